@@ -1,0 +1,51 @@
+"""The errors a user can cause or meet, each with its exit code and a remedy.
+
+    GibletError            1  the run or the verdict failed
+    ├── ConfigError        2  usage, configuration or input files
+    │   └── DataError      2  the study's files do not fit
+    ├── PreflightRefused   5  the node, the disk or the store says no before anything started
+    └── RunFailed          1  training ended with a named cause
+
+`giblet_tui.errors` adds those of the network. Raise at the cause, with what to do next; catch at the edge.
+"""
+
+from __future__ import annotations
+
+OK, FAILED, USAGE, UNREACHABLE, NOT_REACHED, REFUSED, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
+
+
+class GibletError(Exception):
+    """A sentence for the user, and what to do about it.
+
+    message: what is wrong, in one sentence. remedy: what to do next, as an imperative or a command.
+    """
+
+    exit_code = FAILED
+
+    def __init__(self, message: str, remedy: str = "") -> None:
+        super().__init__(message)
+        self.message = message
+        self.remedy = remedy
+
+    def __str__(self) -> str:
+        return f"{self.message}\n  {self.remedy}" if self.remedy else self.message
+
+
+class ConfigError(GibletError):
+    """The configuration or the command line cannot be honoured."""
+
+    exit_code = USAGE
+
+
+class DataError(ConfigError):
+    """A file of the study is missing, damaged or does not fit the others."""
+
+
+class PreflightRefused(GibletError):
+    """Nothing was started, because it would have failed."""
+
+    exit_code = REFUSED
+
+
+class RunFailed(GibletError):
+    """Training ended with a cause that it could name."""

@@ -1,0 +1,299 @@
+"""What the files of a run directory hold: one frozen record per fact, and how a line of metrics is read and written.
+
+Writers are strict; readers are lenient: unknown fields and kinds are skipped, a higher schema is refused in words.
+A number that is not finite is `null`. Times (`at`) are seconds since 1970 on the node's clock, `_s` are durations.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Any, Literal, TypeVar
+
+import msgspec
+
+from giblet_train.contract.errors import DataError
+
+SCHEMA = 1
+MAX_LINE_BYTES = 1024 * 1024
+
+TrainerState = Literal["loading", "training", "validating", "saving", "finished", "stopped", "failed"]
+Number = float | None
+R = TypeVar("R")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Any fact of a run. Subclasses say which file holds it."""
+
+
+class Run(Record, frozen=True, kw_only=True):
+    """run.json: who started what, where, and how. Written once by the launcher."""
+
+    run_id: str
+    name: str
+    node: str
+    session: str
+    multiplexer: Literal["tmux", "screen", "process"]
+    argv: tuple[str, ...]
+    config_hash: str
+    giblet_version: str
+    launched_by: str
+    launched_at: float
+    gpus: tuple[str, ...] = ()
+    nodes: tuple[str, ...] = ()
+    note: str = ""
+    resumed_from: str | None = None
+    grace_s: float = 120.0
+    schema: int = SCHEMA
+
+
+class Heartbeat(Record, frozen=True, kw_only=True):
+    """heartbeat.json: the training loop was here. Replaced atomically from the loop itself, never from a thread."""
+
+    state: TrainerState
+    step: int
+    epoch: int
+    phase: str
+    at: float
+    pid: int
+    boot_id: str
+    start_ticks: int
+    last_checkpoint: str | None = None
+    last_checkpoint_step: int | None = None
+    step_s: Number = None
+    why: str = ""
+
+
+class SupervisorRecord(Record, frozen=True, kw_only=True):
+    """supervisor.json: the process that is the parent of everything in the run."""
+
+    run_id: str
+    pid: int
+    start_ticks: int
+    boot_id: str
+    started_at: float
+    argv: tuple[str, ...] = ()
+
+
+class Exit(Record, frozen=True, kw_only=True):
+    """exit.json: how the run's process tree ended, written by the supervisor after the last of it is gone."""
+
+    run_id: str
+    ended_at: float
+    code: int | None = None
+    signal: int | None = None
+    killed: tuple[int, ...] = ()
+    survivors: tuple[int, ...] = ()
+    stop_requested: bool = False
+    oom_kills: int = 0
+
+
+class CheckpointRecord(Record, frozen=True, kw_only=True):
+    """checkpoints/<name>.json: written last, so its presence means that the weights beside it are whole."""
+
+    file: str
+    step: int
+    epoch: int
+    at: float
+    sha256: str
+    bytes: int
+    config_hash: str
+    store_key: str
+    validation_total: Number = None
+    roles: tuple[str, ...] = ()
+
+
+class Metric(Record, frozen=True, kw_only=True, tag_field="kind"):
+    """A line of metrics.jsonl. seq counts lines from 0; step is the optimizer step it speaks of, epoch is from 1."""
+
+    seq: int
+    step: int
+    epoch: int
+    at: float
+
+
+class RunMetric(Metric, frozen=True, kw_only=True, tag="run"):
+    """The plan as the engine carries it out, written before the first step (again after a resume)."""
+
+    steps_per_epoch: int
+    total_steps: int
+    warmup_steps: int
+    start_total: float
+    world_size: int = 1
+    threads: int = 1
+    device: str = "cpu"
+    n_parameters: int = 0
+    scored_trs_per_step: int = 0
+    torch_version: str = ""
+    resumed_from_step: int | None = None
+
+
+class ModalityFacts(Record, frozen=True, kw_only=True):
+    """One component's input before and after normalisation, over training TRs."""
+
+    n_targets: int
+    raw_mean: Number
+    raw_sd: Number
+    raw_min: Number
+    raw_max: Number
+    mean: Number
+    sd: Number
+    train_variance: Number
+    expected_first_loss: Number = 1.0
+    constant_targets: int = 0
+    looks_categorical: bool = False
+
+
+class DataMetric(Metric, frozen=True, kw_only=True, tag="data"):
+    """What the engine was given: sizes, scales, the split."""
+
+    store_key: str
+    subjects: tuple[str, ...]
+    n_voxels: int
+    tr_s: float
+    n_trs: int
+    train_trs: int
+    validation_trs: int
+    test_trs: int
+    stimulus_offset_s: float
+    components: dict[str, ModalityFacts]
+
+
+class StepTimes(Record, frozen=True, kw_only=True):
+    """Where a step's seconds went."""
+
+    data_s: float = 0.0
+    forward_s: float = 0.0
+    backward_s: float = 0.0
+    communication_s: float = 0.0
+    optimizer_s: float = 0.0
+
+
+class StepMetric(Metric, frozen=True, kw_only=True, tag="step"):
+    """One optimizer step. lr is the rate that this step used; loss is each component divided by its train variance."""
+
+    lr: float
+    total: Number
+    loss: dict[str, Number]
+    weight: dict[str, Number]
+    share: dict[str, Number]
+    gradient_share: dict[str, Number] | None = None
+    gradient_norm: Number = None
+    clipped: bool = False
+    step_s: Number = None
+    times: StepTimes = StepTimes()
+    rss_gib: Number = None
+    gpu_gib: Number = None
+    slowest_rank: int | None = None
+
+
+class PartLoss(Record, frozen=True, kw_only=True):
+    """Losses over a whole part (train or validation) of the split: 1.0 is the best constant."""
+
+    total: Number
+    loss: dict[str, Number]
+    skill: dict[str, Number] = {}
+
+
+class EpochMetric(Metric, frozen=True, kw_only=True, tag="epoch"):
+    """The end of an epoch. train averages its steps; validation is the inner block, with r over responsive voxels."""
+
+    lr: float
+    train: PartLoss
+    validation: PartLoss | None = None
+    fmri_r: Number = None
+    best: bool = False
+    seconds: Number = None
+
+
+class EventMetric(Metric, frozen=True, kw_only=True, tag="event"):
+    """Something that happened once: a checkpoint, a warning, a fallback, a stop request, a named failure."""
+
+    name: str
+    level: Literal["info", "warning", "error"]
+    sentence: str
+    facts: dict[str, Any] = {}
+
+
+class EvaluationMetric(Metric, frozen=True, kw_only=True, tag="evaluation"):
+    """Held-out figures of the checkpoint that was chosen, over the test block of one fold (or all)."""
+
+    folds: tuple[int, ...]
+    encoding: dict[str, Any]
+    decoding: dict[str, Any]
+    baselines: dict[str, Any] = {}
+    skill: dict[str, Number] = {}
+
+
+class Alert(Record, frozen=True, kw_only=True):
+    """alerts.jsonl: a condition that began or ended, as the watcher beside the run saw it."""
+
+    seq: int
+    at: float
+    step: int
+    name: str
+    level: Literal["info", "warning", "error"]
+    state: Literal["raised", "cleared"]
+    sentence: str
+    action: str = ""
+    evidence: dict[str, Any] = {}
+
+
+AnyMetric = RunMetric | DataMetric | StepMetric | EpochMetric | EventMetric | EvaluationMetric
+
+_metric_decoder = msgspec.json.Decoder(AnyMetric)
+_alert_decoder = msgspec.json.Decoder(Alert)
+
+
+def encode(record: Record) -> bytes:
+    """One compact JSON object without a newline; what is not finite becomes null."""
+    return msgspec.json.encode(_finite(msgspec.to_builtins(record)))
+
+
+def decode(data: bytes | str, kind: type[R]) -> R:
+    """A record of one of the small files. Raises DataError when it is not one, or is from a newer giblet."""
+    try:
+        value = msgspec.json.decode(data)
+        if isinstance(value, dict) and isinstance(value.get("schema"), int) and value["schema"] > SCHEMA:
+            raise DataError(
+                f"This run directory has schema {value['schema']}; this giblet reads up to {SCHEMA}.",
+                "Install the giblet version that run.json names.",
+            )
+        return msgspec.convert(value, kind)
+    except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
+        raise DataError(f"Not a {kind.__name__} record: {error}.") from None
+
+
+def decode_metrics(lines: Iterable[bytes]) -> tuple[list[AnyMetric], int]:
+    """The metrics in complete lines, in order, and how many lines were malformed. Unknown kinds are skipped."""
+    metrics: list[AnyMetric] = []
+    malformed = 0
+    for line in lines:
+        if not line.strip():
+            continue
+        try:
+            metrics.append(_metric_decoder.decode(line))
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError) as error:
+            malformed += "Invalid value" not in str(error) or "$.kind" not in str(error)
+    return metrics, malformed
+
+
+def decode_alerts(lines: Iterable[bytes]) -> list[Alert]:
+    """The alerts in complete lines; malformed lines are skipped."""
+    alerts: list[Alert] = []
+    for line in lines:
+        try:
+            alerts.append(_alert_decoder.decode(line))
+        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError):
+            continue
+    return alerts
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {k: _finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_finite(v) for v in value]
+    return value

@@ -1,0 +1,1 @@
+"""giblet's terminal application: launches, watches, stops and judges runs on remote nodes."""

@@ -1,0 +1,29 @@
+"""The application's own errors, under the contract's `GibletError` tree, each with its exit code.
+
+GibletError
+├── Unreachable        3  the node cannot be reached, or does not let us in
+├── TargetNotReached   4  the state asked for was not reached; something survives
+└── TimedOut         124  a deadline of ours ran out
+"""
+
+from __future__ import annotations
+
+from giblet_train.contract.errors import NOT_REACHED, TIMED_OUT, UNREACHABLE, GibletError
+
+
+class Unreachable(GibletError):
+    """The node cannot be reached, or does not let us in."""
+
+    exit_code = UNREACHABLE
+
+
+class TargetNotReached(GibletError):
+    """What was asked for did not come about, and something still stands."""
+
+    exit_code = NOT_REACHED
+
+
+class TimedOut(GibletError):
+    """The node answered, but not in time."""
+
+    exit_code = TIMED_OUT

@@ -1,0 +1,137 @@
+"""What is known of all nodes and runs at one moment: frozen snapshots, and pure questions about them.
+
+`giblet_tui.watch` makes snapshots; the command line prints them; the dashboard draws them. Nothing here does I/O.
+Texts in a snapshot are already sanitised.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from giblet_train.contract.config import Config
+from giblet_train.contract.health import Health
+from giblet_train.contract.records import (
+    Alert,
+    AnyMetric,
+    CheckpointRecord,
+    DataMetric,
+    EpochMetric,
+    EvaluationMetric,
+    EventMetric,
+    Exit,
+    Heartbeat,
+    Run,
+    RunMetric,
+    StepMetric,
+)
+from giblet_train.contract.schedule import Plan, plan_of
+
+LinkState = Literal["connecting", "live", "lost", "refused"]
+
+
+class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
+    """Immutable facts, replaced whole."""
+
+
+class Gpu(Snapshot, frozen=True, kw_only=True):
+    """One GPU as nvidia-smi reports it. Memory in GiB, utilisation in percent, temperature in °C."""
+
+    index: int
+    uuid: str
+    name: str
+    memory_used_gib: float
+    memory_total_gib: float
+    utilisation: float | None = None
+    temperature: float | None = None
+    processes: tuple[tuple[int, str, float], ...] = ()
+    """(pid, user, GiB) of each compute process."""
+
+
+class NodeFacts(Snapshot, frozen=True, kw_only=True):
+    """The node itself, as its agent saw it last."""
+
+    hostname: str = ""
+    clock_skew_s: float = 0.0
+    n_cpus: int = 0
+    load_1m: float = 0.0
+    ram_total_gib: float = 0.0
+    ram_available_gib: float = 0.0
+    disk_free_gib: float = 0.0
+    gpus: tuple[Gpu, ...] = ()
+    gpu_note: str = ""
+    sessions: tuple[str, ...] = ()
+
+
+class RunSnapshot(Snapshot, frozen=True, kw_only=True):
+    """All that is known of one run: its small files, all its metrics so far, the end of its log."""
+
+    run: Run
+    health: Health
+    config: Config | None = None
+    heartbeat: Heartbeat | None = None
+    exit: Exit | None = None
+    plan_record: RunMetric | None = None
+    data: DataMetric | None = None
+    steps: tuple[StepMetric, ...] = ()
+    epochs: tuple[EpochMetric, ...] = ()
+    events: tuple[EventMetric, ...] = ()
+    evaluation: EvaluationMetric | None = None
+    alerts: tuple[Alert, ...] = ()
+    checkpoints: tuple[CheckpointRecord, ...] = ()
+    log_tail: tuple[str, ...] = ()
+    malformed_lines: int = 0
+    metrics_offset: int = 0
+    log_offset: int = 0
+
+    @property
+    def plan(self) -> Plan | None:
+        """The planned schedule, once the engine has said how many steps an epoch has."""
+        if self.config is None or self.plan_record is None:
+            return None
+        return plan_of(self.config, self.plan_record.steps_per_epoch)
+
+    @property
+    def metrics(self) -> tuple[AnyMetric, ...]:
+        """Every metric, by sequence number: what the rules of `contract` take."""
+        first = [m for m in (self.plan_record, self.data) if m is not None]
+        last = [self.evaluation] if self.evaluation else []
+        return tuple(sorted([*first, *self.steps, *self.epochs, *self.events, *last], key=lambda m: m.seq))
+
+
+class NodeSnapshot(Snapshot, frozen=True, kw_only=True):
+    """One node: whether it is heard, when it was last, and its runs, newest first.
+
+    observed_at is on the laptop's clock (seconds since 1970): the age of everything here. link_sentence says why the
+    link is not live, with the remedy.
+    """
+
+    node: str
+    link: LinkState
+    observed_at: float | None = None
+    link_sentence: str = ""
+    facts: NodeFacts = NodeFacts()
+    runs: tuple[RunSnapshot, ...] = ()
+
+
+class Fleet(Snapshot, frozen=True, kw_only=True):
+    """All nodes."""
+
+    nodes: tuple[NodeSnapshot, ...] = ()
+
+    def replacing(self, node: NodeSnapshot) -> Fleet:
+        """This fleet with one node's snapshot replaced or added, order kept."""
+        known = [n.node for n in self.nodes]
+        if node.node not in known:
+            return Fleet(nodes=(*self.nodes, node))
+        return Fleet(nodes=tuple(node if n.node == node.node else n for n in self.nodes))
+
+    def runs(self) -> tuple[RunSnapshot, ...]:
+        """Every run once (two nodes may mount one home), newest first."""
+        seen = {r.run.run_id: r for n in reversed(self.nodes) for r in n.runs if r.run.node in ("", n.node)}
+        return tuple(sorted(seen.values(), key=lambda r: r.run.launched_at, reverse=True))
+
+    def run(self, run_id: str) -> RunSnapshot | None:
+        """The run of that id."""
+        return next((r for r in self.runs() if r.run.run_id == run_id), None)
