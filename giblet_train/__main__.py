@@ -1,0 +1,63 @@
+"""The engine's command line: `python -m giblet_train COMMAND`, thin functions over modules imported when asked for.
+
+stdout is data, stderr is narration. A user's mistake ends in its sentence and exit code, never in a traceback.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from giblet_train.contract.errors import FAILED, GibletError
+
+app = typer.Typer(
+    name="python -m giblet_train",
+    help="giblet's training engine: make a demo study, prepare data, train, evaluate.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data_app = typer.Typer(name="data", help="Look at a study before training on it.", no_args_is_help=True)
+app.add_typer(data_app)
+
+
+@app.command()
+def simulate(
+    out: Annotated[Path, typer.Argument(help="Folder of the study; made if missing, left alone if finished.")],
+    size: Annotated[
+        Literal["tiny", "small", "full", "scale"],
+        typer.Option(help="tiny: unit tests; small: the demo; full: 17 subjects at 3 mm; scale: 920 TRs."),
+    ] = "small",
+    seed: Annotated[int, typer.Option(min=0, help="Same seed and film, same bytes.")] = 0,
+    film: Annotated[Path | None, typer.Option(help="A film file to use, instead of fetching the demo film.")] = None,
+    subjects: Annotated[int | None, typer.Option(min=1, help="How many subjects; the size's own if not given.")] = None,
+) -> None:
+    """Make the demo study: a real film, and brains simulated from it with known truth. Prints the study's facts."""
+    from giblet_train.data.simulate import make_study
+
+    print(make_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate).decode())
+
+
+def narrate(sentence: str, fraction: float | None = None) -> None:
+    """Say on stderr what is being done, with how much of it is finished where that is known."""
+    print(sentence if fraction is None else f"[{fraction:4.0%}] {sentence}", file=sys.stderr, flush=True)
+
+
+def main() -> None:
+    """Run the command line; the process ends with the exit code of `contract.errors`."""
+    try:
+        app()
+    except GibletError as error:
+        print(f"giblet: {error}", file=sys.stderr)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)
+
+
+if __name__ == "__main__":
+    main()
