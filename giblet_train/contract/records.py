@@ -113,12 +113,17 @@ class Metric(Record, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class RunMetric(Metric, frozen=True, kw_only=True, tag="run"):
-    """The plan as the engine carries it out, written before the first step (again after a resume)."""
+    """The plan as the engine carries it out, written before the first step (again after a resume).
+
+    start_total is the total if every component were 1.0, the best constant; first_loss is each component as measured
+    over all training TRs before step 0.
+    """
 
     steps_per_epoch: int
     total_steps: int
     warmup_steps: int
     start_total: float
+    first_loss: dict[str, Number] = {}
     world_size: int = 1
     threads: int = 1
     device: str = "cpu"
