@@ -1,4 +1,4 @@
-"""Success criteria held against what was observed: pure functions of (config, metrics), each answer with its arithmetic.
+"""Success criteria held against what was observed: pure functions of (config, metrics), with their arithmetic.
 
 While a run goes on a criterion is `on_track`, `at_risk` or already `pass`; once it has ended it is `pass` or `fail`.
 """
@@ -181,7 +181,7 @@ def _lr_reaches_peak(name: str, criterion: Criterion, run: Observed) -> Criterio
 
 
 def _beats_null(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
-    """Responsive voxels are predicted better than null ones, its bootstrap interval above 0, and above the shift null."""
+    """Responsive voxels are predicted better than null ones (interval above 0), and better than the shift null."""
     seen = _figure(run, "encoding", "r_difference")
     low = _figure(run, "encoding", "r_difference_low")
     if seen is None or low is None:
@@ -215,7 +215,7 @@ def _least_skill(name: str, criterion: Criterion, run: Observed, components: Seq
     known = {c: v for c in components if (v := skill.get(c)) is not None}
     if len(known) < len(components):
         return _waiting(name, criterion, run, "no held-out skill is known yet")
-    component, seen = min(known.items(), key=lambda item: item[1])
+    seen = min(known.values())
     facts = (
         "held-out skill " + ", ".join(f"{c} {v:+.3f}" for c, v in known.items()) + f"; needs > {criterion.threshold:g}"
     )
