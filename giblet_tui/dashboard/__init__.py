@@ -1,0 +1,25 @@
+"""The full-screen monitor: draws frozen snapshots of nodes and runs, and never touches a network itself.
+
+`run_dashboard` is the one way in. What the dashboard needs from outside is declared in `ports`; Textual is imported
+only once it opens.
+"""
+
+from __future__ import annotations
+
+from giblet_tui.dashboard.ports import Actions, Source
+from giblet_tui.fleet import Fleet
+
+__all__ = ["Actions", "Source", "run_dashboard"]
+
+
+def run_dashboard(source: Source, actions: Actions, initial: Fleet, readonly: bool = False) -> int:
+    """Open the dashboard and return an exit code once the user leaves it; no run is touched by leaving.
+
+    source: posts node snapshots from threads of its own until closed. actions: what keys may cause. initial: what is
+    already known (the cache), on screen before the first snapshot arrives. readonly: no key changes anything.
+    """
+    from giblet_tui.dashboard.app import DashboardApp
+
+    app = DashboardApp(source, actions, initial, readonly=readonly)
+    app.run()
+    return app.return_code or 0
