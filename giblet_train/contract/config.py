@@ -11,7 +11,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_type_hints
 
@@ -212,13 +212,13 @@ class Loaded(msgspec.Struct, frozen=True):
     provenance: dict[str, str] = {}
 
 
-def load(path: Path, overrides: Mapping[str, Any] | None = None) -> Loaded:
+def load(path: Path, overrides: Mapping[str, Any] | None = None, folders: Sequence[Path] = ()) -> Loaded:
     """Read a configuration file, with what it extends and `--set` overrides on top.
 
-    path: a YAML file; `extends: base` reads base.yaml beside it. overrides: dotted key -> value.
-    Raises ConfigError naming the key's path and the nearest known name.
+    path: a YAML file; `extends: base` reads base.yaml beside it, else in the first of `folders` that has it.
+    overrides: dotted key -> value. Raises ConfigError naming the key's path and the nearest known name.
     """
-    merged, provenance = _read_chain(path, ())
+    merged, provenance = _read_chain(path, (), folders)
     merged.setdefault("name", path.stem)
     for key, value in (overrides or {}).items():
         _set_dotted(merged, key, value)
@@ -268,7 +268,7 @@ def nearest(name: str, known: list[str]) -> str:
     return f', did you mean "{match[0]}"?' if match else ""
 
 
-def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dict[str, str]]:
+def _read_chain(path: Path, seen: tuple[Path, ...], folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
     if path in seen:
         raise ConfigError(f"{path} extends itself by way of {' → '.join(p.name for p in seen)}.")
     own = yamlfile.load_file(path)
@@ -278,11 +278,12 @@ def _read_chain(path: Path, seen: tuple[Path, ...]) -> tuple[dict[str, Any], dic
         return own, provenance
     if not isinstance(parent, str) or not re.fullmatch(NAME_PATTERN, parent):
         raise ConfigError(f"{path}: `extends` names another configuration, such as `extends: base`.")
-    parent_path = path.with_name(f"{parent}.yaml")
-    if not parent_path.exists():
-        known = sorted(p.stem for p in path.parent.glob("*.yaml"))
+    candidates = [folder / f"{parent}.yaml" for folder in (path.parent, *folders)]
+    parent_path = next((p for p in candidates if p.exists()), None)
+    if parent_path is None:
+        known = sorted({p.stem for folder in (path.parent, *folders) for p in folder.glob("*.yaml")})
         raise ConfigError(f'{path}: extends "{parent}", which does not exist{nearest(parent, known)}')
-    base, base_provenance = _read_chain(parent_path, (*seen, path))
+    base, base_provenance = _read_chain(parent_path, (*seen, path), folders)
     return _merge(base, own), base_provenance | provenance
 
 

@@ -101,7 +101,9 @@ def _loss_drop(name: str, criterion: Criterion, run: Observed) -> CriterionVerdi
         return _waiting(name, criterion, run, "no epoch has ended yet")
     drops = [1.0 - loss / start for loss in losses]
     seen, needed = drops[-1], criterion.threshold
-    facts = f"{criterion.split} loss {start:.4g} → {losses[-1]:.4g}: {-seen:+.1%} of its start, needs {-needed:+.0%}"
+    facts = (
+        f"{criterion.split} loss {_loss(start)} → {_loss(losses[-1])}: {-seen:+.1%} of its start, needs {-needed:+.0%}"
+    )
     if seen >= needed or run.ended:
         return _settled(name, needed, seen, facts, passed=seen >= needed)
     pace, best_pace = _pace(drops)
@@ -310,6 +312,10 @@ def _figure(run: Observed, part: str, key: str) -> float | None:
     figures: dict[str, Any] = getattr(run.evaluation, part) if run.evaluation else {}
     value = figures.get(key)
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+def _loss(value: float) -> str:
+    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"
 
 
 def _number(value: float | None) -> str:

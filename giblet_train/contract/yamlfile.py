@@ -19,7 +19,7 @@ MAX_DEPTH = 20
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 floats, `yes`/`no`/`on`/`off` and dates kept as text, unique keys, no aliases."""
+    """SafeLoader with YAML 1.2 floats, `no`, `on`, `010` and dates kept as text, unique keys, no aliases."""
 
     depth = 0
 
@@ -51,7 +51,7 @@ _Loader.yaml_implicit_resolvers = {
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
-_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?\d+$"), "-+0123456789")
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", re.compile(r"^[-+]?(?:0|[1-9]\d*)$"), "-+0123456789")
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float",
     re.compile(r"^[-+]?(?:(?:\d+\.\d*|\.\d+)(?:[eE][-+]?\d+)?|\d+[eE][-+]?\d+|\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"),
@@ -103,4 +103,11 @@ class _Dumper(yaml.SafeDumper):
         return True
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """PyYAML folds U+0085 and its like into spaces unless the text stands in double quotes."""
+    style = None if text.isprintable() else '"'
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
 _Dumper.yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers

@@ -1,0 +1,128 @@
+"""Configurations: strict, complete, in the lab's vocabulary, with every refusal in words."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from giblet_train.contract import config as configs
+from giblet_train.contract.config import Config, Section
+from giblet_train.contract.errors import ConfigError
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+SHIPPED = sorted(p for p in CONFIGS.glob("*.yaml") if "example" not in p.name)
+
+
+def load(text: str, tmp_path: Path, **overrides: Any) -> configs.Loaded:
+    path = tmp_path / "mine.yaml"
+    path.write_text(text)
+    (tmp_path / "base.yaml").write_text((CONFIGS / "base.yaml").read_text())
+    return configs.load(path, overrides)
+
+
+def test_base_yaml_spells_out_exactly_the_defaults_of_the_code() -> None:
+    written = configs.yamlfile.load_file(CONFIGS / "base.yaml")
+    assert written == configs.to_mapping(Config(name="base"))
+
+
+def test_base_yaml_comments_every_key() -> None:
+    lines = (CONFIGS / "base.yaml").read_text().splitlines()
+    uncommented = [line for line in lines if re.match(r" *\w+: \S", line) and "#" not in line]
+    assert not uncommented
+
+
+@pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
+def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
+    config = configs.load(path).config
+    assert config.name == path.stem
+    resolved = tmp_path / "config.yaml"
+    resolved.write_text(configs.dump(config))
+    assert configs.read_resolved(resolved) == config
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("learning_rte: 1.0", 'unknown key "learning_rte", did you mean "learning_rate"?'),
+        ("data:\n  subjcts: 3", 'unknown key "data.subjcts", did you mean "subjects"?'),
+        ("n_mels: 64", 'unknown key "n_mels"; it belongs under "model:"'),
+        ("criteria:\n  drop: {kind: loss_drop, treshold: 1}", 'unknown key "criteria.drop.treshold"'),
+        ("learning_rate: fast", '"learning_rate": expected `float`, got `str`'),
+        ("learning_rate: -1", '"learning_rate": expected `float` > 0'),
+        ("name: Bad Name", '"name": expected `str` matching regex'),
+        ("min_lr: 1", "min_lr 1 is above learning_rate"),
+        ("warmup_epochs: 20", "leaves none of the 20 epochs at the base rate"),
+        ("split: {fold: 5}", "split.fold 5 does not exist"),
+        ("fmri_loss_type: mae", "set model.compress: none"),
+        ("fmri_weight: 0\nreconstruction_weight: 0", "every loss weight is 0"),
+        ("model: {window_trs: 12}", "is all context"),
+        ("data: {subjects: 5-2}", "\"data.subjects\" has '5-2'"),
+        ("data: {subjects: [1, 1-3]}", "names a subject twice"),
+        ("distributed: {master_port: 29500}", '"distributed.master_port" may only be null'),
+        ("model: {use_encodec: true}", "needs EnCodec weights"),
+        ("a: 1\na: 2", "the key `a` stands twice"),
+        ("extends: bass", 'extends "bass", which does not exist, did you mean "base"?'),
+        ("extends: mine", "extends itself"),
+        ("seed: [1", "line 1"),
+        ("- 1", "must hold `key: value` lines"),
+    ],
+)
+def test_what_cannot_be_honoured_is_refused_in_words(text: str, sentence: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as refusal:
+        load(text, tmp_path)
+    assert sentence in str(refusal.value)
+    assert refusal.value.exit_code == 2
+
+
+def test_an_overriding_key_is_checked_like_a_written_one(tmp_path: Path) -> None:
+    loaded = load("extends: base", tmp_path, **{"data.tr": 2.0, "num_epochs": 3})
+    assert (loaded.config.data.tr, loaded.config.num_epochs) == (2.0, 3)
+    assert loaded.provenance["data.tr"] == "--set"
+    with pytest.raises(ConfigError, match="unknown key"):
+        load("extends: base", tmp_path, **{"data.trr": 2.0})
+
+
+def test_numbers_and_subjects_as_people_write_them(tmp_path: Path) -> None:
+    loaded = load("learning_rate: 3e-4\ndata: {subjects: [1-3, 9]}", tmp_path)
+    assert loaded.config.learning_rate == 0.0003
+    assert loaded.config.data.subjects == (1, 2, 3, 9)
+    assert any("is read as [1, 2, 3, 9]" in note for note in loaded.notes)
+
+
+def test_the_labs_old_keys_are_answered_with_a_sentence_each(tmp_path: Path) -> None:
+    old = """
+        checkpoint_dir: out
+        num_workers: 4
+        pin_memory: true
+        data: {frame_skip: 4, train_split: 0.8, val_split: 0.2}
+        model: {decoder_dropout: 0.4, audio_mels: 80, use_encodec: false, gradient_checkpointing: true}
+        distributed: {enabled: true, world_size: 6, master_addr: null, master_port: null}
+    """
+    loaded = load("\n".join(line[8:] for line in old.splitlines()), tmp_path)
+    assert loaded.config.model.dropout == 0.4
+    assert loaded.config.model.n_mels == 80
+    assert loaded.config.distributed.world_size == 6
+    for key in ("checkpoint_dir", "num_workers", "pin_memory", "data.frame_skip", "train_split", "decoder_dropout"):
+        assert any(key in note for note in loaded.notes), key
+
+
+def test_hash_and_diff_see_what_can_change_a_result(tmp_path: Path) -> None:
+    one = load("seed: 1", tmp_path).config
+    renamed = msgspec.structs.replace(one, name="other", note="words")
+    faster = msgspec.structs.replace(one, learning_rate=0.5)
+    assert configs.content_hash(one) == configs.content_hash(renamed) != configs.content_hash(faster)
+    assert configs.diff(one, faster) == {"learning_rate": (0.001, 0.5)}
+    assert configs.diff(one, renamed) == {}
+
+
+def test_the_weights_of_the_components_add_up_as_documented() -> None:
+    config = Config(name="w", fmri_weight=0.5, reconstruction_weight=2.0, video_weight=1.0, audio_weight=3.0)
+    assert config.component_weights() == pytest.approx({"fmri": 0.5, "video": 0.4, "audio": 1.2, "text": 0.4})
+
+
+def test_no_section_accepts_an_unknown_field() -> None:
+    for section in Section.__subclasses__():
+        assert section.__struct_config__.forbid_unknown_fields
+        assert section.__struct_config__.frozen
