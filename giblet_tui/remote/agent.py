@@ -1,14 +1,31 @@
-"""The program giblet sends to a node: it observes there, answers one request, and ends.
+"""The program giblet sends to a node: it answers one request there, and ends. Nothing is installed to run it.
 
-Standard library only, Python >= 3.8: nothing is installed on a node to watch it.
+Standard library only, Python >= 3.8. It speaks lines of JSON on its standard output, after a line that holds the
+request's token: what a login shell's start-up files print before it is not mistaken for an answer. Bytes travel as
+text with surrogate escapes, so any file comes back exactly.
 """
 
 from __future__ import annotations
 
-from typing import Any, Callable, Dict
+import base64
+import contextlib
+import hashlib
+import io
+import json
+import os
+import sys
+import threading
+import time
+from types import ModuleType
+from typing import IO, Any, Callable, Dict
 
 Emit = Callable[[Dict[str, Any]], None]
 Operation = Callable[[Dict[str, Any], Emit], Dict[str, Any]]
+
+SILENCE_LIMIT_S = 60.0
+"""A reader that has not heard its client for so long ends itself: the client says something every few seconds."""
+
+PIECE_BYTES = 256 * 1024
 
 
 class AgentRefusal(Exception):
@@ -21,4 +38,144 @@ class AgentRefusal(Exception):
         self.exit_code = exit_code
 
 
-OPERATIONS: Dict[str, Operation] = {}
+class Output:
+    """The agent's voice. A client that is gone is no error: what was begun is finished without it."""
+
+    def __init__(self, fd: int) -> None:
+        self._fd = fd
+        self._lock = threading.Lock()
+
+    def send(self, message: dict[str, Any]) -> None:
+        """Write one message, whole."""
+        self.write(json.dumps(message, separators=(",", ":")).encode("ascii") + b"\n")
+
+    def write(self, data: bytes) -> None:
+        """Write bytes, all of them."""
+        with self._lock, contextlib.suppress(OSError):
+            while data:
+                data = data[os.write(self._fd, data) :]
+
+
+class Input:
+    """What follows the request on standard input: a file's bytes for `receive`, signs of life for readers."""
+
+    def __init__(self) -> None:
+        self.file: IO[bytes] = io.BytesIO()
+
+    def end_without_client(self) -> None:
+        """From now on, end this process when the client closes, or has been silent for SILENCE_LIMIT_S."""
+        heard = [time.monotonic()]
+
+        def listen() -> None:
+            while self.file.read1(4096):  # type: ignore[attr-defined]
+                heard[0] = time.monotonic()
+            os._exit(0)
+
+        def watch() -> None:
+            while time.monotonic() - heard[0] < SILENCE_LIMIT_S:
+                time.sleep(1.0)
+            os._exit(0)
+
+        for work in (listen, watch):
+            threading.Thread(target=work, daemon=True).start()
+
+
+INPUT = Input()
+
+
+def main(token: str, modules: list[ModuleType], request: dict[str, Any]) -> None:
+    """Do the request's operation and write its messages: events, then one of result, refusal, crash."""
+    operations: dict[str, Operation] = {}
+    for module in modules:
+        operations.update(getattr(module, "OPERATIONS", {}))
+    output = _take_over_streams()
+    output.write(("\n%s\n" % token).encode("ascii"))
+    output.send(_answer(operations, request, output))
+
+
+def home_path(path: str) -> str:
+    """An absolute path out of one that is absolute or begins with ~/. Raises AgentRefusal for any other."""
+    expanded = os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
+    if not os.path.isabs(expanded) or "\0" in expanded:
+        raise AgentRefusal("%r is not an absolute path on the node." % path, "Start it with / or ~/.", 2)
+    return expanded
+
+
+def receive(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Put the `size` bytes that follow on standard input at `path`, if their SHA-256 fits: whole or not at all."""
+    path, size = home_path(arguments["path"]), arguments["size"]
+    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    aside = "%s.%d.part" % (path, os.getpid())
+    try:
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700 if arguments["executable"] else 0o600)
+        with open(descriptor, "wb") as file:
+            digest = _copy(INPUT.file, file, size)
+            file.flush()
+            os.fsync(file.fileno())
+        if digest != arguments["sha256"]:
+            raise AgentRefusal("%s arrived damaged or cut off." % path, "Try again.")
+        os.replace(aside, path)
+    finally:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(aside)
+    return {"path": path, "bytes": size}
+
+
+def read(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Send the bytes of `path` from `offset`, at most `limit`, as events {data: base64}; then the file's size."""
+    INPUT.end_without_client()
+    left = arguments.get("limit")
+    with open(home_path(arguments["path"]), "rb") as file:
+        file.seek(arguments.get("offset", 0))
+        while left is None or left > 0:
+            piece = file.read(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
+            if not piece:
+                break
+            left = None if left is None else left - len(piece)
+            emit({"data": base64.b64encode(piece).decode("ascii")})
+        return {"size": os.fstat(file.fileno()).st_size}
+
+
+def _answer(operations: dict[str, Operation], request: dict[str, Any], output: Output) -> dict[str, Any]:
+    operation = operations.get(request["operation"])
+    if operation is None:
+        return {"crash": "the agent has no operation %r" % request["operation"]}
+    try:
+        return {"result": operation(request["arguments"], lambda event: output.send({"event": event}))}
+    except AgentRefusal as refusal:
+        sentence, remedy, exit_code = refusal.sentence, refusal.remedy, refusal.exit_code
+    except OSError as error:
+        what = ": %s" % error.filename if error.filename else ""
+        sentence, remedy, exit_code = "%s%s." % (error.strerror or error, what), "", 1
+    except Exception as error:  # the client must hear of any fault of ours
+        trace = error.__traceback__
+        while trace and trace.tb_next:
+            trace = trace.tb_next
+        place = "%s:%d" % (trace.tb_frame.f_code.co_filename, trace.tb_lineno) if trace else "?"
+        return {"crash": "%s: %s (%s)" % (type(error).__name__, error, place)}
+    return {"refusal": {"sentence": sentence, "remedy": remedy, "exit_code": exit_code}}
+
+
+def _take_over_streams() -> Output:
+    """Keep standard output for the protocol alone: nothing an operation starts can write into it or hold it open."""
+    INPUT.file = sys.stdin.buffer
+    private = os.dup(1)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    for standard in (1, 2):
+        os.dup2(nowhere, standard)
+    return Output(private)
+
+
+def _copy(source: IO[bytes], target: IO[bytes], size: int) -> str:
+    digest = hashlib.sha256()
+    while size > 0:
+        piece = source.read(min(size, PIECE_BYTES))
+        if not piece:
+            break
+        digest.update(piece)
+        target.write(piece)
+        size -= len(piece)
+    return digest.hexdigest()
+
+
+OPERATIONS: Dict[str, Operation] = {"receive": receive, "read": read}

@@ -7,10 +7,11 @@ The agent is the modules named in `AGENT_MODULES`. They run on the node, where n
 only, Python >= 3.8, and they may import one another by their full names (`from giblet_tui.remote.agent import
 AgentRefusal`), since the loader registers them under those names. Each may offer operations::
 
-    OPERATIONS = {"start": start}
+    def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+        emit({"step": "..."})                                 # progress, as often as wanted
+        raise AgentRefusal(sentence, remedy, exit_code)       # or: return the result
 
-    def start(arguments: dict[str, Any], emit: Callable[[dict[str, Any]], None]) -> dict[str, Any]:
-        ...   # emit({"step": "..."}) reports progress; return the result; raise AgentRefusal(sentence, remedy, exit_code)
+    OPERATIONS: Dict[str, Operation] = {"start": start}
 """
 
 from __future__ import annotations

@@ -1,0 +1,104 @@
+"""What every transport shares: the verbs of a connection, each of them one dialogue with an agent."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from giblet_tui.errors import TimedOut
+from giblet_tui.nodes import Node
+from giblet_tui.remote.connection import Event
+from giblet_tui.remote.dialogue import Dialogue, Pipe
+
+_PIECE_BYTES = 256 * 1024
+_TRANSFER_BYTES_PER_S = 20_000
+"""Slower than this, a transfer counts as stuck."""
+
+
+class AgentLink(ABC):
+    """A connection whose verbs all run `AGENT_COMMAND`; a transport says how a command is run, and whether it lives."""
+
+    def __init__(self, node: Node) -> None:
+        self.node_name = node.name
+        self._interpreter = node.python or ""
+
+    def call(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float = 30.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> dict[str, Any]:
+        with self._dialogue(operation, arguments) as dialogue:
+            return _result_of(dialogue, timeout_s, on_event)
+
+    def stream(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[Event]:
+        with self._dialogue(operation, arguments) as dialogue:
+            for message in dialogue.messages(timeout_s=None):
+                if "result" not in message:
+                    yield message
+
+    def put(self, data: bytes | Path, remote_path: str, *, executable: bool = False) -> None:
+        content = data if isinstance(data, bytes) else data.read_bytes()
+        arguments = {
+            "path": remote_path,
+            "size": len(content),
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "executable": executable,
+        }
+        with self._dialogue("receive", arguments) as dialogue:
+            for start in range(0, len(content), _PIECE_BYTES):
+                dialogue.write(content[start : start + _PIECE_BYTES])
+            _result_of(dialogue, 30.0 + len(content) / _TRANSFER_BYTES_PER_S, None)
+
+    def get(self, remote_path: str, *, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        for event in self.stream("read", {"path": remote_path, "offset": offset, "limit": limit}):
+            yield base64.b64decode(event["data"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    @abstractmethod
+    def interactive(self, argv: list[str]) -> int: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _open(self) -> Pipe:
+        """Start `AGENT_COMMAND` on the node. Raises Unreachable."""
+
+    @abstractmethod
+    def _check_link(self) -> None:
+        """Raise Unreachable when the other end does not answer."""
+
+    @contextmanager
+    def _dialogue(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[Dialogue]:
+        dialogue = Dialogue(self._open(), self.node_name, self._check_link)
+        try:
+            dialogue.begin(self._interpreter, operation, arguments)
+            yield dialogue
+        finally:
+            dialogue.close()
+
+
+def _result_of(dialogue: Dialogue, timeout_s: float, on_event: Callable[[Event], None] | None) -> dict[str, Any]:
+    for message in dialogue.messages(timeout_s):
+        if "result" in message:
+            result: dict[str, Any] = message["result"]
+            return result
+        if on_event is not None:
+            on_event(message)
+    raise TimedOut("The node gave no answer.")

@@ -1,0 +1,63 @@
+"""What a node says, made harmless before any sink: nothing in it can move a cursor, set a clipboard or hide a letter.
+
+Control characters (C0, DEL, C1), marks that reorder or hide text, tags and lone surrogates become visible `\\xNN`,
+`\\uNNNN` or `\\UNNNNNNNN`. Colour codes, which logs are full of, vanish; a tab becomes spaces. Markup is left as it is:
+sinks show it literally.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import Any
+
+_UNSAFE = re.compile(
+    "\x1b\\[[0-9;:]*m|\t|"
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
+_PLAIN_JSON = re.compile(rb"[\x20-\x5b\x5d-\x7e]*")
+
+
+def sanitize(text: str) -> str:
+    """The text on one line, with nothing in it that acts on a terminal."""
+    return _UNSAFE.sub(_visible, text)
+
+
+def sanitize_value(value: Any) -> Any:
+    """The same value with every text in it sanitised, keys too."""
+    if isinstance(value, str):
+        return sanitize(value)
+    if isinstance(value, dict):
+        return {sanitize(str(k)): sanitize_value(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [sanitize_value(v) for v in value]
+    return value
+
+
+def sanitize_json(data: bytes) -> bytes:
+    """A JSON text whose strings are all sanitised; what is not JSON comes back as it is, for its decoder to refuse."""
+    data = data.strip()
+    if _PLAIN_JSON.fullmatch(data):
+        return data
+    try:
+        return json.dumps(sanitize_value(json.loads(data)), ensure_ascii=False).encode()
+    except (ValueError, RecursionError):
+        return data
+
+
+def sanitize_line(line: str) -> str:
+    """A line of a log: what a carriage return overwrote is dropped, as a terminal would."""
+    return sanitize(line.rstrip("\r\n").rpartition("\r")[2])
+
+
+def _visible(match: re.Match[str]) -> str:
+    text = match[0]
+    if len(text) > 1:
+        return ""
+    if text == "\t":
+        return "    "
+    code = ord(text)
+    if code < 0x100:
+        return f"\\x{code:02x}"
+    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
