@@ -38,10 +38,10 @@ NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
 class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One machine, and how giblet works there.
 
-    host: the name that ssh knows it by. workdir: where runs, data and environments lie on the node. python: an interpreter
-    there that has this very version of giblet with its [train] extra; None = the environment that `giblet setup` makes.
-    multiplexer: what holds a run's session; auto = tmux, else screen, else a plain process. ssh_config: a file to use
-    in place of ~/.ssh/config.
+    host: the name that ssh knows it by. workdir: where runs, data and environments lie on the node. python: an
+    interpreter there that has this very version of giblet with its [train] extra; None = the environment that `giblet
+    setup` makes. multiplexer: what holds a run's session; auto = tmux, else screen, else a plain process. ssh_config: a
+    file to use in place of ~/.ssh/config.
     """
 
     name: str
@@ -69,7 +69,8 @@ def ssh_config_file() -> Path:
 def known_nodes() -> tuple[Node, ...]:
     """`local`, then every node of nodes.yaml in its order: what verbs without a NODE look at. Raises ConfigError."""
     listed = _read_file(nodes_file())
-    return (listed.pop(LOCAL, None) or _local(), *listed.values())
+    local = listed.pop(LOCAL) if LOCAL in listed else _local()
+    return (local, *listed.values())
 
 
 def resolve(name: str) -> Node:

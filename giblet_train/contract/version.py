@@ -1,0 +1,45 @@
+"""Which giblet this is: its version, and a fingerprint of the engine's own source.
+
+Two machines run the same engine exactly when their fingerprints are equal. The configurations beside the source do not
+count, since a run carries its own, resolved.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from importlib import metadata, util
+from pathlib import Path
+from typing import Any
+
+import giblet_train
+
+NEEDED = ("av", "nibabel", "numpy", "python_calamine", "safetensors", "tokenizers", "torch")
+"""Modules without which the engine cannot train."""
+
+
+def fingerprint() -> str:
+    """12 hex digits over every source file of `giblet_train`, by its path."""
+    root = Path(giblet_train.__file__).parent
+    total = hashlib.sha256()
+    for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".csv")):
+        data = path.read_bytes()
+        total.update(f"{path.relative_to(root).as_posix()} {len(data)}\n".encode() + data)
+    return total.hexdigest()[:12]
+
+
+def facts() -> dict[str, Any]:
+    """What this interpreter has: giblet's version and fingerprint, Python's and torch's versions, what is missing.
+
+    Nothing heavy is imported.
+    """
+    missing = [name for name in NEEDED if util.find_spec(name) is None]
+    return {
+        "version": giblet_train.__version__,
+        "fingerprint": fingerprint(),
+        "executable": sys.executable,
+        "python": platform.python_version(),
+        "torch": None if "torch" in missing else metadata.version("torch"),
+        "missing": missing,
+    }

@@ -1,0 +1,30 @@
+"""What the shell offers at a tab: names from files of this machine, never from a network."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from giblet_train.contract.errors import GibletError
+
+
+def config_names(incomplete: str) -> list[str]:
+    """Configurations with a name here."""
+    from giblet_tui import catalog
+
+    return _starting(incomplete, lambda: list(catalog.known()))
+
+
+def node_names(incomplete: str) -> list[str]:
+    """Known nodes and the hosts of the ssh config."""
+    from giblet_tui import nodes
+
+    return _starting(
+        incomplete, lambda: [*(n.name for n in nodes.known_nodes()), *nodes.ssh_hosts(nodes.ssh_config_file())]
+    )
+
+
+def _starting(incomplete: str, names: Callable[[], list[str]]) -> list[str]:
+    try:
+        return sorted({n for n in names() if n.startswith(incomplete)})
+    except GibletError:
+        return []

@@ -1,0 +1,89 @@
+"""`giblet config`: list, show, compare and check configurations; nothing here opens a connection."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from giblet_tui.cli.app import config_app, verb
+from giblet_tui.cli.complete import config_names
+from giblet_tui.cli.speech import say, show, show_json
+
+ConfigName = Annotated[str, typer.Argument(help="A configuration's name or path.", autocompletion=config_names)]
+Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; repeatable.")]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+@verb(config_app, "ls", "giblet config ls", "giblet config ls --json")
+def list_configs(json: Json = False) -> None:
+    """List configurations by name, with the file each comes from."""
+    from giblet_tui import catalog
+    from giblet_tui.present import SCHEMA, table
+
+    configs = {name: catalog.read(str(path)).config for name, path in catalog.known().items()}
+    if json:
+        rows = [{"name": n, "path": str(catalog.known()[n]), "stage": c.stage} for n, c in sorted(configs.items())]
+        show_json({"schema": SCHEMA, "configs": rows})
+        return
+    lines = [(n, c.stage, str(c.num_epochs), str(c.distributed.world_size), c.note) for n, c in sorted(configs.items())]
+    show(table(("NAME", "STAGE", "EPOCHS", "GPUS", "NOTE"), lines))
+
+
+@verb(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")
+def show_config(name: ConfigName, settings: Settings = None, json: Json = False) -> None:
+    """Print a configuration resolved, every default spelt out; on stderr, where each changed value comes from."""
+    from giblet_train.contract.config import content_hash, dump, to_mapping
+    from giblet_tui import catalog
+    from giblet_tui.present import SCHEMA
+
+    loaded = catalog.read(name, settings or ())
+    say("\n".join(loaded.notes)) if loaded.notes else None
+    if json:
+        facts = {"config": to_mapping(loaded.config), "content_hash": content_hash(loaded.config)}
+        show_json({"schema": SCHEMA, **facts, "provenance": loaded.provenance})
+        return
+    own = {key: file for key, file in loaded.provenance.items() if file != "base.yaml"}
+    for key, file in own.items():
+        say(f"# {key}: from {file}")
+    show(dump(loaded.config).rstrip())
+
+
+@verb(config_app, "diff", "giblet config diff test_full_fixes production_500epoch")
+def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
+    """Print the keys whose resolved values differ; nothing when two files ask for the same."""
+    from giblet_train.contract.config import diff
+    from giblet_tui import catalog
+    from giblet_tui.present import SCHEMA, diff_lines
+
+    changes = diff(catalog.read(old).config, catalog.read(new).config)
+    if json:
+        show_json({"schema": SCHEMA, "changes": {k: {"old": a, "new": b} for k, (a, b) in changes.items()}})
+    elif changes:
+        show("\n".join(line.strip() for line in diff_lines(changes)))
+    else:
+        say("No differences.")
+
+
+@verb(config_app, "check", "giblet config check my_config.yaml", "giblet config check")
+def check_configs(
+    names: Annotated[list[str] | None, typer.Argument(help="Names or paths; all if none.")] = None,
+) -> None:
+    """Check configurations as `launch` would: unknown keys, ranges, keys against one another."""
+    from giblet_train.contract.errors import ConfigError
+    from giblet_tui import catalog
+    from giblet_tui.cli.speech import complain
+
+    failed = 0
+    for name in names or list(catalog.known()):
+        try:
+            loaded = catalog.read(name)
+        except ConfigError as error:
+            failed += 1
+            complain(error)
+            continue
+        show(f"ok {name}")
+        for note in loaded.notes:
+            say(f"  {note}")
+    if failed:
+        raise typer.Exit(ConfigError.exit_code)

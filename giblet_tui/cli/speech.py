@@ -1,0 +1,51 @@
+"""What reaches the terminal: data on stdout, talk on stderr, made harmless, coloured only where a person looks."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+from giblet_train.contract.errors import GibletError
+
+_COLOURS = {"green": 32, "yellow": 33, "red": 31, "blue": 36, "dim": 2, "bold": 1}
+
+
+def show(text: str) -> None:
+    """Data, on stdout."""
+    print(text, flush=True)
+
+
+def show_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on one line of stdout."""
+    print(json.dumps(value, ensure_ascii=True, allow_nan=False), flush=True)
+
+
+def say(sentence: str) -> None:
+    """Talk, on stderr."""
+    from giblet_tui.remote.sanitize import sanitize
+
+    for line in sentence.split("\n"):
+        print(sanitize(line), file=sys.stderr, flush=True)
+
+
+def complain(error: GibletError) -> None:
+    """An error as its sentence and its remedy, on stderr."""
+    say(f"giblet: {error}")
+
+
+def paint(text: str, colour: str) -> str:
+    """The text in a colour of stdout's terminal; the bare text off a terminal, under NO_COLOR or on a dumb one."""
+    if not colour or not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def ask(question: str) -> bool:
+    """A yes or no from the person at the terminal; no when nobody is there. Only `y` or `yes` is yes."""
+    if not sys.stdin.isatty():
+        return False
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")

@@ -1,0 +1,244 @@
+"""Snapshots as text and as JSON: what `ps`, `status`, `verdict` and `demo` show. Pure; times are the laptop's clock.
+
+The JSON shapes are stable: extended, never renamed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from giblet_train.contract.config import COMPONENTS
+from giblet_train.contract.criteria import WORDS, Verdict, verdict_of
+from giblet_train.contract.health import GLYPHS, duration
+from giblet_train.contract.schedule import lr_at
+from giblet_tui.fleet import Fleet, Gpu, NodeSnapshot, RunSnapshot
+
+SCHEMA = 1
+PACE_STEPS = 50
+MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
+
+Row = Sequence[str]
+
+
+def table(head: Row, rows: Sequence[Row]) -> str:
+    """Left-aligned columns, two blanks apart, the last one ragged."""
+    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows))
+
+
+def verdict(run: RunSnapshot) -> Verdict | None:
+    """The run held against its own criteria; None while its configuration is not known."""
+    return verdict_of(run.config, run.metrics, ended=not run.health.live) if run.config else None
+
+
+def eta_s(run: RunSnapshot) -> float | None:
+    """Seconds to the last step at the median pace of recent steps; None when unknown, ended or not moving."""
+    plan = run.plan
+    paces = [s.step_s for s in run.steps[-PACE_STEPS:] if s.step_s is not None]
+    if plan is None or not paces or run.health.state not in ("running", "starting"):
+        return None
+    return median(paces) * max(0, plan.total_steps - run.steps[-1].step - 1)
+
+
+def lr_planned(run: RunSnapshot) -> float | None:
+    """The rate that the schedule gives for the last recorded step."""
+    return lr_at(run.steps[-1].step, run.plan) if run.plan and run.steps else None
+
+
+def runs_table(runs: Sequence[RunSnapshot]) -> str:
+    """One line a run: state, where it stands, losses, rate, verdict, time left, evidence."""
+    head = ("STATE", "RUN", "NODE", "EPOCH", "TOTAL", "FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
+    return table(head, [_run_row(run) for run in runs])
+
+
+def node_lines(fleet: Fleet, now: float) -> list[str]:
+    """One sentence for each node that is not live: since when, and the remedy."""
+    lines = []
+    for node in fleet.nodes:
+        if node.link != "live":
+            heard = f" (last heard {duration(now - node.observed_at)} ago)" if node.observed_at else ""
+            lines.append(f"{node.node}: {node.link_sentence or node.link}{heard}")
+    return lines
+
+
+def fleet_json(fleet: Fleet, runs: Sequence[RunSnapshot], now: float) -> dict[str, Any]:
+    """`ps --json`."""
+    return {
+        "schema": SCHEMA,
+        "at": now,
+        "nodes": [_node_json(node) for node in fleet.nodes],
+        "runs": [run_json(run) for run in runs],
+    }
+
+
+def run_json(run: RunSnapshot) -> dict[str, Any]:
+    """One run of `ps --json`, and `status --json`."""
+    judged = verdict(run)
+    last = run.steps[-1] if run.steps else None
+    return {
+        "run_id": run.run.run_id,
+        "name": run.run.name,
+        "node": run.run.node,
+        "state": run.health.state,
+        "evidence": run.health.sentence,
+        "step": last.step if last else None,
+        "epoch": last.epoch if last else None,
+        "lr": last.lr if last else None,
+        "lr_planned": lr_planned(run),
+        "loss": {"total": last.total, **last.loss} if last else {},
+        "verdict": judged.status if judged else None,
+        "eta_s": eta_s(run),
+        "session": run.run.session,
+        "multiplexer": run.run.multiplexer,
+    }
+
+
+def verdict_json(run_id: str, judged: Verdict) -> dict[str, Any]:
+    """`verdict --json`."""
+    return {
+        "schema": SCHEMA,
+        "run_id": run_id,
+        "verdict": judged.status,
+        "criteria": [finite(msgspec.to_builtins(c)) for c in judged.criteria],
+    }
+
+
+def verdict_lines(judged: Verdict) -> list[str]:
+    """A line for each criterion with its arithmetic, then the word for the whole."""
+    lines = [f"{MARKS[c.status]} {WORDS[c.status]:<8} {c.name}: {c.sentence}" for c in judged.criteria]
+    return [*lines, f"verdict: {judged.word}"]
+
+
+def status_lines(run: RunSnapshot, now: float) -> list[str]:
+    """`status`: the state as a sentence, where it stands, losses, rate, verdict, and how it was started."""
+    facts, judged = run.run, verdict(run)
+    lines = [
+        f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {facts.node}",
+        f"  {run.health.sentence}",
+        *(f"  {line}" for line in (progress_line(run), _rates(run)) if line),
+    ]
+    if judged:
+        lines += [f"  {line}" for line in verdict_lines(judged)]
+    lines += [f"  alert: {a.sentence} {a.action}".rstrip() for a in _standing_alerts(run)]
+    started = f"{duration(now - facts.launched_at)} ago by {facts.launched_by}, giblet {facts.giblet_version}"
+    lines.append(f"  launched {started}; session {facts.session} ({facts.multiplexer})")
+    if facts.gpus:
+        lines.append(f"  gpus {', '.join(facts.gpus)}")
+    if facts.note:
+        lines.append(f"  note: {facts.note}")
+    if run.malformed_lines:
+        lines.append(f"  {run.malformed_lines} lines of its records could not be read")
+    return lines
+
+
+def progress_line(run: RunSnapshot) -> str:
+    """`step 41/240 epoch 3/12 | total 0.912 fmri 0.988 … | 0.21 s/step, 42s left`; what it waits for before that."""
+    if not run.steps:
+        return run.heartbeat.phase if run.heartbeat else ""
+    last, plan = run.steps[-1], run.plan
+    of_steps = f"/{plan.total_steps}" if plan else ""
+    of_epochs = f"/{run.config.num_epochs}" if run.config else ""
+    pace = f"{last.step_s:.2g} s/step" if last.step_s is not None else ""
+    left = eta_s(run)
+    times = ", ".join(t for t in (pace, f"{duration(left)} left" if left is not None else "") if t)
+    parts = [f"step {last.step + 1}{of_steps} epoch {last.epoch}{of_epochs}", losses(last.total, last.loss), times]
+    return " | ".join(p for p in parts if p)
+
+
+def epoch_line(run: RunSnapshot) -> str:
+    """The last epoch's end: losses on train and validation, and the rate against the plan."""
+    if not run.epochs:
+        return ""
+    epoch = run.epochs[-1]
+    line = f"epoch {epoch.epoch} train {losses(epoch.train.total, epoch.train.loss)}"
+    if epoch.validation:
+        line += f" | validation {losses(epoch.validation.total, epoch.validation.loss)}"
+    return f"{line} | {_rates(run)}{' | best so far' if epoch.best else ''}"
+
+
+def losses(total: float | None, loss: Mapping[str, float | None]) -> str:
+    """`total 0.9123 fmri 0.9881 video …`, the components in their fixed order."""
+    return " ".join(f"{name} {number(value)}" for name, value in {"total": total, **_ordered(loss)}.items())
+
+
+def number(value: float | None) -> str:
+    """Four significant digits, more before the point if there are; `–` for what is not finite."""
+    if value is None:
+        return "–"
+    return f"{value:.1f}" if abs(value) >= 10_000 else f"{value:.4g}"
+
+
+def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
+    """A line for each key whose value differs."""
+    return [f"  {key}: {_yaml(old)} → {_yaml(new)}" for key, (old, new) in changes.items()]
+
+
+def gpu_line(gpu: Gpu) -> str:
+    """One GPU: who holds how much of it."""
+    holders = ", ".join(f"{user} {gib:.1f} GiB (pid {pid})" for pid, user, gib in gpu.processes)
+    used = f"{gpu.memory_used_gib:.1f}/{gpu.memory_total_gib:.0f} GiB"
+    return f"{gpu.index} {gpu.name} {used} {holders or 'free'}"
+
+
+def finite(value: Any) -> Any:
+    """The same data with None for numbers that JSON cannot say."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, list) else value
+
+
+def _run_row(run: RunSnapshot) -> Row:
+    judged = verdict(run)
+    last, left = run.steps[-1] if run.steps else None, eta_s(run)
+    return (
+        f"{GLYPHS[run.health.state]} {run.health.state}",
+        run.run.run_id,
+        run.run.node,
+        f"{last.epoch}/{run.config.num_epochs}" if last and run.config else "–",
+        number(last.total) if last else "–",
+        number(last.loss.get("fmri")) if last else "–",
+        f"{last.lr:.2e}" if last else "–",
+        judged.word if judged else "–",
+        duration(left) if left is not None else "–",
+        run.health.sentence,
+    )
+
+
+def _rates(run: RunSnapshot) -> str:
+    if not run.steps:
+        return ""
+    planned = lr_planned(run)
+    return f"lr {run.steps[-1].lr:.3e}" + (f" (planned {planned:.3e})" if planned is not None else "")
+
+
+def _node_json(node: NodeSnapshot) -> dict[str, Any]:
+    return {
+        "node": node.node,
+        "reachable": node.link == "live",
+        "since": node.observed_at,
+        "why": node.link_sentence,
+        "clock_skew_s": node.facts.clock_skew_s,
+        "gpus": [msgspec.to_builtins(g) for g in node.facts.gpus],
+        "sessions": list(node.facts.sessions),
+    }
+
+
+def _standing_alerts(run: RunSnapshot) -> list[Any]:
+    last = {alert.name: alert for alert in run.alerts}
+    return [alert for alert in last.values() if alert.state == "raised"]
+
+
+def _ordered(loss: Mapping[str, float | None]) -> dict[str, float | None]:
+    known = [c for c in COMPONENTS if c in loss]
+    return {c: loss[c] for c in [*known, *(c for c in loss if c not in known)]}
+
+
+def _yaml(value: Any) -> str:
+    return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
