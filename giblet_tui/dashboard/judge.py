@@ -1,0 +1,39 @@
+"""Verdicts of runs, computed once per epoch rather than once per look."""
+
+from __future__ import annotations
+
+import threading
+
+from giblet_train.contract.criteria import Verdict, verdict_of
+from giblet_tui.fleet import NodeSnapshot, RunSnapshot
+
+Key = tuple[int, bool, bool, bool]
+
+
+class Judge:
+    """Judges the runs of a node; safe to call from the threads of several nodes."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, tuple[Key, Verdict]] = {}
+        self._lock = threading.Lock()
+
+    def verdicts(self, node: NodeSnapshot) -> dict[str, Verdict]:
+        """The verdict of every run whose configuration is known, by run id."""
+        return {run.run.run_id: self._of(run) for run in node.runs if run.config is not None}
+
+    def _of(self, run: RunSnapshot) -> Verdict:
+        key = (
+            len(run.epochs),
+            run.health.live,
+            run.evaluation is not None,
+            bool(run.steps) and run.steps[-1].total is None,
+        )
+        with self._lock:
+            known = self._known.get(run.run.run_id)
+        if known is not None and known[0] == key:
+            return known[1]
+        assert run.config is not None
+        verdict = verdict_of(run.config, run.metrics, ended=not run.health.live)
+        with self._lock:
+            self._known[run.run.run_id] = (key, verdict)
+        return verdict

@@ -1,0 +1,56 @@
+"""What the parts of the dashboard tell one another."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from textual.message import Message
+
+from giblet_train.contract.criteria import Verdict
+from giblet_tui.fleet import NodeSnapshot
+
+
+class NodeObserved(Message):
+    """A node was seen anew. Posted from the source's threads; a newer one of the same node takes its place."""
+
+    def __init__(self, snapshot: NodeSnapshot, verdicts: Mapping[str, Verdict]) -> None:
+        super().__init__()
+        self.snapshot = snapshot
+        self.verdicts = verdicts
+
+    def can_replace(self, message: Message) -> bool:
+        return isinstance(message, NodeObserved) and message.snapshot.node == self.snapshot.node
+
+
+class RunChosen(Message):
+    """The user moved to a run."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self.run_id = run_id
+
+
+class RunMarked(Message):
+    """The user marked a run to be drawn behind the chosen one, or unmarked it."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self.run_id = run_id
+
+
+class StopConfirmed(Message):
+    """The user confirmed, in the dialog, that a run shall stop."""
+
+    def __init__(self, run_id: str) -> None:
+        super().__init__()
+        self.run_id = run_id
+
+
+class StopSaid(Message):
+    """A stop in progress has something to say. level: `information`, `warning` or `error`."""
+
+    def __init__(self, run_id: str, sentence: str, level: str = "information") -> None:
+        super().__init__()
+        self.run_id = run_id
+        self.sentence = sentence
+        self.level = level

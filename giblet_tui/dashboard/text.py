@@ -1,0 +1,43 @@
+"""Text from nodes made into content that cannot act: no markup is read, no control character gets through."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from textual.content import Content
+
+UNSAFE = re.compile(
+    "[\x00-\x1f\x7f-\x9f\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb"
+    "\U000e0000-\U000e007f\ud800-\udfff]"
+)
+LONGEST = 2000
+FULL, EIGHTHS = "█", " ▏▎▍▌▋▊▉"
+
+Part = str | tuple[str, str]
+
+
+def harmless(text: str) -> str:
+    """The text on one line, at most `LONGEST` characters, with `�` for whatever could act on a terminal.
+
+    Snapshots are sanitised where they are made; this is the second lock on the same door.
+    """
+    return UNSAFE.sub("�", text.replace("\t", "    ")[:LONGEST])
+
+
+def line(*parts: Part) -> Content:
+    """One line of content from texts, each plain or with a style."""
+    safe: list[Part] = [harmless(p) if isinstance(p, str) else (harmless(p[0]), p[1]) for p in parts]
+    return Content.assemble(*safe)
+
+
+def page(lines: Sequence[Content], width: int, height: int) -> Content:
+    """At most `height` lines, each cut to `width` cells with an ellipsis."""
+    return Content("\n").join([one.truncate(width, ellipsis=True) for one in lines[:height]])
+
+
+def bar(fraction: float, width: int) -> str:
+    """A horizontal bar of eighths of a cell; fraction from 0 to 1."""
+    eighths = round(max(0.0, min(1.0, fraction)) * width * 8)
+    whole, rest = divmod(eighths, 8)
+    return (FULL * whole + (EIGHTHS[rest] if rest else "")).ljust(width)

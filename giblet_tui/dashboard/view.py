@@ -1,0 +1,95 @@
+"""One run as the panes see it at one moment, and the questions they ask of it. Pure.
+
+Link, node and run are three facts: a run whose node is not heard is unknown, whatever it was when last seen.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from statistics import median
+
+from giblet_train.contract.criteria import Verdict
+from giblet_train.contract.health import Health, duration
+from giblet_train.contract.records import Alert, EventMetric
+from giblet_tui.fleet import NodeSnapshot, RunSnapshot
+from giblet_tui.series import Curves
+
+STALE_AFTER_S = 5.0
+PACE_STEPS = 50
+
+
+@dataclass(frozen=True, eq=False)
+class RunView:
+    """A run, the node it was seen on, its columns and its verdict. Compared by identity: it is replaced whole.
+
+    others: marked runs to draw behind it, each with its columns.
+    """
+
+    run: RunSnapshot
+    node: NodeSnapshot
+    curves: Curves
+    verdict: Verdict | None = None
+    others: tuple[tuple[RunSnapshot, Curves], ...] = ()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch; 1 until the engine has said."""
+        return self.run.plan_record.steps_per_epoch if self.run.plan_record else 1
+
+
+def age_s(node: NodeSnapshot, now: float) -> float | None:
+    """Seconds since anything of this node was seen, None when nothing ever was."""
+    return None if node.observed_at is None else max(0.0, now - node.observed_at)
+
+
+def stale(node: NodeSnapshot, now: float) -> bool:
+    """Is what is shown of this node no longer what is?"""
+    age = age_s(node, now)
+    return node.link != "live" or age is None or age > STALE_AFTER_S
+
+
+def health_now(run: RunSnapshot, node: NodeSnapshot, now: float) -> Health:
+    """The run's health, or `unknown` with its age where the node is not being heard and the run had not ended."""
+    if not run.health.live or not stale(node, now):
+        return run.health
+    age = age_s(node, now)
+    heard = "never heard" if age is None else f"not heard for {duration(age)}"
+    return Health(state="unknown", sentence=f"{heard}; it was {run.health.state}", since=node.observed_at)
+
+
+def state_words(health: Health, node: NodeSnapshot, now: float) -> str:
+    """`running`, or `unknown 4m` with the age of what is known."""
+    age = age_s(node, now)
+    if health.state == "unknown" and age is not None:
+        return f"unknown {duration(age)}"
+    return health.state
+
+
+def epoch_words(run: RunSnapshot) -> str:
+    """`14/20`, or nothing before the first step."""
+    if run.heartbeat is None or run.config is None:
+        return ""
+    return f"{min(run.heartbeat.epoch, run.config.num_epochs)}/{run.config.num_epochs}"
+
+
+def eta_s(run: RunSnapshot) -> float | None:
+    """Seconds until the last step at the pace of the newest ones, validation included; None unless it is running."""
+    if run.health.state != "running" or run.plan_record is None or len(run.steps) < 3:
+        return None
+    newest = run.steps[-PACE_STEPS:]
+    pauses = [b.at - a.at for a, b in zip(newest, newest[1:], strict=False)]
+    between = (newest[-1].at - newest[0].at) / len(pauses)
+    left = run.plan_record.total_steps - 1 - newest[-1].step
+    return max(0, left) * max(between, median(pauses))
+
+
+def active_alerts(run: RunSnapshot) -> tuple[Alert, ...]:
+    """Alerts that were raised and not cleared since, newest first."""
+    latest = {alert.name: alert for alert in sorted(run.alerts, key=lambda a: a.seq)}
+    raised = [a for a in latest.values() if a.state == "raised"]
+    return tuple(sorted(raised, key=lambda a: a.at, reverse=True))
+
+
+def notable_events(run: RunSnapshot) -> tuple[EventMetric, ...]:
+    """Events of level warning or error, newest first."""
+    return tuple(e for e in reversed(run.events) if e.level != "info")

@@ -1,0 +1,238 @@
+"""Metric records as columns of numbers, and their reduction to what a chart of a given width can show.
+
+Everything is pure but for two caches that only grow: a run appends records, so each is read once. A number that was
+not finite is NaN in a column and a gap in a chart.
+
+Shapes: N step records, E epoch records, C pixel columns of a chart, B blocks of the recursion, K records of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.contract.config import COMPONENTS
+from giblet_train.contract.records import EpochMetric, Number, PartLoss, StepMetric
+
+Floats = NDArray[np.float64]
+NAMES = ("total", *COMPONENTS)
+BLOCK = 64
+
+
+class Range(NamedTuple):
+    """An interval of an axis, first < last."""
+
+    first: float
+    last: float
+
+    @property
+    def span(self) -> float:
+        """Its length."""
+        return self.last - self.first
+
+    def contains(self, value: float) -> bool:
+        """Does the value lie in it, ends included?"""
+        return self.first <= value <= self.last
+
+
+class Points(NamedTuple):
+    """A series: x ascending, y with NaN for a gap, both of length N."""
+
+    x_N: Floats
+    y_N: Floats
+
+
+class Envelope(NamedTuple):
+    """What a series spans in each pixel column: lowest and highest value, NaN where the column is empty."""
+
+    low_C: Floats
+    high_C: Floats
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One run as columns. Keys of the mappings are `NAMES`; `step` counts optimizer steps, `at` is the node's clock."""
+
+    step_N: Floats
+    at_N: Floats
+    lr_N: Floats
+    loss: dict[str, Floats]
+    epoch_step_E: Floats
+    epoch_at_E: Floats
+    train: dict[str, Floats]
+    validation: dict[str, Floats]
+
+
+class _Column:
+    """A float64 array that grows by doubling; a view given out earlier stays as it was."""
+
+    def __init__(self) -> None:
+        self._buffer: Floats = np.empty(256)
+        self._size = 0
+
+    def extend(self, values: Iterator[float], count: int) -> None:
+        while self._size + count > len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
+        self._buffer[self._size : self._size + count] = np.fromiter(values, np.float64, count)
+        self._size += count
+
+    def view(self) -> Floats:
+        return self._buffer[: self._size]
+
+
+class StepColumns:
+    """The step records of one run as columns, extended by what is new each time it is asked."""
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def curves(self, steps: Sequence[StepMetric], epochs: Sequence[EpochMetric]) -> Curves:
+        """The columns of these records; records seen in an earlier call are not read again."""
+        if len(steps) < self._size or (self._size and steps[self._size - 1].seq != self._last_seq):
+            self._clear()
+        self._extend(steps)
+        return Curves(
+            step_N=self._step.view(),
+            at_N=self._at.view(),
+            lr_N=self._lr.view(),
+            loss={name: column.view() for name, column in self._loss.items()},
+            epoch_step_E=np.array([e.step for e in epochs], np.float64),
+            epoch_at_E=np.array([e.at for e in epochs], np.float64),
+            train=_parts([e.train for e in epochs]),
+            validation=_parts([e.validation for e in epochs]),
+        )
+
+    def _clear(self) -> None:
+        self._step, self._at, self._lr = _Column(), _Column(), _Column()
+        self._loss = {name: _Column() for name in NAMES}
+        self._size, self._last_seq = 0, -1
+
+    def _extend(self, steps: Sequence[StepMetric]) -> None:
+        first, count = self._size, len(steps) - self._size
+        if not count:
+            return
+
+        def each(value: Callable[[StepMetric], Number]) -> tuple[Iterator[float], int]:
+            return (number(value(s)) for s in islice(steps, first, None)), count
+
+        self._step.extend(*each(lambda s: s.step))
+        self._at.extend(*each(lambda s: s.at))
+        self._lr.extend(*each(lambda s: s.lr))
+        self._loss["total"].extend(*each(lambda s: s.total))
+        for name in COMPONENTS:
+            self._loss[name].extend(*each(lambda s, name=name: s.loss.get(name)))  # type: ignore[misc]
+        self._size, self._last_seq = len(steps), steps[-1].seq
+
+
+class Smoother:
+    """A debiased exponential moving average of a growing column: the weight of a value `k` records back is decay^k.
+
+    Debiased by dividing by the weights themselves (Kingma and Ba 2015, section 3), so the first values are not pulled
+    towards zero; a gap weighs nothing and stays a gap.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self._smoothed: Floats = np.empty(0)
+        self._sum, self._weight = 0.0, 0.0
+
+    def smoothed(self, values_N: Floats) -> Floats:
+        """The average at every value. values_N must begin with what an earlier call was given."""
+        done = len(self._smoothed)
+        if len(values_N) < done:
+            self.__init__(self.decay)  # type: ignore[misc]
+            done = 0
+        fresh_N = values_N[done:]
+        if len(fresh_N):
+            known_N = np.isfinite(fresh_N)
+            sum_N = decayed_sum(np.where(known_N, fresh_N, 0.0), self.decay, self._sum)
+            weight_N = decayed_sum(known_N.astype(np.float64), self.decay, self._weight)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                smooth_N = np.where(known_N, sum_N / weight_N, np.nan)
+            self._smoothed = np.concatenate([self._smoothed, smooth_N])
+            self._sum, self._weight = float(sum_N[-1]), float(weight_N[-1])
+        return self._smoothed
+
+
+def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
+    """s_k = decay·s_{k-1} + v_k with s_{-1} = before, without a Python loop over records.
+
+    Each block of records is one row of a product with the matrix of decays; the ends of the blocks obey the same
+    recursion with decay^BLOCK.
+    """
+    lag_KK = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
+    decay_KK = np.where(lag_KK >= 0, decay ** np.maximum(lag_KK, 0), 0.0)
+    carry_K = decay ** np.arange(1, BLOCK + 1)
+    count = len(values_N)
+    if count <= BLOCK:
+        return np.asarray(decay_KK[:count, :count] @ values_N + before * carry_K[:count])
+    padded_BK = np.pad(values_N, (0, -count % BLOCK)).reshape(-1, BLOCK)
+    inner_BK = padded_BK @ decay_KK.T
+    end_B = decayed_sum(inner_BK[:, -1], decay**BLOCK, before)
+    start_B = np.concatenate([[before], end_B[:-1]])
+    return (inner_BK + start_B[:, None] * carry_K).ravel()[:count]
+
+
+def reduced(points: Points, window: Range, columns: int, *, joined: bool = True) -> Envelope:
+    """Lowest and highest value in each of `columns` pixel columns, whose outer centres lie on the window's ends.
+
+    joined: also what a straight line between neighbouring points crosses; never over a gap.
+    """
+    x_N, y_N = points
+    pitch = window.span / max(1, columns - 1)
+    edge_C = window.first + (np.arange(columns + 1) - 0.5) * pitch
+    start_C = np.searchsorted(x_N, edge_C)
+    low_C, high_C = np.full(columns, np.nan), np.full(columns, np.nan)
+    filled_C = start_C[:-1] < start_C[1:]
+    if filled_C.any():
+        inside_N, at_C = y_N[: start_C[-1]], start_C[:-1][filled_C]
+        low_C[filled_C] = np.fmin.reduceat(inside_N, at_C)
+        high_C[filled_C] = np.fmax.reduceat(inside_N, at_C)
+    if joined and len(x_N) > 1:
+        centre_C = window.first + np.arange(columns) * pitch
+        with np.errstate(invalid="ignore"):
+            line_C = np.interp(centre_C, x_N, y_N, left=np.nan, right=np.nan)
+        low_C, high_C = np.fmin(low_C, line_C), np.fmax(high_C, line_C)
+    return Envelope(low_C, high_C)
+
+
+def gaps(points: Points, window: Range) -> Floats:
+    """The x of every value in the window that was not finite."""
+    first, last = np.searchsorted(points.x_N, [window.first, window.last + 1e-9])
+    return points.x_N[first:last][np.isnan(points.y_N[first:last])]
+
+
+def value_at(points: Points, x: float) -> float:
+    """The value of the last point at or before x, NaN where there is none."""
+    index = int(np.searchsorted(points.x_N, x, side="right")) - 1
+    return float(points.y_N[index]) if index >= 0 else float("nan")
+
+
+def last_value(values_N: Floats) -> float:
+    """The newest value, NaN when there is none or it was not finite."""
+    return float(values_N[-1]) if len(values_N) else float("nan")
+
+
+def log10(values_N: Floats) -> Floats:
+    """Decimal logarithms, NaN (a gap) for what is not positive."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(values_N > 0, np.log10(np.where(values_N > 0, values_N, 1.0)), np.nan)
+
+
+def number(value: Number) -> float:
+    """A record's number, NaN for its null."""
+    return float("nan") if value is None else value
+
+
+def _parts(parts: Sequence[PartLoss | None]) -> dict[str, Floats]:
+    columns: dict[str, list[float]] = {name: [] for name in NAMES}
+    for part in parts:
+        columns["total"].append(number(part.total if part else None))
+        for name in COMPONENTS:
+            columns[name].append(number(part.loss.get(name) if part else None))
+    return {name: np.array(values, np.float64) for name, values in columns.items()}
