@@ -59,7 +59,8 @@ def fine_response(
     peak = _gamma_density(since_start_s, delay_s / dispersion_s, dispersion_s)
     undershoot = _gamma_density(since_start_s, undershoot_s / dispersion_s, dispersion_s)
     response = peak - ratio * undershoot
-    return response / response.sum()
+    response_N: Floats = response / response.sum()
+    return response_N
 
 
 def on_tr_grid(fine_N: Floats, oversampling: int) -> Floats:
@@ -70,7 +71,8 @@ def on_tr_grid(fine_N: Floats, oversampling: int) -> Floats:
     n_trs = math.ceil(len(fine_N) / oversampling)
     padded = np.zeros(n_trs * oversampling)
     padded[: len(fine_N)] = fine_N
-    return padded.reshape(n_trs, oversampling).sum(axis=1)
+    kernel_K: Floats = padded.reshape(n_trs, oversampling).sum(axis=1)
+    return kernel_K
 
 
 def convolve_causal(x_TF: Floats, kernel_K: Floats) -> Floats:
