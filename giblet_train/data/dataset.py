@@ -1,27 +1,30 @@
 """One split of a study, standardised with what its training TRs alone say.
 
-T TRs, V voxels that the split's mask keeps, F features of a modality, P numbers of a small frame, S subjects.
+T TRs, R training TRs, V voxels that the split's mask keeps, F features of a modality, P numbers of a small frame,
+S subjects, C scans.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.contract.config import MODALITIES, Config
+from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import ModalityFacts
+from giblet_train.data.facts import bold_facts, feature_facts
+from giblet_train.data.frames import FramePca, fit_frame_pca
+from giblet_train.data.hrf import convolve_causal, glover
+from giblet_train.data.isc import shared_response
 from giblet_train.data.splits import Split
+from giblet_train.data.standardize import BoldScale, ColumnScale, fit_columns, scan_moments, vote_mask
 from giblet_train.data.study import Study
 
-
-@dataclass(frozen=True)
-class FramePca:
-    """Principal components of frames, fitted on training TRs: mean_P and components_FP with orthonormal rows."""
-
-    mean_P: NDArray[np.float32]
-    components_FP: NDArray[np.float32]
+AVERAGE = "average"
+PCA_WIDTH = {"tiny": 64, "lab": 512, "large": 1024}
 
 
 @dataclass(frozen=True)
@@ -35,9 +38,10 @@ class SplitData:
     bold: subject -> (T, V) float32, z-scored per voxel and scan over training TRs. Each access computes the array anew
         from the memory map, so memory does not grow with subjects; keep it only while it is needed.
     voxels_V: the kept voxels as indices into the study's V. mask_XYZ: the same on the grid, in C order.
-    isc_V: mean correlation between pairs of subjects over training TRs (Fisher z), rho of the noise ceiling sqrt(rho).
-    responsive_V: isc_V is above what circular shifts of the subjects against one another give by chance.
-    null_V: isc_V is inside the middle half of that null: voxels in which no shared signal is expected.
+    isc_V: mean correlation of all pairs of subjects over training TRs, rho of the noise ceiling sqrt(rho); NaN for
+        one subject.
+    responsive_V: isc_V is above the 99th percentile of what circular shifts of the subjects give by chance.
+    null_V: isc_V is below the 75th percentile of that null: voxels in which no shared signal is expected.
     frame_pca: with the columns `pca_columns` of the video features, frames come back from predictions.
     feature_mean, feature_sd: modality -> (F,), the parameters behind `targets`.
     facts: component ("fmri", "video", ...) -> its scale before and after.
@@ -70,3 +74,173 @@ class SplitData:
     def n_voxels(self) -> int:
         """V: voxels that the split's mask keeps."""
         return len(self.voxels_V)
+
+
+@dataclass(frozen=True)
+class NormalizedBold(Mapping[str, NDArray[np.float32]]):
+    """Subject -> (T, V) float32, computed anew from the memory map at each access.
+
+    scales: subject -> its z-score, or None to give the file's own units (`data.normalize_fmri: false`).
+    """
+
+    study: Study
+    voxels_V: NDArray[np.intp]
+    scales: Mapping[str, BoldScale | None]
+
+    def __getitem__(self, subject: str) -> NDArray[np.float32]:
+        scale = self.scales[subject]
+        stored_TV = self.study.bold[subject]
+        if scale is not None:
+            return scale.apply(stored_TV, self.study.scan_lengths_trs, self.voxels_V)
+        raw_TV = stored_TV[:, self.voxels_V].astype(np.float32)
+        raw_TV += self.study.reference[subject][self.voxels_V]
+        return raw_TV
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.scales)
+
+    def __len__(self) -> int:
+        return len(self.scales)
+
+
+def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
+    """Fit every scale, mask and basis on the split's training TRs, and give the study through them.
+
+    Raises ConfigError where the configuration names a number of voxels that the data do not have, DataError where no
+    voxel is left.
+    """
+    moments = {s: scan_moments(study.bold[s], split.train, study.scan_lengths_trs) for s in study.subjects}
+    voxels = _voxels(study, config, [m.sd_V() for m in moments.values()])
+    scales = {s: m.scale() for s, m in moments.items()}
+    each = NormalizedBold(study, voxels, scales)
+    shared = shared_response(each, split.train) if len(each) > 1 else None
+    bold = _targets(each, split, config)
+    frame_pca = fit_frame_pca(study.frames_TKHWC, split.train, PCA_WIDTH[config.model.preset])
+    raw = {m: np.asarray(study.features[m], np.float32) for m in MODALITIES}
+    pca_columns = slice(raw["video"].shape[1], raw["video"].shape[1] + len(frame_pca.components_FP))
+    raw["video"] = np.concatenate([raw["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)
+    scale = {m: fit_columns(raw[m], split.train) for m in MODALITIES}
+    targets = {m: scale[m].apply(raw[m]) for m in MODALITIES}
+    weights = {m: _weights(scale[m], frame_pca.variance_F if m == "video" else None) for m in MODALITIES}
+    facts = {m: feature_facts(raw[m][split.train], targets[m][split.train], weights[m]) for m in MODALITIES}
+    fmri = bold_facts(
+        list(moments.values()), [study.reference[s] for s in study.subjects], voxels, _after(bold, split.train)
+    )
+    return SplitData(
+        study=study,
+        split=split,
+        inputs=_convolved(raw, study, split, config) if config.data.apply_hrf else targets,
+        targets=targets,
+        target_weights=weights,
+        bold=bold,
+        voxels_V=voxels,
+        mask_XYZ=_on_grid(study, voxels),
+        isc_V=shared.isc_V if shared else np.full(len(voxels), np.nan, np.float32),
+        responsive_V=shared.above_chance() if shared else np.ones(len(voxels), bool),
+        null_V=shared.at_chance() if shared else np.zeros(len(voxels), bool),
+        frame_pca=frame_pca,
+        pca_columns=pca_columns,
+        feature_mean={m: scale[m].mean_F for m in MODALITIES},
+        feature_sd={m: scale[m].sd_F for m in MODALITIES},
+        facts={"fmri": fmri, **facts},
+        notes=_notes(study, scales, config),
+    )
+
+
+def _voxels(study: Study, config: Config, sd_SV: list[NDArray[np.float64]]) -> NDArray[np.intp]:
+    if study.given_mask_V is not None:
+        kept_V = study.given_mask_V & (np.stack(sd_SV) > 0).any(axis=0)
+    else:
+        kept_V = vote_mask(sd_SV)
+    voxels = np.flatnonzero(kept_V)
+    if not len(voxels):
+        raise DataError(
+            "No voxel varies in at least half of the subjects over the training TRs.",
+            "Look at the files with `python -m giblet_train data check`.",
+        )
+    if config.model.n_voxels not in (None, len(voxels)):
+        raise ConfigError(
+            f"model.n_voxels is {config.model.n_voxels}, but the mask of this split keeps {len(voxels)} voxels.",
+            "Set model.n_voxels: null; the number follows from the data.",
+        )
+    return voxels
+
+
+def _targets(each: NormalizedBold, split: Split, config: Config) -> Mapping[str, NDArray[np.float32]]:
+    if not config.data.normalize_fmri:
+        each = NormalizedBold(each.study, each.voxels_V, dict.fromkeys(each.scales))
+    if config.data.mode == "per_subject":
+        return each
+    average_TV = np.zeros((each.study.n_trs, len(each.voxels_V)), np.float32)
+    for subject in each:
+        average_TV += each[subject] / np.float32(len(each))
+    if config.data.normalize_fmri:
+        average_TV = fit_columns(average_TV, split.train).apply(average_TV)
+    return {AVERAGE: average_TV}
+
+
+def _weights(scale: ColumnScale, pca_variance_F: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Mean 1, constant features 0. Components of frames share half of the video's weight, as their variance does."""
+    weight_F = (scale.sd_F > 0).astype(np.float32)
+    if pca_variance_F is not None:
+        n_fixed = len(weight_F) - len(pca_variance_F)
+        weight_F[:n_fixed] /= max(1.0, weight_F[:n_fixed].sum())
+        weight_F[n_fixed:] *= pca_variance_F / pca_variance_F.sum()
+    total = weight_F.sum()
+    return weight_F * np.float32(len(weight_F) / total) if total else weight_F
+
+
+def _convolved(
+    raw: Mapping[str, NDArray[np.float32]], study: Study, split: Split, config: Config
+) -> dict[str, NDArray[np.float32]]:
+    """The features through Glover's response of `model.fir_trs` TRs, each scan by itself, then scaled."""
+    kernel = glover(study.tr_s, config.model.fir_trs * study.tr_s)
+    edges = np.cumsum(study.scan_lengths_trs)[:-1]
+    inputs = {}
+    for modality, raw_TF in raw.items():
+        parts = [convolve_causal(part.astype(np.float64), kernel) for part in np.split(raw_TF, edges)]
+        blurred_TF = np.concatenate(parts)
+        inputs[modality] = fit_columns(blurred_TF, split.train).apply(blurred_TF)
+    return inputs
+
+
+def _after(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> dict[str, float]:
+    """What the targets of the brain look like over the training TRs, subjects together."""
+    means, squares, variances, constant = [], [], [], 0
+    for subject in bold:
+        rows_RV = bold[subject][train]
+        mean_V, variance_V = rows_RV.mean(axis=0, dtype=np.float64), rows_RV.var(axis=0, dtype=np.float64)
+        means.append(float(mean_V.mean()))
+        squares.append(float((variance_V + mean_V**2).mean()))
+        variances.append(float(variance_V.mean()))
+        constant += int((variance_V == 0).sum())
+    mean, square = float(np.mean(means)), float(np.mean(squares))
+    return {
+        "mean": mean,
+        "sd": float(np.sqrt(max(0.0, square - mean**2))),
+        "variance": float(np.mean(variances)),
+        "constant": float(constant),
+    }
+
+
+def _on_grid(study: Study, voxels: NDArray[np.intp]) -> NDArray[np.bool_]:
+    mask_XYZ = np.zeros(study.mask_XYZ.shape, bool)
+    kept = np.flatnonzero(study.mask_XYZ)[voxels]
+    mask_XYZ.ravel()[kept] = True
+    return mask_XYZ
+
+
+def _notes(study: Study, scales: Mapping[str, BoldScale], config: Config) -> tuple[str, ...]:
+    notes = list(study.notes)
+    pooled = sorted({scan + 1 for scale in scales.values() for scan in scale.pooled_scans})
+    if pooled:
+        names = ", ".join(map(str, pooled))
+        notes.append(f"Scan {names} has too few training TRs; its z-score uses those of all scans.")
+    if not config.data.normalize_fmri:
+        notes.append(
+            "data.normalize_fmri is false: the fMRI keeps the scanner's units, which differ between subjects; "
+            "the loss will be dominated by whoever has the largest."
+        )
+    if len(scales) == 1:
+        notes.append("One subject has no inter-subject correlation: every voxel counts as responsive.")
+    return tuple(notes)

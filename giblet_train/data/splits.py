@@ -5,10 +5,19 @@ T: TRs of the whole study.
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
+
+from giblet_train.contract.config import SplitConfig
+from giblet_train.contract.errors import DataError
+
+SNAP_TRS = 10
+MIN_TRAIN_TRS = 16
+MIN_HELD_OUT_TRS = 4
 
 Block = tuple[int, int]
 """TRs from the first number up to, not including, the second; never across a scan border."""
@@ -39,6 +48,101 @@ class Split:
     def test(self) -> NDArray[np.intp]:
         """Indices of the test TRs, ascending."""
         return _indices(self.test_blocks)
+
+
+def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig) -> Split:
+    """The split of one fold.
+
+    The first usable TRs are cut into n_folds test blocks of equal length; borders move by up to SNAP_TRS to where an
+    annotation or a scan begins, so that none is known on both sides. Next to the test block, past its gap and on the
+    longer side, lies the validation block; what remains beyond the gaps trains.
+    Raises DataError, with the arithmetic, when too little is left.
+    """
+    n_trs = sum(scan_lengths_trs)
+    usable = n_trs if config.usable_trs is None else config.usable_trs
+    if usable > n_trs:
+        raise DataError(f"split.usable_trs is {usable}, but the study has {n_trs} TRs.", "Lower it, or set it to null.")
+    scan_starts = np.cumsum([0, *scan_lengths_trs]).tolist()
+    borders = sorted({*border_trs, *scan_starts})
+    test = _fold(usable, borders, config)
+    validation = _validation(usable, test, borders, config)
+    held_out = [_widened(test, config.gap_trs), _widened(validation, config.gap_trs)]
+    train = _without((0, usable), held_out)
+    _check_enough(usable, test, validation, train, config)
+    return Split(
+        n_trs=n_trs,
+        fold=config.fold,
+        gap_trs=config.gap_trs,
+        train_blocks=_cut(train, scan_starts),
+        validation_blocks=_cut([validation], scan_starts),
+        test_blocks=_cut([test], scan_starts),
+    )
+
+
+def _fold(usable: int, borders: Sequence[int], config: SplitConfig) -> Block:
+    length = usable // config.n_folds
+    edges = [round(i * usable / config.n_folds) for i in range(config.n_folds + 1)]
+    start, stop = (
+        edge if edge in (0, usable) else _snapped(edge, borders, min(SNAP_TRS, length // 4))
+        for edge in edges[config.fold : config.fold + 2]
+    )
+    return start, stop
+
+
+def _validation(usable: int, test: Block, borders: Sequence[int], config: SplitConfig) -> Block:
+    """Beside the test block's gap on the longer side: that gap then serves both."""
+    length = min(config.validation_trs, round(config.validation_fraction * (usable - (test[1] - test[0]))))
+    reach = min(SNAP_TRS, length // 4)
+    before, after = test[0], usable - test[1]
+    if after >= before:
+        start = test[1] + config.gap_trs
+        return start, min(usable, _snapped(start + length, borders, reach))
+    stop = test[0] - config.gap_trs
+    return max(0, _snapped(stop - length, borders, reach)), stop
+
+
+def _snapped(edge: int, borders: Sequence[int], reach: int) -> int:
+    near = [b for b in borders if abs(b - edge) <= reach]
+    return min(near, key=lambda border: (abs(border - edge), border)) if near else edge
+
+
+def _widened(block: Block, gap: int) -> Block:
+    return block[0] - gap, block[1] + gap
+
+
+def _without(whole: Block, taken: Iterable[Block]) -> list[Block]:
+    left: list[Block] = []
+    start = whole[0]
+    for first, last in sorted(taken):
+        if first > start:
+            left.append((start, first))
+        start = max(start, last)
+    if start < whole[1]:
+        left.append((start, whole[1]))
+    return left
+
+
+def _cut(blocks: Iterable[Block], scan_starts: Sequence[int]) -> tuple[Block, ...]:
+    """The blocks, cut where a scan begins."""
+    pieces: list[Block] = []
+    for start, stop in blocks:
+        edges = [start, *(s for s in scan_starts if start < s < stop), stop]
+        pieces.extend(pairwise(edges))
+    return tuple(pieces)
+
+
+def _check_enough(usable: int, test: Block, validation: Block, train: list[Block], config: SplitConfig) -> None:
+    n_test, n_validation = test[1] - test[0], validation[1] - validation[0]
+    n_train = sum(stop - start for start, stop in train)
+    if min(n_test, n_validation) >= MIN_HELD_OUT_TRS and n_train >= MIN_TRAIN_TRS:
+        return
+    n_gap = usable - n_test - max(0, n_validation) - n_train
+    raise DataError(
+        f"The study is too short for this split: of {usable} TRs, fold {config.fold} of {config.n_folds} takes "
+        f"{n_test} for the test, {max(0, n_validation)} for validation and {n_gap} for gaps of {config.gap_trs} each, which "
+        f"leaves {n_train} to train on; {MIN_HELD_OUT_TRS}, {MIN_HELD_OUT_TRS} and {MIN_TRAIN_TRS} are the least.",
+        "Use a longer study, a smaller split.gap_trs, or other split.n_folds and split.validation_trs.",
+    )
 
 
 def _indices(blocks: tuple[Block, ...]) -> NDArray[np.intp]:

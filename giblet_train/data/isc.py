@@ -1,0 +1,80 @@
+"""Inter-subject correlation: how much of a voxel's response all who saw the film share, and what chance would give.
+
+One viewing per subject leaves no repeats, so agreement between subjects stands in for them (Hasson et al. 2004).
+S subjects, R training TRs, V voxels, N voxels sampled for the null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+NULL_VOXELS = 4096
+NULL_DRAWS = 25
+NULL_MIN_SHIFT_TRS = 20
+
+
+@dataclass(frozen=True)
+class SharedResponse:
+    """isc_V: mean correlation of all pairs of subjects. null: the same under circular shifts, voxels pooled."""
+
+    isc_V: NDArray[np.float32]
+    null: NDArray[np.float32]
+
+    def above_chance(self, percentile: float = 99.0) -> NDArray[np.bool_]:
+        """(V,): voxels whose correlation exceeds that percentile of the null."""
+        return self.isc_V > np.percentile(self.null, percentile)
+
+    def at_chance(self, percentile: float = 75.0) -> NDArray[np.bool_]:
+        """(V,): voxels whose correlation lies below that percentile of the null."""
+        return self.isc_V < np.percentile(self.null, percentile)
+
+
+def shared_response(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> SharedResponse:
+    """The correlation between subjects over the training TRs, one subject in memory at a time.
+
+    bold: subject -> (T, V), z-scored over the rows `train`; at least two subjects. With unit variances the mean over
+    pairs is (E[(Σ z)²] − Σ E[z²]) / (S (S − 1)).
+    """
+    sampled: list[NDArray[np.float32]] = []
+    total_RV: NDArray[np.float32] | None = None
+    powers: list[NDArray[np.float32]] = []
+    for subject in bold:
+        rows_RV = bold[subject][train]
+        sampled.append(rows_RV[:, :: max(1, rows_RV.shape[1] // NULL_VOXELS)].copy())
+        powers.append(np.einsum("rv,rv->v", rows_RV, rows_RV) / len(train))
+        total_RV = rows_RV if total_RV is None else np.add(total_RV, rows_RV, out=total_RV)
+    if total_RV is None or len(sampled) < 2:
+        raise ValueError("inter-subject correlation needs two subjects")
+    return SharedResponse(_mean_pair(total_RV, np.sum(powers, axis=0), len(sampled)), _null(np.stack(sampled)))
+
+
+def _mean_pair(total_RV: NDArray[np.float32], power_V: NDArray[np.float32], n_subjects: int) -> NDArray[np.float32]:
+    joint_V = np.einsum("rv,rv->v", total_RV, total_RV) / len(total_RV)
+    return np.asarray((joint_V - power_V) / (n_subjects * (n_subjects - 1)), np.float32)
+
+
+def _null(sampled_SRN: NDArray[np.float32]) -> NDArray[np.float32]:
+    n_subjects, n_rows, _ = sampled_SRN.shape
+    power_N = np.einsum("srn,srn->n", sampled_SRN, sampled_SRN) / n_rows
+    shortest = min(NULL_MIN_SHIFT_TRS, n_rows // 4)
+    random = np.random.Generator(np.random.Philox(key=[0, n_rows]))
+    draws = []
+    for _ in range(NULL_DRAWS):
+        shifts_S = _spread_shifts(random, n_subjects, n_rows, shortest)
+        total_RN = np.zeros_like(sampled_SRN[0])
+        for rows_RN, shift in zip(sampled_SRN, shifts_S, strict=True):
+            total_RN += np.roll(rows_RN, shift, axis=0)
+        draws.append(_mean_pair(total_RN, power_N, n_subjects))
+    return np.concatenate(draws)
+
+
+def _spread_shifts(random: np.random.Generator, n_subjects: int, n_rows: int, shortest: int) -> list[int]:
+    """A shift for each subject; pairs lie at least `shortest` apart where so many fit round the circle."""
+    apart = min(shortest, n_rows // n_subjects)
+    slack = random.multinomial(n_rows - apart * n_subjects, np.full(n_subjects, 1 / n_subjects))
+    places = np.cumsum(apart + slack)
+    return [int(p) for p in random.permutation(places)]
