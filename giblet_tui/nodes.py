@@ -128,6 +128,25 @@ def remove(name: str) -> Path:
     return path
 
 
+def node_from(value: Any, name: str, where: str = "node") -> Node:
+    """A node out of plain data, as nodes.yaml holds it under its name. Raises ConfigError, which begins with `where`."""
+    check_name(name)
+    value = {} if value is None else value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {name} must hold `key: value` lines, not a {type(value).__name__}.")
+    fields = [f for f in Node.__struct_fields__ if f != "name"]
+    for key in value:
+        if key not in fields:
+            raise ConfigError(f'{where}: unknown key "{name}.{key}"{nearest(str(key), fields)}')
+    try:
+        if name == LOCAL or value.get("transport") == "local":
+            own = {"host": "localhost", "transport": "local", "workdir": _local_workdir()}
+            return msgspec.convert({"name": name, **own, **value}, Node)
+        return _ssh_node(name, **value)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {name}: {_in_words(str(error))}") from None
+
+
 def check_name(name: str) -> None:
     """Raises ConfigError when a node cannot have that name."""
     if not re.fullmatch(NAME_PATTERN, name):
@@ -153,25 +172,7 @@ def _ssh_node(name: str, **values: Any) -> Node:
 def _read_file(path: Path) -> dict[str, Node]:
     if not path.exists():
         return {}
-    return {str(name): _node(str(name), value, path) for name, value in yamlfile.load_file(path).items()}
-
-
-def _node(name: str, value: Any, path: Path) -> Node:
-    check_name(name)
-    value = {} if value is None else value
-    if not isinstance(value, Mapping):
-        raise ConfigError(f"{path}: {name} must hold `key: value` lines, not a {type(value).__name__}.")
-    fields = [f for f in Node.__struct_fields__ if f != "name"]
-    for key in value:
-        if key not in fields:
-            raise ConfigError(f'{path}: unknown key "{name}.{key}"{nearest(str(key), fields)}')
-    try:
-        if name == LOCAL or value.get("transport") == "local":
-            own = {"host": "localhost", "transport": "local", "workdir": _local_workdir()}
-            return msgspec.convert({"name": name, **own, **value}, Node)
-        return _ssh_node(name, **value)
-    except msgspec.ValidationError as error:
-        raise ConfigError(f"{path}: {name}: {_in_words(str(error))}") from None
+    return {str(name): node_from(value, str(name), str(path)) for name, value in yamlfile.load_file(path).items()}
 
 
 def _in_words(error: str) -> str:

@@ -1,0 +1,28 @@
+"""The command line: one file per verb family, each verb parse → call → print. `main` is the console script `giblet`."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from giblet_train.contract.errors import FAILED, GibletError
+from giblet_tui.cli import configs, nodes
+from giblet_tui.cli.app import app, config_app, node_app
+from giblet_tui.cli.speech import complain
+
+__all__ = ["app", "configs", "main", "nodes"]
+
+app.add_typer(node_app, name="node")
+app.add_typer(config_app, name="config")
+
+
+def main() -> None:
+    """Run the command line; the process ends with the exit code that `giblet --help` documents."""
+    try:
+        app(prog_name="giblet")
+    except GibletError as error:
+        complain(error)
+        sys.exit(error.exit_code)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(FAILED)

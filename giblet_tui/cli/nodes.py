@@ -1,0 +1,164 @@
+"""`giblet node`, `setup` and `doctor`: which machines there are, and whether they can train."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from giblet_tui.cli.app import app, node_app, verb
+from giblet_tui.cli.complete import node_names
+from giblet_tui.cli.speech import paint, say, show, show_json
+
+if TYPE_CHECKING:
+    from giblet_tui.nodes import Node
+
+NodeName = Annotated[
+    str, typer.Argument(metavar="NODE", help="local, one of nodes.yaml, or a Host.", autocompletion=node_names)
+]
+NodeNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[NODE]...", help="All nodes if none.", autocompletion=node_names)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+
+
+@verb(
+    node_app,
+    "add",
+    "giblet node add tensor01",
+    "giblet node add lab1 --host tensor01.example.org --workdir /data/me/giblet",
+    "giblet node add tensor02 --python '~/miniconda3/envs/giblet/bin/python' --session screen",
+)
+def add(
+    name: Annotated[str, typer.Argument(help="What you call it.")],
+    host: Annotated[str | None, typer.Option(help="The name that ssh knows it by; NAME if not given.")] = None,
+    workdir: Annotated[str, typer.Option(help="Where runs and data lie on the node.")] = "~/giblet",
+    python: Annotated[str | None, typer.Option(help="An interpreter there that has giblet; else `setup`.")] = None,
+    session: Annotated[str, typer.Option(help="auto, tmux, screen or process.")] = "auto",
+) -> None:
+    """Write a node into nodes.yaml. A host of ~/.ssh/config works without this."""
+    from giblet_tui import nodes
+
+    values = {"host": host or name, "workdir": workdir, "python": python, "multiplexer": session}
+    node = nodes.node_from({k: v for k, v in values.items() if v is not None}, name)
+    say(f"{name} is in {nodes.add(node)}. Next: giblet setup {name}")
+
+
+@verb(node_app, "ls", "giblet node ls", "giblet node ls --json")
+def list_nodes(json: Json = False) -> None:
+    """List known nodes and how giblet reaches them; no connection is opened."""
+    import msgspec
+
+    from giblet_tui import nodes
+    from giblet_tui.present import SCHEMA, table
+
+    known = nodes.known_nodes()
+    if json:
+        show_json({"schema": SCHEMA, "nodes": [msgspec.to_builtins(n) for n in known]})
+        return
+    rows = [(n.name, n.transport, n.host, n.workdir, n.python or "by setup", n.multiplexer) for n in known]
+    show(table(("NODE", "BY", "HOST", "WORKDIR", "PYTHON", "SESSIONS"), rows))
+    if others := [h for h in nodes.ssh_hosts(nodes.ssh_config_file()) if h not in {n.name for n in known}]:
+        say(f"Also usable, from {nodes.ssh_config_file()}: {', '.join(others)}")
+
+
+@verb(node_app, "rm", "giblet node rm tensor02")
+def remove(name: NodeName) -> None:
+    """Take a node out of nodes.yaml. Nothing on the node itself changes."""
+    from giblet_tui import nodes
+
+    say(f"{name} is no longer in {nodes.remove(name)}.")
+
+
+@verb(node_app, "check", "giblet node check", "giblet node check tensor01 tensor02 --json")
+def check(names: NodeNames = None, json: Json = False) -> None:
+    """Reach every node at once: can we log in, what is there. Exit code 3 when one cannot be reached."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from giblet_tui import nodes
+    from giblet_tui.errors import Unreachable
+    from giblet_tui.present import SCHEMA
+
+    which = [nodes.resolve(n) for n in names] if names else list(nodes.known_nodes())
+    with ThreadPoolExecutor(max_workers=len(which)) as pool:
+        answers = list(pool.map(_probe, which))
+    if json:
+        show_json({"schema": SCHEMA, "nodes": answers})
+    for answer in answers if not json else ():
+        show(_check_line(answer))
+    if not all(answer["reachable"] for answer in answers):
+        raise typer.Exit(Unreachable.exit_code)
+
+
+@verb(app, "setup", "giblet setup tensor01")
+def setup(name: NodeName) -> None:
+    """Put this very version of giblet on a node, into an environment of its own; nothing to do is success.
+
+    A node with `python:` in nodes.yaml brings its own environment; its version is then only checked.
+    """
+    from giblet_tui import nodes
+    from giblet_tui.remote.connection import connect
+    from giblet_tui.setup import setup as make
+
+    node = nodes.resolve(name)
+    with connect(node) as connection:
+        found = make(node, connection, say)
+    remember(node)
+    show(f"{name} has giblet {found.version} ({found.fingerprint}), torch {found.torch}: {found.python}")
+    say(f"Next: giblet launch {name} demo")
+
+
+@verb(app, "doctor", "giblet doctor tensor01")
+def doctor(name: NodeName) -> None:
+    """Look a node over in one visit; each line that is not well says what to do. Exit code 5 if a launch would fail."""
+    from giblet_train.contract.errors import GibletError, PreflightRefused
+    from giblet_tui import nodes
+    from giblet_tui.doctor import findings
+    from giblet_tui.remote.connection import connect
+    from giblet_tui.setup import environment
+
+    node = nodes.resolve(name)
+    with connect(node) as connection:
+        show(f"✔ reached: {node.name} ({node.host}) by {node.transport}")
+        probe = connection.call("probe", {"workdir": node.workdir})
+        try:
+            engine: Any = environment(node, connection)
+        except GibletError as error:
+            engine = error
+    found = findings(node, probe, engine)
+    for finding in found:
+        mark = paint("✔", "green") if finding.well else paint("✖" if finding.needed else "!", "red")
+        show(f"{mark} {finding.name}: {finding.sentence}" + (f"\n    {finding.remedy}" if not finding.well else ""))
+    if any(finding.needed and not finding.well for finding in found):
+        raise typer.Exit(PreflightRefused.exit_code)
+
+
+def remember(node: Node) -> None:
+    """A host of the ssh config that was used is looked at from now on: it goes into nodes.yaml, and that is said."""
+    from giblet_tui import nodes
+
+    if node.name not in {known.name for known in nodes.known_nodes()}:
+        say(f"{node.name}, a host of {nodes.ssh_config_file()}, is now in {nodes.add(node)}.")
+
+
+def _probe(node: Node) -> dict[str, Any]:
+    from giblet_train.contract.errors import GibletError
+    from giblet_tui.remote.connection import connect
+
+    began = time.monotonic()
+    try:
+        with connect(node) as connection:
+            facts = connection.call("probe", {"workdir": node.workdir})
+    except GibletError as error:
+        return {"node": node.name, "reachable": False, "why": str(error)}
+    return {"node": node.name, "reachable": True, "seconds": round(time.monotonic() - began, 3), "facts": facts}
+
+
+def _check_line(answer: dict[str, Any]) -> str:
+    if not answer["reachable"]:
+        return f"{paint('✖', 'red')} {answer['node']}: {answer['why']}"
+    facts = answer["facts"]
+    holders = " and ".join(m for m in ("tmux", "screen") if facts.get(m)) or "neither tmux nor screen"
+    gpus = len(facts.get("gpus") or [])
+    return f"{paint('✔', 'green')} {answer['node']}: {answer['seconds']:.2f} s, {holders}, {gpus} GPUs"

@@ -1,0 +1,134 @@
+"""`giblet ps`, `status` and `verdict`: what runs there are, where one stands, and whether it met its criteria."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.complete import node_names, run_ids
+from giblet_tui.cli.speech import paint, say, show, show_json
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from giblet_tui.fleet import Fleet, RunSnapshot
+
+RECENT_S = 86_400.0
+_COLOURS = {
+    "running": "green",
+    "starting": "blue",
+    "finished": "green",
+    "stalled": "yellow",
+    "unknown": "yellow",
+    "stopped": "dim",
+    "failed": "red",
+    "died": "red",
+}
+
+RunName = Annotated[
+    str,
+    typer.Argument(metavar="RUN", help="The beginning of a run's id, or @last.", autocompletion=run_ids),
+]
+NodeNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[NODE]...", help="All nodes if none.", autocompletion=node_names)
+]
+Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+Cached = Annotated[bool, typer.Option("--cached", help="What was last seen; no connection is opened.")]
+
+
+@verb(app, "ps", "giblet ps", "giblet ps -a tensor01", "giblet ps --json | jq '.runs[].verdict'")
+def ps(
+    names: NodeNames = None,
+    every: Annotated[bool, typer.Option("-a", "--all", help="Also runs that ended over a day ago.")] = False,
+    json: Json = False,
+    cached: Cached = False,
+) -> None:
+    """List runs: state with its evidence, losses, rate, verdict, time left.
+
+    Exit code 3 when none of the nodes could be reached.
+    """
+    from giblet_tui.errors import Unreachable
+    from giblet_tui.present import fleet_json, node_lines, runs_table
+
+    now = time.time()
+    fleet = _fleet(names, cached)
+    runs = [run for run in fleet.runs() if every or run.health.live or now - (run.health.since or now) < RECENT_S]
+    if json:
+        show_json(fleet_json(fleet, runs, now))
+    elif runs:
+        head, *lines = runs_table(runs).split("\n")
+        show(
+            "\n".join([head, *(paint(line, _COLOURS[run.health.state]) for line, run in zip(lines, runs, strict=True))])
+        )
+    else:
+        say("No runs. Start one: giblet launch NODE CONFIG, or giblet demo" + ("" if every else "; older ones: ps -a"))
+    for line in node_lines(fleet, now):
+        say(line)
+    if not cached and fleet.nodes and not any(node.link == "live" for node in fleet.nodes):
+        raise typer.Exit(Unreachable.exit_code)
+
+
+@verb(app, "status", "giblet status @last", "giblet status demo --json")
+def status(name: RunName, json: Json = False) -> None:
+    """Say where one run stands: its state with evidence, losses, rate, verdict. Exit code 1 if it failed or died."""
+    from giblet_train.contract.errors import RunFailed
+    from giblet_tui.present import SCHEMA, run_json, status_lines
+
+    run = find(name)
+    if json:
+        show_json({"schema": SCHEMA, "run": run_json(run)})
+    else:
+        head, *lines = status_lines(run, time.time())
+        show("\n".join([paint(head, _COLOURS[run.health.state]), *lines]))
+        say(next_commands(run.run.run_id, live=run.health.live))
+    if run.health.state in ("failed", "died"):
+        raise typer.Exit(RunFailed.exit_code)
+
+
+@verb(app, "verdict", "giblet verdict @last", "giblet verdict demo --json")
+def verdict(name: RunName, json: Json = False) -> None:
+    """Hold a run against its own criteria, with the arithmetic. Exit code 1 when one has failed."""
+    from giblet_train.contract.errors import DataError, RunFailed
+    from giblet_tui import present
+
+    run = find(name)
+    judged = present.verdict(run)
+    if judged is None:
+        raise DataError(f"{run.run.run_id} has no readable configuration, so there is nothing to hold it against.")
+    if json:
+        show_json(present.verdict_json(run.run.run_id, judged))
+    else:
+        show("\n".join(present.verdict_lines(judged)))
+    if judged.status == "fail":
+        raise typer.Exit(RunFailed.exit_code)
+
+
+def find(name: str) -> RunSnapshot:
+    """The run that a name means, as it is now."""
+    from giblet_tui import lookup
+
+    node, run_id = lookup.locate(name, say)
+    return lookup.fresh(node, run_id)
+
+
+def next_commands(run_id: str, *, live: bool) -> str:
+    """The three commands that one wants next."""
+    last = f"giblet stop {run_id}" if live else f"giblet pull {run_id}"
+    follow = f"giblet logs {run_id}{' -f' if live else ''}"
+    return f"next:\n  {follow}\n  giblet status {run_id}\n  {last}"
+
+
+def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:
+    from giblet_tui import cache, nodes
+    from giblet_tui.fleet import Fleet as Nodes
+
+    which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
+    if cached:
+        wanted = {node.name for node in which}
+        return Nodes(nodes=tuple(node for node in cache.load().nodes if node.node in wanted))
+    from giblet_tui import lookup
+
+    return lookup.observe(which)

@@ -1,0 +1,74 @@
+"""What a node lacks, each finding with its remedy: a pure judgement of the facts of one round trip."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from giblet_train.contract.errors import GibletError
+from giblet_tui.nodes import Node
+from giblet_tui.setup import Environment
+
+DISK_WANTED_GIB = 20.0
+SKEW_LIMIT_S = 2.0
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One line of the doctor. needed: a launch fails without it. remedy: what to do when it is not well."""
+
+    name: str
+    well: bool
+    sentence: str
+    remedy: str = ""
+    needed: bool = False
+
+
+def findings(node: Node, probe: Mapping[str, Any], engine: Environment | GibletError) -> list[Finding]:
+    """Judge what the agent's `probe` saw, and whether the engine is there."""
+    return [_engine(engine), _sessions(node, probe), *_gpus(probe), _disk(node, probe), _logout(probe)]
+
+
+def _engine(engine: Environment | GibletError) -> Finding:
+    if isinstance(engine, GibletError):
+        return Finding(name="engine", well=False, sentence=engine.message, remedy=engine.remedy, needed=True)
+    return Finding(name="engine", well=True, sentence=f"giblet {engine.version}, torch {engine.torch}, {engine.python}")
+
+
+def _sessions(node: Node, probe: Mapping[str, Any]) -> Finding:
+    present = [name for name in ("tmux", "screen") if probe.get(name)]
+    wanted = node.multiplexer
+    if wanted in ("tmux", "screen") and wanted not in present:
+        remedy = f"Have {wanted} installed there, or set `multiplexer: auto` for the node."
+        return Finding(name="sessions", well=False, sentence=f"{wanted} is missing", remedy=remedy, needed=True)
+    if present:
+        return Finding(name="sessions", well=True, sentence=" and ".join(present))
+    remedy = "Have tmux or screen installed to be able to attach."
+    return Finding(
+        name="sessions", well=False, sentence="neither tmux nor screen; runs are plain processes", remedy=remedy
+    )
+
+
+def _gpus(probe: Mapping[str, Any]) -> list[Finding]:
+    lines = probe.get("gpus") or []
+    if not lines:
+        return [Finding(name="gpus", well=True, sentence=str(probe.get("gpu_note") or "none; runs use the CPU"))]
+    return [Finding(name="gpus", well=True, sentence=str(line)) for line in lines]
+
+
+def _disk(node: Node, probe: Mapping[str, Any]) -> Finding:
+    free = float(probe.get("disk_free_gib") or 0.0)
+    return Finding(
+        name="disk",
+        well=free >= DISK_WANTED_GIB,
+        sentence=f"{free:.0f} GiB free at {node.workdir}",
+        remedy=f"A store and its checkpoints may want {DISK_WANTED_GIB:.0f} GiB: free some, or name another `workdir:`.",
+    )
+
+
+def _logout(probe: Mapping[str, Any]) -> Finding:
+    if probe.get("kill_user_processes") and not probe.get("linger"):
+        remedy = "Ask for: loginctl enable-linger, or KillUserProcesses=no in logind.conf."
+        return Finding(name="logout", well=False, sentence="logging out ends what you started", remedy=remedy)
+    return Finding(name="logout", well=True, sentence="runs outlive the login")

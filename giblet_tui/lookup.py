@@ -1,0 +1,82 @@
+"""Which run is meant: a unique beginning of its id, or `@last`; looked for in the cache, then on every node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+from giblet_train.contract.config import nearest
+from giblet_train.contract.errors import ConfigError
+from giblet_tui import cache, nodes, watch
+from giblet_tui.errors import Unreachable
+from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.nodes import Node
+
+LAST = "@last"
+SHOWN = 8
+
+
+def observe(which: Sequence[Node]) -> Fleet:
+    """Every node as it is now, looked at all at once: the time of the slowest. What was heard goes into the cache."""
+    with ThreadPoolExecutor(max_workers=max(1, len(which))) as pool:
+        fleet = Fleet(nodes=tuple(pool.map(_observe, which)))
+    for snapshot in fleet.nodes:
+        if snapshot.link == "live":
+            cache.save(snapshot)
+    return fleet
+
+
+def matching(runs: Sequence[RunSnapshot], text: str) -> list[RunSnapshot]:
+    """The runs that a text may mean, newest first as they come."""
+    if text == LAST:
+        return list(runs[:1])
+    exact = [run for run in runs if run.run.run_id == text]
+    return exact or [run for run in runs if run.run.run_id.startswith(text)]
+
+
+def locate(text: str, say: Callable[[str], None]) -> tuple[Node, str]:
+    """The node and the id of the run that a text means.
+
+    say: told of nodes that could not be asked. Raises ConfigError naming the candidates, or the nearest id.
+    """
+    found = matching(cache.load().runs(), text)
+    if len(found) != 1:
+        fleet = observe(nodes.known_nodes())
+        for snapshot in fleet.nodes:
+            if snapshot.link != "live":
+                say(f"{snapshot.node} was not asked: {snapshot.link_sentence}")
+        found = [only(fleet.runs(), text)]
+    run = found[0].run
+    return nodes.resolve(run.node), run.run_id
+
+
+def only(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
+    """The one run that a text means. Raises ConfigError."""
+    found = matching(runs, text)
+    if len(found) == 1:
+        return found[0]
+    if found:
+        names = "\n  ".join(run.run.run_id for run in found[:SHOWN])
+        raise ConfigError(f"{len(found)} runs begin with {text!r}; write more of one:", names)
+    if text == LAST:
+        raise ConfigError("There is no run yet.", "Start one: giblet launch NODE CONFIG, or giblet demo")
+    hint = nearest(text, [run.run.run_id for run in runs]) or nearest(text, [run.run.name for run in runs])
+    raise ConfigError(f"No run begins with {text!r}{hint or '.'}", "`giblet ps -a` lists every run.")
+
+
+def fresh(node: Node, run_id: str) -> RunSnapshot:
+    """The run as it is now. Raises Unreachable; ConfigError when the node does not have it (any more)."""
+    snapshot = observe([node]).nodes[0]
+    if snapshot.link != "live":
+        raise Unreachable(f"{node.name} cannot be asked: {snapshot.link_sentence}", f"giblet node check {node.name}")
+    for run in snapshot.runs:
+        if run.run.run_id == run_id:
+            return run
+    raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
+
+
+def _observe(node: Node) -> NodeSnapshot:
+    try:
+        return watch.observe_once(node)
+    except Unreachable as error:
+        return NodeSnapshot(node=node.name, link="lost", link_sentence=f"{error.message} {error.remedy}".strip())

@@ -1,0 +1,143 @@
+"""The engine on a node: the wheel is this very version, and a node that has another is refused with what mends it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import venv
+from pathlib import Path
+
+import pytest
+
+from giblet_train.contract import version
+from giblet_train.contract.errors import GibletError, PreflightRefused
+from giblet_tui import setup
+from giblet_tui.nodes import Node
+from giblet_tui.remote.connection import connect
+from giblet_tui.remote.local import LocalConnection
+
+
+def remote_like(workdir: Path, python: str | None = None) -> tuple[Node, LocalConnection]:
+    """A node that is reached as `local` is, but for which setup has to do what it does on a server."""
+    node = Node(name="tensor01", host="tensor01", workdir=str(workdir), python=python)
+    return node, LocalConnection(node)
+
+
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The interpreter of a bare environment into which our wheel was installed, without what it depends on."""
+    folder = tmp_path_factory.mktemp("bare")
+    venv.create(folder / "env", with_pip=True)
+    wheel = folder / setup.wheel_name()
+    wheel.write_bytes(setup.build_wheel())
+    python = folder / "env" / "bin" / "python"
+    pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-index", "--no-deps"]
+    subprocess.run([*pip, wheel], check=True)
+    return python
+
+
+def test_the_wheel_holds_the_engine_byte_for_byte(installed: Path) -> None:
+    code = "from giblet_train.contract.version import facts; f = facts(); print(f['version'], f['fingerprint'])"
+    printed = subprocess.run([installed, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout
+    assert printed.split() == [version.facts()["version"], version.fingerprint()]
+
+
+def test_the_wheel_brings_configurations_constraints_and_the_command(installed: Path) -> None:
+    site = next(installed.parent.parent.glob("lib/python3*/site-packages"))
+    assert (site / "giblet_train" / "configs" / "demo.yaml").is_file()
+    assert "torch==" in (site / "giblet_tui" / "constraints.txt").read_text()
+    assert os.access(installed.with_name("giblet"), os.X_OK)
+
+
+def test_equal_sources_make_equal_wheels() -> None:
+    assert setup.build_wheel() == setup.build_wheel()
+
+
+def test_the_fingerprint_is_of_the_engine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import giblet_train
+
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "a.py").write_text("x = 1\n")
+    monkeypatch.setattr(giblet_train, "__file__", str(tmp_path / "__init__.py"))
+    first = version.fingerprint()
+    (tmp_path / "configs" / "mine.yaml").write_text("name: mine\n")
+    assert version.fingerprint() == first
+    (tmp_path / "a.py").write_text("x = 2\n")
+    assert version.fingerprint() != first
+
+
+def test_this_machine_needs_no_setup(tmp_path: Path) -> None:
+    node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path))
+    with connect(node) as connection:
+        found = setup.environment(node, connection)
+    assert (found.python, found.fingerprint) == (sys.executable, version.fingerprint())
+    assert found.torch
+
+
+def test_python_of_the_node_is_used_when_it_has_this_version(tmp_path: Path) -> None:
+    node, connection = remote_like(tmp_path, python=sys.executable)
+    found = setup.setup(node, connection, lambda sentence: None)
+    assert (found.python, found.fingerprint) == (sys.executable, version.fingerprint())
+    assert not (tmp_path / "envs").exists()
+
+
+def test_a_node_without_an_environment_is_told_to_set_up(tmp_path: Path) -> None:
+    node, connection = remote_like(tmp_path)
+    with pytest.raises(PreflightRefused, match="does not have this version") as refusal:
+        setup.environment(node, connection)
+    assert refusal.value.remedy == "giblet setup tensor01"
+
+
+def test_what_an_interpreter_lacks_is_named(tmp_path: Path, installed: Path) -> None:
+    node, connection = remote_like(tmp_path, python=str(installed))
+    with pytest.raises(PreflightRefused, match=r"lacks .*torch"):
+        setup.environment(node, connection)
+
+
+def test_another_version_is_refused(tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    node, connection = remote_like(tmp_path, python=sys.executable)
+    monkeypatch.setattr(version, "fingerprint", lambda: "000000000000")
+    with pytest.raises(PreflightRefused, match=r"this is .* \(000000000000\)") as refusal:
+        setup.environment(node, connection)
+    assert "giblet setup tensor01" in refusal.value.remedy
+
+
+@pytest.mark.parametrize("python", ["/nowhere/bin/python", "/bin/false"])
+def test_an_interpreter_that_is_none_is_refused(tmp_path: Path, python: str) -> None:
+    node, connection = remote_like(tmp_path)
+    node = Node(name=node.name, host=node.host, workdir=node.workdir, python=python)
+    with pytest.raises(PreflightRefused, match=python):
+        setup.environment(node, connection)
+
+
+def test_a_failed_setup_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    node, connection = remote_like(tmp_path)
+    said: list[str] = []
+    with pytest.raises(GibletError, match="packages could not be installed") as refusal:
+        setup.setup(node, connection, said.append)
+    assert refusal.value.exit_code == 5
+    assert any("making an environment" in sentence for sentence in said)
+    assert not (tmp_path / "envs" / setup.environment_key()).exists()
+
+
+def test_an_environment_that_is_there_is_not_touched(tmp_path: Path) -> None:
+    own = tmp_path / "envs" / setup.environment_key() / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    own.chmod(0o755)
+    node, connection = remote_like(tmp_path)
+    before = sorted(p.name for p in (tmp_path / "envs").rglob("*"))
+    assert setup.setup(node, connection, lambda sentence: None).python == str(own)
+    assert sorted(p.name for p in (tmp_path / "envs").rglob("*")) == before
+
+
+@pytest.mark.skipif("GIBLET_TEST_SETUP" not in os.environ, reason="installs torch: run it by `make test-setup`")
+@pytest.mark.timeout(1800)
+def test_a_real_setup(tmp_path: Path) -> None:
+    node, connection = remote_like(tmp_path)
+    found = setup.setup(node, connection, print)
+    assert found.fingerprint == version.fingerprint()
+    assert found.python.startswith(str(tmp_path))
+    assert setup.environment(node, connection) == found
