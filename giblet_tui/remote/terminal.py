@@ -1,0 +1,81 @@
+"""This terminal joined to a command on a node, as `ssh -t` joins it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import select
+import shutil
+import signal
+import sys
+import termios
+import tty
+from collections.abc import Iterator
+from typing import Protocol
+
+ATTACH_COMMAND = (
+    'exec python3 -I -c "import sys,os,json;a=json.loads(bytes.fromhex(sys.argv[1]).decode());os.execvp(a[0],a)" '
+)
+"""Followed by the command's words as JSON in hexadecimal: no login shell finds anything to expand in that."""
+
+
+class Screen(Protocol):
+    """The other end: a channel with a terminal."""
+
+    def fileno(self) -> int: ...
+    def recv(self, nbytes: int) -> bytes: ...
+    def sendall(self, s: bytes) -> object: ...
+    def resize_pty(self, width: int, height: int) -> object: ...
+
+
+def encoded(argv: list[str]) -> str:
+    """The words of a command, for `ATTACH_COMMAND`."""
+    return json.dumps(argv).encode("ascii").hex()
+
+
+def size() -> tuple[int, int]:
+    """Columns and rows of this terminal."""
+    found = shutil.get_terminal_size((80, 24))
+    return found.columns, found.lines
+
+
+def join_terminal(screen: Screen) -> None:
+    """Pass keys there and output here until the command ends. This terminal is left as it was found."""
+    with _raw(), _following_size(screen):
+        sources = [screen.fileno(), sys.stdin.fileno()]
+        while True:
+            ready, _, _ = select.select(sources, [], [])
+            if sources[0] in ready:
+                data = screen.recv(64 * 1024)
+                if not data:
+                    return
+                os.write(sys.stdout.fileno(), data)
+            if sys.stdin.fileno() in ready:
+                keys = os.read(sys.stdin.fileno(), 4096)
+                if keys:
+                    screen.sendall(keys)
+                else:
+                    del sources[1]
+
+
+@contextlib.contextmanager
+def _raw() -> Iterator[None]:
+    if not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    try:
+        tty.setraw(sys.stdin)
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)
+
+
+@contextlib.contextmanager
+def _following_size(screen: Screen) -> Iterator[None]:
+    before = signal.signal(signal.SIGWINCH, lambda *_: screen.resize_pty(*size()))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGWINCH, before)

@@ -1,0 +1,86 @@
+"""The test cluster: two nodes of real sshd on loopback, or a skip that names what is missing.
+
+With GIBLET_REQUIRE_CLUSTER=1 (continuous integration sets it) what would be a skip is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, missing, which
+
+HERE = Path(__file__).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker(pytest.mark.cluster)
+
+
+def unavailable(reason: str) -> None:
+    """Skip, or fail where the cluster is required."""
+    if os.environ.get("GIBLET_REQUIRE_CLUSTER") == "1":
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """Two nodes, tensor01 on 127.0.0.2 and tensor02 on 127.0.0.3, each with its own host key."""
+    lacking = missing()
+    if lacking:
+        unavailable("the test cluster cannot run here; missing: " + ", ".join(lacking))
+    made = Cluster(("tensor01", "tensor02"))
+    yield made
+    made.close()
+
+
+@pytest.fixture(autouse=True)
+def own_settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """giblet's files of this test, and the cluster's ssh config in place of the user's."""
+    for variable, folder in (("XDG_CACHE_HOME", "cache"), ("XDG_CONFIG_HOME", "config"), ("GIBLET_HOME", "local")):
+        monkeypatch.setenv(variable, str(tmp_path / folder))
+    monkeypatch.delenv("GIBLET_NODES", raising=False)
+    if {"cluster", "tensor01", "tensor02", "proxy"} & set(request.fixturenames):
+        monkeypatch.setenv("GIBLET_SSH_CONFIG", str(request.getfixturevalue("cluster").ssh_config))
+
+
+@pytest.fixture
+def tensor01(cluster: Cluster) -> LoopbackNode:
+    """The first node."""
+    return cluster.nodes["tensor01"]
+
+
+@pytest.fixture
+def tensor02(cluster: Cluster) -> LoopbackNode:
+    """The second node."""
+    return cluster.nodes["tensor02"]
+
+
+@pytest.fixture(scope="session")
+def _proxy(cluster: Cluster) -> Iterator[FaultProxy]:
+    made = FaultProxy(cluster.nodes["tensor02"], "tensor02-by-proxy")
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def proxy(_proxy: FaultProxy) -> Iterator[FaultProxy]:
+    """tensor02 through a relay that can be silenced and cut."""
+    yield _proxy
+    _proxy.resume()
+    _proxy.cut()
+
+
+@pytest.fixture(params=["tmux", "screen"])
+def multiplexer(request: pytest.FixtureRequest) -> str:
+    """Each multiplexer in turn."""
+    name: str = request.param
+    if which(name) is None:
+        unavailable(f"missing: {name} (apt-get install {name})")
+    return name

@@ -1,0 +1,302 @@
+"""Nodes on one machine: a private real sshd each, on 127.0.0.N, with its own host key, HOME, tmux and screen sockets.
+
+Nothing in /etc or in the user's ~/.ssh is read or changed, MaxSessions and MaxStartups keep their defaults, and every
+process is started here and ended by its own pid. GPUs are recorded, not real: `record_gpus` puts a script that prints a
+recording first on the node's PATH.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import getpass
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.nodes import Node
+
+PACKAGES = {"sshd": "openssh-server", "ssh": "openssh-client", "ssh-keygen": "openssh-client"}
+SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+
+
+def which(name: str) -> str | None:
+    """Where a program is; sshd lies in directories that a user's PATH need not have."""
+    return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
+
+
+def missing() -> list[str]:
+    """What this machine lacks for a loopback node, with the Debian package that brings it."""
+    return [f"{name} (apt-get install {package})" for name, package in PACKAGES.items() if which(name) is None]
+
+
+def wait_until(condition: Callable[[], Any], limit_s: float = 10.0, what: str = "the condition") -> Any:
+    """The first true value of `condition`, polled. Raises AssertionError after `limit_s`."""
+    deadline = time.monotonic() + limit_s
+    while not (value := condition()):
+        assert time.monotonic() < deadline, f"{what} did not come about within {limit_s:.0f} s"
+        time.sleep(0.02)
+    return value
+
+
+class Cluster:
+    """Some loopback nodes, one key to all of them, one ssh config and one known_hosts file."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self.root = Path(tempfile.mkdtemp(prefix="gib-"))
+        self.key = self.root / "id_ed25519"
+        make_key(self.key)
+        self.known_hosts = self.root / "known_hosts"
+        self.known_hosts.touch()
+        self.ssh_config = self.root / "ssh_config"
+        self.ssh_config.touch()
+        self.nodes: dict[str, LoopbackNode] = {}
+        try:
+            for number, name in enumerate(names, start=2):
+                self.nodes[name] = LoopbackNode(self, name, f"127.0.0.{number}")
+        except BaseException:
+            self.close()
+            raise
+
+    def add_host(self, name: str, address: str, port: int, *extra: str) -> None:
+        """A Host block of the ssh config."""
+        lines = [
+            f"Host {name}",
+            f"HostName {address}",
+            f"Port {port}",
+            f"User {getpass.getuser()}",
+            f"IdentityFile {self.key}",
+            "IdentitiesOnly yes",
+            "IdentityAgent none",
+            f"UserKnownHostsFile {self.known_hosts}",
+            "GlobalKnownHostsFile none",
+            *extra,
+        ]
+        with self.ssh_config.open("a") as file:
+            file.write("\n  ".join(lines) + "\n")
+
+    def trust(self, address: str, port: int, host_key: Path) -> None:
+        """A line of known_hosts."""
+        kind, encoded = host_key.with_suffix(".pub").read_text().split()[:2]
+        with self.known_hosts.open("a") as file:
+            file.write(f"[{address}]:{port} {kind} {encoded}\n")
+
+    def node(self, name: str, home: Path, **values: Any) -> Node:
+        """giblet's view of a host of the ssh config."""
+        settings = {"workdir": str(home / "giblet"), "python": sys.executable, "ssh_config": str(self.ssh_config)}
+        return Node(name=name, host=name, **{**settings, **values})
+
+    def close(self) -> None:
+        for node in self.nodes.values():
+            node.close()
+        shutil.rmtree(self.root, ignore_errors=True)
+
+
+class LoopbackNode:
+    """One sshd, as the current user. Sessions on it see their own HOME, PATH, TMUX_TMPDIR and SCREENDIR."""
+
+    def __init__(self, cluster: Cluster, name: str, address: str, *settings: str) -> None:
+        self.cluster, self.name, self.address = cluster, name, address
+        self.directory = cluster.root / name
+        self.home = self.directory / "home"
+        self.bin = self.directory / "bin"
+        for folder in (self.home, self.bin, self.directory / "tmux", self.directory / "screen"):
+            folder.mkdir(parents=True, mode=0o700)
+        self.host_key = self.directory / "hostkey"
+        make_key(self.host_key)
+        self.port = free_port(address)
+        self.log = self.directory / "sshd.log"
+        self._write_config(settings)
+        self._process: subprocess.Popen[bytes] | None = None
+        self.start()
+        cluster.trust(address, self.port, self.host_key)
+        cluster.add_host(name, address, self.port)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What sessions on the node have in their environment beyond the user's own."""
+        return {
+            "HOME": str(self.home),
+            "PATH": f"{self.bin}:{SYSTEM_PATH}",
+            "TMUX_TMPDIR": str(self.directory / "tmux"),
+            "SCREENDIR": str(self.directory / "screen"),
+        }
+
+    def node(self, **values: Any) -> Node:
+        """giblet's view of it."""
+        return self.cluster.node(self.name, self.home, **values)
+
+    def start(self) -> None:
+        """Start sshd and wait for its banner."""
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [which("sshd") or "sshd", "-D", "-e", "-f", str(self.directory / "sshd_config")],
+                stdin=subprocess.DEVNULL,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until(lambda: _answers(self.address, self.port), what=f"sshd on {self.address}:{self.port}")
+
+    def stop(self) -> None:
+        """End the listener; sessions go on."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def cut(self) -> int:
+        """Kill -9 every session's sshd, as a crashing server would; how many there were."""
+        sessions = self.sessions()
+        for pid in sessions:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        return len(sessions)
+
+    def signal_sessions(self, number: signal.Signals) -> None:
+        """Send a signal to every session's sshd: SIGSTOP freezes the server, SIGCONT wakes it."""
+        for pid in self.sessions():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    def sessions(self) -> list[int]:
+        """The pids of this node's sshd processes that serve a connection."""
+        assert self._process is not None
+        found, parents = [], {self._process.pid}
+        for pid, parent, command in processes():
+            if parent in parents and command.startswith("sshd"):
+                parents.add(pid)
+                found.append(pid)
+        return found
+
+    def logged(self, text: str) -> int:
+        """How many lines of sshd's log hold the text."""
+        return sum(text in line for line in self.log.read_text(errors="replace").splitlines())
+
+    def record_gpus(self, *script: str) -> None:
+        """Make `nvidia-smi` on the node this shell script: a recording, no GPU."""
+        program = self.bin / "nvidia-smi"
+        program.write_text("\n".join(["#!/bin/sh", *script]) + "\n")
+        program.chmod(0o755)
+
+    def close(self) -> None:
+        self.cut()
+        self.stop()
+
+    def _write_config(self, settings: tuple[str, ...]) -> None:
+        authorized = self.directory / "authorized_keys"
+        authorized.write_text(self.cluster.key.with_suffix(".pub").read_text())
+        lines = [
+            f"ListenAddress {self.address}:{self.port}",
+            f"HostKey {self.host_key}",
+            f"AuthorizedKeysFile {authorized}",
+            "StrictModes no",
+            "PermitRootLogin prohibit-password",
+            "UsePAM no",
+            "PasswordAuthentication no",
+            "KbdInteractiveAuthentication no",
+            "PidFile none",
+            "LogLevel VERBOSE",
+            "SetEnv " + " ".join(f"{key}={value}" for key, value in self.environment.items()),
+            *settings,
+        ]
+        (self.directory / "sshd_config").write_text("\n".join(lines) + "\n")
+
+
+class FaultProxy:
+    """A TCP relay to a node that can fall silent (nothing passes, nothing closes) or cut what passes through it."""
+
+    def __init__(self, node: LoopbackNode, name: str) -> None:
+        self.target, self.name = node, name
+        self._listener = socket.create_server((node.address, 0))
+        self.port: int = self._listener.getsockname()[1]
+        self._flowing = threading.Event()
+        self._flowing.set()
+        self._lines: list[socket.socket] = []
+        node.cluster.trust(node.address, self.port, node.host_key)
+        node.cluster.add_host(name, node.address, self.port)
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def node(self, **values: Any) -> Node:
+        """giblet's view of the node through this proxy."""
+        return self.target.cluster.node(self.name, self.target.home, **values)
+
+    def silence(self) -> None:
+        """From now on nothing passes, in either direction, and no connection closes."""
+        self._flowing.clear()
+
+    def resume(self) -> None:
+        """Let everything pass again."""
+        self._flowing.set()
+
+    def cut(self) -> None:
+        """Reset every connection."""
+        lines, self._lines = self._lines, []
+        for line in lines:
+            with contextlib.suppress(OSError):
+                line.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\x01\0\0\0\0\0\0\0")
+                line.shutdown(socket.SHUT_RDWR)
+            line.close()
+
+    def close(self) -> None:
+        self._listener.close()
+        self.resume()
+        self.cut()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+                far = socket.create_connection((self.target.address, self.target.port))
+            except OSError:
+                return
+            self._lines += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._relay, args=(source, sink), daemon=True).start()
+
+    def _relay(self, source: socket.socket, sink: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := source.recv(64 * 1024):
+                self._flowing.wait()
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+
+def make_key(path: Path, kind: str = "ed25519") -> None:
+    """A new key pair without a passphrase."""
+    subprocess.run([which("ssh-keygen") or "ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
+
+
+def free_port(address: str) -> int:
+    """A port nobody listens on at this moment."""
+    with socket.socket() as probe:
+        probe.bind((address, 0))
+        return int(probe.getsockname()[1])
+
+
+def processes() -> list[tuple[int, int, str]]:
+    """(pid, parent, command line) of every process, by pid, straight from /proc: the ground truth."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        if not entry.name.isdigit():
+            continue
+        with contextlib.suppress(OSError):
+            parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
+            command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
+            found.append((int(entry.name), parent, command))
+    return sorted(found)
+
+
+def _answers(address: str, port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_connection((address, port), timeout=1.0) as line:
+        line.settimeout(1.0)
+        return line.recv(4) == b"SSH-"
+    return False
