@@ -114,8 +114,8 @@ def _frame_embedding(colour_TKHWC: NDArray[np.float32]) -> Floats:
 
 def _near(position: NDArray[np.float32], centre: int, period: int) -> NDArray[np.float32]:
     """1 at `centre`, falling to 0 one unit away, around a circle of `period` units."""
-    distance = np.abs(np.mod(position - centre + period / 2.0, period) - period / 2.0)
-    nearness: NDArray[np.float32] = np.maximum(0.0, 1.0 - distance).astype(np.float32)
+    distance = np.abs(position - np.float32(centre))
+    nearness: NDArray[np.float32] = np.maximum(np.float32(0.0), 1.0 - np.minimum(distance, period - distance))
     return nearness
 
 
