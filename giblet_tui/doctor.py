@@ -63,7 +63,7 @@ def _disk(node: Node, probe: Mapping[str, Any]) -> Finding:
         name="disk",
         well=free >= DISK_WANTED_GIB,
         sentence=f"{free:.0f} GiB free at {node.workdir}",
-        remedy=f"A store and its checkpoints may want {DISK_WANTED_GIB:.0f} GiB: free some, or name another `workdir:`.",
+        remedy=f"A store and its checkpoints want about {DISK_WANTED_GIB:.0f} GiB: free some, or name another workdir.",
     )
 
 

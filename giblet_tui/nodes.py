@@ -129,7 +129,7 @@ def remove(name: str) -> Path:
 
 
 def node_from(value: Any, name: str, where: str = "node") -> Node:
-    """A node out of plain data, as nodes.yaml holds it under its name. Raises ConfigError, which begins with `where`."""
+    """A node out of plain data, as nodes.yaml has it under its name. Raises ConfigError that begins with `where`."""
     check_name(name)
     value = {} if value is None else value
     if not isinstance(value, Mapping):

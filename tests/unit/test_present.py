@@ -1,0 +1,97 @@
+"""Snapshots as text and JSON: the stable shapes, and figures that agree with the records they come from."""
+
+from __future__ import annotations
+
+import json
+from statistics import median
+
+import msgspec
+import pytest
+
+from giblet_train.contract.schedule import lr_at
+from giblet_tui import present
+from giblet_tui.fleet import Fleet
+from tests import fleets
+
+RUN_KEYS = {
+    "run_id", "name", "node", "state", "evidence", "step", "epoch", "lr", "lr_planned", "loss", "verdict", "eta_s",
+    "session", "multiplexer",
+}  # fmt: skip
+
+
+def test_ps_json_has_the_documented_shape() -> None:
+    fleet = fleets.several()
+    value = json.loads(json.dumps(present.fleet_json(fleet, fleet.runs(), fleets.NOW), allow_nan=False))
+    assert (value["schema"], value["at"]) == (1, fleets.NOW)
+    assert {"node", "reachable", "since", "clock_skew_s", "gpus", "sessions"} <= set(value["nodes"][0])
+    assert [n["reachable"] for n in value["nodes"]] == [True, True, False]
+    assert all(set(run) >= RUN_KEYS for run in value["runs"])
+    broken = next(run for run in value["runs"] if run["name"] == "broken")
+    assert broken["loss"]["audio"] is None and broken["state"] == "failed"
+
+
+def test_a_run_before_its_first_step_has_nulls_not_zeros() -> None:
+    run = msgspec.structs.replace(fleets.run(steps=1), steps=(), epochs=())
+    value = present.run_json(run)
+    assert (value["step"], value["lr"], value["loss"], value["eta_s"]) == (None, None, {}, None)
+    assert present.runs_table([run]).count("\n") == 1
+
+
+def test_time_left_is_the_median_pace_times_the_steps_left() -> None:
+    run = fleets.run(steps=280)
+    plan = run.plan
+    assert plan is not None
+    pace = median(s.step_s or 0.0 for s in run.steps[-present.PACE_STEPS :])
+    assert present.eta_s(run) == pytest.approx(pace * (plan.total_steps - 280))
+
+
+@pytest.mark.parametrize("state", ["stalled", "finished", "failed", "died", "stopped", "unknown"])
+def test_what_does_not_move_has_no_time_left(state: str) -> None:
+    assert present.eta_s(fleets.run(state=state)) is None
+
+
+def test_the_planned_rate_is_the_schedules() -> None:
+    run = fleets.run(steps=33, stuck_lr=1e-5)
+    plan = run.plan
+    assert plan is not None
+    value = present.run_json(run)
+    assert value["lr"] == 1e-5
+    assert value["lr_planned"] == lr_at(32, plan)
+
+
+def test_status_names_verdict_losses_alerts_and_session() -> None:
+    run = fleets.run("flat", flat=True, alerts=(fleets.alert(),), loss_scale=200_000.0)
+    text = "\n".join(present.status_lines(run, fleets.NOW))
+    for part in ("● running", "verdict: ", "loss_drop: ", "alert: total moved", run.run.session, "launched", "by ada"):
+        assert part in text
+    cleared = msgspec.structs.replace(fleets.alert(), state="cleared")
+    calm = msgspec.structs.replace(run, alerts=(fleets.alert(), cleared))
+    assert "alert:" not in "\n".join(present.status_lines(calm, fleets.NOW))
+
+
+def test_the_last_line_of_a_verdict_is_the_word() -> None:
+    judged = present.verdict(fleets.run())
+    assert judged is not None
+    lines = present.verdict_lines(judged)
+    assert lines[-1] == f"verdict: {judged.word}"
+    assert len(lines) == len(judged.criteria) + 1
+    value = present.verdict_json("demo-1", judged)
+    assert [set(c) for c in value["criteria"]] == [
+        {"name", "status", "needed", "seen", "deadline_epoch", "sentence"}
+    ] * len(judged.criteria)
+
+
+def test_large_losses_keep_the_digits_that_differ() -> None:
+    assert present.number(275_824.6) != present.number(275_958.9)
+    assert (present.number(None), present.number(0.91234)) == ("–", "0.9123")
+
+
+def test_a_table_is_aligned() -> None:
+    head, first, second = present.table(("A", "B"), [("x", "long"), ("longer", "y")]).split("\n")
+    assert head.index("B") == first.index("long") == second.index("y")
+
+
+def test_silent_nodes_are_named_with_the_remedy() -> None:
+    lines = present.node_lines(fleets.several(), fleets.NOW)
+    assert lines == ["tensor03: No answer for 3 s; connecting again. (last heard 4m 07s ago)"]
+    assert present.node_lines(Fleet(), fleets.NOW) == []
