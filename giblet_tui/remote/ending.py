@@ -1,0 +1,232 @@
+"""Ending a run on this node, and proving it: asked, then told, then killed; then nothing of it is found, twice.
+
+Part of the agent: standard library only, Python >= 3.8. It goes on when its client is gone, and may be repeated at any
+point: each step looks at what is left, not at what was done before.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from typing import Any
+
+from giblet_tui.remote import evidence, sessions
+from giblet_tui.remote.agent import Emit
+from giblet_tui.remote.evidence import RunOnNode
+from giblet_tui.remote.supervise import descendants, send, start_ticks, write_json
+
+DEFAULT_GRACE_S = 120.0
+UNHEEDED_GRACE_S = 10.0
+"""How long TERM gets where the stop file had its whole grace for nothing."""
+KILL_LIMIT_S = 10.0
+QUIET_S = 0.1
+"""Time between the two looks that must both find nothing."""
+_REPORT_EVERY_S = 1.0
+
+
+def stop(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """End a run and all it started: {steps, survivors: [{pid, cmdline, uid, wchan, gpu}], seconds, already}.
+
+    arguments: workdir; run_id; grace_s, for a checkpoint (else the run's own); force, to leave that grace out.
+    Stopping what has ended is a success. Raises AgentRefusal when the run is not there or not this user's.
+    """
+    run = evidence.find(arguments["workdir"], arguments["run_id"])
+    given = arguments.get("grace_s")
+    grace_s = float(run.record("run.json").get("grace_s", DEFAULT_GRACE_S) if given is None else given)
+    return _Ending(run, emit).carry_out(0.0 if arguments.get("force") else grace_s)
+
+
+def sweep(run: RunOnNode, known: dict[int, int] | None = None) -> dict[int, int]:
+    """KILL every process of a run (and those of `known` that still are who they were) until two looks find none.
+
+    They are stopped first, so that none forks meanwhile. pid and start time of what survives KILL_LIMIT_S.
+    """
+    deadline = time.monotonic() + KILL_LIMIT_S
+    known = dict(known or {})
+    quiet = 0
+    while True:
+        left = remaining(run, known)
+        known.update(left)
+        quiet = 0 if left else quiet + 1
+        if quiet == 2 or (left and time.monotonic() > deadline):
+            return left
+        for number in (signal.SIGSTOP, signal.SIGKILL):
+            for pid in left:
+                send(pid, number)
+            left = remaining(run, {**known, **left}) if number == signal.SIGSTOP else left
+        time.sleep(0.02 if left else QUIET_S)
+
+
+def remaining(run: RunOnNode, known: dict[int, int]) -> dict[int, int]:
+    """pid and start time of what lives of a run: what is found now, and what was known as its and is the same still."""
+    alive = {pid: ticks for pid, ticks in known.items() if start_ticks(pid) == ticks}
+    return {**run.processes(), **alive}
+
+
+def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """What runs still hold on this node: {now, runs: [{run_id, records…, supervised, rebooted, processes, sessions}]}.
+
+    arguments: workdir. Left out are runs that ended and hold nothing. Records are the texts of the run's files.
+    """
+    folder = evidence.runs_folder(arguments["workdir"])
+    marked = evidence.marks(folder)
+    open_sessions = {kind: sessions.listed(kind) for kind in sessions.MULTIPLEXERS}
+    found = []
+    for run in evidence.all_runs(arguments["workdir"]):
+        held_by = [kind for kind, names in open_sessions.items() if run.session in names]
+        if run.ended and not marked.get(run.run_id) and not held_by:
+            continue
+        found.append(
+            {
+                "run_id": run.run_id,
+                "files": {
+                    name: _text(run, name) for name in ("run.json", "heartbeat.json", "exit.json", "config.yaml")
+                },
+                "supervised": run.supervisor() is not None,
+                "rebooted": run.rebooted,
+                "processes": sorted(evidence.with_descendants(marked.get(run.run_id, set()))),
+                "sessions": held_by,
+            }
+        )
+    return {"now": time.time(), "runs": found}
+
+
+class _Ending:
+    """One run being ended, and what has been done so far."""
+
+    def __init__(self, run: RunOnNode, emit: Emit) -> None:
+        self.run = run
+        self.emit = emit
+        self.began = time.monotonic()
+        self.steps: list[dict[str, Any]] = []
+        self.known: dict[int, int] = {}
+
+    def carry_out(self, grace_s: float) -> dict[str, Any]:
+        already = not self._left()
+        if already:
+            self._say("ended", "No process of it was left.")
+        else:
+            if self._ask(grace_s):
+                grace_s = min(grace_s, UNHEEDED_GRACE_S)
+            self._tell(grace_s)
+        survivors = sweep(self.run, self.known) if self._left() else {}
+        holders = evidence.gpu_pids() & set(self.known)
+        closed = sessions.end(self.run.session)
+        if closed:
+            self._say("session", f"Closed its {' and '.join(closed)} session.")
+        self._record_end(survivors)
+        left = sorted({*survivors, *holders})
+        if not left:
+            self._say("proved", "Nothing of it is left: no process, no session, no GPU memory.")
+        return {
+            "steps": self.steps,
+            "survivors": [dict(evidence.description(pid), gpu=pid in holders) for pid in left],
+            "seconds": time.monotonic() - self.began,
+            "already": already,
+        }
+
+    def _ask(self, grace_s: float) -> bool:
+        """Leave the stop file and wait for the trainer to heed it. True when it had its grace, and did not."""
+        self._request()
+        if not grace_s or not (self.run.path / "heartbeat.json").exists():
+            return False  # a trainer that has not begun has nothing to save, and does not look for the file yet
+        self._say("asked", f"Asked it to stop at its next step, and to save; it has {grace_s:.0f} s.")
+        return not self._wait(grace_s)
+
+    def _request(self) -> None:
+        """Create the stop file. A disk too full for it is no reason not to stop the run."""
+        try:
+            request = {"at": time.time(), "by": evidence.user_name(os.getuid())}
+            write_json(str(self.run.path / "stop"), request, exclusive=True)
+        except FileExistsError:
+            pass
+        except OSError as error:
+            self._say("no stop file", f"The stop file cannot be written ({error.strerror}); going on with TERM.")
+
+    def _tell(self, grace_s: float) -> None:
+        """TERM, and after the grace QUIT, to the supervisor; where it is gone, TERM to the first of what it left."""
+        supervisor = self.run.supervisor()
+        left = self._left()
+        if not left:
+            return
+        targets = [supervisor] if supervisor else sorted(set(left) - descendants(left))
+        if grace_s or not supervisor:
+            self._say("TERM", f"Sent TERM to {_pids(targets)}; {grace_s:.0f} s to end.")
+            self._signal(targets, signal.SIGTERM)
+            if self._wait(grace_s):
+                return
+        if supervisor and self.run.supervisor() == supervisor:
+            self._say("QUIT", f"Told the supervisor, pid {supervisor}, to kill the rest.")
+            self._signal([supervisor], signal.SIGQUIT)
+            if self._wait(KILL_LIMIT_S):
+                return
+        self._say("KILL", f"Killing {_pids(sorted(self._left()))}.")
+
+    def _signal(self, pids: list[int], number: int) -> None:
+        for pid in pids:
+            if start_ticks(pid) == self.known.get(pid):
+                send(pid, number)
+
+    def _left(self) -> dict[int, int]:
+        left = remaining(self.run, self.known)
+        self.known.update(left)
+        return left
+
+    def _wait(self, limit_s: float) -> bool:
+        """Until nothing of the run is left: True; or False when the limit has passed."""
+        begun = reported = time.monotonic()
+        supervisor = self.run.supervisor()
+        while time.monotonic() - begun < limit_s:
+            # Its end is the end of all else, and cheap to look for; only without it is all of /proc read each time.
+            if (supervisor is None or self.run.supervisor() is None) and not self._left():
+                return True
+            if time.monotonic() - reported >= _REPORT_EVERY_S:
+                reported = time.monotonic()
+                self.emit({"step": "waiting", "seconds": reported - self.began, **_progress(self.run)})
+            time.sleep(0.05 if supervisor else 0.25)
+        return not self._left()
+
+    def _record_end(self, survivors: dict[int, int]) -> None:
+        """Where no supervisor lived to write exit.json, close the run in its place."""
+        if self.run.ended or self.run.supervisor() is not None:
+            return
+        self._request()
+        ending = {
+            "run_id": self.run.run_id,
+            "ended_at": time.time(),
+            "code": None,
+            "signal": None,
+            "killed": sorted(set(self.known) - set(survivors)),
+            "survivors": sorted(survivors),
+            "stop_requested": True,
+            "oom_kills": 0,
+        }
+        try:
+            write_json(str(self.run.path / "exit.json"), ending, exclusive=True)
+        except OSError as error:
+            self._say("no exit record", f"Its end could not be recorded: {error.strerror}.")
+
+    def _say(self, step: str, sentence: str) -> None:
+        said = {"step": step, "seconds": time.monotonic() - self.began, "sentence": sentence}
+        self.steps.append(said)
+        self.emit(said)
+
+
+def _progress(run: RunOnNode) -> dict[str, Any]:
+    heartbeat = run.record("heartbeat.json")
+    return {key: heartbeat[key] for key in ("state", "step", "phase") if key in heartbeat}
+
+
+def _pids(pids: list[int]) -> str:
+    return ("pid " if len(pids) == 1 else "pids ") + ", ".join(map(str, pids))
+
+
+def _text(run: RunOnNode, name: str) -> str | None:
+    try:
+        return (run.path / name).read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return None
+
+
+OPERATIONS = {"stop": stop, "remains": remains}

@@ -1,0 +1,193 @@
+"""What a run still has on this node: its records, its supervisor, its processes, the GPUs they hold.
+
+A process belongs to a run when its environment has GIBLET_RUN_ID=<run id>, or its standard output or error is open for
+writing inside the run directory, or it descends from one of these. An editor, a pager or `tail -F` there has none.
+
+Part of the agent: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pwd
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.remote.agent import AgentRefusal, home_path
+from giblet_tui.remote.supervise import boot_id, descendants, start_ticks, stat_fields
+
+RUN_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}$"
+_MARK = b"GIBLET_RUN_ID="
+
+
+class RunOnNode:
+    """A run directory of this user on this node."""
+
+    def __init__(self, path: Path) -> None:
+        """path: a resolved run directory that `find` or `all_runs` has vouched for."""
+        self.path = path
+        self.run_id = path.name
+
+    @property
+    def session(self) -> str:
+        return f"gib-{self.run_id}"
+
+    def record(self, name: str) -> dict[str, Any]:
+        """One of its small JSON files; empty when there is none, or none that can be read."""
+        try:
+            value = json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    @property
+    def ended(self) -> bool:
+        return (self.path / "exit.json").exists()
+
+    @property
+    def rebooted(self) -> bool:
+        """Was it started in an earlier boot (or on another machine that shares this directory)?"""
+        here = boot_id()
+        return bool(self.record("supervisor.json").get("boot_id", here) != here)
+
+    def supervisor(self) -> int | None:
+        """The pid of its living supervisor: of this boot, and started when the record says, for pids are reused."""
+        found = self.record("supervisor.json")
+        pid, ticks = found.get("pid"), found.get("start_ticks")
+        if not isinstance(pid, int) or found.get("boot_id") != boot_id() or ticks is None:
+            return None
+        return pid if start_ticks(pid) == ticks else None
+
+    def processes(self) -> dict[int, int]:
+        """pid and start time of every living process of it, by its marks and by descent."""
+        marked = marks(self.path.parent).get(self.run_id, set())
+        supervisor = self.supervisor()
+        if supervisor is not None:
+            marked.add(supervisor)
+        return with_descendants(marked)
+
+
+def find(workdir: str, run_id: str) -> RunOnNode:
+    """The run of that id. Raises AgentRefusal when there is none, or it is not this user's."""
+    if not re.match(RUN_ID_PATTERN, run_id) or run_id.endswith("\n"):
+        raise AgentRefusal(f"{run_id[:60]!r} is not a run id.", "`giblet ps -a` lists them.", 2)
+    path = runs_folder(workdir) / run_id
+    try:
+        owner = path.lstat().st_uid
+    except FileNotFoundError:
+        raise AgentRefusal(
+            f"There is no run {run_id} in {path.parent} on this node.", "`giblet ps -a` lists them.", 2
+        ) from None
+    if owner != os.getuid():
+        raise AgentRefusal(f"The run {run_id} belongs to {user_name(owner)}.", "Only its owner can do that.", 5)
+    if path.is_symlink() or not (path / "run.json").is_file():
+        raise AgentRefusal(f"{path} is not a run directory: it has no run.json.", "`giblet ps -a` lists runs.", 2)
+    return RunOnNode(path)
+
+
+def all_runs(workdir: str) -> list[RunOnNode]:
+    """Every run of this user in a working directory."""
+    folder = runs_folder(workdir)
+    names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
+    found = []
+    for name in names:
+        with contextlib.suppress(AgentRefusal):
+            found.append(find(workdir, name))
+    return found
+
+
+def runs_folder(workdir: str) -> Path:
+    """<workdir>/runs, every link resolved. Raises AgentRefusal when workdir is not an absolute path."""
+    return Path(os.path.realpath(home_path(workdir))) / "runs"
+
+
+def marks(folder: Path) -> dict[str, set[int]]:
+    """Run id -> this user's processes that carry its mark; `folder` is where the run directories are."""
+    spared = _self_and_ancestors()
+    found: dict[str, set[int]] = {}
+    for name in (entry.name for entry in Path("/proc").iterdir()):
+        pid = int(name) if name.isdigit() else 0
+        if pid and pid not in spared and _is_ours(pid):
+            for run_id in _marks_of(pid, f"{folder}/"):
+                found.setdefault(run_id, set()).add(pid)
+    return found
+
+
+def with_descendants(pids: set[int]) -> dict[int, int]:
+    """pid and start time of these processes and all below them, those that live."""
+    everyone = (pids | descendants(pids)) - _self_and_ancestors() if pids else set()
+    ticks = {pid: start_ticks(pid) for pid in everyone}
+    return {pid: started for pid, started in ticks.items() if started is not None}
+
+
+def description(pid: int) -> dict[str, Any]:
+    """What to tell a person about a process: pid, uid, cmdline, and what it waits for in the kernel."""
+    facts: dict[str, Any] = {"pid": pid, "uid": None, "cmdline": "", "wchan": ""}
+    with contextlib.suppress(OSError):
+        facts["uid"] = Path(f"/proc/{pid}").stat().st_uid
+        facts["cmdline"] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        facts["wchan"] = Path(f"/proc/{pid}/wchan").read_text()
+    return facts
+
+
+def gpu_pids() -> set[int]:
+    """Processes that hold memory of an NVIDIA GPU. None where there is no nvidia-smi, or it does not answer."""
+    program = shutil.which("nvidia-smi")
+    if program is None:
+        return set()
+    argv = [program, "--query-compute-apps=pid", "--format=csv,noheader"]
+    try:
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10.0)
+    except (OSError, subprocess.TimeoutExpired):
+        return set()
+    return {int(line) for line in done.stdout.split() if line.isdigit()}
+
+
+def user_name(uid: int) -> str:
+    """The login name of a user id, or the number."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def _marks_of(pid: int, inside: str) -> set[str]:
+    found: set[str] = set()
+    with contextlib.suppress(OSError):
+        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
+            if variable.startswith(_MARK):
+                found.add(variable[len(_MARK) :].decode("utf-8", "replace"))
+    for stream in (1, 2):
+        with contextlib.suppress(OSError, ValueError):
+            target = os.readlink(f"/proc/{pid}/fd/{stream}")  # noqa: PTH115 - Path.readlink came with 3.9
+            if target.startswith(inside) and _writable(pid, stream):
+                found.add(target[len(inside) :].partition("/")[0])
+    return found
+
+
+def _writable(pid: int, stream: int) -> bool:
+    info = Path(f"/proc/{pid}/fdinfo/{stream}").read_text()
+    flags = next((line.split()[1] for line in info.splitlines() if line.startswith("flags:")), "0")
+    return int(flags, 8) & (os.O_WRONLY | os.O_RDWR) != 0
+
+
+def _is_ours(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}").stat().st_uid == os.getuid() and stat_fields(pid) is not None
+    except OSError:
+        return False
+
+
+def _self_and_ancestors() -> set[int]:
+    found: set[int] = set()
+    pid = os.getpid()
+    while pid > 1 and pid not in found:
+        found.add(pid)
+        fields = stat_fields(pid)
+        pid = int(fields[1]) if fields else 0
+    return found

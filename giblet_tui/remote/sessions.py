@@ -1,0 +1,104 @@
+"""Sessions on this node: opened, listed and ended by whatever holds them: tmux, screen, or nothing but the process.
+
+Part of the agent: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+
+from giblet_tui.remote import screen, tmux
+from giblet_tui.remote.agent import AgentRefusal
+
+MULTIPLEXERS = {"tmux": tmux, "screen": screen}
+_LIMIT_S = 10.0
+# A server remembers the environment of whoever started it: it must not look like part of a run, or of another session.
+_NOT_INHERITED = ("GIBLET_RUN_ID", "TMUX", "TMUX_PANE", "STY", "WINDOW")
+
+
+def choose(wanted: str) -> str:
+    """The kind of session to open: the one wanted, or for `auto` tmux, else screen, else a plain process.
+
+    Raises AgentRefusal when the one wanted is not installed.
+    """
+    present = [kind for kind, program in MULTIPLEXERS.items() if shutil.which(program.PROGRAM)]
+    if wanted == "auto":
+        return present[0] if present else "process"
+    if wanted in present or wanted == "process":
+        return wanted
+    other = present[0] if present else "process"
+    raise AgentRefusal(
+        f"{wanted} is not installed on this node.", f"Use --session {other}, or have {wanted} installed.", 5
+    )
+
+
+def open_session(kind: str, session: str, command: list[str]) -> None:
+    """Start a command in a new session. Raises AgentRefusal with what the multiplexer said."""
+    environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
+    if kind == "process":
+        _detach(command, environment)
+        return
+    if session in listed(kind):
+        raise AgentRefusal(
+            f"A {kind} session {session} is already open on this node.", "Launch again: the id is new.", 5
+        )
+    done = _run(MULTIPLEXERS[kind].start_argv(session, command), environment)
+    if done is None or done.returncode != 0:
+        said = done.stdout.strip() if done else f"no answer within {_LIMIT_S:.0f} s"
+        raise AgentRefusal(f"{kind} opens no session: {said or 'no reason given'}.", "Try --session process.", 5)
+
+
+def listed(kind: str) -> dict[str, str]:
+    """Name and address of each open session of one multiplexer; none where it is not installed or does not answer."""
+    done = _run(MULTIPLEXERS[kind].list_argv(), dict(os.environ))
+    return MULTIPLEXERS[kind].parse_list(done.stdout) if done else {}
+
+
+def find(session: str) -> list[tuple[str, str]]:
+    """(multiplexer, address) of every open session of exactly that name."""
+    return [(kind, listed(kind)[session]) for kind in MULTIPLEXERS if session in listed(kind)]
+
+
+def end(session: str) -> list[str]:
+    """Close every session of exactly that name; the multiplexers that held one."""
+    found = find(session)
+    for kind, address in found:
+        _run(MULTIPLEXERS[kind].end_argv(address), dict(os.environ))
+    return [kind for kind, _ in found]
+
+
+def _run(argv: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
+    """Run a multiplexer. None when it is not installed or does not end in time."""
+    try:
+        return subprocess.run(
+            argv,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            encoding="utf-8",
+            errors="replace",
+            timeout=_LIMIT_S,
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+
+
+def _detach(command: list[str], environment: dict[str, str]) -> None:
+    """Run a command as nobody's child, without a terminal, in a session of its own."""
+    between = os.fork()
+    if between:
+        os.waitpid(between, 0)
+        return
+    try:
+        os.setsid()
+        if os.fork() == 0:
+            nothing = os.open(os.devnull, os.O_RDWR)
+            for stream in (0, 1, 2):
+                os.dup2(nothing, stream)
+            os.closerange(3, 4096)
+            os.execve(command[0], command, environment)
+    finally:
+        os._exit(127)

@@ -1,0 +1,208 @@
+"""Starting a run on this node: its directory, its session, its supervisor; all of it or nothing.
+
+Part of the agent: standard library only, Python >= 3.8. One start at a time per node and working directory, under a
+lock that the kernel drops with its holder; so whoever holds it may clear away what a start that was cut off left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.remote import ending, evidence, sessions
+from giblet_tui.remote.agent import AgentRefusal, Emit, home_path
+
+FILES = ("config.yaml", "supervise.py")
+_OURS = {*FILES, "run.json", "launch.sh", "train.log"}
+_LOCK_LIMIT_S = 60.0
+_SUPERVISOR_LIMIT_S = 30.0
+
+
+def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Start a run; its supervisor's record, with the session's kind and the run directory's path.
+
+    arguments: workdir; record, which becomes run.json (the node adds launched_at, and the session's kind if `auto`);
+    files, a text for each of FILES; multiplexer (auto | tmux | screen | process); again, to allow a second live run of
+    one config hash; force, to allow GPUs that a live run has. Raises AgentRefusal; then nothing of the run is left.
+    """
+    record = dict(arguments["record"])
+    run_id, files = str(record["run_id"]), dict(arguments["files"])
+    if not re.match(evidence.RUN_ID_PATTERN, run_id) or set(files) != set(FILES):
+        raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
+    workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
+    with _refusing_full_disks(workdir):
+        (workdir / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _lock(workdir, record):
+            emit({"step": "checking"})
+            _clear_leftovers(str(workdir))
+            _refuse_doubles(str(workdir), record, bool(arguments.get("again")), bool(arguments.get("force")))
+            record["multiplexer"] = sessions.choose(arguments["multiplexer"])
+            record["launched_at"] = time.time()
+            emit({"step": "writing"})
+            run_dir = _write(workdir / "runs" / run_id, record, files, emit)
+            try:
+                return _start_in(run_dir, record, emit)
+            except BaseException:
+                _undo(run_dir)
+                raise
+
+
+def script(python: str, run_dir: str) -> str:
+    """launch.sh: what the session runs. The mark is set here, since a session inherits its server's environment."""
+    run_id = Path(run_dir).name
+    return (
+        "#!/bin/sh\n"
+        "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
+        f"exec 2>>{shlex.quote(run_dir + '/train.log')}\n"
+        f"exec env GIBLET_RUN_ID={run_id} {shlex.quote(python)}"
+        f" {shlex.quote(run_dir + '/supervise.py')} {shlex.quote(run_dir)}\n"
+    )
+
+
+@contextlib.contextmanager
+def _refusing_full_disks(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AgentRefusal(
+            f"{error.filename or workdir}: {error.strerror}; nothing was started.",
+            "Make room, or a writable `workdir:` for this node in nodes.yaml.",
+            5,
+        ) from None
+
+
+@contextlib.contextmanager
+def _lock(workdir: Path, record: dict[str, Any]) -> Iterator[None]:
+    """Hold this node's lock on starts. Raises AgentRefusal naming the holder when it is not free in time."""
+    path = workdir / f".start-{os.uname().nodename}.lock"
+    deadline = time.monotonic() + _LOCK_LIMIT_S
+    with open(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as lock:
+        while True:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise AgentRefusal(
+                        f"Another start holds this node since {_LOCK_LIMIT_S:.0f} s: {lock.read(200)}",
+                        "Wait for it, then launch again.",
+                        5,
+                    ) from None
+            time.sleep(0.05)
+        lock.truncate(0)
+        lock.write(f"{record['run_id']} by {record.get('launched_by', '?')}")
+        lock.flush()
+        yield
+
+
+def _clear_leftovers(workdir: str) -> None:
+    """Remove what starts left that were cut off before they had a supervisor, and hold no process and no session."""
+    for aside in evidence.runs_folder(workdir).glob(".new-*"):
+        shutil.rmtree(aside, ignore_errors=True)
+    for run in evidence.all_runs(workdir):
+        begun = {entry.name for entry in run.path.iterdir()}
+        if begun <= _OURS and not run.processes() and not sessions.find(run.session):
+            _remove(run.path)
+
+
+def _refuse_doubles(workdir: str, record: dict[str, Any], again: bool, force: bool) -> None:
+    """Raises AgentRefusal when a live run has this configuration (but with again), or these GPUs (but with force)."""
+    for run in evidence.all_runs(workdir):
+        if run.ended or not run.processes():
+            continue
+        other = run.record("run.json")
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(other.get("launched_at", 0)))
+        who = f"{run.run_id}, launched by {other.get('launched_by', '?')} at {since}"
+        if other.get("config_hash") == record["config_hash"] and not again:
+            raise AgentRefusal(
+                f"This very configuration already runs here: {who}.",
+                f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
+                5,
+            )
+        shared = sorted(set(other.get("gpus", ())) & set(record.get("gpus", ())))
+        if shared and not force:
+            raise AgentRefusal(
+                f"GPU {', '.join(shared)} is in use by {who}.", "Choose other --gpus, or insist with --force.", 5
+            )
+
+
+def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit) -> Path:
+    """The run directory, whole when it appears under its name."""
+    if target.exists():
+        raise AgentRefusal(f"{target} exists already; nothing was started.", "Launch again: the id is new.", 5)
+    aside = target.with_name(f".new-{target.name}")
+    texts = {**files, "run.json": json.dumps(record), "launch.sh": script(sys.executable, str(target))}
+    try:
+        aside.mkdir(mode=0o700)
+        for name, text in texts.items():
+            with open(os.open(str(aside / name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text.encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+        emit({"step": "placing"})
+        aside.rename(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return target
+
+
+def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Open the session and wait for the supervisor's record."""
+    run = evidence.RunOnNode(run_dir)
+    kind = record["multiplexer"]
+    emit({"step": f"opening a {kind} session" if kind != "process" else "starting a process"})
+    sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / "launch.sh")])
+    emit({"step": "waiting for the supervisor"})
+    deadline = time.monotonic() + _SUPERVISOR_LIMIT_S
+    while not run.record("supervisor.json"):
+        if time.monotonic() > deadline or (kind != "process" and not _begun(run, kind)):
+            raise AgentRefusal(
+                f"The supervisor did not start: {_said(run_dir)}.", "See whether python3 works there.", 5
+            )
+        time.sleep(0.02)
+    emit({"step": "supervised"})
+    return {**run.record("supervisor.json"), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
+
+
+def _begun(run: evidence.RunOnNode, kind: str) -> bool:
+    """Is the session open, or has the supervisor been there meanwhile?"""
+    return run.session in sessions.listed(kind) or bool(run.record("supervisor.json"))
+
+
+def _said(run_dir: Path) -> str:
+    try:
+        lines = (run_dir / "train.log").read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        lines = []
+    last = [line.strip() for line in lines if line.strip()]
+    return last[-1][:300] if last else "it said nothing"
+
+
+def _undo(run_dir: Path) -> None:
+    """Take back a start: its processes, its session, its directory."""
+    run = evidence.RunOnNode(run_dir)
+    left = ending.sweep(run)
+    sessions.end(run.session)
+    if not left:
+        _remove(run_dir)
+
+
+def _remove(run_dir: Path) -> None:
+    """Take a run directory away: out of sight at once, then file by file."""
+    aside = run_dir.with_name(f".new-{run_dir.name}.gone")
+    run_dir.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+OPERATIONS = {"start": start}

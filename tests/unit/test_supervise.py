@@ -1,0 +1,251 @@
+"""The supervisor as a program: what it records, what it shows, and that nothing below it survives it."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from giblet_train.contract.records import Exit, Run, SupervisorRecord, decode
+from giblet_train.contract.rundir import write_record
+from giblet_tui.remote import supervise
+
+RUN_ID = "demo-20260101-120000-abcd"
+PYTHON38 = shutil.which("python3.8")
+SLEEPS = "import time; print('up', flush=True); time.sleep(60)"
+IGNORES_TERM = "import signal, time; signal.signal(15, signal.SIG_IGN); print('up', flush=True); time.sleep(60)"
+
+
+def until(reached, limit_s=15.0):
+    deadline = time.monotonic() + limit_s
+    while not reached():
+        assert time.monotonic() < deadline, f"not within {limit_s} s"
+        time.sleep(0.01)
+
+
+def living(pid):
+    return supervise.start_ticks(pid) is not None
+
+
+class Supervised:
+    """A run directory and its supervisor, started as a launch would."""
+
+    def __init__(self, folder: Path, program: str | list[str], *, grace_s=1.0, gpus=(), python=sys.executable, **extra):
+        self.dir = folder / "runs" / RUN_ID
+        self.dir.mkdir(parents=True)
+        argv = [sys.executable, "-c", program] if isinstance(program, str) else program
+        run = Run(
+            run_id=RUN_ID, name="demo", node="local", session=f"gib-{RUN_ID}", multiplexer="process", argv=tuple(argv),
+            config_hash="0" * 12, giblet_version="0", launched_by="test", launched_at=0.0, grace_s=grace_s, gpus=gpus,
+        )  # fmt: skip
+        write_record(self.dir / "run.json", run)
+        if extra:
+            (self.dir / "run.json").write_text(json.dumps({**json.loads((self.dir / "run.json").read_text()), **extra}))
+        self.argv = [python, supervise.__file__, str(self.dir)]
+        self.process = None
+
+    def start(self, **streams):
+        self.process = subprocess.Popen(self.argv, start_new_session=True, **streams)
+        return self
+
+    def ended(self) -> Exit:
+        self.process.wait(20)
+        return decode((self.dir / "exit.json").read_bytes(), Exit)
+
+    def log(self) -> str:
+        path = self.dir / "train.log"
+        return path.read_text() if path.exists() else ""
+
+    def until_up(self):
+        until(lambda: "up" in self.log())
+        return self
+
+
+@pytest.fixture
+def supervised(tmp_path):
+    made = []
+
+    def make(program, **options):
+        made.append(Supervised(tmp_path, program, **options))
+        return made[-1]
+
+    yield make
+    for run in made:
+        if run.process and run.process.poll() is None:
+            run.process.send_signal(signal.SIGQUIT)
+            run.process.wait(20)
+
+
+def test_records_start_and_end(supervised):
+    run = supervised("print('up'); raise SystemExit(7)").start()
+    pid = run.process.pid
+    ended = run.ended()
+    began = decode((run.dir / "supervisor.json").read_bytes(), SupervisorRecord)
+    assert (began.run_id, began.pid, began.boot_id) == (RUN_ID, pid, supervise.boot_id())
+    assert began.start_ticks > 0 and began.argv[-1].startswith("print")
+    assert (ended.run_id, ended.code, ended.signal) == (RUN_ID, 7, None)
+    assert not ended.killed and not ended.survivors and not ended.stop_requested
+    assert time.time() - 20 < began.started_at <= ended.ended_at <= time.time()
+    assert run.log() == "up\n"
+    assert {p.stat().st_mode & 0o777 for p in run.dir.iterdir() if p.name != "run.json"} == {0o600}
+
+
+def test_the_command_runs_in_the_working_directory_with_its_mark_and_gpus(supervised):
+    names = "GIBLET_RUN_ID", "CUDA_VISIBLE_DEVICES", "TORCH_ELASTIC_SHUTDOWN_TIMEOUT"
+    shows = f"import os; print(os.getcwd(), *map(os.environ.get, {names}), os.getsid(0) == os.getpid())"
+    run = supervised(shows, gpus=("GPU-a", "GPU-b"), grace_s=50).start()
+    assert run.ended().code == 0
+    assert run.log().split() == [str(run.dir.parent.parent), RUN_ID, "GPU-a,GPU-b", "40", "True"]
+
+
+def test_death_by_signal_is_recorded(supervised):
+    assert supervised("import os; os.kill(os.getpid(), 11)").start().ended().signal == signal.SIGSEGV
+
+
+def test_a_command_that_cannot_start_is_named(supervised):
+    run = supervised(["/no/such/python", "x"]).start()
+    assert run.ended().code == 127
+    assert run.log() == "/no/such/python cannot be started: No such file or directory\n"
+
+
+def test_term_ends_within_the_grace_then_kills(supervised):
+    run = supervised(IGNORES_TERM, grace_s=0.5).start().until_up()
+    begun = time.monotonic()
+    run.process.terminate()
+    ended = run.ended()
+    assert 0.5 <= time.monotonic() - begun < 5.0
+    assert ended.signal == signal.SIGKILL and len(ended.killed) == 1 and not ended.stop_requested
+
+
+def test_term_lets_a_trainer_save(supervised, tmp_path):
+    saves = (
+        "import signal, sys, time, pathlib\n"
+        f"def save(*_): time.sleep(0.4); pathlib.Path({str(tmp_path / 'saved')!r}).touch(); sys.exit(75)\n"
+        "signal.signal(15, save); print('up', flush=True); time.sleep(60)"
+    )
+    run = supervised(saves, grace_s=20).start().until_up()
+    run.process.terminate()
+    assert run.ended().code == 75 and (tmp_path / "saved").exists()
+
+
+def test_quit_does_not_wait(supervised):
+    run = supervised(IGNORES_TERM, grace_s=60).start().until_up()
+    run.process.send_signal(signal.SIGQUIT)
+    begun = time.monotonic()
+    assert run.ended().signal == signal.SIGKILL and time.monotonic() - begun < 5.0
+
+
+def test_a_hang_up_changes_nothing_and_is_not_inherited(supervised):
+    run = supervised(
+        "import signal; print('up', signal.getsignal(1) == signal.SIG_DFL, flush=True); import time; time.sleep(60)"
+    )
+    run.start().until_up()
+    run.process.send_signal(signal.SIGHUP)
+    run.process.send_signal(signal.SIGCHLD)
+    with pytest.raises(subprocess.TimeoutExpired):
+        run.process.wait(0.3)
+    assert "up True" in run.log()
+    run.process.send_signal(signal.SIGINT)
+    assert run.ended().stop_requested
+
+
+def test_what_a_finished_command_leaves_is_ended(supervised):
+    leaves = (
+        "import subprocess, sys\n"
+        f"p = subprocess.Popen([sys.executable, '-c', {IGNORES_TERM!r}], start_new_session=True, env={{}}, stdout=-1)\n"
+        "p.stdout.readline(); print('left', p.pid)"
+    )
+    run = supervised(leaves, grace_s=0.5).start()
+    ended = run.ended()
+    left = int(run.log().split("left ")[1].split()[0])
+    assert ended.code == 0 and ended.killed == (left,) and not living(left)
+
+
+def test_a_second_supervisor_is_refused(supervised):
+    run = supervised(SLEEPS).start().until_up()
+    second = subprocess.run(run.argv, capture_output=True, text=True, timeout=20)
+    assert second.returncode == 1 and "already has a supervisor" in second.stderr
+    assert decode((run.dir / "supervisor.json").read_bytes(), SupervisorRecord).pid == run.process.pid
+
+
+def test_a_directory_without_a_run_is_refused_in_words(tmp_path):
+    refused = subprocess.run([sys.executable, supervise.__file__, str(tmp_path)], capture_output=True, text=True)
+    assert refused.returncode == 1
+    assert (
+        refused.stderr.startswith("This run cannot be supervised: FileNotFoundError") and "Trace" not in refused.stderr
+    )
+
+
+def test_the_watcher_is_ended_last(supervised, tmp_path):
+    notes = tmp_path / "watched"
+    watch = f"""
+import os, pathlib, signal, time
+def end(*_):
+    pid = pathlib.Path({str(tmp_path / "pid")!r}).read_text()
+    pathlib.Path({str(notes)!r}).write_text(str(os.path.exists('/proc/' + pid)))
+    raise SystemExit
+signal.signal(15, end)
+print('up', flush=True)
+while True: time.sleep(60)
+"""
+    trains = f"import os, time; open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    run = supervised(trains, grace_s=5, watcher_argv=[sys.executable, "-c", watch]).start().until_up()
+    until((tmp_path / "pid").exists)
+    run.process.terminate()
+    assert run.ended().signal == signal.SIGTERM
+    assert notes.read_text() == "False"
+
+
+def test_the_terminal_shows_the_log_and_may_go_away(supervised):
+    """Raw bytes on the terminal; then the terminal closes, and the run goes on writing to its log."""
+    prints = "import time\nfor i in range(200): print('line', i, '\\x1b[31m', flush=True); time.sleep(0.02)"
+    run = supervised(prints)
+    ours, theirs = pty.openpty()
+    run.start(stdin=theirs, stdout=theirs)
+    os.close(theirs)
+    shown = b""
+    while b"line 20 " not in shown:
+        shown += os.read(ours, 4096)
+    assert b"line 0 \x1b[31m\r\n" in shown
+    os.close(ours)
+    assert run.ended().code == 0
+    assert run.log().splitlines()[-1].startswith("line 199")
+
+
+def test_a_terminal_that_takes_nothing_does_not_hold_up_the_run(supervised):
+    run = supervised("print('x' * 1_000_000)")
+    ours, theirs = pty.openpty()
+    run.start(stdin=theirs, stdout=theirs)
+    assert run.ended().code == 0
+    assert len(run.log()) == 1_000_001
+    os.close(ours), os.close(theirs)
+
+
+@pytest.mark.skipif(PYTHON38 is None, reason="no python3.8 here (the oldest a node may have)")
+def test_runs_on_the_oldest_python_a_node_may_have(supervised):
+    probe = subprocess.run([PYTHON38, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
+    if probe.returncode:
+        pytest.skip("python3.8 is a shim without an interpreter")
+    run = supervised("print('up')", python=PYTHON38).start()
+    assert run.ended().code == 0
+
+
+def test_descendants_leave_out_a_branch():
+    tree = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60 & wait"])
+    try:
+        until(lambda: len(supervise.descendants([tree.pid])) == 2)
+        first, second = sorted(supervise.descendants([tree.pid]))
+        assert supervise.descendants([tree.pid], but_below=first) == {second}
+        assert {tree.pid, first, second} <= supervise.descendants([os.getpid()])
+    finally:
+        for pid in [tree.pid, *supervise.descendants([tree.pid])]:
+            os.kill(pid, signal.SIGKILL)
+        tree.wait()
