@@ -58,33 +58,33 @@ def draw_subject(rng: np.random.Generator, number: int) -> Subject:
     )
 
 
-def scan(
-    path: Path,
-    rng: np.random.Generator,
-    subject: Subject,
-    percent_TV: Single,
-    maps: SmoothMaps,
-    grid: Grid,
-    brain_XYZ: Mask,
-    rim_XYZ: Mask,
-    tr_s: float,
-) -> None:
-    """Write `percent_TV`, signal and noise in percent of each voxel's mean, as the scanner's own units.
+@dataclass(frozen=True)
+class Scanner:
+    """What turns percent signal change into a file. maps: smooth maps inside the brain."""
 
-    The rim is dark tissue with Rician noise, a part of it outside this subject's head; all else is exactly 0.
-    """
-    mean_V = BRAIN_UNITS * subject.gain * np.exp(BRAIN_LOG_SD * maps.draw(rng, 1)[0])
-    kept_XYZ = rim_XYZ & (rng.random(rim_XYZ.shape) < RIM_KEPT)
-    brain_at, rim_at = _file_order(brain_XYZ), _file_order(kept_XYZ)
-    rim_level, rim_noise = np.array([RIM_LEVEL, 1.0 / BACKGROUND_SNR]) * BRAIN_UNITS * subject.gain
-    volume = np.zeros(brain_XYZ.size, np.int16)
-    with open(path, "wb") as file, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as zipped:
-        zipped.write(_header(grid, len(percent_TV), tr_s))
-        for percent_V in percent_TV:
-            volume[brain_at] = _to_units(mean_V * (1.0 + percent_V / 100.0))
-            real, imaginary = rim_noise * rng.standard_normal((2, len(rim_at)))
-            volume[rim_at] = np.maximum(_to_units(np.hypot(rim_level + real, imaginary)), 1)
-            zipped.write(volume.tobytes())
+    grid: Grid
+    brain_XYZ: Mask
+    rim_XYZ: Mask
+    maps: SmoothMaps
+    tr_s: float
+
+    def record(self, path: Path, rng: np.random.Generator, subject: Subject, percent_TV: Single) -> None:
+        """Write `percent_TV`, signal and noise in percent of each voxel's mean, in the scanner's own units.
+
+        The rim is dark tissue with Rician noise, a part of it outside this subject's head; all else is exactly 0.
+        """
+        units = BRAIN_UNITS * subject.gain
+        mean_V = units * np.exp(BRAIN_LOG_SD * self.maps.draw(rng, 1)[0])
+        rim_XYZ = self.rim_XYZ & (rng.random(self.rim_XYZ.shape) < RIM_KEPT)
+        brain_at, rim_at = _file_order(self.brain_XYZ), _file_order(rim_XYZ)
+        volume = np.zeros(self.brain_XYZ.size, np.int16)
+        with open(path, "wb") as file, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as zipped:
+            zipped.write(_header(self.grid, len(percent_TV), self.tr_s))
+            for percent_V in percent_TV:
+                volume[brain_at] = _to_units(mean_V * (1.0 + percent_V / 100.0))
+                real, imaginary = units / BACKGROUND_SNR * rng.standard_normal((2, len(rim_at)))
+                volume[rim_at] = np.maximum(_to_units(np.hypot(RIM_LEVEL * units + real, imaginary)), 1)
+                zipped.write(volume.tobytes())
 
 
 def _to_units(values: NDArray[np.floating[Any]]) -> NDArray[np.int16]:

@@ -1,0 +1,54 @@
+"""Simulated scanner noise has the composition it claims."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from nilearn.signal import clean
+
+from giblet_train.data import noise
+from giblet_train.data.noise import draw_noise
+from giblet_train.data.regions import COARSE, ellipsoid_brain
+from giblet_train.data.smooth import SmoothMaps
+
+MAPS = SmoothMaps(COARSE, ellipsoid_brain(COARSE)[0])
+
+
+def test_the_shares_are_of_one_variance():
+    shares = (noise.AUTOREGRESSIVE, noise.WHITE, noise.DRIFT, noise.PHYSIOLOGY, noise.MOTION)
+    assert sum(s * s for s in shares) == pytest.approx(1.0, abs=0.01)
+    drawn = draw_noise(np.random.default_rng(0), MAPS, 300, 1.5)
+    assert drawn.values_TV.dtype == np.float32
+    assert drawn.values_TV.shape == (300, 1134)
+    assert drawn.values_TV.var() == pytest.approx(1.0, abs=0.05)
+
+
+def test_without_slow_drift_its_lag_one_correlation_is_that_of_real_bold():
+    """Haxby's 2001 scans have 0.25-0.27 after detrending, other data up to 0.4."""
+    values = draw_noise(np.random.default_rng(1), MAPS, 400, 1.5).values_TV.astype(float)
+    z = clean(values, detrend=True, standardize="zscore_sample", t_r=1.5, high_pass=1 / 128)
+    lag_one = (z[1:] * z[:-1]).mean()
+    assert 0.22 < lag_one < 0.42
+
+
+def test_motion_is_its_own_and_moves_the_voxels():
+    drawn = draw_noise(np.random.default_rng(2), MAPS, 200, 1.5)
+    assert drawn.motion_TP.shape == (200, 6)
+    np.testing.assert_allclose(drawn.motion_TP.mean(axis=0), 0.0, atol=1e-12)
+    assert 0.02 < np.abs(drawn.motion_TP).max() < 5.0
+    design = np.column_stack([np.ones(200), drawn.motion_TP])
+    fitted = design @ np.linalg.lstsq(design, drawn.values_TV.astype(float), rcond=None)[0]
+    assert fitted.var() > 0.7 * noise.MOTION**2
+
+
+def test_subjects_share_no_noise():
+    one, two = (draw_noise(np.random.default_rng(s), MAPS, 400, 1.5).values_TV for s in (3, 4))
+    z_one, z_two = ((x - x.mean(axis=0)) / x.std(axis=0) for x in (one, two))
+    assert abs(float((z_one * z_two).mean())) < 0.01
+
+
+@pytest.mark.parametrize("n_trs", [5, 30])
+def test_short_scans_are_finite(n_trs):
+    drawn = draw_noise(np.random.default_rng(5), MAPS, n_trs, 1.5)
+    assert np.isfinite(drawn.values_TV).all()
+    assert np.isfinite(drawn.motion_TP).all()
