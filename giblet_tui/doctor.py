@@ -51,10 +51,17 @@ def _sessions(node: Node, probe: Mapping[str, Any]) -> Finding:
 
 
 def _gpus(probe: Mapping[str, Any]) -> list[Finding]:
-    lines = probe.get("gpus") or []
-    if not lines:
+    gpus = probe.get("gpus") or []
+    if not gpus:
         return [Finding(name="gpus", well=True, sentence=str(probe.get("gpu_note") or "none; runs use the CPU"))]
-    return [Finding(name="gpus", well=True, sentence=str(line)) for line in lines]
+    return [Finding(name=f"gpu {gpu['index']}", well=True, sentence=_gpu(gpu)) for gpu in gpus]
+
+
+def _gpu(gpu: Mapping[str, Any]) -> str:
+    """Whose processes hold how much of it."""
+    held = [f"{p.get('user') or '?'} {p['memory_gib']:.1f} GiB (pid {p['pid']})" for p in gpu["processes"]]
+    used = f"{gpu['memory_used_gib']:.1f}/{gpu['memory_total_gib']:.0f} GiB"
+    return f"{gpu['name']}, {used}, {', '.join(held) or 'free'}"
 
 
 def _disk(node: Node, probe: Mapping[str, Any]) -> Finding:

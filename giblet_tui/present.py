@@ -16,7 +16,7 @@ from giblet_train.contract.config import COMPONENTS
 from giblet_train.contract.criteria import WORDS, Verdict, verdict_of
 from giblet_train.contract.health import GLYPHS, duration
 from giblet_train.contract.schedule import lr_at
-from giblet_tui.fleet import Fleet, Gpu, NodeSnapshot, RunSnapshot
+from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
 
 SCHEMA = 1
 PACE_STEPS = 50
@@ -120,7 +120,7 @@ def status_lines(run: RunSnapshot, now: float) -> list[str]:
     lines = [
         f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {facts.node}",
         f"  {run.health.sentence}",
-        *(f"  {line}" for line in (progress_line(run), _rates(run)) if line),
+        *(f"  {line}" for line in (progress_line(run), rates(run)) if line),
     ]
     if judged:
         lines += [f"  {line}" for line in verdict_lines(judged)]
@@ -158,7 +158,15 @@ def epoch_line(run: RunSnapshot) -> str:
     line = f"epoch {epoch.epoch} train {losses(epoch.train.total, epoch.train.loss)}"
     if epoch.validation:
         line += f" | validation {losses(epoch.validation.total, epoch.validation.loss)}"
-    return f"{line} | {_rates(run)}{' | best so far' if epoch.best else ''}"
+    return f"{line} | {rates(run)}{' | best so far' if epoch.best else ''}"
+
+
+def rates(run: RunSnapshot) -> str:
+    """The last step's learning rate, and the one the schedule gives for it."""
+    if not run.steps:
+        return ""
+    planned = lr_planned(run)
+    return f"lr {run.steps[-1].lr:.3e}" + (f" (planned {planned:.3e})" if planned is not None else "")
 
 
 def losses(total: float | None, loss: Mapping[str, float | None]) -> str:
@@ -176,13 +184,6 @@ def number(value: float | None) -> str:
 def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """A line for each key whose value differs."""
     return [f"  {key}: {_yaml(old)} → {_yaml(new)}" for key, (old, new) in changes.items()]
-
-
-def gpu_line(gpu: Gpu) -> str:
-    """One GPU: who holds how much of it."""
-    holders = ", ".join(f"{user} {gib:.1f} GiB (pid {pid})" for pid, user, gib in gpu.processes)
-    used = f"{gpu.memory_used_gib:.1f}/{gpu.memory_total_gib:.0f} GiB"
-    return f"{gpu.index} {gpu.name} {used} {holders or 'free'}"
 
 
 def finite(value: Any) -> Any:
@@ -209,13 +210,6 @@ def _run_row(run: RunSnapshot) -> Row:
         duration(left) if left is not None else "–",
         run.health.sentence,
     )
-
-
-def _rates(run: RunSnapshot) -> str:
-    if not run.steps:
-        return ""
-    planned = lr_planned(run)
-    return f"lr {run.steps[-1].lr:.3e}" + (f" (planned {planned:.3e})" if planned is not None else "")
 
 
 def _node_json(node: NodeSnapshot) -> dict[str, Any]:

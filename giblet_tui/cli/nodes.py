@@ -116,12 +116,13 @@ def doctor(name: NodeName) -> None:
     from giblet_tui import nodes
     from giblet_tui.doctor import findings
     from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.sanitize import sanitize_value
     from giblet_tui.setup import environment
 
     node = nodes.resolve(name)
     with connect(node) as connection:
         show(f"✔ reached: {node.name} ({node.host}) by {node.transport}")
-        probe = connection.call("probe", {"workdir": node.workdir})
+        probe = sanitize_value(connection.call("probe", {"workdir": node.workdir}))
         try:
             engine: Any = environment(node, connection)
         except GibletError as error:
@@ -145,11 +146,12 @@ def remember(node: Node) -> None:
 def _probe(node: Node) -> dict[str, Any]:
     from giblet_train.contract.errors import GibletError
     from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.sanitize import sanitize_value
 
     began = time.monotonic()
     try:
         with connect(node) as connection:
-            facts = connection.call("probe", {"workdir": node.workdir})
+            facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}))
     except GibletError as error:
         return {"node": node.name, "reachable": False, "why": str(error)}
     return {"node": node.name, "reachable": True, "seconds": round(time.monotonic() - began, 3), "facts": facts}

@@ -1,0 +1,77 @@
+"""`giblet dashboard`: the full-screen monitor, fed by a watch on every node."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.complete import node_names
+
+if TYPE_CHECKING:
+    from giblet_tui.fleet import NodeSnapshot
+    from giblet_tui.nodes import Node
+    from giblet_tui.watch import NodeWatch
+
+NodeNames = Annotated[
+    list[str] | None, typer.Argument(metavar="[NODE]...", help="All nodes if none.", autocompletion=node_names)
+]
+
+
+@verb(app, "dashboard", "giblet dashboard", "giblet dashboard tensor01 --readonly")
+def dashboard(
+    names: NodeNames = None,
+    readonly: Annotated[bool, typer.Option("--readonly", help="No key can change anything.")] = False,
+) -> None:
+    """Watch all nodes and runs live, full screen: losses, warm-up, verdicts, GPUs, logs. Also bare `giblet`.
+
+    Leaving it touches no run.
+    """
+    from giblet_tui import nodes
+
+    which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
+    raise typer.Exit(open_dashboard(which, readonly=readonly))
+
+
+def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
+    """Run the dashboard over these nodes until it is left; its exit code."""
+    from giblet_tui import cache
+    from giblet_tui.dashboard import run_dashboard
+    from giblet_tui.fleet import Fleet
+
+    names = {node.name for node in which}
+    known = Fleet(nodes=tuple(snapshot for snapshot in cache.load().nodes if snapshot.node in names))
+    return run_dashboard(Watches(which), StopAction(), known, readonly)
+
+
+class Watches:
+    """The dashboard's source: a watch on each node, each on a thread of its own."""
+
+    def __init__(self, which: Sequence[Node]) -> None:
+        self._nodes = which
+        self._watches: list[NodeWatch] = []
+
+    def start(self, post: Callable[[NodeSnapshot], None]) -> None:
+        """Begin; `post` is called from the watches' threads."""
+        from giblet_tui.watch import NodeWatch
+
+        self._watches = [NodeWatch(node, post) for node in self._nodes]
+        for watch in self._watches:
+            watch.start()
+
+    def close(self) -> None:
+        """End all watches."""
+        for watch in self._watches:
+            watch.close()
+
+
+class StopAction:
+    """What the dashboard's keys may cause: what the verbs do, by the same functions."""
+
+    def stop(self, run_id: str, say: Callable[[str], None]) -> str:
+        """Stop a run and prove it. Raises GibletError."""
+        from giblet_tui.cli.stop import stop_run
+
+        return stop_run(run_id, say)

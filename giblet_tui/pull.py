@@ -1,0 +1,111 @@
+"""Files of a run brought here: resumed where a pull was cut, compared by SHA-256, never outside the target folder."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from giblet_train.contract.errors import ConfigError, DataError, GibletError
+from giblet_train.contract.records import CheckpointRecord
+from giblet_train.contract.rundir import RunDir
+from giblet_tui.errors import TimedOut, Unreachable
+from giblet_tui.fleet import RunSnapshot
+from giblet_tui.nodes import Node
+from giblet_tui.remote.connection import Connection
+
+ASK_ABOVE_BYTES = 100_000_000
+SMALL_FILES = ("run.json", "config.yaml", "metrics.jsonl", "alerts.jsonl", "exit.json", "train.log")
+_PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
+_SAY_EVERY_S = 2.0
+
+
+def remote_file(node: Node, run_id: str, name: str) -> str:
+    """Where a file of a run lies on the node."""
+    return f"{node.workdir}/runs/{run_id}/{name}"
+
+
+def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
+    """The run's checkpoint of that role (best, last). Raises ConfigError when it has none, DataError for a bad name."""
+    found = [c for c in run.checkpoints if role in c.roles]
+    if not found:
+        raise ConfigError(f"{run.run.run_id} has no {role} checkpoint yet.", "giblet pull RUN --logs brings the rest.")
+    record = max(found, key=lambda c: c.step)
+    if not _PLAIN_NAME.fullmatch(record.file):
+        raise DataError(f"{run.run.run_id} names a checkpoint {record.file!r}, which is no plain file name.")
+    return record
+
+
+def small_files(
+    connection: Connection, node: Node, run: RunSnapshot, target: Path, say: Callable[[str], None]
+) -> list[Path]:
+    """Records, configuration and log, each replaced whole; say: told of those that the run does not have."""
+    target.mkdir(parents=True, exist_ok=True)
+    brought = []
+    for name in SMALL_FILES:
+        aside = target / f".{name}.part"
+        try:
+            with aside.open("wb") as file:
+                for piece in connection.get(remote_file(node, run.run.run_id, name)):
+                    file.write(piece)
+            aside.replace(target / name)
+            brought.append(target / name)
+        except (Unreachable, TimedOut):
+            raise
+        except GibletError as error:
+            say(f"without {name}: {error.message}")
+        finally:
+            aside.unlink(missing_ok=True)
+    return brought
+
+
+def weights(
+    connection: Connection,
+    node: Node,
+    run: RunSnapshot,
+    record: CheckpointRecord,
+    target: Path,
+    say: Callable[[str], None],
+) -> Path:
+    """One checkpoint, continued from what an earlier pull left; its record beside it.
+
+    Raises DataError when the bytes are not those that the record names; the partial file is then removed.
+    """
+    final = target / record.file
+    target.mkdir(parents=True, exist_ok=True)
+    if final.exists() and _sha256(final) == record.sha256:
+        say(f"{final} is already here.")
+        return final
+    aside = target / f".{record.file}.part"
+    remote = remote_file(node, run.run.run_id, f"{RunDir(target).checkpoints.name}/{record.file}")
+    _continue(connection, remote, aside, record.bytes, say)
+    if _sha256(aside) != record.sha256:
+        aside.unlink()
+        raise DataError(f"{record.file} arrived damaged, or was replaced meanwhile.", "Pull it again.")
+    aside.replace(final)
+    return final
+
+
+def _continue(connection: Connection, remote: str, aside: Path, size: int, say: Callable[[str], None]) -> None:
+    here = aside.stat().st_size if aside.exists() else 0
+    if here > size:
+        aside.unlink()
+        here = 0
+    began = said = time.monotonic()
+    first = here
+    with aside.open("ab") as file:
+        for piece in connection.get(remote, offset=here, limit=size - here):
+            file.write(piece)
+            here += len(piece)
+            now = time.monotonic()
+            if now - said >= _SAY_EVERY_S:
+                said = now
+                pace = (here - first) / (now - began)
+                say(f"{here / 1e6:.0f}/{size / 1e6:.0f} MB, {pace / 1e6:.1f} MB/s, {(size - here) / pace:.0f} s left")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,173 @@
+"""The frame of the command line: light to start, examples first, errors as sentences with documented exit codes."""
+
+from __future__ import annotations
+
+import json
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+
+GIBLET = Path(sys.executable).with_name("giblet")
+VERBS = ["demo", "launch", "ps", "status", "logs", "stop", "dashboard", "verdict", "attach", "pull", "setup", "doctor"]
+NODE_VERBS = ["node add", "node ls", "node rm", "node check"]
+CONFIG_VERBS = ["config ls", "config show", "config diff", "config check"]
+HEAVY = ("torch", "textual", "paramiko", "numpy", "nibabel", "rich")
+HELP_LIMIT_CPU_S = 0.25
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> dict[str, str]:
+    """An environment in which giblet finds nobody's files but the test's."""
+    folders = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "GIBLET_HOME": "home", "HOME": "user"}
+    own = {k: v for k, v in os.environ.items() if not k.startswith("GIBLET_")}
+    return own | {key: str(tmp_path / folder) for key, folder in folders.items()}
+
+
+def giblet(*words: str, env: Mapping[str, str], cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([GIBLET, *words], env=env, cwd=cwd, capture_output=True, text=True, timeout=60)
+
+
+def test_help_imports_nothing_heavy(settings: dict[str, str]) -> None:
+    code = (
+        "import sys; sys.argv = ['giblet', '--help']\n"
+        "from giblet_tui.cli import main\n"
+        "try:\n    main()\nfinally:\n"
+        f"    print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True)
+    assert done.stderr.strip() == "[]"
+    assert "Usage: giblet" in done.stdout
+
+
+def test_help_is_cheap(settings: dict[str, str]) -> None:
+    """The best of three, as CPU seconds of the whole process, bytecode already there."""
+    giblet("--help", env=settings)
+    costs = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert giblet("--help", env=settings).returncode == 0
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        costs.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(costs) <= HELP_LIMIT_CPU_S
+
+
+def test_help_names_every_verb_and_exit_code(settings: dict[str, str]) -> None:
+    text = giblet("-h", env=settings).stdout
+    assert [v for v in [*VERBS, "node", "config"] if f"\n  {v} " not in text] == []
+    for code in (
+        "0 ok",
+        "1 run or verdict failed",
+        "2 usage",
+        "3 node unreachable",
+        "4 target",
+        "5 refused",
+        "124",
+        "130",
+    ):
+        assert code in text
+
+
+@pytest.mark.parametrize("verb", [*VERBS, *NODE_VERBS, *CONFIG_VERBS])
+def test_every_verb_has_examples_first(verb: str, settings: dict[str, str]) -> None:
+    done = giblet(*verb.split(), "-h", env=settings)
+    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
+    assert done.returncode == 0
+    assert lines[1] == "Examples:"
+    assert lines[2].startswith(f"giblet {verb}")
+    assert "\x1b" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("lanch local demo", "Did you mean 'launch'"),
+        ("launch", "Missing argument"),
+        ("ps --frob", "No such option: --frob"),
+        ("launch local dmo", 'did you mean "demo"?'),
+        ("launch locl demo", 'did you mean "local"?'),
+        ("launch local demo --set learning_rat=1", 'unknown key "learning_rat", did you mean "learning_rate"?'),
+        ("launch local demo --set learning_rate", "written key=value"),
+        ("launch local demo --set learning_rate=fast", '"learning_rate"'),
+        ("launch local ./none.yaml", "no configuration file"),
+        ("config show demo --set data.tr=-1", '"data.tr"'),
+        ("node add ../x", "cannot name a node"),
+        ("node rm nowhere", "No node 'nowhere'"),
+        ("status demo-20260101-000000-aaaa", "No run begins with"),
+        ("verdict @last", "There is no run yet"),
+        ("logs x", "No run begins with"),
+        ("stop x", "No run begins with"),
+    ],
+)
+def test_a_users_mistake_is_a_sentence_and_exit_code_2(words: str, sentence: str, settings: dict[str, str]) -> None:
+    done = giblet(*words.split(), env=settings)
+    assert done.returncode == 2, done.stderr
+    assert sentence in done.stderr
+    assert done.stdout == ""
+    assert "Traceback" not in done.stderr
+
+
+def test_bare_giblet_off_a_terminal_is_help(settings: dict[str, str]) -> None:
+    done = giblet(env=settings)
+    assert (done.returncode, done.stdout[:13]) == (0, "Usage: giblet")
+
+
+def test_a_reader_that_leaves_early_is_no_error(settings: dict[str, str]) -> None:
+    show = subprocess.Popen(
+        [GIBLET, "config", "show", "demo"], env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert show.stdout is not None and show.stderr is not None
+    show.stdout.close()
+    assert b"Traceback" not in show.stderr.read()
+    show.wait(30)
+    show.stderr.close()
+
+
+def test_configurations_are_found_away_from_the_clone(settings: dict[str, str], tmp_path: Path) -> None:
+    done = giblet("config", "ls", "--json", env=settings, cwd=tmp_path)
+    value = json.loads(done.stdout)
+    assert value["schema"] == 1
+    assert {"base", "demo", "test_50epoch_fixed"} <= {c["name"] for c in value["configs"]}
+    assert "nodes.example" not in {c["name"] for c in value["configs"]}
+
+
+def test_a_configuration_of_ones_own_extends_those_that_come_with_giblet(
+    settings: dict[str, str], tmp_path: Path
+) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: demo\nnum_epochs: 7\n")
+    done = giblet("config", "diff", "demo", "./mine.yaml", env=settings, cwd=tmp_path)
+    assert done.stdout == "num_epochs: 12 → 7\n"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "mine.yaml").rename(tmp_path / "configs" / "mine.yaml")
+    assert giblet("config", "diff", "demo", "mine", env=settings, cwd=tmp_path).stdout == "num_epochs: 12 → 7\n"
+
+
+def test_what_config_show_prints_is_a_configuration(settings: dict[str, str], tmp_path: Path) -> None:
+    shown = giblet("config", "show", "test_50epoch_fixed", "--set", "num_epochs=60", env=settings)
+    (tmp_path / "again.yaml").write_text(shown.stdout)
+    again = giblet("config", "diff", "test_50epoch_fixed", "./again.yaml", env=settings, cwd=tmp_path)
+    assert again.stdout == "num_epochs: 50 → 60\n"
+    assert "num_epochs: from --set" in shown.stderr
+
+
+def test_config_check_names_each_bad_file(settings: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text("extends: base\nwarmup_epocs: 3\n")
+    (tmp_path / "good.yaml").write_text("extends: base\n")
+    done = giblet("config", "check", "./bad.yaml", "./good.yaml", env=settings, cwd=tmp_path)
+    assert done.returncode == 2
+    assert 'did you mean "warmup_epochs"?' in done.stderr
+    assert done.stdout == "ok ./good.yaml\n"
+
+
+def test_nodes_are_added_listed_and_removed(settings: dict[str, str]) -> None:
+    assert giblet("node", "add", "lab", "--host", "h.example.org", "--workdir", "/data/g", env=settings).returncode == 0
+    listed = json.loads(giblet("node", "ls", "--json", env=settings).stdout)["nodes"]
+    assert [(n["name"], n["host"], n["workdir"]) for n in listed][1:] == [("lab", "h.example.org", "/data/g")]
+    again = giblet("node", "add", "lab", env=settings)
+    assert (again.returncode, "already in" in again.stderr) == (2, True)
+    assert giblet("node", "rm", "lab", env=settings).returncode == 0
+    assert len(json.loads(giblet("node", "ls", "--json", env=settings).stdout)["nodes"]) == 1

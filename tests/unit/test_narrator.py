@@ -1,0 +1,33 @@
+"""A run in lines: everything once, nothing twice, steps only now and then."""
+
+from __future__ import annotations
+
+import msgspec
+
+from giblet_train.contract.records import EventMetric
+from giblet_tui.narrator import STEP_LINE_EVERY_S, Narrator
+from tests import fleets
+
+
+def test_every_epoch_is_told_once_and_steps_now_and_then() -> None:
+    narrator = Narrator()
+    lines: list[str] = []
+    for steps in range(1, 101):
+        lines += narrator.news(fleets.run(steps=steps))
+    epochs = [line for line in lines if line.startswith("epoch ")]
+    assert [line.split()[1] for line in epochs] == ["1", "2", "3", "4", "5"]
+    told_steps = [line for line in lines if line.startswith("step ")]
+    assert 0 < len(told_steps) <= 100 * fleets.STEP_S / STEP_LINE_EVERY_S + 1
+    assert all("lr " in line and "(planned " in line and "fmri " in line for line in [*epochs, *told_steps])
+    assert narrator.news(fleets.run(steps=100)) == []
+
+
+def test_states_and_events_are_told_when_they_come() -> None:
+    narrator = Narrator()
+    waiting = msgspec.structs.replace(fleets.run(steps=1, state="starting", sentence="building the store"), steps=())
+    assert narrator.news(waiting)[0] == "starting: building the store"
+    event = EventMetric(seq=1, step=0, epoch=1, at=fleets.NOW, name="film", level="warning", sentence="film generated")
+    assert narrator.news(msgspec.structs.replace(waiting, events=(event,))) == ["warning: film generated"]
+    assert narrator.news(msgspec.structs.replace(waiting, events=(event,))) == []
+    failed = fleets.run(steps=1, state="failed", sentence="audio is not finite")
+    assert narrator.news(failed)[0] == "failed: audio is not finite"
