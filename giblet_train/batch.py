@@ -1,0 +1,83 @@
+"""Which TRs a step sees: windows drawn from seed and step alone, so that nothing of the order needs saving.
+
+B windows, W window TRs: context first, which is not scored, then TRs that are. T TRs of the study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+Block = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Windows as indices of TRs. Positions that are not `seen` (before a scan, beyond a gap) hold index 0."""
+
+    index_BW: NDArray[np.intp]
+    seen_BW: NDArray[np.bool_]
+    scored_BW: NDArray[np.bool_]
+
+    def rows(self, first: int, last: int) -> Batch:
+        """Windows first to last, of one rank or one piece of a step."""
+        return Batch(self.index_BW[first:last], self.seen_BW[first:last], self.scored_BW[first:last])
+
+    @property
+    def n_scored(self) -> int:
+        return int(self.scored_BW.sum())
+
+
+@dataclass(frozen=True)
+class Windows:
+    """The blocks windows are cut from. Context may lie in the gap before a block, never in another scan or block."""
+
+    blocks: tuple[Block, ...]
+    scan_lengths_trs: tuple[int, ...]
+    gap_trs: int
+    context_trs: int
+    scored_trs: int
+
+    def draw(self, seed: int, step: int, n_windows: int) -> Batch:
+        """The step's windows, the same on every rank (Philox, keyed by seed and step)."""
+        rng = np.random.Generator(np.random.Philox(key=[seed, step]))
+        lengths = np.array([stop - start for start, stop in self.blocks])
+        chosen = rng.choice(len(self.blocks), size=n_windows, p=lengths / lengths.sum())
+        starts = [self._start(self.blocks[i], u) for i, u in zip(chosen, rng.random(n_windows), strict=True)]
+        return self._cut([self.blocks[i] for i in chosen], starts, self.scored_trs)
+
+    def whole(self) -> list[Batch]:
+        """Each block as one window, to evaluate on."""
+        return [self._cut([(start, stop)], [start], stop - start) for start, stop in self.blocks]
+
+    def _start(self, block: Block, uniform: float) -> int:
+        """Drawn half a window beyond the block on both sides and moved inside, so its edges are seen as often."""
+        half = self.scored_trs // 2
+        first, last = block[0], max(block[0], block[1] - self.scored_trs)
+        drawn = block[0] - half + int(uniform * (max(block[1] - self.scored_trs, block[0]) - block[0] + 2 * half + 1))
+        return min(max(drawn, first), last)
+
+    def _cut(self, blocks: Sequence[Block], starts: Sequence[int], scored_trs: int) -> Batch:
+        position_W = np.arange(-self.context_trs, scored_trs)
+        trs_BW = np.array(starts)[:, None] + position_W
+        block_B2 = np.array(blocks)
+        earliest_B = np.array([max(self._scan_start(start), start - self.gap_trs) for start, _ in blocks])
+        seen_BW = (trs_BW >= earliest_B[:, None]) & (trs_BW < block_B2[:, 1:])
+        scored_BW = seen_BW & (position_W >= 0)
+        return Batch(np.where(seen_BW, trs_BW, 0).astype(np.intp), seen_BW, scored_BW)
+
+    def _scan_start(self, tr: int) -> int:
+        borders = [0, *accumulate(self.scan_lengths_trs)]
+        return next((start for start, stop in pairwise(borders) if start <= tr < stop), borders[-1])
+
+
+def windows_of(
+    blocks: Sequence[Block], scan_lengths_trs: Sequence[int], gap_trs: int, context_trs: int, window_trs: int
+) -> Windows:
+    """Windows of `window_trs` TRs, context included, or as long as the longest block allows."""
+    longest = max(stop - start for start, stop in blocks)
+    return Windows(tuple(blocks), tuple(scan_lengths_trs), gap_trs, context_trs, min(window_trs - context_trs, longest))

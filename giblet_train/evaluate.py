@@ -1,0 +1,230 @@
+"""Held-out figures: how well brains are predicted and films rebuilt on TRs that chose nothing.
+
+T TRs of a part of the split, S subjects, V voxels, K latents, R compressed responses, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from giblet_train.baselines import ridge_of
+from giblet_train.batch import Batch
+from giblet_train.contract.records import PartLoss
+from giblet_train.data.dataset import SplitData
+from giblet_train.experiment import Experiment, windows_in
+from giblet_train.metrics import block_interval, identification, pearson, products_of, shift_null
+from giblet_train.model.compress import Compression
+from giblet_train.model.network import BrainModel
+from giblet_train.objective import SOURCES, Forward, Objective
+
+N_DRAWS = 1000
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True)
+class Examiner:
+    """What rank 0 knows to judge weights: all parts of the split, and the compression's way back to voxels."""
+
+    experiment: Experiment
+    data: SplitData
+    objective: Objective
+    compression: Compression
+    validation_bold: Mapping[str, Floats]
+
+    @classmethod
+    def of(cls, experiment: Experiment, data: SplitData) -> Examiner:
+        """Keep the validation responses of responsive voxels, which every epoch asks for."""
+        assert experiment.compression is not None
+        rows, responsive_V = data.split.validation, data.responsive_V
+        bold = {s: data.bold[s][np.ix_(rows, np.flatnonzero(responsive_V))] for s in data.subjects}
+        return cls(experiment, data, experiment.learner.objective, experiment.compression, bold)
+
+    def training_loss(self, model: BrainModel) -> dict[str, float]:
+        """component -> its loss over all training TRs."""
+        return _part(self._pass(model, self.data.split.train_blocks), self.objective)
+
+    def validation(self, model: BrainModel) -> tuple[PartLoss, float | None]:
+        """Losses over the inner validation block, and r averaged over responsive voxels and subjects."""
+        passes = self._pass(model, self.data.split.validation_blocks)
+        loss = _part(passes, self.objective)
+        part = PartLoss(
+            total=self.experiment.total_of(loss), loss=dict(loss), skill={c: 1.0 - v for c, v in loss.items()}
+        )
+        if not self.data.responsive_V.any():
+            return part, None
+        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        responsive = np.flatnonzero(self.data.responsive_V)
+        r = [
+            pearson(self.compression.expand(s, scores_TR)[:, responsive], measured_TV).mean()
+            for s, measured_TV in self.validation_bold.items()
+        ]
+        return part, float(np.mean(r))
+
+    def evaluation(self, model: BrainModel) -> dict[str, Any]:
+        """The fields of an EvaluationMetric, over the test block."""
+        passes = self._pass(model, self.data.split.test_blocks)
+        loss = _part(passes, self.objective)
+        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        encoding, baselines = self._encoding(scores_TR)
+        decoding = {source: self._decoding(passes, source) for source in SOURCES}
+        skill = {"fmri": 1.0 - loss["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
+        return {
+            "folds": (self.data.split.fold,),
+            "encoding": encoding,
+            "decoding": decoding,
+            "baselines": baselines,
+            "skill": skill,
+        }
+
+    @torch.no_grad()
+    def _pass(self, model: BrainModel, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
+        """The network over whole blocks, without noise."""
+        model.eval()
+        config, shape = self.experiment.config, self.experiment.shape
+        batches = windows_in(self.data, config, shape, blocks).whole()
+        return [(batch, self.objective.forward(model, batch, None)) for batch in batches]
+
+    def _encoding(self, scores_TR: Floats) -> tuple[dict[str, float], dict[str, float]]:
+        data, split, rows = self.data, self.data.split, self.data.split.test
+        voxels = _Voxels(data.responsive_V, data.null_V, len(data.subjects))
+        alone, pooled = _Voxels(data.responsive_V, data.null_V, 1), _Voxels(data.responsive_V, data.null_V, 1)
+        ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
+        mean_TV = _mean(data.bold[s] for s in data.subjects)
+        shared_TV = ridge.predict(mean_TV, rows)
+        for subject in data.subjects:
+            bold_TV = data.bold[subject]
+            measured_TV = bold_TV[rows]
+            voxels.add(self.compression.expand(subject, scores_TR), measured_TV)
+            alone.add(ridge.predict(bold_TV, rows), measured_TV)
+            pooled.add(shared_TV, measured_TV)
+        encoding = voxels.figures() | {"r_ridge": alone.r_responsive, "r_ridge_pooled": pooled.r_responsive}
+        return encoding, {
+            "ridge_r_responsive": alone.r_responsive,
+            "ridge_r_null": alone.r_null,
+            "pooled_ridge_r_responsive": pooled.r_responsive,
+            "pooled_ridge_r_null": pooled.r_null,
+            "train_mean_loss": 1.0,
+        }
+
+    def _decoding(self, passes: list[tuple[Batch, Forward]], source: str) -> dict[str, dict[str, float]]:
+        """modality -> skill, mean r over features, and identification of segments, from one source of brains."""
+        figures: dict[str, dict[str, float]] = {}
+        for modality, target_TF in self.objective.targets.features.items():
+            predicted_TF = _scored([forward.rebuilt[source][modality] for _, forward in passes], passes)
+            true_TF = target_TF.cpu().numpy()[self.data.split.test]
+            weight_F = self.objective.targets.weights[modality].cpu().numpy()
+            error = (((predicted_TF - true_TF) ** 2) @ weight_F).sum()
+            baseline = ((true_TF**2) @ weight_F).sum()
+            root_F = np.sqrt(weight_F)
+            figures[modality] = {
+                "skill": float(1.0 - error / baseline),
+                "r": float(np.average(pearson(predicted_TF, true_TF), weights=weight_F)),
+            } | identification(predicted_TF * root_F, true_TF * root_F)
+        return figures
+
+
+class _Voxels:
+    """Correlations of a part's voxels, gathered subject by subject so that memory does not grow with them."""
+
+    def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_], n_subjects: int) -> None:
+        self._responsive_V, self._null_V, self._n_subjects = responsive_V, null_V, n_subjects
+        self._r: list[NDArray[np.float64]] = []
+        self._products: list[NDArray[np.float64]] = []
+        self._shifted: list[NDArray[np.float64]] = []
+        self._unit_sum_TV: NDArray[np.float64] | None = None
+        self._error_V = np.zeros(len(responsive_V))
+        self._energy_V = np.zeros(len(responsive_V))
+
+    def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
+        """One subject's predictions and responses."""
+        yes, no = self._responsive_V, self._null_V
+        self._r.append(pearson(predicted_TV, measured_TV))
+        if yes.any() and no.any():
+            self._products.append(
+                products_of(predicted_TV[:, yes], measured_TV[:, yes])
+                - products_of(predicted_TV[:, no], measured_TV[:, no])
+            )
+        if yes.any():
+            self._shifted.append(shift_null(predicted_TV[:, yes], measured_TV[:, yes]))
+        self._error_V += ((predicted_TV - measured_TV) ** 2).sum(axis=0)
+        self._energy_V += (measured_TV**2).sum(axis=0)
+        centred = measured_TV - measured_TV.mean(axis=0)
+        unit_TV = centred / np.maximum(np.linalg.norm(centred, axis=0), 1e-12)
+        self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
+
+    @property
+    def r_responsive(self) -> float:
+        return self._mean(self._responsive_V)
+
+    @property
+    def r_null(self) -> float:
+        return self._mean(self._null_V)
+
+    def figures(self) -> dict[str, float]:
+        """All that is said of the encoding. The ceiling is an estimate: sqrt of inter-subject correlation here."""
+        r_V = np.mean(self._r, axis=0)
+        figures = {
+            "r_responsive": self.r_responsive,
+            "r_null": self.r_null,
+            "r_difference": self.r_responsive - self.r_null,
+            "r_median": float(np.median(r_V)),
+            "r_95th_percentile": float(np.quantile(r_V, 0.95)),
+            "n_responsive": float(self._responsive_V.sum()),
+            "n_null": float(self._null_V.sum()),
+        }
+        if self._products:
+            rng = np.random.default_rng(0)
+            low, high = block_interval(np.mean(self._products, axis=0), N_DRAWS, rng)
+            figures |= {"r_difference_low": low, "r_difference_high": high}
+        if self._shifted:
+            figures["null_r_99"] = float(np.quantile(np.mean(self._shifted, axis=0), 0.99))
+        return figures | self._ceiling()
+
+    def _ceiling(self) -> dict[str, float]:
+        n = self._n_subjects
+        if n < 2 or self._unit_sum_TV is None or not self._responsive_V.any():
+            return {}
+        rho_V = ((self._unit_sum_TV**2).sum(axis=0) - n) / (n * (n - 1))
+        rho = float(rho_V[self._responsive_V].mean())
+        if rho <= 0:
+            return {"isc_test": rho}
+        skill = 1.0 - self._error_V[self._responsive_V].sum() / self._energy_V[self._responsive_V].sum()
+        return {
+            "isc_test": rho,
+            "r_ceiling": rho**0.5,
+            "r_over_ceiling": self.r_responsive / rho**0.5,
+            "explainable_skill": float(skill / rho),
+        }
+
+    def _mean(self, chosen_V: NDArray[np.bool_]) -> float:
+        if not chosen_V.any():
+            return float("nan")
+        return float(np.mean([r_V[chosen_V].mean() for r_V in self._r]))
+
+
+def _part(passes: list[tuple[Batch, Forward]], objective: Objective) -> dict[str, float]:
+    n_scored = sum(batch.n_scored for batch, _ in passes)
+    terms = [objective.terms(forward, batch, n_scored, len(passes)) for batch, forward in passes]
+    return {c: float(sum(float(t[c]) for t in terms)) for c in terms[0]}
+
+
+def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Floats:
+    """(T, ...): what belongs to scored TRs, in order."""
+    chosen = [part[torch.from_numpy(batch.scored_BW)] for part, (batch, _) in zip(parts, passes, strict=True)]
+    return np.concatenate([c.cpu().numpy() for c in chosen])
+
+
+def _mean(series: Iterable[Floats]) -> Floats:
+    """The mean of arrays, read one at a time."""
+    total, n = None, 0
+    for x in series:
+        total, n = x.astype(np.float64) if total is None else total + x, n + 1
+    assert total is not None
+    return (total / n).astype(np.float32)

@@ -1,0 +1,181 @@
+"""A configuration and a split put together: what is trained, on which windows, by which plan, and how it begins."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from giblet_train import sanity
+from giblet_train.batch import Block, Windows, windows_of
+from giblet_train.contract.config import Config
+from giblet_train.contract.errors import ConfigError, DataError, RunFailed
+from giblet_train.contract.records import DataMetric, RunMetric
+from giblet_train.contract.schedule import default_steps_per_epoch, lr_at, plan_of
+from giblet_train.data.dataset import SplitData
+from giblet_train.data.hrf import glover
+from giblet_train.distributed import Ranks
+from giblet_train.learner import Learner
+from giblet_train.model.compress import Compression, compress
+from giblet_train.model.network import BrainModel, Sizes
+from giblet_train.model.presets import Shape, shape_of
+from giblet_train.objective import Objective
+from giblet_train.recorder import Recorder
+from giblet_train.targets import Targets, targets_of
+
+if TYPE_CHECKING:
+    from giblet_train.evaluate import Examiner
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All parts of a run. compression: only where rank 0 evaluates; other ranks need no basis."""
+
+    config: Config
+    ranks: Ranks
+    shape: Shape
+    learner: Learner
+    compression: Compression | None
+
+    @classmethod
+    def of(cls, config: Config, data: SplitData, ranks: Ranks) -> Experiment:
+        """Build them. Raises ConfigError when they do not fit one another."""
+        _check_data(data)
+        shape = shape_of(config.model)
+        compression, targets = None, None
+        if ranks.is_first:
+            compression = compress(config.model.compress, data.bold, data.split.train)
+            targets = targets_of(data, compression)
+        # One basis for all: eigenvectors have no sign of their own, and may differ between processors.
+        targets = ranks.from_first(targets)
+        assert targets is not None
+        targets = targets.to(ranks.device)
+        windows = windows_in(data, config, shape, data.split.train_blocks)
+        n_least = ranks.world_size * config.accumulate_steps
+        if config.batch_size < n_least:
+            raise ConfigError(
+                f"batch_size {config.batch_size} cannot be shared by {ranks.world_size} rank(s) × "
+                f"{config.accumulate_steps} accumulated passes.",
+                f"Use at least {n_least} windows per step.",
+            )
+        per_step = config.batch_size * windows.scored_trs
+        steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
+        plan = plan_of(config, steps)
+        model = _model(config, shape, targets, data.study.tr_s).to(ranks.device)
+        objective = Objective(targets, config)
+        return cls(config, ranks, shape, Learner(model, objective, windows, plan, config, ranks), compression)
+
+    def total_of(self, loss: Mapping[str, float]) -> float:
+        """The total of the plan: configured weights, whatever balancing does to them."""
+        return sum(self.learner.base_weight[c] * value for c, value in loss.items())
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate that `step` uses."""
+        return lr_at(step, self.learner.plan)
+
+
+def windows_in(data: SplitData, config: Config, shape: Shape, blocks: tuple[Block, ...]) -> Windows:
+    """Windows over some blocks of the split."""
+    scans = data.study.scan_lengths_trs
+    return windows_of(blocks, scans, config.split.gap_trs, shape.context_trs, shape.window_trs)
+
+
+def introduce(
+    experiment: Experiment, data: SplitData, examiner: Examiner | None, recorder: Recorder, resumed: int | None
+) -> None:
+    """Write the data and run records, and hold the beginning against what it must be. Raises RunFailed."""
+    learner, plan, config = experiment.learner, experiment.learner.plan, experiment.config
+    split = data.split
+    recorder.record(
+        DataMetric,
+        store_key=data.study.key,
+        subjects=data.subjects,
+        n_voxels=data.n_voxels,
+        tr_s=data.study.tr_s,
+        n_trs=split.n_trs,
+        train_trs=len(split.train),
+        validation_trs=len(split.validation),
+        test_trs=len(split.test),
+        stimulus_offset_s=data.study.stimulus_offset_s,
+        components=dict(data.facts),
+    )
+    first = examiner.training_loss(learner.model) if examiner and not resumed else {}
+    n_parameters = sum(p.numel() for p in learner.trained.parameters())
+    recorder.record(
+        RunMetric,
+        steps_per_epoch=plan.steps_per_epoch,
+        total_steps=plan.total_steps,
+        warmup_steps=plan.warmup_steps,
+        start_total=sum(learner.base_weight.values()),
+        first_loss=first,
+        world_size=experiment.ranks.world_size,
+        threads=torch.get_num_threads(),
+        device=experiment.ranks.device.type,
+        n_parameters=n_parameters,
+        scored_trs_per_step=config.batch_size * learner.windows.scored_trs,
+        torch_version=str(torch.__version__),
+        resumed_from_step=resumed,
+    )
+    recorder.say(
+        f"{len(data.subjects)} subjects × {data.n_voxels} voxels; TRs: {len(split.train)} train, "
+        f"{len(split.validation)} validation, {len(split.test)} test; {n_parameters / 1e6:.2f} M parameters; "
+        f"{config.num_epochs} epochs × {plan.steps_per_epoch} steps of {config.batch_size} windows × "
+        f"{learner.windows.scored_trs} scored TRs; warm-up {plan.warmup_steps} steps."
+    )
+    # Every rank must come to the same conclusion, and only the first has measured.
+    findings = experiment.ranks.from_first(_findings(config, data, first) if not resumed else [])
+    for finding in findings:
+        recorder.event("sanity", "warning", finding)
+    if findings and config.on_sanity_fail == "stop":
+        raise RunFailed(
+            "Minute one: " + " ".join(findings), "Mend the data, or set `on_sanity_fail: warn` to train all the same."
+        )
+
+
+def _findings(config: Config, data: SplitData, first: Mapping[str, float]) -> list[str]:
+    findings = sanity.findings_of_data(data.facts)
+    if config.losses.scale == "variance":
+        return findings + sanity.findings_of_start(first)
+    return findings + [f"{c} starts at {v}." for c, v in first.items() if not math.isfinite(v)]
+
+
+def _check_data(data: SplitData) -> None:
+    if not data.subjects:
+        raise DataError("The study has no subject.", "Name at least one in data.subjects.")
+    for name in ("train", "validation", "test"):
+        if not len(getattr(data.split, name)):
+            raise DataError(f"The split has no {name} TR.", "Use fewer folds or smaller gaps.")
+
+
+def _model(config: Config, shape: Shape, targets: Targets, tr_s: float) -> BrainModel:
+    torch.manual_seed(config.seed)
+    sizes = Sizes(
+        {m: x.shape[1] for m, x in targets.inputs.items()},
+        {m: x.shape[1] for m, x in targets.features.items()},
+        targets.parts,
+        targets.n_responses,
+    )
+    return BrainModel(
+        shape,
+        sizes,
+        response_kernel(config, tr_s, shape.fir_trs),
+        dropout=config.model.dropout,
+        modality_dropout=config.model.modality_dropout,
+        zero_heads=config.fmri_loss_type != "correlation",
+        mixed_precision=config.use_mixed_precision and targets.scores_TR.device.type == "cuda",
+    )
+
+
+def response_kernel(config: Config, tr_s: float, n_trs: int) -> Tensor:
+    """(n_trs,) of area 1: Glover's response, or no delay at all when the features were convolved beforehand."""
+    kernel_L = torch.zeros(n_trs)
+    if config.data.apply_hrf:
+        kernel_L[0] = 1.0
+        return kernel_L
+    response = torch.from_numpy(glover(tr_s)).float()[:n_trs]
+    kernel_L[: len(response)] = response
+    return kernel_L / kernel_L.sum()

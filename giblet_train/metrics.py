@@ -1,0 +1,106 @@
+"""Figures of merit: correlation over time, its chance level, intervals that respect autocorrelation, identification.
+
+T TRs, V voxels, F features, G segments, N shifts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.floating[Any]]
+BLOCK_TRS = 20
+SEGMENT_TRS = 5
+
+
+def pearson(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
+    """(V,): correlation over time of each column, summed in double precision; 0 where either is constant."""
+    predicted = _centred(predicted_TV)
+    measured = _centred(measured_TV)
+    norm_V = np.sqrt((predicted**2).sum(axis=0) * (measured**2).sum(axis=0))
+    product_V = (predicted * measured).sum(axis=0)
+    return np.asarray(np.divide(product_V, norm_V, out=np.zeros_like(product_V), where=norm_V > 0))
+
+
+def shift_null(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOCK_TRS) -> NDArray[np.float64]:
+    """(N,): mean correlation over voxels after rolling the prediction by each shift of at least `smallest_trs` TRs.
+
+    It keeps the autocorrelation of both, which alone makes correlations of smooth series large by chance.
+    """
+    n_trs = len(predicted_TV)
+    smallest = min(smallest_trs, max(1, n_trs // 3))
+    # r of every shift at once, as a circular cross-correlation.
+    spectrum = np.fft.rfft(_unit(measured_TV), axis=0) * np.conj(np.fft.rfft(_unit(predicted_TV), axis=0))
+    mean_r_T = np.fft.irfft(spectrum.mean(axis=1), n=n_trs)
+    return np.asarray(mean_r_T[smallest : n_trs - smallest + 1])
+
+
+def block_interval(
+    products_T: Array, n_draws: int, rng: np.random.Generator, block_trs: int = BLOCK_TRS
+) -> tuple[float, float]:
+    """95 % interval of a sum over TRs by moving-block bootstrap (Künsch 1989), blocks of `block_trs` TRs.
+
+    products_T: what each TR adds to the figure, such as `products_of`.
+    """
+    n_trs = len(products_T)
+    length = min(block_trs, n_trs)
+    n_blocks = -(-n_trs // length)
+    starts = rng.integers(0, n_trs - length + 1, size=(n_draws, n_blocks))
+    index = (starts[..., None] + np.arange(length)).reshape(n_draws, -1)[:, :n_trs]
+    sums = products_T[index].sum(axis=1)
+    low, high = np.quantile(sums, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def products_of(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
+    """(T,): what each TR adds to the mean over voxels of r; they sum to it."""
+    return np.asarray((_unit(predicted_TV) * _unit(measured_TV)).mean(axis=1))
+
+
+def identification(predicted_TF: Array, true_TF: Array, segment_trs: int = SEGMENT_TRS) -> dict[str, float]:
+    """How often a segment of the film is told from the others by its prediction: correlation of whole segments.
+
+    Segments are consecutive and do not overlap; the nearest neighbours of a segment are no distractors, being alike by
+    autocorrelation. Returns two_way (chance .5), top_1, top_5, their chance, and the number of segments.
+    """
+    n_segments = len(true_TF) // segment_trs
+    if n_segments < 3:
+        return {"n_segments": float(n_segments)}
+    predicted = _segments(predicted_TF, n_segments, segment_trs)
+    true = _segments(true_TF, n_segments, segment_trs)
+    similarity_GG = predicted @ true.T
+    distance_GG = np.abs(np.subtract.outer(np.arange(n_segments), np.arange(n_segments)))
+    rival_GG = distance_GG > 1
+    own_G = np.diag(similarity_GG)
+    beaten_GG = (own_G[:, None] > similarity_GG) & rival_GG
+    rank_G = (rival_GG & ~beaten_GG).sum(axis=1)
+    n_rivals_G = rival_GG.sum(axis=1)
+    chance = 1.0 / (n_rivals_G + 1.0)
+    return {
+        "two_way": float((beaten_GG.sum(axis=1) / n_rivals_G).mean()),
+        "top_1": float((rank_G == 0).mean()),
+        "top_5": float((rank_G < 5).mean()),
+        "top_1_chance": float(chance.mean()),
+        "top_5_chance": float(np.minimum(1.0, 5.0 * chance).mean()),
+        "n_segments": float(n_segments),
+    }
+
+
+def _segments(x_TF: Array, n_segments: int, segment_trs: int) -> NDArray[np.float64]:
+    """(G, segment·F): segments with the block's mean removed, each of norm 1."""
+    centred = x_TF[: n_segments * segment_trs] - x_TF[: n_segments * segment_trs].mean(axis=0)
+    flat = centred.reshape(n_segments, -1).astype(np.float64)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
+
+
+def _centred(x_TV: Array) -> NDArray[np.float64]:
+    doubled = np.asarray(x_TV, np.float64)
+    return np.asarray(doubled - doubled.mean(axis=0))
+
+
+def _unit(x_TV: Array) -> NDArray[np.float64]:
+    centred = _centred(x_TV)
+    norm_V = np.linalg.norm(centred, axis=0)
+    return np.asarray(np.divide(centred, norm_V, out=np.zeros_like(centred), where=norm_V > 0))

@@ -1,0 +1,151 @@
+"""The responses of all subjects in few numbers per TR, with the same squared error and the same gradient.
+
+For a linear head and a squared error, voxels enter only through the span of the training responses. With Y = U S B,
+`||Z W - Y||² = ||Z Wc - U S||²` for W = Wc B, and every minimiser and every gradient step from W = 0 has that form: T
+numbers per TR stand for S·V. `joint` splits the responses into the subjects' mean and each subject's deviation from it,
+whose errors add, so that what people share and what is a person's own can be shrunk apart.
+
+T TRs, S subjects, V voxels, R compressed numbers, N training TRs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.contract.errors import DataError
+
+Kind = Literal["joint", "per_subject", "none"]
+Matrix = NDArray[np.float32]
+GROUP, DEVIATION = "group", "deviation"
+EIGENVALUE_FLOOR = 1e-6
+TILE_VOXELS = 8192
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the R numbers, shrunk alike: `group`, `deviation`, or one subject."""
+
+    name: str
+    columns: slice
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How responses become numbers and numbers become responses.
+
+    basis: subject -> ((columns, (r, V) rows or None for the identity), ...): the rows of all subjects side by side are
+    orthonormal. A column that a subject does not name has nothing to do with it.
+    """
+
+    kind: Kind
+    parts: tuple[Part, ...]
+    basis: Mapping[str, tuple[tuple[slice, Matrix | None], ...]]
+    n_voxels: int
+
+    @property
+    def n_columns(self) -> int:
+        """R, over all parts."""
+        return max(int(part.columns.stop) for part in self.parts)
+
+    def scores_of(self, subject: str, bold_TV: Matrix) -> Matrix:
+        """What one subject's responses (T, V) add to the scores (T, R)."""
+        scores_TR = np.zeros((len(bold_TV), self.n_columns), np.float32)
+        for columns, rows_RV in self.basis[subject]:
+            scores_TR[:, columns] = bold_TV if rows_RV is None else bold_TV @ rows_RV.T
+        return scores_TR
+
+    def expand(self, subject: str, scores_TR: Matrix) -> Matrix:
+        """One subject's responses (T, V) that scores (T, R) stand for. Also for a head: (K, R) to (K, V)."""
+        parts = [
+            scores_TR[:, columns] if rows_RV is None else scores_TR[:, columns] @ rows_RV
+            for columns, rows_RV in self.basis[subject]
+        ]
+        return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
+
+    def gram(self, subject: str) -> Matrix:
+        """(R, R): inner products of the subject's own rows, for a readout from that subject alone."""
+        stacked_RV = np.zeros((self.n_columns, self.n_voxels), np.float32)
+        for columns, rows_RV in self.basis[subject]:
+            stacked_RV[columns] = np.eye(self.n_voxels, dtype=np.float32) if rows_RV is None else rows_RV
+        return stacked_RV @ stacked_RV.T
+
+
+def compress(kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp]) -> Compression:
+    """Fit on training TRs alone.
+
+    bold: subject -> (T, V), z-scored over training TRs; each subject is read a few times and never kept.
+    train: indices of the N training TRs. Raises DataError when the responses are constant there.
+    """
+    subjects = tuple(bold)
+    n_voxels = bold[subjects[0]].shape[1]
+    if kind == "none":
+        parts = [Part(s, slice(i * n_voxels, (i + 1) * n_voxels)) for i, s in enumerate(subjects)]
+        return Compression(kind, tuple(parts), {p.name: ((p.columns, None),) for p in parts}, n_voxels)
+    if kind == "per_subject":
+        return _per_subject(bold, train, n_voxels)
+    return _joint(bold, train, n_voxels)
+
+
+def _per_subject(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -> Compression:
+    parts: list[Part] = []
+    basis: dict[str, tuple[tuple[slice, Matrix | None], ...]] = {}
+    start = 0
+    for subject in bold:
+        bold_NV = bold[subject][train]
+        rows_RV = _whitener(_gram(bold_NV)) @ bold_NV
+        columns = slice(start, start + len(rows_RV))
+        parts.append(Part(subject, columns))
+        basis[subject] = ((columns, rows_RV),)
+        start = columns.stop
+    return Compression("per_subject", tuple(parts), basis, n_voxels)
+
+
+def _joint(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -> Compression:
+    subjects = tuple(bold)
+    mean_NV = np.zeros((len(train), n_voxels), np.float32)
+    for subject in subjects:
+        mean_NV += bold[subject][train]
+    mean_NV /= len(subjects)
+    group_RV = _whitener(_gram(mean_NV)) @ mean_NV / np.float32(np.sqrt(len(subjects)))
+    group = Part(GROUP, slice(0, len(group_RV)))
+    if len(subjects) == 1:
+        return Compression("joint", (group,), {subjects[0]: ((group.columns, group_RV),)}, n_voxels)
+    gram_NN = np.zeros((len(train), len(train)))
+    for subject in subjects:
+        gram_NN += _gram(bold[subject][train] - mean_NV)
+    whitener_RN = _whitener(gram_NN)
+    deviation = Part(DEVIATION, slice(group.columns.stop, group.columns.stop + len(whitener_RN)))
+    basis = {
+        subject: ((group.columns, group_RV), (deviation.columns, whitener_RN @ (bold[subject][train] - mean_NV)))
+        for subject in subjects
+    }
+    return Compression("joint", (group, deviation), basis, n_voxels)
+
+
+def _gram(bold_NV: Matrix) -> NDArray[np.float64]:
+    """Inner products of TRs, summed in double precision a tile of voxels at a time."""
+    gram_NN = np.zeros((len(bold_NV), len(bold_NV)))
+    for start in range(0, bold_NV.shape[1], TILE_VOXELS):
+        tile = bold_NV[:, start : start + TILE_VOXELS].astype(np.float64)
+        gram_NN += tile @ tile.T
+    return gram_NN
+
+
+def _whitener(gram_NN: NDArray[np.float64]) -> Matrix:
+    """(R, N): S^-1 U^T of the responses whose Gram matrix is given, directions of no variance left out."""
+    values_N, vectors_NN = np.linalg.eigh(gram_NN)
+    # Centring leaves one direction with nothing but rounding in it; dividing by that would fill the basis with noise.
+    kept = values_N > EIGENVALUE_FLOOR * max(float(values_N[-1]), 0.0)
+    if not np.isfinite(values_N).all() or not kept.any():
+        raise DataError(
+            "The responses are constant over the training TRs, or not finite.",
+            "Run `python -m giblet_train data check`.",
+        )
+    order = np.flatnonzero(kept)[::-1]
+    whitener_RN: Matrix = (vectors_NN[:, order] / np.sqrt(values_N[order])).T.astype(np.float32)
+    return whitener_RN

@@ -1,0 +1,53 @@
+"""Linear heads from latents to the compressed responses of all subjects, and the way back.
+
+... any leading axes, K latents, R compressed numbers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Heads(nn.Module):
+    """One linear map per part of the compression (`group` and `deviation`, or one per subject), all zero at first.
+
+    Zero heads predict the training mean, so the first loss is the best constant's: exactly 1.
+    """
+
+    def __init__(self, n_latents: int, n_columns: Mapping[str, int], start_sd: float = 0.0) -> None:
+        """n_columns: part -> its share of R, in order. start_sd: above 0 for losses that are flat at zero heads."""
+        super().__init__()
+        self.parts = nn.ParameterDict(
+            {name: nn.Parameter(torch.randn(n_latents, n) * start_sd) for name, n in n_columns.items()}
+        )
+
+    @property
+    def weight_KR(self) -> Tensor:
+        """All parts side by side."""
+        return torch.cat(list(self.parts.values()), dim=1)
+
+    def forward(self, z_K: Tensor) -> Tensor:
+        """(..., K) to predicted scores (..., R)."""
+        return z_K @ self.weight_KR
+
+
+def readout(scores_R: Tensor, weight_KR: Tensor, ridge: Tensor, gram_RR: Tensor | None = None) -> Tensor:
+    """The latents that explain scores best: argmin ||s - z W||² + ridge·||z||² = s Wᵀ (W G Wᵀ + ridge·I)⁻¹.
+
+    scores_R: (..., R), of all subjects together, or of one with gram_RR its rows' inner products. Returns (..., K).
+    """
+    weighted_KR = weight_KR if gram_RR is None else weight_KR @ gram_RR
+    normal_KK = weighted_KR @ weight_KR.T + ridge * torch.eye(len(weight_KR), device=weight_KR.device)
+    # Cholesky, never a batched LU: torch's is wrong on some CPU builds (pytorch issue 142815).
+    factor_KK = torch.linalg.cholesky(normal_KK)
+    seen = scores_R @ weight_KR.T
+    flat = seen.reshape(-1, seen.shape[-1])
+    return torch.cholesky_solve(flat.T, factor_KK).T.reshape(seen.shape)
+
+
+def by_columns(parts: Sequence[tuple[str, slice]]) -> dict[str, int]:
+    """part -> number of its columns."""
+    return {name: columns.stop - columns.start for name, columns in parts}

@@ -1,0 +1,74 @@
+"""The whole network: film features to latents, latents to brains, brains back to latents, latents to film features.
+
+B windows, W window TRs, F features, K latents, R compressed numbers, L kernel TRs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from giblet_train.model.decoders import Decoders
+from giblet_train.model.encoders import Encoders
+from giblet_train.model.fir import CausalFir
+from giblet_train.model.heads import Heads, readout
+from giblet_train.model.noise import Noise
+from giblet_train.model.presets import Shape
+from giblet_train.model.trunk import Trunk
+
+START_RIDGE = 0.005
+HEAD_START_SD = 0.01
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Sizes that the data decide. n_columns: part of the compression -> numbers. n_responses: S·V."""
+
+    n_inputs: Mapping[str, int]
+    n_targets: Mapping[str, int]
+    n_columns: Mapping[str, int]
+    n_responses: int
+
+
+class BrainModel(nn.Module):
+    """Its bottleneck is the predicted brain: decoders see only what a ridge inverse of the heads reads from one."""
+
+    def __init__(
+        self,
+        shape: Shape,
+        sizes: Sizes,
+        kernel_L: Tensor,
+        *,
+        dropout: float,
+        modality_dropout: float,
+        zero_heads: bool = True,
+        mixed_precision: bool = False,
+    ) -> None:
+        """kernel_L: the response kernel to start from. zero_heads: False for losses whose gradient vanishes there.
+
+        mixed_precision: bfloat16 in encoders and trunk; heads, readout and losses always stay float32.
+        """
+        super().__init__()
+        self.mixed_precision = mixed_precision
+        n_latents = shape.bottleneck_dim
+        self.encoders = Encoders(sizes.n_inputs, shape.width, modality_dropout)
+        self.trunk = Trunk(shape.width, shape.n_layers, shape.n_attention_heads, n_latents, dropout)
+        self.fir = CausalFir(n_latents, kernel_L)
+        self.heads = Heads(n_latents, sizes.n_columns, 0.0 if zero_heads else HEAD_START_SD)
+        self.decoders = Decoders(n_latents, shape.decoder_width, sizes.n_targets, dropout)
+        # What one latent explains grows with the number of responses, and so must what is weighed against it.
+        self.log_ridge = nn.Parameter(torch.tensor(START_RIDGE * sizes.n_responses).log())
+
+    def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: Noise | None = None) -> Tensor:
+        """The bottleneck z (B, W, K), delayed as the brain is. features: modality -> (B, W, F)."""
+        with torch.autocast(seen_BW.device.type, torch.bfloat16, enabled=self.mixed_precision):
+            now_BWK = self.trunk(self.encoders(features, noise), seen_BW, noise)
+        z_BWK: Tensor = self.fir(now_BWK.float())
+        return z_BWK
+
+    def read(self, scores_BWR: Tensor, gram_RR: Tensor | None = None) -> Tensor:
+        """Latents (B, W, K) that predicted or measured responses show; see `heads.readout`."""
+        return readout(scores_BWR, self.heads.weight_KR, self.log_ridge.exp(), gram_RR)

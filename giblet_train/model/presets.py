@@ -1,0 +1,55 @@
+"""Sizes of the network: three presets, each overridden by what the configuration names."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from giblet_train.contract.config import ModelConfig
+from giblet_train.contract.errors import ConfigError
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes that no data decide. Lengths are in TRs."""
+
+    width: int
+    n_layers: int
+    n_attention_heads: int
+    bottleneck_dim: int
+    window_trs: int
+    context_trs: int
+    fir_trs: int
+    decoder_width: int
+
+
+_PRESETS = {
+    "tiny": Shape(64, 1, 2, 24, 64, 12, 13, 128),
+    "lab": Shape(384, 4, 6, 256, 128, 12, 13, 512),
+    "large": Shape(1024, 8, 16, 1024, 192, 12, 13, 1024),
+}
+
+
+def shape_of(config: ModelConfig) -> Shape:
+    """The preset's sizes with the configuration's own on top. Raises ConfigError when they do not fit one another."""
+    preset = _PRESETS[config.preset]
+    shape = Shape(
+        width=config.width or preset.width,
+        n_layers=preset.n_layers if config.n_layers is None else config.n_layers,
+        n_attention_heads=preset.n_attention_heads,
+        bottleneck_dim=config.bottleneck_dim or preset.bottleneck_dim,
+        window_trs=config.window_trs or preset.window_trs,
+        context_trs=config.context_trs,
+        fir_trs=config.fir_trs,
+        decoder_width=preset.decoder_width,
+    )
+    if shape.width % (2 * shape.n_attention_heads):
+        raise ConfigError(
+            f"model.width {shape.width} cannot be divided over {shape.n_attention_heads} attention heads of even size.",
+            f"Choose a multiple of {2 * shape.n_attention_heads}.",
+        )
+    if shape.window_trs <= shape.context_trs:
+        raise ConfigError(
+            f"A window of {shape.window_trs} TRs is all context; model.context_trs is {shape.context_trs}.",
+            "Lengthen model.window_trs or shorten model.context_trs.",
+        )
+    return shape

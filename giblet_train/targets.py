@@ -1,0 +1,98 @@
+"""What the network sees and is held against, as tensors on its device, with the scale of every term.
+
+T TRs, F features, R compressed responses, S subjects, V voxels, B windows, W window TRs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from giblet_train.batch import Batch
+from giblet_train.data.dataset import SplitData
+from giblet_train.model.compress import Compression
+
+
+@dataclass(frozen=True)
+class Targets:
+    """All TRs of a split, small enough to keep: what a batch needs is gathered by index.
+
+    inputs, features: modality -> (T, F). weights: modality -> (F,), mean 1. scores_TR: compressed responses.
+    rest_T: squared responses that the compression leaves out, 0 on training TRs. parts: of the compression -> columns.
+    variance: component -> variance over training TRs (weighted for features). deviation: mean absolute deviation of
+    the responses about their median, for the absolute loss. n_responses: S·V.
+    """
+
+    inputs: Mapping[str, Tensor]
+    features: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    scores_TR: Tensor
+    rest_T: Tensor
+    parts: Mapping[str, int]
+    variance: Mapping[str, float]
+    deviation: float
+    n_responses: int
+
+    def seen(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Inputs of a batch, modality -> (B, W, F), with zeros where nothing is seen, and (B, W) what is."""
+        device = self.scores_TR.device
+        index_BW = torch.from_numpy(batch.index_BW).to(device)
+        seen_BW = torch.from_numpy(batch.seen_BW).to(device)
+        return {m: x_TF[index_BW] * seen_BW[..., None] for m, x_TF in self.inputs.items()}, seen_BW
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        return Targets(
+            {m: x.to(device) for m, x in self.inputs.items()},
+            {m: x.to(device) for m, x in self.features.items()},
+            {m: x.to(device) for m, x in self.weights.items()},
+            self.scores_TR.to(device),
+            self.rest_T.to(device),
+            self.parts,
+            self.variance,
+            self.deviation,
+            self.n_responses,
+        )
+
+
+def targets_of(data: SplitData, compression: Compression) -> Targets:
+    """Gather a split's arrays; responses are read subject by subject."""
+    train = data.split.train
+    n_responses = len(data.subjects) * data.n_voxels
+    scores_TR = np.zeros((data.split.n_trs, compression.n_columns), np.float32)
+    energy_T = np.zeros(data.split.n_trs)
+    variance = 0.0
+    for subject in data.subjects:
+        bold_TV = data.bold[subject]
+        scores_TR += compression.scores_of(subject, bold_TV)
+        energy_T += np.einsum("tv,tv->t", bold_TV, bold_TV, dtype=np.float64)
+        variance += float(bold_TV[train].var(axis=0, dtype=np.float64).sum()) / n_responses
+    rest_T = np.maximum(energy_T - np.einsum("tr,tr->t", scores_TR, scores_TR, dtype=np.float64), 0.0)
+    variances = {"fmri": variance}
+    for modality, target_TF in data.targets.items():
+        variances[modality] = _weighted_variance(target_TF[train], data.target_weights[modality])
+    return Targets(
+        inputs={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in data.inputs.items()},
+        features={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in data.targets.items()},
+        weights={m: torch.from_numpy(np.ascontiguousarray(w)) for m, w in data.target_weights.items()},
+        scores_TR=torch.from_numpy(scores_TR),
+        rest_T=torch.from_numpy(rest_T.astype(np.float32)),
+        parts={part.name: part.columns.stop - part.columns.start for part in compression.parts},
+        variance=variances,
+        deviation=_absolute_deviation(scores_TR[train]) if compression.kind == "none" else 1.0,
+        n_responses=n_responses,
+    )
+
+
+def _weighted_variance(target_NF: NDArray[np.float32], weight_F: NDArray[np.float32]) -> float:
+    """Mean over TRs and features of weight · square: the loss of predicting the training mean, which is 0."""
+    return float(np.mean(target_NF.astype(np.float64) ** 2 @ weight_F.astype(np.float64)) / target_NF.shape[1])
+
+
+def _absolute_deviation(bold_NR: NDArray[np.float32]) -> float:
+    return float(np.mean(np.abs(bold_NR - np.median(bold_NR, axis=0))))
