@@ -183,7 +183,7 @@ class _Ending:
                 return True
             if time.monotonic() - reported >= _REPORT_EVERY_S:
                 reported = time.monotonic()
-                self.emit({"step": "waiting", "seconds": reported - self.began, **_progress(self.run)})
+                self.emit({"step": "waiting", "seconds": reported - self.began, "heartbeat": _progress(self.run)})
             time.sleep(0.05 if supervisor else 0.25)
         return not self._left()
 

@@ -74,7 +74,7 @@ class RunOnNode:
 
 def find(workdir: str, run_id: str) -> RunOnNode:
     """The run of that id. Raises AgentRefusal when there is none, or it is not this user's."""
-    if not re.match(RUN_ID_PATTERN, run_id) or run_id.endswith("\n"):
+    if not is_run_id(run_id):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run id.", "`giblet ps -a` lists them.", 2)
     path = runs_folder(workdir) / run_id
     try:
@@ -88,6 +88,11 @@ def find(workdir: str, run_id: str) -> RunOnNode:
     if path.is_symlink() or not (path / "run.json").is_file():
         raise AgentRefusal(f"{path} is not a run directory: it has no run.json.", "`giblet ps -a` lists runs.", 2)
     return RunOnNode(path)
+
+
+def is_run_id(text: str) -> bool:
+    """Can a run be called that? Only such text may become part of a path, or a session's name."""
+    return re.fullmatch(RUN_ID_PATTERN.rstrip("$"), text) is not None
 
 
 def all_runs(workdir: str) -> list[RunOnNode]:

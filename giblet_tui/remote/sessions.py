@@ -8,9 +8,11 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 
 from giblet_tui.remote import screen, tmux
 from giblet_tui.remote.agent import AgentRefusal
+from giblet_tui.remote.supervise import start_ticks
 
 MULTIPLEXERS = {"tmux": tmux, "screen": screen}
 _LIMIT_S = 10.0
@@ -34,20 +36,23 @@ def choose(wanted: str) -> str:
     )
 
 
-def open_session(kind: str, session: str, command: list[str]) -> None:
-    """Start a command in a new session. Raises AgentRefusal with what the multiplexer said."""
+def refuse_taken(session: str) -> None:
+    """Raises AgentRefusal when a session of exactly that name is open."""
+    for kind, _ in find(session):
+        raise AgentRefusal(f"A {kind} session {session} is already open here.", "Launch again: the id is new.", 5)
+
+
+def open_session(kind: str, session: str, command: list[str]) -> Callable[[], bool]:
+    """Start a command in a new session; what says whether it is still open. Raises AgentRefusal in tmux's own words."""
     environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
     if kind == "process":
-        _detach(command, environment)
-        return
-    if session in listed(kind):
-        raise AgentRefusal(
-            f"A {kind} session {session} is already open on this node.", "Launch again: the id is new.", 5
-        )
+        pid = _detach(command, environment)
+        return lambda: start_ticks(pid) is not None
     done = _run(MULTIPLEXERS[kind].start_argv(session, command), environment)
     if done is None or done.returncode != 0:
         said = done.stdout.strip() if done else f"no answer within {_LIMIT_S:.0f} s"
         raise AgentRefusal(f"{kind} opens no session: {said or 'no reason given'}.", "Try --session process.", 5)
+    return lambda: session in listed(kind)
 
 
 def listed(kind: str) -> dict[str, str]:
@@ -86,15 +91,24 @@ def _run(argv: list[str], environment: dict[str, str]) -> subprocess.CompletedPr
         return None
 
 
-def _detach(command: list[str], environment: dict[str, str]) -> None:
-    """Run a command as nobody's child, without a terminal, in a session of its own."""
+def _detach(command: list[str], environment: dict[str, str]) -> int:
+    """Run a command as nobody's child, without a terminal, in a session of its own; its pid."""
+    told, tell = os.pipe()
     between = os.fork()
     if between:
+        os.close(tell)
         os.waitpid(between, 0)
-        return
+        with open(told, "rb") as pipe:
+            pid = pipe.read()
+        if not pid:
+            raise AgentRefusal("The node starts no further process for you.", "See `ulimit -u` there.", 5)
+        return int(pid)
     try:
         os.setsid()
-        if os.fork() == 0:
+        child = os.fork()
+        if child:
+            os.write(tell, str(child).encode())
+        else:
             nothing = os.open(os.devnull, os.O_RDWR)
             for stream in (0, 1, 2):
                 os.dup2(nothing, stream)

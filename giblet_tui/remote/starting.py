@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import re
 import shlex
 import shutil
 import sys
@@ -37,7 +36,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
-    if not re.match(evidence.RUN_ID_PATTERN, run_id) or set(files) != set(FILES):
+    if not evidence.is_run_id(run_id) or set(files) != set(FILES):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with _refusing_full_disks(workdir):
@@ -47,6 +46,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             _clear_leftovers(str(workdir))
             _refuse_doubles(str(workdir), record, bool(arguments.get("again")), bool(arguments.get("force")))
             record["multiplexer"] = sessions.choose(arguments["multiplexer"])
+            sessions.refuse_taken(f"gib-{run_id}")
             record["launched_at"] = time.time()
             emit({"step": "writing"})
             run_dir = _write(workdir / "runs" / run_id, record, files, emit)
@@ -63,6 +63,7 @@ def script(python: str, run_dir: str) -> str:
     return (
         "#!/bin/sh\n"
         "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
+        "umask 077\n"
         f"exec 2>>{shlex.quote(run_dir + '/train.log')}\n"
         f"exec env GIBLET_RUN_ID={run_id} {shlex.quote(python)}"
         f" {shlex.quote(run_dir + '/supervise.py')} {shlex.quote(run_dir)}\n"
@@ -162,22 +163,18 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
     run = evidence.RunOnNode(run_dir)
     kind = record["multiplexer"]
     emit({"step": f"opening a {kind} session" if kind != "process" else "starting a process"})
-    sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / "launch.sh")])
+    is_open = sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / "launch.sh")])
     emit({"step": "waiting for the supervisor"})
     deadline = time.monotonic() + _SUPERVISOR_LIMIT_S
     while not run.record("supervisor.json"):
-        if time.monotonic() > deadline or (kind != "process" and not _begun(run, kind)):
+        over = not is_open() and not run.record("supervisor.json")
+        if over or time.monotonic() > deadline:
             raise AgentRefusal(
                 f"The supervisor did not start: {_said(run_dir)}.", "See whether python3 works there.", 5
             )
         time.sleep(0.02)
     emit({"step": "supervised"})
     return {**run.record("supervisor.json"), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
-
-
-def _begun(run: evidence.RunOnNode, kind: str) -> bool:
-    """Is the session open, or has the supervisor been there meanwhile?"""
-    return run.session in sessions.listed(kind) or bool(run.record("supervisor.json"))
 
 
 def _said(run_dir: Path) -> str:

@@ -41,7 +41,7 @@ def living(tag: str) -> dict[int, str]:
         except OSError:
             continue
         if tag.encode() in words and state not in (b"Z", b"X"):
-            found[int(entry.name)] = b" ".join(words).decode()
+            found[int(entry.name)] = b" ".join(words).decode().strip()
     return found
 
 

@@ -1,0 +1,294 @@
+"""Ending a run: the hardest trees leave nothing, bystanders are spared, and whatever died before, a stop finishes it.
+
+`GIBLET_STORM=1` (make storm) takes 200 cycles on each multiplexer; a quick run takes each tree once.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from giblet_train.contract.records import Exit, decode
+from giblet_tui.remote import ending, sessions, supervise
+from giblet_tui.remote.agent import AgentRefusal
+from tests.cluster import trees
+from tests.cluster.ground import KINDS, make_ground, require  # noqa: F401 - make_ground is the fixture `ground`
+
+CYCLES = 40 if os.environ.get("GIBLET_STORM") == "1" else 1
+SLEEPS = [sys.executable, "-S", "-c", "import time; print('up', flush=True); time.sleep(600)"]
+DEAF = [*SLEEPS[:-1], "import signal; signal.signal(15, signal.SIG_IGN); " + SLEEPS[-1]]
+
+
+def grown(tag, variant):
+    trees.until(lambda: len(trees.living(tag)) == trees.SIZE[variant], what=f"{variant} to grow")
+
+
+def up(ground, run_id, times=1, limit_s=15.0):
+    log = ground.workdir / "runs" / run_id / "train.log"
+    trees.until(lambda: log.exists() and log.read_text().count("up") >= times, limit_s, "output")
+    return log
+
+
+def exit_record(ground, run_id):
+    return decode((ground.workdir / "runs" / run_id / "exit.json").read_bytes(), Exit)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("variant", trees.VARIANTS)
+@pytest.mark.timeout(1800)
+def test_nothing_of_a_tree_survives_a_stop(ground, variant, kind):
+    """Every other cycle stops a tree that is still growing."""
+    require(kind)
+    for cycle in range(CYCLES):
+        run_id, tag = ground.start_tree(variant, kind)
+        if cycle % 2 == 0:
+            grown(tag, variant)
+        else:
+            time.sleep(random.uniform(0.0, 0.3))
+        done = ground.stop(run_id, grace_s=1.0)
+        assert trees.living(tag) == {} and done["survivors"] == []
+        assert done["steps"][-1]["step"] == "proved" and not done["already"] and done["seconds"] < 10
+        assert not sessions.find(f"gib-{run_id}")
+        assert exit_record(ground, run_id).stop_requested
+
+
+@pytest.mark.parametrize("variant", ["T3", "T5"])
+@pytest.mark.parametrize("delay_s", [0.0, 0.05, 0.1, 0.2])
+def test_nothing_survives_a_stop_during_the_start(ground, variant, delay_s):
+    run_id, tag = ground.start_tree(variant, "process")
+    time.sleep(delay_s)
+    assert ground.stop(run_id, grace_s=1.0)["survivors"] == []
+    assert trees.living(tag) == {}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("victim", ["supervisor", "command", "session"])
+def test_whatever_was_killed_before_a_stop_ends_the_rest(ground, kind, victim):
+    require(kind)
+    run_id, tag = ground.start_tree("T5", kind)
+    grown(tag, "T5")
+    run = ground.run(run_id)
+    if victim == "supervisor":
+        os.kill(run.supervisor(), signal.SIGKILL)
+        trees.until(lambda: run.supervisor() is None)
+        assert trees.living(tag)
+    elif victim == "command":
+        command = min(pid for pid, argv in trees.living(tag).items() if argv.endswith(tag))
+        os.kill(command, signal.SIGKILL)
+    else:
+        sessions.end(run.session)
+        assert run.supervisor() and trees.living(tag)
+    done = ground.stop(run_id, grace_s=1.0)
+    assert done["survivors"] == [] and trees.living(tag) == {}
+    assert exit_record(ground, run_id).survivors == ()
+
+
+def test_a_trainer_heeds_the_stop_file_before_any_signal(ground):
+    trains = """
+import json, pathlib, signal, sys, time
+run_dir = pathlib.Path(sys.argv[1])
+signal.signal(15, lambda *_: (run_dir / 'signalled').touch())
+(run_dir / 'heartbeat.json').write_text(json.dumps(dict(state='training', step=3, phase='epoch 1')))
+print('up', flush=True)
+while not (run_dir / 'stop').exists(): time.sleep(0.02)
+time.sleep(1.2)
+(run_dir / 'saved').touch()
+"""
+    run_id = "demo-20260101-120000-abcd"
+    run_dir = str(ground.workdir / "runs" / run_id)
+    ground.start([sys.executable, "-S", "-c", trains, run_dir], "process", run_id=run_id)
+    up(ground, run_id)
+    events = []
+    done = ending.stop({"workdir": str(ground.workdir), "run_id": run_id, "grace_s": 20}, events.append)
+    folder = ground.workdir / "runs" / run_id
+    assert (folder / "saved").exists() and not (folder / "signalled").exists()
+    assert [step["step"] for step in done["steps"]] == ["asked", "proved"]
+    waiting = [event for event in events if event["step"] == "waiting"]
+    assert waiting and waiting[0]["heartbeat"] == {"state": "training", "step": 3, "phase": "epoch 1"}
+    ended = exit_record(ground, run_id)
+    assert ended.code == 0 and ended.stop_requested
+
+
+def test_the_grace_is_given_and_then_over(ground):
+    run_id = ground.start(DEAF, "process", grace_s=60.0)
+    up(ground, run_id)
+    done = ground.stop(run_id, grace_s=1.5)
+    assert 1.5 <= done["seconds"] < 6.5
+    assert [step["step"] for step in done["steps"]] == ["TERM", "QUIT", "proved"]
+    assert len(exit_record(ground, run_id).killed) == 1
+
+
+def test_force_leaves_the_grace_out(ground):
+    run_id = ground.start(DEAF, "process", grace_s=60.0)
+    up(ground, run_id)
+    done = ground.stop(run_id, force=True)
+    assert done["seconds"] < 5 and done["survivors"] == []
+
+
+def test_stopping_twice_is_a_success(ground):
+    run_id = ground.start(SLEEPS, "process")
+    first, second = ground.stop(run_id), ground.stop(run_id)
+    assert not first["already"] and second["already"] and second["survivors"] == []
+
+
+def test_two_stops_at_once_do_not_cut_the_grace_short(ground):
+    saves = (
+        "import signal, sys, time\n"
+        "def save(*_): time.sleep(1.0); print('saved', flush=True); sys.exit(75)\n"
+        "signal.signal(15, save); print('up', flush=True); time.sleep(600)"
+    )
+    run_id = ground.start([sys.executable, "-c", saves], "process", grace_s=30.0)
+    log = up(ground, run_id)
+    program = (
+        "import json, sys\nfrom giblet_tui.remote import ending\n"
+        "print(ending.stop(json.load(sys.stdin), lambda event: None)['survivors'])"
+    )
+    request = json.dumps({"workdir": str(ground.workdir), "run_id": run_id, "grace_s": 20})
+    stops = [subprocess.Popen([sys.executable, "-c", program], stdin=-1, stdout=-1, text=True) for _ in range(2)]
+    assert [stop.communicate(request, timeout=60)[0].strip() for stop in stops] == ["[]", "[]"]
+    assert log.read_text().splitlines()[-1] == "saved" and exit_record(ground, run_id).code == 75
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_bystanders_live(ground, kind):
+    """A run whose name begins alike, a reader of the log, a shell in the run's directory, an editor of a file there."""
+    require(kind)
+    run_id, tag = ground.start_tree("T4", kind)
+    neighbour = ground.start(SLEEPS, kind, name="demo-2")
+    folder = ground.workdir / "runs" / run_id
+    edits = "import time; file = open('train.log', 'r+'); time.sleep(600)"
+    bystanders = [
+        subprocess.Popen(["tail", "-F", str(folder / "train.log")], stdout=subprocess.DEVNULL),
+        subprocess.Popen(["sleep", "600"], cwd=folder),
+        subprocess.Popen([sys.executable, "-S", "-c", edits], cwd=folder),
+    ]
+    try:
+        grown(tag, "T4")
+        assert ground.stop(run_id, grace_s=1.0)["survivors"] == []
+        assert trees.living(tag) == {}
+        assert [process.poll() for process in bystanders] == [None, None, None]
+        assert ground.run(neighbour).supervisor()
+        assert kind == "process" or sessions.find(f"gib-{neighbour}")
+    finally:
+        for process in bystanders:
+            process.kill()
+            process.wait()
+
+
+def test_an_absent_run_does_not_end_one_whose_session_begins_alike(ground):
+    """Ids have a fixed width, so the prefix is a session opened by hand."""
+    for kind in ("tmux", "screen"):
+        require(kind)
+        assert sessions.open_session(kind, "gib-demo-20260101-120000-abcd0", ["/bin/sh", "-c", "sleep 60"])()
+        assert sessions.end("gib-demo-20260101-120000-abcd") == []
+        assert sessions.find("gib-demo-20260101-120000-abcd0") != []
+        assert sessions.end("gib-demo-20260101-120000-abcd0") == [kind]
+
+
+def test_a_reused_pid_is_not_signalled(ground):
+    """The record of a supervisor long gone names the pid of something else: another start time, or another boot."""
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        for change in ({"start_ticks": 1}, {"boot_id": "0-0"}):
+            run_id = ground.start(SLEEPS, "process")
+            run = ground.run(run_id)
+            os.kill(run.supervisor(), signal.SIGKILL)
+            same = {"pid": stranger.pid, "start_ticks": supervise.start_ticks(stranger.pid)}
+            (run.path / "supervisor.json").write_text(json.dumps({**run.record("supervisor.json"), **same, **change}))
+            assert run.supervisor() is None and run.rebooted == ("boot_id" in change)
+            assert ground.stop(run_id, grace_s=0.5)["survivors"] == []
+            assert stranger.poll() is None
+    finally:
+        stranger.kill()
+        stranger.wait()
+
+
+@pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
+@pytest.mark.timeout(120)
+def test_a_real_torchrun_with_loaders_ends(ground, tmp_path):
+    """Two gloo ranks, a loader process under each; torchrun itself is killed in the second round."""
+    (tmp_path / "ranks.py").write_text(
+        "import multiprocessing, sys, time, torch, torch.distributed as dist\n"
+        "dist.init_process_group('gloo')\n"
+        "multiprocessing.get_context('spawn').Process(target=time.sleep, args=(600,), daemon=True).start()\n"
+        "dist.barrier(); print('up', dist.get_rank(), flush=True)\n"
+        "while True: dist.all_reduce(torch.ones(1)); time.sleep(0.01)\n"
+    )
+    for victim in (None, "torchrun"):
+        argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        argv += ["--max-restarts", "0", str(tmp_path / "ranks.py")]
+        run_id = ground.start(argv, "process", grace_s=15.0)
+        run = ground.run(run_id)
+        up(ground, run_id, times=2, limit_s=60.0)
+        seen = run.processes()
+        assert len(seen) >= 6, "the supervisor, torchrun, two ranks, their loaders"
+        if victim:
+            (torchrun,) = supervise.descendants([run.supervisor()]) - supervise.descendants(
+                [pid for pid in seen if pid != run.supervisor()]
+            )
+            os.kill(run.supervisor(), signal.SIGKILL)
+            os.kill(torchrun, signal.SIGKILL)
+        done = ground.stop(run_id, grace_s=3.0)
+        assert done["survivors"] == []
+        assert [pid for pid, ticks in seen.items() if supervise.start_ticks(pid) == ticks] == []
+
+
+def test_a_process_that_holds_a_gpu_is_a_survivor(ground, tmp_path, monkeypatch):
+    """A recorded nvidia-smi stands in for a GPU whose memory is still held by a pid of the run."""
+    run_id = ground.start(SLEEPS, "process")
+    up(ground, run_id)
+    held = max(ground.run(run_id).processes())
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\necho 1\necho {held}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    done = ground.stop(run_id)
+    assert [(s["pid"], s["gpu"]) for s in done["survivors"]] == [(held, True)]
+    assert done["steps"][-1]["step"] != "proved"
+
+
+def test_what_cannot_be_stopped_is_refused_in_words(ground):
+    ground.start(SLEEPS, "process")
+    with pytest.raises(AgentRefusal, match="There is no run demo-20260101-120000-abcd in") as absent:
+        ground.stop("demo-20260101-120000-abcd")
+    assert absent.value.exit_code == 2
+    (ground.workdir / "runs" / "demo-20260101-120000-abcd").mkdir()
+    with pytest.raises(AgentRefusal, match=r"is not a run directory: it has no run\.json"):
+        ground.stop("demo-20260101-120000-abcd")
+
+
+def test_another_users_run_is_refused(ground):
+    if os.geteuid() != 0:
+        pytest.skip("needs root to give a directory away")
+    run_id = ground.start(SLEEPS, "process")
+    os.chown(ground.workdir / "runs" / run_id, 65534, -1)
+    with pytest.raises(AgentRefusal, match="belongs to nobody") as refused:
+        ground.stop(run_id)
+    assert refused.value.exit_code == 5
+    os.chown(ground.workdir / "runs" / run_id, 0, -1)
+    assert ground.run(run_id).supervisor()
+
+
+def test_remains_names_what_each_run_holds(ground):
+    require("tmux")
+    ended = ground.start([sys.executable, "-c", "print('done')"], "process")
+    trees.until((ground.workdir / "runs" / ended / "exit.json").exists)
+    live = ground.start(SLEEPS, "tmux")
+    orphaned, tag = ground.start_tree("T5", "process")
+    grown(tag, "T5")
+    os.kill(ground.run(orphaned).supervisor(), signal.SIGKILL)
+    trees.until(lambda: ground.run(orphaned).supervisor() is None)
+    said = ending.remains({"workdir": str(ground.workdir)}, lambda event: None)
+    runs = {run["run_id"]: run for run in said["runs"]}
+    assert set(runs) == {live, orphaned} and abs(said["now"] - time.time()) < 5
+    assert runs[live]["supervised"] and runs[live]["sessions"] == ["tmux"] and len(runs[live]["processes"]) == 2
+    assert not runs[orphaned]["supervised"] and set(runs[orphaned]["processes"]) == set(trees.living(tag))
+    assert json.loads(runs[live]["files"]["run.json"])["run_id"] == live
+    assert runs[live]["files"]["exit.json"] is None and "name: demo" in runs[live]["files"]["config.yaml"]

@@ -1,0 +1,219 @@
+"""Starting a run on a node: whole or not at all, once, and by a supervisor that is really there."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from giblet_train.contract import rundir
+from giblet_train.contract.records import Run, SupervisorRecord, decode
+from giblet_tui.remote import evidence, sessions, starting
+from giblet_tui.remote.agent import AgentRefusal
+from tests.cluster import trees
+from tests.cluster.ground import KINDS, make_ground, require  # noqa: F401 - make_ground is the fixture `ground`
+
+SLEEPS = [sys.executable, "-c", "import time; print('up', flush=True); time.sleep(600)"]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_start_leaves_a_whole_run(ground, kind):
+    require(kind)
+    steps: list[str] = []
+    run_id = ground.start(SLEEPS, kind, emit=lambda event: steps.append(event["step"]))
+    path = ground.workdir / "runs" / run_id
+    record = decode((path / "run.json").read_bytes(), Run)
+    supervisor = decode((path / "supervisor.json").read_bytes(), SupervisorRecord)
+    assert record.multiplexer == kind and abs(record.launched_at - time.time()) < 60
+    assert ground.run(run_id).supervisor() == supervisor.pid
+    assert {"config.yaml", "launch.sh", "run.json", "supervise.py", "supervisor.json"} <= set(os.listdir(path))
+    assert path.stat().st_mode & 0o777 == 0o700
+    assert all(p.stat().st_mode & 0o077 == 0 for p in path.iterdir())
+    assert [k for k, _ in sessions.find(f"gib-{run_id}")] == ([] if kind == "process" else [kind])
+    assert steps[0] == "checking" and steps[-1] == "supervised"
+    trees.until(lambda: (path / "train.log").exists() and "up" in (path / "train.log").read_text())
+
+
+def test_the_terminal_of_a_session_shows_the_log(ground):
+    require("tmux")
+    run_id = ground.start(SLEEPS, "tmux")
+    pane = ["tmux", "-L", "giblet", "capture-pane", "-p", "-t", f"=gib-{run_id}:"]
+    trees.until(lambda: "up" in subprocess.run(pane, capture_output=True, text=True).stdout)
+
+
+def test_marks_do_not_leak_into_the_next_run(ground):
+    """A tmux server remembers the environment of its first client."""
+    require("tmux")
+    first, second = (ground.start(SLEEPS, "tmux") for _ in range(2))
+    assert set(ground.run(first).processes()).isdisjoint(ground.run(second).processes())
+    assert ground.stop(first, grace_s=0.5)["survivors"] == []
+    assert ground.run(second).supervisor()
+
+
+def test_the_same_configuration_starts_once_unless_again(ground):
+    first = ground.start(SLEEPS, "process", config_hash="abc")
+    with pytest.raises(AgentRefusal, match=f"already runs here: {first}, launched by tester@laptop at 20") as refused:
+        ground.start(SLEEPS, "process", config_hash="abc")
+    assert refused.value.exit_code == 5 and "--again" in refused.value.remedy
+    assert ground.runs() == [first]
+    starting.start(ground.arguments(ground.record(SLEEPS, config_hash="abc"), "process", again=True), print)
+    assert len(ground.runs()) == 2
+
+
+def test_a_gpu_has_one_run_unless_forced(ground):
+    first = ground.start(SLEEPS, "process", gpus=["GPU-1", "GPU-2"])
+    with pytest.raises(AgentRefusal, match=f"GPU GPU-2 is in use by {first}"):
+        ground.start(SLEEPS, "process", gpus=["GPU-2", "GPU-3"])
+    ground.start(SLEEPS, "process", gpus=["GPU-3"])
+    starting.start(ground.arguments(ground.record(SLEEPS, gpus=["GPU-2"]), "process", force=True), print)
+
+
+def test_of_eight_starts_at_once_one_wins(ground):
+    """Eight processes, as from eight laptops."""
+    requests = [ground.arguments(ground.record(SLEEPS, config_hash="abc"), "process") for _ in range(8)]
+    program = (
+        "import json, sys\nfrom giblet_tui.remote import agent, starting\n"
+        "try: starting.start(json.load(sys.stdin), lambda event: None); print('won')\n"
+        "except agent.AgentRefusal as refusal: print(refusal.sentence)"
+    )
+
+    def start(arguments):
+        return subprocess.run(
+            [sys.executable, "-c", program], input=json.dumps(arguments), capture_output=True, text=True, timeout=100
+        ).stdout.strip()
+
+    with ThreadPoolExecutor(8) as pool:
+        said = sorted(pool.map(start, requests))
+    assert said.count("won") == 1
+    assert all("already runs here" in sentence for sentence in said if sentence != "won")
+    assert len(ground.runs()) == 1
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_start_killed_at_any_step_never_doubles(ground, kind):
+    """kill -9 at the Nth step, for every N: then the same configuration starts, and only one tree lives."""
+    require(kind)
+    at, finished = 0, False
+    while not finished:
+        tag = f"tree-{random.randrange(16**8):08x}"
+        ground.tags.append(tag)
+        record = ground.record(trees.argv("T1", tag), config_hash=tag)
+        finished = _start_and_die_at(at, ground.arguments(record, kind))
+        again = ground.record(trees.argv("T1", tag), config_hash=tag)
+        try:
+            starting.start(ground.arguments(again, kind), lambda event: None)
+        except AgentRefusal as refusal:
+            assert record["run_id"] in refusal.sentence
+        live = [run for run in evidence.all_runs(str(ground.workdir)) if run.processes()]
+        assert len(live) == 1
+        trees.until(lambda tag=tag: len(trees.living(tag)) == trees.SIZE["T1"])
+        assert ground.runs() == [live[0].run_id]
+        assert ground.stop(live[0].run_id, grace_s=0.5)["survivors"] == []
+        assert not trees.living(tag)
+        assert len(sessions.find(live[0].session)) == 0
+        (ground.workdir / "runs" / live[0].run_id).rename(ground.workdir / f"done-{at}")
+        at += 1
+    assert at >= 6
+
+
+def _start_and_die_at(step: int, arguments: dict) -> bool:
+    """Start a run in a child that kills itself at its Nth report. True when there was no such report."""
+    reports = 0
+
+    def emit(_event):
+        nonlocal reports
+        if reports == step:
+            os.kill(os.getpid(), signal.SIGKILL)
+        reports += 1
+
+    child = os.fork()
+    if child == 0:
+        try:
+            starting.start(arguments, emit)
+        finally:
+            os._exit(0)
+    return os.WIFEXITED(os.waitpid(child, 0)[1])
+
+
+def test_without_tmux_and_screen_a_plain_process_runs(ground, monkeypatch, tmp_path):
+    for program in ("sh", "env"):
+        (tmp_path / program).symlink_to(f"/usr/bin/{program}")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    run_id = ground.start(SLEEPS, "auto")
+    assert ground.run(run_id).record("run.json")["multiplexer"] == "process"
+    with pytest.raises(AgentRefusal, match="tmux is not installed on this node"):
+        ground.start(SLEEPS, "tmux")
+    assert ground.runs() == [run_id]
+
+
+def test_a_supervisor_that_cannot_start_leaves_nothing_and_says_why(ground):
+    for kind in KINDS:
+        require(kind)
+        arguments = ground.arguments(ground.record(SLEEPS), kind)
+        arguments["files"]["supervise.py"] = "import sys; sys.exit('no such thing as luck')"
+        with pytest.raises(AgentRefusal, match="did not start: no such thing as luck"):
+            starting.start(arguments, lambda event: None)
+        assert ground.runs() == []
+
+
+def test_a_session_name_that_is_taken_is_refused(ground):
+    require("screen")
+    record = ground.record(SLEEPS)
+    sessions.open_session("screen", record["session"], ["/bin/sh", "-c", "sleep 60"])
+    with pytest.raises(AgentRefusal, match="already open"):
+        starting.start(ground.arguments(record, "screen"), lambda event: None)
+    assert ground.runs() == []
+    assert sessions.end(record["session"]) == ["screen"]
+
+
+def test_a_full_disk_starts_nothing(ground):
+    if os.geteuid() != 0:
+        pytest.skip("needs root to mount a small file system")
+    ground.workdir.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(ground.workdir)]
+    if subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("may not mount here")
+    try:
+        (ground.workdir / "fill").write_bytes(b"x" * 60_000)
+        with pytest.raises(AgentRefusal, match="No space left on device; nothing was started") as refused:
+            ground.start(SLEEPS, "process")
+        assert refused.value.exit_code == 5
+        assert ground.runs() == []
+    finally:
+        subprocess.run(["umount", "-l", str(ground.workdir)], check=True)
+
+
+@pytest.mark.parametrize(
+    "run_id", ["../../etc", "--help", "; rm -rf /", "a" * 300, "demo\n", "demo-20260101-120000-abcd\n", "🧠"]
+)
+def test_hostile_names_are_refused(ground, run_id):
+    with pytest.raises(AgentRefusal):
+        starting.start(ground.arguments({**ground.record(SLEEPS), "run_id": run_id}, "process"), lambda event: None)
+    with pytest.raises(AgentRefusal, match="is not a run id"):
+        ground.stop(run_id)
+    assert not ground.workdir.exists()
+
+
+def test_the_agent_knows_run_ids_as_the_contract_does():
+    assert evidence.RUN_ID_PATTERN == rundir.RUN_ID_PATTERN
+    run_id = rundir.new_run_id("demo")
+    assert evidence.RunOnNode(Path(run_id)).session == rundir.session_name(run_id)
+
+
+def test_the_script_quotes_whatever_a_path_holds(tmp_path):
+    run_dir = tmp_path / "a 'b' $(touch canary) `touch canary`;#\"" / "demo-20260101-120000-abcd"
+    run_dir.mkdir(parents=True)
+    (run_dir / "supervise.py").write_text("import sys, os; print(sys.argv[1], os.environ['GIBLET_RUN_ID'])")
+    (run_dir / "launch.sh").write_text(starting.script(sys.executable, str(run_dir)))
+    done = subprocess.run(["/bin/sh", str(run_dir / "launch.sh")], capture_output=True, text=True, cwd=tmp_path)
+    assert done.stdout == f"{run_dir} {run_dir.name}\n"
+    assert not re.search("canary", " ".join(os.listdir(tmp_path)).replace(run_dir.parent.name, ""))
