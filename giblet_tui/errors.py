@@ -2,6 +2,7 @@
 
 GibletError
 ├── Unreachable        3  the node cannot be reached, or does not let us in
+│   └── NotLetIn       3  its host key or our keys are not accepted: trying again will not help
 ├── TargetNotReached   4  the state asked for was not reached; something survives
 └── TimedOut         124  a deadline of ours ran out
 """
@@ -15,6 +16,10 @@ class Unreachable(GibletError):
     """The node cannot be reached, or does not let us in."""
 
     exit_code = UNREACHABLE
+
+
+class NotLetIn(Unreachable):
+    """The host's key is not trusted, or ours are not taken: trying again by itself would only lock the account."""
 
 
 class TargetNotReached(GibletError):

@@ -24,7 +24,21 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 if TYPE_CHECKING:
     from giblet_tui.nodes import Node
 
-AGENT_MODULES = ("agent", "environment", "supervise", "tmux", "screen", "sessions", "evidence", "ending", "starting")
+AGENT_MODULES = (
+    "agent",
+    "supervise",
+    "tmux",
+    "screen",
+    "sessions",
+    "gpu",
+    "tail",
+    "facts",
+    "observe",
+    "environment",
+    "evidence",
+    "ending",
+    "starting",
+)
 """Modules of `giblet_tui.remote` that make up the agent, in the order they are loaded on the node."""
 
 AGENT_COMMAND = (

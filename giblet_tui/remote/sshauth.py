@@ -9,7 +9,7 @@ from pathlib import Path
 
 import paramiko
 
-from giblet_tui.errors import Unreachable
+from giblet_tui.errors import NotLetIn
 from giblet_tui.nodes import Node
 from giblet_tui.remote import hostkeys
 from giblet_tui.remote.hostkeys import HostKey
@@ -21,7 +21,7 @@ MAX_KEYS = 5
 
 
 def check_host_key(key: HostKey, config: HostConfig, node: Node) -> None:
-    """Raises Unreachable, each case in its own words, unless the key is known. Nothing was sent to the host yet."""
+    """Raises NotLetIn, each case in its own words, unless the key is known. Nothing was sent to the host yet."""
     finding = hostkeys.judge(key, config.hostname, config.port, config.known_hosts, config.host_key_alias)
     if finding.standing == "known":
         return
@@ -30,30 +30,30 @@ def check_host_key(key: HostKey, config: HostConfig, node: Node) -> None:
     option = f"-F {node.ssh_config} " if node.ssh_config else ""
     trust = f"ssh {option}-o StrictHostKeyChecking=ask {config.alias} true"
     if finding.standing == "revoked":
-        raise Unreachable(
+        raise NotLetIn(
             f"The host key of {config.hostname} is revoked ({finding.place}): {shown}.", "Ask its administrator."
         )
     if finding.standing == "changed":
         file = finding.place.rpartition(":")[0]
-        raise Unreachable(
+        raise NotLetIn(
             f"The host key of {config.hostname} changed: it now shows {shown}, {finding.place} has another. "
             "Someone may be listening in, or the machine was set up anew.",
             f"Ask its administrator for the fingerprint. Only if it is this one: "
             f"ssh-keygen -R '{name}' -f {file} && {trust}",
         )
     if finding.standing == "certified":
-        raise Unreachable(
+        raise NotLetIn(
             f"{config.hostname} is known by a certificate authority ({finding.place}), which giblet cannot check.",
             f"Trust the key itself, if its fingerprint is right ({shown}): {trust} -o HostKeyAlgorithms={key.kind}",
         )
-    raise Unreachable(
+    raise NotLetIn(
         f"{config.hostname} is not a known host: it shows {shown}.",
         f"Ask its administrator whether that is its fingerprint; then answer yes to: {trust}",
     )
 
 
 def log_in(transport: paramiko.Transport, config: HostConfig, node: Node) -> None:
-    """Log in with the keys that ssh would use, each at most once. Raises Unreachable when none is taken."""
+    """Log in with the keys that ssh would use, each at most once. Raises NotLetIn when none is taken."""
     tried: list[str] = []
     locked: list[str] = []
     agent = _agent(config)
@@ -78,7 +78,7 @@ def _offer(
         try:
             if not transport.auth_publickey(config.user, key):
                 return
-            raise Unreachable(
+            raise NotLetIn(
                 f"{config.where} took {name}, but asks for a second factor, which giblet cannot pass on.",
                 "Ask its administrator to let keys alone suffice from your network.",
             )
@@ -89,18 +89,18 @@ def _offer(
     raise _refused(config, node, tried, locked)
 
 
-def _refused(config: HostConfig, node: Node, tried: list[str], locked: list[str]) -> Unreachable:
+def _refused(config: HostConfig, node: Node, tried: list[str], locked: list[str]) -> NotLetIn:
     offered = f"it was offered {', '.join(tried)}" if tried else "there was no key to offer"
     if locked:
         remedy = f"Unlock a key first: ssh-add {locked[0]}"
     else:
         option = f"-F {node.ssh_config} " if node.ssh_config else ""
         remedy = f"See that this lets you in without a password: ssh {option}-o BatchMode=yes {config.alias} true"
-    return Unreachable(f"{config.where} does not let us in: {offered}.", remedy)
+    return NotLetIn(f"{config.where} does not let us in: {offered}.", remedy)
 
 
-def _no_keys_wanted(config: HostConfig, allowed: list[str]) -> Unreachable:
-    return Unreachable(
+def _no_keys_wanted(config: HostConfig, allowed: list[str]) -> NotLetIn:
+    return NotLetIn(
         f"{config.where} takes no keys, only {', '.join(allowed) or 'nothing'}; giblet logs in with keys alone.",
         "Ask its administrator to allow key logins.",
     )

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pytest
-
 from giblet_tui.remote.connection import connect
 from tests.cluster.nodes import LoopbackNode
 

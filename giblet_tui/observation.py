@@ -1,0 +1,268 @@
+"""What the agent tells of a node, folded into what is known of it. Pure: no clock, no network, no files.
+
+`fold(state, event)` takes one event of the agent's `observe` or `watch`; after a tick, `snapshot_of(state)` is whole.
+Every text is sanitised here, once, before anything else sees it.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from giblet_train.contract import config as configs
+from giblet_train.contract import yamlfile
+from giblet_train.contract.config import Config, WatchConfig
+from giblet_train.contract.errors import ConfigError, DataError
+from giblet_train.contract.health import Health, Signals, health_of
+from giblet_train.contract.records import (
+    CheckpointRecord,
+    DataMetric,
+    EpochMetric,
+    EvaluationMetric,
+    EventMetric,
+    Exit,
+    Heartbeat,
+    Record,
+    Run,
+    RunMetric,
+    StepMetric,
+    decode,
+    decode_alerts,
+    decode_metrics,
+)
+from giblet_train.contract.rundir import config_name, session_name
+from giblet_tui.fleet import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
+from giblet_tui.remote.sanitize import sanitize_json, sanitize_line, sanitize_value
+
+LOG_LINES = 400
+"""How many lines of a log's end are kept."""
+
+R = TypeVar("R", bound=Record)
+Mark = dict[str, Any]
+
+
+class RunState(msgspec.Struct, frozen=True):
+    """A run as told so far. fault: why its run.json cannot be read."""
+
+    snapshot: RunSnapshot
+    marks: Mapping[str, Mark] = {}
+    process: bool | None = None
+    here: bool | None = None
+    fault: str = ""
+
+
+class NodeState(msgspec.Struct, frozen=True):
+    """A node as told so far. now: its clock at the last tick; heard_at: ours then."""
+
+    node: str
+    runs: Mapping[str, RunState] = {}
+    facts: NodeFacts = NodeFacts()
+    sessions_known: bool = False
+    now: float | None = None
+    heard_at: float | None = None
+
+    @property
+    def marks(self) -> dict[str, dict[str, Mark]]:
+        """How far each file was read: where to go on after a lost connection."""
+        return {run_id: dict(run.marks) for run_id, run in self.runs.items()}
+
+
+def fold(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeState:
+    """The state after one event. heard_at: when it came, on our clock."""
+    if "run" in event:
+        piece = event["run"]
+        run_id = str(piece["run_id"])
+        run = state.runs.get(run_id) or _unread(run_id, state.node)
+        return replace(state, runs={**state.runs, run_id: _fold_run(run, piece)})
+    if "tick" in event:
+        return _fold_tick(state, event["tick"], heard_at)
+    return state
+
+
+def snapshot_of(state: NodeState, link: LinkState = "live", sentence: str = "", elapsed_s: float = 0.0) -> NodeSnapshot:
+    """The node at the last tick, or elapsed_s after it; runs newest first. sentence: why the link is not live."""
+    runs = [_with_health(run, state, link != "live", elapsed_s) for run in state.runs.values()]
+    return NodeSnapshot(
+        node=state.node,
+        link=link,
+        observed_at=state.heard_at,
+        link_sentence=sentence,
+        facts=state.facts,
+        runs=tuple(sorted(runs, key=lambda run: run.run.launched_at, reverse=True)),
+    )
+
+
+def _fold_tick(state: NodeState, tick: Mapping[str, Any], heard_at: float) -> NodeState:
+    told = sanitize_value(tick.get("facts", {}))
+    facts = msgspec.structs.asdict(state.facts)
+    facts |= {key: value for key, value in told.items() if key in facts}
+    facts["clock_skew_s"] = tick["now"] - heard_at
+    if "gpus" in told:
+        facts["gpus"] = tuple(_gpu(gpu) for gpu in told["gpus"])
+    present = tick.get("present")
+    runs = state.runs if present is None else {run_id: run for run_id, run in state.runs.items() if run_id in present}
+    return replace(
+        state,
+        runs=runs,
+        facts=msgspec.convert(facts, NodeFacts, from_attributes=True),
+        sessions_known=state.sessions_known or "sessions" in told,
+        now=tick["now"],
+        heard_at=heard_at,
+    )
+
+
+def _gpu(told: Mapping[str, Any]) -> Gpu:
+    processes = tuple((p["pid"], p.get("user", ""), p["memory_gib"]) for p in told.get("processes", ()))
+    return msgspec.convert({**told, "processes": processes}, Gpu)
+
+
+def _unread(run_id: str, node: str) -> RunState:
+    """A run of which nothing but its id is known."""
+    try:
+        launched_at = time.mktime(time.strptime(run_id[-20:-5], "%Y%m%d-%H%M%S"))
+    except ValueError:
+        launched_at = 0.0
+    run = Run(
+        run_id=run_id,
+        name=config_name(run_id),
+        node=node,
+        session=session_name(run_id),
+        multiplexer="process",
+        argv=(),
+        config_hash="",
+        giblet_version="",
+        launched_by="",
+        launched_at=launched_at,
+    )
+    return RunState(RunSnapshot(run=run, health=Health(state="unknown", sentence="not read yet")))
+
+
+def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
+    snapshot, fault = state.snapshot, state.fault
+    for name, text in piece.get("files", {}).items():
+        if name == "run.json":
+            snapshot, fault = _with_run(snapshot, text)
+        elif name == "config.yaml":
+            snapshot = replace(snapshot, config=_config(text or ""))
+        elif name == "heartbeat.json":
+            snapshot = replace(snapshot, heartbeat=_record(text, Heartbeat))
+        elif name == "exit.json":
+            snapshot = replace(snapshot, exit=_record(text, Exit))
+    if "checkpoints" in piece:
+        found = (_record(text, CheckpointRecord) for text in piece["checkpoints"])
+        snapshot = replace(snapshot, checkpoints=tuple(record for record in found if record is not None))
+    marks = dict(state.marks)
+    for name, appended in piece.get("appended", {}).items():
+        snapshot = _APPENDING[name](snapshot, appended)
+        marks[name] = appended["mark"]
+    process, here = piece.get("process", state.process), piece.get("here", state.here)
+    return RunState(snapshot, marks, process, here, fault)
+
+
+def _with_run(snapshot: RunSnapshot, text: str | None) -> tuple[RunSnapshot, str]:
+    try:
+        return replace(snapshot, run=decode(_clean(text or ""), Run)), ""
+    except DataError as error:
+        return snapshot, str(error)
+
+
+def _with_metrics(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
+    if appended["reset"]:
+        snapshot = replace(
+            snapshot, plan_record=None, data=None, steps=(), epochs=(), events=(), evaluation=None, malformed_lines=0
+        )
+    metrics, malformed = decode_metrics(map(sanitize_json, _lines(appended)))
+    of_kind: dict[type, list[Any]] = {}
+    for metric in metrics:
+        of_kind.setdefault(type(metric), []).append(metric)
+    return replace(
+        snapshot,
+        plan_record=of_kind.get(RunMetric, [snapshot.plan_record])[-1],
+        data=of_kind.get(DataMetric, [snapshot.data])[-1],
+        steps=(*snapshot.steps, *of_kind.get(StepMetric, ())),
+        epochs=(*snapshot.epochs, *of_kind.get(EpochMetric, ())),
+        events=(*snapshot.events, *of_kind.get(EventMetric, ())),
+        evaluation=of_kind.get(EvaluationMetric, [snapshot.evaluation])[-1],
+        malformed_lines=snapshot.malformed_lines + malformed + appended["skipped"],
+        metrics_offset=appended["mark"]["offset"],
+    )
+
+
+def _with_alerts(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
+    before = () if appended["reset"] else snapshot.alerts
+    return replace(snapshot, alerts=(*before, *decode_alerts(map(sanitize_json, _lines(appended)))))
+
+
+def _with_log(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
+    before = () if appended["reset"] else snapshot.log_tail
+    lines = (*before, *log_lines(appended))[-LOG_LINES:]
+    return replace(snapshot, log_tail=lines, log_offset=appended["mark"]["offset"])
+
+
+_APPENDING = {"metrics.jsonl": _with_metrics, "alerts.jsonl": _with_alerts, "train.log": _with_log}
+
+
+def log_lines(appended: Mapping[str, Any]) -> list[str]:
+    """A piece of a log as lines fit for a terminal; one that was too long to read is told of."""
+    text = _bytes(appended["text"]).decode("utf-8", "replace")
+    lines = [sanitize_line(line) for line in text.removesuffix("\n").split("\n")] if text else []
+    return [*lines, *["(a line of more than 1 MiB is left out here)"] * appended["skipped"]]
+
+
+def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float) -> RunSnapshot:
+    """The run's snapshot with its health, under the name by which we know the node that it runs on."""
+    snapshot = state.snapshot
+    if state.fault:
+        return replace(snapshot, health=Health(state="unknown", sentence=state.fault))
+    run = replace(snapshot.run, node=node.node) if state.here else snapshot.run
+    elsewhere = state.here is False and run.node != node.node
+    held = run.multiplexer in ("tmux", "screen") and node.sessions_known
+    now = (node.now or 0.0) + elapsed_s
+    signals = Signals(
+        now=now,
+        launched_at=run.launched_at,
+        process=None if elsewhere else state.process,
+        session=run.session in node.facts.sessions if held else None,
+        heartbeat=snapshot.heartbeat,
+        exit=snapshot.exit,
+        rebooted=state.here is False and not elsewhere,
+        unreachable_since=node.now if lost else None,
+    )
+    watch = snapshot.config.watch if snapshot.config else WatchConfig()
+    return replace(snapshot, run=run, health=health_of(signals, watch))
+
+
+def _lines(appended: Mapping[str, Any]) -> list[bytes]:
+    return [line for line in _bytes(appended["text"]).split(b"\n") if line]
+
+
+def _record(text: str | None, kind: type[R]) -> R | None:
+    """The record, or None when there is none that can be read (it may be there in whole at the next look)."""
+    if text is None:
+        return None
+    try:
+        return decode(_clean(text), kind)
+    except DataError:
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _config(text: str) -> Config | None:
+    try:
+        return configs.from_mapping(sanitize_value(yamlfile.load_text(text, "config.yaml")), "config.yaml").config
+    except ConfigError:
+        return None
+
+
+def _clean(text: str) -> bytes:
+    return sanitize_json(_bytes(text))
+
+
+def _bytes(text: str) -> bytes:
+    """The file's own bytes: what was not UTF-8 in it travelled as surrogate escapes."""
+    return text.encode("utf-8", "surrogateescape")
