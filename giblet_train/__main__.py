@@ -37,9 +37,45 @@ def simulate(
     subjects: Annotated[int | None, typer.Option(min=1, help="How many subjects; the size's own if not given.")] = None,
 ) -> None:
     """Make the demo study: a real film, and brains simulated from it with known truth. Prints the study's facts."""
-    from giblet_train.data.simulate import make_study
+    from giblet_train.data.simulate import make_study, pretty
 
-    print(make_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate).decode())
+    facts = make_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate)
+    print(pretty(facts).decode(), end="")
+
+
+@app.command()
+def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")]) -> None:
+    """Train as RUN_DIR/config.yaml says, alone or under torchrun. Exit 0 done or stopped, 75 terminated, 1 failed."""
+    from giblet_train.loading import load_split
+    from giblet_train.trainer import train_recorded
+
+    sys.exit(train_recorded(run_dir, load_split))
+
+
+@app.command()
+def evaluate(
+    run_dir: Annotated[Path, typer.Argument(help="Run directory with at least one checkpoint.")],
+    role: Annotated[Literal["best", "last"], typer.Option(help="Which checkpoint to judge.")] = "best",
+) -> None:
+    """Judge a run's checkpoint on the test block of its fold. Prints the figures as JSON, and writes nothing."""
+    from giblet_train.judge import judge
+    from giblet_train.loading import load_split
+
+    print(judge(run_dir, role, load_split, narrate).decode())
+
+
+@app.command()
+def verdict(
+    run_dir: Annotated[Path, typer.Argument(help="Run directory.")],
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Hold a run's records against its criteria. Exit 1 when one of them has failed."""
+    from giblet_train.verdict import verdict_lines
+
+    failed, lines = verdict_lines(run_dir, as_json=as_json)
+    print("\n".join(lines))
+    if failed:
+        sys.exit(FAILED)
 
 
 def narrate(sentence: str, fraction: float | None = None) -> None:
