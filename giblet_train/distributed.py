@@ -73,8 +73,8 @@ def ranks_of(config: Config) -> Iterator[Ranks]:
             f"distributed.world_size is {config.distributed.world_size}, but {world_size} process(es) were started.",
             f"Start it with `torchrun --nproc-per-node {config.distributed.world_size}`, or by `giblet launch`.",
         )
-    device = _device(config, int(os.environ.get("LOCAL_RANK", "0")))
-    _set_threads(config)
+    device = device_of(config, int(os.environ.get("LOCAL_RANK", "0")))
+    set_threads(config, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world_size == 1:
         yield Ranks(0, 1, device)
         return
@@ -88,7 +88,8 @@ def ranks_of(config: Config) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
-def _device(config: Config, local_rank: int) -> torch.device:
+def device_of(config: Config, local_rank: int) -> torch.device:
+    """The device of this node's process `local_rank`. Raises ConfigError when a GPU is asked for where none is."""
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.device == "cuda" and local_rank >= n_gpus:
         raise ConfigError(
@@ -103,9 +104,9 @@ def _device(config: Config, local_rank: int) -> torch.device:
     return torch.device("cuda", local_rank)
 
 
-def _set_threads(config: Config) -> None:
-    local_size = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // local_size))
+def set_threads(config: Config, n_processes: int) -> None:
+    """Share the node's cores among its processes, and choose how exact arithmetic is."""
+    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // n_processes))
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")

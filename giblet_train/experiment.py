@@ -163,6 +163,7 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float) -> Brain
         shape,
         sizes,
         response_kernel(config, tr_s, shape.fir_trs),
+        targets.size_R,
         dropout=config.model.dropout,
         modality_dropout=config.model.modality_dropout,
         zero_heads=config.fmri_loss_type != "correlation",

@@ -23,7 +23,8 @@ class Targets:
     """All TRs of a split, small enough to keep: what a batch needs is gathered by index.
 
     inputs, features: modality -> (T, F). weights: modality -> (F,), mean 1. scores_TR: compressed responses.
-    rest_T: squared responses that the compression leaves out, 0 on training TRs. parts: of the compression -> columns.
+    rest_T: squared responses that the compression leaves out, 0 on training TRs.
+    size_R: root mean square of each score over training TRs. parts: of the compression -> columns.
     variance: component -> variance over training TRs (weighted for features). deviation: mean absolute deviation of
     the responses about their median, for the absolute loss. n_responses: S·V.
     """
@@ -33,6 +34,7 @@ class Targets:
     weights: Mapping[str, Tensor]
     scores_TR: Tensor
     rest_T: Tensor
+    size_R: Tensor
     parts: Mapping[str, int]
     variance: Mapping[str, float]
     deviation: float
@@ -53,6 +55,7 @@ class Targets:
             {m: x.to(device) for m, x in self.weights.items()},
             self.scores_TR.to(device),
             self.rest_T.to(device),
+            self.size_R,
             self.parts,
             self.variance,
             self.deviation,
@@ -82,6 +85,7 @@ def targets_of(data: SplitData, compression: Compression) -> Targets:
         weights={m: torch.from_numpy(np.ascontiguousarray(w)) for m, w in data.target_weights.items()},
         scores_TR=torch.from_numpy(scores_TR),
         rest_T=torch.from_numpy(rest_T.astype(np.float32)),
+        size_R=torch.from_numpy(np.sqrt(np.mean(scores_TR[train] ** 2, axis=0))),
         parts={part.name: part.columns.stop - part.columns.start for part in compression.parts},
         variance=variances,
         deviation=_absolute_deviation(scores_TR[train]) if compression.kind == "none" else 1.0,

@@ -16,6 +16,7 @@ from pathlib import Path
 from types import FrameType
 
 import torch
+from torch.distributed.elastic.multiprocessing.errors import record
 
 from giblet_train import checkpoint
 from giblet_train.checkpoint import BEST, LAST, PERIODIC, Checkpoints
@@ -46,6 +47,11 @@ def train(path: Path, load: Load) -> int:
     with ranks_of(config) as ranks, _recorder_of(run_dir, ranks) as recorder:
         data = _loaded(load, config, run_dir, ranks, recorder)
         return Training(run_dir, config, data, ranks, recorder).run()
+
+
+def train_recorded(path: Path, load: Load) -> int:
+    """`train`, leaving torchrun the cause of a failure in the error file it asks for."""
+    return record(train)(path, load) or 0
 
 
 @contextmanager
@@ -265,7 +271,7 @@ class Training:
         self._stamp()
         self.recorder.beat("saving")
         try:
-            record = self.checkpoints.save(
+            saved = self.checkpoints.save(
                 self.learner.tensors(),
                 state=asdict(self.standing),
                 config=self.config,
@@ -287,9 +293,9 @@ class Training:
                 f"No checkpoint at step {self.standing.step}: {why}; {kept}. Training goes on.",
             )
             return False
-        self.recorder.checkpointed(record.file, record.step)
+        self.recorder.checkpointed(saved.file, saved.step)
         self.recorder.event(
-            "checkpoint", "info", f"Saved {record.file}.", file=record.file, roles=list(roles), bytes=record.bytes
+            "checkpoint", "info", f"Saved {saved.file}.", file=saved.file, roles=list(roles), bytes=saved.bytes
         )
         return True
 
@@ -299,10 +305,10 @@ class Training:
         if own is None and self.config.resume_from is None:
             return None
         if own is not None:
-            folder, record = self.run_dir.checkpoints, own
+            folder, found = self.run_dir.checkpoints, own
         else:
-            folder, record = checkpoint.find(self.config.resume_from or "", self.run_dir)
-        saved = checkpoint.read(folder, record)
+            folder, found = checkpoint.find(self.config.resume_from or "", self.run_dir)
+        saved = checkpoint.read(folder, found)
         checkpoint.check_fits(saved, self.config, self.data.study.key)
         self.learner.load(saved.tensors)
         self.standing = Standing(**saved.state)
@@ -314,9 +320,9 @@ class Training:
             self.best_weights = {n: t.to(self.ranks.device) for n, t in weights.items()}
         self._stamp()
         self.recorder.event(
-            "resumed", "info", f"Resumed from {folder / record.file}, step {record.step}.", step=record.step
+            "resumed", "info", f"Resumed from {folder / found.file}, step {found.step}.", step=found.step
         )
-        return record.step
+        return found.step
 
     # -- the end -------------------------------------------------------------------------------------------------------
 

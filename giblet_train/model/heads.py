@@ -17,9 +17,16 @@ class Heads(nn.Module):
     Zero heads predict the training mean, so the first loss is the best constant's: exactly 1.
     """
 
-    def __init__(self, n_latents: int, n_columns: Mapping[str, int], start_sd: float = 0.0) -> None:
-        """n_columns: part -> its share of R, in order. start_sd: above 0 for losses that are flat at zero heads."""
+    gain_R: Tensor
+
+    def __init__(self, n_latents: int, n_columns: Mapping[str, int], gain_R: Tensor, start_sd: float = 0.0) -> None:
+        """n_columns: part -> its share of R, in order. start_sd: above 0 for losses that are flat at zero heads.
+
+        gain_R: the size of each score. Weights are learnt in its units, for Adam moves all by the same amount, while
+        scores grow with the root of the number of voxels they stand for.
+        """
         super().__init__()
+        self.register_buffer("gain_R", gain_R.clone())
         self.parts = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(n_latents, n) * start_sd) for name, n in n_columns.items()}
         )
@@ -27,7 +34,7 @@ class Heads(nn.Module):
     @property
     def weight_KR(self) -> Tensor:
         """All parts side by side."""
-        return torch.cat(list(self.parts.values()), dim=1)
+        return torch.cat(list(self.parts.values()), dim=1) * self.gain_R
 
     def forward(self, z_K: Tensor) -> Tensor:
         """(..., K) to predicted scores (..., R)."""

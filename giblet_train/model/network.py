@@ -41,14 +41,16 @@ class BrainModel(nn.Module):
         shape: Shape,
         sizes: Sizes,
         kernel_L: Tensor,
+        gain_R: Tensor,
         *,
         dropout: float,
         modality_dropout: float,
         zero_heads: bool = True,
         mixed_precision: bool = False,
     ) -> None:
-        """kernel_L: the response kernel to start from. zero_heads: False for losses whose gradient vanishes there.
+        """kernel_L: the response kernel to start from. gain_R: the size of each score.
 
+        zero_heads: False for losses whose gradient vanishes there.
         mixed_precision: bfloat16 in encoders and trunk; heads, readout and losses always stay float32.
         """
         super().__init__()
@@ -57,7 +59,7 @@ class BrainModel(nn.Module):
         self.encoders = Encoders(sizes.n_inputs, shape.width, modality_dropout)
         self.trunk = Trunk(shape.width, shape.n_layers, shape.n_attention_heads, n_latents, dropout)
         self.fir = CausalFir(n_latents, kernel_L)
-        self.heads = Heads(n_latents, sizes.n_columns, 0.0 if zero_heads else HEAD_START_SD)
+        self.heads = Heads(n_latents, sizes.n_columns, gain_R, 0.0 if zero_heads else HEAD_START_SD)
         self.decoders = Decoders(n_latents, shape.decoder_width, sizes.n_targets, dropout)
         # What one latent explains grows with the number of responses, and so must what is weighed against it.
         self.log_ridge = nn.Parameter(torch.tensor(START_RIDGE * sizes.n_responses).log())

@@ -1,0 +1,21 @@
+"""The split that a configuration names, out of its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from giblet_train.contract.config import Config
+from giblet_train.data.dataset import SplitData, prepare_split
+from giblet_train.data.splits import make_split
+from giblet_train.data.store import build_store, open_store
+
+
+def load_split(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> SplitData:
+    """Build the store if it does not exist, and fit a split on its training TRs.
+
+    workdir: what `data.data_dir` is relative to, and where stores lie. Raises DataError, ConfigError, PreflightRefused.
+    """
+    study = open_store(build_store(config, workdir / config.data.data_dir, workdir, progress))
+    progress("fitting scales and masks on the training TRs", 0.0)
+    return prepare_split(study, make_split(study.scan_lengths_trs, study.border_trs, config.split), config)
