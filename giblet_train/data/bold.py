@@ -120,7 +120,7 @@ def _checked_tr(header: Any, stated_s: float, path: Path) -> tuple[float, tuple[
 
 
 def check_same_grid(first: Volumes, other: Volumes) -> None:
-    """Raise DataError where two files differ in grid, in affine or in length."""
+    """Raise DataError where two files differ in grid or in affine."""
     a, b = first.path.name, other.path.name
     if first.shape_XYZ != other.shape_XYZ:
         raise DataError(
@@ -132,11 +132,6 @@ def check_same_grid(first: Volumes, other: Volumes) -> None:
         raise DataError(
             f"{b} and {a} have the same number of voxels but other affines: corners lie up to {gap_mm:.3g} mm apart.",
             "Resample to the same template, or leave the subject out by data.subjects.",
-        )
-    if first.n_trs != other.n_trs:
-        raise DataError(
-            f"{b} has {other.n_trs} TRs, {a} has {first.n_trs}.",
-            "Give the lengths in data.scan_lengths_trs if only some scans are to be used, or leave the subject out.",
         )
 
 

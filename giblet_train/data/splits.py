@@ -139,7 +139,7 @@ def _check_enough(usable: int, test: Block, validation: Block, train: list[Block
     n_gap = usable - n_test - max(0, n_validation) - n_train
     raise DataError(
         f"The study is too short for this split: of {usable} TRs, fold {config.fold} of {config.n_folds} takes "
-        f"{n_test} for the test, {max(0, n_validation)} for validation and {n_gap} for gaps of {config.gap_trs} each, which "
+        f"{n_test} for the test, {max(0, n_validation)} for validation, {n_gap} for gaps of {config.gap_trs}, which "
         f"leaves {n_train} to train on; {MIN_HELD_OUT_TRS}, {MIN_HELD_OUT_TRS} and {MIN_TRAIN_TRS} are the least.",
         "Use a longer study, a smaller split.gap_trs, or other split.n_folds and split.validation_trs.",
     )

@@ -1,0 +1,169 @@
+"""The arrays of a store, made from the files of a study: film and brains on one clock, each once.
+
+T TRs, V voxels, X Y Z grid.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.contract.config import Config
+from giblet_train.contract.errors import DataError, PreflightRefused
+from giblet_train.data.annotations import Segment, read_annotations
+from giblet_train.data.bold import Volumes, check_same_grid, nonzero_voxels, read_header, read_mask
+from giblet_train.data.bold_array import write_bold_array
+from giblet_train.data.lag import average_lag, offset_from_lag
+from giblet_train.data.sources import Progress, Sources
+from giblet_train.data.stimulus import Stimulus, read_stimulus
+from giblet_train.data.timeline import Timeline, over_film, scan_timeline
+from giblet_train.data.video import film_seconds
+
+SPARE_BYTES = 64 * 1024 * 1024
+BRAINS_SHARE = 0.6
+"""How much of a build's time the brains take, for its progress."""
+
+
+@dataclass(frozen=True)
+class Assembled:
+    """The facts of the arrays that were written. grid_XYZ and affine are those of the volumes."""
+
+    timeline: Timeline
+    stimulus: Stimulus
+    grid_XYZ: tuple[int, int, int]
+    affine: NDArray[np.float64]
+    masked: bool
+    notes: tuple[str, ...]
+
+
+def assemble(folder: Path, sources: Sources, config: Config, progress: Progress) -> Assembled:
+    """Write every array of the store into `folder`.
+
+    Raises DataError where the files do not fit one another, PreflightRefused where the disk is too full.
+    """
+    volumes = read_headers(sources.bold, config.data.tr)
+    first = next(iter(volumes.values()))
+    scans = common_scans(list(volumes.values()), config.data.scan_lengths_trs)
+    film_s = film_seconds(sources.film)
+    annotations = read_annotations(sources.annotations, scans.tr_s, scans.scan_lengths_trs)
+    segments = annotations.segments
+    asked = config.data.stimulus_offset_s
+    timeline = over_film(scans, film_s, 0.0 if asked == "auto" else asked, config.split.usable_trs)
+    stop_tr = scans.n_trs if asked == "auto" else timeline.first_tr + timeline.n_trs
+    mask_XYZ = _common_voxels(volumes, progress)
+    _check_space(folder, volumes, mask_XYZ, stop_tr)
+    _write_brains(folder, volumes, mask_XYZ, stop_tr, progress)
+    if asked == "auto":
+        offset_s = _measured_offset(folder, list(volumes), timeline, segments, sources, config)
+        timeline = over_film(scans, film_s, offset_s, config.split.usable_trs)
+        timeline = replace(timeline, notes=(*timeline.notes, _offset_note(offset_s, timeline.tr_s)))
+    stimulus = read_stimulus(sources, segments, timeline, config, _part(progress, BRAINS_SHARE, 1.0))
+    _write_stimulus(folder, stimulus)
+    _write_mask(folder, sources.mask, first, mask_XYZ)
+    return Assembled(
+        timeline=timeline,
+        stimulus=stimulus,
+        grid_XYZ=first.shape_XYZ,
+        affine=first.affine,
+        masked=sources.mask is not None,
+        notes=tuple(note for v in volumes.values() for note in v.notes) + annotations.notes + timeline.notes,
+    )
+
+
+def read_headers(bold: Mapping[str, Path], tr_s: float) -> dict[str, Volumes]:
+    """Every subject's header, on one grid. Raises DataError."""
+    volumes = {subject: read_header(path, tr_s) for subject, path in bold.items()}
+    first, *others = volumes.values()
+    for other in others:
+        check_same_grid(first, other)
+    return volumes
+
+
+def common_scans(volumes: Sequence[Volumes], scan_lengths_trs: Sequence[int] | None) -> Timeline:
+    """The scans that every subject has. Raises DataError where lengths differ and no scan lengths are stated."""
+    shortest = min(volumes, key=lambda v: v.n_trs)
+    longest = max(volumes, key=lambda v: v.n_trs)
+    if scan_lengths_trs is None and shortest.n_trs != longest.n_trs:
+        raise DataError(
+            f"{shortest.path.name} has {shortest.n_trs} TRs, {longest.path.name} has {longest.n_trs}.",
+            "State the scans that all share in data.scan_lengths_trs, or leave the subject out by data.subjects.",
+        )
+    return scan_timeline(shortest.n_trs, shortest.tr_s, scan_lengths_trs, shortest.path.name)
+
+
+def _common_voxels(volumes: Mapping[str, Volumes], progress: Progress) -> NDArray[np.bool_]:
+    progress("finding the voxels that all subjects have", 0.0)
+    common = np.logical_and.reduce([nonzero_voxels(v) for v in volumes.values()])
+    if not common.any():
+        raise DataError("No voxel is different from zero in every subject.", "Check that the files share one space.")
+    return np.asarray(common)
+
+
+def _write_brains(
+    folder: Path, volumes: Mapping[str, Volumes], mask_XYZ: NDArray[np.bool_], n_trs: int, progress: Progress
+) -> None:
+    (folder / "bold").mkdir()
+    (folder / "reference").mkdir()
+    for n, (subject, one) in enumerate(volumes.items()):
+        progress(f"reading {subject}", BRAINS_SHARE * n / len(volumes))
+        reference_V = write_bold_array(folder / "bold" / f"{subject}.npy", one, mask_XYZ, n_trs)
+        np.save(folder / "reference" / f"{subject}.npy", reference_V)
+
+
+def _measured_offset(
+    folder: Path,
+    subjects: Sequence[str],
+    timeline: Timeline,
+    segments: Sequence[Segment],
+    sources: Sources,
+    config: Config,
+) -> float:
+    """The offset by which the brain follows the film as it should, from the lag at offset 0."""
+    stimulus = read_stimulus(sources, segments, timeline, config, lambda _sentence, _share: None)
+    rows = slice(timeline.first_tr, timeline.first_tr + timeline.n_trs)
+    bold = {s: np.load(folder / "bold" / f"{s}.npy", mmap_mode="r")[rows] for s in subjects}
+    features = {"video": stimulus.video_TF, "audio": stimulus.audio_TF}
+    return offset_from_lag(average_lag(features, bold, timeline.scan_lengths_trs, timeline.tr_s), timeline.tr_s)
+
+
+def _offset_note(offset_s: float, tr_s: float) -> str:
+    return (
+        f"data.stimulus_offset_s: auto found {offset_s:g} s ({round(offset_s / tr_s)} TRs): the film stands there as "
+        "the first volume begins."
+    )
+
+
+def _write_stimulus(folder: Path, stimulus: Stimulus) -> None:
+    np.save(folder / "frames.npy", stimulus.frames_TKHWC)
+    np.save(folder / "video.npy", stimulus.video_TF)
+    np.save(folder / "audio.npy", stimulus.audio_TF)
+    np.save(folder / "text.npy", stimulus.text_TF)
+
+
+def _write_mask(folder: Path, given: Path | None, like: Volumes, mask_XYZ: NDArray[np.bool_]) -> None:
+    np.save(folder / "mask.npy", mask_XYZ)
+    if given is None:
+        return
+    given_V = read_mask(given, like)[mask_XYZ]
+    if not given_V.any():
+        raise DataError(f"{given} shares no voxel with the brains.", "Check that it lies in their space.")
+    np.save(folder / "given_mask.npy", given_V)
+
+
+def _check_space(folder: Path, volumes: Mapping[str, Volumes], mask_XYZ: NDArray[np.bool_], n_trs: int) -> None:
+    needed = len(volumes) * n_trs * int(mask_XYZ.sum()) * 2 + SPARE_BYTES
+    free = shutil.disk_usage(folder).free
+    if free < needed:
+        raise PreflightRefused(
+            f"The store needs {needed / 2**30:.1f} GiB, {folder.parent} has {free / 2**30:.1f} GiB free.",
+            "Free some space or choose another workdir.",
+        )
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    return lambda sentence, share: progress(sentence, start + (end - start) * share)

@@ -1,0 +1,127 @@
+"""The files of a study: found by the configuration, and known by their content."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from giblet_train.contract.config import Config, nearest
+from giblet_train.contract.errors import ConfigError, DataError
+from giblet_train.contract.rundir import replace_file
+
+Progress = Callable[[str, float], None]
+"""Called with what is being done and how much of the whole, from 0 to 1, is finished."""
+
+HASH_CHUNK_BYTES = 4 * 1024 * 1024
+SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
+
+
+@dataclass(frozen=True)
+class Sources:
+    """Where a study's files lie. bold: label ("sub-01") -> file, by subject number."""
+
+    film: Path
+    annotations: Path
+    bold: Mapping[str, Path]
+    mask: Path | None = None
+
+    def named(self) -> dict[str, Path]:
+        """Every file with the role it plays, whatever its path."""
+        roles = {"film": self.film, "annotations": self.annotations, **self.bold}
+        return roles | ({"mask": self.mask} if self.mask else {})
+
+
+def find_sources(config: Config, folder: Path) -> Sources:
+    """The files that the configuration names under `folder`.
+
+    Raises DataError for what is not there, ConfigError for a bold pattern without `{subject}`.
+    """
+    data = config.data
+    return Sources(
+        film=_existing(folder, data.video, "data.video"),
+        annotations=_existing(folder, data.annotations, "data.annotations"),
+        bold=_subjects(folder, data.bold, data.subjects),
+        mask=None if data.mask == "vote" else _existing(folder, data.mask, "data.mask"),
+    )
+
+
+def label(subject: int) -> str:
+    """`sub-01` for subject 1."""
+    return f"sub-{subject:02d}"
+
+
+def _existing(folder: Path, name: str, key: str) -> Path:
+    path = folder / name
+    if path.is_file():
+        return path
+    there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    raise DataError(f"{path} does not exist{nearest(path.name, there)}", f"Set {key} or data.data_dir.")
+
+
+def _subjects(folder: Path, pattern: str, wanted: str | tuple[int, ...]) -> dict[str, Path]:
+    if not SUBJECT.search(pattern):
+        raise ConfigError(
+            f'data.bold is "{pattern}", which has no {{subject}} in it.', "Write sub-{subject:02d}.nii.gz."
+        )
+    found = _all_subjects(folder, pattern)
+    if wanted == "all":
+        if not found:
+            raise DataError(f"No file matches {folder / pattern}.", "Set data.bold or data.data_dir.")
+        return {label(n): found[n] for n in sorted(found)}
+    missing = [n for n in wanted if isinstance(n, int) and n not in found]
+    if missing:
+        raise DataError(
+            f"data.subjects asks for {', '.join(map(str, missing))}, but {folder / pattern} exists only for "
+            f"{', '.join(map(str, sorted(found))) or 'nobody'}.",
+            "Correct data.subjects or data.bold.",
+        )
+    return {label(n): found[n] for n in found if n in wanted}
+
+
+def _all_subjects(folder: Path, pattern: str) -> dict[int, Path]:
+    """Subject number -> file, for every file that the pattern can name."""
+    parts = SUBJECT.split(pattern)
+    expression = re.compile(r"(\d+)".join(re.escape(part) for part in parts))
+    found: dict[int, Path] = {}
+    for path in sorted(folder.glob("*".join(parts))):
+        match = expression.fullmatch(path.relative_to(folder).as_posix())
+        if match and len(set(map(int, match.groups()))) == 1:
+            found[int(match[1])] = path
+    return dict(sorted(found.items()))
+
+
+def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]:
+    """Role -> SHA-256 of the file's bytes, so that a key does not depend on where the files lie.
+
+    cache: a JSON file that remembers the digest of a path whose size and time of change stay the same.
+    """
+    try:
+        known: dict[str, list[object]] = json.loads(cache.read_bytes())
+    except (OSError, ValueError):
+        known = {}
+    result: dict[str, str] = {}
+    named = sources.named()
+    for n, (role, path) in enumerate(named.items()):
+        progress(f"reading {path.name}", n / len(named))
+        stat = path.stat()
+        stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
+        entry = known.get(str(path.resolve()))
+        if not entry or entry[:3] != stamp:
+            entry = [*stamp, _digest(path)]
+            known[str(path.resolve())] = entry
+        result[role] = str(entry[3])
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(cache, json.dumps(known).encode())
+    return result
+
+
+def _digest(path: Path) -> str:
+    digest = hashlib.sha256()
+    with open(path, "rb") as file:
+        while block := file.read(HASH_CHUNK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

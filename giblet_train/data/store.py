@@ -1,0 +1,201 @@
+"""A study made ready once: memory-mapped arrays and a manifest, in a folder named by the hash of all that went in.
+
+`<workdir>/stores/<key>/` is written beside and renamed, so a folder of that name is whole; one process builds it, others
+wait for it. T TRs, V voxels.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train import __version__
+from giblet_train.contract.config import MODALITIES, Config
+from giblet_train.data.assemble import Assembled, assemble
+from giblet_train.data.manifest import FILE, Manifest, read_manifest
+from giblet_train.data.simulate import make_study
+from giblet_train.data.sources import Progress, digests, find_sources
+from giblet_train.data.study import Study
+
+WAIT_S = 0.2
+STUDY_SEED = 0
+CODE = "annotations assemble audio bold bold_array lag sources stimulus store text timeline video".split()
+"""The modules whose text is part of the key: another version of any of them makes another store."""
+
+
+def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progress) -> Path:
+    """The folder of the store that this configuration needs, built if it does not exist.
+
+    data_dir: where the study lies; not looked at where `data.simulate` makes the demo study under the workdir.
+    Safe under concurrent processes and an end at any moment. Raises DataError, ConfigError, PreflightRefused.
+    """
+    folder, config = study_folder(config, data_dir, workdir, progress)
+    sources = find_sources(config, folder)
+    stores = workdir / "stores"
+    stores.mkdir(parents=True, exist_ok=True)
+    digest = digests(sources, stores / "digests.json", progress)
+    parameters = store_parameters(config)
+    key = store_key(digest, parameters)
+    path = stores / key
+    with _locked(stores / f".{key}.lock", progress):
+        if (path / FILE).exists():
+            return path
+        _remove_leftovers(stores, key)
+        started = time.monotonic()
+        aside = stores / f".{key}.{os.getpid()}.building"
+        aside.mkdir()
+        try:
+            made = assemble(aside, sources, config, progress)
+            manifest = _manifest(key, made, aside, digest, parameters, time.monotonic() - started)
+            (aside / FILE).write_bytes(msgspec.json.encode(manifest))
+            aside.rename(path)
+        except BaseException:
+            shutil.rmtree(aside, ignore_errors=True)
+            raise
+    progress(f"the store {key} is ready", 1.0)
+    return path
+
+
+def open_store(path: Path) -> Study:
+    """The study in a store; its large arrays are memory maps whose pages all processes share. Raises DataError."""
+    manifest = read_manifest(path)
+    rows = slice(manifest.first_tr, manifest.first_tr + manifest.n_trs)
+    mask_XYZ = np.load(path / "mask.npy")
+    return Study(
+        key=manifest.key,
+        tr_s=manifest.tr_s,
+        scan_lengths_trs=manifest.scan_lengths_trs,
+        border_trs=manifest.border_trs,
+        features={m: _mapped(path / f"{m}.npy") for m in MODALITIES},
+        frames_TKHWC=_mapped(path / "frames.npy"),
+        text_labels=manifest.text_labels,
+        bold={s: _mapped(path / "bold" / f"{s}.npy")[rows] for s in manifest.subjects},
+        reference={s: _mapped(path / "reference" / f"{s}.npy") for s in manifest.subjects},
+        mask_XYZ=mask_XYZ,
+        affine=np.array(manifest.affine),
+        given_mask_V=np.load(path / "given_mask.npy") if manifest.masked else None,
+        stimulus_offset_s=manifest.stimulus_offset_s,
+        notes=manifest.notes,
+    )
+
+
+def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progress) -> tuple[Path, Config]:
+    """Where the study's files lie, and the configuration that reads them: the demo study brings its own names."""
+    size = config.data.simulate
+    if size is None:
+        return data_dir, config
+    folder = workdir / "studies" / f"{size}-{STUDY_SEED}"
+    facts = make_study(folder, size, seed=STUDY_SEED, progress=progress)
+    data = msgspec.structs.replace(
+        config.data,
+        video="film.mp4",
+        annotations="annotations.xlsx",
+        bold="bold/sub-{subject:02d}.nii.gz",
+        tr=facts.tr_s,
+        scan_lengths_trs=facts.scan_lengths_trs,
+    )
+    return folder, msgspec.structs.replace(config, data=data)
+
+
+def store_parameters(config: Config) -> dict[str, Any]:
+    """The configuration's values that decide what a store holds."""
+    data, model = config.data, config.model
+    return {
+        "tr": data.tr,
+        "scan_lengths_trs": data.scan_lengths_trs,
+        "stimulus_offset_s": data.stimulus_offset_s,
+        "fps": data.fps,
+        "text_model": data.text_model,
+        "video_height": model.video_height,
+        "video_width": model.video_width,
+        "n_mels": model.n_mels,
+        "usable_trs": config.split.usable_trs if data.simulate is None else None,
+    }
+
+
+def store_key(digest: dict[str, str], parameters: dict[str, Any]) -> str:
+    """16 hex digits over the content of all sources, the parameters, and the code that makes the arrays."""
+    told = {"sources": digest, "parameters": parameters, "code": _code_digest()}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _code_digest() -> str:
+    digest = hashlib.sha256()
+    for name in CODE:
+        digest.update(Path(__file__).with_name(f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _manifest(
+    key: str, made: Assembled, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
+) -> Manifest:
+    timeline, stimulus = made.timeline, made.stimulus
+    return Manifest(
+        key=key,
+        tr_s=timeline.tr_s,
+        scan_lengths_trs=timeline.scan_lengths_trs,
+        first_tr=timeline.first_tr,
+        stimulus_offset_s=timeline.film_start_s,
+        border_trs=stimulus.border_trs,
+        text_labels=stimulus.labels,
+        subjects=tuple(sorted(p.stem for p in (folder / "bold").iterdir())),
+        grid_XYZ=made.grid_XYZ,
+        affine=tuple(tuple(row) for row in made.affine.tolist()),
+        masked=made.masked,
+        notes=made.notes,
+        sources=digest,
+        parameters=parameters,
+        versions={"giblet": __version__, "numpy": np.__version__},
+        files={p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*.npy"))},
+        seconds=seconds,
+    )
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, mmap_mode="r")
+    return array
+
+
+@contextmanager
+def _locked(path: Path, progress: Progress) -> Iterator[None]:
+    """Hold the lock file, which names its holder; the system lets go of it when the process ends, however it ends."""
+    with open(path, "a+") as file:
+        waiting = False
+        while not _try_lock(file.fileno()):
+            if not waiting:
+                file.seek(0)
+                progress(f"waiting for process {file.read().strip() or '?'}, which builds the same store", 0.0)
+            waiting = True
+            time.sleep(WAIT_S)
+        file.seek(0)
+        file.truncate()
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _remove_leftovers(stores: Path, key: str) -> None:
+    """What builders of this key left when they were killed; under the lock none of them is alive."""
+    for left in stores.glob(f".{key}.*.building"):
+        shutil.rmtree(left)
+    shutil.rmtree(stores / key, ignore_errors=True)

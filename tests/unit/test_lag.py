@@ -1,0 +1,70 @@
+"""The lag check: finds the delay, a shift, a stretch, and says so when there is nothing to find."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from giblet_train.contract.errors import DataError
+from giblet_train.data.lag import Lag, circular_scores, highpass, lag_table, offset_from_lag
+from tests.made_study import made_study
+
+STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=3, lag_trs=3)
+
+
+def test_an_aligned_study_lags_the_same_in_every_third_and_subject():
+    table = lag_table(STUDY)
+    assert [row.who for row in table] == ["average", "sub-01", "sub-02", "sub-03"]
+    for row in table:
+        assert row.whole.lag_trs == 3
+        assert row.whole.answers
+        assert row.agrees
+        assert [third.lag_trs for third in row.thirds] == [3, 3, 3]
+
+
+def test_a_shifted_subject_stands_out():
+    shifted = {**STUDY.bold, "sub-02": np.roll(STUDY.bold["sub-02"], 3, axis=0)}
+    lags = {row.who: row.whole.lag_trs for row in lag_table(replace(STUDY, bold=shifted))}
+    assert (lags["sub-01"], lags["sub-02"], lags["sub-03"]) == (3, 6, 3)
+
+
+def test_a_stretched_stimulus_disagrees_between_thirds():
+    places = np.linspace(0, STUDY.n_trs - 1, STUDY.n_trs) * 0.95
+    stretched = {
+        m: np.stack([np.interp(places, np.arange(STUDY.n_trs), column) for column in x.T], axis=1)
+        for m, x in STUDY.features.items()
+    }
+    average = lag_table(replace(STUDY, features=stretched))[0]
+    assert not average.agrees
+
+
+def test_unrelated_brains_give_no_answer():
+    for seed in range(1, 6):
+        other = made_study(scan_lengths_trs=(150, 150), seed=seed)
+        average = lag_table(replace(STUDY, bold=other.bold))[0]
+        assert not average.whole.answers
+        with pytest.raises(DataError, match="no lag that beats chance"):
+            offset_from_lag(average.whole, 1.5)
+
+
+def test_the_offset_brings_the_lag_to_the_haemodynamic_delay():
+    assert offset_from_lag(Lag(3, 1.0, 0.5), 1.5) == 0.0
+    assert offset_from_lag(Lag(6, 1.0, 0.5), 1.5) == -4.5
+    assert offset_from_lag(Lag(-1, 1.0, 0.5), 1.5) == 6.0
+
+
+def test_scores_are_mean_squared_correlations():
+    random = np.random.default_rng(0)
+    stimulus, response = random.standard_normal((60, 3)), random.standard_normal((60, 4))
+    scores = circular_scores(stimulus, response)
+    for shift in (0, 2, 57):
+        pairs = np.corrcoef(stimulus.T, np.roll(response, -shift, axis=0).T)[:3, 3:]
+        assert scores[shift] == pytest.approx((pairs**2).mean())
+
+
+def test_highpass_takes_away_drifts_and_keeps_the_rest():
+    time = np.arange(400)
+    fast = np.sin(2 * np.pi * time / 20)
+    drift = 5 + 0.01 * time + np.cos(np.pi * (time + 0.5) / 400)
+    filtered = highpass((fast + drift)[:, None], 1.5)[:, 0]
+    assert np.abs(filtered - fast)[20:-20].max() < 0.1

@@ -1,0 +1,123 @@
+"""Splits: disjoint, gaps kept, every usable TR accounted for, whatever the study's length and scans."""
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from giblet_train.contract.config import SplitConfig
+from giblet_train.contract.errors import DataError
+from giblet_train.data.splits import Split, make_split
+
+
+@st.composite
+def studies(draw):
+    scans = draw(st.lists(st.integers(20, 400), min_size=1, max_size=4))
+    n_trs = sum(scans)
+    n_folds = draw(st.integers(2, 8))
+    borders = draw(st.lists(st.integers(1, n_trs - 1), max_size=60))
+    config = SplitConfig(
+        n_folds=n_folds,
+        fold=draw(st.integers(0, n_folds - 1)),
+        gap_trs=draw(st.integers(0, 20)),
+        validation_trs=draw(st.integers(5, 120)),
+        validation_fraction=draw(st.floats(0.05, 0.4)),
+        usable_trs=draw(st.one_of(st.none(), st.integers(n_trs // 2, n_trs))),
+    )
+    return scans, borders, config
+
+
+def split_of(study) -> Split:
+    try:
+        return make_split(*study)
+    except DataError as error:
+        assume("too short" not in error.message)
+        raise
+
+
+@given(studies())
+def test_parts_are_disjoint_and_inside_the_usable_trs(study):
+    split = split_of(study)
+    parts = [split.train, split.validation, split.test]
+    together = np.concatenate(parts)
+    assert len(np.unique(together)) == len(together)
+    assert together.min() >= 0
+    assert together.max() < (study[2].usable_trs or split.n_trs)
+
+
+@given(studies())
+def test_the_gap_lies_between_any_two_parts(study):
+    split = split_of(study)
+    held_out = [split.test, split.validation]
+    for part in held_out:
+        for other in (split.train, *[p for p in held_out if p is not part]):
+            assert np.abs(part[:, None] - other[None]).min() > split.gap_trs
+
+
+@given(studies())
+def test_no_more_is_left_out_than_the_gaps(study):
+    split = split_of(study)
+    usable = study[2].usable_trs or split.n_trs
+    used = len(split.train) + len(split.validation) + len(split.test)
+    edges = 2 * (len(runs(split.test)) + len(runs(split.validation)))
+    assert usable - used <= edges * split.gap_trs
+
+
+@given(studies())
+def test_blocks_never_cross_a_scan_border(study):
+    split = split_of(study)
+    scan_of = np.repeat(np.arange(len(study[0])), study[0])
+    for start, stop in (*split.train_blocks, *split.validation_blocks, *split.test_blocks):
+        assert stop > start
+        assert len(set(scan_of[start:stop])) == 1
+
+
+@given(studies())
+def test_the_test_blocks_of_all_folds_cover_the_usable_trs_once(study):
+    scans, borders, config = study
+    covered = []
+    for fold in range(config.n_folds):
+        changed = SplitConfig(
+            n_folds=config.n_folds,
+            fold=fold,
+            gap_trs=0,
+            validation_trs=5,
+            validation_fraction=0.4,
+            usable_trs=config.usable_trs,
+        )
+        covered.append(split_of((scans, borders, changed)).test)
+    np.testing.assert_array_equal(np.concatenate(covered), np.arange(config.usable_trs or sum(scans)))
+
+
+def test_edges_move_to_the_nearest_annotation_within_ten_trs():
+    split = make_split((500,), (93, 204), SplitConfig(fold=1))
+    assert split.test_blocks == ((93, 204),)
+    split = make_split((500,), (89, 111), SplitConfig(fold=1))
+    assert split.test_blocks == ((100, 200),)
+
+
+def test_validation_is_the_smaller_of_length_and_share():
+    long = make_split((2000,), (), SplitConfig(fold=0))
+    assert len(long.validation) == 90
+    short = make_split((300,), (), SplitConfig(fold=0))
+    assert len(short.validation) == round(0.15 * 240)
+
+
+def test_the_lab_study_uses_its_first_scan():
+    split = make_split((946,), (), SplitConfig(usable_trs=946, fold=2))
+    assert len(split.test) == 190
+    assert len(split.train) == 946 - 190 - 90 - 3 * 14
+
+
+def test_a_short_study_is_refused_with_the_arithmetic():
+    with pytest.raises(DataError, match=r"of 60 TRs, fold 2 of 5 takes 12 for the test, 7 for validation, 31 for gaps"):
+        make_split((30, 30), (), SplitConfig(fold=2))
+
+
+def test_more_usable_trs_than_there_are_is_refused():
+    with pytest.raises(DataError, match=r"usable_trs is 400, but the study has 397"):
+        make_split((200, 197), (), SplitConfig(usable_trs=400))
+
+
+def runs(indices):
+    return np.split(indices, np.flatnonzero(np.diff(indices) > 1) + 1)
