@@ -175,7 +175,8 @@ def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
     inner_BK = padded_BK @ decay_KK.T
     end_B = decayed_sum(inner_BK[:, -1], decay**BLOCK, before)
     start_B = np.concatenate([[before], end_B[:-1]])
-    return (inner_BK + start_B[:, None] * carry_K).ravel()[:count]
+    sum_BK: Floats = inner_BK + start_B[:, None] * carry_K
+    return sum_BK.ravel()[:count]
 
 
 def reduced(points: Points, window: Range, columns: int, *, joined: bool = True) -> Envelope:

@@ -104,3 +104,31 @@ def warmup_at(step: int, plan: Plan) -> Warmup:
         lr_base=plan.learning_rate,
         finished=step >= plan.warmup_steps,
     )
+
+
+class Departure(msgspec.Struct, frozen=True, kw_only=True):
+    """A step whose observed rate is not the planned one. cause: the likely reason, empty where none fits."""
+
+    step: int
+    observed: float
+    planned: float
+    cause: Literal["", "stepped_per_epoch"] = ""
+
+    @property
+    def ratio(self) -> float:
+        """Observed over planned."""
+        return self.observed / self.planned if self.planned else math.inf
+
+
+def departure_at(step: int, observed: float, plan: Plan, tolerance: float) -> Departure | None:
+    """How the observed rate of a step departs from the plan, None within the relative `tolerance`.
+
+    stepped_per_epoch: the rate is the one planned for as many steps as epochs have gone by.
+    """
+    planned = lr_at(step, plan)
+    if math.isclose(observed, planned, rel_tol=tolerance):
+        return None
+    by_epoch = lr_at(step // plan.steps_per_epoch, plan)
+    per_epoch = plan.steps_per_epoch > 1 and math.isclose(observed, by_epoch, rel_tol=tolerance)
+    cause: Literal["", "stepped_per_epoch"] = "stepped_per_epoch" if per_epoch else ""
+    return Departure(step=step, observed=observed, planned=planned, cause=cause)

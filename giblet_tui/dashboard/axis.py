@@ -59,6 +59,8 @@ def scientific(value: float) -> str:
     """`1.0e-3`: two significant digits and a short exponent, as learning rates are written."""
     if not math.isfinite(value):
         return "nan"
+    if value == 0:
+        return "0"
     mantissa, exponent = f"{value:.1e}".split("e")
     return f"{mantissa}e{int(exponent)}"
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Literal, NamedTuple
 
 import numpy as np
@@ -131,16 +132,14 @@ def _bridged(
 
 def _codes(dots_RC: NDArray[np.bool_], height: int, width: int) -> NDArray[np.uint32]:
     cells = dots_RC.reshape(height, 4, width, 2)
-    return np.einsum("hrwc,rc->hw", cells.astype(np.uint32), BITS)
+    codes_HW: NDArray[np.uint32] = np.einsum("hrwc,rc->hw", cells.astype(np.uint32), BITS)
+    return codes_HW
 
 
 def _row(glyph_W: NDArray[np.uint32], owner_W: NDArray[np.int32], styles: Sequence[str]) -> Row:
     text = glyph_W.astype("<u4").tobytes().decode("utf-32-le")
     borders = [0, *(np.flatnonzero(np.diff(owner_W)) + 1).tolist(), len(text)]
-    return tuple(
-        Run(text[a:b], styles[owner_W[a]] if owner_W[a] >= 0 else "")
-        for a, b in zip(borders, borders[1:], strict=False)
-    )
+    return tuple(Run(text[a:b], styles[owner_W[a]] if owner_W[a] >= 0 else "") for a, b in pairwise(borders))
 
 
 def _cell(value: float, span: Range, cells: int) -> int:

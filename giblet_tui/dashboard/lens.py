@@ -60,6 +60,15 @@ class Lens:
         end = 1.0 if self.end is None else self.end
         return replace(self, cursor=end if self.cursor is None else None)
 
+    def part(self, around: float) -> float:
+        """A place in the window, from 0 to 1, as a part of the whole axis."""
+        end = 1.0 if self.end is None else self.end
+        return end - self.share + around * self.share
+
+    def pointed(self, around: float) -> Lens:
+        """The crosshair at a place in the window, from 0 to 1."""
+        return replace(self, cursor=self.part(around))
+
     def smoother(self, by: int) -> Lens:
         """The next (by = 1) or previous (by = -1) strength of smoothing."""
         index = DECAYS.index(self.decay) + by

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from textual.message import Message
 
 from giblet_train.contract.criteria import Verdict
 from giblet_tui.fleet import NodeSnapshot
+
+Level = Literal["information", "warning", "error"]
 
 
 class NodeObserved(Message):
@@ -47,9 +50,9 @@ class StopConfirmed(Message):
 
 
 class StopSaid(Message):
-    """A stop in progress has something to say. level: `information`, `warning` or `error`."""
+    """A stop in progress has something to say."""
 
-    def __init__(self, run_id: str, sentence: str, level: str = "information") -> None:
+    def __init__(self, run_id: str, sentence: str, level: Level = "information") -> None:
         super().__init__()
         self.run_id = run_id
         self.sentence = sentence

@@ -15,7 +15,7 @@ from giblet_train.contract.health import State
 LineKind = Literal["train", "validation"]
 
 LABELS = {"total": "total", "fmri": "fMRI", "video": "video", "audio": "audio", "text": "text"}
-SAMPLES = {"total": "━━━", "fmri": "━━━", "video": "╍╍╍", "audio": "┅┅┅", "text": "╸ ╸"}
+SAMPLES = {"total": "━━", "fmri": "━━", "video": "╍╍", "audio": "┅┅", "text": "╸╸"}
 
 DARK: dict[tuple[str, LineKind], str] = {
     ("total", "train"): "#d0d0d0",
@@ -42,8 +42,22 @@ LIGHT: dict[tuple[str, LineKind], str] = {
     ("text", "validation"): "#005f00",
 }
 INK: dict[bool, dict[str, str]] = {
-    True: {"faint": "#585858", "axis": "#808080", "rule": "#4e4e4e", "cursor": "#ffffaf", "bad": "#ff5f5f"},
-    False: {"faint": "#bcbcbc", "axis": "#767676", "rule": "#c6c6c6", "cursor": "#5f0087", "bad": "#d70000"},
+    True: {
+        "faint": "#585858",
+        "axis": "#808080",
+        "rule": "#4e4e4e",
+        "cursor": "#ffffaf",
+        "bad": "#ff5f5f",
+        "other": "#af87d7",
+    },
+    False: {
+        "faint": "#bcbcbc",
+        "axis": "#767676",
+        "rule": "#c6c6c6",
+        "cursor": "#5f0087",
+        "bad": "#d70000",
+        "other": "#875faf",
+    },
 }
 
 STATE_STYLES: dict[State, str] = {
@@ -58,7 +72,7 @@ STATE_STYLES: dict[State, str] = {
 }
 STATUS_STYLES: dict[Status, str] = {
     "pass": "$success",
-    "on_track": "$accent",
+    "on_track": "$primary",
     "at_risk": "$warning",
     "fail": "$error",
 }

@@ -31,6 +31,17 @@ def line(*parts: Part) -> Content:
     return Content.assemble(*safe)
 
 
+def fitting(parts: Sequence[Part], width: int) -> Content:
+    """One line of the first parts that fit in `width` cells, each whole; the first is always there."""
+    shown = line(*parts[:1])
+    for part in parts[1:]:
+        longer = shown + line(part)
+        if longer.cell_length > width:
+            break
+        shown = longer
+    return shown
+
+
 def page(lines: Sequence[Content], width: int, height: int) -> Content:
     """At most `height` lines, each cut to `width` cells with an ellipsis."""
     return Content("\n").join([one.truncate(width, ellipsis=True) for one in lines[:height]])

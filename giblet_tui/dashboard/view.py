@@ -6,7 +6,6 @@ Link, node and run are three facts: a run whose node is not heard is unknown, wh
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import median
 
 from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.health import Health, duration
@@ -61,8 +60,18 @@ def state_words(health: Health, node: NodeSnapshot, now: float) -> str:
     """`running`, or `unknown 4m` with the age of what is known."""
     age = age_s(node, now)
     if health.state == "unknown" and age is not None:
-        return f"unknown {duration(age)}"
+        return f"unknown {duration(age).split()[0]}"
     return health.state
+
+
+def constant_of(run: RunSnapshot, component: str) -> float:
+    """The loss that the best constant prediction costs: the plan's start for the total; 0 while it is unknown."""
+    if component == "total":
+        return run.plan_record.start_total if run.plan_record else 0.0
+    facts = run.data.components.get(component) if run.data else None
+    if facts is not None:
+        return facts.expected_first_loss or 0.0
+    return 1.0 if run.config is not None and run.config.losses.scale == "variance" else 0.0
 
 
 def epoch_words(run: RunSnapshot) -> str:
@@ -72,15 +81,20 @@ def epoch_words(run: RunSnapshot) -> str:
     return f"{min(run.heartbeat.epoch, run.config.num_epochs)}/{run.config.num_epochs}"
 
 
-def eta_s(run: RunSnapshot) -> float | None:
-    """Seconds until the last step at the pace of the newest ones, validation included; None unless it is running."""
-    if run.health.state != "running" or run.plan_record is None or len(run.steps) < 3:
-        return None
+def pace_s(run: RunSnapshot) -> float | None:
+    """Seconds per step over the newest steps, validation included; None before the third step."""
     newest = run.steps[-PACE_STEPS:]
-    pauses = [b.at - a.at for a, b in zip(newest, newest[1:], strict=False)]
-    between = (newest[-1].at - newest[0].at) / len(pauses)
-    left = run.plan_record.total_steps - 1 - newest[-1].step
-    return max(0, left) * max(between, median(pauses))
+    if len(newest) < 3:
+        return None
+    return (newest[-1].at - newest[0].at) / max(1, newest[-1].step - newest[0].step)
+
+
+def eta_s(run: RunSnapshot) -> float | None:
+    """Seconds until the last step at the present pace; None unless it is running."""
+    pace = pace_s(run)
+    if run.health.state != "running" or run.plan_record is None or pace is None:
+        return None
+    return max(0, run.plan_record.total_steps - 1 - run.steps[-1].step) * pace
 
 
 def active_alerts(run: RunSnapshot) -> tuple[Alert, ...]:

@@ -1,0 +1,146 @@
+"""The application: holds the fleet, takes snapshots from the source's threads, and carries out what keys may cause."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from typing import ClassVar
+
+from textual.app import App, SystemCommand
+from textual.binding import Binding, BindingType
+from textual.screen import Screen
+
+from giblet_train.contract.criteria import Verdict
+from giblet_train.contract.errors import GibletError
+from giblet_tui.dashboard import themes
+from giblet_tui.dashboard.judge import Judge
+from giblet_tui.dashboard.messages import Level, NodeObserved, StopConfirmed, StopSaid
+from giblet_tui.dashboard.ports import Actions, Source
+from giblet_tui.dashboard.screens.help import HelpScreen
+from giblet_tui.dashboard.screens.main import MainScreen
+from giblet_tui.dashboard.screens.stop import StopDialog
+from giblet_tui.dashboard.text import harmless
+from giblet_tui.dashboard.widgets.log import LogTail
+from giblet_tui.dashboard.widgets.runs import RunList
+from giblet_tui.fleet import Fleet, NodeSnapshot
+
+
+class DashboardApp(App[int]):
+    """Full screen over one fleet. clock: the laptop's seconds since 1970."""
+
+    TITLE = "giblet"
+    CSS_PATH = "dashboard.tcss"
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("question_mark", "help", "help"),
+        Binding("S", "stop_run", "stop the run (asks first)"),
+        Binding("T", "next_theme", "next theme"),
+        Binding("q", "quit", "quit; no run is touched"),
+    ]
+
+    def __init__(
+        self,
+        source: Source,
+        actions: Actions,
+        initial: Fleet,
+        *,
+        readonly: bool = False,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        super().__init__()
+        self.animation_level = "none"
+        for theme in (themes.DARK_THEME, themes.LIGHT_THEME):
+            self.register_theme(theme)
+        self.theme = themes.DARK_THEME.name
+        self.fleet = initial
+        self.readonly = readonly
+        self._source, self._actions = source, actions
+        self._judge = Judge()
+        self._verdicts: dict[str, Verdict] = {}
+        self._main = MainScreen(clock)
+
+    def get_default_screen(self) -> Screen[None]:
+        return self._main
+
+    def on_mount(self) -> None:
+        for node in self.fleet.nodes:
+            self._verdicts |= self._judge.verdicts(node)
+        self._main.call_after_refresh(self._begin)
+
+    def on_unmount(self) -> None:
+        self._source.close()
+
+    def _begin(self) -> None:
+        self._main.show(self.fleet, self._verdicts)
+        self._source.start(self._post)
+
+    def _post(self, snapshot: NodeSnapshot) -> None:
+        """Called on the source's threads: judge there, then hand over one whole message."""
+        self.post_message(NodeObserved(snapshot, self._judge.verdicts(snapshot)))
+
+    def on_node_observed(self, message: NodeObserved) -> None:
+        self.fleet = self.fleet.replacing(message.snapshot)
+        self._verdicts |= message.verdicts
+        self._main.show(self.fleet, self._verdicts)
+
+    def action_help(self) -> None:
+        self.push_screen(
+            HelpScreen(
+                {
+                    "views and charts": MainScreen.BINDINGS,
+                    "runs": RunList.BINDINGS,
+                    "log": LogTail.BINDINGS,
+                    "everywhere": [*DashboardApp.BINDINGS, Binding("ctrl+p", "command_palette", "all commands")],
+                }
+            )
+        )
+
+    def action_next_theme(self) -> None:
+        place = themes.ORDER.index(self.theme) if self.theme in themes.ORDER else -1
+        self.theme = themes.ORDER[(place + 1) % len(themes.ORDER)]
+
+    def action_stop_run(self) -> None:
+        run = self._main.run
+        if run is None or not run.health.live:
+            self.notify("This run has ended." if run else "No run is chosen.", severity="warning")
+        elif self.readonly:
+            self.notify(f"Read-only here. In a shell: giblet stop {run.run.run_id}", severity="warning", markup=False)
+        else:
+            run_id = run.run.run_id
+
+            def answered(stop: bool | None) -> None:
+                if stop:
+                    self.post_message(StopConfirmed(run_id))
+
+            self.push_screen(StopDialog(run), answered)
+
+    def on_stop_confirmed(self, message: StopConfirmed) -> None:
+        self.notify(f"Stopping {message.run_id}", markup=False)
+        self.run_worker(lambda: self._stop(message.run_id), thread=True, group="stop", name=message.run_id)
+
+    def _stop(self, run_id: str) -> None:
+        """On a worker thread: widgets are reached by messages only."""
+        try:
+            proof = self._actions.stop(run_id, lambda sentence: self._say(run_id, sentence))
+        except GibletError as error:
+            self._say(run_id, str(error), "error")
+        else:
+            self._say(run_id, proof)
+
+    def _say(self, run_id: str, sentence: str, level: Level = "information") -> None:
+        self.post_message(StopSaid(run_id, sentence, level))
+
+    def on_stop_said(self, message: StopSaid) -> None:
+        self.notify(harmless(message.sentence), title=message.run_id, severity=message.level, markup=False)
+
+    def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        yield from super().get_system_commands(screen)
+        for binding in [*MainScreen.BINDINGS, *DashboardApp.BINDINGS]:
+            if isinstance(binding, Binding) and binding.description:
+                owner = self._main if binding in MainScreen.BINDINGS else self
+                yield SystemCommand(binding.description, f"key {binding.key}", self._runner(owner, binding.action))
+
+    def _runner(self, owner: Screen[None] | App[int], action: str) -> Callable[[], None]:
+        def run() -> None:
+            self.call_later(self.run_action, action, owner)
+
+        return run

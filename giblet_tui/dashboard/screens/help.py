@@ -1,0 +1,69 @@
+"""The help screen: every key, read from the bindings themselves so that it cannot be wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import ClassVar
+
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import VerticalScroll
+from textual.content import Content
+from textual.screen import ModalScreen
+from textual.widgets import Static
+
+from giblet_tui.dashboard.palette import LABELS, MUTED, SAMPLES, colour
+from giblet_tui.dashboard.text import line
+
+KEY_CELLS = 12
+SHORT = {
+    "left_square_bracket": "[",
+    "right_square_bracket": "]",
+    "question_mark": "?",
+    "slash": "/",
+    "plus": "+",
+    "equals_sign": "=",
+    "minus": "-",
+    "escape": "esc",
+    "left": "←",
+    "right": "→",
+}
+
+
+class HelpScreen(ModalScreen[None]):
+    """Keys by section, then how to read the lines."""
+
+    BINDINGS: ClassVar[list[BindingType]] = [Binding("escape,q,question_mark", "dismiss", "back")]
+
+    def __init__(self, sections: dict[str, Iterable[BindingType]]) -> None:
+        super().__init__()
+        self._sections = sections
+
+    def compose(self) -> ComposeResult:
+        with VerticalScroll(id="help"):
+            yield Static(self._page())
+
+    def _page(self) -> Content:
+        rows: list[Content] = []
+        for title, bindings in self._sections.items():
+            rows += [line((title, "bold $accent")), *_keys(bindings), line("")]
+        rows.append(line(("lines", "bold $accent")))
+        for component, label in LABELS.items():
+            ink = colour(component, dark=self.app.current_theme.dark)
+            rows.append(line("  ", (f"{SAMPLES[component]:<{KEY_CELLS - 2}}", ink), label))
+        rows += [
+            line(("  solid       ", MUTED), "training, smoothed; faint behind it, every step"),
+            line(("  dashed      ", MUTED), "validation"),
+            line(("  dotted      ", MUTED), "the best constant: what predicting the mean costs"),
+            line(("  ×           ", MUTED), "not a number"),
+        ]
+        return Content("\n").join(rows)
+
+
+def _keys(bindings: Iterable[BindingType]) -> list[Content]:
+    rows = []
+    for binding in bindings:
+        if isinstance(binding, Binding) and binding.description:
+            keys = " ".join(SHORT.get(key, key) for key in binding.key.split(","))
+            rows.append(line((f"  {keys:<{KEY_CELLS}}", "bold"), binding.description))
+    return rows

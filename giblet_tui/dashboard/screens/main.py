@@ -1,0 +1,315 @@
+"""The main screen: decides which run is looked at, gives each pane its view, and knows how the panes relate."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import ClassVar
+
+from textual import events
+from textual.app import ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Container
+from textual.reactive import reactive
+from textual.screen import Screen
+from textual.widget import Widget
+from textual.widgets import Input, Static
+
+from giblet_train.contract.criteria import Verdict
+from giblet_tui.dashboard.lens import Lens
+from giblet_tui.dashboard.messages import RunChosen, RunMarked
+from giblet_tui.dashboard.screens.welcome import welcome
+from giblet_tui.dashboard.view import RunView, stale
+from giblet_tui.dashboard.widgets.alerts import Alerts
+from giblet_tui.dashboard.widgets.balance import Balance
+from giblet_tui.dashboard.widgets.clock import WarmupClock
+from giblet_tui.dashboard.widgets.hardware import Hardware
+from giblet_tui.dashboard.widgets.header import RunHeader
+from giblet_tui.dashboard.widgets.log import LogTail
+from giblet_tui.dashboard.widgets.losses import LossPanel
+from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.dashboard.widgets.runs import RunList
+from giblet_tui.dashboard.widgets.status import StatusLine
+from giblet_tui.dashboard.widgets.verdict import VerdictStrip
+from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.series import NAMES, Curves, StepColumns
+
+WIDE = 100
+VIEWS: dict[str, tuple[str, ...]] = {
+    "overview": ("total", "balance", "clock", "verdict", "hardware", "log"),
+    "runs": ("runs",),
+    "losses": NAMES,
+    "balance": ("balance",),
+    "clock": ("clock",),
+    "verdict": ("verdict",),
+    "hardware": ("hardware",),
+    "log": ("log",),
+    "alerts": ("alerts",),
+}
+PAN, STEP = 0.2, 0.02
+
+
+class MainScreen(Screen[None]):
+    """All panes at once from 100 columns on, one view at a time below, or when one is shown full screen."""
+
+    VERTICAL_BREAKPOINTS = [(0, "-short"), (20, "-low"), (34, "-tall")]  # noqa: RUF012 (Textual's own type)
+    HORIZONTAL_BREAKPOINTS = [(0, "-narrow"), (WIDE, "-wide"), (150, "-generous")]  # noqa: RUF012
+
+    BINDINGS: ClassVar[list[BindingType]] = [
+        *(Binding(str(i), f"view('{name}')", f"{name}") for i, name in enumerate(VIEWS, 1)),
+        Binding("tab", "next_pane", "next pane or view", priority=True),
+        Binding("z", "full", "full screen and back"),
+        Binding("escape", "back", "back"),
+        Binding("left,h", "shift(-1)", "earlier, or crosshair left"),
+        Binding("right,l", "shift(1)", "later, or crosshair right"),
+        Binding("plus,equals_sign", "zoom(0.5)", "zoom in"),
+        Binding("minus", "zoom(2.0)", "zoom out"),
+        Binding("0", "whole", "whole run"),
+        Binding("x", "cross", "crosshair"),
+        Binding("a", "axis", "x axis: step, epoch, time"),
+        Binding("L", "log_axis", "log y axis"),
+        Binding("right_square_bracket", "smooth(1)", "smooth more"),
+        Binding("left_square_bracket", "smooth(-1)", "smooth less"),
+        Binding("slash", "search", "search the log"),
+        Binding("f", "follow", "follow the log"),
+        Binding("y", "copy", "copy the run id"),
+    ]
+
+    lens: reactive[Lens] = reactive(Lens())
+    view: reactive[str] = reactive("overview")
+    full: reactive[str] = reactive("")
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._clock = clock
+        self._fleet = Fleet()
+        self._verdicts: Mapping[str, Verdict] = {}
+        self._columns: dict[str, StepColumns] = {}
+        self.marked: set[str] = set()
+        self.chosen: str | None = None
+
+    def compose(self) -> ComposeResult:
+        yield RunHeader(self._clock)
+        with Container(id="panes"):
+            yield RunList()
+            yield LossPanel("total")
+            yield LossPanel("fmri")
+            yield Hardware(id="hardware")
+            for component in ("video", "audio", "text"):
+                yield LossPanel(component)
+            yield Balance(id="balance")
+            yield WarmupClock(id="clock")
+            yield VerdictStrip(id="verdict")
+            yield Alerts(id="alerts")
+            yield LogTail()
+        yield Static(id="welcome", markup=False)
+        yield Input(id="search", placeholder="search the log: enter finds, esc closes")
+        yield StatusLine(self._clock)
+
+    def on_mount(self) -> None:
+        self.query_one("#search", Input).display = False
+        self.set_interval(1.0, self.tick)
+        self._arrange()
+        self.query_one(RunList).focus()
+
+    def show(self, fleet: Fleet, verdicts: Mapping[str, Verdict]) -> None:
+        """Draw this fleet from now on."""
+        self._fleet, self._verdicts = fleet, verdicts
+        run = fleet.run(self.chosen) if self.chosen else None
+        if run is None:
+            run = _worth_seeing(fleet.runs())
+            self.chosen = run.run.run_id if run else None
+        self._show_list()
+        self._show_run(run)
+
+    def tick(self) -> None:
+        """What changes by time alone: ages, and whether what is shown is still what is."""
+        self._show_list()
+        self.query_one(RunHeader).refresh()
+        self._show_link()
+
+    def _show_list(self) -> None:
+        self.query_one(RunList).show(self._fleet, self._verdicts, self.marked, self.chosen, self._clock())
+
+    def _show_run(self, run: RunSnapshot | None) -> None:
+        view = self._view_of(run) if run is not None else None
+        for pane in self.query(Pane):
+            pane.view = view
+        self.query_one(LogTail).log_lines = run.log_tail if run is not None else ()
+        self._show_link()
+
+    def _show_link(self) -> None:
+        status = self.query_one(StatusLine)
+        node = self._node_shown()
+        status.fleet, status.node = self._fleet, node
+        self.set_class(node is not None and stale(node, self._clock()), "-stale")
+        empty = self.chosen is None
+        self.set_class(empty, "-empty")
+        if empty:
+            self.query_one("#welcome", Static).update(welcome(self._fleet))
+
+    def _node_shown(self) -> NodeSnapshot | None:
+        nodes = self._fleet.nodes
+        holding = (n for n in nodes if any(r.run.run_id == self.chosen for r in n.runs))
+        return next(holding, nodes[0] if nodes else None)
+
+    def _view_of(self, run: RunSnapshot) -> RunView:
+        node = self._node_shown()
+        assert node is not None
+        others = [self._fleet.run(i) for i in sorted(self.marked) if i != run.run.run_id]
+        kept = {run.run.run_id, *self.marked}
+        self._columns = {i: c for i, c in self._columns.items() if i in kept}
+        return RunView(
+            run=run,
+            node=node,
+            curves=self._curves(run),
+            verdict=self._verdicts.get(run.run.run_id),
+            others=tuple((other, self._curves(other)) for other in others if other is not None),
+        )
+
+    def _curves(self, run: RunSnapshot) -> Curves:
+        return self._columns.setdefault(run.run.run_id, StepColumns()).curves(run.steps, run.epochs)
+
+    def on_run_chosen(self, message: RunChosen) -> None:
+        if message.run_id != self.chosen:
+            self.chosen = message.run_id
+            self.lens = replace(self.lens, share=1.0, end=None, cursor=None)
+            self.query_one(LogTail).follow = True
+            self.show(self._fleet, self._verdicts)
+
+    def on_run_marked(self, message: RunMarked) -> None:
+        self.marked ^= {message.run_id}
+        self.show(self._fleet, self._verdicts)
+
+    def on_option_list_option_selected(self) -> None:
+        self.view = "overview"
+
+    def on_loss_panel_zoomed(self, message: LossPanel.Zoomed) -> None:
+        self.lens = self.lens.zoomed(message.factor, self.lens.part(message.around))
+
+    def on_loss_panel_pointed(self, message: LossPanel.Pointed) -> None:
+        self.lens = self.lens.pointed(message.around)
+
+    def on_resize(self, event: events.Resize) -> None:
+        self._arrange()
+
+    def watch_lens(self) -> None:
+        for panel in self.query(LossPanel):
+            panel.lens = self.lens
+
+    def watch_view(self, old: str, new: str) -> None:
+        self.remove_class(f"view-{old}")
+        self.add_class(f"view-{new}")
+        self._arrange()
+
+    def watch_full(self) -> None:
+        self._arrange()
+
+    def _arrange(self) -> None:
+        """Which panes are shown: all where there is room, else those of the view, or the one shown full."""
+        if not self.is_mounted:
+            return
+        single = self.size.width < WIDE or bool(self.full)
+        shown = (self.full,) if self.full else VIEWS[self.view]
+        self.set_class(single, "-single")
+        self.set_class(bool(self.full), "-full")
+        for pane in self._panes():
+            pane.set_class(single and pane.id not in shown, "-hidden")
+
+    def _panes(self) -> Iterable[Widget]:
+        return self.query_one("#panes").children
+
+    def action_view(self, name: str) -> None:
+        """Show a view, or where all are shown move the focus to it."""
+        self.full = ""
+        self.view = name
+        first = self.query_one(f"#{VIEWS[name][0]}")
+        if not first.display or first.has_class("-hidden"):
+            self.full = VIEWS[name][0]
+        if first.focusable:
+            first.focus()
+
+    def action_next_pane(self) -> None:
+        if self.has_class("-single") and not self.full:
+            names = list(VIEWS)
+            self.action_view(names[(names.index(self.view) + 1) % len(names)])
+        else:
+            self.focus_next()
+
+    def action_full(self) -> None:
+        focused = self.focused.id if self.focused is not None else None
+        known = {pane.id for pane in self._panes()}
+        self.full = "" if self.full or focused not in known else focused or ""
+
+    def action_back(self) -> None:
+        """Leave what is innermost: the search, the full screen, the crosshair, the view."""
+        search = self.query_one("#search", Input)
+        log = self.query_one(LogTail)
+        if search.display:
+            search.display = False
+            log.focus()
+        elif self.full:
+            self.full = ""
+        elif log.needle:
+            log.needle = ""
+        elif self.lens.cursor is not None:
+            self.lens = self.lens.crossed()
+        else:
+            self.view = "overview"
+
+    def action_shift(self, by: int) -> None:
+        self.lens = self.lens.moved(by * STEP) if self.lens.cursor is not None else self.lens.panned(by * PAN)
+
+    def action_zoom(self, factor: float) -> None:
+        self.lens = self.lens.zoomed(factor)
+
+    def action_whole(self) -> None:
+        self.lens = self.lens.whole()
+
+    def action_cross(self) -> None:
+        self.lens = self.lens.crossed()
+
+    def action_axis(self) -> None:
+        self.lens = self.lens.other_axis()
+
+    def action_log_axis(self) -> None:
+        self.lens = replace(self.lens, log=not self.lens.log)
+
+    def action_smooth(self, by: int) -> None:
+        self.lens = self.lens.smoother(by)
+        self.notify(f"smoothing {self.lens.decay:g}" if self.lens.decay else "no smoothing", timeout=2)
+
+    def action_search(self) -> None:
+        if self.size.width < WIDE:
+            self.action_view("log")
+        search = self.query_one("#search", Input)
+        search.display = True
+        search.focus()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        log = self.query_one(LogTail)
+        log.needle = event.value
+        event.input.display = False
+        log.focus()
+        if event.value:
+            log.action_find(-1)
+
+    def action_follow(self) -> None:
+        log = self.query_one(LogTail)
+        log.follow = not log.follow
+
+    def action_copy(self) -> None:
+        if self.chosen is not None:
+            self.app.copy_to_clipboard(self.chosen)
+            self.notify(f"copied {self.chosen}", timeout=2, markup=False)
+
+    @property
+    def run(self) -> RunSnapshot | None:
+        """The run that is looked at."""
+        return self._fleet.run(self.chosen) if self.chosen else None
+
+
+def _worth_seeing(runs: tuple[RunSnapshot, ...]) -> RunSnapshot | None:
+    """The newest run that still lives, or else the newest."""
+    return next((r for r in runs if r.health.live), runs[0] if runs else None)

@@ -1,0 +1,39 @@
+"""What stands in place of the panes while there is no run: what is missing, the exact command, the next key."""
+
+from __future__ import annotations
+
+from textual.content import Content
+
+from giblet_tui.dashboard.palette import MUTED
+from giblet_tui.dashboard.text import line
+from giblet_tui.dashboard.widgets.status import LINKS
+from giblet_tui.fleet import Fleet
+
+
+def welcome(fleet: Fleet) -> Content:
+    """The page for a fleet without runs."""
+    rows = [line(("giblet", "bold $accent")), line("")]
+    if not fleet.nodes:
+        rows += [
+            line(("No node is known yet.", "bold")),
+            line(""),
+            _command("giblet demo", "trains a small study on this machine and shows it here"),
+            _command("giblet node add tensor01", "a host that `ssh tensor01` reaches"),
+        ]
+    else:
+        rows += [line(("No run on any node yet.", "bold")), line("")]
+        for node in fleet.nodes:
+            word, ink = LINKS[node.link]
+            rows.append(line(f"  {node.node:<14}", (word, ink), (f"  {node.link_sentence}", MUTED)))
+        rows += [
+            line(""),
+            _command(f"giblet launch {fleet.nodes[0].node} demo", "starts one; it appears here by itself"),
+            _command(f"giblet doctor {fleet.nodes[0].node}", "says what the node lacks, each with its fix"),
+        ]
+    return Content("\n").join(
+        [*rows, line(""), line(("ctrl+p", "bold"), "  all commands     ", ("q", "bold"), "  quit")]
+    )
+
+
+def _command(command: str, what: str) -> Content:
+    return line(("  $ ", MUTED), (f"{command:<28}", "bold"), (f"  {what}", MUTED))

@@ -1,0 +1,114 @@
+"""The balance panel: what each component weighs in the total, and in the gradient, against its best constant."""
+
+from __future__ import annotations
+
+import math
+
+from textual.content import Content
+
+from giblet_train.contract.config import COMPONENTS, WatchConfig
+from giblet_train.contract.records import StepMetric
+from giblet_tui.dashboard import axis, palette
+from giblet_tui.dashboard.text import Part, bar, line
+from giblet_tui.dashboard.view import constant_of
+from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.series import number
+
+LABEL, PERCENT, DOMINATES = 9, 5, " ▲ dominates"
+CELLS = {"loss": 8, "vs mean": 9, "weight": 8, "weighted": 10, "gradient": 10, "grad": 5}
+LAYOUTS = (
+    ("loss", "vs mean", "weight", "weighted", "share", "gradient"),
+    ("loss", "weight", "weighted", "share", "gradient"),
+    ("loss", "weight", "share", "gradient"),
+    ("loss", "share", "grad"),
+    ("loss", "share"),
+)
+SHORT_BAR, LONG_BAR = 4, 24
+
+
+class Balance(Pane):
+    """A row per component: loss, weight, weighted loss, share of the loss as a bar, share of the gradient."""
+
+    def heading(self) -> Content:
+        step = self._newest()
+        return line(("balance", "bold"), (f"  step {step.step:,}" if step else "", palette.MUTED))
+
+    def lines(self, width: int, height: int) -> list[Content]:
+        step = self._newest()
+        if step is None:
+            return [line(("waiting for the first step", palette.MUTED))]
+        columns = next((c for c in LAYOUTS if _bar_cells(c, width) >= 2 * SHORT_BAR), LAYOUTS[-2])
+        cells = max(SHORT_BAR, min(LONG_BAR, _bar_cells(columns, width)))
+        rows = [self._row(step, component, columns, cells) for component in COMPONENTS]
+        titles = [_titles(columns, cells)] if height > len(rows) else []
+        total = [_total(step)] if height > len(rows) + 1 else []
+        return [*titles, *rows, *total]
+
+    def _newest(self) -> StepMetric | None:
+        return self.view.run.steps[-1] if self.view is not None and self.view.run.steps else None
+
+    def _row(self, step: StepMetric, component: str, columns: tuple[str, ...], cells: int) -> Content:
+        ink = palette.colour(component, dark=self.app.current_theme.dark)
+        constant = constant_of(self.view.run, component) if self.view is not None else 0.0
+        share, gradient = _share(step, component), _gradient_share(step, component)
+        parts: list[Part] = [(f"{palette.SAMPLES[component]} {palette.LABELS[component]:<{LABEL - 3}}", ink)]
+        for column in columns:
+            if column == "share":
+                filled = bar(share if math.isfinite(share) else 0.0, cells)
+                parts.append((f" {filled}{_percent(share):>{PERCENT}}", ink))
+            else:
+                parts.append(_figure(column, step, component, constant))
+        limit = self._watch.dominance_share
+        if share > limit and not gradient <= limit:
+            parts.insert(1, (DOMINATES.lstrip() + " ", "$error bold"))
+        return line(*parts)
+
+    @property
+    def _watch(self) -> WatchConfig:
+        known = self.view.run.config if self.view is not None else None
+        return known.watch if known is not None else WatchConfig()
+
+
+def _bar_cells(columns: tuple[str, ...], width: int) -> int:
+    return width - LABEL - PERCENT - 1 - sum(CELLS.get(column, 0) for column in columns)
+
+
+def _titles(columns: tuple[str, ...], cells: int) -> Content:
+    titles = " " * LABEL
+    for column in columns:
+        titles += f" {column:<{cells + PERCENT}}" if column == "share" else f"{column:>{CELLS[column]}}"
+    return line((titles, palette.MUTED))
+
+
+def _figure(column: str, step: StepMetric, component: str, constant: float) -> Part:
+    loss, weight = number(step.loss.get(component)), number(step.weight.get(component))
+    wide = CELLS[column]
+    if column == "loss":
+        return f"{axis.figure(loss):>{wide}}", "bold" if math.isfinite(loss) else "$error bold"
+    if column == "vs mean":
+        known = constant > 0 and math.isfinite(loss)
+        return f"{loss / constant - 1:>+{wide}.1%}" if known else f"{'–':>{wide}}", ""
+    if column == "weight":
+        return f"{weight:>{wide}.3g}", palette.MUTED
+    if column == "weighted":
+        return f"{axis.figure(loss * weight):>{wide}}", ""
+    gradient = _gradient_share(step, component)
+    return f"{_percent(gradient) if math.isfinite(gradient) else '–':>{wide}}", ""
+
+
+def _total(step: StepMetric) -> Content:
+    norm = f"  gradient norm {axis.figure(number(step.gradient_norm))}" if step.gradient_norm is not None else ""
+    total = (f"{axis.figure(number(step.total)):>{CELLS['loss']}}", "bold")
+    return line(("=  total ", "bold"), total, (norm, palette.MUTED), (" clipped" if step.clipped else "", "$warning"))
+
+
+def _share(step: StepMetric, component: str) -> float:
+    return number(step.share.get(component))
+
+
+def _gradient_share(step: StepMetric, component: str) -> float:
+    return number((step.gradient_share or {}).get(component))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if math.isfinite(share) else "nan"

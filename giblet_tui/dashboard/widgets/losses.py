@@ -1,0 +1,173 @@
+"""A loss panel: one component's training and validation loss, with its newest figures against the best constant."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from rich.segment import Segment
+from rich.style import Style
+from textual import events
+from textual.content import Content
+from textual.message import Message
+from textual.reactive import reactive
+from textual.strip import Strip
+
+from giblet_tui.dashboard import axis, chart, palette
+from giblet_tui.dashboard.chart import Chart
+from giblet_tui.dashboard.lens import Lens, whole_axis, x_of
+from giblet_tui.dashboard.text import Part, fitting
+from giblet_tui.dashboard.view import RunView, constant_of
+from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.fleet import RunSnapshot
+from giblet_tui.series import Curves, Floats, Points, Smoother, last_value, value_at
+
+SETTLED = 0.005
+RULE = 2
+
+
+class LossPanel(Pane):
+    """Raw step losses faint, their smoothed course solid, validation dashed; the best constant as a dotted rule."""
+
+    lens: reactive[Lens] = reactive(Lens())
+
+    class Zoomed(Message):
+        """The wheel turned over the plot. factor: below 1 is closer; around: the place, from 0 to 1 of the window."""
+
+        def __init__(self, factor: float, around: float) -> None:
+            super().__init__()
+            self.factor = factor
+            self.around = around
+
+    class Pointed(Message):
+        """The plot was clicked. around: the place, from 0 to 1 of the window."""
+
+        def __init__(self, around: float) -> None:
+            super().__init__()
+            self.around = around
+
+    def __init__(self, component: str) -> None:
+        super().__init__(id=component)
+        self.component = component
+        self._smoothers: dict[tuple[str, float], Smoother] = {}
+        self._strips: list[Strip] = []
+        self._drawn_for: tuple[object, ...] = ()
+
+    def heading(self) -> Content:
+        ink = palette.colour(self.component, dark=self.app.current_theme.dark)
+        parts: list[Part] = [(f"{palette.SAMPLES[self.component]} ", ink), (palette.LABELS[self.component], "bold")]
+        if self.view is not None:
+            parts += self._newest(self.view) if self.lens.cursor is None else self._at_cursor(self.view)
+        return fitting(parts, max(1, self.size.width - RULE))
+
+    def watch_lens(self) -> None:
+        self.watch_view()
+        self.refresh()
+
+    def render_line(self, y: int) -> Strip:
+        width, height = self.content_size
+        key = (self.view, self.lens, width, height, self.rich_style)
+        if key != self._drawn_for:
+            self._strips, self._drawn_for = self._draw(width, height), key
+        return self._strips[y] if y < len(self._strips) else Strip.blank(width, self.rich_style)
+
+    def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
+        event.stop()
+        self.post_message(self.Zoomed(0.8, self._around(event)))
+
+    def on_mouse_scroll_down(self, event: events.MouseScrollDown) -> None:
+        event.stop()
+        self.post_message(self.Zoomed(1.25, self._around(event)))
+
+    def on_click(self, event: events.Click) -> None:
+        self.post_message(self.Pointed(self._around(event)))
+
+    def _around(self, event: events.MouseEvent) -> float:
+        plot = max(1, self.content_size.width - chart.GUTTER - 1)
+        return min(1.0, max(0.0, (event.x - chart.GUTTER) / plot))
+
+    def _draw(self, width: int, height: int) -> list[Strip]:
+        if self.view is None:
+            return []
+        plain = self.rich_style
+        inks = {name: plain + Style(color=c) for name, c in palette.styles(dark=self.app.current_theme.dark).items()}
+        strips = [
+            Strip([Segment(run.text, inks.get(run.style, plain)) for run in cells])
+            for cells in chart.rows(self._chart(self.view), width, height)
+        ]
+        return [strip.adjust_cell_length(width, plain) for strip in strips]
+
+    def _chart(self, view: RunView) -> Chart:
+        run, curves = view.run, view.curves
+        launched_at, pace = run.run.launched_at, view.steps_per_epoch
+        axis_kind = self.lens.axis
+        epoch_x = x_of(curves.epoch_step_E, curves.epoch_at_E, axis_kind, pace, launched_at)
+        raw = self._course(run, curves, view)
+        return Chart(
+            component=self.component,
+            lens=self.lens,
+            whole=whole_axis(curves, axis_kind, pace, launched_at),
+            raw=raw,
+            smooth=Points(raw.x_N, self._smoothed(run.run.run_id, raw.y_N)),
+            held_out=Points(epoch_x, curves.validation[self.component]),
+            constant=constant_of(run, self.component),
+            others=[self._other(other, columns, view) for other, columns in view.others],
+        )
+
+    def _course(self, run: RunSnapshot, curves: Curves, view: RunView) -> Points:
+        """Every step's loss, or every epoch's where no step was recorded."""
+        by_step = bool(len(curves.step_N))
+        step_N, at_N = (curves.step_N, curves.at_N) if by_step else (curves.epoch_step_E, curves.epoch_at_E)
+        values = curves.loss if by_step else curves.train
+        x_N = x_of(step_N, at_N, self.lens.axis, view.steps_per_epoch, run.run.launched_at)
+        return Points(x_N, values[self.component])
+
+    def _other(self, run: RunSnapshot, curves: Curves, view: RunView) -> Points:
+        course = self._course(run, curves, view)
+        return Points(course.x_N, self._smoothed(run.run.run_id, course.y_N))
+
+    def _smoothed(self, run_id: str, values_N: Floats) -> Floats:
+        decay = self.lens.decay
+        if not decay:
+            return values_N
+        self._smoothers = {key: s for key, s in self._smoothers.items() if key[1] == decay}
+        return self._smoothers.setdefault((run_id, decay), Smoother(decay)).smoothed(values_N)
+
+    def _newest(self, view: RunView) -> list[Part]:
+        """The newest figures, with digits enough to tell them from the run's other values."""
+        course = self._course(view.run, view.curves, view)
+        smooth_N = self._smoothed(view.run.run.run_id, course.y_N)
+        if not len(smooth_N):
+            return [(" waiting for the first step", palette.MUTED)]
+        value, held_out_E = last_value(smooth_N), view.curves.validation[self.component]
+        if not math.isfinite(value):
+            return [(f" ✖ not a number since step {_first_bad(view.curves.step_N, smooth_N):,}", "$error bold")]
+        spread = chart.spread_of(smooth_N)
+        parts: list[Part] = [(f" {axis.figure(value, spread)}", "bold")]
+        if not len(held_out_E):
+            parts.append((" val after epoch 1", palette.MUTED))
+        elif math.isfinite(last_value(held_out_E)):
+            parts.append(f" val {axis.figure(last_value(held_out_E), spread)}")
+        constant = constant_of(view.run, self.component)
+        if constant:
+            change = value / constant - 1
+            digits = 1 if abs(change) < 0.1 else 0
+            parts.append((f" {change:+.{digits}%}", "$success" if change < -SETTLED else "$warning"))
+        return parts
+
+    def _at_cursor(self, view: RunView) -> list[Part]:
+        drawn = self._chart(view)
+        x, spread = drawn.cursor or 0.0, chart.spread_of(drawn.smooth.y_N)
+        return [
+            (f" {self.lens.axis} {chart.x_label(drawn, x)}", palette.MUTED),
+            (f" {axis.figure(value_at(drawn.smooth, x), spread)}", "bold"),
+            (f" raw {axis.figure(value_at(drawn.raw, x), spread)}", palette.MUTED),
+            f" val {axis.figure(value_at(drawn.held_out, x), spread)}",
+        ]
+
+
+def _first_bad(step_N: Floats, values_N: Floats) -> int:
+    """The step from which on nothing is finite."""
+    known = np.flatnonzero(np.isfinite(values_N))
+    first = int(known[-1]) + 1 if len(known) else 0
+    return int(step_N[min(first, len(step_N) - 1)]) if len(step_N) else 0

@@ -1,0 +1,64 @@
+"""The bottom line: is the node heard, how old is what is shown, does its clock differ; then the keys."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from textual.content import Content
+from textual.reactive import reactive
+from textual.widget import Widget
+
+from giblet_train.contract.health import duration
+from giblet_tui.dashboard import palette
+from giblet_tui.dashboard.text import Part, fitting, line
+from giblet_tui.dashboard.view import age_s, stale
+from giblet_tui.fleet import Fleet, LinkState, NodeSnapshot
+
+LINKS: dict[LinkState, tuple[str, str]] = {
+    "connecting": ("◐ connecting", "$accent"),
+    "live": ("● live", "$success"),
+    "lost": ("○ lost", "$warning"),
+    "refused": ("✖ refused", "$error"),
+}
+SKEW_WORTH_SAYING_S = 2.0
+KEYS = ("? help", "  / search", "  z full", "  x crosshair", "  S stop", "  q quit")
+
+
+class StatusLine(Widget):
+    """Always one row. It ticks each second, so a frozen screen cannot look live."""
+
+    node: reactive[NodeSnapshot | None] = reactive(None, always_update=True)
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(id="status")
+        self._clock = clock
+        self.fleet = Fleet()
+
+    def render(self) -> Content:
+        width = self.content_size.width
+        parts = self._link() if self.node is not None else [("no nodes", palette.MUTED)]
+        left = line(*parts)
+        room = width - left.cell_length - 2
+        if room < len(KEYS[0]):
+            return left.truncate(width, ellipsis=True)
+        right = fitting([(key, palette.MUTED) for key in KEYS], room)
+        return left + Content(" " * (width - left.cell_length - right.cell_length)) + right
+
+    def _link(self) -> list[Part]:
+        assert self.node is not None
+        now = self._clock()
+        word, ink = LINKS[self.node.link]
+        age = age_s(self.node, now)
+        old = stale(self.node, now)
+        shown = "no data yet" if age is None else f"data {duration(age)} old"
+        parts: list[Part] = [(word, f"{ink} bold"), f" {self.node.node}  ", (shown, "$warning bold" if old else "")]
+        skew = self.node.facts.clock_skew_s
+        if abs(skew) >= SKEW_WORTH_SAYING_S:
+            parts.append((f"  clock {'+' if skew > 0 else '−'}{duration(abs(skew))}", "$warning"))
+        elsewhere = [n.node for n in self.fleet.nodes if n.node != self.node.node and stale(n, now)]
+        if elsewhere:
+            parts.append((f"  not heard: {', '.join(elsewhere)}", "$warning"))
+        if self.node.link_sentence and self.node.link != "live":
+            parts.append((f"  {self.node.link_sentence}", palette.MUTED))
+        return parts
