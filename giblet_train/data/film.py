@@ -3,7 +3,7 @@
 `fetch_film(cache_dir) -> Film` is the real one, *Big Buck Bunny* (CC BY 3.0, © 2008 Blender Foundation,
 www.bigbuckbunny.org), out of the source archive of moviepy 2.2.1 as the user's own pip downloads it. `given_film(path)`
 is any other. Where the index cannot be reached (`FilmUnreachable`) the caller may announce and use
-`film_made.generated_film`.
+`generated_film.generated_film`.
 """
 
 from __future__ import annotations
