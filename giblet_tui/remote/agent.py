@@ -91,6 +91,7 @@ def main(token: str, modules: list[ModuleType], request: dict[str, Any]) -> None
     output = _take_over_streams()
     output.write(("\n%s\n" % token).encode("ascii"))
     output.send(_answer(operations, request, output))
+    os._exit(0)  # at once: until then the server counts this session against the connection
 
 
 def home_path(path: str) -> str:

@@ -22,6 +22,9 @@ START_LIMIT_S = 20.0
 SILENCE_S = 2.0
 """After so long without a message the link itself is asked whether it lives."""
 
+END_LIMIT_S = 2.0
+"""An agent that has answered ends at once."""
+
 SIGN_OF_LIFE_S = 5.0
 MAX_NOISE_BYTES = 1024 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -60,6 +63,9 @@ class Pipe(Protocol):
 
     def read(self, timeout_s: float) -> bytes | None:
         """What came from its standard output; b"" when it ended, None when nothing came in time. Raises Unreachable."""
+
+    def await_end(self, limit_s: float) -> None:
+        """Wait for the command to end by itself."""
 
     def close(self) -> None:
         """Let go of it; idempotent."""
@@ -103,9 +109,11 @@ class Dialogue:
             if "event" in message:
                 yield message["event"]
             elif "result" in message:
+                self._pipe.await_end(END_LIMIT_S)
                 yield message
                 return
             elif "refusal" in message:
+                self._pipe.await_end(END_LIMIT_S)
                 raise refusal(message["refusal"])
             else:
                 raise GibletError(

@@ -82,6 +82,9 @@ class _ProcessPipe:
             # An operation that finishes without its client (a stop) keeps running; it is reaped when this process ends.
             pass
 
+    def await_end(self, limit_s: float) -> None:
+        """A child is waited for in `close`."""
+
     def epitaph(self) -> str:
         try:
             code = self._process.wait(_END_WITHIN_S)

@@ -6,6 +6,7 @@ transport is what ends them. A link that falls silent is probed: TCP alone notic
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
 import subprocess
@@ -27,6 +28,9 @@ from giblet_tui.remote.connection import AGENT_COMMAND
 from giblet_tui.remote.dialogue import Pipe
 from giblet_tui.remote.sanitize import sanitize
 from giblet_tui.remote.sshconfig import HostConfig
+
+# Without a handler, Python prints paramiko's own complaints over whatever is on the screen.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 HANDSHAKE_LIMIT_S = 15.0
 CHANNEL_LIMIT_S = 10.0
@@ -149,6 +153,10 @@ class _ChannelPipe:
 
     def close(self) -> None:
         self._channel.close()
+
+    def await_end(self, limit_s: float) -> None:
+        """sshd counts a session until its command has ended, closed or not, and allows ten."""
+        self._channel.status_event.wait(limit_s)
 
     def epitaph(self) -> str:
         self._drain()

@@ -118,7 +118,7 @@ def _keys(config: HostConfig, agent: paramiko.agent.AgentSSH, locked: list[str])
     for path in files:
         try:
             key = paramiko.PKey.from_path(path)
-        except paramiko.PasswordRequiredException:
+        except (TypeError, paramiko.PasswordRequiredException):  # the former from the library below paramiko
             if _public_blob(path) not in offered:
                 locked.append(str(path))
             continue

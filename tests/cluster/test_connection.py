@@ -2,8 +2,24 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from giblet_train.contract.errors import ConfigError, GibletError
+from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
+from giblet_tui.remote import ssh
 from giblet_tui.remote.connection import connect
-from tests.cluster.nodes import LoopbackNode
+from tests.cluster.nodes import Cluster, LoopbackNode, make_key, wait_until
 
 
 def test_bytes_arrive_whole(tensor01: LoopbackNode) -> None:
@@ -12,4 +28,200 @@ def test_bytes_arrive_whole(tensor01: LoopbackNode) -> None:
         connection.put(content, "~/some folder/päth")
         assert b"".join(connection.get("~/some folder/päth")) == content
         assert b"".join(connection.get("~/some folder/päth", offset=7, limit=300_000)) == content[7:300_007]
-    assert (tensor01.home / "some folder" / "päth").stat().st_mode & 0o777 == 0o600
+        connection.put(b"#!/bin/sh\n", "~/some folder/päth", executable=True)
+    written = tensor01.home / "some folder" / "päth"
+    assert written.stat().st_mode & 0o777 == 0o700
+    assert written.read_bytes() == b"#!/bin/sh\n"
+    assert os.listdir(written.parent) == ["päth"], "nothing is left beside it"
+
+
+def test_the_node_s_refusal_is_the_error(tensor01: LoopbackNode) -> None:
+    with connect(tensor01.node()) as connection:
+        with pytest.raises(GibletError, match="not an absolute path") as refused:
+            connection.call("read", {"path": "relative"})
+        assert refused.value.exit_code == 2
+        with pytest.raises(GibletError, match="No such file or directory: /not/there"):
+            connection.call("read", {"path": "/not/there"})
+        with pytest.raises(GibletError, match="no operation 'nothing'"):
+            connection.call("nothing", {})
+
+
+def test_an_operation_has_a_deadline(tensor01: LoopbackNode) -> None:
+    with connect(tensor01.node()) as connection, pytest.raises(TimedOut):
+        connection.call("watch", {"workdir": "~/giblet", "interval_s": 0.2}, timeout_s=0.5)
+
+
+def test_many_calls_one_connection(tensor01: LoopbackNode) -> None:
+    """Beyond MaxSessions (10) in a row, and four at once: every slot is given back."""
+    (tensor01.home / "number").write_text("12345")
+    before = tensor01.logged("Connection from")
+
+    def ask(_: int) -> bytes:
+        return b"".join(connection.get("~/number"))
+
+    with connect(tensor01.node()) as connection, ThreadPoolExecutor(4) as pool:
+        assert set(pool.map(ask, range(24))) == {b"12345"}
+    assert tensor01.logged("Connection from") == before + 1
+
+
+def test_connections_leave_nothing_behind(tensor01: LoopbackNode) -> None:
+    with connect(tensor01.node()):
+        pass
+    descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
+    for _ in range(8):
+        with connect(tensor01.node()) as connection:
+            connection.call("runs", {"workdir": "~/giblet"})
+    wait_until(lambda: threading.active_count() <= threads, what="the end of every thread")
+    assert len(os.listdir("/proc/self/fd")) <= descriptors
+
+
+def test_modern_algorithms_and_no_delay(tensor01: LoopbackNode) -> None:
+    with ssh.SSHConnection(tensor01.node()) as connection:
+        transport = connection._transport
+        options = transport.get_security_options()
+        agreed = [transport.remote_cipher, transport.remote_mac, *options.ciphers, *options.digests, *options.kex]
+        assert not [name for name in agreed if any(old in name for old in ("cbc", "md5", "sha1", "arcfour", "group1-"))]
+        assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
+def test_through_other_hosts(cluster: Cluster, tensor01: LoopbackNode, tensor02: LoopbackNode) -> None:
+    cluster.add_host("by-jump", tensor02.address, tensor02.port, "ProxyJump tensor01")
+    command = f"ssh -F {cluster.ssh_config} -o BatchMode=yes -W %h:%p tensor01"
+    cluster.add_host("by-command", tensor02.address, tensor02.port, f"ProxyCommand {command}")
+    (tensor02.home / "name").write_text("tensor02")
+    for name in ("by-jump", "by-command"):
+        came = tensor01.logged("Connection from")
+        with connect(cluster.node(name, tensor02.home)) as connection:
+            assert b"".join(connection.get(f"{tensor02.home}/name")) == b"tensor02"
+        assert tensor01.logged("Connection from") == came + 1, name
+
+
+def test_an_unknown_host_is_refused_before_it_hears_who_we_are(cluster: Cluster, tensor01: LoopbackNode) -> None:
+    empty = cluster.root / "known_nobody"
+    empty.write_text("# a comment, and nobody\n")
+    cluster.add_host("unknown", tensor01.address, tensor01.port)
+    replace_in_last_block(cluster, str(cluster.known_hosts), str(empty))
+    attempts = tensor01.logged("publickey") + tensor01.logged("Failed") + tensor01.logged("userauth")
+    fingerprint = subprocess.run(
+        ["ssh-keygen", "-lf", str(tensor01.host_key) + ".pub"], capture_output=True, text=True, check=True
+    ).stdout.split()[1]
+    for _ in range(3):
+        with pytest.raises(NotLetIn, match="not a known host") as refused:
+            connect(cluster.node("unknown", tensor01.home))
+        assert fingerprint in str(refused.value)
+        assert f"ssh -F {cluster.ssh_config} -o StrictHostKeyChecking=ask unknown true" in refused.value.remedy
+        assert refused.value.exit_code == 3
+    assert tensor01.logged("publickey") + tensor01.logged("Failed") + tensor01.logged("userauth") == attempts
+    assert empty.read_text() == "# a comment, and nobody\n"
+
+
+def test_a_refused_key_is_tried_once(cluster: Cluster, tensor01: LoopbackNode) -> None:
+    make_key(stranger := cluster.root / "stranger")
+    cluster.add_host("no-entry", tensor01.address, tensor01.port)
+    replace_in_last_block(cluster, str(cluster.key), str(stranger))
+    failures = tensor01.logged("Failed publickey")
+    with pytest.raises(NotLetIn, match="does not let us in: it was offered .*stranger") as refused:
+        connect(cluster.node("no-entry", tensor01.home))
+    assert "-o BatchMode=yes no-entry true" in refused.value.remedy
+    assert tensor01.logged("Failed publickey") == failures + 1
+
+
+def test_a_locked_key_is_named(cluster: Cluster, tensor01: LoopbackNode) -> None:
+    locked = cluster.root / "locked"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "secret words", "-f", str(locked)], check=True)
+    cluster.add_host("locked-key", tensor01.address, tensor01.port)
+    replace_in_last_block(cluster, str(cluster.key), str(locked))
+    with pytest.raises(NotLetIn, match="no key to offer") as refused:
+        connect(cluster.node("locked-key", tensor01.home))
+    assert refused.value.remedy == f"Unlock a key first: ssh-add {locked}"
+
+
+def test_a_key_of_the_agent(cluster: Cluster, tensor01: LoopbackNode, tmp_path: Path) -> None:
+    held = tmp_path / "key"
+    held.write_bytes(cluster.key.read_bytes())
+    held.chmod(0o600)
+    cluster.add_host("by-agent", tensor01.address, tensor01.port)
+    replace_in_last_block(cluster, str(cluster.key), str(tmp_path / "none"))
+    where = cluster.root / "agent"
+    replace_in_last_block(cluster, "IdentityAgent none", f"IdentityAgent {where}")
+    replace_in_last_block(cluster, "IdentitiesOnly yes", "IdentitiesOnly no")
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(where)], stdout=subprocess.DEVNULL)
+    try:
+        wait_until(where.exists, what="the agent")
+        subprocess.run(["ssh-add", "-q", str(held)], env={**os.environ, "SSH_AUTH_SOCK": str(where)}, check=True)
+        with connect(cluster.node("by-agent", tensor01.home)) as connection:
+            connection.call("runs", {"workdir": "~/giblet"})
+    finally:
+        agent.kill()
+        agent.wait()
+
+
+def test_no_such_host_and_nobody_listening(cluster: Cluster, tensor01: LoopbackNode) -> None:
+    cluster.add_host("no-name", "no-such-host.invalid", 22)
+    with pytest.raises(Unreachable, match=r"No host is called no-such-host\.invalid"):
+        connect(cluster.node("no-name", tensor01.home))
+    cluster.add_host("nobody", "127.0.0.4", 1)
+    with pytest.raises(Unreachable, match=r"127\.0\.0\.4 port 1 refuses connections"):
+        connect(cluster.node("nobody", tensor01.home))
+
+
+@pytest.mark.parametrize("greeting", [b"", b"SSH-2.0-OpenSSH_9.2\r\n", b"HTTP/1.1 400 Bad Request\r\n\r\n"])
+def test_a_server_that_stalls_or_is_none(
+    cluster: Cluster, tensor01: LoopbackNode, monkeypatch: pytest.MonkeyPatch, greeting: bytes
+) -> None:
+    monkeypatch.setattr(ssh, "HANDSHAKE_LIMIT_S", 0.7)
+    with silent_server(greeting) as port:
+        cluster.add_host(f"stall-{port}", "127.0.0.1", port)
+        began = time.monotonic()
+        with pytest.raises(Unreachable, match="shake hands by SSH"):
+            connect(cluster.node(f"stall-{port}", tensor01.home))
+        assert time.monotonic() - began < 3.0
+
+
+def test_a_frozen_server(tensor02: LoopbackNode, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a channel is opened, and in the middle of an answer."""
+    monkeypatch.setattr(ssh, "CHANNEL_LIMIT_S", 0.7)
+    monkeypatch.setattr(ssh, "PROBE_LIMIT_S", 0.7)
+    for stage in ("open a channel", "is lost"):
+        with connect(tensor02.node()) as connection:
+            try:
+                events = connection.stream("watch", {"workdir": "~/giblet", "interval_s": 0.2})
+                if stage == "is lost":
+                    next(events)
+                tensor02.signal_sessions(signal.SIGSTOP)
+                began = time.monotonic()
+                with pytest.raises(Unreachable, match=stage):
+                    list(events)
+                assert time.monotonic() - began < 6.0
+            finally:
+                tensor02.signal_sessions(signal.SIGCONT)
+
+
+def test_a_directive_that_cannot_be_honoured_is_named(cluster: Cluster, tensor01: LoopbackNode) -> None:
+    cluster.add_host("card", tensor01.address, tensor01.port, "PKCS11Provider /usr/lib/card.so")
+    with pytest.raises(ConfigError, match="cannot honour pkcs11provider"):
+        connect(cluster.node("card", tensor01.home))
+
+
+def replace_in_last_block(cluster: Cluster, old: str, new: str) -> None:
+    before, mark, block = cluster.ssh_config.read_text().rpartition("Host ")
+    cluster.ssh_config.write_text(before + mark + block.replace(old, new))
+
+
+@contextlib.contextmanager
+def silent_server(greeting: bytes) -> Iterator[int]:
+    """Accepts, greets, and says nothing more."""
+    held = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    line, _ = listener.accept()
+                    held.append(line)
+                    line.sendall(greeting)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+    for line in held:
+        line.close()
