@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
+from msgspec.structs import replace
+
 from giblet_train.contract.config import nearest
 from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.health import Health
 from giblet_tui import cache, nodes, watch
-from giblet_tui.errors import Unreachable
-from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.errors import NotLetIn, Unreachable
+from giblet_tui.fleet import Fleet, LinkState, NodeSnapshot, RunSnapshot
 from giblet_tui.nodes import Node
 
 LAST = "@last"
@@ -19,11 +22,7 @@ SHOWN = 8
 def observe(which: Sequence[Node]) -> Fleet:
     """Every node as it is now, looked at all at once: the time of the slowest. What was heard goes into the cache."""
     with ThreadPoolExecutor(max_workers=max(1, len(which))) as pool:
-        fleet = Fleet(nodes=tuple(pool.map(_observe, which)))
-    for snapshot in fleet.nodes:
-        if snapshot.link == "live":
-            cache.save(snapshot)
-    return fleet
+        return Fleet(nodes=tuple(pool.map(_observe, which)))
 
 
 def matching(runs: Sequence[RunSnapshot], text: str) -> list[RunSnapshot]:
@@ -65,18 +64,31 @@ def only(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
 
 
 def fresh(node: Node, run_id: str) -> RunSnapshot:
-    """The run as it is now. Raises Unreachable; ConfigError when the node does not have it (any more)."""
-    snapshot = observe([node]).nodes[0]
-    if snapshot.link != "live":
-        raise Unreachable(f"{node.name} cannot be asked: {snapshot.link_sentence}", f"giblet node check {node.name}")
-    for run in snapshot.runs:
-        if run.run.run_id == run_id:
-            return run
-    raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
+    """The run as it is now, whole. Raises Unreachable; ConfigError when the node does not have it (any more)."""
+    runs = watch.observe_once(node, [run_id]).runs
+    if not runs:
+        raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
+    return runs[0]
 
 
 def _observe(node: Node) -> NodeSnapshot:
     try:
-        return watch.observe_once(node)
+        snapshot = watch.observe_once(node)
     except Unreachable as error:
-        return NodeSnapshot(node=node.name, link="lost", link_sentence=f"{error.message} {error.remedy}".strip())
+        known = next((n for n in cache.load().nodes if n.node == node.name), NodeSnapshot(node=node.name, link="lost"))
+        return unheard(known, error)
+    cache.save(snapshot)
+    return snapshot
+
+
+def unheard(known: NodeSnapshot, error: Unreachable) -> NodeSnapshot:
+    """What was last known of a node that cannot be asked: a run that lived then is unknown now, not dead."""
+    since = known.observed_at
+    runs = tuple(
+        replace(run, health=Health(state="unknown", sentence="its node cannot be asked", since=since))
+        if run.health.live
+        else run
+        for run in known.runs
+    )
+    link: LinkState = "refused" if isinstance(error, NotLetIn) else "lost"
+    return replace(known, link=link, link_sentence=f"{error.message} {error.remedy}".strip(), runs=runs)

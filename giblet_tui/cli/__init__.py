@@ -6,11 +6,14 @@ import os
 import sys
 
 from giblet_train.contract.errors import FAILED, GibletError
-from giblet_tui.cli import configs, nodes
+from giblet_tui.cli import configs, demo, launch, logs, monitor, nodes, reach, runs, stop
 from giblet_tui.cli.app import app, config_app, node_app
 from giblet_tui.cli.speech import complain
 
-__all__ = ["app", "configs", "main", "nodes"]
+__all__ = ["app", "main"]
+
+VERBS = (demo, launch, runs, logs, monitor, stop, reach, nodes, configs)
+"""The modules whose verbs join `app` when they are imported."""
 
 app.add_typer(node_app, name="node")
 app.add_typer(config_app, name="config")

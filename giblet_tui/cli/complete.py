@@ -23,6 +23,13 @@ def node_names(incomplete: str) -> list[str]:
     )
 
 
+def run_ids(incomplete: str) -> list[str]:
+    """Runs that were seen from here."""
+    from giblet_tui import cache
+
+    return _starting(incomplete, lambda: ["@last", *(run.run.run_id for run in cache.load().runs())])
+
+
 def _starting(incomplete: str, names: Callable[[], list[str]]) -> list[str]:
     try:
         return sorted({n for n in names() if n.startswith(incomplete)})

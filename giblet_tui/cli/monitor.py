@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated
 
@@ -9,6 +10,7 @@ import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.complete import node_names
+from giblet_tui.cli.speech import show
 
 if TYPE_CHECKING:
     from giblet_tui.fleet import NodeSnapshot
@@ -33,6 +35,14 @@ def dashboard(
 
     which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     raise typer.Exit(open_dashboard(which, readonly=readonly))
+
+
+@app.callback(invoke_without_command=True)
+def bare(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        if sys.stdin.isatty() and sys.stdout.isatty():
+            dashboard()
+        show(context.get_help())
 
 
 def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
@@ -64,7 +74,7 @@ class Watches:
     def close(self) -> None:
         """End all watches."""
         for watch in self._watches:
-            watch.close()
+            watch.stop()
 
 
 class StopAction:

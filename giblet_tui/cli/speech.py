@@ -45,7 +45,12 @@ def paint(text: str, colour: str) -> str:
 
 def ask(question: str) -> bool:
     """A yes or no from the person at the terminal; no when nobody is there. Only `y` or `yes` is yes."""
+    return answer(f"{question} [y/N]").lower() in ("y", "yes")
+
+
+def answer(question: str) -> str:
+    """A line from the person at the terminal; empty when nobody is there."""
     if not sys.stdin.isatty():
-        return False
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return ""
+    print(f"{question} ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip()

@@ -1,0 +1,233 @@
+"""`giblet launch`: plan a run, start it on a node, wait for its first real step, say how to go on."""
+
+from __future__ import annotations
+
+import getpass
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.complete import config_names
+from giblet_tui.cli.configs import Settings
+from giblet_tui.cli.nodes import NodeName, remember
+from giblet_tui.cli.runs import next_commands
+from giblet_tui.cli.speech import say, show
+
+if TYPE_CHECKING:
+    from giblet_train.contract.config import Config, Loaded
+    from giblet_tui.fleet import RunSnapshot
+    from giblet_tui.launch import LaunchPlan, Request
+    from giblet_tui.nodes import Node
+    from giblet_tui.remote.connection import Connection
+
+Session = Literal["auto", "tmux", "screen", "process"]
+
+
+@verb(
+    app,
+    "launch",
+    "giblet launch tensor01 demo",
+    "giblet launch tensor01 test_50epoch_fixed --gpus 6 --note 'z-scored, 6 GPUs'",
+    "giblet launch tensor01 demo --set num_epochs=20 --set data.simulate=tiny --dry-run",
+    "giblet launch tensor01 production_500epoch --resume @last --follow",
+)
+def launch(
+    name: NodeName,
+    config: Annotated[str, typer.Argument(metavar="CONFIG", help="A name or a path.", autocompletion=config_names)],
+    gpus: Annotated[str | None, typer.Option(help="How many, or which: 6, or 0,1,2, or 3, for just that one.")] = None,
+    settings: Settings = None,
+    note: Annotated[str, typer.Option(help="Free words, shown beside the run.")] = "",
+    session: Annotated[Session | None, typer.Option(help="What holds it; what the node prefers if not given.")] = None,
+    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on from a run, or a checkpoint's path.")] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Although this very configuration runs there already.")
+    ] = False,
+    force: Annotated[bool, typer.Option("--force", help="Although a GPU is busy or a logout would end it.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look at the node, show all; start nothing.")] = False,
+    follow: Annotated[bool, typer.Option("--follow", help="Tell it as it goes on; then its result.")] = False,
+) -> None:
+    """Start a run on a node and wait for its first real step, or show why there was none.
+
+    stdout has the run's id. The run goes on whatever happens to this terminal.
+    """
+    from giblet_tui import catalog, nodes
+
+    node = nodes.resolve(name)
+    changes = list(settings or ())
+    if resume is not None:
+        changes.append(f"resume_from={_resumed(node, resume)}")
+    loaded = catalog.read(config, changes)
+    request = asked(loaded.config, gpus=gpus, note=note, session=session, again=again, force=force)
+    if dry_run:
+        _show_plan(node, request, loaded)
+        return
+    for line in loaded.notes:
+        say(line)
+    run_id = start(node, request)
+    await_first_step(node, run_id)
+    say(next_commands(run_id, live=True))
+    if follow:
+        raise typer.Exit(tell(node, run_id))
+
+
+def asked(
+    config: Config, *, gpus: str | None = None, note: str = "", session: Session | None = None, again: bool, force: bool
+) -> Request:
+    """What a person asked for, as the launcher takes it. Raises ConfigError."""
+    from giblet_tui.launch import Request
+
+    return Request(
+        config=config,
+        launched_by=f"{getpass.getuser()}@{socket.gethostname()}",
+        gpus=_gpus(gpus),
+        session=session,
+        note=note or config.note,
+        again=again,
+        force=force,
+    )
+
+
+def start(node: Node, request: Request) -> str:
+    """Start the run on the node, telling each stage; its id, which is also printed."""
+    from giblet_tui import lookup
+    from giblet_tui.launch import execute
+    from giblet_tui.remote.connection import connect
+
+    with connect(node) as connection:
+        planned = _plan(node, connection, request)
+        for line in (*_since_last(request.config), *planned.notes):
+            say(line)
+        with interruptible(planned.run.run_id):
+            execute(planned, connection, say)
+    show(planned.run.run_id)
+    remember(node)
+    lookup.observe([node])
+    return planned.run.run_id
+
+
+def await_first_step(node: Node, run_id: str) -> RunSnapshot:
+    """Wait until the run has made a step, telling what it waits for. Raises RunFailed with the cause."""
+    from giblet_tui.launch import await_first_step as wait
+    from giblet_tui.narrator import Narrator
+    from giblet_tui.remote.connection import connect
+
+    narrator = Narrator()
+
+    def tell_news(run: RunSnapshot) -> None:
+        for line in narrator.news(run):
+            say(line)
+
+    with interruptible(run_id), connect(node) as connection:
+        return wait(node, connection, run_id, tell_news)
+
+
+def tell(node: Node, run_id: str) -> int:
+    """Tell the run on stderr until it has ended, then its verdict on stdout; its result as an exit code."""
+    from giblet_train.contract.errors import FAILED, OK
+    from giblet_tui.follow import follow
+    from giblet_tui.narrator import Narrator
+    from giblet_tui.present import verdict, verdict_lines
+
+    narrator, run, link = Narrator(), None, "live"
+    with interruptible(run_id):
+        for seen in follow(node, run_id):
+            if seen.link != link and "lost" in (seen.link, link):
+                say(f"{node.name}: {seen.sentence or 'heard again'}")
+            link = seen.link if seen.link != "connecting" else link
+            run = seen.run or run
+            for line in narrator.news(run) if run else ():
+                say(line)
+    judged = verdict(run) if run else None
+    if run is None or judged is None:
+        return FAILED
+    say(f"{run_id} {run.health.state}: {run.health.sentence}")
+    show("\n".join(verdict_lines(judged)))
+    return OK if judged.status == "pass" and run.health.state in ("finished", "stopped") else FAILED
+
+
+@contextmanager
+def interruptible(run_id: str) -> Iterator[None]:
+    """Ctrl-C in here leaves the run alone, and says so with its id."""
+    from giblet_train.contract.errors import INTERRUPTED
+
+    try:
+        yield
+    except KeyboardInterrupt:
+        say(f"\nThe run goes on without this terminal: {run_id}\n{next_commands(run_id, live=True)}")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _plan(node: Node, connection: Connection, request: Request) -> LaunchPlan:
+    from giblet_tui.launch import plan
+    from giblet_tui.setup import environment
+
+    facts = connection.call("probe", {"workdir": node.workdir}, timeout_s=60.0)
+    return plan(request, node, facts, environment(node, connection).python)
+
+
+def _show_plan(node: Node, request: Request, loaded: Loaded) -> None:
+    """All that would be done: the resolved configuration with provenance, the files, the script, the command line."""
+    import shlex
+
+    from giblet_train.contract.config import dump
+    from giblet_tui.remote.connection import connect
+
+    with connect(node) as connection:
+        planned = _plan(node, connection, request)
+    for line in (*loaded.notes, *_since_last(request.config), *planned.notes):
+        say(line)
+    for key, file in loaded.provenance.items():
+        if file != "base.yaml":
+            say(f"# {key}: from {file}")
+    files = "\n".join(f"# {planned.run_dir}/{name}" for name in ("run.json", "launch.sh", *planned.files))
+    show(f"{files}\n# {shlex.join(planned.run.argv)}\n\n{planned.script.rstrip()}\n\n{dump(planned.config).rstrip()}")
+
+
+def _since_last(config: Config) -> list[str]:
+    """What is different from the last run of this configuration's name that was seen from here."""
+    from giblet_train.contract.config import diff
+    from giblet_tui import cache
+    from giblet_tui.present import diff_lines
+
+    seen = [run for run in cache.load().runs() if run.run.name == config.name and run.config]
+    if not seen or seen[0].config is None:
+        return []
+    changes = diff(seen[0].config, config)
+    if not changes:
+        return [f"the same configuration as {seen[0].run.run_id}"]
+    return [f"different from {seen[0].run.run_id}:", *diff_lines(changes)]
+
+
+def _resumed(node: Node, text: str) -> str:
+    """What `resume_from` becomes: a path as it is, a run by its whole id. Raises ConfigError."""
+    from giblet_train.contract.errors import ConfigError
+    from giblet_tui import lookup
+
+    if "/" in text:
+        return text
+    where, run_id = lookup.locate(text, say)
+    if where.name != node.name:
+        raise ConfigError(f"{run_id} lies on {where.name}, not on {node.name}.", f"giblet launch {where.name} …")
+    return run_id
+
+
+def _gpus(text: str | None) -> int | tuple[int, ...] | None:
+    from giblet_train.contract.errors import ConfigError
+
+    if text is None:
+        return None
+    try:
+        if "," in text:
+            return tuple(int(part) for part in text.split(",") if part.strip())
+        count = int(text)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ConfigError(
+            f"--gpus {text}: a number of GPUs, or a list of them.", "For example: --gpus 6, or --gpus 0,1,2"
+        )
+    return count

@@ -1,0 +1,125 @@
+"""`giblet stop`: end runs, and prove that nothing of them is left."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.complete import run_ids
+from giblet_tui.cli.speech import ask, say, show
+
+if TYPE_CHECKING:
+    from giblet_tui.nodes import Node
+    from giblet_tui.stop import Stale, Stopped
+
+
+@verb(
+    app,
+    "stop",
+    "giblet stop @last",
+    "giblet stop demo-20261122-2 --grace 30",
+    "giblet stop --stale",
+    "giblet stop --stale tensor01 tensor02 --yes",
+)
+def stop(
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[RUN]...", help="Runs; with --stale nodes, or none for all.", autocompletion=run_ids),
+    ] = None,
+    stale: Annotated[bool, typer.Option("--stale", help="Runs that hold on to something for nothing.")] = False,
+    grace: Annotated[
+        float | None,
+        typer.Option(min=0.0, max=3600.0, help="Seconds for a last checkpoint; the run's own if not given."),
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Leave the grace out: at once.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: stale runs, or a production run.")] = False,
+) -> None:
+    """End runs: asked to save and stop, then told, then killed; then proved that no process, session or GPU is left.
+
+    Exit code 4 names what survives. Stopping what has ended is a success. The node finishes the job without us.
+    """
+    from giblet_train.contract.errors import INTERRUPTED, ConfigError
+    from giblet_tui.stop import require_gone
+
+    if not names and not stale:
+        raise ConfigError("Which run?", "giblet stop RUN, giblet stop @last, or giblet stop --stale")
+    chosen = _stale_runs(names or (), yes) if stale else _named_runs(names or (), yes)
+    try:
+        require_gone([_stop_one(node, run_id, grace, force, say) for node, run_id in chosen])
+    except KeyboardInterrupt:
+        say("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def stop_run(run_id: str, say: Callable[[str], None]) -> str:
+    """Stop one run and prove it: the sentence that says so. Raises GibletError, TargetNotReached naming survivors."""
+    from giblet_tui import lookup
+    from giblet_tui.stop import require_gone
+
+    node, whole = lookup.locate(run_id, say)
+    stopped = _end(node, whole, None, False, say)
+    require_gone([stopped])
+    return stopped.sentence
+
+
+def _stop_one(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
+    from giblet_tui import lookup
+
+    say(f"stopping {run_id} on {node.name}")
+    stopped = _end(node, run_id, grace, force, say)
+    show(stopped.sentence)
+    lookup.observe([node])
+    return stopped
+
+
+def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
+    from giblet_tui.remote.connection import connect
+    from giblet_tui.stop import stop as end
+
+    with connect(node) as connection:
+        return end(node, connection, run_id, say, grace_s=grace, force=force)
+
+
+def _named_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
+    from giblet_tui import lookup
+
+    found = [lookup.locate(name, say) for name in dict.fromkeys(names)]
+    for node, run_id in found:
+        _agree_to_production(node, run_id, yes)
+    return found
+
+
+def _agree_to_production(node: Node, run_id: str, yes: bool) -> None:
+    """A living run of the production stage is stopped only by --yes, or by its name typed at a terminal."""
+    from giblet_train.contract.errors import PreflightRefused
+    from giblet_tui import lookup
+    from giblet_tui.cli.speech import answer
+
+    run = lookup.fresh(node, run_id)
+    if yes or not run.health.live or run.config is None or run.config.stage != "production":
+        return
+    if answer(f"{run_id} is a production run. Type its name, {run.run.name}, to stop it:") != run.run.name:
+        raise PreflightRefused(f"{run_id} is a production run; nothing was stopped.", "Type its name, or add --yes.")
+
+
+def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
+    """The stale runs of these nodes (all if none), listed with the reason, and agreed to once."""
+    from giblet_train.contract.errors import PreflightRefused
+    from giblet_tui import nodes
+    from giblet_tui.remote.connection import connect
+    from giblet_tui.stop import find_stale
+
+    found: list[tuple[Node, Stale]] = []
+    for node in [nodes.resolve(name) for name in names] if names else nodes.known_nodes():
+        with connect(node) as connection:
+            found += [(node, run) for run in find_stale(node, connection)]
+    for node, run in found:
+        say(f"{run.run_id} on {node.name}: {run.why}")
+    if not found:
+        say("Nothing is stale.")
+    elif not yes and not ask(f"Stop {'it' if len(found) == 1 else f'these {len(found)}'}?"):
+        raise PreflightRefused("Nothing was stopped.", "Answer y, or add --yes.")
+    return [(node, run.run_id) for node, run in found]

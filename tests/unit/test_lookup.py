@@ -1,0 +1,74 @@
+"""Which run is meant: a unique beginning, the newest; and what is known of runs whose node is silent."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from giblet_train.contract.errors import ConfigError
+from giblet_tui import cache, lookup
+from giblet_tui.errors import NotLetIn, Unreachable
+from giblet_tui.nodes import Node
+from tests import fleets
+
+
+@pytest.fixture(autouse=True)
+def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for variable in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "GIBLET_HOME"):
+        monkeypatch.setenv(variable, str(tmp_path / variable))
+    monkeypatch.setenv("GIBLET_SSH_CONFIG", str(tmp_path / "ssh_config"))
+
+
+def test_a_unique_beginning_is_enough() -> None:
+    runs = fleets.several().runs()
+    assert lookup.only(runs, "pil").run.name == "pilot"
+    whole = lookup.only(runs, "pil").run.run_id
+    assert lookup.only(runs, whole).run.run_id == whole
+
+
+def test_the_last_is_the_newest() -> None:
+    runs = fleets.several().runs()
+    newest = max(runs, key=lambda run: run.run.launched_at)
+    assert lookup.only(runs, "@last") == newest
+
+
+def test_an_ambiguous_beginning_lists_the_candidates() -> None:
+    runs = fleets.several().runs()
+    with pytest.raises(ConfigError, match="2 runs begin with 'f'") as refusal:
+        lookup.only(runs, "f")
+    assert "flat-20270115-080000-f1a7" in refusal.value.remedy
+    assert "far-20270115-080000-fa12" in refusal.value.remedy
+
+
+@pytest.mark.parametrize(("text", "hint"), [("pilto", "pilot"), ("pilot-20270115-080000-d1ne", "pilot-20270115-")])
+def test_what_nearly_matches_is_offered(text: str, hint: str) -> None:
+    with pytest.raises(ConfigError, match=f'did you mean "{hint}'):
+        lookup.only(fleets.several().runs(), text)
+
+
+def test_a_full_id_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("GIBLET_SSH_CONFIG", "/nowhere")
+    run = fleets.run(node="local")
+    cache.save(fleets.node("local", (run,)))
+    node, run_id = lookup.locate(run.run.run_id, print)
+    assert (node.name, run_id) == ("local", run.run.run_id)
+
+
+def test_a_silent_node_makes_living_runs_unknown_and_leaves_ended_ones() -> None:
+    living, ended = fleets.run(), fleets.run("pilot", state="finished")
+    known = fleets.node(runs=(living, ended))
+    silent = lookup.unheard(known, Unreachable("No route.", "Look at the cable."))
+    assert [run.health.state for run in silent.runs] == ["unknown", "finished"]
+    assert (silent.link, silent.link_sentence) == ("lost", "No route. Look at the cable.")
+    assert silent.observed_at == known.observed_at
+    assert lookup.unheard(known, NotLetIn("No.")).link == "refused"
+
+
+def test_observing_this_machine_fills_the_cache(tmp_path: Path) -> None:
+    node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path / "work"))
+    fleet = lookup.observe([node])
+    assert [n.link for n in fleet.nodes] == ["live"]
+    assert [n.node for n in cache.load().nodes] == ["local"]
+    with pytest.raises(ConfigError, match="has no run"):
+        lookup.fresh(node, "demo-20260101-000000-abcd")
