@@ -27,7 +27,11 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Run(Record, frozen=True, kw_only=True):
-    """run.json: who started what, where, and how. Written once by the launcher."""
+    """run.json: who started what, where, and how. Written once by the launcher.
+
+    node: what the laptop calls the machine; hostname: what it calls itself (two may share one working directory).
+    watcher_argv: a program that the supervisor runs beside the trainer, and ends last.
+    """
 
     run_id: str
     name: str
@@ -44,6 +48,8 @@ class Run(Record, frozen=True, kw_only=True):
     note: str = ""
     resumed_from: str | None = None
     grace_s: float = 120.0
+    hostname: str = ""
+    watcher_argv: tuple[str, ...] = ()
     schema: int = SCHEMA
 
 

@@ -12,14 +12,15 @@ import time
 from typing import Any
 
 from giblet_tui.remote import evidence, sessions
-from giblet_tui.remote.agent import Emit
+from giblet_tui.remote.agent import AgentRefusal, Emit
 from giblet_tui.remote.evidence import RunOnNode
 from giblet_tui.remote.supervise import descendants, send, start_ticks, write_json
 
 DEFAULT_GRACE_S = 120.0
 UNHEEDED_GRACE_S = 10.0
-"""How long TERM gets where the stop file had its whole grace for nothing."""
+"""How long TERM gets where the stop file had its whole grace for nothing, or there is nothing to save yet."""
 KILL_LIMIT_S = 10.0
+_TOLD = ("run.json", "supervisor.json", "heartbeat.json", "exit.json", "config.yaml")
 QUIET_S = 0.1
 """Time between the two looks that must both find nothing."""
 _REPORT_EVERY_S = 1.0
@@ -32,6 +33,8 @@ def stop(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     Stopping what has ended is a success. Raises AgentRefusal when the run is not there or not this user's.
     """
     run = evidence.find(arguments["workdir"], arguments["run_id"])
+    if run.elsewhere:
+        raise AgentRefusal(f"{run.run_id} runs on {run.elsewhere}, which shares this directory.", "Stop it there.", 2)
     given = arguments.get("grace_s")
     grace_s = float(run.record("run.json").get("grace_s", DEFAULT_GRACE_S) if given is None else given)
     return _Ending(run, emit).carry_out(0.0 if arguments.get("force") else grace_s)
@@ -67,7 +70,8 @@ def remaining(run: RunOnNode, known: dict[int, int]) -> dict[int, int]:
 def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """What runs still hold on this node: {now, runs: [{run_id, records…, supervised, rebooted, processes, sessions}]}.
 
-    arguments: workdir. Left out are runs that ended and hold nothing. Records are the texts of the run's files.
+    arguments: workdir. Left out are runs that ended and hold nothing, and those of other machines. Records are the
+    texts of the run's files.
     """
     folder = evidence.runs_folder(arguments["workdir"])
     marked = evidence.marks(folder)
@@ -75,14 +79,12 @@ def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     found = []
     for run in evidence.all_runs(arguments["workdir"]):
         held_by = [kind for kind, names in open_sessions.items() if run.session in names]
-        if run.ended and not marked.get(run.run_id) and not held_by:
+        if run.elsewhere or (run.ended and not marked.get(run.run_id) and not held_by):
             continue
         found.append(
             {
                 "run_id": run.run_id,
-                "files": {
-                    name: _text(run, name) for name in ("run.json", "heartbeat.json", "exit.json", "config.yaml")
-                },
+                "files": {name: _text(run, name) for name in _TOLD},
                 "supervised": run.supervisor() is not None,
                 "rebooted": run.rebooted,
                 "processes": sorted(evidence.with_descendants(marked.get(run.run_id, set()))),
@@ -107,9 +109,10 @@ class _Ending:
         if already:
             self._say("ended", "No process of it was left.")
         else:
-            if self._ask(grace_s):
-                grace_s = min(grace_s, UNHEEDED_GRACE_S)
-            self._tell(grace_s)
+            saves = self._has_begun()
+            self._request()
+            if not saves or not grace_s or not self._heeded(grace_s):
+                self._tell(min(grace_s, UNHEEDED_GRACE_S))
         survivors = sweep(self.run, self.known) if self._left() else {}
         holders = evidence.gpu_pids() & set(self.known)
         closed = sessions.end(self.run.session)
@@ -126,13 +129,14 @@ class _Ending:
             "already": already,
         }
 
-    def _ask(self, grace_s: float) -> bool:
-        """Leave the stop file and wait for the trainer to heed it. True when it had its grace, and did not."""
-        self._request()
-        if not grace_s or not (self.run.path / "heartbeat.json").exists():
-            return False  # a trainer that has not begun has nothing to save, and does not look for the file yet
+    def _has_begun(self) -> bool:
+        """Is there something to save? A trainer that still loads does not look for the stop file either."""
+        return self.run.record("heartbeat.json").get("state") not in (None, "loading")
+
+    def _heeded(self, grace_s: float) -> bool:
+        """Wait for the trainer to heed the stop file."""
         self._say("asked", f"Asked it to stop at its next step, and to save; it has {grace_s:.0f} s.")
-        return not self._wait(grace_s)
+        return self._wait(grace_s)
 
     def _request(self) -> None:
         """Create the stop file. A disk too full for it is no reason not to stop the run."""

@@ -13,11 +13,10 @@ import json
 import os
 import pwd
 import re
-import shutil
-import subprocess
 from pathlib import Path
 from typing import Any
 
+from giblet_tui.remote import gpu
 from giblet_tui.remote.agent import AgentRefusal, home_path
 from giblet_tui.remote.supervise import boot_id, descendants, start_ticks, stat_fields
 
@@ -50,8 +49,14 @@ class RunOnNode:
         return (self.path / "exit.json").exists()
 
     @property
+    def elsewhere(self) -> str:
+        """The other machine, sharing this directory, that it was started on; empty when it was this one."""
+        host = str(self.record("run.json").get("hostname") or os.uname().nodename)
+        return "" if host == os.uname().nodename else host
+
+    @property
     def rebooted(self) -> bool:
-        """Was it started in an earlier boot (or on another machine that shares this directory)?"""
+        """Was it started in an earlier boot?"""
         here = boot_id()
         return bool(self.record("supervisor.json").get("boot_id", here) != here)
 
@@ -141,16 +146,8 @@ def description(pid: int) -> dict[str, Any]:
 
 
 def gpu_pids() -> set[int]:
-    """Processes that hold memory of an NVIDIA GPU. None where there is no nvidia-smi, or it does not answer."""
-    program = shutil.which("nvidia-smi")
-    if program is None:
-        return set()
-    argv = [program, "--query-compute-apps=pid", "--format=csv,noheader"]
-    try:
-        done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10.0)
-    except (OSError, subprocess.TimeoutExpired):
-        return set()
-    return {int(line) for line in done.stdout.split() if line.isdigit()}
+    """Processes that hold memory of an NVIDIA GPU; none where there is no nvidia-smi, or it does not answer."""
+    return {process["pid"] for device in gpu.look()["gpus"] for process in device["processes"]}
 
 
 def user_name(uid: int) -> str:

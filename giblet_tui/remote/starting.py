@@ -23,6 +23,7 @@ from giblet_tui.remote.agent import AgentRefusal, Emit, home_path
 
 FILES = ("config.yaml", "supervise.py")
 _OURS = {*FILES, "run.json", "launch.sh", "train.log"}
+_ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
 
@@ -30,7 +31,7 @@ _SUPERVISOR_LIMIT_S = 30.0
 def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Start a run; its supervisor's record, with the session's kind and the run directory's path.
 
-    arguments: workdir; record, which becomes run.json (the node adds launched_at, and the session's kind if `auto`);
+    arguments: workdir; record, which becomes run.json (the node adds time, host, and the session's kind if `auto`);
     files, a text for each of FILES; multiplexer (auto | tmux | screen | process); again, to allow a second live run of
     one config hash; force, to allow GPUs that a live run has. Raises AgentRefusal; then nothing of the run is left.
     """
@@ -47,7 +48,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             _refuse_doubles(str(workdir), record, bool(arguments.get("again")), bool(arguments.get("force")))
             record["multiplexer"] = sessions.choose(arguments["multiplexer"])
             sessions.refuse_taken(f"gib-{run_id}")
-            record["launched_at"] = time.time()
+            record.update(launched_at=time.time(), hostname=os.uname().nodename)
             emit({"step": "writing"})
             run_dir = _write(workdir / "runs" / run_id, record, files, emit)
             try:
@@ -108,9 +109,11 @@ def _lock(workdir: Path, record: dict[str, Any]) -> Iterator[None]:
 
 def _clear_leftovers(workdir: str) -> None:
     """Remove what starts left that were cut off before they had a supervisor, and hold no process and no session."""
-    for aside in evidence.runs_folder(workdir).glob(".new-*"):
+    for aside in evidence.runs_folder(workdir).glob(_ASIDE + "*"):
         shutil.rmtree(aside, ignore_errors=True)
     for run in evidence.all_runs(workdir):
+        if run.elsewhere:
+            continue
         begun = {entry.name for entry in run.path.iterdir()}
         if begun <= _OURS and not run.processes() and not sessions.find(run.session):
             _remove(run.path)
@@ -141,7 +144,7 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
     """The run directory, whole when it appears under its name."""
     if target.exists():
         raise AgentRefusal(f"{target} exists already; nothing was started.", "Launch again: the id is new.", 5)
-    aside = target.with_name(f".new-{target.name}")
+    aside = target.with_name(_ASIDE + target.name)
     texts = {**files, "run.json": json.dumps(record), "launch.sh": script(sys.executable, str(target))}
     try:
         aside.mkdir(mode=0o700)
@@ -197,7 +200,7 @@ def _undo(run_dir: Path) -> None:
 
 def _remove(run_dir: Path) -> None:
     """Take a run directory away: out of sight at once, then file by file."""
-    aside = run_dir.with_name(f".new-{run_dir.name}.gone")
+    aside = run_dir.with_name(f"{_ASIDE}{run_dir.name}.gone")
     run_dir.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 

@@ -1,0 +1,278 @@
+"""Launching a run: a plan that is pure and can be shown, its execution on the node, the wait for its first step."""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
+
+import msgspec
+from msgspec.structs import replace
+
+import giblet_train
+from giblet_train.contract.config import Config, content_hash, dump
+from giblet_train.contract.errors import ConfigError, PreflightRefused, RunFailed
+from giblet_train.contract.records import Run
+from giblet_train.contract.rundir import new_run_id, session_name
+from giblet_tui.errors import TimedOut, Unreachable
+from giblet_tui.fleet import RunSnapshot
+from giblet_tui.nodes import Node
+from giblet_tui.observation import NodeState, fold, snapshot_of
+from giblet_tui.remote import starting, supervise
+from giblet_tui.remote.connection import Connection
+from giblet_tui.remote.sanitize import sanitize, sanitize_value
+
+START_LIMIT_S = 150.0
+FIRST_STEP_LIMIT_S = 600.0
+"""How long the first step may take once the data is loaded."""
+LOG_LINES_SHOWN = 12
+_BUSY_GIB = 1.0
+"""A GPU that holds more than this is in use, even where its process cannot be seen (a container's)."""
+_INTERVAL_S = 0.25
+
+Multiplexer = Literal["tmux", "screen", "process"]
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """What a person asked for.
+
+    gpus: how many, which (by index), or None: as many free ones as the configuration has processes. session: what holds
+    the run, or None: what the node prefers. again: although this very configuration runs there already. force: although
+    a GPU is busy, or a logout would end the run.
+    """
+
+    config: Config
+    launched_by: str
+    gpus: int | tuple[int, ...] | None = None
+    session: Literal["auto", "tmux", "screen", "process"] | None = None
+    note: str = ""
+    grace_s: float = 120.0
+    again: bool = False
+    force: bool = False
+
+
+class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
+    """All that a launch would do, decided: nothing more is chosen when it is carried out."""
+
+    run: Run
+    config: Config
+    workdir: str
+    run_dir: str
+    files: dict[str, str]
+    script: str
+    notes: tuple[str, ...] = ()
+    again: bool = False
+    force: bool = False
+
+
+def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str) -> LaunchPlan:
+    """Decide a launch. Pure but for the new run's id, which holds the time and a random tail.
+
+    facts: what the node's `probe` said. python: the interpreter there that has giblet.
+    Raises ConfigError when the request makes no sense, PreflightRefused when the node cannot honour it.
+    """
+    gpus = choose_gpus(request, facts)
+    config = _on_devices(request, gpus)
+    _refuse_logout(request, node, facts)
+    run_id = new_run_id(config.name)
+    workdir = facts["home"] + node.workdir[1:] if node.workdir.startswith("~/") else node.workdir
+    run_dir = f"{workdir}/runs/{run_id}"
+    run = Run(
+        run_id=run_id,
+        name=config.name,
+        node=node.name,
+        session=session_name(run_id),
+        multiplexer=choose_multiplexer(request.session or node.multiplexer, facts),
+        argv=tuple(trainer_argv(python, run_dir, config.distributed.world_size)),
+        config_hash=content_hash(config),
+        giblet_version=giblet_train.__version__,
+        launched_by=request.launched_by,
+        launched_at=facts["now"],
+        gpus=tuple(gpu["uuid"] for gpu in gpus),
+        nodes=(node.name,),
+        note=request.note,
+        resumed_from=config.resume_from,
+        grace_s=request.grace_s,
+    )
+    return LaunchPlan(
+        run=run,
+        config=config,
+        workdir=workdir,
+        run_dir=run_dir,
+        files={"config.yaml": dump(config), "supervise.py": inspect.getsource(supervise)},
+        script=starting.script(facts["python_path"], run_dir),
+        notes=tuple(_notes(run, gpus)),
+        again=request.again,
+        force=request.force,
+    )
+
+
+def execute(planned: LaunchPlan, connection: Connection, say: Callable[[str], None]) -> str:
+    """Start the planned run on its node; its run directory there.
+
+    say: told each stage. Raises the node's refusal with its own exit code (then nothing of the run is left), and
+    Unreachable when the link breaks (the run may have started: `giblet ps` tells).
+    """
+    arguments = {
+        "workdir": planned.workdir,
+        "record": msgspec.to_builtins(planned.run),
+        "files": planned.files,
+        "multiplexer": planned.run.multiplexer,
+        "again": planned.again,
+        "force": planned.force,
+    }
+    started = connection.call(
+        "start", arguments, timeout_s=START_LIMIT_S, on_event=lambda event: say(sanitize(str(event.get("step", ""))))
+    )
+    return sanitize(str(started["run_dir"]))
+
+
+def await_first_step(
+    node: Node,
+    connection: Connection,
+    run_id: str,
+    on_snapshot: Callable[[RunSnapshot], None],
+    limit_s: float = FIRST_STEP_LIMIT_S,
+) -> RunSnapshot:
+    """Watch a run until it has made a step, or has finished without: what is known of it then.
+
+    on_snapshot: told whatever is new. limit_s counts from the end of `loading`, which may build a store for hours.
+    Raises RunFailed with the cause when it ends otherwise, TimedOut and Unreachable (the run goes on).
+    """
+    state = NodeState(node.name)
+    loading_until = time.monotonic()
+    arguments = {"workdir": node.workdir, "interval_s": _INTERVAL_S, "runs": [run_id]}
+    try:
+        for event in connection.stream("watch", arguments):
+            state = fold(state, event, time.time())
+            run = snapshot_of(state).runs[0] if "tick" in event and state.runs else None
+            if run is None:
+                continue
+            on_snapshot(run)
+            if run.steps or run.health.state == "finished":
+                return run
+            if not run.health.live:
+                raise failure(run)
+            if run.heartbeat is None or run.heartbeat.state == "loading":
+                loading_until = time.monotonic()
+            if run.health.state == "stalled" or time.monotonic() - loading_until > limit_s:
+                raise TimedOut(f"{run_id} has made no step yet: {run.health.sentence}.", f"giblet logs {run_id} -f")
+    except Unreachable as error:
+        raise type(error)(error.message, f"The run goes on. {error.remedy} giblet status {run_id}") from None
+    raise Unreachable(f"{node.name} ended the watch of {run_id}.", f"The run goes on. giblet status {run_id}")
+
+
+def failure(run: RunSnapshot) -> RunFailed:
+    """Why a run ended before its first step, with the end of what it printed."""
+    shown = [line for line in run.log_tail if line.strip()][-LOG_LINES_SHOWN:]
+    ended = "was stopped" if run.health.state == "stopped" else run.health.state
+    sentence = f"{run.run.run_id} {ended} before its first step: {run.health.sentence}."
+    return RunFailed(sentence, "\n  ".join([*shown, f"giblet logs {run.run.run_id}"]))
+
+
+def trainer_argv(python: str, run_dir: str, world_size: int) -> list[str]:
+    """What the supervisor starts: the trainer alone, or torchrun with one process for each rank."""
+    train = ["-m", "giblet_train", "train", run_dir]
+    if world_size == 1:
+        return [python, *train]
+    # A name that does not resolve would make torchrun hang without a word; a loopback address always does.
+    torchrun = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--max-restarts", "0"]
+    ranks = ["--nproc-per-node", str(world_size), "--tee", "3", "--log-dir", f"{run_dir}/ranks"]
+    return [python, *torchrun, *ranks, *train]
+
+
+def choose_multiplexer(wanted: str, facts: Mapping[str, Any]) -> Multiplexer:
+    """What will hold the session. Raises PreflightRefused when the one wanted is not installed."""
+    present: list[Multiplexer] = [kind for kind in ("tmux", "screen") if facts.get(kind)]
+    chosen: list[Multiplexer] = [kind for kind in (*present, "process") if wanted in ("auto", kind)]
+    if not chosen:
+        other = (*present, "process")[0]
+        raise PreflightRefused(
+            f"{wanted} is not installed on this node.", f"Use --session {other}, or have {wanted} installed."
+        )
+    return chosen[0]
+
+
+def choose_gpus(request: Request, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The GPUs for a run, as the probe tells of them: those asked for, else the first free ones; none for the CPU.
+
+    Raises ConfigError for a GPU that there is not, PreflightRefused when too few are free (naming who has the others).
+    """
+    present = list(facts.get("gpus") or ())
+    config, wanted = request.config, request.gpus
+    if wanted is None and (config.device == "cpu" or (config.device == "auto" and not present)):
+        return []
+    if config.device == "cpu":
+        raise ConfigError("--gpus asks for GPUs, the configuration for device: cpu.", "Leave out one of them.")
+    if not present:
+        raise PreflightRefused(
+            f"This node has no GPU: {sanitize(str(facts.get('gpu_note') or 'none was found'))}.",
+            "Choose another node, or train on the CPU: --set device=cpu",
+        )
+    busy = {gpu["index"] for gpu in present if _holders(gpu)}
+    if isinstance(wanted, tuple):
+        chosen = [_by_index(index, present) for index in dict.fromkeys(wanted)]
+    else:
+        count = wanted or config.distributed.world_size
+        order = [gpu for gpu in present if gpu["index"] not in busy]
+        order += [gpu for gpu in present if gpu["index"] in busy] if request.force else []
+        chosen = order[:count]
+        if len(chosen) < count:
+            raise _too_few(count, len(order), present)
+    taken = [gpu for gpu in chosen if gpu["index"] in busy]
+    if taken and not request.force:
+        raise PreflightRefused(f"Busy: {_in_words(taken)}.", "Choose others, or insist with --force.")
+    return chosen
+
+
+def _on_devices(request: Request, gpus: Sequence[Mapping[str, Any]]) -> Config:
+    """The configuration with as many processes as there are GPUs for it; on the CPU it keeps its own number."""
+    if not gpus:
+        return request.config
+    return replace(request.config, distributed=replace(request.config.distributed, world_size=len(gpus)))
+
+
+def _refuse_logout(request: Request, node: Node, facts: Mapping[str, Any]) -> None:
+    """At a user's last logout systemd may be told to end tmux, screen and all else; lingering spares none of these."""
+    ends = facts.get("kill_user_processes") and facts.get("user") != "root"
+    if ends and node.transport == "ssh" and not request.force:
+        raise PreflightRefused(
+            f"{node.name} ends what you started when you log out (KillUserProcesses=yes).",
+            "Ask its administrator for KillUserProcesses=no in logind.conf, or insist with --force.",
+        )
+
+
+def _notes(run: Run, gpus: Sequence[Mapping[str, Any]]) -> list[str]:
+    where = f"GPU {', '.join(str(gpu['index']) for gpu in gpus)}" if gpus else "CPU"
+    how = "a plain process: nothing to attach to" if run.multiplexer == "process" else f"a {run.multiplexer} session"
+    return [f"on {where}, in {how}"]
+
+
+def _by_index(index: int, present: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    for gpu in present:
+        if gpu["index"] == index:
+            return gpu
+    there = ", ".join(str(gpu["index"]) for gpu in present)
+    raise ConfigError(f"This node has no GPU {index}.", f"It has {there}.")
+
+
+def _too_few(wanted: int, free: int, present: Sequence[Mapping[str, Any]]) -> PreflightRefused:
+    others = [gpu for gpu in present if _holders(gpu)]
+    held = f" ({_in_words(others)})" if others else ""
+    return PreflightRefused(
+        f"{wanted} GPUs are wanted, {free} of {len(present)} are free{held}.",
+        "Ask for fewer with --gpus, choose another node, or insist with --force.",
+    )
+
+
+def _in_words(gpus: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"GPU {gpu['index']}: {', '.join(_holders(gpu))}" for gpu in gpus)
+
+
+def _holders(gpu: Mapping[str, Any]) -> list[str]:
+    """Who has a GPU; nobody when it is free."""
+    processes = sanitize_value(list(gpu["processes"]))
+    if processes:
+        return [f"{p.get('user') or '?'} (pid {p['pid']}, {p['memory_gib']:.1f} GiB)" for p in processes]
+    return [f"{gpu['memory_used_gib']:.1f} GiB in use"] if gpu["memory_used_gib"] > _BUSY_GIB else []
