@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import count, islice
 from typing import NamedTuple
 
 import numpy as np
@@ -22,6 +22,7 @@ from giblet_train.contract.records import EpochMetric, Number, PartLoss, StepMet
 Floats = NDArray[np.float64]
 NAMES = ("total", *COMPONENTS)
 BLOCK = 64
+_origins = count()
 
 
 class Range(NamedTuple):
@@ -56,8 +57,12 @@ class Envelope(NamedTuple):
 
 @dataclass(frozen=True)
 class Curves:
-    """One run as columns. Keys of the mappings are `NAMES`; `step` counts optimizer steps, `at` is the node's clock."""
+    """One run as columns. Keys of the mappings are `NAMES`; `step` counts optimizer steps, `at` is the node's clock.
 
+    origin: which columns these came from; of two with one origin, the longer begins with the shorter.
+    """
+
+    origin: int
     step_N: Floats
     at_N: Floats
     lr_N: Floats
@@ -75,11 +80,11 @@ class _Column:
         self._buffer: Floats = np.empty(256)
         self._size = 0
 
-    def extend(self, values: Iterator[float], count: int) -> None:
-        while self._size + count > len(self._buffer):
+    def extend(self, values: Iterator[float], fresh: int) -> None:
+        while self._size + fresh > len(self._buffer):
             self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
-        self._buffer[self._size : self._size + count] = np.fromiter(values, np.float64, count)
-        self._size += count
+        self._buffer[self._size : self._size + fresh] = np.fromiter(values, np.float64, fresh)
+        self._size += fresh
 
     def view(self) -> Floats:
         return self._buffer[: self._size]
@@ -97,6 +102,7 @@ class StepColumns:
             self._clear()
         self._extend(steps)
         return Curves(
+            origin=self._origin,
             step_N=self._step.view(),
             at_N=self._at.view(),
             lr_N=self._lr.view(),
@@ -111,14 +117,15 @@ class StepColumns:
         self._step, self._at, self._lr = _Column(), _Column(), _Column()
         self._loss = {name: _Column() for name in NAMES}
         self._size, self._last_seq = 0, -1
+        self._origin = next(_origins)
 
     def _extend(self, steps: Sequence[StepMetric]) -> None:
-        first, count = self._size, len(steps) - self._size
-        if not count:
+        first, fresh = self._size, len(steps) - self._size
+        if not fresh:
             return
 
         def each(value: Callable[[StepMetric], Number]) -> tuple[Iterator[float], int]:
-            return (number(value(s)) for s in islice(steps, first, None)), count
+            return (number(value(s)) for s in islice(steps, first, None)), fresh
 
         self._step.extend(*each(lambda s: s.step))
         self._at.extend(*each(lambda s: s.at))
@@ -143,11 +150,7 @@ class Smoother:
 
     def smoothed(self, values_N: Floats) -> Floats:
         """The average at every value. values_N must begin with what an earlier call was given."""
-        done = len(self._smoothed)
-        if len(values_N) < done:
-            self.__init__(self.decay)  # type: ignore[misc]
-            done = 0
-        fresh_N = values_N[done:]
+        fresh_N = values_N[len(self._smoothed) :]
         if len(fresh_N):
             known_N = np.isfinite(fresh_N)
             sum_N = decayed_sum(np.where(known_N, fresh_N, 0.0), self.decay, self._sum)
@@ -168,15 +171,15 @@ def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
     lag_KK = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
     decay_KK = np.where(lag_KK >= 0, decay ** np.maximum(lag_KK, 0), 0.0)
     carry_K = decay ** np.arange(1, BLOCK + 1)
-    count = len(values_N)
-    if count <= BLOCK:
-        return np.asarray(decay_KK[:count, :count] @ values_N + before * carry_K[:count])
-    padded_BK = np.pad(values_N, (0, -count % BLOCK)).reshape(-1, BLOCK)
+    size = len(values_N)
+    if size <= BLOCK:
+        return np.asarray(decay_KK[:size, :size] @ values_N + before * carry_K[:size])
+    padded_BK = np.pad(values_N, (0, -size % BLOCK)).reshape(-1, BLOCK)
     inner_BK = padded_BK @ decay_KK.T
     end_B = decayed_sum(inner_BK[:, -1], decay**BLOCK, before)
     start_B = np.concatenate([[before], end_B[:-1]])
     sum_BK: Floats = inner_BK + start_B[:, None] * carry_K
-    return sum_BK.ravel()[:count]
+    return sum_BK.ravel()[:size]
 
 
 def reduced(points: Points, window: Range, columns: int, *, joined: bool = True) -> Envelope:

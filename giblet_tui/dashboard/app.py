@@ -20,6 +20,7 @@ from giblet_tui.dashboard.screens.help import HelpScreen
 from giblet_tui.dashboard.screens.main import MainScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.text import harmless
+from giblet_tui.dashboard.view import merged
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.runs import RunList
 from giblet_tui.fleet import Fleet, NodeSnapshot
@@ -78,7 +79,7 @@ class DashboardApp(App[int]):
         self.post_message(NodeObserved(snapshot, self._judge.verdicts(snapshot)))
 
     def on_node_observed(self, message: NodeObserved) -> None:
-        self.fleet = self.fleet.replacing(message.snapshot)
+        self.fleet = self.fleet.replacing(merged(self.fleet, message.snapshot))
         self._verdicts |= message.verdicts
         self._main.show(self.fleet, self._verdicts)
 

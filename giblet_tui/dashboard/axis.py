@@ -51,7 +51,7 @@ def figure(value: float, spread: float = 0.0) -> str:
         return scientific(value)
     wanted = SIGNIFICANT - 1 - math.floor(math.log10(size))
     if spread > 0:
-        wanted = max(wanted, -math.floor(math.log10(spread / 1000)) - 1)
+        wanted = max(wanted, -math.floor(math.log10(spread / 1000)))
     return f"{value:,.{min(MOST_DECIMALS, max(0, wanted))}f}"
 
 

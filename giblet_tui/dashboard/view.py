@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import msgspec
+
 from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.health import Health, duration
 from giblet_train.contract.records import Alert, EventMetric
-from giblet_tui.fleet import NodeSnapshot, RunSnapshot
+from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
 from giblet_tui.series import Curves
 
 STALE_AFTER_S = 5.0
@@ -45,6 +47,19 @@ def stale(node: NodeSnapshot, now: float) -> bool:
     """Is what is shown of this node no longer what is?"""
     age = age_s(node, now)
     return node.link != "live" or age is None or age > STALE_AFTER_S
+
+
+def merged(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
+    """The new snapshot, or while nothing was seen yet, what was known before under the new link."""
+    known = next((n for n in fleet.nodes if n.node == new.node), None)
+    if new.observed_at is not None or known is None:
+        return new
+    return msgspec.structs.replace(known, link=new.link, link_sentence=new.link_sentence)
+
+
+def unchanged(old: RunView | None, new: RunView) -> bool:
+    """Has the run no new record? Records only ever grow, so counting them tells."""
+    return old is not None and old.verdict is new.verdict and _counts(old) == _counts(new)
 
 
 def health_now(run: RunSnapshot, node: NodeSnapshot, now: float) -> Health:
@@ -107,3 +122,10 @@ def active_alerts(run: RunSnapshot) -> tuple[Alert, ...]:
 def notable_events(run: RunSnapshot) -> tuple[EventMetric, ...]:
     """Events of level warning or error, newest first."""
     return tuple(e for e in reversed(run.events) if e.level != "info")
+
+
+def _counts(view: RunView) -> tuple[object, ...]:
+    run = view.run
+    records = (run.steps, run.epochs, run.events, run.alerts)
+    others = tuple((other.run.run_id, len(other.steps)) for other, _ in view.others)
+    return (run.run.run_id, view.curves.origin, *map(len, records), run.plan_record, run.evaluation is None, others)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from giblet_train.contract.config import Config
-from giblet_train.contract.schedule import Plan, default_steps_per_epoch, lr_at, plan_of, warmup_at
+from giblet_train.contract.schedule import Plan, default_steps_per_epoch, departure_at, lr_at, plan_of, warmup_at
 
 
 def plan(**changes: object) -> Plan:
@@ -74,3 +74,21 @@ def test_the_warmup_clock() -> None:
     assert halfway.lr_planned == pytest.approx(0.55)
     assert warmup_at(20, p).finished
     assert warmup_at(0, plan(warmup_steps=0)).fraction == 1.0
+
+
+def test_a_rate_on_plan_is_no_departure() -> None:
+    the_plan = plan()
+    for step in range(101):
+        assert departure_at(step, lr_at(step, the_plan) * 1.005, the_plan, 0.01) is None
+
+
+def test_a_rate_off_plan_says_by_how_much() -> None:
+    departure = departure_at(50, 0.2, plan(scheduler_type="none"), 0.01)
+    assert departure is not None
+    assert (departure.planned, departure.ratio, departure.cause) == (1.0, pytest.approx(0.2), "")
+
+
+def test_a_schedule_stepped_once_per_epoch_is_named() -> None:
+    the_plan = plan()
+    departure = departure_at(55, lr_at(5, the_plan), the_plan, 0.01)
+    assert departure is not None and departure.cause == "stepped_per_epoch"

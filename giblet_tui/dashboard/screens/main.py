@@ -20,7 +20,7 @@ from giblet_train.contract.criteria import Verdict
 from giblet_tui.dashboard.lens import Lens
 from giblet_tui.dashboard.messages import RunChosen, RunMarked
 from giblet_tui.dashboard.screens.welcome import welcome
-from giblet_tui.dashboard.view import RunView, stale
+from giblet_tui.dashboard.view import RunView, stale, unchanged
 from giblet_tui.dashboard.widgets.alerts import Alerts
 from giblet_tui.dashboard.widgets.balance import Balance
 from giblet_tui.dashboard.widgets.clock import WarmupClock
@@ -86,6 +86,7 @@ class MainScreen(Screen[None]):
         self._fleet = Fleet()
         self._verdicts: Mapping[str, Verdict] = {}
         self._columns: dict[str, StepColumns] = {}
+        self._drawn: RunView | None = None
         self.marked: set[str] = set()
         self.chosen: str | None = None
 
@@ -134,8 +135,11 @@ class MainScreen(Screen[None]):
 
     def _show_run(self, run: RunSnapshot | None) -> None:
         view = self._view_of(run) if run is not None else None
+        fresh = view is None or not unchanged(self._drawn, view)
         for pane in self.query(Pane):
-            pane.view = view
+            if fresh or isinstance(pane, RunHeader | Hardware):
+                pane.view = view
+        self._drawn = view
         self.query_one(LogTail).log_lines = run.log_tail if run is not None else ()
         self._show_link()
 

@@ -49,7 +49,7 @@ class LossPanel(Pane):
     def __init__(self, component: str) -> None:
         super().__init__(id=component)
         self.component = component
-        self._smoothers: dict[tuple[str, float], Smoother] = {}
+        self._smoothers: dict[tuple[str, float, int, bool], Smoother] = {}
         self._strips: list[Strip] = []
         self._drawn_for: tuple[object, ...] = ()
 
@@ -108,7 +108,7 @@ class LossPanel(Pane):
             lens=self.lens,
             whole=whole_axis(curves, axis_kind, pace, launched_at),
             raw=raw,
-            smooth=Points(raw.x_N, self._smoothed(run.run.run_id, raw.y_N)),
+            smooth=Points(raw.x_N, self._smoothed(run, curves, raw.y_N)),
             held_out=Points(epoch_x, curves.validation[self.component]),
             constant=constant_of(run, self.component),
             others=[self._other(other, columns, view) for other, columns in view.others],
@@ -124,19 +124,20 @@ class LossPanel(Pane):
 
     def _other(self, run: RunSnapshot, curves: Curves, view: RunView) -> Points:
         course = self._course(run, curves, view)
-        return Points(course.x_N, self._smoothed(run.run.run_id, course.y_N))
+        return Points(course.x_N, self._smoothed(run, curves, course.y_N))
 
-    def _smoothed(self, run_id: str, values_N: Floats) -> Floats:
+    def _smoothed(self, run: RunSnapshot, curves: Curves, values_N: Floats) -> Floats:
         decay = self.lens.decay
         if not decay:
             return values_N
         self._smoothers = {key: s for key, s in self._smoothers.items() if key[1] == decay}
-        return self._smoothers.setdefault((run_id, decay), Smoother(decay)).smoothed(values_N)
+        key = (run.run.run_id, decay, curves.origin, bool(len(curves.step_N)))
+        return self._smoothers.setdefault(key, Smoother(decay)).smoothed(values_N)
 
     def _newest(self, view: RunView) -> list[Part]:
         """The newest figures, with digits enough to tell them from the run's other values."""
         course = self._course(view.run, view.curves, view)
-        smooth_N = self._smoothed(view.run.run.run_id, course.y_N)
+        smooth_N = self._smoothed(view.run, view.curves, course.y_N)
         if not len(smooth_N):
             return [(" waiting for the first step", palette.MUTED)]
         value, held_out_E = last_value(smooth_N), view.curves.validation[self.component]
