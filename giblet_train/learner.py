@@ -88,10 +88,10 @@ class Learner:
         return Stepped(
             lr=rate,
             loss=facts.loss,
-            weight={c: float(w) for c, w in weight.items()},
+            weight={c: w.item() for c, w in weight.items()},
             gradient_share=None
             if facts.pull is None
-            else _shares({c: float(weight[c]) * p for c, p in facts.pull.items()}),
+            else _shares({c: weight[c].item() * p for c, p in facts.pull.items()}),
             gradient_norm=norm,
             clipped=limit is not None and norm > limit,
             times=StepTimes(**clock.laps),

@@ -1,0 +1,77 @@
+"""Several processes of one run by the real torchrun: the same curve, the same end, one cause when one fails."""
+
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from giblet_train import checkpoint, trainer
+from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.records import EventMetric, StepMetric
+from tests.engine_study import load
+from tests.unit.test_trainer import WORKER, heartbeat_of, metrics_of, run_dir_of, wait_for
+
+TORCHRUN = [
+    sys.executable,
+    "-m",
+    "torch.distributed.run",
+    "--standalone",
+    "--nproc-per-node",
+    "2",
+    "--max-restarts",
+    "0",
+]
+
+
+def start(run_dir, **environment):
+    return subprocess.Popen(
+        [*TORCHRUN, str(WORKER), str(run_dir.path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def test_two_ranks_take_the_steps_of_one(tmp_path):
+    overrides = {"num_epochs": 5, "early_stopping_patience": None, "balance": {"kind": "gradnorm", "every_steps": 4}}
+    one = run_dir_of(tmp_path, "one", **overrides)
+    trainer.train(one.path, load)
+    two = run_dir_of(tmp_path, "two", **overrides, distributed={"world_size": 2})
+    process = start(two)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    ours, theirs = metrics_of(one, StepMetric), metrics_of(two, StepMetric)
+    assert len(ours) == len(theirs) == 50
+    for of in (lambda s: s.total, lambda s: s.gradient_norm, lambda s: s.loss["text"]):
+        np.testing.assert_allclose([of(s) for s in theirs], [of(s) for s in ours], rtol=1e-4)
+    shares = [(a.gradient_share, b.gradient_share) for a, b in zip(ours, theirs, strict=True) if a.gradient_share]
+    assert shares and all(b == pytest.approx(a, rel=1e-3) for a, b in shares)
+    assert {s.slowest_rank for s in theirs} <= {0, 1}
+
+
+def test_all_ranks_stop_together(tmp_path):
+    run_dir = run_dir_of(tmp_path, num_epochs=1000, early_stopping_patience=None, distributed={"world_size": 2})
+    process = start(run_dir)
+    wait_for(lambda: run_dir.heartbeat.exists() and heartbeat_of(run_dir).step > 3, process)
+    run_dir.stop.touch()
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0, out
+    assert heartbeat_of(run_dir).state == "stopped"
+    assert checkpoint.newest(run_dir.checkpoints).step == heartbeat_of(run_dir).step
+
+
+def test_a_failure_on_one_rank_ends_all_with_its_cause(tmp_path):
+    run_dir = run_dir_of(tmp_path, distributed={"world_size": 2}, learning_rate=0.1, batch_size=2, accumulate_steps=2)
+    process = start(run_dir)
+    process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert "batch_size 2 cannot be shared by 2 rank(s)" in heartbeat_of(run_dir).why
+    assert [e.name for e in metrics_of(run_dir, EventMetric)][-1] == "failed"
+
+
+def test_another_number_of_processes_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match=r"world_size is 2, but 1 process"):
+        trainer.train(run_dir_of(tmp_path, distributed={"world_size": 2}).path, load)

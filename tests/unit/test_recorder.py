@@ -1,0 +1,103 @@
+"""The pen: whole lines whatever happens, a heartbeat that is replaced, nothing from other ranks."""
+
+import errno
+import os
+
+from giblet_train.contract.records import EventMetric, Heartbeat, decode, decode_metrics
+from giblet_train.contract.rundir import RunDir
+from giblet_train.recorder import Recorder
+
+
+def lines_of(run_dir):
+    metrics, malformed = decode_metrics(run_dir.metrics.read_bytes().splitlines())
+    assert malformed == 0
+    return metrics
+
+
+def test_records_count_on_and_carry_where_the_run_stands(tmp_path):
+    run_dir = RunDir(tmp_path)
+    recorder = Recorder(run_dir)
+    recorder.event("one", "info", "First.")
+    recorder.step, recorder.epoch = 7, 2
+    recorder.event("two", "info", "Second.", bytes=3)
+    recorder.close()
+    recorder = Recorder(run_dir)
+    recorder.event("three", "info", "After a restart.")
+    recorder.close()
+    metrics = lines_of(run_dir)
+    assert [(m.seq, m.step, m.epoch, m.name) for m in metrics] == [
+        (0, 0, 1, "one"),
+        (1, 7, 2, "two"),
+        (2, 0, 1, "three"),
+    ]
+    assert metrics[1].facts == {"bytes": 3}
+
+
+def test_a_torn_last_line_is_cut_off(tmp_path):
+    run_dir = RunDir(tmp_path)
+    recorder = Recorder(run_dir)
+    recorder.event("whole", "info", "Stays.")
+    recorder.close()
+    whole = run_dir.metrics.read_bytes()
+    run_dir.metrics.write_bytes(whole + b'{"kind":"event","seq":1,"st')
+    recorder = Recorder(run_dir)
+    recorder.event("next", "info", "Follows.")
+    recorder.close()
+    assert [(m.seq, m.name) for m in lines_of(run_dir)] == [(0, "whole"), (1, "next")]
+
+
+def test_what_a_full_disk_refuses_is_written_later_in_order(tmp_path, monkeypatch, capsys):
+    run_dir, write, full = RunDir(tmp_path), os.write, True
+
+    def failing(file, data):
+        if not full:
+            return write(file, data)
+        if b"torn" in data:
+            return write(file, data[:5])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    recorder = Recorder(run_dir)
+    monkeypatch.setattr("giblet_train.recorder.os.write", failing)
+    recorder.event("torn", "info", "Half of it fits.")
+    assert run_dir.metrics.read_bytes() == b""
+    recorder.event("refused", "info", "None of it fits.")
+    full = False
+    recorder.event("later", "info", "There is space again.")
+    recorder.close()
+    assert [m.name for m in lines_of(run_dir)] == ["torn", "refused", "later"]
+
+
+def test_the_heartbeat_says_who_and_where(tmp_path):
+    run_dir = RunDir(tmp_path)
+    recorder = Recorder(run_dir)
+    recorder.step, recorder.epoch = 12, 3
+    recorder.checkpointed("step-00000010.safetensors", 10)
+    recorder.beat("training", step_s=0.25)
+    beat = decode(run_dir.heartbeat.read_bytes(), Heartbeat)
+    assert (beat.state, beat.step, beat.epoch, beat.step_s, beat.pid) == ("training", 12, 3, 0.25, os.getpid())
+    assert (beat.last_checkpoint, beat.last_checkpoint_step) == ("step-00000010.safetensors", 10)
+    assert beat.start_ticks > 0 and beat.boot_id
+    recorder.step = 13
+    recorder.beat("training")
+    assert decode(run_dir.heartbeat.read_bytes(), Heartbeat).step == 12, "within a second it is not written again"
+    recorder.beat("failed", why="The disk melted.")
+    beat = decode(run_dir.heartbeat.read_bytes(), Heartbeat)
+    assert (beat.state, beat.step, beat.why) == ("failed", 13, "The disk melted.")
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".tmp")] == []
+
+
+def test_other_ranks_write_nothing(tmp_path, capsys):
+    recorder = Recorder(RunDir(tmp_path), active=False)
+    recorder.record(EventMetric, name="n", level="info", sentence="s")
+    recorder.event("warned", "warning", "Not here.")
+    recorder.beat("training")
+    recorder.say("Nothing.")
+    recorder.close()
+    assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
+
+
+def test_warnings_are_also_said(tmp_path, capsys):
+    recorder = Recorder(RunDir(tmp_path))
+    recorder.event("w", "warning", "Mind this.")
+    recorder.close()
+    assert capsys.readouterr().out == "warning: Mind this.\n"

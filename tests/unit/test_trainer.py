@@ -1,0 +1,350 @@
+"""Training runs in full on a small synthetic study: its records, its end, and its exact resumption."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from giblet_train import checkpoint, trainer
+from giblet_train.contract.config import content_hash, dump
+from giblet_train.contract.criteria import verdict_of
+from giblet_train.contract.errors import ConfigError, RunFailed
+from giblet_train.contract.records import (
+    DataMetric,
+    EpochMetric,
+    EvaluationMetric,
+    EventMetric,
+    Heartbeat,
+    RunMetric,
+    StepMetric,
+    decode,
+    decode_metrics,
+)
+from giblet_train.contract.rundir import RunDir
+from giblet_train.contract.schedule import lr_at, plan_of
+from giblet_train.objective import Objective
+from tests.engine_study import config, load, split_data
+
+WORKER = Path(__file__).parents[1] / "engine_worker.py"
+
+
+def run_dir_of(folder, name="run", **overrides):
+    run_dir = RunDir(folder / "runs" / name)
+    run_dir.path.mkdir(parents=True)
+    run_dir.config.write_text(dump(config(**overrides)))
+    return run_dir
+
+
+def metrics_of(run_dir, kind):
+    metrics, malformed = decode_metrics(run_dir.metrics.read_bytes().splitlines())
+    assert malformed == 0
+    return [m for m in metrics if isinstance(m, kind)]
+
+
+def heartbeat_of(run_dir):
+    return decode(run_dir.heartbeat.read_bytes(), Heartbeat)
+
+
+def weights_of(run_dir, step):
+    record = next(r for r in checkpoint.records_in(run_dir.checkpoints) if r.step == step)
+    return checkpoint.read(run_dir.checkpoints, record).tensors
+
+
+def start(run_dir, **environment):
+    return subprocess.Popen(
+        [sys.executable, str(WORKER), str(run_dir.path)],
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def wait_for(condition, process, deadline_s=60.0):
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert process.poll() is None, process.communicate()[0]
+        assert time.monotonic() < end, "it did not happen in time"
+        time.sleep(0.01)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    run_dir = run_dir_of(tmp_path_factory.mktemp("work"), num_epochs=3, balance={"every_steps": 5})
+    assert trainer.train(run_dir.path, load) == 0
+    return run_dir
+
+
+def test_each_step_is_recorded_with_the_planned_rate(finished):
+    plan = plan_of(finished.read_config(), 10)
+    steps = metrics_of(finished, StepMetric)
+    assert [s.step for s in steps] == list(range(30))
+    assert [s.lr for s in steps] == [lr_at(s, plan) for s in range(30)]
+    assert [s.epoch for s in steps] == [plan.epoch_of(s) for s in range(30)]
+    for s in steps:
+        assert set(s.loss) == set(s.weight) == set(s.share) == {"fmri", "video", "audio", "text"}
+        assert sum(s.share.values()) == pytest.approx(1.0)
+        assert s.total == pytest.approx(sum(s.weight[c] * s.loss[c] for c in s.loss))
+        assert s.gradient_norm >= 0 and s.rss_gib > 0
+        laps = (s.times.data_s, s.times.forward_s, s.times.backward_s, s.times.communication_s, s.times.optimizer_s)
+        assert sum(laps) == pytest.approx(s.step_s, rel=0.1)
+
+
+def test_gradient_shares_are_null_until_balancing_begins(finished):
+    shares = {s.step: s.gradient_share for s in metrics_of(finished, StepMetric)}
+    assert [step for step, share in shares.items() if share] == [5, 10, 15, 20, 25]
+    assert all(sum(s.values()) == pytest.approx(1.0) for s in shares.values() if s)
+
+
+def test_every_component_starts_at_one_and_falls(finished):
+    run = metrics_of(finished, RunMetric)[0]
+    assert run.first_loss == pytest.approx(dict.fromkeys(("fmri", "video", "audio", "text"), 1.0), rel=1e-5)
+    assert run.start_total == pytest.approx(2.0)
+    assert run.steps_per_epoch == 10 and run.total_steps == 30 and run.warmup_steps == 4
+    epochs = metrics_of(finished, EpochMetric)
+    assert [e.epoch for e in epochs] == [1, 2, 3]
+    assert epochs[-1].train.total < epochs[0].train.total < 2.05
+    steps = metrics_of(finished, StepMetric)
+    assert epochs[1].train.loss["fmri"] == pytest.approx(np.mean([s.loss["fmri"] for s in steps[10:20]]))
+
+
+def test_the_order_of_records_and_the_end(finished):
+    metrics, _ = decode_metrics(finished.metrics.read_bytes().splitlines())
+    kinds = [type(m) for m in metrics]
+    assert kinds.index(DataMetric) < kinds.index(RunMetric) < kinds.index(StepMetric)
+    assert [m.seq for m in metrics] == list(range(len(metrics)))
+    beat = heartbeat_of(finished)
+    assert (beat.state, beat.step, beat.epoch, beat.last_checkpoint_step) == ("finished", 30, 3, 30)
+    evaluation = metrics_of(finished, EvaluationMetric)[0]
+    assert {"r_responsive", "r_null", "r_difference_low", "null_r_99", "r_ridge", "r_ceiling"} <= set(
+        evaluation.encoding
+    )
+    assert set(evaluation.decoding) == {"predicted", "measured"}
+    assert all(math.isfinite(v) for v in evaluation.skill.values())
+
+
+def test_the_best_checkpoint_is_the_best_validation(finished):
+    epochs = metrics_of(finished, EpochMetric)
+    best = min(epochs, key=lambda e: e.validation.total)
+    record = checkpoint.newest(finished.checkpoints, checkpoint.BEST)
+    assert record.step == best.step and record.validation_total == pytest.approx(best.validation.total)
+    assert record.config_hash == content_hash(finished.read_config()) and record.store_key == "synthetic"
+
+
+def test_the_human_log_has_the_labs_lines(tmp_path, capsys):
+    trainer.train(run_dir_of(tmp_path, num_epochs=1, warmup_steps=2).path, load)
+    line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("Epoch 1/1"))
+    assert [part.split(":")[0] for part in line.split(" | ")[1:5]] == ["Train Loss", "Val Loss", "fMRI Corr", "LR"]
+
+
+def test_it_learns_what_follows_the_film(tmp_path):
+    run_dir = run_dir_of(
+        tmp_path,
+        num_epochs=15,
+        steps_per_epoch=20,
+        learning_rate=5e-3,
+        model={"bottleneck_dim": 12},
+        criteria={"drop": {"kind": "loss_drop", "threshold": 0.1}, "null": {"kind": "beats_null", "threshold": 0.05}},
+    )
+    trainer.train(run_dir.path, load)
+    evaluation = metrics_of(run_dir, EvaluationMetric)[0]
+    assert evaluation.encoding["r_responsive"] > 0.25
+    assert evaluation.encoding["r_difference_low"] > 0.05
+    assert abs(evaluation.encoding["r_null"]) < 0.06
+    metrics, _ = decode_metrics(run_dir.metrics.read_bytes().splitlines())
+    assert verdict_of(run_dir.read_config(), metrics, ended=True).status == "pass"
+
+
+def test_a_stop_file_ends_it_at_a_step_with_a_checkpoint(tmp_path):
+    run_dir = run_dir_of(tmp_path, num_epochs=400)
+    process = start(run_dir)
+    wait_for(lambda: run_dir.heartbeat.exists() and heartbeat_of(run_dir).step > 3, process)
+    run_dir.stop.touch()
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == 0, out
+    beat = heartbeat_of(run_dir)
+    assert beat.state == "stopped" and checkpoint.newest(run_dir.checkpoints).step == beat.step
+    assert "stopped" in [e.name for e in metrics_of(run_dir, EventMetric)]
+
+
+def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
+    overrides = {"num_epochs": 4, "early_stopping_patience": None}
+    straight = run_dir_of(tmp_path, "straight", **overrides)
+    assert trainer.train(straight.path, load) == 0
+    broken = run_dir_of(tmp_path, "broken", **overrides)
+    process = start(broken)
+    wait_for(lambda: broken.metrics.exists() and b'"kind":"step"' in broken.metrics.read_bytes(), process)
+    process.send_signal(signal.SIGTERM)
+    out, _ = process.communicate(timeout=30)
+    assert process.returncode == trainer.PREEMPTED, out
+    at = checkpoint.newest(broken.checkpoints).step
+    assert 0 < at < 40
+    resumed = run_dir_of(tmp_path, "resumed", **overrides, resume_from="broken")
+    assert trainer.train(resumed.path, load) == 0
+    ours, theirs = weights_of(straight, 40), weights_of(resumed, 40)
+    assert set(ours) == set(theirs)
+    assert [n for n in ours if not torch.equal(ours[n], theirs[n])] == []
+    losses = {s.step: (s.total, s.loss, s.gradient_norm) for s in metrics_of(straight, StepMetric)}
+    assert {s.step: (s.total, s.loss, s.gradient_norm) for s in metrics_of(resumed, StepMetric)} == {
+        step: value for step, value in losses.items() if step >= at
+    }
+    assert metrics_of(resumed, RunMetric)[0].resumed_from_step == at
+    straight_epochs = {e.epoch: (e.train, e.validation, e.best) for e in metrics_of(straight, EpochMetric)}
+    for epoch in metrics_of(resumed, EpochMetric):
+        assert (epoch.train, epoch.validation, epoch.best) == straight_epochs[epoch.epoch]
+
+
+def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch):
+    straight = run_dir_of(tmp_path, "straight")
+    trainer.train(straight.path, load)
+    broken = run_dir_of(tmp_path, "broken")
+    note = trainer.Training._note
+
+    def interrupted(self, stepped):
+        note(self, stepped)
+        self._told_to_end = self.standing.step >= 10
+
+    monkeypatch.setattr(trainer.Training, "_note", interrupted)
+    assert trainer.train(broken.path, load) == trainer.PREEMPTED
+    assert checkpoint.newest(broken.checkpoints).step == 12
+    monkeypatch.undo()
+    assert trainer.train(broken.path, load) == 0
+    assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
+
+
+def test_killed_it_resumes_from_the_checkpoint_before(tmp_path):
+    straight = run_dir_of(tmp_path, "straight")
+    trainer.train(straight.path, load)
+    broken = run_dir_of(tmp_path, "broken", save_every=1)
+    process = start(broken, GIBLET_CRASH_AT="checkpoint-retired")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    assert trainer.train(broken.path, load) == 0
+    assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
+
+
+def test_another_configuration_is_not_resumed(tmp_path):
+    trainer.train(run_dir_of(tmp_path, "old", num_epochs=1, warmup_steps=2).path, load)
+    new = run_dir_of(tmp_path, "new", num_epochs=1, warmup_steps=2, learning_rate=1e-4, resume_from="old")
+    with pytest.raises(ConfigError, match=r"learning_rate: 0\.002 there, 0\.0001 here"):
+        trainer.train(new.path, load)
+    assert heartbeat_of(new).state == "failed" and "learning_rate" in heartbeat_of(new).why
+
+
+def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, monkeypatch):
+    run_dir = run_dir_of(tmp_path)
+    terms = Objective.terms
+    calls = []
+
+    def poisoned(self, forward, *rest):
+        found = terms(self, forward, *rest)
+        if forward.z_BWK.requires_grad:
+            calls.append(1)
+        return found | {"audio": found["audio"] * math.nan} if len(calls) == 13 else found
+
+    monkeypatch.setattr(Objective, "terms", poisoned)
+    with pytest.raises(RunFailed, match=r"loss of audio is not finite at step 12 on rank 0; the checkpoint of step 10"):
+        trainer.train(run_dir.path, load)
+    beat = heartbeat_of(run_dir)
+    assert beat.state == "failed" and "audio" in beat.why and beat.step == 12
+    assert metrics_of(run_dir, StepMetric)[-1].loss["audio"] is None
+    saved = checkpoint.read(run_dir.checkpoints, checkpoint.newest(run_dir.checkpoints))
+    assert all(torch.isfinite(t).all() for t in saved.tensors.values())
+
+
+def test_minute_one_stops_what_cannot_work(tmp_path):
+    def raw_units(config, workdir, progress):
+        data = split_data()
+        bold = {s: x + 1000.0 for s, x in data.bold.items()}
+        object.__setattr__(data, "bold", bold)
+        return data
+
+    run_dir = run_dir_of(tmp_path, "stops")
+    with pytest.raises(RunFailed, match="fmri starts at"):
+        trainer.train(run_dir.path, raw_units)
+    assert metrics_of(run_dir, StepMetric) == []
+    warned = run_dir_of(tmp_path, "warns", num_epochs=1, warmup_steps=2, on_sanity_fail="warn")
+    assert trainer.train(warned.path, raw_units) == 0
+    assert [e.level for e in metrics_of(warned, EventMetric) if e.name == "sanity"] == ["warning"]
+
+
+def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
+    run_dir = run_dir_of(tmp_path)
+    save, calls = checkpoint.Checkpoints.save, []
+
+    def full_once(self, *args, **kwargs):
+        calls.append(kwargs["step"])
+        if len(calls) == 1:
+            raise OSError(28, "No space left on device")
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", full_once)
+    assert trainer.train(run_dir.path, load) == 0
+    event = next(e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_failed")
+    assert event.level == "error" and "the disk is full" in event.sentence and "Training goes on" in event.sentence
+    assert checkpoint.newest(run_dir.checkpoints).step == 20
+
+
+def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
+    run_dir = run_dir_of(tmp_path, num_epochs=30, early_stopping_patience=1, early_stopping_delta=10.0)
+    assert trainer.train(run_dir.path, load) == 0
+    assert [e.epoch for e in metrics_of(run_dir, EpochMetric)] == [1, 2]
+    assert "early_stop" in [e.name for e in metrics_of(run_dir, EventMetric)]
+    assert metrics_of(run_dir, EvaluationMetric)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        {"model": {"compress": "none"}, "fmri_loss_type": "mae"},
+        {"model": {"compress": "none"}, "fmri_loss_type": "correlation"},
+        {"model": {"compress": "per_subject"}, "accumulate_steps": 2},
+        {"balance": {"kind": "gradnorm", "every_steps": 2}},
+        {"balance": {"kind": "uncertainty"}},
+        {"scheduler_type": "step", "gradient_clip_val": None, "ema_decay": 0.0, "validate_every": 2},
+        {"losses": {"scale": "std"}, "model": {"n_layers": 0}},
+    ],
+    ids=str,
+)
+def test_each_variant_trains_and_falls(tmp_path, overrides):
+    run_dir = run_dir_of(tmp_path, **overrides)
+    assert trainer.train(run_dir.path, load) == 0
+    epochs = metrics_of(run_dir, EpochMetric)
+    assert epochs[-1].train.total < epochs[0].train.total
+    first = metrics_of(run_dir, RunMetric)[0].first_loss
+    assert first == pytest.approx(dict.fromkeys(first, 1.0), abs=0.02)
+
+
+def test_accumulation_changes_nothing(tmp_path):
+    whole, pieces = run_dir_of(tmp_path, "whole"), run_dir_of(tmp_path, "pieces", accumulate_steps=3)
+    for run_dir in (whole, pieces):
+        trainer.train(run_dir.path, load)
+    np.testing.assert_allclose(
+        [s.total for s in metrics_of(pieces, StepMetric)], [s.total for s in metrics_of(whole, StepMetric)], rtol=1e-4
+    )
+
+
+def test_more_ranks_and_passes_than_windows_are_refused(tmp_path):
+    with pytest.raises(ConfigError, match="batch_size 4 cannot be shared by 1 rank"):
+        trainer.train(run_dir_of(tmp_path, accumulate_steps=5).path, load)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this node has a GPU")
+def test_a_gpu_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(ConfigError, match="shows 0 GPU"):
+        trainer.train(run_dir_of(tmp_path, device="cuda").path, load)
+
+
+def test_checkpoints_carry_what_they_need_to_be_read_alone(finished):
+    saved = checkpoint.read(finished.checkpoints, checkpoint.newest(finished.checkpoints))
+    assert saved.config == finished.read_config()
+    assert {name.split(".")[0] for name in saved.tensors} == {"model", "average", "optimizer", "balance"}
+    assert json.loads(json.dumps(saved.state))["step"] == 30
