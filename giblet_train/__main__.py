@@ -24,6 +24,11 @@ app = typer.Typer(
 data_app = typer.Typer(name="data", help="Look at a study before training on it.", no_args_is_help=True)
 app.add_typer(data_app)
 
+RunOrConfig = Annotated[Path, typer.Argument(help="A run directory, or a configuration file.")]
+Workdir = Annotated[
+    Path | None, typer.Option(help="Where stores and studies lie; a run's own, or ~/giblet for a configuration.")
+]
+
 
 @app.command()
 def simulate(
@@ -74,6 +79,42 @@ def verdict(
 
     failed, lines = verdict_lines(run_dir, as_json=as_json)
     print("\n".join(lines))
+    if failed:
+        sys.exit(FAILED)
+
+
+@app.command()
+def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
+    """Build the store that a run needs, if it does not exist. Prints its path, its sizes and the time."""
+    from giblet_train.data.prepared import prepare, read_request
+
+    print(prepare(read_request(run_or_config, workdir), narrate))
+
+
+@data_app.command("lag")
+def data_lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
+    """By how many TRs each brain follows the film, in all and in thirds. Exit 1 when the thirds disagree."""
+    from giblet_train.data.prepared import read_request
+    from giblet_train.data.report import lag_report
+
+    failed, text = lag_report(read_request(run_or_config, workdir), narrate)
+    print(text)
+    if failed:
+        sys.exit(FAILED)
+
+
+@data_app.command("check")
+def data_check(
+    run_or_config: RunOrConfig,
+    workdir: Workdir = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """Find data mistakes before training: files, clocks, scales, annotations, subjects. Exit 1 on an error."""
+    from giblet_train.data.prepared import read_request
+    from giblet_train.data.report import check_report
+
+    failed, text = check_report(read_request(run_or_config, workdir), narrate, as_json=as_json)
+    print(text)
     if failed:
         sys.exit(FAILED)
 

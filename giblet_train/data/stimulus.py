@@ -81,6 +81,6 @@ def annotation_borders(segments: Sequence[Segment], timeline: Timeline) -> tuple
 def _check_text_width(width: int, config: Config) -> None:
     if config.model.text_dim not in (None, width):
         raise ConfigError(
-            f"model.text_dim is {config.model.text_dim}, but {config.data.text_model} gives {width} numbers a sentence.",
+            f"model.text_dim is {config.model.text_dim}, but {config.data.text_model} gives {width} numbers.",
             "Set model.text_dim: null; the width follows from data.text_model.",
         )

@@ -1,19 +1,14 @@
 """A study made ready once: memory-mapped arrays and a manifest, in a folder named by the hash of all that went in.
 
-`<workdir>/stores/<key>/` is written beside and renamed, so a folder of that name is whole; one process builds it, others
-wait for it. T TRs, V voxels.
+`<workdir>/stores/<key>/` is written beside and renamed, so a folder of that name is whole; one process builds it, the
+others wait for it.
 """
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
-import os
-import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -28,10 +23,13 @@ from giblet_train.data.manifest import FILE, Manifest, read_manifest
 from giblet_train.data.simulate import make_study
 from giblet_train.data.sources import Progress, digests, find_sources
 from giblet_train.data.study import Study
+from giblet_train.data.wholefolder import building_beside
 
-WAIT_S = 0.2
 STUDY_SEED = 0
-CODE = "annotations assemble audio bold bold_array lag sources stimulus store text timeline video".split()
+CODE = (
+    *("annotations", "audio", "text", "video"),
+    *("assemble", "bold", "bold_array", "lag", "manifest", "stimulus", "store", "study", "timeline"),
+)
 """The modules whose text is part of the key: another version of any of them makes another store."""
 
 
@@ -49,21 +47,15 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
     parameters = store_parameters(config)
     key = store_key(digest, parameters)
     path = stores / key
-    with _locked(stores / f".{key}.lock", progress):
-        if (path / FILE).exists():
+    progress("waiting for the store's lock", 0.0)
+    with building_beside(path) as aside:
+        if path.exists():
             return path
-        _remove_leftovers(stores, key)
         started = time.monotonic()
-        aside = stores / f".{key}.{os.getpid()}.building"
-        aside.mkdir()
-        try:
-            made = assemble(aside, sources, config, progress)
-            manifest = _manifest(key, made, aside, digest, parameters, time.monotonic() - started)
-            (aside / FILE).write_bytes(msgspec.json.encode(manifest))
-            aside.rename(path)
-        except BaseException:
-            shutil.rmtree(aside, ignore_errors=True)
-            raise
+        made = assemble(aside, sources, config, progress)
+        manifest = _manifest(key, made, aside, digest, parameters, time.monotonic() - started)
+        (aside / FILE).write_bytes(msgspec.json.encode(manifest))
+        aside.rename(path)
     progress(f"the store {key} is ready", 1.0)
     return path
 
@@ -166,36 +158,3 @@ def _manifest(
 def _mapped(path: Path) -> NDArray[Any]:
     array: NDArray[Any] = np.load(path, mmap_mode="r")
     return array
-
-
-@contextmanager
-def _locked(path: Path, progress: Progress) -> Iterator[None]:
-    """Hold the lock file, which names its holder; the system lets go of it when the process ends, however it ends."""
-    with open(path, "a+") as file:
-        waiting = False
-        while not _try_lock(file.fileno()):
-            if not waiting:
-                file.seek(0)
-                progress(f"waiting for process {file.read().strip() or '?'}, which builds the same store", 0.0)
-            waiting = True
-            time.sleep(WAIT_S)
-        file.seek(0)
-        file.truncate()
-        file.write(str(os.getpid()))
-        file.flush()
-        yield
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _remove_leftovers(stores: Path, key: str) -> None:
-    """What builders of this key left when they were killed; under the lock none of them is alive."""
-    for left in stores.glob(f".{key}.*.building"):
-        shutil.rmtree(left)
-    shutil.rmtree(stores / key, ignore_errors=True)

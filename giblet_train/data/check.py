@@ -1,0 +1,136 @@
+"""`data check`: every data mistake that can be seen before training, each with what to do about it.
+
+It reads all files itself, goes on with those that are whole, and never changes any.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from giblet_train.contract.config import Config
+from giblet_train.contract.errors import DataError
+from giblet_train.contract.records import ModalityFacts
+from giblet_train.data.annotations import read_annotations
+from giblet_train.data.check_files import FileFacts, check_files
+from giblet_train.data.check_study import (
+    check_annotations,
+    check_features,
+    check_lag,
+    check_scales,
+    check_subjects,
+)
+from giblet_train.data.dataset import prepare_split
+from giblet_train.data.findings import Finding, by_severity
+from giblet_train.data.lag import LagRow, lag_table
+from giblet_train.data.manifest import Manifest, read_manifest
+from giblet_train.data.prepared import Request
+from giblet_train.data.sources import Progress, Sources, find_sources
+from giblet_train.data.splits import make_split
+from giblet_train.data.store import build_store, open_store, study_folder
+from giblet_train.data.timeline import Timeline
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a check saw. components and lags are empty where the files did not allow to look."""
+
+    findings: list[Finding]
+    files: dict[str, FileFacts]
+    components: dict[str, ModalityFacts]
+    lags: tuple[LagRow, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error among the findings."""
+        return any(f.severity == "error" for f in self.findings)
+
+
+def check(request: Request, progress: Progress) -> Report:
+    """Look at the files, then at the study they make. Raises DataError or ConfigError when a file is not there."""
+    folder, config = study_folder(request.config, request.data_dir, request.workdir, progress)
+    sources = find_sources(config, folder)
+    volumes, files, findings = check_files(sources.bold, config.data.tr, progress)
+    usable, lengths = _of_common_length({s: v.n_trs for s, v in volumes.items()}, config)
+    findings.extend(lengths)
+    components: dict[str, ModalityFacts] = {}
+    lags: tuple[LagRow, ...] = ()
+    if usable:
+        try:
+            config = _with_subjects(config, usable)
+            found, components, lags = _check_study(folder, request.workdir, config, sources, progress)
+            findings.extend(found)
+        except DataError as error:
+            findings.append(
+                Finding(finding="cannot_prepare", severity="error", sentence=error.message, action=error.remedy)
+            )
+    return Report(by_severity(findings), files, components, lags)
+
+
+def _check_study(
+    folder: Path, workdir: Path, config: Config, sources: Sources, progress: Progress
+) -> tuple[list[Finding], dict[str, ModalityFacts], tuple[LagRow, ...]]:
+    path = build_store(config, folder, workdir, progress)
+    study, manifest = open_store(path), read_manifest(path)
+    split = make_split(study.scan_lengths_trs, study.border_trs, config.split)
+    data = prepare_split(study, split, config)
+    lags = lag_table(study)
+    annotations = read_annotations(sources.annotations, study.tr_s, config.data.scan_lengths_trs)
+    findings = [
+        *_notes(manifest),
+        *check_features(study),
+        *check_scales(dict(data.facts), config),
+        *check_lag(lags, study.tr_s),
+        *check_subjects(study),
+        *check_annotations(study, annotations.segments, _timeline(manifest)),
+    ]
+    return findings, dict(data.facts), lags
+
+
+def _of_common_length(lengths_trs: Mapping[str, int], config: Config) -> tuple[list[str], list[Finding]]:
+    """The subjects that can be used together: as long as most, or at least as long as the stated scans."""
+    stated = config.data.scan_lengths_trs
+    usual = Counter(lengths_trs.values()).most_common(1)[0][0] if lengths_trs else 0
+    kept, findings = [], []
+    for subject, n_trs in lengths_trs.items():
+        if (sum(stated) <= n_trs) if stated else (n_trs == usual):
+            kept.append(subject)
+            continue
+        needed = f"the scans add up to {sum(stated)}" if stated else f"most subjects have {usual}"
+        findings.append(
+            Finding(
+                finding="other_length",
+                severity="error",
+                subject=subject,
+                sentence=f"{subject} has {n_trs} TRs; {needed}.",
+                evidence={"trs": n_trs},
+                action="State the scans that all share in data.scan_lengths_trs, or leave the subject out.",
+            )
+        )
+    return kept, findings
+
+
+def _with_subjects(config: Config, labels: Sequence[str]) -> Config:
+    numbers = tuple(int(label.removeprefix("sub-")) for label in labels)
+    return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, subjects=numbers))
+
+
+def _notes(manifest: Manifest) -> list[Finding]:
+    """What was put right on the way in, where no check of its own speaks of it."""
+    return [
+        Finding(
+            finding="duplicate_annotations" if "duplicate" in note else "converted",
+            severity="warning" if "duplicate" in note else "info",
+            sentence=note,
+        )
+        for note in manifest.notes
+        if "header" not in note
+    ]
+
+
+def _timeline(manifest: Manifest) -> Timeline:
+    return Timeline(manifest.tr_s, manifest.scan_lengths_trs, manifest.stimulus_offset_s)

@@ -1,0 +1,247 @@
+"""What is wrong with a study once its files can be read: its clocks, its scales, its annotations, its subjects.
+
+T TRs, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.contract.config import Config
+from giblet_train.contract.records import ModalityFacts
+from giblet_train.data.agreement import copies, subject_shifts
+from giblet_train.data.annotations import Segment
+from giblet_train.data.facts import looks_categorical
+from giblet_train.data.findings import Finding
+from giblet_train.data.lag import LagRow, offset_from_lag
+from giblet_train.data.study import Study
+from giblet_train.data.timeline import Timeline
+
+PLAUSIBLE_LAG_S = (2.5, 9.0)
+PRE_SHIFTED_LAG_S = (-3.1, 2.5)
+BYTE_RANGE = 16.0
+MIN_COVERAGE = 0.5
+OVERLAP_SHARE = 0.2
+CUT_SDS = 3.0
+CUT_WINDOW_S = 30.0
+LOUD_RATIO = 10.0
+
+
+def check_lag(rows: Sequence[LagRow], tr_s: float) -> list[Finding]:
+    """Whether the brain follows the film by the haemodynamic delay, equally in each third. The average comes first."""
+    average = rows[0]
+    findings = [_disagreement(row) for row in rows if row.whole.answers and not row.agrees]
+    if not average.whole.answers:
+        return [
+            *findings,
+            Finding(
+                finding="lag_no_answer",
+                severity="warning",
+                sentence="At no lag does the brain follow the film more than chance.",
+                evidence={"score": average.whole.score, "chance": average.whole.null},
+                action="Check that film and fMRI belong together; few subjects or short scans can also hide it.",
+            ),
+        ]
+    lag_s = average.whole.lag_trs * tr_s
+    if average.agrees and not PLAUSIBLE_LAG_S[0] <= lag_s <= PLAUSIBLE_LAG_S[1]:
+        findings.append(_implausible(average, lag_s, tr_s))
+    return findings
+
+
+def _disagreement(row: LagRow) -> Finding:
+    lags = [third.lag_trs for third in row.thirds]
+    return Finding(
+        finding="stimulus_stretched",
+        severity="error",
+        subject="" if row.who == "average" else row.who,
+        sentence=f"The lag is {', '.join(map(str, lags))} TRs in the thirds of the scan: the two clocks drift apart.",
+        evidence={"lags_trs": lags, "answers": [int(third.answers) for third in row.thirds]},
+        action="Crop the stimulus, never resample it; check data.tr, data.scan_lengths_trs and the film's own speed.",
+    )
+
+
+def _implausible(average: LagRow, lag_s: float, tr_s: float) -> Finding:
+    pre_shifted = PRE_SHIFTED_LAG_S[0] <= lag_s < PRE_SHIFTED_LAG_S[1]
+    offset_s = offset_from_lag(average.whole, tr_s)
+    said = "as if the fMRI had been shifted already" if pre_shifted else "which no haemodynamic response does"
+    return Finding(
+        finding="lag_pre_shifted" if pre_shifted else "lag_implausible",
+        severity="warning" if pre_shifted else "error",
+        sentence=f"The brain follows the film by {average.whole.lag_trs} TRs ({lag_s:g} s), {said}.",
+        evidence={"lag_trs": average.whole.lag_trs, "lag_s": lag_s, "suggested_offset_s": offset_s},
+        action=(
+            f"If film and scan began at different times, add {offset_s:g} s to data.stimulus_offset_s; if features "
+            "were convolved beforehand, do not convolve them, or the kernel was applied backwards."
+        ),
+    )
+
+
+def check_subjects(study: Study) -> list[Finding]:
+    """Subjects that are copies of one another, or shifted against the others."""
+    findings = [
+        Finding(
+            finding="subjects_alike",
+            severity="error",
+            subject=second,
+            sentence=f"{second} and {first} are nearly the same: their responses correlate {r:.3f} on average.",
+            evidence={"correlation": r},
+            action="One of the files is a copy; give each subject's own, or leave one out by data.subjects.",
+        )
+        for first, second, r in copies(study)
+    ]
+    shifts = [s for s in subject_shifts(study) if s.answers]
+    centre = median(s.shift_trs for s in shifts) if shifts else 0
+    findings.extend(
+        Finding(
+            finding="subject_shifted",
+            severity="error",
+            subject=shift.subject,
+            sentence=f"{shift.subject} runs {shift.shift_trs:+d} TRs against the other subjects.",
+            evidence={"shift_trs": shift.shift_trs, "correlation": shift.correlation},
+            action="Drop or add the missing volumes at the start of this subject's scan.",
+        )
+        for shift in shifts
+        if abs(shift.shift_trs - centre) >= 2 or (len(shifts) == 2 and abs(shift.shift_trs) >= 2)
+    )
+    return findings
+
+
+def check_features(study: Study) -> list[Finding]:
+    """Values that no feature should have: bytes not scaled, and codes that are names, not amounts."""
+    findings = []
+    for modality, values_TF in study.features.items():
+        values = np.asarray(values_TF, np.float64)
+        if looks_categorical(values):
+            findings.append(
+                Finding(
+                    finding="codes_as_numbers",
+                    severity="error",
+                    sentence=f"{modality} holds whole numbers from {values.min():g} to {values.max():g} that jump from "
+                    "one TR to the next: they look like codes, whose distances mean nothing.",
+                    evidence={"low": float(values.min()), "high": float(values.max())},
+                    action="Give the log-mel spectrogram or an embedding; a squared error on codes cannot be learnt.",
+                )
+            )
+        elif modality == "video" and np.abs(values).max() > BYTE_RANGE:
+            findings.append(
+                Finding(
+                    finding="video_in_bytes",
+                    severity="error",
+                    sentence=f"video reaches {np.abs(values).max():g}: brightness from 0 to 255 instead of 0 to 1.",
+                    evidence={"high": float(np.abs(values).max())},
+                    action="Divide the pictures by 255 before features are made.",
+                )
+            )
+    return findings
+
+
+def check_scales(facts: dict[str, ModalityFacts], config: Config) -> list[Finding]:
+    """Components whose first loss will not be 1, and fMRI that was left in the scanner's units."""
+    findings = []
+    if not config.data.normalize_fmri:
+        fmri = facts["fmri"]
+        units = f"{fmri.raw_min:.4g} to {fmri.raw_max:.4g}, sd {fmri.raw_sd:.4g}"
+        findings.append(
+            Finding(
+                finding="fmri_not_normalised",
+                severity="error",
+                sentence=f"The fMRI stays in scanner units ({units}).",
+                evidence={"raw_mean": fmri.raw_mean or 0.0, "raw_sd": fmri.raw_sd or 0.0},
+                action="Set data.normalize_fmri: true.",
+            )
+        )
+    for component, fact in facts.items():
+        first = fact.expected_first_loss
+        if first is not None and (first > LOUD_RATIO or first < 1 / LOUD_RATIO):
+            findings.append(
+                Finding(
+                    finding="first_loss_not_one",
+                    severity="error",
+                    sentence=f"The first {component} loss will be {first:.4g}, not 1: its targets are not centred.",
+                    evidence={"expected_first_loss": first, "mean": fact.mean or 0.0, "sd": fact.sd or 0.0},
+                    action="Normalise the component on the training TRs.",
+                )
+            )
+    return findings
+
+
+def check_annotations(study: Study, segments: Sequence[Segment], timeline: Timeline) -> list[Finding]:
+    """Annotations that leave a scan uncovered, lie over one another, or do not change when the picture does."""
+    findings = []
+    start = 0
+    for scan, length in enumerate(study.scan_lengths_trs, 1):
+        covered = sum(label != "" for label in study.text_labels[start : start + length]) / length
+        start += length
+        if covered < MIN_COVERAGE:
+            findings.append(
+                Finding(
+                    finding="annotations_missing",
+                    severity="warning",
+                    sentence=f"Only {covered:.0%} of scan {scan} is annotated.",
+                    evidence={"scan": scan, "share": covered},
+                    action="Check the seconds of that scan: they may restart where data.scan_lengths_trs does not.",
+                )
+            )
+    return [*findings, *_overlaps(segments), *_off_cuts(study, segments, timeline)]
+
+
+def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
+    ordered = sorted(segments, key=lambda s: (s.start_s, s.end_s))
+    total_s = sum(s.end_s - s.start_s for s in ordered)
+    over_s, reached_s = 0.0, -np.inf
+    for segment in ordered:
+        over_s += max(0.0, min(segment.end_s, reached_s) - segment.start_s)
+        reached_s = max(reached_s, segment.end_s)
+    if not total_s or over_s / total_s < OVERLAP_SHARE:
+        return []
+    return [
+        Finding(
+            finding="annotations_overlap",
+            severity="error",
+            sentence=f"{over_s / total_s:.0%} of the annotated time is annotated more than once.",
+            evidence={"share": float(over_s / total_s)},
+            action="One scan's annotations lie on another's: their seconds restart; state data.scan_lengths_trs.",
+        )
+    ]
+
+
+def _off_cuts(study: Study, segments: Sequence[Segment], timeline: Timeline) -> list[Finding]:
+    """Annotations begin where shots begin, so the picture changes more there than at times shifted a little."""
+    per_tr = study.frames_TKHWC.shape[1]
+    step_s = study.tr_s / per_tr
+    change_N = _picture_change(study.frames_TKHWC)
+    findings, first = [], 0
+    for scan, length in enumerate(study.scan_lengths_trs, 1):
+        part_N = change_N[first * per_tr : (first + length) * per_tr]
+        times = np.array([timeline.tr_at(s.start_s) - first for s in segments]) * per_tr
+        first += length
+        places = np.unique(np.rint(times[(times >= 1) & (times < length * per_tr - 1)]).astype(int))
+        if len(places) < 10:
+            continue
+        reach = round(CUT_WINDOW_S / step_s)
+        scores = np.array([part_N[(places + shift) % len(part_N)].mean() for shift in range(-reach, reach + 1)])
+        chance = np.r_[scores[: reach - per_tr], scores[reach + per_tr + 1 :]]
+        height = float((scores[reach - 1 : reach + 2].max() - chance.mean()) / max(chance.std(), 1e-9))
+        if height < CUT_SDS:
+            best_s = float((scores.argmax() - reach) * step_s)
+            findings.append(
+                Finding(
+                    finding="annotations_misplaced",
+                    severity="warning",
+                    sentence=f"In scan {scan} the picture does not change where annotations begin; "
+                    f"{best_s:+.1f} s later fits best.",
+                    evidence={"scan": scan, "height_sds": height, "best_shift_s": best_s},
+                    action="The annotations may belong to another scan, or their seconds to another start of the film.",
+                )
+            )
+    return findings
+
+
+def _picture_change(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(N,): mean absolute change of brightness from the frame before, 0 for the first."""
+    grey_NP = frames_TKHWC.mean(axis=-1, dtype=np.float32).reshape(frames_TKHWC.shape[0] * frames_TKHWC.shape[1], -1)
+    return np.asarray(np.r_[0.0, np.abs(np.diff(grey_NP, axis=0)).mean(axis=1, dtype=np.float64)])

@@ -1,0 +1,26 @@
+"""A finding about a study: what is wrong, how bad, in whom, by what evidence, and what to do."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+Severity = Literal["error", "warning", "info"]
+ORDER: tuple[Severity, ...] = ("error", "warning", "info")
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that a check found. subject: "" when it concerns the whole study."""
+
+    finding: str
+    severity: Severity
+    subject: str = ""
+    sentence: str
+    evidence: dict[str, float | int | str | list[float] | list[int]] = {}
+    action: str = ""
+
+
+def by_severity(findings: list[Finding]) -> list[Finding]:
+    """Errors first; otherwise in the order in which they were found."""
+    return sorted(findings, key=lambda f: ORDER.index(f.severity))

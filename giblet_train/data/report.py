@@ -1,0 +1,75 @@
+"""What `data lag` and `data check` print: tables for people, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from giblet_train.data.check import Report, check
+from giblet_train.data.lag import Lag, LagRow, lag_table
+from giblet_train.data.prepared import Request
+from giblet_train.data.sources import Progress
+from giblet_train.data.store import build_store, open_store
+
+MARKS = {"error": "✖", "warning": "!", "info": "·"}
+
+
+def lag_report(request: Request, progress: Progress) -> tuple[bool, str]:
+    """Whether the thirds of anybody disagree, and the table."""
+    study = open_store(build_store(request.config, request.data_dir, request.workdir, progress))
+    rows = lag_table(study)
+    failed = any(row.whole.answers and not row.agrees for row in rows)
+    return failed, "\n".join([*lag_lines(rows), f"TRs of {study.tr_s:g} s by which the brain follows the film."])
+
+
+def check_report(request: Request, progress: Progress, *, as_json: bool) -> tuple[bool, str]:
+    """Whether an error was found, and the report."""
+    report = check(request, progress)
+    return report.failed, _as_json(report) if as_json else "\n".join(_as_text(report))
+
+
+def lag_lines(rows: Sequence[LagRow]) -> list[str]:
+    """A line for each subject: the whole scan, its thirds, and whether they agree."""
+    lines = [f"{'':10}{'whole':>11}{'third 1':>11}{'third 2':>11}{'third 3':>11}"]
+    for row in rows:
+        cells = "".join(f"{_lag(lag):>11}" for lag in (row.whole, *row.thirds))
+        lines.append(f"{row.who:10}{cells}  {'' if row.agrees else 'the thirds disagree'}".rstrip())
+    return lines
+
+
+def _lag(lag: Lag) -> str:
+    return f"{lag.lag_trs:+d}" if lag.answers else "no answer"
+
+
+def _as_text(report: Report) -> list[str]:
+    lines = [f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
+    for subject, facts in report.files.items():
+        lines.append(f"{subject:8}{facts.mean:12.4g}{facts.sd:12.4g}{facts.low:12.4g}{facts.high:12.4g}")
+    if report.components:
+        lines += ["", f"{'':8}{'raw mean':>12}{'raw sd':>12}{'mean':>12}{'sd':>12}{'1st loss':>12}{'targets':>12}"]
+    for component, fact in report.components.items():
+        numbers = (fact.raw_mean, fact.raw_sd, fact.mean, fact.sd, fact.expected_first_loss)
+        cells = "".join(f"{'-' if n is None else format(n, '.4g'):>12}" for n in numbers)
+        lines.append(f"{component:8}{cells}{fact.n_targets:12}")
+    if report.lags:
+        lines += ["", *lag_lines(report.lags)]
+    lines.append("")
+    for finding in report.findings:
+        who = f"{finding.subject}: " if finding.subject and not finding.sentence.startswith(finding.subject) else ""
+        lines.append(f"{MARKS[finding.severity]} {finding.finding}: {who}{finding.sentence}")
+        if finding.action:
+            lines.append(f"    {finding.action}")
+    errors = sum(f.severity == "error" for f in report.findings)
+    warnings = sum(f.severity == "warning" for f in report.findings)
+    return [*lines, f"{errors} errors, {warnings} warnings."]
+
+
+def _as_json(report: Report) -> str:
+    lags = {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in report.lags}
+    value = {"findings": report.findings, "components": report.components, "lags": lags, "failed": report.failed}
+    return msgspec.json.encode(value).decode()
+
+
+def _fields(lag: Lag) -> dict[str, float | bool]:
+    return {"lag_trs": lag.lag_trs, "score": lag.score, "chance": lag.null, "answers": lag.answers}
