@@ -157,7 +157,9 @@ def await_first_step(
             if run.heartbeat is None or run.heartbeat.state == "loading":
                 loading_until = time.monotonic()
             if run.health.state == "stalled" or time.monotonic() - loading_until > limit_s:
-                raise TimedOut(f"{run_id} has made no step yet: {run.health.sentence}.", f"giblet logs {run_id} -f")
+                raise TimedOut(
+                    f"{run_id} has made no step yet: {run.health.sentence.rstrip('.')}.", f"giblet logs {run_id} -f"
+                )
     except Unreachable as error:
         raise type(error)(error.message, f"The run goes on. {error.remedy} giblet status {run_id}") from None
     raise Unreachable(f"{node.name} ended the watch of {run_id}.", f"The run goes on. giblet status {run_id}")
@@ -167,7 +169,7 @@ def failure(run: RunSnapshot) -> RunFailed:
     """Why a run ended before its first step, with the end of what it printed."""
     shown = [line for line in run.log_tail if line.strip()][-LOG_LINES_SHOWN:]
     ended = "was stopped" if run.health.state == "stopped" else run.health.state
-    sentence = f"{run.run.run_id} {ended} before its first step: {run.health.sentence}."
+    sentence = f"{run.run.run_id} {ended} before its first step: {run.health.sentence.rstrip('.')}."
     return RunFailed(sentence, "\n  ".join([*shown, f"giblet logs {run.run.run_id}"]))
 
 

@@ -1,0 +1,144 @@
+"""A launch's plan: pure, complete, and refusing in words what the node cannot give."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+import pytest
+from msgspec.structs import replace
+
+from giblet_train.contract import config as configs
+from giblet_train.contract.config import Config, DistributedConfig
+from giblet_train.contract.errors import ConfigError, PreflightRefused
+from giblet_train.contract.records import Run, decode, encode
+from giblet_train.contract.rundir import RUN_ID_PATTERN
+from giblet_tui.launch import Request, choose_multiplexer, plan
+from giblet_tui.nodes import Node
+
+NODE = Node(name="tensor01", host="tensor01")
+CONFIG = Config(name="demo")
+
+
+def gpu(index, *pids, used=0.0):
+    held = [{"pid": pid, "user": "bob", "memory_gib": 20.0} for pid in pids]
+    return {"index": index, "uuid": f"GPU-{index}", "memory_used_gib": used or 20.0 * len(pids), "processes": held}
+
+
+def facts(*gpus, **changes):
+    return {
+        "home": "/home/alice", "user": "alice", "now": 1_790_000_000.0, "python_path": "/usr/bin/python3",
+        "tmux": "/usr/bin/tmux", "screen": "/usr/bin/screen", "kill_user_processes": False, "linger": False,
+        "gpus": list(gpus), "gpu_note": "" if gpus else "no nvidia-smi on the node's PATH", **changes,
+    }  # fmt: skip
+
+
+def planned(said=None, node=NODE, config=CONFIG, **request):
+    asked = Request(config=config, launched_by="alice@laptop", **request)
+    return plan(asked, node, said or facts(), "/env/bin/python")
+
+
+def world(size):
+    return replace(CONFIG, distributed=DistributedConfig(world_size=size))
+
+
+def test_a_plan_names_everything_it_will_do():
+    made = planned(note="first")
+    assert re.fullmatch(RUN_ID_PATTERN, made.run.run_id)
+    assert made.run_dir == f"/home/alice/giblet/runs/{made.run.run_id}"
+    assert made.run.argv == ("/env/bin/python", "-m", "giblet_train", "train", made.run_dir)
+    assert (made.run.session, made.run.multiplexer) == (f"gib-{made.run.run_id}", "tmux")
+    assert (made.run.node, made.run.note, made.run.launched_by) == ("tensor01", "first", "alice@laptop")
+    assert made.run.config_hash == configs.content_hash(CONFIG)
+    assert decode(encode(made.run), Run) == made.run
+    assert set(made.files) == {"config.yaml", "supervise.py"}
+    assert "PR_SET_CHILD_SUBREAPER" in made.files["supervise.py"]
+    assert f"/usr/bin/python3 {made.run_dir}/supervise.py {made.run_dir}\n" in made.script
+    assert made.notes == ("on CPU, in a tmux session",)
+
+
+def test_the_configuration_arrives_resolved(tmp_path):
+    (tmp_path / "config.yaml").write_text(planned().files["config.yaml"])
+    assert configs.read_resolved(tmp_path / "config.yaml") == CONFIG
+
+
+def test_an_absolute_workdir_stays():
+    node = Node(name="a", host="a", workdir="/scratch/my giblet")
+    assert planned(node=node).run_dir.startswith("/scratch/my giblet/runs/demo-")
+
+
+def test_several_processes_run_under_torchrun():
+    made = planned(facts(*(gpu(i) for i in range(8))), config=world(4))
+    argv = " ".join(made.run.argv)
+    assert argv.startswith("/env/bin/python -m torch.distributed.run --standalone ")
+    assert "--nproc-per-node 4" in argv and "--max-restarts 0" in argv and "--tee 3" in argv
+    assert argv.endswith(f"--log-dir {made.run_dir}/ranks -m giblet_train train {made.run_dir}")
+    assert made.run.gpus == ("GPU-0", "GPU-1", "GPU-2", "GPU-3")
+
+
+def test_gpus_on_request_beat_the_configurations_processes():
+    said = facts(gpu(0, 11), gpu(1), gpu(2), gpu(3))
+    by_count, by_index = planned(said, gpus=2), planned(said, gpus=(3, 1, 3))
+    assert by_count.run.gpus == ("GPU-1", "GPU-2") and by_index.run.gpus == ("GPU-3", "GPU-1")
+    for made in (by_count, by_index):
+        assert made.config.distributed.world_size == 2 and "world_size: 2" in made.files["config.yaml"]
+    assert planned(said).run.gpus == ("GPU-1",)
+
+
+def test_a_node_without_gpus_trains_on_its_processors_with_the_configurations_processes():
+    made = planned(config=world(2))
+    assert made.run.gpus == () and "--nproc-per-node 2" in " ".join(made.run.argv)
+    assert planned(facts(gpu(0)), config=replace(CONFIG, device="cpu")).run.gpus == ()
+
+
+@pytest.mark.parametrize(
+    ("said", "request_", "error", "sentence"),
+    [
+        (facts(), {"gpus": 1}, PreflightRefused, "has no GPU: no nvidia-smi on the node's PATH"),
+        (facts(), {"config": replace(CONFIG, device="cuda")}, PreflightRefused, "has no GPU"),
+        (facts(gpu(0, 11), gpu(1)), {"gpus": 2}, PreflightRefused, r"2 GPUs .* 1 of 2 are free \(GPU 0: bob \(pid 11"),
+        (facts(gpu(0, 11)), {"gpus": (0,)}, PreflightRefused, r"Busy: GPU 0: bob \(pid 11, 20.0 GiB\)"),
+        (facts(gpu(0, used=3.0)), {}, PreflightRefused, r"GPU 0: 3.0 GiB in use"),
+        (facts(gpu(0)), {"gpus": (4,)}, ConfigError, "has no GPU 4"),
+        (facts(gpu(0)), {"gpus": 1, "config": replace(CONFIG, device="cpu")}, ConfigError, "device: cpu"),
+        (facts(kill_user_processes=True), {}, PreflightRefused, "when you log out"),
+        (facts(tmux=None), {"session": "tmux"}, PreflightRefused, "tmux is not installed"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_is_refused(said, request_, error, sentence):
+    with pytest.raises(error, match=sentence) as refused:
+        planned(said, **request_)
+    assert refused.value.remedy
+
+
+def test_force_takes_busy_gpus_last_and_overrules_the_logout():
+    said = facts(gpu(0, 11), gpu(1), kill_user_processes=True)
+    assert planned(said, gpus=2, force=True).run.gpus == ("GPU-1", "GPU-0")
+    assert planned(said, gpus=(0,), force=True).run.gpus == ("GPU-0",)
+
+
+def test_a_process_table_of_a_hostile_node_is_made_harmless():
+    said = facts(gpu(0, 11))
+    said["gpus"][0]["processes"][0]["user"] = "\x1b]52;c;x\x07"
+    with pytest.raises(PreflightRefused) as refused:
+        planned(said, gpus=(0,))
+    assert "\x1b" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("wanted", "tmux", "screen", "chosen"),
+    [
+        ("auto", True, True, "tmux"),
+        ("auto", False, True, "screen"),
+        ("auto", False, False, "process"),
+        ("screen", True, True, "screen"),
+        ("process", True, True, "process"),
+    ],
+)
+def test_the_session_is_tmux_else_screen_else_a_process(wanted, tmux, screen, chosen):
+    assert choose_multiplexer(wanted, {"tmux": tmux or None, "screen": screen or None}) == chosen
+
+
+def test_a_plan_is_data():
+    made = planned()
+    assert msgspec.json.decode(msgspec.json.encode(made), type=type(made)) == made

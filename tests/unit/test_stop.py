@@ -1,0 +1,128 @@
+"""What is stale and why, and what a stop says it reached."""
+
+from __future__ import annotations
+
+import pytest
+
+from giblet_train.contract.config import Config, WatchConfig, dump
+from giblet_train.contract.records import Exit, Heartbeat, Run, encode
+from giblet_tui.errors import TargetNotReached, Unreachable
+from giblet_tui.nodes import Node
+from giblet_tui.stop import Stopped, Survivor, find_stale, require_gone, stop, why_stale
+
+NOW = 1_790_000_000.0
+RUN_ID = "demo-20260101-120000-abcd"
+QUICK = WatchConfig(stall_min_s=5, stall_factor=2)
+NODE = Node(name="tensor01", host="tensor01")
+
+
+def run(*, launched_s_ago=3600.0, beat_s_ago=None, step_s=1.0, ended=False, watch=None, supervisor=True, **changes):
+    record = Run(
+        run_id=RUN_ID, name="demo", node="tensor01", session=f"gib-{RUN_ID}", multiplexer="tmux", argv=(),
+        config_hash="0", giblet_version="0", launched_by="x", launched_at=NOW - launched_s_ago,
+    )  # fmt: skip
+    beat = Heartbeat(
+        state="training", step=5, epoch=1, phase="epoch 1", at=NOW - (beat_s_ago or 0), pid=1, boot_id="b",
+        start_ticks=1, step_s=step_s,
+    )  # fmt: skip
+    files = {
+        "run.json": encode(record).decode(),
+        "supervisor.json": "{}" if supervisor else None,
+        "heartbeat.json": None if beat_s_ago is None else encode(beat).decode(),
+        "exit.json": encode(Exit(run_id=RUN_ID, ended_at=NOW - 60, code=0)).decode() if ended else None,
+        "config.yaml": dump(Config(name="demo", watch=watch or WatchConfig())),
+    }
+    plain = {"run_id": RUN_ID, "files": files, "supervised": True, "rebooted": False, "processes": [], "sessions": []}
+    return {**plain, **changes}
+
+
+@pytest.mark.parametrize(
+    ("seen", "why"),
+    [
+        (run(beat_s_ago=2, processes=[7, 8], sessions=["tmux"]), ""),
+        (run(beat_s_ago=300, step_s=30.0), ""),
+        (run(beat_s_ago=300), "no step for 5m 00s; at its own pace one was due within 2m 00s"),
+        (run(beat_s_ago=15, watch=QUICK), "no step for 15s; at its own pace one was due within 5s"),
+        (run(launched_s_ago=90.0), ""),
+        (run(launched_s_ago=1000.0), "no heartbeat 16m after its launch"),
+        (run(ended=True, processes=[7, 8]), "it has ended, but pid 7, 8 lives on"),
+        (run(ended=True, sessions=["screen"]), "it has ended, but its screen session is still open"),
+        (run(supervised=False, processes=[7], sessions=["tmux"]), "its supervisor is gone, but pid 7 lives on"),
+        (run(supervised=False, sessions=["tmux"]), "its tmux session is open without a process of it"),
+        (run(supervised=False), "its supervisor is gone without an exit record; its record is still open"),
+        (run(supervised=False, supervisor=False, launched_s_ago=2), ""),
+        (run(supervised=False, rebooted=True), "the node rebooted while it ran; its record is still open"),
+    ],
+)  # fmt: skip
+def test_stale_is_what_holds_on_for_nothing(seen, why):
+    assert why_stale(seen, NOW) == why
+
+
+def test_a_configuration_that_cannot_be_read_is_judged_by_the_defaults():
+    seen = run(beat_s_ago=300)
+    seen["files"]["config.yaml"] = "unknown_key: 1"
+    assert why_stale(seen, NOW).startswith("no step for 5m")
+
+
+class Node1:
+    """A connection that answers as the agent of a node would."""
+
+    def __init__(self, answer, events=()):
+        self.answer, self.events, self.asked = answer, events, []
+
+    def call(self, operation, arguments, *, timeout_s=30.0, on_event=None):
+        self.asked.append((operation, dict(arguments), timeout_s))
+        for event in self.events:
+            on_event(event)
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return self.answer
+
+
+def test_stale_runs_of_a_node():
+    connection = Node1(
+        {"now": NOW, "runs": [run(beat_s_ago=1), run(supervised=False, processes=[7], sessions=["tmux"])]}
+    )
+    (found,) = find_stale(NODE, connection)
+    assert (found.node, found.run_id, found.processes, found.sessions) == ("tensor01", RUN_ID, (7,), ("tmux",))
+
+
+def test_a_stop_tells_its_stages_and_gives_the_grace_time():
+    survivor = {"pid": 7, "cmdline": "python \x1b[2Jx ", "uid": 0, "wchan": "nfs_wait", "gpu": True}
+    answer = {
+        "seconds": 12.0,
+        "already": False,
+        "steps": [{"step": "TERM", "sentence": "Sent TERM."}],
+        "survivors": [survivor],
+    }
+    events = [
+        {"step": "asked", "sentence": "Asked it."},
+        {"step": "waiting", "seconds": 3.2, "heartbeat": {"phase": "epoch 1", "step": 9}},
+    ]
+    said, connection = [], Node1(answer, events)
+    done = stop(NODE, connection, RUN_ID, said.append, grace_s=500.0)
+    (operation, arguments, timeout_s), *_ = connection.asked
+    assert operation == "stop" and arguments["run_id"] == RUN_ID and timeout_s > 1000
+    assert said == ["Asked it.", "waiting, 3 s: epoch 1, step 9"]
+    assert done.survivors[0].pid == 7 and "\x1b" not in done.survivors[0].cmdline
+    with pytest.raises(
+        TargetNotReached, match=r"cannot be ended: pid 7 .*waits in nfs_wait, holds GPU memory.* survives"
+    ) as left:
+        require_gone([done])
+    assert left.value.exit_code == 4
+
+
+def test_a_link_lost_meanwhile_says_who_finishes_the_job():
+    with pytest.raises(Unreachable) as lost:
+        stop(NODE, Node1(Unreachable("The link broke.")), RUN_ID, print)
+    assert lost.value.exit_code == 3 and f"giblet stop {RUN_ID}" in lost.value.remedy
+
+
+def test_nothing_left_is_a_sentence():
+    done = Stopped(run_id=RUN_ID, node="tensor01", seconds=2.34)
+    require_gone([done])
+    assert done.sentence.startswith(f"{RUN_ID} ended in 2.3 s; no process, no session")
+    assert "had ended before" in Stopped(run_id=RUN_ID, node="tensor01", seconds=0.1, already=True).sentence
+    assert (
+        "pid 5 (no further facts)" in Stopped(run_id=RUN_ID, node="t", seconds=1, survivors=(Survivor(pid=5),)).sentence
+    )

@@ -1,0 +1,40 @@
+"""tmux's command lines and answers, the answers as tmux 3.3a gave them."""
+
+from __future__ import annotations
+
+from giblet_tui.remote import tmux
+
+SESSION = "gib-demo-20260101-120000-abcd"
+
+
+def test_sessions_are_on_giblets_own_server_without_the_users_configuration():
+    for argv in (
+        tmux.start_argv(SESSION, ["/bin/sh", "/x/launch.sh"]),
+        tmux.list_argv(),
+        tmux.end_argv("=x"),
+        tmux.attach_argv("=x"),
+    ):
+        assert argv[:5] == ["tmux", "-L", "giblet", "-f", "/dev/null"]
+
+
+def test_a_session_is_opened_detached_and_runs_its_command_without_a_shell():
+    argv = tmux.start_argv(SESSION, ["/bin/sh", "/x/a b/launch.sh"])
+    assert argv[5:7] == ["new-session", "-d"]
+    assert argv[argv.index("-s") + 1] == SESSION
+    assert argv[argv.index("--") + 1 :] == ["/bin/sh", "/x/a b/launch.sh"]
+
+
+def test_a_session_is_addressed_exactly():
+    recorded = f"{SESSION}\n{SESSION}0\nwork\n"
+    addresses = tmux.parse_list(recorded)
+    assert addresses == {SESSION: f"={SESSION}", f"{SESSION}0": f"={SESSION}0", "work": "=work"}
+    assert tmux.end_argv(addresses[SESSION])[5:] == ["kill-session", "-t", f"={SESSION}"]
+
+
+def test_no_server_is_no_session():
+    assert tmux.parse_list("") == {}
+
+
+def test_attaching_only_reads_unless_asked():
+    assert tmux.attach_argv("=x")[5:] == ["attach-session", "-r", "-t", "=x"]
+    assert tmux.attach_argv("=x", write=True)[5:] == ["attach-session", "-t", "=x"]
