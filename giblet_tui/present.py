@@ -175,10 +175,12 @@ def losses(total: float | None, loss: Mapping[str, float | None]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, more before the point if there are; `–` for what is not finite."""
+    """Four significant digits, one decimal at least; `–` for what is not finite."""
     if value is None:
         return "–"
-    return f"{value:.1f}" if abs(value) >= 10_000 else f"{value:.4g}"
+    if value and not 1e-4 <= abs(value) < 1e9:
+        return f"{value:.3e}"
+    return f"{value:.{max(1, 3 - math.floor(math.log10(abs(value))))}f}" if value else "0.000"
 
 
 def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:

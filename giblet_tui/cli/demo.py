@@ -27,12 +27,13 @@ def demo(
     Ctrl-C, or leaving the dashboard, does not stop the run.
     """
     from giblet_tui import catalog, nodes
+    from giblet_tui.narrator import Narrator
 
     node = nodes.resolve(nodes.LOCAL)
     loaded = catalog.read("demo", settings or ())
     run_id = start(node, asked(loaded.config, session=session, again=False, force=False))
     if headless or not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise typer.Exit(tell(node, run_id))
+        raise typer.Exit(tell(node, run_id, Narrator()))
     code = open_dashboard([node])
     say(next_commands(run_id, live=True))
     raise typer.Exit(code)

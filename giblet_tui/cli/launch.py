@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from giblet_train.contract.config import Config, Loaded
     from giblet_tui.fleet import RunSnapshot
     from giblet_tui.launch import LaunchPlan, Request
+    from giblet_tui.narrator import Narrator
     from giblet_tui.nodes import Node
     from giblet_tui.remote.connection import Connection
 
@@ -55,6 +56,7 @@ def launch(
     stdout has the run's id. The run goes on whatever happens to this terminal.
     """
     from giblet_tui import catalog, nodes
+    from giblet_tui.narrator import Narrator
 
     node = nodes.resolve(name)
     changes = list(settings or ())
@@ -68,10 +70,11 @@ def launch(
     for line in loaded.notes:
         say(line)
     run_id = start(node, request)
-    await_first_step(node, run_id)
+    narrator = Narrator()
+    await_first_step(node, run_id, narrator)
     say(next_commands(run_id, live=True))
     if follow:
-        raise typer.Exit(tell(node, run_id))
+        raise typer.Exit(tell(node, run_id, narrator))
 
 
 def asked(
@@ -109,13 +112,10 @@ def start(node: Node, request: Request) -> str:
     return planned.run.run_id
 
 
-def await_first_step(node: Node, run_id: str) -> RunSnapshot:
+def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot:
     """Wait until the run has made a step, telling what it waits for. Raises RunFailed with the cause."""
     from giblet_tui.launch import await_first_step as wait
-    from giblet_tui.narrator import Narrator
     from giblet_tui.remote.connection import connect
-
-    narrator = Narrator()
 
     def tell_news(run: RunSnapshot) -> None:
         for line in narrator.news(run):
@@ -125,14 +125,13 @@ def await_first_step(node: Node, run_id: str) -> RunSnapshot:
         return wait(node, connection, run_id, tell_news)
 
 
-def tell(node: Node, run_id: str) -> int:
+def tell(node: Node, run_id: str, narrator: Narrator) -> int:
     """Tell the run on stderr until it has ended, then its verdict on stdout; its result as an exit code."""
     from giblet_train.contract.errors import FAILED, OK
     from giblet_tui.follow import follow
-    from giblet_tui.narrator import Narrator
     from giblet_tui.present import verdict, verdict_lines
 
-    narrator, run, link = Narrator(), None, "live"
+    run, link = None, "live"
     with interruptible(run_id):
         for seen in follow(node, run_id):
             if seen.link != link and "lost" in (seen.link, link):

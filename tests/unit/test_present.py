@@ -83,7 +83,8 @@ def test_the_last_line_of_a_verdict_is_the_word() -> None:
 
 def test_large_losses_keep_the_digits_that_differ() -> None:
     assert present.number(275_824.6) != present.number(275_958.9)
-    assert (present.number(None), present.number(0.91234)) == ("–", "0.9123")
+    shown = [present.number(v) for v in (None, 0.91234, 1.0, 16.157, 0.0, 3e-6, -0.5)]
+    assert shown == ["–", "0.9123", "1.000", "16.16", "0.000", "3.000e-06", "-0.5000"]
 
 
 def test_a_table_is_aligned() -> None:
