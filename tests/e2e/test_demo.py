@@ -1,0 +1,147 @@
+"""The main job from door to door on this machine, on a study made small: launch, training, verdict, stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.cluster.nodes import wait_until
+
+GIBLET = Path(sys.executable).with_name("giblet")
+REDUCED = {
+    "data.simulate": "tiny",
+    "data.data_dir": "studies/tiny",
+    "data.scan_lengths_trs": "null",
+    "split.usable_trs": "null",
+    "split.gap_trs": "4",
+    "num_epochs": "2",
+    "steps_per_epoch": "6",
+    "warmup_epochs": "1",
+    "threads": "1",
+}
+EASY = "{loss_drop: {kind: loss_drop, threshold: 0.01}}"
+IMPOSSIBLE = "{loss_drop: {kind: loss_drop, threshold: 0.999}}"
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+
+class Desk:
+    """A newcomer's machine: giblet with nobody's files but its own."""
+
+    def __init__(self, folder: Path) -> None:
+        folders = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "GIBLET_HOME": "home", "TMUX_TMPDIR": "tmux"}
+        self.folder = folder
+        (folder / "tmux").mkdir(mode=0o700)
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("GIBLET_", "TMUX"))}
+        self.environment = own | {key: str(folder / name) for key, name in folders.items()}
+
+    def giblet(self, *words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [GIBLET, *words], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=300
+        )
+
+    def demo(self, criteria: str, **changes: str) -> list[str]:
+        settings = REDUCED | {"criteria": criteria} | changes
+        return ["demo", "--headless", *(w for k, v in settings.items() for w in ("--set", f"{k}={v}"))]
+
+    def runs(self) -> list[dict[str, Any]]:
+        return list(json.loads(self.giblet("ps", "--json").stdout)["runs"])
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
+    desk = Desk(tmp_path_factory.mktemp("desk"))
+    yield desk
+    for run in desk.runs():
+        if run["state"] in ("starting", "running", "stalled"):
+            desk.giblet("stop", run["run_id"], "--force")
+
+
+def test_the_demo_trains_and_ends_with_its_verdict(desk: Desk) -> None:
+    done = desk.giblet(*desk.demo(EASY))
+    assert done.returncode == 0, done.stderr
+    run_id, *criteria, last = done.stdout.splitlines()
+    assert re.fullmatch(r"demo-\d{8}-\d{6}-[0-9a-f]{4}", run_id)
+    assert last == "verdict: PASS"
+    assert criteria[0].startswith("✔ PASS     loss_drop: train loss")
+    epochs = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    assert len(epochs) == 2
+    for part in ("total ", "fmri ", "video ", "audio ", "text ", "validation ", "lr ", "(planned "):
+        assert part in epochs[0]
+    observed, planned = re.findall(r"lr (\S+) \(planned (\S+)\)", epochs[0])[0]
+    assert observed == planned
+
+    run_dir = desk.folder / "home" / "runs" / run_id
+    assert json.loads((run_dir / "exit.json").read_text())["code"] == 0
+    [run] = desk.runs()
+    assert (run["state"], run["verdict"], run["step"], run["epoch"]) == ("finished", "pass", 11, 2)
+    assert run["loss"].keys() == {"total", "fmri", "video", "audio", "text"}
+
+
+def test_what_the_demo_left_can_be_asked_and_pulled(desk: Desk) -> None:
+    judged = desk.giblet("verdict", "@last", "--json")
+    value = json.loads(judged.stdout)
+    assert (judged.returncode, value["verdict"], value["criteria"][0]["name"]) == (0, "pass", "loss_drop")
+    logged = desk.giblet("logs", "@last", "-f", "-n", "2")
+    assert (logged.returncode, len(logged.stdout.splitlines())) == (0, 2)
+    assert desk.giblet("status", "demo").returncode == 0
+    cached = desk.giblet("ps", "--cached", "--json")
+    assert [run["run_id"] for run in json.loads(cached.stdout)["runs"]] == [value["run_id"]]
+
+    pulled = desk.giblet("pull", "@last", "--best", "--to", "here")
+    assert pulled.returncode == 0, pulled.stderr
+    run_dir = desk.folder / "home" / "runs" / value["run_id"]
+    names = {Path(line).name for line in pulled.stdout.splitlines()}
+    assert {"run.json", "config.yaml", "metrics.jsonl", "train.log", "exit.json"} < names
+    for path in map(Path, pulled.stdout.splitlines()):
+        origin = next(run_dir.rglob(path.name))
+        assert (desk.folder / path).read_bytes() == origin.read_bytes()
+    assert not list((desk.folder / "here").glob(".*.part"))
+
+
+def test_a_criterion_that_is_not_met_is_exit_code_1(desk: Desk) -> None:
+    done = desk.giblet(*desk.demo(IMPOSSIBLE, num_epochs="1", warmup_steps="0"))
+    assert done.returncode == 1, done.stderr
+    assert done.stdout.splitlines()[-1] == "verdict: FAIL"
+    assert "needs -100%" in done.stdout
+    assert desk.giblet("verdict", "@last").returncode == 1
+
+
+def test_ctrl_c_leaves_the_run_alone_and_says_how_to_go_on(desk: Desk) -> None:
+    before = {run["run_id"] for run in desk.runs()}
+    demo = subprocess.Popen(
+        [GIBLET, *desk.demo(EASY, num_epochs="400")],
+        env=desk.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert demo.stdout is not None
+    run_id = demo.stdout.readline().strip()
+    wait_until(lambda: _state(desk, run_id) == "running", 120.0, "a first step")
+    os.killpg(demo.pid, signal.SIGINT)
+    _, told = demo.communicate(timeout=30)
+    assert demo.returncode == 130
+    assert f"goes on without this terminal: {run_id}" in told
+    assert f"giblet stop {run_id}" in told
+    assert run_id not in before
+    assert _state(desk, run_id) == "running"
+
+    ended = desk.giblet("stop", "@last")
+    assert ended.returncode == 0, ended.stderr
+    assert "no process, no session and no GPU memory of it is left" in ended.stdout
+    assert _state(desk, run_id) == "stopped"
+    assert desk.giblet("stop", run_id).returncode == 0
+
+
+def _state(desk: Desk, run_id: str) -> str:
+    return next((str(run["state"]) for run in desk.runs() if run["run_id"] == run_id), "")
