@@ -91,6 +91,26 @@ def test_whatever_was_killed_before_a_stop_ends_the_rest(ground, kind, victim):
     assert exit_record(ground, run_id).survivors == ()
 
 
+@pytest.mark.parametrize("victim", ["server", "socket"])
+def test_a_tmux_that_died_or_lost_its_socket_does_not_hide_the_run(ground, victim):
+    """A cleaned /tmp makes the session invisible; a kill -9 of the server leaves what ignores SIGHUP."""
+    require("tmux")
+    run_id, tag = ground.start_tree("T5", "tmux")
+    grown(tag, "T5")
+    asks = ["tmux", "-L", "giblet", "display-message", "-p", "#{pid}\n#{socket_path}"]
+    server, socket = subprocess.run(asks, capture_output=True, text=True, check=True).stdout.split()
+    if victim == "server":
+        os.kill(int(server), signal.SIGKILL)
+    else:
+        os.unlink(socket)
+    trees.until(lambda: not sessions.find(f"gib-{run_id}"))
+    assert ground.run(run_id).supervisor()
+    with pytest.raises(AgentRefusal, match="already runs here"):
+        ground.start(SLEEPS, "tmux", config_hash=ground.run(run_id).record("run.json")["config_hash"])
+    assert ground.stop(run_id, grace_s=1.0)["survivors"] == []
+    assert trees.living(tag) == {}
+
+
 def test_a_trainer_heeds_the_stop_file_before_any_signal(ground):
     trains = """
 import json, pathlib, signal, sys, time
