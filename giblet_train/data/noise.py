@@ -58,14 +58,14 @@ def _autoregressive(rng: np.random.Generator, maps: SmoothMaps, n_trs: int) -> S
 
 
 def _drift(n_trs: int, tr_s: float) -> Floats:
-    """(T, K) slow cosines, amplitude falling with frequency, none faster than DRIFT_PERIOD_S but for the first."""
+    """(T, K) cosines of equal power with periods of DRIFT_PERIOD_S or more, at least one.
+
+    Were most of it in the slowest one, a film that grows louder would seem to drive every voxel.
+    """
     n_courses = max(1, int(2.0 * n_trs * tr_s / DRIFT_PERIOD_S))
-    order_K = np.arange(1, n_courses + 1)
     phase_T = (np.arange(n_trs) + 0.5) / n_trs
-    courses_TK = np.cos(math.pi * np.outer(phase_T, order_K)) / order_K
-    power = 0.5 * float((1.0 / order_K**2).sum())
-    unit_TK: Floats = courses_TK / math.sqrt(power)
-    return unit_TK
+    courses_TK: Floats = np.cos(math.pi * np.outer(phase_T, np.arange(1, n_courses + 1))) * math.sqrt(2.0 / n_courses)
+    return courses_TK
 
 
 def _physiology(rng: np.random.Generator, n_trs: int, tr_s: float) -> Floats:

@@ -52,3 +52,17 @@ def test_short_scans_are_finite(n_trs):
     drawn = draw_noise(np.random.default_rng(5), MAPS, n_trs, 1.5)
     assert np.isfinite(drawn.values_TV).all()
     assert np.isfinite(drawn.motion_TP).all()
+
+
+def test_null_voxels_are_not_predicted_by_a_film_that_grows_louder():
+    """A ridge on a trend finds next to nothing in pure noise, held out by blocks."""
+    rng, n_trs = np.random.default_rng(6), 200
+    louder = np.linspace(-1.0, 1.0, n_trs) + 0.3 * rng.normal(size=n_trs)
+    values = draw_noise(rng, MAPS, n_trs, 1.5).values_TV.astype(float)
+    correlations = []
+    for first in range(0, n_trs, 40):
+        test = np.arange(first, first + 40)
+        train = np.setdiff1d(np.arange(n_trs), np.arange(first - 10, first + 50))
+        slope = (louder[train] - louder[train].mean()) @ (values[train] - values[train].mean(axis=0))
+        correlations.append(np.sign(slope) * [np.corrcoef(louder[test], v)[0, 1] for v in values[test].T])
+    assert abs(np.mean(correlations)) < 0.06
