@@ -108,7 +108,7 @@ def _blocks(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
             block_S = np.concatenate(parts)
             yield first, block_S
             first, parts = first + len(block_S) - WINDOW, [block_S[-WINDOW:]]
-    yield first, np.concatenate([*parts, np.zeros(WINDOW, np.float32)])
+    yield first, np.concatenate([*parts, np.zeros(HALF, np.float32)])
 
 
 def _samples(path: Path) -> Iterator[NDArray[np.float32]]:

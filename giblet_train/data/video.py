@@ -15,6 +15,7 @@ from typing import Any
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from giblet_train.contract.errors import DataError
@@ -24,10 +25,12 @@ Pictures = NDArray[np.floating[Any]]
 LUMA = np.array((0.299, 0.587, 0.114), np.float32)
 CELLS = (3, 4)
 EDGE_CELLS = (4, 6)
-ORIENTATIONS = ("vertical", "falling", "horizontal", "rising")
+ORIENTATIONS = ("vertical", "rising", "horizontal", "falling")
 WHOLE = ("luminance", "contrast", "motion", "saturation", "red_green", "blue_yellow")
 CHUNK_TRS = 32
 SLACK_S = 0.1
+SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+"""Means over areas; without the second flag colours would be smeared over two columns."""
 
 
 def film_seconds(path: Path) -> float:
@@ -54,7 +57,7 @@ def read_frames(
     missing = set(wanted_N.tolist())
     for frame in _decoded(path, frozenset(missing)):
         here = slice(np.searchsorted(wanted_N, frame.pts, "left"), np.searchsorted(wanted_N, frame.pts, "right"))
-        frames_NHWC[here] = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation="AREA")
+        frames_NHWC[here] = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=SCALING)
         missing.discard(frame.pts)
     if missing:
         raise DataError(f"{path} is damaged: {len(missing)} of its frames cannot be decoded.", "Copy it again.")

@@ -1,0 +1,137 @@
+"""Annotations on one timeline: what the lab's workbook says, and what is refused."""
+
+from dataclasses import replace
+
+import pytest
+import python_calamine
+import xlsxwriter
+
+from giblet_train.contract.errors import DataError
+from giblet_train.data.annotations import Segment, read_annotations
+from giblet_train.data.workbook import HEADERS, SHEET, write_annotations
+
+TR_S = 1.5
+SCANS = (4, 4)
+SEGMENTS = (
+    Segment(0.0, 2.5, "A rabbit wakes.", "Rabbit", "Burrow", scene="1 Dawn", music="No"),
+    Segment(2.5, 6.25, "=A bird falls", "", "Branch", words_on_screen="THE END"),
+    Segment(6.25, 9.0, "Three rodents laugh.", "Frank, Rinky, Gimera"),
+    Segment(9.0, 12.0, "The rabbit sees them.", "Rabbit", "Meadow"),
+)
+
+
+def book(path, rows, header=HEADERS, sheet=SHEET):
+    with xlsxwriter.Workbook(path) as file:
+        page = file.add_worksheet(sheet)
+        page.write_row(0, 0, header)
+        for n, row in enumerate(rows, 1):
+            page.write_row(n, 0, row)
+    return path
+
+
+def row(start_s, end_s, text, first_tr="", names="", location=""):
+    return [1, start_s, end_s, first_tr, "", "", text, "", names, "", "", location]
+
+
+def test_the_workbook_has_the_labs_shape(tmp_path):
+    write_annotations(tmp_path / "a.xlsx", SEGMENTS, TR_S, SCANS)
+    workbook = python_calamine.CalamineWorkbook.from_path(tmp_path / "a.xlsx")
+    table = workbook.get_sheet_by_name("Segments").to_python()
+    assert table[0] == [
+        *["Segment Number", "Start Time (s) ", "End Time (s) ", "Start Time (TRs, 1.5s)", "End Time (TRs, 1.5s)"],
+        *["Scene Segments", "Scene Details - A Level ", "Space-In/Outdoor", "Name - All", "Name - Focus"],
+        *["Name - Speaking", "Location", "Camera Angle", "Music Presence ", "Words on Screen "],
+        *[f"Arousal - Rater {n}" for n in (1, 2, 3, 4)],
+        *[f"Valence - Rater {n}" for n in (1, 2, 3, 4)],
+    ]
+    assert len(table[0]) == 23
+    assert [r[1:5] for r in table[1:]] == [[0, 2.5, 1, 2], [2.5, 6.25, 2, 5], [0.25, 3, 5, 6], [3, 6, 7, 8]]
+
+
+def test_what_is_written_is_read_again_on_one_timeline(tmp_path):
+    write_annotations(tmp_path / "a.xlsx", SEGMENTS, TR_S, SCANS)
+    read = read_annotations(tmp_path / "a.xlsx", TR_S, SCANS)
+    assert read.segments == SEGMENTS
+    assert read.notes == ()
+    assert read.segments[0].text == "A rabbit wakes.; Rabbit; Burrow"
+    assert read.segments[2].text == "Three rodents laugh.; Frank, Rinky, Gimera"
+
+
+def test_the_same_segments_give_the_same_bytes(tmp_path):
+    for name in "ab":
+        write_annotations(tmp_path / f"{name}.xlsx", SEGMENTS, TR_S, SCANS)
+    assert (tmp_path / "a.xlsx").read_bytes() == (tmp_path / "b.xlsx").read_bytes()
+    write_annotations(tmp_path / "b.xlsx", [replace(SEGMENTS[0], detail="It sleeps.")], TR_S, SCANS)
+    assert (tmp_path / "a.xlsx").read_bytes() != (tmp_path / "b.xlsx").read_bytes()
+
+
+def test_seconds_that_restart_need_the_lengths_of_the_scans(tmp_path):
+    path = book(tmp_path / "a.xlsx", [row(0, 3, "one", 1), row(3, 6, "two", 3), row(0, 2, "three", 5)])
+    with pytest.raises(DataError, match=r"row 4: the seconds restart at 0 s, but data\.scan_lengths_trs is not given"):
+        read_annotations(path, TR_S)
+    assert [s.start_s for s in read_annotations(path, TR_S, SCANS).segments] == [0, 3, 6]
+    with pytest.raises(DataError, match=r"its TR column puts at TR 5 \(6 s\) and data\.scan_lengths_trs at 15 s"):
+        read_annotations(path, TR_S, (10, 4))
+    again = book(tmp_path / "b.xlsx", [row(0, 3, "one"), row(3, 6, "two"), row(0, 2, "three"), row(2, 5, "four"),
+                                       row(0, 1, "five")])  # fmt: skip
+    with pytest.raises(DataError, match="there are only 2 scans"):
+        read_annotations(again, TR_S, SCANS)
+
+
+def test_rows_out_of_order_within_a_scan_are_no_restart(tmp_path):
+    path = book(tmp_path / "a.xlsx", [row(0, 3, "one", 1), row(9, 12, "three", 7), row(3, 9, "two", 3)])
+    assert [s.detail for s in read_annotations(path, TR_S).segments] == ["one", "two", "three"]
+
+
+def test_duplicates_are_taken_once_and_counted(tmp_path):
+    path = book(tmp_path / "a.xlsx", [row(0, 3, "one"), row(3, 6, "two"), row(0, 3, "one"), row(3, 6, "two"),
+                                      row(3, 6, "other")])  # fmt: skip
+    read = read_annotations(path, TR_S)
+    assert [s.detail for s in read.segments] == ["one", "two", "other"]
+    assert read.notes == ("2 duplicate annotations are left out.",)
+
+
+def test_a_missing_column_is_named_with_those_found(tmp_path):
+    path = book(tmp_path / "a.xlsx", [], header=["Start Time (s) ", "End Time (s) ", "Name - All"])
+    with pytest.raises(DataError) as error:
+        read_annotations(path, TR_S)
+    assert "'Scene Details - A Level', 'Location'; it has 'Start Time (s)', 'End Time (s)', 'Name - All'" in str(error)
+
+
+@pytest.mark.parametrize("kind", ["lab", "fields"])
+def test_a_csv_is_read_too(tmp_path, kind):
+    header = {
+        "lab": "Start Time (s) ,End Time (s) ,Scene Details - A Level ,Name - All,Location",
+        "fields": "start_s,end_s,detail,names_all,location",
+    }[kind]
+    (tmp_path / "a.csv").write_text(f'\ufeff{header}\r\n0,1.5,"A dog,\nbarking",Dog,\r\n\r\n1.5,3,"It stops",,Yard\r\n')
+    assert [s.text for s in read_annotations(tmp_path / "a.csv", TR_S).segments] == [
+        "A dog, barking; Dog",
+        "It stops; Yard",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("cells", "says"),
+    [
+        (row("soon", 3, "one"), r"row 2: Start Time \(s\) is 'soon', which is no number"),
+        (row(5, 3, "one"), "row 2: the segment ends at 3 s, before it starts at 5 s"),
+    ],
+)
+def test_bad_times_are_refused_with_their_row(tmp_path, cells, says):
+    with pytest.raises(DataError, match=says):
+        read_annotations(book(tmp_path / "a.xlsx", [cells]), TR_S)
+
+
+def test_files_that_are_no_annotations_are_refused_in_words(tmp_path):
+    with pytest.raises(DataError, match='no sheet "Segments"; it has Notes'):
+        read_annotations(book(tmp_path / "a.xlsx", [], sheet="Notes"), TR_S)
+    with pytest.raises(DataError, match="no annotated segment"):
+        read_annotations(book(tmp_path / "b.xlsx", []), TR_S)
+    (tmp_path / "c.xlsx").write_bytes(b"PK\x03\x04 not a workbook")
+    with pytest.raises(DataError, match="is no workbook or CSV"):
+        read_annotations(tmp_path / "c.xlsx", TR_S)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_annotations(tmp_path / "none.xlsx", TR_S)
+    with pytest.raises(DataError, match="cannot be read"):
+        read_annotations(tmp_path / "none.csv", TR_S)

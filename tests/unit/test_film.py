@@ -1,0 +1,77 @@
+"""The demo film: where it comes from, what is refused, and what we wrote about it."""
+
+from itertools import pairwise
+
+import pytest
+
+from giblet_train.contract.errors import DataError
+from giblet_train.data.film import FILM_NAME, FILM_SHA256, FilmUnreachable, fetch_film, given_film, real_shots
+
+
+@pytest.fixture
+def no_index(monkeypatch):
+    """pip reaches no index: nothing listens on the discard port."""
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    for name in ("PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_an_index_out_of_reach_is_said_and_leaves_nothing(tmp_path, no_index):
+    with pytest.raises(FilmUnreachable, match=r"pip could not download moviepy==2\.2\.1, which holds the film: ERROR"):
+        fetch_film(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == [f"{FILM_NAME}.lock"]
+
+
+def test_a_damaged_film_in_the_cache_is_not_trusted(tmp_path, no_index):
+    (tmp_path / FILM_NAME).write_bytes(b"half a film")
+    with pytest.raises(FilmUnreachable):
+        fetch_film(tmp_path)
+
+
+def test_a_cache_that_cannot_be_made_is_said(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(DataError, match="The film cannot be kept in"):
+        fetch_film(tmp_path / "file" / "cache")
+
+
+@pytest.fixture
+def no_index_after_first_fetch(monkeypatch):
+    try:
+        first = fetch_film()
+    except FilmUnreachable as error:
+        pytest.skip(f"the package index cannot be reached: {error.message}")
+    monkeypatch.setenv("PIP_INDEX_URL", "http://127.0.0.1:9/simple")
+    return first, fetch_film()
+
+
+def test_the_real_film_is_fetched_once(no_index_after_first_fetch):
+    first, second = no_index_after_first_fetch
+    assert first == second
+    assert first.source == "real"
+    assert given_film(first.path).sha256 == FILM_SHA256
+    assert len(first.shots) >= 127
+
+
+def test_a_film_that_is_not_there_is_refused(tmp_path):
+    with pytest.raises(DataError, match="does not exist"):
+        given_film(tmp_path / "none.mp4")
+
+
+def test_our_annotations_cover_the_film_with_a_sentence_for_every_stretch():
+    shots = real_shots()
+    assert len(shots) >= 127
+    assert shots[0].start_s == 0.0
+    assert shots[-1].end_s == pytest.approx(596.458, abs=0.001)
+    assert all(left.end_s == right.start_s for left, right in pairwise(shots))
+    assert max(shot.end_s - shot.start_s for shot in shots) < 8.0
+    assert len({shot.detail for shot in shots}) == len(shots)
+    assert all(shot.detail.endswith(".") and len(shot.detail.split()) >= 7 for shot in shots)
+    assert {shot.music for shot in shots} == {"Yes", "No"}
+
+
+def test_only_characters_that_are_in_the_film_are_named():
+    cast = {"Big Buck Bunny", "Frank", "Rinky", "Gimera", "Bird", "Pink Butterfly", "Purple Butterfly", ""}
+    for shot in real_shots():
+        assert set(shot.names_all.split(", ")) <= cast, shot
+        assert shot.name_focus in shot.names_all, shot
