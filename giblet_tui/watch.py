@@ -18,11 +18,12 @@ from msgspec.structs import replace
 from giblet_train.contract.errors import ConfigError, GibletError
 from giblet_train.contract.health import Health
 from giblet_tui import cache
-from giblet_tui.errors import NotLetIn
+from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
 from giblet_tui.fleet import LinkState, NodeSnapshot
 from giblet_tui.nodes import Node
 from giblet_tui.observation import Mark, NodeState, fold, log_lines, snapshot_of
 from giblet_tui.remote.connection import Connection, connect
+from giblet_tui.remote.sanitize import sanitize
 
 INTERVAL_S = 0.5
 """Between two looks of the agent."""
@@ -112,6 +113,9 @@ class NodeWatch:
                 if not self._stopping.is_set():
                     self._post("lost", f"{error.message} {error.remedy}".strip())
                     self._awake.wait(pauses.next_s(time.monotonic()))
+            except Exception as error:  # a fault of ours must not end the watching unseen
+                self._post("lost", f"giblet failed while watching: {type(error).__name__}: {sanitize(str(error))}")
+                self._awake.wait(pauses.next_s(time.monotonic()))
         self._cache()
 
     def _follow(self, pauses: Pauses) -> None:
@@ -170,7 +174,7 @@ def follow_log(node: Node, run_id: str, offset: int | None = None, last_bytes: i
     pauses = Pauses()
     state = NodeState(node.name)
     mark: Mark | None = None if offset is None else {"offset": offset, "inode": None, "head": None, "skipping": False}
-    heard = False
+    reached = False
     while True:
         arguments = {
             "workdir": node.workdir,
@@ -182,10 +186,10 @@ def follow_log(node: Node, run_id: str, offset: int | None = None, last_bytes: i
         }
         try:
             with connect(node) as connection:
+                reached = True
                 for event in connection.stream("watch", arguments):
                     state = fold(state, event, time.time())
                     if "tick" in event:
-                        heard = True
                         pauses.reset()
                         if (ended := _ended(state, run_id)) is not None:
                             yield LogChunk(offset=mark["offset"] if mark else 0, health=ended)
@@ -193,10 +197,8 @@ def follow_log(node: Node, run_id: str, offset: int | None = None, last_bytes: i
                     for piece in event.get("run", {}).get("appended", {}).values():
                         mark = piece["mark"]
                         yield LogChunk(tuple(log_lines(piece)), mark["offset"])
-        except NotLetIn:
-            raise
-        except GibletError as error:
-            if not heard:
+        except (Unreachable, TimedOut) as error:
+            if not reached or isinstance(error, NotLetIn):
                 raise
             yield LogChunk(offset=mark["offset"] if mark else 0, notice=error.message)
             time.sleep(pauses.next_s(time.monotonic()))

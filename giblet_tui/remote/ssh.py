@@ -223,7 +223,7 @@ def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node:
         _restrict(transport, config)
         with within(transport, HANDSHAKE_LIMIT_S, node.name, "shake hands by SSH"):
             transport.start_client(timeout=HANDSHAKE_LIMIT_S)
-        key = transport.get_remote_server_key()
+            key = transport.get_remote_server_key()
         sshauth.check_host_key(hostkeys.HostKey(key.get_name(), key.asbytes()), config, node)
         with within(transport, sshauth.LIMIT_S, node.name, "log in"):
             sshauth.log_in(transport, config, node)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import paramiko
 
-from giblet_tui.errors import NotLetIn
+from giblet_tui.errors import NotLetIn, Unreachable
 from giblet_tui.nodes import Node
 from giblet_tui.remote import hostkeys
 from giblet_tui.remote.hostkeys import HostKey
@@ -85,7 +85,10 @@ def _offer(
         except paramiko.BadAuthenticationType as error:
             raise _no_keys_wanted(config, error.allowed_types) from None
         except paramiko.AuthenticationException:
-            continue
+            if not transport.is_active() and len(tried) == 1:  # after more tries, it hung up on our keys
+                raise Unreachable(
+                    f"The connection to {config.where} broke off during the login.", "Try again."
+                ) from None
     raise _refused(config, node, tried, locked)
 
 

@@ -120,7 +120,7 @@ def test_a_refused_key_is_tried_once(cluster: Cluster, tensor01: LoopbackNode) -
     cluster.add_host("no-entry", tensor01.address, tensor01.port)
     replace_in_last_block(cluster, str(cluster.key), str(stranger))
     failures = tensor01.logged("Failed publickey")
-    with pytest.raises(NotLetIn, match="does not let us in: it was offered .*stranger") as refused:
+    with pytest.raises(NotLetIn, match=r"does not let us in: it was offered .*stranger") as refused:
         connect(cluster.node("no-entry", tensor01.home))
     assert "-o BatchMode=yes no-entry true" in refused.value.remedy
     assert tensor01.logged("Failed publickey") == failures + 1
