@@ -125,6 +125,13 @@ def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
         return Health(state="failed", sentence=heartbeat.why or "failed", reason=heartbeat.why, since=ended.ended_at)
     if ended.signal is not None:
         return Health(state="died", sentence=f"killed by signal {ended.signal}", reason="signal", since=ended.ended_at)
+    if ended.code is None:
+        return Health(
+            state="died",
+            sentence="its supervisor was gone without an exit record",
+            reason="supervisor gone",
+            since=ended.ended_at,
+        )
     if ended.code == 0:
         return Health(state="finished", sentence="ended with code 0", since=ended.ended_at)
     return Health(

@@ -23,7 +23,8 @@ KILL_LIMIT_S = 10.0
 _TOLD = ("run.json", "supervisor.json", "heartbeat.json", "exit.json", "config.yaml")
 QUIET_S = 0.1
 """Time between the two looks that must both find nothing."""
-_REPORT_EVERY_S = 1.0
+GPU_LIMIT_S = 5.0
+_FIRST_REPORT_S, _REPORT_EVERY_S = 1.0, 5.0
 
 
 def stop(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -113,12 +114,12 @@ class _Ending:
             self._request()
             if not saves or not grace_s or not self._heeded(grace_s):
                 self._tell(min(grace_s, UNHEEDED_GRACE_S))
-        survivors = sweep(self.run, self.known) if self._left() else {}
-        holders = evidence.gpu_pids() & set(self.known)
+        survivors = sweep(self.run, self.known)
+        holders = self._gpu_holders()
         closed = sessions.end(self.run.session)
         if closed:
             self._say("session", f"Closed its {' and '.join(closed)} session.")
-        self._record_end(survivors)
+        self._record_end(survivors, requested=not already)
         left = sorted({*survivors, *holders})
         if not left:
             self._say("proved", "Nothing of it is left: no process, no session, no GPU memory.")
@@ -179,23 +180,33 @@ class _Ending:
 
     def _wait(self, limit_s: float) -> bool:
         """Until nothing of the run is left: True; or False when the limit has passed."""
-        begun = reported = time.monotonic()
+        begun = time.monotonic()
+        report_at = begun + _FIRST_REPORT_S
         supervisor = self.run.supervisor()
         while time.monotonic() - begun < limit_s:
             # Its end is the end of all else, and cheap to look for; only without it is all of /proc read each time.
             if (supervisor is None or self.run.supervisor() is None) and not self._left():
                 return True
-            if time.monotonic() - reported >= _REPORT_EVERY_S:
-                reported = time.monotonic()
-                self.emit({"step": "waiting", "seconds": reported - self.began, "heartbeat": _progress(self.run)})
+            if time.monotonic() >= report_at:
+                report_at += _REPORT_EVERY_S
+                seconds = time.monotonic() - self.began
+                self.emit({"step": "waiting", "seconds": seconds, "heartbeat": _progress(self.run)})
             time.sleep(0.05 if supervisor else 0.25)
         return not self._left()
 
-    def _record_end(self, survivors: dict[int, int]) -> None:
+    def _gpu_holders(self) -> set[int]:
+        """Which of its processes still hold GPU memory; the driver may take some seconds to let go of a dead one's."""
+        deadline = time.monotonic() + GPU_LIMIT_S
+        while True:
+            holders = evidence.gpu_pids() & set(self.known)
+            if not holders or time.monotonic() > deadline:
+                return holders
+            time.sleep(0.25)
+
+    def _record_end(self, survivors: dict[int, int], requested: bool) -> None:
         """Where no supervisor lived to write exit.json, close the run in its place."""
         if self.run.ended or self.run.supervisor() is not None:
             return
-        self._request()
         ending = {
             "run_id": self.run.run_id,
             "ended_at": time.time(),
@@ -203,7 +214,7 @@ class _Ending:
             "signal": None,
             "killed": sorted(set(self.known) - set(survivors)),
             "survivors": sorted(survivors),
-            "stop_requested": True,
+            "stop_requested": requested or (self.run.path / "stop").exists(),
             "oom_kills": 0,
         }
         try:

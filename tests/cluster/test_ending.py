@@ -16,6 +16,8 @@ import time
 
 import pytest
 
+from giblet_train.contract.config import WatchConfig
+from giblet_train.contract.health import Signals, health_of
 from giblet_train.contract.records import Exit, decode
 from giblet_tui.remote import ending, sessions, supervise
 from giblet_tui.remote.agent import AgentRefusal
@@ -159,6 +161,18 @@ def test_stopping_twice_is_a_success(ground):
     assert not first["already"] and second["already"] and second["survivors"] == []
 
 
+def test_a_run_that_died_before_is_closed_as_dead(ground):
+    """Nobody asked for its end, and no supervisor recorded it."""
+    run_id = ground.start(SLEEPS, "process")
+    ending.sweep(ground.run(run_id))
+    assert not ground.run(run_id).ended
+    assert ground.stop(run_id)["already"]
+    health = health_of(
+        Signals(now=0.0, launched_at=0.0, process=False, exit=exit_record(ground, run_id)), WatchConfig()
+    )
+    assert health.state == "died" and not ending.remains({"workdir": str(ground.workdir)}, print)["runs"]
+
+
 def test_two_stops_at_once_do_not_cut_the_grace_short(ground):
     saves = (
         "import signal, sys, time\n"
@@ -263,6 +277,7 @@ def test_a_real_torchrun_with_loaders_ends(ground, tmp_path):
 
 def test_a_process_that_holds_a_gpu_is_a_survivor(ground, tmp_path, monkeypatch):
     """A recorded nvidia-smi stands in for a GPU whose memory is still held by a pid of the run."""
+    monkeypatch.setattr(ending, "GPU_LIMIT_S", 0.5)
     run_id = ground.start(SLEEPS, "process")
     up(ground, run_id)
     held = max(ground.run(run_id).processes())
