@@ -36,6 +36,7 @@ FILM_SHA256 = "475fbbf34c4c367998f80c29ea03b15a743941179b12da3373fc6706e68621d0"
 FILM_NAME = "big_buck_bunny.mp4"
 SHOTS = "bbb_shots.csv"
 DOWNLOAD_LIMIT_S = 900
+REMEDY = "Check `pip config list` and the network, or give a film with --film."
 
 
 class FilmUnreachable(DataError):
@@ -124,15 +125,12 @@ def _pip_download(folder: Path) -> Path:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S)
     except subprocess.TimeoutExpired:
-        raise FilmUnreachable(f"pip did not get {ARCHIVE} within {DOWNLOAD_LIMIT_S} s.", _REMEDY) from None
+        raise FilmUnreachable(f"pip did not get {ARCHIVE} within {DOWNLOAD_LIMIT_S} s.", REMEDY) from None
     found = sorted(folder.glob("moviepy-*.tar.gz"))
     if done.returncode or not found:
         last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
-        raise FilmUnreachable(f"pip could not download {ARCHIVE}, which holds the film: {last}", _REMEDY)
+        raise FilmUnreachable(f"pip could not download {ARCHIVE}, which holds the film: {last}", REMEDY)
     return found[0]
-
-
-_REMEDY = "Check `pip config list` and the network, or give a film with --film."
 
 
 def _extract(member: IO[bytes] | None, to: Path, sha256: str) -> Path:

@@ -1,10 +1,16 @@
 """The demo film: where it comes from, what is refused, and what we wrote about it."""
 
+import hashlib
+import io
+import tarfile
+import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 
 import pytest
 
 from giblet_train.contract.errors import DataError
+from giblet_train.data import film
 from giblet_train.data.film import FILM_NAME, FILM_SHA256, FilmUnreachable, fetch_film, given_film, real_shots
 
 
@@ -33,6 +39,65 @@ def test_a_cache_that_cannot_be_made_is_said(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="The film cannot be kept in"):
         fetch_film(tmp_path / "file" / "cache")
+
+
+FILM_BYTES = b"a very short film"
+BACKEND = """
+def prepare_metadata_for_build_wheel(folder, config_settings=None):
+    import pathlib
+    info = pathlib.Path(folder) / "moviepy-2.2.1.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\\nName: moviepy\\nVersion: 2.2.1\\n")
+    return info.name
+"""
+
+
+@pytest.fixture
+def own_index(tmp_path, monkeypatch):
+    """A folder that the real pip takes for its index, with a small archive of the real one's shape."""
+    folder = tmp_path / "index"
+    folder.mkdir()
+    zipped = io.BytesIO()
+    with zipfile.ZipFile(zipped, "w") as members:
+        members.writestr(film.FILM_MEMBER, FILM_BYTES)
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    files = {
+        "moviepy-2.2.1/pyproject.toml": project.encode(),
+        "moviepy-2.2.1/PKG-INFO": b"Metadata-Version: 2.1\nName: moviepy\nVersion: 2.2.1\n",
+        "moviepy-2.2.1/backend.py": BACKEND.encode(),
+        film.ZIP_MEMBER: zipped.getvalue(),
+    }
+    with tarfile.open(folder / "moviepy-2.2.1.tar.gz", "w:gz") as tar:
+        for name, data in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            tar.addfile(entry, io.BytesIO(data))
+    archive = (folder / "moviepy-2.2.1.tar.gz").read_bytes()
+    known = {"ARCHIVE_SHA256": archive, "ZIP_SHA256": zipped.getvalue(), "FILM_SHA256": FILM_BYTES}
+    for name, data in known.items():
+        monkeypatch.setattr(film, name, hashlib.sha256(data).hexdigest())
+    monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
+
+
+def test_two_callers_at_once_download_once(tmp_path, own_index, monkeypatch):
+    calls = []
+    monkeypatch.setattr(film, "_pip_download", lambda to, real=film._pip_download: (calls.append(to), real(to))[1])
+    with ThreadPoolExecutor(2) as pool:
+        films = list(pool.map(fetch_film, [tmp_path / "cache"] * 2))
+    assert [f.path.read_bytes() for f in films] == [FILM_BYTES] * 2
+    assert len(calls) == 1
+    assert sorted(p.name for p in (tmp_path / "cache").iterdir()) == [FILM_NAME, f"{FILM_NAME}.lock"]
+
+
+@pytest.mark.parametrize("name", ["ARCHIVE_SHA256", "ZIP_SHA256", "FILM_SHA256"])
+def test_what_is_not_the_known_file_is_refused_and_not_kept(tmp_path, own_index, monkeypatch, name):
+    monkeypatch.setattr(film, name, "0" * 64)
+    with pytest.raises(DataError, match=r"is not the file that giblet knows \(SHA-256 0000000000000000…\)") as error:
+        fetch_film(tmp_path / "cache")
+    assert not isinstance(error.value, FilmUnreachable)
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [f"{FILM_NAME}.lock"]
 
 
 @pytest.fixture
