@@ -1,0 +1,188 @@
+"""The command line against a real sshd named tensor01: set up, launch, watch, stop; and each way it can go wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from giblet_tui.setup import environment_key
+from tests.cluster.nodes import Cluster, LoopbackNode, make_key, processes, wait_until
+
+GIBLET = Path(sys.executable).with_name("giblet")
+SMALL_CONFIG = """\
+extends: demo
+name: small
+num_epochs: 400
+warmup_epochs: 1
+steps_per_epoch: 6
+threads: 1
+data: {simulate: tiny, data_dir: studies/tiny, scan_lengths_trs: null}
+split: {usable_trs: null, gap_trs: 4}
+criteria: {}
+"""
+pytestmark = pytest.mark.timeout(600)
+
+
+class Laptop:
+    """Where giblet is typed: its own settings, and the cluster's ssh config in place of the user's."""
+
+    def __init__(self, folder: Path, ssh_config: Path) -> None:
+        self.folder = folder
+        names = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "GIBLET_HOME": "local", "HOME": "home"}
+        own = {k: v for k, v in os.environ.items() if not k.startswith(("GIBLET_", "TMUX", "SSH_"))}
+        self.environment = own | {k: str(folder / v) for k, v in names.items()} | {"GIBLET_SSH_CONFIG": str(ssh_config)}
+        (folder / "small.yaml").write_text(SMALL_CONFIG)
+
+    def giblet(self, *words: str, limit_s: float = 240.0) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [GIBLET, *words], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=limit_s
+        )
+
+    def name_nodes(self, text: str) -> None:
+        path = self.folder / "config" / "giblet" / "nodes.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+
+    def run(self, run_id: str) -> dict[str, Any]:
+        value = json.loads(self.giblet("ps", "-a", "--json").stdout)
+        return next(run for run in value["runs"] if run["run_id"] == run_id)
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
+    laptop = Laptop(tmp_path, cluster.ssh_config)
+    yield laptop
+    for run in json.loads(laptop.giblet("ps", "--cached", "--json").stdout)["runs"]:
+        if run["state"] in ("starting", "running", "stalled"):
+            laptop.giblet("stop", run["run_id"], "--force")
+
+
+def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> None:
+    """setup, launch, ps, logs -f, stop on a host that only the ssh config knows, but for its interpreter."""
+    laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n  multiplexer: {multiplexer}\n")
+    ready = laptop.giblet("setup", "tensor01")
+    assert ready.returncode == 0, ready.stderr
+    assert sys.executable in ready.stdout
+
+    launched = laptop.giblet("launch", "tensor01", "./small.yaml", "--note", "a walk")
+    assert launched.returncode == 0, launched.stderr
+    run_id = launched.stdout.strip()
+    assert f"giblet logs {run_id} -f" in launched.stderr and "/2400 epoch 1/400" in launched.stderr
+    run_dir = tensor01.home / "giblet" / "runs" / run_id
+    assert (run_dir / "run.json").is_file()
+    assert any(run_id in command for _, _, command in processes())
+
+    run = laptop.run(run_id)
+    assert (run["node"], run["state"], run["multiplexer"]) == ("tensor01", "running", multiplexer)
+    assert run["step"] is not None and run["lr"] == run["lr_planned"]
+
+    log, talk = laptop.folder / "log", laptop.folder / "talk"
+    with log.open("w") as out, talk.open("w") as err:
+        follower = subprocess.Popen([GIBLET, "logs", "@last", "-f"], env=laptop.environment, stdout=out, stderr=err)
+    wait_until(lambda: "Epoch 2/" in log.read_text(), 120.0, "a second epoch in the log")
+
+    stopped = laptop.giblet("stop", "@last")
+    assert stopped.returncode == 0, stopped.stderr
+    assert "no process, no session and no GPU memory of it is left on tensor01" in stopped.stdout
+    assert follower.wait(60) == 0
+    assert f"{run_id} stopped" in talk.read_text()
+    assert log.read_text().splitlines() == (run_dir / "train.log").read_text().splitlines()
+
+    assert laptop.run(run_id)["state"] == "stopped"
+    assert not [command for _, _, command in processes() if run_id in command]
+    assert laptop.giblet("stop", run_id).returncode == 0
+
+
+def test_a_host_of_the_ssh_config_is_remembered_once_used(laptop: Laptop, tensor01: LoopbackNode) -> None:
+    assert laptop.giblet("node", "check", "tensor01").returncode == 0
+    refused = laptop.giblet("launch", "tensor01", "demo")
+    assert refused.returncode == 5
+    assert "does not have this version of giblet" in refused.stderr and "giblet setup tensor01" in refused.stderr
+    assert not (laptop.folder / "config").exists()
+
+    own = tensor01.home / "giblet" / "envs" / environment_key() / "bin" / "python"
+    own.parent.mkdir(parents=True)
+    own.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
+    own.chmod(0o755)
+    assert "tensor01, a host of" in laptop.giblet("setup", "tensor01").stderr
+    listed = json.loads(laptop.giblet("node", "ls", "--json").stdout)["nodes"]
+    assert [node["name"] for node in listed] == ["local", "tensor01"]
+    assert "tensor01, a host of" not in laptop.giblet("setup", "tensor01").stderr
+    shutil.rmtree(own.parent.parent)
+
+
+def test_ps_names_a_node_that_is_down_and_shows_the_others(
+    laptop: Laptop, cluster: Cluster, tensor01: LoopbackNode
+) -> None:
+    cluster.add_host("dark", "127.0.0.9", 9)
+    laptop.name_nodes("tensor01:\ndark:\n")
+    done = laptop.giblet("ps", "--json")
+    reachable = {node["node"]: node["reachable"] for node in json.loads(done.stdout)["nodes"]}
+    assert (done.returncode, reachable) == (0, {"local": True, "tensor01": True, "dark": False})
+    assert "dark: " in done.stderr
+    alone = laptop.giblet("ps", "dark")
+    assert alone.returncode == 3
+    assert laptop.giblet("node", "check", "dark", "tensor01").returncode == 3
+
+
+def test_a_changed_host_key_is_refused(laptop: Laptop, cluster: Cluster, tensor01: LoopbackNode) -> None:
+    other = laptop.folder / "other_key"
+    make_key(other)
+    known = laptop.folder / "known_hosts"
+    kind, key = other.with_suffix(".pub").read_text().split()[:2]
+    known.write_text(f"[{tensor01.address}]:{tensor01.port} {kind} {key}\n")
+    before = tensor01.logged("Accepted")
+    cluster.add_host("imposter", tensor01.address, tensor01.port)
+    config = laptop.folder / "ssh_config"
+    config.write_text(cluster.ssh_config.read_text().replace(str(cluster.known_hosts), str(known)))
+    laptop.environment["GIBLET_SSH_CONFIG"] = str(config)
+    done = laptop.giblet("launch", "tensor01", "demo")
+    assert done.returncode == 3
+    assert "host key" in done.stderr and "SHA256:" in done.stderr
+    assert "Traceback" not in done.stderr and done.stdout == ""
+    assert tensor01.logged("Accepted") == before
+
+
+def test_a_key_that_is_not_let_in_is_refused_once(laptop: Laptop, cluster: Cluster, tensor01: LoopbackNode) -> None:
+    stranger = laptop.folder / "stranger"
+    make_key(stranger)
+    config = laptop.folder / "ssh_config"
+    config.write_text(cluster.ssh_config.read_text().replace(str(cluster.key), str(stranger)))
+    laptop.environment["GIBLET_SSH_CONFIG"] = str(config)
+    done = laptop.giblet("setup", "tensor01")
+    assert done.returncode == 3
+    assert "tensor01" in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_run_that_fails_at_its_start_says_why(laptop: Laptop, tensor01: LoopbackNode) -> None:
+    laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
+    done = laptop.giblet("launch", "tensor01", "demo", "--set", "data.simulate=null", "--set", "data.data_dir=nowhere")
+    assert done.returncode == 1
+    assert "nowhere" in done.stderr and "before its first step" in done.stderr
+    run_id = done.stdout.strip()
+    assert laptop.run(run_id)["state"] == "failed"
+    assert laptop.giblet("status", run_id).returncode == 1
+
+
+def test_nothing_is_written_when_a_launch_is_refused(laptop: Laptop, tensor01: LoopbackNode) -> None:
+    laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n  workdir: {laptop.folder}/untouched\n")
+    for words, code in (("--set nope=1", 2), ("--gpus 2", 5), ("--dry-run", 0)):
+        assert laptop.giblet("launch", "tensor01", "demo", *words.split()).returncode == code
+    assert not (laptop.folder / "untouched").exists()
+
+
+def test_the_doctor_looks_a_node_over(laptop: Laptop, tensor01: LoopbackNode) -> None:
+    done = laptop.giblet("doctor", "tensor01")
+    assert done.returncode == 5
+    assert "✖ engine: tensor01 does not have this version of giblet." in done.stdout
+    assert "giblet setup tensor01" in done.stdout
+    laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
+    assert "✔ engine: giblet " in laptop.giblet("doctor", "tensor01").stdout
