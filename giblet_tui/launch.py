@@ -118,7 +118,6 @@ def execute(planned: LaunchPlan, connection: Connection, say: Callable[[str], No
         "workdir": planned.workdir,
         "record": msgspec.to_builtins(planned.run),
         "files": planned.files,
-        "multiplexer": planned.run.multiplexer,
         "again": planned.again,
         "force": planned.force,
     }

@@ -20,20 +20,10 @@ _LIMIT_S = 10.0
 _NOT_INHERITED = ("GIBLET_RUN_ID", "TMUX", "TMUX_PANE", "STY", "WINDOW")
 
 
-def choose(wanted: str) -> str:
-    """The kind of session to open: the one wanted, or for `auto` tmux, else screen, else a plain process.
-
-    Raises AgentRefusal when the one wanted is not installed.
-    """
-    present = [kind for kind, program in MULTIPLEXERS.items() if shutil.which(program.PROGRAM)]
-    if wanted == "auto":
-        return present[0] if present else "process"
-    if wanted in present or wanted == "process":
-        return wanted
-    other = present[0] if present else "process"
-    raise AgentRefusal(
-        f"{wanted} is not installed on this node.", f"Use --session {other}, or have {wanted} installed.", 5
-    )
+def require(kind: str) -> None:
+    """Raises AgentRefusal when what is to hold the session is not installed. A plain process always is."""
+    if kind != "process" and shutil.which(MULTIPLEXERS[kind].PROGRAM) is None:
+        raise AgentRefusal(f"{kind} is not installed on this node.", "Use --session auto, or have it installed.", 5)
 
 
 def refuse_taken(session: str) -> None:
@@ -63,7 +53,8 @@ def listed(kind: str) -> dict[str, str]:
 
 def find(session: str) -> list[tuple[str, str]]:
     """(multiplexer, address) of every open session of exactly that name."""
-    return [(kind, listed(kind)[session]) for kind in MULTIPLEXERS if session in listed(kind)]
+    names = {kind: listed(kind) for kind in MULTIPLEXERS}
+    return [(kind, names[kind][session]) for kind in MULTIPLEXERS if session in names[kind]]
 
 
 def end(session: str) -> list[str]:

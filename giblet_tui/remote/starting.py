@@ -31,9 +31,9 @@ _SUPERVISOR_LIMIT_S = 30.0
 def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Start a run; its supervisor's record, with the session's kind and the run directory's path.
 
-    arguments: workdir; record, which becomes run.json (the node adds time, host, and the session's kind if `auto`);
-    files, a text for each of FILES; multiplexer (auto | tmux | screen | process); again, to allow a second live run of
-    one config hash; force, to allow GPUs that a live run has. Raises AgentRefusal; then nothing of the run is left.
+    arguments: workdir; record, which becomes run.json (the node adds when and on which host); files, a text for each of
+    FILES; again, to allow a second live run of one config hash; force, to allow GPUs that a live run has.
+    Raises AgentRefusal; then nothing of the run is left.
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
@@ -46,7 +46,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             emit({"step": "checking"})
             _clear_leftovers(str(workdir))
             _refuse_doubles(str(workdir), record, bool(arguments.get("again")), bool(arguments.get("force")))
-            record["multiplexer"] = sessions.choose(arguments["multiplexer"])
+            sessions.require(record["multiplexer"])
             sessions.refuse_taken(f"gib-{run_id}")
             record.update(launched_at=time.time(), hostname=os.uname().nodename)
             emit({"step": "writing"})

@@ -38,14 +38,14 @@ class Ground:
     def record(self, argv: list[str], name: str = "demo", **fields: Any) -> dict[str, Any]:
         run_id = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
         return {
-            "run_id": run_id, "name": name, "node": "local", "session": f"gib-{run_id}", "multiplexer": "auto",
+            "run_id": run_id, "name": name, "node": "local", "session": f"gib-{run_id}",
             "argv": argv, "config_hash": secrets.token_hex(6), "giblet_version": "0", "launched_by": "tester@laptop",
             "launched_at": 0.0, "gpus": [], "grace_s": 1.0, "schema": 1, **fields,
         }  # fmt: skip
 
     def arguments(self, record: dict[str, Any], kind: str, **more: Any) -> dict[str, Any]:
         files = {"config.yaml": "name: demo\n", "supervise.py": Path(supervise.__file__).read_text()}
-        return {"workdir": str(self.workdir), "record": record, "files": files, "multiplexer": kind, **more}
+        return {"workdir": str(self.workdir), "record": {**record, "multiplexer": kind}, "files": files, **more}
 
     def start(self, argv: list[str], kind: str, emit: Any = lambda event: None, **fields: Any) -> str:
         """Start a run; its id."""

@@ -144,15 +144,15 @@ def _start_and_die_at(step: int, arguments: dict) -> bool:
     return os.WIFEXITED(os.waitpid(child, 0)[1])
 
 
-def test_without_tmux_and_screen_a_plain_process_runs(ground, monkeypatch, tmp_path):
+def test_a_multiplexer_that_is_not_there_is_refused(ground, monkeypatch, tmp_path):
     for program in ("sh", "env"):
         (tmp_path / program).symlink_to(f"/usr/bin/{program}")
     monkeypatch.setenv("PATH", str(tmp_path))
-    run_id = ground.start(SLEEPS, "auto")
-    assert ground.run(run_id).record("run.json")["multiplexer"] == "process"
-    with pytest.raises(AgentRefusal, match="tmux is not installed on this node"):
-        ground.start(SLEEPS, "tmux")
-    assert ground.runs() == [run_id]
+    for kind in ("tmux", "screen"):
+        with pytest.raises(AgentRefusal, match=f"{kind} is not installed on this node"):
+            ground.start(SLEEPS, kind)
+    assert ground.runs() == []
+    assert ground.run(ground.start(SLEEPS, "process")).supervisor()
 
 
 def test_a_supervisor_that_cannot_start_leaves_nothing_and_says_why(ground):
