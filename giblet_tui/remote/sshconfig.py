@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_train.contract.errors import ConfigError
+from giblet_tui.remote.sanitize import sanitize
 
 HOST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$"
 USER_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}$"
@@ -143,7 +144,9 @@ def _ask_ssh(host: str, config_file: Path | None, options: tuple[str, ...]) -> d
         raise ConfigError(f"`ssh -G {host}` did not answer within {_LOOKUP_LIMIT_S:.0f} s.") from None
     if asked.returncode != 0:
         said = asked.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ConfigError(f"ssh does not take its configuration for {host}: {said[-1] if said else 'no reason given'}.")
+        raise ConfigError(
+            f"ssh does not take its configuration for {host}: {sanitize(said[0]) if said else 'no reason given'}."
+        )
     values: dict[str, list[str]] = {}
     for line in asked.stdout.decode("utf-8", "replace").splitlines():
         key, _, value = line.partition(" ")

@@ -40,8 +40,7 @@ def _read_new(
     descriptor: int, mark: dict[str, Any] | None, last_bytes: int | None, ended: bool
 ) -> dict[str, Any] | None:
     status = os.fstat(descriptor)
-    head = _head(descriptor, status.st_size)
-    reset = mark is None or _is_another_file(mark, status, head)
+    reset = mark is None or _is_another_file(descriptor, mark, status)
     if mark is None:
         offset = max(0, status.st_size - last_bytes) if last_bytes is not None else 0
         skipping = offset > 0
@@ -54,7 +53,7 @@ def _read_new(
         return None
     return {
         "text": text.decode("utf-8", "surrogateescape"),
-        "mark": {"offset": offset, "inode": status.st_ino, "head": head, "skipping": skipping},
+        "mark": {"offset": offset, "inode": status.st_ino, "head": _head(descriptor, offset), "skipping": skipping},
         "reset": reset,
         "skipped": skipped,
         "more": offset < status.st_size and len(data) == PIECE_BYTES,
@@ -77,12 +76,14 @@ def _whole_lines(data: bytes, skipping: bool, ended: bool) -> tuple[bytes, bool,
     return data[start:end], False, end, 0
 
 
-def _is_another_file(mark: dict[str, Any], status: os.stat_result, head: int | None) -> bool:
-    if mark["inode"] not in (None, status.st_ino) or status.st_size < mark["offset"]:
+def _is_another_file(descriptor: int, mark: dict[str, Any], status: os.stat_result) -> bool:
+    if mark["inode"] is None:
+        return status.st_size < mark["offset"]
+    if mark["inode"] != status.st_ino or status.st_size < mark["offset"]:
         return True
-    return mark["head"] is not None and head != mark["head"]
+    return _head(descriptor, mark["offset"]) != mark["head"]
 
 
-def _head(descriptor: int, size: int) -> int | None:
-    """A checksum of a file's first bytes: tells a file that was emptied and written again. None while it is short."""
-    return zlib.crc32(os.pread(descriptor, _HEAD_BYTES, 0)) if size >= _HEAD_BYTES else None
+def _head(descriptor: int, offset: int) -> int:
+    """A checksum of the first bytes before `offset`, which never change in a file that is only appended to."""
+    return zlib.crc32(os.pread(descriptor, min(_HEAD_BYTES, offset), 0))
