@@ -8,9 +8,9 @@ Shapes: N step records, E epoch records, C pixel columns of a chart, B blocks of
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import count, islice
+from itertools import count
 from typing import NamedTuple
 
 import numpy as np
@@ -80,11 +80,14 @@ class _Column:
         self._buffer: Floats = np.empty(256)
         self._size = 0
 
-    def extend(self, values: Iterator[float], fresh: int) -> None:
-        while self._size + fresh > len(self._buffer):
+    def __len__(self) -> int:
+        return self._size
+
+    def extend(self, values: Floats) -> None:
+        while self._size + len(values) > len(self._buffer):
             self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
-        self._buffer[self._size : self._size + fresh] = np.fromiter(values, np.float64, fresh)
-        self._size += fresh
+        self._buffer[self._size : self._size + len(values)] = values
+        self._size += len(values)
 
     def view(self) -> Floats:
         return self._buffer[: self._size]
@@ -120,20 +123,16 @@ class StepColumns:
         self._origin = next(_origins)
 
     def _extend(self, steps: Sequence[StepMetric]) -> None:
-        first, fresh = self._size, len(steps) - self._size
+        fresh = steps[self._size :]
         if not fresh:
             return
-
-        def each(value: Callable[[StepMetric], Number]) -> tuple[Iterator[float], int]:
-            return (number(value(s)) for s in islice(steps, first, None)), fresh
-
-        self._step.extend(*each(lambda s: s.step))
-        self._at.extend(*each(lambda s: s.at))
-        self._lr.extend(*each(lambda s: s.lr))
-        self._loss["total"].extend(*each(lambda s: s.total))
+        self._step.extend(_floats(s.step for s in fresh))
+        self._at.extend(_floats(s.at for s in fresh))
+        self._lr.extend(_floats(s.lr for s in fresh))
+        self._loss["total"].extend(_floats(s.total for s in fresh))
         for name in COMPONENTS:
-            self._loss[name].extend(*each(lambda s, name=name: s.loss.get(name)))  # type: ignore[misc]
-        self._size, self._last_seq = len(steps), steps[-1].seq
+            self._loss[name].extend(_floats(s.loss.get(name) for s in fresh))
+        self._size, self._last_seq = len(steps), fresh[-1].seq
 
 
 class Smoother:
@@ -145,7 +144,7 @@ class Smoother:
 
     def __init__(self, decay: float) -> None:
         self.decay = decay
-        self._smoothed: Floats = np.empty(0)
+        self._smoothed = _Column()
         self._sum, self._weight = 0.0, 0.0
 
     def smoothed(self, values_N: Floats) -> Floats:
@@ -157,9 +156,9 @@ class Smoother:
             weight_N = decayed_sum(known_N.astype(np.float64), self.decay, self._weight)
             with np.errstate(invalid="ignore", divide="ignore"):
                 smooth_N = np.where(known_N, sum_N / weight_N, np.nan)
-            self._smoothed = np.concatenate([self._smoothed, smooth_N])
+            self._smoothed.extend(smooth_N)
             self._sum, self._weight = float(sum_N[-1]), float(weight_N[-1])
-        return self._smoothed
+        return self._smoothed.view()
 
 
 def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
@@ -231,6 +230,10 @@ def log10(values_N: Floats) -> Floats:
 def number(value: Number) -> float:
     """A record's number, NaN for its null."""
     return float("nan") if value is None else value
+
+
+def _floats(values: Iterable[Number]) -> Floats:
+    return np.array([number(value) for value in values], np.float64)
 
 
 def _parts(parts: Sequence[PartLoss | None]) -> dict[str, Floats]:

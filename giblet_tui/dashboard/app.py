@@ -57,22 +57,18 @@ class DashboardApp(App[int]):
         self._source, self._actions = source, actions
         self._judge = Judge()
         self._verdicts: dict[str, Verdict] = {}
-        self._main = MainScreen(clock)
+        for node in initial.nodes:
+            self._verdicts |= self._judge.verdicts(node)
+        self._main = MainScreen(initial, self._verdicts, clock)
 
     def get_default_screen(self) -> Screen[None]:
         return self._main
 
     def on_mount(self) -> None:
-        for node in self.fleet.nodes:
-            self._verdicts |= self._judge.verdicts(node)
-        self._main.call_after_refresh(self._begin)
+        self._main.call_after_refresh(self._source.start, self._post)
 
     def on_unmount(self) -> None:
         self._source.close()
-
-    def _begin(self) -> None:
-        self._main.show(self.fleet, self._verdicts)
-        self._source.start(self._post)
 
     def _post(self, snapshot: NodeSnapshot) -> None:
         """Called on the source's threads: judge there, then hand over one whole message."""

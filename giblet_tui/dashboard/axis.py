@@ -38,7 +38,7 @@ def log_ticks(span: Range, count: int) -> tuple[float, ...]:
 
 
 def figure(value: float, spread: float = 0.0) -> str:
-    """A number with enough decimals to show a thousandth of `spread`, and at least four significant digits.
+    """A number with enough decimals to show a five-hundredth of `spread`, and at least four significant digits.
 
     275824.6 and 275958.9 in a spread of 134 read `275,824.6` and `275,958.9`. Not finite reads `nan`.
     """
@@ -51,7 +51,7 @@ def figure(value: float, spread: float = 0.0) -> str:
         return scientific(value)
     wanted = SIGNIFICANT - 1 - math.floor(math.log10(size))
     if spread > 0:
-        wanted = max(wanted, -math.floor(math.log10(spread / 1000)))
+        wanted = max(wanted, -math.floor(math.log10(spread / 500)))
     return f"{value:,.{min(MOST_DECIMALS, max(0, wanted))}f}"
 
 

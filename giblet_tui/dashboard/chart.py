@@ -99,8 +99,11 @@ def range_of(chart: Chart, plot_width: int) -> Range:
 
 
 def y_labels(chart: Chart, y_range: Range, plot_height: int) -> dict[int, str]:
-    """Labels of the y axis by row, from the top."""
-    places = (axis.log_ticks if chart.lens.log else axis.ticks)(y_range, max(2, plot_height // 3 + 1))
+    """Labels of the y axis by row, from the top, at least two rows apart where that leaves two of them."""
+    ticks = axis.log_ticks if chart.lens.log else axis.ticks
+    rows_per_unit = (plot_height - 1) / y_range.span
+    tries = (ticks(y_range, count) for count in range(max(2, (plot_height + 1) // 2), 1, -1))
+    places = next((p for p in tries if len(p) < 3 or (p[1] - p[0]) * rows_per_unit > 1.8), ())
     pitch = places[1] - places[0] if len(places) > 1 else y_range.span
     labels = {}
     for place in places:

@@ -7,6 +7,7 @@ says the same.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Literal
 
 from giblet_train.contract.criteria import Status
@@ -86,6 +87,7 @@ def colour(component: str, kind: LineKind = "train", *, dark: bool = True) -> st
     return (DARK if dark else LIGHT)[component, kind]
 
 
+@cache
 def styles(*, dark: bool) -> dict[str, str]:
     """Every style name that a chart uses, with its colour: `fmri train`, `faint`, `cursor` and so on."""
     lines = {f"{component} {kind}": value for (component, kind), value in (DARK if dark else LIGHT).items()}

@@ -76,15 +76,14 @@ class MainScreen(Screen[None]):
         Binding("y", "copy", "copy the run id"),
     ]
 
-    lens: reactive[Lens] = reactive(Lens())
-    view: reactive[str] = reactive("overview")
-    full: reactive[str] = reactive("")
+    lens: reactive[Lens] = reactive(Lens(), repaint=False)
+    view: reactive[str] = reactive("overview", repaint=False)
+    full: reactive[str] = reactive("", repaint=False)
 
-    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, fleet: Fleet, verdicts: Mapping[str, Verdict], clock: Callable[[], float] = time.time) -> None:
         super().__init__()
         self._clock = clock
-        self._fleet = Fleet()
-        self._verdicts: Mapping[str, Verdict] = {}
+        self._fleet, self._verdicts = fleet, verdicts
         self._columns: dict[str, StepColumns] = {}
         self._drawn: RunView | None = None
         self.marked: set[str] = set()
@@ -113,6 +112,7 @@ class MainScreen(Screen[None]):
         self.set_interval(1.0, self.tick)
         self._arrange()
         self.query_one(RunList).focus()
+        self.show(self._fleet, self._verdicts)
 
     def show(self, fleet: Fleet, verdicts: Mapping[str, Verdict]) -> None:
         """Draw this fleet from now on."""
@@ -127,7 +127,7 @@ class MainScreen(Screen[None]):
     def tick(self) -> None:
         """What changes by time alone: ages, and whether what is shown is still what is."""
         self._show_list()
-        self.query_one(RunHeader).refresh()
+        self.query_one(RunHeader).renew()
         self._show_link()
 
     def _show_list(self) -> None:
@@ -209,6 +209,7 @@ class MainScreen(Screen[None]):
 
     def watch_full(self) -> None:
         self._arrange()
+        self.call_after_refresh(self._show_list)
 
     def _arrange(self) -> None:
         """Which panes are shown: all where there is room, else those of the view, or the one shown full."""

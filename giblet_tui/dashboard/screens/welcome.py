@@ -28,7 +28,7 @@ def welcome(fleet: Fleet) -> Content:
         rows += [
             line(""),
             _command(f"giblet launch {fleet.nodes[0].node} demo", "starts one; it appears here by itself"),
-            _command(f"giblet doctor {fleet.nodes[0].node}", "says what the node lacks, each with its fix"),
+            _command(f"giblet doctor {fleet.nodes[0].node}", "what the node lacks, and the fix"),
         ]
     return Content("\n").join(
         [*rows, line(""), line(("ctrl+p", "bold"), "  all commands     ", ("q", "bold"), "  quit")]

@@ -14,7 +14,7 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.text import harmless, line
+from giblet_tui.dashboard.text import LONGEST, harmless, line
 
 ERROR = re.compile(r"error|traceback|exception|\bnan\b|killed|fatal|cannot|failed", re.IGNORECASE)
 WARNING = re.compile(r"warn", re.IGNORECASE)
@@ -42,9 +42,13 @@ class LogTail(ScrollView, can_focus=True):
         self._match = -1
 
     def watch_log_lines(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        self.virtual_size = Size(max((len(one) for one in new), default=0), len(new))
+        self.virtual_size = Size(min(LONGEST, max((len(one) for one in new), default=0)), len(new))
         self._title()
         self.refresh()
+        if self.follow:
+            self._to_end()
+
+    def on_resize(self) -> None:
         if self.follow:
             self._to_end()
 

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 import numpy as np
 from rich.segment import Segment
 from rich.style import Style
 from textual import events
 from textual.content import Content
+from textual.geometry import Region
 from textual.message import Message
 from textual.reactive import reactive
 from textual.strip import Strip
 
 from giblet_tui.dashboard import axis, chart, palette
+from giblet_tui.dashboard.braille import Row
 from giblet_tui.dashboard.chart import Chart
 from giblet_tui.dashboard.lens import Lens, whole_axis, x_of
 from giblet_tui.dashboard.text import Part, fitting
@@ -29,7 +32,7 @@ RULE = 2
 class LossPanel(Pane):
     """Raw step losses faint, their smoothed course solid, validation dashed; the best constant as a dotted rule."""
 
-    lens: reactive[Lens] = reactive(Lens())
+    lens: reactive[Lens] = reactive(Lens(), repaint=False)
 
     class Zoomed(Message):
         """The wheel turned over the plot. factor: below 1 is closer; around: the place, from 0 to 1 of the window."""
@@ -50,8 +53,7 @@ class LossPanel(Pane):
         super().__init__(id=component)
         self.component = component
         self._smoothers: dict[tuple[str, float, int, bool], Smoother] = {}
-        self._strips: list[Strip] = []
-        self._drawn_for: tuple[object, ...] = ()
+        self._rows: list[Row] = []
 
     def heading(self) -> Content:
         ink = palette.colour(self.component, dark=self.app.current_theme.dark)
@@ -61,15 +63,26 @@ class LossPanel(Pane):
         return fitting(parts, max(1, self.size.width - RULE))
 
     def watch_lens(self) -> None:
-        self.watch_view()
-        self.refresh()
+        self.renew()
+
+    def renew(self) -> None:
+        """Draw anew, and repaint only the rows that came out different."""
+        self.head()
+        width, height = self.content_size
+        rows = chart.rows(self._chart(self.view), width, height) if self.view is not None else []
+        if len(rows) != len(self._rows):
+            self.refresh()
+        elif changed := [Region(0, y, width, 1) for y, row in enumerate(rows) if row != self._rows[y]]:
+            self.refresh(*changed)
+        self._rows = rows
 
     def render_line(self, y: int) -> Strip:
-        width, height = self.content_size
-        key = (self.view, self.lens, width, height, self.rich_style)
-        if key != self._drawn_for:
-            self._strips, self._drawn_for = self._draw(width, height), key
-        return self._strips[y] if y < len(self._strips) else Strip.blank(width, self.rich_style)
+        width, plain = self.content_size.width, self.rich_style
+        if y >= len(self._rows):
+            return Strip.blank(width, plain)
+        inks = palette.styles(dark=self.app.current_theme.dark)
+        segments = [Segment(run.text, _inked(plain, inks.get(run.style))) for run in self._rows[y]]
+        return Strip(segments).adjust_cell_length(width, plain)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
         event.stop()
@@ -85,17 +98,6 @@ class LossPanel(Pane):
     def _around(self, event: events.MouseEvent) -> float:
         plot = max(1, self.content_size.width - chart.GUTTER - 1)
         return min(1.0, max(0.0, (event.x - chart.GUTTER) / plot))
-
-    def _draw(self, width: int, height: int) -> list[Strip]:
-        if self.view is None:
-            return []
-        plain = self.rich_style
-        inks = {name: plain + Style(color=c) for name, c in palette.styles(dark=self.app.current_theme.dark).items()}
-        strips = [
-            Strip([Segment(run.text, inks.get(run.style, plain)) for run in cells])
-            for cells in chart.rows(self._chart(self.view), width, height)
-        ]
-        return [strip.adjust_cell_length(width, plain) for strip in strips]
 
     def _chart(self, view: RunView) -> Chart:
         run, curves = view.run, view.curves
@@ -142,7 +144,8 @@ class LossPanel(Pane):
             return [(" waiting for the first step", palette.MUTED)]
         value, held_out_E = last_value(smooth_N), view.curves.validation[self.component]
         if not math.isfinite(value):
-            return [(f" ✖ not a number since step {_first_bad(view.curves.step_N, smooth_N):,}", "$error bold")]
+            since = _first_bad(view.curves.step_N, smooth_N)
+            return [(" ✖ NaN", "$error bold"), (f" from step {since:,}", "$error")]
         spread = chart.spread_of(smooth_N)
         parts: list[Part] = [(f" {axis.figure(value, spread)}", "bold")]
         if not len(held_out_E):
@@ -165,6 +168,11 @@ class LossPanel(Pane):
             (f" raw {axis.figure(value_at(drawn.raw, x), spread)}", palette.MUTED),
             f" val {axis.figure(value_at(drawn.held_out, x), spread)}",
         ]
+
+
+@lru_cache(maxsize=256)
+def _inked(plain: Style, ink: str | None) -> Style:
+    return plain if ink is None else plain + Style(color=ink)
 
 
 def _first_bad(step_N: Floats, values_N: Floats) -> int:

@@ -12,9 +12,14 @@ from giblet_tui.dashboard.view import RunView
 
 
 class Pane(Widget, can_focus=True):
-    """Draws one `RunView`. A pane one or two rows high has no rule and says all in those rows."""
+    """Draws one `RunView`. A pane one or two rows high has no rule and says all in those rows.
 
-    view: reactive[RunView | None] = reactive(None)
+    It is painted anew only when what it says has changed: most records change few panes.
+    """
+
+    view: reactive[RunView | None] = reactive(None, repaint=False)
+    _said = Content()
+    _headed = Content()
 
     def heading(self) -> Content:
         """What stands in the top rule."""
@@ -29,11 +34,32 @@ class Pane(Widget, can_focus=True):
         return [line(("no run chosen", MUTED))]
 
     def render(self) -> Content:
-        width, height = self.content_size
-        return page(self.lines(width, height) if self.view is not None else self.empty(), width, height)
+        return self._page()
+
+    def on_mount(self) -> None:
+        self.app.theme_changed_signal.subscribe(self, lambda _: self.renew())
 
     def on_resize(self) -> None:
-        self.watch_view()
+        self.renew()
 
     def watch_view(self) -> None:
-        self.border_title = self.heading()
+        self.renew()
+
+    def renew(self) -> None:
+        """Say anew what is to be said now; time alone may have changed it."""
+        self.head()
+        said = self._page()
+        if not said.is_same(self._said):
+            self._said = said
+            self.refresh()
+
+    def head(self) -> None:
+        """Set the top rule anew, if what stands in it has changed."""
+        heading = self.heading()
+        if not heading.is_same(self._headed):
+            self._headed = heading
+            self.border_title = heading
+
+    def _page(self) -> Content:
+        width, height = self.content_size
+        return page(self.lines(width, height) if self.view is not None else self.empty(), width, height)

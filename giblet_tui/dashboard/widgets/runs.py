@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from typing import ClassVar
 
 from textual.binding import Binding, BindingType
@@ -11,13 +11,9 @@ from textual.widgets import OptionList
 from textual.widgets.option_list import Option
 
 from giblet_train.contract.criteria import Verdict
-from giblet_train.contract.health import GLYPHS
-from giblet_tui.dashboard import palette
 from giblet_tui.dashboard.messages import RunChosen, RunMarked
-from giblet_tui.dashboard.text import Part, line
-from giblet_tui.dashboard.view import epoch_words, health_now, stale, state_words
-from giblet_tui.dashboard.widgets.status import LINKS
-from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.dashboard.widgets.runrow import node_row, run_row
+from giblet_tui.fleet import Fleet
 
 
 class RunList(OptionList):
@@ -40,7 +36,7 @@ class RunList(OptionList):
         self, fleet: Fleet, verdicts: Mapping[str, Verdict], marked: Set[str], chosen: str | None, now: float
     ) -> None:
         """Draw this fleet. Rows that did not change are left alone, and so is the highlight."""
-        rows = dict(_rows(fleet, verdicts, marked, now))
+        rows = dict(_rows(fleet, verdicts, marked, now, self.content_size.width))
         if list(rows) == list(self._shown):
             for key, content in rows.items():
                 if not content.is_same(self._shown[key]):
@@ -67,37 +63,13 @@ class RunList(OptionList):
         return None if self.highlighted is None else self.get_option_at_index(self.highlighted).id
 
 
-def _rows(fleet: Fleet, verdicts: Mapping[str, Verdict], marked: Set[str], now: float) -> list[tuple[str, Content]]:
-    once = {run.run.run_id for run in fleet.runs()}
-    rows = []
+def _rows(
+    fleet: Fleet, verdicts: Mapping[str, Verdict], marked: Set[str], now: float, width: int
+) -> Iterator[tuple[str, Content]]:
+    """Row key and content of each node and run; a run of a shared home only under the node it belongs to."""
     for node in fleet.nodes:
-        rows.append((f"node {node.node}", _node(node, now)))
+        yield f"node {node.node}", node_row(node, now)
         for run in node.runs:
-            if run.run.run_id in once and run.run.node in ("", node.node):
-                rows.append(
-                    (run.run.run_id, _run(run, node, verdicts.get(run.run.run_id), run.run.run_id in marked, now))
-                )
-    return rows
-
-
-def _node(node: NodeSnapshot, now: float) -> Content:
-    word, ink = LINKS[node.link]
-    note = "" if node.runs else "  no runs"
-    return line((node.node, "bold"), "  ", (word, ink if not stale(node, now) else "$warning"), (note, palette.MUTED))
-
-
-def _run(run: RunSnapshot, node: NodeSnapshot, verdict: Verdict | None, marked: bool, now: float) -> Content:
-    health = health_now(run, node, now)
-    ink = palette.STATE_STYLES[health.state]
-    parts: list[Part] = [(f" {GLYPHS[health.state]} ", f"{ink} bold"), (run.run.name, "")]
-    parts.append((f" {run.run.run_id[-4:]}", palette.MUTED))
-    if marked:
-        parts.append((" ◆", "$accent bold"))
-    words: list[Part] = [("\u00a0  " + state_words(health, node, now), ink)]
-    if epochs := epoch_words(run):
-        words.append((f" {epochs}", palette.MUTED))
-    if verdict is not None:
-        words.append(
-            (f" {palette.STATUS_GLYPHS[verdict.status]} {verdict.word}", palette.STATUS_STYLES[verdict.status])
-        )
-    return line(*parts) + Content("\n") + line(*words)
+            run_id = run.run.run_id
+            if run.run.node in ("", node.node):
+                yield run_id, run_row(run, node, verdicts.get(run_id), run_id in marked, now, width)

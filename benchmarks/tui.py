@@ -1,0 +1,181 @@
+"""What the dashboard costs: a chart frame, a live run, eight busy nodes, the first screen. CPU seconds of this process.
+
+    python -m benchmarks.tui            all four
+    python -m benchmarks.tui --json     one JSON object
+
+Wall time depends on who else uses the machine; process time does not, so that is what is reported, with the load.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from itertools import count
+from pathlib import Path
+from statistics import median
+
+import msgspec
+import numpy as np
+
+from giblet_tui.dashboard import chart
+from giblet_tui.dashboard.app import DashboardApp
+from giblet_tui.dashboard.chart import Chart
+from giblet_tui.dashboard.lens import Lens
+from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.series import NAMES, Points, Range, Smoother
+from tests import fleets
+
+POINTS = 500_000
+PANEL = (60, 12)
+SCREEN = (120, 40)
+ROUNDS = 15
+LIVE_S = 20.0
+BARE = """
+import asyncio
+from textual.app import App
+
+async def first():
+    async with App().run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+asyncio.run(first())
+"""
+FIRST_SCREEN = """
+import asyncio
+from tests import fleets
+from giblet_tui.dashboard.app import DashboardApp
+
+class Silent:
+    def start(self, post): pass
+    def close(self): pass
+    def stop(self, run_id, say): return ""
+
+async def first():
+    app = DashboardApp(Silent(), Silent(), fleets.healthy())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+asyncio.run(first())
+"""
+
+
+class Feed:
+    """A source that posts on request and actions that do nothing."""
+
+    def start(self, post: Callable[[NodeSnapshot], None]) -> None:
+        self.post = post
+
+    def close(self) -> None:
+        pass
+
+    def stop(self, run_id: str, say: Callable[[str], None]) -> str:
+        return ""
+
+
+def frame() -> dict[str, float]:
+    """Milliseconds of CPU to draw five panels of half a million points: nothing new, and one new point each."""
+    random_of = np.random.default_rng(0)
+    x_N = np.arange(POINTS, dtype=np.float64)
+    y_N = 1 / (1 + x_N / 1e5) + random_of.normal(0, 0.05, POINTS)
+    smoothers = {name: Smoother(0.9) for name in NAMES}
+    smooth_N = {name: smoother.smoothed(y_N[:-ROUNDS]) for name, smoother in smoothers.items()}
+    held_out = Points(x_N[::1000], y_N[::1000] + 0.1)
+
+    def draw(name: str, raw: Points, smooth_N: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
+        whole = Range(0, float(raw.x_N[-1]))
+        chart.rows(Chart(name, Lens(), whole, raw, Points(raw.x_N, smooth_N), held_out, 1.0), *PANEL)
+
+    still, growing = [], []
+    for size in range(POINTS - ROUNDS, POINTS):
+        raw = Points(x_N[:size], y_N[:size])
+        began = time.process_time()
+        for name in NAMES:
+            draw(name, Points(x_N[: POINTS - ROUNDS], y_N[: POINTS - ROUNDS]), smooth_N[name])
+        middle = time.process_time()
+        for name in NAMES:
+            draw(name, raw, smoothers[name].smoothed(raw.y_N))
+        still.append(middle - began)
+        growing.append(time.process_time() - middle)
+    return {"redraw_ms": round(1e3 * median(still), 2), "redraw_with_new_point_ms": round(1e3 * median(growing), 2)}
+
+
+async def live(n_nodes: int, runs_per_node: int, seconds: float) -> float:
+    """Percent of a core while every run gains a step and a log line each second."""
+    full = fleets.run(steps=380)
+    names = [f"tensor{i:02d}" for i in range(n_nodes)]
+
+    def snapshot(name: str, steps: int) -> NodeSnapshot:
+        return fleets.node(name, tuple(_grown(full, name, i, steps) for i in range(runs_per_node)), gpus=8)
+
+    feed = Feed()
+    started_at = time.time()
+    app = DashboardApp(
+        feed,
+        feed,
+        Fleet(nodes=tuple(snapshot(name, 200) for name in names)),
+        clock=lambda: fleets.NOW + time.time() - started_at,
+    )
+    async with app.run_test(size=SCREEN) as pilot:
+        await pilot.pause()
+        await asyncio.sleep(2)
+        used, spent_on_feed, began = time.process_time(), 0.0, time.monotonic()
+        for second in count(1):
+            for name in names:
+                before = time.process_time()
+                fresh = snapshot(name, 200 + second % 180)
+                aged = msgspec.structs.replace(fresh, observed_at=fleets.NOW + time.time() - started_at)
+                spent_on_feed += time.process_time() - before
+                feed.post(aged)
+            await asyncio.sleep(max(0.0, began + second - time.monotonic()))
+            if second >= seconds:
+                break
+        busy = time.process_time() - used - spent_on_feed
+        return round(100 * busy / (time.monotonic() - began), 2)
+
+
+def _grown(full: RunSnapshot, node: str, index: int, steps: int) -> RunSnapshot:
+    run_id = f"demo{index}-20270115-080000-{index:04x}"
+    return msgspec.structs.replace(
+        full,
+        run=msgspec.structs.replace(full.run, run_id=run_id, name=f"demo{index}", node=node),
+        steps=full.steps[:steps],
+        epochs=full.epochs[: steps // fleets.STEPS_PER_EPOCH],
+        log_tail=(*full.log_tail, f"step {steps}"),
+    )
+
+
+def cpu_s(program: str) -> float:
+    """CPU seconds of a new process that runs this program, the interpreter's own start included."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 3)
+
+
+def main() -> None:
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    arguments.add_argument("--seconds", type=float, default=LIVE_S, help="how long each live measurement lasts")
+    chosen = arguments.parse_args()
+    figures = {
+        **frame(),
+        "one_run_percent_of_core": asyncio.run(live(1, 1, chosen.seconds)),
+        "eight_nodes_of_four_runs_percent_of_core": asyncio.run(live(8, 4, chosen.seconds)),
+        "first_screen_cpu_s": min(cpu_s(FIRST_SCREEN) for _ in range(3)),
+        "bare_textual_first_screen_cpu_s": min(cpu_s(BARE) for _ in range(3)),
+        "load_1m": round(os.getloadavg()[0], 1),
+    }
+    if chosen.json:
+        print(json.dumps(figures))
+        return
+    for name, value in figures.items():
+        print(f"{name.replace('_', ' '):<44} {value}")
+
+
+if __name__ == "__main__":
+    main()

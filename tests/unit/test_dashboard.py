@@ -1,0 +1,547 @@
+"""The dashboard driven by keys over made fleets: what is posted, what widgets then hold, and what a screen shows."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from rich.cells import cell_len
+from textual.pilot import Pilot
+from textual.widgets import Button, Input, Static
+
+from giblet_train.contract.errors import GibletError
+from giblet_tui.dashboard.app import DashboardApp
+from giblet_tui.dashboard.lens import Lens
+from giblet_tui.dashboard.messages import NodeObserved, RunChosen, StopConfirmed, StopSaid
+from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
+from giblet_tui.dashboard.screens.stop import StopDialog
+from giblet_tui.dashboard.widgets.balance import Balance
+from giblet_tui.dashboard.widgets.clock import WarmupClock
+from giblet_tui.dashboard.widgets.log import LogTail
+from giblet_tui.dashboard.widgets.losses import LossPanel
+from giblet_tui.dashboard.widgets.runs import RunList
+from giblet_tui.fleet import Fleet, NodeSnapshot
+from tests import fleets
+
+SIZES = [(80, 24), (120, 40), (200, 50), (60, 15)]
+
+
+class Tape:
+    """A source that posts what a test hands it, from a thread of its own."""
+
+    def __init__(self) -> None:
+        self.post: Callable[[NodeSnapshot], None] | None = None
+        self.closed = False
+
+    def start(self, post: Callable[[NodeSnapshot], None]) -> None:
+        self.post = post
+
+    def close(self) -> None:
+        self.closed = True
+
+    def play(self, *snapshots: NodeSnapshot) -> None:
+        assert self.post is not None
+        post = self.post
+        thread = threading.Thread(target=lambda: [post(snapshot) for snapshot in snapshots])
+        thread.start()
+        thread.join()
+
+
+class Recorder:
+    """Actions that remember what was asked, and fail when told to."""
+
+    def __init__(self, error: GibletError | None = None) -> None:
+        self.stopped: list[str] = []
+        self.error = error
+
+    def stop(self, run_id: str, say: Callable[[str], None]) -> str:
+        self.stopped.append(run_id)
+        say("asked to stop")
+        if self.error is not None:
+            raise self.error
+        return "nothing survives"
+
+
+class Clock:
+    """The laptop's time, moved by hand."""
+
+    def __init__(self) -> None:
+        self.now = fleets.NOW + 1
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def dashboard(fleet: Fleet, **changes: Any) -> DashboardApp:
+    values: dict[str, Any] = {"source": Tape(), "actions": Recorder(), "clock": Clock()} | changes
+    return DashboardApp(values.pop("source"), values.pop("actions"), fleet, **values)
+
+
+def screen_text(app: DashboardApp) -> list[str]:
+    """The rows of the terminal as plain text."""
+    width, height = app.size
+    strips = app.screen._compositor.render_strips()
+    rows = ["".join(segment.text for segment in strip) for strip in strips]
+    assert len(rows) == height and all(cell_len(row) == width for row in rows)
+    return rows
+
+
+async def settle(pilot: Pilot[int]) -> None:
+    await pilot.pause()
+    await pilot.app.workers.wait_for_complete()
+    await pilot.pause()
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("fleet", [fleets.healthy, fleets.warming_up, fleets.several, Fleet])
+async def test_every_size_shows_state_losses_and_age(size: tuple[int, int], fleet: Callable[[], Fleet]) -> None:
+    app = dashboard(fleet())
+    async with app.run_test(size=size) as pilot:
+        await pilot.pause()
+        text = "\n".join(screen_text(app))
+        if not app.fleet.nodes:
+            assert "No node is known yet." in text and "giblet demo" in text
+            return
+        assert "data 1s old" in text
+        assert "total" in text
+        assert all(label in text for label in ("fMRI", "video", "audio", "text"))
+        assert "running" in text or "stalled" in text
+
+
+async def test_eighty_columns_hold_all_that_matters() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        rows = screen_text(app)
+    text = "\n".join(rows)
+    assert "● running demo on tensor01" in rows[0] and "epoch 14/20" in rows[0]
+    assert any("fMRI" in row and "0.7783" in row and "61%" in row and "58%" in row for row in rows)
+    assert "warm-up done" in text and "as planned" in text
+    assert "GPUs" in text and "2 of 8 free" in text
+    assert "Epoch 14/20 | Train Loss" in text
+    assert "● live tensor01" in rows[-1] and "? help" in rows[-1]
+
+
+async def test_a_snapshot_from_a_thread_becomes_one_message_and_reaches_every_pane() -> None:
+    tape, seen = Tape(), []
+    app = dashboard(fleets.warming_up(), source=tape)
+    async with app.run_test(size=(120, 40), message_hook=seen.append) as pilot:
+        await pilot.pause()
+        newer = fleets.node(runs=(fleets.run(steps=60),))
+        tape.play(newer)
+        await settle(pilot)
+        observed = [m for m in seen if isinstance(m, NodeObserved)]
+        assert [m.snapshot for m in observed] == [newer]
+        assert app.fleet.nodes == (newer,)
+        assert set(observed[0].verdicts) == {newer.runs[0].run.run_id}
+        panel = app.screen.query_one("#fmri", LossPanel)
+        assert panel.view is not None and len(panel.view.curves.step_N) == 60
+        assert app.screen.query_one(Balance).view is panel.view
+        assert app.screen.query_one(LogTail).log_lines == newer.runs[0].log_tail
+
+
+def test_a_newer_snapshot_replaces_one_of_the_same_node_only() -> None:
+    old, new = (NodeObserved(fleets.node(observed_at=t), {}) for t in (1.0, 2.0))
+    assert new.can_replace(old)
+    assert not new.can_replace(NodeObserved(fleets.node("tensor02"), {}))
+    assert not new.can_replace(RunChosen("x"))
+
+
+async def test_connecting_keeps_what_the_cache_knew() -> None:
+    tape = Tape()
+    app = dashboard(fleets.healthy(), source=tape)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        tape.play(NodeSnapshot(node="tensor01", link="connecting"))
+        await settle(pilot)
+        assert app.fleet.nodes[0].link == "connecting"
+        assert len(app.fleet.runs()) == 1
+        assert "◐ connecting tensor01" in screen_text(app)[-1]
+
+
+async def test_silence_shows_at_once_and_by_time_alone() -> None:
+    clock, tape = Clock(), Tape()
+    app = dashboard(fleets.healthy(), clock=clock, source=tape)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert not app.screen.has_class("-stale")
+        clock.now += 3600
+        app.screen.tick()  # type: ignore[attr-defined]
+        await pilot.pause()
+        rows = screen_text(app)
+        assert app.screen.has_class("-stale")
+        assert "○ unknown 1h demo" in rows[0]
+        assert "data 1h 00m old" in rows[-1]
+        lost = msgspec.structs.replace(fleets.healthy().nodes[0], link="lost", link_sentence="No answer for 3 s.")
+        clock.now = fleets.NOW + 1
+        tape.play(lost)
+        await settle(pilot)
+        assert "○ lost tensor01" in screen_text(app)[-1] and "No answer for 3 s." in screen_text(app)[-1]
+        assert app.screen.has_class("-stale")
+
+
+async def test_a_dead_node_leaves_the_others_live() -> None:
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        text = "\n".join(screen_text(app))
+        assert "unknown 4m" in text and "not heard: tensor03" in text
+        assert not app.screen.has_class("-stale")
+
+
+async def test_moving_in_the_list_chooses_the_run() -> None:
+    seen: list[object] = []
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(120, 40), message_hook=seen.append) as pilot:
+        await pilot.pause()
+        await pilot.press("g", "j")
+        await pilot.pause()
+        chosen = list(dict.fromkeys(m.run_id for m in seen if isinstance(m, RunChosen)))
+        assert [run_id[:4] for run_id in chosen] == ["demo", "flat"]
+        assert "flat" in screen_text(app)[0] and "AT RISK" in screen_text(app)[0]
+        assert app.screen.query_one("#total", LossPanel).view.run.run.run_id == chosen[-1]  # type: ignore[union-attr]
+
+
+async def test_the_lab_s_losses_can_be_told_apart() -> None:
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run("flat", flat=True, loss_scale=137_000.0),)),)))
+    async with app.run_test(size=(200, 50)) as pilot:
+        await pilot.pause()
+        shown = "\n".join(screen_text(app))
+        total = app.fleet.runs()[0].epochs[-1].validation
+        assert total is not None and total.total is not None
+        assert f"val {total.total:,.0f}"[:-2] in shown
+
+
+async def test_a_rate_off_plan_turns_the_clock_red_with_its_cause() -> None:
+    plan = fleets.run().plan
+    assert plan is not None
+    run = fleets.run(steps=100, stuck_lr=plan.learning_rate * 0.1 * (1 + 9 * 4 / plan.warmup_steps))
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(run,)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        clock = app.screen.query_one(WarmupClock)
+        text = str(clock.render())
+        assert "✖ LR 1.9e-4, plan" in text and "likely stepped once per epoch" in text
+        assert "as planned" not in text
+
+
+async def test_warm_up_says_how_far_and_how_long() -> None:
+    app = dashboard(fleets.warming_up())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        text = "\n".join(screen_text(app))
+        assert "12/40" in text and "28 steps, 11s to base" in text
+
+
+async def test_a_component_that_dominates_is_marked() -> None:
+    run = fleets.run(steps=60)
+    heavy = msgspec.structs.replace(
+        run.steps[-1], share={"fmri": 0.02, "video": 0.01, "audio": 0.96, "text": 0.01}, gradient_share=None
+    )
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(msgspec.structs.replace(run, steps=(*run.steps[:-1], heavy)),)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        marked = [row for row in str(app.screen.query_one(Balance).render()).splitlines() if "dominates" in row]
+        assert len(marked) == 1 and "audio" in marked[0]
+
+
+async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        await pilot.press("plus", "L", "x", "left", "right_square_bracket")
+        lens = app.screen.lens  # type: ignore[attr-defined]
+        assert (lens.share, lens.log, lens.decay) == (0.5, True, 0.95)
+        assert lens.cursor == pytest.approx(0.99)
+        assert {panel.lens for panel in app.screen.query(LossPanel)} == {lens}
+        assert all("step" in str(panel.heading()) for panel in app.screen.query(LossPanel))
+        await pilot.press("a")
+        assert "epoch" in "\n".join(screen_text(app))
+        await pilot.press("a", "a", "a", "minus", "L", "left_square_bracket")
+        assert app.screen.lens == Lens()  # type: ignore[attr-defined]
+
+
+async def test_zoom_survives_live_data() -> None:
+    tape = Tape()
+    app = dashboard(fleets.healthy(), source=tape)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        await pilot.press("plus", "plus", "left")
+        before = app.screen.lens  # type: ignore[attr-defined]
+        tape.play(fleets.node(runs=(fleets.run(steps=320),)))
+        await settle(pilot)
+        assert app.screen.lens == before  # type: ignore[attr-defined]
+
+
+async def test_mouse_wheel_zooms_about_the_pointer_and_a_click_sets_the_crosshair() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        await pilot.click("#total", offset=(20, 4))
+        cursor = app.screen.lens.cursor  # type: ignore[attr-defined]
+        assert cursor is not None and 0 < cursor < 1
+        app.screen.post_message(LossPanel.Zoomed(0.5, cursor))
+        await pilot.pause()
+        assert app.screen.lens.share == 0.5  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("number", "view"), list(enumerate(VIEWS, 1)))
+async def test_each_number_shows_its_view(number: int, view: str) -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press(str(number))
+        await pilot.pause()
+        shown = {pane.id for pane in app.screen.query_one("#panes").children if pane.region.area > 0}
+        assert shown == set(VIEWS[view])
+
+
+async def test_full_screen_and_back() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        app.screen.query_one("#video").focus()
+        await pilot.press("z")
+        await pilot.pause()
+        assert app.screen.query_one("#video").region.width == 120
+        assert not app.screen.query_one("#total").region.area
+        await pilot.press("escape")
+        await pilot.pause()
+        assert app.screen.query_one("#total").region.area
+
+
+async def test_search_finds_follows_and_ends() -> None:
+    lines = tuple(f"line {i}{' ERROR: disk full' if i == 37 else ''}" for i in range(100))
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(log=lines),)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        log = app.screen.query_one(LogTail)
+        assert log.follow and log.scroll_offset.y == log.max_scroll_y > 0
+        await pilot.press("slash", *"disk", "enter")
+        await pilot.pause()
+        assert not app.screen.query_one("#search", Input).display
+        assert not log.follow
+        assert log.scroll_offset.y <= 37 < log.scroll_offset.y + log.content_size.height
+        assert any("disk full" in row for row in screen_text(app))
+        await pilot.press("f")
+        assert log.follow
+        await pilot.press("e")
+        assert log.scroll_offset.y <= 37 < log.scroll_offset.y + log.content_size.height
+        await pilot.press("escape")
+        assert log.needle == ""
+
+
+async def test_new_lines_are_followed_but_do_not_move_a_reader() -> None:
+    tape = Tape()
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(log=["old"] * 50),)),)), source=tape)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        log = app.screen.query_one(LogTail)
+        tape.play(fleets.node(runs=(fleets.run(log=["old"] * 50 + ["new"] * 10),)))
+        await settle(pilot)
+        assert log.scroll_offset.y == log.max_scroll_y
+        log.focus()
+        await pilot.press("home")
+        await pilot.pause()
+        tape.play(fleets.node(runs=(fleets.run(log=["old"] * 50 + ["new"] * 30),)))
+        await settle(pilot)
+        assert log.scroll_offset.y == 0 and not log.follow
+
+
+HOSTILE = (
+    "\x1b]52;c;aGFjaw==\x07clipboard",
+    "\x1b[2J\x1b[H cleared",
+    "\x9b31m C1",
+    "[bold red]markup[/bold red] [/] [link=https://example.org]x[/link]",
+    "\u202egpj.exe\u202c bidi",
+    "zero\u200bwidth\u2060joiners",
+    "a" * 1_000_000,
+    "\x00\x07\x08\x7f\r\n tail",
+    "\ud800 lone surrogate",
+    "全角の文字列と絵文字🙂",
+)
+
+
+async def test_hostile_text_stays_in_its_row_and_harmless() -> None:
+    log = [*HOSTILE, "the last line"]
+    run = fleets.run(log=log, sentence=HOSTILE[0], alerts=(fleets.alert(sentence=HOSTILE[1] + HOSTILE[3]),))
+    node = fleets.node(runs=(run,), link="lost", sentence="".join(HOSTILE[:4]))
+    app = dashboard(Fleet(nodes=(node,)))
+    async with app.run_test(size=(200, 50)) as pilot:
+        await pilot.pause()
+        rows = screen_text(app)
+        text = "".join(rows)
+        assert not any(c in text for c in "\x00\x07\x08\x1b\x7f\x9b\r\n\u202e\u200b\u2060\ud800")
+        assert any("[bold red]markup[/bold red]" in row for row in rows)
+        assert sum("the last line" in row for row in rows) == 1
+        assert "tensor01" in rows[-1]
+        styles = [s for strip in app.screen._compositor.render_strips() for s in strip if s.style and s.style.link]
+        assert not styles
+
+
+async def test_a_resize_storm_ends_in_a_whole_screen() -> None:
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(120, 40)) as pilot:
+        for size in [(1, 1), (200, 50), (10, 3), (79, 12), (100, 24), (99, 24), (40, 60), (60, 15), (3, 90), (120, 40)]:
+            await pilot.resize_terminal(*size)
+        await pilot.pause()
+        assert "total" in "\n".join(screen_text(app))
+
+
+async def test_stopping_asks_first_with_cancel_in_focus_then_reports() -> None:
+    seen: list[object] = []
+    actions = Recorder()
+    app = dashboard(fleets.healthy(), actions=actions)
+    async with app.run_test(size=(120, 40), message_hook=seen.append) as pilot:
+        await pilot.pause()
+        await pilot.press("S")
+        await pilot.pause()
+        assert isinstance(app.screen, StopDialog)
+        assert app.focused is app.screen.query_one("#cancel", Button)
+        await pilot.press("enter")
+        await settle(pilot)
+        assert actions.stopped == [] and isinstance(app.screen, MainScreen)
+        await pilot.press("S")
+        await pilot.pause()
+        await pilot.press("right", "enter")
+        await settle(pilot)
+        run_id = app.fleet.runs()[0].run.run_id
+        assert actions.stopped == [run_id]
+        told = [m for m in seen if isinstance(m, StopConfirmed | StopSaid)]
+        assert [type(m).__name__ for m in told] == ["StopConfirmed", "StopSaid", "StopSaid"]
+        assert [m.sentence for m in told if isinstance(m, StopSaid)] == ["asked to stop", "nothing survives"]
+
+
+async def test_a_stop_that_fails_says_so() -> None:
+    seen: list[object] = []
+    app = dashboard(fleets.healthy(), actions=Recorder(GibletError("pid 4242 survives", "giblet stop --force")))
+    async with app.run_test(size=(120, 40), message_hook=seen.append) as pilot:
+        await pilot.pause()
+        await pilot.press("S")
+        await pilot.pause()
+        await pilot.press("right", "enter")
+        await settle(pilot)
+        assert [m.level for m in seen if isinstance(m, StopSaid)] == ["information", "error"]
+
+
+async def test_a_production_run_wants_its_name() -> None:
+    actions = Recorder()
+    config = fleets.demo_config("prod", stage="production")
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run("prod", config=config),)),)), actions=actions)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("S")
+        await pilot.pause()
+        stop = app.screen.query_one("#stop", Button)
+        assert stop.disabled
+        app.screen.query_one("#stop-name", Input).focus()
+        await pilot.press(*"pro")
+        assert stop.disabled
+        await pilot.press("d")
+        assert not stop.disabled
+        await pilot.click("#stop")
+        await settle(pilot)
+        assert len(actions.stopped) == 1
+
+
+@pytest.mark.parametrize(
+    ("fleet", "readonly"),
+    [(fleets.healthy(), True), (Fleet(nodes=(fleets.node(runs=(fleets.run(state="finished"),)),)), False)],
+)
+async def test_nothing_is_stopped_read_only_or_when_it_has_ended(fleet: Fleet, readonly: bool) -> None:
+    actions = Recorder()
+    app = dashboard(fleet, actions=actions, readonly=readonly)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        await pilot.press("S")
+        await settle(pilot)
+        assert isinstance(app.screen, MainScreen) and actions.stopped == []
+
+
+async def test_help_lists_every_key_that_is_bound() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("question_mark")
+        await pilot.pause()
+        text = str(app.screen.query_one("#help Static", Static).render())
+        for words in ("crosshair", "search the log", "mark to compare", "stop the run", "quit", "next match", "?"):
+            assert words in text
+        await pilot.press("escape")
+        await pilot.pause()
+        assert isinstance(app.screen, MainScreen)
+
+
+async def test_marked_runs_are_drawn_behind_the_chosen_one() -> None:
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        app.screen.query_one(RunList).focus()
+        await pilot.press("g", "space", "j")
+        await pilot.pause()
+        view = app.screen.query_one("#total", LossPanel).view
+        assert view is not None
+        assert [other.run.name for other, _ in view.others] == ["demo"] and view.run.run.name == "flat"
+
+
+async def test_all_commands_are_in_the_palette() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        titles = {command.title for command in app.get_system_commands(app.screen)}
+        assert {"crosshair", "search the log", "stop the run (asks first)"} <= titles
+
+
+async def test_leaving_closes_the_source() -> None:
+    tape = Tape()
+    app = dashboard(fleets.healthy(), source=tape)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("q")
+    assert tape.closed and app.return_code == 0
+
+
+@pytest.mark.parametrize("theme", ["giblet-light", "ansi-dark", "textual-light"])
+async def test_every_theme_draws(theme: str) -> None:
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(120, 40)) as pilot:
+        app.theme = theme
+        await pilot.pause()
+        assert "balance" in "\n".join(screen_text(app))
+
+
+async def test_without_colour_nothing_is_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_COLOR", "1")
+    app = dashboard(fleets.several())
+    assert app.no_color
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        text = "\n".join(screen_text(app))
+        assert all(word in text for word in ("● demo", "✖ broken", "! deep", "✔ PASS", "! AT RISK", "○ lost"))
+
+
+@pytest.mark.parametrize(
+    ("name", "fleet", "size", "keys"),
+    [
+        ("overview", fleets.healthy, (80, 24), ()),
+        ("wide", fleets.several, (120, 40), ("k", "k", "k")),
+        ("small", fleets.warming_up, (60, 15), ()),
+        ("empty", Fleet, (80, 24), ()),
+    ],
+)
+def test_pictures(
+    name: str, fleet: Callable[[], Fleet], size: tuple[int, int], keys: tuple[str, ...], snap_compare: Any
+) -> None:
+    assert snap_compare(dashboard(fleet()), terminal_size=size, press=keys)
+
+
+def test_importing_the_entry_does_not_import_textual() -> None:
+    import subprocess
+    import sys
+
+    code = "import sys, giblet_tui.dashboard; sys.exit('textual' in sys.modules or 'numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
