@@ -78,10 +78,10 @@ def _whole_lines(data: bytes, skipping: bool, ended: bool) -> tuple[bytes, bool,
 
 def _is_another_file(descriptor: int, mark: dict[str, Any], status: os.stat_result) -> bool:
     if mark["inode"] is None:
-        return status.st_size < mark["offset"]
+        return bool(status.st_size < mark["offset"])
     if mark["inode"] != status.st_ino or status.st_size < mark["offset"]:
         return True
-    return _head(descriptor, mark["offset"]) != mark["head"]
+    return bool(_head(descriptor, mark["offset"]) != mark["head"])
 
 
 def _head(descriptor: int, offset: int) -> int:
