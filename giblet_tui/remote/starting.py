@@ -66,7 +66,7 @@ def script(python: str, run_dir: str) -> str:
         "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
         "umask 077\n"
         f"exec 2>>{shlex.quote(run_dir + '/train.log')}\n"
-        f"exec env GIBLET_RUN_ID={run_id} {shlex.quote(python)}"
+        f"exec env GIBLET_RUN_ID={run_id} {shlex.quote(python)} -I"
         f" {shlex.quote(run_dir + '/supervise.py')} {shlex.quote(run_dir)}\n"
     )
 

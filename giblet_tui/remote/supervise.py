@@ -31,6 +31,7 @@ LEFTOVER_GRACE_S = 10.0
 WATCHER_GRACE_S = 5.0
 KILL_LIMIT_S = 30.0
 """What KILL has not ended by then (a process stuck in the kernel) is named as a survivor."""
+FULL_DISK_LIMIT_S = 300.0
 
 ENDING = {signal.SIGTERM, signal.SIGINT, signal.SIGQUIT}
 _PR_SET_CHILD_SUBREAPER = 36
@@ -151,7 +152,7 @@ class Supervisor:
             self._wait(lambda: bool(self.received & ENDING) or child in self.statuses, every_s=5.0)
             survivors = self._end_tree(child)
             code, by_signal = split_status(self.statuses.get(child))
-        write_json(self._path("exit.json"), self._exit_record(code, by_signal, survivors, oom_kills() - oom_before))
+        self._record_exit(self._exit_record(code, by_signal, survivors, oom_kills() - oom_before))
         done.set()
         copier.join(timeout=1.0)
         return int(code != 0)
@@ -182,6 +183,17 @@ class Supervisor:
             "stop_requested": signal.SIGINT in self.received or os.path.exists(self._path("stop")),
             "oom_kills": oom,
         }
+
+    def _record_exit(self, record: dict[str, Any]) -> None:
+        """Write exit.json; where the disk is full, wait for room. Raises OSError when there is none for long."""
+        deadline = time.monotonic() + FULL_DISK_LIMIT_S
+        while True:
+            try:
+                return write_json(self._path("exit.json"), record)
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(1.0)
 
     def _listen(self) -> None:
         """Become the subreaper, and let every signal end a wait."""

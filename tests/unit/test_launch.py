@@ -53,7 +53,7 @@ def test_a_plan_names_everything_it_will_do():
     assert decode(encode(made.run), Run) == made.run
     assert set(made.files) == {"config.yaml", "supervise.py"}
     assert "PR_SET_CHILD_SUBREAPER" in made.files["supervise.py"]
-    assert f"/usr/bin/python3 {made.run_dir}/supervise.py {made.run_dir}\n" in made.script
+    assert f"/usr/bin/python3 -I {made.run_dir}/supervise.py {made.run_dir}\n" in made.script
     assert made.notes == ("on CPU, in a tmux session",)
 
 

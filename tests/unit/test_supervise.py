@@ -229,6 +229,22 @@ def test_a_terminal_that_takes_nothing_does_not_hold_up_the_run(supervised):
     os.close(ours), os.close(theirs)
 
 
+def test_an_end_on_a_full_disk_is_recorded_once_there_is_room(supervised, tmp_path):
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(tmp_path)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs a small file system of its own, which only root may mount")
+    try:
+        run = supervised("open('fill', 'wb', buffering=0).write(b'x' * 100_000); raise SystemExit(3)").start()
+        until(lambda: (tmp_path / "fill").exists() and not supervise.descendants([run.process.pid]))
+        with pytest.raises(subprocess.TimeoutExpired):
+            run.process.wait(1.0)
+        assert not (run.dir / "exit.json").exists()
+        (tmp_path / "fill").unlink()
+        assert run.ended().code == 3
+    finally:
+        subprocess.run(["umount", "-l", str(tmp_path)], check=True)
+
+
 @pytest.mark.skipif(PYTHON38 is None, reason="no python3.8 here (the oldest a node may have)")
 def test_runs_on_the_oldest_python_a_node_may_have(supervised):
     probe = subprocess.run([PYTHON38, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
