@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Annotated
 
 import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.configs import Settings
-from giblet_tui.cli.launch import Session, asked, start, tell
-from giblet_tui.cli.monitor import open_dashboard
+from giblet_tui.cli.launch import Session, asked, conclude, start, tell
+from giblet_tui.cli.monitor import on_terminal, open_dashboard
 from giblet_tui.cli.runs import next_commands
 from giblet_tui.cli.speech import say
 
@@ -26,14 +25,17 @@ def demo(
     Off a terminal it is headless: progress on stderr, the verdict last on stdout, exit code 0 only when it passed.
     Ctrl-C, or leaving the dashboard, does not stop the run.
     """
-    from giblet_tui import catalog, nodes
+    from giblet_tui import cache, catalog, nodes
     from giblet_tui.narrator import Narrator
 
     node = nodes.resolve(nodes.LOCAL)
     loaded = catalog.read("demo", settings or ())
     run_id = start(node, asked(loaded.config, session=session, again=False, force=False))
-    if headless or not (sys.stdin.isatty() and sys.stdout.isatty()):
+    if headless or not on_terminal():
         raise typer.Exit(tell(node, run_id, Narrator()))
-    code = open_dashboard([node])
-    say(next_commands(run_id, live=True))
-    raise typer.Exit(code)
+    open_dashboard([node])
+    run = cache.load().run(run_id)
+    if run is None or run.health.live:
+        say(f"The run goes on: {run_id}\n{next_commands(run_id, live=True)}")
+        return
+    raise typer.Exit(conclude(run))

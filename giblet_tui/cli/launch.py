@@ -127,9 +127,8 @@ def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot
 
 def tell(node: Node, run_id: str, narrator: Narrator) -> int:
     """Tell the run on stderr until it has ended, then its verdict on stdout; its result as an exit code."""
-    from giblet_train.contract.errors import FAILED, OK
+    from giblet_train.contract.errors import FAILED
     from giblet_tui.follow import follow
-    from giblet_tui.present import verdict, verdict_lines
 
     run, link = None, "live"
     with interruptible(run_id):
@@ -140,10 +139,18 @@ def tell(node: Node, run_id: str, narrator: Narrator) -> int:
             run = seen.run or run
             for line in narrator.news(run) if run else ():
                 say(line)
-    judged = verdict(run) if run else None
-    if run is None or judged is None:
+    return conclude(run) if run else FAILED
+
+
+def conclude(run: RunSnapshot) -> int:
+    """Show how a run ended and its verdict; 0 only when every criterion is met."""
+    from giblet_train.contract.errors import FAILED, OK
+    from giblet_tui.present import verdict, verdict_lines
+
+    say(f"{run.run.run_id} {run.health.state}: {run.health.sentence}")
+    judged = verdict(run)
+    if judged is None:
         return FAILED
-    say(f"{run_id} {run.health.state}: {run.health.sentence}")
     show("\n".join(verdict_lines(judged)))
     return OK if judged.status == "pass" and run.health.state in ("finished", "stopped") else FAILED
 

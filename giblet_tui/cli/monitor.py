@@ -31,8 +31,11 @@ def dashboard(
 
     Leaving it touches no run.
     """
+    from giblet_train.contract.errors import ConfigError
     from giblet_tui import nodes
 
+    if not on_terminal():
+        raise ConfigError("The dashboard needs a terminal.", "giblet ps, giblet status RUN, or giblet logs RUN -f")
     which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     raise typer.Exit(open_dashboard(which, readonly=readonly))
 
@@ -40,9 +43,14 @@ def dashboard(
 @app.callback(invoke_without_command=True)
 def bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        if sys.stdin.isatty() and sys.stdout.isatty():
+        if on_terminal():
             dashboard()
         show(context.get_help())
+
+
+def on_terminal() -> bool:
+    """Is there a person in front of all three streams? The dashboard draws on standard error."""
+    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
 
 
 def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
