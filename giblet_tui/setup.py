@@ -62,14 +62,15 @@ def setup(node: Node, connection: Connection, say: Callable[[str], None]) -> Env
     """
     if node.python is not None:
         return environment(node, connection)
-    found = connection.call("engine", _where(node), timeout_s=90.0)
+    where = _where(node)
+    found = connection.call("engine", where, timeout_s=90.0)
     if not _problem(found):
         return _environment(found)
     wheel = build_wheel()
     remote = f"{node.workdir}/envs/wheels/{hashlib.sha256(wheel).hexdigest()[:12]}/{wheel_name()}"
     say(f"sending giblet {giblet_train.__version__} ({len(wheel) / 1024:.0f} KiB)")
     connection.put(wheel, remote)
-    request = _where(node) | {"wheel": remote, "constraints": constraints(), "alone": list(ALONE)}
+    request = where | {"wheel": remote, "constraints": constraints(), "alone": list(ALONE)}
     done = connection.call(
         "setup", request, timeout_s=SETUP_LIMIT_S, on_event=lambda e: say(str(e.get("step") or e.get("line") or ""))
     )
