@@ -1,6 +1,7 @@
 """The demo study: a film, its annotations and raw fMRI of simulated brains whose truth is known and written down.
 
-Everything in it is a function of the film and the seed. The folder appears whole or not at all.
+Everything in it is a function of the film and the seed; it is computed on one thread, for on several the sums come out
+in another order and the same seed in other bytes. The folder appears whole or not at all.
 Shapes: T TRs, F features, V brain voxels, R responsive voxels, S subjects, X Y Z the grid.
 """
 
@@ -14,6 +15,7 @@ from typing import Literal
 
 import msgspec
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 import giblet_train
 from giblet_train.contract.errors import ConfigError
@@ -97,7 +99,8 @@ def make_study(
     with building_beside(out) as folder:
         finished = _finished(out)
         if finished is None:
-            facts = _build(folder, size, seed, film, subjects, progress)
+            with threadpool_limits(1):
+                facts = _build(folder, size, seed, film, subjects, progress)
             folder.rename(out)
             return facts
     _check_same_request(out, finished, size, seed, subjects)

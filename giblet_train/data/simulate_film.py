@@ -134,19 +134,26 @@ def _place(film: Path, to: Path, period_s: float, runs: int) -> None:
 
 
 def _run_again(film: Path, to: Path, period_s: float, runs: int) -> None:
-    """Several runs of a film in one file, each starting period_s after the one before; nothing is encoded anew."""
+    """Several runs of a film in one file, each starting period_s after the one before; nothing is encoded anew.
+
+    A packet that would come before the one already written, such as a sound codec's run-in, is left out.
+    """
     with av.open(str(to), "w", options={"fflags": "+bitexact"}) as output:
         for run in range(runs):
             with av.open(str(film)) as source:
                 streams = [source.streams.video[0], *source.streams.audio[:1]]
                 if run == 0:
                     copies = {stream.index: output.add_stream_from_template(stream) for stream in streams}
+                    latest = {stream.index: -math.inf for stream in streams}
                 for packet in source.demux(streams):
                     if packet.dts is None or packet.pts is None:
                         continue
-                    shift = round(run * period_s / packet.time_base)
+                    shift, index = round(run * period_s / packet.time_base), packet.stream.index
+                    if packet.dts + shift <= latest[index]:
+                        continue
+                    latest[index] = packet.dts + shift
                     packet.pts, packet.dts = packet.pts + shift, packet.dts + shift
-                    packet.stream = copies[packet.stream.index]
+                    packet.stream = copies[index]
                     output.mux(packet)
 
 
