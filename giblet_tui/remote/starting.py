@@ -26,6 +26,8 @@ _OURS = {*FILES, "run.json", "launch.sh", "train.log"}
 _ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
+_ABSENT_LIMIT_S = 2.0
+"""A new session counts as gone when it was not seen for so long: a busy screen lists itself late."""
 
 
 def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -168,13 +170,15 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
     emit({"step": f"opening a {kind} session" if kind != "process" else "starting a process"})
     is_open = sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / "launch.sh")])
     emit({"step": "waiting for the supervisor"})
-    deadline = time.monotonic() + _SUPERVISOR_LIMIT_S
+    seen_at = began = time.monotonic()
     while not run.record("supervisor.json"):
-        over = not is_open() and not run.record("supervisor.json")
-        if over or time.monotonic() > deadline:
+        now = time.monotonic()
+        if now - began > _SUPERVISOR_LIMIT_S or now - seen_at > _ABSENT_LIMIT_S:
             raise AgentRefusal(
                 f"The supervisor did not start: {_said(run_dir)}.", "See whether python3 works there.", 5
             )
+        if is_open() or run.processes():
+            seen_at = now
         time.sleep(0.02)
     emit({"step": "supervised"})
     return {**run.record("supervisor.json"), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
