@@ -55,11 +55,16 @@ def sweep(run: RunOnNode, known: dict[int, int] | None = None) -> dict[int, int]
         quiet = 0 if left else quiet + 1
         if quiet == 2 or (left and time.monotonic() > deadline):
             return left
-        for number in (signal.SIGSTOP, signal.SIGKILL):
-            for pid in left:
-                send(pid, number)
-            left = remaining(run, {**known, **left}) if number == signal.SIGSTOP else left
-        time.sleep(0.02 if left else QUIET_S)
+        if not left:
+            time.sleep(QUIET_S)
+            continue
+        for pid in left:
+            send(pid, signal.SIGSTOP)
+        known.update(remaining(run, known))
+        for pid, ticks in known.items():
+            if start_ticks(pid) == ticks:
+                send(pid, signal.SIGKILL)
+        time.sleep(0.02)
 
 
 def remaining(run: RunOnNode, known: dict[int, int]) -> dict[int, int]:

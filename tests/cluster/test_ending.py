@@ -19,6 +19,7 @@ import pytest
 from giblet_train.contract.config import WatchConfig
 from giblet_train.contract.health import Signals, health_of
 from giblet_train.contract.records import Exit, decode
+from giblet_tui.launch import trainer_argv
 from giblet_tui.remote import ending, sessions, supervise
 from giblet_tui.remote.agent import AgentRefusal
 from tests.cluster import trees
@@ -247,32 +248,29 @@ def test_a_reused_pid_is_not_signalled(ground):
 
 @pytest.mark.skipif(importlib.util.find_spec("torch") is None, reason="torch is not installed")
 @pytest.mark.timeout(120)
-def test_a_real_torchrun_with_loaders_ends(ground, tmp_path):
-    """Two gloo ranks, a loader process under each; torchrun itself is killed in the second round."""
+def test_a_real_torchrun_that_was_killed_leaves_no_rank_and_no_loader(ground, tmp_path):
+    """Two gloo ranks in sessions of their own, a loader process under each; torchrun and the supervisor die first."""
     (tmp_path / "ranks.py").write_text(
-        "import multiprocessing, sys, time, torch, torch.distributed as dist\n"
+        "import multiprocessing, time, torch, torch.distributed as dist\n"
+        "multiprocessing.get_context('fork').Process(target=time.sleep, args=(600,), daemon=True).start()\n"
         "dist.init_process_group('gloo')\n"
-        "multiprocessing.get_context('spawn').Process(target=time.sleep, args=(600,), daemon=True).start()\n"
         "dist.barrier(); print('up', dist.get_rank(), flush=True)\n"
         "while True: dist.all_reduce(torch.ones(1)); time.sleep(0.01)\n"
     )
-    for victim in (None, "torchrun"):
-        argv = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        argv += ["--max-restarts", "0", str(tmp_path / "ranks.py")]
-        run_id = ground.start(argv, "process", grace_s=15.0)
-        run = ground.run(run_id)
-        up(ground, run_id, times=2, limit_s=60.0)
-        seen = run.processes()
-        assert len(seen) >= 6, "the supervisor, torchrun, two ranks, their loaders"
-        if victim:
-            (torchrun,) = supervise.descendants([run.supervisor()]) - supervise.descendants(
-                [pid for pid in seen if pid != run.supervisor()]
-            )
-            os.kill(run.supervisor(), signal.SIGKILL)
-            os.kill(torchrun, signal.SIGKILL)
-        done = ground.stop(run_id, grace_s=3.0)
-        assert done["survivors"] == []
-        assert [pid for pid, ticks in seen.items() if supervise.start_ticks(pid) == ticks] == []
+    run_id = "demo-20260101-120000-abcd"
+    argv = trainer_argv(sys.executable, str(ground.workdir / "runs" / run_id), 2)
+    argv[argv.index("giblet_train") - 1 :] = [str(tmp_path / "ranks.py")]
+    ground.start(argv, "process", run_id=run_id)
+    run = ground.run(run_id)
+    up(ground, run_id, times=2, limit_s=100.0)
+    seen = run.processes()
+    assert len(seen) >= 6, "the supervisor, torchrun, two ranks, their loaders"
+    supervisor = run.supervisor()
+    (torchrun,) = supervise.descendants([supervisor]) - supervise.descendants(set(seen) - {supervisor})
+    for pid in (supervisor, torchrun):
+        os.kill(pid, signal.SIGKILL)
+    assert ground.stop(run_id, grace_s=2.0)["survivors"] == []
+    assert [pid for pid, ticks in seen.items() if supervise.start_ticks(pid) == ticks] == []
 
 
 def test_a_process_that_holds_a_gpu_is_a_survivor(ground, tmp_path, monkeypatch):
