@@ -15,6 +15,14 @@ from numpy.typing import NDArray
 from giblet_train.contract.config import Config, from_mapping
 from giblet_train.data.study import Study
 
+TINY_DATA = {
+    "video": "film.mp4",
+    "annotations": "annotations.xlsx",
+    "bold": "bold/sub-{subject:02d}.nii.gz",
+    "scan_lengths_trs": [30, 30],
+}
+"""The `data:` section that reads a folder of the tiny demo study."""
+
 AFFINE = np.array([[3.0, 0, 0, -20], [0, 3, 0, -30], [0, 0, 3, -10], [0, 0, 0, 1]])
 
 

@@ -16,14 +16,9 @@ from giblet_train.contract.config import Config
 from giblet_train.contract.errors import DataError
 from giblet_train.contract.records import ModalityFacts
 from giblet_train.data.annotations import read_annotations
+from giblet_train.data.check_clock import check_lag, check_subjects
 from giblet_train.data.check_files import FileFacts, check_files
-from giblet_train.data.check_study import (
-    check_annotations,
-    check_features,
-    check_lag,
-    check_scales,
-    check_subjects,
-)
+from giblet_train.data.check_study import check_annotations, check_features, check_scales
 from giblet_train.data.dataset import prepare_split
 from giblet_train.data.findings import Finding, by_severity
 from giblet_train.data.lag import LagRow, lag_table
@@ -84,7 +79,7 @@ def _check_study(
         *_notes(manifest),
         *check_features(study),
         *check_scales(dict(data.facts), config),
-        *check_lag(lags, study.tr_s),
+        *check_lag(lags, study),
         *check_subjects(study),
         *check_annotations(study, annotations.segments, _timeline(manifest)),
     ]

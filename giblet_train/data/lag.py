@@ -23,6 +23,8 @@ STIMULUS_SERIES = 12
 RESPONSE_SERIES = 20
 HIGHPASS_S = 128.0
 NULL_SDS = 5.0
+SPEED_SDS = 9.0
+SPEEDS = np.linspace(0.9, 1.1, 41)
 HEMODYNAMIC_DELAY_S = 4.5
 MAX_VOXELS = 20_000
 
@@ -33,17 +35,24 @@ Floats = NDArray[np.floating[Any]]
 class Lag:
     """The best lag of some TRs, positive when the brain follows the film.
 
-    score: mean squared correlation there; null: what it has to exceed to be more than chance.
+    score: mean squared correlation there; chance, spread: mean and standard deviation of the same at circular shifts
+    beyond any lag.
     """
 
     lag_trs: int
     score: float
-    null: float
+    chance: float
+    spread: float
+
+    @property
+    def height(self) -> float:
+        """How many standard deviations the score stands above chance."""
+        return (self.score - self.chance) / self.spread if self.spread else 0.0
 
     @property
     def answers(self) -> bool:
-        """Whether the score beats its own null; otherwise the lag says nothing."""
-        return self.score > self.null
+        """Whether the score beats chance by NULL_SDS; otherwise the lag says nothing."""
+        return self.height > NULL_SDS
 
 
 @dataclass(frozen=True)
@@ -85,6 +94,24 @@ def average_lag(
     return best_lag(stimulus_series(features, tr_s), response_TN)
 
 
+def fitting_speed(study: Study) -> float | None:
+    """The speed of the film, from 0.9 to 1.1 of its own, at which the average brain follows it; None if at none.
+
+    For a study whose own clock gives no lag. As many speeds are tried, one must beat chance by SPEED_SDS.
+    """
+    total_TV = sum((_response(bold_TV, study.scan_lengths_trs) for bold_TV in study.bold.values()), np.float32(0.0))
+    response_TN = _leading(highpass(np.asarray(total_TV), study.tr_s), RESPONSE_SERIES)
+    stimulus_TF = stimulus_series(study.features, study.tr_s)
+    places_T = np.arange(len(stimulus_TF))
+    fits: list[tuple[float, float]] = []
+    for speed in SPEEDS:
+        columns = [np.interp(places_T * speed, places_T, column_T) for column_T in stimulus_TF.T]
+        lag = best_lag(np.stack(columns, axis=1), response_TN)
+        fits.append((lag.height, float(speed)))
+    height, fit = max(fits)
+    return fit if height > SPEED_SDS else None
+
+
 def offset_from_lag(lag: Lag, tr_s: float) -> float:
     """The stimulus_offset_s, in whole TRs, that turns a lag measured at offset 0 into the haemodynamic delay.
 
@@ -108,15 +135,12 @@ def stimulus_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.f
 
 
 def best_lag(stimulus_TF: Floats, response_TN: Floats, max_lag_trs: int = MAX_LAG_TRS) -> Lag:
-    """The lag at which the two sets of series correlate best, and what chance would have to exceed.
-
-    Chance is seen in the same correlation at circular shifts beyond any lag: its mean and NULL_SDS standard deviations.
-    """
+    """The lag at which the two sets of series correlate best, beside what circular shifts give."""
     scores_T = circular_scores(stimulus_TF, response_TN)
     limit = min(max_lag_trs, len(scores_T) // 4)
     near = np.r_[scores_T[-limit:], scores_T[: limit + 1]]
     far = scores_T[limit + 1 : -limit]
-    return Lag(int(near.argmax()) - limit, float(near.max()), float(far.mean() + NULL_SDS * far.std()))
+    return Lag(int(near.argmax()) - limit, float(near.max()), float(far.mean()), float(far.std()))
 
 
 def circular_scores(stimulus_TF: Floats, response_TN: Floats) -> NDArray[np.float64]:

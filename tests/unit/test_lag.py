@@ -48,9 +48,9 @@ def test_unrelated_brains_give_no_answer():
 
 
 def test_the_offset_brings_the_lag_to_the_haemodynamic_delay():
-    assert offset_from_lag(Lag(3, 1.0, 0.5), 1.5) == 0.0
-    assert offset_from_lag(Lag(6, 1.0, 0.5), 1.5) == -4.5
-    assert offset_from_lag(Lag(-1, 1.0, 0.5), 1.5) == 6.0
+    assert offset_from_lag(Lag(3, 1.0, 0.1, 0.05), 1.5) == 0.0
+    assert offset_from_lag(Lag(6, 1.0, 0.1, 0.05), 1.5) == -4.5
+    assert offset_from_lag(Lag(-1, 1.0, 0.1, 0.05), 1.5) == 6.0
 
 
 def test_scores_are_mean_squared_correlations():

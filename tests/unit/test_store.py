@@ -18,14 +18,9 @@ from giblet_train.data.bold import nonzero_voxels, read_header, stream
 from giblet_train.data.dataset import prepare_split
 from giblet_train.data.splits import make_split
 from giblet_train.data.store import build_store, open_store, store_key, store_parameters
+from tests.made_study import TINY_DATA as DATA
 from tests.made_study import made_config
 
-DATA = {
-    "video": "film.mp4",
-    "annotations": "annotations.xlsx",
-    "bold": "bold/sub-{subject:02d}.nii.gz",
-    "scan_lengths_trs": [30, 30],
-}
 BUILD = """
 import sys
 from pathlib import Path
