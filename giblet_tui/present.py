@@ -57,12 +57,14 @@ def runs_table(runs: Sequence[RunSnapshot]) -> str:
 
 
 def node_lines(fleet: Fleet, now: float) -> list[str]:
-    """One sentence for each node that is not live: since when, and the remedy."""
+    """One sentence for each node that is not live: why, since when, and the remedy."""
     lines = []
     for node in fleet.nodes:
-        if node.link != "live":
-            heard = f" (last heard {duration(now - node.observed_at)} ago)" if node.observed_at else ""
-            lines.append(f"{node.node}: {node.link_sentence or node.link}{heard}")
+        heard = f"last heard {duration(now - node.observed_at)} ago" if node.observed_at else "never heard"
+        if node.link in ("lost", "refused"):
+            lines.append(f"{node.node}: {node.link_sentence} ({heard})")
+        elif node.link == "connecting":
+            lines.append(f"{node.node}: {heard}")
     return lines
 
 

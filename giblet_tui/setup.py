@@ -49,7 +49,7 @@ def environment(node: Node, connection: Connection) -> Environment:
 
     Raises PreflightRefused with the command that mends it when there is none, or when it has another version.
     """
-    if node.transport == "local" and node.python is None and not version.facts()["missing"]:
+    if _is_this_one(node):
         return _environment(version.facts() | {"python": sys.executable})
     return _checked(node, connection.call("engine", _where(node), timeout_s=90.0))
 
@@ -60,7 +60,7 @@ def setup(node: Node, connection: Connection, say: Callable[[str], None]) -> Env
     say: told each stage. Raises PreflightRefused when `python:` of the node has another version or nothing can be
     installed, TimedOut after an hour.
     """
-    if node.python is not None:
+    if node.python is not None or _is_this_one(node):
         return environment(node, connection)
     where = _where(node)
     found = connection.call("engine", where, timeout_s=90.0)
@@ -111,6 +111,11 @@ def build_wheel() -> bytes:
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, data)
     return buffer.getvalue()
+
+
+def _is_this_one(node: Node) -> bool:
+    """On this machine, the interpreter that runs this has all that training needs?"""
+    return node.transport == "local" and node.python is None and not version.facts()["missing"]
 
 
 def _where(node: Node) -> dict[str, Any]:

@@ -33,7 +33,7 @@ Session = Literal["auto", "tmux", "screen", "process"]
     "launch",
     "giblet launch tensor01 demo",
     "giblet launch tensor01 test_50epoch_fixed --gpus 6 --note 'z-scored, 6 GPUs'",
-    "giblet launch tensor01 demo --set num_epochs=20 --set data.simulate=tiny --dry-run",
+    "giblet launch tensor01 demo --set num_epochs=20 --set learning_rate=3e-4 --dry-run",
     "giblet launch tensor01 production_500epoch --resume @last --follow",
 )
 def launch(

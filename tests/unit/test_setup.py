@@ -71,8 +71,10 @@ def test_this_machine_needs_no_setup(tmp_path: Path) -> None:
     node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path))
     with connect(node) as connection:
         found = setup.environment(node, connection)
+        assert setup.setup(node, connection, lambda sentence: None) == found
     assert (found.python, found.fingerprint) == (sys.executable, version.fingerprint())
     assert found.torch
+    assert not (tmp_path / "envs").exists()
 
 
 def test_python_of_the_node_is_used_when_it_has_this_version(tmp_path: Path) -> None:
