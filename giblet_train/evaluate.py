@@ -16,7 +16,7 @@ from torch import Tensor
 
 from giblet_train.baselines import ridge_of
 from giblet_train.batch import Batch
-from giblet_train.contract.records import PartLoss
+from giblet_train.contract.records import Number, PartLoss
 from giblet_train.data.dataset import SplitData
 from giblet_train.experiment import Experiment, windows_in
 from giblet_train.metrics import block_interval, identification, pearson, products_of, shift_null
@@ -54,9 +54,7 @@ class Examiner:
         """Losses over the inner validation block, and r averaged over responsive voxels and subjects."""
         passes = self._pass(model, self.data.split.validation_blocks)
         loss = _part(passes, self.objective)
-        part = PartLoss(
-            total=self.experiment.total_of(loss), loss=dict(loss), skill={c: 1.0 - v for c, v in loss.items()}
-        )
+        part = PartLoss(total=self.experiment.total_of(loss), loss=dict(loss), skill=self._skill(loss, passes))
         if not self.data.responsive_V.any():
             return part, None
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
@@ -74,7 +72,7 @@ class Examiner:
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         encoding, baselines = self._encoding(scores_TR)
         decoding = {source: self._decoding(passes, source) for source in SOURCES}
-        skill = {"fmri": 1.0 - loss["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
+        skill = {"fmri": self._skill(loss, passes)["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
         return {
             "folds": (self.data.split.fold,),
             "encoding": encoding,
@@ -82,6 +80,12 @@ class Examiner:
             "baselines": baselines,
             "skill": skill,
         }
+
+    def _skill(self, loss: Mapping[str, float], passes: list[tuple[Batch, Forward]]) -> dict[str, Number]:
+        """component -> 1 - loss / loss of the training mean on the same TRs, where a mean may be worse than 1."""
+        silent = [(batch, forward.silenced()) for batch, forward in passes]
+        of_the_mean = _part(silent, self.objective)
+        return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items()}
 
     @torch.no_grad()
     def _pass(self, model: BrainModel, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:

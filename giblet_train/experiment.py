@@ -20,7 +20,7 @@ from giblet_train.data.dataset import SplitData
 from giblet_train.data.hrf import glover
 from giblet_train.distributed import Ranks
 from giblet_train.learner import Learner
-from giblet_train.model.compress import Compression, compress
+from giblet_train.model.compress import DEVIATION, Compression, compress
 from giblet_train.model.network import BrainModel, Sizes
 from giblet_train.model.presets import Shape, shape_of
 from giblet_train.objective import Objective
@@ -29,6 +29,8 @@ from giblet_train.targets import Targets, targets_of
 
 if TYPE_CHECKING:
     from giblet_train.evaluate import Examiner
+
+OWN_PACE = 0.1
 
 
 @dataclass(frozen=True)
@@ -163,12 +165,18 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float) -> Brain
         shape,
         sizes,
         response_kernel(config, tr_s, shape.fir_trs),
-        targets.size_R,
+        _gain_of(targets),
         dropout=config.model.dropout,
         modality_dropout=config.model.modality_dropout,
         zero_heads=config.fmri_loss_type != "correlation",
         mixed_precision=config.use_mixed_precision and targets.scores_TR.device.type == "cuda",
     )
+
+
+def _gain_of(targets: Targets) -> Tensor:
+    """(R,): the size of each score; what is one person's own is learnt more slowly than what people share."""
+    slow_R = torch.cat([torch.full((n,), OWN_PACE if p == DEVIATION else 1.0) for p, n in targets.parts.items()])
+    return targets.size_R * slow_R
 
 
 def response_kernel(config: Config, tr_s: float, n_trs: int) -> Tensor:

@@ -24,6 +24,7 @@ from giblet_train.model.network import BrainModel
 from giblet_train.model.noise import Noise
 from giblet_train.objective import Objective
 from giblet_train.optim import Average, adamw, set_rate
+from giblet_train.sanity import parameters_without_gradient
 
 KERNEL_PULL = 1.0
 
@@ -49,7 +50,7 @@ class Stepped:
 
 
 class Learner:
-    """Model, average, balance and optimizer, moved on by `step`."""
+    """Model, average, balance and optimizer, moved on by `step`. idle: parameters that the last step did not reach."""
 
     def __init__(
         self, model: BrainModel, objective: Objective, windows: Windows, plan: Plan, config: Config, ranks: Ranks
@@ -62,6 +63,7 @@ class Learner:
         self.trained = nn.ModuleDict({"model": model, "balance": self.balance})
         self.optimizer = adamw(self.trained, config.learning_rate, config.weight_decay)
         self.average = Average(model, config.ema_decay)
+        self.idle: list[str] = []
 
     def step(self, step: int, wishes: Mapping[str, bool]) -> Stepped:
         """Take step `step`. wishes: what this rank would like to happen next, such as `stop`.
@@ -83,6 +85,7 @@ class Learner:
             self.average.update(self.model, step)
             if facts.pull is not None:
                 self.balance.observe({c: self.base_weight[c] * p for c, p in facts.pull.items()})
+        self.idle = parameters_without_gradient(self.trained)
         self.optimizer.zero_grad(set_to_none=True)
         clock.lap("optimizer_s")
         return Stepped(

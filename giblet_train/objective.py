@@ -29,6 +29,11 @@ class Forward:
     scores_BWR: Tensor
     rebuilt: Mapping[str, Mapping[str, Tensor]]
 
+    def silenced(self) -> Forward:
+        """The same pass, had it predicted the training mean of everything."""
+        rebuilt = {s: {m: torch.zeros_like(x) for m, x in film.items()} for s, film in self.rebuilt.items()}
+        return Forward(self.z_BWK, torch.zeros_like(self.scores_BWR), rebuilt)
+
 
 class Objective:
     """Terms of the loss, each a sum over this batch divided by what makes the whole step's best constant score 1."""

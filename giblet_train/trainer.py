@@ -184,6 +184,8 @@ class Training:
             slowest_rank=stepped.slowest_rank,
         )
         self.recorder.beat("training", step_s=stepped.seconds)
+        if self.standing.step == 0 and self.learner.idle:
+            self.recorder.event("idle_parameters", "warning", f"No gradient reaches {', '.join(self.learner.idle)}.")
         standing = self.standing
         standing.epoch_steps += 1
         standing.epoch_seconds += stepped.seconds

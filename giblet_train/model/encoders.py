@@ -13,9 +13,14 @@ from torch import Tensor, nn
 from giblet_train.model.noise import Noise
 
 
-class Encoders(nn.Module):
-    """LayerNorm and a linear map per modality, summed; in training whole modalities are left out at random.
+LARGEST_SD = 5.0
 
+
+class Encoders(nn.Module):
+    """A linear map per modality, summed; in training whole modalities are left out at random.
+
+    Features come z-scored and are only kept from extremes. A LayerNorm here would divide a TR's features by their own
+    size and take away their mean, which is how loud, bright or described the film is: what brains follow best.
     Modality dropout (TRIBE, arXiv 2507.22229) keeps one modality from hiding behind another, and makes the network
     answer when only one is given.
     """
@@ -23,12 +28,11 @@ class Encoders(nn.Module):
     def __init__(self, n_features: Mapping[str, int], width: int, modality_dropout: float) -> None:
         super().__init__()
         self.modality_dropout = modality_dropout
-        self.norms = nn.ModuleDict({m: nn.LayerNorm(n) for m, n in n_features.items()})
         self.maps = nn.ModuleDict({m: nn.Linear(n, width) for m, n in n_features.items()})
 
     def forward(self, features: Mapping[str, Tensor], noise: Noise | None) -> Tensor:
         """modality -> (B, W, F) to (B, W, D). A modality that is absent from `features` contributes nothing."""
-        parts = {m: self.maps[m](self.norms[m](x_BWF)) for m, x_BWF in features.items()}
+        parts = {m: self.maps[m](x_BWF.clamp(-LARGEST_SD, LARGEST_SD)) for m, x_BWF in features.items()}
         if noise is not None and self.modality_dropout:
             any_part = next(iter(parts.values()))
             kept_BM = noise.kept(len(parts), self.modality_dropout, any_part.device)

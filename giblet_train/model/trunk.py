@@ -68,20 +68,28 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """Blocks, then LayerNorm, dropout and a linear map to the K latents."""
+    """To the K latents by a linear map of the stream, as ridge regression would, and by what the blocks add to it.
+
+    What the blocks add starts at zero and is dropped out: with minutes of data, most of what can be learnt is linear.
+    """
 
     def __init__(self, width: int, n_layers: int, n_heads: int, n_latents: int, dropout: float) -> None:
         super().__init__()
         self.dropout = dropout
         self.blocks = nn.ModuleList([Block(width, n_heads, dropout) for _ in range(n_layers)])
-        self.norm = nn.LayerNorm(width)
-        self.latents = nn.Linear(width, n_latents)
+        self.direct = nn.Linear(width, n_latents)
+        if n_layers:
+            self.norm = nn.LayerNorm(width)
+            self.added = nn.Linear(width, n_latents, bias=False)
+            nn.init.zeros_(self.added.weight)
 
     def forward(self, x_BWD: Tensor, seen_BW: Tensor, noise: Noise | None) -> Tensor:
         """(B, W, D) to latents (B, W, K). seen_BW: which TRs lie on the scan; a window may start before it does."""
+        latents_BWK: Tensor = self.direct(_dropped(x_BWD, self.dropout, noise))
         for block in self.blocks:
             x_BWD = block(x_BWD, seen_BW, noise)
-        latents_BWK: Tensor = self.latents(_dropped(self.norm(x_BWD), self.dropout, noise))
+        if len(self.blocks):
+            latents_BWK = latents_BWK + self.added(_dropped(self.norm(x_BWD), self.dropout, noise))
         return latents_BWK * seen_BW[..., None]
 
 
