@@ -38,7 +38,9 @@ def simulate(
         typer.Option(help="tiny: unit tests; small: the demo; full: 17 subjects at 3 mm; scale: 920 TRs."),
     ] = "small",
     seed: Annotated[int, typer.Option(min=0, help="Same seed and film, same bytes.")] = 0,
-    film: Annotated[Path | None, typer.Option(help="A film file to use, instead of fetching the demo film.")] = None,
+    film: Annotated[
+        Path | None, typer.Option(help="Another film; a .csv of its name beside it describes its shots.")
+    ] = None,
     subjects: Annotated[int | None, typer.Option(min=1, help="How many subjects; the size's own if not given.")] = None,
 ) -> None:
     """Make the demo study: a real film, and brains simulated from it with known truth. Prints the study's facts."""

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.errors import ConfigError, PreflightRefused
 
 
 @contextmanager
@@ -17,7 +17,7 @@ def building_beside(out: Path) -> Iterator[Path]:
     """An empty folder beside `out`, ours alone until the end: rename it to `out`, or it goes away with all in it.
 
     Others who ask for the same `out` wait. What a killed process left is cleared. Raises ConfigError where no folder
-    can be made.
+    can be made, PreflightRefused when the disk is full or takes no more; nothing is then left.
     """
     folder = out.with_name(f".{out.name}.building")
     try:
@@ -29,6 +29,10 @@ def building_beside(out: Path) -> Iterator[Path]:
         for left in folder.iterdir():
             shutil.rmtree(left) if left.is_dir() else left.unlink()
         yield folder
+    except OSError as error:
+        raise PreflightRefused(
+            f"{out} cannot be written: {error.strerror or error}.", "Make room, or choose another folder."
+        ) from error
     finally:
         if _names(folder, lock):
             shutil.rmtree(folder)

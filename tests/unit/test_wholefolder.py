@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import textwrap
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.errors import ConfigError, PreflightRefused
 from giblet_train.data.wholefolder import building_beside
 
 
@@ -70,3 +71,15 @@ def test_a_place_where_nothing_can_be_made_is_an_error_in_words(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(ConfigError, match="cannot be made"), building_beside(tmp_path / "file" / "study"):
         pass
+
+
+def test_a_disk_that_takes_no_more_is_an_error_in_words_and_leaves_nothing(tmp_path):
+    """A limit on the size of files stands in for a full disk: the same write fails with the same kind of error."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
+    try:
+        with pytest.raises(PreflightRefused, match="cannot be written"), building_beside(tmp_path / "study") as folder:
+            (folder / "bold").write_bytes(bytes(8192))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert not list(tmp_path.iterdir())
