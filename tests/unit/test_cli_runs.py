@@ -1,0 +1,156 @@
+"""The verbs about runs, on run directories of this machine: what they print, and the exit codes scripts rely on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from giblet_train.contract.records import Heartbeat
+from giblet_tui.fleet import RunSnapshot
+from tests import fleets, rundirs
+from tests.cluster.nodes import wait_until
+
+GIBLET = Path(sys.executable).with_name("giblet")
+HOSTILE = "\x1b]52;c;ZXZpbA==\x07[bold]note\x1b[2J\u202e"
+Giblet = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def environment(tmp_path: Path) -> dict[str, str]:
+    folders = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "GIBLET_HOME": "work", "HOME": "user"}
+    own = {k: v for k, v in os.environ.items() if not k.startswith("GIBLET_")}
+    return own | {key: str(tmp_path / folder) for key, folder in folders.items()}
+
+
+@pytest.fixture
+def giblet(environment: dict[str, str], tmp_path: Path) -> Giblet:
+    def run(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [GIBLET, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+
+    return run
+
+
+def now(run: RunSnapshot) -> RunSnapshot:
+    """The recorded run as if it had been launched a minute ago and had just made a step."""
+    assert run.heartbeat is not None
+    heartbeat: Heartbeat = replace(run.heartbeat, at=time.time())
+    return replace(run, run=replace(run.run, launched_at=time.time() - 60), heartbeat=heartbeat)
+
+
+def test_ps_shows_living_and_lately_ended_runs(giblet: Giblet, tmp_path: Path) -> None:
+    rundirs.write(tmp_path / "work", now(fleets.run(suffix="11fe", steps=40)), alive=True)
+    ended = replace(fleets.run("pilot", steps=40), run=replace(fleets.run("pilot").run, launched_at=time.time() - 1e6))
+    rundirs.write(tmp_path / "work", ended, code=1)
+    text = giblet("ps").stdout
+    assert "● running" in text and "pilot" not in text and "\x1b" not in text
+    assert "pilot" in giblet("ps", "-a").stdout
+    value = json.loads(giblet("ps", "-a", "--json").stdout)
+    states = {run["name"]: run["state"] for run in value["runs"]}
+    assert states == {"demo": "running", "pilot": "failed"}
+    assert json.loads(giblet("ps", "-a", "--json", "--cached").stdout)["runs"] == value["runs"]
+
+
+def test_status_and_verdict_speak_by_their_exit_codes(giblet: Giblet, tmp_path: Path) -> None:
+    rundirs.write(tmp_path / "work", now(fleets.run("well", suffix="11fe")), alive=True)
+    rundirs.write(tmp_path / "work", fleets.run("broken", nan_from=70, suffix="bad0"), code=1)
+    assert giblet("status", "well").returncode == 0
+    assert giblet("verdict", "well").returncode == 0
+    failed = giblet("status", "broken")
+    assert failed.returncode == 1 and failed.stdout.startswith("✖ failed  broken-")
+    judged = giblet("verdict", "broken", "--json")
+    assert (judged.returncode, json.loads(judged.stdout)["verdict"]) == (1, "fail")
+    assert giblet("verdict", "broken").stdout.splitlines()[-1] == "verdict: FAIL"
+
+
+def test_an_ambiguous_run_lists_the_candidates(giblet: Giblet, tmp_path: Path) -> None:
+    for suffix in ("aaaa", "bbbb"):
+        rundirs.write(tmp_path / "work", fleets.run(suffix=suffix))
+    done = giblet("status", "demo")
+    assert done.returncode == 2
+    assert "2 runs begin with 'demo'" in done.stderr and done.stderr.count("demo-20270115-080000-") == 2
+
+
+def test_text_of_a_run_cannot_act_on_the_terminal(giblet: Giblet, tmp_path: Path) -> None:
+    run = fleets.run(log=[HOSTILE])
+    run = replace(run, run=replace(run.run, note=HOSTILE, launched_by=HOSTILE))
+    rundirs.write(tmp_path / "work", run)
+    for words in ("ps -a", "status @last", "logs @last", "verdict @last"):
+        done = giblet(*words.split())
+        assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout + done.stderr)
+    assert "[bold]note" in giblet("status", "@last").stdout
+
+
+def test_logs_show_so_many_lines_of_the_end(giblet: Giblet, tmp_path: Path) -> None:
+    lines = [f"line {i} {'x' * 50}" for i in range(3000)]
+    folder = rundirs.write(tmp_path / "work", fleets.run(log=lines))
+    assert giblet("logs", "@last", "-n", "3").stdout.splitlines() == lines[-3:]
+    assert giblet("logs", "@last", "-n", "2000").stdout.splitlines() == lines[-2000:]
+    value = json.loads(giblet("logs", "@last", "-n", "1", "--json").stdout)
+    assert value == {
+        "schema": 1, "run_id": folder.run_id, "offset": folder.log.stat().st_size, "lines": [lines[-1]]
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(("code", "result"), [(0, 0), (1, 1)])
+def test_following_a_log_ends_with_the_runs_result(giblet: Giblet, tmp_path: Path, code: int, result: int) -> None:
+    rundirs.write(tmp_path / "work", fleets.run(log=["first", "last"]), code=code)
+    done = giblet("logs", "@last", "-f")
+    assert (done.returncode, done.stdout) == (result, "first\nlast\n")
+
+
+def test_ctrl_c_ends_the_looking_and_not_the_run(environment: dict[str, str], tmp_path: Path) -> None:
+    folder = rundirs.write(tmp_path / "work", now(fleets.run(log=["first"])), alive=True)
+    with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
+        logs = subprocess.Popen([GIBLET, "logs", "demo", "-f"], env=environment, stdout=out, stderr=err)
+    wait_until(lambda: (tmp_path / "out").read_text() == "first\n", 30.0)
+    with folder.log.open("a") as log:
+        log.write("second\n")
+    wait_until(lambda: (tmp_path / "out").read_text() == "first\nsecond\n", 30.0)
+    logs.send_signal(signal.SIGINT)
+    assert logs.wait(30) == 130
+    assert f"giblet stop {folder.run_id}" in (tmp_path / "err").read_text()
+    assert "Traceback" not in (tmp_path / "err").read_text()
+
+
+def test_stale_runs_are_listed_with_the_reason_and_ended_when_agreed(giblet: Giblet, tmp_path: Path) -> None:
+    assert "Nothing is stale." in giblet("stop", "--stale").stderr
+    folder = rundirs.write(tmp_path / "work", fleets.run(), code=None)
+    asked = giblet("stop", "--stale", "local")
+    assert asked.returncode == 5
+    assert f"{folder.run_id} on local: its supervisor is gone" in asked.stderr
+    assert not folder.exit.exists()
+    ended = giblet("stop", "--stale", "--yes")
+    assert ended.returncode == 0
+    assert folder.exit.exists()
+    assert "Nothing is stale." in giblet("stop", "--stale").stderr
+
+
+def test_a_production_run_is_not_stopped_by_a_slip(giblet: Giblet, tmp_path: Path) -> None:
+    run = fleets.run(config=fleets.demo_config("demo", stage="production"))
+    folder = rundirs.write(tmp_path / "work", now(run), alive=True)
+    refused = giblet("stop", "@last")
+    assert refused.returncode == 5
+    assert "production run; nothing was stopped" in refused.stderr
+    assert not folder.stop.exists()
+
+
+def test_what_a_run_has_is_pulled_whole(giblet: Giblet, tmp_path: Path) -> None:
+    folder = rundirs.write(tmp_path / "work", fleets.run())
+    done = giblet("pull", "@last")
+    assert done.returncode == 0
+    pulled = tmp_path / folder.run_id
+    for name in ("run.json", "config.yaml", "metrics.jsonl", "train.log", "exit.json"):
+        assert (pulled / name).read_bytes() == (folder.path / name).read_bytes()
+    assert "without alerts.jsonl" in done.stderr
+    assert giblet("pull", "@last", "--best").returncode == 2
