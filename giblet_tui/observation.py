@@ -55,6 +55,11 @@ class RunState(msgspec.Struct, frozen=True):
     here: bool | None = None
     fault: str = ""
 
+    @property
+    def settled(self) -> bool:
+        """Has it ended for good?"""
+        return self.snapshot.exit is not None and not self.fault
+
 
 class NodeState(msgspec.Struct, frozen=True):
     """A node as told so far. now: its clock at the last tick; heard_at: ours then."""
@@ -77,8 +82,10 @@ def fold(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeSta
     if "run" in event:
         piece = event["run"]
         run_id = str(piece["run_id"])
-        run = state.runs.get(run_id) or _unread(run_id, state.node)
-        return replace(state, runs={**state.runs, run_id: _fold_run(run, piece)})
+        run = _fold_run(state.runs.get(run_id) or _unread(run_id, state.node), piece)
+        if run.settled:  # nothing will change its health: judged once, however many old runs there are
+            run = replace(run, snapshot=_with_health(run, state, lost=False, elapsed_s=0.0))
+        return replace(state, runs={**state.runs, run_id: run})
     if "tick" in event:
         return _fold_tick(state, event["tick"], heard_at)
     return state
@@ -86,7 +93,8 @@ def fold(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeSta
 
 def snapshot_of(state: NodeState, link: LinkState = "live", sentence: str = "", elapsed_s: float = 0.0) -> NodeSnapshot:
     """The node at the last tick, or elapsed_s after it; runs newest first. sentence: why the link is not live."""
-    runs = [_with_health(run, state, link != "live", elapsed_s) for run in state.runs.values()]
+    lost = link != "live"
+    runs = [run.snapshot if run.settled else _with_health(run, state, lost, elapsed_s) for run in state.runs.values()]
     return NodeSnapshot(
         node=state.node,
         link=link,

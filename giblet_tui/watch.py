@@ -25,14 +25,13 @@ from giblet_tui.observation import Mark, NodeState, fold, log_lines, snapshot_of
 from giblet_tui.remote.connection import Connection, connect
 from giblet_tui.remote.sanitize import sanitize
 
-INTERVAL_S = 0.5
+INTERVAL_S = 0.25
 """Between two looks of the agent."""
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 0.2, 5.0
-PATIENCE_S = 600.0
-"""After so long without a link, tries come seldom: every IDLE_PAUSE_S."""
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSES_S = ((60.0, 2.4), (600.0, 5.0), (float("inf"), 30.0))
+"""(time without a link, the longest pause until then): after a short outage the news is fresh within seconds."""
 
-IDLE_PAUSE_S = 30.0
 CACHE_EVERY_S = 30.0
 OBSERVE_LIMIT_S = 60.0
 
@@ -48,7 +47,7 @@ class LogChunk:
 
 
 class Pauses:
-    """How long to wait before each further try: doubling from FIRST_PAUSE_S, jittered, seldom after PATIENCE_S."""
+    """How long to wait before each further try: doubling from FIRST_PAUSE_S up to LONGEST_PAUSES_S, jittered."""
 
     def __init__(self) -> None:
         self.reset()
@@ -61,13 +60,14 @@ class Pauses:
     def next_s(self, now: float) -> float:
         """The next pause, now being a monotonic clock."""
         self._lost_at = now if self._lost_at is None else self._lost_at
-        pause = IDLE_PAUSE_S if now - self._lost_at > PATIENCE_S else self._pause_s
-        self._pause_s = min(LONGEST_PAUSE_S, 2 * self._pause_s)
+        longest = next(pause for until, pause in LONGEST_PAUSES_S if now - self._lost_at < until)
+        pause = min(self._pause_s, longest)
+        self._pause_s = 2 * pause
         return pause * random.uniform(0.75, 1.25)
 
 
 class NodeWatch:
-    """Watches a node until stopped. on_snapshot is called from the watching thread, at most about twice a second."""
+    """Watches a node until stopped. on_snapshot is called from the watching thread, at most once per interval_s."""
 
     def __init__(self, node: Node, on_snapshot: Callable[[NodeSnapshot], None], interval_s: float = INTERVAL_S) -> None:
         self._node = node

@@ -20,6 +20,9 @@ from giblet_tui.remote.sanitize import sanitize
 HOST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$"
 USER_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}$"
 MAX_JUMPS = 8
+CONNECT_LIMIT_S = 5.0
+"""Where the configuration has no ConnectTimeout."""
+
 _LOOKUP_LIMIT_S = 15.0
 
 _REFUSED = {
@@ -97,7 +100,7 @@ def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth
             if name != "none"
         ),
         host_key_alias=_set_or_none(one.get("hostkeyalias", "none")),
-        connect_timeout_s=float(timeout) if timeout.isdigit() and timeout != "0" else 10.0,
+        connect_timeout_s=float(timeout) if timeout.isdigit() and timeout != "0" else CONNECT_LIMIT_S,
         family={"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(one.get("addressfamily", ""), socket.AF_UNSPEC),
         bind_address=_set_or_none(one.get("bindaddress", "none")),
         proxy_command=None if command == "none" or jump != "none" else _expand(command, tokens),

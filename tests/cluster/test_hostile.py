@@ -213,6 +213,9 @@ def test_an_interpreter_that_is_missing_or_old(tensor01: LoopbackNode) -> None:
         program.write_text("#!/bin/sh\necho python3: not found >&2\nexit 127\n")
         with connect(node) as connection, pytest.raises(Unreachable, match="no python3 on tensor01"):
             connection.call("runs", {"workdir": "~/none"})
+        (tensor01.home / "my python").symlink_to(sys.executable)
+        with connect(tensor01.node(python="~/my python")) as connection:
+            assert connection.call("runs", {"workdir": "~/none"}) == {"runs": []}
     finally:
         program.unlink()
 

@@ -13,7 +13,7 @@ from giblet_train.contract.records import Alert, EventMetric, encode
 from giblet_tui.observation import LOG_LINES, NodeState, fold, snapshot_of
 from giblet_tui.remote.agent import Emit
 from giblet_tui.remote.observe import Rounds, observe
-from tests.rundirs import append, beat, end, make_run, step_line, supervise
+from tests.liveruns import append, beat, end, make_run, step_line, supervise
 
 OTHER_BOOT = "00000000-0000-0000-0000-000000000000"
 
