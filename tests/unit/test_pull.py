@@ -1,0 +1,97 @@
+"""Checkpoints brought here: continued where a pull was cut, refused when damaged, never outside the folder."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from giblet_train.contract.errors import ConfigError, DataError
+from giblet_train.contract.records import CheckpointRecord
+from giblet_tui import pull
+from giblet_tui.fleet import RunSnapshot
+from giblet_tui.nodes import Node
+from giblet_tui.remote.connection import Connection, connect
+from tests import fleets, rundirs
+
+WEIGHTS = os.urandom(700_000)
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> Node:
+    return Node(name="local", host="localhost", transport="local", workdir=str(tmp_path / "work"))
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> RunSnapshot:
+    """A run with one checkpoint, which is its best."""
+    record = CheckpointRecord(
+        file="step-00000040.safetensors", step=40, epoch=2, at=0.0, sha256=hashlib.sha256(WEIGHTS).hexdigest(),
+        bytes=len(WEIGHTS), config_hash="c", store_key="s", roles=("best", "last"),
+    )  # fmt: skip
+    snapshot = replace(fleets.run(), checkpoints=(record,))
+    folder = rundirs.write(tmp_path / "work", snapshot)
+    folder.checkpoints.mkdir()
+    (folder.checkpoints / record.file).write_bytes(WEIGHTS)
+    return snapshot
+
+
+class Counted:
+    """A connection that counts the bytes of `get`."""
+
+    def __init__(self, real: Connection) -> None:
+        self.real, self.n_bytes = real, 0
+
+    def get(self, path: str, **limits: int) -> object:
+        for piece in self.real.get(path, **limits):
+            self.n_bytes += len(piece)
+            yield piece
+
+
+def bring(node: Node, run: RunSnapshot, target: Path) -> tuple[Path, int]:
+    with connect(node) as connection:
+        counted = Counted(connection)
+        record = pull.checkpoint(run, "best")
+        return pull.weights(counted, node, run, record, target, lambda _: None), counted.n_bytes  # type: ignore[arg-type]
+
+
+def test_a_checkpoint_arrives_whole_and_is_not_brought_twice(node: Node, run: RunSnapshot, tmp_path: Path) -> None:
+    path, n_bytes = bring(node, run, tmp_path / "here")
+    assert (path.read_bytes() == WEIGHTS, n_bytes) == (True, len(WEIGHTS))
+    assert bring(node, run, tmp_path / "here") == (path, 0)
+
+
+@pytest.mark.parametrize("here", [0, 1, 262_144, len(WEIGHTS) - 1, len(WEIGHTS)])
+def test_a_cut_pull_goes_on_where_it_was(node: Node, run: RunSnapshot, tmp_path: Path, here: int) -> None:
+    part = tmp_path / ".step-00000040.safetensors.part"
+    part.write_bytes(WEIGHTS[:here])
+    path, n_bytes = bring(node, run, tmp_path)
+    assert (path.read_bytes() == WEIGHTS, n_bytes) == (True, len(WEIGHTS) - here)
+    assert not part.exists()
+
+
+@pytest.mark.parametrize("start", [b"damaged", b"x" * (len(WEIGHTS) + 5)], ids=["shorter", "longer"])
+def test_damaged_bytes_are_never_put_in_place(node: Node, run: RunSnapshot, tmp_path: Path, start: bytes) -> None:
+    part = tmp_path / ".step-00000040.safetensors.part"
+    part.write_bytes(start)
+    if len(start) > len(WEIGHTS):
+        assert bring(node, run, tmp_path)[1] == len(WEIGHTS)
+        return
+    with pytest.raises(DataError, match="arrived damaged"):
+        bring(node, run, tmp_path)
+    assert not list(tmp_path.glob("*.safetensors*"))
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "-rf", ".bashrc", "a/b", "a\nb", "\x1b[2J", "x" * 130])
+def test_a_hostile_file_name_is_refused(run: RunSnapshot, name: str) -> None:
+    record = replace(run.checkpoints[0], file=name)
+    with pytest.raises(DataError, match="no plain file name"):
+        pull.checkpoint(replace(run, checkpoints=(record,)), "best")
+
+
+def test_a_role_that_no_checkpoint_has_is_said(run: RunSnapshot) -> None:
+    with pytest.raises(ConfigError, match="has no best checkpoint yet"):
+        pull.checkpoint(replace(run, checkpoints=()), "best")
