@@ -17,7 +17,7 @@ def adamw(model: nn.Module, learning_rate: float, weight_decay: float) -> torch.
     decayed = [p for name, p in model.named_parameters() if p.ndim == 2 and "kernel" not in name]
     other = [p for name, p in model.named_parameters() if not (p.ndim == 2 and "kernel" not in name)]
     groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": other, "weight_decay": 0.0}]
-    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, foreach=False)
+    return torch.optim.AdamW(groups, lr=learning_rate, betas=BETAS, fused=True)
 
 
 def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:

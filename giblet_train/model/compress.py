@@ -67,12 +67,13 @@ class Compression:
         ]
         return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
 
-    def gram(self, subject: str) -> Matrix:
-        """(R, R): inner products of the subject's own rows, for a readout from that subject alone."""
+    def gram(self, subject: str, kept_V: Matrix | None = None) -> Matrix:
+        """(R, R): inner products of the subject's own rows, over the voxels that are 1 in `kept_V`, or all."""
         stacked_RV = np.zeros((self.n_columns, self.n_voxels), np.float32)
         for columns, rows_RV in self.basis[subject]:
             stacked_RV[columns] = np.eye(self.n_voxels, dtype=np.float32) if rows_RV is None else rows_RV
-        return stacked_RV @ stacked_RV.T
+        kept_RV = stacked_RV if kept_V is None else stacked_RV * kept_V
+        return np.asarray(kept_RV @ stacked_RV.T, np.float32)
 
 
 def compress(kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp]) -> Compression:

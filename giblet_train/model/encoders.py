@@ -12,7 +12,6 @@ from torch import Tensor, nn
 
 from giblet_train.model.noise import Noise
 
-
 LARGEST_SD = 5.0
 
 

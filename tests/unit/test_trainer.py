@@ -83,6 +83,14 @@ def finished(tmp_path_factory):
     return run_dir
 
 
+@pytest.fixture(scope="module")
+def straight(tmp_path_factory):
+    """An uninterrupted run of the default configuration: what an interrupted one must end as."""
+    run_dir = run_dir_of(tmp_path_factory.mktemp("work"), "straight")
+    assert trainer.train(run_dir.path, load) == 0
+    return run_dir
+
+
 def test_each_step_is_recorded_with_the_planned_rate(finished):
     plan = plan_of(finished.read_config(), 10)
     steps = metrics_of(finished, StepMetric)
@@ -202,9 +210,7 @@ def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
         assert (epoch.train, epoch.validation, epoch.best) == straight_epochs[epoch.epoch]
 
 
-def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch):
-    straight = run_dir_of(tmp_path, "straight")
-    trainer.train(straight.path, load)
+def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch, straight):
     broken = run_dir_of(tmp_path, "broken")
     note = trainer.Training._note
 
@@ -220,9 +226,7 @@ def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch)
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
 
 
-def test_killed_it_resumes_from_the_checkpoint_before(tmp_path):
-    straight = run_dir_of(tmp_path, "straight")
-    trainer.train(straight.path, load)
+def test_killed_it_resumes_from_the_checkpoint_before(tmp_path, straight):
     broken = run_dir_of(tmp_path, "broken", save_every=1)
     process = start(broken, GIBLET_CRASH_AT="checkpoint-retired")
     process.communicate(timeout=60)
