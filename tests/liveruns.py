@@ -1,4 +1,4 @@
-"""Run directories that go on: made, beaten, appended to and ended by a test, as launcher, engine and supervisor would."""
+"""Run directories that go on: made, beaten, appended to and ended by a test, as the real writers would."""
 
 from __future__ import annotations
 

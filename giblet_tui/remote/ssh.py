@@ -74,7 +74,9 @@ class SSHConnection(AgentLink):
             channel.get_pty(os.environ.get("TERM", "xterm-256color"), width, height)
             channel.exec_command(ATTACH_COMMAND + encoded(argv))
         join_terminal(channel)
-        return channel.recv_exit_status()
+        if not channel.status_event.wait(PROBE_LIMIT_S) or not self._transport.is_active():
+            raise self._lost()
+        return channel.exit_status
 
     def close(self) -> None:
         for transport in reversed(self._transports):

@@ -6,7 +6,6 @@ import contextlib
 import json
 import os
 import select
-import shutil
 import signal
 import sys
 import termios
@@ -35,8 +34,11 @@ def encoded(argv: list[str]) -> str:
 
 
 def size() -> tuple[int, int]:
-    """Columns and rows of this terminal."""
-    found = shutil.get_terminal_size((80, 24))
+    """Columns and rows of this terminal itself; the environment may speak of another."""
+    try:
+        found = os.get_terminal_size(sys.stdout.fileno())
+    except OSError:
+        return 80, 24
     return found.columns, found.lines
 
 

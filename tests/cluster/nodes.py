@@ -267,6 +267,8 @@ class FaultProxy:
             while data := source.recv(64 * 1024):
                 self._flowing.wait()
                 sink.sendall(data)
+        self._flowing.wait()
+        with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
 
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import pty
+import select
 import signal
 import socket
 import subprocess
+import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
@@ -94,6 +98,27 @@ def test_through_other_hosts(cluster: Cluster, tensor01: LoopbackNode, tensor02:
         with connect(cluster.node(name, tensor02.home)) as connection:
             assert b"".join(connection.get(f"{tensor02.home}/name")) == b"tensor02"
         assert tensor01.logged("Connection from") == came + 1, name
+
+
+def test_a_real_terminal(tensor01: LoopbackNode) -> None:
+    """`attach`: keys go there, output comes here, the size is this terminal's, the status is the command's."""
+    script = 'test -t 0 && echo "size $(stty size)"; read -r word; echo "got $word"; exit 7'
+    for transport in ("ssh", "local"):
+        node = tensor01.node(transport=transport)
+        program = (
+            "import sys; from giblet_tui.nodes import Node; from giblet_tui.remote.connection import connect\n"
+            f"node = Node(name='n', host={node.host!r}, transport={transport!r}, ssh_config={node.ssh_config!r})\n"
+            f"with connect(node) as connection: sys.exit(connection.interactive(['/bin/sh', '-c', {script!r}]))\n"
+        )
+        ours, theirs = pty.openpty()
+        termios.tcsetwinsize(theirs, (33, 101))
+        child = subprocess.Popen([sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs)
+        os.close(theirs)
+        shown = read_until(ours, b"size 33 101")
+        os.write(ours, b"caf\xc3\xa9\r")
+        assert b"got caf\xc3\xa9" in shown + read_until(ours, b"got caf\xc3\xa9")
+        assert child.wait(10) == 7, transport
+        os.close(ours)
 
 
 def test_an_unknown_host_is_refused_before_it_hears_who_we_are(cluster: Cluster, tensor01: LoopbackNode) -> None:
@@ -201,6 +226,20 @@ def test_a_directive_that_cannot_be_honoured_is_named(cluster: Cluster, tensor01
     cluster.add_host("card", tensor01.address, tensor01.port, "PKCS11Provider /usr/lib/card.so")
     with pytest.raises(ConfigError, match="cannot honour pkcs11provider"):
         connect(cluster.node("card", tensor01.home))
+
+
+def read_until(descriptor: int, text: bytes) -> bytes:
+    """What came, once the text is in it."""
+    shown = b""
+
+    def arrived() -> bool:
+        nonlocal shown
+        if select.select([descriptor], [], [], 0.1)[0]:
+            shown += os.read(descriptor, 4096)
+        return text in shown
+
+    wait_until(arrived, 15, repr(text))
+    return shown
 
 
 def replace_in_last_block(cluster: Cluster, old: str, new: str) -> None:
