@@ -103,14 +103,19 @@ def write_json(path: str, value: dict[str, Any], exclusive: bool = False) -> Non
 
 
 def oom_kills() -> int:
-    """How many processes of this control group the kernel has killed for want of memory (0 without cgroup v2)."""
-    try:
-        with open("/proc/self/cgroup") as file:
-            path = next(line[3:].rstrip("\n") for line in file if line.startswith("0::"))
-        with open(f"/sys/fs/cgroup{path}/memory.events") as file:
-            return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
-    except (OSError, StopIteration, ValueError):
-        return 0
+    """How many processes of this control group the kernel killed for want of memory; 0 where nothing counts them."""
+    with open("/proc/self/cgroup") as file:
+        groups = [line.rstrip("\n").split(":", 2) for line in file]
+    for _, controllers, path in groups:
+        version_1 = "memory" in controllers.split(",")
+        counter = f"memory{path}/memory.oom_control" if version_1 else f"{path.lstrip('/')}/memory.events"
+        if version_1 or not controllers:
+            try:
+                with open(f"/sys/fs/cgroup/{counter}") as file:
+                    return sum(int(line.split()[1]) for line in file if line.startswith("oom_kill "))
+            except OSError:
+                continue
+    return 0
 
 
 class Supervisor:

@@ -245,6 +245,33 @@ def test_an_end_on_a_full_disk_is_recorded_once_there_is_room(supervised, tmp_pa
         subprocess.run(["umount", "-l", str(tmp_path)], check=True)
 
 
+@pytest.fixture
+def memory_group():
+    """A control group of this test that may have 64 MiB."""
+    version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
+    group = (version_1 if version_1.is_dir() else version_2) / f"giblet-test-{os.getpid()}"
+    limits = {"memory.limit_in_bytes": 64 << 20, "memory.max": 64 << 20, "memory.swap.max": 0}
+    try:
+        group.mkdir()
+        set_ = [name for name in limits if (group / name).exists()]
+        for name in set_:
+            (group / name).write_text(str(limits[name]))
+    except OSError:
+        set_ = []
+    if not {"memory.limit_in_bytes", "memory.max"} & set(set_):
+        pytest.skip("may not make a memory control group here")
+    yield group
+    until(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_a_kill_for_want_of_memory_is_counted(supervised, memory_group):
+    run = supervised("held = [bytes(1 << 20) + b'x' for _ in range(200)]")
+    run.argv = ["sh", "-c", f'echo $$ > {memory_group}/cgroup.procs && exec "$@"', "sh", *run.argv]
+    ended = run.start().ended()
+    assert (ended.signal, ended.oom_kills) == (signal.SIGKILL, 1)
+
+
 @pytest.mark.skipif(PYTHON38 is None, reason="no python3.8 here (the oldest a node may have)")
 def test_runs_on_the_oldest_python_a_node_may_have(supervised):
     probe = subprocess.run([PYTHON38, "-c", "import sys; print(sys.version_info[:2])"], capture_output=True, text=True)
