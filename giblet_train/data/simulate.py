@@ -20,6 +20,7 @@ from threadpoolctl import threadpool_limits
 import giblet_train
 from giblet_train.contract.errors import ConfigError
 from giblet_train.data.cohort import Cohort, draw_cohort
+from giblet_train.data.film import given_film
 from giblet_train.data.regions import COARSE, FINE, REGIONS, Grid, Mask, ellipsoid_brain, template_brain
 from giblet_train.data.simulate_film import FilmFacts, Showing, show_film
 from giblet_train.data.wholefolder import building_beside
@@ -96,14 +97,16 @@ def make_study(
     """
     out = out.absolute()
     subjects = SIZES[size].n_subjects if n_subjects is None else n_subjects
-    with building_beside(out) as folder:
-        finished = _finished(out)
-        if finished is None:
-            with threadpool_limits(1):
-                facts = _build(folder, size, seed, film, subjects, progress)
-            folder.rename(out)
-            return facts
-    _check_same_request(out, finished, size, seed, subjects)
+    finished = _finished(out)
+    if finished is None:
+        with building_beside(out) as folder:
+            finished = _finished(out)
+            if finished is None:
+                with threadpool_limits(1):
+                    facts = _build(folder, size, seed, film, subjects, progress)
+                folder.rename(out)
+                return facts
+    _check_same_request(out, finished, size, seed, film, subjects)
     progress(f"{out} holds this study already; it stays as it is.", 1.0)
     return finished
 
@@ -119,10 +122,14 @@ def _finished(out: Path) -> StudyFacts | None:
         raise ConfigError(f"{out}/study.json is not a demo study's: {error}.", "Choose another folder.") from None
 
 
-def _check_same_request(out: Path, finished: StudyFacts, size: str, seed: int, n_subjects: int) -> None:
+def _check_same_request(
+    out: Path, finished: StudyFacts, size: str, seed: int, film: Path | None, n_subjects: int
+) -> None:
     asked = {"size": size, "seed": seed, "n_subjects": n_subjects, "maker": MAKER}
     found = {key: getattr(finished, key) for key in asked}
     differs = [f"{key} {found[key]}, not {value}" for key, value in asked.items() if found[key] != value]
+    if film is not None and given_film(film).sha256 != finished.film.sha256:
+        differs.append("another film")
     if differs:
         raise ConfigError(f"{out} holds another demo study: {', '.join(differs)}.", "Choose or delete a folder.")
 
@@ -163,7 +170,7 @@ def _facts(folder: Path, name: str, cohort: Cohort, n_subjects: int, film: FilmF
         null_share=round(float((region_of_V == 0).mean()), 4),
         region_voxels={region.name: int((region_of_V == n).sum()) for n, region in enumerate(REGIONS, 1)},
         film=film,
-        note="simulated brain, real film" if film.source != "generated" else "simulated brain, generated film",
+        note=f"simulated brain, {film.source} film",
         maker=MAKER,
         giblet_version=giblet_train.__version__,
         numpy_version=np.__version__,

@@ -107,11 +107,13 @@ def test_a_finished_study_is_left_alone_and_said_so(tiny):
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
-def test_another_study_or_other_things_in_the_folder_are_refused(tiny, tmp_path):
+def test_another_study_or_other_things_in_the_folder_are_refused(tiny, tmp_path, clip):
     done = simulate(tiny[0], "--size", "tiny", "--seed", "5")
     assert done.returncode == 2
     assert "seed 0, not 5" in done.stderr
     assert "Traceback" not in done.stderr
+    with pytest.raises(ConfigError, match="another film"):
+        make_study(tiny[0], "tiny", film=clip)
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ConfigError, match="holds other things"):
         make_study(tmp_path, "tiny")
