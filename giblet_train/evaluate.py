@@ -5,7 +5,7 @@ T TRs of a part of the split, S subjects, V voxels, K latents, R compressed resp
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -65,12 +65,12 @@ class Examiner:
         ]
         return part, float(np.mean(r))
 
-    def evaluation(self, model: BrainModel) -> dict[str, Any]:
-        """The fields of an EvaluationMetric, over the test block."""
+    def evaluation(self, model: BrainModel, alive: Callable[[], None]) -> dict[str, Any]:
+        """The fields of an EvaluationMetric, over the test block. alive: called now and then, for this may take long."""
         passes = self._pass(model, self.data.split.test_blocks)
         loss = _part(passes, self.objective)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
-        encoding, baselines = self._encoding(scores_TR)
+        encoding, baselines = self._encoding(scores_TR, alive)
         decoding = {source: self._decoding(passes, source) for source in SOURCES}
         skill = {"fmri": self._skill(loss, passes)["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
         return {
@@ -95,7 +95,7 @@ class Examiner:
         batches = windows_in(self.data, config, shape, blocks).whole()
         return [(batch, self.objective.forward(model, batch, None)) for batch in batches]
 
-    def _encoding(self, scores_TR: Floats) -> tuple[dict[str, float], dict[str, float]]:
+    def _encoding(self, scores_TR: Floats, alive: Callable[[], None]) -> tuple[dict[str, float], dict[str, float]]:
         data, split, rows = self.data, self.data.split, self.data.split.test
         voxels = _Voxels(data.responsive_V, data.null_V, len(data.subjects))
         alone, pooled = _Voxels(data.responsive_V, data.null_V, 1), _Voxels(data.responsive_V, data.null_V, 1)
@@ -103,6 +103,7 @@ class Examiner:
         mean_TV = _mean(data.bold[s] for s in data.subjects)
         shared_TV = ridge.predict(mean_TV, rows)
         for subject in data.subjects:
+            alive()
             bold_TV = data.bold[subject]
             measured_TV = bold_TV[rows]
             voxels.add(self.compression.expand(subject, scores_TR), measured_TV)

@@ -37,5 +37,5 @@ def judge(path: Path, role: str, load: Load, narrate: Callable[[str, float], Non
     experiment = Experiment.of(alone, data, Ranks(0, 1, device_of(config, 0)))
     model = experiment.learner.average.model
     model.load_state_dict(under("average.", saved.tensors))
-    figures = Examiner.of(experiment, data).evaluation(model)
+    figures = Examiner.of(experiment, data).evaluation(model, lambda: None)
     return encode(EvaluationMetric(seq=0, step=record.step, epoch=record.epoch, at=record.at, **figures))

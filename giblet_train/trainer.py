@@ -346,9 +346,11 @@ class Training:
         """Held-out figures of the best weights, by rank 0."""
         if self.examiner is not None:
             self._stamp()
-            self.recorder.beat("validating", "judging the best weights on the test block")
             self.learner.average.model.load_state_dict(self.best_weights)
-            figures = self.examiner.evaluation(self.learner.average.model)
+            figures = self.examiner.evaluation(
+                self.learner.average.model,
+                lambda: self.recorder.beat("validating", "judging the best weights on the test block"),
+            )
             self.recorder.record(EvaluationMetric, **figures)
             if self._last_record() is None:
                 raise RunFailed("Training ended, but no checkpoint could be written.", "Free space on the node.")
