@@ -129,15 +129,30 @@ class Criterion(Section, frozen=True, kw_only=True):
 
 
 class WatchConfig(Section, frozen=True, kw_only=True):
-    """When an observation becomes an alert. Times are in this run's own step pace."""
+    """When an observation becomes a cause or an alert. Times are in this run's own step pace."""
 
     stall_factor: Positive = 20.0
     stall_min_s: Positive = 120.0
     lr_tolerance: Positive = 0.01
     dominance_share: Fraction = 0.9
+    lr_steps: Count = 20
+    scale_ratio: Positive = 100.0
+    unit_factor: Positive = 2.0
+    unit_free_total: Positive = 20.0
+    recent_steps: Count = 50
+    flat_steps: Count = 100
     flat_epochs: Count = 5
     flat_change: Positive = 0.005
+    plateau_fall: Positive = 0.03
+    diverging_factor: Positive = 1.5
+    frozen_steps: Count = 20
     clipping_share: Fraction = 0.95
+    clipping_factor: Positive = 5.0
+    overfit_rise: Positive = 0.035
+    leak_tolerance: Positive = 0.001
+    data_share: Fraction = 0.5
+    communication_share: Fraction = 0.5
+    straggler_share: Fraction = 0.8
     notify: str | None = None
 
 

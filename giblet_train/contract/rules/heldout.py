@@ -1,0 +1,146 @@
+"""Validation against training, and criteria against what the curve can still reach."""
+
+from __future__ import annotations
+
+import math
+from statistics import fmean
+
+from giblet_train.contract.config import Criterion
+from giblet_train.contract.records import EpochMetric
+from giblet_train.contract.rules.case import Case, Cause, spoken
+from giblet_train.contract.rules.curve import lowest_at
+
+LEAK_VALIDATIONS = 4
+MEAN_VALIDATIONS = 3
+LEARNT = 0.025
+SKILL_DOUBT = 0.005
+FEWEST_CURVE_EPOCHS = 5
+MARGIN = 0.8
+"""A criterion is called unreachable when even the best course takes the run to less than this share of it."""
+SAME_AS_TRAINING = 2e-4
+"""Log totals that agree this well, relatively, epoch after epoch, are of the same data."""
+
+
+def overfit(case: Case) -> Cause | None:
+    """Validation has turned and risen while training goes on falling."""
+    held, train = case.validation_totals, dict(case.train_totals)
+    if len(held) < 3:
+        return None
+    best_epoch, best = min(held, key=lambda item: item[1])
+    since = [v for e, v in held if e > best_epoch]
+    if len(since) < 2 or best <= 0 or not _better_than_start(case, best):
+        return None
+    rise = min(since[-2:]) / best - 1
+    falls = train.get(held[-1][0], math.inf) < train.get(best_epoch, -math.inf)
+    limit = case.watch.overfit_rise * (2 if _will_stop(case) else 1)
+    if rise < limit or not falls or any(e.name == "early_stop" for e in case.events):
+        return None
+    return Cause(
+        cause="overfit",
+        confidence=0.9,
+        sentence=(
+            f"Validation was best at epoch {best_epoch} ({spoken(best)}) and has risen by {rise:.1%} since, while "
+            f"training fell to {spoken(train[held[-1][0]])}."
+        ),
+        evidence={"best_epoch": best_epoch, "best": best, "rise": rise, "epoch": held[-1][0]},
+        action="Keep the best checkpoint; set early_stopping_patience, more dropout or weight decay, or more data.",
+    )
+
+
+def _will_stop(case: Case) -> bool:
+    """Is early stopping on its way to end this? Then a small rise is what it waits for."""
+    return case.config is not None and case.config.early_stopping_patience is not None and case.run is not None
+
+
+def _better_than_start(case: Case, best: float) -> bool:
+    first = case.validation_totals[0][1]
+    start = max(case.start_total or 0.0, first)
+    return best < start * (1 - SKILL_DOUBT) or best == first
+
+
+def leak(case: Case) -> Cause | None:
+    """Validation losses are training's own, component by component."""
+    pairs = [e for e in case.epochs if e.validation and e.validation.total is not None][-LEAK_VALIDATIONS:]
+    if len(pairs) < LEAK_VALIDATIONS:
+        return None
+    worst = max(_difference(e) for e in pairs)
+    tolerance = case.watch.leak_tolerance if pairs[-1].train.loss else SAME_AS_TRAINING
+    if worst > tolerance:
+        return None
+    return Cause(
+        cause="leak",
+        confidence=0.95,
+        sentence=(
+            f"Validation equals training within {worst:.1e} at each of the last {len(pairs)} epochs: it is held on the "
+            "data that is trained on."
+        ),
+        evidence={"difference": worst, "epochs": len(pairs), "fmri_r": pairs[-1].fmri_r},
+        action="Check the split: blocks must not overlap, with split.gap_trs between them.",
+    )
+
+
+def _difference(epoch: EpochMetric) -> float:
+    """The largest relative difference between validation and training, over total and known components."""
+    assert epoch.validation is not None
+    pairs = [(epoch.train.total, epoch.validation.total)]
+    pairs += [(v, epoch.validation.loss.get(c)) for c, v in epoch.train.loss.items()]
+    found = [abs(held / train - 1) for train, held in pairs if train and held is not None]
+    return max(found, default=math.inf)
+
+
+def no_better_than_mean(case: Case) -> Cause | None:
+    """Training falls, and no component is predicted better than by its training mean where it is held out."""
+    recent = [e.validation.skill for e in case.epochs if e.validation and e.validation.skill][-MEAN_VALIDATIONS:]
+    last = [v for _, v in case.train_totals]
+    if len(recent) < MEAN_VALIDATIONS or not case.start_total or last[-1] > case.start_total * (1 - LEARNT):
+        return None
+    known = {c: [v for s in recent if (v := s.get(c)) is not None] for c in case.components}
+    skill = {c: fmean(values) for c, values in known.items() if values}
+    if not skill or max(skill.values()) > SKILL_DOUBT:
+        return None
+    said = ", ".join(f"{c} {v:+.3f}" for c, v in skill.items())
+    return Cause(
+        cause="no_better_than_mean",
+        confidence=0.88,
+        sentence=(
+            f"Training fell to {spoken(last[-1])} of {spoken(case.start_total)}, but held out nothing is predicted "
+            f"better than by its mean: skill {said}."
+        ),
+        evidence={"skill": skill, "train_total": last[-1], "validations": len(recent)},
+        action="Check the film's alignment with the brain (`python -m giblet_train data lag`), then regularise more.",
+    )
+
+
+def criterion_unreachable(case: Case) -> Cause | None:
+    """A fall that is asked for, and that even the best course of the curve does not bring by the last epoch."""
+    if case.config is None or case.plan is None or not case.start_total:
+        return None
+    for name, criterion in case.config.criteria.items():
+        if criterion.kind == "loss_drop" and criterion.scale == "raw":
+            found = _unreachable(case, name, criterion, case.start_total)
+            if found:
+                return found
+    return None
+
+
+def _unreachable(case: Case, name: str, criterion: Criterion, start: float) -> Cause | None:
+    assert case.config is not None and case.plan is not None
+    totals = case.train_totals if criterion.split == "train" else case.validation_totals
+    warm = math.ceil(case.plan.warmup_steps / case.plan.steps_per_epoch)
+    points = [(float(e), v) for e, v in totals if e > warm]
+    if len(points) < FEWEST_CURVE_EPOCHS:
+        return None
+    at_best = 1 - lowest_at(points, case.config.num_epochs) / start
+    seen = 1 - min(v for _, v in totals) / start
+    if max(at_best, seen) >= MARGIN * criterion.threshold:
+        return None
+    return Cause(
+        cause="criterion_unreachable",
+        confidence=0.75,
+        sentence=(
+            f"{name} asks for {-criterion.threshold:+.0%}; the {criterion.split} loss is at {-seen:+.1%}, and its "
+            f"course takes it to {-at_best:+.1%} at best by epoch {case.config.num_epochs}."
+        ),
+        evidence={"criterion": name, "needed": criterion.threshold, "seen": seen, "at_best": at_best},
+        action="Judge it on what can be explained (scale: explainable): noise cannot be learnt.",
+    )
