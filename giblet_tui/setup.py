@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import zipfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -127,7 +127,7 @@ def _problem(found: dict[str, Any]) -> str:
     if found.get("problem"):
         return str(found["problem"])
     if found["missing"]:
-        return f"{found['python']} lacks {', '.join(found['missing'])}"
+        return f"{found['python']} lacks {_list(found['missing'])}"
     if found["fingerprint"] != version.fingerprint():
         return (
             f"{found['python']} has giblet {found['version']} ({found['fingerprint']}), this is "
@@ -141,11 +141,20 @@ def _checked(node: Node, found: dict[str, Any]) -> Environment:
     if not problem:
         return _environment(found)
     if node.python is None:
-        raise PreflightRefused(f"{node.name} does not have this version of giblet.", f"giblet setup {node.name}")
+        here = (
+            ""
+            if node.transport == "ssh"
+            else f" The Python that runs giblet lacks {_list(version.facts()['missing'])}."
+        )
+        raise PreflightRefused(f"{node.name} does not have this version of giblet.{here}", f"giblet setup {node.name}")
     raise PreflightRefused(
         f"{node.name}: {problem}.",
         f"Install this version there, or take `python:` out of the node and run: giblet setup {node.name}",
     )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)
 
 
 def _environment(found: dict[str, Any]) -> Environment:

@@ -89,7 +89,7 @@ def test_an_unknown_node_gets_the_nearest_of_all(own_files: Path) -> None:
 )
 def test_a_bad_file_is_refused_in_words(own_files: Path, text: str, sentence: str) -> None:
     write(own_files, text)
-    with pytest.raises(ConfigError, match="nodes.yaml|cannot name a node") as refusal:
+    with pytest.raises(ConfigError, match=r"nodes\.yaml|cannot name a node") as refusal:
         nodes.known_nodes()
     assert sentence in str(refusal.value)
 
