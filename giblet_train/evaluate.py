@@ -66,7 +66,7 @@ class Examiner:
         return part, float(np.mean(r))
 
     def evaluation(self, model: BrainModel, alive: Callable[[], None]) -> dict[str, Any]:
-        """The fields of an EvaluationMetric, over the test block. alive: called now and then, for this may take long."""
+        """The fields of an EvaluationMetric, over the test block. alive: called now and then: this takes long."""
         passes = self._pass(model, self.data.split.test_blocks)
         loss = _part(passes, self.objective)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)

@@ -128,6 +128,10 @@ def introduce(
         f"{config.num_epochs} epochs × {plan.steps_per_epoch} steps of {config.batch_size} windows × "
         f"{learner.windows.scored_trs} scored TRs; warm-up {plan.warmup_steps} steps."
     )
+    if config.use_mixed_precision and not learner.model.mixed_precision:
+        recorder.event(
+            "mixed_precision", "warning", "use_mixed_precision is off: on a CPU bfloat16 only costs precision."
+        )
     # Every rank must come to the same conclusion, and only the first has measured.
     findings = experiment.ranks.from_first(_findings(config, data, first) if not resumed else [])
     for finding in findings:

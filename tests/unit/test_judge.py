@@ -1,0 +1,56 @@
+"""A run looked at again says what it said at its end."""
+
+import json
+
+import msgspec
+import pytest
+
+from giblet_train import trainer
+from giblet_train.contract.errors import ConfigError, DataError
+from giblet_train.contract.records import EvaluationMetric
+from giblet_train.judge import judge
+from giblet_train.verdict import verdict_lines
+from tests.engine_study import load, split_data
+from tests.unit.test_trainer import metrics_of, run_dir_of
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    criteria = {"drop": {"kind": "loss_drop", "threshold": 0.01}, "far": {"kind": "loss_drop", "threshold": 0.9}}
+    run_dir = run_dir_of(tmp_path_factory.mktemp("work"), criteria=criteria)
+    assert trainer.train(run_dir.path, load) == 0
+    return run_dir
+
+
+def test_judging_again_gives_the_recorded_figures(finished):
+    lines = finished.metrics.read_bytes()
+    again = json.loads(judge(finished.path, "best", load, lambda sentence, fraction: None))
+    recorded = msgspec.to_builtins(metrics_of(finished, EvaluationMetric)[0])
+    for part in ("encoding", "skill", "baselines"):
+        assert again[part] == pytest.approx(recorded[part], rel=1e-5)
+    assert finished.metrics.read_bytes() == lines, "nothing is written"
+
+
+def test_other_data_are_not_judged(finished):
+    def other(config, workdir, progress):
+        data = split_data()
+        object.__setattr__(data.study, "key", "other")
+        return data
+
+    with pytest.raises(DataError, match="trained on store synthetic, the data here are store other"):
+        judge(finished.path, "best", other, lambda sentence, fraction: None)
+
+
+def test_without_a_checkpoint_there_is_nothing_to_judge(tmp_path):
+    with pytest.raises(ConfigError, match="no best checkpoint"):
+        judge(run_dir_of(tmp_path).path, "best", load, lambda sentence, fraction: None)
+
+
+def test_the_verdict_names_each_criterion(finished, tmp_path):
+    failed, lines = verdict_lines(finished.path, as_json=False)
+    assert failed and lines[-1] == "Verdict: FAIL"
+    assert lines[0].startswith("PASS      drop: train loss 2 → ") and lines[1].startswith("FAIL      far: ")
+    _, [as_json] = verdict_lines(finished.path, as_json=True)
+    assert [c["status"] for c in json.loads(as_json)["criteria"]] == ["pass", "fail"]
+    with pytest.raises(ConfigError, match="Has the run begun"):
+        verdict_lines(run_dir_of(tmp_path).path, as_json=False)
