@@ -7,7 +7,7 @@ LAPTOP := .venv-laptop/bin
 PIP := install -q --disable-pip-version-check -c constraints.txt
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check test-laptop debian clean
+.PHONY: install demo test test-setup check test-laptop debian clean
 
 install: .venv/.ready
 
@@ -23,6 +23,10 @@ demo: install
 
 test: install debian check test-laptop
 	$(BIN)/pytest
+
+# Slow, and it downloads: a real `giblet setup`, torch included.
+test-setup: install
+	GIBLET_TEST_SETUP=1 $(BIN)/pytest tests/unit/test_setup.py
 
 # Format, lint, types, and who may import whom.
 check: install
