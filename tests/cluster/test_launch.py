@@ -51,7 +51,7 @@ class Site:
         self.node, self.folder = node, folder
 
     def planned(self, behaviour: str, **request: object) -> LaunchPlan:
-        trainer = self.folder / "trainer"
+        trainer = self.folder / f"trainer-{time.time_ns()}"
         trainer.write_text(TRAINER + behaviour)
         trainer.chmod(0o755)
         asked = Request(
@@ -118,12 +118,12 @@ def test_a_failure_is_shown_with_its_cause(site):
 
 def test_a_missing_interpreter_is_a_failure_in_words(site):
     made = site.planned(STEPS)
-    (site.folder / "trainer").unlink()
+    Path(made.run.argv[0]).unlink()
     with connect(site.node) as connection:
         execute(made, connection, lambda stage: None)
     with pytest.raises(RunFailed) as failed:
         site.first_step(made.run.run_id)
-    assert "trainer cannot be started: No such file or directory" in failed.value.remedy
+    assert f"{made.run.argv[0]} cannot be started: No such file or directory" in failed.value.remedy
 
 
 def test_the_wait_counts_from_the_end_of_loading(site):
@@ -139,19 +139,13 @@ def test_a_run_without_a_step_is_told_of_and_goes_on(site):
 
 
 def test_the_node_refuses_a_second_run_of_one_configuration(site):
-    made = site.planned(STEPS)
+    first = site.planned(STEPS)
     with connect(site.node) as connection:
-        execute(made, connection, lambda stage: None)
-        second = site.planned(STEPS)
-        again = plan(
-            Request(config=made.config, launched_by="b@c"),
-            site.node,
-            connection.call("probe", {"workdir": "~"}),
-            "python",
-        )
-        execute(second, connection, lambda stage: None)
-        with pytest.raises(GibletError, match=f"already runs here: {made.run.run_id}, launched by x@y") as refused:
-            execute(again, connection, lambda stage: None)
+        facts = connection.call("probe", {"workdir": site.node.workdir})
+        second = plan(Request(config=first.config, launched_by="b@c"), site.node, facts, first.run.argv[0])
+        execute(first, connection, lambda stage: None)
+        with pytest.raises(GibletError, match=f"already runs here: {first.run.run_id}, launched by x@y") as refused:
+            execute(second, connection, lambda stage: None)
     assert refused.value.exit_code == PreflightRefused.exit_code and "--again" in refused.value.remedy
 
 
