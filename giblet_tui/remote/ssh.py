@@ -9,7 +9,6 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import subprocess
 import threading
 import time
 from collections import defaultdict
@@ -26,6 +25,7 @@ from giblet_tui.remote import hostkeys, sshauth, sshconfig
 from giblet_tui.remote.agentlink import AgentLink
 from giblet_tui.remote.connection import AGENT_COMMAND
 from giblet_tui.remote.dialogue import Pipe
+from giblet_tui.remote.line import open_line
 from giblet_tui.remote.sanitize import sanitize
 from giblet_tui.remote.sshconfig import HostConfig
 
@@ -208,7 +208,7 @@ def _connect(config: HostConfig, node: Node) -> list[paramiko.Transport]:
     """Transports, each through the one before it, the last to the node itself."""
     transports = _connect(config.jump, node) if config.jump else []
     try:
-        line = _through(transports[-1], config, node) if transports else _line(config)
+        line = _through(transports[-1], config, node) if transports else open_line(config)
         transports.append(_handshake(line, config, node))
     except BaseException:
         for transport in reversed(transports):
@@ -244,50 +244,6 @@ def _restrict(transport: paramiko.Transport, config: HostConfig) -> None:
     known = hostkeys.known_kinds(config.hostname, config.port, config.known_hosts, config.host_key_alias)
     kinds = [kind for kind in options.key_types if "-cert-" not in kind]
     options.key_types = sorted(kinds, key=lambda kind: ("ssh-rsa" if kind.startswith("rsa-") else kind) not in known)
-
-
-def _line(config: HostConfig) -> socket.socket:
-    """A TCP connection to the host, or a socket joined to its ProxyCommand."""
-    if config.proxy_command:
-        ours, theirs = socket.socketpair()
-        with theirs:
-            end = theirs.fileno()
-            subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {config.proxy_command}"], stdin=end, stdout=end, start_new_session=True
-            )
-        return ours
-    try:
-        found = socket.getaddrinfo(config.hostname, config.port, config.family, socket.SOCK_STREAM)
-    except (socket.gaierror, UnicodeError):
-        raise Unreachable(
-            f"No host is called {config.hostname}: the name does not resolve.",
-            f"Look for a typo in `HostName` of {config.alias} in the ssh config; a VPN may have to be up.",
-        ) from None
-    failure: OSError | None = None
-    for family, kind, protocol, _, address in found:
-        line = socket.socket(family, kind, protocol)
-        try:
-            line.settimeout(config.connect_timeout_s)
-            if config.bind_address:
-                line.bind((config.bind_address, 0))
-            line.connect(address)
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return line
-        except OSError as error:
-            line.close()
-            failure = error
-    raise _not_connected(config, failure)
-
-
-def _not_connected(config: HostConfig, failure: OSError | None) -> Unreachable:
-    where = f"{config.hostname} port {config.port}"
-    if isinstance(failure, ConnectionRefusedError):
-        return Unreachable(f"{where} refuses connections: no SSH server listens there.", "Check the port and the host.")
-    if isinstance(failure, TimeoutError):
-        limit = f"{config.connect_timeout_s:.0f} s"
-        return Unreachable(f"{where} did not answer within {limit}.", "Is it up, and are you on its network or VPN?")
-    reason = failure.strerror if failure else "no address"
-    return Unreachable(f"{where} cannot be reached: {reason}.", "Are you on its network or VPN?")
 
 
 def _through(transport: paramiko.Transport, config: HostConfig, node: Node) -> paramiko.Channel:
