@@ -25,7 +25,7 @@ try:
 except ImportError:
     open_gzip = gzip.open
 
-CHUNK_BYTES = 32 * 1024 * 1024
+CHUNK_BYTES = 4 * 1024 * 1024
 PRESENCE_TRS = 8
 TR_TOLERANCE = 1e-3
 LONGEST_TR_S = 30.0
