@@ -59,5 +59,9 @@ debian:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$lacking; \
 	  elif [ -n "$$lacking" ]; then echo "The cluster tests lack:$$lacking (apt-get install$$lacking)" >&2; fi
 
+# Full counts of what `make test` does a tenth of: 40 stops of each process tree on each kind of session.
+storm: install debian
+	GIBLET_STORM=1 $(BIN)/pytest tests/cluster/test_ending.py -k survives_a_stop --timeout=3600
+
 clean:
 	rm -rf .venv .venv-laptop build *.egg-info
