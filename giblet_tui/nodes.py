@@ -6,11 +6,9 @@ for the node `local`: what tests and shared accounts need.
 
 from __future__ import annotations
 
-import fnmatch
 import os
 import re
-import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -21,12 +19,11 @@ from giblet_train.contract import yamlfile
 from giblet_train.contract.config import nearest
 from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.rundir import replace_file
+from giblet_tui.sshhosts import HOST_PATTERN, hosts_of, names_host
 
-NAME_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 LOCAL = "local"
 
 _PATH_PATTERN = r"^(?:~/|/)[^\x00-\x1f\x7f]*$"
-_INCLUDE_DEPTH = 8
 _HEADER = """\
 # The nodes giblet knows, besides `local` and the hosts of ~/.ssh/config. See configs/nodes.example.yaml for every key.
 """
@@ -82,20 +79,14 @@ def resolve(name: str) -> Node:
     if name in known:
         return known[name]
     config = ssh_config_file()
-    if re.fullmatch(NAME_PATTERN, name) and _ssh_config_has(name, config):
+    if re.fullmatch(HOST_PATTERN, name) and names_host(name, config):
         return _ssh_node(name)
-    hosts = ssh_hosts(config)
+    hosts = hosts_of(config)
     raise ConfigError(
         f"No node is called {name!r}{nearest(name, [*known, *hosts]) or '.'}",
         f"Known: {', '.join([*known, *(h for h in hosts if h not in known)])}. Add a `Host {name}` block to {config}, "
         f"or: giblet node add {name} --host HOST",
     )
-
-
-def ssh_hosts(config: Path) -> list[str]:
-    """Hosts that an ssh config names without wildcards, in its order; files that it includes are read too."""
-    names = [p for p in _host_patterns(config) if re.fullmatch(NAME_PATTERN, p)]
-    return list(dict.fromkeys(names))
 
 
 def add(node: Node) -> Path:
@@ -149,7 +140,7 @@ def node_from(value: Any, name: str, where: str = "node") -> Node:
 
 def check_name(name: str) -> None:
     """Raises ConfigError when a node cannot have that name."""
-    if not re.fullmatch(NAME_PATTERN, name):
+    if not re.fullmatch(HOST_PATTERN, name):
         raise ConfigError(
             f"{name!r} cannot name a node.", "Use at most 63 letters, digits, _ . and -, not starting with . or -."
         )
@@ -187,36 +178,3 @@ def _block(node: Node) -> str:
     fields = msgspec.structs.asdict(node)
     fields.pop("name")
     return yamlfile.dump({node.name: {k: v for k, v in fields.items() if defaults.get(k, ...) != v}})
-
-
-def _ssh_config_has(name: str, config: Path) -> bool:
-    """Does a `Host` line other than a bare `*` speak of that name?"""
-    return any(p != "*" and not p.startswith("!") and fnmatch.fnmatchcase(name, p) for p in _host_patterns(config))
-
-
-def _host_patterns(config: Path, depth: int = 0) -> Iterator[str]:
-    """The words of every `Host` line. What cannot be read is left to ssh itself to complain about."""
-    try:
-        lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        found = re.match(r"\s*(host|include)(?:\s*=\s*|\s+)(.+)$", line, re.IGNORECASE)
-        if found is None:
-            continue
-        try:
-            words = shlex.split(found[2], comments=True)
-        except ValueError:
-            continue
-        if found[1].lower() == "host":
-            yield from words
-        elif depth < _INCLUDE_DEPTH:
-            for word in words:
-                yield from _included(word, depth)
-
-
-def _included(word: str, depth: int) -> Iterator[str]:
-    """ssh_config(5): relative names are under ~/.ssh, and wildcards expand in lexical order."""
-    path = Path("~/.ssh").expanduser() / Path(word).expanduser()
-    for file in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))):
-        yield from _host_patterns(file, depth + 1)

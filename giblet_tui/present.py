@@ -1,7 +1,4 @@
-"""Snapshots as text and as JSON: what `ps`, `status`, `verdict` and `demo` show. Pure; times are the laptop's clock.
-
-The JSON shapes are stable: extended, never renamed.
-"""
+"""Snapshots as text: what `ps`, `status`, `verdict` and `demo` show. Pure; times are the laptop's clock."""
 
 from __future__ import annotations
 
@@ -10,15 +7,12 @@ from collections.abc import Mapping, Sequence
 from statistics import median
 from typing import Any
 
-import msgspec
-
 from giblet_train.contract.config import COMPONENTS
 from giblet_train.contract.criteria import WORDS, Verdict, verdict_of
 from giblet_train.contract.health import GLYPHS, duration
 from giblet_train.contract.schedule import lr_at
-from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.fleet import Fleet, RunSnapshot
 
-SCHEMA = 1
 PACE_STEPS = 50
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
 
@@ -66,48 +60,6 @@ def node_lines(fleet: Fleet, now: float) -> list[str]:
         elif node.link == "connecting":
             lines.append(f"{node.node}: {heard}")
     return lines
-
-
-def fleet_json(fleet: Fleet, runs: Sequence[RunSnapshot], now: float) -> dict[str, Any]:
-    """`ps --json`."""
-    return {
-        "schema": SCHEMA,
-        "at": now,
-        "nodes": [_node_json(node) for node in fleet.nodes],
-        "runs": [run_json(run) for run in runs],
-    }
-
-
-def run_json(run: RunSnapshot) -> dict[str, Any]:
-    """One run of `ps --json`, and `status --json`."""
-    judged = verdict(run)
-    last = run.steps[-1] if run.steps else None
-    return {
-        "run_id": run.run.run_id,
-        "name": run.run.name,
-        "node": run.run.node,
-        "state": run.health.state,
-        "evidence": run.health.sentence,
-        "step": last.step if last else None,
-        "epoch": last.epoch if last else None,
-        "lr": last.lr if last else None,
-        "lr_planned": lr_planned(run),
-        "loss": {"total": last.total, **last.loss} if last else {},
-        "verdict": judged.status if judged else None,
-        "eta_s": eta_s(run),
-        "session": run.run.session,
-        "multiplexer": run.run.multiplexer,
-    }
-
-
-def verdict_json(run_id: str, judged: Verdict) -> dict[str, Any]:
-    """`verdict --json`."""
-    return {
-        "schema": SCHEMA,
-        "run_id": run_id,
-        "verdict": judged.status,
-        "criteria": [finite(msgspec.to_builtins(c)) for c in judged.criteria],
-    }
 
 
 def verdict_lines(judged: Verdict) -> list[str]:
@@ -190,15 +142,6 @@ def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
     return [f"  {key}: {_yaml(old)} → {_yaml(new)}" for key, (old, new) in changes.items()]
 
 
-def finite(value: Any) -> Any:
-    """The same data with None for numbers that JSON cannot say."""
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    return [finite(v) for v in value] if isinstance(value, list) else value
-
-
 def _run_row(run: RunSnapshot) -> Row:
     judged = verdict(run)
     last, left = run.steps[-1] if run.steps else None, eta_s(run)
@@ -214,18 +157,6 @@ def _run_row(run: RunSnapshot) -> Row:
         duration(left) if left is not None else "–",
         run.health.sentence,
     )
-
-
-def _node_json(node: NodeSnapshot) -> dict[str, Any]:
-    return {
-        "node": node.node,
-        "reachable": node.link == "live",
-        "since": node.observed_at,
-        "why": node.link_sentence,
-        "clock_skew_s": node.facts.clock_skew_s,
-        "gpus": [msgspec.to_builtins(g) for g in node.facts.gpus],
-        "sessions": list(node.facts.sessions),
-    }
 
 
 def _standing_alerts(run: RunSnapshot) -> list[Any]:

@@ -17,10 +17,9 @@ def config_names(incomplete: str) -> list[str]:
 def node_names(incomplete: str) -> list[str]:
     """Known nodes and the hosts of the ssh config."""
     from giblet_tui import nodes
+    from giblet_tui.sshhosts import hosts_of
 
-    return _starting(
-        incomplete, lambda: [*(n.name for n in nodes.known_nodes()), *nodes.ssh_hosts(nodes.ssh_config_file())]
-    )
+    return _starting(incomplete, lambda: [*(n.name for n in nodes.known_nodes()), *hosts_of(nodes.ssh_config_file())])
 
 
 def run_ids(incomplete: str) -> list[str]:

@@ -19,7 +19,8 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 def list_configs(json: Json = False) -> None:
     """List configurations by name, with the file each comes from."""
     from giblet_tui import catalog
-    from giblet_tui.present import SCHEMA, table
+    from giblet_tui.present import table
+    from giblet_tui.shapes import SCHEMA
 
     configs = {name: catalog.read(str(path)).config for name, path in catalog.known().items()}
     if json:
@@ -35,7 +36,7 @@ def show_config(name: ConfigName, settings: Settings = None, json: Json = False)
     """Print a configuration resolved, every default spelt out; on stderr, where each changed value comes from."""
     from giblet_train.contract.config import content_hash, dump, to_mapping
     from giblet_tui import catalog
-    from giblet_tui.present import SCHEMA
+    from giblet_tui.shapes import SCHEMA
 
     loaded = catalog.read(name, settings or ())
     say("\n".join(loaded.notes)) if loaded.notes else None
@@ -54,7 +55,8 @@ def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
     """Print the keys whose resolved values differ; nothing when two files ask for the same."""
     from giblet_train.contract.config import diff
     from giblet_tui import catalog
-    from giblet_tui.present import SCHEMA, diff_lines
+    from giblet_tui.present import diff_lines
+    from giblet_tui.shapes import SCHEMA
 
     changes = diff(catalog.read(old).config, catalog.read(new).config)
     if json:

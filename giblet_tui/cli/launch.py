@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -16,6 +14,7 @@ from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.nodes import NodeName, remember
 from giblet_tui.cli.runs import next_commands
 from giblet_tui.cli.speech import say, show
+from giblet_tui.cli.telling import interruptible, tell
 
 if TYPE_CHECKING:
     from giblet_train.contract.config import Config, Loaded
@@ -123,48 +122,6 @@ def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot
 
     with interruptible(run_id), connect(node) as connection:
         return wait(node, connection, run_id, tell_news)
-
-
-def tell(node: Node, run_id: str, narrator: Narrator) -> int:
-    """Tell the run on stderr until it has ended, then its verdict on stdout; its result as an exit code."""
-    from giblet_train.contract.errors import FAILED
-    from giblet_tui.follow import follow
-
-    run, link = None, "live"
-    with interruptible(run_id):
-        for seen in follow(node, run_id):
-            if seen.link != link and "lost" in (seen.link, link):
-                say(f"{node.name}: {seen.sentence or 'heard again'}")
-            link = seen.link if seen.link != "connecting" else link
-            run = seen.run or run
-            for line in narrator.news(run) if run else ():
-                say(line)
-    return conclude(run) if run else FAILED
-
-
-def conclude(run: RunSnapshot) -> int:
-    """Show how a run ended and its verdict; 0 only when every criterion is met."""
-    from giblet_train.contract.errors import FAILED, OK
-    from giblet_tui.present import verdict, verdict_lines
-
-    say(f"{run.run.run_id} {run.health.state}: {run.health.sentence}")
-    judged = verdict(run)
-    if judged is None:
-        return FAILED
-    show("\n".join(verdict_lines(judged)))
-    return OK if judged.status == "pass" and run.health.state in ("finished", "stopped") else FAILED
-
-
-@contextmanager
-def interruptible(run_id: str) -> Iterator[None]:
-    """Ctrl-C in here leaves the run alone, and says so with its id."""
-    from giblet_train.contract.errors import INTERRUPTED
-
-    try:
-        yield
-    except KeyboardInterrupt:
-        say(f"\nThe run goes on without this terminal: {run_id}\n{next_commands(run_id, live=True)}")
-        raise typer.Exit(INTERRUPTED) from None
 
 
 def _plan(node: Node, connection: Connection, request: Request) -> LaunchPlan:

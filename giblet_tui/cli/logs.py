@@ -57,7 +57,7 @@ def _follow(node: Node, run_id: str, offset: int, json: bool) -> int:
 
 
 def _show_lines(run_id: str, lines: Sequence[str], offset: int, json: bool) -> None:
-    from giblet_tui.present import SCHEMA
+    from giblet_tui.shapes import SCHEMA
 
     if json and lines:
         show_json({"schema": SCHEMA, "run_id": run_id, "offset": offset, "lines": list(lines)})

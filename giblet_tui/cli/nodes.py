@@ -51,7 +51,9 @@ def list_nodes(json: Json = False) -> None:
     import msgspec
 
     from giblet_tui import nodes
-    from giblet_tui.present import SCHEMA, table
+    from giblet_tui.present import table
+    from giblet_tui.shapes import SCHEMA
+    from giblet_tui.sshhosts import hosts_of
 
     known = nodes.known_nodes()
     if json:
@@ -59,7 +61,7 @@ def list_nodes(json: Json = False) -> None:
         return
     rows = [(n.name, n.transport, n.host, n.workdir, n.python or "by setup", n.multiplexer) for n in known]
     show(table(("NODE", "BY", "HOST", "WORKDIR", "PYTHON", "SESSIONS"), rows))
-    if others := [h for h in nodes.ssh_hosts(nodes.ssh_config_file()) if h not in {n.name for n in known}]:
+    if others := [h for h in hosts_of(nodes.ssh_config_file()) if h not in {n.name for n in known}]:
         say(f"Also usable, from {nodes.ssh_config_file()}: {', '.join(others)}")
 
 
@@ -78,7 +80,7 @@ def check(names: NodeNames = None, json: Json = False) -> None:
 
     from giblet_tui import nodes
     from giblet_tui.errors import Unreachable
-    from giblet_tui.present import SCHEMA
+    from giblet_tui.shapes import SCHEMA
 
     which = [nodes.resolve(n) for n in names] if names else list(nodes.known_nodes())
     with ThreadPoolExecutor(max_workers=len(which)) as pool:

@@ -51,7 +51,8 @@ def ps(
     Exit code 3 when none of the nodes could be reached.
     """
     from giblet_tui.errors import Unreachable
-    from giblet_tui.present import fleet_json, node_lines, runs_table
+    from giblet_tui.present import node_lines, runs_table
+    from giblet_tui.shapes import fleet_json
 
     now = time.time()
     fleet = _fleet(names, cached)
@@ -75,7 +76,8 @@ def ps(
 def status(name: RunName, json: Json = False) -> None:
     """Say where one run stands: its state with evidence, losses, rate, verdict. Exit code 1 if it failed or died."""
     from giblet_train.contract.errors import RunFailed
-    from giblet_tui.present import SCHEMA, run_json, status_lines
+    from giblet_tui.present import status_lines
+    from giblet_tui.shapes import SCHEMA, run_json
 
     run = find(name)
     if json:
@@ -93,13 +95,14 @@ def verdict(name: RunName, json: Json = False) -> None:
     """Hold a run against its own criteria, with the arithmetic. Exit code 1 when one has failed."""
     from giblet_train.contract.errors import DataError, RunFailed
     from giblet_tui import present
+    from giblet_tui.shapes import verdict_json
 
     run = find(name)
     judged = present.verdict(run)
     if judged is None:
         raise DataError(f"{run.run.run_id} has no readable configuration, so there is nothing to hold it against.")
     if json:
-        show_json(present.verdict_json(run.run.run_id, judged))
+        show_json(verdict_json(run.run.run_id, judged))
     else:
         show("\n".join(present.verdict_lines(judged)))
     if judged.status == "fail":

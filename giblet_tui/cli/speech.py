@@ -19,8 +19,10 @@ def show(text: str) -> None:
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on one line of stdout."""
-    print(json.dumps(value, ensure_ascii=True, allow_nan=False), flush=True)
+    """One JSON object on one line of stdout; a number that JSON cannot say is null."""
+    from giblet_tui.shapes import finite
+
+    print(json.dumps(finite(dict(value)), ensure_ascii=True, allow_nan=False), flush=True)
 
 
 def say(sentence: str) -> None:

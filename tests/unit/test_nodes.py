@@ -9,6 +9,7 @@ import pytest
 from giblet_train.contract.errors import ConfigError
 from giblet_tui import nodes
 from giblet_tui.nodes import Node
+from giblet_tui.sshhosts import hosts_of
 
 
 @pytest.fixture(autouse=True)
@@ -52,7 +53,7 @@ def test_a_host_of_the_ssh_config_just_works(own_files: Path) -> None:
     (own_files / "ssh_config").write_text(
         f'Include "{included}"\nHost tensor01 alias # a remark\n  User me\nhost gpu*\n\nHost *\n  Port 22\n'
     )
-    assert nodes.ssh_hosts(own_files / "ssh_config") == ["deep", "tensor01", "alias"]
+    assert hosts_of(own_files / "ssh_config") == ["deep", "tensor01", "alias"]
     for name in ("deep", "tensor01", "alias", "gpu7"):
         node = nodes.resolve(name)
         assert (node.host, node.transport, node.ssh_config) == (name, "ssh", str(own_files / "ssh_config"))
@@ -61,7 +62,7 @@ def test_a_host_of_the_ssh_config_just_works(own_files: Path) -> None:
 def test_an_include_that_names_itself_ends(own_files: Path) -> None:
     config = own_files / "ssh_config"
     config.write_text(f"Include {config}\nHost once\n")
-    assert nodes.ssh_hosts(config) == ["once"]
+    assert hosts_of(config) == ["once"]
 
 
 def test_an_unknown_node_gets_the_nearest_of_all(own_files: Path) -> None:

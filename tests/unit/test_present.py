@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from giblet_train.contract.schedule import lr_at
-from giblet_tui import present
+from giblet_tui import present, shapes
 from giblet_tui.fleet import Fleet
 from tests import fleets
 
@@ -21,7 +21,7 @@ RUN_KEYS = {
 
 def test_ps_json_has_the_documented_shape() -> None:
     fleet = fleets.several()
-    value = json.loads(json.dumps(present.fleet_json(fleet, fleet.runs(), fleets.NOW), allow_nan=False))
+    value = json.loads(json.dumps(shapes.fleet_json(fleet, fleet.runs(), fleets.NOW), allow_nan=False))
     assert (value["schema"], value["at"]) == (1, fleets.NOW)
     assert {"node", "reachable", "since", "clock_skew_s", "gpus", "sessions"} <= set(value["nodes"][0])
     assert [n["reachable"] for n in value["nodes"]] == [True, True, False]
@@ -32,7 +32,7 @@ def test_ps_json_has_the_documented_shape() -> None:
 
 def test_a_run_before_its_first_step_has_nulls_not_zeros() -> None:
     run = msgspec.structs.replace(fleets.run(steps=1), steps=(), epochs=())
-    value = present.run_json(run)
+    value = shapes.run_json(run)
     assert (value["step"], value["lr"], value["loss"], value["eta_s"]) == (None, None, {}, None)
     assert present.runs_table([run]).count("\n") == 1
 
@@ -54,7 +54,7 @@ def test_the_planned_rate_is_the_schedules() -> None:
     run = fleets.run(steps=33, stuck_lr=1e-5)
     plan = run.plan
     assert plan is not None
-    value = present.run_json(run)
+    value = shapes.run_json(run)
     assert value["lr"] == 1e-5
     assert value["lr_planned"] == lr_at(32, plan)
 
@@ -75,7 +75,7 @@ def test_the_last_line_of_a_verdict_is_the_word() -> None:
     lines = present.verdict_lines(judged)
     assert lines[-1] == f"verdict: {judged.word}"
     assert len(lines) == len(judged.criteria) + 1
-    value = present.verdict_json("demo-1", judged)
+    value = shapes.verdict_json("demo-1", judged)
     assert [set(c) for c in value["criteria"]] == [
         {"name", "status", "needed", "seen", "deadline_epoch", "sentence"}
     ] * len(judged.criteria)
