@@ -9,6 +9,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from giblet_train.contract.config import Config, nearest
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.rundir import replace_file
@@ -89,8 +91,14 @@ def _all_subjects(folder: Path, pattern: str) -> dict[int, Path]:
     found: dict[int, Path] = {}
     for path in sorted(folder.glob("*".join(parts))):
         match = expression.fullmatch(path.relative_to(folder).as_posix())
-        if match and len(set(map(int, match.groups()))) == 1:
-            found[int(match[1])] = path
+        if not match or len(set(map(int, match.groups()))) != 1:
+            continue
+        if int(match[1]) in found:
+            raise DataError(
+                f"{found[int(match[1])].name} and {path.name} both are subject {int(match[1])} of data.bold.",
+                "Keep one of them, or write data.bold so that only one fits.",
+            )
+        found[int(match[1])] = path
     return dict(sorted(found.items()))
 
 
@@ -99,10 +107,7 @@ def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]
 
     cache: a JSON file that remembers the digest of a path whose size and time of change stay the same.
     """
-    try:
-        known: dict[str, list[object]] = json.loads(cache.read_bytes())
-    except (OSError, ValueError):
-        known = {}
+    known = _remembered(cache)
     result: dict[str, str] = {}
     named = sources.named()
     for n, (role, path) in enumerate(named.items()):
@@ -117,6 +122,14 @@ def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]
     cache.parent.mkdir(parents=True, exist_ok=True)
     replace_file(cache, json.dumps(known).encode())
     return result
+
+
+def _remembered(cache: Path) -> dict[str, list[object]]:
+    """What the cache file knows: path -> [bytes, time of change, inode, digest]. Without a readable one, nothing."""
+    try:
+        return msgspec.json.decode(cache.read_bytes(), type=dict[str, list[object]])
+    except (OSError, msgspec.MsgspecError):
+        return {}
 
 
 def _digest(path: Path) -> str:

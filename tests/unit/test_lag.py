@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from giblet_train.contract.errors import DataError
-from giblet_train.data.lag import Lag, circular_scores, highpass, lag_table, offset_from_lag
+from giblet_train.data.lag import Lag, average_lag, circular_scores, highpass, lag_table, offset_from_lag
 from tests.made_study import made_study
 
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=3, lag_trs=3)
@@ -51,6 +51,13 @@ def test_the_offset_brings_the_lag_to_the_haemodynamic_delay():
     assert offset_from_lag(Lag(3, 1.0, 0.1, 0.05), 1.5) == 0.0
     assert offset_from_lag(Lag(6, 1.0, 0.1, 0.05), 1.5) == -4.5
     assert offset_from_lag(Lag(-1, 1.0, 0.1, 0.05), 1.5) == 6.0
+
+
+@pytest.mark.parametrize("late_trs", [-5, 0, 8])
+def test_auto_finds_where_the_film_stood_as_the_scan_began(late_trs):
+    features = {m: np.roll(x, late_trs, axis=0) for m, x in STUDY.features.items()}
+    lag = average_lag(features, STUDY.bold, STUDY.scan_lengths_trs, 1.5)
+    assert offset_from_lag(lag, 1.5) == late_trs * 1.5
 
 
 def test_scores_are_mean_squared_correlations():

@@ -46,6 +46,12 @@ def test_the_labs_pattern_and_a_folder_per_subject(tmp_path):
     assert list(find_sources(config(bold=pattern), tmp_path).bold) == ["sub-07"]
 
 
+def test_two_files_of_one_subject_are_refused(folder):
+    (folder / "bold" / "sub-1.nii.gz").write_text("")
+    with pytest.raises(DataError, match=r"sub-01\.nii\.gz and sub-1\.nii\.gz both are subject 1"):
+        find_sources(config(), folder)
+
+
 def test_what_is_missing_is_named_with_its_nearest(folder):
     with pytest.raises(DataError, match=r'films?\.mp4 does not exist, did you mean "film\.mp4"\?'):
         find_sources(config(video="films.mp4"), folder)

@@ -1,0 +1,62 @@
+"""The data commands as people call them: `prepare`, `data lag`, `data check`."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from giblet_train.contract.config import dump
+from giblet_train.contract.errors import ConfigError
+from giblet_train.data.prepared import prepare, read_request
+from giblet_train.data.store import open_store
+from tests.made_study import TINY_DATA, made_config
+
+
+def quiet(_sentence, _share):
+    pass
+
+
+@pytest.fixture
+def config_file(tiny_study, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(dump(made_config(data={**TINY_DATA, "data_dir": str(tiny_study)}, split={"gap_trs": 4})))
+    return path
+
+
+def call(*arguments):
+    return subprocess.run(
+        [sys.executable, "-m", "giblet_train", *map(str, arguments)], capture_output=True, text=True, timeout=150
+    )
+
+
+def test_a_configuration_is_prepared_under_the_workdir(config_file, tmp_path):
+    text = prepare(read_request(config_file, tmp_path / "work"), quiet)
+    path = tmp_path / "work" / "stores" / text.splitlines()[0].rsplit("/", 1)[1]
+    assert text.splitlines()[0] == str(path)
+    study = open_store(path)
+    assert "subjects   3: sub-01, sub-02, sub-03" in text
+    assert f"{study.n_trs} of 1.5 s in scans of 30 + 30" in text
+
+
+def test_a_run_directory_has_its_own_workdir(config_file, tmp_path):
+    run = tmp_path / "work" / "runs" / "made-20260101-000000-abcd"
+    run.mkdir(parents=True)
+    config_file.rename(run / "config.yaml")
+    assert read_request(run, None).workdir == tmp_path / "work"
+    assert read_request(run, tmp_path / "other").workdir == tmp_path / "other"
+    with pytest.raises(ConfigError, match=r"has no config\.yaml"):
+        read_request(tmp_path, None)
+
+
+def test_the_commands_print_data_and_exit_by_what_they_found(config_file, tmp_path):
+    prepared = call("prepare", config_file, "--workdir", tmp_path / "work")
+    assert prepared.returncode == 0, prepared.stderr
+    assert open_store(Path(prepared.stdout.splitlines()[0])).n_trs == 60
+    lag = call("data", "lag", config_file, "--workdir", tmp_path / "work")
+    assert lag.stdout.splitlines()[0].split() == ["whole", "third", "1", "third", "2", "third", "3"]
+    assert [line.split()[0] for line in lag.stdout.splitlines()[1:5]] == ["average", "sub-01", "sub-02", "sub-03"]
+    missing = call("prepare", tmp_path / "nothing.yaml")
+    assert missing.returncode == 2
+    assert "nothing.yaml cannot be read" in missing.stderr
+    assert "Traceback" not in missing.stderr
