@@ -63,12 +63,13 @@ def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a res
 def evaluate(
     run_dir: Annotated[Path, typer.Argument(help="Run directory with at least one checkpoint.")],
     role: Annotated[Literal["best", "last"], typer.Option(help="Which checkpoint to judge.")] = "best",
+    map_path: Annotated[Path | None, typer.Option("--map", help="Write each voxel's held-out r as NIfTI here.")] = None,
 ) -> None:
-    """Judge a run's checkpoint on the test block of its fold. Prints the figures as JSON, and writes nothing."""
+    """Judge a run's checkpoint on the test block of its fold. Prints the figures as JSON; the run stays as it is."""
     from giblet_train.judge import judge
     from giblet_train.loading import load_split
 
-    print(judge(run_dir, role, load_split, narrate).decode())
+    print(judge(run_dir, role, load_split, narrate, map_path).decode())
 
 
 @app.command()

@@ -19,7 +19,7 @@ from giblet_train.batch import Batch
 from giblet_train.contract.records import Number, PartLoss
 from giblet_train.data.dataset import SplitData
 from giblet_train.experiment import Experiment, windows_in
-from giblet_train.metrics import block_interval, identification, pearson, products_of, shift_null
+from giblet_train.metrics import block_interval, identification, pearson, products_of, shift_null, unit
 from giblet_train.model.compress import Compression
 from giblet_train.model.network import BrainModel
 from giblet_train.objective import SOURCES, Forward, Objective
@@ -87,6 +87,14 @@ class Examiner:
         of_the_mean = _part(silent, self.objective)
         return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items()}
 
+    def r_map(self, model: BrainModel) -> NDArray[np.float64]:
+        """(V,): held-out r of each voxel, averaged over subjects."""
+        passes = self._pass(model, self.data.split.test_blocks)
+        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        rows = self.data.split.test
+        predicted = ((s, self.compression.expand(s, scores_TR)) for s in self.data.subjects)
+        return np.asarray(np.mean([pearson(p_TV, self.data.bold[s][rows]) for s, p_TV in predicted], axis=0))
+
     @torch.no_grad()
     def _pass(self, model: BrainModel, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
         """The network over whole blocks, without noise."""
@@ -96,27 +104,29 @@ class Examiner:
         return [(batch, self.objective.forward(model, batch, None)) for batch in batches]
 
     def _encoding(self, scores_TR: Floats, alive: Callable[[], None]) -> tuple[dict[str, float], dict[str, float]]:
+        """Figures of the network, and of what it must be held against, over test TRs, subject by subject."""
         data, split, rows = self.data, self.data.split, self.data.split.test
-        voxels = _Voxels(data.responsive_V, data.null_V, len(data.subjects))
-        alone, pooled = _Voxels(data.responsive_V, data.null_V, 1), _Voxels(data.responsive_V, data.null_V, 1)
+        network = _Encoding(data.responsive_V, data.null_V)
+        others = {name: _Correlation(data.responsive_V, data.null_V) for name in ("ridge", "pooled_ridge", "average")}
         ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
-        mean_TV = _mean(data.bold[s] for s in data.subjects)
-        shared_TV = ridge.predict(mean_TV, rows)
+        shared_TV = ridge.predict(_mean(data.bold[s] for s in data.subjects), rows)
+        average_TV = self.compression.expand_average(scores_TR)
         for subject in data.subjects:
             alive()
             bold_TV = data.bold[subject]
             measured_TV = bold_TV[rows]
-            voxels.add(self.compression.expand(subject, scores_TR), measured_TV)
-            alone.add(ridge.predict(bold_TV, rows), measured_TV)
-            pooled.add(shared_TV, measured_TV)
-        encoding = voxels.figures() | {"r_ridge": alone.r_responsive, "r_ridge_pooled": pooled.r_responsive}
-        return encoding, {
-            "ridge_r_responsive": alone.r_responsive,
-            "ridge_r_null": alone.r_null,
-            "pooled_ridge_r_responsive": pooled.r_responsive,
-            "pooled_ridge_r_null": pooled.r_null,
-            "train_mean_loss": 1.0,
+            network.add(self.compression.expand(subject, scores_TR), measured_TV)
+            others["ridge"].add(ridge.predict(bold_TV, rows), measured_TV)
+            others["pooled_ridge"].add(shared_TV, measured_TV)
+            if average_TV is not None:
+                others["average"].add(average_TV, measured_TV)
+        encoding = network.figures() | {
+            "r_ridge": others["ridge"].r_responsive,
+            "r_ridge_pooled": others["pooled_ridge"].r_responsive,
+            "r_average_subject": others["average"].r_responsive,
         }
+        baselines = {f"{name}_r_null": other.r_null for name, other in others.items()}
+        return encoding, baselines | {"train_mean_loss": 1.0}
 
     def _decoding(self, passes: list[tuple[Batch, Forward]], source: str) -> dict[str, dict[str, float]]:
         """modality -> skill, mean r over features, and identification of segments, from one source of brains."""
@@ -135,83 +145,90 @@ class Examiner:
         return figures
 
 
-class _Voxels:
-    """Correlations of a part's voxels, gathered subject by subject so that memory does not grow with them."""
+class _Correlation:
+    """r of responsive and of null voxels, gathered subject by subject."""
 
-    def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_], n_subjects: int) -> None:
-        self._responsive_V, self._null_V, self._n_subjects = responsive_V, null_V, n_subjects
-        self._r: list[NDArray[np.float64]] = []
-        self._products: list[NDArray[np.float64]] = []
-        self._shifted: list[NDArray[np.float64]] = []
-        self._unit_sum_TV: NDArray[np.float64] | None = None
-        self._error_V = np.zeros(len(responsive_V))
-        self._energy_V = np.zeros(len(responsive_V))
+    def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
+        self.responsive_V, self.null_V = responsive_V, null_V
+        self.r: list[NDArray[np.float64]] = []
 
     def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
         """One subject's predictions and responses."""
-        yes, no = self._responsive_V, self._null_V
-        self._r.append(pearson(predicted_TV, measured_TV))
-        if yes.any() and no.any():
-            self._products.append(
-                products_of(predicted_TV[:, yes], measured_TV[:, yes])
-                - products_of(predicted_TV[:, no], measured_TV[:, no])
-            )
-        if yes.any():
-            self._shifted.append(shift_null(predicted_TV[:, yes], measured_TV[:, yes]))
-        self._error_V += ((predicted_TV - measured_TV) ** 2).sum(axis=0)
-        self._energy_V += (measured_TV**2).sum(axis=0)
-        centred = measured_TV - measured_TV.mean(axis=0)
-        unit_TV = centred / np.maximum(np.linalg.norm(centred, axis=0), 1e-12)
-        self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
+        self.r.append(pearson(predicted_TV, measured_TV))
 
     @property
     def r_responsive(self) -> float:
-        return self._mean(self._responsive_V)
+        return self._mean(self.responsive_V)
 
     @property
     def r_null(self) -> float:
-        return self._mean(self._null_V)
+        return self._mean(self.null_V)
+
+    def _mean(self, chosen_V: NDArray[np.bool_]) -> float:
+        if not chosen_V.any() or not self.r:
+            return float("nan")
+        return float(np.mean([r_V[chosen_V].mean() for r_V in self.r]))
+
+
+class _Encoding(_Correlation):
+    """All figures of an encoding; what is kept of a subject does not grow with voxels times TRs times subjects."""
+
+    def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
+        super().__init__(responsive_V, null_V)
+        self._differences: list[NDArray[np.float64]] = []
+        self._shifted: list[NDArray[np.float64]] = []
+        self._unit_sum_TV: NDArray[np.float64] | None = None
+        self._error, self._energy = 0.0, 0.0
+
+    def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
+        """One subject's predictions and responses."""
+        super().add(predicted_TV, measured_TV)
+        yes, no = self.responsive_V, self.null_V
+        if not yes.any():
+            return
+        predicted, measured = predicted_TV[:, yes], measured_TV[:, yes]
+        self._shifted.append(shift_null(predicted, measured))
+        if no.any():
+            null = products_of(predicted_TV[:, no], measured_TV[:, no])
+            self._differences.append(products_of(predicted, measured) - null)
+        self._error += float(((predicted - measured) ** 2).sum())
+        self._energy += float((measured**2).sum())
+        unit_TV = unit(measured)
+        self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
 
     def figures(self) -> dict[str, float]:
         """All that is said of the encoding. The ceiling is an estimate: sqrt of inter-subject correlation here."""
-        r_V = np.mean(self._r, axis=0)
+        r_V = np.mean(self.r, axis=0)
         figures = {
             "r_responsive": self.r_responsive,
             "r_null": self.r_null,
             "r_difference": self.r_responsive - self.r_null,
             "r_median": float(np.median(r_V)),
             "r_95th_percentile": float(np.quantile(r_V, 0.95)),
-            "n_responsive": float(self._responsive_V.sum()),
-            "n_null": float(self._null_V.sum()),
+            "n_responsive": float(self.responsive_V.sum()),
+            "n_null": float(self.null_V.sum()),
         }
-        if self._products:
-            rng = np.random.default_rng(0)
-            low, high = block_interval(np.mean(self._products, axis=0), N_DRAWS, rng)
+        if self._differences:
+            low, high = block_interval(np.mean(self._differences, axis=0), N_DRAWS, np.random.default_rng(0))
             figures |= {"r_difference_low": low, "r_difference_high": high}
         if self._shifted:
             figures["null_r_99"] = float(np.quantile(np.mean(self._shifted, axis=0), 0.99))
         return figures | self._ceiling()
 
     def _ceiling(self) -> dict[str, float]:
-        n = self._n_subjects
-        if n < 2 or self._unit_sum_TV is None or not self._responsive_V.any():
+        n = len(self.r)
+        if n < 2 or self._unit_sum_TV is None:
             return {}
-        rho_V = ((self._unit_sum_TV**2).sum(axis=0) - n) / (n * (n - 1))
-        rho = float(rho_V[self._responsive_V].mean())
+        # The square of a sum of unit vectors holds each pair's correlation twice.
+        rho = float((((self._unit_sum_TV**2).sum(axis=0) - n) / (n * (n - 1))).mean())
         if rho <= 0:
             return {"isc_test": rho}
-        skill = 1.0 - self._error_V[self._responsive_V].sum() / self._energy_V[self._responsive_V].sum()
         return {
             "isc_test": rho,
             "r_ceiling": rho**0.5,
             "r_over_ceiling": self.r_responsive / rho**0.5,
-            "explainable_skill": float(skill / rho),
+            "explainable_skill": (1.0 - self._error / self._energy) / rho,
         }
-
-    def _mean(self, chosen_V: NDArray[np.bool_]) -> float:
-        if not chosen_V.any():
-            return float("nan")
-        return float(np.mean([r_V[chosen_V].mean() for r_V in self._r]))
 
 
 def _part(passes: list[tuple[Batch, Forward]], objective: Objective) -> dict[str, float]:

@@ -11,6 +11,7 @@ from giblet_train import checkpoint
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import EvaluationMetric, encode
 from giblet_train.contract.rundir import RunDir
+from giblet_train.data.bold import write_map
 from giblet_train.distributed import Ranks, device_of, set_threads
 from giblet_train.evaluate import Examiner
 from giblet_train.experiment import Experiment
@@ -18,8 +19,13 @@ from giblet_train.learner import under
 from giblet_train.trainer import Load
 
 
-def judge(path: Path, role: str, load: Load, narrate: Callable[[str, float], None]) -> bytes:
-    """An evaluation of a run's checkpoint as JSON. Raises ConfigError, DataError."""
+def judge(
+    path: Path, role: str, load: Load, narrate: Callable[[str, float], None], map_path: Path | None = None
+) -> bytes:
+    """An evaluation of a run's checkpoint as JSON; r of each voxel as NIfTI at `map_path`.
+
+    Raises ConfigError, DataError.
+    """
     run_dir = RunDir(path.resolve())
     config = run_dir.read_config()
     record = checkpoint.newest(run_dir.checkpoints, role)
@@ -37,5 +43,8 @@ def judge(path: Path, role: str, load: Load, narrate: Callable[[str, float], Non
     experiment = Experiment.of(alone, data, Ranks(0, 1, device_of(config, 0)))
     model = experiment.learner.average.model
     model.load_state_dict(under("average.", saved.tensors))
-    figures = Examiner.of(experiment, data).evaluation(model, lambda: None)
+    examiner = Examiner.of(experiment, data)
+    figures = examiner.evaluation(model, lambda: None)
+    if map_path is not None:
+        write_map(map_path, examiner.r_map(model), data.mask_XYZ, data.study.affine)
     return encode(EvaluationMetric(seq=0, step=record.step, epoch=record.epoch, at=record.at, **figures))

@@ -176,12 +176,10 @@ class Learner:
         self.balance.load_state_dict(under("balance.", tensors))
         moments = under("optimizer.", tensors)
         for name, parameter in self.trained.named_parameters():
-            # The step count stays on the CPU, where AdamW keeps it.
             slots = {key.rpartition(":")[2]: value for key, value in moments.items() if key.rpartition(":")[0] == name}
             if slots:
                 self.optimizer.state[parameter] = {
-                    slot: value.clone() if slot == "step" else value.to(parameter.device, copy=True)
-                    for slot, value in slots.items()
+                    slot: value.to(parameter.device, copy=True) for slot, value in slots.items()
                 }
 
 

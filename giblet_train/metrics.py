@@ -32,7 +32,7 @@ def shift_null(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOC
     n_trs = len(predicted_TV)
     smallest = min(smallest_trs, max(1, n_trs // 3))
     # r of every shift at once, as a circular cross-correlation.
-    spectrum = np.fft.rfft(_unit(measured_TV), axis=0) * np.conj(np.fft.rfft(_unit(predicted_TV), axis=0))
+    spectrum = np.fft.rfft(unit(measured_TV), axis=0) * np.conj(np.fft.rfft(unit(predicted_TV), axis=0))
     mean_r_T = np.fft.irfft(spectrum.mean(axis=1), n=n_trs)
     return np.asarray(mean_r_T[smallest : n_trs - smallest + 1])
 
@@ -56,7 +56,7 @@ def block_interval(
 
 def products_of(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
     """(T,): what each TR adds to the mean over voxels of r; they sum to it."""
-    return np.asarray((_unit(predicted_TV) * _unit(measured_TV)).mean(axis=1))
+    return np.asarray((unit(predicted_TV) * unit(measured_TV)).mean(axis=1))
 
 
 def identification(predicted_TF: Array, true_TF: Array, segment_trs: int = SEGMENT_TRS) -> dict[str, float]:
@@ -100,7 +100,8 @@ def _centred(x_TV: Array) -> NDArray[np.float64]:
     return np.asarray(doubled - doubled.mean(axis=0))
 
 
-def _unit(x_TV: Array) -> NDArray[np.float64]:
+def unit(x_TV: Array) -> NDArray[np.float64]:
+    """(T, V): columns centred and of norm 1, so that products of two sum to correlations; 0 where constant."""
     centred = _centred(x_TV)
     norm_V = np.linalg.norm(centred, axis=0)
     return np.asarray(np.divide(centred, norm_V, out=np.zeros_like(centred), where=norm_V > 0))

@@ -67,6 +67,13 @@ class Compression:
         ]
         return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
 
+    def expand_average(self, scores_TR: Matrix) -> Matrix | None:
+        """Responses (T, V) of the average subject, by the group's part alone; None where people share no part."""
+        shared = [rows for columns, rows in next(iter(self.basis.values())) if columns == self.parts[0].columns]
+        if self.parts[0].name != GROUP or shared[0] is None:
+            return None
+        return np.asarray(scores_TR[:, self.parts[0].columns] @ shared[0], np.float32)
+
     def gram(self, subject: str, kept_V: Matrix | None = None) -> Matrix:
         """(R, R): inner products of the subject's own rows, over the voxels that are 1 in `kept_V`, or all."""
         stacked_RV = np.zeros((self.n_columns, self.n_voxels), np.float32)

@@ -57,7 +57,7 @@ def test_all_ranks_stop_together(tmp_path):
     process = start(run_dir)
     wait_for(lambda: run_dir.heartbeat.exists() and heartbeat_of(run_dir).step > 3, process)
     run_dir.stop.touch()
-    out, _ = process.communicate(timeout=60)
+    out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
     assert heartbeat_of(run_dir).state == "stopped"
     assert checkpoint.newest(run_dir.checkpoints).step == heartbeat_of(run_dir).step
@@ -66,7 +66,7 @@ def test_all_ranks_stop_together(tmp_path):
 def test_a_failure_on_one_rank_ends_all_with_its_cause(tmp_path):
     run_dir = run_dir_of(tmp_path, distributed={"world_size": 2}, learning_rate=0.1, batch_size=2, accumulate_steps=2)
     process = start(run_dir)
-    process.communicate(timeout=60)
+    process.communicate(timeout=120)
     assert process.returncode == 1
     assert "batch_size 2 cannot be shared by 2 rank(s)" in heartbeat_of(run_dir).why
     assert [e.name for e in metrics_of(run_dir, EventMetric)][-1] == "failed"

@@ -3,6 +3,7 @@
 import json
 
 import msgspec
+import nibabel
 import pytest
 
 from giblet_train import trainer
@@ -29,6 +30,16 @@ def test_judging_again_gives_the_recorded_figures(finished):
     for part in ("encoding", "skill", "baselines"):
         assert again[part] == pytest.approx(recorded[part], rel=1e-5)
     assert finished.metrics.read_bytes() == lines, "nothing is written"
+
+
+def test_each_voxels_r_can_be_had_as_a_volume(finished, tmp_path):
+    figures = json.loads(judge(finished.path, "best", load, lambda *_: None, tmp_path / "r.nii.gz"))
+    r_XYZ = nibabel.load(tmp_path / "r.nii.gz").get_fdata()
+    data = split_data()
+    assert r_XYZ.shape == data.mask_XYZ.shape
+    assert r_XYZ[data.mask_XYZ][data.responsive_V].mean() == pytest.approx(
+        figures["encoding"]["r_responsive"], rel=1e-4
+    )
 
 
 def test_other_data_are_not_judged(finished):
