@@ -6,6 +6,8 @@ only once it opens.
 
 from __future__ import annotations
 
+import os
+
 from giblet_tui.dashboard.ports import Actions, Source
 from giblet_tui.fleet import Fleet
 
@@ -20,6 +22,8 @@ def run_dashboard(source: Source, actions: Actions, initial: Fleet, readonly: bo
     """
     from giblet_tui.dashboard.app import DashboardApp
 
+    for exported in ("COLUMNS", "LINES"):
+        os.environ.pop(exported, None)  # the size at the shell's start would hide every later resize
     app = DashboardApp(source, actions, initial, readonly=readonly)
     app.run()
     return app.return_code or 0

@@ -37,8 +37,8 @@ def log_ticks(span: Range, count: int) -> tuple[float, ...]:
     return tuple(math.log10(value) for value in plain if value > 0)
 
 
-def figure(value: float, spread: float = 0.0) -> str:
-    """A number with enough decimals to show a five-hundredth of `spread`, and at least four significant digits.
+def figure(value: float, spread: float = 0.0, significant: int = SIGNIFICANT) -> str:
+    """A number with enough decimals to show a five-hundredth of `spread`, and at least so many significant digits.
 
     275824.6 and 275958.9 in a spread of 134 read `275,824.6` and `275,958.9`. Not finite reads `nan`.
     """
@@ -49,7 +49,7 @@ def figure(value: float, spread: float = 0.0) -> str:
     size = abs(value)
     if size < SMALL or size >= LARGE:
         return scientific(value)
-    wanted = SIGNIFICANT - 1 - math.floor(math.log10(size))
+    wanted = significant - 1 - math.floor(math.log10(size))
     if spread > 0:
         wanted = max(wanted, -math.floor(math.log10(spread / 500)))
     return f"{value:,.{min(MOST_DECIMALS, max(0, wanted))}f}"

@@ -21,6 +21,8 @@ SMALLEST_PLOT = 6
 HEADROOM = 0.06
 NEAR_CONSTANT = 0.5
 NOISE_PERCENT = 4.0
+CLOSEST_LABELS = 1.45
+WAITING = "waiting for the first step"
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,13 +57,16 @@ def rows(chart: Chart, width: int, height: int) -> list[Row]:
     plot_width, plot_height = width - GUTTER, height - 1
     if plot_width < SMALLEST_PLOT or plot_height < 1:
         return []
+    if not len(chart.smooth.x_N) and not len(chart.held_out.x_N):
+        return [(Run(WAITING[:width], "axis"),), *[()] * plot_height]
     y_range = range_of(chart, plot_width)
-    marks = nan_marks(chart, y_range, plot_width)
-    plot = braille.draw(layers(chart), chart.window, y_range, plot_width, plot_height, marks, chart.cursor)
     labels = y_labels(chart, y_range, plot_height)
-    gutters = [f"{labels.get(row, ''):>{GUTTER - 2}} {'┤' if row in labels else '│'}" for row in range(plot_height)]
+    gutter = max([GUTTER, *(len(label) + 2 for label in labels.values())])
+    marks = nan_marks(chart, y_range, width - gutter)
+    plot = braille.draw(layers(chart), chart.window, y_range, width - gutter, plot_height, marks, chart.cursor)
+    gutters = [f"{labels.get(row, ''):>{gutter - 2}} {'┤' if row in labels else '│'}" for row in range(plot_height)]
     drawn = [(Run(gutter, "axis"), *cells) for gutter, cells in zip(gutters, plot, strict=True)]
-    return [*drawn, (Run(x_labels(chart, width), "axis"),)]
+    return [*drawn, (Run(x_labels(chart, width, gutter), "axis"),)]
 
 
 def layers(chart: Chart) -> list[Layer]:
@@ -99,11 +104,11 @@ def range_of(chart: Chart, plot_width: int) -> Range:
 
 
 def y_labels(chart: Chart, y_range: Range, plot_height: int) -> dict[int, str]:
-    """Labels of the y axis by row, from the top, at least two rows apart where that leaves two of them."""
+    """Labels of the y axis by row, from the top, not crowded where fewer of them would do."""
     ticks = axis.log_ticks if chart.lens.log else axis.ticks
     rows_per_unit = (plot_height - 1) / y_range.span
     tries = (ticks(y_range, count) for count in range(max(2, (plot_height + 1) // 2), 1, -1))
-    places = next((p for p in tries if len(p) < 3 or (p[1] - p[0]) * rows_per_unit > 1.8), ())
+    places = next((p for p in tries if len(p) < 3 or (p[1] - p[0]) * rows_per_unit > CLOSEST_LABELS), ())
     pitch = places[1] - places[0] if len(places) > 1 else y_range.span
     labels = {}
     for place in places:
@@ -112,19 +117,22 @@ def y_labels(chart: Chart, y_range: Range, plot_height: int) -> dict[int, str]:
     return labels
 
 
-def x_labels(chart: Chart, width: int) -> str:
+def x_labels(chart: Chart, width: int, gutter: int) -> str:
     """The bottom row: the unit under the gutter, labels under their places, none over another."""
-    plot, window = width - GUTTER, chart.window
+    plot, window = width - gutter, chart.window
     cells = [" "] * plot
-    for place in axis.ticks(window, max(3, plot // 9)):
+    places = axis.ticks(window, max(3, plot // 9))
+    if chart.lens.axis == "step":
+        places = tuple(place for place in places if place == round(place))
+    for place in places:
         label = x_label(chart, place)
         middle = round((place - window.first) / window.span * (plot - 1))
         start = max(0, min(plot - len(label), middle - len(label) // 2))
         if not "".join(cells[max(0, start - 1) : start + len(label) + 1]).strip():
             cells[start : start + len(label)] = label
     unit = chart.lens.axis if chart.lens.axis in ("step", "epoch") else ""
-    note = f"{'log ' if chart.lens.log else ''}{unit}"[: GUTTER - 1]
-    return f"{note:>{GUTTER - 1}} " + "".join(cells)[:plot]
+    note = f"{'log ' if chart.lens.log else ''}{unit}"[: gutter - 1]
+    return f"{note:>{gutter - 1}} " + "".join(cells)[:plot]
 
 
 def x_label(chart: Chart, x: float) -> str:

@@ -253,3 +253,12 @@ def test_each_axis_spans_the_run(axis_kind: str) -> None:
     whole = whole_axis(curves, axis_kind, 20, run.run.launched_at)  # type: ignore[arg-type]
     expected = {"step": 100, "epoch": 5, "since launch": 59.7, "clock": 59.7}[axis_kind]
     assert whole.span == pytest.approx(expected, abs=0.11)
+
+
+def test_long_labels_make_room_for_themselves() -> None:
+    series = points(*((x, 275_824.6 + x / 100) for x in range(101)))
+    flat = demo_chart(raw=series, smooth=series, held_out=points(), whole=Range(0, 100), constant=0.0)
+    shown = text_of(chart.rows(flat, 60, 12))
+    assert {len(row) for row in shown} == {60}
+    labels = [row.split("┤")[0].strip() for row in shown if "┤" in row]
+    assert len(labels) == len(set(labels)) >= 2

@@ -13,6 +13,7 @@ from textual.binding import Binding, BindingType
 from textual.containers import Container
 from textual.reactive import reactive
 from textual.screen import Screen
+from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
@@ -48,6 +49,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "alerts": ("alerts",),
 }
 PAN, STEP = 0.2, 0.02
+REST_S = 0.3
 
 
 class MainScreen(Screen[None]):
@@ -74,6 +76,7 @@ class MainScreen(Screen[None]):
         Binding("slash", "search", "search the log"),
         Binding("f", "follow", "follow the log"),
         Binding("y", "copy", "copy the run id"),
+        Binding("ctrl+l", "repaint", "paint the screen anew"),
     ]
 
     lens: reactive[Lens] = reactive(Lens(), repaint=False)
@@ -86,6 +89,7 @@ class MainScreen(Screen[None]):
         self._fleet, self._verdicts = fleet, verdicts
         self._columns: dict[str, StepColumns] = {}
         self._drawn: RunView | None = None
+        self._repaint: Timer | None = None
         self.marked: set[str] = set()
         self.chosen: str | None = None
 
@@ -196,7 +200,14 @@ class MainScreen(Screen[None]):
         self.lens = self.lens.pointed(message.around)
 
     def on_resize(self, event: events.Resize) -> None:
+        """Arrange at once, and paint all once more when it has come to rest: terminals tear under fast resizing."""
         self._arrange()
+        if self._repaint is not None:
+            self._repaint.stop()
+        self._repaint = self.set_timer(REST_S, self.action_repaint)
+
+    def action_repaint(self) -> None:
+        self.app.refresh()
 
     def watch_lens(self) -> None:
         for panel in self.query(LossPanel):

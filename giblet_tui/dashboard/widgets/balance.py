@@ -37,7 +37,7 @@ class Balance(Pane):
         step = self._newest()
         if step is None:
             return [line(("waiting for the first step", palette.MUTED))]
-        columns = next((c for c in LAYOUTS if _bar_cells(c, width) >= 2 * SHORT_BAR), LAYOUTS[-2])
+        columns = next((c for c in LAYOUTS if _bar_cells(c, width) >= SHORT_BAR), LAYOUTS[-1])
         cells = max(SHORT_BAR, min(LONG_BAR, _bar_cells(columns, width)))
         rows = [self._row(step, component, columns, cells) for component in COMPONENTS]
         titles = [_titles(columns, cells)] if height > len(rows) else []

@@ -27,6 +27,7 @@ from giblet_tui.series import Curves, Floats, Points, Smoother, last_value, valu
 
 SETTLED = 0.005
 RULE = 2
+NARROW = 26
 
 
 class LossPanel(Pane):
@@ -137,22 +138,29 @@ class LossPanel(Pane):
         return self._smoothers.setdefault(key, Smoother(decay)).smoothed(values_N)
 
     def _newest(self, view: RunView) -> list[Part]:
-        """The newest figures, with digits enough to tell them from the run's other values."""
+        """The newest figures, with digits enough to tell them from the run's other values; train/val where narrow.
+
+        Validation is red where it is worse than the best constant.
+        """
         course = self._course(view.run, view.curves, view)
         smooth_N = self._smoothed(view.run, view.curves, course.y_N)
         if not len(smooth_N):
-            return [(" waiting for the first step", palette.MUTED)]
+            return []
         value, held_out_E = last_value(smooth_N), view.curves.validation[self.component]
         if not math.isfinite(value):
             since = _first_bad(view.curves.step_N, smooth_N)
             return [(" ✖ NaN", "$error bold"), (f" from step {since:,}", "$error")]
+        constant, held_out = constant_of(view.run, self.component), last_value(held_out_E)
+        worse = "$error" if 0 < constant < held_out else ""
+        if self.size.width < NARROW and math.isfinite(held_out):
+            short = (axis.figure(value, significant=3), axis.figure(held_out, significant=3))
+            return [(f" {short[0]}", "bold"), (f"/{short[1]}", worse)]
         spread = chart.spread_of(smooth_N)
         parts: list[Part] = [(f" {axis.figure(value, spread)}", "bold")]
         if not len(held_out_E):
             parts.append((" val after epoch 1", palette.MUTED))
-        elif math.isfinite(last_value(held_out_E)):
-            parts.append(f" val {axis.figure(last_value(held_out_E), spread)}")
-        constant = constant_of(view.run, self.component)
+        elif math.isfinite(held_out):
+            parts.append((f" val {axis.figure(held_out, spread)}", worse))
         if constant:
             change = value / constant - 1
             digits = 1 if abs(change) < 0.1 else 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import textwrap
+
 from textual.content import Content
 
 from giblet_train.contract.criteria import WORDS, CriterionVerdict, Status
@@ -10,6 +12,7 @@ from giblet_tui.dashboard.text import line
 from giblet_tui.dashboard.widgets.pane import Pane
 
 WORDY = 90
+MINIMUM = 20
 ORDER: tuple[Status, ...] = ("fail", "at_risk", "on_track", "pass")
 
 
@@ -29,10 +32,13 @@ class VerdictStrip(Pane):
             return [line(("no criteria are known: the run's config.yaml was not read", palette.MUTED))]
         if not verdict.criteria:
             return [line(("the configuration names no criteria", palette.MUTED))]
-        longest = max(len(c.name) for c in verdict.criteria)
-        wordy = width >= WORDY
         ordered = sorted(verdict.criteria, key=lambda c: ORDER.index(c.status))
-        return [_criterion(c, longest if height > 1 else len(c.name), wordy) for c in ordered]
+        if height == 1:
+            return _shortened(_criterion(ordered[0], len(ordered[0].name), width, wordy=False))
+        longest = max(len(c.name) for c in ordered)
+        wrapped = [_criterion(c, longest, width, wordy=width >= WORDY) for c in ordered]
+        whole = sum(map(len, wrapped)) <= height
+        return [row for rows in wrapped for row in (rows if whole else _shortened(rows))]
 
 
 def verdict_word(status: Status) -> tuple[tuple[str, str], ...]:
@@ -40,7 +46,17 @@ def verdict_word(status: Status) -> tuple[tuple[str, str], ...]:
     return ((f"{palette.STATUS_GLYPHS[status]} {WORDS[status]}", f"{palette.STATUS_STYLES[status]} bold"),)
 
 
-def _criterion(criterion: CriterionVerdict, longest: int, wordy: bool) -> Content:
-    ink = palette.STATUS_STYLES[criterion.status]
+def _criterion(criterion: CriterionVerdict, longest: int, width: int, *, wordy: bool) -> list[Content]:
+    """The criterion as one line or more, its sentence wrapped beside its name."""
     word = f"{palette.STATUS_GLYPHS[criterion.status]} " + (f"{WORDS[criterion.status]:<8} " if wordy else "")
-    return line((word, f"{ink} bold"), f"{criterion.name:<{longest}}  ", (criterion.sentence, palette.MUTED))
+    ink = f"{palette.STATUS_STYLES[criterion.status]} bold"
+    name = f"{criterion.name:<{longest}}  "
+    indent = len(word) + len(name)
+    pieces = textwrap.wrap(criterion.sentence, max(MINIMUM, width - indent)) or [""]
+    rest = [line(" " * indent, (piece, palette.MUTED)) for piece in pieces[1:]]
+    return [line((word, ink), name, (pieces[0], palette.MUTED)), *rest]
+
+
+def _shortened(rows: list[Content]) -> list[Content]:
+    """The first of them, with an ellipsis where more follow."""
+    return rows if len(rows) == 1 else [rows[0] + line(("…", palette.MUTED))]

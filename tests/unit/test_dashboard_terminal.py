@@ -1,0 +1,105 @@
+"""The dashboard in a real terminal: tmux at 80x24, driven by keys, read as a person would."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PATIENCE_S = 60.0
+PROGRAM = """
+from giblet_tui.dashboard import run_dashboard
+from tests import fleets
+from tests.unit.test_dashboard import Recorder, Tape
+
+print("left with", run_dashboard(Tape(), Recorder(), fleets.healthy()))
+"""
+
+
+class Terminal:
+    """A tmux of our own with one window, whose program's screen can be read."""
+
+    def __init__(self, folder: Path, columns: int, rows: int) -> None:
+        self._socket = folder / "tmux"
+        program = folder / "program.py"
+        program.write_text(PROGRAM)
+        # Some shells export their size as it was at their start; the dashboard must not believe it.
+        environment = f"env COLUMNS=80 LINES=24 TERM=tmux-256color PYTHONPATH={ROOT}"
+        command = f"cd {ROOT} && {environment} {sys.executable} {program}; exec cat"
+        self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), command)
+
+    def press(self, *keys: str) -> None:
+        self._tmux("send-keys", *keys)
+
+    def resize(self, columns: int, rows: int) -> None:
+        self._tmux("resize-window", "-x", str(columns), "-y", str(rows))
+
+    def screen(self) -> list[str]:
+        return self._tmux("capture-pane", "-p").splitlines()
+
+    def wait_for(self, *words: str, without: str = "") -> list[str]:
+        """The screen once it shows every one of the words, and not another."""
+        deadline = time.monotonic() + PATIENCE_S
+        while time.monotonic() < deadline:
+            rows = self.screen()
+            text = "\n".join(rows)
+            if all(word in text for word in words) and not (without and without in text):
+                return rows
+            time.sleep(0.1)
+        raise AssertionError(f"{words} did not appear:\n" + "\n".join(self.screen()))
+
+    def close(self) -> None:
+        subprocess.run(["tmux", "-S", self._socket, "kill-server"], capture_output=True, check=False)
+
+    def _tmux(self, *words: str) -> str:
+        done = subprocess.run(["tmux", "-S", self._socket, *words], capture_output=True, text=True, check=True)
+        return done.stdout
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    if shutil.which("tmux") is None:
+        pytest.skip("missing: tmux (apt-get install tmux)")
+    opened = Terminal(tmp_path, 80, 24)
+    yield opened
+    opened.close()
+
+
+def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
+    rows = terminal.wait_for("demo on tensor01", "data ", "? help")
+    assert len(rows) == 24
+    assert any("━━ fMRI" in row and "%" in row for row in rows)
+    terminal.press("3")
+    terminal.wait_for("━━ total", "╍╍ video", "┅┅ audio", "╸╸ text")
+    terminal.press("x", "Left")
+    terminal.wait_for("total step 2", "raw")
+    terminal.press("Escape")
+    terminal.wait_for("━━ total", without="raw")
+    terminal.press("8")
+    terminal.wait_for("log  follows", "Epoch 14/20", without="╍╍ video")
+    terminal.press("/")
+    terminal.wait_for("search the log")
+    terminal.press("Epoch 3", "Enter")
+    terminal.wait_for("“Epoch 3” in 1 lines")
+    terminal.press("S")
+    terminal.wait_for("Stop demo on tensor01?", "Cancel")
+    terminal.press("Enter")
+    terminal.wait_for("“Epoch 3”", without="Stop demo")
+    terminal.press("?")
+    terminal.wait_for("views and charts")
+    terminal.press("Escape")
+    terminal.wait_for("“Epoch 3”", without="views and charts")
+    terminal.press("1")
+    terminal.resize(60, 15)
+    rows = terminal.wait_for("demo on tensor01", "━━ total", "warm-up done", "? help", without="balance")
+    assert len(rows) == 15
+    terminal.resize(120, 40)
+    terminal.wait_for("runs", "hardware", "verdict", "balance", "learning rate")
+    terminal.press("q")
+    terminal.wait_for("left with 0", without="balance")
