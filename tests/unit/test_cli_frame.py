@@ -99,6 +99,7 @@ def test_every_verb_has_examples_first(verb: str, settings: dict[str, str]) -> N
         ("config show demo --set data.tr=-1", '"data.tr"'),
         ("node add ../x", "cannot name a node"),
         ("node rm nowhere", "No node 'nowhere'"),
+        ("dashboard", "needs a terminal"),
         ("status demo-20260101-000000-aaaa", "No run begins with"),
         ("verdict @last", "There is no run yet"),
         ("logs x", "No run begins with"),
@@ -174,3 +175,12 @@ def test_nodes_are_added_listed_and_removed(settings: dict[str, str]) -> None:
     assert (again.returncode, "already in" in again.stderr) == (2, True)
     assert giblet("node", "rm", "lab", env=settings).returncode == 0
     assert len(json.loads(giblet("node", "ls", "--json", env=settings).stdout)["nodes"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [("giblet launch lo", "local"), ("giblet launch local test_full", "test_full_fixes"), ("giblet stop @", "@last")],
+)
+def test_the_shell_completes_nodes_configurations_and_runs(settings: dict[str, str], words: str, expected: str) -> None:
+    asked = {"_GIBLET_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    assert giblet(env=settings | asked).stdout.split() == [expected]
