@@ -128,8 +128,12 @@ class Fleet(Snapshot, frozen=True, kw_only=True):
         return Fleet(nodes=tuple(node if n.node == node.node else n for n in self.nodes))
 
     def runs(self) -> tuple[RunSnapshot, ...]:
-        """Every run once (two nodes may mount one home), newest first."""
-        seen = {r.run.run_id: r for n in reversed(self.nodes) for r in n.runs if r.run.node in ("", n.node)}
+        """Every run once, newest first: as its own node sees it, else as any node that mounts the same home does."""
+        seen: dict[str, RunSnapshot] = {}
+        for node in self.nodes:
+            for run in node.runs:
+                if run.run.run_id not in seen or run.run.node == node.node:
+                    seen[run.run.run_id] = run
         return tuple(sorted(seen.values(), key=lambda r: r.run.launched_at, reverse=True))
 
     def run(self, run_id: str) -> RunSnapshot | None:
