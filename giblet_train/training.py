@@ -99,8 +99,6 @@ class Training:
         step = min(self.standing.step, self.plan.total_steps - 1)
         self.recorder.step, self.recorder.epoch = self.standing.step, self.plan.epoch_of(step)
 
-    # -- after a step --------------------------------------------------------------------------------------------------
-
     def _note(self, stepped: Stepped) -> None:
         """Record a step, and add it to its epoch's averages."""
         self._stamp()
@@ -141,8 +139,6 @@ class Training:
                 f"The loss of {component} is not finite at step {self.standing.step} on rank {rank}{kept}.",
                 "Look at the step records before it; lower learning_rate, or run `python -m giblet_train data check`.",
             )
-
-    # -- after an epoch ------------------------------------------------------------------------------------------------
 
     def _end_epoch(self) -> bool:
         """Validate, record, save. Returns whether early stopping ends the run, the same on all ranks."""
@@ -200,8 +196,6 @@ class Training:
             line += f" | Val Loss: {validation.total:.4f}" + (f" | fMRI Corr: {r:.4f}" if r is not None else "")
         self.recorder.say(f"{line} | LR: {rate:.2e} | " + " ".join(f"{c} {v:.4f}" for c, v in means.items()))
         standing.epoch_steps, standing.epoch_seconds, standing.epoch_sums = 0, 0.0, {}
-
-    # -- checkpoints ---------------------------------------------------------------------------------------------------
 
     def _last_record(self) -> CheckpointRecord | None:
         return checkpoint.newest(self.run_dir.checkpoints)
@@ -265,8 +259,6 @@ class Training:
             "resumed", "info", f"Resumed from {folder / found.file}, step {found.step}.", step=found.step
         )
         return found.step
-
-    # -- the end -------------------------------------------------------------------------------------------------------
 
     def _leave(self, stepped: Stepped) -> int:
         """Save and go, because the stop file or a signal says so; the step is finished."""

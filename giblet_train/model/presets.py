@@ -22,6 +22,7 @@ class Shape:
     decoder_width: int
 
 
+# tiny has no blocks: with minutes of film they fit noise, and its latents are then a reduced-rank FIR regression.
 _PRESETS = {
     "tiny": Shape(64, 0, 2, 24, 64, 12, 13, 128),
     "lab": Shape(384, 4, 6, 256, 128, 12, 13, 512),
