@@ -8,6 +8,7 @@ from typing import ClassVar
 
 from textual.app import App, SystemCommand
 from textual.binding import Binding, BindingType
+from textual.dom import DOMNode
 from textual.screen import Screen
 
 from giblet_train.contract.criteria import Verdict
@@ -22,6 +23,7 @@ from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.text import harmless
 from giblet_tui.dashboard.view import merged
 from giblet_tui.dashboard.widgets.log import LogTail
+from giblet_tui.dashboard.widgets.panes import Panes
 from giblet_tui.dashboard.widgets.runs import RunList
 from giblet_tui.fleet import Fleet, NodeSnapshot
 
@@ -83,7 +85,8 @@ class DashboardApp(App[int]):
         self.push_screen(
             HelpScreen(
                 {
-                    "views and charts": MainScreen.BINDINGS,
+                    "views": MainScreen.BINDINGS,
+                    "charts": Panes.BINDINGS,
                     "runs": RunList.BINDINGS,
                     "log": LogTail.BINDINGS,
                     "everywhere": [*DashboardApp.BINDINGS, Binding("ctrl+p", "command_palette", "all commands")],
@@ -131,12 +134,13 @@ class DashboardApp(App[int]):
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)
-        for binding in [*MainScreen.BINDINGS, *DashboardApp.BINDINGS]:
-            if isinstance(binding, Binding) and binding.description:
-                owner = self._main if binding in MainScreen.BINDINGS else self
-                yield SystemCommand(binding.description, f"key {binding.key}", self._runner(owner, binding.action))
+        owners: list[DOMNode] = [self._main, self._main.query_one(Panes), self]
+        for owner in owners:
+            for binding in owner.BINDINGS:
+                if isinstance(binding, Binding) and binding.description:
+                    yield SystemCommand(binding.description, f"key {binding.key}", self._runner(owner, binding.action))
 
-    def _runner(self, owner: Screen[None] | App[int], action: str) -> Callable[[], None]:
+    def _runner(self, owner: DOMNode, action: str) -> Callable[[], None]:
         def run() -> None:
             self.call_later(self.run_action, action, owner)
 

@@ -23,6 +23,7 @@ from giblet_tui.dashboard.widgets.balance import Balance
 from giblet_tui.dashboard.widgets.clock import WarmupClock
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.losses import LossPanel
+from giblet_tui.dashboard.widgets.panes import Panes
 from giblet_tui.dashboard.widgets.runs import RunList
 from giblet_tui.fleet import Fleet, NodeSnapshot
 from tests import fleets
@@ -254,7 +255,7 @@ async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         await pilot.press("plus", "L", "x", "left", "right_square_bracket")
-        lens = app.screen.lens  # type: ignore[attr-defined]
+        lens = app.screen.query_one(Panes).lens
         assert (lens.share, lens.log, lens.decay) == (0.5, True, 0.95)
         assert lens.cursor == pytest.approx(0.99)
         assert {panel.lens for panel in app.screen.query(LossPanel)} == {lens}
@@ -262,7 +263,7 @@ async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:
         await pilot.press("a")
         assert "epoch" in "\n".join(screen_text(app))
         await pilot.press("a", "a", "a", "minus", "L", "left_square_bracket")
-        assert app.screen.lens == Lens()  # type: ignore[attr-defined]
+        assert app.screen.query_one(Panes).lens == Lens()
 
 
 async def test_zoom_survives_live_data() -> None:
@@ -271,10 +272,10 @@ async def test_zoom_survives_live_data() -> None:
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         await pilot.press("plus", "plus", "left")
-        before = app.screen.lens  # type: ignore[attr-defined]
+        before = app.screen.query_one(Panes).lens
         tape.play(fleets.node(runs=(fleets.run(steps=320),)))
         await settle(pilot)
-        assert app.screen.lens == before  # type: ignore[attr-defined]
+        assert app.screen.query_one(Panes).lens == before
 
 
 async def test_mouse_wheel_zooms_about_the_pointer_and_a_click_sets_the_crosshair() -> None:
@@ -282,11 +283,11 @@ async def test_mouse_wheel_zooms_about_the_pointer_and_a_click_sets_the_crosshai
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         await pilot.click("#total", offset=(20, 4))
-        cursor = app.screen.lens.cursor  # type: ignore[attr-defined]
+        cursor = app.screen.query_one(Panes).lens.cursor
         assert cursor is not None and 0 < cursor < 1
-        app.screen.post_message(LossPanel.Zoomed(0.5, cursor))
+        app.screen.query_one(Panes).post_message(LossPanel.Zoomed(0.5, cursor))
         await pilot.pause()
-        assert app.screen.lens.share == 0.5  # type: ignore[attr-defined]
+        assert app.screen.query_one(Panes).lens.share == 0.5
 
 
 @pytest.mark.parametrize(("number", "view"), list(enumerate(VIEWS, 1)))

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
 from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Container
 from textual.reactive import reactive
 from textual.screen import Screen
 from textual.timer import Timer
@@ -18,21 +16,16 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from giblet_train.contract.criteria import Verdict
-from giblet_tui.dashboard.lens import Lens
 from giblet_tui.dashboard.messages import RunChosen, RunMarked
 from giblet_tui.dashboard.screens.welcome import welcome
 from giblet_tui.dashboard.view import RunView, stale, unchanged
-from giblet_tui.dashboard.widgets.alerts import Alerts
-from giblet_tui.dashboard.widgets.balance import Balance
-from giblet_tui.dashboard.widgets.clock import WarmupClock
 from giblet_tui.dashboard.widgets.hardware import Hardware
 from giblet_tui.dashboard.widgets.header import RunHeader
 from giblet_tui.dashboard.widgets.log import LogTail
-from giblet_tui.dashboard.widgets.losses import LossPanel
 from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.dashboard.widgets.panes import Panes
 from giblet_tui.dashboard.widgets.runs import RunList
 from giblet_tui.dashboard.widgets.status import StatusLine
-from giblet_tui.dashboard.widgets.verdict import VerdictStrip
 from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
 from giblet_tui.series import NAMES, Curves, StepColumns
 
@@ -48,7 +41,6 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "log": ("log",),
     "alerts": ("alerts",),
 }
-PAN, STEP = 0.2, 0.02
 REST_S = 0.3
 
 
@@ -63,23 +55,12 @@ class MainScreen(Screen[None]):
         Binding("tab", "next_pane", "next pane or view", priority=True),
         Binding("z", "full", "full screen and back"),
         Binding("escape", "back", "back"),
-        Binding("left,h", "shift(-1)", "earlier, or crosshair left"),
-        Binding("right,l", "shift(1)", "later, or crosshair right"),
-        Binding("plus,equals_sign", "zoom(0.5)", "zoom in"),
-        Binding("minus", "zoom(2.0)", "zoom out"),
-        Binding("0", "whole", "whole run"),
-        Binding("x", "cross", "crosshair"),
-        Binding("a", "axis", "x axis: step, epoch, time"),
-        Binding("L", "log_axis", "log y axis"),
-        Binding("right_square_bracket", "smooth(1)", "smooth more"),
-        Binding("left_square_bracket", "smooth(-1)", "smooth less"),
         Binding("slash", "search", "search the log"),
         Binding("f", "follow", "follow the log"),
         Binding("y", "copy", "copy the run id"),
         Binding("ctrl+l", "repaint", "paint the screen anew"),
     ]
 
-    lens: reactive[Lens] = reactive(Lens(), repaint=False)
     view: reactive[str] = reactive("overview", repaint=False)
     full: reactive[str] = reactive("", repaint=False)
 
@@ -95,18 +76,7 @@ class MainScreen(Screen[None]):
 
     def compose(self) -> ComposeResult:
         yield RunHeader(self._clock)
-        with Container(id="panes"):
-            yield RunList()
-            yield LossPanel("total")
-            yield LossPanel("fmri")
-            yield Hardware(id="hardware")
-            for component in ("video", "audio", "text"):
-                yield LossPanel(component)
-            yield Balance(id="balance")
-            yield WarmupClock(id="clock")
-            yield VerdictStrip(id="verdict")
-            yield Alerts(id="alerts")
-            yield LogTail()
+        yield Panes()
         yield Static(id="welcome", markup=False)
         yield Input(id="search", placeholder="search the log: enter finds, esc closes")
         yield StatusLine(self._clock)
@@ -182,7 +152,7 @@ class MainScreen(Screen[None]):
     def on_run_chosen(self, message: RunChosen) -> None:
         if message.run_id != self.chosen:
             self.chosen = message.run_id
-            self.lens = replace(self.lens, share=1.0, end=None, cursor=None)
+            self.query_one(Panes).begin_anew()
             self.query_one(LogTail).follow = True
             self.show(self._fleet, self._verdicts)
 
@@ -193,12 +163,6 @@ class MainScreen(Screen[None]):
     def on_option_list_option_selected(self) -> None:
         self.view = "overview"
 
-    def on_loss_panel_zoomed(self, message: LossPanel.Zoomed) -> None:
-        self.lens = self.lens.zoomed(message.factor, self.lens.part(message.around))
-
-    def on_loss_panel_pointed(self, message: LossPanel.Pointed) -> None:
-        self.lens = self.lens.pointed(message.around)
-
     def on_resize(self, event: events.Resize) -> None:
         """Arrange at once, and paint all once more when it has come to rest: terminals tear under fast resizing."""
         self._arrange()
@@ -208,10 +172,6 @@ class MainScreen(Screen[None]):
 
     def action_repaint(self) -> None:
         self.app.refresh()
-
-    def watch_lens(self) -> None:
-        for panel in self.query(LossPanel):
-            panel.lens = self.lens
 
     def watch_view(self, old: str, new: str) -> None:
         self.remove_class(f"view-{old}")
@@ -234,7 +194,7 @@ class MainScreen(Screen[None]):
             pane.set_class(single and pane.id not in shown, "-hidden")
 
     def _panes(self) -> Iterable[Widget]:
-        return self.query_one("#panes").children
+        return self.query_one(Panes).children
 
     def action_view(self, name: str) -> None:
         """Show a view, or where all are shown move the focus to it."""
@@ -269,32 +229,10 @@ class MainScreen(Screen[None]):
             self.full = ""
         elif log.needle:
             log.needle = ""
-        elif self.lens.cursor is not None:
-            self.lens = self.lens.crossed()
+        elif self.query_one(Panes).lens.cursor is not None:
+            self.query_one(Panes).action_cross()
         else:
             self.view = "overview"
-
-    def action_shift(self, by: int) -> None:
-        self.lens = self.lens.moved(by * STEP) if self.lens.cursor is not None else self.lens.panned(by * PAN)
-
-    def action_zoom(self, factor: float) -> None:
-        self.lens = self.lens.zoomed(factor)
-
-    def action_whole(self) -> None:
-        self.lens = self.lens.whole()
-
-    def action_cross(self) -> None:
-        self.lens = self.lens.crossed()
-
-    def action_axis(self) -> None:
-        self.lens = self.lens.other_axis()
-
-    def action_log_axis(self) -> None:
-        self.lens = replace(self.lens, log=not self.lens.log)
-
-    def action_smooth(self, by: int) -> None:
-        self.lens = self.lens.smoother(by)
-        self.notify(f"smoothing {self.lens.decay:g}" if self.lens.decay else "no smoothing", timeout=2)
 
     def action_search(self) -> None:
         if self.size.width < WIDE:
