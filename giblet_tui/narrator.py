@@ -28,7 +28,7 @@ class Narrator:
             self._state = run.health.state
             lines.append(f"{run.health.state}: {run.health.sentence}")
         phase = run.heartbeat.phase if run.heartbeat and not run.steps else ""
-        if phase and phase != self._phase and phase not in run.health.sentence:
+        if phase and phase != self._phase and not any(phase in line for line in lines):
             lines.append(phase)
         self._phase = phase
         return lines

@@ -31,3 +31,14 @@ def test_states_and_events_are_told_when_they_come() -> None:
     assert narrator.news(msgspec.structs.replace(waiting, events=(event,))) == []
     failed = fleets.run(steps=1, state="failed", sentence="audio is not finite")
     assert narrator.news(failed)[0] == "failed: audio is not finite"
+
+
+def test_each_stage_of_loading_is_told_once() -> None:
+    narrator = Narrator()
+    told: list[str] = []
+    for phase in ("making the study", "making the study", "reading sub-01", "reading sub-02"):
+        run = fleets.run(steps=1, state="starting", sentence=phase)
+        assert run.heartbeat is not None
+        heartbeat = msgspec.structs.replace(run.heartbeat, state="loading", phase=phase)
+        told += narrator.news(msgspec.structs.replace(run, steps=(), heartbeat=heartbeat))
+    assert told == ["starting: making the study", "reading sub-01", "reading sub-02"]
