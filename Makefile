@@ -38,12 +38,12 @@ check: install
 # The laptop's half must work where torch is not installed.
 test-laptop: .venv-laptop/.ready
 	$(LAPTOP)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None and "torch is here")'
-	$(LAPTOP)/pytest -q -m "not cluster and not e2e" tests/laptop
+	$(LAPTOP)/pytest -q tests/unit
 
 .venv-laptop/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(ENOUGH)'
 	$(PYTHON) -m venv .venv-laptop
-	$(LAPTOP)/pip $(PIP) -e . pytest pytest-asyncio pytest-timeout
+	$(LAPTOP)/pip $(PIP) -e . hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout
 	@touch $@
 
 # sshd, tmux and screen for the cluster tests: installed when root, otherwise those tests say what they lack.

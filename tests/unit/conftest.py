@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.data.simulate import make_study
-
 
 @pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory) -> Path:
     """A folder with the tiny demo study: 60 TRs, 3 subjects. Tests copy it before they change anything."""
+    from giblet_train.data.simulate import make_study
+
     folder = tmp_path_factory.mktemp("studies") / "tiny"
     make_study(folder, "tiny")
     return folder

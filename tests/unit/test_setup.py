@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 import venv
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,9 @@ from giblet_tui import setup
 from giblet_tui.nodes import Node
 from giblet_tui.remote.connection import connect
 from giblet_tui.remote.local import LocalConnection
+
+
+can_train = pytest.mark.skipif(find_spec("torch") is None, reason="this environment cannot train: torch is missing")
 
 
 def remote_like(workdir: Path, python: str | None = None) -> tuple[Node, LocalConnection]:
@@ -67,6 +71,7 @@ def test_the_fingerprint_is_of_the_engine_alone(tmp_path: Path, monkeypatch: pyt
     assert version.fingerprint() != first
 
 
+@can_train
 def test_this_machine_needs_no_setup(tmp_path: Path) -> None:
     node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path))
     with connect(node) as connection:
@@ -77,6 +82,7 @@ def test_this_machine_needs_no_setup(tmp_path: Path) -> None:
     assert not (tmp_path / "envs").exists()
 
 
+@can_train
 def test_python_of_the_node_is_used_when_it_has_this_version(tmp_path: Path) -> None:
     node, connection = remote_like(tmp_path, python=sys.executable)
     found = setup.setup(node, connection, lambda sentence: None)
@@ -97,6 +103,7 @@ def test_what_an_interpreter_lacks_is_named(tmp_path: Path, installed: Path) -> 
         setup.environment(node, connection)
 
 
+@can_train
 def test_another_version_is_refused(tmp_path: Path, installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     node, connection = remote_like(tmp_path, python=sys.executable)
     monkeypatch.setattr(version, "fingerprint", lambda: "000000000000")
@@ -124,6 +131,7 @@ def test_a_failed_setup_leaves_nothing_half_made(tmp_path: Path, monkeypatch: py
     assert not (tmp_path / "envs" / setup.environment_key()).exists()
 
 
+@can_train
 def test_an_environment_that_is_there_is_not_touched(tmp_path: Path) -> None:
     own = tmp_path / "envs" / setup.environment_key() / "bin" / "python"
     own.parent.mkdir(parents=True)

@@ -1,0 +1,27 @@
+"""Where torch is not installed, as on a laptop, the tests of the engine are not collected; all others must run."""
+
+import ast
+from importlib.util import find_spec
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ENGINE = ("giblet_train.", "torch", "nibabel", "av")
+CONTRACT = "giblet_train.contract"
+
+
+def needs_the_engine(path: Path) -> bool:
+    """Does this file import the engine beyond its contract, itself or through another test module?"""
+    modules = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name for alias in node.names}
+    if any(m.startswith(ENGINE) and not m.startswith(CONTRACT) for m in modules):
+        return True
+    ours = [HERE.parent / (m.replace(".", "/") + ".py") for m in modules if m.startswith("tests.")]
+    return any(p.exists() and p != path and needs_the_engine(p) for p in ours)
+
+
+if find_spec("torch") is None:
+    collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if needs_the_engine(p)]
