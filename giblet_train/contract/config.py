@@ -36,11 +36,22 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """A group of keys; an unknown one is an error that names the nearest."""
 
 
+class BidsConfig(Section, frozen=True, kw_only=True):
+    """Which of fMRIPrep's files are read, and which columns of its confounds are regressed out."""
+
+    task: str | None = None
+    space: str = "MNI152NLin2009cAsym"
+    runs: tuple[Count, ...] | None = None
+    confounds: tuple[str, ...] | None = None
+
+
 class DataConfig(Section, frozen=True, kw_only=True):
     """Where the study lies and how it is read."""
 
     data_dir: str = "data"
     simulate: Literal["tiny", "small", "full", "scale"] | None = None
+    layout: Literal["lab", "bids"] = "lab"
+    bids: BidsConfig = BidsConfig()
     video: str = "stimuli_Sherlock.m4v"
     annotations: str = "annotations.xlsx"
     bold: str = "sherlock_nii/sherlock_movie_s{subject}.nii.gz"
@@ -57,8 +68,9 @@ class DataConfig(Section, frozen=True, kw_only=True):
 
 
 class SplitConfig(Section, frozen=True, kw_only=True):
-    """Contiguous blocks: test folds with a gap on both sides, an inner validation block for early stopping."""
+    """What is held out: contiguous blocks with a gap on both sides, or whole scans; and an inner validation block."""
 
+    kind: Literal["blocks", "scans"] = "blocks"
     n_folds: Annotated[int, Meta(ge=2)] = 5
     fold: CountOrZero = 0
     gap_trs: CountOrZero = 14
@@ -324,11 +336,15 @@ def _cross_check(config: Config, where: str) -> None:
             f"warmup_epochs {config.warmup_epochs:g} leaves none of the {config.num_epochs} epochs at the base rate; "
             "shorten the warm-up."
         )
-    if config.split.fold >= config.split.n_folds:
+    if config.split.kind == "blocks" and config.split.fold >= config.split.n_folds:
         refuse(
             f"split.fold {config.split.fold} does not exist; {config.split.n_folds} folds are 0 to "
             f"{config.split.n_folds - 1}."
         )
+    if config.data.layout == "bids" and not config.data.bids.task:
+        refuse("data.layout: bids reads the runs of one task; name it in data.bids.task.")
+    if config.data.layout == "lab" and config.data.bids != BidsConfig():
+        refuse("data.bids is read only with data.layout: bids.")
     if config.fmri_loss_type != "mse" and config.model.compress != "none":
         refuse(f"fmri_loss_type {config.fmri_loss_type} needs every voxel; set model.compress: none.")
     if not sum(config.component_weights().values()):

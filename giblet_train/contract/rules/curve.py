@@ -7,11 +7,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import NamedTuple
 
 N_RATES = 24
 SLOWEST, FASTEST = 0.02, 8.0
 """Rates tried, times the span of x."""
+CLEARLY = 1.5
 
 Points = Sequence[tuple[float, float]]
 
@@ -28,6 +30,13 @@ class Fall(NamedTuple):
     def at(self, x: float) -> float:
         """The curve at x."""
         return self.floor + self.height * math.exp(-self.rate * min(x, self.knee))
+
+
+def from_steepest(points: Points) -> Points:
+    """The points from the steepest fall on, where that is clearly steeper than the first one, as after a warm-up."""
+    drops = [a - b for (_, a), (_, b) in pairwise(points)]
+    steepest = max(drops, default=0.0)
+    return points[drops.index(steepest) :] if drops and steepest > CLEARLY * drops[0] else points
 
 
 def falls(points: Points, knee: float = math.inf) -> list[Fall]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from giblet_train.contract.config import Criterion
@@ -90,13 +91,13 @@ def _difference(epoch: EpochMetric) -> float:
 
 def no_better_than_mean(case: Case) -> Cause | None:
     """Training falls, and no component is predicted better than by its training mean where it is held out."""
-    recent = [e.validation.skill for e in case.epochs if e.validation and e.validation.skill][-MEAN_VALIDATIONS:]
+    skills = [e.validation.skill for e in case.epochs if e.validation and e.validation.skill]
     last = [v for _, v in case.train_totals]
-    if len(recent) < MEAN_VALIDATIONS or not case.start_total or last[-1] > case.start_total * (1 - LEARNT):
+    if len(skills) < MEAN_VALIDATIONS or not case.start_total or last[-1] > case.start_total * (1 - LEARNT):
         return None
-    known = {c: [v for s in recent if (v := s.get(c)) is not None] for c in case.components}
-    skill = {c: fmean(values) for c, values in known.items() if values}
-    if not skill or max(skill.values()) > SKILL_DOUBT:
+    means = [_mean_skill(case, skills[i : i + MEAN_VALIDATIONS]) for i in range(len(skills) - MEAN_VALIDATIONS + 1)]
+    skill = means[-1]
+    if not skill or max(v for mean in means for v in mean.values()) > SKILL_DOUBT:
         return None
     said = ", ".join(f"{c} {v:+.3f}" for c, v in skill.items())
     return Cause(
@@ -106,9 +107,14 @@ def no_better_than_mean(case: Case) -> Cause | None:
             f"Training fell to {spoken(last[-1])} of {spoken(case.start_total)}, but held out nothing is predicted "
             f"better than by its mean: skill {said}."
         ),
-        evidence={"skill": skill, "train_total": last[-1], "validations": len(recent)},
+        evidence={"skill": skill, "train_total": last[-1], "validations": len(skills)},
         action="Check the film's alignment with the brain (`python -m giblet_train data lag`), then regularise more.",
     )
+
+
+def _mean_skill(case: Case, skills: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    known = {c: [v for s in skills if (v := s.get(c)) is not None] for c in case.components}
+    return {c: fmean(values) for c, values in known.items() if values}
 
 
 def criterion_unreachable(case: Case) -> Cause | None:

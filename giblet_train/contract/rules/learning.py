@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from itertools import takewhile
+from itertools import pairwise, takewhile
 from statistics import fmean, median, stdev
 
 from giblet_train.contract.records import StepMetric
 from giblet_train.contract.rules.case import Case, Cause, middle, spoken
-from giblet_train.contract.rules.curve import best_bent, best_fall
+from giblet_train.contract.rules.curve import best_bent, best_fall, from_steepest
 
 BLOCK_STEPS = 10
 FEWEST_VALIDATIONS = 3
@@ -17,10 +17,15 @@ FEWEST_CURVE_EPOCHS = 6
 LEARNT = 0.01
 """A relative fall that shows that something was learnt before learning stopped."""
 HIGH_RATE = 0.5
-BEND = 40.0
+BEND = 15.0
 """How much better, in F, a curve with a knee must fit than one without."""
 CURVE_EPOCHS = 60
+SETTLED_EPOCHS = 3
 SAME_EPOCHS = 3
+SLOW = 0.02
+ELSEWHERE = 0.05
+GAUSSIAN_STEP = 1.128
+"""Mean distance of two draws from one Gaussian, in standard deviations."""
 
 
 def nan(case: Case) -> Cause | None:
@@ -52,27 +57,22 @@ def _not_finite(what: str, step: int | None, epoch: int | None) -> Cause:
 
 def diverging(case: Case) -> Cause | None:
     """The training loss rises far above the best it had."""
-    blocks = _blocks(case.steps)
-    if len(blocks) >= 3:
-        best_step, best = min(blocks[:-1], key=lambda block: block[1])
-        last = blocks[-1][1]
-        rising = last >= blocks[-2][1]
-        where, since = f"step {case.steps[-1].step}", f"step {best_step}"
-    else:
-        totals = case.train_totals
-        if case.steps or len(totals) < 3:
-            return None
-        best_epoch, best = min(totals[:-1], key=lambda item: item[1])
-        last, rising = totals[-1][1], totals[-1][1] >= totals[-2][1]
-        where, since = f"epoch {totals[-1][0]}", f"epoch {best_epoch}"
-    if not rising or best <= 0 or last < case.watch.diverging_factor * best:
+    blocks, unit = _blocks(case.steps), "step"
+    if len(blocks) < 3:
+        blocks, unit = ([] if case.steps else case.train_totals), "epoch"
+    if len(blocks) < 3:
+        return None
+    since, best = min(blocks[:-1], key=lambda block: block[1])
+    (_, before), (now, last) = blocks[-2:]
+    high = case.watch.diverging_factor * best
+    if best <= 0 or last < high or (last < before and before < high):
         return None
     return Cause(
         cause="diverging",
         confidence=0.96,
         sentence=(
-            f"The training loss rose from {spoken(best)} at {since} to {spoken(last)} at {where}, "
-            f"{last / best:.3g} times its best, and goes on rising."
+            f"The training loss rose from {spoken(best)} at {unit} {since} to {spoken(last)} at {unit} {now}: "
+            f"{last / best:.3g} times its best."
         ),
         evidence={
             "best": best,
@@ -137,15 +137,26 @@ def flat(case: Case) -> Cause | None:
         return None
     doubt = 2 * stdev(last) / math.sqrt(len(last)) / case.start_total
     fall = 1 - fmean(last) / case.start_total
-    held_fall = 1 - fmean(held[-FEWEST_VALIDATIONS:]) / max(case.start_total, held[0]) if held else 0.0
-    change = case.watch.flat_change
-    if fall > change + doubt or held_fall > change:
+    held_fall = _held_fall(held, case.start_total)
+    # A run that has had more steps owes more; one that has fallen by SLOW learns, however slowly.
+    owed = min(SLOW, case.watch.flat_change * worth / case.watch.flat_steps)
+    if fall > owed + doubt or held_fall > owed:
         return None
     return _flat(
         f"The training loss is {spoken(fmean(last))} after {case.steps[-1].step + 1} steps, {-fall:+.2%} from its "
         f"start {spoken(case.start_total)} (± {doubt:.2%})",
-        {"fall": fall, "doubt": doubt, "steps": len(case.steps), "validation_fall": held_fall if held else None},
+        {"fall": fall, "doubt": doubt, "steps": len(case.steps), "validation_fall": held_fall},
     )
+
+
+def _held_fall(held: Sequence[float], start: float) -> float:
+    """The relative fall of validation, less what its scatter may feign; 0 while there is none."""
+    if len(held) < FEWEST_VALIDATIONS:
+        return 0.0
+    # A held-out block may have another mean than the training TRs have: then its own beginning counts.
+    first = start if abs(held[0] / start - 1) < ELSEWHERE else held[0]
+    scatter = fmean(abs(b - a) for a, b in pairwise(held)) / GAUSSIAN_STEP
+    return 1 - fmean(held[-FEWEST_VALIDATIONS:]) / first - 2 * scatter / math.sqrt(FEWEST_VALIDATIONS) / first
 
 
 def _flat_epochs(case: Case) -> Cause | None:
@@ -179,10 +190,11 @@ def _flat(facts: str, evidence: dict[str, float | int | None]) -> Cause:
 def plateau(case: Case) -> Cause | None:
     """Learning stopped from one epoch to the next, while the rate was high and the curve was still falling."""
     source = case.validation_totals or case.train_totals
-    points = [(float(e), v) for e, v in source][-CURVE_EPOCHS:]
-    if len(points) < FEWEST_CURVE_EPOCHS:
+    points = from_steepest([(float(e), v) for e, v in source])[-CURVE_EPOCHS:]
+    settled = SETTLED_EPOCHS if case.steps else case.watch.flat_epochs
+    if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + settled:
         return None
-    knees = [x for x, _ in points[1:-2]]
+    knees = [between for a, b in pairwise(x for x, _ in points[1 : -settled + 1]) for between in ((a + b) / 2, b)]
     smooth, bent = best_fall(points), best_bent(points, knees)
     freedom = max(1, len(points) - 4)
     better = (smooth.error - bent.error) / max(bent.error / freedom, 1e-18)

@@ -148,7 +148,7 @@ def _total_not_unit_free(case: Case) -> Cause | None:
         confidence=0.88,
         sentence=(
             f"The training loss starts at {spoken(first)}; terms in units of their variance would add up to a few. It "
-            f"fell by {1 - last / first:.2%} in {epoch - first_epoch} epochs, so a unit dominates what is optimised."
+            f"fell by {1 - last / first:.2%} in {epoch - first_epoch} epochs: its size is that of a unit."
         ),
         evidence={"first_total": first, "last_total": last, "epochs": epoch - first_epoch, "fall": 1 - last / first},
         action="Log each component; divide each by its training variance, so that 1 is the best constant.",

@@ -1,0 +1,204 @@
+"""How well `giblet why` names what is wrong: over labelled runs that no rule was tuned on.
+
+    python benchmarks/why.py                  the test part: table, confusion matrix, delays, as Markdown
+    python benchmarks/why.py --part tuning    the other part, for who writes rules
+
+A prefix of a run is what a watcher would have seen by then. Delay: from the step (a log: the epoch) at which the fault
+could first be seen to the first prefix whose first cause is the true one. Early: a prefix that accuses the run of
+something else before its fault began; in a healthy run, of anything at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from statistics import median
+from typing import cast
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+
+from giblet_train.contract.config import Config
+from giblet_train.contract.diagnosis import Diagnosis, diagnose
+from giblet_train.contract.legacylog import LegacyLog, parse
+from giblet_train.contract.records import AnyMetric, StepMetric
+from tests.collection import Case, Part, collection
+
+ENDINGS = frozenset({"stalled", "oom_host", "oom_gpu", "disk_full", "crashed"})
+"""What only the end shows: there is no prefix in which it could be seen earlier."""
+HEALTHY = "healthy"
+STRIDE_STEPS = 10
+LIMIT_STEPS, LIMIT_EPOCHS = 200, 5
+LOOK_STEPS = 3 * LIMIT_STEPS
+N_LOOKS = 25
+
+
+@dataclass
+class Tally:
+    """One family of cases."""
+
+    kind: str
+    n: int = 0
+    right: int = 0
+    silent: int = 0
+    early: int = 0
+    delays: list[int | None] = field(default_factory=list)
+
+    @property
+    def in_time(self) -> int:
+        """Cases named within the limit."""
+        limit = LIMIT_EPOCHS if self.kind == "log" else LIMIT_STEPS
+        return sum(delay is not None and delay <= limit for delay in self.delays)
+
+
+def whole(case: Case) -> Diagnosis:
+    """The diagnosis of all that a case holds."""
+    if case.kind == "log":
+        return of_log(case.config, parse(case.log.split("\n")))
+    return diagnose(case.config, case.metrics, health=case.health, log_tail=case.log_tail)
+
+
+def of_log(config: Config | None, log: LegacyLog, n_epochs: int | None = None) -> Diagnosis:
+    """The diagnosis of a log, or of its first epochs."""
+    if n_epochs is None:
+        return diagnose(config, log.metrics, log_tail=log.tail)
+    return diagnose(config, log.metrics[:n_epochs])
+
+
+def first_cause(diagnosis: Diagnosis) -> tuple[str, str]:
+    """Name and reason of the most likely cause, of a healthy run its name."""
+    if diagnosis.healthy:
+        return HEALTHY, ""
+    cause = diagnosis.causes[0]
+    return cause.cause, str(cause.evidence.get("reason", ""))
+
+
+def is_right(case: Case, diagnosis: Diagnosis) -> bool:
+    """Is the first cause the true one, and its reason too?"""
+    cause, reason = first_cause(diagnosis)
+    return cause == (case.cause or HEALTHY) and (not case.reason or reason == case.reason)
+
+
+def prefixes(case: Case, first: int, last: int, stride: int) -> Iterator[tuple[int, Diagnosis]]:
+    """(step or epoch reached, diagnosis) of growing parts of a case."""
+    if case.kind == "log":
+        log = parse(case.log.split("\n"))
+        for n in range(max(1, first), min(last, len(log.metrics)) + 1):
+            yield n, of_log(case.config, log, n)
+        return
+    ends = [i for i, m in enumerate(case.metrics, 1) if isinstance(m, StepMetric)]
+    for n in range(max(1, first), min(last, len(ends)) + 1, stride):
+        # All that was written before the next step: an epoch's record comes with its last step.
+        end = ends[n] - 1 if n < len(ends) else len(case.metrics)
+        yield n, diagnose(case.config, case.metrics[:end])
+
+
+def delay_of(case: Case) -> int | None:
+    """Steps (epochs) from the fault's onset to the first prefix that names it first; None if none does."""
+    far = case.onset + (LOOK_STEPS if case.kind == "records" else 10**6)
+    return next(
+        (
+            max(0, n - case.onset)
+            for n, seen in prefixes(case, case.onset + 1, far, STRIDE_STEPS)
+            if is_right(case, seen)
+        ),
+        None,
+    )
+
+
+def accused_early(case: Case) -> str:
+    """The first cause that a prefix names though nothing is wrong yet, with where; empty when none does."""
+    if case.kind == "log":
+        length, stride = len(parse(case.log.split("\n")).metrics), 1
+    else:
+        length = sum(isinstance(m, StepMetric) for m in cast(Sequence[AnyMetric], case.metrics))
+        stride = max(STRIDE_STEPS, length // N_LOOKS)
+    last = length if not case.cause else min(length, case.onset - 1)
+    for n, seen in prefixes(case, 1, last, stride):
+        if not seen.healthy:
+            return f"{seen.causes[0].cause} at {n}: {seen.causes[0].sentence}"
+    return ""
+
+
+def run(part: Part, n_seeds: int, only: str, narrate: bool) -> tuple[dict[str, Tally], Counter[tuple[str, str]]]:
+    """Every case judged: a tally for each family, and how often each cause was taken for each."""
+    tallies: dict[str, Tally] = {}
+    confusion: Counter[tuple[str, str]] = Counter()
+    for case in collection(part, n_seeds):
+        family = case.name.rpartition("-")[0]
+        if only not in family:
+            continue
+        tally = tallies.setdefault(family, Tally(case.kind))
+        found = whole(case)
+        early = accused_early(case)
+        tally.n += 1
+        tally.right += is_right(case, found)
+        tally.silent += found.healthy and bool(case.cause)
+        tally.early += bool(early)
+        confusion[case.cause or HEALTHY, first_cause(found)[0]] += 1
+        if case.cause and case.cause not in ENDINGS:
+            tally.delays.append(delay_of(case))
+        if narrate and (early or not is_right(case, found)):
+            said = "; ".join(f"{c.cause} {c.confidence:.2f} {c.sentence}" for c in found.causes)
+            print(f"{case.name}: {case.cause} {case.reason} → {said or HEALTHY} | early: {early}", file=sys.stderr)
+        if narrate and tally.delays and tally.n == len(tally.delays):
+            print(f"{case.name}: delay {tally.delays[-1]}", file=sys.stderr)
+    return tallies, confusion
+
+
+def table(tallies: dict[str, Tally]) -> str:
+    """One line a family, as Markdown."""
+    lines = [
+        "| fault | cases | first cause right | silent | accused early | named in time | delay, median (most) |",
+        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
+    ]
+    for family, t in tallies.items():
+        seen = sorted(d for d in t.delays if d is not None)
+        unit = "epochs" if t.kind == "log" else "steps"
+        delay = f"{median(seen):g} ({seen[-1]}) {unit}" if seen else "–"
+        in_time = f"{t.in_time}/{len(t.delays)}" if t.delays else "–"
+        lines.append(f"| {family} | {t.n} | {t.right} | {t.silent} | {t.early} | {in_time} | {delay} |")
+    return "\n".join(lines)
+
+
+def summary(tallies: dict[str, Tally]) -> str:
+    """The figures of the goal."""
+    healthy = [t for f, t in tallies.items() if f.endswith(HEALTHY)]
+    failing = [t for f, t in tallies.items() if not f.endswith(HEALTHY)]
+    n, silent = sum(t.n for t in failing), sum(t.silent for t in failing)
+    right, delays = sum(t.right for t in failing), sum(len(t.delays) for t in failing)
+    in_time = sum(t.in_time for t in failing)
+    named = f"First cause right: {right} of {n} failing runs ({right / max(1, n):.1%}), {silent} abstained."
+    accused, runs = sum(t.n - t.right for t in healthy), sum(t.n for t in healthy)
+    blamed = f"Healthy runs accused: {accused} of {runs} at their end, {sum(t.early for t in healthy)} at any look."
+    limits = f"{LIMIT_STEPS} steps or {LIMIT_EPOCHS} epochs"
+    return f"{named} {blamed} Named within {limits}: {in_time} of {delays} ({in_time / max(1, delays):.1%})."
+
+
+def matrix(confusion: Counter[tuple[str, str]]) -> str:
+    """True causes down, first causes named across; only what was ever confused, and how much was right."""
+    lines = ["| true cause | named right | named otherwise |", "| --- | ---: | --- |"]
+    for true in dict.fromkeys(t for t, _ in confusion):
+        others = {named: n for (t, named), n in confusion.items() if t == true and named != true}
+        said = ", ".join(f"{named} {n}" for named, n in others.items()) or "–"
+        lines.append(f"| {true} | {confusion[true, true]} | {said} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--part", choices=("tuning", "test"), default="test")
+    parser.add_argument("--seeds", type=int, default=8, help="cases of each fault; six times as many healthy ones")
+    parser.add_argument("--only", default="", help="families whose name holds this")
+    parser.add_argument("--narrate", action="store_true", help="say on stderr what went wrong, and each delay")
+    asked = parser.parse_args()
+    tallies, confusion = run(asked.part, asked.seeds, asked.only, asked.narrate)
+    print(f"{summary(tallies)}\n\n{table(tallies)}\n\n{matrix(confusion)}")
+
+
+if __name__ == "__main__":
+    main()

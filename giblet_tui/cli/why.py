@@ -1,0 +1,50 @@
+"""`giblet why`: what is wrong with a run, or with a log of the lab's older trainings, in the order of likelihood."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.complete import config_names, run_ids
+from giblet_tui.cli.runs import Json, find
+from giblet_tui.cli.speech import say, show, show_json
+
+Subject = Annotated[
+    str,
+    typer.Argument(
+        metavar="RUN|LOG", help="A run's id or its beginning, @last, a run directory or a log here.",
+        autocompletion=run_ids,
+    ),
+]  # fmt: skip
+Plan = Annotated[
+    str | None,
+    typer.Option("--config", help="The configuration that a log's run had.", autocompletion=config_names),
+]
+
+
+@verb(app, "why", "giblet why @last", "giblet why logs/training_production.log --config production_500epoch")
+def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
+    """Say why a run does badly: causes with their evidence and what to do, the most likely first.
+
+    Of a log it also says what the file cannot show. Exit code 0 when nothing is wrong, 1 when something is.
+    """
+    from giblet_train.contract.errors import ConfigError, RunFailed
+    from giblet_tui import why as diagnosed
+
+    if diagnosed.is_path(subject):
+        finding = diagnosed.of_path(Path(subject).expanduser(), config)
+    elif config is not None:
+        raise ConfigError(f"--config goes with a log, and there is no file {subject}.", "Name the log by its path.")
+    else:
+        finding = diagnosed.of_run(find(subject))
+    for note in finding.notes:
+        say(note)
+    if json:
+        show_json(diagnosed.why_json(finding))
+    else:
+        show("\n".join(diagnosed.why_lines(finding.diagnosis)))
+    if not finding.diagnosis.healthy:
+        raise typer.Exit(RunFailed.exit_code)

@@ -1,0 +1,129 @@
+"""A run told in Markdown: what happened and when, verdict, what is wrong, restarts, best checkpoint, cost.
+
+Meant to be shared: it names no person, no participant and no path.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+
+from giblet_train.contract.criteria import verdict_of
+from giblet_train.contract.health import duration
+from giblet_train.contract.records import EventMetric
+from giblet_tui import why
+from giblet_tui.fleet import RunSnapshot
+from giblet_tui.present import losses, verdict_lines
+
+TOLD = frozenset({"sanity", "early_stop", "checkpoint_failed", "stopped", "preempted", "resumed", "finished", "failed"})
+"""Events worth a line; the others are every epoch's business."""
+_PATH = re.compile(r"(?<![\w.])~?(?:/[\w.@+-]+){2,}/?")
+_PERSON = re.compile(r"\b(?:sub|subj|subject|participant)[-_ ]?\d+\b", re.IGNORECASE)
+
+
+def report(run: RunSnapshot, now: float) -> str:
+    """The report as Markdown. now: seconds since 1970, for a run that goes on."""
+    sections = [
+        f"# {run.run.run_id}",
+        _summary(run),
+        _section("What happened", _history(run)),
+        _section("Verdict", _verdict(run)),
+        _section(
+            "What is wrong", [f"- {anonymous(line.strip())}" for line in why.why_lines(why.of_run(run).diagnosis)]
+        ),
+        _section("Losses", _losses(run)),
+        _section("Checkpoint", _best(run)),
+        _section("Cost", _cost(run, now)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def anonymous(text: str) -> str:
+    """A sentence without paths and without participants' labels."""
+    return _PERSON.sub("a subject", _PATH.sub("(a path)", text))
+
+
+def _section(title: str, lines: list[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(lines)
+
+
+def _summary(run: RunSnapshot) -> str:
+    stage = f", stage {run.config.stage}" if run.config else ""
+    subjects = f"; {len(run.data.subjects)} subjects, {run.data.n_voxels} voxels" if run.data else ""
+    return (
+        f"**{run.health.state}**: {anonymous(run.health.sentence)}. Configuration `{run.run.name}` "
+        f"({run.run.config_hash}{stage}) on {run.run.node}, giblet {run.run.giblet_version}{subjects}."
+    )
+
+
+def _history(run: RunSnapshot) -> list[str]:
+    moments = [(run.run.launched_at, "launched")]
+    if run.steps:
+        moments.append((run.steps[0].at, f"first step ({run.steps[0].step})"))
+    moments += [(e.at, _told(e)) for e in run.events if e.name in TOLD]
+    moments += [(a.at, f"alert {a.state}: {a.name}. {anonymous(a.sentence)}") for a in run.alerts]
+    moments += [(e.at, f"epoch {e.epoch}: best validation") for e in run.epochs if e.best][-1:]
+    if run.steps:
+        moments.append((run.steps[-1].at, f"last step known ({run.steps[-1].step})"))
+    if run.exit:
+        moments.append((run.exit.ended_at, f"ended: {anonymous(run.health.sentence)}"))
+    return [f"- {_clock(at)} {what}" for at, what in sorted(moments, key=lambda moment: moment[0])]
+
+
+def _told(event: EventMetric) -> str:
+    if event.name == "resumed":
+        return f"resumed from step {event.facts.get('step', '?')}"
+    return f"{event.name.replace('_', ' ')}: {anonymous(event.sentence)}"
+
+
+def _verdict(run: RunSnapshot) -> list[str]:
+    if run.config is None:
+        return ["Its configuration is not readable."]
+    judged = verdict_of(run.config, run.metrics, ended=not run.health.live)
+    return [f"- {line}" for line in verdict_lines(judged)]
+
+
+def _losses(run: RunSnapshot) -> list[str]:
+    if not run.epochs:
+        return ["No epoch has ended."]
+    shown = list(dict.fromkeys([run.epochs[0], *[e for e in run.epochs if e.best][-1:], run.epochs[-1]]))
+    lines = []
+    for epoch in shown:
+        held = epoch.validation
+        validation = f"; validation {losses(held.total, held.loss)}" if held else ""
+        lines.append(f"- epoch {epoch.epoch}: train {losses(epoch.train.total, epoch.train.loss)}{validation}")
+    return lines
+
+
+def _best(run: RunSnapshot) -> list[str]:
+    restarts = sum(e.name == "resumed" for e in run.events)
+    best = next((c for c in run.checkpoints if "best" in c.roles), None)
+    lines = [f"- restarts: {restarts}"]
+    if best is None:
+        return [*lines, "- no best checkpoint yet"]
+    total = f", validation {best.validation_total:.4f}" if best.validation_total is not None else ""
+    return [
+        *lines,
+        f"- best: step {best.step}, epoch {best.epoch}{total}, {best.bytes / 1e6:.1f} MB, {best.sha256[:12]}",
+    ]
+
+
+def _cost(run: RunSnapshot, now: float) -> list[str]:
+    """What it took, from measured step times; validation and preparation are in the wall time only."""
+    stepping_s = sum(s.step_s or 0.0 for s in run.steps)
+    held = len(run.run.gpus)
+    until = run.exit.ended_at if run.exit else (now if run.health.live else run.health.since or now)
+    held_for_s = max(0.0, until - run.run.launched_at)
+    what = (
+        f"{held * stepping_s / 3600:.2f} GPU-hours in steps"
+        if held
+        else f"{stepping_s / 3600:.2f} hours in steps (CPU)"
+    )
+    lines = [f"- {what}, {len(run.steps)} steps", f"- {duration(held_for_s)} from launch"]
+    if held:
+        lines.append(f"- {held} GPUs held for {held * held_for_s / 3600:.2f} GPU-hours in all")
+    return lines
+
+
+def _clock(at: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -1,0 +1,122 @@
+"""What is wrong with a run, a folder that was pulled, or a log: read, diagnosed, and put into words and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from giblet_train.contract import legacylog
+from giblet_train.contract.config import Config
+from giblet_train.contract.diagnosis import Diagnosis, diagnose
+from giblet_train.contract.errors import ConfigError, DataError
+from giblet_train.contract.health import Signals, health_of
+from giblet_train.contract.records import Exit, Heartbeat, R, decode, decode_metrics
+from giblet_train.contract.rundir import RunDir
+from giblet_tui import catalog
+from giblet_tui.fleet import RunSnapshot
+from giblet_tui.remote.sanitize import sanitize_json, sanitize_line
+from giblet_tui.shapes import SCHEMA, finite
+
+TAIL_BYTES = 64 * 1024
+
+
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
+    """A diagnosis, of what, and what was to be said on the way: what the records cannot show, how a plan was read."""
+
+    subject: str
+    diagnosis: Diagnosis
+    notes: tuple[str, ...] = ()
+
+
+def of_run(run: RunSnapshot) -> Finding:
+    """The diagnosis of a run as its node tells of it."""
+    found = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail)
+    return Finding(subject=run.run.run_id, diagnosis=found)
+
+
+def is_path(text: str) -> bool:
+    """Does a text name something that lies here, rather than a run somewhere?"""
+    return Path(text).expanduser().exists()
+
+
+def of_path(path: Path, config: str | None) -> Finding:
+    """The diagnosis of a run directory that lies here, or of a log. Raises ConfigError, DataError."""
+    if path.is_dir():
+        if config is not None:
+            raise ConfigError("--config goes with a log; a run directory holds its own configuration.")
+        return _of_folder(RunDir(path.resolve()))
+    log = legacylog.read_log(path)
+    plan, notes = _plan(config)
+    found = diagnose(plan, log.metrics, log_tail=[sanitize_line(t) for t in log.tail])
+    unplanned = [] if plan else ["Without --config FILE nothing can be held against a plan, the learning rate least."]
+    return Finding(subject=path.name, diagnosis=found, notes=(*notes, *unplanned, *log.notes))
+
+
+def why_json(finding: Finding) -> dict[str, Any]:
+    """`why --json`."""
+    causes = [finite(msgspec.to_builtins(cause)) for cause in finding.diagnosis.causes]
+    return {
+        "schema": SCHEMA,
+        "run_id": finding.subject,
+        "healthy": finding.diagnosis.healthy,
+        "causes": causes,
+        "notes": list(finding.notes),
+    }
+
+
+def why_lines(diagnosis: Diagnosis) -> list[str]:
+    """Each cause with its sentence, how sure it is, and what to do; or that nothing is wrong."""
+    if diagnosis.healthy:
+        return ["Nothing is wrong, as far as the records show."]
+    lines = []
+    for number, cause in enumerate(diagnosis.causes, 1):
+        reason = cause.evidence.get("reason")
+        name = f"{cause.cause} ({reason})" if reason else cause.cause
+        lines += [f"{number}. {name}, {cause.confidence:.0%} sure", f"   {cause.sentence}", f"   → {cause.action}"]
+    return lines
+
+
+def _of_folder(run_dir: RunDir) -> Finding:
+    """From the files alone: whether a process of it still lives cannot be known here."""
+    config = run_dir.read_config()
+    try:
+        metrics, _ = decode_metrics(map(sanitize_json, run_dir.metrics.read_bytes().splitlines()))
+    except OSError as error:
+        raise ConfigError(f"{run_dir.metrics} cannot be read: {error.strerror}.", "Has the run begun?") from None
+    heartbeat, ended = _record(run_dir.heartbeat, Heartbeat), _record(run_dir.exit, Exit)
+    now = metrics[-1].at if metrics else 0.0
+    signals = Signals(now=now, launched_at=now, process=None, heartbeat=heartbeat, exit=ended)
+    health = health_of(signals, config.watch)
+    found = diagnose(config, metrics, health=health, log_tail=_tail(run_dir.log))
+    return Finding(subject=run_dir.run_id, diagnosis=found)
+
+
+def _plan(name: str | None) -> tuple[Config | None, list[str]]:
+    """The plan to hold a log against; of a configuration that cannot be trained on, what plans the rate and weights."""
+    if name is None:
+        return None, []
+    path = catalog.find(name)
+    try:
+        loaded = catalog.read(name)
+        return loaded.config, list(loaded.notes)
+    except ConfigError as error:
+        return legacylog.read_plan_file(path), [f"Only the plan of {path.name} is read: {error.message}"]
+
+
+def _tail(log: Path) -> Sequence[str]:
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
+            return [sanitize_line(line) for line in file.read().decode("utf-8", "replace").splitlines()]
+    except OSError:
+        return ()
+
+
+def _record(path: Path, kind: type[R]) -> R | None:
+    try:
+        return decode(path.read_bytes(), kind)
+    except (OSError, DataError):
+        return None
