@@ -165,6 +165,8 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     data_share: Fraction = 0.5
     communication_share: Fraction = 0.5
     straggler_share: Fraction = 0.8
+    raise_looks: Count = 2
+    clear_looks: Count = 5
     notify: str | None = None
 
 

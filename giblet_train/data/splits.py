@@ -1,4 +1,4 @@
-"""Training, validation and test as contiguous blocks of TRs with gaps between them.
+"""Training, validation and test: contiguous blocks of TRs with gaps between them, or whole scans.
 
 T: TRs of the whole study.
 """
@@ -51,12 +51,14 @@ class Split:
 
 
 def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig) -> Split:
-    """The split of one fold.
+    """The split of one fold, over the first usable TRs.
 
-    The first usable TRs are cut into n_folds test blocks of equal length; borders move by up to SNAP_TRS to where an
+    kind `blocks`: they are cut into n_folds test blocks of equal length; borders move by up to SNAP_TRS to where an
     annotation or a scan begins, so that none is known on both sides. Next to the test block, past its gap and on the
     longer side, lies the validation block; what remains beyond the gaps trains.
-    Raises DataError, with the arithmetic, when too little is left.
+    kind `scans`: scan number `fold` is the test, the end of the longest other scan the validation block. Scans need no
+    gap between them, for the scanner stopped there; the validation block has one inside its scan.
+    Raises DataError, with the arithmetic, when too little is left or there is no such scan.
     """
     n_trs = sum(scan_lengths_trs)
     usable = n_trs if config.usable_trs is None else config.usable_trs
@@ -64,9 +66,16 @@ def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], confi
         raise DataError(f"split.usable_trs is {usable}, but the study has {n_trs} TRs.", "Lower it, or set it to null.")
     scan_starts = np.cumsum([0, *scan_lengths_trs]).tolist()
     borders = sorted({*border_trs, *scan_starts})
-    test = _fold(usable, borders, config)
-    validation = _validation(usable, test, borders, config)
-    held_out = [_widened(test, config.gap_trs), _widened(validation, config.gap_trs)]
+    if config.kind == "blocks":
+        test = _fold(usable, borders, config)
+        validation = _validation(usable, test, borders, config)
+        held_out = [_widened(test, config.gap_trs), _widened(validation, config.gap_trs)]
+    else:
+        scans = [(start, min(stop, usable)) for start, stop in pairwise(scan_starts) if start < usable]
+        test = _scan(scans, config)
+        validation = _end_of_longest(scans, test, borders, config)
+        scan_start = max(start for start in scan_starts if start <= validation[0])
+        held_out = [test, (max(scan_start, validation[0] - config.gap_trs), validation[1])]
     train = _without((0, usable), held_out)
     _check_enough(usable, test, validation, train, config)
     return Split(
@@ -99,6 +108,29 @@ def _validation(usable: int, test: Block, borders: Sequence[int], config: SplitC
         return start, min(usable, _snapped(start + length, borders, reach))
     stop = test[0] - config.gap_trs
     return max(0, _snapped(stop - length, borders, reach)), stop
+
+
+def _scan(scans: Sequence[Block], config: SplitConfig) -> Block:
+    if len(scans) < 2:
+        raise DataError(
+            "split.kind: scans leaves one scan out, but the usable TRs have only one.",
+            "State the scans in data.scan_lengths_trs, or use split.kind: blocks.",
+        )
+    if config.fold >= len(scans):
+        raise DataError(
+            f"split.fold {config.fold} does not exist; the {len(scans)} scans are folds 0 to {len(scans) - 1}.",
+            "Lower split.fold.",
+        )
+    return scans[config.fold]
+
+
+def _end_of_longest(scans: Sequence[Block], test: Block, borders: Sequence[int], config: SplitConfig) -> Block:
+    """The validation block: as long as that of blocks, at the end of the longest scan that is not the test."""
+    others = [scan for scan in scans if scan != test]
+    start, stop = max(others, key=lambda scan: (scan[1] - scan[0], scan[0]))
+    n_rest = sum(last - first for first, last in others)
+    length = min(config.validation_trs, round(config.validation_fraction * n_rest), stop - start)
+    return max(start, _snapped(stop - length, borders, min(SNAP_TRS, length // 4))), stop
 
 
 def _snapped(edge: int, borders: Sequence[int], reach: int) -> int:
@@ -137,8 +169,9 @@ def _check_enough(usable: int, test: Block, validation: Block, train: list[Block
     if min(n_test, n_validation) >= MIN_HELD_OUT_TRS and n_train >= MIN_TRAIN_TRS:
         return
     n_gap = usable - n_test - max(0, n_validation) - n_train
+    of_folds = f" of {config.n_folds}" if config.kind == "blocks" else ""
     raise DataError(
-        f"The study is too short for this split: of {usable} TRs, fold {config.fold} of {config.n_folds} takes "
+        f"The study is too short for this split: of {usable} TRs, fold {config.fold}{of_folds} takes "
         f"{n_test} for the test, {max(0, n_validation)} for validation, {n_gap} for gaps of {config.gap_trs}, which "
         f"leaves {n_train} to train on; {MIN_HELD_OUT_TRS}, {MIN_HELD_OUT_TRS} and {MIN_TRAIN_TRS} are the least.",
         "Use a longer study, a smaller split.gap_trs, or other split.n_folds and split.validation_trs.",

@@ -1,6 +1,7 @@
 """The pictures of a film: low-resolution frames at the scan's pace, and what early vision would make of them.
 
-`read_frames(path, tr_s, n_trs, fps, height, width, start_s) -> (T, K, H, W, 3) uint8`, in one pass over the file;
+`read_frames(path, tr_s, n_trs, fps, height, width, start_s) -> (T, K, H, W, 3) uint8`, in one pass that ends with
+the last frame wanted;
 `video_features(frames) -> (T, F) float32` without any fitted parameter; `film_seconds(path) -> float`.
 T TRs, K frames in a TR, N frames in a row, H W C rows, columns, colours (red, green, blue), I J cells, F features.
 """
@@ -59,6 +60,8 @@ def read_frames(
         here = slice(np.searchsorted(wanted_N, frame.pts, "left"), np.searchsorted(wanted_N, frame.pts, "right"))
         frames_NHWC[here] = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=SCALING)
         missing.discard(frame.pts)
+        if not missing:
+            break
     if missing:
         raise DataError(f"{path} is damaged: {len(missing)} of its frames cannot be decoded.", "Copy it again.")
     return frames_NHWC.reshape(n_trs, per_tr, height, width, 3)

@@ -109,6 +109,42 @@ def test_the_lab_study_uses_its_first_scan():
     assert len(split.train) == 946 - 190 - 90 - 3 * 14
 
 
+def test_leaving_a_scan_out_holds_that_scan_out_whole():
+    split = make_split((300, 200, 250), (), SplitConfig(kind="scans", fold=1))
+    assert split.test_blocks == ((300, 500),)
+    assert split.validation_blocks == ((300 - 82, 300),)
+    assert split.train_blocks == ((0, 300 - 82 - 14), (500, 750))
+    assert make_split((300, 200, 250), (), SplitConfig(kind="scans", fold=0)).validation_blocks == ((750 - 68, 750),)
+
+
+def test_the_fold_of_scans_is_independent_of_n_folds():
+    lengths = (60,) * 7
+    tests = [make_split(lengths, (), SplitConfig(kind="scans", fold=fold)).test for fold in range(7)]
+    np.testing.assert_array_equal(np.concatenate(tests), np.arange(420))
+    with pytest.raises(DataError, match=r"split\.fold 7 does not exist; the 7 scans are folds 0 to 6"):
+        make_split(lengths, (), SplitConfig(kind="scans", fold=7))
+
+
+@given(studies())
+def test_scans_left_out_keep_the_gap_inside_a_scan_and_nothing_is_used_twice(study):
+    scans, borders, blocks = study
+    config = SplitConfig(kind="scans", fold=min(blocks.fold, len(scans) - 1), gap_trs=blocks.gap_trs)
+    assume(len(scans) > 1)
+    split = split_of((scans, borders, config))
+    together = np.concatenate([split.train, split.validation, split.test])
+    assert len(np.unique(together)) == len(together) >= sum(scans) - config.gap_trs
+    scan_of = np.repeat(np.arange(len(scans)), scans)
+    assert set(scan_of[split.test]) == {config.fold}
+    assert not set(scan_of[split.test]) & set(scan_of[np.r_[split.train, split.validation]])
+    same = scan_of[split.train][:, None] == scan_of[split.validation]
+    assert (np.abs(split.train[:, None] - split.validation)[same] > config.gap_trs).all()
+
+
+def test_one_scan_cannot_be_left_out():
+    with pytest.raises(DataError, match="have only one"):
+        make_split((300, 200), (), SplitConfig(kind="scans", usable_trs=300))
+
+
 def test_a_short_study_is_refused_with_the_arithmetic():
     with pytest.raises(DataError, match=r"of 60 TRs, fold 2 of 5 takes 12 for the test, 7 for validation, 31 for gaps"):
         make_split((30, 30), (), SplitConfig(fold=2))

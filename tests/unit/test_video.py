@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from giblet_train.contract.errors import DataError
+from giblet_train.data import video
 from giblet_train.data.generated_film import generated_film
 from giblet_train.data.video import SCALING, feature_names, film_seconds, read_frames, video_features
 
@@ -61,6 +62,18 @@ def test_each_frame_is_the_nearest_to_its_moment(clip, tr_s, fps, start_s, n_trs
         for k in range(per_tr):
             nearest = np.abs(times_s - (start_s + (t + (k + 0.5) / per_tr) * tr_s)).argmin()
             assert (frames[t, k] == every[nearest][1]).all(), (t, k)
+
+
+def test_decoding_ends_with_the_last_wanted_frame(clip, monkeypatch):
+    ended = []
+
+    def watched(path, wanted, decode=video._decoded):
+        yield from decode(path, wanted)
+        ended.append(path)
+
+    monkeypatch.setattr(video, "_decoded", watched)
+    read_frames(clip, 1.5, 2, 2.0, 12, 16)
+    assert not ended
 
 
 def test_without_a_count_all_whole_trs_are_read(clip):
