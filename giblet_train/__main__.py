@@ -87,6 +87,14 @@ def verdict(
 
 
 @app.command()
+def watch(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
+    """Judge a run as it goes on, write alerts.jsonl, call watch.notify. Its supervisor starts it."""
+    from giblet_train.watcher import watch
+
+    watch(run_dir, narrate)
+
+
+@app.command()
 def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
     """Build the store that a run needs, if it does not exist. Prints its path, its sizes and the time."""
     from giblet_train.data.prepared import prepare, read_request

@@ -85,6 +85,7 @@ def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str) ->
         session=session_name(run_id),
         multiplexer=choose_multiplexer(request.session or node.multiplexer, facts),
         argv=tuple(trainer_argv(python, run_dir, config.distributed.world_size)),
+        watcher_argv=(python, "-m", "giblet_train", "watch", run_dir),
         config_hash=content_hash(config),
         giblet_version=giblet_train.__version__,
         launched_by=request.launched_by,

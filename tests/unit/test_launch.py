@@ -47,6 +47,7 @@ def test_a_plan_names_everything_it_will_do():
     assert re.fullmatch(RUN_ID_PATTERN, made.run.run_id)
     assert made.run_dir == f"/home/alice/giblet/runs/{made.run.run_id}"
     assert made.run.argv == ("/env/bin/python", "-m", "giblet_train", "train", made.run_dir)
+    assert made.run.watcher_argv == ("/env/bin/python", "-m", "giblet_train", "watch", made.run_dir)
     assert (made.run.session, made.run.multiplexer) == (f"gib-{made.run.run_id}", "tmux")
     assert (made.run.node, made.run.note, made.run.launched_by) == ("tensor01", "first", "alice@laptop")
     assert made.run.config_hash == configs.content_hash(CONFIG)

@@ -1,0 +1,175 @@
+"""Rules that name what is wrong: the collection's tuning half, the lab's own run, and what must never be accused."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from benchmarks.why import accused_early, delay_of, first_cause, is_right, whole
+from giblet_train.contract.config import from_mapping
+from giblet_train.contract.diagnosis import EXPLAINS, RULES, diagnose
+from giblet_train.contract.health import Health
+from giblet_train.contract.records import EvaluationMetric, EventMetric, RunMetric, StepMetric
+from giblet_train.contract.rules.case import CauseName
+from tests.collection import Case, collection
+from tests.collection.faults import flat, overfit, play, steps_of
+from tests.collection.healthy import draw, healthy_run
+
+DIED = Health(state="failed", sentence="ended with code 1", reason="exit")
+
+
+@pytest.fixture(scope="module")
+def tuning() -> list[Case]:
+    return list(collection("tuning", 2))
+
+
+def test_the_first_cause_is_the_true_one_nearly_always(tuning: list[Case]) -> None:
+    wrong = [(case.name, first_cause(whole(case))) for case in tuning if not is_right(case, whole(case))]
+    assert len(wrong) <= 0.05 * len(tuning), wrong
+    assert not [name for name, _ in wrong if "healthy" in name]
+
+
+def test_no_look_at_a_healthy_run_accuses_it(tuning: list[Case]) -> None:
+    looks = {case.name: accused_early(case) for case in tuning if not case.cause}
+    assert not {name: said for name, said in looks.items() if said}
+
+
+@pytest.mark.parametrize(
+    "family", ["stepped_per_epoch", "component_dominates", "diverging", "nan", "leak", "log-lab_flat"]
+)
+def test_a_fault_is_named_soon_after_it_began(tuning: list[Case], family: str) -> None:
+    delays = [delay_of(case) for case in tuning if case.name.startswith(family)]
+    limit = 5 if family.startswith("log") else 200
+    assert delays and all(delay is not None and delay <= limit for delay in delays), delays
+
+
+def test_every_cause_says_what_to_do_and_every_name_is_known(tuning: list[Case]) -> None:
+    names = set(CauseName.__args__)  # type: ignore[attr-defined]
+    for case in tuning:
+        for cause in whole(case).causes:
+            assert cause.cause in names and 0 < cause.confidence <= 1
+            assert cause.sentence.endswith(".") and cause.action.endswith(".") and cause.evidence
+    assert set(EXPLAINS) | {n for followers in EXPLAINS.values() for n in followers} <= names
+    assert len(RULES) == len(names)
+
+
+def test_nothing_known_is_nothing_wrong() -> None:
+    assert diagnose(None, []).healthy
+    assert diagnose(draw(0).config, []).healthy
+
+
+def test_what_follows_from_a_cause_stands_behind_it() -> None:
+    curves = draw(4, losses__scale="none")
+    curves.scale["audio"] = 133_000.0
+    found = diagnose(curves.config, play(curves, epochs=8).metrics)
+    assert found.causes[0].cause == "scale_mismatch"
+    assert found.causes[0].evidence["component"] == "audio"
+    names = {cause.cause: cause.confidence for cause in found.causes}
+    assert names["component_dominates"] < 0.5 < names["scale_mismatch"]
+
+
+def test_the_culprit_is_the_one_that_the_data_show() -> None:
+    for component in ("fmri", "video", "audio", "text"):
+        curves = draw(4, losses__scale="none")
+        curves.scale[component] = 5000.0
+        found = diagnose(curves.config, play(curves, epochs=2).metrics)
+        assert found.causes[0].evidence["component"] == component
+
+
+def test_an_early_stop_that_was_planned_is_no_fault() -> None:
+    failing = overfit(6)
+    patient = replace(failing.curves.config, early_stopping_patience=5)
+    assert first_cause(diagnose(patient, failing.metrics))[0] == "overfit"
+    last = failing.metrics[-1]
+    stop = EventMetric(seq=last.seq + 1, step=last.step, epoch=last.epoch, at=last.at, name="early_stop", level="info",
+                       sentence="No better validation for 5 of them.")  # fmt: skip
+    assert diagnose(patient, [*failing.metrics, stop]).healthy
+
+
+def test_clipping_often_is_healthy_clipping_hard_and_always_is_not() -> None:
+    curves = draw(8)
+    curves.gradient_norm = 1.5
+    assert diagnose(curves.config, play(curves, epochs=8).metrics).healthy
+    curves = draw(8)
+    curves.gradient_norm = 40.0
+    assert first_cause(diagnose(curves.config, play(curves, epochs=8).metrics))[0] == "clipping_always"
+
+
+def test_a_warm_up_longer_than_the_run_never_reaches_its_peak() -> None:
+    config = from_mapping({"name": "x", "warmup_steps": 500}).config
+    run = RunMetric(seq=0, step=0, epoch=1, at=0, steps_per_epoch=20, total_steps=400, warmup_steps=500, start_total=2)
+    steps = [m for m in healthy_run(draw(2), 1) if isinstance(m, StepMetric)]
+    planned = [replace(s, lr=1e-3 * (0.1 + 0.9 * s.step / 500)) for s in steps]
+    found = diagnose(config, [run, *planned])
+    assert first_cause(found) == ("lr_off_plan", "never_reaches_peak")
+
+
+def test_losses_that_repeat_to_the_last_digit_are_lost_in_rounding() -> None:
+    curves = draw(12)
+    metrics = play(curves, epochs=3).metrics
+    still = next(m.validation for m in reversed(metrics) if hasattr(m, "validation"))
+    same = [replace(m, validation=still) if hasattr(m, "validation") else m for m in metrics]
+    assert "rounding" in {cause.cause for cause in diagnose(curves.config, same).causes}
+
+
+def test_a_brain_that_no_voxel_follows_may_be_out_of_step() -> None:
+    curves = draw(14)
+    metrics = healthy_run(curves)
+    skill = {"fmri": 0.0, "video": 0.3, "audio": 0.2, "text": 0.2}
+    encoding = {"r_difference": 0.002, "r_difference_low": -0.01}
+    end = EvaluationMetric(seq=9**6, step=1, epoch=1, at=0, folds=(0,), encoding=encoding, decoding={}, skill=skill)
+    assert first_cause(diagnose(curves.config, [*metrics, end]))[0] == "misaligned_time"
+    found = replace(end, encoding={"r_difference": 0.1, "r_difference_low": 0.05})
+    assert diagnose(curves.config, [*metrics, found]).healthy
+
+
+@pytest.mark.parametrize(
+    ("tail", "cause"),
+    [
+        (["Traceback (most recent call last):", "OSError: [Errno 28] No space left on device"], "disk_full"),
+        (["RuntimeError: DataLoader worker (pid 12) is killed by signal: Killed."], "oom_host"),
+        (["[rank1]: torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2 GiB"], "oom_gpu"),
+        (
+            ["ValueError: Expected more than 1 value per channel when training, got input size [1, 64]"],
+            "tiny_batch_norm",
+        ),
+        (["Traceback (most recent call last):", "KeyError: 'sub-04'", "ChildFailedError: train.py FAILED"], "crashed"),
+    ],
+)
+def test_the_log_of_a_run_that_died_tells_why(tail: list[str], cause: str) -> None:
+    curves = draw(16)
+    metrics = healthy_run(curves, 2)
+    found = diagnose(curves.config, metrics, health=DIED, log_tail=tail)
+    assert found.causes[0].cause == cause
+    running = Health(state="running", sentence="training, heartbeat 1s ago")
+    assert diagnose(curves.config, metrics, health=running, log_tail=tail).healthy
+
+
+def test_a_crash_is_told_by_its_first_error_not_by_torchruns_echo() -> None:
+    tail = ["Traceback (most recent call last):", "KeyError: 'sub-04'", "x.ChildFailedError: train.py FAILED"]
+    found = diagnose(None, [], health=DIED, log_tail=tail)
+    assert found.causes[0].evidence["error"] == "KeyError: 'sub-04'"
+
+
+def test_a_run_that_was_stopped_on_request_is_healthy() -> None:
+    curves = draw(18)
+    stopped = Health(state="stopped", sentence="stopped on request")
+    assert diagnose(curves.config, healthy_run(curves, 3), health=stopped).healthy
+
+
+def test_thresholds_are_the_configurations_own() -> None:
+    failing = flat(0)
+    assert first_cause(diagnose(failing.curves.config, failing.metrics))[0] == "flat"
+    patient = replace(failing.curves.config, watch=replace(failing.curves.config.watch, flat_steps=10**6))
+    assert "flat" not in {cause.cause for cause in diagnose(patient, failing.metrics).causes}
+
+
+def test_a_run_resumed_with_its_state_is_healthy() -> None:
+    curves = draw(20, warmup_epochs=2)
+    metrics = healthy_run(curves, 6)
+    run = next(m for m in metrics if isinstance(m, RunMetric))
+    middle = next(
+        i for i, m in enumerate(metrics) if isinstance(m, StepMetric) and m.step == 3 * curves.steps_per_epoch
+    )
+    resumed = replace(run, resumed_from_step=steps_of(metrics)[3 * curves.steps_per_epoch].step, first_loss={})
+    assert diagnose(curves.config, [*metrics[:middle], resumed, *metrics[middle:]]).healthy

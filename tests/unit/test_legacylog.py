@@ -1,0 +1,104 @@
+"""The lab's logs: every epoch line found among its noise, what is unknown said, the lab's own run named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from giblet_train.contract.diagnosis import diagnose
+from giblet_train.contract.errors import DataError
+from giblet_train.contract.legacylog import parse, read_log, read_plan_file
+from giblet_tui.why import of_path, why_json, why_lines
+from tests.collection.legacy import Line, write_log
+
+LAB_FILE = """\
+learning_rate: 1.0e-4
+batch_size: 2
+num_epochs: 500
+warmup_epochs: 10
+scheduler_type: cosine
+model: {use_encodec: true, n_voxels: 85810}
+distributed: {enabled: true, world_size: 8, master_addr: localhost, master_port: '12355'}
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path) -> Path:
+    """The lab's own flat run: 275,959 to 275,825 in fifteen epochs, the rate at a tenth of its base."""
+    lines = [Line(275_959 - 134 * e / 14, 1e-5, 198_234.1, 0.0013) for e in range(15)]
+    log = tmp_path / "training_production_20251105_091500.log"
+    log.write_text(write_log(lines, 500, 2))
+    return log
+
+
+def test_epoch_lines_are_found_among_bars_colours_and_noise() -> None:
+    lines = [Line(2.0 - 0.1 * e, 1e-4 * e, 2.1, 0.01) for e in range(1, 6)]
+    for seed in range(6):
+        log = parse(write_log(lines, 50, seed).split("\n"))
+        assert [m.epoch for m in log.metrics] == [1, 2, 3, 4, 5]
+        assert [m.train.total for m in log.metrics] == pytest.approx([line.train for line in lines])
+        assert log.metrics[2].validation is not None and log.metrics[2].validation.total == pytest.approx(2.1)
+        assert (log.metrics[2].lr, log.metrics[2].fmri_r, log.n_epochs) == (3e-4, 0.01, 50)
+        assert log.steps_per_epoch is not None and 40 <= log.steps_per_epoch <= 90
+
+
+def test_validation_may_be_absent_and_numbers_not_finite() -> None:
+    log = parse(
+        ["Epoch 1/9 | Train Loss: 1.5 | LR: 1.00e-04", "Epoch 2/9 | Train Loss: nan | Val Loss: inf | LR: 1e-4"]
+    )
+    assert log.metrics[0].validation is None and log.metrics[1].train.total is None
+    assert log.metrics[1].validation is not None and log.metrics[1].validation.total is None
+
+
+def test_giblets_own_lines_bring_their_components() -> None:
+    line = "Epoch 3/12 | Train Loss: 1.3692 | Val Loss: 7.6190 | fMRI Corr: 0.0563 | LR: 9.75e-04 | fmri 0.7 video 0.5"
+    assert parse([line]).metrics[0].train.loss == {"fmri": 0.7, "video": 0.5}
+
+
+def test_a_restart_in_the_same_log_replaces_what_it_repeats() -> None:
+    once = [f"Epoch {e}/9 | Train Loss: {3 - e}.0 | LR: 1e-4" for e in (1, 2, 3)]
+    log = parse([*once, "Traceback (most recent call last):", "Epoch 2/9 | Train Loss: 0.5 | LR: 1e-4"])
+    assert [(m.epoch, m.train.total) for m in log.metrics] == [(1, 2.0), (2, 0.5)]
+    assert log.tail == () and "restarted" in log.notes[0]
+
+
+def test_the_labs_own_run_is_named_with_its_configuration(lab: Path, tmp_path: Path) -> None:
+    plan = tmp_path / "production.yaml"
+    plan.write_text(LAB_FILE)
+    finding = of_path(lab, str(plan))
+    first = finding.diagnosis.causes[0]
+    assert (first.cause, first.evidence["reason"]) == ("lr_off_plan", "stepped_per_epoch")
+    assert first.evidence["observed"] == 1e-5 and first.evidence["base"] == 1e-4
+    assert {"loss_not_unit_free", "flat"} <= {cause.cause for cause in finding.diagnosis.causes}
+    assert any("Only the plan" in note for note in finding.notes)
+    assert "1.00e-05" in "\n".join(why_lines(finding.diagnosis))
+
+
+def test_without_its_configuration_it_says_what_the_file_shows_and_what_it_cannot(lab: Path) -> None:
+    finding = of_path(lab, None)
+    assert finding.diagnosis.causes[0].cause == "loss_not_unit_free"
+    assert "lr_off_plan" not in {cause.cause for cause in finding.diagnosis.causes}
+    said = " ".join(finding.notes)
+    assert "components" in said and "--config" in said
+    shape = json.loads(json.dumps(why_json(finding), allow_nan=False))
+    assert shape["schema"] == 1 and shape["healthy"] is False
+    assert set(shape["causes"][0]) == {"cause", "confidence", "sentence", "evidence", "action"}
+
+
+def test_a_plan_is_read_from_a_file_that_giblet_would_not_train_on(tmp_path: Path) -> None:
+    path = tmp_path / "Production Config.yaml"
+    path.write_text(LAB_FILE)
+    config = read_plan_file(path)
+    assert (config.learning_rate, config.num_epochs, config.warmup_epochs) == (1e-4, 500, 10)
+
+
+def test_a_log_that_only_crashed_is_read_by_its_end(tmp_path: Path) -> None:
+    log = tmp_path / "a.log"
+    log.write_text("Traceback (most recent call last):\n  File x\nKeyError: 'sub-04'\n")
+    assert of_path(log, None).diagnosis.causes[0].cause == "crashed"
+    log.write_text("")
+    with pytest.raises(DataError, match="empty"):
+        read_log(log)
+    assert diagnose(None, parse(["Loading dataset..."]).metrics).healthy
