@@ -63,5 +63,9 @@ debian:
 storm: install debian
 	GIBLET_STORM=1 $(BIN)/pytest tests/cluster/test_ending.py -k survives_a_stop --timeout=3600
 
+# What the dashboard costs, in CPU seconds.
+bench-tui: install
+	$(BIN)/python -m benchmarks.tui
+
 clean:
 	rm -rf .venv .venv-laptop build *.egg-info

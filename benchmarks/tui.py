@@ -15,6 +15,7 @@ import os
 import resource
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from itertools import count
@@ -24,6 +25,7 @@ from statistics import median
 import msgspec
 import numpy as np
 
+from giblet_tui import cache
 from giblet_tui.dashboard import chart
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.chart import Chart
@@ -47,8 +49,9 @@ async def first():
 asyncio.run(first())
 """
 FIRST_SCREEN = """
-import asyncio
-from tests import fleets
+import asyncio, gc
+gc.disable()  # as run_dashboard does
+from giblet_tui import cache
 from giblet_tui.dashboard.app import DashboardApp
 
 class Silent:
@@ -57,7 +60,8 @@ class Silent:
     def stop(self, run_id, say): return ""
 
 async def first():
-    app = DashboardApp(Silent(), Silent(), fleets.healthy())
+    app = DashboardApp(Silent(), Silent(), cache.load())
+    assert app.fleet.runs()
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
 asyncio.run(first())
@@ -149,6 +153,15 @@ def _grown(full: RunSnapshot, node: str, index: int, steps: int) -> RunSnapshot:
     )
 
 
+def first_screen_s() -> float:
+    """CPU seconds from a new process to the first screen, drawn from the cache of a node with one run."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.environ["XDG_CACHE_HOME"] = folder
+        for node in fleets.healthy().nodes:
+            cache.save(node)
+        return min(cpu_s(FIRST_SCREEN) for _ in range(3))
+
+
 def cpu_s(program: str) -> float:
     """CPU seconds of a new process that runs this program, the interpreter's own start included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
@@ -166,7 +179,7 @@ def main() -> None:
         **frame(),
         "one_run_percent_of_core": asyncio.run(live(1, 1, chosen.seconds)),
         "eight_nodes_of_four_runs_percent_of_core": asyncio.run(live(8, 4, chosen.seconds)),
-        "first_screen_cpu_s": min(cpu_s(FIRST_SCREEN) for _ in range(3)),
+        "first_screen_cpu_s": first_screen_s(),
         "bare_textual_first_screen_cpu_s": min(cpu_s(BARE) for _ in range(3)),
         "load_1m": round(os.getloadavg()[0], 1),
     }

@@ -34,8 +34,11 @@ def dashboard(
     from giblet_train.contract.errors import ConfigError
     from giblet_tui import nodes
 
-    if not on_terminal():
-        raise ConfigError("The dashboard needs a terminal.", "giblet ps, giblet status RUN, or giblet logs RUN -f")
+    if elsewhere := redirected():
+        raise ConfigError(
+            f"The dashboard needs a terminal, and {elsewhere} is none.",
+            "Leave out the redirection; or giblet ps, giblet status RUN, giblet logs RUN -f",
+        )
     which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     raise typer.Exit(open_dashboard(which, readonly=readonly))
 
@@ -43,25 +46,31 @@ def dashboard(
 @app.callback(invoke_without_command=True)
 def bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
-        if on_terminal():
+        if not redirected():
             dashboard()
         show(context.get_help())
 
 
 def on_terminal() -> bool:
-    """Is there a person in front of all three streams? The dashboard draws on standard error."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and sys.stderr.isatty()
+    """Is there a person in front of all three streams?"""
+    return not redirected()
+
+
+def redirected() -> str:
+    """The first of the three streams that no person is in front of, in words; the dashboard draws on the last."""
+    streams = {"standard input": sys.stdin, "standard output": sys.stdout, "standard error": sys.stderr}
+    return next((name for name, stream in streams.items() if not stream.isatty()), "")
 
 
 def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
     """Run the dashboard over these nodes until it is left; its exit code."""
     from giblet_tui import cache
     from giblet_tui.dashboard import run_dashboard
-    from giblet_tui.fleet import Fleet
+    from giblet_tui.fleet import Fleet, NodeSnapshot
 
-    names = {node.name for node in which}
-    known = Fleet(nodes=tuple(snapshot for snapshot in cache.load().nodes if snapshot.node in names))
-    return run_dashboard(Watches(which), StopAction(), known, readonly)
+    known = {snapshot.node: snapshot for snapshot in cache.load().nodes}
+    first = (known.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
+    return run_dashboard(Watches(which), StopAction(), Fleet(nodes=tuple(first)), readonly)
 
 
 class Watches:

@@ -6,6 +6,7 @@ only once it opens.
 
 from __future__ import annotations
 
+import gc
 import os
 
 from giblet_tui.dashboard.ports import Actions, Source
@@ -20,6 +21,7 @@ def run_dashboard(source: Source, actions: Actions, initial: Fleet, readonly: bo
     source: posts node snapshots from threads of its own until closed. actions: what keys may cause. initial: what is
     already known (the cache), on screen before the first snapshot arrives. readonly: no key changes anything.
     """
+    gc.disable()  # nothing that starting makes is garbage; the app collects again from its first screen on
     from giblet_tui.dashboard.app import DashboardApp
 
     for exported in ("COLUMNS", "LINES"):

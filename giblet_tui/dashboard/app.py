@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import time
 from collections.abc import Callable, Iterable
 from typing import ClassVar
@@ -67,7 +68,14 @@ class DashboardApp(App[int]):
         return self._main
 
     def on_mount(self) -> None:
-        self._main.call_after_refresh(self._source.start, self._post)
+        self._main.call_after_refresh(self._begin)
+
+    def _begin(self) -> None:
+        """The first screen stands: observe, and collect garbage again, sparing what lives as long as the program."""
+        if not gc.isenabled():
+            gc.freeze()
+            gc.enable()
+        self._source.start(self._post)
 
     def on_unmount(self) -> None:
         self._source.close()

@@ -55,6 +55,15 @@ def figure(value: float, spread: float = 0.0, significant: int = SIGNIFICANT) ->
     return f"{value:,.{min(MOST_DECIMALS, max(0, wanted))}f}"
 
 
+def pair(first: float, second: float, room: int) -> tuple[str, str]:
+    """Two figures side by side in `room` cells: where that is tight, in as few digits as still tell them apart."""
+    exact = figure(first, significant=3), figure(second, significant=3)
+    if len(exact[0]) + len(exact[1]) <= room or min(abs(first), abs(second)) < 1000:
+        return exact
+    thousands = [(f"{first / 1000:,.{d}f}k", f"{second / 1000:,.{d}f}k") for d in (1, 2, 3)]
+    return next((short for short in thousands if short[0] != short[1]), thousands[0])
+
+
 def scientific(value: float) -> str:
     """`1.0e-3`: two significant digits and a short exponent, as learning rates are written."""
     if not math.isfinite(value):

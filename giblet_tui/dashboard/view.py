@@ -89,6 +89,11 @@ def constant_of(run: RunSnapshot, component: str) -> float:
     return 1.0 if run.config is not None and run.config.losses.scale == "variance" else 0.0
 
 
+def in_doubt(health: Health) -> bool:
+    """Does the verdict stand on what is no longer coming in?"""
+    return health.state in ("unknown", "stalled")
+
+
 def epoch_words(run: RunSnapshot) -> str:
     """`14/20`, or nothing before the first step."""
     if run.heartbeat is None or run.config is None:

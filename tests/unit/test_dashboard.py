@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 import pytest
 from rich.cells import cell_len
+from textual.content import Content
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Static
 
@@ -17,6 +18,7 @@ from giblet_train.contract.errors import GibletError
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.lens import Lens
 from giblet_tui.dashboard.messages import NodeObserved, RunChosen, StopConfirmed, StopSaid
+from giblet_tui.dashboard.palette import MUTED
 from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.widgets.balance import Balance
@@ -192,6 +194,44 @@ async def test_a_dead_node_leaves_the_others_live() -> None:
         text = "\n".join(screen_text(app))
         assert "unknown 4m" in text and "not heard: tensor03" in text
         assert not app.screen.has_class("-stale")
+
+
+async def test_nodes_without_a_cache_are_being_asked() -> None:
+    fleet = Fleet(nodes=(NodeSnapshot(node="tensor01", link="connecting"),))
+    app = dashboard(fleet)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        text = "\n".join(screen_text(app))
+        assert "Asking the nodes for their runs." in text and "◐ connecting" in text
+        assert "No node is known" not in text and "No run on any node" not in text
+
+
+async def test_a_verdict_in_doubt_is_dimmed() -> None:
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        runs = app.screen.query_one(RunList)
+        for run in app.fleet.runs():
+            row = runs.get_option(run.run.run_id).prompt
+            assert isinstance(row, Content)
+            doubtful = run.run.name in ("deep", "far")
+            words = row.plain.index(
+                " ".join(word for word in ("PASS", "FAIL", "AT RISK", "ON TRACK") if word in row.plain)
+            )
+            inks = {str(span.style) for span in row.spans if span.start <= words < span.end}
+            assert (inks == {MUTED}) == doubtful, (run.run.name, inks)
+
+
+async def test_validation_figures_of_the_lab_s_size_fit_narrow_panels() -> None:
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        await pilot.press("g", "j")
+        await pilot.pause()
+        for name in ("video", "audio", "text"):
+            panel = app.screen.query_one(f"#{name}", LossPanel)
+            train, held_out = str(panel.heading()).split()[1].split("/")
+            assert train != held_out and train.endswith("k") and held_out.endswith("k")
 
 
 async def test_moving_in_the_list_chooses_the_run() -> None:

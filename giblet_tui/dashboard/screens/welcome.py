@@ -21,7 +21,8 @@ def welcome(fleet: Fleet) -> Content:
             _command("giblet node add tensor01", "a host that `ssh tensor01` reaches"),
         ]
     else:
-        rows += [line(("No run on any node yet.", "bold")), line("")]
+        asked = all(node.observed_at is not None or node.link != "connecting" for node in fleet.nodes)
+        rows += [line(("No run on any node yet." if asked else "Asking the nodes for their runs.", "bold")), line("")]
         for node in fleet.nodes:
             word, ink = LINKS[node.link]
             rows.append(line(f"  {node.node:<14}", (word, ink), (f"  {node.link_sentence}", MUTED)))

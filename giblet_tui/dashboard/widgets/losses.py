@@ -19,7 +19,7 @@ from giblet_tui.dashboard import axis, chart, palette
 from giblet_tui.dashboard.braille import Row
 from giblet_tui.dashboard.chart import Chart
 from giblet_tui.dashboard.lens import Lens, whole_axis, x_of
-from giblet_tui.dashboard.text import Part, fitting
+from giblet_tui.dashboard.text import Part, fitting, line
 from giblet_tui.dashboard.view import RunView, constant_of
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.fleet import RunSnapshot
@@ -28,6 +28,7 @@ from giblet_tui.series import Curves, Floats, Points, Smoother, last_value, valu
 SETTLED = 0.005
 RULE = 2
 NARROW = 26
+LABEL = 10
 
 
 class LossPanel(Pane):
@@ -55,13 +56,18 @@ class LossPanel(Pane):
         self.component = component
         self._smoothers: dict[tuple[str, float, int, bool], Smoother] = {}
         self._rows: list[Row] = []
+        self._plain = Style()
 
     def heading(self) -> Content:
         ink = palette.colour(self.component, dark=self.app.current_theme.dark)
-        parts: list[Part] = [(f"{palette.SAMPLES[self.component]} ", ink), (palette.LABELS[self.component], "bold")]
-        if self.view is not None:
-            parts += self._newest(self.view) if self.lens.cursor is None else self._at_cursor(self.view)
-        return fitting(parts, max(1, self.size.width - RULE))
+        name: list[Part] = [(f"{palette.SAMPLES[self.component]} ", ink), (palette.LABELS[self.component], "bold")]
+        room = max(1, self.size.width - RULE)
+        if self.view is None:
+            return fitting(name, room)
+        figures = self._newest(self.view) if self.lens.cursor is None else self._at_cursor(self.view)
+        if line(*name, *figures[:2]).cell_length > room:
+            name = [(palette.LABELS[self.component], f"{ink} bold")]
+        return fitting([*name, *figures], room)
 
     def watch_lens(self) -> None:
         self.renew()
@@ -77,8 +83,12 @@ class LossPanel(Pane):
             self.refresh(*changed)
         self._rows = rows
 
+    def render_lines(self, crop: Region) -> list[Strip]:
+        self._plain = self.rich_style
+        return super().render_lines(crop)
+
     def render_line(self, y: int) -> Strip:
-        width, plain = self.content_size.width, self.rich_style
+        width, plain = self.content_size.width, self._plain
         if y >= len(self._rows):
             return Strip.blank(width, plain)
         inks = palette.styles(dark=self.app.current_theme.dark)
@@ -153,7 +163,7 @@ class LossPanel(Pane):
         constant, held_out = constant_of(view.run, self.component), last_value(held_out_E)
         worse = "$error" if 0 < constant < held_out else ""
         if self.size.width < NARROW and math.isfinite(held_out):
-            short = (axis.figure(value, significant=3), axis.figure(held_out, significant=3))
+            short = axis.pair(value, held_out, self.size.width - RULE - LABEL)
             return [(f" {short[0]}", "bold"), (f"/{short[1]}", worse)]
         spread = chart.spread_of(smooth_N)
         parts: list[Part] = [(f" {axis.figure(value, spread)}", "bold")]

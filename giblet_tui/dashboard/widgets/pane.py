@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from textual.content import Content
+from textual.geometry import Size
 from textual.reactive import reactive
 from textual.widget import Widget
 
@@ -19,6 +20,7 @@ class Pane(Widget, can_focus=True):
 
     view: reactive[RunView | None] = reactive(None, repaint=False)
     _said = Content()
+    _said_in: Size | None = None
     _headed = Content()
 
     def heading(self) -> Content:
@@ -34,7 +36,9 @@ class Pane(Widget, can_focus=True):
         return [line(("no run chosen", MUTED))]
 
     def render(self) -> Content:
-        return self._page()
+        if self._said_in != self.content_size:
+            self._said = self._page()
+        return self._said
 
     def on_mount(self) -> None:
         self.app.theme_changed_signal.subscribe(self, lambda _: self.renew())
@@ -61,5 +65,6 @@ class Pane(Widget, can_focus=True):
             self.border_title = heading
 
     def _page(self) -> Content:
+        self._said_in = self.content_size
         width, height = self.content_size
         return page(self.lines(width, height) if self.view is not None else self.empty(), width, height)

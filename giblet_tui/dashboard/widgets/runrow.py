@@ -8,7 +8,7 @@ from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.health import GLYPHS, duration
 from giblet_tui.dashboard import axis, palette
 from giblet_tui.dashboard.text import Part, line
-from giblet_tui.dashboard.view import epoch_words, eta_s, health_now, stale, state_words
+from giblet_tui.dashboard.view import epoch_words, eta_s, health_now, in_doubt, stale, state_words
 from giblet_tui.dashboard.widgets.status import LINKS
 from giblet_tui.fleet import NodeSnapshot, RunSnapshot
 from giblet_tui.series import number
@@ -36,9 +36,10 @@ def run_row(
     words = state_words(health, node, now)
     glyph: Part = (f"{BLANK}{GLYPHS[health.state]} ", f"{ink} bold")
     mark: Part = (" ◆" if marked else "", f"{palette.INK[True]['other']} bold")
+    judged = _verdict(verdict, dimmed=in_doubt(health))
     name: list[Part] = [run.run.name, (f" {run.run.run_id[-4:]}", palette.MUTED), mark]
     if width < TABLE_CELLS:
-        below: list[Part] = [(f"{BLANK}  {words} ", ink), (epoch_words(run), palette.MUTED), " ", *_verdict(verdict)]
+        below: list[Part] = [(f"{BLANK}  {words} ", ink), (epoch_words(run), palette.MUTED), " ", *judged]
         return line(glyph, *name) + Content("\n") + line(*below)
     title = line(glyph, *name)
     left = eta_s(run) if health.state == "running" else None
@@ -50,14 +51,14 @@ def run_row(
         (f"{axis.figure(number(newest.total)) if newest else '–':>11}", "bold"),
         (f"{axis.scientific(newest.lr) if newest else '–':>9}", palette.MUTED),
         (f"{duration(left) + ' left' if left is not None else '':>12}  ", palette.MUTED),
-        *_verdict(verdict),
+        *judged,
         (f"  {health.sentence}", palette.MUTED),
     ]
     return title + line(*cells)
 
 
-def _verdict(verdict: Verdict | None) -> list[Part]:
+def _verdict(verdict: Verdict | None, *, dimmed: bool) -> list[Part]:
     if verdict is None:
         return []
     word = f"{palette.STATUS_GLYPHS[verdict.status]} {verdict.word}"
-    return [(f"{word:<10}", palette.STATUS_STYLES[verdict.status])]
+    return [(f"{word:<10}", palette.MUTED if dimmed else palette.STATUS_STYLES[verdict.status])]

@@ -9,6 +9,7 @@ from textual.content import Content
 from giblet_train.contract.criteria import WORDS, CriterionVerdict, Status
 from giblet_tui.dashboard import palette
 from giblet_tui.dashboard.text import line
+from giblet_tui.dashboard.view import in_doubt
 from giblet_tui.dashboard.widgets.pane import Pane
 
 WORDY = 90
@@ -23,7 +24,8 @@ class VerdictStrip(Pane):
         verdict = self.view.verdict if self.view is not None else None
         if verdict is None:
             return line(("verdict", "bold"))
-        return line(("verdict  ", "bold"), *verdict_word(verdict.status))
+        assert self.view is not None
+        return line(("verdict  ", "bold"), *verdict_word(verdict.status, dimmed=in_doubt(self.view.run.health)))
 
     def lines(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
@@ -41,9 +43,10 @@ class VerdictStrip(Pane):
         return [row for rows in wrapped for row in (rows if whole else _shortened(rows))]
 
 
-def verdict_word(status: Status) -> tuple[tuple[str, str], ...]:
-    """Glyph and word of a status, coloured."""
-    return ((f"{palette.STATUS_GLYPHS[status]} {WORDS[status]}", f"{palette.STATUS_STYLES[status]} bold"),)
+def verdict_word(status: Status, *, dimmed: bool = False) -> tuple[tuple[str, str], ...]:
+    """Glyph and word of a status, coloured, or dimmed where its run is no longer heard or moves no more."""
+    ink = palette.MUTED if dimmed else f"{palette.STATUS_STYLES[status]} bold"
+    return ((f"{palette.STATUS_GLYPHS[status]} {WORDS[status]}", ink),)
 
 
 def _criterion(criterion: CriterionVerdict, longest: int, width: int, *, wordy: bool) -> list[Content]:
