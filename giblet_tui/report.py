@@ -9,6 +9,7 @@ import re
 import time
 
 from giblet_train.contract.criteria import verdict_of
+from giblet_train.contract.eta import eta
 from giblet_train.contract.health import duration
 from giblet_train.contract.records import EventMetric
 from giblet_tui import why
@@ -86,9 +87,9 @@ def _verdict(run: RunSnapshot) -> list[str]:
 def _losses(run: RunSnapshot) -> list[str]:
     if not run.epochs:
         return ["No epoch has ended."]
-    shown = list(dict.fromkeys([run.epochs[0], *[e for e in run.epochs if e.best][-1:], run.epochs[-1]]))
+    shown = {e.epoch: e for e in (run.epochs[0], *[e for e in run.epochs if e.best][-1:], run.epochs[-1])}
     lines = []
-    for epoch in shown:
+    for epoch in shown.values():
         held = epoch.validation
         validation = f"; validation {losses(held.total, held.loss)}" if held else ""
         lines.append(f"- epoch {epoch.epoch}: train {losses(epoch.train.total, epoch.train.loss)}{validation}")
@@ -122,7 +123,16 @@ def _cost(run: RunSnapshot, now: float) -> list[str]:
     lines = [f"- {what}, {len(run.steps)} steps", f"- {duration(held_for_s)} from launch"]
     if held:
         lines.append(f"- {held} GPUs held for {held * held_for_s / 3600:.2f} GPU-hours in all")
-    return lines
+    return [*lines, *_to_come(run)]
+
+
+def _to_come(run: RunSnapshot) -> list[str]:
+    left = eta(run.steps, run.plan, run.health) if run.plan else None
+    if left is None:
+        return []
+    spread = f"steps {duration(left.low_s)} to {duration(left.high_s)} in four cases of five"
+    still = "; it stands still now" if left.frozen else ""
+    return [f"- about {duration(left.left_s)} to come ({spread}, {duration(left.pauses_s)} between epochs){still}"]
 
 
 def _clock(at: float) -> str:

@@ -1,0 +1,82 @@
+"""Alerts: raised once a cause stands, cleared once it is gone, silent through a healthy month."""
+
+from __future__ import annotations
+
+from giblet_train.contract.alerting import Watched, look, standing
+from giblet_train.contract.config import WatchConfig
+from giblet_train.contract.diagnosis import Diagnosis, diagnose
+from giblet_train.contract.records import Alert, EpochMetric
+from giblet_train.contract.rules.case import Cause, CauseName
+from tests.collection.faults import flat
+from tests.collection.healthy import draw, healthy_run
+
+WATCH = WatchConfig(raise_looks=2, clear_looks=3)
+WELL = Diagnosis()
+
+
+def sick(name: CauseName = "flat", confidence: float = 0.85) -> Diagnosis:
+    cause = Cause(cause=name, confidence=confidence, sentence="It is so.", evidence={"a": 1}, action="Do this.")
+    return Diagnosis(causes=(cause,))
+
+
+def after(*looks: Diagnosis, watched: Watched | None = None) -> tuple[Watched, list[list[tuple[str, str]]]]:
+    """What stands after some looks, and what each of them told."""
+    watched, told = watched or Watched(), []
+    for step, found in enumerate(looks):
+        watched, alerts = look(watched, found, WATCH, step, float(step))
+        told.append([(alert.name, alert.state) for alert in alerts])
+    return watched, told
+
+
+def test_one_look_is_not_enough_unless_it_is_certain() -> None:
+    assert after(sick())[1] == [[]]
+    assert after(sick(), sick(), sick())[1] == [[], [("flat", "raised")], []]
+    assert after(sick(), WELL, sick())[1] == [[], [], []]
+    assert after(sick("nan", 0.99))[1] == [[("nan", "raised")]]
+
+
+def test_it_is_cleared_only_after_it_has_gone_a_while() -> None:
+    _, told = after(sick(), sick(), WELL, WELL, sick(), WELL, WELL, WELL, WELL)
+    assert told[1] == [("flat", "raised")] and told[7] == [("flat", "cleared")]
+    assert all(not alerts for i, alerts in enumerate(told) if i not in (1, 7))
+
+
+def test_what_follows_from_another_cause_raises_nothing() -> None:
+    assert after(*[sick(confidence=0.42)] * 5)[1] == [[]] * 5
+
+
+def test_levels_actions_and_numbers_are_carried() -> None:
+    watched, alerts = look(Watched(n_alerts=4), sick("nan", 0.99), WATCH, 77, 5.0)
+    assert alerts[0] == Alert(seq=4, at=5.0, step=77, name="nan", level="error", state="raised", sentence="It is so.",
+                              action="Do this.", evidence={"a": 1})  # fmt: skip
+    assert watched.n_alerts == 5
+
+
+def test_a_watcher_that_starts_anew_repeats_nothing() -> None:
+    watched, alerts = look(Watched(), sick("nan", 0.99), WATCH, 1, 1.0)
+    again = standing(alerts)
+    assert again.raised == watched.raised and again.n_alerts == 1
+    assert after(sick("nan", 0.99), watched=again)[1] == [[]]
+
+
+def test_a_healthy_month_raises_no_alert() -> None:
+    """500 epochs as the lab plans them, looked at every 25 epochs."""
+    curves = draw(30, num_epochs=500, scheduler_type="cosine")
+    curves.rate_per_epoch = dict.fromkeys(curves.rate_per_epoch, 5 / 500)
+    curves.overfit_per_epoch = 0.01 / 500
+    metrics = healthy_run(curves)
+    ends = [i for i, m in enumerate(metrics, 1) if isinstance(m, EpochMetric)]
+    watched = Watched()
+    for end in ends[::25]:
+        watched, alerts = look(watched, diagnose(curves.config, metrics[:end]), WATCH, 0, 0.0)
+        assert alerts == []
+
+
+def test_a_flat_run_raises_one_alert_and_keeps_it() -> None:
+    failing = flat(2)
+    ends = [i for i, m in enumerate(failing.metrics, 1) if isinstance(m, EpochMetric)]
+    told, watched = [], Watched()
+    for end in ends:
+        watched, alerts = look(watched, diagnose(failing.curves.config, failing.metrics[:end]), WATCH, 0, 0.0)
+        told += alerts
+    assert [(a.name, a.state) for a in told if a.name == "flat"] == [("flat", "raised")]

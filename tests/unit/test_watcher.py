@@ -1,0 +1,150 @@
+"""The watcher as its supervisor starts it: it judges records as they come, tells, and ends with the run."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from giblet_train.contract.config import dump
+from giblet_train.contract.records import Exit, decode_alerts, encode
+from giblet_train.contract.rundir import RunDir, write_record
+from giblet_train.watcher import Watcher, notify
+from tests.collection.faults import nan
+from tests.collection.healthy import draw, healthy_run
+from tests.liveruns import append, beat, end, make_run
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path) -> RunDir:
+    return make_run(tmp_path, "demo")
+
+
+@pytest.fixture
+def watching(run_dir: RunDir) -> Iterator[Callable[[], subprocess.Popen[str]]]:
+    started: list[subprocess.Popen[str]] = []
+
+    def start() -> subprocess.Popen[str]:
+        argv = [sys.executable, "-m", "giblet_train", "watch", str(run_dir.path)]
+        started.append(subprocess.Popen(argv, stderr=subprocess.PIPE, text=True))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+def until(reached: Callable[[], bool], limit_s: float = 60.0) -> None:
+    deadline = time.monotonic() + limit_s
+    while not reached():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def alerts_of(run_dir: RunDir) -> list[tuple[str, str]]:
+    lines = run_dir.alerts.read_bytes().splitlines() if run_dir.alerts.exists() else []
+    return [(alert.name, alert.state) for alert in decode_alerts(lines)]
+
+
+def catches_term(pid: int) -> bool:
+    mask = Path(f"/proc/{pid}/status").read_text().partition("SigCgt:")[2].split()[0]
+    return bool(int(mask, 16) >> (signal.SIGTERM - 1) & 1)
+
+
+def configure(run_dir: RunDir, curves_config: object, command: str | None = None) -> None:
+    assert isinstance(curves_config, type(draw(0).config))
+    run_dir.config.write_text(dump(replace(curves_config, watch=replace(curves_config.watch, notify=command))))
+
+
+def test_it_tells_of_a_nan_while_the_run_goes_on_and_ends_with_it(
+    run_dir: RunDir, watching: Callable[[], subprocess.Popen[str]], tmp_path: Path
+) -> None:
+    failing = nan(4)
+    configure(run_dir, failing.curves.config, f"cat >> {tmp_path}/told")
+    beat(run_dir)
+    append(run_dir.metrics, b"".join(encode(m) + b"\n" for m in failing.metrics[:10]))
+    process = watching()
+    append(run_dir.metrics, b"".join(encode(m) + b"\n" for m in failing.metrics[10:]))
+    until(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text().endswith("}"))
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["run_id"], told["name"], told["level"], told["state"]) == (run_dir.run_id, "nan", "error", "raised")
+    assert alerts_of(run_dir) == [("nan", "raised")]
+    assert process.poll() is None
+    end(run_dir, 1)
+    assert process.wait(timeout=60) == 0
+
+
+def test_told_to_end_it_looks_once_more(run_dir: RunDir, watching: Callable[[], subprocess.Popen[str]]) -> None:
+    curves = draw(2)
+    configure(run_dir, curves.config)
+    beat(run_dir)
+    append(run_dir.metrics, b"".join(encode(m) + b"\n" for m in healthy_run(curves, 1)))
+    process = watching()
+    until(lambda: catches_term(process.pid))
+    run_dir.log.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB.\n")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(timeout=60) == 0
+    assert ("oom_gpu", "raised") in alerts_of(run_dir)
+
+
+def test_a_healthy_run_is_watched_in_silence(run_dir: RunDir) -> None:
+    curves = draw(2)
+    configure(run_dir, curves.config)
+    said: list[str] = []
+    watcher = Watcher(run_dir, said.append)
+    lines = [encode(m) + b"\n" for m in healthy_run(curves)]
+    for i in range(0, len(lines), 40):
+        append(run_dir.metrics, b"".join(lines[i : i + 40]))
+        beat(run_dir)
+        watcher.look()
+    assert len(watcher.metrics) == len(lines) and not said and not run_dir.alerts.exists()
+
+
+def test_a_line_half_written_is_read_when_it_is_whole(run_dir: RunDir) -> None:
+    watcher = Watcher(run_dir, print)
+    line = encode(healthy_run(draw(2), 1)[0]) + b"\n"
+    append(run_dir.metrics, line[:20])
+    watcher.look()
+    assert watcher.metrics == []
+    append(run_dir.metrics, line[20:])
+    watcher.look()
+    assert len(watcher.metrics) == 1
+
+
+def test_a_heartbeat_that_stops_is_an_alert_and_is_cleared_when_it_goes_on(run_dir: RunDir) -> None:
+    watcher = Watcher(run_dir, print)
+    beat(run_dir, at=time.time() - 600)
+    watcher.look()
+    assert alerts_of(run_dir) == [("stalled", "raised")]
+    for _ in range(watcher.config.watch.clear_looks):
+        beat(run_dir)
+        watcher.look()
+    assert alerts_of(run_dir) == [("stalled", "raised"), ("stalled", "cleared")]
+
+
+def test_an_exit_for_want_of_memory_is_the_last_alert(run_dir: RunDir) -> None:
+    beat(run_dir)
+    write_record(run_dir.exit, Exit(run_id=run_dir.run_id, ended_at=time.time(), signal=9, oom_kills=1))
+    watcher = Watcher(run_dir, print)
+    assert watcher.ended
+    watcher.look(last=True)
+    assert alerts_of(run_dir) == [("oom_host", "raised")]
+
+
+def test_a_command_that_hangs_or_fails_is_said_and_survived(run_dir: RunDir) -> None:
+    watcher = Watcher(run_dir, print)
+    beat(run_dir, at=time.time() - 600)
+    watcher.look()
+    alert = watcher.watched.raised["stalled"]
+    said: list[str] = []
+    notify("exec sleep 60", "x", alert, said.append, 0.2)
+    notify("exit 3", "x", alert, said.append, 5.0)
+    assert "did not end within 0.2 s" in said[0] and "code 3" in said[1]
