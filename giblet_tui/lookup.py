@@ -8,10 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from msgspec.structs import replace
 
 from giblet_train.contract.config import nearest
-from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.errors import ConfigError, GibletError
 from giblet_train.contract.health import Health
 from giblet_tui import cache, nodes, watch
-from giblet_tui.errors import NotLetIn, Unreachable
+from giblet_tui.errors import NotLetIn
 from giblet_tui.fleet import Fleet, LinkState, NodeSnapshot, RunSnapshot
 from giblet_tui.nodes import Node
 
@@ -74,14 +74,14 @@ def fresh(node: Node, run_id: str) -> RunSnapshot:
 def _observe(node: Node) -> NodeSnapshot:
     try:
         snapshot = watch.observe_once(node)
-    except Unreachable as error:
+    except GibletError as error:  # one node that is late or at fault must not hide the others
         known = next((n for n in cache.load().nodes if n.node == node.name), NodeSnapshot(node=node.name, link="lost"))
         return unheard(known, error)
     cache.save(snapshot)
     return snapshot
 
 
-def unheard(known: NodeSnapshot, error: Unreachable) -> NodeSnapshot:
+def unheard(known: NodeSnapshot, error: GibletError) -> NodeSnapshot:
     """What was last known of a node that cannot be asked: a run that lived then is unknown now, not dead."""
     since = known.observed_at
     runs = tuple(
@@ -90,5 +90,5 @@ def unheard(known: NodeSnapshot, error: Unreachable) -> NodeSnapshot:
         else run
         for run in known.runs
     )
-    link: LinkState = "refused" if isinstance(error, NotLetIn) else "lost"
+    link: LinkState = "refused" if isinstance(error, NotLetIn | ConfigError) else "lost"
     return replace(known, link=link, link_sentence=f"{error.message} {error.remedy}".strip(), runs=runs)

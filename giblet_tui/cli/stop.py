@@ -106,20 +106,38 @@ def _agree_to_production(node: Node, run_id: str, yes: bool) -> None:
 
 
 def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
-    """The stale runs of these nodes (all if none), listed with the reason, and agreed to once."""
+    """The stale runs of these nodes (all if none), listed with the reason, and agreed to once.
+
+    Raises Unreachable when nothing is stale but a node could not be asked.
+    """
     from giblet_train.contract.errors import PreflightRefused
     from giblet_tui import nodes
-    from giblet_tui.remote.connection import connect
-    from giblet_tui.stop import find_stale
+    from giblet_tui.errors import Unreachable
 
     found: list[tuple[Node, Stale]] = []
+    silent: list[str] = []
     for node in [nodes.resolve(name) for name in names] if names else nodes.known_nodes():
-        with connect(node) as connection:
-            found += [(node, run) for run in find_stale(node, connection)]
+        try:
+            found += [(node, run) for run in _stale_on(node)]
+        except Unreachable as error:
+            silent.append(node.name)
+            say(f"{node.name} was not asked: {error.message}")
     for node, run in found:
         say(f"{run.run_id} on {node.name}: {run.why}")
+    if not found and silent:
+        raise Unreachable(
+            f"Whether anything is stale on {', '.join(silent)} is not known.", "Try again once it can be reached."
+        )
     if not found:
         say("Nothing is stale.")
     elif not yes and not ask(f"Stop {'it' if len(found) == 1 else f'these {len(found)}'}?"):
         raise PreflightRefused("Nothing was stopped.", "Answer y, or add --yes.")
     return [(node, run.run_id) for node, run in found]
+
+
+def _stale_on(node: Node) -> list[Stale]:
+    from giblet_tui.remote.connection import connect
+    from giblet_tui.stop import find_stale
+
+    with connect(node) as connection:
+        return find_stale(node, connection)

@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_tui import cache, lookup
-from giblet_tui.errors import NotLetIn, Unreachable
+from giblet_train.contract.errors import ConfigError, GibletError
+from giblet_tui import cache, lookup, watch
+from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
+from giblet_tui.fleet import NodeSnapshot
 from giblet_tui.nodes import Node
 from tests import fleets
 
@@ -63,6 +64,31 @@ def test_a_silent_node_makes_living_runs_unknown_and_leaves_ended_ones() -> None
     assert (silent.link, silent.link_sentence) == ("lost", "No route. Look at the cable.")
     assert silent.observed_at == known.observed_at
     assert lookup.unheard(known, NotLetIn("No.")).link == "refused"
+
+
+@pytest.mark.parametrize(
+    ("fault", "link"),
+    [
+        (TimedOut("It did not give an answer in time."), "lost"),
+        (GibletError("giblet's agent failed on slow."), "lost"),
+        (ConfigError("The ssh config names what giblet cannot do."), "refused"),
+    ],
+)
+def test_one_node_that_is_late_or_at_fault_does_not_hide_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fault: GibletError, link: str
+) -> None:
+    real = watch.observe_once
+
+    def observe_once(node: Node) -> NodeSnapshot:
+        if node.name == "slow":
+            raise fault
+        return real(node)
+
+    monkeypatch.setattr(watch, "observe_once", observe_once)
+    here = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path / "work"))
+    fleet = lookup.observe([here, Node(name="slow", host="slow")])
+    assert [(n.node, n.link) for n in fleet.nodes] == [("local", "live"), ("slow", link)]
+    assert fault.message in fleet.nodes[1].link_sentence
 
 
 def test_observing_this_machine_fills_the_cache(tmp_path: Path) -> None:
