@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from giblet_tui.remote import ending, evidence
 from giblet_tui.setup import environment_key
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, processes, wait_until
 
@@ -52,17 +53,19 @@ class Laptop:
         path.write_text(text)
 
     def run(self, run_id: str) -> dict[str, Any]:
-        value = json.loads(self.giblet("ps", "-a", "--json").stdout)
-        return next(run for run in value["runs"] if run["run_id"] == run_id)
+        done = self.giblet("ps", "-a", "--json")
+        assert done.returncode == 0, done.stderr
+        return next(run for run in json.loads(done.stdout)["runs"] if run["run_id"] == run_id)
 
 
 @pytest.fixture
 def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
+    """A laptop whose test leaves no run behind, whatever became of the test and of giblet itself."""
     laptop = Laptop(tmp_path, cluster.ssh_config)
     yield laptop
-    for run in json.loads(laptop.giblet("ps", "--cached", "--json").stdout)["runs"]:
-        if run["state"] in ("starting", "running", "stalled"):
-            laptop.giblet("stop", run["run_id"], "--force")
+    for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:
+        for run in evidence.all_runs(str(workdir)):
+            ending.sweep(run)
 
 
 def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> None:
