@@ -8,7 +8,9 @@ from typing import Any
 import msgspec
 
 from giblet_train.contract.errors import GibletError
+from giblet_tui.launch import ends_at_logout
 from giblet_tui.nodes import Node
+from giblet_tui.remote.sanitize import sanitize_value
 from giblet_tui.setup import Environment
 
 DISK_WANTED_GIB = 20.0
@@ -25,9 +27,16 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     needed: bool = False
 
 
-def findings(node: Node, probe: Mapping[str, Any], engine: Environment | GibletError) -> list[Finding]:
-    """Judge what the agent's `probe` saw, and whether the engine is there."""
-    return [_engine(engine), _sessions(node, probe), *_gpus(probe), _disk(node, probe), _logout(probe)]
+def findings(
+    node: Node, probe: Mapping[str, Any], engine: Environment | GibletError, clock_skew_s: float = 0.0
+) -> list[Finding]:
+    """Judge what the agent's `probe` saw, and whether the engine is there. Texts of the node are made harmless here.
+
+    clock_skew_s: the node's clock less ours.
+    """
+    probe = sanitize_value(probe)
+    own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe)]
+    return [_engine(engine), _sessions(node, probe), *_gpus(probe), *own]
 
 
 def _engine(engine: Environment | GibletError) -> Finding:
@@ -74,8 +83,22 @@ def _disk(node: Node, probe: Mapping[str, Any]) -> Finding:
     )
 
 
-def _logout(probe: Mapping[str, Any]) -> Finding:
-    if probe.get("kill_user_processes") and not probe.get("linger"):
-        remedy = "Ask for: loginctl enable-linger, or KillUserProcesses=no in logind.conf."
-        return Finding(name="logout", well=False, sentence="logging out ends what you started", remedy=remedy)
+def _clock(skew_s: float) -> Finding:
+    way = "ahead of" if skew_s > 0 else "behind"
+    return Finding(
+        name="clock",
+        well=abs(skew_s) <= SKEW_LIMIT_S,
+        sentence=f"{abs(skew_s):.1f} s {way} ours",
+        remedy="giblet counts by the node's own clock; files and logs will not agree: have NTP switched on there.",
+    )
+
+
+def _logout(node: Node, probe: Mapping[str, Any]) -> Finding:
+    """systemd may end at the last logout all that a login started, tmux and screen too; lingering spares none of it."""
+    if ends_at_logout(node, probe):
+        remedy = (
+            "Ask the administrator for KillUserProcesses=no in logind.conf; `loginctl enable-linger` does not help."
+        )
+        sentence = "logging out ends what you started (KillUserProcesses=yes)"
+        return Finding(name="logout", well=False, sentence=sentence, remedy=remedy, needed=True)
     return Finding(name="logout", well=True, sentence="runs outlive the login")

@@ -184,6 +184,12 @@ def trainer_argv(python: str, run_dir: str, world_size: int) -> list[str]:
     return [python, *torchrun, *ranks, *train]
 
 
+def ends_at_logout(node: Node, facts: Mapping[str, Any]) -> bool:
+    """Does logging out end the user's tmux, screen and all else there? systemd-logind does, if told to; lingering
+    spares none of what a login started."""
+    return bool(facts.get("kill_user_processes")) and facts.get("user") != "root" and node.transport == "ssh"
+
+
 def choose_multiplexer(wanted: str, facts: Mapping[str, Any]) -> Multiplexer:
     """What will hold the session. Raises PreflightRefused when the one wanted is not installed."""
     present: list[Multiplexer] = [kind for kind in ("tmux", "screen") if facts.get(kind)]
@@ -236,9 +242,7 @@ def _on_devices(request: Request, gpus: Sequence[Mapping[str, Any]]) -> Config:
 
 
 def _refuse_logout(request: Request, node: Node, facts: Mapping[str, Any]) -> None:
-    """At a user's last logout systemd may be told to end tmux, screen and all else; lingering spares none of these."""
-    ends = facts.get("kill_user_processes") and facts.get("user") != "root"
-    if ends and node.transport == "ssh" and not request.force:
+    if ends_at_logout(node, facts) and not request.force:
         raise PreflightRefused(
             f"{node.name} ends what you started when you log out (KillUserProcesses=yes).",
             "Ask its administrator for KillUserProcesses=no in logind.conf, or insist with --force.",

@@ -126,9 +126,10 @@ def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot
 
 def _plan(node: Node, connection: Connection, request: Request) -> LaunchPlan:
     from giblet_tui.launch import plan
+    from giblet_tui.remote.sanitize import sanitize_value
     from giblet_tui.setup import environment
 
-    facts = connection.call("probe", {"workdir": node.workdir}, timeout_s=60.0)
+    facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}, timeout_s=60.0))
     return plan(request, node, facts, environment(node, connection).python)
 
 

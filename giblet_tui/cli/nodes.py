@@ -118,18 +118,18 @@ def doctor(name: NodeName) -> None:
     from giblet_tui import nodes
     from giblet_tui.doctor import findings
     from giblet_tui.remote.connection import connect
-    from giblet_tui.remote.sanitize import sanitize_value
     from giblet_tui.setup import environment
 
     node = nodes.resolve(name)
     with connect(node) as connection:
         show(f"✔ reached: {node.name} ({node.host}) by {node.transport}")
-        probe = sanitize_value(connection.call("probe", {"workdir": node.workdir}))
+        probe = connection.call("probe", {"workdir": node.workdir})
+        skew_s = float(probe["now"]) - time.time()
         try:
             engine: Any = environment(node, connection)
         except GibletError as error:
             engine = error
-    found = findings(node, probe, engine)
+    found = findings(node, probe, engine, skew_s)
     for finding in found:
         mark = paint("✔", "green") if finding.well else paint("✖" if finding.needed else "!", "red")
         show(f"{mark} {finding.name}: {finding.sentence}" + (f"\n    {finding.remedy}" if not finding.well else ""))

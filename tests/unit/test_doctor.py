@@ -36,7 +36,7 @@ def test_a_sound_node_has_no_remedies() -> None:
         ({"tmux": None}, "tmux", "sessions", True),
         ({"tmux": None}, "auto", "sessions", False),
         ({"disk_free_gib": 3.0}, "auto", "disk", False),
-        ({"kill_user_processes": True, "linger": False}, "auto", "logout", False),
+        ({"kill_user_processes": True, "linger": False}, "auto", "logout", True),
     ],
 )
 def test_each_shortcoming_has_a_remedy(changes: dict[str, Any], multiplexer: Any, name: str, needed: bool) -> None:
@@ -51,6 +51,25 @@ def test_a_missing_engine_stops_a_launch() -> None:
     assert [(f.name, f.remedy, f.needed) for f in found if not f.well] == [("engine", "giblet setup n", True)]
 
 
-def test_lingering_users_may_log_out() -> None:
-    found = findings(Node(name="n", host="n"), probe(kill_user_processes=True, linger=True), ENGINE)
-    assert all(f.well for f in found)
+def test_lingering_spares_nothing_and_root_is_not_ended() -> None:
+    """As `launch` judges it: tmux and screen go with the last logout, whether the user lingers or not."""
+    node = Node(name="n", host="n")
+    ended = {f.name: f for f in findings(node, probe(kill_user_processes=True, linger=True, user="ada"), ENGINE)}
+    assert not ended["logout"].well and "KillUserProcesses=no" in ended["logout"].remedy
+    assert all(f.well for f in findings(node, probe(kill_user_processes=True, user="root"), ENGINE))
+
+
+@pytest.mark.parametrize(("skew_s", "well"), [(0.4, True), (-0.4, True), (90.0, False), (-90.0, False)])
+def test_a_clock_that_is_off_is_told(skew_s: float, well: bool) -> None:
+    clock = next(f for f in findings(Node(name="n", host="n"), probe(), ENGINE, skew_s) if f.name == "clock")
+    assert clock.well == well
+    assert ("ahead of" in clock.sentence) == (skew_s > 0)
+
+
+def test_what_a_node_says_moves_no_cursor() -> None:
+    evil = "\x1b]52;c;ZXZpbA==\x07\u202e"
+    gpu = GPU | {"name": f"A6000{evil}", "processes": [{"pid": 77, "user": evil, "memory_gib": 41.0}]}
+    for told in (probe(gpus=[gpu]), probe(gpus=[], gpu_note=f"nvidia-smi cannot be read: {evil}")):
+        said = "".join(f.name + f.sentence + f.remedy for f in findings(Node(name="n", host="n"), told, ENGINE))
+        assert "]52;c;" in said
+        assert said.isprintable()
