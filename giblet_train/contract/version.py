@@ -15,7 +15,10 @@ from typing import Any
 
 import giblet_train
 
-NEEDED = ("av", "nibabel", "numpy", "python_calamine", "safetensors", "tokenizers", "torch")
+NEEDED = (
+    *("av", "nibabel", "numpy", "python_calamine", "safetensors"),
+    *("threadpoolctl", "tokenizers", "torch", "xlsxwriter"),
+)
 """Modules without which the engine cannot train."""
 
 

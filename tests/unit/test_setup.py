@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tomllib
 import venv
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 from giblet_train.contract import version
 from giblet_train.contract.errors import GibletError, PreflightRefused
@@ -17,7 +19,6 @@ from giblet_tui import setup
 from giblet_tui.nodes import Node
 from giblet_tui.remote.connection import connect
 from giblet_tui.remote.local import LocalConnection
-
 
 can_train = pytest.mark.skipif(find_spec("torch") is None, reason="this environment cannot train: torch is missing")
 
@@ -151,3 +152,11 @@ def test_a_real_setup(tmp_path: Path) -> None:
     assert found.fingerprint == version.fingerprint()
     assert found.python.startswith(str(tmp_path))
     assert setup.environment(node, connection) == found
+
+
+def test_what_counts_as_missing_is_what_training_requires() -> None:
+    """Without the conditional ones: a node lacks nothing that its platform does not have."""
+    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    required = map(Requirement, project["optional-dependencies"]["train"])
+    train = {r.name.replace("-", "_") for r in required if r.marker is None}
+    assert train | {"numpy"} == set(version.NEEDED)
