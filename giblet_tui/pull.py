@@ -41,10 +41,11 @@ def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
 def small_files(
     connection: Connection, node: Node, run: RunSnapshot, target: Path, say: Callable[[str], None]
 ) -> list[Path]:
-    """Records, configuration and log, each replaced whole; say: told of those that the run does not have."""
+    """Records, configuration and log, each replaced whole; say: told of those that could not be brought."""
     target.mkdir(parents=True, exist_ok=True)
     brought = []
-    for name in SMALL_FILES:
+    absent = {"exit.json": run.exit is None, "alerts.jsonl": not run.alerts}
+    for name in (name for name in SMALL_FILES if not absent.get(name)):
         aside = target / f".{name}.part"
         try:
             with aside.open("wb") as file:

@@ -29,7 +29,10 @@ def attach(
     from giblet_tui.remote.connection import connect
 
     node, run_id = lookup.locate(name, say)
-    run = lookup.fresh(node, run_id).run
+    seen = lookup.fresh(node, run_id)
+    run = seen.run
+    if not seen.health.live:
+        raise ConfigError(f"{run_id} has ended, and its terminal with it.", f"giblet logs {run_id}")
     if run.multiplexer == "process":
         raise ConfigError(f"{run_id} is a plain process and has no terminal.", f"giblet logs {run_id} -f")
     with connect(node) as connection:
