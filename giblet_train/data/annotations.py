@@ -1,7 +1,7 @@
-"""Annotations of a film: read from the lab's workbook or a CSV, and laid on one timeline in seconds.
+"""Annotations of a film: read from the lab's workbook, a CSV or BIDS events, and laid on one timeline in seconds.
 
 `read_annotations(path, tr_s, scan_lengths_trs) -> Annotations`. The workbook has a sheet `Segments` whose seconds
-restart with every scan; a CSV has the same headers, or the names of `Segment`'s fields.
+restart with every scan; a CSV has the same headers, or the names of `Segment`'s fields; events are a .tsv.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 import python_calamine
 
 from giblet_train.contract.errors import DataError
+from giblet_train.data.events import events_table
 
 SHEET = "Segments"
 
@@ -85,6 +86,23 @@ class _Row:
     first_tr: float | None
 
 
+def read_runs(paths: Sequence[Path], tr_s: float, scan_lengths_trs: Sequence[int] | None = None) -> Annotations:
+    """The segments of one file for all scans, or of a file for each, whose seconds start with its scan.
+
+    Raises what `read_annotations` does, and DataError where there are not as many files as scans.
+    """
+    if len(paths) == 1:
+        return read_annotations(paths[0], tr_s, scan_lengths_trs)
+    starts_s = scan_starts_s(tr_s, scan_lengths_trs)
+    if len(paths) != len(starts_s):
+        raise DataError(f"There are {len(paths)} annotation files for {len(starts_s)} scans.", "Set data.annotations.")
+    each = [read_annotations(path, tr_s) for path in paths]
+    return Annotations(
+        tuple(_shifted(segment, by_s) for one, by_s in zip(each, starts_s, strict=True) for segment in one.segments),
+        tuple(note for one in each for note in one.notes),
+    )
+
+
 def read_annotations(path: Path, tr_s: float, scan_lengths_trs: Sequence[int] | None = None) -> Annotations:
     """The segments of a workbook or CSV on the one timeline of all scans.
 
@@ -114,6 +132,8 @@ def _table(path: Path) -> list[list[Any]]:
     try:
         if path.suffix.lower() == ".csv":
             return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
+        if path.suffix.lower() == ".tsv":
+            return [list(row) for row in events_table(path)]
         book = python_calamine.CalamineWorkbook.from_path(path)
         if SHEET not in book.sheet_names:
             raise DataError(
@@ -204,9 +224,13 @@ def _on_one_timeline(
         if _restarts(before, row):
             scan += 1
             _check_restart(row, scan, starts_s, tr_s, path)
-        start_s, end_s = (round(s + starts_s[scan], TIME_DECIMALS) for s in (row.segment.start_s, row.segment.end_s))
-        segments.append(replace(row.segment, start_s=start_s, end_s=end_s))
+        segments.append(_shifted(row.segment, starts_s[scan]))
     return segments
+
+
+def _shifted(segment: Segment, by_s: float) -> Segment:
+    start_s, end_s = (round(time_s + by_s, TIME_DECIMALS) for time_s in (segment.start_s, segment.end_s))
+    return replace(segment, start_s=start_s, end_s=end_s)
 
 
 def _restarts(before: _Row, row: _Row) -> bool:

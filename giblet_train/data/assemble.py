@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from giblet_train.contract.config import Config
 from giblet_train.contract.errors import DataError, PreflightRefused
-from giblet_train.data.annotations import Segment, read_annotations
-from giblet_train.data.bold import Volumes, check_same_grid, nonzero_voxels, read_header, read_mask
+from giblet_train.data.annotations import Segment, read_runs
+from giblet_train.data.bold import Volumes, check_same_grid, nonzero_voxels, read_headers, read_mask
 from giblet_train.data.bold_array import write_bold_array
+from giblet_train.data.confounds import read_confounds
 from giblet_train.data.lag import average_lag, offset_from_lag
 from giblet_train.data.sources import Progress, Sources
 from giblet_train.data.stimulus import Stimulus, read_stimulus
@@ -46,18 +47,19 @@ def assemble(folder: Path, sources: Sources, config: Config, progress: Progress)
 
     Raises DataError where the files do not fit one another, PreflightRefused where the disk is too full.
     """
-    volumes = read_headers(sources.bold, config.data.tr)
+    volumes = read_subjects(sources.bold, config.data.tr)
     first = next(iter(volumes.values()))
     scans = common_scans(list(volumes.values()), config.data.scan_lengths_trs)
     film_s = film_seconds(sources.film)
-    annotations = read_annotations(sources.annotations, scans.tr_s, scans.scan_lengths_trs)
+    annotations = read_runs(sources.annotations, scans.tr_s, scans.scan_lengths_trs)
     segments = annotations.segments
     asked = config.data.stimulus_offset_s
     timeline = over_film(scans, film_s, 0.0 if asked == "auto" else asked, config.split.usable_trs)
     stop_tr = scans.n_trs if asked == "auto" else timeline.first_tr + timeline.n_trs
-    mask_XYZ = _common_voxels(volumes, progress)
+    mask_XYZ = _common_voxels(volumes, sources.brain_masks, progress)
     _check_space(folder, volumes, mask_XYZ, stop_tr)
     _write_brains(folder, volumes, mask_XYZ, stop_tr, progress)
+    columns = _write_confounds(folder, volumes, sources.confounds, config.data.bids.confounds or ())
     if asked == "auto":
         offset_s = _measured_offset(folder, list(volumes), timeline, segments, sources, config)
         timeline = over_film(scans, film_s, offset_s, config.split.usable_trs)
@@ -71,13 +73,19 @@ def assemble(folder: Path, sources: Sources, config: Config, progress: Progress)
         grid_XYZ=first.shape_XYZ,
         affine=first.affine,
         masked=sources.mask is not None,
-        notes=tuple(note for v in volumes.values() for note in v.notes) + annotations.notes + timeline.notes,
+        notes=(
+            *(note for v in volumes.values() for note in v.notes),
+            *_brain_mask_notes(volumes, sources.brain_masks),
+            *annotations.notes,
+            *timeline.notes,
+            *columns,
+        ),
     )
 
 
-def read_headers(bold: Mapping[str, Path], tr_s: float) -> dict[str, Volumes]:
-    """Every subject's header, on one grid. Raises DataError."""
-    volumes = {subject: read_header(path, tr_s) for subject, path in bold.items()}
+def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float) -> dict[str, Volumes]:
+    """Every subject's headers, on one grid. Raises DataError."""
+    volumes = {subject: read_headers(paths, tr_s) for subject, paths in bold.items()}
     first, *others = volumes.values()
     for other in others:
         check_same_grid(first, other)
@@ -85,7 +93,13 @@ def read_headers(bold: Mapping[str, Path], tr_s: float) -> dict[str, Volumes]:
 
 
 def common_scans(volumes: Sequence[Volumes], scan_lengths_trs: Sequence[int] | None) -> Timeline:
-    """The scans that every subject has. Raises DataError where lengths differ and no scan lengths are stated."""
+    """The scans that every subject has: the runs of files that have some, else what is stated.
+
+    Raises DataError where lengths differ and no scan lengths are stated, or these are not those of the runs.
+    """
+    first = volumes[0]
+    if first.later_runs:
+        return _common_runs(volumes, scan_lengths_trs)
     shortest = min(volumes, key=lambda v: v.n_trs)
     longest = max(volumes, key=lambda v: v.n_trs)
     if scan_lengths_trs is None and shortest.n_trs != longest.n_trs:
@@ -96,9 +110,27 @@ def common_scans(volumes: Sequence[Volumes], scan_lengths_trs: Sequence[int] | N
     return scan_timeline(shortest.n_trs, shortest.tr_s, scan_lengths_trs, shortest.path.name)
 
 
-def _common_voxels(volumes: Mapping[str, Volumes], progress: Progress) -> NDArray[np.bool_]:
+def _common_runs(volumes: Sequence[Volumes], stated: Sequence[int] | None) -> Timeline:
+    first = volumes[0]
+    lengths = tuple(stated) if stated else first.run_lengths_trs
+    other = next((v for v in volumes if v.run_lengths_trs != lengths), None)
+    if other is not None:
+        whose = "data.scan_lengths_trs says" if stated else f"{first.path.name} has"
+        raise DataError(
+            f"The runs of {other.path.name} have {list(other.run_lengths_trs)} volumes; {whose} {list(lengths)}.",
+            "Choose runs of equal length with data.bids.runs, or leave the subject out by data.subjects.",
+        )
+    return Timeline(first.tr_s, lengths)
+
+
+def _common_voxels(
+    volumes: Mapping[str, Volumes], brain_masks: Mapping[str, Sequence[Path]], progress: Progress
+) -> NDArray[np.bool_]:
+    """Voxels that hold something in every run of every subject, and lie in every brain mask that there is."""
     progress("finding the voxels that all subjects have", 0.0)
-    common = np.logical_and.reduce([nonzero_voxels(v) for v in volumes.values()])
+    each = [nonzero_voxels(run) for v in volumes.values() for run in (v, *v.later_runs)]
+    each += [read_mask(path, volumes[subject]) for subject, paths in brain_masks.items() for path in paths]
+    common = np.logical_and.reduce(each)
     if not common.any():
         raise DataError("No voxel is different from zero in every subject.", "Check that the files share one space.")
     return np.asarray(common)
@@ -113,6 +145,29 @@ def _write_brains(
         progress(f"reading {subject}", BRAINS_SHARE * n / len(volumes))
         reference_V = write_bold_array(folder / "bold" / f"{subject}.npy", one, mask_XYZ, n_trs)
         np.save(folder / "reference" / f"{subject}.npy", reference_V)
+
+
+def _write_confounds(
+    folder: Path, volumes: Mapping[str, Volumes], tables: Mapping[str, Sequence[Path]], wanted: Sequence[str]
+) -> tuple[str, ...]:
+    """Every subject's confounds, runs one after another; returns a note that names them."""
+    if not tables:
+        return ()
+    (folder / "confounds").mkdir()
+    for subject, paths in tables.items():
+        runs = [read_confounds(p, wanted, n) for p, n in zip(paths, volumes[subject].run_lengths_trs, strict=True)]
+        shared = [name for name in runs[0][0] if all(name in names for names, _ in runs)]
+        parts = [values_TN[:, [names.index(name) for name in shared]] for names, values_TN in runs]
+        np.save(folder / "confounds" / f"{subject}.npy", np.concatenate(parts))
+    return (f"Confounds {', '.join(wanted)} are regressed out, by weights from training TRs only.",)
+
+
+def _brain_mask_notes(volumes: Mapping[str, Volumes], brain_masks: Mapping[str, Sequence[Path]]) -> list[str]:
+    n_runs = sum(len(v.run_lengths_trs) for v in volumes.values())
+    n_masks = sum(map(len, brain_masks.values()))
+    if n_masks in (0, n_runs):
+        return []
+    return [f"{n_runs - n_masks} of {n_runs} runs have no brain mask beside them; those of the others are used."]
 
 
 def _measured_offset(

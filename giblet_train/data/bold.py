@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -35,15 +35,17 @@ GZIP_MAGIC = b"\x1f\x8b"
 
 @dataclass(frozen=True)
 class Volumes:
-    """What a 4-D file's header says, in our units.
+    """What the header of a subject's 4-D file says, in our units; the file may be followed by those of later runs.
 
-    tr_s: seconds from one volume to the next. affine: (4, 4), voxel to mm. slope, intercept: value = raw·slope +
-    intercept. notes: a sentence for each thing in the header that had to be interpreted.
+    n_trs: volumes of all runs together, file_trs of this file. tr_s: seconds from one volume to the next. affine:
+    (4, 4), voxel to mm. slope, intercept: value = raw·slope + intercept. notes: a sentence for each thing in the
+    headers that had to be interpreted.
     """
 
     path: Path
     shape_XYZ: tuple[int, int, int]
     n_trs: int
+    file_trs: int
     tr_s: float
     affine: NDArray[np.float64]
     dtype: np.dtype[Any]
@@ -51,11 +53,33 @@ class Volumes:
     intercept: float
     offset_bytes: int
     notes: tuple[str, ...] = ()
+    later_runs: tuple[Volumes, ...] = ()
+
+    @property
+    def run_lengths_trs(self) -> tuple[int, ...]:
+        """Volumes of each run."""
+        return (self.file_trs, *(run.file_trs for run in self.later_runs))
 
     @property
     def n_voxels(self) -> int:
         """N: voxels of one volume."""
         return int(np.prod(self.shape_XYZ))
+
+
+def read_headers(paths: Sequence[Path], tr_s: float) -> Volumes:
+    """The headers of a subject's runs, to be read as one series. Raises DataError, also where their grids differ."""
+    first, *later = (read_header(path, tr_s) for path in paths)
+    for run in later:
+        check_same_grid(first, run)
+    if not later:
+        return first
+    runs = (first, *later)
+    return replace(
+        first,
+        n_trs=sum(run.n_trs for run in runs),
+        notes=tuple(note for run in runs for note in run.notes),
+        later_runs=tuple(later),
+    )
 
 
 def read_header(path: Path, tr_s: float) -> Volumes:
@@ -88,6 +112,7 @@ def read_header(path: Path, tr_s: float) -> Volumes:
         path=path,
         shape_XYZ=(x, y, z),
         n_trs=n_trs,
+        file_trs=n_trs,
         tr_s=seconds,
         affine=np.asarray(image.affine, float),
         dtype=dtype,
@@ -151,10 +176,23 @@ def stream(
     """The masked volumes in order, read once and a few at a time.
 
     Yields (index of the chunk's first TR, (B, V) float32) over the first n_trs volumes (all when None), in memory that
-    does not depend on the number of TRs. The compressed file's checksum is verified when all are read.
-    Raises DataError when the file ends early or is damaged.
+    does not depend on the number of TRs. A compressed file's checksum is verified when all of it is read.
+    Raises DataError when a file ends early or is damaged.
     """
-    wanted = volumes.n_trs if n_trs is None else min(n_trs, volumes.n_trs)
+    left = volumes.n_trs if n_trs is None else min(n_trs, volumes.n_trs)
+    start = 0
+    for run in (volumes, *volumes.later_runs):
+        if left:
+            yield from (
+                (start + done, bold_BV) for done, bold_BV in _stream_file(run, mask_XYZ, min(left, run.file_trs))
+            )
+        left -= min(left, run.file_trs)
+        start += run.file_trs
+
+
+def _stream_file(
+    volumes: Volumes, mask_XYZ: NDArray[np.bool_], wanted: int
+) -> Iterator[tuple[int, NDArray[np.float32]]]:
     columns_V = _file_columns(mask_XYZ)
     chunk = max(1, CHUNK_BYTES // (volumes.n_voxels * volumes.dtype.itemsize))
     done = 0
@@ -168,12 +206,12 @@ def stream(
                     raise EOFError
                 yield done, _scaled(np.take(raw_BN, columns_V, axis=1), volumes)
                 done += len(raw_BN)
-            if wanted == volumes.n_trs:
+            if wanted == volumes.file_trs:
                 while file.read(1 << 20):
                     pass
     except EOFError:
         raise DataError(
-            f"{volumes.path} is truncated: the header promises {volumes.n_trs} volumes, "
+            f"{volumes.path} is truncated: the header promises {volumes.file_trs} volumes, "
             f"the file ends inside one of volumes {done + 1} to {min(done + chunk, volumes.n_trs)}.",
             "Copy it again from its source.",
         ) from None

@@ -15,7 +15,7 @@ import msgspec
 from giblet_train.contract.config import Config
 from giblet_train.contract.errors import DataError
 from giblet_train.contract.records import ModalityFacts
-from giblet_train.data.annotations import read_annotations
+from giblet_train.data.annotations import read_runs
 from giblet_train.data.check_clock import check_lag, check_subjects
 from giblet_train.data.check_files import FileFacts, check_files
 from giblet_train.data.check_study import check_annotations, check_features, check_scales
@@ -74,7 +74,8 @@ def _check_study(
     split = make_split(study.scan_lengths_trs, study.border_trs, config.split)
     data = prepare_split(study, split, config)
     lags = lag_table(study)
-    annotations = read_annotations(sources.annotations, study.tr_s, config.data.scan_lengths_trs)
+    scan_lengths_trs = config.data.scan_lengths_trs or study.scan_lengths_trs
+    annotations = read_runs(sources.annotations, study.tr_s, scan_lengths_trs)
     findings = [
         *_notes(manifest),
         *check_features(study),

@@ -6,7 +6,7 @@ T TRs, B TRs of a chunk, V voxels.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.contract.errors import DataError
-from giblet_train.data.bold import Volumes, check_same_grid, nonzero_voxels, read_header, stream
+from giblet_train.data.bold import Volumes, check_same_grid, nonzero_voxels, read_headers, stream
 from giblet_train.data.findings import Finding
 from giblet_train.data.sources import Progress
 
@@ -39,14 +39,14 @@ class FileFacts:
 
 
 def check_files(
-    bold: Mapping[str, Path], tr_s: float, progress: Progress
+    bold: Mapping[str, Sequence[Path]], tr_s: float, progress: Progress
 ) -> tuple[dict[str, Volumes], dict[str, FileFacts], list[Finding]]:
     """Headers and facts of the subjects whose files can be used, and what is wrong with them and with the others."""
     findings: list[Finding] = []
     headers: dict[str, Volumes] = {}
-    for subject, path in bold.items():
+    for subject, paths in bold.items():
         try:
-            headers[subject] = read_header(path, tr_s)
+            headers[subject] = read_headers(paths, tr_s)
         except DataError as error:
             findings.append(_from_error("unreadable_file", subject, error))
     headers = _on_the_common_grid(headers, findings)

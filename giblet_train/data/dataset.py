@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from giblet_train.contract.config import MODALITIES, Config
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import ModalityFacts
+from giblet_train.data.confounds import CleanedBold, Floats, without_confounds
 from giblet_train.data.facts import bold_facts, feature_facts
 from giblet_train.data.frames import FramePca, fit_frame_pca
 from giblet_train.data.hrf import convolve_causal, glover
@@ -80,19 +81,20 @@ class SplitData:
 class NormalizedBold(Mapping[str, NDArray[np.float32]]):
     """Subject -> (T, V) float32, computed anew from the memory map at each access.
 
+    bold: subject -> (T, V) of the store, without its confounds where some are to be taken out.
     scales: subject -> its z-score, or None to give the file's own units (`data.normalize_fmri: false`).
     """
 
     study: Study
+    bold: Mapping[str, Floats | CleanedBold]
     voxels_V: NDArray[np.intp]
     scales: Mapping[str, BoldScale | None]
 
     def __getitem__(self, subject: str) -> NDArray[np.float32]:
         scale = self.scales[subject]
-        stored_TV = self.study.bold[subject]
         if scale is not None:
-            return scale.apply(stored_TV, self.study.scan_lengths_trs, self.voxels_V)
-        raw_TV = stored_TV[:, self.voxels_V].astype(np.float32)
+            return scale.apply(self.bold[subject], self.study.scan_lengths_trs, self.voxels_V)
+        raw_TV = self.bold[subject][:][:, self.voxels_V].astype(np.float32)
         raw_TV += self.study.reference[subject][self.voxels_V]
         return raw_TV
 
@@ -109,10 +111,11 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     Raises ConfigError where the configuration names a number of voxels that the data do not have, DataError where no
     voxel is left.
     """
-    moments = {s: scan_moments(study.bold[s], split.train, study.scan_lengths_trs) for s in study.subjects}
+    stored = {s: _cleaned(study, s, split) for s in study.subjects}
+    moments = {s: scan_moments(stored[s], split.train, study.scan_lengths_trs) for s in study.subjects}
     voxels = _voxels(study, config, [m.sd_V() for m in moments.values()])
     scales = {s: m.scale() for s, m in moments.items()}
-    each = NormalizedBold(study, voxels, scales)
+    each = NormalizedBold(study, stored, voxels, scales)
     shared = shared_response(each, split.train) if len(each) > 1 else None
     bold = _targets(each, split, config)
     frame_pca = fit_frame_pca(study.frames_TKHWC, split.train, PCA_WIDTH[config.model.preset])
@@ -147,6 +150,12 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     )
 
 
+def _cleaned(study: Study, subject: str, split: Split) -> Floats | CleanedBold:
+    if subject not in study.confounds:
+        return study.bold[subject]
+    return without_confounds(study.bold[subject], study.confounds[subject], split.train, study.scan_lengths_trs)
+
+
 def _voxels(study: Study, config: Config, sd_SV: list[NDArray[np.float64]]) -> NDArray[np.intp]:
     if study.given_mask_V is not None:
         kept_V = study.given_mask_V & (np.stack(sd_SV) > 0).any(axis=0)
@@ -168,7 +177,7 @@ def _voxels(study: Study, config: Config, sd_SV: list[NDArray[np.float64]]) -> N
 
 def _targets(each: NormalizedBold, split: Split, config: Config) -> Mapping[str, NDArray[np.float32]]:
     if not config.data.normalize_fmri:
-        each = NormalizedBold(each.study, each.voxels_V, dict.fromkeys(each.scales))
+        each = NormalizedBold(each.study, each.bold, each.voxels_V, dict.fromkeys(each.scales))
     if config.data.mode == "per_subject":
         return each
     average_TV = np.zeros((each.study.n_trs, len(each.voxels_V)), np.float32)

@@ -5,15 +5,19 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import msgspec
 
 from giblet_train.contract.config import Config, nearest
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.rundir import replace_file
+from giblet_train.data.bids import BidsRun, bids_runs, events_files
+
+Found = TypeVar("Found")
 
 Progress = Callable[[str, float], None]
 """Called with what is being done and how much of the whole, from 0 to 1, is finished."""
@@ -24,16 +28,26 @@ SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a study's files lie. bold: label ("sub-01") -> file, by subject number."""
+    """Where a study's files lie.
+
+    annotations: one file, or one for each run. bold: label ("sub-01") -> the file of each run, by subject number.
+    brain_masks, confounds: label -> the same of fMRIPrep's derivatives; no label for a subject who has none.
+    """
 
     film: Path
-    annotations: Path
-    bold: Mapping[str, Path]
+    annotations: tuple[Path, ...]
+    bold: Mapping[str, tuple[Path, ...]]
     mask: Path | None = None
+    brain_masks: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    confounds: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
     def named(self) -> dict[str, Path]:
         """Every file with the role it plays, whatever its path."""
-        roles = {"film": self.film, "annotations": self.annotations, **self.bold}
+        roles = {"film": self.film} | _numbered("annotations", self.annotations)
+        for subject, paths in self.bold.items():
+            roles |= _numbered(subject, paths)
+            roles |= _numbered(f"{subject} brain mask", self.brain_masks.get(subject, ()))
+            roles |= _numbered(f"{subject} confounds", self.confounds.get(subject, ()))
         return roles | ({"mask": self.mask} if self.mask else {})
 
 
@@ -43,11 +57,21 @@ def find_sources(config: Config, folder: Path) -> Sources:
     Raises DataError for what is not there, ConfigError for a bold pattern without `{subject}`.
     """
     data = config.data
+    film = _existing(folder, data.video, "data.video")
+    mask = None if data.mask == "vote" else _existing(folder, data.mask, "data.mask")
+    if data.layout == "lab":
+        annotations = (_existing(folder, data.annotations, "data.annotations"),)
+        files = _chosen(_all_subjects(folder, data.bold), data.subjects, str(folder / data.bold))
+        return Sources(film, annotations, {label(n): (path,) for n, path in files.items()}, mask)
+    runs = _chosen(bids_runs(folder, data.bids), data.subjects, f"{folder}/sub-*/func")
+    named = events_files(folder, data.annotations, next(iter(runs.values())))
     return Sources(
-        film=_existing(folder, data.video, "data.video"),
-        annotations=_existing(folder, data.annotations, "data.annotations"),
-        bold=_subjects(folder, data.bold, data.subjects),
-        mask=None if data.mask == "vote" else _existing(folder, data.mask, "data.mask"),
+        film=film,
+        annotations=tuple(_existing(p.parent, p.name, "data.annotations") for p in dict.fromkeys(named)),
+        bold={label(n): tuple(run.bold for run in runs[n]) for n in runs},
+        mask=mask,
+        brain_masks={label(n): paths for n in runs if (paths := tuple(r.mask for r in runs[n] if r.mask))},
+        confounds={label(n): _confounds(runs[n]) for n in runs} if data.bids.confounds else {},
     )
 
 
@@ -64,28 +88,37 @@ def _existing(folder: Path, name: str, key: str) -> Path:
     raise DataError(f"{path} does not exist{nearest(path.name, there)}", f"Set {key} or data.data_dir.")
 
 
-def _subjects(folder: Path, pattern: str, wanted: str | tuple[int, ...]) -> dict[str, Path]:
-    if not SUBJECT.search(pattern):
-        raise ConfigError(
-            f'data.bold is "{pattern}", which has no {{subject}} in it.', "Write sub-{subject:02d}.nii.gz."
-        )
-    found = _all_subjects(folder, pattern)
+def _numbered(role: str, paths: tuple[Path, ...]) -> dict[str, Path]:
+    return {role: paths[0]} if len(paths) == 1 else {f"{role} {n}": path for n, path in enumerate(paths, 1)}
+
+
+def _confounds(runs: Sequence[BidsRun]) -> tuple[Path, ...]:
+    missing = next((run.bold for run in runs if run.confounds is None), None)
+    if missing is not None:
+        raise DataError(f"{missing.name} has no table of confounds beside it.", "Set data.bids.confounds: null.")
+    return tuple(run.confounds for run in runs if run.confounds is not None)
+
+
+def _chosen(found: Mapping[int, Found], wanted: str | tuple[int, ...], where: str) -> dict[int, Found]:
+    """The files of the wanted subjects, in the order of their numbers."""
     if wanted == "all":
-        if not found:
-            raise DataError(f"No file matches {folder / pattern}.", "Set data.bold or data.data_dir.")
-        return {label(n): found[n] for n in sorted(found)}
+        return {n: found[n] for n in sorted(found)}
     missing = [n for n in wanted if isinstance(n, int) and n not in found]
     if missing:
         raise DataError(
-            f"data.subjects asks for {', '.join(map(str, missing))}, but {folder / pattern} exists only for "
+            f"data.subjects asks for {', '.join(map(str, missing))}, but {where} exists only for "
             f"{', '.join(map(str, sorted(found))) or 'nobody'}.",
             "Correct data.subjects or data.bold.",
         )
-    return {label(n): found[n] for n in found if n in wanted}
+    return {n: found[n] for n in sorted(found) if n in wanted}
 
 
 def _all_subjects(folder: Path, pattern: str) -> dict[int, Path]:
     """Subject number -> file, for every file that the pattern can name."""
+    if not SUBJECT.search(pattern):
+        raise ConfigError(
+            f'data.bold is "{pattern}", which has no {{subject}} in it.', "Write sub-{subject:02d}.nii.gz."
+        )
     parts = SUBJECT.split(pattern)
     expression = re.compile(r"(\d+)".join(re.escape(part) for part in parts))
     found: dict[int, Path] = {}
@@ -99,7 +132,9 @@ def _all_subjects(folder: Path, pattern: str) -> dict[int, Path]:
                 "Keep one of them, or write data.bold so that only one fits.",
             )
         found[int(match[1])] = path
-    return dict(sorted(found.items()))
+    if not found:
+        raise DataError(f"No file matches {folder / pattern}.", "Set data.bold or data.data_dir.")
+    return found
 
 
 def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]:

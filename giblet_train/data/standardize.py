@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,17 @@ MASK_PERCENTILE = 10.0
 MASK_SHARE = 0.5
 
 Floats = NDArray[np.floating[Any]]
+
+
+class Rows(Protocol):
+    """A (T, V) array, or what gives its rows as one."""
+
+    @property
+    def shape(self) -> tuple[int, ...]: ...
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, rows: Any, /) -> Floats: ...
 
 
 @dataclass(frozen=True)
@@ -80,7 +91,7 @@ class BoldScale:
     sd_CV: NDArray[np.float32]
     pooled_scans: tuple[int, ...] = ()
 
-    def apply(self, bold_TV: Floats, scan_lengths_trs: Sequence[int], voxels: NDArray[np.intp]) -> NDArray[np.float32]:
+    def apply(self, bold_TV: Rows, scan_lengths_trs: Sequence[int], voxels: NDArray[np.intp]) -> NDArray[np.float32]:
         """(T, len(voxels)) float32, z-scored; a voxel that is constant in a scan's training TRs is 0 there."""
         scaled_TV = np.empty((len(bold_TV), len(voxels)), np.float32)
         start = 0
@@ -95,7 +106,7 @@ class BoldScale:
         return scaled_TV
 
 
-def scan_moments(bold_TV: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]) -> ScanMoments:
+def scan_moments(bold_TV: Rows, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]) -> ScanMoments:
     """What the training rows add up to, in float64 and a few rows at a time."""
     n_scans, n_voxels = len(scan_lengths_trs), bold_TV.shape[1]
     moments = ScanMoments(

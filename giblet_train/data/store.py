@@ -27,8 +27,8 @@ from giblet_train.data.wholefolder import building_beside
 
 STUDY_SEED = 0
 CODE = (
-    *("annotations", "audio", "text", "video"),
-    *("assemble", "bold", "bold_array", "lag", "manifest", "stimulus", "store", "study", "timeline"),
+    *("annotations", "audio", "events", "text", "video"),
+    *("assemble", "bold", "bold_array", "confounds", "lag", "manifest", "stimulus", "store", "study", "timeline"),
 )
 """The modules whose text is part of the key: another version of any of them makes another store."""
 
@@ -77,6 +77,9 @@ def open_store(path: Path) -> Study:
         reference={s: _mapped(path / "reference" / f"{s}.npy") for s in manifest.subjects},
         mask_XYZ=mask_XYZ,
         affine=np.array(manifest.affine),
+        confounds={
+            s: _mapped(path / name)[rows] for s in manifest.subjects if (name := f"confounds/{s}.npy") in manifest.files
+        },
         given_mask_V=np.load(path / "given_mask.npy") if manifest.masked else None,
         stimulus_offset_s=manifest.stimulus_offset_s,
         notes=manifest.notes,
@@ -92,6 +95,7 @@ def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progre
     facts = make_study(folder, size, seed=STUDY_SEED, progress=progress)
     data = msgspec.structs.replace(
         config.data,
+        layout="lab",
         video="film.mp4",
         annotations="annotations.xlsx",
         bold="bold/sub-{subject:02d}.nii.gz",
@@ -113,6 +117,7 @@ def store_parameters(config: Config) -> dict[str, Any]:
         "video_height": model.video_height,
         "video_width": model.video_width,
         "n_mels": model.n_mels,
+        "confounds": data.bids.confounds,
         "usable_trs": config.split.usable_trs if data.simulate is None else None,
     }
 

@@ -7,7 +7,7 @@ V voxels of the store, X Y Z the grid of the volumes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,7 @@ class Study:
     bold: subject ("sub-01") -> (T, V) float16 or float32, minus the subject's first TR.
     reference: subject -> (V,) float32, that first TR: bold + reference is the file's own unit.
     mask_XYZ: the V voxels of the store in C order, those that are not zero in any subject. affine: (4, 4), mm.
+    confounds: subject -> (T, N) float32, what is to be regressed out; empty where nothing is.
     given_mask_V: the voxels of a mask file, among V; None where each split votes on its own mask.
     notes: one sentence for each thing that was converted or cropped on the way in.
     """
@@ -43,6 +44,7 @@ class Study:
     reference: Mapping[str, NDArray[np.float32]]
     mask_XYZ: NDArray[np.bool_]
     affine: NDArray[np.float64]
+    confounds: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
     given_mask_V: NDArray[np.bool_] | None = None
     stimulus_offset_s: float = 0.0
     notes: tuple[str, ...] = ()
