@@ -41,7 +41,7 @@ ROWS: list[tuple[str, dict[str, object], State, str]] = [
      "want of memory"),
     ("survivors", {"process": False, "heartbeat": beat("stopped"), "exit": ended(code=0, survivors=(4, 5))}, "died",
      "pid 4, 5 survives"),
-    ("closed by a later stop", {"process": False, "heartbeat": beat("training"), "exit": ended()}, "died", "exit record"),
+    ("closed by a stop", {"process": False, "heartbeat": beat("training"), "exit": ended()}, "died", "exit record"),
     ("supervisor gone", {"process": False, "heartbeat": beat("training"), "session": True}, "died", "session is still"),
     ("rebooted", {"process": False, "heartbeat": beat("training"), "rebooted": True}, "died", "rebooted"),
     ("unreachable is not dead", {"process": False, "heartbeat": beat("training"), "unreachable_since": NOW - 240},
