@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -26,9 +25,6 @@ from giblet_train.model.presets import Shape, shape_of
 from giblet_train.objective import Objective
 from giblet_train.recorder import Recorder
 from giblet_train.targets import Targets, targets_of
-
-if TYPE_CHECKING:
-    from giblet_train.evaluate import Examiner
 
 OWN_PACE = 0.1
 
@@ -87,9 +83,12 @@ def windows_in(data: SplitData, config: Config, shape: Shape, blocks: tuple[Bloc
 
 
 def introduce(
-    experiment: Experiment, data: SplitData, examiner: Examiner | None, recorder: Recorder, resumed: int | None
+    experiment: Experiment, data: SplitData, first: Mapping[str, float], recorder: Recorder, resumed: int | None
 ) -> None:
-    """Write the data and run records, and hold the beginning against what it must be. Raises RunFailed."""
+    """Write the data and run records, and hold the beginning against what it must be. Raises RunFailed.
+
+    first: each component's loss over all training TRs before step 0, where this rank has measured it.
+    """
     learner, plan, config = experiment.learner, experiment.learner.plan, experiment.config
     split = data.split
     recorder.record(
@@ -105,7 +104,6 @@ def introduce(
         stimulus_offset_s=data.study.stimulus_offset_s,
         components=dict(data.facts),
     )
-    first = examiner.training_loss(learner.model) if examiner and not resumed else {}
     n_parameters = sum(p.numel() for p in learner.trained.parameters())
     recorder.record(
         RunMetric,
@@ -113,7 +111,7 @@ def introduce(
         total_steps=plan.total_steps,
         warmup_steps=plan.warmup_steps,
         start_total=sum(learner.base_weight.values()),
-        first_loss=first,
+        first_loss=dict(first),
         world_size=experiment.ranks.world_size,
         threads=torch.get_num_threads(),
         device=experiment.ranks.device.type,

@@ -65,7 +65,8 @@ class Training:
         try:
             resumed = self._resume()
             self._stamp()
-            introduce(self.experiment, self.data, self.examiner, self.recorder, resumed)
+            first = self.examiner.training_loss(self.learner.model) if self.examiner and not resumed else {}
+            introduce(self.experiment, self.data, first, self.recorder, resumed)
             left = self._steps()
             if left is None:
                 self._judge()
