@@ -1,9 +1,9 @@
 """The seam to a node: one connection, few verbs, the same agent behind each of them.
 
-A connection runs one constant command on the node, `AGENT_COMMAND`, and sends everything else as data on its standard
+A connection runs one constant command on the node, `program.AGENT_COMMAND`, and sends everything else as data on its standard
 input: the interpreter to use, the agent's own source, the request. The node's login shell therefore never sees a value.
 
-The agent is the modules named in `AGENT_MODULES`. They run on the node, where nothing is installed: standard library
+The agent is the modules named in `program.AGENT_MODULES`. They run on the node, where nothing is installed: standard library
 only, Python >= 3.8, and they may import one another by their full names (`from giblet_tui.remote.agent import
 AgentRefusal`), since the loader registers them under those names. Each may offer operations::
 
@@ -23,33 +23,6 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 
 if TYPE_CHECKING:
     from giblet_tui.nodes import Node
-
-AGENT_MODULES = (
-    "agent",
-    "supervise",
-    "tmux",
-    "screen",
-    "sessions",
-    "gpu",
-    "tail",
-    "facts",
-    "observe",
-    "environment",
-    "evidence",
-    "ending",
-    "starting",
-)
-"""Modules of `giblet_tui.remote` that make up the agent, in the order they are loaded on the node."""
-
-AGENT_COMMAND = (
-    'exec /bin/sh -c \'read -r p; case $p in "~/"*) p=$HOME/${p#??};; esac; [ -x "$p" ] || p=python3;'
-    ' exec "$p" -I -c "import sys;s=sys.stdin.buffer;exec(s.read(int(s.readline())))"\''
-)
-"""The one command giblet runs on a node: the same bytes in bash, dash, zsh, fish and tcsh.
-
-It reads the interpreter's path (or an empty line, or one that is not there: then python3 on the node's PATH), the
-length of a program, and the program.
-"""
 
 Event = dict[str, Any]
 

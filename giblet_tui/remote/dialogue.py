@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import inspect
 import json
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from giblet_train.contract.errors import GibletError
 from giblet_tui.errors import TimedOut, Unreachable
-from giblet_tui.remote.connection import AGENT_MODULES
+from giblet_tui.remote.program import agent_sources
 from giblet_tui.remote.sanitize import sanitize
 
 START_LIMIT_S = 20.0
@@ -189,11 +187,6 @@ class Dialogue:
             f"The login shell of {self._node} ended before giblet's agent began{shown and f' ({shown})'}.",
             "See whether ~/.bashrc (or its like) exits in shells that are not interactive: ssh NODE 'echo ok'",
         )
-
-
-def agent_sources() -> Sequence[tuple[str, str]]:
-    """(module name, source) of everything the agent is made of."""
-    return [(name, inspect.getsource(import_module(f"giblet_tui.remote.{name}"))) for name in AGENT_MODULES]
 
 
 def refusal(words: Mapping[str, Any]) -> GibletError:

@@ -11,8 +11,8 @@ import tempfile
 from giblet_tui.errors import Unreachable
 from giblet_tui.nodes import Node
 from giblet_tui.remote.agentlink import AgentLink
-from giblet_tui.remote.connection import AGENT_COMMAND
 from giblet_tui.remote.dialogue import Pipe
+from giblet_tui.remote.program import AGENT_COMMAND
 
 _END_WITHIN_S = 2.0
 

@@ -23,9 +23,9 @@ from giblet_tui.errors import Unreachable
 from giblet_tui.nodes import Node
 from giblet_tui.remote import hostkeys, sshauth, sshconfig
 from giblet_tui.remote.agentlink import AgentLink
-from giblet_tui.remote.connection import AGENT_COMMAND
 from giblet_tui.remote.dialogue import Pipe
 from giblet_tui.remote.line import open_line
+from giblet_tui.remote.program import AGENT_COMMAND
 from giblet_tui.remote.sanitize import sanitize
 from giblet_tui.remote.sshconfig import HostConfig
 
