@@ -1,10 +1,10 @@
 """The seam to a node: one connection, few verbs, the same agent behind each of them.
 
-A connection runs one constant command on the node, `program.AGENT_COMMAND`, and sends everything else as data on its standard
-input: the interpreter to use, the agent's own source, the request. The node's login shell therefore never sees a value.
+A connection runs one constant command on the node, `program.AGENT_COMMAND`, and sends everything else as data on its
+standard input: the interpreter to use, the agent's own source, the request. The node's login shell never sees a value.
 
-The agent is the modules named in `program.AGENT_MODULES`. They run on the node, where nothing is installed: standard library
-only, Python >= 3.8, and they may import one another by their full names (`from giblet_tui.remote.agent import
+The agent is the modules named in `program.AGENT_MODULES`. They run on the node, where nothing is installed: standard
+library only, Python >= 3.8, and they may import one another by their full names (`from giblet_tui.remote.agent import
 AgentRefusal`), since the loader registers them under those names. Each may offer operations::
 
     def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
