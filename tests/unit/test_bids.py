@@ -1,0 +1,155 @@
+"""fMRIPrep's derivatives: found by their names, read as one series, in one store with the film."""
+
+import shutil
+
+import numpy as np
+import pytest
+
+from giblet_train.contract.config import BidsConfig
+from giblet_train.contract.errors import ConfigError, DataError
+from giblet_train.data.bids import bids_runs
+from giblet_train.data.bold import nonzero_voxels, read_header, read_headers, read_mask, stream
+from giblet_train.data.dataset import prepare_split
+from giblet_train.data.sources import find_sources
+from giblet_train.data.splits import make_split
+from giblet_train.data.store import build_store, open_store
+from tests.bids_study import BIDS_DATA, RUN_TRS, write_bids_study, write_run
+from tests.made_study import made_config
+
+FILM_TASK = BidsConfig(task="film")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, tiny_study):
+    made = write_bids_study(tmp_path_factory.mktemp("bids"))
+    (made / "film.mp4").symlink_to(tiny_study / "film.mp4")
+    return made
+
+
+@pytest.fixture(scope="module")
+def config():
+    return made_config(data=BIDS_DATA, split={"gap_trs": 4, "validation_trs": 8, "kind": "scans", "fold": 1})
+
+
+@pytest.fixture(scope="module")
+def study(folder, config, tmp_path_factory):
+    return open_store(build_store(config, folder, tmp_path_factory.mktemp("work"), lambda *_: None))
+
+
+def runs_of(folder, config=FILM_TASK):
+    return {n: [(r.session, r.run) for r in runs] for n, runs in bids_runs(folder, config).items()}
+
+
+def test_runs_are_found_in_order(folder):
+    assert runs_of(folder) == {1: [("", "1"), ("", "2")], 2: [("", "1"), ("", "2")]}
+    one = bids_runs(folder, FILM_TASK)[1][1]
+    assert one.mask.name == "sub-01_task-film_run-2_space-MNI152NLin2009cAsym_desc-brain_mask.nii.gz"
+    assert one.confounds.name == "sub-01_task-film_run-2_desc-confounds_timeseries.tsv"
+    assert runs_of(folder, BidsConfig(task="film", runs=(2,))) == {1: [("", "2")], 2: [("", "2")]}
+
+
+def test_run_ten_comes_after_run_two_and_sessions_after_one_another(tmp_path):
+    for session, run in (("02", 1), ("01", 10), ("01", 2)):
+        write_run(tmp_path, 3, run, 4, session)
+    assert runs_of(tmp_path) == {3: [("01", "2"), ("01", "10"), ("02", "1")]}
+
+
+def test_what_is_not_there_is_said_with_what_is(folder, tmp_path):
+    with pytest.raises(DataError, match=r'of task flim, did you mean "film"\?'):
+        bids_runs(folder, BidsConfig(task="flim"))
+    with pytest.raises(DataError, match="No run has space T1w; there is MNI152NLin2009cAsym"):
+        bids_runs(folder, BidsConfig(task="film", space="T1w"))
+    with pytest.raises(DataError, match=r"sub-01 has run 1, run 2.*data\.bids\.runs asks for \[3\]|No run has space"):
+        bids_runs(folder, BidsConfig(task="film", runs=(3,)))
+    with pytest.raises(DataError, match=r"has no file sub-\*/func"):
+        bids_runs(tmp_path, FILM_TASK)
+
+
+def test_subjects_with_other_runs_and_doubled_runs_are_refused(tmp_path):
+    write_run(tmp_path, 1, 1, 4)
+    write_run(tmp_path, 1, 2, 4)
+    write_run(tmp_path, 2, 1, 4)
+    with pytest.raises(DataError, match="sub-02 has run 1, sub-01 has run 1, run 2"):
+        bids_runs(tmp_path, FILM_TASK)
+    assert set(bids_runs(tmp_path, BidsConfig(task="film", runs=(1,)))) == {1, 2}
+    bold = next((tmp_path / "sub-02" / "func").glob("*_bold.nii.gz"))
+    shutil.copy(bold, bold.with_name(bold.name.replace("_desc-preproc", "_res-2_desc-preproc")))
+    with pytest.raises(DataError, match="sub-02 has two files of the same run"):
+        bids_runs(tmp_path, BidsConfig(task="film", runs=(1,)))
+
+
+def test_a_label_that_is_no_number_is_refused(tmp_path):
+    write_run(tmp_path, 1, 1, 4)
+    func = tmp_path / "sub-anna" / "func"
+    func.mkdir(parents=True)
+    (func / "sub-anna_task-film_run-1_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz").touch()
+    with pytest.raises(DataError, match="subject 'anna' is no number"):
+        bids_runs(tmp_path, FILM_TASK)
+
+
+def test_the_configuration_needs_a_task_and_the_layout():
+    with pytest.raises(ConfigError, match=r"name it in data\.bids\.task"):
+        made_config(data={"layout": "bids"})
+    with pytest.raises(ConfigError, match=r"data\.bids is read only with data\.layout: bids"):
+        made_config(data={"bids": {"task": "film"}})
+
+
+def test_every_file_is_part_of_the_key(folder, config):
+    roles = find_sources(config, folder).named()
+    assert len(roles) == 1 + 2 + 2 * 2 * 3
+    assert {"film", "annotations 2", "sub-02 1", "sub-02 brain mask 2", "sub-01 confounds 1"} <= set(roles)
+    chosen = made_config(data={**BIDS_DATA, "subjects": [2]})
+    assert list(find_sources(chosen, folder).bold) == ["sub-02"]
+
+
+def test_runs_are_read_as_one_series(folder):
+    paths = [run.bold for run in bids_runs(folder, FILM_TASK)[1]]
+    volumes = read_headers(paths, 1.5)
+    mask = nonzero_voxels(volumes)
+    each = [np.concatenate([b for _, b in stream(read_header(path, 1.5), mask)]) for path in paths]
+    for n_trs in (sum(RUN_TRS), RUN_TRS[0] + 3, RUN_TRS[0], 7):
+        chunks = list(stream(volumes, mask, n_trs))
+        np.testing.assert_array_equal(np.concatenate([b for _, b in chunks]), np.concatenate(each)[:n_trs])
+        assert [start for start, _ in chunks] == np.cumsum([0, *(len(b) for _, b in chunks)])[:-1].tolist()
+
+
+def test_the_store_holds_runs_as_scans_inside_the_brain_masks(study, folder):
+    assert study.scan_lengths_trs == RUN_TRS
+    runs = bids_runs(folder, FILM_TASK)
+    volumes = read_headers([run.bold for run in runs[1]], 1.5)
+    masks = [read_mask(run.mask, volumes) for subject in runs.values() for run in subject]
+    np.testing.assert_array_equal(study.mask_XYZ, np.logical_and.reduce(masks))
+    raw = np.concatenate([b for _, b in stream(volumes, study.mask_XYZ)])
+    stored = study.bold["sub-01"].astype(np.float32) + study.reference["sub-01"]
+    np.testing.assert_allclose(stored, raw, atol=2e-3 * raw.std())
+    assert {s: c.shape for s, c in study.confounds.items()} == {s: (sum(RUN_TRS), 3) for s in study.subjects}
+    assert any("trans_?, csf are regressed out" in note for note in study.notes)
+
+
+def test_each_runs_events_lie_in_its_scan(study):
+    assert study.text_labels[0] == "scene 1-0"
+    assert study.text_labels[RUN_TRS[0]] == "scene 2-0"
+    assert study.text_labels[RUN_TRS[0] + 5] == "scene 2-6"
+
+
+def test_what_the_engine_gets_is_free_of_the_confounds_over_training_trs(study, config):
+    split = make_split(study.scan_lengths_trs, study.border_trs, config.split)
+    assert split.test_blocks == ((RUN_TRS[0], sum(RUN_TRS)),)
+    data = prepare_split(study, split, config)
+    for subject in study.subjects:
+        bold = data.bold[subject][split.train].astype(np.float64)
+        confounds = study.confounds[subject][split.train].astype(np.float64)
+        r = np.corrcoef(confounds.T, bold.T)[: confounds.shape[1], confounds.shape[1] :]
+        assert np.abs(r).max() < 1e-3
+        np.testing.assert_allclose(bold.mean(axis=0), 0, atol=1e-4)
+        np.testing.assert_allclose(bold.std(axis=0), 1, atol=1e-3)
+
+
+def test_runs_of_other_lengths_are_refused(folder, tmp_path, config):
+    for run, n_trs in enumerate((32, 25), 1):
+        write_run(tmp_path, 1, run, RUN_TRS[run - 1])
+        write_run(tmp_path, 2, run, n_trs)
+    for path in [folder / "film.mp4", *folder.glob("*events.tsv")]:
+        (tmp_path / path.name).symlink_to(path.resolve())
+    with pytest.raises(DataError, match=r"sub-02.* have \[32, 25\] volumes; sub-01.* has \[32, 26\]"):
+        build_store(config, tmp_path, tmp_path / "work", lambda *_: None)
