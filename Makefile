@@ -7,7 +7,7 @@ LAPTOP := .venv-laptop/bin
 PIP := install -q --disable-pip-version-check -c constraints.txt
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test test-setup check test-laptop debian clean
+.PHONY: install demo test test-setup check test-laptop debian bench-tui clean
 
 install: .venv/.ready
 

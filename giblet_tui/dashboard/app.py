@@ -18,6 +18,7 @@ from giblet_tui.dashboard import themes
 from giblet_tui.dashboard.judge import Judge
 from giblet_tui.dashboard.messages import Level, NodeObserved, StopConfirmed, StopSaid
 from giblet_tui.dashboard.ports import Actions, Source
+from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.help import HelpScreen
 from giblet_tui.dashboard.screens.main import MainScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
@@ -36,6 +37,7 @@ class DashboardApp(App[int]):
     CSS_PATH = "dashboard.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help"),
+        Binding("c", "compare", "compare with the marked run"),
         Binding("S", "stop_run", "stop the run (asks first)"),
         Binding("T", "next_theme", "next theme"),
         Binding("q", "quit", "quit; no run is touched"),
@@ -88,6 +90,8 @@ class DashboardApp(App[int]):
         self.fleet = self.fleet.replacing(merged(self.fleet, message.snapshot))
         self._verdicts |= message.verdicts
         self._main.show(self.fleet, self._verdicts)
+        if isinstance(self.screen, CompareScreen):
+            self.screen.show(self.fleet)
 
     def action_help(self) -> None:
         self.push_screen(
@@ -101,6 +105,16 @@ class DashboardApp(App[int]):
                 }
             )
         )
+
+    def action_compare(self) -> None:
+        """Compare the chosen run with a marked one, or two marked runs, the older first."""
+        chosen = {self._main.chosen} - {None}
+        wanted = self._main.marked if len(self._main.marked) == 2 else self._main.marked | chosen
+        runs = sorted((r for r in self.fleet.runs() if r.run.run_id in wanted), key=lambda r: r.run.launched_at)
+        if len(runs) == 2:
+            self.push_screen(CompareScreen(self.fleet, *(run.run.run_id for run in runs)))
+        else:
+            self.notify("Mark one or two runs with space in the list of runs; then c.", severity="warning")
 
     def action_next_theme(self) -> None:
         place = themes.ORDER.index(self.theme) if self.theme in themes.ORDER else -1

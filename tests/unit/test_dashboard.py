@@ -19,6 +19,7 @@ from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.lens import Lens
 from giblet_tui.dashboard.messages import NodeObserved, RunChosen, StopConfirmed, StopSaid
 from giblet_tui.dashboard.palette import MUTED
+from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.widgets.balance import Balance
@@ -527,6 +528,46 @@ async def test_marked_runs_are_drawn_behind_the_chosen_one() -> None:
         view = app.screen.query_one("#total", LossPanel).view
         assert view is not None
         assert [other.run.name for other, _ in view.others] == ["demo"] and view.run.run.name == "flat"
+
+
+async def test_two_runs_are_compared_and_stay_live() -> None:
+    tape = Tape()
+    app = dashboard(fleets.several(), source=tape)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        app.screen.query_one(RunList).focus()
+        await pilot.press("c")
+        assert isinstance(app.screen, MainScreen)
+        await pilot.press("g", "space", "j", "c")
+        await pilot.pause()
+        screen = app.screen
+        assert isinstance(screen, CompareScreen) and screen.comparison is not None
+        assert (screen.comparison.old.run.name, screen.comparison.new.run.name) == ("flat", "demo")
+        text = "\n".join(screen_text(app))
+        assert "The configurations ask for the same." in text and "EPOCH 14" in text
+        panel = screen.query_one("#video", LossPanel)
+        assert panel.view is not None and [o.run.name for o, _ in panel.view.others] == ["flat"]
+        await pilot.press("x")
+        assert "step 280" in str(panel.heading())
+        tape.play(fleets.node(runs=(fleets.run(steps=300), fleets.several().nodes[0].runs[1])))
+        await settle(pilot)
+        assert panel.view is not None and len(panel.view.curves.step_N) == 300
+        await pilot.press("escape")
+        assert isinstance(app.screen, MainScreen)
+
+
+async def test_losses_of_another_kind_are_marked_as_such() -> None:
+    other = fleets.demo_config("heavy", video_weight=3.0)
+    fleet = Fleet(nodes=(fleets.node(runs=(fleets.run(), fleets.run("heavy", config=other, suffix="bbbb"))),))
+    old, new = (run.run.run_id for run in fleet.nodes[0].runs)
+    app = dashboard(fleet)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await app.push_screen(CompareScreen(fleet, old, new))
+        await pilot.pause()
+        text = "\n".join(screen_text(app))
+        assert "≠ total: not comparable, for video_weight differs" in text and "video_weight: 1.0 → 3.0" in text
+        assert "≠" in str(app.screen.query_one("#total", LossPanel).heading())
+        assert "≠" not in str(app.screen.query_one("#fmri", LossPanel).heading())
 
 
 async def test_all_commands_are_in_the_palette() -> None:

@@ -35,6 +35,8 @@ class LossPanel(Pane):
     """Raw step losses faint, their smoothed course solid, validation dashed; the best constant as a dotted rule."""
 
     lens: reactive[Lens] = reactive(Lens(), repaint=False)
+    in_doubt = False
+    """May the runs behind not be compared with this one's loss?"""
 
     class Zoomed(Message):
         """The wheel turned over the plot. factor: below 1 is closer; around: the place, from 0 to 1 of the window."""
@@ -61,6 +63,8 @@ class LossPanel(Pane):
     def heading(self) -> Content:
         ink = palette.colour(self.component, dark=self.app.current_theme.dark)
         name: list[Part] = [(f"{palette.SAMPLES[self.component]} ", ink), (palette.LABELS[self.component], "bold")]
+        if self.in_doubt:
+            name.append((" ≠", "$error bold"))
         room = max(1, self.size.width - RULE)
         if self.view is None:
             return fitting(name, room)

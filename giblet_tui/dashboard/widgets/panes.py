@@ -1,18 +1,12 @@
-"""The panes side by side, and the one lens through which all loss panels look."""
+"""The panes of the main screen, side by side."""
 
 from __future__ import annotations
 
-from dataclasses import replace
-from typing import ClassVar
-
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.containers import Container
-from textual.reactive import reactive
 
-from giblet_tui.dashboard.lens import Lens
 from giblet_tui.dashboard.widgets.alerts import Alerts
 from giblet_tui.dashboard.widgets.balance import Balance
+from giblet_tui.dashboard.widgets.charts import Charts
 from giblet_tui.dashboard.widgets.clock import WarmupClock
 from giblet_tui.dashboard.widgets.hardware import Hardware
 from giblet_tui.dashboard.widgets.log import LogTail
@@ -20,26 +14,9 @@ from giblet_tui.dashboard.widgets.losses import LossPanel
 from giblet_tui.dashboard.widgets.runs import RunList
 from giblet_tui.dashboard.widgets.verdict import VerdictStrip
 
-PAN, STEP = 0.2, 0.02
 
-
-class Panes(Container):
-    """Holds every pane; its keys and the mouse over a chart change the lens, which all charts share."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "shift(-1)", "earlier, or crosshair left"),
-        Binding("right,l", "shift(1)", "later, or crosshair right"),
-        Binding("plus,equals_sign", "zoom(0.5)", "zoom in"),
-        Binding("minus", "zoom(2.0)", "zoom out"),
-        Binding("0", "whole", "whole run"),
-        Binding("x", "cross", "crosshair"),
-        Binding("a", "axis", "x axis: step, epoch, time"),
-        Binding("L", "log_axis", "log y axis"),
-        Binding("right_square_bracket", "smooth(1)", "smooth more"),
-        Binding("left_square_bracket", "smooth(-1)", "smooth less"),
-    ]
-
-    lens: reactive[Lens] = reactive(Lens(), repaint=False)
+class Panes(Charts):
+    """Holds every pane."""
 
     def __init__(self) -> None:
         super().__init__(id="panes")
@@ -56,39 +33,3 @@ class Panes(Container):
         yield VerdictStrip(id="verdict")
         yield Alerts(id="alerts")
         yield LogTail()
-
-    def begin_anew(self) -> None:
-        """Look at all of another run, with scale and smoothing as they are."""
-        self.lens = replace(self.lens, share=1.0, end=None, cursor=None)
-
-    def watch_lens(self) -> None:
-        for panel in self.query(LossPanel):
-            panel.lens = self.lens
-
-    def on_loss_panel_zoomed(self, message: LossPanel.Zoomed) -> None:
-        self.lens = self.lens.zoomed(message.factor, self.lens.part(message.around))
-
-    def on_loss_panel_pointed(self, message: LossPanel.Pointed) -> None:
-        self.lens = self.lens.pointed(message.around)
-
-    def action_shift(self, by: int) -> None:
-        self.lens = self.lens.moved(by * STEP) if self.lens.cursor is not None else self.lens.panned(by * PAN)
-
-    def action_zoom(self, factor: float) -> None:
-        self.lens = self.lens.zoomed(factor)
-
-    def action_whole(self) -> None:
-        self.lens = self.lens.whole()
-
-    def action_cross(self) -> None:
-        self.lens = self.lens.crossed()
-
-    def action_axis(self) -> None:
-        self.lens = self.lens.other_axis()
-
-    def action_log_axis(self) -> None:
-        self.lens = replace(self.lens, log=not self.lens.log)
-
-    def action_smooth(self, by: int) -> None:
-        self.lens = self.lens.smoother(by)
-        self.notify(f"smoothing {self.lens.decay:g}" if self.lens.decay else "no smoothing", timeout=2)

@@ -1,0 +1,30 @@
+"""`giblet compare`: two runs side by side."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.complete import run_ids
+from giblet_tui.cli.runs import Json, find
+from giblet_tui.cli.speech import show, show_json
+
+OldRun = Annotated[str, typer.Argument(metavar="OLD", help="The run to start from.", autocompletion=run_ids)]
+NewRun = Annotated[str, typer.Argument(metavar="NEW", help="The run to judge.", autocompletion=run_ids)]
+
+
+@verb(app, "compare", "giblet compare demo-20270115 @last", "giblet compare pilot @last --json | jq .changes")
+def compare(old: OldRun, new: NewRun, json: Json = False) -> None:
+    """Hold two runs side by side: what was changed, losses at the last common epoch, and which may not be compared.
+
+    The runs may lie on different nodes. In the dashboard: space marks a run, c compares.
+    """
+    from giblet_tui import compare as side_by_side
+
+    seen = side_by_side.compare(find(old), find(new))
+    if json:
+        show_json(side_by_side.compare_json(seen))
+    else:
+        show("\n".join(side_by_side.compare_lines(seen)))

@@ -1,0 +1,57 @@
+"""Two runs side by side: what differs, at which epoch they meet, and which losses may not be compared."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from giblet_train.contract.config import COMPONENTS
+from giblet_tui.compare import PARTS, compare, compare_json, compare_lines
+from tests import fleets
+
+
+def test_equal_configurations_meet_at_the_last_common_epoch() -> None:
+    old, new = fleets.run("a", steps=200), fleets.run("b", steps=130)
+    seen = compare(old, new)
+    assert seen.changes == {} and seen.doubts == {} and seen.epoch == 6
+    row = next(line for line in compare_lines(seen) if line.startswith("fmri"))
+    held_out = [run.epochs[5].validation for run in (old, new)]
+    assert all(side is not None and f"{side.loss['fmri']:.4f}" in row for side in held_out)
+    assert row.endswith("+0.0%")
+
+
+@pytest.mark.parametrize(
+    ("change", "parts"),
+    [
+        ({"learning_rate": 1e-4}, ()),
+        ({"video_weight": 2.0}, ("total",)),
+        ({"model": {"n_voxels": 500}}, ("total", "fmri")),
+        ({"losses": {"scale": "std"}}, PARTS),
+        ({"data": {"normalize_fmri": False}}, PARTS),
+        ({"split": {"fold": 1}}, PARTS),
+        ({"balance": {"kind": "gradnorm"}}, ("total",)),
+        ({"model": {"n_mels": 32}}, ("total", "audio")),
+    ],
+)
+def test_a_key_that_makes_a_loss_another_quantity_is_named(change: dict[str, object], parts: tuple[str, ...]) -> None:
+    seen = compare(fleets.run("a"), fleets.run("b", config=fleets.demo_config("b", **change)))
+    assert tuple(seen.doubts) == parts and len(seen.changes) == 1
+    assert all(keys == tuple(seen.changes) for keys in seen.doubts.values())
+    lines = compare_lines(seen)
+    assert any("not comparable" in line for line in lines) == bool(parts)
+    for part in parts:
+        assert next(line for line in lines if line.startswith(part)).endswith("≠")
+
+
+def test_without_a_configuration_nothing_is_called_equal() -> None:
+    unread = msgspec.structs.replace(fleets.run("a"), config=None)
+    seen = compare(unread, fleets.run("b"))
+    assert set(seen.doubts) == {"total", *COMPONENTS}
+    assert "was not read" in "\n".join(compare_lines(seen))
+
+
+def test_before_the_first_epoch_and_as_json() -> None:
+    seen = compare(fleets.run("a", steps=5), fleets.run("b"))
+    assert "no epoch in common" in compare_lines(seen)[-1]
+    value = compare_json(seen)
+    assert value["epoch"] is None and value["losses"]["total"]["validation"] == {"old": None, "new": None}
