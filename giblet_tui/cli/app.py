@@ -40,7 +40,7 @@ def group(**options: Any) -> typer.Typer:
 
 _ORDER = (
     *("demo", "launch", "ps", "status", "logs", "dashboard", "verdict", "why", "report", "compare", "stop"),
-    *("attach", "pull", "setup", "doctor", "node", "config"),
+    *("attach", "pull", "export", "setup", "doctor", "node", "config"),
 )
 
 

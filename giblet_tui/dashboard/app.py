@@ -31,7 +31,7 @@ from giblet_tui.fleet import Fleet, NodeSnapshot
 
 
 class DashboardApp(App[int]):
-    """Full screen over one fleet. clock: the laptop's seconds since 1970."""
+    """Full screen over one fleet. clock: the laptop's seconds since 1970. chosen: the run to begin with."""
 
     TITLE = "giblet"
     CSS_PATH = "dashboard.tcss"
@@ -51,6 +51,7 @@ class DashboardApp(App[int]):
         *,
         readonly: bool = False,
         clock: Callable[[], float] = time.time,
+        chosen: str | None = None,
     ) -> None:
         super().__init__()
         self.animation_level = "none"
@@ -65,6 +66,7 @@ class DashboardApp(App[int]):
         for node in initial.nodes:
             self._verdicts |= self._judge.verdicts(node)
         self._main = MainScreen(initial, self._verdicts, clock)
+        self._main.chosen = chosen
 
     def get_default_screen(self) -> Screen[None]:
         return self._main

@@ -1,0 +1,73 @@
+"""`giblet export`: a run's screen as a picture, its records as a table."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.runs import RunName
+from giblet_tui.cli.speech import say, show
+
+SMALLEST, LARGEST = 20, 500
+
+
+@verb(
+    app,
+    "export",
+    "giblet export @last --svg run.svg",
+    "giblet export @last --svg slide.svg --size 160x45 --light",
+    "giblet export demo --csv demo.csv",
+)
+def export(
+    name: RunName,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="The dashboard's screen of it.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Every step and epoch as a row.")] = None,
+    size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Of the picture.")] = "120x40",
+    light: Annotated[bool, typer.Option("--light", help="The picture on white.")] = False,
+) -> None:
+    """Write a run's screen as SVG, or its records as CSV. The paths of what was written are printed."""
+    from giblet_train.contract.errors import ConfigError
+    from giblet_tui import lookup, watch
+    from giblet_tui.export import csv_text
+    from giblet_tui.fleet import Fleet
+
+    if svg is None and csv is None:
+        raise ConfigError("Nothing to write is named.", "--svg FILE for a picture, --csv FILE for the records")
+    columns, rows = _cells(size)
+    node, run_id = lookup.locate(name, say)
+    fleet = Fleet(nodes=(watch.observe_once(node, [run_id]),))
+    run = fleet.run(run_id)
+    if run is None:
+        raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
+    if svg is not None:
+        from giblet_tui.dashboard.picture import run_screen
+
+        _write(svg, run_screen(fleet, run_id, columns, rows, light=light))
+    if csv is not None:
+        _write(csv, csv_text(run))
+
+
+def _cells(size: str) -> tuple[int, int]:
+    """Columns and rows of `120x40`. Raises ConfigError."""
+    from giblet_train.contract.errors import ConfigError
+
+    found = re.fullmatch(r"(\d+)x(\d+)", size)
+    if found is None or not SMALLEST <= int(found[1]) <= LARGEST or not 1 <= int(found[2]) <= LARGEST:
+        raise ConfigError(f"--size {size}: columns by rows, up to {LARGEST} each.", "For example: --size 120x40")
+    return int(found[1]), int(found[2])
+
+
+def _write(path: Path, text: str) -> None:
+    from giblet_train.contract.errors import ConfigError
+    from giblet_train.contract.rundir import replace_file
+
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, text.encode())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from None
+    show(str(path))
