@@ -29,9 +29,7 @@ def report(run: RunSnapshot, now: float) -> str:
         _summary(run),
         _section("What happened", _history(run)),
         _section("Verdict", _verdict(run)),
-        _section(
-            "What is wrong", [f"- {anonymous(line.strip())}" for line in why.why_lines(why.of_run(run).diagnosis)]
-        ),
+        _section("What is wrong", _causes(run)),
         _section("Losses", _losses(run)),
         _section("Checkpoint", _best(run)),
         _section("Cost", _cost(run, now)),
@@ -82,6 +80,12 @@ def _verdict(run: RunSnapshot) -> list[str]:
         return ["Its configuration is not readable."]
     judged = verdict_of(run.config, run.metrics, ended=not run.health.live)
     return [f"- {line}" for line in verdict_lines(judged)]
+
+
+def _causes(run: RunSnapshot) -> list[str]:
+    causes = why.of_run(run).diagnosis.causes
+    lines = [f"- **{c.cause}** ({c.confidence:.0%}): {anonymous(c.sentence)} {anonymous(c.action)}" for c in causes]
+    return lines or ["Nothing, as far as the records show."]
 
 
 def _losses(run: RunSnapshot) -> list[str]:

@@ -159,7 +159,7 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     diverging_factor: Positive = 1.5
     frozen_steps: Count = 20
     clipping_share: Fraction = 0.95
-    clipping_factor: Positive = 5.0
+    clipping_factor: Positive = 3.0
     overfit_rise: Positive = 0.035
     leak_tolerance: Positive = 0.001
     data_share: Fraction = 0.5

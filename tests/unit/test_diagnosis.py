@@ -133,6 +133,7 @@ def test_a_brain_that_no_voxel_follows_may_be_out_of_step() -> None:
             ["ValueError: Expected more than 1 value per channel when training, got input size [1, 64]"],
             "tiny_batch_norm",
         ),
+        (["train.sh: line 3: 4711 Killed"], "crashed"),
         (["Traceback (most recent call last):", "KeyError: 'sub-04'", "ChildFailedError: train.py FAILED"], "crashed"),
     ],
 )
@@ -149,6 +150,14 @@ def test_a_crash_is_told_by_its_first_error_not_by_torchruns_echo() -> None:
     tail = ["Traceback (most recent call last):", "KeyError: 'sub-04'", "x.ChildFailedError: train.py FAILED"]
     found = diagnose(None, [], health=DIED, log_tail=tail)
     assert found.causes[0].evidence["error"] == "KeyError: 'sub-04'"
+
+
+def test_without_gradient_shares_a_share_of_the_loss_is_believed_late_and_less() -> None:
+    curves = draw(4, fmri_weight=60.0)
+    silent = play(curves, step_fields=lambda step, tape: {"gradient_share": None}).metrics
+    found = diagnose(curves.config, silent)
+    assert found.causes[0].cause == "component_dominates" and found.causes[0].confidence < 0.9
+    assert diagnose(curves.config, silent[:100]).healthy
 
 
 def test_a_run_that_was_stopped_on_request_is_healthy() -> None:

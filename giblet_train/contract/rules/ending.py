@@ -19,6 +19,7 @@ _BATCH = re.compile(r"Expected more than 1 value per channel when training", re.
 _ERROR = re.compile(
     r"^(?:\[rank\d+\]:\s*)?(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Refused|Failed)\b)(?:: (.*))?$"
 )
+_KILLED = re.compile(r"\b(?:Killed|Segmentation fault|Bus error|Aborted)(?: \(core dumped\))?\s*$|SIGKILL|SIGSEGV")
 _WRAPPERS = ("ChildFailedError", "ProcessRaisedException", "CalledProcessError")
 """What torchrun says when a rank has failed: never the cause itself."""
 _TRACEBACK = "Traceback (most recent call last)"
@@ -82,8 +83,9 @@ def crashed(case: Case) -> Cause | None:
     if health is not None and health.state not in ("failed", "died"):
         return None
     failed = next((e.sentence for e in reversed(case.events) if e.name == "failed"), "")
-    error = failed or _root_error(case.log_tail)
-    if health is None and not (error and any(_TRACEBACK in line for line in case.log_tail)) and not failed:
+    raised = any(_TRACEBACK in line for line in case.log_tail)
+    error = failed or (_root_error(case.log_tail) if raised or health else "") or _first(_KILLED, case.log_tail)
+    if health is None and not error:
         return None
     how = health.sentence if health is not None else "its log ends in an error"
     return _cause(

@@ -99,6 +99,8 @@ def no_better_than_mean(case: Case) -> Cause | None:
     skill = means[-1]
     if not skill or max(v for mean in means for v in mean.values()) > SKILL_DOUBT:
         return None
+    if max(skill.values()) > max(means[0].values()) + SKILL_DOUBT:  # on its way up
+        return None
     said = ", ".join(f"{c} {v:+.3f}" for c, v in skill.items())
     return Cause(
         cause="no_better_than_mean",

@@ -12,6 +12,8 @@ from giblet_train.contract.rules.case import Case, Cause, middle, spoken
 from giblet_train.contract.rules.curve import best_bent, best_fall, from_steepest
 
 BLOCK_STEPS = 10
+NOTHING = 1e-12
+"""A gradient norm below this is none."""
 FEWEST_VALIDATIONS = 3
 FEWEST_CURVE_EPOCHS = 6
 LEARNT = 0.01
@@ -99,13 +101,15 @@ def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
 def frozen_parameters(case: Case) -> Cause | None:
     """No gradient arrives: at all, or from one component."""
     n = case.watch.frozen_steps
-    still = len(list(takewhile(lambda s: s.gradient_norm == 0.0, reversed(case.steps))))
+    still = len(
+        list(takewhile(lambda s: s.gradient_norm is not None and s.gradient_norm < NOTHING, reversed(case.steps)))
+    )
     if still >= n:
         first = case.steps[-still].step
         return Cause(
             cause="frozen_parameters",
             confidence=0.98,
-            sentence=f"The gradient has been exactly 0 for {still} steps, since step {first}: nothing can be learnt.",
+            sentence=f"The gradient has been 0 for {still} steps, since step {first}: nothing can be learnt.",
             evidence={"component": None, "since_step": first, "steps": still},
             action="Look for frozen or detached parameters, and for a loss that does not depend on the weights.",
         )

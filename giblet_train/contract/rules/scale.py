@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from statistics import geometric_mean, median
 
 from giblet_train.contract.rules.case import Case, Cause, middle, spoken
@@ -11,6 +11,10 @@ FIRST_STEPS = 5
 FEWEST_SHARES = 3
 JUDGED_SHARES = 20
 FEWEST_EPOCHS = 4
+LEARNS = 0.1
+"""A total that has fallen by this much is learnt from, whatever its unit."""
+UNMEASURED_STEPS = 200
+"""Steps after which a share of the loss alone is believed, where no gradient share was ever measured."""
 
 
 def categorical_targets(case: Case) -> Cause | None:
@@ -99,30 +103,37 @@ def loss_not_unit_free(case: Case) -> Cause | None:
 def component_dominates(case: Case) -> Cause | None:
     """One component holds nearly all of the weighted loss and of the gradient, from the end of warm-up on."""
     after = case.plan.warmup_steps if case.plan else 0
-    judged = [s for s in case.steps if s.step >= after and s.gradient_share][-JUDGED_SHARES:]
+    warm = [s for s in case.steps if s.step >= after]
+    measured = [s for s in warm if s.gradient_share][-JUDGED_SHARES:]
+    judged = measured or (warm[-JUDGED_SHARES:] if len(warm) >= UNMEASURED_STEPS else [])
     if len(judged) < FEWEST_SHARES or len(case.components) < 2:
         return None
-    loss = {c: median(s.share.get(c) or 0.0 for s in judged) for c in case.components}
-    gradient = {c: median((s.gradient_share or {}).get(c) or 0.0 for s in judged) for c in case.components}
+    loss = _medians(case, [s.share for s in judged])
+    gradient = _medians(case, [s.gradient_share or {} for s in measured]) if measured else loss
     named = max(case.components, key=lambda c: min(loss[c], gradient[c]))
     if min(loss[named], gradient[named]) <= case.watch.dominance_share:
         return None
     return Cause(
         cause="component_dominates",
-        confidence=0.9,
+        confidence=0.9 if measured else 0.6,
         sentence=(
-            f"{named} holds {loss[named]:.1%} of the weighted loss and {gradient[named]:.1%} of the gradient; the "
-            "others hardly count."
+            f"{named} holds {loss[named]:.1%} of the weighted loss"
+            + (f" and {gradient[named]:.1%} of the gradient" if measured else "")
+            + "; the others hardly count."
         ),
         evidence={
             "component": named,
             "share": loss[named],
-            "gradient_share": gradient[named],
+            "gradient_share": gradient[named] if measured else None,
             "weight": judged[-1].weight.get(named),
-            "measured": len(judged),
+            "measured": len(measured),
         },
         action=f"Lower the weight of {named}, or let the terms be balanced (balance.kind: gradnorm).",
     )
+
+
+def _medians(case: Case, shares: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    return {c: median(share.get(c) or 0.0 for share in shares) for c in case.components}
 
 
 def first_losses(case: Case) -> dict[str, float]:
@@ -140,8 +151,9 @@ def _total_not_unit_free(case: Case) -> Cause | None:
     if len(totals) < FEWEST_EPOCHS:
         return None
     (first_epoch, first), (epoch, last) = totals[0], totals[-1]
-    pace = (1 - last / first) / (epoch - first_epoch) if first else 0.0
-    if first < case.watch.unit_free_total or pace > case.watch.flat_change:
+    if first < case.watch.unit_free_total:
+        return None
+    if 1 - last / first > min(LEARNS, case.watch.flat_change * (epoch - first_epoch)):
         return None
     return Cause(
         cause="loss_not_unit_free",
