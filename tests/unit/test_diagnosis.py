@@ -153,7 +153,7 @@ def test_a_crash_is_told_by_its_first_error_not_by_torchruns_echo() -> None:
 
 
 def test_without_gradient_shares_a_share_of_the_loss_is_believed_late_and_less() -> None:
-    curves = draw(4, fmri_weight=60.0)
+    curves = draw(4, fmri_weight=60.0, num_epochs=30)
     silent = play(curves, step_fields=lambda step, tape: {"gradient_share": None}).metrics
     found = diagnose(curves.config, silent)
     assert found.causes[0].cause == "component_dominates" and found.causes[0].confidence < 0.9
