@@ -6,6 +6,7 @@ that was not.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,8 +39,22 @@ def train(path: Path, load: Load) -> int:
 
 
 def train_recorded(path: Path, load: Load) -> int:
-    """`train`, leaving torchrun the cause of a failure in the error file it asks for."""
-    return record(train)(path, load) or 0
+    """`train`, leaving torchrun the cause of a fault of ours in the error file it asks for.
+
+    A GibletError is an answer, not a fault: torchrun would print where in the source it was raised.
+    """
+
+    @record
+    def recorded() -> int | GibletError:
+        try:
+            return train(path, load)
+        except GibletError as error:
+            return error
+
+    answer = recorded()
+    if isinstance(answer, GibletError):
+        raise answer
+    return answer or 0
 
 
 @contextmanager
@@ -71,10 +86,21 @@ def _loaded(load: Load, config: Config, run_dir: RunDir, ranks: Ranks, recorder:
 
     progress("reading the study")
     workdir = run_dir.path.parent.parent
-    data = load(config, workdir, progress) if ranks.is_first else None
-    ranks.wait()
+    data: SplitData | GibletError | None = None
+    if ranks.is_first:
+        try:
+            data = load(config, workdir, progress)
+        except GibletError as error:
+            data = error
+    # The others must not be left waiting for what will not come: they leave without a word, the first says why.
+    code = ranks.from_first(data.exit_code if isinstance(data, GibletError) else None)
+    if isinstance(data, GibletError):
+        raise data
+    if code is not None:
+        sys.exit(code)
     if data is None:
         data = load(config, workdir, progress)
     for note in data.notes:
-        recorder.event("data_note", "info", note)
+        recorder.event("data_note", "warning", note)
+        recorder.say(f"note: {note}")
     return data

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import inspect
+import itertools
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
@@ -30,6 +32,8 @@ LOG_LINES_SHOWN = 12
 _BUSY_GIB = 1.0
 """A GPU that holds more than this is in use, even where its process cannot be seen (a container's)."""
 _INTERVAL_S = 0.25
+_OF_RANK = re.compile(r"^\[default\d+\]:")
+"""What torchrun puts before each line of a process."""
 
 Multiplexer = Literal["tmux", "screen", "process"]
 
@@ -166,11 +170,20 @@ def await_first_step(
 
 
 def failure(run: RunSnapshot) -> RunFailed:
-    """Why a run ended before its first step, with the end of what it printed."""
-    shown = [line for line in run.log_tail if line.strip()][-LOG_LINES_SHOWN:]
+    """Why a run ended before its first step, with the remedy that it printed, or else the end of what it printed."""
+    printed = [line for line in run.log_tail if line.strip()]
+    shown = _remedy(printed) or printed[-LOG_LINES_SHOWN:]
     ended = "was stopped" if run.health.state == "stopped" else run.health.state
     sentence = f"{run.run.run_id} {ended} before its first step: {run.health.sentence.rstrip('.')}."
     return RunFailed(sentence, "\n  ".join([*shown, f"giblet logs {run.run.run_id}"]))
+
+
+def _remedy(printed: Sequence[str]) -> list[str]:
+    """The indented lines below the engine's own last complaint; torchrun, which writes after it, knows no more."""
+    said = [_OF_RANK.sub("", line) for line in printed]
+    complaints = [i for i, line in enumerate(said) if line.startswith("giblet: ")]
+    below = said[complaints[-1] + 1 :] if complaints else []
+    return [line.strip() for line in itertools.takewhile(lambda line: line.startswith("  "), below)]
 
 
 def trainer_argv(python: str, run_dir: str, world_size: int) -> list[str]:

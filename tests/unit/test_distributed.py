@@ -72,6 +72,16 @@ def test_a_failure_on_one_rank_ends_all_with_its_cause(tmp_path):
     assert [e.name for e in metrics_of(run_dir, EventMetric)][-1] == "failed"
 
 
+def test_what_the_first_cannot_load_is_said_once_and_in_words(tmp_path):
+    run_dir = run_dir_of(tmp_path, distributed={"world_size": 2}, data={"data_dir": "nowhere"})
+    command = [*TORCHRUN, "--tee", "3", "--log-dir", str(tmp_path / "ranks"), "-m", "giblet_train", "train"]
+    done = subprocess.run([*command, str(run_dir.path)], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 1
+    assert (done.stdout + done.stderr).count("giblet: ") == 1
+    assert "[default0]:giblet: " in done.stdout + done.stderr and "]:Traceback" not in done.stdout + done.stderr
+    assert "nowhere" in heartbeat_of(run_dir).why
+
+
 def test_another_number_of_processes_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"world_size is 2, but 1 process"):
         trainer.train(run_dir_of(tmp_path, distributed={"world_size": 2}).path, load)

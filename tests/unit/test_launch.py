@@ -13,8 +13,9 @@ from giblet_train.contract.config import Config, DistributedConfig
 from giblet_train.contract.errors import ConfigError, PreflightRefused
 from giblet_train.contract.records import Run, decode, encode
 from giblet_train.contract.rundir import RUN_ID_PATTERN
-from giblet_tui.launch import Request, choose_multiplexer, plan
+from giblet_tui.launch import LOG_LINES_SHOWN, Request, choose_multiplexer, failure, plan
 from giblet_tui.nodes import Node
+from tests import fleets
 
 NODE = Node(name="tensor01", host="tensor01")
 CONFIG = Config(name="demo")
@@ -143,3 +144,28 @@ def test_the_session_is_tmux_else_screen_else_a_process(wanted, tmux, screen, ch
 def test_a_plan_is_data():
     made = planned()
     assert msgspec.json.decode(msgspec.json.encode(made), type=type(made)) == made
+
+
+COMPLAINT = ("giblet: film.mp4 does not exist", "  Set data.video or data.data_dir.")
+
+
+@pytest.mark.parametrize(
+    "log",
+    [
+        ("reading the study", "error: film.mp4 does not exist", *COMPLAINT),
+        (
+            *(f"[default0]:{line}" for line in ("reading the study", *COMPLAINT)),
+            *("Traceback (most recent call last):", '  File "run.py", line 1032, in <module>', "=" * 60),
+        ),
+    ],
+)
+def test_a_failure_shows_the_remedy_and_none_of_torchruns_own_trace(log):
+    run = fleets.run(steps=0, state="failed", sentence="film.mp4 does not exist", log=log)
+    assert failure(run).message.endswith("failed before its first step: film.mp4 does not exist.")
+    assert failure(run).remedy == f"Set data.video or data.data_dir.\n  giblet logs {run.run.run_id}"
+
+
+def test_a_failure_without_words_shows_the_end_of_the_log():
+    log = [f"line {n}" for n in range(50)]
+    remedy = failure(fleets.run(steps=0, state="died", sentence="killed by signal 9", log=log)).remedy.split("\n  ")
+    assert remedy[:-1] == log[-LOG_LINES_SHOWN:]
