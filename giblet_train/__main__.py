@@ -119,12 +119,13 @@ def data_check(
     run_or_config: RunOrConfig,
     workdir: Workdir = None,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the report with pictures here, as one page.")] = None,
 ) -> None:
     """Find data mistakes before training: files, clocks, scales, annotations, subjects. Exit 1 on an error."""
     from giblet_train.data.prepared import read_request
     from giblet_train.data.report import check_report
 
-    failed, text = check_report(read_request(run_or_config, workdir), narrate, as_json=as_json)
+    failed, text = check_report(read_request(run_or_config, workdir), narrate, as_json=as_json, html=html)
     print(text)
     if failed:
         sys.exit(FAILED)

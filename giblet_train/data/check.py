@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import msgspec
 
@@ -27,17 +26,19 @@ from giblet_train.data.prepared import Request
 from giblet_train.data.sources import Progress, Sources, find_sources
 from giblet_train.data.splits import make_split
 from giblet_train.data.store import build_store, open_store, study_folder
+from giblet_train.data.study import Study
 from giblet_train.data.timeline import Timeline
 
 
 @dataclass(frozen=True)
 class Report:
-    """All that a check saw. components and lags are empty where the files did not allow to look."""
+    """All that a check saw. components and lags are empty, study is None where the files did not allow to look."""
 
     findings: list[Finding]
     files: dict[str, FileFacts]
     components: dict[str, ModalityFacts]
     lags: tuple[LagRow, ...]
+    study: Study | None = None
 
     @property
     def failed(self) -> bool:
@@ -54,23 +55,24 @@ def check(request: Request, progress: Progress) -> Report:
     findings.extend(lengths)
     components: dict[str, ModalityFacts] = {}
     lags: tuple[LagRow, ...] = ()
+    study: Study | None = None
     if usable:
         try:
             config = _with_subjects(config, usable)
-            found, components, lags = _check_study(folder, request.workdir, config, sources, progress)
+            path = build_store(config, folder, request.workdir, progress)
+            study = open_store(path)
+            found, components, lags = _check_study(study, read_manifest(path), config, sources)
             findings.extend(found)
         except DataError as error:
             findings.append(
                 Finding(finding="cannot_prepare", severity="error", sentence=error.message, action=error.remedy)
             )
-    return Report(by_severity(findings), files, components, lags)
+    return Report(by_severity(findings), files, components, lags, study)
 
 
 def _check_study(
-    folder: Path, workdir: Path, config: Config, sources: Sources, progress: Progress
+    study: Study, manifest: Manifest, config: Config, sources: Sources
 ) -> tuple[list[Finding], dict[str, ModalityFacts], tuple[LagRow, ...]]:
-    path = build_store(config, folder, workdir, progress)
-    study, manifest = open_store(path), read_manifest(path)
     split = make_split(study.scan_lengths_trs, study.border_trs, config.split)
     data = prepare_split(study, split, config)
     lags = lag_table(study)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import msgspec
 
 from giblet_train.data.check import Report, check
 from giblet_train.data.lag import Lag, LagRow, lag_table
+from giblet_train.data.page import write_page
 from giblet_train.data.prepared import Request
 from giblet_train.data.sources import Progress
 from giblet_train.data.store import build_store, open_store
@@ -23,9 +25,11 @@ def lag_report(request: Request, progress: Progress) -> tuple[bool, str]:
     return failed, "\n".join([*lag_lines(rows), f"TRs of {study.tr_s:g} s by which the brain follows the film."])
 
 
-def check_report(request: Request, progress: Progress, *, as_json: bool) -> tuple[bool, str]:
-    """Whether an error was found, and the report."""
+def check_report(request: Request, progress: Progress, *, as_json: bool, html: Path | None = None) -> tuple[bool, str]:
+    """Whether an error was found, and the report. html: where the page with pictures is written."""
     report = check(request, progress)
+    if html is not None:
+        write_page(report, html)
     return report.failed, _as_json(report) if as_json else "\n".join(_as_text(report))
 
 

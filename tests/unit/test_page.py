@@ -1,0 +1,62 @@
+"""The check's page: whole in one file, with every finding, table and picture."""
+
+from html.parser import HTMLParser
+
+import pytest
+
+from giblet_train.contract.errors import DataError
+from giblet_train.data.check import Report
+from giblet_train.data.findings import Finding
+from giblet_train.data.lag import lag_table
+from giblet_train.data.page import page, write_page
+from tests.made_study import made_study
+
+STUDY = made_study(scan_lengths_trs=(100, 80))
+FINDING = Finding(finding="spikes", severity="warning", sentence="Jumps at <3> TRs.", action="Look & see.")
+
+
+class Tags(HTMLParser):
+    """Which tags a page has, what its pictures and links point to, and its words."""
+
+    def __init__(self, text):
+        super().__init__()
+        self.tags, self.sources, self.words, self.open = [], [], "", []
+        self.feed(text)
+
+    def handle_starttag(self, tag, attrs):
+        self.tags.append(tag)
+        if tag not in ("meta", "img", "br", "line", "polyline"):
+            self.open.append(tag)
+        self.sources += [value for key, value in attrs if key in ("src", "href")]
+
+    def handle_startendtag(self, tag, attrs):
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag):
+        assert self.open.pop() == tag
+
+    def handle_data(self, data):
+        self.words += data
+
+
+def test_a_page_with_pictures_needs_no_other_file():
+    found = Tags(page(Report([FINDING], {}, {}, lag_table(STUDY), STUDY)))
+    assert not found.open
+    assert found.tags.count("img") == 2 * len(STUDY.subjects)
+    assert found.tags.count("svg") == 1
+    assert all(source.startswith("data:image/png;base64,") for source in found.sources)
+    assert "0 errors, 1 warnings" in found.words
+    assert "Jumps at <3> TRs." in found.words
+    assert "Look & see." in found.words
+    assert "average" in found.words
+
+
+def test_files_that_could_not_be_read_leave_a_page_without_pictures(tmp_path):
+    error = Finding(finding="truncated_file", severity="error", subject="sub-01", sentence="It ends early.")
+    write_page(Report([error], {}, {}, ()), tmp_path / "new" / "check.html")
+    found = Tags((tmp_path / "new" / "check.html").read_text())
+    assert "1 errors, 0 warnings" in found.words
+    assert "img" not in found.tags
+    (tmp_path / "file").touch()
+    with pytest.raises(DataError, match="cannot be written"):
+        write_page(Report([], {}, {}, ()), tmp_path / "file" / "check.html")
