@@ -17,6 +17,8 @@ from giblet_tui.cli.speech import say, show
 from giblet_tui.cli.telling import interruptible, tell
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from giblet_train.contract.config import Config, Loaded
     from giblet_tui.fleet import RunSnapshot
     from giblet_tui.launch import LaunchPlan, Request
@@ -96,19 +98,40 @@ def asked(
 def start(node: Node, request: Request) -> str:
     """Start the run on the node, telling each stage; its id, which is also printed."""
     from giblet_tui import lookup
+
+    run_id = carry_out(node, request, say)
+    show(run_id)
+    remember(node)
+    lookup.observe([node])
+    return run_id
+
+
+def carry_out(node: Node, request: Request, tell: Callable[[str], None]) -> str:
+    """Plan the run and start it. tell: told each stage. Its id; prints nothing. Raises GibletError."""
     from giblet_tui.launch import execute
     from giblet_tui.remote.connection import connect
 
     with connect(node) as connection:
         planned = _plan(node, connection, request)
-        for line in (*_since_last(request.config), *planned.notes):
-            say(line)
+        for line in (*since_last(request.config), *planned.notes):
+            tell(line)
         with interruptible(planned.run.run_id):
-            execute(planned, connection, say)
-    show(planned.run.run_id)
-    remember(node)
-    lookup.observe([node])
+            execute(planned, connection, tell)
     return planned.run.run_id
+
+
+def foresee(node: Node, request: Request) -> LaunchPlan:
+    """The plan that a launch now would carry out; starts nothing. Raises GibletError."""
+    from giblet_tui.remote.connection import connect
+
+    with connect(node) as connection:
+        return _plan(node, connection, request)
+
+
+def changes(loaded: Loaded) -> list[str]:
+    """What reading it said, what differs from the last run of its name, and which keys are not the base's."""
+    own = [f"# {key}: from {file}" for key, file in loaded.provenance.items() if file != "base.yaml"]
+    return [*loaded.notes, *since_last(loaded.config), *own]
 
 
 def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot:
@@ -138,20 +161,15 @@ def _show_plan(node: Node, request: Request, loaded: Loaded) -> None:
     import shlex
 
     from giblet_train.contract.config import dump
-    from giblet_tui.remote.connection import connect
 
-    with connect(node) as connection:
-        planned = _plan(node, connection, request)
-    for line in (*loaded.notes, *_since_last(request.config), *planned.notes):
+    planned = foresee(node, request)
+    for line in (*planned.notes, *changes(loaded)):
         say(line)
-    for key, file in loaded.provenance.items():
-        if file != "base.yaml":
-            say(f"# {key}: from {file}")
     files = "\n".join(f"# {planned.run_dir}/{name}" for name in ("run.json", "launch.sh", *planned.files))
     show(f"{files}\n# {shlex.join(planned.run.argv)}\n\n{planned.script.rstrip()}\n\n{dump(planned.config).rstrip()}")
 
 
-def _since_last(config: Config) -> list[str]:
+def since_last(config: Config) -> list[str]:
     """What is different from the last run of this configuration's name that was seen from here."""
     from giblet_train.contract.config import diff
     from giblet_tui import cache

@@ -13,7 +13,9 @@ from giblet_tui.cli.complete import node_names
 from giblet_tui.cli.speech import show
 
 if TYPE_CHECKING:
+    from giblet_tui.dashboard.ports import Wish
     from giblet_tui.fleet import NodeSnapshot
+    from giblet_tui.launch import Request
     from giblet_tui.nodes import Node
     from giblet_tui.watch import NodeWatch
 
@@ -70,7 +72,7 @@ def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
 
     known = {snapshot.node: snapshot for snapshot in cache.load().nodes}
     first = (known.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
-    return run_dashboard(Watches(which), StopAction(), Fleet(nodes=tuple(first)), readonly)
+    return run_dashboard(Watches(which), Verbs(), Fleet(nodes=tuple(first)), readonly)
 
 
 class Watches:
@@ -94,11 +96,47 @@ class Watches:
             watch.stop()
 
 
-class StopAction:
-    """What the dashboard's keys may cause: what the verbs do, by the same functions."""
+class Verbs:
+    """What the dashboard's keys may cause: what the verbs do, by the same functions. Each raises GibletError."""
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
-        """Stop a run and prove it. Raises GibletError."""
+        """Stop a run and prove it."""
         from giblet_tui.cli.stop import stop_run
 
         return stop_run(run_id, say)
+
+    def configs(self) -> Sequence[str]:
+        """All names."""
+        from giblet_tui import catalog
+
+        return sorted(catalog.known())
+
+    def changes(self, wish: Wish) -> Sequence[str]:
+        """What `giblet launch --dry-run` says of the configuration alone."""
+        from giblet_tui import catalog
+        from giblet_tui.cli.launch import changes
+
+        return changes(catalog.read(wish.config, wish.settings))
+
+    def dry_run(self, wish: Wish) -> Sequence[str]:
+        """`giblet launch --dry-run`: where it would run and what the command line would be, then what changes."""
+        import shlex
+
+        from giblet_tui.cli.launch import foresee
+
+        planned = foresee(*self._request(wish))
+        return [*planned.notes, shlex.join(planned.run.argv), *self.changes(wish)]
+
+    def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
+        """`giblet launch`; the first step is seen in the dashboard itself."""
+        from giblet_tui.cli.launch import carry_out
+
+        return carry_out(*self._request(wish), say)
+
+    def _request(self, wish: Wish) -> tuple[Node, Request]:
+        from giblet_tui import catalog, nodes
+        from giblet_tui.cli.launch import asked
+
+        config = catalog.read(wish.config, wish.settings).config
+        request = asked(config, gpus=wish.gpus, note=wish.note, again=False, force=False)
+        return nodes.resolve(wish.node), request

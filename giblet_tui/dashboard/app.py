@@ -16,8 +16,8 @@ from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.errors import GibletError
 from giblet_tui.dashboard import themes
 from giblet_tui.dashboard.judge import Judge
-from giblet_tui.dashboard.messages import Level, NodeObserved, StopConfirmed, StopSaid
-from giblet_tui.dashboard.ports import Actions, Source
+from giblet_tui.dashboard.messages import ActionSaid, Level, NodeObserved, StopConfirmed
+from giblet_tui.dashboard.ports import Actions, Source, Wish
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.help import HelpScreen
 from giblet_tui.dashboard.screens.main import MainScreen
@@ -31,13 +31,17 @@ from giblet_tui.fleet import Fleet, NodeSnapshot
 
 
 class DashboardApp(App[int]):
-    """Full screen over one fleet. clock: the laptop's seconds since 1970. chosen: the run to begin with."""
+    """Full screen over one fleet.
+
+    actions: None where no key may cause anything. clock: the laptop's seconds since 1970. chosen: the first run shown.
+    """
 
     TITLE = "giblet"
     CSS_PATH = "dashboard.tcss"
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("question_mark", "help", "help"),
         Binding("c", "compare", "compare with the marked run"),
+        Binding("ctrl+n", "launch", "launch a run (dry run first)"),
         Binding("S", "stop_run", "stop the run (asks first)"),
         Binding("T", "next_theme", "next theme"),
         Binding("q", "quit", "quit; no run is touched"),
@@ -46,7 +50,7 @@ class DashboardApp(App[int]):
     def __init__(
         self,
         source: Source,
-        actions: Actions,
+        actions: Actions | None,
         initial: Fleet,
         *,
         readonly: bool = False,
@@ -59,7 +63,7 @@ class DashboardApp(App[int]):
             self.register_theme(theme)
         self.theme = themes.DARK_THEME.name
         self.fleet = initial
-        self.readonly = readonly
+        self.readonly = readonly or actions is None
         self._source, self._actions = source, actions
         self._judge = Judge()
         self._verdicts: dict[str, Verdict] = {}
@@ -137,12 +141,38 @@ class DashboardApp(App[int]):
 
             self.push_screen(StopDialog(run), answered)
 
+    def action_launch(self) -> None:
+        from giblet_tui.dashboard.screens.launch import LaunchForm  # its widgets would delay the first screen
+
+        if self._actions is None or self.readonly:
+            self.notify("Read-only here. In a shell: giblet launch NODE CONFIG", severity="warning")
+        elif not self.fleet.nodes:
+            self.notify("No node is known yet. In a shell: giblet node add NAME", severity="warning")
+        else:
+            run = self._main.run
+            self.push_screen(LaunchForm(self.fleet, self._actions, run.run.node if run else None), self._wished)
+
+    def _wished(self, wish: Wish | None) -> None:
+        if wish is not None:
+            self.run_worker(lambda: self._launch(wish), thread=True, group="launch", name=wish.config)
+
+    def _launch(self, wish: Wish) -> None:
+        """On a worker thread: widgets are reached by messages only."""
+        assert self._actions is not None
+        try:
+            run_id = self._actions.launch(wish, lambda sentence: self._say(wish.config, sentence))
+        except GibletError as error:
+            self._say(wish.config, str(error), "error")
+        else:
+            self._say(wish.config, f"{run_id} was started on {wish.node}")
+
     def on_stop_confirmed(self, message: StopConfirmed) -> None:
         self.notify(f"Stopping {message.run_id}", markup=False)
         self.run_worker(lambda: self._stop(message.run_id), thread=True, group="stop", name=message.run_id)
 
     def _stop(self, run_id: str) -> None:
         """On a worker thread: widgets are reached by messages only."""
+        assert self._actions is not None
         try:
             proof = self._actions.stop(run_id, lambda sentence: self._say(run_id, sentence))
         except GibletError as error:
@@ -150,11 +180,11 @@ class DashboardApp(App[int]):
         else:
             self._say(run_id, proof)
 
-    def _say(self, run_id: str, sentence: str, level: Level = "information") -> None:
-        self.post_message(StopSaid(run_id, sentence, level))
+    def _say(self, subject: str, sentence: str, level: Level = "information") -> None:
+        self.post_message(ActionSaid(subject, sentence, level))
 
-    def on_stop_said(self, message: StopSaid) -> None:
-        self.notify(harmless(message.sentence), title=message.run_id, severity=message.level, markup=False)
+    def on_action_said(self, message: ActionSaid) -> None:
+        self.notify(harmless(message.sentence), title=message.subject, severity=message.level, markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         yield from super().get_system_commands(screen)

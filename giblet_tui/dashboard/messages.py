@@ -49,11 +49,11 @@ class StopConfirmed(Message):
         self.run_id = run_id
 
 
-class StopSaid(Message):
-    """A stop in progress has something to say."""
+class ActionSaid(Message):
+    """What a key has caused has something to say. subject: the run, or what is being launched."""
 
-    def __init__(self, run_id: str, sentence: str, level: Level = "information") -> None:
+    def __init__(self, subject: str, sentence: str, level: Level = "information") -> None:
         super().__init__()
-        self.run_id = run_id
+        self.subject = subject
         self.sentence = sentence
         self.level = level

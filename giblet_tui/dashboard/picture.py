@@ -16,7 +16,7 @@ FONT_FROM_AFAR = re.compile(r"\s*@font-face \{.*?\}\n", re.DOTALL)
 
 
 class Still:
-    """A source without news, and actions that nobody can ask for."""
+    """A source without news."""
 
     def start(self, post: Callable[[NodeSnapshot], None]) -> None:
         """Nothing begins."""
@@ -24,16 +24,12 @@ class Still:
     def close(self) -> None:
         """Nothing ends."""
 
-    def stop(self, run_id: str, say: Callable[[str], None]) -> str:
-        """Never called: no key is pressed, and the application is read-only."""
-        raise AssertionError(run_id)
-
 
 def run_screen(
     fleet: Fleet, run_id: str, columns: int, rows: int, *, light: bool = False, clock: Callable[[], float] = time.time
 ) -> str:
     """The screen of one run of the fleet in so many cells. The picture asks no other host for fonts."""
-    app = DashboardApp(Still(), Still(), fleet, readonly=True, clock=clock, chosen=run_id)
+    app = DashboardApp(Still(), None, fleet, clock=clock, chosen=run_id)
     if light:
         app.theme = themes.LIGHT_THEME.name
     drawn: list[str] = []

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from giblet_tui.fleet import NodeSnapshot
@@ -18,6 +19,17 @@ class Source(Protocol):
         """End all observation; `post` is not called afterwards."""
 
 
+@dataclass(frozen=True)
+class Wish:
+    """A launch as a person asks for it. gpus: as `--gpus` takes them; settings: each as `--set` takes it."""
+
+    node: str
+    config: str
+    gpus: str | None = None
+    settings: tuple[str, ...] = ()
+    note: str = ""
+
+
 class Actions(Protocol):
     """What a key may cause. The command line's verbs call the same functions.
 
@@ -26,3 +38,15 @@ class Actions(Protocol):
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
         """Stop a run, gracefully first, and prove it. say: told each stage. Returns what was proved, as a sentence."""
+
+    def configs(self) -> Sequence[str]:
+        """The names of all configurations. Answers at once."""
+
+    def changes(self, wish: Wish) -> Sequence[str]:
+        """What is different from the base configuration and from the last run of that name; asks no node."""
+
+    def dry_run(self, wish: Wish) -> Sequence[str]:
+        """All that a launch would do, in lines, or why the node refuses; starts nothing."""
+
+    def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
+        """Start the run. say: told each stage. Returns its id."""

@@ -12,14 +12,16 @@ import pytest
 from rich.cells import cell_len
 from textual.content import Content
 from textual.pilot import Pilot
-from textual.widgets import Button, Input, Static
+from textual.widgets import Button, Input, Select, SelectionList, Static
 
 from giblet_train.contract.errors import GibletError
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.lens import Lens
-from giblet_tui.dashboard.messages import NodeObserved, RunChosen, StopConfirmed, StopSaid
+from giblet_tui.dashboard.messages import ActionSaid, NodeObserved, RunChosen, StopConfirmed
 from giblet_tui.dashboard.palette import MUTED
+from giblet_tui.dashboard.ports import Wish
 from giblet_tui.dashboard.screens.compare import CompareScreen
+from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.widgets.balance import Balance
@@ -60,6 +62,7 @@ class Recorder:
 
     def __init__(self, error: GibletError | None = None) -> None:
         self.stopped: list[str] = []
+        self.launched: list[Wish] = []
         self.error = error
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
@@ -68,6 +71,22 @@ class Recorder:
         if self.error is not None:
             raise self.error
         return "nothing survives"
+
+    def configs(self) -> list[str]:
+        return ["demo", "pilot"]
+
+    def changes(self, wish: Wish) -> list[str]:
+        return ["different from demo-1:", "  num_epochs: 20 → 5"]
+
+    def dry_run(self, wish: Wish) -> list[str]:
+        if self.error is not None:
+            raise self.error
+        return ["on GPU 6, in a tmux session"]
+
+    def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
+        self.launched.append(wish)
+        say("placing files")
+        return "pilot-1"
 
 
 class Clock:
@@ -453,9 +472,9 @@ async def test_stopping_asks_first_with_cancel_in_focus_then_reports() -> None:
         await settle(pilot)
         run_id = app.fleet.runs()[0].run.run_id
         assert actions.stopped == [run_id]
-        told = [m for m in seen if isinstance(m, StopConfirmed | StopSaid)]
-        assert [type(m).__name__ for m in told] == ["StopConfirmed", "StopSaid", "StopSaid"]
-        assert [m.sentence for m in told if isinstance(m, StopSaid)] == ["asked to stop", "nothing survives"]
+        told = [m for m in seen if isinstance(m, StopConfirmed | ActionSaid)]
+        assert [type(m).__name__ for m in told] == ["StopConfirmed", "ActionSaid", "ActionSaid"]
+        assert [m.sentence for m in told if isinstance(m, ActionSaid)] == ["asked to stop", "nothing survives"]
 
 
 async def test_a_stop_that_fails_says_so() -> None:
@@ -467,7 +486,7 @@ async def test_a_stop_that_fails_says_so() -> None:
         await pilot.pause()
         await pilot.press("right", "enter")
         await settle(pilot)
-        assert [m.level for m in seen if isinstance(m, StopSaid)] == ["information", "error"]
+        assert [m.level for m in seen if isinstance(m, ActionSaid)] == ["information", "error"]
 
 
 async def test_a_production_run_wants_its_name() -> None:
@@ -502,6 +521,59 @@ async def test_nothing_is_stopped_read_only_or_when_it_has_ended(fleet: Fleet, r
         await pilot.press("S")
         await settle(pilot)
         assert isinstance(app.screen, MainScreen) and actions.stopped == []
+
+
+async def test_a_launch_is_foreseen_before_it_is_made() -> None:
+    seen: list[object] = []
+    actions = Recorder()
+    app = dashboard(fleets.healthy(), actions=actions)
+    async with app.run_test(size=(120, 40), message_hook=seen.append) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        form = app.screen
+        assert isinstance(form, LaunchForm) and form.query_one("#launch", Button).disabled
+        text = "\n".join(screen_text(app))
+        assert "ada (pid 4242, 41.1 GiB)" in text and "free" in text
+        form.query_one("#launch-config", Select).value = "pilot"
+        form.query_one(SelectionList).select(6)
+        form.query_one("#launch-settings", Input).value = "num_epochs=5 seed=2"
+        await settle(pilot)
+        assert form.query_one(SelectionList).border_title == "GPUs: 6"
+        assert "num_epochs: 20 → 5" in "\n".join(screen_text(app))
+        assert form.query_one("#launch", Button).disabled
+        await pilot.click("#dry-run")
+        await settle(pilot)
+        assert "on GPU 6, in a tmux session" in "\n".join(screen_text(app))
+        assert not form.query_one("#launch", Button).disabled and actions.launched == []
+        form.query_one("#launch-note", Input).value = "changed after the dry run"
+        await settle(pilot)
+        assert form.query_one("#launch", Button).disabled
+        await pilot.click("#dry-run")
+        await settle(pilot)
+        await pilot.click("#launch")
+        await settle(pilot)
+        settings = ("num_epochs=5", "seed=2")
+        assert actions.launched == [Wish("tensor01", "pilot", "6,", settings, "changed after the dry run")]
+        said = [m.sentence for m in seen if isinstance(m, ActionSaid)]
+        assert said == ["placing files", "pilot-1 was started on tensor01"]
+
+
+async def test_what_the_node_refuses_cannot_be_launched() -> None:
+    actions = Recorder(GibletError("Busy: GPU 0: ada", "Choose others."))
+    app = dashboard(fleets.healthy(), actions=actions)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        app.screen.query_one("#launch-config", Select).value = "demo"
+        await settle(pilot)
+        app.screen.query_one("#dry-run", Button).press()
+        await settle(pilot)
+        assert "Busy: GPU 0: ada" in str(app.screen.query_one("#launch-lines", Static).render())
+        assert app.screen.query_one("#launch", Button).disabled and actions.launched == []
+        await pilot.press("escape")
+        assert isinstance(app.screen, MainScreen)
 
 
 async def test_help_lists_every_key_that_is_bound() -> None:
