@@ -7,7 +7,7 @@ LAPTOP := .venv-laptop/bin
 PIP := install -q --disable-pip-version-check -c constraints.txt
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test test-setup check test-laptop debian bench-tui clean
+.PHONY: install demo test test-setup check test-laptop debian bench-tui bench-data clean
 
 install: .venv/.ready
 
@@ -66,6 +66,11 @@ storm: install debian
 # What the dashboard costs, in CPU seconds.
 bench-tui: install
 	$(BIN)/python -m benchmarks.tui
+
+# The data path beside nilearn, a pickle, memcpy and a seek for each frame; and on real BOLD. It downloads 200 MB once.
+bench-data: install
+	$(BIN)/python benchmarks/data.py
+	GIBLET_TEST_DOWNLOADS=1 $(BIN)/pytest -q tests/unit/test_real_bold.py
 
 clean:
 	rm -rf .venv .venv-laptop build *.egg-info

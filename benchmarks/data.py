@@ -16,6 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
+from giblet_train.data.film import fetch_film
+
 GRID = (61, 73, 61)
 WINDOW_TRS = 96
 IMPORTS = "import nibabel, numpy, sys, json, time, resource; from pathlib import Path\n"
@@ -184,15 +186,16 @@ def bench_film(film: Path, n_trs: int) -> None:
 def main() -> None:
     """Run every comparison."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--film", type=Path, help="a film file; without one the film comparison is left out")
+    parser.add_argument("--film", type=Path, help="a film file; without one the demo's, fetched through pip")
     parser.add_argument("--trs", type=int, default=300)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         bench_brains(Path(name), options.trs)
         bench_windows(Path(name), options.trs)
         bench_ranks(Path(name), options.trs)
-    if options.film:
-        bench_film(options.film, 20)
+    film = options.film or fetch_film().path
+    for n_trs in (20, 100):
+        bench_film(film, n_trs)
 
 
 if __name__ == "__main__":
