@@ -7,7 +7,7 @@ LAPTOP := .venv-laptop/bin
 PIP := install -q --disable-pip-version-check -c constraints.txt
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test test-setup check test-laptop debian bench-tui bench-data clean
+.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-study clean
 
 install: .venv/.ready
 
@@ -22,7 +22,7 @@ demo: install
 	$(BIN)/giblet demo
 
 test: install debian check test-laptop
-	$(BIN)/pytest
+	GIBLET_TESTS=engine $(BIN)/pytest
 
 # Slow, and it downloads: a real `giblet setup`, torch included.
 test-setup: install
@@ -71,6 +71,14 @@ bench-tui: install
 bench-data: install
 	$(BIN)/python benchmarks/data.py
 	GIBLET_TEST_DOWNLOADS=1 $(BIN)/pytest -q tests/unit/test_real_bold.py
+
+# What the engine learns on the demo study, fold by fold, beside ridge; and what the study's own truth allows.
+bench-train: install
+	$(BIN)/python benchmarks/learn.py build/bench
+
+bench-study: install
+	$(BIN)/python -m giblet_train simulate --size small build/bench-study
+	$(BIN)/python benchmarks/study_truth.py build/bench-study
 
 clean:
 	rm -rf .venv .venv-laptop build *.egg-info

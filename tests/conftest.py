@@ -1,6 +1,11 @@
-"""Where torch is not installed, as on a laptop, the tests of the engine are not collected; all others must run."""
+"""Which tests run where: without torch, as on a laptop, all but the engine's; plain pytest with torch runs all.
+
+`make test` runs each test once: the application's unit tests where torch is missing, and with GIBLET_TESTS=engine the
+rest where it is not.
+"""
 
 import ast
+import os
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -23,5 +28,12 @@ def needs_the_engine(path: Path) -> bool:
     return any(p.exists() and p != path and needs_the_engine(p) for p in ours)
 
 
+def runs_on_a_laptop(path: Path) -> bool:
+    """Is this a unit test that a laptop runs whole?"""
+    return path.parent.name == "unit" and not needs_the_engine(path) and "can_train" not in path.read_text()
+
+
 if find_spec("torch") is None:
     collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if needs_the_engine(p)]
+elif os.environ.get("GIBLET_TESTS") == "engine":
+    collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if runs_on_a_laptop(p)]
