@@ -16,6 +16,8 @@ MEAN_VALIDATIONS = 3
 LEARNT = 0.025
 SKILL_DOUBT = 0.005
 FEWEST_CURVE_EPOCHS = 5
+EARLIEST = 0.1
+"""Share of the planned epochs before which no course is drawn."""
 MARGIN = 0.8
 """A criterion is called unreachable when even the best course takes the run to less than this share of it."""
 SAME_AS_TRAINING = 2e-4
@@ -136,7 +138,7 @@ def _unreachable(case: Case, name: str, criterion: Criterion, start: float) -> C
     totals = case.train_totals if criterion.split == "train" else case.validation_totals
     warm = math.ceil(case.plan.warmup_steps / case.plan.steps_per_epoch)
     points = [(float(e), v) for e, v in totals if e > warm]
-    if len(points) < FEWEST_CURVE_EPOCHS:
+    if len(points) < FEWEST_CURVE_EPOCHS or points[-1][0] < EARLIEST * case.config.num_epochs:
         return None
     at_best = 1 - lowest_at(points, case.config.num_epochs) / start
     seen = 1 - min(v for _, v in totals) / start

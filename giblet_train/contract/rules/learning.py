@@ -24,10 +24,9 @@ BEND = 15.0
 CURVE_EPOCHS = 60
 SETTLED_EPOCHS = 3
 SAME_EPOCHS = 3
-SLOW = 0.02
+WHOLE_COURSE = 0.2
+"""The least relative fall that a whole plan is for."""
 ELSEWHERE = 0.05
-GAUSSIAN_STEP = 1.128
-"""Mean distance of two draws from one Gaussian, in standard deviations."""
 
 
 def nan(case: Case) -> Cause | None:
@@ -133,7 +132,8 @@ def flat(case: Case) -> Cause | None:
     base = case.plan.learning_rate if case.plan else max(s.lr for s in case.steps)
     worth = sum(s.lr for s in case.steps) / base if base else 0.0
     held = [v for _, v in case.validation_totals]
-    if worth < case.watch.flat_steps or (held and len(held) < FEWEST_VALIDATIONS):
+    warm = case.plan is None or case.steps[-1].step >= case.plan.warmup_steps
+    if not warm or worth < case.watch.flat_steps or (held and len(held) < FEWEST_VALIDATIONS):
         return None
     known = [s.total for s in case.steps if s.total is not None]
     last = known[-max(case.watch.recent_steps, len(known) // 4) :]
@@ -142,8 +142,9 @@ def flat(case: Case) -> Cause | None:
     doubt = 2 * stdev(last) / math.sqrt(len(last)) / case.start_total
     fall = 1 - fmean(last) / case.start_total
     held_fall = _held_fall(held, case.start_total)
-    # A run that has had more steps owes more; one that has fallen by SLOW learns, however slowly.
-    owed = min(SLOW, case.watch.flat_change * worth / case.watch.flat_steps)
+    # More steps owe more; a long plan may begin slowly: it owes no more than its share of the whole course.
+    gone = case.steps[-1].step / case.plan.total_steps if case.plan else 1.0
+    owed = min(case.watch.flat_change * math.sqrt(worth / case.watch.flat_steps), WHOLE_COURSE * gone)
     if fall > owed + doubt or held_fall > owed:
         return None
     return _flat(
@@ -154,13 +155,12 @@ def flat(case: Case) -> Cause | None:
 
 
 def _held_fall(held: Sequence[float], start: float) -> float:
-    """The relative fall of validation, less what its scatter may feign; 0 while there is none."""
+    """The relative fall of validation, over its last few; 0 while there is none."""
     if len(held) < FEWEST_VALIDATIONS:
         return 0.0
     # A held-out block may have another mean than the training TRs have: then its own beginning counts.
     first = start if abs(held[0] / start - 1) < ELSEWHERE else held[0]
-    scatter = fmean(abs(b - a) for a, b in pairwise(held)) / GAUSSIAN_STEP
-    return 1 - fmean(held[-FEWEST_VALIDATIONS:]) / first - 2 * scatter / math.sqrt(FEWEST_VALIDATIONS) / first
+    return 1 - fmean(held[-FEWEST_VALIDATIONS:]) / first
 
 
 def _flat_epochs(case: Case) -> Cause | None:
