@@ -58,6 +58,7 @@ class Training:
         self.standing = Standing()
         self.best_weights = self.learner.average.model.state_dict()
         self._told_to_end = False
+        self._ended_early = ""
 
     def run(self) -> int:
         """All steps, then the held-out figures. Returns the exit code: 0, or 75 when told to terminate."""
@@ -156,11 +157,12 @@ class Training:
         patience = self.config.early_stopping_patience
         if patience is None or self.standing.validations_since_best < patience or last:
             return False
-        self.recorder.event(
-            "early_stop",
-            "info",
-            f"No better validation for {patience} of them; the best was step {self.standing.best_step}.",
+        self._ended_early = (
+            f"stopped early at step {self.standing.step}: no better validation for {patience} of them; the best was "
+            f"step {self.standing.best_step}"
         )
+        self.recorder.event("early_stop", "warning", f"{self._ended_early}.")
+        self.recorder.say(self._ended_early)
         return True
 
     def _keep_if_best(self, validation: PartLoss | None) -> bool:
@@ -288,5 +290,5 @@ class Training:
             if self._last_record() is None:
                 raise RunFailed("Training ended, but no checkpoint could be written.", "Free space on the node.")
             self.recorder.event("finished", "info", f"Finished after {self.standing.step} steps.")
-            self.recorder.beat("finished")
+            self.recorder.beat("finished", why=self._ended_early)
         self.ranks.wait()

@@ -114,7 +114,8 @@ def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
             state="died", sentence=f"ended, but pid {pids} survives", reason="survivors", since=ended.ended_at
         )
     if ended.code == 0 and last == "finished":
-        return Health(state="finished", sentence="finished all its steps", since=ended.ended_at)
+        sentence = (heartbeat.why if heartbeat else "") or "finished all its steps"
+        return Health(state="finished", sentence=sentence, since=ended.ended_at)
     if last == "stopped" or ended.stop_requested:
         return Health(state="stopped", sentence="stopped on request", since=ended.ended_at)
     if ended.oom_kills:

@@ -30,6 +30,8 @@ ROWS: list[tuple[str, dict[str, object], State, str]] = [
     ("process cannot be looked at, late", {"process": None, "heartbeat": beat("training", 300)}, "stalled", "no step"),
     ("never a heartbeat", {"process": True, "launched_at": NOW - 1000}, "stalled", "no heartbeat"),
     ("finished", {"process": False, "heartbeat": beat("finished"), "exit": ended(code=0)}, "finished", "all its steps"),
+    ("finished before its plan", {"process": False, "heartbeat": beat("finished", why="stopped early at step 9"),
+                                  "exit": ended(code=0)}, "finished", "stopped early at step 9"),
     ("stopped", {"process": False, "heartbeat": beat("stopped"), "exit": ended(code=0)}, "stopped", "on request"),
     ("forced to stop", {"process": False, "heartbeat": beat("training"), "exit": ended(signal=9, stop_requested=True)},
      "stopped", "on request"),

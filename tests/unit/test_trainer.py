@@ -301,6 +301,7 @@ def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
     assert trainer.train(run_dir.path, load) == 0
     assert [e.epoch for e in metrics_of(run_dir, EpochMetric)] == [1, 2]
     assert "early_stop" in [e.name for e in metrics_of(run_dir, EventMetric)]
+    assert heartbeat_of(run_dir).why.startswith("stopped early at step ")
     assert metrics_of(run_dir, EvaluationMetric)
 
 
