@@ -24,12 +24,18 @@ from giblet_train.contract.errors import ConfigError
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 MODALITIES = ("video", "audio", "text")
 COMPONENTS = ("fmri", *MODALITIES)
+TINY_TRS = 60
+"""What `data.simulate: tiny` has in all; the other sizes fit the splits of the film."""
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
+
+
+SETTING = "--set"
+"""The provenance of a key that was given on the command line."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -251,7 +257,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None, folders: Sequen
     merged.setdefault("name", path.stem)
     for key, value in (overrides or {}).items():
         _set_dotted(merged, key, value)
-        provenance[key] = "--set"
+        provenance[key] = SETTING
     return _resolve(merged, str(path), provenance)
 
 
@@ -318,18 +324,20 @@ def _read_chain(path: Path, seen: tuple[Path, ...], folders: Sequence[Path]) -> 
 
 def _resolve(merged: dict[str, Any], where: str, provenance: dict[str, str]) -> Loaded:
     value, notes = legacy.migrate(merged, where)
-    _refuse_unknown(value, Config, "", where)
+    settings = tuple(key for key, file in provenance.items() if file == SETTING)
+    _refuse_unknown(value, Config, "", where, settings)
     try:
         config = msgspec.convert(value, Config)
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {_in_words(str(error))}") from None
+        key, sentence = _in_words(str(error))
+        raise ConfigError(f"{_place(key, where, settings)}: {sentence}") from None
     _cross_check(config, where)
     return Loaded(config, tuple(notes), provenance)
 
 
 def _cross_check(config: Config, where: str) -> None:
-    def refuse(sentence: str) -> None:
-        raise ConfigError(f"{where}: {sentence}")
+    def refuse(sentence: str, remedy: str = "") -> None:
+        raise ConfigError(f"{where}: {sentence}", remedy)
 
     if config.min_lr > config.learning_rate:
         refuse(f"min_lr {config.min_lr:g} is above learning_rate {config.learning_rate:g}.")
@@ -342,6 +350,11 @@ def _cross_check(config: Config, where: str) -> None:
         refuse(
             f"split.fold {config.split.fold} does not exist; {config.split.n_folds} folds are 0 to "
             f"{config.split.n_folds - 1}."
+        )
+    if config.data.simulate == "tiny" and (config.split.usable_trs or 0) > TINY_TRS:
+        refuse(
+            f"data.simulate: tiny has {TINY_TRS} TRs, fewer than split.usable_trs {config.split.usable_trs}.",
+            "A split for it: --set split.usable_trs=null --set split.gap_trs=4",
         )
     if config.data.layout == "bids" and not config.data.bids.task:
         refuse("data.layout: bids reads the runs of one task; name it in data.bids.task.")
@@ -356,7 +369,14 @@ def _cross_check(config: Config, where: str) -> None:
         refuse(f"model.window_trs {window} is all context; it must exceed context_trs {config.model.context_trs}.")
 
 
-def _refuse_unknown(value: Mapping[str, Any], section: type, path: str, where: str) -> None:
+def _place(key: str, where: str, settings: Sequence[str]) -> str:
+    """Where a key was written: on the command line, or in the file."""
+    return SETTING if any(f"{each}.".startswith(f"{key}.") for each in settings) else where
+
+
+def _refuse_unknown(
+    value: Mapping[str, Any], section: type, path: str, where: str, settings: Sequence[str] = ()
+) -> None:
     """msgspec names an unknown key, but neither its neighbours nor the nearest known one."""
     hints = get_type_hints(section)
     for key, item in value.items():
@@ -364,14 +384,14 @@ def _refuse_unknown(value: Mapping[str, Any], section: type, path: str, where: s
         if key not in hints:
             elsewhere = _sections_with(key)
             hint = f'; it belongs under "{elsewhere}:"' if elsewhere else nearest(str(key), list(hints))
-            raise ConfigError(f'{where}: unknown key "{here}"{hint}')
+            raise ConfigError(f'{_place(here, where, settings)}: unknown key "{here}"{hint}')
         kind = hints[key]
         if isinstance(kind, type) and issubclass(kind, Section) and isinstance(item, Mapping):
-            _refuse_unknown(item, kind, f"{here}.", where)
+            _refuse_unknown(item, kind, f"{here}.", where, settings)
         elif key == "criteria" and isinstance(item, Mapping):
             for name, criterion in item.items():
                 if isinstance(criterion, Mapping):
-                    _refuse_unknown(criterion, Criterion, f"{here}.{name}.", where)
+                    _refuse_unknown(criterion, Criterion, f"{here}.{name}.", where, settings)
 
 
 def _sections_with(key: str) -> str:
@@ -379,13 +399,13 @@ def _sections_with(key: str) -> str:
     return next((name for name, kind in sections.items() if key in get_type_hints(kind)), "")
 
 
-def _in_words(error: str) -> str:
-    """msgspec's `Expected `int`, got `str` - at `$.data.tr`` as a sentence that starts with the key."""
+def _in_words(error: str) -> tuple[str, str]:
+    """msgspec's `Expected `int`, got `str` - at `$.data.tr`` as the key and a sentence that starts with it."""
     found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<path>.*)`", error)
     if found is None:
-        return error + "."
+        return "", error + "."
     what = found["what"].replace("Object missing required field", "missing required key")
-    return f'"{found["path"]}": {what[:1].lower()}{what[1:]}.'
+    return found["path"], f'"{found["path"]}": {what[:1].lower()}{what[1:]}.'
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,8 +80,26 @@ def test_an_overriding_key_is_checked_like_a_written_one(tmp_path: Path) -> None
     loaded = load("extends: base", tmp_path, **{"data.tr": 2.0, "num_epochs": 3})
     assert (loaded.config.data.tr, loaded.config.num_epochs) == (2.0, 3)
     assert loaded.provenance["data.tr"] == "--set"
-    with pytest.raises(ConfigError, match="unknown key"):
-        load("extends: base", tmp_path, **{"data.trr": 2.0})
+    for key, value, sentence in (
+        ("data.trr", 2.0, '^--set: unknown key "data.trr", did you mean "tr"'),
+        ("dta.tr", 2.0, '^--set: unknown key "dta"'),
+        ("data.tr", "soon", '^--set: "data.tr": expected `float`, got `str`'),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            load("extends: base", tmp_path, **{key: value})
+    with pytest.raises(ConfigError, match=r'\.yaml: unknown key "data.trr"'):
+        load("extends: base\ndata: {trr: 2.0}", tmp_path, num_epochs=3)
+
+
+def test_a_split_that_the_tiny_study_cannot_have_is_refused_with_one_that_fits(tmp_path: Path) -> None:
+    mine = "extends: base\nsplit: {usable_trs: 327}"
+    with pytest.raises(ConfigError, match=r"tiny has 60 TRs, fewer than split\.usable_trs 327") as refusal:
+        load(mine, tmp_path, **{"data.simulate": "tiny"})
+    settings = [word for word in refusal.value.remedy.split() if "=" in word]
+    fitting = {
+        key: configs.yamlfile.load_text(f"v: {value}", "")["v"] for key, value in (s.split("=") for s in settings)
+    }
+    assert load(mine, tmp_path, **{"data.simulate": "tiny"}, **fitting).config.split.usable_trs is None
 
 
 def test_numbers_and_subjects_as_people_write_them(tmp_path: Path) -> None:
