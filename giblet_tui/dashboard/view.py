@@ -23,7 +23,7 @@ PACE_STEPS = 50
 class RunView:
     """A run, the node it was seen on, its columns and its verdict. Compared by identity: it is replaced whole.
 
-    others: marked runs to draw behind it, each with its columns.
+    others: marked runs to draw behind it, each with its columns. seen: numbers of the alerts that were acknowledged.
     """
 
     run: RunSnapshot
@@ -31,6 +31,7 @@ class RunView:
     curves: Curves
     verdict: Verdict | None = None
     others: tuple[tuple[RunSnapshot, Curves], ...] = ()
+    seen: frozenset[int] = frozenset()
 
     @property
     def steps_per_epoch(self) -> int:
@@ -124,6 +125,11 @@ def active_alerts(run: RunSnapshot) -> tuple[Alert, ...]:
     return tuple(sorted(raised, key=lambda a: a.at, reverse=True))
 
 
+def open_alerts(view: RunView) -> tuple[Alert, ...]:
+    """Active alerts that nobody has acknowledged here; one that is raised again has a new number."""
+    return tuple(alert for alert in active_alerts(view.run) if alert.seq not in view.seen)
+
+
 def notable_events(run: RunSnapshot) -> tuple[EventMetric, ...]:
     """Events of level warning or error, newest first."""
     return tuple(e for e in reversed(run.events) if e.level != "info")
@@ -133,4 +139,12 @@ def _counts(view: RunView) -> tuple[object, ...]:
     run = view.run
     records = (run.steps, run.epochs, run.events, run.alerts)
     others = tuple((other.run.run_id, len(other.steps)) for other, _ in view.others)
-    return (run.run.run_id, view.curves.origin, *map(len, records), run.plan_record, run.evaluation is None, others)
+    return (
+        run.run.run_id,
+        view.curves.origin,
+        *map(len, records),
+        run.plan_record,
+        run.evaluation is None,
+        others,
+        view.seen,
+    )

@@ -17,6 +17,7 @@ from textual.widgets import Button, Input, Select, SelectionList, Static
 from giblet_train.contract.errors import GibletError
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.lens import Lens
+from giblet_tui.dashboard.logfilter import LogFilter
 from giblet_tui.dashboard.messages import ActionSaid, NodeObserved, RunChosen, StopConfirmed
 from giblet_tui.dashboard.palette import MUTED
 from giblet_tui.dashboard.ports import Wish
@@ -394,6 +395,44 @@ async def test_search_finds_follows_and_ends() -> None:
         assert log.scroll_offset.y <= 37 < log.scroll_offset.y + log.content_size.height
         await pilot.press("escape")
         assert log.needle == ""
+
+
+async def test_the_log_is_sifted_by_grade_and_rank() -> None:
+    lines = [f"[default{i % 2}]: step {i}" for i in range(40)]
+    lines[10:10] = ["[default1]:Traceback (most recent call last):", "[default0]: fine", "[default1]:  File x"]
+    lines[13:13] = ["[default1]:RuntimeError: bad shape", "[default0]:UserWarning: slow"]
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(log=lines),)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        log = app.screen.query_one(LogTail)
+        log.focus()
+        await pilot.press("w")
+        await pilot.pause()
+        assert log.virtual_size.height == 4 and "only warnings and errors: 4 of 45 lines" in str(log.border_title)
+        await pilot.press("r")
+        assert "rank 0: 1 of 45" in str(log.border_title)
+        await pilot.press("r", "w")
+        await pilot.pause()
+        text = "\n".join(screen_text(app))
+        assert "bad shape" in text and "File x" in text and "slow" not in text and "fine" not in text
+        await pilot.press("r", "w")
+        assert log.filter == LogFilter() and log.virtual_size.height == 45
+
+
+async def test_an_acknowledged_alert_steps_back_until_it_is_raised_again() -> None:
+    tape, alert = Tape(), fleets.alert(sentence="total moved 0.05 %")
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(alerts=(alert,)),)),)), source=tape)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await pilot.pause()
+        assert "▲ flat: total moved" in screen_text(app)[0]
+        await pilot.press("A")
+        await pilot.pause()
+        text = "\n".join(screen_text(app))
+        assert "▲" not in screen_text(app)[0] and "✓ seen  flat" in text and "0 raised, 1 seen" in text
+        again = msgspec.structs.replace(alert, seq=7)
+        tape.play(fleets.node(runs=(fleets.run(alerts=(alert, again)),)))
+        await settle(pilot)
+        assert "▲ flat: total moved" in screen_text(app)[0]
 
 
 async def test_new_lines_are_followed_but_do_not_move_a_reader() -> None:

@@ -18,7 +18,7 @@ from textual.widgets import Input, Static
 from giblet_train.contract.criteria import Verdict
 from giblet_tui.dashboard.messages import RunChosen, RunMarked
 from giblet_tui.dashboard.screens.welcome import welcome
-from giblet_tui.dashboard.view import RunView, stale, unchanged
+from giblet_tui.dashboard.view import RunView, active_alerts, stale, unchanged
 from giblet_tui.dashboard.widgets.hardware import Hardware
 from giblet_tui.dashboard.widgets.header import RunHeader
 from giblet_tui.dashboard.widgets.log import LogTail
@@ -57,6 +57,7 @@ class MainScreen(Screen[None]):
         Binding("escape", "back", "back"),
         Binding("slash", "search", "search the log"),
         Binding("f", "follow", "follow the log"),
+        Binding("A", "acknowledge", "acknowledge the run's alerts"),
         Binding("y", "copy", "copy the run id"),
         Binding("ctrl+l", "repaint", "paint the screen anew"),
     ]
@@ -71,6 +72,7 @@ class MainScreen(Screen[None]):
         self._columns: dict[str, StepColumns] = {}
         self._drawn: RunView | None = None
         self._repaint: Timer | None = None
+        self._seen: dict[str, frozenset[int]] = {}
         self.marked: set[str] = set()
         self.chosen: str | None = None
 
@@ -144,6 +146,7 @@ class MainScreen(Screen[None]):
             curves=self._curves(run),
             verdict=self._verdicts.get(run.run.run_id),
             others=tuple((other, self._curves(other)) for other in others if other is not None),
+            seen=self._seen.get(run.run.run_id, frozenset()),
         )
 
     def _curves(self, run: RunSnapshot) -> Curves:
@@ -257,6 +260,12 @@ class MainScreen(Screen[None]):
         if self.chosen is not None:
             self.app.copy_to_clipboard(self.chosen)
             self.notify(f"copied {self.chosen}", timeout=2, markup=False)
+
+    def action_acknowledge(self) -> None:
+        """Take note of all alerts of the run; they stand in their pane, and come back when raised again."""
+        if self.run is not None:
+            self._seen[self.run.run.run_id] = frozenset(alert.seq for alert in active_alerts(self.run))
+            self.show(self._fleet, self._verdicts)
 
     @property
     def run(self) -> RunSnapshot | None:

@@ -8,7 +8,7 @@ from textual.content import Content
 
 from giblet_tui.dashboard import palette
 from giblet_tui.dashboard.text import line
-from giblet_tui.dashboard.view import active_alerts, notable_events
+from giblet_tui.dashboard.view import active_alerts, notable_events, open_alerts
 from giblet_tui.dashboard.widgets.pane import Pane
 
 
@@ -16,13 +16,19 @@ class Alerts(Pane):
     """Raised alerts first, each with its action; then warnings and errors the engine itself reported."""
 
     def heading(self) -> Content:
-        count = len(active_alerts(self.view.run)) if self.view is not None else 0
-        return line(("alerts  ", "bold"), (f"{count} raised", "$warning" if count else palette.MUTED))
+        if self.view is None:
+            return line(("alerts", "bold"))
+        count, raised = len(open_alerts(self.view)), len(active_alerts(self.view.run))
+        seen = f", {raised - count} seen" if raised > count else ""
+        return line(("alerts  ", "bold"), (f"{count} raised{seen}", "$warning" if count else palette.MUTED))
 
     def lines(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
         rows: list[Content] = []
         for alert in active_alerts(self.view.run):
+            if alert.seq in self.view.seen:
+                rows.append(line((f"✓ seen  {alert.name}  {alert.sentence}  {_clock(alert.at)}", palette.MUTED)))
+                continue
             ink = palette.LEVEL_STYLES[alert.level]
             rows.append(
                 line((f"▲ {alert.name}  ", f"{ink} bold"), alert.sentence, (f"  {_clock(alert.at)}", palette.MUTED))

@@ -10,7 +10,7 @@ from textual.content import Content
 from giblet_train.contract.health import GLYPHS, duration
 from giblet_tui.dashboard import palette
 from giblet_tui.dashboard.text import Part, bar, line
-from giblet_tui.dashboard.view import RunView, active_alerts, epoch_words, eta_s, health_now, in_doubt, state_words
+from giblet_tui.dashboard.view import RunView, epoch_words, eta_s, health_now, in_doubt, open_alerts, state_words
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.dashboard.widgets.verdict import verdict_word
 
@@ -43,7 +43,7 @@ class RunHeader(Pane, can_focus=False):
         parts += self._progress(view, width)
         if view.verdict is not None:
             parts += ["  ", *verdict_word(view.verdict.status, dimmed=in_doubt(health))]
-        alerts = active_alerts(view.run)
+        alerts = open_alerts(view)
         if alerts:
             parts.append((f"  ▲ {alerts[0].name}: {alerts[0].sentence}", palette.LEVEL_STYLES[alerts[0].level]))
         elif health.state not in ("running", "finished") or width >= ROOMY:

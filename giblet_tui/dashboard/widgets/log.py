@@ -14,10 +14,8 @@ from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from giblet_tui.dashboard import palette
+from giblet_tui.dashboard.logfilter import Grade, LogFilter, grades
 from giblet_tui.dashboard.text import LONGEST, harmless, line
-
-ERROR = re.compile(r"error|traceback|exception|\bnan\b|killed|fatal|cannot|failed", re.IGNORECASE)
-WARNING = re.compile(r"warn", re.IGNORECASE)
 
 
 class LogTail(ScrollView, can_focus=True):
@@ -31,18 +29,34 @@ class LogTail(ScrollView, can_focus=True):
         Binding("n", "find(1)", "next match", show=False),
         Binding("N", "find(-1)", "previous match", show=False),
         Binding("e", "first_error", "first error", show=False),
+        Binding("w", "graver", "all, warnings, errors", show=False),
+        Binding("r", "next_rank", "all ranks, one rank", show=False),
     ]
 
     log_lines: reactive[tuple[str, ...]] = reactive((), layout=False)
     follow: reactive[bool] = reactive(True)
     needle: reactive[str] = reactive("")
+    filter: reactive[LogFilter] = reactive(LogFilter())
 
     def __init__(self) -> None:
         super().__init__(id="log")
         self._match = -1
+        self._shown: list[str] = []
+        self._grades: list[Grade] = []
 
-    def watch_log_lines(self, old: tuple[str, ...], new: tuple[str, ...]) -> None:
-        self.virtual_size = Size(min(LONGEST, max((len(one) for one in new), default=0)), len(new))
+    def watch_log_lines(self) -> None:
+        self._sift()
+
+    def watch_filter(self) -> None:
+        self._match = -1
+        self._sift()
+
+    def _sift(self) -> None:
+        """Show anew what passes the filter."""
+        graded, places = grades(self.log_lines), self.filter.places(self.log_lines)
+        self._shown = [self.log_lines[i] for i in places]
+        self._grades = [graded[i] for i in places]
+        self.virtual_size = Size(min(LONGEST, max(map(len, self._shown), default=0)), len(self._shown))
         self._title()
         self.refresh()
         if self.follow:
@@ -74,19 +88,18 @@ class LogTail(ScrollView, can_focus=True):
         width = self.content_size.width
         style = self.rich_style
         index = top + y
-        if not self.log_lines and y == 0:
-            return Strip([Segment("the run has written nothing yet", style + Style(dim=True))]).adjust_cell_length(
-                width, style
-            )
-        if index >= len(self.log_lines):
+        if not self._shown and y == 0:
+            said = f"no line of {self.filter.words}" if self.log_lines else "the run has written nothing yet"
+            return Strip([Segment(said, style + Style(dim=True))]).adjust_cell_length(width, style)
+        if index >= len(self._shown):
             return Strip.blank(width, style)
-        text = harmless(self.log_lines[index])
-        strip = Strip(self._segments(text, style + self._ink(text), index))
+        text = harmless(self._shown[index])
+        strip = Strip(self._segments(text, style + self._ink(self._grades[index]), index))
         return strip.crop(left, left + width).adjust_cell_length(width, style)
 
     def action_find(self, by: int) -> None:
         """Show the next or previous line that holds what was searched for."""
-        hits = [i for i, one in enumerate(self.log_lines) if self.needle and self.needle.lower() in one.lower()]
+        hits = [i for i, one in enumerate(self._shown) if self.needle and self.needle.lower() in one.lower()]
         if not hits:
             self.app.bell()
             return
@@ -97,9 +110,19 @@ class LogTail(ScrollView, can_focus=True):
             self._match = (beyond or hits)[0 if by > 0 else -1]
         self._show(self._match)
 
+    def action_graver(self) -> None:
+        """Show warnings and errors only, then errors only, then all."""
+        self.filter = self.filter.graver()
+
+    def action_next_rank(self) -> None:
+        """Show the lines of one rank after the other, then all."""
+        if (other := self.filter.next_rank(self.log_lines)) == self.filter:
+            self.app.bell()
+        self.filter = other
+
     def action_first_error(self) -> None:
         """Show the first line that speaks of an error."""
-        first = next((i for i, one in enumerate(self.log_lines) if ERROR.search(one)), None)
+        first = next((i for i, grade in enumerate(self._grades) if grade == "error"), None)
         if first is None:
             self.app.bell()
             return
@@ -118,15 +141,18 @@ class LogTail(ScrollView, can_focus=True):
     def _title(self) -> None:
         words = "follows" if self.follow else "f follows again"
         if self.needle:
-            hits = sum(self.needle.lower() in one.lower() for one in self.log_lines)
+            hits = sum(self.needle.lower() in one.lower() for one in self._shown)
             words = f"“{harmless(self.needle)}” in {hits} lines, n next, N previous"
-        self.border_title = line(("log  ", "bold"), (words, palette.MUTED))
+        sifted = (
+            f"  only {self.filter.words}: {len(self._shown)} of {len(self.log_lines)} lines"
+            if self.filter.words
+            else ""
+        )
+        self.border_title = line(("log  ", "bold"), (words, palette.MUTED), (sifted, "$warning"))
 
-    def _ink(self, text: str) -> Style:
+    def _ink(self, grade: Grade) -> Style:
         inks = palette.INK[self.app.current_theme.dark]
-        if ERROR.search(text):
-            return Style(color=inks["bad"])
-        return Style(color=inks["other"]) if WARNING.search(text) else Style()
+        return {"error": Style(color=inks["bad"]), "warning": Style(color=inks["other"]), "info": Style()}[grade]
 
     def _segments(self, text: str, style: Style, index: int) -> list[Segment]:
         if not self.needle:
