@@ -101,8 +101,8 @@ def test_a_healthy_run_is_watched_in_silence(run_dir: RunDir) -> None:
     said: list[str] = []
     watcher = Watcher(run_dir, said.append)
     lines = [encode(m) + b"\n" for m in healthy_run(curves)]
-    for i in range(0, len(lines), 40):
-        append(run_dir.metrics, b"".join(lines[i : i + 40]))
+    for i in range(0, len(lines), 200):
+        append(run_dir.metrics, b"".join(lines[i : i + 200]))
         beat(run_dir)
         watcher.look()
     assert len(watcher.metrics) == len(lines) and not said and not run_dir.alerts.exists()

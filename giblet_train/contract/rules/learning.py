@@ -198,6 +198,8 @@ def plateau(case: Case) -> Cause | None:
     settled = SETTLED_EPOCHS if case.steps else case.watch.flat_epochs
     if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + settled:
         return None
+    if not _rate_held(case, points[-settled][0]):
+        return None
     knees = [between for a, b in pairwise(x for x, _ in points[1 : -settled + 1]) for between in ((a + b) / 2, b)]
     smooth, bent = best_fall(points), best_bent(points, knees)
     freedom = max(1, len(points) - 4)
