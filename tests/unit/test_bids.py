@@ -1,11 +1,13 @@
 """fMRIPrep's derivatives: found by their names, read as one series, in one store with the film."""
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from giblet_train.contract.config import BidsConfig
+from giblet_train.contract.config import BidsConfig, dump
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.data.bids import bids_runs
 from giblet_train.data.bold import nonzero_voxels, read_header, read_headers, read_mask, stream
@@ -153,3 +155,16 @@ def test_runs_of_other_lengths_are_refused(folder, tmp_path, config):
         (tmp_path / path.name).symlink_to(path.resolve())
     with pytest.raises(DataError, match=r"sub-02.* have \[32, 25\] volumes; sub-01.* has \[32, 26\]"):
         build_store(config, tmp_path, tmp_path / "work", lambda *_: None)
+
+
+def test_the_check_reads_the_layout_and_writes_its_page(folder, tmp_path):
+    path = tmp_path / "study.yaml"
+    path.write_text(dump(made_config(data={**BIDS_DATA, "data_dir": str(folder)}, split={"gap_trs": 2, "n_folds": 3})))
+    argv = [sys.executable, "-m", "giblet_train", "data", "check", path, "--workdir", tmp_path / "work"]
+    done = subprocess.run([*argv, "--html", tmp_path / "check.html"], capture_output=True, text=True, timeout=150)
+    assert "cannot_prepare" not in done.stdout
+    assert "errors" in done.stdout, done.stderr
+    assert done.stdout.count("sub-01") >= 2
+    text = (tmp_path / "check.html").read_text()
+    assert text.count("<img") == 4
+    assert str(tmp_path) not in text
