@@ -72,13 +72,21 @@ def ps(
         raise typer.Exit(Unreachable.exit_code)
 
 
-@verb(app, "status", "giblet status @last", "giblet status demo --json")
-def status(name: RunName, json: Json = False) -> None:
+@verb(app, "status", "giblet status @last", "giblet status demo --json", "giblet status @last --watch")
+def status(
+    name: RunName,
+    json: Json = False,
+    watch: Annotated[
+        bool, typer.Option("--watch", help="Then a plain line for all that is new, to its end: for screen readers.")
+    ] = False,
+) -> None:
     """Say where one run stands: its state with evidence, losses, rate, verdict. Exit code 1 if it failed or died."""
-    from giblet_train.contract.errors import RunFailed
+    from giblet_train.contract.errors import ConfigError, RunFailed
     from giblet_tui.present import status_lines
     from giblet_tui.shapes import SCHEMA, run_json
 
+    if json and watch:
+        raise ConfigError("--watch tells in words, --json once.", "giblet ps --json, as often as you like")
     run = find(name)
     if json:
         show_json({"schema": SCHEMA, "run": run_json(run)})
@@ -86,6 +94,8 @@ def status(name: RunName, json: Json = False) -> None:
         head, *lines = status_lines(run, time.time())
         show("\n".join([paint(head, _COLOURS[run.health.state]), *lines]))
         say(next_commands(run.run.run_id, live=run.health.live))
+    if watch and run.health.live:
+        _tell_on(run)
     if run.health.state in ("failed", "died"):
         raise typer.Exit(RunFailed.exit_code)
 
@@ -107,6 +117,17 @@ def verdict(name: RunName, json: Json = False) -> None:
         show("\n".join(present.verdict_lines(judged)))
     if judged.status == "fail":
         raise typer.Exit(RunFailed.exit_code)
+
+
+def _tell_on(run: RunSnapshot) -> None:
+    """Tell what is new from here on until the run has ended; the verb ends with its result."""
+    from giblet_tui import nodes
+    from giblet_tui.cli.telling import tell
+    from giblet_tui.narrator import Narrator
+
+    narrator = Narrator()
+    narrator.news(run)
+    raise typer.Exit(tell(nodes.resolve(run.run.node), run.run.run_id, narrator))
 
 
 def find(name: str) -> RunSnapshot:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.records import Heartbeat
+from giblet_train.contract.records import Heartbeat, encode
 from giblet_tui.fleet import RunSnapshot
 from tests import fleets, rundirs
 from tests.cluster.nodes import wait_until
@@ -71,6 +71,28 @@ def test_status_and_verdict_speak_by_their_exit_codes(giblet: Giblet, tmp_path: 
     judged = giblet("verdict", "broken", "--json")
     assert (judged.returncode, json.loads(judged.stdout)["verdict"]) == (1, "fail")
     assert giblet("verdict", "broken").stdout.splitlines()[-1] == "verdict: FAIL"
+
+
+def test_watching_a_status_tells_what_is_new_in_plain_lines(environment: dict[str, str], tmp_path: Path) -> None:
+    run = now(fleets.run("demo", steps=40))
+    folder = rundirs.write(tmp_path / "work", run, alive=True)
+    out, err = tmp_path / "out", tmp_path / "err"
+    with out.open("w") as stdout, err.open("w") as stderr:
+        watching = subprocess.Popen(
+            [GIBLET, "status", "demo", "--watch"], env=environment, stdout=stdout, stderr=stderr
+        )
+    wait_until(lambda: "● running" in out.read_text() and "next:" in err.read_text(), 30.0)
+    before = err.read_text()
+    with folder.metrics.open("ab") as metrics:
+        metrics.write(encode(fleets.run("demo", steps=60).epochs[-1]) + b"\n")
+    wait_until(lambda: "epoch 3 train total" in err.read_text(), 30.0)
+    assert (
+        "\x1b" not in err.read_text()
+        and "\r" not in err.read_text()
+        and "epoch 2" not in err.read_text()[len(before) :]
+    )
+    watching.send_signal(signal.SIGINT)
+    assert watching.wait(30) == 130
 
 
 def test_an_ambiguous_run_lists_the_candidates(giblet: Giblet, tmp_path: Path) -> None:
