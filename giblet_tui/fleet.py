@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from giblet_train.contract.config import Config
+from giblet_train.contract.eta import eta
 from giblet_train.contract.health import Health
 from giblet_train.contract.records import (
     Alert,
@@ -27,6 +28,9 @@ from giblet_train.contract.records import (
     StepMetric,
 )
 from giblet_train.contract.schedule import Plan, plan_of
+
+PACE_STEPS = 600
+"""So many of the last steps say how fast a run is."""
 
 LinkState = Literal["connecting", "live", "lost", "refused"]
 
@@ -91,6 +95,12 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
         if self.config is None or self.plan_record is None:
             return None
         return plan_of(self.config, self.plan_record.steps_per_epoch)
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds still to go at the pace of recent steps; None while unknown, not moving, or ended."""
+        left = eta(self.steps[-PACE_STEPS:], self.plan, self.health) if self.plan else None
+        return left.left_s if left and not left.frozen else None
 
     @property
     def metrics(self) -> tuple[AnyMetric, ...]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
@@ -190,7 +190,7 @@ def _with_metrics(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnap
         of_kind.setdefault(type(metric), []).append(metric)
     return replace(
         snapshot,
-        plan_record=of_kind.get(RunMetric, [snapshot.plan_record])[-1],
+        plan_record=_newest_plan(snapshot.plan_record, of_kind.get(RunMetric, [])),
         data=of_kind.get(DataMetric, [snapshot.data])[-1],
         steps=(*snapshot.steps, *of_kind.get(StepMetric, ())),
         epochs=(*snapshot.epochs, *of_kind.get(EpochMetric, ())),
@@ -199,6 +199,13 @@ def _with_metrics(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnap
         malformed_lines=snapshot.malformed_lines + malformed + appended["skipped"],
         metrics_offset=appended["mark"]["offset"],
     )
+
+
+def _newest_plan(known: RunMetric | None, told: Sequence[RunMetric]) -> RunMetric | None:
+    """The last start's record; a resumed run measures no first losses, so those of its beginning stay."""
+    for record in told:
+        known = replace(record, first_loss=record.first_loss or (known.first_loss if known else {}))
+    return known
 
 
 def _with_alerts(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:

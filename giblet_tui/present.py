@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import median
 from typing import Any
 
 from giblet_train.contract.config import COMPONENTS
@@ -13,7 +12,6 @@ from giblet_train.contract.health import GLYPHS, duration
 from giblet_train.contract.schedule import lr_at
 from giblet_tui.fleet import Fleet, RunSnapshot
 
-PACE_STEPS = 50
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
 
 Row = Sequence[str]
@@ -28,15 +26,6 @@ def table(head: Row, rows: Sequence[Row]) -> str:
 def verdict(run: RunSnapshot) -> Verdict | None:
     """The run held against its own criteria; None while its configuration is not known."""
     return verdict_of(run.config, run.metrics, ended=not run.health.live) if run.config else None
-
-
-def eta_s(run: RunSnapshot) -> float | None:
-    """Seconds to the last step at the median pace of recent steps; None when unknown, ended or not moving."""
-    plan = run.plan
-    paces = [s.step_s for s in run.steps[-PACE_STEPS:] if s.step_s is not None]
-    if plan is None or not paces or run.health.state not in ("running", "starting"):
-        return None
-    return median(paces) * max(0, plan.total_steps - run.steps[-1].step - 1)
 
 
 def lr_planned(run: RunSnapshot) -> float | None:
@@ -98,7 +87,7 @@ def progress_line(run: RunSnapshot) -> str:
     of_steps = f"/{plan.total_steps}" if plan else ""
     of_epochs = f"/{run.config.num_epochs}" if run.config else ""
     pace = f"{last.step_s:.2g} s/step" if last.step_s is not None else ""
-    left = eta_s(run)
+    left = run.eta_s
     times = ", ".join(t for t in (pace, f"{duration(left)} left" if left is not None else "") if t)
     parts = [f"step {last.step + 1}{of_steps} epoch {last.epoch}{of_epochs}", losses(last.total, last.loss), times]
     return " | ".join(p for p in parts if p)
@@ -144,7 +133,7 @@ def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 def _run_row(run: RunSnapshot) -> Row:
     judged = verdict(run)
-    last, left = run.steps[-1] if run.steps else None, eta_s(run)
+    last, left = run.steps[-1] if run.steps else None, run.eta_s
     return (
         f"{GLYPHS[run.health.state]} {run.health.state}",
         run.run.run_id,

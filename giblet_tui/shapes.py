@@ -10,7 +10,7 @@ import msgspec
 
 from giblet_train.contract.criteria import Verdict
 from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
-from giblet_tui.present import eta_s, lr_planned, verdict
+from giblet_tui.present import lr_planned, verdict
 
 SCHEMA = 1
 
@@ -41,7 +41,7 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
         "lr_planned": lr_planned(run),
         "loss": {"total": last.total, **last.loss} if last else {},
         "verdict": judged.status if judged else None,
-        "eta_s": eta_s(run),
+        "eta_s": run.eta_s,
         "session": run.run.session,
         "multiplexer": run.run.multiplexer,
     }

@@ -5,6 +5,7 @@ import msgspec
 from giblet_train.contract.health import Health
 from giblet_train.contract.records import Run
 from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from tests import fleets
 
 
 def run(run_id: str, node: str, at: float, state: str = "running") -> RunSnapshot:
@@ -39,3 +40,15 @@ def test_a_snapshot_replaces_its_node_in_place() -> None:
     lost = msgspec.structs.replace(node("a"), link="lost")
     assert [n.link for n in fleet.replacing(lost).nodes] == ["lost", "live"]
     assert [n.node for n in fleet.replacing(node("c")).nodes] == ["a", "b", "c"]
+
+
+def test_time_left_follows_the_pace_and_is_unknown_when_nothing_moves() -> None:
+    moving = fleets.run(steps=100)
+    assert moving.plan is not None
+    paces = [s.step_s for s in moving.steps if s.step_s is not None]
+    expected = (moving.plan.total_steps - 100) * sum(paces) / len(paces)
+    assert moving.eta_s is not None
+    assert abs(moving.eta_s / expected - 1) < 0.5
+    stalled = msgspec.structs.replace(moving, health=Health(state="stalled", sentence=""))
+    assert stalled.eta_s is None
+    assert fleets.run(steps=3).eta_s is None

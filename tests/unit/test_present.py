@@ -37,17 +37,9 @@ def test_a_run_before_its_first_step_has_nulls_not_zeros() -> None:
     assert present.runs_table([run]).count("\n") == 1
 
 
-def test_time_left_is_the_median_pace_times_the_steps_left() -> None:
-    run = fleets.run(steps=280)
-    plan = run.plan
-    assert plan is not None
-    pace = median(s.step_s or 0.0 for s in run.steps[-present.PACE_STEPS :])
-    assert present.eta_s(run) == pytest.approx(pace * (plan.total_steps - 280))
-
-
 @pytest.mark.parametrize("state", ["stalled", "finished", "failed", "died", "stopped", "unknown"])
 def test_what_does_not_move_has_no_time_left(state: str) -> None:
-    assert present.eta_s(fleets.run(state=state)) is None
+    assert fleets.run(state=state).eta_s is None
 
 
 def test_the_planned_rate_is_the_schedules() -> None:
