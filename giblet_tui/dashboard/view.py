@@ -33,10 +33,10 @@ class RunView:
     others: tuple[tuple[RunSnapshot, Curves], ...] = ()
     seen: frozenset[int] = frozenset()
 
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch; 1 until the engine has said."""
-        return self.run.plan_record.steps_per_epoch if self.run.plan_record else 1
+
+def steps_per_epoch(run: RunSnapshot) -> int:
+    """Optimizer steps in an epoch; 1 until the engine has said."""
+    return run.plan_record.steps_per_epoch if run.plan_record else 1
 
 
 def age_s(node: NodeSnapshot, now: float) -> float | None:

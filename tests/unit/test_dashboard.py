@@ -26,6 +26,7 @@ from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.widgets.balance import Balance
+from giblet_tui.dashboard.widgets.charts import Charts
 from giblet_tui.dashboard.widgets.clock import WarmupClock
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.losses import LossPanel
@@ -659,12 +660,43 @@ async def test_two_runs_are_compared_and_stay_live() -> None:
         panel = screen.query_one("#video", LossPanel)
         assert panel.view is not None and [o.run.name for o, _ in panel.view.others] == ["flat"]
         await pilot.press("x")
-        assert "step 280" in str(panel.heading())
+        assert "step 300 not there yet" in str(panel.heading())
         tape.play(fleets.node(runs=(fleets.run(steps=300), fleets.several().nodes[0].runs[1])))
         await settle(pilot)
         assert panel.view is not None and len(panel.view.curves.step_N) == 300
+        assert "step 300 0." in str(panel.heading())
         await pilot.press("escape")
         assert isinstance(app.screen, MainScreen)
+
+
+async def test_an_older_run_that_went_further_is_seen_to_its_end() -> None:
+    longer, shorter = fleets.run("a", steps=300), fleets.run("b", steps=100, suffix="bbbb")
+    pace = longer.plan_record
+    assert pace is not None
+    longer = msgspec.structs.replace(longer, plan_record=msgspec.structs.replace(pace, steps_per_epoch=40))
+    fleet = Fleet(nodes=(fleets.node(runs=(longer, shorter)),))
+    app = dashboard(fleet)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await app.push_screen(CompareScreen(fleet, longer.run.run_id, shorter.run.run_id))
+        await pilot.pause()
+        panel = app.screen.query_one("#fmri", LossPanel)
+        assert panel.view is not None
+        assert panel._chart(panel.view).whole.last == 300
+        app.screen.query_one(Charts).action_axis()
+        await pilot.pause()
+        drawn = panel._chart(panel.view)
+        assert drawn.others[0].x_N[-1] == pytest.approx(299 / 40) and drawn.raw.x_N[-1] == pytest.approx(99 / 20)
+
+
+async def test_the_launch_form_can_be_reached_to_its_end_on_a_small_screen() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(60, 15)) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        app.screen.query_one("#cancel", Button).focus()
+        await pilot.pause()
+        assert "Cancel" in "\n".join(screen_text(app))
 
 
 async def test_losses_of_another_kind_are_marked_as_such() -> None:

@@ -20,10 +20,10 @@ from giblet_tui.dashboard.braille import Row
 from giblet_tui.dashboard.chart import Chart
 from giblet_tui.dashboard.lens import Lens, whole_axis, x_of
 from giblet_tui.dashboard.text import Part, fitting, line
-from giblet_tui.dashboard.view import RunView, constant_of
+from giblet_tui.dashboard.view import RunView, constant_of, steps_per_epoch
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.fleet import RunSnapshot
-from giblet_tui.series import Curves, Floats, Points, Smoother, last_value, value_at
+from giblet_tui.series import Curves, Floats, Points, Range, Smoother, last_value, value_at
 
 SETTLED = 0.005
 RULE = 2
@@ -116,31 +116,40 @@ class LossPanel(Pane):
 
     def _chart(self, view: RunView) -> Chart:
         run, curves = view.run, view.curves
-        launched_at, pace = run.run.launched_at, view.steps_per_epoch
+        launched_at, pace = run.run.launched_at, steps_per_epoch(run)
         axis_kind = self.lens.axis
         epoch_x = x_of(curves.epoch_step_E, curves.epoch_at_E, axis_kind, pace, launched_at)
-        raw = self._course(run, curves, view)
+        raw = self._course(run, curves)
         return Chart(
             component=self.component,
             lens=self.lens,
-            whole=whole_axis(curves, axis_kind, pace, launched_at),
+            whole=self._whole(view),
             raw=raw,
             smooth=Points(raw.x_N, self._smoothed(run, curves, raw.y_N)),
             held_out=Points(epoch_x, curves.validation[self.component]),
             constant=constant_of(run, self.component),
-            others=[self._other(other, columns, view) for other, columns in view.others],
+            others=[self._other(other, columns) for other, columns in view.others],
         )
 
-    def _course(self, run: RunSnapshot, curves: Curves, view: RunView) -> Points:
+    def _course(self, run: RunSnapshot, curves: Curves) -> Points:
         """Every step's loss, or every epoch's where no step was recorded."""
         by_step = bool(len(curves.step_N))
         step_N, at_N = (curves.step_N, curves.at_N) if by_step else (curves.epoch_step_E, curves.epoch_at_E)
         values = curves.loss if by_step else curves.train
-        x_N = x_of(step_N, at_N, self.lens.axis, view.steps_per_epoch, run.run.launched_at)
+        x_N = x_of(step_N, at_N, self.lens.axis, steps_per_epoch(run), run.run.launched_at)
         return Points(x_N, values[self.component])
 
-    def _other(self, run: RunSnapshot, curves: Curves, view: RunView) -> Points:
-        course = self._course(run, curves, view)
+    def _whole(self, view: RunView) -> Range:
+        """The axis of the run, and of those behind it too, but for the clock: they may be of another day."""
+        behind = () if self.lens.axis == "clock" else view.others
+        spans = [self._span(run, curves) for run, curves in ((view.run, view.curves), *behind)]
+        return Range(min(span.first for span in spans), max(span.last for span in spans))
+
+    def _span(self, run: RunSnapshot, curves: Curves) -> Range:
+        return whole_axis(curves, self.lens.axis, steps_per_epoch(run), run.run.launched_at)
+
+    def _other(self, run: RunSnapshot, curves: Curves) -> Points:
+        course = self._course(run, curves)
         return Points(course.x_N, self._smoothed(run, curves, course.y_N))
 
     def _smoothed(self, run: RunSnapshot, curves: Curves, values_N: Floats) -> Floats:
@@ -156,7 +165,7 @@ class LossPanel(Pane):
 
         Validation is red where it is worse than the best constant.
         """
-        course = self._course(view.run, view.curves, view)
+        course = self._course(view.run, view.curves)
         smooth_N = self._smoothed(view.run, view.curves, course.y_N)
         if not len(smooth_N):
             return []
@@ -184,8 +193,11 @@ class LossPanel(Pane):
     def _at_cursor(self, view: RunView) -> list[Part]:
         drawn = self._chart(view)
         x, spread = drawn.cursor or 0.0, chart.spread_of(drawn.smooth.y_N)
+        place: Part = (f" {self.lens.axis} {chart.x_label(drawn, x)}", palette.MUTED)
+        if x > self._span(view.run, view.curves).last:
+            return [place, (" not there yet" if view.run.health.live else " ended before", palette.MUTED)]
         return [
-            (f" {self.lens.axis} {chart.x_label(drawn, x)}", palette.MUTED),
+            place,
             (f" {axis.figure(value_at(drawn.smooth, x), spread)}", "bold"),
             (f" raw {axis.figure(value_at(drawn.raw, x), spread)}", palette.MUTED),
             f" val {axis.figure(value_at(drawn.held_out, x), spread)}",
