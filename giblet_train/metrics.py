@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.floating[Any]]
 BLOCK_TRS = 20
+FEWEST_BLOCKS = 3
 SEGMENT_TRS = 5
 
 
@@ -42,10 +43,11 @@ def block_interval(
 ) -> tuple[float, float]:
     """95 % interval of a sum over TRs by moving-block bootstrap (Künsch 1989), blocks of `block_trs` TRs.
 
-    products_T: what each TR adds to the figure, such as `products_of`.
+    products_T: what each TR adds to the figure, such as `products_of`. Blocks are shorter where fewer than
+    FEWEST_BLOCKS of them would fit, since a single one makes every draw alike.
     """
     n_trs = len(products_T)
-    length = min(block_trs, n_trs)
+    length = max(1, min(block_trs, n_trs // FEWEST_BLOCKS))
     n_blocks = -(-n_trs // length)
     starts = rng.integers(0, n_trs - length + 1, size=(n_draws, n_blocks))
     index = (starts[..., None] + np.arange(length)).reshape(n_draws, -1)[:, :n_trs]

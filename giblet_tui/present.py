@@ -24,8 +24,10 @@ def table(head: Row, rows: Sequence[Row]) -> str:
 
 
 def verdict(run: RunSnapshot) -> Verdict | None:
-    """The run held against its own criteria; None while its configuration is not known."""
-    return verdict_of(run.config, run.metrics, ended=not run.health.live) if run.config else None
+    """The run held against its own criteria; None when it has none, or its configuration is not known."""
+    if run.config is None or not run.config.criteria:
+        return None
+    return verdict_of(run.config, run.metrics, ended=not run.health.live)
 
 
 def lr_planned(run: RunSnapshot) -> float | None:

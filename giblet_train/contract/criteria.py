@@ -218,9 +218,8 @@ def _least_skill(name: str, criterion: Criterion, run: Observed, components: Seq
     if len(known) < len(components):
         return _waiting(name, criterion, run, "no held-out skill is known yet")
     seen = min(known.values())
-    facts = (
-        "held-out skill " + ", ".join(f"{c} {v:+.3f}" for c, v in known.items()) + f"; needs > {criterion.threshold:g}"
-    )
+    skills = ", ".join(f"{c} {v:+.2g}" for c, v in known.items())
+    facts = f"held-out skill {skills}; needs > {criterion.threshold:g}"
     return _standing(name, criterion.threshold, seen, facts, run, good=seen > criterion.threshold)
 
 

@@ -110,7 +110,10 @@ def verdict(name: RunName, json: Json = False) -> None:
     run = find(name)
     judged = present.verdict(run)
     if judged is None:
-        raise DataError(f"{run.run.run_id} has no readable configuration, so there is nothing to hold it against.")
+        raise DataError(
+            f"{run.run.run_id} has no criteria that it could be held against.",
+            "Name some under `criteria:` in its configuration, as configs/demo.yaml does.",
+        )
     if json:
         show_json(verdict_json(run.run.run_id, judged))
     else:

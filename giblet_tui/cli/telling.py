@@ -35,16 +35,16 @@ def tell(node: Node, run_id: str, narrator: Narrator) -> int:
 
 
 def conclude(run: RunSnapshot) -> int:
-    """Show how a run ended and its verdict; 0 only when every criterion is met."""
+    """Show how a run ended and its verdict; 0 only when it ended well and met every criterion that it has."""
     from giblet_train.contract.errors import FAILED, OK
     from giblet_tui.present import verdict, verdict_lines
 
     say(f"{run.run.run_id} {run.health.state}: {run.health.sentence}")
     judged = verdict(run)
-    if judged is None:
-        return FAILED
-    show("\n".join(verdict_lines(judged)))
-    return OK if judged.status == "pass" and run.health.state in ("finished", "stopped") else FAILED
+    if judged is not None:
+        show("\n".join(verdict_lines(judged)))
+    met = judged is None or judged.status == "pass"
+    return OK if met and run.health.state in ("finished", "stopped") else FAILED
 
 
 @contextmanager

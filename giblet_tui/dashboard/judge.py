@@ -18,8 +18,8 @@ class Judge:
         self._lock = threading.Lock()
 
     def verdicts(self, node: NodeSnapshot) -> dict[str, Verdict]:
-        """The verdict of every run whose configuration is known, by run id."""
-        return {run.run.run_id: self._of(run) for run in node.runs if run.config is not None}
+        """The verdict of every run that has criteria, by run id."""
+        return {run.run.run_id: self._of(run) for run in node.runs if run.config and run.config.criteria}
 
     def _of(self, run: RunSnapshot) -> Verdict:
         key = (

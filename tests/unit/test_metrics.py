@@ -49,3 +49,9 @@ def test_identification_of_the_truth_and_of_noise():
 
 def test_too_few_segments_say_so():
     assert identification(smooth(10, 3), smooth(10, 3)) == {"n_segments": 2.0}
+
+
+def test_an_interval_of_few_trs_is_never_empty() -> None:
+    products = np.random.default_rng(0).normal(0.01, 0.02, size=13)
+    low, high = block_interval(products, 300, np.random.default_rng(1))
+    assert low < products.sum() < high
