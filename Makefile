@@ -7,7 +7,7 @@ LAPTOP := .venv-laptop/bin
 PIP := install -q --disable-pip-version-check -c constraints.txt
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-study clean
+.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-study bench-why clean
 
 install: .venv/.ready
 
@@ -79,6 +79,12 @@ bench-train: install
 bench-study: install
 	$(BIN)/python -m giblet_train simulate --size small build/bench-study
 	$(BIN)/python benchmarks/study_truth.py build/bench-study
+
+# How well causes are named, over labelled runs that no rule was tuned on: writes docs/diagnosis.md.
+bench-why: install
+	mkdir -p build
+	$(BIN)/python benchmarks/why.py > build/diagnosis.md
+	mv build/diagnosis.md docs/diagnosis.md
 
 clean:
 	rm -rf .venv .venv-laptop build *.egg-info

@@ -188,8 +188,17 @@ def matrix(confusion: Counter[tuple[str, str]]) -> str:
     return "\n".join(lines)
 
 
+HEAD = """\
+# What `giblet why` names, on runs that no rule was tuned on
+
+Made by `make bench-why`: the {part} part of tests/collection, {seeds} seeds of each fault and {healthy} healthy runs,
+all simulated. The faults were written before the rules and apart from them, by the same people. A delay counts from
+the step, or the epoch of a log, at which the fault could first be seen; the limits are 200 steps and 5 epochs.
+"""
+
+
 def main() -> None:
-    """Print the tables."""
+    """Print the tables as a page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("tuning", "test"), default="test")
     parser.add_argument("--seeds", type=int, default=8, help="cases of each fault; six times as many healthy ones")
@@ -197,7 +206,8 @@ def main() -> None:
     parser.add_argument("--narrate", action="store_true", help="say on stderr what went wrong, and each delay")
     asked = parser.parse_args()
     tallies, confusion = run(asked.part, asked.seeds, asked.only, asked.narrate)
-    print(f"{summary(tallies)}\n\n{table(tallies)}\n\n{matrix(confusion)}")
+    head = HEAD.format(part=asked.part, seeds=asked.seeds, healthy=6 * asked.seeds)
+    print(f"{head}\n{summary(tallies)}\n\n{table(tallies)}\n\n{matrix(confusion)}")
 
 
 if __name__ == "__main__":

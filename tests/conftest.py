@@ -6,12 +6,17 @@ rest where it is not.
 
 import ast
 import os
+import signal
 from importlib.util import find_spec
 from pathlib import Path
 
 HERE = Path(__file__).parent
 ENGINE = ("giblet_train.", "torch", "nibabel", "av")
 CONTRACT = "giblet_train.contract"
+
+
+# A shell starts what it puts into the background with SIGINT ignored, and so would every program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def needs_the_engine(path: Path) -> bool:

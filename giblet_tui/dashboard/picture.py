@@ -40,4 +40,5 @@ def run_screen(
         app.exit(0)
 
     app.run(headless=True, size=(columns, rows), auto_pilot=draw)
-    return FONT_FROM_AFAR.sub("\n", drawn[0])
+    # Some viewers fold the blanks that a line of a terminal begins with, unless told not to.
+    return FONT_FROM_AFAR.sub("\n", drawn[0]).replace("<svg ", '<svg xml:space="preserve" ', 1)

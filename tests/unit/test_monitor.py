@@ -11,6 +11,7 @@ from giblet_tui import cache
 from giblet_tui.cli.monitor import Verbs
 from giblet_tui.dashboard.ports import Wish
 from tests import fleets
+from tests.marks import can_train
 
 
 @pytest.fixture(autouse=True)
@@ -34,6 +35,7 @@ def test_a_mistake_in_the_form_is_a_sentence() -> None:
         Verbs().dry_run(Wish("local", "demo", gpus="many"))
 
 
+@can_train
 def test_a_dry_run_asks_the_node_and_starts_nothing(tmp_path: Path) -> None:
     told = Verbs().dry_run(Wish("local", "demo", settings=("device=cpu",)))
     assert "on CPU" in told[0] and "giblet_train train" in told[1]

@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tomllib
 import venv
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -19,8 +18,7 @@ from giblet_tui import setup
 from giblet_tui.nodes import Node
 from giblet_tui.remote.connection import connect
 from giblet_tui.remote.local import LocalConnection
-
-can_train = pytest.mark.skipif(find_spec("torch") is None, reason="this environment cannot train: torch is missing")
+from tests.marks import can_train
 
 
 def remote_like(workdir: Path, python: str | None = None) -> tuple[Node, LocalConnection]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import islice
 
+from msgspec.structs import replace
 from textual.content import Content
 
 from giblet_train.contract.config import COMPONENTS, WatchConfig
@@ -24,6 +26,7 @@ LAYOUTS = (
     ("loss", "share"),
 )
 SHORT_BAR, LONG_BAR = 4, 24
+LOOK_BACK_STEPS = 500
 
 
 class Balance(Pane):
@@ -45,7 +48,13 @@ class Balance(Pane):
         return [*titles, *rows, *total]
 
     def _newest(self) -> StepMetric | None:
-        return self.view.run.steps[-1] if self.view is not None and self.view.run.steps else None
+        """The last step, with the gradient shares that were measured last: not every step measures them."""
+        if self.view is None or not self.view.run.steps:
+            return None
+        steps = self.view.run.steps
+        recent = islice(reversed(steps), LOOK_BACK_STEPS)
+        shares = next((s.gradient_share for s in recent if s.gradient_share is not None), None)
+        return replace(steps[-1], gradient_share=shares)
 
     def _row(self, step: StepMetric, component: str, columns: tuple[str, ...], cells: int) -> Content:
         ink = palette.colour(component, dark=self.app.current_theme.dark)
