@@ -217,7 +217,7 @@ class Training:
                 config_hash=content_hash(self.config),
                 store_key=self.data.study.key,
                 step=self.standing.step,
-                epoch=self.recorder.epoch,
+                epoch=self.plan.epoch_of(max(0, self.standing.step - 1)),
                 validation_total=validation.total if validation else None,
                 roles=roles,
             )

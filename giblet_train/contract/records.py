@@ -95,7 +95,10 @@ class Exit(Record, frozen=True, kw_only=True):
 
 
 class CheckpointRecord(Record, frozen=True, kw_only=True):
-    """checkpoints/<name>.json: written last, so its presence means that the weights beside it are whole."""
+    """checkpoints/<name>.json: written last, so its presence means that the weights beside it are whole.
+
+    step counts the steps taken; epoch is that of the last of them.
+    """
 
     file: str
     step: int

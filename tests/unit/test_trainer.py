@@ -124,6 +124,12 @@ def test_every_component_starts_at_one_and_falls(finished):
     assert epochs[1].train.loss["fmri"] == pytest.approx(np.mean([s.loss["fmri"] for s in steps[10:20]]))
 
 
+def test_a_checkpoint_at_the_end_of_an_epoch_belongs_to_it(finished):
+    records = checkpoint.records_in(finished.checkpoints)
+    assert records
+    assert {r.step: r.epoch for r in records} == {r.step: r.step // 10 for r in records}
+
+
 def test_the_order_of_records_and_the_end(finished):
     metrics, _ = decode_metrics(finished.metrics.read_bytes().splitlines())
     kinds = [type(m) for m in metrics]
