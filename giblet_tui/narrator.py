@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from giblet_train.contract.records import EpochMetric
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.present import epoch_line, progress_line, rates
 
@@ -14,7 +15,7 @@ class Narrator:
     def __init__(self) -> None:
         self._state = ""
         self._phase = ""
-        self._epoch = 0
+        self._epoch: int | None = None
         self._events = 0
         self._step_at = float("-inf")
 
@@ -39,11 +40,17 @@ class Narrator:
         return [f"{event.level}: {event.sentence}" for event in new if event.level != "info"]
 
     def _told_steps(self, run: RunSnapshot) -> list[str]:
-        if run.epochs and run.epochs[-1].epoch > self._epoch:
-            self._epoch = run.epochs[-1].epoch
-            self._step_at = run.epochs[-1].at
-            return [epoch_line(run)]
+        ended = self._ended_epochs(run)
+        if ended:
+            self._step_at = ended[-1].at
+            return [epoch_line(run, epoch) for epoch in ended]
         if run.steps and run.steps[-1].at - self._step_at >= STEP_LINE_EVERY_S:
             self._step_at = run.steps[-1].at
             return [" | ".join(part for part in (progress_line(run), rates(run)) if part)]
         return []
+
+    def _ended_epochs(self, run: RunSnapshot) -> list[EpochMetric]:
+        """Epochs that ended since the last call; of what was there at the first call, only the newest."""
+        known, last = self._epoch, run.epochs[-1].epoch if run.epochs else 0
+        self._epoch = last
+        return [e for e in run.epochs if e.epoch > (last - 1 if known is None else known)]

@@ -9,6 +9,7 @@ from typing import Any
 from giblet_train.contract.config import COMPONENTS
 from giblet_train.contract.criteria import WORDS, Verdict, verdict_of
 from giblet_train.contract.health import GLYPHS, duration
+from giblet_train.contract.records import EpochMetric
 from giblet_train.contract.schedule import lr_at
 from giblet_tui.fleet import Fleet, RunSnapshot
 
@@ -95,23 +96,22 @@ def progress_line(run: RunSnapshot) -> str:
     return " | ".join(p for p in parts if p)
 
 
-def epoch_line(run: RunSnapshot) -> str:
-    """The last epoch's end: losses on train and validation, and the rate against the plan."""
-    if not run.epochs:
-        return ""
-    epoch = run.epochs[-1]
+def epoch_line(run: RunSnapshot, epoch: EpochMetric) -> str:
+    """An epoch's end: losses on train and validation, and its last step's rate against the plan."""
     line = f"epoch {epoch.epoch} train {losses(epoch.train.total, epoch.train.loss)}"
     if epoch.validation:
         line += f" | validation {losses(epoch.validation.total, epoch.validation.loss)}"
-    return f"{line} | {rates(run)}{' | best so far' if epoch.best else ''}"
+    planned = lr_at(epoch.epoch * run.plan.steps_per_epoch - 1, run.plan) if run.plan else None
+    return f"{line} | {_rates(epoch.lr, planned)}{' | best so far' if epoch.best else ''}"
 
 
 def rates(run: RunSnapshot) -> str:
     """The last step's learning rate, and the one the schedule gives for it."""
-    if not run.steps:
-        return ""
-    planned = lr_planned(run)
-    return f"lr {run.steps[-1].lr:.3e}" + (f" (planned {planned:.3e})" if planned is not None else "")
+    return _rates(run.steps[-1].lr, lr_planned(run)) if run.steps else ""
+
+
+def _rates(observed: float, planned: float | None) -> str:
+    return f"lr {observed:.3e}" + (f" (planned {planned:.3e})" if planned is not None else "")
 
 
 def losses(total: float | None, loss: Mapping[str, float | None]) -> str:

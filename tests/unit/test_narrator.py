@@ -42,3 +42,13 @@ def test_each_stage_of_loading_is_told_once() -> None:
         heartbeat = msgspec.structs.replace(run.heartbeat, state="loading", phase=phase)
         told += narrator.news(msgspec.structs.replace(run, steps=(), heartbeat=heartbeat))
     assert told == ["starting: making the study", "reading sub-01", "reading sub-02"]
+
+
+def test_epochs_that_end_between_two_looks_are_all_told_but_not_those_before_the_first() -> None:
+    def epochs_told(narrator: Narrator, steps: int) -> list[str]:
+        return [line.split()[1] for line in narrator.news(fleets.run(steps=steps)) if line.startswith("epoch ")]
+
+    early, late = Narrator(), Narrator()
+    assert epochs_told(early, 1) == []
+    assert epochs_told(early, 100) == ["1", "2", "3", "4", "5"]
+    assert epochs_told(late, 100) == ["5"]
