@@ -21,12 +21,13 @@ from giblet_train.contract.errors import DataError
 from giblet_train.contract.health import Health, Signals, health_of
 from giblet_train.contract.records import (
     Alert,
+    Answer,
     AnyMetric,
     Exit,
     Heartbeat,
     R,
     decode,
-    decode_alerts,
+    decode_lines,
     decode_metrics,
     encode,
 )
@@ -70,9 +71,10 @@ class Watcher:
         self.run_dir, self.say = run_dir, say
         self.config = run_dir.read_config()
         self.launched_at = run_dir.read_run().launched_at if run_dir.run.exists() else time.time()
-        self.watched = alerting.standing(decode_alerts(_lines(run_dir.alerts)))
+        self.watched = alerting.standing(decode_lines(_lines(run_dir.alerts), Alert))
         self.metrics: list[AnyMetric] = []
         self._offset = 0
+        self._silent: set[str] = set()
 
     @property
     def ended(self) -> bool:
@@ -93,9 +95,19 @@ class Watcher:
             _append(self.run_dir.alerts, alerts)
         for alert in alerts:
             self.say(f"alert {alert.state}: {alert.name}: {alert.sentence}")
-            if self.config.watch.notify:
-                limit_s = LAST_NOTIFY_LIMIT_S if last else NOTIFY_LIMIT_S
-                notify(self.config.watch.notify, self.run_dir.run_id, alert, self.say, limit_s)
+        self._notify(alerts, NOTIFY_LIMIT_S if not last else LAST_NOTIFY_LIMIT_S)
+
+    def _notify(self, alerts: Sequence[Alert], limit_s: float) -> None:
+        """Tell the lab's own command what is new and not snoozed, and what still stands where a snooze ran out."""
+        command, now = self.config.watch.notify, time.time()
+        answers = decode_lines(_lines(self.run_dir.answers), Answer)
+        silent = {a.name for a in self.watched.raised.values() if alerting.answer_to(a, answers, now)}
+        woken = [self.watched.raised[name] for name in self._silent - silent if name in self.watched.raised]
+        self._silent = silent
+        if not command:
+            return
+        for alert in [*(a for a in alerts if not alerting.answer_to(a, answers, now)), *woken]:
+            notify(command, self.run_dir.run_id, alert, self.say, limit_s)
 
     def _read(self) -> None:
         """Take the whole lines that metrics.jsonl has gained; from its start again where it was cut."""

@@ -15,6 +15,7 @@ from giblet_train.contract.eta import eta
 from giblet_train.contract.health import Health
 from giblet_train.contract.records import (
     Alert,
+    Answer,
     AnyMetric,
     CheckpointRecord,
     DataMetric,
@@ -83,6 +84,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     events: tuple[EventMetric, ...] = ()
     evaluation: EvaluationMetric | None = None
     alerts: tuple[Alert, ...] = ()
+    answers: tuple[Answer, ...] = ()
     checkpoints: tuple[CheckpointRecord, ...] = ()
     log_tail: tuple[str, ...] = ()
     malformed_lines: int = 0

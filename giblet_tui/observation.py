@@ -20,6 +20,8 @@ from giblet_train.contract.config import Config, WatchConfig
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.health import Health, Signals, health_of
 from giblet_train.contract.records import (
+    Alert,
+    Answer,
     CheckpointRecord,
     DataMetric,
     EpochMetric,
@@ -32,7 +34,7 @@ from giblet_train.contract.records import (
     RunMetric,
     StepMetric,
     decode,
-    decode_alerts,
+    decode_lines,
     decode_metrics,
 )
 from giblet_train.contract.rundir import config_name, session_name
@@ -210,7 +212,12 @@ def _newest_plan(known: RunMetric | None, told: Sequence[RunMetric]) -> RunMetri
 
 def _with_alerts(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
     before = () if appended["reset"] else snapshot.alerts
-    return replace(snapshot, alerts=(*before, *decode_alerts(map(sanitize_json, _lines(appended)))))
+    return replace(snapshot, alerts=(*before, *decode_lines(map(sanitize_json, _lines(appended)), Alert)))
+
+
+def _with_answers(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
+    before = () if appended["reset"] else snapshot.answers
+    return replace(snapshot, answers=(*before, *decode_lines(map(sanitize_json, _lines(appended)), Answer)))
 
 
 def _with_log(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
@@ -219,7 +226,12 @@ def _with_log(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot
     return replace(snapshot, log_tail=lines, log_offset=appended["mark"]["offset"])
 
 
-_APPENDING = {"metrics.jsonl": _with_metrics, "alerts.jsonl": _with_alerts, "train.log": _with_log}
+_APPENDING = {
+    "metrics.jsonl": _with_metrics,
+    "alerts.jsonl": _with_alerts,
+    "answers.jsonl": _with_answers,
+    "train.log": _with_log,
+}
 
 
 def log_lines(appended: Mapping[str, Any]) -> list[str]:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from giblet_train.contract.alerting import answer_to, open_alerts, standing_alerts
 from giblet_train.contract.config import COMPONENTS
 from giblet_train.contract.criteria import WORDS, Verdict, verdict_of
 from giblet_train.contract.health import GLYPHS, duration
@@ -70,7 +71,7 @@ def status_lines(run: RunSnapshot, now: float) -> list[str]:
     ]
     if judged:
         lines += [f"  {line}" for line in verdict_lines(judged)]
-    lines += [f"  alert: {a.sentence} {a.action}".rstrip() for a in _standing_alerts(run)]
+    lines += [f"  alert: {a.sentence} {a.action}".rstrip() for a in open_alerts(run.alerts, run.answers, now)]
     started = f"{duration(now - facts.launched_at)} ago by {facts.launched_by}, giblet {facts.giblet_version}"
     lines.append(f"  launched {started}; session {facts.session} ({facts.multiplexer})")
     if facts.gpus:
@@ -80,6 +81,20 @@ def status_lines(run: RunSnapshot, now: float) -> list[str]:
     if run.malformed_lines:
         lines.append(f"  {run.malformed_lines} lines of its records could not be read")
     return lines
+
+
+def alert_lines(run: RunSnapshot, now: float) -> list[str]:
+    """Each alert that stands: since when, its sentence, what to do, and who has answered it. now: the node's clock."""
+    lines = []
+    for alert in standing_alerts(run.alerts):
+        answer = answer_to(alert, run.answers, now)
+        mark = "▲" if answer is None else "✓"
+        lines.append(f"{mark} {alert.name}, {alert.level}, since step {alert.step} ({duration(now - alert.at)} ago)")
+        lines += [f"   {alert.sentence}", f"   → {alert.action}"]
+        if answer is not None:
+            until = "acknowledged" if answer.until is None else f"snoozed for another {duration(answer.until - now)}"
+            lines.append(f"   {until}{f' by {answer.by}' if answer.by else ''}")
+    return lines or ["Nothing is raised."]
 
 
 def progress_line(run: RunSnapshot) -> str:
@@ -148,11 +163,6 @@ def _run_row(run: RunSnapshot) -> Row:
         duration(left) if left is not None else "–",
         run.health.sentence,
     )
-
-
-def _standing_alerts(run: RunSnapshot) -> list[Any]:
-    last = {alert.name: alert for alert in run.alerts}
-    return [alert for alert in last.values() if alert.state == "raised"]
 
 
 def _ordered(loss: Mapping[str, float | None]) -> dict[str, float | None]:

@@ -17,7 +17,7 @@ from giblet_tui.nodes import Node
 from giblet_tui.remote.connection import Connection
 
 ASK_ABOVE_BYTES = 100_000_000
-SMALL_FILES = ("run.json", "config.yaml", "metrics.jsonl", "alerts.jsonl", "exit.json", "train.log")
+SMALL_FILES = ("run.json", "config.yaml", "metrics.jsonl", "alerts.jsonl", "answers.jsonl", "exit.json", "train.log")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 _SAY_EVERY_S = 2.0
 
@@ -44,7 +44,7 @@ def small_files(
     """Records, configuration and log, each replaced whole; say: told of those that could not be brought."""
     target.mkdir(parents=True, exist_ok=True)
     brought = []
-    absent = {"exit.json": run.exit is None, "alerts.jsonl": not run.alerts}
+    absent = {"exit.json": run.exit is None, "alerts.jsonl": not run.alerts, "answers.jsonl": not run.answers}
     for name in (name for name in SMALL_FILES if not absent.get(name)):
         aside = target / f".{name}.part"
         try:

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from giblet_train.contract.alerting import answer_to, standing_alerts
 from giblet_train.contract.criteria import Verdict
 from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
 from giblet_tui.present import lr_planned, verdict
@@ -55,6 +56,15 @@ def verdict_json(run_id: str, judged: Verdict) -> dict[str, Any]:
         "verdict": judged.status,
         "criteria": [finite(msgspec.to_builtins(c)) for c in judged.criteria],
     }
+
+
+def alerts_json(run: RunSnapshot, now: float) -> dict[str, Any]:
+    """`alerts --json`: those that stand, each with the answer that silences it, if any."""
+    standing = [
+        {**msgspec.to_builtins(alert), "answer": msgspec.to_builtins(answer_to(alert, run.answers, now))}
+        for alert in standing_alerts(run.alerts)
+    ]
+    return {"schema": SCHEMA, "run_id": run.run.run_id, "alerts": [finite(alert) for alert in standing]}
 
 
 def finite(value: Any) -> Any:

@@ -1,4 +1,5 @@
-"""From one diagnosis after another to alerts: raised once a cause has stood a while, cleared once it has gone a while.
+"""From one diagnosis after another to alerts: raised once a cause stands a while, cleared once it has gone a while; and
+what people have answered to them.
 
 Pure: the watcher looks, this says what is new. A cause that is certain needs no second look.
 """
@@ -11,7 +12,7 @@ import msgspec
 
 from giblet_train.contract.config import WatchConfig
 from giblet_train.contract.diagnosis import Diagnosis
-from giblet_train.contract.records import Alert
+from giblet_train.contract.records import Alert, Answer
 from giblet_train.contract.rules.case import Cause
 
 CERTAIN = 0.95
@@ -78,6 +79,28 @@ def look(
         ),
         alerts,
     )
+
+
+def answer_to(alert: Alert, answers: Sequence[Answer], now: float) -> Answer | None:
+    """The answer that silences an alert now, if any: the last one to its name, unless it was to an earlier raising
+    (acknowledged), or has run out (snoozed).
+
+    now: seconds since 1970 on the node's clock.
+    """
+    last = next((answer for answer in reversed(answers) if answer.name == alert.name), None)
+    if last is None or (last.alert != alert.seq if last.until is None else last.until <= now):
+        return None
+    return last
+
+
+def standing_alerts(alerts: Sequence[Alert]) -> list[Alert]:
+    """Raised and not cleared since, newest first."""
+    return sorted(standing(alerts).raised.values(), key=lambda alert: (-alert.at, -alert.seq))
+
+
+def open_alerts(alerts: Sequence[Alert], answers: Sequence[Answer], now: float) -> list[Alert]:
+    """Those that stand and that nobody has acknowledged or snoozed, newest first."""
+    return [alert for alert in standing_alerts(alerts) if answer_to(alert, answers, now) is None]
 
 
 def _raised(cause: Cause, step: int, at: float) -> Alert:

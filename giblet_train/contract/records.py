@@ -253,10 +253,23 @@ class Alert(Record, frozen=True, kw_only=True):
     evidence: dict[str, Any] = {}
 
 
+class Answer(Record, frozen=True, kw_only=True):
+    """answers.jsonl: what a person said to an alert, through the agent on the node.
+
+    alert: the number of the alert that was raised. until: snoozed till then, whatever of that name is raised meanwhile;
+    None: acknowledged, silent until the same is raised anew.
+    """
+
+    at: float
+    alert: int
+    name: str
+    until: Number = None
+    by: str = ""
+
+
 AnyMetric = RunMetric | DataMetric | StepMetric | EpochMetric | EventMetric | EvaluationMetric
 
 _metric_decoder = msgspec.json.Decoder(AnyMetric)
-_alert_decoder = msgspec.json.Decoder(Alert)
 
 
 def encode(record: Record) -> bytes:
@@ -292,15 +305,15 @@ def decode_metrics(lines: Iterable[bytes]) -> tuple[list[AnyMetric], int]:
     return metrics, malformed
 
 
-def decode_alerts(lines: Iterable[bytes]) -> list[Alert]:
-    """The alerts in complete lines; malformed lines are skipped."""
-    alerts: list[Alert] = []
+def decode_lines(lines: Iterable[bytes], kind: type[R]) -> list[R]:
+    """The records in complete lines of a file that holds one kind; malformed lines are skipped."""
+    records: list[R] = []
     for line in lines:
         try:
-            alerts.append(_alert_decoder.decode(line))
+            records.append(msgspec.json.decode(line, type=kind))
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError, ValueError):
             continue
-    return alerts
+    return records
 
 
 def _finite(value: Any) -> Any:

@@ -72,6 +72,10 @@ class RunDir:
         return self.path / "alerts.jsonl"
 
     @property
+    def answers(self) -> Path:
+        return self.path / "answers.jsonl"
+
+    @property
     def log(self) -> Path:
         return self.path / "train.log"
 

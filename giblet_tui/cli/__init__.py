@@ -6,13 +6,28 @@ import os
 import sys
 
 from giblet_train.contract.errors import FAILED, GibletError
-from giblet_tui.cli import compare, configs, demo, export, launch, logs, monitor, nodes, reach, report, runs, stop, why
+from giblet_tui.cli import (
+    alerts,
+    compare,
+    configs,
+    demo,
+    export,
+    launch,
+    logs,
+    monitor,
+    nodes,
+    reach,
+    report,
+    runs,
+    stop,
+    why,
+)
 from giblet_tui.cli.app import app, config_app, node_app
 from giblet_tui.cli.speech import complain
 
 __all__ = ["app", "main"]
 
-VERBS = (demo, launch, runs, logs, monitor, why, report, compare, stop, reach, export, nodes, configs)
+VERBS = (demo, launch, runs, logs, monitor, why, alerts, report, compare, stop, reach, export, nodes, configs)
 """The modules whose verbs join `app` when they are imported."""
 
 app.add_typer(node_app, name="node")

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -13,7 +11,7 @@ from giblet_tui.cli.complete import config_names
 from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.nodes import NodeName, remember
 from giblet_tui.cli.runs import next_commands
-from giblet_tui.cli.speech import say, show
+from giblet_tui.cli.speech import person, say, show
 from giblet_tui.cli.telling import interruptible, tell
 
 if TYPE_CHECKING:
@@ -86,7 +84,7 @@ def asked(
 
     return Request(
         config=config,
-        launched_by=f"{getpass.getuser()}@{socket.gethostname()}",
+        launched_by=person(),
         gpus=_gpus(gpus),
         session=session,
         note=note or config.note,

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import getpass
 import json
 import os
+import socket
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -43,6 +45,11 @@ def paint(text: str, colour: str) -> str:
     if not colour or not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
+
+
+def person() -> str:
+    """Who is at this terminal: `user@machine`."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def ask(question: str) -> bool:

@@ -20,6 +20,7 @@ AGENT_MODULES = (
     "evidence",
     "ending",
     "starting",
+    "answering",
 )
 """Modules of `giblet_tui.remote` that make up the agent, in the order they are loaded on the node."""
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from giblet_train.contract.alerting import Watched, look, standing
+from msgspec.structs import replace
+
+from giblet_train.contract.alerting import Watched, look, open_alerts, standing
 from giblet_train.contract.config import WatchConfig
 from giblet_train.contract.diagnosis import Diagnosis, diagnose
-from giblet_train.contract.records import Alert, EpochMetric
+from giblet_train.contract.records import Alert, Answer, EpochMetric
 from giblet_train.contract.rules.case import Cause, CauseName
 from tests.collection.faults import flat
 from tests.collection.healthy import draw, healthy_run
@@ -80,3 +82,20 @@ def test_a_flat_run_raises_one_alert_and_keeps_it() -> None:
         watched, alerts = look(watched, diagnose(failing.curves.config, failing.metrics[:end]), WATCH, 0, 0.0)
         told += alerts
     assert [(a.name, a.state) for a in told if a.name == "flat"] == [("flat", "raised")]
+
+
+def said(alert: Alert, until: float | None = None) -> Answer:
+    return Answer(at=10.0, alert=alert.seq, name=alert.name, until=until)
+
+
+def test_acknowledged_is_silent_until_raised_anew_and_snoozed_until_its_time() -> None:
+    first = look(Watched(), sick("nan", 0.99), WATCH, 1, 1.0)[1][0]
+    again = replace(first, seq=2, at=3.0)
+    cleared = replace(first, seq=1, state="cleared")
+    assert open_alerts([first], [], 5.0) == [first]
+    assert open_alerts([first], [said(first)], 5.0) == []
+    assert open_alerts([first, cleared], [], 5.0) == []
+    assert open_alerts([first, cleared, again], [said(first)], 5.0) == [again]
+    assert open_alerts([first, cleared, again], [said(first, until=50.0)], 49.0) == []
+    assert open_alerts([first, cleared, again], [said(first, until=50.0)], 50.0) == [again]
+    assert open_alerts([again], [said(first, until=50.0), said(again, until=20.0)], 30.0) == [again]

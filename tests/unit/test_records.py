@@ -15,7 +15,7 @@ from giblet_train.contract.records import (
     Run,
     StepMetric,
     decode,
-    decode_alerts,
+    decode_lines,
     decode_metrics,
     encode,
 )
@@ -61,7 +61,7 @@ def test_no_line_can_crash_a_reader(line: bytes) -> None:
     metrics, malformed = decode_metrics([line, encode(STEP)])
     assert metrics[-1] == STEP
     assert malformed in (0, 1)
-    decode_alerts([line])
+    decode_lines([line], Alert)
 
 
 def test_a_newer_schema_is_refused_in_words() -> None:
@@ -74,7 +74,7 @@ def test_a_newer_schema_is_refused_in_words() -> None:
 
 def test_alerts_round_trip() -> None:
     alert = Alert(seq=0, at=1.0, step=5, name="flat", level="warning", state="raised", sentence="s")
-    assert decode_alerts([encode(alert), b"junk"]) == [alert]
+    assert decode_lines([encode(alert), b"junk"], Alert) == [alert]
 
 
 def test_a_run_id_names_its_config_and_is_no_prefix_of_another() -> None:

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from giblet_train.contract.config import dump
-from giblet_train.contract.records import Exit, decode_alerts, encode
+from giblet_train.contract.records import Alert, Answer, Exit, decode_lines, encode
 from giblet_train.contract.rundir import RunDir, write_record
 from giblet_train.watcher import Watcher, notify
 from tests.collection.faults import nan
@@ -51,7 +51,7 @@ def until(reached: Callable[[], bool], limit_s: float = 60.0) -> None:
 
 def alerts_of(run_dir: RunDir) -> list[tuple[str, str]]:
     lines = run_dir.alerts.read_bytes().splitlines() if run_dir.alerts.exists() else []
-    return [(alert.name, alert.state) for alert in decode_alerts(lines)]
+    return [(alert.name, alert.state) for alert in decode_lines(lines, Alert)]
 
 
 def catches_term(pid: int) -> bool:
@@ -148,3 +148,16 @@ def test_a_command_that_hangs_or_fails_is_said_and_survived(run_dir: RunDir) -> 
     notify("exec sleep 60", "x", alert, said.append, 0.2)
     notify("exit 3", "x", alert, said.append, 5.0)
     assert "did not end within 0.2 s" in said[0] and "code 3" in said[1]
+
+
+def test_a_snoozed_alert_calls_again_when_its_time_is_over(run_dir: RunDir, tmp_path: Path) -> None:
+    configure(run_dir, draw(0).config, f"echo x >> {tmp_path}/told")
+    watcher = Watcher(run_dir, print)
+    beat(run_dir, at=time.time() - 600)
+    append(run_dir.answers, encode(Answer(at=0.0, alert=0, name="stalled", until=time.time() + 600)) + b"\n")
+    watcher.look()
+    assert alerts_of(run_dir) == [("stalled", "raised")] and not (tmp_path / "told").exists()
+    append(run_dir.answers, encode(Answer(at=0.0, alert=0, name="stalled", until=0.0)) + b"\n")
+    watcher.look()
+    watcher.look()
+    assert (tmp_path / "told").read_text() == "x\n"

@@ -1,0 +1,71 @@
+"""Answers to alerts: written beside the run by the agent, seen by everyone, asked for by `giblet alerts`."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.records import Alert, encode
+from giblet_train.contract.rundir import RunDir
+from giblet_tui.alerts import seconds
+from giblet_tui.cli import app
+from tests.liveruns import append, beat, make_run
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture
+def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDir]:
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "GIBLET_HOME"):
+        monkeypatch.setenv(name, str(tmp_path / name.lower()))
+    run_dir = make_run(tmp_path / "giblet_home")
+    beat(run_dir)
+    for seq, name in enumerate(("flat", "plateau")):
+        alert = Alert(
+            seq=seq,
+            at=time.time(),
+            step=40,
+            name=name,
+            level="warning",
+            state="raised",
+            sentence="It is.",
+            action="Do.",
+        )
+        append(run_dir.alerts, encode(alert) + b"\n")
+    yield run_dir
+
+
+def test_one_is_snoozed_the_other_acknowledged_and_both_are_told(run_dir: RunDir) -> None:
+    assert "▲ flat" in RUNNER.invoke(app, ["alerts", "@last"]).stdout
+    snoozed = RUNNER.invoke(app, ["alerts", run_dir.run_id, "plateau", "--snooze", "8h", "--json"])
+    told = {a["name"]: a["answer"] for a in json.loads(snoozed.stdout)["alerts"]}
+    assert told["flat"] is None and told["plateau"]["until"] == pytest.approx(time.time() + 8 * 3600, abs=300)
+    shown = RUNNER.invoke(app, ["alerts", "@last", "flat", "--ack"]).stdout
+    assert "✓ flat" in shown and "acknowledged by" in shown and "snoozed for another 7h" in shown
+    assert "alert:" not in RUNNER.invoke(app, ["status", "@last"]).stdout
+    assert "▲ plateau" in RUNNER.invoke(app, ["alerts", "@last", "plateau", "--snooze", "0"]).stdout
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nope", "--ack"], "has no alert nope"),
+        (["--ack", "--snooze", "1h"], "not both"),
+        (["flat"], "What about these"),
+        (["--snooze", "soon"], "no length of time"),
+    ],
+)
+def test_what_makes_no_sense_is_said_and_nothing_is_written(run_dir: RunDir, words: list[str], sentence: str) -> None:
+    found = RUNNER.invoke(app, ["alerts", "@last", *words])
+    assert isinstance(found.exception, ConfigError) and sentence in str(found.exception)
+    assert not run_dir.answers.exists()
+
+
+def test_lengths_of_time() -> None:
+    assert [seconds(t) for t in ("90s", "30m", "2h", "1d", "0")] == [90.0, 1800.0, 7200.0, 86400.0, 0.0]
