@@ -46,5 +46,5 @@ def judge(
     examiner = Examiner.of(experiment, data)
     figures = examiner.evaluation(model, lambda: None)
     if map_path is not None:
-        write_map(map_path, examiner.r_map(model), data.mask_XYZ, data.study.affine)
+        write_map(map_path, data.in_grid_order(examiner.r_map(model)), data.mask_XYZ, data.study.affine)
     return encode(EvaluationMetric(seq=0, step=record.step, epoch=record.epoch, at=record.at, **figures))

@@ -66,6 +66,7 @@ class DataConfig(Section, frozen=True, kw_only=True):
     scan_lengths_trs: tuple[Count, ...] | None = None
     stimulus_offset_s: float | Literal["auto"] = 0.0
     mask: str = "vote"
+    atlas: str | None = None
     normalize_fmri: bool = True
     mode: Literal["per_subject", "cross_subject"] = "per_subject"
     apply_hrf: bool = False
@@ -83,6 +84,7 @@ class SplitConfig(Section, frozen=True, kw_only=True):
     validation_trs: Count = 90
     validation_fraction: Fraction = 0.15
     usable_trs: Count | None = None
+    leave_out_subject: Count | None = None
 
 
 class ModelConfig(Section, frozen=True, kw_only=True):
@@ -356,6 +358,8 @@ def _cross_check(config: Config, where: str) -> None:
             f"data.simulate: tiny has {TINY_TRS} TRs, fewer than split.usable_trs {config.split.usable_trs}.",
             "A split for it: --set split.usable_trs=null --set split.gap_trs=4",
         )
+    if config.data.mask == "atlas" and config.data.atlas is None:
+        refuse("data.mask: atlas keeps the voxels of data.atlas, which is not given.")
     if config.data.layout == "bids" and not config.data.bids.task:
         refuse("data.layout: bids reads the runs of one task; name it in data.bids.task.")
     if config.data.layout == "lab" and config.data.bids != BidsConfig():

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from giblet_train.contract.config import Config
 from giblet_train.contract.errors import DataError, PreflightRefused
 from giblet_train.data.annotations import Segment, read_runs
+from giblet_train.data.atlas import parcel_names, read_parcels
 from giblet_train.data.bold import Volumes, check_same_grid, nonzero_voxels, read_headers, read_mask
 from giblet_train.data.bold_array import write_bold_array
 from giblet_train.data.confounds import read_confounds
@@ -39,6 +40,7 @@ class Assembled:
     grid_XYZ: tuple[int, int, int]
     affine: NDArray[np.float64]
     masked: bool
+    parcel_names: Mapping[int, str]
     notes: tuple[str, ...]
 
 
@@ -67,12 +69,14 @@ def assemble(folder: Path, sources: Sources, config: Config, progress: Progress)
     stimulus = read_stimulus(sources, segments, timeline, config, _part(progress, BRAINS_SHARE, 1.0))
     _write_stimulus(folder, stimulus)
     _write_mask(folder, sources.mask, first, mask_XYZ)
+    parcels = _write_parcels(folder, sources.atlas, first, mask_XYZ)
     return Assembled(
         timeline=timeline,
         stimulus=stimulus,
         grid_XYZ=first.shape_XYZ,
         affine=first.affine,
         masked=sources.mask is not None,
+        parcel_names=parcels,
         notes=(
             *(note for v in volumes.values() for note in v.notes),
             *_brain_mask_notes(volumes, sources.brain_masks),
@@ -208,6 +212,17 @@ def _write_mask(folder: Path, given: Path | None, like: Volumes, mask_XYZ: NDArr
     if not given_V.any():
         raise DataError(f"{given} shares no voxel with the brains.", "Check that it lies in their space.")
     np.save(folder / "given_mask.npy", given_V)
+
+
+def _write_parcels(folder: Path, atlas: Path | None, like: Volumes, mask_XYZ: NDArray[np.bool_]) -> Mapping[int, str]:
+    """Each voxel's parcel; returns the names of those parcels that hold a voxel."""
+    if atlas is None:
+        return {}
+    parcel_V = read_parcels(atlas, like)[mask_XYZ]
+    if not parcel_V.any():
+        raise DataError(f"No voxel of the brains lies in a parcel of {atlas}.", "Check that it lies in their space.")
+    np.save(folder / "parcels.npy", parcel_V)
+    return parcel_names(atlas, np.unique(parcel_V[parcel_V > 0]).tolist())
 
 
 def _check_space(folder: Path, volumes: Mapping[str, Volumes], mask_XYZ: NDArray[np.bool_], n_trs: int) -> None:

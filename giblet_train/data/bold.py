@@ -274,18 +274,24 @@ def nonzero_voxels(volumes: Volumes) -> NDArray[np.bool_]:
 
 def read_mask(path: Path, like: Volumes) -> NDArray[np.bool_]:
     """(X, Y, Z): the voxels of a 3-D NIfTI file that are not zero. Raises DataError when it is on another grid."""
+    values_XYZ = read_map(path, like.shape_XYZ, like.affine, "data.mask is `vote` or a NIfTI file.")
+    mask_XYZ: NDArray[np.bool_] = np.isfinite(values_XYZ) & (values_XYZ != 0)
+    return mask_XYZ
+
+
+def read_map(path: Path, shape_XYZ: tuple[int, ...], affine: NDArray[np.float64], remedy: str) -> NDArray[Any]:
+    """(X, Y, Z): the values of a 3-D NIfTI file. Raises DataError when it is unreadable or on another grid."""
     try:
         image: Any = nibabel.load(path)
         values_XYZ = np.asarray(image.dataobj)
     except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError) as error:
-        raise DataError(f"{path} is not a readable mask: {error}.", "data.mask is `vote` or a NIfTI file.") from None
-    if values_XYZ.shape != like.shape_XYZ or np.abs(image.affine - like.affine).max() > AFFINE_TOLERANCE_MM:
+        raise DataError(f"{path} is not a readable mask: {error}.", remedy) from None
+    if values_XYZ.shape != tuple(shape_XYZ) or np.abs(image.affine - affine).max() > AFFINE_TOLERANCE_MM:
         raise DataError(
-            f"{path} is not on the grid of the BOLD files ({_times(like.shape_XYZ)} voxels).",
+            f"{path} is not on the grid of the BOLD files ({_times(tuple(shape_XYZ))} voxels).",
             "Resample the mask to their grid with nearest-neighbour interpolation.",
         )
-    mask_XYZ: NDArray[np.bool_] = np.isfinite(values_XYZ) & (values_XYZ != 0)
-    return mask_XYZ
+    return values_XYZ
 
 
 def write_bold(

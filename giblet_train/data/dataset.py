@@ -7,7 +7,8 @@ S subjects, C scans.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +21,7 @@ from giblet_train.data.facts import bold_facts, feature_facts
 from giblet_train.data.frames import FramePca, fit_frame_pca
 from giblet_train.data.hrf import convolve_causal, glover
 from giblet_train.data.isc import shared_response
+from giblet_train.data.sources import label
 from giblet_train.data.splits import Split
 from giblet_train.data.standardize import BoldScale, ColumnScale, fit_columns, scan_moments, vote_mask
 from giblet_train.data.study import Study
@@ -38,7 +40,9 @@ class SplitData:
         them the mean of the training TRs still scores exactly 1.
     bold: subject -> (T, V) float32, z-scored per voxel and scan over training TRs. Each access computes the array anew
         from the memory map, so memory does not grow with subjects; keep it only while it is needed.
-    voxels_V: the kept voxels as indices into the study's V. mask_XYZ: the same on the grid, in C order.
+    left_out: the subject of `split.leave_out_subject`, as bold: only its z-score is learnt, for itself.
+    voxels_V: the kept voxels as indices into the study's V: parcel by parcel where there is an atlas, each in C order.
+    mask_XYZ: the same on the grid. parcels: name -> where its voxels lie in V; voxels of no parcel come last.
     isc_V: mean correlation of all pairs of subjects over training TRs, rho of the noise ceiling sqrt(rho); NaN for
         one subject.
     responsive_V: isc_V is above the 99th percentile of what circular shifts of the subjects give by chance.
@@ -64,6 +68,8 @@ class SplitData:
     feature_mean: Mapping[str, NDArray[np.float32]]
     feature_sd: Mapping[str, NDArray[np.float32]]
     facts: Mapping[str, ModalityFacts]
+    left_out: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    parcels: Mapping[str, slice] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -75,6 +81,10 @@ class SplitData:
     def n_voxels(self) -> int:
         """V: voxels that the split's mask keeps."""
         return len(self.voxels_V)
+
+    def in_grid_order(self, values_V: NDArray[Any]) -> NDArray[Any]:
+        """(..., V) in C order of the grid, as `write_map` and `write_bold` take it."""
+        return values_V[..., np.argsort(self.voxels_V)]
 
 
 @dataclass(frozen=True)
@@ -104,6 +114,10 @@ class NormalizedBold(Mapping[str, NDArray[np.float32]]):
     def __len__(self) -> int:
         return len(self.scales)
 
+    def raw(self) -> NormalizedBold:
+        """The same in the file's own units."""
+        return NormalizedBold(self.study, self.bold, self.voxels_V, dict.fromkeys(self.scales))
+
 
 def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     """Fit every scale, mask and basis on the split's training TRs, and give the study through them.
@@ -113,11 +127,14 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     """
     stored = {s: _cleaned(study, s, split) for s in study.subjects}
     moments = {s: scan_moments(stored[s], split.train, study.scan_lengths_trs) for s in study.subjects}
-    voxels = _voxels(study, config, [m.sd_V() for m in moments.values()])
+    left_out = _left_out(study, config)
+    learnt = [s for s in study.subjects if s not in left_out]
+    voxels, parcels = _in_parcels(study, _voxels(study, config, [moments[s].sd_V() for s in learnt]))
     scales = {s: m.scale() for s, m in moments.items()}
-    each = NormalizedBold(study, stored, voxels, scales)
+    each = NormalizedBold(study, stored, voxels, {s: scales[s] for s in learnt})
     shared = shared_response(each, split.train) if len(each) > 1 else None
     bold = _targets(each, split, config)
+    apart = NormalizedBold(study, stored, voxels, {s: scales[s] for s in left_out})
     frame_pca = fit_frame_pca(study.frames_TKHWC, split.train, PCA_WIDTH[config.model.preset])
     raw = {m: np.asarray(study.features[m], np.float32) for m in MODALITIES}
     pca_columns = slice(raw["video"].shape[1], raw["video"].shape[1] + len(frame_pca.components_FP))
@@ -127,7 +144,7 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     weights = {m: _weights(scale[m], frame_pca.variance_F if m == "video" else None) for m in MODALITIES}
     facts = {m: feature_facts(raw[m][split.train], targets[m][split.train], weights[m]) for m in MODALITIES}
     fmri = bold_facts(
-        list(moments.values()), [study.reference[s] for s in study.subjects], voxels, _after(bold, split.train)
+        [moments[s] for s in learnt], [study.reference[s] for s in learnt], voxels, _after(bold, split.train)
     )
     return SplitData(
         study=study,
@@ -146,7 +163,9 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
         feature_mean={m: scale[m].mean_F for m in MODALITIES},
         feature_sd={m: scale[m].sd_F for m in MODALITIES},
         facts={"fmri": fmri, **facts},
-        notes=_notes(study, scales, config),
+        left_out=apart if config.data.normalize_fmri else apart.raw(),
+        parcels=parcels,
+        notes=_notes(study, {s: scales[s] for s in learnt}, config),
     )
 
 
@@ -156,9 +175,37 @@ def _cleaned(study: Study, subject: str, split: Split) -> Floats | CleanedBold:
     return without_confounds(study.bold[subject], study.confounds[subject], split.train, study.scan_lengths_trs)
 
 
+def _left_out(study: Study, config: Config) -> tuple[str, ...]:
+    number = config.split.leave_out_subject
+    if number is None:
+        return ()
+    left = tuple(s for s in study.subjects if s == label(number))
+    if not left or len(study.subjects) < 2:
+        raise ConfigError(
+            f"split.leave_out_subject is {number}; the study has {', '.join(study.subjects)}.",
+            "Name the number of one of several subjects, or set it to null.",
+        )
+    return left
+
+
+def _in_parcels(study: Study, voxels: NDArray[np.intp]) -> tuple[NDArray[np.intp], dict[str, slice]]:
+    """The voxels parcel by parcel, so that a lesion of one is a slice; and where each parcel lies."""
+    if study.parcel_V is None:
+        return voxels, {}
+    label_V = study.parcel_V[voxels]
+    rank_V = np.where(label_V > 0, label_V, np.iinfo(label_V.dtype).max)
+    order = np.argsort(rank_V, kind="stable")
+    labels, starts, counts = np.unique(rank_V[order], return_index=True, return_counts=True)
+    found = zip(labels.tolist(), starts.tolist(), counts.tolist(), strict=True)
+    names = study.parcel_names
+    return voxels[order], {names[n]: slice(start, start + count) for n, start, count in found if n in names}
+
+
 def _voxels(study: Study, config: Config, sd_SV: list[NDArray[np.float64]]) -> NDArray[np.intp]:
     if study.given_mask_V is not None:
         kept_V = study.given_mask_V & (np.stack(sd_SV) > 0).any(axis=0)
+    elif config.data.mask == "atlas" and study.parcel_V is not None:
+        kept_V = (study.parcel_V > 0) & (np.stack(sd_SV) > 0).any(axis=0)
     else:
         kept_V = vote_mask(sd_SV)
     voxels = np.flatnonzero(kept_V)
@@ -177,7 +224,7 @@ def _voxels(study: Study, config: Config, sd_SV: list[NDArray[np.float64]]) -> N
 
 def _targets(each: NormalizedBold, split: Split, config: Config) -> Mapping[str, NDArray[np.float32]]:
     if not config.data.normalize_fmri:
-        each = NormalizedBold(each.study, each.bold, each.voxels_V, dict.fromkeys(each.scales))
+        each = each.raw()
     if config.data.mode == "per_subject":
         return each
     average_TV = np.zeros((each.study.n_trs, len(each.voxels_V)), np.float32)

@@ -32,6 +32,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     files: dict[str, int]
     seconds: float
+    parcel_names: dict[int, str] = {}
     schema: int = SCHEMA
 
     @property

@@ -23,10 +23,12 @@ from giblet_train.data.cohort import Cohort, draw_cohort
 from giblet_train.data.film import given_film
 from giblet_train.data.regions import COARSE, FINE, REGIONS, Grid, Mask, ellipsoid_brain, template_brain
 from giblet_train.data.simulate_film import FilmFacts, Showing, show_film
+from giblet_train.data.simulate_scanner import write_atlas
 from giblet_train.data.wholefolder import building_beside
 
 TR_S = 1.5
-MAKER = 1
+ATLAS = "atlas.nii.gz"
+MAKER = 2
 """Raised whenever the same seed gives other bytes."""
 
 SizeName = Literal["tiny", "small", "full", "scale"]
@@ -147,6 +149,7 @@ def _build(
         subject, truth = cohort.scan_subject(folder / "bold" / f"sub-{number:02d}.nii.gz", number)
         subjects.append(subject)
         arrays |= truth
+    write_atlas(folder / ATLAS, cohort.region_XYZ, size.grid)
     np.savez_compressed(folder / "truth.npz", allow_pickle=False, **arrays)
     (folder / "truth.json").write_bytes(pretty(cohort.described_truth(subjects)))
     facts = _facts(folder, name, cohort, n_subjects, film_facts)

@@ -16,7 +16,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.regions import Grid
+from giblet_train.data.regions import REGIONS, Grid
 from giblet_train.data.smooth import SmoothMaps
 
 Single = NDArray[np.float32]
@@ -79,12 +79,20 @@ class Scanner:
         brain_at, rim_at = _file_order(self.brain_XYZ), _file_order(rim_XYZ)
         volume = np.zeros(self.brain_XYZ.size, np.int16)
         with open(path, "wb") as file, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as zipped:
-            zipped.write(_header(self.grid, len(percent_TV), self.tr_s))
+            zipped.write(_header(self.grid, (*self.grid.shape, len(percent_TV)), np.dtype("i2"), self.tr_s))
             for percent_V in percent_TV:
                 volume[brain_at] = _to_units(mean_V * (1.0 + percent_V / 100.0))
                 real, imaginary = units / BACKGROUND_SNR * rng.standard_normal((2, len(rim_at)))
                 volume[rim_at] = np.maximum(_to_units(np.hypot(RIM_LEVEL * units + real, imaginary)), 1)
                 zipped.write(volume.tobytes())
+
+
+def write_atlas(path: Path, region_XYZ: NDArray[np.int8], grid: Grid) -> None:
+    """The regions as an atlas, their names in the table beside it."""
+    header = _header(grid, grid.shape, np.dtype("u1"))
+    path.write_bytes(gzip.compress(header + region_XYZ.astype(np.uint8).tobytes(order="F"), mtime=0))
+    rows = [f"{n}\t{region.name}" for n, region in enumerate(REGIONS, 1)]
+    path.with_name(path.name.replace(".nii.gz", ".tsv")).write_text("\n".join(["index\tname", *rows, ""]))
 
 
 def _to_units(values: NDArray[np.floating[Any]]) -> NDArray[np.int16]:
@@ -97,11 +105,11 @@ def _file_order(mask_XYZ: Mask) -> NDArray[np.intp]:
     return np.ravel_multi_index(np.nonzero(mask_XYZ), mask_XYZ.shape, order="F")
 
 
-def _header(grid: Grid, n_trs: int, tr_s: float) -> bytes:
+def _header(grid: Grid, shape: tuple[int, ...], dtype: np.dtype[Any], tr_s: float | None = None) -> bytes:
     header = nibabel.Nifti1Header(endianness="<")
-    header.set_data_shape((*grid.shape, n_trs))
-    header.set_data_dtype("<i2")
-    header.set_zooms((grid.voxel_mm, grid.voxel_mm, grid.voxel_mm, tr_s))
+    header.set_data_shape(shape)
+    header.set_data_dtype(dtype.newbyteorder("<"))
+    header.set_zooms((grid.voxel_mm, grid.voxel_mm, grid.voxel_mm, *([tr_s] if tr_s else [])))
     header.set_xyzt_units("mm", "sec")
     header.set_sform(grid.affine, code="mni")
     header.set_qform(grid.affine, code="mni")

@@ -15,6 +15,7 @@ import msgspec
 from giblet_train.contract.config import Config, nearest
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.rundir import replace_file
+from giblet_train.data.atlas import parcel_names_file
 from giblet_train.data.bids import BidsRun, bids_runs, events_files
 
 Found = TypeVar("Found")
@@ -38,6 +39,7 @@ class Sources:
     annotations: tuple[Path, ...]
     bold: Mapping[str, tuple[Path, ...]]
     mask: Path | None = None
+    atlas: Path | None = None
     brain_masks: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     confounds: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
 
@@ -48,7 +50,8 @@ class Sources:
             roles |= _numbered(subject, paths)
             roles |= _numbered(f"{subject} brain mask", self.brain_masks.get(subject, ()))
             roles |= _numbered(f"{subject} confounds", self.confounds.get(subject, ()))
-        return roles | ({"mask": self.mask} if self.mask else {})
+        given = {"mask": self.mask, "atlas": self.atlas, "parcel names": parcel_names_file(self.atlas)}
+        return roles | {role: path for role, path in given.items() if path}
 
 
 def find_sources(config: Config, folder: Path) -> Sources:
@@ -58,11 +61,12 @@ def find_sources(config: Config, folder: Path) -> Sources:
     """
     data = config.data
     film = _existing(folder, data.video, "data.video")
-    mask = None if data.mask == "vote" else _existing(folder, data.mask, "data.mask")
+    mask = None if data.mask in ("vote", "atlas") else _existing(folder, data.mask, "data.mask")
+    atlas = None if data.atlas is None else _existing(folder, data.atlas, "data.atlas")
     if data.layout == "lab":
         annotations = (_existing(folder, data.annotations, "data.annotations"),)
         files = _chosen(_all_subjects(folder, data.bold), data.subjects, str(folder / data.bold))
-        return Sources(film, annotations, {label(n): (path,) for n, path in files.items()}, mask)
+        return Sources(film, annotations, {label(n): (path,) for n, path in files.items()}, mask, atlas)
     runs = _chosen(bids_runs(folder, data.bids), data.subjects, f"{folder}/sub-*/func")
     named = events_files(folder, data.annotations, next(iter(runs.values())))
     return Sources(
@@ -70,6 +74,7 @@ def find_sources(config: Config, folder: Path) -> Sources:
         annotations=tuple(_existing(p.parent, p.name, "data.annotations") for p in dict.fromkeys(named)),
         bold={label(n): tuple(run.bold for run in runs[n]) for n in runs},
         mask=mask,
+        atlas=atlas,
         brain_masks={label(n): paths for n in runs if (paths := tuple(r.mask for r in runs[n] if r.mask))},
         confounds={label(n): _confounds(runs[n]) for n in runs} if data.bids.confounds else {},
     )

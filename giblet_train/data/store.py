@@ -20,14 +20,14 @@ from giblet_train import __version__
 from giblet_train.contract.config import MODALITIES, Config
 from giblet_train.data.assemble import Assembled, assemble
 from giblet_train.data.manifest import FILE, Manifest, read_manifest
-from giblet_train.data.simulate import make_study
+from giblet_train.data.simulate import ATLAS, MAKER, make_study
 from giblet_train.data.sources import Progress, digests, find_sources
 from giblet_train.data.study import Study
 from giblet_train.data.wholefolder import building_beside
 
 STUDY_SEED = 0
 CODE = (
-    *("annotations", "audio", "events", "text", "video"),
+    *("annotations", "atlas", "audio", "events", "text", "video"),
     *("assemble", "bold", "bold_array", "confounds", "lag", "manifest", "stimulus", "store", "study", "timeline"),
 )
 """The modules whose text is part of the key: another version of any of them makes another store."""
@@ -81,6 +81,8 @@ def open_store(path: Path) -> Study:
             s: _mapped(path / name)[rows] for s in manifest.subjects if (name := f"confounds/{s}.npy") in manifest.files
         },
         given_mask_V=np.load(path / "given_mask.npy") if manifest.masked else None,
+        parcel_V=np.load(path / "parcels.npy") if manifest.parcel_names else None,
+        parcel_names=manifest.parcel_names,
         stimulus_offset_s=manifest.stimulus_offset_s,
         notes=manifest.notes,
     )
@@ -91,7 +93,7 @@ def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progre
     size = config.data.simulate
     if size is None:
         return data_dir, config
-    folder = workdir / "studies" / f"{size}-{STUDY_SEED}"
+    folder = workdir / "studies" / f"{size}-{STUDY_SEED}-maker{MAKER}"
     facts = make_study(folder, size, seed=STUDY_SEED, progress=progress)
     data = msgspec.structs.replace(
         config.data,
@@ -99,6 +101,7 @@ def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progre
         video="film.mp4",
         annotations="annotations.xlsx",
         bold="bold/sub-{subject:02d}.nii.gz",
+        atlas=ATLAS,
         tr=facts.tr_s,
         scan_lengths_trs=facts.scan_lengths_trs,
     )
@@ -157,6 +160,7 @@ def _manifest(
         versions={"giblet": __version__, "numpy": np.__version__},
         files={p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*.npy"))},
         seconds=seconds,
+        parcel_names=dict(made.parcel_names),
     )
 
 

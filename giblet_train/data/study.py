@@ -30,6 +30,7 @@ class Study:
     mask_XYZ: the V voxels of the store in C order, those that are not zero in any subject. affine: (4, 4), mm.
     confounds: subject -> (T, N) float32, what is to be regressed out; empty where nothing is.
     given_mask_V: the voxels of a mask file, among V; None where each split votes on its own mask.
+    parcel_V: the atlas label of each voxel, 0 in no parcel; None without an atlas. parcel_names: label -> name.
     notes: one sentence for each thing that was converted or cropped on the way in.
     """
 
@@ -46,6 +47,8 @@ class Study:
     affine: NDArray[np.float64]
     confounds: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
     given_mask_V: NDArray[np.bool_] | None = None
+    parcel_V: NDArray[np.int32] | None = None
+    parcel_names: Mapping[int, str] = field(default_factory=dict)
     stimulus_offset_s: float = 0.0
     notes: tuple[str, ...] = ()
 

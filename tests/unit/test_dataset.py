@@ -178,3 +178,53 @@ def test_a_given_mask_decides():
     data = prepared(replace(STUDY, given_mask_V=given))
     np.testing.assert_array_equal(data.voxels_V, [3, 50, 119])
     np.testing.assert_array_equal(np.flatnonzero(data.mask_XYZ), [3, 50, 119])
+
+
+def with_parcels(study, labels_V):
+    names = {n: f"area {n}" for n in np.unique(labels_V[labels_V > 0]).tolist()}
+    return replace(study, parcel_V=labels_V.astype(np.int32), parcel_names=names)
+
+
+def test_parcels_order_the_voxels_and_the_way_back_to_the_grid_is_known():
+    label_V = np.random.default_rng(0).integers(0, 4, STUDY.n_voxels)
+    plain, ordered = prepared(), prepared(with_parcels(STUDY, label_V))
+    assert list(ordered.parcels) == ["area 1", "area 2", "area 3"]
+    for label, (_, where) in enumerate(ordered.parcels.items(), 1):
+        assert set(label_V[ordered.voxels_V[where]]) == {label}
+    inside = sum(where.stop - where.start for where in ordered.parcels.values())
+    assert set(label_V[ordered.voxels_V[inside:]]) == {0}
+    np.testing.assert_array_equal(ordered.mask_XYZ, plain.mask_XYZ)
+    for subject in STUDY.subjects:
+        np.testing.assert_array_equal(ordered.in_grid_order(ordered.bold[subject]), plain.bold[subject])
+    np.testing.assert_array_equal(ordered.in_grid_order(ordered.isc_V), plain.isc_V)
+
+
+def test_an_atlas_as_the_mask_keeps_its_parcels_alone():
+    label_V = np.zeros(STUDY.n_voxels, int)
+    label_V[[7, 3, 90]] = [1, 2, 1]
+    data = prepared(with_parcels(STUDY, label_V), data={"mask": "atlas", "atlas": "any.nii.gz"})
+    np.testing.assert_array_equal(data.voxels_V, [7, 90, 3])
+    assert data.parcels == {"area 1": slice(0, 2), "area 2": slice(2, 3)}
+
+
+def test_nothing_is_learnt_of_a_subject_that_is_left_out():
+    split = {**SPLIT, "leave_out_subject": 2}
+    spoilt = replace(STUDY, bold={**STUDY.bold, "sub-02": np.full_like(STUDY.bold["sub-02"], 99.0)})
+    clean, dirty, without = (
+        prepared(split=split),
+        prepared(spoilt, split=split),
+        prepared(replace(STUDY, bold={s: y for s, y in STUDY.bold.items() if s != "sub-02"})),
+    )
+    for data in (dirty, without):
+        assert data.subjects == clean.subjects == ("sub-01", "sub-03")
+        for name in ("voxels_V", "isc_V", "responsive_V", "null_V"):
+            np.testing.assert_array_equal(getattr(data, name), getattr(clean, name))
+        assert data.facts == clean.facts
+    assert list(clean.left_out) == ["sub-02"]
+    assert not without.left_out
+    whole = prepared()
+    shared = np.isin(whole.voxels_V, clean.voxels_V)
+    own_TV = clean.left_out["sub-02"][:, np.isin(clean.voxels_V, whole.voxels_V)]
+    np.testing.assert_array_equal(own_TV, whole.bold["sub-02"][:, shared])
+    with pytest.raises(ConfigError, match=r"leave_out_subject is 9; the study has sub-01, sub-02, sub-03"):
+        prepared(split={**SPLIT, "leave_out_subject": 9})

@@ -48,7 +48,10 @@ def test_the_folder_holds_exactly_what_study_json_says(tiny):
     files = {path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()}
     assert files == {*facts["files"], "study.json"}
     subjects = {f"bold/sub-0{n}.nii.gz" for n in (1, 2, 3)}
-    assert set(facts["files"]) == {"film.mp4", "annotations.xlsx", "truth.npz", "truth.json", *subjects}
+    assert set(facts["files"]) == {
+        *("film.mp4", "annotations.xlsx", "atlas.nii.gz", "atlas.tsv", "truth.npz", "truth.json"),
+        *subjects,
+    }
     for name, sha256 in facts["files"].items():
         assert hashlib.sha256((out / name).read_bytes()).hexdigest() == sha256
 
@@ -94,7 +97,8 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(tiny, tmp_p
 def test_another_seed_gives_other_bytes_and_fewer_subjects_fewer_files(tiny, tmp_path):
     facts = make_study(tmp_path / "other", "tiny", seed=1, n_subjects=1)
     assert sum(name.startswith("bold/") for name in facts.files) == 1
-    assert not set(facts.files.values()) & set(tiny[1]["files"].values())
+    same = {name for name, sha256 in facts.files.items() if tiny[1]["files"][name] == sha256}
+    assert same == {"atlas.nii.gz", "atlas.tsv"}
 
 
 def test_a_finished_study_is_left_alone_and_said_so(tiny):
