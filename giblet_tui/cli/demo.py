@@ -10,8 +10,7 @@ from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.launch import Session, asked, start
 from giblet_tui.cli.monitor import on_terminal, open_dashboard
-from giblet_tui.cli.runs import next_commands
-from giblet_tui.cli.speech import say
+from giblet_tui.cli.speech import next_commands, say
 from giblet_tui.cli.telling import conclude, tell
 
 

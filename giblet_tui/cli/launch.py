@@ -10,8 +10,7 @@ from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.complete import config_names
 from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.nodes import NodeName, remember
-from giblet_tui.cli.runs import next_commands
-from giblet_tui.cli.speech import person, say, show
+from giblet_tui.cli.speech import next_commands, person, say, show
 from giblet_tui.cli.telling import interruptible, tell
 
 if TYPE_CHECKING:

@@ -9,7 +9,7 @@ import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.complete import node_names, run_ids
-from giblet_tui.cli.speech import paint, say, show, show_json
+from giblet_tui.cli.speech import next_commands, paint, say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -139,13 +139,6 @@ def find(name: str) -> RunSnapshot:
 
     node, run_id = lookup.locate(name, say)
     return lookup.fresh(node, run_id)
-
-
-def next_commands(run_id: str, *, live: bool) -> str:
-    """The three commands that one wants next."""
-    last = f"giblet stop {run_id}" if live else f"giblet pull {run_id}"
-    follow = f"giblet logs {run_id}{' -f' if live else ''}"
-    return f"next:\n  {follow}\n  giblet status {run_id}\n  {last}"
 
 
 def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:

@@ -63,3 +63,10 @@ def answer(question: str) -> str:
         return ""
     print(f"{question} ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip()
+
+
+def next_commands(run_id: str, *, live: bool) -> str:
+    """The three commands that one wants next."""
+    last = f"giblet stop {run_id}" if live else f"giblet pull {run_id}"
+    follow = f"giblet logs {run_id}{' -f' if live else ''}"
+    return f"next:\n  {follow}\n  giblet status {run_id}\n  {last}"

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from giblet_tui.cli.runs import next_commands
-from giblet_tui.cli.speech import say, show
+from giblet_tui.cli.speech import next_commands, say, show
 
 if TYPE_CHECKING:
     from giblet_tui.fleet import RunSnapshot
