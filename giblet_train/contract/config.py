@@ -51,6 +51,28 @@ class BidsConfig(Section, frozen=True, kw_only=True):
     confounds: tuple[str, ...] | None = None
 
 
+class FeatureSource(Section, frozen=True, kw_only=True):
+    """Features of one modality that a lab brings: an installed extractor's, or the rows of a .npy file."""
+
+    extractor: str | None = None
+    file: str | None = None
+    rows_per_s: Positive | None = None
+    codes: Count | None = None
+
+
+class FeaturesConfig(Section, frozen=True, kw_only=True):
+    """Where features come from instead of giblet's own."""
+
+    video: FeatureSource | None = None
+    audio: FeatureSource | None = None
+    text: FeatureSource | None = None
+
+    def brought(self) -> dict[str, FeatureSource]:
+        """Modality -> its source, of those that are brought."""
+        named = {m: getattr(self, m) for m in MODALITIES}
+        return {m: source for m, source in named.items() if source is not None}
+
+
 class DataConfig(Section, frozen=True, kw_only=True):
     """Where the study lies and how it is read."""
 
@@ -72,6 +94,7 @@ class DataConfig(Section, frozen=True, kw_only=True):
     apply_hrf: bool = False
     fps: Positive = 2.0
     text_model: str = "all-minilm-l6-v2"
+    features: FeaturesConfig = FeaturesConfig()
 
 
 class SplitConfig(Section, frozen=True, kw_only=True):
@@ -358,6 +381,11 @@ def _cross_check(config: Config, where: str) -> None:
             f"data.simulate: tiny has {TINY_TRS} TRs, fewer than split.usable_trs {config.split.usable_trs}.",
             "A split for it: --set split.usable_trs=null --set split.gap_trs=4",
         )
+    for modality, source in config.data.features.brought().items():
+        if (source.extractor is None) == (source.file is None):
+            refuse(f"data.features.{modality} names either an extractor or a file.")
+        if source.rows_per_s is not None and source.file is None:
+            refuse(f"data.features.{modality}.rows_per_s is the rate of a file; an extractor gives a row a TR.")
     if config.data.mask == "atlas" and config.data.atlas is None:
         refuse("data.mask: atlas keeps the voxels of data.atlas, which is not given.")
     if config.data.layout == "bids" and not config.data.bids.task:

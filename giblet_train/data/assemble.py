@@ -41,6 +41,7 @@ class Assembled:
     affine: NDArray[np.float64]
     masked: bool
     parcel_names: Mapping[int, str]
+    codes: Mapping[str, int]
     notes: tuple[str, ...]
 
 
@@ -77,6 +78,7 @@ def assemble(folder: Path, sources: Sources, config: Config, progress: Progress)
         affine=first.affine,
         masked=sources.mask is not None,
         parcel_names=parcels,
+        codes={m: s.codes for m, s in config.data.features.brought().items() if s.codes is not None},
         notes=(
             *(note for v in volumes.values() for note in v.notes),
             *_brain_mask_notes(volumes, sources.brain_masks),

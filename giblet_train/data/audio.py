@@ -59,6 +59,11 @@ def read_log_mel(path: Path, tr_s: float, n_trs: int, n_mels: int, start_s: floa
     return mel_IM.reshape(n_trs, steps, n_mels)
 
 
+def read_samples(path: Path, rate_hz: int) -> NDArray[np.float32]:
+    """(S,) the whole sound from the film's time 0 on, mixed to one channel. Raises DataError for a film without."""
+    return np.concatenate([np.zeros(0, np.float32), *_samples(path, rate_hz)])
+
+
 def log_mel(wave_S: NDArray[np.float32], centres_I: NDArray[np.int64], n_mels: int) -> NDArray[np.float32]:
     """(I, M) 10·log10 of the power in each mel band, in a Hann window of WINDOW samples around each centre.
 
@@ -111,17 +116,17 @@ def _blocks(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
     yield first, np.concatenate([*parts, np.zeros(HALF, np.float32)])
 
 
-def _samples(path: Path) -> Iterator[NDArray[np.float32]]:
-    """The sound from the film's time 0 on, mixed to one channel at SAMPLE_HZ, as FFmpeg decodes it."""
+def _samples(path: Path, rate_hz: int = SAMPLE_HZ) -> Iterator[NDArray[np.float32]]:
+    """The sound from the film's time 0 on, mixed to one channel, as FFmpeg decodes it."""
     with opened(path) as container:
         if not container.streams.audio:
             raise DataError(f"{path} has no sound.", "Give a film with an audio track; giblet never makes one up.")
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=SAMPLE_HZ)
+        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
         late: int | None = None
         for frame in _resampled(container, resampler):
             wave_S: NDArray[np.float32] = frame.to_ndarray()[0]
             if late is None:
-                late = round(((frame.time or 0.0) - origin_s(container)) * SAMPLE_HZ)
+                late = round(((frame.time or 0.0) - origin_s(container)) * rate_hz)
                 if late > 0:
                     yield np.zeros(late, np.float32)
             early = max(0, -late)

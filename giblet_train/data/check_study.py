@@ -39,16 +39,17 @@ def check_features(study: Study) -> list[Finding]:
                     sentence=f"{modality} holds whole numbers from {values.min():g} to {values.max():g} that jump from "
                     "one TR to the next: they look like codes, whose distances mean nothing.",
                     evidence={"low": float(values.min()), "high": float(values.max())},
-                    action="Give the log-mel spectrogram or an embedding; a squared error on codes cannot be learnt.",
+                    action=f"If they are codes, say so with data.features.{modality}.codes, the size of a book: they "
+                    "are then counted. Otherwise give the spectrogram or an embedding.",
                 )
             )
-        elif modality == "video" and np.abs(values).max() > BYTE_RANGE:
+        elif modality == "video" and BYTE_RANGE < values.max() <= 255 and values.min() >= 0:
             findings.append(
                 Finding(
                     finding="video_in_bytes",
                     severity="error",
-                    sentence=f"video reaches {np.abs(values).max():g}: brightness from 0 to 255 instead of 0 to 1.",
-                    evidence={"high": float(np.abs(values).max())},
+                    sentence=f"video runs from {values.min():g} to {values.max():g}: brightness in bytes, not 0 to 1.",
+                    evidence={"low": float(values.min()), "high": float(values.max())},
                     action="Divide the pictures by 255 before features are made.",
                 )
             )

@@ -141,7 +141,7 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     raw["video"] = np.concatenate([raw["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)
     scale = {m: fit_columns(raw[m], split.train) for m in MODALITIES}
     targets = {m: scale[m].apply(raw[m]) for m in MODALITIES}
-    weights = {m: _weights(scale[m], frame_pca.variance_F if m == "video" else None) for m in MODALITIES}
+    weights = {m: _weights(scale[m], frame_pca.variance_F if m == "video" else None, m in study.codes) for m in raw}
     facts = {m: feature_facts(raw[m][split.train], targets[m][split.train], weights[m]) for m in MODALITIES}
     fmri = bold_facts(
         [moments[s] for s in learnt], [study.reference[s] for s in learnt], voxels, _after(bold, split.train)
@@ -235,9 +235,12 @@ def _targets(each: NormalizedBold, split: Split, config: Config) -> Mapping[str,
     return {AVERAGE: average_TV}
 
 
-def _weights(scale: ColumnScale, pca_variance_F: NDArray[np.float32] | None) -> NDArray[np.float32]:
-    """Mean 1, constant features 0. Components of frames share half of the video's weight, as their variance does."""
-    weight_F = (scale.sd_F > 0).astype(np.float32)
+def _weights(scale: ColumnScale, pca_variance_F: NDArray[np.float32] | None, codes: bool) -> NDArray[np.float32]:
+    """Mean 1, constant features 0. Components of frames share half of the video's weight, as their variance does.
+
+    Shares of codes weigh as their variance: the loss is then the Brier score of the shares over that of their means.
+    """
+    weight_F = scale.sd_F**2 if codes else (scale.sd_F > 0).astype(np.float32)
     if pca_variance_F is not None:
         n_fixed = len(weight_F) - len(pca_variance_F)
         weight_F[:n_fixed] /= max(1.0, weight_F[:n_fixed].sum())

@@ -33,6 +33,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, int]
     seconds: float
     parcel_names: dict[int, str] = {}
+    codes: dict[str, int] = {}
     schema: int = SCHEMA
 
     @property

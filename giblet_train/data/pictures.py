@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from giblet_train.data.hrf import convolve_causal, glover
 from giblet_train.data.lag import highpass
 from giblet_train.data.study import Study
-from giblet_train.data.video import feature_names
+from giblet_train.data.video import LUMA
 
 CARPET_ROWS = 240
 CARPET_SDS = 2.5
@@ -91,8 +91,9 @@ def light_and_brain(study: Study) -> tuple[Series, Series, float]:
     The voxels are chosen by their correlation over the first half of the TRs; the third value is the correlation of
     their mean over the second half, which had no say.
     """
-    light_T1 = np.asarray(study.features["video"], np.float64)[:, [feature_names().index("luminance")]]
-    parts = np.split(light_T1, np.cumsum(study.scan_lengths_trs)[:-1])
+    light_T1 = (study.frames_TKHWC.mean(axis=(1, 2, 3), dtype=np.float64) @ LUMA)[:, None]
+    # From its mean on: a scan that began out of the dark would show that beginning and little else.
+    parts = np.split(light_T1 - light_T1.mean(), np.cumsum(study.scan_lengths_trs)[:-1])
     blurred_T1 = np.concatenate([convolve_causal(part, glover(study.tr_s, KERNEL_S)) for part in parts])
     light_T = _scaled(highpass(blurred_T1, study.tr_s))[:, 0]
     half = study.n_trs // 2

@@ -32,7 +32,8 @@ class Sources:
     """Where a study's files lie.
 
     annotations: one file, or one for each run. bold: label ("sub-01") -> the file of each run, by subject number.
-    brain_masks, confounds: label -> the same of fMRIPrep's derivatives; no label for a subject who has none.
+    features: modality -> the file of features that are brought. brain_masks, confounds: label -> the same of fMRIPrep's
+    derivatives; no label for a subject who has none.
     """
 
     film: Path
@@ -42,10 +43,12 @@ class Sources:
     atlas: Path | None = None
     brain_masks: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     confounds: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    features: Mapping[str, Path] = field(default_factory=dict)
 
     def named(self) -> dict[str, Path]:
         """Every file with the role it plays, whatever its path."""
         roles = {"film": self.film} | _numbered("annotations", self.annotations)
+        roles |= {f"{modality} features": path for modality, path in self.features.items()}
         for subject, paths in self.bold.items():
             roles |= _numbered(subject, paths)
             roles |= _numbered(f"{subject} brain mask", self.brain_masks.get(subject, ()))
@@ -63,10 +66,17 @@ def find_sources(config: Config, folder: Path) -> Sources:
     film = _existing(folder, data.video, "data.video")
     mask = None if data.mask in ("vote", "atlas") else _existing(folder, data.mask, "data.mask")
     atlas = None if data.atlas is None else _existing(folder, data.atlas, "data.atlas")
+    features = {
+        m: _existing(folder, source.file, f"data.features.{m}.file")
+        for m, source in data.features.brought().items()
+        if source.file is not None
+    }
     if data.layout == "lab":
         annotations = (_existing(folder, data.annotations, "data.annotations"),)
         files = _chosen(_all_subjects(folder, data.bold), data.subjects, str(folder / data.bold))
-        return Sources(film, annotations, {label(n): (path,) for n, path in files.items()}, mask, atlas)
+        return Sources(
+            film, annotations, {label(n): (path,) for n, path in files.items()}, mask, atlas, features=features
+        )
     runs = _chosen(bids_runs(folder, data.bids), data.subjects, f"{folder}/sub-*/func")
     named = events_files(folder, data.annotations, next(iter(runs.values())))
     return Sources(
@@ -75,6 +85,7 @@ def find_sources(config: Config, folder: Path) -> Sources:
         bold={label(n): tuple(run.bold for run in runs[n]) for n in runs},
         mask=mask,
         atlas=atlas,
+        features=features,
         brain_masks={label(n): paths for n in runs if (paths := tuple(r.mask for r in runs[n] if r.mask))},
         confounds={label(n): _confounds(runs[n]) for n in runs} if data.bids.confounds else {},
     )

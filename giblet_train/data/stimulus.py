@@ -1,6 +1,6 @@
-"""The film on the scan's clock: low-resolution frames, their features, log-mel, embedded annotations.
+"""The film on the scan's clock: small frames, their features, log-mel, embedded annotations, or what a lab brings.
 
-T TRs, K frames in a TR, H W C rows, columns, colours, F features, A audio steps in a TR, M mel bands.
+T TRs, K frames in a TR, H W C rows, columns, colours, F features.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from giblet_train.contract.config import Config
 from giblet_train.contract.errors import ConfigError
 from giblet_train.data.annotations import Segment
 from giblet_train.data.audio import read_log_mel
+from giblet_train.data.features import FilmTimeline, brought_features
 from giblet_train.data.sources import Progress, Sources
 from giblet_train.data.text import embed_timeline
 from giblet_train.data.timeline import Timeline
@@ -42,20 +43,28 @@ def read_stimulus(
     """
     data, model = config.data, config.model
     start_s, n_trs = timeline.film_start_s, timeline.n_trs
-    progress("embedding the annotations", 0.0)
-    text_TF = embed_timeline(segments, timeline.tr_s, n_trs, start_s, data.text_model)
-    _check_text_width(text_TF.shape[1] - 1, config)
+    film = FilmTimeline(sources.film, timeline.tr_s, n_trs, start_s, tuple(segments))
+    brought = {
+        m: brought_features(m, source, sources.features.get(m), film) for m, source in data.features.brought().items()
+    }
+    text_TF = brought.get("text")
+    if text_TF is None:
+        progress("embedding the annotations", 0.0)
+        text_TF = embed_timeline(segments, timeline.tr_s, n_trs, start_s, data.text_model)
+        _check_text_width(text_TF.shape[1] - 1, config)
     progress("reading the film's pictures", 0.1)
     frames_TKHWC = read_frames(
         sources.film, timeline.tr_s, n_trs, data.fps, model.video_height, model.video_width, start_s
     )
-    progress("reading the film's sound", 0.8)
-    mel_TAM = read_log_mel(sources.film, timeline.tr_s, n_trs, model.n_mels, start_s)
+    audio_TF = brought.get("audio")
+    if audio_TF is None:
+        progress("reading the film's sound", 0.8)
+        audio_TF = read_log_mel(sources.film, timeline.tr_s, n_trs, model.n_mels, start_s).reshape(n_trs, -1)
     return Stimulus(
         frames_TKHWC=frames_TKHWC,
-        video_TF=video_features(frames_TKHWC),
-        audio_TF=mel_TAM.reshape(n_trs, -1).astype(np.float32),
-        text_TF=text_TF.astype(np.float32),
+        video_TF=brought["video"] if "video" in brought else video_features(frames_TKHWC),
+        audio_TF=audio_TF,
+        text_TF=text_TF,
         labels=labels_at(segments, timeline),
         border_trs=annotation_borders(segments, timeline),
     )

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from giblet_train import __version__
 from giblet_train.contract.config import MODALITIES, Config
 from giblet_train.data.assemble import Assembled, assemble
+from giblet_train.data.features import identity
 from giblet_train.data.manifest import FILE, Manifest, read_manifest
 from giblet_train.data.simulate import ATLAS, MAKER, make_study
 from giblet_train.data.sources import Progress, digests, find_sources
@@ -27,7 +28,7 @@ from giblet_train.data.wholefolder import building_beside
 
 STUDY_SEED = 0
 CODE = (
-    *("annotations", "atlas", "audio", "events", "text", "video"),
+    *("annotations", "atlas", "audio", "encodec", "events", "features", "text", "video"),
     *("assemble", "bold", "bold_array", "confounds", "lag", "manifest", "stimulus", "store", "study", "timeline"),
 )
 """The modules whose text is part of the key: another version of any of them makes another store."""
@@ -71,6 +72,7 @@ def open_store(path: Path) -> Study:
         scan_lengths_trs=manifest.scan_lengths_trs,
         border_trs=manifest.border_trs,
         features={m: _mapped(path / f"{m}.npy") for m in MODALITIES},
+        codes=manifest.codes,
         frames_TKHWC=_mapped(path / "frames.npy"),
         text_labels=manifest.text_labels,
         bold={s: _mapped(path / "bold" / f"{s}.npy")[rows] for s in manifest.subjects},
@@ -121,6 +123,7 @@ def store_parameters(config: Config) -> dict[str, Any]:
         "video_width": model.video_width,
         "n_mels": model.n_mels,
         "confounds": data.bids.confounds,
+        "features": {m: identity(source) for m, source in data.features.brought().items()},
         "usable_trs": config.split.usable_trs if data.simulate is None else None,
     }
 
@@ -161,6 +164,7 @@ def _manifest(
         files={p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*.npy"))},
         seconds=seconds,
         parcel_names=dict(made.parcel_names),
+        codes=dict(made.codes),
     )
 
 

@@ -23,6 +23,7 @@ class Study:
     key: the store's key. scan_lengths_trs: TRs of each scan, one after another; they sum to T.
     border_trs: TRs at which an annotation begins, ascending: where a block may start without cutting one in two.
     features: "video", "audio", "text" -> (T, F) float16 or float32, free of any fitted parameter.
+    codes: modality -> codes in a book, where the features are shares of codes, (T, books · codes).
     frames_TKHWC: uint8, for pictures and for the principal components of frames.
     text_labels: the annotations active in each TR, "" where there is none.
     bold: subject ("sub-01") -> (T, V) float16 or float32, minus the subject's first TR.
@@ -45,6 +46,7 @@ class Study:
     reference: Mapping[str, NDArray[np.float32]]
     mask_XYZ: NDArray[np.bool_]
     affine: NDArray[np.float64]
+    codes: Mapping[str, int] = field(default_factory=dict)
     confounds: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
     given_mask_V: NDArray[np.bool_] | None = None
     parcel_V: NDArray[np.int32] | None = None

@@ -211,7 +211,7 @@ def test_a_copied_subject_is_found():
 def test_bytes_and_codes_are_found():
     random = np.random.default_rng(0)
     assert check_features(STUDY) == []
-    video = STUDY.features["video"] * 40 + 128
+    video = (STUDY.features["video"] * 40 + 128).clip(0, 255)
     assert named(check_features(replace(STUDY, features={**STUDY.features, "video": video}))) == {"video_in_bytes"}
     codes = random.integers(0, 1024, (STUDY.n_trs, 8)).astype(np.float32)
     assert named(check_features(replace(STUDY, features={**STUDY.features, "audio": codes}))) == {"codes_as_numbers"}
