@@ -10,7 +10,9 @@ import giblet_train
 from giblet_train.contract import yamlfile
 from giblet_train.contract.config import Loaded, load, nearest
 from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.ladder import Ladder, read_ladder
 
+LADDER = "ladder.yaml"
 PACKAGED = Path(giblet_train.__file__).parent / "configs"
 
 
@@ -21,8 +23,14 @@ def folders() -> tuple[Path, ...]:
 
 def known() -> dict[str, Path]:
     """Every configuration that has a name here, the first of equal names."""
-    found = [p for folder in folders() for p in sorted(folder.glob("*.yaml")) if not p.name.endswith(".example.yaml")]
+    files = [p for folder in folders() for p in sorted(folder.glob("*.yaml"))]
+    found = [p for p in files if p.name != LADDER and not p.name.endswith(".example.yaml")]
     return {p.stem: p for p in reversed(found)}
+
+
+def ladder() -> Ladder:
+    """The stages of ./configs/ladder.yaml, or else giblet's own. Raises ConfigError."""
+    return read_ladder(next(folder / LADDER for folder in folders() if (folder / LADDER).is_file()))
 
 
 def find(name: str) -> Path:

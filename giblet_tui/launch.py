@@ -15,7 +15,7 @@ from msgspec.structs import replace
 import giblet_train
 from giblet_train.contract.config import Config, content_hash, dump
 from giblet_train.contract.errors import ConfigError, PreflightRefused, RunFailed
-from giblet_train.contract.records import Run
+from giblet_train.contract.records import Promotion, Run
 from giblet_train.contract.rundir import new_run_id, session_name
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.fleet import RunSnapshot
@@ -52,6 +52,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     session: Literal["auto", "tmux", "screen", "process"] | None = None
     note: str = ""
     grace_s: float = 120.0
+    promotion: Promotion | None = None
     again: bool = False
     force: bool = False
 
@@ -99,6 +100,7 @@ def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str) ->
         note=request.note,
         resumed_from=config.resume_from,
         grace_s=request.grace_s,
+        promotion=request.promotion,
     )
     return LaunchPlan(
         run=run,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -23,6 +24,17 @@ def table(head: Row, rows: Sequence[Row]) -> str:
     """Left-aligned columns, two blanks apart, the last one ragged."""
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows))
+
+
+def markdown_table(head: Row, rows: Sequence[Row]) -> str:
+    """The same columns as a Markdown table."""
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def clock(at: float) -> str:
+    """A moment in local time, to the minute."""
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def verdict(run: RunSnapshot) -> Verdict | None:

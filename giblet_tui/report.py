@@ -6,7 +6,6 @@ Meant to be shared: it names no person, no participant and no path.
 from __future__ import annotations
 
 import re
-import time
 
 from giblet_train.contract.criteria import verdict_of
 from giblet_train.contract.eta import eta
@@ -14,7 +13,7 @@ from giblet_train.contract.health import duration
 from giblet_train.contract.records import EventMetric
 from giblet_tui import why
 from giblet_tui.fleet import RunSnapshot
-from giblet_tui.present import losses, verdict_lines
+from giblet_tui.present import clock, losses, verdict_lines
 
 TOLD = frozenset({"sanity", "early_stop", "checkpoint_failed", "stopped", "preempted", "resumed", "finished", "failed"})
 """Events worth a line; the others are every epoch's business."""
@@ -66,7 +65,7 @@ def _history(run: RunSnapshot) -> list[str]:
         moments.append((run.steps[-1].at, f"last step known ({run.steps[-1].step})"))
     if run.exit:
         moments.append((run.exit.ended_at, f"ended: {anonymous(run.health.sentence)}"))
-    return [f"- {_clock(at)} {what}" for at, what in sorted(moments, key=lambda moment: moment[0])]
+    return [f"- {clock(at)} {what}" for at, what in sorted(moments, key=lambda moment: moment[0])]
 
 
 def _told(event: EventMetric) -> str:
@@ -137,7 +136,3 @@ def _to_come(run: RunSnapshot) -> list[str]:
     spread = f"steps {duration(left.low_s)} to {duration(left.high_s)} in four cases of five"
     still = "; it stands still now" if left.frozen else ""
     return [f"- about {duration(left.left_s)} to come ({spread}, {duration(left.pauses_s)} between epochs){still}"]
-
-
-def _clock(at: float) -> str:
-    return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))

@@ -281,7 +281,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None, folders: Sequen
     merged, provenance = _read_chain(path, (), folders)
     merged.setdefault("name", path.stem)
     for key, value in (overrides or {}).items():
-        _set_dotted(merged, key, value)
+        set_dotted(merged, key, value)
         provenance[key] = SETTING
     return _resolve(merged, str(path), provenance)
 
@@ -448,7 +448,8 @@ def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
     return merged
 
 
-def _set_dotted(value: dict[str, Any], key: str, item: Any) -> None:
+def set_dotted(value: dict[str, Any], key: str, item: Any) -> None:
+    """Put `item` at a dotted key of nested data. Raises ConfigError where a part of the key is no group."""
     *parents, last = key.split(".")
     for parent in parents:
         value = value.setdefault(parent, {})

@@ -63,7 +63,7 @@ def eta(steps: Sequence[StepMetric], plan: Plan, health: Health) -> Eta | None:
         steps_s=left * pace,
         low_s=max(0.0, left * pace - spread),
         high_s=left * pace + spread,
-        pauses_s=epochs_left * _pause_s(own, plan),
+        pauses_s=epochs_left * pause_s(own, plan),
         frozen=health.state != "running",
     )
 
@@ -98,7 +98,7 @@ def _doubt(blocks: Sequence[float], left: int) -> float:
     return NORMAL_80 * few * math.sqrt(variance * inflation * (1 / n + 1 / to_come))
 
 
-def _pause_s(steps: Sequence[StepMetric], plan: Plan) -> float:
+def pause_s(steps: Sequence[StepMetric], plan: Plan) -> float:
     """The median time between an epoch's last step and the next one's first, its own seconds taken off."""
     pauses = [
         b.at - a.at - (b.step_s or 0.0)

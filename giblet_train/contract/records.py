@@ -26,6 +26,21 @@ class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Any fact of a run. Subclasses say which file holds it."""
 
 
+class Promotion(Record, frozen=True, kw_only=True):
+    """Why a run may be on its stage: the run below it, that run's verdict, and what of it was accepted, and why.
+
+    accepted: criterion that was not met -> what was seen of it. hours: GPU-hours (on a CPU: of a process) foretold,
+    the lower and the upper bound.
+    """
+
+    from_run: str
+    from_stage: str
+    verdict: str
+    accepted: dict[str, str] = {}
+    why: str = ""
+    hours: tuple[float, float] | None = None
+
+
 class Run(Record, frozen=True, kw_only=True):
     """run.json: who started what, where, and how. Written once by the launcher.
 
@@ -50,6 +65,7 @@ class Run(Record, frozen=True, kw_only=True):
     grace_s: float = 120.0
     hostname: str = ""
     watcher_argv: tuple[str, ...] = ()
+    promotion: Promotion | None = None
     schema: int = SCHEMA
 
 

@@ -12,6 +12,7 @@ from giblet_tui.cli import (
     configs,
     demo,
     export,
+    ladder,
     launch,
     logs,
     monitor,
@@ -27,7 +28,7 @@ from giblet_tui.cli.speech import complain
 
 __all__ = ["app", "main"]
 
-VERBS = (demo, launch, runs, logs, monitor, why, alerts, report, compare, stop, reach, export, nodes, configs)
+VERBS = (demo, launch, runs, logs, monitor, why, alerts, report, compare, ladder, stop, reach, export, nodes, configs)
 """The modules whose verbs join `app` when they are imported."""
 
 app.add_typer(node_app, name="node")

@@ -39,7 +39,22 @@ def group(**options: Any) -> typer.Typer:
 
 
 _ORDER = (
-    *("demo", "launch", "ps", "status", "logs", "dashboard", "verdict", "why", "alerts", "report", "compare", "stop"),
+    *(
+        "demo",
+        "launch",
+        "ps",
+        "status",
+        "logs",
+        "dashboard",
+        "verdict",
+        "why",
+        "alerts",
+        "report",
+        "compare",
+        "promote",
+        "ladder",
+        "stop",
+    ),
     *("attach", "pull", "export", "setup", "doctor", "node", "config"),
 )
 
