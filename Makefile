@@ -43,7 +43,7 @@ test-laptop: .venv-laptop/.ready
 .venv-laptop/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(ENOUGH)'
 	$(PYTHON) -m venv .venv-laptop
-	$(LAPTOP)/pip $(PIP) -e . hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout
+	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout
 	@touch $@
 
 # sshd, tmux and screen for the cluster tests: installed when root, otherwise those tests say what they lack.

@@ -51,6 +51,8 @@ asyncio.run(first())
 FIRST_SCREEN = """
 import asyncio, gc
 gc.disable()  # as run_dashboard does
+from giblet_tui.dashboard import load_numpy
+load_numpy()
 from giblet_tui import cache
 from giblet_tui.dashboard.app import DashboardApp
 

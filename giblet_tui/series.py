@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count
 from typing import NamedTuple
 
@@ -167,9 +168,7 @@ def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
     Each block of records is one row of a product with the matrix of decays; the ends of the blocks obey the same
     recursion with decay^BLOCK.
     """
-    lag_KK = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
-    decay_KK = np.where(lag_KK >= 0, decay ** np.maximum(lag_KK, 0), 0.0)
-    carry_K = decay ** np.arange(1, BLOCK + 1)
+    decay_KK, carry_K = _decays(decay)
     size = len(values_N)
     if size <= BLOCK:
         return np.asarray(decay_KK[:size, :size] @ values_N + before * carry_K[:size])
@@ -179,6 +178,15 @@ def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
     start_B = np.concatenate([[before], end_B[:-1]])
     sum_BK: Floats = inner_BK + start_B[:, None] * carry_K
     return sum_BK.ravel()[:size]
+
+
+@lru_cache(maxsize=32)
+def _decays(decay: float) -> tuple[Floats, Floats]:
+    """What a record weighs in each later one of its block, and the sum before the block in each of its records."""
+    lag_KK = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
+    decay_KK: Floats = np.where(lag_KK >= 0, decay ** np.maximum(lag_KK, 0), 0.0)
+    carry_K: Floats = np.asarray(decay ** np.arange(1, BLOCK + 1), np.float64)
+    return decay_KK, carry_K
 
 
 def reduced(points: Points, window: Range, columns: int, *, joined: bool = True) -> Envelope:

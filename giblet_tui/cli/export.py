@@ -19,36 +19,49 @@ SMALLEST, LARGEST = 20, 500
     app,
     "export",
     "giblet export @last --svg run.svg",
-    "giblet export @last --svg slide.svg --size 160x45 --light",
+    "giblet export @last --png slide.png --size 160x45 --light",
+    "giblet export @last --png fmri.png --panel fmri --size 80x20",
     "giblet export demo --csv demo.csv",
 )
 def export(
     name: RunName,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="The dashboard's screen of it.")] = None,
+    png: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="The same as pixels; needs `pip install 'giblet[picture]'`.")
+    ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Every step and epoch as a row.")] = None,
+    panel: Annotated[
+        str, typer.Option(metavar="PANEL", help="Only this: total fmri video audio text balance clock verdict log ...")
+    ] = "",
     size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Of the picture.")] = "120x40",
     light: Annotated[bool, typer.Option("--light", help="The picture on white.")] = False,
 ) -> None:
-    """Write a run's screen as SVG, or its records as CSV. The paths of what was written are printed."""
+    """Write a run's screen, or one panel of it, as SVG or PNG, or its records as CSV. Prints the paths written."""
     from giblet_train.contract.errors import ConfigError
     from giblet_tui import lookup, watch
     from giblet_tui.export import csv_text
     from giblet_tui.fleet import Fleet
 
-    if svg is None and csv is None:
-        raise ConfigError("Nothing to write is named.", "--svg FILE for a picture, --csv FILE for the records")
+    if svg is None and png is None and csv is None:
+        raise ConfigError("Nothing to write is named.", "--svg or --png FILE for a picture, --csv FILE for the records")
     columns, rows = _cells(size)
     node, run_id = lookup.locate(name, say)
     fleet = Fleet(nodes=(watch.observe_once(node, [run_id]),))
     run = fleet.run(run_id)
     if run is None:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
-    if svg is not None:
-        from giblet_tui.dashboard.picture import run_screen
+    if svg is not None or png is not None:
+        from giblet_tui.dashboard.picture import run_picture
+        from giblet_tui.dashboard.png import png_bytes
+        from giblet_tui.dashboard.svg import svg_text
 
-        _write(svg, run_screen(fleet, run_id, columns, rows, light=light))
+        picture = run_picture(fleet, run_id, columns, rows, panel=panel, light=light)
+        if svg is not None:
+            _write(svg, svg_text(picture).encode())
+        if png is not None:
+            _write(png, png_bytes(picture))
     if csv is not None:
-        _write(csv, csv_text(run))
+        _write(csv, csv_text(run).encode())
 
 
 def _cells(size: str) -> tuple[int, int]:
@@ -61,13 +74,13 @@ def _cells(size: str) -> tuple[int, int]:
     return int(found[1]), int(found[2])
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, data: bytes) -> None:
     from giblet_train.contract.errors import ConfigError
     from giblet_train.contract.rundir import replace_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, text.encode())
+        replace_file(path, data)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from None
     show(str(path))

@@ -12,7 +12,25 @@ import os
 from giblet_tui.dashboard.ports import Actions, Source
 from giblet_tui.fleet import Fleet
 
+THREADS = "OPENBLAS_NUM_THREADS"
+
 __all__ = ["Actions", "Source", "run_dashboard"]
+
+
+def load_numpy() -> None:
+    """Import numpy with one thread for its matrix products: charts need no more, and a pool of them delays a start.
+
+    The variable is put back, for runs that are launched from here inherit the environment.
+    """
+    before = os.environ.get(THREADS)
+    os.environ[THREADS] = "1"
+    try:
+        import numpy  # noqa: F401 (only its side effect is wanted here)
+    finally:
+        if before is None:
+            del os.environ[THREADS]
+        else:
+            os.environ[THREADS] = before
 
 
 def run_dashboard(source: Source, actions: Actions, initial: Fleet, readonly: bool = False) -> int:
@@ -22,6 +40,7 @@ def run_dashboard(source: Source, actions: Actions, initial: Fleet, readonly: bo
     already known (the cache), on screen before the first snapshot arrives. readonly: no key changes anything.
     """
     gc.disable()  # nothing that starting makes is garbage; the app collects again from its first screen on
+    load_numpy()
     from giblet_tui.dashboard.app import DashboardApp
 
     for exported in ("COLUMNS", "LINES"):

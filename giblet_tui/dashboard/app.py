@@ -95,7 +95,7 @@ class DashboardApp(App[int]):
     def on_node_observed(self, message: NodeObserved) -> None:
         self.fleet = self.fleet.replacing(merged(self.fleet, message.snapshot))
         self._verdicts |= message.verdicts
-        self._main.show(self.fleet, self._verdicts)
+        self._main.show(self.fleet, self._verdicts, message.snapshot.node)
         if isinstance(self.screen, CompareScreen):
             self.screen.show(self.fleet)
 

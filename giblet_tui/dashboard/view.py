@@ -110,14 +110,6 @@ def pace_s(run: RunSnapshot) -> float | None:
     return (newest[-1].at - newest[0].at) / max(1, newest[-1].step - newest[0].step)
 
 
-def eta_s(run: RunSnapshot) -> float | None:
-    """Seconds until the last step at the present pace; None unless it is running."""
-    pace = pace_s(run)
-    if run.health.state != "running" or run.plan_record is None or pace is None:
-        return None
-    return max(0, run.plan_record.total_steps - 1 - run.steps[-1].step) * pace
-
-
 def active_alerts(run: RunSnapshot) -> tuple[Alert, ...]:
     """Alerts that were raised and not cleared since, newest first."""
     latest = {alert.name: alert for alert in sorted(run.alerts, key=lambda a: a.seq)}

@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 import csv
+import io
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from msgspec.structs import replace
 
 from giblet_train.contract.config import COMPONENTS
-from giblet_tui.dashboard.picture import run_screen
+from giblet_train.contract.errors import ConfigError
+from giblet_tui.dashboard.glyphs import shapes
+from giblet_tui.dashboard.picture import Picture, run_picture
+from giblet_tui.dashboard.png import MARGIN, png_bytes
+from giblet_tui.dashboard.svg import svg_text
 from giblet_tui.export import FIELDS, csv_text
 from tests import fleets, rundirs
 
@@ -35,13 +41,48 @@ def test_every_record_is_a_row_with_its_own_figures() -> None:
     assert steps[0]["validation_total"] == "" and float(steps[0]["weight_fmri"]) == run.steps[0].weight["fmri"]
 
 
-def test_the_picture_shows_the_run_asked_for_and_calls_nobody() -> None:
+def picture(run_index: int = 0, columns: int = 120, rows: int = 40, **options: Any) -> Picture:
     fleet = fleets.several()
-    flat = fleet.nodes[0].runs[1].run.run_id
-    drawn = run_screen(fleet, flat, 120, 40, clock=lambda: fleets.NOW + 1)
-    words = "".join(ElementTree.fromstring(drawn).itertext()).replace("\u00a0", " ")
-    assert "flat on tensor01" in words.replace("\n", "") and "balance" in words
-    assert "@font-face" not in drawn and "url(http" not in drawn
+    run_id = fleet.nodes[0].runs[run_index].run.run_id
+    return run_picture(fleet, run_id, columns, rows, clock=lambda: fleets.NOW + 1, **options)
+
+
+def words(shown: Picture) -> str:
+    return "\n".join("".join(run.text for run in row) for row in shown.rows)
+
+
+def test_the_picture_shows_the_run_asked_for_and_calls_nobody() -> None:
+    shown = picture(1)
+    assert "flat on tensor01" in words(shown) and "balance" in words(shown)
+    drawn = svg_text(shown)
+    said = [element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")]
+    assert "balance" in said and "tensor01" in said
+    assert not any(shapes(one) for text in said for one in text or ""), "braille and blocks are drawn, not written"
+    assert "url(" not in drawn and "href" not in drawn and "@font-face" not in drawn
+
+
+def test_one_panel_fills_the_picture() -> None:
+    shown = picture(panel="fmri", columns=60, rows=15)
+    assert shown.columns == 60 and "fMRI" in words(shown)
+    assert "balance" not in words(shown) and "live" not in words(shown)
+    with pytest.raises(ConfigError, match="no panel fmir"):
+        picture(panel="fmir")
+
+
+def test_the_png_holds_what_the_cells_show() -> None:
+    pixels = pytest.importorskip("PIL.Image", reason="pip install 'giblet[picture]'")
+    pytest.importorskip("fontpkg_jetbrains_mono")
+    shown = picture(columns=80, rows=24)
+    image = pixels.open(io.BytesIO(png_bytes(shown)))
+    half = MARGIN // 2
+    assert image.format == "PNG" and image.size == (80 * 10 + 2 * half, 24 * 20 + 2 * half)
+    seen = image.convert("RGB")
+    for y, row in enumerate(shown.rows):
+        for run in row:
+            inside = (half + run.column * 10, half + y * 20, half + (run.column + run.width) * 10, half + (y + 1) * 20)
+            colours = {colour for _, colour in seen.crop(inside).getcolors(10_000)}
+            blank = not run.text.strip(" \u00a0")
+            assert blank == (len(colours) == 1), (run, colours)
 
 
 def test_the_verb_writes_both_and_refuses_in_words(tmp_path: Path) -> None:
@@ -54,7 +95,7 @@ def test_the_verb_writes_both_and_refuses_in_words(tmp_path: Path) -> None:
         env = {**environment, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
         return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
-    done = giblet("demo", "--svg", "out/run.svg", "--csv", "run.csv", "--size", "80x24")
+    done = giblet("demo", "--svg", "out/run.svg", "--csv", "run.csv", "--size", "80x24", "--panel", "total")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["out/run.svg", "run.csv"]
     assert ElementTree.parse(tmp_path / "out" / "run.svg").getroot().tag.endswith("svg")
@@ -66,6 +107,4 @@ def test_the_verb_writes_both_and_refuses_in_words(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("light", [False, True])
 def test_the_background_is_the_theme_s(light: bool) -> None:
-    run = fleets.healthy().runs()[0].run.run_id
-    drawn = run_screen(fleets.healthy(), run, 60, 15, light=light, clock=lambda: fleets.NOW + 1)
-    assert ("#121212" in drawn) != light
+    assert (picture(columns=60, rows=15, light=light).ground == (18, 18, 18)) != light

@@ -42,6 +42,7 @@ VIEWS: dict[str, tuple[str, ...]] = {
     "alerts": ("alerts",),
 }
 REST_S = 0.3
+TICK_S = 1.0
 
 
 class MainScreen(Screen[None]):
@@ -85,20 +86,29 @@ class MainScreen(Screen[None]):
 
     def on_mount(self) -> None:
         self.query_one("#search", Input).display = False
-        self.set_interval(1.0, self.tick)
+        self._ticker = self.set_interval(TICK_S, self.tick)
         self._arrange()
         self.query_one(RunList).focus()
         self.show(self._fleet, self._verdicts)
 
-    def show(self, fleet: Fleet, verdicts: Mapping[str, Verdict]) -> None:
-        """Draw this fleet from now on."""
+    def show(self, fleet: Fleet, verdicts: Mapping[str, Verdict], told: str | None = None) -> None:
+        """Draw this fleet from now on. told: the one node that is new in it; where no pane shows any run of that
+        node, its rows in the list wait for the next tick, so that many nodes cost no more than one."""
         self._fleet, self._verdicts = fleet, verdicts
+        if told is not None and self.chosen is not None and told not in self._nodes_drawn():
+            return
+        self._ticker.reset()
         run = fleet.run(self.chosen) if self.chosen else None
         if run is None:
             run = _worth_seeing(fleet.runs())
             self.chosen = run.run.run_id if run else None
         self._show_list()
         self._show_run(run)
+
+    def _nodes_drawn(self) -> set[str]:
+        """Nodes that hold the chosen run or one that is drawn behind it."""
+        drawn = self.marked | {self.chosen}
+        return {node.node for node in self._fleet.nodes if any(run.run.run_id in drawn for run in node.runs)}
 
     def tick(self) -> None:
         """What changes by time alone: ages, and whether what is shown is still what is."""

@@ -57,7 +57,7 @@ class Balance(Pane):
         return replace(steps[-1], gradient_share=shares)
 
     def _row(self, step: StepMetric, component: str, columns: tuple[str, ...], cells: int) -> Content:
-        ink = palette.colour(component, dark=self.app.current_theme.dark)
+        ink = self.inks[f"{component} train"]
         constant = constant_of(self.view.run, component) if self.view is not None else 0.0
         share, gradient = _share(step, component), _gradient_share(step, component)
         parts: list[Part] = [(f"{palette.SAMPLES[component]} {palette.LABELS[component]:<{LABEL - 3}}", ink)]

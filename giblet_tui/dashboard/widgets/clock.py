@@ -30,8 +30,7 @@ class WarmupClock(Pane):
     def heading(self) -> Content:
         if self.view is None or self.view.run.plan is None:
             return line(("learning rate", "bold"))
-        inks = palette.styles(dark=self.app.current_theme.dark)
-        legend = [(" ⠒⠒ planned", inks["axis"]), (" ⣀⠤ observed", inks["other"])]
+        legend = [(" ⠒⠒ planned", self.inks["axis"]), (" ⣀⠤ observed", self.inks["other"])]
         return fitting([("learning rate", "bold"), *legend], max(1, self.size.width - RULE))
 
     def lines(self, width: int, height: int) -> list[Content]:
@@ -60,8 +59,7 @@ class WarmupClock(Pane):
         ]
         top = max(plan.learning_rate, float(view.curves.lr_N.max()) if len(view.curves.lr_N) else 0.0)
         rows = braille.draw(layers, Range(0, max(1, last)), Range(0, top * 1.05), width, height)
-        inks = palette.styles(dark=self.app.current_theme.dark)
-        return [line(*[(run.text, inks.get(run.style, "")) for run in row]) for row in rows]
+        return [line(*[(run.text, self.inks.get(run.style, "")) for run in row]) for row in rows]
 
 
 def departure_of(view: RunView, plan: Plan) -> Departure | None:

@@ -10,7 +10,7 @@ from textual.content import Content
 from giblet_train.contract.health import GLYPHS, duration
 from giblet_tui.dashboard import palette
 from giblet_tui.dashboard.text import Part, bar, line
-from giblet_tui.dashboard.view import RunView, epoch_words, eta_s, health_now, in_doubt, open_alerts, state_words
+from giblet_tui.dashboard.view import RunView, epoch_words, health_now, in_doubt, open_alerts, state_words
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.dashboard.widgets.verdict import verdict_word
 
@@ -58,7 +58,7 @@ class RunHeader(Pane, can_focus=False):
         parts: list[Part] = []
         if width >= ROOMY:
             parts += [(f" ▕{bar(done / max(1, plan.total_steps), BAR)}▏", "$accent"), f" {done:,}/{plan.total_steps:,}"]
-        left = eta_s(view.run)
+        left = view.run.eta_s
         if left is not None and health_now(view.run, view.node, self._clock()).state == "running":
             parts.append((f"  {duration(left)} left", palette.MUTED))
         return parts

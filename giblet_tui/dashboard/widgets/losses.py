@@ -61,7 +61,7 @@ class LossPanel(Pane):
         self._plain = Style()
 
     def heading(self) -> Content:
-        ink = palette.colour(self.component, dark=self.app.current_theme.dark)
+        ink = self.inks[f"{self.component} train"]
         name: list[Part] = [(f"{palette.SAMPLES[self.component]} ", ink), (palette.LABELS[self.component], "bold")]
         if self.in_doubt:
             name.append((" ≠", "$error bold"))
@@ -95,8 +95,7 @@ class LossPanel(Pane):
         width, plain = self.content_size.width, self._plain
         if y >= len(self._rows):
             return Strip.blank(width, plain)
-        inks = palette.styles(dark=self.app.current_theme.dark)
-        segments = [Segment(run.text, _inked(plain, inks.get(run.style))) for run in self._rows[y]]
+        segments = [Segment(run.text, _inked(plain, self.inks.get(run.style))) for run in self._rows[y]]
         return Strip(segments).adjust_cell_length(width, plain)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:

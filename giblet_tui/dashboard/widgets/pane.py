@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Self
+
 from textual.content import Content
-from textual.geometry import Size
+from textual.geometry import Region, Size
 from textual.reactive import reactive
+from textual.theme import Theme
 from textual.widget import Widget
 
+from giblet_tui.dashboard import palette
 from giblet_tui.dashboard.palette import MUTED
 from giblet_tui.dashboard.text import line, page
 from giblet_tui.dashboard.view import RunView
@@ -15,13 +20,16 @@ from giblet_tui.dashboard.view import RunView
 class Pane(Widget, can_focus=True):
     """Draws one `RunView`. A pane one or two rows high has no rule and says all in those rows.
 
-    It is painted anew only when what it says has changed: most records change few panes.
+    It is painted anew only where what it says has changed: most records change few panes, and of those few rows.
     """
 
     view: reactive[RunView | None] = reactive(None, repaint=False)
     _said = Content()
     _said_in: Size | None = None
     _headed = Content()
+    _heading_only = False
+    inks: Mapping[str, str] = palette.styles(dark=True)
+    """The colours of the present theme by the name of their use."""
 
     def heading(self) -> Content:
         """What stands in the top rule."""
@@ -41,7 +49,13 @@ class Pane(Widget, can_focus=True):
         return self._said
 
     def on_mount(self) -> None:
-        self.app.theme_changed_signal.subscribe(self, lambda _: self.renew())
+        self.inks = palette.styles(dark=self.app.current_theme.dark)
+        self.app.theme_changed_signal.subscribe(self, self._theme_changed)
+
+    def _theme_changed(self, theme: Theme) -> None:
+        self.inks = palette.styles(dark=theme.dark)
+        self.renew()
+        self.refresh()
 
     def on_resize(self) -> None:
         self.renew()
@@ -62,7 +76,15 @@ class Pane(Widget, can_focus=True):
         heading = self.heading()
         if not heading.is_same(self._headed):
             self._headed = heading
+            self._heading_only = self.is_mounted
             self.border_title = heading
+            self._heading_only = False
+
+    def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
+        """As any widget's, but a new heading repaints its own row and no other."""
+        if self._heading_only and not regions:
+            regions = (Region(0, -1, self.size.width, 1),)
+        return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
     def _page(self) -> Content:
         self._said_in = self.content_size

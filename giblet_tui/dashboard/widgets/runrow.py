@@ -8,7 +8,7 @@ from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.health import GLYPHS, duration
 from giblet_tui.dashboard import axis, palette
 from giblet_tui.dashboard.text import Part, line
-from giblet_tui.dashboard.view import epoch_words, eta_s, health_now, in_doubt, stale, state_words
+from giblet_tui.dashboard.view import epoch_words, health_now, in_doubt, stale, state_words
 from giblet_tui.dashboard.widgets.status import LINKS
 from giblet_tui.fleet import NodeSnapshot, RunSnapshot
 from giblet_tui.series import number
@@ -42,7 +42,7 @@ def run_row(
         below: list[Part] = [(f"{BLANK}  {words} ", ink), (epoch_words(run), palette.MUTED), " ", *judged]
         return line(glyph, *name) + Content("\n") + line(*below)
     title = line(glyph, *name)
-    left = eta_s(run) if health.state == "running" else None
+    left = run.eta_s if health.state == "running" else None
     newest = run.steps[-1] if run.steps else None
     cells: list[Part] = [
         BLANK * max(1, NAME_CELLS - title.cell_length),

@@ -12,8 +12,11 @@ from textual.widgets.option_list import Option
 
 from giblet_train.contract.criteria import Verdict
 from giblet_tui.dashboard.messages import RunChosen, RunMarked
+from giblet_tui.dashboard.view import health_now
 from giblet_tui.dashboard.widgets.runrow import node_row, run_row
-from giblet_tui.fleet import Fleet
+from giblet_tui.fleet import Fleet, RunSnapshot
+
+RowKey = tuple[RunSnapshot, Verdict | None, bool, str, int]
 
 
 class RunList(OptionList):
@@ -31,15 +34,16 @@ class RunList(OptionList):
         super().__init__(id="runs", markup=False)
         self.border_title = Content.styled("runs", "bold")
         self._shown: dict[str, Content] = {}
+        self._made: dict[str, tuple[RowKey, Content]] = {}
 
     def show(
         self, fleet: Fleet, verdicts: Mapping[str, Verdict], marked: Set[str], chosen: str | None, now: float
     ) -> None:
         """Draw this fleet. Rows that did not change are left alone, and so is the highlight."""
-        rows = dict(_rows(fleet, verdicts, marked, now, self.content_size.width))
+        rows = dict(self._rows(fleet, verdicts, marked, now))
         if list(rows) == list(self._shown):
             for key, content in rows.items():
-                if not content.is_same(self._shown[key]):
+                if content is not self._shown[key] and not content.is_same(self._shown[key]):
                     self.replace_option_prompt(key, content)
         else:
             with self.prevent(OptionList.OptionHighlighted):
@@ -62,14 +66,29 @@ class RunList(OptionList):
     def _highlighted_id(self) -> str | None:
         return None if self.highlighted is None else self.get_option_at_index(self.highlighted).id
 
+    def _rows(
+        self, fleet: Fleet, verdicts: Mapping[str, Verdict], marked: Set[str], now: float
+    ) -> Iterator[tuple[str, Content]]:
+        """Row key and content of each node and run; a run of a shared home only under the node it belongs to.
 
-def _rows(
-    fleet: Fleet, verdicts: Mapping[str, Verdict], marked: Set[str], now: float, width: int
-) -> Iterator[tuple[str, Content]]:
-    """Row key and content of each node and run; a run of a shared home only under the node it belongs to."""
-    for node in fleet.nodes:
-        yield f"node {node.node}", node_row(node, now)
-        for run in node.runs:
-            run_id = run.run.run_id
-            if run.run.node in ("", node.node):
-                yield run_id, run_row(run, node, verdicts.get(run_id), run_id in marked, now, width)
+        A run's row is made anew only when something that stands in it may have changed.
+        """
+        known, self._made = self._made, {}
+        for node in fleet.nodes:
+            yield f"node {node.node}", node_row(node, now)
+            for run in node.runs:
+                run_id = run.run.run_id
+                if run.run.node not in ("", node.node):
+                    continue
+                words = health_now(run, node, now).sentence
+                key = (run, verdicts.get(run_id), run_id in marked, words, self.content_size.width)
+                made = known.get(run_id)
+                if made is None or not _same(made[0], key):
+                    made = key, run_row(run, node, key[1], key[2], now, key[4])
+                self._made[run_id] = made
+                yield run_id, made[1]
+
+
+def _same(old: RowKey, new: RowKey) -> bool:
+    """Snapshots are replaced whole: identity tells, where comparing them would read every record."""
+    return old[0] is new[0] and old[1] is new[1] and old[2:] == new[2:]

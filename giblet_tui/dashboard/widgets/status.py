@@ -28,14 +28,23 @@ KEYS = ("? help", "  / search", "  z full", "  x crosshair", "  S stop", "  q qu
 class StatusLine(Widget):
     """Always one row. It ticks each second, so a frozen screen cannot look live."""
 
-    node: reactive[NodeSnapshot | None] = reactive(None, always_update=True)
+    node: reactive[NodeSnapshot | None] = reactive(None, always_update=True, repaint=False)
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__(id="status")
         self._clock = clock
+        self._said = Content()
         self.fleet = Fleet()
 
+    def watch_node(self) -> None:
+        if not self._page().is_same(self._said):
+            self.refresh()
+
     def render(self) -> Content:
+        self._said = self._page()
+        return self._said
+
+    def _page(self) -> Content:
         width = self.content_size.width
         parts = self._link() if self.node is not None else [("no nodes", palette.MUTED)]
         left = line(*parts)
