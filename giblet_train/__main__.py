@@ -24,7 +24,9 @@ app = typer.Typer(
 data_app = typer.Typer(name="data", help="Look at a study before training on it.", no_args_is_help=True)
 app.add_typer(data_app)
 
-RunOrConfig = Annotated[Path, typer.Argument(help="A run directory, or a configuration file.")]
+RunOrConfig = Annotated[
+    Path, typer.Argument(help="A run directory, a configuration file, or - for one on standard input.")
+]
 Workdir = Annotated[
     Path | None, typer.Option(help="Where stores and studies lie; a run's own, or ~/giblet for a configuration.")
 ]
@@ -125,7 +127,9 @@ def data_check(
     from giblet_train.data.prepared import read_request
     from giblet_train.data.report import check_report
 
-    failed, text = check_report(read_request(run_or_config, workdir), narrate, as_json=as_json, html=html)
+    failed, text = check_report(
+        read_request(run_or_config, workdir), narrate, as_json=as_json, html=html and html.expanduser()
+    )
     print(text)
     if failed:
         sys.exit(FAILED)

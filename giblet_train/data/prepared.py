@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from giblet_train.contract.config import Config, load
+from giblet_train.contract.config import Config, from_mapping, load
 from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.rundir import RunDir
+from giblet_train.contract.yamlfile import load_text
 from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.sources import Progress
 from giblet_train.data.splits import make_split
 from giblet_train.data.store import build_store
 
 DEFAULT_WORKDIR = Path("~/giblet")
+STDIN = "-"
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class Request:
 
 
 def read_request(run_or_config: Path, workdir: Path | None) -> Request:
-    """The request behind a run directory or a configuration file.
+    """The request behind a run directory, a configuration file, or `-`, a configuration on standard input.
 
     workdir: None for a run's own, `<workdir>/runs/<run>`, or ~/giblet for a configuration. Raises ConfigError.
     """
@@ -40,7 +43,11 @@ def read_request(run_or_config: Path, workdir: Path | None) -> Request:
         if not run.config.is_file():
             raise ConfigError(f"{run_or_config} is not a run directory: it has no config.yaml.", "Name a YAML file.")
         return Request(run.read_config(), workdir or run.path.parent.parent)
-    return Request(load(run_or_config).config, (workdir or DEFAULT_WORKDIR).expanduser().absolute())
+    if str(run_or_config) == STDIN:
+        config = from_mapping(load_text(sys.stdin.read(), "standard input"), "standard input").config
+    else:
+        config = load(run_or_config).config
+    return Request(config, (workdir or DEFAULT_WORKDIR).expanduser().absolute())
 
 
 def prepare(request: Request, progress: Progress) -> str:

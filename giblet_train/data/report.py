@@ -14,6 +14,7 @@ from giblet_train.data.prepared import Request
 from giblet_train.data.sources import Progress
 from giblet_train.data.store import build_store, open_store
 
+SCHEMA = 1
 MARKS = {"error": "✖", "warning": "!", "info": "·"}
 
 
@@ -71,7 +72,8 @@ def _as_text(report: Report) -> list[str]:
 
 def _as_json(report: Report) -> str:
     lags = {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in report.lags}
-    value = {"findings": report.findings, "components": report.components, "lags": lags, "failed": report.failed}
+    value = {"schema": SCHEMA, "ok": not report.failed, "findings": report.findings}
+    value |= {"components": report.components, "lags": lags}
     return msgspec.json.encode(value).decode()
 
 

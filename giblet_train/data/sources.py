@@ -101,7 +101,7 @@ def _existing(folder: Path, name: str, key: str) -> Path:
     if path.is_file():
         return path
     there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    raise DataError(f"{path} does not exist{nearest(path.name, there)}", f"Set {key} or data.data_dir.")
+    raise DataError(f"{path} does not exist{nearest(path.name, there) or '.'}", f"Set {key} or data.data_dir.")
 
 
 def _numbered(role: str, paths: tuple[Path, ...]) -> dict[str, Path]:

@@ -10,6 +10,7 @@ from giblet_tui.cli import (
     alerts,
     compare,
     configs,
+    data,
     demo,
     export,
     ladder,
@@ -23,15 +24,33 @@ from giblet_tui.cli import (
     stop,
     why,
 )
-from giblet_tui.cli.app import app, config_app, node_app
+from giblet_tui.cli.app import app, config_app, data_app, node_app
 from giblet_tui.cli.speech import complain
 
 __all__ = ["app", "main"]
 
-VERBS = (demo, launch, runs, logs, monitor, why, alerts, report, compare, ladder, stop, reach, export, nodes, configs)
+VERBS = (
+    demo,
+    launch,
+    runs,
+    logs,
+    monitor,
+    why,
+    alerts,
+    report,
+    compare,
+    ladder,
+    stop,
+    reach,
+    export,
+    nodes,
+    data,
+    configs,
+)
 """The modules whose verbs join `app` when they are imported."""
 
 app.add_typer(node_app, name="node")
+app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 
 

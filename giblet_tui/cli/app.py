@@ -55,7 +55,7 @@ _ORDER = (
         "ladder",
         "stop",
     ),
-    *("attach", "pull", "export", "setup", "doctor", "node", "config"),
+    *("attach", "pull", "export", "setup", "doctor", "data", "node", "config"),
 )
 
 
@@ -68,6 +68,7 @@ class _Ordered(TyperGroup):
 
 app = group(name="giblet", cls=_Ordered, epilog=EXIT_CODES, help=ABOUT, invoke_without_command=True)
 node_app = group(help="The machines giblet works on.", no_args_is_help=True, add_completion=False)
+data_app = group(help="Look at a study before training on it.", no_args_is_help=True, add_completion=False)
 config_app = group(help="Configurations: what there is, what they resolve to.", no_args_is_help=True)
 
 

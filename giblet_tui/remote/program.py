@@ -17,6 +17,7 @@ AGENT_MODULES = (
     "facts",
     "observe",
     "environment",
+    "errand",
     "evidence",
     "ending",
     "starting",

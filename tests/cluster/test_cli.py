@@ -69,6 +69,22 @@ def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
             ending.sweep(run)
 
 
+def test_a_study_is_checked_where_it_lies(laptop: Laptop, tensor01: LoopbackNode) -> None:
+    laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
+    page = laptop.folder / "pages" / "check.html"
+    done = laptop.giblet("data", "check", "tensor01", "./small.yaml", "--json", "--html", str(page))
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["schema"], found["ok"]) == (1, True)
+    assert "scanning subject 3 of 3" in done.stderr
+    assert page.read_text().startswith("<!doctype html>")
+    assert len(list((tensor01.home / "giblet" / "stores").glob("*/manifest.json"))) == 1
+
+    refused = laptop.giblet("data", "lag", "tensor01", "./small.yaml", "--set", "data.simulate=null")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert "film.mp4 does not exist" in refused.stderr
+
+
 def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> None:
     """setup, launch, ps, logs -f, stop on a host that only the ssh config knows, but for its interpreter."""
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n  multiplexer: {multiplexer}\n")

@@ -1,0 +1,89 @@
+"""`giblet data`: a study looked over on the node where it lies, before anything trains on it."""
+
+from __future__ import annotations
+
+import json as jsonlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from giblet_tui.cli.app import data_app, verb
+from giblet_tui.cli.complete import config_names
+from giblet_tui.cli.configs import Settings
+from giblet_tui.cli.nodes import Json, NodeName
+from giblet_tui.cli.speech import say, show, show_json
+
+if TYPE_CHECKING:
+    from giblet_tui.errand import Done
+
+ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="A name or a path.", autocompletion=config_names)]
+FROM_STDIN = "-"
+
+
+@verb(
+    data_app,
+    "check",
+    "giblet data check tensor01 production_500epoch",
+    "giblet data check tensor01 demo --html check.html",
+    "giblet data check local demo --set data.simulate=tiny --set split.gap_trs=4 --json",
+)
+def check(
+    name: NodeName,
+    config: ConfigName,
+    settings: Settings = None,
+    html: Annotated[Path | None, typer.Option(help="Bring the page with pictures here.")] = None,
+    json: Json = False,
+) -> None:
+    """Find data mistakes where the data lie: files, clocks, scales, annotations, subjects. Exit code 1 on an error.
+
+    The store is built there if it does not exist, as a run would build it.
+    """
+    options = ["--json"] if json else []
+    done = _look("check", name, config, settings, options, html)
+    if json and done.printed.strip():
+        from giblet_tui.remote.sanitize import sanitize_value
+
+        show_json(sanitize_value(jsonlib.loads(done.printed)))
+    elif not json:
+        _show(done)
+    _end(done)
+
+
+@verb(data_app, "lag", "giblet data lag tensor01 production_500epoch", "giblet data lag local demo")
+def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
+    """By how many TRs each brain follows the film, in all and in thirds. Exit code 1 when the thirds disagree."""
+    done = _look("lag", name, config, settings, [], None)
+    _show(done)
+    _end(done)
+
+
+def _look(what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None) -> Done:
+    from giblet_train.contract.config import dump
+    from giblet_tui import catalog, errand, nodes
+    from giblet_tui.remote.connection import connect
+
+    node = nodes.resolve(name)
+    loaded = catalog.read(config, settings or ())
+    for note in loaded.notes:
+        say(note)
+    page = f"{node.workdir}/reports/{loaded.config.name}-check.html"
+    argv = ["data", what, FROM_STDIN, "--workdir", node.workdir, *options]
+    with connect(node) as connection:
+        done = errand.run_engine(node, connection, argv + (["--html", page] if html else []), dump(loaded.config), say)
+        if html and done.printed.strip():
+            errand.bring(connection, page, html)
+            say(f"the page with pictures is {html}")
+    return done
+
+
+def _show(done: Done) -> None:
+    from giblet_tui.remote.sanitize import sanitize
+
+    if done.printed.strip():
+        show("\n".join(sanitize(line) for line in done.printed.rstrip("\n").split("\n")))
+
+
+def _end(done: Done) -> None:
+    if done.code:
+        raise typer.Exit(done.code if done.code > 0 else 1)
