@@ -21,7 +21,7 @@ def check_lag(rows: Sequence[LagRow], study: Study) -> list[Finding]:
     """
     tr_s = study.tr_s
     average = rows[0]
-    findings = [_disagreement(row) for row in rows if not row.agrees]
+    findings = [_disagreement(row) for row in ((average,) if not average.agrees else rows) if not row.agrees]
     if not average.whole.answers:
         return [*findings, _unrelated(average, study)] if average.agrees else findings
     lag_s = average.whole.lag_trs * tr_s

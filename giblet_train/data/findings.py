@@ -21,6 +21,12 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     action: str = ""
 
 
+def counted(findings: list[Finding]) -> str:
+    """`1 error, 2 warnings`."""
+    numbers = [(name, sum(f.severity == name for f in findings)) for name in ORDER[:2]]
+    return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in numbers)
+
+
 def by_severity(findings: list[Finding]) -> list[Finding]:
     """Errors first; otherwise in the order in which they were found."""
     return sorted(findings, key=lambda f: ORDER.index(f.severity))

@@ -10,6 +10,7 @@ from pathlib import Path
 from giblet_train.contract.errors import DataError
 from giblet_train.contract.rundir import replace_file
 from giblet_train.data.check import Report
+from giblet_train.data.findings import counted
 from giblet_train.data.lag import Lag
 from giblet_train.data.pictures import carpet, light_and_brain, line_plot, mean_slices, png
 from giblet_train.data.study import Study
@@ -37,9 +38,7 @@ def write_page(report: Report, path: Path) -> None:
 
 def page(report: Report) -> str:
     """The whole page as text."""
-    errors = sum(f.severity == "error" for f in report.findings)
-    warnings = sum(f.severity == "warning" for f in report.findings)
-    parts = [f"<h1>Data check: {errors} errors, {warnings} warnings</h1>", *_findings(report), *_tables(report)]
+    parts = [f"<h1>Data check: {counted(report.findings)}</h1>", *_findings(report), *_tables(report)]
     if report.study is not None:
         parts += _pictures(report.study)
     head = f'<meta charset="utf-8"><title>Data check</title><style>{STYLE}</style>'

@@ -8,6 +8,7 @@ from pathlib import Path
 import msgspec
 
 from giblet_train.data.check import Report, check
+from giblet_train.data.findings import counted
 from giblet_train.data.lag import Lag, LagRow, lag_table
 from giblet_train.data.page import write_page
 from giblet_train.data.prepared import Request
@@ -65,9 +66,7 @@ def _as_text(report: Report) -> list[str]:
         lines.append(f"{MARKS[finding.severity]} {finding.finding}: {who}{finding.sentence}")
         if finding.action:
             lines.append(f"    {finding.action}")
-    errors = sum(f.severity == "error" for f in report.findings)
-    warnings = sum(f.severity == "warning" for f in report.findings)
-    return [*lines, f"{errors} errors, {warnings} warnings."]
+    return [*lines, f"{counted(report.findings)}."]
 
 
 def _as_json(report: Report) -> str:

@@ -1,29 +1,21 @@
 """The data check on studies poisoned on purpose: each fault is found, named, and nothing is found in a healthy one."""
 
-import json
-import shutil
 from dataclasses import replace
 from itertools import pairwise
 
-import nibabel
 import numpy as np
 import pytest
 
-from giblet_train.data.annotations import Segment, read_annotations
-from giblet_train.data.check import check
+from giblet_train.data.annotations import Segment
 from giblet_train.data.check_clock import check_lag, check_subjects
 from giblet_train.data.check_files import check_files, file_facts
 from giblet_train.data.check_study import check_annotations, check_features, check_scales
 from giblet_train.data.dataset import prepare_split
 from giblet_train.data.hrf import glover
 from giblet_train.data.lag import lag_table
-from giblet_train.data.prepared import Request
-from giblet_train.data.report import check_report
 from giblet_train.data.splits import make_split
 from giblet_train.data.stimulus import labels_at
 from giblet_train.data.timeline import Timeline
-from giblet_train.data.workbook import write_annotations
-from tests.made_study import TINY_DATA as DATA
 from tests.made_study import made_config, made_study, made_volumes, write_nifti
 
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=4, shape=(6, 6, 6), lag_trs=3)
@@ -39,129 +31,6 @@ def named(findings):
 
 def clock(study):
     return named([*check_lag(lag_table(study), study), *check_subjects(study)])
-
-
-def rewrite(path, change):
-    """Change a NIfTI file in place; change(values, header) returns values and affine, or None to keep the affine."""
-    image = nibabel.load(path)
-    header, values = image.header.copy(), np.asarray(image.dataobj)
-    values, affine = change(values, header)
-    path.unlink()
-    nibabel.save(nibabel.Nifti1Image(values, image.affine if affine is None else affine, header), path)
-
-
-def milliseconds(values, header):
-    header["pixdim"][4] = 1500.0
-    header.set_xyzt_units("mm", "msec")
-    return values, None
-
-
-def no_tr(values, header):
-    header["pixdim"][4] = 0.0
-    return values, None
-
-
-def other_tr(values, header):
-    header["pixdim"][4] = 2.0
-    return values, None
-
-
-def moved(values, header):
-    affine = header.get_best_affine().copy()
-    affine[:3, 3] += 6.0
-    return values, affine
-
-
-def shorter(values, _header):
-    return values[..., :-2], None
-
-
-def not_a_number(values, header):
-    header.set_data_dtype(np.float32)
-    values = values.astype(np.float32)
-    values[8, 9, 8, 31] = np.nan
-    return values, None
-
-
-def spike(values, _header):
-    values = values.copy()
-    values[..., 40] = (values[..., 40] * 1.5).astype(values.dtype)
-    return values, None
-
-
-@pytest.fixture
-def poisoned(tiny_study, tmp_path):
-    """A copy of the tiny study, and what the check says of it."""
-    folder = tmp_path / "study"
-    shutil.copytree(tiny_study, folder)
-
-    def look(**data):
-        config = made_config(data={**DATA, "data_dir": "study", **data}, split={"gap_trs": 4})
-        return check(Request(config, tmp_path), quiet)
-
-    return folder, look
-
-
-def test_a_healthy_study_has_no_error(poisoned):
-    report = poisoned[1]()
-    assert not report.failed, report.findings
-    assert set(report.components) == {"fmri", "video", "audio", "text"}
-    assert [row.who for row in report.lags] == ["average", "sub-01", "sub-02", "sub-03"]
-
-
-@pytest.mark.parametrize(
-    ("change", "finding"),
-    [
-        (milliseconds, "tr_in_milliseconds"),
-        (no_tr, "tr_missing"),
-        (other_tr, "unreadable_file"),
-        (moved, "other_grid"),
-        (shorter, "other_length"),
-        (not_a_number, "not_numbers"),
-        (spike, "spikes"),
-    ],
-)
-def test_a_fault_in_one_file_is_found_in_that_subject(poisoned, change, finding):
-    folder, look = poisoned
-    rewrite(folder / "bold" / "sub-02.nii.gz", change)
-    found = [f for f in look().findings if f.finding == finding]
-    assert [f.subject for f in found] == ["sub-02"]
-    assert found[0].action
-
-
-def test_a_truncated_file_is_found_and_the_others_are_still_checked(poisoned):
-    folder, look = poisoned
-    path = folder / "bold" / "sub-03.nii.gz"
-    path.write_bytes(path.read_bytes()[:-5000])
-    report = look()
-    assert ("truncated_file", "sub-03") in {(f.finding, f.subject) for f in report.findings}
-    assert [row.who for row in report.lags] == ["average", "sub-01", "sub-02"]
-
-
-def test_raw_fmri_is_found(poisoned):
-    report = poisoned[1](normalize_fmri=False)
-    assert {"fmri_not_normalised", "first_loss_not_one"} <= named(report.findings)
-
-
-def test_duplicate_rows_are_found(poisoned):
-    folder, look = poisoned
-    rows = read_annotations(folder / "annotations.xlsx", 1.5, (30, 30)).segments
-    write_annotations(folder / "annotations.xlsx", [row for row in rows for _ in range(2)], 1.5, (30, 30))
-    assert "duplicate_annotations" in named(look().findings)
-
-
-def test_the_report_is_text_or_json(poisoned, tmp_path):
-    folder, _ = poisoned
-    rewrite(folder / "bold" / "sub-02.nii.gz", moved)
-    config = made_config(data={**DATA, "data_dir": "study"}, split={"gap_trs": 4})
-    failed, text = check_report(Request(config, tmp_path), quiet, as_json=False)
-    assert failed
-    assert "✖ other_grid: sub-02" in text
-    assert "1 errors" in text
-    _, encoded = check_report(Request(config, tmp_path), quiet, as_json=True)
-    findings = json.loads(encoded)["findings"]
-    assert findings[0]["finding"] == "other_grid"
-    assert set(findings[0]) == {"finding", "severity", "subject", "sentence", "evidence", "action"}
 
 
 def test_the_clocks_of_a_healthy_study_agree():

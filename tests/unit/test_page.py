@@ -45,7 +45,7 @@ def test_a_page_with_pictures_needs_no_other_file():
     assert found.tags.count("img") == 2 * len(STUDY.subjects)
     assert found.tags.count("svg") == 1
     assert all(source.startswith("data:image/png;base64,") for source in found.sources)
-    assert "0 errors, 1 warnings" in found.words
+    assert "0 errors, 1 warning" in found.words
     assert "Jumps at <3> TRs." in found.words
     assert "Look & see." in found.words
     assert "average" in found.words
@@ -55,7 +55,7 @@ def test_files_that_could_not_be_read_leave_a_page_without_pictures(tmp_path):
     error = Finding(finding="truncated_file", severity="error", subject="sub-01", sentence="It ends early.")
     write_page(Report([error], {}, {}, ()), tmp_path / "new" / "check.html")
     found = Tags((tmp_path / "new" / "check.html").read_text())
-    assert "1 errors, 0 warnings" in found.words
+    assert "1 error, 0 warnings" in found.words
     assert "img" not in found.tags
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):

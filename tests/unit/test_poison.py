@@ -1,0 +1,228 @@
+"""The study poisoned on purpose: each of the lab's data mistakes is planted in the files, and found by its own name.
+
+No fault may accuse anything else, and the healthy study nothing at all.
+"""
+
+import json
+import shutil
+
+import nibabel
+import numpy as np
+import pytest
+
+from giblet_train.data.annotations import read_annotations
+from giblet_train.data.check import check
+from giblet_train.data.hrf import convolve_causal, glover
+from giblet_train.data.prepared import Request
+from giblet_train.data.report import check_report
+from giblet_train.data.workbook import write_annotations
+from tests.made_study import made_config
+from tests.poison_study import DATA, SCANS_TRS, TR_S, film_features, segments, write_film, write_study
+
+
+@pytest.fixture(scope="module")
+def healthy(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("poison") / "study")
+
+
+@pytest.fixture
+def copy(healthy, tmp_path):
+    """A copy of the healthy study to spoil."""
+    shutil.copytree(healthy, tmp_path / "study")
+    return tmp_path / "study"
+
+
+def look(folder, **data):
+    features = DATA["features"] | data.pop("features", {})
+    config = made_config(data={**DATA, **data, "features": features}, split={"gap_trs": 8})
+    return check(Request(config, folder.parent), lambda *_: None)
+
+
+def accused(folder, **data):
+    """(finding, subject) of all that is no mere information."""
+    report = look(folder, **data)
+    assert all(f.action for f in report.findings if f.severity == "error")
+    return {(f.finding, f.subject) for f in report.findings if f.severity != "info"}
+
+
+def rewrite(path, change):
+    image = nibabel.load(path)
+    values, affine, header = change(np.asarray(image.dataobj), image.affine.copy(), image.header.copy())
+    path.unlink()
+    nibabel.save(nibabel.Nifti1Image(values, affine, header), path)
+
+
+def save(folder, name, array):
+    np.save(folder / name, array)
+    return {"file": name}
+
+
+def raw_fmri(folder):
+    return accused(folder, normalize_fmri=False)
+
+
+def bytes_as_video(folder):
+    pictures = film_features(folder)["video"][:, :6]
+    return accused(folder, features={"video": save(folder, "video.npy", 255 * np.abs(pictures).clip(0, 1))})
+
+
+def codes_as_floats(folder):
+    codes = np.random.default_rng(0).integers(0, 1024, (sum(SCANS_TRS), 32)).astype(np.float32)
+    return accused(folder, features={"audio": save(folder, "codes.npy", codes)})
+
+
+def hrf_reversed(folder):
+    """Features blurred towards the past: the kernel was applied to the film turned round."""
+    scans = {m: np.split(x.astype(float), [SCANS_TRS[0]]) for m, x in film_features(folder).items()}
+    early = {m: [convolve_causal(part[::-1], glover(TR_S))[::-1] for part in parts] for m, parts in scans.items()}
+    return accused(folder, features={m: save(folder, f"{m}.npy", np.concatenate(x)) for m, x in early.items()})
+
+
+def film_stretched(folder):
+    """25 frames a second shown as 24."""
+    write_film(folder / "film.mp4", speed=24 / 25)
+    return accused(folder)
+
+
+def annotations_of_the_other_scan(folder):
+    border_s = SCANS_TRS[0] * TR_S
+    rows = read_annotations(folder / "annotations.xlsx", TR_S, SCANS_TRS).segments
+    second = [r for r in rows if r.start_s >= border_s]
+    moved = [type(r)(r.start_s - border_s, r.end_s - border_s, r.detail) for r in second]
+    write_annotations(folder / "annotations.xlsx", moved, TR_S, SCANS_TRS[:1])
+    return accused(folder)
+
+
+def subject_shifted(folder):
+    rewrite(folder / "bold" / "sub-02.nii.gz", lambda values, *rest: (np.roll(values, 3, axis=3), *rest))
+    return accused(folder)
+
+
+def duplicate_rows(folder):
+    write_annotations(folder / "annotations.xlsx", [s for s in segments() for _ in range(2)], TR_S, SCANS_TRS)
+    return accused(folder)
+
+
+def tr_in_milliseconds(folder):
+    def change(values, affine, header):
+        header["pixdim"][4] = 1500.0
+        return values, affine, header
+
+    rewrite(folder / "bold" / "sub-03.nii.gz", change)
+    return accused(folder)
+
+
+def no_tr(folder):
+    def change(values, affine, header):
+        header["pixdim"][4] = 0.0
+        return values, affine, header
+
+    rewrite(folder / "bold" / "sub-02.nii.gz", change)
+    return accused(folder)
+
+
+def another_tr(folder):
+    def change(values, affine, header):
+        header["pixdim"][4] = 2.0
+        return values, affine, header
+
+    rewrite(folder / "bold" / "sub-02.nii.gz", change)
+    return accused(folder)
+
+
+def another_place(folder):
+    moved = np.diag([0.0, 0, 0, 0])
+    moved[:3, 3] = 6.0
+    rewrite(folder / "bold" / "sub-02.nii.gz", lambda values, affine, header: (values, affine + moved, header))
+    return accused(folder)
+
+
+def two_volumes_short(folder):
+    rewrite(folder / "bold" / "sub-02.nii.gz", lambda values, *rest: (values[..., :-2], *rest))
+    return accused(folder)
+
+
+def not_a_number(folder):
+    def change(values, affine, header):
+        header.set_data_dtype(np.float32)
+        values = values.astype(np.float32)
+        values[3, 3, 3, 31] = np.nan
+        return values, affine, header
+
+    rewrite(folder / "bold" / "sub-02.nii.gz", change)
+    return accused(folder)
+
+
+def spike(folder):
+    def change(values, *rest):
+        values = values.copy()
+        values[..., 40] = (values[..., 40] * 1.5).astype(values.dtype)
+        return values, *rest
+
+    rewrite(folder / "bold" / "sub-02.nii.gz", change)
+    return accused(folder)
+
+
+def copied_subject(folder):
+    shutil.copyfile(folder / "bold" / "sub-01.nii.gz", folder / "bold" / "sub-03.nii.gz")
+    return accused(folder)
+
+
+def another_grid(folder):
+    rewrite(folder / "bold" / "sub-01.nii.gz", lambda values, *rest: (values[:-1], *rest))
+    return accused(folder)
+
+
+def truncated(folder):
+    path = folder / "bold" / "sub-04.nii.gz"
+    path.write_bytes(path.read_bytes()[:-9000])
+    return accused(folder)
+
+
+FAULTS = {
+    raw_fmri: {("fmri_not_normalised", ""), ("first_loss_not_one", "")},
+    bytes_as_video: {("video_in_bytes", "")},
+    codes_as_floats: {("codes_as_numbers", "")},
+    hrf_reversed: {("lag_implausible", "")},
+    film_stretched: {("stimulus_stretched", ""), ("annotations_misplaced", "")},
+    annotations_of_the_other_scan: {("annotations_missing", ""), ("annotations_misplaced", "")},
+    subject_shifted: {("subject_shifted", "sub-02")},
+    duplicate_rows: {("duplicate_annotations", "")},
+    tr_in_milliseconds: {("tr_in_milliseconds", "sub-03")},
+    another_grid: {("other_grid", "sub-01")},
+    truncated: {("truncated_file", "sub-04")},
+    no_tr: {("tr_missing", "sub-02")},
+    another_tr: {("unreadable_file", "sub-02")},
+    another_place: {("other_grid", "sub-02")},
+    two_volumes_short: {("other_length", "sub-02")},
+    not_a_number: {("not_numbers", "sub-02")},
+    spike: {("spikes", "sub-02")},
+    copied_subject: {("subjects_alike", "sub-03")},
+}
+
+
+@pytest.mark.parametrize("plant", FAULTS, ids=lambda plant: plant.__name__)
+def test_a_planted_fault_is_found_by_its_name_and_nothing_else_is_accused(copy, plant):
+    assert plant(copy) == FAULTS[plant]
+
+
+def test_a_healthy_study_is_not_accused(healthy):
+    report = look(healthy)
+    assert {f.finding for f in report.findings} <= {"units_differ"}
+    assert set(report.components) == {"fmri", "video", "audio", "text"}
+    assert [row.who for row in report.lags] == ["average", "sub-01", "sub-02", "sub-03", "sub-04"]
+    assert {row.whole.lag_trs for row in report.lags} <= {3, 4}
+
+
+def test_the_report_is_text_or_json(copy):
+    rewrite(copy / "bold" / "sub-02.nii.gz", lambda values, *rest: (values[1:], *rest))
+    request = Request(made_config(data=DATA, split={"gap_trs": 8}), copy.parent)
+    failed, text = check_report(request, lambda *_: None, as_json=False)
+    assert failed
+    assert "✖ other_grid: sub-02" in text
+    assert text.endswith("1 error, 0 warnings.")
+    _, encoded = check_report(request, lambda *_: None, as_json=True)
+    value = json.loads(encoded)
+    assert (value["schema"], value["ok"]) == (1, False)
+    assert value["findings"][0]["finding"] == "other_grid"
+    assert set(value["findings"][0]) == {"finding", "severity", "subject", "sentence", "evidence", "action"}
