@@ -7,7 +7,7 @@ LAPTOP := .venv-laptop/bin
 PIP := install -q --disable-pip-version-check -c constraints.txt
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-study bench-why clean
+.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-lesions bench-study bench-why clean
 
 install: .venv/.ready
 
@@ -75,6 +75,12 @@ bench-data: install
 # What the engine learns on the demo study, fold by fold, beside ridge; and what the study's own truth allows.
 bench-train: install
 	$(BIN)/python benchmarks/learn.py build/bench
+
+# Whether each lesion removes its own modality and only that: writes docs/lesions.md.
+bench-lesions: install
+	mkdir -p build
+	$(BIN)/python -m benchmarks.lesions build/bench > build/lesions.md
+	mv build/lesions.md docs/lesions.md
 
 bench-study: install
 	$(BIN)/python -m giblet_train simulate --size small build/bench-study

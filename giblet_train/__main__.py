@@ -5,6 +5,7 @@ stdout is data, stderr is narration. A user's mistake ends in its sentence and e
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -24,6 +25,9 @@ app = typer.Typer(
 data_app = typer.Typer(name="data", help="Look at a study before training on it.", no_args_is_help=True)
 app.add_typer(data_app)
 
+RunWithCheckpoint = Annotated[Path, typer.Argument(help="Run directory with at least one checkpoint.")]
+Role = Annotated[Literal["best", "last"], typer.Option(help="Which checkpoint.")]
+AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 RunOrConfig = Annotated[
     Path, typer.Argument(help="A run directory, a configuration file, or - for one on standard input.")
 ]
@@ -63,21 +67,62 @@ def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a res
 
 @app.command()
 def evaluate(
-    run_dir: Annotated[Path, typer.Argument(help="Run directory with at least one checkpoint.")],
-    role: Annotated[Literal["best", "last"], typer.Option(help="Which checkpoint to judge.")] = "best",
+    run_dir: RunWithCheckpoint,
+    role: Role = "best",
     map_path: Annotated[Path | None, typer.Option("--map", help="Write each voxel's held-out r as NIfTI here.")] = None,
+    as_json: AsJson = False,
 ) -> None:
-    """Judge a run's checkpoint on the test block of its fold. Prints the figures as JSON; the run stays as it is."""
-    from giblet_train.judge import judge
+    """Judge a run's checkpoint on the test block of its fold; the run stays as it is.
+
+    python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
+    """
+    from giblet_train.judge import evaluation_lines, judge
     from giblet_train.loading import load_split
 
-    print(judge(run_dir, role, load_split, narrate, map_path).decode())
+    figures = judge(run_dir, role, load_split, narrate, map_path)
+    print(json.dumps(figures) if as_json else "\n".join(evaluation_lines(figures)))
+
+
+@app.command()
+def lesion(
+    run_dir: RunWithCheckpoint,
+    region: Annotated[
+        list[str] | None, typer.Option(help="A region, or several as a+b; may be repeated. All if not given.")
+    ] = None,
+    atlas: Annotated[
+        Path | None, typer.Option(help="NIfTI with a whole number per region, in place of the truth.")
+    ] = None,
+    mask: Annotated[Path | None, typer.Option(help="NIfTI whose non-zero voxels are one more region.")] = None,
+    mode: Annotated[
+        Literal["silence", "missing"],
+        typer.Option(help="silence: responses are 0, as damage feels; missing: the readout knows, too."),
+    ] = "missing",
+    source: Annotated[
+        Literal["measured", "predicted"], typer.Option(help="Brains to rebuild the film from.")
+    ] = "measured",
+    draws: Annotated[int, typer.Option(min=20, help="Random voxel sets beside each lesion.")] = 200,
+    role: Role = "best",
+    as_json: AsJson = False,
+) -> None:
+    """Rebuild the film without each region's voxels, beside random voxel sets of the same size.
+
+    python -m giblet_train lesion RUN_DIR                                    # every region of the demo study
+    python -m giblet_train lesion RUN_DIR --region early_visual+higher_visual --mode silence
+    python -m giblet_train lesion RUN_DIR --atlas parcels.nii.gz --region 17 --region 18 --json
+    """
+    from giblet_train.lesions import lesion_lines, lesion_study
+    from giblet_train.loading import load_split
+    from giblet_train.trained import trained
+
+    run = trained(run_dir, role, load_split, narrate)
+    study = lesion_study(run, run.parcels(region or (), atlas, mask), source, mode, draws, narrate)
+    print(json.dumps(study) if as_json else "\n".join(lesion_lines(study)))
 
 
 @app.command()
 def verdict(
     run_dir: Annotated[Path, typer.Argument(help="Run directory.")],
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Hold a run's records against its criteria. Exit 1 when one of them has failed."""
     from giblet_train.verdict import verdict_lines
@@ -120,7 +165,7 @@ def data_lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
 def data_check(
     run_or_config: RunOrConfig,
     workdir: Workdir = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+    as_json: AsJson = False,
     html: Annotated[Path | None, typer.Option(help="Write the report with pictures here, as one page.")] = None,
 ) -> None:
     """Find data mistakes before training: files, clocks, scales, annotations, subjects. Exit 1 on an error."""

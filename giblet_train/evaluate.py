@@ -5,7 +5,7 @@ T TRs of a part of the split, S subjects, V voxels, K latents, R compressed resp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,7 +19,7 @@ from giblet_train.batch import Batch
 from giblet_train.contract.records import Number, PartLoss
 from giblet_train.data.dataset import SplitData
 from giblet_train.experiment import Experiment, windows_in
-from giblet_train.metrics import block_interval, identification, pearson, products_of, shift_null, unit
+from giblet_train.metrics import block_interval, pearson, products_of, reconstruction, shift_null, unit
 from giblet_train.model.compress import Compression
 from giblet_train.model.network import BrainModel
 from giblet_train.objective import SOURCES, Forward, Objective
@@ -87,13 +87,12 @@ class Examiner:
         of_the_mean = _part(silent, self.objective)
         return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items()}
 
-    def r_map(self, model: BrainModel) -> NDArray[np.float64]:
-        """(V,): held-out r of each voxel, averaged over subjects."""
+    def predicted(self, model: BrainModel) -> Iterator[tuple[str, Floats]]:
+        """Each subject with its predicted responses over the test TRs, (T, V)."""
         passes = self._pass(model, self.data.split.test_blocks)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
-        rows = self.data.split.test
-        predicted = ((s, self.compression.expand(s, scores_TR)) for s in self.data.subjects)
-        return np.asarray(np.mean([pearson(p_TV, self.data.bold[s][rows]) for s, p_TV in predicted], axis=0))
+        for subject in self.data.subjects:
+            yield subject, self.compression.expand(subject, scores_TR)
 
     @torch.no_grad()
     def _pass(self, model: BrainModel, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
@@ -135,13 +134,7 @@ class Examiner:
             predicted_TF = _scored([forward.rebuilt[source][modality] for _, forward in passes], passes)
             true_TF = target_TF.cpu().numpy()[self.data.split.test]
             weight_F = self.objective.targets.weights[modality].cpu().numpy()
-            error = (((predicted_TF - true_TF) ** 2) @ weight_F).sum()
-            baseline = ((true_TF**2) @ weight_F).sum()
-            root_F = np.sqrt(weight_F)
-            figures[modality] = {
-                "skill": float(1.0 - error / baseline),
-                "r": float(np.average(pearson(predicted_TF, true_TF), weights=weight_F)),
-            } | identification(predicted_TF * root_F, true_TF * root_F)
+            figures[modality] = reconstruction(predicted_TF, true_TF, weight_F)
         return figures
 
 

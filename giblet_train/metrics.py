@@ -30,12 +30,16 @@ def shift_null(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOC
 
     It keeps the autocorrelation of both, which alone makes correlations of smooth series large by chance.
     """
+    return np.asarray(shifted_r(predicted_TV, measured_TV, smallest_trs).mean(axis=1))
+
+
+def shifted_r(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOCK_TRS) -> NDArray[np.float64]:
+    """(N, V): the same for each voxel."""
     n_trs = len(predicted_TV)
     smallest = min(smallest_trs, max(1, n_trs // 3))
     # r of every shift at once, as a circular cross-correlation.
     spectrum = np.fft.rfft(unit(measured_TV), axis=0) * np.conj(np.fft.rfft(unit(predicted_TV), axis=0))
-    mean_r_T = np.fft.irfft(spectrum.mean(axis=1), n=n_trs)
-    return np.asarray(mean_r_T[smallest : n_trs - smallest + 1])
+    return np.asarray(np.fft.irfft(spectrum, n=n_trs, axis=0)[smallest : n_trs - smallest + 1])
 
 
 def block_interval(
@@ -88,6 +92,20 @@ def identification(predicted_TF: Array, true_TF: Array, segment_trs: int = SEGME
         "top_5_chance": float(np.minimum(1.0, 5.0 * chance).mean()),
         "n_segments": float(n_segments),
     }
+
+
+def reconstruction(predicted_TF: Array, true_TF: Array, weight_F: Array) -> dict[str, float]:
+    """Skill (1 - error / error of the training mean, which is 0), mean r over features, and `identification`.
+
+    weight_F: of each feature's squared errors, mean 1.
+    """
+    error = (((predicted_TF - true_TF) ** 2) @ weight_F).sum()
+    baseline = ((true_TF**2) @ weight_F).sum()
+    root_F = np.sqrt(weight_F)
+    return {
+        "skill": float(1.0 - error / baseline),
+        "r": float(np.average(pearson(predicted_TF, true_TF), weights=weight_F)),
+    } | identification(predicted_TF * root_F, true_TF * root_F)
 
 
 def _segments(x_TF: Array, n_segments: int, segment_trs: int) -> NDArray[np.float64]:

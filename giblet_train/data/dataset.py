@@ -86,6 +86,10 @@ class SplitData:
         """(..., V) in C order of the grid, as `write_map` and `write_bold` take it."""
         return values_V[..., np.argsort(self.voxels_V)]
 
+    def from_grid(self, values_XYZ: NDArray[Any]) -> NDArray[Any]:
+        """(V,): the values of a volume on the study's grid at the kept voxels, in their order."""
+        return values_XYZ.ravel()[np.flatnonzero(self.study.mask_XYZ)[self.voxels_V]]
+
 
 @dataclass(frozen=True)
 class NormalizedBold(Mapping[str, NDArray[np.float32]]):

@@ -74,14 +74,6 @@ class Compression:
             return None
         return np.asarray(scores_TR[:, self.parts[0].columns] @ shared[0], np.float32)
 
-    def gram(self, subject: str, kept_V: Matrix | None = None) -> Matrix:
-        """(R, R): inner products of the subject's own rows, over the voxels that are 1 in `kept_V`, or all."""
-        stacked_RV = np.zeros((self.n_columns, self.n_voxels), np.float32)
-        for columns, rows_RV in self.basis[subject]:
-            stacked_RV[columns] = np.eye(self.n_voxels, dtype=np.float32) if rows_RV is None else rows_RV
-        kept_RV = stacked_RV if kept_V is None else stacked_RV * kept_V
-        return np.asarray(kept_RV @ stacked_RV.T, np.float32)
-
 
 def compress(kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp]) -> Compression:
     """Fit on training TRs alone.

@@ -41,13 +41,12 @@ class Heads(nn.Module):
         return z_K @ self.weight_KR
 
 
-def readout(scores_R: Tensor, weight_KR: Tensor, ridge: Tensor, gram_RR: Tensor | None = None) -> Tensor:
-    """The latents that explain scores best: argmin ||s - z W||² + ridge·||z||² = s Wᵀ (W G Wᵀ + ridge·I)⁻¹.
+def readout(scores_R: Tensor, weight_KR: Tensor, ridge: Tensor) -> Tensor:
+    """The latents that explain scores best: argmin ||s - z W||² + ridge·||z||² = s Wᵀ (W Wᵀ + ridge·I)⁻¹.
 
-    scores_R: (..., R), of all subjects together, or of one with gram_RR its rows' inner products. Returns (..., K).
+    scores_R: (..., R), of all subjects together. Returns (..., K).
     """
-    weighted_KR = weight_KR if gram_RR is None else weight_KR @ gram_RR
-    normal_KK = weighted_KR @ weight_KR.T + ridge * torch.eye(len(weight_KR), device=weight_KR.device)
+    normal_KK = weight_KR @ weight_KR.T + ridge * torch.eye(len(weight_KR), device=weight_KR.device)
     # Cholesky, never a batched LU: torch's is wrong on some CPU builds (pytorch issue 142815).
     factor_KK = torch.linalg.cholesky(normal_KK)
     seen = scores_R @ weight_KR.T

@@ -3,12 +3,13 @@
 `silence` sets responses to nothing while the readout still expects them: damage as the brain itself would feel it.
 `missing` also tells the readout, so the film is rebuilt from what the other voxels still carry.
 
-T TRs, V voxels, R compressed responses, K latents.
+T TRs, V voxels, K latents, L voxels of a lesion.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
@@ -20,15 +21,44 @@ from giblet_train.model.compress import Compression, Matrix
 from giblet_train.model.network import BrainModel
 
 Mode = Literal["silence", "missing"]
+Doubles = NDArray[np.float64]
 
 
-def lesioned_latents(
-    model: BrainModel, compression: Compression, bold: Mapping[str, Matrix], kept_V: NDArray[np.bool_], mode: Mode
-) -> Tensor:
-    """Latents (T, K) read from all subjects' responses, (T, V) each, after a lesion. kept_V: which voxels remain."""
-    scores_TR = np.sum([compression.scores_of(s, bold_TV * kept_V) for s, bold_TV in bold.items()], axis=0)
-    gram_RR = None
-    if mode == "missing":
-        kept = kept_V.astype(np.float32)
-        gram_RR = torch.from_numpy(np.sum([compression.gram(s, kept) for s in bold], axis=0))
-    return model.read(torch.from_numpy(scores_TR), gram_RR)
+@dataclass(frozen=True)
+class VoxelReadout:
+    """The readout of `heads.readout`, voxel by voxel, so that a lesion costs as much as it has voxels.
+
+    heads: subject -> (K, V). bold: subject -> (T, V), measured or predicted. seen_TK = Σ y Hᵀ, normal_KK = Σ H Hᵀ.
+    """
+
+    heads: Mapping[str, Matrix]
+    bold: Mapping[str, Matrix]
+    seen_TK: Doubles
+    normal_KK: Doubles
+    ridge: float
+
+    @classmethod
+    def of(cls, model: BrainModel, compression: Compression, bold: Mapping[str, Matrix]) -> VoxelReadout:
+        """Read `bold` by the model's heads, of all subjects together."""
+        weight_KR = model.heads.weight_KR.detach().cpu().numpy()
+        heads = {s: compression.expand(s, weight_KR) for s in bold}
+        seen_TK = np.sum([_product(bold[s], heads[s]) for s in bold], axis=0)
+        normal_KK = np.sum([_product(h_KV, h_KV) for h_KV in heads.values()], axis=0)
+        return cls(heads, bold, seen_TK, normal_KK, model.log_ridge.exp().item())
+
+    def latents(self, lost_V: NDArray[np.bool_], mode: Mode) -> Tensor:
+        """(T, K): what is read when the voxels `lost_V` are gone in every subject."""
+        lost = np.flatnonzero(lost_V)
+        heads = {s: h_KV[:, lost] for s, h_KV in self.heads.items()}
+        seen_TK, normal_KK = self.seen_TK.copy(), self.normal_KK.copy()
+        for subject, h_KL in heads.items():
+            seen_TK -= _product(self.bold[subject][:, lost], h_KL)
+            if mode == "missing":
+                normal_KK -= _product(h_KL, h_KL)
+        normal = torch.from_numpy(normal_KK + self.ridge * np.eye(len(normal_KK)))
+        return torch.cholesky_solve(torch.from_numpy(seen_TK.T), torch.linalg.cholesky(normal)).T.float()
+
+
+def _product(a_NV: Matrix, b_MV: Matrix) -> Doubles:
+    """a bᵀ in double precision: differences of such sums are what a lesion leaves."""
+    return np.asarray(a_NV.astype(np.float64) @ b_MV.astype(np.float64).T)

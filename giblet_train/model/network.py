@@ -71,6 +71,6 @@ class BrainModel(nn.Module):
         z_BWK: Tensor = self.fir(now_BWK.float())
         return z_BWK
 
-    def read(self, scores_BWR: Tensor, gram_RR: Tensor | None = None) -> Tensor:
+    def read(self, scores_BWR: Tensor) -> Tensor:
         """Latents (B, W, K) that predicted or measured responses show; see `heads.readout`."""
-        return readout(scores_BWR, self.heads.weight_KR, self.log_ridge.exp(), gram_RR)
+        return readout(scores_BWR, self.heads.weight_KR, self.log_ridge.exp())

@@ -4,9 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.model.compress import compress
 from giblet_train.model.heads import readout
-from tests.engine_study import split_data
 
 
 def test_readout_is_the_ridge_inverse():
@@ -15,23 +13,6 @@ def test_readout_is_the_ridge_inverse():
     expected = np.linalg.solve(weight_KR @ weight_KR.T + 3.0 * np.eye(4), weight_KR @ scores_TR.T).T
     found = readout(torch.tensor(scores_TR).float(), torch.tensor(weight_KR).float(), torch.tensor(3.0))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
-
-
-def test_one_subject_is_read_from_its_own_voxels_alone():
-    data = split_data()
-    compression = compress("joint", data.bold, data.split.train)
-    rng = np.random.default_rng(1)
-    weight_KR = rng.normal(size=(4, compression.n_columns)).astype(np.float32)
-    subject = data.subjects[1]
-    head_KV, bold_TV = compression.expand(subject, weight_KR), data.bold[subject][:50]
-    expected = np.linalg.solve(head_KV @ head_KV.T + 5.0 * np.eye(4), head_KV @ bold_TV.T).T
-    found = readout(
-        torch.from_numpy(compression.scores_of(subject, bold_TV)),
-        torch.from_numpy(weight_KR),
-        torch.tensor(5.0),
-        torch.from_numpy(compression.gram(subject)),
-    )
-    np.testing.assert_allclose(found, expected, rtol=2e-3, atol=2e-4)
 
 
 def test_readout_has_a_gradient_to_responses():

@@ -9,7 +9,7 @@ import pytest
 from giblet_train import trainer
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import EvaluationMetric
-from giblet_train.judge import judge
+from giblet_train.judge import evaluation_lines, judge
 from giblet_train.verdict import verdict_lines
 from tests.engine_study import load, split_data
 from tests.unit.test_trainer import metrics_of, run_dir_of
@@ -25,15 +25,19 @@ def finished(tmp_path_factory):
 
 def test_judging_again_gives_the_recorded_figures(finished):
     lines = finished.metrics.read_bytes()
-    again = json.loads(judge(finished.path, "best", load, lambda sentence, fraction: None))
+    again = json.loads(json.dumps(judge(finished.path, "best", load, lambda sentence, fraction: None)))
     recorded = msgspec.to_builtins(metrics_of(finished, EvaluationMetric)[0])
     for part in ("encoding", "skill", "baselines"):
-        assert again[part] == pytest.approx(recorded[part], rel=1e-5)
+        assert {k: again[part][k] for k in recorded[part]} == pytest.approx(recorded[part], rel=1e-5)
+    assert again["schema"] == 1 and again["folds"] == [0] and set(again["decoding"]) == {"predicted", "measured"}
+    said = {"r_mean", "r_median", "r_p95", "share_above_null", "r_ridge", "r_ceiling", "by_region"}
+    assert said <= set(again["encoding"])
+    assert any(line.startswith("  r, responsive voxels") for line in evaluation_lines(again))
     assert finished.metrics.read_bytes() == lines, "nothing is written"
 
 
 def test_each_voxels_r_can_be_had_as_a_volume(finished, tmp_path):
-    figures = json.loads(judge(finished.path, "best", load, lambda *_: None, tmp_path / "r.nii.gz"))
+    figures = judge(finished.path, "best", load, lambda *_: None, tmp_path / "r.nii.gz")
     r_XYZ = nibabel.load(tmp_path / "r.nii.gz").get_fdata()
     data = split_data()
     assert r_XYZ.shape == data.mask_XYZ.shape

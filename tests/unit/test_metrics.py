@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from giblet_train.metrics import block_interval, identification, pearson, products_of, shift_null
+from giblet_train.metrics import block_interval, identification, pearson, products_of, shift_null, shifted_r
 
 RNG = np.random.default_rng(0)
 
@@ -25,8 +25,9 @@ def test_a_constant_correlates_with_nothing():
 
 def test_the_shift_null_is_rolling():
     a, b = smooth(60, 4), smooth(60, 4)
-    expected = [pearson(np.roll(a, shift, axis=0), b).mean() for shift in range(20, 41)]
-    np.testing.assert_allclose(shift_null(a, b), expected, atol=1e-10)
+    expected = [pearson(np.roll(a, shift, axis=0), b) for shift in range(20, 41)]
+    np.testing.assert_allclose(shifted_r(a, b), expected, atol=1e-10)
+    np.testing.assert_allclose(shift_null(a, b), np.mean(expected, axis=1), atol=1e-10)
 
 
 def test_the_interval_covers_the_truth_of_autocorrelated_series():

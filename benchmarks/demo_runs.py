@@ -1,0 +1,34 @@
+"""Runs of the demo's configuration for benchmarks: trained once in a working directory, found again after that."""
+
+from __future__ import annotations
+
+import contextlib
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from giblet_train import checkpoint
+from giblet_train.contract.config import content_hash, dump, load
+from giblet_train.contract.rundir import RunDir
+from giblet_train.loading import load_split
+from giblet_train.trainer import train
+
+CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
+
+
+def demo_run(workdir: Path, changes: Mapping[str, Any], config: Path = CONFIG) -> Path:
+    """The run directory of this configuration, changed so; its training is talked of on stderr."""
+    resolved = load(config, changes).config
+    run_dir = RunDir(workdir / "runs" / f"{resolved.name}-{content_hash(resolved)}")
+    run_dir.path.mkdir(parents=True, exist_ok=True)
+    run_dir.config.write_text(dump(resolved))
+    if checkpoint.newest(run_dir.checkpoints, "best") is None or '"evaluation"' not in run_dir.metrics.read_text():
+        with contextlib.redirect_stdout(sys.stderr):
+            train(run_dir.path, load_split)
+    return run_dir.path
+
+
+def narrate(sentence: str, fraction: float = 0.0) -> None:
+    """Talk on stderr."""
+    print(sentence, file=sys.stderr, flush=True)

@@ -1,0 +1,80 @@
+"""A run's checkpoint put back beside its data: what every later look at a trained run begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+
+from giblet_train import checkpoint
+from giblet_train.contract.config import Config
+from giblet_train.contract.errors import ConfigError, DataError
+from giblet_train.contract.records import CheckpointRecord
+from giblet_train.contract.rundir import RunDir
+from giblet_train.data.dataset import SplitData
+from giblet_train.data.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
+from giblet_train.data.store import study_folder
+from giblet_train.distributed import Ranks, device_of, set_threads
+from giblet_train.evaluate import Examiner
+from giblet_train.experiment import Experiment
+from giblet_train.learner import under
+from giblet_train.model.network import BrainModel
+from giblet_train.trainer import Load
+
+Narrate = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run as its checkpoint left it. model: the averaged weights, which are what is judged."""
+
+    run_dir: RunDir
+    config: Config
+    record: CheckpointRecord
+    data: SplitData
+    experiment: Experiment
+    model: BrainModel
+    examiner: Examiner
+
+    def parcels(self, names: Sequence[str], atlas: Path | None, mask: Path | None) -> tuple[Parcel, ...]:
+        """The named parcels of the study's atlas or of another, and a mask's voxels. Raises ConfigError, DataError."""
+        known = self.regions() if atlas is None else parcels_of_atlas(atlas, self.data)
+        masked = () if mask is None else (parcel_of_mask(mask, self.data),)
+        if not known and not masked:
+            raise ConfigError(
+                "This study has no atlas, so no region has a name.", "Give one as --atlas, or voxels as --mask."
+            )
+        return (*chosen(known, names), *masked) if names or not masked else masked
+
+    def regions(self) -> tuple[Parcel, ...]:
+        """The parcels of the study's atlas; none where data.atlas names none."""
+        workdir = self.run_dir.path.parent.parent
+        folder, _ = study_folder(self.config, workdir / self.config.data.data_dir, workdir, lambda *_: None)
+        return parcels_of_split(self.data, folder)
+
+
+def trained(path: Path, role: str, load: Load, narrate: Narrate) -> Trained:
+    """The run in directory `path` at its newest checkpoint of `role`; nothing of the run is written.
+
+    Raises ConfigError where there is no such checkpoint, DataError where the study is another one by now.
+    """
+    run_dir = RunDir(path.resolve())
+    config = run_dir.read_config()
+    record = checkpoint.newest(run_dir.checkpoints, role)
+    if record is None:
+        raise ConfigError(f"{run_dir.path} has no {role} checkpoint.", "It appears with the first saved epoch.")
+    saved = checkpoint.read(run_dir.checkpoints, record)
+    set_threads(config, 1)
+    alone = msgspec.structs.replace(config, batch_size=max(config.batch_size, config.accumulate_steps))
+    data = load(config, run_dir.path.parent.parent, narrate)
+    if data.study.key != record.store_key:
+        raise DataError(
+            f"The checkpoint was trained on store {record.store_key}, the data here are store {data.study.key}.",
+            "Judge it where its study still is what it was.",
+        )
+    experiment = Experiment.of(alone, data, Ranks(0, 1, device_of(config, 0)))
+    model = experiment.learner.average.model
+    model.load_state_dict(under("average.", saved.tensors))
+    return Trained(run_dir, config, record, data, experiment, model, Examiner.of(experiment, data))
