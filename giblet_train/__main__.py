@@ -180,6 +180,27 @@ def data_check(
         sys.exit(FAILED)
 
 
+@data_app.command("diagnose")
+def data_diagnose(
+    run_or_config: RunOrConfig,
+    workdir: Workdir = None,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps are rehearsed.")] = 20,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
+) -> None:
+    """The check with the network: what each loss begins at, raw and normalised, and whether it falls.
+
+    Exit code 1 on an error. A few steps are rehearsed in memory and thrown away.
+    """
+    from giblet_train.data.prepared import read_request
+    from giblet_train.diagnose import diagnose
+    from giblet_train.loading import load_split
+
+    failed, text = diagnose(read_request(run_or_config, workdir), load_split, steps, narrate, as_json=as_json)
+    print(text)
+    if failed:
+        sys.exit(FAILED)
+
+
 def narrate(sentence: str, fraction: float | None = None) -> None:
     """Say on stderr what is being done, with how much of it is finished where that is known."""
     print(sentence if fraction is None else f"[{fraction:4.0%}] {sentence}", file=sys.stderr, flush=True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -32,7 +33,8 @@ def check_report(request: Request, progress: Progress, *, as_json: bool, html: P
     report = check(request, progress)
     if html is not None:
         write_page(report, html)
-    return report.failed, _as_json(report) if as_json else "\n".join(_as_text(report))
+    text = msgspec.json.encode(as_mapping(report)).decode() if as_json else "\n".join(report_lines(report))
+    return report.failed, text
 
 
 def lag_lines(rows: Sequence[LagRow]) -> list[str]:
@@ -48,7 +50,8 @@ def _lag(lag: Lag) -> str:
     return f"{lag.lag_trs:+d}" if lag.answers else "no answer"
 
 
-def _as_text(report: Report) -> list[str]:
+def report_lines(report: Report, more: Sequence[str] = ()) -> list[str]:
+    """The report for people: its tables, then `more`, then the findings with what to do."""
     lines = [f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
     for subject, facts in report.files.items():
         lines.append(f"{subject:8}{facts.mean:12.4g}{facts.sd:12.4g}{facts.low:12.4g}{facts.high:12.4g}")
@@ -60,7 +63,7 @@ def _as_text(report: Report) -> list[str]:
         lines.append(f"{component:8}{cells}{fact.n_targets:12}")
     if report.lags:
         lines += ["", *lag_lines(report.lags)]
-    lines.append("")
+    lines += [*more, ""]
     for finding in report.findings:
         who = f"{finding.subject}: " if finding.subject and not finding.sentence.startswith(finding.subject) else ""
         lines.append(f"{MARKS[finding.severity]} {finding.finding}: {who}{finding.sentence}")
@@ -69,11 +72,11 @@ def _as_text(report: Report) -> list[str]:
     return [*lines, f"{counted(report.findings)}."]
 
 
-def _as_json(report: Report) -> str:
+def as_mapping(report: Report) -> dict[str, Any]:
+    """The report as what `--json` prints."""
     lags = {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in report.lags}
-    value = {"schema": SCHEMA, "ok": not report.failed, "findings": report.findings}
-    value |= {"components": report.components, "lags": lags}
-    return msgspec.json.encode(value).decode()
+    value: dict[str, Any] = {"schema": SCHEMA, "ok": not report.failed, "findings": report.findings}
+    return value | {"components": report.components, "lags": lags}
 
 
 def _fields(lag: Lag) -> dict[str, float | bool]:

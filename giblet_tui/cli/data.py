@@ -41,12 +41,30 @@ def check(
     """
     options = ["--json"] if json else []
     done = _look("check", name, config, settings, options, html)
-    if json and done.printed.strip():
-        from giblet_tui.remote.sanitize import sanitize_value
+    _show(done, json)
+    _end(done)
 
-        show_json(sanitize_value(jsonlib.loads(done.printed)))
-    elif not json:
-        _show(done)
+
+@verb(
+    data_app,
+    "diagnose",
+    "giblet data diagnose tensor01 production_500epoch",
+    "giblet data diagnose local demo --set data.simulate=tiny --set split.gap_trs=4 --steps 40",
+)
+def diagnose(
+    name: NodeName,
+    config: ConfigName,
+    settings: Settings = None,
+    steps: Annotated[int, typer.Option(min=1, help="How many steps are rehearsed.")] = 20,
+    json: Json = False,
+) -> None:
+    """The check with the network: what each loss begins at, raw and normalised, and whether it falls.
+
+    Exit code 1 on an error. A few steps are rehearsed on the node, on one process, and thrown away.
+    """
+    options = ["--steps", str(steps), *(["--json"] if json else [])]
+    done = _look("diagnose", name, config, settings, options, None)
+    _show(done, json)
     _end(done)
 
 
@@ -54,7 +72,7 @@ def check(
 def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
     """By how many TRs each brain follows the film, in all and in thirds. Exit code 1 when the thirds disagree."""
     done = _look("lag", name, config, settings, [], None)
-    _show(done)
+    _show(done, json=False)
     _end(done)
 
 
@@ -77,10 +95,12 @@ def _look(what: str, name: str, config: str, settings: list[str] | None, options
     return done
 
 
-def _show(done: Done) -> None:
-    from giblet_tui.remote.sanitize import sanitize
+def _show(done: Done, json: bool) -> None:
+    from giblet_tui.remote.sanitize import sanitize, sanitize_value
 
-    if done.printed.strip():
+    if json and done.printed.strip():
+        show_json(sanitize_value(jsonlib.loads(done.printed)))
+    elif done.printed.strip():
         show("\n".join(sanitize(line) for line in done.printed.rstrip("\n").split("\n")))
 
 

@@ -16,6 +16,8 @@ from giblet_train.data.hrf import convolve_causal, glover
 from giblet_train.data.prepared import Request
 from giblet_train.data.report import check_report
 from giblet_train.data.workbook import write_annotations
+from giblet_train.diagnose import diagnose
+from giblet_train.loading import load_split
 from tests.made_study import made_config
 from tests.poison_study import DATA, SCANS_TRS, TR_S, film_features, segments, write_film, write_study
 
@@ -226,3 +228,33 @@ def test_the_report_is_text_or_json(copy):
     assert (value["schema"], value["ok"]) == (1, False)
     assert value["findings"][0]["finding"] == "other_grid"
     assert set(value["findings"][0]) == {"finding", "severity", "subject", "sentence", "evidence", "action"}
+
+
+def diagnosed(folder, **changes):
+    data = {**DATA, **changes.pop("data", {})}
+    small = {"width": 16, "n_layers": 1, "bottleneck_dim": 6, "window_trs": 40}
+    config = made_config(data=data, split={"gap_trs": 8}, model=small, threads=1, **changes)
+    failed, text = diagnose(Request(config, folder.parent), load_split, 12, lambda *_: None, as_json=True)
+    return failed, json.loads(text)
+
+
+def test_the_network_begins_at_one_on_healthy_data_and_every_loss_falls(healthy):
+    failed, value = diagnosed(healthy)
+    assert not failed, value["findings"]
+    parts = value["model"]["components"]
+    assert {c: p["first"] for c, p in parts.items()} == pytest.approx(dict.fromkeys(parts, 1.0), abs=0.05)
+    assert all(p["last"] < p["first"] for p in parts.values())
+    assert sum(p["gradient_share"] for p in parts.values()) == pytest.approx(1.0)
+    raw = {c: p["mean_square"] for c, p in parts.items()}
+    assert raw["fmri"] > 0.99 * sum(raw.values())
+    # What this study's files hold: means of 900 to 3600 in four subjects.
+    assert raw["fmri"] == pytest.approx(np.mean([(900.0 * s) ** 2 for s in (1, 2, 3, 4)]), rel=0.05)
+
+
+def test_the_network_names_the_labs_three_problems(healthy):
+    """Raw fMRI, a warm-up that takes half of the run, and a loss that one component has to itself."""
+    raw = {"data": {"normalize_fmri": False}, "losses": {"scale": "none"}}
+    failed, value = diagnosed(healthy, warmup_epochs=10, **raw)
+    assert failed
+    found = {f["finding"] for f in value["findings"] if f["severity"] != "info"}
+    assert {"fmri_not_normalised", "first_loss", "component_dominates", "late_base_rate"} <= found
