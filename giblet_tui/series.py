@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count
+from itertools import count, pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -57,13 +57,26 @@ class Envelope(NamedTuple):
 
 
 @dataclass(frozen=True)
+class Replaced:
+    """Steps that a resume made again: what they were the first time."""
+
+    step_N: Floats
+    at_N: Floats
+    loss: dict[str, Floats]
+
+
+@dataclass(frozen=True)
 class Curves:
     """One run as columns. Keys of the mappings are `NAMES`; `step` counts optimizer steps, `at` is the node's clock.
 
     origin: which columns these came from; of two with one origin, the longer begins with the shorter.
+    began_at: the launch of the first of the runs that were stitched together. resumed: the first step of each resume.
     """
 
     origin: int
+    began_at: float
+    resumed: tuple[float, ...]
+    replaced: tuple[Replaced, ...]
     step_N: Floats
     at_N: Floats
     lr_N: Floats
@@ -90,50 +103,100 @@ class _Column:
         self._buffer[self._size : self._size + len(values)] = values
         self._size += len(values)
 
+    def cut(self, size: int) -> Floats:
+        """Keep the first `size` values, in a buffer of their own, and give the others back."""
+        rest = self._buffer[size : self._size].copy()
+        kept = self._buffer[:size]
+        self._buffer, self._size = np.concatenate([kept, np.empty(256)]), size
+        return rest
+
     def view(self) -> Floats:
         return self._buffer[: self._size]
 
 
 class StepColumns:
-    """The step records of one run as columns, extended by what is new each time it is asked."""
+    """The step records of one run as columns, extended by what is new each time it is asked.
+
+    Where the records go back, a resume made those steps again: the course goes on with the later ones, and the earlier
+    ones stand aside as `Replaced`.
+    """
 
     def __init__(self) -> None:
         self._clear()
 
-    def curves(self, steps: Sequence[StepMetric], epochs: Sequence[EpochMetric]) -> Curves:
+    def curves(self, steps: Sequence[StepMetric], epochs: Sequence[EpochMetric], began_at: float = 0.0) -> Curves:
         """The columns of these records; records seen in an earlier call are not read again."""
-        if len(steps) < self._size or (self._size and steps[self._size - 1].seq != self._last_seq):
+        if len(steps) < self._size or (self._size and steps[self._size - 1] != self._last):
             self._clear()
-        self._extend(steps)
+        for stretch in stretches(steps[self._size :]):
+            self._extend(stretch)
+        ended = standing_epochs(epochs)
         return Curves(
             origin=self._origin,
+            began_at=began_at,
+            resumed=tuple(self._resumed),
+            replaced=tuple(self._replaced),
             step_N=self._step.view(),
             at_N=self._at.view(),
             lr_N=self._lr.view(),
             loss={name: column.view() for name, column in self._loss.items()},
-            epoch_step_E=np.array([e.step for e in epochs], np.float64),
-            epoch_at_E=np.array([e.at for e in epochs], np.float64),
-            train=_parts([e.train for e in epochs]),
-            validation=_parts([e.validation for e in epochs]),
+            epoch_step_E=np.array([e.step for e in ended], np.float64),
+            epoch_at_E=np.array([e.at for e in ended], np.float64),
+            train=_parts([e.train for e in ended]),
+            validation=_parts([e.validation for e in ended]),
         )
 
     def _clear(self) -> None:
         self._step, self._at, self._lr = _Column(), _Column(), _Column()
         self._loss = {name: _Column() for name in NAMES}
-        self._size, self._last_seq = 0, -1
+        self._size = 0
+        self._last: StepMetric | None = None
+        self._resumed: list[float] = []
+        self._replaced: list[Replaced] = []
         self._origin = next(_origins)
 
-    def _extend(self, steps: Sequence[StepMetric]) -> None:
-        fresh = steps[self._size :]
-        if not fresh:
-            return
-        self._step.extend(_floats(s.step for s in fresh))
-        self._at.extend(_floats(s.at for s in fresh))
-        self._lr.extend(_floats(s.lr for s in fresh))
-        self._loss["total"].extend(_floats(s.total for s in fresh))
+    def _extend(self, stretch: Sequence[StepMetric]) -> None:
+        if self._last is not None and _resumes(self._last, stretch[0]):
+            self._resume(stretch[0].step)
+        self._step.extend(_floats(s.step for s in stretch))
+        self._at.extend(_floats(s.at for s in stretch))
+        self._lr.extend(_floats(s.lr for s in stretch))
+        self._loss["total"].extend(_floats(s.total for s in stretch))
         for name in COMPONENTS:
-            self._loss[name].extend(_floats(s.loss.get(name) for s in fresh))
-        self._size, self._last_seq = len(steps), fresh[-1].seq
+            self._loss[name].extend(_floats(s.loss.get(name) for s in stretch))
+        self._size, self._last = self._size + len(stretch), stretch[-1]
+
+    def _resume(self, step: int) -> None:
+        """Go on from a step: what was recorded from there on is set aside."""
+        self._resumed.append(float(step))
+        kept = int(np.searchsorted(self._step.view(), step))
+        if kept == len(self._step):
+            return
+        self._lr.cut(kept)
+        loss = {name: column.cut(kept) for name, column in self._loss.items()}
+        self._replaced.append(Replaced(self._step.cut(kept), self._at.cut(kept), loss))
+        self._origin = next(_origins)
+
+
+def stretches(steps: Sequence[StepMetric]) -> list[Sequence[StepMetric]]:
+    """Records in pieces without a resume inside."""
+    borders = [i for i, (a, b) in enumerate(pairwise(steps), 1) if _resumes(a, b)]
+    return [steps[a:b] for a, b in pairwise([0, *borders, len(steps)]) if a < b]
+
+
+def standing_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
+    """Epochs in order; of one that a resume made again, the later."""
+    kept: list[EpochMetric] = []
+    for epoch in epochs:
+        while kept and kept[-1].step >= epoch.step:
+            kept.pop()
+        kept.append(epoch)
+    return kept
+
+
+def _resumes(before: StepMetric, after: StepMetric) -> bool:
+    """Does the second begin anew? Steps went back, or another run's file goes on, whose numbers begin again."""
+    return after.step <= before.step or after.seq <= before.seq
 
 
 class Smoother:

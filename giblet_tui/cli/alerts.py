@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import time
-from typing import Annotated
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.runs import Json, RunName
 from giblet_tui.cli.speech import person, say, show, show_json
+
+if TYPE_CHECKING:
+    from giblet_tui.fleet import RunSnapshot
+    from giblet_tui.nodes import Node
 
 
 @verb(
@@ -33,7 +38,6 @@ def alerts(
     from giblet_tui import alerts as answers
     from giblet_tui import lookup
     from giblet_tui.present import alert_lines
-    from giblet_tui.remote.connection import connect
     from giblet_tui.shapes import alerts_json
 
     if ack and snooze is not None:
@@ -44,13 +48,33 @@ def alerts(
     node, run_id = lookup.locate(name, say)
     run = lookup.fresh(node, run_id)
     if ack or snooze is not None:
-        which = answers.chosen(run, names or ())
-        if which:
-            with connect(node) as connection:
-                answers.answer(node, connection, run_id, which, snooze_s, person())
+        _answer(node, run, names or (), snooze_s)
         run = lookup.fresh(node, run_id)
     now = time.time()
     if json:
         show_json(alerts_json(run, now))
     else:
         show("\n".join(alert_lines(run, now)))
+
+
+def answer_all(run_id: str, snooze_s: float | None) -> str:
+    """Acknowledge every standing alert of a run, or snooze them; what was done, as a sentence. Raises GibletError."""
+    from giblet_train.contract.health import duration
+    from giblet_tui import lookup
+
+    node, whole = lookup.locate(run_id, lambda _: None)
+    count = _answer(node, lookup.fresh(node, whole), (), snooze_s)
+    done = "acknowledged" if snooze_s is None else f"snoozed for {duration(snooze_s)}"
+    return f"{count} alert{'' if count == 1 else 's'} {done}, for everyone who watches this run"
+
+
+def _answer(node: Node, run: RunSnapshot, names: Sequence[str], snooze_s: float | None) -> int:
+    """Answer the standing alerts of those names (all if none); how many that were."""
+    from giblet_tui import alerts as answers
+    from giblet_tui.remote.connection import connect
+
+    which = answers.chosen(run, names)
+    if which:
+        with connect(node) as connection:
+            answers.answer(node, connection, run.run.run_id, which, snooze_s, person())
+    return len(which)

@@ -13,7 +13,7 @@ from giblet_tui.cli.complete import node_names
 from giblet_tui.cli.speech import show
 
 if TYPE_CHECKING:
-    from giblet_tui.dashboard.ports import Wish
+    from giblet_tui.dashboard.ports import Verb, Wish
     from giblet_tui.fleet import NodeSnapshot
     from giblet_tui.launch import Request
     from giblet_tui.nodes import Node
@@ -104,6 +104,30 @@ class Verbs:
         from giblet_tui.cli.stop import stop_run
 
         return stop_run(run_id, say)
+
+    def answer(self, run_id: str, snooze_s: float | None) -> str:
+        """`giblet alerts RUN --ack` or `--snooze`."""
+        from giblet_tui.cli.alerts import answer_all
+
+        return answer_all(run_id, snooze_s)
+
+    def verbs(self, run_id: str | None, node: str | None) -> Sequence[Verb]:
+        """Read from the command line itself."""
+        from giblet_tui.cli.verbs import verbs
+
+        return verbs(run_id, node)
+
+    def output(self, words: Sequence[str]) -> Sequence[str]:
+        """As a process of its own: what it prints is all that it can do here."""
+        from giblet_tui.cli.verbs import output
+
+        return output(words)
+
+    def argv(self, words: Sequence[str]) -> Sequence[str]:
+        """This very giblet."""
+        from giblet_tui.cli.verbs import argv
+
+        return argv(words)
 
     def configs(self) -> Sequence[str]:
         """All names."""

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import gc
+import shlex
+import subprocess
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import ClassVar
 
 from textual.app import App, SystemCommand
@@ -12,15 +15,18 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.screen import Screen
 
+from giblet_train.contract.alerting import standing_alerts
 from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.errors import GibletError
+from giblet_train.contract.health import duration
 from giblet_tui.dashboard import themes
 from giblet_tui.dashboard.judge import Judge
 from giblet_tui.dashboard.messages import ActionSaid, Level, NodeObserved, StopConfirmed
-from giblet_tui.dashboard.ports import Actions, Source, Wish
+from giblet_tui.dashboard.ports import Actions, Source, Verb, Wish
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.help import HelpScreen
 from giblet_tui.dashboard.screens.main import MainScreen
+from giblet_tui.dashboard.screens.reading import ReadingScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.text import harmless
 from giblet_tui.dashboard.view import merged
@@ -28,6 +34,8 @@ from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.panes import Panes
 from giblet_tui.dashboard.widgets.runs import RunList
 from giblet_tui.fleet import Fleet, NodeSnapshot
+
+SNOOZE_S = 8 * 3600.0
 
 
 class DashboardApp(App[int]):
@@ -43,6 +51,9 @@ class DashboardApp(App[int]):
         Binding("c", "compare", "compare with the marked run"),
         Binding("ctrl+n", "launch", "launch a run (dry run first)"),
         Binding("S", "stop_run", "stop the run (asks first)"),
+        Binding("W", "why", "why the run does badly"),
+        Binding("A", "answer", "acknowledge the run's alerts, for everyone"),
+        Binding("Z", "answer(True)", "snooze the run's alerts for 8 h"),
         Binding("T", "next_theme", "next theme"),
         Binding("q", "quit", "quit; no run is touched"),
     ]
@@ -131,7 +142,7 @@ class DashboardApp(App[int]):
         if run is None or not run.health.live:
             self.notify("This run has ended." if run else "No run is chosen.", severity="warning")
         elif self.readonly:
-            self.notify(f"Read-only here. In a shell: giblet stop {run.run.run_id}", severity="warning", markup=False)
+            self._refuse(f"giblet stop {run.run.run_id}")
         else:
             run_id = run.run.run_id
 
@@ -145,7 +156,7 @@ class DashboardApp(App[int]):
         from giblet_tui.dashboard.screens.launch import LaunchForm  # its widgets would delay the first screen
 
         if self._actions is None or self.readonly:
-            self.notify("Read-only here. In a shell: giblet launch NODE CONFIG", severity="warning")
+            self._refuse("giblet launch NODE CONFIG")
         elif not self.fleet.nodes:
             self.notify("No node is known yet. In a shell: giblet node add NAME", severity="warning")
         else:
@@ -153,32 +164,68 @@ class DashboardApp(App[int]):
             self.push_screen(LaunchForm(self.fleet, self._actions, run.run.node if run else None), self._wished)
 
     def _wished(self, wish: Wish | None) -> None:
-        if wish is not None:
-            self.run_worker(lambda: self._launch(wish), thread=True, group="launch", name=wish.config)
+        if wish is not None and self._actions is not None:
+            launch = self._actions.launch
 
-    def _launch(self, wish: Wish) -> None:
-        """On a worker thread: widgets are reached by messages only."""
-        assert self._actions is not None
-        try:
-            run_id = self._actions.launch(wish, lambda sentence: self._say(wish.config, sentence))
-        except GibletError as error:
-            self._say(wish.config, str(error), "error")
+            def started() -> str:
+                run_id = launch(wish, lambda sentence: self._say(wish.config, sentence))
+                return f"{run_id} was started on {wish.node}"
+
+            self._carry_out(wish.config, started)
+
+    def action_answer(self, snooze: bool = False) -> None:
+        """Acknowledge or snooze every standing alert of the run, beside the run on its node."""
+        run = self._main.run
+        how = f"--snooze {duration(SNOOZE_S).split()[0]}" if snooze else "--ack"
+        if run is None or not standing_alerts(run.alerts):
+            self.notify("No alert stands here.", severity="warning")
+        elif self._actions is None or self.readonly:
+            self._refuse(f"giblet alerts {run.run.run_id} {how}")
         else:
-            self._say(wish.config, f"{run_id} was started on {wish.node}")
+            run_id, answer = run.run.run_id, self._actions.answer
+            self._carry_out(run_id, lambda: answer(run_id, SNOOZE_S if snooze else None))
+
+    def action_why(self) -> None:
+        if self._main.run is not None:
+            self.read(("why", self._main.run.run.run_id))
+
+    def read(self, words: Sequence[str]) -> None:
+        """Show what a verb that only reads prints."""
+        if self._actions is None:
+            return
+        self.push_screen(ReadingScreen(shlex.join(("giblet", *words)), partial(self._actions.output, words)))
+
+    def _offer(self, verb: Verb) -> None:
+        """Carry out a verb of the palette: show it, give it the terminal, or copy its command."""
+        if verb.how == "show":
+            self.read(verb.words)
+        elif verb.how == "terminal" and self._actions is not None and not self.readonly:
+            with self.suspend():
+                subprocess.run(self._actions.argv(verb.words), check=False)
+            self.refresh()
+        else:
+            self.copy_to_clipboard(verb.command)
+            self.notify(verb.command, title="copied, for a shell", markup=False)
+
+    def _refuse(self, command: str) -> None:
+        self.notify(f"Read-only here. In a shell: {command}", severity="warning", markup=False)
 
     def on_stop_confirmed(self, message: StopConfirmed) -> None:
         self.notify(f"Stopping {message.run_id}", markup=False)
-        self.run_worker(lambda: self._stop(message.run_id), thread=True, group="stop", name=message.run_id)
-
-    def _stop(self, run_id: str) -> None:
-        """On a worker thread: widgets are reached by messages only."""
         assert self._actions is not None
-        try:
-            proof = self._actions.stop(run_id, lambda sentence: self._say(run_id, sentence))
-        except GibletError as error:
-            self._say(run_id, str(error), "error")
-        else:
-            self._say(run_id, proof)
+        stop, run_id = self._actions.stop, message.run_id
+        self._carry_out(run_id, lambda: stop(run_id, lambda sentence: self._say(run_id, sentence)))
+
+    def _carry_out(self, subject: str, action: Callable[[], str]) -> None:
+        """Do it on a worker thread, and say what came of it; from there widgets are reached by messages only."""
+
+        def do() -> None:
+            try:
+                self._say(subject, action())
+            except GibletError as error:
+                self._say(subject, str(error), "error")
+
+        self.run_worker(do, thread=True, group="actions", name=subject)
 
     def _say(self, subject: str, sentence: str, level: Level = "information") -> None:
         self.post_message(ActionSaid(subject, sentence, level))
@@ -187,12 +234,19 @@ class DashboardApp(App[int]):
         self.notify(harmless(message.sentence), title=message.subject, severity=message.level, markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
+        """Every key of every pane, then every verb of the command line about the run and node looked at."""
         yield from super().get_system_commands(screen)
-        owners: list[DOMNode] = [self._main, self._main.query_one(Panes), self]
+        panes: list[DOMNode] = [self._main.query_one(kind) for kind in (Panes, RunList, LogTail)]
+        owners: list[DOMNode] = [self._main, *panes, self]
         for owner in owners:
             for binding in owner.BINDINGS:
                 if isinstance(binding, Binding) and binding.description:
                     yield SystemCommand(binding.description, f"key {binding.key}", self._runner(owner, binding.action))
+        run, node = self._main.run, self._main.node_shown
+        known = (run.run.run_id if run else None, node.node if node else None)
+        for verb in self._actions.verbs(*known) if self._actions is not None else ():
+            how = "" if verb.how == "show" else " (copies the command)" if verb.how == "copy" else " (in the terminal)"
+            yield SystemCommand(verb.command, f"{verb.about}{how}", partial(self._offer, verb))
 
     def _runner(self, owner: DOMNode, action: str) -> Callable[[], None]:
         def run() -> None:

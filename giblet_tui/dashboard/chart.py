@@ -27,7 +27,10 @@ WAITING = "waiting for the first step"
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """What one panel draws. constant: the loss of the best constant, 0 when unknown. others: runs to compare with."""
+    """What one panel draws. constant: the loss of the best constant, 0 when unknown. others: runs to compare with.
+
+    replaced: steps as they were before a resume made them again. resumed: where on the x axis resumes began.
+    """
 
     component: str
     lens: Lens
@@ -37,6 +40,8 @@ class Chart:
     held_out: Points
     constant: float = 0.0
     others: Sequence[Points] = ()
+    replaced: Sequence[Points] = ()
+    resumed: Sequence[float] = ()
 
     @property
     def window(self) -> Range:
@@ -62,7 +67,7 @@ def rows(chart: Chart, width: int, height: int) -> list[Row]:
     y_range = range_of(chart, plot_width)
     labels = y_labels(chart, y_range, plot_height)
     gutter = max([GUTTER, *(len(label) + 2 for label in labels.values())])
-    marks = nan_marks(chart, y_range, width - gutter)
+    marks = [*resume_marks(chart, y_range), *nan_marks(chart, y_range, width - gutter)]
     plot = braille.draw(layers(chart), chart.window, y_range, width - gutter, plot_height, marks, chart.cursor)
     gutters = [f"{labels.get(row, ''):>{gutter - 2}} {'┤' if row in labels else '│'}" for row in range(plot_height)]
     drawn = [(Run(gutter, "axis"), *cells) for gutter, cells in zip(gutters, plot, strict=True)]
@@ -70,7 +75,7 @@ def rows(chart: Chart, width: int, height: int) -> list[Row]:
 
 
 def layers(chart: Chart) -> list[Layer]:
-    """From back to front: best constant, every step, other runs, validation, the smoothed course."""
+    """From back to front: best constant, every step, other runs, what resumes replaced, validation, smoothed course."""
     name, log = chart.component, chart.lens.log
     drawn = []
     if chart.constant > 0:
@@ -79,6 +84,7 @@ def layers(chart: Chart) -> list[Layer]:
     if chart.lens.decay:
         drawn.append(Layer(_scaled(chart.raw, log), "faint"))
     drawn += [Layer(_scaled(other, log), "other", "dashdot") for other in chart.others]
+    drawn += [Layer(_scaled(again, log), f"{name} replaced") for again in chart.replaced]
     drawn.append(Layer(_scaled(chart.held_out, log), f"{name} validation", "dashed"))
     return [*drawn, Layer(_scaled(chart.smooth, log), f"{name} train")]
 
@@ -150,6 +156,11 @@ def nan_marks(chart: Chart, y_range: Range, plot_width: int) -> list[Mark]:
     window, last = chart.window, max(1, plot_width - 1)
     columns = np.unique(np.rint((gaps(chart.raw, window) - window.first) / window.span * last))
     return [Mark(window.first + float(c) / last * window.span, y_range.first, "×", "bad") for c in columns]
+
+
+def resume_marks(chart: Chart, y_range: Range) -> list[Mark]:
+    """One » at the bottom where a resume went on."""
+    return [Mark(x, y_range.first, "»", "axis") for x in chart.resumed]
 
 
 def spread_of(values_N: Floats) -> float:

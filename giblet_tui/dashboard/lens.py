@@ -69,6 +69,13 @@ class Lens:
         """The crosshair at a place in the window, from 0 to 1."""
         return replace(self, cursor=self.part(around))
 
+    def at(self, cursor: float) -> Lens:
+        """The crosshair at a part of the whole axis, the window moved to hold it."""
+        end = 1.0 if self.end is None else self.end
+        if end - self.share <= cursor <= end:
+            return replace(self, cursor=cursor)
+        return replace(self._within(self.share, cursor + self.share / 2), cursor=cursor)
+
     def smoother(self, by: int) -> Lens:
         """The next (by = 1) or previous (by = -1) strength of smoothing."""
         index = DECAYS.index(self.decay) + by

@@ -116,8 +116,9 @@ def _runs(strip: Strip) -> Iterator[Run]:
     for segment in Segment.simplify(strip):
         style = segment.style or Style()
         ink, ground = _colours(style)
-        yield Run(column, segment.text, ink, ground, bool(style.bold))
-        column += cell_len(segment.text)
+        if wide := cell_len(segment.text):
+            yield Run(column, segment.text, ink, ground, bool(style.bold))
+        column += wide
 
 
 def _colours(style: Style) -> tuple[Colour, Colour]:

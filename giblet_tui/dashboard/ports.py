@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Literal, Protocol
 
 from giblet_tui.fleet import NodeSnapshot
+
+How = Literal["show", "terminal", "copy"]
 
 
 class Source(Protocol):
@@ -30,6 +33,23 @@ class Wish:
     note: str = ""
 
 
+@dataclass(frozen=True)
+class Verb:
+    """A verb of the command line with its arguments.
+
+    how: `show` what it prints; give it the `terminal` until it ends; or `copy` it, for a shell to fill in or to run.
+    """
+
+    words: tuple[str, ...]
+    about: str
+    how: How
+
+    @property
+    def command(self) -> str:
+        """What one would type."""
+        return shlex.join(("giblet", *self.words))
+
+
 class Actions(Protocol):
     """What a key may cause. The command line's verbs call the same functions.
 
@@ -38,6 +58,18 @@ class Actions(Protocol):
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
         """Stop a run, gracefully first, and prove it. say: told each stage. Returns what was proved, as a sentence."""
+
+    def answer(self, run_id: str, snooze_s: float | None) -> str:
+        """Acknowledge every standing alert of a run, or snooze them for so long. Returns what was done."""
+
+    def verbs(self, run_id: str | None, node: str | None) -> Sequence[Verb]:
+        """All verbs, about this run and node. Answers at once."""
+
+    def output(self, words: Sequence[str]) -> Sequence[str]:
+        """What a verb that only reads prints, its complaint included."""
+
+    def argv(self, words: Sequence[str]) -> Sequence[str]:
+        """The command line of a verb that takes the terminal."""
 
     def configs(self) -> Sequence[str]:
         """The names of all configurations. Answers at once."""

@@ -47,6 +47,13 @@ def page(lines: Sequence[Content], width: int, height: int) -> Content:
     return Content("\n").join([one.truncate(width, ellipsis=True) for one in lines[:height]])
 
 
+def rail(fraction: float, width: int) -> tuple[str, str]:
+    """A thin bar in two parts, what is done and what is left, to half a cell; fraction from 0 to 1."""
+    halves = round(max(0.0, min(1.0, fraction)) * width * 2)
+    done = "━" * (halves // 2) + "╸" * (halves % 2)
+    return done, "─" * (width - len(done))
+
+
 def bar(fraction: float, width: int) -> str:
     """A horizontal bar of eighths of a cell; fraction from 0 to 1."""
     eighths = round(max(0.0, min(1.0, fraction)) * width * 8)

@@ -5,15 +5,18 @@ Link, node and run are three facts: a run whose node is not heard is unknown, wh
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import msgspec
 
+from giblet_train.contract import alerting
 from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.health import Health, duration
 from giblet_train.contract.records import Alert, EventMetric
 from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
-from giblet_tui.series import Curves
+from giblet_tui.series import Curves, StepColumns
 
 STALE_AFTER_S = 5.0
 PACE_STEPS = 50
@@ -23,7 +26,7 @@ PACE_STEPS = 50
 class RunView:
     """A run, the node it was seen on, its columns and its verdict. Compared by identity: it is replaced whole.
 
-    others: marked runs to draw behind it, each with its columns. seen: numbers of the alerts that were acknowledged.
+    others: marked runs to draw behind it, each with its columns. gpus: what each GPU of the node did lately, by uuid.
     """
 
     run: RunSnapshot
@@ -31,7 +34,28 @@ class RunView:
     curves: Curves
     verdict: Verdict | None = None
     others: tuple[tuple[RunSnapshot, Curves], ...] = ()
-    seen: frozenset[int] = frozenset()
+    gpus: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
+
+
+def lineage(fleet: Fleet, run: RunSnapshot) -> tuple[RunSnapshot, ...]:
+    """The run and those that it went on from, oldest first, as far as the fleet has them."""
+    chain = [run]
+    while (source := chain[0].run.resumed_from) is not None:
+        named = re.split(r"[/\\]", source)
+        earlier = next((r for r in fleet.runs() if r.run.run_id in named), None)
+        if earlier is None or any(earlier.run.run_id == known.run.run_id for known in chain):
+            break
+        chain.insert(0, earlier)
+    return tuple(chain)
+
+
+def stitched(columns: StepColumns, fleet: Fleet, run: RunSnapshot) -> Curves:
+    """The run's columns, with those of the runs that it went on from before them."""
+    chain = lineage(fleet, run)
+    if len(chain) == 1:
+        return columns.curves(run.steps, run.epochs, run.run.launched_at)
+    steps = tuple(step for one in chain for step in one.steps)
+    return columns.curves(steps, tuple(e for one in chain for e in one.epochs), chain[0].run.launched_at)
 
 
 def steps_per_epoch(run: RunSnapshot) -> int:
@@ -110,16 +134,18 @@ def pace_s(run: RunSnapshot) -> float | None:
     return (newest[-1].at - newest[0].at) / max(1, newest[-1].step - newest[0].step)
 
 
-def active_alerts(run: RunSnapshot) -> tuple[Alert, ...]:
-    """Alerts that were raised and not cleared since, newest first."""
-    latest = {alert.name: alert for alert in sorted(run.alerts, key=lambda a: a.seq)}
-    raised = [a for a in latest.values() if a.state == "raised"]
-    return tuple(sorted(raised, key=lambda a: a.at, reverse=True))
+def open_alerts(run: RunSnapshot, node: NodeSnapshot, now: float) -> list[Alert]:
+    """Alerts that stand and that nobody has answered, newest first. now: the laptop's clock."""
+    return alerting.open_alerts(run.alerts, run.answers, now + node.facts.clock_skew_s)
 
 
-def open_alerts(view: RunView) -> tuple[Alert, ...]:
-    """Active alerts that nobody has acknowledged here; one that is raised again has a new number."""
-    return tuple(alert for alert in active_alerts(view.run) if alert.seq not in view.seen)
+def answered(alert: Alert, run: RunSnapshot, node: NodeSnapshot, now: float) -> str:
+    """Who silenced an alert, and how; nothing where it calls."""
+    answer = alerting.answer_to(alert, run.answers, now + node.facts.clock_skew_s)
+    if answer is None:
+        return ""
+    how = "seen" if answer.until is None else f"snoozed {duration(answer.until - now - node.facts.clock_skew_s)} more"
+    return f"{how} by {answer.by}" if answer.by else how
 
 
 def notable_events(run: RunSnapshot) -> tuple[EventMetric, ...]:
@@ -129,7 +155,7 @@ def notable_events(run: RunSnapshot) -> tuple[EventMetric, ...]:
 
 def _counts(view: RunView) -> tuple[object, ...]:
     run = view.run
-    records = (run.steps, run.epochs, run.events, run.alerts)
+    records = (run.steps, run.epochs, run.events, run.alerts, run.answers)
     others = tuple((other.run.run_id, len(other.steps)) for other, _ in view.others)
     return (
         run.run.run_id,
@@ -138,5 +164,4 @@ def _counts(view: RunView) -> tuple[object, ...]:
         run.plan_record,
         run.evaluation is None,
         others,
-        view.seen,
     )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +16,19 @@ from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select, SelectionList, Static
 
 from giblet_train.contract.errors import GibletError
+from giblet_train.contract.records import Answer
 from giblet_tui.dashboard.app import DashboardApp
+from giblet_tui.dashboard.gpuhistory import EVERY_S
 from giblet_tui.dashboard.lens import Lens
 from giblet_tui.dashboard.logfilter import LogFilter
+from giblet_tui.dashboard.logplace import line_at, steps_of
 from giblet_tui.dashboard.messages import ActionSaid, NodeObserved, RunChosen, StopConfirmed
 from giblet_tui.dashboard.palette import MUTED
-from giblet_tui.dashboard.ports import Wish
+from giblet_tui.dashboard.ports import Verb, Wish
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
+from giblet_tui.dashboard.screens.reading import ReadingScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.widgets.balance import Balance
 from giblet_tui.dashboard.widgets.charts import Charts
@@ -33,6 +38,7 @@ from giblet_tui.dashboard.widgets.losses import LossPanel
 from giblet_tui.dashboard.widgets.panes import Panes
 from giblet_tui.dashboard.widgets.runs import RunList
 from giblet_tui.fleet import Fleet, NodeSnapshot
+from giblet_tui.series import value_at
 from tests import fleets
 
 SIZES = [(80, 24), (120, 40), (200, 50), (60, 15)]
@@ -65,6 +71,7 @@ class Recorder:
     def __init__(self, error: GibletError | None = None) -> None:
         self.stopped: list[str] = []
         self.launched: list[Wish] = []
+        self.answered: list[tuple[str, float | None]] = []
         self.error = error
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
@@ -73,6 +80,22 @@ class Recorder:
         if self.error is not None:
             raise self.error
         return "nothing survives"
+
+    def answer(self, run_id: str, snooze_s: float | None) -> str:
+        self.answered.append((run_id, snooze_s))
+        return "1 alert acknowledged"
+
+    def verbs(self, run_id: str | None, node: str | None) -> list[Verb]:
+        return [
+            Verb(("why", run_id or "RUN"), "Say why.", "show"),
+            Verb(("pull", run_id or "RUN"), "Bring it.", "copy"),
+        ]
+
+    def output(self, words: Sequence[str]) -> list[str]:
+        return [f"said of {words[-1]}", "\x1b[2J[bold]not markup[/bold]"]
+
+    def argv(self, words: Sequence[str]) -> list[str]:
+        return ["true"]
 
     def configs(self) -> list[str]:
         return ["demo", "pilot"]
@@ -146,7 +169,7 @@ async def test_eighty_columns_hold_all_that_matters() -> None:
     assert "● running demo on tensor01" in rows[0] and "epoch 14/20" in rows[0]
     assert any("fMRI" in row and "0.7783" in row and "61%" in row and "58%" in row for row in rows)
     assert "warm-up done" in text and "as planned" in text
-    assert "GPUs" in text and "2 of 8 free" in text
+    assert "GPU memory" in text and "2 of 8 free" in text
     assert "Epoch 14/20 | Train Loss" in text
     assert "● live tensor01" in rows[-1] and "? help" in rows[-1]
 
@@ -332,7 +355,11 @@ async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:
         assert (lens.share, lens.log, lens.decay) == (0.5, True, 0.95)
         assert lens.cursor == pytest.approx(0.99)
         assert {panel.lens for panel in app.screen.query(LossPanel)} == {lens}
-        assert all("step" in str(panel.heading()) for panel in app.screen.query(LossPanel))
+        for panel in app.screen.query(LossPanel):
+            drawn = panel._chart(panel.view)  # type: ignore[arg-type]
+            assert drawn.cursor is not None
+            said = float(re.findall(r"\d\.\d+", str(panel.heading()))[0])
+            assert said == pytest.approx(value_at(drawn.smooth, drawn.cursor), abs=6e-4)
         await pilot.press("a")
         assert "epoch" in "\n".join(screen_text(app))
         await pilot.press("a", "a", "a", "minus", "L", "left_square_bracket")
@@ -432,19 +459,39 @@ async def test_the_log_is_sifted_by_grade_and_rank() -> None:
 
 
 async def test_an_acknowledged_alert_steps_back_until_it_is_raised_again() -> None:
-    tape, alert = Tape(), fleets.alert(sentence="total moved 0.05 %")
-    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(alerts=(alert,)),)),)), source=tape)
+    tape, actions, alert = Tape(), Recorder(), fleets.alert(sentence="total moved 0.05 %")
+    run = fleets.run(alerts=(alert,))
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(run,)),)), source=tape, actions=actions)
     async with app.run_test(size=(200, 50)) as pilot:
         await pilot.pause()
-        assert "▲ flat: total moved" in screen_text(app)[0]
-        await pilot.press("A")
-        await pilot.pause()
-        text = "\n".join(screen_text(app))
-        assert "▲" not in screen_text(app)[0] and "✓ seen  flat" in text and "0 raised, 1 seen" in text
-        again = msgspec.structs.replace(alert, seq=7)
-        tape.play(fleets.node(runs=(fleets.run(alerts=(alert, again)),)))
+        rows = screen_text(app)
+        assert "▲ flat: total moved" in rows[1] and "giblet why @last" in rows[1] and "A seen  Z snooze" in rows[1]
+        await pilot.press("A", "Z")
         await settle(pilot)
-        assert "▲ flat: total moved" in screen_text(app)[0]
+        assert actions.answered == [(run.run.run_id, None), (run.run.run_id, 8 * 3600)]
+        said = Answer(at=fleets.NOW, alert=alert.seq, name="flat", by="ada@laptop")
+        tape.play(fleets.node(runs=(msgspec.structs.replace(run, answers=(said,)),)))
+        await settle(pilot)
+        text = "\n".join(screen_text(app))
+        assert "▲" not in text and "✓ seen by ada@laptop  flat" in text and "0 raised, 1 answered" in text
+        again = msgspec.structs.replace(alert, seq=7)
+        tape.play(fleets.node(runs=(msgspec.structs.replace(run, answers=(said,), alerts=(alert, again)),)))
+        await settle(pilot)
+        assert "▲ flat: total moved" in screen_text(app)[1]
+
+
+async def test_a_snoozed_alert_calls_again_by_time_alone() -> None:
+    clock = Clock()
+    said = Answer(at=fleets.NOW, alert=0, name="flat", until=fleets.NOW + 4)
+    run = msgspec.structs.replace(fleets.run(alerts=(fleets.alert(),)), answers=(said,))
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(run,)),)), clock=clock)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "▲" not in "\n".join(screen_text(app))
+        clock.now += 3.5
+        app.screen.tick()  # type: ignore[attr-defined]
+        await settle(pilot)
+        assert "▲ flat" in screen_text(app)[1]
 
 
 async def test_new_lines_are_followed_but_do_not_move_a_reader() -> None:
@@ -675,7 +722,7 @@ async def test_two_runs_are_compared_and_stay_live() -> None:
         tape.play(fleets.node(runs=(fleets.run(steps=300), fleets.several().nodes[0].runs[1])))
         await settle(pilot)
         assert panel.view is not None and len(panel.view.curves.step_N) == 300
-        assert "step 300 0." in str(panel.heading())
+        assert "val 0." in str(panel.heading())
         await pilot.press("escape")
         assert isinstance(app.screen, MainScreen)
 
@@ -724,12 +771,103 @@ async def test_losses_of_another_kind_are_marked_as_such() -> None:
         assert "≠" not in str(app.screen.query_one("#fmri", LossPanel).heading())
 
 
-async def test_all_commands_are_in_the_palette() -> None:
+async def test_every_key_and_every_verb_is_in_the_palette() -> None:
     app = dashboard(fleets.healthy())
+    run_id = app.fleet.runs()[0].run.run_id
     async with app.run_test(size=(80, 24)) as pilot:
         await pilot.pause()
-        titles = {command.title for command in app.get_system_commands(app.screen)}
-        assert {"crosshair", "search the log", "stop the run (asks first)"} <= titles
+        commands = {command.title: command for command in app.get_system_commands(app.screen)}
+        keys = {"crosshair", "search the log", "stop the run (asks first)", "first error", "mark to compare"}
+        assert keys <= set(commands)
+        commands[f"giblet why {run_id}"].callback()
+        await settle(pilot)
+        assert isinstance(app.screen, ReadingScreen)
+        text = "\n".join(screen_text(app))
+        assert f"said of {run_id}" in text and "[bold]not markup[/bold]" in text and f"$ giblet why {run_id}" in text
+        await pilot.press("escape")
+        commands[f"giblet pull {run_id}"].callback()
+        assert app.clipboard == f"giblet pull {run_id}"
+
+
+async def test_a_line_of_the_log_and_the_crosshair_lead_to_one_another() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        log, panes = app.screen.query_one(LogTail), app.screen.query_one(Panes)
+        log.focus()
+        await pilot.press("home", "j", "enter")
+        await pilot.pause()
+        assert log.log_lines[1].startswith("Epoch 1/20")
+        assert panes.query_one("#total", LossPanel).step_at(panes.lens.cursor) == fleets.STEPS_PER_EPOCH - 1
+        await pilot.press("escape", "x", *["left"] * 3)
+        await pilot.pause()
+        step = panes.query_one("#total", LossPanel).step_at(panes.lens.cursor)
+        assert f"at step {step}" in str(log.border_title) and not log.follow
+        assert log.log_lines[log._match].startswith("Epoch 13/20"), step
+        await pilot.press("x")
+        await pilot.pause()
+        assert log.follow
+
+
+def test_places_in_a_log_are_what_its_lines_say() -> None:
+    lines = [
+        "starting",
+        "Epoch 1/9 | Train Loss: 2.0",
+        "saved",
+        "resumed at step 5",
+        "Epoch 1/9 | again",
+        "step=1,200 x",
+    ]
+    steps = steps_of(lines, 10)
+    assert steps == [None, 9, 9, 5, 9, 1200]
+    assert [line_at(steps, step) for step in (0, 5, 9, 1199, 5000)] == [None, 3, 4, 4, 5]
+
+
+async def test_a_resumed_run_goes_on_from_the_one_before() -> None:
+    before = fleets.run(steps=120, state="died", suffix="aaaa")
+    whole = fleets.run(steps=200, suffix="bbbb")
+    first = tuple(msgspec.structs.replace(s, loss={"fmri": 0.95}) if s.step >= 100 else s for s in before.steps)
+    before = msgspec.structs.replace(before, steps=first)
+    again = tuple(msgspec.structs.replace(step, seq=i) for i, step in enumerate(whole.steps[100:]))
+    told = msgspec.structs.replace(whole.run, resumed_from=f"/home/ada/giblet/runs/{before.run.run_id}")
+    after = msgspec.structs.replace(whole, run=told, steps=again, epochs=whole.epochs[5:])
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(after, before)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        panel = app.screen.query_one("#fmri", LossPanel)
+        assert panel.view is not None and panel.view.run.run.run_id == after.run.run_id
+        curves = panel.view.curves
+        assert list(curves.step_N) == list(range(200)) and curves.resumed == (100.0,)
+        assert [list(r.step_N) for r in curves.replaced] == [list(range(100, 120))]
+        assert list(curves.epoch_step_E) == [20.0 * k for k in range(1, 11)]
+        assert {"fmri replaced", "fmri train"} <= {run.style for row in panel._rows for run in row}
+        assert "»" in "\n".join(screen_text(app))
+
+
+async def test_gpus_tell_what_they_did_lately() -> None:
+    tape = Tape()
+    app = dashboard(fleets.healthy(), source=tape)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        for look in range(1, 4):
+            node = fleets.healthy().nodes[0]
+            busy = tuple(msgspec.structs.replace(gpu, utilisation=30.0 * look) for gpu in node.facts.gpus)
+            facts = msgspec.structs.replace(node.facts, gpus=busy)
+            tape.play(msgspec.structs.replace(node, facts=facts, observed_at=fleets.NOW + look * EVERY_S))
+            await settle(pilot)
+        await pilot.press("7")
+        await pilot.pause()
+        rows = [row for row in screen_text(app) if "42/48 GiB" in row]
+        assert len(rows) == 6 and all("▇▃▅▇" in row and "ada 424" in row for row in rows)
+
+
+async def test_a_state_of_a_later_version_is_shown_as_a_word() -> None:
+    run = fleets.run()
+    odd = msgspec.structs.replace(run, health=msgspec.structs.replace(run.health, state="waiting"))
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(odd,)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert screen_text(app)[0].startswith(" ? waiting demo")
 
 
 async def test_leaving_closes_the_source() -> None:

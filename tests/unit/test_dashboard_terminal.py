@@ -78,7 +78,7 @@ def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
     terminal.press("3")
     terminal.wait_for("━━ total", "╍╍ video", "┅┅ audio", "╸╸ text")
     terminal.press("x", "Left")
-    terminal.wait_for("total step 2", "raw")
+    terminal.wait_for("raw", "step 27")
     terminal.press("Escape")
     terminal.wait_for("━━ total", without="raw")
     terminal.press("8")

@@ -14,7 +14,7 @@ from textual.widgets import Static
 from giblet_tui.compare import Comparison, change_lines, compare, doubt_lines, figure_lines
 from giblet_tui.dashboard.palette import INK, MUTED
 from giblet_tui.dashboard.text import line
-from giblet_tui.dashboard.view import RunView
+from giblet_tui.dashboard.view import RunView, stitched
 from giblet_tui.dashboard.widgets.charts import Charts
 from giblet_tui.dashboard.widgets.losses import LossPanel
 from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
@@ -65,7 +65,7 @@ class CompareScreen(Screen[None]):
             panel.view = view
 
     def _view(self, old: RunSnapshot, new: RunSnapshot) -> RunView:
-        curves = {run.run.run_id: self._columns[run.run.run_id].curves(run.steps, run.epochs) for run in (old, new)}
+        curves = {r.run.run_id: stitched(self._columns[r.run.run_id], self._fleet, r) for r in (old, new)}
         return RunView(
             run=new,
             node=_holding(self._fleet, new),

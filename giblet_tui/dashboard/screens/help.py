@@ -55,6 +55,7 @@ class HelpScreen(ModalScreen[None]):
             line(("  solid       ", MUTED), "training, smoothed; faint behind it, every step"),
             line(("  dashed      ", MUTED), "validation"),
             line(("  dotted      ", MUTED), "the best constant: what predicting the mean costs"),
+            line(("  dimmed      ", MUTED), "steps that a resume, at », made again"),
             line(("  ×           ", MUTED), "not a number"),
         ]
         return Content("\n").join(rows)

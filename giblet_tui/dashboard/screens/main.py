@@ -16,9 +16,11 @@ from textual.widget import Widget
 from textual.widgets import Input, Static
 
 from giblet_train.contract.criteria import Verdict
+from giblet_tui.dashboard.gpuhistory import GpuHistory
 from giblet_tui.dashboard.messages import RunChosen, RunMarked
 from giblet_tui.dashboard.screens.welcome import welcome
-from giblet_tui.dashboard.view import RunView, active_alerts, stale, unchanged
+from giblet_tui.dashboard.view import RunView, stale, steps_per_epoch, stitched, unchanged
+from giblet_tui.dashboard.widgets.alerts import Alerts
 from giblet_tui.dashboard.widgets.hardware import Hardware
 from giblet_tui.dashboard.widgets.header import RunHeader
 from giblet_tui.dashboard.widgets.log import LogTail
@@ -58,7 +60,6 @@ class MainScreen(Screen[None]):
         Binding("escape", "back", "back"),
         Binding("slash", "search", "search the log"),
         Binding("f", "follow", "follow the log"),
-        Binding("A", "acknowledge", "acknowledge the run's alerts"),
         Binding("y", "copy", "copy the run id"),
         Binding("ctrl+l", "repaint", "paint the screen anew"),
     ]
@@ -73,13 +74,13 @@ class MainScreen(Screen[None]):
         self._columns: dict[str, StepColumns] = {}
         self._drawn: RunView | None = None
         self._repaint: Timer | None = None
-        self._seen: dict[str, frozenset[int]] = {}
+        self._gpus = GpuHistory()
         self.marked: set[str] = set()
         self.chosen: str | None = None
 
     def compose(self) -> ComposeResult:
         yield RunHeader(self._clock)
-        yield Panes()
+        yield Panes(self._clock)
         yield Static(id="welcome", markup=False)
         yield Input(id="search", placeholder="search the log: enter finds, esc closes")
         yield StatusLine(self._clock)
@@ -95,6 +96,8 @@ class MainScreen(Screen[None]):
         """Draw this fleet from now on. told: the one node that is new in it; where no pane shows any run of that
         node, its rows in the list wait for the next tick, so that many nodes cost no more than one."""
         self._fleet, self._verdicts = fleet, verdicts
+        for seen in fleet.nodes:
+            self._gpus.add(seen)
         if told is not None and self.chosen is not None and told not in self._nodes_drawn():
             return
         self._ticker.reset()
@@ -114,6 +117,7 @@ class MainScreen(Screen[None]):
         """What changes by time alone: ages, and whether what is shown is still what is."""
         self._show_list()
         self.query_one(RunHeader).renew()
+        self.query_one(Alerts).renew()
         self._show_link()
 
     def _show_list(self) -> None:
@@ -126,12 +130,14 @@ class MainScreen(Screen[None]):
             if fresh or isinstance(pane, RunHeader | Hardware):
                 pane.view = view
         self._drawn = view
-        self.query_one(LogTail).log_lines = run.log_tail if run is not None else ()
+        log = self.query_one(LogTail)
+        log.steps_per_epoch = steps_per_epoch(run) if run is not None else 1
+        log.log_lines = run.log_tail if run is not None else ()
         self._show_link()
 
     def _show_link(self) -> None:
         status = self.query_one(StatusLine)
-        node = self._node_shown()
+        node = self.node_shown
         status.fleet, status.node = self._fleet, node
         self.set_class(node is not None and stale(node, self._clock()), "-stale")
         empty = self.chosen is None
@@ -139,13 +145,15 @@ class MainScreen(Screen[None]):
         if empty:
             self.query_one("#welcome", Static).update(welcome(self._fleet))
 
-    def _node_shown(self) -> NodeSnapshot | None:
+    @property
+    def node_shown(self) -> NodeSnapshot | None:
+        """The node that holds the chosen run, or the first."""
         nodes = self._fleet.nodes
         holding = (n for n in nodes if any(r.run.run_id == self.chosen for r in n.runs))
         return next(holding, nodes[0] if nodes else None)
 
     def _view_of(self, run: RunSnapshot) -> RunView:
-        node = self._node_shown()
+        node = self.node_shown
         assert node is not None
         others = [self._fleet.run(i) for i in sorted(self.marked) if i != run.run.run_id]
         kept = {run.run.run_id, *self.marked}
@@ -156,11 +164,23 @@ class MainScreen(Screen[None]):
             curves=self._curves(run),
             verdict=self._verdicts.get(run.run.run_id),
             others=tuple((other, self._curves(other)) for other in others if other is not None),
-            seen=self._seen.get(run.run.run_id, frozenset()),
+            gpus=self._gpus.of(node.node),
         )
 
     def _curves(self, run: RunSnapshot) -> Curves:
-        return self._columns.setdefault(run.run.run_id, StepColumns()).curves(run.steps, run.epochs)
+        return stitched(self._columns.setdefault(run.run.run_id, StepColumns()), self._fleet, run)
+
+    def on_descendant_focus(self) -> None:
+        """The bottom line tells the keys of what has the focus."""
+        status = self.query_one(StatusLine)
+        status.keys = getattr(self.focused, "KEYS", ())
+        status.node = self.node_shown
+
+    def on_charts_crossed(self, message: Panes.Crossed) -> None:
+        self.query_one(LogTail).cross(message.step)
+
+    def on_log_tail_pointed(self, message: LogTail.Pointed) -> None:
+        self.query_one(Panes).cross_at(message.step)
 
     def on_run_chosen(self, message: RunChosen) -> None:
         if message.run_id != self.chosen:
@@ -270,12 +290,6 @@ class MainScreen(Screen[None]):
         if self.chosen is not None:
             self.app.copy_to_clipboard(self.chosen)
             self.notify(f"copied {self.chosen}", timeout=2, markup=False)
-
-    def action_acknowledge(self) -> None:
-        """Take note of all alerts of the run; they stand in their pane, and come back when raised again."""
-        if self.run is not None:
-            self._seen[self.run.run.run_id] = frozenset(alert.seq for alert in active_alerts(self.run))
-            self.show(self._fleet, self._verdicts)
 
     @property
     def run(self) -> RunSnapshot | None:

@@ -11,7 +11,7 @@ from textual.content import Content
 from giblet_train.contract.config import COMPONENTS, WatchConfig
 from giblet_train.contract.records import StepMetric
 from giblet_tui.dashboard import axis, palette
-from giblet_tui.dashboard.text import Part, bar, line
+from giblet_tui.dashboard.text import Part, fitting, line, rail
 from giblet_tui.dashboard.view import constant_of
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.series import number
@@ -27,6 +27,7 @@ LAYOUTS = (
 )
 SHORT_BAR, LONG_BAR = 4, 24
 LOOK_BACK_STEPS = 500
+ROOMY = 50
 
 
 class Balance(Pane):
@@ -44,7 +45,7 @@ class Balance(Pane):
         cells = max(SHORT_BAR, min(LONG_BAR, _bar_cells(columns, width)))
         rows = [self._row(step, component, columns, cells) for component in COMPONENTS]
         titles = [_titles(columns, cells)] if height > len(rows) else []
-        total = [_total(step)] if height > len(rows) + 1 else []
+        total = [_total(step, width)] if height > len(rows) + 1 else []
         return [*titles, *rows, *total]
 
     def _newest(self) -> StepMetric | None:
@@ -63,8 +64,8 @@ class Balance(Pane):
         parts: list[Part] = [(f"{palette.SAMPLES[component]} {palette.LABELS[component]:<{LABEL - 3}}", ink)]
         for column in columns:
             if column == "share":
-                filled = bar(share if math.isfinite(share) else 0.0, cells)
-                parts.append((f" {filled}{_percent(share):>{PERCENT}}", ink))
+                filled, rest = rail(share if math.isfinite(share) else 0.0, cells)
+                parts += [(f" {filled}", ink), (rest, palette.MUTED), (f"{_percent(share):>{PERCENT}}", ink)]
             else:
                 parts.append(_figure(column, step, component, constant))
         limit = self._watch.dominance_share
@@ -105,10 +106,13 @@ def _figure(column: str, step: StepMetric, component: str, constant: float) -> P
     return f"{_percent(gradient) if math.isfinite(gradient) else '–':>{wide}}", ""
 
 
-def _total(step: StepMetric) -> Content:
-    norm = f"  gradient norm {axis.figure(number(step.gradient_norm))}" if step.gradient_norm is not None else ""
-    total = (f"{axis.figure(number(step.total)):>{CELLS['loss']}}", "bold")
-    return line(("=  total ", "bold"), total, (norm, palette.MUTED), (" clipped" if step.clipped else "", "$warning"))
+def _total(step: StepMetric, width: int) -> Content:
+    total = f"=  total {axis.figure(number(step.total)):>{CELLS['loss']}}"
+    parts: list[Part] = [(total, "bold")]
+    if step.gradient_norm is not None:
+        norm = axis.figure(number(step.gradient_norm), significant=3)
+        parts.append((f"  gradient norm {norm}" if width >= ROOMY else f"  |g| {norm}", palette.MUTED))
+    return fitting([*parts, (" clipped" if step.clipped else "", "$warning")], width)
 
 
 def _share(step: StepMetric, component: str) -> float:

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.message import Message
 from textual.reactive import reactive
 
 from giblet_tui.dashboard.lens import Lens
@@ -37,9 +38,25 @@ class Charts(Container):
         """Look at all of another run, with scale and smoothing as they are."""
         self.lens = replace(self.lens, share=1.0, end=None, cursor=None)
 
-    def watch_lens(self) -> None:
+    class Crossed(Message):
+        """The crosshair stands at a step, or nowhere any more (None)."""
+
+        def __init__(self, step: int | None) -> None:
+            super().__init__()
+            self.step = step
+
+    def watch_lens(self, old: Lens, new: Lens) -> None:
         for panel in self.query(LossPanel):
-            panel.lens = self.lens
+            panel.lens = new
+        if new.cursor != old.cursor:
+            first = self.query(LossPanel).first()
+            self.post_message(self.Crossed(None if new.cursor is None else first.step_at(new.cursor)))
+
+    def cross_at(self, step: int) -> None:
+        """Set the crosshair at a step, where the charts have records."""
+        part = self.query(LossPanel).first().part_of(step)
+        if part is not None:
+            self.lens = self.lens.at(part)
 
     def on_loss_panel_zoomed(self, message: LossPanel.Zoomed) -> None:
         self.lens = self.lens.zoomed(message.factor, self.lens.part(message.around))

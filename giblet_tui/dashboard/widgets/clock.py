@@ -10,7 +10,7 @@ from giblet_train.contract.health import duration
 from giblet_train.contract.schedule import Departure, Plan, departure_at, lr_at, warmup_at
 from giblet_tui.dashboard import axis, braille, palette
 from giblet_tui.dashboard.braille import Layer
-from giblet_tui.dashboard.text import bar, fitting, line
+from giblet_tui.dashboard.text import fitting, line, rail
 from giblet_tui.dashboard.view import RunView, pace_s
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.series import Points, Range
@@ -87,10 +87,11 @@ def _progress(view: RunView, plan: Plan, departure: Departure | None, width: int
         )
     pace = pace_s(view.run)
     time_left = f", {duration(warmup.steps_left * pace)}" if pace is not None and view.run.health.live else ""
-    length = max(4, min(BAR, width - 34))
+    done, rest = rail(warmup.fraction, max(4, min(BAR, width - 34)))
     return line(
         ("warm-up ", "bold"),
-        (f"▕{bar(warmup.fraction, length)}▏", "$accent"),
+        (done, "$accent"),
+        (rest, palette.MUTED),
         f" {step:,}/{plan.warmup_steps:,}",
         (f"  {warmup.steps_left:,} steps{time_left} to base", palette.MUTED),
     )

@@ -5,15 +5,19 @@ from __future__ import annotations
 from textual.content import Content
 
 from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.text import bar, line
+from giblet_tui.dashboard.gpuhistory import spark
+from giblet_tui.dashboard.text import Part, line, rail
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.fleet import Gpu, NodeFacts
 
 BUSY_GIB = 1.0
 HOT_C = 85.0
 LOW_DISK_GIB = 20.0
-FEW_CELLS = 30
+FEW_CELLS, WIDE_CELLS = 30, 58
+BAR_CELLS, HOLDER_CELLS = 14, 16
 HOST_ROWS = 3
+
+Lately = tuple[float | None, ...]
 
 
 class Hardware(Pane):
@@ -30,26 +34,38 @@ class Hardware(Pane):
         if height == 1:
             return [_in_one_row(facts)]
         roomy = height >= 2 * len(facts.gpus) + HOST_ROWS
-        cards = [row for gpu in facts.gpus for row in _card(gpu, width, roomy)]
+        lately = self.view.gpus
+        cards = [row for gpu in facts.gpus for row in _card(gpu, width, roomy, lately.get(gpu.uuid, ()))]
         if not facts.gpus:
             cards = [line("no GPUs  ", (facts.gpu_note, palette.MUTED))]
         return [*cards, *_host(facts)]
 
 
-def _card(gpu: Gpu, width: int, roomy: bool) -> list[Content]:
+def _card(gpu: Gpu, width: int, roomy: bool, lately: Lately) -> list[Content]:
+    """One GPU in a row; what holds it and what it did lately in a second one, or on the same where it is wide."""
     used = gpu.memory_used_gib / gpu.memory_total_gib if gpu.memory_total_gib else 0.0
     heat = f"{gpu.temperature:.0f}°" if gpu.temperature is not None else "–"
     load = f"{gpu.utilisation:.0f}%" if gpu.utilisation is not None else "–"
     hot = gpu.temperature is not None and gpu.temperature >= HOT_C
     memory = f" {gpu.memory_used_gib:>3.0f}/{gpu.memory_total_gib:.0f}" if width >= FEW_CELLS else ""
-    first = line(
+    wide = width >= WIDE_CELLS
+    done, rest = rail(used, BAR_CELLS if wide else max(4, width - 13 - len(memory)))
+    first: list[Part] = [
         (f"{gpu.index} ", "bold"),
-        (bar(used, max(4, width - 13 - len(memory))), "$accent"),
-        (memory, palette.MUTED),
+        (done, "$accent"),
+        (rest, palette.MUTED),
+        (f"{memory} GiB" if wide else memory, palette.MUTED),
         f" {load:>4}",
         (f" {heat:>4}", "$error bold" if hot else palette.MUTED),
-    )
-    return [first, line((f"  {_holders(gpu)}", palette.MUTED))] if roomy else [first]
+    ]
+    holders = _holders(gpu)
+    ink = palette.MUTED if gpu.processes else "$success"
+    if wide:
+        shown = spark(lately, width - WIDE_CELLS)
+        return [line(*first, (f"  {holders[:HOLDER_CELLS]:<{HOLDER_CELLS}} ", ink), (shown, "$accent"))]
+    room = width - len(holders) - 4
+    below = line((f"  {holders}", ink), (f"  {spark(lately, room)}", "$accent"))
+    return [line(*first), below] if roomy else [line(*first)]
 
 
 def _holders(gpu: Gpu) -> str:
@@ -75,6 +91,14 @@ def _in_one_row(facts: NodeFacts) -> Content:
             f"  cpu {facts.load_1m:.1f}/{facts.n_cpus}",
             f"  ram {facts.ram_available_gib:,.0f} GiB free  disk {facts.disk_free_gib:,.0f} GiB free",
         )
-    cells = "".join(bar(g.memory_used_gib / max(g.memory_total_gib, 1e-9), 1) for g in facts.gpus)
-    free = sum(g.memory_used_gib < BUSY_GIB for g in facts.gpus)
-    return line(("GPUs ", palette.MUTED), (f"▕{cells}▏", "$accent"), f" {free} of {len(facts.gpus)} free")
+    cells = spark(tuple(100 * g.memory_used_gib / max(g.memory_total_gib, 1e-9) for g in facts.gpus), len(facts.gpus))
+    busiest = max((g.temperature for g in facts.gpus if g.temperature is not None), default=None)
+    heat: Part = (f"  hottest {busiest:.0f}°" if busiest is not None else "", palette.MUTED)
+    return line(
+        ("GPU memory ", palette.MUTED), (cells, "$accent"), f"  {free_gpus(facts)} of {len(facts.gpus)} free", heat
+    )
+
+
+def free_gpus(facts: NodeFacts) -> int:
+    """How many GPUs nobody holds."""
+    return sum(not gpu.processes and gpu.memory_used_gib < BUSY_GIB for gpu in facts.gpus)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import NamedTuple
 
 from textual.content import Content
 
-from giblet_train.contract.health import GLYPHS, duration
+from giblet_train.contract.health import duration
 from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.text import Part, bar, line
+from giblet_tui.dashboard.text import Part, fitting, line, rail
 from giblet_tui.dashboard.view import RunView, epoch_words, health_now, in_doubt, open_alerts, state_words
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.dashboard.widgets.verdict import verdict_word
@@ -19,7 +20,7 @@ ROOMY = 90
 
 
 class RunHeader(Pane, can_focus=False):
-    """One row about the chosen run; a second one, when there is room, for its newest alert."""
+    """One row about the chosen run; a second, tinted one for the worst that there is to know now."""
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__(id="header")
@@ -28,25 +29,32 @@ class RunHeader(Pane, can_focus=False):
     def heading(self) -> Content:
         return Content()
 
+    def renew(self) -> None:
+        self.set_class(self.view is not None and self._trouble(self.view) is not None, "-trouble")
+        super().renew()
+
     def lines(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
-        return [self._state(self.view, width)]
+        trouble = self._trouble(self.view)
+        if trouble is None or height == 1:
+            return [self._state(self.view, width, trouble)]
+        return [self._state(self.view, width, trouble, told=False), _band(trouble, width)]
 
-    def _state(self, view: RunView, width: int) -> Content:
+    def _state(self, view: RunView, width: int, trouble: Trouble | None, *, told: bool = True) -> Content:
+        """The run in one row; told: what is wrong with it too, for there is no second row."""
         now = self._clock()
         health = health_now(view.run, view.node, now)
-        ink = palette.STATE_STYLES[health.state]
-        parts: list[Part] = [(f"{GLYPHS[health.state]} {state_words(health, view.node, now)} ", f"{ink} bold")]
-        parts += [(view.run.run.name, "bold"), (f" on {view.node.node}", palette.MUTED)]
+        ink = palette.state_style(health.state)
+        parts: list[Part] = [(f"{palette.glyph(health.state)} {state_words(health, view.node, now)} ", f"{ink} bold")]
+        parts += [(view.run.run.name, "bold"), (f" on {view.run.run.node or view.node.node}", palette.MUTED)]
         if epochs := epoch_words(view.run):
             parts.append(f"  epoch {epochs}")
         parts += self._progress(view, width)
         if view.verdict is not None:
             parts += ["  ", *verdict_word(view.verdict.status, dimmed=in_doubt(health))]
-        alerts = open_alerts(view)
-        if alerts:
-            parts.append((f"  ▲ {alerts[0].name}: {alerts[0].sentence}", palette.LEVEL_STYLES[alerts[0].level]))
-        elif health.state not in ("running", "finished") or width >= ROOMY:
+        if trouble is not None and told:
+            parts.append((f"  {trouble.glyph} {trouble.sentence}", trouble.style))
+        elif trouble is None and (health.state not in ("running", "finished") or width >= ROOMY):
             parts.append((f"  {health.sentence}", palette.MUTED))
         return line(*parts)
 
@@ -57,8 +65,51 @@ class RunHeader(Pane, can_focus=False):
         done = view.run.steps[-1].step + 1
         parts: list[Part] = []
         if width >= ROOMY:
-            parts += [(f" ▕{bar(done / max(1, plan.total_steps), BAR)}▏", "$accent"), f" {done:,}/{plan.total_steps:,}"]
+            behind, ahead = rail(done / max(1, plan.total_steps), BAR)
+            parts += ["  ", (behind, "$accent"), (ahead, palette.MUTED), f" {done:,}/{plan.total_steps:,}"]
         left = view.run.eta_s
         if left is not None and health_now(view.run, view.node, self._clock()).state == "running":
             parts.append((f"  {duration(left)} left", palette.MUTED))
         return parts
+
+    def _trouble(self, view: RunView) -> Trouble | None:
+        """The newest alert that nobody has answered, or else how the run failed or stalled."""
+        now = self._clock()
+        alerts = open_alerts(view.run, view.node, now)
+        health = health_now(view.run, view.node, now)
+        if alerts and health.live:
+            first = alerts[0]
+            more = f"  and {len(alerts) - 1} more" if len(alerts) > 1 else ""
+            keys = "A seen  Z snooze  9 all"
+            said = f"{first.name}: {first.sentence}{more}"
+            return Trouble("▲", said, first.action, keys, palette.LEVEL_STYLES[first.level])
+        if health.state in ("failed", "died", "stalled"):
+            glyph, ink = palette.glyph(health.state), palette.state_style(health.state)
+            return Trouble(glyph, health.sentence, f"giblet why {view.run.run.run_id}", "W why", ink)
+        return None
+
+
+class Trouble(NamedTuple):
+    """What is wrong, what to do about it, and the keys for that."""
+
+    glyph: str
+    sentence: str
+    action: str
+    keys: str
+    style: str
+
+
+def _band(trouble: Trouble, width: int) -> Content:
+    """The whole row tinted; keys at its right end where there is room."""
+    said = fitting(
+        [(f"{trouble.glyph} {trouble.sentence}", f"{trouble.style} bold"), (f"  → {trouble.action}", "")],
+        max(1, width - len(trouble.keys) - 2),
+    )
+    said = said.truncate(width, ellipsis=True)
+    room = width - said.cell_length - len(trouble.keys)
+    keys = (
+        line((" " * room + trouble.keys, palette.MUTED))
+        if room >= 2
+        else Content(" " * max(0, width - said.cell_length))
+    )
+    return (said + keys).stylize(f"on {trouble.style} 15%")

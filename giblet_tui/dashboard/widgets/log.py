@@ -7,14 +7,17 @@ from typing import ClassVar
 
 from rich.segment import Segment
 from rich.style import Style
+from textual import events
 from textual.binding import Binding, BindingType
 from textual.geometry import Size
+from textual.message import Message
 from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
 from giblet_tui.dashboard import palette
 from giblet_tui.dashboard.logfilter import Grade, LogFilter, grades
+from giblet_tui.dashboard.logplace import line_at, steps_of
 from giblet_tui.dashboard.text import LONGEST, harmless, line
 
 
@@ -31,7 +34,16 @@ class LogTail(ScrollView, can_focus=True):
         Binding("e", "first_error", "first error", show=False),
         Binding("w", "graver", "all, warnings, errors", show=False),
         Binding("r", "next_rank", "all ranks, one rank", show=False),
+        Binding("enter", "to_charts", "crosshair at this line", show=False),
     ]
+    KEYS: ClassVar[tuple[str, ...]] = ("/ search", "e first error", "w errors only", "r rank", "enter in charts")
+
+    class Pointed(Message):
+        """The user asks where in training a line was written. step: as the log itself says."""
+
+        def __init__(self, step: int) -> None:
+            super().__init__()
+            self.step = step
 
     log_lines: reactive[tuple[str, ...]] = reactive((), layout=False)
     follow: reactive[bool] = reactive(True)
@@ -43,6 +55,9 @@ class LogTail(ScrollView, can_focus=True):
         self._match = -1
         self._shown: list[str] = []
         self._grades: list[Grade] = []
+        self._crossed: int | None = None
+        self._led = False
+        self.steps_per_epoch = 1
 
     def watch_log_lines(self) -> None:
         self._sift()
@@ -61,6 +76,49 @@ class LogTail(ScrollView, can_focus=True):
         self.refresh()
         if self.follow:
             self._to_end()
+        elif self._crossed is not None:
+            self._match = self._line_at(self._crossed)
+
+    def cross(self, step: int | None) -> None:
+        """Show the line that was written at the crosshair's step; None: go back to where the reader was."""
+        self._crossed = step
+        self._title()
+        if step is None:
+            self.follow, self._led = self.follow or self._led, False
+            return
+        index = self._line_at(step)
+        if index >= 0 and (self._match < 0 or self._steps()[self._match] != self._steps()[index]):
+            self._led = self._led or self.follow
+            self._match = index
+            self._show(index)
+
+    def action_to_charts(self) -> None:
+        """Set the crosshair where the line was written that is marked, or else the topmost one that is seen."""
+        index = self._match if self._match >= 0 else int(self.scroll_offset.y)
+        step = self._steps()[index] if index < len(self._shown) else None
+        if step is None:
+            self.app.bell()
+            self.notify("Neither this line nor one before it says at which step it was written.", timeout=3)
+            return
+        self._match = index
+        self.refresh()
+        self.post_message(self.Pointed(step))
+
+    def on_click(self, event: events.Click) -> None:
+        """A click on a line asks where it was written."""
+        place = event.get_content_offset(self)
+        index = int(self.scroll_offset.y) + place.y if place is not None else len(self._shown)
+        if index < len(self._shown):
+            self.follow = False
+            self._match = index
+            self.action_to_charts()
+
+    def _steps(self) -> list[int | None]:
+        return steps_of(self._shown, self.steps_per_epoch)
+
+    def _line_at(self, step: int) -> int:
+        found = line_at(self._steps(), step)
+        return -1 if found is None else found
 
     def on_resize(self) -> None:
         if self.follow:
@@ -140,6 +198,9 @@ class LogTail(ScrollView, can_focus=True):
 
     def _title(self) -> None:
         words = "follows" if self.follow else "f follows again"
+        if self._crossed is not None:
+            kept = self._line_at(self._crossed) >= 0
+            words = f"at step {self._crossed:,}" if kept else f"no line kept here is as old as step {self._crossed:,}"
         if self.needle:
             hits = sum(self.needle.lower() in one.lower() for one in self._shown)
             words = f"“{harmless(self.needle)}” in {hits} lines, n next, N previous"
@@ -156,7 +217,8 @@ class LogTail(ScrollView, can_focus=True):
 
     def _segments(self, text: str, style: Style, index: int) -> list[Segment]:
         if not self.needle:
-            return [Segment(text, style)]
+            marked = index == self._match and not self.follow
+            return [Segment(text, style + Style(reverse=True) if marked else style)]
         found = style + Style(reverse=True, bold=index == self._match)
         parts = re.split(f"({re.escape(self.needle)})", text, flags=re.IGNORECASE)
         return [Segment(part, found if odd % 2 else style) for odd, part in enumerate(parts) if part]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import lru_cache
+from typing import ClassVar
 
 import numpy as np
 from rich.segment import Segment
@@ -23,7 +25,7 @@ from giblet_tui.dashboard.text import Part, fitting, line
 from giblet_tui.dashboard.view import RunView, constant_of, steps_per_epoch
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.fleet import RunSnapshot
-from giblet_tui.series import Curves, Floats, Points, Range, Smoother, last_value, value_at
+from giblet_tui.series import Curves, Floats, Points, Range, Replaced, Smoother, last_value, value_at
 
 SETTLED = 0.005
 RULE = 2
@@ -33,6 +35,8 @@ LABEL = 10
 
 class LossPanel(Pane):
     """Raw step losses faint, their smoothed course solid, validation dashed; the best constant as a dotted rule."""
+
+    KEYS: ClassVar[tuple[str, ...]] = ("x crosshair", "+ - zoom", "L log y", "a axis", "[ ] smooth")
 
     lens: reactive[Lens] = reactive(Lens(), repaint=False)
     in_doubt = False
@@ -109,15 +113,31 @@ class LossPanel(Pane):
     def on_click(self, event: events.Click) -> None:
         self.post_message(self.Pointed(self._around(event)))
 
+    def step_at(self, cursor: float) -> int | None:
+        """The step at a part of the whole axis; None before the first record."""
+        if self.view is None or not len(self.view.curves.step_N):
+            return None
+        curves, whole = self.view.curves, self._whole(self.view)
+        x_N = self._x(self.view.run, curves, curves.step_N, curves.at_N)
+        place = int(np.searchsorted(x_N, whole.first + cursor * whole.span, side="right")) - 1
+        return int(curves.step_N[max(0, place)])
+
+    def part_of(self, step: int) -> float | None:
+        """The part of the whole axis at which a step lies; None where there are no records."""
+        if self.view is None or not len(self.view.curves.step_N):
+            return None
+        curves, whole = self.view.curves, self._whole(self.view)
+        x_N = self._x(self.view.run, curves, curves.step_N, curves.at_N)
+        place = min(len(x_N) - 1, int(np.searchsorted(curves.step_N, step)))
+        return (float(x_N[place]) - whole.first) / whole.span
+
     def _around(self, event: events.MouseEvent) -> float:
         plot = max(1, self.content_size.width - chart.GUTTER - 1)
         return min(1.0, max(0.0, (event.x - chart.GUTTER) / plot))
 
     def _chart(self, view: RunView) -> Chart:
         run, curves = view.run, view.curves
-        launched_at, pace = run.run.launched_at, steps_per_epoch(run)
-        axis_kind = self.lens.axis
-        epoch_x = x_of(curves.epoch_step_E, curves.epoch_at_E, axis_kind, pace, launched_at)
+        epoch_x = self._x(run, curves, curves.epoch_step_E, curves.epoch_at_E)
         raw = self._course(run, curves)
         return Chart(
             component=self.component,
@@ -128,15 +148,30 @@ class LossPanel(Pane):
             held_out=Points(epoch_x, curves.validation[self.component]),
             constant=constant_of(run, self.component),
             others=[self._other(other, columns) for other, columns in view.others],
+            replaced=[self._replaced(run, curves, again) for again in curves.replaced],
+            resumed=self._resumed(run, curves),
         )
+
+    def _x(self, run: RunSnapshot, curves: Curves, step_N: Floats, at_N: Floats) -> Floats:
+        return x_of(step_N, at_N, self.lens.axis, steps_per_epoch(run), curves.began_at)
+
+    def _replaced(self, run: RunSnapshot, curves: Curves, again: Replaced) -> Points:
+        values_N = again.loss[self.component]
+        smooth_N = Smoother(self.lens.decay).smoothed(values_N) if self.lens.decay else values_N
+        return Points(self._x(run, curves, again.step_N, again.at_N), smooth_N)
+
+    def _resumed(self, run: RunSnapshot, curves: Curves) -> Sequence[float]:
+        """Where on the axis each resume's first step lies; none that the records no longer hold."""
+        places = [int(np.searchsorted(curves.step_N, step)) for step in curves.resumed]
+        x_N = self._x(run, curves, curves.step_N, curves.at_N)
+        return [float(x_N[place]) for place in places if place < len(x_N)]
 
     def _course(self, run: RunSnapshot, curves: Curves) -> Points:
         """Every step's loss, or every epoch's where no step was recorded."""
         by_step = bool(len(curves.step_N))
         step_N, at_N = (curves.step_N, curves.at_N) if by_step else (curves.epoch_step_E, curves.epoch_at_E)
         values = curves.loss if by_step else curves.train
-        x_N = x_of(step_N, at_N, self.lens.axis, steps_per_epoch(run), run.run.launched_at)
-        return Points(x_N, values[self.component])
+        return Points(self._x(run, curves, step_N, at_N), values[self.component])
 
     def _whole(self, view: RunView) -> Range:
         """The axis of the run, and of those behind it too, but for the clock: they may be of another day."""
@@ -145,7 +180,7 @@ class LossPanel(Pane):
         return Range(min(span.first for span in spans), max(span.last for span in spans))
 
     def _span(self, run: RunSnapshot, curves: Curves) -> Range:
-        return whole_axis(curves, self.lens.axis, steps_per_epoch(run), run.run.launched_at)
+        return whole_axis(curves, self.lens.axis, steps_per_epoch(run), curves.began_at)
 
     def _other(self, run: RunSnapshot, curves: Curves) -> Points:
         course = self._course(run, curves)
@@ -190,16 +225,21 @@ class LossPanel(Pane):
         return parts
 
     def _at_cursor(self, view: RunView) -> list[Part]:
+        """What stands under the crosshair, values first: where it is, is the same in every panel."""
         drawn = self._chart(view)
         x, spread = drawn.cursor or 0.0, chart.spread_of(drawn.smooth.y_N)
         place: Part = (f" {self.lens.axis} {chart.x_label(drawn, x)}", palette.MUTED)
         if x > self._span(view.run, view.curves).last:
             return [place, (" not there yet" if view.run.health.live else " ended before", palette.MUTED)]
+        smooth, raw, held_out = (value_at(points, x) for points in (drawn.smooth, drawn.raw, drawn.held_out))
+        if self.size.width < NARROW and math.isfinite(held_out):
+            short = axis.pair(smooth, held_out, self.size.width - RULE - LABEL)
+            return [(f" {short[0]}", "bold"), f"/{short[1]}"]
         return [
+            (f" {axis.figure(smooth, spread)}", "bold"),
+            f" val {axis.figure(held_out, spread)}",
+            (f" raw {axis.figure(raw, spread)}", palette.MUTED),
             place,
-            (f" {axis.figure(value_at(drawn.smooth, x), spread)}", "bold"),
-            (f" raw {axis.figure(value_at(drawn.raw, x), spread)}", palette.MUTED),
-            f" val {axis.figure(value_at(drawn.held_out, x), spread)}",
         ]
 
 

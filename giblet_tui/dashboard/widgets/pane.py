@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Self
+from typing import ClassVar, Self
 
 from textual.content import Content
 from textual.geometry import Region, Size
@@ -22,6 +22,9 @@ class Pane(Widget, can_focus=True):
 
     It is painted anew only where what it says has changed: most records change few panes, and of those few rows.
     """
+
+    KEYS: ClassVar[tuple[str, ...]] = ()
+    """What the bottom line says of keys while this pane has the focus."""
 
     view: reactive[RunView | None] = reactive(None, repaint=False)
     _said = Content()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from textual.app import ComposeResult
 
 from giblet_tui.dashboard.widgets.alerts import Alerts
@@ -18,8 +20,9 @@ from giblet_tui.dashboard.widgets.verdict import VerdictStrip
 class Panes(Charts):
     """Holds every pane."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         super().__init__(id="panes")
+        self._clock = clock
 
     def compose(self) -> ComposeResult:
         yield RunList()
@@ -31,5 +34,5 @@ class Panes(Charts):
         yield Balance(id="balance")
         yield WarmupClock(id="clock")
         yield VerdictStrip(id="verdict")
-        yield Alerts(id="alerts")
+        yield Alerts(self._clock)
         yield LogTail()

@@ -12,8 +12,8 @@ from textual.widgets.option_list import Option
 
 from giblet_train.contract.criteria import Verdict
 from giblet_tui.dashboard.messages import RunChosen, RunMarked
-from giblet_tui.dashboard.view import health_now
-from giblet_tui.dashboard.widgets.runrow import node_row, run_row
+from giblet_tui.dashboard.view import health_now, open_alerts
+from giblet_tui.dashboard.widgets.runrow import heading, node_row, run_row
 from giblet_tui.fleet import Fleet, RunSnapshot
 
 RowKey = tuple[RunSnapshot, Verdict | None, bool, str, int]
@@ -30,9 +30,11 @@ class RunList(OptionList):
         Binding("space", "mark", "mark to compare"),
     ]
 
+    KEYS: ClassVar[tuple[str, ...]] = ("space mark", "c compare", "S stop", "W why")
+
     def __init__(self) -> None:
         super().__init__(id="runs", markup=False)
-        self.border_title = Content.styled("runs", "bold")
+        self.border_title = heading(0)
         self._shown: dict[str, Content] = {}
         self._made: dict[str, tuple[RowKey, Content]] = {}
 
@@ -52,6 +54,9 @@ class RunList(OptionList):
         if chosen in rows and self._highlighted_id() != chosen:
             with self.prevent(OptionList.OptionHighlighted):
                 self.highlighted = self.get_option_index(chosen)
+
+    def on_resize(self) -> None:
+        self.border_title = heading(self.content_size.width)
 
     def action_mark(self) -> None:
         chosen = self._highlighted_id()
@@ -80,7 +85,7 @@ class RunList(OptionList):
                 run_id = run.run.run_id
                 if run.run.node not in ("", node.node):
                     continue
-                words = health_now(run, node, now).sentence
+                words = f"{health_now(run, node, now).sentence} {len(open_alerts(run, node, now))}"
                 key = (run, verdicts.get(run_id), run_id in marked, words, self.content_size.width)
                 made = known.get(run_id)
                 if made is None or not _same(made[0], key):

@@ -22,7 +22,8 @@ LINKS: dict[LinkState, tuple[str, str]] = {
     "refused": ("✖ refused", "$error"),
 }
 SKEW_WORTH_SAYING_S = 2.0
-KEYS = ("? help", "  / search", "  z full", "  x crosshair", "  S stop", "  q quit")
+KEYS = ("/ search", "z full", "x crosshair", "S stop")
+HELP, LEAVE = "? help", "  q quit"
 
 
 class StatusLine(Widget):
@@ -35,6 +36,7 @@ class StatusLine(Widget):
         self._clock = clock
         self._said = Content()
         self.fleet = Fleet()
+        self.keys: tuple[str, ...] = KEYS
 
     def watch_node(self) -> None:
         if not self._page().is_same(self._said):
@@ -49,9 +51,10 @@ class StatusLine(Widget):
         parts = self._link() if self.node is not None else [("no nodes", palette.MUTED)]
         left = line(*parts)
         room = width - left.cell_length - 2
-        if room < len(KEYS[0]):
+        if room < len(HELP + LEAVE):
             return left.truncate(width, ellipsis=True)
-        right = fitting([(key, palette.MUTED) for key in KEYS], room)
+        keys: list[Part] = [(HELP, palette.MUTED), *((f"  {key}", palette.MUTED) for key in self.keys or KEYS)]
+        right = fitting(keys, room - len(LEAVE)) + line((LEAVE, palette.MUTED))
         return left + Content(" " * (width - left.cell_length - right.cell_length)) + right
 
     def _link(self) -> list[Part]:
