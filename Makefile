@@ -7,7 +7,7 @@ LAPTOP := .venv-laptop/bin
 PIP := install -q --disable-pip-version-check -c constraints.txt
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-lesions bench-study bench-why clean
+.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-lesions bench-left-out bench-study bench-why clean
 
 install: .venv/.ready
 
@@ -81,6 +81,12 @@ bench-lesions: install
 	mkdir -p build
 	$(BIN)/python -m benchmarks.lesions build/bench > build/lesions.md
 	mv build/lesions.md docs/lesions.md
+
+# How well each subject is predicted by a model that was trained without them: writes docs/left_out.md.
+bench-left-out: install
+	mkdir -p build
+	$(BIN)/python -m benchmarks.left_out build/bench > build/left_out.md
+	mv build/left_out.md docs/left_out.md
 
 bench-study: install
 	$(BIN)/python -m giblet_train simulate --size small build/bench-study

@@ -22,6 +22,7 @@ from giblet_train.experiment import Experiment, windows_in
 from giblet_train.metrics import block_interval, pearson, products_of, reconstruction, shift_null, unit
 from giblet_train.model.compress import Compression
 from giblet_train.model.network import BrainModel
+from giblet_train.newcomer import FilmView, left_out_figures
 from giblet_train.objective import SOURCES, Forward, Objective
 
 N_DRAWS = 1000
@@ -71,6 +72,8 @@ class Examiner:
         loss = _part(passes, self.objective)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         encoding, baselines = self._encoding(scores_TR, alive)
+        if self.data.left_out:
+            encoding["left_out"] = left_out_figures(self.data, self._film_view(model))
         decoding = {source: self._decoding(passes, source) for source in SOURCES}
         skill = {"fmri": self._skill(loss, passes)["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
         return {
@@ -102,7 +105,18 @@ class Examiner:
         batches = windows_in(self.data, config, shape, blocks).whole()
         return [(batch, self.objective.forward(model, batch, None)) for batch in batches]
 
-    def _encoding(self, scores_TR: Floats, alive: Callable[[], None]) -> tuple[dict[str, float], dict[str, float]]:
+    def _film_view(self, model: BrainModel) -> FilmView:
+        """Every part of the split in one series; context before a block may lie in its gap, as ever."""
+        split = self.data.split
+        z_TK = np.zeros((split.n_trs, self.experiment.shape.bottleneck_dim), np.float32)
+        scores_TR = np.zeros((split.n_trs, self.compression.n_columns), np.float32)
+        for blocks in (split.train_blocks, split.validation_blocks, split.test_blocks):
+            for (start, stop), (batch, forward) in zip(blocks, self._pass(model, blocks), strict=True):
+                z_TK[start:stop] = _scored([forward.z_BWK], [(batch, forward)])
+                scores_TR[start:stop] = _scored([forward.scores_BWR], [(batch, forward)])
+        return FilmView(z_TK, self.compression.expand_average(scores_TR))
+
+    def _encoding(self, scores_TR: Floats, alive: Callable[[], None]) -> tuple[dict[str, Any], dict[str, float]]:
         """Figures of the network, and of what it must be held against, over test TRs, subject by subject."""
         data, split, rows = self.data, self.data.split, self.data.split.test
         network = _Encoding(data.responsive_V, data.null_V)

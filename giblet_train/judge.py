@@ -62,6 +62,11 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
     }
     lines += [f"  {name:30}{_number(value)}" for name, value in said.items() if value is not None]
     lines += [f"  {'r, ' + name:30}{_number(value)}" for name, value in encoding["by_region"].items()]
+    for subject, found in encoding.get("left_out", {}).items():
+        lines += ["", f"{subject}, who trained nothing: r over responsive (null) voxels"]
+        for name in (n for n in found if not n.endswith("_null")):
+            words = name.removeprefix("r_").replace("_", " ")
+            lines.append(f"  {words:30}{_number(found[name])} ({_number(found.get(name + '_null'))})")
     lines += ["", f"{'Film rebuilt':32}{'skill':>8}{'r':>8}{'2-way':>8}{'top-1':>8}{'chance':>8}"]
     for source, modalities in decoding.items():
         for modality, found in modalities.items():

@@ -211,7 +211,8 @@ class _Clock:
 
     @property
     def total_s(self) -> float:
-        return time.perf_counter() - self._started
+        """Up to the last lap."""
+        return self._last - self._started
 
 
 def _pieces(first: int, last: int, n_pieces: int) -> Sequence[tuple[int, int]]:

@@ -103,7 +103,7 @@ def test_each_step_is_recorded_with_the_planned_rate(finished):
         assert s.total == pytest.approx(sum(s.weight[c] * s.loss[c] for c in s.loss))
         assert s.gradient_norm >= 0 and s.rss_gib > 0
         laps = (s.times.data_s, s.times.forward_s, s.times.backward_s, s.times.communication_s, s.times.optimizer_s)
-        assert sum(laps) == pytest.approx(s.step_s, rel=0.1)
+        assert sum(laps) == pytest.approx(s.step_s) and min(laps) >= 0
 
 
 def test_gradient_shares_are_null_until_balancing_begins(finished):
