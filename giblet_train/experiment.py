@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from giblet_train import sanity
 from giblet_train.batch import Block, Windows, windows_of
 from giblet_train.contract.config import Config
-from giblet_train.contract.errors import ConfigError, DataError, RunFailed
+from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import DataMetric, RunMetric
 from giblet_train.contract.schedule import default_steps_per_epoch, lr_at, plan_of
 from giblet_train.data.dataset import SplitData
 from giblet_train.data.hrf import glover
+from giblet_train.data.splits import Split
 from giblet_train.distributed import Ranks
 from giblet_train.learner import Learner
 from giblet_train.model.compress import DEVIATION, Compression, compress
@@ -84,14 +83,14 @@ def windows_in(data: SplitData, config: Config, shape: Shape, blocks: tuple[Bloc
 
 def introduce(
     experiment: Experiment, data: SplitData, first: Mapping[str, float], recorder: Recorder, resumed: int | None
-) -> None:
-    """Write the data and run records, and hold the beginning against what it must be. Raises RunFailed.
+) -> DataMetric:
+    """Write the data and run records; the former.
 
     first: each component's loss over all training TRs before step 0, where this rank has measured it.
     """
     learner, plan, config = experiment.learner, experiment.learner.plan, experiment.config
     split = data.split
-    recorder.record(
+    facts = recorder.record(
         DataMetric,
         store_key=data.study.key,
         subjects=data.subjects,
@@ -102,6 +101,7 @@ def introduce(
         validation_trs=len(split.validation),
         test_trs=len(split.test),
         stimulus_offset_s=data.study.stimulus_offset_s,
+        shared_trs=len(shared_trs(split)),
         components=dict(data.facts),
     )
     n_parameters = sum(p.numel() for p in learner.trained.parameters())
@@ -130,21 +130,13 @@ def introduce(
         recorder.event(
             "mixed_precision", "warning", "use_mixed_precision is off: on a CPU bfloat16 only costs precision."
         )
-    # Every rank must come to the same conclusion, and only the first has measured.
-    findings = experiment.ranks.from_first(_findings(config, data, first) if not resumed else [])
-    for finding in findings:
-        recorder.event("sanity", "warning", finding)
-    if findings and config.on_sanity_fail == "stop":
-        raise RunFailed(
-            "Minute one: " + " ".join(findings), "Mend the data, or set `on_sanity_fail: warn` to train all the same."
-        )
+    return facts
 
 
-def _findings(config: Config, data: SplitData, first: Mapping[str, float]) -> list[str]:
-    findings = sanity.findings_of_data(data.facts)
-    if config.losses.scale == "variance":
-        return findings + sanity.findings_of_start(first)
-    return findings + [f"{c} starts at {v}." for c, v in first.items() if not math.isfinite(v)]
+def shared_trs(split: Split) -> set[int]:
+    """TRs that train and are held out as well: none, in a split that tells the truth."""
+    held_out = {*split.validation.tolist(), *split.test.tolist()}
+    return held_out & {*split.train.tolist()}
 
 
 def _check_data(data: SplitData) -> None:

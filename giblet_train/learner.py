@@ -24,7 +24,6 @@ from giblet_train.model.network import BrainModel
 from giblet_train.model.noise import Noise
 from giblet_train.objective import Objective
 from giblet_train.optim import Average, adamw, set_rate
-from giblet_train.sanity import parameters_without_gradient
 
 KERNEL_PULL = 1.0
 
@@ -71,7 +70,6 @@ class Learner:
         Weights stay as they are when a loss or gradient is not finite; the result says whose.
         """
         clock = _Clock()
-        rate = lr_at(step, self.plan)
         batch = self.windows.draw(self.config.seed, step, self.config.batch_size)
         clock.lap("data_s")
         weight = {c: self.base_weight[c] * f for c, f in self.balance.factor_of().items()}
@@ -79,8 +77,8 @@ class Learner:
         facts = self._exchange(loss, pull, wishes, clock)
         limit = self.config.gradient_clip_val
         norm = float(nn.utils.clip_grad_norm_(self.trained.parameters(), limit if limit is not None else math.inf))
+        set_rate(self.optimizer, lr_at(step, self.plan))
         if not facts.not_finite and math.isfinite(norm):
-            set_rate(self.optimizer, rate)
             self.optimizer.step()
             self.average.update(self.model, step)
             if facts.pull is not None:
@@ -89,7 +87,7 @@ class Learner:
         self.optimizer.zero_grad(set_to_none=True)
         clock.lap("optimizer_s")
         return Stepped(
-            lr=rate,
+            lr=self.optimizer.param_groups[0]["lr"],  # what was used, not what was meant
             loss=facts.loss,
             weight={c: w.item() for c, w in weight.items()},
             gradient_share=None
@@ -181,6 +179,11 @@ class Learner:
                 self.optimizer.state[parameter] = {
                     slot: value.to(parameter.device, copy=True) for slot, value in slots.items()
                 }
+
+
+def parameters_without_gradient(model: nn.Module) -> list[str]:
+    """Names of parameters that the last backward pass did not reach."""
+    return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
 def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -9,7 +9,7 @@ from types import FrameType
 
 import torch
 
-from giblet_train import checkpoint
+from giblet_train import checkpoint, gate
 from giblet_train.checkpoint import BEST, LAST, PERIODIC, Checkpoints
 from giblet_train.contract.config import Config, content_hash
 from giblet_train.contract.errors import OK, RunFailed
@@ -67,7 +67,9 @@ class Training:
             resumed = self._resume()
             self._stamp()
             first = self.examiner.training_loss(self.learner.model) if self.examiner and not resumed else {}
-            introduce(self.experiment, self.data, first, self.recorder, resumed)
+            facts = introduce(self.experiment, self.data, first, self.recorder, resumed)
+            if resumed is None:
+                gate.hold(self.experiment, facts, first, self.recorder, self.run_dir)
             left = self._steps()
             if left is None:
                 self._judge()

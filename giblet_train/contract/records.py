@@ -175,7 +175,7 @@ class ModalityFacts(Record, frozen=True, kw_only=True):
 
 
 class DataMetric(Metric, frozen=True, kw_only=True, tag="data"):
-    """What the engine was given: sizes, scales, the split."""
+    """What the engine was given: sizes, scales, the split. shared_trs: held out, and trained on all the same."""
 
     store_key: str
     subjects: tuple[str, ...]
@@ -186,6 +186,7 @@ class DataMetric(Metric, frozen=True, kw_only=True, tag="data"):
     validation_trs: int
     test_trs: int
     stimulus_offset_s: float
+    shared_trs: int = 0
     components: dict[str, ModalityFacts]
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ import torch
 from giblet_train import checkpoint, trainer, training
 from giblet_train.contract.config import content_hash, dump
 from giblet_train.contract.criteria import verdict_of
+from giblet_train.contract.diagnosis import diagnose
 from giblet_train.contract.errors import ConfigError, RunFailed
 from giblet_train.contract.records import (
     DataMetric,
@@ -30,7 +32,12 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.rundir import RunDir
 from giblet_train.contract.schedule import lr_at, plan_of
+from giblet_train.distributed import Ranks
+from giblet_train.experiment import Experiment
+from giblet_train.gate import ONE_BATCH_STEPS
+from giblet_train.learner import parameters_without_gradient
 from giblet_train.objective import Objective
+from giblet_train.onebatch import learn_one_batch
 from tests.engine_study import config, load, split_data
 
 WORKER = Path(__file__).parents[1] / "engine_worker.py"
@@ -257,7 +264,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, 
         found = terms(self, forward, *rest)
         if forward.z_BWK.requires_grad:
             calls.append(1)
-        return found | {"audio": found["audio"] * math.nan} if len(calls) == 13 else found
+        return found | {"audio": found["audio"] * math.nan} if len(calls) == 13 + ONE_BATCH_STEPS else found
 
     monkeypatch.setattr(Objective, "terms", poisoned)
     with pytest.raises(RunFailed, match=r"loss of audio is not finite at step 12 on rank 0; the checkpoint of step 10"):
@@ -283,6 +290,41 @@ def test_minute_one_stops_what_cannot_work(tmp_path):
     warned = run_dir_of(tmp_path, "warns", num_epochs=1, warmup_steps=2, on_sanity_fail="warn")
     assert trainer.train(warned.path, raw_units) == 0
     assert [e.level for e in metrics_of(warned, EventMetric) if e.name == "sanity"] == ["warning"]
+
+
+def test_minute_one_tells_what_it_saw_and_leaves_no_trace(tmp_path):
+    data, cfg = split_data(), config()
+    learner = Experiment.of(cfg, data, Ranks(0, 1, torch.device("cpu"))).learner
+    before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
+    seen = learn_one_batch(learner, 10)
+    assert seen.first == pytest.approx(2.0, abs=0.1) and seen.last < 0.999 * seen.first
+    assert all(torch.equal(tensor, before[name]) for name, tensor in learner.tensors().items())
+    run_dir = run_dir_of(tmp_path, "tells", num_epochs=1, warmup_steps=2)
+    trainer.train(run_dir.path, load)
+    [told] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "minute_one"]
+    for part in ("audio: 1 targets", "rate: 2.00e-04", "disk:", "one batch, seen 10 times"):
+        assert part in told
+    slow = run_dir_of(tmp_path, "slow", learning_rate=1e-9)
+    with pytest.raises(RunFailed, match="Not even one batch is learnt"):
+        trainer.train(slow.path, load)
+
+
+def test_a_step_without_gradient_names_its_parameters():
+    model = torch.nn.ModuleDict({"used": torch.nn.Linear(2, 1), "idle": torch.nn.Linear(2, 1)})
+    model["used"](torch.ones(1, 2)).sum().backward()
+    assert parameters_without_gradient(model) == ["idle.weight", "idle.bias"]
+
+
+def test_what_is_held_out_and_trained_on_stops_in_minute_one(tmp_path):
+    def leaky(config, workdir, progress):
+        data = split_data()
+        return replace(data, split=replace(data.split, validation_blocks=data.split.train_blocks[:1]))
+
+    run_dir = run_dir_of(tmp_path, "leaks")
+    with pytest.raises(RunFailed, match="90 TRs are trained on and held out"):
+        trainer.train(run_dir.path, leaky)
+    [data] = metrics_of(run_dir, DataMetric)
+    assert [c.cause for c in diagnose(config(), [data]).causes] == ["leak"]
 
 
 def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from giblet_train.contract.config import Criterion
-from giblet_train.contract.records import EpochMetric
+from giblet_train.contract.records import DataMetric, EpochMetric
 from giblet_train.contract.rules.case import Case, Cause, spoken
 from giblet_train.contract.rules.curve import lowest_at
 
@@ -62,7 +62,9 @@ def _better_than_start(case: Case, best: float) -> bool:
 
 
 def leak(case: Case) -> Cause | None:
-    """Validation losses are training's own, component by component."""
+    """What is held out is trained on: the split says so, or the losses are training's own, component by component."""
+    if case.data is not None and case.data.shared_trs:
+        return _shared(case.data)
     pairs = [e for e in case.epochs if e.validation and e.validation.total is not None][-LEAK_VALIDATIONS:]
     if len(pairs) < LEAK_VALIDATIONS:
         return None
@@ -78,6 +80,19 @@ def leak(case: Case) -> Cause | None:
             "data that is trained on."
         ),
         evidence={"difference": worst, "epochs": len(pairs), "fmri_r": pairs[-1].fmri_r},
+        action="Check the split: blocks must not overlap, with split.gap_trs between them.",
+    )
+
+
+def _shared(data: DataMetric) -> Cause:
+    return Cause(
+        cause="leak",
+        confidence=0.98,
+        sentence=(
+            f"{data.shared_trs} TRs are trained on and held out as well, of {data.validation_trs} for validation and "
+            f"{data.test_trs} for the test."
+        ),
+        evidence={"shared_trs": data.shared_trs, "validation_trs": data.validation_trs, "test_trs": data.test_trs},
         action="Check the split: blocks must not overlap, with split.gap_trs between them.",
     )
 

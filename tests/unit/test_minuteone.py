@@ -1,0 +1,86 @@
+"""Minute one finds what cannot work, and tells all that it looked at."""
+
+from __future__ import annotations
+
+import msgspec
+
+from giblet_train.contract.config import Config, LossConfig
+from giblet_train.contract.minuteone import Beginning, Machine, OneBatch, findings, lines, rate_plan
+from giblet_train.contract.records import DataMetric, ModalityFacts
+from giblet_train.contract.schedule import plan_of
+
+FACT = ModalityFacts(
+    n_targets=10, raw_mean=5.0, raw_sd=2.0, raw_min=0.0, raw_max=9.0, mean=0.0, sd=1.0, train_variance=1.0
+)
+CODES = msgspec.structs.replace(FACT, looks_categorical=True, raw_max=1023.0)
+MACHINE = Machine(own_gib=1.5, ram_free_gib=20.0, ram_total_gib=24.0, checkpoint_bytes=10**9, disk_free_gib=50.0)
+GOOD = {"fmri": 1.003, "video": 1.0, "audio": 0.99, "text": 1.0}
+
+
+def begun(first: dict[str, float] | None = None, config: Config | None = None, **changes: object) -> Beginning:
+    config = config or Config(name="a")
+    data = DataMetric(
+        seq=0, step=0, epoch=1, at=0.0, store_key="0", subjects=("1",), n_voxels=10, tr_s=1.5, n_trs=400, train_trs=200,
+        validation_trs=40, test_trs=70, stimulus_offset_s=0.0, components={**dict.fromkeys(GOOD, FACT)},
+    )  # fmt: skip
+    told = Beginning(
+        config=config, plan=plan_of(config, 20), data=data, first=first or GOOD, machine=MACHINE,
+        one_batch=OneBatch(first=2.0, last=1.5, steps=10, seconds=0.1),
+    )  # fmt: skip
+    return msgspec.structs.replace(told, **changes)
+
+
+def with_audio(fact: ModalityFacts, **first: float) -> Beginning:
+    told = begun(GOOD | first)
+    return msgspec.structs.replace(
+        told, data=msgspec.structs.replace(told.data, components={**told.data.components, "audio": fact})
+    )
+
+
+def test_a_good_beginning_has_no_findings_and_tells_all() -> None:
+    assert findings(begun()) == []
+    told = lines(begun())
+    assert told[2] == "audio: 10 targets, raw 5 ± 2 [0, 9] → 0 ± 1; first loss 0.99, expected 1"
+    assert told[4].startswith("first total: fmri 50%")
+    assert told[5:] == [
+        "rate: 1.00e-04 → 1.00e-03 at step 20, then a cosine to 0.00e+00 at step 399",
+        "memory: 1.50 GiB a process after a step, × 1, 20.0 of 24.0 GiB are free",
+        "disk: 5.59 GiB for the whole run (1,000 MB a checkpoint), 50.0 GiB are free",
+        "one batch, seen 10 times: 2 → 1.5; 0.1 s a step, 40s of steps in all",
+    ]
+
+
+def test_the_labs_audio_is_named_in_numbers() -> None:
+    found = findings(with_audio(CODES, audio=169_162.0))
+    assert found == [
+        "The targets of audio look like categorical codes (0 to 1,023); a squared error between codes means nothing.",
+        "Every component should start at 1.0, the best constant; audio starts at 169,162: audio is 100.00% of the "
+        "first total, and its targets look like categorical codes.",
+    ]
+
+
+def test_each_fault_has_its_sentence() -> None:
+    replace = msgspec.structs.replace
+    assert "audio holds numbers that are not finite" in findings(with_audio(replace(FACT, sd=None)))[0]
+    assert "standard deviation 3" in findings(with_audio(replace(FACT, sd=3.0)))[0]
+    assert "8 of 10 targets never change" in findings(with_audio(replace(FACT, constant_targets=8)))[0]
+    assert "starts at ?: it is not finite" in findings(begun(GOOD | {"fmri": float("nan")}))[0]
+    shared = replace(begun().data, shared_trs=7)
+    assert "7 TRs are trained on and held out" in findings(begun(data=shared))[0]
+    stuck = OneBatch(first=2.0, last=1.9999, steps=10, seconds=0.1)
+    assert "Not even one batch is learnt" in findings(begun(one_batch=stuck))[0]
+    lost = OneBatch(first=2.0, last=float("nan"), steps=10, seconds=0.1)
+    assert "to nan" in findings(begun(one_batch=lost))[0]
+    full = replace(MACHINE, disk_free_gib=1.0)
+    assert findings(begun(machine=full)) == ["The whole run needs 5.59 GiB of disk; 1.00 GiB are free."]
+
+
+def test_what_is_scaled_otherwise_need_not_start_at_one() -> None:
+    config = Config(name="a", losses=LossConfig(scale="none"))
+    assert findings(begun({"fmri": 900.0, "video": 1.0}, config)) == []
+    assert findings(begun({"fmri": float("inf")}, config)) == ["fmri starts at inf."]
+
+
+def test_a_peak_out_of_reach_is_said() -> None:
+    plan = plan_of(Config(name="a", warmup_steps=400), 20)
+    assert rate_plan(plan).endswith("THE BASE RATE IS NEVER REACHED")
