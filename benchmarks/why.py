@@ -21,6 +21,7 @@ from typing import cast
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
+from giblet_train.contract import replay
 from giblet_train.contract.config import Config
 from giblet_train.contract.diagnosis import Diagnosis, diagnose
 from giblet_train.contract.legacylog import LegacyLog, parse
@@ -89,11 +90,7 @@ def prefixes(case: Case, first: int, last: int, stride: int) -> Iterator[tuple[i
         for n in range(max(1, first), min(last, len(log.metrics)) + 1):
             yield n, of_log(case.config, log, n)
         return
-    ends = [i for i, m in enumerate(case.metrics, 1) if isinstance(m, StepMetric)]
-    for n in range(max(1, first), min(last, len(ends)) + 1, stride):
-        # All that was written before the next step: an epoch's record comes with its last step.
-        end = ends[n] - 1 if n < len(ends) else len(case.metrics)
-        yield n, diagnose(case.config, case.metrics[:end])
+    yield from replay.prefixes(case.config, case.metrics, first, last, stride)
 
 
 def delay_of(case: Case) -> int | None:

@@ -66,6 +66,18 @@ def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a res
 
 
 @app.command()
+def drill(
+    fault: Annotated[str, typer.Argument(help="One of those that `giblet demo --help` lists.")],
+    run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")],
+) -> None:
+    """Train as `train` does, with a fault that really happens: what `giblet demo FAULT` starts."""
+    from giblet_train.drill import train_with
+    from giblet_train.loading import load_split
+
+    sys.exit(train_with(fault, run_dir, load_split))
+
+
+@app.command()
 def evaluate(
     run_dir: RunWithCheckpoint,
     role: Role = "best",

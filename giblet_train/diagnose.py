@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from giblet_train import sanity
+from giblet_train.contract import minuteone
 from giblet_train.contract.config import Config
 from giblet_train.contract.errors import GibletError
 from giblet_train.contract.records import ModalityFacts
@@ -117,8 +117,8 @@ def _mean_square(fact: ModalityFacts) -> float:
 
 def _about(rehearsal: Rehearsal, facts: Mapping[str, ModalityFacts], config: Config) -> list[Finding]:
     parts = rehearsal.components
-    findings = [_error("scale", sentence) for sentence in sanity.findings_of_data(facts)]
-    findings += [_error("first_loss", sentence) for sentence in sanity.findings_of_start(_first(rehearsal))]
+    findings = [_error("scale", sentence) for sentence in minuteone.of_data(facts)]
+    findings += [_error("first_loss", sentence) for sentence in minuteone.of_start(config, _first(rehearsal), facts)]
     findings += [_error("not_finite", f"{c} is not finite in the first steps.") for c in rehearsal.not_finite]
     total = sum(p.weight * p.first for p in parts.values())
     for name, part in parts.items():

@@ -23,22 +23,26 @@ from giblet_train.training import Training
 
 Progress = Callable[[str, float], None]
 Load = Callable[[Config, Path, Progress], SplitData]
+Arm = Callable[[Training], None]
 
 
-def train(path: Path, load: Load) -> int:
+def train(path: Path, load: Load, arm: Arm | None = None) -> int:
     """Train as RUN_DIR/config.yaml says, alone or as one of torchrun's processes. Returns the exit code.
 
-    load: (config, workdir, progress) -> the split; it builds what is missing. Raises GibletError, with the heartbeat
-    saying `failed` and why.
+    load: (config, workdir, progress) -> the split; it builds what is missing. arm: told of the training before it
+    begins, for drills. Raises GibletError, with the heartbeat saying `failed` and why.
     """
     run_dir = RunDir(path.resolve())
     config = run_dir.read_config()
     with ranks_of(config) as ranks, _recorder_of(run_dir, ranks) as recorder:
         data = _loaded(load, config, run_dir, ranks, recorder)
-        return Training(run_dir, config, data, ranks, recorder).run()
+        training = Training(run_dir, config, data, ranks, recorder)
+        if arm is not None:
+            arm(training)
+        return training.run()
 
 
-def train_recorded(path: Path, load: Load) -> int:
+def train_recorded(path: Path, load: Load, arm: Arm | None = None) -> int:
     """`train`, leaving torchrun the cause of a fault of ours in the error file it asks for.
 
     A GibletError is an answer, not a fault: torchrun would print where in the source it was raised.
@@ -47,7 +51,7 @@ def train_recorded(path: Path, load: Load) -> int:
     @record
     def recorded() -> int | GibletError:
         try:
-            return train(path, load)
+            return train(path, load, arm)
         except GibletError as error:
             return error
 

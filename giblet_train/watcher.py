@@ -33,7 +33,7 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.rundir import RunDir
 
-LOOK_EVERY_S = 5.0
+LOOK_EVERY_S = 2.0
 SHARE_OF_CORE = 0.02
 NOTIFY_LIMIT_S = 10.0
 LAST_NOTIFY_LIMIT_S = 3.0
@@ -90,7 +90,7 @@ class Watcher:
         health = self._ending() if last else self._health()
         found = diagnose(self.config, self.metrics, health=health, log_tail=_tail(self.run_dir.log))
         step = self.metrics[-1].step if self.metrics else 0
-        self.watched, alerts = alerting.look(self.watched, found, self.config.watch, step, time.time())
+        self.watched, alerts = alerting.look(self.watched, found, self.config.watch, step, time.time(), last=last)
         if alerts:
             _append(self.run_dir.alerts, alerts)
         for alert in alerts:

@@ -53,6 +53,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     note: str = ""
     grace_s: float = 120.0
     promotion: Promotion | None = None
+    drill: str = ""
     again: bool = False
     force: bool = False
 
@@ -89,7 +90,7 @@ def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str) ->
         node=node.name,
         session=session_name(run_id),
         multiplexer=choose_multiplexer(request.session or node.multiplexer, facts),
-        argv=tuple(trainer_argv(python, run_dir, config.distributed.world_size)),
+        argv=tuple(trainer_argv(python, run_dir, config.distributed.world_size, request.drill)),
         watcher_argv=(python, "-m", "giblet_train", "watch", run_dir),
         config_hash=content_hash(config),
         giblet_version=giblet_train.__version__,
@@ -188,9 +189,9 @@ def _remedy(printed: Sequence[str]) -> list[str]:
     return [line.strip() for line in itertools.takewhile(lambda line: line.startswith("  "), below)]
 
 
-def trainer_argv(python: str, run_dir: str, world_size: int) -> list[str]:
-    """What the supervisor starts: the trainer alone, or torchrun with one process for each rank."""
-    train = ["-m", "giblet_train", "train", run_dir]
+def trainer_argv(python: str, run_dir: str, world_size: int, drill: str = "") -> list[str]:
+    """What the supervisor starts: the trainer alone, or torchrun with one process for each rank; or a drill of it."""
+    train = ["-m", "giblet_train", *(("drill", drill) if drill else ("train",)), run_dir]
     if world_size == 1:
         return [python, *train]
     # A name that does not resolve would make torchrun hang without a word; a loopback address always does.

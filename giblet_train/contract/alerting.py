@@ -52,16 +52,19 @@ def standing(alerts: Sequence[Alert]) -> Watched:
 
 
 def look(
-    watched: Watched, diagnosis: Diagnosis, watch: WatchConfig, step: int, at: float
+    watched: Watched, diagnosis: Diagnosis, watch: WatchConfig, step: int, at: float, *, last: bool = False
 ) -> tuple[Watched, list[Alert]]:
-    """One look: what stands now, and the alerts that are new. step, at: of the newest record, seconds since 1970."""
+    """One look: what stands now, and the alerts that are new.
+
+    step, at: of the newest record, seconds since 1970. last: no look will follow, so none is waited for.
+    """
     causes: dict[str, Cause] = {c.cause: c for c in diagnosis.causes if c.confidence >= LIKELY}
     seen = {name: watched.seen.get(name, 0) + 1 for name in causes}
     gone = {name: 0 if name in causes else watched.gone.get(name, 0) + 1 for name in watched.raised}
     new = [
         _raised(cause, step, at)
         for name, cause in causes.items()
-        if name not in watched.raised and (seen[name] >= watch.raise_looks or cause.confidence >= CERTAIN)
+        if name not in watched.raised and (last or seen[name] >= watch.raise_looks or cause.confidence >= CERTAIN)
     ]
     new += [
         msgspec.structs.replace(watched.raised[name], state="cleared", step=step, at=at)

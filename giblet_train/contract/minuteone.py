@@ -77,7 +77,7 @@ def findings(begun: Beginning) -> list[str]:
     return [
         *of_split(begun.data.shared_trs),
         *of_data(begun.data.components),
-        *of_start(begun),
+        *of_start(begun.config, begun.first, begun.data.components),
         *_of_one_batch(begun.one_batch),
         *_of_machine(begun),
     ]
@@ -114,17 +114,17 @@ def of_data(facts: Mapping[str, ModalityFacts]) -> list[str]:
     return found
 
 
-def of_start(begun: Beginning) -> list[str]:
+def of_start(config: Config, first: Mapping[str, Number], facts: Mapping[str, ModalityFacts]) -> list[str]:
     """Losses before step 0: what predicts the mean must score 1. With another losses.scale they need only be finite."""
-    if begun.config.losses.scale != "variance":
-        return [f"{c} starts at {v}." for c, v in begun.first.items() if v is None or not math.isfinite(v)]
-    off = {c: v for c, v in begun.first.items() if v is None or not abs(v - 1.0) <= START_TOLERANCE}
-    shares = first_shares(begun.config, begun.first)
+    if config.losses.scale != "variance":
+        return [f"{c} starts at {v}." for c, v in first.items() if v is None or not math.isfinite(v)]
+    off = {c: v for c, v in first.items() if v is None or not abs(v - 1.0) <= START_TOLERANCE}
+    shares = first_shares(config, first)
     return [
         f"Every component should start at 1.0, the best constant; {c} starts at {_number(v)}"
         + (f": {c} is {shares[c]:.2%} of the first total" if shares.get(c) else "")
         + ("" if v is not None and math.isfinite(v) else ": it is not finite")
-        + (", and its targets look like categorical codes." if _categorical(begun, c) else ".")
+        + (", and its targets look like categorical codes." if c in facts and facts[c].looks_categorical else ".")
         for c, v in off.items()
     ]
 
@@ -206,11 +206,6 @@ def _of_one_batch(seen: OneBatch | None) -> list[str]:
 def _of_machine(begun: Beginning) -> list[str]:
     free, needed = begun.machine.disk_free_gib, begun.disk_gib
     return [f"The whole run needs {needed:.2f} GiB of disk; {free:.2f} GiB are free."] if needed > free else []
-
-
-def _categorical(begun: Beginning, component: str) -> bool:
-    fact = begun.data.components.get(component)
-    return fact is not None and fact.looks_categorical
 
 
 def _number(value: Number) -> str:

@@ -1,8 +1,10 @@
-"""`giblet demo`: the whole main job on this machine: a real film, a simulated brain, a run watched and judged."""
+"""`giblet demo`: the whole main job on this machine: a real film, a simulated brain, a run watched and judged; or a run
+in which something really goes wrong, to see it caught.
+"""
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,25 +12,51 @@ from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.launch import Session, asked, start
 from giblet_tui.cli.monitor import on_terminal, open_dashboard
-from giblet_tui.cli.speech import next_commands, say
-from giblet_tui.cli.telling import conclude, tell
+from giblet_tui.cli.runs import Json
+from giblet_tui.cli.speech import next_commands, say, show, show_json
+from giblet_tui.cli.telling import conclude, interruptible, tell
+
+if TYPE_CHECKING:
+    from giblet_train.contract.drills import Drill
+    from giblet_tui.fleet import RunSnapshot
+    from giblet_tui.nodes import Node
 
 
-@verb(app, "demo", "giblet demo", "giblet demo --headless", "giblet demo --set num_epochs=4")
+@verb(
+    app,
+    "demo",
+    "giblet demo",
+    "giblet demo --headless",
+    "giblet demo nan",
+    "giblet demo stall --json",
+    "giblet demo --list",
+    "giblet demo --set num_epochs=4",
+)
 def demo(
+    fault: Annotated[str | None, typer.Argument(metavar="[FAULT]", help="See it caught; --list names them.")] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Lines in place of the dashboard.")] = False,
+    faults: Annotated[bool, typer.Option("--list", help="The faults, and which cause each must be named as.")] = False,
     settings: Settings = None,
     session: Annotated[Session | None, typer.Option(help="What holds it; what the node prefers if not given.")] = None,
+    json: Json = False,
 ) -> None:
     """Make a study from a real film and a simulated brain, train on it here, watch it live, judge it.
 
     Off a terminal it is headless: progress on stderr, the verdict last on stdout, exit code 0 only when it passed.
     Ctrl-C, or leaving the dashboard, does not stop the run.
+
+    With a FAULT something really goes wrong in that run. You are told when the records show it and when the watcher
+    beside the run says so, in steps; then the run is stopped. Exit code 0 when it was caught (of `good`: nothing).
     """
     from giblet_tui import cache, catalog, nodes
     from giblet_tui.narrator import Narrator
 
+    if faults:
+        _list()
+        return
     node = nodes.resolve(nodes.LOCAL)
+    if fault is not None:
+        raise typer.Exit(_drill(node, _known(fault), settings or [], session, json))
     loaded = catalog.read("demo", settings or ())
     run_id = start(node, asked(loaded.config, session=session, again=False, force=False))
     if headless or not on_terminal():
@@ -39,3 +67,62 @@ def demo(
         say(f"The run goes on: {run_id}\n{next_commands(run_id, live=True)}")
         return
     raise typer.Exit(conclude(run))
+
+
+def _list() -> None:
+    from giblet_train.contract.drills import DRILLS
+    from giblet_tui.present import table
+
+    show(table(("FAULT", "MUST BE NAMED", "WHAT HAPPENS"), [(d.name, d.cause or "–", d.says) for d in DRILLS.values()]))
+
+
+def _known(fault: str) -> Drill:
+    from giblet_train.contract.config import nearest
+    from giblet_train.contract.drills import DRILLS
+    from giblet_train.contract.errors import ConfigError
+
+    if fault not in DRILLS:
+        raise ConfigError(f"No fault is called {fault!r}{nearest(fault, list(DRILLS)) or '.'}", "giblet demo --list")
+    return DRILLS[fault]
+
+
+def _drill(node: Node, drill: Drill, settings: list[str], session: Session | None, json: bool) -> int:
+    """Start the run, follow it until the fault is named or it has ended, stop it, tell. The exit code."""
+    import msgspec
+    from msgspec.structs import replace
+
+    from giblet_train.contract.errors import FAILED, OK
+    from giblet_tui import catalog, lookup
+    from giblet_tui.cli.stop import stop_run
+    from giblet_tui.drills import outcome, outcome_lines
+
+    laid = {"name": f"demo-{drill.name}", "note": f"drill: {drill.says}", **drill.settings}
+    loaded = catalog.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))
+    request = asked(loaded.config, session=session, again=True, force=False)
+    run_id = start(node, replace(request, drill=drill.name))
+    run = _until_raised(node, run_id, drill)
+    if run is not None and run.health.live:
+        say(stop_run(run_id, say))
+    seen = outcome(lookup.fresh(node, run_id), drill)
+    if json:
+        show_json(msgspec.to_builtins(seen) | {"run_id": run_id, "caught": seen.caught})
+    else:
+        show("\n".join(outcome_lines(seen)))
+    return OK if seen.caught else FAILED
+
+
+def _until_raised(node: Node, run_id: str, drill: Drill) -> RunSnapshot | None:
+    """Follow the run, telling it, until the watcher has raised the drill's cause, or it has ended."""
+    from giblet_tui.drills import alert_of
+    from giblet_tui.follow import follow
+    from giblet_tui.narrator import Narrator
+
+    narrator, run = Narrator(), None
+    with interruptible(run_id):
+        for seen in follow(node, run_id):
+            run = seen.run or run
+            for line in narrator.news(run) if run else ():
+                say(line)
+            if run is not None and alert_of(run, drill) is not None:
+                break
+    return run

@@ -37,6 +37,11 @@ def test_one_look_is_not_enough_unless_it_is_certain() -> None:
     assert after(sick("nan", 0.99))[1] == [[("nan", "raised")]]
 
 
+def test_the_last_look_waits_for_no_other() -> None:
+    assert [a.name for a in look(Watched(), sick("crashed", 0.8), WATCH, 1, 1.0, last=True)[1]] == ["crashed"]
+    assert look(Watched(), sick(confidence=0.42), WATCH, 1, 1.0, last=True)[1] == []
+
+
 def test_it_is_cleared_only_after_it_has_gone_a_while() -> None:
     _, told = after(sick(), sick(), WELL, WELL, sick(), WELL, WELL, WELL, WELL)
     assert told[1] == [("flat", "raised")] and told[7] == [("flat", "cleared")]

@@ -1,0 +1,87 @@
+"""Every fault of `giblet demo FAULT`, one after another on this machine, and whether it was caught: docs/drills.md.
+
+    python -m benchmarks.drills               all of them: some twenty minutes on two cores
+    python -m benchmarks.drills nan stall     these
+
+Each is a real run of the demo study in which the fault really happens. Steps are exact; seconds are this machine's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from giblet_train.contract.drills import DRILLS
+
+GIBLET = Path(sys.executable).with_name("giblet")
+LIMIT_S = 900.0
+
+HEAD = """\
+# Faults that really happen, and when they are named
+
+Made by `make drills`: each line is one run of `giblet demo FAULT` on the demo study (real film, simulated brain), in
+which the fault is made in the running engine. "Shown after": steps from its beginning until `giblet why`, given the
+records so far, names it first. "Raised after": until the watcher beside the run had written its alert; it looks every
+two seconds, and waits for a second look where a cause is not certain, so its steps depend on the pace ({pace:.2g} s a
+step here, the median). What only an ending shows has no "shown after".
+"""
+
+
+def drill(name: str) -> dict[str, Any]:
+    """What `giblet demo NAME --json` tells; its last words on stderr where it tells nothing."""
+    done = subprocess.run(
+        [GIBLET, "demo", name, "--json"], capture_output=True, text=True, timeout=LIMIT_S, check=False
+    )
+    lines = done.stdout.splitlines()
+    if not lines or not lines[-1].startswith("{"):
+        return {"name": name, "caught": False, "sentence": done.stderr.strip().splitlines()[-1:], "named": "no answer"}
+    return {"name": name, **json.loads(lines[-1])}
+
+
+def row(seen: dict[str, Any]) -> str:
+    """One line of the table."""
+    name = seen["name"]
+    shown = seen.get("shown_after")
+    raised = seen.get("raised_after")
+    after = "–" if raised is None else f"{raised} steps, {seen['raised_s']:.0f} s"
+    cells = (
+        name,
+        DRILLS[name].says,
+        DRILLS[name].cause or "nothing",
+        seen["named"] or "nothing",
+        "–" if shown is None else f"{shown} steps",
+        after,
+        ", ".join(seen.get("others") or ()) or "–",
+        "yes" if seen["caught"] else "**no**",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+def pace_of(seen: list[dict[str, Any]]) -> float:
+    """The median seconds of a step while a fault was waited for, over the drills."""
+    paces = sorted(s["raised_s"] / s["raised_after"] for s in seen if s.get("raised_after"))
+    return paces[len(paces) // 2] if paces else float("nan")
+
+
+def main() -> None:
+    """Run the drills and print the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", default=list(DRILLS), metavar="FAULT")
+    seen = []
+    for name in parser.parse_args().names:
+        seen.append(drill(name))
+        print(row(seen[-1]), file=sys.stderr, flush=True)
+    caught = sum(s["caught"] for s in seen)
+    print(HEAD.format(pace=pace_of(seen)))
+    print(f"Caught: {caught} of {len(seen)}.\n")
+    print("| fault | what happens | must be named | named first | shown after | raised after | also raised | caught |")
+    print("| --- | --- | --- | --- | ---: | ---: | --- | --- |")
+    print("\n".join(map(row, seen)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""Drills: one for each cause that the rules know, and what is told of one."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import pytest
+from msgspec.structs import replace
+from typer.testing import CliRunner
+
+from giblet_train.contract.config import from_mapping, set_dotted
+from giblet_train.contract.drills import DRILLS, EVENT
+from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.records import Alert, EventMetric
+from giblet_train.contract.rules.case import CauseName
+from giblet_tui import catalog
+from giblet_tui.cli import app
+from giblet_tui.drills import outcome, outcome_lines
+from giblet_tui.launch import trainer_argv
+from tests import fleets
+
+
+def alert(name: str, step: int) -> Alert:
+    return Alert(
+        seq=0,
+        at=fleets.NOW - 5,
+        step=step,
+        name=name,
+        level="error",
+        state="raised",
+        sentence="It is so.",
+        action="Do.",
+    )
+
+
+def test_every_cause_has_a_drill_that_makes_it() -> None:
+    assert {drill.cause for drill in DRILLS.values()} - {None} == set(get_args(CauseName))
+
+
+@pytest.mark.parametrize("drill", DRILLS.values(), ids=str)
+def test_every_drill_is_a_configuration_that_trains(drill: object) -> None:
+    assert isinstance(drill, type(DRILLS["nan"]))
+    value: dict[str, object] = {"name": f"demo-{drill.name}"}
+    for key, item in drill.settings.items():
+        set_dotted(value, key, item)
+    config = from_mapping(value).config
+    assert config.distributed.world_size == drill.processes and config.early_stopping_patience is None
+
+
+def test_an_outcome_counts_steps_from_where_the_fault_began() -> None:
+    run = fleets.run("demo-nan", steps=120, nan_from=100)
+    began = EventMetric(
+        seq=run.steps[100].seq, step=100, epoch=6, at=fleets.NOW - 7, name=EVENT, level="info", sentence="Drill."
+    )
+    run = replace(run, events=(began,), alerts=(alert("nan", 107),))
+    seen = outcome(run, DRILLS["nan"])
+    assert (seen.named, seen.shown_after, seen.raised_after, seen.raised_s) == ("nan", 0, 7, 2.0)
+    assert seen.caught and outcome_lines(seen)[-1] == "caught"
+    missed = outcome(replace(run, alerts=()), DRILLS["nan"])
+    assert not missed.caught and outcome_lines(missed)[-1] == "NOT CAUGHT"
+
+
+def test_the_control_fails_on_any_alarm() -> None:
+    quiet = fleets.run("demo-good", steps=60)
+    assert outcome(quiet, DRILLS["good"]).caught
+    assert not outcome(replace(quiet, alerts=(alert("flat", 50),)), DRILLS["good"]).caught
+
+
+def test_the_engine_is_started_with_the_fault_and_only_then() -> None:
+    assert trainer_argv("py", "/r", 1, "nan")[1:] == ["-m", "giblet_train", "drill", "nan", "/r"]
+    assert trainer_argv("py", "/r", 1)[1:] == ["-m", "giblet_train", "train", "/r"]
+
+
+def test_the_verb_lists_faults_and_names_the_nearest() -> None:
+    assert "diverging" in CliRunner().invoke(app, ["demo", "--list"]).stdout
+    found = CliRunner().invoke(app, ["demo", "stal"])
+    assert isinstance(found.exception, ConfigError) and 'did you mean "stall"' in str(found.exception)
+    assert "demo" in catalog.known()
