@@ -5,6 +5,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAPTOP := .venv-laptop/bin
 PIP := install -q --disable-pip-version-check -c constraints.txt
+TWO := -n 2 --dist loadgroup
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
 .PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-lesions bench-left-out bench-study bench-why clean
@@ -22,7 +23,7 @@ demo: install
 	$(BIN)/giblet demo
 
 test: install debian check test-laptop
-	GIBLET_TESTS=engine $(BIN)/pytest
+	GIBLET_TESTS=engine $(BIN)/pytest $(TWO)
 
 # Slow, and it downloads: a real `giblet setup`, torch included.
 test-setup: install
@@ -38,12 +39,12 @@ check: install
 # The laptop's half must work where torch is not installed.
 test-laptop: .venv-laptop/.ready
 	$(LAPTOP)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None and "torch is here")'
-	$(LAPTOP)/pytest -q tests/unit
+	$(LAPTOP)/pytest -q $(TWO) tests/unit
 
 .venv-laptop/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(ENOUGH)'
 	$(PYTHON) -m venv .venv-laptop
-	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout
+	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout pytest-xdist
 	@touch $@
 
 # sshd, tmux and screen for the cluster tests: installed when root, otherwise those tests say what they lack.

@@ -10,6 +10,8 @@ import signal
 from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 HERE = Path(__file__).parent
 ENGINE = ("giblet_train.", "torch", "nibabel", "av")
 CONTRACT = "giblet_train.contract"
@@ -45,3 +47,10 @@ if find_spec("torch") is None:
     collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if needs_the_engine(p)]
 elif os.environ.get("GIBLET_TESTS") == "engine":
     collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if runs_on_a_laptop(p)]
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Two workers share the tests by file, and what starts nodes, sessions or whole runs stays with one of them."""
+    for item in items:
+        folder = item.path.parent.name
+        item.add_marker(pytest.mark.xdist_group("cluster" if folder in ("cluster", "e2e") else item.path.stem))

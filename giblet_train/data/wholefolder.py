@@ -43,7 +43,10 @@ def _lock(folder: Path) -> int:
     """A descriptor that locks the folder that `folder` names, which is made if need be."""
     while True:
         folder.mkdir(exist_ok=True)
-        lock = os.open(folder, os.O_RDONLY)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:  # whoever held it has just finished
+            continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _names(folder, lock):
             return lock
