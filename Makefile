@@ -68,9 +68,10 @@ storm: install debian
 bench-tui: install
 	$(BIN)/python -m benchmarks.tui
 
-# The data path beside nilearn, a pickle, memcpy and a seek for each frame; and on real BOLD. It downloads 200 MB once.
+# The data path beside nilearn, a pickle, memcpy and a seek for each frame; and on real BOLD. It downloads 270 MB once.
 bench-data: install
-	$(BIN)/python benchmarks/data.py
+	$(BIN)/pip $(PIP) --no-deps --upgrade --target build/peers opencv-python-headless==5.0.0.93
+	$(BIN)/python benchmarks/data.py --peers build/peers
 	GIBLET_TEST_DOWNLOADS=1 $(BIN)/pytest -q tests/unit/test_real_bold.py
 
 # What the engine learns on the demo study, fold by fold, beside ridge; and what the study's own truth allows.

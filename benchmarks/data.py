@@ -1,4 +1,4 @@
-"""What the data path costs beside its peers: `python benchmarks/data.py [--film FILE] [--trs 300]`.
+"""What the data path costs beside its peers: `python benchmarks/data.py [--film FILE] [--trs 300] [--peers FOLDER]`.
 
 Every comparison runs both sides in this one call, each measurement in a process of its own: CPU seconds (user and
 system) and peak resident memory, which a busy machine distorts less than seconds on the clock. Prints ratios.
@@ -8,23 +8,39 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
 import time
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 
-from giblet_train.data.film import fetch_film
+from giblet_train.data.film import fetch_film, real_shots
 
 GRID = (61, 73, 61)
 WINDOW_TRS = 96
-IMPORTS = "import nibabel, numpy, sys, json, time, resource; from pathlib import Path\n"
+FILM_TRS = 30
+IMPORTS = """
+import nibabel, numpy, sys, json, time, resource, threading
+from pathlib import Path
+def own_kib():
+    status = Path("/proc/self/status").read_text()
+    return int(status.split("RssAnon:")[1].split()[0])
+most_own = [own_kib()]
+def sample():
+    while True:
+        most_own[0] = max(most_own[0], own_kib())
+        time.sleep(0.01)
+threading.Thread(target=sample, daemon=True).start()
+"""
 REPORT = """
 use = resource.getrusage(resource.RUSAGE_SELF)
 peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
-print(json.dumps({"cpu_s": use.ru_utime + use.ru_stime, "peak_mib": int(peak.split()[1]) / 1024, **extra}))
+memory = {"peak_mib": int(peak.split()[1]) / 1024, "peak_own_mib": max(most_own[0], own_kib()) / 1024}
+print(json.dumps({"cpu_s": use.ru_utime + use.ru_stime, **memory, **extra}))
 """
 GIBLET = """
 from giblet_train.data import bold
@@ -64,25 +80,49 @@ rollup = Path("/proc/self/smaps_rollup").read_text()
 private = sum(int(line.split()[1]) for line in rollup.splitlines() if line.startswith("Anonymous"))
 extra = {"private_mib": private / 1024}
 """
-SEEK = """
+FRAMES = """
 import av
-from giblet_train.data.video import read_frames, film_seconds
-film, n_trs = Path(sys.argv[1]), int(sys.argv[2])
+from giblet_train.data.video import read_frames
+film, n_trs, per_tr, how = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
+wanted_s = [(n + 0.5) * 1.5 / per_tr for n in range(n_trs * per_tr)]
+if how == "opencv":
+    sys.path.insert(0, sys.argv[5])
+    import cv2
+    cv2.setNumThreads(1)
 started = time.process_time()
-if sys.argv[3] == "pass":
-    read_frames(film, 1.5, n_trs, 2.0, 36, 64, 0.0)
-else:
+if how == "giblet":
+    read_frames(film, 1.5, n_trs, per_tr / 1.5, 36, 64, 0.0)
+elif how == "PyAV":
     with av.open(str(film)) as container:
         stream = container.streams.video[0]
-        for n in range(n_trs * 3):
-            wanted = (n + 0.5) * 0.5
+        for wanted in wanted_s:
             container.seek(int(wanted / stream.time_base), stream=stream)
             for frame in container.decode(stream):
                 if frame.time >= wanted - 0.02:
                     frame.to_ndarray(format="rgb24", width=64, height=36, interpolation="AREA")
                     break
+else:
+    capture = cv2.VideoCapture(str(film))
+    rate = capture.get(cv2.CAP_PROP_FPS)
+    for wanted in wanted_s:
+        capture.set(cv2.CAP_PROP_POS_FRAMES, int(wanted * rate))
+        frame = cv2.cvtColor(capture.read()[1], cv2.COLOR_BGR2RGB)
+        cv2.resize(frame, (64, 36), interpolation=cv2.INTER_AREA)
 extra = {"work_s": time.process_time() - started}
 """
+PREPARE = """
+from giblet_train.contract.config import from_mapping
+from giblet_train.data.dataset import prepare_split
+from giblet_train.data.prepared import Request
+from giblet_train.loading import load_split
+data = {"data_dir": "study", "video": "film.mp4", "annotations": "annotations.csv"}
+data["bold"] = "bold/sub-{subject:02d}.nii.gz"
+config = from_mapping({"name": "full", "data": data, "split": {"usable_trs": int(sys.argv[2])}}).config
+split = load_split(config, Path(sys.argv[1]), lambda sentence, share: None)
+extra = {"voxels": split.n_voxels, "subjects": len(split.subjects)}
+"""
+LAB_WIDTH, LAB_HEIGHT, LAB_HZ = 640, 360, 25
+"""The format of the lab's film."""
 
 
 def run(program: str, *arguments: object) -> dict[str, float]:
@@ -108,8 +148,10 @@ def write_brain(path: Path, n_trs: int) -> None:
 
 def bench_brains(folder: Path, n_trs: int) -> None:
     """One subject read, masked and scaled; and how it grows with TRs."""
-    idle = {name: run(program, "", "", "")["peak_mib"] for name, program in IDLE.items()}
-    idle_cpu = {name: run(program, "", "", "")["cpu_s"] for name, program in IDLE.items()}
+    before = {name: run(program, "", "", "") for name, program in IDLE.items()}
+    idle, idle_own, idle_cpu = (
+        {name: figures[key] for name, figures in before.items()} for key in ("peak_mib", "peak_own_mib", "cpu_s")
+    )
     sizes = (n_trs // 2, n_trs, 2 * n_trs)
     for size in sizes:
         write_brain(folder / f"{size}.nii.gz", size)
@@ -124,7 +166,8 @@ def bench_brains(folder: Path, n_trs: int) -> None:
         ("nilearn", theirs, "nilearn"),
     ):
         cpu, peak = figures["cpu_s"] - idle_cpu[who], figures["peak_mib"] - idle[who]
-        print(f"  {name:16} {cpu:6.2f} CPU s  {peak:7.0f} MiB above its imports")
+        own = figures["peak_own_mib"] - idle_own[who]
+        print(f"  {name:16} {cpu:6.2f} CPU s  {peak:7.0f} MiB above its imports, {own:.0f} without pages of files")
     cpu_ratio = (theirs["cpu_s"] - idle_cpu["nilearn"]) / (mine["cpu_s"] - idle_cpu["giblet"])
     peak_ratio = (theirs["peak_mib"] - idle["nilearn"]) / (mine["peak_mib"] - idle["giblet"])
     print(f"  nilearn / giblet: {cpu_ratio:.1f}x CPU, {peak_ratio:.1f}x memory")
@@ -174,13 +217,73 @@ def bench_windows(folder: Path, n_trs: int) -> None:
     print(f"random windows of {WINDOW_TRS} TRs: {rate:.1f} GB/s, {best['memcpy'] / best['window']:.0%} of memcpy")
 
 
-def bench_film(film: Path, n_trs: int) -> None:
-    """The film's frames in one pass against a seek for each frame."""
-    one_pass, seeks = run(SEEK, film, n_trs, "pass")["work_s"], run(SEEK, film, n_trs, "seek")["work_s"]
-    print(
-        f"film, {n_trs} TRs of 3 frames: {one_pass:.1f} CPU s in one pass, {seeks:.1f} by seeking: "
-        f"{seeks / one_pass:.1f}x"
-    )
+def bench_film(film: Path, n_trs: int, peers: Path | None, name: str) -> None:
+    """The film's frames in one pass against a seek for each frame, by PyAV and by OpenCV as the lab's reader had it."""
+    how_often = keyframe_s(film)
+    for per_tr in (3, 10):
+        readers = ("giblet", "PyAV", *(("opencv",) if peers else ()))
+        cpu_s = {who: run(FRAMES, film, n_trs, per_tr, who, peers or "")["work_s"] for who in readers}
+        ratios = ", ".join(f"by {who} {cpu_s[who]:.1f} ({cpu_s[who] / cpu_s['giblet']:.1f}x)" for who in readers[1:])
+        print(
+            f"{name}, {n_trs} TRs of {per_tr} frames, a key frame each {how_often:.1f} s: one pass "
+            f"{cpu_s['giblet']:.2f} CPU s; a seek for each frame {ratios}"
+        )
+
+
+def keyframe_s(film: Path) -> float:
+    """Mean seconds between the frames that a seek can begin at."""
+    import av
+
+    with av.open(str(film)) as container:
+        stream = container.streams.video[0]
+        keys = [p.pts * stream.time_base for p in container.demux(stream) if p.size and p.is_keyframe]
+    return float((keys[-1] - keys[0]) / max(1, len(keys) - 1))
+
+
+def in_the_labs_format(film: Path, to: Path, seconds: float) -> Path:
+    """The film's beginning as the lab's is: 640x360, 25 frames a second, H.264 as its encoder spaces key frames."""
+    import av
+
+    with av.open(str(film)) as source, av.open(str(to), "w") as target:
+        video = target.add_stream("libx264", rate=LAB_HZ, options={"preset": "veryfast"})
+        video.width, video.height, video.pix_fmt = LAB_WIDTH, LAB_HEIGHT, "yuv420p"
+        written = 0
+        for frame in source.decode(source.streams.video[0]):
+            if frame.time > seconds:
+                break
+            small = frame.reformat(LAB_WIDTH, LAB_HEIGHT, "yuv420p")
+            while written / LAB_HZ <= frame.time:
+                small.pts, small.time_base = written, Fraction(1, LAB_HZ)
+                target.mux(video.encode(small))
+                written += 1
+        target.mux(video.encode(None))
+    return to
+
+
+def bench_study(folder: Path, film: Path, n_trs: int) -> None:
+    """A whole study of full size, from its files to a split that is ready to train on; and how it grows with subjects.
+
+    One subject's file serves as every subject's: what reading it costs does not depend on what it holds.
+    """
+    study = folder / "study"
+    (study / "bold").mkdir(parents=True)
+    (study / "film.mp4").symlink_to(film)
+    shots = real_shots()
+    rows = [f"{s.start_s},{s.end_s},a scene,{n},here" for n, s in enumerate(shots)]
+    (study / "annotations.csv").write_text("\n".join(["start_s,end_s,detail,names_all,location", *rows]))
+    idle = run(IDLE["giblet"], "", "", "")
+    for n_subjects in (1, 5, 17):
+        for n in range(1, n_subjects + 1):
+            path = study / "bold" / f"sub-{n:02d}.nii.gz"
+            if not path.exists():
+                path.symlink_to(folder / f"{n_trs}.nii.gz")
+        figures = run(PREPARE, folder, n_trs)
+        print(
+            f"a study of {n_subjects} subjects, {n_trs} TRs, {figures['voxels']:.0f} voxels made ready: "
+            f"{figures['cpu_s'] - idle['cpu_s']:.1f} CPU s, {figures['peak_mib'] / 1024:.2f} GiB at most, "
+            f"{figures['peak_own_mib'] / 1024:.2f} without pages of files"
+        )
+        shutil.rmtree(folder / "stores")
 
 
 def main() -> None:
@@ -188,14 +291,17 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--film", type=Path, help="a film file; without one the demo's, fetched through pip")
     parser.add_argument("--trs", type=int, default=300)
+    parser.add_argument("--peers", type=Path, help="a folder into which opencv-python-headless was installed")
     options = parser.parse_args()
+    film = options.film or fetch_film().path
     with tempfile.TemporaryDirectory() as name:
         bench_brains(Path(name), options.trs)
         bench_windows(Path(name), options.trs)
         bench_ranks(Path(name), options.trs)
-    film = options.film or fetch_film().path
-    for n_trs in (20, 100):
-        bench_film(film, n_trs)
+        bench_study(Path(name), film, options.trs)
+        bench_film(film, FILM_TRS, options.peers, "the film as it is")
+        lab = in_the_labs_format(film, Path(name) / "lab.mp4", FILM_TRS * 1.5 + 3.0)
+        bench_film(lab, FILM_TRS, options.peers, "the film in the lab's format")
 
 
 if __name__ == "__main__":

@@ -31,7 +31,7 @@ SAMPLE_HZ = 16000
 GRID = (8, 7, 8)
 DATA = {
     "data_dir": "study",
-    "video": "film.mp4",
+    "video": "film.mkv",
     "annotations": "annotations.xlsx",
     "bold": "bold/sub-{subject:02d}.nii.gz",
     "scan_lengths_trs": list(SCANS_TRS),
@@ -43,7 +43,7 @@ DATA = {
 def write_study(folder: Path) -> Path:
     """The healthy study."""
     folder.mkdir(parents=True)
-    write_film(folder / "film.mp4")
+    write_film(folder / "film.mkv")
     write_annotations(folder / "annotations.xlsx", segments(), TR_S, SCANS_TRS)
     np.save(folder / "text.npy", np.random.default_rng(5).standard_normal((sum(SCANS_TRS), 8)).astype(np.float32))
     drive_TF = features(folder)
@@ -74,7 +74,7 @@ def write_film(path: Path, speed: float = 1.0) -> None:
     with av.open(str(path), "w") as container:
         video = container.add_stream("mpeg4", rate=FRAMES_HZ, options={"qscale": "3"})
         video.width, video.height, video.pix_fmt = 64, 36, "yuv420p"
-        sound = container.add_stream("aac", rate=SAMPLE_HZ, layout="mono")
+        sound = container.add_stream("pcm_s16le", rate=SAMPLE_HZ, layout="mono")
         for second in range(int(edges[-1]) + 1):
             for n in range(second * FRAMES_HZ, (second + 1) * FRAMES_HZ):
                 shot = int(np.searchsorted(edges, n / FRAMES_HZ, "right")) - 1
@@ -83,8 +83,8 @@ def write_film(path: Path, speed: float = 1.0) -> None:
                 container.mux(video.encode(picture))
             time_s = second + np.arange(SAMPLE_HZ) / SAMPLE_HZ
             shot_N = (np.searchsorted(edges, time_s, "right") - 1).clip(max=len(loud) - 1)
-            wave = (loud[shot_N] * np.sin(2 * np.pi * pitch_hz[shot_N] * time_s)).astype(np.float32)
-            frame = av.AudioFrame.from_ndarray(wave[None], format="fltp", layout="mono")
+            wave = (32767 * loud[shot_N] * np.sin(2 * np.pi * pitch_hz[shot_N] * time_s)).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(wave[None], format="s16", layout="mono")
             frame.sample_rate, frame.pts, frame.time_base = SAMPLE_HZ, second * SAMPLE_HZ, Fraction(1, SAMPLE_HZ)
             container.mux(sound.encode(frame))
         container.mux(video.encode(None))
@@ -93,7 +93,7 @@ def write_film(path: Path, speed: float = 1.0) -> None:
 
 def film_features(folder: Path) -> dict[str, NDArray[np.float32]]:
     """giblet's own features of the film, modality -> (T, F)."""
-    n_trs, film = sum(SCANS_TRS), folder / "film.mp4"
+    n_trs, film = sum(SCANS_TRS), folder / "film.mkv"
     return {
         "video": video_features(read_frames(film, TR_S, n_trs, 2.0, 36, 64)),
         "audio": read_log_mel(film, TR_S, n_trs, 16).reshape(n_trs, -1),

@@ -10,18 +10,22 @@ from pathlib import Path
 from giblet_train.contract.errors import DataError
 from giblet_train.contract.rundir import replace_file
 from giblet_train.data.check import Report
-from giblet_train.data.findings import counted
+from giblet_train.data.findings import counted, shown
 from giblet_train.data.lag import Lag
 from giblet_train.data.pictures import carpet, light_and_brain, line_plot, mean_slices, png
 from giblet_train.data.study import Study
 
+LAG_MEANING = (
+    "A response comes some 3 to 6 s after what caused it, in every third of the scan. A lag that grows from third to "
+    "third shows a stretched film; one that is wrong but the same, a film that began at another time."
+)
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
 th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number, th + th { text-align: right; font-variant-numeric: tabular-nums; }
 .error { color: #b3261e; } .warning { color: #8a5a00; } .info { color: #555; }
-figure { margin: 0 0 1rem; } figcaption { color: #555; }
+figure { margin: 0 0 1.2rem; } figcaption { color: #555; margin-bottom: .2rem; } b { font-weight: 600; }
 img { image-rendering: pixelated; display: block; height: 9rem; } img.carpet { width: 100%; }
 svg { width: 100%; } svg text { font: 13px system-ui, sans-serif; } .border { stroke: #aaa; stroke-dasharray: 4; }
 """
@@ -50,7 +54,7 @@ def _findings(report: Report) -> list[str]:
         return ["<p>Nothing was found.</p>"]
     rows = []
     for finding in report.findings:
-        said = f"<b>{escape(finding.finding)}</b> {escape(finding.sentence)}"
+        said = f"<b>{escape(finding.finding)}</b> {escape(finding.told)}"
         action = f"<br>{escape(finding.action)}" if finding.action else ""
         rows.append(f'<tr><td class="{finding.severity}">{finding.severity}</td><td>{said}{action}</td></tr>')
     return ["<h2>Findings</h2><table>", *rows, "</table>"]
@@ -67,9 +71,13 @@ def _tables(report: Report) -> list[str]:
         columns = ("", "raw mean", "raw sd", "mean", "sd", "first loss")
         parts += ["<h2>Scales before and after normalisation</h2>", *_table(columns, scales)]
     if report.lags:
-        lags = [(row.who, *(_lag(lag) for lag in (row.whole, *row.thirds))) for row in report.lags]
-        thirds = ("", "whole", "third 1", "third 2", "third 3")
+        lags = [
+            (row.who, *(_lag(lag) for lag in (row.whole, *row.thirds)), "" if row.agrees else "the thirds disagree")
+            for row in report.lags
+        ]
+        thirds = ("", "whole", "third 1", "third 2", "third 3", "")
         parts += ["<h2>TRs by which the brain follows the film</h2>", *_table(thirds, lags)]
+        parts.append(f"<p>{LAG_MEANING}</p>")
     return parts
 
 
@@ -82,7 +90,7 @@ def _table(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) 
 
 
 def _shown(cell: str | float | None) -> str:
-    return "-" if cell is None else escape(cell if isinstance(cell, str) else f"{cell:.4g}")
+    return escape(cell) if isinstance(cell, str) else shown(cell)
 
 
 def _lag(lag: Lag) -> str:
@@ -103,9 +111,9 @@ def _pictures(study: Study) -> list[str]:
     for subject in study.subjects:
         brain = f'<img class="brain" alt="mean image" src="{png(mean_slices(study, subject))}">'
         voxels = f'<img class="carpet" alt="carpet" src="{png(carpet(study, subject))}">'
-        parts.append(_figure(brain + voxels, escape(subject)))
+        parts.append(_figure(brain + voxels, f"<b>{escape(subject)}</b>"))
     return parts
 
 
 def _figure(content: str, caption: str) -> str:
-    return f"<figure>{content}<figcaption>{caption}</figcaption></figure>"
+    return f"<figure><figcaption>{caption}</figcaption>{content}</figure>"

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from giblet_train.data.check import Report, check
-from giblet_train.data.findings import counted
+from giblet_train.data.findings import counted, shown
 from giblet_train.data.lag import Lag, LagRow, lag_table
 from giblet_train.data.page import write_page
 from giblet_train.data.prepared import Request
@@ -59,14 +59,13 @@ def report_lines(report: Report, more: Sequence[str] = ()) -> list[str]:
         lines += ["", f"{'':8}{'raw mean':>12}{'raw sd':>12}{'mean':>12}{'sd':>12}{'1st loss':>12}{'targets':>12}"]
     for component, fact in report.components.items():
         numbers = (fact.raw_mean, fact.raw_sd, fact.mean, fact.sd, fact.expected_first_loss)
-        cells = "".join(f"{'-' if n is None else format(n, '.4g'):>12}" for n in numbers)
+        cells = "".join(f"{shown(n):>12}" for n in numbers)
         lines.append(f"{component:8}{cells}{fact.n_targets:12}")
     if report.lags:
         lines += ["", *lag_lines(report.lags)]
     lines += [*more, ""]
     for finding in report.findings:
-        who = f"{finding.subject}: " if finding.subject and not finding.sentence.startswith(finding.subject) else ""
-        lines.append(f"{MARKS[finding.severity]} {finding.finding}: {who}{finding.sentence}")
+        lines.append(f"{MARKS[finding.severity]} {finding.finding}: {finding.told}")
         if finding.action:
             lines.append(f"    {finding.action}")
     return [*lines, f"{counted(report.findings)}."]

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-CHUNK_TRS = 16
+CHUNK_TRS = 8
 MIN_SCAN_TRS = 10
 MASK_PERCENTILE = 10.0
 MASK_SHARE = 0.5

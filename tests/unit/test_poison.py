@@ -82,7 +82,7 @@ def hrf_reversed(folder):
 
 def film_stretched(folder):
     """25 frames a second shown as 24."""
-    write_film(folder / "film.mp4", speed=24 / 25)
+    write_film(folder / "film.mkv", speed=24 / 25)
     return accused(folder)
 
 
