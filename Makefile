@@ -64,9 +64,15 @@ debian:
 storm: install debian
 	GIBLET_STORM=1 $(BIN)/pytest tests/cluster/test_ending.py -k survives_a_stop --timeout=3600
 
-# What the dashboard costs, in CPU seconds.
-bench-tui: install
+# What the dashboard costs, in CPU seconds; then over a loopback sshd, beside wandb LEET and toolong from the index.
+bench-tui: install debian build/peers/.ready
 	$(BIN)/python -m benchmarks.tui
+	$(BIN)/python -m benchmarks.monitors build/peers
+
+build/peers/.ready:
+	$(PYTHON) -m venv build/peers
+	build/peers/bin/pip install -q --disable-pip-version-check toolong==1.5.0 wandb==0.31.0
+	@touch $@
 
 # The data path beside nilearn, a pickle, memcpy and a seek for each frame; and on real BOLD. It downloads 270 MB once.
 bench-data: install

@@ -29,7 +29,7 @@ INTERVAL_S = 0.25
 """Between two looks of the agent."""
 
 FIRST_PAUSE_S = 0.2
-LONGEST_PAUSES_S = ((60.0, 2.4), (600.0, 5.0), (float("inf"), 30.0))
+LONGEST_PAUSES_S = ((60.0, 1.8), (600.0, 5.0), (float("inf"), 30.0))
 """(time without a link, the longest pause until then): after a short outage the news is fresh within seconds."""
 
 CACHE_EVERY_S = 30.0

@@ -87,6 +87,17 @@ def unchanged(old: RunView | None, new: RunView) -> bool:
     return old is not None and old.verdict is new.verdict and _counts(old) == _counts(new)
 
 
+def without_news(old: RunView | None, run: RunSnapshot, node: NodeSnapshot, verdict: Verdict | None) -> bool:
+    """Is a new snapshot of the run that is drawn the same, but for its log and for what changes by time alone?"""
+    return (
+        old is not None
+        and not old.others
+        and old.verdict is verdict
+        and (old.node.link, old.run.health.state) == (node.link, run.health.state)
+        and _records(old.run) == _records(run)
+    )
+
+
 def health_now(run: RunSnapshot, node: NodeSnapshot, now: float) -> Health:
     """The run's health, or `unknown` with its age where the node is not being heard and the run had not ended."""
     if not run.health.live or not stale(node, now):
@@ -154,14 +165,10 @@ def notable_events(run: RunSnapshot) -> tuple[EventMetric, ...]:
 
 
 def _counts(view: RunView) -> tuple[object, ...]:
-    run = view.run
-    records = (run.steps, run.epochs, run.events, run.alerts, run.answers)
     others = tuple((other.run.run_id, len(other.steps)) for other, _ in view.others)
-    return (
-        run.run.run_id,
-        view.curves.origin,
-        *map(len, records),
-        run.plan_record,
-        run.evaluation is None,
-        others,
-    )
+    return (view.curves.origin, _records(view.run), others)
+
+
+def _records(run: RunSnapshot) -> tuple[object, ...]:
+    records = (run.steps, run.epochs, run.events, run.alerts, run.answers)
+    return (run.run.run_id, *map(len, records), run.plan_record, run.evaluation is None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import re
 import threading
 from collections.abc import Callable, Sequence
@@ -30,6 +31,7 @@ from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
 from giblet_tui.dashboard.screens.reading import ReadingScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
+from giblet_tui.dashboard.text import UNSAFE
 from giblet_tui.dashboard.widgets.balance import Balance
 from giblet_tui.dashboard.widgets.charts import Charts
 from giblet_tui.dashboard.widgets.clock import WarmupClock
@@ -542,6 +544,41 @@ async def test_hostile_text_stays_in_its_row_and_harmless() -> None:
         assert not styles
 
 
+def hostile_lines(count: int) -> list[str]:
+    """Lines of pieces that act on terminals, from a seed; some of a megabyte."""
+    random_of = random.Random(5)
+    pieces = [
+        *HOSTILE[:6],
+        *HOSTILE[7:],
+        "\x1bP1$r\x1b\\",
+        "\x1b]8;;http://x\x07",
+        "\x9d0;t\x9c",
+        "\x0e\x0f",
+        "\u2066\u2069",
+        "é" * 9,
+    ]
+    lines = ["".join(random_of.choices(pieces, k=random_of.randrange(1, 6))) for _ in range(count)]
+    return [one * (1_000_000 // len(one)) if index % 250 == 0 else one for index, one in enumerate(lines)]
+
+
+async def test_a_thousand_hostile_lines_change_nothing_outside_their_rows() -> None:
+    seen: list[list[str]] = []
+    for log in (["harmless"] * 1000, hostile_lines(1000)):
+        app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(log=log),), gpus=8),)))
+        async with app.run_test(size=(120, 40)) as pilot:
+            await pilot.pause()
+            panel = app.screen.query_one(LogTail)
+            inside = panel.content_region
+            for key in ("end", "pageup", "home"):
+                panel.focus()
+                await pilot.press(key)
+                await pilot.pause()
+                rows = screen_text(app)
+                assert not any(UNSAFE.search(row) for row in rows)
+                seen.append([row for y, row in enumerate(rows) if not inside.y <= y < inside.bottom])
+    assert seen[:3] == seen[3:]
+
+
 async def test_a_resize_storm_ends_in_a_whole_screen() -> None:
     app = dashboard(fleets.several())
     async with app.run_test(size=(120, 40)) as pilot:
@@ -856,6 +893,7 @@ async def test_gpus_tell_what_they_did_lately() -> None:
             tape.play(msgspec.structs.replace(node, facts=facts, observed_at=fleets.NOW + look * EVERY_S))
             await settle(pilot)
         await pilot.press("7")
+        app.screen.tick()  # type: ignore[attr-defined]
         await pilot.pause()
         rows = [row for row in screen_text(app) if "42/48 GiB" in row]
         assert len(rows) == 6 and all("▇▃▅▇" in row and "ada 424" in row for row in rows)

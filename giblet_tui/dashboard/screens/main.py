@@ -19,7 +19,7 @@ from giblet_train.contract.criteria import Verdict
 from giblet_tui.dashboard.gpuhistory import GpuHistory
 from giblet_tui.dashboard.messages import RunChosen, RunMarked
 from giblet_tui.dashboard.screens.welcome import welcome
-from giblet_tui.dashboard.view import RunView, stale, steps_per_epoch, stitched, unchanged
+from giblet_tui.dashboard.view import RunView, stale, steps_per_epoch, stitched, unchanged, without_news
 from giblet_tui.dashboard.widgets.alerts import Alerts
 from giblet_tui.dashboard.widgets.hardware import Hardware
 from giblet_tui.dashboard.widgets.header import RunHeader
@@ -100,13 +100,21 @@ class MainScreen(Screen[None]):
             self._gpus.add(seen)
         if told is not None and self.chosen is not None and told not in self._nodes_drawn():
             return
+        run = self.run
+        if told is not None and run is not None and self._without_news(run):
+            self._show_log(run)
+            return
         self._ticker.reset()
-        run = fleet.run(self.chosen) if self.chosen else None
         if run is None:
             run = _worth_seeing(fleet.runs())
             self.chosen = run.run.run_id if run else None
         self._show_list()
         self._show_run(run)
+
+    def _without_news(self, run: RunSnapshot) -> bool:
+        """Does all but the log wait for the next tick?"""
+        node = self.node_shown
+        return node is not None and without_news(self._drawn, run, node, self._verdicts.get(run.run.run_id))
 
     def _nodes_drawn(self) -> set[str]:
         """Nodes that hold the chosen run or one that is drawn behind it."""
@@ -116,9 +124,8 @@ class MainScreen(Screen[None]):
     def tick(self) -> None:
         """What changes by time alone: ages, and whether what is shown is still what is."""
         self._show_list()
-        self.query_one(RunHeader).renew()
+        self._show_run(self.run)
         self.query_one(Alerts).renew()
-        self._show_link()
 
     def _show_list(self) -> None:
         self.query_one(RunList).show(self._fleet, self._verdicts, self.marked, self.chosen, self._clock())
@@ -130,10 +137,13 @@ class MainScreen(Screen[None]):
             if fresh or isinstance(pane, RunHeader | Hardware):
                 pane.view = view
         self._drawn = view
+        self._show_log(run)
+        self._show_link()
+
+    def _show_log(self, run: RunSnapshot | None) -> None:
         log = self.query_one(LogTail)
         log.steps_per_epoch = steps_per_epoch(run) if run is not None else 1
         log.log_lines = run.log_tail if run is not None else ()
-        self._show_link()
 
     def _show_link(self) -> None:
         status = self.query_one(StatusLine)

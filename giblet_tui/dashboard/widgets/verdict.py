@@ -39,8 +39,7 @@ class VerdictStrip(Pane):
             return _shortened(_criterion(ordered[0], len(ordered[0].name), width, wordy=False))
         longest = max(len(c.name) for c in ordered)
         wrapped = [_criterion(c, longest, width, wordy=width >= WORDY) for c in ordered]
-        whole = sum(map(len, wrapped)) <= height
-        return [row for rows in wrapped for row in (rows if whole else _shortened(rows))]
+        return _fitted(wrapped, height)
 
 
 def verdict_word(status: Status, *, dimmed: bool = False) -> tuple[tuple[str, str], ...]:
@@ -58,6 +57,16 @@ def _criterion(criterion: CriterionVerdict, longest: int, width: int, *, wordy: 
     pieces = textwrap.wrap(criterion.sentence, max(MINIMUM, width - indent)) or [""]
     rest = [line(" " * indent, (piece, palette.MUTED)) for piece in pieces[1:]]
     return [line((word, ink), name, (pieces[0], palette.MUTED)), *rest]
+
+
+def _fitted(wrapped: list[list[Content]], height: int) -> list[Content]:
+    """Every criterion's first line, and of the worst ones all of them, as far as there is room."""
+    spare, shown = height - len(wrapped), list[Content]()
+    for rows in wrapped:
+        fits = len(rows) - 1 <= spare
+        spare -= len(rows) - 1 if fits else 0
+        shown += rows if fits else _shortened(rows)
+    return shown
 
 
 def _shortened(rows: list[Content]) -> list[Content]:
