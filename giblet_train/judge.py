@@ -32,7 +32,9 @@ def judge(path: Path, role: str, load: Load, narrate: Narrate, map_path: Path | 
     figures = run.examiner.evaluation(run.model, lambda: None)
     r_V, null = _by_voxel(run)
     if map_path is not None:
-        write_map(map_path, run.data.in_grid_order(r_V), run.data.mask_XYZ, run.data.study.affine)
+        write_map(
+            map_path, run.data.in_grid_order(r_V), run.data.mask_XYZ, run.data.study.affine, run.data.study.space_code
+        )
     figures["encoding"] |= {
         "r_mean": float(r_V.mean()),
         "r_p95": figures["encoding"]["r_95th_percentile"],

@@ -42,6 +42,7 @@ class Assembled:
     masked: bool
     parcel_names: Mapping[int, str]
     codes: Mapping[str, int]
+    space_code: int
     notes: tuple[str, ...]
 
 
@@ -79,6 +80,7 @@ def assemble(folder: Path, sources: Sources, config: Config, progress: Progress)
         masked=sources.mask is not None,
         parcel_names=parcels,
         codes={m: s.codes for m, s in config.data.features.brought().items() if s.codes is not None},
+        space_code=first.space_code,
         notes=(
             *(note for v in volumes.values() for note in v.notes),
             *_brain_mask_notes(volumes, sources.brain_masks),

@@ -30,6 +30,9 @@ PRESENCE_TRS = 8
 TR_TOLERANCE = 1e-3
 LONGEST_TR_S = 30.0
 AFFINE_TOLERANCE_MM = 1e-2
+ALIGNED = 2
+"""NIfTI's code of a space that is some other image's, what is written where nothing better is known."""
+
 GZIP_MAGIC = b"\x1f\x8b"
 
 
@@ -38,8 +41,8 @@ class Volumes:
     """What the header of a subject's 4-D file says, in our units; the file may be followed by those of later runs.
 
     n_trs: volumes of all runs together, file_trs of this file. tr_s: seconds from one volume to the next. affine:
-    (4, 4), voxel to mm. slope, intercept: value = raw·slope + intercept. notes: a sentence for each thing in the
-    headers that had to be interpreted.
+    (4, 4), voxel to mm. slope, intercept: value = raw·slope + intercept. space_code: NIfTI's number of the space that
+    the affine leads to, 4 for MNI. notes: a sentence for each thing in the headers that had to be interpreted.
     """
 
     path: Path
@@ -52,6 +55,7 @@ class Volumes:
     slope: float
     intercept: float
     offset_bytes: int
+    space_code: int = ALIGNED
     notes: tuple[str, ...] = ()
     later_runs: tuple[Volumes, ...] = ()
 
@@ -95,7 +99,13 @@ def read_header(path: Path, tr_s: float) -> Volumes:
     except (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError) as error:
         raise DataError(f"{path} is not a readable NIfTI file: {error}.", "Copy it again from its source.") from None
     if not isinstance(image, nibabel.Nifti1Image):
-        raise DataError(f"{path} is a {type(image).__name__}, not NIfTI.", "Convert it to .nii.gz.")
+        kind = type(image).__name__
+        if kind in ("GiftiImage", "Cifti2Image"):
+            raise DataError(
+                f"{path} is a {kind}, which holds a surface; giblet reads volumes only.",
+                "Give the volumes of the same preprocessing; fMRIPrep writes both.",
+            )
+        raise DataError(f"{path} is a {kind}, not NIfTI.", "Convert it to .nii.gz.")
     header = image.header
     if len(image.shape) != 4:
         raise DataError(
@@ -119,6 +129,7 @@ def read_header(path: Path, tr_s: float) -> Volumes:
         slope=float(image.dataobj.slope),
         intercept=float(image.dataobj.inter),
         offset_bytes=int(image.dataobj.offset),
+        space_code=int(header["sform_code"]) or int(header["qform_code"]) or ALIGNED,
         notes=notes,
     )
 
@@ -300,25 +311,32 @@ def write_bold(
     mask_XYZ: NDArray[np.bool_],
     affine: NDArray[np.float64],
     tr_s: float,
+    space_code: int = ALIGNED,
 ) -> None:
     """Put a (T, V) matrix back on the grid as a float32 NIfTI file, 0 outside the mask, TR in seconds."""
     volume_XYZT = np.zeros((*mask_XYZ.shape, len(bold_TV)), np.float32)
     volume_XYZT[mask_XYZ] = bold_TV.T
-    image = _image(volume_XYZT, affine)
+    image = _image(volume_XYZT, affine, space_code)
     image.header.set_zooms((*image.header.get_zooms()[:3], tr_s))
     nibabel.save(image, path)
 
 
 def write_map(
-    path: Path, values_V: NDArray[np.floating[Any]], mask_XYZ: NDArray[np.bool_], affine: NDArray[np.float64]
+    path: Path,
+    values_V: NDArray[np.floating[Any]],
+    mask_XYZ: NDArray[np.bool_],
+    affine: NDArray[np.float64],
+    space_code: int = ALIGNED,
 ) -> None:
     """Put one number a voxel back on the grid as a float32 NIfTI file, 0 outside the mask."""
     volume_XYZ = np.zeros(mask_XYZ.shape, np.float32)
     volume_XYZ[mask_XYZ] = values_V
-    nibabel.save(_image(volume_XYZ, affine), path)
+    nibabel.save(_image(volume_XYZ, affine, space_code), path)
 
 
-def _image(volume: NDArray[np.float32], affine: NDArray[np.float64]) -> Any:
+def _image(volume: NDArray[np.float32], affine: NDArray[np.float64], space_code: int) -> Any:
     image: Any = nibabel.Nifti1Image(volume, affine)
+    image.set_sform(affine, space_code)
+    image.set_qform(affine, space_code)
     image.header.set_xyzt_units("mm", "sec")
     return image

@@ -34,6 +34,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     parcel_names: dict[int, str] = {}
     codes: dict[str, int] = {}
+    space_code: int = 2
     schema: int = SCHEMA
 
     @property

@@ -121,7 +121,8 @@ def scan_moments(bold_TV: Rows, train: NDArray[np.intp], scan_lengths_trs: Seque
         rows_R = train[(train >= edges[scan]) & (train < edges[scan + 1])]
         moments.n_C[scan] = len(rows_R)
         for first in range(0, len(rows_R), CHUNK_TRS):
-            stored_RV = bold_TV[rows_R[first : first + CHUNK_TRS]]
+            # Out of half precision first: extremes of float16 are slow to find.
+            stored_RV = bold_TV[rows_R[first : first + CHUNK_TRS]].astype(np.float32)
             np.minimum(moments.low_V, stored_RV.min(axis=0), out=moments.low_V)
             np.maximum(moments.high_V, stored_RV.max(axis=0), out=moments.high_V)
             values_RV = stored_RV.astype(np.float64)

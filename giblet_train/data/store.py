@@ -86,6 +86,7 @@ def open_store(path: Path) -> Study:
         parcel_V=np.load(path / "parcels.npy") if manifest.parcel_names else None,
         parcel_names=manifest.parcel_names,
         stimulus_offset_s=manifest.stimulus_offset_s,
+        space_code=manifest.space_code,
         notes=manifest.notes,
     )
 
@@ -165,6 +166,7 @@ def _manifest(
         seconds=seconds,
         parcel_names=dict(made.parcel_names),
         codes=dict(made.codes),
+        space_code=made.space_code,
     )
 
 

@@ -29,6 +29,7 @@ class Study:
     bold: subject ("sub-01") -> (T, V) float16 or float32, minus the subject's first TR.
     reference: subject -> (V,) float32, that first TR: bold + reference is the file's own unit.
     mask_XYZ: the V voxels of the store in C order, those that are not zero in any subject. affine: (4, 4), mm.
+    space_code: NIfTI's number of the space that the affine leads to.
     confounds: subject -> (T, N) float32, what is to be regressed out; empty where nothing is.
     given_mask_V: the voxels of a mask file, among V; None where each split votes on its own mask.
     parcel_V: the atlas label of each voxel, 0 in no parcel; None without an atlas. parcel_names: label -> name.
@@ -52,6 +53,7 @@ class Study:
     parcel_V: NDArray[np.int32] | None = None
     parcel_names: Mapping[int, str] = field(default_factory=dict)
     stimulus_offset_s: float = 0.0
+    space_code: int = 2
     notes: tuple[str, ...] = ()
 
     @property

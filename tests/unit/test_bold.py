@@ -155,11 +155,16 @@ def test_other_grids_are_refused(tmp_path):
 
 def test_matrix_and_volumes_go_round(tmp_path):
     values = made_volumes()
-    first = bold.read_header(write_nifti(tmp_path / "a.nii.gz", values), 1.5)
+    image = nibabel.Nifti1Image(values, AFFINE)
+    image.set_sform(AFFINE, "mni")
+    image.header["pixdim"][4] = 1.5
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    first = bold.read_header(tmp_path / "a.nii.gz", 1.5)
     mask = bold.nonzero_voxels(first)
-    bold.write_bold(tmp_path / "back.nii.gz", matrix(first, mask), mask, first.affine, 1.5)
+    bold.write_bold(tmp_path / "back.nii.gz", matrix(first, mask), mask, first.affine, 1.5, first.space_code)
     again = bold.read_header(tmp_path / "back.nii.gz", 1.5)
     assert again.notes == ()
+    assert again.space_code == first.space_code == 4
     np.testing.assert_array_equal(again.affine, first.affine)
     np.testing.assert_array_equal(nibabel.load(tmp_path / "back.nii.gz").get_fdata(), values)
     bold.write_map(tmp_path / "map.nii.gz", np.arange(mask.sum(), dtype=float), mask, first.affine)
@@ -175,3 +180,14 @@ def test_a_mask_file_must_share_the_grid(tmp_path):
     nibabel.save(nibabel.Nifti1Image(mask[:-1], AFFINE), tmp_path / "other.nii.gz")
     with pytest.raises(DataError, match="not on the grid"):
         bold.read_mask(tmp_path / "other.nii.gz", volumes)
+
+
+def test_a_surface_is_refused_by_name(tmp_path):
+    series = nibabel.gifti.GiftiDataArray(np.zeros((10, 4), np.float32))
+    nibabel.save(nibabel.gifti.GiftiImage(darrays=[series]), tmp_path / "left.func.gii")
+    with pytest.raises(DataError, match="is a GiftiImage, which holds a surface; giblet reads volumes only"):
+        bold.read_header(tmp_path / "left.func.gii", 1.5)
+    axes = (nibabel.cifti2.SeriesAxis(0, 1.5, 5), nibabel.cifti2.ScalarAxis(["one", "two"]))
+    nibabel.save(nibabel.Cifti2Image(np.zeros((5, 2), np.float32), axes), tmp_path / "a.dtseries.nii")
+    with pytest.raises(DataError, match="is a Cifti2Image, which holds a surface"):
+        bold.read_header(tmp_path / "a.dtseries.nii", 1.5)

@@ -216,6 +216,19 @@ def test_a_healthy_study_is_not_accused(healthy):
     assert {row.whole.lag_trs for row in report.lags} <= {3, 4}
 
 
+def test_a_film_that_was_running_already_is_placed_by_auto_and_said(copy):
+    for path in (copy / "bold").iterdir():
+        rewrite(path, lambda values, *rest: (values[..., 6:], *rest))
+    scans = (SCANS_TRS[0] - 6, SCANS_TRS[1])
+    lines = [f"{s.start_s},{s.end_s},{s.detail},," for s in segments()]
+    (copy / "rows.csv").write_text("\n".join(["start_s,end_s,detail,names_all,location", *lines]))
+    report = look(copy, annotations="rows.csv", scan_lengths_trs=list(scans), stimulus_offset_s="auto")
+    assert report.study.stimulus_offset_s == 9.0
+    assert "data.stimulus_offset_s: auto found 9 s (6 TRs)" in " ".join(f.sentence for f in report.findings)
+    assert report.lags[0].whole.lag_trs == 3
+    assert not report.failed
+
+
 def test_the_report_is_text_or_json(copy):
     rewrite(copy / "bold" / "sub-02.nii.gz", lambda values, *rest: (values[1:], *rest))
     request = Request(made_config(data=DATA, split={"gap_trs": 8}), copy.parent)
