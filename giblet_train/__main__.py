@@ -78,6 +78,15 @@ def drill(
 
 
 @app.command()
+def join(run_dir: Annotated[Path, typer.Argument(help="Run directory whose run.json names several nodes.")]) -> None:
+    """Train this node's part of a run over several nodes: meet the others, start torchrun, end with them."""
+    from giblet_train.contract.rundir import RunDir
+    from giblet_train.nodes import join as take_part
+
+    sys.exit(take_part(RunDir(run_dir.resolve())))
+
+
+@app.command()
 def evaluate(
     run_dir: RunWithCheckpoint,
     role: Role = "best",

@@ -14,7 +14,7 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from giblet_train.contract.config import Config
-from giblet_train.contract.errors import GibletError
+from giblet_train.contract.errors import DataError, GibletError
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
 from giblet_train.distributed import Ranks, ranks_of
@@ -104,6 +104,11 @@ def _loaded(load: Load, config: Config, run_dir: RunDir, ranks: Ranks, recorder:
         sys.exit(code)
     if data is None:
         data = load(config, workdir, progress)
+    if data.study.key != ranks.from_first(data.study.key):
+        raise DataError(
+            f"This node's data ({data.study.key}) are not those of the run's first process.",
+            "Every node of a run needs the same study: copy it, or let each simulate it.",
+        )
     for note in data.notes:
         recorder.event("data_note", "warning", note)
         recorder.say(f"note: {note}")

@@ -6,17 +6,20 @@ Texts in a snapshot are already sanitised.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from giblet_train.contract.config import Config
 from giblet_train.contract.eta import eta
-from giblet_train.contract.health import Health
+from giblet_train.contract.health import Health, State
 from giblet_train.contract.records import (
     Alert,
     Answer,
     AnyMetric,
+    Cause,
     CheckpointRecord,
     DataMetric,
     EpochMetric,
@@ -69,6 +72,14 @@ class NodeFacts(Snapshot, frozen=True, kw_only=True):
     sessions: tuple[str, ...] = ()
 
 
+class Part(Snapshot, frozen=True, kw_only=True):
+    """How a run over several nodes stands on one of them."""
+
+    node: str
+    state: State
+    sentence: str
+
+
 class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     """All that is known of one run: its small files, all its metrics so far, the end of its log."""
 
@@ -77,6 +88,9 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     config: Config | None = None
     heartbeat: Heartbeat | None = None
     exit: Exit | None = None
+    cause: Cause | None = None
+    parts: tuple[Part, ...] = ()
+    """A run over several nodes: how it stands on each, in their order."""
     plan_record: RunMetric | None = None
     data: DataMetric | None = None
     steps: tuple[StepMetric, ...] = ()
@@ -140,14 +154,45 @@ class Fleet(Snapshot, frozen=True, kw_only=True):
         return Fleet(nodes=tuple(node if n.node == node.node else n for n in self.nodes))
 
     def runs(self) -> tuple[RunSnapshot, ...]:
-        """Every run once, newest first: as its own node sees it, else as any node that mounts the same home does."""
-        seen: dict[str, RunSnapshot] = {}
+        """Every run once, newest first, however many nodes tell of it."""
+        copies: dict[str, list[tuple[str, RunSnapshot]]] = {}
         for node in self.nodes:
             for run in node.runs:
-                if run.run.run_id not in seen or run.run.node == node.node:
-                    seen[run.run.run_id] = run
-        return tuple(sorted(seen.values(), key=lambda r: r.run.launched_at, reverse=True))
+                copies.setdefault(run.run.run_id, []).append((node.node, run))
+        runs = (one_run(told) for told in copies.values())
+        return tuple(sorted(runs, key=lambda r: r.run.launched_at, reverse=True))
 
     def run(self, run_id: str) -> RunSnapshot | None:
         """The run of that id."""
         return next((r for r in self.runs() if r.run.run_id == run_id), None)
+
+
+def one_run(copies: Sequence[tuple[str, RunSnapshot]]) -> RunSnapshot:
+    """One snapshot out of what nodes told of the same run, each with the node that told it.
+
+    A run of one node is as that node sees it, else as any that mounts the same home does. Of several, the first holds
+    the records, and says how the run stands; the others' states become its `parts`.
+    """
+    by_rank: dict[int, RunSnapshot] = {}
+    for node, run in copies:
+        rank = run.run.node_rank
+        if rank not in by_rank or run.run.node == node:
+            by_rank[rank] = run
+    first = by_rank[min(by_rank)]
+    if len(first.run.nodes) < 2:
+        return first
+    parts = [_part(name, by_rank.get(rank), first) for rank, name in enumerate(first.run.nodes)]
+    return replace(first, parts=tuple(parts))
+
+
+def _part(name: str, seen: RunSnapshot | None, first: RunSnapshot) -> Part:
+    if seen is None:
+        return Part(node=name, state="unknown", sentence="not looked at")
+    if seen is not first and seen.health.state == "finished" and not first.health.live:
+        return Part(node=seen.run.node, state=first.health.state, sentence="left with the first node")
+    return Part(node=seen.run.node, state=seen.health.state, sentence=seen.health.sentence)
+
+
+def nodes_of(run: RunSnapshot) -> tuple[str, ...]:
+    """The nodes that have a part of the run, the one with the records first."""
+    return run.run.nodes if len(run.run.nodes) > 1 else (run.run.node,)

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 import giblet_train
 from giblet_train.contract.config import Config, content_hash, dump
 from giblet_train.contract.errors import ConfigError, PreflightRefused, RunFailed
-from giblet_train.contract.records import Promotion, Run
+from giblet_train.contract.records import Promotion, Rendezvous, Run
 from giblet_train.contract.rundir import new_run_id, session_name
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.fleet import RunSnapshot
@@ -58,6 +58,15 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
 
 
+class Place(msgspec.Struct, frozen=True, kw_only=True):
+    """A node's place in a run over several: the run's id, its nodes in order, which of them, and where they meet."""
+
+    run_id: str
+    nodes: tuple[str, ...]
+    node_rank: int
+    rendezvous: Rendezvous
+
+
 class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     """All that a launch would do, decided: nothing more is chosen when it is carried out."""
 
@@ -72,16 +81,21 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     force: bool = False
 
 
-def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str) -> LaunchPlan:
+def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str, place: Place | None = None) -> LaunchPlan:
     """Decide a launch. Pure but for the new run's id, which holds the time and a random tail.
 
-    facts: what the node's `probe` said. python: the interpreter there that has giblet.
+    facts: what the node's `probe` said. python: the interpreter there that has giblet. place: the node's own in a run
+    over several, whose configuration then counts one node's processes.
     Raises ConfigError when the request makes no sense, PreflightRefused when the node cannot honour it.
     """
     gpus = choose_gpus(request, facts)
     config = _on_devices(request, gpus)
+    n_here = config.distributed.world_size
+    if place is not None:
+        config = replace(config, distributed=replace(config.distributed, world_size=n_here * len(place.nodes)))
     _refuse_logout(request, node, facts)
-    run_id = new_run_id(config.name)
+    run_id = place.run_id if place else new_run_id(config.name)
+    first = place is None or place.node_rank == 0
     workdir = facts["home"] + node.workdir[1:] if node.workdir.startswith("~/") else node.workdir
     run_dir = f"{workdir}/runs/{run_id}"
     run = Run(
@@ -90,14 +104,16 @@ def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str) ->
         node=node.name,
         session=session_name(run_id),
         multiplexer=choose_multiplexer(request.session or node.multiplexer, facts),
-        argv=tuple(trainer_argv(python, run_dir, config.distributed.world_size, request.drill)),
-        watcher_argv=(python, "-m", "giblet_train", "watch", run_dir),
+        argv=tuple(joined_argv(python, run_dir) if place else trainer_argv(python, run_dir, n_here, request.drill)),
+        watcher_argv=(python, "-m", "giblet_train", "watch", run_dir) if first else (),
         config_hash=content_hash(config),
         giblet_version=giblet_train.__version__,
         launched_by=request.launched_by,
         launched_at=facts["now"],
         gpus=tuple(gpu["uuid"] for gpu in gpus),
-        nodes=(node.name,),
+        nodes=place.nodes if place else (node.name,),
+        node_rank=place.node_rank if place else 0,
+        rendezvous=replace(place.rendezvous, n_processes=n_here) if place else None,
         note=request.note,
         resumed_from=config.resume_from,
         grace_s=request.grace_s,
@@ -109,7 +125,7 @@ def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str) ->
         workdir=workdir,
         run_dir=run_dir,
         files={"config.yaml": dump(config), "supervise.py": inspect.getsource(supervise)},
-        script=starting.script(facts["python_path"], run_dir),
+        script=starting.script(facts["python_path"], run_dir, run.node_rank),
         notes=tuple(_notes(run, gpus)),
         again=request.again,
         force=request.force,
@@ -187,6 +203,11 @@ def _remedy(printed: Sequence[str]) -> list[str]:
     complaints = [i for i, line in enumerate(said) if line.startswith("giblet: ")]
     below = said[complaints[-1] + 1 :] if complaints else []
     return [line.strip() for line in itertools.takewhile(lambda line: line.startswith("  "), below)]
+
+
+def joined_argv(python: str, run_dir: str) -> list[str]:
+    """What the supervisor starts on each node of a run over several: it meets the others, then starts torchrun."""
+    return [python, "-m", "giblet_train", "join", run_dir]
 
 
 def trainer_argv(python: str, run_dir: str, world_size: int, drill: str = "") -> list[str]:

@@ -12,7 +12,7 @@ from giblet_train.contract.errors import ConfigError, GibletError
 from giblet_train.contract.health import Health
 from giblet_tui import cache, nodes, watch
 from giblet_tui.errors import NotLetIn
-from giblet_tui.fleet import Fleet, LinkState, NodeSnapshot, RunSnapshot
+from giblet_tui.fleet import Fleet, LinkState, NodeSnapshot, RunSnapshot, nodes_of, one_run
 from giblet_tui.nodes import Node
 
 LAST = "@last"
@@ -68,7 +68,24 @@ def fresh(node: Node, run_id: str) -> RunSnapshot:
     runs = watch.observe_once(node, [run_id]).runs
     if not runs:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
-    return runs[0]
+    others = [name for name in nodes_of(runs[0]) if name != runs[0].run.node]
+    with ThreadPoolExecutor(max_workers=max(1, len(others))) as pool:
+        parts = [part for part in pool.map(lambda name: _part_on(name, run_id), others) if part]
+    return one_run([(runs[0].run.node, runs[0]), *parts])
+
+
+def all_nodes(run: RunSnapshot) -> list[Node]:
+    """Every node that has a part of a run, the one with its records first."""
+    return [nodes.resolve(name) for name in nodes_of(run)]
+
+
+def _part_on(name: str, run_id: str) -> tuple[str, RunSnapshot] | None:
+    """A further node's part of a run; None when it cannot be asked."""
+    try:
+        runs = watch.observe_once(nodes.resolve(name), [run_id]).runs
+    except GibletError:
+        return None
+    return (name, runs[0]) if runs else None
 
 
 def _observe(node: Node) -> NodeSnapshot:

@@ -38,7 +38,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     host: the name that ssh knows it by. workdir: where runs, data and environments lie on the node. python: an
     interpreter there that has this very version of giblet with its [train] extra; None = the environment that `giblet
     setup` makes. multiplexer: what holds a run's session; auto = tmux, else screen, else a plain process. ssh_config: a
-    file to use in place of ~/.ssh/config.
+    file to use in place of ~/.ssh/config. address: where other nodes of a run reach this one; None = as ssh does.
     """
 
     name: str
@@ -48,6 +48,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     python: NodePath | None = None
     multiplexer: Literal["auto", "tmux", "screen", "process"] = "auto"
     ssh_config: NodePath | None = None
+    address: HostName | None = None
 
 
 def nodes_file() -> Path:
@@ -87,6 +88,11 @@ def resolve(name: str) -> Node:
         f"Known: {', '.join([*known, *(h for h in hosts if h not in known)])}. Add a `Host {name}` block to {config}, "
         f"or: giblet node add {name} --host HOST",
     )
+
+
+def resolve_all(names: str) -> list[Node]:
+    """The nodes of `tensor01,tensor02`, in order. Raises ConfigError as `resolve` does."""
+    return [resolve(name.strip()) for name in names.split(",")]
 
 
 def add(node: Node) -> Path:

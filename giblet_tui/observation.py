@@ -22,6 +22,7 @@ from giblet_train.contract.health import Health, Signals, health_of
 from giblet_train.contract.records import (
     Alert,
     Answer,
+    Cause,
     CheckpointRecord,
     DataMetric,
     EpochMetric,
@@ -163,6 +164,8 @@ def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
             snapshot = replace(snapshot, heartbeat=_record(text, Heartbeat))
         elif name == "exit.json":
             snapshot = replace(snapshot, exit=_record(text, Exit))
+        elif name == "cause.json":
+            snapshot = replace(snapshot, cause=_record(text, Cause))
     if "checkpoints" in piece:
         found = (_record(text, CheckpointRecord) for text in piece["checkpoints"])
         snapshot = replace(snapshot, checkpoints=tuple(record for record in found if record is not None))
@@ -261,7 +264,16 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
         unreachable_since=node.now if lost else None,
     )
     watch = snapshot.config.watch if snapshot.config else WatchConfig()
-    return replace(snapshot, run=run, health=health_of(signals, watch))
+    return replace(snapshot, run=run, health=_of_several(snapshot, health_of(signals, watch)))
+
+
+def _of_several(snapshot: RunSnapshot, health: Health) -> Health:
+    """The health of a run on one of its nodes: only the first has a heartbeat; what failed first is known to all."""
+    if snapshot.cause is not None and health.state in ("failed", "died"):
+        return replace(health, state="failed", sentence=snapshot.cause.whole, reason=snapshot.cause.sentence)
+    if snapshot.run.node_rank and snapshot.heartbeat is None and health.state in ("starting", "stalled"):
+        return Health(state="running", sentence="its processes live")
+    return health
 
 
 def _lines(appended: Mapping[str, Any]) -> list[bytes]:

@@ -13,7 +13,7 @@ from giblet_train.contract.criteria import WORDS, Verdict, verdict_of
 from giblet_train.contract.health import GLYPHS, duration
 from giblet_train.contract.records import EpochMetric
 from giblet_train.contract.schedule import lr_at
-from giblet_tui.fleet import Fleet, RunSnapshot
+from giblet_tui.fleet import Fleet, RunSnapshot, nodes_of
 
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
 
@@ -49,6 +49,11 @@ def lr_planned(run: RunSnapshot) -> float | None:
     return lr_at(run.steps[-1].step, run.plan) if run.plan and run.steps else None
 
 
+def where(run: RunSnapshot) -> str:
+    """The node of a run, or its nodes."""
+    return ",".join(nodes_of(run))
+
+
 def runs_table(runs: Sequence[RunSnapshot]) -> str:
     """One line a run: state, where it stands, losses, rate, verdict, time left, evidence."""
     head = ("STATE", "RUN", "NODE", "EPOCH", "TOTAL", "FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
@@ -77,8 +82,9 @@ def status_lines(run: RunSnapshot, now: float) -> list[str]:
     """`status`: the state as a sentence, where it stands, losses, rate, verdict, and how it was started."""
     facts, judged = run.run, verdict(run)
     lines = [
-        f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {facts.node}",
+        f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {where(run)}",
         f"  {run.health.sentence}",
+        *(f"  {GLYPHS[part.state]} {part.node}: {part.state}, {part.sentence}" for part in run.parts),
         *(f"  {line}" for line in (progress_line(run), rates(run)) if line),
     ]
     if judged:
@@ -166,7 +172,7 @@ def _run_row(run: RunSnapshot) -> Row:
     return (
         f"{GLYPHS[run.health.state]} {run.health.state}",
         run.run.run_id,
-        run.run.node,
+        where(run),
         f"{last.epoch}/{run.config.num_epochs}" if last and run.config else "–",
         number(last.total) if last else "–",
         number(last.loss.get("fmri")) if last else "–",

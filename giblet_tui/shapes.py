@@ -34,6 +34,7 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
         "run_id": run.run.run_id,
         "name": run.run.name,
         "node": run.run.node,
+        "nodes": [msgspec.to_builtins(part) for part in run.parts],
         "state": run.health.state,
         "evidence": run.health.sentence,
         "step": last.step if last else None,

@@ -140,6 +140,8 @@ def why_stale(run: Mapping[str, Any], now: float) -> str:
         return f"it has ended, but {held}"
     if run["rebooted"]:
         return "the node rebooted while it ran; its record is still open"
+    if run["supervised"] and record is not None and record.node_rank:
+        return ""  # the first node of the run has its heartbeat
     if not run["supervised"]:
         started = run["files"].get("supervisor.json") is not None
         if not started and record is not None and now - record.launched_at < STARTING_S:

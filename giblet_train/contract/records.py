@@ -41,10 +41,23 @@ class Promotion(Record, frozen=True, kw_only=True):
     hours: tuple[float, float] | None = None
 
 
+class Rendezvous(Record, frozen=True, kw_only=True):
+    """How the nodes of one run meet: at the first node's address and port, with a key that only this run has.
+
+    n_processes: on each node.
+    """
+
+    address: str
+    port: int
+    key: str
+    n_processes: int = 1
+
+
 class Run(Record, frozen=True, kw_only=True):
-    """run.json: who started what, where, and how. Written once by the launcher.
+    """run.json: who started what, where, and how. Written once by the launcher, on each node of the run.
 
     node: what the laptop calls the machine; hostname: what it calls itself (two may share one working directory).
+    nodes: all of the run, in order; node_rank: this one's place among them. The first holds the records.
     watcher_argv: a program that the supervisor runs beside the trainer, and ends last.
     """
 
@@ -60,6 +73,8 @@ class Run(Record, frozen=True, kw_only=True):
     launched_at: float
     gpus: tuple[str, ...] = ()
     nodes: tuple[str, ...] = ()
+    node_rank: int = 0
+    rendezvous: Rendezvous | None = None
     note: str = ""
     resumed_from: str | None = None
     grace_s: float = 120.0
@@ -108,6 +123,24 @@ class Exit(Record, frozen=True, kw_only=True):
     survivors: tuple[int, ...] = ()
     stop_requested: bool = False
     oom_kills: int = 0
+
+
+class Cause(Record, frozen=True, kw_only=True):
+    """cause.json: where a run over several nodes failed first, and of what; the same on every node that heard of it.
+
+    rank: the process among all of the run; None when the node itself was lost. echo: it only tells of a lost peer.
+    """
+
+    node: str
+    sentence: str
+    at: float
+    rank: int | None = None
+    echo: bool = False
+
+    @property
+    def whole(self) -> str:
+        """The sentence with its place."""
+        return f"{self.node}{f', rank {self.rank}' if self.rank is not None else ''}: {self.sentence}"
 
 
 class CheckpointRecord(Record, frozen=True, kw_only=True):

@@ -92,6 +92,10 @@ class RunDir:
         return self.path / "exit.json"
 
     @property
+    def cause(self) -> Path:
+        return self.path / "cause.json"
+
+    @property
     def stop(self) -> Path:
         return self.path / "stop"
 

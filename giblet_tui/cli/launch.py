@@ -14,7 +14,7 @@ from giblet_tui.cli.speech import next_commands, person, say, show
 from giblet_tui.cli.telling import interruptible, tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from giblet_train.contract.config import Config, Loaded
     from giblet_tui.fleet import RunSnapshot
@@ -33,6 +33,7 @@ Session = Literal["auto", "tmux", "screen", "process"]
     "giblet launch tensor01 test_50epoch_fixed --gpus 6 --note 'z-scored, 6 GPUs'",
     "giblet launch tensor01 demo --set num_epochs=20 --set learning_rate=3e-4 --dry-run",
     "giblet launch tensor01 production_500epoch --resume @last --follow",
+    "giblet launch tensor01,tensor02 production_500epoch --gpus 8",
 )
 def launch(
     name: NodeName,
@@ -51,23 +52,24 @@ def launch(
 ) -> None:
     """Start a run on a node and wait for its first real step, or show why there was none.
 
-    stdout has the run's id. The run goes on whatever happens to this terminal.
+    stdout has the run's id. The run goes on whatever happens to this terminal. Several nodes, with commas, share one
+    run: --gpus is then for each of them, the first one holds the records, and all need the same data.
     """
     from giblet_tui import catalog, nodes
     from giblet_tui.narrator import Narrator
 
-    node = nodes.resolve(name)
+    node, *others = nodes.resolve_all(name)
     changes = list(settings or ())
     if resume is not None:
         changes.append(f"resume_from={_resumed(node, resume)}")
     loaded = catalog.read(config, changes)
     request = asked(loaded.config, gpus=gpus, note=note, session=session, again=again, force=force)
     if dry_run:
-        _show_plan(node, request, loaded)
+        _show_plan([node, *others], request, loaded)
         return
     for line in loaded.notes:
         say(line)
-    run_id = start(node, request)
+    run_id = start(node, request, others)
     narrator = Narrator()
     await_first_step(node, run_id, narrator)
     say(next_commands(run_id, live=True))
@@ -92,22 +94,28 @@ def asked(
     )
 
 
-def start(node: Node, request: Request) -> str:
-    """Start the run on the node, telling each stage; its id, which is also printed."""
+def start(node: Node, request: Request, others: Sequence[Node] = ()) -> str:
+    """Start the run on the node, or on several as one, telling each stage; its id, which is also printed."""
     from giblet_tui import lookup
 
-    run_id = carry_out(node, request, say)
+    run_id = carry_out(node, request, say, others)
     show(run_id)
-    remember(node)
-    lookup.observe([node])
+    for used in (node, *others):
+        remember(used)
+    lookup.observe([node, *others])
     return run_id
 
 
-def carry_out(node: Node, request: Request, tell: Callable[[str], None]) -> str:
+def carry_out(node: Node, request: Request, tell: Callable[[str], None], others: Sequence[Node] = ()) -> str:
     """Plan the run and start it. tell: told each stage. Its id; prints nothing. Raises GibletError."""
+    from giblet_tui import crew
     from giblet_tui.launch import execute
     from giblet_tui.remote.connection import connect
 
+    if others:
+        for line in since_last(request.config):
+            tell(line)
+        return crew.launch([node, *others], request, tell)
     with connect(node) as connection:
         planned = _plan(node, connection, request)
         for line in (*since_last(request.config), *planned.notes):
@@ -153,17 +161,22 @@ def _plan(node: Node, connection: Connection, request: Request) -> LaunchPlan:
     return plan(request, node, facts, environment(node, connection).python)
 
 
-def _show_plan(node: Node, request: Request, loaded: Loaded) -> None:
+def _show_plan(where: Sequence[Node], request: Request, loaded: Loaded) -> None:
     """All that would be done: the resolved configuration with provenance, the files, the script, the command line."""
     import shlex
 
     from giblet_train.contract.config import dump
+    from giblet_tui import crew
 
-    planned = foresee(node, request)
-    for line in (*planned.notes, *changes(loaded)):
+    plans = crew.foresee(where, request) if len(where) > 1 else [foresee(where[0], request)]
+    for line in (*(note for planned in plans for note in planned.notes), *changes(loaded)):
         say(line)
-    files = "\n".join(f"# {planned.run_dir}/{name}" for name in ("run.json", "launch.sh", *planned.files))
-    show(f"{files}\n# {shlex.join(planned.run.argv)}\n\n{planned.script.rstrip()}\n\n{dump(planned.config).rstrip()}")
+    for planned in plans:
+        if len(plans) > 1:
+            show(f"# {planned.run.node}, node {planned.run.node_rank} of {len(plans)}")
+        files = "\n".join(f"# {planned.run_dir}/{name}" for name in ("run.json", "launch.sh", *planned.files))
+        show(f"{files}\n# {shlex.join(planned.run.argv)}\n\n{planned.script.rstrip()}\n")
+    show(dump(plans[0].config).rstrip())
 
 
 def since_last(config: Config) -> list[str]:

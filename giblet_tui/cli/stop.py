@@ -12,6 +12,7 @@ from giblet_tui.cli.complete import run_ids
 from giblet_tui.cli.speech import ask, say, show
 
 if TYPE_CHECKING:
+    from giblet_tui.fleet import RunSnapshot
     from giblet_tui.nodes import Node
     from giblet_tui.stop import Stale, Stopped
 
@@ -48,10 +49,26 @@ def stop(
         raise ConfigError("Which run?", "giblet stop RUN, giblet stop @last, or giblet stop --stale")
     chosen = _stale_runs(names or (), yes) if stale else _named_runs(names or (), yes)
     try:
-        require_gone([_stop_one(node, run_id, grace, force, say) for node, run_id in chosen])
+        require_gone(_stop_all(chosen, grace, force))
     except KeyboardInterrupt:
         say("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _stop_all(chosen: Sequence[tuple[Node, str]], grace: float | None, force: bool) -> list[Stopped]:
+    """Stop one after the other; a silent node keeps none of the others, and is an Unreachable in the end."""
+    from giblet_tui.errors import Unreachable
+
+    stopped, silent = [], None
+    for node, run_id in chosen:
+        try:
+            stopped.append(_stop_one(node, run_id, grace, force, say))
+        except Unreachable as error:
+            say(f"giblet: {error}")
+            silent = error
+    if silent is not None:
+        raise silent
+    return stopped
 
 
 def stop_run(run_id: str, say: Callable[[str], None]) -> str:
@@ -60,9 +77,9 @@ def stop_run(run_id: str, say: Callable[[str], None]) -> str:
     from giblet_tui.stop import require_gone
 
     node, whole = lookup.locate(run_id, say)
-    stopped = _end(node, whole, None, False, say)
-    require_gone([stopped])
-    return stopped.sentence
+    stopped = [_end(part, whole, None, False, say) for part in lookup.all_nodes(_as_known(node, whole))]
+    require_gone(stopped)
+    return " ".join(each.sentence for each in stopped)
 
 
 def _stop_one(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
@@ -86,19 +103,35 @@ def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callabl
 def _named_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
     from giblet_tui import lookup
 
-    found = [lookup.locate(name, say) for name in dict.fromkeys(names)]
-    for node, run_id in found:
-        _agree_to_production(node, run_id, yes)
+    found: list[tuple[Node, str]] = []
+    for name in dict.fromkeys(names):
+        node, run_id = lookup.locate(name, say)
+        run = _as_known(node, run_id)
+        _agree_to_production(run, yes)
+        found += [(part, run_id) for part in lookup.all_nodes(run)]
     return found
 
 
-def _agree_to_production(node: Node, run_id: str, yes: bool) -> None:
+def _as_known(node: Node, run_id: str) -> RunSnapshot:
+    """The run as it is, or was when last seen: where its first node is silent, its others can still be stopped."""
+    from giblet_tui import cache, lookup
+    from giblet_tui.errors import Unreachable
+
+    try:
+        return lookup.fresh(node, run_id)
+    except Unreachable:
+        known = cache.load().run(run_id)
+        if known is None or len(known.run.nodes) < 2:
+            raise
+        return known
+
+
+def _agree_to_production(run: RunSnapshot, yes: bool) -> None:
     """A living run of the production stage is stopped only by --yes, or by its name typed at a terminal."""
     from giblet_train.contract.errors import PreflightRefused
-    from giblet_tui import lookup
     from giblet_tui.cli.speech import answer
 
-    run = lookup.fresh(node, run_id)
+    run_id = run.run.run_id
     if yes or not run.health.live or run.config is None or run.config.stage != "production":
         return
     if answer(f"{run_id} is a production run. Type its name, {run.run.name}, to stop it:") != run.run.name:

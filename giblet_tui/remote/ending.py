@@ -85,7 +85,7 @@ def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     found = []
     for run in evidence.all_runs(arguments["workdir"]):
         held_by = [kind for kind, names in open_sessions.items() if run.session in names]
-        if run.elsewhere or (run.ended and not marked.get(run.run_id) and not held_by):
+        if run.elsewhere or (run.ended and not run.marked_in(marked) and not held_by):
             continue
         found.append(
             {
@@ -93,7 +93,7 @@ def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 "files": {name: _text(run, name) for name in _TOLD},
                 "supervised": run.supervisor() is not None,
                 "rebooted": run.rebooted,
-                "processes": sorted(evidence.with_descendants(marked.get(run.run_id, set()))),
+                "processes": sorted(evidence.with_descendants(run.marked_in(marked))),
                 "sessions": held_by,
             }
         )
@@ -136,7 +136,12 @@ class _Ending:
         }
 
     def _has_begun(self) -> bool:
-        """Is there something to save? A trainer that still loads does not look for the stop file either."""
+        """Is there something to save? A trainer that still loads does not look for the stop file either.
+
+        What a run over several nodes has to save is on the first; a further node passes the stop file on to there.
+        """
+        if self.run.record("run.json").get("node_rank"):
+            return True
         return self.run.record("heartbeat.json").get("state") not in (None, "loading")
 
     def _heeded(self, grace_s: float) -> bool:

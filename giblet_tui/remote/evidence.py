@@ -36,6 +36,12 @@ class RunOnNode:
     def session(self) -> str:
         return f"gib-{self.run_id}"
 
+    @property
+    def mark(self) -> str:
+        """What its processes have as GIBLET_RUN_ID: its id; on the further nodes of a run, with their place."""
+        rank = self.record("run.json").get("node_rank")
+        return f"{self.run_id}@{rank}" if rank else self.run_id
+
     def record(self, name: str) -> dict[str, Any]:
         """One of its small JSON files; empty when there is none, or none that can be read."""
         try:
@@ -68,9 +74,13 @@ class RunOnNode:
             return None
         return pid if start_ticks(pid) == ticks else None
 
+    def marked_in(self, found: dict[str, set[int]]) -> set[int]:
+        """Its own among the processes that `marks` found."""
+        return found.get(self.mark, set()) | found.get(f"{self.run_id}/", set())
+
     def processes(self) -> dict[int, int]:
         """pid and start time of every living process of it, by its marks and by descent."""
-        marked = marks(self.path.parent).get(self.run_id, set())
+        marked = self.marked_in(marks(self.path.parent))
         supervisor = self.supervisor()
         if supervisor is not None:
             marked.add(supervisor)
@@ -117,7 +127,10 @@ def runs_folder(workdir: str) -> Path:
 
 
 def marks(folder: Path) -> dict[str, set[int]]:
-    """Run id -> this user's processes that carry its mark; `folder` is where the run directories are."""
+    """Mark -> this user's processes that carry it, and `<run id>/` -> those that write into that run's directory.
+
+    folder: where the run directories are.
+    """
     spared = _self_and_ancestors()
     found: dict[str, set[int]] = {}
     for name in (entry.name for entry in Path("/proc").iterdir()):
@@ -168,7 +181,7 @@ def _marks_of(pid: int, inside: str) -> set[str]:
         with contextlib.suppress(OSError, ValueError):
             target = os.readlink(f"/proc/{pid}/fd/{stream}")  # noqa: PTH115 - Path.readlink came with 3.9
             if target.startswith(inside) and _writable(pid, stream):
-                found.add(target[len(inside) :].partition("/")[0])
+                found.add(target[len(inside) :].partition("/")[0] + "/")
     return found
 
 

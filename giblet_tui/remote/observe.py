@@ -23,7 +23,7 @@ from giblet_tui.remote.supervise import start_ticks
 from giblet_tui.remote.tail import read_new
 
 RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}")
-SMALL_FILES = ("run.json", "supervisor.json", "heartbeat.json", "exit.json")
+SMALL_FILES = ("run.json", "supervisor.json", "heartbeat.json", "exit.json", "cause.json")
 FULL_FILES = ("config.yaml",)
 TAILED = {"metrics.jsonl": None, "alerts.jsonl": None, "answers.jsonl": None, "train.log": 64 * 1024}
 """File -> how much of its end is read at first; None = all."""

@@ -73,6 +73,12 @@ def lookup(host: str, config_file: Path | None = None) -> HostConfig:
     return _lookup(host, config_file, (), 0)
 
 
+def hostname(host: str, config_file: str | None = None) -> str:
+    """The name or address that ssh would connect to for `host`. Raises ConfigError."""
+    chosen = Path(config_file).expanduser() if config_file else None
+    return _checked(_ask_ssh(_checked(host, HOST_PATTERN, "host"), chosen, ())["hostname"][0], HOST_PATTERN, "host")
+
+
 def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth: int) -> HostConfig:
     if depth > MAX_JUMPS:
         raise ConfigError(f"ProxyJump goes through more than {MAX_JUMPS} hosts, or in a circle, at {host!r}.")

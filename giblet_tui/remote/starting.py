@@ -12,6 +12,7 @@ import json
 import os
 import shlex
 import shutil
+import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -60,15 +61,34 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 raise
 
 
-def script(python: str, run_dir: str) -> str:
+def discard(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Take back the start of a run whose start failed on another of its nodes. arguments: workdir, run_id.
+
+    Raises AgentRefusal when it has records of training: then it is no longer a start.
+    """
+    run = evidence.find(arguments["workdir"], arguments["run_id"])
+    if (run.path / "heartbeat.json").exists():
+        raise AgentRefusal(f"{run.run_id} has begun; it is not taken back.", f"giblet stop {run.run_id}", 4)
+    _undo(run.path)
+    return {}
+
+
+def free_port(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """A port of this node that nobody listens on at this moment, at any of its addresses."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("", 0))
+        return {"port": probe.getsockname()[1]}
+
+
+def script(python: str, run_dir: str, node_rank: int = 0) -> str:
     """launch.sh: what the session runs. The mark is set here, since a session inherits its server's environment."""
-    run_id = Path(run_dir).name
+    mark = Path(run_dir).name + (f"@{node_rank}" if node_rank else "")
     return (
         "#!/bin/sh\n"
         "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
         "umask 077\n"
         f"exec 2>>{shlex.quote(run_dir + '/train.log')}\n"
-        f"exec env GIBLET_RUN_ID={run_id} {shlex.quote(python)} -I"
+        f"exec env GIBLET_RUN_ID={mark} {shlex.quote(python)} -I"
         f" {shlex.quote(run_dir + '/supervise.py')} {shlex.quote(run_dir)}\n"
     )
 
@@ -145,9 +165,13 @@ def _refuse_doubles(workdir: str, record: dict[str, Any], again: bool, force: bo
 def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit) -> Path:
     """The run directory, whole when it appears under its name."""
     if target.exists():
-        raise AgentRefusal(f"{target} exists already; nothing was started.", "Launch again: the id is new.", 5)
+        remedy = "Launch again: the id is new."
+        if record.get("node_rank"):
+            remedy = "Does it share a home with another node of the run? Give it a `workdir:` of its own in nodes.yaml."
+        raise AgentRefusal(f"{target} exists already; nothing was started.", remedy, 5)
     aside = target.with_name(_ASIDE + target.name)
-    texts = {**files, "run.json": json.dumps(record), "launch.sh": script(sys.executable, str(target))}
+    begin = script(sys.executable, str(target), record.get("node_rank", 0))
+    texts = {**files, "run.json": json.dumps(record), "launch.sh": begin}
     try:
         aside.mkdir(mode=0o700)
         for name, text in texts.items():
@@ -209,4 +233,4 @@ def _remove(run_dir: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-OPERATIONS = {"start": start}
+OPERATIONS = {"start": start, "discard": discard, "free_port": free_port}

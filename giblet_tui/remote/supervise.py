@@ -127,6 +127,7 @@ class Supervisor:
         with open(self._path("run.json"), "rb") as file:
             run = json.loads(file.read().decode("utf-8"))
         self.run_id = str(run["run_id"])
+        self.mark = f"{self.run_id}@{run['node_rank']}" if run.get("node_rank") else self.run_id
         self.argv = [str(word) for word in run["argv"]]
         self.watcher_argv = [str(word) for word in run.get("watcher_argv") or ()]
         self.gpus = [str(gpu) for gpu in run.get("gpus") or ()]
@@ -223,7 +224,7 @@ class Supervisor:
         """
         environment = dict(
             os.environ,
-            GIBLET_RUN_ID=self.run_id,
+            GIBLET_RUN_ID=self.mark,
             CUDA_VISIBLE_DEVICES=",".join(self.gpus),
             PYTHONUNBUFFERED="1",
             # torchrun's workers must be gone before this supervisor's own patience with torchrun is.

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from giblet_tui.remote import ending, evidence
+from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, missing, which
 
 HERE = Path(__file__).parent
@@ -84,3 +86,13 @@ def multiplexer(request: pytest.FixtureRequest) -> str:
     if which(name) is None:
         unavailable(f"missing: {name} (apt-get install {name})")
     return name
+
+
+@pytest.fixture
+def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
+    """A laptop whose test leaves no run behind, whatever became of the test and of giblet itself."""
+    laptop = Laptop(tmp_path, cluster.ssh_config)
+    yield laptop
+    for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:
+        for run in evidence.all_runs(str(workdir)):
+            ending.sweep(run)

@@ -3,70 +3,18 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from pathlib import Path
-from typing import Any
 
 import pytest
 
-from giblet_tui.remote import ending, evidence
 from giblet_tui.setup import environment_key
+from tests.cluster.laptop import GIBLET, Laptop
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, processes, wait_until
 
-GIBLET = Path(sys.executable).with_name("giblet")
-SMALL_CONFIG = """\
-extends: demo
-name: small
-num_epochs: 400
-warmup_epochs: 1
-steps_per_epoch: 6
-threads: 1
-data: {simulate: tiny, data_dir: studies/tiny, scan_lengths_trs: null}
-split: {usable_trs: null, gap_trs: 4}
-criteria: {}
-"""
 pytestmark = pytest.mark.timeout(600)
-
-
-class Laptop:
-    """Where giblet is typed: its own settings, and the cluster's ssh config in place of the user's."""
-
-    def __init__(self, folder: Path, ssh_config: Path) -> None:
-        self.folder = folder
-        names = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "GIBLET_HOME": "local", "HOME": "home"}
-        own = {k: v for k, v in os.environ.items() if not k.startswith(("GIBLET_", "TMUX", "SSH_"))}
-        self.environment = own | {k: str(folder / v) for k, v in names.items()} | {"GIBLET_SSH_CONFIG": str(ssh_config)}
-        (folder / "small.yaml").write_text(SMALL_CONFIG)
-
-    def giblet(self, *words: str, limit_s: float = 240.0) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [GIBLET, *words], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=limit_s
-        )
-
-    def name_nodes(self, text: str) -> None:
-        path = self.folder / "config" / "giblet" / "nodes.yaml"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-
-    def run(self, run_id: str) -> dict[str, Any]:
-        done = self.giblet("ps", "-a", "--json")
-        assert done.returncode == 0, done.stderr
-        return next(run for run in json.loads(done.stdout)["runs"] if run["run_id"] == run_id)
-
-
-@pytest.fixture
-def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
-    """A laptop whose test leaves no run behind, whatever became of the test and of giblet itself."""
-    laptop = Laptop(tmp_path, cluster.ssh_config)
-    yield laptop
-    for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:
-        for run in evidence.all_runs(str(workdir)):
-            ending.sweep(run)
 
 
 def test_a_study_is_checked_where_it_lies(laptop: Laptop, tensor01: LoopbackNode) -> None:

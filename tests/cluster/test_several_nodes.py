@@ -1,0 +1,112 @@
+"""One run over two nodes: real torchrun and gloo between two real sshd on loopback, each with a home of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import sys
+from pathlib import Path
+
+import pytest
+
+from giblet_train.contract.config import Config
+from giblet_train.contract.errors import GibletError
+from giblet_tui import crew
+from giblet_tui.launch import Request
+from giblet_tui.remote import evidence
+from giblet_tui.remote.connection import connect
+from tests.cluster.laptop import Laptop
+from tests.cluster.nodes import LoopbackNode, processes, wait_until
+
+FULL = os.environ.get("GIBLET_TEST_CLUSTER") == "1"
+pytestmark = pytest.mark.timeout(600)
+
+
+@pytest.fixture
+def pair(tensor01: LoopbackNode, tensor02: LoopbackNode, laptop: Laptop) -> tuple[LoopbackNode, LoopbackNode]:
+    """Two nodes with the same study: the second finds it in the first one's folders, as on a shared disk."""
+    laptop.name_nodes("".join(f"{node.name}:\n  python: {sys.executable}\n" for node in (tensor01, tensor02)))
+    (tensor02.home / "giblet").mkdir(exist_ok=True)
+    for name in ("studies", "stores"):
+        (tensor01.home / "giblet" / name).mkdir(parents=True, exist_ok=True)
+        if not (tensor02.home / "giblet" / name).exists():
+            (tensor02.home / "giblet" / name).symlink_to(tensor01.home / "giblet" / name)
+    return tensor01, tensor02
+
+
+def launched(laptop: Laptop) -> str:
+    done = laptop.giblet("launch", "tensor01,tensor02", "./small.yaml", "--session", "process")
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def part(node: LoopbackNode, run_id: str) -> evidence.RunOnNode:
+    return evidence.find(str(node.home / "giblet"), run_id)
+
+
+def ranks(run: evidence.RunOnNode) -> list[int]:
+    """Its trainers, not torchrun above them."""
+    living = run.processes()
+    return [
+        pid for pid, _, argv in processes() if pid in living and "giblet_train train" in argv and "torch." not in argv
+    ]
+
+
+def test_a_dead_rank_ends_every_node_with_its_cause(laptop: Laptop, pair: tuple[LoopbackNode, LoopbackNode]) -> None:
+    run_id = launched(laptop)
+    parts = [part(node, run_id) for node in pair]
+    assert [run.record("run.json")["nodes"] for run in parts] == [["tensor01", "tensor02"]] * 2
+    configs = {(run.path / "config.yaml").read_text() for run in parts}
+    assert len(configs) == 1 and "world_size: 2" in configs.pop()
+    assert [len(ranks(run)) for run in parts] == [1, 1]
+    seen = laptop.run(run_id)
+    assert [(p["node"], p["state"]) for p in seen["nodes"]] == [("tensor01", "running"), ("tensor02", "running")]
+    assert laptop.giblet("ps").stdout.count(run_id) == 1
+
+    os.kill(ranks(parts[1])[0], signal.SIGKILL)
+    ended = laptop.giblet("logs", run_id, "-f", "-n", "0")
+    assert ended.returncode == 1
+    assert ended.stderr.endswith("failed: tensor02, rank 1: was killed by signal 9\n")
+    assert laptop.run(run_id)["evidence"] == "tensor02, rank 1: was killed by signal 9"
+    wait_until(lambda: all(run.ended for run in parts), 30.0)
+    assert [run.processes() for run in parts] == [{}, {}]
+
+
+def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
+    pair: tuple[LoopbackNode, LoopbackNode], tmp_path: Path
+) -> None:
+    nodes = [node.node(workdir=str(tmp_path / node.name), multiplexer="process") for node in pair]
+    request = Request(config=Config(name="demo", device="cpu"), launched_by="x@y")
+    told: list[str] = []
+    with connect(nodes[0]) as one, connect(nodes[1]) as two:
+        plans = crew.foresee(nodes, request)
+        Path(plans[1].run_dir).mkdir(parents=True)
+        with pytest.raises(GibletError, match=r"^tensor02: .* exists already") as refused:
+            crew.start([(nodes[0], one), (nodes[1], two)], plans, told.append)
+    assert refused.value.exit_code == 5 and "`workdir:` of its own" in refused.value.remedy
+    assert "tensor01: supervised" in told
+    assert list((tmp_path / "tensor01" / "runs").iterdir()) == []
+    assert not [argv for _, _, argv in processes() if plans[0].run.run_id in argv]
+
+
+@pytest.mark.skipif(not FULL, reason="a minute more: make test-cluster")
+def test_a_stop_ends_every_node_and_a_lost_node_ends_the_other(
+    laptop: Laptop, pair: tuple[LoopbackNode, LoopbackNode]
+) -> None:
+    run_id = launched(laptop)
+    parts = [part(node, run_id) for node in pair]
+    stopped = laptop.giblet("stop", run_id)
+    assert stopped.returncode == 0, stopped.stderr
+    assert [line.split()[-1] for line in stopped.stdout.splitlines()] == ["tensor01.", "tensor02."]
+    assert [run.processes() for run in parts] == [{}, {}]
+    assert laptop.run(run_id)["state"] == "stopped"
+
+    run_id = launched(laptop)
+    parts = [part(node, run_id) for node in pair]
+    for pid in parts[1].processes():
+        os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: parts[0].ended, 30.0, "the end on the other node")
+    assert json.loads((parts[0].path / "cause.json").read_text())["node"] == "tensor02"
+    assert laptop.giblet("status", run_id).returncode == 1
+    assert parts[0].processes() == {}
