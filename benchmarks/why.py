@@ -15,17 +15,21 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from statistics import median
 from typing import cast
 
+import msgspec
+
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from giblet_train.contract import replay
-from giblet_train.contract.config import Config
-from giblet_train.contract.diagnosis import Diagnosis, diagnose
+from giblet_train.contract.config import Config, Criterion
+from giblet_train.contract.diagnosis import Diagnosis, case_of, diagnose
 from giblet_train.contract.legacylog import LegacyLog, parse
-from giblet_train.contract.records import AnyMetric, StepMetric
+from giblet_train.contract.records import AnyMetric, EpochMetric, StepMetric
+from giblet_train.contract.rules.heldout import criterion_unreachable
 from tests.collection import Case, Part, collection
 
 ENDINGS = frozenset({"stalled", "oom_host", "oom_gpu", "disk_full", "crashed"})
@@ -33,6 +37,8 @@ ENDINGS = frozenset({"stalled", "oom_host", "oom_gpu", "disk_full", "crashed"})
 HEALTHY = "healthy"
 STRIDE_STEPS = 10
 LIMIT_STEPS, LIMIT_EPOCHS = 200, 5
+WITHIN_REACH = 0.95
+"""Of the fall that a run comes to in the end."""
 LOOK_STEPS = 3 * LIMIT_STEPS
 N_LOOKS = 25
 
@@ -146,6 +152,21 @@ def run(part: Part, n_seeds: int, only: str, narrate: bool) -> tuple[dict[str, T
     return tallies, confusion
 
 
+def within_reach(part: Part, n_runs: int) -> tuple[int, int]:
+    """Healthy runs held to a criterion just within their reach, and how many were told at any look that it is not."""
+    accused = n = 0
+    for case in islice(collection(part, n_runs), n_runs):
+        assert case.config is not None
+        epochs = [m for m in case.metrics if isinstance(m, EpochMetric)]
+        fall = 1 - (epochs[-1].train.total or 0.0) / sum(case.config.component_weights().values())
+        reachable = Criterion(kind="loss_drop", threshold=WITHIN_REACH * fall)
+        config = msgspec.structs.replace(case.config, criteria={"drop": reachable})
+        ends = [i for i, m in enumerate(case.metrics, 1) if isinstance(m, EpochMetric)]
+        accused += any(criterion_unreachable(case_of(config, case.metrics[:end])) for end in ends)
+        n += 1
+    return accused, n
+
+
 def table(tallies: dict[str, Tally]) -> str:
     """One line a family, as Markdown."""
     lines = [
@@ -204,7 +225,12 @@ def main() -> None:
     asked = parser.parse_args()
     tallies, confusion = run(asked.part, asked.seeds, asked.only, asked.narrate)
     head = HEAD.format(part=asked.part, seeds=asked.seeds, healthy=6 * asked.seeds)
-    print(f"{head}\n{summary(tallies)}\n\n{table(tallies)}\n\n{matrix(confusion)}")
+    told, n = within_reach(asked.part, 6 * asked.seeds)
+    reach = (
+        f"Of {n} healthy runs held to a fall of {WITHIN_REACH:.0%} of what they come to, {told} were told at some "
+        "epoch that it is out of reach."
+    )
+    print(f"{head}\n{summary(tallies)}\n\n{reach}\n\n{table(tallies)}\n\n{matrix(confusion)}")
 
 
 if __name__ == "__main__":

@@ -156,6 +156,7 @@ class Training:
         periodic = epoch % self.config.save_every == 0
         if best or periodic or last:
             self._save((LAST, *([BEST] if best else []), *([PERIODIC] if periodic else [])), validation)
+            self.recorder.beat("training")  # should the next step hang, it did not hang in saving
         patience = self.config.early_stopping_patience
         if patience is None or self.standing.validations_since_best < patience or last:
             return False

@@ -25,6 +25,8 @@ GLYPHS: dict[State, str] = {
 }
 LIVE: frozenset[State] = frozenset({"starting", "running", "stalled", "unknown"})
 START_LIMIT_S = 900.0
+SAVE_LIMIT_S = 900.0
+"""A checkpoint of many gigabytes on a network disk takes minutes."""
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
@@ -77,6 +79,13 @@ def health_of(signals: Signals, watch: WatchConfig) -> Health:
     limit = stall_after_s(heartbeat.step_s, watch)
     if heartbeat.state in ("finished", "stopped", "failed"):
         return Health(state="running", sentence=f"{heartbeat.state}; its processes are ending")
+    if heartbeat.state == "saving" and age > max(limit, SAVE_LIMIT_S):
+        return Health(
+            state="stalled",
+            sentence=f"it has been saving for {duration(age)}, and may take {duration(max(limit, SAVE_LIMIT_S))}",
+            reason="no heartbeat",
+            since=heartbeat.at,
+        )
     if heartbeat.state in ("training", "validating") and age > limit:
         return Health(
             state="stalled",

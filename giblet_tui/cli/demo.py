@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from giblet_tui.fleet import RunSnapshot
     from giblet_tui.nodes import Node
 
+GRACE_S = 5.0
+"""For a drill's last checkpoint: nobody needs it."""
+
 
 @verb(
     app,
@@ -99,11 +102,12 @@ def _drill(node: Node, drill: Drill, settings: list[str], session: Session | Non
     laid = {"name": f"demo-{drill.name}", "note": f"drill: {drill.says}", **drill.settings}
     loaded = catalog.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))
     request = asked(loaded.config, session=session, again=True, force=False)
-    run_id = start(node, replace(request, drill=drill.name))
+    run_id = start(node, replace(request, drill=drill.name, grace_s=GRACE_S))
     run = _until_raised(node, run_id, drill)
+    # Judged as it stood when the fault was named: once it is stopped, a run that stood still does so no more.
+    seen = outcome(run if run is not None and run.health.live else lookup.fresh(node, run_id), drill)
     if run is not None and run.health.live:
         say(stop_run(run_id, say))
-    seen = outcome(lookup.fresh(node, run_id), drill)
     if json:
         show_json(msgspec.to_builtins(seen) | {"run_id": run_id, "caught": seen.caught})
     else:
@@ -123,6 +127,11 @@ def _until_raised(node: Node, run_id: str, drill: Drill) -> RunSnapshot | None:
             run = seen.run or run
             for line in narrator.news(run) if run else ():
                 say(line)
-            if run is not None and alert_of(run, drill) is not None:
+            if run is not None and alert_of(run, drill) is not None and not _ending(run):
                 break
     return run
+
+
+def _ending(run: RunSnapshot) -> bool:
+    """Has the trainer said its last word? Then the run's own end is waited for, not made."""
+    return run.heartbeat is not None and run.heartbeat.state in ("finished", "stopped", "failed")

@@ -28,6 +28,8 @@ ROWS: list[tuple[str, dict[str, object], State, str]] = [
     ("no step for long", {"process": True, "heartbeat": beat("training", 130)}, "stalled", "one was due within"),
     ("slow run, no step for long", {"process": True, "heartbeat": beat("training", 700, 30.0)}, "stalled", "10m"),
     ("process cannot be looked at, late", {"process": None, "heartbeat": beat("training", 300)}, "stalled", "no step"),
+    ("saving, though long", {"process": True, "heartbeat": beat("saving", 600)}, "running", "saving"),
+    ("saving without an end", {"process": True, "heartbeat": beat("saving", 1000)}, "stalled", "saving for 16m"),
     ("never a heartbeat", {"process": True, "launched_at": NOW - 1000}, "stalled", "no heartbeat"),
     ("finished", {"process": False, "heartbeat": beat("finished"), "exit": ended(code=0)}, "finished", "all its steps"),
     ("finished before its plan", {"process": False, "heartbeat": beat("finished", why="stopped early at step 9"),

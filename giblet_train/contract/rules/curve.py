@@ -63,14 +63,19 @@ def best_bent(points: Points, knees: Sequence[float]) -> Fall:
     return min((best_fall(points, knee) for knee in knees), key=lambda fall: fall.error)
 
 
-def lowest_at(points: Points, x: float, doubt: float = 4.0) -> float:
+def lowest_at(points: Points, x: float) -> float:
     """How low the curve may come by x: over all fits whose error is not much above the best one's.
 
-    doubt: how many times the residual variance a fit may add (4 is about two standard errors).
+    A fit may add the residual variance times the square of Student's 97.5 % quantile: few points leave much open.
     """
-    best = best_fall(points)
-    allowed = best.error * (1 + doubt / max(1, len(points) - 3))
+    best, freedom = best_fall(points), max(1, len(points) - 3)
+    allowed = best.error * (1 + _student(freedom) ** 2 / freedom)
     return min(fall.at(x) for fall in [best, *falls(points)] if fall.error <= allowed)
+
+
+def _student(freedom: int) -> float:
+    """The 97.5 % quantile of Student's t, within 3 % from two degrees of freedom on."""
+    return 1.96 + 2.4 / freedom + 4.5 / freedom**2
 
 
 def _linear(points: Points, rate: float, knee: float) -> Fall:

@@ -192,8 +192,16 @@ def _flat(facts: str, evidence: dict[str, float | int | None]) -> Cause:
 
 
 def plateau(case: Case) -> Cause | None:
-    """Learning stopped from one epoch to the next, while the rate was high and the curve was still falling."""
-    source = case.validation_totals or case.train_totals
+    """Learning stopped from one epoch to the next, while the rate was high and the curve was still falling.
+
+    Validation has the steadier curve, but giblet's averaged weights round its knee: there training's is looked at too.
+    """
+    curves = (case.validation_totals, case.train_totals if case.steps or not case.validation_totals else [])
+    found = (_stopped_short(case, totals) for totals in curves if totals)
+    return next((cause for cause in found if cause is not None), None)
+
+
+def _stopped_short(case: Case, source: Sequence[tuple[int, float]]) -> Cause | None:
     points = from_steepest([(float(e), v) for e, v in source])[-CURVE_EPOCHS:]
     settled = SETTLED_EPOCHS if case.steps else case.watch.flat_epochs
     if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + settled:
