@@ -144,11 +144,14 @@ def lesion(
 def verdict(
     run_dir: Annotated[Path, typer.Argument(help="Run directory.")],
     as_json: AsJson = False,
+    fail_on: Annotated[
+        Literal["fail", "at_risk", "on_track"], typer.Option(help="What exit code 1 begins with.")
+    ] = "fail",
 ) -> None:
     """Hold a run's records against its criteria. Exit 1 when one of them has failed."""
     from giblet_train.verdict import verdict_lines
 
-    failed, lines = verdict_lines(run_dir, as_json=as_json)
+    failed, lines = verdict_lines(run_dir, as_json=as_json, fail_on=fail_on)
     print("\n".join(lines))
     if failed:
         sys.exit(FAILED)

@@ -34,6 +34,7 @@ from giblet_train.training import Training
 LATE_S, LATE_SUM_S = 0.2, 0.5
 SPARE_BYTES = 64 * 2**20
 UNIT = 6.0
+GROWTH = 1.05
 
 Arm = Callable[[Training, Drill], None]
 Change = Callable[[SplitData], SplitData]
@@ -108,6 +109,16 @@ def _plateau(training: Training, drill: Drill) -> None:
     _after_steps(training, drill.step, lambda: model.load_state_dict(kept) and None)
 
 
+@torch.no_grad()
+def _grow(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.mul_(GROWTH)
+
+
+def _diverging(training: Training, drill: Drill) -> None:
+    _after_steps(training, drill.step, lambda: _grow(training.learner.model))
+
+
 def _nan(training: Training, drill: Drill) -> None:
     targets = training.learner.objective.targets
     spoilt = {**targets.features, "audio": torch.full_like(targets.features["audio"], torch.nan)}
@@ -131,10 +142,16 @@ def _in_eight_bits(model: nn.Module) -> None:
 
 
 def _rounding(training: Training, drill: Drill) -> None:
-    models = (training.learner.model, training.learner.average.model)
-    for model in models:
+    model, optimizer = training.learner.model, training.learner.optimizer
+    take = optimizer.step
+
+    def step_and_round() -> None:
+        take()
         _in_eight_bits(model)
-    _after_steps(training, drill.step, lambda: _in_eight_bits(models[0]))
+
+    for each in (model, training.learner.average.model):
+        _in_eight_bits(each)
+    _put(optimizer, "step", step_and_round)
 
 
 def _batchnorm(training: Training, drill: Drill) -> None:
@@ -253,6 +270,7 @@ def _mean(data: SplitData) -> SplitData:
 ARMS: dict[str, Arm] = {
     "lr": _lr,
     "plateau": _plateau,
+    "diverging": _diverging,
     "nan": _nan,
     "frozen": _frozen,
     "rounding": _rounding,

@@ -149,6 +149,8 @@ class Training:
         epoch = self.standing.step // self.plan.steps_per_epoch
         last = self.standing.step == self.plan.total_steps
         due = epoch % self.config.validate_every == 0 or last
+        if due:
+            self.recorder.beat("validating")
         seen = self.examiner.validation(self.learner.average.model) if due and self.examiner else None
         validation, r = self.ranks.from_first(seen) or (None, None)
         best = self._keep_if_best(validation)
@@ -156,7 +158,7 @@ class Training:
         periodic = epoch % self.config.save_every == 0
         if best or periodic or last:
             self._save((LAST, *([BEST] if best else []), *([PERIODIC] if periodic else [])), validation)
-            self.recorder.beat("training")  # should the next step hang, it did not hang in saving
+        self.recorder.beat("training")  # should the next step hang, it is not validating or saving that hangs
         patience = self.config.early_stopping_patience
         if patience is None or self.standing.validations_since_best < patience or last:
             return False

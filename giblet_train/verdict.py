@@ -6,20 +6,20 @@ from pathlib import Path
 
 import msgspec
 
-from giblet_train.contract.criteria import Verdict, verdict_of
+from giblet_train.contract.criteria import FailOn, Verdict, too_bad, verdict_of
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import Heartbeat, decode, decode_metrics
 from giblet_train.contract.rundir import RunDir
 
 
-def verdict_lines(path: Path, *, as_json: bool) -> tuple[bool, list[str]]:
-    """Whether the verdict is FAIL, and the lines that say so. Raises ConfigError."""
+def verdict_lines(path: Path, *, as_json: bool, fail_on: FailOn = "fail") -> tuple[bool, list[str]]:
+    """Whether the verdict is as bad as fail_on, and the lines that say so. Raises ConfigError."""
     run_dir = RunDir(path.resolve())
     verdict = read_verdict(run_dir)
     if as_json:
-        return verdict.status == "fail", [msgspec.json.encode(verdict).decode()]
+        return too_bad(verdict.status, fail_on), [msgspec.json.encode(verdict).decode()]
     lines = [f"{c.status.replace('_', ' ').upper():9} {c.name}: {c.sentence}" for c in verdict.criteria]
-    return verdict.status == "fail", [*lines, f"Verdict: {verdict.word}"]
+    return too_bad(verdict.status, fail_on), [*lines, f"Verdict: {verdict.word}"]
 
 
 def read_verdict(run_dir: RunDir) -> Verdict:

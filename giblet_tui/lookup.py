@@ -12,7 +12,7 @@ from giblet_train.contract.errors import ConfigError, GibletError
 from giblet_train.contract.health import Health
 from giblet_tui import cache, nodes, watch
 from giblet_tui.errors import NotLetIn
-from giblet_tui.fleet import Fleet, LinkState, NodeSnapshot, RunSnapshot, nodes_of, one_run
+from giblet_tui.fleet import Fleet, LinkState, NodeFacts, NodeSnapshot, RunSnapshot, nodes_of, one_run
 from giblet_tui.nodes import Node
 
 LAST = "@last"
@@ -65,13 +65,19 @@ def only(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
 
 def fresh(node: Node, run_id: str) -> RunSnapshot:
     """The run as it is now, whole. Raises Unreachable; ConfigError when the node does not have it (any more)."""
-    runs = watch.observe_once(node, [run_id]).runs
-    if not runs:
+    return fresh_with_node(node, run_id)[0]
+
+
+def fresh_with_node(node: Node, run_id: str) -> tuple[RunSnapshot, NodeFacts]:
+    """The run as it is now, and its node's facts. Raises as `fresh` does."""
+    seen = watch.observe_once(node, [run_id])
+    if not seen.runs:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
-    others = [name for name in nodes_of(runs[0]) if name != runs[0].run.node]
+    run = seen.runs[0]
+    others = [name for name in nodes_of(run) if name != run.run.node]
     with ThreadPoolExecutor(max_workers=max(1, len(others))) as pool:
         parts = [part for part in pool.map(lambda name: _part_on(name, run_id), others) if part]
-    return one_run([(runs[0].run.node, runs[0]), *parts])
+    return one_run([(run.run.node, run), *parts]), seen.facts
 
 
 def all_nodes(run: RunSnapshot) -> list[Node]:

@@ -10,9 +10,11 @@ from typing import Any
 from giblet_train.contract.alerting import answer_to, open_alerts, standing_alerts
 from giblet_train.contract.config import COMPONENTS
 from giblet_train.contract.criteria import WORDS, Verdict, verdict_of
+from giblet_train.contract.eta import eta
 from giblet_train.contract.health import GLYPHS, duration
 from giblet_train.contract.records import EpochMetric
 from giblet_train.contract.schedule import lr_at
+from giblet_train.contract.stakes import disk_full_in_s, lost_if_killed
 from giblet_tui.fleet import Fleet, RunSnapshot, nodes_of
 
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
@@ -78,8 +80,28 @@ def verdict_lines(judged: Verdict) -> list[str]:
     return [*lines, f"verdict: {judged.word}"]
 
 
-def status_lines(run: RunSnapshot, now: float) -> list[str]:
-    """`status`: the state as a sentence, where it stands, losses, rate, verdict, and how it was started."""
+def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
+    """What a living run may lose: time left with its spread, steps that no checkpoint holds, the disk it will fill."""
+    if not run.health.live or run.plan is None or run.config is None:
+        return []
+    lines = []
+    left = eta(run.steps, run.plan, run.health)
+    if left is not None:
+        span = f"steps {duration(left.low_s)} to {duration(left.high_s)} in four cases of five"
+        lines.append(
+            f"about {duration(left.left_s)} to go ({span}, {duration(left.pauses_s)} between epochs)"
+            + ("; it stands still now" if left.frozen else "")
+        )
+    lost = lost_if_killed(run.steps, run.checkpoints)
+    lines += [lost.sentence] if lost is not None else []
+    full_s = disk_full_in_s(
+        run.config, run.steps, run.checkpoints, run.plan.steps_per_epoch, run.plan.total_steps, disk_free_gib
+    )
+    return [*lines, *([f"the disk is full in {duration(full_s)} at this pace"] if full_s is not None else [])]
+
+
+def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) -> list[str]:
+    """`status`: the state as a sentence, where it stands, losses, rate, verdict, what is at stake, how it began."""
     facts, judged = run.run, verdict(run)
     lines = [
         f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {where(run)}",
@@ -89,6 +111,7 @@ def status_lines(run: RunSnapshot, now: float) -> list[str]:
     ]
     if judged:
         lines += [f"  {line}" for line in verdict_lines(judged)]
+    lines += [f"  {line}" for line in stakes_lines(run, disk_free_gib)]
     lines += [f"  alert: {a.sentence} {a.action}".rstrip() for a in open_alerts(run.alerts, run.answers, now)]
     started = f"{duration(now - facts.launched_at)} ago by {facts.launched_by}, giblet {facts.giblet_version}"
     lines.append(f"  launched {started}; session {facts.session} ({facts.multiplexer})")

@@ -5,15 +5,15 @@ Meant to be shared: it names no person, no participant and no path.
 
 from __future__ import annotations
 
+import math
 import re
 
 from giblet_train.contract.criteria import verdict_of
-from giblet_train.contract.eta import eta
 from giblet_train.contract.health import duration
 from giblet_train.contract.records import EventMetric
 from giblet_tui import why
 from giblet_tui.fleet import RunSnapshot
-from giblet_tui.present import clock, losses, verdict_lines
+from giblet_tui.present import clock, losses, stakes_lines, verdict_lines
 
 TOLD = frozenset({"sanity", "early_stop", "checkpoint_failed", "stopped", "preempted", "resumed", "finished", "failed"})
 """Events worth a line; the others are every epoch's business."""
@@ -126,13 +126,4 @@ def _cost(run: RunSnapshot, now: float) -> list[str]:
     lines = [f"- {what}, {len(run.steps)} steps", f"- {duration(held_for_s)} from launch"]
     if held:
         lines.append(f"- {held} GPUs held for {held * held_for_s / 3600:.2f} GPU-hours in all")
-    return [*lines, *_to_come(run)]
-
-
-def _to_come(run: RunSnapshot) -> list[str]:
-    left = eta(run.steps, run.plan, run.health) if run.plan else None
-    if left is None:
-        return []
-    spread = f"steps {duration(left.low_s)} to {duration(left.high_s)} in four cases of five"
-    still = "; it stands still now" if left.frozen else ""
-    return [f"- about {duration(left.left_s)} to come ({spread}, {duration(left.pauses_s)} between epochs){still}"]
+    return [*lines, *(f"- {line}" for line in stakes_lines(run, math.inf))]

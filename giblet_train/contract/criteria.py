@@ -22,7 +22,11 @@ WORDS: dict[Status, str] = {"pass": "PASS", "on_track": "ON TRACK", "at_risk": "
 
 
 class CriterionVerdict(msgspec.Struct, frozen=True, kw_only=True):
-    """One criterion: where it stands and the numbers that say so. deadline_epoch: when it can last be met."""
+    """One criterion: where it stands and the numbers that say so.
+
+    pace_needed, pace_seen: of what falls, per epoch from now on, and over the last third. deadline_epoch: the last
+    epoch from which the best pace that it has had would still bring it there.
+    """
 
     name: str
     status: Status
@@ -30,6 +34,8 @@ class CriterionVerdict(msgspec.Struct, frozen=True, kw_only=True):
     seen: float | None
     sentence: str
     deadline_epoch: int | None = None
+    pace_needed: float | None = None
+    pace_seen: float | None = None
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +48,14 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
     def word(self) -> str:
         """PASS, ON TRACK, AT RISK or FAIL."""
         return WORDS[self.status]
+
+
+FailOn = Literal["fail", "at_risk", "on_track"]
+
+
+def too_bad(status: Status, fail_on: FailOn) -> bool:
+    """Is it as bad as that, or worse? `on_track` is all that has not passed yet."""
+    return _WORST_FIRST.index(status) <= _WORST_FIRST.index(fail_on)
 
 
 class Observed(msgspec.Struct, frozen=True):
@@ -117,9 +131,19 @@ def _loss_drop(name: str, criterion: Criterion, run: Observed) -> CriterionVerdi
         status="on_track" if pace >= needed_pace else "at_risk",
         needed=needed,
         seen=seen,
-        sentence=f"{facts}; needs {-needed_pace:+.2%}/epoch, doing {-pace:+.2%}",
+        sentence=f"{facts}; needs {-needed_pace:+.2%}/epoch, doing {-pace:+.2%}; {_last_chance(deadline, run)}",
         deadline_epoch=max(0, deadline),
+        pace_needed=needed_pace if math.isfinite(needed_pace) else None,
+        pace_seen=pace,
     )
+
+
+def _last_chance(deadline: int, run: Observed) -> str:
+    """When it can last be met, in words: at the best pace that there was."""
+    now = run.epochs[-1].epoch if run.epochs else 0
+    if deadline <= now:
+        return f"not even its best pace so far would bring it there by epoch {run.config.num_epochs}"
+    return f"at its best pace it can wait until epoch {deadline}"
 
 
 def _explainable_drop(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:

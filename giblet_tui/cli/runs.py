@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -82,16 +82,17 @@ def status(
 ) -> None:
     """Say where one run stands: its state with evidence, losses, rate, verdict. Exit code 1 if it failed or died."""
     from giblet_train.contract.errors import ConfigError, RunFailed
+    from giblet_tui import lookup
     from giblet_tui.present import status_lines
     from giblet_tui.shapes import SCHEMA, run_json
 
     if json and watch:
         raise ConfigError("--watch tells in words, --json once.", "giblet ps --json, as often as you like")
-    run = find(name)
+    run, facts = lookup.fresh_with_node(*lookup.locate(name, say))
     if json:
         show_json({"schema": SCHEMA, "run": run_json(run)})
     else:
-        head, *lines = status_lines(run, time.time())
+        head, *lines = status_lines(run, time.time(), facts.disk_free_gib)
         show("\n".join([paint(head, _COLOURS[run.health.state]), *lines]))
         say(next_commands(run.run.run_id, live=run.health.live))
     if watch and run.health.live:
@@ -100,9 +101,26 @@ def status(
         raise typer.Exit(RunFailed.exit_code)
 
 
-@verb(app, "verdict", "giblet verdict @last", "giblet verdict demo --json")
-def verdict(name: RunName, json: Json = False) -> None:
-    """Hold a run against its own criteria, with the arithmetic. Exit code 1 when one has failed."""
+@verb(
+    app,
+    "verdict",
+    "giblet verdict @last",
+    "giblet verdict demo --json | jq '.criteria[] | {name, pace_needed, pace_seen, deadline_epoch}'",
+    "giblet verdict @last --fail-on at_risk || giblet why @last",
+)
+def verdict(
+    name: RunName,
+    json: Json = False,
+    fail_on: Annotated[
+        Literal["fail", "at_risk", "on_track"],
+        typer.Option(help="Exit code 1 from this on: at_risk also while it goes on badly, on_track unless all passed."),
+    ] = "fail",
+) -> None:
+    """Hold a run against its own criteria, with the arithmetic: the pace needed, the pace seen, the last chance.
+
+    Exit code 1 when one has failed.
+    """
+    from giblet_train.contract.criteria import too_bad
     from giblet_train.contract.errors import DataError, RunFailed
     from giblet_tui import present
     from giblet_tui.shapes import verdict_json
@@ -118,7 +136,7 @@ def verdict(name: RunName, json: Json = False) -> None:
         show_json(verdict_json(run.run.run_id, judged))
     else:
         show("\n".join(present.verdict_lines(judged)))
-    if judged.status == "fail":
+    if too_bad(judged.status, fail_on):
         raise typer.Exit(RunFailed.exit_code)
 
 

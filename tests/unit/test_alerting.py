@@ -10,7 +10,7 @@ from giblet_train.contract.diagnosis import Diagnosis, diagnose
 from giblet_train.contract.records import Alert, Answer, EpochMetric
 from giblet_train.contract.rules.case import Cause, CauseName
 from tests.collection.faults import flat
-from tests.collection.healthy import draw, healthy_run
+from tests.collection.month import healthy_month
 
 WATCH = WatchConfig(raise_looks=2, clear_looks=3)
 WELL = Diagnosis()
@@ -66,17 +66,18 @@ def test_a_watcher_that_starts_anew_repeats_nothing() -> None:
     assert after(sick("nan", 0.99), watched=again)[1] == [[]]
 
 
-def test_a_healthy_month_raises_no_alert() -> None:
-    """500 epochs as the lab plans them, looked at every 25 epochs."""
-    curves = draw(30, num_epochs=500, scheduler_type="cosine")
-    curves.rate_per_epoch = dict.fromkeys(curves.rate_per_epoch, 5 / 500)
-    curves.overfit_per_epoch = 0.01 / 500
-    metrics = healthy_run(curves)
-    ends = [i for i, m in enumerate(metrics, 1) if isinstance(m, EpochMetric)]
+def test_healthy_days_raise_no_alert() -> None:
+    """Nights, validation, saving and resumes of the lab's production; the whole month: `python -m benchmarks.month`."""
+    curves, metrics, looks = healthy_month(1, epochs=40)
+    days = (looks[-1].at - looks[0].at) / 86_400
+    assert 2.5 < days < 6.0 and {seen.what for seen in looks} >= {"validation", "loading after a stop"}
     watched = Watched()
-    for end in ends[::25]:
-        watched, alerts = look(watched, diagnose(curves.config, metrics[:end]), WATCH, 0, 0.0)
-        assert alerts == []
+    for i, seen in enumerate(looks):
+        assert seen.health.state in ("running", "starting"), seen
+        if i % 8 == 0:
+            found = diagnose(curves.config, metrics[: seen.n], health=seen.health)
+            watched, alerts = look(watched, found, WATCH, i, seen.at)
+            assert alerts == []
 
 
 def test_a_flat_run_raises_one_alert_and_keeps_it() -> None:

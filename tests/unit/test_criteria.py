@@ -5,10 +5,11 @@ from typing import Any
 import pytest
 
 from giblet_train.contract.config import Config, Criterion
-from giblet_train.contract.criteria import CriterionVerdict, verdict_of
+from giblet_train.contract.criteria import CriterionVerdict, FailOn, too_bad, verdict_of
 from giblet_train.contract.records import AnyMetric, EpochMetric, EvaluationMetric, PartLoss, RunMetric, StepMetric
 
 EPOCHS, STEPS = 20, 10
+FAIL_ON: tuple[FailOn, ...] = ("fail", "at_risk", "on_track")
 
 
 def run_record(**facts: Any) -> RunMetric:
@@ -80,14 +81,20 @@ def test_a_fall_fast_enough_is_on_track_and_says_its_pace() -> None:
     found = judge(DROP, falling(0.04, 5))
     assert (found.status, found.seen) == ("on_track", pytest.approx(0.2))
     assert "needs -2.00%/epoch, doing -4.00%" in found.sentence
-    assert found.deadline_epoch == 12
+    assert found.deadline_epoch == 12 and "at its best pace it can wait until epoch 12" in found.sentence
+    assert (found.pace_needed, found.pace_seen) == (pytest.approx(0.02), pytest.approx(0.04))
 
 
 def test_a_fall_too_slow_is_at_risk_and_fails_at_the_end() -> None:
     found = judge(DROP, falling(0.001, 10))
     assert found.status == "at_risk"
-    assert found.deadline_epoch == 0
+    assert found.deadline_epoch == 0 and "not even its best pace so far" in found.sentence
     assert judge(DROP, falling(0.001, 20), ended=True).status == "fail"
+
+
+def test_what_is_too_bad_is_ones_own_choice() -> None:
+    worse = [[too_bad(status, limit) for status in ("fail", "at_risk", "on_track", "pass")] for limit in FAIL_ON]
+    assert worse == [[True, False, False, False], [True, True, False, False], [True, True, True, False]]
 
 
 def test_a_fall_that_is_reached_passes_at_once() -> None:

@@ -68,7 +68,7 @@ def test_the_last_line_of_a_verdict_is_the_word() -> None:
     assert len(lines) == len(judged.criteria) + 1
     value = shapes.verdict_json("demo-1", judged)
     assert [set(c) for c in value["criteria"]] == [
-        {"name", "status", "needed", "seen", "deadline_epoch", "sentence"}
+        {"name", "status", "needed", "seen", "deadline_epoch", "sentence", "pace_needed", "pace_seen"}
     ] * len(judged.criteria)
 
 

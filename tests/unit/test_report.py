@@ -83,7 +83,7 @@ def test_a_report_tells_what_happened_and_names_nobody() -> None:
 
 def test_a_run_that_goes_on_says_what_is_to_come() -> None:
     text = report(fleets.run(steps=120), fleets.NOW)
-    assert "to come (steps " in text and "best checkpoint yet" in text
+    assert "to go (steps " in text and "best checkpoint yet" in text
 
 
 def test_sentences_lose_paths_and_labels_and_nothing_else() -> None:

@@ -1,0 +1,105 @@
+"""How often a healthy month is disturbed, and how often the time left is told right: the figures of docs/plan.md.
+
+python -m benchmarks.month                three months looked at to their end, and the coverage of `eta`: minutes
+python -m benchmarks.month --months 1 --runs 100
+"""
+
+from __future__ import annotations
+
+import argparse
+import math
+import random
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from giblet_train.contract.alerting import LIKELY, Watched, look
+from giblet_train.contract.config import Config
+from giblet_train.contract.diagnosis import diagnose
+from giblet_train.contract.eta import eta
+from giblet_train.contract.health import Health
+from giblet_train.contract.records import StepMetric
+from giblet_train.contract.schedule import plan_of
+from tests.collection.month import healthy_month
+
+Pace = Callable[[random.Random], Iterator[float]]
+STEPS = 1000
+RUNNING = Health(state="running", sentence="training")
+
+
+def month(seed: int, every: int) -> tuple[int, int, Counter[str]]:
+    """(looks, alerts raised, causes that a single look found) of one healthy month, each `every`th look diagnosed."""
+    curves, metrics, looks = healthy_month(seed)
+    watched, alerts, causes = Watched(), 0, Counter[str]()
+    for i, seen in enumerate(looks):
+        causes["stalled"] += seen.health.state == "stalled"
+        if i % every and seen.health.state != "stalled":
+            continue
+        found = diagnose(curves.config, metrics[: seen.n], health=seen.health)
+        causes.update(c.cause for c in found.causes if c.confidence >= LIKELY)
+        watched, new = look(watched, found, curves.config.watch, i, seen.at)
+        alerts += len(new)
+    return len(looks), alerts, +causes
+
+
+def steady(rng: random.Random) -> Iterator[float]:
+    """Steps of one pace, ten percent apart."""
+    while True:
+        yield math.exp(rng.gauss(0, 0.1))
+
+
+def loaded(rng: random.Random) -> Iterator[float]:
+    """Others' jobs come and go: the pace wanders by a fifth over some fifty steps."""
+    load = rng.gauss(0, 0.2)
+    while True:
+        load += -load / 50 + rng.gauss(0, 0.2 * math.sqrt(2 / 50))
+        yield math.exp(load + rng.gauss(0, 0.05))
+
+
+def nightly(rng: random.Random) -> Iterator[float]:
+    """Slower by half for a third of every 300 steps, from a random hour on: what the past does not always show."""
+    hour = rng.randrange(300)
+    while True:
+        yield (1.5 if hour % 300 < 100 else 1.0) * math.exp(rng.gauss(0, 0.1))
+        hour += 1
+
+
+def coverage(pace: Pace, done: int, n_runs: int) -> float:
+    """How many of the intervals that say 80 % hold what the rest of the run then takes."""
+    plan = plan_of(Config(name="a", num_epochs=STEPS // 20), 20)
+    held = 0
+    for seed in range(n_runs):
+        stream = pace(random.Random(seed))
+        seconds = [next(stream) for _ in range(STEPS)]
+        left = eta([_step(i, s) for i, s in enumerate(seconds[:done])], plan, RUNNING)
+        held += left is not None and left.low_s <= sum(seconds[done:]) <= left.high_s
+    return held / n_runs
+
+
+def _step(i: int, seconds: float) -> StepMetric:
+    return StepMetric(
+        seq=i, step=i, epoch=1, at=float(i), lr=1e-3, total=1.0, loss={}, weight={}, share={}, step_s=seconds
+    )
+
+
+def main() -> None:
+    """Print both tables as Markdown."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--months", type=int, default=3)
+    parser.add_argument("--every", type=int, default=8, help="every so many looks are diagnosed in full")
+    parser.add_argument("--runs", type=int, default=500, help="runs behind each coverage")
+    asked = parser.parse_args()
+    print("| healthy month | looks | alerts | causes found by a single look |\n| --- | ---: | ---: | --- |")
+    for seed in range(asked.months):
+        n, alerts, causes = month(2 * seed + 1, asked.every)
+        print(
+            f"| {seed + 1} | {n:,} | {alerts} | {', '.join(f'{c} {k}' for c, k in causes.items()) or 'none'} |",
+            flush=True,
+        )
+    print("\n| pace of the node | after 100 of 1,000 steps | 200 | 500 | 800 |\n| --- | ---: | ---: | ---: | ---: |")
+    for pace in (steady, loaded, nightly):
+        cells = [f"{coverage(pace, done, asked.runs):.0%}" for done in (100, 200, 500, 800)]
+        print(f"| {pace.__name__} | {' | '.join(cells)} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
