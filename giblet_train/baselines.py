@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 from giblet_train.metrics import pearson
 
 Floats = NDArray[np.float32]
+Array = NDArray[np.floating[Any]]
 DELAYS_TRS = tuple(range(1, 9))
 ALPHAS = tuple(float(a) for a in np.logspace(0, 5, 11))
 
@@ -31,24 +33,31 @@ class DualRidge:
         values_N, vectors_NN = np.linalg.eigh(kernel_NN)
         return cls(np.maximum(values_N, 0.0), vectors_NN)
 
-    def predict(self, kernel_TN: NDArray[np.float64], target_NV: Floats, alpha: float) -> Floats:
+    def dual(self, target_NV: Array, alpha: float) -> NDArray[np.float64]:
+        """(N, V): how much of each training TR a prediction holds, per unit of inner product with it."""
+        return np.asarray(self.vectors_NN @ ((self.vectors_NN.T @ target_NV) / (self.values_N + alpha)[:, None]))
+
+    def predict(self, kernel_TN: NDArray[np.float64], target_NV: Array, alpha: float) -> Floats:
         """Responses (T, V) at TRs whose inner products with the training TRs are given."""
-        weights = self.vectors_NN @ ((self.vectors_NN.T @ target_NV) / (self.values_N + alpha)[:, None])
-        predicted: Floats = (kernel_TN @ weights).astype(np.float32)
+        predicted: Floats = (kernel_TN @ self.dual(target_NV, alpha)).astype(np.float32)
         return predicted
 
 
 @dataclass(frozen=True)
 class RidgeFit:
-    """Ridge with alpha chosen per voxel by correlation on the validation TRs."""
+    """Ridge with alpha chosen by correlation on the validation TRs."""
 
     kernel_TT: NDArray[np.float64]
     train: NDArray[np.intp]
     validation: NDArray[np.intp]
     solver: DualRidge
 
-    def predict(self, bold_TV: Floats, rows: NDArray[np.intp]) -> Floats:
-        """(len(rows), V): responses predicted at `rows`; only training and validation rows of `bold_TV` are read."""
+    def predict(self, bold_TV: Floats, rows: NDArray[np.intp], together_V: NDArray[np.bool_] | None = None) -> Floats:
+        """(len(rows), V): responses predicted at `rows`; only training and validation rows of `bold_TV` are read.
+
+        together_V: voxels whose mean correlation chooses one alpha for all, which a short validation block does better
+        than an alpha per voxel. None: each voxel has its own.
+        """
         target_NV = bold_TV[self.train]
         chooser_TN = self.kernel_TT[np.ix_(self.validation, self.train)]
         rows_TN = self.kernel_TT[np.ix_(rows, self.train)]
@@ -56,6 +65,8 @@ class RidgeFit:
         best_TV = np.zeros((len(rows), bold_TV.shape[1]), np.float32)
         for alpha in ALPHAS:
             r_V = pearson(self.solver.predict(chooser_TN, target_NV, alpha), bold_TV[self.validation])
+            if together_V is not None:
+                r_V = np.full_like(r_V, r_V[together_V].mean())
             better_V = r_V > best_r_V
             best_r_V[better_V] = r_V[better_V]
             best_TV[:, better_V] = self.solver.predict(rows_TN, target_NV[:, better_V], alpha)

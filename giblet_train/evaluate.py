@@ -6,7 +6,7 @@ T TRs of a part of the split, S subjects, V voxels, K latents, R compressed resp
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,14 +18,14 @@ from giblet_train.baselines import ridge_of
 from giblet_train.batch import Batch
 from giblet_train.contract.records import Number, PartLoss
 from giblet_train.data.dataset import SplitData
+from giblet_train.encoding import Correlation, Encoding
 from giblet_train.experiment import Experiment, windows_in
-from giblet_train.metrics import block_interval, pearson, products_of, reconstruction, shift_null, unit
+from giblet_train.metrics import pearson, reconstruction
 from giblet_train.model.compress import Compression
 from giblet_train.model.network import BrainModel
 from giblet_train.newcomer import FilmView, left_out_figures
 from giblet_train.objective import SOURCES, Forward, Objective
 
-N_DRAWS = 1000
 Floats = NDArray[np.float32]
 
 
@@ -46,6 +46,16 @@ class Examiner:
         rows, responsive_V = data.split.validation, data.responsive_V
         bold = {s: data.bold[s][np.ix_(rows, np.flatnonzero(responsive_V))] for s in data.subjects}
         return cls(experiment, data, experiment.learner.objective, experiment.compression, bold)
+
+    def first_loss(self, model: BrainModel) -> dict[str, float]:
+        """component -> loss over all training TRs of what the network learns from: the training mean, which scores 1.
+
+        A network that starts from ridge has its ridge silenced for this: what is measured is the data's scale.
+        """
+        passes = self._pass(model, self.data.split.train_blocks)
+        if self.experiment.ridge is not None:
+            passes = [(batch, forward.silenced()) for batch, forward in passes]
+        return _part(passes, self.objective)
 
     def training_loss(self, model: BrainModel) -> dict[str, float]:
         """component -> its loss over all training TRs."""
@@ -71,10 +81,10 @@ class Examiner:
         passes = self._pass(model, self.data.split.test_blocks)
         loss = _part(passes, self.objective)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
-        encoding, baselines = self._encoding(scores_TR, alive)
+        encoding, baselines = self._encoding(scores_TR, self._start_scores(model), alive)
         if self.data.left_out:
             encoding["left_out"] = left_out_figures(self.data, self._film_view(model))
-        decoding = {source: self._decoding(passes, source) for source in SOURCES}
+        decoding = self.decoding(self._rebuilt(passes))
         skill = {"fmri": self._skill(loss, passes)["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
         return {
             "folds": (self.data.split.fold,),
@@ -99,11 +109,31 @@ class Examiner:
 
     @torch.no_grad()
     def _pass(self, model: BrainModel, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
-        """The network over whole blocks, without noise."""
+        """The network over whole blocks, without noise; what it predicts loses its drift as the responses did."""
         model.eval()
         config, shape = self.experiment.config, self.experiment.shape
         batches = windows_in(self.data, config, shape, blocks).whole()
-        return [(batch, self.objective.forward(model, batch, None)) for batch in batches]
+        return [(batch, self._drift_free(self.objective.forward(model, batch, None), batch)) for batch in batches]
+
+    @torch.no_grad()
+    def _start_scores(self, model: BrainModel) -> Floats | None:
+        """(T, R) over test TRs, of the linear model that the network starts from."""
+        parts = []
+        for batch, forward in self._pass(model, self.data.split.test_blocks):
+            scores_BWR = model.start_scores(self.objective.targets.seen(batch)[0])
+            if scores_BWR is None:
+                return None
+            freed = self._drift_free(replace(forward, scores_BWR=scores_BWR), batch)
+            parts.append(_scored([freed.scores_BWR], [(batch, freed)]))
+        return np.concatenate(parts)
+
+    def _drift_free(self, forward: Forward, batch: Batch) -> Forward:
+        scores_BWR = forward.scores_BWR.clone()
+        scored_BW = torch.from_numpy(batch.scored_BW).to(scores_BWR.device)
+        scores_NR = scores_BWR[scored_BW]
+        courses_NK = torch.from_numpy(self.data.drift.courses(batch.n_scored)).to(scores_NR)
+        scores_BWR[scored_BW] = scores_NR - courses_NK @ (courses_NK.T @ scores_NR)
+        return replace(forward, scores_BWR=scores_BWR)
 
     def _film_view(self, model: BrainModel) -> FilmView:
         """Every part of the split in one series; context before a block may lie in its gap, as ever."""
@@ -116,126 +146,60 @@ class Examiner:
                 scores_TR[start:stop] = _scored([forward.scores_BWR], [(batch, forward)])
         return FilmView(z_TK, self.compression.expand_average(scores_TR))
 
-    def _encoding(self, scores_TR: Floats, alive: Callable[[], None]) -> tuple[dict[str, Any], dict[str, float]]:
-        """Figures of the network, and of what it must be held against, over test TRs, subject by subject."""
+    def _encoding(
+        self, scores_TR: Floats, start_TR: Floats | None, alive: Callable[[], None]
+    ) -> tuple[dict[str, Any], dict[str, float]]:
+        """Figures of the network, and of what it must be held against, over test TRs, subject by subject.
+
+        start_TR: scores that the network's start predicts by itself. All predictions pass through the same filter.
+        """
         data, split, rows = self.data, self.data.split, self.data.split.test
-        network = _Encoding(data.responsive_V, data.null_V)
-        others = {name: _Correlation(data.responsive_V, data.null_V) for name in ("ridge", "pooled_ridge", "average")}
+        together_V = data.responsive_V if data.responsive_V.any() else np.ones(data.n_voxels, bool)
+        network = Encoding(data.responsive_V, data.null_V)
+        names = ("ridge", "ridge_pooled", "start", "average_subject", "with_ridge_pooled")
+        others = {name: Correlation(data.responsive_V, data.null_V) for name in names}
         ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
-        shared_TV = ridge.predict(_mean(data.bold[s] for s in data.subjects), rows)
+        pooled_TV = ridge.predict(_mean(data.bold[s] for s in data.subjects), rows, together_V)
+        pooled_TV = data.drift.removed(pooled_TV, split.test_blocks)
         average_TV = self.compression.expand_average(scores_TR)
         for subject in data.subjects:
             alive()
             bold_TV = data.bold[subject]
             measured_TV = bold_TV[rows]
-            network.add(self.compression.expand(subject, scores_TR), measured_TV)
-            others["ridge"].add(ridge.predict(bold_TV, rows), measured_TV)
-            others["pooled_ridge"].add(shared_TV, measured_TV)
+            predicted_TV = self.compression.expand(subject, scores_TR)
+            network.add(predicted_TV, measured_TV)
+            alone_TV = ridge.predict(bold_TV, rows, together_V)
+            others["ridge"].add(data.drift.removed(alone_TV, split.test_blocks), measured_TV)
+            others["ridge_pooled"].add(pooled_TV, measured_TV)
+            others["with_ridge_pooled"].add((predicted_TV + pooled_TV) / 2.0, measured_TV)
+            if start_TR is not None:
+                others["start"].add(self.compression.expand(subject, start_TR), measured_TV)
             if average_TV is not None:
-                others["average"].add(average_TV, measured_TV)
-        encoding = network.figures() | {
-            "r_ridge": others["ridge"].r_responsive,
-            "r_ridge_pooled": others["pooled_ridge"].r_responsive,
-            "r_average_subject": others["average"].r_responsive,
-        }
+                others["average_subject"].add(average_TV, measured_TV)
+        encoding = network.figures() | {f"r_{name}": other.r_responsive for name, other in others.items()}
+        for name in ("ridge", "ridge_pooled"):
+            encoding |= network.above(others[name], f"r_over_{name}")
         baselines = {f"{name}_r_null": other.r_null for name, other in others.items()}
         return encoding, baselines | {"train_mean_loss": 1.0}
 
-    def _decoding(self, passes: list[tuple[Batch, Forward]], source: str) -> dict[str, dict[str, float]]:
-        """modality -> skill, mean r over features, and identification of segments, from one source of brains."""
-        figures: dict[str, dict[str, float]] = {}
-        for modality, target_TF in self.objective.targets.features.items():
-            predicted_TF = _scored([forward.rebuilt[source][modality] for _, forward in passes], passes)
-            true_TF = target_TF.cpu().numpy()[self.data.split.test]
-            weight_F = self.objective.targets.weights[modality].cpu().numpy()
-            figures[modality] = reconstruction(predicted_TF, true_TF, weight_F)
-        return figures
+    def rebuilt(self, model: BrainModel) -> dict[str, dict[str, Floats]]:
+        """Source of the brain -> modality -> features rebuilt over the test TRs, (T, F)."""
+        return self._rebuilt(self._pass(model, self.data.split.test_blocks))
 
+    def _rebuilt(self, passes: list[tuple[Batch, Forward]]) -> dict[str, dict[str, Floats]]:
+        modalities = self.objective.targets.features
+        return {s: {m: _scored([f.rebuilt[s][m] for _, f in passes], passes) for m in modalities} for s in SOURCES}
 
-class _Correlation:
-    """r of responsive and of null voxels, gathered subject by subject."""
-
-    def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
-        self.responsive_V, self.null_V = responsive_V, null_V
-        self.r: list[NDArray[np.float64]] = []
-
-    def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
-        """One subject's predictions and responses."""
-        self.r.append(pearson(predicted_TV, measured_TV))
-
-    @property
-    def r_responsive(self) -> float:
-        return self._mean(self.responsive_V)
-
-    @property
-    def r_null(self) -> float:
-        return self._mean(self.null_V)
-
-    def _mean(self, chosen_V: NDArray[np.bool_]) -> float:
-        if not chosen_V.any() or not self.r:
-            return float("nan")
-        return float(np.mean([r_V[chosen_V].mean() for r_V in self.r]))
-
-
-class _Encoding(_Correlation):
-    """All figures of an encoding; what is kept of a subject does not grow with voxels times TRs times subjects."""
-
-    def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
-        super().__init__(responsive_V, null_V)
-        self._differences: list[NDArray[np.float64]] = []
-        self._shifted: list[NDArray[np.float64]] = []
-        self._unit_sum_TV: NDArray[np.float64] | None = None
-        self._error, self._energy = 0.0, 0.0
-
-    def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
-        """One subject's predictions and responses."""
-        super().add(predicted_TV, measured_TV)
-        yes, no = self.responsive_V, self.null_V
-        if not yes.any():
-            return
-        predicted, measured = predicted_TV[:, yes], measured_TV[:, yes]
-        self._shifted.append(shift_null(predicted, measured))
-        if no.any():
-            null = products_of(predicted_TV[:, no], measured_TV[:, no])
-            self._differences.append(products_of(predicted, measured) - null)
-        self._error += float(((predicted - measured) ** 2).sum())
-        self._energy += float((measured**2).sum())
-        unit_TV = unit(measured)
-        self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
-
-    def figures(self) -> dict[str, float]:
-        """All that is said of the encoding. The ceiling is an estimate: sqrt of inter-subject correlation here."""
-        r_V = np.mean(self.r, axis=0)
-        figures = {
-            "r_responsive": self.r_responsive,
-            "r_null": self.r_null,
-            "r_difference": self.r_responsive - self.r_null,
-            "r_median": float(np.median(r_V)),
-            "r_95th_percentile": float(np.quantile(r_V, 0.95)),
-            "n_responsive": float(self.responsive_V.sum()),
-            "n_null": float(self.null_V.sum()),
-        }
-        if self._differences:
-            low, high = block_interval(np.mean(self._differences, axis=0), N_DRAWS, np.random.default_rng(0))
-            figures |= {"r_difference_low": low, "r_difference_high": high}
-        if self._shifted:
-            figures["null_r_99"] = float(np.quantile(np.mean(self._shifted, axis=0), 0.99))
-        return figures | self._ceiling()
-
-    def _ceiling(self) -> dict[str, float]:
-        n = len(self.r)
-        if n < 2 or self._unit_sum_TV is None:
-            return {}
-        # The square of a sum of unit vectors holds each pair's correlation twice.
-        rho = float((((self._unit_sum_TV**2).sum(axis=0) - n) / (n * (n - 1))).mean())
-        if rho <= 0:
-            return {"isc_test": rho}
+    def decoding(self, rebuilt: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, dict[str, float]]]:
+        """Source -> modality -> skill, mean r over features, and identification of segments."""
         return {
-            "isc_test": rho,
-            "r_ceiling": rho**0.5,
-            "r_over_ceiling": self.r_responsive / rho**0.5,
-            "explainable_skill": (1.0 - self._error / self._energy) / rho,
+            source: {m: self._reconstruction(m, predicted_TF) for m, predicted_TF in film.items()}
+            for source, film in rebuilt.items()
         }
+
+    def _reconstruction(self, modality: str, predicted_TF: Floats) -> dict[str, float]:
+        true_TF = self.objective.targets.features[modality].cpu().numpy()[self.data.split.test]
+        return reconstruction(predicted_TF, true_TF, self.objective.targets.weights[modality].cpu().numpy())
 
 
 def _part(passes: list[tuple[Batch, Forward]], objective: Objective) -> dict[str, float]:

@@ -19,10 +19,12 @@ from giblet_train.data.splits import Split
 from giblet_train.distributed import Ranks
 from giblet_train.learner import Learner
 from giblet_train.model.compress import DEVIATION, Compression, compress
+from giblet_train.model.linear_path import Start
 from giblet_train.model.network import BrainModel, Sizes
 from giblet_train.model.presets import Shape, shape_of
 from giblet_train.objective import Objective
 from giblet_train.recorder import Recorder
+from giblet_train.ridge_start import RidgeStart, lag_prior, ridge_start
 from giblet_train.targets import Targets, targets_of
 
 OWN_PACE = 0.1
@@ -37,6 +39,7 @@ class Experiment:
     shape: Shape
     learner: Learner
     compression: Compression | None
+    ridge: RidgeStart | None = None
 
     @classmethod
     def of(cls, config: Config, data: SplitData, ranks: Ranks) -> Experiment:
@@ -62,9 +65,12 @@ class Experiment:
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = plan_of(config, steps)
-        model = _model(config, shape, targets, data.study.tr_s).to(ranks.device)
+        ridge = _ridge_of(config, data, shape, targets) if ranks.is_first and config.model.start == "ridge" else None
+        ridge = ranks.from_first(ridge)
+        model = _model(config, shape, targets, data.study.tr_s, ridge.start if ridge else None).to(ranks.device)
         objective = Objective(targets, config)
-        return cls(config, ranks, shape, Learner(model, objective, windows, plan, config, ranks), compression)
+        learner = Learner(model, objective, windows, plan, config, ranks)
+        return cls(config, ranks, shape, learner, compression, ridge)
 
     def total_of(self, loss: Mapping[str, float]) -> float:
         """The total of the plan: configured weights, whatever balancing does to them."""
@@ -147,7 +153,20 @@ def _check_data(data: SplitData) -> None:
             raise DataError(f"The split has no {name} TR.", "Use fewer folds or smaller gaps.")
 
 
-def _model(config: Config, shape: Shape, targets: Targets, tr_s: float) -> BrainModel:
+def _ridge_of(config: Config, data: SplitData, shape: Shape, targets: Targets) -> RidgeStart:
+    split, kernel_L = data.split, response_kernel(config, data.study.tr_s, shape.fir_trs)
+    return ridge_start(
+        targets,
+        windows_in(data, config, shape, split.train_blocks).whole(),
+        windows_in(data, config, shape, split.validation_blocks).whole(),
+        split.validation_blocks,
+        lag_prior(kernel_L.double().numpy(), config.data.apply_hrf),
+        data.drift,
+        shape.bottleneck_dim,
+    )
+
+
+def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: Start | None) -> BrainModel:
     torch.manual_seed(config.seed)
     sizes = Sizes(
         {m: x.shape[1] for m, x in targets.inputs.items()},
@@ -162,6 +181,7 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float) -> Brain
         _gain_of(targets),
         dropout=config.model.dropout,
         modality_dropout=config.model.modality_dropout,
+        start=start,
         zero_heads=config.fmri_loss_type != "correlation",
         mixed_precision=config.use_mixed_precision and targets.scores_TR.device.type == "cuda",
     )

@@ -66,10 +66,11 @@ class Training:
         try:
             resumed = self._resume()
             self._stamp()
-            first = self.examiner.training_loss(self.learner.model) if self.examiner and not resumed else {}
+            first = self.examiner.first_loss(self.learner.model) if self.examiner and not resumed else {}
             facts = introduce(self.experiment, self.data, first, self.recorder, resumed)
             if resumed is None:
                 gate.hold(self.experiment, facts, first, self.recorder, self.run_dir)
+                self._tell_start()
             left = self._steps()
             if left is None:
                 self._judge()
@@ -91,6 +92,23 @@ class Training:
             if ended_early:
                 return None
         return None
+
+    def _tell_start(self) -> None:
+        """Where a network that starts from ridge stands before its first step."""
+        ridge = self.experiment.ridge
+        if ridge is None or self.examiner is None:
+            return
+        fitted = self.examiner.training_loss(self.learner.model)["fmri"]
+        part, r = self.examiner.validation(self.learner.model)
+        self.recorder.event(
+            "ridge_start",
+            "info",
+            f"Starts from ridge: fmri {fitted:.3f} over training TRs, {part.loss['fmri']:.3f} over validation TRs.",
+            training_loss=fitted,
+            validation_loss=part.loss["fmri"],
+            validation_r=r,
+            penalty=dict(ridge.penalty),
+        )
 
     def _wishes(self) -> dict[str, bool]:
         return {"stop": self.ranks.is_first and self.run_dir.stop.exists(), "terminate": self._told_to_end}

@@ -90,6 +90,7 @@ class DataConfig(Section, frozen=True, kw_only=True):
     mask: str = "vote"
     atlas: str | None = None
     normalize_fmri: bool = True
+    detrend: Literal["mean", "none"] | Positive = "mean"
     mode: Literal["per_subject", "cross_subject"] = "per_subject"
     apply_hrf: bool = False
     fps: Positive = 2.0
@@ -124,6 +125,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     dropout: Fraction = 0.2
     modality_dropout: Fraction = 0.2
     compress: Literal["joint", "per_subject", "none"] = "joint"
+    start: Literal["ridge", "zero"] = "ridge"
     video_height: Count = 36
     video_width: Count = 64
     n_mels: Count = 64

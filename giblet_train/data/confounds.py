@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from giblet_train.contract.config import nearest
 from giblet_train.contract.errors import DataError
+from giblet_train.data.drift import DriftFree
 
 CHUNK_TRS = 16
 TRS_PER_CONFOUND = 3
@@ -76,7 +77,7 @@ class CleanedBold:
     confounds_TN: centred and scaled. weights_CNV: how much of each the voxels hold, scan by scan. scan_T: scan of a TR.
     """
 
-    stored_TV: Floats
+    stored_TV: Floats | DriftFree
     confounds_TN: NDArray[np.float32]
     weights_CNV: NDArray[np.float32]
     scan_T: NDArray[np.intp]
@@ -100,7 +101,7 @@ class CleanedBold:
 
 
 def without_confounds(
-    stored_TV: Floats, confounds_TN: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]
+    stored_TV: Floats | DriftFree, confounds_TN: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]
 ) -> CleanedBold:
     """The series with the confounds regressed out: least squares with a constant, over the training TRs of each scan.
 
@@ -137,7 +138,7 @@ def _scaled(confounds_TN: Floats, rows: NDArray[np.intp]) -> NDArray[np.float64]
 
 
 def _weights(
-    stored_TV: Floats, scaled_TN: NDArray[np.float64], rows: NDArray[np.intp], scan_T: NDArray[np.intp]
+    stored_TV: Floats | DriftFree, scaled_TN: NDArray[np.float64], rows: NDArray[np.intp], scan_T: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """(N, V). A constant for each scan is in the model by centring the confounds in each."""
     scaled_RN = scaled_TN[rows]

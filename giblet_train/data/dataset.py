@@ -17,6 +17,7 @@ from giblet_train.contract.config import MODALITIES, Config
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import ModalityFacts
 from giblet_train.data.confounds import CleanedBold, Floats, without_confounds
+from giblet_train.data.drift import Drift, DriftFree, without_drift
 from giblet_train.data.facts import bold_facts, feature_facts
 from giblet_train.data.frames import FramePca, fit_frame_pca
 from giblet_train.data.hrf import convolve_causal, glover
@@ -38,8 +39,9 @@ class SplitData:
     targets: modality -> (T, F) float32, the same features never convolved: what is reconstructed.
     target_weights: modality -> (F,) float32 with mean 1, by which a reconstruction's squared errors are weighed; with
         them the mean of the training TRs still scores exactly 1.
-    bold: subject -> (T, V) float32, z-scored per voxel and scan over training TRs. Each access computes the array anew
-        from the memory map, so memory does not grow with subjects; keep it only while it is needed.
+    bold: subject -> (T, V) float32, without each block's `drift` and 0 in its gaps, then z-scored per voxel and scan
+        over training TRs. Each access computes the array anew from the memory map, so memory does not grow with
+        subjects; keep it only while it is needed.
     left_out: the subject of `split.leave_out_subject`, as bold: only its z-score is learnt, for itself.
     voxels_V: the kept voxels as indices into the study's V: parcel by parcel where there is an atlas, each in C order.
     mask_XYZ: the same on the grid. parcels: name -> where its voxels lie in V; voxels of no parcel come last.
@@ -68,6 +70,7 @@ class SplitData:
     feature_mean: Mapping[str, NDArray[np.float32]]
     feature_sd: Mapping[str, NDArray[np.float32]]
     facts: Mapping[str, ModalityFacts]
+    drift: Drift = field(default_factory=Drift)
     left_out: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     parcels: Mapping[str, slice] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -95,12 +98,12 @@ class SplitData:
 class NormalizedBold(Mapping[str, NDArray[np.float32]]):
     """Subject -> (T, V) float32, computed anew from the memory map at each access.
 
-    bold: subject -> (T, V) of the store, without its confounds where some are to be taken out.
+    bold: subject -> (T, V) of the store, without its drift and its confounds where they are to be taken out.
     scales: subject -> its z-score, or None to give the file's own units (`data.normalize_fmri: false`).
     """
 
     study: Study
-    bold: Mapping[str, Floats | CleanedBold]
+    bold: Mapping[str, Floats | CleanedBold | DriftFree]
     voxels_V: NDArray[np.intp]
     scales: Mapping[str, BoldScale | None]
 
@@ -129,7 +132,8 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     Raises ConfigError where the configuration names a number of voxels that the data do not have, DataError where no
     voxel is left.
     """
-    stored = {s: _cleaned(study, s, split) for s in study.subjects}
+    drift = Drift(config.data.detrend if config.data.normalize_fmri else "none", study.tr_s)
+    stored = {s: _cleaned(study, s, split, drift) for s in study.subjects}
     moments = {s: scan_moments(stored[s], split.train, study.scan_lengths_trs) for s in study.subjects}
     left_out = _left_out(study, config)
     learnt = [s for s in study.subjects if s not in left_out]
@@ -148,7 +152,10 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     weights = {m: _weights(scale[m], frame_pca.variance_F if m == "video" else None, m in study.codes) for m in raw}
     facts = {m: feature_facts(raw[m][split.train], targets[m][split.train], weights[m]) for m in MODALITIES}
     fmri = bold_facts(
-        [moments[s] for s in learnt], [study.reference[s] for s in learnt], voxels, _after(bold, split.train)
+        [scan_moments(study.bold[s], split.train, study.scan_lengths_trs) for s in learnt],
+        [study.reference[s] for s in learnt],
+        voxels,
+        _after(bold, split.train),
     )
     return SplitData(
         study=study,
@@ -167,16 +174,23 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
         feature_mean={m: scale[m].mean_F for m in MODALITIES},
         feature_sd={m: scale[m].sd_F for m in MODALITIES},
         facts={"fmri": fmri, **facts},
+        drift=drift,
         left_out=apart if config.data.normalize_fmri else apart.raw(),
         parcels=parcels,
         notes=_notes(study, {s: scales[s] for s in learnt}, config),
     )
 
 
-def _cleaned(study: Study, subject: str, split: Split) -> Floats | CleanedBold:
-    if subject not in study.confounds:
-        return study.bold[subject]
-    return without_confounds(study.bold[subject], study.confounds[subject], split.train, study.scan_lengths_trs)
+def _cleaned(study: Study, subject: str, split: Split, drift: Drift) -> Floats | CleanedBold | DriftFree:
+    """Confounds lose their drift too, or they would bring back what was taken out (Lindquist et al. 2019)."""
+    stored: Floats | DriftFree = study.bold[subject]
+    confounds = study.confounds.get(subject)
+    if drift.kind != "none":
+        stored = without_drift(stored, split.blocks, drift)
+        confounds = None if confounds is None else without_drift(confounds, split.blocks, drift)[:]
+    if confounds is None:
+        return stored
+    return without_confounds(stored, confounds, split.train, study.scan_lengths_trs)
 
 
 def _left_out(study: Study, config: Config) -> tuple[str, ...]:

@@ -35,6 +35,11 @@ class Split:
     test_blocks: tuple[Block, ...]
 
     @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All of them, whatever they are for."""
+        return (*self.train_blocks, *self.validation_blocks, *self.test_blocks)
+
+    @property
     def train(self) -> NDArray[np.intp]:
         """Indices of the training TRs, ascending."""
         return _indices(self.train_blocks)

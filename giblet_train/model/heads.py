@@ -12,21 +12,34 @@ from torch import Tensor, nn
 
 
 class Heads(nn.Module):
-    """One linear map per part of the compression (`group` and `deviation`, or one per subject), all zero at first.
+    """One linear map per part of the compression (`group` and `deviation`, or one per subject).
 
-    Zero heads predict the training mean, so the first loss is the best constant's: exactly 1.
+    What is learnt is zero at first. Without start_KR the heads then predict the training mean, so the first loss is the
+    best constant's: exactly 1.
     """
 
     gain_R: Tensor
+    start_KR: Tensor
 
-    def __init__(self, n_latents: int, n_columns: Mapping[str, int], gain_R: Tensor, start_sd: float = 0.0) -> None:
+    def __init__(
+        self,
+        n_latents: int,
+        n_columns: Mapping[str, int],
+        gain_R: Tensor,
+        start_sd: float = 0.0,
+        start_KR: Tensor | None = None,
+    ) -> None:
         """n_columns: part -> its share of R, in order. start_sd: above 0 for losses that are flat at zero heads.
+
+        start_KR: fixed heads that what is learnt is added to, so that weight decay pulls back to them; zero if None.
 
         gain_R: the size of each score. Weights are learnt in its units, for Adam moves all by the same amount, while
         scores grow with the root of the number of voxels they stand for.
         """
         super().__init__()
         self.register_buffer("gain_R", gain_R.clone())
+        start_KR = torch.zeros(n_latents, len(gain_R)) if start_KR is None else start_KR
+        self.register_buffer("start_KR", start_KR.clone())
         self.parts = nn.ParameterDict(
             {name: nn.Parameter(torch.randn(n_latents, n) * start_sd) for name, n in n_columns.items()}
         )
@@ -34,7 +47,7 @@ class Heads(nn.Module):
     @property
     def weight_KR(self) -> Tensor:
         """All parts side by side."""
-        return torch.cat(list(self.parts.values()), dim=1) * self.gain_R
+        return self.start_KR + torch.cat(list(self.parts.values()), dim=1) * self.gain_R
 
     def forward(self, z_K: Tensor) -> Tensor:
         """(..., K) to predicted scores (..., R)."""

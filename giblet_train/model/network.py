@@ -15,6 +15,7 @@ from giblet_train.model.decoders import Decoders
 from giblet_train.model.encoders import Encoders
 from giblet_train.model.fir import CausalFir
 from giblet_train.model.heads import Heads, readout
+from giblet_train.model.linear_path import LinearPath, Start
 from giblet_train.model.noise import Noise
 from giblet_train.model.presets import Shape
 from giblet_train.model.trunk import Trunk
@@ -45,11 +46,13 @@ class BrainModel(nn.Module):
         *,
         dropout: float,
         modality_dropout: float,
+        start: Start | None = None,
         zero_heads: bool = True,
         mixed_precision: bool = False,
     ) -> None:
         """kernel_L: the response kernel to start from. gain_R: the size of each score.
 
+        start: a linear model that the network equals at first and adds to.
         zero_heads: False for losses whose gradient vanishes there.
         mixed_precision: bfloat16 in encoders and trunk; heads, readout and losses always stay float32.
         """
@@ -59,7 +62,13 @@ class BrainModel(nn.Module):
         self.encoders = Encoders(sizes.n_inputs, shape.width, modality_dropout)
         self.trunk = Trunk(shape.width, shape.n_layers, shape.n_attention_heads, n_latents, dropout)
         self.fir = CausalFir(n_latents, kernel_L)
-        self.heads = Heads(n_latents, sizes.n_columns, gain_R, 0.0 if zero_heads else HEAD_START_SD)
+        self.heads = Heads(
+            n_latents, sizes.n_columns, gain_R, 0.0 if zero_heads else HEAD_START_SD, start.heads_KR if start else None
+        )
+        self.linear_path = LinearPath(start.path) if start else None
+        if start:
+            nn.init.zeros_(self.trunk.direct.weight)
+            nn.init.zeros_(self.trunk.direct.bias)
         self.decoders = Decoders(n_latents, shape.decoder_width, sizes.n_targets, dropout)
         # What one latent explains grows with the number of responses, and so must what is weighed against it.
         self.log_ridge = nn.Parameter(torch.tensor(START_RIDGE * sizes.n_responses).log())
@@ -69,7 +78,11 @@ class BrainModel(nn.Module):
         with torch.autocast(seen_BW.device.type, torch.bfloat16, enabled=self.mixed_precision):
             now_BWK = self.trunk(self.encoders(features, noise), seen_BW, noise)
         z_BWK: Tensor = self.fir(now_BWK.float())
-        return z_BWK
+        return z_BWK if self.linear_path is None else z_BWK + self.linear_path(features)
+
+    def start_scores(self, features: Mapping[str, Tensor]) -> Tensor | None:
+        """The scores (B, W, R) that the linear model predicts by itself, where there is one."""
+        return None if self.linear_path is None else self.linear_path(features) @ self.heads.start_KR
 
     def read(self, scores_BWR: Tensor) -> Tensor:
         """Latents (B, W, K) that predicted or measured responses show; see `heads.readout`."""

@@ -297,7 +297,8 @@ def test_minute_one_tells_what_it_saw_and_leaves_no_trace(tmp_path):
     learner = Experiment.of(cfg, data, Ranks(0, 1, torch.device("cpu"))).learner
     before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
     seen = learn_one_batch(learner, 10)
-    assert seen.first == pytest.approx(2.0, abs=0.1) and seen.last < 0.999 * seen.first
+    assert 1.5 < seen.first < 2.1, "ridge, which it starts from, is better than the mean"
+    assert seen.last < 0.999 * seen.first
     assert all(torch.equal(tensor, before[name]) for name, tensor in learner.tensors().items())
     run_dir = run_dir_of(tmp_path, "tells", num_epochs=1, warmup_steps=2)
     trainer.train(run_dir.path, load)

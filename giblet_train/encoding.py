@@ -1,0 +1,115 @@
+"""r of predicted responses, gathered subject by subject, with intervals that respect autocorrelation.
+
+T TRs, V voxels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.metrics import block_interval, pearson, products_of, shift_null, unit
+
+N_DRAWS = 1000
+Floats = NDArray[np.float32]
+
+
+class Correlation:
+    """r of responsive and of null voxels, gathered subject by subject."""
+
+    def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
+        self.responsive_V, self.null_V = responsive_V, null_V
+        self.r: list[NDArray[np.float64]] = []
+        self.products: list[NDArray[np.float64]] = []
+
+    def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
+        """One subject's predictions and responses."""
+        self.r.append(pearson(predicted_TV, measured_TV))
+        if self.responsive_V.any():
+            self.products.append(products_of(predicted_TV[:, self.responsive_V], measured_TV[:, self.responsive_V]))
+
+    def above(self, other: Correlation, name: str) -> dict[str, float]:
+        """How much r of responsive voxels exceeds another's on the same TRs, with a paired block-bootstrap interval."""
+        if not self.products:
+            return {}
+        gain_T = np.mean(self.products, axis=0) - np.mean(other.products, axis=0)
+        low, high = block_interval(gain_T, N_DRAWS, np.random.default_rng(0))
+        return {name: float(gain_T.sum()), f"{name}_low": low, f"{name}_high": high}
+
+    @property
+    def r_responsive(self) -> float:
+        return self._mean(self.responsive_V)
+
+    @property
+    def r_null(self) -> float:
+        return self._mean(self.null_V)
+
+    def _mean(self, chosen_V: NDArray[np.bool_]) -> float:
+        if not chosen_V.any() or not self.r:
+            return float("nan")
+        return float(np.mean([r_V[chosen_V].mean() for r_V in self.r]))
+
+
+class Encoding(Correlation):
+    """All figures of an encoding; what is kept of a subject does not grow with voxels times TRs times subjects."""
+
+    def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
+        super().__init__(responsive_V, null_V)
+        self._null_products: list[NDArray[np.float64]] = []
+        self._shifted: list[NDArray[np.float64]] = []
+        self._unit_sum_TV: NDArray[np.float64] | None = None
+        self._error, self._energy = 0.0, 0.0
+
+    def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
+        """One subject's predictions and responses."""
+        super().add(predicted_TV, measured_TV)
+        yes, no = self.responsive_V, self.null_V
+        if not yes.any():
+            return
+        predicted, measured = predicted_TV[:, yes], measured_TV[:, yes]
+        self._shifted.append(shift_null(predicted, measured))
+        if no.any():
+            self._null_products.append(products_of(predicted_TV[:, no], measured_TV[:, no]))
+        self._error += float(((predicted - measured) ** 2).sum())
+        self._energy += float((measured**2).sum())
+        unit_TV = unit(measured)
+        self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
+
+    def figures(self) -> dict[str, float]:
+        """All that is said of the encoding. The ceiling is an estimate: sqrt of inter-subject correlation here."""
+        r_V = np.mean(self.r, axis=0)
+        figures = {
+            "r_responsive": self.r_responsive,
+            "r_null": self.r_null,
+            "r_difference": self.r_responsive - self.r_null,
+            "r_median": float(np.median(r_V)),
+            "r_95th_percentile": float(np.quantile(r_V, 0.95)),
+            "n_responsive": float(self.responsive_V.sum()),
+            "n_null": float(self.null_V.sum()),
+        }
+        if self._null_products:
+            null_T, yes_T = np.mean(self._null_products, axis=0), np.mean(self.products, axis=0)
+            low, high = block_interval(yes_T - null_T, N_DRAWS, np.random.default_rng(0))
+            figures |= {"r_difference_low": low, "r_difference_high": high}
+            low, high = block_interval(null_T, N_DRAWS, np.random.default_rng(0))
+            figures |= {"r_null_low": low, "r_null_high": high}
+        if self._energy:
+            figures["skill_responsive"] = 1.0 - self._error / self._energy
+        if self._shifted:
+            figures["null_r_99"] = float(np.quantile(np.mean(self._shifted, axis=0), 0.99))
+        return figures | self._ceiling()
+
+    def _ceiling(self) -> dict[str, float]:
+        n = len(self.r)
+        if n < 2 or self._unit_sum_TV is None:
+            return {}
+        # The square of a sum of unit vectors holds each pair's correlation twice.
+        rho = float((((self._unit_sum_TV**2).sum(axis=0) - n) / (n * (n - 1))).mean())
+        if rho <= 0:
+            return {"isc_test": rho}
+        return {
+            "isc_test": rho,
+            "r_ceiling": rho**0.5,
+            "r_over_ceiling": self.r_responsive / rho**0.5,
+            "explainable_skill": (1.0 - self._error / self._energy) / rho,
+        }
