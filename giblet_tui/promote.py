@@ -117,8 +117,8 @@ def cost_lines(cost: Cost | None, device: str) -> list[str]:
 
 
 def notebook(runs: Sequence[RunSnapshot], stages: Sequence[str]) -> list[tuple[str, ...]]:
-    """A row for each run that is on the ladder, by stage and then by time: the lab's notebook, under HEAD."""
-    placed = [run for run in runs if run.config is not None and run.config.stage in stages]
+    """A row for each run that is on the ladder (drills are not), by stage and time: the lab's notebook, under HEAD."""
+    placed = [run for run in runs if run.config and run.config.stage in stages and "drill" not in run.run.argv]
     placed.sort(key=lambda run: (stages.index(run.config.stage) if run.config else 0, run.run.launched_at))
     return [_row(run) for run in placed]
 

@@ -7,13 +7,15 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 
-from giblet_train.contract.criteria import verdict_of
+from giblet_train.contract.criteria import WORDS, VerdictChange, verdict_changes, verdict_of
 from giblet_train.contract.health import duration
 from giblet_train.contract.records import EventMetric
 from giblet_tui import why
 from giblet_tui.fleet import RunSnapshot
-from giblet_tui.present import clock, losses, stakes_lines, verdict_lines
+from giblet_tui.present import clock, losses, markdown_table, stakes_lines, verdict_lines
+from giblet_tui.promote import HEAD, notebook
 
 TOLD = frozenset({"sanity", "early_stop", "checkpoint_failed", "stopped", "preempted", "resumed", "finished", "failed"})
 """Events worth a line; the others are every epoch's business."""
@@ -36,6 +38,23 @@ def report(run: RunSnapshot, now: float) -> str:
     return "\n\n".join(sections) + "\n"
 
 
+def report_since(runs: Sequence[RunSnapshot], stages: Sequence[str], since: float, now: float) -> str:
+    """All that happened on all nodes from a moment on: the notebook's table, then each run. Times: since 1970."""
+    told = [run for run in runs if run.health.live or _last_known(run) >= since]
+    if not told:
+        return f"# Since {clock(since)}\n\nNothing ran.\n"
+    parts = [f"# Since {clock(since)}", anonymous(markdown_table(HEAD, notebook(told, stages)))]
+    for run in sorted(told, key=lambda r: r.run.launched_at):
+        parts += [f"## {run.run.run_id}", _summary(run), "\n".join(_history(run, since))]
+        parts.append("\n".join([*_verdict(run), *_best(run), *_cost(run, now)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _last_known(run: RunSnapshot) -> float:
+    last = run.steps[-1].at if run.steps else 0.0
+    return max(run.run.launched_at, last, run.exit.ended_at if run.exit else 0.0)
+
+
 def anonymous(text: str) -> str:
     """A sentence without paths and without participants' labels."""
     return _PERSON.sub("a subject", _PATH.sub("(a path)", text))
@@ -54,18 +73,27 @@ def _summary(run: RunSnapshot) -> str:
     )
 
 
-def _history(run: RunSnapshot) -> list[str]:
+def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
+    """What happened from a moment on, a line each."""
     moments = [(run.run.launched_at, "launched")]
     if run.steps:
         moments.append((run.steps[0].at, f"first step ({run.steps[0].step})"))
     moments += [(e.at, _told(e)) for e in run.events if e.name in TOLD]
     moments += [(a.at, f"alert {a.state}: {a.name}. {anonymous(a.sentence)}") for a in run.alerts]
+    moments += [(a.at, f"alert {'acknowledged' if a.until is None else 'snoozed'}: {a.name}") for a in run.answers]
+    changes = verdict_changes(run.config, run.metrics, ended=not run.health.live) if run.config else []
+    moments += [(c.at, f"epoch {c.epoch}: verdict {_became(c)}") for c in changes]
     moments += [(e.at, f"epoch {e.epoch}: best validation") for e in run.epochs if e.best][-1:]
     if run.steps:
         moments.append((run.steps[-1].at, f"last step known ({run.steps[-1].step})"))
     if run.exit:
         moments.append((run.exit.ended_at, f"ended: {anonymous(run.health.sentence)}"))
-    return [f"- {clock(at)} {what}" for at, what in sorted(moments, key=lambda moment: moment[0])]
+    told = [moment for moment in moments if moment[0] >= since]
+    return [f"- {clock(at)} {what}" for at, what in sorted(told, key=lambda moment: moment[0])]
+
+
+def _became(change: VerdictChange) -> str:
+    return f"{WORDS[change.was]} → {WORDS[change.now]}" if change.was else WORDS[change.now]
 
 
 def _told(event: EventMetric) -> str:
@@ -77,6 +105,8 @@ def _told(event: EventMetric) -> str:
 def _verdict(run: RunSnapshot) -> list[str]:
     if run.config is None:
         return ["Its configuration is not readable."]
+    if not run.config.criteria:
+        return ["- no criteria: nothing to be held against"]
     judged = verdict_of(run.config, run.metrics, ended=not run.health.live)
     return [f"- {line}" for line in verdict_lines(judged)]
 

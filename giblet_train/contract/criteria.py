@@ -18,6 +18,7 @@ from giblet_train.contract.schedule import Plan, plan_of
 
 Status = Literal["pass", "on_track", "at_risk", "fail"]
 _WORST_FIRST: tuple[Status, ...] = ("fail", "at_risk", "on_track", "pass")
+MOST_EPOCHS = 100
 WORDS: dict[Status, str] = {"pass": "PASS", "on_track": "ON TRACK", "at_risk": "AT RISK", "fail": "FAIL"}
 
 
@@ -103,6 +104,30 @@ def verdict_of(config: Config, metrics: Sequence[AnyMetric], *, ended: bool = Fa
     if not judged:
         return Verdict(status="pass" if observed.ended else "on_track", criteria=())
     return Verdict(status=min((c.status for c in judged), key=_WORST_FIRST.index), criteria=judged)
+
+
+class VerdictChange(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict that became another. was: None for the first. at: the epoch's end, seconds since 1970."""
+
+    at: float
+    epoch: int
+    was: Status | None
+    now: Status
+
+
+def verdict_changes(config: Config, metrics: Sequence[AnyMetric], *, ended: bool = False) -> list[VerdictChange]:
+    """How the verdict on the whole went, epoch by epoch (of a long run: over MOST_EPOCHS of them), to its end."""
+    if not config.criteria or not metrics:
+        return []
+    ends = [i for i, m in enumerate(metrics, 1) if isinstance(m, EpochMetric)]
+    changes: list[VerdictChange] = []
+    looks = [(end, False) for end in ends[:: -(-len(ends) // MOST_EPOCHS) or 1]]
+    for end, over in [*looks, (len(metrics), ended)]:
+        last, was = metrics[end - 1], changes[-1].now if changes else None
+        now = verdict_of(config, metrics[:end], ended=over).status
+        if now != was:
+            changes.append(VerdictChange(at=last.at, epoch=last.epoch, was=was, now=now))
+    return changes
 
 
 def _loss_drop(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:

@@ -1,26 +1,80 @@
-"""`giblet report`: a run told in Markdown, fit to be shared."""
+"""`giblet report`: a run, or all that happened since a moment, told in Markdown, fit to be shared."""
 
 from __future__ import annotations
 
 import time
+from typing import Annotated
+
+import typer
 
 from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.runs import Json, RunName, find
-from giblet_tui.cli.speech import show, show_json
+from giblet_tui.cli.complete import run_ids
+from giblet_tui.cli.runs import Json, find
+from giblet_tui.cli.speech import say, show, show_json
 
 
-@verb(app, "report", "giblet report @last", "giblet report @last > notebook/run.md")
-def report(name: RunName, json: Json = False) -> None:
-    """Tell a run in Markdown: what happened, verdict, what is wrong, restarts, best checkpoint, cost in GPU-hours.
+@verb(
+    app,
+    "report",
+    "giblet report @last",
+    "giblet report @last > notebook/run.md",
+    "giblet report --since 24h",
+    "giblet report --since 2026-11-20 > notebook/week.md",
+)
+def report(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[RUN]", help="As everywhere; or --since.", autocompletion=run_ids)
+    ] = None,
+    since: Annotated[
+        str | None, typer.Option(metavar="TIME", help="All runs of all nodes, from 24h, 7d ago, or a day, on.")
+    ] = None,
+    json: Json = False,
+) -> None:
+    """Tell a run in Markdown: what happened, how the verdict went, what is wrong, restarts, best checkpoint, cost.
 
-    It names no person, no participant and no path.
+    It names no person, no participant and no path. With --since: the notebook's table and every run that lived then.
     """
+    from giblet_train.contract.errors import ConfigError
     from giblet_tui import report as telling
     from giblet_tui.shapes import SCHEMA
 
-    run = find(name)
-    text = telling.report(run, time.time())
+    if (name is None) == (since is None):
+        raise ConfigError("Which run, or since when?", "giblet report @last, or giblet report --since 24h")
+    now = time.time()
+    if name is not None:
+        run = find(name)
+        run_id: str | None = run.run.run_id
+        text = telling.report(run, now)
+    else:
+        run_id, text = None, _since(since or "", now)
     if json:
-        show_json({"schema": SCHEMA, "run_id": run.run.run_id, "markdown": text})
+        show_json({"schema": SCHEMA, "run_id": run_id, "markdown": text})
     else:
         show(text.rstrip("\n"))
+
+
+def _since(text: str, now: float) -> str:
+    from giblet_tui import catalog, lookup, nodes
+    from giblet_tui.present import node_lines
+    from giblet_tui.report import report_since
+
+    since = moment(text, now)
+    fleet = lookup.observe(nodes.known_nodes())
+    for line in node_lines(fleet, now):
+        say(line)
+    return report_since(fleet.runs(), catalog.ladder().names, since, now)
+
+
+def moment(text: str, now: float) -> float:
+    """`24h`, `7d` before now, or the beginning of a day such as 2026-11-20. Raises ConfigError."""
+    from giblet_train.contract.errors import ConfigError
+    from giblet_tui.alerts import seconds
+
+    try:
+        return time.mktime(time.strptime(text, "%Y-%m-%d"))
+    except ValueError:
+        pass
+    try:
+        return now - seconds(text)
+    except ConfigError:
+        raise ConfigError(f"--since {text}: neither a length of time nor a day.", "24h, 7d, or 2026-11-20") from None

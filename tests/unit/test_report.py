@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,9 +11,11 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
+from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.records import CheckpointRecord, EventMetric, Exit
 from giblet_tui.cli import app
-from giblet_tui.report import anonymous, report
+from giblet_tui.cli.report import moment
+from giblet_tui.report import anonymous, report, report_since
 from tests import fleets
 from tests.collection.legacy import crashed_log, lab_flat
 from tests.collection.legacy import healthy as healthy_log
@@ -84,6 +87,29 @@ def test_a_report_tells_what_happened_and_names_nobody() -> None:
 def test_a_run_that_goes_on_says_what_is_to_come() -> None:
     text = report(fleets.run(steps=120), fleets.NOW)
     assert "to go (steps " in text and "best checkpoint yet" in text
+
+
+def test_since_tells_the_notebook_and_each_run_that_lived_then() -> None:
+    old = replace(fleets.run("old", state="finished"), exit=Exit(run_id="x", ended_at=fleets.NOW - 9e5, code=0))
+    old = replace(old, run=replace(old.run, launched_at=fleets.NOW - 1e6), steps=(), epochs=())
+    text = report_since([fleets.run(steps=280), old], ["test"], fleets.NOW - 60, fleets.NOW)
+    assert text.startswith("# Since ") and "| test | demo-20270115-080000-a1b2 |" in text
+    assert "old-" not in text and "first step" not in text and "last step known (279)" in text
+    assert "Nothing ran" in report_since([old], ["test"], fleets.NOW, fleets.NOW)
+
+
+def test_a_report_tells_how_the_verdict_went() -> None:
+    run = fleets.run(steps=280, config=fleets.demo_config(criteria={"drop": {"kind": "loss_drop", "threshold": 0.2}}))
+    told = [line for line in report(run, fleets.NOW).splitlines() if ": verdict " in line]
+    assert "verdict ON TRACK" in told[0] or "verdict AT RISK" in told[0]
+    assert told[-1].endswith("→ PASS")
+
+
+def test_moments_are_days_or_lengths_of_time() -> None:
+    assert moment("24h", 100_000.0) == 13_600.0
+    assert moment("2026-11-20", 0.0) == time.mktime((2026, 11, 20, 0, 0, 0, 0, 0, -1))
+    with pytest.raises(ConfigError, match="neither"):
+        moment("yesterday", 0.0)
 
 
 def test_sentences_lose_paths_and_labels_and_nothing_else() -> None:
