@@ -8,6 +8,7 @@ import sys
 from giblet_train.contract.errors import FAILED, GibletError
 from giblet_tui.cli import (
     alerts,
+    clear,
     compare,
     configs,
     data,
@@ -41,6 +42,7 @@ VERBS = (
     compare,
     ladder,
     stop,
+    clear,
     reach,
     export,
     nodes,

@@ -54,6 +54,8 @@ _ORDER = (
         "promote",
         "ladder",
         "stop",
+        "rm",
+        "prune",
     ),
     *("attach", "pull", "export", "setup", "doctor", "data", "node", "config"),
 )

@@ -9,9 +9,10 @@ import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.complete import run_ids
-from giblet_tui.cli.speech import ask, say, show
+from giblet_tui.cli.speech import ask, complain, say, show
 
 if TYPE_CHECKING:
+    from giblet_train.contract.errors import GibletError
     from giblet_tui.fleet import RunSnapshot
     from giblet_tui.nodes import Node
     from giblet_tui.stop import Stale, Stopped
@@ -43,32 +44,15 @@ def stop(
     Exit code 4 names what survives. Stopping what has ended is a success. The node finishes the job without us.
     """
     from giblet_train.contract.errors import INTERRUPTED, ConfigError
-    from giblet_tui.stop import require_gone
 
     if not names and not stale:
         raise ConfigError("Which run?", "giblet stop RUN, giblet stop @last, or giblet stop --stale")
-    chosen = _stale_runs(names or (), yes) if stale else _named_runs(names or (), yes)
+    chosen, faults = (_stale_runs(names or (), yes), []) if stale else _named_runs(names or (), yes)
     try:
-        require_gone(_stop_all(chosen, grace, force))
+        _stop_each(chosen, faults, grace, force)
     except KeyboardInterrupt:
         say("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
         raise typer.Exit(INTERRUPTED) from None
-
-
-def _stop_all(chosen: Sequence[tuple[Node, str]], grace: float | None, force: bool) -> list[Stopped]:
-    """Stop one after the other; a silent node keeps none of the others, and is an Unreachable in the end."""
-    from giblet_tui.errors import Unreachable
-
-    stopped, silent = [], None
-    for node, run_id in chosen:
-        try:
-            stopped.append(_stop_one(node, run_id, grace, force, say))
-        except Unreachable as error:
-            say(f"giblet: {error}")
-            silent = error
-    if silent is not None:
-        raise silent
-    return stopped
 
 
 def stop_run(run_id: str, say: Callable[[str], None]) -> str:
@@ -80,6 +64,28 @@ def stop_run(run_id: str, say: Callable[[str], None]) -> str:
     stopped = [_end(part, whole, None, False, say) for part in lookup.all_nodes(_as_known(node, whole))]
     require_gone(stopped)
     return " ".join(each.sentence for each in stopped)
+
+
+def _stop_each(
+    chosen: Sequence[tuple[Node, str]], faults: Sequence[GibletError], grace: float | None, force: bool
+) -> None:
+    """Stop run after run, whatever becomes of the others. Raises TargetNotReached for survivors before other faults."""
+    from giblet_train.contract import errors
+    from giblet_tui.stop import require_gone
+
+    stopped: list[Stopped] = []
+    met = list(faults)
+    for node, run_id in chosen:
+        try:
+            stopped.append(_stop_one(node, run_id, grace, force, say))
+        except errors.GibletError as error:
+            met.append(error)
+    survived = any(each.survivors for each in stopped)
+    for fault in met if survived else met[1:]:
+        complain(fault)
+    require_gone(stopped)
+    if met:
+        raise met[0]
 
 
 def _stop_one(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
@@ -100,16 +106,22 @@ def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callabl
         return end(node, connection, run_id, say, grace_s=grace, force=force)
 
 
-def _named_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
+def _named_runs(names: Sequence[str], yes: bool) -> tuple[list[tuple[Node, str]], list[GibletError]]:
+    """The runs that are meant, each agreed to; and why those of a node that cannot be reached are left out."""
     from giblet_tui import lookup
+    from giblet_tui.errors import Unreachable
 
     found: list[tuple[Node, str]] = []
-    for name in dict.fromkeys(names):
-        node, run_id = lookup.locate(name, say)
-        run = _as_known(node, run_id)
+    faults: list[GibletError] = []
+    for node, run_id in [lookup.locate(name, say) for name in dict.fromkeys(names)]:
+        try:
+            run = _as_known(node, run_id)
+        except Unreachable as error:
+            faults.append(type(error)(f"{run_id} was not stopped: {error.message}", error.remedy))
+            continue
         _agree_to_production(run, yes)
         found += [(part, run_id) for part in lookup.all_nodes(run)]
-    return found
+    return found, faults
 
 
 def _as_known(node: Node, run_id: str) -> RunSnapshot:

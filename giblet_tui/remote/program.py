@@ -21,6 +21,7 @@ AGENT_MODULES = (
     "evidence",
     "ending",
     "starting",
+    "clearing",
     "answering",
 )
 """Modules of `giblet_tui.remote` that make up the agent, in the order they are loaded on the node."""

@@ -45,7 +45,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with _refusing_full_disks(workdir):
         (workdir / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _lock(workdir, record):
+        with lock(workdir, record):
             emit({"step": "checking"})
             _clear_leftovers(str(workdir))
             _refuse_doubles(str(workdir), record, bool(arguments.get("again")), bool(arguments.get("force")))
@@ -106,26 +106,26 @@ def _refusing_full_disks(workdir: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _lock(workdir: Path, record: dict[str, Any]) -> Iterator[None]:
+def lock(workdir: Path, record: dict[str, Any]) -> Iterator[None]:
     """Hold this node's lock on starts. Raises AgentRefusal naming the holder when it is not free in time."""
     path = workdir / f".start-{os.uname().nodename}.lock"
     deadline = time.monotonic() + _LOCK_LIMIT_S
-    with open(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as lock:
+    with open(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
         while True:
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
                 break
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     raise AgentRefusal(
-                        f"Another start holds this node since {_LOCK_LIMIT_S:.0f} s: {lock.read(200)}",
+                        f"Another start holds this node since {_LOCK_LIMIT_S:.0f} s: {file.read(200)}",
                         "Wait for it, then launch again.",
                         5,
                     ) from None
             time.sleep(0.05)
-        lock.truncate(0)
-        lock.write(f"{record['run_id']} by {record.get('launched_by', '?')}")
-        lock.flush()
+        file.truncate(0)
+        file.write(f"{record['run_id']} by {record.get('launched_by', '?')}")
+        file.flush()
         yield
 
 

@@ -1,0 +1,52 @@
+"""`giblet stop` of several runs: one that cannot be reached never keeps the others alive."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from giblet_tui import lookup
+from giblet_tui.cli import stop as cli
+from giblet_tui.errors import TargetNotReached, Unreachable
+from giblet_tui.nodes import Node
+from giblet_tui.stop import Stopped, Survivor
+
+NODES = {name: Node(name=name, host=name) for name in ("far", "near")}
+
+
+@pytest.fixture
+def ended(monkeypatch):
+    """Which runs were stopped; `far` cannot be reached; a run called `stuck` survives."""
+    done: list[str] = []
+
+    def end(node, run_id, grace, force, say):
+        done.append(run_id)
+        stopped = Stopped(run_id=run_id, node=node.name, seconds=1.0)
+        return replace(stopped, survivors=(Survivor(pid=7),)) if run_id == "stuck" else stopped
+
+    def known(node, run_id):
+        if node.name == "far":
+            raise Unreachable("far does not answer.", "Is it up?")
+        return node
+
+    monkeypatch.setattr(lookup, "locate", lambda text, say: (NODES["far" if text == "a" else "near"], text))
+    monkeypatch.setattr(lookup, "observe", lambda which: None)
+    monkeypatch.setattr(lookup, "all_nodes", lambda run: [run])
+    monkeypatch.setattr(cli, "_as_known", known)
+    monkeypatch.setattr(cli, "_agree_to_production", lambda run, yes: None)
+    monkeypatch.setattr(cli, "_end", end)
+    return done
+
+
+def test_the_others_are_stopped_and_the_exit_code_says_one_was_not(ended, capsys):
+    with pytest.raises(Unreachable, match=r"a was not stopped: far does not answer") as error:
+        cli.stop(["a", "b", "c"])
+    assert ended == ["b", "c"] and error.value.exit_code == 3
+    assert capsys.readouterr().out.count("no process, no session") == 2
+
+
+def test_a_survivor_is_told_before_a_node_that_is_down(ended, capsys):
+    with pytest.raises(TargetNotReached, match="stuck cannot be ended: pid 7"):
+        cli.stop(["a", "stuck", "b"])
+    assert ended == ["stuck", "b"]
+    assert "a was not stopped" in capsys.readouterr().err
