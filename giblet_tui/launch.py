@@ -224,7 +224,7 @@ def trainer_argv(python: str, run_dir: str, world_size: int, drill: str = "") ->
 def ends_at_logout(node: Node, facts: Mapping[str, Any]) -> bool:
     """Does logging out end the user's tmux, screen and all else there? systemd-logind does, if told to; lingering
     spares none of what a login started."""
-    return bool(facts.get("kill_user_processes")) and facts.get("user") != "root" and node.transport == "ssh"
+    return bool(facts.get("kill_user_processes")) and facts.get("user") != "root" and node.transport != "local"
 
 
 def choose_multiplexer(wanted: str, facts: Mapping[str, Any]) -> Multiplexer:

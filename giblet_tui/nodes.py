@@ -35,15 +35,17 @@ NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
 class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One machine, and how giblet works there.
 
-    host: the name that ssh knows it by. workdir: where runs, data and environments lie on the node. python: an
-    interpreter there that has this very version of giblet with its [train] extra; None = the environment that `giblet
-    setup` makes. multiplexer: what holds a run's session; auto = tmux, else screen, else a plain process. ssh_config: a
-    file to use in place of ~/.ssh/config. address: where other nodes of a run reach this one; None = as ssh does.
+    host: the name that ssh knows it by. transport: ssh = giblet's own connection; openssh = the system's ssh, for what
+    only that can do (a shared master connection, GSSAPI, certificates). workdir: where runs, data and environments lie
+    on the node. python: an interpreter there that has this very version of giblet with its [train] extra; None = the
+    environment that `giblet setup` makes. multiplexer: what holds a run's session; auto = tmux, else screen, else a
+    plain process. ssh_config: a file to use in place of ~/.ssh/config. address: where other nodes of a run reach this
+    one; None = as ssh does.
     """
 
     name: str
     host: HostName
-    transport: Literal["local", "ssh"] = "ssh"
+    transport: Literal["local", "ssh", "openssh"] = "ssh"
     workdir: NodePath = "~/giblet"
     python: NodePath | None = None
     multiplexer: Literal["auto", "tmux", "screen", "process"] = "auto"

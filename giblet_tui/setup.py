@@ -149,7 +149,7 @@ def _checked(node: Node, found: dict[str, Any]) -> Environment:
     if node.python is None:
         here = (
             ""
-            if node.transport == "ssh"
+            if node.transport != "local"
             else f" The Python that runs giblet lacks {_list(version.facts()['missing'])}."
         )
         raise PreflightRefused(f"{node.name} does not have this version of giblet.{here}", f"giblet setup {node.name}")

@@ -26,7 +26,8 @@ from giblet_tui.cli import (
     why,
 )
 from giblet_tui.cli.app import app, config_app, data_app, node_app
-from giblet_tui.cli.speech import complain
+from giblet_tui.cli.speech import complain, respond
+from giblet_tui.remote.questions import answer_by
 
 __all__ = ["app", "main"]
 
@@ -58,6 +59,8 @@ app.add_typer(config_app, name="config")
 
 def main() -> None:
     """Run the command line; the process ends with the exit code that `giblet --help` documents."""
+    if sys.stdin.isatty() and sys.stderr.isatty():
+        answer_by(respond)
     try:
         app(prog_name="giblet")
     except GibletError as error:

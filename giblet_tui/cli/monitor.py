@@ -69,7 +69,9 @@ def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
     from giblet_tui import cache
     from giblet_tui.dashboard import run_dashboard
     from giblet_tui.fleet import Fleet, NodeSnapshot
+    from giblet_tui.remote.questions import answer_by
 
+    answer_by(None)  # the screen is the dashboard's: no question may appear on it
     known = {snapshot.node: snapshot for snapshot in cache.load().nodes}
     first = (known.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
     return run_dashboard(Watches(which), Verbs(), Fleet(nodes=tuple(first)), readonly)

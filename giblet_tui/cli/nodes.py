@@ -36,11 +36,18 @@ def add(
     workdir: Annotated[str, typer.Option(help="Where runs and data lie on the node.")] = "~/giblet",
     python: Annotated[str | None, typer.Option(help="An interpreter there that has giblet; else `setup`.")] = None,
     session: Annotated[str, typer.Option(help="auto, tmux, screen or process.")] = "auto",
+    transport: Annotated[str, typer.Option(help="ssh, or openssh: by the system's own ssh.")] = "ssh",
 ) -> None:
     """Write a node into nodes.yaml. A host of ~/.ssh/config works without this."""
     from giblet_tui import nodes
 
-    values = {"host": host or name, "workdir": workdir, "python": python, "multiplexer": session}
+    values = {
+        "host": host or name,
+        "workdir": workdir,
+        "python": python,
+        "multiplexer": session,
+        "transport": transport,
+    }
     node = nodes.node_from({k: v for k, v in values.items() if v is not None}, name)
     say(f"{name} is in {nodes.add(node)}. Next: giblet setup {name}")
 

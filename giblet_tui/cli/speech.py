@@ -7,7 +7,7 @@ import json
 import os
 import socket
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from giblet_train.contract.errors import GibletError
@@ -63,6 +63,18 @@ def answer(question: str) -> str:
         return ""
     print(f"{question} ", end="", file=sys.stderr, flush=True)
     return sys.stdin.readline().strip()
+
+
+def respond(heading: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
+    """What a server asks at a login, answered at this terminal; unseen, unless the server says it may be seen."""
+    say(heading)
+    answers = []
+    for prompt, echo in prompts:
+        try:
+            answers.append(answer(prompt) if echo else getpass.getpass(f"{prompt.rstrip()} ", stream=sys.stderr))
+        except EOFError:
+            answers.append("")
+    return answers
 
 
 def next_commands(run_id: str, *, live: bool) -> str:

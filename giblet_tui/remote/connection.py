@@ -83,6 +83,10 @@ def connect(node: Node) -> Connection:
         from giblet_tui.remote.local import LocalConnection
 
         return LocalConnection(node)
+    if node.transport == "openssh":
+        from giblet_tui.remote.openssh import OpenSSHConnection
+
+        return OpenSSHConnection(node)
     from giblet_tui.remote.ssh import SSHConnection
 
     return SSHConnection(node)

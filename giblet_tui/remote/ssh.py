@@ -21,7 +21,7 @@ import paramiko
 from giblet_train.contract.errors import GibletError
 from giblet_tui.errors import Unreachable
 from giblet_tui.nodes import Node
-from giblet_tui.remote import hostkeys, sshauth, sshconfig
+from giblet_tui.remote import hostkeys, questions, sshauth, sshconfig
 from giblet_tui.remote.agentlink import AgentLink
 from giblet_tui.remote.dialogue import Pipe
 from giblet_tui.remote.line import open_line
@@ -227,7 +227,9 @@ def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node:
             transport.start_client(timeout=HANDSHAKE_LIMIT_S)
             key = transport.get_remote_server_key()
         sshauth.check_host_key(hostkeys.HostKey(key.get_name(), key.asbytes()), config, node)
-        with within(transport, sshauth.LIMIT_S, node.name, "log in"):
+        limit_s = sshauth.ANSWER_LIMIT_S if questions.someone_answers() else sshauth.LIMIT_S
+        transport.auth_timeout = limit_s
+        with within(transport, limit_s, node.name, "log in"):
             sshauth.log_in(transport, config, node)
     except BaseException:
         line.close()

@@ -1,21 +1,28 @@
-"""Trust in both directions: the host's key against known_hosts, then our keys to the host. Never a second try."""
+"""Trust in both directions: the host's key against known_hosts, then our keys to the host. Never a second try.
+
+What the server asks beside or instead of a key (a code of a second factor) goes to the person at the terminal, once.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import paramiko
 
 from giblet_tui.errors import NotLetIn, Unreachable
 from giblet_tui.nodes import Node
-from giblet_tui.remote import hostkeys
+from giblet_tui.remote import hostkeys, questions
 from giblet_tui.remote.hostkeys import HostKey
-from giblet_tui.remote.sshconfig import HostConfig
+from giblet_tui.remote.sshconfig import BY_OPENSSH, HostConfig
 
 LIMIT_S = 30.0
+ANSWER_LIMIT_S = 150.0
+"""Where a person is asked: longer than sshd's own LoginGraceTime."""
+INTERACTIVE = "keyboard-interactive"
 MAX_KEYS = 5
 """sshd hangs up after MaxAuthTries (6) failures."""
 
@@ -44,7 +51,8 @@ def check_host_key(key: HostKey, config: HostConfig, node: Node) -> None:
     if finding.standing == "certified":
         raise NotLetIn(
             f"{config.hostname} is known by a certificate authority ({finding.place}), which giblet cannot check.",
-            f"Trust the key itself, if its fingerprint is right ({shown}): {trust} -o HostKeyAlgorithms={key.kind}",
+            f"Set `transport: openssh` for the node in nodes.yaml. Or trust the key, if its fingerprint is right "
+            f"({shown}): {trust} -o HostKeyAlgorithms={key.kind}",
         )
     raise NotLetIn(
         f"{config.hostname} is not a known host: it shows {shown}.",
@@ -76,20 +84,48 @@ def _offer(
             break
         tried.append(name)
         try:
-            if not transport.auth_publickey(config.user, key):
-                return
-            raise NotLetIn(
-                f"{config.where} took {name}, but asks for a second factor, which giblet cannot pass on.",
-                "Ask its administrator to let keys alone suffice from your network.",
-            )
+            if wanted := transport.auth_publickey(config.user, key):
+                _answer(transport, config, wanted)
+            return None
         except paramiko.BadAuthenticationType as error:
-            raise _no_keys_wanted(config, error.allowed_types) from None
+            return _answer(transport, config, error.allowed_types)
         except paramiko.AuthenticationException:
             if not transport.is_active() and len(tried) == 1:  # after more tries, it hung up on our keys
                 raise Unreachable(
                     f"The connection to {config.where} broke off during the login.", "Try again."
                 ) from None
+    if transport.is_active() and questions.someone_answers():
+        with contextlib.suppress(paramiko.BadAuthenticationType):  # the server has no questions
+            return _ask(transport, config)
     raise _refused(config, node, tried, locked)
+
+
+def _answer(transport: paramiko.Transport, config: HostConfig, wanted: list[str]) -> None:
+    """Go on with what the server wants beside or instead of a key. Raises NotLetIn when that is no question."""
+    if INTERACTIVE not in wanted:
+        raise _no_keys_wanted(config, wanted)
+    if not questions.someone_answers():
+        raise NotLetIn(
+            f"{config.where} asks a question at every login (a code or a password), and nobody is here to answer.",
+            "At a terminal, verbs pass it on. For the dashboard, log in once for all (`ControlMaster auto` and "
+            f"`ssh -fN {config.alias}`), and set `transport: openssh` for the node in nodes.yaml.",
+        )
+    _ask(transport, config)
+
+
+def _ask(transport: paramiko.Transport, config: HostConfig) -> None:
+    """Pass the server's questions on. Raises NotLetIn when the answers are not taken, BadAuthenticationType."""
+
+    def respond(title: str, instructions: str, prompts: Sequence[questions.Prompt]) -> list[str]:
+        return questions.ask(config.where, f"{title} {instructions}", prompts)
+
+    try:
+        if wanted := transport.auth_interactive(config.user, respond):
+            raise _no_keys_wanted(config, wanted)
+    except paramiko.BadAuthenticationType:
+        raise
+    except paramiko.AuthenticationException:
+        raise NotLetIn(f"{config.where} did not take the answer.", "Try again with a new code.") from None
 
 
 def _refused(config: HostConfig, node: Node, tried: list[str], locked: list[str]) -> NotLetIn:
@@ -104,8 +140,8 @@ def _refused(config: HostConfig, node: Node, tried: list[str], locked: list[str]
 
 def _no_keys_wanted(config: HostConfig, allowed: list[str]) -> NotLetIn:
     return NotLetIn(
-        f"{config.where} takes no keys, only {', '.join(allowed) or 'nothing'}; giblet logs in with keys alone.",
-        "Ask its administrator to allow key logins.",
+        f"{config.where} wants {', '.join(allowed) or 'nothing that it names'}; giblet logs in with keys and answers.",
+        BY_OPENSSH,
     )
 
 

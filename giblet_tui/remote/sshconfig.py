@@ -27,12 +27,14 @@ _LOOKUP_LIMIT_S = 15.0
 
 _REFUSED = {
     "bindinterface": "",
-    "certificatefile": "Load the key and its certificate into ssh-agent, and drop the directive.",
-    "knownhostscommand": "Put the host's key into known_hosts instead.",
-    "pkcs11provider": "Load the card's key into ssh-agent (ssh-add -s), and drop the directive.",
-    "revokedhostkeys": "Mark the keys @revoked in known_hosts instead.",
+    "certificatefile": "Load the key and its certificate into ssh-agent, and drop the directive;",
+    "knownhostscommand": "Put the host's key into known_hosts instead;",
+    "pkcs11provider": "Load the card's key into ssh-agent (ssh-add -s), and drop the directive;",
+    "revokedhostkeys": "Mark the keys @revoked in known_hosts instead;",
 }
 """Directives with a value other than `none` that giblet cannot honour, and what to do instead."""
+
+BY_OPENSSH = "Set `transport: openssh` for the node in nodes.yaml: then the system's ssh makes the connection."
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,10 @@ def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth
     one = {key: found[0] for key, found in values.items()}
     for directive, remedy in _REFUSED.items():
         if one.get(directive, "none") != "none":
-            raise ConfigError(f"giblet cannot honour {directive} of the ssh config for {host}.", remedy)
+            raise ConfigError(
+                f"giblet cannot honour {directive} of the ssh config for {host}.",
+                f"{remedy} or set `transport: openssh` for the node in nodes.yaml." if remedy else BY_OPENSSH,
+            )
     tokens = _tokens(host, one)
     jump = one.get("proxyjump", "none")
     command = one.get("proxycommand", "none")
@@ -193,7 +198,7 @@ def _tokens(host: str, one: Mapping[str, str]) -> dict[str, str]:
 def _expand(value: str, tokens: Mapping[str, str]) -> str:
     def token(match: re.Match[str]) -> str:
         if match[1] not in tokens:
-            raise ConfigError(f"giblet cannot expand %{match[1]} in the ssh config: {value!r}.")
+            raise ConfigError(f"giblet cannot expand %{match[1]} in the ssh config: {value!r}.", BY_OPENSSH)
         return tokens[match[1]]
 
     return re.sub("%(.)", token, value)
