@@ -141,6 +141,24 @@ def lesion(
 
 
 @app.command()
+def rebuild(
+    run_dir: RunWithCheckpoint,
+    out: Annotated[Path, typer.Argument(help="New folder: index.html, frames.png, .wav files, words.json.")],
+    role: Role = "best",
+) -> None:
+    """Show the held-out film as measured and predicted brains show it: pictures, sound and nearest annotations.
+
+    python -m giblet_train rebuild ~/giblet/runs/demo-20261125-101500-3f2a rebuilt && open rebuilt/index.html
+    """
+    from giblet_train.loading import load_split
+    from giblet_train.rebuild import rebuild
+    from giblet_train.trained import trained
+
+    told = rebuild(trained(run_dir, role, load_split, narrate), out, narrate)
+    print(f"{out / 'index.html'}\n{told['credit']}")
+
+
+@app.command()
 def verdict(
     run_dir: Annotated[Path, typer.Argument(help="Run directory.")],
     as_json: AsJson = False,

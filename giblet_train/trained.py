@@ -50,9 +50,19 @@ class Trained:
 
     def regions(self) -> tuple[Parcel, ...]:
         """The parcels of the study's atlas; none where data.atlas names none."""
+        return parcels_of_split(self.data, self._study())
+
+    def credit(self) -> str:
+        """Whose film is shown, as its licence asks; a demo study knows, of another one only its owner does."""
+        try:
+            told = msgspec.json.decode((self._study() / "study.json").read_bytes())
+            return str(told["film"]["credit"])
+        except (OSError, msgspec.MsgspecError, KeyError, TypeError):
+            return f"Film: {self.config.data.video}, of this study."
+
+    def _study(self) -> Path:
         workdir = self.run_dir.path.parent.parent
-        folder, _ = study_folder(self.config, workdir / self.config.data.data_dir, workdir, lambda *_: None)
-        return parcels_of_split(self.data, folder)
+        return study_folder(self.config, workdir / self.config.data.data_dir, workdir, lambda *_: None)[0]
 
 
 def trained(path: Path, role: str, load: Load, narrate: Narrate) -> Trained:

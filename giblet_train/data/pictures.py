@@ -33,14 +33,18 @@ Series = NDArray[np.float64]
 
 
 def png(picture: Picture) -> str:
-    """A grey (H, W) or coloured (H, W, 3) picture as the data URI of a PNG."""
+    """A picture as the data URI of a PNG."""
+    return "data:image/png;base64," + b64encode(png_bytes(picture)).decode()
+
+
+def png_bytes(picture: Picture) -> bytes:
+    """A grey (H, W) or coloured (H, W, 3) picture as a PNG file."""
     encoder: Any = av.CodecContext.create("png", "w")
     encoder.height, encoder.width = picture.shape[:2]
     encoder.pix_fmt = "gray" if picture.ndim == 2 else "rgb24"
     encoder.time_base = Fraction(1)
     frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(picture), format=encoder.pix_fmt)
-    data = b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
-    return "data:image/png;base64," + b64encode(data).decode()
+    return b"".join(bytes(packet) for packet in (*encoder.encode(frame), *encoder.encode(None)))
 
 
 def mean_slices(study: Study, subject: str) -> Picture:
