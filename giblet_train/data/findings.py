@@ -8,6 +8,7 @@ import msgspec
 
 Severity = Literal["error", "warning", "info"]
 ROUNDING = 1e-6
+WHOLE = 1e7
 ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 
 
@@ -35,9 +36,11 @@ def counted(findings: list[Finding]) -> str:
 
 
 def shown(number: float | None) -> str:
-    """A number of a table in four digits; what is only rounding is 0, what is not known a dash."""
+    """A number of a table in four digits or whole; what is only rounding is 0, what is not known a dash."""
     if number is None:
         return "-"
+    if 1e3 <= abs(number) < WHOLE:
+        return f"{number:.0f}"
     return "0" if abs(number) < ROUNDING else f"{number:.4g}"
 
 

@@ -54,7 +54,9 @@ def report_lines(report: Report, more: Sequence[str] = ()) -> list[str]:
     """The report for people: its tables, then `more`, then the findings with what to do."""
     lines = [f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
     for subject, facts in report.files.items():
-        lines.append(f"{subject:8}{facts.mean:12.4g}{facts.sd:12.4g}{facts.low:12.4g}{facts.high:12.4g}")
+        lines.append(
+            f"{subject:8}{shown(facts.mean):>12}{shown(facts.sd):>12}{shown(facts.low):>12}{shown(facts.high):>12}"
+        )
     if report.components:
         lines += ["", f"{'':8}{'raw mean':>12}{'raw sd':>12}{'mean':>12}{'sd':>12}{'1st loss':>12}{'targets':>12}"]
     for component, fact in report.components.items():
