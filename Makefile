@@ -8,7 +8,7 @@ PIP := install -q --disable-pip-version-check -c constraints.txt
 TWO := -n 2 --dist loadgroup
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-study bench-why clean
+.PHONY: install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-study bench-why bench-month drills clean
 
 install: .venv/.ready
 
@@ -112,6 +112,16 @@ bench-why: install
 	mkdir -p build
 	$(BIN)/python benchmarks/why.py > build/diagnosis.md
 	mv build/diagnosis.md docs/diagnosis.md
+
+# How often a healthy month is disturbed, and how often the time left is told right (docs/plan.md).
+bench-month: install
+	$(BIN)/python -m benchmarks.month
+
+# Every fault of `giblet demo FAULT` really made, here: half an hour; writes docs/drills.md.
+drills: install
+	mkdir -p build
+	$(BIN)/python -m benchmarks.drills > build/drills.md
+	mv build/drills.md docs/drills.md
 
 clean:
 	rm -rf .venv .venv-laptop build *.egg-info

@@ -27,7 +27,7 @@ Made by `make drills`: each line is one run of `giblet demo FAULT` on the demo s
 which the fault is made in the running engine. "Shown after": steps from its beginning until `giblet why`, given the
 records so far, names it first. "Raised after": until the watcher beside the run had written its alert; it looks every
 two seconds, and waits for a second look where a cause is not certain, so its steps depend on the pace ({pace:.2g} s a
-step here, the median). What only an ending shows has no "shown after".
+step here, the median). A run that stands still writes no record of it: only its heartbeat shows that.
 """
 
 

@@ -53,7 +53,10 @@ def train_with(name: str, path: Path, load: Load) -> int:
     def arm(training: Training) -> None:
         if name in ARMS:
             ARMS[name](training, drill)
-        _at_step(training, drill.step, lambda: _announce(training, drill))
+        if drill.step:
+            _at_step(training, drill.step, lambda: _announce(training, drill))
+        else:  # it is there before the first step, and may be named before it
+            _announce(training, drill)
 
     return train_recorded(path, loaded, arm)
 

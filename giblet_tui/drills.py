@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
+from giblet_train.contract.diagnosis import diagnose
 from giblet_train.contract.drills import EVENT, Drill
 from giblet_train.contract.health import duration
-from giblet_train.contract.records import Alert, EventMetric
+from giblet_train.contract.records import Alert
 from giblet_train.contract.replay import prefixes
 from giblet_tui import why
 from giblet_tui.fleet import RunSnapshot
@@ -19,7 +20,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a drill. Steps are counted from the fault's beginning; None: never.
 
     named: what `giblet why` names first at the end ("" for nothing). shown_after: steps until the records alone showed
-    it; None also for what only an ending shows. raised_after, raised_s: steps and seconds until the watcher's alert.
+    it; None also where they cannot. raised_after, raised_s: steps and seconds until the watcher's alert.
     others: what else the watcher raised.
     """
 
@@ -53,9 +54,9 @@ def outcome(run: RunSnapshot, drill: Drill) -> Outcome:
         drill=drill,
         named=found.causes[0].cause if found.causes else "",
         sentence=found.causes[0].sentence if found.causes else "",
-        began_step=began.step if began else None,
-        shown_after=_shown_after(run, drill, began) if began else None,
-        raised_after=max(0, alert.step - began.step) if alert and began else None,
+        began_step=drill.step if began else None,
+        shown_after=_shown_after(run, drill) if began else None,
+        raised_after=max(0, alert.step - drill.step) if alert and began else None,
         raised_s=max(0.0, alert.at - began.at) if alert and began else None,
         others=tuple(sorted({a.name for a in run.alerts if a.state == "raised" and a.name != drill.cause})),
     )
@@ -86,8 +87,12 @@ def _control(seen: Outcome) -> str:
     return "silent, as it must be" if seen.caught else "A FALSE ALARM"
 
 
-def _shown_after(run: RunSnapshot, drill: Drill, began: EventMetric) -> int | None:
-    looked = prefixes(run.config, run.metrics, began.step + 1, began.step + FARTHEST_STEPS)
+def _shown_after(run: RunSnapshot, drill: Drill) -> int | None:
+    looked = prefixes(run.config, run.metrics, drill.step + 1, drill.step + FARTHEST_STEPS)
     first = (n for n, found in looked if found.causes and found.causes[0].cause == drill.cause)
     reached = next(first, None)
-    return None if reached is None else reached - 1 - began.step
+    if reached is not None:
+        return reached - 1 - drill.step
+    # Named before the step was made, or by what the last of it left: then there is no further step to count.
+    at_once = diagnose(run.config, run.metrics).causes if not any(s.step > drill.step for s in run.steps) else ()
+    return 0 if at_once and at_once[0].cause == drill.cause else None

@@ -115,6 +115,16 @@ def test_a_criterion_that_is_not_met_is_exit_code_1(desk: Desk) -> None:
     assert desk.giblet("verdict", "@last").returncode == 1
 
 
+def test_a_fault_that_really_happens_is_caught(desk: Desk) -> None:
+    settings = [word for key, value in REDUCED.items() for word in ("--set", f"{key}={value}")]
+    done = desk.giblet("demo", "crash", "--json", *settings, "--set", "num_epochs=20")
+    assert done.returncode == 0, done.stderr
+    seen = json.loads(done.stdout.splitlines()[-1])
+    assert (seen["named"], seen["caught"], seen["began_step"], seen["raised_after"]) == ("crashed", True, 40, 0)
+    assert "KeyError" in seen["sentence"]
+    assert "crash" not in desk.giblet("ladder").stdout
+
+
 def test_ctrl_c_leaves_the_run_alone_and_says_how_to_go_on(desk: Desk) -> None:
     before = {run["run_id"] for run in desk.runs()}
     demo = subprocess.Popen(

@@ -48,11 +48,11 @@ def test_every_drill_is_a_configuration_that_trains(drill: object) -> None:
 
 
 def test_an_outcome_counts_steps_from_where_the_fault_began() -> None:
-    run = fleets.run("demo-nan", steps=120, nan_from=100)
+    run = fleets.run("demo-nan", steps=120, nan_from=40)
     began = EventMetric(
-        seq=run.steps[100].seq, step=100, epoch=6, at=fleets.NOW - 7, name=EVENT, level="info", sentence="Drill."
+        seq=run.steps[40].seq, step=40, epoch=3, at=fleets.NOW - 7, name=EVENT, level="info", sentence="Drill."
     )
-    run = replace(run, events=(began,), alerts=(alert("nan", 107),))
+    run = replace(run, events=(began,), alerts=(alert("nan", 47),))
     seen = outcome(run, DRILLS["nan"])
     assert (seen.named, seen.shown_after, seen.raised_after, seen.raised_s) == ("nan", 0, 7, 2.0)
     assert seen.caught and outcome_lines(seen)[-1] == "caught"
