@@ -82,7 +82,9 @@ bench-data: install
 
 # What the engine learns on the demo study, fold by fold, beside ridge; and what the study's own truth allows.
 bench-train: install
-	$(BIN)/python benchmarks/learn.py build/bench
+	mkdir -p build
+	$(BIN)/python -m benchmarks.learn build/bench > build/results.md
+	mv build/results.md docs/results.md
 
 # Whether each lesion removes its own modality and only that: writes docs/lesions.md.
 bench-lesions: install

@@ -105,6 +105,30 @@ def evaluate(
 
 
 @app.command()
+def ensemble(
+    run_dirs: Annotated[list[Path], typer.Argument(help="Runs that differ by seed and split.fold alone.")],
+    seeds: Annotated[int, typer.Option(min=1, help="Train so many seeds of the run first; those given count.")] = 1,
+    all_folds: Annotated[bool, typer.Option("--all-folds", help="Train every fold of the run first.")] = False,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; each takes a GPU where there are some.")] = 1,
+    role: Role = "best",
+    as_json: AsJson = False,
+) -> None:
+    """Average runs fold by fold, beside their members, ridge and pooled ridge.
+
+    python -m giblet_train ensemble ~/giblet/runs/demo-*            # runs that are there
+
+    python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the others first
+    """
+    from giblet_train.ensemble import lines_of, report, score_folds
+    from giblet_train.jobs import grown
+    from giblet_train.loading import load_split
+
+    members = grown(run_dirs, seeds, all_folds, jobs, narrate)
+    figures = report(score_folds(members, role, load_split, narrate))
+    print(json.dumps(figures) if as_json else "\n".join(lines_of(figures)))
+
+
+@app.command()
 def lesion(
     run_dir: RunWithCheckpoint,
     region: Annotated[

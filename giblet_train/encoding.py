@@ -21,12 +21,15 @@ class Correlation:
         self.responsive_V, self.null_V = responsive_V, null_V
         self.r: list[NDArray[np.float64]] = []
         self.products: list[NDArray[np.float64]] = []
+        self.null_products: list[NDArray[np.float64]] = []
 
     def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
         """One subject's predictions and responses."""
         self.r.append(pearson(predicted_TV, measured_TV))
         if self.responsive_V.any():
             self.products.append(products_of(predicted_TV[:, self.responsive_V], measured_TV[:, self.responsive_V]))
+        if self.null_V.any():
+            self.null_products.append(products_of(predicted_TV[:, self.null_V], measured_TV[:, self.null_V]))
 
     def above(self, other: Correlation, name: str) -> dict[str, float]:
         """How much r of responsive voxels exceeds another's on the same TRs, with a paired block-bootstrap interval."""
@@ -55,7 +58,6 @@ class Encoding(Correlation):
 
     def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
         super().__init__(responsive_V, null_V)
-        self._null_products: list[NDArray[np.float64]] = []
         self._shifted: list[NDArray[np.float64]] = []
         self._unit_sum_TV: NDArray[np.float64] | None = None
         self._error, self._energy = 0.0, 0.0
@@ -63,13 +65,11 @@ class Encoding(Correlation):
     def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
         """One subject's predictions and responses."""
         super().add(predicted_TV, measured_TV)
-        yes, no = self.responsive_V, self.null_V
+        yes = self.responsive_V
         if not yes.any():
             return
         predicted, measured = predicted_TV[:, yes], measured_TV[:, yes]
         self._shifted.append(shift_null(predicted, measured))
-        if no.any():
-            self._null_products.append(products_of(predicted_TV[:, no], measured_TV[:, no]))
         self._error += float(((predicted - measured) ** 2).sum())
         self._energy += float((measured**2).sum())
         unit_TV = unit(measured)
@@ -87,8 +87,8 @@ class Encoding(Correlation):
             "n_responsive": float(self.responsive_V.sum()),
             "n_null": float(self.null_V.sum()),
         }
-        if self._null_products:
-            null_T, yes_T = np.mean(self._null_products, axis=0), np.mean(self.products, axis=0)
+        if self.null_products and self.products:
+            null_T, yes_T = np.mean(self.null_products, axis=0), np.mean(self.products, axis=0)
             low, high = block_interval(yes_T - null_T, N_DRAWS, np.random.default_rng(0))
             figures |= {"r_difference_low": low, "r_difference_high": high}
             low, high = block_interval(null_T, N_DRAWS, np.random.default_rng(0))

@@ -1,0 +1,94 @@
+"""Runs averaged fold by fold, and the queue that trains those that are missing."""
+
+import json
+
+import numpy as np
+import pytest
+
+from giblet_train import trainer
+from giblet_train.contract.config import dump
+from giblet_train.contract.errors import ConfigError, RunFailed
+from giblet_train.contract.rundir import RunDir
+from giblet_train.ensemble import BOTH, ENSEMBLE, MEMBER, POOLED, RIDGE, lines_of, report, score_folds, series_of
+from giblet_train.jobs import grown, train_all
+from giblet_train.trained import trained
+from tests.engine_study import config, load
+
+
+def quiet(*_):
+    pass
+
+
+def run_dir_of(folder, name, **overrides):
+    run_dir = RunDir(folder / "runs" / name)
+    run_dir.path.mkdir(parents=True)
+    run_dir.config.write_text(dump(config(**overrides)))
+    return run_dir.path
+
+
+@pytest.fixture(scope="module")
+def members(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("work")
+    paths = [run_dir_of(folder, f"seed-{seed}", seed=seed, num_epochs=1, steps_per_epoch=6) for seed in range(2)]
+    for path in paths:
+        assert trainer.train(path, load) == 0
+    return paths
+
+
+@pytest.fixture(scope="module")
+def folds(members):
+    return score_folds(members, "best", load, quiet)
+
+
+def test_the_ensemble_is_the_mean_of_what_its_members_predict(members, folds):
+    (fold,) = folds
+    assert fold.members == ("seed-0", "seed-1")
+    mean, runs = {}, [trained(path, "best", load, quiet) for path in members]
+    for run in runs:
+        for subject, predicted_TV in run.examiner.predicted(run.model):
+            mean[subject] = mean.get(subject, 0.0) + predicted_TV / 2
+    data = runs[0].data
+    r = [
+        [np.corrcoef(mean[s][:, v], data.bold[s][data.split.test, v])[0, 1] for v in np.flatnonzero(data.responsive_V)]
+        for s in data.subjects
+    ]
+    assert fold.scores[ENSEMBLE].r_responsive == pytest.approx(np.mean(r), abs=1e-4)
+    film = [run.examiner.rebuilt(run.model)["measured"]["text"] for run in runs]
+    np.testing.assert_allclose(fold.rebuilt["measured"]["text"], (film[0] + film[1]) / 2, atol=1e-5)
+
+
+def test_it_is_reported_beside_members_and_ridge_with_intervals(folds):
+    figures = report(folds)
+    assert set(figures["r"]) == {MEMBER, ENSEMBLE, RIDGE, POOLED, BOTH}
+    series = series_of(folds)
+    assert figures["r"][MEMBER] == pytest.approx(np.mean([folds[0].scores[m].r_responsive for m in folds[0].members]))
+    gain = figures["gain"]["ensemble over member"]
+    assert gain["low"] <= gain["mean"] <= gain["high"]
+    assert gain["mean"] == pytest.approx((series[ENSEMBLE] - series[MEMBER]).sum())
+    assert json.loads(json.dumps(figures)) == figures
+    assert any(line.startswith("ensemble with ridge pooled") for line in lines_of(figures))
+
+
+def test_runs_of_another_experiment_are_not_averaged(members, tmp_path):
+    other = run_dir_of(tmp_path, "other", num_epochs=1, steps_per_epoch=6, learning_rate=1e-3)
+    with pytest.raises(ConfigError, match="other differs from seed-0 by learning_rate"):
+        score_folds([members[0], other], "best", load, quiet)
+
+
+def test_missing_seeds_and_folds_are_made_beside_the_first(members, monkeypatch):
+    made = []
+    monkeypatch.setattr("giblet_train.jobs.train_all", lambda paths, *rest: made.extend(paths))
+    assert grown(members, 2, False, 1, quiet) == members and not made
+    found = grown(members, 2, True, 1, quiet)
+    configs = [RunDir(path).read_config() for path in found]
+    assert sorted((c.split.fold, c.seed) for c in configs) == [(f, s) for f in range(5) for s in range(2)]
+    assert len(made) == 8 and all(path.parent == members[0].parent for path in made)
+
+
+def test_a_training_that_fails_is_named(tmp_path):
+    path = tmp_path / "one"
+    path.mkdir()
+    (path / "config.yaml").write_text("name: x\nunheard_of: 1\n")
+    with pytest.raises(RunFailed, match=r"1 of 1 runs failed: one\."):
+        train_all([path], 2, 0, quiet)
+    assert "unheard_of" in (path / "train.log").read_text()
