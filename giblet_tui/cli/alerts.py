@@ -46,11 +46,11 @@ def alerts(
     if names and not ack and snooze is None:
         raise ConfigError("What about these alerts?", "Add --ack, or --snooze 8h; without names, all are shown.")
     node, run_id = lookup.locate(name, say)
-    run = lookup.fresh(node, run_id)
+    run, facts = lookup.fresh_with_node(node, run_id)
     if ack or snooze is not None:
         _answer(node, run, names or (), snooze_s)
-        run = lookup.fresh(node, run_id)
-    now = time.time()
+        run, facts = lookup.fresh_with_node(node, run_id)
+    now = time.time() + facts.clock_skew_s  # alerts and answers are dated by the node
     if json:
         show_json(alerts_json(run, now))
     else:

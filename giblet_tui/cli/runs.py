@@ -92,7 +92,7 @@ def status(
     if json:
         show_json({"schema": SCHEMA, "run": run_json(run)})
     else:
-        head, *lines = status_lines(run, time.time(), facts.disk_free_gib)
+        head, *lines = status_lines(run, time.time() + facts.clock_skew_s, facts.disk_free_gib)
         show("\n".join([paint(head, _COLOURS[run.health.state]), *lines]))
         say(next_commands(run.run.run_id, live=run.health.live))
     if watch and run.health.live:
