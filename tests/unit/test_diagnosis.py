@@ -9,8 +9,8 @@ from benchmarks.why import accused_early, delay_of, first_cause, is_right, whole
 from giblet_train.contract.config import from_mapping
 from giblet_train.contract.diagnosis import EXPLAINS, RULES, diagnose
 from giblet_train.contract.health import Health
-from giblet_train.contract.records import EvaluationMetric, EventMetric, RunMetric, StepMetric
-from giblet_train.contract.rules.case import CauseName
+from giblet_train.contract.records import EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
+from giblet_train.contract.rules.case import CauseName, case_of
 from tests.collection import Case, collection
 from tests.collection.faults import flat, overfit, play, steps_of
 from tests.collection.healthy import draw, healthy_run
@@ -182,3 +182,13 @@ def test_a_run_resumed_with_its_state_is_healthy() -> None:
     )
     resumed = replace(run, resumed_from_step=steps_of(metrics)[3 * curves.steps_per_epoch].step, first_loss={})
     assert diagnose(curves.config, [*metrics[:middle], resumed, *metrics[middle:]]).healthy
+
+
+def test_a_course_is_drawn_before_the_first_long_epoch_has_ended() -> None:
+    """Five blocks of steps make a course, though no epoch of 400 steps has ended: said or not, nothing breaks."""
+    curves = draw(4, num_epochs=3, warmup_epochs=0, criteria={"drop": {"kind": "loss_drop", "threshold": 0.99}})
+    curves.steps_per_epoch = 400
+    steps = [m for m in healthy_run(curves, 1) if not isinstance(m, EpochMetric)]
+    found = diagnose(curves.config, steps)
+    assert {c.cause for c in found.causes} <= {"criterion_unreachable"}
+    assert case_of(curves.config, steps).training_course[0][0] == 30 / 400

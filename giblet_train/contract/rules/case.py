@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from statistics import median
+from statistics import fmean, median
 from typing import Any, Literal
 
 import msgspec
@@ -20,6 +20,9 @@ from giblet_train.contract.records import (
     StepMetric,
 )
 from giblet_train.contract.schedule import Plan, plan_of
+
+COURSE_STEPS = 30
+"""What a block of a training course holds; an epoch, where that is shorter."""
 
 CauseName = Literal[
     "lr_off_plan",
@@ -104,6 +107,17 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
     def validation_totals(self) -> list[tuple[int, float]]:
         """(epoch, validation total) of every finite validation."""
         return [(e.epoch, e.validation.total) for e in self.epochs if e.validation and e.validation.total is not None]
+
+    @property
+    def training_course(self) -> list[tuple[float, float]]:
+        """(epochs gone by, mean total) of consecutive blocks of steps after warm-up: long epochs are told in parts."""
+        plan = self.plan
+        if plan is None:
+            return []
+        n = min(COURSE_STEPS, plan.steps_per_epoch)
+        warmed = [(s.step, s.total) for s in self.steps if s.step >= plan.warmup_steps and s.total is not None]
+        blocks = [warmed[i : i + n] for i in range(0, len(warmed) - n + 1, n)]
+        return [((b[-1][0] + 1) / plan.steps_per_epoch, fmean(v for _, v in b)) for b in blocks]
 
     @property
     def recent_steps(self) -> tuple[StepMetric, ...]:

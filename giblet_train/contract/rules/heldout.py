@@ -17,7 +17,6 @@ MEAN_VALIDATIONS = 3
 LEARNT = 0.025
 SKILL_DOUBT = 0.005
 FEWEST_POINTS = 5
-CURVE_STEPS = 30
 EARLIEST = 0.1
 """Share of the planned epochs before which no course is drawn."""
 MARGIN = 0.8
@@ -150,25 +149,22 @@ def criterion_unreachable(case: Case) -> Cause | None:
     return None
 
 
-def _course(case: Case, plan: Plan, split: str, totals: Sequence[tuple[int, float]]) -> Points:
-    """(epochs gone by, loss) after warm-up: training's over blocks of steps, where long epochs are told in parts."""
-    n = min(CURVE_STEPS, plan.steps_per_epoch)
-    if split != "train" or not case.steps:
-        warm = math.ceil(plan.warmup_steps / plan.steps_per_epoch)
-        return [(float(e), v) for e, v in totals if e > warm]
-    warmed = [(s.step, s.total) for s in case.steps if s.step >= plan.warmup_steps and s.total is not None]
-    blocks = [warmed[i : i + n] for i in range(0, len(warmed) - n + 1, n)]
-    return [((b[-1][0] + 1) / plan.steps_per_epoch, fmean(v for _, v in b)) for b in blocks]
+def _course(case: Case, plan: Plan, split: str) -> Points:
+    """(epochs gone by, loss) after warm-up."""
+    if split == "train" and case.steps:
+        return case.training_course
+    warm = math.ceil(plan.warmup_steps / plan.steps_per_epoch)
+    totals = case.train_totals if split == "train" else case.validation_totals
+    return [(float(e), v) for e, v in totals if e > warm]
 
 
 def _unreachable(case: Case, name: str, criterion: Criterion, start: float) -> Cause | None:
     assert case.config is not None and case.plan is not None
-    totals = case.train_totals if criterion.split == "train" else case.validation_totals
-    points = _course(case, case.plan, criterion.split, totals)
+    points = _course(case, case.plan, criterion.split)
     if len(points) < FEWEST_POINTS or points[-1][0] < EARLIEST * case.config.num_epochs:
         return None
     at_best = 1 - lowest_at(points, case.config.num_epochs) / start
-    seen = 1 - min(v for _, v in totals) / start
+    seen = 1 - min(v for _, v in points) / start
     if max(at_best, seen) >= MARGIN * criterion.threshold:
         return None
     return Cause(
