@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from giblet_train.contract import minuteone
-from giblet_train.contract.config import Config
+from giblet_train.contract.config import Config, LossConfig
 from giblet_train.contract.errors import GibletError
 from giblet_train.contract.records import ModalityFacts
 from giblet_train.contract.schedule import Plan, lr_at
@@ -38,12 +38,14 @@ WARM_UP_STEPS = 3
 class Component:
     """One term of the loss. mean_square: in the file's own units, what a loss without normalisation begins at.
 
-    first, last: the normalised loss over all training TRs, before the first step and after the last of the rehearsal.
+    first: the normalised loss of predicting the mean, 1 where the scale is right. start, last: the network's over all
+    training TRs, before the first step (a start from ridge lies below 1) and after the last of the rehearsal.
     gradient_share: of the pull on the bottleneck at that last step.
     """
 
     mean_square: float
     first: float
+    start: float
     last: float
     weight: float
     gradient_share: float | None
@@ -90,11 +92,11 @@ def _rehearse(config: Config, data: Any, n_steps: int) -> tuple[Rehearsal, Plan]
     short = msgspec.structs.replace(config, warmup_steps=WARM_UP_STEPS, balance=balance)
     experiment = Experiment.of(short, data, ranks)
     learner, examiner = experiment.learner, Examiner.of(experiment, data)
-    first = examiner.training_loss(learner.model)
+    first, start = examiner.first_loss(learner.model), examiner.training_loss(learner.model)
     steps: list[Stepped] = [learner.step(n, {}) for n in range(min(n_steps, learner.plan.total_steps))]
     last, shares = examiner.training_loss(learner.model), steps[-1].gradient_share or {}
     components = {
-        c: Component(_mean_square(data.facts[c]), first[c], last[c], learner.base_weight[c], shares.get(c))
+        c: Component(_mean_square(data.facts[c]), first[c], start[c], last[c], learner.base_weight[c], shares.get(c))
         for c in learner.components
     }
     return (
@@ -117,8 +119,10 @@ def _mean_square(fact: ModalityFacts) -> float:
 
 def _about(rehearsal: Rehearsal, facts: Mapping[str, ModalityFacts], config: Config) -> list[Finding]:
     parts = rehearsal.components
+    # Whatever the losses are divided by: one that does not begin at 1 carries a unit.
+    scaled = msgspec.structs.replace(config, losses=LossConfig(scale="variance"))
     findings = [_error("scale", sentence) for sentence in minuteone.of_data(facts)]
-    findings += [_error("first_loss", sentence) for sentence in minuteone.of_start(config, _first(rehearsal), facts)]
+    findings += [_error("first_loss", sentence) for sentence in minuteone.of_start(scaled, _first(rehearsal), facts)]
     findings += [_error("not_finite", f"{c} is not finite in the first steps.") for c in rehearsal.not_finite]
     total = sum(p.weight * p.first for p in parts.values())
     for name, part in parts.items():
@@ -126,8 +130,8 @@ def _about(rehearsal: Rehearsal, facts: Mapping[str, ModalityFacts], config: Con
         if share > config.watch.dominance_share:
             action = f"Its weight is {part.weight:g}; what is divided by its train variance begins at 1."
             findings.append(_error("component_dominates", f"{name} is {share:.0%} of the loss.", action))
-        if part.last >= part.first and part.weight:
-            sentence = f"{name} does not fall in {rehearsal.n_steps} steps: {part.first:.4g}, then {part.last:.4g}."
+        if part.last >= part.start and part.weight:
+            sentence = f"{name} does not fall in {rehearsal.n_steps} steps: {part.start:.4g}, then {part.last:.4g}."
             action = "Rehearse more steps (--steps); look at its lag and its scale."
             findings.append(Finding(finding="does_not_fall", severity="warning", sentence=sentence, action=action))
     if rehearsal.idle:
@@ -166,7 +170,7 @@ def _lines(rehearsal: Rehearsal, plan: Plan) -> list[str]:
     parts = rehearsal.components
     raw = sum(p.weight * p.mean_square for p in parts.values())
     total = sum(p.weight * p.first for p in parts.values())
-    header = ("raw units", "share", "weight", "1st loss", "share", f"step {rehearsal.n_steps}", "gradient")
+    header = ("raw units", "share", "weight", "1st loss", "share", "step 0", f"step {rehearsal.n_steps}", "gradient")
     lines = [f"{'loss':8}{''.join(f'{cell:>11}' for cell in header)}"]
     for name, p in parts.items():
         cells = (
@@ -175,12 +179,13 @@ def _lines(rehearsal: Rehearsal, plan: Plan) -> list[str]:
             f"{p.weight:.3g}",
             f"{p.first:.4g}",
             f"{p.weight * p.first / total:.1%}" if total else "-",
+            f"{p.start:.4g}",
             f"{p.last:.4g}",
             "-" if p.gradient_share is None else f"{p.gradient_share:.1%}",
         )
         lines.append(f"{name:8}{''.join(f'{cell:>11}' for cell in cells)}")
-    after = sum(p.weight * p.last for p in parts.values())
-    lines.append(f"{'total':8}{raw:11.4g}{'':22}{total:11.4g}{'':11}{after:11.4g}")
+    before, after = (sum(p.weight * getattr(p, when) for p in parts.values()) for when in ("start", "last"))
+    lines.append(f"{'total':8}{raw:11.4g}{'':22}{total:11.4g}{'':11}{before:11.4g}{after:11.4g}")
     memory = "" if rehearsal.gib is None else f"; {rehearsal.gib:.2f} GiB"
     return [
         *lines,
