@@ -191,18 +191,38 @@ def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
 
 def _run_row(run: RunSnapshot) -> Row:
     judged = verdict(run)
-    last, left = run.steps[-1] if run.steps else None, run.eta_s
+    left = run.eta_s
+    epoch, total, fmri, lr = _last_figures(run)
     return (
         f"{GLYPHS[run.health.state]} {run.health.state}",
         run.run.run_id,
         where(run),
-        f"{last.epoch}/{run.config.num_epochs}" if last and run.config else "–",
-        number(last.total) if last else "–",
-        number(last.loss.get("fmri")) if last else "–",
-        f"{last.lr:.2e}" if last else "–",
+        epoch,
+        total,
+        fmri,
+        lr,
         judged.word if judged else "–",
         duration(left) if left is not None else "–",
         run.health.sentence,
+    )
+
+
+def _last_figures(run: RunSnapshot) -> tuple[str, str, str, str]:
+    """Epoch, total, fMRI loss and rate of the last step; of the last epoch where steps are not told (a lab's log)."""
+    if not run.steps and not run.epochs:
+        return "–", "–", "–", "–"
+    if run.steps:
+        step = run.steps[-1]
+        epoch, total, loss, lr = step.epoch, step.total, step.loss, step.lr
+    else:
+        ended = run.epochs[-1]
+        epoch, total, loss, lr = ended.epoch, ended.train.total, ended.train.loss, ended.lr
+    of = f"/{run.config.num_epochs}" if run.config else ""
+    return (
+        f"{epoch}{of}",
+        number(total),
+        number(loss.get("fmri")) if "fmri" in loss else "–",
+        f"{lr:.2e}" if lr else "–",
     )
 
 

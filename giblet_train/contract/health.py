@@ -122,7 +122,7 @@ def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
         return Health(
             state="died", sentence=f"ended, but pid {pids} survives", reason="survivors", since=ended.ended_at
         )
-    if ended.code == 0 and last == "finished":
+    if last == "finished" and ended.signal is None and not ended.code:
         sentence = (heartbeat.why if heartbeat else "") or "finished all its steps"
         return Health(state="finished", sentence=sentence, since=ended.ended_at)
     if last == "stopped" or ended.stop_requested:

@@ -24,13 +24,17 @@ MAX_BYTES = 1024**3
 TAIL_LINES = 200
 MAX_LINE = 4000
 
-_ESCAPE = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
+ESCAPE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+"""What colours and moves the cursor, and is no text."""
+
 _NUMBER = r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf))"
-_EPOCH = re.compile(
+EPOCH_LINE = (
     rf"Epoch\s+(\d+)/(\d+)\s*\|\s*Train Loss:\s*{_NUMBER}"
-    rf"(?:\s*\|\s*Val Loss:\s*{_NUMBER})?(?:\s*\|\s*fMRI Corr:\s*{_NUMBER})?(?:\s*\|\s*LR:\s*{_NUMBER})?(.*)",
-    re.IGNORECASE,
+    rf"(?:\s*\|\s*Val Loss:\s*{_NUMBER})?(?:\s*\|\s*fMRI Corr:\s*{_NUMBER})?(?:\s*\|\s*LR:\s*{_NUMBER})?(.*)"
 )
+"""Epoch, of how many, train loss, validation loss, r, rate, the rest: found whatever the case. Nodes read by it too."""
+_EPOCH = re.compile(EPOCH_LINE, re.IGNORECASE)
+_ESCAPE = re.compile(ESCAPE)
 _COMPONENT = re.compile(rf"\b({'|'.join(COMPONENTS)})\s+{_NUMBER}", re.IGNORECASE)
 _BAR = re.compile(r"\d+%\|.*\|\s*(\d+)/(\d+)\s*\[")
 

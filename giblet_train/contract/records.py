@@ -53,6 +53,19 @@ class Rendezvous(Record, frozen=True, kw_only=True):
     n_processes: int = 1
 
 
+class Adoption(Record, frozen=True, kw_only=True):
+    """The session that a run was taken in from, which somebody started by hand.
+
+    mark: the environment variable that its processes have; log: the file whose lines are its metrics.
+    """
+
+    address: str
+    mark: str
+    at: float
+    by: str
+    log: str | None = None
+
+
 class Run(Record, frozen=True, kw_only=True):
     """run.json: who started what, where, and how. Written once by the launcher, on each node of the run.
 
@@ -81,6 +94,7 @@ class Run(Record, frozen=True, kw_only=True):
     hostname: str = ""
     watcher_argv: tuple[str, ...] = ()
     promotion: Promotion | None = None
+    adopted: Adoption | None = None
     schema: int = SCHEMA
 
 

@@ -7,6 +7,7 @@ import sys
 
 from giblet_train.contract.errors import FAILED, GibletError
 from giblet_tui.cli import (
+    adopt,
     alerts,
     clear,
     compare,
@@ -43,6 +44,7 @@ VERBS = (
     compare,
     ladder,
     stop,
+    adopt,
     clear,
     reach,
     export,

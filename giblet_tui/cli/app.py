@@ -54,6 +54,7 @@ _ORDER = (
         "promote",
         "ladder",
         "stop",
+        "adopt",
         "rm",
         "prune",
     ),

@@ -36,7 +36,11 @@ def attach(
     if run.multiplexer == "process":
         raise ConfigError(f"{run_id} is a plain process and has no terminal.", f"giblet logs {run_id} -f")
     with connect(node) as connection:
-        if run.multiplexer == "tmux":
+        if run.adopted is not None and run.multiplexer == "tmux":
+            argv = tmux.attach_by_hand_argv(run.adopted.address, write)
+        elif run.adopted is not None:
+            argv = screen.attach_argv(run.adopted.address, write)
+        elif run.multiplexer == "tmux":
             argv = tmux.attach_argv(f"={run.session}", write)
         else:
             argv = screen.attach_argv(run.session, write)

@@ -76,7 +76,7 @@ class _Uses:
             run.run_id
             for run in self.runs
             if (run.elsewhere and not run.ended)
-            or marked.get(run.run_id)
+            or run.marked_in(marked)
             or run.session in open_sessions
             or run.supervisor() is not None
         }

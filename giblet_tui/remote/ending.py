@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Any
 
-from giblet_tui.remote import evidence, sessions
+from giblet_tui.remote import evidence, handmade, keeper, sessions
 from giblet_tui.remote.agent import AgentRefusal, Emit
 from giblet_tui.remote.evidence import RunOnNode
 from giblet_tui.remote.supervise import descendants, send, start_ticks, write_json
@@ -105,6 +105,7 @@ class _Ending:
 
     def __init__(self, run: RunOnNode, emit: Emit) -> None:
         self.run = run
+        self.adopted = run.adopted
         self.emit = emit
         self.began = time.monotonic()
         self.steps: list[dict[str, Any]] = []
@@ -115,13 +116,13 @@ class _Ending:
         if already:
             self._say("ended", "No process of it was left.")
         else:
-            saves = self._has_begun()
+            saves = not self.adopted and self._has_begun()
             self._request()
             if not saves or not grace_s or not self._heeded(grace_s):
-                self._tell(min(grace_s, UNHEEDED_GRACE_S))
+                self._tell(grace_s if self.adopted else min(grace_s, UNHEEDED_GRACE_S))
         survivors = sweep(self.run, self.known)
         holders = self._gpu_holders()
-        closed = sessions.end(self.run.session)
+        closed = handmade.close(self.adopted) if self.adopted else sessions.end(self.run.session)
         if closed:
             self._say("session", f"Closed its {' and '.join(closed)} session.")
         self._record_end(survivors, requested=not already)
@@ -161,8 +162,8 @@ class _Ending:
 
     def _tell(self, grace_s: float) -> None:
         """TERM, and after the grace QUIT, to the supervisor; where it is gone, TERM to the first of what it left."""
-        supervisor = self.run.supervisor()
-        left = self._left()
+        supervisor = None if self.adopted else self.run.supervisor()
+        left = self._at_work()
         if not left:
             return
         targets = [supervisor] if supervisor else sorted(set(left) - descendants(left))
@@ -192,17 +193,25 @@ class _Ending:
         """Until nothing of the run is left: True; or False when the limit has passed."""
         begun = time.monotonic()
         report_at = begun + _FIRST_REPORT_S
-        supervisor = self.run.supervisor()
+        supervisor = None if self.adopted else self.run.supervisor()
         while time.monotonic() - begun < limit_s:
             # Its end is the end of all else, and cheap to look for; only without it is all of /proc read each time.
-            if (supervisor is None or self.run.supervisor() is None) and not self._left():
+            if (supervisor is None or self.run.supervisor() is None) and not self._at_work():
                 return True
             if time.monotonic() >= report_at:
                 report_at += _REPORT_EVERY_S
                 seconds = time.monotonic() - self.began
                 self.emit({"step": "waiting", "seconds": seconds, "heartbeat": _progress(self.run)})
             time.sleep(0.05 if supervisor else 0.25)
-        return not self._left()
+        return not self._at_work()
+
+    def _at_work(self) -> dict[int, int]:
+        """What is left and could end by itself: of an adopted session not its idle shells, nor its keeper."""
+        left = self._left()
+        if not self.adopted:
+            return left
+        kept = keeper.trainers(set(left)) - {self.run.supervisor()}
+        return {pid: left[pid] for pid in kept}
 
     def _gpu_holders(self) -> set[int]:
         """Which of its processes still hold GPU memory; the driver may take some seconds to let go of a dead one's."""

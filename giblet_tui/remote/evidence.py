@@ -1,7 +1,8 @@
 """What a run still has on this node: its records, its supervisor, its processes, the GPUs they hold.
 
-A process belongs to a run when its environment has GIBLET_RUN_ID=<run id>, or its standard output or error is open for
-writing inside the run directory, or it descends from one of these. An editor, a pager or `tail -F` there has none.
+A process belongs to a run when its environment has GIBLET_RUN_ID=<run id> (an adopted run's: the mark of its session),
+or its standard output or error is open for writing inside the run directory, or it descends from one of these. An
+editor, a pager or `tail -F` there has none.
 
 Part of the agent: standard library only, Python >= 3.8.
 """
@@ -13,6 +14,7 @@ import json
 import os
 import pwd
 import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,12 @@ class RunOnNode:
     @property
     def session(self) -> str:
         return f"gib-{self.run_id}"
+
+    @property
+    def adopted(self) -> dict[str, Any]:
+        """The session that somebody started by hand, as `adopting` recorded it; empty for a run of giblet's own."""
+        found = self.record("run.json").get("adopted")
+        return found if isinstance(found, dict) else {}
 
     @property
     def mark(self) -> str:
@@ -131,13 +139,35 @@ def marks(folder: Path) -> dict[str, set[int]]:
 
     folder: where the run directories are.
     """
-    spared = _self_and_ancestors()
     found: dict[str, set[int]] = {}
+    by_hand = _adopted_marks(folder)
+    for pid in _own_processes():
+        for run_id in _marks_of(pid, f"{folder}/", by_hand):
+            found.setdefault(run_id, set()).add(pid)
+    return found
+
+
+def with_mark(variable: str) -> set[int]:
+    """This user's processes that have exactly this `NAME=value` in their environment."""
+    return {pid for pid in _own_processes() if variable.encode("utf-8", "surrogateescape") in _environment(pid)}
+
+
+def _own_processes() -> Iterator[int]:
+    spared = _self_and_ancestors()
     for name in (entry.name for entry in Path("/proc").iterdir()):
         pid = int(name) if name.isdigit() else 0
         if pid and pid not in spared and _is_ours(pid):
-            for run_id in _marks_of(pid, f"{folder}/"):
-                found.setdefault(run_id, set()).add(pid)
+            yield pid
+
+
+def _adopted_marks(folder: Path) -> dict[bytes, str]:
+    """Environment variable -> the adopted run of this boot that it marks, while that has not ended."""
+    found: dict[bytes, str] = {}
+    for path in folder.glob("*/keeper.json"):
+        run = RunOnNode(path.parent)
+        mark = run.adopted.get("mark")
+        if mark and not run.ended and not run.rebooted and not run.elsewhere:
+            found[str(mark).encode("utf-8", "surrogateescape")] = run.run_id
     return found
 
 
@@ -171,21 +201,31 @@ def user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-def _marks_of(pid: int, inside: str) -> set[str]:
+def _environment(pid: int) -> list[bytes]:
+    """Its variables as it was started with them; none when it cannot be looked at."""
+    try:
+        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+    except OSError:
+        return []
+
+
+def _marks_of(pid: int, inside: str, by_hand: Mapping[bytes, str]) -> set[str]:
     found: set[str] = set()
-    with contextlib.suppress(OSError):
-        for variable in Path(f"/proc/{pid}/environ").read_bytes().split(b"\0"):
-            if variable.startswith(_MARK):
-                found.add(variable[len(_MARK) :].decode("utf-8", "replace"))
+    for variable in _environment(pid):
+        if variable.startswith(_MARK):
+            found.add(variable[len(_MARK) :].decode("utf-8", "replace"))
+        elif variable in by_hand:
+            found.add(by_hand[variable])
     for stream in (1, 2):
         with contextlib.suppress(OSError, ValueError):
             target = os.readlink(f"/proc/{pid}/fd/{stream}")  # noqa: PTH115 - Path.readlink came with 3.9
-            if target.startswith(inside) and _writable(pid, stream):
+            if target.startswith(inside) and writable(pid, stream):
                 found.add(target[len(inside) :].partition("/")[0] + "/")
     return found
 
 
-def _writable(pid: int, stream: int) -> bool:
+def writable(pid: int, stream: int) -> bool:
+    """Has the process this stream open for writing? Raises OSError, ValueError when it cannot be looked at."""
     info = Path(f"/proc/{pid}/fdinfo/{stream}").read_text()
     flags = next((line.split()[1] for line in info.splitlines() if line.startswith("flags:")), "0")
     return int(flags, 8) & (os.O_WRONLY | os.O_RDWR) != 0

@@ -12,6 +12,7 @@ AGENT_MODULES = (
     "tmux",
     "screen",
     "sessions",
+    "handmade",
     "gpu",
     "tail",
     "facts",
@@ -19,9 +20,11 @@ AGENT_MODULES = (
     "environment",
     "errand",
     "evidence",
+    "keeper",
     "ending",
     "starting",
     "clearing",
+    "adopting",
     "answering",
 )
 """Modules of `giblet_tui.remote` that make up the agent, in the order they are loaded on the node."""

@@ -24,8 +24,13 @@ def list_argv() -> list[str]:
 
 def parse_list(output: str) -> dict[str, str]:
     """Each living session's name and the address that means it and no other."""
+    return dict(parse_addresses(output))
+
+
+def parse_addresses(output: str) -> list[tuple[str, str]]:
+    """(name, address) of each living session; several may have one name."""
     found = (_SESSION_LINE.match(line) for line in output.splitlines())
-    return {line["name"]: line["address"] for line in found if line and "dead" not in line["state"].lower()}
+    return [(line["name"], line["address"]) for line in found if line and "dead" not in line["state"].lower()]
 
 
 def end_argv(address: str) -> list[str]:

@@ -36,7 +36,7 @@ def open_session(kind: str, session: str, command: list[str]) -> Callable[[], bo
     """Start a command in a new session; what says whether it is still open. Raises AgentRefusal in tmux's own words."""
     environment = {key: value for key, value in os.environ.items() if key not in _NOT_INHERITED}
     if kind == "process":
-        pid = _detach(command, environment)
+        pid = detach(lambda: os.execve(command[0], command, environment))
         return lambda: start_ticks(pid) is not None
     done = _run(MULTIPLEXERS[kind].start_argv(session, command), environment)
     if done is None or done.returncode != 0:
@@ -82,8 +82,8 @@ def _run(argv: list[str], environment: dict[str, str]) -> subprocess.CompletedPr
         return None
 
 
-def _detach(command: list[str], environment: dict[str, str]) -> int:
-    """Run a command as nobody's child, without a terminal, in a session of its own; its pid."""
+def detach(work: Callable[[], object]) -> int:
+    """Do work as nobody's child, without a terminal, in a session of its own; its pid. It ends with the work."""
     told, tell = os.pipe()
     between = os.fork()
     if between:
@@ -104,6 +104,6 @@ def _detach(command: list[str], environment: dict[str, str]) -> int:
             for stream in (0, 1, 2):
                 os.dup2(nothing, stream)
             os.closerange(3, 4096)
-            os.execve(command[0], command, environment)
+            work()
     finally:
         os._exit(127)

@@ -24,7 +24,7 @@ from giblet_tui.remote.agent import AgentRefusal, Emit, home_path
 
 FILES = ("config.yaml", "supervise.py")
 _OURS = {*FILES, "run.json", "launch.sh", "train.log"}
-_ASIDE = f".new-{os.uname().nodename}-"
+ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
 _ABSENT_LIMIT_S = 2.0
@@ -43,7 +43,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     if not evidence.is_run_id(run_id) or set(files) != set(FILES):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
-    with _refusing_full_disks(workdir):
+    with refusing_full_disks(workdir):
         (workdir / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
         with lock(workdir, record):
             emit({"step": "checking"})
@@ -94,7 +94,7 @@ def script(python: str, run_dir: str, node_rank: int = 0) -> str:
 
 
 @contextlib.contextmanager
-def _refusing_full_disks(workdir: Path) -> Iterator[None]:
+def refusing_full_disks(workdir: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
@@ -131,7 +131,7 @@ def lock(workdir: Path, record: dict[str, Any]) -> Iterator[None]:
 
 def _clear_leftovers(workdir: str) -> None:
     """Remove what starts left that were cut off before they had a supervisor, and hold no process and no session."""
-    for aside in evidence.runs_folder(workdir).glob(_ASIDE + "*"):
+    for aside in evidence.runs_folder(workdir).glob(ASIDE + "*"):
         shutil.rmtree(aside, ignore_errors=True)
     for run in evidence.all_runs(workdir):
         if run.elsewhere:
@@ -169,7 +169,7 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
         if record.get("node_rank"):
             remedy = "Does it share a home with another node of the run? Give it a `workdir:` of its own in nodes.yaml."
         raise AgentRefusal(f"{target} exists already; nothing was started.", remedy, 5)
-    aside = target.with_name(_ASIDE + target.name)
+    aside = target.with_name(ASIDE + target.name)
     begin = script(sys.executable, str(target), record.get("node_rank", 0))
     texts = {**files, "run.json": json.dumps(record), "launch.sh": begin}
     try:
@@ -228,7 +228,7 @@ def _undo(run_dir: Path) -> None:
 
 def _remove(run_dir: Path) -> None:
     """Take a run directory away: out of sight at once, then file by file."""
-    aside = run_dir.with_name(f"{_ASIDE}{run_dir.name}.gone")
+    aside = run_dir.with_name(f"{ASIDE}{run_dir.name}.gone")
     run_dir.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)
 

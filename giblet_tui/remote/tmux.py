@@ -35,3 +35,24 @@ def end_argv(address: str) -> list[str]:
 def attach_argv(address: str, write: bool = False) -> list[str]:
     """Show a session on this terminal; keys go to it only with `write`."""
     return [*_TMUX, "attach-session", *([] if write else ["-r"]), "-t", address]
+
+
+def list_by_hand_argv() -> list[str]:
+    """Name the sessions of the user's own default server: what was opened by hand."""
+    return [PROGRAM, "list-sessions", "-F", "#{session_id} #{pid} #{socket_path} #{session_name}"]
+
+
+def parse_by_hand(output: str) -> list[tuple[str, str, str]]:
+    """(name, address, what TMUX is in the environment of its processes) of each session."""
+    found = (line.split(" ", 3) for line in output.splitlines() if line.count(" ") >= 3)
+    return [(name, number, f"{socket},{pid},{number.lstrip('$')}") for number, pid, socket, name in found]
+
+
+def end_by_hand_argv(address: str) -> list[str]:
+    """Close a session of the default server, named by its number (`$3`)."""
+    return [PROGRAM, "kill-session", "-t", address]
+
+
+def attach_by_hand_argv(address: str, write: bool = False) -> list[str]:
+    """`attach_argv` for a session of the default server."""
+    return [PROGRAM, "attach-session", *([] if write else ["-r"]), "-t", address]

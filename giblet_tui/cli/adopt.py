@@ -1,0 +1,45 @@
+"""`giblet adopt`: a training that somebody started by hand becomes visible and can be stopped."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.nodes import NodeName, remember
+from giblet_tui.cli.speech import next_commands, person, say, show
+
+
+@verb(
+    app,
+    "adopt",
+    "giblet adopt tensor01 train_v3",
+    "giblet adopt tensor01 4242.train_v3 --log '~/logs/training_v3.log' --name v3",
+)
+def adopt(
+    name: NodeName,
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="A screen or tmux session, or PID.name.")],
+    log: Annotated[str | None, typer.Option(help="The log it writes, there; looked for if not given.")] = None,
+    run_name: Annotated[str | None, typer.Option("--name", help="Of the run; the session's if not given.")] = None,
+) -> None:
+    """Take in a screen or tmux session that was started by hand: it is in `ps` and the dashboard, and `stop` ends it.
+
+    The session is not touched. Its log's epoch lines become the run's metrics; what nobody can know (configuration,
+    components, exit code) stays empty. `stop` ends everything in the session. stdout has the run's id.
+    """
+    from giblet_tui import lookup, nodes
+    from giblet_tui.adopt import adopt as take_in
+    from giblet_tui.remote.connection import connect
+
+    node = nodes.resolve(name)
+    with connect(node) as connection:
+        done = take_in(node, connection, session, person(), name=run_name, log=log)
+    say(f"{len(done.pids)} processes of {session}: pid {', '.join(map(str, done.pids[:8]))}")
+    say(f"its log: {done.log}" if done.log else "No log was found: name one with --log after `giblet stop`.")
+    if done.again:
+        say("It was adopted before; its keeper had gone, and there is a new one.")
+    show(done.run_id)
+    remember(node)
+    lookup.observe([node])
+    say(next_commands(done.run_id, live=True))
