@@ -18,7 +18,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from giblet_train.contract.config import Config
-from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.errors import ConfigError, RunFailed
 
 PATIENCE = timedelta(hours=2)  # rank 0 may build a store while the others wait
 T = TypeVar("T")
@@ -43,21 +43,37 @@ class Ranks:
     def sum_(self, vector: Tensor) -> Tensor:
         """The vector summed over ranks, in place."""
         if self.world_size > 1:
-            dist.all_reduce(vector)
+            with together():
+                dist.all_reduce(vector)
         return vector
 
     def wait(self) -> None:
         """Until every rank is here."""
         if self.world_size > 1:
-            dist.barrier()
+            with together():
+                dist.barrier()
 
     def from_first(self, value: T) -> T:
         """Rank 0's value, on every rank; the others may pass anything."""
         if self.world_size == 1:
             return value
         box: list[Any] = [value]
-        dist.broadcast_object_list(box, src=0, device=self.device)
+        with together():
+            dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]  # type: ignore[no-any-return]
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What all ranks do at once. Raises RunFailed when one of them is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        words = str(error).splitlines()[0].split("] ")[-1]
+        raise RunFailed(
+            f"Another process of this run is gone, and this one cannot go on alone ({words}).",
+            "Its own words are in the run's ranks/ folder; `giblet why` reads them.",
+        ) from error
 
 
 @contextmanager

@@ -22,9 +22,9 @@ from giblet_train.encoding import Correlation, Encoding
 from giblet_train.experiment import Experiment, windows_in
 from giblet_train.metrics import pearson, reconstruction
 from giblet_train.model.compress import Compression
-from giblet_train.model.network import BrainModel
+from giblet_train.model.network import Network
 from giblet_train.newcomer import FilmView, left_out_figures
-from giblet_train.objective import SOURCES, Forward, Objective
+from giblet_train.objective import Forward, Objective
 
 Floats = NDArray[np.float32]
 
@@ -47,7 +47,7 @@ class Examiner:
         bold = {s: data.bold[s][np.ix_(rows, np.flatnonzero(responsive_V))] for s in data.subjects}
         return cls(experiment, data, experiment.learner.objective, experiment.compression, bold)
 
-    def first_loss(self, model: BrainModel) -> dict[str, float]:
+    def first_loss(self, model: Network) -> dict[str, float]:
         """component -> loss over all training TRs of what the network learns from: the training mean, which scores 1.
 
         A network that starts from ridge has its ridge silenced for this: what is measured is the data's scale.
@@ -57,11 +57,11 @@ class Examiner:
             passes = [(batch, forward.silenced()) for batch, forward in passes]
         return _part(passes, self.objective)
 
-    def training_loss(self, model: BrainModel) -> dict[str, float]:
+    def training_loss(self, model: Network) -> dict[str, float]:
         """component -> its loss over all training TRs."""
         return _part(self._pass(model, self.data.split.train_blocks), self.objective)
 
-    def validation(self, model: BrainModel) -> tuple[PartLoss, float | None]:
+    def validation(self, model: Network) -> tuple[PartLoss, float | None]:
         """Losses over the inner validation block, and r averaged over responsive voxels and subjects."""
         passes = self._pass(model, self.data.split.validation_blocks)
         loss = _part(passes, self.objective)
@@ -76,7 +76,7 @@ class Examiner:
         ]
         return part, float(np.mean(r))
 
-    def evaluation(self, model: BrainModel, alive: Callable[[], None]) -> dict[str, Any]:
+    def evaluation(self, model: Network, alive: Callable[[], None]) -> dict[str, Any]:
         """The fields of an EvaluationMetric, over the test block. alive: called now and then: this takes long."""
         passes = self._pass(model, self.data.split.test_blocks)
         loss = _part(passes, self.objective)
@@ -100,7 +100,7 @@ class Examiner:
         of_the_mean = _part(silent, self.objective)
         return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items()}
 
-    def predicted(self, model: BrainModel) -> Iterator[tuple[str, Floats]]:
+    def predicted(self, model: Network) -> Iterator[tuple[str, Floats]]:
         """Each subject with its predicted responses over the test TRs, (T, V)."""
         passes = self._pass(model, self.data.split.test_blocks)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
@@ -108,7 +108,7 @@ class Examiner:
             yield subject, self.compression.expand(subject, scores_TR)
 
     @torch.no_grad()
-    def _pass(self, model: BrainModel, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
+    def _pass(self, model: Network, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
         """The network over whole blocks, without noise; what it predicts loses its drift as the responses did."""
         model.eval()
         config, shape = self.experiment.config, self.experiment.shape
@@ -116,7 +116,7 @@ class Examiner:
         return [(batch, self._drift_free(self.objective.forward(model, batch, None), batch)) for batch in batches]
 
     @torch.no_grad()
-    def _start_scores(self, model: BrainModel) -> Floats | None:
+    def _start_scores(self, model: Network) -> Floats | None:
         """(T, R) over test TRs, of the linear model that the network starts from."""
         parts = []
         for batch, forward in self._pass(model, self.data.split.test_blocks):
@@ -135,7 +135,7 @@ class Examiner:
         scores_BWR[scored_BW] = scores_NR - courses_NK @ (courses_NK.T @ scores_NR)
         return replace(forward, scores_BWR=scores_BWR)
 
-    def _film_view(self, model: BrainModel) -> FilmView:
+    def _film_view(self, model: Network) -> FilmView:
         """Every part of the split in one series; context before a block may lie in its gap, as ever."""
         split = self.data.split
         z_TK = np.zeros((split.n_trs, self.experiment.shape.bottleneck_dim), np.float32)
@@ -182,13 +182,16 @@ class Examiner:
         baselines = {f"{name}_r_null": other.r_null for name, other in others.items()}
         return encoding, baselines | {"train_mean_loss": 1.0}
 
-    def rebuilt(self, model: BrainModel) -> dict[str, dict[str, Floats]]:
+    def rebuilt(self, model: Network) -> dict[str, dict[str, Floats]]:
         """Source of the brain -> modality -> features rebuilt over the test TRs, (T, F)."""
         return self._rebuilt(self._pass(model, self.data.split.test_blocks))
 
     def _rebuilt(self, passes: list[tuple[Batch, Forward]]) -> dict[str, dict[str, Floats]]:
         modalities = self.objective.targets.features
-        return {s: {m: _scored([f.rebuilt[s][m] for _, f in passes], passes) for m in modalities} for s in SOURCES}
+        return {
+            s: {m: _scored([f.rebuilt[s][m] for _, f in passes], passes) for m in modalities}
+            for s in passes[0][1].rebuilt
+        }
 
     def decoding(self, rebuilt: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, dict[str, float]]]:
         """Source -> modality -> skill, mean r over features, and identification of segments."""

@@ -19,8 +19,9 @@ from giblet_train.data.splits import Split
 from giblet_train.distributed import Ranks
 from giblet_train.learner import Learner
 from giblet_train.model.compress import DEVIATION, Compression, compress
+from giblet_train.model.dense import DenseModel
 from giblet_train.model.linear_path import Start
-from giblet_train.model.network import BrainModel, Sizes
+from giblet_train.model.network import BrainModel, Network, Sizes
 from giblet_train.model.presets import Shape, shape_of
 from giblet_train.objective import Objective
 from giblet_train.recorder import Recorder
@@ -166,7 +167,7 @@ def _ridge_of(config: Config, data: SplitData, shape: Shape, targets: Targets) -
     )
 
 
-def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: Start | None) -> BrainModel:
+def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: Start | None) -> Network:
     torch.manual_seed(config.seed)
     sizes = Sizes(
         {m: x.shape[1] for m, x in targets.inputs.items()},
@@ -174,6 +175,8 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: S
         targets.parts,
         targets.n_responses,
     )
+    if config.model.kind == "dense":
+        return DenseModel(shape, sizes, config.model.head_width, config.model.dropout)
     return BrainModel(
         shape,
         sizes,

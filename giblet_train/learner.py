@@ -20,7 +20,7 @@ from giblet_train.contract.config import Config
 from giblet_train.contract.records import StepTimes
 from giblet_train.contract.schedule import Plan, lr_at
 from giblet_train.distributed import Ranks
-from giblet_train.model.network import BrainModel
+from giblet_train.model.network import Network
 from giblet_train.model.noise import Noise
 from giblet_train.objective import Objective
 from giblet_train.optim import Average, adamw, set_rate
@@ -52,7 +52,7 @@ class Learner:
     """Model, average, balance and optimizer, moved on by `step`. idle: parameters that the last step did not reach."""
 
     def __init__(
-        self, model: BrainModel, objective: Objective, windows: Windows, plan: Plan, config: Config, ranks: Ranks
+        self, model: Network, objective: Objective, windows: Windows, plan: Plan, config: Config, ranks: Ranks
     ):
         self.model, self.objective, self.windows = model, objective, windows
         self.plan, self.config, self.ranks = plan, config, ranks
@@ -121,7 +121,7 @@ class Learner:
                 for c, squared in squared_pull(terms, forward.z_BWK).items():
                     pull[c] = pull[c] + squared
             total = torch.stack([weight[c] * terms[c] for c in self.components]).sum()
-            shared = self.balance.penalty() + KERNEL_PULL * self.model.fir.drift()
+            shared = self.balance.penalty() + KERNEL_PULL * self.model.drift()
             # What every rank and piece adds alike must be added once in all.
             (total + shared * ((stop - start) / self.config.batch_size)).backward()  # type: ignore[no-untyped-call]
             for c in self.components:

@@ -15,10 +15,12 @@ import torch
 from numpy.typing import NDArray
 
 from giblet_train.contract.config import MODALITIES
+from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.records import SCHEMA
 from giblet_train.data.parcels import Parcel
 from giblet_train.metrics import reconstruction
 from giblet_train.model.lesion import Mode, VoxelReadout
+from giblet_train.model.network import BrainModel
 from giblet_train.trained import Narrate, Trained
 
 FIGURES = ("skill", "r", "two_way", "top_1")
@@ -32,6 +34,7 @@ class Bench:
     """A trained run with its test brains read voxel by voxel. true: modality -> (T, F); weight: modality -> (F,)."""
 
     run: Trained
+    model: BrainModel
     readout: VoxelReadout
     mode: Mode
     true: Mapping[str, NDArray[np.float32]]
@@ -39,13 +42,20 @@ class Bench:
 
     @classmethod
     def of(cls, run: Trained, source: str, mode: Mode) -> Bench:
-        """source: of `objective.SOURCES`."""
+        """source: of `objective.SOURCES`. Raises ConfigError where the model does not read brains."""
+        if not isinstance(run.model, BrainModel):
+            raise ConfigError(
+                f"A {run.config.model.kind} network rebuilds the film from its bottleneck, not from brains: "
+                "no lesion can change it.",
+                "Use a run with model.kind: trunk.",
+            )
         rows, data = run.data.split.test, run.data
         predicted = run.examiner.predicted(run.model)
         bold = dict(predicted) if source == "predicted" else {s: data.bold[s][rows] for s in data.subjects}
         targets = run.experiment.learner.objective.targets
         return cls(
             run,
+            run.model,
             VoxelReadout.of(run.model, run.examiner.compression, bold),
             mode,
             {m: x_TF.cpu().numpy()[rows] for m, x_TF in targets.features.items()},
@@ -61,7 +71,7 @@ class Bench:
     @torch.no_grad()
     def film(self, lost_V: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
         """modality -> (T, F) as rebuilt. Decoders look ahead in time, but never beyond a block."""
-        model = self.run.model.eval()
+        model = self.model.eval()
         z_TK = self.readout.latents(lost_V, self.mode).to(next(model.parameters()).device)
         ends = accumulate((stop - start for start, stop in self.run.data.split.test_blocks), initial=0)
         blocks = [model.decoders(z_TK[None, first:stop], None) for first, stop in pairwise(ends)]

@@ -67,7 +67,7 @@ def _head_ridge(data: SplitData, z_TK: Floats) -> RidgeFit:
 def _figures(data: SplitData, predicted: Mapping[str, Floats], measured_TV: Floats) -> dict[str, float]:
     figures = {}
     for name, predicted_TV in predicted.items():
-        r_V = pearson(predicted_TV, measured_TV)
+        r_V = pearson(data.drift.removed(predicted_TV, data.split.test_blocks), measured_TV)
         for part, chosen_V in (("", data.responsive_V), ("_null", data.null_V)):
             if chosen_V.any():
                 figures[f"r_{name}{part}"] = float(r_V[chosen_V].mean())

@@ -14,7 +14,7 @@ from torch import Tensor
 from giblet_train.batch import Batch
 from giblet_train.contract.config import Config
 from giblet_train.loss import absolute_error, correlation_distance, scale_of, squared_error
-from giblet_train.model.network import BrainModel
+from giblet_train.model.network import Network
 from giblet_train.model.noise import Noise
 from giblet_train.targets import Targets
 
@@ -43,7 +43,7 @@ class Objective:
         self.kind = config.fmri_loss_type
         self.scales = {c: scale_of(v, config.losses.scale) for c, v in targets.variance.items()}
 
-    def forward(self, model: BrainModel, batch: Batch, noise: Noise | None) -> Forward:
+    def forward(self, model: Network, batch: Batch, noise: Noise | None) -> Forward:
         """Predict brains from the film, and rebuild the film from predicted and from measured brains.
 
         Measured brains are shown only where they are scored: a response outside the block may belong to another part of
@@ -51,20 +51,16 @@ class Objective:
         """
         inputs, seen_BW = self.targets.seen(batch)
         z_BWK = model(inputs, seen_BW, noise)
-        scores_BWR = model.heads(z_BWK)
+        scores_BWR = model.predict(z_BWK)
         device = z_BWK.device
         scored_BW1 = torch.from_numpy(batch.scored_BW).to(device)[..., None]
         measured_BWR = self.targets.scores_TR[torch.from_numpy(batch.index_BW).to(device)] * scored_BW1
-        rebuilt = {
-            source: model.decoders(model.read(scores), noise)
-            for source, scores in zip(SOURCES, (scores_BWR, measured_BWR), strict=True)
-        }
-        return Forward(z_BWK, scores_BWR, rebuilt)
+        return Forward(z_BWK, scores_BWR, model.rebuilt(z_BWK, scores_BWR, measured_BWR, noise))
 
     def terms(self, forward: Forward, batch: Batch, n_scored: int, n_windows: int) -> dict[str, Tensor]:
         """component -> its term. n_scored, n_windows: of the whole step, over all ranks and pieces.
 
-        A reconstruction's term is the mean over both sources.
+        A reconstruction's term is the mean over its sources.
         """
         device = forward.z_BWK.device
         index_BW = torch.from_numpy(batch.index_BW).to(device)
@@ -73,7 +69,9 @@ class Objective:
         for modality, target_TF in self.targets.features.items():
             target_BWF = target_TF[index_BW]
             weight_F = self.targets.weights[modality]
-            sums = [squared_error(forward.rebuilt[s][modality], target_BWF, scored_BW, weight_F) for s in SOURCES]
+            sums = [
+                squared_error(forward.rebuilt[s][modality], target_BWF, scored_BW, weight_F) for s in forward.rebuilt
+            ]
             n = n_scored * target_BWF.shape[-1] * self.scales[modality] * len(sums)
             terms[modality] = torch.stack(sums).sum() / n
         return terms

@@ -20,7 +20,7 @@ from giblet_train.distributed import Ranks, device_of, set_threads
 from giblet_train.evaluate import Examiner
 from giblet_train.experiment import Experiment
 from giblet_train.learner import under
-from giblet_train.model.network import BrainModel
+from giblet_train.model.network import Network
 from giblet_train.trainer import Load
 
 Narrate = Callable[[str, float], None]
@@ -35,7 +35,7 @@ class Trained:
     record: CheckpointRecord
     data: SplitData
     experiment: Experiment
-    model: BrainModel
+    model: Network
     examiner: Examiner
 
     def parcels(self, names: Sequence[str], atlas: Path | None, mask: Path | None) -> tuple[Parcel, ...]:

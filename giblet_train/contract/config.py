@@ -114,7 +114,7 @@ class SplitConfig(Section, frozen=True, kw_only=True):
 class ModelConfig(Section, frozen=True, kw_only=True):
     """The network: modality encoders, a temporal trunk, a causal FIR, linear heads and decoders."""
 
-    kind: Literal["trunk"] = "trunk"
+    kind: Literal["trunk", "dense"] = "trunk"
     preset: Literal["tiny", "lab", "large"] = "tiny"
     bottleneck_dim: Count | None = None
     width: Count | None = None
@@ -126,6 +126,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     modality_dropout: Fraction = 0.2
     compress: Literal["joint", "per_subject", "none"] = "joint"
     start: Literal["ridge", "zero"] = "ridge"
+    head_width: Count = 4096
     video_height: Count = 36
     video_width: Count = 64
     n_mels: Count = 64
@@ -396,6 +397,8 @@ def _cross_check(config: Config, where: str) -> None:
         refuse("data.bids is read only with data.layout: bids.")
     if config.fmri_loss_type != "mse" and config.model.compress != "none":
         refuse(f"fmri_loss_type {config.fmri_loss_type} needs every voxel; set model.compress: none.")
+    if config.model.kind == "dense" and (config.model.compress, config.model.start) != ("none", "zero"):
+        refuse("model.kind dense predicts voxels from nothing; set model.compress: none and model.start: zero.")
     if not sum(config.component_weights().values()):
         refuse("every loss weight is 0, so nothing would be learnt.")
     window = config.model.window_trs

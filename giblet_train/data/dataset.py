@@ -160,7 +160,7 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     return SplitData(
         study=study,
         split=split,
-        inputs=_convolved(raw, study, split, config) if config.data.apply_hrf else targets,
+        inputs=_inputs(raw, targets, study, split, config),
         targets=targets,
         target_weights=weights,
         bold=bold,
@@ -265,6 +265,17 @@ def _weights(scale: ColumnScale, pca_variance_F: NDArray[np.float32] | None, cod
         weight_F[n_fixed:] *= pca_variance_F / pca_variance_F.sum()
     total = weight_F.sum()
     return weight_F * np.float32(len(weight_F) / total) if total else weight_F
+
+
+def _inputs(
+    raw: Mapping[str, Floats], targets: Mapping[str, Floats], study: Study, split: Split, config: Config
+) -> Mapping[str, Floats]:
+    """What the network sees: the features; a dense one sees every pixel of a TR's frames in place of the video's."""
+    if config.model.kind == "dense":
+        pixels_TP = study.frames_TKHWC.reshape(len(study.frames_TKHWC), -1).astype(np.float32)
+        raw = {**raw, "video": pixels_TP}
+        targets = {**targets, "video": fit_columns(pixels_TP, split.train).apply(pixels_TP)}
+    return _convolved(raw, study, split, config) if config.data.apply_hrf else targets
 
 
 def _convolved(

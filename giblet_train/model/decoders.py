@@ -27,7 +27,7 @@ class Decoders(nn.Module):
         n_seen = n_latents * (LOOK_AHEAD_TRS + 1)
         self.dropout = dropout
         self.hidden = nn.Linear(n_seen, width)
-        self.maps = nn.ModuleDict({m: _zero_linear(n_seen + width, n) for m, n in n_features.items()})
+        self.maps = nn.ModuleDict({m: zero_linear(n_seen + width, n) for m, n in n_features.items()})
 
     def forward(self, z_BWK: Tensor, noise: Noise | None) -> dict[str, Tensor]:
         """(B, W, K) to modality -> (B, W, F); after the window there is nothing."""
@@ -39,7 +39,8 @@ class Decoders(nn.Module):
         return {m: linear(both) for m, linear in self.maps.items()}
 
 
-def _zero_linear(n_in: int, n_out: int) -> nn.Linear:
+def zero_linear(n_in: int, n_out: int) -> nn.Linear:
+    """A linear map that gives zeros until it has learnt."""
     linear = nn.Linear(n_in, n_out)
     nn.init.zeros_(linear.weight)
     nn.init.zeros_(linear.bias)

@@ -34,7 +34,31 @@ class Sizes:
     n_responses: int
 
 
-class BrainModel(nn.Module):
+class Network(nn.Module):
+    """What the engine trains: film features to a bottleneck, the bottleneck to brains, and the film rebuilt."""
+
+    mixed_precision = False
+
+    def predict(self, z_BWK: Tensor) -> Tensor:
+        """The bottleneck (B, W, K) to the responses of all subjects, compressed or not, (B, W, R)."""
+        raise NotImplementedError
+
+    def rebuilt(
+        self, z_BWK: Tensor, predicted_BWR: Tensor, measured_BWR: Tensor, noise: Noise | None
+    ) -> dict[str, dict[str, Tensor]]:
+        """Source of the brain -> modality -> the film (B, W, F), of the sources that this network can read."""
+        raise NotImplementedError
+
+    def drift(self) -> Tensor:
+        """How far the network is from what it is pulled back to; 0 where there is nothing."""
+        return torch.zeros(())
+
+    def start_scores(self, features: Mapping[str, Tensor]) -> Tensor | None:
+        """The scores (B, W, R) of a linear model that the network adds to, where there is one."""
+        return None
+
+
+class BrainModel(Network):
     """Its bottleneck is the predicted brain: decoders see only what a ridge inverse of the heads reads from one."""
 
     def __init__(
@@ -79,6 +103,22 @@ class BrainModel(nn.Module):
             now_BWK = self.trunk(self.encoders(features, noise), seen_BW, noise)
         z_BWK: Tensor = self.fir(now_BWK.float())
         return z_BWK if self.linear_path is None else z_BWK + self.linear_path(features)
+
+    def predict(self, z_BWK: Tensor) -> Tensor:
+        """(B, W, K) to scores (B, W, R)."""
+        scores_BWR: Tensor = self.heads(z_BWK)
+        return scores_BWR
+
+    def rebuilt(
+        self, z_BWK: Tensor, predicted_BWR: Tensor, measured_BWR: Tensor, noise: Noise | None
+    ) -> dict[str, dict[str, Tensor]]:
+        """The film from what is read out of predicted and of measured brains."""
+        sources = {"predicted": predicted_BWR, "measured": measured_BWR}
+        return {source: self.decoders(self.read(scores), noise) for source, scores in sources.items()}
+
+    def drift(self) -> Tensor:
+        """Of the response kernels from their start."""
+        return self.fir.drift()
 
     def start_scores(self, features: Mapping[str, Tensor]) -> Tensor | None:
         """The scores (B, W, R) that the linear model predicts by itself, where there is one."""

@@ -1,8 +1,10 @@
 """Several processes of one run by the real torchrun: the same curve, the same end, one cause when one fails."""
 
 import os
+import signal
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -61,6 +63,24 @@ def test_all_ranks_stop_together(tmp_path):
     assert process.returncode == 0, out
     assert heartbeat_of(run_dir).state == "stopped"
     assert checkpoint.newest(run_dir.checkpoints).step == heartbeat_of(run_dir).step
+
+
+def test_one_dead_rank_ends_all_with_the_cause(tmp_path):
+    run_dir = run_dir_of(tmp_path, num_epochs=1000, early_stopping_patience=None, distributed={"world_size": 2})
+    process = start(run_dir)
+    wait_for(lambda: run_dir.heartbeat.exists() and heartbeat_of(run_dir).step > 3, process)
+    first = heartbeat_of(run_dir).pid
+    workers = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    [other] = [int(pid) for pid in workers if int(pid) != first and str(run_dir.path) in command_of(pid)]
+    os.kill(other, signal.SIGKILL)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 1, out
+    assert heartbeat_of(run_dir).state == "failed"
+    assert "Another process of this run is gone" in heartbeat_of(run_dir).why
+
+
+def command_of(pid):
+    return Path(f"/proc/{pid}/cmdline").read_text()
 
 
 def test_a_failure_on_one_rank_ends_all_with_its_cause(tmp_path):

@@ -363,6 +363,7 @@ def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
         {"balance": {"kind": "gradnorm", "every_steps": 2}},
         {"balance": {"kind": "uncertainty"}},
         {"scheduler_type": "step", "gradient_clip_val": None, "ema_decay": 0.0, "validate_every": 2},
+        {"model": {"kind": "dense", "compress": "none", "start": "zero", "head_width": 32, "context_trs": 0}},
         {"losses": {"scale": "std"}, "model": {"n_layers": 0}},
     ],
     ids=str,

@@ -1,0 +1,148 @@
+"""giblet's network beside the lab's first shape of one: `python -m benchmarks.dense WORKDIR`, a page on stdout.
+
+Simulated brain, real film, fold 0 of the demo. Both are trained by the same engine, taking turns of a second; whichever
+has used its time stops. Time is that of steps alone; each is judged by its best validation.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmarks.demo_runs import CONFIG, narrate
+from giblet_train.contract.config import load
+from giblet_train.data.dataset import SplitData
+from giblet_train.distributed import Ranks, set_threads
+from giblet_train.evaluate import Examiner
+from giblet_train.experiment import Experiment
+from giblet_train.loading import load_split
+
+DENSE = Path(__file__).with_name("dense.yaml")
+TURN_S = 1.0
+LONGER = 4
+PAGE = """# Beside the lab's first shape of network
+
+`make bench-dense` (simulated brain, real film, fold 0 of the demo, one thread, both in one process taking turns). The
+dense network is `benchmarks/dense.yaml`: 24×32 frames flattened, two TRs a step, every width written out; LayerNorm,
+losses in units of their variance, a causal response: the lab's shape without its mistakes. giblet's is the demo's.
+
+| | giblet | dense |
+|---|---|---|
+{rows}
+
+CPU per subject-TR: {ratio:.0f} times less. A dense step is scored against all subjects at once, where the lab's samples
+were one subject's; taken so, its subject-TRs would cost {n_subjects} times more. giblet's network
+{start}.
+"""
+
+
+@dataclass
+class Racer:
+    """One of the two, and what it has used and reached. best: weights of the best validation."""
+
+    name: str
+    experiment: Experiment
+    data: SplitData
+    examiner: Examiner
+    step: int = 0
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+    best_total: float = float("inf")
+    best_step: int = 0
+    best: dict[str, torch.Tensor] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, name: str, config_path: Path, workdir: Path) -> Racer:
+        """Ready for its first step."""
+        config = load(config_path, {}, [CONFIG.parent]).config
+        data = load_split(config, workdir, narrate)
+        set_threads(config, 1)
+        experiment = Experiment.of(config, data, Ranks(0, 1, torch.device("cpu")))
+        return cls(name, experiment, data, Examiner.of(experiment, data))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the plan has no further step."""
+        return self.step >= self.experiment.learner.plan.total_steps
+
+    def turn(self, seconds: float) -> None:
+        """Steps for so long; then a validation, which is not counted."""
+        wall, cpu = time.perf_counter(), time.process_time()
+        while not self.finished and time.perf_counter() - wall < seconds:
+            self.experiment.learner.step(self.step, {})
+            self.step += 1
+        self.wall_s += time.perf_counter() - wall
+        self.cpu_s += time.process_time() - cpu
+        part, _ = self.examiner.validation(self.experiment.learner.average.model)
+        if part.total is not None and part.total < self.best_total:
+            self.best_total, self.best_step = part.total, self.step
+            self.best = {n: t.clone() for n, t in self.experiment.learner.average.model.state_dict().items()}
+
+    def n_parameters(self) -> int:
+        """Trained numbers."""
+        return sum(p.numel() for p in self.experiment.learner.model.parameters())
+
+    def cpu_per_subject_tr(self) -> float:
+        """Seconds."""
+        learner = self.experiment.learner
+        trs_per_step = learner.config.batch_size * learner.windows.scored_trs
+        return self.cpu_s / (self.step * trs_per_step * len(self.data.subjects))
+
+    def reached(self) -> dict[str, Any]:
+        """Held-out figures of the best weights so far."""
+        model = self.experiment.learner.average.model
+        now = {n: t.clone() for n, t in model.state_dict().items()}
+        model.load_state_dict(self.best)
+        figures = self.examiner.evaluation(model, lambda: None)
+        model.load_state_dict(now)
+        return figures
+
+
+def main() -> None:
+    """Print the page."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("workdir", type=Path)
+    workdir = parser.parse_args().workdir.resolve()
+    ours, dense = Racer.of("giblet", CONFIG, workdir), Racer.of("dense", DENSE, workdir)
+    begun = ours.examiner.validation(ours.experiment.learner.average.model)[1]
+    while not ours.finished:
+        ours.turn(TURN_S)
+        dense.turn(max(0.0, ours.wall_s - dense.wall_s))
+    equal, own = dense.reached(), ours.reached()
+    rows = [
+        ("parameters", *(f"{r.n_parameters() / 1e6:.2f} M" for r in (ours, dense))),
+        ("CPU per subject-TR", *(f"{1e6 * r.cpu_per_subject_tr():.1f} µs" for r in (ours, dense))),
+        (f"steps in {ours.wall_s:.0f} s of wall time", str(ours.step), str(dense.step)),
+        *compared(own, equal, "then"),
+    ]
+    ratio = dense.cpu_per_subject_tr() / ours.cpu_per_subject_tr()
+    while dense.wall_s < LONGER * ours.wall_s and not dense.finished:
+        dense.turn(TURN_S)
+    rows += compared(own, dense.reached(), f"dense after {LONGER} times as long")
+    start = "starts from ridge, which is solved before the first step and not counted"
+    print(
+        PAGE.format(
+            rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
+            ratio=ratio,
+            n_subjects=len(ours.data.subjects),
+            start=f"{start} (validation r {begun:.3f} by itself)" if ours.experiment.ridge else "starts from nothing",
+        ),
+        end="",
+    )
+
+
+def compared(ours: dict[str, Any], dense: dict[str, Any], when: str) -> list[tuple[str, str, str]]:
+    """Rows: held-out r and skill of both."""
+    pairs = [(figures["encoding"], figures["skill"]) for figures in (ours, dense)]
+    r = tuple(f"{e['r_responsive']:.3f} (null {e['r_null']:+.3f})" for e, _ in pairs)
+    skill = tuple(", ".join(f"{c} {s[c]:+.2f}" for c in ("video", "audio", "text")) for _, s in pairs)
+    return [(f"held-out r, responsive voxels, {when}", *r), (f"held-out skill of the film, {when}", *skill)]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,59 @@
+"""The lab's first shape of network, to be compared with in the same engine: every number linked to every other.
+
+Flattened frames, mel and sentences each through one Linear, fused to a bottleneck; voxels are a side branch of it
+through one wide layer, and the film is rebuilt from the bottleneck itself. No TR knows its neighbours, and all subjects
+share one prediction. LayerNorm stands where the lab had BatchNorm; last layers start at zero, so losses start at 1.
+B windows, W window TRs, F features, D features of a modality, K bottleneck, R responses of all subjects, V of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from giblet_train.model.decoders import zero_linear
+from giblet_train.model.network import Network, Sizes
+from giblet_train.model.noise import Noise
+from giblet_train.model.presets import Shape
+
+
+class DenseModel(Network):
+    """Its R predictions are one prediction of V voxels, repeated for every subject."""
+
+    def __init__(self, shape: Shape, sizes: Sizes, head_width: int, dropout: float) -> None:
+        """head_width: of the layer before the voxels."""
+        super().__init__()
+        self.dropout = dropout
+        self.n_subjects = len(sizes.n_columns)
+        width, n_latents = shape.width, shape.bottleneck_dim
+        self.encoders = nn.ModuleDict({m: _layer(n, width) for m, n in sizes.n_inputs.items()})
+        self.fusion = _layer(width * len(sizes.n_inputs), n_latents)
+        self.head = nn.Sequential(
+            _layer(n_latents, head_width), zero_linear(head_width, next(iter(sizes.n_columns.values())))
+        )
+        self.decoder = _layer(n_latents, width)
+        self.maps = nn.ModuleDict({m: zero_linear(width, n) for m, n in sizes.n_targets.items()})
+
+    def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: Noise | None = None) -> Tensor:
+        """The bottleneck (B, W, K). features: modality -> (B, W, F)."""
+        fused = self.fusion(torch.cat([encode(features[m]) for m, encode in self.encoders.items()], dim=-1))
+        z_BWK: Tensor = fused if noise is None else noise.dropout(fused, self.dropout)
+        return z_BWK * seen_BW[..., None]
+
+    def predict(self, z_BWK: Tensor) -> Tensor:
+        """(B, W, K) to (B, W, R)."""
+        voxels_BWV: Tensor = self.head(z_BWK)
+        return voxels_BWV.repeat(1, 1, self.n_subjects)
+
+    def rebuilt(
+        self, z_BWK: Tensor, predicted_BWR: Tensor, measured_BWR: Tensor, noise: Noise | None
+    ) -> dict[str, dict[str, Tensor]]:
+        """The film from the bottleneck. No measured brain can be shown to it, and no lesion of one changes anything."""
+        hidden = self.decoder(z_BWK)
+        return {"predicted": {m: linear(hidden) for m, linear in self.maps.items()}}
+
+
+def _layer(n_in: int, n_out: int) -> nn.Sequential:
+    return nn.Sequential(nn.Linear(n_in, n_out), nn.LayerNorm(n_out), nn.ReLU())
