@@ -38,7 +38,7 @@ LIVE_S = 15.0
 FLOOD_S, FLOOD_PER_S, BATCH = 10.0, 1000, 50
 EPOCHS = 500
 LOG_BYTES = 1 << 30
-DOWN_S = 5.0
+DOWN_S, OUTAGES = (3.0, 8.0), 7
 FIRST_CURVES, NEW_CURVES = "total fmri", 6
 GIBLET = (sys.executable, "-c", "import sys; from giblet_tui.cli import main; sys.exit(main())")
 LOGGER = """
@@ -152,17 +152,21 @@ def followed(environment: Mapping[str, str], live: Live) -> Figures:
     process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
     lags, numbers, stop, written = list[float](), list[int](), threading.Event(), dict[int, float]()
+    attached = threading.Event()
 
     def read() -> None:
         assert process.stdout is not None
         for raw in process.stdout:
+            attached.set()
             if found := re.match(rb"line (\d{7})", raw):
                 numbers.append(int(found[1]))
                 lags.append(time.monotonic() - written.get(int(found[1]), time.monotonic()))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
-    time.sleep(3.0)
+    while not attached.wait(0.5):
+        assert process.poll() is None, "giblet logs ended before it followed"
+        live.log("is anybody there?")
     writer = threading.Thread(target=flood, args=(live.log, stop, written))
     writer.start()
     time.sleep(1.0)
@@ -176,7 +180,8 @@ def followed(environment: Mapping[str, str], live: Live) -> Figures:
         time.sleep(0.05)
     process.kill()
     process.wait()
-    whole = "none lost, doubled or out of order" if numbers == sorted(written) else "LINES LOST OR DOUBLED"
+    missing, doubled = len(set(written) - set(numbers)), len(numbers) - len(set(numbers))
+    whole = f"{missing} lost, {doubled} doubled{'' if numbers == sorted(numbers) else ', OUT OF ORDER'}"
     return {"giblet logs -f, 1000 lines/s": f"{percent:.1f} % of a core; {told(lags)}; {whole}"}
 
 
@@ -186,18 +191,19 @@ def _tree_cpu(pid: int) -> float:
     return watched.cpu_s()
 
 
-def reconnected(terminal: Terminal, node: LoopbackNode, live: Live) -> float:
+def reconnected(terminal: Terminal, node: LoopbackNode, live: Live, number: int) -> float:
     """Seconds from the moment that sshd listens again until what was written meanwhile is drawn."""
     sessions = node.sessions()
     node.stop()
     for pid in sessions:
         os.kill(pid, signal.SIGKILL)
     terminal.wait("lost", time.monotonic())
-    time.sleep(DOWN_S)
-    live.log("written while the link was down")
+    time.sleep(random.uniform(*DOWN_S))
+    missed = f"written while the link was down {number}"
+    live.log(missed)
     node.start()
     back = time.monotonic()
-    return terminal.wait("written while the link was down", back, 30.0)
+    return terminal.wait(missed, back, 30.0)
 
 
 def opened(environment: Mapping[str, str], node: LoopbackNode) -> Figures:
@@ -231,7 +237,10 @@ def giblet(environment: Mapping[str, str], node: LoopbackNode) -> Figures:
         )
         lags, percent = flooded(terminal, live.log)
         figures["giblet: dashboard, log at 1000 lines/s"] = f"{percent:.1f} % of a core; {told(lags)}"
-        figures["giblet: fresh after sshd is back"] = f"{reconnected(terminal, node, live):.2f} s"
+        outages = [reconnected(terminal, node, live, number) for number in range(OUTAGES)]
+        figures["giblet: fresh after sshd is back"] = (
+            f"p50 {median(outages):.2f} s, longest {max(outages):.2f} s of {OUTAGES}"
+        )
     return figures | followed(environment, live)
 
 

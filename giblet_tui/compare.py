@@ -20,6 +20,7 @@ ONE_LOSS = {
     "model.n_mels": "audio",
     "model.text_dim": "text",
 }
+SAME_SCALE = 2.0
 ITS_OWN = ("name", "note", "stage", "seed", "resume_from")
 
 
@@ -50,7 +51,24 @@ def compare(old: RunSnapshot, new: RunSnapshot) -> Comparison:
         unread = (old if old.config is None else new).run.run_id
         return Comparison(old, new, {}, dict.fromkeys(PARTS, ("config.yaml",)), unread)
     changes = {key: pair for key, pair in diff(old.config, new.config).items() if key not in ITS_OWN}
-    return Comparison(old, new, changes, doubts_of(changes, old.config, new.config))
+    doubts = doubts_of(changes, old.config, new.config)
+    for part in PARTS:
+        if _apart(_start(old, part), _start(new, part)):
+            doubts[part] = (*doubts.get(part, ()), "the best constant")
+    return Comparison(old, new, changes, doubts)
+
+
+def _start(run: RunSnapshot, part: str) -> Number:
+    """What the best constant costs in this loss, as the engine said before the first step."""
+    if part == "total":
+        return run.plan_record.start_total if run.plan_record else None
+    facts = run.data.components.get(part) if run.data else None
+    return facts.expected_first_loss if facts else None
+
+
+def _apart(old: Number, new: Number) -> bool:
+    """Are two constants of other scales, so that the losses are other quantities whatever the configurations say?"""
+    return bool(old and new) and not 1 / SAME_SCALE < (old or 1.0) / (new or 1.0) < SAME_SCALE
 
 
 def doubts_of(changes: dict[str, tuple[Any, Any]], old: Config, new: Config) -> dict[str, tuple[str, ...]]:

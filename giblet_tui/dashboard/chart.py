@@ -175,8 +175,8 @@ def _ends(values: Floats) -> list[float]:
 
 
 def _bulk(values: Floats, percent: float) -> list[float]:
-    known = values[np.isfinite(values)]
-    return [float(np.percentile(known, percent))] if len(known) else []
+    known = np.sort(values[np.isfinite(values)])
+    return [float(known[round(percent / 100 * (len(known) - 1))])] if len(known) else []
 
 
 def _scaled(points: Points, log: bool) -> Points:

@@ -55,3 +55,10 @@ def test_before_the_first_epoch_and_as_json() -> None:
     assert "no epoch in common" in compare_lines(seen)[-1]
     value = compare_json(seen)
     assert value["epoch"] is None and value["losses"]["total"]["validation"] == {"old": None, "new": None}
+
+
+def test_losses_of_another_scale_are_not_compared_whatever_the_configurations_say() -> None:
+    raw, whole = fleets.run(loss_scale=200_000.0), fleets.run()
+    seen = compare(raw, whole)
+    assert seen.changes == {} and seen.doubts == {"total": ("the best constant",)}
+    assert compare(whole, fleets.run(suffix="bbbb")).doubts == {}

@@ -392,6 +392,38 @@ async def test_mouse_wheel_zooms_about_the_pointer_and_a_click_sets_the_crosshai
         assert app.screen.query_one(Panes).lens.share == 0.5
 
 
+async def test_dragging_takes_the_course_along_and_a_sideways_wheel_pans() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        panes = app.screen.query_one(Panes)
+        await pilot.press("plus", "plus")
+        before = panes.lens
+        await pilot.mouse_down("#total", offset=(12, 4))
+        await pilot.hover("#total", offset=(22, 4))
+        await pilot.mouse_up("#total", offset=(22, 4))
+        await pilot.pause()
+        dragged = panes.lens
+        assert dragged.share == before.share and dragged.end is not None and dragged.end < 1 and dragged.cursor is None
+        panes.query_one("#total", LossPanel).post_message(LossPanel.Panned(9.0))
+        await pilot.pause()
+        assert panes.lens.end is None
+
+
+async def test_a_log_axis_is_suggested_where_a_plain_one_hides_the_course() -> None:
+    fleet = fleets.several()
+    app = dashboard(fleet)
+    async with app.run_test(size=(200, 50)) as pilot:
+        await pilot.pause()
+        panel = app.screen.query_one("#total", LossPanel)
+        app.screen.query_one(RunList).focus()
+        await pilot.press("g", "j", "space", "k")
+        await pilot.pause()
+        assert "L for log" in str(panel.heading())
+        await pilot.press("L")
+        assert "L for log" not in str(panel.heading())
+
+
 @pytest.mark.parametrize(("number", "view"), list(enumerate(VIEWS, 1)))
 async def test_each_number_shows_its_view(number: int, view: str) -> None:
     app = dashboard(fleets.healthy())

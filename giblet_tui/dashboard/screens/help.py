@@ -63,8 +63,12 @@ class HelpScreen(ModalScreen[None]):
 
 def _keys(bindings: Iterable[BindingType]) -> list[Content]:
     rows = []
-    for binding in bindings:
-        if isinstance(binding, Binding) and binding.description:
+    named = [b for b in bindings if isinstance(b, Binding)]
+    views = [b.description for b in named if b.key.isdigit() and b.action.startswith("view")]
+    if views:
+        rows.append(line((f"  {f'1-{len(views)}':<{KEY_CELLS}}", "bold"), " ".join(views)))
+    for binding in named:
+        if binding.description and binding.description not in views:
             keys = " ".join(SHORT.get(key, key) for key in binding.key.split(","))
             rows.append(line((f"  {keys:<{KEY_CELLS}}", "bold"), binding.description))
     return rows

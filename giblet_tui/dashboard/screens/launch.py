@@ -52,7 +52,8 @@ class LaunchForm(ModalScreen[Wish | None]):
             yield Input(placeholder="settings: key=value key=value", id="launch-settings")
             yield Input(placeholder="note", id="launch-note")
             with VerticalScroll(id="launch-preview"):
-                yield Static(id="launch-lines", markup=False)
+                hint = "Choose a configuration: what it changes stands here, then what the node says to it."
+                yield Static(line((hint, MUTED)), id="launch-lines", markup=False)
             with Horizontal(id="launch-buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button("Dry run", id="dry-run", disabled=True)

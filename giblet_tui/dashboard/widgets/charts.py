@@ -61,6 +61,9 @@ class Charts(Container):
     def on_loss_panel_zoomed(self, message: LossPanel.Zoomed) -> None:
         self.lens = self.lens.zoomed(message.factor, self.lens.part(message.around))
 
+    def on_loss_panel_panned(self, message: LossPanel.Panned) -> None:
+        self.lens = self.lens.panned(message.windows)
+
     def on_loss_panel_pointed(self, message: LossPanel.Pointed) -> None:
         self.lens = self.lens.pointed(message.around)
 

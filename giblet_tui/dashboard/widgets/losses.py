@@ -29,6 +29,8 @@ from giblet_tui.series import Curves, Floats, Points, Range, Replaced, Smoother,
 
 SETTLED = 0.005
 RULE = 2
+SIDEWAYS = 0.1
+WORTH_LOG, SAMPLE = 50.0, 200
 NARROW = 26
 LABEL = 10
 
@@ -50,6 +52,13 @@ class LossPanel(Pane):
             self.factor = factor
             self.around = around
 
+    class Panned(Message):
+        """The plot was dragged, or a wheel turned sideways. windows: how far, in widths of the window."""
+
+        def __init__(self, windows: float) -> None:
+            super().__init__()
+            self.windows = windows
+
     class Pointed(Message):
         """The plot was clicked. around: the place, from 0 to 1 of the window."""
 
@@ -63,6 +72,8 @@ class LossPanel(Pane):
         self._smoothers: dict[tuple[str, float, int, bool], Smoother] = {}
         self._rows: list[Row] = []
         self._plain = Style()
+        self._held: float | None = None
+        self._dragged = False
 
     def heading(self) -> Content:
         ink = self.inks[f"{self.component} train"]
@@ -75,7 +86,18 @@ class LossPanel(Pane):
         figures = self._newest(self.view) if self.lens.cursor is None else self._at_cursor(self.view)
         if line(*name, *figures[:2]).cell_length > room:
             name = [(palette.LABELS[self.component], f"{ink} bold")]
+        if self.lens.cursor is None and not self.lens.log and self._spans_decades(self.view):
+            figures.append((" L for log", palette.MUTED))
         return fitting([*name, *figures], room)
+
+    def _spans_decades(self, view: RunView) -> bool:
+        """Would a log axis show what a plain one cannot? Told from a sample, for this is asked at every step."""
+        courses = [
+            self._smoothed(run, c, self._course(run, c).y_N) for run, c in ((view.run, view.curves), *view.others)
+        ]
+        sample = np.concatenate([y_N[:: 1 + len(y_N) // SAMPLE] for y_N in courses])
+        known = sample[np.isfinite(sample)]
+        return bool(len(known)) and 0 < float(known.min()) * WORTH_LOG < float(known.max())
 
     def watch_lens(self) -> None:
         self.renew()
@@ -110,8 +132,33 @@ class LossPanel(Pane):
         event.stop()
         self.post_message(self.Zoomed(1.25, self._around(event)))
 
+    def on_mouse_scroll_left(self, event: events.MouseScrollLeft) -> None:
+        event.stop()
+        self.post_message(self.Panned(-SIDEWAYS))
+
+    def on_mouse_scroll_right(self, event: events.MouseScrollRight) -> None:
+        event.stop()
+        self.post_message(self.Panned(SIDEWAYS))
+
+    def on_mouse_down(self, event: events.MouseDown) -> None:
+        self._held = self._around(event)
+        self._dragged = False
+        self.capture_mouse()
+
+    def on_mouse_move(self, event: events.MouseMove) -> None:
+        """Dragging takes the course along."""
+        if self._held is not None and (moved := self._around(event) - self._held):
+            self._dragged = True
+            self._held += moved
+            self.post_message(self.Panned(-moved))
+
+    def on_mouse_up(self) -> None:
+        self._held = None
+        self.release_mouse()
+
     def on_click(self, event: events.Click) -> None:
-        self.post_message(self.Pointed(self._around(event)))
+        if not self._dragged:
+            self.post_message(self.Pointed(self._around(event)))
 
     def step_at(self, cursor: float) -> int | None:
         """The step at a part of the whole axis; None before the first record."""
