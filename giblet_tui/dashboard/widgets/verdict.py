@@ -60,15 +60,15 @@ def _criterion(criterion: CriterionVerdict, longest: int, width: int, *, wordy: 
 
 
 def _fitted(wrapped: list[list[Content]], height: int) -> list[Content]:
-    """Every criterion's first line, and of the worst ones all of them, as far as there is room."""
+    """Every criterion's first line at least, and of the worst ones as many more as there is room for."""
     spare, shown = height - len(wrapped), list[Content]()
     for rows in wrapped:
-        fits = len(rows) - 1 <= spare
-        spare -= len(rows) - 1 if fits else 0
-        shown += rows if fits else _shortened(rows)
+        more = min(len(rows) - 1, max(0, spare))
+        spare -= more
+        shown += _shortened(rows, 1 + more)
     return shown
 
 
-def _shortened(rows: list[Content]) -> list[Content]:
+def _shortened(rows: list[Content], most: int = 1) -> list[Content]:
     """The first of them, with an ellipsis where more follow."""
-    return rows if len(rows) == 1 else [rows[0] + line(("…", palette.MUTED))]
+    return rows if len(rows) <= most else [*rows[: most - 1], rows[most - 1] + line(("…", palette.MUTED))]
