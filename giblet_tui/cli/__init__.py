@@ -28,6 +28,7 @@ from giblet_tui.cli import (
 )
 from giblet_tui.cli.app import app, config_app, data_app, node_app
 from giblet_tui.cli.speech import complain, respond
+from giblet_tui.remote.connection import shared
 from giblet_tui.remote.questions import answer_by
 
 __all__ = ["app", "main"]
@@ -64,7 +65,8 @@ def main() -> None:
     if sys.stdin.isatty() and sys.stderr.isatty():
         answer_by(respond)
     try:
-        app(prog_name="giblet")
+        with shared():
+            app(prog_name="giblet")
     except GibletError as error:
         complain(error)
         sys.exit(error.exit_code)

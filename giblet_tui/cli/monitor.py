@@ -69,9 +69,11 @@ def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
     from giblet_tui import cache
     from giblet_tui.dashboard import run_dashboard
     from giblet_tui.fleet import Fleet, NodeSnapshot
+    from giblet_tui.remote.connection import unshare
     from giblet_tui.remote.questions import answer_by
 
     answer_by(None)  # the screen is the dashboard's: no question may appear on it
+    unshare()  # a watch holds its connection for itself; what a key starts runs beside it
     known = {snapshot.node: snapshot for snapshot in cache.load().nodes}
     first = (known.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
     return run_dashboard(Watches(which), Verbs(), Fleet(nodes=tuple(first)), readonly)

@@ -26,6 +26,7 @@ class AgentLink(ABC):
 
     def __init__(self, node: Node) -> None:
         self.node_name = node.name
+        self.kept = False
         self._interpreter = node.python or ""
 
     def call(
@@ -68,7 +69,13 @@ class AgentLink(ABC):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.close()
+        if not self.kept:
+            self.close()
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Could it carry another command, as far as is known here?"""
 
     @abstractmethod
     def interactive(self, argv: list[str]) -> int: ...

@@ -20,6 +20,10 @@ class LocalConnection(AgentLink):
         super().__init__(node)
         self._interpreter = node.python or sys.executable
 
+    @property
+    def alive(self) -> bool:
+        return True
+
     def interactive(self, argv: list[str]) -> int:
         try:
             return subprocess.run(argv, check=False).returncode

@@ -52,7 +52,8 @@ class OpenSSHConnection(AgentLink):
         chosen = ["-F", str(Path(node.ssh_config).expanduser())] if node.ssh_config else []
         self._ssh = ["ssh", *chosen, *(f"-o{option}" for option in _ALWAYS), "-oConnectTimeout=10"]
         try:
-            if self._master_is_up():
+            self._own = not self._master_is_up()
+            if not self._own:
                 self._ssh += ["-oBatchMode=yes", "-oControlMaster=no"]
             else:
                 self._ssh += [f"-oControlPath={self._folder}/s", f"-oControlPersist={PERSIST_S}"]
@@ -61,6 +62,10 @@ class OpenSSHConnection(AgentLink):
         except BaseException:
             self._remove()
             raise
+
+    @property
+    def alive(self) -> bool:
+        return self._folder.exists() and (not self._own or (self._folder / "s").exists())
 
     def interactive(self, argv: list[str]) -> int:
         from giblet_tui.remote.terminal import ATTACH_COMMAND, encoded

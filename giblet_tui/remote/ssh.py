@@ -65,6 +65,10 @@ class SSHConnection(AgentLink):
         with _connecting[config.hostname, config.port]:
             self._transports = _connect(config, node)
 
+    @property
+    def alive(self) -> bool:
+        return all(transport.is_active() for transport in self._transports)
+
     def interactive(self, argv: list[str]) -> int:
         from giblet_tui.remote.terminal import ATTACH_COMMAND, encoded, join_terminal, size
 
