@@ -10,7 +10,9 @@ import base64
 import hashlib
 import io
 import os
+import re
 import sys
+import tempfile
 import zipfile
 from collections.abc import Callable, Iterator, Sequence
 from importlib import metadata
@@ -23,6 +25,7 @@ import giblet_train
 import giblet_tui
 from giblet_train.contract import version
 from giblet_train.contract.errors import PreflightRefused
+from giblet_tui import wheelhouse as wheelhouses
 from giblet_tui.nodes import Node
 from giblet_tui.remote.connection import Connection
 from giblet_tui.remote.sanitize import sanitize_value
@@ -55,11 +58,14 @@ def environment(node: Node, connection: Connection) -> Environment:
     return _checked(node, connection.call("engine", _where(node), timeout_s=90.0))
 
 
-def setup(node: Node, connection: Connection, say: Callable[[str], None]) -> Environment:
+def setup(
+    node: Node, connection: Connection, say: Callable[[str], None], wheelhouse: Path | None = None
+) -> Environment:
     """Make sure that the node has this very version, installing it where it is not.
 
-    say: told each stage. Raises PreflightRefused when `python:` of the node has another version or nothing can be
-    installed, TimedOut after an hour.
+    say: told each stage. wheelhouse: a folder here whose wheels are sent in place of asking a package index there;
+    filled first when it does not exist. Raises PreflightRefused when `python:` of the node has another version or
+    nothing can be installed, ConfigError when the wheelhouse lacks something, TimedOut after an hour.
     """
     if node.python is not None or _is_this_one(node):
         return environment(node, connection)
@@ -72,6 +78,12 @@ def setup(node: Node, connection: Connection, say: Callable[[str], None]) -> Env
     say(f"sending giblet {giblet_train.__version__} ({len(wheel) / 1024:.0f} KiB)")
     connection.put(wheel, remote)
     request = where | {"wheel": remote, "constraints": constraints(), "alone": list(ALONE)}
+    if wheelhouse is not None:
+        if not wheelhouse.exists():
+            _fill(wheelhouse, connection, wheel, say)
+        request["wheelhouse"] = wheelhouses.send(
+            connection, node.workdir, wheelhouses.wheels(wheelhouse, needed()), say
+        )
     done = connection.call(
         "setup", request, timeout_s=SETUP_LIMIT_S, on_event=lambda e: say(str(e.get("step") or e.get("line") or ""))
     )
@@ -83,10 +95,29 @@ def setup(node: Node, connection: Connection, say: Callable[[str], None]) -> Env
     return _environment(done)
 
 
+def _fill(folder: Path, connection: Connection, wheel: bytes, say: Callable[[str], None]) -> None:
+    """Download into a new folder what the node needs; the folder appears when all is there."""
+    target = msgspec.convert(connection.call("interpreter", {}), wheelhouses.Target)
+    say(f"downloading wheels for Python {target.version} on {target.machine} into {folder} (torch alone is some GB)")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as aside:
+        own = Path(aside, wheel_name())
+        own.write_bytes(wheel)
+        wheelhouses.fill(Path(aside, "house"), target, own, constraints(), ALONE)
+        Path(aside, "house").rename(folder)
+
+
 def environment_key() -> str:
     """The name of this version's environment on a node: it changes with the engine's source and with what it needs."""
     needs = "\n".join([version.fingerprint(), *sorted(_distribution().requires or []), constraints(), *ALONE])
     return f"{giblet_train.__version__}-{hashlib.sha256(needs.encode()).hexdigest()[:12]}"
+
+
+def needed() -> list[str]:
+    """The packages that training requires of any node, those of giblet itself included, by name."""
+    lines = [line.partition(";") for line in _distribution().requires or []]
+    chosen = [name for name, _, marker in lines if not marker.strip() or marker.strip() == 'extra == "train"']
+    return [re.split(r"[^A-Za-z0-9._-]", name.strip())[0] for name in (*chosen, *ALONE)]
 
 
 def constraints() -> str:

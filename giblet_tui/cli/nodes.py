@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -100,8 +101,14 @@ def check(names: NodeNames = None, json: Json = False) -> None:
         raise typer.Exit(Unreachable.exit_code)
 
 
-@verb(app, "setup", "giblet setup tensor01")
-def setup(name: NodeName) -> None:
+@verb(app, "setup", "giblet setup tensor01", "giblet setup tensor01 --wheelhouse ~/wheels")
+def setup(
+    name: NodeName,
+    wheelhouse: Annotated[
+        Path | None,
+        typer.Option(help="For a node without network: wheels of this folder are sent; a new one is filled first."),
+    ] = None,
+) -> None:
     """Put this very version of giblet on a node, into an environment of its own; nothing to do is success.
 
     A node with `python:` in nodes.yaml brings its own environment; its version is then only checked.
@@ -112,7 +119,7 @@ def setup(name: NodeName) -> None:
 
     node = nodes.resolve(name)
     with connect(node) as connection:
-        found = make(node, connection, say)
+        found = make(node, connection, say, wheelhouse.expanduser() if wheelhouse else None)
     remember(node)
     show(f"{name} has giblet {found.version} ({found.fingerprint}), torch {found.torch}: {found.python}")
     say(f"Next: giblet launch {name} demo")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import io
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -47,17 +48,15 @@ class AgentLink(ABC):
                     yield message
 
     def put(self, data: bytes | Path, remote_path: str, *, executable: bool = False) -> None:
-        content = data if isinstance(data, bytes) else data.read_bytes()
-        arguments = {
-            "path": remote_path,
-            "size": len(content),
-            "sha256": hashlib.sha256(content).hexdigest(),
-            "executable": executable,
-        }
-        with self._dialogue("receive", arguments) as dialogue:
-            for start in range(0, len(content), _PIECE_BYTES):
-                dialogue.write(content[start : start + _PIECE_BYTES])
-            _result_of(dialogue, 30.0 + len(content) / _TRANSFER_BYTES_PER_S, None)
+        with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+            size = content.seek(0, io.SEEK_END)
+            content.seek(0)
+            arguments = {"path": remote_path, "size": size, "sha256": digest, "executable": executable}
+            with self._dialogue("receive", arguments) as dialogue:
+                for piece in iter(lambda: content.read(_PIECE_BYTES), b""):
+                    dialogue.write(piece)
+                _result_of(dialogue, 30.0 + size / _TRANSFER_BYTES_PER_S, None)
 
     def get(self, remote_path: str, *, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
         for event in self.stream("read", {"path": remote_path, "offset": offset, "limit": limit}):

@@ -8,6 +8,7 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -41,7 +42,8 @@ def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Make <workdir>/envs/<key> with the wheel and its [train] extra, once; its interpreter's facts.
 
     arguments: workdir, key, wheel (a path on the node), constraints (a text), alone (requirements to install without
-    their dependencies). Under a lock; an environment that is there is never touched. What fails half-way is removed.
+    their dependencies), wheelhouse (folders on the node: then no index is asked). Under a lock; an environment that is
+    there is never touched. What fails half-way is removed.
     """
     folder = _path(arguments["workdir"]) / "envs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -58,7 +60,26 @@ def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return engine({"workdir": arguments["workdir"], "key": arguments["key"], "python": None}, emit)
 
 
-OPERATIONS: dict[str, Operation] = {"engine": engine, "setup": setup}
+def interpreter(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """What wheels must fit here: {python, version, machine, glibc_minor}; python is what `setup` would use."""
+    python = _new_enough()
+    version = subprocess.run([python, "-c", _VERSION], stdout=subprocess.PIPE, encoding="ascii").stdout.split()
+    glibc = platform.libc_ver()[1].split(".")
+    minor = int(glibc[1]) if len(glibc) > 1 and glibc[1].isdigit() else 0
+    return {"python": python, "version": ".".join(version), "machine": platform.machine(), "glibc_minor": minor}
+
+
+def lacking(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Which of `paths` are not there."""
+    return {"paths": [path for path in arguments["paths"] if not _path(path).exists()]}
+
+
+OPERATIONS: dict[str, Operation] = {
+    "engine": engine,
+    "setup": setup,
+    "interpreter": interpreter,
+    "lacking": lacking,
+}
 
 
 def _interpreter(arguments: dict[str, Any]) -> Path:
@@ -88,6 +109,11 @@ def _install(target: Path, arguments: dict[str, Any], emit: Emit) -> None:
     constraints.write_text(arguments["constraints"])
     pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
     pip += ["--progress-bar", "off", "-c", str(constraints)]
+    if arguments.get("wheelhouse"):
+        pip += [
+            "--no-index",
+            *(word for folder in arguments["wheelhouse"] for word in ("--find-links", str(_path(folder)))),
+        ]
     wheel = _path(arguments["wheel"])
     emit({"step": "installing giblet with what training needs (torch alone is some GB)"})
     _run([*pip, "giblet[train] @ " + wheel.as_uri()], emit, "the packages could not be installed")
@@ -126,7 +152,7 @@ def _run(argv: list[str], emit: Emit, failure: str) -> None:
     if process.wait():
         raise AgentRefusal(
             "On the node {}: {}".format(failure, " / ".join(last) or "no output"),
-            "Mend that there (python3-venv, network, disk), or name an interpreter that has giblet: `python:` of the "
-            "node in nodes.yaml.",
+            "Mend that there (python3-venv, network, disk); without a network, bring the packages (giblet setup NODE "
+            "--wheelhouse DIR); or name an interpreter that has giblet: `python:` of the node in nodes.yaml.",
             REFUSED,
         )
