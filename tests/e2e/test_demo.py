@@ -26,6 +26,7 @@ REDUCED = {
     "num_epochs": "2",
     "steps_per_epoch": "6",
     "warmup_epochs": "1",
+    "learning_rate": "0.003",
     "threads": "1",
 }
 EASY = "{loss_drop: {kind: loss_drop, threshold: 0.01}}"
