@@ -12,7 +12,6 @@ UNSAFE = re.compile(
     "\U000e0000-\U000e007f\ud800-\udfff]"
 )
 LONGEST = 2000
-FULL, EIGHTHS = "█", " ▏▎▍▌▋▊▉"
 
 Part = str | tuple[str, str]
 
@@ -52,10 +51,3 @@ def rail(fraction: float, width: int) -> tuple[str, str]:
     halves = round(max(0.0, min(1.0, fraction)) * width * 2)
     done = "━" * (halves // 2) + "╸" * (halves % 2)
     return done, "─" * (width - len(done))
-
-
-def bar(fraction: float, width: int) -> str:
-    """A horizontal bar of eighths of a cell; fraction from 0 to 1."""
-    eighths = round(max(0.0, min(1.0, fraction)) * width * 8)
-    whole, rest = divmod(eighths, 8)
-    return (FULL * whole + (EIGHTHS[rest] if rest else "")).ljust(width)
