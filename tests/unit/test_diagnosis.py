@@ -192,3 +192,13 @@ def test_a_course_is_drawn_before_the_first_long_epoch_has_ended() -> None:
     found = diagnose(curves.config, steps)
     assert {c.cause for c in found.causes} <= {"criterion_unreachable"}
     assert case_of(curves.config, steps).training_course[0][0] == 30 / 400
+
+
+def test_a_run_that_begins_from_ridge_is_flat_where_it_stays_there() -> None:
+    curves = draw(6, num_epochs=20, warmup_epochs=1)
+    warm = [
+        replace(m, total=0.9 * m.total) if isinstance(m, StepMetric) and m.total else m for m in healthy_run(curves, 20)
+    ]
+    stays = [replace(m, total=1.8) if isinstance(m, StepMetric) else m for m in warm if not isinstance(m, EpochMetric)]
+    assert "flat" not in {c.cause for c in diagnose(curves.config, warm).causes}
+    assert "flat" in {c.cause for c in diagnose(curves.config, stays).causes}

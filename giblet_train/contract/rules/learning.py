@@ -139,9 +139,10 @@ def flat(case: Case) -> Cause | None:
     last = known[-max(case.watch.recent_steps, len(known) // 4) :]
     if len(last) < 2:
         return None
-    doubt = 2 * stdev(last) / math.sqrt(len(last)) / case.start_total
-    fall = 1 - fmean(last) / case.start_total
-    held_fall = _held_fall(held, case.start_total)
+    start = _began(case, case.start_total)
+    doubt = 2 * stdev(last) / math.sqrt(len(last)) / start
+    fall = 1 - fmean(last) / start
+    held_fall = _held_fall(held, start)
     # More steps owe more; a long plan may begin slowly: it owes no more than its share of the whole course.
     gone = case.steps[-1].step / case.plan.total_steps if case.plan else 1.0
     owed = min(case.watch.flat_change * math.sqrt(worth / case.watch.flat_steps), WHOLE_COURSE * gone)
@@ -149,9 +150,16 @@ def flat(case: Case) -> Cause | None:
         return None
     return _flat(
         f"The training loss is {spoken(fmean(last))} after {case.steps[-1].step + 1} steps, {-fall:+.2%} from its "
-        f"start {spoken(case.start_total)} (± {doubt:.2%})",
+        f"start {spoken(start)} (± {doubt:.2%})",
         {"fall": fall, "doubt": doubt, "steps": len(case.steps), "validation_fall": held_fall},
     )
+
+
+def _began(case: Case, start_total: float) -> float:
+    """What learning is held against: the best constant, or the first steps where weights began better than that."""
+    first = [s.total for s in case.steps[:BLOCK_STEPS] if s.total is not None and s.step < BLOCK_STEPS]
+    begun = fmean(first) if len(first) == BLOCK_STEPS else start_total
+    return begun if begun < start_total * (1 - ELSEWHERE) else start_total
 
 
 def _held_fall(held: Sequence[float], start: float) -> float:
