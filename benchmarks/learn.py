@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +20,6 @@ from sklearn.model_selection import KFold
 
 from benchmarks.demo_runs import demo_run, narrate
 from giblet_train.baselines import DELAYS_TRS, delayed_by
-from giblet_train.contract.records import EvaluationMetric, decode_metrics
-from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
 from giblet_train.encoding import Correlation
 from giblet_train.ensemble import (
@@ -37,8 +36,9 @@ from giblet_train.ensemble import (
 )
 from giblet_train.loading import load_split
 from giblet_train.metrics import identification
+from giblet_train.trained import trained
 
-BANDED, BANDED_POOLED, START = "banded_ridge", "banded_ridge_pooled", "start"
+BANDED, BANDED_POOLED = "banded_ridge", "banded_ridge_pooled"
 INNER_FOLDS, N_BANDS_TRIED, N_PERMUTATIONS = 5, 20, 200
 WORDS = {
     MEMBER: "network, mean of its seeds",
@@ -100,18 +100,19 @@ and the middle 95 % of {n_permutations} permutations of segments.
 def main() -> None:
     """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("workdir", type=RunDir)
+    parser.add_argument("workdir", type=Path)
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(5)))
     arguments = parser.parse_args()
-    workdir = arguments.workdir.path.resolve()
+    workdir = arguments.workdir.resolve()
     wanted = [{"split.fold": fold, "seed": seed} for fold in arguments.folds for seed in range(arguments.seeds)]
     paths = [demo_run(workdir, changes) for changes in wanted]
     folds = score_folds(paths, "best", load_split, narrate)
     for fold in folds:
         narrate(f"banded ridge, fold {fold.fold}")
         dict.update(fold.scores, banded(fold.data))  # type: ignore[arg-type]
-    print(page(folds, [_evaluation(workdir / "runs" / fold.members[0]) for fold in folds], arguments.seeds), end="")
+    judged = [_evaluation(workdir / "runs" / fold.members[0]) for fold in folds]
+    print(page(folds, judged, arguments.seeds), end="")
 
 
 def banded(data: SplitData) -> dict[str, Correlation]:
@@ -155,9 +156,9 @@ def _kernel(x_TF: NDArray[np.float32], train: NDArray[np.intp], scans: tuple[int
     return kernel_TT
 
 
-def page(folds: Sequence[FoldScores], recorded: Sequence[EvaluationMetric], n_seeds: int) -> str:
-    """All figures as Markdown. recorded: each fold's evaluation of its first seed, as the run wrote it."""
-    series, encodings = series_of(folds), [e.encoding for e in recorded]
+def page(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]], n_seeds: int) -> str:
+    """All figures as Markdown. judged: each fold's evaluation of its first seed."""
+    series, encodings = series_of(folds), [e["encoding"] for e in judged]
     ceilings = np.array([e["r_ceiling"] for e in encodings])
     starts = np.array([e["r_start"] for e in encodings])
     gains = {(one, other): interval(series[one] - series[other]) for one, other in GAINS}
@@ -183,7 +184,7 @@ def page(folds: Sequence[FoldScores], recorded: Sequence[EvaluationMetric], n_se
         null_high=null["high"],
         contains="contains" if null["low"] <= 0 <= null["high"] else "does not contain",
         skill=np.mean([e["skill_responsive"] for e in encodings]),
-        skill_all=np.mean([e.skill["fmri"] for e in recorded]),
+        skill_all=np.mean([e["skill"]["fmri"] for e in judged]),
         n_permutations=N_PERMUTATIONS,
         films="\n".join(films),
         verdicts="\n".join(_verdicts(gains, null, report(folds))),
@@ -263,9 +264,9 @@ def _verdicts(
     return [f"- {'met' if met else '**missed**'}: {goal}" for goal, met in goals.items()]
 
 
-def _evaluation(path: Any) -> EvaluationMetric:
-    metrics, _ = decode_metrics(RunDir(path).metrics.read_bytes().splitlines())
-    return next(m for m in reversed(metrics) if isinstance(m, EvaluationMetric))
+def _evaluation(path: Path) -> dict[str, Any]:
+    run = trained(path, "best", load_split, narrate)
+    return run.examiner.evaluation(run.model, lambda: None)
 
 
 if __name__ == "__main__":

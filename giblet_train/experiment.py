@@ -185,6 +185,7 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: S
         dropout=config.model.dropout,
         modality_dropout=config.model.modality_dropout,
         start=start,
+        learnt_share=config.model.learnt_share,
         zero_heads=config.fmri_loss_type != "correlation",
         mixed_precision=config.use_mixed_precision and targets.scores_TR.device.type == "cuda",
     )

@@ -127,6 +127,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     compress: Literal["joint", "per_subject", "none"] = "joint"
     start: Literal["ridge", "zero"] = "ridge"
     head_width: Count = 4096
+    learnt_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
     video_height: Count = 36
     video_width: Count = 64
     n_mels: Count = 64

@@ -28,15 +28,18 @@ class Heads(nn.Module):
         gain_R: Tensor,
         start_sd: float = 0.0,
         start_KR: Tensor | None = None,
+        learnt_share: float = 1.0,
     ) -> None:
         """n_columns: part -> its share of R, in order. start_sd: above 0 for losses that are flat at zero heads.
 
         start_KR: fixed heads that what is learnt is added to, so that weight decay pulls back to them; zero if None.
+        learnt_share: how much of what is learnt counts once training is over.
 
         gain_R: the size of each score. Weights are learnt in its units, for Adam moves all by the same amount, while
         scores grow with the root of the number of voxels they stand for.
         """
         super().__init__()
+        self.learnt_share = learnt_share
         self.register_buffer("gain_R", gain_R.clone())
         start_KR = torch.zeros(n_latents, len(gain_R)) if start_KR is None else start_KR
         self.register_buffer("start_KR", start_KR.clone())
@@ -47,7 +50,8 @@ class Heads(nn.Module):
     @property
     def weight_KR(self) -> Tensor:
         """All parts side by side."""
-        return self.start_KR + torch.cat(list(self.parts.values()), dim=1) * self.gain_R
+        share = 1.0 if self.training else self.learnt_share
+        return self.start_KR + share * torch.cat(list(self.parts.values()), dim=1) * self.gain_R
 
     def forward(self, z_K: Tensor) -> Tensor:
         """(..., K) to predicted scores (..., R)."""

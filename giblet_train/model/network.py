@@ -71,12 +71,15 @@ class BrainModel(Network):
         dropout: float,
         modality_dropout: float,
         start: Start | None = None,
+        learnt_share: float = 1.0,
         zero_heads: bool = True,
         mixed_precision: bool = False,
     ) -> None:
         """kernel_L: the response kernel to start from. gain_R: the size of each score.
 
         start: a linear model that the network equals at first and adds to.
+        learnt_share: how much of what it adds counts outside training: weights between start and end hold up better on
+        what was not seen than either (Wortsman et al. 2022, arXiv 2109.01903).
         zero_heads: False for losses whose gradient vanishes there.
         mixed_precision: bfloat16 in encoders and trunk; heads, readout and losses always stay float32.
         """
@@ -86,8 +89,14 @@ class BrainModel(Network):
         self.encoders = Encoders(sizes.n_inputs, shape.width, modality_dropout)
         self.trunk = Trunk(shape.width, shape.n_layers, shape.n_attention_heads, n_latents, dropout)
         self.fir = CausalFir(n_latents, kernel_L)
+        self.learnt_share = learnt_share if start else 1.0
         self.heads = Heads(
-            n_latents, sizes.n_columns, gain_R, 0.0 if zero_heads else HEAD_START_SD, start.heads_KR if start else None
+            n_latents,
+            sizes.n_columns,
+            gain_R,
+            0.0 if zero_heads else HEAD_START_SD,
+            start.heads_KR if start else None,
+            self.learnt_share,
         )
         self.linear_path = LinearPath(start.path) if start else None
         if start:
@@ -102,7 +111,11 @@ class BrainModel(Network):
         with torch.autocast(seen_BW.device.type, torch.bfloat16, enabled=self.mixed_precision):
             now_BWK = self.trunk(self.encoders(features, noise), seen_BW, noise)
         z_BWK: Tensor = self.fir(now_BWK.float())
-        return z_BWK if self.linear_path is None else z_BWK + self.linear_path(features)
+        if self.linear_path is None:
+            return z_BWK
+        share = 1.0 if self.training else self.learnt_share
+        started_BWK: Tensor = self.linear_path(features)
+        return started_BWK + share * z_BWK
 
     def predict(self, z_BWK: Tensor) -> Tensor:
         """(B, W, K) to scores (B, W, R)."""

@@ -84,3 +84,18 @@ def test_only_training_responses_are_fitted_and_only_validation_ones_choose():
     torch.testing.assert_close(dirty.start.heads_KR, clean.start.heads_KR, rtol=0, atol=0)
     for modality, weight in clean.start.path.items():
         torch.testing.assert_close(dirty.start.path[modality], weight, rtol=0, atol=0)
+
+
+def test_half_of_what_is_learnt_counts_outside_training():
+    data = split_data()
+    model = Experiment.of(config(), data, Ranks(0, 1, torch.device("cpu"))).learner.model
+    with torch.no_grad():
+        for parameter in (*model.heads.parts.values(), model.trunk.direct.weight):
+            parameter.normal_()
+    features = {m: torch.from_numpy(x[None, :30]) for m, x in data.inputs.items()}
+    seen_BW = torch.ones(1, 30, dtype=torch.bool)
+    start_z, start_heads = model.linear_path(features), model.heads.start_KR
+    learnt_z, learnt_heads = model.train()(features, seen_BW) - start_z, model.heads.weight_KR - start_heads
+    model.eval()
+    torch.testing.assert_close(model(features, seen_BW) - start_z, 0.5 * learnt_z)
+    torch.testing.assert_close(model.heads.weight_KR - start_heads, 0.5 * learnt_heads)
