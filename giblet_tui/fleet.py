@@ -88,6 +88,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     config: Config | None = None
     heartbeat: Heartbeat | None = None
     exit: Exit | None = None
+    waiting_for: str = ""
     cause: Cause | None = None
     parts: tuple[Part, ...] = ()
     """A run over several nodes: how it stands on each, in their order."""

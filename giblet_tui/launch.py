@@ -15,22 +15,23 @@ from msgspec.structs import replace
 import giblet_train
 from giblet_train.contract.config import Config, content_hash, dump
 from giblet_train.contract.errors import ConfigError, PreflightRefused, RunFailed
-from giblet_train.contract.records import Promotion, Rendezvous, Run
-from giblet_train.contract.rundir import new_run_id, session_name
+from giblet_train.contract.records import Awaited, Promotion, Rendezvous, Run
+from giblet_train.contract.rundir import config_name, new_run_id, session_name
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.nodes import Node
 from giblet_tui.observation import NodeState, fold, snapshot_of
+from giblet_tui.remote import gpu as gpu_facts
 from giblet_tui.remote import starting, supervise
 from giblet_tui.remote.connection import Connection
 from giblet_tui.remote.sanitize import sanitize, sanitize_value
 
 START_LIMIT_S = 150.0
+STOP_LIMIT_S = 3700.0
+"""How long a run that is replaced may take to save and end: the longest grace that one can have."""
 FIRST_STEP_LIMIT_S = 600.0
 """How long the first step may take once the data is loaded."""
 LOG_LINES_SHOWN = 12
-_BUSY_GIB = 1.0
-"""A GPU that holds more than this is in use, even where its process cannot be seen (a container's)."""
 _INTERVAL_S = 0.25
 _OF_RANK = re.compile(r"^\[default\d+\]:")
 """What torchrun puts before each line of a process."""
@@ -43,7 +44,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
 
     gpus: how many, which (by index), or None: as many free ones as the configuration has processes. session: what holds
     the run, or None: what the node prefers. again: although this very configuration runs there already. force: although
-    a GPU is busy, or a logout would end the run.
+    a GPU is busy, or a logout would end the run. when_free: wait on the node until GPUs are free. replace: stop live
+    runs of the same name there, once all else has been checked.
     """
 
     config: Config
@@ -56,6 +58,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     drill: str = ""
     again: bool = False
     force: bool = False
+    when_free: bool = False
+    replace: bool = False
 
 
 class Place(msgspec.Struct, frozen=True, kw_only=True):
@@ -79,17 +83,35 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
     again: bool = False
     force: bool = False
+    replaces: tuple[str, ...] = ()
 
 
-def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str, place: Place | None = None) -> LaunchPlan:
+class Superseded(msgspec.Struct, frozen=True, kw_only=True):
+    """Live runs whose place a new one takes, and their processes."""
+
+    run_ids: tuple[str, ...] = ()
+    pids: frozenset[int] = frozenset()
+
+
+NOTHING = Superseded()
+
+
+def plan(
+    request: Request,
+    node: Node,
+    facts: Mapping[str, Any],
+    python: str,
+    place: Place | None = None,
+    superseded: Superseded = NOTHING,
+) -> LaunchPlan:
     """Decide a launch. Pure but for the new run's id, which holds the time and a random tail.
 
     facts: what the node's `probe` said. python: the interpreter there that has giblet. place: the node's own in a run
-    over several, whose configuration then counts one node's processes.
+    over several, whose configuration then counts one node's processes. superseded: what will have ended by then.
     Raises ConfigError when the request makes no sense, PreflightRefused when the node cannot honour it.
     """
-    gpus = choose_gpus(request, facts)
-    config = _on_devices(request, gpus)
+    gpus, awaits = _now_or_later(request, _without(facts, superseded.pids))
+    config = _on_devices(request, awaits.n_gpus if awaits else len(gpus))
     n_here = config.distributed.world_size
     if place is not None:
         config = replace(config, distributed=replace(config.distributed, world_size=n_here * len(place.nodes)))
@@ -118,17 +140,22 @@ def plan(request: Request, node: Node, facts: Mapping[str, Any], python: str, pl
         resumed_from=config.resume_from,
         grace_s=request.grace_s,
         promotion=request.promotion,
+        awaits=awaits,
     )
+    files = {"config.yaml": dump(config), "supervise.py": inspect.getsource(supervise)}
+    if awaits is not None:
+        files[starting.AWAITING] = inspect.getsource(gpu_facts)
     return LaunchPlan(
         run=run,
         config=config,
         workdir=workdir,
         run_dir=run_dir,
-        files={"config.yaml": dump(config), "supervise.py": inspect.getsource(supervise)},
+        files=files,
         script=starting.script(facts["python_path"], run_dir, run.node_rank),
-        notes=tuple(_notes(run, gpus)),
+        notes=(*_notes(run, gpus), *(f"replaces {run_id}" for run_id in superseded.run_ids)),
         again=request.again,
         force=request.force,
+        replaces=superseded.run_ids,
     )
 
 
@@ -144,10 +171,14 @@ def execute(planned: LaunchPlan, connection: Connection, say: Callable[[str], No
         "files": planned.files,
         "again": planned.again,
         "force": planned.force,
+        "replaces": planned.replaces,
     }
-    started = connection.call(
-        "start", arguments, timeout_s=START_LIMIT_S, on_event=lambda event: say(sanitize(str(event.get("step", ""))))
-    )
+
+    def told(event: Mapping[str, Any]) -> None:
+        say(sanitize(str(event.get("sentence") or event.get("step", ""))))
+
+    limit_s = START_LIMIT_S + len(planned.replaces) * STOP_LIMIT_S
+    started = connection.call("start", arguments, timeout_s=limit_s, on_event=told)
     return sanitize(str(started["run_dir"]))
 
 
@@ -158,7 +189,7 @@ def await_first_step(
     on_snapshot: Callable[[RunSnapshot], None],
     limit_s: float = FIRST_STEP_LIMIT_S,
 ) -> RunSnapshot:
-    """Watch a run until it has made a step, or has finished without: what is known of it then.
+    """Watch a run until it has made a step, has finished without, or waits for GPUs: what is known of it then.
 
     on_snapshot: told whatever is new. limit_s counts from the end of `loading`, which may build a store for hours.
     Raises RunFailed with the cause when it ends otherwise, TimedOut and Unreachable (the run goes on).
@@ -173,7 +204,7 @@ def await_first_step(
             if run is None:
                 continue
             on_snapshot(run)
-            if run.steps or run.health.state == "finished":
+            if run.steps or run.health.state in ("finished", "waiting"):
                 return run
             if not run.health.live:
                 raise failure(run)
@@ -271,11 +302,48 @@ def choose_gpus(request: Request, facts: Mapping[str, Any]) -> list[dict[str, An
     return chosen
 
 
-def _on_devices(request: Request, gpus: Sequence[Mapping[str, Any]]) -> Config:
+def superseded_by(name: str, remains: Mapping[str, Any]) -> Superseded:
+    """The live runs of a configuration's name among the agent's `remains`."""
+    run_ids, pids = [], set()
+    for run in remains["runs"]:
+        ended = run["files"].get("exit.json") is not None
+        if config_name(run["run_id"]) == name and not ended and (run["supervised"] or run["processes"]):
+            run_ids.append(str(run["run_id"]))
+            pids.update(run["processes"])
+    return Superseded(run_ids=tuple(run_ids), pids=frozenset(pids))
+
+
+def _now_or_later(request: Request, facts: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Awaited | None]:
+    """The GPUs for a run, or those that it will wait for. Raises as `choose_gpus` for what no waiting mends."""
+    try:
+        return choose_gpus(request, facts), None
+    except PreflightRefused:
+        present = list(facts.get("gpus") or ())
+        wanted = request.gpus
+        chosen = [_by_index(i, present) for i in dict.fromkeys(wanted)] if isinstance(wanted, tuple) else present
+        n_gpus = len(chosen) if isinstance(wanted, tuple) else wanted or request.config.distributed.world_size
+        if not request.when_free or n_gpus > len(chosen):
+            raise
+        return [], Awaited(n_gpus=n_gpus, among=tuple(gpu["uuid"] for gpu in chosen))
+
+
+def _without(facts: Mapping[str, Any], pids: frozenset[int]) -> Mapping[str, Any]:
+    """The facts as they will be when these processes have ended."""
+    if not pids:
+        return facts
+    gpus = []
+    for gpu in facts.get("gpus") or ():
+        freed = sum(p["memory_gib"] for p in gpu["processes"] if p["pid"] in pids)
+        left = [p for p in gpu["processes"] if p["pid"] not in pids]
+        gpus.append({**gpu, "processes": left, "memory_used_gib": gpu["memory_used_gib"] - freed})
+    return {**facts, "gpus": gpus}
+
+
+def _on_devices(request: Request, n_gpus: int) -> Config:
     """The configuration with as many processes as there are GPUs for it; on the CPU it keeps its own number."""
-    if not gpus:
+    if not n_gpus:
         return request.config
-    return replace(request.config, distributed=replace(request.config.distributed, world_size=len(gpus)))
+    return replace(request.config, distributed=replace(request.config.distributed, world_size=n_gpus))
 
 
 def _refuse_logout(request: Request, node: Node, facts: Mapping[str, Any]) -> None:
@@ -287,9 +355,15 @@ def _refuse_logout(request: Request, node: Node, facts: Mapping[str, Any]) -> No
 
 
 def _notes(run: Run, gpus: Sequence[Mapping[str, Any]]) -> list[str]:
+    if run.awaits is not None:
+        n, of = run.awaits.n_gpus, len(run.awaits.among)
+        return [f"waits on the node until {n} of {of} GPUs are free, in {_held_by(run)}"]
     where = f"GPU {', '.join(str(gpu['index']) for gpu in gpus)}" if gpus else "CPU"
-    how = "a plain process: nothing to attach to" if run.multiplexer == "process" else f"a {run.multiplexer} session"
-    return [f"on {where}, in {how}"]
+    return [f"on {where}, in {_held_by(run)}"]
+
+
+def _held_by(run: Run) -> str:
+    return "a plain process: nothing to attach to" if run.multiplexer == "process" else f"a {run.multiplexer} session"
 
 
 def _by_index(index: int, present: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -318,4 +392,4 @@ def _holders(gpu: Mapping[str, Any]) -> list[str]:
     processes = sanitize_value(list(gpu["processes"]))
     if processes:
         return [f"{p.get('user') or '?'} (pid {p['pid']}, {p['memory_gib']:.1f} GiB)" for p in processes]
-    return [f"{gpu['memory_used_gib']:.1f} GiB in use"] if gpu["memory_used_gib"] > _BUSY_GIB else []
+    return [f"{gpu['memory_used_gib']:.1f} GiB in use"] if gpu["memory_used_gib"] > gpu_facts.BUSY_GIB else []

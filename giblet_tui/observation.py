@@ -34,6 +34,7 @@ from giblet_train.contract.records import (
     Run,
     RunMetric,
     StepMetric,
+    SupervisorRecord,
     decode,
     decode_lines,
     decode_metrics,
@@ -162,6 +163,9 @@ def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
             snapshot = replace(snapshot, config=_config(text or ""))
         elif name == "heartbeat.json":
             snapshot = replace(snapshot, heartbeat=_record(text, Heartbeat))
+        elif name == "supervisor.json":
+            supervisor = _record(text, SupervisorRecord)
+            snapshot = replace(snapshot, waiting_for=supervisor.waiting_for if supervisor else "")
         elif name == "exit.json":
             snapshot = replace(snapshot, exit=_record(text, Exit))
         elif name == "cause.json":
@@ -260,6 +264,7 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
         session=run.session in node.facts.sessions if held else None,
         heartbeat=snapshot.heartbeat,
         exit=snapshot.exit,
+        waiting_for=snapshot.waiting_for,
         rebooted=state.here is False and not elsewhere,
         unreachable_since=node.now if lost else None,
     )

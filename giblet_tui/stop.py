@@ -12,7 +12,7 @@ from giblet_train.contract import yamlfile
 from giblet_train.contract.config import WatchConfig
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.health import Signals, health_of
-from giblet_train.contract.records import Exit, Heartbeat, R, Run, decode
+from giblet_train.contract.records import Exit, Heartbeat, R, Run, SupervisorRecord, decode
 from giblet_tui.errors import TargetNotReached, Unreachable
 from giblet_tui.nodes import Node
 from giblet_tui.remote.connection import Connection
@@ -147,8 +147,13 @@ def why_stale(run: Mapping[str, Any], now: float) -> str:
         if not started and record is not None and now - record.launched_at < STARTING_S:
             return ""
         return _unsupervised(run, pids)
+    supervisor = _record(run, "supervisor.json", SupervisorRecord)
     signals = Signals(
-        now=now, launched_at=record.launched_at if record else now, process=True, heartbeat=heartbeat, exit=None
+        now=now,
+        launched_at=record.launched_at if record else now,
+        process=True,
+        heartbeat=heartbeat,
+        waiting_for=supervisor.waiting_for if supervisor else "",
     )
     health = health_of(signals, _thresholds(run["files"].get("config.yaml")))
     return sanitize(health.sentence) if health.state == "stalled" else ""

@@ -12,9 +12,10 @@ import msgspec
 from giblet_train.contract.config import WatchConfig
 from giblet_train.contract.records import Exit, Heartbeat
 
-State = Literal["starting", "running", "stalled", "finished", "stopped", "failed", "died", "unknown"]
+State = Literal["waiting", "starting", "running", "stalled", "finished", "stopped", "failed", "died", "unknown"]
 GLYPHS: dict[State, str] = {
     "running": "●",
+    "waiting": "◌",
     "starting": "◐",
     "unknown": "○",
     "finished": "✔",
@@ -23,7 +24,7 @@ GLYPHS: dict[State, str] = {
     "stopped": "■",
     "stalled": "!",
 }
-LIVE: frozenset[State] = frozenset({"starting", "running", "stalled", "unknown"})
+LIVE: frozenset[State] = frozenset({"waiting", "starting", "running", "stalled", "unknown"})
 START_LIMIT_S = 900.0
 SAVE_LIMIT_S = 900.0
 """A checkpoint of many gigabytes on a network disk takes minutes."""
@@ -33,6 +34,7 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of one run at one moment, all of it on the node.
 
     process: is the supervisor alive (same pid, start time and boot)? None when it could not be looked at.
+    waiting_for: what its supervisor waits for before it starts the trainer.
     session: does the tmux or screen session exist? None when the run has none or it could not be looked at.
     unreachable_since: when the node was last heard, if it is not being heard now.
     """
@@ -44,6 +46,7 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat: Heartbeat | None = None
     exit: Exit | None = None
     rebooted: bool = False
+    waiting_for: str = ""
     unreachable_since: float | None = None
 
 
@@ -73,6 +76,9 @@ def health_of(signals: Signals, watch: WatchConfig) -> Health:
         return Health(state="died", sentence="the node rebooted while it ran", reason="rebooted")
     if signals.process is False:
         return _without_process(signals)
+    if heartbeat is None and signals.waiting_for:
+        waited = duration(signals.now - signals.launched_at)
+        return Health(state="waiting", sentence=f"for {signals.waiting_for}; {waited} so far")
     if heartbeat is None:
         return _starting(signals)
     age = max(0.0, signals.now - heartbeat.at)

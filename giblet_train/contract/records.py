@@ -53,6 +53,14 @@ class Rendezvous(Record, frozen=True, kw_only=True):
     n_processes: int = 1
 
 
+class Awaited(Record, frozen=True, kw_only=True):
+    """GPUs that a run waits for on its node: how many, which may be among them, how often is looked."""
+
+    n_gpus: int
+    among: tuple[str, ...]
+    every_s: float = 15.0
+
+
 class Adoption(Record, frozen=True, kw_only=True):
     """The session that a run was taken in from, which somebody started by hand.
 
@@ -95,6 +103,7 @@ class Run(Record, frozen=True, kw_only=True):
     watcher_argv: tuple[str, ...] = ()
     promotion: Promotion | None = None
     adopted: Adoption | None = None
+    awaits: Awaited | None = None
     schema: int = SCHEMA
 
 
@@ -116,7 +125,10 @@ class Heartbeat(Record, frozen=True, kw_only=True):
 
 
 class SupervisorRecord(Record, frozen=True, kw_only=True):
-    """supervisor.json: the process that is the parent of everything in the run."""
+    """supervisor.json: the process that is the parent of everything in the run.
+
+    waiting_for: what it waits for before it starts the trainer; gpus: those that it waited for and has now.
+    """
 
     run_id: str
     pid: int
@@ -124,6 +136,8 @@ class SupervisorRecord(Record, frozen=True, kw_only=True):
     boot_id: str
     started_at: float
     argv: tuple[str, ...] = ()
+    waiting_for: str = ""
+    gpus: tuple[str, ...] = ()
 
 
 class Exit(Record, frozen=True, kw_only=True):

@@ -33,6 +33,8 @@ Session = Literal["auto", "tmux", "screen", "process"]
     "giblet launch tensor01 test_50epoch_fixed --gpus 6 --note 'z-scored, 6 GPUs'",
     "giblet launch tensor01 demo --set num_epochs=20 --set learning_rate=3e-4 --dry-run",
     "giblet launch tensor01 production_500epoch --resume @last --follow",
+    "giblet launch tensor01 test_50epoch_fixed --gpus 6 --when-free",
+    "giblet launch tensor01 demo --set learning_rate=1e-4 --replace",
     "giblet launch tensor01,tensor02 production_500epoch --gpus 8",
 )
 def launch(
@@ -42,7 +44,16 @@ def launch(
     settings: Settings = None,
     note: Annotated[str, typer.Option(help="Free words, shown beside the run.")] = "",
     session: Annotated[Session | None, typer.Option(help="What holds it; what the node prefers if not given.")] = None,
-    resume: Annotated[str | None, typer.Option(metavar="RUN", help="Go on from a run, or a checkpoint's path.")] = None,
+    resume: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|STEP", help="Go on from a run, a step of the last one of this name, or a path."),
+    ] = None,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Stop the node's live runs of this name, once all else is checked.")
+    ] = False,
+    when_free: Annotated[
+        bool, typer.Option("--when-free", help="Wait on the node until GPUs are free; `stop` ends the wait.")
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Although this very configuration runs there already.")
     ] = False,
@@ -55,15 +66,21 @@ def launch(
     stdout has the run's id. The run goes on whatever happens to this terminal. Several nodes, with commas, share one
     run: --gpus is then for each of them, the first one holds the records, and all need the same data.
     """
+    import msgspec
+
+    from giblet_train.contract.errors import ConfigError
     from giblet_tui import catalog, nodes
     from giblet_tui.narrator import Narrator
 
     node, *others = nodes.resolve_all(name)
     changes = list(settings or ())
     if resume is not None:
-        changes.append(f"resume_from={_resumed(node, resume)}")
+        changes.append(f"resume_from={_resumed(node, resume, catalog.read(config, changes).config.name)}")
     loaded = catalog.read(config, changes)
     request = asked(loaded.config, gpus=gpus, note=note, session=session, again=again, force=force)
+    request = msgspec.structs.replace(request, when_free=when_free, replace=replace)
+    if others and (when_free or replace):
+        raise ConfigError("--when-free and --replace are for one node.", "Stop the other run, then launch on all.")
     if dry_run:
         _show_plan([node, *others], request, loaded)
         return
@@ -153,12 +170,17 @@ def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot
 
 
 def _plan(node: Node, connection: Connection, request: Request) -> LaunchPlan:
-    from giblet_tui.launch import plan
+    from giblet_tui.launch import NOTHING, plan, superseded_by
     from giblet_tui.remote.sanitize import sanitize_value
     from giblet_tui.setup import environment
 
     facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}, timeout_s=60.0))
-    return plan(request, node, facts, environment(node, connection).python)
+    superseded = NOTHING
+    if request.replace:
+        superseded = superseded_by(
+            request.config.name, connection.call("remains", {"workdir": node.workdir}, timeout_s=60.0)
+        )
+    return plan(request, node, facts, environment(node, connection).python, superseded=superseded)
 
 
 def _show_plan(where: Sequence[Node], request: Request, loaded: Loaded) -> None:
@@ -180,31 +202,53 @@ def _show_plan(where: Sequence[Node], request: Request, loaded: Loaded) -> None:
 
 
 def since_last(config: Config) -> list[str]:
-    """What is different from the last run of this configuration's name that was seen from here."""
-    from giblet_train.contract.config import diff
+    """What is different from the last run of this name that was seen from here, and from the last production run."""
     from giblet_tui import cache
+
+    seen = [run for run in cache.load().runs() if run.config is not None]
+    last = [run for run in seen if run.run.name == config.name][:1]
+    production = [run for run in seen if run.config is not None and run.config.stage == "production"][:1]
+    return [line for run in (*last, *(p for p in production if p not in last)) for line in _difference(run, config)]
+
+
+def _difference(run: RunSnapshot, config: Config) -> list[str]:
+    from giblet_train.contract.config import diff
     from giblet_tui.present import diff_lines
 
-    seen = [run for run in cache.load().runs() if run.run.name == config.name and run.config]
-    if not seen or seen[0].config is None:
-        return []
-    changes = diff(seen[0].config, config)
-    if not changes:
-        return [f"the same configuration as {seen[0].run.run_id}"]
-    return [f"different from {seen[0].run.run_id}:", *diff_lines(changes)]
+    changes = diff(run.config, config) if run.config is not None else {}
+    what = f"{run.run.run_id} (production)" if run.config and run.config.stage == "production" else run.run.run_id
+    return [f"different from {what}:", *diff_lines(changes)] if changes else [f"the same configuration as {what}"]
 
 
-def _resumed(node: Node, text: str) -> str:
-    """What `resume_from` becomes: a path as it is, a run by its whole id. Raises ConfigError."""
+def _resumed(node: Node, text: str, name: str) -> str:
+    """What `resume_from` becomes: a path as it is, a run by its whole id, a step's checkpoint. Raises ConfigError."""
     from giblet_train.contract.errors import ConfigError
     from giblet_tui import lookup
 
     if "/" in text:
         return text
+    if text.isdecimal():
+        return _checkpoint_at(node, int(text), name)
     where, run_id = lookup.locate(text, say)
     if where.name != node.name:
         raise ConfigError(f"{run_id} lies on {where.name}, not on {node.name}.", f"giblet launch {where.name} …")
     return run_id
+
+
+def _checkpoint_at(node: Node, step: int, name: str) -> str:
+    """The checkpoint after so many steps of the node's newest run of that name which has one. Raises ConfigError."""
+    from giblet_train.contract.errors import ConfigError
+    from giblet_tui import watch
+
+    there: list[int] = []
+    for run in watch.observe_once(node).runs:
+        if run.run.name == name:
+            for record in run.checkpoints:
+                if record.step == step:
+                    return f"{run.run.run_id}/checkpoints/{record.file}"
+                there.append(record.step)
+    steps = ", ".join(map(str, sorted(set(there)))) or "none"
+    raise ConfigError(f"No run of {name} on {node.name} has a checkpoint at step {step}.", f"There are: {steps}")
 
 
 def _gpus(text: str | None) -> int | tuple[int, ...] | None:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 RECENT_S = 86_400.0
 _COLOURS = {
     "running": "green",
+    "waiting": "blue",
     "starting": "blue",
     "finished": "green",
     "stalled": "yellow",

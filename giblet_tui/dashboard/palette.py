@@ -73,6 +73,7 @@ INK: dict[bool, dict[str, str]] = {
 
 STATE_STYLES: dict[State, str] = {
     "running": "$success",
+    "waiting": "$accent",
     "starting": "$accent",
     "unknown": "$foreground 60%",
     "finished": "$success",

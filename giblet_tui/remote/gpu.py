@@ -11,6 +11,8 @@ from typing import Any
 
 PROGRAM = "nvidia-smi"
 LIMIT_S = 5.0
+BUSY_GIB = 1.0
+"""A GPU that holds more than this is in use, even where its process cannot be seen (a container's)."""
 _MIB_PER_GIB = 1024.0
 _GPU_FIELDS = "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu"
 _PROCESS_FIELDS = "gpu_uuid,pid,used_memory"
@@ -71,6 +73,11 @@ def look() -> dict[str, Any]:
             if process["uuid"] == gpu["uuid"]
         ]
     return {"gpus": gpus, "gpu_note": ""}
+
+
+def free(gpus: list[dict[str, Any]], taken: set[str]) -> list[dict[str, Any]]:
+    """Of the GPUs that `look` saw those that nobody has: no process, little memory in use, not in `taken` (UUIDs)."""
+    return [g for g in gpus if not g["processes"] and g["memory_used_gib"] <= BUSY_GIB and g["uuid"] not in taken]
 
 
 def _run(argv: list[str]) -> str:

@@ -23,7 +23,9 @@ from giblet_tui.remote import ending, evidence, sessions
 from giblet_tui.remote.agent import AgentRefusal, Emit, home_path
 
 FILES = ("config.yaml", "supervise.py")
-_OURS = {*FILES, "run.json", "launch.sh", "train.log"}
+AWAITING = "gpu.py"
+"""A further file of a run that waits for GPUs."""
+_OURS = {*FILES, AWAITING, "run.json", "launch.sh", "train.log"}
 ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
@@ -35,12 +37,13 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Start a run; its supervisor's record, with the session's kind and the run directory's path.
 
     arguments: workdir; record, which becomes run.json (the node adds when and on which host); files, a text for each of
-    FILES; again, to allow a second live run of one config hash; force, to allow GPUs that a live run has.
+    FILES (and AWAITING); replaces, live runs that are stopped once all else is checked; again, to allow a second live
+    run of one config hash; force, to allow GPUs that a live run has.
     Raises AgentRefusal; then nothing of the run is left.
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
-    if not evidence.is_run_id(run_id) or set(files) != set(FILES):
+    if not evidence.is_run_id(run_id) or set(files) - {AWAITING} != set(FILES):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with refusing_full_disks(workdir):
@@ -48,17 +51,30 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         with lock(workdir, record):
             emit({"step": "checking"})
             _clear_leftovers(str(workdir))
-            _refuse_doubles(str(workdir), record, bool(arguments.get("again")), bool(arguments.get("force")))
+            replaced = [evidence.find(str(workdir), run_id) for run_id in arguments.get("replaces") or ()]
+            spared = {run.run_id for run in replaced}
+            _refuse_doubles(str(workdir), record, spared, bool(arguments.get("again")), bool(arguments.get("force")))
             sessions.require(record["multiplexer"])
             sessions.refuse_taken(f"gib-{run_id}")
             record.update(launched_at=time.time(), hostname=os.uname().nodename)
             emit({"step": "writing"})
             run_dir = _write(workdir / "runs" / run_id, record, files, emit)
             try:
+                for run in replaced:
+                    _supersede(run, str(workdir), emit)
                 return _start_in(run_dir, record, emit)
             except BaseException:
                 _undo(run_dir)
                 raise
+
+
+def _supersede(run: evidence.RunOnNode, workdir: str, emit: Emit) -> None:
+    """End a run that a new one takes the place of. Raises AgentRefusal when something of it survives."""
+    emit({"step": f"stopping {run.run_id}, which this run replaces"})
+    done = ending.stop({"workdir": workdir, "run_id": run.run_id}, emit)
+    if done["survivors"]:
+        pids = ", ".join(str(each["pid"]) for each in done["survivors"])
+        raise AgentRefusal(f"{run.run_id} cannot be ended: pid {pids} survives.", "Nothing was started.", 4)
 
 
 def discard(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -141,10 +157,10 @@ def _clear_leftovers(workdir: str) -> None:
             _remove(run.path)
 
 
-def _refuse_doubles(workdir: str, record: dict[str, Any], again: bool, force: bool) -> None:
+def _refuse_doubles(workdir: str, record: dict[str, Any], spared: set[str], again: bool, force: bool) -> None:
     """Raises AgentRefusal when a live run has this configuration (but with again), or these GPUs (but with force)."""
     for run in evidence.all_runs(workdir):
-        if run.ended or not run.processes():
+        if run.run_id in spared or run.ended or not run.processes():
             continue
         other = run.record("run.json")
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(other.get("launched_at", 0)))
@@ -155,7 +171,8 @@ def _refuse_doubles(workdir: str, record: dict[str, Any], again: bool, force: bo
                 f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
                 5,
             )
-        shared = sorted(set(other.get("gpus", ())) & set(record.get("gpus", ())))
+        held = {*other.get("gpus", ()), *run.record("supervisor.json").get("gpus", ())}
+        shared = sorted(held & set(record.get("gpus", ())))
         if shared and not force:
             raise AgentRefusal(
                 f"GPU {', '.join(shared)} is in use by {who}.", "Choose other --gpus, or insist with --force.", 5

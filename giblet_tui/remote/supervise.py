@@ -2,7 +2,8 @@
 
     python3 supervise.py RUN_DIR
 
-run.json says what to start (`argv`, `gpus`, optionally `watcher_argv`) and how long an ending may take (`grace_s`).
+run.json says what to start (`argv`, `gpus`, optionally `watcher_argv`), how long an ending may take (`grace_s`), and
+which GPUs to wait for before (`awaits`; then gpu.py lies beside it).
 One file of standard library, Python >= 3.8, Linux: it is copied into the run directory and outlives all that it starts.
 
 It is a *subreaper*: whatever its descendants do (sessions of their own, as torchrun gives its workers; double forks; a
@@ -15,6 +16,8 @@ HUP, a terminal that went away, changes nothing.
 from __future__ import annotations
 
 import ctypes
+import fcntl
+import importlib.util
 import json
 import os
 import select
@@ -131,6 +134,7 @@ class Supervisor:
         self.argv = [str(word) for word in run["argv"]]
         self.watcher_argv = [str(word) for word in run.get("watcher_argv") or ()]
         self.gpus = [str(gpu) for gpu in run.get("gpus") or ()]
+        self.awaits = run.get("awaits") or {}
         self.grace_s = float(run.get("grace_s", 120.0))
         self.received: set[int] = set()
         self.statuses: dict[int, int] = {}
@@ -149,9 +153,10 @@ class Supervisor:
         done = threading.Event()
         copier = threading.Thread(target=copy_to_terminal, args=(self._path("train.log"), done), daemon=True)
         copier.start()
-        child = self._start(self.argv, log)
+        free = not self.awaits or self._await_gpus()
+        child = self._start(self.argv, log) if free else None
         survivors: set[int] = set()
-        code: int | None = 127
+        code: int | None = 127 if free else None
         by_signal: int | None = None
         if child is not None:
             self.watcher = self._start(self.watcher_argv, log) if self.watcher_argv else None
@@ -176,6 +181,34 @@ class Supervisor:
             "started_at": time.time(),
             "argv": self.argv,
         }
+
+    def _await_gpus(self) -> bool:
+        """Wait until enough GPUs were free at two looks in a row, and take them; False when it was ended meanwhile."""
+        spec = importlib.util.spec_from_file_location("gpu", self._path("gpu.py"))
+        assert spec is not None and spec.loader is not None
+        gpu = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(gpu)
+        wanted, among, every_s = self.awaits["n_gpus"], set(self.awaits["among"]), self.awaits["every_s"]
+        before: list[str] = []
+        said = ""
+        while not self.received & ENDING and not os.path.exists(self._path("stop")):
+            with open(self._path("../../.gpus-%s.lock" % os.uname().nodename), "a") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                seen = gpu.look()
+                taken = claimed(os.path.dirname(self.run_dir), self.run_id)
+                free = [g["uuid"] for g in gpu.free(seen["gpus"], taken) if g["uuid"] in among]
+                steady = [uuid for uuid in free if uuid in before]
+                if len(steady) >= wanted:
+                    self.gpus = steady[:wanted]
+                    write_json(self._path("supervisor.json"), dict(self._record(), gpus=self.gpus))
+                    return True
+            sentence = waiting_sentence(wanted, len(free), len(among), str(seen["gpu_note"]))
+            if sentence != said:
+                said = sentence
+                write_json(self._path("supervisor.json"), dict(self._record(), waiting_for=sentence))
+            before = free
+            self._wait(lambda: bool(self.received & ENDING), every_s)
+        return False
 
     def _exit_record(self, code: int | None, by_signal: int | None, survivors: set[int], oom: int) -> dict[str, Any]:
         return {
@@ -309,6 +342,31 @@ class Supervisor:
             if pid == 0:
                 return
             self.statuses[pid] = status
+
+
+def claimed(runs: str, but: str) -> set[str]:
+    """GPUs of the living runs in a folder, whether or not they hold memory yet; without those of the run `but`."""
+    found: set[str] = set()
+    for name in os.listdir(runs):
+        folder = os.path.join(runs, name)
+        if name == but or os.path.exists(os.path.join(folder, "exit.json")):
+            continue
+        try:
+            with open(os.path.join(folder, "supervisor.json")) as file:
+                supervisor = json.load(file)
+            with open(os.path.join(folder, "run.json")) as file:
+                run = json.load(file)
+            if supervisor["boot_id"] == boot_id() and start_ticks(supervisor["pid"]) == supervisor["start_ticks"]:
+                found.update(run.get("gpus") or (), supervisor.get("gpus") or ())
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return found
+
+
+def waiting_sentence(wanted: int, free: int, among: int, note: str) -> str:
+    """What a run waits for, for people."""
+    state = note or "%d of %d are free" % (free, among)
+    return "%d free %s (%s)" % (wanted, "GPU" if wanted == 1 else "GPUs", state)
 
 
 def split_status(status: int | None) -> tuple[int | None, int | None]:

@@ -11,9 +11,9 @@ from msgspec.structs import replace
 from giblet_train.contract import config as configs
 from giblet_train.contract.config import Config, DistributedConfig
 from giblet_train.contract.errors import ConfigError, PreflightRefused
-from giblet_train.contract.records import Run, decode, encode
+from giblet_train.contract.records import Awaited, Run, decode, encode
 from giblet_train.contract.rundir import RUN_ID_PATTERN
-from giblet_tui.launch import LOG_LINES_SHOWN, Request, choose_multiplexer, failure, plan
+from giblet_tui.launch import LOG_LINES_SHOWN, Request, Superseded, choose_multiplexer, failure, plan, superseded_by
 from giblet_tui.nodes import Node
 from tests import fleets
 
@@ -169,3 +169,38 @@ def test_a_failure_without_words_shows_the_end_of_the_log():
     log = [f"line {n}" for n in range(50)]
     remedy = failure(fleets.run(steps=0, state="died", sentence="killed by signal 9", log=log)).remedy.split("\n  ")
     assert remedy[:-1] == log[-LOG_LINES_SHOWN:]
+
+
+def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
+    said = facts(gpu(0, 7), gpu(1), gpu(2, 8))
+    made = planned(said, config=world(2), when_free=True)
+    assert made.run.awaits == Awaited(n_gpus=2, among=("GPU-0", "GPU-1", "GPU-2")) and made.run.gpus == ()
+    assert "--nproc-per-node 2" in " ".join(made.run.argv) and "def look()" in made.files["gpu.py"]
+    assert made.notes == ("waits on the node until 2 of 3 GPUs are free, in a tmux session",)
+    assert planned(said, when_free=True).run.awaits is None, "one is free: it starts at once"
+    named = planned(said, gpus=(2,), when_free=True)
+    assert named.run.awaits == Awaited(n_gpus=1, among=("GPU-2",))
+
+
+@pytest.mark.parametrize(
+    ("request_", "error"), [({"gpus": 4}, PreflightRefused), ({"gpus": (9,)}, ConfigError), ({"gpus": 3}, None)]
+)
+def test_no_waiting_mends_what_the_node_does_not_have(request_, error):
+    said = facts(gpu(0, 7), gpu(1), gpu(2, 8))
+    if error is None:
+        assert planned(said, when_free=True, **request_).run.awaits is not None
+    else:
+        with pytest.raises(error):
+            planned(said, when_free=True, **request_)
+
+
+def test_what_will_have_been_replaced_is_free():
+    live = {"run_id": "demo-20260101-120000-abcd", "files": {"exit.json": None}, "supervised": True, "processes": [7]}
+    ended = {**live, "run_id": "demo-20260101-120000-abce", "files": {"exit.json": "{}"}}
+    other = {**live, "run_id": "demo2-20260101-120000-abcf", "processes": [8]}
+    superseded = superseded_by("demo", {"runs": [live, ended, other]})
+    assert superseded == Superseded(run_ids=(live["run_id"],), pids=frozenset({7}))
+    said, asked = facts(gpu(0, 7), gpu(1, 8)), Request(config=CONFIG, launched_by="a@b")
+    made = plan(asked, NODE, said, "/env/bin/python", superseded=superseded)
+    assert made.run.gpus == ("GPU-0",) and made.replaces == superseded.run_ids
+    assert f"replaces {live['run_id']}" in made.notes

@@ -1,0 +1,99 @@
+"""A run that waits for GPUs on its node; one that takes another's place. nvidia-smi is a recording; no GPU is used."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from giblet_tui import watch
+from giblet_tui.nodes import Node
+from giblet_tui.remote import gpu, starting
+from giblet_tui.remote.agent import AgentRefusal
+from tests.cluster.ground import Ground, make_ground  # noqa: F401 - a fixture
+from tests.cluster.nodes import wait_until
+
+SHOWS_GPUS = "import os, time; print('on', os.environ['CUDA_VISIBLE_DEVICES'], flush=True); time.sleep(600)"
+GPUS = ("GPU-a", "GPU-b")
+
+
+class Cards:
+    """What the recorded nvidia-smi tells: two cards, and who has them."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.folder = folder
+        program = folder / "nvidia-smi"
+        program.write_text(f"#!/bin/sh\ncase $1 in *compute-apps*) cat {folder}/apps;; *) cat {folder}/gpus;; esac\n")
+        program.chmod(0o755)
+        monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+    def held(self, *uuids: str) -> None:
+        lines = [f"{i}, {u}, A6000, {40000 if u in uuids else 4}, 49140, 0, 30" for i, u in enumerate(GPUS)]
+        (self.folder / "apps").write_text("".join(f"{u}, 1, 40000\n" for u in uuids))
+        (self.folder / "gpus").write_text("\n".join(lines) + "\n")
+
+
+@pytest.fixture
+def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cards:
+    return Cards(tmp_path, monkeypatch)
+
+
+def begin(ground: Ground, n_gpus: int = 1, **more: object) -> str:
+    """Start a run that waits; its id."""
+    record = ground.record([sys.executable, "-c", SHOWS_GPUS])
+    record["awaits"] = {"n_gpus": n_gpus, "among": list(GPUS), "every_s": 0.1}
+    arguments = ground.arguments(record, "process", **more)
+    arguments["files"][starting.AWAITING] = Path(gpu.__file__).read_text()
+    starting.start(arguments, lambda event: None)
+    return str(record["run_id"])
+
+
+def health(ground: Ground, run_id: str) -> tuple[str, str]:
+    node = Node(name="local", host="h", transport="local", workdir=str(ground.workdir))
+    seen = watch.observe_once(node, [run_id]).runs[0].health
+    return seen.state, seen.sentence
+
+
+def printed(ground: Ground, run_id: str) -> str:
+    log = ground.workdir / "runs" / run_id / "train.log"
+    return log.read_text() if log.exists() else ""
+
+
+def test_it_waits_is_seen_and_starts_on_what_came_free(ground: Ground, cards: Cards) -> None:
+    cards.held(*GPUS)
+    first, second = begin(ground), begin(ground)
+    wait_until(lambda: health(ground, first)[0] == "waiting")
+    assert health(ground, first)[1].startswith("for 1 free GPU (0 of 2 are free); ")
+    cards.held("GPU-a")
+    wait_until(lambda: printed(ground, first) or printed(ground, second), what="a run on the GPU that came free")
+    begun, waits = (first, second) if printed(ground, first) else (second, first)
+    assert printed(ground, begun) == "on GPU-b\n"
+    assert health(ground, waits)[0] == "waiting", (
+        "what another run has taken is not free, although it shows no memory yet"
+    )
+    with pytest.raises(AgentRefusal, match=f"GPU-b is in use by {begun}"):
+        ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-b"])
+
+    assert ground.stop(waits)["survivors"] == []
+    assert health(ground, waits) == ("stopped", "stopped on request") and printed(ground, waits) == ""
+    assert printed(ground, begun) == "on GPU-b\n"
+
+
+def test_a_run_takes_anothers_place_only_once_all_else_is_well(ground: Ground, cards: Cards) -> None:
+    cards.held()
+    old = ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-a"])
+    other = ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-b"])
+    record = ground.record([sys.executable, "-c", SHOWS_GPUS], gpus=["GPU-a", "GPU-b"])
+    with pytest.raises(AgentRefusal, match=f"GPU-b is in use by {other}"):
+        starting.start(ground.arguments(record, "process", replaces=[old]), lambda event: None)
+    assert ground.run(old).supervisor() and not ground.run(old).ended
+
+    record["gpus"] = ["GPU-a"]
+    said: list[str] = []
+    starting.start(
+        ground.arguments(record, "process", replaces=[old]), lambda event: said.append(str(event.get("step", "")))
+    )
+    assert f"stopping {old}, which this run replaces" in said
+    assert ground.run(old).ended and not ground.run(old).processes()
+    assert ground.run(record["run_id"]).supervisor() and ground.run(other).supervisor()
