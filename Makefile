@@ -87,7 +87,7 @@ bench-data: install
 	$(BIN)/python benchmarks/data.py --peers build/peers
 	GIBLET_TEST_DOWNLOADS=1 $(BIN)/pytest -q tests/unit/test_real_bold.py
 
-# What the engine learns on the demo study, fold by fold, beside ridge; and what the study's own truth allows.
+# What the engine learns on the demo study, all folds and two seeds, beside ridge: writes docs/results.md (20 minutes or more).
 bench-train: install
 	mkdir -p build
 	$(BIN)/python -m benchmarks.learn build/bench > build/results.md
