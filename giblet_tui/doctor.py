@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
 
+from giblet_train.contract.config import Config
 from giblet_train.contract.errors import GibletError
+from giblet_tui.fleet import RunSnapshot
 from giblet_tui.launch import ends_at_logout
 from giblet_tui.nodes import Node
 from giblet_tui.remote.sanitize import sanitize_value
@@ -15,6 +17,9 @@ from giblet_tui.setup import Environment
 
 DISK_WANTED_GIB = 20.0
 SKEW_LIMIT_S = 2.0
+BESIDE_KEPT = 3
+"""Checkpoints beside those that `keep_checkpoints` counts: the last, the best, and one being written."""
+GIB = 1024.0**3
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,6 +42,39 @@ def findings(
     probe = sanitize_value(probe)
     own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe)]
     return [_engine(engine), _sessions(node, probe), *_gpus(probe), *own]
+
+
+def needs(config: Config, probe: Mapping[str, Any], seen: Sequence[RunSnapshot]) -> list[Finding]:
+    """Whether the node's disk and memory hold a run of this configuration, by what earlier runs of its name needed.
+
+    seen: runs, newest first. A figure that no run has shown yet is told as such, not guessed.
+    """
+    own = [run for run in seen if run.run.name == config.name]
+    sizes = [max(record.bytes for record in run.checkpoints) for run in own if run.checkpoints]
+    memory = [max(s.rss_gib or 0.0 for s in run.steps) for run in own if any(s.rss_gib for s in run.steps)]
+    n_files, n_ranks = config.keep_checkpoints + BESIDE_KEPT, config.distributed.world_size
+    disk = None if not sizes else (n_files * sizes[0] / GIB, f"{n_files} checkpoints of {sizes[0] / GIB:.2f} GiB")
+    ram = None if not memory else (n_ranks * memory[0], f"{n_ranks} processes of {memory[0]:.1f} GiB")
+    return [
+        _room("checkpoints", disk, float(probe.get("disk_free_gib") or 0.0), "Free some: giblet prune NODE --dry-run"),
+        _room("memory", ram, float(probe.get("ram_available_gib") or 0.0), "Take fewer processes, or wait."),
+    ]
+
+
+def data(code: int, said: Sequence[str], again: str) -> Finding:
+    """What the engine's check of the study on the node said. said: its lines; again: the command for all of it."""
+    if code == 0:
+        return Finding(name="data", well=True, sentence="the study is there and fits the configuration")
+    complaint = next((line for line in reversed(said) if line.startswith("giblet: ")), "giblet: it has errors")
+    return Finding(name="data", well=False, sentence=complaint.removeprefix("giblet: "), remedy=again, needed=True)
+
+
+def _room(name: str, need: tuple[float, str] | None, there_gib: float, remedy: str) -> Finding:
+    if need is None:
+        return Finding(name=name, well=True, sentence="what it needs is not known before a first run of it was seen")
+    needed_gib, parts = need
+    sentence = f"{parts}: {needed_gib:.1f} GiB of {there_gib:.0f} GiB free"
+    return Finding(name=name, well=needed_gib <= there_gib, sentence=sentence, remedy=remedy, needed=True)
 
 
 def _engine(engine: Environment | GibletError) -> Finding:

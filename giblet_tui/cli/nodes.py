@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from giblet_tui.cli.app import app, node_app, verb
-from giblet_tui.cli.complete import node_names
+from giblet_tui.cli.complete import config_names, node_names
 from giblet_tui.cli.speech import paint, say, show, show_json
 
 if TYPE_CHECKING:
+    from giblet_train.contract.config import Config
+    from giblet_tui.doctor import Finding
     from giblet_tui.nodes import Node
+    from giblet_tui.remote.connection import Connection
 
 NodeName = Annotated[
     str, typer.Argument(metavar="NODE", help="local, one of nodes.yaml, or a Host.", autocompletion=node_names)
@@ -125,16 +128,26 @@ def setup(
     say(f"Next: giblet launch {name} demo")
 
 
-@verb(app, "doctor", "giblet doctor tensor01")
-def doctor(name: NodeName) -> None:
-    """Look a node over in one visit; each line that is not well says what to do. Exit code 5 if a launch would fail."""
+@verb(app, "doctor", "giblet doctor tensor01", "giblet doctor tensor01 production_500epoch")
+def doctor(
+    name: NodeName,
+    config: Annotated[
+        str | None,
+        typer.Argument(metavar="[CONFIG]", help="Also whether a run of it fits.", autocompletion=config_names),
+    ] = None,
+) -> None:
+    """Look a node over in one visit; each line that is not well says what to do. Exit code 5 if a launch would fail.
+
+    With a configuration also: its data there, and room for its checkpoints and processes, by earlier runs of its name.
+    """
     from giblet_train.contract.errors import GibletError, PreflightRefused
-    from giblet_tui import nodes
-    from giblet_tui.doctor import findings
+    from giblet_tui import cache, catalog, nodes
+    from giblet_tui.doctor import findings, needs
     from giblet_tui.remote.connection import connect
     from giblet_tui.setup import environment
 
     node = nodes.resolve(name)
+    loaded = None if config is None else catalog.read(config, ())
     with connect(node) as connection:
         show(f"✔ reached: {node.name} ({node.host}) by {node.transport}")
         probe = connection.call("probe", {"workdir": node.workdir})
@@ -143,12 +156,26 @@ def doctor(name: NodeName) -> None:
             engine: Any = environment(node, connection)
         except GibletError as error:
             engine = error
-    found = findings(node, probe, engine, skew_s)
+        found = findings(node, probe, engine, skew_s)
+        if loaded is not None:
+            found += needs(loaded.config, probe, cache.load().runs())
+            if not isinstance(engine, GibletError):
+                found.append(_data(node, connection, loaded.config))
     for finding in found:
         mark = paint("✔", "green") if finding.well else paint("✖" if finding.needed else "!", "red")
         show(f"{mark} {finding.name}: {finding.sentence}" + (f"\n    {finding.remedy}" if not finding.well else ""))
     if any(finding.needed and not finding.well for finding in found):
         raise typer.Exit(PreflightRefused.exit_code)
+
+
+def _data(node: Node, connection: Connection, config: Config) -> Finding:
+    from giblet_train.contract.config import dump
+    from giblet_tui import doctor, errand
+
+    said: list[str] = []
+    argv = ["data", "check", "-", "--workdir", node.workdir, "--json"]
+    done = errand.run_engine(node, connection, argv, dump(config), said.append)
+    return doctor.data(done.code, said, f"giblet data check {node.name} {config.name}")
 
 
 def remember(node: Node) -> None:

@@ -5,11 +5,14 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from giblet_train.contract.errors import PreflightRefused
-from giblet_tui.doctor import findings
+from giblet_train.contract.records import CheckpointRecord
+from giblet_tui.doctor import data, findings, needs
 from giblet_tui.nodes import Node
 from giblet_tui.setup import Environment
+from tests import fleets
 
 ENGINE = Environment(python="/e/bin/python", version="0.1.0", fingerprint="0" * 12, torch="2.13.0")
 GPU = {
@@ -73,3 +76,29 @@ def test_what_a_node_says_moves_no_cursor() -> None:
         said = "".join(f.name + f.sentence + f.remedy for f in findings(Node(name="n", host="n"), told, ENGINE))
         assert "]52;c;" in said
         assert said.isprintable()
+
+
+def test_room_is_judged_by_earlier_runs_and_never_guessed() -> None:
+    run = fleets.healthy().runs()[0]
+    config, fleet_run = run.config, run.run
+    assert config is not None
+    weights = CheckpointRecord(
+        file="last.safetensors", step=9, epoch=1, at=0.0, sha256="0", bytes=2**30, config_hash="0", store_key="0"
+    )
+    unknown = needs(replace(config, name="other"), probe(), [run])
+    assert all(f.well and "not known" in f.sentence for f in unknown)
+    steps = tuple(replace(step, rss_gib=2.0) for step in run.steps[:2])
+    small = probe(disk_free_gib=0.0, ram_available_gib=1.0)
+    named = replace(run, run=replace(fleet_run, name=config.name), steps=steps, checkpoints=(weights,))
+    found = {f.name: f for f in needs(config, small, [named])}
+    assert (
+        not found["checkpoints"].well and f"{config.keep_checkpoints + 3} checkpoints" in found["checkpoints"].sentence
+    )
+    assert not found["memory"].well and "processes of 2.0 GiB" in found["memory"].sentence
+    assert all(f.well for f in needs(config, probe(ram_available_gib=500.0), [named]))
+
+
+def test_data_that_is_not_there_stops_a_launch() -> None:
+    assert data(0, [], "c").well
+    bad = data(2, ["scanning", "giblet: film.mp4 does not exist.", "  Name it."], "giblet data check n c")
+    assert (bad.sentence, bad.remedy, bad.needed) == ("film.mp4 does not exist.", "giblet data check n c", True)
