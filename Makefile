@@ -67,7 +67,7 @@ storm: install debian
 # Cluster operations at full counts, real torchrun over two nodes included: writes docs/cluster.md. A quarter of an hour.
 test-cluster: install debian
 	mkdir -p build
-	GIBLET_TEST_CLUSTER=1 $(BIN)/pytest -q tests/cluster/test_several_nodes.py
+	GIBLET_TEST_CLUSTER=1 $(BIN)/pytest -q tests/cluster/test_several_nodes.py tests/cluster/test_logins.py
 	$(BIN)/python -m benchmarks.cluster > build/cluster.md
 	mv build/cluster.md docs/cluster.md
 

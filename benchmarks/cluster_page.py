@@ -7,7 +7,7 @@ import statistics
 from dataclasses import dataclass
 
 LINES_PER_S = 200.0
-OUTAGES_S = (0.0, 1.0, 4.0)
+OUTAGES_S = (0.0, 1.0, 8.0)
 """How long the link is gone; 0: a reset, or the server's sessions killed."""
 MOST_LOGINS = 1
 
@@ -148,7 +148,7 @@ A run writes {LINES_PER_S:.0f} times a second at most to its records and its log
 {cuts.faults} faults in turn: connections reset, the server's sessions killed, silence of {OUTAGES_S[1]:.0f} and of
 {OUTAGES_S[2]:.0f} s. Of {cuts.written} lines, **{cuts.lost} were lost and {cuts.doubled} came twice**. From the link's
 return to a step that was written after it: {_at(cuts.fresh_s, 50)} s (p50), {_at(cuts.fresh_s, 95)} s (p95).
-A silent link was called lost {len(cuts.noticed_s)} times (shorter silences end before), after {noticed}.
+The {len(cuts.noticed_s)} silences that were long enough to be called a lost link were so after {noticed}.
 """
 
 

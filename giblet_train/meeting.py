@@ -16,7 +16,7 @@ import threading
 import time
 from contextlib import closing, suppress
 from multiprocessing import AuthenticationError
-from multiprocessing.connection import Client, Connection, Listener
+from multiprocessing.connection import Client, Connection, Listener, answer_challenge, deliver_challenge
 from typing import Any
 
 from giblet_train.contract.records import Rendezvous
@@ -46,7 +46,7 @@ class Meeting:
         self._open = True
         if node_rank == 0:
             # At every address: what the others call this machine may be a name that it takes for its own loopback.
-            listener = Listener(("0.0.0.0", rendezvous.port), backlog=n_nodes, authkey=self._key)
+            listener = Listener(("0.0.0.0", rendezvous.port), backlog=n_nodes)
             self._begin(self._accept, listener)
         else:
             self._begin(self._connect, (rendezvous.address, rendezvous.port))
@@ -90,14 +90,21 @@ class Meeting:
         threading.Thread(target=work, args=arguments, daemon=True).start()
 
     def _accept(self, listener: Listener) -> None:
-        while self.missing:
-            # A port scan, or another run's node: not one of ours.
-            with suppress(AuthenticationError, OSError, EOFError, ValueError):
-                link = listener.accept()
-                rank = int(json.loads(link.recv_bytes(_MAX_MESSAGE_BYTES))["rank"])
-                if rank in self.missing:
-                    self._link(rank, link)
+        while self.missing and self._open:
+            with suppress(OSError):
+                self._begin(self._admit, listener.accept())
         listener.close()
+
+    def _admit(self, link: Connection[Any, Any]) -> None:
+        """Let in who has the key. Each on a thread of its own: a port scan that says nothing keeps nobody waiting."""
+        with suppress(AuthenticationError, OSError, EOFError, ValueError):
+            deliver_challenge(link, self._key)
+            answer_challenge(link, self._key)
+            rank = int(json.loads(link.recv_bytes(_MAX_MESSAGE_BYTES))["rank"])
+            if rank in self.missing:
+                self._link(rank, link)
+                return
+        link.close()
 
     def _connect(self, address: tuple[str, int]) -> None:
         while self.missing and self._open:

@@ -79,8 +79,10 @@ class _Part:
             self.causes.append(self._cause(self.run.node_rank, f"cannot listen at {where}: {error.strerror}"))
             return self._conclude()
         if not self._meet(self.meeting):
+            if self.causes:
+                return self._conclude()
             self.meeting.tell({"ending": True})
-            return self._conclude() if self.causes else PREEMPTED
+            return PREEMPTED
         return self._attend(self.meeting, self._start(self.meeting))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:

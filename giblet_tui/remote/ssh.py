@@ -32,7 +32,7 @@ from giblet_tui.remote.sshconfig import HostConfig
 # Without a handler, Python prints paramiko's own complaints over whatever is on the screen.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
-HANDSHAKE_LIMIT_S = 15.0
+HANDSHAKE_LIMIT_S = 10.0
 CHANNEL_LIMIT_S = 10.0
 PROBE_LIMIT_S = 3.0
 

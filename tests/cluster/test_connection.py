@@ -103,7 +103,7 @@ def test_through_other_hosts(cluster: Cluster, tensor01: LoopbackNode, tensor02:
 def test_a_real_terminal(tensor01: LoopbackNode) -> None:
     """`attach`: keys go there, output comes here, the size is this terminal's, the status is the command's."""
     script = 'test -t 0 && echo "size $(stty size)"; read -r word; echo "got $word"; exit 7'
-    for transport in ("ssh", "local"):
+    for transport in ("ssh", "local", "openssh"):
         node = tensor01.node(transport=transport)
         program = (
             "import sys; from giblet_tui.nodes import Node; from giblet_tui.remote.connection import connect\n"

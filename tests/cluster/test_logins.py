@@ -52,6 +52,7 @@ def test_the_systems_ssh_runs_the_same_agent_on_one_connection(tensor01: Loopbac
     wait_until(lambda: not masters(), what="the end of the master connection")
 
 
+@pytest.mark.skipif(os.environ.get("GIBLET_TEST_CLUSTER") != "1", reason="some seconds of silence: make test-cluster")
 def test_a_frozen_server_is_noticed_by_the_systems_ssh_too(tensor01: LoopbackNode, tmp_path: Path) -> None:
     with connect(tensor01.node(transport="openssh")) as connection:
         tensor01.signal_sessions(signal.SIGSTOP)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import time
 from pathlib import Path
 
@@ -72,6 +73,7 @@ def test_without_torchruns_summary_nothing_is_named(tmp_path):
 def test_nodes_meet_by_their_key_and_a_broken_link_is_told():
     rendezvous = Rendezvous(address="127.0.0.1", port=free_port(), key="ab" * 16)
     first = Meeting(rendezvous, 0, 2)
+    scan = socket.create_connection(("127.0.0.1", rendezvous.port))  # says nothing, and stays
     stranger = Meeting(replace(rendezvous, key="cd" * 16), 1, 2)
     second = Meeting(rendezvous, 1, 2)
     second_heard = heard(second, lambda: first.tell({"port": 7}))
@@ -79,8 +81,8 @@ def test_nodes_meet_by_their_key_and_a_broken_link_is_told():
     assert first.missing == set() and stranger.missing == {0}
     second.close()
     assert heard(first) == (1, {"gone": "its part of the run broke off"})
-    first.close()
-    stranger.close()
+    for each in (first, stranger, scan):
+        each.close()
 
 
 def test_silence_is_an_end(monkeypatch):
