@@ -19,7 +19,7 @@ class Judge:
 
     def verdicts(self, node: NodeSnapshot) -> dict[str, Verdict]:
         """The verdict of every run that has criteria, by run id."""
-        return {run.run.run_id: self._of(run) for run in node.runs if run.config and run.config.criteria}
+        return {run.run.run_id: self._of(run) for run in node.runs if _judged(run)}
 
     def _of(self, run: RunSnapshot) -> Verdict:
         key = (
@@ -37,3 +37,8 @@ class Judge:
         with self._lock:
             self._known[run.run.run_id] = (key, verdict)
         return verdict
+
+
+def _judged(run: RunSnapshot) -> bool:
+    """Has it criteria, and are its records on this node? Of a run over several nodes, only the first has them."""
+    return run.config is not None and bool(run.config.criteria) and not run.run.node_rank

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 from textual.content import Content
 from textual.pilot import Pilot
@@ -20,6 +21,7 @@ from giblet_train.contract.errors import GibletError
 from giblet_train.contract.records import Answer
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.gpuhistory import EVERY_S
+from giblet_tui.dashboard.judge import Judge
 from giblet_tui.dashboard.lens import Lens
 from giblet_tui.dashboard.logfilter import LogFilter
 from giblet_tui.dashboard.logplace import line_at, steps_of
@@ -251,6 +253,24 @@ async def test_nodes_without_a_cache_are_being_asked() -> None:
         text = "\n".join(screen_text(app))
         assert "Asking the nodes for their runs." in text and "◐ connecting" in text
         assert "No node is known" not in text and "No run on any node" not in text
+
+
+async def test_a_run_over_two_nodes_has_one_row_and_one_verdict() -> None:
+    """Whichever node is listed first: the one with the records shows the run."""
+    first = fleets.several().nodes[0]
+    one = first.runs[0]
+    names = (first.node, "second")
+    head = replace(one, run=replace(one.run, node=first.node, nodes=names))
+    bare = replace(one, run=replace(head.run, node="second", node_rank=1), steps=(), epochs=(), heartbeat=None)
+    second = replace(first, node="second", runs=(bare,))
+    app = dashboard(Fleet(nodes=(second, replace(first, runs=(head,)))))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        app.post_message(NodeObserved(second, Judge().verdicts(second)))
+        await pilot.pause()
+        keys = [option.id for option in app.screen.query_one(RunList).options]
+        assert keys == ["node second", f"node {first.node}", head.run.run_id]
+        assert f"on {first.node},second" in "\n".join(screen_text(app))
 
 
 async def test_a_verdict_in_doubt_is_dimmed() -> None:

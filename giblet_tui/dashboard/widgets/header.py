@@ -14,6 +14,7 @@ from giblet_tui.dashboard.text import Part, fitting, line, rail
 from giblet_tui.dashboard.view import RunView, epoch_words, health_now, in_doubt, open_alerts, state_words
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.dashboard.widgets.verdict import verdict_word
+from giblet_tui.fleet import nodes_of
 
 BAR = 12
 ROOMY = 90
@@ -46,7 +47,7 @@ class RunHeader(Pane, can_focus=False):
         health = health_now(view.run, view.node, now)
         ink = palette.state_style(health.state)
         parts: list[Part] = [(f"{palette.glyph(health.state)} {state_words(health, view.node, now)} ", f"{ink} bold")]
-        parts += [(view.run.run.name, "bold"), (f" on {view.run.run.node or view.node.node}", palette.MUTED)]
+        parts += [(view.run.run.name, "bold"), (f" on {','.join(nodes_of(view.run)) or view.node.node}", palette.MUTED)]
         if epochs := epoch_words(view.run):
             parts.append(f"  epoch {epochs}")
         parts += self._progress(view, width)

@@ -74,16 +74,20 @@ class RunList(OptionList):
     def _rows(
         self, fleet: Fleet, verdicts: Mapping[str, Verdict], marked: Set[str], now: float
     ) -> Iterator[tuple[str, Content]]:
-        """Row key and content of each node and run; a run of a shared home only under the node it belongs to.
+        """Row key and content of each node and run; a run of a shared home only under the node it belongs to, one over
+        several nodes only under the first of them that is here.
 
         A run's row is made anew only when something that stands in it may have changed.
         """
         known, self._made = self._made, {}
+        with_records = {run.run.run_id for node in fleet.nodes for run in node.runs if not run.run.node_rank}
         for node in fleet.nodes:
             yield f"node {node.node}", node_row(node, now)
             for run in node.runs:
                 run_id = run.run.run_id
-                if run.run.node not in ("", node.node):
+                if run.run.node not in ("", node.node) or run_id in self._made:
+                    continue
+                if run.run.node_rank and run_id in with_records:
                     continue
                 words = f"{health_now(run, node, now).sentence} {len(open_alerts(run, node, now))}"
                 key = (run, verdicts.get(run_id), run_id in marked, words, self.content_size.width)
