@@ -32,6 +32,7 @@ def rm(
 
     A run that lives, one that another was promoted from, or that a living run goes on from stays: exit code 5.
     """
+    from giblet_train.contract.errors import ConfigError
     from giblet_tui import clearing, lookup
     from giblet_tui.remote.connection import connect
 
@@ -42,6 +43,8 @@ def rm(
     for node, run_ids_there in by_node.items():
         with connect(node) as connection:
             found = [each for each in clearing.holdings(node, connection) if each.name in run_ids_there]
+            if gone := sorted(set(run_ids_there) - {each.name for each in found}):
+                raise ConfigError(f"{node.name} has no run {', '.join(gone)} any more.", "`giblet ps -a` lists them.")
             kept += _clear(node, connection, found, dry_run, yes)
     _refuse(kept)
 

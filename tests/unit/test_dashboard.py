@@ -953,11 +953,11 @@ async def test_gpus_tell_what_they_did_lately() -> None:
 
 async def test_a_state_of_a_later_version_is_shown_as_a_word() -> None:
     run = fleets.run()
-    odd = msgspec.structs.replace(run, health=msgspec.structs.replace(run.health, state="waiting"))
+    odd = msgspec.structs.replace(run, health=msgspec.structs.replace(run.health, state="pondering"))
     app = dashboard(Fleet(nodes=(fleets.node(runs=(odd,)),)))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        assert screen_text(app)[0].startswith(" ? waiting demo")
+        assert screen_text(app)[0].startswith(" ? pondering demo")
 
 
 async def test_leaving_closes_the_source() -> None:
@@ -1009,3 +1009,14 @@ def test_importing_the_entry_does_not_import_textual() -> None:
 
     code = "import sys, giblet_tui.dashboard; sys.exit('textual' in sys.modules or 'numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+
+
+async def test_a_lab_log_without_components_is_told_as_such_and_not_as_nan() -> None:
+    made = fleets.run(steps=60)
+    epochs = tuple(replace(epoch, train=replace(epoch.train, loss={}), validation=None) for epoch in made.epochs)
+    adopted = replace(made, config=None, plan_record=None, steps=(), epochs=epochs)
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(adopted,)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        text = "\n".join(screen_text(app))
+        assert "NaN" not in text and text.count("not in its records") >= 1

@@ -106,7 +106,8 @@ class LossPanel(Pane):
         """Draw anew, and repaint only the rows that came out different."""
         self.head()
         width, height = self.content_size
-        rows = chart.rows(self._chart(self.view), width, height) if self.view is not None else []
+        drawn = self.view is not None and not untold(self.view.run, self.component)
+        rows = chart.rows(self._chart(self.view), width, height) if self.view is not None and drawn else []
         if len(rows) != len(self._rows):
             self.refresh()
         elif changed := [Region(0, y, width, 1) for y, row in enumerate(rows) if row != self._rows[y]]:
@@ -246,6 +247,8 @@ class LossPanel(Pane):
 
         Validation is red where it is worse than the best constant.
         """
+        if untold(view.run, self.component):
+            return [(" not in its records", palette.MUTED)]
         course = self._course(view.run, view.curves)
         smooth_N = self._smoothed(view.run, view.curves, course.y_N)
         if not len(smooth_N):
@@ -293,6 +296,12 @@ class LossPanel(Pane):
 @lru_cache(maxsize=256)
 def _inked(plain: Style, ink: str | None) -> Style:
     return plain if ink is None else plain + Style(color=ink)
+
+
+def untold(run: RunSnapshot, component: str) -> bool:
+    """Are there epochs, and none tells this component? So it is with a lab's log: it has totals alone."""
+    epochs = () if run.steps else run.epochs
+    return component != "total" and bool(epochs) and not any(component in epoch.train.loss for epoch in epochs)
 
 
 def _first_bad(step_N: Floats, values_N: Floats) -> int:
