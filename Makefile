@@ -8,7 +8,7 @@ PIP := install -q --disable-pip-version-check -c constraints.txt
 TWO := -n 2 --dist loadgroup
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: test-cluster install demo test check test-laptop test-setup debian storm bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-dense bench-study bench-why bench-month drills clean
+.PHONY: install demo test check test-laptop test-setup debian storm test-cluster bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-dense bench-study bench-why bench-month drills clean
 
 install: .venv/.ready
 

@@ -217,7 +217,7 @@ def fleet(cluster: Cluster, folder: Path, how: str) -> Fleet:
 
 def growth(node: Node, connects: int) -> Growth:
     """File descriptors, threads and memory after many connections, less those after the first ten."""
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     def now() -> tuple[int, int, float]:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

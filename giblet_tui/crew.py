@@ -16,7 +16,8 @@ from giblet_train.contract.rundir import new_run_id
 from giblet_tui.launch import LaunchPlan, Place, Request, execute, plan
 from giblet_tui.nodes import Node
 from giblet_tui.remote import sshconfig
-from giblet_tui.remote.connection import Connection, connect
+from giblet_tui.remote.connecting import connect
+from giblet_tui.remote.connection import Connection
 from giblet_tui.remote.sanitize import sanitize_value
 from giblet_tui.setup import environment
 

@@ -7,7 +7,7 @@ from typing import Any
 from giblet_train.contract.errors import ConfigError
 from giblet_tui.nodes import Node
 from giblet_tui.observation import log_lines
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 
 LINE_BYTES = 400
 """A generous guess at a line, to know how much of a log's end holds so many of them."""

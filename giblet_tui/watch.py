@@ -22,7 +22,8 @@ from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
 from giblet_tui.fleet import LinkState, NodeSnapshot
 from giblet_tui.nodes import Node
 from giblet_tui.observation import Mark, NodeState, fold, log_lines, snapshot_of
-from giblet_tui.remote.connection import Connection, connect
+from giblet_tui.remote.connecting import connect
+from giblet_tui.remote.connection import Connection
 from giblet_tui.remote.sanitize import sanitize
 
 INTERVAL_S = 0.25

@@ -28,7 +28,7 @@ from giblet_tui.cli import (
 )
 from giblet_tui.cli.app import app, config_app, data_app, node_app
 from giblet_tui.cli.speech import complain, respond
-from giblet_tui.remote.connection import shared
+from giblet_tui.remote.connecting import shared
 from giblet_tui.remote.questions import answer_by
 
 __all__ = ["app", "main"]

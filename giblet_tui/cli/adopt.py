@@ -30,7 +30,7 @@ def adopt(
     """
     from giblet_tui import lookup, nodes
     from giblet_tui.adopt import adopt as take_in
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     node = nodes.resolve(name)
     with connect(node) as connection:

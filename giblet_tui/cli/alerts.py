@@ -71,7 +71,7 @@ def answer_all(run_id: str, snooze_s: float | None) -> str:
 def _answer(node: Node, run: RunSnapshot, names: Sequence[str], snooze_s: float | None) -> int:
     """Answer the standing alerts of those names (all if none); how many that were."""
     from giblet_tui import alerts as answers
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     which = answers.chosen(run, names)
     if which:

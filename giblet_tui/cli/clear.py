@@ -34,7 +34,7 @@ def rm(
     """
     from giblet_train.contract.errors import ConfigError
     from giblet_tui import clearing, lookup
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     by_node: dict[Node, list[str]] = {}
     for node, run_id in [lookup.locate(name, say) for name in dict.fromkeys(names)]:
@@ -62,7 +62,7 @@ def prune(
     not make.
     """
     from giblet_tui import clearing, nodes
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     node = nodes.resolve(name)
     with connect(node) as connection:

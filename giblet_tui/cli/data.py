@@ -79,7 +79,7 @@ def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
 def _look(what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None) -> Done:
     from giblet_train.contract.config import dump
     from giblet_tui import catalog, errand, nodes
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     node = nodes.resolve(name)
     loaded = catalog.read(config, settings or ())

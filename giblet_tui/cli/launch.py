@@ -127,7 +127,7 @@ def carry_out(node: Node, request: Request, tell: Callable[[str], None], others:
     """Plan the run and start it. tell: told each stage. Its id; prints nothing. Raises GibletError."""
     from giblet_tui import crew
     from giblet_tui.launch import execute
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     if others:
         for line in since_last(request.config):
@@ -144,7 +144,7 @@ def carry_out(node: Node, request: Request, tell: Callable[[str], None], others:
 
 def foresee(node: Node, request: Request) -> LaunchPlan:
     """The plan that a launch now would carry out; starts nothing. Raises GibletError."""
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     with connect(node) as connection:
         return _plan(node, connection, request)
@@ -159,7 +159,7 @@ def changes(loaded: Loaded) -> list[str]:
 def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot:
     """Wait until the run has made a step, telling what it waits for. Raises RunFailed with the cause."""
     from giblet_tui.launch import await_first_step as wait
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     def tell_news(run: RunSnapshot) -> None:
         for line in narrator.news(run):

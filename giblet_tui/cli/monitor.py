@@ -69,7 +69,7 @@ def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
     from giblet_tui import cache
     from giblet_tui.dashboard import run_dashboard
     from giblet_tui.fleet import Fleet, NodeSnapshot
-    from giblet_tui.remote.connection import unshare
+    from giblet_tui.remote.connecting import unshare
     from giblet_tui.remote.questions import answer_by
 
     answer_by(None)  # the screen is the dashboard's: no question may appear on it

@@ -117,7 +117,7 @@ def setup(
     A node with `python:` in nodes.yaml brings its own environment; its version is then only checked.
     """
     from giblet_tui import nodes
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
     from giblet_tui.setup import setup as make
 
     node = nodes.resolve(name)
@@ -143,7 +143,7 @@ def doctor(
     from giblet_train.contract.errors import GibletError, PreflightRefused
     from giblet_tui import cache, catalog, nodes
     from giblet_tui.doctor import findings, needs
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
     from giblet_tui.setup import environment
 
     node = nodes.resolve(name)
@@ -188,7 +188,7 @@ def remember(node: Node) -> None:
 
 def _probe(node: Node) -> dict[str, Any]:
     from giblet_train.contract.errors import GibletError
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
     from giblet_tui.remote.sanitize import sanitize_value
 
     began = time.monotonic()

@@ -26,7 +26,7 @@ def attach(
     from giblet_train.contract.errors import ConfigError
     from giblet_tui import lookup
     from giblet_tui.remote import screen, tmux
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     node, run_id = lookup.locate(name, say)
     seen = lookup.fresh(node, run_id)
@@ -61,7 +61,7 @@ def pull(
     Paths of what came are printed.
     """
     from giblet_tui import lookup, pull
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
 
     node, run_id = lookup.locate(name, say)
     run = lookup.fresh(node, run_id)

@@ -99,7 +99,7 @@ def _stop_one(node: Node, run_id: str, grace: float | None, force: bool, say: Ca
 
 
 def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
     from giblet_tui.stop import stop as end
 
     with connect(node) as connection:
@@ -181,7 +181,7 @@ def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
 
 
 def _stale_on(node: Node) -> list[Stale]:
-    from giblet_tui.remote.connection import connect
+    from giblet_tui.remote.connecting import connect
     from giblet_tui.stop import find_stale
 
     with connect(node) as connection:

@@ -22,7 +22,7 @@ from giblet_tui.adopt import adopt, run_name
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.nodes import Node
 from giblet_tui.remote import evidence
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 from giblet_tui.stop import find_stale, require_gone, stop
 from tests.cluster.nodes import LoopbackNode, processes, wait_until, which
 

@@ -16,7 +16,7 @@ import pytest
 from giblet_train.contract.errors import ConfigError, GibletError
 from giblet_tui.errors import NotLetIn, Unreachable
 from giblet_tui.remote import sshconfig
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 from giblet_tui.remote.hostkeys import HostKey, judge
 from tests.cluster.conftest import unavailable
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, which

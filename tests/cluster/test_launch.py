@@ -21,7 +21,7 @@ from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.launch import LaunchPlan, Request, await_first_step, execute, plan
 from giblet_tui.nodes import Node
 from giblet_tui.remote import ending, evidence, sessions
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 from giblet_tui.stop import find_stale, require_gone, stop
 from tests.cluster.nodes import LoopbackNode, wait_until
 

@@ -19,7 +19,7 @@ import pytest
 
 from giblet_tui.errors import NotLetIn, Unreachable
 from giblet_tui.remote import questions
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 from giblet_tui.remote.ssh import SSHConnection
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, processes, wait_until
 

@@ -15,7 +15,7 @@ from giblet_train.contract.errors import GibletError
 from giblet_tui import crew
 from giblet_tui.launch import Request
 from giblet_tui.remote import evidence
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import LoopbackNode, processes, wait_until
 

@@ -17,7 +17,7 @@ from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.nodes import Node
 from giblet_tui.remote import agent, dialogue
 from giblet_tui.remote.agent import AgentRefusal
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 from giblet_tui.remote.dialogue import Dialogue
 from giblet_tui.remote.program import AGENT_COMMAND, AGENT_MODULES, agent_sources
 from tests.cluster.nodes import wait_until

@@ -14,7 +14,8 @@ from giblet_train.contract.records import CheckpointRecord
 from giblet_tui import pull
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.nodes import Node
-from giblet_tui.remote.connection import Connection, connect
+from giblet_tui.remote.connecting import connect
+from giblet_tui.remote.connection import Connection
 from tests import fleets, rundirs
 
 WEIGHTS = os.urandom(700_000)

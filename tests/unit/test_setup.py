@@ -16,7 +16,7 @@ from giblet_train.contract import version
 from giblet_train.contract.errors import GibletError, PreflightRefused
 from giblet_tui import setup
 from giblet_tui.nodes import Node
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 from giblet_tui.remote.local import LocalConnection
 from tests.marks import can_train
 

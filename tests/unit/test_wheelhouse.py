@@ -13,7 +13,7 @@ import pytest
 from giblet_train.contract.errors import ConfigError, GibletError
 from giblet_tui import setup, wheelhouse
 from giblet_tui.nodes import Node
-from giblet_tui.remote.connection import connect
+from giblet_tui.remote.connecting import connect
 from giblet_tui.remote.local import LocalConnection
 from giblet_tui.wheelhouse import Target
 
