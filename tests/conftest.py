@@ -20,9 +20,6 @@ CONTRACT = "giblet_train.contract"
 # A shell starts what it puts into the background with SIGINT ignored, and so would every program that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# librosa is a reference here, asked once: compiling its loops takes longer than running them as they are.
-os.environ.setdefault("NUMBA_DISABLE_JIT", "1")
-
 
 def needs_the_engine(path: Path) -> bool:
     """Does this file import the engine beyond its contract, itself or through another test module?"""
