@@ -11,7 +11,6 @@ import platform
 import pwd
 import shutil
 import socket
-import subprocess
 import sys
 import threading
 import time
@@ -20,6 +19,7 @@ from typing import Any
 
 from giblet_tui.remote import gpu, sessions
 from giblet_tui.remote.agent import Emit, Operation, home_path
+from giblet_tui.remote.command import answer
 from giblet_tui.remote.supervise import boot_id
 
 _GIB = 1024.0**3
@@ -143,19 +143,8 @@ def _kill_user_processes() -> bool | None:
 
 
 def _ask(argv: list[str]) -> str | None:
-    try:
-        done = subprocess.run(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_ASK_LIMIT_S,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
+    done = answer(argv, _ASK_LIMIT_S)
+    return done.stdout if done and done.returncode == 0 else None
 
 
 OPERATIONS: dict[str, Operation] = {"probe": probe}

@@ -9,11 +9,11 @@ Part of the agent: standard library only, Python >= 3.8.
 from __future__ import annotations
 
 import os
-import subprocess
 from typing import Any, NamedTuple
 
 from giblet_tui.remote import screen, tmux
 from giblet_tui.remote.agent import AgentRefusal
+from giblet_tui.remote.command import answer
 
 _LIMIT_S = 10.0
 
@@ -64,18 +64,6 @@ def close(record: dict[str, Any]) -> list[str]:
 
 
 def _output(argv: list[str]) -> str:
-    """What a multiplexer prints; nothing when it is not installed, has no server, or does not answer in time."""
-    try:
-        done = subprocess.run(
-            argv,
-            env={key: value for key, value in os.environ.items() if key not in ("TMUX", "STY")},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_LIMIT_S,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return done.stdout
+    """What a multiplexer prints, asked from outside any session; nothing where it has none to tell of."""
+    done = answer(argv, _LIMIT_S, {key: value for key, value in os.environ.items() if key not in ("TMUX", "STY")})
+    return done.stdout if done else ""

@@ -8,6 +8,7 @@ from importlib import import_module
 
 AGENT_MODULES = (
     "agent",
+    "command",
     "supervise",
     "tmux",
     "screen",

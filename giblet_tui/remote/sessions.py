@@ -7,11 +7,11 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
 from collections.abc import Callable
 
 from giblet_tui.remote import screen, tmux
 from giblet_tui.remote.agent import AgentRefusal
+from giblet_tui.remote.command import answer
 from giblet_tui.remote.supervise import start_ticks
 
 MULTIPLEXERS = {"tmux": tmux, "screen": screen}
@@ -38,16 +38,16 @@ def open_session(kind: str, session: str, command: list[str]) -> Callable[[], bo
     if kind == "process":
         pid = detach(lambda: os.execve(command[0], command, environment))
         return lambda: start_ticks(pid) is not None
-    done = _run(MULTIPLEXERS[kind].start_argv(session, command), environment)
+    done = answer(MULTIPLEXERS[kind].start_argv(session, command), _LIMIT_S, environment)
     if done is None or done.returncode != 0:
-        said = done.stdout.strip() if done else f"no answer within {_LIMIT_S:.0f} s"
+        said = (done.stdout + done.stderr).strip() if done else f"no answer within {_LIMIT_S:.0f} s"
         raise AgentRefusal(f"{kind} opens no session: {said or 'no reason given'}.", "Try --session process.", 5)
     return lambda: session in listed(kind)
 
 
 def listed(kind: str) -> dict[str, str]:
     """Name and address of each open session of one multiplexer; none where it is not installed or does not answer."""
-    done = _run(MULTIPLEXERS[kind].list_argv(), dict(os.environ))
+    done = answer(MULTIPLEXERS[kind].list_argv(), _LIMIT_S)
     return MULTIPLEXERS[kind].parse_list(done.stdout) if done else {}
 
 
@@ -61,25 +61,8 @@ def end(session: str) -> list[str]:
     """Close every session of exactly that name; the multiplexers that held one."""
     found = find(session)
     for kind, address in found:
-        _run(MULTIPLEXERS[kind].end_argv(address), dict(os.environ))
+        answer(MULTIPLEXERS[kind].end_argv(address), _LIMIT_S)
     return [kind for kind, _ in found]
-
-
-def _run(argv: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str] | None:
-    """Run a multiplexer. None when it is not installed or does not end in time."""
-    try:
-        return subprocess.run(
-            argv,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            encoding="utf-8",
-            errors="replace",
-            timeout=_LIMIT_S,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
 
 
 def detach(work: Callable[[], object]) -> int:
