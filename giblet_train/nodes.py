@@ -17,7 +17,7 @@ from types import FrameType
 import msgspec
 from msgspec.structs import replace
 
-from giblet_train.contract.errors import FAILED, ConfigError
+from giblet_train.contract.errors import FAILED, PREEMPTED, ConfigError
 from giblet_train.contract.records import Cause, Rendezvous, Run
 from giblet_train.contract.rundir import RunDir, write_record
 from giblet_train.meeting import Meeting, Message, free_port, interface_of
@@ -28,12 +28,11 @@ JOIN_LIMIT_S = 180.0
 OWN_END_S = 5.0
 """When another node failed, this one's ranks notice by themselves; after so long they are told."""
 AGREE_LIMIT_S = 6.0
-PREEMPTED = 75
 _POLL_S = 0.1
 
 
 def join(run_dir: RunDir) -> int:
-    """Take this node's part in the run. The exit code: 0 done or stopped on request, else that of torchrun, or 1.
+    """Take this node's part in the run. The exit code: 0 done or stopped, 75 told to end, else torchrun's, or 1.
 
     Raises ConfigError when run.json names one node alone.
     """
@@ -132,7 +131,7 @@ class _Part:
         if self.ending or child.poll() == 0:
             code = child.wait()
             meeting.tell({"done": True})
-            return code
+            return PREEMPTED if self.ending and code else code
         _let_it_end(child)
         if (failure := first_failure(self.run_dir)) is not None:
             rank = self.run.node_rank * self.rendezvous.n_processes + failure.local_rank

@@ -12,7 +12,7 @@ import torch
 from giblet_train import checkpoint, gate
 from giblet_train.checkpoint import BEST, LAST, PERIODIC, Checkpoints
 from giblet_train.contract.config import Config, content_hash
-from giblet_train.contract.errors import OK, RunFailed
+from giblet_train.contract.errors import OK, PREEMPTED, RunFailed
 from giblet_train.contract.records import (
     CheckpointRecord,
     EpochMetric,
@@ -28,8 +28,6 @@ from giblet_train.evaluate import Examiner
 from giblet_train.experiment import Experiment, introduce
 from giblet_train.learner import Stepped, under
 from giblet_train.recorder import Recorder, resident_gib
-
-PREEMPTED = 75
 
 
 @dataclass

@@ -138,10 +138,10 @@ class Watcher:
         if ended is not None:
             signals = Signals(now=ended.ended_at, launched_at=0.0, process=False, heartbeat=heartbeat, exit=ended)
             return health_of(signals, self.config.watch)
-        if self.run_dir.stop.exists():
-            return Health(state="stopped", sentence="stopped on request")
         if heartbeat is not None and heartbeat.state == "failed":
             return Health(state="failed", sentence=heartbeat.why or "failed", reason=heartbeat.why)
+        if self.run_dir.stop.exists():
+            return Health(state="stopped", sentence="stopped on request")
         if heartbeat is not None and heartbeat.state in ("finished", "stopped"):
             return Health(state=heartbeat.state, sentence=heartbeat.state)
         return Health(state="died", sentence="its processes ended without a word", reason="killed")

@@ -32,9 +32,9 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def of_run(run: RunSnapshot) -> Finding:
-    """The diagnosis of a run as its node tells of it."""
+    """The diagnosis of a run as its node tells of it; of an adopted one also what its log cannot show."""
     found = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail)
-    return Finding(subject=run.run.run_id, diagnosis=found)
+    return Finding(subject=run.run.run_id, diagnosis=found, notes=_adopted_notes(run))
 
 
 def is_path(text: str) -> bool:
@@ -92,6 +92,15 @@ def _of_folder(run_dir: RunDir) -> Finding:
     health = health_of(signals, config.watch)
     found = diagnose(config, metrics, health=health, log_tail=_tail(run_dir.log))
     return Finding(subject=run_dir.run_id, diagnosis=found)
+
+
+def _adopted_notes(run: RunSnapshot) -> tuple[str, ...]:
+    adopted = run.run.adopted
+    if adopted is None:
+        return ()
+    plan = "It was adopted, without a configuration: nothing can be held against a plan, the learning rate least."
+    unseen = legacylog.not_shown(run.epochs) if adopted.log else ["No log of it is known: only its processes are seen."]
+    return (plan, *unseen)
 
 
 def _plan(name: str | None) -> tuple[Config | None, list[str]]:

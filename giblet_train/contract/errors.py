@@ -12,6 +12,8 @@
 from __future__ import annotations
 
 OK, FAILED, USAGE, UNREACHABLE, NOT_REACHED, REFUSED, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
+PREEMPTED = 75
+"""What a trainer ends with that was told to terminate, by a signal or by another node."""
 
 
 class GibletError(Exception):

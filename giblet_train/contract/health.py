@@ -10,6 +10,7 @@ from typing import Literal
 import msgspec
 
 from giblet_train.contract.config import WatchConfig
+from giblet_train.contract.errors import PREEMPTED
 from giblet_train.contract.records import Exit, Heartbeat
 
 State = Literal["waiting", "starting", "running", "stalled", "finished", "stopped", "failed", "died", "unknown"]
@@ -131,7 +132,8 @@ def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
     if last == "finished" and ended.signal is None and not ended.code:
         sentence = (heartbeat.why if heartbeat else "") or "finished all its steps"
         return Health(state="finished", sentence=sentence, since=ended.ended_at)
-    if last == "stopped" or ended.stop_requested:
+    failed_first = ended.by_itself and (ended.signal is not None or ended.code not in (None, 0, PREEMPTED))
+    if last == "stopped" or (ended.stop_requested and not failed_first):
         return Health(state="stopped", sentence="stopped on request", since=ended.ended_at)
     if ended.oom_kills:
         return Health(

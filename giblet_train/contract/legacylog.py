@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -98,8 +98,23 @@ def parse(lines: Iterable[str]) -> LegacyLog:
         n_epochs=n_epochs,
         steps_per_epoch=steps,
         tail=tuple(tail),
-        notes=(*notes, *_unknown(metrics)),
+        notes=(*notes, *not_shown(metrics)),
     )
+
+
+def not_shown(metrics: Sequence[EpochMetric]) -> list[str]:
+    """What cannot be known of a training whose log shows these epochs, as sentences."""
+    if not metrics:
+        return ["It has no epoch line: only its end can be read."]
+    missing = []
+    if not any(m.train.loss for m in metrics):
+        missing.append("the components' losses (which one dominates, on what scale)")
+    if not any(m.validation for m in metrics):
+        missing.append("validation (overfitting, leaks)")
+    if not any(m.lr for m in metrics):
+        missing.append("the learning rate")
+    missing.append("gradients, the seconds of a step, memory")
+    return [f"A log cannot show {'; '.join(missing)}."]
 
 
 def read_plan(mapping: Mapping[str, Any], name: str, where: str) -> Config:
@@ -133,17 +148,3 @@ def _metric(epoch: int, found: re.Match[str]) -> EpochMetric:
 def _number(text: str | None) -> Number:
     value = float(text) if text is not None else math.nan
     return value if math.isfinite(value) else None
-
-
-def _unknown(metrics: tuple[EpochMetric, ...]) -> list[str]:
-    if not metrics:
-        return ["It has no epoch line: only its end can be read."]
-    missing = []
-    if not any(m.train.loss for m in metrics):
-        missing.append("the components' losses (which one dominates, on what scale)")
-    if not any(m.validation for m in metrics):
-        missing.append("validation (overfitting, leaks)")
-    if not any(m.lr for m in metrics):
-        missing.append("the learning rate")
-    missing.append("gradients, the seconds of a step, memory")
-    return [f"A log cannot show {'; '.join(missing)}."]

@@ -141,7 +141,10 @@ class SupervisorRecord(Record, frozen=True, kw_only=True):
 
 
 class Exit(Record, frozen=True, kw_only=True):
-    """exit.json: how the run's process tree ended, written by the supervisor after the last of it is gone."""
+    """exit.json: how the run's process tree ended, written by the supervisor after the last of it is gone.
+
+    by_itself: the trainer had ended before anything told its supervisor to end it; a stop file alone tells the trainer.
+    """
 
     run_id: str
     ended_at: float
@@ -150,6 +153,7 @@ class Exit(Record, frozen=True, kw_only=True):
     killed: tuple[int, ...] = ()
     survivors: tuple[int, ...] = ()
     stop_requested: bool = False
+    by_itself: bool = False
     oom_kills: int = 0
 
 

@@ -158,12 +158,15 @@ class Supervisor:
         survivors: set[int] = set()
         code: int | None = 127 if free else None
         by_signal: int | None = None
+        by_itself = free
         if child is not None:
             self.watcher = self._start(self.watcher_argv, log) if self.watcher_argv else None
             self._wait(lambda: bool(self.received & ENDING) or child in self.statuses, every_s=5.0)
+            by_itself = child in self.statuses and not self.received & ENDING
             survivors = self._end_tree(child)
             code, by_signal = split_status(self.statuses.get(child))
-        self._record_exit(self._exit_record(code, by_signal, survivors, oom_kills() - oom_before))
+        record = self._exit_record(code, by_signal, survivors, oom_kills() - oom_before)
+        self._record_exit(dict(record, by_itself=by_itself))
         done.set()
         copier.join(timeout=1.0)
         return int(code != 0)

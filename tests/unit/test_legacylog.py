@@ -6,11 +6,14 @@ import json
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from giblet_train.contract.diagnosis import diagnose
 from giblet_train.contract.errors import DataError
 from giblet_train.contract.legacylog import parse, read_log, read_plan_file
-from giblet_tui.why import of_path, why_json, why_lines
+from giblet_train.contract.records import Adoption
+from giblet_tui.why import of_path, of_run, why_json, why_lines
+from tests import fleets
 from tests.collection.legacy import Line, write_log
 
 LAB_FILE = """\
@@ -85,6 +88,24 @@ def test_without_its_configuration_it_says_what_the_file_shows_and_what_it_canno
     shape = json.loads(json.dumps(why_json(finding), allow_nan=False))
     assert shape["schema"] == 1 and shape["healthy"] is False
     assert set(shape["causes"][0]) == {"cause", "confidence", "sentence", "evidence", "action"}
+
+
+@pytest.mark.parametrize(
+    ("log", "said"),
+    [("/home/ada/v3.log", "A log cannot show the components' losses"), (None, "No log of it is known")],
+)
+def test_an_adopted_run_that_does_well_is_told_with_what_its_log_cannot_show(log: str | None, said: str) -> None:
+    lines = [Line(2.0 - 0.1 * e, 1e-4, 2.1 - 0.1 * e, 0.01 * e) for e in range(1, 6)]
+    epochs = parse(write_log(lines, 50, 2).split("\n")).metrics
+    run = fleets.run()
+    own = of_run(run)
+    adoption = Adoption(address="42.v3", mark="STY=42.v3", at=fleets.NOW, by="ada@laptop", log=log)
+    finding = of_run(
+        replace(run, run=replace(run.run, adopted=adoption), config=None, plan_record=None, steps=(), epochs=epochs)
+    )
+    assert finding.diagnosis.healthy and own.notes == ()
+    assert "nothing can be held against a plan" in finding.notes[0]
+    assert finding.notes[1].startswith(said) and len(finding.notes) == 2
 
 
 def test_a_plan_is_read_from_a_file_that_giblet_would_not_train_on(tmp_path: Path) -> None:

@@ -136,6 +136,21 @@ def test_term_lets_a_trainer_save(supervised, tmp_path):
     assert run.ended().code == 75 and (tmp_path / "saved").exists()
 
 
+@pytest.mark.parametrize("told", [False, True])
+def test_a_failure_beside_a_stop_file_is_its_own_unless_the_supervisor_was_told(supervised, told):
+    fails = (
+        "import pathlib, signal, sys, time; signal.signal(15, lambda *_: sys.exit(1)); print('up', flush=True)\n"
+        f"while {told} or not pathlib.Path('runs/{RUN_ID}/stop').exists(): time.sleep(0.01)\n"
+        "sys.exit(1)"
+    )
+    run = supervised(fails).start().until_up()
+    (run.dir / "stop").touch()
+    if told:
+        run.process.terminate()
+    ended = run.ended()
+    assert (ended.code, ended.stop_requested, ended.by_itself) == (1, True, not told)
+
+
 def test_quit_does_not_wait(supervised):
     run = supervised(IGNORES_TERM, grace_s=60).start().until_up()
     run.process.send_signal(signal.SIGQUIT)

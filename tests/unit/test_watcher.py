@@ -95,6 +95,14 @@ def test_told_to_end_it_looks_once_more(run_dir: RunDir, watching: Callable[[], 
     assert ("oom_gpu", "raised") in alerts_of(run_dir)
 
 
+def test_a_run_that_failed_as_it_was_being_stopped_has_failed(run_dir: RunDir) -> None:
+    watcher = Watcher(run_dir, print)
+    beat(run_dir, state="failed")
+    run_dir.stop.touch()
+    watcher.look(last=True)
+    assert ("crashed", "raised") in alerts_of(run_dir)
+
+
 def test_a_healthy_run_is_watched_in_silence(run_dir: RunDir) -> None:
     curves = draw(2)
     configure(run_dir, curves.config)
