@@ -83,7 +83,9 @@ def stop(
     arguments = {"workdir": node.workdir, "run_id": run_id, "grace_s": grace_s, "force": force}
     limit_s = 2 * (LONGEST_GRACE_S if grace_s is None else grace_s) + MARGIN_S
     try:
-        done = connection.call("stop", arguments, timeout_s=limit_s, on_event=lambda event: say(_told(event)))
+        done = connection.call(
+            "stop", arguments, timeout_s=limit_s, on_event=lambda event: say(sanitize(str(event.get("sentence", ""))))
+        )
     except Unreachable as error:
         again = f"{node.name} finishes stopping it. Then: giblet stop {run_id}"
         raise type(error)(error.message, f"{error.remedy} {again}".strip()) from None
@@ -181,15 +183,6 @@ def _thresholds(text: str | None) -> WatchConfig:
         return configs.from_mapping(yamlfile.load_text(text or "", "config.yaml")).config.watch
     except ConfigError:
         return WatchConfig()
-
-
-def _told(event: Mapping[str, Any]) -> str:
-    """An event of the agent's `stop` as a sentence."""
-    if "sentence" in event:
-        return sanitize(str(event["sentence"]))
-    heartbeat = event.get("heartbeat") or {}
-    doing = f": {heartbeat.get('phase') or heartbeat.get('state')}, step {heartbeat.get('step')}" if heartbeat else ""
-    return sanitize(f"waiting, {event.get('seconds', 0.0):.0f} s{doing}")
 
 
 def _named(survivor: Survivor) -> str:

@@ -201,7 +201,8 @@ class _Ending:
             if time.monotonic() >= report_at:
                 report_at += _REPORT_EVERY_S
                 seconds = time.monotonic() - self.began
-                self.emit({"step": "waiting", "seconds": seconds, "heartbeat": _progress(self.run)})
+                sentence = f"Waiting for its end, {seconds:.0f} s{_progress(self.run)}."
+                self.emit({"step": "waiting", "seconds": seconds, "sentence": sentence})
             time.sleep(0.05 if supervisor else 0.25)
         return not self._at_work()
 
@@ -247,9 +248,10 @@ class _Ending:
         self.emit(said)
 
 
-def _progress(run: RunOnNode) -> dict[str, Any]:
+def _progress(run: RunOnNode) -> str:
+    """What it does meanwhile, by its last heartbeat; empty when there is none."""
     heartbeat = run.record("heartbeat.json")
-    return {key: heartbeat[key] for key in ("state", "step", "phase") if key in heartbeat}
+    return f": {heartbeat.get('phase') or heartbeat.get('state')}, step {heartbeat.get('step')}" if heartbeat else ""
 
 
 def _pids(pids: list[int]) -> str:

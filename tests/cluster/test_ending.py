@@ -9,6 +9,7 @@ import importlib.util
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -135,7 +136,7 @@ time.sleep(1.2)
     assert (folder / "saved").exists() and not (folder / "signalled").exists()
     assert [step["step"] for step in done["steps"]] == ["asked", "proved"]
     waiting = [event for event in events if event["step"] == "waiting"]
-    assert waiting and waiting[0]["heartbeat"] == {"state": "training", "step": 3, "phase": "epoch 1"}
+    assert waiting and re.fullmatch(r"Waiting for its end, \d+ s: epoch 1, step 3\.", waiting[0]["sentence"])
     ended = exit_record(ground, run_id)
     assert ended.code == 0 and ended.stop_requested
 

@@ -123,13 +123,21 @@ def test_a_reader_ends_when_nobody_listens(tmp_path: Path) -> None:
 
 
 def test_a_stream_that_is_left_ends_its_agent(tmp_path: Path) -> None:
-    with connect(local(tmp_path)) as connection:
-        events = connection.stream("watch", {"workdir": str(tmp_path), "interval_s": 0.1})
-        assert "tick" in next(events)
-        agents = children()
-        assert agents
-        events.close()  # type: ignore[attr-defined]
-        wait_until(lambda: not agents & children(), what="the end of the agent")
+    """Other children of this process, such as a session's sshd, are none of its business."""
+    bystander = subprocess.Popen(["sleep", "60"])
+    try:
+        others = children()
+        with connect(local(tmp_path)) as connection:
+            events = connection.stream("watch", {"workdir": str(tmp_path), "interval_s": 0.1})
+            assert "tick" in next(events)
+            agents = children() - others
+            assert agents
+            events.close()  # type: ignore[attr-defined]
+            wait_until(lambda: not agents & children(), what="the end of the agent")
+        assert bystander.poll() is None
+    finally:
+        bystander.kill()
+        bystander.wait()
 
 
 class Scripted:

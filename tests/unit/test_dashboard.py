@@ -337,6 +337,16 @@ async def test_a_rate_off_plan_turns_the_clock_red_with_its_cause() -> None:
         assert "as planned" not in text
 
 
+async def test_a_rate_off_plan_that_nothing_explains_says_so() -> None:
+    plan = fleets.run().plan
+    assert plan is not None
+    run = fleets.run(steps=100, stuck_lr=plan.learning_rate * 0.37)
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(run,)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert "✖ no known cause fits" in str(app.screen.query_one(WarmupClock).render())
+
+
 async def test_warm_up_says_how_far_and_how_long() -> None:
     app = dashboard(fleets.warming_up())
     async with app.run_test(size=(80, 24)) as pilot:

@@ -97,13 +97,13 @@ def test_a_stop_tells_its_stages_and_gives_the_grace_time():
     }
     events = [
         {"step": "asked", "sentence": "Asked it."},
-        {"step": "waiting", "seconds": 3.2, "heartbeat": {"phase": "epoch 1", "step": 9}},
+        {"step": "waiting", "seconds": 3.2, "sentence": "Waiting for its \x1bend."},
     ]
     said, connection = [], Node1(answer, events)
     done = stop(NODE, connection, RUN_ID, said.append, grace_s=500.0)
     (operation, arguments, timeout_s), *_ = connection.asked
     assert operation == "stop" and arguments["run_id"] == RUN_ID and timeout_s > 1000
-    assert said == ["Asked it.", "waiting, 3 s: epoch 1, step 9"]
+    assert said == ["Asked it.", "Waiting for its \\x1bend."]
     assert done.survivors[0].pid == 7 and "\x1b" not in done.survivors[0].cmdline
     with pytest.raises(
         TargetNotReached, match=r"cannot be ended: pid 7 .*waits in nfs_wait, holds GPU memory.* survives"

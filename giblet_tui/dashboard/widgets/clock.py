@@ -19,7 +19,7 @@ PLANNED_POINTS = 200
 BAR = 14
 RULE = 2
 CAUSES = {
-    "": "of no cause that is known here",
+    "": "no known cause fits",
     "stepped_per_epoch": "likely stepped once per epoch",
 }
 
