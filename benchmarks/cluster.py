@@ -178,7 +178,7 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
         if outage_s:
             told = [at for at, seen in posts if at > gone_at and seen.link == "lost"]
             noticed += [told[0] - gone_at] if told else []
-        wait_until(lambda had=had: _newest_step(posts) >= had, 60.0, "news after a fault")
+        wait_until(lambda had=had: _newest_step(posts) >= had, 60.0, "news after a fault")  # type: ignore[misc]
         fresh.append(time.monotonic() - back_at)
         time.sleep(random.uniform(0.2, 0.6))
     writing.set()

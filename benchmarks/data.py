@@ -129,7 +129,8 @@ def run(program: str, *arguments: object) -> dict[str, float]:
     """What a program printed of itself, run in a new process."""
     argv = [sys.executable, "-c", IMPORTS + program + REPORT, *map(str, arguments)]
     done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    return json.loads(done.stdout.splitlines()[-1])
+    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return figures
 
 
 def write_brain(path: Path, n_trs: int) -> None:

@@ -139,9 +139,12 @@ def main() -> None:
 def compared(ours: dict[str, Any], dense: dict[str, Any], when: str) -> list[tuple[str, str, str]]:
     """Rows: held-out r and skill of both."""
     pairs = [(figures["encoding"], figures["skill"]) for figures in (ours, dense)]
-    r = tuple(f"{e['r_responsive']:.3f} (null {e['r_null']:+.3f})" for e, _ in pairs)
-    skill = tuple(", ".join(f"{c} {s[c]:+.2f}" for c in ("video", "audio", "text")) for _, s in pairs)
-    return [(f"held-out r, responsive voxels, {when}", *r), (f"held-out skill of the film, {when}", *skill)]
+    r_ours, r_dense = (f"{e['r_responsive']:.3f} (null {e['r_null']:+.3f})" for e, _ in pairs)
+    skill_ours, skill_dense = (", ".join(f"{c} {s[c]:+.2f}" for c in ("video", "audio", "text")) for _, s in pairs)
+    return [
+        (f"held-out r, responsive voxels, {when}", r_ours, r_dense),
+        (f"held-out skill of the film, {when}", skill_ours, skill_dense),
+    ]
 
 
 if __name__ == "__main__":

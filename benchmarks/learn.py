@@ -117,7 +117,7 @@ def main() -> None:
     folds = score_folds(paths, "best", load_split, narrate)
     for fold in folds:
         narrate(f"banded ridge, fold {fold.fold}")
-        dict.update(fold.scores, banded(fold.data))  # type: ignore[arg-type]
+        dict.update(fold.scores, banded(fold.data))
     judged = [_evaluation(workdir / "runs" / fold.members[0]) for fold in folds]
     print(page(folds, judged, arguments.seeds), end="")
 

@@ -51,7 +51,9 @@ def main() -> None:
         print(f"{name:18}{inside.sum():8d}" + "".join(f"{values[inside].mean():9.3f}" for values in columns.values()))
 
 
-def sampled_voxels(brain_XYZ: NDArray[np.bool_], region_XYZ: NDArray[np.int8]) -> tuple[NDArray[np.bool_], Floats]:
+def sampled_voxels(
+    brain_XYZ: NDArray[np.bool_], region_XYZ: NDArray[np.int8]
+) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
     """All responsive voxels and at most NULL_SAMPLE null ones, with their regions."""
     null_at = np.flatnonzero(brain_XYZ & (region_XYZ == 0))
     kept_XYZ = region_XYZ > 0
@@ -69,7 +71,8 @@ def read(path: Path, kept_XYZ: NDArray[np.bool_], scan_lengths_trs: list[int]) -
 def isc(bold_STV: Floats) -> Floats:
     """(V,) mean correlation over pairs of subjects."""
     n = len(bold_STV)
-    return np.mean([(bold_STV[a] * bold_STV[b]).mean(axis=0) for a in range(n) for b in range(a)], axis=0)
+    pairs_PV = np.array([(bold_STV[a] * bold_STV[b]).mean(axis=0) for a in range(n) for b in range(a)])
+    return np.asarray(pairs_PV.mean(axis=0))
 
 
 def lagged(x_TF: Floats, scan_lengths_trs: list[int]) -> Floats:
@@ -92,13 +95,14 @@ def held_out_r(design_TF: Floats, y_TV: Floats) -> Floats:
         x_TF = (design_TF - mean_F) / sd_F
         model = KernelRidgeCV(alphas=ALPHAS, cv=4, warn=False).fit(x_TF[train], y_TV[train] - y_TV[train].mean(axis=0))
         folds.append(correlation(model.predict(x_TF[test]), y_TV[test]))
-    return np.mean(folds, axis=0)
+    return np.asarray(np.mean(folds, axis=0))
 
 
 def correlation(a_TV: Floats, b_TV: Floats) -> Floats:
     """(V,) Pearson's r over rows."""
     a_TV, b_TV = a_TV - a_TV.mean(axis=0), b_TV - b_TV.mean(axis=0)
-    return (a_TV * b_TV).sum(axis=0) / np.sqrt((a_TV**2).sum(axis=0) * (b_TV**2).sum(axis=0) + 1e-12)
+    norm_V = np.sqrt((a_TV**2).sum(axis=0) * (b_TV**2).sum(axis=0) + 1e-12)
+    return np.asarray((a_TV * b_TV).sum(axis=0) / norm_V)
 
 
 if __name__ == "__main__":

@@ -71,16 +71,13 @@ asyncio.run(first())
 
 
 class Feed:
-    """A source that posts on request and actions that do nothing."""
+    """A source that posts on request."""
 
     def start(self, post: Callable[[NodeSnapshot], None]) -> None:
         self.post = post
 
     def close(self) -> None:
         pass
-
-    def stop(self, run_id: str, say: Callable[[str], None]) -> str:
-        return ""
 
 
 def frame() -> dict[str, float]:
@@ -122,7 +119,7 @@ async def live(n_nodes: int, runs_per_node: int, seconds: float) -> float:
     started_at = time.time()
     app = DashboardApp(
         feed,
-        feed,
+        None,
         Fleet(nodes=tuple(snapshot(name, 200) for name in names)),
         clock=lambda: fleets.NOW + time.time() - started_at,
     )

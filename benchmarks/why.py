@@ -26,9 +26,10 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from giblet_train.contract import replay
 from giblet_train.contract.config import Config, Criterion
-from giblet_train.contract.diagnosis import Diagnosis, case_of, diagnose
+from giblet_train.contract.diagnosis import Diagnosis, diagnose
 from giblet_train.contract.legacylog import LegacyLog, parse
 from giblet_train.contract.records import AnyMetric, EpochMetric, StepMetric
+from giblet_train.contract.rules.case import case_of
 from giblet_train.contract.rules.heldout import criterion_unreachable
 from tests.collection import Case, Part, collection
 
