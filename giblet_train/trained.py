@@ -74,7 +74,8 @@ def trained(path: Path, role: str, load: Load, narrate: Narrate) -> Trained:
     config = run_dir.read_config()
     record = checkpoint.newest(run_dir.checkpoints, role)
     if record is None:
-        raise ConfigError(f"{run_dir.path} has no {role} checkpoint.", "It appears with the first saved epoch.")
+        remedy = "It appears with the first saved epoch. Of a pulled run, name the run's directory on the node."
+        raise ConfigError(f"{run_dir.path} has no {role} checkpoint.", remedy)
     saved = checkpoint.read(run_dir.checkpoints, record)
     set_threads(config, 1)
     alone = msgspec.structs.replace(config, batch_size=max(config.batch_size, config.accumulate_steps))

@@ -23,15 +23,20 @@ Row = Sequence[str]
 
 
 def table(head: Row, rows: Sequence[Row]) -> str:
-    """Left-aligned columns, two blanks apart, the last one ragged."""
-    widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)).rstrip() for row in (head, *rows))
+    """Left-aligned columns, two blanks apart, the last one ragged; one line a row, whatever a cell holds."""
+    lines = [_one_line(row) for row in (head, *rows)]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
+    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def markdown_table(head: Row, rows: Sequence[Row]) -> str:
     """The same columns as a Markdown table."""
-    lines = [head, ["---"] * len(head), *rows]
+    lines = [head, ["---"] * len(head), *map(_one_line, rows)]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
+
+
+def _one_line(row: Row) -> list[str]:
+    return [" ".join(line.strip() for line in cell.splitlines()) for cell in row]
 
 
 def clock(at: float) -> str:

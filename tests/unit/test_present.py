@@ -83,6 +83,15 @@ def test_a_table_is_aligned() -> None:
     assert head.index("B") == first.index("long") == second.index("y")
 
 
+def test_a_row_is_one_line_whatever_a_cell_holds() -> None:
+    """The evidence of a newer giblet's run is a sentence and, on a line of its own, a remedy: `ps` failed on it."""
+    rows = [("○ unknown", "schema 99.\n  Install it.")]
+    assert present.table(("STATE", "EVIDENCE"), rows).split("\n")[1:] == ["○ unknown  schema 99. Install it."]
+    assert present.markdown_table(("STATE", "EVIDENCE"), rows).split("\n")[2:] == [
+        "| ○ unknown | schema 99. Install it. |"
+    ]
+
+
 def test_silent_nodes_are_named_with_the_remedy() -> None:
     lines = present.node_lines(fleets.several(), fleets.NOW)
     assert lines == ["tensor03: No answer for 3 s; connecting again. (last heard 4m 07s ago)"]
