@@ -133,13 +133,17 @@ def storm(cycles: int) -> Storm:
             kind = ("tmux", "screen")[cycle // len(trees.VARIANTS) % 2]
             run_id, tag = ground.start_tree(variant, kind)
             if cycle % 2 == 0:
-                trees.until(lambda tag=tag, size=trees.SIZE[variant]: len(trees.living(tag)) >= size, what="the tree")
+                _await_tree(tag, trees.SIZE[variant])
             else:
                 time.sleep(random.uniform(0.0, 0.3))
             done = ground.stop(run_id, grace_s=1.0)
             seconds.append(done["seconds"])
             survivors += len(trees.living(tag)) + bool(sessions.find(f"gib-{run_id}"))
     return Storm(cycles, survivors, tuple(seconds))
+
+
+def _await_tree(tag: str, size: int) -> None:
+    trees.until(lambda: len(trees.living(tag)) >= size, what="the tree")
 
 
 def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:

@@ -51,7 +51,7 @@ class Ground:
         """Start a run; its id."""
         record = self.record(argv, **fields)
         starting.start(self.arguments(record, kind), emit)
-        return record["run_id"]
+        return str(record["run_id"])
 
     def start_tree(self, variant: str, kind: str) -> tuple[str, str]:
         """Start a run of one of the trees; its id, and the tag of its processes."""

@@ -16,6 +16,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 VARIANTS = ("T1", "T2", "T3", "T4", "T5")
@@ -45,7 +46,7 @@ def living(tag: str) -> dict[int, str]:
     return found
 
 
-def until(reached, limit_s: float = 15.0, what: str = "it") -> None:
+def until(reached: Callable[[], object], limit_s: float = 15.0, what: str = "it") -> None:
     """Poll until `reached()`; fail when the limit has passed."""
     deadline = time.monotonic() + limit_s
     while not reached():

@@ -240,7 +240,9 @@ def leak(seed: int) -> Failing:
         total = sum(weights[c] * v for c, v in held.items())
         part = PartLoss(total=total, loss=dict(held), skill={c: 1 - v for c, v in held.items()})
         same = (
-            {"train": part} if exact else {"train": PartLoss(total=total * (1 + curves.rng.gauss(0, off)), loss=held)}
+            {"train": part}
+            if exact
+            else {"train": PartLoss(total=total * (1 + curves.rng.gauss(0, off)), loss=dict(held))}
         )
         return {"validation": part, **same, "fmri_r": curves.rng.uniform(0.6, 0.95)}
 

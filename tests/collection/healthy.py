@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -194,7 +195,7 @@ def end_epoch(tape: Tape, epoch: int, learnt: float, **fields: Any) -> EpochMetr
         "lr": taken[-1].lr,
         "train": PartLoss(total=_weighted(train, weights), loss=train),
         "validation": PartLoss(
-            total=_weighted(held, weights), loss=held, skill={c: 1 - v / curves.scale[c] for c, v in held.items()}
+            total=_weighted(held, weights), loss=dict(held), skill={c: 1 - v / curves.scale[c] for c, v in held.items()}
         ),
         "fmri_r": math.sqrt(max(0.0, 1 - held["fmri"] / curves.scale["fmri"])) * rng.uniform(0.7, 1.0),
         "seconds": sum(s.step_s or 0.0 for s in taken),
@@ -220,6 +221,6 @@ def _mean(values: list[float | None]) -> float | None:
     return sum(known) / len(known) if len(known) == len(values) else None
 
 
-def _weighted(loss: dict[str, float | None], weights: dict[str, float]) -> float | None:
+def _weighted(loss: Mapping[str, float | None], weights: dict[str, float]) -> float | None:
     known = {c: v for c, v in loss.items() if v is not None}
     return sum(weights[c] * v for c, v in known.items()) if len(known) == len(loss) else None
