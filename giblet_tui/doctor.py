@@ -113,6 +113,14 @@ def _gpu(gpu: Mapping[str, Any]) -> str:
 
 def _disk(node: Node, probe: Mapping[str, Any]) -> Finding:
     free = float(probe.get("disk_free_gib") or 0.0)
+    if not probe.get("writable", True):
+        return Finding(
+            name="disk",
+            well=False,
+            sentence=f"{node.workdir} cannot be written",
+            remedy="Name another workdir for the node, or ask its administrator for a place to write.",
+            needed=True,
+        )
     return Finding(
         name="disk",
         well=free >= DISK_WANTED_GIB,

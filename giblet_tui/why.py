@@ -34,7 +34,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 def of_run(run: RunSnapshot) -> Finding:
     """The diagnosis of a run as its node tells of it; of an adopted one also what its log cannot show."""
     found = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail)
-    return Finding(subject=run.run.run_id, diagnosis=found, notes=_adopted_notes(run))
+    return Finding(subject=run.run.run_id, diagnosis=found, notes=(*_adopted_notes(run), *_empty_notes(run)))
 
 
 def is_path(text: str) -> bool:
@@ -101,6 +101,12 @@ def _adopted_notes(run: RunSnapshot) -> tuple[str, ...]:
     plan = "It was adopted, without a configuration: nothing can be held against a plan, the learning rate least."
     unseen = legacylog.not_shown(run.epochs) if adopted.log else ["No log of it is known: only its processes are seen."]
     return (plan, *unseen)
+
+
+def _empty_notes(run: RunSnapshot) -> list[str]:
+    if run.steps or run.epochs:
+        return []
+    return ["It has no records of steps or epochs: only its process, its end and its log could be looked at."]
 
 
 def _plan(name: str | None) -> tuple[Config | None, list[str]]:

@@ -86,7 +86,7 @@ def load_file(path: Path) -> dict[str, Any]:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.") from None
+        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Is it there, and may you read it?") from None
     try:
         return load_text(data[: MAX_BYTES + 1].decode("utf-8"), str(path))
     except UnicodeDecodeError:

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import torch
 from torch import Tensor, nn
@@ -69,8 +69,3 @@ def readout(scores_R: Tensor, weight_KR: Tensor, ridge: Tensor) -> Tensor:
     seen = scores_R @ weight_KR.T
     flat = seen.reshape(-1, seen.shape[-1])
     return torch.cholesky_solve(flat.T, factor_KK).T.reshape(seen.shape)
-
-
-def by_columns(parts: Sequence[tuple[str, slice]]) -> dict[str, int]:
-    """part -> number of its columns."""
-    return {name: columns.stop - columns.start for name, columns in parts}

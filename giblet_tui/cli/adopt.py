@@ -35,7 +35,8 @@ def adopt(
     node = nodes.resolve(name)
     with connect(node) as connection:
         done = take_in(node, connection, session, person(), name=run_name, log=log)
-    say(f"{len(done.pids)} processes of {session}: pid {', '.join(map(str, done.pids[:8]))}")
+    some = "1 process" if len(done.pids) == 1 else f"{len(done.pids)} processes"
+    say(f"{session} has {some}: pid {', '.join(map(str, done.pids[:8]))}")
     say(f"its log: {done.log}" if done.log else "No log was found: name one with --log after `giblet stop`.")
     if done.again:
         say("It was adopted before; its keeper had gone, and there is a new one.")

@@ -128,6 +128,11 @@ def verdict(
 
     run = find(name)
     judged = present.verdict(run)
+    if run.config is None:
+        raise DataError(
+            f"The configuration of {run.run.run_id} could not be read: what it was to reach is not known.",
+            "See whether config.yaml in its run directory is there and whole.",
+        )
     if judged is None:
         raise DataError(
             f"{run.run.run_id} has no criteria that it could be held against.",

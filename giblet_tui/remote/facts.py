@@ -41,6 +41,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "kill_user_processes": _kill_user_processes(),
         "linger": _linger(),
         "sessions": open_sessions(),
+        "writable": os.access(_existing(home_path(arguments["workdir"])), os.W_OK),
         **quick(arguments["workdir"]),
         **with_owners(gpu.look()),
     }
@@ -55,7 +56,7 @@ def quick(workdir: str) -> dict[str, Any]:
         "load_1m": os.getloadavg()[0],
         "ram_total_gib": memory.get("MemTotal", 0.0),
         "ram_available_gib": memory.get("MemAvailable", 0.0),
-        "disk_free_gib": _disk_free_gib(home_path(workdir)),
+        "disk_free_gib": shutil.disk_usage(_existing(home_path(workdir))).free / _GIB,
     }
 
 
@@ -113,12 +114,12 @@ def _memory_gib() -> dict[str, float]:
     return {name: float(value.split()[0]) * 1024 / _GIB for name, value in pairs}
 
 
-def _disk_free_gib(path: str) -> float:
-    """Free at a path, or at the nearest folder above it that exists."""
+def _existing(path: str) -> str:
+    """A path, or the nearest folder above it that exists."""
     folder = Path(path)
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
-    return shutil.disk_usage(str(folder)).free / _GIB
+    return str(folder)
 
 
 def _owner(pid: int) -> str:

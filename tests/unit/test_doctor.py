@@ -39,6 +39,7 @@ def test_a_sound_node_has_no_remedies() -> None:
         ({"tmux": None}, "tmux", "sessions", True),
         ({"tmux": None}, "auto", "sessions", False),
         ({"disk_free_gib": 3.0}, "auto", "disk", False),
+        ({"writable": False}, "auto", "disk", True),
         ({"kill_user_processes": True, "linger": False}, "auto", "logout", True),
     ],
 )

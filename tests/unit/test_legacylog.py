@@ -104,6 +104,7 @@ def test_an_adopted_run_that_does_well_is_told_with_what_its_log_cannot_show(log
         replace(run, run=replace(run.run, adopted=adoption), config=None, plan_record=None, steps=(), epochs=epochs)
     )
     assert finding.diagnosis.healthy and own.notes == ()
+    assert "no records of steps or epochs" in of_run(replace(run, steps=(), epochs=())).notes[-1]
     assert "nothing can be held against a plan" in finding.notes[0]
     assert finding.notes[1].startswith(said) and len(finding.notes) == 2
 
