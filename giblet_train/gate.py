@@ -9,7 +9,8 @@ from collections.abc import Mapping
 import torch
 
 from giblet_train.contract.errors import RunFailed
-from giblet_train.contract.minuteone import GIB, Beginning, Machine, findings, lines
+from giblet_train.contract.footprint import GIB
+from giblet_train.contract.minuteone import Beginning, Machine, findings, lines
 from giblet_train.contract.records import DataMetric
 from giblet_train.contract.rundir import RunDir
 from giblet_train.experiment import Experiment

@@ -11,7 +11,6 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-LossKind = Literal["mse", "mae", "correlation"]
 CORRELATION_EPS = 1e-3
 
 

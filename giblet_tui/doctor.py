@@ -9,6 +9,7 @@ import msgspec
 
 from giblet_train.contract.config import Config
 from giblet_train.contract.errors import GibletError
+from giblet_train.contract.footprint import GIB, checkpoints_at_most
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.launch import ends_at_logout
 from giblet_tui.nodes import Node
@@ -17,9 +18,6 @@ from giblet_tui.setup import Environment
 
 DISK_WANTED_GIB = 20.0
 SKEW_LIMIT_S = 2.0
-BESIDE_KEPT = 3
-"""Checkpoints beside those that `keep_checkpoints` counts: the last, the best, and one being written."""
-GIB = 1024.0**3
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -52,7 +50,7 @@ def needs(config: Config, probe: Mapping[str, Any], seen: Sequence[RunSnapshot])
     own = [run for run in seen if run.run.name == config.name]
     sizes = [max(record.bytes for record in run.checkpoints) for run in own if run.checkpoints]
     memory = [max(s.rss_gib or 0.0 for s in run.steps) for run in own if any(s.rss_gib for s in run.steps)]
-    n_files, n_ranks = config.keep_checkpoints + BESIDE_KEPT, config.distributed.world_size
+    n_files, n_ranks = checkpoints_at_most(config), config.distributed.world_size
     disk = None if not sizes else (n_files * sizes[0] / GIB, f"{n_files} checkpoints of {sizes[0] / GIB:.2f} GiB")
     ram = None if not memory else (n_ranks * memory[0], f"{n_ranks} processes of {memory[0]:.1f} GiB")
     return [

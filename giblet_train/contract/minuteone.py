@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from giblet_train.contract.config import Config
+from giblet_train.contract.footprint import GIB, RECORD_BYTES, checkpoints_at_most
 from giblet_train.contract.health import duration
 from giblet_train.contract.records import DataMetric, ModalityFacts, Number
 from giblet_train.contract.schedule import Plan, lr_at
@@ -19,11 +20,8 @@ from giblet_train.contract.schedule import Plan, lr_at
 START_TOLERANCE = 0.1
 SD_TOLERANCE = 0.1
 MANY_CONSTANT = 0.5
-RECORD_BYTES = 900
-"""What a step adds to metrics.jsonl."""
 LEAST_FALL = 0.001
 """The relative fall that one batch, seen over and over, must show: a model that learns anything falls by far more."""
-GIB = 2**30
 
 
 class OneBatch(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +66,7 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def disk_gib(self) -> float:
         """What checkpoints (one more while it is written) and records will take in the end."""
-        kept = self.config.keep_checkpoints + 3
+        kept = checkpoints_at_most(self.config)
         return (kept * self.machine.checkpoint_bytes + RECORD_BYTES * self.plan.total_steps) / GIB
 
 

@@ -15,7 +15,6 @@ import msgspec
 from giblet_train.contract.errors import DataError
 
 SCHEMA = 1
-MAX_LINE_BYTES = 1024 * 1024
 
 TrainerState = Literal["loading", "training", "validating", "saving", "finished", "stopped", "failed"]
 Number = float | None

@@ -9,13 +9,11 @@ from statistics import fmean
 import msgspec
 
 from giblet_train.contract.config import Config
+from giblet_train.contract.footprint import GIB, RECORD_BYTES, checkpoints_kept
 from giblet_train.contract.health import duration
 from giblet_train.contract.records import CheckpointRecord, StepMetric
 
 PACE_STEPS = 200
-RECORD_BYTES = 900
-"""What a step adds to metrics.jsonl."""
-GIB = 2**30
 
 
 class Loss(msgspec.Struct, frozen=True, kw_only=True):
@@ -61,7 +59,7 @@ def disk_full_in_s(
     free = free_gib * GIB - size  # the next one is written aside first
     if free < 0:
         return 0.0
-    missing = max(0, config.keep_checkpoints + 2 - len(checkpoints))
+    missing = max(0, checkpoints_kept(config) - len(checkpoints))
     save_steps = config.save_every * steps_per_epoch
     per_step = (size / save_steps if missing else 0.0) + RECORD_BYTES
     grown = min(missing * size, per_step * (total_steps - done)) + RECORD_BYTES * max(0, total_steps - done)

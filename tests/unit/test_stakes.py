@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from giblet_train.contract.config import Config
+from giblet_train.contract.footprint import GIB
 from giblet_train.contract.records import CheckpointRecord, StepMetric
-from giblet_train.contract.stakes import GIB, disk_full_in_s, lost_if_killed
+from giblet_train.contract.stakes import disk_full_in_s, lost_if_killed
 from giblet_tui.present import stakes_lines
 from tests import fleets
 
