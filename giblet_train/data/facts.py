@@ -21,9 +21,11 @@ CATEGORICAL_MAX_LAG1 = 0.3
 def feature_facts(
     raw_RF: NDArray[np.floating[Any]], scaled_RF: NDArray[np.float32], weight_F: NDArray[np.float32]
 ) -> ModalityFacts:
-    """Facts of one modality. weight_F: mean 1, as the loss weighs the features."""
+    """Facts of one modality; mean and sd are those of the features that vary. weight_F: mean 1, as the loss weighs."""
     raw = raw_RF.astype(np.float64)
     scaled = scaled_RF.astype(np.float64)
+    varies_F = scaled.std(axis=0) > 0
+    varying = scaled[:, varies_F] if varies_F.any() else scaled
     variance = float((scaled.var(axis=0) * weight_F).mean())
     power = float(((scaled**2).mean(axis=0) * weight_F).mean())
     return ModalityFacts(
@@ -32,11 +34,11 @@ def feature_facts(
         raw_sd=float(raw.std()),
         raw_min=float(raw.min()),
         raw_max=float(raw.max()),
-        mean=float(scaled.mean()),
-        sd=float(scaled.std()),
+        mean=float(varying.mean()),
+        sd=float(varying.std()),
         train_variance=variance,
         expected_first_loss=power / variance if variance else None,
-        constant_targets=int((scaled.std(axis=0) == 0).sum()),
+        constant_targets=int((~varies_F).sum()),
         looks_categorical=looks_categorical(raw_RF),
     )
 

@@ -16,6 +16,7 @@ CHUNK_TRS = 8
 MIN_SCAN_TRS = 10
 MASK_PERCENTILE = 10.0
 MASK_SHARE = 0.5
+LEAST_SHARE = 0.1
 
 Floats = NDArray[np.floating[Any]]
 
@@ -33,13 +34,17 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class ColumnScale:
-    """Mean and standard deviation (ddof 0) of each feature over the training TRs; sd 0 marks a constant one."""
+    """Mean and standard deviation (ddof 0) of each feature over the training TRs; sd 0 marks a constant one.
+
+    No sd is less than LEAST_SHARE of the median one: what hardly moves in training (a band of a silent stretch,
+    rounding in an embedding) would weigh as much as all others, and be hundreds of its deviations away elsewhere.
+    """
 
     mean_F: NDArray[np.float32]
     sd_F: NDArray[np.float32]
 
     def apply(self, features_TF: Floats) -> NDArray[np.float32]:
-        """(T, F) float32 with mean 0 and sd 1 over the TRs that were fitted; constant features become 0."""
+        """(T, F) float32 with mean 0 and sd 1 (or less) over the TRs that were fitted; constant features become 0."""
         scaled_TF = features_TF.astype(np.float32) - self.mean_F
         scaled_TF *= _inverse(self.sd_F)
         return scaled_TF
@@ -48,7 +53,11 @@ class ColumnScale:
 def fit_columns(features_TF: Floats, train: NDArray[np.intp]) -> ColumnScale:
     """The scale of each feature, from the rows `train` alone."""
     rows_RF = features_TF[train].astype(np.float64)
-    return ColumnScale(rows_RF.mean(axis=0).astype(np.float32), _sd(rows_RF.std(axis=0), rows_RF.mean(axis=0)))
+    sd_F = _sd(rows_RF.std(axis=0), rows_RF.mean(axis=0))
+    varies_F = sd_F > 0
+    if varies_F.any():
+        sd_F[varies_F] = np.maximum(sd_F[varies_F], LEAST_SHARE * np.median(sd_F[varies_F]))
+    return ColumnScale(rows_RF.mean(axis=0).astype(np.float32), sd_F)
 
 
 @dataclass(frozen=True)

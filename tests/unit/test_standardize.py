@@ -19,6 +19,14 @@ def test_columns_are_scaled_as_scikit_learn_does_and_constants_become_zero():
     assert not scaled[:, 2].any()
 
 
+def test_a_feature_that_hardly_moves_in_training_is_not_blown_up():
+    features = RANDOM.normal(0, 1, (60, 9)).astype(np.float32)
+    features[:40, 4] *= 1e-4
+    scale = fit_columns(features, np.arange(40))
+    assert scale.sd_F[4] == np.float32(0.1) * np.median(scale.sd_F)
+    assert np.abs(scale.apply(features)[40:, 4]).max() < 40
+
+
 def test_bold_is_scaled_in_each_scan_by_its_training_rows():
     bold = RANDOM.normal(0, 2, (80, 9))
     bold[40:] = bold[40:] * 3 + 100
