@@ -13,7 +13,9 @@ from giblet_train.contract.config import WatchConfig
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.health import Signals, health_of
 from giblet_train.contract.records import Exit, Heartbeat, R, Run, SupervisorRecord, decode
+from giblet_tui import gpumemory
 from giblet_tui.errors import TargetNotReached, Unreachable
+from giblet_tui.gpumemory import Held
 from giblet_tui.nodes import Node
 from giblet_tui.remote.connection import Connection
 from giblet_tui.remote.sanitize import sanitize, sanitize_value
@@ -21,20 +23,34 @@ from giblet_tui.remote.sanitize import sanitize, sanitize_value
 MARGIN_S = 120.0
 """For telling, killing and proving, beyond twice the grace."""
 LONGEST_GRACE_S = 3600.0
-
-
+STUCK = "Look at it on the node: a process stuck in the kernel (D) ends with its disk or GPU call, or a reboot."
 STARTING_S = 60.0
 """A run may be without a supervisor for so long after its launch."""
 
 
 class Survivor(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that nothing ended. gpu: it holds GPU memory; wchan: what it waits for in the kernel."""
+    """A process that nothing ended. wchan: what it waits for in the kernel; holds: its GPU memory.
+
+    gone: the process has ended; only its GPU memory is still counted.
+    """
 
     pid: int
     cmdline: str = ""
     uid: int | None = None
     wchan: str = ""
-    gpu: bool = False
+    holds: tuple[Held, ...] = ()
+    gone: bool = False
+
+    @property
+    def words(self) -> str:
+        """Which process, with what is known of it."""
+        facts = [
+            self.cmdline.strip()[:80],
+            f"waits in {self.wchan}" if self.wchan not in ("", "0") else "",
+            f"holds {gpumemory.words(self.holds)}" if self.holds else "",
+        ]
+        known = "" if self.gone else f" ({', '.join(fact for fact in facts if fact) or 'no further facts'})"
+        return f"pid {self.pid}{known}"
 
 
 class Stopped(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,17 +67,25 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     def sentence(self) -> str:
         """What was reached, for a person."""
         if self.survivors:
-            return f"{self.run_id} cannot be ended: {', '.join(map(_named, self.survivors))} survives."
+            alive = ", ".join(each.words for each in self.survivors if not each.gone)
+            said = [f"{self.run_id} cannot be ended: {alive} survives."] if alive else []
+            gone = "; ".join(gpumemory.outlived(each.pid, each.holds) for each in self.survivors if each.gone)
+            said += [f"{self.run_id} has ended, but on {self.node} {gone}."] if gone else []
+            return " ".join(said)
         how = "had ended before" if self.already else f"ended in {self.seconds:.1f} s"
         return f"{self.run_id} {how}; no process, no session and no GPU memory of it is left on {self.node}."
 
 
 class Stale(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that holds something, or claims to, without doing anything for it. why: the evidence, as a sentence."""
+    """A run that holds something, or claims to, without doing anything for it.
+
+    why: the evidence, as a sentence; by: who launched it.
+    """
 
     run_id: str
     node: str
     why: str
+    by: str = ""
     processes: tuple[int, ...] = ()
     sessions: tuple[str, ...] = ()
 
@@ -104,15 +128,22 @@ def require_gone(stopped: Sequence[Stopped]) -> None:
     """Raises TargetNotReached, naming each by its pid, when anything survived."""
     left = [each for each in stopped if each.survivors]
     if left:
-        remedy = (
-            "Look at it on the node: a process stuck in the kernel (D) ends with its disk or GPU call, or a reboot."
-        )
-        raise TargetNotReached(" ".join(each.sentence for each in left), remedy)
+        remedies = []
+        if any(not survivor.gone for each in left for survivor in each.survivors):
+            remedies.append(STUCK)
+        holds = [held for each in left for survivor in each.survivors for held in survivor.holds]
+        if holds:
+            remedies.append(gpumemory.remedy(holds))
+        raise TargetNotReached(" ".join(each.sentence for each in left), " ".join(remedies))
 
 
-def find_stale(node: Node, connection: Connection) -> list[Stale]:
-    """The runs of a node that hold on to something for nothing, with the evidence. Nothing is changed."""
-    remains = connection.call("remains", {"workdir": node.workdir}, timeout_s=60.0)
+def look(node: Node, connection: Connection) -> dict[str, Any]:
+    """What is still held on a node, as its agent tells it. Nothing is changed."""
+    return connection.call("remains", {"workdir": node.workdir}, timeout_s=60.0)
+
+
+def find_stale(node: Node, remains: Mapping[str, Any]) -> list[Stale]:
+    """The runs of a node that hold on to something for nothing, with the evidence. remains: what `look` saw."""
     found = []
     for run in remains["runs"]:
         why = why_stale(run, remains["now"])
@@ -122,11 +153,35 @@ def find_stale(node: Node, connection: Connection) -> list[Stale]:
                     run_id=sanitize(run["run_id"]),
                     node=node.name,
                     why=why,
+                    by=_launched_by(run),
                     processes=tuple(run["processes"]),
                     sessions=tuple(run["sessions"]),
                 )
             )
     return found
+
+
+def _launched_by(run: Mapping[str, Any]) -> str:
+    record = _record(run, "run.json", Run)
+    return sanitize(record.launched_by) if record else ""
+
+
+def left_alone(remains: Mapping[str, Any]) -> list[str]:
+    """GPU memory that no run of giblet's accounts for: this user's own, or of processes that have ended; a line each.
+
+    Nothing here is giblet's by proof, so nothing is done about it.
+    """
+    lines = []
+    for told in sanitize_value(list(remains.get("unclaimed", ()))):
+        holder = msgspec.convert(told, Survivor)
+        if holder.gone:
+            said = gpumemory.outlived(
+                holder.pid, holder.holds, "which is no process there and was of no run of giblet's"
+            )
+            lines.append(f"{said}. {gpumemory.remedy(holder.holds)}")
+        else:
+            lines.append(f"{holder.words} is yours, but of no run here: left alone. To end it there: kill {holder.pid}")
+    return lines
 
 
 def why_stale(run: Mapping[str, Any], now: float) -> str:
@@ -136,10 +191,9 @@ def why_stale(run: Mapping[str, Any], now: float) -> str:
     """
     record = _record(run, "run.json", Run)
     ended, heartbeat = _record(run, "exit.json", Exit), _record(run, "heartbeat.json", Heartbeat)
-    pids = ", ".join(map(str, run["processes"]))
+    pids = _processes(run)
     if ended is not None:
-        held = f"pid {pids} lives on" if pids else f"its {' and '.join(run['sessions'])} session is still open"
-        return f"it has ended, but {held}"
+        return f"it has ended, but {_after_its_end(run, pids)}"
     if run["rebooted"]:
         return "the node rebooted while it ran; its record is still open"
     if run["supervised"] and record is not None and record.node_rank:
@@ -159,6 +213,26 @@ def why_stale(run: Mapping[str, Any], now: float) -> str:
     )
     health = health_of(signals, _thresholds(run["files"].get("config.yaml")))
     return sanitize(health.sentence) if health.state == "stalled" else ""
+
+
+def _processes(run: Mapping[str, Any]) -> str:
+    """Its processes, and the GPU memory that they hold."""
+    memory = gpumemory.words(held for pid in run["processes"] for held in _holds(run, pid))
+    return ", ".join(map(str, run["processes"])) + (f" (with {memory})" if memory else "")
+
+
+def _after_its_end(run: Mapping[str, Any], pids: str) -> str:
+    """What a run that ended holds all the same."""
+    parts = [gpumemory.outlived(pid, _holds(run, pid)) for pid in run.get("gone", ())]
+    if pids:
+        parts.insert(0, f"pid {pids} lives on")
+    elif run["sessions"]:
+        parts.insert(0, f"its {' and '.join(run['sessions'])} session is still open")
+    return "; ".join(parts)
+
+
+def _holds(run: Mapping[str, Any], pid: int) -> tuple[Held, ...]:
+    return msgspec.convert(run.get("holds", {}).get(str(pid), ()), tuple[Held, ...])
 
 
 def _unsupervised(run: Mapping[str, Any], pids: str) -> str:
@@ -183,9 +257,3 @@ def _thresholds(text: str | None) -> WatchConfig:
         return configs.from_mapping(yamlfile.load_text(text or "", "config.yaml")).config.watch
     except ConfigError:
         return WatchConfig()
-
-
-def _named(survivor: Survivor) -> str:
-    facts = [survivor.cmdline.strip()[:80], f"waits in {survivor.wchan}" if survivor.wchan not in ("", "0") else ""]
-    facts.append("holds GPU memory" if survivor.gpu else "")
-    return f"pid {survivor.pid} ({', '.join(fact for fact in facts if fact) or 'no further facts'})"

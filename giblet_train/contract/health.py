@@ -132,7 +132,8 @@ def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
     if last == "finished" and ended.signal is None and not ended.code:
         sentence = (heartbeat.why if heartbeat else "") or "finished all its steps"
         return Health(state="finished", sentence=sentence, since=ended.ended_at)
-    failed_first = ended.by_itself and (ended.signal is not None or ended.code not in (None, 0, PREEMPTED))
+    failed = last == "failed" or ended.signal is not None or ended.code not in (None, 0, PREEMPTED)
+    failed_first = ended.by_itself and failed
     if last == "stopped" or (ended.stop_requested and not failed_first):
         return Health(state="stopped", sentence="stopped on request", since=ended.ended_at)
     if ended.oom_kills:

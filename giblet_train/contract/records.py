@@ -142,7 +142,8 @@ class SupervisorRecord(Record, frozen=True, kw_only=True):
 class Exit(Record, frozen=True, kw_only=True):
     """exit.json: how the run's process tree ended, written by the supervisor after the last of it is gone.
 
-    by_itself: the trainer had ended before anything told its supervisor to end it; a stop file alone tells the trainer.
+    by_itself: the trainer had ended, or one of its processes had failed, before anything told its supervisor to end it;
+    a stop file alone tells the trainer.
     """
 
     run_id: str

@@ -163,12 +163,15 @@ def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
     silent: list[str] = []
     for node in [nodes.resolve(name) for name in names] if names else nodes.known_nodes():
         try:
-            found += [(node, run) for run in _stale_on(node)]
+            stale, others = _stale_on(node)
+            found += [(node, run) for run in stale]
+            for line in others:
+                say(f"{node.name}: {line}")
         except Unreachable as error:
             silent.append(node.name)
             say(f"{node.name} was not asked: {error.message}")
     for node, run in found:
-        say(f"{run.run_id} on {node.name}: {run.why}")
+        say(f"{run.run_id} on {node.name}{f', launched by {run.by}' if run.by else ''}: {run.why}")
     if not found and silent:
         raise Unreachable(
             f"Whether anything is stale on {', '.join(silent)} is not known.", "Try again once it can be reached."
@@ -180,9 +183,11 @@ def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
     return [(node, run.run_id) for node, run in found]
 
 
-def _stale_on(node: Node) -> list[Stale]:
+def _stale_on(node: Node) -> tuple[list[Stale], list[str]]:
+    """The stale runs of a node, and a line for what else holds its GPUs and is not giblet's to end."""
     from giblet_tui.remote.connecting import connect
-    from giblet_tui.stop import find_stale
+    from giblet_tui.stop import find_stale, left_alone, look
 
     with connect(node) as connection:
-        return find_stale(node, connection)
+        seen = look(node, connection)
+    return find_stale(node, seen), left_alone(seen)

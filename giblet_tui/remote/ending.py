@@ -11,7 +11,7 @@ import signal
 import time
 from typing import Any
 
-from giblet_tui.remote import evidence, handmade, keeper, sessions
+from giblet_tui.remote import evidence, gpu, handmade, keeper, sessions
 from giblet_tui.remote.agent import AgentRefusal, Emit
 from giblet_tui.remote.evidence import RunOnNode
 from giblet_tui.remote.supervise import descendants, send, start_ticks, write_json
@@ -28,7 +28,9 @@ _FIRST_REPORT_S, _REPORT_EVERY_S = 1.0, 5.0
 
 
 def stop(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """End a run and all it started: {steps, survivors: [{pid, cmdline, uid, wchan, gpu}], seconds, already}.
+    """End a run and all it started: {steps, survivors: [{pid, cmdline, uid, wchan, holds, gone}], seconds, already}.
+
+    holds: parts of GPUs; gone: the process has ended, and GPU memory is still counted in its name.
 
     arguments: workdir; run_id; grace_s, for a checkpoint (else the run's own); force, to leave that grace out.
     Stopping what has ended is a success. Raises AgentRefusal when the run is not there or not this user's.
@@ -74,30 +76,44 @@ def remaining(run: RunOnNode, known: dict[int, int]) -> dict[int, int]:
 
 
 def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """What runs still hold on this node: {now, runs: [{run_id, records…, supervised, rebooted, processes, sessions}]}.
+    """What is still held on this node: {now, runs: [{run_id, files, supervised, rebooted, processes, sessions, holds,
+    gone}], unclaimed: [{pid, cmdline, holds, gone}]}.
 
-    arguments: workdir. Left out are runs that ended and hold nothing, and those of other machines. Records are the
-    texts of the run's files.
+    arguments: workdir. Left out are runs that ended and hold nothing, and those of other machines. files: the texts of
+    the run's records. holds: pid -> GPU memory; gone: those of its pids that have ended and are counted all the same.
+    unclaimed: this user's processes, and ended ones, that hold GPU memory and are no run's.
     """
     folder = evidence.runs_folder(arguments["workdir"])
     marked = evidence.marks(folder)
+    holders = gpu.holds(gpu.look()["gpus"])
+    gone_holders = {pid for pid in holders if start_ticks(pid) is None}
+    claimed = set(evidence.with_descendants(set().union(*marked.values())))
     open_sessions = {kind: sessions.listed(kind) for kind in sessions.MULTIPLEXERS}
     found = []
     for run in evidence.all_runs(arguments["workdir"]):
         held_by = [kind for kind, names in open_sessions.items() if run.session in names]
-        if run.elsewhere or (run.ended and not run.marked_in(marked) and not held_by):
+        gone = run.gone() & gone_holders if gone_holders and not run.elsewhere else set()
+        if run.elsewhere or (run.ended and not run.marked_in(marked) and not held_by and not gone):
             continue
+        processes = sorted(evidence.with_descendants(run.marked_in(marked)))
+        claimed |= gone
         found.append(
             {
                 "run_id": run.run_id,
                 "files": {name: _text(run, name) for name in _TOLD},
                 "supervised": run.supervisor() is not None,
                 "rebooted": run.rebooted,
-                "processes": sorted(evidence.with_descendants(run.marked_in(marked))),
+                "processes": processes,
                 "sessions": held_by,
+                "holds": {str(pid): holders[pid] for pid in (*processes, *sorted(gone)) if pid in holders},
+                "gone": sorted(gone),
             }
         )
-    return {"now": time.time(), "runs": found}
+    unclaimed = [
+        dict(evidence.description(pid), holds=holders[pid], gone=pid in gone_holders)
+        for pid in evidence.unclaimed(holders, claimed)
+    ]
+    return {"now": time.time(), "runs": found, "unclaimed": unclaimed}
 
 
 class _Ending:
@@ -110,8 +126,10 @@ class _Ending:
         self.began = time.monotonic()
         self.steps: list[dict[str, Any]] = []
         self.known: dict[int, int] = {}
+        self.failed = False
 
     def carry_out(self, grace_s: float) -> dict[str, Any]:
+        self.failed = self.run.record("heartbeat.json").get("state") == "failed"
         already = not self._left()
         if already:
             self._say("ended", "No process of it was left.")
@@ -131,7 +149,10 @@ class _Ending:
             self._say("proved", "Nothing of it is left: no process, no session, no GPU memory.")
         return {
             "steps": self.steps,
-            "survivors": [dict(evidence.description(pid), gpu=pid in holders) for pid in left],
+            "survivors": [
+                dict(evidence.description(pid), holds=holders.get(pid, []), gone=start_ticks(pid) is None)
+                for pid in left
+            ],
             "seconds": time.monotonic() - self.began,
             "already": already,
         }
@@ -214,11 +235,13 @@ class _Ending:
         kept = keeper.trainers(set(left)) - {self.run.supervisor()}
         return {pid: left[pid] for pid in kept}
 
-    def _gpu_holders(self) -> set[int]:
+    def _gpu_holders(self) -> dict[int, list[dict[str, Any]]]:
         """Which of its processes still hold GPU memory; the driver may take some seconds to let go of a dead one's."""
         deadline = time.monotonic() + GPU_LIMIT_S
         while True:
-            holders = evidence.gpu_pids() & set(self.known)
+            seen = gpu.holds(gpu.look()["gpus"])
+            known = {pid for pid, ticks in self.known.items() if start_ticks(pid) in (None, ticks)}
+            holders = {pid: seen[pid] for pid in known | self.run.gone() if pid in seen}
             if not holders or time.monotonic() > deadline:
                 return holders
             time.sleep(0.25)
@@ -235,6 +258,7 @@ class _Ending:
             "killed": sorted(set(self.known) - set(survivors)),
             "survivors": sorted(survivors),
             "stop_requested": requested or (self.run.path / "stop").exists(),
+            "by_itself": self.failed,
             "oom_kills": 0,
         }
         try:

@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.remote import gpu
 from giblet_tui.remote.agent import AgentRefusal, home_path
 from giblet_tui.remote.supervise import boot_id, descendants, start_ticks, stat_fields
 
@@ -86,6 +85,14 @@ class RunOnNode:
         """Its own among the processes that `marks` found."""
         return found.get(self.mark, set()) | found.get(f"{self.run_id}/", set())
 
+    def gone(self) -> set[int]:
+        """Processes that its records name, and that have ended since: a GPU may still count memory in their names."""
+        if self.rebooted or not _all_are_seen():
+            return set()
+        ending = self.record("exit.json")
+        named = [self.record("heartbeat.json").get("pid"), *ending.get("killed", ()), *ending.get("survivors", ())]
+        return {pid for pid in named if isinstance(pid, int) and start_ticks(pid) is None}
+
     def processes(self) -> dict[int, int]:
         """pid and start time of every living process of it, by its marks and by descent."""
         marked = self.marked_in(marks(self.path.parent))
@@ -149,7 +156,9 @@ def marks(folder: Path) -> dict[str, set[int]]:
 
 def with_mark(variable: str) -> set[int]:
     """This user's processes that have exactly this `NAME=value` in their environment."""
-    return {pid for pid in _own_processes() if variable.encode("utf-8", "surrogateescape") in _environment(pid)}
+    return {
+        pid for pid in _own_processes() if variable.encode("utf-8", "surrogateescape") in _environment(_thread(pid))
+    }
 
 
 def _own_processes() -> Iterator[int]:
@@ -181,16 +190,24 @@ def with_descendants(pids: set[int]) -> dict[int, int]:
 def description(pid: int) -> dict[str, Any]:
     """What to tell a person about a process: pid, uid, cmdline, and what it waits for in the kernel."""
     facts: dict[str, Any] = {"pid": pid, "uid": None, "cmdline": "", "wchan": ""}
+    thread = _thread(pid)
     with contextlib.suppress(OSError):
         facts["uid"] = Path(f"/proc/{pid}").stat().st_uid
-        facts["cmdline"] = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        facts["wchan"] = Path(f"/proc/{pid}/wchan").read_text()
+        facts["cmdline"] = (thread / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        facts["wchan"] = (thread / "wchan").read_text()
     return facts
 
 
-def gpu_pids() -> set[int]:
-    """Processes that hold memory of an NVIDIA GPU; none where there is no nvidia-smi, or it does not answer."""
-    return {process["pid"] for device in gpu.look()["gpus"] for process in device["processes"]}
+def unclaimed(holders: Mapping[int, Any], claimed: set[int]) -> list[int]:
+    """Of the processes that hold GPU memory those of this user, or ended, that no run of giblet's accounts for."""
+    seen_all = _all_are_seen()
+    found = []
+    for pid in sorted(set(holders) - claimed):
+        gone = start_ticks(pid) is None
+        marked = any(variable.startswith(_MARK) for variable in _environment(_thread(pid)))
+        if (seen_all if gone else _is_ours(pid)) and not marked:
+            found.append(pid)
+    return found
 
 
 def user_name(uid: int) -> str:
@@ -201,24 +218,25 @@ def user_name(uid: int) -> str:
         return f"user {uid}"
 
 
-def _environment(pid: int) -> list[bytes]:
-    """Its variables as it was started with them; none when it cannot be looked at."""
+def _environment(thread: Path) -> list[bytes]:
+    """A process' variables as it was started with them; none when it cannot be looked at."""
     try:
-        return Path(f"/proc/{pid}/environ").read_bytes().split(b"\0")
+        return (thread / "environ").read_bytes().split(b"\0")
     except OSError:
         return []
 
 
 def _marks_of(pid: int, inside: str, by_hand: Mapping[bytes, str]) -> set[str]:
     found: set[str] = set()
-    for variable in _environment(pid):
+    thread = _thread(pid)
+    for variable in _environment(thread):
         if variable.startswith(_MARK):
             found.add(variable[len(_MARK) :].decode("utf-8", "replace"))
         elif variable in by_hand:
             found.add(by_hand[variable])
     for stream in (1, 2):
         with contextlib.suppress(OSError, ValueError):
-            target = os.readlink(f"/proc/{pid}/fd/{stream}")  # noqa: PTH115 - Path.readlink came with 3.9
+            target = os.readlink(str(thread / f"fd/{stream}"))  # noqa: PTH115 - Path.readlink came with 3.9
             if target.startswith(inside) and writable(pid, stream):
                 found.add(target[len(inside) :].partition("/")[0] + "/")
     return found
@@ -226,9 +244,24 @@ def _marks_of(pid: int, inside: str, by_hand: Mapping[bytes, str]) -> set[str]:
 
 def writable(pid: int, stream: int) -> bool:
     """Has the process this stream open for writing? Raises OSError, ValueError when it cannot be looked at."""
-    info = Path(f"/proc/{pid}/fdinfo/{stream}").read_text()
+    info = (_thread(pid) / f"fdinfo/{stream}").read_text()
     flags = next((line.split()[1] for line in info.splitlines() if line.startswith("flags:")), "0")
     return int(flags, 8) & (os.O_WRONLY | os.O_RDWR) != 0
+
+
+def _all_are_seen() -> bool:
+    """Are other users' processes visible? With hidepid, one that is not seen need not have ended."""
+    return start_ticks(1) is not None
+
+
+def _thread(pid: int) -> Path:
+    """Where a living thread of a process is looked at: the process itself, unless its first thread has ended."""
+    process = Path(f"/proc/{pid}")
+    fields = stat_fields(pid)
+    if fields is None or fields[0] != "Z":
+        return process
+    others = (thread for thread in process.glob("task/*") if thread.name != str(pid))
+    return next(others, process)
 
 
 def _is_ours(pid: int) -> bool:

@@ -80,6 +80,16 @@ def free(gpus: list[dict[str, Any]], taken: set[str]) -> list[dict[str, Any]]:
     return [g for g in gpus if not g["processes"] and g["memory_used_gib"] <= BUSY_GIB and g["uuid"] not in taken]
 
 
+def holds(gpus: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+    """pid -> {index, uuid, memory_gib} of each of the GPUs that `look` saw of which it holds memory."""
+    found: dict[int, list[dict[str, Any]]] = {}
+    for card in gpus:
+        for process in card["processes"]:
+            part = {"index": card["index"], "uuid": card["uuid"], "memory_gib": process["memory_gib"]}
+            found.setdefault(process["pid"], []).append(part)
+    return found
+
+
 def _run(argv: list[str]) -> str:
     done = subprocess.run(
         argv,

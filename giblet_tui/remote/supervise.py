@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import glob
 import importlib.util
 import json
 import os
@@ -47,13 +48,19 @@ def boot_id() -> str:
 
 
 def stat_fields(pid: int) -> list[str] | None:
-    """The fields of /proc/PID/stat from the third, the state, on. None when the process is gone or a zombie."""
+    """The fields of /proc/PID/stat from the third, the state, on. None when the process is gone or a zombie.
+
+    One whose first thread alone has ended is called a zombie there too, and lives: so looks a process that was killed
+    while another thread of it hangs in a driver, with its GPU memory.
+    """
     try:
         with open(f"/proc/{pid}/stat", "rb") as file:
             fields = file.read().rpartition(b")")[2].decode("ascii").split()
     except OSError:
         return None
-    return fields if fields and fields[0] not in "ZX" else None
+    if not fields or fields[0] == "X" or (fields[0] == "Z" and int(fields[17]) < 2):
+        return None
+    return fields
 
 
 def start_ticks(pid: int) -> int | None:
@@ -162,7 +169,8 @@ class Supervisor:
         if child is not None:
             self.watcher = self._start(self.watcher_argv, log) if self.watcher_argv else None
             self._wait(lambda: bool(self.received & ENDING) or child in self.statuses, every_s=5.0)
-            by_itself = child in self.statuses and not self.received & ENDING
+            self._reap()
+            by_itself = child in self.statuses or self._has_failed(oom_before)
             survivors = self._end_tree(child)
             code, by_signal = split_status(self.statuses.get(child))
         record = self._exit_record(code, by_signal, survivors, oom_kills() - oom_before)
@@ -212,6 +220,18 @@ class Supervisor:
             before = free
             self._wait(lambda: bool(self.received & ENDING), every_s)
         return False
+
+    def _has_failed(self, oom_before: int) -> bool:
+        """Had it failed before it is told to end? Its processes may take a minute to leave after the first failed."""
+        try:
+            with open(self._path("heartbeat.json")) as file:
+                state = json.load(file)["state"]
+        except (OSError, ValueError, KeyError, TypeError):
+            state = ""
+        told_by = glob.glob(glob.escape(self._path("ranks")) + "/*/attempt_*/*/error.json")
+        return (
+            state == "failed" or bool(told_by) or os.path.exists(self._path("cause.json")) or oom_kills() > oom_before
+        )
 
     def _exit_record(self, code: int | None, by_signal: int | None, survivors: set[int], oom: int) -> dict[str, Any]:
         return {

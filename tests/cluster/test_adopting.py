@@ -23,7 +23,7 @@ from giblet_tui.fleet import RunSnapshot
 from giblet_tui.nodes import Node
 from giblet_tui.remote import evidence
 from giblet_tui.remote.connecting import connect
-from giblet_tui.stop import find_stale, require_gone, stop
+from giblet_tui.stop import find_stale, look, require_gone, stop
 from tests.cluster.nodes import LoopbackNode, processes, wait_until, which
 
 TRAINER = """\
@@ -112,7 +112,7 @@ def test_a_session_is_seen_and_stopped_to_the_last_process(lab: Lab, multiplexer
     assert run.config is None and "not known: configuration" in run.run.note
     assert any("Epoch 3/3" in line for line in run.log_tail)
     with connect(lab.node) as connection:
-        assert find_stale(lab.node, connection) == []
+        assert find_stale(lab.node, look(lab.node, connection)) == []
     with pytest.raises(GibletError, match=f"adopted already, as {done.run_id}") as refused:
         lab.adopt("Lab.v3" if multiplexer == "screen" else "Lab-v3")
     assert refused.value.exit_code == 5
@@ -153,7 +153,7 @@ def test_a_keeper_that_died_is_replaced_and_doubles_nothing(lab: Lab) -> None:
     os.kill(keeper, 9)
     wait_until(lambda: run.supervisor() is None)
     with connect(lab.node) as connection:
-        (stale,) = find_stale(lab.node, connection)
+        (stale,) = find_stale(lab.node, look(lab.node, connection))
     assert stale.why.startswith("its supervisor is gone, but pid")
     second = lab.adopt("again")
     assert (second.run_id, second.again) == (done.run_id, True)

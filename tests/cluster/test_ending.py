@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
+import platform
 import random
 import re
 import signal
@@ -274,19 +275,70 @@ def test_a_real_torchrun_that_was_killed_leaves_no_rank_and_no_loader(ground, tm
     assert [pid for pid, ticks in seen.items() if supervise.start_ticks(pid) == ticks] == []
 
 
-def test_a_process_that_holds_a_gpu_is_a_survivor(ground, tmp_path, monkeypatch):
-    """A recorded nvidia-smi stands in for a GPU whose memory is still held by a pid of the run."""
-    monkeypatch.setattr(ending, "GPU_LIMIT_S", 0.5)
-    run_id = ground.start(SLEEPS, "process")
-    up(ground, run_id)
-    held = max(ground.run(run_id).processes())
-    answers = f"case $1 in *compute*) echo GPU-1, {held}, 512;; *) echo 0, GPU-1, H200, 512, 143771, 0, 30;; esac"
+HALF_DEAD = """
+import ctypes, platform, threading, time
+exit_of_a_thread = {"x86_64": 60, "aarch64": 93}[platform.machine()]
+threading.Thread(target=lambda: (time.sleep(0.2), print('up', flush=True), time.sleep(600))).start()
+ctypes.CDLL(None).syscall(exit_of_a_thread, 0)
+"""
+"""What nvidia-smi shows as a zombie that holds memory: its first thread has ended, another hangs."""
+
+
+def cards(tmp_path, monkeypatch, *pids):
+    """A recorded nvidia-smi stands in for a GPU whose memory these processes hold."""
+    listed = "".join(f"echo GPU-1, {pid}, 512;" for pid in pids) or ":;"
+    answers = f"case $1 in *compute*) {listed}; *) echo 0, GPU-1, H200, 512, 143771, 0, 30;; esac"
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answers}\n")
     (tmp_path / "nvidia-smi").chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    done = ground.stop(run_id)
-    assert [(s["pid"], s["gpu"]) for s in done["survivors"]] == [(held, True)]
-    assert done["steps"][-1]["step"] != "proved"
+
+
+def remains(ground):
+    return ending.remains({"workdir": str(ground.workdir)}, lambda event: None)
+
+
+def test_gpu_memory_that_outlives_its_process_is_told(ground, tmp_path, monkeypatch):
+    monkeypatch.setattr(ending, "GPU_LIMIT_S", 0.2)
+    run_id = ground.start(SLEEPS, "process")
+    up(ground, run_id)
+    held = max(ground.run(run_id).processes())
+    cards(tmp_path, monkeypatch, held)
+    for already in (False, True):
+        done = ground.stop(run_id)
+        left = [(s["pid"], s["gone"], [h["index"] for h in s["holds"]]) for s in done["survivors"]]
+        assert (left, done["already"]) == ([(held, True, [0])], already)
+        assert done["steps"] == [] or done["steps"][-1]["step"] != "proved"
+        if not already:
+            # Where the supervisor had not to kill it, the heartbeat names it.
+            (ground.run(run_id).path / "heartbeat.json").write_text(json.dumps({"pid": held}))
+    (told,) = remains(ground)["runs"]
+    assert told["gone"] == [held] and list(told["holds"]) == [str(held)]
+    cards(tmp_path, monkeypatch)
+    assert ground.stop(run_id)["survivors"] == [] and remains(ground)["runs"] == []
+
+
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "aarch64"), reason="calls the kernel by a number known there")
+def test_a_half_dead_process_of_an_ended_run_is_found_and_ended(ground, tmp_path, monkeypatch):
+    """And what holds a GPU without being giblet's is named, and lives."""
+    run_id = ground.start([sys.executable, "-c", "pass"], "process")
+    trees.until(lambda: ground.run(run_id).ended)
+    with (ground.run(run_id).path / "train.log").open("a") as log:
+        environment = {**os.environ, "GIBLET_RUN_ID": run_id}
+        rank = subprocess.Popen([sys.executable, "-c", HALF_DEAD], stdout=log, env=environment, start_new_session=True)
+    stranger = subprocess.Popen(["sleep", "600"])
+    try:
+        up(ground, run_id)
+        cards(tmp_path, monkeypatch, rank.pid, stranger.pid)
+        (told,) = remains(ground)["runs"]
+        assert told["processes"] == [rank.pid] and [h["index"] for h in told["holds"][str(rank.pid)]] == [0]
+        assert [(other["pid"], other["gone"]) for other in remains(ground)["unclaimed"]] == [(stranger.pid, False)]
+        monkeypatch.setattr(ending, "GPU_LIMIT_S", 0.0)
+        ground.stop(run_id, grace_s=0.2)
+        assert rank.wait(5) < 0 and stranger.poll() is None
+    finally:
+        for process in (rank, stranger):
+            process.kill()
+            process.wait()
 
 
 def test_what_cannot_be_stopped_is_refused_in_words(ground):

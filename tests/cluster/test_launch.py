@@ -22,7 +22,7 @@ from giblet_tui.launch import LaunchPlan, Request, await_first_step, execute, pl
 from giblet_tui.nodes import Node
 from giblet_tui.remote import ending, evidence, sessions
 from giblet_tui.remote.connecting import connect
-from giblet_tui.stop import find_stale, require_gone, stop
+from giblet_tui.stop import find_stale, look, require_gone, stop
 from tests.cluster.nodes import LoopbackNode, wait_until
 
 TRAINER = f"""#!{sys.executable}
@@ -152,13 +152,13 @@ def test_the_node_refuses_a_second_run_of_one_configuration(site):
 def test_a_stale_run_is_found_and_ended(site):
     run_id = site.run(HANGS)
     with connect(site.node) as connection:
-        assert find_stale(site.node, connection) == []
+        assert find_stale(site.node, look(site.node, connection)) == []
         os.kill(site.on_node(run_id).supervisor(), signal.SIGKILL)
         wait_until(lambda: site.on_node(run_id).supervisor() is None)
-        (stale,) = find_stale(site.node, connection)
+        (stale,) = find_stale(site.node, look(site.node, connection))
         assert (stale.run_id, stale.why.partition(",")[0]) == (run_id, "its supervisor is gone")
         require_gone([stop(site.node, connection, run_id, lambda stage: None, grace_s=0.5)])
-        assert find_stale(site.node, connection) == []
+        assert find_stale(site.node, look(site.node, connection)) == []
 
 
 @pytest.mark.parametrize("multiplexer", ["tmux", "screen", "process"])

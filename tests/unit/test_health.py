@@ -39,6 +39,10 @@ ROWS: list[tuple[str, dict[str, object], State, str]] = [
      "stopped", "on request"),
     ("failed before it heeded a stop", {"process": False, "heartbeat": beat("failed", why="NaN in audio"),
                                         "exit": ended(code=1, stop_requested=True, by_itself=True)}, "failed", "NaN"),
+    ("failed, then forced to stop", {"process": False, "heartbeat": beat("failed", why="NaN in audio"),
+                                     "exit": ended(signal=9, stop_requested=True, by_itself=True)}, "failed", "NaN"),
+    ("failed, its supervisor killed, then stopped", {"process": False, "heartbeat": beat("failed", why="no room"),
+                                                     "exit": ended(stop_requested=True, by_itself=True)}, "failed", ""),
     ("failed before a heartbeat and a stop", {"process": False, "exit": ended(code=2, stop_requested=True,
                                                                               by_itself=True)}, "failed", "code 2"),
     ("out of memory before a stop", {"process": False, "heartbeat": beat("training"), "exit": ended(

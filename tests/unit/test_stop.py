@@ -7,8 +7,9 @@ import pytest
 from giblet_train.contract.config import Config, WatchConfig, dump
 from giblet_train.contract.records import Exit, Heartbeat, Run, encode
 from giblet_tui.errors import TargetNotReached, Unreachable
+from giblet_tui.gpumemory import Held
 from giblet_tui.nodes import Node
-from giblet_tui.stop import Stopped, Survivor, find_stale, require_gone, stop, why_stale
+from giblet_tui.stop import Stopped, Survivor, find_stale, left_alone, look, require_gone, stop, why_stale
 
 NOW = 1_790_000_000.0
 RUN_ID = "demo-20260101-120000-abcd"
@@ -83,12 +84,18 @@ def test_stale_runs_of_a_node():
     connection = Node1(
         {"now": NOW, "runs": [run(beat_s_ago=1), run(supervised=False, processes=[7], sessions=["tmux"])]}
     )
-    (found,) = find_stale(NODE, connection)
+    (found,) = find_stale(NODE, look(NODE, connection))
     assert (found.node, found.run_id, found.processes, found.sessions) == ("tensor01", RUN_ID, (7,), ("tmux",))
 
 
 def test_a_stop_tells_its_stages_and_gives_the_grace_time():
-    survivor = {"pid": 7, "cmdline": "python \x1b[2Jx ", "uid": 0, "wchan": "nfs_wait", "gpu": True}
+    survivor = {
+        "pid": 7,
+        "cmdline": "python \x1b[2Jx ",
+        "uid": 0,
+        "wchan": "nfs_wait",
+        "holds": [{"index": 3, "uuid": "GPU-3", "memory_gib": 12.0}],
+    }
     answer = {
         "seconds": 12.0,
         "already": False,
@@ -106,10 +113,42 @@ def test_a_stop_tells_its_stages_and_gives_the_grace_time():
     assert said == ["Asked it.", "Waiting for its \\x1bend."]
     assert done.survivors[0].pid == 7 and "\x1b" not in done.survivors[0].cmdline
     with pytest.raises(
-        TargetNotReached, match=r"cannot be ended: pid 7 .*waits in nfs_wait, holds GPU memory.* survives"
+        TargetNotReached, match=r"cannot be ended: pid 7 .*waits in nfs_wait, holds 12.0 GiB of GPU 3.* survives"
     ) as left:
         require_gone([done])
     assert left.value.exit_code == 4
+
+
+HOLDS = [{"index": 3, "uuid": "GPU-3", "memory_gib": 12.0}]
+
+
+def test_gpu_memory_of_a_run_that_ended_is_told_with_its_card_and_its_process():
+    seen = run(supervised=False, processes=[7, 8], ended=True)
+    seen["holds"] = {"7": HOLDS, "8": HOLDS, "9": HOLDS}
+    assert why_stale(seen, NOW) == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) lives on"
+    seen |= {"processes": [], "gone": [9]}
+    assert why_stale(seen, NOW) == "it has ended, but 12.0 GiB of GPU 3 is still counted for pid 9, which has ended"
+
+
+def test_memory_of_an_ended_process_is_not_called_freed():
+    left = Survivor(pid=9, gone=True, holds=(Held(index=3, memory_gib=12.0),))
+    done = Stopped(run_id=RUN_ID, node="tensor01", seconds=1.0, already=True, survivors=(left,))
+    assert done.sentence == (
+        f"{RUN_ID} has ended, but on tensor01 12.0 GiB of GPU 3 is still counted for pid 9, which has ended."
+    )
+    with pytest.raises(TargetNotReached) as told:
+        require_gone([done])
+    assert "nvidia-smi --gpu-reset -i 3" in told.value.remedy and "stuck in the kernel" not in told.value.remedy
+
+
+def test_what_is_not_giblets_is_told_and_left_alone():
+    mine = {"pid": 5, "cmdline": "python\x1b x.py", "uid": 0, "wchan": "", "holds": HOLDS, "gone": False}
+    alive, gone = left_alone({"unclaimed": [mine, {**mine, "gone": True}]})
+    assert alive == (
+        "pid 5 (python\\x1b x.py, holds 12.0 GiB of GPU 3) is yours, but of no run here: left alone."
+        " To end it there: kill 5"
+    )
+    assert gone.startswith("12.0 GiB of GPU 3 is still counted for pid 5, which is no process there and was of no run")
 
 
 def test_a_link_lost_meanwhile_says_who_finishes_the_job():

@@ -151,6 +151,22 @@ def test_a_failure_beside_a_stop_file_is_its_own_unless_the_supervisor_was_told(
     assert (ended.code, ended.stop_requested, ended.by_itself) == (1, True, not told)
 
 
+@pytest.mark.parametrize("told_by", ["heartbeat.json", "ranks/r/attempt_0/3/error.json", "cause.json", ""])
+def test_what_failed_before_it_was_told_to_end_has_failed(supervised, told_by):
+    """Told at once, as by `stop --force`, while the other processes of the run have not left yet."""
+    fails = (
+        "import os, time\n"
+        f"path = 'runs/{RUN_ID}/{told_by or 'other'}'\n"
+        "os.makedirs(os.path.dirname(path), exist_ok=True)\n"
+        "open(path, 'w').write('{\"state\": \"failed\"}'); print('up', flush=True); time.sleep(600)"
+    )
+    run = supervised(fails).start().until_up()
+    (run.dir / "stop").touch()
+    run.process.send_signal(signal.SIGQUIT)
+    ended = run.ended()
+    assert (ended.code, ended.stop_requested, ended.by_itself) == (None, True, bool(told_by))
+
+
 def test_quit_does_not_wait(supervised):
     run = supervised(IGNORES_TERM, grace_s=60).start().until_up()
     run.process.send_signal(signal.SIGQUIT)

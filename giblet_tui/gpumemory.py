@@ -1,0 +1,36 @@
+"""GPU memory that processes hold, in words: how much of which card, and how it is freed where no signal does."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+
+class Held(msgspec.Struct, frozen=True, kw_only=True):
+    """Memory of one GPU that a process has."""
+
+    index: int
+    memory_gib: float
+
+
+def words(holds: Iterable[Held]) -> str:
+    """`12.0 GiB of GPU 3, 4.0 GiB of GPU 5`, a part for each GPU; empty for none."""
+    total: dict[int, float] = {}
+    for held in holds:
+        total[held.index] = total.get(held.index, 0.0) + held.memory_gib
+    return ", ".join(f"{gib:.1f} GiB of GPU {index}" for index, gib in sorted(total.items()))
+
+
+def outlived(pid: int, holds: Iterable[Held], what: str = "which has ended") -> str:
+    """That the driver still counts memory for a process that is no more. what: all that is known of that process."""
+    return f"{words(holds)} is still counted for pid {pid}, {what}"
+
+
+def remedy(holds: Iterable[Held]) -> str:
+    """How memory is freed that no signal frees."""
+    cards: Sequence[int] = sorted({held.index for held in holds})
+    return (
+        "The driver frees an ended process' memory when its last call returns. If that does not come, an administrator"
+        f" resets the card once nothing else is on it: sudo nvidia-smi --gpu-reset -i {','.join(map(str, cards))}"
+    )
