@@ -152,7 +152,7 @@ def plan(
         run_dir=run_dir,
         files=files,
         script=starting.script(facts["python_path"], run_dir, run.node_rank),
-        notes=(*_notes(run, gpus), *(f"replaces {run_id}" for run_id in superseded.run_ids)),
+        notes=(*_notes(run, gpus, facts), *(f"replaces {run_id}" for run_id in superseded.run_ids)),
         again=request.again,
         force=request.force,
         replaces=superseded.run_ids,
@@ -314,21 +314,27 @@ def superseded_by(name: str, remains: Mapping[str, Any]) -> Superseded:
 
 
 def _now_or_later(request: Request, facts: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Awaited | None]:
-    """The GPUs for a run, or those that it will wait for. Raises as `choose_gpus` for what no waiting mends."""
+    """The GPUs for a run, or those that it will wait for, behind runs that wait already.
+
+    Raises as `choose_gpus` for what no waiting mends.
+    """
+    refusal: PreflightRefused | None = None
     try:
-        return choose_gpus(request, facts), None
-    except PreflightRefused:
-        present = list(facts.get("gpus") or ())
-        wanted = request.gpus
-        chosen = [_by_index(i, present) for i in dict.fromkeys(wanted)] if isinstance(wanted, tuple) else present
-        n_gpus = len(chosen) if isinstance(wanted, tuple) else wanted or request.config.distributed.world_size
-        if not request.when_free or n_gpus > len(chosen):
-            raise
-        return [], Awaited(n_gpus=n_gpus, among=tuple(gpu["uuid"] for gpu in chosen))
+        chosen = choose_gpus(request, facts)
+        if not (chosen and request.when_free and facts.get("waiting")) or request.force:
+            return chosen, None
+    except PreflightRefused as error:
+        refusal = error
+    present, wanted = list(facts.get("gpus") or ()), request.gpus
+    among = [_by_index(i, present) for i in dict.fromkeys(wanted)] if isinstance(wanted, tuple) else present
+    n_gpus = len(among) if isinstance(wanted, tuple) else wanted or request.config.distributed.world_size
+    if refusal and (not request.when_free or n_gpus > len(among)):
+        raise refusal
+    return [], Awaited(n_gpus=n_gpus, among=tuple(gpu["uuid"] for gpu in among))
 
 
 def _without(facts: Mapping[str, Any], pids: frozenset[int]) -> Mapping[str, Any]:
-    """The facts as they will be when these processes have ended."""
+    """The facts as they will be when these processes have ended: their GPUs go to who replaces them, past any line."""
     if not pids:
         return facts
     gpus = []
@@ -336,7 +342,7 @@ def _without(facts: Mapping[str, Any], pids: frozenset[int]) -> Mapping[str, Any
         freed = sum(p["memory_gib"] for p in gpu["processes"] if p["pid"] in pids)
         left = [p for p in gpu["processes"] if p["pid"] not in pids]
         gpus.append({**gpu, "processes": left, "memory_used_gib": gpu["memory_used_gib"] - freed})
-    return {**facts, "gpus": gpus}
+    return {**facts, "gpus": gpus, "waiting": []}
 
 
 def _on_devices(request: Request, n_gpus: int) -> Config:
@@ -354,10 +360,11 @@ def _refuse_logout(request: Request, node: Node, facts: Mapping[str, Any]) -> No
         )
 
 
-def _notes(run: Run, gpus: Sequence[Mapping[str, Any]]) -> list[str]:
+def _notes(run: Run, gpus: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
     if run.awaits is not None:
         n, of = run.awaits.n_gpus, len(run.awaits.among)
-        return [f"waits on the node until {n} of {of} GPUs are free, in {_held_by(run)}"]
+        behind = f" (behind {', '.join(facts['waiting'])})" if facts.get("waiting") else ""
+        return [f"waits on the node until {n} of {of} GPUs are free{behind}, in {_held_by(run)}"]
     where = f"GPU {', '.join(str(gpu['index']) for gpu in gpus)}" if gpus else "CPU"
     return [f"on {where}, in {_held_by(run)}"]
 

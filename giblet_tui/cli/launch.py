@@ -79,8 +79,15 @@ def launch(
     loaded = catalog.read(config, changes)
     request = asked(loaded.config, gpus=gpus, note=note, session=session, again=again, force=force)
     request = msgspec.structs.replace(request, when_free=when_free, replace=replace)
-    if others and (when_free or replace):
-        raise ConfigError("--when-free and --replace are for one node.", "Stop the other run, then launch on all.")
+    if others and when_free:
+        raise ConfigError(
+            "--when-free is for one node: of several, those with free GPUs would hold them idle for the others.",
+            f"See what is free (giblet doctor {node.name}), and launch on all once there is enough.",
+        )
+    if others and replace:
+        raise ConfigError(
+            "--replace is for one node: no node can check and stop for all of them.", "giblet stop RUN, then launch."
+        )
     if dry_run:
         _show_plan([node, *others], request, loaded)
         return

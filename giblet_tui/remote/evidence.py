@@ -136,6 +136,16 @@ def all_runs(workdir: str) -> list[RunOnNode]:
     return found
 
 
+def waiting(workdir: str) -> list[RunOnNode]:
+    """The runs that wait for GPUs, whoever came first first."""
+    found = []
+    for run in all_runs(workdir):
+        supervisor = run.record("supervisor.json")
+        if run.record("run.json").get("awaits") and not (run.ended or supervisor.get("gpus")) and run.supervisor():
+            found.append((supervisor["start_ticks"], run.run_id, run))
+    return [run for _, _, run in sorted(found, key=lambda each: each[:2])]
+
+
 def runs_folder(workdir: str) -> Path:
     """<workdir>/runs, every link resolved. Raises AgentRefusal when workdir is not an absolute path."""
     return Path(os.path.realpath(home_path(workdir))) / "runs"

@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.remote import gpu, sessions
+from giblet_tui.remote import evidence, gpu, sessions
 from giblet_tui.remote.agent import Emit, Operation, home_path
 from giblet_tui.remote.command import answer
 from giblet_tui.remote.supervise import boot_id
@@ -41,6 +41,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "kill_user_processes": _kill_user_processes(),
         "linger": _linger(),
         "sessions": open_sessions(),
+        "waiting": [run.run_id for run in evidence.waiting(arguments["workdir"])],
         "writable": os.access(_existing(home_path(arguments["workdir"])), os.W_OK),
         **quick(arguments["workdir"]),
         **with_owners(gpu.look()),

@@ -80,6 +80,18 @@ def free(gpus: list[dict[str, Any]], taken: set[str]) -> list[dict[str, Any]]:
     return [g for g in gpus if not g["processes"] and g["memory_used_gib"] <= BUSY_GIB and g["uuid"] not in taken]
 
 
+def left_after(free: list[str], ahead: list[dict[str, Any]]) -> list[str]:
+    """Of free GPUs (UUIDs) those left for one who comes after others, each of whom keeps `n_gpus` of its `among`.
+
+    So a run that waits for more than there are is not passed by smaller ones for ever.
+    """
+    left = list(free)
+    for waiter in ahead:
+        kept = [uuid for uuid in left if uuid in waiter["among"]][: waiter["n_gpus"]]
+        left = [uuid for uuid in left if uuid not in kept]
+    return left
+
+
 def holds(gpus: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     """pid -> {index, uuid, memory_gib} of each of the GPUs that `look` saw of which it holds memory."""
     found: dict[int, list[dict[str, Any]]] = {}

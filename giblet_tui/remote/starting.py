@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.remote import ending, evidence, sessions
+from giblet_tui.remote import ending, evidence, gpu, sessions
 from giblet_tui.remote.agent import AgentRefusal, Emit, home_path
 
 FILES = ("config.yaml", "supervise.py")
@@ -54,6 +54,8 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             replaced = [evidence.find(str(workdir), run_id) for run_id in arguments.get("replaces") or ()]
             spared = {run.run_id for run in replaced}
             _refuse_doubles(str(workdir), record, spared, bool(arguments.get("again")), bool(arguments.get("force")))
+            if not arguments.get("force"):
+                _refuse_passing(str(workdir), set(record.get("gpus", ())))
             sessions.require(record["multiplexer"])
             sessions.refuse_taken(f"gib-{run_id}")
             record.update(launched_at=time.time(), hostname=os.uname().nodename)
@@ -177,6 +179,21 @@ def _refuse_doubles(workdir: str, record: dict[str, Any], spared: set[str], agai
             raise AgentRefusal(
                 f"GPU {', '.join(shared)} is in use by {who}.", "Choose other --gpus, or insist with --force.", 5
             )
+
+
+def _refuse_passing(workdir: str, wanted: set[str]) -> None:
+    """Raises AgentRefusal when GPUs that are free are those that runs here have waited for."""
+    waiting = evidence.waiting(workdir) if wanted else []
+    if not waiting:
+        return
+    free = [card["uuid"] for card in gpu.free(gpu.look()["gpus"], set())]
+    left = gpu.left_after(free, [run.record("run.json")["awaits"] for run in waiting])
+    if wanted & set(free) - set(left):
+        raise AgentRefusal(
+            f"{waiting[0].run_id} waits for GPUs here, and comes first.",
+            "Wait behind it with --when-free, choose others with --gpus, or insist with --force.",
+            5,
+        )
 
 
 def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit) -> Path:

@@ -27,7 +27,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 LEFTOVER_GRACE_S = 10.0
@@ -206,20 +206,41 @@ class Supervisor:
             with open(self._path("../../.gpus-%s.lock" % os.uname().nodename), "a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 seen = gpu.look()
-                taken = claimed(os.path.dirname(self.run_dir), self.run_id)
-                free = [g["uuid"] for g in gpu.free(seen["gpus"], taken) if g["uuid"] in among]
-                steady = [uuid for uuid in free if uuid in before]
+                taken, ahead, behind = self._others(among)
+                free = [g["uuid"] for g in gpu.free(seen["gpus"], taken)]
+                steady = [uuid for uuid in gpu.left_after(free, ahead) if uuid in among and uuid in before]
                 if len(steady) >= wanted:
                     self.gpus = steady[:wanted]
                     write_json(self._path("supervisor.json"), dict(self._record(), gpus=self.gpus))
                     return True
-            sentence = waiting_sentence(wanted, len(free), len(among), str(seen["gpu_note"]))
+            place = len(ahead) + 1 if ahead or behind else 0
+            n_free = sum(uuid in among for uuid in free)
+            sentence = waiting_sentence(wanted, n_free, len(among), str(seen["gpu_note"]), place)
             if sentence != said:
                 said = sentence
                 write_json(self._path("supervisor.json"), dict(self._record(), waiting_for=sentence))
             before = free
             self._wait(lambda: bool(self.received & ENDING), every_s)
         return False
+
+    def _others(self, among: set[str]) -> tuple[set[str], list[dict[str, Any]], int]:
+        """The GPUs that living runs of this folder have, whether or not they hold memory yet; what those that wait for
+        some of `among` since before this one wait for, the first first; and how many came after it.
+        """
+        folder = os.path.dirname(self.run_dir)
+        taken: set[str] = set()
+        ahead, n_behind = [], 0
+        own = (start_ticks(os.getpid()) or 0, self.run_id)
+        for run, supervisor in living_runs(folder):
+            taken.update(run.get("gpus") or (), supervisor.get("gpus") or ())
+            awaits, key = run.get("awaits"), (supervisor["start_ticks"], run["run_id"])
+            if key == own or not awaits or supervisor.get("gpus") or not among & set(awaits["among"]):
+                continue
+            if key > own:
+                n_behind += 1
+            elif not os.path.exists(os.path.join(folder, run["run_id"], "stop")):
+                ahead.append((key, awaits))
+        return taken, [awaits for _, awaits in sorted(ahead, key=lambda each: each[0])], n_behind
 
     def _has_failed(self, oom_before: int) -> bool:
         """Had it failed before it is told to end? Its processes may take a minute to leave after the first failed."""
@@ -367,29 +388,28 @@ class Supervisor:
             self.statuses[pid] = status
 
 
-def claimed(runs: str, but: str) -> set[str]:
-    """GPUs of the living runs in a folder, whether or not they hold memory yet; without those of the run `but`."""
-    found: set[str] = set()
-    for name in os.listdir(runs):
-        folder = os.path.join(runs, name)
-        if name == but or os.path.exists(os.path.join(folder, "exit.json")):
+def living_runs(folder: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:
+    """run.json and supervisor.json of each run in a folder whose supervisor lives on this machine."""
+    for name in os.listdir(folder):
+        path = os.path.join(folder, name)
+        if os.path.exists(os.path.join(path, "exit.json")):
             continue
         try:
-            with open(os.path.join(folder, "supervisor.json")) as file:
+            with open(os.path.join(path, "supervisor.json")) as file:
                 supervisor = json.load(file)
-            with open(os.path.join(folder, "run.json")) as file:
+            with open(os.path.join(path, "run.json")) as file:
                 run = json.load(file)
             if supervisor["boot_id"] == boot_id() and start_ticks(supervisor["pid"]) == supervisor["start_ticks"]:
-                found.update(run.get("gpus") or (), supervisor.get("gpus") or ())
+                yield run, supervisor
         except (OSError, ValueError, KeyError, TypeError):
             continue
-    return found
 
 
-def waiting_sentence(wanted: int, free: int, among: int, note: str) -> str:
-    """What a run waits for, for people."""
+def waiting_sentence(wanted: int, free: int, among: int, note: str, place: int = 0) -> str:
+    """What a run waits for, for people. place: in the line of those that wait, from 1; 0 where no other does."""
     state = note or "%d of %d are free" % (free, among)
-    return "%d free %s (%s)" % (wanted, "GPU" if wanted == 1 else "GPUs", state)
+    line = "; number %d in line" % place if place else ""
+    return "%d free %s (%s%s)" % (wanted, "GPU" if wanted == 1 else "GPUs", state, line)
 
 
 def split_status(status: int | None) -> tuple[int | None, int | None]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
 from pathlib import Path
 
@@ -62,22 +64,54 @@ def printed(ground: Ground, run_id: str) -> str:
 
 def test_it_waits_is_seen_and_starts_on_what_came_free(ground: Ground, cards: Cards) -> None:
     cards.held(*GPUS)
-    first, second = begin(ground), begin(ground)
+    first = begin(ground)
     wait_until(lambda: health(ground, first)[0] == "waiting")
     assert health(ground, first)[1].startswith("for 1 free GPU (0 of 2 are free); ")
+    second = begin(ground)
     cards.held("GPU-a")
-    wait_until(lambda: printed(ground, first) or printed(ground, second), what="a run on the GPU that came free")
-    begun, waits = (first, second) if printed(ground, first) else (second, first)
-    assert printed(ground, begun) == "on GPU-b\n"
-    assert health(ground, waits)[0] == "waiting", (
-        "what another run has taken is not free, although it shows no memory yet"
-    )
-    with pytest.raises(AgentRefusal, match=f"GPU-b is in use by {begun}"):
+    wait_until(lambda: printed(ground, first), what="the first run on the GPU that came free")
+    assert printed(ground, first) == "on GPU-b\n"
+    # What another run has taken is not free, although it shows no memory yet.
+    wait_until(lambda: health(ground, second)[1].startswith("for 1 free GPU (0 of 2 are free); "), what="the second")
+    with pytest.raises(AgentRefusal, match=f"GPU-b is in use by {first}"):
         ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-b"])
 
-    assert ground.stop(waits)["survivors"] == []
-    assert health(ground, waits) == ("stopped", "stopped on request") and printed(ground, waits) == ""
-    assert printed(ground, begun) == "on GPU-b\n"
+    assert ground.stop(second)["survivors"] == []
+    assert health(ground, second) == ("stopped", "stopped on request") and printed(ground, second) == ""
+    assert printed(ground, first) == "on GPU-b\n"
+
+
+def place(ground: Ground, run_id: str) -> str:
+    """What a waiting run says of its place in the line."""
+    state, sentence = health(ground, run_id)
+    return sentence.partition(" are free")[2].partition(")")[0] if state == "waiting" else state
+
+
+def test_whoever_came_first_is_served_first(ground: Ground, cards: Cards) -> None:
+    """Three wait; the second is killed; the first wants both cards, so the third does not pass it with one."""
+    cards.held(*GPUS)
+    runs = [begin(ground, n_gpus) for n_gpus in (2, 1, 1)]
+    numbers = ["; number 1 in line", "; number 2 in line", "; number 3 in line"]
+    wait_until(lambda: [place(ground, run_id) for run_id in runs] == numbers, what="their places")
+    supervisor = ground.run(runs[1]).supervisor()
+    assert supervisor
+    os.kill(supervisor, signal.SIGKILL)
+    wait_until(lambda: place(ground, runs[2]) == "; number 2 in line", what="the place of the third")
+
+    cards.held("GPU-a")
+    wait_until(lambda: "(1 of 2 are free; number 2 in line)" in health(ground, runs[2])[1], what="a card")
+    with pytest.raises(AgentRefusal, match=f"{runs[0]} waits for GPUs here, and comes first") as refused:
+        ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-b"])
+    assert refused.value.exit_code == 5 and "--when-free" in refused.value.remedy
+    cards.held(*GPUS)
+    wait_until(lambda: "(0 of 2 are free; number 2 in line)" in health(ground, runs[2])[1], what="another look")
+    assert [printed(ground, run_id) for run_id in runs] == ["", "", ""]
+
+    cards.held()
+    wait_until(lambda: printed(ground, runs[0]), what="the first run")
+    assert printed(ground, runs[0]) == "on GPU-a,GPU-b\n" and printed(ground, runs[2]) == ""
+    ground.stop(runs[0])
+    wait_until(lambda: printed(ground, runs[2]), what="the third run")
 
 
 def test_a_run_takes_anothers_place_only_once_all_else_is_well(ground: Ground, cards: Cards) -> None:

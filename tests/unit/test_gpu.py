@@ -86,3 +86,18 @@ def write(program: Path, script: str) -> None:
 
 def escaped(text: str) -> str:
     return text.replace("\n", "\\n")
+
+
+@pytest.mark.parametrize(
+    ("ahead", "left"),
+    [
+        ([], "abc"),
+        ([(1, "abc")], "bc"),
+        ([(4, "abc")], ""),
+        ([(1, "b"), (1, "ab")], "c"),
+        ([(2, "de")], "abc"),
+    ],
+)
+def test_who_came_first_keeps_what_it_waits_for(ahead: list[tuple[int, str]], left: str) -> None:
+    waiters = [{"n_gpus": n_gpus, "among": list(among)} for n_gpus, among in ahead]
+    assert gpu.left_after(list("abc"), waiters) == list(left)

@@ -178,6 +178,8 @@ def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
     assert "--nproc-per-node 2" in " ".join(made.run.argv) and "def look()" in made.files["gpu.py"]
     assert made.notes == ("waits on the node until 2 of 3 GPUs are free, in a tmux session",)
     assert planned(said, when_free=True).run.awaits is None, "one is free: it starts at once"
+    behind = planned({**said, "waiting": ["other-20260101-120000-abcd"]}, when_free=True)
+    assert behind.run.awaits is not None and "free (behind other-20260101-120000-abcd), in" in behind.notes[0]
     named = planned(said, gpus=(2,), when_free=True)
     assert named.run.awaits == Awaited(n_gpus=1, among=("GPU-2",))
 
