@@ -36,6 +36,7 @@ from benchmarks.cluster_page import (
 )
 from giblet_tui.fleet import NodeSnapshot
 from giblet_tui.nodes import Node
+from giblet_tui.observation import FROM_THE_START
 from giblet_tui.remote import sessions
 from giblet_tui.watch import NodeWatch, follow_log
 from tests.cluster import trees
@@ -166,7 +167,7 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
     target = relay.node(workdir=str(folder))
 
     def follow() -> None:
-        for chunk in follow_log(target, run_dir.run_id, offset=0):
+        for chunk in follow_log(target, run_dir.run_id, FROM_THE_START):
             lines.extend(chunk.lines)
 
     threads = [threading.Thread(target=work) for work in (write, follow)]

@@ -48,6 +48,7 @@ LOG_LINES = 400
 
 R = TypeVar("R", bound=Record)
 Mark = dict[str, Any]
+FROM_THE_START: Mark = {"offset": 0, "inode": None, "head": None, "skipping": False}
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -242,10 +243,11 @@ _APPENDING = {
 
 
 def log_lines(appended: Mapping[str, Any]) -> list[str]:
-    """A piece of a log as lines fit for a terminal; one that was too long to read is told of."""
+    """A piece of a log as lines fit for a terminal; what is missing in it is told of."""
+    begun_anew = ["(the log was cut short or replaced here: lines may be missing)"] * appended["gap"]
     text = _bytes(appended["text"]).decode("utf-8", "replace")
     lines = [sanitize_line(line) for line in text.removesuffix("\n").split("\n")] if text else []
-    return [*lines, *["(a line of more than 1 MiB is left out here)"] * appended["skipped"]]
+    return [*begun_anew, *lines, *["(a line of more than 1 MiB is left out here)"] * appended["skipped"]]
 
 
 def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float) -> RunSnapshot:

@@ -33,6 +33,7 @@ FIRST_PAUSE_S = 0.2
 LONGEST_PAUSES_S = ((60.0, 1.8), (600.0, 5.0), (float("inf"), 30.0))
 """(time without a link, the longest pause until then): after a short outage the news is fresh within seconds."""
 
+AGAIN = "Connecting again; the run is not touched by this."
 CACHE_EVERY_S = 30.0
 OBSERVE_LIMIT_S = 60.0
 
@@ -166,15 +167,14 @@ def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
     return snapshot_of(state)
 
 
-def follow_log(node: Node, run_id: str, offset: int | None = None, last_bytes: int = 64 * 1024) -> Iterator[LogChunk]:
-    """The run's log as it grows, from byte `offset` (None: the last `last_bytes`), until the run ended.
+def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: int = 64 * 1024) -> Iterator[LogChunk]:
+    """The run's log as it grows, from a mark (None: its last `last_bytes`), until the run ended.
 
     A lost link is told as a notice and mended. The last chunk has the run's health. Raises ConfigError when the node
     has no such run, Unreachable when it could not be reached at all or lets us in no more.
     """
     pauses = Pauses()
     state = NodeState(node.name)
-    mark: Mark | None = None if offset is None else {"offset": offset, "inode": None, "head": None, "skipping": False}
     reached = False
     while True:
         arguments = {
@@ -201,7 +201,7 @@ def follow_log(node: Node, run_id: str, offset: int | None = None, last_bytes: i
         except (Unreachable, TimedOut) as error:
             if not reached or isinstance(error, NotLetIn):
                 raise
-            yield LogChunk(offset=mark["offset"] if mark else 0, notice=error.message)
+            yield LogChunk(offset=mark["offset"] if mark else 0, notice=f"{error.message} {AGAIN}")
             time.sleep(pauses.next_s(time.monotonic()))
 
 

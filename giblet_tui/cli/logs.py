@@ -9,57 +9,111 @@ import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.runs import Json, RunName
-from giblet_tui.cli.speech import say, show, show_json
+from giblet_tui.cli.speech import complain, say, show, show_json
 
 if TYPE_CHECKING:
     from giblet_tui.nodes import Node
+    from giblet_tui.observation import Mark
 
 
-@verb(app, "logs", "giblet logs @last -f", "giblet logs demo -n 20")
+@verb(app, "logs", "giblet logs @last -f", "giblet logs demo -n 20", "giblet logs @last --node tensor02 -f")
 def logs(
     name: RunName,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends; then its result.")] = False,
     n_lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="So many lines of the end first.")] = 200,
+    on: Annotated[
+        str | None, typer.Option("--node", metavar="NODE", help="Of a run over several nodes, this one's alone.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Print the end of a run's log. With -f it goes on, through lost connections, until the run has ended.
 
-    The exit code with -f is the run's: 1 when it failed or died. Ctrl-C ends the looking, not the run.
+    Of a run over several nodes each line begins with its node. The exit code with -f is the run's: 1 when it failed or
+    died. Ctrl-C ends the looking, not the run.
     """
     from giblet_train.contract.errors import INTERRUPTED
     from giblet_tui import lookup
-    from giblet_tui.logend import log_end
 
     node, run_id = lookup.locate(name, say)
+    shown = _Shown(run_id, _wanted(node, run_id, on), json)
     try:
-        lines, offset = log_end(node, run_id, n_lines)
-        _show_lines(run_id, lines, offset, json)
+        parts = shown.ends(n_lines)
         if follow:
-            raise typer.Exit(_follow(node, run_id, offset, json))
+            raise typer.Exit(shown.follow(parts))
     except KeyboardInterrupt:
         say(f"\nThe run is not touched by this. To stop it: giblet stop {run_id}")
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _follow(node: Node, run_id: str, offset: int, json: bool) -> int:
-    """Show what the log gains until the run has ended; its result as an exit code."""
-    from giblet_train.contract.errors import OK, RunFailed
-    from giblet_tui.watch import follow_log
+def _wanted(node: Node, run_id: str, on: str | None) -> list[Node]:
+    """The nodes whose logs are meant, the one with the records first. Raises ConfigError."""
+    from giblet_train.contract.errors import ConfigError
+    from giblet_tui import cache, lookup
 
-    for chunk in follow_log(node, run_id, offset):
-        _show_lines(run_id, chunk.lines, chunk.offset, json)
-        if chunk.notice:
-            say(f"{chunk.notice} Connecting again; the run is not touched by this.")
-        if chunk.health:
-            say(f"{run_id} {chunk.health.state}: {chunk.health.sentence}")
-            return RunFailed.exit_code if chunk.health.state in ("failed", "died") else OK
-    return OK
+    known = cache.load().run(run_id)
+    every = lookup.all_nodes(known) if known is not None else [node]
+    if on is None:
+        return every
+    chosen = [each for each in every if each.name == on]
+    if not chosen:
+        raise ConfigError(f"{run_id} has no part on {on}.", f"It has: {', '.join(each.name for each in every)}")
+    return chosen
 
 
-def _show_lines(run_id: str, lines: Sequence[str], offset: int, json: bool) -> None:
-    from giblet_tui.shapes import SCHEMA
+class _Shown:
+    """The logs of a run on some nodes, as they are printed."""
 
-    if json and lines:
-        show_json({"schema": SCHEMA, "run_id": run_id, "offset": offset, "lines": list(lines)})
-    elif lines:
-        show("\n".join(lines))
+    def __init__(self, run_id: str, nodes: Sequence[Node], json: bool) -> None:
+        self.run_id, self.nodes, self.json = run_id, nodes, json
+
+    def ends(self, n_lines: int) -> list[tuple[Node, Mark]]:
+        """Show the end of each log; the nodes that could be asked, and the mark after what was shown.
+
+        Raises GibletError when the only one, or all, could not be asked.
+        """
+        from giblet_train.contract.errors import GibletError
+        from giblet_tui.runlog import log_end
+
+        parts: list[tuple[Node, Mark]] = []
+        faults: list[GibletError] = []
+        for node in self.nodes:
+            try:
+                lines, mark = log_end(node, self.run_id, n_lines)
+            except GibletError as error:
+                faults.append(error)
+                continue
+            self._lines(node, lines, mark["offset"])
+            parts.append((node, mark))
+        if not parts:
+            raise faults[0]
+        for fault in faults:
+            complain(fault)
+        return parts
+
+    def follow(self, parts: Sequence[tuple[Node, Mark]]) -> int:
+        """Show what the logs gain until the run has ended; its result as an exit code."""
+        from giblet_train.contract.errors import OK, RunFailed
+        from giblet_tui.runlog import follow_logs
+
+        for node, chunk in follow_logs(self.run_id, parts):
+            self._lines(node, chunk.lines, chunk.offset)
+            if chunk.notice:
+                say(f"{self._prefix(node)}{chunk.notice}")
+            if chunk.health:
+                say(f"{self.run_id} {chunk.health.state}: {chunk.health.sentence}")
+                return RunFailed.exit_code if chunk.health.state in ("failed", "died") else OK
+        return OK
+
+    def _lines(self, node: Node, lines: Sequence[str], offset: int) -> None:
+        from giblet_tui.shapes import SCHEMA
+
+        if self.json and lines:
+            told = {"schema": SCHEMA, "run_id": self.run_id, "node": node.name, "offset": offset, "lines": list(lines)}
+            show_json(told)
+        elif lines:
+            prefix = self._prefix(node)
+            show("\n".join(f"{prefix}{line}" for line in lines))
+
+    def _prefix(self, node: Node) -> str:
+        """As torchrun's own for a rank: `[tensor02]:`; nothing where there is one node."""
+        return f"[{node.name}]:" if len(self.nodes) > 1 else ""

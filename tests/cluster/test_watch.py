@@ -17,6 +17,7 @@ from giblet_train.contract.errors import ConfigError
 from giblet_tui import cache, watch
 from giblet_tui.fleet import NodeSnapshot
 from giblet_tui.nodes import Node
+from giblet_tui.observation import FROM_THE_START
 from giblet_tui.remote import dialogue, ssh
 from giblet_tui.watch import LogChunk, NodeWatch, follow_log, observe_once
 from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, processes, wait_until
@@ -202,7 +203,7 @@ def test_a_log_from_a_byte_to_its_end(tensor01: LoopbackNode, home: Path) -> Non
     append(run_dir.log, b"first\nsecond\nthird, without a newline")
     beat(run_dir, "finished")
     end(run_dir)
-    chunks = list(follow_log(tensor01.node(workdir=str(home)), run_dir.run_id, offset=6))
+    chunks = list(follow_log(tensor01.node(workdir=str(home)), run_dir.run_id, {**FROM_THE_START, "offset": 6}))
     assert [line for chunk in chunks for line in chunk.lines] == ["second", "third, without a newline"]
     assert chunks[-1].offset == run_dir.log.stat().st_size
     assert chunks[-1].health is not None and chunks[-1].health.state == "finished"

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.records import Heartbeat, encode
+from giblet_train.contract.records import Exit, Heartbeat, encode
 from giblet_tui.fleet import RunSnapshot
 from tests import fleets, rundirs
 from tests.cluster.nodes import wait_until
@@ -120,7 +120,7 @@ def test_logs_show_so_many_lines_of_the_end(giblet: Giblet, tmp_path: Path) -> N
     assert giblet("logs", "@last", "-n", "2000").stdout.splitlines() == lines[-2000:]
     value = json.loads(giblet("logs", "@last", "-n", "1", "--json").stdout)
     assert value == {
-        "schema": 1, "run_id": folder.run_id, "offset": folder.log.stat().st_size, "lines": [lines[-1]]
+        "schema": 1, "run_id": folder.run_id, "node": "local", "offset": folder.log.stat().st_size, "lines": [lines[-1]]
     }  # fmt: skip
 
 
@@ -129,6 +129,39 @@ def test_following_a_log_ends_with_the_runs_result(giblet: Giblet, tmp_path: Pat
     rundirs.write(tmp_path / "work", fleets.run(log=["first", "last"]), code=code)
     done = giblet("logs", "@last", "-f")
     assert (done.returncode, done.stdout) == (result, "first\nlast\n")
+
+
+def test_logs_of_a_run_over_several_nodes_are_told_apart(
+    giblet: Giblet, environment: dict[str, str], tmp_path: Path
+) -> None:
+    whole = now(fleets.run(log=["first"]))
+    whole = replace(whole, run=replace(whole.run, nodes=("local", "other")))
+    one = rundirs.write(tmp_path / "work", whole, alive=True)
+    part = replace(whole, run=replace(whole.run, node_rank=1), heartbeat=None, log_tail=("[default0]:theirs",))
+    other = rundirs.write(tmp_path / "second", part, alive=True)
+    (tmp_path / "config" / "giblet").mkdir(parents=True)
+    nodes = f"other:\n  transport: local\n  workdir: {tmp_path}/second\ngone:\n  host: 127.0.0.1\n"
+    (tmp_path / "config" / "giblet" / "nodes.yaml").write_text(nodes)
+    run_id = whole.run.run_id
+    assert giblet("ps", "local").returncode == 0
+    assert giblet("logs", run_id).stdout == "[local]:first\n[other]:[default0]:theirs\n"
+    assert giblet("logs", run_id, "--node", "other").stdout == "[default0]:theirs\n"
+    refused = giblet("logs", run_id, "--node", "gone")
+    assert (refused.returncode, refused.stdout) == (2, "") and "It has: local, other" in refused.stderr
+
+    out = tmp_path / "out"
+    with out.open("w") as file:
+        logs = subprocess.Popen([GIBLET, "logs", run_id, "-f"], env=environment, stdout=file, stderr=-1, text=True)
+    wait_until(lambda: out.read_text().count("\n") == 2, 30.0)
+    for folder, line in ((other, "more of theirs\n"), (one, "more\n")):
+        with folder.log.open("a") as log:
+            log.write(line)
+    wait_until(lambda: out.read_text().count("\n") == 4, 30.0)
+    for folder in (one, other):
+        folder.exit.write_bytes(encode(Exit(run_id=run_id, ended_at=time.time(), code=1)))
+    _, said = logs.communicate(timeout=30)
+    assert logs.returncode == 1 and said.endswith(f"{run_id} failed: ended with code 1; see `giblet logs`\n")
+    assert sorted(out.read_text().splitlines()[2:]) == ["[local]:more", "[other]:more of theirs"]
 
 
 def test_ctrl_c_ends_the_looking_and_not_the_run(environment: dict[str, str], tmp_path: Path) -> None:
@@ -150,7 +183,7 @@ def test_stale_runs_are_listed_with_the_reason_and_ended_when_agreed(giblet: Gib
     folder = rundirs.write(tmp_path / "work", fleets.run(), code=None)
     asked = giblet("stop", "--stale", "local")
     assert asked.returncode == 5
-    assert f"{folder.run_id} on local: its supervisor is gone" in asked.stderr
+    assert f"{folder.run_id} on local, launched by ada: its supervisor is gone" in asked.stderr
     assert not folder.exit.exists()
     ended = giblet("stop", "--stale", "--yes")
     assert ended.returncode == 0
