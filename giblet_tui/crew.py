@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from giblet_train.contract.errors import ConfigError, GibletError, PreflightRefused
 from giblet_train.contract.records import Rendezvous
 from giblet_train.contract.rundir import new_run_id
+from giblet_tui.carried import carried
 from giblet_tui.launch import LaunchPlan, Place, Request, execute, plan
 from giblet_tui.nodes import Node
 from giblet_tui.remote import sshconfig
@@ -33,7 +34,7 @@ def launch(nodes: Sequence[Node], request: Request, say: Callable[[str], None]) 
     say: told each stage with its node. Raises GibletError; what had been started before it is taken back.
     """
     with _connected(nodes) as members:
-        plans = _planned(members, request)
+        plans = _planned(members, _pinned(members, request, say))
         for (node, _), planned in zip(members, plans, strict=True):
             for line in planned.notes:
                 say(f"{node.name}: {line}")
@@ -44,7 +45,7 @@ def launch(nodes: Sequence[Node], request: Request, say: Callable[[str], None]) 
 def foresee(nodes: Sequence[Node], request: Request) -> list[LaunchPlan]:
     """What a launch now would carry out on each node; starts nothing. Raises GibletError."""
     with _connected(nodes) as members:
-        return _planned(members, request)
+        return _planned(members, _pinned(members, request))
 
 
 def start(members: Sequence[Member], plans: Sequence[LaunchPlan], say: Callable[[str], None]) -> None:
@@ -89,6 +90,19 @@ def address_of(node: Node) -> str:
             "Give it an `address:` in nodes.yaml.",
         )
     return sshconfig.hostname(node.host, node.ssh_config)
+
+
+def _pinned(members: Sequence[Member], request: Request, say: Callable[[str], None] | None = None) -> Request:
+    """The request with the checkpoint that it resumes from named exactly, so that no node takes another.
+
+    say: bring it to the nodes that lack it, telling so; None: only look. Raises PreflightRefused.
+    """
+    if request.config.resume_from is None:
+        return request
+    checkpoint = carried(members, request.config.resume_from)
+    if say is not None:
+        checkpoint.bring(say)
+    return replace(request, config=replace(request.config, resume_from=checkpoint.found.place))
 
 
 def _planned(members: Sequence[Member], request: Request) -> list[LaunchPlan]:

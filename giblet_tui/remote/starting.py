@@ -98,6 +98,27 @@ def free_port(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         return {"port": probe.getsockname()[1]}
 
 
+def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """The checkpoint that a run here goes on from: {place, bytes, sha256, record}; empty when there is none.
+
+    arguments: workdir; resume_from, a run's id, a run directory or a checkpoint, as the engine takes it. place: as a
+    whole path where that was one, else below the runs' folder. record: the text of the JSON beside it.
+    """
+    name = str(arguments["resume_from"])
+    runs = evidence.runs_folder(arguments["workdir"])
+    is_whole = name.startswith(("/", "~"))
+    path = Path(name).expanduser() if is_whole else runs / name
+    is_file = path.suffix in (".safetensors", ".json")
+    records = [path.with_suffix(".json")] if is_file else sorted(path.glob("checkpoints/step-*.json"))
+    for record in reversed(records):
+        weights = record.with_suffix(".safetensors")
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            text = record.read_text(encoding="utf-8")
+            told = {"bytes": weights.stat().st_size, "sha256": str(json.loads(text)["sha256"]), "record": text}
+            return {**told, "place": str(weights) if is_whole else str(weights.relative_to(runs))}
+    return {}
+
+
 def script(python: str, run_dir: str, node_rank: int = 0) -> str:
     """launch.sh: what the session runs. The mark is set here, since a session inherits its server's environment."""
     mark = Path(run_dir).name + (f"@{node_rank}" if node_rank else "")
@@ -267,4 +288,4 @@ def _remove(run_dir: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-OPERATIONS = {"start": start, "discard": discard, "free_port": free_port}
+OPERATIONS = {"start": start, "discard": discard, "free_port": free_port, "checkpoint": checkpoint}

@@ -35,8 +35,8 @@ def pair(tensor01: LoopbackNode, tensor02: LoopbackNode, laptop: Laptop) -> tupl
     return tensor01, tensor02
 
 
-def launched(laptop: Laptop) -> str:
-    done = laptop.giblet("launch", "tensor01,tensor02", "./small.yaml", "--session", "process")
+def launched(laptop: Laptop, *more: str) -> str:
+    done = laptop.giblet("launch", "tensor01,tensor02", "./small.yaml", "--session", "process", *more)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -91,7 +91,7 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
 
 
 @pytest.mark.skipif(not FULL, reason="a minute more: make test-cluster")
-def test_a_stop_ends_every_node_and_a_lost_node_ends_the_other(
+def test_a_stop_ends_every_node_a_resume_goes_on_and_a_lost_node_ends_the_other(
     laptop: Laptop, pair: tuple[LoopbackNode, LoopbackNode]
 ) -> None:
     run_id = launched(laptop)
@@ -102,7 +102,10 @@ def test_a_stop_ends_every_node_and_a_lost_node_ends_the_other(
     assert [run.processes() for run in parts] == [{}, {}]
     assert laptop.run(run_id)["state"] == "stopped"
 
-    run_id = launched(laptop)
+    saved = {file.name: file.read_bytes() for file in (parts[0].path / "checkpoints").glob("step-*")}
+    run_id = launched(laptop, "--resume", run_id)
+    assert saved.items() >= {file.name: file.read_bytes() for file in (parts[1].path / "checkpoints").iterdir()}.items()
+    assert any(line.startswith("[tensor02]:") for line in laptop.giblet("logs", run_id).stdout.splitlines())
     parts = [part(node, run_id) for node in pair]
     for pid in parts[1].processes():
         os.kill(pid, signal.SIGKILL)
