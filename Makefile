@@ -8,7 +8,7 @@ PIP := install -q --disable-pip-version-check -c constraints.txt
 TWO := -n 2 --dist loadgroup
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check test-laptop test-setup debian storm test-cluster bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-dense bench-study bench-why bench-month drills clean
+.PHONY: install demo test check test-laptop test-setup debian storm test-ranks test-cluster bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-dense bench-study bench-why bench-month drills clean
 
 install: .venv/.ready
 
@@ -63,6 +63,10 @@ debian:
 # Full counts of what `make test` does a tenth of: 40 stops of each process tree on each kind of session.
 storm: install debian
 	GIBLET_STORM=1 $(BIN)/pytest tests/cluster/test_ending.py -k survives_a_stop --timeout=3600
+
+# One rank against two and four, for every kind of head and every loss of the brain. Three minutes.
+test-ranks: install
+	GIBLET_TEST_RANKS=1 $(BIN)/pytest -q tests/unit/test_distributed.py
 
 # Cluster operations at full counts, real torchrun over two nodes included: writes docs/cluster.md. A quarter of an hour.
 test-cluster: install debian

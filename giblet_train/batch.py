@@ -6,7 +6,7 @@ B windows, W window TRs: context first, which is not scored, then TRs that are. 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import accumulate, pairwise
 
 import numpy as np
@@ -26,6 +26,11 @@ class Batch:
     def rows(self, first: int, last: int) -> Batch:
         """Windows first to last, of one rank or one piece of a step."""
         return Batch(self.index_BW[first:last], self.seen_BW[first:last], self.scored_BW[first:last])
+
+    @classmethod
+    def joined(cls, batches: Sequence[Batch]) -> Batch:
+        """The windows of several batches in one."""
+        return cls(*(np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(cls)))
 
     @property
     def n_scored(self) -> int:

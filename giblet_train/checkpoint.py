@@ -20,24 +20,38 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 from torch import Tensor
 
 from giblet_train.contract.config import Config, diff, from_mapping, to_mapping
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import CheckpointRecord, decode
 from giblet_train.contract.rundir import RunDir, write_record
+from giblet_train.tensorfile import FileTensors, Series, save_file
 
 LAST, BEST, PERIODIC = "last", "best", "periodic"
 # Keys that change nothing about the weights: a run may be resumed with other values.
-FREE_KEYS = ("stage", "threads", "save_every", "keep_checkpoints", "resume_from", "on_sanity_fail", "watch", "criteria")
+FREE_KEYS = (
+    "stage",
+    "threads",
+    "save_every",
+    "keep_checkpoints",
+    "resume_from",
+    "on_sanity_fail",
+    "watch",
+    "criteria",
+    "distributed",
+)
 
 
 @dataclass(frozen=True)
 class Saved:
-    """A whole checkpoint, read back. tensors: the names say whose, `model.`, `average.`, `optimizer.`, `balance.`."""
+    """A whole checkpoint.
 
+    tensors: read when asked for; the names say whose, `model.`, `average.`, `optimizer.`, `balance.`.
+    """
+
+    path: Path
     record: CheckpointRecord
     tensors: Mapping[str, Tensor]
     state: Mapping[str, Any]
@@ -58,7 +72,7 @@ class Checkpoints:
 
     def save(
         self,
-        tensors: Mapping[str, Tensor],
+        series: Series,
         *,
         state: Mapping[str, Any],
         config: Config,
@@ -81,15 +95,15 @@ class Checkpoints:
         }
         aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
-            save_file({name: t.detach().cpu().contiguous() for name, t in tensors.items()}, aside, metadata)
+            save_file(series, aside, metadata)
             _reached("checkpoint-written")
             digest, size = _synced_digest(aside)
             _reached("checkpoint-synced")
             aside.replace(path)
-        except SafetensorError as error:
-            raise OSError(None, str(error)) from None
         finally:
             aside.unlink(missing_ok=True)
+            for _ in series.values:
+                pass  # other ranks wait until all that they send is taken
         _reached("checkpoint-renamed")
         _sync_folder(self.folder)
         record = CheckpointRecord(
@@ -179,17 +193,16 @@ def read(folder: Path, record: CheckpointRecord) -> Saved:
     """A checkpoint's contents, its checksum compared. Raises DataError when they are not what was written."""
     path = folder / record.file
     try:
-        if hashlib.sha256(path.read_bytes()).hexdigest() != record.sha256:
-            raise DataError(
-                f"{path} is not what was written: its checksum differs.", "Resume from an earlier checkpoint."
-            )
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata()
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
+                raise DataError(
+                    f"{path} is not what was written: its checksum differs.", "Resume from an earlier checkpoint."
+                )
+        tensors = FileTensors(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
-    config = from_mapping(json.loads(metadata["config"]), str(path)).config
-    return Saved(record, tensors, json.loads(metadata["state"]), config)
+    config = from_mapping(json.loads(tensors.metadata["config"]), str(path)).config
+    return Saved(path, record, tensors, json.loads(tensors.metadata["state"]), config)
 
 
 def check_fits(saved: Saved, config: Config, store_key: str) -> None:

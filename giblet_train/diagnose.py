@@ -102,7 +102,7 @@ def _rehearse(config: Config, data: Any, n_steps: int) -> tuple[Rehearsal, Plan]
     return (
         Rehearsal(
             components=components,
-            n_parameters=sum(p.numel() for p in learner.trained.parameters()),
+            n_parameters=learner.n_parameters,
             n_steps=len(steps),
             step_s=sorted(s.seconds for s in steps)[len(steps) // 2],
             gib=resident_gib(),

@@ -1,15 +1,16 @@
-"""The processes of one run: who they are, and the few words they exchange.
+"""The processes of one run: who they are, and how they exchange what they know.
 
-A step needs one sum over ranks: gradients, losses and wishes (stop, not finite) travel in the same vector, so ranks can
-never disagree about what happened. Without torchrun there is one process, and nothing is sent.
+Without torchrun there is one process, and nothing is sent.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -18,10 +19,19 @@ import torch.distributed as dist
 from torch import Tensor
 
 from giblet_train.contract.config import Config
-from giblet_train.contract.errors import ConfigError, RunFailed
+from giblet_train.contract.errors import ConfigError, GibletError, RunFailed
+from giblet_train.tensorfile import Layout, Series, layout_of
 
 PATIENCE = timedelta(hours=2)  # rank 0 may build a store while the others wait
 T = TypeVar("T")
+
+
+@dataclass
+class Wire:
+    """What sums over ranks have cost so far: bytes of the vectors, and seconds waiting included."""
+
+    n_bytes: int = 0
+    seconds: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -31,20 +41,24 @@ class Ranks:
     rank: int
     world_size: int
     device: torch.device
+    wire: Wire = field(default_factory=Wire, compare=False)
 
     @property
     def is_first(self) -> bool:
         return self.rank == 0
 
-    def share(self, n: int) -> tuple[int, int]:
-        """This rank's part of `n` things, as first and one past the last."""
-        return self.rank * n // self.world_size, (self.rank + 1) * n // self.world_size
+    def share(self, n: int, rank: int) -> tuple[int, int]:
+        """A rank's part of `n` things, as first and one past the last."""
+        return rank * n // self.world_size, (rank + 1) * n // self.world_size
 
     def sum_(self, vector: Tensor) -> Tensor:
         """The vector summed over ranks, in place."""
         if self.world_size > 1:
+            began = time.perf_counter()
             with together():
                 dist.all_reduce(vector)
+            self.wire.seconds += time.perf_counter() - began
+            self.wire.n_bytes += vector.numel() * vector.element_size()
         return vector
 
     def wait(self) -> None:
@@ -61,6 +75,76 @@ class Ranks:
         with together():
             dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]  # type: ignore[no-any-return]
+
+    def only_first(self, find: Callable[[], T]) -> T | None:
+        """What rank 0 finds; None on the others. Its GibletError is raised there; the others leave without a word."""
+        found: T | GibletError | None = None
+        if self.is_first:
+            try:
+                found = find()
+            except GibletError as error:
+                found = error
+        # The others must not be left waiting for what will not come.
+        code = self.from_first(found.exit_code if isinstance(found, GibletError) else None)
+        if isinstance(found, GibletError):
+            raise found
+        if code is not None:
+            sys.exit(code)
+        return found
+
+    def each(self, value: T) -> list[T]:
+        """Every rank's value, in their order, on every rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        with together():
+            dist.all_gather_object(values, value)
+        return values
+
+    def at_first(self, value: T) -> list[T]:
+        """Every rank's value, in their order, on rank 0; nothing on the others."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.world_size if self.is_first else None
+        with together():
+            dist.gather_object(value, values, dst=0)
+        return values or []
+
+    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Rank 0's named tensors, one at a time, on every rank; the others may pass anything."""
+        for name, (dtype, shape) in self.from_first(layout_of(tensors)).items():
+            tensor = (
+                tensors[name].to(self.device) if self.is_first else torch.empty(shape, dtype=dtype, device=self.device)
+            )
+            if self.world_size > 1:
+                with together():
+                    dist.broadcast(tensor, src=0)
+            yield name, tensor
+
+    def tensors_at_first(self, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Series:
+        """Rank 0's tensors and the others' `own` ones after them, there; an empty series on the others.
+
+        Every rank calls it, and rank 0 must take the series to its end.
+        """
+        layouts = self.at_first(layout_of(own))
+        if not self.is_first:
+            for tensor in own.values():
+                with together():
+                    dist.send(tensor.detach().contiguous(), 0)
+            return Series.of({})
+        layout = dict(layout_of(tensors))
+        for theirs in layouts[1:]:
+            layout |= theirs
+        return Series(layout, self._received(tensors, layouts))
+
+    def _received(self, tensors: Mapping[str, Tensor], layouts: Sequence[Layout]) -> Iterator[Tensor]:
+        yield from tensors.values()
+        for rank, theirs in enumerate(layouts[1:], 1):
+            for dtype, shape in theirs.values():
+                tensor = torch.empty(shape, dtype=dtype, device=self.device)
+                with together():
+                    dist.recv(tensor, rank)
+                yield tensor
 
 
 @contextmanager

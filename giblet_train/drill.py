@@ -181,7 +181,7 @@ def _gpu_oom(training: Training, drill: Drill) -> None:
 
 
 def _disk(training: Training, drill: Drill) -> None:
-    def write(tensors: Any, path: Any, metadata: Any) -> None:
+    def write(series: Any, path: Any, metadata: Any) -> None:
         with open("/dev/full", "wb", buffering=0) as device:
             device.write(b"\0")
 

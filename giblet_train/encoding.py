@@ -5,6 +5,8 @@ T TRs, V voxels.
 
 from __future__ import annotations
 
+from typing import Self
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,6 +32,12 @@ class Correlation:
             self.products.append(products_of(predicted_TV[:, self.responsive_V], measured_TV[:, self.responsive_V]))
         if self.null_V.any():
             self.null_products.append(products_of(predicted_TV[:, self.null_V], measured_TV[:, self.null_V]))
+
+    def extend(self, other: Self) -> None:
+        """Take in what was gathered of other subjects elsewhere."""
+        self.r += other.r
+        self.products += other.products
+        self.null_products += other.null_products
 
     def above(self, other: Correlation, name: str) -> dict[str, float]:
         """How much r of responsive voxels exceeds another's on the same TRs, with a paired block-bootstrap interval."""
@@ -74,6 +82,15 @@ class Encoding(Correlation):
         self._energy += float((measured**2).sum())
         unit_TV = unit(measured)
         self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
+
+    def extend(self, other: Self) -> None:
+        """Take in what was gathered of other subjects elsewhere."""
+        super().extend(other)
+        self._shifted += other._shifted
+        self._error += other._error
+        self._energy += other._energy
+        sums = [x for x in (self._unit_sum_TV, other._unit_sum_TV) if x is not None]
+        self._unit_sum_TV = np.sum(sums, axis=0) if sums else None
 
     def figures(self) -> dict[str, float]:
         """All that is said of the encoding. The ceiling is an estimate: sqrt of inter-subject correlation here."""

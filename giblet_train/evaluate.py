@@ -1,5 +1,8 @@
 """Held-out figures: how well brains are predicted and films rebuilt on TRs that chose nothing.
 
+Where heads are sharded, every rank takes the same windows and judges its own subjects; what is said of all of them
+comes together on rank 0.
+
 T TRs of a part of the split, S subjects, V voxels, K latents, R compressed responses, F features.
 """
 
@@ -25,17 +28,22 @@ from giblet_train.model.compress import Compression
 from giblet_train.model.network import Network
 from giblet_train.newcomer import FilmView, left_out_figures
 from giblet_train.objective import Forward, Objective
+from giblet_train.shards import Shards
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
 class Examiner:
-    """What rank 0 knows to judge weights: all parts of the split, and the compression's way back to voxels."""
+    """What it takes to judge weights: all parts of the split, and the compression's way back to voxels.
+
+    All of its methods are called on every rank that has one, with the weights of the same step.
+    """
 
     experiment: Experiment
     data: SplitData
     objective: Objective
+    shards: Shards
     compression: Compression
     validation_bold: Mapping[str, Floats]
 
@@ -43,9 +51,10 @@ class Examiner:
     def of(cls, experiment: Experiment, data: SplitData) -> Examiner:
         """Keep the validation responses of responsive voxels, which every epoch asks for."""
         assert experiment.compression is not None
+        shards = experiment.shards
         rows, responsive_V = data.split.validation, data.responsive_V
-        bold = {s: data.bold[s][np.ix_(rows, np.flatnonzero(responsive_V))] for s in data.subjects}
-        return cls(experiment, data, experiment.learner.objective, experiment.compression, bold)
+        bold = {s: data.bold[s][np.ix_(rows, np.flatnonzero(responsive_V))] for s in shards.own}
+        return cls(experiment, data, experiment.learner.objective, shards, experiment.compression, bold)
 
     def first_loss(self, model: Network) -> dict[str, float]:
         """component -> loss over all training TRs of what the network learns from: the training mean, which scores 1.
@@ -55,16 +64,16 @@ class Examiner:
         passes = self._pass(model, self.data.split.train_blocks)
         if self.experiment.ridge is not None:
             passes = [(batch, forward.silenced()) for batch, forward in passes]
-        return _part(passes, self.objective)
+        return self._loss(passes)
 
     def training_loss(self, model: Network) -> dict[str, float]:
         """component -> its loss over all training TRs."""
-        return _part(self._pass(model, self.data.split.train_blocks), self.objective)
+        return self._loss(self._pass(model, self.data.split.train_blocks))
 
     def validation(self, model: Network) -> tuple[PartLoss, float | None]:
         """Losses over the inner validation block, and r averaged over responsive voxels and subjects."""
         passes = self._pass(model, self.data.split.validation_blocks)
-        loss = _part(passes, self.objective)
+        loss = self._loss(passes)
         part = PartLoss(total=self.experiment.total_of(loss), loss=dict(loss), skill=self._skill(loss, passes))
         if not self.data.responsive_V.any():
             return part, None
@@ -74,16 +83,21 @@ class Examiner:
             pearson(self.compression.expand(s, scores_TR)[:, responsive], measured_TV).mean()
             for s, measured_TV in self.validation_bold.items()
         ]
-        return part, float(np.mean(r))
+        return part, self.shards.total(float(np.sum(r))) / len(self.data.subjects)
 
     def evaluation(self, model: Network, alive: Callable[[], None]) -> dict[str, Any]:
-        """The fields of an EvaluationMetric, over the test block. alive: called now and then: this takes long."""
+        """The fields of an EvaluationMetric, over the test block, whole on rank 0.
+
+        alive: called now and then: this takes long.
+        """
         passes = self._pass(model, self.data.split.test_blocks)
-        loss = _part(passes, self.objective)
+        loss = self._loss(passes)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         encoding, baselines = self._encoding(scores_TR, self._start_scores(model), alive)
         if self.data.left_out:
-            encoding["left_out"] = left_out_figures(self.data, self._film_view(model))
+            view = self._film_view(model)
+            if self.shards.ranks.is_first:
+                encoding["left_out"] = left_out_figures(self.data, view)
         decoding = self.decoding(self._rebuilt(passes))
         skill = {"fmri": self._skill(loss, passes)["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
         return {
@@ -97,14 +111,14 @@ class Examiner:
     def _skill(self, loss: Mapping[str, float], passes: list[tuple[Batch, Forward]]) -> dict[str, Number]:
         """component -> 1 - loss / loss of the training mean on the same TRs, where a mean may be worse than 1."""
         silent = [(batch, forward.silenced()) for batch, forward in passes]
-        of_the_mean = _part(silent, self.objective)
+        of_the_mean = self._loss(silent)
         return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items()}
 
     def predicted(self, model: Network) -> Iterator[tuple[str, Floats]]:
-        """Each subject with its predicted responses over the test TRs, (T, V)."""
+        """Each subject held here with its predicted responses over the test TRs, (T, V)."""
         passes = self._pass(model, self.data.split.test_blocks)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
-        for subject in self.data.subjects:
+        for subject in self.shards.own:
             yield subject, self.compression.expand(subject, scores_TR)
 
     @torch.no_grad()
@@ -113,7 +127,15 @@ class Examiner:
         model.eval()
         config, shape = self.experiment.config, self.experiment.shape
         batches = windows_in(self.data, config, shape, blocks).whole()
-        return [(batch, self._drift_free(self.objective.forward(model, batch, None), batch)) for batch in batches]
+        forwards = (self.objective.forward(model, self.shards.whole(batch), None) for batch in batches)
+        return [(batch, self._drift_free(forward, batch)) for batch, forward in zip(batches, forwards, strict=True)]
+
+    def _loss(self, passes: list[tuple[Batch, Forward]]) -> dict[str, float]:
+        """component -> its loss over all scored TRs of the passes, and over all subjects."""
+        n_scored = sum(batch.n_scored for batch, _ in passes)
+        terms = [self.objective.terms(f, self.shards.whole(batch), n_scored, len(passes)) for batch, f in passes]
+        loss = {c: float(sum(float(t[c]) for t in terms)) for c in terms[0]}
+        return loss | {"fmri": self.shards.total(loss["fmri"])}
 
     @torch.no_grad()
     def _start_scores(self, model: Network) -> Floats | None:
@@ -162,7 +184,7 @@ class Examiner:
         pooled_TV = ridge.predict(_mean(data.bold[s] for s in data.subjects), rows, together_V)
         pooled_TV = data.drift.removed(pooled_TV, split.test_blocks)
         average_TV = self.compression.expand_average(scores_TR)
-        for subject in data.subjects:
+        for subject in self.shards.own:
             alive()
             bold_TV = data.bold[subject]
             measured_TV = bold_TV[rows]
@@ -176,6 +198,12 @@ class Examiner:
                 others["start"].add(self.compression.expand(subject, start_TR), measured_TV)
             if average_TV is not None:
                 others["average_subject"].add(average_TV, measured_TV)
+        for theirs_network, theirs in self.shards.others((network, others)):
+            network.extend(theirs_network)
+            for name, other in others.items():
+                other.extend(theirs[name])
+        if not self.shards.ranks.is_first:
+            return {}, {}
         encoding = network.figures() | {f"r_{name}": other.r_responsive for name, other in others.items()}
         for name in ("ridge", "ridge_pooled"):
             encoding |= network.above(others[name], f"r_over_{name}")
@@ -203,12 +231,6 @@ class Examiner:
     def _reconstruction(self, modality: str, predicted_TF: Floats) -> dict[str, float]:
         true_TF = self.objective.targets.features[modality].cpu().numpy()[self.data.split.test]
         return reconstruction(predicted_TF, true_TF, self.objective.targets.weights[modality].cpu().numpy())
-
-
-def _part(passes: list[tuple[Batch, Forward]], objective: Objective) -> dict[str, float]:
-    n_scored = sum(batch.n_scored for batch, _ in passes)
-    terms = [objective.terms(forward, batch, n_scored, len(passes)) for batch, forward in passes]
-    return {c: float(sum(float(t[c]) for t in terms)) for c in terms[0]}
 
 
 def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Floats:

@@ -26,6 +26,7 @@ from giblet_train.model.presets import Shape, shape_of
 from giblet_train.objective import Objective
 from giblet_train.recorder import Recorder
 from giblet_train.ridge_start import RidgeStart, lag_prior, ridge_start
+from giblet_train.shards import Shards
 from giblet_train.targets import Targets, targets_of
 
 OWN_PACE = 0.1
@@ -33,10 +34,10 @@ OWN_PACE = 0.1
 
 @dataclass(frozen=True)
 class Experiment:
-    """All parts of a run. compression: only where rank 0 evaluates; other ranks need no basis."""
+    """All parts of a run. compression: of the subjects held here, on the ranks that judge; others need no basis."""
 
     config: Config
-    ranks: Ranks
+    shards: Shards
     shape: Shape
     learner: Learner
     compression: Compression | None
@@ -47,12 +48,14 @@ class Experiment:
         """Build them. Raises ConfigError when they do not fit one another."""
         _check_data(data)
         shape = shape_of(config.model)
+        shards = Shards.of(config, data.subjects, ranks)
         compression, targets = None, None
-        if ranks.is_first:
-            compression = compress(config.model.compress, data.bold, data.split.train)
-            targets = targets_of(data, compression)
-        # One basis for all: eigenvectors have no sign of their own, and may differ between processors.
-        targets = ranks.from_first(targets)
+        if shards.judges:
+            compression = compress(config.model.compress, data.bold, data.split.train, shards.own)
+            targets = targets_of(data, compression, shards)
+        if not shards.sharded:
+            # One basis for all: eigenvectors may differ between processors.
+            targets = ranks.from_first(targets)
         assert targets is not None
         targets = targets.to(ranks.device)
         windows = windows_in(data, config, shape, data.split.train_blocks)
@@ -66,12 +69,19 @@ class Experiment:
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = plan_of(config, steps)
-        ridge = _ridge_of(config, data, shape, targets) if ranks.is_first and config.model.start == "ridge" else None
-        ridge = ranks.from_first(ridge)
+        ridge = None
+        if config.model.start == "ridge" and shards.judges:
+            ridge = _ridge_of(config, data, shape, targets, shards)
+        if not shards.sharded:
+            ridge = ranks.from_first(ridge)
         model = _model(config, shape, targets, data.study.tr_s, ridge.start if ridge else None).to(ranks.device)
         objective = Objective(targets, config)
-        learner = Learner(model, objective, windows, plan, config, ranks)
-        return cls(config, ranks, shape, learner, compression, ridge)
+        learner = Learner(model, objective, windows, plan, config, shards)
+        return cls(config, shards, shape, learner, compression, ridge)
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.shards.ranks
 
     def total_of(self, loss: Mapping[str, float]) -> float:
         """The total of the plan: configured weights, whatever balancing does to them."""
@@ -111,7 +121,7 @@ def introduce(
         shared_trs=len(shared_trs(split)),
         components=dict(data.facts),
     )
-    n_parameters = sum(p.numel() for p in learner.trained.parameters())
+    n_parameters = learner.n_parameters
     recorder.record(
         RunMetric,
         steps_per_epoch=plan.steps_per_epoch,
@@ -123,6 +133,7 @@ def introduce(
         threads=torch.get_num_threads(),
         device=experiment.ranks.device.type,
         n_parameters=n_parameters,
+        heads="sharded" if experiment.shards.sharded else "replicated",
         scored_trs_per_step=config.batch_size * learner.windows.scored_trs,
         torch_version=str(torch.__version__),
         resumed_from_step=resumed,
@@ -154,7 +165,7 @@ def _check_data(data: SplitData) -> None:
             raise DataError(f"The split has no {name} TR.", "Use fewer folds or smaller gaps.")
 
 
-def _ridge_of(config: Config, data: SplitData, shape: Shape, targets: Targets) -> RidgeStart:
+def _ridge_of(config: Config, data: SplitData, shape: Shape, targets: Targets, shards: Shards) -> RidgeStart:
     split, kernel_L = data.split, response_kernel(config, data.study.tr_s, shape.fir_trs)
     return ridge_start(
         targets,
@@ -164,6 +175,7 @@ def _ridge_of(config: Config, data: SplitData, shape: Shape, targets: Targets) -
         lag_prior(kernel_L.double().numpy(), config.data.apply_hrf),
         data.drift,
         shape.bottleneck_dim,
+        shards,
     )
 
 
@@ -172,8 +184,9 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: S
     sizes = Sizes(
         {m: x.shape[1] for m, x in targets.inputs.items()},
         {m: x.shape[1] for m, x in targets.features.items()},
-        targets.parts,
+        targets.all_parts,
         targets.n_responses,
+        tuple(targets.parts),
     )
     if config.model.kind == "dense":
         return DenseModel(shape, sizes, config.model.head_width, config.model.dropout)
@@ -193,8 +206,8 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: S
 
 def _gain_of(targets: Targets) -> Tensor:
     """(R,): the size of each score; what is one person's own is learnt more slowly than what people share."""
-    slow_R = torch.cat([torch.full((n,), OWN_PACE if p == DEVIATION else 1.0) for p, n in targets.parts.items()])
-    return targets.size_R * slow_R
+    pace = torch.tensor([OWN_PACE if part == DEVIATION else 1.0 for part in targets.parts])
+    return targets.size_R * pace.repeat_interleave(torch.tensor(list(targets.parts.values()), dtype=torch.long))
 
 
 def response_kernel(config: Config, tr_s: float, n_trs: int) -> Tensor:

@@ -28,8 +28,17 @@ def hold(
     first: each component's loss over all training TRs before step 0, where this rank has measured it.
     """
     found: list[str] = []
+    one_batch = learn_one_batch(experiment.learner, ONE_BATCH_STEPS)
+    checkpoint_bytes = experiment.learner.checkpoint_bytes()
     if experiment.ranks.is_first:
-        begun = _begun(experiment, data, first, run_dir)
+        begun = Beginning(
+            config=experiment.config,
+            plan=experiment.learner.plan,
+            data=data,
+            first=dict(first),
+            machine=_machine(experiment, run_dir, checkpoint_bytes),
+            one_batch=one_batch,
+        )
         found = findings(begun)
         told = lines(begun)
         recorder.event("minute_one", "info", "Minute one: " + "; ".join(told) + ".")
@@ -45,32 +54,16 @@ def hold(
         )
 
 
-def _begun(experiment: Experiment, data: DataMetric, first: Mapping[str, float], run_dir: RunDir) -> Beginning:
-    learner, config = experiment.learner, experiment.config
-    # One process can try a step alone; where several share the work, the first real steps will tell.
-    one_batch = learn_one_batch(learner, ONE_BATCH_STEPS) if experiment.ranks.world_size == 1 else None
-    return Beginning(
-        config=config,
-        plan=learner.plan,
-        data=data,
-        first=dict(first),
-        machine=_machine(experiment, run_dir),
-        one_batch=one_batch,
-    )
-
-
-def _machine(experiment: Experiment, run_dir: RunDir) -> Machine:
+def _machine(experiment: Experiment, run_dir: RunDir, checkpoint_bytes: int) -> Machine:
     """After one batch was tried, its memory is what every step will hold."""
     device = experiment.ranks.device
-    held = sum(t.numel() * t.element_size() for t in experiment.learner.tensors().values())
-    moments = 2 * sum(p.numel() * p.element_size() for p in experiment.learner.trained.parameters())
     on_gpu = device.type == "cuda"
     pages = os.sysconf("SC_PAGE_SIZE") / GIB
     return Machine(
         own_gib=resident_gib(),
         ram_free_gib=_available_gib(),
         ram_total_gib=os.sysconf("SC_PHYS_PAGES") * pages,
-        checkpoint_bytes=held + moments,
+        checkpoint_bytes=checkpoint_bytes,
         disk_free_gib=shutil.disk_usage(run_dir.path).free / GIB,
         gpu_gib=torch.cuda.max_memory_allocated() / GIB if on_gpu else None,
         gpu_total_gib=torch.cuda.get_device_properties(device).total_memory / GIB if on_gpu else None,

@@ -35,7 +35,7 @@ def absolute_error(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: Tensor)
 
 
 def correlation_distance(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: Tensor) -> Tensor:
-    """Σ over windows of the mean over voxels of 1 - r, r over each window's scored TRs.
+    """Σ over windows and voxels of 1 - r, r over each window's scored TRs.
 
     The norm of a prediction is kept from 0 by CORRELATION_EPS of the target's, for at zero r has no gradient.
     """
@@ -46,5 +46,5 @@ def correlation_distance(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: T
     target_norm_BV = target.norm(dim=1)
     eps_BV = CORRELATION_EPS * target_norm_BV + torch.finfo(target.dtype).tiny
     r_BV = (predicted * target).sum(dim=1) / ((predicted.norm(dim=1) + eps_BV) * (target_norm_BV + eps_BV))
-    distance: Tensor = (1.0 - r_BV).mean(dim=-1).sum()
+    distance: Tensor = (1.0 - r_BV).sum()
     return distance

@@ -1,6 +1,7 @@
 """The loss of a batch, term by term: the brain as predicted, and the film as rebuilt from brains.
 
-B windows, W window TRs, F features, K latents, R compressed responses.
+B windows of a rank, which are those of all ranks where its heads alone are concerned (see `shards`), W window TRs,
+F features, K latents, R compressed responses of the subjects held here.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from giblet_train.contract.config import Config
 from giblet_train.loss import absolute_error, correlation_distance, scale_of, squared_error
 from giblet_train.model.network import Network
 from giblet_train.model.noise import Noise
+from giblet_train.shards import Portion
 from giblet_train.targets import Targets
 
 SOURCES = ("predicted", "measured")
@@ -43,29 +45,28 @@ class Objective:
         self.kind = config.fmri_loss_type
         self.scales = {c: scale_of(v, config.losses.scale) for c, v in targets.variance.items()}
 
-    def forward(self, model: Network, batch: Batch, noise: Noise | None) -> Forward:
+    def forward(self, model: Network, portion: Portion, noise: Noise | None) -> Forward:
         """Predict brains from the film, and rebuild the film from predicted and from measured brains.
 
         Measured brains are shown only where they are scored: a response outside the block may belong to another part of
         the split.
         """
-        inputs, seen_BW = self.targets.seen(batch)
+        inputs, seen_BW = self.targets.seen(portion.own)
         z_BWK = model(inputs, seen_BW, noise)
-        scores_BWR = model.predict(z_BWK)
-        device = z_BWK.device
-        scored_BW1 = torch.from_numpy(batch.scored_BW).to(device)[..., None]
-        measured_BWR = self.targets.scores_TR[torch.from_numpy(batch.index_BW).to(device)] * scored_BW1
-        return Forward(z_BWK, scores_BWR, model.rebuilt(z_BWK, scores_BWR, measured_BWR, noise))
+        scores_BWR = model.predict(portion.for_heads(z_BWK))
+        index_BW, scored_BW = self._placed(portion.all_)
+        measured_BWR = self.targets.scores_TR[index_BW] * scored_BW[..., None]
+        brains = dict(zip(SOURCES, (scores_BWR, measured_BWR), strict=True))
+        return Forward(z_BWK, scores_BWR, model.rebuilt(z_BWK, brains, noise, portion.for_decoders))
 
-    def terms(self, forward: Forward, batch: Batch, n_scored: int, n_windows: int) -> dict[str, Tensor]:
+    def terms(self, forward: Forward, portion: Portion, n_scored: int, n_windows: int) -> dict[str, Tensor]:
         """component -> its term. n_scored, n_windows: of the whole step, over all ranks and pieces.
 
-        A reconstruction's term is the mean over its sources.
+        A reconstruction's term is the mean over its sources. The brain's is of the subjects held here, over all ranks'
+        windows; its share of the loss of all subjects.
         """
-        device = forward.z_BWK.device
-        index_BW = torch.from_numpy(batch.index_BW).to(device)
-        scored_BW = torch.from_numpy(batch.scored_BW).to(device)
-        terms = {"fmri": self._fmri(forward.scores_BWR, index_BW, scored_BW, n_scored, n_windows)}
+        index_BW, scored_BW = self._placed(portion.own)
+        terms = {"fmri": self._fmri(forward.scores_BWR, *self._placed(portion.all_), n_scored, n_windows)}
         for modality, target_TF in self.targets.features.items():
             target_BWF = target_TF[index_BW]
             weight_F = self.targets.weights[modality]
@@ -79,9 +80,14 @@ class Objective:
     def _fmri(self, scores_BWR: Tensor, index_BW: Tensor, scored_BW: Tensor, n_scored: int, n_windows: int) -> Tensor:
         target_BWR = self.targets.scores_TR[index_BW]
         if self.kind == "correlation":
-            return correlation_distance(scores_BWR, target_BWR, scored_BW) / n_windows
+            return correlation_distance(scores_BWR, target_BWR, scored_BW) / (n_windows * self.targets.n_responses)
         n = n_scored * self.targets.n_responses
         if self.kind == "mae":
             return absolute_error(scores_BWR, target_BWR, scored_BW) / (n * self.targets.deviation)
         rest = (self.targets.rest_T[index_BW] * scored_BW).sum()
         return (squared_error(scores_BWR, target_BWR, scored_BW) + rest) / (n * self.scales["fmri"])
+
+    def _placed(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """A batch's indices of TRs, and which of them are scored, where the targets are."""
+        device = self.targets.scores_TR.device
+        return torch.from_numpy(batch.index_BW).to(device), torch.from_numpy(batch.scored_BW).to(device)

@@ -4,35 +4,30 @@ from __future__ import annotations
 
 import time
 
-import torch
-from torch import nn
-
 from giblet_train.contract.minuteone import OneBatch
 from giblet_train.learner import Learner
 from giblet_train.optim import adamw
 
 
 def learn_one_batch(learner: Learner, n_steps: int) -> OneBatch:
-    """Take the first step's windows n_steps times, at the base rate, without dropout; the learner stays as it was."""
+    """Take the first step's windows n_steps times, at the base rate, without dropout; the learner stays as it was.
+
+    All ranks take part, and learn the same.
+    """
     config, model = learner.config, learner.model
     batch = learner.windows.draw(config.seed, 0, config.batch_size)
     kept = {name: tensor.to("cpu", copy=True) for name, tensor in model.state_dict().items()}
     optimizer = adamw(model, config.learning_rate, 0.0)
-    model.train()
     totals, ends = [], [time.perf_counter()]
     try:
         for _ in range(n_steps):
-            forward = learner.objective.forward(model, batch, None)
-            terms = learner.objective.terms(forward, batch, batch.n_scored, config.batch_size)
-            total = torch.stack([learner.base_weight[c] * terms[c] for c in learner.components]).sum()
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip_val or float("inf"))
+            loss = learner.descent(batch).loss
             optimizer.step()
-            totals.append(total.item())
+            learner.trained.zero_grad(set_to_none=True)
+            totals.append(sum(learner.base_weight[c] * loss[c] for c in learner.components))
             ends.append(time.perf_counter())
     finally:
         model.load_state_dict(kept)
-        model.zero_grad(set_to_none=True)
+        learner.trained.zero_grad(set_to_none=True)
     seconds = (ends[-1] - ends[1]) / (n_steps - 1) if n_steps > 1 else ends[-1] - ends[0]
     return OneBatch(first=totals[0], last=totals[-1], steps=n_steps, seconds=seconds)

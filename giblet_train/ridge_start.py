@@ -4,12 +4,13 @@ The responses of all subjects, compressed, are regressed on the film's delayed f
 deviation, or each subject, have a penalty of their own, chosen on the inner validation block: heads shrunk towards the
 group. The prediction's strongest components over training TRs become latents.
 
-N training TRs, M validation TRs, F features of all modalities, L lags (0 first), K latents, R compressed responses.
+N training TRs, M validation TRs, F features of all modalities, L lags (0 first), K latents, R compressed responses of
+the subjects held here.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -20,13 +21,18 @@ from numpy.typing import NDArray
 from giblet_train.baselines import DELAYS_TRS, DualRidge
 from giblet_train.batch import Batch
 from giblet_train.data.drift import Block, Drift
+from giblet_train.model.compress import upright
 from giblet_train.model.linear_path import Start
+from giblet_train.shards import Shards
 from giblet_train.targets import Targets
 
 Doubles = NDArray[np.float64]
 PENALTIES = tuple(float(p) for p in np.logspace(-1, 4, 16))
 """In units of the mean squared length of a training TR's delayed features."""
 SHAPED_SHARE = 1 / 3
+POWER_FLOOR = 1e-12
+Fitted = Callable[[], Iterator[tuple[slice, Doubles]]]
+"""Each part's columns with its dual weights (N, R), made anew: without a compression they are wide."""
 
 
 @dataclass(frozen=True)
@@ -60,52 +66,65 @@ def ridge_start(
     prior_LL: Doubles,
     drift: Drift,
     n_latents: int,
+    shards: Shards,
 ) -> RidgeStart:
     """Fit on the training batches, choose penalties on the validation ones; each batch is a whole block.
 
-    drift: what responses have lost, and predictions lose before they are compared.
+    drift: what responses have lost, and predictions lose before they are compared. Latents are those of all subjects.
     """
     n_lags = len(prior_LL)
-    seen_NLF, target_NR = _delayed(targets, train, n_lags), _responses(targets, train)
+    seen_NLF = _delayed(targets, train, n_lags)
     weighed_NLF = np.einsum("lm,nmf->nlf", prior_LL, seen_NLF)
     flat, weighed = seen_NLF.reshape(len(seen_NLF), -1), weighed_NLF.reshape(len(seen_NLF), -1)
     kernel_NN = weighed @ flat.T
     unit = float(np.trace(kernel_NN)) / len(kernel_NN)
     solver = DualRidge.of(kernel_NN)
     across_MN = _delayed(targets, validation, n_lags).reshape(-1, flat.shape[1]) @ weighed.T
-    wanted_MR = _responses(targets, validation)
-    dual_NR = np.zeros(target_NR.shape)
-    penalty: dict[str, float] = {}
     edges = np.cumsum([0, *targets.parts.values()]).tolist()
-    for part, (first, stop) in zip(targets.parts, pairwise(edges), strict=True):
-        columns = slice(first, stop)
+    columns = dict(zip(targets.parts, [slice(first, stop) for first, stop in pairwise(edges)], strict=True))
 
-        def error(candidate: float, columns: slice = columns) -> float:
-            predicted = solver.predict(across_MN, target_NR[:, columns], candidate * unit)
-            freed = drift.removed(predicted, validation_blocks)
-            return float(((freed - wanted_MR[:, columns]) ** 2).sum())
+    def chosen(part: str) -> float:
+        target_NR, wanted_MR = (_responses(targets, batches, columns[part]) for batches in (train, validation))
 
-        penalty[part] = min(PENALTIES, key=error)
-        dual_NR[:, columns] = solver.dual(target_NR[:, columns], penalty[part] * unit)
-    return RidgeStart(_start(targets, kernel_NN, dual_NR, weighed_NLF, n_latents), penalty)
+        def error(candidate: float) -> float:
+            predicted = solver.predict(across_MN, target_NR, candidate * unit)
+            return float(((drift.removed(predicted, validation_blocks) - wanted_MR) ** 2).sum())
+
+        return min(PENALTIES, key=error)
+
+    penalty = {part: chosen(part) for part in columns}
+
+    def fitted() -> Iterator[tuple[slice, Doubles]]:
+        for part, own in columns.items():
+            yield own, solver.dual(_responses(targets, train, own), penalty[part] * unit)
+
+    return RidgeStart(_start(targets, kernel_NN, fitted, weighed_NLF, n_latents, shards), shards.of_all(penalty))
 
 
-def _start(targets: Targets, kernel_NN: Doubles, dual_NR: Doubles, weighed_NLF: Doubles, n_latents: int) -> Start:
-    """The n_latents strongest components of the prediction, each with standard deviation 1 over training TRs."""
-    _, strength, axes_KR = np.linalg.svd(kernel_NN @ dual_NR, full_matrices=False)
-    kept = min(n_latents, int((strength > 1e-6 * strength[0]).sum()))
-    size_K = strength[:kept] / np.sqrt(len(kernel_NN))
-    heads_KR = np.zeros((n_latents, dual_NR.shape[1]))
-    heads_KR[:kept] = size_K[:, None] * axes_KR[:kept]
+def _start(
+    targets: Targets, kernel_NN: Doubles, fitted: Fitted, weighed_NLF: Doubles, n_latents: int, shards: Shards
+) -> Start:
+    """The n_latents strongest components of the prediction, each with standard deviation 1 over training TRs.
+
+    Those are its left singular vectors, found by the one product that adds over parts and subjects.
+    """
+    n = len(kernel_NN)
+    product_NN = shards.total(sum((dual_NR @ (kernel_NN @ dual_NR).T for _, dual_NR in fitted()), np.zeros((n, n))))
+    power_N, courses_NN = shards.agreed(np.linalg.eigh(kernel_NN @ product_NN))
+    kept = min(n_latents, int((power_N > POWER_FLOOR * power_N[-1]).sum()))
+    power_K, courses_NK = power_N[::-1][:kept], upright(courses_NN[:, ::-1][:, :kept])
+    heads_KR = np.zeros((n_latents, sum(targets.parts.values())), np.float32)
+    for columns, dual_NR in fitted():
+        heads_KR[:kept, columns] = courses_NK.T @ (kernel_NN @ dual_NR) / np.sqrt(n)
     weight_KLF = np.zeros((n_latents, *weighed_NLF.shape[1:]))
-    weight_KLF[:kept] = np.einsum("nk,nlf->klf", dual_NR @ axes_KR[:kept].T / size_K, weighed_NLF)
+    weight_KLF[:kept] = np.einsum("nk,nlf->klf", product_NN @ courses_NK * np.sqrt(n) / power_K, weighed_NLF)
     path, column = {}, 0
     for modality, x_TF in targets.inputs.items():
         n_features = x_TF.shape[1]
         own = weight_KLF[:, :, column : column + n_features] / np.sqrt(n_features)
         path[modality] = torch.from_numpy(own.transpose(0, 2, 1).astype(np.float32))
         column += n_features
-    return Start(path, torch.from_numpy(heads_KR.astype(np.float32)))
+    return Start(path, torch.from_numpy(heads_KR))
 
 
 def _delayed(targets: Targets, batches: Sequence[Batch], n_lags: int) -> Doubles:
@@ -120,6 +139,6 @@ def _delayed(targets: Targets, batches: Sequence[Batch], n_lags: int) -> Doubles
     return np.concatenate(rows)
 
 
-def _responses(targets: Targets, batches: Sequence[Batch]) -> Doubles:
+def _responses(targets: Targets, batches: Sequence[Batch], columns: slice) -> Doubles:
     rows = np.concatenate([batch.index_BW[batch.scored_BW] for batch in batches])
-    return np.asarray(targets.scores_TR.cpu().numpy()[rows], np.float64)
+    return np.asarray(targets.scores_TR[:, columns].cpu().numpy()[rows], np.float64)

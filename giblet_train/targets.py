@@ -6,7 +6,7 @@ T TRs, F features, R compressed responses, S subjects, V voxels, B windows, W wi
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -16,17 +16,21 @@ from torch import Tensor
 from giblet_train.batch import Batch
 from giblet_train.data.dataset import SplitData
 from giblet_train.model.compress import Compression
+from giblet_train.shards import Shards
+
+TILE_COLUMNS = 8192
 
 
 @dataclass(frozen=True)
 class Targets:
     """All TRs of a split, small enough to keep: what a batch needs is gathered by index.
 
-    inputs, features: modality -> (T, F). weights: modality -> (F,), mean 1. scores_TR: compressed responses.
-    rest_T: squared responses that the compression leaves out, 0 on training TRs.
-    size_R: root mean square of each score over training TRs. parts: of the compression -> columns.
-    variance: component -> variance over training TRs (weighted for features). deviation: mean absolute deviation of
-    the responses about their median, for the absolute loss. n_responses: S·V.
+    inputs, features: modality -> (T, F). weights: modality -> (F,), mean 1. scores_TR: compressed responses of the
+    subjects held here. rest_T: their squared responses that the compression leaves out, 0 on training TRs.
+    size_R: root mean square of each score over training TRs. parts: of the compression held here -> columns.
+    Of all subjects, wherever they are: all_parts: of the compression -> columns. variance: component -> variance over
+    training TRs (weighted for features). deviation: mean absolute deviation of the responses about their median, for
+    the absolute loss. n_responses: S·V.
     """
 
     inputs: Mapping[str, Tensor]
@@ -36,6 +40,7 @@ class Targets:
     rest_T: Tensor
     size_R: Tensor
     parts: Mapping[str, int]
+    all_parts: Mapping[str, int]
     variance: Mapping[str, float]
     deviation: float
     n_responses: int
@@ -49,48 +54,56 @@ class Targets:
 
     def to(self, device: torch.device) -> Targets:
         """The same on a device."""
-        return Targets(
-            {m: x.to(device) for m, x in self.inputs.items()},
-            {m: x.to(device) for m, x in self.features.items()},
-            {m: x.to(device) for m, x in self.weights.items()},
-            self.scores_TR.to(device),
-            self.rest_T.to(device),
-            self.size_R,
-            self.parts,
-            self.variance,
-            self.deviation,
-            self.n_responses,
+        return replace(
+            self,
+            inputs={m: x.to(device) for m, x in self.inputs.items()},
+            features={m: x.to(device) for m, x in self.features.items()},
+            weights={m: x.to(device) for m, x in self.weights.items()},
+            scores_TR=self.scores_TR.to(device),
+            rest_T=self.rest_T.to(device),
         )
 
 
-def targets_of(data: SplitData, compression: Compression) -> Targets:
-    """Gather a split's arrays; responses are read subject by subject."""
+def targets_of(data: SplitData, compression: Compression, shards: Shards) -> Targets:
+    """Gather a split's arrays; responses are read subject by subject, of this rank's own ones alone."""
     train = data.split.train
     n_responses = len(data.subjects) * data.n_voxels
     scores_TR = np.zeros((data.split.n_trs, compression.n_columns), np.float32)
     energy_T = np.zeros(data.split.n_trs)
-    variance = 0.0
-    for subject in data.subjects:
+    variance, deviation = 0.0, 0.0
+    for subject in shards.own:
         bold_TV = data.bold[subject]
-        scores_TR += compression.scores_of(subject, bold_TV)
+        compression.add_scores(scores_TR, subject, bold_TV)
         energy_T += np.einsum("tv,tv->t", bold_TV, bold_TV, dtype=np.float64)
         variance += float(bold_TV[train].var(axis=0, dtype=np.float64).sum()) / n_responses
+        if compression.kind == "none":
+            deviation += _absolute_deviation(bold_TV[train]) / len(data.subjects)
     rest_T = np.maximum(energy_T - np.einsum("tr,tr->t", scores_TR, scores_TR, dtype=np.float64), 0.0)
-    variances = {"fmri": variance}
-    for modality, target_TF in data.targets.items():
-        variances[modality] = _weighted_variance(target_TF[train], data.target_weights[modality])
+    inputs, features, weights = shards.agreed((data.inputs, data.targets, data.target_weights))
+    variances = {"fmri": shards.total(variance)}
+    for modality, target_TF in features.items():
+        variances[modality] = _weighted_variance(target_TF[train], weights[modality])
+    parts = {part.name: part.columns.stop - part.columns.start for part in compression.parts}
     return Targets(
-        inputs={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in data.inputs.items()},
-        features={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in data.targets.items()},
-        weights={m: torch.from_numpy(np.ascontiguousarray(w)) for m, w in data.target_weights.items()},
+        inputs={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in inputs.items()},
+        features={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in features.items()},
+        weights={m: torch.from_numpy(np.ascontiguousarray(w)) for m, w in weights.items()},
         scores_TR=torch.from_numpy(scores_TR),
         rest_T=torch.from_numpy(rest_T.astype(np.float32)),
-        size_R=torch.from_numpy(np.sqrt(np.mean(scores_TR[train] ** 2, axis=0))),
-        parts={part.name: part.columns.stop - part.columns.start for part in compression.parts},
+        size_R=torch.from_numpy(_root_mean_square(scores_TR, train)),
+        parts=parts,
+        all_parts=shards.of_all(parts),
         variance=variances,
-        deviation=_absolute_deviation(scores_TR[train]) if compression.kind == "none" else 1.0,
+        deviation=shards.total(deviation) if compression.kind == "none" else 1.0,
         n_responses=n_responses,
     )
+
+
+def _root_mean_square(scores_TR: NDArray[np.float32], train: NDArray[np.intp]) -> NDArray[np.float32]:
+    """(R,) over training TRs, some columns at a time: without a compression there is one for each voxel."""
+    edges = range(0, scores_TR.shape[1], TILE_COLUMNS)
+    sizes = [np.sqrt(np.mean(scores_TR[train, first : first + TILE_COLUMNS] ** 2, axis=0)) for first in edges]
+    return np.concatenate([np.zeros(0, np.float32), *sizes])
 
 
 def _weighted_variance(target_NF: NDArray[np.float32], weight_F: NDArray[np.float32]) -> float:

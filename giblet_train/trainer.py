@@ -6,7 +6,6 @@ that was not.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -90,18 +89,7 @@ def _loaded(load: Load, config: Config, run_dir: RunDir, ranks: Ranks, recorder:
 
     progress("reading the study")
     workdir = run_dir.path.parent.parent
-    data: SplitData | GibletError | None = None
-    if ranks.is_first:
-        try:
-            data = load(config, workdir, progress)
-        except GibletError as error:
-            data = error
-    # The others must not be left waiting for what will not come: they leave without a word, the first says why.
-    code = ranks.from_first(data.exit_code if isinstance(data, GibletError) else None)
-    if isinstance(data, GibletError):
-        raise data
-    if code is not None:
-        sys.exit(code)
+    data = ranks.only_first(lambda: load(config, workdir, progress))
     if data is None:
         data = load(config, workdir, progress)
     if data.study.key != ranks.from_first(data.study.key):

@@ -10,7 +10,7 @@ from types import FrameType
 import torch
 
 from giblet_train import checkpoint, gate
-from giblet_train.checkpoint import BEST, LAST, PERIODIC, Checkpoints
+from giblet_train.checkpoint import BEST, LAST, PERIODIC, Checkpoints, Saved
 from giblet_train.contract.config import Config, content_hash
 from giblet_train.contract.errors import OK, PREEMPTED, RunFailed
 from giblet_train.contract.records import (
@@ -51,7 +51,8 @@ class Training:
         recorder.beat("loading", "preparing the network")
         self.experiment = Experiment.of(config, data, ranks)
         self.learner, self.plan = self.experiment.learner, self.experiment.learner.plan
-        self.examiner = Examiner.of(self.experiment, data) if ranks.is_first else None
+        self.shards = self.experiment.shards
+        self.examiner = Examiner.of(self.experiment, data) if self.shards.judges else None
         self.checkpoints = Checkpoints(run_dir.checkpoints, config.keep_checkpoints) if ranks.is_first else None
         self.standing = Standing()
         self.best_weights = self.learner.average.model.state_dict()
@@ -142,8 +143,10 @@ class Training:
             slowest_rank=stepped.slowest_rank,
         )
         self.recorder.beat("training", step_s=stepped.seconds)
-        if self.standing.step == 0 and self.learner.idle:
-            self.recorder.event("idle_parameters", "warning", f"No gradient reaches {', '.join(self.learner.idle)}.")
+        if self.standing.step == 0:
+            idle = list(dict.fromkeys(name for names in self.ranks.each(self.learner.idle) for name in names))
+            if idle:
+                self.recorder.event("idle_parameters", "warning", f"No gradient reaches {', '.join(idle)}.")
         standing = self.standing
         standing.epoch_steps += 1
         standing.epoch_seconds += stepped.seconds
@@ -226,13 +229,15 @@ class Training:
 
     def _save(self, roles: tuple[str, ...], validation: PartLoss | None = None) -> bool:
         """Save on rank 0. A full disk is said and survived: the checkpoint before stays as it is."""
-        if self.checkpoints is None:
-            return True
         self._stamp()
         self.recorder.beat("saving")
+        tensors = self.learner.tensors()
+        series = self.ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if self.shards.holds(n)})
+        if self.checkpoints is None:
+            return True
         try:
             saved = self.checkpoints.save(
-                self.learner.tensors(),
+                series,
                 state=asdict(self.standing),
                 config=self.config,
                 config_hash=content_hash(self.config),
@@ -260,29 +265,50 @@ class Training:
         return True
 
     def _resume(self) -> int | None:
-        """Continue this directory's own run, or the one that `resume_from` names. Returns the step to go on from."""
+        """Continue this directory's own run, or the one that `resume_from` names. Returns the step to go on from.
+
+        Rank 0 reads, and every rank takes what it holds: others need no file, and may be as many as they like.
+        """
+        found = self.ranks.only_first(self._found)
+        saved, best = found if found is not None else (None, None)
+        told = self.ranks.from_first(
+            None if saved is None else (saved.path, saved.state, saved.config.distributed.world_size)
+        )
+        if told is None:
+            return None
+        path, state, world_size = told
+        self.learner.load(self.ranks.tensors_from_first(saved.tensors if saved else {}))
+        self.standing = Standing(**state)
+        if self.ranks.from_first(best is not None):
+            whole = self.ranks.tensors_from_first(best.tensors if best else {})
+            weights = under("average.", dict(whole))
+            self.best_weights = {n: weights[n] for n in self.learner.average.model.state_dict()}
+        self._stamp()
+        step = self.standing.step
+        inexact = f" It ran on {world_size} rank(s): from here on it is equal within rounding, not to the bit."
+        self.recorder.event(
+            "resumed",
+            "info",
+            f"Resumed from {path}, step {step}.{inexact if world_size != self.ranks.world_size else ''}",
+            step=step,
+        )
+        return step
+
+    def _found(self) -> tuple[Saved | None, Saved | None]:
+        """What to go on from, and the best so far, which is kept in this run's own directory."""
         own = self._last_record()
         if own is None and self.config.resume_from is None:
-            return None
+            return None, None
         if own is not None:
             folder, found = self.run_dir.checkpoints, own
         else:
             folder, found = checkpoint.find(self.config.resume_from or "", self.run_dir)
         saved = checkpoint.read(folder, found)
         checkpoint.check_fits(saved, self.config, self.data.study.key)
-        self.learner.load(saved.tensors)
-        self.standing = Standing(**saved.state)
         best = checkpoint.newest(folder, BEST)
-        if best is not None:
-            if own is None and self.checkpoints is not None:
-                self.checkpoints.adopt(folder, best)
-            weights = under("average.", checkpoint.read(folder, best).tensors)
-            self.best_weights = {n: t.to(self.ranks.device) for n, t in weights.items()}
-        self._stamp()
-        self.recorder.event(
-            "resumed", "info", f"Resumed from {folder / found.file}, step {found.step}.", step=found.step
-        )
-        return found.step
+        if best is not None and own is None and self.checkpoints is not None:
+            self.checkpoints.adopt(folder, best)
+        return saved, None if best is None else checkpoint.read(folder, best)
 
     def _leave(self, stepped: Stepped) -> int:
         """Save and go, because the stop file or a signal says so; the step is finished."""
@@ -299,17 +325,17 @@ class Training:
         return PREEMPTED
 
     def _judge(self) -> None:
-        """Held-out figures of the best weights, by rank 0."""
+        """Held-out figures of the best weights, said by rank 0."""
+        self._stamp()
         if self.examiner is not None:
-            self._stamp()
             self.learner.average.model.load_state_dict(self.best_weights)
             figures = self.examiner.evaluation(
                 self.learner.average.model,
                 lambda: self.recorder.beat("validating", "judging the best weights on the test block"),
             )
             self.recorder.record(EvaluationMetric, **figures)
-            if self._last_record() is None:
-                raise RunFailed("Training ended, but no checkpoint could be written.", "Free space on the node.")
-            self.recorder.event("finished", "info", f"Finished after {self.standing.step} steps.")
-            self.recorder.beat("finished", why=self._ended_early)
+        if self.ranks.is_first and self._last_record() is None:
+            raise RunFailed("Training ended, but no checkpoint could be written.", "Free space on the node.")
+        self.recorder.event("finished", "info", f"Finished after {self.standing.step} steps.")
+        self.recorder.beat("finished", why=self._ended_early)
         self.ranks.wait()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import torch
 
 from giblet_train.contract.config import Config, from_mapping
 from giblet_train.contract.records import ModalityFacts
@@ -10,7 +11,9 @@ from giblet_train.data.dataset import FramePca, SplitData
 from giblet_train.data.hrf import glover
 from giblet_train.data.splits import Split
 from giblet_train.data.study import Study
+from giblet_train.distributed import Ranks
 
+ALONE = Ranks(0, 1, torch.device("cpu"))
 WIDTHS = {"video": 20, "audio": 12, "text": 8}
 
 

@@ -206,7 +206,7 @@ class RunMetric(Metric, frozen=True, kw_only=True, tag="run"):
     """The plan as the engine carries it out, written before the first step (again after a resume).
 
     start_total is the total if every component were 1.0, the best constant; first_loss is each component as measured
-    over all training TRs before step 0.
+    over all training TRs before step 0. heads: of the subjects, on every rank or each on one of them.
     """
 
     steps_per_epoch: int
@@ -218,6 +218,7 @@ class RunMetric(Metric, frozen=True, kw_only=True, tag="run"):
     threads: int = 1
     device: str = "cpu"
     n_parameters: int = 0
+    heads: Literal["replicated", "sharded"] = "replicated"
     scored_trs_per_step: int = 0
     torch_version: str = ""
     resumed_from_step: int | None = None

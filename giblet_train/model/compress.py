@@ -10,7 +10,7 @@ T TRs, S subjects, V voxels, R compressed numbers, N training TRs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -50,14 +50,12 @@ class Compression:
     @property
     def n_columns(self) -> int:
         """R, over all parts."""
-        return max(int(part.columns.stop) for part in self.parts)
+        return max((int(part.columns.stop) for part in self.parts), default=0)
 
-    def scores_of(self, subject: str, bold_TV: Matrix) -> Matrix:
-        """What one subject's responses (T, V) add to the scores (T, R)."""
-        scores_TR = np.zeros((len(bold_TV), self.n_columns), np.float32)
+    def add_scores(self, scores_TR: Matrix, subject: str, bold_TV: Matrix) -> None:
+        """Add to scores (T, R) what one subject's responses (T, V) are in them."""
         for columns, rows_RV in self.basis[subject]:
-            scores_TR[:, columns] = bold_TV if rows_RV is None else bold_TV @ rows_RV.T
-        return scores_TR
+            scores_TR[:, columns] += bold_TV if rows_RV is None else bold_TV @ rows_RV.T
 
     def expand(self, subject: str, scores_TR: Matrix) -> Matrix:
         """One subject's responses (T, V) that scores (T, R) stand for. Also for a head: (K, R) to (K, V)."""
@@ -69,33 +67,39 @@ class Compression:
 
     def expand_average(self, scores_TR: Matrix) -> Matrix | None:
         """Responses (T, V) of the average subject, by the group's part alone; None where people share no part."""
-        shared = [rows for columns, rows in next(iter(self.basis.values())) if columns == self.parts[0].columns]
-        if self.parts[0].name != GROUP or shared[0] is None:
+        if not self.parts or self.parts[0].name != GROUP:
             return None
+        shared = [rows for columns, rows in next(iter(self.basis.values())) if columns == self.parts[0].columns]
+        assert shared[0] is not None, "what people share is compressed"
         return np.asarray(scores_TR[:, self.parts[0].columns] @ shared[0], np.float32)
 
 
-def compress(kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp]) -> Compression:
+def compress(
+    kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp], subjects: Sequence[str] | None = None
+) -> Compression:
     """Fit on training TRs alone.
 
     bold: subject -> (T, V), z-scored over training TRs; each subject is read a few times and never kept.
-    train: indices of the N training TRs. Raises DataError when the responses are constant there.
+    train: indices of the N training TRs. subjects: those to compress, all if None; `joint` knows only all together.
+    Raises DataError when the responses are constant there.
     """
-    subjects = tuple(bold)
-    n_voxels = bold[subjects[0]].shape[1]
+    subjects = tuple(bold if subjects is None else subjects)
+    n_voxels = bold[next(iter(bold))].shape[1]
     if kind == "none":
         parts = [Part(s, slice(i * n_voxels, (i + 1) * n_voxels)) for i, s in enumerate(subjects)]
         return Compression(kind, tuple(parts), {p.name: ((p.columns, None),) for p in parts}, n_voxels)
     if kind == "per_subject":
-        return _per_subject(bold, train, n_voxels)
+        return _per_subject(bold, subjects, train, n_voxels)
     return _joint(bold, train, n_voxels)
 
 
-def _per_subject(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -> Compression:
+def _per_subject(
+    bold: Mapping[str, Matrix], subjects: Sequence[str], train: NDArray[np.intp], n_voxels: int
+) -> Compression:
     parts: list[Part] = []
     basis: dict[str, tuple[tuple[slice, Matrix | None], ...]] = {}
     start = 0
-    for subject in bold:
+    for subject in subjects:
         bold_NV = bold[subject][train]
         rows_RV = _whitener(_gram(bold_NV)) @ bold_NV
         columns = slice(start, start + len(rows_RV))
@@ -147,5 +151,12 @@ def _whitener(gram_NN: NDArray[np.float64]) -> Matrix:
             "Run `python -m giblet_train data check`.",
         )
     order = np.flatnonzero(kept)[::-1]
-    whitener_RN: Matrix = (vectors_NN[:, order] / np.sqrt(values_N[order])).T.astype(np.float32)
+    vectors_NN = upright(vectors_NN[:, order])
+    whitener_RN: Matrix = (vectors_NN / np.sqrt(values_N[order])).T.astype(np.float32)
     return whitener_RN
+
+
+def upright(vectors_NR: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Columns with their largest number above zero: a run that goes on elsewhere must find its basis as it was."""
+    largest_R = np.take_along_axis(vectors_NR, np.abs(vectors_NR).argmax(axis=0)[None], axis=0)
+    return np.asarray(vectors_NR * np.where(largest_R < 0, -1.0, 1.0))

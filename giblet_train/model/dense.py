@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from giblet_train.model.decoders import zero_linear
+from giblet_train.model.heads import Gather, alone
 from giblet_train.model.network import Network, Sizes
 from giblet_train.model.noise import Noise
 from giblet_train.model.presets import Shape
@@ -48,7 +49,7 @@ class DenseModel(Network):
         return voxels_BWV.repeat(1, 1, self.n_subjects)
 
     def rebuilt(
-        self, z_BWK: Tensor, predicted_BWR: Tensor, measured_BWR: Tensor, noise: Noise | None
+        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: Noise | None, gather: Gather = alone
     ) -> dict[str, dict[str, Tensor]]:
         """The film from the bottleneck. No measured brain can be shown to it, and no lesion of one changes anything."""
         hidden = self.decoder(z_BWK)

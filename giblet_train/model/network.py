@@ -5,7 +5,7 @@ B windows, W window TRs, F features, K latents, R compressed numbers, L kernel T
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from giblet_train.model.decoders import Decoders
 from giblet_train.model.encoders import Encoders
 from giblet_train.model.fir import CausalFir
-from giblet_train.model.heads import Heads, readout
+from giblet_train.model.heads import Gather, Heads, alone, readout
 from giblet_train.model.linear_path import LinearPath, Start
 from giblet_train.model.noise import Noise
 from giblet_train.model.presets import Shape
@@ -26,12 +26,16 @@ HEAD_START_SD = 0.01
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes that the data decide. n_columns: part of the compression -> numbers. n_responses: S·V."""
+    """Sizes that the data decide. n_columns: part of the compression -> numbers. n_responses: S·V.
+
+    held: the parts whose heads are here.
+    """
 
     n_inputs: Mapping[str, int]
     n_targets: Mapping[str, int]
     n_columns: Mapping[str, int]
     n_responses: int
+    held: tuple[str, ...]
 
 
 class Network(nn.Module):
@@ -40,13 +44,16 @@ class Network(nn.Module):
     mixed_precision = False
 
     def predict(self, z_BWK: Tensor) -> Tensor:
-        """The bottleneck (B, W, K) to the responses of all subjects, compressed or not, (B, W, R)."""
+        """The bottleneck (B, W, K) to the responses of all subjects held here, compressed or not, (B, W, R)."""
         raise NotImplementedError
 
     def rebuilt(
-        self, z_BWK: Tensor, predicted_BWR: Tensor, measured_BWR: Tensor, noise: Noise | None
+        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: Noise | None, gather: Gather = alone
     ) -> dict[str, dict[str, Tensor]]:
-        """Source of the brain -> modality -> the film (B, W, F), of the sources that this network can read."""
+        """Source of the brain -> modality -> the film (B, W, F), of the sources that this network can read.
+
+        brains: source -> responses held here, of these windows and of all others that `gather` sees.
+        """
         raise NotImplementedError
 
     def drift(self) -> Tensor:
@@ -97,6 +104,7 @@ class BrainModel(Network):
             0.0 if zero_heads else HEAD_START_SD,
             start.heads_KR if start else None,
             self.learnt_share,
+            sizes.held,
         )
         self.linear_path = LinearPath(start.path) if start else None
         if start:
@@ -123,11 +131,11 @@ class BrainModel(Network):
         return scores_BWR
 
     def rebuilt(
-        self, z_BWK: Tensor, predicted_BWR: Tensor, measured_BWR: Tensor, noise: Noise | None
+        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: Noise | None, gather: Gather = alone
     ) -> dict[str, dict[str, Tensor]]:
-        """The film from what is read out of predicted and of measured brains."""
-        sources = {"predicted": predicted_BWR, "measured": measured_BWR}
-        return {source: self.decoders(self.read(scores), noise) for source, scores in sources.items()}
+        """The film from what is read out of each source's brains."""
+        read = self.read(list(brains.values()), gather)
+        return {source: self.decoders(x_BWK, noise) for source, x_BWK in zip(brains, read, strict=True)}
 
     def drift(self) -> Tensor:
         """Of the response kernels from their start."""
@@ -137,6 +145,6 @@ class BrainModel(Network):
         """The scores (B, W, R) that the linear model predicts by itself, where there is one."""
         return None if self.linear_path is None else self.linear_path(features) @ self.heads.start_KR
 
-    def read(self, scores_BWR: Tensor) -> Tensor:
-        """Latents (B, W, K) that predicted or measured responses show; see `heads.readout`."""
-        return readout(scores_BWR, self.heads.weight_KR, self.log_ridge.exp())
+    def read(self, scores: Sequence[Tensor], gather: Gather = alone) -> list[Tensor]:
+        """Latents (B, W, K) that responses (B, W, R) show, of each source; see `heads.readout`."""
+        return readout(scores, self.heads.weight_KR, self.log_ridge.exp(), gather)

@@ -13,6 +13,7 @@ from giblet_train import checkpoint
 from giblet_train.checkpoint import BEST, LAST, PERIODIC, Checkpoints
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.rundir import RunDir
+from giblet_train.tensorfile import Series
 from tests.engine_study import config
 
 POINTS = (
@@ -26,7 +27,7 @@ POINTS = (
 
 def save(checkpoints, step, *roles, value=None):
     return checkpoints.save(
-        {"model.w": torch.full((4,), float(step if value is None else value))},
+        Series.of({"model.w": torch.full((4,), float(step if value is None else value))}),
         state={"step": step, "best_total": 0.1 + 0.2},
         config=config(),
         config_hash="h",
@@ -107,13 +108,13 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     program = f"""
         import resource, signal, torch
         from pathlib import Path
-        from tests.unit.test_checkpoint import config, Checkpoints, LAST
+        from tests.unit.test_checkpoint import config, Checkpoints, LAST, Series
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
         checkpoints = Checkpoints(Path({str(tmp_path)!r}), 3)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
-            checkpoints.save({{"model.w": torch.zeros(100_000)}}, state={{}}, config=config(), config_hash="h",
-                store_key="store", step=2, epoch=1, validation_total=None, roles=(LAST,))
+            checkpoints.save(Series.of({{"model.w": torch.zeros(100_000)}}), state={{}}, config=config(),
+                config_hash="h", store_key="store", step=2, epoch=1, validation_total=None, roles=(LAST,))
         except OSError:
             print("refused")
     """

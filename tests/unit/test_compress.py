@@ -6,8 +6,9 @@ import torch
 
 from giblet_train.contract.errors import DataError
 from giblet_train.model.compress import compress
+from giblet_train.shards import Shards
 from giblet_train.targets import targets_of
-from tests.engine_study import split_data
+from tests.engine_study import ALONE, split_data
 
 KINDS = ("joint", "per_subject", "none")
 
@@ -20,7 +21,7 @@ def data():
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradient_equal_those_over_every_voxel(data, kind):
     compression = compress(kind, data.bold, data.split.train)
-    targets = targets_of(data, compression)
+    targets = targets_of(data, compression, Shards(ALONE, data.subjects))
     rng = np.random.default_rng(1)
     head_KR = torch.tensor(rng.normal(size=(5, compression.n_columns)), dtype=torch.float64)
     z = rng.normal(size=(len(data.split.train), 5))
@@ -46,7 +47,7 @@ def test_loss_and_gradient_equal_those_over_every_voxel(data, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_held_out_loss_counts_what_the_compression_leaves_out(data, kind):
     compression = compress(kind, data.bold, data.split.train)
-    targets = targets_of(data, compression)
+    targets = targets_of(data, compression, Shards(ALONE, data.subjects))
     rng = np.random.default_rng(2)
     predicted_TR = rng.normal(size=(len(data.split.test), compression.n_columns)).astype(np.float32)
     rows = data.split.test

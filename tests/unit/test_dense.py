@@ -4,18 +4,17 @@ import pytest
 import torch
 
 from giblet_train.contract.errors import ConfigError
-from giblet_train.distributed import Ranks
 from giblet_train.evaluate import Examiner
 from giblet_train.experiment import Experiment
 from giblet_train.objective import Objective
-from tests.engine_study import config, split_data
+from tests.engine_study import ALONE, config, split_data
 
 DENSE = {"kind": "dense", "compress": "none", "start": "zero", "head_width": 24, "context_trs": 0, "window_trs": 1}
 
 
 @pytest.fixture(scope="module")
 def experiment():
-    return Experiment.of(config(model=DENSE, batch_size=2), split_data(), Ranks(0, 1, torch.device("cpu")))
+    return Experiment.of(config(model=DENSE, batch_size=2), split_data(), ALONE)
 
 
 def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(experiment):
@@ -24,7 +23,8 @@ def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(experiment):
     assert batch.n_scored == 2 and batch.index_BW.shape == (2, 1)
     for step in range(5):
         learner.step(step, {})
-    forward = Objective(learner.objective.targets, experiment.config).forward(learner.model, batch, None)
+    portion = experiment.shards.whole(batch)
+    forward = Objective(learner.objective.targets, experiment.config).forward(learner.model, portion, None)
     each = forward.scores_BWR.detach().reshape(2, 3, 60)
     assert each.abs().max() > 0 and torch.equal(each[:, 0], each[:, 1]) and torch.equal(each[:, 0], each[:, 2])
     assert set(forward.rebuilt) == {"predicted"}, "it reads no brain"

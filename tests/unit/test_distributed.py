@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from giblet_train import checkpoint, trainer
 from giblet_train.contract.errors import ConfigError
-from giblet_train.contract.records import EventMetric, StepMetric
+from giblet_train.contract.records import EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
 from tests.engine_study import load
-from tests.unit.test_trainer import WORKER, heartbeat_of, metrics_of, run_dir_of, wait_for
+from tests.unit.test_trainer import WORKER, heartbeat_of, metrics_of, run_dir_of, wait_for, weights_of
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "0", "--nproc-per-node"]
 
@@ -28,22 +29,99 @@ def start(run_dir, world_size=2, **environment):
     )
 
 
-@pytest.mark.parametrize("world_size", [2, 4])
-def test_several_ranks_take_the_steps_of_one(tmp_path, world_size):
-    overrides = {"num_epochs": 5, "early_stopping_patience": None, "balance": {"kind": "gradnorm", "every_steps": 4}}
-    one = run_dir_of(tmp_path, "one", **overrides)
-    trainer.train(one.path, load)
-    several = run_dir_of(tmp_path, "several", **overrides, distributed={"world_size": world_size})
-    process = start(several, world_size)
-    out, _ = process.communicate(timeout=120)
-    assert process.returncode == 0, out
+def overrides_of(compress, loss="mse"):
+    return {
+        "num_epochs": 5,
+        "save_every": 1,
+        "early_stopping_patience": None,
+        "balance": {"kind": "gradnorm", "every_steps": 4},
+        "model": {"compress": compress},
+        "fmri_loss_type": loss,
+    }
+
+
+# Of three subjects, the fourth rank owns none. The rest of what may be asked for takes minutes: `make test-ranks`.
+CASES = [(2, "joint", "mse"), (4, "per_subject", "mse"), (2, "none", "mse")]
+ALL = [
+    (2, "none", "mae"),
+    (2, "none", "correlation"),
+    (4, "none", "mse"),
+    (4, "none", "mae"),
+    (2, "per_subject", "mse"),
+]
+
+
+@pytest.fixture(scope="module")
+def runs_of(tmp_path_factory):
+    """(world_size, compress, loss) -> a run by one process, and the same by several; each made once."""
+    made = {}
+
+    def runs(world_size, compress, loss):
+        if (world_size, compress, loss) not in made:
+            folder, overrides = tmp_path_factory.mktemp("work"), overrides_of(compress, loss)
+            one = run_dir_of(folder, "one", **overrides)
+            trainer.train(one.path, load)
+            several = run_dir_of(folder, "several", **overrides, distributed={"world_size": world_size})
+            process = start(several, world_size)
+            out, _ = process.communicate(timeout=120)
+            assert process.returncode == 0, out
+            made[world_size, compress, loss] = one, several
+        return made[world_size, compress, loss]
+
+    return runs
+
+
+@pytest.mark.parametrize(
+    ("world_size", "compress", "loss"), [*CASES, *(ALL if os.environ.get("GIBLET_TEST_RANKS") else [])]
+)
+def test_several_ranks_take_the_steps_of_one(runs_of, world_size, compress, loss):
+    one, several = runs_of(world_size, compress, loss)
     ours, theirs = metrics_of(one, StepMetric), metrics_of(several, StepMetric)
     assert len(ours) == len(theirs) == 50
-    for of in (lambda s: s.total, lambda s: s.gradient_norm, lambda s: s.loss["text"]):
-        np.testing.assert_allclose([of(s) for s in theirs], [of(s) for s in ours], rtol=1e-4)
+    close(ours, theirs)
     shares = [(a.gradient_share, b.gradient_share) for a, b in zip(ours, theirs, strict=True) if a.gradient_share]
     assert shares and all(b == pytest.approx(a, rel=1e-3) for a, b in shares)
     assert {s.slowest_rank for s in theirs} <= set(range(world_size))
+    [plan], [told] = metrics_of(one, RunMetric), metrics_of(several, RunMetric)
+    assert told.heads == ("replicated" if compress == "joint" else "sharded")
+    assert told.n_parameters == plan.n_parameters
+    assert told.first_loss == pytest.approx(plan.first_loss, rel=1e-5)
+    for a, b in zip(metrics_of(one, EpochMetric), metrics_of(several, EpochMetric), strict=True):
+        assert (b.validation.total, b.fmri_r) == pytest.approx((a.validation.total, a.fmri_r), rel=1e-4)
+    judged, same = metrics_of(one, EvaluationMetric)[0], metrics_of(several, EvaluationMetric)[0]
+    known = {name: figure for name, figure in judged.encoding.items() if figure is not None}
+    assert {name: same.encoding[name] for name in known} == pytest.approx(known, rel=1e-3, abs=1e-5)
+    assert same.decoding["measured"]["video"] == pytest.approx(judged.decoding["measured"]["video"], rel=1e-3)
+    [minute_one] = [e.sentence for e in metrics_of(several, EventMetric) if e.name == "minute_one"]
+    assert "one batch, seen 10 times" in minute_one
+
+
+def close(ours, theirs):
+    """Totals, every loss and the norm that clipping sees, step by step."""
+    for of in (lambda s: s.total, lambda s: s.gradient_norm, *(lambda s, c=c: s.loss[c] for c in ours[0].loss)):
+        np.testing.assert_allclose([of(s) for s in theirs], [of(s) for s in ours], rtol=1e-4)
+
+
+def test_sharded_and_killed_it_goes_on_with_the_same_bits_and_on_fewer_ranks_within_rounding(tmp_path, runs_of):
+    one, straight = runs_of(2, "none", "mse")
+    broken = run_dir_of(tmp_path, "broken", **overrides_of("none"), distributed={"world_size": 2})
+    # Rank 1 asks to leave in mid-epoch, and rank 0 dies right after the checkpoint that follows.
+    process = start(broken, GIBLET_LEAVE_AT="13", GIBLET_CRASH_AT="checkpoint-retired")
+    process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert checkpoint.newest(broken.checkpoints).step == 14
+    alone = run_dir_of(tmp_path, "alone", **overrides_of("none"), resume_from="broken")
+    assert trainer.train(alone.path, load) == 0
+    process = start(broken)
+    out, _ = process.communicate(timeout=120)
+    assert process.returncode == 0, out
+    ours, theirs = weights_of(straight, 50), weights_of(broken, 50)
+    assert "optimizer.model.heads.parts.sub-02:exp_avg" in ours
+    assert [n for n in ours if not torch.equal(ours[n], theirs[n])] == []
+    assert set(ours) == set(theirs) == set(weights_of(alone, 50)) == set(weights_of(one, 50))
+    close(metrics_of(one, StepMetric)[14:], metrics_of(alone, StepMetric))
+    [event] = [e.sentence for e in metrics_of(alone, EventMetric) if e.name == "resumed"]
+    assert "It ran on 2 rank(s)" in event and "within rounding" in event
 
 
 def test_all_ranks_stop_together(tmp_path):

@@ -11,13 +11,13 @@ def test_readout_is_the_ridge_inverse():
     rng = np.random.default_rng(0)
     weight_KR, scores_TR = rng.normal(size=(4, 30)), rng.normal(size=(7, 30))
     expected = np.linalg.solve(weight_KR @ weight_KR.T + 3.0 * np.eye(4), weight_KR @ scores_TR.T).T
-    found = readout(torch.tensor(scores_TR).float(), torch.tensor(weight_KR).float(), torch.tensor(3.0))
+    [found] = readout([torch.tensor(scores_TR).float()], torch.tensor(weight_KR).float(), torch.tensor(3.0))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_readout_has_a_gradient_to_responses():
     scores = torch.randn(2, 6, 10, requires_grad=True)
-    readout(scores, torch.randn(3, 10), torch.tensor(1.0)).sum().backward()
+    readout([scores], torch.randn(3, 10), torch.tensor(1.0))[0].sum().backward()
     assert scores.grad is not None and scores.grad.abs().sum() > 0
 
 

@@ -4,16 +4,15 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.distributed import Ranks
 from giblet_train.experiment import Experiment
 from giblet_train.model.lesion import VoxelReadout
-from tests.engine_study import config, split_data
+from tests.engine_study import ALONE, config, split_data
 
 
 @pytest.fixture(scope="module")
 def brain():
     data = split_data()
-    experiment = Experiment.of(config(), data, Ranks(0, 1, torch.device("cpu")))
+    experiment = Experiment.of(config(), data, ALONE)
     model = experiment.learner.model
     with torch.no_grad():
         for part in model.heads.parts.values():
@@ -44,7 +43,10 @@ def test_a_lesion_is_what_it_says(brain, mode, one_subject):
 def test_the_two_modes_differ_and_no_lesion_changes_nothing(brain):
     data, model, compression = brain
     readout = VoxelReadout.of(model, compression, data.bold)
-    whole = model.read(torch.from_numpy(sum(compression.scores_of(s, x) for s, x in data.bold.items()))).detach()
+    scores_TR = np.zeros((data.split.n_trs, compression.n_columns), np.float32)
+    for subject, bold_TV in data.bold.items():
+        compression.add_scores(scores_TR, subject, bold_TV)
+    whole = model.read([torch.from_numpy(scores_TR)])[0].detach()
     for mode in ("silence", "missing"):
         same = readout.latents(np.zeros(data.n_voxels, bool), mode)
         torch.testing.assert_close(same, whole, rtol=1e-3, atol=1e-3)

@@ -27,7 +27,7 @@ def test_squared_and_absolute_errors_count_scored_trs_alone():
 
 def test_correlation_distance_is_one_minus_pearson():
     expected = sum(
-        np.mean([1 - np.corrcoef(p[m][:, v], t[m][:, v])[0, 1] for v in range(5)])
+        np.sum([1 - np.corrcoef(p[m][:, v], t[m][:, v])[0, 1] for v in range(5)])
         for p, t, m in zip(PREDICTED, TARGET, SCORED, strict=True)
     )
     assert correlation_distance(*tensors()).item() == pytest.approx(expected, rel=5e-3)
@@ -38,7 +38,7 @@ def test_correlation_distance_of_a_constant_is_one_and_has_a_finite_gradient():
     flat = torch.zeros_like(predicted, requires_grad=True)
     distance = correlation_distance(flat, target, scored)
     distance.backward()
-    assert distance.item() == pytest.approx(len(SCORED))
+    assert distance.item() == pytest.approx(SCORED.shape[0] * TARGET.shape[-1])
     assert torch.isfinite(flat.grad).all()
 
 

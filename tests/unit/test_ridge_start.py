@@ -4,24 +4,25 @@ import numpy as np
 import torch
 
 from giblet_train.data.drift import Drift
-from giblet_train.distributed import Ranks
 from giblet_train.evaluate import Examiner
 from giblet_train.experiment import Experiment, response_kernel, windows_in
 from giblet_train.model.presets import shape_of
 from giblet_train.ridge_start import PENALTIES, lag_prior, ridge_start
-from tests.engine_study import config, split_data
+from tests.engine_study import ALONE, config, split_data
 
 
 def started(data, n_latents=200):
     cfg = config()
-    experiment = Experiment.of(cfg, data, Ranks(0, 1, torch.device("cpu")))
+    experiment = Experiment.of(cfg, data, ALONE)
     shape, split = shape_of(cfg.model), data.split
     prior_LL = lag_prior(response_kernel(cfg, 1.5, shape.fir_trs).double().numpy(), False)
     train, validation = (
         windows_in(data, cfg, shape, blocks).whole() for blocks in (split.train_blocks, split.validation_blocks)
     )
     targets = experiment.learner.objective.targets
-    start = ridge_start(targets, train, validation, split.validation_blocks, prior_LL, Drift(), n_latents)
+    start = ridge_start(
+        targets, train, validation, split.validation_blocks, prior_LL, Drift(), n_latents, experiment.shards
+    )
     return experiment, start, prior_LL
 
 
@@ -62,7 +63,7 @@ def test_it_predicts_what_ridge_with_that_prior_predicts():
 
 def test_the_network_equals_its_start_before_the_first_step():
     data = split_data()
-    experiment = Experiment.of(config(), data, Ranks(0, 1, torch.device("cpu")))
+    experiment = Experiment.of(config(), data, ALONE)
     examiner, model = Examiner.of(experiment, data), experiment.learner.model
     batch = windows_in(data, experiment.config, experiment.shape, data.split.test_blocks).whole()[0]
     inputs, seen_BW = experiment.learner.objective.targets.seen(batch)
@@ -88,7 +89,7 @@ def test_only_training_responses_are_fitted_and_only_validation_ones_choose():
 
 def test_half_of_what_is_learnt_counts_outside_training():
     data = split_data()
-    model = Experiment.of(config(), data, Ranks(0, 1, torch.device("cpu"))).learner.model
+    model = Experiment.of(config(), data, ALONE).learner.model
     with torch.no_grad():
         for parameter in (*model.heads.parts.values(), model.trunk.direct.weight):
             parameter.normal_()

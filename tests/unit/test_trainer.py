@@ -32,13 +32,12 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.rundir import RunDir
 from giblet_train.contract.schedule import lr_at, plan_of
-from giblet_train.distributed import Ranks
 from giblet_train.experiment import Experiment
 from giblet_train.gate import ONE_BATCH_STEPS
 from giblet_train.learner import parameters_without_gradient
 from giblet_train.objective import Objective
 from giblet_train.onebatch import learn_one_batch
-from tests.engine_study import config, load, split_data
+from tests.engine_study import ALONE, config, load, split_data
 
 WORKER = Path(__file__).parents[1] / "engine_worker.py"
 
@@ -294,7 +293,7 @@ def test_minute_one_stops_what_cannot_work(tmp_path):
 
 def test_minute_one_tells_what_it_saw_and_leaves_no_trace(tmp_path):
     data, cfg = split_data(), config()
-    learner = Experiment.of(cfg, data, Ranks(0, 1, torch.device("cpu"))).learner
+    learner = Experiment.of(cfg, data, ALONE).learner
     before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
     seen = learn_one_batch(learner, 10)
     assert 1.5 < seen.first < 2.1, "ridge, which it starts from, is better than the mean"
