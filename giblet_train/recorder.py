@@ -1,11 +1,13 @@
 """Rank 0's pen: the only writer of heartbeat.json and metrics.jsonl.
 
 A record is one whole line in one write. What cannot be written now (a full disk) is kept, in order, and tried again
-with the next record, so that a reader never sees half a line and training does not end because of its own diary.
+with the next record, so that a reader never sees half a line and training does not end because of its own diary. Lines
+for people, which go to a log on the same disk, are then left out.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import time
@@ -62,10 +64,11 @@ class Recorder:
             self.say(f"{level}: {sentence}")
 
     def say(self, sentence: str) -> None:
-        """A line of the human log."""
+        """A line of the human log, if there is room for it."""
         if self.active:
-            sys.stdout.write(sentence + "\n")
-            sys.stdout.flush()
+            with contextlib.suppress(OSError):
+                sys.stdout.write(sentence + "\n")
+                sys.stdout.flush()
 
     def beat(self, state: TrainerState, phase: str = "", *, why: str = "", step_s: Number = None) -> None:
         """Replace the heartbeat; at most once a second while the state stays the same."""

@@ -58,6 +58,7 @@ class Training:
         self.best_weights = self.learner.average.model.state_dict()
         self._told_to_end = False
         self._ended_early = ""
+        self._unsaved = ""
 
     def run(self) -> int:
         """All steps, then the held-out figures. Returns the exit code: 0, or 75 when told to terminate."""
@@ -249,7 +250,7 @@ class Training:
             )
         except OSError as error:
             full = error.errno == errno.ENOSPC or "No space left" in str(error)
-            why = "the disk is full" if full else (error.strerror or str(error))
+            why = self._unsaved = "the disk is full" if full else (error.strerror or str(error))
             before = self._last_record()
             kept = f"step {before.step} stays the last one" if before else "there is none before it"
             self.recorder.event(
@@ -258,6 +259,7 @@ class Training:
                 f"No checkpoint at step {self.standing.step}: {why}; {kept}. Training goes on.",
             )
             return False
+        self._unsaved = ""
         self.recorder.checkpointed(saved.file, saved.step)
         self.recorder.event(
             "checkpoint", "info", f"Saved {saved.file}.", file=saved.file, roles=list(roles), bytes=saved.bytes
@@ -334,8 +336,12 @@ class Training:
                 lambda: self.recorder.beat("validating", "judging the best weights on the test block"),
             )
             self.recorder.record(EvaluationMetric, **figures)
-        if self.ranks.is_first and self._last_record() is None:
-            raise RunFailed("Training ended, but no checkpoint could be written.", "Free space on the node.")
+        if self._unsaved:
+            kept = f"since step {last.step} no" if (last := self._last_record()) else "no"
+            raise RunFailed(
+                f"Training ended, but {kept} checkpoint could be written: {self._unsaved}.",
+                "Free space on the node, then go on from there: giblet launch NODE CONFIG --resume RUN",
+            )
         self.recorder.event("finished", "info", f"Finished after {self.standing.step} steps.")
         self.recorder.beat("finished", why=self._ended_early)
         self.ranks.wait()

@@ -5,6 +5,7 @@ The supervisor starts it and ends it last. It holds no GPU and no data, and take
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -68,13 +69,19 @@ class Watcher:
 
     def __init__(self, run_dir: RunDir, say: Say) -> None:
         """Raises ConfigError when the run has no readable configuration."""
-        self.run_dir, self.say = run_dir, say
+        self.run_dir, self._say = run_dir, say
         self.config = run_dir.read_config()
         self.launched_at = run_dir.read_run().launched_at if run_dir.run.exists() else time.time()
         self.watched = alerting.standing(decode_lines(_lines(run_dir.alerts), Alert))
         self.metrics: list[AnyMetric] = []
         self._offset = 0
         self._silent: set[str] = set()
+        self._unwritten: list[Alert] = []
+
+    def say(self, sentence: str) -> None:
+        """Tell it, if the log has room: a full disk must be told of by `watch.notify` all the more."""
+        with contextlib.suppress(OSError):
+            self._say(sentence)
 
     @property
     def ended(self) -> bool:
@@ -91,8 +98,9 @@ class Watcher:
         found = diagnose(self.config, self.metrics, health=health, log_tail=_tail(self.run_dir.log))
         step = self.metrics[-1].step if self.metrics else 0
         self.watched, alerts = alerting.look(self.watched, found, self.config.watch, step, time.time(), last=last)
-        if alerts:
-            _append(self.run_dir.alerts, alerts)
+        self._unwritten += alerts
+        if self._unwritten and _append(self.run_dir.alerts, self._unwritten):
+            self._unwritten = []
         for alert in alerts:
             self.say(f"alert {alert.state}: {alert.name}: {alert.sentence}")
         self._notify(alerts, NOTIFY_LIMIT_S if not last else LAST_NOTIFY_LIMIT_S)
@@ -162,13 +170,23 @@ def notify(command: str, run_id: str, alert: Alert, say: Say, limit_s: float) ->
         say(f"warning: watch.notify ended with code {done.returncode}.")
 
 
-def _append(path: Path, alerts: Sequence[Alert]) -> None:
+def _append(path: Path, alerts: Sequence[Alert]) -> bool:
+    """Append them, all or none of them: False when there is no room."""
     data = b"".join(encode(alert) + b"\n" for alert in alerts)
-    descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
-        os.write(descriptor, data)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError:
+        return False
+    try:
+        size = os.fstat(descriptor).st_size
+        if os.write(descriptor, data) == len(data):
+            return True
+        os.ftruncate(descriptor, size)
+    except OSError:
+        pass
     finally:
         os.close(descriptor)
+    return False
 
 
 def _lines(path: Path) -> list[bytes]:

@@ -135,9 +135,9 @@ class _Ending:
             self._say("ended", "No process of it was left.")
         else:
             saves = not self.adopted and self._has_begun()
-            self._request()
-            if not saves or not grace_s or not self._heeded(grace_s):
-                self._tell(grace_s if self.adopted else min(grace_s, UNHEEDED_GRACE_S))
+            asked = self._request()
+            if not saves or not asked or not grace_s or not self._heeded(grace_s):
+                self._tell(grace_s if self.adopted or (saves and not asked) else min(grace_s, UNHEEDED_GRACE_S))
         survivors = sweep(self.run, self.known)
         holders = self._gpu_holders()
         closed = handmade.close(self.adopted) if self.adopted else sessions.end(self.run.session)
@@ -171,8 +171,8 @@ class _Ending:
         self._say("asked", f"Asked it to stop at its next step, and to save; it has {grace_s:.0f} s.")
         return self._wait(grace_s)
 
-    def _request(self) -> None:
-        """Create the stop file. A disk too full for it is no reason not to stop the run."""
+    def _request(self) -> bool:
+        """Create the stop file, if the disk has room for it; if not, TERM alone asks the run to save and end."""
         try:
             request = {"at": time.time(), "by": evidence.user_name(os.getuid())}
             write_json(str(self.run.path / "stop"), request, exclusive=True)
@@ -180,6 +180,8 @@ class _Ending:
             pass
         except OSError as error:
             self._say("no stop file", f"The stop file cannot be written ({error.strerror}); going on with TERM.")
+            return False
+        return True
 
     def _tell(self, grace_s: float) -> None:
         """TERM, and after the grace QUIT, to the supervisor; where it is gone, TERM to the first of what it left."""

@@ -209,19 +209,26 @@ class Supervisor:
                 taken, ahead, behind = self._others(among)
                 free = [g["uuid"] for g in gpu.free(seen["gpus"], taken)]
                 steady = [uuid for uuid in gpu.left_after(free, ahead) if uuid in among and uuid in before]
-                if len(steady) >= wanted:
+                # Taken only once it is written, for that is what others go by: a full disk may let it wait longer.
+                if len(steady) >= wanted and self._tell(gpus=steady[:wanted]):
                     self.gpus = steady[:wanted]
-                    write_json(self._path("supervisor.json"), dict(self._record(), gpus=self.gpus))
                     return True
             place = len(ahead) + 1 if ahead or behind else 0
             n_free = sum(uuid in among for uuid in free)
             sentence = waiting_sentence(wanted, n_free, len(among), str(seen["gpu_note"]), place)
-            if sentence != said:
+            if sentence != said and self._tell(waiting_for=sentence):
                 said = sentence
-                write_json(self._path("supervisor.json"), dict(self._record(), waiting_for=sentence))
             before = free
             self._wait(lambda: bool(self.received & ENDING), every_s)
         return False
+
+    def _tell(self, **more: Any) -> bool:
+        """Replace the start record by one that says more; False when the disk has no room for it."""
+        try:
+            write_json(self._path("supervisor.json"), dict(self._record(), **more))
+        except OSError:
+            return False
+        return True
 
     def _others(self, among: set[str]) -> tuple[set[str], list[dict[str, Any]], int]:
         """The GPUs that living runs of this folder have, whether or not they hold memory yet; what those that wait for
@@ -233,12 +240,12 @@ class Supervisor:
         own = (start_ticks(os.getpid()) or 0, self.run_id)
         for run, supervisor in living_runs(folder):
             taken.update(run.get("gpus") or (), supervisor.get("gpus") or ())
-            awaits, key = run.get("awaits"), (supervisor["start_ticks"], run["run_id"])
+            awaits, key = run.get("awaits"), (supervisor["start_ticks"], str(run.get("run_id")))
             if key == own or not awaits or supervisor.get("gpus") or not among & set(awaits["among"]):
                 continue
             if key > own:
                 n_behind += 1
-            elif not os.path.exists(os.path.join(folder, run["run_id"], "stop")):
+            elif not os.path.exists(os.path.join(folder, key[1], "stop")):
                 ahead.append((key, awaits))
         return taken, [awaits for _, awaits in sorted(ahead, key=lambda each: each[0])], n_behind
 

@@ -1,5 +1,6 @@
 """The pen: whole lines whatever happens, a heartbeat that is replaced, nothing from other ranks."""
 
+import contextlib
 import errno
 import os
 
@@ -65,6 +66,22 @@ def test_what_a_full_disk_refuses_is_written_later_in_order(tmp_path, monkeypatc
     recorder.event("later", "info", "There is space again.")
     recorder.close()
     assert [m.name for m in lines_of(run_dir)] == ["torn", "refused", "later"]
+
+
+def test_a_log_without_room_ends_nothing(tmp_path, monkeypatch):
+    """/dev/full is a disk without room: what the run prints goes to a file beside its records."""
+    recorder = Recorder(RunDir(tmp_path))
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr("sys.stdout", full)
+        monkeypatch.setattr("giblet_train.recorder.write_record", lambda *_: full.write("x") and full.flush())
+        recorder.say("A line.")
+        recorder.event("told", "warning", "A warning is said too.")
+        recorder.beat("training")
+        monkeypatch.undo()
+        with contextlib.suppress(OSError):
+            full.close()
+    recorder.close()
+    assert [m.name for m in lines_of(RunDir(tmp_path))] == ["told"]
 
 
 def test_the_heartbeat_says_who_and_where(tmp_path):

@@ -327,6 +327,20 @@ def test_what_is_held_out_and_trained_on_stops_in_minute_one(tmp_path):
     assert [c.cause for c in diagnose(config(), [data]).causes] == ["leak"]
 
 
+def test_an_end_that_could_not_be_saved_is_a_failure(tmp_path, monkeypatch):
+    run_dir = run_dir_of(tmp_path, num_epochs=2)
+    save = checkpoint.Checkpoints.save
+
+    def full_later(self, *args, **kwargs):
+        if kwargs["step"] > 10:
+            raise OSError(28, "No space left on device")
+        return save(self, *args, **kwargs)
+
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", full_later)
+    with pytest.raises(RunFailed, match="ended, but since step 10 no checkpoint could be written: the disk is full"):
+        trainer.train(run_dir.path, load)
+
+
 def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path)
     save, calls = checkpoint.Checkpoints.save, []

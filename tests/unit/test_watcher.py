@@ -138,6 +138,25 @@ def test_a_heartbeat_that_stops_is_an_alert_and_is_cleared_when_it_goes_on(run_d
     assert alerts_of(run_dir) == [("stalled", "raised"), ("stalled", "cleared")]
 
 
+def test_an_alert_on_a_full_disk_is_written_once_there_is_room(run_dir: RunDir, tmp_path: Path) -> None:
+    """/dev/full is a disk without room; the lab's own command needs none."""
+    told = tmp_path / "told"
+    config = run_dir.read_config()
+    configure(run_dir, config, f"cat > {told}")
+
+    def full(sentence: str) -> None:
+        raise OSError(28, "No space left on device")
+
+    watcher = Watcher(run_dir, full)
+    run_dir.alerts.symlink_to("/dev/full")
+    beat(run_dir, at=time.time() - 600)
+    watcher.look()
+    assert json.loads(told.read_text())["name"] == "stalled"
+    run_dir.alerts.unlink()
+    watcher.look()
+    assert alerts_of(run_dir) == [("stalled", "raised")]
+
+
 def test_an_exit_for_want_of_memory_is_the_last_alert(run_dir: RunDir) -> None:
     beat(run_dir)
     write_record(run_dir.exit, Exit(run_id=run_dir.run_id, ended_at=time.time(), signal=9, oom_kills=1))
