@@ -8,6 +8,7 @@ for people, which go to a log on the same disk, are then left out.
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sys
 import time
@@ -15,6 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.records import EventMetric, Heartbeat, Metric, Number, TrainerState, encode
 from giblet_train.contract.rundir import RunDir, write_record
 
@@ -27,6 +29,7 @@ class Recorder:
     """Writes a run's records. With `active` false, as on all ranks but the first, it says nothing."""
 
     def __init__(self, run_dir: RunDir, *, active: bool = True) -> None:
+        """Raises ConfigError when another process writes this run's records."""
         self.active = active
         self.step, self.epoch = 0, 1
         self._run_dir = run_dir
@@ -37,8 +40,19 @@ class Recorder:
         self._identity: dict[str, Any] = {"pid": os.getpid(), "boot_id": boot_id(), "start_ticks": start_ticks()}
         self._seq = 0
         if active:
-            self._seq = _end_cleanly(run_dir.metrics)
             self._file = os.open(run_dir.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+            self._be_alone()
+            self._seq = _end_cleanly(run_dir.metrics)
+
+    def _be_alone(self) -> None:
+        """Hold a lock that goes with this process. Raises ConfigError when another one writes this run's records."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise ConfigError(
+                f"Another process is training in {self._run_dir.path}.", "Stop it first, or launch a run of its own."
+            ) from None
 
     def close(self) -> None:
         """Try once more what could not be written, and let go of the file."""

@@ -263,6 +263,7 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
         now=now,
         launched_at=run.launched_at,
         process=None if elsewhere else state.process,
+        supervised=state.here is not None,
         session=run.session in node.facts.sessions if held else None,
         heartbeat=snapshot.heartbeat,
         exit=snapshot.exit,

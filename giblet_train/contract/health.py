@@ -35,6 +35,7 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     """What was seen of one run at one moment, all of it on the node.
 
     process: is the supervisor alive (same pid, start time and boot)? None when it could not be looked at.
+    supervised: has it left its record, so that it was alive once?
     waiting_for: what its supervisor waits for before it starts the trainer.
     session: does the tmux or screen session exist? None when the run has none or it could not be looked at.
     unreachable_since: when the node was last heard, if it is not being heard now.
@@ -43,6 +44,7 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     now: float
     launched_at: float
     process: bool | None
+    supervised: bool = False
     session: bool | None = None
     heartbeat: Heartbeat | None = None
     exit: Exit | None = None
@@ -162,7 +164,7 @@ def _without_process(signals: Signals) -> Health:
     heartbeat = signals.heartbeat
     if heartbeat is not None and heartbeat.state in ("finished", "stopped"):
         return Health(state=heartbeat.state, sentence=f"{heartbeat.state}; no exit record", since=heartbeat.at)
-    if heartbeat is None and signals.now - signals.launched_at < 10.0:
+    if heartbeat is None and not signals.supervised and signals.now - signals.launched_at < 10.0:
         return Health(state="starting", sentence="launched, its supervisor is not seen yet")
     where = "; its session is still open" if signals.session else ""
     return Health(

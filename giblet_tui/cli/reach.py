@@ -44,6 +44,7 @@ def attach(
             argv = tmux.attach_argv(f"={run.session}", write)
         else:
             argv = screen.attach_argv(run.session, write)
+        connection.call("uncover", {"workdir": node.workdir, "run_id": run_id})
         raise typer.Exit(connection.interactive(argv))
 
 

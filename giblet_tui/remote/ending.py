@@ -6,6 +6,7 @@ point: each step looks at what is left, not at what was done before.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -249,8 +250,14 @@ class _Ending:
             time.sleep(0.25)
 
     def _record_end(self, survivors: dict[int, int], requested: bool) -> None:
-        """Where no supervisor lived to write exit.json, close the run in its place."""
-        if self.run.ended or self.run.supervisor() is not None:
+        """Where no supervisor lived to write exit.json, close the run in its place; later, strike out survivors."""
+        if self.run.supervisor() is not None:
+            return
+        known = self.run.record("exit.json")
+        if self.run.ended:
+            if known.get("survivors") and not survivors:
+                with contextlib.suppress(OSError):
+                    write_json(str(self.run.path / "exit.json"), dict(known, survivors=[]))
             return
         ending = {
             "run_id": self.run.run_id,

@@ -27,6 +27,7 @@ AGENT_MODULES = (
     "clearing",
     "adopting",
     "answering",
+    "uncovering",
 )
 """Modules of `giblet_tui.remote` that make up the agent, in the order they are loaded on the node."""
 

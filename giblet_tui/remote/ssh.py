@@ -193,14 +193,14 @@ def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage:
     timer.start()
     try:
         yield
-    except GibletError:
-        raise
     except Exception as error:  # paramiko raises many kinds, bare Exception among them
         if fired.is_set() or isinstance(error, TimeoutError):
             raise Unreachable(
                 f"{node_name} did not answer within {limit_s:.0f} s when asked to {stage}.",
                 "See whether `ssh` still reaches it, and how loaded it is.",
             ) from None
+        if isinstance(error, GibletError):
+            raise
         raise Unreachable(
             f"Could not {stage} on {node_name}: {sanitize(str(error)) or type(error).__name__}.", "Try again."
         ) from None

@@ -86,6 +86,7 @@ def test_modern_algorithms_and_no_delay(tensor01: LoopbackNode) -> None:
         agreed = [transport.remote_cipher, transport.remote_mac, *options.ciphers, *options.digests, *options.kex]
         assert not [name for name in agreed if any(old in name for old in ("cbc", "md5", "sha1", "arcfour", "group1-"))]
         assert transport.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        assert transport.agreed_on_strict_kex, "against truncated handshakes (Terrapin)"
 
 
 def test_through_other_hosts(cluster: Cluster, tensor01: LoopbackNode, tensor02: LoopbackNode) -> None:

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -22,7 +23,7 @@ from giblet_train.contract.config import WatchConfig
 from giblet_train.contract.health import Signals, health_of
 from giblet_train.contract.records import Exit, decode
 from giblet_tui.launch import trainer_argv
-from giblet_tui.remote import ending, sessions, supervise
+from giblet_tui.remote import ending, sessions, supervise, uncovering
 from giblet_tui.remote.agent import AgentRefusal
 from tests.cluster import trees
 from tests.cluster.ground import KINDS, make_ground, require  # noqa: F401 - make_ground is the fixture `ground`
@@ -114,6 +115,24 @@ def test_a_tmux_that_died_or_lost_its_socket_does_not_hide_the_run(ground, victi
         ground.start(SLEEPS, "tmux", config_hash=ground.run(run_id).record("run.json")["config_hash"])
     assert ground.stop(run_id, grace_s=1.0)["survivors"] == []
     assert trees.living(tag) == {}
+
+
+@pytest.mark.parametrize("kind", ["tmux", "screen"])
+def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, kind):
+    require(kind)
+    run_id = ground.start(SLEEPS, kind)
+    request = {"workdir": str(ground.workdir), "run_id": run_id}
+    assert uncovering.uncover(request, print) == {"again": False}
+    folder = Path(os.environ["TMUX_TMPDIR"]) / f"tmux-{os.getuid()}" if kind == "tmux" else os.environ["SCREENDIR"]
+    (socket,) = Path(folder).iterdir()
+    socket.unlink()
+    trees.until(lambda: not sessions.find(f"gib-{run_id}"))
+    assert uncovering.uncover(request, print) == {"again": True}
+    assert [each for each, _ in sessions.find(f"gib-{run_id}")] == [kind]
+    sessions.end(f"gib-{run_id}")
+    assert ground.run(run_id).supervisor(), "it outlives its session"
+    with pytest.raises(AgentRefusal, match=f"The {kind} session of {run_id} is gone; the run goes on"):
+        uncovering.uncover(request, print)
 
 
 def test_a_trainer_heeds_the_stop_file_before_any_signal(ground):
@@ -339,6 +358,36 @@ def test_a_half_dead_process_of_an_ended_run_is_found_and_ended(ground, tmp_path
         for process in (rank, stranger):
             process.kill()
             process.wait()
+
+
+@pytest.fixture
+def freezer():
+    """A control group whose processes no signal ends while it is frozen: as one that is stuck in a driver's call."""
+    group = Path(f"/sys/fs/cgroup/freezer/giblet-test-{os.getpid()}")
+    try:
+        group.mkdir()
+    except OSError:
+        pytest.skip("may not freeze control groups (version 1) here")
+    yield group
+    (group / "freezer.state").write_text("THAWED")
+    trees.until(lambda: not (group / "cgroup.procs").read_text())
+    group.rmdir()
+
+
+def test_what_nothing_ends_is_named_until_it_has_ended(ground, freezer, monkeypatch):
+    monkeypatch.setattr(ending, "KILL_LIMIT_S", 0.3)
+    run_id = ground.start(SLEEPS, "process")
+    up(ground, run_id)
+    stuck = max(ground.run(run_id).processes())
+    (freezer / "cgroup.procs").write_text(str(stuck))
+    (freezer / "freezer.state").write_text("FROZEN")
+    for _ in range(2):
+        done = ground.stop(run_id, grace_s=0.2)
+        assert [(s["pid"], s["gone"]) for s in done["survivors"]] == [(stuck, False)]
+        assert done["steps"][-1]["step"] != "proved" and exit_record(ground, run_id).survivors == (stuck,)
+    (freezer / "freezer.state").write_text("THAWED")
+    trees.until(lambda: supervise.start_ticks(stuck) is None)
+    assert ground.stop(run_id)["survivors"] == [] and exit_record(ground, run_id).survivors == ()
 
 
 def test_what_cannot_be_stopped_is_refused_in_words(ground):

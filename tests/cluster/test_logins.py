@@ -18,7 +18,7 @@ import paramiko
 import pytest
 
 from giblet_tui.errors import NotLetIn, Unreachable
-from giblet_tui.remote import questions
+from giblet_tui.remote import questions, sshauth
 from giblet_tui.remote.connecting import connect
 from giblet_tui.remote.ssh import SSHConnection
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, processes, wait_until
@@ -112,12 +112,22 @@ class AskingServer(paramiko.ServerInterface):
         return paramiko.AUTH_SUCCESSFUL if responses == [CODE] else paramiko.AUTH_FAILED
 
 
+class StallingServer(AskingServer):
+    """Never says whether it takes the key."""
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        threading.Event().wait(20.0)
+        return paramiko.AUTH_FAILED
+
+
 @contextlib.contextmanager
-def asking(cluster: Cluster, name: str, key_first: bool = True) -> Iterator[AskingServer]:
+def asking(
+    cluster: Cluster, name: str, key_first: bool = True, kind: type[AskingServer] = AskingServer
+) -> Iterator[AskingServer]:
     """A host of the ssh config that asks."""
     host_key = cluster.root / f"{name}-hostkey"
     make_key(host_key)
-    server = AskingServer(key_first)
+    server = kind(key_first)
     listener = socket.create_server(("127.0.0.1", 0))
     port = listener.getsockname()[1]
 
@@ -133,6 +143,12 @@ def asking(cluster: Cluster, name: str, key_first: bool = True) -> Iterator[Aski
     cluster.add_host(name, "127.0.0.1", port)
     yield server
     listener.close()
+
+
+def test_a_login_that_stalls_has_a_deadline(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sshauth, "LIMIT_S", 0.7)
+    with asking(cluster, "stalls", kind=StallingServer), pytest.raises(Unreachable, match="when asked to log in"):
+        connect(cluster.node("stalls", tmp_path))
 
 
 @pytest.mark.parametrize("key_first", [True, False])

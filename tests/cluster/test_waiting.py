@@ -97,6 +97,7 @@ def test_whoever_came_first_is_served_first(ground: Ground, cards: Cards) -> Non
     assert supervisor
     os.kill(supervisor, signal.SIGKILL)
     wait_until(lambda: place(ground, runs[2]) == "; number 2 in line", what="the place of the third")
+    assert health(ground, runs[1])[0] == "died"
 
     cards.held("GPU-a")
     wait_until(lambda: "(1 of 2 are free; number 2 in line)" in health(ground, runs[2])[1], what="a card")

@@ -22,6 +22,7 @@ def ended(**facts: object) -> Exit:
 ROWS: list[tuple[str, dict[str, object], State, str]] = [
     ("just launched", {"process": None}, "starting", "launched"),
     ("supervisor not seen yet", {"process": False, "launched_at": NOW - 3}, "starting", "not seen yet"),
+    ("supervisor gone at once", {"process": False, "supervised": True, "launched_at": NOW - 3}, "died", "is gone"),
     ("loading", {"process": True, "heartbeat": beat("loading", 500)}, "starting", "loading"),
     ("training", {"process": True, "heartbeat": beat("training")}, "running", "heartbeat 1s ago"),
     ("late but within its own pace", {"process": True, "heartbeat": beat("training", 100, 30.0)}, "running", ""),

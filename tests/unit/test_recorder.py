@@ -4,6 +4,9 @@ import contextlib
 import errno
 import os
 
+import pytest
+
+from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.records import EventMetric, Heartbeat, decode, decode_metrics
 from giblet_train.contract.rundir import RunDir
 from giblet_train.recorder import Recorder
@@ -101,6 +104,15 @@ def test_the_heartbeat_says_who_and_where(tmp_path):
     beat = decode(run_dir.heartbeat.read_bytes(), Heartbeat)
     assert (beat.state, beat.step, beat.why) == ("failed", 13, "The disk melted.")
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".tmp")] == []
+
+
+def test_two_processes_never_write_one_runs_records(tmp_path):
+    """A lock belongs to an open file, so a second one of this process stands for another process."""
+    first = Recorder(RunDir(tmp_path))
+    with pytest.raises(ConfigError, match="Another process is training in"):
+        Recorder(RunDir(tmp_path))
+    first.close()
+    Recorder(RunDir(tmp_path)).close()
 
 
 def test_other_ranks_write_nothing(tmp_path, capsys):
