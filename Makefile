@@ -8,7 +8,7 @@ PIP := install -q --disable-pip-version-check -c constraints.txt
 TWO := -n 2 --dist loadgroup
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check test-laptop test-setup debian storm test-ranks test-cluster bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-dense bench-study bench-why bench-month drills clean
+.PHONY: install demo test check test-laptop test-setup debian storm test-ranks test-cluster bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-study bench-why bench-month drills clean
 
 install: .venv/.ready
 
@@ -115,6 +115,12 @@ bench-full: install
 	mkdir -p build
 	$(BIN)/python -m benchmarks.full build/full > build/full.md
 	mv build/full.md docs/full.md
+
+# What a rank holds and sends when subjects' heads are shared out: writes docs/scale.md. Four minutes, 12 GiB.
+bench-scale: install
+	mkdir -p build
+	$(BIN)/python -m benchmarks.scale > build/scale.md
+	mv build/scale.md docs/scale.md
 
 # giblet's network beside the lab's first shape of one: writes docs/dense.md.
 bench-dense: install

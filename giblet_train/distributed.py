@@ -111,11 +111,11 @@ class Ranks:
         return values or []
 
     def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Rank 0's named tensors, one at a time, on every rank; the others may pass anything."""
+        """Copies of rank 0's named tensors, one at a time, on every rank; the others may pass anything."""
         for name, (dtype, shape) in self.from_first(layout_of(tensors)).items():
-            tensor = (
-                tensors[name].to(self.device) if self.is_first else torch.empty(shape, dtype=dtype, device=self.device)
-            )
+            tensor = torch.empty(shape, dtype=dtype, device=self.device)
+            if self.is_first:
+                tensor.copy_(tensors[name])
             if self.world_size > 1:
                 with together():
                     dist.broadcast(tensor, src=0)

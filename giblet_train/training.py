@@ -283,8 +283,8 @@ class Training:
         self.standing = Standing(**state)
         if self.ranks.from_first(best is not None):
             whole = self.ranks.tensors_from_first(best.tensors if best else {})
-            weights = under("average.", dict(whole))
-            self.best_weights = {n: weights[n] for n in self.learner.average.model.state_dict()}
+            own = {f"average.{n}" for n in self.best_weights}
+            self.best_weights = under("average.", {n: tensor for n, tensor in whole if n in own})
         self._stamp()
         step = self.standing.step
         inexact = f" It ran on {world_size} rank(s): from here on it is equal within rounding, not to the bit."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -17,9 +19,9 @@ ALONE = Ranks(0, 1, torch.device("cpu"))
 WIDTHS = {"video": 20, "audio": 12, "text": 8}
 
 
-def config(**overrides):
+def config(**overrides: Any) -> Config:
     """A configuration that trains in seconds."""
-    value = {
+    value: dict[str, Any] = {
         "name": "unit",
         "threads": 1,
         "num_epochs": 2,
@@ -34,7 +36,9 @@ def config(**overrides):
     return from_mapping(value).config
 
 
-def split_data(n_trs=300, n_voxels=60, n_subjects=3, seed=0, signal=0.6):
+def split_data(
+    n_trs: int = 300, n_voxels: int = 60, n_subjects: int = 3, seed: int = 0, signal: float = 0.6
+) -> SplitData:
     """Two scans; the first third of the voxels follows the film through an HRF, alike in all subjects."""
     rng = np.random.default_rng(seed)
     split = Split(n_trs, 0, 14, ((0, 90), (104, 150), (150, 200)), ((214, 240),), ((254, 300),))

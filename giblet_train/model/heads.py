@@ -49,19 +49,22 @@ class Heads(nn.Module):
         drawn = ((name, torch.randn(n_latents, n) * start_sd) for name, n in n_columns.items())
         self.parts = nn.ParameterDict({name: nn.Parameter(x) for name, x in drawn if held is None or name in held})
         sizes = [x.shape[1] for x in self.parts.values()]
-        start_KR = torch.zeros(n_latents, sum(sizes)) if start_KR is None else start_KR
         self.gain = _Fixed(dict(zip(self.parts, torch.split(gain_R, sizes), strict=True)))
-        self.start = _Fixed(dict(zip(self.parts, torch.split(start_KR, sizes, dim=1), strict=True)))
+        self.start = None
+        if start_KR is not None:
+            self.start = _Fixed(dict(zip(self.parts, torch.split(start_KR, sizes, dim=1), strict=True)))
 
     @property
     def weight_KR(self) -> Tensor:
         """All parts that are here, side by side."""
         share = 1.0 if self.training else self.learnt_share
-        return self._joined({n: self.start[n] + share * x * self.gain[n] for n, x in self.parts.items()})
+        learnt = {n: share * x * self.gain[n] for n, x in self.parts.items()}
+        return self._joined(learnt if self.start is None else {n: self.start[n] + x for n, x in learnt.items()})
 
     @property
     def start_KR(self) -> Tensor:
-        """What weight_KR was before anything was learnt."""
+        """What weight_KR was before anything was learnt, where there is a start."""
+        assert self.start is not None
         return self._joined({n: self.start[n] for n in self.parts})
 
     def forward(self, z_K: Tensor) -> Tensor:

@@ -136,7 +136,7 @@ def test_all_ranks_stop_together(tmp_path):
 
 
 def test_one_dead_rank_ends_all_with_the_cause(tmp_path):
-    run_dir = run_dir_of(tmp_path, num_epochs=1000, early_stopping_patience=None, distributed={"world_size": 2})
+    run_dir = run_dir_of(tmp_path, **overrides_of("per_subject") | {"num_epochs": 1000}, distributed={"world_size": 2})
     process = start(run_dir)
     wait_for(lambda: run_dir.heartbeat.exists() and heartbeat_of(run_dir).step > 3, process)
     first = heartbeat_of(run_dir).pid
