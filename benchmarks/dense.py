@@ -130,7 +130,9 @@ def main() -> None:
             rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
             ratio=ratio,
             n_subjects=len(ours.data.subjects),
-            start=f"{start} (validation r {begun:.3f} by itself)" if ours.experiment.ridge else "starts from nothing",
+            start=f"{start} (validation r {begun:.3f} by itself)"
+            if ours.experiment.start_signal
+            else "starts from nothing",
         ),
         end="",
     )

@@ -62,7 +62,7 @@ class Examiner:
         A network that starts from ridge has its ridge silenced for this: what is measured is the data's scale.
         """
         passes = self._pass(model, self.data.split.train_blocks)
-        if self.experiment.ridge is not None:
+        if self.experiment.start_signal is not None:
             passes = [(batch, forward.silenced()) for batch, forward in passes]
         return self._loss(passes)
 

@@ -25,7 +25,7 @@ from giblet_train.model.network import BrainModel, Network, Sizes
 from giblet_train.model.presets import Shape, shape_of
 from giblet_train.objective import Objective
 from giblet_train.recorder import Recorder
-from giblet_train.ridge_start import RidgeStart, lag_prior, ridge_start
+from giblet_train.ridge_start import RidgeStart, lag_priors, ridge_start
 from giblet_train.shards import Shards
 from giblet_train.targets import Targets, targets_of
 
@@ -34,14 +34,17 @@ OWN_PACE = 0.1
 
 @dataclass(frozen=True)
 class Experiment:
-    """All parts of a run. compression: of the subjects held here, on the ranks that judge; others need no basis."""
+    """All parts of a run. compression: of the subjects held here, on the ranks that judge; others need no basis.
+
+    start_signal: on those ranks, what the linear model that training starts from believes; None without one.
+    """
 
     config: Config
     shards: Shards
     shape: Shape
     learner: Learner
     compression: Compression | None
-    ridge: RidgeStart | None = None
+    start_signal: Mapping[str, float] | None = None
 
     @classmethod
     def of(cls, config: Config, data: SplitData, ranks: Ranks) -> Experiment:
@@ -49,13 +52,17 @@ class Experiment:
         _check_data(data)
         shape = shape_of(config.model)
         shards = Shards.of(config, data.subjects, ranks)
-        compression, targets = None, None
+        compression, targets, start, signal = None, None, None, None
         if shards.judges:
             compression = compress(config.model.compress, data.bold, data.split.train, shards.own)
+            if config.model.start == "ridge":
+                ridge = _ridge_of(config, data, shape, shards)
+                compression, heads_KR = compression.holding(ridge.group_KV, ridge.own)
+                start, signal = Start(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
             targets = targets_of(data, compression, shards)
         if not shards.sharded:
             # One basis for all: eigenvectors may differ between processors.
-            targets = ranks.from_first(targets)
+            targets, start = ranks.from_first((targets, start))
         assert targets is not None
         targets = targets.to(ranks.device)
         windows = windows_in(data, config, shape, data.split.train_blocks)
@@ -69,15 +76,10 @@ class Experiment:
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = plan_of(config, steps)
-        ridge = None
-        if config.model.start == "ridge" and shards.judges:
-            ridge = _ridge_of(config, data, shape, targets, shards)
-        if not shards.sharded:
-            ridge = ranks.from_first(ridge)
-        model = _model(config, shape, targets, data.study.tr_s, ridge.start if ridge else None).to(ranks.device)
+        model = _model(config, shape, targets, data.study.tr_s, start).to(ranks.device)
         objective = Objective(targets, config)
         learner = Learner(model, objective, windows, plan, config, shards)
-        return cls(config, shards, shape, learner, compression, ridge)
+        return cls(config, shards, shape, learner, compression, signal)
 
     @property
     def ranks(self) -> Ranks:
@@ -165,16 +167,15 @@ def _check_data(data: SplitData) -> None:
             raise DataError(f"The split has no {name} TR.", "Use fewer folds or smaller gaps.")
 
 
-def _ridge_of(config: Config, data: SplitData, shape: Shape, targets: Targets, shards: Shards) -> RidgeStart:
-    split, kernel_L = data.split, response_kernel(config, data.study.tr_s, shape.fir_trs)
+def _ridge_of(config: Config, data: SplitData, shape: Shape, shards: Shards) -> RidgeStart:
+    tr_s = data.study.tr_s
+    response_L = response_kernel(config, tr_s, shape.fir_trs).double().numpy()
     return ridge_start(
-        targets,
-        windows_in(data, config, shape, split.train_blocks).whole(),
-        windows_in(data, config, shape, split.validation_blocks).whole(),
-        split.validation_blocks,
-        lag_prior(kernel_L.double().numpy(), config.data.apply_hrf),
-        data.drift,
+        data,
+        windows_in(data, config, shape, data.split.train_blocks).whole(),
+        lag_priors(response_L, tr_s, config.data.apply_hrf),
         shape.bottleneck_dim,
+        config.model.start_near,
         shards,
     )
 

@@ -1,144 +1,235 @@
 """Ridge regression in the network's own terms: what it starts from, and what weight decay pulls it back to.
 
-The responses of all subjects, compressed, are regressed on the film's delayed features in the space of TRs. Group and
-deviation, or each subject, have a penalty of their own, chosen on the inner validation block: heads shrunk towards the
-group. The prediction's strongest components over training TRs become latents.
+All subjects' mean response and each one's deviation from it are regressed on the film's delayed features in the space
+of TRs: heads shrunk towards the group. A prior says how modalities share a voxel's variance and how long its memory is;
+each voxel chooses among them by `evidence`. The prediction's strongest components over training TRs become latents.
 
-N training TRs, M validation TRs, F features of all modalities, L lags (0 first), K latents, R compressed responses of
-the subjects held here.
+N training TRs, F features of a modality, L lags (0 first), B bands (a modality with a memory), C priors (weights of
+bands), H shares of variance, K latents, V voxels.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import chain
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from giblet_train.baselines import DELAYS_TRS, DualRidge
 from giblet_train.batch import Batch
-from giblet_train.data.drift import Block, Drift
-from giblet_train.model.compress import upright
-from giblet_train.model.linear_path import Start
+from giblet_train.data.dataset import SplitData
+from giblet_train.evidence import Kernels, beliefs, touching_voxels
+from giblet_train.model.compress import DEVIATION, GROUP, upright
 from giblet_train.shards import Shards
-from giblet_train.targets import Targets
 
 Doubles = NDArray[np.float64]
-PENALTIES = tuple(float(p) for p in np.logspace(-1, 4, 16))
-"""In units of the mean squared length of a training TR's delayed features."""
-SHAPED_SHARE = 1 / 3
-POWER_FLOOR = 1e-12
-Fitted = Callable[[], Iterator[tuple[slice, Doubles]]]
-"""Each part's columns with its dual weights (N, R), made anew: without a compression they are wide."""
+Singles = NDArray[np.float32]
+QUARTERS = 4
+MEMORIES_S = (0.0, 15.0)
+SMOOTH_S, JITTER_S = 3.75, 1.1
+LEAST_SHARE = 0.01
+LEAST_VARIANCE = 1e-12
 
 
 @dataclass(frozen=True)
 class RidgeStart:
-    """start: the network's. penalty: part of the compression -> the penalty that the validation block chose."""
+    """A linear model of voxels.
 
-    start: Start
-    penalty: Mapping[str, float]
-
-
-def lag_prior(response_L: Doubles, convolved: bool) -> Doubles:
-    """(L, L): how weights at two lags belong together before anything is seen.
-
-    Two thirds of the variance leave lags 1 to 8 free of one another, as delayed ridge does, and one third has them
-    follow the haemodynamic response. convolved: features that are already convolved have no further lag.
+    path: modality -> (K, F, L), lag 0 first. group_KV: the heads that all subjects share; own: subject -> (K, V), what
+    its heads add, of several subjects. signal: part -> share of variance that the film is believed to explain, mean of
+    voxels.
     """
-    shaped_LL = np.outer(response_L, response_L)
+
+    path: Mapping[str, Tensor]
+    group_KV: Singles
+    own: Mapping[str, Singles]
+    signal: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Band:
+    """One modality with one memory. weighed_NLF: features as the prior weighs them; kernel_NN has mean diagonal 1."""
+
+    modality: str
+    weighed_NLF: Doubles
+    kernel_NN: Doubles
+
+    @classmethod
+    def of(cls, modality: str, seen_NLF: Doubles, prior_LL: Doubles) -> Band:
+        """seen_NLF: the delayed features. prior_LL: how weights at two lags belong together."""
+        weighed_NLF = np.einsum("lm,nmf->nlf", prior_LL, seen_NLF)
+        weighed_NLF /= max(float((weighed_NLF * seen_NLF).sum()) / len(seen_NLF), LEAST_VARIANCE)
+        return cls(modality, weighed_NLF, np.tensordot(weighed_NLF, seen_NLF, axes=([1, 2], [1, 2])))
+
+
+@dataclass(frozen=True)
+class Fit:
+    """Ridge of one part, group or deviation, with a prior of each voxel's own. weight_CB: the priors' weights."""
+
+    kernels: Kernels
+    weight_CB: Doubles
+    band_BNN: Singles
+    belief_VCH: Singles
+
+    @property
+    def signal(self) -> float:
+        """Mean over voxels of the share of variance that the film explains."""
+        return float((self.belief_VCH.sum(axis=1) @ np.array(self.kernels.shares)).mean())
+
+    @property
+    def common(self) -> NDArray[np.intp]:
+        """The priors that explain at least LEAST_SHARE of all that is explained."""
+        explained_C = (self.belief_VCH @ np.array(self.kernels.shares)).sum(axis=0)
+        return np.flatnonzero(explained_C >= LEAST_SHARE * explained_C.sum())
+
+    def tiles(self, bold_NV: Singles) -> Iterator[tuple[slice, Singles, Singles]]:
+        """Some voxels at a time: where they are, dual weights (B, N, V) and predictions over training TRs (N, V)."""
+        for tile, n_voxels, parts in self.kernels.duals(bold_NV, self.belief_VCH):
+            dual_BNV = np.zeros((len(self.band_BNN), len(bold_NV), n_voxels), np.float32)
+            for prior, voxels, dual_NV in parts:
+                for band in np.flatnonzero(self.weight_CB[prior]):
+                    dual_BNV[band][:, voxels] += self.weight_CB[prior, band] * dual_NV
+            yield tile, dual_BNV, np.asarray((self.band_BNN @ dual_BNV).sum(axis=0))
+
+
+def lag_priors(response_L: Doubles, tr_s: float, convolved: bool) -> tuple[Doubles, ...]:
+    """(L, L) for each of MEMORIES_S: how weights at two lags belong together before anything is seen.
+
+    Weights are as large as the root of the haemodynamic response, blurred as people's latencies are, and near lags are
+    alike (smooth FIR, Goutte et al. 2000). With a memory the response outlasts its cause, as in areas that gather over
+    seconds (Hasson et al. 2008). convolved: features that are already convolved have no further lag.
+    """
     if convolved:
-        return shaped_LL
-    lags = np.arange(len(response_L))
-    free_LL = np.diag(((lags >= DELAYS_TRS[0]) & (lags <= DELAYS_TRS[-1])).astype(float))
-    shared = SHAPED_SHARE * len(DELAYS_TRS)
-    return np.asarray((1.0 - SHAPED_SHARE) * free_LL + shared * shaped_LL)
+        return (np.outer(response_L, response_L),)
+    lag_s = np.arange(len(response_L)) * tr_s
+    apart_LL = np.subtract.outer(lag_s, lag_s)
+    blurred_L = np.exp(-0.5 * (apart_LL / JITTER_S) ** 2) @ response_L
+    alike_LL = np.exp(-0.5 * (apart_LL / SMOOTH_S) ** 2)
+    priors = []
+    for memory_s in MEMORIES_S:
+        size_L = np.convolve(blurred_L, np.exp(-lag_s / memory_s))[: len(lag_s)] if memory_s else blurred_L
+        size_L = np.sqrt(np.maximum(size_L, 0.0))
+        priors.append(alike_LL * np.outer(size_L, size_L))
+    return tuple(priors)
 
 
 def ridge_start(
-    targets: Targets,
+    data: SplitData,
     train: Sequence[Batch],
-    validation: Sequence[Batch],
-    validation_blocks: Sequence[Block],
-    prior_LL: Doubles,
-    drift: Drift,
+    priors_LL: Sequence[Doubles],
     n_latents: int,
+    near: float,
     shards: Shards,
 ) -> RidgeStart:
-    """Fit on the training batches, choose penalties on the validation ones; each batch is a whole block.
+    """Fit on the training batches, each a whole block of the split, and on nothing else.
 
-    drift: what responses have lost, and predictions lose before they are compared. Latents are those of all subjects.
+    priors_LL: of lags, from `lag_priors`. near: how much a voxel leans on the voxels it touches. Latents are those
+    of all subjects, heads those of the subjects held here.
     """
-    n_lags = len(prior_LL)
-    seen_NLF = _delayed(targets, train, n_lags)
-    weighed_NLF = np.einsum("lm,nmf->nlf", prior_LL, seen_NLF)
-    flat, weighed = seen_NLF.reshape(len(seen_NLF), -1), weighed_NLF.reshape(len(seen_NLF), -1)
-    kernel_NN = weighed @ flat.T
-    unit = float(np.trace(kernel_NN)) / len(kernel_NN)
-    solver = DualRidge.of(kernel_NN)
-    across_MN = _delayed(targets, validation, n_lags).reshape(-1, flat.shape[1]) @ weighed.T
-    edges = np.cumsum([0, *targets.parts.values()]).tolist()
-    columns = dict(zip(targets.parts, [slice(first, stop) for first, stop in pairwise(edges)], strict=True))
-
-    def chosen(part: str) -> float:
-        target_NR, wanted_MR = (_responses(targets, batches, columns[part]) for batches in (train, validation))
-
-        def error(candidate: float) -> float:
-            predicted = solver.predict(across_MN, target_NR, candidate * unit)
-            return float(((drift.removed(predicted, validation_blocks) - wanted_MR) ** 2).sum())
-
-        return min(PENALTIES, key=error)
-
-    penalty = {part: chosen(part) for part in columns}
-
-    def fitted() -> Iterator[tuple[slice, Doubles]]:
-        for part, own in columns.items():
-            yield own, solver.dual(_responses(targets, train, own), penalty[part] * unit)
-
-    return RidgeStart(_start(targets, kernel_NN, fitted, weighed_NLF, n_latents, shards), shards.of_all(penalty))
+    seen = delayed(data.inputs, train, len(priors_LL[0]))
+    bands = [Band.of(modality, x_NLF, prior_LL) for prior_LL in priors_LL for modality, x_NLF in seen.items()]
+    mean_NV = _mean(data, shards)
+    fits = _fits(data, mean_NV, bands, _weights(len(seen), len(priors_LL)), near, shards)
+    n_trs = len(mean_NV)
+    gram_NN, cross_BNN = np.zeros((n_trs, n_trs)), np.zeros((len(bands), n_trs, n_trs))
+    for subject, bold_NV in chain([(None, mean_NV)], _deviations(data, mean_NV, shards)):
+        fit, times = (fits[DEVIATION], 1) if subject else (fits[GROUP], len(shards.own))
+        for _, dual_BNV, predicted_NV in fit.tiles(bold_NV):
+            gram_NN += times * (predicted_NV @ predicted_NV.T)
+            cross_BNN += times * (dual_BNV @ predicted_NV.T)
+    gram_NN, cross_BNN = shards.total(gram_NN), shards.total(cross_BNN)
+    axes_NK, power_K = shards.agreed(_strongest(gram_NN, n_latents))
+    # A latent has mean square 1 over training TRs: its head is the prediction's projection on it.
+    reader_NK = axes_NK / np.sqrt(n_trs)
+    own = {s: _heads(fits[DEVIATION], x_NV, reader_NK) for s, x_NV in _deviations(data, mean_NV, shards)}
+    path = {m: np.zeros((n_latents, *x_NLF.shape[1:])) for m, x_NLF in seen.items()}
+    for band, cross_NN in zip(bands, cross_BNN, strict=True):
+        path[band.modality] += np.einsum(
+            "nk,nlf->klf", np.sqrt(n_trs) * (cross_NN @ axes_NK) / power_K, band.weighed_NLF
+        )
+    group_KV = _heads(fits[GROUP], mean_NV, reader_NK)
+    return RidgeStart(shards.agreed(_as_path(path)), group_KV, own, {part: fit.signal for part, fit in fits.items()})
 
 
-def _start(
-    targets: Targets, kernel_NN: Doubles, fitted: Fitted, weighed_NLF: Doubles, n_latents: int, shards: Shards
-) -> Start:
-    """The n_latents strongest components of the prediction, each with standard deviation 1 over training TRs.
-
-    Those are its left singular vectors, found by the one product that adds over parts and subjects.
-    """
-    n = len(kernel_NN)
-    product_NN = shards.total(sum((dual_NR @ (kernel_NN @ dual_NR).T for _, dual_NR in fitted()), np.zeros((n, n))))
-    power_N, courses_NN = shards.agreed(np.linalg.eigh(kernel_NN @ product_NN))
-    kept = min(n_latents, int((power_N > POWER_FLOOR * power_N[-1]).sum()))
-    power_K, courses_NK = power_N[::-1][:kept], upright(courses_NN[:, ::-1][:, :kept])
-    heads_KR = np.zeros((n_latents, sum(targets.parts.values())), np.float32)
-    for columns, dual_NR in fitted():
-        heads_KR[:kept, columns] = courses_NK.T @ (kernel_NN @ dual_NR) / np.sqrt(n)
-    weight_KLF = np.zeros((n_latents, *weighed_NLF.shape[1:]))
-    weight_KLF[:kept] = np.einsum("nk,nlf->klf", product_NN @ courses_NK * np.sqrt(n) / power_K, weighed_NLF)
-    path, column = {}, 0
-    for modality, x_TF in targets.inputs.items():
-        n_features = x_TF.shape[1]
-        own = weight_KLF[:, :, column : column + n_features] / np.sqrt(n_features)
-        path[modality] = torch.from_numpy(own.transpose(0, 2, 1).astype(np.float32))
-        column += n_features
-    return Start(path, torch.from_numpy(heads_KR))
-
-
-def _delayed(targets: Targets, batches: Sequence[Batch], n_lags: int) -> Doubles:
-    """(N, L, F): what the network sees at and before each scored TR, each modality of the same weight."""
-    rows = []
+def delayed(inputs: Mapping[str, Singles], batches: Sequence[Batch], n_lags: int) -> dict[str, Doubles]:
+    """modality -> (N, L, F): what the network sees at and before each scored TR, each modality of the same weight."""
+    rows: dict[str, list[Doubles]] = {modality: [] for modality in inputs}
     for batch in batches:
-        inputs, _ = targets.seen(batch)
-        x_WF = np.concatenate([x[0].cpu().numpy() / np.sqrt(x.shape[-1]) for x in inputs.values()], axis=1)
-        padded = np.concatenate([np.zeros((n_lags - 1, x_WF.shape[1])), x_WF])
-        lagged_WLF = np.stack([padded[n_lags - 1 - lag : len(padded) - lag] for lag in range(n_lags)], axis=1)
-        rows.append(lagged_WLF[batch.scored_BW[0]])
-    return np.concatenate(rows)
+        for modality, x_TF in inputs.items():
+            x_WF = x_TF[batch.index_BW[0]] * batch.seen_BW[0][:, None] / np.sqrt(x_TF.shape[1])
+            padded = np.concatenate([np.zeros((n_lags - 1, x_WF.shape[1])), x_WF])
+            lagged_WLF = np.stack([padded[n_lags - 1 - lag : len(padded) - lag] for lag in range(n_lags)], axis=1)
+            rows[modality].append(lagged_WLF[batch.scored_BW[0]])
+    return {modality: np.concatenate(parts) for modality, parts in rows.items()}
 
 
-def _responses(targets: Targets, batches: Sequence[Batch], columns: slice) -> Doubles:
-    rows = np.concatenate([batch.index_BW[batch.scored_BW] for batch in batches])
-    return np.asarray(targets.scores_TR[:, columns].cpu().numpy()[rows], np.float64)
+def _weights(n_modalities: int, n_memories: int) -> Doubles:
+    """(C, B): every way to share a voxel's variance among modalities in quarters, each with one memory throughout."""
+    shares = [share for share in np.ndindex(*[QUARTERS + 1] * n_modalities) if sum(share) == QUARTERS]
+    return np.asarray(np.kron(np.eye(n_memories), np.array(shares) / QUARTERS))
+
+
+def _fits(
+    data: SplitData, mean_NV: Singles, bands: Sequence[Band], weight_CB: Doubles, near: float, shards: Shards
+) -> dict[str, Fit]:
+    """Of the mean response, and of the deviations by the priors that the mean has found common."""
+    band_BNN = np.stack([band.kernel_NN for band in bands])
+    kernels = Kernels.of(list(np.tensordot(weight_CB, band_BNN, axes=1)), data.split.train_blocks, data.drift)
+    touching = touching_voxels(data.study.mask_XYZ, data.voxels_V)
+
+    def fit(kernels: Kernels, weight_CB: Doubles, misfit_VCH: Singles, n_series: int) -> Fit:
+        belief_VCH = beliefs(kernels.log_evidence(misfit_VCH, n_series), touching, near)
+        return Fit(kernels, weight_CB, band_BNN.astype(np.float32), belief_VCH)
+
+    fits = {GROUP: fit(kernels, weight_CB, kernels.misfit(mean_NV), 1)}
+    if len(data.subjects) > 1:
+        common = shards.agreed(fits[GROUP].common)
+        few = kernels.only(common)
+        misfit_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
+        for _, own_NV in _deviations(data, mean_NV, shards):
+            misfit_VCH += few.misfit(own_NV)
+        misfit_VCH = shards.total(misfit_VCH).astype(np.float32)
+        fits[DEVIATION] = fit(few, weight_CB[common], misfit_VCH, len(data.subjects) - 1)
+    return fits
+
+
+def _mean(data: SplitData, shards: Shards) -> Singles:
+    """(N, V): the mean response of all subjects over training TRs."""
+    sum_NV = np.zeros((len(data.split.train), data.n_voxels))
+    for subject in shards.own:
+        sum_NV += data.bold[subject][data.split.train]
+    return np.asarray(shards.total(sum_NV) / len(data.subjects), np.float32)
+
+
+def _deviations(data: SplitData, mean_NV: Singles, shards: Shards) -> Iterator[tuple[str, Singles]]:
+    """Each subject held here and what it adds to the mean (N, V); nobody where there is only one."""
+    for subject in shards.own if len(data.subjects) > 1 else ():
+        yield subject, data.bold[subject][data.split.train] - mean_NV
+
+
+def _strongest(gram_NN: Doubles, n_latents: int) -> tuple[Doubles, Doubles]:
+    """(N, K) axes in which predictions are largest, and their squared size; where there are fewer, zeros and ones."""
+    power_N, axes_NN = np.linalg.eigh(gram_NN)
+    n_kept = min(n_latents, int((power_N > 1e-10 * power_N[-1]).sum()))
+    axes_NK, power_K = np.zeros((len(gram_NN), n_latents)), np.ones(n_latents)
+    axes_NK[:, :n_kept] = upright(axes_NN[:, ::-1][:, :n_kept])
+    power_K[:n_kept] = power_N[::-1][:n_kept]
+    return axes_NK, power_K
+
+
+def _heads(fit: Fit, bold_NV: Singles, reader_NK: Doubles) -> Singles:
+    heads_KV = np.zeros((reader_NK.shape[1], bold_NV.shape[1]), np.float32)
+    for tile, _, predicted_NV in fit.tiles(bold_NV):
+        heads_KV[:, tile] = reader_NK.T @ predicted_NV
+    return heads_KV
+
+
+def _as_path(path_KLF: Mapping[str, Doubles]) -> dict[str, Tensor]:
+    """Weights of features as the network sees them, in its order of axes."""
+    return {
+        modality: torch.from_numpy((x_KLF / np.sqrt(x_KLF.shape[-1])).transpose(0, 2, 1).astype(np.float32))
+        for modality, x_KLF in path_KLF.items()
+    }

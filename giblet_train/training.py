@@ -95,8 +95,8 @@ class Training:
 
     def _tell_start(self) -> None:
         """Where a network that starts from ridge stands before its first step."""
-        ridge = self.experiment.ridge
-        if ridge is None or self.examiner is None:
+        signal = self.experiment.start_signal
+        if signal is None or self.examiner is None:
             return
         fitted = self.examiner.training_loss(self.learner.model)["fmri"]
         part, r = self.examiner.validation(self.learner.model)
@@ -107,7 +107,7 @@ class Training:
             training_loss=fitted,
             validation_loss=part.loss["fmri"],
             validation_r=r,
-            penalty=dict(ridge.penalty),
+            signal=dict(signal),
         )
 
     def _wishes(self) -> dict[str, bool]:

@@ -126,8 +126,9 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     modality_dropout: Fraction = 0.2
     compress: Literal["joint", "per_subject", "none"] = "joint"
     start: Literal["ridge", "zero"] = "ridge"
+    start_near: Fraction = 0.8
     head_width: Count = 4096
-    learnt_share: Annotated[float, Meta(gt=0, le=1)] = 0.5
+    learnt_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
     video_height: Count = 36
     video_width: Count = 64
     n_mels: Count = 64

@@ -3,9 +3,10 @@
 For a linear head and a squared error, voxels enter only through the span of the training responses. With Y = U S B,
 `||Z W - Y||² = ||Z Wc - U S||²` for W = Wc B, and every minimiser and every gradient step from W = 0 has that form: T
 numbers per TR stand for S·V. `joint` splits the responses into the subjects' mean and each subject's deviation from it,
-whose errors add, so that what people share and what is a person's own can be shrunk apart.
+whose errors add, so that what people share and what is a person's own can be shrunk apart. Heads that a prior has
+shaped leave that span; `holding` widens the basis by them, so that the errors stay those of every voxel.
 
-T TRs, S subjects, V voxels, R compressed numbers, N training TRs.
+T TRs, S subjects, V voxels, R compressed numbers, N training TRs, K latents.
 """
 
 from __future__ import annotations
@@ -73,6 +74,37 @@ class Compression:
         assert shared[0] is not None, "what people share is compressed"
         return np.asarray(scores_TR[:, self.parts[0].columns] @ shared[0], np.float32)
 
+    def holding(self, group_KV: Matrix, own: Mapping[str, Matrix]) -> tuple[Compression, Matrix]:
+        """A compression whose basis holds these heads as well, and the heads in it, (K, R).
+
+        group_KV: what all subjects' heads share; own: subject -> (K, V), what its heads add: nothing in sum, and empty
+        for a single subject. What a part's basis gains is orthogonal to it, so training responses score 0 there.
+        """
+        subjects = tuple(self.basis)
+
+        def heads_of(part: Part, subject: str) -> Matrix:
+            if part.name == DEVIATION:
+                return own[subject]
+            return group_KV if part.name == GROUP or subject not in own else group_KV + own[subject]
+
+        if self.kind == "none":
+            return self, np.concatenate([group_KV[:, :0], *(heads_of(p, p.name) for p in self.parts)], axis=1)
+        parts: list[Part] = []
+        heads = [group_KV[:, :0]]
+        wider: dict[str, tuple[tuple[slice, Matrix | None], ...]] = dict.fromkeys(subjects, ())
+        for part in self.parts:
+            rows = {s: r for s in subjects for columns, r in self.basis[s] if columns == part.columns and r is not None}
+            # All subjects have the group's rows, and keep sharing one array of them.
+            apart = subjects[:1] if part.name == GROUP else tuple(rows)
+            held_KR, held = _held([rows[s] for s in apart], [heads_of(part, s) for s in apart], len(rows) // len(apart))
+            start = parts[-1].columns.stop if parts else 0
+            columns = slice(start, start + held_KR.shape[1])
+            parts.append(Part(part.name, columns))
+            heads.append(held_KR)
+            for n, subject in enumerate(rows):
+                wider[subject] += ((columns, held[n % len(apart)]),)
+        return Compression(self.kind, tuple(parts), wider, self.n_voxels), np.concatenate(heads, axis=1)
+
 
 def compress(
     kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp], subjects: Sequence[str] | None = None
@@ -129,6 +161,23 @@ def _joint(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -
         for subject in subjects
     }
     return Compression("joint", (group, deviation), basis, n_voxels)
+
+
+def _held(rows: Sequence[Matrix], heads: Sequence[Matrix], times: int) -> tuple[Matrix, list[Matrix]]:
+    """Heads (K, R) in a basis that holds them, and the basis: its rows and what the heads add to them.
+
+    rows, heads: of each subject, (r, V) and (K, V), all of it `times` times. Side by side, rows are orthonormal.
+    """
+    inside_KR = np.float32(times) * np.sum([head @ r.T for head, r in zip(heads, rows, strict=True)], axis=0)
+    rest = [head - inside_KR @ r for head, r in zip(heads, rows, strict=True)]
+    values_K, vectors_KK = np.linalg.eigh(times * np.sum([_gram(x) for x in rest], axis=0))
+    kept = values_K > EIGENVALUE_FLOOR * times * np.sum([_gram(head).trace() for head in heads])
+    mixed_RK = (upright(vectors_KK[:, kept]) / np.sqrt(values_K[kept])).T.astype(np.float32)
+    more = [mixed_RK @ x for x in rest]
+    outside_KR = np.float32(times) * np.sum([x @ m.T for x, m in zip(rest, more, strict=True)], axis=0)
+    return np.concatenate([inside_KR, outside_KR], axis=1), [
+        np.concatenate([r, m]) for r, m in zip(rows, more, strict=True)
+    ]
 
 
 def _gram(bold_NV: Matrix) -> NDArray[np.float64]:

@@ -64,6 +64,42 @@ def test_rows_are_orthonormal_and_parts_are_group_then_deviation(data):
     np.testing.assert_allclose(sum(rows_RV @ rows_RV.T for rows_RV in rows), unit_RR, atol=2e-3)
 
 
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("n_subjects", [1, 3])
+def test_heads_that_leave_the_span_are_held_and_the_loss_stays_that_of_every_voxel(kind, n_subjects):
+    data = split_data(n_voxels=250, n_subjects=n_subjects)
+    rng = np.random.default_rng(3)
+    group_KV = rng.normal(size=(4, data.n_voxels)).astype(np.float32)
+    own_SKV = rng.normal(size=(n_subjects, 4, data.n_voxels)).astype(np.float32)
+    own = dict(zip(data.subjects, own_SKV - own_SKV.mean(axis=0), strict=True)) if n_subjects > 1 else {}
+    narrow = compress(kind, data.bold, data.split.train)
+    wide, heads_KR = narrow.holding(group_KV, own)
+    for subject in data.subjects:
+        np.testing.assert_allclose(wide.expand(subject, heads_KR), group_KV + own.get(subject, 0.0), atol=2e-3)
+    targets = targets_of(data, wide, Shards(ALONE, data.subjects))
+    assert targets.rest_T[data.split.train].max() < 0.05
+    z_TK = rng.normal(size=(len(data.split.train), 4)).astype(np.float32)
+    short_TR = z_TK @ heads_KR - targets.scores_TR[data.split.train].numpy()
+    short = (short_TR**2).sum(), short_TR @ heads_KR.T
+    long_TV = [z_TK @ (group_KV + own.get(s, 0.0)) - data.bold[s][data.split.train] for s in data.subjects]
+    pulls = [x @ (group_KV + own.get(s, 0.0)).T for s, x in zip(data.subjects, long_TV, strict=True)]
+    assert short[0] == pytest.approx(sum((x**2).sum() for x in long_TV), rel=1e-4)
+    np.testing.assert_allclose(short[1], sum(pulls), rtol=1e-3, atol=1e-4 * np.abs(sum(pulls)).max())
+    if kind != "none":
+        assert wide.n_columns == narrow.n_columns + 4 * len(narrow.parts)
+
+
+def test_what_heads_add_to_the_basis_is_orthogonal_and_the_group_is_kept_once(data):
+    rng = np.random.default_rng(4)
+    own_SKV = rng.normal(size=(3, 2, 90)).astype(np.float32)
+    own = dict(zip(data.subjects, own_SKV - own_SKV.mean(axis=0), strict=True))
+    wide, _ = compress("joint", data.bold, data.split.train).holding(own_SKV[0], own)
+    unit_RR = np.eye(wide.n_columns, dtype=np.float32)
+    rows = [wide.expand(s, unit_RR) for s in data.subjects]
+    np.testing.assert_allclose(sum(rows_RV @ rows_RV.T for rows_RV in rows), unit_RR, atol=3e-3)
+    assert len({id(wide.basis[s][0][1]) for s in data.subjects}) == 1
+
+
 def test_one_subject_has_no_deviation():
     data = split_data(n_subjects=1)
     assert [p.name for p in compress("joint", data.bold, data.split.train).parts] == ["group"]

@@ -1,29 +1,26 @@
-"""The network's start against ridge regression solved by numpy on the same delayed features."""
+"""The network's start against a Gaussian process solved by numpy on the same delayed features."""
+
+import dataclasses
 
 import numpy as np
+import pytest
 import torch
 
-from giblet_train.data.drift import Drift
 from giblet_train.evaluate import Examiner
+from giblet_train.evidence import SHARES
 from giblet_train.experiment import Experiment, response_kernel, windows_in
 from giblet_train.model.presets import shape_of
-from giblet_train.ridge_start import PENALTIES, lag_prior, ridge_start
+from giblet_train.ridge_start import Fit, lag_priors, ridge_start
+from giblet_train.shards import Shards
 from tests.engine_study import ALONE, config, split_data
 
 
-def started(data, n_latents=200):
+def started(data, n_latents=200, near=0.8):
     cfg = config()
-    experiment = Experiment.of(cfg, data, ALONE)
     shape, split = shape_of(cfg.model), data.split
-    prior_LL = lag_prior(response_kernel(cfg, 1.5, shape.fir_trs).double().numpy(), False)
-    train, validation = (
-        windows_in(data, cfg, shape, blocks).whole() for blocks in (split.train_blocks, split.validation_blocks)
-    )
-    targets = experiment.learner.objective.targets
-    start = ridge_start(
-        targets, train, validation, split.validation_blocks, prior_LL, Drift(), n_latents, experiment.shards
-    )
-    return experiment, start, prior_LL
+    priors = lag_priors(response_kernel(cfg, 1.5, shape.fir_trs).double().numpy(), 1.5, False)
+    train = windows_in(data, cfg, shape, split.train_blocks).whole()
+    return ridge_start(data, train, priors, n_latents, near, Shards.of(cfg, data.subjects, ALONE)), priors
 
 
 def delayed(data, rows, n_lags):
@@ -38,27 +35,48 @@ def delayed(data, rows, n_lags):
     return lagged
 
 
-def test_it_predicts_what_ridge_with_that_prior_predicts():
-    data = split_data()
-    experiment, found, prior_LL = started(data)
-    train, test = data.split.train, data.split.test
-    root_LL = np.linalg.cholesky(prior_LL + 1e-12 * np.eye(len(prior_LL)))
-    seen = [np.einsum("nlf,lm->nmf", delayed(data, rows, 13), root_LL).reshape(len(rows), -1) for rows in (train, test)]
-    unit = np.trace(seen[0] @ seen[0].T) / len(train)
-    scores_TR = experiment.learner.objective.targets.scores_TR.numpy().astype(float)
-    parts, column = [], 0
-    for part, n in experiment.learner.objective.targets.parts.items():
-        normal = seen[0] @ seen[0].T + found.penalty[part] * unit * np.eye(len(train))
-        parts.append(seen[1] @ seen[0].T @ np.linalg.solve(normal, scores_TR[train, column : column + n]))
-        column += n
-    lagged, z, first = delayed(data, test, 13), 0.0, 0
-    for modality, weight_KFL in found.start.path.items():
+def latents(data, rows, path):
+    lagged, z, first = delayed(data, rows, 13), 0.0, 0
+    for modality, weight_KFL in path.items():
         width = data.inputs[modality].shape[1]
         own = lagged[:, :, first : first + width] * np.sqrt(width)
         z = z + np.einsum("nlf,kfl->nk", own, weight_KFL.numpy().astype(float))
         first += width
-    np.testing.assert_allclose(z @ found.start.heads_KR.numpy(), np.concatenate(parts, axis=1), atol=2e-3)
-    assert set(found.penalty) == {"group", "deviation"} and set(found.penalty.values()) <= set(PENALTIES)
+    return z
+
+
+def test_it_predicts_what_ridge_with_the_believed_prior_predicts(monkeypatch):
+    """Everyone is made to believe one prior: three quarters of audio, a quarter of text, no memory."""
+    data = split_data(n_subjects=2)
+    prior, share = 3, 5
+    monkeypatch.setattr("giblet_train.ridge_start.beliefs", lambda evidence, *_: _certain(evidence, prior, share))
+    monkeypatch.setattr(Fit, "common", property(lambda fit: np.arange(fit.weight_CB.shape[0])))
+    found, priors = started(data)
+    train, test = data.split.train, data.split.test
+    kernels, first = [], 0
+    for modality in data.inputs:
+        columns = slice(first, first := first + data.inputs[modality].shape[1])
+        seen, asked = (delayed(data, rows, 13)[:, :, columns] for rows in (train, test))
+        inner = np.einsum("nlf,lm,kmf->nk", seen, priors[0], seen)
+        kernels.append(
+            np.concatenate([inner, np.einsum("nlf,lm,kmf->nk", asked, priors[0], seen)]) / inner.diagonal().mean()
+        )
+    kernel = 0.75 * kernels[1] + 0.25 * kernels[2]
+    noise = np.zeros((len(train), len(train)))
+    lag_s = data.drift.tr_s * np.abs(np.subtract.outer(train, train))
+    block = np.repeat([0, 1, 2], [90, 46, 50])
+    noise = (0.5 * np.exp(-lag_s / 6.7) + 0.5 * (lag_s == 0)) * (block[:, None] == block)
+    covariance = SHARES[share] * kernel[: len(train)] + (1 - SHARES[share]) * noise
+    for subject in data.subjects:
+        expected = SHARES[share] * kernel[len(train) :] @ np.linalg.solve(covariance, data.bold[subject][train])
+        predicted = latents(data, test, found.path) @ (found.group_KV + found.own[subject])
+        np.testing.assert_allclose(predicted, expected, atol=5e-3)
+
+
+def _certain(evidence_VCH, prior, share):
+    belief = np.zeros_like(evidence_VCH)
+    belief[:, prior, share] = 1.0
+    return belief
 
 
 def test_the_network_equals_its_start_before_the_first_step():
@@ -73,23 +91,47 @@ def test_the_network_equals_its_start_before_the_first_step():
     assert abs(examiner.first_loss(model)["fmri"] - 1.0) < 1e-4
 
 
-def test_only_training_responses_are_fitted_and_only_validation_ones_choose():
+@pytest.mark.parametrize("kind", ["per_subject", "none"])
+def test_the_start_is_the_same_whatever_the_compression(kind):
+    data, predicted = split_data(), {}
+    for compression in ("joint", kind):
+        cfg = config(model={"compress": compression})
+        experiment = Experiment.of(cfg, data, ALONE)
+        predicted[compression] = dict(Examiner.of(experiment, data).predicted(experiment.learner.model))
+    for subject in data.subjects:
+        np.testing.assert_allclose(predicted[kind][subject], predicted["joint"][subject], atol=2e-3)
+
+
+def test_nothing_but_training_responses_is_read():
     data = split_data()
-    _, clean, _ = started(data)
+    clean, _ = started(data)
+    outside = np.setdiff1d(np.arange(data.split.n_trs), data.split.train)
     poisoned = {s: x.copy() for s, x in data.bold.items()}
     for bold_TV in poisoned.values():
-        bold_TV[data.split.test] = np.nan
-    object.__setattr__(data, "bold", poisoned)
-    _, dirty, _ = started(data)
-    assert dirty.penalty == clean.penalty
-    torch.testing.assert_close(dirty.start.heads_KR, clean.start.heads_KR, rtol=0, atol=0)
-    for modality, weight in clean.start.path.items():
-        torch.testing.assert_close(dirty.start.path[modality], weight, rtol=0, atol=0)
+        bold_TV[outside] = np.nan
+    dirty, _ = started(dataclasses.replace(data, bold=poisoned))
+    assert dirty.signal == clean.signal
+    np.testing.assert_array_equal(dirty.group_KV, clean.group_KV)
+    for modality, weight in clean.path.items():
+        torch.testing.assert_close(dirty.path[modality], weight, rtol=0, atol=0)
 
 
-def test_half_of_what_is_learnt_counts_outside_training():
+def test_voxels_that_follow_no_film_are_left_alone():
     data = split_data()
-    model = Experiment.of(config(), data, ALONE).learner.model
+    found, _ = started(data)
+    size_V = np.linalg.norm(found.group_KV, axis=0)
+    assert size_V[data.null_V].max() < 0.5 * np.median(size_V[data.responsive_V])
+    assert 0.1 < found.signal["group"] < 0.4 and found.signal["deviation"] < 0.1
+
+
+def test_one_subject_has_a_start_without_deviations():
+    found, _ = started(split_data(n_subjects=1))
+    assert found.own == {} and set(found.signal) == {"group"} and np.abs(found.group_KV).max() > 0.1
+
+
+def test_a_share_of_what_is_learnt_counts_outside_training():
+    data = split_data()
+    model = Experiment.of(config(model={"learnt_share": 0.5}), data, ALONE).learner.model
     with torch.no_grad():
         for parameter in (*model.heads.parts.values(), model.trunk.direct.weight):
             parameter.normal_()
