@@ -124,15 +124,16 @@ def main() -> None:
     while dense.wall_s < LONGER * ours.wall_s and not dense.finished:
         dense.turn(TURN_S)
     rows += compared(own, dense.reached(), f"dense after {LONGER} times as long")
-    start = "starts from ridge, which is solved before the first step and not counted"
+    start = "starts from nothing"
+    if ours.experiment.start_signal is not None:
+        ridge = "starts from ridge, which is solved before the first step and not counted"
+        start = f"{ridge} (validation r {begun:.3f} by itself)"
     print(
         PAGE.format(
             rows="\n".join(f"| {' | '.join(row)} |" for row in rows),
             ratio=ratio,
             n_subjects=len(ours.data.subjects),
-            start=f"{start} (validation r {begun:.3f} by itself)"
-            if ours.experiment.start_signal
-            else "starts from nothing",
+            start=start,
         ),
         end="",
     )

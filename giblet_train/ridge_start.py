@@ -188,10 +188,10 @@ def _fits(
     if len(data.subjects) > 1:
         common = shards.agreed(fits[GROUP].common)
         few = kernels.only(common)
-        misfit_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
+        added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
         for _, own_NV in _deviations(data, mean_NV, shards):
-            misfit_VCH += few.misfit(own_NV)
-        misfit_VCH = shards.total(misfit_VCH).astype(np.float32)
+            added_VCH += few.misfit(own_NV)
+        misfit_VCH = shards.total(added_VCH).astype(np.float32)
         fits[DEVIATION] = fit(few, weight_CB[common], misfit_VCH, len(data.subjects) - 1)
     return fits
 
