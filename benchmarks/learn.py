@@ -66,11 +66,12 @@ PAGE = """# What the engine learns
 (blocks of 20), paired where two predictions are compared. All predictions use the same features, folds and training
 TRs, and pass through the filter that each block of responses has passed (`data.detrend: mean`).
 
-The form of the network's start (priors, noise, lags, what neighbours weigh), `model.learnt_share` and the demo's length
-were chosen on two studies of other seeds (other brains, same film), whose maker is the demo's too: colour of noise and
-spans of memory that suit it may suit a real brain less. Within a fold, evidence on training TRs chooses; the inner block
-only says when to stop. Width, decay and dropout are older, and were chosen while looking at the test blocks of folds 0, 2
-and 4 of this study. The baselines know neither coloured noise nor neighbours, and the delays of ridge end at 8 TRs.
+The form of the network's start (priors, noise, lags, what neighbours weigh), `model.learnt_share` and the demo's
+length were chosen on two studies of other seeds (other brains, same film), whose maker is the demo's too: colour of
+noise and spans of memory that suit it may suit a real brain less. Within a fold, evidence on training TRs chooses; the
+inner block only says when to stop. Width, decay and dropout are older, and were chosen while looking at the test blocks
+of folds 0, 2 and 4 of this study. The baselines know neither coloured noise nor neighbours, and the delays of ridge end
+at 8 TRs.
 
 | predicts held-out brains | r, mean of folds | r / ceiling | {fold_heads} |
 |---|---|---|{rule}|

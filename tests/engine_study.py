@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from giblet_train.contract.config import Config, from_mapping
 from giblet_train.contract.records import ModalityFacts
-from giblet_train.data.dataset import FramePca, SplitData
+from giblet_train.data.dataset import SplitData
+from giblet_train.data.frames import FramePca
 from giblet_train.data.hrf import glover
 from giblet_train.data.splits import Split
 from giblet_train.data.study import Study
@@ -94,11 +98,12 @@ def split_data(
     )
 
 
-def load(config: Config, workdir, progress) -> SplitData:
+def load(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> SplitData:
     """What `train` is given instead of a store."""
     progress("making a synthetic study", 1.0)
     return split_data()
 
 
-def _scored(x_TF, train):
-    return ((x_TF - x_TF[train].mean(axis=0)) / x_TF[train].std(axis=0)).astype(np.float32)
+def _scored(x_TF: NDArray[np.float64], train: NDArray[np.intp]) -> NDArray[np.float32]:
+    scored: NDArray[np.float32] = ((x_TF - x_TF[train].mean(axis=0)) / x_TF[train].std(axis=0)).astype(np.float32)
+    return scored
