@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
+from threadpoolctl import threadpool_limits
 from torch import Tensor
 
 from giblet_train.batch import Block, Windows, windows_of
@@ -53,13 +54,15 @@ class Experiment:
         shape = shape_of(config.model)
         shards = Shards.of(config, data.subjects, ranks)
         compression, targets, start, signal = None, None, None, None
-        if shards.judges:
-            compression = compress(config.model.compress, data.bold, data.split.train, shards.own)
-            if config.model.start == "ridge":
-                ridge = _ridge_of(config, data, shape, shards)
-                compression, heads_KR = compression.holding(ridge.group_KV, ridge.own)
-                start, signal = Start(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
-            targets = targets_of(data, compression, shards)
+        # The same bits whatever a machine's cores: a resumed run must find the basis that its heads were saved in.
+        with threadpool_limits(1):
+            if shards.judges:
+                compression = compress(config.model.compress, data.bold, data.split.train, shards.own)
+                if config.model.start == "ridge":
+                    ridge = _ridge_of(config, data, shape, shards)
+                    compression, heads_KR = compression.holding(ridge.group_KV, ridge.own)
+                    start, signal = Start(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
+                targets = targets_of(data, compression, shards)
         if not shards.sharded:
             # One basis for all: eigenvectors may differ between processors.
             targets, start = ranks.from_first((targets, start))
