@@ -32,6 +32,15 @@ LEAST_BELIEF = 1e-3
 
 
 @dataclass(frozen=True)
+class Answer:
+    """A kernel's part in predicting some voxels of a tile: how much of each of its axes, (n, those voxels)."""
+
+    kernel: int
+    voxels: NDArray[np.intp]
+    size_nV: Singles
+
+
+@dataclass(frozen=True)
 class Kernels:
     """Kernels of TRs seen through the noise: their eigenvalues, axes, and the way to white noise without drift."""
 
@@ -76,24 +85,22 @@ class Kernels:
         fit_VCH = n * np.log(np.maximum(misfit_VCH, np.finfo(np.float32).tiny))
         return np.asarray(-0.5 * n_series * (spread_CH + fit_VCH), np.float32)
 
-    def duals(
-        self, bold_NV: Responses, belief_VCH: Singles
-    ) -> Iterator[tuple[slice, int, list[tuple[int, NDArray[np.intp], Doubles]]]]:
-        """A tile of voxels at a time: where it is, its voxels' number, and (kernel, which of them, duals (N, those)).
-
-        The prediction, averaged over what is believed, is the sum of kernel · dual over kernels.
-        """
-        gain_CHn = np.array(self.shares)[:, None] / self.variance_CHn()
+    def answers(self, bold_NV: Responses, belief_VCH: Singles) -> Iterator[tuple[slice, list[Answer]]]:
+        """A tile of voxels at a time: where it is, and what each kernel that is believed there makes of them."""
+        gain_CHn = (np.array(self.shares)[:, None] / self.variance_CHn()).astype(np.float32)
         for tile, white_nV in self._white(bold_NV):
-            parts = []
+            answers = []
             for c, axes_nn in enumerate(self.axes_Cnn):
                 believed_VH = belief_VCH[tile, c]
                 voxels = np.flatnonzero(believed_VH[:, 1:].sum(axis=1) > LEAST_BELIEF)
                 if len(voxels):
                     gain_nV = gain_CHn[c].T @ believed_VH[voxels].T
-                    dual_nV = axes_nn @ (gain_nV * (axes_nn.T @ white_nV[:, voxels]))
-                    parts.append((c, voxels, self.whitener_nN.T @ dual_nV))
-            yield tile, white_nV.shape[1], parts
+                    answers.append(Answer(c, voxels, gain_nV * (axes_nn.T @ white_nV[:, voxels])))
+            yield tile, answers
+
+    def to_duals(self, kernel: int) -> Singles:
+        """(N, n): from a kernel's answers to dual weights: the prediction is the sum of kernel · dual over kernels."""
+        return np.asarray(self.whitener_nN.T @ self.axes_Cnn[kernel], np.float32)
 
     def _white(self, bold_NV: Responses) -> Iterator[tuple[slice, Singles]]:
         for start in range(0, bold_NV.shape[1], TILE_VOXELS):

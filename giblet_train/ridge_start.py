@@ -32,6 +32,7 @@ MEMORIES_S = (0.0, 15.0)
 SMOOTH_S, JITTER_S = 3.75, 1.1
 LEAST_SHARE = 0.01
 LEAST_VARIANCE = 1e-12
+ENOUGH_VOXELS = 8192
 
 
 @dataclass(frozen=True)
@@ -85,14 +86,27 @@ class Fit:
         explained_C = (self.belief_VCH @ np.array(self.kernels.shares)).sum(axis=0)
         return np.flatnonzero(explained_C >= LEAST_SHARE * explained_C.sum())
 
-    def tiles(self, bold_NV: Singles) -> Iterator[tuple[slice, Singles, Singles]]:
-        """Some voxels at a time: where they are, dual weights (B, N, V) and predictions over training TRs (N, V)."""
-        for tile, n_voxels, parts in self.kernels.duals(bold_NV, self.belief_VCH):
-            dual_BNV = np.zeros((len(self.band_BNN), len(bold_NV), n_voxels), np.float32)
-            for prior, voxels, dual_NV in parts:
-                for band in np.flatnonzero(self.weight_CB[prior]):
-                    dual_BNV[band][:, voxels] += self.weight_CB[prior, band] * dual_NV
-            yield tile, dual_BNV, np.asarray((self.band_BNN @ dual_BNV).sum(axis=0))
+    def predicted(self, bold_NV: Singles, every: int) -> Iterator[tuple[Singles, Singles]]:
+        """Every so many voxels, some at a time: dual weights (B, N, V) and predictions over training TRs (N, V)."""
+        bold_NV, belief_VCH = bold_NV[:, ::every], self.belief_VCH[::every]
+        to_duals = [self.kernels.to_duals(c) for c in range(len(self.weight_CB))]
+        for tile, answers in self.kernels.answers(bold_NV, belief_VCH):
+            dual_BNV = np.zeros((len(self.band_BNN), *bold_NV[:, tile].shape), np.float32)
+            for answer in answers:
+                dual_NV = to_duals[answer.kernel] @ answer.size_nV
+                for band in np.flatnonzero(self.weight_CB[answer.kernel]):
+                    dual_BNV[band][:, answer.voxels] += self.weight_CB[answer.kernel, band].astype(np.float32) * dual_NV
+            yield dual_BNV, np.asarray((self.band_BNN @ dual_BNV).sum(axis=0))
+
+    def heads(self, bold_NV: Singles, reader_NK: Singles) -> Singles:
+        """(K, V): the prediction of every voxel, read by K combinations of training TRs."""
+        kernel_CNN = np.tensordot(self.weight_CB.astype(np.float32), self.band_BNN, axes=1)
+        reading = [reader_NK.T @ kernel_NN @ self.kernels.to_duals(c) for c, kernel_NN in enumerate(kernel_CNN)]
+        heads_KV = np.zeros((reader_NK.shape[1], bold_NV.shape[1]), np.float32)
+        for tile, answers in self.kernels.answers(bold_NV, self.belief_VCH):
+            for answer in answers:
+                heads_KV[:, tile.start + answer.voxels] += reading[answer.kernel] @ answer.size_nV
+        return heads_KV
 
 
 def lag_priors(response_L: Doubles, tr_s: float, convolved: bool) -> tuple[Doubles, ...]:
@@ -134,23 +148,25 @@ def ridge_start(
     mean_NV = _mean(data, shards)
     fits = _fits(data, mean_NV, bands, _weights(len(seen), len(priors_LL)), near, shards)
     n_trs = len(mean_NV)
+    # What moves a whole brain moves a part of it: some voxels are enough to find the strongest components.
+    every = -(-data.n_voxels // ENOUGH_VOXELS)
     gram_NN, cross_BNN = np.zeros((n_trs, n_trs)), np.zeros((len(bands), n_trs, n_trs))
     for subject, bold_NV in chain([(None, mean_NV)], _deviations(data, mean_NV, shards)):
         fit, times = (fits[DEVIATION], 1) if subject else (fits[GROUP], len(shards.own))
-        for _, dual_BNV, predicted_NV in fit.tiles(bold_NV):
+        for dual_BNV, predicted_NV in fit.predicted(bold_NV, every):
             gram_NN += times * (predicted_NV @ predicted_NV.T)
             cross_BNN += times * (dual_BNV @ predicted_NV.T)
     gram_NN, cross_BNN = shards.total(gram_NN), shards.total(cross_BNN)
     axes_NK, power_K = shards.agreed(_strongest(gram_NN, n_latents))
     # A latent has mean square 1 over training TRs: its head is the prediction's projection on it.
-    reader_NK = axes_NK / np.sqrt(n_trs)
-    own = {s: _heads(fits[DEVIATION], x_NV, reader_NK) for s, x_NV in _deviations(data, mean_NV, shards)}
+    reader_NK = (axes_NK / np.sqrt(n_trs)).astype(np.float32)
+    own = {s: fits[DEVIATION].heads(x_NV, reader_NK) for s, x_NV in _deviations(data, mean_NV, shards)}
     path = {m: np.zeros((n_latents, *x_NLF.shape[1:])) for m, x_NLF in seen.items()}
     for band, cross_NN in zip(bands, cross_BNN, strict=True):
         path[band.modality] += np.einsum(
             "nk,nlf->klf", np.sqrt(n_trs) * (cross_NN @ axes_NK) / power_K, band.weighed_NLF
         )
-    group_KV = _heads(fits[GROUP], mean_NV, reader_NK)
+    group_KV = fits[GROUP].heads(mean_NV, reader_NK)
     return RidgeStart(shards.agreed(_as_path(path)), group_KV, own, {part: fit.signal for part, fit in fits.items()})
 
 
@@ -218,13 +234,6 @@ def _strongest(gram_NN: Doubles, n_latents: int) -> tuple[Doubles, Doubles]:
     axes_NK[:, :n_kept] = upright(axes_NN[:, ::-1][:, :n_kept])
     power_K[:n_kept] = power_N[::-1][:n_kept]
     return axes_NK, power_K
-
-
-def _heads(fit: Fit, bold_NV: Singles, reader_NK: Doubles) -> Singles:
-    heads_KV = np.zeros((reader_NK.shape[1], bold_NV.shape[1]), np.float32)
-    for tile, _, predicted_NV in fit.tiles(bold_NV):
-        heads_KV[:, tile] = reader_NK.T @ predicted_NV
-    return heads_KV
 
 
 def _as_path(path_KLF: Mapping[str, Doubles]) -> dict[str, Tensor]:

@@ -142,3 +142,18 @@ def test_a_share_of_what_is_learnt_counts_outside_training():
     model.eval()
     torch.testing.assert_close(model(features, seen_BW) - start_z, 0.5 * learnt_z)
     torch.testing.assert_close(model.heads.weight_KR - start_heads, 0.5 * learnt_heads)
+
+
+def test_a_part_of_the_voxels_finds_the_components_of_all(monkeypatch):
+    data = split_data(n_voxels=600)
+    whole, _ = started(data, n_latents=12)
+    monkeypatch.setattr("giblet_train.ridge_start.ENOUGH_VOXELS", 200)
+    part, _ = started(data, n_latents=12)
+    for subject in data.subjects:
+        of_all, of_part = (
+            latents(data, data.split.test, found.path) @ (found.group_KV + found.own[subject])
+            for found in (whole, part)
+        )
+        assert not np.array_equal(of_all, of_part)
+        error = ((of_all - of_part) ** 2).sum() / (of_all**2).sum()
+        assert error < 0.02
