@@ -14,6 +14,7 @@ from giblet_train.contract.config import Config
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import DataMetric, RunMetric
 from giblet_train.contract.schedule import default_steps_per_epoch, lr_at, plan_of
+from giblet_train.data.alignment import alignment_of
 from giblet_train.data.dataset import SplitData
 from giblet_train.data.hrf import glover
 from giblet_train.data.splits import Split
@@ -125,6 +126,7 @@ def introduce(
         stimulus_offset_s=data.study.stimulus_offset_s,
         shared_trs=len(shared_trs(split)),
         components=dict(data.facts),
+        alignment=alignment_of(data) if experiment.ranks.is_first else None,
     )
     n_parameters = learner.n_parameters
     recorder.record(

@@ -102,7 +102,8 @@ def film_features(folder: Path) -> dict[str, NDArray[np.float32]]:
 
 def features(folder: Path) -> NDArray[np.float64]:
     """(T, F) what the brains follow."""
-    return stimulus_series(film_features(folder), TR_S) * np.sqrt(sum(SCANS_TRS))
+    series_TF = stimulus_series(film_features(folder), TR_S)
+    return series_TF / series_TF.std(axis=0)
 
 
 def _volumes(drive_TF: NDArray[np.float64], subject: int) -> NDArray[np.int16]:

@@ -84,7 +84,7 @@ DRILLS: dict[str, Drill] = dict(
         _drill("communication", "communication_bound", "the sum over 2 ranks takes half a second longer", processes=2),
         _drill("rounding", "rounding", "weights are kept in 8 bits, which the steps are too small for",
                **_SHORT, learning_rate=1e-4),
-        _drill("misaligned", "misaligned_time", "the film is believed to start 75 s later than it did",
+        _drill("misaligned", "misaligned_time", "the film is believed to start 75 s later than it did", **_WARNED,
                data__stimulus_offset_s=75.0),
     )
 )  # fmt: skip

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from giblet_train.contract.alignment import alignment_line, misalignment
 from giblet_train.contract.config import Config
 from giblet_train.contract.footprint import GIB, RECORD_BYTES, checkpoints_at_most
 from giblet_train.contract.health import duration
@@ -75,6 +76,7 @@ def findings(begun: Beginning) -> list[str]:
     return [
         *of_split(begun.data.shared_trs),
         *of_data(begun.data.components),
+        *_of_alignment(begun.data),
         *of_start(begun.config, begun.first, begun.data.components),
         *_of_one_batch(begun.one_batch),
         *_of_machine(begun),
@@ -82,9 +84,9 @@ def findings(begun: Beginning) -> list[str]:
 
 
 def lines(begun: Beginning) -> list[str]:
-    """What was looked at, a line each: every component, the start, the rate's plan, the machine, one batch."""
+    """What was looked at, a line each: components, film against brain, the start, the rate, the machine, one batch."""
     told = [_component(c, fact, begun.first.get(c)) for c, fact in begun.data.components.items()]
-    return [*told, *_start(begun), rate_plan(begun.plan), *_machine(begun), *_one_batch(begun)]
+    return [*told, *_alignment(begun.data), *_start(begun), rate_plan(begun.plan), *_machine(begun), *_one_batch(begun)]
 
 
 def of_split(n_shared_trs: int) -> list[str]:
@@ -155,6 +157,22 @@ def _component(name: str, fact: ModalityFacts, first: Number) -> str:
     codes = ", LOOKS CATEGORICAL" if fact.looks_categorical else ""
     seen = f"; first loss {_number(first)}, expected {_number(fact.expected_first_loss)}" if first is not None else ""
     return f"{name}: {fact.n_targets} targets{constant}{codes}, {raw} → {_number(fact.mean)} ± {_number(fact.sd)}{seen}"
+
+
+def _of_alignment(data: DataMetric) -> list[str]:
+    """Film and brain out of step; not what training survives, which `_alignment` tells."""
+    if data.alignment is None:
+        return []
+    wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
+    return [f"{wrong.sentence} {wrong.action}"] if wrong and wrong.kind != "early" else []
+
+
+def _alignment(data: DataMetric) -> list[str]:
+    if data.alignment is None:
+        return []
+    wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
+    told = alignment_line(data.alignment, data.tr_s)
+    return [f"{told}. {wrong.sentence} {wrong.action}" if wrong and wrong.kind == "early" else told]
 
 
 def _start(begun: Beginning) -> list[str]:

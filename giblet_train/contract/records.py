@@ -240,8 +240,37 @@ class ModalityFacts(Record, frozen=True, kw_only=True):
     looks_categorical: bool = False
 
 
+class LagFact(Record, frozen=True, kw_only=True):
+    """The lag at which brain and film fit best, positive when the brain follows; answers: it stands out of chance.
+
+    sds: by how many standard deviations of what circular shifts give.
+    """
+
+    lag_trs: int
+    sds: Number
+    answers: bool
+
+
+class AlignmentFacts(Record, frozen=True, kw_only=True):
+    """Film against the mean brain over the training TRs, within ±reach_trs: all of them, and each third.
+
+    speed: how fast film rows must be read for the best fit of all, 1 being their own pace; speed_sds: of that fit;
+    speed_lags_trs: the lags that it comes to in the middle of each third.
+    """
+
+    whole: LagFact
+    thirds: tuple[LagFact, ...]
+    reach_trs: int
+    speed: Number = 1.0
+    speed_sds: Number = None
+    speed_lags_trs: tuple[float, ...] = ()
+
+
 class DataMetric(Metric, frozen=True, kw_only=True, tag="data"):
-    """What the engine was given: sizes, scales, the split. shared_trs: held out, and trained on all the same."""
+    """What the engine was given: sizes, scales, the split. shared_trs: held out, and trained on all the same.
+
+    alignment: None where it was not measured, as in older runs.
+    """
 
     store_key: str
     subjects: tuple[str, ...]
@@ -254,6 +283,7 @@ class DataMetric(Metric, frozen=True, kw_only=True, tag="data"):
     stimulus_offset_s: float
     shared_trs: int = 0
     components: dict[str, ModalityFacts]
+    alignment: AlignmentFacts | None = None
 
 
 class StepTimes(Record, frozen=True, kw_only=True):

@@ -14,12 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.lag import NULL_SDS, highpass
+from giblet_train.data.lag import highpass
 from giblet_train.data.study import Study
 
 MAX_SHIFT_TRS = 10
 MAX_VOXELS = 3000
 COPY_CORRELATION = 0.95
+NULL_SDS = 5.0
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,8 @@
 """How many TRs the brain lags behind the film: for the whole study, for each third of it, for each subject.
 
 An aligned study lags by the haemodynamic delay in every third. A lag that grows from third to third shows a stretched
-stimulus, one that is the same but wrong an offset. T TRs, V voxels, F stimulus series, N series of the response.
+stimulus, one that is the same but wrong an offset. T TRs, R TRs that are looked at, V voxels, F stimulus series, N
+series of the response.
 """
 
 from __future__ import annotations
@@ -14,18 +15,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.contract.alignment import ANSWER_SDS, DELAY_S, is_stretched
 from giblet_train.contract.errors import DataError
+from giblet_train.contract.records import AlignmentFacts, LagFact
 from giblet_train.data.study import Study
 
-MAX_LAG_TRS = 20
-MAX_DISAGREEMENT_TRS = 2
-STIMULUS_SERIES = 12
-RESPONSE_SERIES = 20
-HIGHPASS_S = 128.0
-NULL_SDS = 5.0
-SPEED_SDS = 9.0
+MAX_LAG_S = 90.0
+SHOWN = ("video", "audio")
+STIMULUS_SERIES = 8
+RESPONSE_SERIES = 10
+DRIFT_S = 128.0
+FAST_S = 64.0
+"""What is slower than this says little about when a film began; series that are compared lose it."""
 SPEEDS = np.linspace(0.9, 1.1, 41)
-HEMODYNAMIC_DELAY_S = 4.5
 MAX_VOXELS = 20_000
 
 Floats = NDArray[np.floating[Any]]
@@ -51,23 +53,57 @@ class Lag:
 
     @property
     def answers(self) -> bool:
-        """Whether the score beats chance by NULL_SDS; otherwise the lag says nothing."""
-        return self.height > NULL_SDS
+        """Whether the score beats chance by ANSWER_SDS; otherwise the lag says nothing."""
+        return self.height > ANSWER_SDS
+
+    @property
+    def fact(self) -> LagFact:
+        """The same as a record."""
+        return LagFact(lag_trs=self.lag_trs, sds=self.height, answers=self.answers)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The speed at which film rows must be read for the best fit, 1 being their own pace, and the lag at that speed."""
+
+    speed: float
+    lag: Lag
+
+    def lag_at(self, tr: float) -> float:
+        """By how many TRs the brain then follows the film's own clock at TR `tr`."""
+        return tr - self.speed * (tr - self.lag.lag_trs)
 
 
 @dataclass(frozen=True)
 class LagRow:
-    """One subject, or the average of all: the whole study and its three thirds."""
+    """One subject, or the average of all: all TRs that were looked at, each third of them, and the best clock.
+
+    clock_lags_trs: what that clock comes to in the middle of each third. reach_trs: how far lags were looked for.
+    """
 
     who: str
     whole: Lag
-    thirds: tuple[Lag, Lag, Lag]
+    thirds: tuple[Lag, ...]
+    clock: Clock
+    clock_lags_trs: tuple[float, ...]
+    reach_trs: int
+
+    @property
+    def facts(self) -> AlignmentFacts:
+        """The same as a record."""
+        return AlignmentFacts(
+            whole=self.whole.fact,
+            thirds=tuple(third.fact for third in self.thirds),
+            reach_trs=self.reach_trs,
+            speed=self.clock.speed,
+            speed_sds=self.clock.lag.height,
+            speed_lags_trs=self.clock_lags_trs,
+        )
 
     @property
     def agrees(self) -> bool:
-        """Whether the thirds that answer lie within MAX_DISAGREEMENT_TRS of one another."""
-        lags = [third.lag_trs for third in self.thirds if third.answers]
-        return not lags or max(lags) - min(lags) <= MAX_DISAGREEMENT_TRS
+        """Whether film and brain run on clocks of one speed, as far as can be told."""
+        return not is_stretched(self.facts)
 
 
 def lag_table(study: Study) -> tuple[LagRow, ...]:
@@ -75,41 +111,35 @@ def lag_table(study: Study) -> tuple[LagRow, ...]:
     stimulus_TF = stimulus_series(study.features, study.tr_s)
     total_TV = np.zeros((), np.float32)
     rows: list[LagRow] = []
+
+    def row(who: str, response_TV: Floats) -> LagRow:
+        response_TN = response_series(response_TV, _blocks(study.scan_lengths_trs), study.tr_s)
+        return lag_row(who, stimulus_TF, response_TN, np.arange(study.n_trs), study.tr_s)
+
     for subject in study.subjects:
         response_TV = _response(study.bold[subject], study.scan_lengths_trs)
         total_TV = total_TV + response_TV
-        rows.append(_row(subject, stimulus_TF, response_TV, study.tr_s))
-    if len(rows) > 1:
-        rows.insert(0, _row("average", stimulus_TF, total_TV, study.tr_s))
-    return tuple(rows)
+        rows.append(row(subject, response_TV))
+    return tuple([row("average", total_TV), *rows] if len(rows) > 1 else rows)
 
 
 def average_lag(
     features: Mapping[str, Floats], bold: Mapping[str, Floats], scan_lengths_trs: Sequence[int], tr_s: float
 ) -> Lag:
     """The lag of all subjects' mean response over all TRs."""
-    responses = (_response(bold_TV, scan_lengths_trs) for bold_TV in bold.values())
-    total_TV = sum(responses, np.float32(0.0))
-    response_TN = _leading(highpass(np.asarray(total_TV), tr_s), RESPONSE_SERIES)
-    return best_lag(stimulus_series(features, tr_s), response_TN)
+    total_TV = sum((_response(bold_TV, scan_lengths_trs) for bold_TV in bold.values()), np.float32(0.0))
+    response_TN = response_series(np.asarray(total_TV), _blocks(scan_lengths_trs), tr_s)
+    return best_lag(stimulus_series(features, tr_s), response_TN, tr_s)
 
 
-def fitting_speed(study: Study) -> float | None:
-    """The speed of the film, from 0.9 to 1.1 of its own, at which the average brain follows it; None if at none.
-
-    For a study whose own clock gives no lag. As many speeds are tried, one must beat chance by SPEED_SDS.
-    """
-    total_TV = sum((_response(bold_TV, study.scan_lengths_trs) for bold_TV in study.bold.values()), np.float32(0.0))
-    response_TN = _leading(highpass(np.asarray(total_TV), study.tr_s), RESPONSE_SERIES)
-    stimulus_TF = stimulus_series(study.features, study.tr_s)
+def fitting_clock(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Clock:
+    """The speed, among SPEEDS, and the lag at which the brain follows the film best."""
     places_T = np.arange(len(stimulus_TF))
-    fits: list[tuple[float, float]] = []
-    for speed in SPEEDS:
+    fits = []
+    for speed in SPEEDS.tolist():
         columns = [np.interp(places_T * speed, places_T, column_T) for column_T in stimulus_TF.T]
-        lag = best_lag(np.stack(columns, axis=1), response_TN)
-        fits.append((lag.height, float(speed)))
-    height, fit = max(fits)
-    return fit if height > SPEED_SDS else None
+        fits.append(Clock(speed, best_lag(np.stack(columns, axis=1), response_TN, tr_s)))
+    return max(fits, key=lambda clock: clock.lag.height)
 
 
 def offset_from_lag(lag: Lag, tr_s: float) -> float:
@@ -122,39 +152,63 @@ def offset_from_lag(lag: Lag, tr_s: float) -> float:
             "data.stimulus_offset_s: auto finds no lag that beats chance: brain and film do not follow one another.",
             "State the offset in seconds, or look at `python -m giblet_train data lag`.",
         )
-    return (round(HEMODYNAMIC_DELAY_S / tr_s) - lag.lag_trs) * tr_s
+    return (round(DELAY_S / tr_s) - lag.lag_trs) * tr_s
 
 
 def stimulus_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:
-    """(T, F): the leading components of picture and of sound, without slow drifts."""
-    series = []
-    for modality in ("video", "audio"):
-        scaled_TF = _scaled(np.asarray(features[modality], np.float64))
-        series.append(_leading(highpass(scaled_TF, tr_s), STIMULUS_SERIES))
-    return np.concatenate(series, axis=1)
+    """(T, F): the leading components of picture and of sound, without slow drifts; all features weigh alike."""
+    return leading_series({m: _scaled(np.asarray(features[m], np.float64)) for m in SHOWN}, tr_s)
 
 
-def best_lag(stimulus_TF: Floats, response_TN: Floats, max_lag_trs: int = MAX_LAG_TRS) -> Lag:
+def leading_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:
+    """The same of features that weigh as much as their variance."""
+    return np.concatenate([_leading(highpass(features[m], tr_s, FAST_S), STIMULUS_SERIES) for m in SHOWN], axis=1)
+
+
+def response_series(
+    response_RV: Floats, blocks: Sequence[tuple[int, int]], tr_s: float, n_trs: int | None = None
+) -> NDArray[np.float64]:
+    """(T, N): the leading components of responses, each as large as the variance that it holds; 0 outside of `blocks`.
+
+    response_RV: over the TRs of the blocks, one after another; each loses its slow drifts. n_trs: T, if not all of it.
+    """
+    edges = np.cumsum([0, *(stop - first for first, stop in blocks)])
+    parts = [highpass(response_RV[a:b], tr_s, FAST_S) for a, b in pairwise(edges)]
+    series_TN = np.zeros((n_trs or len(response_RV), RESPONSE_SERIES))
+    leading_RN = _leading(np.concatenate(parts), RESPONSE_SERIES)
+    series_TN[np.concatenate([np.arange(*block) for block in blocks]), : leading_RN.shape[1]] = leading_RN
+    return series_TN
+
+
+def reach_trs(n_trs: int, tr_s: float) -> int:
+    """How many TRs the brain may lead or follow: MAX_LAG_S, but half of all shifts are left for the null."""
+    return min(round(MAX_LAG_S / tr_s), n_trs // 4)
+
+
+def best_lag(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Lag:
     """The lag at which the two sets of series correlate best, beside what circular shifts give."""
     scores_T = circular_scores(stimulus_TF, response_TN)
-    limit = min(max_lag_trs, len(scores_T) // 4)
+    limit = reach_trs(len(scores_T), tr_s)
     near = np.r_[scores_T[-limit:], scores_T[: limit + 1]]
     far = scores_T[limit + 1 : -limit]
     return Lag(int(near.argmax()) - limit, float(near.max()), float(far.mean()), float(far.std()))
 
 
 def circular_scores(stimulus_TF: Floats, response_TN: Floats) -> NDArray[np.float64]:
-    """(T,): the mean squared correlation of all pairs of series, the response moved back by 0 to T - 1 TRs."""
-    n_trs = len(stimulus_TF)
-    stimulus_KF = np.fft.rfft(_scaled(stimulus_TF), axis=0)
-    response_KN = np.fft.rfft(_scaled(response_TN), axis=0)
+    """(T,): the mean squared correlation of all pairs of series, the response moved back by 0 to T - 1 TRs.
+
+    A response's series weighs as much as its variance; TRs at which all are 0 are not looked at.
+    """
+    n_trs, n_rows = len(stimulus_TF), int((response_TN != 0).any(axis=1).sum())
+    power = float((response_TN**2).sum())
+    stimulus_KF, response_KN = np.fft.rfft(_scaled(stimulus_TF), axis=0), np.fft.rfft(response_TN, axis=0)
     total_T = np.zeros(n_trs)
     for series_K in stimulus_KF.T:
         total_T += (np.fft.irfft(series_K.conj()[:, None] * response_KN, n_trs, axis=0) ** 2).sum(axis=1)
-    return np.asarray(total_T / (n_trs**2 * stimulus_TF.shape[1] * response_TN.shape[1]))
+    return np.asarray(total_T / max(1e-300, n_rows * power * stimulus_TF.shape[1]))
 
 
-def highpass(series_TF: Floats, tr_s: float, period_s: float = HIGHPASS_S) -> NDArray[np.float64]:
+def highpass(series_TF: Floats, tr_s: float, period_s: float = DRIFT_S) -> NDArray[np.float64]:
     """The series without their mean and cosines slower than `period_s`, as SPM's discrete cosine filter."""
     n_trs = len(series_TF)
     n_slow = int(2 * n_trs * tr_s / period_s) + 1
@@ -165,11 +219,29 @@ def highpass(series_TF: Floats, tr_s: float, period_s: float = HIGHPASS_S) -> ND
     return np.asarray(values - basis @ (basis.T @ values))
 
 
-def _row(who: str, stimulus_TF: Floats, response_TV: Floats, tr_s: float) -> LagRow:
-    response_TN = _leading(highpass(response_TV, tr_s), RESPONSE_SERIES)
-    edges = [round(i * len(stimulus_TF) / 3) for i in range(4)]
-    first, second, third = (best_lag(stimulus_TF[a:b], response_TN[a:b]) for a, b in pairwise(edges))
-    return LagRow(who, best_lag(stimulus_TF, response_TN), (first, second, third))
+def lag_row(who: str, stimulus_TF: Floats, response_TN: Floats, rows: NDArray[np.intp], tr_s: float) -> LagRow:
+    """All that is told of one response: its lag over `rows`, in each third of them, and the clock that fits it best."""
+    clock = fitting_clock(stimulus_TF, response_TN, tr_s)
+    thirds = np.array_split(rows, 3)
+    return LagRow(
+        who=who,
+        whole=best_lag(stimulus_TF, response_TN, tr_s),
+        thirds=tuple(best_lag(stimulus_TF, _only(part, response_TN), tr_s) for part in thirds),
+        clock=clock,
+        clock_lags_trs=tuple(clock.lag_at(float(part.mean())) for part in thirds),
+        reach_trs=reach_trs(len(stimulus_TF), tr_s),
+    )
+
+
+def _only(rows: NDArray[np.intp], response_TN: Floats) -> Floats:
+    """The responses at some TRs, 0 elsewhere."""
+    only_TN = np.zeros_like(response_TN)
+    only_TN[rows] = response_TN[rows] - response_TN[rows].mean(axis=0)
+    return only_TN
+
+
+def _blocks(scan_lengths_trs: Sequence[int]) -> list[tuple[int, int]]:
+    return list(pairwise(np.cumsum([0, *scan_lengths_trs]).tolist()))
 
 
 def _response(bold_TV: Floats, scan_lengths_trs: Sequence[int]) -> NDArray[np.float32]:
@@ -187,7 +259,15 @@ def _scaled(series_TF: Floats) -> NDArray[np.float64]:
 
 
 def _leading(series_TF: Floats, count: int) -> NDArray[np.float64]:
-    """(T, count): the series along the leading directions, by the eigenvectors of the (T, T) Gram matrix."""
-    values, vectors = np.linalg.eigh(series_TF @ series_TF.T)
-    order = np.argsort(values)[::-1][: min(count, series_TF.shape[1])]
-    return np.asarray(vectors[:, order])
+    """(T, count or fewer): the series along the leading directions, by the eigenvectors of the smaller Gram matrix.
+
+    Directions that hold nothing are left out.
+    """
+    n_trs, n_series = series_TF.shape
+    if n_series < n_trs:
+        values, vectors = np.linalg.eigh(series_TF.T @ series_TF)
+    else:
+        values, vectors = np.linalg.eigh(series_TF @ series_TF.T)
+    kept = np.argsort(values)[::-1][:count]
+    kept = kept[values[kept] > 1e-9 * max(1e-300, values.max())]
+    return np.asarray(series_TF @ vectors[:, kept] if n_series < n_trs else vectors[:, kept] * np.sqrt(values[kept]))

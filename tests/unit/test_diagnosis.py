@@ -9,7 +9,16 @@ from benchmarks.why import accused_early, delay_of, first_cause, is_right, whole
 from giblet_train.contract.config import from_mapping
 from giblet_train.contract.diagnosis import EXPLAINS, RULES, diagnose
 from giblet_train.contract.health import Health
-from giblet_train.contract.records import EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
+from giblet_train.contract.records import (
+    AlignmentFacts,
+    DataMetric,
+    EpochMetric,
+    EvaluationMetric,
+    EventMetric,
+    LagFact,
+    RunMetric,
+    StepMetric,
+)
 from giblet_train.contract.rules.case import CauseName, case_of
 from tests.collection import Case, collection
 from tests.collection.faults import flat, overfit, play, steps_of
@@ -112,6 +121,16 @@ def test_losses_that_repeat_to_the_last_digit_are_lost_in_rounding() -> None:
     assert "rounding" in {cause.cause for cause in diagnose(curves.config, same).causes}
 
 
+def lagging(lag_trs: int, answers: bool = True) -> DataMetric:
+    """The data record of a brain that follows its film by so many TRs of 1.5 s."""
+    whole = LagFact(lag_trs=lag_trs, sds=9.0 if answers else 3.0, answers=answers)
+    return DataMetric(
+        seq=0, step=0, epoch=1, at=0.0, store_key="0", subjects=("1",), n_voxels=10, tr_s=1.5, n_trs=400, train_trs=200,
+        validation_trs=40, test_trs=70, stimulus_offset_s=0.0, components={},
+        alignment=AlignmentFacts(whole=whole, thirds=(whole,) * 3, reach_trs=60),
+    )  # fmt: skip
+
+
 def test_a_brain_that_no_voxel_follows_may_be_out_of_step() -> None:
     curves = draw(14)
     metrics = healthy_run(curves)
@@ -121,6 +140,15 @@ def test_a_brain_that_no_voxel_follows_may_be_out_of_step() -> None:
     assert first_cause(diagnose(curves.config, [*metrics, end]))[0] == "misaligned_time"
     found = replace(end, encoding={"r_difference": 0.1, "r_difference_low": 0.05})
     assert diagnose(curves.config, [*metrics, found]).healthy
+    assert first_cause(diagnose(curves.config, [*metrics, lagging(3), end]))[0] != "misaligned_time"
+
+
+def test_a_film_out_of_step_is_named_before_the_first_step() -> None:
+    config = draw(14).config
+    found = diagnose(config, [lagging(14)]).causes[0]
+    assert (found.cause, found.evidence["lag_trs"]) == ("misaligned_time", 14)
+    for fine in (lagging(3), lagging(0), lagging(14, answers=False)):
+        assert diagnose(config, [fine]).healthy
 
 
 @pytest.mark.parametrize(

@@ -60,13 +60,15 @@ def test_auto_finds_where_the_film_stood_as_the_scan_began(late_trs):
     assert offset_from_lag(lag, 1.5) == late_trs * 1.5
 
 
-def test_scores_are_mean_squared_correlations():
+def test_scores_are_mean_squared_correlations_of_responses_weighed_by_their_variance():
     random = np.random.default_rng(0)
-    stimulus, response = random.standard_normal((60, 3)), random.standard_normal((60, 4))
+    stimulus, response = random.standard_normal((60, 3)), random.standard_normal((60, 4)) * [4.0, 2.0, 1.0, 1.0]
+    response -= response.mean(axis=0)
+    weights = response.var(axis=0) / response.var(axis=0).sum()
     scores = circular_scores(stimulus, response)
     for shift in (0, 2, 57):
         pairs = np.corrcoef(stimulus.T, np.roll(response, -shift, axis=0).T)[:3, 3:]
-        assert scores[shift] == pytest.approx((pairs**2).mean())
+        assert scores[shift] == pytest.approx((pairs**2).mean(axis=0) @ weights)
 
 
 def test_highpass_takes_away_drifts_and_keeps_the_rest():

@@ -6,7 +6,7 @@ import msgspec
 
 from giblet_train.contract.config import Config, LossConfig
 from giblet_train.contract.minuteone import Beginning, Machine, OneBatch, findings, lines, rate_plan
-from giblet_train.contract.records import DataMetric, ModalityFacts
+from giblet_train.contract.records import AlignmentFacts, DataMetric, LagFact, ModalityFacts
 from giblet_train.contract.schedule import plan_of
 
 FACT = ModalityFacts(
@@ -73,6 +73,21 @@ def test_each_fault_has_its_sentence() -> None:
     assert "to nan" in findings(begun(one_batch=lost))[0]
     full = replace(MACHINE, disk_free_gib=1.0)
     assert findings(begun(machine=full)) == ["The whole run needs 5.59 GiB of disk; 1.00 GiB are free."]
+
+
+def test_a_film_out_of_step_stops_and_one_shifted_beforehand_is_told() -> None:
+    def lagged(lag_trs: int, answers: bool = True) -> Beginning:
+        whole = LagFact(lag_trs=lag_trs, sds=9.0 if answers else 3.0, answers=answers)
+        alignment = AlignmentFacts(whole=whole, thirds=(whole,) * 3, reach_trs=60)
+        return begun(data=msgspec.structs.replace(begun().data, alignment=alignment))
+
+    assert len(found := findings(lagged(14))) == 1
+    assert "follows the film by 14 TRs (21 s) where 2 to 5 are expected" in found[0]
+    assert "Set data.stimulus_offset_s to -16.5 (or to auto)" in found[0]
+    for fine in (lagged(3), lagged(0), lagged(14, answers=False)):
+        assert findings(fine) == []
+    assert "convolved, beforehand" in lines(lagged(0))[4]
+    assert "no answer" in lines(lagged(14, answers=False))[4]
 
 
 def test_what_is_scaled_otherwise_need_not_start_at_one() -> None:

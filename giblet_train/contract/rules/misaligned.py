@@ -1,18 +1,48 @@
-"""Film and brain out of step: the film is rebuilt, and yet no voxel follows it better than by chance."""
+"""Film and brain out of step: the lag measured before the first step says so, or no voxel that follows the film."""
 
 from __future__ import annotations
 
+from giblet_train.contract.alignment import expected_trs, misalignment
 from giblet_train.contract.config import MODALITIES
 from giblet_train.contract.rules.case import Case, Cause
 
 
 def misaligned_time(case: Case) -> Cause | None:
+    """Named in minute one where the lag over the training TRs answers, else by the final evaluation, with reserve."""
+    return _measured(case) or _evaluated(case)
+
+
+def _measured(case: Case) -> Cause | None:
+    """The lag stands out of chance, and no brain follows its film by so much, or not by the same in each third."""
+    if case.data is None or case.data.alignment is None:
+        return None
+    facts = case.data.alignment
+    wrong = misalignment(facts, case.data.tr_s, case.data.stimulus_offset_s)
+    if wrong is None or wrong.kind == "early":
+        return None
+    return Cause(
+        cause="misaligned_time",
+        confidence=0.95,
+        sentence=wrong.sentence,
+        evidence={
+            "lag_trs": facts.whole.lag_trs,
+            "sds_above_chance": facts.whole.sds,
+            "thirds_lags_trs": [third.lag_trs if third.answers else None for third in facts.thirds],
+            "expected_trs": list(expected_trs(case.data.tr_s)),
+            "best_speed": facts.speed,
+            "stimulus_offset_s": case.data.stimulus_offset_s,
+        },
+        action=wrong.action,
+    )
+
+
+def _evaluated(case: Case) -> Cause | None:
     """Held out, reconstructions beat their means while voxels that answer the film are predicted no better than others.
 
-    It takes the final evaluation to say so, and says it with reserve: a brain without signal looks the same.
+    Said with reserve: a brain without signal looks the same. A film measured to be in step is not accused.
     """
     found = case.evaluation
-    if found is None:
+    if found is None or _in_step(case):
         return None
     low, difference = found.encoding.get("r_difference_low"), found.encoding.get("r_difference")
     skill = [found.skill.get(m) for m in MODALITIES if m in case.components]
@@ -33,3 +63,9 @@ def misaligned_time(case: Case) -> Cause | None:
         },
         action="Run `python -m giblet_train data lag RUN_DIR`, and set data.stimulus_offset_s to what it measures.",
     )
+
+
+def _in_step(case: Case) -> bool:
+    """The lag over the training TRs answers, and it is what it must be."""
+    facts = case.data.alignment if case.data else None
+    return bool(case.data and facts and facts.whole.answers and not misalignment(facts, case.data.tr_s, 0.0))
