@@ -27,6 +27,8 @@ PAGE = """# Lesions: what each part of the brain does for the rebuilt film
     python -m giblet_train lesion RUN_DIR --atlas parcels.nii.gz --region 17  # an atlas on the grid of the BOLD files
     python -m giblet_train lesion RUN_DIR --mask area.nii.gz --json           # any set of voxels
 
+From a laptop `giblet lesion RUN` takes the same options and does this on the run's node ([inspect](inspect.md)).
+
 The film of the test block is rebuilt from measured (or `--source predicted`) brains without the region's voxels, in
 all subjects. `missing` tells the readout, which then reads what the other voxels still carry; `silence` does not, as
 the brain itself would not be told. Beside each lesion stand random sets of as many voxels, as many of them responsive;

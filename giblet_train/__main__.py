@@ -5,7 +5,6 @@ stdout is data, stderr is narration. A user's mistake ends in its sentence and e
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 from pathlib import Path
@@ -25,15 +24,18 @@ app = typer.Typer(
 data_app = typer.Typer(name="data", help="Look at a study before training on it.", no_args_is_help=True)
 app.add_typer(data_app)
 
-RunWithCheckpoint = Annotated[Path, typer.Argument(help="Run directory with at least one checkpoint.")]
+RunWithCheckpoint = Annotated[
+    Path, typer.Argument(help="Run directory with at least one checkpoint, or what `giblet pull --best` brought.")
+]
 Role = Annotated[Literal["best", "last"], typer.Option(help="Which checkpoint.")]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
 RunOrConfig = Annotated[
     Path, typer.Argument(help="A run directory, a configuration file, or - for one on standard input.")
 ]
 Workdir = Annotated[
-    Path | None, typer.Option(help="Where stores and studies lie; a run's own, or ~/giblet for a configuration.")
+    Path | None, typer.Option(help="Where stores and studies lie; a run's own, or ~/giblet for anything else.")
 ]
+Out = Annotated[Path | None, typer.Option(help="Keep the figures here, too, as JSON and as text: a new folder.")]
 
 
 @app.command()
@@ -90,18 +92,25 @@ def join(run_dir: Annotated[Path, typer.Argument(help="Run directory whose run.j
 def evaluate(
     run_dir: RunWithCheckpoint,
     role: Role = "best",
-    map_path: Annotated[Path | None, typer.Option("--map", help="Write each voxel's held-out r as NIfTI here.")] = None,
+    out: Out = None,
+    workdir: Workdir = None,
     as_json: AsJson = False,
 ) -> None:
     """Judge a run's checkpoint on the test block of its fold; the run stays as it is.
 
+    With --out also r.nii.gz, the held-out r of each voxel.
+
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """
-    from giblet_train.judge import evaluation_lines, judge
+    from giblet_train.judge import MAP, evaluation_lines, judge
     from giblet_train.loading import load_split
+    from giblet_train.told import new_folder, told
+    from giblet_train.trained import trained
 
-    figures = judge(run_dir, role, load_split, narrate, map_path)
-    print(json.dumps(figures) if as_json else "\n".join(evaluation_lines(figures)))
+    folder = new_folder(out)
+    run = trained(run_dir, role, load_split, narrate, workdir)
+    figures = judge(run, narrate, folder and folder / MAP)
+    print(told("evaluation", figures, evaluation_lines(figures), folder, as_json))
 
 
 @app.command()
@@ -111,6 +120,7 @@ def ensemble(
     all_folds: Annotated[bool, typer.Option("--all-folds", help="Train every fold of the run first.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; each takes a GPU where there are some.")] = 1,
     role: Role = "best",
+    out: Out = None,
     as_json: AsJson = False,
 ) -> None:
     """Average runs fold by fold, beside their members, ridge and pooled ridge.
@@ -122,10 +132,12 @@ def ensemble(
     from giblet_train.ensemble import lines_of, report, score_folds
     from giblet_train.jobs import grown
     from giblet_train.loading import load_split
+    from giblet_train.told import new_folder, told
 
+    folder = new_folder(out)
     members = grown(run_dirs, seeds, all_folds, jobs, narrate)
     figures = report(score_folds(members, role, load_split, narrate))
-    print(json.dumps(figures) if as_json else "\n".join(lines_of(figures)))
+    print(told("ensemble", figures, lines_of(figures), folder, as_json))
 
 
 @app.command()
@@ -147,6 +159,8 @@ def lesion(
     ] = "measured",
     draws: Annotated[int, typer.Option(min=20, help="Random voxel sets beside each lesion.")] = 200,
     role: Role = "best",
+    out: Out = None,
+    workdir: Workdir = None,
     as_json: AsJson = False,
 ) -> None:
     """Rebuild the film without each region's voxels, beside random voxel sets of the same size.
@@ -157,11 +171,13 @@ def lesion(
     """
     from giblet_train.lesions import lesion_lines, lesion_study
     from giblet_train.loading import load_split
+    from giblet_train.told import new_folder, told
     from giblet_train.trained import trained
 
-    run = trained(run_dir, role, load_split, narrate)
+    folder = new_folder(out)
+    run = trained(run_dir, role, load_split, narrate, workdir)
     study = lesion_study(run, run.parcels(region or (), atlas, mask), source, mode, draws, narrate)
-    print(json.dumps(study) if as_json else "\n".join(lesion_lines(study)))
+    print(told("lesion", study, lesion_lines(study), folder, as_json))
 
 
 @app.command()
@@ -169,17 +185,23 @@ def rebuild(
     run_dir: RunWithCheckpoint,
     out: Annotated[Path, typer.Argument(help="New folder: index.html, frames.png, .wav files, words.json.")],
     role: Role = "best",
+    workdir: Workdir = None,
+    as_json: AsJson = False,
 ) -> None:
     """Show the held-out film as measured and predicted brains show it: pictures, sound and nearest annotations.
 
     python -m giblet_train rebuild ~/giblet/runs/demo-20261125-101500-3f2a rebuilt && open rebuilt/index.html
     """
     from giblet_train.loading import load_split
-    from giblet_train.rebuild import rebuild
+    from giblet_train.rebuild import rebuild, rebuilt_lines
+    from giblet_train.told import new_folder, told
     from giblet_train.trained import trained
 
-    told = rebuild(trained(run_dir, role, load_split, narrate), out, narrate)
-    print(f"{out / 'index.html'}\n{told['credit']}")
+    folder = new_folder(out)
+    assert folder is not None
+    words = rebuild(trained(run_dir, role, load_split, narrate, workdir), folder, narrate)
+    text = told("words", words, rebuilt_lines(words), folder, as_json)
+    print(text if as_json else f"{folder / 'index.html'}\n{text}")
 
 
 @app.command()

@@ -15,19 +15,18 @@ from numpy.typing import NDArray
 from giblet_train.contract.records import SCHEMA, EvaluationMetric, encode
 from giblet_train.data.bold import write_map
 from giblet_train.metrics import pearson, shifted_r
-from giblet_train.trained import Narrate, Trained, trained
-from giblet_train.trainer import Load
+from giblet_train.trained import Narrate, Trained
 
+MAP = "r.nii.gz"
 NULL_VOXELS = 2000
 NULL_PERCENTILE = 99.0
 
 
-def judge(path: Path, role: str, load: Load, narrate: Narrate, map_path: Path | None = None) -> dict[str, Any]:
+def judge(run: Trained, narrate: Narrate, map_path: Path | None = None) -> dict[str, Any]:
     """An evaluation of a run's checkpoint: {schema, run_id, step, folds, encoding, decoding, baselines, skill}.
 
-    map_path: where r of each voxel is written as NIfTI. Raises ConfigError, DataError.
+    map_path: where r of each voxel is written as NIfTI.
     """
-    run = trained(path, role, load, narrate)
     narrate("judging the weights on the test block", 0.5)
     figures = run.examiner.evaluation(run.model, lambda: None)
     r_V, null = _by_voxel(run)

@@ -180,4 +180,5 @@ def _cell(change: Mapping[str, float]) -> str:
 
 
 def _told_apart(figures: Mapping[str, Mapping[str, float]]) -> str:
-    return ", ".join(f"{m} {figures[m]['two_way']:.2f}" for m in MODALITIES)
+    two_way = {m: figures[m]["two_way"] for m in MODALITIES}
+    return ", ".join(f"{m} –" if np.isnan(r) else f"{m} {r:.2f}" for m, r in two_way.items())

@@ -5,17 +5,17 @@ T TRs of the test block, F features, P pictures in a row, L annotations, X Y Z t
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from html import escape
 from itertools import groupby
 from pathlib import Path
+from statistics import median
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.records import SCHEMA
 from giblet_train.data.audio import steps_per_tr
 from giblet_train.data.dataset import SplitData
@@ -44,16 +44,10 @@ class Retrieved:
 
 
 def rebuild(run: Trained, out: Path, narrate: Narrate) -> dict[str, object]:
-    """Write frames.png, a .wav per source, words.json and index.html into the new folder `out`; returns words.json.
-
-    Raises ConfigError when `out` holds other things.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise ConfigError(f"{out} exists and is not an empty folder.", "Name a new one.")
+    """Write frames.png, a .wav per source and index.html into the empty folder `out`; returns what words.json says."""
     none_V = np.zeros(run.data.n_voxels, bool)
     films: dict[str, Film] = {s: Bench.of(run, s, "missing").film(none_V) for s in SOURCES}
     truth = {m: target_TF[run.data.split.test] for m, target_TF in run.data.targets.items()}
-    out.mkdir(parents=True, exist_ok=True)
     narrate("drawing frames", 0.1)
     shown, rows = picture_rows(run.data, films)
     (out / "frames.png").write_bytes(png_bytes(_sheet(rows)))
@@ -70,9 +64,26 @@ def rebuild(run: Trained, out: Path, narrate: Narrate) -> dict[str, object]:
         "n_annotations": len(_annotations(run.data)[0]),
         "words": [asdict(each) for each in found],
     }
-    (out / "words.json").write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n")
     (out / "index.html").write_text(_page(told, found))
     return told
+
+
+def rebuilt_lines(told: Mapping[str, Any]) -> list[str]:
+    """The same for people: what was made, how near the words came, and whose film it is."""
+    pictures, sounds = told["frames"], told["sounds"]
+    heard = f"sound from {', '.join(sounds)}" if sounds else "no sound: its features are not giblet's own"
+    lines = [
+        f"{told['run_id']}, {told['checkpoint']}, held-out film of fold {told['fold']}",
+        f"{len(pictures['trs'])} pictures of {', '.join(pictures['rows'])}; {heard}",
+    ]
+    for source in SOURCES if told["words"] else ():
+        ranks = [word["rank"][source] for word in told["words"]]
+        firsts = sum(rank == 1 for rank in ranks)
+        lines.append(
+            f"words from {source} brains: of {told['n_annotations']} annotations the true one has median rank "
+            f"{median(ranks):g}, and is the first {firsts} of {len(ranks)} times"
+        )
+    return [*lines, str(told["credit"])]
 
 
 def picture_rows(data: SplitData, films: Mapping[str, Film]) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:

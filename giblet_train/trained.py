@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
+import torch
 
 from giblet_train import checkpoint
 from giblet_train.contract.config import Config
@@ -15,6 +16,7 @@ from giblet_train.contract.records import CheckpointRecord
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
 from giblet_train.data.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
+from giblet_train.data.prepared import workdir_of
 from giblet_train.data.store import study_folder
 from giblet_train.distributed import Ranks, device_of, set_threads
 from giblet_train.evaluate import Examiner
@@ -28,9 +30,10 @@ Narrate = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Trained:
-    """A run as its checkpoint left it. model: the averaged weights, which are what is judged."""
+    """A run as its checkpoint left it. workdir: where its study lies. model: the averaged weights: those are judged."""
 
     run_dir: RunDir
+    workdir: Path
     config: Config
     record: CheckpointRecord
     data: SplitData
@@ -61,31 +64,43 @@ class Trained:
             return f"Film: {self.config.data.video}, of this study."
 
     def _study(self) -> Path:
-        workdir = self.run_dir.path.parent.parent
-        return study_folder(self.config, workdir / self.config.data.data_dir, workdir, lambda *_: None)[0]
+        return study_folder(self.config, self.workdir / self.config.data.data_dir, self.workdir, lambda *_: None)[0]
 
 
-def trained(path: Path, role: str, load: Load, narrate: Narrate) -> Trained:
-    """The run in directory `path` at its newest checkpoint of `role`; nothing of the run is written.
+def trained(path: Path, role: str, load: Load, narrate: Narrate, workdir: Path | None = None) -> Trained:
+    """The run in directory `path`, its own or a pulled copy, at its newest checkpoint of `role`; nothing is written.
 
-    Raises ConfigError where there is no such checkpoint, DataError where the study is another one by now.
+    workdir: where study and stores lie, as in `prepared.workdir_of`. It works on a GPU where torch sees one, unless the
+    run's configuration says cpu. Raises ConfigError where there is no such checkpoint, DataError where the study is
+    another one by now.
     """
     run_dir = RunDir(path.resolve())
     config = run_dir.read_config()
     record = checkpoint.newest(run_dir.checkpoints, role)
     if record is None:
-        remedy = "It appears with the first saved epoch. Of a pulled run, name the run's directory on the node."
+        remedy = f"It appears with the first saved epoch; of a run that was pulled: giblet pull RUN --{role}"
         raise ConfigError(f"{run_dir.path} has no {role} checkpoint.", remedy)
     saved = checkpoint.read(run_dir.checkpoints, record)
+    where = workdir_of(run_dir, workdir)
     set_threads(config, 1)
-    alone = msgspec.structs.replace(config, batch_size=max(config.batch_size, config.accumulate_steps))
-    data = load(config, run_dir.path.parent.parent, narrate)
+    alone = msgspec.structs.replace(
+        config,
+        batch_size=max(config.batch_size, config.accumulate_steps),
+        device="cpu" if config.device == "cpu" else "auto",
+    )
+    data = load(config, where, narrate)
     if data.study.key != record.store_key:
         raise DataError(
             f"The checkpoint was trained on store {record.store_key}, the data here are store {data.study.key}.",
             "Judge it where its study still is what it was.",
         )
-    experiment = Experiment.of(alone, data, Ranks(0, 1, device_of(config, 0)))
+    device = device_of(alone, 0)
+    narrate(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)
+    experiment = Experiment.of(alone, data, Ranks(0, 1, device))
     model = experiment.learner.average.model
     model.load_state_dict(under("average.", saved.tensors))
-    return Trained(run_dir, config, record, data, experiment, model, Examiner.of(experiment, data))
+    return Trained(run_dir, where, config, record, data, experiment, model, Examiner.of(experiment, data))
+
+
+def _named(device: torch.device) -> str:
+    return "the CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)

@@ -49,6 +49,11 @@ def locate(text: str, say: Callable[[str], None]) -> tuple[Node, str]:
     return nodes.resolve(run.node), run.run_id
 
 
+def locate_on(node: Node, text: str) -> str:
+    """The id of the run of this node that a text means. Raises Unreachable; ConfigError as `only`."""
+    return only(watch.observe_once(node).runs, text).run.run_id
+
+
 def only(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
     """The one run that a text means. Raises ConfigError."""
     found = matching(runs, text)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from giblet_train.contract.errors import ConfigError, DataError, GibletError
 from giblet_train.contract.records import CheckpointRecord
-from giblet_train.contract.rundir import RunDir
+from giblet_train.contract.rundir import RunDir, write_record
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.nodes import Node
@@ -33,9 +33,15 @@ def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
     if not found:
         raise ConfigError(f"{run.run.run_id} has no {role} checkpoint yet.", "giblet pull RUN --logs brings the rest.")
     record = max(found, key=lambda c: c.step)
-    if not _PLAIN_NAME.fullmatch(record.file):
-        raise DataError(f"{run.run.run_id} names a checkpoint {record.file!r}, which is no plain file name.")
+    plain_name(record.file, run.run.run_id)
     return record
+
+
+def plain_name(name: str, run_id: str) -> str:
+    """The name of a file that a node names, fit for a folder here. Raises DataError for any other."""
+    if not _PLAIN_NAME.fullmatch(name):
+        raise DataError(f"{run_id} names a file {name!r}, which is no plain file name.")
+    return name
 
 
 def small_files(
@@ -70,23 +76,34 @@ def weights(
     target: Path,
     say: Callable[[str], None],
 ) -> Path:
-    """One checkpoint, continued from what an earlier pull left; its record beside it.
+    """One checkpoint with its record, as they lie in a run directory: the engine reads `target` like the run's own.
 
-    Raises DataError when the bytes are not those that the record names; the partial file is then removed.
+    Continued from what an earlier pull left. Raises DataError as `whole_file` does.
     """
-    final = target / record.file
-    target.mkdir(parents=True, exist_ok=True)
-    if final.exists() and _sha256(final) == record.sha256:
-        say(f"{final} is already here.")
-        return final
-    aside = target / f".{record.file}.part"
-    remote = remote_file(node, run.run.run_id, f"{RunDir(target).checkpoints.name}/{record.file}")
-    _continue(connection, remote, aside, record.bytes, say)
-    if _sha256(aside) != record.sha256:
-        aside.unlink()
-        raise DataError(f"{record.file} arrived damaged, or was replaced meanwhile.", "Pull it again.")
-    aside.replace(final)
+    folder = RunDir(target).checkpoints
+    final = folder / record.file
+    remote = remote_file(node, run.run.run_id, f"{folder.name}/{record.file}")
+    whole_file(connection, remote, final, record.bytes, record.sha256, say)
+    write_record(final.with_suffix(".json"), record)
     return final
+
+
+def whole_file(
+    connection: Connection, remote: str, final: Path, size: int, sha256: str, say: Callable[[str], None]
+) -> None:
+    """A file of the node at `final`, continued from what was brought before; left alone when it is there already.
+
+    Raises DataError when the bytes are not those that were named; the partial file is then removed.
+    """
+    final.parent.mkdir(parents=True, exist_ok=True)
+    if final.exists() and _sha256(final) == sha256:
+        return
+    aside = final.with_name(f".{final.name}.part")
+    _continue(connection, remote, aside, size, say)
+    if _sha256(aside) != sha256:
+        aside.unlink()
+        raise DataError(f"{final.name} arrived damaged, or was replaced meanwhile.", "Bring it again.")
+    aside.replace(final)
 
 
 def _continue(connection: Connection, remote: str, aside: Path, size: int, say: Callable[[str], None]) -> None:

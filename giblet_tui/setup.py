@@ -58,6 +58,14 @@ def environment(node: Node, connection: Connection) -> Environment:
     return _checked(node, connection.call("engine", _where(node), timeout_s=90.0))
 
 
+def own_environment(node: Node, connection: Connection, python: str) -> Environment | None:
+    """What the interpreter at that path on the node has, of whatever version; None where it can train no longer."""
+    if _is_this_one(node) and python == sys.executable:
+        return environment(node, connection)
+    found = connection.call("engine", _where(node) | {"python": python}, timeout_s=90.0)
+    return None if found.get("problem") or found["missing"] else _environment(found)
+
+
 def setup(
     node: Node, connection: Connection, say: Callable[[str], None], wheelhouse: Path | None = None
 ) -> Environment:

@@ -52,6 +52,11 @@ class RunDir:
         return self.path.name
 
     @property
+    def workdir(self) -> Path | None:
+        """The working directory that it lies in, `<workdir>/runs/<run>`; None for a copy that was pulled elsewhere."""
+        return self.path.parent.parent if self.path.parent.name == "runs" else None
+
+    @property
     def run(self) -> Path:
         return self.path / "run.json"
 

@@ -36,18 +36,23 @@ class Request:
 def read_request(run_or_config: Path, workdir: Path | None) -> Request:
     """The request behind a run directory, a configuration file, or `-`, a configuration on standard input.
 
-    workdir: None for a run's own, `<workdir>/runs/<run>`, or ~/giblet for a configuration. Raises ConfigError.
+    workdir: None for a run's own, `<workdir>/runs/<run>`, or ~/giblet for anything else. Raises ConfigError.
     """
     if run_or_config.is_dir():
         run = RunDir(run_or_config.absolute())
         if not run.config.is_file():
             raise ConfigError(f"{run_or_config} is not a run directory: it has no config.yaml.", "Name a YAML file.")
-        return Request(run.read_config(), workdir or run.path.parent.parent)
+        return Request(run.read_config(), workdir_of(run, workdir))
     if str(run_or_config) == STDIN:
         config = from_mapping(load_text(sys.stdin.read(), "standard input"), "standard input").config
     else:
         config = load(run_or_config).config
     return Request(config, (workdir or DEFAULT_WORKDIR).expanduser().absolute())
+
+
+def workdir_of(run: RunDir, given: Path | None) -> Path:
+    """Where the study and the store of a run lie: as given, else around the run, else, of a pulled one, ~/giblet."""
+    return (given or run.workdir or DEFAULT_WORKDIR).expanduser().absolute()
 
 
 def prepare(request: Request, progress: Progress) -> str:

@@ -58,6 +58,7 @@ _ORDER = (
         "rm",
         "prune",
     ),
+    *("evaluate", "lesion", "rebuild", "ensemble"),
     *("attach", "pull", "export", "setup", "doctor", "data", "node", "config"),
 )
 

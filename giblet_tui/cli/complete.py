@@ -29,6 +29,11 @@ def run_ids(incomplete: str) -> list[str]:
     return _starting(incomplete, lambda: ["@last", *(run.run.run_id for run in cache.load().runs())])
 
 
+def nodes_and_runs(incomplete: str) -> list[str]:
+    """Nodes, and runs that were seen from here: where a node may come before the run."""
+    return [*run_ids(incomplete), *node_names(incomplete)]
+
+
 def _starting(incomplete: str, names: Callable[[], list[str]]) -> list[str]:
     try:
         return sorted({n for n in names() if n.startswith(incomplete)})

@@ -59,7 +59,8 @@ def pull(
 ) -> None:
     """Bring a run's records and log here, and a checkpoint if asked; a pull that was cut goes on where it was.
 
-    Paths of what came are printed.
+    The folder is laid out as the run's own: `giblet why` and the engine's commands read it. Paths of what came are
+    printed.
     """
     from giblet_tui import lookup, pull
     from giblet_tui.remote.connecting import connect

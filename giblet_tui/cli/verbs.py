@@ -29,7 +29,7 @@ def verbs(run_id: str | None, node: str | None) -> Sequence[Verb]:
 
     from giblet_tui.cli import app
 
-    known = {"RUN": run_id, "RUN|LOG": run_id, "NODE": node}
+    known = {"RUN": run_id, "RUN|LOG": run_id, "[NODE] RUN": run_id, "RUN...": run_id, "NODE": node}
     found = (_verb(words, command, known) for words, command in _commands(typer.main.get_command(app)))
     return [verb for verb in found if verb is not None]
 

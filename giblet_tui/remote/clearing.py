@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.remote import evidence, sessions, starting
+from giblet_tui.remote import evidence, inspecting, sessions, starting
 from giblet_tui.remote.agent import AgentRefusal, Emit, home_path
 from giblet_tui.remote.evidence import RunOnNode
 
@@ -29,7 +29,7 @@ def holdings(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     workdir = _workdir(arguments)
     uses = _Uses(str(workdir), arguments.get("promoted") or {})
-    runs = [_holding(run.path, uses.of_run(run), _ended_at(run)) for run in uses.runs]
+    runs = [_holding(run.path, uses.of_run(run), _ended_at(run), _inspections(run.path)) for run in uses.runs]
     environments = []
     for path in _environments(workdir):
         kept = "this giblet's own" if path.name == arguments.get("keep") else uses.of_environment(path)
@@ -61,7 +61,10 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 refused.append({"name": path.name, "why": kept})
                 continue
             emit({"step": f"removing {path.name}"})
-            removed.append({"name": path.name, "bytes": _remove(path)})
+            held = _remove(path)
+            if evidence.is_run_id(path.name):
+                held += _remove(_inspections(path))
+            removed.append({"name": path.name, "bytes": held})
     return {"removed": removed, "refused": refused}
 
 
@@ -80,6 +83,7 @@ class _Uses:
             or run.session in open_sessions
             or run.supervisor() is not None
         }
+        self.inspections = inspecting.living(Path(workdir))
         self.records = {run.run_id: run.record("run.json") for run in self.runs}
         self.promoted = {**promoted, **{_promoted_from(record): run_id for run_id, record in self.records.items()}}
 
@@ -87,6 +91,8 @@ class _Uses:
         """Why a run must stay; empty when nothing needs it."""
         if run.run_id in self.live:
             return f"it has not ended (it runs on {run.elsewhere})" if run.elsewhere else "it has not ended"
+        if any(each["run_id"] == run.run_id for each in self.inspections):
+            return "it is being inspected"
         if run.run_id in self.promoted:
             return f"{self.promoted[run.run_id]} was promoted from it"
         for other, record in self.records.items():
@@ -100,6 +106,9 @@ class _Uses:
             argv = self.records[run_id].get("argv") or [""]
             if str(argv[0]).startswith(f"{path}/"):
                 return f"{run_id} is running in it"
+        for each in self.inspections:
+            if each["python"].startswith(f"{path}/"):
+                return f"{each['run_id']} is being inspected with it"
         return ""
 
 
@@ -128,9 +137,15 @@ def _ended_at(run: RunOnNode) -> float:
     return max(stamps, default=time.time())
 
 
-def _holding(path: Path, kept: str, since: float) -> dict[str, Any]:
+def _inspections(run_dir: Path) -> Path:
+    """What inspections of a run left; nothing of it is needed without the run."""
+    return inspecting.of_run(run_dir.parent.parent, run_dir.name)
+
+
+def _holding(path: Path, kept: str, since: float, *beside: Path) -> dict[str, Any]:
     idle_days = max(0.0, time.time() - since) / _DAY_S
-    return {"name": path.name, "bytes": _size(path), "idle_days": idle_days, "kept": kept}
+    held = sum(map(_size, (path, *beside)))
+    return {"name": path.name, "bytes": held, "idle_days": idle_days, "kept": kept}
 
 
 def _size(path: Path) -> int:
@@ -149,6 +164,8 @@ def _size(path: Path) -> int:
 
 
 def _remove(path: Path) -> int:
+    if not path.exists():
+        return 0
     held = _size(path)
     aside = path.with_name(f".{path.name}{_GONE}")
     path.rename(aside)

@@ -24,6 +24,7 @@ AGENT_MODULES = (
     "keeper",
     "ending",
     "starting",
+    "inspecting",
     "clearing",
     "adopting",
     "answering",

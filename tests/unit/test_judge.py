@@ -1,6 +1,7 @@
 """A run looked at again says what it said at its end."""
 
 import json
+import shutil
 
 import msgspec
 import nibabel
@@ -10,9 +11,17 @@ from giblet_train import trainer
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import EvaluationMetric
 from giblet_train.judge import evaluation_lines, judge
+from giblet_train.told import new_folder, told
+from giblet_train.trained import trained
 from giblet_train.verdict import verdict_lines
 from tests.engine_study import load, split_data
 from tests.unit.test_trainer import metrics_of, run_dir_of
+
+QUIET = lambda sentence, fraction=0.0: None  # noqa: E731
+
+
+def look(path, how=load):
+    return trained(path, "best", how, QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -25,7 +34,7 @@ def finished(tmp_path_factory):
 
 def test_judging_again_gives_the_recorded_figures(finished):
     lines = finished.metrics.read_bytes()
-    again = json.loads(json.dumps(judge(finished.path, "best", load, lambda sentence, fraction: None)))
+    again = json.loads(json.dumps(judge(look(finished.path), QUIET)))
     recorded = msgspec.to_builtins(metrics_of(finished, EvaluationMetric)[0])
     for part in ("encoding", "skill", "baselines"):
         assert {k: again[part][k] for k in recorded[part]} == pytest.approx(recorded[part], rel=1e-5)
@@ -37,7 +46,7 @@ def test_judging_again_gives_the_recorded_figures(finished):
 
 
 def test_each_voxels_r_can_be_had_as_a_volume(finished, tmp_path):
-    figures = judge(finished.path, "best", load, lambda *_: None, tmp_path / "r.nii.gz")
+    figures = judge(look(finished.path), QUIET, tmp_path / "r.nii.gz")
     r_XYZ = nibabel.load(tmp_path / "r.nii.gz").get_fdata()
     data = split_data()
     assert r_XYZ.shape == data.mask_XYZ.shape
@@ -53,12 +62,40 @@ def test_other_data_are_not_judged(finished):
         return data
 
     with pytest.raises(DataError, match="trained on store synthetic, the data here are store other"):
-        judge(finished.path, "best", other, lambda sentence, fraction: None)
+        look(finished.path, other)
+
+
+def test_what_was_pulled_is_judged_beside_a_study_that_lies_elsewhere(finished, tmp_path, monkeypatch):
+    copy = tmp_path / "pulled"
+    shutil.copytree(finished.path, copy)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    asked = []
+
+    def noting(config, workdir, progress):
+        asked.append(workdir)
+        return load(config, workdir, progress)
+
+    for given in (None, tmp_path / "lab"):
+        figures = judge(trained(copy, "best", noting, QUIET, given), QUIET)
+        assert figures["encoding"] == judge(look(finished.path), QUIET)["encoding"]
+    assert asked == [tmp_path / "home" / "giblet", tmp_path / "lab"]
+
+
+def test_figures_are_printed_and_kept_and_what_is_no_number_is_null(tmp_path):
+    folder = new_folder(tmp_path / "new" / "folder")
+    assert told("found", {"r": float("nan")}, ["r  –"], folder, as_json=True) == '{"r":null}'
+    assert told("found", {"r": 1.5}, ["r  1.5"], folder, as_json=False) == "r  1.5"
+    assert json.loads((folder / "found.json").read_text()) == {"r": 1.5}
+    assert (folder / "found.txt").read_text() == "r  1.5\n"
+    with pytest.raises(ConfigError, match="not an empty folder"):
+        new_folder(folder)
+    with pytest.raises(ConfigError, match="cannot be made: Not a directory"):
+        new_folder(folder / "found.txt" / "below")
 
 
 def test_without_a_checkpoint_there_is_nothing_to_judge(tmp_path):
     with pytest.raises(ConfigError, match="no best checkpoint"):
-        judge(run_dir_of(tmp_path).path, "best", load, lambda sentence, fraction: None)
+        look(run_dir_of(tmp_path).path)
 
 
 def test_the_verdict_names_each_criterion(finished, tmp_path):

@@ -10,7 +10,8 @@ import pytest
 from msgspec.structs import replace
 
 from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.contract.records import CheckpointRecord
+from giblet_train.contract.records import CheckpointRecord, decode
+from giblet_train.contract.rundir import RunDir
 from giblet_tui import pull
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.nodes import Node
@@ -59,15 +60,23 @@ def bring(node: Node, run: RunSnapshot, target: Path) -> tuple[Path, int]:
         return pull.weights(counted, node, run, record, target, lambda _: None), counted.n_bytes  # type: ignore[arg-type]
 
 
+def part_in(target: Path) -> Path:
+    folder = target / "checkpoints"
+    folder.mkdir()
+    return folder / ".step-00000040.safetensors.part"
+
+
 def test_a_checkpoint_arrives_whole_and_is_not_brought_twice(node: Node, run: RunSnapshot, tmp_path: Path) -> None:
     path, n_bytes = bring(node, run, tmp_path / "here")
     assert (path.read_bytes() == WEIGHTS, n_bytes) == (True, len(WEIGHTS))
     assert bring(node, run, tmp_path / "here") == (path, 0)
+    assert path == RunDir(tmp_path / "here").checkpoints / "step-00000040.safetensors"
+    assert decode(path.with_suffix(".json").read_bytes(), CheckpointRecord) == run.checkpoints[0]
 
 
 @pytest.mark.parametrize("here", [0, 1, 262_144, len(WEIGHTS) - 1, len(WEIGHTS)])
 def test_a_cut_pull_goes_on_where_it_was(node: Node, run: RunSnapshot, tmp_path: Path, here: int) -> None:
-    part = tmp_path / ".step-00000040.safetensors.part"
+    part = part_in(tmp_path)
     part.write_bytes(WEIGHTS[:here])
     path, n_bytes = bring(node, run, tmp_path)
     assert (path.read_bytes() == WEIGHTS, n_bytes) == (True, len(WEIGHTS) - here)
@@ -76,14 +85,14 @@ def test_a_cut_pull_goes_on_where_it_was(node: Node, run: RunSnapshot, tmp_path:
 
 @pytest.mark.parametrize("start", [b"damaged", b"x" * (len(WEIGHTS) + 5)], ids=["shorter", "longer"])
 def test_damaged_bytes_are_never_put_in_place(node: Node, run: RunSnapshot, tmp_path: Path, start: bytes) -> None:
-    part = tmp_path / ".step-00000040.safetensors.part"
+    part = part_in(tmp_path)
     part.write_bytes(start)
     if len(start) > len(WEIGHTS):
         assert bring(node, run, tmp_path)[1] == len(WEIGHTS)
         return
     with pytest.raises(DataError, match="arrived damaged"):
         bring(node, run, tmp_path)
-    assert not list(tmp_path.glob("*.safetensors*"))
+    assert not list((tmp_path / "checkpoints").iterdir())
 
 
 @pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "-rf", ".bashrc", "a/b", "a\nb", "\x1b[2J", "x" * 130])

@@ -1,0 +1,267 @@
+"""A trained run inspected from a laptop over a real sshd; and how an inspection lives on its node.
+
+In the tests of its life a shell script stands in for the engine.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from msgspec.structs import replace
+
+from giblet_train.contract.errors import ConfigError, GibletError, PreflightRefused
+from giblet_train.contract.records import CheckpointRecord, encode
+from giblet_tui import inspection
+from giblet_tui.fleet import NodeFacts
+from giblet_tui.inspection import Inspection, Question
+from giblet_tui.nodes import Node
+from giblet_tui.remote import evidence
+from giblet_tui.remote.connecting import connect
+from giblet_tui.setup import Environment
+from tests import fleets, rundirs
+from tests.cluster.laptop import GIBLET, Laptop
+from tests.cluster.nodes import FaultProxy, LoopbackNode, processes, wait_until
+
+pytestmark = pytest.mark.timeout(600)
+ENGINE = """\
+#!/bin/sh
+[ "$1" = -c ] && exec {python} "$@"
+while [ $# -gt 0 ]; do [ "$1" = --out ] && out=$2; shift; done
+echo "on '$CUDA_VISIBLE_DEVICES'" >&2
+until [ -e {gate} ]; do sleep 0.05; done
+echo "the gate is open" >&2
+mkdir -p "$out" && echo '{{"r": 0.5}}' >"$out/evaluation.json" && echo "r  0.500" >"$out/evaluation.txt"
+exit $(cat {gate})
+"""
+
+
+@pytest.fixture
+def trained(laptop: Laptop, tensor01: LoopbackNode) -> str:
+    """A run of tensor01 that has ended with a checkpoint: one that an earlier test left, else a new one."""
+    laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
+    workdir = tensor01.home / "giblet"
+    left = [run for run in evidence.all_runs(str(workdir)) if run.ended and list(run.path.glob("checkpoints/*.json"))]
+    if left:
+        return left[-1].run_id
+    settings = ("--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
+    done = laptop.giblet("launch", "tensor01", "./small.yaml", "--follow", *settings)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.splitlines()[0]
+
+
+def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Laptop, tensor01: LoopbackNode) -> None:
+    verbs = {
+        "evaluate": [trained],
+        "lesion": ["tensor01", trained, "--draws", "20", "--region", "auditory"],
+        "rebuild": ["tensor01", trained[:-1]],
+    }
+    started = {
+        verb: subprocess.Popen(
+            [GIBLET, verb, *words, "--to", verb, "--json"],
+            env=laptop.environment, cwd=laptop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )
+        for verb, words in verbs.items()
+    }  # fmt: skip
+    told = {verb: process.communicate(timeout=240) for verb, process in started.items()}
+    for verb, (printed, said) in told.items():
+        assert started[verb].returncode == 0, said
+        assert re.search(rf"^{trained}: best checkpoint, step \d+, epoch \d+$", said, re.M)
+        assert "at work on tensor01, on the CPU" in said
+        assert json.loads(printed)["run_id"] == trained
+    brought = {verb: {path.name for path in (laptop.folder / verb).iterdir()} for verb in verbs}
+    assert brought["evaluate"] == {"evaluation.json", "evaluation.txt", "r.nii.gz"}
+    assert brought["lesion"] == {"lesion.json", "lesion.txt"}
+    assert brought["rebuild"] > {"index.html", "frames.png", "sound_measured.wav", "words.json"}
+    assert (laptop.folder / "rebuild" / "frames.png").read_bytes().startswith(b"\x89PNG")
+
+    again = laptop.giblet("evaluate", trained)
+    assert again.returncode == 0 and "tensor01 has the answer already" in again.stderr
+    assert "Film rebuilt" in again.stdout
+    [folder] = (laptop.folder / trained).iterdir()
+    assert re.fullmatch(r"evaluate-step\d+-[0-9a-f]{8}", folder.name)
+
+    inspections = tensor01.home / "giblet" / "inspections" / trained
+    assert inspections.is_dir()
+    assert laptop.giblet("rm", trained, "--yes").returncode == 0
+    assert not inspections.exists()
+
+
+class Bench:
+    """An ended run on a node, and a stand-in for its engine: it ends once its gate opens, with the code in there."""
+
+    def __init__(self, node: Node, home: Path) -> None:
+        self.node, self.workdir, self.gate = node, home / "giblet", home / "gate"
+        self.gate.unlink(missing_ok=True)
+        self.engine = home / "engine"
+        self.engine.write_text(ENGINE.format(python=sys.executable, gate=self.gate))
+        self.engine.chmod(0o755)
+        suffix = os.urandom(2).hex()
+        record = CheckpointRecord(
+            file="step-00000040.safetensors", step=40, epoch=2, at=0.0, sha256="0" * 64, bytes=7, config_hash="c",
+            store_key="s", roles=("best", "last"),
+        )  # fmt: skip
+        seen = fleets.run(suffix=suffix, node=node.name)
+        argv = (str(self.engine), "-m", "giblet_train", "train")
+        self.run = replace(seen, run=replace(seen.run, argv=argv), checkpoints=(record,))
+        folder = rundirs.write(self.workdir, self.run)
+        folder.checkpoints.mkdir()
+        (folder.checkpoints / record.file).write_bytes(b"weights")
+        (folder.checkpoints / record.file).with_suffix(".json").write_bytes(encode(record))
+        self.said: list[str] = []
+
+    def inspection(self, **question: Any) -> Inspection:
+        engine = Environment(python=str(self.engine), version="0", fingerprint="f", torch=None)
+        return inspection.plan(Question(verb="evaluate", **question), [self.run], self.node, engine)
+
+    def attend(self, planned: Inspection) -> tuple[threading.Thread, list[Any]]:
+        """Attended to in a thread, whose list gets the result."""
+        results: list[Any] = []
+        thread = threading.Thread(target=lambda: results.append(inspection.attend(planned, self.said.append)))
+        thread.start()
+        return thread, results
+
+    def at_work(self) -> list[str]:
+        return [command for _, _, command in processes() if str(self.engine) in command]
+
+    def open(self, code: int = 0) -> None:
+        aside = self.gate.with_suffix(".new")
+        aside.write_text(f"{code}\n")
+        aside.rename(self.gate)
+
+
+@pytest.fixture
+def bench(tensor02: LoopbackNode, proxy: FaultProxy) -> Iterator[Bench]:
+    made = Bench(proxy.node(), tensor02.home)
+    yield made
+    made.open()
+    wait_until(lambda: not made.at_work(), what="the end of the stand-in")
+
+
+def test_a_lost_link_costs_no_word_of_it(bench: Bench, proxy: FaultProxy, tmp_path: Path) -> None:
+    planned = bench.inspection()
+    thread, results = bench.attend(planned)
+    wait_until(lambda: "on ''" in bench.said, 30.0, "its first word")
+    proxy.cut()
+    bench.open()
+    thread.join(60)
+    own = [line for line in bench.said if line in ("on ''", "the gate is open")]
+    assert own == ["on ''", "the gate is open"]
+    assert any("Connecting again; it goes on there." in line for line in bench.said)
+    assert results[0].code == 0
+    paths = inspection.bring(planned, results[0], tmp_path / "here", bench.said.append)
+    assert [path.name for path in paths] == ["evaluation.json", "evaluation.txt"]
+    assert json.loads(paths[0].read_text()) == {"r": 0.5}
+
+
+def test_two_who_ask_the_same_share_one_and_it_can_be_ended(bench: Bench) -> None:
+    planned = bench.inspection()
+    first, results = bench.attend(planned)
+    wait_until(lambda: "on ''" in bench.said, 30.0, "its first word")
+    second, others = bench.attend(planned)
+    wait_until(lambda: any("already, on the CPU; joined" in line for line in bench.said), 30.0, "the second one's word")
+    assert len({command for command in bench.at_work() if "/bin/sh -c" in command}) == 1
+    with connect(bench.node) as connection:
+        found = connection.call("holdings", {"workdir": bench.node.workdir})
+    kept = {run["name"]: run["kept"] for run in found["runs"]}
+    assert kept[bench.run.run.run_id] == "it is being inspected"
+    assert inspection.end(planned)
+    first.join(30)
+    second.join(30)
+    assert [result.code for result in (*results, *others)] == [None, None] and not bench.at_work()
+    assert "was ended on tensor02-by-proxy" in str(inspection.failure(planned, None))
+    assert not inspection.end(planned)
+
+
+def test_what_failed_is_begun_anew_and_what_was_found_is_kept(bench: Bench) -> None:
+    planned = bench.inspection()
+    for code, begins in ((3, True), (0, True), (0, False)):
+        bench.open(code)
+        bench.said.clear()
+        assert inspection.attend(planned, bench.said.append).code == code
+        assert any(line.startswith("at work on") for line in bench.said) == begins
+    assert bench.said == ["tensor02-by-proxy has the answer already"]
+
+
+def test_only_a_free_gpu_is_taken(bench: Bench, tensor02: LoopbackNode) -> None:
+    """nvidia-smi is a recording: GPU 0 is somebody's, GPU 1 nobody's."""
+    tensor02.record_gpus(
+        "case $1 in --query-gpu*) echo '0, GPU-a, H100, 9000, 81559, 90, 60'; echo '1, GPU-b, H100, 4, 81559, 0, 30';;",
+        "*) echo 'GPU-a, 1, 9000';; esac",
+    )
+    bench.open()
+    try:
+        inspection.attend(bench.inspection(), bench.said.append)
+        assert "at work on tensor02-by-proxy, on GPU 1 (H100)" in bench.said and "on 'GPU-b'" in bench.said
+        with pytest.raises(GibletError, match="GPU 0 is in use") as refused:
+            inspection.attend(bench.inspection(gpu=0, role="last"), bench.said.append)
+        assert refused.value.exit_code == 5
+        inspection.attend(bench.inspection(gpu="cpu", role="last"), bench.said.append)
+        assert bench.said[-2:] == ["on ''", "the gate is open"]
+    finally:
+        (tensor02.bin / "nvidia-smi").unlink()
+
+
+def test_ctrl_c_leaves_it_at_work_and_says_how_to_come_back(
+    bench: Bench, laptop: Laptop, tensor02: LoopbackNode
+) -> None:
+    laptop.name_nodes(f"tensor02:\n  python: {sys.executable}\n")
+    words = [GIBLET, "evaluate", "tensor02", bench.run.run.run_id]
+    with (laptop.folder / "talk").open("w") as talk:
+        asking = subprocess.Popen(
+            words,
+            env=laptop.environment,
+            cwd=laptop.folder,
+            stdout=subprocess.PIPE,
+            stderr=talk,
+            start_new_session=True,
+        )
+    wait_until(lambda: "on ''" in (laptop.folder / "talk").read_text(), 60.0, "its first word")
+    os.killpg(asking.pid, signal.SIGINT)
+    assert asking.communicate(timeout=30)[0] == b"" and asking.returncode == 130
+    told = (laptop.folder / "talk").read_text()
+    again = f"giblet evaluate tensor02 {bench.run.run.run_id}"
+    assert f"goes on on tensor02 without this terminal.\nnext:\n  {again}\n  {again} --end\n" in told
+    assert bench.at_work()
+    bench.open()
+    done = laptop.giblet(*again.split()[1:])
+    assert (done.returncode, done.stdout) == (0, "r  0.500\n"), done.stderr
+    assert laptop.giblet(*again.split()[1:], "--json").stdout == '{"r": 0.5}\n'
+
+
+def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
+    node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path))
+    engine = Environment(python="/python", version="0", fingerprint="f", torch=None)
+    run = fleets.run()
+    with pytest.raises(ConfigError, match="has no best checkpoint yet"):
+        inspection.plan(Question(verb="evaluate"), [run], node, engine)
+    record = CheckpointRecord(
+        file="step-00000040.safetensors", step=40, epoch=2, at=0.0, sha256="0" * 64, bytes=7, config_hash="c",
+        store_key="s", roles=("best",),
+    )  # fmt: skip
+    run = replace(run, checkpoints=(record,))
+    assert inspection.checkpoint_sentence(run, record, "best").endswith(
+        "best checkpoint, step 40, epoch 2; the run goes on and is not touched"
+    )
+    with pytest.raises(ConfigError, match="There is no file"):
+        inspection.plan(Question(verb="lesion", inputs={"--atlas": tmp_path / "none.nii"}), [run], node, engine)
+    on_cpu = replace(run, config=replace(run.config, device="cpu"))
+    with pytest.raises(ConfigError, match="--gpu 1: the run's configuration says device: cpu"):
+        inspection.plan(Question(verb="evaluate", gpu=1), [on_cpu], node, engine)
+    names = {
+        inspection.plan(Question(verb="lesion", options=options), [run], node, engine).name
+        for options in (("--draws", "20"), ("--draws", "30"))
+    }
+    assert len(names) == 2 and all(name.startswith("lesion-step40-") for name in names)
+    greedy = replace(run, steps=(replace(run.steps[-1], rss_gib=40.0),))
+    with pytest.raises(PreflightRefused, match=r"took 40\.0 GiB of memory"):
+        inspection.refuse_without_memory(greedy, NodeFacts(ram_total_gib=64.0, ram_available_gib=8.0))
