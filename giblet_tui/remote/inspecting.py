@@ -23,9 +23,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.remote import evidence, gpu, supervise, tail
+from giblet_tui.remote import evidence, gpu, tail
 from giblet_tui.remote.agent import INPUT, AgentRefusal, Emit, home_path
-from giblet_tui.remote.supervise import boot_id, descendants, start_ticks, write_json
+from giblet_tui.remote.supervise import boot_id, descendants, living_runs, start_ticks, write_json
 
 FOLDER = "inspections"
 RECORD = "inspection.json"
@@ -127,7 +127,8 @@ def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        env=dict(os.environ, CUDA_VISIBLE_DEVICES=devices, PYTHONUNBUFFERED="1"),
+        # The mark is no run's, so no stop meets it; it tells giblet's own from what nobody accounts for.
+        env=dict(os.environ, GIBLET_RUN_ID=f"{folder.parent.name}:{folder.name}", CUDA_VISIBLE_DEVICES=devices),
         start_new_session=True,
     )
     record = {
@@ -148,8 +149,7 @@ def _device(workdir: Path, wanted: Any) -> tuple[str, str]:
     if wanted == ON_CPU:
         return "", "the CPU"
     seen = gpu.look()
-    runs = workdir / "runs"
-    free = gpu.free(seen["gpus"], supervise.claimed(str(runs), "") if runs.is_dir() else set())
+    free = _free(workdir, seen["gpus"])
     if wanted is None:
         chosen = free[:1]
         if not chosen:
@@ -161,6 +161,16 @@ def _device(workdir: Path, wanted: Any) -> tuple[str, str]:
         if chosen[0] not in free:
             raise AgentRefusal(f"GPU {wanted} is in use.", "Name a free one, or leave --gpu out: any free one.", 5)
     return chosen[0]["uuid"], f"GPU {chosen[0]['index']} ({chosen[0]['name']})"
+
+
+def _free(workdir: Path, gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The GPUs that nobody has, no living run has taken, and no run here waits for."""
+    taken: set[str] = set()
+    for run, supervisor in living_runs(str(workdir / "runs")):
+        taken.update(run.get("gpus") or (), supervisor.get("gpus") or ())
+    free = {each["uuid"]: each for each in gpu.free(gpus, taken)}
+    awaited = [run.record("run.json")["awaits"] for run in evidence.waiting(str(workdir))]
+    return [free[uuid] for uuid in gpu.left_after(list(free), awaited)]
 
 
 def _tell(folder: Path, mark: Any, emit: Emit) -> None:
