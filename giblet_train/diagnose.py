@@ -36,7 +36,8 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class Component:
-    """One term of the loss. mean_square: in the file's own units, what a loss without normalisation begins at.
+    """One term of the loss. mean_square: in the file's own units, what a loss without normalisation begins at; of codes
+    the best constant's nats.
 
     first: the normalised loss of predicting the mean, 1 where the scale is right. start, last: the network's over all
     training TRs, before the first step (a start from ridge lies below 1) and after the last of the rehearsal.
@@ -114,6 +115,8 @@ def _rehearse(config: Config, data: Any, n_steps: int) -> tuple[Rehearsal, Plan]
 
 
 def _mean_square(fact: ModalityFacts) -> float:
+    if fact.codes is not None:  # a cross-entropy has no unit but nats
+        return math.nan if fact.train_variance is None else fact.train_variance
     return math.nan if fact.raw_mean is None or fact.raw_sd is None else fact.raw_mean**2 + fact.raw_sd**2
 
 
@@ -189,7 +192,8 @@ def _lines(rehearsal: Rehearsal, plan: Plan) -> list[str]:
     memory = "" if rehearsal.gib is None else f"; {rehearsal.gib:.2f} GiB"
     return [
         *lines,
-        "raw units: the mean square of the targets as they come, what a loss without normalisation begins at.",
+        "raw units: the mean square of the targets as they come (of codes, nats): what a loss without normalisation "
+        "begins at.",
         f"{rehearsal.n_parameters / 1e6:.2f} M parameters; {rehearsal.step_s:.2f} s a step here, so "
         f"{_duration(rehearsal.step_s * plan.total_steps)} for {plan.total_steps} steps{memory}.",
         f"The rate begins at {lr_at(0, plan):.3g} and reaches {plan.learning_rate:.3g} at step {plan.warmup_steps} of "

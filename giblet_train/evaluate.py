@@ -211,13 +211,13 @@ class Examiner:
         return encoding, baselines | {"train_mean_loss": 1.0}
 
     def rebuilt(self, model: Network) -> dict[str, dict[str, Floats]]:
-        """Source of the brain -> modality -> features rebuilt over the test TRs, (T, F)."""
+        """Source of the brain -> modality -> the test TRs as rebuilt, (T, F): features, or the probability of codes."""
         return self._rebuilt(self._pass(model, self.data.split.test_blocks))
 
     def _rebuilt(self, passes: list[tuple[Batch, Forward]]) -> dict[str, dict[str, Floats]]:
-        modalities = self.objective.targets.features
+        targets = self.objective.targets
         return {
-            s: {m: _scored([f.rebuilt[s][m] for _, f in passes], passes) for m in modalities}
+            s: {m: _scored([targets.shown(m, f.rebuilt[s][m]) for _, f in passes], passes) for m in targets.features}
             for s in passes[0][1].rebuilt
         }
 
@@ -229,8 +229,9 @@ class Examiner:
         }
 
     def _reconstruction(self, modality: str, predicted_TF: Floats) -> dict[str, float]:
-        true_TF = self.objective.targets.features[modality].cpu().numpy()[self.data.split.test]
-        return reconstruction(predicted_TF, true_TF, self.objective.targets.weights[modality].cpu().numpy())
+        true_TF = self.data.targets[modality][self.data.split.test]
+        weight_F, unigram_BQ = self.data.target_weights[modality], self.data.unigram.get(modality)
+        return reconstruction(predicted_TF, true_TF, weight_F, unigram_BQ)
 
 
 def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Floats:

@@ -31,14 +31,13 @@ Figures = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class Bench:
-    """A trained run with its test brains read voxel by voxel. true: modality -> (T, F); weight: modality -> (F,)."""
+    """A trained run with its test brains read voxel by voxel. true: modality -> (T, F)."""
 
     run: Trained
     model: BrainModel
     readout: VoxelReadout
     mode: Mode
     true: Mapping[str, NDArray[np.float32]]
-    weight: Mapping[str, NDArray[np.float32]]
 
     @classmethod
     def of(cls, run: Trained, source: str, mode: Mode) -> Bench:
@@ -52,30 +51,26 @@ class Bench:
         rows, data = run.data.split.test, run.data
         predicted = run.examiner.predicted(run.model)
         bold = dict(predicted) if source == "predicted" else {s: data.bold[s][rows] for s in data.subjects}
-        targets = run.experiment.learner.objective.targets
-        return cls(
-            run,
-            run.model,
-            VoxelReadout.of(run.model, run.examiner.compression, bold),
-            mode,
-            {m: x_TF.cpu().numpy()[rows] for m, x_TF in targets.features.items()},
-            {m: w_F.cpu().numpy() for m, w_F in targets.weights.items()},
-        )
+        readout = VoxelReadout.of(run.model, run.examiner.compression, bold)
+        return cls(run, run.model, readout, mode, {m: x_TF[rows] for m, x_TF in data.targets.items()})
 
     def figures(self, lost_V: NDArray[np.bool_]) -> Figures:
         """modality -> `FIGURES` of the film as rebuilt without the voxels `lost_V`."""
-        film = self.film(lost_V)
-        each = {m: reconstruction(film[m], self.true[m], self.weight[m]) for m in self.true}
+        film, data = self.film(lost_V), self.run.data
+        each = {
+            m: reconstruction(film[m], true_TF, data.target_weights[m], data.unigram.get(m))
+            for m, true_TF in self.true.items()
+        }
         return {m: {name: found.get(name, float("nan")) for name in FIGURES} for m, found in each.items()}
 
     @torch.no_grad()
     def film(self, lost_V: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
-        """modality -> (T, F) as rebuilt. Decoders look ahead in time, but never beyond a block."""
-        model = self.model.eval()
+        """modality -> (T, F) as rebuilt, of codes their probability. Decoders look ahead, but never beyond a block."""
+        model, targets = self.model.eval(), self.run.experiment.learner.objective.targets
         z_TK = self.readout.latents(lost_V, self.mode).to(next(model.parameters()).device)
         ends = accumulate((stop - start for start, stop in self.run.data.split.test_blocks), initial=0)
         blocks = [model.decoders(z_TK[None, first:stop], None) for first, stop in pairwise(ends)]
-        return {m: np.concatenate([block[m][0].cpu().numpy() for block in blocks]) for m in self.true}
+        return {m: np.concatenate([targets.shown(m, b[m])[0].cpu().numpy() for b in blocks]) for m in self.true}
 
 
 def lesion_study(

@@ -1,6 +1,7 @@
-"""Loss terms in units of the training variance: 1.0 is the best constant, 0 is perfect, whatever the data's unit.
+"""Loss terms in units of what the best constant scores in training: 1.0 is that constant, whatever the data's unit.
 
-B windows, W window TRs, F features or compressed responses, V voxels of all subjects.
+That is the variance of amounts, and the cross-entropy of categories. B windows, W window TRs, F features or compressed
+responses, V voxels of all subjects, M books of Q codes.
 """
 
 from __future__ import annotations
@@ -14,9 +15,13 @@ from torch import Tensor
 CORRELATION_EPS = 1e-3
 
 
-def scale_of(train_variance: float, scale: Literal["variance", "std", "none"]) -> float:
-    """What a mean squared error is divided by. Only `variance` frees it of its unit; the others are for comparison."""
-    return {"variance": train_variance, "std": math.sqrt(train_variance), "none": 1.0}[scale]
+def scale_of(constant_loss: float, scale: Literal["variance", "std", "none"], codes: bool = False) -> float:
+    """What a term is divided by; constant_loss: the best constant's, the training variance for a mean squared error.
+
+    Only `variance` frees a squared error of its unit; the others are for comparison. A cross-entropy has no standard
+    deviation to be divided by in error: `std` leaves it as `variance` does, `none` in nats.
+    """
+    return {"variance": constant_loss, "std": constant_loss if codes else math.sqrt(constant_loss), "none": 1.0}[scale]
 
 
 def squared_error(
@@ -27,6 +32,18 @@ def squared_error(
     if weight_F is not None:
         error_BWF = error_BWF * weight_F
     return (error_BWF.sum(dim=-1) * scored_BW).sum()
+
+
+def cross_entropy(logits_BWF: Tensor, shares_BWF: Tensor, scored_BW: Tensor, log_unigram_MQ: Tensor) -> Tensor:
+    """Σ over scored TRs and books of the mean over a TR's moments of -log p(code), in nats.
+
+    shares_BWF: of the moments that have each code. Logits are added to the log of how often a code occurs in training,
+    so that zeros are the best constant.
+    """
+    logits_BWMQ = logits_BWF.reshape(*logits_BWF.shape[:-1], *log_unigram_MQ.shape) + log_unigram_MQ
+    surprise_BW = -(shares_BWF * logits_BWMQ.log_softmax(dim=-1).flatten(-2)).sum(dim=-1)
+    total: Tensor = (surprise_BW * scored_BW).sum()
+    return total
 
 
 def absolute_error(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: Tensor) -> Tensor:

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.unigram import nats
+
 Array = NDArray[np.floating[Any]]
 BLOCK_TRS = 20
 FEWEST_BLOCKS = 3
@@ -94,16 +96,23 @@ def identification(predicted_TF: Array, true_TF: Array, segment_trs: int = SEGME
     }
 
 
-def reconstruction(predicted_TF: Array, true_TF: Array, weight_F: Array) -> dict[str, float]:
+def reconstruction(
+    predicted_TF: Array, true_TF: Array, weight_F: Array, unigram_BQ: Array | None = None
+) -> dict[str, float]:
     """Skill (1 - error / error of the training mean, which is 0), mean r over features, and `identification`.
 
-    weight_F: of each feature's squared errors, mean 1.
+    weight_F: of each feature, mean 1. unigram_BQ: of codes, how often each occurs in training. Predicted are then their
+    probabilities, true their shares; the error is the cross-entropy, held against that of the unigram.
     """
-    error = (((predicted_TF - true_TF) ** 2) @ weight_F).sum()
-    baseline = ((true_TF**2) @ weight_F).sum()
-    root_F = np.sqrt(weight_F)
+    if unigram_BQ is None:
+        error = float((((predicted_TF - true_TF) ** 2) @ weight_F).sum())
+        baseline = float(((true_TF**2) @ weight_F).sum())
+        root_F = np.sqrt(weight_F)
+    else:
+        error, baseline = nats(true_TF, predicted_TF.reshape(-1, *unigram_BQ.shape)), nats(true_TF, unigram_BQ)
+        root_F = np.ones_like(weight_F)  # shares as they are already weigh as their variance
     return {
-        "skill": float(1.0 - error / baseline),
+        "skill": 1.0 - error / baseline,
         "r": float(np.average(pearson(predicted_TF, true_TF), weights=weight_F)),
     } | identification(predicted_TF * root_F, true_TF * root_F)
 

@@ -6,7 +6,7 @@ F features, K latents, R compressed responses of the subjects held here.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from giblet_train.batch import Batch
 from giblet_train.contract.config import Config
-from giblet_train.loss import absolute_error, correlation_distance, scale_of, squared_error
+from giblet_train.loss import absolute_error, correlation_distance, cross_entropy, scale_of, squared_error
 from giblet_train.model.network import Network
 from giblet_train.model.noise import Noise
 from giblet_train.shards import Portion
@@ -25,14 +25,14 @@ SOURCES = ("predicted", "measured")
 
 @dataclass(frozen=True)
 class Forward:
-    """One pass over a batch. rebuilt: source of the brain -> modality -> (B, W, F)."""
+    """One pass over a batch. rebuilt: source of the brain -> modality -> (B, W, F) as decoded, logits of codes."""
 
     z_BWK: Tensor
     scores_BWR: Tensor
     rebuilt: Mapping[str, Mapping[str, Tensor]]
 
     def silenced(self) -> Forward:
-        """The same pass, had it predicted the training mean of everything."""
+        """The same pass, had it predicted the best constant of everything: its training mean."""
         rebuilt = {s: {m: torch.zeros_like(x) for m, x in film.items()} for s, film in self.rebuilt.items()}
         return Forward(self.z_BWK, torch.zeros_like(self.scores_BWR), rebuilt)
 
@@ -43,7 +43,9 @@ class Objective:
     def __init__(self, targets: Targets, config: Config) -> None:
         self.targets = targets
         self.kind = config.fmri_loss_type
-        self.scales = {c: scale_of(v, config.losses.scale) for c, v in targets.variance.items()}
+        self.scales = {
+            c: scale_of(v, config.losses.scale, c in targets.log_unigram) for c, v in targets.constant_loss.items()
+        }
 
     def forward(self, model: Network, portion: Portion, noise: Noise | None) -> Forward:
         """Predict brains from the film, and rebuild the film from predicted and from measured brains.
@@ -62,20 +64,26 @@ class Objective:
     def terms(self, forward: Forward, portion: Portion, n_scored: int, n_windows: int) -> dict[str, Tensor]:
         """component -> its term. n_scored, n_windows: of the whole step, over all ranks and pieces.
 
-        A reconstruction's term is the mean over its sources. The brain's is of the subjects held here, over all ranks'
-        windows; its share of the loss of all subjects.
+        A reconstruction's term is the mean over its sources: of squared errors, or of the cross-entropy of codes. The
+        brain's is of the subjects held here, over all ranks' windows; its share of the loss of all subjects.
         """
         index_BW, scored_BW = self._placed(portion.own)
         terms = {"fmri": self._fmri(forward.scores_BWR, *self._placed(portion.all_), n_scored, n_windows)}
         for modality, target_TF in self.targets.features.items():
-            target_BWF = target_TF[index_BW]
-            weight_F = self.targets.weights[modality]
-            sums = [
-                squared_error(forward.rebuilt[s][modality], target_BWF, scored_BW, weight_F) for s in forward.rebuilt
-            ]
-            n = n_scored * target_BWF.shape[-1] * self.scales[modality] * len(sums)
-            terms[modality] = torch.stack(sums).sum() / n
+            films = [film[modality] for film in forward.rebuilt.values()]
+            sums, n_each = self._film(modality, films, target_TF[index_BW], scored_BW)
+            terms[modality] = torch.stack(sums).sum() / (n_scored * n_each * self.scales[modality] * len(sums))
         return terms
+
+    def _film(
+        self, modality: str, films: Sequence[Tensor], target_BWF: Tensor, scored_BW: Tensor
+    ) -> tuple[list[Tensor], int]:
+        """Each rebuilt film's error, summed over scored TRs and what one TR has; and how many that are."""
+        log_unigram_MQ = self.targets.log_unigram.get(modality)
+        if log_unigram_MQ is not None:
+            return [cross_entropy(f, target_BWF, scored_BW, log_unigram_MQ) for f in films], len(log_unigram_MQ)
+        weight_F = self.targets.weights[modality]
+        return [squared_error(f, target_BWF, scored_BW, weight_F) for f in films], target_BWF.shape[-1]
 
     def _fmri(self, scores_BWR: Tensor, index_BW: Tensor, scored_BW: Tensor, n_scored: int, n_windows: int) -> Tensor:
         target_BWR = self.targets.scores_TR[index_BW]

@@ -1,6 +1,6 @@
 """What the network sees and is held against, as tensors on its device, with the scale of every term.
 
-T TRs, F features, R compressed responses, S subjects, V voxels, B windows, W window TRs.
+T TRs, F features, R compressed responses, S subjects, V voxels, B windows, W window TRs, M books of Q codes.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 
 from giblet_train.batch import Batch
 from giblet_train.data.dataset import SplitData
+from giblet_train.data.unigram import nats
 from giblet_train.model.compress import Compression
 from giblet_train.shards import Shards
 
@@ -25,23 +26,25 @@ TILE_COLUMNS = 8192
 class Targets:
     """All TRs of a split, small enough to keep: what a batch needs is gathered by index.
 
-    inputs, features: modality -> (T, F). weights: modality -> (F,), mean 1. scores_TR: compressed responses of the
+    inputs, features: modality -> (T, F). weights: modality -> (F,), mean 1. log_unigram: modality that is codes ->
+    (M, Q), log of how often each occurs in training; its features are shares. scores_TR: compressed responses of the
     subjects held here. rest_T: their squared responses that the compression leaves out, 0 on training TRs.
     size_R: root mean square of each score over training TRs. parts: of the compression held here -> columns.
-    Of all subjects, wherever they are: all_parts: of the compression -> columns. variance: component -> variance over
-    training TRs (weighted for features). deviation: mean absolute deviation of the responses about their median, for
-    the absolute loss. n_responses: S·V.
+    Of all subjects, wherever they are: all_parts: of the compression -> columns. constant_loss: component -> what the
+    best constant scores over training TRs: the variance (weighted for features), of codes the cross-entropy.
+    deviation: mean absolute deviation of the responses about their median, for the absolute loss. n_responses: S·V.
     """
 
     inputs: Mapping[str, Tensor]
     features: Mapping[str, Tensor]
     weights: Mapping[str, Tensor]
+    log_unigram: Mapping[str, Tensor]
     scores_TR: Tensor
     rest_T: Tensor
     size_R: Tensor
     parts: Mapping[str, int]
     all_parts: Mapping[str, int]
-    variance: Mapping[str, float]
+    constant_loss: Mapping[str, float]
     deviation: float
     n_responses: int
 
@@ -52,6 +55,15 @@ class Targets:
         seen_BW = torch.from_numpy(batch.seen_BW).to(device)
         return {m: x_TF[index_BW] * seen_BW[..., None] for m, x_TF in self.inputs.items()}, seen_BW
 
+    def shown(self, modality: str, decoded_BWF: Tensor) -> Tensor:
+        """(B, W, F) what a decoder's numbers say of the modality: features as they are, codes by their probability."""
+        if modality not in self.log_unigram:
+            return decoded_BWF
+        log_unigram_MQ = self.log_unigram[modality]
+        logits_BWMQ = decoded_BWF.reshape(*decoded_BWF.shape[:-1], *log_unigram_MQ.shape) + log_unigram_MQ
+        probability_BWF: Tensor = logits_BWMQ.softmax(dim=-1).flatten(-2)
+        return probability_BWF
+
     def to(self, device: torch.device) -> Targets:
         """The same on a device."""
         return replace(
@@ -59,6 +71,7 @@ class Targets:
             inputs={m: x.to(device) for m, x in self.inputs.items()},
             features={m: x.to(device) for m, x in self.features.items()},
             weights={m: x.to(device) for m, x in self.weights.items()},
+            log_unigram={m: x.to(device) for m, x in self.log_unigram.items()},
             scores_TR=self.scores_TR.to(device),
             rest_T=self.rest_T.to(device),
         )
@@ -79,21 +92,25 @@ def targets_of(data: SplitData, compression: Compression, shards: Shards) -> Tar
         if compression.kind == "none":
             deviation += _absolute_deviation(bold_TV[train]) / len(data.subjects)
     rest_T = np.maximum(energy_T - np.einsum("tr,tr->t", scores_TR, scores_TR, dtype=np.float64), 0.0)
-    inputs, features, weights = shards.agreed((data.inputs, data.targets, data.target_weights))
-    variances = {"fmri": shards.total(variance)}
+    inputs, features, weights, unigram = shards.agreed((data.inputs, data.targets, data.target_weights, data.unigram))
+    constant_loss = {"fmri": shards.total(variance)}
     for modality, target_TF in features.items():
-        variances[modality] = _weighted_variance(target_TF[train], weights[modality])
+        if modality in unigram:
+            constant_loss[modality] = nats(target_TF[train], unigram[modality])
+        else:
+            constant_loss[modality] = _weighted_variance(target_TF[train], weights[modality])
     parts = {part.name: part.columns.stop - part.columns.start for part in compression.parts}
     return Targets(
         inputs={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in inputs.items()},
         features={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in features.items()},
         weights={m: torch.from_numpy(np.ascontiguousarray(w)) for m, w in weights.items()},
+        log_unigram={m: torch.from_numpy(np.log(u)) for m, u in unigram.items()},
         scores_TR=torch.from_numpy(scores_TR),
         rest_T=torch.from_numpy(rest_T.astype(np.float32)),
         size_R=torch.from_numpy(_root_mean_square(scores_TR, train)),
         parts=parts,
         all_parts=shards.of_all(parts),
-        variance=variances,
+        constant_loss=constant_loss,
         deviation=shards.total(deviation) if compression.kind == "none" else 1.0,
         n_responses=n_responses,
     )

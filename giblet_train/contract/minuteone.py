@@ -107,6 +107,8 @@ def of_data(facts: Mapping[str, ModalityFacts]) -> list[str]:
             )
         if fact.sd is None or fact.mean is None:
             found.append(f"{component} holds numbers that are not finite.")
+        elif fact.codes is not None:  # shares have no scale of their own, and most codes may be rare
+            continue
         elif abs(fact.sd - 1.0) > SD_TOLERANCE and component != "fmri":
             found.append(f"{component} has standard deviation {fact.sd:.3g} after normalisation instead of 1.")
         if fact.n_targets and fact.constant_targets > MANY_CONSTANT * fact.n_targets:
@@ -152,10 +154,13 @@ def rate_plan(plan: Plan) -> str:
 
 
 def _component(name: str, fact: ModalityFacts, first: Number) -> str:
+    seen = f"; first loss {_number(first)}, expected {_number(fact.expected_first_loss)}" if first is not None else ""
+    if fact.codes is not None:
+        books = f"{fact.n_targets // fact.codes} book(s) of {fact.codes} codes, {fact.constant_targets} never seen"
+        return f"{name}: {books}; the best constant costs {_number(fact.train_variance)} nats a code{seen}"
     raw = f"raw {_number(fact.raw_mean)} ± {_number(fact.raw_sd)} [{_number(fact.raw_min)}, {_number(fact.raw_max)}]"
     constant = f", {fact.constant_targets} constant" if fact.constant_targets else ""
     codes = ", LOOKS CATEGORICAL" if fact.looks_categorical else ""
-    seen = f"; first loss {_number(first)}, expected {_number(fact.expected_first_loss)}" if first is not None else ""
     return f"{name}: {fact.n_targets} targets{constant}{codes}, {raw} → {_number(fact.mean)} ± {_number(fact.sd)}{seen}"
 
 

@@ -225,7 +225,12 @@ class RunMetric(Metric, frozen=True, kw_only=True, tag="run"):
 
 
 class ModalityFacts(Record, frozen=True, kw_only=True):
-    """One component's input before and after normalisation, over training TRs."""
+    """One component's input before and after normalisation, over training TRs.
+
+    codes: in a book, where targets are the shares of categories under a cross-entropy. Raw values, mean and sd are then
+    the shares'; train_variance is what the loss is divided by, the best constant's cross-entropy in nats; and constant
+    targets are codes that training never shows.
+    """
 
     n_targets: int
     raw_mean: Number
@@ -238,6 +243,7 @@ class ModalityFacts(Record, frozen=True, kw_only=True):
     expected_first_loss: Number = 1.0
     constant_targets: int = 0
     looks_categorical: bool = False
+    codes: int | None = None
 
 
 class LagFact(Record, frozen=True, kw_only=True):

@@ -40,7 +40,7 @@ def check_features(study: Study) -> list[Finding]:
                     "one TR to the next: they look like codes, whose distances mean nothing.",
                     evidence={"low": float(values.min()), "high": float(values.max())},
                     action=f"If they are codes, say so with data.features.{modality}.codes, the size of a book: they "
-                    "are then counted. Otherwise give the spectrogram or an embedding.",
+                    "are then learnt by a cross-entropy. Otherwise give the spectrogram or an embedding.",
                 )
             )
         elif modality == "video" and BYTE_RANGE < values.max() <= 255 and values.min() >= 0:

@@ -18,7 +18,7 @@ from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import ModalityFacts
 from giblet_train.data.confounds import CleanedBold, Floats, without_confounds
 from giblet_train.data.drift import Drift, DriftFree, without_drift
-from giblet_train.data.facts import bold_facts, feature_facts
+from giblet_train.data.facts import bold_facts, code_facts, feature_facts
 from giblet_train.data.frames import FramePca, fit_frame_pca
 from giblet_train.data.hrf import convolve_causal, glover
 from giblet_train.data.isc import shared_response
@@ -26,6 +26,7 @@ from giblet_train.data.sources import label
 from giblet_train.data.splits import Split
 from giblet_train.data.standardize import BoldScale, ColumnScale, fit_columns, scan_moments, vote_mask
 from giblet_train.data.study import Study
+from giblet_train.data.unigram import unigram
 
 AVERAGE = "average"
 PCA_WIDTH = {"tiny": 64, "lab": 512, "large": 1024}
@@ -36,9 +37,10 @@ class SplitData:
     """What the engine trains on. All parameters come from `split.train`; rows of every array are all T TRs.
 
     inputs: modality -> (T, F) float32, mean 0 and sd 1 over training TRs; HRF-convolved where `data.apply_hrf` says so.
-    targets: modality -> (T, F) float32, the same features never convolved: what is reconstructed.
+    targets: modality -> (T, F) float32, the same features never convolved: what is reconstructed. Of codes, the shares
+        themselves.
     target_weights: modality -> (F,) float32 with mean 1, by which a reconstruction's squared errors are weighed; with
-        them the mean of the training TRs still scores exactly 1.
+        them the mean of the training TRs still scores exactly 1. Codes weigh in a mean over them as their variance.
     bold: subject -> (T, V) float32, without each block's `drift` and 0 in its gaps, then z-scored per voxel and scan
         over training TRs. Each access computes the array anew from the memory map, so memory does not grow with
         subjects; keep it only while it is needed.
@@ -49,8 +51,10 @@ class SplitData:
         one subject.
     responsive_V: isc_V is above the 99th percentile of what circular shifts of the subjects give by chance.
     null_V: isc_V is below the 75th percentile of that null: voxels in which no shared signal is expected.
-    frame_pca: with the columns `pca_columns` of the video features, frames come back from predictions.
-    feature_mean, feature_sd: modality -> (F,), the parameters behind `targets`.
+    frame_pca: with the columns `pca_columns` of the video features, frames come back from predictions; codes of the
+        video have none.
+    feature_mean, feature_sd: modality -> (F,), the parameters behind `targets`; none of codes.
+    unigram: modality that is codes -> (B, Q), how often each code of each book occurs in training.
     facts: component ("fmri", "video", ...) -> its scale before and after.
     """
 
@@ -73,6 +77,7 @@ class SplitData:
     drift: Drift = field(default_factory=Drift)
     left_out: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     parcels: Mapping[str, slice] = field(default_factory=dict)
+    unigram: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
 
     @property
@@ -144,13 +149,22 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     bold = _targets(each, split, config)
     apart = NormalizedBold(study, stored, voxels, {s: scales[s] for s in left_out})
     frame_pca = fit_frame_pca(study.frames_TKHWC, split.train, PCA_WIDTH[config.model.preset])
-    raw = {m: np.asarray(study.features[m], np.float32) for m in MODALITIES}
-    pca_columns = slice(raw["video"].shape[1], raw["video"].shape[1] + len(frame_pca.components_FP))
-    raw["video"] = np.concatenate([raw["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)
+    brought = {m: np.array(study.features[m], np.float32) for m in MODALITIES}
+    raw = brought | {"video": np.concatenate([brought["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)}
     scale = {m: fit_columns(raw[m], split.train) for m in MODALITIES}
-    targets = {m: scale[m].apply(raw[m]) for m in MODALITIES}
-    weights = {m: _weights(scale[m], frame_pca.variance_F if m == "video" else None, m in study.codes) for m in raw}
-    facts = {m: feature_facts(raw[m][split.train], targets[m][split.train], weights[m]) for m in MODALITIES}
+    scaled = {m: scale[m].apply(raw[m]) for m in MODALITIES}
+    unigrams = {m: unigram(brought[m][split.train], n_codes, m) for m, n_codes in study.codes.items()}
+    targets = scaled | {m: brought[m] for m in unigrams}
+    pca_columns = slice(0) if "video" in unigrams else slice(brought["video"].shape[1], raw["video"].shape[1])
+    weights = {m: _weights(scale[m], frame_pca.variance_F if m == "video" else None) for m in raw} | {
+        m: _code_weights(brought[m][split.train]) for m in unigrams
+    }
+    facts = {
+        m: code_facts(brought[m][split.train], unigrams[m])
+        if m in unigrams
+        else feature_facts(raw[m][split.train], targets[m][split.train], weights[m])
+        for m in MODALITIES
+    }
     fmri = bold_facts(
         [scan_moments(study.bold[s], split.train, study.scan_lengths_trs) for s in learnt],
         [study.reference[s] for s in learnt],
@@ -160,7 +174,7 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     return SplitData(
         study=study,
         split=split,
-        inputs=_inputs(raw, targets, study, split, config),
+        inputs=_inputs(raw, scaled, study, split, config),
         targets=targets,
         target_weights=weights,
         bold=bold,
@@ -171,8 +185,9 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
         null_V=shared.at_chance() if shared else np.zeros(len(voxels), bool),
         frame_pca=frame_pca,
         pca_columns=pca_columns,
-        feature_mean={m: scale[m].mean_F for m in MODALITIES},
-        feature_sd={m: scale[m].sd_F for m in MODALITIES},
+        feature_mean={m: scale[m].mean_F for m in MODALITIES if m not in unigrams},
+        feature_sd={m: scale[m].sd_F for m in MODALITIES if m not in unigrams},
+        unigram=unigrams,
         facts={"fmri": fmri, **facts},
         drift=drift,
         left_out=apart if config.data.normalize_fmri else apart.raw(),
@@ -253,12 +268,14 @@ def _targets(each: NormalizedBold, split: Split, config: Config) -> Mapping[str,
     return {AVERAGE: average_TV}
 
 
-def _weights(scale: ColumnScale, pca_variance_F: NDArray[np.float32] | None, codes: bool) -> NDArray[np.float32]:
-    """Mean 1, constant features 0. Components of frames share half of the video's weight, as their variance does.
+def _code_weights(shares_RF: NDArray[np.float32]) -> NDArray[np.float32]:
+    variance_F = shares_RF.var(axis=0)
+    return np.asarray(variance_F / variance_F.mean(), np.float32)
 
-    Shares of codes weigh as their variance: the loss is then the Brier score of the shares over that of their means.
-    """
-    weight_F = scale.sd_F**2 if codes else (scale.sd_F > 0).astype(np.float32)
+
+def _weights(scale: ColumnScale, pca_variance_F: NDArray[np.float32] | None) -> NDArray[np.float32]:
+    """Mean 1, constant features 0. Components of frames share half of the video's weight, as their variance does."""
+    weight_F = (scale.sd_F > 0).astype(np.float32)
     if pca_variance_F is not None:
         n_fixed = len(weight_F) - len(pca_variance_F)
         weight_F[:n_fixed] /= max(1.0, weight_F[:n_fixed].sum())
@@ -268,14 +285,15 @@ def _weights(scale: ColumnScale, pca_variance_F: NDArray[np.float32] | None, cod
 
 
 def _inputs(
-    raw: Mapping[str, Floats], targets: Mapping[str, Floats], study: Study, split: Split, config: Config
+    raw: Mapping[str, Floats], scaled: Mapping[str, Floats], study: Study, split: Split, config: Config
 ) -> Mapping[str, Floats]:
-    """What the network sees: the features; a dense one sees every pixel of a TR's frames in place of the video's."""
+    """What the network sees: the features, shares of codes among them; a dense one sees every pixel of a TR's frames in
+    place of the video's."""
     if config.model.kind == "dense":
         pixels_TP = study.frames_TKHWC.reshape(len(study.frames_TKHWC), -1).astype(np.float32)
         raw = {**raw, "video": pixels_TP}
-        targets = {**targets, "video": fit_columns(pixels_TP, split.train).apply(pixels_TP)}
-    return _convolved(raw, study, split, config) if config.data.apply_hrf else targets
+        scaled = {**scaled, "video": fit_columns(pixels_TP, split.train).apply(pixels_TP)}
+    return _convolved(raw, study, split, config) if config.data.apply_hrf else scaled
 
 
 def _convolved(

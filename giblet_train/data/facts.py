@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from giblet_train.contract.records import ModalityFacts
 from giblet_train.data.standardize import ScanMoments
+from giblet_train.data.unigram import nats
 
 CATEGORICAL_MIN_RANGE = 16
 CATEGORICAL_MAX_LAG1 = 0.3
@@ -40,6 +41,23 @@ def feature_facts(
         expected_first_loss=power / variance if variance else None,
         constant_targets=int((~varies_F).sum()),
         looks_categorical=looks_categorical(raw_RF),
+    )
+
+
+def code_facts(shares_RF: NDArray[np.float32], unigram_BQ: NDArray[np.float32]) -> ModalityFacts:
+    """Facts of a modality whose targets are shares of codes, against how often each occurs, (B, Q)."""
+    mean, sd = float(shares_RF.mean(dtype=np.float64)), float(shares_RF.std(dtype=np.float64))
+    return ModalityFacts(
+        n_targets=shares_RF.shape[1],
+        raw_mean=mean,
+        raw_sd=sd,
+        raw_min=float(shares_RF.min()),
+        raw_max=float(shares_RF.max()),
+        mean=mean,
+        sd=sd,
+        train_variance=nats(shares_RF, unigram_BQ),
+        constant_targets=int((shares_RF.max(axis=0) == 0).sum()),
+        codes=unigram_BQ.shape[1],
     )
 
 

@@ -35,13 +35,13 @@ def wave_of_mel(mel_IM: NDArray[np.floating], step_s: float) -> NDArray[np.float
     return _with_phases(size_NQ, n_samples)
 
 
-def write_wav(path: Path, wave_S: NDArray[np.float32]) -> None:
+def write_wav(path: Path, wave_S: NDArray[np.float32], rate_hz: int = SAMPLE_HZ) -> None:
     """One channel of 16 bits; what exceeds full scale is clipped."""
     samples = np.rint(np.clip(wave_S, -1.0, 1.0) * 32767.0).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
-        file.setframerate(SAMPLE_HZ)
+        file.setframerate(rate_hz)
         file.writeframes(samples.tobytes())
 
 

@@ -131,7 +131,7 @@ def test_video_gains_components_of_frames_that_give_pictures_back():
 
 def test_apply_hrf_convolves_inputs_scan_by_scan_and_leaves_targets():
     plain, blurred = prepared(), prepared(data={"apply_hrf": True})
-    assert plain.inputs is plain.targets
+    assert all(plain.inputs[m] is plain.targets[m] for m in plain.inputs)
     raw = STUDY.features["audio"].astype(np.float64)
     kernel = glover(STUDY.tr_s, 13 * STUDY.tr_s)
     expected = np.concatenate([convolve_causal(raw[:60], kernel), convolve_causal(raw[60:], kernel)])

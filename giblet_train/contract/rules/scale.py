@@ -40,7 +40,8 @@ def categorical_targets(case: Case) -> Cause | None:
             "raw_sd": fact.raw_sd,
             "first_loss": starts.get(named),
         },
-        action=f"Give {named} continuous targets (log-mel for sound), or a cross-entropy over its codes.",
+        action=f"Give {named} continuous targets (log-mel for sound), or a cross-entropy over its codes "
+        f"(data.features.{named}.codes).",
     )
 
 
