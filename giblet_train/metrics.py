@@ -105,14 +105,14 @@ def reconstruction(
     probabilities, true their shares; the error is the cross-entropy, held against that of the unigram.
     """
     if unigram_BQ is None:
-        error = float((((predicted_TF - true_TF) ** 2) @ weight_F).sum())
-        baseline = float(((true_TF**2) @ weight_F).sum())
+        error = (((predicted_TF - true_TF) ** 2) @ weight_F).sum()
+        baseline = ((true_TF**2) @ weight_F).sum()
         root_F = np.sqrt(weight_F)
     else:
         error, baseline = nats(true_TF, predicted_TF.reshape(-1, *unigram_BQ.shape)), nats(true_TF, unigram_BQ)
         root_F = np.ones_like(weight_F)  # shares as they are already weigh as their variance
     return {
-        "skill": 1.0 - error / baseline,
+        "skill": float(1.0 - error / baseline),
         "r": float(np.average(pearson(predicted_TF, true_TF), weights=weight_F)),
     } | identification(predicted_TF * root_F, true_TF * root_F)
 

@@ -77,12 +77,13 @@ def rebuild(run: Trained, out: Path, narrate: Narrate) -> dict[str, object]:
 
 def rebuilt_lines(told: Mapping[str, Any]) -> list[str]:
     """The same for people: what was made, how near the words came, and whose film it is."""
-    pictures, sounds = told["frames"], told["sounds"]
-    heard = f"sound from {', '.join(sounds)}" if sounds else "no sound: its features are not giblet's own"
+    pictures, sounds, codes = told["frames"], told["sounds"], told["codes"]
     seen = f"{len(pictures['trs'])} pictures of {', '.join(pictures['rows'])}" if pictures["rows"] else "no pictures"
+    heard = f"sound from {', '.join(sounds)}" if sounds else "no sound: its features are not giblet's own"
+    written = f"; likeliest codes of {', '.join(next(iter(codes.values())))}" if codes else ""
     lines = [
         f"{told['run_id']}, {told['checkpoint']}, held-out film of fold {told['fold']}",
-        f"{seen}; {heard}",
+        f"{seen}; {heard}{written}",
     ]
     for source in SOURCES if told["words"] else ():
         ranks = [word["rank"][source] for word in told["words"]]
