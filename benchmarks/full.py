@@ -1,7 +1,7 @@
 """What the full-size study costs: `python -m benchmarks.full WORKDIR`, a page on stdout.
 
 Seventeen subjects on the 61×73×61 grid, 397 TRs, simulated under WORKDIR if missing (13 minutes). Prepares its store
-and trains the demo's configuration on it, each in a process of its own, and reports CPU seconds and peak memory.
+and trains two presets on it, each in a process of its own, and reports CPU seconds, peak memory and what was learnt.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,18 +23,29 @@ from giblet_train.contract.rundir import RunDir, new_run_id
 from giblet_train.data.prepared import read_request
 from giblet_train.data.store import study_folder
 
+PRESETS: Mapping[str, Mapping[str, Any]] = {
+    "tiny": {},
+    "lab": {"model.preset": "lab", "num_epochs": 8, "warmup_epochs": 2.0},
+}
+"""Each preset with the plan it is trained by: what has more parameters has learnt these minutes of film sooner."""
 PAGE = """# The full-size study: seventeen subjects
 
-`make bench-full` (simulated brain, real film; the demo's configuration with `data.simulate: full`, preset `tiny`, one
-thread). Simulating the study is not counted.
+`make bench-full` (simulated brain, real film; the demo's configuration with `data.simulate: full`, one thread).
+Simulating the study is not counted; training is, up to the judgement on the test block.
 
 | | CPU | peak memory (RSS) | goal |
 |---|---|---|---|
-| `prepare`: {n_subjects} subjects, {n_trs} TRs, NIfTI to store | {prepare} | 3 GiB |
-| `train`: {n_voxels} voxels kept, {steps} steps, judged on the test block | {train} | 600 s, 6 GiB |
+| `prepare`: {n_subjects} subjects, {n_trs} TRs, {n_voxels} voxels kept, NIfTI to store | {prepare} | 3 GiB |
+{costs}
 
-Best validation at step {best_step} of {steps}. Held-out r of responsive voxels {r:.3f} (ridge {ridge:.3f}, ridge
-with pooled subjects {pooled:.3f}, ceiling {ceiling:.3f}), of null voxels {null:+.3f}.
+Held-out r of responsive and of null voxels:
+
+| | parameters | best validation at step | responsive | null |
+|---|---|---|---|---|
+{accuracies}
+| ridge | | | {ridge:.3f} | |
+| ridge, subjects pooled | | | {pooled:.3f} | |
+| noise ceiling | | | {ceiling:.3f} | |
 """
 
 
@@ -53,37 +65,56 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdir", type=Path)
     workdir = parser.parse_args().workdir.resolve()
-    config = load(CONFIG, {"data.simulate": "full", "name": "full"}).config
+    runs = [written(workdir, preset) for preset in PRESETS]
+    config = load(CONFIG, {"data.simulate": "full"}).config
+    study_folder(config, read_request(runs[0].path, None).data_dir, workdir, narrate)
+    shutil.rmtree(workdir / "stores", ignore_errors=True)
+    prepare = measured("-m", "giblet_train", "prepare", str(runs[0].path))
+    trains = [measured("-m", "giblet_train", "train", str(run.path)) for run in runs]
+    print(page(prepare, trains, [records_of(run) for run in runs]), end="")
+
+
+def written(workdir: Path, preset: str) -> RunDir:
+    """A new run directory of this preset."""
+    config = load(CONFIG, {"data.simulate": "full", "name": f"full-{preset}", **PRESETS[preset]}).config
     run_dir = RunDir(workdir / "runs" / new_run_id(config.name))
     run_dir.path.mkdir(parents=True)
     run_dir.config.write_text(dump(config))
-    request = read_request(run_dir.path, None)
-    study_folder(config, request.data_dir, workdir, narrate)
-    shutil.rmtree(workdir / "stores", ignore_errors=True)
-    prepare, train = (measured("-m", "giblet_train", verb, str(run_dir.path)) for verb in ("prepare", "train"))
-    records = [json.loads(line) for line in run_dir.metrics.read_text().splitlines()]
-    print(page(prepare, train, records), end="")
+    return run_dir
 
 
-def page(prepare: Cost, train: Cost, records: list[dict[str, Any]]) -> str:
-    """The figures of both processes and of what the run recorded."""
-    data, run, evaluation = (next(r for r in records if r["kind"] == kind) for kind in ("data", "run", "evaluation"))
-    best = min((r for r in records if r["kind"] == "epoch"), key=lambda r: float(r["validation"]["total"]))
-    said = evaluation["encoding"]
+def records_of(run_dir: RunDir) -> list[dict[str, Any]]:
+    """All that the run recorded."""
+    return [json.loads(line) for line in run_dir.metrics.read_text().splitlines()]
+
+
+def page(prepare: Cost, trains: Sequence[Cost], records: Sequence[list[dict[str, Any]]]) -> str:
+    """The figures of all processes, and of what each run recorded."""
+    data, said = _first(records[0], "data"), _first(records[0], "evaluation")["encoding"]
+    costs, accuracies = [], []
+    for preset, cost, of_run in zip(PRESETS, trains, records, strict=True):
+        run, encoding = _first(of_run, "run"), _first(of_run, "evaluation")["encoding"]
+        best = min((r for r in of_run if r["kind"] == "epoch"), key=lambda r: float(r["validation"]["total"]))
+        costs.append(f"| `train`, preset `{preset}`, {run['total_steps']} steps | {cost} | 600 s, 6 GiB |")
+        accuracies.append(
+            f"| `{preset}` | {run['n_parameters'] / 1e6:.2f} M | {best['step']} | {encoding['r_responsive']:.3f} | "
+            f"{encoding['r_null']:+.3f} |"
+        )
     return PAGE.format(
         prepare=prepare,
-        train=train,
+        costs="\n".join(costs),
+        accuracies="\n".join(accuracies),
         n_subjects=len(data["subjects"]),
         n_voxels=data["n_voxels"],
         n_trs=data["n_trs"],
-        steps=run["total_steps"],
-        best_step=best["step"],
-        r=said["r_responsive"],
         ridge=said["r_ridge"],
         pooled=said["r_ridge_pooled"],
         ceiling=said["r_ceiling"],
-        null=said["r_null"],
     )
+
+
+def _first(records: list[dict[str, Any]], kind: str) -> dict[str, Any]:
+    return next(r for r in records if r["kind"] == kind)
 
 
 def measured(*argv: str) -> Cost:
