@@ -13,7 +13,7 @@ import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_type_hints
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import msgspec
 from msgspec import Meta
@@ -342,7 +342,10 @@ def _read_chain(path: Path, seen: tuple[Path, ...], folders: Sequence[Path]) -> 
     if parent is None:
         return own, provenance
     if not isinstance(parent, str) or not re.fullmatch(NAME_PATTERN, parent):
-        raise ConfigError(f"{path}: `extends` names another configuration, such as `extends: base`.")
+        raise ConfigError(
+            f"{path}: `extends: {parent}` is no configuration's name.",
+            "Give a name, without folder and .yaml, such as `extends: base`; it is looked for beside the file first.",
+        )
     candidates = [folder / f"{parent}.yaml" for folder in (path.parent, *folders)]
     parent_path = next((p for p in candidates if p.exists()), None)
     if parent_path is None:
@@ -444,7 +447,22 @@ def _in_words(error: str) -> tuple[str, str]:
     if found is None:
         return "", error + "."
     what = found["what"].replace("Object missing required field", "missing required key")
+    if what.startswith("Invalid enum value") and (choices := _choices(found["path"])):
+        what = f"{what.removeprefix('Invalid enum value ')} is none of {', '.join(choices)}"
     return found["path"], f'"{found["path"]}": {what[:1].lower()}{what[1:]}.'
+
+
+def _choices(path: str) -> tuple[str, ...]:
+    """The words that a dotted key of a Config may have; () where it is no choice among words."""
+    section: Any = Config
+    *parents, last = path.split(".")
+    for parent in parents:
+        section = (
+            Criterion if parent.startswith("criteria") or section is Criterion else get_type_hints(section)[parent]
+        )
+    hint = get_type_hints(section).get(last)
+    kinds = (hint, *get_args(hint))
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
 
 
 def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:

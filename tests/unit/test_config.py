@@ -144,3 +144,23 @@ def test_no_section_accepts_an_unknown_field() -> None:
     for section in Section.__subclasses__():
         assert section.__struct_config__.forbid_unknown_fields
         assert section.__struct_config__.frozen
+
+
+@pytest.mark.parametrize(
+    ("value", "words"),
+    [
+        ({"model": {"kind": "trunkk"}}, "\"model.kind\": 'trunkk' is none of trunk, dense."),
+        ({"data": {"simulate": "smal"}}, "none of tiny, small, full, scale."),
+        ({"criteria": {"mine": {"kind": "loss_drop", "split": "test"}}}, "'test' is none of train, held-out."),
+    ],
+)
+def test_a_word_that_is_no_choice_is_answered_with_the_choices(value: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigError, match=re.escape(words)):
+        configs.from_mapping({"name": "mine", **value})
+
+
+def test_extends_tells_a_path_from_a_name(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("extends: small.yaml\nname: mine\n")
+    with pytest.raises(ConfigError) as refused:
+        configs.load(tmp_path / "mine.yaml")
+    assert "small.yaml" in refused.value.message and "without folder and .yaml" in refused.value.remedy
