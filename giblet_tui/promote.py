@@ -49,7 +49,7 @@ def ascend(
         raise ConfigError("--accept needs a reason that others will read.", "Add --note 'why it may go on without'.")
     if run.health.live:
         raise PreflightRefused(
-            f"{run_id} is {run.health.state}: only a run that has ended is judged.", f"giblet verdict {run_id}"
+            f"{run_id} is {run.health.state}: only a run that has ended is judged.", f"giblet status {run_id}"
         )
     if judged is None:
         raise PreflightRefused(f"{run_id} has no criteria, so it has proved nothing.", "Name some under `criteria:`.")
