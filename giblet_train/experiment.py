@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -49,18 +49,20 @@ class Experiment:
     start_signal: Mapping[str, float] | None = None
 
     @classmethod
-    def of(cls, config: Config, data: SplitData, ranks: Ranks) -> Experiment:
-        """Build them. Raises ConfigError when they do not fit one another."""
+    def of(
+        cls, config: Config, data: SplitData, ranks: Ranks, say: Callable[[str], None] = lambda sentence: None
+    ) -> Experiment:
+        """Build them. say: told how far a long start is. Raises ConfigError when they do not fit one another."""
         _check_data(data)
         shape = shape_of(config.model)
         shards = Shards.of(config, data.subjects, ranks)
         compression, targets, start, signal = None, None, None, None
         # The same bits whatever a machine's cores: a resumed run must find the basis that its heads were saved in.
-        with threadpool_limits(1):
+        with threadpool_limits(config.threads or 1):
             if shards.judges:
                 compression = compress(config.model.compress, data.bold, data.split.train, shards.own)
                 if config.model.start == "ridge":
-                    ridge = _ridge_of(config, data, shape, shards)
+                    ridge = _ridge_of(config, data, shape, shards, say)
                     compression, heads_KR = compression.holding(ridge.group_KV, ridge.own)
                     start, signal = Start(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
                 targets = targets_of(data, compression, shards)
@@ -172,7 +174,7 @@ def _check_data(data: SplitData) -> None:
             raise DataError(f"The split has no {name} TR.", "Use fewer folds or smaller gaps.")
 
 
-def _ridge_of(config: Config, data: SplitData, shape: Shape, shards: Shards) -> RidgeStart:
+def _ridge_of(config: Config, data: SplitData, shape: Shape, shards: Shards, say: Callable[[str], None]) -> RidgeStart:
     tr_s = data.study.tr_s
     response_L = response_kernel(config, tr_s, shape.fir_trs).double().numpy()
     return ridge_start(
@@ -182,6 +184,7 @@ def _ridge_of(config: Config, data: SplitData, shape: Shape, shards: Shards) -> 
         shape.bottleneck_dim,
         config.model.start_near,
         shards,
+        say,
     )
 
 

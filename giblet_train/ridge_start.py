@@ -10,7 +10,7 @@ bands), H shares of variance, K latents, V voxels.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 
@@ -137,15 +137,17 @@ def ridge_start(
     n_latents: int,
     near: float,
     shards: Shards,
+    say: Callable[[str], None] = lambda sentence: None,
 ) -> RidgeStart:
     """Fit on the training batches, each a whole block of the split, and on nothing else.
 
     priors_LL: of lags, from `lag_priors`. near: how much a voxel leans on the voxels it touches. Latents are those
-    of all subjects, heads those of the subjects held here.
+    of all subjects, heads those of the subjects held here. say: told what comes next, for it may take minutes.
     """
     seen = delayed(data.inputs, train, len(priors_LL[0]))
     bands = [Band.of(modality, x_NLF, prior_LL) for prior_LL in priors_LL for modality, x_NLF in seen.items()]
     mean_NV = _mean(data, shards)
+    say("weighing priors of what subjects share, and of what is a person's own")
     fits = _fits(data, mean_NV, bands, _weights(len(seen), len(priors_LL)), near, shards)
     n_trs = len(mean_NV)
     # What moves a whole brain moves a part of it: some voxels are enough to find the strongest components.
@@ -160,7 +162,10 @@ def ridge_start(
     axes_NK, power_K = shards.agreed(_strongest(gram_NN, n_latents))
     # A latent has mean square 1 over training TRs: its head is the prediction's projection on it.
     reader_NK = (axes_NK / np.sqrt(n_trs)).astype(np.float32)
-    own = {s: fits[DEVIATION].heads(x_NV, reader_NK) for s, x_NV in _deviations(data, mean_NV, shards)}
+    own = {}
+    for subject, own_NV in _deviations(data, mean_NV, shards):
+        say(f"solving the heads of {subject}")
+        own[subject] = fits[DEVIATION].heads(own_NV, reader_NK)
     path = {m: np.zeros((n_latents, *x_NLF.shape[1:])) for m, x_NLF in seen.items()}
     for band, cross_NN in zip(bands, cross_BNN, strict=True):
         path[band.modality] += np.einsum(

@@ -49,7 +49,7 @@ class Training:
     def __init__(self, run_dir: RunDir, config: Config, data: SplitData, ranks: Ranks, recorder: Recorder) -> None:
         self.run_dir, self.config, self.data, self.ranks, self.recorder = run_dir, config, data, ranks, recorder
         recorder.beat("loading", "preparing the network")
-        self.experiment = Experiment.of(config, data, ranks)
+        self.experiment = Experiment.of(config, data, ranks, lambda sentence: recorder.beat("loading", sentence))
         self.learner, self.plan = self.experiment.learner, self.experiment.learner.plan
         self.shards = self.experiment.shards
         self.examiner = Examiner.of(self.experiment, data) if self.shards.judges else None

@@ -157,3 +157,9 @@ def test_a_part_of_the_voxels_finds_the_components_of_all(monkeypatch):
         assert not np.array_equal(of_all, of_part)
         error = ((of_all - of_part) ** 2).sum() / (of_all**2).sum()
         assert error < 0.02
+
+
+def test_a_long_start_says_how_far_it_is():
+    data, said = split_data(), []
+    Experiment.of(config(), data, ALONE, said.append)
+    assert [s.rpartition(" ")[2] for s in said if s.startswith("solving the heads")] == list(data.subjects)
