@@ -28,6 +28,8 @@ DRIFT_S = 128.0
 FAST_S = 64.0
 """What is slower than this says little about when a film began; series that are compared lose it."""
 SPEEDS = np.linspace(0.9, 1.1, 41)
+LEAST_SHIFTS = 50
+"""Of neighbouring shifts, which are much alike, fewer do not show how far chance goes: about 100 TRs are needed."""
 MAX_VOXELS = 20_000
 
 Floats = NDArray[np.floating[Any]]
@@ -38,7 +40,7 @@ class Lag:
     """The best lag of some TRs, positive when the brain follows the film.
 
     score: mean squared correlation there; chance, spread: mean and standard deviation of the same at circular shifts
-    beyond any lag.
+    beyond any lag, of which there must be LEAST_SHIFTS, else spread is 0.
     """
 
     lag_trs: int
@@ -191,7 +193,8 @@ def best_lag(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Lag:
     limit = reach_trs(len(scores_T), tr_s)
     near = np.r_[scores_T[-limit:], scores_T[: limit + 1]]
     far = scores_T[limit + 1 : -limit]
-    return Lag(int(near.argmax()) - limit, float(near.max()), float(far.mean()), float(far.std()))
+    spread = float(far.std()) if len(far) >= LEAST_SHIFTS else 0.0
+    return Lag(int(near.argmax()) - limit, float(near.max()), float(far.mean()), spread)
 
 
 def circular_scores(stimulus_TF: Floats, response_TN: Floats) -> NDArray[np.float64]:

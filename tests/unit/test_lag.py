@@ -77,3 +77,11 @@ def test_highpass_takes_away_drifts_and_keeps_the_rest():
     drift = 5 + 0.01 * time + np.cos(np.pi * (time + 0.5) / 400)
     filtered = highpass((fast + drift)[:, None], 1.5)[:, 0]
     assert np.abs(filtered - fast)[20:-20].max() < 0.1
+
+
+def test_too_few_shifts_to_know_chance_are_no_answer_however_high_the_lag_stands():
+    short = lag_table(made_study(scan_lengths_trs=(30, 30), n_subjects=3, lag_trs=3))[0]
+    assert short.whole.height == 0.0 and not short.whole.answers and short.clock.lag.height == 0.0
+    assert short.agrees
+    with pytest.raises(DataError, match="no lag that beats chance"):
+        offset_from_lag(short.whole, 1.5)
