@@ -31,7 +31,9 @@ def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
     """The run's checkpoint of that role (best, last). Raises ConfigError when it has none, DataError for a bad name."""
     found = [c for c in run.checkpoints if role in c.roles]
     if not found:
-        raise ConfigError(f"{run.run.run_id} has no {role} checkpoint yet.", "giblet pull RUN --logs brings the rest.")
+        others = sorted({other for c in run.checkpoints for other in c.roles} & {"best", "last"})
+        remedy = f"Ask for its {others[0]} one." if others else "giblet pull RUN --logs brings the rest."
+        raise ConfigError(f"{run.run.run_id} has no {role} checkpoint{' yet' if run.health.live else ''}.", remedy)
     record = max(found, key=lambda c: c.step)
     plain_name(record.file, run.run.run_id)
     return record

@@ -103,5 +103,10 @@ def test_a_hostile_file_name_is_refused(run: RunSnapshot, name: str) -> None:
 
 
 def test_a_role_that_no_checkpoint_has_is_said(run: RunSnapshot) -> None:
-    with pytest.raises(ConfigError, match="has no best checkpoint yet"):
+    with pytest.raises(ConfigError, match="has no best checkpoint yet") as none:
         pull.checkpoint(replace(run, checkpoints=()), "best")
+    assert "pull RUN --logs" in none.value.remedy
+    newest = replace(run.checkpoints[0], roles=("last",))
+    with pytest.raises(ConfigError, match="has no best checkpoint") as other:
+        pull.checkpoint(replace(run, checkpoints=(newest,)), "best")
+    assert other.value.remedy == "Ask for its last one."
