@@ -17,10 +17,10 @@ import torch
 from benchmarks.demo_runs import CONFIG, narrate
 from giblet_train.contract.config import load
 from giblet_train.data.dataset import SplitData
-from giblet_train.distributed import Ranks, set_threads
-from giblet_train.evaluate import Examiner
-from giblet_train.experiment import Experiment
+from giblet_train.evaluation.evaluate import Examiner
+from giblet_train.learning.experiment import Experiment
 from giblet_train.loading import load_split
+from giblet_train.ranks.distributed import Ranks, set_threads
 
 DENSE = Path(__file__).with_name("dense.yaml")
 TURN_S = 1.0

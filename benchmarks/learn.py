@@ -19,10 +19,9 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
 from benchmarks.demo_runs import demo_run, narrate
-from giblet_train.baselines import DELAYS_TRS, delayed_by
 from giblet_train.data.dataset import SplitData
-from giblet_train.encoding import Correlation
-from giblet_train.ensemble import (
+from giblet_train.evaluation.encoding import Correlation
+from giblet_train.inspection.ensemble import (
     BOTH,
     ENSEMBLE,
     MEMBER,
@@ -34,9 +33,10 @@ from giblet_train.ensemble import (
     score_folds,
     series_of,
 )
+from giblet_train.inspection.trained import trained
+from giblet_train.learning.baselines import DELAYS_TRS, delayed_by
+from giblet_train.learning.metrics import identification, products_of
 from giblet_train.loading import load_split
-from giblet_train.metrics import identification, products_of
-from giblet_train.trained import trained
 
 BANDED, BANDED_POOLED = "banded_ridge", "banded_ridge_pooled"
 INNER_FOLDS, N_BANDS_TRIED, N_PERMUTATIONS = 5, 20, 200

@@ -13,9 +13,9 @@ import numpy as np
 from benchmarks.demo_runs import demo_run, narrate
 from giblet_train.contract.records import EvaluationMetric, decode_metrics
 from giblet_train.contract.rundir import RunDir
+from giblet_train.inspection.trained import trained
+from giblet_train.learning.metrics import pearson
 from giblet_train.loading import load_split
-from giblet_train.metrics import pearson
-from giblet_train.trained import trained
 
 SUBJECTS = range(1, 6)
 COLUMNS = {

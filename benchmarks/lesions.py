@@ -14,9 +14,9 @@ import numpy as np
 
 from benchmarks.demo_runs import demo_run, narrate
 from giblet_train.contract.config import MODALITIES
-from giblet_train.lesions import lesion_study
+from giblet_train.inspection.lesions import lesion_study
+from giblet_train.inspection.trained import trained
 from giblet_train.loading import load_split
-from giblet_train.trained import trained
 
 LESIONS = {"early_visual+higher_visual": "video", "auditory": "audio", "semantic+default_mode": "text"}
 FOLDS = range(5)

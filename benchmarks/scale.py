@@ -23,9 +23,9 @@ from numpy.typing import NDArray
 
 from benchmarks.demo_runs import narrate
 from giblet_train.data.dataset import SplitData
-from giblet_train.distributed import Ranks, ranks_of
-from giblet_train.experiment import Experiment
-from giblet_train.shards import Shards
+from giblet_train.learning.experiment import Experiment
+from giblet_train.learning.shards import Shards
+from giblet_train.ranks.distributed import Ranks, ranks_of
 from giblet_train.tensorfile import save_file
 from tests.engine_study import config, split_data
 

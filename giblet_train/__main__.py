@@ -83,7 +83,7 @@ def drill(
 def join(run_dir: Annotated[Path, typer.Argument(help="Run directory whose run.json names several nodes.")]) -> None:
     """Train this node's part of a run over several nodes: meet the others, start torchrun, end with them."""
     from giblet_train.contract.rundir import RunDir
-    from giblet_train.nodes import join as take_part
+    from giblet_train.ranks.nodes import join as take_part
 
     sys.exit(take_part(RunDir(run_dir.resolve())))
 
@@ -102,10 +102,10 @@ def evaluate(
 
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """
-    from giblet_train.judge import MAP, evaluation_lines, judge
+    from giblet_train.inspection.judge import MAP, evaluation_lines, judge
+    from giblet_train.inspection.told import new_folder, told
+    from giblet_train.inspection.trained import trained
     from giblet_train.loading import load_split
-    from giblet_train.told import new_folder, told
-    from giblet_train.trained import trained
 
     folder = new_folder(out)
     run = trained(run_dir, role, load_split, narrate, workdir)
@@ -129,10 +129,10 @@ def ensemble(
 
     python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the others first
     """
-    from giblet_train.ensemble import lines_of, report, score_folds
-    from giblet_train.jobs import grown
+    from giblet_train.inspection.ensemble import lines_of, report, score_folds
+    from giblet_train.inspection.told import new_folder, told
     from giblet_train.loading import load_split
-    from giblet_train.told import new_folder, told
+    from giblet_train.ranks.jobs import grown
 
     folder = new_folder(out)
     members = grown(run_dirs, seeds, all_folds, jobs, narrate)
@@ -169,10 +169,10 @@ def lesion(
     python -m giblet_train lesion RUN_DIR --region early_visual+higher_visual --mode silence
     python -m giblet_train lesion RUN_DIR --atlas parcels.nii.gz --region 17 --region 18 --json
     """
-    from giblet_train.lesions import lesion_lines, lesion_study
+    from giblet_train.inspection.lesions import lesion_lines, lesion_study
+    from giblet_train.inspection.told import new_folder, told
+    from giblet_train.inspection.trained import trained
     from giblet_train.loading import load_split
-    from giblet_train.told import new_folder, told
-    from giblet_train.trained import trained
 
     folder = new_folder(out)
     run = trained(run_dir, role, load_split, narrate, workdir)
@@ -192,10 +192,10 @@ def rebuild(
 
     python -m giblet_train rebuild ~/giblet/runs/demo-20261125-101500-3f2a rebuilt && open rebuilt/index.html
     """
+    from giblet_train.inspection.rebuild import rebuild, rebuilt_lines
+    from giblet_train.inspection.told import new_folder, told
+    from giblet_train.inspection.trained import trained
     from giblet_train.loading import load_split
-    from giblet_train.rebuild import rebuild, rebuilt_lines
-    from giblet_train.told import new_folder, told
-    from giblet_train.trained import trained
 
     folder = new_folder(out)
     assert folder is not None
@@ -280,7 +280,7 @@ def data_diagnose(
     Exit code 1 on an error. A few steps are rehearsed in memory and thrown away.
     """
     from giblet_train.data.prepared import read_request
-    from giblet_train.diagnose import diagnose
+    from giblet_train.inspection.diagnose import diagnose
     from giblet_train.loading import load_split
 
     failed, text = diagnose(read_request(run_or_config, workdir), load_split, steps, narrate, as_json=as_json)

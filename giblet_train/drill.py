@@ -18,16 +18,17 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from giblet_train import checkpoint, learner
-from giblet_train.batch import Batch, Windows
+from giblet_train import checkpoint
 from giblet_train.contract.config import Config
 from giblet_train.contract.drills import DRILLS, EVENT, Drill
 from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.schedule import lr_at
 from giblet_train.data.dataset import SplitData
 from giblet_train.data.facts import feature_facts
-from giblet_train.distributed import Ranks
-from giblet_train.optim import set_rate
+from giblet_train.learning import learner
+from giblet_train.learning.batch import Batch, Windows
+from giblet_train.learning.optim import set_rate
+from giblet_train.ranks.distributed import Ranks
 from giblet_train.trainer import Load, Progress, train_recorded
 from giblet_train.training import Training
 

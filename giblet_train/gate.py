@@ -13,8 +13,8 @@ from giblet_train.contract.footprint import GIB
 from giblet_train.contract.minuteone import Beginning, Machine, findings, lines
 from giblet_train.contract.records import DataMetric
 from giblet_train.contract.rundir import RunDir
-from giblet_train.experiment import Experiment
-from giblet_train.onebatch import learn_one_batch
+from giblet_train.learning.experiment import Experiment
+from giblet_train.learning.onebatch import learn_one_batch
 from giblet_train.recorder import Recorder, resident_gib
 
 ONE_BATCH_STEPS = 10

@@ -16,7 +16,7 @@ from giblet_train.contract.config import Config
 from giblet_train.contract.errors import DataError, GibletError
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
-from giblet_train.distributed import Ranks, ranks_of
+from giblet_train.ranks.distributed import Ranks, ranks_of
 from giblet_train.recorder import Recorder
 from giblet_train.training import Training
 

@@ -23,10 +23,10 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
-from giblet_train.distributed import Ranks
-from giblet_train.evaluate import Examiner
-from giblet_train.experiment import Experiment, introduce
-from giblet_train.learner import Stepped, under
+from giblet_train.evaluation.evaluate import Examiner
+from giblet_train.learning.experiment import Experiment, introduce
+from giblet_train.learning.learner import Stepped, under
+from giblet_train.ranks.distributed import Ranks
 from giblet_train.recorder import Recorder, resident_gib
 
 

@@ -17,7 +17,7 @@ from giblet_train.data.frames import FramePca
 from giblet_train.data.hrf import glover
 from giblet_train.data.splits import Split
 from giblet_train.data.study import Study
-from giblet_train.distributed import Ranks
+from giblet_train.ranks.distributed import Ranks
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 WIDTHS = {"video": 20, "audio": 12, "text": 8}

@@ -22,16 +22,16 @@ from giblet_train.data.parcels import Parcel
 from giblet_train.data.splits import make_split
 from giblet_train.data.standardize import fit_columns
 from giblet_train.data.unigram import nats, unigram
-from giblet_train.distributed import Ranks
-from giblet_train.ensemble import score_folds
-from giblet_train.evaluate import Examiner
-from giblet_train.experiment import Experiment
-from giblet_train.lesions import lesion_study
-from giblet_train.loss import cross_entropy, scale_of
-from giblet_train.metrics import reconstruction
-from giblet_train.objective import Objective
-from giblet_train.rebuild import rebuild, rebuilt_lines
-from giblet_train.trained import trained
+from giblet_train.evaluation.evaluate import Examiner
+from giblet_train.inspection.ensemble import score_folds
+from giblet_train.inspection.lesions import lesion_study
+from giblet_train.inspection.rebuild import rebuild, rebuilt_lines
+from giblet_train.inspection.trained import trained
+from giblet_train.learning.experiment import Experiment
+from giblet_train.learning.loss import cross_entropy, scale_of
+from giblet_train.learning.metrics import reconstruction
+from giblet_train.learning.objective import Objective
+from giblet_train.ranks.distributed import Ranks
 from tests.engine_study import config, split_data
 from tests.made_study import made_config, made_study
 from tests.unit.test_trainer import metrics_of, run_dir_of

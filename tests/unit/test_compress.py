@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from giblet_train.contract.errors import DataError
+from giblet_train.learning.shards import Shards
+from giblet_train.learning.targets import targets_of
 from giblet_train.model.compress import compress
-from giblet_train.shards import Shards
-from giblet_train.targets import targets_of
 from tests.engine_study import ALONE, split_data
 
 KINDS = ("joint", "per_subject", "none")

@@ -9,9 +9,19 @@ from giblet_train import trainer
 from giblet_train.contract.config import dump
 from giblet_train.contract.errors import ConfigError, RunFailed
 from giblet_train.contract.rundir import RunDir
-from giblet_train.ensemble import BOTH, ENSEMBLE, MEMBER, POOLED, RIDGE, lines_of, report, score_folds, series_of
-from giblet_train.jobs import grown, train_all
-from giblet_train.trained import trained
+from giblet_train.inspection.ensemble import (
+    BOTH,
+    ENSEMBLE,
+    MEMBER,
+    POOLED,
+    RIDGE,
+    lines_of,
+    report,
+    score_folds,
+    series_of,
+)
+from giblet_train.inspection.trained import trained
+from giblet_train.ranks.jobs import grown, train_all
 from tests.engine_study import config, load
 
 
@@ -77,7 +87,7 @@ def test_runs_of_another_experiment_are_not_averaged(members, tmp_path):
 
 def test_missing_seeds_and_folds_are_made_beside_the_first(members, monkeypatch):
     made = []
-    monkeypatch.setattr("giblet_train.jobs.train_all", lambda paths, *rest: made.extend(paths))
+    monkeypatch.setattr("giblet_train.ranks.jobs.train_all", lambda paths, *rest: made.extend(paths))
     assert grown(members, 2, False, 1, quiet) == members and not made
     found = grown(members, 2, True, 1, quiet)
     configs = [RunDir(path).read_config() for path in found]

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from giblet_train.data.drift import Drift
-from giblet_train.evidence import NOISE_S, SHARES, Kernels, beliefs, touching_voxels
+from giblet_train.learning.evidence import NOISE_S, SHARES, Kernels, beliefs, touching_voxels
 
 BLOCKS = ((3, 21), (30, 42), (42, 44))
 N_TRS = 32

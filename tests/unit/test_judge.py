@@ -10,9 +10,9 @@ import pytest
 from giblet_train import trainer
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import EvaluationMetric
-from giblet_train.judge import evaluation_lines, judge
-from giblet_train.told import new_folder, told
-from giblet_train.trained import trained
+from giblet_train.inspection.judge import evaluation_lines, judge
+from giblet_train.inspection.told import new_folder, told
+from giblet_train.inspection.trained import trained
 from giblet_train.verdict import verdict_lines
 from tests.engine_study import load, split_data
 from tests.unit.test_trainer import metrics_of, run_dir_of

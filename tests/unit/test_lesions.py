@@ -11,8 +11,8 @@ from giblet_train import trainer
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import EvaluationMetric
 from giblet_train.data.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
-from giblet_train.lesions import lesion_lines, lesion_study
-from giblet_train.trained import trained
+from giblet_train.inspection.lesions import lesion_lines, lesion_study
+from giblet_train.inspection.trained import trained
 from tests.engine_study import load
 from tests.unit.test_trainer import metrics_of, run_dir_of
 

@@ -7,7 +7,7 @@ import pytest
 
 from giblet_train import trainer
 from giblet_train.contract.records import EvaluationMetric
-from giblet_train.newcomer import FilmView, left_out_figures
+from giblet_train.evaluation.newcomer import FilmView, left_out_figures
 from tests.engine_study import split_data
 from tests.unit.test_trainer import metrics_of, run_dir_of
 

@@ -16,7 +16,7 @@ from giblet_train.data.hrf import convolve_causal, glover
 from giblet_train.data.prepared import Request
 from giblet_train.data.report import check_report
 from giblet_train.data.workbook import write_annotations
-from giblet_train.diagnose import diagnose
+from giblet_train.inspection.diagnose import diagnose
 from giblet_train.loading import load_split
 from tests.made_study import made_config
 from tests.poison_study import DATA, SCANS_TRS, TR_S, film_features, segments, write_film, write_study

@@ -11,8 +11,8 @@ import pytest
 from giblet_train import trainer
 from giblet_train.data import griffinlim
 from giblet_train.data.frames import fit_frame_pca
-from giblet_train.rebuild import picture_rows, rebuild, rebuilt_lines, retrieved
-from giblet_train.trained import trained
+from giblet_train.inspection.rebuild import picture_rows, rebuild, rebuilt_lines, retrieved
+from giblet_train.inspection.trained import trained
 from tests import engine_study
 from tests.unit.test_trainer import run_dir_of
 

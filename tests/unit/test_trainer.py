@@ -32,11 +32,11 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.rundir import RunDir
 from giblet_train.contract.schedule import lr_at, plan_of
-from giblet_train.experiment import Experiment
 from giblet_train.gate import ONE_BATCH_STEPS
-from giblet_train.learner import parameters_without_gradient
-from giblet_train.objective import Objective
-from giblet_train.onebatch import learn_one_batch
+from giblet_train.learning.experiment import Experiment
+from giblet_train.learning.learner import parameters_without_gradient
+from giblet_train.learning.objective import Objective
+from giblet_train.learning.onebatch import learn_one_batch
 from tests.engine_study import ALONE, config, load, split_data
 
 WORKER = Path(__file__).parents[1] / "engine_worker.py"

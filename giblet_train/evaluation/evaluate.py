@@ -17,18 +17,18 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from giblet_train.baselines import ridge_of
-from giblet_train.batch import Batch
 from giblet_train.contract.records import Number, PartLoss
 from giblet_train.data.dataset import SplitData
-from giblet_train.encoding import Correlation, Encoding
-from giblet_train.experiment import Experiment, windows_in
-from giblet_train.metrics import pearson, reconstruction
+from giblet_train.evaluation.encoding import Correlation, Encoding
+from giblet_train.evaluation.newcomer import FilmView, left_out_figures
+from giblet_train.learning.baselines import ridge_of
+from giblet_train.learning.batch import Batch
+from giblet_train.learning.experiment import Experiment, windows_in
+from giblet_train.learning.metrics import pearson, reconstruction
+from giblet_train.learning.objective import Forward, Objective
+from giblet_train.learning.shards import Shards
 from giblet_train.model.compress import Compression
 from giblet_train.model.network import Network
-from giblet_train.newcomer import FilmView, left_out_figures
-from giblet_train.objective import Forward, Objective
-from giblet_train.shards import Shards
 
 Floats = NDArray[np.float32]
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.metrics import pearson
+from giblet_train.learning.metrics import pearson
 
 Floats = NDArray[np.float32]
 Array = NDArray[np.floating[Any]]

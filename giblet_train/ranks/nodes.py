@@ -20,8 +20,8 @@ from msgspec.structs import replace
 from giblet_train.contract.errors import FAILED, PREEMPTED, ConfigError
 from giblet_train.contract.records import Cause, Rendezvous, Run
 from giblet_train.contract.rundir import RunDir, write_record
-from giblet_train.meeting import Meeting, Message, free_port, interface_of
-from giblet_train.rootcause import first_failure
+from giblet_train.ranks.meeting import Meeting, Message, free_port, interface_of
+from giblet_train.ranks.rootcause import first_failure
 
 JOIN_LIMIT_S = 180.0
 """All nodes must have met by then: a session and an interpreter have to start on each."""

@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 
 from giblet_train.contract.minuteone import OneBatch
-from giblet_train.learner import Learner
-from giblet_train.optim import adamw
+from giblet_train.learning.learner import Learner
+from giblet_train.learning.optim import adamw
 
 
 def learn_one_batch(learner: Learner, n_steps: int) -> OneBatch:

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from giblet_train.batch import Batch
 from giblet_train.contract.config import Config
-from giblet_train.loss import absolute_error, correlation_distance, cross_entropy, scale_of, squared_error
+from giblet_train.learning.batch import Batch
+from giblet_train.learning.loss import absolute_error, correlation_distance, cross_entropy, scale_of, squared_error
+from giblet_train.learning.shards import Portion
+from giblet_train.learning.targets import Targets
 from giblet_train.model.network import Network
 from giblet_train.model.noise import Noise
-from giblet_train.shards import Portion
-from giblet_train.targets import Targets
 
 SOURCES = ("predicted", "measured")
 

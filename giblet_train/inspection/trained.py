@@ -18,11 +18,11 @@ from giblet_train.data.dataset import SplitData
 from giblet_train.data.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
 from giblet_train.data.prepared import workdir_of
 from giblet_train.data.store import study_folder
-from giblet_train.distributed import Ranks, device_of, set_threads
-from giblet_train.evaluate import Examiner
-from giblet_train.experiment import Experiment
-from giblet_train.learner import under
+from giblet_train.evaluation.evaluate import Examiner
+from giblet_train.learning.experiment import Experiment
+from giblet_train.learning.learner import under
 from giblet_train.model.network import Network
+from giblet_train.ranks.distributed import Ranks, device_of, set_threads
 from giblet_train.trainer import Load
 
 Narrate = Callable[[str, float], None]

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from giblet_train.batch import Batch
 from giblet_train.data.dataset import SplitData
-from giblet_train.evidence import Kernels, beliefs, touching_voxels
+from giblet_train.learning.batch import Batch
+from giblet_train.learning.evidence import Kernels, beliefs, touching_voxels
+from giblet_train.learning.shards import Shards
 from giblet_train.model.compress import DEVIATION, GROUP, upright
-from giblet_train.shards import Shards
 
 Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]

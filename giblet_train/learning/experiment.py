@@ -9,7 +9,6 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from giblet_train.batch import Block, Windows, windows_of
 from giblet_train.contract.config import Config
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.records import DataMetric, RunMetric
@@ -18,18 +17,19 @@ from giblet_train.data.alignment import alignment_of
 from giblet_train.data.dataset import SplitData
 from giblet_train.data.hrf import glover
 from giblet_train.data.splits import Split
-from giblet_train.distributed import Ranks
-from giblet_train.learner import Learner
+from giblet_train.learning.batch import Block, Windows, windows_of
+from giblet_train.learning.learner import Learner
+from giblet_train.learning.objective import Objective
+from giblet_train.learning.ridge_start import RidgeStart, lag_priors, ridge_start
+from giblet_train.learning.shards import Shards
+from giblet_train.learning.targets import Targets, targets_of
 from giblet_train.model.compress import DEVIATION, Compression, compress
 from giblet_train.model.dense import DenseModel
 from giblet_train.model.linear_path import Start
 from giblet_train.model.network import BrainModel, Network, Sizes
 from giblet_train.model.presets import Shape, shape_of
-from giblet_train.objective import Objective
+from giblet_train.ranks.distributed import Ranks
 from giblet_train.recorder import Recorder
-from giblet_train.ridge_start import RidgeStart, lag_priors, ridge_start
-from giblet_train.shards import Shards
-from giblet_train.targets import Targets, targets_of
 
 OWN_PACE = 0.1
 

@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.baselines import ridge_of
 from giblet_train.contract.config import diff
 from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
-from giblet_train.encoding import N_DRAWS, Correlation, Floats
-from giblet_train.metrics import block_interval
-from giblet_train.trained import Narrate, Trained, trained
+from giblet_train.evaluation.encoding import N_DRAWS, Correlation, Floats
+from giblet_train.inspection.trained import Narrate, Trained, trained
+from giblet_train.learning.baselines import ridge_of
+from giblet_train.learning.metrics import block_interval
 from giblet_train.trainer import Load
 
 ENSEMBLE, RIDGE, POOLED, BOTH = "ensemble", "ridge", "ridge_pooled", "ensemble_with_ridge_pooled"

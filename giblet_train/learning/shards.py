@@ -18,9 +18,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from giblet_train.batch import Batch
 from giblet_train.contract.config import Config
-from giblet_train.distributed import Ranks
+from giblet_train.learning.batch import Batch
+from giblet_train.ranks.distributed import Ranks
 
 HEADS = "heads."
 """In the name of every tensor that belongs to one subject's head, in the model as in what is kept of it."""

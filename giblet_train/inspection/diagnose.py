@@ -22,10 +22,10 @@ from giblet_train.data.findings import Finding, by_severity
 from giblet_train.data.prepared import Request
 from giblet_train.data.report import as_mapping, report_lines
 from giblet_train.data.sources import Progress
-from giblet_train.distributed import Ranks, device_of, set_threads
-from giblet_train.evaluate import Examiner
-from giblet_train.experiment import Experiment
-from giblet_train.learner import Stepped
+from giblet_train.evaluation.evaluate import Examiner
+from giblet_train.learning.experiment import Experiment
+from giblet_train.learning.learner import Stepped
+from giblet_train.ranks.distributed import Ranks, device_of, set_threads
 from giblet_train.recorder import resident_gib
 from giblet_train.trainer import Load
 

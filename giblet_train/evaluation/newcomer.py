@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.baselines import DualRidge, RidgeFit, ridge_of
 from giblet_train.data.dataset import SplitData
-from giblet_train.metrics import pearson
+from giblet_train.learning.baselines import DualRidge, RidgeFit, ridge_of
+from giblet_train.learning.metrics import pearson
 
 Floats = NDArray[np.float32]
 

@@ -24,9 +24,9 @@ from giblet_train.data.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.dataset import SplitData
 from giblet_train.data.griffinlim import wave_of_mel, write_wav
 from giblet_train.data.pictures import png_bytes
-from giblet_train.lesions import Bench
-from giblet_train.objective import SOURCES
-from giblet_train.trained import Narrate, Trained
+from giblet_train.inspection.lesions import Bench
+from giblet_train.inspection.trained import Narrate, Trained
+from giblet_train.learning.objective import SOURCES
 
 N_PICTURES = 12
 ENLARGED = 3

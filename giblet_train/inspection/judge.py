@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from giblet_train.contract.records import SCHEMA, EvaluationMetric, encode
 from giblet_train.data.bold import write_map
-from giblet_train.metrics import pearson, shifted_r
-from giblet_train.trained import Narrate, Trained
+from giblet_train.inspection.trained import Narrate, Trained
+from giblet_train.learning.metrics import pearson, shifted_r
 
 MAP = "r.nii.gz"
 NULL_VOXELS = 2000

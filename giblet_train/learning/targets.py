@@ -13,11 +13,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from giblet_train.batch import Batch
 from giblet_train.data.dataset import SplitData
 from giblet_train.data.unigram import nats
+from giblet_train.learning.batch import Batch
+from giblet_train.learning.shards import Shards
 from giblet_train.model.compress import Compression
-from giblet_train.shards import Shards
 
 TILE_COLUMNS = 8192
 

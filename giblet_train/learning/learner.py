@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from giblet_train.balance import Balance, squared_pull
-from giblet_train.batch import Batch, Windows
-from giblet_train.clock import Clock
 from giblet_train.contract.config import Config
 from giblet_train.contract.errors import DataError
 from giblet_train.contract.records import StepTimes
 from giblet_train.contract.schedule import Plan, lr_at
+from giblet_train.learning.balance import Balance, squared_pull
+from giblet_train.learning.batch import Batch, Windows
+from giblet_train.learning.clock import Clock
+from giblet_train.learning.objective import Objective
+from giblet_train.learning.optim import Average, adamw, set_rate
+from giblet_train.learning.shards import Shards
 from giblet_train.model.network import Network
 from giblet_train.model.noise import Noise
-from giblet_train.objective import Objective
-from giblet_train.optim import Average, adamw, set_rate
-from giblet_train.shards import Shards
 
 KERNEL_PULL = 1.0
 

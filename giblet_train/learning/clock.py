@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from giblet_train.distributed import Wire
+from giblet_train.ranks.distributed import Wire
 
 
 class Clock:

@@ -18,10 +18,10 @@ from giblet_train.contract.config import MODALITIES
 from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.records import SCHEMA
 from giblet_train.data.parcels import Parcel
-from giblet_train.metrics import reconstruction
+from giblet_train.inspection.trained import Narrate, Trained
+from giblet_train.learning.metrics import reconstruction
 from giblet_train.model.lesion import Mode, VoxelReadout
 from giblet_train.model.network import BrainModel
-from giblet_train.trained import Narrate, Trained
 
 FIGURES = ("skill", "r", "two_way", "top_1")
 OWN_SHARE = 0.8

@@ -1,0 +1,1 @@
+"""How well brains are predicted and films rebuilt on TRs that chose nothing."""
