@@ -115,8 +115,11 @@ def evaluate(
 
 @app.command()
 def ensemble(
-    run_dirs: Annotated[list[Path], typer.Argument(help="Runs that differ by seed and split.fold alone.")],
-    seeds: Annotated[int, typer.Option(min=1, help="Train so many seeds of the run first; those given count.")] = 1,
+    run_dirs: Annotated[list[Path], typer.Argument(help="Runs that differ by seed, fold and validation block alone.")],
+    seeds: Annotated[
+        int,
+        typer.Option(min=1, help="Train so many seeds of the run first, validation blocks in turn; those given count."),
+    ] = 1,
     all_folds: Annotated[bool, typer.Option("--all-folds", help="Train every fold of the run first.")] = False,
     jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; each takes a GPU where there are some.")] = 1,
     role: Role = "best",
@@ -125,17 +128,21 @@ def ensemble(
 ) -> None:
     """Average runs fold by fold, beside their members, ridge and pooled ridge.
 
+    Members that hold out other validation blocks learn, between them, from every TR that is not tested on.
+
     python -m giblet_train ensemble ~/giblet/runs/demo-*            # runs that are there
 
     python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the others first
     """
+    from giblet_train.contract.rundir import RunDir
+    from giblet_train.data.prepared import workdir_of
     from giblet_train.inspection.ensemble import lines_of, report, score_folds
     from giblet_train.inspection.told import new_folder, told
-    from giblet_train.loading import load_split
+    from giblet_train.loading import count_validation_blocks, load_split
     from giblet_train.ranks.jobs import grown
 
-    folder = new_folder(out)
-    members = grown(run_dirs, seeds, all_folds, jobs, narrate)
+    folder, workdir = new_folder(out), workdir_of(RunDir(run_dirs[0].resolve()), None)
+    members = grown(run_dirs, seeds, all_folds, jobs, lambda c: count_validation_blocks(c, workdir, narrate), narrate)
     figures = report(score_folds(members, role, load_split, narrate))
     print(told("ensemble", figures, lines_of(figures), folder, as_json))
 

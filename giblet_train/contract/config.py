@@ -107,6 +107,7 @@ class SplitConfig(Section, frozen=True, kw_only=True):
     gap_trs: CountOrZero = 14
     validation_trs: Count = 90
     validation_fraction: Fraction = 0.15
+    validation_block: CountOrZero = 0
     usable_trs: Count | None = None
     leave_out_subject: Count | None = None
 

@@ -60,37 +60,63 @@ def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], confi
 
     kind `blocks`: they are cut into n_folds test blocks of equal length; borders move by up to SNAP_TRS to where an
     annotation or a scan begins, so that none is known on both sides. Next to the test block, past its gap and on the
-    longer side, lies the validation block; what remains beyond the gaps trains.
-    kind `scans`: scan number `fold` is the test, the end of the longest other scan the validation block. Scans need no
-    gap between them, for the scanner stopped there; the validation block has one inside its scan.
+    longer side, lies validation block 0, the others beyond it; what remains beyond the gaps trains.
+    kind `scans`: scan number `fold` is the test, the end of the longest other scan validation block 0, those of shorter
+    ones the others. Scans need no gap between them, for the scanner stopped there; the validation block has one inside
+    its scan.
     Raises DataError, with the arithmetic, when too little is left or there is no such scan.
     """
-    n_trs = sum(scan_lengths_trs)
-    usable = n_trs if config.usable_trs is None else config.usable_trs
-    if usable > n_trs:
-        raise DataError(f"split.usable_trs is {usable}, but the study has {n_trs} TRs.", "Lower it, or set it to null.")
-    scan_starts = np.cumsum([0, *scan_lengths_trs]).tolist()
-    borders = sorted({*border_trs, *scan_starts})
+    test, choices = _held_out(scan_lengths_trs, border_trs, config)
+    if config.validation_block >= len(choices):
+        raise DataError(
+            f"split.validation_block {config.validation_block} does not exist; fold {config.fold} has 0 to "
+            f"{len(choices) - 1}.",
+            "Lower split.validation_block.",
+        )
+    validation = choices[config.validation_block]
+    usable, scan_starts = _usable(scan_lengths_trs, config), np.cumsum([0, *scan_lengths_trs]).tolist()
     if config.kind == "blocks":
-        test = _fold(usable, borders, config)
-        validation = _validation(usable, test, borders, config)
         held_out = [_widened(test, config.gap_trs), _widened(validation, config.gap_trs)]
     else:
-        scans = [(start, min(stop, usable)) for start, stop in pairwise(scan_starts) if start < usable]
-        test = _scan(scans, config)
-        validation = _end_of_longest(scans, test, borders, config)
         scan_start = max(start for start in scan_starts if start <= validation[0])
         held_out = [test, (max(scan_start, validation[0] - config.gap_trs), validation[1])]
     train = _without((0, usable), held_out)
     _check_enough(usable, test, validation, train, config)
     return Split(
-        n_trs=n_trs,
+        n_trs=sum(scan_lengths_trs),
         fold=config.fold,
         gap_trs=config.gap_trs,
         train_blocks=_cut(train, scan_starts),
         validation_blocks=_cut([validation], scan_starts),
         test_blocks=_cut([test], scan_starts),
     )
+
+
+def n_validation_blocks(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig) -> int:
+    """How many validation blocks the fold has to choose from. Raises DataError as `make_split` does."""
+    return len(_held_out(scan_lengths_trs, border_trs, config)[1])
+
+
+def _held_out(
+    scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig
+) -> tuple[Block, list[Block]]:
+    """The test block of a fold, and the validation blocks that go with it."""
+    usable, scan_starts = _usable(scan_lengths_trs, config), np.cumsum([0, *scan_lengths_trs]).tolist()
+    borders = sorted({*border_trs, *scan_starts})
+    if config.kind == "blocks":
+        test = _fold(usable, borders, config)
+        return test, _beside(usable, test, borders, config)
+    scans = [(start, min(stop, usable)) for start, stop in pairwise(scan_starts) if start < usable]
+    test = _scan(scans, config)
+    return test, _ends_of_scans(scans, test, borders, config)
+
+
+def _usable(scan_lengths_trs: Sequence[int], config: SplitConfig) -> int:
+    n_trs = sum(scan_lengths_trs)
+    usable = n_trs if config.usable_trs is None else config.usable_trs
+    if usable > n_trs:
+        raise DataError(f"split.usable_trs is {usable}, but the study has {n_trs} TRs.", "Lower it, or set it to null.")
+    return usable
 
 
 def _fold(usable: int, borders: Sequence[int], config: SplitConfig) -> Block:
@@ -103,16 +129,25 @@ def _fold(usable: int, borders: Sequence[int], config: SplitConfig) -> Block:
     return start, stop
 
 
-def _validation(usable: int, test: Block, borders: Sequence[int], config: SplitConfig) -> Block:
-    """Beside the test block's gap on the longer side: that gap then serves both."""
+def _beside(usable: int, test: Block, borders: Sequence[int], config: SplitConfig) -> list[Block]:
+    """Stretches from the test block's gaps outwards, the longer side first; the first shares its gap with the test."""
     length = min(config.validation_trs, round(config.validation_fraction * (usable - (test[1] - test[0]))))
-    reach = min(SNAP_TRS, length // 4)
-    before, after = test[0], usable - test[1]
-    if after >= before:
-        start = test[1] + config.gap_trs
-        return start, min(usable, _snapped(start + length, borders, reach))
-    stop = test[0] - config.gap_trs
-    return max(0, _snapped(stop - length, borders, reach)), stop
+    before, after = test[0] - config.gap_trs, test[1] + config.gap_trs
+    later = _stretches(after, usable, 1, length, borders)
+    earlier = _stretches(before, 0, -1, length, borders)
+    longer, shorter = (later, earlier) if usable - after >= before else (earlier, later)
+    return longer + [block for block in shorter if block[1] - block[0] >= length // 2]
+
+
+def _stretches(edge: int, end: int, way: int, length: int, borders: Sequence[int]) -> list[Block]:
+    """Blocks of about so many TRs from an edge on, each up to a border if one is near; a shorter rest is none."""
+    found: list[Block] = []
+    while not found or 0 < length <= way * (end - edge):
+        far = _snapped(edge + way * length, borders, min(SNAP_TRS, length // 4))
+        far = min(end, far) if way > 0 else max(end, far)
+        found.append((edge, far) if way > 0 else (far, edge))
+        edge = far
+    return found
 
 
 def _scan(scans: Sequence[Block], config: SplitConfig) -> Block:
@@ -129,13 +164,15 @@ def _scan(scans: Sequence[Block], config: SplitConfig) -> Block:
     return scans[config.fold]
 
 
-def _end_of_longest(scans: Sequence[Block], test: Block, borders: Sequence[int], config: SplitConfig) -> Block:
-    """The validation block: as long as that of blocks, at the end of the longest scan that is not the test."""
-    others = [scan for scan in scans if scan != test]
-    start, stop = max(others, key=lambda scan: (scan[1] - scan[0], scan[0]))
+def _ends_of_scans(scans: Sequence[Block], test: Block, borders: Sequence[int], config: SplitConfig) -> list[Block]:
+    """As long as those of blocks, at the end of each scan that is not the test, the longest first."""
+    others = sorted((scan for scan in scans if scan != test), key=lambda scan: (scan[1] - scan[0], scan[0]))
     n_rest = sum(last - first for first, last in others)
-    length = min(config.validation_trs, round(config.validation_fraction * n_rest), stop - start)
-    return max(start, _snapped(stop - length, borders, min(SNAP_TRS, length // 4))), stop
+    ends = []
+    for start, stop in reversed(others):
+        length = min(config.validation_trs, round(config.validation_fraction * n_rest), stop - start)
+        ends.append((max(start, _snapped(stop - length, borders, min(SNAP_TRS, length // 4))), stop))
+    return ends
 
 
 def _snapped(edge: int, borders: Sequence[int], reach: int) -> int:

@@ -1,7 +1,7 @@
 """Several runs read as one: the mean of what they predict and rebuild, held against its members and against ridge.
 
-Members of a fold differ by seed; folds differ by what is held out, so each is averaged by itself and figures are means
-over folds. T test TRs of a fold, V voxels, F features.
+Members of a fold differ by seed and by the block that validates; folds differ by what is tested on, so each is averaged
+by itself and figures are means over folds. T test TRs of a fold, V voxels, F features.
 """
 
 from __future__ import annotations
@@ -20,14 +20,15 @@ from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
 from giblet_train.evaluation.encoding import N_DRAWS, Correlation, Floats
-from giblet_train.inspection.trained import Narrate, Trained, trained
+from giblet_train.inspection.members import Mean, features_as, voxels_as
+from giblet_train.inspection.trained import Narrate, trained
 from giblet_train.learning.baselines import ridge_of
 from giblet_train.learning.metrics import block_interval
 from giblet_train.trainer import Load
 
 ENSEMBLE, RIDGE, POOLED, BOTH = "ensemble", "ridge", "ridge_pooled", "ensemble_with_ridge_pooled"
-MEMBER = "member"
-FREE_KEYS = ("seed", "split.fold", "threads", "device", "resume_from")
+MEMBER, FIRST = "member", "first"
+FREE_KEYS = ("seed", "split.fold", "split.validation_block", "threads", "device", "resume_from")
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,8 @@ class FoldScores:
     """One fold. scores: who predicts -> r of each subject; members by their run id.
 
     rebuilt: source -> modality -> (T, F), the members' mean; decoding: its figures. member_skill: modality -> the
-    members' mean skill, from predicted brains.
+    members' mean skill, from predicted brains. All in the voxels and features of the first member, data, and beside
+    baselines that learn from its training TRs.
     """
 
     fold: int
@@ -57,7 +59,7 @@ def score_folds(paths: Sequence[Path], role: str, load: Load, narrate: Narrate) 
         if changed:
             raise ConfigError(
                 f"{path.name} differs from {paths[0].name} by {', '.join(changed)}.",
-                "An ensemble's members differ by seed and split.fold alone.",
+                "An ensemble's members differ by seed, split.fold and split.validation_block alone.",
             )
         by_fold[config.split.fold].append(path)
     return [_score(fold, by_fold[fold], role, load, narrate) for fold in sorted(by_fold)]
@@ -65,29 +67,32 @@ def score_folds(paths: Sequence[Path], role: str, load: Load, narrate: Narrate) 
 
 def _score(fold: int, paths: Sequence[Path], role: str, load: Load, narrate: Narrate) -> FoldScores:
     scores: dict[str, Correlation] = {}
-    total: dict[str, Floats] = {}
+    total: dict[str, Mean] = defaultdict(Mean)
     rebuilt: dict[str, dict[str, Floats]] = {}
     skills: list[dict[str, float]] = []
-    run: Trained | None = None
+    first = trained(paths[0], role, load, narrate)
+    data, rows = first.data, first.data.split.test
     for n, path in enumerate(paths):
-        run = trained(path, role, load, narrate)
+        run = first if n == 0 else trained(path, role, load, narrate)
         narrate(f"fold {fold}: member {n + 1} of {len(paths)}", n / len(paths))
-        data, rows = run.data, run.data.split.test
         scores[path.name] = Correlation(data.responsive_V, data.null_V)
-        for subject, predicted_TV in run.examiner.predicted(run.model):
-            scores[path.name].add(predicted_TV, data.bold[subject][rows])
-            total[subject] = total.get(subject, np.float32(0.0)) + predicted_TV / np.float32(len(paths))
-        film = run.examiner.rebuilt(run.model)
-        skills.append({m: d["skill"] for m, d in run.examiner.decoding(film)["predicted"].items()})
+        for subject, own_TV in run.examiner.predicted(run.model):
+            predicted_TV = voxels_as(run.data, data, own_TV)
+            scores[path.name].add(np.nan_to_num(predicted_TV), data.bold[subject][rows])
+            total[subject].add(predicted_TV)
+        film = {
+            source: {m: features_as(run.data, data, m, own_TF) for m, own_TF in features.items()}
+            for source, features in run.examiner.rebuilt(run.model).items()
+        }
+        skills.append({m: d["skill"] for m, d in first.examiner.decoding(film)["predicted"].items()})
         for source, features in film.items():
             into = rebuilt.setdefault(source, {})
             for m, x_TF in features.items():
                 into[m] = into.get(m, np.float32(0.0)) + x_TF / np.float32(len(paths))
-    assert run is not None
     members = tuple(path.name for path in paths)
-    scores |= _held_against(run.data, total)
+    scores |= _held_against(data, {subject: mean.value_TV for subject, mean in total.items()})
     mean_skill = {m: float(np.mean([skill[m] for skill in skills])) for m in skills[0]}
-    return FoldScores(fold, members, scores, rebuilt, run.examiner.decoding(rebuilt), mean_skill, run.data)
+    return FoldScores(fold, members, scores, rebuilt, first.examiner.decoding(rebuilt), mean_skill, data)
 
 
 def _held_against(data: SplitData, total: Mapping[str, Floats]) -> dict[str, Correlation]:
@@ -119,7 +124,8 @@ def report(folds: Sequence[FoldScores]) -> dict[str, Any]:
         "members": {str(fold.fold): list(fold.members) for fold in folds},
         "r": {name: float(sum_T.sum()) for name, sum_T in series.items()},
         "gain": {
-            f"{ENSEMBLE} over {other}": interval(series[ENSEMBLE] - series[other]) for other in (MEMBER, RIDGE, POOLED)
+            f"{ENSEMBLE} over {other}": interval(series[ENSEMBLE] - series[other])
+            for other in (MEMBER, FIRST, RIDGE, POOLED)
         }
         | {f"{BOTH} over {ENSEMBLE}": interval(series[BOTH] - series[ENSEMBLE])},
         "decoding": {
@@ -137,13 +143,20 @@ def interval(gain_T: NDArray[np.float64]) -> dict[str, float]:
 
 
 def series_of(folds: Sequence[FoldScores]) -> dict[str, NDArray[np.float64]]:
-    """Who predicts -> (T of all folds,), what each TR adds to the mean over folds of r. `member`: the members' mean."""
-    names = {MEMBER: None, **{name: [name] for name in folds[0].scores if name not in folds[0].members}}
+    """Who predicts -> (T of all folds,), what each TR adds to the mean over folds of r.
+
+    `member`: the members' mean; `first`: each fold's first member, from whose training TRs the baselines learn, too.
+    """
     series = {}
-    for name, one in names.items():
-        parts = [np.mean([p for n in one or fold.members for p in fold.scores[n].products], axis=0) for fold in folds]
+    for name in (MEMBER, FIRST, *(name for name in folds[0].scores if name not in folds[0].members)):
+        parts = [np.mean([p for n in who(fold, name) for p in fold.scores[n].products], axis=0) for fold in folds]
         series[name] = np.concatenate(parts) / len(folds)
     return series
+
+
+def who(fold: FoldScores, name: str) -> Sequence[str]:
+    """Whose scores in a fold go by a name of `series_of`."""
+    return {MEMBER: fold.members, FIRST: fold.members[:1]}.get(name, [name])
 
 
 def _mean_of(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:

@@ -13,18 +13,27 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from threading import Thread
 
-import msgspec
 import torch
+from msgspec.structs import replace
 
-from giblet_train.contract.config import Config, dump
+from giblet_train.contract.config import Config, SplitConfig, dump
 from giblet_train.contract.errors import ConfigError, RunFailed
 from giblet_train.contract.rundir import RunDir, new_run_id
 
 
-def grown(run_dirs: Sequence[Path], seeds: int, all_folds: bool, places: int, say: Callable[[str], None]) -> list[Path]:
+def grown(
+    run_dirs: Sequence[Path],
+    seeds: int,
+    all_folds: bool,
+    places: int,
+    count_blocks: Callable[[Config], int],
+    say: Callable[[str], None],
+) -> list[Path]:
     """The runs given and, trained beside the first, those of its seeds and folds that are not among them.
 
-    seeds: how many in all from the first's own upwards. Raises RunFailed, and ConfigError for folds without a number.
+    seeds: how many in all from the first's own upwards. Each has the next of its fold's validation blocks, of which
+    there are count_blocks: between them they learn from every TR that is not tested on. Raises RunFailed, and
+    ConfigError for folds without a number.
     """
     given = [path.resolve() for path in run_dirs]
     config = RunDir(given[0]).read_config()
@@ -33,8 +42,14 @@ def grown(run_dirs: Sequence[Path], seeds: int, all_folds: bool, places: int, sa
     configs = [RunDir(path).read_config() for path in given]
     there = {(c.seed, c.split.fold) for c in configs}
     folds = range(config.split.n_folds) if all_folds else sorted({c.split.fold for c in configs})
-    wanted = [(config.seed + n, fold) for fold in folds for n in range(seeds) if seeds > 1 or all_folds]
-    made = [_made(given[0], config, seed, fold) for seed, fold in wanted if (seed, fold) not in there]
+    made = []
+    for fold in folds if seeds > 1 or all_folds else ():
+        split = replace(config.split, fold=fold, validation_block=0)
+        n_blocks = count_blocks(replace(config, split=split))
+        for n in range(seeds):
+            block = (config.split.validation_block + n) % n_blocks
+            if (config.seed + n, fold) not in there:
+                made.append(_made(given[0], config, config.seed + n, replace(split, validation_block=block)))
     if made:
         gpus = torch.cuda.device_count() if config.device != "cpu" and torch.cuda.is_available() else 0
         say(f"{len(made)} trainings, {min(places, len(made))} at a time")
@@ -42,11 +57,10 @@ def grown(run_dirs: Sequence[Path], seeds: int, all_folds: bool, places: int, sa
     return [*given, *made]
 
 
-def _made(run_dir: Path, config: Config, seed: int, fold: int) -> Path:
-    split = msgspec.structs.replace(config.split, fold=fold)
+def _made(run_dir: Path, config: Config, seed: int, split: SplitConfig) -> Path:
     made = RunDir(run_dir.parent / new_run_id(config.name))
     made.path.mkdir(parents=True)
-    made.config.write_text(dump(msgspec.structs.replace(config, seed=seed, split=split, resume_from=None)))
+    made.config.write_text(dump(replace(config, seed=seed, split=split, resume_from=None)))
     return made.path
 
 

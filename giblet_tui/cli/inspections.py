@@ -138,7 +138,9 @@ def ensemble(
     names: Annotated[
         list[str],
         typer.Argument(
-            metavar="RUN...", help="Runs of one node that differ by seed and split.fold alone.", autocompletion=run_ids
+            metavar="RUN...",
+            help="Runs of one node that differ by seed, split.fold and split.validation_block alone.",
+            autocompletion=run_ids,
         ),
     ],
     last: Last = False,

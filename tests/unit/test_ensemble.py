@@ -12,6 +12,7 @@ from giblet_train.contract.rundir import RunDir
 from giblet_train.inspection.ensemble import (
     BOTH,
     ENSEMBLE,
+    FIRST,
     MEMBER,
     POOLED,
     RIDGE,
@@ -34,6 +35,10 @@ def run_dir_of(folder, name, **overrides):
     run_dir.path.mkdir(parents=True)
     run_dir.config.write_text(dump(config(**overrides)))
     return run_dir.path
+
+
+def read_config(path):
+    return RunDir(path).read_config()
 
 
 @pytest.fixture(scope="module")
@@ -69,9 +74,10 @@ def test_the_ensemble_is_the_mean_of_what_its_members_predict(members, folds):
 
 def test_it_is_reported_beside_members_and_ridge_with_intervals(folds):
     figures = report(folds)
-    assert set(figures["r"]) == {MEMBER, ENSEMBLE, RIDGE, POOLED, BOTH}
+    assert set(figures["r"]) == {MEMBER, FIRST, ENSEMBLE, RIDGE, POOLED, BOTH}
     series = series_of(folds)
     assert figures["r"][MEMBER] == pytest.approx(np.mean([folds[0].scores[m].r_responsive for m in folds[0].members]))
+    assert figures["r"][FIRST] == pytest.approx(folds[0].scores["seed-0"].r_responsive)
     gain = figures["gain"]["ensemble over member"]
     assert gain["low"] <= gain["mean"] <= gain["high"]
     assert gain["mean"] == pytest.approx((series[ENSEMBLE] - series[MEMBER]).sum())
@@ -88,11 +94,14 @@ def test_runs_of_another_experiment_are_not_averaged(members, tmp_path):
 def test_missing_seeds_and_folds_are_made_beside_the_first(members, monkeypatch):
     made = []
     monkeypatch.setattr("giblet_train.ranks.jobs.train_all", lambda paths, *rest: made.extend(paths))
-    assert grown(members, 2, False, 1, quiet) == members and not made
-    found = grown(members, 2, True, 1, quiet)
-    configs = [RunDir(path).read_config() for path in found]
-    assert sorted((c.split.fold, c.seed) for c in configs) == [(f, s) for f in range(5) for s in range(2)]
-    assert len(made) == 8 and all(path.parent == members[0].parent for path in made)
+    assert grown(members, 2, False, 1, lambda c: 2, quiet) == members and not made
+    found = grown(members, 3, True, 1, lambda c: 2 + c.split.fold % 2, quiet)
+    configs = [read_config(path) for path in found]
+    assert sorted((c.split.fold, c.seed) for c in configs) == [(f, s) for f in range(5) for s in range(3)]
+    assert len(made) == 13 and all(path.parent == members[0].parent for path in made)
+    turns = {(c.split.fold, c.seed): c.split.validation_block for c in map(read_config, made)}
+    assert [turns[1, seed] for seed in range(3)] == [0, 1, 2]
+    assert [turns[2, seed] for seed in range(3)] == [0, 1, 0]
 
 
 def test_a_training_that_fails_is_named(tmp_path):
