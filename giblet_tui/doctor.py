@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace
 
 from giblet_train.contract.config import Config
 from giblet_train.contract.errors import GibletError
@@ -15,6 +16,7 @@ from giblet_tui.launch import ends_at_logout
 from giblet_tui.nodes import Node
 from giblet_tui.remote.sanitize import sanitize_value
 from giblet_tui.setup import Environment
+from giblet_tui.shapes import SCHEMA
 
 DISK_WANTED_GIB = 20.0
 SKEW_LIMIT_S = 2.0
@@ -57,6 +59,16 @@ def needs(config: Config, probe: Mapping[str, Any], seen: Sequence[RunSnapshot])
         _room("checkpoints", disk, float(probe.get("disk_free_gib") or 0.0), "Free some: giblet prune NODE --dry-run"),
         _room("memory", ram, float(probe.get("ram_available_gib") or 0.0), "Take fewer processes, or wait."),
     ]
+
+
+def doctor_json(node: Node, found: Sequence[Finding]) -> dict[str, Any]:
+    """`doctor --json`. ok: a launch would not fail for any of this."""
+    return {
+        "schema": SCHEMA,
+        "node": node.name,
+        "ok": all(finding.well or not finding.needed for finding in found),
+        "findings": [msgspec.to_builtins(replace(f, remedy="") if f.well else f) for f in found],
+    }
 
 
 def data(code: int, said: Sequence[str], again: str) -> Finding:

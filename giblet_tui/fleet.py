@@ -6,7 +6,7 @@ Texts in a snapshot are already sanitised.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import msgspec
@@ -103,6 +103,8 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     checkpoints: tuple[CheckpointRecord, ...] = ()
     log_tail: tuple[str, ...] = ()
     malformed_lines: int = 0
+    unread: Mapping[str, str] = {}
+    """Of run.json and config.yaml: the file that is not readable -> what is wrong with it."""
     metrics_offset: int = 0
     log_offset: int = 0
 

@@ -107,9 +107,15 @@ def engine_of(run: RunSnapshot, node: Node, connection: Connection, say: Callabl
     return environment(node, connection)
 
 
+def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
+    """The checkpoint of a run that is looked at. Raises as `pull.checkpoint`, naming the option to type."""
+    ways = {"last": "Add --last to look at its newest one.", "best": "Leave --last out to look at its best one."}
+    return pull.checkpoint(run, role, ways)
+
+
 def plan(question: Question, runs: Sequence[RunSnapshot], node: Node, engine: Environment) -> Inspection:
     """Decide an inspection. Raises ConfigError where a run has no such checkpoint or an input is not here."""
-    records = [pull.checkpoint(run, question.role) for run in runs]
+    records = [checkpoint(run, question.role) for run in runs]
     for path in question.inputs.values():
         _check_input(path)
     told = {

@@ -41,10 +41,12 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.rundir import config_name, session_name
 from giblet_tui.fleet import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
-from giblet_tui.remote.sanitize import sanitize_json, sanitize_line, sanitize_value
+from giblet_tui.remote.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_value
 
 LOG_LINES = 400
 """How many lines of a log's end are kept."""
+
+NOT_ALLOWED = "It went away, or we may not read it."
 
 R = TypeVar("R", bound=Record)
 Mark = dict[str, Any]
@@ -52,13 +54,17 @@ FROM_THE_START: Mark = {"offset": 0, "inode": None, "head": None, "skipping": Fa
 
 
 class RunState(msgspec.Struct, frozen=True):
-    """A run as told so far. fault: why its run.json cannot be read."""
+    """A run as told so far."""
 
     snapshot: RunSnapshot
     marks: Mapping[str, Mark] = {}
     process: bool | None = None
     here: bool | None = None
-    fault: str = ""
+
+    @property
+    def fault(self) -> str:
+        """Why its run.json cannot be read."""
+        return self.snapshot.unread.get("run.json", "")
 
     @property
     def settled(self) -> bool:
@@ -156,12 +162,12 @@ def _unread(run_id: str, node: str) -> RunState:
 
 
 def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
-    snapshot, fault = state.snapshot, state.fault
+    snapshot = state.snapshot
     for name, text in piece.get("files", {}).items():
         if name == "run.json":
-            snapshot, fault = _with_run(snapshot, text)
+            snapshot = _with_run(snapshot, text)
         elif name == "config.yaml":
-            snapshot = replace(snapshot, config=_config(text or ""))
+            snapshot = _with_config(snapshot, text)
         elif name == "heartbeat.json":
             snapshot = replace(snapshot, heartbeat=_record(text, Heartbeat))
         elif name == "supervisor.json":
@@ -179,14 +185,36 @@ def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
         snapshot = _APPENDING[name](snapshot, appended)
         marks[name] = appended["mark"]
     process, here = piece.get("process", state.process), piece.get("here", state.here)
-    return RunState(snapshot, marks, process, here, fault)
+    return RunState(snapshot, marks, process, here)
 
 
-def _with_run(snapshot: RunSnapshot, text: str | None) -> tuple[RunSnapshot, str]:
+def _with_run(snapshot: RunSnapshot, text: str | None) -> RunSnapshot:
     try:
-        return replace(snapshot, run=decode(_clean(text or ""), Run)), ""
+        if text is None:
+            raise DataError(NOT_ALLOWED)
+        run = decode(_clean(text), Run)
+        if run.run_id != snapshot.run.run_id:
+            raise DataError(f"It is {run.run_id}'s: the folder was copied or renamed.")
+        return _readable(replace(snapshot, run=run), "run.json")
     except DataError as error:
-        return snapshot, str(error)
+        return _unreadable(snapshot, "run.json", error)
+
+
+def _with_config(snapshot: RunSnapshot, text: str | None) -> RunSnapshot:
+    try:
+        if text is None:
+            raise DataError(NOT_ALLOWED)
+        return _readable(replace(snapshot, config=_config(text)), "config.yaml")
+    except ConfigError as error:
+        return _unreadable(replace(snapshot, config=None), "config.yaml", error)
+
+
+def _readable(snapshot: RunSnapshot, name: str) -> RunSnapshot:
+    return replace(snapshot, unread={other: why for other, why in snapshot.unread.items() if other != name})
+
+
+def _unreadable(snapshot: RunSnapshot, name: str, error: ConfigError) -> RunSnapshot:
+    return replace(snapshot, unread={**snapshot.unread, name: sanitize(f"{error.message} {error.remedy}".strip())})
 
 
 def _with_metrics(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
@@ -254,7 +282,9 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
     """The run's snapshot with its health, under the name by which we know the node that it runs on."""
     snapshot = state.snapshot
     if state.fault:
-        return replace(snapshot, health=Health(state="unknown", sentence=state.fault))
+        return replace(
+            snapshot, health=Health(state="unknown", sentence=f"its run.json cannot be read: {state.fault.rstrip('.')}")
+        )
     run = replace(snapshot.run, node=node.node) if state.here else snapshot.run
     elsewhere = state.here is False and run.node != node.node
     held = run.multiplexer in ("tmux", "screen") and node.sessions_known
@@ -299,11 +329,9 @@ def _record(text: str | None, kind: type[R]) -> R | None:
 
 
 @functools.lru_cache(maxsize=256)
-def _config(text: str) -> Config | None:
-    try:
-        return configs.from_mapping(sanitize_value(yamlfile.load_text(text, "config.yaml")), "config.yaml").config
-    except ConfigError:
-        return None
+def _config(text: str) -> Config:
+    """Raises ConfigError."""
+    return configs.from_mapping(sanitize_value(yamlfile.load_text(text, "config.yaml")), "config.yaml").config
 
 
 def _clean(text: str) -> bytes:

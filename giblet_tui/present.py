@@ -124,8 +124,6 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
         lines.append(f"  gpus {', '.join(facts.gpus)}")
     if facts.note:
         lines.append(f"  note: {facts.note}")
-    if run.malformed_lines:
-        lines.append(f"  {run.malformed_lines} lines of its records could not be read")
     return lines
 
 
@@ -216,18 +214,19 @@ def _last_figures(run: RunSnapshot) -> tuple[str, str, str, str]:
     """Epoch, total, fMRI loss and rate of the last step; of the last epoch where steps are not told (a lab's log)."""
     if not run.steps and not run.epochs:
         return "–", "–", "–", "–"
+    lr: float | None
     if run.steps:
         step = run.steps[-1]
         epoch, total, loss, lr = step.epoch, step.total, step.loss, step.lr
     else:
         ended = run.epochs[-1]
-        epoch, total, loss, lr = ended.epoch, ended.train.total, ended.train.loss, ended.lr
+        epoch, total, loss, lr = ended.epoch, ended.train.total, ended.train.loss, ended.lr or None
     of = f"/{run.config.num_epochs}" if run.config else ""
     return (
         f"{epoch}{of}",
         number(total),
         number(loss.get("fmri")) if "fmri" in loss else "–",
-        f"{lr:.2e}" if lr else "–",
+        f"{lr:.2e}" if lr is not None else "–",
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from giblet_train.contract.errors import ConfigError, DataError, GibletError
@@ -22,21 +22,40 @@ _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 _SAY_EVERY_S = 2.0
 
 
+def run_folder(node: Node, run_id: str) -> str:
+    """Where a run lies on the node."""
+    return f"{node.workdir}/runs/{run_id}"
+
+
 def remote_file(node: Node, run_id: str, name: str) -> str:
     """Where a file of a run lies on the node."""
-    return f"{node.workdir}/runs/{run_id}/{name}"
+    return f"{run_folder(node, run_id)}/{name}"
 
 
-def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
-    """The run's checkpoint of that role (best, last). Raises ConfigError when it has none, DataError for a bad name."""
+def checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> CheckpointRecord:
+    """The run's checkpoint of that role. Raises ConfigError when it has none, DataError for a bad name.
+
+    ways: role (best, last) -> what to type for the checkpoint of that role.
+    """
     found = [c for c in run.checkpoints if role in c.roles]
     if not found:
-        others = sorted({other for c in run.checkpoints for other in c.roles} & {"best", "last"})
-        remedy = f"Ask for its {others[0]} one." if others else "giblet pull RUN --logs brings the rest."
-        raise ConfigError(f"{run.run.run_id} has no {role} checkpoint{' yet' if run.health.live else ''}.", remedy)
+        raise _no_checkpoint(run, role, ways)
     record = max(found, key=lambda c: c.step)
     plain_name(record.file, run.run.run_id)
     return record
+
+
+def _no_checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> ConfigError:
+    run_id, live = run.run.run_id, run.health.live
+    there = {other for record in run.checkpoints for other in record.roles}
+    other = next((way for other, way in ways.items() if other in there), None)
+    if other is not None:
+        remedy = other
+    elif live:
+        remedy = f"`giblet status {run_id}` tells where it stands."
+    else:
+        remedy = f"It ended before it saved one: giblet why {run_id}"
+    return ConfigError(f"{run_id} has no {role} checkpoint{' yet' if live else ''}.", remedy)
 
 
 def plain_name(name: str, run_id: str) -> str:

@@ -103,8 +103,10 @@ def _told(event: EventMetric) -> str:
 
 
 def _verdict(run: RunSnapshot) -> list[str]:
+    if run.config is None and run.run.adopted is not None:
+        return ["- adopted without a configuration: nothing to be held against"]
     if run.config is None:
-        return ["Its configuration is not readable."]
+        return [anonymous(f"- config.yaml cannot be read: {run.unread.get('config.yaml', 'It is not there.')}")]
     if not run.config.criteria:
         return ["- no criteria: nothing to be held against"]
     judged = verdict_of(run.config, run.metrics, ended=not run.health.live)

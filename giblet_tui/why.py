@@ -13,14 +13,16 @@ from giblet_train.contract.config import Config
 from giblet_train.contract.diagnosis import Diagnosis, diagnose
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.health import Signals, health_of
-from giblet_train.contract.records import Exit, Heartbeat, R, decode, decode_metrics
+from giblet_train.contract.records import AnyMetric, Exit, Heartbeat, R, decode, decode_metrics
 from giblet_train.contract.rundir import RunDir
 from giblet_tui import catalog
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.remote.sanitize import sanitize_json, sanitize_line
 from giblet_tui.shapes import SCHEMA, finite
+from giblet_tui.unread import damaged
 
 TAIL_BYTES = 64 * 1024
+BRING_AGAIN = "Bring it again: giblet pull {} --logs"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,10 +33,13 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     notes: tuple[str, ...] = ()
 
 
-def of_run(run: RunSnapshot) -> Finding:
-    """The diagnosis of a run as its node tells of it; of an adopted one also what its log cannot show."""
+def of_run(run: RunSnapshot, unread: Sequence[str] = ()) -> Finding:
+    """The diagnosis of a run as its node tells of it; of an adopted one also what its log cannot show.
+
+    unread: what is to be said of files that could not be read.
+    """
     found = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail)
-    return Finding(subject=run.run.run_id, diagnosis=found, notes=(*_adopted_notes(run), *_empty_notes(run)))
+    return Finding(subject=run.run.run_id, diagnosis=found, notes=(*unread, *_adopted_notes(run), *_empty_notes(run)))
 
 
 def is_path(text: str) -> bool:
@@ -67,10 +72,14 @@ def why_json(finding: Finding) -> dict[str, Any]:
     }
 
 
-def why_lines(diagnosis: Diagnosis) -> list[str]:
-    """Each cause with its sentence, how sure it is, and what to do; or that nothing is wrong."""
+def why_lines(diagnosis: Diagnosis, unread: bool = False) -> list[str]:
+    """Each cause with its sentence, how sure it is, and what to do; or that nothing is wrong.
+
+    unread: not all of its files could be read.
+    """
     if diagnosis.healthy:
-        return ["Nothing is wrong, as far as the records show."]
+        read = "what could be read shows" if unread else "the records show"
+        return [f"Nothing is wrong, as far as {read}."]
     lines = []
     for number, cause in enumerate(diagnosis.causes, 1):
         reason = cause.evidence.get("reason")
@@ -80,18 +89,38 @@ def why_lines(diagnosis: Diagnosis) -> list[str]:
 
 
 def _of_folder(run_dir: RunDir) -> Finding:
-    """From the files alone: whether a process of it still lives cannot be known here."""
-    config = run_dir.read_config()
+    """From the files alone: whether a process of it still lives cannot be known here.
+
+    Raises ConfigError when what lies there is no run, or has no configuration or metrics that can be read.
+    """
+    if not run_dir.run.exists() and not run_dir.config.exists():
+        raise ConfigError(
+            f"{run_dir.path} is no run directory: it has neither run.json nor config.yaml.",
+            "`giblet pull RUN` brings one here; of a log name the file itself.",
+        )
     try:
-        metrics, _ = decode_metrics(map(sanitize_json, run_dir.metrics.read_bytes().splitlines()))
-    except OSError as error:
-        raise ConfigError(f"{run_dir.metrics} cannot be read: {error.strerror}.", "Has the run begun?") from None
+        config = run_dir.read_config()
+    except ConfigError as error:
+        raise ConfigError(error.message, BRING_AGAIN.format(run_dir.run_id)) from None
+    metrics, notes = _metrics(run_dir)
     heartbeat, ended = _record(run_dir.heartbeat, Heartbeat), _record(run_dir.exit, Exit)
     now = metrics[-1].at if metrics else 0.0
     signals = Signals(now=now, launched_at=now, process=None, heartbeat=heartbeat, exit=ended)
     health = health_of(signals, config.watch)
     found = diagnose(config, metrics, health=health, log_tail=_tail(run_dir.log))
-    return Finding(subject=run_dir.run_id, diagnosis=found)
+    return Finding(subject=run_dir.run_id, diagnosis=found, notes=tuple(notes))
+
+
+def _metrics(run_dir: RunDir) -> tuple[list[AnyMetric], list[str]]:
+    """The metrics, and what is to be said of lines that are none. Raises ConfigError when the file cannot be read."""
+    try:
+        lines = [sanitize_json(line) for line in run_dir.metrics.read_bytes().splitlines()]
+    except OSError as error:
+        remedy = f"A run has it from its start on. {BRING_AGAIN.format(run_dir.run_id)}"
+        raise ConfigError(f"{run_dir.metrics} cannot be read: {error.strerror}.", remedy) from None
+    metrics, n_malformed = decode_metrics(lines)
+    first = next((f"the first is line {n}" for n, line in enumerate(lines, 1) if decode_metrics([line])[1]), "")
+    return metrics, damaged(n_malformed, len(metrics), str(run_dir.path), first)
 
 
 def _adopted_notes(run: RunSnapshot) -> tuple[str, ...]:

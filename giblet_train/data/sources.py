@@ -64,10 +64,10 @@ def find_sources(config: Config, folder: Path) -> Sources:
     """
     data = config.data
     film = _existing(folder, data.video, "data.video")
-    mask = None if data.mask in ("vote", "atlas") else _existing(folder, data.mask, "data.mask")
+    mask = None if data.mask in ("vote", "atlas") else _brought(config, folder, data.mask, "data.mask")
     atlas = None if data.atlas is None else _existing(folder, data.atlas, "data.atlas")
     features = {
-        m: _existing(folder, source.file, f"data.features.{m}.file")
+        m: _brought(config, folder, source.file, f"data.features.{m}.file")
         for m, source in data.features.brought().items()
         if source.file is not None
     }
@@ -94,6 +94,17 @@ def find_sources(config: Config, folder: Path) -> Sources:
 def label(subject: int) -> str:
     """`sub-01` for subject 1."""
     return f"sub-{subject:02d}"
+
+
+def _brought(config: Config, folder: Path, name: str, key: str) -> Path:
+    """A file of one's own beside the study's. Where the study is made, its folder holds nothing of one's own."""
+    try:
+        return _existing(folder, name, key)
+    except DataError as error:
+        if config.data.simulate is None:
+            raise
+        made = f"With data.simulate: {config.data.simulate}, {key} is looked for in the made study's folder."
+        raise DataError(f"{error.message} {made}", f"Write {key} as a whole path, /…, on the node.") from None
 
 
 def _existing(folder: Path, name: str, key: str) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
-from giblet_train.contract.errors import FAILED, GibletError
+from giblet_train.contract.errors import GibletError
 from giblet_tui.cli import (
     adopt,
     alerts,
@@ -27,7 +27,7 @@ from giblet_tui.cli import (
     stop,
     why,
 )
-from giblet_tui.cli.app import app, config_app, data_app, node_app
+from giblet_tui.cli.app import ReaderGone, app, config_app, data_app, node_app, reader_gone
 from giblet_tui.cli.speech import complain, respond
 from giblet_tui.remote.connecting import shared
 from giblet_tui.remote.questions import answer_by
@@ -62,6 +62,10 @@ app.add_typer(data_app, name="data")
 app.add_typer(config_app, name="config")
 
 
+SIGPIPE_EXIT = 141
+"""What a shell shows of a program that SIGPIPE ended: as `yes | head -1` does."""
+
+
 def main() -> None:
     """Run the command line; the process ends with the exit code that `giblet --help` documents."""
     if sys.stdin.isatty() and sys.stderr.isatty():
@@ -72,6 +76,7 @@ def main() -> None:
     except GibletError as error:
         complain(error)
         sys.exit(error.exit_code)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(FAILED)
+    except ReaderGone:
+        for stream in reader_gone():
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+        sys.exit(SIGPIPE_EXIT)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable
+import select
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import typer
@@ -14,7 +16,8 @@ Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 EXIT_CODES = (
     "\b\nExit codes: 0 ok · 1 run or verdict failed · 2 usage or configuration · 3 node unreachable\n"
-    "4 target state not reached, something survives · 5 refused before the start · 124 timed out · 130 interrupted"
+    "4 target state not reached, something survives · 5 refused before the start · 124 timed out · 130 interrupted\n"
+    "141 nobody reads the output any more"
 )
 
 ABOUT = """\b
@@ -63,14 +66,45 @@ _ORDER = (
 )
 
 
-class _Ordered(TyperGroup):
+class ReaderGone(Exception):
+    """What we print to is closed, as by `giblet ps | head -1`."""
+
+
+@contextmanager
+def _telling_closed_pipes() -> Iterator[None]:
+    """Typer ends a verb with exit code 1 at any closed pipe; one of ours it is to let through, by another name."""
+    try:
+        yield
+    except BrokenPipeError:
+        if not reader_gone():
+            raise
+        raise ReaderGone from None
+
+
+def reader_gone() -> list[int]:
+    """Which of stdout (1) and stderr (2) are pipes that nobody reads any more."""
+    poll = select.poll()
+    for stream in (1, 2):
+        poll.register(stream, 0)
+    return [stream for stream, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
+
+
+class _Verbs(TyperGroup):
     """Verbs in the order of a day's work, not in that of imports."""
 
     def list_commands(self, ctx: object) -> list[str]:
         return sorted(self.commands, key=_ORDER.index)
 
+    def make_context(self, *words: Any, **options: Any) -> Any:
+        with _telling_closed_pipes():
+            return super().make_context(*words, **options)
 
-app = group(name="giblet", cls=_Ordered, epilog=EXIT_CODES, help=ABOUT, invoke_without_command=True)
+    def invoke(self, ctx: Any) -> Any:
+        with _telling_closed_pipes():
+            return super().invoke(ctx)
+
+
+app = group(name="giblet", cls=_Verbs, epilog=EXIT_CODES, help=ABOUT, invoke_without_command=True)
 node_app = group(help="The machines giblet works on.", no_args_is_help=True, add_completion=False)
 data_app = group(help="Look at a study before training on it.", no_args_is_help=True, add_completion=False)
 config_app = group(help="Configurations: what there is, what they resolve to.", no_args_is_help=True)

@@ -203,7 +203,7 @@ def _inspect(words: Sequence[str], question: Question, name: str, wishes: _Wishe
 def _answer(node: Node, run_ids_there: Sequence[str], question: Question, name: str, wishes: _Wishes) -> None:
     """Have the question answered on the node and show what was found. name: of the file with its figures."""
     from giblet_train.contract.errors import FAILED
-    from giblet_tui import inspection, lookup, pull
+    from giblet_tui import inspection, lookup
     from giblet_tui.remote.connecting import connect
 
     seen = [lookup.fresh_with_node(node, run_id) for run_id in run_ids_there]
@@ -216,7 +216,7 @@ def _answer(node: Node, run_ids_there: Sequence[str], question: Question, name: 
         say(f"{planned.name} {'is ended, and what it left is removed' if was else 'was never begun'} on {node.name}.")
         return
     for run in runs:
-        say(inspection.checkpoint_sentence(run, pull.checkpoint(run, question.role), question.role))
+        say(inspection.checkpoint_sentence(run, inspection.checkpoint(run, question.role), question.role))
     if not wishes.force:
         inspection.refuse_without_memory(*seen[0])
     with _left_alone(planned):

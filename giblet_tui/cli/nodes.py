@@ -128,13 +128,20 @@ def setup(
     say(f"Next: giblet launch {name} demo")
 
 
-@verb(app, "doctor", "giblet doctor tensor01", "giblet doctor tensor01 production_500epoch")
+@verb(
+    app,
+    "doctor",
+    "giblet doctor tensor01",
+    "giblet doctor tensor01 production_500epoch",
+    "giblet doctor tensor01 --json | jq '.findings[] | select(.well | not)'",
+)
 def doctor(
     name: NodeName,
     config: Annotated[
         str | None,
         typer.Argument(metavar="[CONFIG]", help="Also whether a run of it fits.", autocompletion=config_names),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Look a node over in one visit; each line that is not well says what to do. Exit code 5 if a launch would fail.
 
@@ -142,14 +149,15 @@ def doctor(
     """
     from giblet_train.contract.errors import GibletError, PreflightRefused
     from giblet_tui import cache, catalog, nodes
-    from giblet_tui.doctor import findings, needs
+    from giblet_tui.doctor import doctor_json, findings, needs
     from giblet_tui.remote.connecting import connect
     from giblet_tui.setup import environment
 
     node = nodes.resolve(name)
     loaded = None if config is None else catalog.read(config, ())
     with connect(node) as connection:
-        show(f"✔ reached: {node.name} ({node.host}) by {node.transport}")
+        if not json:
+            show(f"{paint('✔', 'green')} reached: {node.name} ({node.host}) by {node.transport}")
         probe = connection.call("probe", {"workdir": node.workdir})
         skew_s = float(probe["now"]) - time.time()
         try:
@@ -161,7 +169,9 @@ def doctor(
             found += needs(loaded.config, probe, cache.load().runs())
             if not isinstance(engine, GibletError):
                 found.append(_data(node, connection, loaded.config))
-    for finding in found:
+    if json:
+        show_json(doctor_json(node, found))
+    for finding in found if not json else ():
         mark = paint("✔", "green") if finding.well else paint("✖" if finding.needed else "!", "red")
         show(f"{mark} {finding.name}: {finding.sentence}" + (f"\n    {finding.remedy}" if not finding.well else ""))
     if any(finding.needed and not finding.well for finding in found):

@@ -68,7 +68,8 @@ def pull(
     node, run_id = lookup.locate(name, say)
     run = lookup.fresh(node, run_id)
     wanted = [role for role, asked in (("best", best), ("last", last)) if asked and not logs]
-    chosen = [record for role in wanted if _agreed(record := pull.checkpoint(run, role), yes)]
+    ways = {role: f"giblet pull {run_id} --{role}" for role in ("best", "last")}
+    chosen = [record for role in wanted if _agreed(record := pull.checkpoint(run, role, ways), yes)]
     target = to or Path(run_id)
     with connect(node) as connection:
         for path in pull.small_files(connection, node, run, target, say):

@@ -9,7 +9,7 @@ import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.complete import run_ids
-from giblet_tui.cli.runs import Json, find
+from giblet_tui.cli.runs import Json, find, say_unread
 from giblet_tui.cli.speech import say, show, show_json
 
 
@@ -43,6 +43,7 @@ def report(
     now = time.time()
     if name is not None:
         run = find(name)
+        say_unread(run)
         run_id: str | None = run.run.run_id
         text = telling.report(run, now)
     else:

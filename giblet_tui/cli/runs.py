@@ -14,6 +14,7 @@ from giblet_tui.cli.speech import next_commands, paint, say, show, show_json
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from giblet_train.contract.errors import DataError
     from giblet_tui.fleet import Fleet, RunSnapshot
 
 RECENT_S = 86_400.0
@@ -90,6 +91,7 @@ def status(
     if json and watch:
         raise ConfigError("--watch tells in words, --json once.", "giblet ps --json, as often as you like")
     run, facts = lookup.fresh_with_node(*lookup.locate(name, say))
+    say_unread(run)
     if json:
         show_json({"schema": SCHEMA, "run": run_json(run)})
     else:
@@ -128,11 +130,9 @@ def verdict(
 
     run = find(name)
     judged = present.verdict(run)
-    if run.config is None:
-        raise DataError(
-            f"The configuration of {run.run.run_id} could not be read: what it was to reach is not known.",
-            "See whether config.yaml in its run directory is there and whole.",
-        )
+    if run.config is None and (unread := unread_of(run)[0]):
+        raise unread[0]
+    say_unread(run)
     if judged is None:
         raise DataError(
             f"{run.run.run_id} has no criteria that it could be held against.",
@@ -163,6 +163,24 @@ def find(name: str) -> RunSnapshot:
 
     node, run_id = lookup.locate(name, say)
     return lookup.fresh(node, run_id)
+
+
+def unread_of(run: RunSnapshot) -> tuple[list[DataError], list[str]]:
+    """An error for each file of the run that could not be read, and what is to be said of damaged records."""
+    from giblet_tui import nodes
+    from giblet_tui.pull import run_folder
+    from giblet_tui.unread import complaints, damaged
+
+    node = nodes.resolve(run.run.node)
+    folder = f"{node.name}:{run_folder(node, run.run.run_id)}"
+    return complaints(run, folder), damaged(run.malformed_lines, len(run.metrics), folder)
+
+
+def say_unread(run: RunSnapshot) -> None:
+    """Tell of all that could not be read of a run."""
+    errors, notes = unread_of(run)
+    for line in (*map(str, errors), *notes):
+        say(line)
 
 
 def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:

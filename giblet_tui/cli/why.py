@@ -9,7 +9,7 @@ import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.complete import config_names, run_ids
-from giblet_tui.cli.runs import Json, find
+from giblet_tui.cli.runs import Json, find, unread_of
 from giblet_tui.cli.speech import say, show, show_json
 
 Subject = Annotated[
@@ -29,22 +29,28 @@ Plan = Annotated[
 def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
     """Say why a run does badly: causes with their evidence and what to do, the most likely first.
 
-    Of a log it also says what the file cannot show. Exit code 0 when nothing is wrong, 1 when something is.
+    Of a log it also says what the file cannot show, of a run which of its files could not be read. Exit code 0 when
+    nothing is wrong, 1 when something is, 2 when run.json or config.yaml could not be read and nothing else is wrong.
     """
     from giblet_train.contract.errors import ConfigError, RunFailed
     from giblet_tui import why as diagnosed
 
+    blind = False
     if diagnosed.is_path(subject):
         finding = diagnosed.of_path(Path(subject).expanduser(), config)
     elif config is not None:
         raise ConfigError(f"--config goes with a log, and there is no file {subject}.", "Name the log by its path.")
     else:
-        finding = diagnosed.of_run(find(subject))
+        run = find(subject)
+        errors, notes = unread_of(run)
+        finding, blind = diagnosed.of_run(run, [*map(str, errors), *notes]), bool(errors)
     for note in finding.notes:
         say(note)
     if json:
         show_json(diagnosed.why_json(finding))
     else:
-        show("\n".join(diagnosed.why_lines(finding.diagnosis)))
+        show("\n".join(diagnosed.why_lines(finding.diagnosis, blind)))
     if not finding.diagnosis.healthy:
         raise typer.Exit(RunFailed.exit_code)
+    if blind:
+        raise typer.Exit(ConfigError.exit_code)

@@ -70,6 +70,7 @@ def test_help_names_every_verb_and_exit_code(settings: dict[str, str]) -> None:
         "5 refused",
         "124",
         "130",
+        "141",
     ):
         assert code in text
 
@@ -184,3 +185,19 @@ def test_nodes_are_added_listed_and_removed(settings: dict[str, str]) -> None:
 def test_the_shell_completes_nodes_configurations_and_runs(settings: dict[str, str], words: str, expected: str) -> None:
     asked = {"_GIBLET_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
     assert giblet(env=settings | asked).stdout.split() == [expected]
+
+
+@pytest.mark.parametrize(
+    ("words", "stream", "code"),
+    [("launch -h", "stdout", 141), ("node ls", "stdout", 141), ("ps", "stderr", 141), ("ps", "stdout", 0)],
+)
+def test_a_closed_pipe_ends_a_verb_quietly(words: str, stream: str, code: int, settings: dict[str, str]) -> None:
+    """As SIGPIPE ends `yes | head -1`. Here `ps` has nothing but talk, so a closed stdout is not missed."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing}
+    done = subprocess.run([GIBLET, *words.split()], env=settings, timeout=60, text=True, **pipes)
+    os.close(writing)
+    assert done.returncode == code
+    said = f"{done.stdout}{done.stderr}"
+    assert "Traceback" not in said and "Broken pipe" not in said

@@ -9,7 +9,7 @@ from msgspec.structs import replace
 
 from giblet_train.contract.errors import PreflightRefused
 from giblet_train.contract.records import CheckpointRecord
-from giblet_tui.doctor import data, findings, needs
+from giblet_tui.doctor import data, doctor_json, findings, needs
 from giblet_tui.nodes import Node
 from giblet_tui.setup import Environment
 from tests import fleets
@@ -61,6 +61,14 @@ def test_lingering_spares_nothing_and_root_is_not_ended() -> None:
     ended = {f.name: f for f in findings(node, probe(kill_user_processes=True, linger=True, user="ada"), ENGINE)}
     assert not ended["logout"].well and "KillUserProcesses=no" in ended["logout"].remedy
     assert all(f.well for f in findings(node, probe(kill_user_processes=True, user="root"), ENGINE))
+
+
+def test_findings_are_told_to_programs_too() -> None:
+    node = Node(name="n", host="n")
+    well = doctor_json(node, findings(node, probe(disk_free_gib=3.0), ENGINE))
+    assert (well["schema"], well["node"], well["ok"]) == (1, "n", True)
+    assert [(f["name"], f["needed"]) for f in well["findings"] if f["remedy"]] == [("disk", False)]
+    assert not doctor_json(node, findings(node, probe(writable=False), ENGINE))["ok"]
 
 
 @pytest.mark.parametrize(("skew_s", "well"), [(0.4, True), (-0.4, True), (90.0, False), (-90.0, False)])

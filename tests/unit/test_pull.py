@@ -10,6 +10,7 @@ import pytest
 from msgspec.structs import replace
 
 from giblet_train.contract.errors import ConfigError, DataError
+from giblet_train.contract.health import Health
 from giblet_train.contract.records import CheckpointRecord, decode
 from giblet_train.contract.rundir import RunDir
 from giblet_tui import pull
@@ -20,6 +21,7 @@ from giblet_tui.remote.connection import Connection
 from tests import fleets, rundirs
 
 WEIGHTS = os.urandom(700_000)
+WAYS = {"best": "pull it --best", "last": "pull it --last"}
 
 
 @pytest.fixture
@@ -56,7 +58,7 @@ class Counted:
 def bring(node: Node, run: RunSnapshot, target: Path) -> tuple[Path, int]:
     with connect(node) as connection:
         counted = Counted(connection)
-        record = pull.checkpoint(run, "best")
+        record = pull.checkpoint(run, "best", WAYS)
         return pull.weights(counted, node, run, record, target, lambda _: None), counted.n_bytes  # type: ignore[arg-type]
 
 
@@ -99,14 +101,20 @@ def test_damaged_bytes_are_never_put_in_place(node: Node, run: RunSnapshot, tmp_
 def test_a_hostile_file_name_is_refused(run: RunSnapshot, name: str) -> None:
     record = replace(run.checkpoints[0], file=name)
     with pytest.raises(DataError, match="no plain file name"):
-        pull.checkpoint(replace(run, checkpoints=(record,)), "best")
+        pull.checkpoint(replace(run, checkpoints=(record,)), "best", WAYS)
 
 
-def test_a_role_that_no_checkpoint_has_is_said(run: RunSnapshot) -> None:
-    with pytest.raises(ConfigError, match="has no best checkpoint yet") as none:
-        pull.checkpoint(replace(run, checkpoints=()), "best")
-    assert "pull RUN --logs" in none.value.remedy
-    newest = replace(run.checkpoints[0], roles=("last",))
-    with pytest.raises(ConfigError, match="has no best checkpoint") as other:
-        pull.checkpoint(replace(run, checkpoints=(newest,)), "best")
-    assert other.value.remedy == "Ask for its last one."
+def test_a_role_that_no_checkpoint_has_is_said_with_the_words_that_bring_another(run: RunSnapshot) -> None:
+    """Of a run that goes on it is not there yet; of one that ended before it saved, the reason is to be looked for."""
+    run_id = run.run.run_id
+    ended = replace(run, checkpoints=(), health=Health(state="failed", sentence="ended with code 1"))
+    goes_on = replace(ended, health=Health(state="running", sentence="heartbeat now"))
+    newest = replace(goes_on, checkpoints=(replace(run.checkpoints[0], roles=("last",)),))
+    for seen, sentence, remedy in (
+        (goes_on, "has no best checkpoint yet.", f"`giblet status {run_id}` tells where it stands."),
+        (newest, "has no best checkpoint yet.", "pull it --last"),
+        (ended, "has no best checkpoint.", f"It ended before it saved one: giblet why {run_id}"),
+    ):
+        with pytest.raises(ConfigError) as error:
+            pull.checkpoint(seen, "best", WAYS)
+        assert (error.value.message, error.value.remedy) == (f"{run_id} {sentence}", remedy)
