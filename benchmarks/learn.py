@@ -1,6 +1,6 @@
 """What the engine learns on the demo study: `python -m benchmarks.learn WORKDIR`, a page on stdout.
 
-Simulated brain, real film. Trains `configs/demo.yaml` for every fold and seed under WORKDIR (what is trained there is
+Simulated brain, real film. Trains `configs/demo.yaml` for every fold and member under WORKDIR (what is trained there is
 found again), and holds network and ensemble against ridge regression on the same features, folds and TRs, banded ridge
 by himalaya among them.
 T test TRs, N training TRs, V voxels.
@@ -96,6 +96,7 @@ all, most of which are noise.
 
 The film, rebuilt by network and ensemble: skill of both, and of the ensemble how many 5-TR segments are told from the
 others of their block (top 1), the share by chance, and the middle 95 % of {n_permutations} permutations of segments.
+Zero is the network's training mean, for the ensemble, too, whose other members have learnt another one.
 
 | brain | modality | skill of the network (0 = training mean) | of the ensemble | top 1 | chance | permutations |
 |---|---|---|---|---|---|---|

@@ -134,15 +134,13 @@ def ensemble(
 
     python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the others first
     """
-    from giblet_train.contract.rundir import RunDir
-    from giblet_train.data.prepared import workdir_of
     from giblet_train.inspection.ensemble import lines_of, report, score_folds
     from giblet_train.inspection.told import new_folder, told
-    from giblet_train.loading import count_validation_blocks, load_split
+    from giblet_train.loading import load_split
     from giblet_train.ranks.jobs import grown
 
-    folder, workdir = new_folder(out), workdir_of(RunDir(run_dirs[0].resolve()), None)
-    members = grown(run_dirs, seeds, all_folds, jobs, lambda c: count_validation_blocks(c, workdir, narrate), narrate)
+    folder = new_folder(out)
+    members = grown(run_dirs, seeds, all_folds, jobs, narrate)
     figures = report(score_folds(members, role, load_split, narrate))
     print(told("ensemble", figures, lines_of(figures), folder, as_json))
 

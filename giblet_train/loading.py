@@ -7,9 +7,8 @@ from pathlib import Path
 
 from giblet_train.contract.config import Config
 from giblet_train.data.dataset import SplitData, prepare_split
-from giblet_train.data.splits import make_split, n_validation_blocks
+from giblet_train.data.splits import make_split
 from giblet_train.data.store import build_store, open_store
-from giblet_train.data.study import Study
 
 
 def load_split(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> SplitData:
@@ -17,16 +16,6 @@ def load_split(config: Config, workdir: Path, progress: Callable[[str, float], N
 
     workdir: what `data.data_dir` is relative to, and where stores lie. Raises DataError, ConfigError, PreflightRefused.
     """
-    study = _study(config, workdir, progress)
+    study = open_store(build_store(config, workdir / config.data.data_dir, workdir, progress))
     progress("fitting scales and masks on the training TRs", 0.0)
     return prepare_split(study, make_split(study.scan_lengths_trs, study.border_trs, config.split), config)
-
-
-def count_validation_blocks(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> int:
-    """How many values `split.validation_block` can have in the fold of a configuration. Raises as `load_split` does."""
-    study = _study(config, workdir, progress)
-    return n_validation_blocks(study.scan_lengths_trs, study.border_trs, config.split)
-
-
-def _study(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> Study:
-    return open_store(build_store(config, workdir / config.data.data_dir, workdir, progress))

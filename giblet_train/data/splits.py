@@ -60,20 +60,14 @@ def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], confi
 
     kind `blocks`: they are cut into n_folds test blocks of equal length; borders move by up to SNAP_TRS to where an
     annotation or a scan begins, so that none is known on both sides. Next to the test block, past its gap and on the
-    longer side, lies validation block 0, the others beyond it; what remains beyond the gaps trains.
+    longer side, lies validation block 0, the others beyond it, and round again; what remains beyond the gaps trains.
     kind `scans`: scan number `fold` is the test, the end of the longest other scan validation block 0, those of shorter
     ones the others. Scans need no gap between them, for the scanner stopped there; the validation block has one inside
     its scan.
     Raises DataError, with the arithmetic, when too little is left or there is no such scan.
     """
     test, choices = _held_out(scan_lengths_trs, border_trs, config)
-    if config.validation_block >= len(choices):
-        raise DataError(
-            f"split.validation_block {config.validation_block} does not exist; fold {config.fold} has 0 to "
-            f"{len(choices) - 1}.",
-            "Lower split.validation_block.",
-        )
-    validation = choices[config.validation_block]
+    validation = choices[config.validation_block % len(choices)]
     usable, scan_starts = _usable(scan_lengths_trs, config), np.cumsum([0, *scan_lengths_trs]).tolist()
     if config.kind == "blocks":
         held_out = [_widened(test, config.gap_trs), _widened(validation, config.gap_trs)]
@@ -90,11 +84,6 @@ def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], confi
         validation_blocks=_cut([validation], scan_starts),
         test_blocks=_cut([test], scan_starts),
     )
-
-
-def n_validation_blocks(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig) -> int:
-    """How many validation blocks the fold has to choose from. Raises DataError as `make_split` does."""
-    return len(_held_out(scan_lengths_trs, border_trs, config)[1])
 
 
 def _held_out(

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.contract.config import diff
+from giblet_train.contract.ensemble import FREE_KEYS
 from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
@@ -28,7 +29,8 @@ from giblet_train.trainer import Load
 
 ENSEMBLE, RIDGE, POOLED, BOTH = "ensemble", "ridge", "ridge_pooled", "ensemble_with_ridge_pooled"
 MEMBER, FIRST = "member", "first"
-FREE_KEYS = ("seed", "split.fold", "split.validation_block", "threads", "device", "resume_from")
+ASIDE = ("threads", "device", "resume_from")
+"""Keys that change how a run was trained, not what it learnt from."""
 
 
 @dataclass(frozen=True)
@@ -55,11 +57,11 @@ def score_folds(paths: Sequence[Path], role: str, load: Load, narrate: Narrate) 
     first = RunDir(paths[0].resolve()).read_config()
     for path in paths:
         config = RunDir(path.resolve()).read_config()
-        changed = [key for key in diff(first, config) if key not in FREE_KEYS]
+        changed = [key for key in diff(first, config) if key not in (*FREE_KEYS, *ASIDE)]
         if changed:
             raise ConfigError(
                 f"{path.name} differs from {paths[0].name} by {', '.join(changed)}.",
-                "An ensemble's members differ by seed, split.fold and split.validation_block alone.",
+                f"An ensemble's members differ by {', '.join(FREE_KEYS)} alone.",
             )
         by_fold[config.split.fold].append(path)
     return [_score(fold, by_fold[fold], role, load, narrate) for fold in sorted(by_fold)]
@@ -174,5 +176,6 @@ def lines_of(figures: Mapping[str, Any]) -> list[str]:
     told += ["", "rebuilt film: skill, and 5-TR segments told apart (chance)"]
     for source, film in figures["decoding"].items():
         for m, d in film.items():
-            told.append(f"{source:<10} {m:<6} {d['skill']:+.3f}   {d['top_1']:.2f} ({d['top_1_chance']:.2f})")
+            apart = f"{d['top_1']:.2f} ({d['top_1_chance']:.2f})" if "top_1" in d else "too few TRs for it"
+            told.append(f"{source:<10} {m:<6} {d['skill']:+.3f}   {apart}")
     return told

@@ -14,53 +14,38 @@ from queue import Empty, SimpleQueue
 from threading import Thread
 
 import torch
-from msgspec.structs import replace
 
-from giblet_train.contract.config import Config, SplitConfig, dump
-from giblet_train.contract.errors import ConfigError, RunFailed
+from giblet_train.contract.config import Config, dump
+from giblet_train.contract.ensemble import all_folds, members
+from giblet_train.contract.errors import RunFailed
 from giblet_train.contract.rundir import RunDir, new_run_id
 
 
 def grown(
-    run_dirs: Sequence[Path],
-    seeds: int,
-    all_folds: bool,
-    places: int,
-    count_blocks: Callable[[Config], int],
-    say: Callable[[str], None],
+    run_dirs: Sequence[Path], seeds: int, every_fold: bool, places: int, say: Callable[[str], None]
 ) -> list[Path]:
-    """The runs given and, trained beside the first, those of its seeds and folds that are not among them.
+    """The runs given and, trained beside the first, the members of its ensemble that are not among them.
 
-    seeds: how many in all from the first's own upwards. Each has the next of its fold's validation blocks, of which
-    there are count_blocks: between them they learn from every TR that is not tested on. Raises RunFailed, and
-    ConfigError for folds without a number.
+    seeds: how many in all of each fold, from the first's own upwards. every_fold: or else those of the runs given.
+    Raises RunFailed, and ConfigError for folds without a number.
     """
     given = [path.resolve() for path in run_dirs]
-    config = RunDir(given[0]).read_config()
-    if all_folds and config.split.kind != "blocks":
-        raise ConfigError("--all-folds counts blocks; this run leaves out scans.", "Give a run for each scan.")
     configs = [RunDir(path).read_config() for path in given]
     there = {(c.seed, c.split.fold) for c in configs}
-    folds = range(config.split.n_folds) if all_folds else sorted({c.split.fold for c in configs})
-    made = []
-    for fold in folds if seeds > 1 or all_folds else ():
-        split = replace(config.split, fold=fold, validation_block=0)
-        n_blocks = count_blocks(replace(config, split=split))
-        for n in range(seeds):
-            block = (config.split.validation_block + n) % n_blocks
-            if (config.seed + n, fold) not in there:
-                made.append(_made(given[0], config, config.seed + n, replace(split, validation_block=block)))
+    folds = all_folds(configs[0]) if every_fold else sorted({c.split.fold for c in configs})
+    wanted = members(configs[0], seeds, folds) if seeds > 1 or every_fold else []
+    made = [_made(given[0].parent, config) for config in wanted if (config.seed, config.split.fold) not in there]
     if made:
-        gpus = torch.cuda.device_count() if config.device != "cpu" and torch.cuda.is_available() else 0
+        on_cpu = configs[0].device == "cpu" or not torch.cuda.is_available()
         say(f"{len(made)} trainings, {min(places, len(made))} at a time")
-        train_all(made, places, gpus, say)
+        train_all(made, places, 0 if on_cpu else torch.cuda.device_count(), say)
     return [*given, *made]
 
 
-def _made(run_dir: Path, config: Config, seed: int, split: SplitConfig) -> Path:
-    made = RunDir(run_dir.parent / new_run_id(config.name))
+def _made(folder: Path, config: Config) -> Path:
+    made = RunDir(folder / new_run_id(config.name))
     made.path.mkdir(parents=True)
-    made.config.write_text(dump(replace(config, seed=seed, split=split, resume_from=None)))
+    made.config.write_text(dump(config))
     return made.path
 
 

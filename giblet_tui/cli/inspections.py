@@ -153,7 +153,7 @@ def ensemble(
 ) -> None:
     """Average runs fold by fold, beside their members, ridge and pooled ridge.
 
-    The runs are there already; to train missing seeds and folds: python -m giblet_train ensemble, on the node.
+    The runs are there already: giblet launch NODE CONFIG --ensemble 5 --all-folds trains them.
     Done as `evaluate` is: on the node, in the background; the same command joins it again.
     """
     from giblet_train.contract.errors import ConfigError

@@ -36,6 +36,7 @@ Session = Literal["auto", "tmux", "screen", "process"]
     "giblet launch tensor01 test_50epoch_fixed --gpus 6 --when-free",
     "giblet launch tensor01 demo --set learning_rate=1e-4 --replace",
     "giblet launch tensor01,tensor02 production_500epoch --gpus 8",
+    "giblet launch tensor01 demo --ensemble 5 --all-folds",
 )
 def launch(
     name: NodeName,
@@ -54,6 +55,13 @@ def launch(
     when_free: Annotated[
         bool, typer.Option("--when-free", help="Wait on the node until GPUs are free; `stop` ends the wait.")
     ] = False,
+    ensemble: Annotated[
+        int | None,
+        typer.Option(
+            min=1, metavar="N", help="So many runs of a fold, seeds and validation blocks in turn; they queue."
+        ),
+    ] = None,
+    all_folds: Annotated[bool, typer.Option("--all-folds", help="A run, or N, for each fold of the split.")] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Although this very configuration runs there already.")
     ] = False,
@@ -65,6 +73,9 @@ def launch(
 
     stdout has the run's id. The run goes on whatever happens to this terminal. Several nodes, with commas, share one
     run: --gpus is then for each of them, the first one holds the records, and all need the same data.
+
+    --ensemble N and --all-folds start several runs, which wait on the node for GPUs of their own, as many for each as
+    --gpus says; `giblet ensemble` then reads them as one.
     """
     import msgspec
 
@@ -88,6 +99,14 @@ def launch(
         raise ConfigError(
             "--replace is for one node: no node can check and stop for all of them.", "giblet stop RUN, then launch."
         )
+    if ensemble or all_folds:
+        if others or replace or resume or follow:
+            raise ConfigError(
+                "An ensemble is several new runs of one node.",
+                "Leave out --replace, --resume, --follow and more nodes.",
+            )
+        _launch_ensemble(node, request, ensemble or 1, all_folds, loaded, dry_run)
+        return
     if dry_run:
         _show_plan([node, *others], request, loaded)
         return
@@ -99,6 +118,39 @@ def launch(
     say(next_commands(run_id, live=True))
     if follow:
         raise typer.Exit(tell(node, run_id, narrator))
+
+
+def _launch_ensemble(
+    node: Node, request: Request, n_members: int, every_fold: bool, loaded: Loaded, dry_run: bool
+) -> None:
+    """Start each member, or show the first and what the others differ by; then wait for their first steps."""
+    from giblet_train.contract.errors import GibletError
+    from giblet_tui.ensembles import members_of, refuse_crowd
+    from giblet_tui.narrator import Narrator
+
+    requests = members_of(request, n_members, every_fold)
+    planned = foresee(node, requests[0])
+    refuse_crowd(planned, requests)
+    for line in loaded.notes:
+        say(line)
+    if dry_run:
+        _show_plan([node], requests[0], loaded)
+        for each in requests[1:]:
+            split = each.config.split
+            show(f"# and: seed {each.config.seed}, fold {split.fold}, validation block {split.validation_block}")
+        return
+    run_ids: list[str] = []
+    try:
+        for each in requests:
+            run_ids.append(start(node, each))
+        for run_id in run_ids:
+            await_first_step(node, run_id, Narrator())
+    except GibletError:
+        say(f"{len(run_ids)} of {len(requests)} members were started" + ("; the others were not." if run_ids else "."))
+        raise
+    finally:
+        if run_ids:
+            say(f"next:\n  giblet ensemble {' '.join(run_ids)}\n  giblet stop {' '.join(run_ids)}")
 
 
 def asked(

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
+from giblet_train.contract.config import load
 from giblet_train.contract.errors import ConfigError, GibletError, PreflightRefused
 from giblet_train.contract.records import CheckpointRecord, encode
 from giblet_tui import inspection
@@ -89,6 +90,24 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
     assert inspections.is_dir()
     assert laptop.giblet("rm", trained, "--yes").returncode == 0
     assert not inspections.exists()
+
+
+def test_an_ensemble_is_launched_and_read_from_a_laptop(laptop: Laptop, tensor01: LoopbackNode) -> None:
+    laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
+    words = ("launch", "tensor01", "./small.yaml", "--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
+    refused = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2")
+    assert refused.returncode == 5 and "would train 2 members on the CPU, all at once" in refused.stderr
+    done = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2", "--force")
+    assert done.returncode == 0, done.stderr
+    run_ids = done.stdout.split()
+    assert len(run_ids) == 2 and f"giblet ensemble {' '.join(run_ids)}" in done.stderr
+    for run_id in run_ids:
+        wait_until(lambda run_id=run_id: laptop.run(run_id)["state"] == "finished", 120.0, what=f"the end of {run_id}")
+    told = laptop.giblet("ensemble", *run_ids, "--json")
+    assert told.returncode == 0, told.stderr
+    assert json.loads(told.stdout)["members"] == {"0": run_ids}
+    configs = [load(tensor01.home / "giblet" / "runs" / run_id / "config.yaml").config for run_id in run_ids]
+    assert [(c.seed, c.split.validation_block) for c in configs] == [(0, 0), (1, 1)]
 
 
 class Bench:

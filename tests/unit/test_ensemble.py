@@ -94,14 +94,13 @@ def test_runs_of_another_experiment_are_not_averaged(members, tmp_path):
 def test_missing_seeds_and_folds_are_made_beside_the_first(members, monkeypatch):
     made = []
     monkeypatch.setattr("giblet_train.ranks.jobs.train_all", lambda paths, *rest: made.extend(paths))
-    assert grown(members, 2, False, 1, lambda c: 2, quiet) == members and not made
-    found = grown(members, 3, True, 1, lambda c: 2 + c.split.fold % 2, quiet)
+    assert grown(members, 2, False, 1, quiet) == members and not made
+    found = grown(members, 3, True, 1, quiet)
     configs = [read_config(path) for path in found]
     assert sorted((c.split.fold, c.seed) for c in configs) == [(f, s) for f in range(5) for s in range(3)]
     assert len(made) == 13 and all(path.parent == members[0].parent for path in made)
     turns = {(c.split.fold, c.seed): c.split.validation_block for c in map(read_config, made)}
-    assert [turns[1, seed] for seed in range(3)] == [0, 1, 2]
-    assert [turns[2, seed] for seed in range(3)] == [0, 1, 0]
+    assert [turns[fold, seed] for fold in (1, 4) for seed in range(3)] == [0, 1, 2] * 2
 
 
 def test_a_training_that_fails_is_named(tmp_path):

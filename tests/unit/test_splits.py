@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from giblet_train.contract.config import SplitConfig
 from giblet_train.contract.errors import DataError
-from giblet_train.data.splits import Split, make_split, n_validation_blocks
+from giblet_train.data.splits import Split, make_split
 
 
 @st.composite
@@ -104,16 +104,21 @@ def test_validation_is_the_smaller_of_length_and_share():
     assert len(short.validation) == round(0.15 * 240)
 
 
+def in_turn(scans, borders, config) -> list[Split]:
+    """The splits of all the validation blocks that a fold has."""
+    splits = [make_split(scans, borders, config)]
+    while (following := make_split(scans, borders, replace(config, validation_block=len(splits)))) != splits[0]:
+        splits.append(following)
+    return splits
+
+
 @given(studies(), st.sampled_from(["blocks", "scans"]))
 def test_the_validation_blocks_of_a_fold_do_not_overlap_and_leave_its_test_block_alone(study, kind):
     scans, borders, config = study
     config = replace(config, kind=kind, fold=min(config.fold, len(scans) - 1) if kind == "scans" else config.fold)
     assume(kind == "blocks" or len(scans) > 1)
     try:
-        splits = [
-            make_split(scans, borders, replace(config, validation_block=n))
-            for n in range(n_validation_blocks(scans, borders, config))
-        ]
+        splits = in_turn(scans, borders, config)
     except DataError as error:
         assume(not any(words in error.message for words in ("too short", "only one", "does not exist")))
         raise
@@ -126,20 +131,13 @@ def test_the_validation_blocks_of_a_fold_do_not_overlap_and_leave_its_test_block
 
 
 def test_validation_blocks_lie_from_the_test_block_outwards_on_its_longer_side_first():
-    blocks = [
-        make_split((300,), (), SplitConfig(fold=1, validation_block=n)).validation_blocks
-        for n in range(n_validation_blocks((300,), (), SplitConfig(fold=1)))
-    ]
+    blocks = [split.validation_blocks for split in in_turn((300,), (), SplitConfig(fold=1))]
     assert blocks == [((134, 170),), ((170, 206),), ((206, 242),), ((242, 278),), ((10, 46),)]
-    with pytest.raises(DataError, match="validation_block 5 does not exist; fold 1 has 0 to 4"):
-        make_split((300,), (), SplitConfig(fold=1, validation_block=5))
+    assert make_split((300,), (), SplitConfig(fold=1, validation_block=7)).validation_blocks == blocks[2]
 
 
 def test_members_that_validate_elsewhere_learn_from_every_tr_beyond_the_gaps_of_the_test_block():
-    splits = [
-        make_split((327,), (), SplitConfig(fold=2, validation_block=n))
-        for n in range(n_validation_blocks((327,), (), SplitConfig(fold=2)))
-    ]
+    splits = in_turn((327,), (), SplitConfig(fold=2))
     start, stop = splits[0].test_blocks[0]
     beyond = np.setdiff1d(np.arange(327), np.arange(start - 14, stop + 14))
     np.testing.assert_array_equal(np.unique(np.concatenate([split.train for split in splits])), beyond)
