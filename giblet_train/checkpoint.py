@@ -65,9 +65,10 @@ class Checkpoints:
         """Make the folder, and remove what a crash left aside."""
         self.folder, self.keep = folder, keep
         folder.mkdir(parents=True, exist_ok=True)
-        whole = {record.file for record in records_in(folder)}
         for path in folder.iterdir():
-            if path.name.endswith(".tmp") or (path.suffix == ".safetensors" and path.name not in whole):
+            # A record that cannot be read just now is no reason to remove what it tells of.
+            unrecorded = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
+            if unrecorded or path.name.endswith(".tmp"):
                 path.unlink(missing_ok=True)
 
     def save(
@@ -172,17 +173,16 @@ def newest(folder: Path, role: str = LAST) -> CheckpointRecord | None:
     return next((r for r in reversed(records) if role == LAST or role in r.roles), None)
 
 
-def find(name: str, run_dir: RunDir) -> tuple[Path, CheckpointRecord]:
-    """The folder and record that `resume_from` names: a run id beside this run, a run directory, or a checkpoint file.
+def find(name: str, run_dir: RunDir) -> tuple[Path, list[CheckpointRecord]]:
+    """The folder and records that `resume_from` names: a run id beside this run, a run directory, or a checkpoint file.
 
-    Raises ConfigError when there is none.
+    Records by step, at least one; of a file, its own. Raises ConfigError when there is none.
     """
     for path in (Path(name).expanduser(), run_dir.path.parent / name):
         if path.suffix in (".safetensors", ".json") and path.with_suffix(".json").is_file():
-            return path.parent, decode(path.with_suffix(".json").read_bytes(), CheckpointRecord)
-        record = newest(path / "checkpoints") if (path / "checkpoints").is_dir() else None
-        if record is not None:
-            return path / "checkpoints", record
+            return path.parent, [decode(path.with_suffix(".json").read_bytes(), CheckpointRecord)]
+        if records := records_in(path / "checkpoints"):
+            return path / "checkpoints", records
     raise ConfigError(
         f'resume_from "{name}" is neither a run beside this one nor a checkpoint that is whole.',
         "Name a run id of this node, a run directory, or a step-*.safetensors file.",

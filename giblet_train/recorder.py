@@ -16,7 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.errors import ConfigError, PreflightRefused
 from giblet_train.contract.records import EventMetric, Heartbeat, Metric, Number, TrainerState, encode
 from giblet_train.contract.rundir import RunDir, write_record
 
@@ -29,7 +29,7 @@ class Recorder:
     """Writes a run's records. With `active` false, as on all ranks but the first, it says nothing."""
 
     def __init__(self, run_dir: RunDir, *, active: bool = True) -> None:
-        """Raises ConfigError when another process writes this run's records."""
+        """Raises ConfigError when another process writes this run's records, PreflightRefused when this one cannot."""
         self.active = active
         self.step, self.epoch = 0, 1
         self._run_dir = run_dir
@@ -40,9 +40,15 @@ class Recorder:
         self._identity: dict[str, Any] = {"pid": os.getpid(), "boot_id": boot_id(), "start_ticks": start_ticks()}
         self._seq = 0
         if active:
-            self._file = os.open(run_dir.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-            self._be_alone()
-            self._seq = _end_cleanly(run_dir.metrics)
+            try:
+                self._file = os.open(run_dir.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                self._be_alone()
+                self._seq = _end_cleanly(run_dir.metrics)
+            except OSError as error:
+                raise PreflightRefused(
+                    f"{run_dir.metrics} cannot be written: {error.strerror}.",
+                    "Make room there, or see who may write to it.",
+                ) from None
 
     def _be_alone(self) -> None:
         """Hold a lock that goes with this process. Raises ConfigError when another one writes this run's records."""

@@ -13,12 +13,13 @@ from pathlib import Path
 from torch.distributed.elastic.multiprocessing.errors import record
 
 from giblet_train.contract.config import Config
-from giblet_train.contract.errors import DataError, GibletError
+from giblet_train.contract.errors import DataError, GibletError, Preempted
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
 from giblet_train.ranks.distributed import Ranks, ranks_of
 from giblet_train.recorder import Recorder
 from giblet_train.training import Training
+from giblet_train.wishes import Wishes
 
 Progress = Callable[[str, float], None]
 Load = Callable[[Config, Path, Progress], SplitData]
@@ -33,9 +34,9 @@ def train(path: Path, load: Load, arm: Arm | None = None) -> int:
     """
     run_dir = RunDir(path.resolve())
     config = run_dir.read_config()
-    with ranks_of(config) as ranks, _recorder_of(run_dir, ranks) as recorder:
+    with ranks_of(config) as ranks, _recorder_of(run_dir, ranks) as recorder, Wishes(run_dir, ranks) as wishes:
         data = _loaded(load, config, run_dir, ranks, recorder)
-        training = Training(run_dir, config, data, ranks, recorder)
+        training = Training(run_dir, config, data, ranks, recorder, wishes)
         if arm is not None:
             arm(training)
         return training.run()
@@ -63,9 +64,13 @@ def train_recorded(path: Path, load: Load, arm: Arm | None = None) -> int:
 @contextmanager
 def _recorder_of(run_dir: RunDir, ranks: Ranks) -> Iterator[Recorder]:
     """The pen, which writes the cause of whatever ends training before its time."""
-    recorder = Recorder(run_dir, active=ranks.is_first)
+    recorder = ranks.only_first(lambda: Recorder(run_dir)) or Recorder(run_dir, active=False)
     try:
         yield recorder
+    except Preempted as told:
+        recorder.event("preempted", "warning", told.message)
+        recorder.beat("stopped", "preempted", why=told.message)
+        raise
     except BaseException as error:
         why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
         recorder.event("failed", "error", why)

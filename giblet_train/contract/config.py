@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -365,6 +366,9 @@ def _resolve(merged: dict[str, Any], where: str, provenance: dict[str, str]) -> 
     except msgspec.ValidationError as error:
         key, sentence = _in_words(str(error))
         raise ConfigError(f"{_place(key, where, settings)}: {sentence}") from None
+    for key, number in _flat(to_mapping(config)):
+        if isinstance(number, float) and not math.isfinite(number):
+            raise ConfigError(f'{_place(key, where, settings)}: "{key}": {number} is too large for a number.')
     _cross_check(config, where)
     return Loaded(config, tuple(notes), provenance)
 
@@ -446,7 +450,7 @@ def _in_words(error: str) -> tuple[str, str]:
     """msgspec's `Expected `int`, got `str` - at `$.data.tr`` as the key and a sentence that starts with it."""
     found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<path>.*)`", error)
     if found is None:
-        return "", error + "."
+        return "", f"{error.replace('Object missing required field', 'missing required key')}."
     what = found["what"].replace("Object missing required field", "missing required key")
     if what.startswith("Invalid enum value") and (choices := _choices(found["path"])):
         what = f"{what.removeprefix('Invalid enum value ')} is none of {', '.join(choices)}"

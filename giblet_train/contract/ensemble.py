@@ -11,6 +11,8 @@ from giblet_train.contract.errors import ConfigError
 
 FREE_KEYS = ("seed", "split.fold", "split.validation_block")
 """What members may differ by."""
+PLACE_KEYS = ("threads", "device", "resume_from", "distributed.world_size", "distributed.backend")
+"""Where and how a run was trained, not what it learnt from: members may differ by them, too."""
 
 
 def members(config: Config, n_members: int, folds: Iterable[int]) -> list[Config]:

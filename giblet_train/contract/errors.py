@@ -4,7 +4,8 @@
     ├── ConfigError        2  usage, configuration or input files
     │   └── DataError      2  the study's files do not fit
     ├── PreflightRefused   5  the node, the disk or the store says no before anything started
-    └── RunFailed          1  training ended with a named cause
+    ├── RunFailed          1  training ended with a named cause
+    └── Preempted         75  told to end by a signal, with all kept that was done
 
 `giblet_tui.errors` adds those of the network. Raise at the cause, with what to do next; catch at the edge.
 """
@@ -51,3 +52,9 @@ class PreflightRefused(GibletError):
 
 class RunFailed(GibletError):
     """Training ended with a cause that it could name."""
+
+
+class Preempted(GibletError):
+    """A signal said to end, before there was a step to finish and to save."""
+
+    exit_code = PREEMPTED

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.contract.config import diff
-from giblet_train.contract.ensemble import FREE_KEYS
+from giblet_train.contract.ensemble import FREE_KEYS, PLACE_KEYS
 from giblet_train.contract.errors import ConfigError
 from giblet_train.contract.rundir import RunDir
 from giblet_train.data.dataset import SplitData
@@ -29,8 +29,6 @@ from giblet_train.trainer import Load
 
 ENSEMBLE, RIDGE, POOLED, BOTH = "ensemble", "ridge", "ridge_pooled", "ensemble_with_ridge_pooled"
 MEMBER, FIRST = "member", "first"
-ASIDE = ("threads", "device", "resume_from")
-"""Keys that change how a run was trained, not what it learnt from."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def score_folds(paths: Sequence[Path], role: str, load: Load, narrate: Narrate) 
     first = RunDir(paths[0].resolve()).read_config()
     for path in paths:
         config = RunDir(path.resolve()).read_config()
-        changed = [key for key in diff(first, config) if key not in (*FREE_KEYS, *ASIDE)]
+        changed = [key for key in diff(first, config) if key not in (*FREE_KEYS, *PLACE_KEYS)]
         if changed:
             raise ConfigError(
                 f"{path.name} differs from {paths[0].name} by {', '.join(changed)}.",

@@ -55,6 +55,7 @@ class Experiment:
         """Build them. say: told how far a long start is. Raises ConfigError when they do not fit one another."""
         _check_data(data)
         shape = shape_of(config.model)
+        _check_sizes(config, shape, len(data.split.train), ranks)
         shards = Shards.of(config, data.subjects, ranks)
         compression, targets, start, signal = None, None, None, None
         # The same bits whatever a machine's cores: a resumed run must find the basis that its heads were saved in.
@@ -72,13 +73,6 @@ class Experiment:
         assert targets is not None
         targets = targets.to(ranks.device)
         windows = windows_in(data, config, shape, data.split.train_blocks)
-        n_least = ranks.world_size * config.accumulate_steps
-        if config.batch_size < n_least:
-            raise ConfigError(
-                f"batch_size {config.batch_size} cannot be shared by {ranks.world_size} rank(s) × "
-                f"{config.accumulate_steps} accumulated passes.",
-                f"Use at least {n_least} windows per step.",
-            )
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = plan_of(config, steps)
@@ -172,6 +166,26 @@ def _check_data(data: SplitData) -> None:
     for name in ("train", "validation", "test"):
         if not len(getattr(data.split, name)):
             raise DataError(f"The split has no {name} TR.", "Use fewer folds or smaller gaps.")
+
+
+def _check_sizes(config: Config, shape: Shape, n_train: int, ranks: Ranks) -> None:
+    n_least = ranks.world_size * config.accumulate_steps
+    if config.batch_size < n_least:
+        raise ConfigError(
+            f"batch_size {config.batch_size} cannot be shared by {ranks.world_size} rank(s) × "
+            f"{config.accumulate_steps} accumulated passes.",
+            f"Use at least {n_least} windows per step.",
+        )
+    if config.batch_size > n_train:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is more windows than the {n_train} training TRs can begin.",
+            f"Use at most {n_train}; batch_size counts windows per step, over all ranks.",
+        )
+    if shape.fir_trs > n_train:
+        raise ConfigError(
+            f"model.fir_trs {shape.fir_trs} is longer than all {n_train} training TRs.",
+            "A response lasts some 20 s: 13 TRs of 1.5 s are the default.",
+        )
 
 
 def _ridge_of(config: Config, data: SplitData, shape: Shape, shards: Shards, say: Callable[[str], None]) -> RidgeStart:

@@ -29,6 +29,8 @@ from giblet_train.model.network import Network
 from giblet_train.model.noise import Noise
 
 KERNEL_PULL = 1.0
+GRADIENT = "gradient"
+"""What is not finite where every loss is, but not what follows from them over all ranks."""
 
 
 @dataclass(frozen=True)
@@ -88,8 +90,8 @@ class Learner:
         clock = Clock(self.ranks.wire)
         batch = self.windows.draw(self.config.seed, step, self.config.batch_size)
         clock.lap("data_s")
-        weight = {c: self.base_weight[c] * f for c, f in self.balance.factor_of().items()}
-        descent = self._descent(batch, weight, step, wishes, clock)
+        weight = {c: w.item() for c, w in self._weights(step).items()}
+        descent = self._descent(batch, step, wishes, clock)
         set_rate(self.optimizer, lr_at(step, self.plan))
         if not descent.not_finite:
             self.optimizer.step()
@@ -102,10 +104,10 @@ class Learner:
         return Stepped(
             lr=self.optimizer.param_groups[0]["lr"],  # what was used, not what was meant
             loss=descent.loss,
-            weight={c: w.item() for c, w in weight.items()},
+            weight=weight,
             gradient_share=None
             if descent.pull is None
-            else _shares({c: weight[c].item() * p for c, p in descent.pull.items()}),
+            else _shares({c: weight[c] * p for c, p in descent.pull.items()}),
             gradient_norm=descent.norm,
             clipped=descent.clipped,
             times=StepTimes(**clock.laps),
@@ -117,14 +119,17 @@ class Learner:
 
     def descent(self, batch: Batch) -> Descent:
         """Leave a batch's gradients in the parameters, at the configured weights and without dropout."""
-        weight = {c: torch.tensor(w, device=self.ranks.device) for c, w in self.base_weight.items()}
-        return self._descent(batch, weight, None, {}, Clock(self.ranks.wire))
+        return self._descent(batch, None, {}, Clock(self.ranks.wire))
 
-    def _descent(
-        self, batch: Batch, weight: Mapping[str, Tensor], step: int | None, wishes: Mapping[str, bool], clock: Clock
-    ) -> Descent:
+    def _weights(self, step: int | None) -> dict[str, Tensor]:
+        """Weight of each component: as configured for no step at all, balanced for one."""
+        factors = {} if step is None else self.balance.factor_of()
+        one = torch.ones((), device=self.ranks.device)
+        return {c: weight * factors.get(c, one) for c, weight in self.base_weight.items()}
+
+    def _descent(self, batch: Batch, step: int | None, wishes: Mapping[str, bool], clock: Clock) -> Descent:
         """Leave the gradients over all ranks in the parameters, clipped."""
-        loss, pull = self._backward(batch, step, weight, clock)
+        loss, pull = self._backward(batch, step, clock)
         facts = self._exchange(loss, pull, wishes, clock)
         limit = self.config.gradient_clip_val
         norm = math.hypot(facts.norm, get_total_norm(self._gradients(held=False)).item())
@@ -134,11 +139,11 @@ class Learner:
             facts,
             norm=norm,
             clipped=limit is not None and norm > limit,
-            not_finite=facts.not_finite or ((("gradient", 0),) if not math.isfinite(norm) else ()),
+            not_finite=facts.not_finite or (((GRADIENT, 0),) if not math.isfinite(norm) else ()),
         )
 
     def _backward(
-        self, batch: Batch, step: int | None, weight: Mapping[str, Tensor], clock: Clock
+        self, batch: Batch, step: int | None, clock: Clock
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """Leave this rank's gradients in the parameters. Returns its part of each loss and squared pull on z.
 
@@ -157,6 +162,7 @@ class Learner:
             if pull is not None:
                 for c, squared in squared_pull(terms, forward.z_BWK).items():
                     pull[c] = pull[c] + squared
+            weight = self._weights(step)  # anew in each pass: backward frees what a learnt one was computed by
             total = torch.stack([weight[c] * terms[c] for c in self.components]).sum()
             shared = self.balance.penalty() + KERNEL_PULL * self.model.drift()
             # What every rank and piece adds alike must be added once in all.

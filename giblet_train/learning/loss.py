@@ -61,7 +61,7 @@ def correlation_distance(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: T
     predicted = (predicted_BWV - (predicted_BWV * mask_BW1).sum(1, keepdim=True) / n_B1[:, None]) * mask_BW1
     target = (target_BWV - (target_BWV * mask_BW1).sum(1, keepdim=True) / n_B1[:, None]) * mask_BW1
     target_norm_BV = target.norm(dim=1)
-    eps_BV = CORRELATION_EPS * target_norm_BV + torch.finfo(target.dtype).tiny
+    eps_BV = CORRELATION_EPS * target_norm_BV + torch.finfo(target.dtype).tiny ** 0.5  # squared below, it must not be 0
     r_BV = (predicted * target).sum(dim=1) / ((predicted.norm(dim=1) + eps_BV) * (target_norm_BV + eps_BV))
     distance: Tensor = (1.0 - r_BV).sum()
     return distance

@@ -12,7 +12,7 @@ from giblet_train.learning.optim import adamw
 def learn_one_batch(learner: Learner, n_steps: int) -> OneBatch:
     """Take the first step's windows n_steps times, at the base rate, without dropout; the learner stays as it was.
 
-    All ranks take part, and learn the same.
+    All ranks take part, and learn the same. A total that is not finite stays so.
     """
     config, model = learner.config, learner.model
     batch = learner.windows.draw(config.seed, 0, config.batch_size)
@@ -21,10 +21,11 @@ def learn_one_batch(learner: Learner, n_steps: int) -> OneBatch:
     totals, ends = [], [time.perf_counter()]
     try:
         for _ in range(n_steps):
-            loss = learner.descent(batch).loss
-            optimizer.step()
+            found = learner.descent(batch)
+            if not found.not_finite:
+                optimizer.step()
             learner.trained.zero_grad(set_to_none=True)
-            totals.append(sum(learner.base_weight[c] * loss[c] for c in learner.components))
+            totals.append(sum(learner.base_weight[c] * found.loss[c] for c in learner.components))
             ends.append(time.perf_counter())
     finally:
         model.load_state_dict(kept)

@@ -100,5 +100,7 @@ def readout(scores: Sequence[Tensor], weight_KR: Tensor, ridge: Tensor, gather: 
     """
     normal_KK, seen = gather(weight_KR @ weight_KR.T, [scores_R @ weight_KR.T for scores_R in scores])
     # Cholesky, never a batched LU: torch's is wrong on some CPU builds (pytorch issue 142815).
-    factor_KK = torch.linalg.cholesky(normal_KK + ridge * torch.eye(len(normal_KK), device=normal_KK.device))
+    factor_KK, failed = torch.linalg.cholesky_ex(normal_KK + ridge * torch.eye(len(normal_KK), device=normal_KK.device))
+    # Weights that are not finite must be found by the loss, which names them on all ranks, and not end one rank here.
+    factor_KK = factor_KK.masked_fill(failed > 0, torch.nan)
     return [torch.cholesky_solve(x.reshape(-1, x.shape[-1]).T, factor_KK).T.reshape(x.shape) for x in seen]

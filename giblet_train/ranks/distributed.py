@@ -181,6 +181,10 @@ def ranks_of(config: Config) -> Iterator[Ranks]:
     backend = config.distributed.backend
     if backend == "auto":
         backend = "nccl" if device.type == "cuda" else "gloo"
+    if backend == "nccl" and device.type != "cuda":
+        raise ConfigError(
+            "distributed.backend: nccl links GPUs, and these processes have none.", "Use `backend: auto`, or a GPU."
+        )
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
         yield Ranks(rank, world_size, device)

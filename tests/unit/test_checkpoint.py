@@ -140,7 +140,7 @@ def test_resume_from_finds_a_run_a_folder_and_a_file(tmp_path):
     record = save(Checkpoints(folder, 3), 4, LAST)
     here = RunDir(tmp_path / "runs" / "new")
     for name in ("old", str(tmp_path / "runs" / "old"), str(folder / record.file)):
-        assert checkpoint.find(name, here) == (folder, record)
+        assert checkpoint.find(name, here) == (folder, [record])
     with pytest.raises(ConfigError, match="neither a run beside this one"):
         checkpoint.find("odl", here)
 
@@ -150,3 +150,10 @@ def test_the_best_of_the_run_before_is_adopted(tmp_path):
     best = save(Checkpoints(old, 3), 4, LAST, BEST)
     Checkpoints(new, 3).adopt(old, best)
     assert roles_in(new) == {4: {BEST}} and checkpoint.read(new, checkpoint.newest(new, BEST))
+
+
+def test_a_checkpoint_whose_record_cannot_be_read_is_not_removed(tmp_path):
+    record = save(Checkpoints(tmp_path, 3), 4, LAST)
+    (tmp_path / record.file).with_suffix(".json").write_bytes(b"{")
+    Checkpoints(tmp_path, 3)
+    assert (tmp_path / record.file).exists()

@@ -50,6 +50,7 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_pa
         ("n_mels: 64", 'unknown key "n_mels"; it belongs under "model:"'),
         ("criteria:\n  drop: {kind: loss_drop, treshold: 1}", 'unknown key "criteria.drop.treshold"'),
         ("learning_rate: fast", '"learning_rate": expected `float`, got `str`'),
+        ("learning_rate: 1e400", '"learning_rate": inf is too large for a number'),
         ("learning_rate: -1", '"learning_rate": expected `float` > 0'),
         ("name: Bad Name", '"name": expected `str` matching regex'),
         ("min_lr: 1", "min_lr 1 is above learning_rate"),

@@ -1,13 +1,18 @@
 """Runs averaged fold by fold, and the queue that trains those that are missing."""
 
 import json
+import os
+import shutil
+import signal
+import threading
+import time
 
 import numpy as np
 import pytest
 
 from giblet_train import trainer
 from giblet_train.contract.config import dump
-from giblet_train.contract.errors import ConfigError, RunFailed
+from giblet_train.contract.errors import ConfigError, Preempted, RunFailed
 from giblet_train.contract.rundir import RunDir
 from giblet_train.inspection.ensemble import (
     BOTH,
@@ -22,7 +27,7 @@ from giblet_train.inspection.ensemble import (
     series_of,
 )
 from giblet_train.inspection.trained import trained
-from giblet_train.ranks.jobs import grown, train_all
+from giblet_train.ranks.jobs import grown, train_all, visible
 from tests.engine_study import config, load
 
 
@@ -108,5 +113,64 @@ def test_a_training_that_fails_is_named(tmp_path):
     path.mkdir()
     (path / "config.yaml").write_text("name: x\nunheard_of: 1\n")
     with pytest.raises(RunFailed, match=r"1 of 1 runs failed: one\."):
-        train_all([path], 2, 0, quiet)
+        train_all([path], 2, [], quiet)
     assert "unheard_of" in (path / "train.log").read_text()
+
+
+def test_the_same_call_goes_on_with_what_was_left_half_done(tmp_path, members, monkeypatch):
+    run_dir = tmp_path / "runs" / "seed-0"
+    shutil.copytree(members[0], run_dir)
+    trained = []
+
+    def broken_off(paths, *rest):
+        trained.append(list(paths))
+        shutil.copy(members[1] / "heartbeat.json", paths[0])
+        raise RunFailed("1 of 2 runs failed.")
+
+    monkeypatch.setattr("giblet_train.ranks.jobs.train_all", broken_off)
+    with pytest.raises(RunFailed):
+        grown([run_dir], 3, False, 1, quiet)
+    [[done, half]] = trained
+    monkeypatch.setattr("giblet_train.ranks.jobs.train_all", lambda paths, *rest: trained.append(list(paths)))
+    said = []
+    assert grown([run_dir], 3, False, 1, said.append) == [run_dir, done, half]
+    assert trained[1:] == [[half]] and f"{half.name} has not finished" in said[-1]
+    (half / "run.json").write_text("{}")  # as launched by someone, who may go on with it
+    assert grown([run_dir], 3, False, 1, quiet)[2] != half
+
+
+def test_members_are_trained_by_one_process_whatever_the_first_was(tmp_path, monkeypatch):
+    monkeypatch.setattr("giblet_train.ranks.jobs.train_all", lambda *_: None)
+    first = run_dir_of(tmp_path, "wide", distributed={"world_size": 8}, threads=None)
+    (first / "run.json").write_text("{}")
+    _, second = grown([first], 2, False, 1, quiet)
+    assert read_config(second).distributed.world_size == 1 and read_config(second).seed == 1
+
+
+def test_places_have_the_gpus_that_this_process_may_use():
+    assert visible({}, 2) == ["0", "1"]
+    assert visible({"CUDA_VISIBLE_DEVICES": "4, 6"}, 2) == ["4", "6"]
+    assert visible({"CUDA_VISIBLE_DEVICES": "GPU-8a,GPU-9b,-1,3"}, 2) == ["GPU-8a", "GPU-9b"]
+
+
+def test_told_to_end_it_lets_those_at_work_save_and_starts_no_more(tmp_path, monkeypatch):
+    trainer_like = tmp_path / "stand-in"
+    trainer_like.write_text(
+        "#!/bin/sh\ntrap 'echo saved; exit 75' TERM\necho up $LOCAL_WORLD_SIZE\nwhile :; do sleep .05; done\n"
+    )
+    trainer_like.chmod(0o755)
+    monkeypatch.setattr("giblet_train.ranks.jobs.sys.executable", str(trainer_like))
+    paths = [tmp_path / name for name in "abc"]
+    for path in paths:
+        path.mkdir()
+
+    def end_once_two_work():
+        while not all((path / "train.log").exists() and "up" in (path / "train.log").read_text() for path in paths[:2]):
+            time.sleep(0.01)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=end_once_two_work, daemon=True).start()
+    with pytest.raises(Preempted, match="0 of 3 trainings are done"):
+        train_all(paths, 2, [], quiet)
+    assert [(path / "train.log").read_text() for path in paths[:2]] == ["up 2\nsaved\n"] * 2
+    assert not (paths[2] / "train.log").exists()

@@ -30,3 +30,9 @@ def test_the_engine_never_asks_torch_for_a_batched_lu(forbidden):
 
     root = Path(giblet_train.__file__).parent
     assert not [p for p in root.rglob("*.py") if f"{forbidden}" in p.read_text() and "import torch" in p.read_text()]
+
+
+def test_weights_that_are_not_finite_read_as_not_finite_and_raise_nothing():
+    weight_KR = torch.randn(3, 10)
+    weight_KR[0, 0] = torch.inf
+    assert readout([torch.randn(2, 10)], weight_KR, torch.tensor(1.0))[0].isnan().all()

@@ -33,8 +33,10 @@ def test_correlation_distance_is_one_minus_pearson():
     assert correlation_distance(*tensors()).item() == pytest.approx(expected, rel=5e-3)
 
 
-def test_correlation_distance_of_a_constant_is_one_and_has_a_finite_gradient():
+@pytest.mark.parametrize("dead_voxel", [False, True])
+def test_correlation_distance_of_a_constant_is_one_and_has_a_finite_gradient(dead_voxel):
     predicted, target, scored = tensors()
+    target = target * torch.tensor([0.0 if dead_voxel else 1.0, 1.0, 1.0, 1.0, 1.0])
     flat = torch.zeros_like(predicted, requires_grad=True)
     distance = correlation_distance(flat, target, scored)
     distance.backward()

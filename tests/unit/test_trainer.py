@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from giblet_train import checkpoint, trainer, training
 from giblet_train.contract.config import content_hash, dump
 from giblet_train.contract.criteria import verdict_of
 from giblet_train.contract.diagnosis import diagnose
-from giblet_train.contract.errors import ConfigError, RunFailed
+from giblet_train.contract.errors import ConfigError, DataError, Preempted, PreflightRefused, RunFailed
 from giblet_train.contract.records import (
     DataMetric,
     EpochMetric,
@@ -37,6 +38,7 @@ from giblet_train.learning.experiment import Experiment
 from giblet_train.learning.learner import parameters_without_gradient
 from giblet_train.learning.objective import Objective
 from giblet_train.learning.onebatch import learn_one_batch
+from giblet_train.ranks.distributed import ranks_of
 from tests.engine_study import ALONE, config, load, split_data
 
 WORKER = Path(__file__).parents[1] / "engine_worker.py"
@@ -227,7 +229,7 @@ def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch,
 
     def interrupted(self, stepped):
         note(self, stepped)
-        self._told_to_end = self.standing.step >= 10
+        self.wishes.told_to_end = self.standing.step >= 10
 
     monkeypatch.setattr(training.Training, "_note", interrupted)
     assert trainer.train(broken.path, load) == training.PREEMPTED
@@ -359,12 +361,66 @@ def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
 
 
 def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
-    run_dir = run_dir_of(tmp_path, num_epochs=30, early_stopping_patience=1, early_stopping_delta=10.0)
+    run_dir = run_dir_of(tmp_path, num_epochs=30, early_stopping_patience=1, early_stopping_delta=10.0, save_every=30)
     assert trainer.train(run_dir.path, load) == 0
     assert [e.epoch for e in metrics_of(run_dir, EpochMetric)] == [1, 2]
     assert "early_stop" in [e.name for e in metrics_of(run_dir, EventMetric)]
-    assert heartbeat_of(run_dir).why.startswith("stopped early at step ")
+    assert heartbeat_of(run_dir).why.startswith("stopped early at step 20: ")
     assert metrics_of(run_dir, EvaluationMetric)
+    # Killed while it was judged and started again, it has no more patience than before.
+    assert trainer.train(run_dir.path, load) == 0
+    assert [s.step for s in metrics_of(run_dir, StepMetric)] == list(range(20))
+    assert heartbeat_of(run_dir).why.startswith("stopped early at step 20: ")
+    first, second = metrics_of(run_dir, EvaluationMetric)
+    assert second.encoding == first.encoding
+
+
+@pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: data[:-1] + bytes([data[-1] ^ 1])])
+def test_a_damaged_checkpoint_is_told_and_the_one_before_ends_in_the_same_bits(tmp_path, straight, damage):
+    run_dir = run_dir_of(tmp_path, "damaged")
+    shutil.copytree(straight.checkpoints, run_dir.checkpoints)
+    for record in checkpoint.records_in(run_dir.checkpoints):
+        if record.step == 20:
+            path = run_dir.checkpoints / record.file
+            path.write_bytes(damage(path.read_bytes()))
+    assert trainer.train(run_dir.path, load) == 0
+    [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
+    assert told.level == "error" and "checksum differs" in told.sentence and "Gone on from step 10" in told.sentence
+    assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(run_dir, 20).items())
+
+
+def test_without_a_whole_checkpoint_it_is_refused_and_nothing_is_removed(tmp_path, straight):
+    run_dir = run_dir_of(tmp_path, "damaged")
+    shutil.copytree(straight.checkpoints, run_dir.checkpoints)
+    files = sorted(run_dir.checkpoints.glob("*.safetensors"))
+    for path in files:
+        path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(DataError, match=r"no checkpoint to go on from: .*step-00000020\.safetensors is not what was"):
+        trainer.train(run_dir.path, load)
+    assert sorted(run_dir.checkpoints.glob("*.safetensors")) == files
+
+
+def test_told_to_terminate_while_it_loads_it_leaves_as_preempted(tmp_path):
+    def told(config, workdir, progress):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(60)  # the signal ends it
+        raise AssertionError
+
+    run_dir = run_dir_of(tmp_path)
+    with pytest.raises(Preempted) as error:
+        trainer.train(run_dir.path, told)
+    assert error.value.exit_code == training.PREEMPTED
+    beat = heartbeat_of(run_dir)
+    assert (beat.state, beat.phase) == ("stopped", "preempted") and "before the first step" in beat.why
+    assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "checkpoints"])
+def test_a_run_directory_that_cannot_be_written_is_refused_in_words(tmp_path, name):
+    run_dir = run_dir_of(tmp_path)
+    (run_dir.path / name).symlink_to("/proc/nothing/there")
+    with pytest.raises(PreflightRefused, match=rf"{name} cannot be written: "):
+        trainer.train(run_dir.path, load)
 
 
 @pytest.mark.parametrize(
@@ -374,7 +430,7 @@ def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
         {"model": {"compress": "none"}, "fmri_loss_type": "correlation"},
         {"model": {"compress": "per_subject"}, "accumulate_steps": 2},
         {"balance": {"kind": "gradnorm", "every_steps": 2}},
-        {"balance": {"kind": "uncertainty"}},
+        {"balance": {"kind": "uncertainty"}, "accumulate_steps": 2},
         {"scheduler_type": "step", "gradient_clip_val": None, "ema_decay": 0.0, "validate_every": 2},
         {"model": {"kind": "dense", "compress": "none", "start": "zero", "head_width": 32, "context_trs": 0}},
         {"losses": {"scale": "std"}, "model": {"n_layers": 0}},
@@ -402,6 +458,25 @@ def test_accumulation_changes_nothing(tmp_path):
 def test_more_ranks_and_passes_than_windows_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="batch_size 4 cannot be shared by 1 rank"):
         trainer.train(run_dir_of(tmp_path, accumulate_steps=5).path, load)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        ({"batch_size": 100_000}, r"batch_size 100000 is more windows than the 186 training TRs can begin\."),
+        ({"model": {"fir_trs": 1000}}, r"model\.fir_trs 1000 is longer than all 186 training TRs\."),
+    ],
+)
+def test_what_is_larger_than_the_data_is_refused_before_any_work(tmp_path, overrides, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        trainer.train(run_dir_of(tmp_path, **overrides).path, load)
+
+
+def test_gpus_cannot_be_linked_where_none_is(monkeypatch):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    asked = config(device="cpu", distributed={"world_size": 2, "backend": "nccl"})
+    with pytest.raises(ConfigError, match="nccl links GPUs"), ranks_of(asked):
+        pass
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this node has a GPU")
