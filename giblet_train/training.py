@@ -136,7 +136,7 @@ class Training:
         if standing.step == self.plan.total_steps:
             return ""
         return (
-            f"stopped early at step {standing.step}: no better validation for {patience} of them; the best was "
+            f"stopped early at step {standing.step}: the last {patience} validations were no better than that of "
             f"step {standing.best_step}"
         )
 

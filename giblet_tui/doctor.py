@@ -54,7 +54,11 @@ def needs(config: Config, probe: Mapping[str, Any], seen: Sequence[RunSnapshot])
     memory = [max(s.rss_gib or 0.0 for s in run.steps) for run in own if any(s.rss_gib for s in run.steps)]
     n_files, n_ranks = checkpoints_at_most(config), config.distributed.world_size
     disk = None if not sizes else (n_files * sizes[0] / GIB, f"{n_files} checkpoints of {sizes[0] / GIB:.2f} GiB")
-    ram = None if not memory else (n_ranks * memory[0], f"{n_ranks} processes of {memory[0]:.1f} GiB")
+    ram = (
+        None
+        if not memory
+        else (n_ranks * memory[0], f"{n_ranks} process{'es' if n_ranks > 1 else ''} of {memory[0]:.1f} GiB")
+    )
     return [
         _room("checkpoints", disk, float(probe.get("disk_free_gib") or 0.0), "Free some: giblet prune NODE --dry-run"),
         _room("memory", ram, float(probe.get("ram_available_gib") or 0.0), "Take fewer processes, or wait."),

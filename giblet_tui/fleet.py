@@ -118,6 +118,8 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     @property
     def eta_s(self) -> float | None:
         """Seconds still to go at the pace of recent steps; None while unknown, not moving, or ended."""
+        if self.heartbeat is not None and self.heartbeat.state in ("finished", "stopped", "failed"):
+            return None  # the loop is over, though its processes may still be ending
         left = eta(self.steps[-PACE_STEPS:], self.plan, self.health) if self.plan else None
         return left.left_s if left and not left.frozen else None
 

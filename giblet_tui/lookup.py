@@ -64,7 +64,7 @@ def only(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
         raise ConfigError(f"{len(found)} runs begin with {text!r}; write more of one:", names)
     if text == LAST:
         raise ConfigError("There is no run yet.", "Start one: giblet launch NODE CONFIG, or giblet demo")
-    hint = nearest(text, [run.run.run_id for run in runs]) or nearest(text, [run.run.name for run in runs])
+    hint = nearest(text, [LAST, *(r.run.run_id for r in runs)]) or nearest(text, [r.run.name for r in runs])
     raise ConfigError(f"No run begins with {text!r}{hint or '.'}", "`giblet ps -a` lists every run.")
 
 

@@ -189,7 +189,7 @@ def number(value: float | None) -> str:
 
 def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """A line for each key whose value differs."""
-    return [f"  {key}: {_yaml(old)} → {_yaml(new)}" for key, (old, new) in changes.items()]
+    return [f"  {key}: {in_yaml(old)} → {in_yaml(new)}" for key, (old, new) in changes.items()]
 
 
 def _run_row(run: RunSnapshot) -> Row:
@@ -235,5 +235,10 @@ def _ordered(loss: Mapping[str, float | None]) -> dict[str, float | None]:
     return {c: loss[c] for c in [*known, *(c for c in loss if c not in known)]}
 
 
-def _yaml(value: Any) -> str:
+def in_yaml(value: Any) -> str:
+    """A value on one line, as a configuration's file has it."""
+    if isinstance(value, Mapping):
+        return f"{{{', '.join(f'{key}: {in_yaml(each)}' for key, each in value.items())}}}"
+    if isinstance(value, list | tuple):
+        return f"[{', '.join(map(in_yaml, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -118,7 +118,9 @@ def blockers(verdict: Verdict, accepted: Collection[str]) -> list[CriterionVerdi
     for name in accepted:
         if name not in unmet:
             known = [c.name for c in verdict.criteria]
-            was = f"{name} was met." if name in known else f"There is no criterion {name!r}{nearest(name, known)}."
+            was = (
+                f"{name} was met." if name in known else f"There is no criterion {name!r}{nearest(name, known) or '.'}"
+            )
             remedy = f"Not met: {', '.join(unmet)}." if unmet else "Every criterion was met; leave out --accept."
             raise ConfigError(f"--accept {name}: {was}", remedy)
     return [c for name, c in unmet.items() if name not in accepted]

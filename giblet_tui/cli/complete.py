@@ -34,6 +34,20 @@ def nodes_and_runs(incomplete: str) -> list[str]:
     return [*run_ids(incomplete), *node_names(incomplete)]
 
 
+def stage_names(incomplete: str) -> list[str]:
+    """Stages of the ladder."""
+    from giblet_tui import catalog
+
+    return _starting(incomplete, lambda: list(catalog.ladder().names))
+
+
+def fault_names(incomplete: str) -> list[str]:
+    """Faults that a demo can make."""
+    from giblet_train.contract.drills import DRILLS
+
+    return _starting(incomplete, lambda: list(DRILLS))
+
+
 def _starting(incomplete: str, names: Callable[[], list[str]]) -> list[str]:
     try:
         return sorted({n for n in names() if n.startswith(incomplete)})

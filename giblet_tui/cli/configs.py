@@ -10,7 +10,9 @@ from giblet_tui.cli.app import config_app, verb
 from giblet_tui.cli.complete import config_names
 from giblet_tui.cli.speech import say, show, show_json
 
-ConfigName = Annotated[str, typer.Argument(help="A configuration's name or path.", autocompletion=config_names)]
+ConfigName = Annotated[
+    str, typer.Argument(metavar="CONFIG", help="A configuration's name or path.", autocompletion=config_names)
+]
 Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; repeatable.")]
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
@@ -69,7 +71,10 @@ def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
 
 @verb(config_app, "check", "giblet config check my_config.yaml", "giblet config check")
 def check_configs(
-    names: Annotated[list[str] | None, typer.Argument(help="Names or paths; all if none.")] = None,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="[CONFIG]...", help="Names or paths; all if none.", autocompletion=config_names),
+    ] = None,
 ) -> None:
     """Check configurations as `launch` would: unknown keys, ranges, keys against one another."""
     from giblet_train.contract.errors import ConfigError

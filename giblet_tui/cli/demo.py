@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.complete import fault_names
 from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.launch import Session, asked, start
 from giblet_tui.cli.monitor import on_terminal, open_dashboard
@@ -36,7 +37,10 @@ GRACE_S = 5.0
     "giblet demo --set num_epochs=4",
 )
 def demo(
-    fault: Annotated[str | None, typer.Argument(metavar="[FAULT]", help="See it caught; --list names them.")] = None,
+    fault: Annotated[
+        str | None,
+        typer.Argument(metavar="[FAULT]", help="See it caught; --list names them.", autocompletion=fault_names),
+    ] = None,
     headless: Annotated[bool, typer.Option("--headless", help="Lines in place of the dashboard.")] = False,
     faults: Annotated[bool, typer.Option("--list", help="The faults, and which cause each must be named as.")] = False,
     settings: Settings = None,

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.complete import node_names, stage_names
 from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.runs import Json, RunName
 from giblet_tui.cli.speech import ask, next_commands, say, show, show_json
@@ -28,8 +29,12 @@ if TYPE_CHECKING:
 )
 def promote(
     name: RunName,
-    stage: Annotated[str, typer.Argument(metavar="STAGE", help="The next one: cluster, production.")],
-    node_name: Annotated[str | None, typer.Argument(metavar="[NODE]", help="The run's own if not given.")] = None,
+    stage: Annotated[
+        str, typer.Argument(metavar="STAGE", help="The next one: cluster, production.", autocompletion=stage_names)
+    ],
+    node_name: Annotated[
+        str | None, typer.Argument(metavar="[NODE]", help="The run's own if not given.", autocompletion=node_names)
+    ] = None,
     accept: Annotated[
         list[str] | None, typer.Option(metavar="CRITERION", help="Go on though it was not met; needs --note.")
     ] = None,
@@ -87,7 +92,7 @@ def ladder(
     The facts are those of the run directories; of runs long ended only what was seen from here is known.
     """
     from giblet_tui import catalog, lookup, nodes
-    from giblet_tui.present import markdown_table, table
+    from giblet_tui.present import in_yaml, markdown_table, table
     from giblet_tui.promote import HEAD, notebook
     from giblet_tui.shapes import SCHEMA
 
@@ -96,7 +101,7 @@ def ladder(
         for rung in rungs.stages:
             show(f"{rung.stage}: {rung.title}")
             for key, value in rung.set.items():
-                show(f"  {key}: {value}")
+                show(f"  {key}: {in_yaml(value)}")
         return
     rows = notebook(lookup.observe(nodes.known_nodes()).runs(), rungs.names)
     if json:

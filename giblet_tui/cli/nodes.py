@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -35,12 +35,17 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
     "giblet node add tensor02 --python '~/miniconda3/envs/giblet/bin/python' --session screen",
 )
 def add(
-    name: Annotated[str, typer.Argument(help="What you call it.")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")],
     host: Annotated[str | None, typer.Option(help="The name that ssh knows it by; NAME if not given.")] = None,
     workdir: Annotated[str, typer.Option(help="Where runs and data lie on the node.")] = "~/giblet",
     python: Annotated[str | None, typer.Option(help="An interpreter there that has giblet; else `setup`.")] = None,
-    session: Annotated[str, typer.Option(help="auto, tmux, screen or process.")] = "auto",
-    transport: Annotated[str, typer.Option(help="ssh, or openssh: by the system's own ssh.")] = "ssh",
+    session: Annotated[
+        Literal["auto", "tmux", "screen", "process"], typer.Option(help="What holds its runs.")
+    ] = "auto",
+    transport: Annotated[
+        Literal["ssh", "openssh", "local"],
+        typer.Option(help="ssh; openssh: by the system's own ssh; local: this machine."),
+    ] = "ssh",
 ) -> None:
     """Write a node into nodes.yaml. A host of ~/.ssh/config works without this."""
     from giblet_tui import nodes

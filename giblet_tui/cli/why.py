@@ -41,6 +41,8 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
     elif config is not None:
         raise ConfigError(f"--config goes with a log, and there is no file {subject}.", "Name the log by its path.")
     else:
+        if "/" in subject or subject.endswith((".log", ".txt")):
+            raise ConfigError(f"There is no file {subject}.", "Name a log or a run directory that lies here, or a run.")
         run = find(subject)
         errors, notes = unread_of(run)
         finding, blind = diagnosed.of_run(run, [*map(str, errors), *notes]), bool(errors)

@@ -6,6 +6,7 @@ The y axis holds decimal logarithms when the lens asks for them; points are give
 from __future__ import annotations
 
 import math
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,7 +23,6 @@ HEADROOM = 0.06
 NEAR_CONSTANT = 0.5
 NOISE_PERCENT = 4.0
 CLOSEST_LABELS = 1.45
-WAITING = "waiting for the first step"
 
 
 @dataclass(frozen=True, eq=False)
@@ -30,6 +30,7 @@ class Chart:
     """What one panel draws. constant: the loss of the best constant, 0 when unknown. others: runs to compare with.
 
     replaced: steps as they were before a resume made them again. resumed: where on the x axis resumes began.
+    empty: what to say while there is nothing to draw.
     """
 
     component: str
@@ -42,6 +43,7 @@ class Chart:
     others: Sequence[Points] = ()
     replaced: Sequence[Points] = ()
     resumed: Sequence[float] = ()
+    empty: str = ""
 
     @property
     def window(self) -> Range:
@@ -63,7 +65,8 @@ def rows(chart: Chart, width: int, height: int) -> list[Row]:
     if plot_width < SMALLEST_PLOT or plot_height < 1:
         return []
     if not len(chart.smooth.x_N) and not len(chart.held_out.x_N):
-        return [(Run(WAITING[:width], "axis"),), *[()] * plot_height]
+        said: list[Row] = [(Run(words, "axis"),) for words in textwrap.wrap(chart.empty, width)[:height]]
+        return [*said, *[()] * (height - len(said))]
     y_range = range_of(chart, plot_width)
     labels = y_labels(chart, y_range, plot_height)
     gutter = max([GUTTER, *(len(label) + 2 for label in labels.values())])

@@ -19,6 +19,7 @@ from textual.geometry import Region
 from textual.pilot import Pilot
 from textual.strip import Strip
 
+from giblet_train.contract.config import nearest
 from giblet_train.contract.errors import ConfigError
 from giblet_tui.dashboard import themes
 from giblet_tui.dashboard.app import DashboardApp
@@ -98,7 +99,7 @@ def run_picture(
 
     app.run(headless=True, size=(columns, rows), auto_pilot=take)
     if panel and panel not in known:
-        raise ConfigError(f"There is no panel {panel}.", f"One of: {', '.join(known)}")
+        raise ConfigError(f"There is no panel {panel}{nearest(panel, known) or '.'}", f"One of: {', '.join(known)}")
     return taken[0]
 
 

@@ -104,13 +104,14 @@ def health_now(run: RunSnapshot, node: NodeSnapshot, now: float) -> Health:
         return run.health
     age = age_s(node, now)
     heard = "never heard" if age is None else f"not heard for {duration(age)}"
-    return Health(state="unknown", sentence=f"{heard}; it was {run.health.state}", since=node.observed_at)
+    was = run.heartbeat.state if run.health.state == "unknown" and run.heartbeat else run.health.state
+    return Health(state="unknown", sentence=f"{heard}; it was {was}", since=node.observed_at)
 
 
 def state_words(health: Health, node: NodeSnapshot, now: float) -> str:
-    """`running`, or `unknown 4m` with the age of what is known."""
+    """`running`, or `unknown 4m` with the age of what is known where its node is not heard."""
     age = age_s(node, now)
-    if health.state == "unknown" and age is not None:
+    if health.state == "unknown" and health.since is not None and age is not None:
         return f"unknown {duration(age).split()[0]}"
     return health.state
 
@@ -130,11 +131,16 @@ def in_doubt(health: Health) -> bool:
     return health.state in ("unknown", "stalled")
 
 
+def without_steps(run: RunSnapshot) -> str:
+    """What stands where a run's steps would, as long as it has none."""
+    return "waiting for the first step" if run.health.live else "ended before its first step"
+
+
 def epoch_words(run: RunSnapshot) -> str:
-    """`14/20`, or nothing before the first step."""
-    if run.heartbeat is None or run.config is None:
+    """`14/20`, the last step's epoch, as `ps` has it; nothing before the first step."""
+    if not run.steps or run.config is None:
         return ""
-    return f"{min(run.heartbeat.epoch, run.config.num_epochs)}/{run.config.num_epochs}"
+    return f"{run.steps[-1].epoch}/{run.config.num_epochs}"
 
 
 def pace_s(run: RunSnapshot) -> float | None:

@@ -47,8 +47,8 @@ def find(wanted: str) -> Handmade:
     if fitting:
         raise AgentRefusal(f"{len(fitting)} sessions are called {wanted[:60]}.", f"Name one in full: {there}", 2)
     raise AgentRefusal(
-        f"No screen or tmux session of yours is called {wanted[:60]!r} here.",
-        f"There are: {there}" if there else "There is none at all: `screen -ls` and `tmux ls` there list them.",
+        f"No screen or tmux session that you started there by hand is called {wanted[:60]!r}.",
+        f"There are: {there}" if there else "There is none at all; giblet's own need no adopting: giblet ps",
         2,
     )
 

@@ -99,6 +99,8 @@ def test_every_verb_has_examples_first(verb: str, settings: dict[str, str]) -> N
         ("launch local ./none.yaml", "no configuration file"),
         ("config show demo --set data.tr=-1", '"data.tr"'),
         ("node add ../x", "cannot name a node"),
+        ("node add x --session tmx", "not one of 'auto', 'tmux', 'screen', 'process'"),
+        ("why training.log", "There is no file training.log."),
         ("node rm nowhere", "No node 'nowhere'"),
         ("dashboard", "needs a terminal"),
         ("status demo-20260101-000000-aaaa", "No run begins with"),

@@ -17,7 +17,9 @@ from textual.content import Content
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select, SelectionList, Static
 
+from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.errors import GibletError
+from giblet_train.contract.health import Health
 from giblet_train.contract.records import Answer
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.gpuhistory import EVERY_S
@@ -34,14 +36,18 @@ from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
 from giblet_tui.dashboard.screens.reading import ReadingScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.text import UNSAFE
+from giblet_tui.dashboard.view import epoch_words, health_now, without_steps
 from giblet_tui.dashboard.widgets.balance import Balance
 from giblet_tui.dashboard.widgets.charts import Charts
 from giblet_tui.dashboard.widgets.clock import WarmupClock
+from giblet_tui.dashboard.widgets.header import Trouble, band
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.losses import LossPanel
 from giblet_tui.dashboard.widgets.panes import Panes
+from giblet_tui.dashboard.widgets.runrow import heading, run_row
 from giblet_tui.dashboard.widgets.runs import RunList
-from giblet_tui.fleet import Fleet, NodeSnapshot
+from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.present import verdict
 from giblet_tui.series import value_at
 from tests import fleets
 
@@ -170,7 +176,7 @@ async def test_eighty_columns_hold_all_that_matters() -> None:
         await pilot.pause()
         rows = screen_text(app)
     text = "\n".join(rows)
-    assert "● running demo on tensor01" in rows[0] and "epoch 14/20" in rows[0]
+    assert "● running demo a1b2 on tensor01" in rows[0] and "epoch 14/20" in rows[0]
     assert any("fMRI" in row and "0.7783" in row and "61%" in row and "58%" in row for row in rows)
     assert "warm-up done" in text and "as planned" in text
     assert "GPU memory" in text and "2 of 8 free" in text
@@ -282,9 +288,8 @@ async def test_a_verdict_in_doubt_is_dimmed() -> None:
             row = runs.get_option(run.run.run_id).prompt
             assert isinstance(row, Content)
             doubtful = run.run.name in ("deep", "far")
-            words = row.plain.index(
-                " ".join(word for word in ("PASS", "FAIL", "AT RISK", "ON TRACK") if word in row.plain)
-            )
+            named = next((w for w in ("PASS", "FAIL", "AT RISK", "ON TRACK") if w in row.plain), row.plain[-1])
+            words = row.plain.rindex(named)
             inks = {str(span.style) for span in row.spans if span.start <= words < span.end}
             assert (inks == {MUTED}) == doubtful, (run.run.name, inks)
 
@@ -1030,3 +1035,50 @@ async def test_a_lab_log_without_components_is_told_as_such_and_not_as_nan() -> 
         await settle(pilot)
         text = "\n".join(screen_text(app))
         assert "NaN" not in text and text.count("not in its records") >= 1
+
+
+def row_of(run: RunSnapshot, width: int, judged: Verdict | None = None) -> list[str]:
+    node = NodeSnapshot(node="tensor01", link="live", observed_at=fleets.NOW, runs=(run,))
+    return run_row(run, node, judged, False, fleets.NOW, width).plain.split("\n")
+
+
+def test_rows_of_runs_keep_their_verdict_and_line_up_whatever_the_width() -> None:
+    """A name of the lab's length is cut before a figure is; a verdict without room for its word keeps its glyph."""
+    run = fleets.run("production_500epoch_of_everything")
+    judged = verdict(run)
+    assert judged is not None
+    border = 1
+    for width in (80, 100, 160):
+        assert border + heading(width).plain.index("verdict") == row_of(run, width, judged)[0].index("›")
+        assert "…" in row_of(run, width, judged)[0]
+    for width in (20, 28, 40):
+        first, second = row_of(run, width, judged)
+        assert max(map(cell_len, (first, second))) <= width and second == second.rstrip()
+        assert second.endswith(judged.word) == (width > 20)
+
+
+def test_a_run_that_ended_waits_for_nothing() -> None:
+    begun = replace(fleets.run(steps=0), epochs=(), heartbeat=None)
+    assert without_steps(replace(begun, health=Health(state="starting", sentence=""))) == "waiting for the first step"
+    assert without_steps(replace(begun, health=Health(state="failed", sentence=""))) == "ended before its first step"
+    assert epoch_words(begun) == ""
+
+
+def test_a_run_whose_loop_is_over_has_no_time_left() -> None:
+    run = fleets.healthy().runs()[0]
+    assert run.eta_s is not None and run.heartbeat is not None
+    assert replace(run, heartbeat=replace(run.heartbeat, state="finished")).eta_s is None
+
+
+def test_a_lost_link_tells_what_the_run_was_and_not_that_it_was_unknown() -> None:
+    fleet = fleets.healthy()
+    run = replace(fleet.runs()[0], health=Health(state="unknown", sentence="not heard", since=fleets.NOW - 9))
+    node = replace(fleet.nodes[0], link="lost", observed_at=fleets.NOW - 9)
+    assert health_now(run, node, fleets.NOW).sentence == "not heard for 9s; it was training"
+
+
+def test_trouble_is_cut_before_the_keys_that_help() -> None:
+    trouble = Trouble("✖", "a very long sentence about a file " * 5, "giblet why demo", "W why", "$error")
+    for width in (60, 80, 400):
+        shown = band(trouble, width).plain
+        assert cell_len(shown) == width and shown.endswith("  W why")

@@ -72,7 +72,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
-    rows = terminal.wait_for("demo on tensor01", "data ", "? help")
+    rows = terminal.wait_for(" on tensor01", "data ", "? help")
     assert len(rows) == 24
     assert any("━━ fMRI" in row and "%" in row for row in rows)
     terminal.press("3")
@@ -101,7 +101,7 @@ def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
     terminal.wait_for("“Epoch 3”", without="next pane or view")
     terminal.press("1")
     terminal.resize(60, 15)
-    rows = terminal.wait_for("demo on tensor01", "━━ total", "warm-up done", "? help", without="balance")
+    rows = terminal.wait_for(" on tensor01", "━━ total", "warm-up done", "? help", without="balance")
     assert len(rows) == 15
     terminal.resize(120, 40)
     terminal.wait_for("runs", "hardware", "verdict", "balance", "learning rate")

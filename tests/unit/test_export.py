@@ -53,7 +53,7 @@ def words(shown: Picture) -> str:
 
 def test_the_picture_shows_the_run_asked_for_and_calls_nobody() -> None:
     shown = picture(1)
-    assert "flat on tensor01" in words(shown) and "balance" in words(shown)
+    assert "flat f1a7 on tensor01" in words(shown) and "balance" in words(shown)
     drawn = svg_text(shown)
     said = [element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")]
     assert "balance" in said and "tensor01" in said

@@ -98,3 +98,8 @@ def test_observing_this_machine_fills_the_cache(tmp_path: Path) -> None:
     assert [n.node for n in cache.load().nodes] == ["local"]
     with pytest.raises(ConfigError, match="has no run"):
         lookup.fresh(node, "demo-20260101-000000-abcd")
+
+
+def test_a_slip_in_at_last_names_it() -> None:
+    with pytest.raises(ConfigError, match='did you mean "@last"'):
+        lookup.only(fleets.healthy().runs(), "@lst")

@@ -96,3 +96,12 @@ def test_silent_nodes_are_named_with_the_remedy() -> None:
     lines = present.node_lines(fleets.several(), fleets.NOW)
     assert lines == ["tensor03: No answer for 3 s; connecting again. (last heard 4m 07s ago)"]
     assert present.node_lines(Fleet(), fleets.NOW) == []
+
+
+def test_changed_values_are_told_as_a_file_would_have_them() -> None:
+    changes = {"data.subjects": ("all", (1, 2)), "early_stopping_patience": (20, None), "split": (None, {"a": True})}
+    assert present.diff_lines(changes) == [
+        "  data.subjects: all → [1, 2]",
+        "  early_stopping_patience: 20 → null",
+        "  split: null → {a: true}",
+    ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable
 from typing import ClassVar
 
@@ -16,6 +17,7 @@ from giblet_tui.dashboard.palette import LABELS, MUTED, SAMPLES, colour
 from giblet_tui.dashboard.text import line
 
 KEY_CELLS = 12
+VIEWS_CELLS = 50
 SHORT = {
     "left_square_bracket": "[",
     "right_square_bracket": "]",
@@ -66,7 +68,9 @@ def _keys(bindings: Iterable[BindingType]) -> list[Content]:
     named = [b for b in bindings if isinstance(b, Binding)]
     views = [b.description for b in named if b.key.isdigit() and b.action.startswith("view")]
     if views:
-        rows.append(line((f"  {f'1-{len(views)}':<{KEY_CELLS}}", "bold"), " ".join(views)))
+        first, *others = textwrap.wrap(" ".join(views), VIEWS_CELLS)
+        rows.append(line((f"  {f'1-{len(views)}':<{KEY_CELLS}}", "bold"), first))
+        rows += [line(" " * (KEY_CELLS + 2), words) for words in others]
     for binding in named:
         if binding.description and binding.description not in views:
             keys = " ".join(SHORT.get(key, key) for key in binding.key.split(","))

@@ -12,7 +12,7 @@ from giblet_train.contract.config import COMPONENTS, WatchConfig
 from giblet_train.contract.records import StepMetric
 from giblet_tui.dashboard import axis, palette
 from giblet_tui.dashboard.text import Part, fitting, line, rail
-from giblet_tui.dashboard.view import constant_of
+from giblet_tui.dashboard.view import constant_of, without_steps
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.series import number
 
@@ -40,7 +40,7 @@ class Balance(Pane):
     def lines(self, width: int, height: int) -> list[Content]:
         step = self._newest()
         if step is None:
-            return [line(("waiting for the first step", palette.MUTED))]
+            return [line((without_steps(self.view.run), palette.MUTED))] if self.view is not None else []
         columns = next((c for c in LAYOUTS if _bar_cells(c, width) >= SHORT_BAR), LAYOUTS[-1])
         cells = max(SHORT_BAR, min(LONG_BAR, _bar_cells(columns, width)))
         rows = [self._row(step, component, columns, cells) for component in COMPONENTS]

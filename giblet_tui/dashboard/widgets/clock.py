@@ -38,7 +38,8 @@ class WarmupClock(Pane):
         assert view is not None
         plan = view.run.plan
         if plan is None:
-            return [line(("waiting for the engine's plan", palette.MUTED))]
+            said = "waiting for the engine's plan" if view.run.health.live else "ended before the engine had a plan"
+            return [line((said, palette.MUTED))]
         departure = departure_of(view, plan)
         words = [_progress(view, plan, departure, width), _rates(view, plan, departure)]
         if departure is not None:

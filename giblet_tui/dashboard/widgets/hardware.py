@@ -78,7 +78,7 @@ def _host(facts: NodeFacts) -> list[Content]:
     used = facts.ram_total_gib - facts.ram_available_gib
     disk = "$error bold" if facts.disk_free_gib < LOW_DISK_GIB else ""
     return [
-        line(("cpu  ", palette.MUTED), f"{facts.load_1m:.1f} of {facts.n_cpus} busy"),
+        line(("cpu  ", palette.MUTED), f"load {facts.load_1m:.1f} on {facts.n_cpus}"),
         line(("ram  ", palette.MUTED), f"{used:,.0f} of {facts.ram_total_gib:,.0f} GiB"),
         line(("disk ", palette.MUTED), (f"{facts.disk_free_gib:,.0f} GiB free", disk)),
     ]
@@ -88,7 +88,7 @@ def _in_one_row(facts: NodeFacts) -> Content:
     if not facts.gpus:
         return line(
             ("no GPUs", palette.MUTED),
-            f"  cpu {facts.load_1m:.1f}/{facts.n_cpus}",
+            f"  load {facts.load_1m:.1f} on {facts.n_cpus} cpus",
             f"  ram {facts.ram_available_gib:,.0f} GiB free  disk {facts.disk_free_gib:,.0f} GiB free",
         )
     cells = spark(tuple(100 * g.memory_used_gib / max(g.memory_total_gib, 1e-9) for g in facts.gpus), len(facts.gpus))

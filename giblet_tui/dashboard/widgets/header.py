@@ -39,7 +39,7 @@ class RunHeader(Pane, can_focus=False):
         trouble = self._trouble(self.view)
         if trouble is None or height == 1:
             return [self._state(self.view, width, trouble)]
-        return [self._state(self.view, width, trouble, told=False), _band(trouble, width)]
+        return [self._state(self.view, width, trouble, told=False), band(trouble, width)]
 
     def _state(self, view: RunView, width: int, trouble: Trouble | None, *, told: bool = True) -> Content:
         """The run in one row; told: what is wrong with it too, for there is no second row."""
@@ -47,7 +47,8 @@ class RunHeader(Pane, can_focus=False):
         health = health_now(view.run, view.node, now)
         ink = palette.state_style(health.state)
         parts: list[Part] = [(f"{palette.glyph(health.state)} {state_words(health, view.node, now)} ", f"{ink} bold")]
-        parts += [(view.run.run.name, "bold"), (f" on {','.join(nodes_of(view.run)) or view.node.node}", palette.MUTED)]
+        where = ",".join(nodes_of(view.run)) or view.node.node
+        parts += [(view.run.run.name, "bold"), (f" {view.run.run.run_id[-4:]} on {where}", palette.MUTED)]
         if epochs := epoch_words(view.run):
             parts.append(f"  epoch {epochs}")
         parts += self._progress(view, width)
@@ -100,17 +101,10 @@ class Trouble(NamedTuple):
     style: str
 
 
-def _band(trouble: Trouble, width: int) -> Content:
-    """The whole row tinted; keys at its right end where there is room."""
-    said = fitting(
-        [(f"{trouble.glyph} {trouble.sentence}", f"{trouble.style} bold"), (f"  → {trouble.action}", "")],
-        max(1, width - len(trouble.keys) - 2),
-    )
-    said = said.truncate(width, ellipsis=True)
-    room = width - said.cell_length - len(trouble.keys)
-    keys = (
-        line((" " * room + trouble.keys, palette.MUTED))
-        if room >= 2
-        else Content(" " * max(0, width - said.cell_length))
-    )
+def band(trouble: Trouble, width: int) -> Content:
+    """The whole row tinted, its keys at the right end; what is wrong is cut rather than they."""
+    room = max(1, width - len(trouble.keys) - 2)
+    parts = [(f"{trouble.glyph} {trouble.sentence}", f"{trouble.style} bold"), (f"  → {trouble.action}", "")]
+    said = fitting(parts, room).truncate(room, ellipsis=True)
+    keys = line((f"{trouble.keys:>{max(0, width - said.cell_length)}}", palette.MUTED))
     return (said + keys).stylize(f"on {trouble.style} 15%")

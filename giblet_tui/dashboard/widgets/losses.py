@@ -22,7 +22,7 @@ from giblet_tui.dashboard.braille import Row
 from giblet_tui.dashboard.chart import Chart
 from giblet_tui.dashboard.lens import Lens, whole_axis, x_of
 from giblet_tui.dashboard.text import Part, fitting, line
-from giblet_tui.dashboard.view import RunView, constant_of, steps_per_epoch
+from giblet_tui.dashboard.view import RunView, constant_of, steps_per_epoch, without_steps
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.fleet import RunSnapshot
 from giblet_tui.series import Curves, Floats, Points, Range, Replaced, Smoother, last_value, value_at
@@ -198,6 +198,7 @@ class LossPanel(Pane):
             others=[self._other(other, columns) for other, columns in view.others],
             replaced=[self._replaced(run, curves, again) for again in curves.replaced],
             resumed=self._resumed(run, curves),
+            empty=without_steps(run),
         )
 
     def _x(self, run: RunSnapshot, curves: Curves, step_N: Floats, at_N: Floats) -> Floats:

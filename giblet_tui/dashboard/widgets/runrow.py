@@ -15,7 +15,7 @@ from giblet_tui.fleet import NodeSnapshot, RunSnapshot
 from giblet_tui.series import number
 
 TABLE_CELLS = 80
-NAME_CELLS = 26
+ROOMY_CELLS = 110
 BLANK = "\u00a0"
 
 
@@ -41,22 +41,23 @@ def run_row(
     mark: Part = (" ◆" if marked else "", f"{palette.INK[True]['other']} bold")
     judged = _verdict(verdict, dimmed=in_doubt(health))
     calling: Part = (" ▲" if open_alerts(run, node, now) else "", "$warning bold")
-    name: list[Part] = [run.run.name, (f" {run.run.run_id[-4:]}", palette.MUTED), mark, calling]
+    after: list[Part] = [(f" {run.run.run_id[-4:]}", palette.MUTED), mark, calling]
     if width < TABLE_CELLS:
-        below: list[Part] = [(f"{BLANK}  {words} ", ink), (epoch_words(run), palette.MUTED), " ", *judged]
-        return line(glyph, *name) + Content("\n") + line(*below)
-    title = line(glyph, *name)
+        return _titled(glyph, run.run.name, after, width) + Content("\n") + _below(run, (words, ink), judged, width)
+    name_cells, left_cells = _cells(width)
+    title = _titled(glyph, run.run.name, after, name_cells - 1)
     left = run.eta_s if health.state == "running" else None
     newest = run.steps[-1] if run.steps else None
+    rate = axis.scientific(newest.lr) if newest else "–"
     cells: list[Part] = [
-        BLANK * max(1, NAME_CELLS - title.cell_length),
+        BLANK * (name_cells - title.cell_length),
         (f"{words:<13}", ink),
         f"{epoch_words(run):>8}",
         (f"{axis.figure(number(newest.total)) if newest else '–':>11}", "bold"),
-        (f"{axis.scientific(newest.lr) if newest else '–':>9}", palette.MUTED),
-        (f"{duration(left) + ' left' if left is not None else '':>12}  ", palette.MUTED),
-        *judged,
-        (f"  {health.sentence}", palette.MUTED),
+        (f"{rate:>9}" if width >= ROOMY_CELLS else "", palette.MUTED),
+        (f"{duration(left) if left is not None else '':>{left_cells}}  ", palette.MUTED),
+        judged,
+        (f"  {health.sentence}" if width >= ROOMY_CELLS else "", palette.MUTED),
     ]
     return title + line(*cells)
 
@@ -65,12 +66,32 @@ def heading(width: int) -> Content:
     """The list's own heading, over the columns of a table where it is one."""
     if width < TABLE_CELLS:
         return line(("runs", "bold"))
-    names = f"{'state':<13}{'epoch':>8}{'total':>11}{'LR':>9}{'to go':>12}  {'verdict':<10}  evidence"
-    return line((f"runs{BLANK * (NAME_CELLS - len('runs') - 1)}", "bold"), (names, palette.MUTED))
+    name_cells, left_cells = _cells(width)
+    rate, evidence = (f"{'LR':>9}", "  evidence") if width >= ROOMY_CELLS else ("", "")
+    names = f"{'state':<13}{'epoch':>8}{'total':>11}{rate}{'to go':>{left_cells}}  {'verdict':<10}{evidence}"
+    return line((f"runs{BLANK * (name_cells - len('runs') - 1)}", "bold"), (names, palette.MUTED))
 
 
-def _verdict(verdict: Verdict | None, *, dimmed: bool) -> list[Part]:
+def _cells(width: int) -> tuple[int, int]:
+    """Cells of a table's first column and of the time left: where rate and evidence have no room, the verdict has."""
+    return (34, 10) if width >= ROOMY_CELLS else (26, 9)
+
+
+def _titled(glyph: Part, name: str, after: list[Part], width: int) -> Content:
+    """Glyph, name and what follows it, the name cut where all of it has no room."""
+    room = width - line(glyph, *after).cell_length
+    return line(glyph, name if len(name) <= room else f"{name[: max(1, room - 1)]}…", *after)
+
+
+def _below(run: RunSnapshot, words: tuple[str, str], judged: tuple[str, str], width: int) -> Content:
+    """The second line of a narrow row; the verdict's word gives way to its glyph where both have no room."""
+    parts: list[Part] = [(f"{BLANK} {words[0]} ", words[1]), (epoch_words(run), palette.MUTED), " "]
+    whole = line(*parts, judged).rstrip()
+    return whole if whole.cell_length <= width else line(*parts, (judged[0][:1], judged[1]))
+
+
+def _verdict(verdict: Verdict | None, *, dimmed: bool) -> tuple[str, str]:
     if verdict is None:
-        return []
+        return "", ""
     word = f"{palette.STATUS_GLYPHS[verdict.status]} {verdict.word}"
-    return [(f"{word:<10}", palette.MUTED if dimmed else palette.STATUS_STYLES[verdict.status])]
+    return f"{word:<10}", palette.MUTED if dimmed else palette.STATUS_STYLES[verdict.status]
