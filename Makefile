@@ -8,7 +8,7 @@ PIP := install -q --disable-pip-version-check -c constraints.txt
 TWO := -n 2 --dist loadgroup
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
-.PHONY: install demo test check test-laptop test-setup debian storm test-ranks test-cluster bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-study bench-why bench-month drills clean
+.PHONY: install demo test check test-laptop test-setup debian storm test-ranks test-cluster bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-study bench-why bench-month bench-aligned drills clean
 
 install: .venv/.ready
 
@@ -141,6 +141,10 @@ bench-why: install
 # How often a healthy month is disturbed, and how often the time left is told right (docs/plan.md).
 bench-month: install
 	$(BIN)/python -m benchmarks.month
+
+# How often minute one accuses film and brains that belong together, and names what does not (docs/plan.md). Ten minutes.
+bench-aligned: install
+	$(BIN)/python -m benchmarks.aligned build/aligned
 
 # Every fault of `giblet demo FAULT` really made, here: half an hour; writes docs/drills.md.
 drills: install

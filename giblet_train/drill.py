@@ -33,6 +33,8 @@ from giblet_train.trainer import Load, Progress, train_recorded
 from giblet_train.training import Training
 
 LATE_S, LATE_SUM_S = 0.2, 0.5
+SCENE_S = 30.0
+LATE_TRS = 6
 SPARE_BYTES = 64 * 2**20
 UNIT = 6.0
 GROWTH = 1.05
@@ -261,14 +263,25 @@ def _leak(data: SplitData) -> SplitData:
 
 
 def _mean(data: SplitData) -> SplitData:
-    """What is seen and what is to be rebuilt, each in an order of its own over the training TRs."""
+    """What the network sees in another order than film and brain, over the training TRs."""
+    order = np.arange(data.split.n_trs)
+    order[data.split.train] = np.random.default_rng(1).permutation(data.split.train)
+    return replace(data, inputs={modality: x_TF[order] for modality, x_TF in data.inputs.items()})
 
-    def shuffled(features: Any, seed: int) -> Any:
-        order = np.arange(data.split.n_trs)
-        order[data.split.train] = np.random.default_rng(seed).permutation(data.split.train)
-        return {modality: x_TF[order] for modality, x_TF in features.items()}
 
-    return replace(data, inputs=shuffled(data.inputs, 1), targets=shuffled(data.targets, 2))
+def _film(data: SplitData) -> SplitData:
+    """Another cut of the film: the same scenes of half a minute at other times."""
+    scenes = np.array_split(np.arange(data.split.n_trs), round(data.split.n_trs * data.study.tr_s / SCENE_S))
+    order = np.concatenate([scenes[n] for n in np.random.default_rng(0).permutation(len(scenes))])
+    inputs, targets = ({m: x_TF[order] for m, x_TF in film.items()} for film in (data.inputs, data.targets))
+    return replace(data, inputs=inputs, targets=targets)
+
+
+def _subject(data: SplitData) -> SplitData:
+    """The first subject's volumes come late."""
+    bold = {subject: data.bold[subject] for subject in data.subjects}
+    first = data.subjects[0]
+    return replace(data, bold={**bold, first: np.roll(bold[first], LATE_TRS, axis=0)})
 
 
 ARMS: dict[str, Arm] = {
@@ -288,4 +301,11 @@ ARMS: dict[str, Arm] = {
     "straggler": _straggler,
     "communication": _communication,
 }
-CHANGES: dict[str, Change] = {"codes": _codes, "units": _units, "leak": _leak, "mean": _mean}
+CHANGES: dict[str, Change] = {
+    "codes": _codes,
+    "units": _units,
+    "leak": _leak,
+    "mean": _mean,
+    "film": _film,
+    "subject": _subject,
+}

@@ -19,22 +19,39 @@ PRE_SHIFTED_LAG_S = -3.1
 """The earliest lag of responses that were shifted by the usual 4.5 s beforehand."""
 DELAY_S = 4.5
 ANSWER_SDS = 6.0
-"""A lag answers when it stands so many standard deviations above the circular shifts. Of responses that follow another
-film, one in a hundred reaches 5."""
+"""A lag answers when it stands so many standard deviations above the circular shifts."""
+UNRELATED_SDS = 5.0
+"""Of responses that follow another film, one in a hundred reaches it."""
+CERTAIN_SDS = 2.0
+"""So much more than ANSWER_SDS is expected of what answers 39 times in 40."""
+LEAST_RESPONSIVE = 0.1
+"""Of the voxels: one in a hundred exceeds the 99th percentile of chance by luck, so of a tenth at most one in ten does.
+With fewer, voxels that were chosen because they agree seem to share what they do not."""
+LEAST_SHARED = 0.5
+"""The part of their mean response that brains must share before it counts that they share it with no film."""
+MOST_UNSEEN = 0.5
+"""A film is another one when so much of what the brains share would have been seen: their own explains 40 to 56 % of it
+in the demo's studies."""
 MAX_DISAGREEMENT_TRS = 2
 STRETCHED_SDS = 8.0
-"""As many speeds are tried, a film at another speed must fit this well, and clearly better than at its own."""
+"""As many speeds and orders are tried, a film read otherwise must fit this well, and clearly better than as it is."""
 BETTER = 0.75
 """The largest share of that fit which the film may have at its own speed."""
 LEAST_DRIFT_TRS = 3.0
 
 
 class Misalignment(msgspec.Struct, frozen=True, kw_only=True):
-    """Film and brain out of step. kind: shifted by an offset, stretched, or early, which training survives."""
+    """Film and brain out of step. kind: shifted by an offset, stretched, in another order; early, which training
+    survives; unrelated as far as can be told, which no answer proves."""
 
-    kind: Literal["shifted", "stretched", "early"]
+    kind: Literal["shifted", "stretched", "reordered", "early", "unrelated"]
     sentence: str
     action: str
+
+    @property
+    def stops(self) -> bool:
+        """Is it certain enough, and grave enough, to keep a run from starting?"""
+        return self.kind not in ("early", "unrelated")
 
 
 def expected_trs(tr_s: float) -> tuple[int, int]:
@@ -64,8 +81,10 @@ def misalignment(facts: AlignmentFacts, tr_s: float, offset_s: float) -> Misalig
     """
     if is_stretched(facts):
         return _stretched(facts)
+    if not facts.whole.answers:
+        return _reordered(facts) or _unrelated(facts)
     lag, (low, high) = facts.whole.lag_trs, expected_trs(tr_s)
-    if not facts.whole.answers or low <= lag <= high:
+    if low <= lag <= high:
         return None
     right_s = offset_s + (round(DELAY_S / tr_s) - lag) * tr_s
     said = f"The brain follows the film by {lag} TRs ({lag * tr_s:g} s) where {low} to {high} are expected"
@@ -94,6 +113,37 @@ def alignment_line(facts: AlignmentFacts, tr_s: float) -> str:
     return (
         f"film and brain: the brain follows by {facts.whole.lag_trs} TRs ({facts.whole.lag_trs * tr_s:g} s; {low} to "
         f"{high} expected), {facts.whole.sds or 0.0:.1f} standard deviations above chance; thirds: {', '.join(thirds)}"
+    )
+
+
+def _reordered(facts: AlignmentFacts) -> Misalignment | None:
+    height = facts.reading_sds or 0.0
+    if height <= STRETCHED_SDS or (facts.whole.sds or 0.0) >= BETTER * height:
+        return None
+    return Misalignment(
+        kind="reordered",
+        sentence=(
+            f"The brain follows the film read {facts.reading} ({height:.1f} standard deviations above chance), and not "
+            f"as it is ({facts.whole.sds or 0.0:.1f})."
+        ),
+        action="Give film and scans in one order (data.bold, data.video, data.scan_lengths_trs).",
+    )
+
+
+def _unrelated(facts: AlignmentFacts) -> Misalignment | None:
+    """The brains share much, of which their film would have been seen to explain a part, and none is seen."""
+    shared, unseen = facts.shared or 0.0, facts.least_part or math.inf
+    knows = shared >= LEAST_SHARED and (facts.responsive_part or 0.0) >= LEAST_RESPONSIVE and unseen <= MOST_UNSEEN
+    if not knows or (facts.whole.sds or 0.0) > UNRELATED_SDS:
+        return None
+    return Misalignment(
+        kind="unrelated",
+        sentence=(
+            f"The brains share {shared:.0%} of their mean response, and at no lag does the film explain any of it: "
+            f"{unseen:.0%} would have been seen. It is another film, or in another order, or these voxels follow "
+            "nothing that its features tell."
+        ),
+        action="See whether film, annotations and scans belong together, run by run: `giblet data check NODE CONFIG`.",
     )
 
 

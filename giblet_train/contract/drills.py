@@ -70,7 +70,7 @@ DRILLS: dict[str, Drill] = dict(
                gradient_clip_val=1e-4),
         _drill("frozen", "frozen_parameters", "no gradient reaches any weight", STEP),
         _drill("batchnorm", "tiny_batch_norm", "one row is normalised over its batch", STEP),
-        _drill("mean", "no_better_than_mean", "film and brain are shuffled against each other in training", **_SHORT,
+        _drill("mean", "no_better_than_mean", "what the network sees is shuffled against film and brain", **_SHORT,
                **_UNTAMED, learning_rate=3e-3),
         _drill("unreachable", "criterion_unreachable", "a fall of 90 % is asked of noise", **_SHORT,
                criteria={"loss_drop": {"kind": "loss_drop", "threshold": 0.9}}),
@@ -86,6 +86,8 @@ DRILLS: dict[str, Drill] = dict(
                **_SHORT, learning_rate=1e-4),
         _drill("misaligned", "misaligned_time", "the film is believed to start 75 s later than it did", **_WARNED,
                data__stimulus_offset_s=75.0),
+        _drill("film", "wrong_film", "the film is another cut: its half minutes in another order"),
+        _drill("subject", "subject_apart", "one subject's volumes come 6 TRs late", **_WARNED),
     )
 )  # fmt: skip
 """Name -> the fault, one at least for each cause that the rules know."""

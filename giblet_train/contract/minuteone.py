@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import msgspec
 
 from giblet_train.contract.alignment import alignment_line, misalignment
+from giblet_train.contract.apart import agreement_line, apart
 from giblet_train.contract.config import Config
 from giblet_train.contract.footprint import GIB, RECORD_BYTES, checkpoints_at_most
 from giblet_train.contract.health import duration
@@ -165,11 +166,12 @@ def _component(name: str, fact: ModalityFacts, first: Number) -> str:
 
 
 def _of_alignment(data: DataMetric) -> list[str]:
-    """Film and brain out of step; not what training survives, which `_alignment` tells."""
+    """Film and brain, or a subject, out of step; not what training survives, which `_alignment` tells."""
     if data.alignment is None:
         return []
     wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
-    return [f"{wrong.sentence} {wrong.action}"] if wrong and wrong.kind != "early" else []
+    film = [f"{wrong.sentence} {wrong.action}"] if wrong and wrong.stops else []
+    return film + [f"{a.sentence} {a.action}" for a in apart(data.alignment.subjects, data.tr_s) if a.kind == "shifted"]
 
 
 def _alignment(data: DataMetric) -> list[str]:
@@ -177,7 +179,11 @@ def _alignment(data: DataMetric) -> list[str]:
         return []
     wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
     told = alignment_line(data.alignment, data.tr_s)
-    return [f"{told}. {wrong.sentence} {wrong.action}" if wrong and wrong.kind == "early" else told]
+    film = f"{told}. {wrong.sentence} {wrong.action}" if wrong and not wrong.stops else told
+    if not data.alignment.subjects:
+        return [film]
+    alone = [a for a in apart(data.alignment.subjects, data.tr_s) if a.kind == "alone"]
+    return [film, ". ".join([agreement_line(data.alignment.subjects), *(f"{a.sentence} {a.action}" for a in alone)])]
 
 
 def _start(begun: Beginning) -> list[str]:

@@ -257,11 +257,26 @@ class LagFact(Record, frozen=True, kw_only=True):
     answers: bool
 
 
+class AgreementFact(Record, frozen=True, kw_only=True):
+    """Where a subject agrees best with the mean of the others, shift_trs after them, over all circular shifts.
+
+    sds: by how many standard deviations of what the shifts give; in_step_sds: the same where it is not shifted.
+    """
+
+    shift_trs: int
+    sds: Number
+    in_step_sds: Number
+
+
 class AlignmentFacts(Record, frozen=True, kw_only=True):
     """Film against the mean brain over the training TRs, within ±reach_trs: all of them, and each third.
 
     speed: how fast film rows must be read for the best fit of all, 1 being their own pace; speed_sds: of that fit;
-    speed_lags_trs: the lags that it comes to in the middle of each third.
+    speed_lags_trs: the lags that it comes to in the middle of each third. reading: how else the film was read, where it
+    gave no answer as it is ("backwards"); reading_sds: of that fit. responsive_part: of the voxels, in which subjects
+    agree more than chance; shared: of the variance of the mean brain's leading series there, what halves of the
+    subjects share; least_part: how much of what they share a film would have to explain to be answered 39 times in 40;
+    None for one subject. subjects: each one against the others.
     """
 
     whole: LagFact
@@ -270,6 +285,12 @@ class AlignmentFacts(Record, frozen=True, kw_only=True):
     speed: Number = 1.0
     speed_sds: Number = None
     speed_lags_trs: tuple[float, ...] = ()
+    reading: str = ""
+    reading_sds: Number = None
+    responsive_part: Number = None
+    shared: Number = None
+    least_part: Number = None
+    subjects: dict[str, AgreementFact] = {}
 
 
 class DataMetric(Metric, frozen=True, kw_only=True, tag="data"):

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from statistics import median
 
 import msgspec
 
 from giblet_train.contract.alignment import misalignment
-from giblet_train.data.agreement import copies, subject_shifts
+from giblet_train.contract.apart import apart
+from giblet_train.data.agreement import copies, subject_agreements
 from giblet_train.data.findings import Finding
 from giblet_train.data.lag import LagRow
 from giblet_train.data.study import Study
 
-FINDINGS = {"shifted": "lag_implausible", "stretched": "stimulus_stretched", "early": "lag_pre_shifted"}
+FINDINGS = {
+    "shifted": "lag_implausible",
+    "stretched": "stimulus_stretched",
+    "reordered": "film_reordered",
+    "early": "lag_pre_shifted",
+    "unrelated": "film_unrelated",
+}
+APART = {"shifted": "subject_shifted", "alone": "subject_alone"}
 
 
 def check_lag(rows: Sequence[LagRow], study: Study) -> list[Finding]:
@@ -35,7 +42,7 @@ def _finding(row: LagRow, study: Study) -> Finding | None:
         return None
     return Finding(
         finding=FINDINGS[wrong.kind],
-        severity="warning" if wrong.kind == "early" else "error",
+        severity="error" if wrong.stops else "warning",
         subject="" if row.who == "average" else row.who,
         sentence=wrong.sentence,
         evidence=msgspec.to_builtins(row.facts),
@@ -54,7 +61,8 @@ def _no_answer(average: LagRow) -> Finding:
 
 
 def check_subjects(study: Study) -> list[Finding]:
-    """Subjects that are copies of one another, or shifted against the others."""
+    """Subjects that are copies of one another, shifted against the others, or alone among them."""
+    agreements = subject_agreements(study)
     findings = [
         Finding(
             finding="subjects_alike",
@@ -66,18 +74,15 @@ def check_subjects(study: Study) -> list[Finding]:
         )
         for first, second, r in copies(study)
     ]
-    shifts = [s for s in subject_shifts(study) if s.answers]
-    centre = median(s.shift_trs for s in shifts) if shifts else 0
     findings.extend(
         Finding(
-            finding="subject_shifted",
-            severity="error",
-            subject=shift.subject,
-            sentence=f"{shift.subject} runs {shift.shift_trs:+d} TRs against the other subjects.",
-            evidence={"shift_trs": shift.shift_trs, "correlation": shift.correlation},
-            action="Drop or add the missing volumes at the start of this subject's scan.",
+            finding=APART[one.kind],
+            severity="error" if one.kind == "shifted" else "warning",
+            subject=one.subject,
+            sentence=one.sentence,
+            evidence=msgspec.to_builtins(agreements[one.subject]),
+            action=one.action,
         )
-        for shift in shifts
-        if abs(shift.shift_trs - centre) >= 2 or (len(shifts) == 2 and abs(shift.shift_trs) >= 2)
+        for one in apart(agreements, study.tr_s)
     )
     return findings

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ SPEEDS = np.linspace(0.9, 1.1, 41)
 LEAST_SHIFTS = 50
 """Of neighbouring shifts, which are much alike, fewer do not show how far chance goes: about 100 TRs are needed."""
 MAX_VOXELS = 20_000
+MOST_RUNS = 4
+"""As many runs are tried in every order: 23 of them."""
 
 Floats = NDArray[np.floating[Any]]
 
@@ -81,6 +83,7 @@ class LagRow:
     """One subject, or the average of all: all TRs that were looked at, each third of them, and the best clock.
 
     clock_lags_trs: what that clock comes to in the middle of each third. reach_trs: how far lags were looked for.
+    reading, reading_lag: of a film that gives no answer, how else it was read for the best fit; "" and None otherwise.
     """
 
     who: str
@@ -89,6 +92,8 @@ class LagRow:
     clock: Clock
     clock_lags_trs: tuple[float, ...]
     reach_trs: int
+    reading: str = ""
+    reading_lag: Lag | None = None
 
     @property
     def facts(self) -> AlignmentFacts:
@@ -100,6 +105,8 @@ class LagRow:
             speed=self.clock.speed,
             speed_sds=self.clock.lag.height,
             speed_lags_trs=self.clock_lags_trs,
+            reading=self.reading,
+            reading_sds=self.reading_lag.height if self.reading_lag else None,
         )
 
     @property
@@ -116,7 +123,7 @@ def lag_table(study: Study) -> tuple[LagRow, ...]:
 
     def row(who: str, response_TV: Floats) -> LagRow:
         response_TN = response_series(response_TV, _blocks(study.scan_lengths_trs), study.tr_s)
-        return lag_row(who, stimulus_TF, response_TN, np.arange(study.n_trs), study.tr_s)
+        return lag_row(who, stimulus_TF, response_TN, np.arange(study.n_trs), study.tr_s, study.scan_lengths_trs)
 
     for subject in study.subjects:
         response_TV = _response(study.bold[subject], study.scan_lengths_trs)
@@ -174,12 +181,18 @@ def response_series(
 
     response_RV: over the TRs of the blocks, one after another; each loses its slow drifts. n_trs: T, if not all of it.
     """
-    edges = np.cumsum([0, *(stop - first for first, stop in blocks)])
-    parts = [highpass(response_RV[a:b], tr_s, FAST_S) for a, b in pairwise(edges)]
     series_TN = np.zeros((n_trs or len(response_RV), RESPONSE_SERIES))
-    leading_RN = _leading(np.concatenate(parts), RESPONSE_SERIES)
+    leading_RN = _leading(filtered(response_RV, blocks, tr_s, FAST_S), RESPONSE_SERIES)
     series_TN[np.concatenate([np.arange(*block) for block in blocks]), : leading_RN.shape[1]] = leading_RN
     return series_TN
+
+
+def filtered(
+    response_RV: Floats, blocks: Sequence[tuple[int, int]], tr_s: float, period_s: float = DRIFT_S
+) -> NDArray[np.float64]:
+    """(R, V): responses over the TRs of the blocks, one after another, each without its slow drifts."""
+    edges = np.cumsum([0, *(stop - first for first, stop in blocks)])
+    return np.concatenate([highpass(response_RV[a:b], tr_s, period_s) for a, b in pairwise(edges)])
 
 
 def reach_trs(n_trs: int, tr_s: float) -> int:
@@ -222,18 +235,47 @@ def highpass(series_TF: Floats, tr_s: float, period_s: float = DRIFT_S) -> NDArr
     return np.asarray(values - basis @ (basis.T @ values))
 
 
-def lag_row(who: str, stimulus_TF: Floats, response_TN: Floats, rows: NDArray[np.intp], tr_s: float) -> LagRow:
-    """All that is told of one response: its lag over `rows`, in each third of them, and the clock that fits it best."""
+def lag_row(
+    who: str,
+    stimulus_TF: Floats,
+    response_TN: Floats,
+    rows: NDArray[np.intp],
+    tr_s: float,
+    scan_lengths_trs: Sequence[int],
+) -> LagRow:
+    """All that is told of one response: its lag over `rows`, in each third of them, and the clock that fits it best.
+
+    A film that gives no answer is also read backwards, and with its runs in other orders.
+    """
     clock = fitting_clock(stimulus_TF, response_TN, tr_s)
     thirds = np.array_split(rows, 3)
+    whole = best_lag(stimulus_TF, response_TN, tr_s)
+    others = {} if whole.answers else readings(stimulus_TF, scan_lengths_trs)
+    lags = {reading: best_lag(read_TF, response_TN, tr_s) for reading, read_TF in others.items()}
+    reading = max(lags, key=lambda name: lags[name].height, default="")
     return LagRow(
         who=who,
-        whole=best_lag(stimulus_TF, response_TN, tr_s),
+        whole=whole,
         thirds=tuple(best_lag(stimulus_TF, _only(part, response_TN), tr_s) for part in thirds),
         clock=clock,
         clock_lags_trs=tuple(clock.lag_at(float(part.mean())) for part in thirds),
         reach_trs=reach_trs(len(stimulus_TF), tr_s),
+        reading=reading,
+        reading_lag=lags.get(reading),
     )
+
+
+def readings(stimulus_TF: Floats, scan_lengths_trs: Sequence[int]) -> dict[str, Floats]:
+    """In what order a film may lie by mistake, in words, and its series so: backwards, its runs in another order."""
+    runs = np.split(stimulus_TF, np.cumsum(scan_lengths_trs)[:-1])
+    found = {"backwards": stimulus_TF[::-1]}
+    if len(runs) > 1:
+        found["backwards in each run"] = np.concatenate([run_TF[::-1] for run_TF in runs])
+    if len(runs) <= MOST_RUNS:
+        for order in list(permutations(range(len(runs))))[1:]:
+            said = f"with its runs in the order {', '.join(str(n + 1) for n in order)}"
+            found[said] = np.concatenate([runs[n] for n in order])
+    return found
 
 
 def _only(rows: NDArray[np.intp], response_TN: Floats) -> Floats:

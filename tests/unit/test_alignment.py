@@ -60,13 +60,35 @@ def test_a_stretched_film_is_named(speed):
     assert kind_of(with_film(prepared(), played)) == "stretched"
 
 
-def test_what_follows_another_film_gets_no_answer_and_no_accusation():
+def test_what_follows_another_film_gets_no_answer_and_is_said_to_follow_another():
     for seed in range(1, 6):
         other = made_study(scan_lengths_trs=(150, 150), seed=seed)
         facts = alignment_of(prepared(replace(STUDY, bold=other.bold)))
         assert not facts.whole.answers
-        assert misalignment(facts, 1.5, 0.0) is None
+        wrong = misalignment(facts, 1.5, 0.0)
+        assert (wrong.kind, wrong.stops) == ("unrelated", False)
         assert "no answer" in alignment_line(facts, 1.5)
+
+
+def test_nothing_is_said_of_the_film_where_its_own_would_not_have_been_seen():
+    facts = alignment_of(prepared(replace(STUDY, bold=made_study(scan_lengths_trs=(150, 150), seed=1).bold)))
+    for unknown in ({"shared": 0.2}, {"responsive_part": 0.02}, {"least_part": 0.9}, {"shared": None}):
+        assert misalignment(structs.replace(facts, **unknown), 1.5, 0.0) is None
+
+
+@pytest.mark.parametrize(
+    ("read", "said"),
+    [
+        (lambda x: x[::-1], "backwards"),
+        (lambda x: np.concatenate([x[150::-1], x[:150:-1]]), "backwards in each run"),
+        (lambda x: np.concatenate([x[150:], x[:150]]), "with its runs in the order 2, 1"),
+    ],
+)
+def test_a_film_in_another_order_is_named_by_it(read, said):
+    facts = alignment_of(with_film(prepared(), read))
+    wrong = misalignment(facts, 1.5, 0.0)
+    assert (wrong.kind, wrong.stops) == ("reordered", True)
+    assert f"read {said} (" in wrong.sentence
 
 
 def test_held_out_brains_are_not_looked_at():

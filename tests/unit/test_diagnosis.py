@@ -10,6 +10,7 @@ from giblet_train.contract.config import from_mapping
 from giblet_train.contract.diagnosis import EXPLAINS, RULES, diagnose
 from giblet_train.contract.health import Health
 from giblet_train.contract.records import (
+    AgreementFact,
     AlignmentFacts,
     DataMetric,
     EpochMetric,
@@ -143,6 +144,32 @@ def test_a_brain_that_no_voxel_follows_may_be_out_of_step() -> None:
     assert first_cause(diagnose(curves.config, [*metrics, lagging(3), end]))[0] != "misaligned_time"
 
 
+def with_facts(**facts: object) -> DataMetric:
+    """The data record of a brain that gives no answer to its film, and what else was measured."""
+    silent = lagging(14, answers=False)
+    assert silent.alignment is not None
+    return replace(silent, alignment=replace(silent.alignment, **facts))
+
+
+def test_a_wrong_film_and_a_subject_apart_are_named_before_the_first_step() -> None:
+    config = draw(14).config
+    known = {"shared": 0.9, "responsive_part": 0.3, "least_part": 0.3}
+    found = diagnose(config, [with_facts(**known)]).causes[0]
+    assert (found.cause, found.confidence) == ("wrong_film", 0.75) and "30% would have been seen" in found.sentence
+    found = diagnose(config, [with_facts(reading="backwards", reading_sds=11.0)]).causes[0]
+    assert (found.cause, found.confidence) == ("wrong_film", 0.95) and "read backwards" in found.sentence
+    in_step = AgreementFact(shift_trs=0, sds=12.0, in_step_sds=12.0)
+    late = AgreementFact(shift_trs=4, sds=11.0, in_step_sds=2.0)
+    subjects = {"sub-01": in_step, "sub-02": late, "sub-03": in_step}
+    found = diagnose(config, [with_facts(subjects=subjects)]).causes[0]
+    assert found.cause == "subject_apart" and "sub-02 runs +4 TRs (+6 s)" in found.sentence
+    alone = {**subjects, "sub-02": AgreementFact(shift_trs=90, sds=2.0, in_step_sds=0.5)}
+    found = diagnose(config, [with_facts(subjects=alone)]).causes[0]
+    assert found.confidence == 0.75 and "sub-02 agrees with the others at no shift" in found.sentence
+    for unknown in ({}, {**known, "least_part": 0.9}, {"subjects": dict.fromkeys(subjects, in_step)}):
+        assert diagnose(config, [with_facts(**unknown)]).healthy
+
+
 def test_a_film_out_of_step_is_named_before_the_first_step() -> None:
     config = draw(14).config
     found = diagnose(config, [lagging(14)]).causes[0]
@@ -213,13 +240,13 @@ def test_a_run_resumed_with_its_state_is_healthy() -> None:
 
 
 def test_a_course_is_drawn_before_the_first_long_epoch_has_ended() -> None:
-    """Five blocks of steps make a course, though no epoch of 400 steps has ended: said or not, nothing breaks."""
+    """Blocks of steps make a course, though no epoch of 400 steps has ended: said or not, nothing breaks."""
     curves = draw(4, num_epochs=3, warmup_epochs=0, criteria={"drop": {"kind": "loss_drop", "threshold": 0.99}})
     curves.steps_per_epoch = 400
     steps = [m for m in healthy_run(curves, 1) if not isinstance(m, EpochMetric)]
     found = diagnose(curves.config, steps)
     assert {c.cause for c in found.causes} <= {"criterion_unreachable"}
-    assert case_of(curves.config, steps).training_course[0][0] == 30 / 400
+    assert case_of(curves.config, steps).training_course[0][0] == 15 / 400
 
 
 def test_a_run_that_begins_from_ridge_is_flat_where_it_stays_there() -> None:

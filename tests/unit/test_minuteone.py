@@ -6,7 +6,7 @@ import msgspec
 
 from giblet_train.contract.config import Config, LossConfig
 from giblet_train.contract.minuteone import Beginning, Machine, OneBatch, findings, lines, rate_plan
-from giblet_train.contract.records import AlignmentFacts, DataMetric, LagFact, ModalityFacts
+from giblet_train.contract.records import AgreementFact, AlignmentFacts, DataMetric, LagFact, ModalityFacts
 from giblet_train.contract.schedule import plan_of
 
 FACT = ModalityFacts(
@@ -88,6 +88,27 @@ def test_a_film_out_of_step_stops_and_one_shifted_beforehand_is_told() -> None:
         assert findings(fine) == []
     assert "convolved, beforehand" in lines(lagged(0))[4]
     assert "no answer" in lines(lagged(14, answers=False))[4]
+
+
+def test_only_an_answer_stops_a_run_what_gives_none_is_told() -> None:
+    no_answer = LagFact(lag_trs=14, sds=1.0, answers=False)
+    unrelated = AlignmentFacts(
+        whole=no_answer, thirds=(), reach_trs=60, shared=0.9, responsive_part=0.3, least_part=0.3
+    )  # fmt: skip
+
+    def with_film(**facts: object) -> Beginning:
+        return begun(data=msgspec.structs.replace(begun().data, alignment=msgspec.structs.replace(unrelated, **facts)))
+
+    assert findings(with_film()) == []
+    assert "explain any of it" in lines(with_film())[4]
+    assert "film read backwards" in findings(with_film(reading="backwards", reading_sds=11.0))[0]
+    in_step = AgreementFact(shift_trs=0, sds=12.0, in_step_sds=12.0)
+    late = AgreementFact(shift_trs=4, sds=11.0, in_step_sds=2.0)
+    alone = AgreementFact(shift_trs=90, sds=2.0, in_step_sds=0.5)
+    others = {"sub-01": in_step, "sub-02": in_step}
+    assert "sub-03 runs +4 TRs" in findings(with_film(subjects={**others, "sub-03": late}))[0]
+    assert findings(with_film(subjects={**others, "sub-03": alone})) == []
+    assert "sub-03 agrees with the others at no shift" in lines(with_film(subjects={**others, "sub-03": alone}))[5]
 
 
 def test_what_is_scaled_otherwise_need_not_start_at_one() -> None:

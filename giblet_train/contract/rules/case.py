@@ -21,7 +21,7 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.schedule import Plan, plan_of
 
-COURSE_STEPS = 30
+COURSE_STEPS = 15
 """What a block of a training course holds; an epoch, where that is shorter."""
 
 CauseName = Literal[
@@ -47,6 +47,8 @@ CauseName = Literal[
     "loader_bound",
     "communication_bound",
     "misaligned_time",
+    "wrong_film",
+    "subject_apart",
     "stalled",
     "crashed",
     "disk_full",

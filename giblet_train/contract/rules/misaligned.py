@@ -1,8 +1,12 @@
-"""Film and brain out of step: the lag measured before the first step says so, or no voxel that follows the film."""
+"""Film and brain out of step, another film, a subject apart: what is measured before the first step says so.
+
+And, of a film out of step, a final evaluation in which no voxel follows it.
+"""
 
 from __future__ import annotations
 
-from giblet_train.contract.alignment import expected_trs, misalignment
+from giblet_train.contract.alignment import Misalignment, expected_trs, misalignment
+from giblet_train.contract.apart import apart
 from giblet_train.contract.config import MODALITIES
 from giblet_train.contract.rules.case import Case, Cause
 
@@ -12,14 +16,64 @@ def misaligned_time(case: Case) -> Cause | None:
     return _measured(case) or _evaluated(case)
 
 
-def _measured(case: Case) -> Cause | None:
-    """The lag stands out of chance, and no brain follows its film by so much, or not by the same in each third."""
-    if case.data is None or case.data.alignment is None:
+def wrong_film(case: Case) -> Cause | None:
+    """The brains follow the film in another order, or, with reserve, share much of which it explains nothing."""
+    wrong = _misalignment(case)
+    if case.data is None or case.data.alignment is None or wrong is None:
+        return None
+    if wrong.kind not in ("reordered", "unrelated"):
         return None
     facts = case.data.alignment
-    wrong = misalignment(facts, case.data.tr_s, case.data.stimulus_offset_s)
-    if wrong is None or wrong.kind == "early":
+    return Cause(
+        cause="wrong_film",
+        confidence=0.95 if wrong.kind == "reordered" else 0.75,
+        sentence=wrong.sentence,
+        evidence={
+            "sds_above_chance": facts.whole.sds,
+            "reading": facts.reading,
+            "reading_sds": facts.reading_sds,
+            "shared": facts.shared,
+            "least_part_seen": facts.least_part,
+        },
+        action=wrong.action,
+    )
+
+
+def subject_apart(case: Case) -> Cause | None:
+    """A subject shifted against the others, or, with reserve, one who agrees with nobody while all others do."""
+    if case.data is None or case.data.alignment is None:
         return None
+    found = apart(case.data.alignment.subjects, case.data.tr_s)
+    if not found:
+        return None
+    first = next((one for one in found if one.kind == "shifted"), found[0])
+    others = ", ".join(one.subject for one in found if one is not first)
+    return Cause(
+        cause="subject_apart",
+        confidence=0.95 if first.kind == "shifted" else 0.75,
+        sentence=first.sentence + (f" Apart as well: {others}." if others else ""),
+        evidence={
+            subject: {"shift_trs": fact.shift_trs, "sds": fact.sds, "in_step_sds": fact.in_step_sds}
+            for subject, fact in case.data.alignment.subjects.items()
+        },
+        action=first.action,
+    )
+
+
+def _misalignment(case: Case) -> Misalignment | None:
+    if case.data is None or case.data.alignment is None:
+        return None
+    return misalignment(case.data.alignment, case.data.tr_s, case.data.stimulus_offset_s)
+
+
+def _measured(case: Case) -> Cause | None:
+    """The lag stands out of chance, and no brain follows its film by so much, or not by the same in each third."""
+    wrong = _misalignment(case)
+    if case.data is None or case.data.alignment is None or wrong is None:
+        return None
+    if wrong.kind not in ("shifted", "stretched"):
+        return None
+    facts = case.data.alignment
     return Cause(
         cause="misaligned_time",
         confidence=0.95,
