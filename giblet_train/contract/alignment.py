@@ -24,6 +24,8 @@ UNRELATED_SDS = 5.0
 """Of responses that follow another film, one in a hundred reaches it."""
 CERTAIN_SDS = 2.0
 """So much more than ANSWER_SDS is expected of what answers 39 times in 40."""
+FORESEEN_SDS = 3.0
+"""All features of another film foresee held-out TRs by -2.4 to 2.2 standard deviations, of the own film by 7 to 11."""
 LEAST_RESPONSIVE = 0.1
 """Of the voxels: one in a hundred exceeds the 99th percentile of chance by luck, so of a tenth at most one in ten does.
 With fewer, voxels that were chosen because they agree seem to share what they do not."""
@@ -134,13 +136,15 @@ def _unrelated(facts: AlignmentFacts) -> Misalignment | None:
     """The brains share much, of which their film would have been seen to explain a part, and none is seen."""
     shared, unseen = facts.shared or 0.0, facts.least_part or math.inf
     knows = shared >= LEAST_SHARED and (facts.responsive_part or 0.0) >= LEAST_RESPONSIVE and unseen <= MOST_UNSEEN
-    if not knows or (facts.whole.sds or 0.0) > UNRELATED_SDS:
+    foreseen = math.inf if facts.foreseen_sds is None else facts.foreseen_sds
+    if not knows or foreseen > FORESEEN_SDS or (facts.whole.sds or 0.0) > UNRELATED_SDS:
         return None
     return Misalignment(
         kind="unrelated",
         sentence=(
             f"The brains share {shared:.0%} of their mean response, and at no lag does the film explain any of it: "
-            f"{unseen:.0%} would have been seen. It is another film, or in another order, or these voxels follow "
+            f"{unseen:.0%} would have been seen. All its features foresee held-out TRs no better than at other times "
+            f"({foreseen:+.1f} standard deviations). It is another film, or in another order, or these voxels follow "
             "nothing that its features tell."
         ),
         action="See whether film, annotations and scans belong together, run by run: `giblet data check NODE CONFIG`.",

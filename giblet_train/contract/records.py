@@ -276,7 +276,8 @@ class AlignmentFacts(Record, frozen=True, kw_only=True):
     gave no answer as it is ("backwards"); reading_sds: of that fit. responsive_part: of the voxels, in which subjects
     agree more than chance; shared: of the variance of the mean brain's leading series there, what halves of the
     subjects share; least_part: how much of what they share a film would have to explain to be answered 39 times in 40;
-    None for one subject. subjects: each one against the others.
+    foreseen_sds: by how much all features foresee held-out TRs better than at other times, where the film gives no
+    answer; None for one subject. subjects: each one against the others.
     """
 
     whole: LagFact
@@ -290,6 +291,7 @@ class AlignmentFacts(Record, frozen=True, kw_only=True):
     responsive_part: Number = None
     shared: Number = None
     least_part: Number = None
+    foreseen_sds: Number = None
     subjects: dict[str, AgreementFact] = {}
 
 

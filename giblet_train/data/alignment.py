@@ -16,6 +16,7 @@ from giblet_train.contract.alignment import ANSWER_SDS, CERTAIN_SDS
 from giblet_train.contract.records import AgreementFact, AlignmentFacts
 from giblet_train.data.agreement import agreement, shared_part
 from giblet_train.data.dataset import SplitData
+from giblet_train.data.foresight import foreseen_sds
 from giblet_train.data.lag import FAST_S, SHOWN, Floats, filtered, lag_row, leading_series, response_series
 
 MAX_VOXELS = 4096
@@ -44,6 +45,9 @@ def alignment_of(data: SplitData) -> AlignmentFacts | None:
         responsive_part=float(data.responsive_V.mean()),
         shared=shared,
         least_part=to_answer / shared if shared > 0 and to_answer else None,
+        foreseen_sds=None
+        if row.whole.answers
+        else foreseen_sds(data.targets, response_TN[split.train], split.train, tr_s),
         subjects=_agreements(data, voxels, mean_RV),
     )
 

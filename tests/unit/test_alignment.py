@@ -11,6 +11,7 @@ from giblet_train.contract.records import AlignmentFacts, LagFact
 from giblet_train.data.alignment import alignment_of
 from giblet_train.data.dataset import prepare_split
 from giblet_train.data.splits import make_split
+from tests.engine_study import split_data
 from tests.made_study import made_config, made_study
 
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=3, lag_trs=3)
@@ -72,8 +73,21 @@ def test_what_follows_another_film_gets_no_answer_and_is_said_to_follow_another(
 
 def test_nothing_is_said_of_the_film_where_its_own_would_not_have_been_seen():
     facts = alignment_of(prepared(replace(STUDY, bold=made_study(scan_lengths_trs=(150, 150), seed=1).bold)))
-    for unknown in ({"shared": 0.2}, {"responsive_part": 0.02}, {"least_part": 0.9}, {"shared": None}):
+    for unknown in (
+        {"foreseen_sds": 7.0},
+        {"shared": 0.2},
+        {"responsive_part": 0.02},
+        {"least_part": 0.9},
+        {"shared": None},
+    ):
         assert misalignment(structs.replace(facts, **unknown), 1.5, 0.0) is None
+
+
+def test_a_film_of_which_only_its_lesser_features_are_followed_is_not_another():
+    """The engine's made brains follow three of twenty, of twelve and of eight features, as large as all others."""
+    facts = alignment_of(split_data())
+    assert not facts.whole.answers and facts.foreseen_sds > 6
+    assert misalignment(facts, 1.5, 0.0) is None
 
 
 @pytest.mark.parametrize(

@@ -153,7 +153,7 @@ def with_facts(**facts: object) -> DataMetric:
 
 def test_a_wrong_film_and_a_subject_apart_are_named_before_the_first_step() -> None:
     config = draw(14).config
-    known = {"shared": 0.9, "responsive_part": 0.3, "least_part": 0.3}
+    known = {"shared": 0.9, "responsive_part": 0.3, "least_part": 0.3, "foreseen_sds": 0.4}
     found = diagnose(config, [with_facts(**known)]).causes[0]
     assert (found.cause, found.confidence) == ("wrong_film", 0.75) and "30% would have been seen" in found.sentence
     found = diagnose(config, [with_facts(reading="backwards", reading_sds=11.0)]).causes[0]
@@ -166,7 +166,12 @@ def test_a_wrong_film_and_a_subject_apart_are_named_before_the_first_step() -> N
     alone = {**subjects, "sub-02": AgreementFact(shift_trs=90, sds=2.0, in_step_sds=0.5)}
     found = diagnose(config, [with_facts(subjects=alone)]).causes[0]
     assert found.confidence == 0.75 and "sub-02 agrees with the others at no shift" in found.sentence
-    for unknown in ({}, {**known, "least_part": 0.9}, {"subjects": dict.fromkeys(subjects, in_step)}):
+    for unknown in (
+        {},
+        {**known, "least_part": 0.9},
+        {**known, "foreseen_sds": 6.0},
+        {"subjects": dict.fromkeys(subjects, in_step)},
+    ):
         assert diagnose(config, [with_facts(**unknown)]).healthy
 
 
@@ -240,13 +245,13 @@ def test_a_run_resumed_with_its_state_is_healthy() -> None:
 
 
 def test_a_course_is_drawn_before_the_first_long_epoch_has_ended() -> None:
-    """Blocks of steps make a course, though no epoch of 400 steps has ended: said or not, nothing breaks."""
+    """Five blocks of steps make a course, though no epoch of 400 steps has ended: said or not, nothing breaks."""
     curves = draw(4, num_epochs=3, warmup_epochs=0, criteria={"drop": {"kind": "loss_drop", "threshold": 0.99}})
     curves.steps_per_epoch = 400
     steps = [m for m in healthy_run(curves, 1) if not isinstance(m, EpochMetric)]
     found = diagnose(curves.config, steps)
     assert {c.cause for c in found.causes} <= {"criterion_unreachable"}
-    assert case_of(curves.config, steps).training_course[0][0] == 15 / 400
+    assert case_of(curves.config, steps).training_course[0][0] == 30 / 400
 
 
 def test_a_run_that_begins_from_ridge_is_flat_where_it_stays_there() -> None:

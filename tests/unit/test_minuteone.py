@@ -93,7 +93,8 @@ def test_a_film_out_of_step_stops_and_one_shifted_beforehand_is_told() -> None:
 def test_only_an_answer_stops_a_run_what_gives_none_is_told() -> None:
     no_answer = LagFact(lag_trs=14, sds=1.0, answers=False)
     unrelated = AlignmentFacts(
-        whole=no_answer, thirds=(), reach_trs=60, shared=0.9, responsive_part=0.3, least_part=0.3
+        whole=no_answer, thirds=(), reach_trs=60, shared=0.9, responsive_part=0.3, least_part=0.3,
+        foreseen_sds=0.4,
     )  # fmt: skip
 
     def with_film(**facts: object) -> Beginning:

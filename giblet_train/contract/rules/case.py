@@ -21,7 +21,7 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.schedule import Plan, plan_of
 
-COURSE_STEPS = 15
+COURSE_STEPS = 30
 """What a block of a training course holds; an epoch, where that is shorter."""
 
 CauseName = Literal[

@@ -16,10 +16,9 @@ LEAK_VALIDATIONS = 4
 MEAN_VALIDATIONS = 3
 LEARNT = 0.025
 SKILL_DOUBT = 0.005
-FEWEST_POINTS = 8
-EARLIEST = 0.06
-"""Share of the planned epochs before which no course is drawn. With these, of the 96 first healthy runs of the tuning
-part, held to 95 % of the fall that they come to, one is told at some epoch that it is out of reach."""
+FEWEST_POINTS = 5
+EARLIEST = 0.1
+"""Share of the planned epochs before which no course is drawn."""
 MARGIN = 0.8
 """A criterion is called unreachable when even the best course takes the run to less than this share of it."""
 SAME_AS_TRAINING = 2e-4

@@ -34,6 +34,7 @@ def wrong_film(case: Case) -> Cause | None:
             "reading_sds": facts.reading_sds,
             "shared": facts.shared,
             "least_part_seen": facts.least_part,
+            "foreseen_sds": facts.foreseen_sds,
         },
         action=wrong.action,
     )
