@@ -143,6 +143,8 @@ def alert_lines(run: RunSnapshot, now: float) -> list[str]:
 
 def progress_line(run: RunSnapshot) -> str:
     """`step 41/240 epoch 3/12 | total 0.912 fmri 0.988 … | 0.21 s/step, 42s left`; what it waits for before that."""
+    if not run.steps and run.epochs:
+        return epoch_line(run, run.epochs[-1])
     if not run.steps:
         return run.heartbeat.phase if run.heartbeat else ""
     last, plan = run.steps[-1], run.plan

@@ -43,7 +43,8 @@ def ascend(
     """
     run_id, config, judged = run.run.run_id, run.config, verdict(run)
     if config is None:
-        raise ConfigError(f"The configuration of {run_id} cannot be read.", "Launch the next stage by its own file.")
+        why = "is not known: it was adopted" if run.run.adopted is not None else "cannot be read"
+        raise ConfigError(f"The configuration of {run_id} {why}.", "Launch the next stage by its own file.")
     rung = rungs.target(ladder, config, stage)
     if accepted and not why:
         raise ConfigError("--accept needs a reason that others will read.", "Add --note 'why it may go on without'.")

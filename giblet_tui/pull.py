@@ -47,6 +47,10 @@ def checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> Checkpoi
 
 def _no_checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> ConfigError:
     run_id, live = run.run.run_id, run.health.live
+    if run.run.adopted is not None:
+        return ConfigError(
+            f"{run_id} was adopted: of its checkpoints nothing is known.", f"giblet pull {run_id} --logs"
+        )
     there = {other for record in run.checkpoints for other in record.roles}
     other = next((way for other, way in ways.items() if other in there), None)
     if other is not None:

@@ -67,9 +67,14 @@ def _section(title: str, lines: list[str]) -> str:
 def _summary(run: RunSnapshot) -> str:
     stage = f", stage {run.config.stage}" if run.config else ""
     subjects = f"; {len(run.data.subjects)} subjects, {run.data.n_voxels} voxels" if run.data else ""
+    configuration = (
+        f"Adopted as `{run.run.name}`"
+        if run.run.adopted is not None
+        else f"Configuration `{run.run.name}` ({run.run.config_hash}{stage})"
+    )
     return (
-        f"**{run.health.state}**: {anonymous(run.health.sentence)}. Configuration `{run.run.name}` "
-        f"({run.run.config_hash}{stage}) on {run.run.node}, giblet {run.run.giblet_version}{subjects}."
+        f"**{run.health.state}**: {anonymous(run.health.sentence)}. {configuration} on {run.run.node}, giblet "
+        f"{run.run.giblet_version}{subjects}."
     )
 
 

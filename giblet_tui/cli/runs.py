@@ -133,6 +133,11 @@ def verdict(
     if run.config is None and (unread := unread_of(run)[0]):
         raise unread[0]
     say_unread(run)
+    if run.run.adopted is not None and judged is None:
+        raise DataError(
+            f"{run.run.run_id} was adopted, without a configuration: what it was to reach is not known.",
+            f"giblet why {run.run.run_id}",
+        )
     if judged is None:
         raise DataError(
             f"{run.run.run_id} has no criteria that it could be held against.",

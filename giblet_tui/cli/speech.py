@@ -62,7 +62,13 @@ def answer(question: str) -> str:
     if not sys.stdin.isatty():
         return ""
     print(f"{question} ", end="", file=sys.stderr, flush=True)
-    return sys.stdin.readline().strip()
+    typed = ""
+    try:
+        typed = sys.stdin.readline()
+    finally:
+        if not typed.endswith("\n"):  # Ctrl-C or Ctrl-D: what comes next begins a line of its own
+            print(file=sys.stderr, flush=True)
+    return typed.strip()
 
 
 def respond(heading: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:

@@ -133,14 +133,17 @@ def in_doubt(health: Health) -> bool:
 
 def without_steps(run: RunSnapshot) -> str:
     """What stands where a run's steps would, as long as it has none."""
+    if run.run.adopted is not None:
+        return "not in its log" if run.run.adopted.log else "no log of it is known"
     return "waiting for the first step" if run.health.live else "ended before its first step"
 
 
 def epoch_words(run: RunSnapshot) -> str:
-    """`14/20`, the last step's epoch, as `ps` has it; nothing before the first step."""
-    if not run.steps or run.config is None:
+    """`14/20`, the last step's epoch, as `ps` has it; nothing before the first step. Of a lab's log the epoch alone."""
+    newest = run.steps[-1:] or run.epochs[-1:]
+    if not newest:
         return ""
-    return f"{run.steps[-1].epoch}/{run.config.num_epochs}"
+    return f"{newest[0].epoch}/{run.config.num_epochs}" if run.config is not None else f"{newest[0].epoch}"
 
 
 def pace_s(run: RunSnapshot) -> float | None:

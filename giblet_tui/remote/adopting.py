@@ -45,10 +45,12 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         with starting.lock(workdir, {"run_id": f"adopting {found.address}", "launched_by": arguments["by"]}):
             known = _known(str(workdir), found)
             if known is not None and known.supervisor() is not None:
-                raise AgentRefusal(f"{found.address} is adopted already, as {known.run_id}.", "giblet ps", 5)
+                raise AgentRefusal(
+                    f"{found.name} is adopted already, as {known.run_id}.", f"giblet status {known.run_id}", 5
+                )
             pids = keeper.trainers(evidence.with_mark(found.mark))
             if not pids:
-                raise AgentRefusal(f"Nothing runs in {found.address} but an idle shell.", "Nothing to adopt.", 2)
+                raise AgentRefusal(f"Nothing runs in {found.name} but an idle shell.", "Nothing to adopt.", 2)
             run = known or _write(workdir, found, pids, arguments)
             _keep(run, arguments["patterns"])
     log = str(run.adopted.get("log") or "")

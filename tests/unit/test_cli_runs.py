@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.records import Exit, Heartbeat, encode
+from giblet_train.contract.records import Adoption, Exit, Heartbeat, encode
 from giblet_tui.fleet import RunSnapshot
 from tests import fleets, rundirs
 from tests.cluster.nodes import wait_until
@@ -209,3 +209,13 @@ def test_what_a_run_has_is_pulled_whole(giblet: Giblet, tmp_path: Path) -> None:
         assert (pulled / name).read_bytes() == (folder.path / name).read_bytes()
     assert not (pulled / "alerts.jsonl").exists()
     assert giblet("pull", "@last", "--best").returncode == 2
+
+
+def test_an_adopted_run_is_not_said_to_have_a_bad_configuration(giblet: Giblet, tmp_path: Path) -> None:
+    adoption = Adoption(address="s", mark="STY=1.s", at=0.0, by="ada")
+    run = fleets.run("by_hand")
+    rundirs.write(tmp_path / "work", replace(run, run=replace(run.run, adopted=adoption), config=None))
+    for words in ("verdict by_hand", "promote by_hand cluster --dry-run"):
+        done = giblet(*words.split())
+        assert done.returncode == 2 and "adopted" in done.stderr and "cannot be read" not in done.stderr
+    assert "Adopted as `by_hand` on" in giblet("report", "by_hand").stdout

@@ -20,7 +20,7 @@ from textual.widgets import Button, Input, Select, SelectionList, Static
 from giblet_train.contract.criteria import Verdict
 from giblet_train.contract.errors import GibletError
 from giblet_train.contract.health import Health
-from giblet_train.contract.records import Answer
+from giblet_train.contract.records import Adoption, Answer
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.gpuhistory import EVERY_S
 from giblet_tui.dashboard.judge import Judge
@@ -1029,12 +1029,16 @@ def test_importing_the_entry_does_not_import_textual() -> None:
 async def test_a_lab_log_without_components_is_told_as_such_and_not_as_nan() -> None:
     made = fleets.run(steps=60)
     epochs = tuple(replace(epoch, train=replace(epoch.train, loss={}), validation=None) for epoch in made.epochs)
-    adopted = replace(made, config=None, plan_record=None, steps=(), epochs=epochs)
+    adoption = Adoption(address="s", mark="STY=1.s", at=0.0, by="ada", log="/train.log")
+    run = replace(made.run, adopted=adoption)
+    adopted = replace(made, run=run, config=None, plan_record=None, steps=(), epochs=epochs)
     app = dashboard(Fleet(nodes=(fleets.node(runs=(adopted,)),)))
     async with app.run_test(size=(120, 40)) as pilot:
         await settle(pilot)
         text = "\n".join(screen_text(app))
-        assert "NaN" not in text and text.count("not in its records") >= 1
+        assert "NaN" not in text and text.count("not in its records") == 4
+        assert "waiting" not in text and "no plan is known" in text and "adopted, without a configuration" in text
+    assert epoch_words(adopted) == str(epochs[-1].epoch)
 
 
 def row_of(run: RunSnapshot, width: int, judged: Verdict | None = None) -> list[str]:

@@ -105,3 +105,10 @@ def test_changed_values_are_told_as_a_file_would_have_them() -> None:
         "  early_stopping_patience: 20 → null",
         "  split: null → {a: true}",
     ]
+
+
+def test_a_run_known_by_its_log_alone_is_told_by_its_last_epoch() -> None:
+    made = fleets.run()
+    logged = msgspec.structs.replace(made, steps=(), config=None, plan_record=None)
+    newest = made.epochs[-1]
+    assert present.progress_line(logged).startswith(f"epoch {newest.epoch} train total {newest.train.total:.4g}"[:20])

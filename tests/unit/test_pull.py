@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from giblet_train.contract.errors import ConfigError, DataError
 from giblet_train.contract.health import Health
-from giblet_train.contract.records import CheckpointRecord, decode
+from giblet_train.contract.records import Adoption, CheckpointRecord, decode
 from giblet_train.contract.rundir import RunDir
 from giblet_tui import pull
 from giblet_tui.fleet import RunSnapshot
@@ -109,11 +109,14 @@ def test_a_role_that_no_checkpoint_has_is_said_with_the_words_that_bring_another
     run_id = run.run.run_id
     ended = replace(run, checkpoints=(), health=Health(state="failed", sentence="ended with code 1"))
     goes_on = replace(ended, health=Health(state="running", sentence="heartbeat now"))
+    adoption = Adoption(address="s", mark="STY=1.s", at=0.0, by="ada")
+    adopted = replace(ended, run=replace(run.run, adopted=adoption))
     newest = replace(goes_on, checkpoints=(replace(run.checkpoints[0], roles=("last",)),))
     for seen, sentence, remedy in (
         (goes_on, "has no best checkpoint yet.", f"`giblet status {run_id}` tells where it stands."),
         (newest, "has no best checkpoint yet.", "pull it --last"),
         (ended, "has no best checkpoint.", f"It ended before it saved one: giblet why {run_id}"),
+        (adopted, "was adopted: of its checkpoints nothing is known.", f"giblet pull {run_id} --logs"),
     ):
         with pytest.raises(ConfigError) as error:
             pull.checkpoint(seen, "best", WAYS)

@@ -13,6 +13,7 @@ from giblet_tui.dashboard.braille import Layer
 from giblet_tui.dashboard.text import fitting, line, rail
 from giblet_tui.dashboard.view import RunView, pace_s
 from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.fleet import RunSnapshot
 from giblet_tui.series import Points, Range
 
 PLANNED_POINTS = 200
@@ -38,8 +39,7 @@ class WarmupClock(Pane):
         assert view is not None
         plan = view.run.plan
         if plan is None:
-            said = "waiting for the engine's plan" if view.run.health.live else "ended before the engine had a plan"
-            return [line((said, palette.MUTED))]
+            return [_unplanned(view.run)]
         departure = departure_of(view, plan)
         words = [_progress(view, plan, departure, width), _rates(view, plan, departure)]
         if departure is not None:
@@ -61,6 +61,15 @@ class WarmupClock(Pane):
         top = max(plan.learning_rate, float(view.curves.lr_N.max()) if len(view.curves.lr_N) else 0.0)
         rows = braille.draw(layers, Range(0, max(1, last)), Range(0, top * 1.05), width, height)
         return [line(*[(run.text, self.inks.get(run.style, "")) for run in row]) for row in rows]
+
+
+def _unplanned(run: RunSnapshot) -> Content:
+    """What there is to tell without a plan: of an adopted run the rate that its log says."""
+    if run.run.adopted is not None:
+        rate = axis.scientific(run.epochs[-1].lr) if run.epochs and run.epochs[-1].lr else "not known"
+        return line("LR ", (rate, "bold"), ("  no plan is known", palette.MUTED))
+    said = "waiting for the engine's plan" if run.health.live else "ended before the engine had a plan"
+    return line((said, palette.MUTED))
 
 
 def departure_of(view: RunView, plan: Plan) -> Departure | None:

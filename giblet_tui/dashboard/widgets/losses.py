@@ -18,7 +18,7 @@ from textual.reactive import reactive
 from textual.strip import Strip
 
 from giblet_tui.dashboard import axis, chart, palette
-from giblet_tui.dashboard.braille import Row
+from giblet_tui.dashboard.braille import Row, Run
 from giblet_tui.dashboard.chart import Chart
 from giblet_tui.dashboard.lens import Lens, whole_axis, x_of
 from giblet_tui.dashboard.text import Part, fitting, line
@@ -106,13 +106,17 @@ class LossPanel(Pane):
         """Draw anew, and repaint only the rows that came out different."""
         self.head()
         width, height = self.content_size
-        drawn = self.view is not None and not untold(self.view.run, self.component)
-        rows = chart.rows(self._chart(self.view), width, height) if self.view is not None and drawn else []
+        rows = self._drawn(self.view, width, height) if self.view is not None else []
         if len(rows) != len(self._rows):
             self.refresh()
         elif changed := [Region(0, y, width, 1) for y, row in enumerate(rows) if row != self._rows[y]]:
             self.refresh(*changed)
         self._rows = rows
+
+    def _drawn(self, view: RunView, width: int, height: int) -> list[Row]:
+        if not untold(view.run, self.component):
+            return chart.rows(self._chart(view), width, height)
+        return [(Run("not in its records"[:width], "axis"),), *[()] * (height - 1)] if height > 0 else []
 
     def render_lines(self, crop: Region) -> list[Strip]:
         self._plain = self.rich_style
@@ -249,7 +253,7 @@ class LossPanel(Pane):
         Validation is red where it is worse than the best constant.
         """
         if untold(view.run, self.component):
-            return [(" not in its records", palette.MUTED)]
+            return []
         course = self._course(view.run, view.curves)
         smooth_N = self._smoothed(view.run, view.curves, course.y_N)
         if not len(smooth_N):

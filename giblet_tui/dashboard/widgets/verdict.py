@@ -31,7 +31,9 @@ class VerdictStrip(Pane):
         assert self.view is not None
         verdict = self.view.verdict
         if verdict is None:
-            return [line(("no criteria are known: the run's config.yaml was not read", palette.MUTED))]
+            adopted = self.view.run.run.adopted is not None
+            why = "it was adopted, without a configuration" if adopted else "the run's config.yaml was not read"
+            return [line((f"no criteria are known: {why}", palette.MUTED))]
         if not verdict.criteria:
             return [line(("the configuration names no criteria", palette.MUTED))]
         ordered = sorted(verdict.criteria, key=lambda c: ORDER.index(c.status))
