@@ -146,7 +146,7 @@ def progress_line(run: RunSnapshot) -> str:
     if not run.steps and run.epochs:
         return epoch_line(run, run.epochs[-1])
     if not run.steps:
-        return run.heartbeat.phase if run.heartbeat else ""
+        return run.heartbeat.phase if run.heartbeat and run.health.live else ""
     last, plan = run.steps[-1], run.plan
     of_steps = f"/{plan.total_steps}" if plan else ""
     of_epochs = f"/{run.config.num_epochs}" if run.config else ""

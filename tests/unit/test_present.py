@@ -7,6 +7,7 @@ import json
 import msgspec
 import pytest
 
+from giblet_train.contract.health import Health
 from giblet_train.contract.schedule import lr_at
 from giblet_tui import present, shapes
 from giblet_tui.fleet import Fleet
@@ -112,3 +113,10 @@ def test_a_run_known_by_its_log_alone_is_told_by_its_last_epoch() -> None:
     logged = msgspec.structs.replace(made, steps=(), config=None, plan_record=None)
     newest = made.epochs[-1]
     assert present.progress_line(logged).startswith(f"epoch {newest.epoch} train total {newest.train.total:.4g}"[:20])
+
+
+def test_a_run_that_failed_before_its_first_step_is_not_told_to_do_something() -> None:
+    begun = msgspec.structs.replace(fleets.run(), steps=(), epochs=())
+    assert begun.heartbeat is not None and present.progress_line(begun) == begun.heartbeat.phase
+    failed = msgspec.structs.replace(begun, health=Health(state="failed", sentence="no such film"))
+    assert present.progress_line(failed) == ""
