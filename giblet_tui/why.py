@@ -26,11 +26,15 @@ BRING_AGAIN = "Bring it again: giblet pull {} --logs"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """A diagnosis, of what, and what was to be said on the way: what the records cannot show, how a plan was read."""
+    """A diagnosis, of what, and what was to be said on the way: what the records cannot show, how a plan was read.
+
+    begun: anything of a training was seen.
+    """
 
     subject: str
     diagnosis: Diagnosis
     notes: tuple[str, ...] = ()
+    begun: bool = True
 
 
 def of_run(run: RunSnapshot, unread: Sequence[str] = ()) -> Finding:
@@ -57,7 +61,8 @@ def of_path(path: Path, config: str | None) -> Finding:
     plan, notes = _plan(config)
     found = diagnose(plan, log.metrics, log_tail=[sanitize_line(t) for t in log.tail])
     unplanned = [] if plan else ["Without --config FILE nothing can be held against a plan, the learning rate least."]
-    return Finding(subject=path.name, diagnosis=found, notes=(*notes, *unplanned, *log.notes))
+    notes = [*notes, *unplanned, *log.notes]
+    return Finding(subject=path.name, diagnosis=found, notes=tuple(notes), begun=bool(log.metrics))
 
 
 def why_json(finding: Finding) -> dict[str, Any]:
@@ -66,17 +71,19 @@ def why_json(finding: Finding) -> dict[str, Any]:
     return {
         "schema": SCHEMA,
         "run_id": finding.subject,
-        "healthy": finding.diagnosis.healthy,
+        "healthy": finding.diagnosis.healthy and finding.begun,
         "causes": causes,
         "notes": list(finding.notes),
     }
 
 
-def why_lines(diagnosis: Diagnosis, unread: bool = False) -> list[str]:
+def why_lines(diagnosis: Diagnosis, unread: bool = False, begun: bool = True) -> list[str]:
     """Each cause with its sentence, how sure it is, and what to do; or that nothing is wrong.
 
-    unread: not all of its files could be read.
+    unread: not all of its files could be read. begun: anything of a training was seen, so that it can be well.
     """
+    if diagnosis.healthy and not begun:
+        return ["Nothing can be told: no training is seen in it, nor an error at its end."]
     if diagnosis.healthy:
         read = "what could be read shows" if unread else "the records show"
         return [f"Nothing is wrong, as far as {read}."]

@@ -51,7 +51,7 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
     if json:
         show_json(diagnosed.why_json(finding))
     else:
-        show("\n".join(diagnosed.why_lines(finding.diagnosis, blind)))
+        show("\n".join(diagnosed.why_lines(finding.diagnosis, blind, finding.begun)))
     if not finding.diagnosis.healthy:
         raise typer.Exit(RunFailed.exit_code)
     if blind:

@@ -116,6 +116,19 @@ def test_a_plan_is_read_from_a_file_that_giblet_would_not_train_on(tmp_path: Pat
     assert (config.learning_rate, config.num_epochs, config.warmup_epochs) == (1e-4, 500, 10)
 
 
+def test_a_log_in_which_nothing_began_is_not_called_well(tmp_path: Path) -> None:
+    """The lab's run that never started was found eight hours later; another found its port in use."""
+    log = tmp_path / "night.log"
+    log.write_text("[2025-11-04 23:10:01] INFO Loading dataset for 17 subjects\n")
+    finding = of_path(log, None)
+    assert why_lines(finding.diagnosis, begun=finding.begun)[0].startswith("Nothing can be told: no training is seen")
+    assert not why_json(finding)["healthy"]
+    in_use = "torch.distributed.DistNetworkError: The server socket has failed to listen: address already in use"
+    log.write_text(f"[c10d] The server socket has failed to listen on [::]:29500 (errno: 98).\n{in_use}\n")
+    [cause] = of_path(log, None).diagnosis.causes
+    assert cause.cause == "crashed" and in_use in cause.sentence
+
+
 def test_a_log_that_only_crashed_is_read_by_its_end(tmp_path: Path) -> None:
     log = tmp_path / "a.log"
     log.write_text("Traceback (most recent call last):\n  File x\nKeyError: 'sub-04'\n")

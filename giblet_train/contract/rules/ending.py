@@ -83,7 +83,8 @@ def crashed(case: Case) -> Cause | None:
     if health is not None and health.state not in ("failed", "died"):
         return None
     failed = next((e.sentence for e in reversed(case.events) if e.name == "failed"), "")
-    raised = any(_TRACEBACK in line for line in case.log_tail)
+    last = next((line.strip() for line in reversed(case.log_tail) if line.strip()), "")
+    raised = any(_TRACEBACK in line for line in case.log_tail) or _ERROR.match(last)
     error = failed or (_root_error(case.log_tail) if raised or health else "") or _first(_KILLED, case.log_tail)
     if health is None and not error:
         return None
