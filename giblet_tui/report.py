@@ -17,7 +17,19 @@ from giblet_tui.fleet import RunSnapshot
 from giblet_tui.present import clock, losses, markdown_table, stakes_lines, verdict_lines
 from giblet_tui.promote import HEAD, notebook
 
-TOLD = frozenset({"sanity", "early_stop", "checkpoint_failed", "stopped", "preempted", "resumed", "finished", "failed"})
+TOLD = frozenset(
+    {
+        "sanity",
+        "early_stop",
+        "checkpoint_damaged",
+        "checkpoint_failed",
+        "stopped",
+        "preempted",
+        "resumed",
+        "finished",
+        "failed",
+    }
+)
 """Events worth a line; the others are every epoch's business."""
 _PATH = re.compile(r"(?<![\w.])~?(?:/[\w.@+-]+){2,}/?")
 _PERSON = re.compile(r"\b(?:sub|subj|subject|participant)[-_ ]?\d+\b", re.IGNORECASE)

@@ -85,7 +85,12 @@ class Ranks:
             except GibletError as error:
                 found = error
         # The others must not be left waiting for what will not come.
-        code = self.from_first(found.exit_code if isinstance(found, GibletError) else None)
+        try:
+            code = self.from_first(found.exit_code if isinstance(found, GibletError) else None)
+        except RunFailed:
+            if isinstance(found, GibletError):  # what the first has to say is the cause, also where nobody hears it
+                raise found from None
+            raise
         if isinstance(found, GibletError):
             raise found
         if code is not None:
@@ -153,7 +158,7 @@ def together() -> Iterator[None]:
     try:
         yield
     except RuntimeError as error:
-        words = str(error).splitlines()[0].split("] ")[-1]
+        words = str(error).splitlines()[0].split("] ")[-1].partition(". This is typically")[0]
         raise RunFailed(
             f"Another process of this run is gone, and this one cannot go on alone ({words}).",
             "Its own words are in the run's ranks/ folder; `giblet why` reads them.",

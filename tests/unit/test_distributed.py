@@ -11,8 +11,9 @@ import pytest
 import torch
 
 from giblet_train import checkpoint, trainer
-from giblet_train.contract.errors import ConfigError
+from giblet_train.contract.errors import ConfigError, Preempted, RunFailed
 from giblet_train.contract.records import EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
+from giblet_train.ranks.distributed import Ranks
 from tests.engine_study import load
 from tests.unit.test_trainer import WORKER, heartbeat_of, metrics_of, run_dir_of, wait_for, weights_of
 
@@ -175,3 +176,20 @@ def test_what_the_first_cannot_load_is_said_once_and_in_words(tmp_path):
 def test_another_number_of_processes_is_refused(tmp_path):
     with pytest.raises(ConfigError, match=r"world_size is 2, but 1 process"):
         trainer.train(run_dir_of(tmp_path, distributed={"world_size": 2}).path, load)
+
+
+def test_what_the_first_has_to_say_is_said_also_when_the_others_are_gone(monkeypatch):
+    def nobody_there(*arguments, **options):
+        raise RuntimeError(
+            "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1. This is typically"
+        )
+
+    def told_to_end():
+        raise Preempted("Told to terminate.")
+
+    monkeypatch.setattr(torch.distributed, "broadcast_object_list", nobody_there)
+    ranks = Ranks(0, 2, torch.device("cpu"))
+    with pytest.raises(Preempted, match="Told to terminate"):
+        ranks.only_first(told_to_end)
+    with pytest.raises(RunFailed, match=r"alone \(Connection closed by peer \[127\.0\.0\.1\]:1\)\."):
+        ranks.only_first(lambda: 1)
