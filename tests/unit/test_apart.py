@@ -49,7 +49,7 @@ def test_a_film_that_repeats_itself_shifts_nobody():
 
 def test_halves_share_their_signal_and_of_noise_nothing():
     random = np.random.default_rng(1)
-    signal_RV, one_RV, other_RV, third_RV = random.standard_normal((4, 2000, 20))
+    signal_RV, one_RV, other_RV, third_RV = random.standard_normal((4, 500, 20))
     # The mean of two halves holds the signal's variance and half of the noise's: 1 / (1 + 1/2).
-    assert shared_part(signal_RV + one_RV, signal_RV + other_RV) == pytest.approx(2 / 3, abs=0.03)
-    assert shared_part(one_RV, third_RV) == pytest.approx(0.0, abs=0.05)
+    assert shared_part(signal_RV + one_RV, signal_RV + other_RV) == pytest.approx(2 / 3, abs=0.06)
+    assert shared_part(one_RV, third_RV) == pytest.approx(0.0, abs=0.1)
