@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from giblet_train.contract.config import Config
+from giblet_train.contract.errors import DataError
 from giblet_train.data.dataset import SplitData, prepare_split
 from giblet_train.data.splits import make_split
 from giblet_train.data.store import build_store, open_store
@@ -16,6 +17,12 @@ def load_split(config: Config, workdir: Path, progress: Callable[[str, float], N
 
     workdir: what `data.data_dir` is relative to, and where stores lie. Raises DataError, ConfigError, PreflightRefused.
     """
-    study = open_store(build_store(config, workdir / config.data.data_dir, workdir, progress))
+    path = build_store(config, workdir / config.data.data_dir, workdir, progress)
+    try:
+        study = open_store(path)
+    except (ValueError, EOFError) as error:
+        raise DataError(
+            f"An array of the store {path} is damaged: {error}", f"Delete {path}; the next run builds it again."
+        ) from None
     progress("fitting scales and masks on the training TRs", 0.0)
     return prepare_split(study, make_split(study.scan_lengths_trs, study.border_trs, config.split), config)

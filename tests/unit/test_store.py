@@ -11,6 +11,7 @@ import time
 import numpy as np
 import pytest
 
+from giblet_train import loading
 from giblet_train.contract.config import dump
 from giblet_train.contract.errors import ConfigError, DataError, PreflightRefused
 from giblet_train.data import assemble
@@ -158,6 +159,16 @@ def test_damage_and_newer_schemas_are_named(store, tmp_path):
         open_store(copy)
     with pytest.raises(DataError, match="is not a store"):
         open_store(tmp_path)
+
+
+def test_an_array_of_the_right_length_that_is_none_is_told_as_damage(store, tmp_path, monkeypatch):
+    copy = tmp_path / store.name
+    shutil.copytree(store, copy)
+    path = copy / "bold" / "sub-02.npy"
+    path.write_bytes(b"X" * path.stat().st_size)
+    monkeypatch.setattr(loading, "build_store", lambda *_: copy)
+    with pytest.raises(DataError, match=r"An array of the store .* is damaged"):
+        loading.load_split(config(), tmp_path, quiet)
 
 
 def test_a_typed_text_width_is_checked(tiny_study, tmp_path):
