@@ -30,7 +30,7 @@ from giblet_train.contract.rundir import RunDir, write_record
 from giblet_train.tensorfile import FileTensors, Series, save_file
 
 LAST, BEST, PERIODIC = "last", "best", "periodic"
-# Keys that change nothing about the weights: a run may be resumed with other values.
+# Keys that change nothing about the weights but their rounding: a run may be resumed with other values.
 FREE_KEYS = (
     "stage",
     "threads",

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from giblet_train import checkpoint
 from giblet_train.checkpoint import BEST, Checkpoints, Saved
-from giblet_train.contract.config import content_hash
+from giblet_train.contract.config import Config, content_hash
 from giblet_train.contract.errors import DataError, PreflightRefused
 from giblet_train.contract.records import CheckpointRecord
 from giblet_train.contract.rundir import RunDir
@@ -85,12 +85,10 @@ class Keeper:
         """
         found = self.ranks.only_first(self._found)
         saved, best = (found.saved, found.best) if found else (None, None)
-        told = self.ranks.from_first(
-            None if saved is None else (saved.path, saved.state, saved.config.distributed.world_size)
-        )
+        told = self.ranks.from_first(None if saved is None else (saved.path, saved.state, self._inexact(saved.config)))
         if told is None:
             return None
-        path, state, world_size = told
+        path, state, inexact = told
         self.learner.load(self.ranks.tensors_from_first(saved.tensors if saved else {}))
         standing, best_weights = Standing(**state), None
         if self.ranks.from_first(best is not None):
@@ -99,14 +97,21 @@ class Keeper:
             best_weights = under("average.", {name: tensor for name, tensor in whole if name in own})
         for sentence in found.damaged if found else ():
             self.recorder.event("checkpoint_damaged", "error", sentence, step=standing.step)
-        inexact = f" It ran on {world_size} rank(s): from here on it is equal within rounding, not to the bit."
         self.recorder.event(
             "resumed",
             "info",
-            f"Resumed from {path}, step {standing.step}.{inexact if world_size != self.ranks.world_size else ''}",
+            f"Resumed from {path}, step {standing.step}.{inexact}",
             step=standing.step,
         )
         return standing, best_weights
+
+    def _inexact(self, saved: Config) -> str:
+        """What makes sums come in another order than before; empty where nothing does."""
+        then, now = saved.distributed.world_size, self.ranks.world_size
+        if then == now and saved.threads == self.config.threads:
+            return ""
+        how = f"on {then} rank(s)" if then != now else f"with threads: {saved.threads or 'null'}"
+        return f" It ran {how}: from here on it is equal within rounding, not to the bit."
 
     def _open(self) -> Checkpoints:
         try:

@@ -248,6 +248,14 @@ def test_killed_it_resumes_from_the_checkpoint_before(tmp_path, straight):
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
 
 
+def test_other_threads_are_told_as_rounding(tmp_path, straight):
+    run_dir = run_dir_of(tmp_path, "threads", threads=2)
+    shutil.copytree(straight.checkpoints, run_dir.checkpoints)
+    assert trainer.train(run_dir.path, load) == 0
+    [resumed] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "resumed"]
+    assert "It ran with threads: 1: from here on it is equal within rounding" in resumed
+
+
 def test_another_configuration_is_not_resumed(tmp_path):
     trainer.train(run_dir_of(tmp_path, "old", num_epochs=1, warmup_steps=2).path, load)
     new = run_dir_of(tmp_path, "new", num_epochs=1, warmup_steps=2, learning_rate=1e-4, resume_from="old")
