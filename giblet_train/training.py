@@ -100,11 +100,16 @@ class Training:
     def _check_finite(self, stepped: Stepped) -> None:
         """Raises RunFailed naming component, step and rank; the weights are still those of the step before."""
         if stepped.not_finite:
+            where = f"at step {self.standing.step}"
             component, rank = stepped.not_finite[0]
-            what = "gradient" if component == GRADIENT else f"loss of {component}"
+            named = (
+                f"The gradient is not finite {where}, though every loss is"
+                if component == GRADIENT
+                else f"The loss of {component} is not finite {where} on rank {rank}"
+            )
             kept = f"; the checkpoint of step {last.step} is good" if (last := self.keeper.last) else ""
             raise RunFailed(
-                f"The {what} is not finite at step {self.standing.step} on rank {rank}{kept}.",
+                f"{named}{kept}.",
                 "Look at the step records before it; lower learning_rate, or run `python -m giblet_train data check`.",
             )
 

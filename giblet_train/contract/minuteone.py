@@ -79,6 +79,7 @@ def findings(begun: Beginning) -> list[str]:
         *of_data(begun.data.components),
         *_of_alignment(begun.data),
         *of_start(begun.config, begun.first, begun.data.components),
+        *_of_plan(begun.plan),
         *_of_one_batch(begun.one_batch),
         *_of_machine(begun),
     ]
@@ -150,8 +151,16 @@ def rate_plan(plan: Plan) -> str:
     )
     rest = {"cosine": "a cosine", "step": f"× {plan.step_decay_factor:g} every {plan.step_decay_steps} steps"}
     course = rest.get(plan.scheduler_type, "constant")
-    reached = "" if plan.warmup_steps < plan.total_steps else "; THE BASE RATE IS NEVER REACHED"
-    return f"rate: {warm}{course} to {last:.2e} at step {plan.total_steps - 1}{reached}"
+    return f"rate: {warm}{course} to {last:.2e} at step {plan.total_steps - 1}"
+
+
+def _of_plan(plan: Plan) -> list[str]:
+    if plan.warmup_steps < plan.total_steps:
+        return []
+    return [
+        f"The warm-up takes {plan.warmup_steps} steps and the run has {plan.total_steps}: the base rate is never "
+        "reached; shorten warmup_steps."
+    ]
 
 
 def _component(name: str, fact: ModalityFacts, first: Number) -> str:

@@ -32,6 +32,8 @@ from giblet_train.ranks.distributed import Ranks
 from giblet_train.recorder import Recorder
 
 OWN_PACE = 0.1
+FEWEST_CORRELATED_TRS = 3
+"""Any two points lie on a line."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,7 @@ class Experiment:
         assert targets is not None
         targets = targets.to(ranks.device)
         windows = windows_in(data, config, shape, data.split.train_blocks)
+        _check_correlated(config, windows)
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = plan_of(config, steps)
@@ -185,6 +188,15 @@ def _check_sizes(config: Config, shape: Shape, n_train: int, ranks: Ranks) -> No
         raise ConfigError(
             f"model.fir_trs {shape.fir_trs} is longer than all {n_train} training TRs.",
             "A response lasts some 20 s: 13 TRs of 1.5 s are the default.",
+        )
+
+
+def _check_correlated(config: Config, windows: Windows) -> None:
+    if config.fmri_loss_type == "correlation" and windows.scored_trs < FEWEST_CORRELATED_TRS:
+        raise ConfigError(
+            f"fmri_loss_type correlation compares responses within a window, and a window here has "
+            f"{windows.scored_trs} scored TR(s).",
+            f"Lengthen model.window_trs to at least {config.model.context_trs + FEWEST_CORRELATED_TRS}, or use mse.",
         )
 
 

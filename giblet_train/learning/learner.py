@@ -147,7 +147,7 @@ class Learner:
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """Leave this rank's gradients in the parameters. Returns its part of each loss and squared pull on z.
 
-        step: None for no step at all, and therefore no dropout.
+        step: None for no step at all, and therefore neither dropout nor balance.
         """
         due = step is not None and step >= self.plan.warmup_steps and step % self.config.balance.every_steps == 0
         n_windows = self.config.batch_size

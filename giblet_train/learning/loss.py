@@ -54,14 +54,16 @@ def absolute_error(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: Tensor)
 def correlation_distance(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: Tensor) -> Tensor:
     """Σ over windows and voxels of 1 - r, r over each window's scored TRs.
 
-    The norm of a prediction is kept from 0 by CORRELATION_EPS of the target's, for at zero r has no gradient.
+    The norm of a prediction is kept from 0 by CORRELATION_EPS of the target's, for at zero r has no gradient. A
+    response that does not change within a window has r 0.
     """
     mask_BW1 = scored_BW[..., None].to(predicted_BWV.dtype)
     n_B1 = mask_BW1.sum(dim=1)
     predicted = (predicted_BWV - (predicted_BWV * mask_BW1).sum(1, keepdim=True) / n_B1[:, None]) * mask_BW1
     target = (target_BWV - (target_BWV * mask_BW1).sum(1, keepdim=True) / n_B1[:, None]) * mask_BW1
     target_norm_BV = target.norm(dim=1)
-    eps_BV = CORRELATION_EPS * target_norm_BV + torch.finfo(target.dtype).tiny ** 0.5  # squared below, it must not be 0
-    r_BV = (predicted * target).sum(dim=1) / ((predicted.norm(dim=1) + eps_BV) * (target_norm_BV + eps_BV))
+    eps_BV = CORRELATION_EPS * target_norm_BV
+    size_BV = (predicted.norm(dim=1) + eps_BV) * (target_norm_BV + eps_BV)
+    r_BV = (predicted * target).sum(dim=1) / size_BV.clamp_min(torch.finfo(size_BV.dtype).tiny)
     distance: Tensor = (1.0 - r_BV).sum()
     return distance

@@ -46,6 +46,8 @@ class Objective:
         self.scales = {
             c: scale_of(v, config.losses.scale, c in targets.log_unigram) for c, v in targets.constant_loss.items()
         }
+        if self.kind == "mae" and config.losses.scale == "variance":
+            self.scales["fmri"] = targets.deviation  # what the best constant's absolute error is
 
     def forward(self, model: Network, portion: Portion, noise: Noise | None) -> Forward:
         """Predict brains from the film, and rebuild the film from predicted and from measured brains.
@@ -91,7 +93,7 @@ class Objective:
             return correlation_distance(scores_BWR, target_BWR, scored_BW) / (n_windows * self.targets.n_responses)
         n = n_scored * self.targets.n_responses
         if self.kind == "mae":
-            return absolute_error(scores_BWR, target_BWR, scored_BW) / (n * self.targets.deviation)
+            return absolute_error(scores_BWR, target_BWR, scored_BW) / (n * self.scales["fmri"])
         rest = (self.targets.rest_T[index_BW] * scored_BW).sum()
         return (squared_error(scores_BWR, target_BWR, scored_BW) + rest) / (n * self.scales["fmri"])
 

@@ -43,7 +43,8 @@ def shape_of(config: ModelConfig) -> Shape:
         fir_trs=config.fir_trs,
         decoder_width=preset.decoder_width,
     )
-    if shape.width % (2 * shape.n_attention_heads):
+    attends = config.kind == "trunk" and shape.n_layers > 0
+    if attends and shape.width % (2 * shape.n_attention_heads):
         raise ConfigError(
             f"model.width {shape.width} cannot be divided over {shape.n_attention_heads} attention heads of even size.",
             f"Choose a multiple of {2 * shape.n_attention_heads}.",

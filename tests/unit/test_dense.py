@@ -36,6 +36,13 @@ def test_its_losses_start_at_one(experiment):
     assert first == pytest.approx(dict.fromkeys(("fmri", "video", "audio", "text"), 1.0), rel=1e-4)
 
 
+def test_a_width_that_no_attention_could_have_is_built():
+    odd = Experiment.of(config(model=DENSE | {"width": 65, "bottleneck_dim": 3}), split_data(), ALONE)
+    assert odd.learner.model.maps["text"].in_features == 65
+    with pytest.raises(ConfigError, match="attention heads"):
+        Experiment.of(config(model={"width": 65}), split_data(), ALONE)
+
+
 def test_a_configuration_that_it_cannot_honour_is_refused():
     with pytest.raises(ConfigError, match="dense predicts voxels from nothing"):
         config(model={"kind": "dense"})

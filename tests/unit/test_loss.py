@@ -44,5 +44,15 @@ def test_correlation_distance_of_a_constant_is_one_and_has_a_finite_gradient(dea
     assert torch.isfinite(flat.grad).all()
 
 
+def test_a_response_that_does_not_change_has_no_correlation():
+    predicted, target, scored = tensors()
+    target[0, :, 2] = 0.0
+    predicted.requires_grad_()
+    correlation_distance(predicted, target, scored).backward()
+    assert torch.isfinite(predicted.grad).all() and not predicted.grad[0, :, 2].any()
+    alone = torch.zeros(1, 20, 1)
+    assert correlation_distance(alone, alone, scored[:1]).item() == 1.0
+
+
 def test_scales():
     assert [scale_of(4.0, s) for s in ("variance", "std", "none")] == [4.0, 2.0, 1.0]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from giblet_train.contract.config import Config, LossConfig
-from giblet_train.contract.minuteone import Beginning, Machine, OneBatch, findings, lines, rate_plan
+from giblet_train.contract.minuteone import Beginning, Machine, OneBatch, findings, lines
 from giblet_train.contract.records import AgreementFact, AlignmentFacts, DataMetric, LagFact, ModalityFacts
 from giblet_train.contract.schedule import plan_of
 
@@ -118,6 +118,9 @@ def test_what_is_scaled_otherwise_need_not_start_at_one() -> None:
     assert findings(begun({"fmri": float("inf")}, config)) == ["fmri starts at inf."]
 
 
-def test_a_peak_out_of_reach_is_said() -> None:
-    plan = plan_of(Config(name="a", warmup_steps=400), 20)
-    assert rate_plan(plan).endswith("THE BASE RATE IS NEVER REACHED")
+def test_a_peak_out_of_reach_is_found() -> None:
+    told = begun(config=Config(name="a", warmup_steps=400))
+    assert findings(told) == [
+        "The warm-up takes 400 steps and the run has 400: the base rate is never reached; shorten warmup_steps."
+    ]
+    assert findings(begun(config=Config(name="a", warmup_steps=399))) == []

@@ -35,7 +35,7 @@ from giblet_train.contract.rundir import RunDir
 from giblet_train.contract.schedule import lr_at, plan_of
 from giblet_train.gate import ONE_BATCH_STEPS
 from giblet_train.learning.experiment import Experiment
-from giblet_train.learning.learner import parameters_without_gradient
+from giblet_train.learning.learner import GRADIENT, Learner, parameters_without_gradient
 from giblet_train.learning.objective import Objective
 from giblet_train.learning.onebatch import learn_one_batch
 from giblet_train.ranks.distributed import ranks_of
@@ -285,6 +285,20 @@ def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, 
     assert all(torch.isfinite(t).all() for t in saved.tensors.values())
 
 
+def test_a_gradient_that_is_not_finite_is_not_called_a_loss(tmp_path, monkeypatch):
+    run_dir = run_dir_of(tmp_path)
+    descent = Learner._descent
+    monkeypatch.setattr(
+        Learner,
+        "_descent",
+        lambda self, batch, step, *rest: replace(
+            descent(self, batch, step, *rest), not_finite=((GRADIENT, 0),) if step == 3 else ()
+        ),
+    )
+    with pytest.raises(RunFailed, match=r"^The gradient is not finite at step 3, though every loss is\."):
+        trainer.train(run_dir.path, load)
+
+
 def test_minute_one_stops_what_cannot_work(tmp_path):
     def raw_units(config, workdir, progress):
         data = split_data()
@@ -438,7 +452,7 @@ def test_a_run_directory_that_cannot_be_written_is_refused_in_words(tmp_path, na
         {"model": {"compress": "none"}, "fmri_loss_type": "correlation"},
         {"model": {"compress": "per_subject"}, "accumulate_steps": 2},
         {"balance": {"kind": "gradnorm", "every_steps": 2}},
-        {"balance": {"kind": "uncertainty"}, "accumulate_steps": 2},
+        {"balance": {"kind": "uncertainty"}},
         {"scheduler_type": "step", "gradient_clip_val": None, "ema_decay": 0.0, "validate_every": 2},
         {"model": {"kind": "dense", "compress": "none", "start": "zero", "head_width": 32, "context_trs": 0}},
         {"losses": {"scale": "std"}, "model": {"n_layers": 0}},
@@ -454,8 +468,11 @@ def test_each_variant_trains_and_falls(tmp_path, overrides):
     assert first == pytest.approx(dict.fromkeys(first, 1.0), abs=0.02)
 
 
-def test_accumulation_changes_nothing(tmp_path):
-    whole, pieces = run_dir_of(tmp_path, "whole"), run_dir_of(tmp_path, "pieces", accumulate_steps=3)
+@pytest.mark.parametrize("balance", ["fixed", "uncertainty"])
+def test_accumulation_changes_nothing(tmp_path, balance):
+    overrides = {"balance": {"kind": balance}}
+    whole = run_dir_of(tmp_path, "whole", **overrides)
+    pieces = run_dir_of(tmp_path, "pieces", **overrides, accumulate_steps=3)
     for run_dir in (whole, pieces):
         trainer.train(run_dir.path, load)
     np.testing.assert_allclose(
@@ -485,6 +502,24 @@ def test_gpus_cannot_be_linked_where_none_is(monkeypatch):
     asked = config(device="cpu", distributed={"world_size": 2, "backend": "nccl"})
     with pytest.raises(ConfigError, match="nccl links GPUs"), ranks_of(asked):
         pass
+
+
+def test_a_window_too_short_to_correlate_is_refused(tmp_path):
+    model = {"compress": "none", "context_trs": 0, "window_trs": 1}
+    with pytest.raises(ConfigError, match=r"a window here has 1 scored TR\(s\)"):
+        trainer.train(run_dir_of(tmp_path, model=model, fmri_loss_type="correlation").path, load)
+
+
+@pytest.mark.parametrize(("scale", "above_variance"), [("variance", False), ("std", True), ("none", True)])
+def test_an_absolute_error_is_scaled_as_told(scale, above_variance):
+    """Of z-scored responses the mean absolute deviation is below the standard deviation, which is 1."""
+    data = split_data()
+    experiment = Experiment.of(
+        config(model={"compress": "none"}, fmri_loss_type="mae", losses={"scale": scale}), data, ALONE
+    )
+    targets, divisor = experiment.learner.objective.targets, experiment.learner.objective.scales["fmri"]
+    assert (divisor > targets.deviation) == above_variance
+    assert divisor == pytest.approx(1.0 if above_variance else targets.deviation, rel=1e-3)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this node has a GPU")
