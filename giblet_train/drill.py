@@ -277,6 +277,12 @@ def _film(data: SplitData) -> SplitData:
     return replace(data, inputs=inputs, targets=targets)
 
 
+def _noise(data: SplitData) -> SplitData:
+    """Scans that hold no response: noise, which no two voxels or subjects share."""
+    rng = np.random.default_rng(0)
+    return replace(data, bold={s: rng.standard_normal(data.bold[s].shape, np.float32) for s in data.subjects})
+
+
 def _subject(data: SplitData) -> SplitData:
     """The first subject's volumes come late."""
     bold = {subject: data.bold[subject] for subject in data.subjects}
@@ -307,5 +313,6 @@ CHANGES: dict[str, Change] = {
     "leak": _leak,
     "mean": _mean,
     "film": _film,
+    "noise": _noise,
     "subject": _subject,
 }

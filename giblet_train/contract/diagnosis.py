@@ -32,6 +32,7 @@ RULES: tuple[Rule, ...] = (
     learning.rounding,
     heldout.leak,
     heldout.no_better_than_mean,
+    heldout.brain_unexplained,
     misaligned.misaligned_time,
     misaligned.wrong_film,
     misaligned.subject_apart,
@@ -48,9 +49,20 @@ RULES: tuple[Rule, ...] = (
 """In the order in which equally likely causes are named."""
 
 _CURVES: frozenset[CauseName] = frozenset(
-    {"flat", "plateau", "criterion_unreachable", "no_better_than_mean", "overfit", "clipping_always"}
+    {
+        "flat",
+        "plateau",
+        "criterion_unreachable",
+        "no_better_than_mean",
+        "brain_unexplained",
+        "overfit",
+        "clipping_always",
+    }
 )
 _SCALES: frozenset[CauseName] = _CURVES | {"component_dominates", "loss_not_unit_free"}
+_FILMS: frozenset[CauseName] = frozenset(
+    {"no_better_than_mean", "brain_unexplained", "overfit", "criterion_unreachable"}
+)
 EXPLAINS: dict[CauseName, frozenset[CauseName]] = {
     "lr_off_plan": _CURVES | {"diverging", "nan"},
     "categorical_targets": _SCALES | {"scale_mismatch"},
@@ -63,8 +75,9 @@ EXPLAINS: dict[CauseName, frozenset[CauseName]] = {
     "diverging": _CURVES | {"crashed"},
     "leak": frozenset({"overfit", "plateau", "criterion_unreachable"}),
     "no_better_than_mean": frozenset({"overfit", "plateau", "criterion_unreachable"}),
-    "misaligned_time": frozenset({"no_better_than_mean", "overfit", "criterion_unreachable"}),
-    "wrong_film": frozenset({"misaligned_time", "no_better_than_mean", "overfit", "criterion_unreachable"}),
+    "brain_unexplained": frozenset({"overfit", "plateau", "criterion_unreachable"}),
+    "misaligned_time": _FILMS,
+    "wrong_film": _FILMS | {"misaligned_time"},
     "overfit": frozenset({"plateau", "criterion_unreachable"}),
     "clipping_always": frozenset({"flat", "plateau", "criterion_unreachable"}),
     "flat": frozenset({"plateau", "criterion_unreachable"}),

@@ -72,6 +72,7 @@ DRILLS: dict[str, Drill] = dict(
         _drill("batchnorm", "tiny_batch_norm", "one row is normalised over its batch", STEP),
         _drill("mean", "no_better_than_mean", "what the network sees is shuffled against film and brain", **_SHORT,
                **_UNTAMED, learning_rate=3e-3),
+        _drill("noise", "brain_unexplained", "the scans hold no response of the brain, only noise"),
         _drill("unreachable", "criterion_unreachable", "a fall of 90 % is asked of noise", **_SHORT,
                criteria={"loss_drop": {"kind": "loss_drop", "threshold": 0.9}}),
         _drill("oom", "oom_host", "an array is asked for that the process's memory limit does not hold", STEP),

@@ -277,6 +277,16 @@ def no_better_than_mean(seed: int) -> Failing:
     return Failing(curves, tape.metrics, curves.plan.warmup_steps)
 
 
+def brain_unexplained(seed: int) -> Failing:
+    """The film is learnt, and what the scans hold is not of it: fMRI is fitted a little, held out never."""
+    curves = draw(seed, num_epochs=[20, 30, 50][seed % 3])
+    curves.floor["fmri"] = curves.rng.uniform(0.93, 0.99)
+    curves.held_out_floor["fmri"] = 1 + curves.rng.uniform(0.002, 0.08)
+    chance = curves.rng.gauss(0, 0.008)
+    tape = play(curves, epoch_fields=lambda e, t: {"fmri_r": chance + curves.rng.gauss(0, 0.003)})
+    return Failing(curves, tape.metrics, curves.plan.warmup_steps)
+
+
 def loader_bound(seed: int) -> Failing:
     curves = draw(seed)
 
@@ -399,6 +409,7 @@ FAULTS: dict[str, tuple[str, Callable[[int], Failing]]] = {
         "oom_gpu": (oom_gpu,),
         "disk_full": (disk_full,),
         "crashed": (crashed,),
+        "brain_unexplained": (brain_unexplained,),
     }.items()
     for fault in faults
     for name in (fault.__name__,)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from msgspec.structs import replace
 
@@ -9,9 +11,11 @@ from benchmarks.why import accused_early, delay_of, first_cause, is_right, whole
 from giblet_train.contract.config import from_mapping
 from giblet_train.contract.diagnosis import EXPLAINS, RULES, diagnose
 from giblet_train.contract.health import Health
+from giblet_train.contract.legacylog import parse
 from giblet_train.contract.records import (
     AgreementFact,
     AlignmentFacts,
+    AnyMetric,
     DataMetric,
     EpochMetric,
     EvaluationMetric,
@@ -22,7 +26,7 @@ from giblet_train.contract.records import (
 )
 from giblet_train.contract.rules.case import CauseName, case_of
 from tests.collection import Case, collection
-from tests.collection.faults import flat, overfit, play, steps_of
+from tests.collection.faults import brain_unexplained, flat, overfit, play, steps_of
 from tests.collection.healthy import draw, healthy_run
 
 DIED = Health(state="failed", sentence="ended with code 1", reason="exit")
@@ -262,3 +266,26 @@ def test_a_run_that_begins_from_ridge_is_flat_where_it_stays_there() -> None:
     stays = [replace(m, total=1.8) if isinstance(m, StepMetric) else m for m in warm if not isinstance(m, EpochMetric)]
     assert "flat" not in {c.cause for c in diagnose(curves.config, warm).causes}
     assert "flat" in {c.cause for c in diagnose(curves.config, stays).causes}
+
+
+def _with_r(metrics: list[AnyMetric], r: Callable[[int], float]) -> list[AnyMetric]:
+    return [replace(m, fmri_r=r(m.epoch)) if isinstance(m, EpochMetric) else m for m in metrics]
+
+
+def test_a_loss_that_falls_by_the_film_alone_is_named() -> None:
+    failing = brain_unexplained(4)
+    found = diagnose(failing.curves.config, failing.metrics).causes
+    assert found[0].cause == "brain_unexplained" and "No brain is predicted" in found[0].sentence
+    predicted = _with_r(failing.metrics, lambda epoch: 0.03)
+    assert "brain_unexplained" not in {c.cause for c in diagnose(failing.curves.config, predicted).causes}
+    rising = _with_r(failing.metrics, lambda epoch: min(0.019, 0.003 * epoch))
+    assert "brain_unexplained" not in {c.cause for c in diagnose(failing.curves.config, rising).causes}
+
+
+def test_a_log_tells_of_a_brain_unexplained_by_its_correlation() -> None:
+    line = "Epoch {e}/50 | Train Loss: {loss:.4f} | fMRI Corr: {r:.4f} | LR: 1.00e-04"
+    losses = [3.9 - 0.05 * e for e in range(1, 9)]
+    told = parse(line.format(e=e, loss=v, r=0.0013) for e, v in enumerate(losses, 1))
+    assert diagnose(None, told.metrics).causes[0].cause == "brain_unexplained"
+    learnt = parse(line.format(e=e, loss=v, r=0.06) for e, v in enumerate(losses, 1))
+    assert diagnose(None, learnt.metrics).healthy

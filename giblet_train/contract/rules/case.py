@@ -40,6 +40,7 @@ CauseName = Literal[
     "frozen_parameters",
     "tiny_batch_norm",
     "no_better_than_mean",
+    "brain_unexplained",
     "criterion_unreachable",
     "oom_host",
     "oom_gpu",

@@ -16,6 +16,8 @@ LEAK_VALIDATIONS = 4
 MEAN_VALIDATIONS = 3
 LEARNT = 0.025
 SKILL_DOUBT = 0.005
+R_DOUBT = 0.02
+"""A mean held-out r of fMRI below this is none: voxels that answer the film show more from the first epoch on."""
 FEWEST_POINTS = 5
 EARLIEST = 0.1
 """Share of the planned epochs before which no course is drawn."""
@@ -135,6 +137,44 @@ def no_better_than_mean(case: Case) -> Cause | None:
 def _mean_skill(case: Case, skills: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     known = {c: [v for s in skills if (v := s.get(c)) is not None] for c in case.components}
     return {c: fmean(values) for c, values in known.items() if values}
+
+
+def brain_unexplained(case: Case) -> Cause | None:
+    """The loss falls by the film alone: it is rebuilt ever better, and held-out brains have never been predicted."""
+    told = [e for e in case.epochs if e.fmri_r is not None and _learns_otherwise(case, e)]
+    r = [e.fmri_r for e in told if e.fmri_r is not None]
+    if "fmri" not in case.components or len(r) < MEAN_VALIDATIONS or max(r) >= R_DOUBT:
+        return None
+    if r[-1] > r[0] + R_DOUBT / 2:  # on its way up
+        return None
+    skill = [v for e in told if e.validation and (v := e.validation.skill.get("fmri")) is not None]
+    if skill and fmean(skill[-MEAN_VALIDATIONS:]) > SKILL_DOUBT:
+        return None
+    others = told[-1].validation.skill if told[-1].validation else {}
+    film = ", ".join(f"{c} {v:+.3f}" for c, v in others.items() if c != "fmri" and v is not None)
+    fell = f"held-out skill {film}" if film else f"the training loss fell to {spoken(told[-1].train.total or 0.0)}"
+    return Cause(
+        cause="brain_unexplained",
+        confidence=0.85,
+        sentence=(
+            f"No brain is predicted: the held-out r of fMRI is {r[-1]:+.4f} and was at most {max(r):+.4f} in "
+            f"{len(r)} validations, while all else is learnt ({fell}). The total falls all the same."
+        ),
+        evidence={"fmri_r": r[-1], "most": max(r), "validations": len(r), "skill": dict(others)},
+        action=(
+            "Check that the scans are of this film, in register and not noise (`python -m giblet_train data check`, "
+            "`data lag`); then fmri_weight and data.mask."
+        ),
+    )
+
+
+def _learns_otherwise(case: Case, epoch: EpochMetric) -> bool:
+    """Is the film rebuilt by then? Where no skill is told, as in a lab's log: has the training total fallen?"""
+    skill = epoch.validation.skill if epoch.validation else {}
+    if skill:
+        return max((v for c, v in skill.items() if c != "fmri" and v is not None), default=0.0) > LEARNT
+    start = case.start_total or next((v for _, v in case.train_totals), None)
+    return bool(start and epoch.train.total is not None and epoch.train.total < start * (1 - LEARNT))
 
 
 def criterion_unreachable(case: Case) -> Cause | None:
