@@ -19,6 +19,10 @@ from giblet_tui.fleet import Fleet, RunSnapshot, nodes_of
 
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
 
+_GAP = "  "
+_SPARE = ("LR", "FMRI", "LEFT", "EPOCH")
+"""Columns of `ps` that a narrow terminal goes without, the first one first."""
+
 Row = Sequence[str]
 
 
@@ -26,7 +30,7 @@ def table(head: Row, rows: Sequence[Row]) -> str:
     """Left-aligned columns, two blanks apart, the last one ragged; one line a row, whatever a cell holds."""
     lines = [_one_line(row) for row in (head, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
-    return "\n".join("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
+    return "\n".join(_GAP.join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def markdown_table(head: Row, rows: Sequence[Row]) -> str:
@@ -61,10 +65,30 @@ def where(run: RunSnapshot) -> str:
     return ",".join(nodes_of(run))
 
 
-def runs_table(runs: Sequence[RunSnapshot]) -> str:
-    """One line a run: state, where it stands, losses, rate, verdict, time left, evidence."""
+def runs_table(runs: Sequence[RunSnapshot], width: int | None = None) -> str:
+    """One line a run: state, where it stands, losses, rate, verdict, time left, evidence.
+
+    width: of the terminal, in columns; a line that is wider loses what it can best do without, then its end.
+    """
     head = ("STATE", "RUN", "NODE", "EPOCH", "TOTAL", "FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
-    return table(head, [_run_row(run) for run in runs])
+    rows = [head, *(_one_line(_run_row(run)) for run in runs)]
+    if width is None:
+        return table(head, rows[1:])
+    spare = [head.index(name) for name in _SPARE]
+    while spare and _width([row[:-1] for row in rows]) > width:
+        gone = spare.pop(0)
+        rows = [[*row[:gone], *row[gone + 1 :]] for row in rows]
+        spare = [at - (at > gone) for at in spare]
+    return "\n".join(_cut(line, width) for line in table(rows[0], rows[1:]).split("\n"))
+
+
+def _cut(line: str, width: int) -> str:
+    """The line, ended by `…` where it is wider than so many columns."""
+    return line if len(line) <= width else line[: width - 1].rstrip() + "…"
+
+
+def _width(rows: Sequence[Row]) -> int:
+    return sum(max(map(len, column)) + len(_GAP) for column in zip(*rows, strict=True))
 
 
 def node_lines(fleet: Fleet, now: float) -> list[str]:

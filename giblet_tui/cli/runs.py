@@ -9,7 +9,7 @@ import typer
 
 from giblet_tui.cli.app import app, verb
 from giblet_tui.cli.complete import node_names, run_ids
-from giblet_tui.cli.speech import next_commands, paint, say, show, show_json
+from giblet_tui.cli.speech import columns, next_commands, paint, say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -50,6 +50,9 @@ def ps(
 ) -> None:
     """List runs: state with its evidence, losses, rate, verdict, time left.
 
+    Of runs that ended, figures and verdict are read for a node's 20 newest; `giblet status RUN` tells them of any.
+    On a narrow terminal a run keeps to one line: rate, fMRI loss, time left and epoch go first.
+
     Exit code 3 when none of the nodes could be reached.
     """
     from giblet_tui.errors import Unreachable
@@ -62,7 +65,7 @@ def ps(
     if json:
         show_json(fleet_json(fleet, runs, now))
     elif runs:
-        head, *lines = runs_table(runs).split("\n")
+        head, *lines = runs_table(runs, columns()).split("\n")
         show(
             "\n".join([head, *(paint(line, _COLOURS[run.health.state]) for line, run in zip(lines, runs, strict=True))])
         )

@@ -93,6 +93,17 @@ def test_a_row_is_one_line_whatever_a_cell_holds() -> None:
     ]
 
 
+@pytest.mark.parametrize("width", [80, 100, 120])
+def test_a_narrow_terminal_keeps_a_run_to_one_line_with_its_verdict(width: int) -> None:
+    runs = fleets.several().runs()
+    wide = present.runs_table(runs).split("\n")
+    lines = present.runs_table(runs, width).split("\n")
+    assert len(lines) == len(wide) and max(map(len, lines)) <= width < max(map(len, wide))
+    for line, run in zip(lines[1:], runs, strict=True):
+        judged = present.verdict(run)
+        assert run.run.run_id in line and (judged is None or judged.word in line)
+
+
 def test_silent_nodes_are_named_with_the_remedy() -> None:
     lines = present.node_lines(fleets.several(), fleets.NOW)
     assert lines == ["tensor03: No answer for 3 s; connecting again. (last heard 4m 07s ago)"]
