@@ -221,6 +221,18 @@ async def test_connecting_keeps_what_the_cache_knew() -> None:
         assert "◐ connecting tensor01" in screen_text(app)[-1]
 
 
+async def test_a_chosen_run_that_is_no_longer_there_gives_way_to_one_that_is() -> None:
+    tape = Tape()
+    app = dashboard(fleets.healthy(), source=tape)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        there = fleets.node(runs=(fleets.run("later"),))
+        tape.play(there)
+        await settle(pilot)
+        rows = screen_text(app)
+        assert "later" in rows[0] and "no run chosen" not in "\n".join(rows)
+
+
 async def test_silence_shows_at_once_and_by_time_alone() -> None:
     clock, tape = Clock(), Tape()
     app = dashboard(fleets.healthy(), clock=clock, source=tape)

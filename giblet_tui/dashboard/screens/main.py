@@ -98,9 +98,9 @@ class MainScreen(Screen[None]):
         self._fleet, self._verdicts = fleet, verdicts
         for seen in fleet.nodes:
             self._gpus.add(seen)
-        if told is not None and self.chosen is not None and told not in self._nodes_drawn():
-            return
         run = self.run
+        if told is not None and run is not None and told not in self._nodes_drawn():
+            return
         if told is not None and run is not None and self._without_news(run):
             self._show_log(run)
             return
