@@ -86,9 +86,11 @@ class Checkpoints:
     ) -> CheckpointRecord:
         """Write a checkpoint, then take from older ones the roles it has now, then remove what has none.
 
-        Raises OSError (a full disk, say); every earlier checkpoint then stands as it was.
+        One that is there already, to the bit, keeps its roles and gets these as well. Raises OSError (a full disk,
+        say); every earlier checkpoint then stands as it was.
         """
         path = self.folder / f"step-{step:08d}.safetensors"
+        there = next((r for r in records_in(self.folder) if r.file == path.name), None)
         metadata = {
             "config": json.dumps(to_mapping(config)),
             "state": json.dumps(dict(state)),
@@ -107,6 +109,9 @@ class Checkpoints:
                 pass  # other ranks wait until all that they send is taken
         _reached("checkpoint-renamed")
         _sync_folder(self.folder)
+        if there is not None and there.sha256 == digest:  # asked to leave where an epoch ends: saved twice
+            roles = (*roles, *(role for role in there.roles if role not in roles))
+            validation_total = there.validation_total if validation_total is None else validation_total
         record = CheckpointRecord(
             file=path.name,
             step=step,
@@ -165,6 +170,20 @@ def records_in(folder: Path) -> list[CheckpointRecord]:
             if (folder / record.file).is_file():
                 records.append(record)
     return sorted(records, key=lambda r: r.step)
+
+
+def unread_records_in(folder: Path) -> list[str]:
+    """A sentence about each checkpoint whose record is damaged, or tells of a file that is gone."""
+    unread = []
+    for path in sorted(folder.glob("step-*.json")):
+        try:
+            record = decode(path.read_bytes(), CheckpointRecord)
+        except (OSError, DataError) as error:
+            unread.append(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.")
+            continue
+        if not (folder / record.file).is_file():
+            unread.append(f"{folder / record.file} is gone.")
+    return unread
 
 
 def newest(folder: Path, role: str = LAST) -> CheckpointRecord | None:

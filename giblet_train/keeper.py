@@ -95,6 +95,8 @@ class Keeper:
             whole = self.ranks.tensors_from_first(best.tensors if best else {})
             own = {f"average.{name}" for name in self.learner.average.model.state_dict()}
             best_weights = under("average.", {name: tensor for name, tensor in whole if name in own})
+        elif standing.best_step is not None:
+            self._tell_best_gone(standing)
         for sentence in found.damaged if found else ():
             self.recorder.event("checkpoint_damaged", "error", sentence, step=standing.step)
         self.recorder.event(
@@ -104,6 +106,16 @@ class Keeper:
             step=standing.step,
         )
         return standing, best_weights
+
+    def _tell_best_gone(self, standing: Standing) -> None:
+        """Without its weights the best so far cannot be judged at the end: it no longer counts."""
+        self.recorder.event(
+            "best_gone",
+            "warning",
+            f"The best checkpoint so far, of step {standing.best_step}, is not there: the best from here on counts.",
+            step=standing.step,
+        )
+        standing.best_total = standing.best_step = None
 
     def _inexact(self, saved: Config) -> str:
         """What makes sums come in another order than before; empty where nothing does."""
@@ -123,6 +135,8 @@ class Keeper:
         """What to go on from, with the best so far kept in this run's own directory."""
         own = checkpoint.records_in(self.run_dir.checkpoints)
         if not own and self.config.resume_from is None:
+            if unread := checkpoint.unread_records_in(self.run_dir.checkpoints):
+                raise _nothing_whole(self.run_dir.checkpoints, unread)
             return None
         if own:
             folder, records = self.run_dir.checkpoints, own
@@ -153,6 +167,7 @@ def newest_whole(folder: Path, records: Sequence[CheckpointRecord]) -> Found:
     That is one which is what was written, and so is the best one before it; a best one after it is met again on the
     way. Raises DataError where there is none.
     """
+    unread = checkpoint.unread_records_in(folder)
     damaged: dict[str, str] = {}
 
     def whole(record: CheckpointRecord | None) -> Saved | None:
@@ -171,9 +186,14 @@ def newest_whole(folder: Path, records: Sequence[CheckpointRecord]) -> Found:
             continue
         kept = whole(best)
         if best is None or kept is not None or best.step > record.step:
-            return Found(saved, kept, tuple(f"{why} Gone on from step {record.step}." for why in damaged.values()))
-    raise DataError(
-        f"{folder} has no checkpoint to go on from: {' '.join(damaged.values())}",
+            whys = (*damaged.values(), *unread)
+            return Found(saved, kept, tuple(f"{why} Gone on from step {record.step}." for why in whys))
+    raise _nothing_whole(folder, (*damaged.values(), *unread))
+
+
+def _nothing_whole(folder: Path, whys: Sequence[str]) -> DataError:
+    return DataError(
+        f"{folder} has no checkpoint to go on from: {' '.join(whys)}",
         f"Start afresh in a new run, or remove {folder} to start this one again.",
     )
 

@@ -22,6 +22,7 @@ TOLD = frozenset(
         "sanity",
         "early_stop",
         "checkpoint_damaged",
+        "best_gone",
         "checkpoint_failed",
         "stopped",
         "preempted",

@@ -422,6 +422,63 @@ def test_without_a_whole_checkpoint_it_is_refused_and_nothing_is_removed(tmp_pat
     assert sorted(run_dir.checkpoints.glob("*.safetensors")) == files
 
 
+def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_path, monkeypatch):
+    overrides = {"num_epochs": 3, "early_stopping_delta": 10.0, "early_stopping_patience": None}
+    straight = run_dir_of(tmp_path, "straight", **overrides)
+    assert trainer.train(straight.path, load) == 0
+    broken = run_dir_of(tmp_path, "broken", **overrides)
+    note = training.Training._note
+
+    def interrupted(self, stepped):
+        note(self, stepped)
+        stepped.wishes["terminate"] = self.standing.step == 9
+
+    monkeypatch.setattr(training.Training, "_note", interrupted)
+    assert trainer.train(broken.path, load) == training.PREEMPTED
+    monkeypatch.undo()
+    [left] = checkpoint.records_in(broken.checkpoints)
+    assert (left.step, set(left.roles)) == (10, {"last", "best", "periodic"}) and left.validation_total is not None
+    assert trainer.train(broken.path, load) == 0
+    [ours], [theirs] = metrics_of(broken, EvaluationMetric), metrics_of(straight, EvaluationMetric)
+    assert ours.encoding == theirs.encoding
+
+
+@pytest.mark.parametrize("lost", [10, 20])
+def test_a_checkpoint_whose_record_is_damaged_is_told(tmp_path, straight, lost):
+    run_dir = run_dir_of(tmp_path, "damaged")
+    shutil.copytree(straight.checkpoints, run_dir.checkpoints)
+    (run_dir.checkpoints / f"step-000000{lost}.json").write_text("{")
+    assert trainer.train(run_dir.path, load) == 0
+    [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
+    assert f"step-000000{lost}.json cannot be read" in told.sentence
+    assert f"Gone on from step {30 - lost}" in told.sentence
+    assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(run_dir, 20).items())
+
+
+def test_where_no_record_can_be_read_nothing_starts_from_zero(tmp_path, straight):
+    run_dir = run_dir_of(tmp_path, "damaged")
+    shutil.copytree(straight.checkpoints, run_dir.checkpoints)
+    for path in run_dir.checkpoints.glob("*.json"):
+        path.write_text("{")
+    with pytest.raises(DataError, match=r"no checkpoint to go on from: .*step-00000010\.json cannot be read"):
+        trainer.train(run_dir.path, load)
+    assert not metrics_of(run_dir, StepMetric)
+
+
+def test_a_best_checkpoint_that_is_gone_no_longer_counts(tmp_path):
+    overrides = {"num_epochs": 3, "early_stopping_delta": 10.0}
+    old = run_dir_of(tmp_path, "old", **overrides)
+    assert trainer.train(old.path, load) == 0
+    new = run_dir_of(tmp_path, "new", **overrides, resume_from=str(old.checkpoints / "step-00000020.safetensors"))
+    for path in old.checkpoints.glob("step-00000010.*"):
+        path.unlink()
+    assert trainer.train(new.path, load) == 0
+    [told] = [e for e in metrics_of(new, EventMetric) if e.name == "best_gone"]
+    assert "of step 10" in told.sentence
+    assert [e.best for e in metrics_of(new, EpochMetric)] == [True]
+    assert checkpoint.newest(new.checkpoints, checkpoint.BEST).step == 30
+
+
 def test_told_to_terminate_while_it_loads_it_leaves_as_preempted(tmp_path):
     def told(config, workdir, progress):
         os.kill(os.getpid(), signal.SIGTERM)
