@@ -30,7 +30,7 @@ from giblet_train.contract.diagnosis import Diagnosis, diagnose
 from giblet_train.contract.legacylog import LegacyLog, parse
 from giblet_train.contract.records import AnyMetric, EpochMetric, StepMetric
 from giblet_train.contract.rules.case import case_of
-from giblet_train.contract.rules.heldout import criterion_unreachable
+from giblet_train.contract.rules.reach import criterion_unreachable
 from tests.collection import Case, Part, collection
 
 ENDINGS = frozenset({"stalled", "oom_host", "oom_gpu", "disk_full", "crashed"})

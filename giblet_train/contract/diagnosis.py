@@ -12,7 +12,7 @@ import msgspec
 from giblet_train.contract.config import Config
 from giblet_train.contract.health import Health
 from giblet_train.contract.records import AnyMetric
-from giblet_train.contract.rules import ending, heldout, learning, misaligned, pace, rate, scale
+from giblet_train.contract.rules import ending, heldout, learning, misaligned, pace, rate, reach, scale
 from giblet_train.contract.rules.case import Case, Cause, CauseName, Rule, case_of
 
 RULES: tuple[Rule, ...] = (
@@ -40,7 +40,7 @@ RULES: tuple[Rule, ...] = (
     learning.clipping_always,
     learning.flat,
     learning.plateau,
-    heldout.criterion_unreachable,
+    reach.criterion_unreachable,
     pace.loader_bound,
     pace.straggler,
     pace.communication_bound,

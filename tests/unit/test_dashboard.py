@@ -22,6 +22,7 @@ from giblet_train.contract.errors import GibletError
 from giblet_train.contract.health import Health
 from giblet_train.contract.records import Adoption, Answer
 from giblet_tui.dashboard.app import DashboardApp
+from giblet_tui.dashboard.axis import scientific
 from giblet_tui.dashboard.gpuhistory import EVERY_S
 from giblet_tui.dashboard.judge import Judge
 from giblet_tui.dashboard.lens import Lens
@@ -370,6 +371,16 @@ async def test_warm_up_says_how_far_and_how_long() -> None:
         await pilot.pause()
         text = "\n".join(screen_text(app))
         assert "12/40" in text and "28 steps, 11s to base" in text
+
+
+async def test_the_rate_s_curve_has_a_scale_where_there_is_room() -> None:
+    for size, scaled in (((200, 50), True), ((80, 24), False)):
+        app = dashboard(fleets.warming_up(), clock=Clock())
+        async with app.run_test(size=size) as pilot:
+            await pilot.pause()
+            plan = app.fleet.runs()[0].plan
+            assert plan is not None
+            assert (f"top {scientific(plan.learning_rate)}" in "\n".join(screen_text(app))) == scaled
 
 
 async def test_a_component_that_dominates_is_marked() -> None:

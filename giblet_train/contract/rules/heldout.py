@@ -1,4 +1,4 @@
-"""Validation against training, and criteria against what the curve can still reach."""
+"""What is held out against what is trained on: overfitting, leaks, and what is predicted no better than by chance."""
 
 from __future__ import annotations
 
@@ -6,11 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from giblet_train.contract.config import Criterion
 from giblet_train.contract.records import DataMetric, EpochMetric
 from giblet_train.contract.rules.case import Case, Cause, spoken
-from giblet_train.contract.rules.curve import Points, lowest_at
-from giblet_train.contract.schedule import Plan
 
 LEAK_VALIDATIONS = 4
 MEAN_VALIDATIONS = 3
@@ -18,11 +15,6 @@ LEARNT = 0.025
 SKILL_DOUBT = 0.005
 R_DOUBT = 0.02
 """A mean held-out r of fMRI below this is none: voxels that answer the film show more from the first epoch on."""
-FEWEST_POINTS = 5
-EARLIEST = 0.1
-"""Share of the planned epochs before which no course is drawn."""
-MARGIN = 0.8
-"""A criterion is called unreachable when even the best course takes the run to less than this share of it."""
 SAME_AS_TRAINING = 2e-4
 """Log totals that agree this well, relatively, epoch after epoch, are of the same data."""
 
@@ -175,45 +167,3 @@ def _learns_otherwise(case: Case, epoch: EpochMetric) -> bool:
         return max((v for c, v in skill.items() if c != "fmri" and v is not None), default=0.0) > LEARNT
     start = case.start_total or next((v for _, v in case.train_totals), None)
     return bool(start and epoch.train.total is not None and epoch.train.total < start * (1 - LEARNT))
-
-
-def criterion_unreachable(case: Case) -> Cause | None:
-    """A fall that is asked for, and that even the best course of the curve does not bring by the last epoch."""
-    if case.config is None or case.plan is None or not case.start_total:
-        return None
-    for name, criterion in case.config.criteria.items():
-        if criterion.kind == "loss_drop" and criterion.scale == "raw":
-            found = _unreachable(case, name, criterion, case.start_total)
-            if found:
-                return found
-    return None
-
-
-def _course(case: Case, plan: Plan, split: str) -> Points:
-    """(epochs gone by, loss) after warm-up."""
-    if split == "train" and case.steps:
-        return case.training_course
-    warm = math.ceil(plan.warmup_steps / plan.steps_per_epoch)
-    totals = case.train_totals if split == "train" else case.validation_totals
-    return [(float(e), v) for e, v in totals if e > warm]
-
-
-def _unreachable(case: Case, name: str, criterion: Criterion, start: float) -> Cause | None:
-    assert case.config is not None and case.plan is not None
-    points = _course(case, case.plan, criterion.split)
-    if len(points) < FEWEST_POINTS or points[-1][0] < EARLIEST * case.config.num_epochs:
-        return None
-    at_best = 1 - lowest_at(points, case.config.num_epochs) / start
-    seen = 1 - min(v for _, v in points) / start
-    if max(at_best, seen) >= MARGIN * criterion.threshold:
-        return None
-    return Cause(
-        cause="criterion_unreachable",
-        confidence=0.75,
-        sentence=(
-            f"{name} asks for {-criterion.threshold:+.0%}; the {criterion.split} loss is at {-seen:+.1%}, and its "
-            f"course takes it to {-at_best:+.1%} at best by epoch {case.config.num_epochs}."
-        ),
-        evidence={"criterion": name, "needed": criterion.threshold, "seen": seen, "at_best": at_best},
-        action="Judge it on what can be explained (scale: explainable): noise cannot be learnt.",
-    )

@@ -19,6 +19,8 @@ from giblet_tui.series import Points, Range
 PLANNED_POINTS = 200
 BAR = 14
 RULE = 2
+SCALED_ROWS = 4
+"""A curve of fewer rows has none to spare for its scale."""
 CAUSES = {
     "": "no known cause fits",
     "stepped_per_epoch": "likely stepped once per epoch",
@@ -59,8 +61,16 @@ class WarmupClock(Pane):
             Layer(observed, "bad" if departure is not None else "other", joined=False),
         ]
         top = max(plan.learning_rate, float(view.curves.lr_N.max()) if len(view.curves.lr_N) else 0.0)
-        rows = braille.draw(layers, Range(0, max(1, last)), Range(0, top * 1.05), width, height)
-        return [line(*[(run.text, self.inks.get(run.style, "")) for run in row]) for row in rows]
+        scaled = height >= SCALED_ROWS
+        rows = braille.draw(layers, Range(0, max(1, last)), Range(0, top * 1.05), width, height - scaled)
+        drawn = [line(*[(run.text, self.inks.get(run.style, "")) for run in row]) for row in rows]
+        return [*drawn, _scale(last, top, width)] if scaled else drawn
+
+
+def _scale(last: int, top: float, width: int) -> Content:
+    """Under the curve: its first and last step, and between them the rate at its highest."""
+    first, end = "step 0", f"{last:,}"
+    return line((f"{first}{f'top {axis.scientific(top)}'.center(width - len(first) - len(end))}{end}", palette.MUTED))
 
 
 def _unplanned(run: RunSnapshot) -> Content:
