@@ -26,11 +26,15 @@ from giblet_train.standing import Standing
 
 @dataclass(frozen=True)
 class Found:
-    """What to go on from, the best checkpoint there is, and a sentence about each damaged one."""
+    """What to go on from, the best checkpoint there is, and a sentence about each damaged one.
+
+    best_ahead: the best one is a later one, so training will meet it again.
+    """
 
     saved: Saved
     best: Saved | None
     damaged: Sequence[str] = ()
+    best_ahead: bool = False
 
 
 class Keeper:
@@ -91,31 +95,29 @@ class Keeper:
         path, state, inexact = told
         self.learner.load(self.ranks.tensors_from_first(saved.tensors if saved else {}))
         standing, best_weights = Standing(**state), None
-        if self.ranks.from_first(best is not None):
+        self.recorder.step = standing.step
+        there = self.ranks.from_first((best.record.step, best.record.validation_total) if best else None)
+        if there is not None:
             whole = self.ranks.tensors_from_first(best.tensors if best else {})
             own = {f"average.{name}" for name in self.learner.average.model.state_dict()}
             best_weights = under("average.", {name: tensor for name, tensor in whole if name in own})
-        elif standing.best_step is not None:
-            self._tell_best_gone(standing)
+        ahead = self.ranks.from_first(found.best_ahead if found else False)
+        if not ahead and standing.best_step is not None and (there is None or there[0] < standing.best_step):
+            self._go_on_from_best(standing, there)
         for sentence in found.damaged if found else ():
-            self.recorder.event("checkpoint_damaged", "error", sentence, step=standing.step)
-        self.recorder.event(
-            "resumed",
-            "info",
-            f"Resumed from {path}, step {standing.step}.{inexact}",
-            step=standing.step,
-        )
+            self.recorder.event("checkpoint_damaged", "error", sentence)
+        self.recorder.event("resumed", "info", f"Resumed from {path}, step {standing.step}.{inexact}")
         return standing, best_weights
 
-    def _tell_best_gone(self, standing: Standing) -> None:
-        """Without its weights the best so far cannot be judged at the end: it no longer counts."""
+    def _go_on_from_best(self, standing: Standing, there: tuple[int, float | None] | None) -> None:
+        """Let the best that has weights, (step, validation total), count in place of one that has none any more."""
         self.recorder.event(
             "best_gone",
             "warning",
-            f"The best checkpoint so far, of step {standing.best_step}, is not there: the best from here on counts.",
-            step=standing.step,
+            f"The best checkpoint so far, of step {standing.best_step}, is not there: "
+            f"{f'that of step {there[0]}' if there else 'the best from here on'} counts.",
         )
-        standing.best_total = standing.best_step = None
+        standing.best_step, standing.best_total = there or (None, None)
 
     def _inexact(self, saved: Config) -> str:
         """What makes sums come in another order than before; empty where nothing does."""
@@ -185,9 +187,10 @@ def newest_whole(folder: Path, records: Sequence[CheckpointRecord]) -> Found:
         if saved is None:
             continue
         kept = whole(best)
-        if best is None or kept is not None or best.step > record.step:
+        ahead = best is not None and best.step > record.step
+        if best is None or kept is not None or ahead:
             whys = (*damaged.values(), *unread)
-            return Found(saved, kept, tuple(f"{why} Gone on from step {record.step}." for why in whys))
+            return Found(saved, kept, tuple(f"{why} Gone on from step {record.step}." for why in whys), ahead)
     raise _nothing_whole(folder, (*damaged.values(), *unread))
 
 

@@ -39,6 +39,7 @@ from giblet_train.learning.learner import GRADIENT, Learner, parameters_without_
 from giblet_train.learning.objective import Objective
 from giblet_train.learning.onebatch import learn_one_batch
 from giblet_train.ranks.distributed import ranks_of
+from giblet_train.standing import Standing
 from tests.engine_study import ALONE, config, load, split_data
 
 WORKER = Path(__file__).parents[1] / "engine_worker.py"
@@ -408,6 +409,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_ends_in_the_same_bits(t
     assert trainer.train(run_dir.path, load) == 0
     [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
     assert told.level == "error" and "checksum differs" in told.sentence and "Gone on from step 10" in told.sentence
+    assert not [e for e in metrics_of(run_dir, EventMetric) if e.name == "best_gone"], "it comes again"
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(run_dir, 20).items())
 
 
@@ -477,6 +479,32 @@ def test_a_best_checkpoint_that_is_gone_no_longer_counts(tmp_path):
     assert "of step 10" in told.sentence
     assert [e.best for e in metrics_of(new, EpochMetric)] == [True]
     assert checkpoint.newest(new.checkpoints, checkpoint.BEST).step == 30
+
+
+def test_a_best_that_a_full_disk_took_leaves_its_place_to_the_one_before(tmp_path, monkeypatch):
+    run_dir = run_dir_of(tmp_path, num_epochs=4, early_stopping_patience=None)
+    totals = {10: 1.9, 20: 1.5, 30: 1.85, 40: 1.7}
+    judge, save, note = Standing.judge, checkpoint.Checkpoints.save, training.Training._note
+
+    def full_at_20(self, *args, **kwargs):
+        if kwargs["step"] == 20:
+            raise OSError(28, "No space left on device")
+        return save(self, *args, **kwargs)
+
+    def interrupted(self, stepped):
+        note(self, stepped)
+        stepped.wishes["stop"] = self.standing.step == 31
+
+    monkeypatch.setattr(Standing, "judge", lambda self, total, delta: judge(self, totals[self.step], delta))
+    monkeypatch.setattr(checkpoint.Checkpoints, "save", full_at_20)
+    monkeypatch.setattr(training.Training, "_note", interrupted)
+    assert trainer.train(run_dir.path, load) == 0
+    assert checkpoint.newest(run_dir.checkpoints, checkpoint.BEST).step == 10
+    assert trainer.train(run_dir.path, load) == 0
+    [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "best_gone"]
+    assert "of step 20, is not there: that of step 10 counts" in told.sentence
+    assert [e.best for e in metrics_of(run_dir, EpochMetric)] == [True, True, False, True]
+    assert checkpoint.newest(run_dir.checkpoints, checkpoint.BEST).step == 40
 
 
 def test_told_to_terminate_while_it_loads_it_leaves_as_preempted(tmp_path):
