@@ -20,15 +20,15 @@ from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from benchmarks.demo_runs import CONFIG, narrate
-from giblet_train.contract.alignment import misalignment
-from giblet_train.contract.apart import apart
-from giblet_train.contract.config import load
-from giblet_train.contract.records import AlignmentFacts
-from giblet_train.data.alignment import alignment_of
-from giblet_train.data.dataset import SplitData
-from giblet_train.data.isc import shared_response
-from giblet_train.data.simulate import make_study
-from giblet_train.loading import load_split
+from giblet_train.data.preprocessing.film_alignment import alignment_of
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.simulation.demo_study import make_study
+from giblet_train.data.statistics.isc import shared_response
+from giblet_train.diagnosis.alignment.film import misalignment
+from giblet_train.diagnosis.alignment.subjects import apart
+from giblet_train.schema.config import load
+from giblet_train.schema.records import AlignmentFacts
+from giblet_train.training.load_split import load_split
 
 Floats = NDArray[np.float32]
 Change = Callable[[SplitData, np.random.Generator], SplitData]

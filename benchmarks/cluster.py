@@ -34,11 +34,11 @@ from benchmarks.cluster_page import (
     broken_promises,
     page,
 )
-from giblet_tui.fleet import NodeSnapshot
-from giblet_tui.nodes import Node
-from giblet_tui.observation import FROM_THE_START
-from giblet_tui.remote import sessions
-from giblet_tui.watch import NodeWatch, follow_log
+from giblet_tui.agent import sessions
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor.node_state import FROM_THE_START
+from giblet_tui.monitor.snapshots import NodeSnapshot
+from giblet_tui.monitor.watch import NodeWatch, follow_log
 from tests.cluster import trees
 from tests.cluster.ground import Ground
 from tests.cluster.laptop import GIBLET, Laptop
@@ -222,7 +222,7 @@ def fleet(cluster: Cluster, folder: Path, how: str) -> Fleet:
 
 def growth(node: Node, connects: int) -> Growth:
     """File descriptors, threads and memory after many connections, less those after the first ten."""
-    from giblet_tui.remote.connecting import connect
+    from giblet_tui.connection.connect import connect
 
     def now() -> tuple[int, int, float]:
         pages = int(Path("/proc/self/statm").read_text().split()[1])

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from giblet_train.data.film import fetch_film, real_shots
+from giblet_train.data.simulation.demo_film import fetch_film, real_shots
 
 GRID = (61, 73, 61)
 WINDOW_TRS = 96
@@ -44,14 +44,14 @@ print(json.dumps({"cpu_s": use.ru_utime + use.ru_stime, **memory, **extra}))
 """
 GIBLET = """
 from giblet_train.data import bold
-from giblet_train.data.bold_array import write_bold_array
+from giblet_train.data.store.bold_array import write_bold_array
 if sys.argv[3] == "stdlib":
     import gzip
     bold.open_gzip = gzip.open
 volumes = bold.read_header(Path(sys.argv[1]), 1.5)
 mask = bold.nonzero_voxels(volumes)
 write_bold_array(Path(sys.argv[2]), volumes, mask, volumes.n_trs)
-from giblet_train.data.standardize import scan_moments
+from giblet_train.data.preprocessing.standardize import scan_moments
 stored = numpy.load(sys.argv[2], mmap_mode="r")
 scan_moments(stored, numpy.arange(len(stored)), (len(stored),)).scale()
 extra = {"voxels": int(mask.sum())}
@@ -82,7 +82,7 @@ extra = {"private_mib": private / 1024}
 """
 FRAMES = """
 import av
-from giblet_train.data.video import read_frames
+from giblet_train.data.stimulus.video import read_frames
 film, n_trs, per_tr, how = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
 wanted_s = [(n + 0.5) * 1.5 / per_tr for n in range(n_trs * per_tr)]
 if how == "opencv":
@@ -111,10 +111,10 @@ else:
 extra = {"work_s": time.process_time() - started}
 """
 PREPARE = """
-from giblet_train.contract.config import from_mapping
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.prepared import Request
-from giblet_train.loading import load_split
+from giblet_train.schema.config import from_mapping
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.store.prepare import Request
+from giblet_train.training.load_split import load_split
 data = {"data_dir": "study", "video": "film.mp4", "annotations": "annotations.csv"}
 data["bold"] = "bold/sub-{subject:02d}.nii.gz"
 config = from_mapping({"name": "full", "data": data, "split": {"usable_trs": int(sys.argv[2])}}).config

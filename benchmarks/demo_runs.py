@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from giblet_train import checkpoint
-from giblet_train.contract.config import content_hash, dump, load
-from giblet_train.contract.rundir import RunDir
-from giblet_train.loading import load_split
-from giblet_train.trainer import train
+from giblet_train.schema.config import content_hash, dump, load
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.training import checkpoint_files
+from giblet_train.training.load_split import load_split
+from giblet_train.training.process import train
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 
@@ -23,7 +23,10 @@ def demo_run(workdir: Path, changes: Mapping[str, Any], config: Path = CONFIG) -
     run_dir = RunDir(workdir / "runs" / f"{resolved.name}-{content_hash(resolved)}")
     run_dir.path.mkdir(parents=True, exist_ok=True)
     run_dir.config.write_text(dump(resolved))
-    if checkpoint.newest(run_dir.checkpoints, "best") is None or '"evaluation"' not in run_dir.metrics.read_text():
+    if (
+        checkpoint_files.newest(run_dir.checkpoints, "best") is None
+        or '"evaluation"' not in run_dir.metrics.read_text()
+    ):
         with contextlib.redirect_stdout(sys.stderr):
             train(run_dir.path, load_split)
     return run_dir.path

@@ -16,12 +16,12 @@ from typing import Any
 import torch
 
 from benchmarks.demo_runs import CONFIG, narrate
-from giblet_train.contract.config import load
-from giblet_train.data.dataset import SplitData
-from giblet_train.evaluation.evaluate import Examiner
-from giblet_train.learning.experiment import Experiment
-from giblet_train.loading import load_split
-from giblet_train.ranks.distributed import Ranks, set_threads
+from giblet_train.components.build import Experiment
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.distributed.process_group import Ranks, set_threads
+from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.schema.config import load
+from giblet_train.training.load_split import load_split
 
 DENSE = Path(__file__).with_name("dense.yaml")
 TURN_S = 1.0

@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from giblet_train.contract.drills import DRILLS
+from giblet_train.diagnosis.fault_catalog import DRILLS
 
 GIBLET = Path(sys.executable).with_name("giblet")
 LIMIT_S = 900.0

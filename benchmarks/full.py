@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.demo_runs import CONFIG, narrate
-from giblet_train.contract.config import dump, load
-from giblet_train.contract.rundir import RunDir, new_run_id
-from giblet_train.data.prepared import read_request
-from giblet_train.data.store import study_folder
+from giblet_train.data.store.prepare import read_request
+from giblet_train.data.store.store import study_folder
+from giblet_train.schema.config import dump, load
+from giblet_train.schema.run_dir import RunDir, new_run_id
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {
     "tiny": {},

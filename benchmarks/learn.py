@@ -19,9 +19,7 @@ from numpy.typing import NDArray
 from sklearn.model_selection import KFold
 
 from benchmarks.demo_runs import demo_run, narrate
-from giblet_train.data.dataset import SplitData
-from giblet_train.evaluation.encoding import Correlation
-from giblet_train.inspection.ensemble import (
+from giblet_train.analysis.ensemble import (
     BOTH,
     ENSEMBLE,
     FIRST,
@@ -34,10 +32,12 @@ from giblet_train.inspection.ensemble import (
     series_of,
     who,
 )
-from giblet_train.inspection.trained import trained
-from giblet_train.learning.baselines import DELAYS_TRS, delayed_by
-from giblet_train.learning.metrics import identification, products_of
-from giblet_train.loading import load_split
+from giblet_train.analysis.load_run import trained
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.evaluation.baselines import DELAYS_TRS, delayed_by
+from giblet_train.evaluation.encoding import Correlation
+from giblet_train.evaluation.metrics import identification, products_of
+from giblet_train.training.load_split import load_split
 
 BANDED, BANDED_POOLED = "banded_ridge", "banded_ridge_pooled"
 INNER_FOLDS, N_BANDS_TRIED, N_PERMUTATIONS = 5, 20, 200

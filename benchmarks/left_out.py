@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.demo_runs import demo_run, narrate
-from giblet_train.contract.records import EvaluationMetric, decode_metrics
-from giblet_train.contract.rundir import RunDir
-from giblet_train.inspection.trained import trained
-from giblet_train.learning.metrics import pearson
-from giblet_train.loading import load_split
+from giblet_train.analysis.load_run import trained
+from giblet_train.evaluation.metrics import pearson
+from giblet_train.schema.records import EvaluationMetric, decode_metrics
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.training.load_split import load_split
 
 SUBJECTS = range(1, 6)
 COLUMNS = {

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 
 from benchmarks.demo_runs import demo_run, narrate
-from giblet_train.contract.config import MODALITIES
-from giblet_train.inspection.lesions import lesion_study
-from giblet_train.inspection.trained import trained
-from giblet_train.loading import load_split
+from giblet_train.analysis.lesions import lesion_study
+from giblet_train.analysis.load_run import trained
+from giblet_train.schema.config import MODALITIES
+from giblet_train.training.load_split import load_split
 
 LESIONS = {"early_visual+higher_visual": "video", "auditory": "audio", "semantic+default_mode": "text"}
 FOLDS = range(5)

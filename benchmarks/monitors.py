@@ -27,8 +27,8 @@ from statistics import median
 from msgspec.structs import replace
 
 from benchmarks.terminal import ESCAPE, Terminal
-from giblet_train.contract.records import encode
-from giblet_train.contract.rundir import RunDir, write_record
+from giblet_train.schema.records import encode
+from giblet_train.schema.run_dir import RunDir, write_record
 from tests import fleets, rundirs
 from tests.cluster.nodes import Cluster, LoopbackNode, processes
 

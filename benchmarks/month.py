@@ -12,13 +12,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from giblet_train.contract.alerting import LIKELY, Watched, look
-from giblet_train.contract.config import Config
-from giblet_train.contract.diagnosis import diagnose
-from giblet_train.contract.eta import eta
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import StepMetric
-from giblet_train.contract.schedule import plan_of
+from giblet_train.diagnosis.alerts import LIKELY, Watched, look
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.eta import eta
+from giblet_train.schema.config import Config
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import StepMetric
+from giblet_train.schema.schedule import plan_of
 from tests.collection.month import healthy_month
 
 Pace = Callable[[random.Random], Iterator[float]]

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from giblet_tui.dashboard.picture import run_picture
-from giblet_tui.dashboard.svg import svg_text
-from giblet_tui.fleet import Fleet
+from giblet_tui.dashboard.screenshots.render import run_picture
+from giblet_tui.dashboard.screenshots.svg import svg_text
+from giblet_tui.monitor.snapshots import Fleet
 from tests import fleets
 
 COLUMNS, ROWS = 120, 40

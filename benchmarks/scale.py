@@ -22,11 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.demo_runs import narrate
-from giblet_train.data.dataset import SplitData
-from giblet_train.learning.experiment import Experiment
-from giblet_train.learning.shards import Shards
-from giblet_train.ranks.distributed import Ranks, ranks_of
-from giblet_train.tensorfile import save_file
+from giblet_train.components.build import Experiment
+from giblet_train.components.head_sharding import Shards
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.distributed.process_group import Ranks, ranks_of
+from giblet_train.distributed.tensor_file import save_file
 from tests.engine_study import config, split_data
 
 N_SUBJECTS, N_VOXELS, N_TRS = 17, 20_000, 300

@@ -24,13 +24,13 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from giblet_train.contract import replay
-from giblet_train.contract.config import Config, Criterion
-from giblet_train.contract.diagnosis import Diagnosis, diagnose
-from giblet_train.contract.legacylog import LegacyLog, parse
-from giblet_train.contract.records import AnyMetric, EpochMetric, StepMetric
-from giblet_train.contract.rules.case import case_of
-from giblet_train.contract.rules.reach import criterion_unreachable
+from giblet_train.diagnosis import replay
+from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
+from giblet_train.diagnosis.log_parser import LegacyLog, parse
+from giblet_train.diagnosis.rules.case import case_of
+from giblet_train.diagnosis.rules.criteria import criterion_unreachable
+from giblet_train.schema.config import Config, Criterion
+from giblet_train.schema.records import AnyMetric, EpochMetric, StepMetric
 from tests.collection import Case, Part, collection
 
 ENDINGS = frozenset({"stalled", "oom_host", "oom_gpu", "disk_full", "crashed"})

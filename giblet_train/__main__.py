@@ -12,7 +12,7 @@ from typing import Annotated, Literal
 
 import typer
 
-from giblet_train.contract.errors import FAILED, GibletError
+from giblet_train.schema.errors import FAILED, GibletError
 
 app = typer.Typer(
     name="python -m giblet_train",
@@ -52,7 +52,7 @@ def simulate(
     subjects: Annotated[int | None, typer.Option(min=1, help="How many subjects; the size's own if not given.")] = None,
 ) -> None:
     """Make the demo study: a real film, and brains simulated from it with known truth. Prints the study's facts."""
-    from giblet_train.data.simulate import make_study, pretty
+    from giblet_train.data.simulation.demo_study import make_study, pretty
 
     facts = make_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate)
     print(pretty(facts).decode(), end="")
@@ -61,8 +61,8 @@ def simulate(
 @app.command()
 def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")]) -> None:
     """Train as RUN_DIR/config.yaml says, alone or under torchrun. Exit 0 done or stopped, 75 terminated, 1 failed."""
-    from giblet_train.loading import load_split
-    from giblet_train.trainer import train_recorded
+    from giblet_train.training.load_split import load_split
+    from giblet_train.training.process import train_recorded
 
     sys.exit(train_recorded(run_dir, load_split))
 
@@ -73,8 +73,8 @@ def drill(
     run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")],
 ) -> None:
     """Train as `train` does, with a fault that really happens: what `giblet demo FAULT` starts."""
-    from giblet_train.drill import train_with
-    from giblet_train.loading import load_split
+    from giblet_train.training.fault_injection import train_with
+    from giblet_train.training.load_split import load_split
 
     sys.exit(train_with(fault, run_dir, load_split))
 
@@ -82,8 +82,8 @@ def drill(
 @app.command()
 def join(run_dir: Annotated[Path, typer.Argument(help="Run directory whose run.json names several nodes.")]) -> None:
     """Train this node's part of a run over several nodes: meet the others, start torchrun, end with them."""
-    from giblet_train.contract.rundir import RunDir
-    from giblet_train.ranks.nodes import join as take_part
+    from giblet_train.distributed.multi_node import join as take_part
+    from giblet_train.schema.run_dir import RunDir
 
     sys.exit(take_part(RunDir(run_dir.resolve())))
 
@@ -102,10 +102,10 @@ def evaluate(
 
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """
-    from giblet_train.inspection.judge import MAP, evaluation_lines, judge
-    from giblet_train.inspection.told import new_folder, told
-    from giblet_train.inspection.trained import trained
-    from giblet_train.loading import load_split
+    from giblet_train.analysis.evaluate_run import MAP, evaluation_lines, judge
+    from giblet_train.analysis.load_run import trained
+    from giblet_train.analysis.results import new_folder, told
+    from giblet_train.training.load_split import load_split
 
     folder = new_folder(out)
     run = trained(run_dir, role, load_split, narrate, workdir)
@@ -134,10 +134,10 @@ def ensemble(
 
     python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the others first
     """
-    from giblet_train.inspection.ensemble import lines_of, report, score_folds
-    from giblet_train.inspection.told import new_folder, told
-    from giblet_train.loading import load_split
-    from giblet_train.ranks.jobs import grown
+    from giblet_train.analysis.ensemble import lines_of, report, score_folds
+    from giblet_train.analysis.results import new_folder, told
+    from giblet_train.distributed.local_queue import grown
+    from giblet_train.training.load_split import load_split
 
     folder = new_folder(out)
     members = grown(run_dirs, seeds, all_folds, jobs, narrate)
@@ -174,10 +174,10 @@ def lesion(
     python -m giblet_train lesion RUN_DIR --region early_visual+higher_visual --mode silence
     python -m giblet_train lesion RUN_DIR --atlas parcels.nii.gz --region 17 --region 18 --json
     """
-    from giblet_train.inspection.lesions import lesion_lines, lesion_study
-    from giblet_train.inspection.told import new_folder, told
-    from giblet_train.inspection.trained import trained
-    from giblet_train.loading import load_split
+    from giblet_train.analysis.lesions import lesion_lines, lesion_study
+    from giblet_train.analysis.load_run import trained
+    from giblet_train.analysis.results import new_folder, told
+    from giblet_train.training.load_split import load_split
 
     folder = new_folder(out)
     run = trained(run_dir, role, load_split, narrate, workdir)
@@ -197,10 +197,10 @@ def rebuild(
 
     python -m giblet_train rebuild ~/giblet/runs/demo-20261125-101500-3f2a rebuilt && open rebuilt/index.html
     """
-    from giblet_train.inspection.rebuild import rebuild, rebuilt_lines
-    from giblet_train.inspection.told import new_folder, told
-    from giblet_train.inspection.trained import trained
-    from giblet_train.loading import load_split
+    from giblet_train.analysis.load_run import trained
+    from giblet_train.analysis.reconstruct import rebuild, rebuilt_lines
+    from giblet_train.analysis.results import new_folder, told
+    from giblet_train.training.load_split import load_split
 
     folder = new_folder(out)
     assert folder is not None
@@ -218,7 +218,7 @@ def verdict(
     ] = "fail",
 ) -> None:
     """Hold a run's records against its criteria. Exit 1 when one of them has failed."""
-    from giblet_train.verdict import verdict_lines
+    from giblet_train.monitoring.verdict import verdict_lines
 
     failed, lines = verdict_lines(run_dir, as_json=as_json, fail_on=fail_on)
     print("\n".join(lines))
@@ -229,7 +229,7 @@ def verdict(
 @app.command()
 def watch(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
     """Judge a run as it goes on, write alerts.jsonl, call watch.notify. Its supervisor starts it."""
-    from giblet_train.watcher import watch
+    from giblet_train.monitoring.watcher import watch
 
     watch(run_dir, narrate)
 
@@ -237,7 +237,7 @@ def watch(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> No
 @app.command()
 def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
     """Build the store that a run needs, if it does not exist. Prints its path, its sizes and the time."""
-    from giblet_train.data.prepared import prepare, read_request
+    from giblet_train.data.store.prepare import prepare, read_request
 
     print(prepare(read_request(run_or_config, workdir), narrate))
 
@@ -245,8 +245,8 @@ def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
 @data_app.command("lag")
 def data_lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
     """By how many TRs each brain follows the film, in all and in thirds. Exit 1 when the thirds disagree."""
-    from giblet_train.data.prepared import read_request
-    from giblet_train.data.report import lag_report
+    from giblet_train.data.checks.report import lag_report
+    from giblet_train.data.store.prepare import read_request
 
     failed, text = lag_report(read_request(run_or_config, workdir), narrate)
     print(text)
@@ -262,8 +262,8 @@ def data_check(
     html: Annotated[Path | None, typer.Option(help="Write the report with pictures here, as one page.")] = None,
 ) -> None:
     """Find data mistakes before training: files, clocks, scales, annotations, subjects. Exit 1 on an error."""
-    from giblet_train.data.prepared import read_request
-    from giblet_train.data.report import check_report
+    from giblet_train.data.checks.report import check_report
+    from giblet_train.data.store.prepare import read_request
 
     failed, text = check_report(
         read_request(run_or_config, workdir), narrate, as_json=as_json, html=html and html.expanduser()
@@ -284,9 +284,9 @@ def data_diagnose(
 
     Exit code 1 on an error. A few steps are rehearsed in memory and thrown away.
     """
-    from giblet_train.data.prepared import read_request
-    from giblet_train.inspection.diagnose import diagnose
-    from giblet_train.loading import load_split
+    from giblet_train.analysis.rehearse_training import diagnose
+    from giblet_train.data.store.prepare import read_request
+    from giblet_train.training.load_split import load_split
 
     failed, text = diagnose(read_request(run_or_config, workdir), load_split, steps, narrate, as_json=as_json)
     print(text)

@@ -9,7 +9,7 @@ GibletError
 
 from __future__ import annotations
 
-from giblet_train.contract.errors import NOT_REACHED, TIMED_OUT, UNREACHABLE, GibletError
+from giblet_train.schema.errors import NOT_REACHED, TIMED_OUT, UNREACHABLE, GibletError
 
 
 class Unreachable(GibletError):

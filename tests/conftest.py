@@ -14,7 +14,7 @@ import pytest
 
 HERE = Path(__file__).parent
 ENGINE = ("giblet_train.", "torch", "nibabel", "av")
-CONTRACT = "giblet_train.contract"
+SHARED = ("giblet_train.schema", "giblet_train.diagnosis")
 
 
 # A shell starts what it puts into the background with SIGINT ignored, and so would every program that a test starts.
@@ -29,7 +29,7 @@ def needs_the_engine(path: Path) -> bool:
             modules |= {node.module, *(f"{node.module}.{alias.name}" for alias in node.names)}
         elif isinstance(node, ast.Import):
             modules |= {alias.name for alias in node.names}
-    if any(m.startswith(ENGINE) and not m.startswith(CONTRACT) for m in modules):
+    if any(m.startswith(ENGINE) and not m.startswith(SHARED) for m in modules):
         return True
     ours = [HERE.parent / (m.replace(".", "/") + ".py") for m in modules if m.startswith("tests.")]
     return any(p.exists() and p != path and needs_the_engine(p) for p in ours)

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from giblet_train.contract.config import Config, from_mapping
-from giblet_train.contract.records import ModalityFacts
-from giblet_train.data.dataset import SplitData
-from giblet_train.data.frames import FramePca
-from giblet_train.data.hrf import glover
-from giblet_train.data.splits import Split
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.splits import Split
+from giblet_train.data.statistics.hrf import glover
+from giblet_train.data.stimulus.frame_pca import FramePca
 from giblet_train.data.study import Study
-from giblet_train.ranks.distributed import Ranks
+from giblet_train.distributed.process_group import Ranks
+from giblet_train.schema.config import Config, from_mapping
+from giblet_train.schema.records import ModalityFacts
 
 ALONE = Ranks(0, 1, torch.device("cpu"))
 WIDTHS = {"video": 20, "audio": 12, "text": 8}

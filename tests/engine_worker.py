@@ -9,8 +9,8 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from giblet_train.contract.errors import GibletError
-from giblet_train.trainer import train_recorded
+from giblet_train.schema.errors import GibletError
+from giblet_train.training.process import train_recorded
 from tests.engine_study import load
 
 

@@ -6,21 +6,12 @@ import math
 import random
 from collections.abc import Sequence
 
-from giblet_train.contract import config as configuration
-from giblet_train.contract.config import COMPONENTS, Config
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import (
-    Alert,
-    EpochMetric,
-    Exit,
-    Heartbeat,
-    PartLoss,
-    Run,
-    RunMetric,
-    StepMetric,
-)
-from giblet_train.contract.schedule import lr_at, plan_of
-from giblet_tui.fleet import Fleet, Gpu, NodeFacts, NodeSnapshot, RunSnapshot
+from giblet_train.schema import config as configuration
+from giblet_train.schema.config import COMPONENTS, Config
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import Alert, EpochMetric, Exit, Heartbeat, PartLoss, Run, RunMetric, StepMetric
+from giblet_train.schema.schedule import lr_at, plan_of
+from giblet_tui.monitor.snapshots import Fleet, Gpu, NodeFacts, NodeSnapshot, RunSnapshot
 
 NOW = 1_800_000_000.0
 STEPS_PER_EPOCH = 20

@@ -6,10 +6,10 @@ import os
 import time
 from pathlib import Path
 
-from giblet_train.contract.config import Config, dump
-from giblet_train.contract.records import Exit, Heartbeat, PartLoss, Run, StepMetric, SupervisorRecord, encode
-from giblet_train.contract.rundir import RunDir, new_run_id, session_name, write_record
-from giblet_tui.remote.supervise import boot_id, start_ticks
+from giblet_train.schema.config import Config, dump
+from giblet_train.schema.records import Exit, Heartbeat, PartLoss, Run, StepMetric, SupervisorRecord, encode
+from giblet_train.schema.run_dir import RunDir, new_run_id, session_name, write_record
+from giblet_tui.agent.supervisor import boot_id, start_ticks
 
 
 def make_run(workdir: Path, name: str = "demo", node: str = "local", launched_at: float | None = None) -> RunDir:

@@ -12,8 +12,8 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.contract.config import Config, from_mapping
 from giblet_train.data.study import Study
+from giblet_train.schema.config import Config, from_mapping
 
 TINY_DATA = {
     "video": "film.mp4",

@@ -14,12 +14,12 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.annotations import Segment
-from giblet_train.data.audio import read_log_mel
-from giblet_train.data.hrf import convolve_causal, glover
-from giblet_train.data.lag import stimulus_series
-from giblet_train.data.video import read_frames, video_features
-from giblet_train.data.workbook import write_annotations
+from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.lab_workbook import write_annotations
+from giblet_train.data.statistics.hrf import convolve_causal, glover
+from giblet_train.data.statistics.lag import stimulus_series
+from giblet_train.data.stimulus.audio import read_log_mel
+from giblet_train.data.stimulus.video import read_frames, video_features
 from tests.made_study import write_nifti
 
 TR_S = 1.5

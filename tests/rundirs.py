@@ -7,11 +7,11 @@ from pathlib import Path
 
 from msgspec.structs import replace
 
-from giblet_train.contract import config as configuration
-from giblet_train.contract.records import Exit, SupervisorRecord, encode
-from giblet_train.contract.rundir import RunDir
-from giblet_tui.fleet import RunSnapshot
-from giblet_tui.remote.supervise import boot_id, start_ticks
+from giblet_train.schema import config
+from giblet_train.schema.records import Exit, SupervisorRecord, encode
+from giblet_train.schema.run_dir import RunDir
+from giblet_tui.agent.supervisor import boot_id, start_ticks
+from giblet_tui.monitor.snapshots import RunSnapshot
 
 
 def write(workdir: Path, run: RunSnapshot, *, alive: bool = False, code: int | None = 0) -> RunDir:
@@ -24,7 +24,7 @@ def write(workdir: Path, run: RunSnapshot, *, alive: bool = False, code: int | N
     folder.path.mkdir(parents=True)
     folder.run.write_bytes(encode(replace(run.run, multiplexer="process", node="local")))
     if run.config is not None:
-        folder.config.write_text(configuration.dump(run.config))
+        folder.config.write_text(config.dump(run.config))
     if run.heartbeat is not None:
         folder.heartbeat.write_bytes(encode(run.heartbeat))
     folder.metrics.write_bytes(b"".join(encode(metric) + b"\n" for metric in run.metrics))

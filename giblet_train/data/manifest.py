@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from giblet_train.contract.errors import DataError
+from giblet_train.schema.errors import DataError
 
 SCHEMA = 1
 FILE = "manifest.json"

@@ -1,1 +1,1 @@
-"""How well brains are predicted and films rebuilt on TRs that chose nothing."""
+"""Encoding and reconstruction performance on held-out TRs."""

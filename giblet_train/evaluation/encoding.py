@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.learning.metrics import block_interval, pearson, products_of, shift_null, unit
+from giblet_train.evaluation.metrics import block_interval, pearson, products_of, shift_null, unit
 
 N_DRAWS = 1000
 Floats = NDArray[np.float32]

@@ -14,9 +14,9 @@ import torch
 from torch import Tensor, nn
 
 from giblet_train.model.decoders import zero_linear
+from giblet_train.model.dropout import Noise
 from giblet_train.model.heads import Gather, alone
 from giblet_train.model.network import Network, Sizes
-from giblet_train.model.noise import Noise
 from giblet_train.model.presets import Shape
 
 

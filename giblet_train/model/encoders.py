@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from giblet_train.model.noise import Noise
+from giblet_train.model.dropout import Noise
 
 LARGEST_SD = 5.0
 

@@ -17,8 +17,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from giblet_train.model.compress import Compression, Matrix
 from giblet_train.model.network import BrainModel
+from giblet_train.model.voxel_basis import Compression, Matrix
 
 Mode = Literal["silence", "missing"]
 Doubles = NDArray[np.float64]

@@ -12,11 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from giblet_train.model.decoders import Decoders
+from giblet_train.model.dropout import Noise
 from giblet_train.model.encoders import Encoders
 from giblet_train.model.fir import CausalFir
 from giblet_train.model.heads import Gather, Heads, alone, readout
-from giblet_train.model.linear_path import LinearPath, Start
-from giblet_train.model.noise import Noise
+from giblet_train.model.linear_encoder import LinearPath, Start
 from giblet_train.model.presets import Shape
 from giblet_train.model.trunk import Trunk
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from giblet_train.contract.config import ModelConfig
-from giblet_train.contract.errors import ConfigError
+from giblet_train.schema.config import ModelConfig
+from giblet_train.schema.errors import ConfigError
 
 
 @dataclass(frozen=True)

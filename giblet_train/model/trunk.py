@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from giblet_train.model.noise import Noise
+from giblet_train.model.dropout import Noise
 
 KERNEL_TRS = 9
 EXPANSION = 3

@@ -5,32 +5,32 @@ from __future__ import annotations
 import os
 import sys
 
-from giblet_train.contract.errors import GibletError
+from giblet_train.schema.errors import GibletError
 from giblet_tui.cli import (
     adopt,
     alerts,
-    clear,
+    attach,
+    cleanup,
     compare,
     configs,
+    dashboard,
     data,
     demo,
+    evaluation,
     export,
-    inspections,
-    ladder,
     launch,
     logs,
-    monitor,
     nodes,
-    reach,
     report,
     runs,
+    stages,
     stop,
     why,
 )
 from giblet_tui.cli.app import ReaderGone, app, config_app, data_app, node_app, reader_gone
-from giblet_tui.cli.speech import complain, respond
-from giblet_tui.remote.connecting import shared
-from giblet_tui.remote.questions import answer_by
+from giblet_tui.cli.console import complain, respond
+from giblet_tui.connection.connect import shared
+from giblet_tui.connection.login_prompts import answer_by
 
 __all__ = ["app", "main"]
 
@@ -39,17 +39,17 @@ VERBS = (
     launch,
     runs,
     logs,
-    monitor,
+    dashboard,
     why,
     alerts,
     report,
     compare,
-    ladder,
+    stages,
     stop,
     adopt,
-    clear,
-    inspections,
-    reach,
+    cleanup,
+    evaluation,
+    attach,
     export,
     nodes,
     data,

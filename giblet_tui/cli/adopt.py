@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.console import next_commands, person, say, show
 from giblet_tui.cli.nodes import NodeName, remember
-from giblet_tui.cli.speech import next_commands, person, say, show
 
 
 @verb(
@@ -28,9 +28,10 @@ def adopt(
     The session is not touched. Its log's epoch lines become the run's metrics; what nobody can know (configuration,
     components, exit code) stays empty. `stop` ends everything in the session. stdout has the run's id.
     """
-    from giblet_tui import lookup, nodes
-    from giblet_tui.adopt import adopt as take_in
-    from giblet_tui.remote.connecting import connect
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.control.adopt import adopt as take_in
+    from giblet_tui.inventory import nodes
+    from giblet_tui.monitor import find_run
 
     node = nodes.resolve(name)
     with connect(node) as connection:
@@ -42,5 +43,5 @@ def adopt(
         say("It was adopted before; its keeper had gone, and there is a new one.")
     show(done.run_id)
     remember(node)
-    lookup.observe([node])
+    find_run.observe([node])
     say(next_commands(done.run_id, live=True))

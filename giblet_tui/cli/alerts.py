@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.console import person, say, show, show_json
 from giblet_tui.cli.runs import Json, RunName
-from giblet_tui.cli.speech import person, say, show, show_json
 
 if TYPE_CHECKING:
-    from giblet_tui.fleet import RunSnapshot
-    from giblet_tui.nodes import Node
+    from giblet_tui.inventory.nodes import Node
+    from giblet_tui.monitor.snapshots import RunSnapshot
 
 
 @verb(
@@ -34,22 +34,22 @@ def alerts(
 
     A snoozed alert does not call `watch.notify`; when its time is over and it still stands, it calls again.
     """
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui import alerts as answers
-    from giblet_tui import lookup
-    from giblet_tui.present import alert_lines
-    from giblet_tui.shapes import alerts_json
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.control import alerts as answers
+    from giblet_tui.monitor import find_run
+    from giblet_tui.reporting.formatting import alert_lines
+    from giblet_tui.reporting.json_output import alerts_json
 
     if ack and snooze is not None:
         raise ConfigError("--ack or --snooze, not both.", "--ack lasts until the same is raised anew, --snooze a time.")
     snooze_s = None if snooze is None else answers.seconds(snooze)
     if names and not ack and snooze is None:
         raise ConfigError("What about these alerts?", "Add --ack, or --snooze 8h; without names, all are shown.")
-    node, run_id = lookup.locate(name, say)
-    run, facts = lookup.fresh_with_node(node, run_id)
+    node, run_id = find_run.locate(name, say)
+    run, facts = find_run.fresh_with_node(node, run_id)
     if ack or snooze is not None:
         _answer(node, run, names or (), snooze_s)
-        run, facts = lookup.fresh_with_node(node, run_id)
+        run, facts = find_run.fresh_with_node(node, run_id)
     now = time.time() + facts.clock_skew_s  # alerts and answers are dated by the node
     if json:
         show_json(alerts_json(run, now))
@@ -59,19 +59,19 @@ def alerts(
 
 def answer_all(run_id: str, snooze_s: float | None) -> str:
     """Acknowledge every standing alert of a run, or snooze them; what was done, as a sentence. Raises GibletError."""
-    from giblet_train.contract.health import duration
-    from giblet_tui import lookup
+    from giblet_train.schema.health import duration
+    from giblet_tui.monitor import find_run
 
-    node, whole = lookup.locate(run_id, lambda _: None)
-    count = _answer(node, lookup.fresh(node, whole), (), snooze_s)
+    node, whole = find_run.locate(run_id, lambda _: None)
+    count = _answer(node, find_run.fresh(node, whole), (), snooze_s)
     done = "acknowledged" if snooze_s is None else f"snoozed for {duration(snooze_s)}"
     return f"{count} alert{'' if count == 1 else 's'} {done}, for everyone who watches this run"
 
 
 def _answer(node: Node, run: RunSnapshot, names: Sequence[str], snooze_s: float | None) -> int:
     """Answer the standing alerts of those names (all if none); how many that were."""
-    from giblet_tui import alerts as answers
-    from giblet_tui.remote.connecting import connect
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.control import alerts as answers
 
     which = answers.chosen(run, names)
     if which:

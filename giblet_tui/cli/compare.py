@@ -7,9 +7,9 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.complete import run_ids
+from giblet_tui.cli.completion import run_ids
+from giblet_tui.cli.console import show, show_json
 from giblet_tui.cli.runs import Json, find
-from giblet_tui.cli.speech import show, show_json
 
 OldRun = Annotated[str, typer.Argument(metavar="OLD", help="The run to start from.", autocompletion=run_ids)]
 NewRun = Annotated[str, typer.Argument(metavar="NEW", help="The run to judge.", autocompletion=run_ids)]
@@ -21,7 +21,7 @@ def compare(old: OldRun, new: NewRun, json: Json = False) -> None:
 
     The runs may lie on different nodes. In the dashboard: space marks a run, c compares.
     """
-    from giblet_tui import compare as side_by_side
+    from giblet_tui.reporting import compare as side_by_side
 
     seen = side_by_side.compare(find(old), find(new))
     if json:

@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import config_app, verb
-from giblet_tui.cli.complete import config_names
-from giblet_tui.cli.speech import say, show, show_json
+from giblet_tui.cli.completion import config_names
+from giblet_tui.cli.console import say, show, show_json
 
 ConfigName = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A configuration's name or path.", autocompletion=config_names)
@@ -20,9 +20,9 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 @verb(config_app, "ls", "giblet config ls", "giblet config ls --json")
 def list_configs(json: Json = False) -> None:
     """List configurations by name, with the file each comes from."""
-    from giblet_tui import catalog
-    from giblet_tui.present import table
-    from giblet_tui.shapes import SCHEMA
+    from giblet_tui.inventory import configs as catalog
+    from giblet_tui.reporting.formatting import table
+    from giblet_tui.reporting.json_output import SCHEMA
 
     configs = {name: catalog.read(str(path)).config for name, path in catalog.known().items()}
     if json:
@@ -36,9 +36,9 @@ def list_configs(json: Json = False) -> None:
 @verb(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")
 def show_config(name: ConfigName, settings: Settings = None, json: Json = False) -> None:
     """Print a configuration resolved, every default spelt out; on stderr, where each changed value comes from."""
-    from giblet_train.contract.config import content_hash, dump, to_mapping
-    from giblet_tui import catalog
-    from giblet_tui.shapes import SCHEMA
+    from giblet_train.schema.config import content_hash, dump, to_mapping
+    from giblet_tui.inventory import configs as catalog
+    from giblet_tui.reporting.json_output import SCHEMA
 
     loaded = catalog.read(name, settings or ())
     say("\n".join(loaded.notes)) if loaded.notes else None
@@ -55,10 +55,10 @@ def show_config(name: ConfigName, settings: Settings = None, json: Json = False)
 @verb(config_app, "diff", "giblet config diff test_full_fixes production_500epoch")
 def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
     """Print the keys whose resolved values differ; nothing when two files ask for the same."""
-    from giblet_train.contract.config import diff
-    from giblet_tui import catalog
-    from giblet_tui.present import diff_lines
-    from giblet_tui.shapes import SCHEMA
+    from giblet_train.schema.config import diff
+    from giblet_tui.inventory import configs as catalog
+    from giblet_tui.reporting.formatting import diff_lines
+    from giblet_tui.reporting.json_output import SCHEMA
 
     changes = diff(catalog.read(old).config, catalog.read(new).config)
     if json:
@@ -77,9 +77,9 @@ def check_configs(
     ] = None,
 ) -> None:
     """Check configurations as `launch` would: unknown keys, ranges, keys against one another."""
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui import catalog
-    from giblet_tui.cli.speech import complain
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.cli.console import complain
+    from giblet_tui.inventory import configs as catalog
 
     failed = 0
     for name in names or list(catalog.known()):

@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from giblet_tui.cli.app import data_app, verb
-from giblet_tui.cli.complete import config_names
+from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.configs import Settings
+from giblet_tui.cli.console import say, show, show_json
 from giblet_tui.cli.nodes import Json, NodeName
-from giblet_tui.cli.speech import say, show, show_json
 
 if TYPE_CHECKING:
-    from giblet_tui.errand import Done
+    from giblet_tui.deploy.engine_command import Done
 
 ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="A name or a path.", autocompletion=config_names)]
 FROM_STDIN = "-"
@@ -77,26 +77,29 @@ def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
 
 
 def _look(what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None) -> Done:
-    from giblet_train.contract.config import dump
-    from giblet_tui import catalog, errand, nodes
-    from giblet_tui.remote.connecting import connect
+    from giblet_train.schema.config import dump
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.deploy import engine_command
+    from giblet_tui.inventory import configs, nodes
 
     node = nodes.resolve(name)
-    loaded = catalog.read(config, settings or ())
+    loaded = configs.read(config, settings or ())
     for note in loaded.notes:
         say(note)
     page = f"{node.workdir}/reports/{loaded.config.name}-check.html"
     argv = ["data", what, FROM_STDIN, "--workdir", node.workdir, *options]
     with connect(node) as connection:
-        done = errand.run_engine(node, connection, argv + (["--html", page] if html else []), dump(loaded.config), say)
+        done = engine_command.run_engine(
+            node, connection, argv + (["--html", page] if html else []), dump(loaded.config), say
+        )
         if html and done.printed.strip():
-            errand.bring(connection, page, html)
+            engine_command.bring(connection, page, html)
             say(f"the page with pictures is {html}")
     return done
 
 
 def _show(done: Done, json: bool) -> None:
-    from giblet_tui.remote.sanitize import sanitize, sanitize_value
+    from giblet_tui.connection.sanitize import sanitize, sanitize_value
 
     if json and done.printed.strip():
         show_json(sanitize_value(jsonlib.loads(done.printed)))

@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.complete import fault_names
+from giblet_tui.cli.completion import fault_names
 from giblet_tui.cli.configs import Settings
+from giblet_tui.cli.console import next_commands, say, show, show_json
+from giblet_tui.cli.dashboard import on_terminal, open_dashboard
+from giblet_tui.cli.follow_output import conclude, interruptible, tell
 from giblet_tui.cli.launch import Session, asked, start
-from giblet_tui.cli.monitor import on_terminal, open_dashboard
 from giblet_tui.cli.runs import Json
-from giblet_tui.cli.speech import next_commands, say, show, show_json
-from giblet_tui.cli.telling import conclude, interruptible, tell
 
 if TYPE_CHECKING:
-    from giblet_train.contract.drills import Drill
-    from giblet_tui.fleet import RunSnapshot
-    from giblet_tui.nodes import Node
+    from giblet_train.diagnosis.fault_catalog import Drill
+    from giblet_tui.inventory.nodes import Node
+    from giblet_tui.monitor.snapshots import RunSnapshot
 
 GRACE_S = 5.0
 """For a drill's last checkpoint: nobody needs it."""
@@ -55,8 +55,9 @@ def demo(
     With a FAULT something really goes wrong in that run. You are told when the records show it and when the watcher
     beside the run says so, in steps; then the run is stopped. Exit code 0 when it was caught (of `good`: nothing).
     """
-    from giblet_tui import cache, catalog, nodes
-    from giblet_tui.narrator import Narrator
+    from giblet_tui.inventory import configs, nodes
+    from giblet_tui.monitor import cache
+    from giblet_tui.reporting.progress_lines import Narrator
 
     if faults:
         _list()
@@ -64,7 +65,7 @@ def demo(
     node = nodes.resolve(nodes.LOCAL)
     if fault is not None:
         raise typer.Exit(_drill(node, _known(fault), settings or [], session, json))
-    loaded = catalog.read("demo", settings or ())
+    loaded = configs.read("demo", settings or ())
     run_id = start(node, asked(loaded.config, session=session, again=False, force=False))
     if headless or not on_terminal():
         raise typer.Exit(tell(node, run_id, Narrator()))
@@ -77,16 +78,16 @@ def demo(
 
 
 def _list() -> None:
-    from giblet_train.contract.drills import DRILLS
-    from giblet_tui.present import table
+    from giblet_train.diagnosis.fault_catalog import DRILLS
+    from giblet_tui.reporting.formatting import table
 
     show(table(("FAULT", "MUST BE NAMED", "WHAT HAPPENS"), [(d.name, d.cause or "–", d.says) for d in DRILLS.values()]))
 
 
 def _known(fault: str) -> Drill:
-    from giblet_train.contract.config import nearest
-    from giblet_train.contract.drills import DRILLS
-    from giblet_train.contract.errors import ConfigError
+    from giblet_train.diagnosis.fault_catalog import DRILLS
+    from giblet_train.schema.config import nearest
+    from giblet_train.schema.errors import ConfigError
 
     if fault not in DRILLS:
         raise ConfigError(f"No fault is called {fault!r}{nearest(fault, list(DRILLS)) or '.'}", "giblet demo --list")
@@ -98,18 +99,19 @@ def _drill(node: Node, drill: Drill, settings: list[str], session: Session | Non
     import msgspec
     from msgspec.structs import replace
 
-    from giblet_train.contract.errors import FAILED, OK
-    from giblet_tui import catalog, lookup
+    from giblet_train.schema.errors import FAILED, OK
     from giblet_tui.cli.stop import stop_run
-    from giblet_tui.drills import outcome, outcome_lines
+    from giblet_tui.inventory import configs
+    from giblet_tui.monitor import find_run
+    from giblet_tui.reporting.fault_outcome import outcome, outcome_lines
 
     laid = {"name": f"demo-{drill.name}", "note": f"drill: {drill.says}", **drill.settings}
-    loaded = catalog.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))
+    loaded = configs.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))
     request = asked(loaded.config, session=session, again=True, force=False)
     run_id = start(node, replace(request, drill=drill.name, grace_s=GRACE_S))
     run = _until_raised(node, run_id, drill)
     # Judged as it stood when the fault was named: once it is stopped, a run that stood still does so no more.
-    seen = outcome(run if run is not None and run.health.live else lookup.fresh(node, run_id), drill)
+    seen = outcome(run if run is not None and run.health.live else find_run.fresh(node, run_id), drill)
     if run is not None and run.health.live:
         say(stop_run(run_id, say))
     if json:
@@ -121,9 +123,9 @@ def _drill(node: Node, drill: Drill, settings: list[str], session: Session | Non
 
 def _until_raised(node: Node, run_id: str, drill: Drill) -> RunSnapshot | None:
     """Follow the run, telling it, until the watcher has raised the drill's cause, or it has ended."""
-    from giblet_tui.drills import alert_of
-    from giblet_tui.follow import follow
-    from giblet_tui.narrator import Narrator
+    from giblet_tui.monitor.follow import follow
+    from giblet_tui.reporting.fault_outcome import alert_of
+    from giblet_tui.reporting.progress_lines import Narrator
 
     narrator, run = Narrator(), None
     with interruptible(run_id):

@@ -9,8 +9,8 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.console import say, show
 from giblet_tui.cli.runs import RunName
-from giblet_tui.cli.speech import say, show
 
 SMALLEST, LARGEST = 20, 500
 
@@ -37,23 +37,23 @@ def export(
     light: Annotated[bool, typer.Option("--light", help="The picture on white.")] = False,
 ) -> None:
     """Write a run's screen, or one panel of it, as SVG or PNG, or its records as CSV. Prints the paths written."""
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui import lookup, watch
-    from giblet_tui.export import csv_text
-    from giblet_tui.fleet import Fleet
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.monitor import find_run, watch
+    from giblet_tui.monitor.snapshots import Fleet
+    from giblet_tui.reporting.csv import csv_text
 
     if svg is None and png is None and csv is None:
         raise ConfigError("Nothing to write is named.", "--svg or --png FILE for a picture, --csv FILE for the records")
     columns, rows = _cells(size)
-    node, run_id = lookup.locate(name, say)
+    node, run_id = find_run.locate(name, say)
     fleet = Fleet(nodes=(watch.observe_once(node, [run_id]),))
     run = fleet.run(run_id)
     if run is None:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
     if svg is not None or png is not None:
-        from giblet_tui.dashboard.picture import run_picture
-        from giblet_tui.dashboard.png import png_bytes
-        from giblet_tui.dashboard.svg import svg_text
+        from giblet_tui.dashboard.screenshots.png import png_bytes
+        from giblet_tui.dashboard.screenshots.render import run_picture
+        from giblet_tui.dashboard.screenshots.svg import svg_text
 
         picture = run_picture(fleet, run_id, columns, rows, panel=panel, light=light)
         if svg is not None:
@@ -66,7 +66,7 @@ def export(
 
 def _cells(size: str) -> tuple[int, int]:
     """Columns and rows of `120x40`. Raises ConfigError."""
-    from giblet_train.contract.errors import ConfigError
+    from giblet_train.schema.errors import ConfigError
 
     found = re.fullmatch(r"(\d+)x(\d+)", size)
     if found is None or not SMALLEST <= int(found[1]) <= LARGEST or not 1 <= int(found[2]) <= LARGEST:
@@ -75,8 +75,8 @@ def _cells(size: str) -> tuple[int, int]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    from giblet_train.contract.errors import ConfigError
-    from giblet_train.contract.rundir import replace_file
+    from giblet_train.schema.errors import ConfigError
+    from giblet_train.schema.run_dir import replace_file
 
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,21 +7,21 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.complete import config_names
+from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.configs import Settings
+from giblet_tui.cli.console import next_commands, person, say, show
+from giblet_tui.cli.follow_output import interruptible, tell
 from giblet_tui.cli.nodes import NodeName, remember
-from giblet_tui.cli.speech import next_commands, person, say, show
-from giblet_tui.cli.telling import interruptible, tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from giblet_train.contract.config import Config, Loaded
-    from giblet_tui.fleet import RunSnapshot
-    from giblet_tui.launch import LaunchPlan, Request
-    from giblet_tui.narrator import Narrator
-    from giblet_tui.nodes import Node
-    from giblet_tui.remote.connection import Connection
+    from giblet_train.schema.config import Config, Loaded
+    from giblet_tui.connection.base import Connection
+    from giblet_tui.inventory.nodes import Node
+    from giblet_tui.launch.plan import LaunchPlan, Request
+    from giblet_tui.monitor.snapshots import RunSnapshot
+    from giblet_tui.reporting.progress_lines import Narrator
 
 Session = Literal["auto", "tmux", "screen", "process"]
 
@@ -79,15 +79,15 @@ def launch(
     """
     import msgspec
 
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui import catalog, nodes
-    from giblet_tui.narrator import Narrator
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.inventory import configs, nodes
+    from giblet_tui.reporting.progress_lines import Narrator
 
     node, *others = nodes.resolve_all(name)
     changes = list(settings or ())
     if resume is not None:
-        changes.append(f"resume_from={_resumed(node, resume, catalog.read(config, changes).config.name)}")
-    loaded = catalog.read(config, changes)
+        changes.append(f"resume_from={_resumed(node, resume, configs.read(config, changes).config.name)}")
+    loaded = configs.read(config, changes)
     request = asked(loaded.config, gpus=gpus, note=note, session=session, again=again, force=force)
     request = msgspec.structs.replace(request, when_free=when_free, replace=replace)
     if others and when_free:
@@ -124,9 +124,9 @@ def _launch_ensemble(
     node: Node, request: Request, n_members: int, every_fold: bool, loaded: Loaded, dry_run: bool
 ) -> None:
     """Start each member, or show the first and what the others differ by; then wait for their first steps."""
-    from giblet_train.contract.errors import GibletError
-    from giblet_tui.ensembles import members_of, refuse_crowd
-    from giblet_tui.narrator import Narrator
+    from giblet_train.schema.errors import GibletError
+    from giblet_tui.launch.ensemble import members_of, refuse_crowd
+    from giblet_tui.reporting.progress_lines import Narrator
 
     requests = members_of(request, n_members, every_fold)
     planned = foresee(node, requests[0])
@@ -157,7 +157,7 @@ def asked(
     config: Config, *, gpus: str | None = None, note: str = "", session: Session | None = None, again: bool, force: bool
 ) -> Request:
     """What a person asked for, as the launcher takes it. Raises ConfigError."""
-    from giblet_tui.launch import Request
+    from giblet_tui.launch.plan import Request
 
     return Request(
         config=config,
@@ -172,26 +172,26 @@ def asked(
 
 def start(node: Node, request: Request, others: Sequence[Node] = ()) -> str:
     """Start the run on the node, or on several as one, telling each stage; its id, which is also printed."""
-    from giblet_tui import lookup
+    from giblet_tui.monitor import find_run
 
     run_id = carry_out(node, request, say, others)
     show(run_id)
     for used in (node, *others):
         remember(used)
-    lookup.observe([node, *others])
+    find_run.observe([node, *others])
     return run_id
 
 
 def carry_out(node: Node, request: Request, tell: Callable[[str], None], others: Sequence[Node] = ()) -> str:
     """Plan the run and start it. tell: told each stage. Its id; prints nothing. Raises GibletError."""
-    from giblet_tui import crew
-    from giblet_tui.launch import execute
-    from giblet_tui.remote.connecting import connect
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.launch import multi_node
+    from giblet_tui.launch.plan import execute
 
     if others:
         for line in since_last(request.config):
             tell(line)
-        return crew.launch([node, *others], request, tell)
+        return multi_node.launch([node, *others], request, tell)
     with connect(node) as connection:
         planned = _plan(node, connection, request)
         for line in (*since_last(request.config), *planned.notes):
@@ -203,7 +203,7 @@ def carry_out(node: Node, request: Request, tell: Callable[[str], None], others:
 
 def foresee(node: Node, request: Request) -> LaunchPlan:
     """The plan that a launch now would carry out; starts nothing. Raises GibletError."""
-    from giblet_tui.remote.connecting import connect
+    from giblet_tui.connection.connect import connect
 
     with connect(node) as connection:
         return _plan(node, connection, request)
@@ -217,8 +217,8 @@ def changes(loaded: Loaded) -> list[str]:
 
 def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot:
     """Wait until the run has made a step, telling what it waits for. Raises RunFailed with the cause."""
-    from giblet_tui.launch import await_first_step as wait
-    from giblet_tui.remote.connecting import connect
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.launch.plan import await_first_step as wait
 
     def tell_news(run: RunSnapshot) -> None:
         for line in narrator.news(run):
@@ -229,9 +229,9 @@ def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot
 
 
 def _plan(node: Node, connection: Connection, request: Request) -> LaunchPlan:
-    from giblet_tui.launch import NOTHING, plan, superseded_by
-    from giblet_tui.remote.sanitize import sanitize_value
-    from giblet_tui.setup import environment
+    from giblet_tui.connection.sanitize import sanitize_value
+    from giblet_tui.deploy.install import environment
+    from giblet_tui.launch.plan import NOTHING, plan, superseded_by
 
     facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}, timeout_s=60.0))
     superseded = NOTHING
@@ -246,10 +246,10 @@ def _show_plan(where: Sequence[Node], request: Request, loaded: Loaded) -> None:
     """All that would be done: the resolved configuration with provenance, the files, the script, the command line."""
     import shlex
 
-    from giblet_train.contract.config import dump
-    from giblet_tui import crew
+    from giblet_train.schema.config import dump
+    from giblet_tui.launch import multi_node
 
-    plans = crew.foresee(where, request) if len(where) > 1 else [foresee(where[0], request)]
+    plans = multi_node.foresee(where, request) if len(where) > 1 else [foresee(where[0], request)]
     for line in (*(note for planned in plans for note in planned.notes), *changes(loaded)):
         say(line)
     for planned in plans:
@@ -262,7 +262,7 @@ def _show_plan(where: Sequence[Node], request: Request, loaded: Loaded) -> None:
 
 def since_last(config: Config) -> list[str]:
     """What is different from the last run of this name that was seen from here, and from the last production run."""
-    from giblet_tui import cache
+    from giblet_tui.monitor import cache
 
     seen = [run for run in cache.load().runs() if run.config is not None]
     last = [run for run in seen if run.run.name == config.name][:1]
@@ -271,8 +271,8 @@ def since_last(config: Config) -> list[str]:
 
 
 def _difference(run: RunSnapshot, config: Config) -> list[str]:
-    from giblet_train.contract.config import diff
-    from giblet_tui.present import diff_lines
+    from giblet_train.schema.config import diff
+    from giblet_tui.reporting.formatting import diff_lines
 
     changes = diff(run.config, config) if run.config is not None else {}
     what = f"{run.run.run_id} (production)" if run.config and run.config.stage == "production" else run.run.run_id
@@ -281,14 +281,14 @@ def _difference(run: RunSnapshot, config: Config) -> list[str]:
 
 def _resumed(node: Node, text: str, name: str) -> str:
     """What `resume_from` becomes: a path as it is, a run by its whole id, a step's checkpoint. Raises ConfigError."""
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui import lookup
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.monitor import find_run
 
     if "/" in text:
         return text
     if text.isdecimal():
         return _checkpoint_at(node, int(text), name)
-    where, run_id = lookup.locate(text, say)
+    where, run_id = find_run.locate(text, say)
     if where.name != node.name:
         raise ConfigError(f"{run_id} lies on {where.name}, not on {node.name}.", f"giblet launch {where.name} …")
     return run_id
@@ -296,8 +296,8 @@ def _resumed(node: Node, text: str, name: str) -> str:
 
 def _checkpoint_at(node: Node, step: int, name: str) -> str:
     """The checkpoint after so many steps of the node's newest run of that name which has one. Raises ConfigError."""
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui import watch
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.monitor import watch
 
     there: list[int] = []
     for run in watch.observe_once(node).runs:
@@ -311,7 +311,7 @@ def _checkpoint_at(node: Node, step: int, name: str) -> str:
 
 
 def _gpus(text: str | None) -> int | tuple[int, ...] | None:
-    from giblet_train.contract.errors import ConfigError
+    from giblet_train.schema.errors import ConfigError
 
     if text is None:
         return None

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.console import complain, say, show, show_json
 from giblet_tui.cli.runs import Json, RunName
-from giblet_tui.cli.speech import complain, say, show, show_json
 
 if TYPE_CHECKING:
-    from giblet_tui.nodes import Node
-    from giblet_tui.observation import Mark
+    from giblet_tui.inventory.nodes import Node
+    from giblet_tui.monitor.node_state import Mark
 
 
 @verb(app, "logs", "giblet logs @last -f", "giblet logs demo -n 20", "giblet logs @last --node tensor02 -f")
@@ -31,10 +31,10 @@ def logs(
     Of a run over several nodes each line begins with its node. The exit code with -f is the run's: 1 when it failed or
     died. Ctrl-C ends the looking, not the run.
     """
-    from giblet_train.contract.errors import INTERRUPTED
-    from giblet_tui import lookup
+    from giblet_train.schema.errors import INTERRUPTED
+    from giblet_tui.monitor import find_run
 
-    node, run_id = lookup.locate(name, say)
+    node, run_id = find_run.locate(name, say)
     shown = _Shown(run_id, _wanted(node, run_id, on), json)
     try:
         parts = shown.ends(n_lines)
@@ -47,11 +47,11 @@ def logs(
 
 def _wanted(node: Node, run_id: str, on: str | None) -> list[Node]:
     """The nodes whose logs are meant, the one with the records first. Raises ConfigError."""
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui import cache, lookup
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.monitor import cache, find_run
 
     known = cache.load().run(run_id)
-    every = lookup.all_nodes(known) if known is not None else [node]
+    every = find_run.all_nodes(known) if known is not None else [node]
     if on is None:
         return every
     chosen = [each for each in every if each.name == on]
@@ -71,8 +71,8 @@ class _Shown:
 
         Raises GibletError when the only one, or all, could not be asked.
         """
-        from giblet_train.contract.errors import GibletError
-        from giblet_tui.runlog import log_end
+        from giblet_train.schema.errors import GibletError
+        from giblet_tui.monitor.logs import log_end
 
         parts: list[tuple[Node, Mark]] = []
         faults: list[GibletError] = []
@@ -92,8 +92,8 @@ class _Shown:
 
     def follow(self, parts: Sequence[tuple[Node, Mark]]) -> int:
         """Show what the logs gain until the run has ended; its result as an exit code."""
-        from giblet_train.contract.errors import OK, RunFailed
-        from giblet_tui.runlog import follow_logs
+        from giblet_train.schema.errors import OK, RunFailed
+        from giblet_tui.monitor.logs import follow_logs
 
         for node, chunk in follow_logs(self.run_id, parts):
             self._lines(node, chunk.lines, chunk.offset)
@@ -105,7 +105,7 @@ class _Shown:
         return OK
 
     def _lines(self, node: Node, lines: Sequence[str], offset: int) -> None:
-        from giblet_tui.shapes import SCHEMA
+        from giblet_tui.reporting.json_output import SCHEMA
 
         if self.json and lines:
             told = {"schema": SCHEMA, "run_id": self.run_id, "node": node.name, "offset": offset, "lines": list(lines)}

@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from giblet_tui.cli.app import app, node_app, verb
-from giblet_tui.cli.complete import config_names, node_names
-from giblet_tui.cli.speech import paint, say, show, show_json
+from giblet_tui.cli.completion import config_names, node_names
+from giblet_tui.cli.console import paint, say, show, show_json
 
 if TYPE_CHECKING:
-    from giblet_train.contract.config import Config
-    from giblet_tui.doctor import Finding
-    from giblet_tui.nodes import Node
-    from giblet_tui.remote.connection import Connection
+    from giblet_train.schema.config import Config
+    from giblet_tui.connection.base import Connection
+    from giblet_tui.inventory.nodes import Node
+    from giblet_tui.reporting.doctor import Finding
 
 NodeName = Annotated[
     str, typer.Argument(metavar="NODE", help="local, one of nodes.yaml, or a Host.", autocompletion=node_names)
@@ -48,7 +48,7 @@ def add(
     ] = "ssh",
 ) -> None:
     """Write a node into nodes.yaml. A host of ~/.ssh/config works without this."""
-    from giblet_tui import nodes
+    from giblet_tui.inventory import nodes
 
     values = {
         "host": host or name,
@@ -66,10 +66,10 @@ def list_nodes(json: Json = False) -> None:
     """List known nodes and how giblet reaches them; no connection is opened."""
     import msgspec
 
-    from giblet_tui import nodes
-    from giblet_tui.present import table
-    from giblet_tui.shapes import SCHEMA
-    from giblet_tui.sshhosts import hosts_of
+    from giblet_tui.inventory import nodes
+    from giblet_tui.inventory.ssh_hosts import hosts_of
+    from giblet_tui.reporting.formatting import table
+    from giblet_tui.reporting.json_output import SCHEMA
 
     known = nodes.known_nodes()
     if json:
@@ -84,7 +84,7 @@ def list_nodes(json: Json = False) -> None:
 @verb(node_app, "rm", "giblet node rm tensor02")
 def remove(name: NodeName) -> None:
     """Take a node out of nodes.yaml. Nothing on the node itself changes."""
-    from giblet_tui import nodes
+    from giblet_tui.inventory import nodes
 
     say(f"{name} is no longer in {nodes.remove(name)}.")
 
@@ -94,9 +94,9 @@ def check(names: NodeNames = None, json: Json = False) -> None:
     """Reach every node at once: can we log in, what is there. Exit code 3 when one cannot be reached."""
     from concurrent.futures import ThreadPoolExecutor
 
-    from giblet_tui import nodes
     from giblet_tui.errors import Unreachable
-    from giblet_tui.shapes import SCHEMA
+    from giblet_tui.inventory import nodes
+    from giblet_tui.reporting.json_output import SCHEMA
 
     which = [nodes.resolve(n) for n in names] if names else list(nodes.known_nodes())
     with ThreadPoolExecutor(max_workers=len(which)) as pool:
@@ -121,9 +121,9 @@ def setup(
 
     A node with `python:` in nodes.yaml brings its own environment; its version is then only checked.
     """
-    from giblet_tui import nodes
-    from giblet_tui.remote.connecting import connect
-    from giblet_tui.setup import setup as make
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.deploy.install import setup as make
+    from giblet_tui.inventory import nodes
 
     node = nodes.resolve(name)
     with connect(node) as connection:
@@ -152,14 +152,15 @@ def doctor(
 
     With a configuration also: its data there, and room for its checkpoints and processes, by earlier runs of its name.
     """
-    from giblet_train.contract.errors import GibletError, PreflightRefused
-    from giblet_tui import cache, catalog, nodes
-    from giblet_tui.doctor import doctor_json, findings, needs
-    from giblet_tui.remote.connecting import connect
-    from giblet_tui.setup import environment
+    from giblet_train.schema.errors import GibletError, PreflightRefused
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.deploy.install import environment
+    from giblet_tui.inventory import configs, nodes
+    from giblet_tui.monitor import cache
+    from giblet_tui.reporting.doctor import doctor_json, findings, needs
 
     node = nodes.resolve(name)
-    loaded = None if config is None else catalog.read(config, ())
+    loaded = None if config is None else configs.read(config, ())
     with connect(node) as connection:
         if not json:
             show(f"{paint('✔', 'green')} reached: {node.name} ({node.host}) by {node.transport}")
@@ -184,27 +185,28 @@ def doctor(
 
 
 def _data(node: Node, connection: Connection, config: Config) -> Finding:
-    from giblet_train.contract.config import dump
-    from giblet_tui import doctor, errand
+    from giblet_train.schema.config import dump
+    from giblet_tui.deploy import engine_command
+    from giblet_tui.reporting import doctor
 
     said: list[str] = []
     argv = ["data", "check", "-", "--workdir", node.workdir, "--json"]
-    done = errand.run_engine(node, connection, argv, dump(config), said.append)
+    done = engine_command.run_engine(node, connection, argv, dump(config), said.append)
     return doctor.data(done.code, said, f"giblet data check {node.name} {config.name}")
 
 
 def remember(node: Node) -> None:
     """A host of the ssh config that was used is looked at from now on: it goes into nodes.yaml, and that is said."""
-    from giblet_tui import nodes
+    from giblet_tui.inventory import nodes
 
     if node.name not in {known.name for known in nodes.known_nodes()}:
         say(f"{node.name}, a host of {nodes.ssh_config_file()}, is now in {nodes.add(node)}.")
 
 
 def _probe(node: Node) -> dict[str, Any]:
-    from giblet_train.contract.errors import GibletError
-    from giblet_tui.remote.connecting import connect
-    from giblet_tui.remote.sanitize import sanitize_value
+    from giblet_train.schema.errors import GibletError
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.connection.sanitize import sanitize_value
 
     began = time.monotonic()
     try:

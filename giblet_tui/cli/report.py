@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.complete import run_ids
+from giblet_tui.cli.completion import run_ids
+from giblet_tui.cli.console import say, show, show_json
 from giblet_tui.cli.runs import Json, find, say_unread
-from giblet_tui.cli.speech import say, show, show_json
 
 
 @verb(
@@ -34,9 +34,9 @@ def report(
 
     It names no person, no participant and no path. With --since: the notebook's table and every run that lived then.
     """
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui import report as telling
-    from giblet_tui.shapes import SCHEMA
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.reporting import markdown
+    from giblet_tui.reporting.json_output import SCHEMA
 
     if (name is None) == (since is None):
         raise ConfigError("Which run, or since when?", "giblet report @last, or giblet report --since 24h")
@@ -45,7 +45,7 @@ def report(
         run = find(name)
         say_unread(run)
         run_id: str | None = run.run.run_id
-        text = telling.report(run, now)
+        text = markdown.report(run, now)
     else:
         run_id, text = None, _since(since or "", now)
     if json:
@@ -55,21 +55,22 @@ def report(
 
 
 def _since(text: str, now: float) -> str:
-    from giblet_tui import catalog, lookup, nodes
-    from giblet_tui.present import node_lines
-    from giblet_tui.report import report_since
+    from giblet_tui.inventory import configs, nodes
+    from giblet_tui.monitor import find_run
+    from giblet_tui.reporting.formatting import node_lines
+    from giblet_tui.reporting.markdown import report_since
 
     since = moment(text, now)
-    fleet = lookup.observe(nodes.known_nodes())
+    fleet = find_run.observe(nodes.known_nodes())
     for line in node_lines(fleet, now):
         say(line)
-    return report_since(fleet.runs(), catalog.ladder().names, since, now)
+    return report_since(fleet.runs(), configs.ladder().names, since, now)
 
 
 def moment(text: str, now: float) -> float:
     """`24h`, `7d` before now, or the beginning of a day such as 2026-11-20. Raises ConfigError."""
-    from giblet_train.contract.errors import ConfigError
-    from giblet_tui.alerts import seconds
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.control.alerts import seconds
 
     try:
         return time.mktime(time.strptime(text, "%Y-%m-%d"))

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.complete import node_names, run_ids
-from giblet_tui.cli.speech import columns, next_commands, paint, say, show, show_json
+from giblet_tui.cli.completion import node_names, run_ids
+from giblet_tui.cli.console import columns, next_commands, paint, say, show, show_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from giblet_train.contract.errors import DataError
-    from giblet_tui.fleet import Fleet, RunSnapshot
+    from giblet_train.schema.errors import DataError
+    from giblet_tui.monitor.snapshots import Fleet, RunSnapshot
 
 RECENT_S = 86_400.0
 _COLOURS = {
@@ -56,8 +56,8 @@ def ps(
     Exit code 3 when none of the nodes could be reached.
     """
     from giblet_tui.errors import Unreachable
-    from giblet_tui.present import node_lines, runs_table
-    from giblet_tui.shapes import fleet_json
+    from giblet_tui.reporting.formatting import node_lines, runs_table
+    from giblet_tui.reporting.json_output import fleet_json
 
     now = time.time()
     fleet = _fleet(names, cached)
@@ -86,14 +86,14 @@ def status(
     ] = False,
 ) -> None:
     """Say where one run stands: its state with evidence, losses, rate, verdict. Exit code 1 if it failed or died."""
-    from giblet_train.contract.errors import ConfigError, RunFailed
-    from giblet_tui import lookup
-    from giblet_tui.present import status_lines
-    from giblet_tui.shapes import SCHEMA, run_json
+    from giblet_train.schema.errors import ConfigError, RunFailed
+    from giblet_tui.monitor import find_run
+    from giblet_tui.reporting.formatting import status_lines
+    from giblet_tui.reporting.json_output import SCHEMA, run_json
 
     if json and watch:
         raise ConfigError("--watch tells in words, --json once.", "giblet ps --json, as often as you like")
-    run, facts = lookup.fresh_with_node(*lookup.locate(name, say))
+    run, facts = find_run.fresh_with_node(*find_run.locate(name, say))
     say_unread(run)
     if json:
         show_json({"schema": SCHEMA, "run": run_json(run)})
@@ -126,13 +126,13 @@ def verdict(
 
     Exit code 1 when one has failed.
     """
-    from giblet_train.contract.criteria import too_bad
-    from giblet_train.contract.errors import DataError, RunFailed
-    from giblet_tui import present
-    from giblet_tui.shapes import verdict_json
+    from giblet_train.diagnosis.criteria import too_bad
+    from giblet_train.schema.errors import DataError, RunFailed
+    from giblet_tui.reporting import formatting
+    from giblet_tui.reporting.json_output import verdict_json
 
     run = find(name)
-    judged = present.verdict(run)
+    judged = formatting.verdict(run)
     if run.config is None and (unread := unread_of(run)[0]):
         raise unread[0]
     say_unread(run)
@@ -149,16 +149,16 @@ def verdict(
     if json:
         show_json(verdict_json(run.run.run_id, judged))
     else:
-        show("\n".join(present.verdict_lines(judged)))
+        show("\n".join(formatting.verdict_lines(judged)))
     if too_bad(judged.status, fail_on):
         raise typer.Exit(RunFailed.exit_code)
 
 
 def _tell_on(run: RunSnapshot) -> None:
     """Tell what is new from here on until the run has ended; the verb ends with its result."""
-    from giblet_tui import nodes
-    from giblet_tui.cli.telling import tell
-    from giblet_tui.narrator import Narrator
+    from giblet_tui.cli.follow_output import tell
+    from giblet_tui.inventory import nodes
+    from giblet_tui.reporting.progress_lines import Narrator
 
     narrator = Narrator()
     narrator.news(run)
@@ -167,17 +167,17 @@ def _tell_on(run: RunSnapshot) -> None:
 
 def find(name: str) -> RunSnapshot:
     """The run that a name means, as it is now."""
-    from giblet_tui import lookup
+    from giblet_tui.monitor import find_run
 
-    node, run_id = lookup.locate(name, say)
-    return lookup.fresh(node, run_id)
+    node, run_id = find_run.locate(name, say)
+    return find_run.fresh(node, run_id)
 
 
 def unread_of(run: RunSnapshot) -> tuple[list[DataError], list[str]]:
     """An error for each file of the run that could not be read, and what is to be said of damaged records."""
-    from giblet_tui import nodes
-    from giblet_tui.pull import run_folder
-    from giblet_tui.unread import complaints, damaged
+    from giblet_tui.inventory import nodes
+    from giblet_tui.reporting.unreadable_files import complaints, damaged
+    from giblet_tui.results.pull import run_folder
 
     node = nodes.resolve(run.run.node)
     folder = f"{node.name}:{run_folder(node, run.run.run_id)}"
@@ -192,13 +192,14 @@ def say_unread(run: RunSnapshot) -> None:
 
 
 def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:
-    from giblet_tui import cache, nodes
-    from giblet_tui.fleet import Fleet as Nodes
+    from giblet_tui.inventory import nodes
+    from giblet_tui.monitor import cache
+    from giblet_tui.monitor.snapshots import Fleet as Nodes
 
     which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     if cached:
         wanted = {node.name for node in which}
         return Nodes(nodes=tuple(node for node in cache.load().nodes if node.node in wanted))
-    from giblet_tui import lookup
+    from giblet_tui.monitor import find_run
 
-    return lookup.observe(which)
+    return find_run.observe(which)

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.complete import run_ids
-from giblet_tui.cli.speech import ask, complain, say, show
+from giblet_tui.cli.completion import run_ids
+from giblet_tui.cli.console import ask, complain, say, show
 
 if TYPE_CHECKING:
-    from giblet_train.contract.errors import GibletError
-    from giblet_tui.fleet import RunSnapshot
-    from giblet_tui.nodes import Node
-    from giblet_tui.stop import Stale, Stopped
+    from giblet_train.schema.errors import GibletError
+    from giblet_tui.control.stop import Stale, Stopped
+    from giblet_tui.inventory.nodes import Node
+    from giblet_tui.monitor.snapshots import RunSnapshot
 
 
 @verb(
@@ -43,7 +43,7 @@ def stop(
 
     Exit code 4 names what survives. Stopping what has ended is a success. The node finishes the job without us.
     """
-    from giblet_train.contract.errors import INTERRUPTED, ConfigError
+    from giblet_train.schema.errors import INTERRUPTED, ConfigError
 
     if not names and not stale:
         raise ConfigError("Which run?", "giblet stop RUN, giblet stop @last, or giblet stop --stale")
@@ -57,11 +57,11 @@ def stop(
 
 def stop_run(run_id: str, say: Callable[[str], None]) -> str:
     """Stop one run and prove it: the sentence that says so. Raises GibletError, TargetNotReached naming survivors."""
-    from giblet_tui import lookup
-    from giblet_tui.stop import require_gone
+    from giblet_tui.control.stop import require_gone
+    from giblet_tui.monitor import find_run
 
-    node, whole = lookup.locate(run_id, say)
-    stopped = [_end(part, whole, None, False, say) for part in lookup.all_nodes(_as_known(node, whole))]
+    node, whole = find_run.locate(run_id, say)
+    stopped = [_end(part, whole, None, False, say) for part in find_run.all_nodes(_as_known(node, whole))]
     require_gone(stopped)
     return " ".join(each.sentence for each in stopped)
 
@@ -70,8 +70,8 @@ def _stop_each(
     chosen: Sequence[tuple[Node, str]], faults: Sequence[GibletError], grace: float | None, force: bool
 ) -> None:
     """Stop run after run, whatever becomes of the others. Raises TargetNotReached for survivors before other faults."""
-    from giblet_train.contract import errors
-    from giblet_tui.stop import require_gone
+    from giblet_train.schema import errors
+    from giblet_tui.control.stop import require_gone
 
     stopped: list[Stopped] = []
     met = list(faults)
@@ -89,18 +89,18 @@ def _stop_each(
 
 
 def _stop_one(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
-    from giblet_tui import lookup
+    from giblet_tui.monitor import find_run
 
     say(f"stopping {run_id} on {node.name}")
     stopped = _end(node, run_id, grace, force, say)
     show(stopped.sentence)
-    lookup.observe([node])
+    find_run.observe([node])
     return stopped
 
 
 def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
-    from giblet_tui.remote.connecting import connect
-    from giblet_tui.stop import stop as end
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.control.stop import stop as end
 
     with connect(node) as connection:
         return end(node, connection, run_id, say, grace_s=grace, force=force)
@@ -108,29 +108,29 @@ def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callabl
 
 def _named_runs(names: Sequence[str], yes: bool) -> tuple[list[tuple[Node, str]], list[GibletError]]:
     """The runs that are meant, each agreed to; and why those of a node that cannot be reached are left out."""
-    from giblet_tui import lookup
     from giblet_tui.errors import Unreachable
+    from giblet_tui.monitor import find_run
 
     found: list[tuple[Node, str]] = []
     faults: list[GibletError] = []
-    for node, run_id in [lookup.locate(name, say) for name in dict.fromkeys(names)]:
+    for node, run_id in [find_run.locate(name, say) for name in dict.fromkeys(names)]:
         try:
             run = _as_known(node, run_id)
         except Unreachable as error:
             faults.append(type(error)(f"{run_id} was not stopped: {error.message}", error.remedy))
             continue
         _agree_to_production(run, yes)
-        found += [(part, run_id) for part in lookup.all_nodes(run)]
+        found += [(part, run_id) for part in find_run.all_nodes(run)]
     return found, faults
 
 
 def _as_known(node: Node, run_id: str) -> RunSnapshot:
     """The run as it is, or was when last seen: where its first node is silent, its others can still be stopped."""
-    from giblet_tui import cache, lookup
     from giblet_tui.errors import Unreachable
+    from giblet_tui.monitor import cache, find_run
 
     try:
-        return lookup.fresh(node, run_id)
+        return find_run.fresh(node, run_id)
     except Unreachable:
         known = cache.load().run(run_id)
         if known is None or len(known.run.nodes) < 2:
@@ -140,8 +140,8 @@ def _as_known(node: Node, run_id: str) -> RunSnapshot:
 
 def _agree_to_production(run: RunSnapshot, yes: bool) -> None:
     """A living run of the production stage is stopped only by --yes, or by its name typed at a terminal."""
-    from giblet_train.contract.errors import PreflightRefused
-    from giblet_tui.cli.speech import answer
+    from giblet_train.schema.errors import PreflightRefused
+    from giblet_tui.cli.console import answer
 
     run_id = run.run.run_id
     if yes or not run.health.live or run.config is None or run.config.stage != "production":
@@ -155,9 +155,9 @@ def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
 
     Raises Unreachable when nothing is stale but a node could not be asked.
     """
-    from giblet_train.contract.errors import PreflightRefused
-    from giblet_tui import nodes
+    from giblet_train.schema.errors import PreflightRefused
     from giblet_tui.errors import Unreachable
+    from giblet_tui.inventory import nodes
 
     found: list[tuple[Node, Stale]] = []
     silent: list[str] = []
@@ -185,8 +185,8 @@ def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
 
 def _stale_on(node: Node) -> tuple[list[Stale], list[str]]:
     """The stale runs of a node, and a line for what else holds its GPUs and is not giblet's to end."""
-    from giblet_tui.remote.connecting import connect
-    from giblet_tui.stop import find_stale, left_alone, look
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.control.stop import find_stale, left_alone, look
 
     with connect(node) as connection:
         seen = look(node, connection)

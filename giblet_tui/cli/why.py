@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.complete import config_names, run_ids
+from giblet_tui.cli.completion import config_names, run_ids
+from giblet_tui.cli.console import say, show, show_json
 from giblet_tui.cli.runs import Json, find, unread_of
-from giblet_tui.cli.speech import say, show, show_json
 
 Subject = Annotated[
     str,
@@ -32,8 +32,8 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
     Of a log it also says what the file cannot show, of a run which of its files could not be read. Exit code 0 when
     nothing is wrong, 1 when something is, 2 when run.json or config.yaml could not be read and nothing else is wrong.
     """
-    from giblet_train.contract.errors import ConfigError, RunFailed
-    from giblet_tui import why as diagnosed
+    from giblet_train.schema.errors import ConfigError, RunFailed
+    from giblet_tui.reporting import why as diagnosed
 
     blind = False
     if diagnosed.is_path(subject):

@@ -9,8 +9,8 @@ from __future__ import annotations
 import gc
 import os
 
-from giblet_tui.dashboard.ports import Actions, Source
-from giblet_tui.fleet import Fleet
+from giblet_tui.dashboard.model.interfaces import Actions, Source
+from giblet_tui.monitor.snapshots import Fleet
 
 THREADS = "OPENBLAS_NUM_THREADS"
 

@@ -15,25 +15,25 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from giblet_train.contract.alerting import standing_alerts
-from giblet_train.contract.criteria import Verdict
-from giblet_train.contract.errors import GibletError
-from giblet_train.contract.health import duration
-from giblet_tui.dashboard import themes
-from giblet_tui.dashboard.judge import Judge
-from giblet_tui.dashboard.messages import ActionSaid, Level, NodeObserved, StopConfirmed
-from giblet_tui.dashboard.ports import Actions, Source, Verb, Wish
+from giblet_train.diagnosis.alerts import standing_alerts
+from giblet_train.diagnosis.criteria import Verdict
+from giblet_train.schema.errors import GibletError
+from giblet_train.schema.health import duration
+from giblet_tui.dashboard.model.interfaces import Actions, Source, Verb, Wish
+from giblet_tui.dashboard.model.messages import ActionSaid, Level, NodeObserved, StopConfirmed
+from giblet_tui.dashboard.model.run_view import merged
+from giblet_tui.dashboard.model.verdict_cache import Judge
+from giblet_tui.dashboard.screens.command_output import ReadingScreen
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.help import HelpScreen
 from giblet_tui.dashboard.screens.main import MainScreen
-from giblet_tui.dashboard.screens.reading import ReadingScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
-from giblet_tui.dashboard.text import harmless
-from giblet_tui.dashboard.view import merged
+from giblet_tui.dashboard.style import themes
+from giblet_tui.dashboard.style.safe_text import harmless
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.panes import Panes
-from giblet_tui.dashboard.widgets.runs import RunList
-from giblet_tui.fleet import Fleet, NodeSnapshot
+from giblet_tui.dashboard.widgets.run_list import RunList
+from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
 
 SNOOZE_S = 8 * 3600.0
 
@@ -153,7 +153,7 @@ class DashboardApp(App[int]):
             self.push_screen(StopDialog(run), answered)
 
     def action_launch(self) -> None:
-        from giblet_tui.dashboard.screens.launch import LaunchForm  # its widgets would delay the first screen
+        from giblet_tui.dashboard.screens.launch import LaunchForm
 
         if self._actions is None or self.readonly:
             self._refuse("giblet launch NODE CONFIG")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.remote import ending, evidence
+from giblet_tui.agent import run_processes, stop_run
 from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, missing, which
 
@@ -94,5 +94,5 @@ def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
     laptop = Laptop(tmp_path, cluster.ssh_config)
     yield laptop
     for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:
-        for run in evidence.all_runs(str(workdir)):
-            ending.sweep(run)
+        for run in run_processes.all_runs(str(workdir)):
+            stop_run.sweep(run)

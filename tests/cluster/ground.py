@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from giblet_tui.remote import ending, evidence, sessions, starting, supervise
+from giblet_tui.agent import run_processes, sessions, start_run, stop_run, supervisor
 from tests.cluster import trees
 from tests.cluster.conftest import unavailable
 
@@ -44,13 +44,13 @@ class Ground:
         }  # fmt: skip
 
     def arguments(self, record: dict[str, Any], kind: str, **more: Any) -> dict[str, Any]:
-        files = {"config.yaml": "name: demo\n", "supervise.py": Path(supervise.__file__).read_text()}
+        files = {"config.yaml": "name: demo\n", "supervise.py": Path(supervisor.__file__).read_text()}
         return {"workdir": str(self.workdir), "record": {**record, "multiplexer": kind}, "files": files, **more}
 
     def start(self, argv: list[str], kind: str, emit: Any = lambda event: None, **fields: Any) -> str:
         """Start a run; its id."""
         record = self.record(argv, **fields)
-        starting.start(self.arguments(record, kind), emit)
+        start_run.start(self.arguments(record, kind), emit)
         return str(record["run_id"])
 
     def start_tree(self, variant: str, kind: str) -> tuple[str, str]:
@@ -59,17 +59,17 @@ class Ground:
         return self.start(trees.argv(variant, self.tags[-1]), kind), self.tags[-1]
 
     def stop(self, run_id: str, **more: Any) -> dict[str, Any]:
-        return ending.stop({"workdir": str(self.workdir), "run_id": run_id, **more}, lambda event: None)
+        return stop_run.stop({"workdir": str(self.workdir), "run_id": run_id, **more}, lambda event: None)
 
-    def run(self, run_id: str) -> evidence.RunOnNode:
-        return evidence.find(str(self.workdir), run_id)
+    def run(self, run_id: str) -> run_processes.RunOnNode:
+        return run_processes.find(str(self.workdir), run_id)
 
     def runs(self) -> list[str]:
         return sorted(p.name for p in (self.workdir / "runs").glob("*"))
 
     def clear(self) -> None:
-        for run in evidence.all_runs(str(self.workdir)):
-            ending.sweep(run)
+        for run in run_processes.all_runs(str(self.workdir)):
+            stop_run.sweep(run)
             sessions.end(run.session)
         for tag in self.tags:
             for pid in trees.living(tag):

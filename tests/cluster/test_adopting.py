@@ -15,15 +15,15 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import GibletError
-from giblet_train.contract.health import Health
-from giblet_tui import watch
-from giblet_tui.adopt import adopt, run_name
-from giblet_tui.fleet import RunSnapshot
-from giblet_tui.nodes import Node
-from giblet_tui.remote import evidence
-from giblet_tui.remote.connecting import connect
-from giblet_tui.stop import find_stale, look, require_gone, stop
+from giblet_train.schema.errors import GibletError
+from giblet_train.schema.health import Health
+from giblet_tui.agent import run_processes
+from giblet_tui.connection.connect import connect
+from giblet_tui.control.adopt import adopt, run_name
+from giblet_tui.control.stop import find_stale, look, require_gone, stop
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import watch
+from giblet_tui.monitor.snapshots import RunSnapshot
 from tests.cluster.nodes import LoopbackNode, processes, wait_until, which
 
 TRAINER = """\
@@ -147,7 +147,7 @@ def test_a_keeper_that_died_is_replaced_and_doubles_nothing(lab: Lab) -> None:
     lab.begin("screen", "again")
     done = lab.adopt("again")
     wait_until(lambda: len(lab.seen(done.run_id).epochs) == 3)
-    run = evidence.find(lab.node.workdir, done.run_id)
+    run = run_processes.find(lab.node.workdir, done.run_id)
     keeper = run.supervisor()
     assert keeper
     os.kill(keeper, 9)

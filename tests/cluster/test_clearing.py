@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.remote import clearing
-from giblet_tui.remote.agent import AgentRefusal
+from giblet_tui.agent import cleanup
+from giblet_tui.agent.main import AgentRefusal
 from tests.cluster.ground import Ground, make_ground  # noqa: F401 - a fixture
 from tests.cluster.nodes import wait_until
 
@@ -51,7 +51,7 @@ def test_what_lives_or_is_needed_stays(ground: Ground) -> None:
     live = ground.start([str(old / "bin" / "python"), *SLEEPS[1:]], "process", resumed_from=parent)
     (ground.workdir / "runs" / "notes").mkdir()
     arguments = {"workdir": str(ground.workdir), "keep": "0.1.0-own"}
-    told = clearing.holdings(arguments, quietly)
+    told = cleanup.holdings(arguments, quietly)
     kept = {each["name"]: each["kept"] for each in [*told["runs"], *told["environments"]]}
     assert kept[live] == "it has not ended"
     assert kept[parent] == f"{live}, which is running, goes on from it"
@@ -62,7 +62,7 @@ def test_what_lives_or_is_needed_stays(ground: Ground) -> None:
     assert gone["bytes"] >= 10**6 and 39 < gone["idle_days"] < 41
 
     everything = {"runs": [live, parent, source, free], "environments": list(kept)[-3:]}
-    done = clearing.remove({**arguments, **everything}, quietly)
+    done = cleanup.remove({**arguments, **everything}, quietly)
     assert {each["name"] for each in done["removed"]} == {free, "0.0.2-bbbb"}
     assert {each["name"] for each in done["refused"]} == {live, parent, source, "0.0.1-aaaa"}
     assert ground.run(live).supervisor() and set(ground.runs()) >= {live, parent, source, "notes"}
@@ -77,7 +77,7 @@ def test_what_giblet_did_not_make_is_refused(ground: Ground) -> None:
     link.symlink_to(elsewhere)
     for name in (link.name, "../../precious", "--help", "a\nb", "x" * 300):
         with pytest.raises(AgentRefusal):
-            clearing.remove({"workdir": str(ground.workdir), "runs": [run_id, name]}, quietly)
+            cleanup.remove({"workdir": str(ground.workdir), "runs": [run_id, name]}, quietly)
     assert elsewhere.is_dir() and run_id in ground.runs()
 
 
@@ -89,5 +89,5 @@ def test_a_killed_supervisors_workers_keep_their_run(ground: Ground) -> None:
     wait_until(lambda: len(ground.run(run_id).processes()) == 2)
     os.kill(supervisor, 9)
     wait_until(lambda: ground.run(run_id).supervisor() is None)
-    told = clearing.remove({"workdir": str(ground.workdir), "runs": [run_id]}, quietly)
+    told = cleanup.remove({"workdir": str(ground.workdir), "runs": [run_id]}, quietly)
     assert told["removed"] == [] and told["refused"][0]["why"] == "it has not ended"

@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from giblet_tui.setup import environment_key
+from giblet_tui.deploy.install import environment_key
 from tests.cluster.laptop import GIBLET, Laptop
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, processes, wait_until
 

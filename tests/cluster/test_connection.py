@@ -19,10 +19,10 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError, GibletError
+from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_tui.connection import ssh
+from giblet_tui.connection.connect import connect
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
-from giblet_tui.remote import ssh
-from giblet_tui.remote.connecting import connect
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, wait_until
 
 
@@ -107,7 +107,8 @@ def test_a_real_terminal(tensor01: LoopbackNode) -> None:
     for transport in ("ssh", "local", "openssh"):
         node = tensor01.node(transport=transport)
         program = (
-            "import sys; from giblet_tui.nodes import Node; from giblet_tui.remote.connecting import connect\n"
+            "import sys; from giblet_tui.inventory.nodes import Node\n"
+            "from giblet_tui.connection.connect import connect\n"
             f"node = Node(name='n', host={node.host!r}, transport={transport!r}, ssh_config={node.ssh_config!r})\n"
             f"with connect(node) as connection: sys.exit(connection.interactive(['/bin/sh', '-c', {script!r}]))\n"
         )

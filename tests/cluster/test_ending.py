@@ -19,12 +19,13 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.config import WatchConfig
-from giblet_train.contract.health import Signals, health_of
-from giblet_train.contract.records import Exit, decode
-from giblet_tui.launch import trainer_argv
-from giblet_tui.remote import ending, sessions, supervise, uncovering
-from giblet_tui.remote.agent import AgentRefusal
+from giblet_train.schema.config import WatchConfig
+from giblet_train.schema.health import Signals, health_of
+from giblet_train.schema.records import Exit, decode
+from giblet_tui.agent import restore_socket, sessions, stop_run
+from giblet_tui.agent import supervisor as supervise
+from giblet_tui.agent.main import AgentRefusal
+from giblet_tui.launch.plan import trainer_argv
 from tests.cluster import trees
 from tests.cluster.ground import KINDS, make_ground, require  # noqa: F401 - make_ground is the fixture `ground`
 
@@ -122,17 +123,17 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
     require(kind)
     run_id = ground.start(SLEEPS, kind)
     request = {"workdir": str(ground.workdir), "run_id": run_id}
-    assert uncovering.uncover(request, print) == {"again": False}
+    assert restore_socket.uncover(request, print) == {"again": False}
     folder = Path(os.environ["TMUX_TMPDIR"]) / f"tmux-{os.getuid()}" if kind == "tmux" else os.environ["SCREENDIR"]
     (socket,) = Path(folder).iterdir()
     socket.unlink()
     trees.until(lambda: not sessions.find(f"gib-{run_id}"))
-    assert uncovering.uncover(request, print) == {"again": True}
+    assert restore_socket.uncover(request, print) == {"again": True}
     assert [each for each, _ in sessions.find(f"gib-{run_id}")] == [kind]
     sessions.end(f"gib-{run_id}")
     assert ground.run(run_id).supervisor(), "it outlives its session"
     with pytest.raises(AgentRefusal, match=f"The {kind} session of {run_id} is gone; the run goes on"):
-        uncovering.uncover(request, print)
+        restore_socket.uncover(request, print)
 
 
 def test_a_trainer_heeds_the_stop_file_before_any_signal(ground):
@@ -151,7 +152,7 @@ time.sleep(1.2)
     ground.start([sys.executable, "-S", "-c", trains, run_dir], "process", run_id=run_id)
     up(ground, run_id)
     events = []
-    done = ending.stop({"workdir": str(ground.workdir), "run_id": run_id, "grace_s": 20}, events.append)
+    done = stop_run.stop({"workdir": str(ground.workdir), "run_id": run_id, "grace_s": 20}, events.append)
     folder = ground.workdir / "runs" / run_id
     assert (folder / "saved").exists() and not (folder / "signalled").exists()
     assert [step["step"] for step in done["steps"]] == ["asked", "proved"]
@@ -186,13 +187,13 @@ def test_stopping_twice_is_a_success(ground):
 def test_a_run_that_died_before_is_closed_as_dead(ground):
     """Nobody asked for its end, and no supervisor recorded it."""
     run_id = ground.start(SLEEPS, "process")
-    ending.sweep(ground.run(run_id))
+    stop_run.sweep(ground.run(run_id))
     assert not ground.run(run_id).ended
     assert ground.stop(run_id)["already"]
     health = health_of(
         Signals(now=0.0, launched_at=0.0, process=False, exit=exit_record(ground, run_id)), WatchConfig()
     )
-    assert health.state == "died" and not ending.remains({"workdir": str(ground.workdir)}, print)["runs"]
+    assert health.state == "died" and not stop_run.remains({"workdir": str(ground.workdir)}, print)["runs"]
 
 
 def test_two_stops_at_once_do_not_cut_the_grace_short(ground):
@@ -204,7 +205,7 @@ def test_two_stops_at_once_do_not_cut_the_grace_short(ground):
     run_id = ground.start([sys.executable, "-c", saves], "process", grace_s=30.0)
     log = up(ground, run_id)
     program = (
-        "import json, sys\nfrom giblet_tui.remote import ending\n"
+        "import json, sys\nfrom giblet_tui.agent import stop_run as ending\n"
         "print(ending.stop(json.load(sys.stdin), lambda event: None)['survivors'])"
     )
     request = json.dumps({"workdir": str(ground.workdir), "run_id": run_id, "grace_s": 20})
@@ -313,11 +314,11 @@ def cards(tmp_path, monkeypatch, *pids):
 
 
 def remains(ground):
-    return ending.remains({"workdir": str(ground.workdir)}, lambda event: None)
+    return stop_run.remains({"workdir": str(ground.workdir)}, lambda event: None)
 
 
 def test_gpu_memory_that_outlives_its_process_is_told(ground, tmp_path, monkeypatch):
-    monkeypatch.setattr(ending, "GPU_LIMIT_S", 0.2)
+    monkeypatch.setattr(stop_run, "GPU_LIMIT_S", 0.2)
     run_id = ground.start(SLEEPS, "process")
     up(ground, run_id)
     held = max(ground.run(run_id).processes())
@@ -351,7 +352,7 @@ def test_a_half_dead_process_of_an_ended_run_is_found_and_ended(ground, tmp_path
         (told,) = remains(ground)["runs"]
         assert told["processes"] == [rank.pid] and [h["index"] for h in told["holds"][str(rank.pid)]] == [0]
         assert [(other["pid"], other["gone"]) for other in remains(ground)["unclaimed"]] == [(stranger.pid, False)]
-        monkeypatch.setattr(ending, "GPU_LIMIT_S", 0.0)
+        monkeypatch.setattr(stop_run, "GPU_LIMIT_S", 0.0)
         ground.stop(run_id, grace_s=0.2)
         assert rank.wait(5) < 0 and stranger.poll() is None
     finally:
@@ -375,7 +376,7 @@ def freezer():
 
 
 def test_what_nothing_ends_is_named_until_it_has_ended(ground, freezer, monkeypatch):
-    monkeypatch.setattr(ending, "KILL_LIMIT_S", 0.3)
+    monkeypatch.setattr(stop_run, "KILL_LIMIT_S", 0.3)
     run_id = ground.start(SLEEPS, "process")
     up(ground, run_id)
     stuck = max(ground.run(run_id).processes())
@@ -421,7 +422,7 @@ def test_remains_names_what_each_run_holds(ground):
     grown(tag, "T5")
     os.kill(ground.run(orphaned).supervisor(), signal.SIGKILL)
     trees.until(lambda: ground.run(orphaned).supervisor() is None)
-    said = ending.remains({"workdir": str(ground.workdir)}, lambda event: None)
+    said = stop_run.remains({"workdir": str(ground.workdir)}, lambda event: None)
     runs = {run["run_id"]: run for run in said["runs"]}
     assert set(runs) == {live, orphaned} and abs(said["now"] - time.time()) < 5
     assert runs[live]["supervised"] and runs[live]["sessions"] == ["tmux"] and len(runs[live]["processes"]) == 2

@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError, GibletError
+from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_tui.connection import ssh_config
+from giblet_tui.connection.connect import connect
+from giblet_tui.connection.host_keys import HostKey, judge
 from giblet_tui.errors import NotLetIn, Unreachable
-from giblet_tui.remote import sshconfig
-from giblet_tui.remote.connecting import connect
-from giblet_tui.remote.hostkeys import HostKey, judge
 from tests.cluster.conftest import unavailable
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, which
 
@@ -159,7 +159,7 @@ def test_a_host_name_is_never_a_command(tmp_path: Path, monkeypatch: pytest.Monk
     names = [*(name for name in HOSTILE), "-oProxyCommand=touch canary", "", "a" * 300, "a b", "../x", "a\0b", "a/b"]
     for name in names:
         with pytest.raises(ConfigError):
-            sshconfig.lookup(name)
+            ssh_config.lookup(name)
     assert not canary.exists()
 
 

@@ -19,15 +19,15 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.config import load
-from giblet_train.contract.errors import ConfigError, GibletError, PreflightRefused
-from giblet_train.contract.records import CheckpointRecord, encode
-from giblet_tui import inspection
-from giblet_tui.fleet import NodeFacts
-from giblet_tui.inspection import Inspection, Question
-from giblet_tui.nodes import Node
-from giblet_tui.remote.connecting import connect
-from giblet_tui.setup import Environment
+from giblet_train.schema.config import load
+from giblet_train.schema.errors import ConfigError, GibletError, PreflightRefused
+from giblet_train.schema.records import CheckpointRecord, encode
+from giblet_tui.connection.connect import connect
+from giblet_tui.deploy.install import Environment
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor.snapshots import NodeFacts
+from giblet_tui.results import remote_evaluation as inspection
+from giblet_tui.results.remote_evaluation import Inspection, Question
 from tests import fleets, rundirs
 from tests.cluster.laptop import GIBLET, Laptop
 from tests.cluster.nodes import FaultProxy, LoopbackNode, processes, wait_until

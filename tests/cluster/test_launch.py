@@ -15,20 +15,20 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.config import Config
-from giblet_train.contract.errors import GibletError, PreflightRefused, RunFailed
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import GibletError, PreflightRefused, RunFailed
+from giblet_tui.agent import run_processes, sessions, stop_run
+from giblet_tui.connection.connect import connect
+from giblet_tui.control.stop import find_stale, look, require_gone, stop
 from giblet_tui.errors import TimedOut, Unreachable
-from giblet_tui.launch import LaunchPlan, Request, await_first_step, execute, plan
-from giblet_tui.nodes import Node
-from giblet_tui.remote import ending, evidence, sessions
-from giblet_tui.remote.connecting import connect
-from giblet_tui.stop import find_stale, look, require_gone, stop
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.plan import LaunchPlan, Request, await_first_step, execute, plan
 from tests.cluster.nodes import LoopbackNode, wait_until
 
 TRAINER = f"""#!{sys.executable}
 import json, os, pathlib, sys, time
-from giblet_train.contract.records import Heartbeat, StepMetric, encode
-from giblet_train.contract.rundir import RunDir, write_record
+from giblet_train.schema.records import Heartbeat, StepMetric, encode
+from giblet_train.schema.run_dir import RunDir, write_record
 run = RunDir(pathlib.Path(sys.argv[-1]))
 def beat(state, why=""):
     write_record(run.heartbeat, Heartbeat(state=state, step=1, epoch=1, phase=state, at=time.time(), pid=os.getpid(),
@@ -76,8 +76,8 @@ class Site:
         with connect(self.node) as connection:
             return stop(self.node, connection, run_id, lambda stage: None, **how)
 
-    def on_node(self, run_id: str) -> evidence.RunOnNode:
-        return evidence.find(self.node.workdir, run_id)
+    def on_node(self, run_id: str) -> run_processes.RunOnNode:
+        return run_processes.find(self.node.workdir, run_id)
 
 
 @pytest.fixture(params=["ssh", "local"])
@@ -92,8 +92,8 @@ def site(request, tmp_path, monkeypatch) -> Iterator[Site]:
         work = str(tmp_path / "work")
         made = Site(Node(name="local", host="h", transport="local", workdir=work, multiplexer="process"), tmp_path)
     yield made
-    for run in evidence.all_runs(made.node.workdir):
-        ending.sweep(run)
+    for run in run_processes.all_runs(made.node.workdir):
+        stop_run.sweep(run)
         sessions.end(run.session)
 
 

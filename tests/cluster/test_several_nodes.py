@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.config import Config
-from giblet_train.contract.errors import GibletError
-from giblet_tui import crew
-from giblet_tui.launch import Request
-from giblet_tui.remote import evidence
-from giblet_tui.remote.connecting import connect
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import GibletError
+from giblet_tui.agent import run_processes
+from giblet_tui.connection.connect import connect
+from giblet_tui.launch import multi_node
+from giblet_tui.launch.plan import Request
 from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import LoopbackNode, processes, wait_until
 
@@ -41,11 +41,11 @@ def launched(laptop: Laptop, *more: str) -> str:
     return done.stdout.strip()
 
 
-def part(node: LoopbackNode, run_id: str) -> evidence.RunOnNode:
-    return evidence.find(str(node.home / "giblet"), run_id)
+def part(node: LoopbackNode, run_id: str) -> run_processes.RunOnNode:
+    return run_processes.find(str(node.home / "giblet"), run_id)
 
 
-def ranks(run: evidence.RunOnNode) -> list[int]:
+def ranks(run: run_processes.RunOnNode) -> list[int]:
     """Its trainers, not torchrun above them."""
     living = run.processes()
     return [
@@ -80,10 +80,10 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
     request = Request(config=Config(name="demo", device="cpu"), launched_by="x@y")
     told: list[str] = []
     with connect(nodes[0]) as one, connect(nodes[1]) as two:
-        plans = crew.foresee(nodes, request)
+        plans = multi_node.foresee(nodes, request)
         Path(plans[1].run_dir).mkdir(parents=True)
         with pytest.raises(GibletError, match=r"^tensor02: .* exists already") as refused:
-            crew.start([(nodes[0], one), (nodes[1], two)], plans, told.append)
+            multi_node.start([(nodes[0], one), (nodes[1], two)], plans, told.append)
     assert refused.value.exit_code == 5 and "`workdir:` of its own" in refused.value.remedy
     assert "tensor01: supervised" in told
     assert list((tmp_path / "tensor01" / "runs").iterdir()) == []

@@ -15,10 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract import rundir
-from giblet_train.contract.records import Run, SupervisorRecord, decode
-from giblet_tui.remote import evidence, sessions, starting
-from giblet_tui.remote.agent import AgentRefusal
+from giblet_train.schema import run_dir as rundir
+from giblet_train.schema.records import Run, SupervisorRecord, decode
+from giblet_tui.agent import run_processes, sessions, start_run
+from giblet_tui.agent.main import AgentRefusal
 from tests.cluster import trees
 from tests.cluster.ground import KINDS, make_ground, require  # noqa: F401 - make_ground is the fixture `ground`
 
@@ -65,7 +65,7 @@ def test_the_same_configuration_starts_once_unless_again(ground):
         ground.start(SLEEPS, "process", config_hash="abc")
     assert refused.value.exit_code == 5 and "--again" in refused.value.remedy
     assert ground.runs() == [first]
-    starting.start(ground.arguments(ground.record(SLEEPS, config_hash="abc"), "process", again=True), print)
+    start_run.start(ground.arguments(ground.record(SLEEPS, config_hash="abc"), "process", again=True), print)
     assert len(ground.runs()) == 2
 
 
@@ -74,14 +74,14 @@ def test_a_gpu_has_one_run_unless_forced(ground):
     with pytest.raises(AgentRefusal, match=f"GPU GPU-2 is in use by {first}"):
         ground.start(SLEEPS, "process", gpus=["GPU-2", "GPU-3"])
     ground.start(SLEEPS, "process", gpus=["GPU-3"])
-    starting.start(ground.arguments(ground.record(SLEEPS, gpus=["GPU-2"]), "process", force=True), print)
+    start_run.start(ground.arguments(ground.record(SLEEPS, gpus=["GPU-2"]), "process", force=True), print)
 
 
 def test_of_eight_starts_at_once_one_wins(ground):
     """Eight processes, as from eight laptops."""
     requests = [ground.arguments(ground.record(SLEEPS, config_hash="abc"), "process") for _ in range(8)]
     program = (
-        "import json, sys\nfrom giblet_tui.remote import agent, starting\n"
+        "import json, sys\nfrom giblet_tui.agent import main as agent, start_run as starting\n"
         "try: starting.start(json.load(sys.stdin), lambda event: None); print('won')\n"
         "except agent.AgentRefusal as refusal: print(refusal.sentence)"
     )
@@ -110,10 +110,10 @@ def test_a_start_killed_at_any_step_never_doubles(ground, kind):
         finished = _start_and_die_at(at, ground.arguments(record, kind))
         again = ground.record(trees.argv("T1", tag), config_hash=tag)
         try:
-            starting.start(ground.arguments(again, kind), lambda event: None)
+            start_run.start(ground.arguments(again, kind), lambda event: None)
         except AgentRefusal as refusal:
             assert record["run_id"] in refusal.sentence
-        live = [run for run in evidence.all_runs(str(ground.workdir)) if run.processes()]
+        live = [run for run in run_processes.all_runs(str(ground.workdir)) if run.processes()]
         assert len(live) == 1
         trees.until(lambda tag=tag: len(trees.living(tag)) == trees.SIZE["T1"])
         assert ground.runs() == [live[0].run_id]
@@ -138,7 +138,7 @@ def _start_and_die_at(step: int, arguments: dict) -> bool:
     child = os.fork()
     if child == 0:
         try:
-            starting.start(arguments, emit)
+            start_run.start(arguments, emit)
         finally:
             os._exit(0)
     return os.WIFEXITED(os.waitpid(child, 0)[1])
@@ -161,7 +161,7 @@ def test_a_supervisor_that_cannot_start_leaves_nothing_and_says_why(ground):
         arguments = ground.arguments(ground.record(SLEEPS), kind)
         arguments["files"]["supervise.py"] = "import sys; sys.exit('no such thing as luck')"
         with pytest.raises(AgentRefusal, match="did not start: no such thing as luck"):
-            starting.start(arguments, lambda event: None)
+            start_run.start(arguments, lambda event: None)
         assert ground.runs() == []
 
 
@@ -170,7 +170,7 @@ def test_a_session_name_that_is_taken_is_refused(ground):
     record = ground.record(SLEEPS)
     sessions.open_session("screen", record["session"], ["/bin/sh", "-c", "sleep 60"])
     with pytest.raises(AgentRefusal, match="already open"):
-        starting.start(ground.arguments(record, "screen"), lambda event: None)
+        start_run.start(ground.arguments(record, "screen"), lambda event: None)
     assert ground.runs() == []
     assert sessions.end(record["session"]) == ["screen"]
 
@@ -197,23 +197,23 @@ def test_a_full_disk_starts_nothing(ground):
 )
 def test_hostile_names_are_refused(ground, run_id):
     with pytest.raises(AgentRefusal):
-        starting.start(ground.arguments({**ground.record(SLEEPS), "run_id": run_id}, "process"), lambda event: None)
+        start_run.start(ground.arguments({**ground.record(SLEEPS), "run_id": run_id}, "process"), lambda event: None)
     with pytest.raises(AgentRefusal, match="is not a run id"):
         ground.stop(run_id)
     assert not ground.workdir.exists()
 
 
 def test_the_agent_knows_run_ids_as_the_contract_does():
-    assert evidence.RUN_ID_PATTERN == rundir.RUN_ID_PATTERN
+    assert run_processes.RUN_ID_PATTERN == rundir.RUN_ID_PATTERN
     run_id = rundir.new_run_id("demo")
-    assert evidence.RunOnNode(Path(run_id)).session == rundir.session_name(run_id)
+    assert run_processes.RunOnNode(Path(run_id)).session == rundir.session_name(run_id)
 
 
 def test_the_script_quotes_whatever_a_path_holds(tmp_path):
     run_dir = tmp_path / "a 'b' $(touch canary) `touch canary`;#\"" / "demo-20260101-120000-abcd"
     run_dir.mkdir(parents=True)
     (run_dir / "supervise.py").write_text("import sys, os; print(sys.argv[1], os.environ['GIBLET_RUN_ID'])")
-    (run_dir / "launch.sh").write_text(starting.script(sys.executable, str(run_dir)))
+    (run_dir / "launch.sh").write_text(start_run.script(sys.executable, str(run_dir)))
     done = subprocess.run(["/bin/sh", str(run_dir / "launch.sh")], capture_output=True, text=True, cwd=tmp_path)
     assert done.stdout == f"{run_dir} {run_dir.name}\n"
     assert not re.search("canary", " ".join(os.listdir(tmp_path)).replace(run_dir.parent.name, ""))

@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui import watch
-from giblet_tui.nodes import Node
-from giblet_tui.remote import gpu, starting
-from giblet_tui.remote.agent import AgentRefusal
+from giblet_tui.agent import gpu, start_run
+from giblet_tui.agent.main import AgentRefusal
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import watch
 from tests.cluster.ground import Ground, make_ground  # noqa: F401 - a fixture
 from tests.cluster.nodes import wait_until
 
@@ -46,8 +46,8 @@ def begin(ground: Ground, n_gpus: int = 1, **more: object) -> str:
     record = ground.record([sys.executable, "-c", SHOWS_GPUS])
     record["awaits"] = {"n_gpus": n_gpus, "among": list(GPUS), "every_s": 0.1}
     arguments = ground.arguments(record, "process", **more)
-    arguments["files"][starting.AWAITING] = Path(gpu.__file__).read_text()
-    starting.start(arguments, lambda event: None)
+    arguments["files"][start_run.AWAITING] = Path(gpu.__file__).read_text()
+    start_run.start(arguments, lambda event: None)
     return str(record["run_id"])
 
 
@@ -121,12 +121,12 @@ def test_a_run_takes_anothers_place_only_once_all_else_is_well(ground: Ground, c
     other = ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-b"])
     record = ground.record([sys.executable, "-c", SHOWS_GPUS], gpus=["GPU-a", "GPU-b"])
     with pytest.raises(AgentRefusal, match=f"GPU-b is in use by {other}"):
-        starting.start(ground.arguments(record, "process", replaces=[old]), lambda event: None)
+        start_run.start(ground.arguments(record, "process", replaces=[old]), lambda event: None)
     assert ground.run(old).supervisor() and not ground.run(old).ended
 
     record["gpus"] = ["GPU-a"]
     said: list[str] = []
-    starting.start(
+    start_run.start(
         ground.arguments(record, "process", replaces=[old]), lambda event: said.append(str(event.get("step", "")))
     )
     assert f"stopping {old}, which this run replaces" in said

@@ -13,13 +13,13 @@ from typing import Any
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_tui import cache, watch
-from giblet_tui.fleet import NodeSnapshot
-from giblet_tui.nodes import Node
-from giblet_tui.observation import FROM_THE_START
-from giblet_tui.remote import dialogue, ssh
-from giblet_tui.watch import LogChunk, NodeWatch, follow_log, observe_once
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.connection import agent_protocol, ssh
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import cache, watch
+from giblet_tui.monitor.node_state import FROM_THE_START
+from giblet_tui.monitor.snapshots import NodeSnapshot
+from giblet_tui.monitor.watch import LogChunk, NodeWatch, follow_log, observe_once
 from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, processes, wait_until
 from tests.liveruns import append, beat, end, make_run, step_line
 
@@ -93,7 +93,7 @@ def test_nothing_is_lost_or_doubled_over_cut_connections(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A writer of 250 lines a second; six faults: sessions killed on the server, connections reset, one silence."""
-    monkeypatch.setattr(dialogue, "SILENCE_S", 0.5)
+    monkeypatch.setattr(agent_protocol, "SILENCE_S", 0.5)
     monkeypatch.setattr(ssh, "PROBE_LIMIT_S", 1.0)
     run_dir = make_run(home, "demo", "tensor02-by-proxy")
     (template := tmp_path / "line").write_bytes(step_line(0))

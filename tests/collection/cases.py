@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from giblet_train.contract.config import Config
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import AnyMetric
+from giblet_train.schema.config import Config
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import AnyMetric
 from tests.collection.faults import FAULTS
 from tests.collection.healthy import draw, healthy_run
 from tests.collection.legacy import LEGACY

@@ -11,10 +11,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from giblet_train.contract.config import COMPONENTS
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import AnyMetric, EventMetric, PartLoss, RunMetric, StepMetric, StepTimes
-from giblet_train.contract.schedule import lr_at
+from giblet_train.schema.config import COMPONENTS
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import AnyMetric, EventMetric, PartLoss, RunMetric, StepMetric, StepTimes
+from giblet_train.schema.schedule import lr_at
 from tests.collection.healthy import Curves, Tape, draw, end_epoch, healthy_run, mean_loss, one_step, open_run
 
 

@@ -12,8 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from giblet_train.contract.config import COMPONENTS, Config, from_mapping
-from giblet_train.contract.records import (
+from giblet_train.schema.config import COMPONENTS, Config, from_mapping
+from giblet_train.schema.records import (
     AnyMetric,
     DataMetric,
     EpochMetric,
@@ -23,7 +23,7 @@ from giblet_train.contract.records import (
     StepMetric,
     StepTimes,
 )
-from giblet_train.contract.schedule import Plan, lr_at, plan_of
+from giblet_train.schema.schedule import Plan, lr_at, plan_of
 
 START = 1_700_000_000.0
 

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from giblet_train.contract.health import Health, Signals, health_of
-from giblet_train.contract.records import AnyMetric, Heartbeat, RunMetric, TrainerState
+from giblet_train.schema.health import Health, Signals, health_of
+from giblet_train.schema.records import AnyMetric, Heartbeat, RunMetric, TrainerState
 from tests.collection.healthy import Curves, Tape, draw, end_epoch, one_step, open_run
 
 MONTH_S = 30 * 86_400.0

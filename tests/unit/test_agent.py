@@ -12,14 +12,15 @@ from typing import Any
 
 import pytest
 
-from giblet_train.contract.errors import GibletError
+from giblet_train.schema.errors import GibletError
+from giblet_tui.agent import main
+from giblet_tui.agent.main import AgentRefusal
+from giblet_tui.connection import agent_protocol
+from giblet_tui.connection.agent_bundle import AGENT_COMMAND, AGENT_MODULES, agent_sources
+from giblet_tui.connection.agent_protocol import Dialogue
+from giblet_tui.connection.connect import connect
 from giblet_tui.errors import TimedOut, Unreachable
-from giblet_tui.nodes import Node
-from giblet_tui.remote import agent, dialogue
-from giblet_tui.remote.agent import AgentRefusal
-from giblet_tui.remote.connecting import connect
-from giblet_tui.remote.dialogue import Dialogue
-from giblet_tui.remote.program import AGENT_COMMAND, AGENT_MODULES, agent_sources
+from giblet_tui.inventory.nodes import Node
 from tests.cluster.nodes import wait_until
 
 OLDEST = (3, 8)
@@ -45,10 +46,10 @@ def test_it_is_standard_library_of_the_oldest_python(name: str, source: str) -> 
     }
     for module in imported:
         top = module.partition(".")[0]
-        assert top in sys.stdlib_module_names or module.startswith("giblet_tui.remote"), module
+        assert top in sys.stdlib_module_names or module.startswith("giblet_tui.agent"), module
     loaded_before = AGENT_MODULES[: AGENT_MODULES.index(name)]
     for module in imported:
-        if module.startswith("giblet_tui.remote."):
+        if module.startswith("giblet_tui.agent."):
             assert module.rpartition(".")[2] in loaded_before, f"{name} is loaded before {module}"
 
 
@@ -68,7 +69,7 @@ def test_the_command_has_nothing_a_shell_would_touch() -> None:
 
 def test_output_of_an_operation_s_children_is_no_message(tmp_path: Path) -> None:
     program = (
-        "import os, subprocess, sys, types; from giblet_tui.remote import agent\n"
+        "import os, subprocess, sys, types; from giblet_tui.agent import main as agent\n"
         "def noisy(arguments, emit):\n"
         "    print('{\"result\": 1}', flush=True); os.write(2, b'noise'); subprocess.run(['echo', 'noise'])\n"
         "    emit({'n': 1}); return {'n': 2}\n"
@@ -82,10 +83,10 @@ def test_output_of_an_operation_s_children_is_no_message(tmp_path: Path) -> None
 
 def test_a_file_arrives_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "new folder" / "file"
-    monkeypatch.setattr(agent.INPUT, "file", io.BytesIO(b"short"))
+    monkeypatch.setattr(main.INPUT, "file", io.BytesIO(b"short"))
     arguments = {"path": str(target), "size": 10, "sha256": "0" * 64, "executable": False}
     with pytest.raises(AgentRefusal, match="damaged or cut off"):
-        agent.receive(arguments, lambda event: None)
+        main.receive(arguments, lambda event: None)
     assert os.listdir(target.parent) == []
     with connect(local(tmp_path)) as connection:
         connection.put(b"old", str(target))
@@ -99,18 +100,18 @@ def test_a_file_arrives_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.
 @pytest.mark.parametrize("path", ["relative", "../up", "", "~other/x", "a\0b", "/a\0b"])
 def test_paths_are_absolute(path: str) -> None:
     with pytest.raises(AgentRefusal, match="not an absolute path"):
-        agent.home_path(path)
+        main.home_path(path)
 
 
 def test_home_is_the_node_s() -> None:
-    assert agent.home_path("~/giblet") == str(Path.home() / "giblet")
-    assert agent.home_path("/data/~") == "/data/~"
+    assert main.home_path("~/giblet") == str(Path.home() / "giblet")
+    assert main.home_path("/data/~") == "/data/~"
 
 
 def test_a_reader_ends_when_nobody_listens(tmp_path: Path) -> None:
     """Its client closes; and, where the client vanished without closing, after a silence."""
     program = (
-        "import time; from giblet_tui.remote import agent\n"
+        "import time; from giblet_tui.agent import main as agent\n"
         "agent.SILENCE_LIMIT_S = {limit}; agent._take_over_streams(); agent.INPUT.end_without_client()\n"
         "time.sleep(60)\n"
     )
@@ -177,9 +178,9 @@ def test_messages_in_pieces_after_noise() -> None:
 
 
 def test_what_is_not_the_protocol_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dialogue, "START_LIMIT_S", 0.3)
-    monkeypatch.setattr(dialogue, "MAX_NOISE_BYTES", 10_000)
-    monkeypatch.setattr(dialogue, "MAX_MESSAGE_BYTES", 10_000)
+    monkeypatch.setattr(agent_protocol, "START_LIMIT_S", 0.3)
+    monkeypatch.setattr(agent_protocol, "MAX_NOISE_BYTES", 10_000)
+    monkeypatch.setattr(agent_protocol, "MAX_MESSAGE_BYTES", 10_000)
     with pytest.raises(Unreachable, match=r"ended before giblet's agent began .*status 1.*go away"):
         talk(b"go away", b"")
     with pytest.raises(Unreachable, match="prints without end"):

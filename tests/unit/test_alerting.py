@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from giblet_train.contract.alerting import Watched, look, open_alerts, standing
-from giblet_train.contract.config import WatchConfig
-from giblet_train.contract.diagnosis import Diagnosis, diagnose
-from giblet_train.contract.records import Alert, Answer, EpochMetric
-from giblet_train.contract.rules.case import Cause, CauseName
+from giblet_train.diagnosis.alerts import Watched, look, open_alerts, standing
+from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
+from giblet_train.diagnosis.rules.case import Cause, CauseName
+from giblet_train.schema.config import WatchConfig
+from giblet_train.schema.records import Alert, Answer, EpochMetric
 from tests.collection.faults import flat
 from tests.collection.month import healthy_month
 

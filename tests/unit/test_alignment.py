@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from msgspec import structs
 
-from giblet_train.contract.alignment import alignment_line, expected_trs, misalignment
-from giblet_train.contract.records import AlignmentFacts, LagFact
-from giblet_train.data.alignment import alignment_of
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.splits import make_split
+from giblet_train.data.preprocessing.film_alignment import alignment_of
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.diagnosis.alignment.film import alignment_line, expected_trs, misalignment
+from giblet_train.schema.records import AlignmentFacts, LagFact
 from tests.engine_study import split_data
 from tests.made_study import made_config, made_study
 

@@ -6,9 +6,9 @@ import pytest
 import python_calamine
 import xlsxwriter
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data.annotations import Segment, read_annotations
-from giblet_train.data.workbook import HEADERS, SHEET, write_annotations
+from giblet_train.data.readers.annotations import Segment, read_annotations
+from giblet_train.data.readers.lab_workbook import HEADERS, SHEET, write_annotations
+from giblet_train.schema.errors import DataError
 
 TR_S = 1.5
 SCANS = (4, 4)

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from giblet_train.contract.errors import ConfigError
-from giblet_train.contract.records import Alert, encode
-from giblet_train.contract.rundir import RunDir
-from giblet_tui.alerts import seconds
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import Alert, encode
+from giblet_train.schema.run_dir import RunDir
 from giblet_tui.cli import app
+from giblet_tui.control.alerts import seconds
 from tests.liveruns import append, beat, make_run
 
 RUNNER = CliRunner()

@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from giblet_train.contract.apart import apart
-from giblet_train.contract.records import AgreementFact
-from giblet_train.data.agreement import shared_part, subject_agreements
+from giblet_train.data.statistics.subject_agreement import shared_part, subject_agreements
+from giblet_train.diagnosis.alignment.subjects import apart
+from giblet_train.schema.records import AgreementFact
 from tests.made_study import made_study
 
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=4)

@@ -4,12 +4,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.data.atlas import parcel_names, read_parcels
-from giblet_train.data.bold import read_header
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.splits import make_split
-from giblet_train.data.store import build_store, open_store
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.readers.atlas import parcel_names, read_parcels
+from giblet_train.data.readers.nifti import read_header
+from giblet_train.data.store.store import build_store, open_store
+from giblet_train.schema.errors import ConfigError, DataError
 from tests.made_study import AFFINE, TINY_DATA, made_config, made_volumes, write_nifti
 
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data.audio import FLOOR, SAMPLE_HZ, log_mel, mel_filters, read_log_mel
+from giblet_train.data.stimulus.audio import FLOOR, SAMPLE_HZ, log_mel, mel_filters, read_log_mel
+from giblet_train.schema.errors import DataError
 from tests.unit.test_video import film, noise
 
 

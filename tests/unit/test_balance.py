@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from giblet_train.learning.balance import Balance, squared_pull
+from giblet_train.components.loss_balancing import Balance, squared_pull
 
 
 def test_fixed_factors_stay_one_whatever_pulls():

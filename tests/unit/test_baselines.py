@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from himalaya.kernel_ridge import solve_kernel_ridge_eigenvalues
 
-from giblet_train.learning.baselines import delayed_by, ridge_of
-from giblet_train.learning.metrics import pearson
+from giblet_train.evaluation.baselines import delayed_by, ridge_of
+from giblet_train.evaluation.metrics import pearson
 from tests.engine_study import split_data
 
 

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from giblet_train.learning.batch import windows_of
+from giblet_train.components.batches import windows_of
 
 BLOCKS, SCANS = ((0, 90), (104, 150), (150, 200)), (150, 150)
 

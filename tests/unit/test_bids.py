@@ -7,14 +7,14 @@ import sys
 import numpy as np
 import pytest
 
-from giblet_train.contract.config import BidsConfig, dump
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.data.bids import bids_runs
-from giblet_train.data.bold import nonzero_voxels, read_header, read_headers, read_mask, stream
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.sources import find_sources
-from giblet_train.data.splits import make_split
-from giblet_train.data.store import build_store, open_store
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.readers.bids import bids_runs
+from giblet_train.data.readers.nifti import nonzero_voxels, read_header, read_headers, read_mask, stream
+from giblet_train.data.readers.study_files import find_sources
+from giblet_train.data.store.store import build_store, open_store
+from giblet_train.schema.config import BidsConfig, dump
+from giblet_train.schema.errors import ConfigError, DataError
 from tests.bids_study import BIDS_DATA, RUN_TRS, write_bids_study, write_run
 from tests.made_study import made_config
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui import cache
+from giblet_tui.monitor import cache
 from tests import fleets
 
 

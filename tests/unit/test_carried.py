@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import PreflightRefused
-from giblet_train.contract.records import CheckpointRecord
-from giblet_train.contract.rundir import RunDir, write_record
-from giblet_tui import carried as carrying
-from giblet_tui.carried import carried
-from giblet_tui.nodes import Node
-from giblet_tui.remote.connecting import connect
-from giblet_tui.remote.connection import Connection
+from giblet_train.schema.errors import PreflightRefused
+from giblet_train.schema.records import CheckpointRecord
+from giblet_train.schema.run_dir import RunDir, write_record
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.connect import connect
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch import checkpoint_transfer
+from giblet_tui.launch.checkpoint_transfer import carried
 
 RUN_ID = "demo-20260101-120000-abcd"
 Members = list[tuple[Node, Connection]]
@@ -66,7 +66,7 @@ def test_what_is_not_there_or_too_large_is_refused_in_words(members: Members, mo
     with pytest.raises(PreflightRefused, match=f"one has no whole checkpoint of {RUN_ID}"):
         carried(members, RUN_ID)
     path = save(members[0][0], 20, b"weights")
-    monkeypatch.setattr(carrying, "ASK_ABOVE_BYTES", 6)
+    monkeypatch.setattr(checkpoint_transfer, "ASK_ABOVE_BYTES", 6)
     with pytest.raises(PreflightRefused, match=r"two, three lacks demo-.*step-00000020") as refused:
         carried(members, RUN_ID)
     assert f"scp -3 one:{path} one:{path.with_suffix('.json')} two:" in refused.value.remedy

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from giblet_tui.dashboard import axis, braille, chart
-from giblet_tui.dashboard.braille import BITS, Layer, Mark
-from giblet_tui.dashboard.chart import GUTTER, Chart
-from giblet_tui.dashboard.lens import DECAYS, Lens, whole_axis
-from giblet_tui.series import Points, Range, StepColumns
+from giblet_tui.dashboard.charts import axis, braille, loss_chart
+from giblet_tui.dashboard.charts.braille import BITS, Layer, Mark
+from giblet_tui.dashboard.charts.loss_chart import GUTTER, Chart
+from giblet_tui.dashboard.charts.viewport import DECAYS, Lens, whole_axis
+from giblet_tui.monitor.metric_columns import Points, Range, StepColumns
 from tests import fleets
 
 
@@ -206,17 +206,17 @@ def demo_chart(**changes: object) -> Chart:
 @pytest.mark.parametrize("lens", [Lens(), Lens(log=True), Lens(cursor=0.5), Lens(share=0.1), Lens(decay=0.0)])
 @pytest.mark.parametrize(("width", "height"), [(20, 3), (60, 10), (200, 40)])
 def test_every_row_has_the_width_it_was_given(lens: Lens, width: int, height: int) -> None:
-    rows = chart.rows(demo_chart(lens=lens), width, height)
+    rows = loss_chart.rows(demo_chart(lens=lens), width, height)
     assert [len(row) for row in text_of(rows)] == [width] * height
 
 
 @pytest.mark.parametrize(("width", "height"), [(0, 0), (5, 5), (GUTTER, 4), (40, 1)])
 def test_a_chart_too_small_to_read_is_nothing(width: int, height: int) -> None:
-    assert chart.rows(demo_chart(), width, height) == []
+    assert loss_chart.rows(demo_chart(), width, height) == []
 
 
 def test_a_chart_says_where_numbers_ended() -> None:
-    rows = chart.rows(demo_chart(), 68, 10)
+    rows = loss_chart.rows(demo_chart(), 68, 10)
     bottom = rows[-2]
     marked = [run for run in bottom if run.style == "bad"]
     assert marked and set(marked[0].text) == {"×"}
@@ -224,15 +224,15 @@ def test_a_chart_says_where_numbers_ended() -> None:
 
 
 def test_the_best_constant_is_in_sight_when_it_is_near() -> None:
-    near = chart.range_of(demo_chart(), 60)
+    near = loss_chart.range_of(demo_chart(), 60)
     assert near.contains(1.0)
-    far = chart.range_of(demo_chart(constant=50.0), 60)
+    far = loss_chart.range_of(demo_chart(constant=50.0), 60)
     assert not far.contains(50.0)
 
 
 def test_a_log_axis_is_logarithmic() -> None:
     series = points(*((x, 10.0 ** (x / 10)) for x in range(41)))
-    shown = chart.rows(
+    shown = loss_chart.rows(
         demo_chart(lens=Lens(log=True), raw=series, smooth=series, held_out=points(), whole=Range(0, 40), constant=0.0),
         49,
         42,
@@ -258,7 +258,7 @@ def test_each_axis_spans_the_run(axis_kind: str) -> None:
 def test_long_labels_make_room_for_themselves() -> None:
     series = points(*((x, 275_824.6 + x / 100) for x in range(101)))
     flat = demo_chart(raw=series, smooth=series, held_out=points(), whole=Range(0, 100), constant=0.0)
-    shown = text_of(chart.rows(flat, 60, 12))
+    shown = text_of(loss_chart.rows(flat, 60, 12))
     assert {len(row) for row in shown} == {60}
     labels = [row.split("┤")[0].strip() for row in shown if "┤" in row]
     assert len(labels) == len(set(labels)) >= 2

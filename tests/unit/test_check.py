@@ -6,16 +6,16 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from giblet_train.data.annotations import Segment
-from giblet_train.data.check_clock import check_lag, check_subjects
-from giblet_train.data.check_files import check_files, file_facts
-from giblet_train.data.check_study import check_annotations, check_features, check_scales
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.hrf import glover
-from giblet_train.data.lag import lag_table
-from giblet_train.data.splits import make_split
-from giblet_train.data.stimulus import labels_at
-from giblet_train.data.timeline import Timeline
+from giblet_train.data.checks.clock import check_lag, check_subjects
+from giblet_train.data.checks.files import check_files, file_facts
+from giblet_train.data.checks.study import check_annotations, check_features, check_scales
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.timeline import Timeline
+from giblet_train.data.statistics.hrf import glover
+from giblet_train.data.statistics.lag import lag_table
+from giblet_train.data.stimulus.features import labels_at
 from tests.made_study import made_config, made_study, made_volumes, write_nifti
 
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=4, shape=(6, 6, 6), lag_trs=3)

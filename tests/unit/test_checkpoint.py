@@ -9,11 +9,11 @@ import textwrap
 import pytest
 import torch
 
-from giblet_train import checkpoint
-from giblet_train.checkpoint import BEST, LAST, PERIODIC, Checkpoints
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.contract.rundir import RunDir
-from giblet_train.tensorfile import Series
+from giblet_train.distributed.tensor_file import Series
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.training import checkpoint_files
+from giblet_train.training.checkpoint_files import BEST, LAST, PERIODIC, Checkpoints
 from tests.engine_study import config
 
 POINTS = (
@@ -40,12 +40,12 @@ def save(checkpoints, step, *roles, value=None):
 
 
 def roles_in(folder):
-    return {r.step: set(r.roles) for r in checkpoint.records_in(folder)}
+    return {r.step: set(r.roles) for r in checkpoint_files.records_in(folder)}
 
 
 def test_what_is_saved_is_read_back(tmp_path):
     record = save(Checkpoints(tmp_path, 3), 5, LAST)
-    saved = checkpoint.read(tmp_path, record)
+    saved = checkpoint_files.read(tmp_path, record)
     assert torch.equal(saved.tensors["model.w"], torch.full((4,), 5.0))
     assert saved.state == {"step": 5, "best_total": 0.1 + 0.2}, "floats come back to the last bit"
     assert saved.config == config()
@@ -64,7 +64,7 @@ def test_roles_move_and_what_has_none_goes(tmp_path):
     save(checkpoints, 7, LAST)
     assert roles_in(tmp_path) == {3: {BEST}, 5: {PERIODIC}, 6: {PERIODIC}, 7: {LAST}}
     assert len(list(tmp_path.iterdir())) == 8
-    assert checkpoint.newest(tmp_path).step == 7 and checkpoint.newest(tmp_path, BEST).step == 3
+    assert checkpoint_files.newest(tmp_path).step == 7 and checkpoint_files.newest(tmp_path, BEST).step == 3
 
 
 @pytest.mark.parametrize("point", POINTS)
@@ -79,16 +79,16 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, point):
         [sys.executable, "-c", textwrap.dedent(program)], env=os.environ | {"GIBLET_CRASH_AT": point}, timeout=60
     )
     assert ended.returncode == -signal.SIGKILL
-    record = checkpoint.newest(tmp_path)
-    saved = checkpoint.read(tmp_path, record)
+    record = checkpoint_files.newest(tmp_path)
+    saved = checkpoint_files.read(tmp_path, record)
     assert record.step == (2 if point in POINTS[3:] else 1)
     assert torch.equal(saved.tensors["model.w"], torch.full((4,), float(record.step)))
-    best = checkpoint.newest(tmp_path, BEST)
-    assert best.step == 1 and checkpoint.read(tmp_path, best)
+    best = checkpoint_files.newest(tmp_path, BEST)
+    assert best.step == 1 and checkpoint_files.read(tmp_path, best)
     save(Checkpoints(tmp_path, 3), 3, LAST)
     assert roles_in(tmp_path)[3] == {LAST}
     files = {p.name for p in tmp_path.iterdir()}
-    whole = {n for r in checkpoint.records_in(tmp_path) for n in (r.file, r.file.replace("safetensors", "json"))}
+    whole = {n for r in checkpoint_files.records_in(tmp_path) for n in (r.file, r.file.replace("safetensors", "json"))}
     assert files == whole, "leftovers are cleaned at the next start"
 
 
@@ -99,7 +99,7 @@ def test_a_changed_byte_is_noticed(tmp_path):
     data[-1] ^= 1
     path.write_bytes(data)
     with pytest.raises(DataError, match="checksum differs"):
-        checkpoint.read(tmp_path, record)
+        checkpoint_files.read(tmp_path, record)
 
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
@@ -127,12 +127,12 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 
 
 def test_another_configuration_is_refused_by_its_keys(tmp_path):
-    saved = checkpoint.read(tmp_path, save(Checkpoints(tmp_path, 3), 1, LAST))
-    checkpoint.check_fits(saved, config(save_every=5, resume_from="x", threads=2), "store")
+    saved = checkpoint_files.read(tmp_path, save(Checkpoints(tmp_path, 3), 1, LAST))
+    checkpoint_files.check_fits(saved, config(save_every=5, resume_from="x", threads=2), "store")
     with pytest.raises(ConfigError, match=r"learning_rate: 0.002 there, 0.1 here; model.width: 16 there, 32 here"):
-        checkpoint.check_fits(saved, config(learning_rate=0.1, model={"width": 32}), "store")
+        checkpoint_files.check_fits(saved, config(learning_rate=0.1, model={"width": 32}), "store")
     with pytest.raises(ConfigError, match="store store, the data here are store other"):
-        checkpoint.check_fits(saved, config(), "other")
+        checkpoint_files.check_fits(saved, config(), "other")
 
 
 def test_resume_from_finds_a_run_a_folder_and_a_file(tmp_path):
@@ -140,16 +140,16 @@ def test_resume_from_finds_a_run_a_folder_and_a_file(tmp_path):
     record = save(Checkpoints(folder, 3), 4, LAST)
     here = RunDir(tmp_path / "runs" / "new")
     for name in ("old", str(tmp_path / "runs" / "old"), str(folder / record.file)):
-        assert checkpoint.find(name, here) == (folder, [record])
+        assert checkpoint_files.find(name, here) == (folder, [record])
     with pytest.raises(ConfigError, match="neither a run beside this one"):
-        checkpoint.find("odl", here)
+        checkpoint_files.find("odl", here)
 
 
 def test_the_best_of_the_run_before_is_adopted(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
     best = save(Checkpoints(old, 3), 4, LAST, BEST)
     Checkpoints(new, 3).adopt(old, best)
-    assert roles_in(new) == {4: {BEST}} and checkpoint.read(new, checkpoint.newest(new, BEST))
+    assert roles_in(new) == {4: {BEST}} and checkpoint_files.read(new, checkpoint_files.newest(new, BEST))
 
 
 def test_a_checkpoint_whose_record_cannot_be_read_is_not_removed(tmp_path):

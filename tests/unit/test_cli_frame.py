@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui import catalog
+from giblet_tui.inventory import configs
 
 GIBLET = Path(sys.executable).with_name("giblet")
 VERBS = ["demo", "launch", "ps", "status", "logs", "stop", "dashboard", "verdict", "attach", "pull", "setup", "doctor"]
@@ -145,7 +145,7 @@ def test_a_configuration_of_ones_own_extends_those_that_come_with_giblet(
     settings: dict[str, str], tmp_path: Path
 ) -> None:
     (tmp_path / "mine.yaml").write_text("extends: demo\nnum_epochs: 7\n")
-    expected = f"num_epochs: {catalog.read('demo').config.num_epochs} → 7\n"
+    expected = f"num_epochs: {configs.read('demo').config.num_epochs} → 7\n"
     done = giblet("config", "diff", "demo", "./mine.yaml", env=settings, cwd=tmp_path)
     assert done.stdout == expected
     (tmp_path / "configs").mkdir()

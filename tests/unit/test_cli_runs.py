@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.records import Adoption, Exit, Heartbeat, encode
-from giblet_tui.fleet import RunSnapshot
+from giblet_train.schema.records import Adoption, Exit, Heartbeat, encode
+from giblet_tui.monitor.snapshots import RunSnapshot
 from tests import fleets, rundirs
 from tests.cluster.nodes import wait_until
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import pytest
 from msgspec.structs import replace
 
-from giblet_tui import lookup
-from giblet_tui.cli import stop as cli
+from giblet_tui.cli import stop
+from giblet_tui.control.stop import Stopped, Survivor
 from giblet_tui.errors import TargetNotReached, Unreachable
-from giblet_tui.nodes import Node
-from giblet_tui.stop import Stopped, Survivor
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import find_run
 
 NODES = {name: Node(name=name, host=name) for name in ("far", "near")}
 
@@ -29,24 +29,24 @@ def ended(monkeypatch):
             raise Unreachable("far does not answer.", "Is it up?")
         return node
 
-    monkeypatch.setattr(lookup, "locate", lambda text, say: (NODES["far" if text == "a" else "near"], text))
-    monkeypatch.setattr(lookup, "observe", lambda which: None)
-    monkeypatch.setattr(lookup, "all_nodes", lambda run: [run])
-    monkeypatch.setattr(cli, "_as_known", known)
-    monkeypatch.setattr(cli, "_agree_to_production", lambda run, yes: None)
-    monkeypatch.setattr(cli, "_end", end)
+    monkeypatch.setattr(find_run, "locate", lambda text, say: (NODES["far" if text == "a" else "near"], text))
+    monkeypatch.setattr(find_run, "observe", lambda which: None)
+    monkeypatch.setattr(find_run, "all_nodes", lambda run: [run])
+    monkeypatch.setattr(stop, "_as_known", known)
+    monkeypatch.setattr(stop, "_agree_to_production", lambda run, yes: None)
+    monkeypatch.setattr(stop, "_end", end)
     return done
 
 
 def test_the_others_are_stopped_and_the_exit_code_says_one_was_not(ended, capsys):
     with pytest.raises(Unreachable, match=r"a was not stopped: far does not answer") as error:
-        cli.stop(["a", "b", "c"])
+        stop.stop(["a", "b", "c"])
     assert ended == ["b", "c"] and error.value.exit_code == 3
     assert capsys.readouterr().out.count("no process, no session") == 2
 
 
 def test_a_survivor_is_told_before_a_node_that_is_down(ended, capsys):
     with pytest.raises(TargetNotReached, match="stuck cannot be ended: pid 7"):
-        cli.stop(["a", "stuck", "b"])
+        stop.stop(["a", "stuck", "b"])
     assert ended == ["stuck", "b"]
     assert "a was not stopped" in capsys.readouterr().err

@@ -12,26 +12,26 @@ import pytest
 import torch
 from torch.nn import functional
 
-from giblet_train import trainer
-from giblet_train.contract import minuteone
-from giblet_train.contract.errors import DataError
-from giblet_train.contract.records import DataMetric, EpochMetric, EvaluationMetric, RunMetric
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.facts import code_facts
-from giblet_train.data.parcels import Parcel
-from giblet_train.data.splits import make_split
-from giblet_train.data.standardize import fit_columns
-from giblet_train.data.unigram import nats, unigram
-from giblet_train.evaluation.evaluate import Examiner
-from giblet_train.inspection.ensemble import score_folds
-from giblet_train.inspection.lesions import lesion_study
-from giblet_train.inspection.rebuild import rebuild, rebuilt_lines
-from giblet_train.inspection.trained import trained
-from giblet_train.learning.experiment import Experiment
-from giblet_train.learning.loss import cross_entropy, scale_of
-from giblet_train.learning.metrics import reconstruction
-from giblet_train.learning.objective import Objective
-from giblet_train.ranks.distributed import Ranks
+from giblet_train.analysis.ensemble import score_folds
+from giblet_train.analysis.lesions import lesion_study
+from giblet_train.analysis.load_run import trained
+from giblet_train.analysis.reconstruct import rebuild, rebuilt_lines
+from giblet_train.components.build import Experiment
+from giblet_train.components.loss_terms import Objective
+from giblet_train.components.losses import cross_entropy, scale_of
+from giblet_train.data.preprocessing.component_stats import code_facts
+from giblet_train.data.preprocessing.parcels import Parcel
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.preprocessing.standardize import fit_columns
+from giblet_train.data.stimulus.code_frequencies import nats, unigram
+from giblet_train.diagnosis import sanity_checks
+from giblet_train.distributed.process_group import Ranks
+from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.evaluation.metrics import reconstruction
+from giblet_train.schema.errors import DataError
+from giblet_train.schema.records import DataMetric, EpochMetric, EvaluationMetric, RunMetric
+from giblet_train.training import process
 from tests.engine_study import config, split_data
 from tests.made_study import made_config, made_study
 from tests.unit.test_trainer import metrics_of, run_dir_of
@@ -70,7 +70,7 @@ def coded_study(*_, n_codes=CODES):
 @pytest.fixture(scope="module")
 def run_dir(tmp_path_factory):
     directory = run_dir_of(tmp_path_factory.mktemp("work"), num_epochs=8, learning_rate=5e-3)
-    assert trainer.train(directory.path, coded_study) == 0
+    assert process.train(directory.path, coded_study) == 0
     return directory
 
 
@@ -148,7 +148,7 @@ def test_another_scale_leaves_nats_or_the_same():
 def test_a_run_learns_codes_and_its_records_say_so(run_dir):
     (data,), (run,) = metrics_of(run_dir, DataMetric), metrics_of(run_dir, RunMetric)
     assert data.components["audio"].codes == CODES and run.first_loss["audio"] == pytest.approx(1.0, abs=1e-4)
-    assert minuteone.of_data(data.components) == []
+    assert sanity_checks.of_data(data.components) == []
     epochs = metrics_of(run_dir, EpochMetric)
     assert epochs[-1].train.loss["audio"] < 0.9
     assert epochs[-1].validation.skill["audio"] > 0.02

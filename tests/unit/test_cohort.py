@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from nilearn.masking import apply_mask
 
-from giblet_train.data import cohort as cohorts
-from giblet_train.data.regions import COARSE, REGIONS, ellipsoid_brain
-from giblet_train.data.simulate_scanner import GAIN_RANGE, draw_subject
-from giblet_train.data.truth import GROUPS, feature_names
+from giblet_train.data.simulation import group as cohorts
+from giblet_train.data.simulation.ground_truth import GROUPS, feature_names
+from giblet_train.data.simulation.regions import COARSE, REGIONS, ellipsoid_brain
+from giblet_train.data.simulation.scanner import GAIN_RANGE, draw_subject
 
 SCANS = (120, 100)
 TR_S = 1.5

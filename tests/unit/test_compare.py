@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from giblet_train.contract.config import COMPONENTS
-from giblet_tui.compare import PARTS, compare, compare_json, compare_lines
+from giblet_train.schema.config import COMPONENTS
+from giblet_tui.reporting.compare import PARTS, compare, compare_json, compare_lines
 from tests import fleets
 
 

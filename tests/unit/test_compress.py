@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.contract.errors import DataError
-from giblet_train.learning.shards import Shards
-from giblet_train.learning.targets import targets_of
-from giblet_train.model.compress import compress
+from giblet_train.components.head_sharding import Shards
+from giblet_train.components.targets import targets_of
+from giblet_train.model.voxel_basis import compress
+from giblet_train.schema.errors import DataError
 from tests.engine_study import ALONE, split_data
 
 KINDS = ("joint", "per_subject", "none")

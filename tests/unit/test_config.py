@@ -7,9 +7,9 @@ from typing import Any
 import msgspec
 import pytest
 
-from giblet_train.contract import config as configs
-from giblet_train.contract.config import Config, Section
-from giblet_train.contract.errors import ConfigError
+from giblet_train.schema import config as configs
+from giblet_train.schema.config import Config, Section
+from giblet_train.schema.errors import ConfigError
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 SHIPPED = sorted(p for p in CONFIGS.glob("*.yaml") if "example" not in p.name and p.name != "ladder.yaml")

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from nilearn.signal import clean
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data.confounds import read_confounds, without_confounds
+from giblet_train.data.preprocessing.confounds import read_confounds, without_confounds
+from giblet_train.schema.errors import DataError
 
 SCANS = (40, 50)
 N_TRS = sum(SCANS)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from giblet_train.contract.config import Config, Criterion
-from giblet_train.contract.criteria import CriterionVerdict, FailOn, too_bad, verdict_of
-from giblet_train.contract.records import AnyMetric, EpochMetric, EvaluationMetric, PartLoss, RunMetric, StepMetric
+from giblet_train.diagnosis.criteria import CriterionVerdict, FailOn, too_bad, verdict_of
+from giblet_train.schema.config import Config, Criterion
+from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric, PartLoss, RunMetric, StepMetric
 
 EPOCHS, STEPS = 20, 10
 FAIL_ON: tuple[FailOn, ...] = ("fail", "at_risk", "on_track")

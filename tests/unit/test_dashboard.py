@@ -17,39 +17,39 @@ from textual.content import Content
 from textual.pilot import Pilot
 from textual.widgets import Button, Input, Select, SelectionList, Static
 
-from giblet_train.contract.criteria import Verdict
-from giblet_train.contract.errors import GibletError
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import Adoption, Answer
+from giblet_train.diagnosis.criteria import Verdict
+from giblet_train.schema.errors import GibletError
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import Adoption, Answer
 from giblet_tui.dashboard.app import DashboardApp
-from giblet_tui.dashboard.axis import scientific
-from giblet_tui.dashboard.gpuhistory import EVERY_S
-from giblet_tui.dashboard.judge import Judge
-from giblet_tui.dashboard.lens import Lens
-from giblet_tui.dashboard.logfilter import LogFilter
-from giblet_tui.dashboard.logplace import line_at, steps_of
-from giblet_tui.dashboard.messages import ActionSaid, NodeObserved, RunChosen, StopConfirmed
-from giblet_tui.dashboard.palette import MUTED
-from giblet_tui.dashboard.ports import Verb, Wish
+from giblet_tui.dashboard.charts.axis import scientific
+from giblet_tui.dashboard.charts.viewport import Lens
+from giblet_tui.dashboard.model.gpu_history import EVERY_S
+from giblet_tui.dashboard.model.interfaces import Verb, Wish
+from giblet_tui.dashboard.model.log_filter import LogFilter
+from giblet_tui.dashboard.model.log_steps import line_at, steps_of
+from giblet_tui.dashboard.model.messages import ActionSaid, NodeObserved, RunChosen, StopConfirmed
+from giblet_tui.dashboard.model.run_view import epoch_words, health_now, without_steps
+from giblet_tui.dashboard.model.verdict_cache import Judge
+from giblet_tui.dashboard.screens.command_output import ReadingScreen
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
-from giblet_tui.dashboard.screens.reading import ReadingScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
-from giblet_tui.dashboard.text import UNSAFE
-from giblet_tui.dashboard.view import epoch_words, health_now, without_steps
-from giblet_tui.dashboard.widgets.balance import Balance
-from giblet_tui.dashboard.widgets.charts import Charts
-from giblet_tui.dashboard.widgets.clock import WarmupClock
+from giblet_tui.dashboard.style.safe_text import UNSAFE
+from giblet_tui.dashboard.style.styles import MUTED
+from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.header import Trouble, band
 from giblet_tui.dashboard.widgets.log import LogTail
-from giblet_tui.dashboard.widgets.losses import LossPanel
+from giblet_tui.dashboard.widgets.loss_balance import Balance
+from giblet_tui.dashboard.widgets.loss_chart import LossPanel
 from giblet_tui.dashboard.widgets.panes import Panes
-from giblet_tui.dashboard.widgets.runrow import heading, run_row
-from giblet_tui.dashboard.widgets.runs import RunList
-from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
-from giblet_tui.present import verdict
-from giblet_tui.series import value_at
+from giblet_tui.dashboard.widgets.run_list import RunList
+from giblet_tui.dashboard.widgets.run_row import heading, run_row
+from giblet_tui.dashboard.widgets.warmup import WarmupClock
+from giblet_tui.monitor.metric_columns import value_at
+from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.reporting.formatting import verdict
 from tests import fleets
 
 SIZES = [(80, 24), (120, 40), (200, 50), (60, 15)]

@@ -8,9 +8,9 @@ import pytest
 import typer
 
 from giblet_train.__main__ import app as engine
-from giblet_train.contract.config import from_mapping
-from giblet_train.contract.yamlfile import load_text
-from giblet_tui.cli import app as laptop
+from giblet_train.schema.config import from_mapping
+from giblet_train.schema.yaml_io import load_text
+from giblet_tui.cli import app
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "data.md").read_text()
@@ -30,7 +30,7 @@ def test_each_configuration_loads(text):
 def test_each_command_exists_with_its_options(line):
     words = shlex.split(line)
     words = words[3:] if words[:3] == ["python", "-m", "giblet_train"] else words
-    command = typer.main.get_command(laptop if words[0] == "giblet" else engine)
+    command = typer.main.get_command(app if words[0] == "giblet" else engine)
     words = words[1:] if words[0] == "giblet" else words
     while hasattr(command, "commands"):
         command = command.commands[words.pop(0)]

@@ -7,10 +7,10 @@ import numpy as np
 import pytest
 from nilearn.maskers import NiftiMasker
 
-from giblet_train.contract.errors import ConfigError
-from giblet_train.data.dataset import AVERAGE, prepare_split
-from giblet_train.data.hrf import convolve_causal, glover
-from giblet_train.data.splits import make_split
+from giblet_train.data.preprocessing.split_data import AVERAGE, prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.statistics.hrf import convolve_causal, glover
+from giblet_train.schema.errors import ConfigError
 from tests.made_study import made_config, made_study
 
 STUDY = made_study()

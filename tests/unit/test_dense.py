@@ -3,10 +3,10 @@
 import pytest
 import torch
 
-from giblet_train.contract.errors import ConfigError
-from giblet_train.evaluation.evaluate import Examiner
-from giblet_train.learning.experiment import Experiment
-from giblet_train.learning.objective import Objective
+from giblet_train.components.build import Experiment
+from giblet_train.components.loss_terms import Objective
+from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.schema.errors import ConfigError
 from tests.engine_study import ALONE, config, split_data
 
 DENSE = {"kind": "dense", "compress": "none", "start": "zero", "head_width": 24, "context_trs": 0, "window_trs": 1}

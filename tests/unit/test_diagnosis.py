@@ -8,11 +8,12 @@ import pytest
 from msgspec.structs import replace
 
 from benchmarks.why import accused_early, delay_of, first_cause, is_right, whole
-from giblet_train.contract.config import from_mapping
-from giblet_train.contract.diagnosis import EXPLAINS, RULES, diagnose
-from giblet_train.contract.health import Health
-from giblet_train.contract.legacylog import parse
-from giblet_train.contract.records import (
+from giblet_train.diagnosis.diagnose import EXPLAINS, RULES, diagnose
+from giblet_train.diagnosis.log_parser import parse
+from giblet_train.diagnosis.rules.case import CauseName, case_of
+from giblet_train.schema.config import from_mapping
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import (
     AgreementFact,
     AlignmentFacts,
     AnyMetric,
@@ -24,7 +25,6 @@ from giblet_train.contract.records import (
     RunMetric,
     StepMetric,
 )
-from giblet_train.contract.rules.case import CauseName, case_of
 from tests.collection import Case, collection
 from tests.collection.faults import brain_unexplained, flat, overfit, play, steps_of
 from tests.collection.healthy import draw, healthy_run

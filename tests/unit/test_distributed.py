@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train import checkpoint, trainer
-from giblet_train.contract.errors import ConfigError, Preempted, RunFailed
-from giblet_train.contract.records import EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
-from giblet_train.ranks.distributed import Ranks
+from giblet_train.distributed.process_group import Ranks
+from giblet_train.schema.errors import ConfigError, Preempted, RunFailed
+from giblet_train.schema.records import EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
+from giblet_train.training import checkpoint_files
+from giblet_train.training import process as trainer
 from tests.engine_study import load
 from tests.unit.test_trainer import WORKER, heartbeat_of, metrics_of, run_dir_of, wait_for, weights_of
 
@@ -110,7 +111,7 @@ def test_sharded_and_killed_it_goes_on_with_the_same_bits_and_on_fewer_ranks_wit
     process = start(broken, GIBLET_LEAVE_AT="13", GIBLET_CRASH_AT="checkpoint-retired")
     process.communicate(timeout=120)
     assert process.returncode != 0
-    assert checkpoint.newest(broken.checkpoints).step == 14
+    assert checkpoint_files.newest(broken.checkpoints).step == 14
     alone = run_dir_of(tmp_path, "alone", **overrides_of("none"), resume_from="broken")
     assert trainer.train(alone.path, load) == 0
     process = start(broken)
@@ -133,7 +134,7 @@ def test_all_ranks_stop_together(tmp_path):
     out, _ = process.communicate(timeout=120)
     assert process.returncode == 0, out
     assert heartbeat_of(run_dir).state == "stopped"
-    assert checkpoint.newest(run_dir.checkpoints).step == heartbeat_of(run_dir).step
+    assert checkpoint_files.newest(run_dir.checkpoints).step == heartbeat_of(run_dir).step
 
 
 def test_one_dead_rank_ends_all_with_the_cause(tmp_path):

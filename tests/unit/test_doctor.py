@@ -7,11 +7,11 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.errors import PreflightRefused
-from giblet_train.contract.records import CheckpointRecord
-from giblet_tui.doctor import data, doctor_json, findings, needs
-from giblet_tui.nodes import Node
-from giblet_tui.setup import Environment
+from giblet_train.schema.errors import PreflightRefused
+from giblet_train.schema.records import CheckpointRecord
+from giblet_tui.deploy.install import Environment
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.reporting.doctor import data, doctor_json, findings, needs
 from tests import fleets
 
 ENGINE = Environment(python="/e/bin/python", version="0.1.0", fingerprint="0" * 12, torch="2.13.0")

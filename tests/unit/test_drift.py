@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from nilearn.glm.first_level import make_first_level_design_matrix
 
-from giblet_train.data.drift import Drift, without_drift
+from giblet_train.data.preprocessing.detrend import Drift, without_drift
 
 RANDOM = np.random.default_rng(0)
 BLOCKS = ((0, 60), (74, 100), (114, 180))

@@ -8,15 +8,15 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from giblet_train.contract.config import from_mapping, set_dotted
-from giblet_train.contract.drills import DRILLS, EVENT
-from giblet_train.contract.errors import ConfigError
-from giblet_train.contract.records import Alert, EventMetric
-from giblet_train.contract.rules.case import CauseName
-from giblet_tui import catalog
+from giblet_train.diagnosis.fault_catalog import DRILLS, EVENT
+from giblet_train.diagnosis.rules.case import CauseName
+from giblet_train.schema.config import from_mapping, set_dotted
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import Alert, EventMetric
 from giblet_tui.cli import app
-from giblet_tui.drills import outcome, outcome_lines
-from giblet_tui.launch import trainer_argv
+from giblet_tui.inventory import configs
+from giblet_tui.launch.plan import trainer_argv
+from giblet_tui.reporting.fault_outcome import outcome, outcome_lines
 from tests import fleets
 
 
@@ -75,4 +75,4 @@ def test_the_verb_lists_faults_and_names_the_nearest() -> None:
     assert "diverging" in CliRunner().invoke(app, ["demo", "--list"]).stdout
     found = CliRunner().invoke(app, ["demo", "stal"])
     assert isinstance(found.exception, ConfigError) and 'did you mean "stall"' in str(found.exception)
-    assert "demo" in catalog.known()
+    assert "demo" in configs.known()

@@ -10,11 +10,7 @@ import time
 import numpy as np
 import pytest
 
-from giblet_train import trainer
-from giblet_train.contract.config import dump
-from giblet_train.contract.errors import ConfigError, Preempted, RunFailed
-from giblet_train.contract.rundir import RunDir
-from giblet_train.inspection.ensemble import (
+from giblet_train.analysis.ensemble import (
     BOTH,
     ENSEMBLE,
     FIRST,
@@ -26,8 +22,12 @@ from giblet_train.inspection.ensemble import (
     score_folds,
     series_of,
 )
-from giblet_train.inspection.trained import trained
-from giblet_train.ranks.jobs import grown, train_all, visible
+from giblet_train.analysis.load_run import trained
+from giblet_train.distributed.local_queue import grown, train_all, visible
+from giblet_train.schema.config import dump
+from giblet_train.schema.errors import ConfigError, Preempted, RunFailed
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.training import process
 from tests.engine_study import config, load
 
 
@@ -51,7 +51,7 @@ def members(tmp_path_factory):
     folder = tmp_path_factory.mktemp("work")
     paths = [run_dir_of(folder, f"seed-{seed}", seed=seed, num_epochs=1, steps_per_epoch=6) for seed in range(2)]
     for path in paths:
-        assert trainer.train(path, load) == 0
+        assert process.train(path, load) == 0
     return paths
 
 
@@ -98,7 +98,7 @@ def test_runs_of_another_experiment_are_not_averaged(members, tmp_path):
 
 def test_missing_seeds_and_folds_are_made_beside_the_first(members, monkeypatch):
     made = []
-    monkeypatch.setattr("giblet_train.ranks.jobs.train_all", lambda paths, *rest: made.extend(paths))
+    monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", lambda paths, *rest: made.extend(paths))
     assert grown(members, 2, False, 1, quiet) == members and not made
     found = grown(members, 3, True, 1, quiet)
     configs = [read_config(path) for path in found]
@@ -127,11 +127,13 @@ def test_the_same_call_goes_on_with_what_was_left_half_done(tmp_path, members, m
         shutil.copy(members[1] / "heartbeat.json", paths[0])
         raise RunFailed("1 of 2 runs failed.")
 
-    monkeypatch.setattr("giblet_train.ranks.jobs.train_all", broken_off)
+    monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", broken_off)
     with pytest.raises(RunFailed):
         grown([run_dir], 3, False, 1, quiet)
     [[done, half]] = trained
-    monkeypatch.setattr("giblet_train.ranks.jobs.train_all", lambda paths, *rest: trained.append(list(paths)))
+    monkeypatch.setattr(
+        "giblet_train.distributed.local_queue.train_all", lambda paths, *rest: trained.append(list(paths))
+    )
     said = []
     assert grown([run_dir], 3, False, 1, said.append) == [run_dir, done, half]
     assert trained[1:] == [[half]] and f"{half.name} has not finished" in said[-1]
@@ -140,7 +142,7 @@ def test_the_same_call_goes_on_with_what_was_left_half_done(tmp_path, members, m
 
 
 def test_members_are_trained_by_one_process_whatever_the_first_was(tmp_path, monkeypatch):
-    monkeypatch.setattr("giblet_train.ranks.jobs.train_all", lambda *_: None)
+    monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", lambda *_: None)
     first = run_dir_of(tmp_path, "wide", distributed={"world_size": 8}, threads=None)
     (first / "run.json").write_text("{}")
     _, second = grown([first], 2, False, 1, quiet)
@@ -159,7 +161,7 @@ def test_told_to_end_it_lets_those_at_work_save_and_starts_no_more(tmp_path, mon
         "#!/bin/sh\ntrap 'echo saved; exit 75' TERM\necho up $LOCAL_WORLD_SIZE\nwhile :; do sleep .05; done\n"
     )
     trainer_like.chmod(0o755)
-    monkeypatch.setattr("giblet_train.ranks.jobs.sys.executable", str(trainer_like))
+    monkeypatch.setattr("giblet_train.distributed.local_queue.sys.executable", str(trainer_like))
     paths = [tmp_path / name for name in "abc"]
     for path in paths:
         path.mkdir()

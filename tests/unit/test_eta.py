@@ -8,10 +8,10 @@ from collections.abc import Callable
 
 import pytest
 
-from giblet_train.contract.eta import eta
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import StepMetric
-from giblet_train.contract.schedule import Plan, plan_of
+from giblet_train.diagnosis.eta import eta
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import StepMetric
+from giblet_train.schema.schedule import Plan, plan_of
 from tests.collection.healthy import draw
 
 RUNNING = Health(state="running", sentence="training")

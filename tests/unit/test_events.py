@@ -2,8 +2,8 @@
 
 import pytest
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data.annotations import Segment, read_annotations, read_runs
+from giblet_train.data.readers.annotations import Segment, read_annotations, read_runs
+from giblet_train.schema.errors import DataError
 
 
 def write(path, *rows):

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from giblet_train.data.drift import Drift
-from giblet_train.learning.evidence import NOISE_S, SHARES, Kernels, beliefs, touching_voxels
+from giblet_train.components.marginal_likelihood import NOISE_S, SHARES, Kernels, beliefs, touching_voxels
+from giblet_train.data.preprocessing.detrend import Drift
 
 BLOCKS = ((3, 21), (30, 42), (42, 44))
 N_TRS = 32

@@ -14,13 +14,13 @@ from xml.etree import ElementTree
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.config import COMPONENTS
-from giblet_train.contract.errors import ConfigError
-from giblet_tui.dashboard.glyphs import shapes
-from giblet_tui.dashboard.picture import Picture, run_picture
-from giblet_tui.dashboard.png import MARGIN, png_bytes
-from giblet_tui.dashboard.svg import svg_text
-from giblet_tui.export import FIELDS, csv_text
+from giblet_train.schema.config import COMPONENTS
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.dashboard.screenshots.glyph_shapes import shapes
+from giblet_tui.dashboard.screenshots.png import MARGIN, png_bytes
+from giblet_tui.dashboard.screenshots.render import Picture, run_picture
+from giblet_tui.dashboard.screenshots.svg import svg_text
+from giblet_tui.reporting.csv import FIELDS, csv_text
 from tests import fleets, rundirs
 
 GIBLET = Path(sys.executable).with_name("giblet")

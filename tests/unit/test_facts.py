@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from giblet_train.data.facts import feature_facts, looks_categorical
+from giblet_train.data.preprocessing.component_stats import feature_facts, looks_categorical
 
 RANDOM = np.random.default_rng(0)
 

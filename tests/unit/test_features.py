@@ -5,13 +5,13 @@ from importlib.metadata import EntryPoint
 import numpy as np
 import pytest
 
-from giblet_train.contract.config import FeatureSource
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.data import encodec, features
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.features import FilmTimeline, brought_features
-from giblet_train.data.splits import make_split
-from giblet_train.data.store import build_store, open_store
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.stimulus import encodec, external
+from giblet_train.data.stimulus.external import FilmTimeline, brought_features
+from giblet_train.data.store.store import build_store, open_store
+from giblet_train.schema.config import FeatureSource
+from giblet_train.schema.errors import ConfigError, DataError
 from tests.made_study import TINY_DATA, made_config
 
 FILM = FilmTimeline(None, 1.5, 20, 3.0, ())
@@ -28,9 +28,9 @@ def saved(path, array):
 
 def offered(monkeypatch, function, name="lab"):
     """An installed package's extractor, without the package."""
-    point = EntryPoint(name, "nowhere:extract", features.GROUP)
+    point = EntryPoint(name, "nowhere:extract", external.GROUP)
     monkeypatch.setattr(EntryPoint, "load", lambda _: function)
-    monkeypatch.setattr(features, "entry_points", lambda group: [point])
+    monkeypatch.setattr(external, "entry_points", lambda group: [point])
 
 
 @pytest.mark.parametrize("rate", [2.0, 1.0, 24.0, 1 / 1.5])

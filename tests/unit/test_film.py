@@ -9,9 +9,16 @@ from itertools import pairwise
 
 import pytest
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data import film
-from giblet_train.data.film import FILM_NAME, FILM_SHA256, FilmUnreachable, fetch_film, given_film, real_shots
+from giblet_train.data.simulation import demo_film
+from giblet_train.data.simulation.demo_film import (
+    FILM_NAME,
+    FILM_SHA256,
+    FilmUnreachable,
+    fetch_film,
+    given_film,
+    real_shots,
+)
+from giblet_train.schema.errors import DataError
 
 
 @pytest.fixture
@@ -59,13 +66,13 @@ def own_index(tmp_path, monkeypatch):
     folder.mkdir()
     zipped = io.BytesIO()
     with zipfile.ZipFile(zipped, "w") as members:
-        members.writestr(film.FILM_MEMBER, FILM_BYTES)
+        members.writestr(demo_film.FILM_MEMBER, FILM_BYTES)
     project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
     files = {
         "moviepy-2.2.1/pyproject.toml": project.encode(),
         "moviepy-2.2.1/PKG-INFO": b"Metadata-Version: 2.1\nName: moviepy\nVersion: 2.2.1\n",
         "moviepy-2.2.1/backend.py": BACKEND.encode(),
-        film.ZIP_MEMBER: zipped.getvalue(),
+        demo_film.ZIP_MEMBER: zipped.getvalue(),
     }
     with tarfile.open(folder / "moviepy-2.2.1.tar.gz", "w:gz") as tar:
         for name, data in files.items():
@@ -75,7 +82,7 @@ def own_index(tmp_path, monkeypatch):
     archive = (folder / "moviepy-2.2.1.tar.gz").read_bytes()
     known = {"ARCHIVE_SHA256": archive, "ZIP_SHA256": zipped.getvalue(), "FILM_SHA256": FILM_BYTES}
     for name, data in known.items():
-        monkeypatch.setattr(film, name, hashlib.sha256(data).hexdigest())
+        monkeypatch.setattr(demo_film, name, hashlib.sha256(data).hexdigest())
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("PIP_FIND_LINKS", str(folder))
@@ -83,7 +90,9 @@ def own_index(tmp_path, monkeypatch):
 
 def test_two_callers_at_once_download_once(tmp_path, own_index, monkeypatch):
     calls = []
-    monkeypatch.setattr(film, "_pip_download", lambda to, real=film._pip_download: (calls.append(to), real(to))[1])
+    monkeypatch.setattr(
+        demo_film, "_pip_download", lambda to, real=demo_film._pip_download: (calls.append(to), real(to))[1]
+    )
     with ThreadPoolExecutor(2) as pool:
         films = list(pool.map(fetch_film, [tmp_path / "cache"] * 2))
     assert [f.path.read_bytes() for f in films] == [FILM_BYTES] * 2
@@ -93,7 +102,7 @@ def test_two_callers_at_once_download_once(tmp_path, own_index, monkeypatch):
 
 @pytest.mark.parametrize("name", ["ARCHIVE_SHA256", "ZIP_SHA256", "FILM_SHA256"])
 def test_what_is_not_the_known_file_is_refused_and_not_kept(tmp_path, own_index, monkeypatch, name):
-    monkeypatch.setattr(film, name, "0" * 64)
+    monkeypatch.setattr(demo_film, name, "0" * 64)
     with pytest.raises(DataError, match=r"is not the file that giblet knows \(SHA-256 0000000000000000…\)") as error:
         fetch_film(tmp_path / "cache")
     assert not isinstance(error.value, FilmUnreachable)

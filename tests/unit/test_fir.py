@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from giblet_train.learning.experiment import response_kernel
+from giblet_train.components.build import response_kernel
 from giblet_train.model.fir import CausalFir
 from tests.engine_study import config
 

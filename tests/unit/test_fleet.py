@@ -2,9 +2,9 @@
 
 import msgspec
 
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import Run
-from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import Run
+from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 from tests import fleets
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_train.contract.records import Exit, SupervisorRecord, encode
-from giblet_tui.follow import follow
-from giblet_tui.nodes import Node
-from giblet_tui.remote.supervise import boot_id, start_ticks
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import Exit, SupervisorRecord, encode
+from giblet_tui.agent.supervisor import boot_id, start_ticks
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor.follow import follow
 from tests import fleets
 
 

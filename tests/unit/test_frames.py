@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.decomposition import PCA
 
-from giblet_train.data.frames import fit_frame_pca, mean_frames
+from giblet_train.data.stimulus.frame_pca import fit_frame_pca, mean_frames
 
 FRAMES = np.random.default_rng(0).integers(0, 256, (40, 3, 5, 7, 3), dtype=np.uint8)
 TRAIN = np.arange(5, 30)

@@ -5,10 +5,10 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_train.data.audio import SAMPLE_HZ, mel_filters, read_log_mel
-from giblet_train.data.generated_film import COLOURS, PITCHES_HZ, generated_film
-from giblet_train.data.video import film_seconds, read_frames
+from giblet_train.data.simulation.generated_film import COLOURS, PITCHES_HZ, generated_film
+from giblet_train.data.stimulus.audio import SAMPLE_HZ, mel_filters, read_log_mel
+from giblet_train.data.stimulus.video import film_seconds, read_frames
+from giblet_train.schema.errors import ConfigError
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.remote import gpu
+from giblet_tui.agent import gpu
 
 UUIDS = ("GPU-6a1b2c3d-0000-1111-2222-333344445555", "GPU-6a1b2c3d-0000-1111-2222-333344445556")
 GPUS = f"""\

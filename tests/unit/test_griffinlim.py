@@ -4,8 +4,8 @@ import wave
 
 import numpy as np
 
-from giblet_train.data.audio import HALF, SAMPLE_HZ, log_mel
-from giblet_train.data.griffinlim import wave_of_mel, write_wav
+from giblet_train.data.stimulus.audio import HALF, SAMPLE_HZ, log_mel
+from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
 
 STEP = SAMPLE_HZ // 10
 

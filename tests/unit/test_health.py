@@ -3,9 +3,9 @@
 import msgspec
 import pytest
 
-from giblet_train.contract.config import WatchConfig
-from giblet_train.contract.health import Signals, State, duration, health_of, stall_after_s
-from giblet_train.contract.records import Exit, Heartbeat, TrainerState
+from giblet_train.schema.config import WatchConfig
+from giblet_train.schema.health import Signals, State, duration, health_of, stall_after_s
+from giblet_train.schema.records import Exit, Heartbeat, TrainerState
 
 NOW = 10_000.0
 

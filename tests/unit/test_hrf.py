@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from nilearn.glm.first_level import glover_hrf, spm_hrf
 
-from giblet_train.data import hrf
+from giblet_train.data.statistics import hrf
 
 
 @pytest.mark.parametrize("tr_s", [0.72, 1.5, 2.0])

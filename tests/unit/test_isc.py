@@ -5,8 +5,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from giblet_train.data.isc import shared_response
-from giblet_train.data.standardize import fit_columns
+from giblet_train.data.preprocessing.standardize import fit_columns
+from giblet_train.data.statistics.isc import shared_response
 
 RANDOM = np.random.default_rng(0)
 

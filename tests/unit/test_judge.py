@@ -7,13 +7,13 @@ import msgspec
 import nibabel
 import pytest
 
-from giblet_train import trainer
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.contract.records import EvaluationMetric
-from giblet_train.inspection.judge import evaluation_lines, judge
-from giblet_train.inspection.told import new_folder, told
-from giblet_train.inspection.trained import trained
-from giblet_train.verdict import verdict_lines
+from giblet_train.analysis.evaluate_run import evaluation_lines, judge
+from giblet_train.analysis.load_run import trained
+from giblet_train.analysis.results import new_folder, told
+from giblet_train.monitoring.verdict import verdict_lines
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.records import EvaluationMetric
+from giblet_train.training import process
 from tests.engine_study import load, split_data
 from tests.unit.test_trainer import metrics_of, run_dir_of
 
@@ -28,7 +28,7 @@ def look(path, how=load):
 def finished(tmp_path_factory):
     criteria = {"drop": {"kind": "loss_drop", "threshold": 0.01}, "far": {"kind": "loss_drop", "threshold": 0.9}}
     run_dir = run_dir_of(tmp_path_factory.mktemp("work"), criteria=criteria)
-    assert trainer.train(run_dir.path, load) == 0
+    assert process.train(run_dir.path, load) == 0
     return run_dir
 
 

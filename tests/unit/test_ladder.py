@@ -9,17 +9,17 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from giblet_train.contract.config import Config
-from giblet_train.contract.errors import ConfigError, PreflightRefused
-from giblet_train.contract.ladder import climb, risen_name, target
-from giblet_train.contract.records import DataMetric, Promotion
-from giblet_tui import catalog
+from giblet_train.diagnosis.stages import climb, risen_name, target
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import ConfigError, PreflightRefused
+from giblet_train.schema.records import DataMetric, Promotion
 from giblet_tui.cli import app
-from giblet_tui.fleet import RunSnapshot
-from giblet_tui.promote import HEAD, Ascent, ascend, ascent_lines, notebook, superseded
+from giblet_tui.inventory import configs
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.promotion import HEAD, Ascent, ascend, ascent_lines, notebook, superseded
 from tests import fleets
 
-LADDER = catalog.ladder()
+LADDER = configs.ladder()
 EASY = {"loss_drop": {"kind": "loss_drop", "threshold": 0.01}}
 BOTH = EASY | {"unreal": {"kind": "loss_drop", "threshold": 0.99}}
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data.lag import Lag, average_lag, circular_scores, highpass, lag_table, offset_from_lag
+from giblet_train.data.statistics.lag import Lag, average_lag, circular_scores, highpass, lag_table, offset_from_lag
+from giblet_train.schema.errors import DataError
 from tests.made_study import made_study
 
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=3, lag_trs=3)

@@ -8,13 +8,21 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract import config as configs
-from giblet_train.contract.config import Config, DistributedConfig
-from giblet_train.contract.errors import ConfigError, PreflightRefused
-from giblet_train.contract.records import Awaited, Run, decode, encode
-from giblet_train.contract.rundir import RUN_ID_PATTERN
-from giblet_tui.launch import LOG_LINES_SHOWN, Request, Superseded, choose_multiplexer, failure, plan, superseded_by
-from giblet_tui.nodes import Node
+from giblet_train.schema import config as configs
+from giblet_train.schema.config import Config, DistributedConfig
+from giblet_train.schema.errors import ConfigError, PreflightRefused
+from giblet_train.schema.records import Awaited, Run, decode, encode
+from giblet_train.schema.run_dir import RUN_ID_PATTERN
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.plan import (
+    LOG_LINES_SHOWN,
+    Request,
+    Superseded,
+    choose_multiplexer,
+    failure,
+    plan,
+    superseded_by,
+)
 from tests import fleets
 
 NODE = Node(name="tensor01", host="tensor01")

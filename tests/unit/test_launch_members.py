@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from giblet_train.contract.config import Config, SplitConfig, content_hash
-from giblet_train.contract.errors import ConfigError, PreflightRefused
-from giblet_tui.ensembles import members_of, refuse_crowd
-from giblet_tui.launch import Request, plan
-from giblet_tui.nodes import Node
+from giblet_train.schema.config import Config, SplitConfig, content_hash
+from giblet_train.schema.errors import ConfigError, PreflightRefused
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.ensemble import members_of, refuse_crowd
+from giblet_tui.launch.plan import Request, plan
 from tests.unit.test_launch import facts, gpu
 
 NODE = Node(name="tensor01", host="tensor01")

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.diagnosis import diagnose
-from giblet_train.contract.errors import DataError
-from giblet_train.contract.legacylog import parse, read_log, read_plan_file
-from giblet_train.contract.records import Adoption
-from giblet_tui.why import of_path, of_run, why_json, why_lines
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.log_parser import parse, read_log, read_plan_file
+from giblet_train.schema.errors import DataError
+from giblet_train.schema.records import Adoption
+from giblet_tui.reporting.why import of_path, of_run, why_json, why_lines
 from tests import fleets
 from tests.collection.legacy import Line, write_log
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.learning.experiment import Experiment
+from giblet_train.components.build import Experiment
 from giblet_train.model.lesion import VoxelReadout
 from tests.engine_study import ALONE, config, split_data
 

@@ -7,12 +7,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from giblet_train import trainer
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.contract.records import EvaluationMetric
-from giblet_train.data.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
-from giblet_train.inspection.lesions import lesion_lines, lesion_study
-from giblet_train.inspection.trained import trained
+from giblet_train.analysis.lesions import lesion_lines, lesion_study
+from giblet_train.analysis.load_run import trained
+from giblet_train.data.preprocessing.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.records import EvaluationMetric
+from giblet_train.training import process
 from tests.engine_study import load
 from tests.unit.test_trainer import metrics_of, run_dir_of
 
@@ -24,7 +24,7 @@ def run(tmp_path_factory):
     run_dir = run_dir_of(
         tmp_path_factory.mktemp("work"), num_epochs=6, learning_rate=5e-3, model={"bottleneck_dim": 12}
     )
-    assert trainer.train(run_dir.path, load) == 0
+    assert process.train(run_dir.path, load) == 0
     return trained(run_dir.path, "best", load, QUIET)
 
 

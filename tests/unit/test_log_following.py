@@ -15,11 +15,11 @@ from typing import Any
 
 import pytest
 
-from giblet_tui import runlog, watch
+from giblet_tui.agent import tail
+from giblet_tui.agent.watch_runs import Rounds
 from giblet_tui.errors import Unreachable
-from giblet_tui.nodes import Node
-from giblet_tui.remote import tail
-from giblet_tui.remote.observe import Rounds
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import logs, watch
 from tests.liveruns import append, end, make_run
 
 N_LINES = 60
@@ -108,11 +108,11 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             yield Node1(writer)
 
         monkeypatch.setattr(watch, "connect", connect)
-        monkeypatch.setattr(runlog, "connect", connect)
+        monkeypatch.setattr(logs, "connect", connect)
         monkeypatch.setattr(watch.time, "sleep", lambda _s: None)
         monkeypatch.setattr(tail, "PIECE_BYTES", 2048)
         node = Node(name="local", host="h", transport="local", workdir=str(tmp_path / str(seed)))
-        lines, begin = runlog.log_end(node, writer.run_dir.run_id, n_lines)
+        lines, begin = logs.log_end(node, writer.run_dir.run_id, n_lines)
         for chunk in watch.follow_log(node, writer.run_dir.run_id, begin):
             lines.extend(chunk.lines)
         return [int(line.split()[1]) if line.startswith("line ") else line for line in lines], writer

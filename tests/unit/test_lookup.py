@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError, GibletError
-from giblet_tui import cache, lookup, watch
+from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
-from giblet_tui.fleet import NodeSnapshot
-from giblet_tui.nodes import Node
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import cache, find_run, watch
+from giblet_tui.monitor.snapshots import NodeSnapshot
 from tests import fleets
 
 
@@ -23,21 +23,21 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_unique_beginning_is_enough() -> None:
     runs = fleets.several().runs()
-    assert lookup.only(runs, "pil").run.name == "pilot"
-    whole = lookup.only(runs, "pil").run.run_id
-    assert lookup.only(runs, whole).run.run_id == whole
+    assert find_run.only(runs, "pil").run.name == "pilot"
+    whole = find_run.only(runs, "pil").run.run_id
+    assert find_run.only(runs, whole).run.run_id == whole
 
 
 def test_the_last_is_the_newest() -> None:
     runs = fleets.several().runs()
     newest = max(runs, key=lambda run: run.run.launched_at)
-    assert lookup.only(runs, "@last") == newest
+    assert find_run.only(runs, "@last") == newest
 
 
 def test_an_ambiguous_beginning_lists_the_candidates() -> None:
     runs = fleets.several().runs()
     with pytest.raises(ConfigError, match="2 runs begin with 'f'") as refusal:
-        lookup.only(runs, "f")
+        find_run.only(runs, "f")
     assert "flat-20270115-080000-f1a7" in refusal.value.remedy
     assert "far-20270115-080000-fa12" in refusal.value.remedy
 
@@ -45,25 +45,25 @@ def test_an_ambiguous_beginning_lists_the_candidates() -> None:
 @pytest.mark.parametrize(("text", "hint"), [("pilto", "pilot"), ("pilot-20270115-080000-d1ne", "pilot-20270115-")])
 def test_what_nearly_matches_is_offered(text: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f'did you mean "{hint}'):
-        lookup.only(fleets.several().runs(), text)
+        find_run.only(fleets.several().runs(), text)
 
 
 def test_a_full_id_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("GIBLET_SSH_CONFIG", "/nowhere")
     run = fleets.run(node="local")
     cache.save(fleets.node("local", (run,)))
-    node, run_id = lookup.locate(run.run.run_id, print)
+    node, run_id = find_run.locate(run.run.run_id, print)
     assert (node.name, run_id) == ("local", run.run.run_id)
 
 
 def test_a_silent_node_makes_living_runs_unknown_and_leaves_ended_ones() -> None:
     living, ended = fleets.run(), fleets.run("pilot", state="finished")
     known = fleets.node(runs=(living, ended))
-    silent = lookup.unheard(known, Unreachable("No route.", "Look at the cable."))
+    silent = find_run.unheard(known, Unreachable("No route.", "Look at the cable."))
     assert [run.health.state for run in silent.runs] == ["unknown", "finished"]
     assert (silent.link, silent.link_sentence) == ("lost", "No route. Look at the cable.")
     assert silent.observed_at == known.observed_at
-    assert lookup.unheard(known, NotLetIn("No.")).link == "refused"
+    assert find_run.unheard(known, NotLetIn("No.")).link == "refused"
 
 
 @pytest.mark.parametrize(
@@ -86,20 +86,20 @@ def test_one_node_that_is_late_or_at_fault_does_not_hide_the_others(
 
     monkeypatch.setattr(watch, "observe_once", observe_once)
     here = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path / "work"))
-    fleet = lookup.observe([here, Node(name="slow", host="slow")])
+    fleet = find_run.observe([here, Node(name="slow", host="slow")])
     assert [(n.node, n.link) for n in fleet.nodes] == [("local", "live"), ("slow", link)]
     assert fault.message in fleet.nodes[1].link_sentence
 
 
 def test_observing_this_machine_fills_the_cache(tmp_path: Path) -> None:
     node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path / "work"))
-    fleet = lookup.observe([node])
+    fleet = find_run.observe([node])
     assert [n.link for n in fleet.nodes] == ["live"]
     assert [n.node for n in cache.load().nodes] == ["local"]
     with pytest.raises(ConfigError, match="has no run"):
-        lookup.fresh(node, "demo-20260101-000000-abcd")
+        find_run.fresh(node, "demo-20260101-000000-abcd")
 
 
 def test_a_slip_in_at_last_names_it() -> None:
     with pytest.raises(ConfigError, match='did you mean "@last"'):
-        lookup.only(fleets.healthy().runs(), "@lst")
+        find_run.only(fleets.healthy().runs(), "@lst")

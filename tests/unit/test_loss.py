@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.learning.loss import absolute_error, correlation_distance, scale_of, squared_error
+from giblet_train.components.losses import absolute_error, correlation_distance, scale_of, squared_error
 
 RNG = np.random.default_rng(0)
 PREDICTED, TARGET = RNG.normal(size=(2, 3, 20, 5)).astype(np.float32)

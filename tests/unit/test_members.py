@@ -5,14 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from giblet_train import trainer
-from giblet_train.contract.config import dump
-from giblet_train.contract.rundir import RunDir
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.splits import make_split
-from giblet_train.inspection.ensemble import ENSEMBLE, score_folds
-from giblet_train.inspection.members import Mean, features_as, voxels_as
-from giblet_train.inspection.trained import trained
+from giblet_train.analysis.align_members import Mean, features_as, voxels_as
+from giblet_train.analysis.ensemble import ENSEMBLE, score_folds
+from giblet_train.analysis.load_run import trained
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.schema.config import dump
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.training import process
 from tests.made_study import made_config, made_study
 
 STUDY = made_study()
@@ -88,7 +88,7 @@ def test_an_ensemble_averages_members_that_learnt_from_other_trs(tmp_path):
         run_dir = RunDir(tmp_path / "runs" / f"block-{block}")
         run_dir.path.mkdir(parents=True)
         run_dir.config.write_text(dump(config(block)))
-        assert trainer.train(run_dir.path, load) == 0
+        assert process.train(run_dir.path, load) == 0
         paths.append(run_dir.path)
     (fold,) = score_folds(paths, "best", load, lambda *_: None)
     first, second = (trained(path, "best", load, lambda *_: None) for path in paths)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from giblet_train.learning.metrics import block_interval, identification, pearson, products_of, shift_null, shifted_r
+from giblet_train.evaluation.metrics import block_interval, identification, pearson, products_of, shift_null, shifted_r
 
 RNG = np.random.default_rng(0)
 

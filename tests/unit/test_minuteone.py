@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from giblet_train.contract.config import Config, LossConfig
-from giblet_train.contract.minuteone import Beginning, Machine, OneBatch, findings, lines
-from giblet_train.contract.records import AgreementFact, AlignmentFacts, DataMetric, LagFact, ModalityFacts
-from giblet_train.contract.schedule import plan_of
+from giblet_train.diagnosis.sanity_checks import Beginning, Machine, OneBatch, findings, lines
+from giblet_train.schema.config import Config, LossConfig
+from giblet_train.schema.records import AgreementFact, AlignmentFacts, DataMetric, LagFact, ModalityFacts
+from giblet_train.schema.schedule import plan_of
 
 FACT = ModalityFacts(
     n_targets=10, raw_mean=5.0, raw_sd=2.0, raw_min=0.0, raw_max=9.0, mean=0.0, sd=1.0, train_variance=1.0

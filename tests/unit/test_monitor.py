@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_tui import cache
-from giblet_tui.cli.monitor import Verbs
-from giblet_tui.dashboard.ports import Wish
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.cli.dashboard import Verbs
+from giblet_tui.dashboard.model.interfaces import Wish
+from giblet_tui.monitor import cache
 from tests import fleets
 from tests.marks import can_train
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
-from giblet_train.contract.records import EventMetric
-from giblet_tui.narrator import STEP_LINE_EVERY_S, Narrator
+from giblet_train.schema.records import EventMetric
+from giblet_tui.reporting.progress_lines import STEP_LINE_EVERY_S, Narrator
 from tests import fleets
 
 

@@ -5,9 +5,9 @@ import dataclasses
 import numpy as np
 import pytest
 
-from giblet_train import trainer
-from giblet_train.contract.records import EvaluationMetric
-from giblet_train.evaluation.newcomer import FilmView, left_out_figures
+from giblet_train.evaluation.left_out_subject import FilmView, left_out_figures
+from giblet_train.schema.records import EvaluationMetric
+from giblet_train.training import process
 from tests.engine_study import split_data
 from tests.unit.test_trainer import metrics_of, run_dir_of
 
@@ -21,7 +21,7 @@ def one_left_out(*_):
 
 def test_a_brain_left_out_of_training_is_predicted(tmp_path):
     run_dir = run_dir_of(tmp_path, num_epochs=4, learning_rate=5e-3, model={"bottleneck_dim": 12})
-    assert trainer.train(run_dir.path, one_left_out) == 0
+    assert process.train(run_dir.path, one_left_out) == 0
     [evaluation] = metrics_of(run_dir, EvaluationMetric)
     [(subject, found)] = evaluation.encoding["left_out"].items()
     assert subject == "sub-03" and found["r_other_brains"] > 0.5

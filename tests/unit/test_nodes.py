@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_tui import nodes
-from giblet_tui.nodes import Node
-from giblet_tui.sshhosts import hosts_of
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.inventory import nodes
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.inventory.ssh_hosts import hosts_of
 
 
 @pytest.fixture(autouse=True)

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from nilearn.signal import clean
 
-from giblet_train.data import noise
-from giblet_train.data.noise import draw_noise
-from giblet_train.data.regions import COARSE, ellipsoid_brain
-from giblet_train.data.smooth import SmoothMaps
+from giblet_train.data.simulation import noise
+from giblet_train.data.simulation.noise import draw_noise
+from giblet_train.data.simulation.regions import COARSE, ellipsoid_brain
+from giblet_train.data.simulation.smooth_maps import SmoothMaps
 
 MAPS = SmoothMaps(COARSE, ellipsoid_brain(COARSE)[0])
 

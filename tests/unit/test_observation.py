@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from giblet_train.contract.config import Config, dump
-from giblet_train.contract.records import Alert, EventMetric, encode
-from giblet_tui.observation import LOG_LINES, NodeState, fold, snapshot_of
-from giblet_tui.remote.agent import Emit
-from giblet_tui.remote.observe import Rounds, observe
+from giblet_train.schema.config import Config, dump
+from giblet_train.schema.records import Alert, EventMetric, encode
+from giblet_tui.agent.main import Emit
+from giblet_tui.agent.watch_runs import Rounds, observe
+from giblet_tui.monitor.node_state import LOG_LINES, NodeState, fold, snapshot_of
 from tests.liveruns import append, beat, end, make_run, step_line, supervise
 
 OTHER_BOOT = "00000000-0000-0000-0000-000000000000"

@@ -4,11 +4,11 @@ from html.parser import HTMLParser
 
 import pytest
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data.check import Report
-from giblet_train.data.findings import Finding
-from giblet_train.data.lag import lag_table
-from giblet_train.data.page import page, write_page
+from giblet_train.data.checks.findings import Finding
+from giblet_train.data.checks.html_report import page, write_page
+from giblet_train.data.checks.run_checks import Report
+from giblet_train.data.statistics.lag import lag_table
+from giblet_train.schema.errors import DataError
 from tests.made_study import made_study
 
 STUDY = made_study(scan_lengths_trs=(100, 80))

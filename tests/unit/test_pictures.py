@@ -9,9 +9,9 @@ import av
 import numpy as np
 import pytest
 
-from giblet_train.data.hrf import convolve_causal, glover
-from giblet_train.data.pictures import EDGE_COLOUR, carpet, light_and_brain, line_plot, mean_slices, png
-from giblet_train.data.video import LUMA
+from giblet_train.data.checks.figures import EDGE_COLOUR, carpet, light_and_brain, line_plot, mean_slices, png
+from giblet_train.data.statistics.hrf import convolve_causal, glover
+from giblet_train.data.stimulus.video import LUMA
 from tests.made_study import made_study
 
 STUDY = made_study(scan_lengths_trs=(150, 150), shape=(9, 10, 8))

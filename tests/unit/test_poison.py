@@ -10,14 +10,14 @@ import nibabel
 import numpy as np
 import pytest
 
-from giblet_train.data.annotations import read_annotations
-from giblet_train.data.check import check
-from giblet_train.data.hrf import convolve_causal, glover
-from giblet_train.data.prepared import Request
-from giblet_train.data.report import check_report
-from giblet_train.data.workbook import write_annotations
-from giblet_train.inspection.diagnose import diagnose
-from giblet_train.loading import load_split
+from giblet_train.analysis.rehearse_training import diagnose
+from giblet_train.data.checks.report import check_report
+from giblet_train.data.checks.run_checks import check
+from giblet_train.data.readers.annotations import read_annotations
+from giblet_train.data.readers.lab_workbook import write_annotations
+from giblet_train.data.statistics.hrf import convolve_causal, glover
+from giblet_train.data.store.prepare import Request
+from giblet_train.training.load_split import load_split
 from tests.made_study import made_config
 from tests.poison_study import DATA, SCANS_TRS, TR_S, film_features, segments, write_film, write_study
 

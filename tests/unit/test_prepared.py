@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.config import dump
-from giblet_train.contract.errors import ConfigError
-from giblet_train.data.prepared import prepare, read_request
-from giblet_train.data.store import open_store
+from giblet_train.data.store.prepare import prepare, read_request
+from giblet_train.data.store.store import open_store
+from giblet_train.schema.config import dump
+from giblet_train.schema.errors import ConfigError
 from tests.made_study import TINY_DATA, made_config
 
 

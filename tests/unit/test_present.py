@@ -7,10 +7,10 @@ import json
 import msgspec
 import pytest
 
-from giblet_train.contract.health import Health
-from giblet_train.contract.schedule import lr_at
-from giblet_tui import present, shapes
-from giblet_tui.fleet import Fleet
+from giblet_train.schema.health import Health
+from giblet_train.schema.schedule import lr_at
+from giblet_tui.monitor.snapshots import Fleet
+from giblet_tui.reporting import formatting, json_output
 from tests import fleets
 
 RUN_KEYS = {
@@ -21,7 +21,7 @@ RUN_KEYS = {
 
 def test_ps_json_has_the_documented_shape() -> None:
     fleet = fleets.several()
-    value = json.loads(json.dumps(shapes.fleet_json(fleet, fleet.runs(), fleets.NOW), allow_nan=False))
+    value = json.loads(json.dumps(json_output.fleet_json(fleet, fleet.runs(), fleets.NOW), allow_nan=False))
     assert (value["schema"], value["at"]) == (1, fleets.NOW)
     assert {"node", "reachable", "since", "clock_skew_s", "gpus", "sessions"} <= set(value["nodes"][0])
     assert [n["reachable"] for n in value["nodes"]] == [True, True, False]
@@ -32,9 +32,9 @@ def test_ps_json_has_the_documented_shape() -> None:
 
 def test_a_run_before_its_first_step_has_nulls_not_zeros() -> None:
     run = msgspec.structs.replace(fleets.run(steps=1), steps=(), epochs=())
-    value = shapes.run_json(run)
+    value = json_output.run_json(run)
     assert (value["step"], value["lr"], value["loss"], value["eta_s"]) == (None, None, {}, None)
-    assert present.runs_table([run]).count("\n") == 1
+    assert formatting.runs_table([run]).count("\n") == 1
 
 
 @pytest.mark.parametrize("state", ["stalled", "finished", "failed", "died", "stopped", "unknown"])
@@ -46,49 +46,49 @@ def test_the_planned_rate_is_the_schedules() -> None:
     run = fleets.run(steps=33, stuck_lr=1e-5)
     plan = run.plan
     assert plan is not None
-    value = shapes.run_json(run)
+    value = json_output.run_json(run)
     assert value["lr"] == 1e-5
     assert value["lr_planned"] == lr_at(32, plan)
 
 
 def test_status_names_verdict_losses_alerts_and_session() -> None:
     run = fleets.run("flat", flat=True, alerts=(fleets.alert(),), loss_scale=200_000.0)
-    text = "\n".join(present.status_lines(run, fleets.NOW))
+    text = "\n".join(formatting.status_lines(run, fleets.NOW))
     for part in ("● running", "verdict: ", "loss_drop: ", "alert: total moved", run.run.session, "launched", "by ada"):
         assert part in text
     cleared = msgspec.structs.replace(fleets.alert(), state="cleared")
     calm = msgspec.structs.replace(run, alerts=(fleets.alert(), cleared))
-    assert "alert:" not in "\n".join(present.status_lines(calm, fleets.NOW))
+    assert "alert:" not in "\n".join(formatting.status_lines(calm, fleets.NOW))
 
 
 def test_the_last_line_of_a_verdict_is_the_word() -> None:
-    judged = present.verdict(fleets.run())
+    judged = formatting.verdict(fleets.run())
     assert judged is not None
-    lines = present.verdict_lines(judged)
+    lines = formatting.verdict_lines(judged)
     assert lines[-1] == f"verdict: {judged.word}"
     assert len(lines) == len(judged.criteria) + 1
-    value = shapes.verdict_json("demo-1", judged)
+    value = json_output.verdict_json("demo-1", judged)
     assert [set(c) for c in value["criteria"]] == [
         {"name", "status", "needed", "seen", "deadline_epoch", "sentence", "pace_needed", "pace_seen"}
     ] * len(judged.criteria)
 
 
 def test_large_losses_keep_the_digits_that_differ() -> None:
-    assert present.number(275_824.6) != present.number(275_958.9)
-    shown = [present.number(v) for v in (None, 0.91234, 1.0, 16.157, 0.0, 3e-6, -0.5)]
+    assert formatting.number(275_824.6) != formatting.number(275_958.9)
+    shown = [formatting.number(v) for v in (None, 0.91234, 1.0, 16.157, 0.0, 3e-6, -0.5)]
     assert shown == ["–", "0.9123", "1.000", "16.16", "0.000", "3.000e-06", "-0.5000"]
 
 
 def test_a_table_is_aligned() -> None:
-    head, first, second = present.table(("A", "B"), [("x", "long"), ("longer", "y")]).split("\n")
+    head, first, second = formatting.table(("A", "B"), [("x", "long"), ("longer", "y")]).split("\n")
     assert head.index("B") == first.index("long") == second.index("y")
 
 
 def test_a_row_is_one_line_whatever_a_cell_holds() -> None:
     """The evidence of a newer giblet's run is a sentence and, on a line of its own, a remedy: `ps` failed on it."""
     rows = [("○ unknown", "schema 99.\n  Install it.")]
-    assert present.table(("STATE", "EVIDENCE"), rows).split("\n")[1:] == ["○ unknown  schema 99. Install it."]
-    assert present.markdown_table(("STATE", "EVIDENCE"), rows).split("\n")[2:] == [
+    assert formatting.table(("STATE", "EVIDENCE"), rows).split("\n")[1:] == ["○ unknown  schema 99. Install it."]
+    assert formatting.markdown_table(("STATE", "EVIDENCE"), rows).split("\n")[2:] == [
         "| ○ unknown | schema 99. Install it. |"
     ]
 
@@ -96,23 +96,23 @@ def test_a_row_is_one_line_whatever_a_cell_holds() -> None:
 @pytest.mark.parametrize("width", [80, 100, 120])
 def test_a_narrow_terminal_keeps_a_run_to_one_line_with_its_verdict(width: int) -> None:
     runs = fleets.several().runs()
-    wide = present.runs_table(runs).split("\n")
-    lines = present.runs_table(runs, width).split("\n")
+    wide = formatting.runs_table(runs).split("\n")
+    lines = formatting.runs_table(runs, width).split("\n")
     assert len(lines) == len(wide) and max(map(len, lines)) <= width < max(map(len, wide))
     for line, run in zip(lines[1:], runs, strict=True):
-        judged = present.verdict(run)
+        judged = formatting.verdict(run)
         assert run.run.run_id in line and (judged is None or judged.word in line)
 
 
 def test_silent_nodes_are_named_with_the_remedy() -> None:
-    lines = present.node_lines(fleets.several(), fleets.NOW)
+    lines = formatting.node_lines(fleets.several(), fleets.NOW)
     assert lines == ["tensor03: No answer for 3 s; connecting again. (last heard 4m 07s ago)"]
-    assert present.node_lines(Fleet(), fleets.NOW) == []
+    assert formatting.node_lines(Fleet(), fleets.NOW) == []
 
 
 def test_changed_values_are_told_as_a_file_would_have_them() -> None:
     changes = {"data.subjects": ("all", (1, 2)), "early_stopping_patience": (20, None), "split": (None, {"a": True})}
-    assert present.diff_lines(changes) == [
+    assert formatting.diff_lines(changes) == [
         "  data.subjects: all → [1, 2]",
         "  early_stopping_patience: 20 → null",
         "  split: null → {a: true}",
@@ -123,11 +123,13 @@ def test_a_run_known_by_its_log_alone_is_told_by_its_last_epoch() -> None:
     made = fleets.run()
     logged = msgspec.structs.replace(made, steps=(), config=None, plan_record=None)
     newest = made.epochs[-1]
-    assert present.progress_line(logged).startswith(f"epoch {newest.epoch} train total {newest.train.total:.4g}"[:20])
+    assert formatting.progress_line(logged).startswith(
+        f"epoch {newest.epoch} train total {newest.train.total:.4g}"[:20]
+    )
 
 
 def test_a_run_that_failed_before_its_first_step_is_not_told_to_do_something() -> None:
     begun = msgspec.structs.replace(fleets.run(), steps=(), epochs=())
-    assert begun.heartbeat is not None and present.progress_line(begun) == begun.heartbeat.phase
+    assert begun.heartbeat is not None and formatting.progress_line(begun) == begun.heartbeat.phase
     failed = msgspec.structs.replace(begun, health=Health(state="failed", sentence="no such film"))
-    assert present.progress_line(failed) == ""
+    assert formatting.progress_line(failed) == ""

@@ -9,15 +9,15 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import Adoption, CheckpointRecord, decode
-from giblet_train.contract.rundir import RunDir
-from giblet_tui import pull
-from giblet_tui.fleet import RunSnapshot
-from giblet_tui.nodes import Node
-from giblet_tui.remote.connecting import connect
-from giblet_tui.remote.connection import Connection
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import Adoption, CheckpointRecord, decode
+from giblet_train.schema.run_dir import RunDir
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.connect import connect
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.results import pull
 from tests import fleets, rundirs
 
 WEIGHTS = os.urandom(700_000)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from nilearn.maskers import NiftiMasker
 
-from giblet_train.data.bold import nonzero_voxels, read_header, stream
-from giblet_train.data.bold_array import write_bold_array
-from giblet_train.data.film import default_cache_dir
-from giblet_train.data.standardize import scan_moments
+from giblet_train.data.preprocessing.standardize import scan_moments
+from giblet_train.data.readers.nifti import nonzero_voxels, read_header, stream
+from giblet_train.data.simulation.demo_film import default_cache_dir
+from giblet_train.data.store.bold_array import write_bold_array
 
 pytestmark = [
     pytest.mark.skipif(

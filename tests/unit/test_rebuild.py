@@ -8,11 +8,11 @@ import av
 import numpy as np
 import pytest
 
-from giblet_train import trainer
-from giblet_train.data import griffinlim
-from giblet_train.data.frames import fit_frame_pca
-from giblet_train.inspection.rebuild import picture_rows, rebuild, rebuilt_lines, retrieved
-from giblet_train.inspection.trained import trained
+from giblet_train.analysis.load_run import trained
+from giblet_train.analysis.reconstruct import picture_rows, rebuild, rebuilt_lines, retrieved
+from giblet_train.data.stimulus import griffin_lim
+from giblet_train.data.stimulus.frame_pca import fit_frame_pca
+from giblet_train.training import process
 from tests import engine_study
 from tests.unit.test_trainer import run_dir_of
 
@@ -26,7 +26,7 @@ def run(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(engine_study.WIDTHS, "audio", 15 * N_MELS)
         run_dir = run_dir_of(tmp_path_factory.mktemp("work"), num_epochs=1, warmup_steps=2, model={"n_mels": N_MELS})
-        assert trainer.train(run_dir.path, film_study) == 0
+        assert process.train(run_dir.path, film_study) == 0
         yield trained(run_dir.path, "best", film_study, QUIET)
 
 
@@ -40,8 +40,8 @@ def film_study(*_):
 
 
 def test_it_writes_what_can_be_seen_heard_and_read(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(griffinlim, "N_ROUNDS", 1)  # how good the sound is, test_griffinlim asks
-    monkeypatch.setattr(griffinlim, "N_SPREADS", 1)
+    monkeypatch.setattr(griffin_lim, "N_ROUNDS", 1)  # how good the sound is, test_griffinlim asks
+    monkeypatch.setattr(griffin_lim, "N_SPREADS", 1)
     out = tmp_path
     told = rebuild(run, out, QUIET)
     lines = rebuilt_lines(json.loads(json.dumps(told)))

@@ -6,10 +6,10 @@ import os
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_train.contract.records import EventMetric, Heartbeat, decode, decode_metrics
-from giblet_train.contract.rundir import RunDir
-from giblet_train.recorder import Recorder
+from giblet_train.monitoring.run_logger import Recorder
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import EventMetric, Heartbeat, decode, decode_metrics
+from giblet_train.schema.run_dir import RunDir
 
 
 def lines_of(run_dir):
@@ -61,7 +61,7 @@ def test_what_a_full_disk_refuses_is_written_later_in_order(tmp_path, monkeypatc
         raise OSError(errno.ENOSPC, "No space left on device")
 
     recorder = Recorder(run_dir)
-    monkeypatch.setattr("giblet_train.recorder.os.write", failing)
+    monkeypatch.setattr("giblet_train.monitoring.run_logger.os.write", failing)
     recorder.event("torn", "info", "Half of it fits.")
     assert run_dir.metrics.read_bytes() == b""
     recorder.event("refused", "info", "None of it fits.")
@@ -76,7 +76,9 @@ def test_a_log_without_room_ends_nothing(tmp_path, monkeypatch):
     recorder = Recorder(RunDir(tmp_path))
     with open("/dev/full", "w") as full:
         monkeypatch.setattr("sys.stdout", full)
-        monkeypatch.setattr("giblet_train.recorder.write_record", lambda *_: full.write("x") and full.flush())
+        monkeypatch.setattr(
+            "giblet_train.monitoring.run_logger.write_record", lambda *_: full.write("x") and full.flush()
+        )
         recorder.say("A line.")
         recorder.event("told", "warning", "A warning is said too.")
         recorder.beat("training")

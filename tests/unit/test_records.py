@@ -8,18 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.contract.records import (
-    Alert,
-    Heartbeat,
-    Run,
-    StepMetric,
-    decode,
-    decode_lines,
-    decode_metrics,
-    encode,
-)
-from giblet_train.contract.rundir import RunDir, config_name, new_run_id, replace_file, session_name, write_record
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.records import Alert, Heartbeat, Run, StepMetric, decode, decode_lines, decode_metrics, encode
+from giblet_train.schema.run_dir import RunDir, config_name, new_run_id, replace_file, session_name, write_record
 
 STEP = StepMetric(seq=3, step=2, epoch=1, at=1.5, lr=1e-4, total=2.0, loss={"fmri": 1.0}, weight={}, share={})
 RUN = Run(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_train.data import regions
-from giblet_train.data.regions import COARSE, FINE, REGIONS
-from giblet_train.data.truth import GROUPS
+from giblet_train.data.simulation import regions
+from giblet_train.data.simulation.ground_truth import GROUPS
+from giblet_train.data.simulation.regions import COARSE, FINE, REGIONS
+from giblet_train.schema.errors import ConfigError
 
 
 @pytest.fixture(scope="module")

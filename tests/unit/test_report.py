@@ -11,11 +11,11 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from giblet_train.contract.errors import ConfigError
-from giblet_train.contract.records import CheckpointRecord, EventMetric, Exit
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import CheckpointRecord, EventMetric, Exit
 from giblet_tui.cli import app
 from giblet_tui.cli.report import moment
-from giblet_tui.report import anonymous, report, report_since
+from giblet_tui.reporting.markdown import anonymous, report, report_since
 from tests import fleets
 from tests.collection.legacy import crashed_log, lab_flat
 from tests.collection.legacy import healthy as healthy_log

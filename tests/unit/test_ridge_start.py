@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.evaluation.evaluate import Examiner
-from giblet_train.learning.evidence import SHARES
-from giblet_train.learning.experiment import Experiment, response_kernel, windows_in
-from giblet_train.learning.ridge_start import Fit, lag_priors, ridge_start
-from giblet_train.learning.shards import Shards
+from giblet_train.components.build import Experiment, response_kernel, windows_in
+from giblet_train.components.head_sharding import Shards
+from giblet_train.components.marginal_likelihood import SHARES
+from giblet_train.components.ridge_init import Fit, lag_priors, ridge_start
+from giblet_train.evaluation.evaluator import Examiner
 from giblet_train.model.presets import shape_of
 from tests.engine_study import ALONE, config, split_data
 
@@ -50,7 +50,7 @@ def test_it_predicts_what_ridge_with_the_believed_prior_predicts(monkeypatch):
     data = split_data(n_subjects=2)
     prior, share = 3, 5
     monkeypatch.setattr(
-        "giblet_train.learning.ridge_start.beliefs", lambda evidence, *_: _certain(evidence, prior, share)
+        "giblet_train.components.ridge_init.beliefs", lambda evidence, *_: _certain(evidence, prior, share)
     )
     monkeypatch.setattr(Fit, "common", property(lambda fit: np.arange(fit.weight_CB.shape[0])))
     found, priors = started(data)
@@ -149,7 +149,7 @@ def test_a_share_of_what_is_learnt_counts_outside_training():
 def test_a_part_of_the_voxels_finds_the_components_of_all(monkeypatch):
     data = split_data(n_voxels=600)
     whole, _ = started(data, n_latents=12)
-    monkeypatch.setattr("giblet_train.learning.ridge_start.ENOUGH_VOXELS", 200)
+    monkeypatch.setattr("giblet_train.components.ridge_init.ENOUGH_VOXELS", 200)
     part, _ = started(data, n_latents=12)
     for subject in data.subjects:
         of_all, of_part = (

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.health import Health
-from giblet_train.contract.records import Rendezvous, Run
-from giblet_train.contract.rundir import RunDir
-from giblet_train.ranks.meeting import SILENCE_S, Meeting, free_port
-from giblet_train.ranks.rootcause import first_failure
-from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
+from giblet_train.distributed.first_failure import first_failure
+from giblet_train.distributed.node_link import SILENCE_S, Meeting, free_port
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import Rendezvous, Run
+from giblet_train.schema.run_dir import RunDir
+from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 
 SUMMARY = """\
 ============================================================
@@ -89,7 +89,7 @@ def test_silence_is_an_end(monkeypatch):
     first = Meeting(Rendezvous(address="127.0.0.1", port=free_port(), key="ab" * 16), 0, 2)
     later = time.monotonic() + SILENCE_S + 1.0
     first._heard_at[1] = time.monotonic()
-    monkeypatch.setattr("giblet_train.ranks.meeting.time.monotonic", lambda: later)
+    monkeypatch.setattr("giblet_train.distributed.node_link.time.monotonic", lambda: later)
     assert first.hear(0.01) == (1, {"gone": "nothing was heard from it for 20 s"})
     assert first.hear(0.01) is None
     first.close()

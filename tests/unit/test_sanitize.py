@@ -9,7 +9,7 @@ import unicodedata
 
 import pytest
 
-from giblet_tui.remote.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_value
+from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_value
 
 PAYLOADS = [
     "\x1b]52;c;ZXZpbA==\x07",

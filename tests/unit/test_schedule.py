@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from giblet_train.contract.config import Config
-from giblet_train.contract.schedule import Plan, default_steps_per_epoch, departure_at, lr_at, plan_of, warmup_at
+from giblet_train.schema.config import Config
+from giblet_train.schema.schedule import Plan, default_steps_per_epoch, departure_at, lr_at, plan_of, warmup_at
 
 
 def plan(**changes: object) -> Plan:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from giblet_tui.remote import screen
+from giblet_tui.agent import screen
 
 SESSION = "gib-demo-20260101-120000-abcd"
 RECORDED = (

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from giblet_tui.series import (
+from giblet_tui.monitor.metric_columns import (
     BLOCK,
     NAMES,
     Points,

@@ -12,12 +12,12 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
-from giblet_train.contract import version
-from giblet_train.contract.errors import GibletError, PreflightRefused
-from giblet_tui import setup
-from giblet_tui.nodes import Node
-from giblet_tui.remote.connecting import connect
-from giblet_tui.remote.local import LocalConnection
+from giblet_train.schema import version
+from giblet_train.schema.errors import GibletError, PreflightRefused
+from giblet_tui.connection.connect import connect
+from giblet_tui.connection.local import LocalConnection
+from giblet_tui.deploy import install
+from giblet_tui.inventory.nodes import Node
 from tests.marks import can_train
 
 
@@ -32,8 +32,8 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The interpreter of a bare environment into which our wheel was installed, without what it depends on."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder / "env", with_pip=True)
-    wheel = folder / setup.wheel_name()
-    wheel.write_bytes(setup.build_wheel())
+    wheel = folder / install.wheel_name()
+    wheel.write_bytes(install.build_wheel())
     python = folder / "env" / "bin" / "python"
     pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-index", "--no-deps"]
     subprocess.run([*pip, wheel], check=True)
@@ -41,7 +41,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_wheel_holds_the_engine_byte_for_byte(installed: Path) -> None:
-    code = "from giblet_train.contract.version import facts; f = facts(); print(f['version'], f['fingerprint'])"
+    code = "from giblet_train.schema.version import facts; f = facts(); print(f['version'], f['fingerprint'])"
     printed = subprocess.run([installed, "-c", code], check=True, capture_output=True, text=True, cwd="/").stdout
     assert printed.split() == [version.facts()["version"], version.fingerprint()]
 
@@ -54,7 +54,7 @@ def test_the_wheel_brings_configurations_constraints_and_the_command(installed: 
 
 
 def test_equal_sources_make_equal_wheels() -> None:
-    assert setup.build_wheel() == setup.build_wheel()
+    assert install.build_wheel() == install.build_wheel()
 
 
 def test_the_fingerprint_is_of_the_engine_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -74,8 +74,8 @@ def test_the_fingerprint_is_of_the_engine_alone(tmp_path: Path, monkeypatch: pyt
 def test_this_machine_needs_no_setup(tmp_path: Path) -> None:
     node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path))
     with connect(node) as connection:
-        found = setup.environment(node, connection)
-        assert setup.setup(node, connection, lambda sentence: None) == found
+        found = install.environment(node, connection)
+        assert install.setup(node, connection, lambda sentence: None) == found
     assert (found.python, found.fingerprint) == (sys.executable, version.fingerprint())
     assert found.torch
     assert not (tmp_path / "envs").exists()
@@ -84,7 +84,7 @@ def test_this_machine_needs_no_setup(tmp_path: Path) -> None:
 @can_train
 def test_python_of_the_node_is_used_when_it_has_this_version(tmp_path: Path) -> None:
     node, connection = remote_like(tmp_path, python=sys.executable)
-    found = setup.setup(node, connection, lambda sentence: None)
+    found = install.setup(node, connection, lambda sentence: None)
     assert (found.python, found.fingerprint) == (sys.executable, version.fingerprint())
     assert not (tmp_path / "envs").exists()
 
@@ -92,14 +92,14 @@ def test_python_of_the_node_is_used_when_it_has_this_version(tmp_path: Path) -> 
 def test_a_node_without_an_environment_is_told_to_set_up(tmp_path: Path) -> None:
     node, connection = remote_like(tmp_path)
     with pytest.raises(PreflightRefused, match="does not have this version") as refusal:
-        setup.environment(node, connection)
+        install.environment(node, connection)
     assert refusal.value.remedy == "giblet setup tensor01"
 
 
 def test_what_an_interpreter_lacks_is_named(tmp_path: Path, installed: Path) -> None:
     node, connection = remote_like(tmp_path, python=str(installed))
     with pytest.raises(PreflightRefused, match=r"lacks .*torch"):
-        setup.environment(node, connection)
+        install.environment(node, connection)
 
 
 @can_train
@@ -107,7 +107,7 @@ def test_another_version_is_refused(tmp_path: Path, installed: Path, monkeypatch
     node, connection = remote_like(tmp_path, python=sys.executable)
     monkeypatch.setattr(version, "fingerprint", lambda: "000000000000")
     with pytest.raises(PreflightRefused, match=r"this is .* \(000000000000\)") as refusal:
-        setup.environment(node, connection)
+        install.environment(node, connection)
     assert "giblet setup tensor01" in refusal.value.remedy
 
 
@@ -116,7 +116,7 @@ def test_an_interpreter_that_is_none_is_refused(tmp_path: Path, python: str) -> 
     node, connection = remote_like(tmp_path)
     node = Node(name=node.name, host=node.host, workdir=node.workdir, python=python)
     with pytest.raises(PreflightRefused, match=python):
-        setup.environment(node, connection)
+        install.environment(node, connection)
 
 
 def test_a_failed_setup_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -124,21 +124,21 @@ def test_a_failed_setup_leaves_nothing_half_made(tmp_path: Path, monkeypatch: py
     node, connection = remote_like(tmp_path)
     said: list[str] = []
     with pytest.raises(GibletError, match="packages could not be installed") as refusal:
-        setup.setup(node, connection, said.append)
+        install.setup(node, connection, said.append)
     assert refusal.value.exit_code == 5
     assert any("making an environment" in sentence for sentence in said)
-    assert not (tmp_path / "envs" / setup.environment_key()).exists()
+    assert not (tmp_path / "envs" / install.environment_key()).exists()
 
 
 @can_train
 def test_an_environment_that_is_there_is_not_touched(tmp_path: Path) -> None:
-    own = tmp_path / "envs" / setup.environment_key() / "bin" / "python"
+    own = tmp_path / "envs" / install.environment_key() / "bin" / "python"
     own.parent.mkdir(parents=True)
     own.write_text(f'#!/bin/sh\nexec "{sys.executable}" "$@"\n')
     own.chmod(0o755)
     node, connection = remote_like(tmp_path)
     before = sorted(p.name for p in (tmp_path / "envs").rglob("*"))
-    assert setup.setup(node, connection, lambda sentence: None).python == str(own)
+    assert install.setup(node, connection, lambda sentence: None).python == str(own)
     assert sorted(p.name for p in (tmp_path / "envs").rglob("*")) == before
 
 
@@ -146,10 +146,10 @@ def test_an_environment_that_is_there_is_not_touched(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_a_real_setup(tmp_path: Path) -> None:
     node, connection = remote_like(tmp_path)
-    found = setup.setup(node, connection, print)
+    found = install.setup(node, connection, print)
     assert found.fingerprint == version.fingerprint()
     assert found.python.startswith(str(tmp_path))
-    assert setup.environment(node, connection) == found
+    assert install.environment(node, connection) == found
 
 
 def test_what_counts_as_missing_is_what_training_requires() -> None:

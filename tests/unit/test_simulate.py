@@ -13,12 +13,12 @@ import nibabel
 import numpy as np
 import pytest
 
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.data.annotations import read_annotations
-from giblet_train.data.generated_film import generated_film
-from giblet_train.data.simulate import SIZES, make_study, pretty
-from giblet_train.data.simulate_film import FILM, Showing, show_film
-from giblet_train.data.video import film_seconds, read_frames
+from giblet_train.data.readers.annotations import read_annotations
+from giblet_train.data.simulation.demo_study import SIZES, make_study, pretty
+from giblet_train.data.simulation.generated_film import generated_film
+from giblet_train.data.simulation.stimulus import FILM, Showing, show_film
+from giblet_train.data.stimulus.video import film_seconds, read_frames
+from giblet_train.schema.errors import ConfigError, DataError
 
 
 def quiet(sentence, fraction):
@@ -140,7 +140,7 @@ def test_without_the_package_index_a_generated_film_is_used_and_announced(tmp_pa
     showing = Showing((8,), 1.5, seed=0, repeated=False, generated=False)
     program = f"""
 from pathlib import Path
-from giblet_train.data.simulate_film import Showing, show_film
+from giblet_train.data.simulation.stimulus import Showing, show_film
 facts, _ = show_film(Path({str(tmp_path)!r}), None, {showing!r}, lambda sentence, fraction: print(sentence))
 print(facts.source)
 """

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from giblet_train.data.regions import COARSE, FINE, Grid
-from giblet_train.data.smooth import FWHM_PER_SD, SmoothMaps
+from giblet_train.data.simulation.regions import COARSE, FINE, Grid
+from giblet_train.data.simulation.smooth_maps import FWHM_PER_SD, SmoothMaps
 
 
 @pytest.mark.parametrize("grid", [COARSE, Grid((24, 24, 24), 3.0)])

@@ -5,8 +5,8 @@ import shutil
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError, DataError
-from giblet_train.data.sources import digests, find_sources
+from giblet_train.data.readers.study_files import digests, find_sources
+from giblet_train.schema.errors import ConfigError, DataError
 from tests.made_study import made_config
 
 

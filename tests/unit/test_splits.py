@@ -6,9 +6,9 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from giblet_train.contract.config import SplitConfig
-from giblet_train.contract.errors import DataError
-from giblet_train.data.splits import Split, make_split
+from giblet_train.data.preprocessing.splits import Split, make_split
+from giblet_train.schema.config import SplitConfig
+from giblet_train.schema.errors import DataError
 
 
 @st.composite

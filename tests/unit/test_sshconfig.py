@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError
-from giblet_tui.remote import sshconfig
-from giblet_tui.remote.sshconfig import HostConfig, lookup
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.connection import ssh_config
+from giblet_tui.connection.ssh_config import HostConfig, lookup
 
 pytestmark = pytest.mark.skipif(shutil.which("ssh") is None, reason="missing: ssh (apt-get install openssh-client)")
 
@@ -118,6 +118,6 @@ def test_a_machine_without_ssh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_match_that_hangs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sshconfig, "_LOOKUP_LIMIT_S", 0.3)
+    monkeypatch.setattr(ssh_config, "_LOOKUP_LIMIT_S", 0.3)
     with pytest.raises(ConfigError, match="did not answer"):
         resolved(tmp_path, """Match exec "exec sleep 3"\n  User x\n""")

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from giblet_train.contract.config import Config
-from giblet_train.contract.footprint import GIB
-from giblet_train.contract.records import CheckpointRecord, StepMetric
-from giblet_train.contract.stakes import disk_full_in_s, lost_if_killed
-from giblet_tui.present import stakes_lines
+from giblet_train.diagnosis.unsaved_work import disk_full_in_s, lost_if_killed
+from giblet_train.schema.config import Config
+from giblet_train.schema.disk_usage import GIB
+from giblet_train.schema.records import CheckpointRecord, StepMetric
+from giblet_tui.reporting.formatting import stakes_lines
 from tests import fleets
 
 CONFIG = Config(name="a", keep_checkpoints=3, save_every=1)

@@ -3,7 +3,7 @@
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from giblet_train.data.standardize import fit_columns, scan_moments, vote_mask
+from giblet_train.data.preprocessing.standardize import fit_columns, scan_moments, vote_mask
 
 RANDOM = np.random.default_rng(0)
 

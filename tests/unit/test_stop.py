@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import pytest
 
-from giblet_train.contract.config import Config, WatchConfig, dump
-from giblet_train.contract.records import Exit, Heartbeat, Run, encode
+from giblet_train.schema.config import Config, WatchConfig, dump
+from giblet_train.schema.records import Exit, Heartbeat, Run, encode
+from giblet_tui.control.gpu_memory import Held
+from giblet_tui.control.stop import Stopped, Survivor, find_stale, left_alone, look, require_gone, stop, why_stale
 from giblet_tui.errors import TargetNotReached, Unreachable
-from giblet_tui.gpumemory import Held
-from giblet_tui.nodes import Node
-from giblet_tui.stop import Stopped, Survivor, find_stale, left_alone, look, require_gone, stop, why_stale
+from giblet_tui.inventory.nodes import Node
 
 NOW = 1_790_000_000.0
 RUN_ID = "demo-20260101-120000-abcd"

@@ -11,22 +11,22 @@ import time
 import numpy as np
 import pytest
 
-from giblet_train import loading
-from giblet_train.contract.config import dump
-from giblet_train.contract.errors import ConfigError, DataError, PreflightRefused
-from giblet_train.data import assemble
-from giblet_train.data.bold import nonzero_voxels, read_header, stream
-from giblet_train.data.dataset import prepare_split
-from giblet_train.data.splits import make_split
-from giblet_train.data.store import build_store, open_store, store_key, store_parameters
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.readers.nifti import nonzero_voxels, read_header, stream
+from giblet_train.data.store import build_arrays
+from giblet_train.data.store.store import build_store, open_store, store_key, store_parameters
+from giblet_train.schema.config import dump
+from giblet_train.schema.errors import ConfigError, DataError, PreflightRefused
+from giblet_train.training import load_split
 from tests.made_study import TINY_DATA as DATA
 from tests.made_study import made_config
 
 BUILD = """
 import sys
 from pathlib import Path
-from giblet_train.contract.config import read_resolved
-from giblet_train.data.store import build_store
+from giblet_train.schema.config import read_resolved
+from giblet_train.data.store.store import build_store
 config, study, workdir = map(Path, sys.argv[1:4])
 build_store(read_resolved(config), study, workdir, lambda sentence, _: print(sentence, flush=True))
 """
@@ -141,7 +141,7 @@ def test_a_failing_build_leaves_nothing(tiny_study, tmp_path):
 
 def test_a_full_disk_is_refused_before_anything_is_written(tiny_study, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(assemble.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
+    monkeypatch.setattr(build_arrays.shutil, "disk_usage", lambda _: usage._replace(free=10**6))
     with pytest.raises(PreflightRefused, match=r"needs 0\.1 GiB"):
         build_store(config(), tiny_study, tmp_path / "work", quiet)
     assert not [p for p in (tmp_path / "work" / "stores").iterdir() if p.is_dir()]
@@ -166,9 +166,9 @@ def test_an_array_of_the_right_length_that_is_none_is_told_as_damage(store, tmp_
     shutil.copytree(store, copy)
     path = copy / "bold" / "sub-02.npy"
     path.write_bytes(b"X" * path.stat().st_size)
-    monkeypatch.setattr(loading, "build_store", lambda *_: copy)
+    monkeypatch.setattr(load_split, "build_store", lambda *_: copy)
     with pytest.raises(DataError, match=r"An array of the store .* is damaged"):
-        loading.load_split(config(), tmp_path, quiet)
+        load_split.load_split(config(), tmp_path, quiet)
 
 
 def test_a_typed_text_width_is_checked(tiny_study, tmp_path):

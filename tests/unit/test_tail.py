@@ -8,8 +8,8 @@ import random
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.remote import tail
-from giblet_tui.remote.tail import read_new
+from giblet_tui.agent import tail
+from giblet_tui.agent.tail import read_new
 
 
 class Reader:

@@ -5,10 +5,10 @@ import importlib.util
 import numpy as np
 import pytest
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data import minilm
-from giblet_train.data.annotations import Segment
-from giblet_train.data.text import embed, embed_timeline
+from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.stimulus import sentence_encoder
+from giblet_train.data.stimulus.text import embed, embed_timeline
+from giblet_train.schema.errors import DataError
 
 SENTENCES = (
     "A rabbit sleeps in its burrow.",
@@ -48,7 +48,7 @@ def test_a_model_that_is_not_installed_is_never_replaced(monkeypatch):
     if importlib.util.find_spec("sentence_transformers") is None:
         with pytest.raises(DataError, match='"BAAI/bge-large-en" needs sentence-transformers'):
             embed(SENTENCES, "BAAI/bge-large-en")
-    monkeypatch.setattr(minilm, "PACKAGE", "no-such-package")
+    monkeypatch.setattr(sentence_encoder, "PACKAGE", "no-such-package")
     with pytest.raises(DataError, match="package no-such-package is not installed"):
         embed(SENTENCES)
 

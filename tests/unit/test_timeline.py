@@ -2,8 +2,8 @@
 
 import pytest
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data.timeline import Timeline, over_film, scan_timeline
+from giblet_train.data.readers.timeline import Timeline, over_film, scan_timeline
+from giblet_train.schema.errors import DataError
 
 
 def test_seconds_and_trs_go_round():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from giblet_tui.remote import tmux
+from giblet_tui.agent import tmux
 
 SESSION = "gib-demo-20260101-120000-abcd"
 

@@ -15,12 +15,16 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train import checkpoint, trainer, training
-from giblet_train.contract.config import content_hash, dump
-from giblet_train.contract.criteria import verdict_of
-from giblet_train.contract.diagnosis import diagnose
-from giblet_train.contract.errors import ConfigError, DataError, Preempted, PreflightRefused, RunFailed
-from giblet_train.contract.records import (
+from giblet_train.components.build import Experiment
+from giblet_train.components.loss_terms import Objective
+from giblet_train.components.overfit_batch import learn_one_batch
+from giblet_train.components.train_step import GRADIENT, Learner, parameters_without_gradient
+from giblet_train.diagnosis.criteria import verdict_of
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.distributed.process_group import ranks_of
+from giblet_train.schema.config import content_hash, dump
+from giblet_train.schema.errors import ConfigError, DataError, Preempted, PreflightRefused, RunFailed
+from giblet_train.schema.records import (
     DataMetric,
     EpochMetric,
     EvaluationMetric,
@@ -31,15 +35,12 @@ from giblet_train.contract.records import (
     decode,
     decode_metrics,
 )
-from giblet_train.contract.rundir import RunDir
-from giblet_train.contract.schedule import lr_at, plan_of
-from giblet_train.gate import ONE_BATCH_STEPS
-from giblet_train.learning.experiment import Experiment
-from giblet_train.learning.learner import GRADIENT, Learner, parameters_without_gradient
-from giblet_train.learning.objective import Objective
-from giblet_train.learning.onebatch import learn_one_batch
-from giblet_train.ranks.distributed import ranks_of
-from giblet_train.standing import Standing
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.schema.schedule import lr_at, plan_of
+from giblet_train.training import checkpoint_files, trainer
+from giblet_train.training import process as train_process
+from giblet_train.training.sanity_check import ONE_BATCH_STEPS
+from giblet_train.training.train_state import Standing
 from tests.engine_study import ALONE, config, load, split_data
 
 WORKER = Path(__file__).parents[1] / "engine_worker.py"
@@ -63,8 +64,8 @@ def heartbeat_of(run_dir):
 
 
 def weights_of(run_dir, step):
-    record = next(r for r in checkpoint.records_in(run_dir.checkpoints) if r.step == step)
-    return checkpoint.read(run_dir.checkpoints, record).tensors
+    record = next(r for r in checkpoint_files.records_in(run_dir.checkpoints) if r.step == step)
+    return checkpoint_files.read(run_dir.checkpoints, record).tensors
 
 
 def start(run_dir, **environment):
@@ -88,7 +89,7 @@ def wait_for(condition, process, deadline_s=120.0):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     run_dir = run_dir_of(tmp_path_factory.mktemp("work"), num_epochs=3, balance={"every_steps": 5})
-    assert trainer.train(run_dir.path, load) == 0
+    assert train_process.train(run_dir.path, load) == 0
     return run_dir
 
 
@@ -96,7 +97,7 @@ def finished(tmp_path_factory):
 def straight(tmp_path_factory):
     """An uninterrupted run of the default configuration: what an interrupted one must end as."""
     run_dir = run_dir_of(tmp_path_factory.mktemp("work"), "straight")
-    assert trainer.train(run_dir.path, load) == 0
+    assert train_process.train(run_dir.path, load) == 0
     return run_dir
 
 
@@ -134,7 +135,7 @@ def test_every_component_starts_at_one_and_falls(finished):
 
 
 def test_a_checkpoint_at_the_end_of_an_epoch_belongs_to_it(finished):
-    records = checkpoint.records_in(finished.checkpoints)
+    records = checkpoint_files.records_in(finished.checkpoints)
     assert records
     assert {r.step: r.epoch for r in records} == {r.step: r.step // 10 for r in records}
 
@@ -156,13 +157,13 @@ def test_the_order_of_records_and_the_end(finished):
 def test_the_best_checkpoint_is_the_best_validation(finished):
     epochs = metrics_of(finished, EpochMetric)
     best = min(epochs, key=lambda e: e.validation.total)
-    record = checkpoint.newest(finished.checkpoints, checkpoint.BEST)
+    record = checkpoint_files.newest(finished.checkpoints, checkpoint_files.BEST)
     assert record.step == best.step and record.validation_total == pytest.approx(best.validation.total)
     assert record.config_hash == content_hash(finished.read_config()) and record.store_key == "synthetic"
 
 
 def test_the_human_log_has_the_labs_lines(tmp_path, capsys):
-    trainer.train(run_dir_of(tmp_path, num_epochs=1, warmup_steps=2).path, load)
+    train_process.train(run_dir_of(tmp_path, num_epochs=1, warmup_steps=2).path, load)
     line = next(x for x in capsys.readouterr().out.splitlines() if x.startswith("Epoch 1/1"))
     assert [part.split(":")[0] for part in line.split(" | ")[1:5]] == ["Train Loss", "Val Loss", "fMRI Corr", "LR"]
 
@@ -176,7 +177,7 @@ def test_it_learns_what_follows_the_film(tmp_path):
         model={"bottleneck_dim": 12},
         criteria={"drop": {"kind": "loss_drop", "threshold": 0.1}, "null": {"kind": "beats_null", "threshold": 0.05}},
     )
-    trainer.train(run_dir.path, load)
+    train_process.train(run_dir.path, load)
     evaluation = metrics_of(run_dir, EvaluationMetric)[0]
     assert evaluation.encoding["r_responsive"] > 0.25
     assert evaluation.encoding["r_difference_low"] > 0.05
@@ -193,24 +194,24 @@ def test_a_stop_file_ends_it_at_a_step_with_a_checkpoint(tmp_path):
     out, _ = process.communicate(timeout=90)
     assert process.returncode == 0, out
     beat = heartbeat_of(run_dir)
-    assert beat.state == "stopped" and checkpoint.newest(run_dir.checkpoints).step == beat.step
+    assert beat.state == "stopped" and checkpoint_files.newest(run_dir.checkpoints).step == beat.step
     assert "stopped" in [e.name for e in metrics_of(run_dir, EventMetric)]
 
 
 def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
     overrides = {"num_epochs": 4, "early_stopping_patience": None}
     straight = run_dir_of(tmp_path, "straight", **overrides)
-    assert trainer.train(straight.path, load) == 0
+    assert train_process.train(straight.path, load) == 0
     broken = run_dir_of(tmp_path, "broken", **overrides)
     process = start(broken)
     wait_for(lambda: broken.metrics.exists() and b'"kind":"step"' in broken.metrics.read_bytes(), process)
     process.send_signal(signal.SIGTERM)
     out, _ = process.communicate(timeout=90)
-    assert process.returncode == training.PREEMPTED, out
-    at = checkpoint.newest(broken.checkpoints).step
+    assert process.returncode == trainer.PREEMPTED, out
+    at = checkpoint_files.newest(broken.checkpoints).step
     assert 0 < at < 40
     resumed = run_dir_of(tmp_path, "resumed", **overrides, resume_from="broken")
-    assert trainer.train(resumed.path, load) == 0
+    assert train_process.train(resumed.path, load) == 0
     ours, theirs = weights_of(straight, 40), weights_of(resumed, 40)
     assert set(ours) == set(theirs)
     assert [n for n in ours if not torch.equal(ours[n], theirs[n])] == []
@@ -226,17 +227,17 @@ def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
 
 def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch, straight):
     broken = run_dir_of(tmp_path, "broken")
-    note = training.Training._note
+    note = trainer.Training._note
 
     def interrupted(self, stepped):
         note(self, stepped)
         self.wishes.told_to_end = self.standing.step >= 10
 
-    monkeypatch.setattr(training.Training, "_note", interrupted)
-    assert trainer.train(broken.path, load) == training.PREEMPTED
-    assert checkpoint.newest(broken.checkpoints).step == 12
+    monkeypatch.setattr(trainer.Training, "_note", interrupted)
+    assert train_process.train(broken.path, load) == trainer.PREEMPTED
+    assert checkpoint_files.newest(broken.checkpoints).step == 12
     monkeypatch.undo()
-    assert trainer.train(broken.path, load) == 0
+    assert train_process.train(broken.path, load) == 0
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
 
 
@@ -245,23 +246,23 @@ def test_killed_it_resumes_from_the_checkpoint_before(tmp_path, straight):
     process = start(broken, GIBLET_CRASH_AT="checkpoint-retired")
     process.communicate(timeout=90)
     assert process.returncode == -signal.SIGKILL
-    assert trainer.train(broken.path, load) == 0
+    assert train_process.train(broken.path, load) == 0
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
 
 
 def test_other_threads_are_told_as_rounding(tmp_path, straight):
     run_dir = run_dir_of(tmp_path, "threads", threads=2)
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
-    assert trainer.train(run_dir.path, load) == 0
+    assert train_process.train(run_dir.path, load) == 0
     [resumed] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "resumed"]
     assert "It ran with threads: 1: from here on it is equal within rounding" in resumed
 
 
 def test_another_configuration_is_not_resumed(tmp_path):
-    trainer.train(run_dir_of(tmp_path, "old", num_epochs=1, warmup_steps=2).path, load)
+    train_process.train(run_dir_of(tmp_path, "old", num_epochs=1, warmup_steps=2).path, load)
     new = run_dir_of(tmp_path, "new", num_epochs=1, warmup_steps=2, learning_rate=1e-4, resume_from="old")
     with pytest.raises(ConfigError, match=r"learning_rate: 0\.002 there, 0\.0001 here"):
-        trainer.train(new.path, load)
+        train_process.train(new.path, load)
     assert heartbeat_of(new).state == "failed" and "learning_rate" in heartbeat_of(new).why
 
 
@@ -278,11 +279,11 @@ def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, 
 
     monkeypatch.setattr(Objective, "terms", poisoned)
     with pytest.raises(RunFailed, match=r"loss of audio is not finite at step 12 on rank 0; the checkpoint of step 10"):
-        trainer.train(run_dir.path, load)
+        train_process.train(run_dir.path, load)
     beat = heartbeat_of(run_dir)
     assert beat.state == "failed" and "audio" in beat.why and beat.step == 12
     assert metrics_of(run_dir, StepMetric)[-1].loss["audio"] is None
-    saved = checkpoint.read(run_dir.checkpoints, checkpoint.newest(run_dir.checkpoints))
+    saved = checkpoint_files.read(run_dir.checkpoints, checkpoint_files.newest(run_dir.checkpoints))
     assert all(torch.isfinite(t).all() for t in saved.tensors.values())
 
 
@@ -297,7 +298,7 @@ def test_a_gradient_that_is_not_finite_is_not_called_a_loss(tmp_path, monkeypatc
         ),
     )
     with pytest.raises(RunFailed, match=r"^The gradient is not finite at step 3, though every loss is\."):
-        trainer.train(run_dir.path, load)
+        train_process.train(run_dir.path, load)
 
 
 def test_minute_one_stops_what_cannot_work(tmp_path):
@@ -309,10 +310,10 @@ def test_minute_one_stops_what_cannot_work(tmp_path):
 
     run_dir = run_dir_of(tmp_path, "stops")
     with pytest.raises(RunFailed, match="fmri starts at"):
-        trainer.train(run_dir.path, raw_units)
+        train_process.train(run_dir.path, raw_units)
     assert metrics_of(run_dir, StepMetric) == []
     warned = run_dir_of(tmp_path, "warns", num_epochs=1, warmup_steps=2, on_sanity_fail="warn")
-    assert trainer.train(warned.path, raw_units) == 0
+    assert train_process.train(warned.path, raw_units) == 0
     assert [e.level for e in metrics_of(warned, EventMetric) if e.name == "sanity"] == ["warning"]
 
 
@@ -325,13 +326,13 @@ def test_minute_one_tells_what_it_saw_and_leaves_no_trace(tmp_path):
     assert seen.last < 0.999 * seen.first
     assert all(torch.equal(tensor, before[name]) for name, tensor in learner.tensors().items())
     run_dir = run_dir_of(tmp_path, "tells", num_epochs=1, warmup_steps=2)
-    trainer.train(run_dir.path, load)
+    train_process.train(run_dir.path, load)
     [told] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "minute_one"]
     for part in ("audio: 1 targets", "rate: 2.00e-04", "disk:", "one batch, seen 10 times"):
         assert part in told
     slow = run_dir_of(tmp_path, "slow", learning_rate=1e-9)
     with pytest.raises(RunFailed, match="Not even one batch is learnt"):
-        trainer.train(slow.path, load)
+        train_process.train(slow.path, load)
 
 
 def test_a_step_without_gradient_names_its_parameters():
@@ -347,28 +348,28 @@ def test_what_is_held_out_and_trained_on_stops_in_minute_one(tmp_path):
 
     run_dir = run_dir_of(tmp_path, "leaks")
     with pytest.raises(RunFailed, match="90 TRs are trained on and held out"):
-        trainer.train(run_dir.path, leaky)
+        train_process.train(run_dir.path, leaky)
     [data] = metrics_of(run_dir, DataMetric)
     assert [c.cause for c in diagnose(config(), [data]).causes] == ["leak"]
 
 
 def test_an_end_that_could_not_be_saved_is_a_failure(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path, num_epochs=2)
-    save = checkpoint.Checkpoints.save
+    save = checkpoint_files.Checkpoints.save
 
     def full_later(self, *args, **kwargs):
         if kwargs["step"] > 10:
             raise OSError(28, "No space left on device")
         return save(self, *args, **kwargs)
 
-    monkeypatch.setattr(checkpoint.Checkpoints, "save", full_later)
+    monkeypatch.setattr(checkpoint_files.Checkpoints, "save", full_later)
     with pytest.raises(RunFailed, match="ended, but since step 10 no checkpoint could be written: the disk is full"):
-        trainer.train(run_dir.path, load)
+        train_process.train(run_dir.path, load)
 
 
 def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path)
-    save, calls = checkpoint.Checkpoints.save, []
+    save, calls = checkpoint_files.Checkpoints.save, []
 
     def full_once(self, *args, **kwargs):
         calls.append(kwargs["step"])
@@ -376,22 +377,22 @@ def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return save(self, *args, **kwargs)
 
-    monkeypatch.setattr(checkpoint.Checkpoints, "save", full_once)
-    assert trainer.train(run_dir.path, load) == 0
+    monkeypatch.setattr(checkpoint_files.Checkpoints, "save", full_once)
+    assert train_process.train(run_dir.path, load) == 0
     event = next(e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_failed")
     assert event.level == "error" and "the disk is full" in event.sentence and "Training goes on" in event.sentence
-    assert checkpoint.newest(run_dir.checkpoints).step == 20
+    assert checkpoint_files.newest(run_dir.checkpoints).step == 20
 
 
 def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
     run_dir = run_dir_of(tmp_path, num_epochs=30, early_stopping_patience=1, early_stopping_delta=10.0, save_every=30)
-    assert trainer.train(run_dir.path, load) == 0
+    assert train_process.train(run_dir.path, load) == 0
     assert [e.epoch for e in metrics_of(run_dir, EpochMetric)] == [1, 2]
     assert "early_stop" in [e.name for e in metrics_of(run_dir, EventMetric)]
     assert heartbeat_of(run_dir).why.startswith("stopped early at step 20: ")
     assert metrics_of(run_dir, EvaluationMetric)
     # Killed while it was judged and started again, it has no more patience than before.
-    assert trainer.train(run_dir.path, load) == 0
+    assert train_process.train(run_dir.path, load) == 0
     assert [s.step for s in metrics_of(run_dir, StepMetric)] == list(range(20))
     assert heartbeat_of(run_dir).why.startswith("stopped early at step 20: ")
     first, second = metrics_of(run_dir, EvaluationMetric)
@@ -402,11 +403,11 @@ def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
 def test_a_damaged_checkpoint_is_told_and_the_one_before_ends_in_the_same_bits(tmp_path, straight, damage):
     run_dir = run_dir_of(tmp_path, "damaged")
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
-    for record in checkpoint.records_in(run_dir.checkpoints):
+    for record in checkpoint_files.records_in(run_dir.checkpoints):
         if record.step == 20:
             path = run_dir.checkpoints / record.file
             path.write_bytes(damage(path.read_bytes()))
-    assert trainer.train(run_dir.path, load) == 0
+    assert train_process.train(run_dir.path, load) == 0
     [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
     assert told.level == "error" and "checksum differs" in told.sentence and "Gone on from step 10" in told.sentence
     assert not [e for e in metrics_of(run_dir, EventMetric) if e.name == "best_gone"], "it comes again"
@@ -420,27 +421,27 @@ def test_without_a_whole_checkpoint_it_is_refused_and_nothing_is_removed(tmp_pat
     for path in files:
         path.write_bytes(path.read_bytes()[:1000])
     with pytest.raises(DataError, match=r"no checkpoint to go on from: .*step-00000020\.safetensors is not what was"):
-        trainer.train(run_dir.path, load)
+        train_process.train(run_dir.path, load)
     assert sorted(run_dir.checkpoints.glob("*.safetensors")) == files
 
 
 def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_path, monkeypatch):
     overrides = {"num_epochs": 3, "early_stopping_delta": 10.0, "early_stopping_patience": None}
     straight = run_dir_of(tmp_path, "straight", **overrides)
-    assert trainer.train(straight.path, load) == 0
+    assert train_process.train(straight.path, load) == 0
     broken = run_dir_of(tmp_path, "broken", **overrides)
-    note = training.Training._note
+    note = trainer.Training._note
 
     def interrupted(self, stepped):
         note(self, stepped)
         stepped.wishes["terminate"] = self.standing.step == 9
 
-    monkeypatch.setattr(training.Training, "_note", interrupted)
-    assert trainer.train(broken.path, load) == training.PREEMPTED
+    monkeypatch.setattr(trainer.Training, "_note", interrupted)
+    assert train_process.train(broken.path, load) == trainer.PREEMPTED
     monkeypatch.undo()
-    [left] = checkpoint.records_in(broken.checkpoints)
+    [left] = checkpoint_files.records_in(broken.checkpoints)
     assert (left.step, set(left.roles)) == (10, {"last", "best", "periodic"}) and left.validation_total is not None
-    assert trainer.train(broken.path, load) == 0
+    assert train_process.train(broken.path, load) == 0
     [ours], [theirs] = metrics_of(broken, EvaluationMetric), metrics_of(straight, EvaluationMetric)
     assert ours.encoding == theirs.encoding
 
@@ -450,7 +451,7 @@ def test_a_checkpoint_whose_record_is_damaged_is_told(tmp_path, straight, lost):
     run_dir = run_dir_of(tmp_path, "damaged")
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
     (run_dir.checkpoints / f"step-000000{lost}.json").write_text("{")
-    assert trainer.train(run_dir.path, load) == 0
+    assert train_process.train(run_dir.path, load) == 0
     [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
     assert f"step-000000{lost}.json cannot be read" in told.sentence
     assert f"Gone on from step {30 - lost}" in told.sentence
@@ -463,28 +464,28 @@ def test_where_no_record_can_be_read_nothing_starts_from_zero(tmp_path, straight
     for path in run_dir.checkpoints.glob("*.json"):
         path.write_text("{")
     with pytest.raises(DataError, match=r"no checkpoint to go on from: .*step-00000010\.json cannot be read"):
-        trainer.train(run_dir.path, load)
+        train_process.train(run_dir.path, load)
     assert not metrics_of(run_dir, StepMetric)
 
 
 def test_a_best_checkpoint_that_is_gone_no_longer_counts(tmp_path):
     overrides = {"num_epochs": 3, "early_stopping_delta": 10.0}
     old = run_dir_of(tmp_path, "old", **overrides)
-    assert trainer.train(old.path, load) == 0
+    assert train_process.train(old.path, load) == 0
     new = run_dir_of(tmp_path, "new", **overrides, resume_from=str(old.checkpoints / "step-00000020.safetensors"))
     for path in old.checkpoints.glob("step-00000010.*"):
         path.unlink()
-    assert trainer.train(new.path, load) == 0
+    assert train_process.train(new.path, load) == 0
     [told] = [e for e in metrics_of(new, EventMetric) if e.name == "best_gone"]
     assert "of step 10" in told.sentence
     assert [e.best for e in metrics_of(new, EpochMetric)] == [True]
-    assert checkpoint.newest(new.checkpoints, checkpoint.BEST).step == 30
+    assert checkpoint_files.newest(new.checkpoints, checkpoint_files.BEST).step == 30
 
 
 def test_a_best_that_a_full_disk_took_leaves_its_place_to_the_one_before(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path, num_epochs=4, early_stopping_patience=None)
     totals = {10: 1.9, 20: 1.5, 30: 1.85, 40: 1.7}
-    judge, save, note = Standing.judge, checkpoint.Checkpoints.save, training.Training._note
+    judge, save, note = Standing.judge, checkpoint_files.Checkpoints.save, trainer.Training._note
 
     def full_at_20(self, *args, **kwargs):
         if kwargs["step"] == 20:
@@ -496,15 +497,15 @@ def test_a_best_that_a_full_disk_took_leaves_its_place_to_the_one_before(tmp_pat
         stepped.wishes["stop"] = self.standing.step == 31
 
     monkeypatch.setattr(Standing, "judge", lambda self, total, delta: judge(self, totals[self.step], delta))
-    monkeypatch.setattr(checkpoint.Checkpoints, "save", full_at_20)
-    monkeypatch.setattr(training.Training, "_note", interrupted)
-    assert trainer.train(run_dir.path, load) == 0
-    assert checkpoint.newest(run_dir.checkpoints, checkpoint.BEST).step == 10
-    assert trainer.train(run_dir.path, load) == 0
+    monkeypatch.setattr(checkpoint_files.Checkpoints, "save", full_at_20)
+    monkeypatch.setattr(trainer.Training, "_note", interrupted)
+    assert train_process.train(run_dir.path, load) == 0
+    assert checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST).step == 10
+    assert train_process.train(run_dir.path, load) == 0
     [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "best_gone"]
     assert "of step 20, is not there: that of step 10 counts" in told.sentence
     assert [e.best for e in metrics_of(run_dir, EpochMetric)] == [True, True, False, True]
-    assert checkpoint.newest(run_dir.checkpoints, checkpoint.BEST).step == 40
+    assert checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST).step == 40
 
 
 def test_told_to_terminate_while_it_loads_it_leaves_as_preempted(tmp_path):
@@ -515,8 +516,8 @@ def test_told_to_terminate_while_it_loads_it_leaves_as_preempted(tmp_path):
 
     run_dir = run_dir_of(tmp_path)
     with pytest.raises(Preempted) as error:
-        trainer.train(run_dir.path, told)
-    assert error.value.exit_code == training.PREEMPTED
+        train_process.train(run_dir.path, told)
+    assert error.value.exit_code == trainer.PREEMPTED
     beat = heartbeat_of(run_dir)
     assert (beat.state, beat.phase) == ("stopped", "preempted") and "before the first step" in beat.why
     assert signal.getsignal(signal.SIGTERM) == signal.SIG_DFL
@@ -527,7 +528,7 @@ def test_a_run_directory_that_cannot_be_written_is_refused_in_words(tmp_path, na
     run_dir = run_dir_of(tmp_path)
     (run_dir.path / name).symlink_to("/proc/nothing/there")
     with pytest.raises(PreflightRefused, match=rf"{name} cannot be written: "):
-        trainer.train(run_dir.path, load)
+        train_process.train(run_dir.path, load)
 
 
 @pytest.mark.parametrize(
@@ -546,7 +547,7 @@ def test_a_run_directory_that_cannot_be_written_is_refused_in_words(tmp_path, na
 )
 def test_each_variant_trains_and_falls(tmp_path, overrides):
     run_dir = run_dir_of(tmp_path, **overrides)
-    assert trainer.train(run_dir.path, load) == 0
+    assert train_process.train(run_dir.path, load) == 0
     epochs = metrics_of(run_dir, EpochMetric)
     assert epochs[-1].train.total < epochs[0].train.total
     first = metrics_of(run_dir, RunMetric)[0].first_loss
@@ -559,7 +560,7 @@ def test_accumulation_changes_nothing(tmp_path, balance):
     whole = run_dir_of(tmp_path, "whole", **overrides)
     pieces = run_dir_of(tmp_path, "pieces", **overrides, accumulate_steps=3)
     for run_dir in (whole, pieces):
-        trainer.train(run_dir.path, load)
+        train_process.train(run_dir.path, load)
     np.testing.assert_allclose(
         [s.total for s in metrics_of(pieces, StepMetric)], [s.total for s in metrics_of(whole, StepMetric)], rtol=1e-4
     )
@@ -567,7 +568,7 @@ def test_accumulation_changes_nothing(tmp_path, balance):
 
 def test_more_ranks_and_passes_than_windows_are_refused(tmp_path):
     with pytest.raises(ConfigError, match="batch_size 4 cannot be shared by 1 rank"):
-        trainer.train(run_dir_of(tmp_path, accumulate_steps=5).path, load)
+        train_process.train(run_dir_of(tmp_path, accumulate_steps=5).path, load)
 
 
 @pytest.mark.parametrize(
@@ -579,7 +580,7 @@ def test_more_ranks_and_passes_than_windows_are_refused(tmp_path):
 )
 def test_what_is_larger_than_the_data_is_refused_before_any_work(tmp_path, overrides, sentence):
     with pytest.raises(ConfigError, match=sentence):
-        trainer.train(run_dir_of(tmp_path, **overrides).path, load)
+        train_process.train(run_dir_of(tmp_path, **overrides).path, load)
 
 
 def test_gpus_cannot_be_linked_where_none_is(monkeypatch):
@@ -592,7 +593,7 @@ def test_gpus_cannot_be_linked_where_none_is(monkeypatch):
 def test_a_window_too_short_to_correlate_is_refused(tmp_path):
     model = {"compress": "none", "context_trs": 0, "window_trs": 1}
     with pytest.raises(ConfigError, match=r"a window here has 1 scored TR\(s\)"):
-        trainer.train(run_dir_of(tmp_path, model=model, fmri_loss_type="correlation").path, load)
+        train_process.train(run_dir_of(tmp_path, model=model, fmri_loss_type="correlation").path, load)
 
 
 @pytest.mark.parametrize(("scale", "above_variance"), [("variance", False), ("std", True), ("none", True)])
@@ -610,11 +611,11 @@ def test_an_absolute_error_is_scaled_as_told(scale, above_variance):
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this node has a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="shows 0 GPU"):
-        trainer.train(run_dir_of(tmp_path, device="cuda").path, load)
+        train_process.train(run_dir_of(tmp_path, device="cuda").path, load)
 
 
 def test_checkpoints_carry_what_they_need_to_be_read_alone(finished):
-    saved = checkpoint.read(finished.checkpoints, checkpoint.newest(finished.checkpoints))
+    saved = checkpoint_files.read(finished.checkpoints, checkpoint_files.newest(finished.checkpoints))
     assert saved.config == finished.read_config()
     assert {name.split(".")[0] for name in saved.tensors} == {"model", "average", "optimizer", "balance"}
     assert json.loads(json.dumps(saved.state))["step"] == 30

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from giblet_train.data.truth import GROUPS, feature_names, true_features
+from giblet_train.data.simulation.ground_truth import GROUPS, feature_names, true_features
 
 T, K, H, W = 40, 3, 36, 64
 TR_S = 1.5

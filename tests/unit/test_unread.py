@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.rundir import RunDir
+from giblet_train.schema.run_dir import RunDir
 from tests import fleets, rundirs
 
 GIBLET = Path(sys.executable).with_name("giblet")

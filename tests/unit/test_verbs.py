@@ -6,28 +6,28 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.cli import verbs
+from giblet_tui.cli import palette_commands
 
 
 def test_every_verb_is_offered_with_what_is_looked_at() -> None:
-    offered = {verb.command: verb for verb in verbs.verbs("demo-1", "tensor01")}
+    offered = {verb.command: verb for verb in palette_commands.verbs("demo-1", "tensor01")}
     assert offered["giblet why demo-1"].how == "show"
     assert offered["giblet doctor tensor01"].how == "show"
     assert offered["giblet attach demo-1"].how == "terminal"
     assert offered["giblet pull demo-1"].how == "copy", "what writes here or there is for a shell"
     assert offered["giblet logs demo-1 -n 400"].how == "show"
     assert {"giblet config ls", "giblet node ls", "giblet ps"} <= set(offered)
-    assert not any(verb.words[0] in verbs.KEYED for verb in offered.values())
+    assert not any(verb.words[0] in palette_commands.KEYED for verb in offered.values())
     assert all(verb.about for verb in offered.values())
 
 
 def test_what_is_not_known_stays_for_a_shell_to_fill_in() -> None:
-    offered = {verb.command: verb for verb in verbs.verbs(None, None)}
+    offered = {verb.command: verb for verb in palette_commands.verbs(None, None)}
     assert offered["giblet why 'RUN|LOG'"].how == "copy" and offered["giblet doctor NODE"].how == "copy"
 
 
 def test_a_verb_s_lines_and_its_complaint_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "GIBLET_HOME", "HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
-    assert any("demo" in line for line in verbs.output(["config", "ls"]))
-    assert "no run" in " ".join(verbs.output(["verdict", "nothing-there"])).lower()
+    assert any("demo" in line for line in palette_commands.output(["config", "ls"]))
+    assert "no run" in " ".join(palette_commands.output(["verdict", "nothing-there"])).lower()

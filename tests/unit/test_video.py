@@ -6,10 +6,10 @@ import av
 import numpy as np
 import pytest
 
-from giblet_train.contract.errors import DataError
-from giblet_train.data import video
-from giblet_train.data.generated_film import generated_film
-from giblet_train.data.video import SCALING, feature_names, film_seconds, read_frames, video_features
+from giblet_train.data.simulation.generated_film import generated_film
+from giblet_train.data.stimulus import video
+from giblet_train.data.stimulus.video import SCALING, feature_names, film_seconds, read_frames, video_features
+from giblet_train.schema.errors import DataError
 
 FPS = 24
 N_FRAMES = 240

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.contract.config import dump
-from giblet_train.contract.records import Alert, Answer, Exit, decode_lines, encode
-from giblet_train.contract.rundir import RunDir, write_record
-from giblet_train.watcher import Watcher, notify
+from giblet_train.monitoring.watcher import Watcher, notify
+from giblet_train.schema.config import dump
+from giblet_train.schema.records import Alert, Answer, Exit, decode_lines, encode
+from giblet_train.schema.run_dir import RunDir, write_record
 from tests.collection.faults import nan
 from tests.collection.healthy import draw, healthy_run
 from tests.liveruns import append, beat, end, make_run

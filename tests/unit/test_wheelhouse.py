@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError, GibletError
-from giblet_tui import setup, wheelhouse
-from giblet_tui.nodes import Node
-from giblet_tui.remote.connecting import connect
-from giblet_tui.remote.local import LocalConnection
-from giblet_tui.wheelhouse import Target
+from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_tui.connection.connect import connect
+from giblet_tui.connection.local import LocalConnection
+from giblet_tui.deploy import install, wheelhouse
+from giblet_tui.deploy.wheelhouse import Target
+from giblet_tui.inventory.nodes import Node
 
 
 def make_wheel(folder: Path, name: str, content: str = "X = 1\n") -> Path:
@@ -76,14 +76,14 @@ def test_a_folder_without_wheels_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_incomplete_wheelhouse_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
-    for name in setup.needed():
+    for name in install.needed():
         if name != "torch":
             make_wheel(tmp_path / "house", name.replace("-", "_"))
     node, connection = offline(tmp_path / "work")
     with pytest.raises(ConfigError, match=r"house holds no wheel of torch\.") as refused:
-        setup.setup(node, connection, lambda sentence: None, tmp_path / "house")
+        install.setup(node, connection, lambda sentence: None, tmp_path / "house")
     assert refused.value.exit_code == 2
-    assert not (tmp_path / "work" / "envs" / setup.environment_key()).exists()
+    assert not (tmp_path / "work" / "envs" / install.environment_key()).exists()
 
 
 @pytest.mark.skipif(
@@ -91,7 +91,7 @@ def test_an_incomplete_wheelhouse_is_refused_before_anything_is_sent(tmp_path: P
 )
 def test_a_node_without_network_is_set_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The real thing but for torch and its like: the wheel is made to need msgspec alone."""
-    whole, own = setup.build_wheel(), tmp_path / "own.whl"
+    whole, own = install.build_wheel(), tmp_path / "own.whl"
     own.write_bytes(whole)
     with zipfile.ZipFile(own) as read, zipfile.ZipFile(tmp_path / "small.whl", "w") as written:
         for entry in read.infolist():
@@ -103,16 +103,16 @@ def test_a_node_without_network_is_set_up(tmp_path: Path, monkeypatch: pytest.Mo
                 data = b"\n".join(lines)
             if not entry.filename.endswith("RECORD"):
                 written.writestr(entry, data)
-        written.writestr(f"giblet-{setup.giblet_train.__version__}.dist-info/RECORD", "")
-    monkeypatch.setattr(setup, "build_wheel", (tmp_path / "small.whl").read_bytes)
-    monkeypatch.setattr(setup, "ALONE", ())
-    monkeypatch.setattr(setup, "needed", lambda: ["msgspec"])
+        written.writestr(f"giblet-{install.giblet_train.__version__}.dist-info/RECORD", "")
+    monkeypatch.setattr(install, "build_wheel", (tmp_path / "small.whl").read_bytes)
+    monkeypatch.setattr(install, "ALONE", ())
+    monkeypatch.setattr(install, "needed", lambda: ["msgspec"])
     node, connection = offline(tmp_path / "work")
     said: list[str] = []
     with pytest.raises(GibletError, match=r"was set up, but .* lacks .*torch"):
-        setup.setup(node, connection, said.append, tmp_path / "house")
+        install.setup(node, connection, said.append, tmp_path / "house")
     assert any(sentence.startswith("downloading wheels for Python 3.") for sentence in said)
-    python = tmp_path / "work" / "envs" / setup.environment_key() / "bin" / "python"
+    python = tmp_path / "work" / "envs" / install.environment_key() / "bin" / "python"
     code = "import giblet_train, msgspec; print(giblet_train.__version__)"
     assert subprocess.run([python, "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout.strip()
     with connect(Node(name="local", host="h", transport="local", workdir=str(tmp_path / "work"))) as local:

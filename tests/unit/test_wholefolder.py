@@ -9,8 +9,8 @@ import textwrap
 
 import pytest
 
-from giblet_train.contract.errors import ConfigError, PreflightRefused
-from giblet_train.data.wholefolder import building_beside
+from giblet_train.data.atomic_dir import building_beside
+from giblet_train.schema.errors import ConfigError, PreflightRefused
 
 
 def test_it_appears_when_renamed(tmp_path):
@@ -35,7 +35,7 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
     program = f"""
         import os, signal
         from pathlib import Path
-        from giblet_train.data.wholefolder import building_beside
+        from giblet_train.data.atomic_dir import building_beside
         with building_beside(Path({str(tmp_path)!r}) / "study") as folder:
             (folder / "half").write_text("x")
             os.kill(os.getpid(), signal.SIGKILL)
@@ -51,7 +51,7 @@ def test_makers_of_one_folder_take_turns(tmp_path):
     """Each of four processes builds the folder unless it is there; exactly one does."""
     program = f"""
         from pathlib import Path
-        from giblet_train.data.wholefolder import building_beside
+        from giblet_train.data.atomic_dir import building_beside
         out = Path({str(tmp_path)!r}) / "study"
         with building_beside(out) as folder:
             if not out.exists():

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from giblet_train.contract import yamlfile
-from giblet_train.contract.errors import ConfigError
+from giblet_train.schema import yaml_io
+from giblet_train.schema.errors import ConfigError
 
 
 def test_scalars_are_read_as_people_mean_them() -> None:
@@ -24,7 +24,7 @@ def test_scalars_are_read_as_people_mean_them() -> None:
         "h": True,
         "i": None,
     }
-    assert yamlfile.load_text(text, "t") == expected
+    assert yaml_io.load_text(text, "t") == expected
 
 
 @pytest.mark.parametrize(
@@ -41,16 +41,16 @@ def test_scalars_are_read_as_people_mean_them() -> None:
 def test_hostile_text_is_refused_quickly(text: str, sentence: str) -> None:
     began = time.process_time()
     with pytest.raises(ConfigError, match=sentence.replace("(", r"\(")):
-        yamlfile.load_text(text, "cfg.yaml")
+        yaml_io.load_text(text, "cfg.yaml")
     assert time.process_time() - began < 2.0
 
 
 def test_a_file_that_is_not_text_or_not_there(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="No such file"):
-        yamlfile.load_file(tmp_path / "none.yaml")
+        yaml_io.load_file(tmp_path / "none.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"a: \xff\xfe")
     with pytest.raises(ConfigError, match="not UTF-8"):
-        yamlfile.load_file(tmp_path / "binary.yaml")
+        yaml_io.load_file(tmp_path / "binary.yaml")
 
 
 plain = st.one_of(st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.text(), st.floats(allow_nan=False))
@@ -58,4 +58,4 @@ plain = st.one_of(st.none(), st.booleans(), st.integers(-(10**9), 10**9), st.tex
 
 @given(st.dictionaries(st.from_regex(r"\A[a-z_]{1,8}\Z"), st.one_of(plain, st.lists(plain)), max_size=6))
 def test_what_is_dumped_is_read_back(value: dict[str, object]) -> None:
-    assert yamlfile.load_text(yamlfile.dump(value), "t") == value
+    assert yaml_io.load_text(yaml_io.dump(value), "t") == value

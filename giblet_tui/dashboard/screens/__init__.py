@@ -1,1 +1,1 @@
-"""The main screen and what lies over it: help and the stop dialog."""
+"""Full screens and dialogs of the dashboard."""

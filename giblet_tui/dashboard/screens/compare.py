@@ -11,14 +11,14 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from giblet_tui.compare import Comparison, change_lines, compare, doubt_lines, figure_lines
-from giblet_tui.dashboard.palette import INK, MUTED
-from giblet_tui.dashboard.text import line
-from giblet_tui.dashboard.view import RunView, stitched
-from giblet_tui.dashboard.widgets.charts import Charts
-from giblet_tui.dashboard.widgets.losses import LossPanel
-from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
-from giblet_tui.series import NAMES, StepColumns
+from giblet_tui.dashboard.model.run_view import RunView, stitched
+from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.styles import INK, MUTED
+from giblet_tui.dashboard.widgets.chart_group import Charts
+from giblet_tui.dashboard.widgets.loss_chart import LossPanel
+from giblet_tui.monitor.metric_columns import NAMES, StepColumns
+from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.reporting.compare import Comparison, change_lines, compare, doubt_lines, figure_lines
 
 
 class CompareScreen(Screen[None]):

@@ -13,8 +13,8 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from giblet_tui.dashboard.palette import LABELS, MUTED, SAMPLES, colour
-from giblet_tui.dashboard.text import line
+from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.styles import LABELS, MUTED, SAMPLES, colour
 
 KEY_CELLS = 12
 VIEWS_CELLS = 50

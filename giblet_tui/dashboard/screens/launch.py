@@ -15,11 +15,11 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Select, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
-from giblet_train.contract.errors import GibletError
-from giblet_tui.dashboard.palette import MUTED
-from giblet_tui.dashboard.ports import Actions, Wish
-from giblet_tui.dashboard.text import line
-from giblet_tui.fleet import Fleet, Gpu
+from giblet_train.schema.errors import GibletError
+from giblet_tui.dashboard.model.interfaces import Actions, Wish
+from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.styles import MUTED
+from giblet_tui.monitor.snapshots import Fleet, Gpu
 
 
 class LaunchForm(ModalScreen[Wish | None]):

@@ -15,21 +15,21 @@ from textual.timer import Timer
 from textual.widget import Widget
 from textual.widgets import Input, Static
 
-from giblet_train.contract.criteria import Verdict
-from giblet_tui.dashboard.gpuhistory import GpuHistory
-from giblet_tui.dashboard.messages import RunChosen, RunMarked
+from giblet_train.diagnosis.criteria import Verdict
+from giblet_tui.dashboard.model.gpu_history import GpuHistory
+from giblet_tui.dashboard.model.messages import RunChosen, RunMarked
+from giblet_tui.dashboard.model.run_view import RunView, stale, steps_per_epoch, stitched, unchanged, without_news
 from giblet_tui.dashboard.screens.welcome import welcome
-from giblet_tui.dashboard.view import RunView, stale, steps_per_epoch, stitched, unchanged, without_news
 from giblet_tui.dashboard.widgets.alerts import Alerts
 from giblet_tui.dashboard.widgets.hardware import Hardware
 from giblet_tui.dashboard.widgets.header import RunHeader
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.dashboard.widgets.panes import Panes
-from giblet_tui.dashboard.widgets.runs import RunList
-from giblet_tui.dashboard.widgets.status import StatusLine
-from giblet_tui.fleet import Fleet, NodeSnapshot, RunSnapshot
-from giblet_tui.series import NAMES, Curves, StepColumns
+from giblet_tui.dashboard.widgets.run_list import RunList
+from giblet_tui.dashboard.widgets.status_line import StatusLine
+from giblet_tui.monitor.metric_columns import NAMES, Curves, StepColumns
+from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 
 WIDE = 100
 VIEWS: dict[str, tuple[str, ...]] = {

@@ -10,10 +10,10 @@ from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
-from giblet_tui.dashboard.palette import MUTED
-from giblet_tui.dashboard.text import line
-from giblet_tui.dashboard.view import epoch_words
-from giblet_tui.fleet import RunSnapshot
+from giblet_tui.dashboard.model.run_view import epoch_words
+from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.styles import MUTED
+from giblet_tui.monitor.snapshots import RunSnapshot
 
 
 class StopDialog(ModalScreen[bool]):

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from giblet_tui.dashboard.palette import MUTED
-from giblet_tui.dashboard.text import line
-from giblet_tui.dashboard.widgets.status import LINKS
-from giblet_tui.fleet import Fleet
+from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.styles import MUTED
+from giblet_tui.dashboard.widgets.status_line import LINKS
+from giblet_tui.monitor.snapshots import Fleet
 
 
 def welcome(fleet: Fleet) -> Content:

@@ -1,1 +1,1 @@
-"""The pieces of the main screen: each draws one frozen view and says what the user did by a message."""
+"""Panes of the main screen: each draws one frozen view and posts messages for user actions."""

@@ -8,11 +8,11 @@ from typing import ClassVar
 
 from textual.content import Content
 
-from giblet_train.contract.alerting import standing_alerts
-from giblet_train.contract.records import Alert
-from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.text import line
-from giblet_tui.dashboard.view import answered, notable_events, open_alerts
+from giblet_train.diagnosis.alerts import standing_alerts
+from giblet_train.schema.records import Alert
+from giblet_tui.dashboard.model.run_view import answered, notable_events, open_alerts
+from giblet_tui.dashboard.style import styles
+from giblet_tui.dashboard.style.safe_text import line
 from giblet_tui.dashboard.widgets.pane import Pane
 
 
@@ -31,7 +31,7 @@ class Alerts(Pane):
         run = self.view.run
         count, raised = len(open_alerts(run, self.view.node, self._clock())), len(standing_alerts(run.alerts))
         seen = f", {raised - count} answered" if raised > count else ""
-        return line(("alerts  ", "bold"), (f"{count} raised{seen}", "$warning" if count else palette.MUTED))
+        return line(("alerts  ", "bold"), (f"{count} raised{seen}", "$warning" if count else styles.MUTED))
 
     def lines(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
@@ -39,21 +39,21 @@ class Alerts(Pane):
         for alert in standing_alerts(run.alerts):
             said = answered(alert, run, self.view.node, self._clock())
             if said:
-                rows.append(line((f"✓ {said}  {alert.name}  {alert.sentence}  {_clock(alert.at)}", palette.MUTED)))
+                rows.append(line((f"✓ {said}  {alert.name}  {alert.sentence}  {_clock(alert.at)}", styles.MUTED)))
             else:
                 rows += _calling(alert)
         for event in notable_events(run):
-            ink = palette.LEVEL_STYLES[event.level]
+            ink = styles.LEVEL_STYLES[event.level]
             rows.append(line((f"{_clock(event.at)}  {event.name}  ", ink), event.sentence))
         return rows or [line(("✔ nothing is raised", "$success"))]
 
 
 def _calling(alert: Alert) -> list[Content]:
     """An alert that nobody has answered: what it says, its evidence, and what to do."""
-    ink = palette.LEVEL_STYLES[alert.level]
-    rows = [line((f"▲ {alert.name}  ", f"{ink} bold"), alert.sentence, (f"  {_clock(alert.at)}", palette.MUTED))]
+    ink = styles.LEVEL_STYLES[alert.level]
+    rows = [line((f"▲ {alert.name}  ", f"{ink} bold"), alert.sentence, (f"  {_clock(alert.at)}", styles.MUTED))]
     if alert.evidence:
-        rows.append(line(("    " + ", ".join(f"{k} {v}" for k, v in alert.evidence.items()), palette.MUTED)))
+        rows.append(line(("    " + ", ".join(f"{k} {v}" for k, v in alert.evidence.items()), styles.MUTED)))
     if alert.action:
         rows.append(line("    do: ", (alert.action, "bold")))
     return rows

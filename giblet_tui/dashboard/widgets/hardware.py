@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.gpuhistory import spark
-from giblet_tui.dashboard.text import Part, line, rail
+from giblet_tui.dashboard.model.gpu_history import spark
+from giblet_tui.dashboard.style import styles
+from giblet_tui.dashboard.style.safe_text import Part, line, rail
 from giblet_tui.dashboard.widgets.pane import Pane
-from giblet_tui.fleet import Gpu, NodeFacts
+from giblet_tui.monitor.snapshots import Gpu, NodeFacts
 
 BUSY_GIB = 1.0
 HOT_C = 85.0
@@ -26,7 +26,7 @@ class Hardware(Pane):
     def heading(self) -> Content:
         if self.view is None:
             return line(("hardware", "bold"))
-        return line(("hardware  ", "bold"), (self.view.node.node, palette.MUTED))
+        return line(("hardware  ", "bold"), (self.view.node.node, styles.MUTED))
 
     def lines(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
@@ -37,7 +37,7 @@ class Hardware(Pane):
         lately = self.view.gpus
         cards = [row for gpu in facts.gpus for row in _card(gpu, width, roomy, lately.get(gpu.uuid, ()))]
         if not facts.gpus:
-            cards = [line("no GPUs  ", (facts.gpu_note, palette.MUTED))]
+            cards = [line("no GPUs  ", (facts.gpu_note, styles.MUTED))]
         return [*cards, *_host(facts)]
 
 
@@ -53,13 +53,13 @@ def _card(gpu: Gpu, width: int, roomy: bool, lately: Lately) -> list[Content]:
     first: list[Part] = [
         (f"{gpu.index} ", "bold"),
         (done, "$accent"),
-        (rest, palette.MUTED),
-        (f"{memory} GiB" if wide else memory, palette.MUTED),
+        (rest, styles.MUTED),
+        (f"{memory} GiB" if wide else memory, styles.MUTED),
         f" {load:>4}",
-        (f" {heat:>4}", "$error bold" if hot else palette.MUTED),
+        (f" {heat:>4}", "$error bold" if hot else styles.MUTED),
     ]
     holders = _holders(gpu)
-    ink = palette.MUTED if gpu.processes else "$success"
+    ink = styles.MUTED if gpu.processes else "$success"
     if wide:
         shown = spark(lately, width - WIDE_CELLS)
         return [line(*first, (f"  {holders[:HOLDER_CELLS]:<{HOLDER_CELLS}} ", ink), (shown, "$accent"))]
@@ -78,24 +78,24 @@ def _host(facts: NodeFacts) -> list[Content]:
     used = facts.ram_total_gib - facts.ram_available_gib
     disk = "$error bold" if facts.disk_free_gib < LOW_DISK_GIB else ""
     return [
-        line(("cpu  ", palette.MUTED), f"load {facts.load_1m:.1f} on {facts.n_cpus}"),
-        line(("ram  ", palette.MUTED), f"{used:,.0f} of {facts.ram_total_gib:,.0f} GiB"),
-        line(("disk ", palette.MUTED), (f"{facts.disk_free_gib:,.0f} GiB free", disk)),
+        line(("cpu  ", styles.MUTED), f"load {facts.load_1m:.1f} on {facts.n_cpus}"),
+        line(("ram  ", styles.MUTED), f"{used:,.0f} of {facts.ram_total_gib:,.0f} GiB"),
+        line(("disk ", styles.MUTED), (f"{facts.disk_free_gib:,.0f} GiB free", disk)),
     ]
 
 
 def _in_one_row(facts: NodeFacts) -> Content:
     if not facts.gpus:
         return line(
-            ("no GPUs", palette.MUTED),
+            ("no GPUs", styles.MUTED),
             f"  load {facts.load_1m:.1f} on {facts.n_cpus} cpus",
             f"  ram {facts.ram_available_gib:,.0f} GiB free  disk {facts.disk_free_gib:,.0f} GiB free",
         )
     cells = spark(tuple(100 * g.memory_used_gib / max(g.memory_total_gib, 1e-9) for g in facts.gpus), len(facts.gpus))
     busiest = max((g.temperature for g in facts.gpus if g.temperature is not None), default=None)
-    heat: Part = (f"  hottest {busiest:.0f}°" if busiest is not None else "", palette.MUTED)
+    heat: Part = (f"  hottest {busiest:.0f}°" if busiest is not None else "", styles.MUTED)
     return line(
-        ("GPU memory ", palette.MUTED), (cells, "$accent"), f"  {free_gpus(facts)} of {len(facts.gpus)} free", heat
+        ("GPU memory ", styles.MUTED), (cells, "$accent"), f"  {free_gpus(facts)} of {len(facts.gpus)} free", heat
     )
 
 

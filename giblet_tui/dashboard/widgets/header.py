@@ -8,13 +8,13 @@ from typing import NamedTuple
 
 from textual.content import Content
 
-from giblet_train.contract.health import duration
-from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.text import Part, fitting, line, rail
-from giblet_tui.dashboard.view import RunView, epoch_words, health_now, in_doubt, open_alerts, state_words
+from giblet_train.schema.health import duration
+from giblet_tui.dashboard.model.run_view import RunView, epoch_words, health_now, in_doubt, open_alerts, state_words
+from giblet_tui.dashboard.style import styles
+from giblet_tui.dashboard.style.safe_text import Part, fitting, line, rail
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.dashboard.widgets.verdict import verdict_word
-from giblet_tui.fleet import nodes_of
+from giblet_tui.monitor.snapshots import nodes_of
 
 BAR = 12
 ROOMY = 90
@@ -45,10 +45,10 @@ class RunHeader(Pane, can_focus=False):
         """The run in one row; told: what is wrong with it too, for there is no second row."""
         now = self._clock()
         health = health_now(view.run, view.node, now)
-        ink = palette.state_style(health.state)
-        parts: list[Part] = [(f"{palette.glyph(health.state)} {state_words(health, view.node, now)} ", f"{ink} bold")]
+        ink = styles.state_style(health.state)
+        parts: list[Part] = [(f"{styles.glyph(health.state)} {state_words(health, view.node, now)} ", f"{ink} bold")]
         where = ",".join(nodes_of(view.run)) or view.node.node
-        parts += [(view.run.run.name, "bold"), (f" {view.run.run.run_id[-4:]} on {where}", palette.MUTED)]
+        parts += [(view.run.run.name, "bold"), (f" {view.run.run.run_id[-4:]} on {where}", styles.MUTED)]
         if epochs := epoch_words(view.run):
             parts.append(f"  epoch {epochs}")
         parts += self._progress(view, width)
@@ -57,7 +57,7 @@ class RunHeader(Pane, can_focus=False):
         if trouble is not None and told:
             parts.append((f"  {trouble.glyph} {trouble.sentence}", trouble.style))
         elif trouble is None and (health.state not in ("running", "finished") or width >= ROOMY):
-            parts.append((f"  {health.sentence}", palette.MUTED))
+            parts.append((f"  {health.sentence}", styles.MUTED))
         return line(*parts)
 
     def _progress(self, view: RunView, width: int) -> list[Part]:
@@ -68,10 +68,10 @@ class RunHeader(Pane, can_focus=False):
         parts: list[Part] = []
         if width >= ROOMY:
             behind, ahead = rail(done / max(1, plan.total_steps), BAR)
-            parts += ["  ", (behind, "$accent"), (ahead, palette.MUTED), f" {done:,}/{plan.total_steps:,}"]
+            parts += ["  ", (behind, "$accent"), (ahead, styles.MUTED), f" {done:,}/{plan.total_steps:,}"]
         left = view.run.eta_s
         if left is not None and health_now(view.run, view.node, self._clock()).state == "running":
-            parts.append((f"  {duration(left)} left", palette.MUTED))
+            parts.append((f"  {duration(left)} left", styles.MUTED))
         return parts
 
     def _trouble(self, view: RunView) -> Trouble | None:
@@ -84,9 +84,9 @@ class RunHeader(Pane, can_focus=False):
             more = f"  and {len(alerts) - 1} more" if len(alerts) > 1 else ""
             keys = "A seen  Z snooze  9 all"
             said = f"{first.name}: {first.sentence}{more}"
-            return Trouble("▲", said, first.action, keys, palette.LEVEL_STYLES[first.level])
+            return Trouble("▲", said, first.action, keys, styles.LEVEL_STYLES[first.level])
         if health.state in ("failed", "died", "stalled"):
-            glyph, ink = palette.glyph(health.state), palette.state_style(health.state)
+            glyph, ink = styles.glyph(health.state), styles.state_style(health.state)
             return Trouble(glyph, health.sentence, f"giblet why {view.run.run.run_id}", "W why", ink)
         return None
 
@@ -106,5 +106,5 @@ def band(trouble: Trouble, width: int) -> Content:
     room = max(1, width - len(trouble.keys) - 2)
     parts = [(f"{trouble.glyph} {trouble.sentence}", f"{trouble.style} bold"), (f"  → {trouble.action}", "")]
     said = fitting(parts, room).truncate(room, ellipsis=True)
-    keys = line((f"{trouble.keys:>{max(0, width - said.cell_length)}}", palette.MUTED))
+    keys = line((f"{trouble.keys:>{max(0, width - said.cell_length)}}", styles.MUTED))
     return (said + keys).stylize(f"on {trouble.style} 15%")

@@ -15,10 +15,10 @@ from textual.reactive import reactive
 from textual.scroll_view import ScrollView
 from textual.strip import Strip
 
-from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.logfilter import Grade, LogFilter, grades
-from giblet_tui.dashboard.logplace import line_at, steps_of
-from giblet_tui.dashboard.text import LONGEST, harmless, line
+from giblet_tui.dashboard.model.log_filter import Grade, LogFilter, grades
+from giblet_tui.dashboard.model.log_steps import line_at, steps_of
+from giblet_tui.dashboard.style import styles
+from giblet_tui.dashboard.style.safe_text import LONGEST, harmless, line
 
 
 class LogTail(ScrollView, can_focus=True):
@@ -209,10 +209,10 @@ class LogTail(ScrollView, can_focus=True):
             if self.filter.words
             else ""
         )
-        self.border_title = line(("log  ", "bold"), (words, palette.MUTED), (sifted, "$warning"))
+        self.border_title = line(("log  ", "bold"), (words, styles.MUTED), (sifted, "$warning"))
 
     def _ink(self, grade: Grade) -> Style:
-        inks = palette.INK[self.app.current_theme.dark]
+        inks = styles.INK[self.app.current_theme.dark]
         return {"error": Style(color=inks["bad"]), "warning": Style(color=inks["other"]), "info": Style()}[grade]
 
     def _segments(self, text: str, style: Style, index: int) -> list[Segment]:

@@ -11,10 +11,10 @@ from textual.reactive import reactive
 from textual.theme import Theme
 from textual.widget import Widget
 
-from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.palette import MUTED
-from giblet_tui.dashboard.text import line, page
-from giblet_tui.dashboard.view import RunView
+from giblet_tui.dashboard.model.run_view import RunView
+from giblet_tui.dashboard.style import styles
+from giblet_tui.dashboard.style.safe_text import line, page
+from giblet_tui.dashboard.style.styles import MUTED
 
 
 class Pane(Widget, can_focus=True):
@@ -31,7 +31,7 @@ class Pane(Widget, can_focus=True):
     _said_in: Size | None = None
     _headed = Content()
     _heading_only = False
-    inks: Mapping[str, str] = palette.styles(dark=True)
+    inks: Mapping[str, str] = styles.styles(dark=True)
     """The colours of the present theme by the name of their use."""
 
     def heading(self) -> Content:
@@ -52,11 +52,11 @@ class Pane(Widget, can_focus=True):
         return self._said
 
     def on_mount(self) -> None:
-        self.inks = palette.styles(dark=self.app.current_theme.dark)
+        self.inks = styles.styles(dark=self.app.current_theme.dark)
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
 
     def _theme_changed(self, theme: Theme) -> None:
-        self.inks = palette.styles(dark=theme.dark)
+        self.inks = styles.styles(dark=theme.dark)
         self.renew()
         self.refresh()
 

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from textual.app import ComposeResult
 
 from giblet_tui.dashboard.widgets.alerts import Alerts
-from giblet_tui.dashboard.widgets.balance import Balance
-from giblet_tui.dashboard.widgets.charts import Charts
-from giblet_tui.dashboard.widgets.clock import WarmupClock
+from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.hardware import Hardware
 from giblet_tui.dashboard.widgets.log import LogTail
-from giblet_tui.dashboard.widgets.losses import LossPanel
-from giblet_tui.dashboard.widgets.runs import RunList
+from giblet_tui.dashboard.widgets.loss_balance import Balance
+from giblet_tui.dashboard.widgets.loss_chart import LossPanel
+from giblet_tui.dashboard.widgets.run_list import RunList
 from giblet_tui.dashboard.widgets.verdict import VerdictStrip
+from giblet_tui.dashboard.widgets.warmup import WarmupClock
 
 
 class Panes(Charts):

@@ -6,10 +6,10 @@ import textwrap
 
 from textual.content import Content
 
-from giblet_train.contract.criteria import WORDS, CriterionVerdict, Status
-from giblet_tui.dashboard import palette
-from giblet_tui.dashboard.text import line
-from giblet_tui.dashboard.view import in_doubt
+from giblet_train.diagnosis.criteria import WORDS, CriterionVerdict, Status
+from giblet_tui.dashboard.model.run_view import in_doubt
+from giblet_tui.dashboard.style import styles
+from giblet_tui.dashboard.style.safe_text import line
 from giblet_tui.dashboard.widgets.pane import Pane
 
 WORDY = 90
@@ -33,9 +33,9 @@ class VerdictStrip(Pane):
         if verdict is None:
             adopted = self.view.run.run.adopted is not None
             why = "it was adopted, without a configuration" if adopted else "the run's config.yaml was not read"
-            return [line((f"no criteria are known: {why}", palette.MUTED))]
+            return [line((f"no criteria are known: {why}", styles.MUTED))]
         if not verdict.criteria:
-            return [line(("the configuration names no criteria", palette.MUTED))]
+            return [line(("the configuration names no criteria", styles.MUTED))]
         ordered = sorted(verdict.criteria, key=lambda c: ORDER.index(c.status))
         if height == 1:
             return _shortened(_criterion(ordered[0], len(ordered[0].name), width, wordy=False))
@@ -46,19 +46,19 @@ class VerdictStrip(Pane):
 
 def verdict_word(status: Status, *, dimmed: bool = False) -> tuple[tuple[str, str], ...]:
     """Glyph and word of a status, coloured, or dimmed where its run is no longer heard or moves no more."""
-    ink = palette.MUTED if dimmed else f"{palette.STATUS_STYLES[status]} bold"
-    return ((f"{palette.STATUS_GLYPHS[status]} {WORDS[status]}", ink),)
+    ink = styles.MUTED if dimmed else f"{styles.STATUS_STYLES[status]} bold"
+    return ((f"{styles.STATUS_GLYPHS[status]} {WORDS[status]}", ink),)
 
 
 def _criterion(criterion: CriterionVerdict, longest: int, width: int, *, wordy: bool) -> list[Content]:
     """The criterion as one line or more, its sentence wrapped beside its name."""
-    word = f"{palette.STATUS_GLYPHS[criterion.status]} " + (f"{WORDS[criterion.status]:<8} " if wordy else "")
-    ink = f"{palette.STATUS_STYLES[criterion.status]} bold"
+    word = f"{styles.STATUS_GLYPHS[criterion.status]} " + (f"{WORDS[criterion.status]:<8} " if wordy else "")
+    ink = f"{styles.STATUS_STYLES[criterion.status]} bold"
     name = f"{criterion.name:<{longest}}  "
     indent = len(word) + len(name)
     pieces = textwrap.wrap(criterion.sentence, max(MINIMUM, width - indent)) or [""]
-    rest = [line(" " * indent, (piece, palette.MUTED)) for piece in pieces[1:]]
-    return [line((word, ink), name, (pieces[0], palette.MUTED)), *rest]
+    rest = [line(" " * indent, (piece, styles.MUTED)) for piece in pieces[1:]]
+    return [line((word, ink), name, (pieces[0], styles.MUTED)), *rest]
 
 
 def _fitted(wrapped: list[list[Content]], height: int) -> list[Content]:
@@ -73,4 +73,4 @@ def _fitted(wrapped: list[list[Content]], height: int) -> list[Content]:
 
 def _shortened(rows: list[Content], most: int = 1) -> list[Content]:
     """The first of them, with an ellipsis where more follow."""
-    return rows if len(rows) <= most else [*rows[: most - 1], rows[most - 1] + line(("…", palette.MUTED))]
+    return rows if len(rows) <= most else [*rows[: most - 1], rows[most - 1] + line(("…", styles.MUTED))]

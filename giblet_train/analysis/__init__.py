@@ -1,0 +1,1 @@
+"""Analyses of trained runs: evaluation tables, lesions, reconstructed films and ensembles."""

@@ -1,0 +1,55 @@
+"""What a member of an ensemble predicts, in the voxels and features of another that learnt from other TRs.
+
+Which voxels vary, how features scale and which directions frames take is fitted on training TRs, so members whose
+validation blocks differ see them a little otherwise. T test TRs, V voxels, F features.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.standardize import ColumnScale
+
+Floats = NDArray[np.float32]
+
+
+class Mean:
+    """The mean of (T, V) predictions over the members, where each says nothing (NaN) of voxels that it dropped."""
+
+    def __init__(self) -> None:
+        self._sum_TV: Floats | np.float32 = np.float32(0.0)
+        self._n_V: NDArray[np.int64] | int = 0
+
+    def add(self, predicted_TV: Floats) -> None:
+        """One member's predictions."""
+        self._sum_TV = self._sum_TV + np.nan_to_num(predicted_TV)
+        self._n_V = self._n_V + np.isfinite(predicted_TV[0]).astype(np.int64)
+
+    @property
+    def value_TV(self) -> Floats:
+        """Of voxels that no member predicts: 0."""
+        return np.asarray(self._sum_TV / np.maximum(self._n_V, 1), np.float32)
+
+
+def voxels_as(member: SplitData, other: SplitData, predicted_TV: Floats) -> Floats:
+    """(T, V of the other): z-scores of each voxel, NaN where the member has dropped it."""
+    if np.array_equal(member.voxels_V, other.voxels_V):
+        return predicted_TV
+    studied_TV = np.full((len(predicted_TV), np.count_nonzero(member.study.mask_XYZ)), np.nan, np.float32)
+    studied_TV[:, member.voxels_V] = predicted_TV
+    return studied_TV[:, other.voxels_V]
+
+
+def features_as(member: SplitData, other: SplitData, modality: str, rebuilt_TF: Floats) -> Floats:
+    """(T, F of the other): in its scale, and frames along its components. Shares of codes have neither."""
+    if modality in member.unigram or member.split == other.split:
+        return rebuilt_TF
+    raw_TF = rebuilt_TF * member.feature_sd[modality] + member.feature_mean[modality]
+    if modality == "video":
+        theirs, ours = member.frame_pca, other.frame_pca
+        light_TP = raw_TF[:, member.pca_columns] @ theirs.components_FP + theirs.mean_P
+        scores_TF = (light_TP - ours.mean_P) @ ours.components_FP.T
+        raw_TF = np.concatenate([raw_TF[:, : member.pca_columns.start], scores_TF], axis=1)
+    return ColumnScale(other.feature_mean[modality], other.feature_sd[modality]).apply(raw_TF)

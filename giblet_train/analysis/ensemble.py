@@ -1,0 +1,179 @@
+"""Several runs read as one: the mean of what they predict and rebuild, held against its members and against ridge.
+
+Members of a fold differ by seed and by the block that validates; folds differ by what is tested on, so each is averaged
+by itself and figures are means over folds. T test TRs of a fold, V voxels, F features.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.analysis.align_members import Mean, features_as, voxels_as
+from giblet_train.analysis.load_run import Narrate, trained
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.evaluation.baselines import ridge_of
+from giblet_train.evaluation.encoding import N_DRAWS, Correlation, Floats
+from giblet_train.evaluation.metrics import block_interval
+from giblet_train.schema.config import diff
+from giblet_train.schema.ensemble_configs import FREE_KEYS, PLACE_KEYS
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.training.process import Load
+
+ENSEMBLE, RIDGE, POOLED, BOTH = "ensemble", "ridge", "ridge_pooled", "ensemble_with_ridge_pooled"
+MEMBER, FIRST = "member", "first"
+
+
+@dataclass(frozen=True)
+class FoldScores:
+    """One fold. scores: who predicts -> r of each subject; members by their run id.
+
+    rebuilt: source -> modality -> (T, F), the members' mean; decoding: its figures. member_skill: modality -> the
+    members' mean skill, from predicted brains. All in the voxels and features of the first member, data, and beside
+    baselines that learn from its training TRs.
+    """
+
+    fold: int
+    members: tuple[str, ...]
+    scores: Mapping[str, Correlation]
+    rebuilt: Mapping[str, Mapping[str, Floats]]
+    decoding: Mapping[str, Mapping[str, Mapping[str, float]]]
+    member_skill: Mapping[str, float]
+    data: SplitData
+
+
+def score_folds(paths: Sequence[Path], role: str, load: Load, narrate: Narrate) -> list[FoldScores]:
+    """Each fold that these run directories hold, lowest first. Raises ConfigError where runs cannot be averaged."""
+    by_fold: dict[int, list[Path]] = defaultdict(list)
+    first = RunDir(paths[0].resolve()).read_config()
+    for path in paths:
+        config = RunDir(path.resolve()).read_config()
+        changed = [key for key in diff(first, config) if key not in (*FREE_KEYS, *PLACE_KEYS)]
+        if changed:
+            raise ConfigError(
+                f"{path.name} differs from {paths[0].name} by {', '.join(changed)}.",
+                f"An ensemble's members differ by {', '.join(FREE_KEYS)} alone.",
+            )
+        by_fold[config.split.fold].append(path)
+    return [_score(fold, by_fold[fold], role, load, narrate) for fold in sorted(by_fold)]
+
+
+def _score(fold: int, paths: Sequence[Path], role: str, load: Load, narrate: Narrate) -> FoldScores:
+    scores: dict[str, Correlation] = {}
+    total: dict[str, Mean] = defaultdict(Mean)
+    rebuilt: dict[str, dict[str, Floats]] = {}
+    skills: list[dict[str, float]] = []
+    first = trained(paths[0], role, load, narrate)
+    data, rows = first.data, first.data.split.test
+    for n, path in enumerate(paths):
+        run = first if n == 0 else trained(path, role, load, narrate)
+        narrate(f"fold {fold}: member {n + 1} of {len(paths)}", n / len(paths))
+        scores[path.name] = Correlation(data.responsive_V, data.null_V)
+        for subject, own_TV in run.examiner.predicted(run.model):
+            predicted_TV = voxels_as(run.data, data, own_TV)
+            scores[path.name].add(np.nan_to_num(predicted_TV), data.bold[subject][rows])
+            total[subject].add(predicted_TV)
+        film = {
+            source: {m: features_as(run.data, data, m, own_TF) for m, own_TF in features.items()}
+            for source, features in run.examiner.rebuilt(run.model).items()
+        }
+        skills.append({m: d["skill"] for m, d in first.examiner.decoding(film)["predicted"].items()})
+        for source, features in film.items():
+            into = rebuilt.setdefault(source, {})
+            for m, x_TF in features.items():
+                into[m] = into.get(m, np.float32(0.0)) + x_TF / np.float32(len(paths))
+    members = tuple(path.name for path in paths)
+    scores |= _held_against(data, {subject: mean.value_TV for subject, mean in total.items()})
+    mean_skill = {m: float(np.mean([skill[m] for skill in skills])) for m in skills[0]}
+    return FoldScores(fold, members, scores, rebuilt, first.examiner.decoding(rebuilt), mean_skill, data)
+
+
+def _held_against(data: SplitData, total: Mapping[str, Floats]) -> dict[str, Correlation]:
+    """The ensemble, ridge alone and pooled, and the mean of ensemble and pooled ridge."""
+    split, rows = data.split, data.split.test
+    scores = {name: Correlation(data.responsive_V, data.null_V) for name in (ENSEMBLE, RIDGE, POOLED, BOTH)}
+    ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
+    together_V = data.responsive_V if data.responsive_V.any() else np.ones(data.n_voxels, bool)
+    mean_TV = np.asarray(np.mean([data.bold[s] for s in data.subjects], axis=0), np.float32)
+    pooled_TV = data.drift.removed(ridge.predict(mean_TV, rows, together_V), split.test_blocks)
+    for subject, predicted_TV in total.items():
+        bold_TV = data.bold[subject]
+        alone_TV = data.drift.removed(ridge.predict(bold_TV, rows, together_V), split.test_blocks)
+        for name, each_TV in (
+            (ENSEMBLE, predicted_TV),
+            (RIDGE, alone_TV),
+            (POOLED, pooled_TV),
+            (BOTH, (predicted_TV + pooled_TV) / 2.0),
+        ):
+            scores[name].add(np.asarray(each_TV, np.float32), bold_TV[rows])
+    return scores
+
+
+def report(folds: Sequence[FoldScores]) -> dict[str, Any]:
+    """Figures over all folds as plain data: r over responsive voxels, and what the ensemble gains, with intervals."""
+    series = series_of(folds)
+    return {
+        "folds": [fold.fold for fold in folds],
+        "members": {str(fold.fold): list(fold.members) for fold in folds},
+        "r": {name: float(sum_T.sum()) for name, sum_T in series.items()},
+        "gain": {
+            f"{ENSEMBLE} over {other}": interval(series[ENSEMBLE] - series[other])
+            for other in (MEMBER, FIRST, RIDGE, POOLED)
+        }
+        | {f"{BOTH} over {ENSEMBLE}": interval(series[BOTH] - series[ENSEMBLE])},
+        "decoding": {
+            source: {m: _mean_of([fold.decoding[source][m] for fold in folds]) for m in folds[0].decoding[source]}
+            for source in folds[0].decoding
+        },
+        "member_skill": _mean_of([fold.member_skill for fold in folds]),
+    }
+
+
+def interval(gain_T: NDArray[np.float64]) -> dict[str, float]:
+    """A sum over TRs with its 95 % block-bootstrap interval."""
+    low, high = block_interval(gain_T, N_DRAWS, np.random.default_rng(0))
+    return {"mean": float(gain_T.sum()), "low": low, "high": high}
+
+
+def series_of(folds: Sequence[FoldScores]) -> dict[str, NDArray[np.float64]]:
+    """Who predicts -> (T of all folds,), what each TR adds to the mean over folds of r.
+
+    `member`: the members' mean; `first`: each fold's first member, from whose training TRs the baselines learn, too.
+    """
+    series = {}
+    for name in (MEMBER, FIRST, *(name for name in folds[0].scores if name not in folds[0].members)):
+        parts = [np.mean([p for n in who(fold, name) for p in fold.scores[n].products], axis=0) for fold in folds]
+        series[name] = np.concatenate(parts) / len(folds)
+    return series
+
+
+def who(fold: FoldScores, name: str) -> Sequence[str]:
+    """Whose scores in a fold go by a name of `series_of`."""
+    return {MEMBER: fold.members, FIRST: fold.members[:1]}.get(name, [name])
+
+
+def _mean_of(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    return {key: float(np.mean([f[key] for f in figures])) for key in figures[0] if all(key in f for f in figures)}
+
+
+def lines_of(figures: Mapping[str, Any]) -> list[str]:
+    """The same for people."""
+    n_members = sum(len(m) for m in figures["members"].values())
+    told = [f"{n_members} runs, folds {', '.join(map(str, figures['folds']))}; held-out r over responsive voxels", ""]
+    told += [f"{name.replace('_', ' '):<28} {value:6.3f}" for name, value in figures["r"].items()]
+    told += ["", "gain, with 95 % interval over blocks"]
+    for name, g in figures["gain"].items():
+        told.append(f"{name.replace('_', ' '):<44} {g['mean']:+.3f}  [{g['low']:+.3f}, {g['high']:+.3f}]")
+    told += ["", "rebuilt film: skill, and 5-TR segments told apart (chance)"]
+    for source, film in figures["decoding"].items():
+        for m, d in film.items():
+            apart = f"{d['top_1']:.2f} ({d['top_1_chance']:.2f})" if "top_1" in d else "too few TRs for it"
+            told.append(f"{source:<10} {m:<6} {d['skill']:+.3f}   {apart}")
+    return told

@@ -1,0 +1,179 @@
+"""What each set of voxels does for each modality: the film rebuilt without it, beside random sets of the same size.
+
+T TRs, V voxels, K latents, F features, N random sets.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import accumulate, pairwise
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from giblet_train.analysis.load_run import Narrate, Trained
+from giblet_train.data.preprocessing.parcels import Parcel
+from giblet_train.evaluation.metrics import reconstruction
+from giblet_train.model.lesion import Mode, VoxelReadout
+from giblet_train.model.network import BrainModel
+from giblet_train.schema.config import MODALITIES
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import SCHEMA
+
+FIGURES = ("skill", "r", "two_way", "top_1")
+OWN_SHARE = 0.8
+LEVEL = 0.05
+Figures = dict[str, dict[str, float]]
+
+
+@dataclass(frozen=True)
+class Bench:
+    """A trained run with its test brains read voxel by voxel. true: modality -> (T, F)."""
+
+    run: Trained
+    model: BrainModel
+    readout: VoxelReadout
+    mode: Mode
+    true: Mapping[str, NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, run: Trained, source: str, mode: Mode) -> Bench:
+        """source: of `objective.SOURCES`. Raises ConfigError where the model does not read brains."""
+        if not isinstance(run.model, BrainModel):
+            raise ConfigError(
+                f"A {run.config.model.kind} network rebuilds the film from its bottleneck, not from brains: "
+                "no lesion can change it.",
+                "Use a run with model.kind: trunk.",
+            )
+        rows, data = run.data.split.test, run.data
+        predicted = run.examiner.predicted(run.model)
+        bold = dict(predicted) if source == "predicted" else {s: data.bold[s][rows] for s in data.subjects}
+        readout = VoxelReadout.of(run.model, run.examiner.compression, bold)
+        return cls(run, run.model, readout, mode, {m: x_TF[rows] for m, x_TF in data.targets.items()})
+
+    def figures(self, lost_V: NDArray[np.bool_]) -> Figures:
+        """modality -> `FIGURES` of the film as rebuilt without the voxels `lost_V`."""
+        film, data = self.film(lost_V), self.run.data
+        each = {
+            m: reconstruction(film[m], true_TF, data.target_weights[m], data.unigram.get(m))
+            for m, true_TF in self.true.items()
+        }
+        return {m: {name: found.get(name, float("nan")) for name in FIGURES} for m, found in each.items()}
+
+    @torch.no_grad()
+    def film(self, lost_V: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
+        """modality -> (T, F) as rebuilt, of codes their probability. Decoders look ahead, but never beyond a block."""
+        model, targets = self.model.eval(), self.run.experiment.learner.objective.targets
+        z_TK = self.readout.latents(lost_V, self.mode).to(next(model.parameters()).device)
+        ends = accumulate((stop - start for start, stop in self.run.data.split.test_blocks), initial=0)
+        blocks = [model.decoders(z_TK[None, first:stop], None) for first, stop in pairwise(ends)]
+        return {m: np.concatenate([targets.shown(m, b[m])[0].cpu().numpy() for b in blocks]) for m in self.true}
+
+
+def lesion_study(
+    run: Trained, parcels: Sequence[Parcel], source: str, mode: Mode, n_draws: int, narrate: Narrate
+) -> dict[str, Any]:
+    """{schema, run_id, mode, source, n_draws, before, lesions}: each parcel's lesion, alone, on held-out TRs.
+
+    Of every figure: what is left, what was lost, what random sets lose, and p, the share of them that lose as much.
+    A random set has as many voxels as the parcel, and as many responsive ones, drawn anywhere in the mask.
+    """
+    bench = Bench.of(run, source, mode)
+    before = bench.figures(np.zeros(run.data.n_voxels, bool))
+    lesions = []
+    for number, parcel in enumerate(parcels):
+        narrate(f"lesion of {parcel.name}: {n_draws} random sets beside it", number / len(parcels))
+        after = bench.figures(parcel.voxels_V)
+        drawn = [bench.figures(lost_V) for lost_V in _random_sets(parcel.voxels_V, run.data.responsive_V, n_draws)]
+        changes = {m: _change(before[m], after[m], [figures[m] for figures in drawn]) for m in before}
+        lesions.append(
+            {
+                "region": parcel.name,
+                "n_voxels": int(parcel.voxels_V.sum()),
+                "n_responsive": int((parcel.voxels_V & run.data.responsive_V).sum()),
+                "truth": dict(parcel.shares),
+                "as_truth_says": _as_truth_says(parcel.shares, changes),
+                "changes": changes,
+            }
+        )
+    told = {"schema": SCHEMA, "run_id": run.run_dir.run_id, "checkpoint": run.record.file, "fold": run.data.split.fold}
+    return told | {"mode": mode, "source": source, "n_draws": n_draws, "before": before, "lesions": lesions}
+
+
+def _random_sets(lost_V: NDArray[np.bool_], responsive_V: NDArray[np.bool_], n: int) -> Iterator[NDArray[np.bool_]]:
+    """The lesion's labels permuted among responsive voxels, and among the others."""
+    random = np.random.default_rng(0)
+    for _ in range(n):
+        drawn_V = np.zeros_like(lost_V)
+        for pool in (np.flatnonzero(responsive_V), np.flatnonzero(~responsive_V)):
+            drawn_V[random.choice(pool, int(lost_V[pool].sum()), replace=False)] = True
+        yield drawn_V
+
+
+def _change(
+    before: Mapping[str, float], after: Mapping[str, float], drawn: Sequence[Mapping[str, float]]
+) -> dict[str, dict[str, float]]:
+    changes = {}
+    for name in FIGURES:
+        lost = before[name] - after[name]
+        null = np.array([before[name] - figures[name] for figures in drawn])
+        low, high = np.quantile(null, [0.025, 0.975])
+        changes[name] = {
+            "after": after[name],
+            "lost": lost,
+            "random_lost": float(null.mean()),
+            "random_low": float(low),
+            "random_high": float(high),
+            "p": float((1 + (null >= lost).sum()) / (1 + len(null))),
+        }
+    return changes
+
+
+def _as_truth_says(shares: Mapping[str, float], changes: Mapping[str, Any]) -> bool | None:
+    """Whether skill is lost where the truth has nearly all of the variance, and nowhere where it has none.
+
+    None where the truth is unknown, or gives the parcel to several modalities.
+    """
+    own = [m for m, share in shares.items() if share >= OWN_SHARE]
+    if not own:
+        return None
+    spared = [m for m, share in shares.items() if share == 0.0]
+    p = {m: changes[m]["skill"]["p"] for m in changes}
+    return bool(p[own[0]] <= LEVEL and all(p[m] > LEVEL for m in spared))
+
+
+def lesion_lines(study: dict[str, Any]) -> list[str]:
+    """The study as a table for people: skill before and after, with what random sets lose."""
+    before = study["before"]
+    columns = "".join(f"{m:>27}" for m in MODALITIES)
+    lines = [
+        f"{study['run_id']}, fold {study['fold']}: held-out skill of the film rebuilt from {study['source']} brains, "
+        f"voxels {'missing' if study['mode'] == 'missing' else 'silenced'}",
+        "after each lesion: what is left (what was lost; what random sets of its size lost) and * where p ≤ .05",
+        "",
+        f"{'region':32}{'voxels':>7}{columns}  as its truth says",
+        f"{'(no lesion)':32}{0:7}" + "".join(f"{before[m]['skill']:>+10.3f}{'':17}" for m in MODALITIES),
+    ]
+    word = {True: "yes", False: "no", None: "–"}
+    for lesion in study["lesions"]:
+        cells = "".join(_cell(lesion["changes"][m]["skill"]) for m in MODALITIES)
+        lines.append(f"{lesion['region']:32}{lesion['n_voxels']:7}{cells}  {word[lesion['as_truth_says']]}")
+    lines += ["", "Segments told apart (two-way, chance .5), before: " + _told_apart(before)]
+    for lesion in study["lesions"]:
+        after = {m: {"two_way": lesion["changes"][m]["two_way"]["after"]} for m in MODALITIES}
+        lines.append(f"  {lesion['region']:32}{_told_apart(after)}")
+    return lines
+
+
+def _cell(change: Mapping[str, float]) -> str:
+    star = "*" if change["p"] <= LEVEL else " "
+    lost = f"({change['lost']:+.3f}; {change['random_lost']:+.3f})"
+    return f"{change['after']:>+10.3f}{lost:>16}{star}"
+
+
+def _told_apart(figures: Mapping[str, Mapping[str, float]]) -> str:
+    two_way = {m: figures[m]["two_way"] for m in MODALITIES}
+    return ", ".join(f"{m} –" if np.isnan(r) else f"{m} {r:.2f}" for m, r in two_way.items())

@@ -1,0 +1,106 @@
+"""A run's checkpoint put back beside its data: what every later look at a trained run begins with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import msgspec
+import torch
+
+from giblet_train.components.build import Experiment
+from giblet_train.components.train_step import under
+from giblet_train.data.preprocessing.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.store.prepare import workdir_of
+from giblet_train.data.store.store import study_folder
+from giblet_train.distributed.process_group import Ranks, device_of, set_threads
+from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.model.network import Network
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.records import CheckpointRecord
+from giblet_train.schema.run_dir import RunDir
+from giblet_train.training import checkpoint_files
+from giblet_train.training.process import Load
+
+Narrate = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A run as its checkpoint left it. workdir: where its study lies. model: the averaged weights: those are judged."""
+
+    run_dir: RunDir
+    workdir: Path
+    config: Config
+    record: CheckpointRecord
+    data: SplitData
+    experiment: Experiment
+    model: Network
+    examiner: Examiner
+
+    def parcels(self, names: Sequence[str], atlas: Path | None, mask: Path | None) -> tuple[Parcel, ...]:
+        """The named parcels of the study's atlas or of another, and a mask's voxels. Raises ConfigError, DataError."""
+        known = self.regions() if atlas is None else parcels_of_atlas(atlas, self.data)
+        masked = () if mask is None else (parcel_of_mask(mask, self.data),)
+        if not known and not masked:
+            raise ConfigError(
+                "This study has no atlas, so no region has a name.", "Give one as --atlas, or voxels as --mask."
+            )
+        return (*chosen(known, names), *masked) if names or not masked else masked
+
+    def regions(self) -> tuple[Parcel, ...]:
+        """The parcels of the study's atlas; none where data.atlas names none."""
+        return parcels_of_split(self.data, self._study())
+
+    def credit(self) -> str:
+        """Whose film is shown, as its licence asks; a demo study knows, of another one only its owner does."""
+        try:
+            told = msgspec.json.decode((self._study() / "study.json").read_bytes())
+            return str(told["film"]["credit"])
+        except (OSError, msgspec.MsgspecError, KeyError, TypeError):
+            return f"Film: {self.config.data.video}, of this study."
+
+    def _study(self) -> Path:
+        return study_folder(self.config, self.workdir / self.config.data.data_dir, self.workdir, lambda *_: None)[0]
+
+
+def trained(path: Path, role: str, load: Load, narrate: Narrate, workdir: Path | None = None) -> Trained:
+    """The run in directory `path`, its own or a pulled copy, at its newest checkpoint of `role`; nothing is written.
+
+    workdir: where study and stores lie, as in `prepared.workdir_of`. It works on a GPU where torch sees one, unless the
+    run's configuration says cpu. Raises ConfigError where there is no such checkpoint, DataError where the study is
+    another one by now.
+    """
+    run_dir = RunDir(path.resolve())
+    config = run_dir.read_config()
+    record = checkpoint_files.newest(run_dir.checkpoints, role)
+    if record is None:
+        remedy = f"It appears with the first saved epoch; of a run that was pulled: giblet pull RUN --{role}"
+        raise ConfigError(f"{run_dir.path} has no {role} checkpoint.", remedy)
+    saved = checkpoint_files.read(run_dir.checkpoints, record)
+    where = workdir_of(run_dir, workdir)
+    set_threads(config, 1)
+    alone = msgspec.structs.replace(
+        config,
+        batch_size=max(config.batch_size, config.accumulate_steps),
+        device="cpu" if config.device == "cpu" else "auto",
+    )
+    data = load(config, where, narrate)
+    if data.study.key != record.store_key:
+        raise DataError(
+            f"The checkpoint was trained on store {record.store_key}, the data here are store {data.study.key}.",
+            "Judge it where its study still is what it was.",
+        )
+    device = device_of(alone, 0)
+    narrate(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)
+    experiment = Experiment.of(alone, data, Ranks(0, 1, device))
+    model = experiment.learner.average.model
+    model.load_state_dict(under("average.", saved.tensors))
+    return Trained(run_dir, where, config, record, data, experiment, model, Examiner.of(experiment, data))
+
+
+def _named(device: torch.device) -> str:
+    return "the CPU" if device.type == "cpu" else torch.cuda.get_device_name(device)

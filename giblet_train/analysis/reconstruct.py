@@ -1,0 +1,264 @@
+"""The held-out film as brains show it: pictures, sound and words that a person can hold beside the real ones.
+
+T TRs of the test block, F features, P pictures in a row, L annotations, X Y Z the grid, H W C rows, columns, colours,
+B books of codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.analysis.lesions import Bench
+from giblet_train.analysis.load_run import Narrate, Trained
+from giblet_train.components.loss_terms import SOURCES
+from giblet_train.data.checks.figures import png_bytes
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.stimulus import encodec
+from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
+from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
+from giblet_train.schema.errors import DataError
+from giblet_train.schema.records import SCHEMA
+
+N_PICTURES = 12
+ENLARGED = 3
+GAP_PIXELS = 4
+LOUD, LOUD_SHARE = 0.5, 0.999
+Film = Mapping[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True)
+class Retrieved:
+    """An annotation of the held-out film, and the one nearest to rebuilt words. rank: of the true one, from 1."""
+
+    first_tr: int
+    n_trs: int
+    said: str
+    nearest: dict[str, str]
+    rank: dict[str, int]
+
+
+def rebuild(run: Trained, out: Path, narrate: Narrate) -> dict[str, object]:
+    """Write frames.png, a .wav per source and index.html into the empty folder `out`; returns what words.json says.
+
+    Of a modality that is codes, the likeliest ones, a .npy per source; pictures or sound only where something is known
+    to make them of codes.
+    """
+    none_V = np.zeros(run.data.n_voxels, bool)
+    films: dict[str, Film] = {s: Bench.of(run, s, "missing").film(none_V) for s in SOURCES}
+    truth = {m: target_TF[run.data.split.test] for m, target_TF in run.data.targets.items()}
+    shown, rows = _write_pictures(run, out, films, narrate)
+    codes = {s: likeliest(run.data, film) for s, film in {"film": truth, **films}.items()}
+    sounds = _write_sounds(run, out, {"film": truth, **films}, codes, narrate)
+    found = retrieved(run.data, {s: film["text"] for s, film in films.items()})
+    told: dict[str, object] = {
+        "schema": SCHEMA,
+        "run_id": run.run_dir.run_id,
+        "checkpoint": run.record.file,
+        "fold": run.data.split.fold,
+        "credit": run.credit(),
+        "frames": {"rows": list(rows), "trs": shown},
+        "sounds": sounds,
+        "codes": _write_codes(out, codes),
+        "n_annotations": len(_annotations(run.data)[0]),
+        "words": [asdict(each) for each in found],
+    }
+    (out / "index.html").write_text(_page(told, found))
+    return told
+
+
+def rebuilt_lines(told: Mapping[str, Any]) -> list[str]:
+    """The same for people: what was made, how near the words came, and whose film it is."""
+    pictures, sounds, codes = told["frames"], told["sounds"], told["codes"]
+    seen = f"{len(pictures['trs'])} pictures of {', '.join(pictures['rows'])}" if pictures["rows"] else "no pictures"
+    heard = f"sound from {', '.join(sounds)}" if sounds else "no sound: its features are not giblet's own"
+    written = f"; likeliest codes of {', '.join(next(iter(codes.values())))}" if codes else ""
+    lines = [
+        f"{told['run_id']}, {told['checkpoint']}, held-out film of fold {told['fold']}",
+        f"{seen}; {heard}{written}",
+    ]
+    for source in SOURCES if told["words"] else ():
+        ranks = [word["rank"][source] for word in told["words"]]
+        firsts = sum(rank == 1 for rank in ranks)
+        lines.append(
+            f"words from {source} brains: of {told['n_annotations']} annotations the true one has median rank "
+            f"{median(ranks):g}, and is the first {firsts} of {len(ranks)} times"
+        )
+    return [*lines, str(told["credit"])]
+
+
+def likeliest(data: SplitData, film: Film) -> dict[str, NDArray[np.int64]]:
+    """modality that is codes -> (T, B): the likeliest code of each book, as rebuilt."""
+    return {m: film[m].reshape(-1, *book.shape).argmax(axis=-1) for m, book in data.unigram.items()}
+
+
+def _write_codes(out: Path, codes: Mapping[str, Mapping[str, NDArray[np.int64]]]) -> dict[str, dict[str, str]]:
+    """Source -> modality -> file."""
+    files: dict[str, dict[str, str]] = {}
+    for source, film in codes.items():
+        for modality, codes_TB in film.items():
+            files.setdefault(source, {})[modality] = f"codes_{modality}_{source}.npy"
+            np.save(out / files[source][modality], codes_TB)
+    return files
+
+
+def _write_pictures(
+    run: Trained, out: Path, films: Mapping[str, Film], narrate: Narrate
+) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
+    if "video" in run.data.unigram:
+        narrate("no pictures: what makes them of the codes that were brought is not known here", 0.1)
+        return [], {}
+    narrate("drawing frames", 0.1)
+    shown, rows = picture_rows(run.data, films)
+    (out / "frames.png").write_bytes(png_bytes(_sheet(rows)))
+    return shown, rows
+
+
+def picture_rows(data: SplitData, films: Mapping[str, Film]) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
+    """TRs evenly over the test block, and (P, H, W, C) of the film itself, of all that components of frames can show of
+    it, and of each rebuilt film there."""
+    test = data.split.test
+    chosen = np.unique(np.linspace(0, len(test) - 1, min(N_PICTURES, len(test))).round().astype(int))
+    frames_TKHWC = data.study.frames_TKHWC[test[chosen]]
+    shape = frames_TKHWC.shape[2:]
+    columns = data.pca_columns
+    mean_F, sd_F = data.feature_mean["video"][columns], data.feature_sd["video"][columns]
+    rows = {
+        "film": frames_TKHWC.mean(axis=1).round().astype(np.uint8),
+        "its components": data.frame_pca.pictures(data.frame_pca.scores(frames_TKHWC), shape),
+    }
+    for source, film in films.items():
+        scores_PF = film["video"][chosen][:, columns] * sd_F + mean_F
+        rows[f"from {source} brains"] = data.frame_pca.pictures(scores_PF, shape)
+    return test[chosen].tolist(), rows
+
+
+def _sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    strips = []
+    for row_PHWC in rows.values():
+        large = row_PHWC.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)
+        framed = np.pad(large, ((0, 0), (0, GAP_PIXELS), (0, GAP_PIXELS), (0, 0)), constant_values=255)
+        strips.append(np.concatenate(list(framed), axis=1))
+    return np.concatenate(strips)
+
+
+def _write_sounds(
+    run: Trained,
+    out: Path,
+    films: Mapping[str, Film],
+    codes: Mapping[str, Mapping[str, NDArray[np.int64]]],
+    narrate: Narrate,
+) -> dict[str, str]:
+    """Source -> file. All as loud as the film's own sound is; nothing where audio features are neither giblet's own nor
+    codes of an EnCodec that is here."""
+    brought = run.config.data.features.audio
+    rate_hz = SAMPLE_HZ
+    if brought is None:
+        waves = _waves_of_mel(run, films, narrate)
+    elif brought.extractor == "encodec":
+        try:
+            decoded = {name: encodec.sound(each["audio"], run.data.study.tr_s) for name, each in codes.items()}
+        except DataError as error:
+            narrate(f"no sound: {error.message}", 0.5)
+            return {}
+        waves, rate_hz = {name: wave_S for name, (wave_S, _) in decoded.items()}, decoded["film"][1]
+    else:
+        narrate("no sound: it can be made of giblet's own audio features and of extractor: encodec, not of others", 0.5)
+        return {}
+    # Not by the loudest sample: where phases do not fit one another, single ones stand out.
+    scale = LOUD / max(float(np.quantile(np.abs(waves["film"]), LOUD_SHARE)), 1e-9)
+    for name, wave_S in waves.items():
+        write_wav(out / f"sound_{name}.wav", wave_S * np.float32(scale), rate_hz)
+    return {name: f"sound_{name}.wav" for name in waves}
+
+
+def _waves_of_mel(run: Trained, films: Mapping[str, Film], narrate: Narrate) -> dict[str, NDArray[np.float32]]:
+    data, n_mels = run.data, run.config.model.n_mels
+    step_s = data.study.tr_s / steps_per_tr(data.study.tr_s)
+    waves = {}
+    for number, (name, film) in enumerate(films.items()):
+        narrate(f"finding phases for the sound of {name}", 0.2 + 0.2 * number)
+        decibels_TF = film["audio"] * data.feature_sd["audio"] + data.feature_mean["audio"]
+        waves[name] = wave_of_mel(decibels_TF.reshape(-1, n_mels), step_s)
+    return waves
+
+
+def retrieved(data: SplitData, words: Mapping[str, NDArray[np.float32]]) -> list[Retrieved]:
+    """For each annotation of the test block the nearest of the whole study's annotations, by cosine of embeddings.
+
+    words: source -> (T, F) rebuilt text features; they are averaged over the annotation's TRs.
+    """
+    labels, unit_LF = _annotations(data)
+    test = data.split.test
+    found = []
+    for label, group in groupby(enumerate(test.tolist()), key=lambda item: data.study.text_labels[item[1]]):
+        places = [place for place, _ in group]
+        if not label:
+            continue
+        likeness = {s: unit_LF @ (words_TF[places].mean(axis=0) - _usual(data)) for s, words_TF in words.items()}
+        own = labels.index(label)
+        found.append(
+            Retrieved(
+                first_tr=int(test[places[0]]),
+                n_trs=len(places),
+                said=label,
+                nearest={s: labels[int(like_L.argmax())] for s, like_L in likeness.items()},
+                rank={s: int((like_L > like_L[own]).sum()) + 1 for s, like_L in likeness.items()},
+            )
+        )
+    return found
+
+
+def _annotations(data: SplitData) -> tuple[list[str], NDArray[np.float32]]:
+    """Each different annotation of the study, and (L, F) its mean text features, of norm 1."""
+    labels = sorted({label for label in data.study.text_labels if label})
+    rows = [np.array([own == label for own in data.study.text_labels]) for label in labels]
+    mean_LF = np.array([data.targets["text"][row_T].mean(axis=0) - _usual(data) for row_T in rows])
+    norm_L1 = np.linalg.norm(mean_LF, axis=1, keepdims=True) if labels else np.ones((0, 1))
+    return labels, np.asarray(mean_LF / np.maximum(norm_L1, 1e-9), np.float32)
+
+
+def _usual(data: SplitData) -> NDArray[np.float32] | float:
+    """The text's training mean, from which likeness is reckoned: 0 of standardised features, else each code's share."""
+    return data.unigram["text"].ravel() if "text" in data.unigram else 0.0
+
+
+def _page(told: Mapping[str, object], found: list[Retrieved]) -> str:
+    frames, sounds, codes = told["frames"], told["sounds"], told["codes"]
+    assert isinstance(frames, dict) and isinstance(sounds, dict) and isinstance(codes, dict)
+    heard = "".join(
+        f'<p>{escape(name)}<br><audio controls src="{escape(file)}"></audio></p>' for name, file in sounds.items()
+    )
+    from_above = escape("; ".join(frames["rows"]))
+    seen = frames["rows"] and (
+        f"<p>From above: {from_above}. TRs {', '.join(map(str, frames['trs']))}.</p>\n"
+        f'<img src="frames.png" alt="rows of frames: {from_above}">'
+    )
+    files = ", ".join(escape(file) for film in codes.values() for file in film.values())
+    written = files and f"\n<h2>Codes</h2><p>The likeliest of each TR and book: {files}.</p>"
+    heard = heard or "<p>None: the audio features are not giblet's own.</p>"
+    head = "".join(f"<th>from {s} brains<th>rank" for s in SOURCES)
+    rows = "".join(
+        f"<tr><td>{w.first_tr}<td>{escape(w.said)}"
+        + "".join(f"<td>{escape(w.nearest[s])}<td>{w.rank[s]}" for s in SOURCES)
+        for w in found
+    )
+    return f"""<!doctype html><meta charset="utf-8"><title>{escape(str(told["run_id"]))}: the film rebuilt</title>
+<style>body{{font:15px/1.4 system-ui;margin:2em;max-width:110em}}img{{max-width:100%}}td,th{{text-align:left;
+vertical-align:top;padding:.2em .8em .2em 0;border-top:1px solid #ccc}}</style>
+<h1>The held-out film, rebuilt from brains</h1>
+<p>{escape(str(told["run_id"]))}, {escape(str(told["checkpoint"]))}, test block of fold {told["fold"]}.</p>
+<h2>Pictures</h2>{seen or "<p>None: the video features are codes.</p>"}
+<h2>Sound</h2>{heard}{written}
+<h2>Words</h2><p>Of {told["n_annotations"]} annotations of the whole study, the one nearest to the rebuilt words;
+and the rank of the true one.</p><table><tr><th>TR<th>annotation{head}{rows}</table>
+<p><small>{escape(str(told["credit"]))}</small></p>
+"""

@@ -1,0 +1,207 @@
+"""`data diagnose`: the data check, then the network on these data: what each loss begins at, and how it moves.
+
+A run is rehearsed for a few steps and thrown away; nothing is written but the store that it needs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from giblet_train.components.build import Experiment
+from giblet_train.components.train_step import Stepped
+from giblet_train.data.checks.findings import Finding, by_severity
+from giblet_train.data.checks.report import as_mapping, report_lines
+from giblet_train.data.checks.run_checks import Report, check
+from giblet_train.data.readers.study_files import Progress
+from giblet_train.data.store.prepare import Request
+from giblet_train.diagnosis import sanity_checks
+from giblet_train.distributed.process_group import Ranks, device_of, set_threads
+from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.monitoring.run_logger import resident_gib
+from giblet_train.schema.config import Config, LossConfig
+from giblet_train.schema.errors import GibletError
+from giblet_train.schema.records import ModalityFacts
+from giblet_train.schema.schedule import Plan, lr_at
+from giblet_train.training.process import Load
+
+LATE_SHARE = 0.1
+NEAR_BASE = 0.9
+WARM_UP_STEPS = 3
+
+
+@dataclass(frozen=True)
+class Component:
+    """One term of the loss. mean_square: in the file's own units, what a loss without normalisation begins at; of codes
+    the best constant's nats.
+
+    first: the normalised loss of predicting the mean, 1 where the scale is right. start, last: the network's over all
+    training TRs, before the first step (a start from ridge lies below 1) and after the last of the rehearsal.
+    gradient_share: of the pull on the bottleneck at that last step.
+    """
+
+    mean_square: float
+    first: float
+    start: float
+    last: float
+    weight: float
+    gradient_share: float | None
+
+
+@dataclass(frozen=True)
+class Rehearsal:
+    """What a few steps showed. step_s: median seconds of one; gib: memory of this process at the end."""
+
+    components: Mapping[str, Component]
+    n_parameters: int
+    n_steps: int
+    step_s: float
+    gib: float | None
+    idle: tuple[str, ...]
+    not_finite: tuple[str, ...]
+
+
+def diagnose(request: Request, load: Load, n_steps: int, progress: Progress, *, as_json: bool) -> tuple[bool, str]:
+    """Whether an error was found, and the report. Raises DataError or ConfigError when a file is not there."""
+    report = check(request, progress)
+    findings, rehearsal, plan = list(report.findings), None, None
+    try:
+        data = load(request.config, request.workdir, progress)
+        progress(f"rehearsing {n_steps} steps", 0.0)
+        rehearsal, plan = _rehearse(request.config, data, n_steps)
+        findings += _about(rehearsal, data.facts, request.config) + _about_rate(plan)
+    except GibletError as error:
+        findings.append(_error("no_model", f"The network was not looked at: {error.message}", error.remedy))
+    whole = Report(by_severity(findings), report.files, report.components, report.lags, report.study)
+    if as_json:
+        model = None if rehearsal is None else msgspec.to_builtins(rehearsal)
+        return whole.failed, msgspec.json.encode(as_mapping(whole) | {"model": model}).decode()
+    lines = [] if rehearsal is None or plan is None else ["", *_lines(rehearsal, plan)]
+    return whole.failed, "\n".join(report_lines(whole, lines))
+
+
+def _rehearse(config: Config, data: Any, n_steps: int) -> tuple[Rehearsal, Plan]:
+    """A run's first steps on one process, its warm-up cut short so that the losses move; and the run's own plan."""
+    set_threads(config, 1)
+    ranks = Ranks(0, 1, device_of(config, 0))
+    plan = Experiment.of(config, data, ranks).learner.plan
+    balance = msgspec.structs.replace(config.balance, every_steps=1)
+    short = msgspec.structs.replace(config, warmup_steps=WARM_UP_STEPS, balance=balance)
+    experiment = Experiment.of(short, data, ranks)
+    learner, examiner = experiment.learner, Examiner.of(experiment, data)
+    first, start = examiner.first_loss(learner.model), examiner.training_loss(learner.model)
+    steps: list[Stepped] = [learner.step(n, {}) for n in range(min(n_steps, learner.plan.total_steps))]
+    last, shares = examiner.training_loss(learner.model), steps[-1].gradient_share or {}
+    components = {
+        c: Component(_mean_square(data.facts[c]), first[c], start[c], last[c], learner.base_weight[c], shares.get(c))
+        for c in learner.components
+    }
+    return (
+        Rehearsal(
+            components=components,
+            n_parameters=learner.n_parameters,
+            n_steps=len(steps),
+            step_s=sorted(s.seconds for s in steps)[len(steps) // 2],
+            gib=resident_gib(),
+            idle=tuple(learner.idle),
+            not_finite=tuple(sorted({c for step in steps for c, _ in step.not_finite})),
+        ),
+        plan,
+    )
+
+
+def _mean_square(fact: ModalityFacts) -> float:
+    if fact.codes is not None:  # a cross-entropy has no unit but nats
+        return math.nan if fact.train_variance is None else fact.train_variance
+    return math.nan if fact.raw_mean is None or fact.raw_sd is None else fact.raw_mean**2 + fact.raw_sd**2
+
+
+def _about(rehearsal: Rehearsal, facts: Mapping[str, ModalityFacts], config: Config) -> list[Finding]:
+    parts = rehearsal.components
+    # Whatever the losses are divided by: one that does not begin at 1 carries a unit.
+    scaled = msgspec.structs.replace(config, losses=LossConfig(scale="variance"))
+    findings = [_error("scale", sentence) for sentence in sanity_checks.of_data(facts)]
+    findings += [
+        _error("first_loss", sentence) for sentence in sanity_checks.of_start(scaled, _first(rehearsal), facts)
+    ]
+    findings += [_error("not_finite", f"{c} is not finite in the first steps.") for c in rehearsal.not_finite]
+    total = sum(p.weight * p.first for p in parts.values())
+    for name, part in parts.items():
+        share = part.weight * part.first / total if total else 0.0
+        if share > config.watch.dominance_share:
+            action = f"Its weight is {part.weight:g}; what is divided by its train variance begins at 1."
+            findings.append(_error("component_dominates", f"{name} is {share:.0%} of the loss.", action))
+        if part.last >= part.start and part.weight:
+            sentence = f"{name} does not fall in {rehearsal.n_steps} steps: {part.start:.4g}, then {part.last:.4g}."
+            action = "Rehearse more steps (--steps); look at its lag and its scale."
+            findings.append(Finding(finding="does_not_fall", severity="warning", sentence=sentence, action=action))
+    if rehearsal.idle:
+        sentence = f"No gradient reaches {', '.join(rehearsal.idle)}."
+        findings.append(Finding(finding="idle_parameters", severity="warning", sentence=sentence))
+    return findings
+
+
+def _about_rate(plan: Plan) -> list[Finding]:
+    """The lab's runs spent their days in warm-up: the rate must be near its base when a tenth of the steps is done."""
+    reached = max((lr_at(s, plan) for s in range(max(1, round(LATE_SHARE * plan.total_steps)))), default=0.0)
+    if reached >= NEAR_BASE * plan.learning_rate:
+        return []
+    return [
+        Finding(
+            finding="late_base_rate",
+            severity="warning",
+            sentence=f"After {LATE_SHARE:.0%} of the run the rate is {reached:.3g}, its base {plan.learning_rate:.3g}: "
+            f"warm-up takes {plan.warmup_steps} of {plan.total_steps} steps.",
+            evidence={"rate": reached, "base": plan.learning_rate, "warmup_steps": plan.warmup_steps},
+            action="Shorten warmup_epochs or warmup_steps.",
+        )
+    ]
+
+
+def _error(name: str, sentence: str, action: str = "") -> Finding:
+    return Finding(finding=name, severity="error", sentence=sentence, action=action)
+
+
+def _first(rehearsal: Rehearsal) -> dict[str, float]:
+    return {c: part.first for c, part in rehearsal.components.items()}
+
+
+def _lines(rehearsal: Rehearsal, plan: Plan) -> list[str]:
+    """The network's table: the loss as it would be in raw units, as it is, and after the rehearsal."""
+    parts = rehearsal.components
+    raw = sum(p.weight * p.mean_square for p in parts.values())
+    total = sum(p.weight * p.first for p in parts.values())
+    header = ("raw units", "share", "weight", "1st loss", "share", "step 0", f"step {rehearsal.n_steps}", "gradient")
+    lines = [f"{'loss':8}{''.join(f'{cell:>11}' for cell in header)}"]
+    for name, p in parts.items():
+        cells = (
+            f"{p.mean_square:.4g}",
+            f"{p.weight * p.mean_square / raw:.1%}",
+            f"{p.weight:.3g}",
+            f"{p.first:.4g}",
+            f"{p.weight * p.first / total:.1%}" if total else "-",
+            f"{p.start:.4g}",
+            f"{p.last:.4g}",
+            "-" if p.gradient_share is None else f"{p.gradient_share:.1%}",
+        )
+        lines.append(f"{name:8}{''.join(f'{cell:>11}' for cell in cells)}")
+    before, after = (sum(p.weight * getattr(p, when) for p in parts.values()) for when in ("start", "last"))
+    lines.append(f"{'total':8}{raw:11.4g}{'':22}{total:11.4g}{'':11}{before:11.4g}{after:11.4g}")
+    memory = "" if rehearsal.gib is None else f"; {rehearsal.gib:.2f} GiB"
+    return [
+        *lines,
+        "raw units: the mean square of the targets as they come (of codes, nats): what a loss without normalisation "
+        "begins at.",
+        f"{rehearsal.n_parameters / 1e6:.2f} M parameters; {rehearsal.step_s:.2f} s a step here, so "
+        f"{_duration(rehearsal.step_s * plan.total_steps)} for {plan.total_steps} steps{memory}.",
+        f"The rate begins at {lr_at(0, plan):.3g} and reaches {plan.learning_rate:.3g} at step {plan.warmup_steps} of "
+        f"{plan.total_steps}.",
+    ]
+
+
+def _duration(seconds: float) -> str:
+    return f"{seconds / 3600:.1f} h" if seconds >= 3600 else f"{seconds / 60:.1f} min"

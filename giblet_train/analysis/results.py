@@ -1,0 +1,34 @@
+"""What a look at a run found, as figures and as lines: printed, and kept as both in a folder where one is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from giblet_train.schema.errors import ConfigError
+
+
+def new_folder(path: Path | None) -> Path | None:
+    """The folder, made; None for none. Raises ConfigError when it holds other things or cannot be made."""
+    if path is None:
+        return None
+    folder = path.expanduser()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        if not any(folder.iterdir()):
+            return folder
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be made: {error.strerror}.", "Name another folder.") from None
+    raise ConfigError(f"{folder} exists and is not an empty folder.", "Name a new one.")
+
+
+def told(name: str, figures: Mapping[str, Any], lines: Sequence[str], folder: Path | None, as_json: bool) -> str:
+    """What to print, and NAME.json and NAME.txt in the folder. A figure that is not a number is null in JSON."""
+    as_text, encoded = "\n".join(lines), msgspec.json.encode(figures)
+    if folder is not None:
+        (folder / f"{name}.json").write_bytes(msgspec.json.format(encoded) + b"\n")
+        (folder / f"{name}.txt").write_text(as_text + "\n", encoding="utf-8")
+    return encoded.decode() if as_json else as_text

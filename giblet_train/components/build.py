@@ -1,0 +1,256 @@
+"""A configuration and a split put together: what is trained, on which windows, by which plan, and how it begins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from giblet_train.components.batches import Block, Windows, windows_of
+from giblet_train.components.head_sharding import Shards
+from giblet_train.components.loss_terms import Objective
+from giblet_train.components.ridge_init import RidgeStart, lag_priors, ridge_start
+from giblet_train.components.targets import Targets, targets_of
+from giblet_train.components.train_step import Learner
+from giblet_train.data.preprocessing.film_alignment import alignment_of
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.splits import Split
+from giblet_train.data.statistics.hrf import glover
+from giblet_train.distributed.process_group import Ranks
+from giblet_train.model.dense import DenseModel
+from giblet_train.model.linear_encoder import Start
+from giblet_train.model.network import BrainModel, Network, Sizes
+from giblet_train.model.presets import Shape, shape_of
+from giblet_train.model.voxel_basis import DEVIATION, Compression, compress
+from giblet_train.monitoring.run_logger import Recorder
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.records import DataMetric, RunMetric
+from giblet_train.schema.schedule import default_steps_per_epoch, lr_at, plan_of
+
+OWN_PACE = 0.1
+FEWEST_CORRELATED_TRS = 3
+"""Any two points lie on a line."""
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """All parts of a run. compression: of the subjects held here, on the ranks that judge; others need no basis.
+
+    start_signal: on those ranks, what the linear model that training starts from believes; None without one.
+    """
+
+    config: Config
+    shards: Shards
+    shape: Shape
+    learner: Learner
+    compression: Compression | None
+    start_signal: Mapping[str, float] | None = None
+
+    @classmethod
+    def of(
+        cls, config: Config, data: SplitData, ranks: Ranks, say: Callable[[str], None] = lambda sentence: None
+    ) -> Experiment:
+        """Build them. say: told how far a long start is. Raises ConfigError when they do not fit one another."""
+        _check_data(data)
+        shape = shape_of(config.model)
+        _check_sizes(config, shape, len(data.split.train), ranks)
+        shards = Shards.of(config, data.subjects, ranks)
+        compression, targets, start, signal = None, None, None, None
+        # The same bits whatever a machine's cores: a resumed run must find the basis that its heads were saved in.
+        with threadpool_limits(config.threads or 1):
+            if shards.judges:
+                compression = compress(config.model.compress, data.bold, data.split.train, shards.own)
+                if config.model.start == "ridge":
+                    ridge = _ridge_of(config, data, shape, shards, say)
+                    compression, heads_KR = compression.holding(ridge.group_KV, ridge.own)
+                    start, signal = Start(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
+                targets = targets_of(data, compression, shards)
+        if not shards.sharded:
+            # One basis for all: eigenvectors may differ between processors.
+            targets, start = ranks.from_first((targets, start))
+        assert targets is not None
+        targets = targets.to(ranks.device)
+        windows = windows_in(data, config, shape, data.split.train_blocks)
+        _check_correlated(config, windows)
+        per_step = config.batch_size * windows.scored_trs
+        steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
+        plan = plan_of(config, steps)
+        model = _model(config, shape, targets, data.study.tr_s, start).to(ranks.device)
+        objective = Objective(targets, config)
+        learner = Learner(model, objective, windows, plan, config, shards)
+        return cls(config, shards, shape, learner, compression, signal)
+
+    @property
+    def ranks(self) -> Ranks:
+        return self.shards.ranks
+
+    def total_of(self, loss: Mapping[str, float]) -> float:
+        """The total of the plan: configured weights, whatever balancing does to them."""
+        return sum(self.learner.base_weight[c] * value for c, value in loss.items())
+
+    def rate_at(self, step: int) -> float:
+        """The learning rate that `step` uses."""
+        return lr_at(step, self.learner.plan)
+
+
+def windows_in(data: SplitData, config: Config, shape: Shape, blocks: tuple[Block, ...]) -> Windows:
+    """Windows over some blocks of the split."""
+    scans = data.study.scan_lengths_trs
+    return windows_of(blocks, scans, config.split.gap_trs, shape.context_trs, shape.window_trs)
+
+
+def introduce(
+    experiment: Experiment, data: SplitData, first: Mapping[str, float], recorder: Recorder, resumed: int | None
+) -> DataMetric:
+    """Write the data and run records; the former.
+
+    first: each component's loss over all training TRs before step 0, where this rank has measured it.
+    """
+    learner, plan, config = experiment.learner, experiment.learner.plan, experiment.config
+    split = data.split
+    facts = recorder.record(
+        DataMetric,
+        store_key=data.study.key,
+        subjects=data.subjects,
+        n_voxels=data.n_voxels,
+        tr_s=data.study.tr_s,
+        n_trs=split.n_trs,
+        train_trs=len(split.train),
+        validation_trs=len(split.validation),
+        test_trs=len(split.test),
+        stimulus_offset_s=data.study.stimulus_offset_s,
+        shared_trs=len(shared_trs(split)),
+        components=dict(data.facts),
+        alignment=alignment_of(data) if experiment.ranks.is_first else None,
+    )
+    n_parameters = learner.n_parameters
+    recorder.record(
+        RunMetric,
+        steps_per_epoch=plan.steps_per_epoch,
+        total_steps=plan.total_steps,
+        warmup_steps=plan.warmup_steps,
+        start_total=sum(learner.base_weight.values()),
+        first_loss=dict(first),
+        world_size=experiment.ranks.world_size,
+        threads=torch.get_num_threads(),
+        device=experiment.ranks.device.type,
+        n_parameters=n_parameters,
+        heads="sharded" if experiment.shards.sharded else "replicated",
+        scored_trs_per_step=config.batch_size * learner.windows.scored_trs,
+        torch_version=str(torch.__version__),
+        resumed_from_step=resumed,
+    )
+    recorder.say(
+        f"{len(data.subjects)} subjects × {data.n_voxels} voxels; TRs: {len(split.train)} train, "
+        f"{len(split.validation)} validation, {len(split.test)} test; {n_parameters / 1e6:.2f} M parameters; "
+        f"{config.num_epochs} epochs × {plan.steps_per_epoch} steps of {config.batch_size} windows × "
+        f"{learner.windows.scored_trs} scored TRs; warm-up {plan.warmup_steps} steps."
+    )
+    if config.use_mixed_precision and not learner.model.mixed_precision:
+        recorder.event(
+            "mixed_precision", "warning", "use_mixed_precision is off: on a CPU bfloat16 only costs precision."
+        )
+    return facts
+
+
+def shared_trs(split: Split) -> set[int]:
+    """TRs that train and are held out as well: none, in a split that tells the truth."""
+    held_out = {*split.validation.tolist(), *split.test.tolist()}
+    return held_out & {*split.train.tolist()}
+
+
+def _check_data(data: SplitData) -> None:
+    if not data.subjects:
+        raise DataError("The study has no subject.", "Name at least one in data.subjects.")
+    for name in ("train", "validation", "test"):
+        if not len(getattr(data.split, name)):
+            raise DataError(f"The split has no {name} TR.", "Use fewer folds or smaller gaps.")
+
+
+def _check_sizes(config: Config, shape: Shape, n_train: int, ranks: Ranks) -> None:
+    n_least = ranks.world_size * config.accumulate_steps
+    if config.batch_size < n_least:
+        raise ConfigError(
+            f"batch_size {config.batch_size} cannot be shared by {ranks.world_size} rank(s) × "
+            f"{config.accumulate_steps} accumulated passes.",
+            f"Use at least {n_least} windows per step.",
+        )
+    if config.batch_size > n_train:
+        raise ConfigError(
+            f"batch_size {config.batch_size} is more windows than the {n_train} training TRs can begin.",
+            f"Use at most {n_train}; batch_size counts windows per step, over all ranks.",
+        )
+    if shape.fir_trs > n_train:
+        raise ConfigError(
+            f"model.fir_trs {shape.fir_trs} is longer than all {n_train} training TRs.",
+            "A response lasts some 20 s: 13 TRs of 1.5 s are the default.",
+        )
+
+
+def _check_correlated(config: Config, windows: Windows) -> None:
+    if config.fmri_loss_type == "correlation" and windows.scored_trs < FEWEST_CORRELATED_TRS:
+        raise ConfigError(
+            f"fmri_loss_type correlation compares responses within a window, and a window here has "
+            f"{windows.scored_trs} scored TR(s).",
+            f"Lengthen model.window_trs to at least {config.model.context_trs + FEWEST_CORRELATED_TRS}, or use mse.",
+        )
+
+
+def _ridge_of(config: Config, data: SplitData, shape: Shape, shards: Shards, say: Callable[[str], None]) -> RidgeStart:
+    tr_s = data.study.tr_s
+    response_L = response_kernel(config, tr_s, shape.fir_trs).double().numpy()
+    return ridge_start(
+        data,
+        windows_in(data, config, shape, data.split.train_blocks).whole(),
+        lag_priors(response_L, tr_s, config.data.apply_hrf),
+        shape.bottleneck_dim,
+        config.model.start_near,
+        shards,
+        say,
+    )
+
+
+def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: Start | None) -> Network:
+    torch.manual_seed(config.seed)
+    sizes = Sizes(
+        {m: x.shape[1] for m, x in targets.inputs.items()},
+        {m: x.shape[1] for m, x in targets.features.items()},
+        targets.all_parts,
+        targets.n_responses,
+        tuple(targets.parts),
+    )
+    if config.model.kind == "dense":
+        return DenseModel(shape, sizes, config.model.head_width, config.model.dropout)
+    return BrainModel(
+        shape,
+        sizes,
+        response_kernel(config, tr_s, shape.fir_trs),
+        _gain_of(targets),
+        dropout=config.model.dropout,
+        modality_dropout=config.model.modality_dropout,
+        start=start,
+        learnt_share=config.model.learnt_share,
+        zero_heads=config.fmri_loss_type != "correlation",
+        mixed_precision=config.use_mixed_precision and targets.scores_TR.device.type == "cuda",
+    )
+
+
+def _gain_of(targets: Targets) -> Tensor:
+    """(R,): the size of each score; what is one person's own is learnt more slowly than what people share."""
+    pace = torch.tensor([OWN_PACE if part == DEVIATION else 1.0 for part in targets.parts])
+    return targets.size_R * pace.repeat_interleave(torch.tensor(list(targets.parts.values()), dtype=torch.long))
+
+
+def response_kernel(config: Config, tr_s: float, n_trs: int) -> Tensor:
+    """(n_trs,) of area 1: Glover's response, or no delay at all when the features were convolved beforehand."""
+    kernel_L = torch.zeros(n_trs)
+    if config.data.apply_hrf:
+        kernel_L[0] = 1.0
+        return kernel_L
+    response = torch.from_numpy(glover(tr_s)).float()[:n_trs]
+    kernel_L[: len(response)] = response
+    return kernel_L / kernel_L.sum()

@@ -1,0 +1,168 @@
+"""How a voxel answers, judged by evidence: which of several priors, and how much of its variance, its responses favour.
+
+A voxel's responses are a Gaussian process of the film with one of C kernels, and noise that a scanner leaves: one
+half white, one half decaying over NOISE_S seconds. The evidence for each kernel and each share of variance is in closed
+form (MacKay 1992), so training TRs alone decide and none is set aside. How common each is among all voxels is learnt
+with it, and a voxel leans on the voxels that it touches, for neighbours in cortex are alike.
+
+N training TRs, n of them left when drift is out, C kernels, H shares of variance, V voxels.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.preprocessing.detrend import Block, Drift
+
+Doubles = NDArray[np.float64]
+Singles = NDArray[np.float32]
+Responses = NDArray[np.floating[Any]]
+SHARES = (0.0, 0.01, 0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8)
+"""Of a voxel's variance; 0 is a voxel that the film does not move."""
+NOISE_S = 6.7
+ROUNDS = 10
+TILE_VOXELS = 4096
+LEAST_BELIEF = 1e-3
+
+
+@dataclass(frozen=True)
+class Answer:
+    """A kernel's part in predicting some voxels of a tile: how much of each of its axes, (n, those voxels)."""
+
+    kernel: int
+    voxels: NDArray[np.intp]
+    size_nV: Singles
+
+
+@dataclass(frozen=True)
+class Kernels:
+    """Kernels of TRs seen through the noise: their eigenvalues, axes, and the way to white noise without drift."""
+
+    whitener_nN: Doubles
+    values_Cn: Doubles
+    axes_Cnn: Singles
+    shares: tuple[float, ...] = SHARES
+
+    @classmethod
+    def of(cls, kernels: Sequence[Doubles], blocks: Sequence[Block], drift: Drift) -> Kernels:
+        """blocks: of the training TRs, one after another."""
+        whitener_nN = _whitener(blocks, drift)
+        seen = [np.linalg.eigh(whitener_nN @ kernel_NN @ whitener_nN.T) for kernel_NN in kernels]
+        values_Cn = np.stack([np.maximum(values_n, 0.0) for values_n, _ in seen])
+        return cls(whitener_nN, values_Cn, np.stack([axes_nn.astype(np.float32) for _, axes_nn in seen]))
+
+    def only(self, chosen: NDArray[np.intp]) -> Kernels:
+        """Some of the kernels."""
+        return replace(self, values_Cn=self.values_Cn[chosen], axes_Cnn=self.axes_Cnn[chosen])
+
+    def variance_CHn(self) -> Doubles:
+        """What each kernel and share expect of each axis, relative to the voxel's variance."""
+        share_H1 = np.array(self.shares)[:, None]
+        return np.asarray(share_H1 * self.values_Cn[:, None] + 1.0 - share_H1)
+
+    def misfit(self, bold_NV: Responses) -> Singles:
+        """(V, C, H): squared responses over the variance that each kernel and share expect; of subjects, it adds."""
+        precision_CHn = (1.0 / self.variance_CHn()).astype(np.float32)
+        misfit_VCH = np.empty((bold_NV.shape[1], *precision_CHn.shape[:2]), np.float32)
+        for tile, white_nV in self._white(bold_NV):
+            for c, axes_nn in enumerate(self.axes_Cnn):
+                misfit_VCH[tile, c] = (precision_CHn[c] @ (axes_nn.T @ white_nV) ** 2).T
+        return misfit_VCH
+
+    def log_evidence(self, misfit_VCH: Singles, n_series: int) -> Singles:
+        """(V, C, H), up to a constant of each voxel, whose variance is integrated out.
+
+        n_series: how many independent series of a voxel the misfit adds up.
+        """
+        n = self.values_Cn.shape[1]
+        spread_CH = np.log(self.variance_CHn()).sum(axis=2)
+        fit_VCH = n * np.log(np.maximum(misfit_VCH, np.finfo(np.float32).tiny))
+        return np.asarray(-0.5 * n_series * (spread_CH + fit_VCH), np.float32)
+
+    def answers(self, bold_NV: Responses, belief_VCH: Singles) -> Iterator[tuple[slice, list[Answer]]]:
+        """A tile of voxels at a time: where it is, and what each kernel that is believed there makes of them."""
+        gain_CHn = (np.array(self.shares)[:, None] / self.variance_CHn()).astype(np.float32)
+        for tile, white_nV in self._white(bold_NV):
+            answers = []
+            for c, axes_nn in enumerate(self.axes_Cnn):
+                believed_VH = belief_VCH[tile, c]
+                voxels = np.flatnonzero(believed_VH[:, 1:].sum(axis=1) > LEAST_BELIEF)
+                if len(voxels):
+                    gain_nV = gain_CHn[c].T @ believed_VH[voxels].T
+                    answers.append(Answer(c, voxels, gain_nV * (axes_nn.T @ white_nV[:, voxels])))
+            yield tile, answers
+
+    def to_duals(self, kernel: int) -> Singles:
+        """(N, n): from a kernel's answers to dual weights: the prediction is the sum of kernel · dual over kernels."""
+        return np.asarray(self.whitener_nN.T @ self.axes_Cnn[kernel], np.float32)
+
+    def _white(self, bold_NV: Responses) -> Iterator[tuple[slice, Singles]]:
+        for start in range(0, bold_NV.shape[1], TILE_VOXELS):
+            tile = slice(start, start + TILE_VOXELS)
+            yield tile, (self.whitener_nN @ bold_NV[:, tile]).astype(np.float32)
+
+
+def beliefs(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.intp]], near: float) -> Singles:
+    """(V, C, H): the probability of each kernel and share in each voxel.
+
+    Before its own responses are seen, a voxel expects what the voxels it touches believe (weight `near`) and what all
+    voxels believe (the rest), found by ROUNDS of expectation and maximisation.
+    """
+    n_voxels = len(log_evidence_VCH)
+    flat_VP = log_evidence_VCH.reshape(n_voxels, -1)
+    likely_VP = np.exp(flat_VP - flat_VP.max(axis=1, keepdims=True))
+    belief_VP = likely_VP / likely_VP.sum(axis=1, keepdims=True)
+    for _ in range(ROUNDS):
+        common_P = belief_VP.mean(axis=0)
+        belief_VP = near * _of_touching(belief_VP, touching, common_P) if near else np.zeros_like(belief_VP)
+        belief_VP += (1.0 - near) * common_P
+        belief_VP *= likely_VP
+        belief_VP /= np.maximum(belief_VP.sum(axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray(belief_VP.reshape(log_evidence_VCH.shape))
+
+
+def touching_voxels(mask_XYZ: NDArray[np.bool_], voxels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+    """Six times (V,): the voxel that shares each face, -1 where that one is not kept.
+
+    voxels: as indices into those of the mask, in any order; only these are anyone's neighbours.
+    """
+    place_V3 = np.argwhere(mask_XYZ)[voxels] + 1
+    at_XYZ = np.full(np.array(mask_XYZ.shape) + 2, -1, np.intp)
+    at_XYZ[tuple(place_V3.T)] = np.arange(len(voxels))
+    steps = [sign * np.eye(3, dtype=np.intp)[axis] for axis, sign in itertools.product(range(3), (-1, 1))]
+    return [at_XYZ[tuple((place_V3 + step).T)] for step in steps]
+
+
+def _of_touching(belief_VP: Singles, touching: Sequence[NDArray[np.intp]], common_P: Singles) -> Singles:
+    """Mean belief of the voxels that each one touches; of all, where it touches none."""
+    total_VP = np.zeros_like(belief_VP)
+    n_V = np.zeros(len(belief_VP), np.float32)
+    for other_V in touching:
+        there = np.flatnonzero(other_V >= 0)
+        total_VP[there] += belief_VP[other_V[there]]
+        n_V[there] += 1.0
+    total_VP[n_V == 0] = common_P
+    return np.asarray(total_VP / np.maximum(n_V, 1.0)[:, None], np.float32)
+
+
+def _whitener(blocks: Sequence[Block], drift: Drift) -> Doubles:
+    """(n, N): each block without its drift, and then with noise that is white."""
+    n_trs = [stop - start for start, stop in blocks]
+    rows, noise_NN, first = [], np.zeros((sum(n_trs), sum(n_trs))), 0
+    for n in n_trs:
+        courses_NK = drift.courses(n)
+        complete_NN, _ = np.linalg.qr(courses_NK, mode="complete")
+        free_nN = np.zeros((n - courses_NK.shape[1], sum(n_trs)))
+        free_nN[:, first : first + n] = complete_NN[:, courses_NK.shape[1] :].T
+        rows.append(free_nN)
+        apart_NN = np.abs(np.subtract.outer(np.arange(n), np.arange(n))) * drift.tr_s
+        noise_NN[first : first + n, first : first + n] = 0.5 * np.exp(-apart_NN / NOISE_S) + 0.5 * np.eye(n)
+        first += n
+    free_nN = np.concatenate(rows)
+    return np.asarray(np.linalg.solve(np.linalg.cholesky(free_nN @ noise_NN @ free_nN.T), free_nN))

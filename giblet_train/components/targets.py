@@ -1,0 +1,132 @@
+"""What the network sees and is held against, as tensors on its device, with the scale of every term.
+
+T TRs, F features, R compressed responses, S subjects, V voxels, B windows, W window TRs, M books of Q codes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from giblet_train.components.batches import Batch
+from giblet_train.components.head_sharding import Shards
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.stimulus.code_frequencies import nats
+from giblet_train.model.voxel_basis import Compression
+
+TILE_COLUMNS = 8192
+
+
+@dataclass(frozen=True)
+class Targets:
+    """All TRs of a split, small enough to keep: what a batch needs is gathered by index.
+
+    inputs, features: modality -> (T, F). weights: modality -> (F,), mean 1. log_unigram: modality that is codes ->
+    (M, Q), log of how often each occurs in training; its features are shares. scores_TR: compressed responses of the
+    subjects held here. rest_T: their squared responses that the compression leaves out, 0 on training TRs.
+    size_R: root mean square of each score over training TRs. parts: of the compression held here -> columns.
+    Of all subjects, wherever they are: all_parts: of the compression -> columns. constant_loss: component -> what the
+    best constant scores over training TRs: the variance (weighted for features), of codes the cross-entropy.
+    deviation: mean absolute deviation of the responses about their median, for the absolute loss. n_responses: S·V.
+    """
+
+    inputs: Mapping[str, Tensor]
+    features: Mapping[str, Tensor]
+    weights: Mapping[str, Tensor]
+    log_unigram: Mapping[str, Tensor]
+    scores_TR: Tensor
+    rest_T: Tensor
+    size_R: Tensor
+    parts: Mapping[str, int]
+    all_parts: Mapping[str, int]
+    constant_loss: Mapping[str, float]
+    deviation: float
+    n_responses: int
+
+    def seen(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+        """Inputs of a batch, modality -> (B, W, F), with zeros where nothing is seen, and (B, W) what is."""
+        device = self.scores_TR.device
+        index_BW = torch.from_numpy(batch.index_BW).to(device)
+        seen_BW = torch.from_numpy(batch.seen_BW).to(device)
+        return {m: x_TF[index_BW] * seen_BW[..., None] for m, x_TF in self.inputs.items()}, seen_BW
+
+    def shown(self, modality: str, decoded_BWF: Tensor) -> Tensor:
+        """(B, W, F) what a decoder's numbers say of the modality: features as they are, codes by their probability."""
+        if modality not in self.log_unigram:
+            return decoded_BWF
+        log_unigram_MQ = self.log_unigram[modality]
+        logits_BWMQ = decoded_BWF.reshape(*decoded_BWF.shape[:-1], *log_unigram_MQ.shape) + log_unigram_MQ
+        probability_BWF: Tensor = logits_BWMQ.softmax(dim=-1).flatten(-2)
+        return probability_BWF
+
+    def to(self, device: torch.device) -> Targets:
+        """The same on a device."""
+        return replace(
+            self,
+            inputs={m: x.to(device) for m, x in self.inputs.items()},
+            features={m: x.to(device) for m, x in self.features.items()},
+            weights={m: x.to(device) for m, x in self.weights.items()},
+            log_unigram={m: x.to(device) for m, x in self.log_unigram.items()},
+            scores_TR=self.scores_TR.to(device),
+            rest_T=self.rest_T.to(device),
+        )
+
+
+def targets_of(data: SplitData, compression: Compression, shards: Shards) -> Targets:
+    """Gather a split's arrays; responses are read subject by subject, of this rank's own ones alone."""
+    train = data.split.train
+    n_responses = len(data.subjects) * data.n_voxels
+    scores_TR = np.zeros((data.split.n_trs, compression.n_columns), np.float32)
+    energy_T = np.zeros(data.split.n_trs)
+    variance, deviation = 0.0, 0.0
+    for subject in shards.own:
+        bold_TV = data.bold[subject]
+        compression.add_scores(scores_TR, subject, bold_TV)
+        energy_T += np.einsum("tv,tv->t", bold_TV, bold_TV, dtype=np.float64)
+        variance += float(bold_TV[train].var(axis=0, dtype=np.float64).sum()) / n_responses
+        if compression.kind == "none":
+            deviation += _absolute_deviation(bold_TV[train]) / len(data.subjects)
+    rest_T = np.maximum(energy_T - np.einsum("tr,tr->t", scores_TR, scores_TR, dtype=np.float64), 0.0)
+    inputs, features, weights, unigram = shards.agreed((data.inputs, data.targets, data.target_weights, data.unigram))
+    constant_loss = {"fmri": shards.total(variance)}
+    for modality, target_TF in features.items():
+        if modality in unigram:
+            constant_loss[modality] = nats(target_TF[train], unigram[modality])
+        else:
+            constant_loss[modality] = _weighted_variance(target_TF[train], weights[modality])
+    parts = {part.name: part.columns.stop - part.columns.start for part in compression.parts}
+    return Targets(
+        inputs={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in inputs.items()},
+        features={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in features.items()},
+        weights={m: torch.from_numpy(np.ascontiguousarray(w)) for m, w in weights.items()},
+        log_unigram={m: torch.from_numpy(np.log(u)) for m, u in unigram.items()},
+        scores_TR=torch.from_numpy(scores_TR),
+        rest_T=torch.from_numpy(rest_T.astype(np.float32)),
+        size_R=torch.from_numpy(_root_mean_square(scores_TR, train)),
+        parts=parts,
+        all_parts=shards.of_all(parts),
+        constant_loss=constant_loss,
+        deviation=shards.total(deviation) if compression.kind == "none" else 1.0,
+        n_responses=n_responses,
+    )
+
+
+def _root_mean_square(scores_TR: NDArray[np.float32], train: NDArray[np.intp]) -> NDArray[np.float32]:
+    """(R,) over training TRs, some columns at a time: without a compression there is one for each voxel."""
+    edges = range(0, scores_TR.shape[1], TILE_COLUMNS)
+    sizes = [np.sqrt(np.mean(scores_TR[train, first : first + TILE_COLUMNS] ** 2, axis=0)) for first in edges]
+    return np.concatenate([np.zeros(0, np.float32), *sizes])
+
+
+def _weighted_variance(target_NF: NDArray[np.float32], weight_F: NDArray[np.float32]) -> float:
+    """Mean over TRs and features of weight · square: the loss of predicting the training mean, which is 0."""
+    return float(np.mean(target_NF.astype(np.float64) ** 2 @ weight_F.astype(np.float64)) / target_NF.shape[1])
+
+
+def _absolute_deviation(bold_NR: NDArray[np.float32]) -> float:
+    return float(np.mean(np.abs(bold_NR - np.median(bold_NR, axis=0))))

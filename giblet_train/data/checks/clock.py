@@ -1,0 +1,88 @@
+"""Whether film and brains run on one clock: lag, drift, the film's speed, subjects that are shifted or copied."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from giblet_train.data.checks.findings import Finding
+from giblet_train.data.statistics.lag import LagRow
+from giblet_train.data.statistics.subject_agreement import copies, subject_agreements
+from giblet_train.data.study import Study
+from giblet_train.diagnosis.alignment.film import misalignment
+from giblet_train.diagnosis.alignment.subjects import apart
+
+FINDINGS = {
+    "shifted": "lag_implausible",
+    "stretched": "stimulus_stretched",
+    "reordered": "film_reordered",
+    "early": "lag_pre_shifted",
+    "unrelated": "film_unrelated",
+}
+APART = {"shifted": "subject_shifted", "alone": "subject_alone"}
+
+
+def check_lag(rows: Sequence[LagRow], study: Study) -> list[Finding]:
+    """Whether the brain follows the film by the haemodynamic delay, equally in each third.
+
+    rows: as `lag_table` gives them, the average or only subject first. Others are told only where they drift alone.
+    """
+    average = rows[0]
+    found = _finding(average, study)
+    if found is None:
+        drifting = [finding for row in rows[1:] if not row.agrees and (finding := _finding(row, study))]
+        return drifting if average.whole.answers else [*drifting, _no_answer(average)]
+    return [found]
+
+
+def _finding(row: LagRow, study: Study) -> Finding | None:
+    wrong = misalignment(row.facts, study.tr_s, study.stimulus_offset_s)
+    if wrong is None:
+        return None
+    return Finding(
+        finding=FINDINGS[wrong.kind],
+        severity="error" if wrong.stops else "warning",
+        subject="" if row.who == "average" else row.who,
+        sentence=wrong.sentence,
+        evidence=msgspec.to_builtins(row.facts),
+        action=wrong.action,
+    )
+
+
+def _no_answer(average: LagRow) -> Finding:
+    return Finding(
+        finding="lag_no_answer",
+        severity="warning",
+        sentence="At no lag does the brain follow the film more than chance.",
+        evidence={"score": average.whole.score, "height_sds": average.whole.height},
+        action="Check that film and fMRI belong together; few subjects or short scans can also hide it.",
+    )
+
+
+def check_subjects(study: Study) -> list[Finding]:
+    """Subjects that are copies of one another, shifted against the others, or alone among them."""
+    agreements = subject_agreements(study)
+    findings = [
+        Finding(
+            finding="subjects_alike",
+            severity="error",
+            subject=second,
+            sentence=f"{second} and {first} are nearly the same: their responses correlate {r:.3f} on average.",
+            evidence={"correlation": r},
+            action="One of the files is a copy; give each subject's own, or leave one out by data.subjects.",
+        )
+        for first, second, r in copies(study)
+    ]
+    findings.extend(
+        Finding(
+            finding=APART[one.kind],
+            severity="error" if one.kind == "shifted" else "warning",
+            subject=one.subject,
+            sentence=one.sentence,
+            evidence=msgspec.to_builtins(agreements[one.subject]),
+            action=one.action,
+        )
+        for one in apart(agreements, study.tr_s)
+    )
+    return findings

@@ -1,0 +1,216 @@
+"""What each subject's file looks like by itself and beside the others: readable, same grid, units, spikes, drift.
+
+T TRs, B TRs of a chunk, V voxels.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.checks.findings import Finding
+from giblet_train.data.readers.nifti import Volumes, check_same_grid, nonzero_voxels, read_headers, stream
+from giblet_train.data.readers.study_files import Progress
+from giblet_train.schema.errors import DataError
+
+SPIKE_MADS = 12.0
+DRIFT_SHARE = 0.05
+CONSTANT_SHARE = 0.05
+UNIT_RATIO = 3.0
+
+
+@dataclass(frozen=True)
+class FileFacts:
+    """One subject's values over all TRs: global_T is the mean over voxels, sd the voxels' median over time."""
+
+    mean: float
+    sd: float
+    low: float
+    high: float
+    constant_share: float
+    bad_voxels: int
+    bad_tr: int
+    global_T: NDArray[np.float64]
+
+
+def check_files(
+    bold: Mapping[str, Sequence[Path]], tr_s: float, progress: Progress
+) -> tuple[dict[str, Volumes], dict[str, FileFacts], list[Finding]]:
+    """Headers and facts of the subjects whose files can be used, and what is wrong with them and with the others."""
+    findings: list[Finding] = []
+    headers: dict[str, Volumes] = {}
+    for subject, paths in bold.items():
+        try:
+            headers[subject] = read_headers(paths, tr_s)
+        except DataError as error:
+            findings.append(_from_error("unreadable_file", subject, error))
+    headers = _on_the_common_grid(headers, findings)
+    facts: dict[str, FileFacts] = {}
+    for n, (subject, volumes) in enumerate(headers.items()):
+        progress(f"reading {subject}", n / len(headers))
+        findings.extend(_header_notes(subject, volumes))
+        try:
+            facts[subject] = file_facts(volumes)
+        except DataError as error:
+            findings.append(_from_error("truncated_file", subject, error))
+            continue
+        findings.extend(_about_values(subject, facts[subject]))
+    findings.extend(_about_units(facts))
+    usable = {s: v for s, v in headers.items() if s in facts and not facts[s].bad_voxels}
+    return usable, facts, findings
+
+
+def file_facts(volumes: Volumes) -> FileFacts:
+    """Stream one file once. Raises DataError when it is damaged."""
+    mask_XYZ = nonzero_voxels(volumes)
+    n_voxels = int(mask_XYZ.sum())
+    global_T = np.zeros(volumes.n_trs)
+    first_V, sum_V, square_V = np.zeros((3, n_voxels))
+    bad_V = np.zeros(n_voxels, bool)
+    bad_tr, low, high = -1, np.inf, -np.inf
+    for start, bold_BV in stream(volumes, mask_XYZ):
+        bad_BV = ~np.isfinite(bold_BV)
+        if bad_BV.any():
+            bad_V |= bad_BV.any(axis=0)
+            bad_tr = start + int(bad_BV.any(axis=1).argmax()) if bad_tr < 0 else bad_tr
+            bold_BV[bad_BV] = 0.0
+        if start == 0:
+            first_V = bold_BV[0].astype(np.float64)
+        low, high = min(low, float(bold_BV.min())), max(high, float(bold_BV.max()))
+        global_T[start : start + len(bold_BV)] = bold_BV.mean(axis=1, dtype=np.float64)
+        centred_BV = bold_BV - first_V
+        sum_V += centred_BV.sum(axis=0)
+        square_V += (centred_BV**2).sum(axis=0)
+    mean_V = sum_V / volumes.n_trs
+    sd_V = np.sqrt(np.maximum(square_V / volumes.n_trs - mean_V**2, 0.0))
+    return FileFacts(
+        mean=float((mean_V + first_V).mean()),
+        sd=float(np.median(sd_V)),
+        low=low,
+        high=high,
+        constant_share=float((sd_V == 0).mean()),
+        bad_voxels=int(bad_V.sum()),
+        bad_tr=bad_tr,
+        global_T=global_T,
+    )
+
+
+def _on_the_common_grid(headers: dict[str, Volumes], findings: list[Finding]) -> dict[str, Volumes]:
+    """Only the headers on the grid that most subjects have."""
+    if not headers:
+        return headers
+    grids = Counter((v.shape_XYZ, tuple(np.round(v.affine, 2).ravel())) for v in headers.values())
+    most = grids.most_common(1)[0][0]
+    model = next(v for v in headers.values() if (v.shape_XYZ, tuple(np.round(v.affine, 2).ravel())) == most)
+    kept = {}
+    for subject, volumes in headers.items():
+        try:
+            check_same_grid(model, volumes)
+            kept[subject] = volumes
+        except DataError as error:
+            findings.append(_from_error("other_grid", subject, error))
+    return kept
+
+
+def _from_error(name: str, subject: str, error: DataError) -> Finding:
+    return Finding(finding=name, severity="error", subject=subject, sentence=error.message, action=error.remedy)
+
+
+def _header_notes(subject: str, volumes: Volumes) -> list[Finding]:
+    return [
+        Finding(
+            finding="tr_missing" if "no TR" in note else "tr_in_milliseconds",
+            severity="warning",
+            subject=subject,
+            sentence=note,
+            evidence={"tr_s": volumes.tr_s},
+            action="Nothing has to be done here; other tools may read this header wrongly.",
+        )
+        for note in volumes.notes
+    ]
+
+
+def _about_values(subject: str, facts: FileFacts) -> list[Finding]:
+    findings = []
+    if facts.bad_voxels:
+        findings.append(
+            Finding(
+                finding="not_numbers",
+                severity="error",
+                subject=subject,
+                sentence=f"{facts.bad_voxels} voxels have values that are not numbers, first in TR {facts.bad_tr}.",
+                evidence={"voxels": facts.bad_voxels, "first_tr": facts.bad_tr},
+                action="Interpolate them, mask the voxels out, or leave the subject out by data.subjects.",
+            )
+        )
+    if facts.constant_share > CONSTANT_SHARE:
+        findings.append(
+            Finding(
+                finding="constant_voxels",
+                severity="warning",
+                subject=subject,
+                sentence=f"{facts.constant_share:.0%} of the voxels that are not zero never change.",
+                evidence={"share": facts.constant_share},
+                action="They are left out by the mask; a fill value outside the brain is the usual cause.",
+            )
+        )
+    return [*findings, *_spikes(subject, facts), *_drift(subject, facts)]
+
+
+def _spikes(subject: str, facts: FileFacts) -> list[Finding]:
+    steps = np.abs(np.diff(facts.global_T))
+    limit = np.median(steps) * SPIKE_MADS
+    spikes = np.flatnonzero(steps > limit) + 1 if limit > 0 else np.empty(0, int)
+    if not spikes.size:
+        return []
+    return [
+        Finding(
+            finding="spikes",
+            severity="warning",
+            subject=subject,
+            sentence=f"The mean signal jumps at {len(spikes)} TRs, first at TR {spikes[0]}.",
+            evidence={"trs": spikes[:20].tolist(), "limit": float(limit)},
+            action="Look for motion or for a scan border that data.scan_lengths_trs does not name.",
+        )
+    ]
+
+
+def _drift(subject: str, facts: FileFacts) -> list[Finding]:
+    slope = np.polyfit(np.arange(len(facts.global_T)), facts.global_T, 1)[0] if len(facts.global_T) > 1 else 0.0
+    change = float(slope * len(facts.global_T))
+    if abs(change) <= max(DRIFT_SHARE * abs(facts.mean), facts.sd):
+        return []
+    return [
+        Finding(
+            finding="drift",
+            severity="warning",
+            subject=subject,
+            sentence=f"The mean signal drifts by {change:.3g} over the scan, about its mean of {facts.mean:.3g}.",
+            evidence={"change": change, "mean": facts.mean, "voxel_sd": facts.sd},
+            action="Detrend in preprocessing; the z-score does not remove a drift.",
+        )
+    ]
+
+
+def _about_units(facts: Mapping[str, FileFacts]) -> list[Finding]:
+    sds = {s: f.sd for s, f in facts.items() if f.sd > 0}
+    if len(sds) < 2 or max(sds.values()) < UNIT_RATIO * min(sds.values()):
+        return []
+    large, small = max(sds, key=lambda s: sds[s]), min(sds, key=lambda s: sds[s])
+    return [
+        Finding(
+            finding="units_differ",
+            severity="info",
+            sentence=(
+                f"The scale of the fMRI differs {sds[large] / sds[small]:.1f} times between subjects: a median voxel's "
+                f"sd is {sds[large]:.3g} in {large} and {sds[small]:.3g} in {small}."
+            ),
+            evidence={"largest_sd": sds[large], "smallest_sd": sds[small]},
+            action="The z-score of data.normalize_fmri: true removes it; never train without.",
+        )
+    ]

@@ -1,0 +1,84 @@
+"""What `data lag` and `data check` print: tables for people, or JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from giblet_train.data.checks.findings import counted, shown
+from giblet_train.data.checks.html_report import write_page
+from giblet_train.data.checks.run_checks import Report, check
+from giblet_train.data.readers.study_files import Progress
+from giblet_train.data.statistics.lag import Lag, LagRow, lag_table
+from giblet_train.data.store.prepare import Request
+from giblet_train.data.store.store import build_store, open_store
+
+SCHEMA = 1
+MARKS = {"error": "✖", "warning": "!", "info": "·"}
+
+
+def lag_report(request: Request, progress: Progress) -> tuple[bool, str]:
+    """Whether the thirds of anybody disagree, and the table."""
+    study = open_store(build_store(request.config, request.data_dir, request.workdir, progress))
+    rows = lag_table(study)
+    failed = any(not row.agrees for row in rows)
+    return failed, "\n".join([*lag_lines(rows), f"TRs of {study.tr_s:g} s by which the brain follows the film."])
+
+
+def check_report(request: Request, progress: Progress, *, as_json: bool, html: Path | None = None) -> tuple[bool, str]:
+    """Whether an error was found, and the report. html: where the page with pictures is written."""
+    report = check(request, progress)
+    if html is not None:
+        write_page(report, html)
+    text = msgspec.json.encode(as_mapping(report)).decode() if as_json else "\n".join(report_lines(report))
+    return report.failed, text
+
+
+def lag_lines(rows: Sequence[LagRow]) -> list[str]:
+    """A line for each subject: the whole scan, its thirds, and whether they agree."""
+    lines = [f"{'':10}{'whole':>11}{'third 1':>11}{'third 2':>11}{'third 3':>11}"]
+    for row in rows:
+        cells = "".join(f"{_lag(lag):>11}" for lag in (row.whole, *row.thirds))
+        lines.append(f"{row.who:10}{cells}  {'' if row.agrees else 'the thirds disagree'}".rstrip())
+    return lines
+
+
+def _lag(lag: Lag) -> str:
+    return f"{lag.lag_trs:+d}" if lag.answers else "no answer"
+
+
+def report_lines(report: Report, more: Sequence[str] = ()) -> list[str]:
+    """The report for people: its tables, then `more`, then the findings with what to do."""
+    lines = [f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
+    for subject, facts in report.files.items():
+        lines.append(
+            f"{subject:8}{shown(facts.mean):>12}{shown(facts.sd):>12}{shown(facts.low):>12}{shown(facts.high):>12}"
+        )
+    if report.components:
+        lines += ["", f"{'':8}{'raw mean':>12}{'raw sd':>12}{'mean':>12}{'sd':>12}{'1st loss':>12}{'targets':>12}"]
+    for component, fact in report.components.items():
+        numbers = (fact.raw_mean, fact.raw_sd, fact.mean, fact.sd, fact.expected_first_loss)
+        cells = "".join(f"{shown(n):>12}" for n in numbers)
+        lines.append(f"{component:8}{cells}{fact.n_targets:12}")
+    if report.lags:
+        lines += ["", *lag_lines(report.lags)]
+    lines += [*more, ""]
+    for finding in report.findings:
+        lines.append(f"{MARKS[finding.severity]} {finding.finding}: {finding.told}")
+        if finding.action:
+            lines.append(f"    {finding.action}")
+    return [*lines, f"{counted(report.findings)}."]
+
+
+def as_mapping(report: Report) -> dict[str, Any]:
+    """The report as what `--json` prints."""
+    lags = {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in report.lags}
+    value: dict[str, Any] = {"schema": SCHEMA, "ok": not report.failed, "findings": report.findings}
+    return value | {"components": report.components, "lags": lags}
+
+
+def _fields(lag: Lag) -> dict[str, float | bool]:
+    return {"lag_trs": lag.lag_trs, "score": lag.score, "height_sds": lag.height, "answers": lag.answers}

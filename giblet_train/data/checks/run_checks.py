@@ -1,0 +1,134 @@
+"""`data check`: every data mistake that can be seen before training, each with what to do about it.
+
+It reads all files itself, goes on with those that are whole, and never changes any.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import msgspec
+
+from giblet_train.data.checks.clock import check_lag, check_subjects
+from giblet_train.data.checks.files import FileFacts, check_files
+from giblet_train.data.checks.findings import Finding, by_severity
+from giblet_train.data.checks.study import check_annotations, check_features, check_scales
+from giblet_train.data.manifest import Manifest, read_manifest
+from giblet_train.data.preprocessing.split_data import prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.readers.annotations import read_runs
+from giblet_train.data.readers.study_files import Progress, Sources, find_sources
+from giblet_train.data.readers.timeline import Timeline
+from giblet_train.data.statistics.lag import LagRow, lag_table
+from giblet_train.data.store.prepare import Request
+from giblet_train.data.store.store import build_store, open_store, study_folder
+from giblet_train.data.study import Study
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import DataError
+from giblet_train.schema.records import ModalityFacts
+
+
+@dataclass(frozen=True)
+class Report:
+    """All that a check saw. components and lags are empty, study is None where the files did not allow to look."""
+
+    findings: list[Finding]
+    files: dict[str, FileFacts]
+    components: dict[str, ModalityFacts]
+    lags: tuple[LagRow, ...]
+    study: Study | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is an error among the findings."""
+        return any(f.severity == "error" for f in self.findings)
+
+
+def check(request: Request, progress: Progress) -> Report:
+    """Look at the files, then at the study they make. Raises DataError or ConfigError when a file is not there."""
+    folder, config = study_folder(request.config, request.data_dir, request.workdir, progress)
+    sources = find_sources(config, folder)
+    volumes, files, findings = check_files(sources.bold, config.data.tr, progress)
+    usable, lengths = _of_common_length({s: v.n_trs for s, v in volumes.items()}, config)
+    findings.extend(lengths)
+    components: dict[str, ModalityFacts] = {}
+    lags: tuple[LagRow, ...] = ()
+    study: Study | None = None
+    if usable:
+        try:
+            config = _with_subjects(config, usable)
+            path = build_store(config, folder, request.workdir, progress)
+            study = open_store(path)
+            found, components, lags = _check_study(study, read_manifest(path), config, sources)
+            findings.extend(found)
+        except DataError as error:
+            findings.append(
+                Finding(finding="cannot_prepare", severity="error", sentence=error.message, action=error.remedy)
+            )
+    return Report(by_severity(findings), files, components, lags, study)
+
+
+def _check_study(
+    study: Study, manifest: Manifest, config: Config, sources: Sources
+) -> tuple[list[Finding], dict[str, ModalityFacts], tuple[LagRow, ...]]:
+    split = make_split(study.scan_lengths_trs, study.border_trs, config.split)
+    data = prepare_split(study, split, config)
+    lags = lag_table(study)
+    scan_lengths_trs = config.data.scan_lengths_trs or study.scan_lengths_trs
+    annotations = read_runs(sources.annotations, study.tr_s, scan_lengths_trs)
+    findings = [
+        *_notes(manifest),
+        *check_features(study),
+        *check_scales(dict(data.facts), config),
+        *check_lag(lags, study),
+        *check_subjects(study),
+        *check_annotations(study, annotations.segments, _timeline(manifest)),
+    ]
+    return findings, dict(data.facts), lags
+
+
+def _of_common_length(lengths_trs: Mapping[str, int], config: Config) -> tuple[list[str], list[Finding]]:
+    """The subjects that can be used together: as long as most, or at least as long as the stated scans."""
+    stated = config.data.scan_lengths_trs
+    usual = Counter(lengths_trs.values()).most_common(1)[0][0] if lengths_trs else 0
+    kept, findings = [], []
+    for subject, n_trs in lengths_trs.items():
+        if (sum(stated) <= n_trs) if stated else (n_trs == usual):
+            kept.append(subject)
+            continue
+        needed = f"the scans add up to {sum(stated)}" if stated else f"most subjects have {usual}"
+        findings.append(
+            Finding(
+                finding="other_length",
+                severity="error",
+                subject=subject,
+                sentence=f"{subject} has {n_trs} TRs; {needed}.",
+                evidence={"trs": n_trs},
+                action="State the scans that all share in data.scan_lengths_trs, or leave the subject out.",
+            )
+        )
+    return kept, findings
+
+
+def _with_subjects(config: Config, labels: Sequence[str]) -> Config:
+    numbers = tuple(int(label.removeprefix("sub-")) for label in labels)
+    return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, subjects=numbers))
+
+
+def _notes(manifest: Manifest) -> list[Finding]:
+    """What was put right on the way in, where no check of its own speaks of it."""
+    return [
+        Finding(
+            finding="duplicate_annotations" if "duplicate" in note else "converted",
+            severity="warning" if "duplicate" in note else "info",
+            sentence=note,
+        )
+        for note in manifest.notes
+        if "header" not in note
+    ]
+
+
+def _timeline(manifest: Manifest) -> Timeline:
+    return Timeline(manifest.tr_s, manifest.scan_lengths_trs, manifest.stimulus_offset_s)

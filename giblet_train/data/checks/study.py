@@ -1,0 +1,164 @@
+"""What is wrong with what a study holds: values that are no measurements, scales, annotations off their film.
+
+T TRs, F features, N frames in a row, P pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.checks.findings import Finding
+from giblet_train.data.preprocessing.component_stats import looks_categorical
+from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.timeline import Timeline
+from giblet_train.data.study import Study
+from giblet_train.schema.config import Config
+from giblet_train.schema.records import ModalityFacts
+
+BYTE_RANGE = 16.0
+MIN_COVERAGE = 0.5
+OVERLAP_SHARE = 0.2
+CUT_SDS = 3.0
+CUT_WINDOW_S = 30.0
+LOUD_RATIO = 10.0
+
+
+def check_features(study: Study) -> list[Finding]:
+    """Values that no feature should have: bytes not scaled, and codes that are names, not amounts."""
+    findings = []
+    for modality, values_TF in study.features.items():
+        values = np.asarray(values_TF, np.float64)
+        if looks_categorical(values):
+            findings.append(
+                Finding(
+                    finding="codes_as_numbers",
+                    severity="error",
+                    sentence=f"{modality} holds whole numbers from {values.min():g} to {values.max():g} that jump from "
+                    "one TR to the next: they look like codes, whose distances mean nothing.",
+                    evidence={"low": float(values.min()), "high": float(values.max())},
+                    action=f"If they are codes, say so with data.features.{modality}.codes, the size of a book: they "
+                    "are then learnt by a cross-entropy. Otherwise give the spectrogram or an embedding.",
+                )
+            )
+        elif modality == "video" and BYTE_RANGE < values.max() <= 255 and values.min() >= 0:
+            findings.append(
+                Finding(
+                    finding="video_in_bytes",
+                    severity="error",
+                    sentence=f"video runs from {values.min():g} to {values.max():g}: brightness in bytes, not 0 to 1.",
+                    evidence={"low": float(values.min()), "high": float(values.max())},
+                    action="Divide the pictures by 255 before features are made.",
+                )
+            )
+    return findings
+
+
+def check_scales(facts: dict[str, ModalityFacts], config: Config) -> list[Finding]:
+    """Components whose first loss will not be 1, and fMRI that was left in the scanner's units."""
+    findings = []
+    if not config.data.normalize_fmri:
+        fmri = facts["fmri"]
+        units = f"{fmri.raw_min:.4g} to {fmri.raw_max:.4g}, sd {fmri.raw_sd:.4g}"
+        findings.append(
+            Finding(
+                finding="fmri_not_normalised",
+                severity="error",
+                sentence=f"The fMRI stays in scanner units ({units}).",
+                evidence={"raw_mean": fmri.raw_mean or 0.0, "raw_sd": fmri.raw_sd or 0.0},
+                action="Set data.normalize_fmri: true.",
+            )
+        )
+    for component, fact in facts.items():
+        first = fact.expected_first_loss
+        if first is not None and (first > LOUD_RATIO or first < 1 / LOUD_RATIO):
+            findings.append(
+                Finding(
+                    finding="first_loss_not_one",
+                    severity="error",
+                    sentence=f"The first {component} loss will be {first:.4g}, not 1: its targets are not centred.",
+                    evidence={"expected_first_loss": first, "mean": fact.mean or 0.0, "sd": fact.sd or 0.0},
+                    action="Normalise the component on the training TRs.",
+                )
+            )
+    return findings
+
+
+def check_annotations(study: Study, segments: Sequence[Segment], timeline: Timeline) -> list[Finding]:
+    """Annotations that leave a scan uncovered, lie over one another, or do not change when the picture does."""
+    findings = []
+    start = 0
+    for scan, length in enumerate(study.scan_lengths_trs, 1):
+        covered = sum(label != "" for label in study.text_labels[start : start + length]) / length
+        start += length
+        if covered < MIN_COVERAGE:
+            findings.append(
+                Finding(
+                    finding="annotations_missing",
+                    severity="warning",
+                    sentence=f"Only {covered:.0%} of scan {scan} is annotated.",
+                    evidence={"scan": scan, "share": covered},
+                    action="Check the seconds of that scan: they may restart where data.scan_lengths_trs does not.",
+                )
+            )
+    return [*findings, *_overlaps(segments), *_off_cuts(study, segments, timeline)]
+
+
+def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
+    ordered = sorted(segments, key=lambda s: (s.start_s, s.end_s))
+    total_s = sum(s.end_s - s.start_s for s in ordered)
+    over_s, reached_s = 0.0, -np.inf
+    for segment in ordered:
+        over_s += max(0.0, min(segment.end_s, reached_s) - segment.start_s)
+        reached_s = max(reached_s, segment.end_s)
+    if not total_s or over_s / total_s < OVERLAP_SHARE:
+        return []
+    return [
+        Finding(
+            finding="annotations_overlap",
+            severity="error",
+            sentence=f"{over_s / total_s:.0%} of the annotated time is annotated more than once.",
+            evidence={"share": float(over_s / total_s)},
+            action="One scan's annotations lie on another's: their seconds restart; state data.scan_lengths_trs.",
+        )
+    ]
+
+
+def _off_cuts(study: Study, segments: Sequence[Segment], timeline: Timeline) -> list[Finding]:
+    """Annotations begin where shots begin, so the picture changes more there than at times shifted a little."""
+    per_tr = study.frames_TKHWC.shape[1]
+    step_s = study.tr_s / per_tr
+    change_N = _picture_change(study.frames_TKHWC)
+    findings, first = [], 0
+    for scan, length in enumerate(study.scan_lengths_trs, 1):
+        part_N = change_N[first * per_tr : (first + length) * per_tr]
+        times = np.array([timeline.tr_at(s.start_s) - first for s in segments]) * per_tr
+        first += length
+        places = np.unique(np.rint(times[(times >= 1) & (times < length * per_tr - 1)]).astype(int))
+        if len(places) < 10:
+            continue
+        reach = round(CUT_WINDOW_S / step_s)
+        scores = np.array([part_N[(places + shift) % len(part_N)].mean() for shift in range(-reach, reach + 1)])
+        chance = np.r_[scores[: reach - per_tr], scores[reach + per_tr + 1 :]]
+        height = float((scores[reach - 1 : reach + 2].max() - chance.mean()) / max(chance.std(), 1e-9))
+        if height < CUT_SDS:
+            best_s = float((scores.argmax() - reach) * step_s)
+            findings.append(
+                Finding(
+                    finding="annotations_misplaced",
+                    severity="warning",
+                    sentence=f"In scan {scan} the picture does not change where annotations begin; "
+                    f"{best_s:+.1f} s later fits best.",
+                    evidence={"scan": scan, "height_sds": height, "best_shift_s": best_s},
+                    action="The annotations may belong to another scan, or their seconds to another start of the film.",
+                )
+            )
+    return findings
+
+
+def _picture_change(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
+    """(N,): mean absolute change of brightness from the frame before, 0 for the first."""
+    grey_NP = frames_TKHWC.mean(axis=-1, dtype=np.float32).reshape(frames_TKHWC.shape[0] * frames_TKHWC.shape[1], -1)
+    return np.asarray(np.r_[0.0, np.abs(np.diff(grey_NP, axis=0)).mean(axis=1, dtype=np.float64)])

@@ -1,0 +1,1 @@
+"""Splits, standardisation, detrending and confound regression of the stored arrays."""

@@ -1,0 +1,153 @@
+"""Confounds of a scan, such as motion: read from fMRIPrep's tables and taken out by what the training TRs say.
+
+T TRs, R training TRs, V voxels, N confounds, C scans.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.preprocessing.detrend import DriftFree
+from giblet_train.schema.config import nearest
+from giblet_train.schema.errors import DataError
+
+CHUNK_TRS = 16
+TRS_PER_CONFOUND = 3
+
+Floats = NDArray[np.floating[Any]]
+
+
+def read_confounds(path: Path, wanted: Sequence[str], n_trs: int) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """The names of the wanted columns, patterns such as `trans_*` resolved, and their values, (T, N).
+
+    What is missing in the first row, as in derivatives, is taken from the second.
+    Raises DataError for a column that is not there, another number of rows than n_trs, and values that are missing.
+    """
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            header, *rows = csv.reader(file, delimiter="\t")
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}.", "Correct data.bids.confounds.") from None
+    names = _matching(path, header, wanted)
+    if len(rows) != n_trs:
+        raise DataError(f"{path.name} has {len(rows)} rows, its run has {n_trs} volumes.", "Use the run's own table.")
+    columns = [header.index(name) for name in names]
+    values_TN = np.array([[_number(row[c]) for c in columns] for row in rows], np.float32)
+    if n_trs > 1:
+        values_TN[0] = np.where(np.isnan(values_TN[0]), values_TN[1], values_TN[0])
+    bad = [name for name, column_T in zip(names, values_TN.T, strict=True) if not np.isfinite(column_T).all()]
+    if bad:
+        raise DataError(
+            f"{path.name}: {', '.join(bad)} has values that are no numbers.", "Leave it out of data.bids.confounds."
+        )
+    return names, values_TN
+
+
+def _matching(path: Path, header: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+    names: dict[str, None] = {}
+    for pattern in wanted:
+        matches = [name for name in header if fnmatchcase(name, pattern)]
+        if not matches:
+            raise DataError(
+                f"{path.name} has no column {pattern}{nearest(pattern, list(header))}", "Correct data.bids.confounds."
+            )
+        names |= dict.fromkeys(matches)
+    return tuple(names)
+
+
+def _number(cell: str) -> float:
+    try:
+        return float(cell)
+    except ValueError:
+        return float("nan")
+
+
+@dataclass(frozen=True)
+class CleanedBold:
+    """A subject's stored series without what its confounds explain; rows are computed as they are asked for.
+
+    confounds_TN: centred and scaled. weights_CNV: how much of each the voxels hold, scan by scan. scan_T: scan of a TR.
+    """
+
+    stored_TV: Floats | DriftFree
+    confounds_TN: NDArray[np.float32]
+    weights_CNV: NDArray[np.float32]
+    scan_T: NDArray[np.intp]
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """(T, V)."""
+        return self.stored_TV.shape
+
+    def __len__(self) -> int:
+        return len(self.stored_TV)
+
+    def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
+        """The rows, (len(rows), V) float32; means over training TRs are those of the stored series."""
+        cleaned_BV = np.array(self.stored_TV[rows], np.float32)
+        scan_B, confounds_BN = self.scan_T[rows], self.confounds_TN[rows]
+        for scan in np.unique(scan_B):
+            here = scan_B == scan
+            cleaned_BV[here] -= confounds_BN[here] @ self.weights_CNV[scan]
+        return cleaned_BV
+
+
+def without_confounds(
+    stored_TV: Floats | DriftFree, confounds_TN: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]
+) -> CleanedBold:
+    """The series with the confounds regressed out: least squares with a constant, over the training TRs of each scan.
+
+    A scan with fewer than TRS_PER_CONFOUND training TRs a confound takes the weights of all scans' training TRs.
+    Raises DataError where all of them are too few.
+    """
+    n_confounds = confounds_TN.shape[1]
+    enough = TRS_PER_CONFOUND * n_confounds
+    if len(train) < enough:
+        raise DataError(
+            f"{n_confounds} confounds need {enough} training TRs to be regressed out; there are {len(train)}.",
+            "Name fewer in data.bids.confounds.",
+        )
+    scan_T = np.repeat(np.arange(len(scan_lengths_trs)), scan_lengths_trs)
+    applied_TN = np.empty(confounds_TN.shape, np.float32)
+    weights_CNV = np.empty((len(scan_lengths_trs), n_confounds, stored_TV.shape[1]), np.float32)
+    for scan in range(len(scan_lengths_trs)):
+        own = train[scan_T[train] == scan]
+        rows = own if len(own) >= enough else train
+        scaled_TN = _scaled(confounds_TN, rows)
+        applied_TN[scan_T == scan] = scaled_TN[scan_T == scan]
+        weights_CNV[scan] = _weights(stored_TV, scaled_TN, rows, scan_T)
+    return CleanedBold(stored_TV, applied_TN, weights_CNV, scan_T)
+
+
+def _scaled(confounds_TN: Floats, rows: NDArray[np.intp]) -> NDArray[np.float64]:
+    """All TRs, with mean 0 and sd 1 over `rows`; a confound that is constant there is 0."""
+    values_TN = np.asarray(confounds_TN, np.float64)
+    centred_TN = values_TN - values_TN[rows].mean(axis=0)
+    sd_N = values_TN[rows].std(axis=0)
+    varies_N = sd_N > 1e-9 * np.abs(values_TN[rows]).max(axis=0)
+    scaled_TN: NDArray[np.float64] = np.divide(centred_TN, sd_N, out=np.zeros_like(centred_TN), where=varies_N)
+    return scaled_TN
+
+
+def _weights(
+    stored_TV: Floats | DriftFree, scaled_TN: NDArray[np.float64], rows: NDArray[np.intp], scan_T: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    """(N, V). A constant for each scan is in the model by centring the confounds in each."""
+    scaled_RN = scaled_TN[rows]
+    for scan in np.unique(scan_T[rows]):
+        here = scan_T[rows] == scan
+        scaled_RN[here] -= scaled_RN[here].mean(axis=0)
+    solve_NR = np.linalg.pinv(scaled_RN)
+    weights_NV = np.zeros((scaled_TN.shape[1], stored_TV.shape[1]))
+    for first in range(0, len(rows), CHUNK_TRS):
+        chunk = slice(first, first + CHUNK_TRS)
+        weights_NV += solve_NR[:, chunk] @ np.asarray(stored_TV[rows[chunk]], np.float64)
+    return weights_NV.astype(np.float32)

@@ -1,0 +1,109 @@
+"""Named sets of a split's voxels: the parcels of its atlas, the labels of another one, or a mask.
+
+V voxels that a split's mask keeps.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.readers.atlas import MOST_PARCELS, parcel_names
+from giblet_train.data.readers.nifti import read_map
+from giblet_train.schema.config import MODALITIES, nearest
+from giblet_train.schema.errors import ConfigError, DataError
+
+MODALITY_OF = {
+    "low_vision": "video",
+    "high_vision": "video",
+    "audio": "audio",
+    "text": "text",
+    "narrative": "text",
+}
+"""What the model sees of each group of true features."""
+
+REMEDY = "An atlas or mask is a 3-D NIfTI file on the grid of the BOLD files."
+Mask = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """One set of voxels. shares: modality -> its part of the explainable variance there; empty where nobody knows."""
+
+    name: str
+    voxels_V: Mask
+    shares: Mapping[str, float] = field(default_factory=dict)
+
+
+def parcels_of_split(data: SplitData, study: Path) -> tuple[Parcel, ...]:
+    """The parcels of the split's own atlas, with what a demo study in folder `study` says of them."""
+    shares = _true_shares(study)
+    parcels = []
+    for name, where in data.parcels.items():
+        voxels_V = np.zeros(data.n_voxels, bool)
+        voxels_V[where] = True
+        parcels.append(Parcel(name, voxels_V, shares.get(name, {})))
+    return tuple(parcels)
+
+
+def parcels_of_atlas(path: Path, data: SplitData) -> tuple[Parcel, ...]:
+    """Each label but 0 in another atlas, named by the table beside it where there is one. Raises DataError."""
+    values_V = data.from_grid(read_map(path, data.mask_XYZ.shape, data.study.affine, REMEDY))
+    label_V = np.rint(np.nan_to_num(values_V.astype(np.float64))).astype(np.int64)
+    labels = [n for n in np.unique(label_V).tolist() if n]
+    if not np.array_equal(label_V, np.nan_to_num(values_V)) or len(labels) > MOST_PARCELS:
+        raise DataError(f"{path} is no atlas: its voxels are not labelled by whole numbers.", "Give a mask as --mask.")
+    return tuple(Parcel(name, label_V == label) for label, name in parcel_names(path, labels).items())
+
+
+def parcel_of_mask(path: Path, data: SplitData) -> Parcel:
+    """The voxels of a NIfTI file that are not 0, named as the file is. Raises DataError."""
+    values_V = data.from_grid(read_map(path, data.mask_XYZ.shape, data.study.affine, REMEDY))
+    return Parcel(path.name.split(".")[0], np.isfinite(values_V) & (values_V != 0))
+
+
+def chosen(parcels: Sequence[Parcel], names: Sequence[str]) -> tuple[Parcel, ...]:
+    """The named parcels, `a+b` being the union of two; all of them where none is named. Raises ConfigError."""
+    by_name = {p.name: p for p in parcels}
+    if not names:
+        found = tuple(parcels)
+    else:
+        found = tuple(_union(name, [_known(part, by_name) for part in name.split("+")]) for name in names)
+    empty = [p.name for p in found if not p.voxels_V.any()]
+    if empty:
+        raise ConfigError(f"No voxel of this run's mask lies in {', '.join(empty)}.", "Choose another region.")
+    return found
+
+
+def _known(name: str, by_name: Mapping[str, Parcel]) -> Parcel:
+    if name not in by_name:
+        some = ", ".join(list(by_name)[:12])
+        raise ConfigError(f'There is no region "{name}"{nearest(name, list(by_name))}', f"There are: {some}.")
+    return by_name[name]
+
+
+def _union(name: str, parts: Sequence[Parcel]) -> Parcel:
+    if len(parts) == 1:
+        return parts[0]
+    sizes = [int(p.voxels_V.sum()) for p in parts]
+    shares: dict[str, float] = {}
+    if all(p.shares for p in parts) and any(sizes):
+        shares = {m: sum(n * p.shares[m] for n, p in zip(sizes, parts, strict=True)) / sum(sizes) for m in MODALITIES}
+    return Parcel(name, np.any([p.voxels_V for p in parts], axis=0), shares)
+
+
+def _true_shares(study: Path) -> dict[str, dict[str, float]]:
+    """region -> modality -> its share, out of a truth file; nothing where the brain is real."""
+    if not (study / "truth.json").is_file():
+        return {}
+    regions = json.loads((study / "truth.json").read_text())["regions"]
+    return {
+        r["name"]: {m: sum(v for g, v in r["shares"].items() if MODALITY_OF[g] == m) for m in MODALITIES}
+        for r in regions
+    }

@@ -1,0 +1,213 @@
+"""Training, validation and test: contiguous blocks of TRs with gaps between them, or whole scans.
+
+T: TRs of the whole study.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.schema.config import SplitConfig
+from giblet_train.schema.errors import DataError
+
+SNAP_TRS = 10
+MIN_TRAIN_TRS = 16
+MIN_HELD_OUT_TRS = 4
+
+Block = tuple[int, int]
+"""TRs from the first number up to, not including, the second; never across a scan border."""
+
+
+@dataclass(frozen=True)
+class Split:
+    """Which TRs train, which choose and which judge. What lies in no block is gap, used by none."""
+
+    n_trs: int
+    fold: int
+    gap_trs: int
+    train_blocks: tuple[Block, ...]
+    validation_blocks: tuple[Block, ...]
+    test_blocks: tuple[Block, ...]
+
+    @property
+    def blocks(self) -> tuple[Block, ...]:
+        """All of them, whatever they are for."""
+        return (*self.train_blocks, *self.validation_blocks, *self.test_blocks)
+
+    @property
+    def train(self) -> NDArray[np.intp]:
+        """Indices of the training TRs, ascending."""
+        return _indices(self.train_blocks)
+
+    @property
+    def validation(self) -> NDArray[np.intp]:
+        """Indices of the inner validation TRs, ascending."""
+        return _indices(self.validation_blocks)
+
+    @property
+    def test(self) -> NDArray[np.intp]:
+        """Indices of the test TRs, ascending."""
+        return _indices(self.test_blocks)
+
+
+def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig) -> Split:
+    """The split of one fold, over the first usable TRs.
+
+    kind `blocks`: they are cut into n_folds test blocks of equal length; borders move by up to SNAP_TRS to where an
+    annotation or a scan begins, so that none is known on both sides. Next to the test block, past its gap and on the
+    longer side, lies validation block 0, the others beyond it, and round again; what remains beyond the gaps trains.
+    kind `scans`: scan number `fold` is the test, the end of the longest other scan validation block 0, those of shorter
+    ones the others. Scans need no gap between them, for the scanner stopped there; the validation block has one inside
+    its scan.
+    Raises DataError, with the arithmetic, when too little is left or there is no such scan.
+    """
+    test, choices = _held_out(scan_lengths_trs, border_trs, config)
+    validation = choices[config.validation_block % len(choices)]
+    usable, scan_starts = _usable(scan_lengths_trs, config), np.cumsum([0, *scan_lengths_trs]).tolist()
+    if config.kind == "blocks":
+        held_out = [_widened(test, config.gap_trs), _widened(validation, config.gap_trs)]
+    else:
+        scan_start = max(start for start in scan_starts if start <= validation[0])
+        held_out = [test, (max(scan_start, validation[0] - config.gap_trs), validation[1])]
+    train = _without((0, usable), held_out)
+    _check_enough(usable, test, validation, train, config)
+    return Split(
+        n_trs=sum(scan_lengths_trs),
+        fold=config.fold,
+        gap_trs=config.gap_trs,
+        train_blocks=_cut(train, scan_starts),
+        validation_blocks=_cut([validation], scan_starts),
+        test_blocks=_cut([test], scan_starts),
+    )
+
+
+def _held_out(
+    scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig
+) -> tuple[Block, list[Block]]:
+    """The test block of a fold, and the validation blocks that go with it."""
+    usable, scan_starts = _usable(scan_lengths_trs, config), np.cumsum([0, *scan_lengths_trs]).tolist()
+    borders = sorted({*border_trs, *scan_starts})
+    if config.kind == "blocks":
+        test = _fold(usable, borders, config)
+        return test, _beside(usable, test, borders, config)
+    scans = [(start, min(stop, usable)) for start, stop in pairwise(scan_starts) if start < usable]
+    test = _scan(scans, config)
+    return test, _ends_of_scans(scans, test, borders, config)
+
+
+def _usable(scan_lengths_trs: Sequence[int], config: SplitConfig) -> int:
+    n_trs = sum(scan_lengths_trs)
+    usable = n_trs if config.usable_trs is None else config.usable_trs
+    if usable > n_trs:
+        raise DataError(f"split.usable_trs is {usable}, but the study has {n_trs} TRs.", "Lower it, or set it to null.")
+    return usable
+
+
+def _fold(usable: int, borders: Sequence[int], config: SplitConfig) -> Block:
+    length = usable // config.n_folds
+    edges = [round(i * usable / config.n_folds) for i in range(config.n_folds + 1)]
+    start, stop = (
+        edge if edge in (0, usable) else _snapped(edge, borders, min(SNAP_TRS, length // 4))
+        for edge in edges[config.fold : config.fold + 2]
+    )
+    return start, stop
+
+
+def _beside(usable: int, test: Block, borders: Sequence[int], config: SplitConfig) -> list[Block]:
+    """Stretches from the test block's gaps outwards, the longer side first; the first shares its gap with the test."""
+    length = min(config.validation_trs, round(config.validation_fraction * (usable - (test[1] - test[0]))))
+    before, after = test[0] - config.gap_trs, test[1] + config.gap_trs
+    later = _stretches(after, usable, 1, length, borders)
+    earlier = _stretches(before, 0, -1, length, borders)
+    longer, shorter = (later, earlier) if usable - after >= before else (earlier, later)
+    return longer + [block for block in shorter if block[1] - block[0] >= length // 2]
+
+
+def _stretches(edge: int, end: int, way: int, length: int, borders: Sequence[int]) -> list[Block]:
+    """Blocks of about so many TRs from an edge on, each up to a border if one is near; a shorter rest is none."""
+    found: list[Block] = []
+    while not found or 0 < length <= way * (end - edge):
+        far = _snapped(edge + way * length, borders, min(SNAP_TRS, length // 4))
+        far = min(end, far) if way > 0 else max(end, far)
+        found.append((edge, far) if way > 0 else (far, edge))
+        edge = far
+    return found
+
+
+def _scan(scans: Sequence[Block], config: SplitConfig) -> Block:
+    if len(scans) < 2:
+        raise DataError(
+            "split.kind: scans leaves one scan out, but the usable TRs have only one.",
+            "State the scans in data.scan_lengths_trs, or use split.kind: blocks.",
+        )
+    if config.fold >= len(scans):
+        raise DataError(
+            f"split.fold {config.fold} does not exist; the {len(scans)} scans are folds 0 to {len(scans) - 1}.",
+            "Lower split.fold.",
+        )
+    return scans[config.fold]
+
+
+def _ends_of_scans(scans: Sequence[Block], test: Block, borders: Sequence[int], config: SplitConfig) -> list[Block]:
+    """As long as those of blocks, at the end of each scan that is not the test, the longest first."""
+    others = sorted((scan for scan in scans if scan != test), key=lambda scan: (scan[1] - scan[0], scan[0]))
+    n_rest = sum(last - first for first, last in others)
+    ends = []
+    for start, stop in reversed(others):
+        length = min(config.validation_trs, round(config.validation_fraction * n_rest), stop - start)
+        ends.append((max(start, _snapped(stop - length, borders, min(SNAP_TRS, length // 4))), stop))
+    return ends
+
+
+def _snapped(edge: int, borders: Sequence[int], reach: int) -> int:
+    near = [b for b in borders if abs(b - edge) <= reach]
+    return min(near, key=lambda border: (abs(border - edge), border)) if near else edge
+
+
+def _widened(block: Block, gap: int) -> Block:
+    return block[0] - gap, block[1] + gap
+
+
+def _without(whole: Block, taken: Iterable[Block]) -> list[Block]:
+    left: list[Block] = []
+    start = whole[0]
+    for first, last in sorted(taken):
+        if first > start:
+            left.append((start, first))
+        start = max(start, last)
+    if start < whole[1]:
+        left.append((start, whole[1]))
+    return left
+
+
+def _cut(blocks: Iterable[Block], scan_starts: Sequence[int]) -> tuple[Block, ...]:
+    """The blocks, cut where a scan begins."""
+    pieces: list[Block] = []
+    for start, stop in blocks:
+        edges = [start, *(s for s in scan_starts if start < s < stop), stop]
+        pieces.extend(pairwise(edges))
+    return tuple(pieces)
+
+
+def _check_enough(usable: int, test: Block, validation: Block, train: list[Block], config: SplitConfig) -> None:
+    n_test, n_validation = test[1] - test[0], validation[1] - validation[0]
+    n_train = sum(stop - start for start, stop in train)
+    if min(n_test, n_validation) >= MIN_HELD_OUT_TRS and n_train >= MIN_TRAIN_TRS:
+        return
+    n_gap = usable - n_test - max(0, n_validation) - n_train
+    of_folds = f" of {config.n_folds}" if config.kind == "blocks" else ""
+    raise DataError(
+        f"The study is too short for this split: of {usable} TRs, fold {config.fold}{of_folds} takes "
+        f"{n_test} for the test, {max(0, n_validation)} for validation, {n_gap} for gaps of {config.gap_trs}, which "
+        f"leaves {n_train} to train on; {MIN_HELD_OUT_TRS}, {MIN_HELD_OUT_TRS} and {MIN_TRAIN_TRS} are the least.",
+        "Use a longer study, a smaller split.gap_trs, or other split.n_folds and split.validation_trs.",
+    )
+
+
+def _indices(blocks: tuple[Block, ...]) -> NDArray[np.intp]:
+    return np.concatenate([np.arange(*block, dtype=np.intp) for block in blocks] or [np.empty(0, np.intp)])

@@ -1,0 +1,1 @@
+"""Readers of study files: BIDS derivatives, NIfTI, annotations, atlases."""

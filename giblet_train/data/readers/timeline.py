@@ -1,0 +1,121 @@
+"""The one clock of a study, in seconds: where each TR lies in its scan and what of the film it shows.
+
+Nothing is ever stretched: what film and scan do not share is cropped, and said.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import ceil, floor
+
+from giblet_train.schema.errors import DataError
+
+ROUNDING_TRS = 1e-3
+SPARE_FILM_TRS = 20
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """The TRs of a store: numbers first_tr to first_tr + n_trs of the scans put one after another.
+
+    TR t of the store begins at (first_tr + t)·tr_s in the scans and at `film_s(t)` in the film.
+    """
+
+    tr_s: float
+    scan_lengths_trs: tuple[int, ...]
+    stimulus_offset_s: float = 0.0
+    first_tr: int = 0
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_trs(self) -> int:
+        """T: TRs of all scans together."""
+        return sum(self.scan_lengths_trs)
+
+    @property
+    def film_start_s(self) -> float:
+        """Where the film stands when the first TR of the store begins."""
+        return self.film_s(0)
+
+    def film_s(self, tr: float) -> float:
+        """Where the film stands when TR `tr` of the store begins, in seconds from its start."""
+        return (self.first_tr + tr) * self.tr_s + self.stimulus_offset_s
+
+    def tr_at(self, film_s: float) -> float:
+        """The TR of the store, with its fraction, at which the film stands at `film_s`."""
+        return (film_s - self.stimulus_offset_s) / self.tr_s - self.first_tr
+
+    def cropped(self, first: int, stop: int, note: str) -> Timeline:
+        """Only TRs `first` up to `stop` of this timeline."""
+        lengths, start = [], 0
+        for length in self.scan_lengths_trs:
+            kept = min(stop, start + length) - max(first, start)
+            lengths.append(kept)
+            start += length
+        return replace(
+            self,
+            scan_lengths_trs=tuple(n for n in lengths if n > 0),
+            first_tr=self.first_tr + first,
+            notes=(*self.notes, note),
+        )
+
+
+def scan_timeline(n_trs: int, tr_s: float, scan_lengths_trs: Sequence[int] | None, file: str) -> Timeline:
+    """The timeline of files with n_trs volumes. Raises DataError when the stated scans are longer than the files."""
+    if scan_lengths_trs is None:
+        return Timeline(tr_s, (n_trs,))
+    stated = sum(scan_lengths_trs)
+    if stated > n_trs:
+        raise DataError(
+            f"data.scan_lengths_trs {list(scan_lengths_trs)} adds up to {stated} TRs, but {file} has {n_trs}.",
+            "Set the lengths of the scans that the files hold, or null.",
+        )
+    timeline = Timeline(tr_s, tuple(scan_lengths_trs))
+    if stated == n_trs:
+        return timeline
+    return replace(timeline, notes=(f"The first {stated} of {n_trs} volumes are used: data.scan_lengths_trs says so.",))
+
+
+def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: int | None) -> Timeline:
+    """The part of the timeline that the film covers, when the film stands at offset_s as the first scan begins.
+
+    A film shorter than the scans is accepted where the overlap is stated: by usable_trs, or by scan lengths of which
+    the film covers the first ones whole and nothing of the next but a few TRs. Raises DataError otherwise.
+    """
+    placed = replace(timeline, stimulus_offset_s=offset_s)
+    first = max(0, ceil(-offset_s / timeline.tr_s - ROUNDING_TRS))
+    covered = floor((film_s - offset_s) / timeline.tr_s + ROUNDING_TRS)
+    stop = min(timeline.n_trs, covered)
+    if stop - first < 1:
+        raise DataError(
+            f"The film lasts {film_s:.1f} s and stands at {offset_s:g} s as the scan begins: they share no TR.",
+            "Correct data.stimulus_offset_s.",
+        )
+    if stop < timeline.n_trs:
+        stop = _stated_overlap(timeline, film_s, stop, usable_trs)
+    if (first, stop) == (0, timeline.n_trs):
+        return placed
+    return placed.cropped(
+        first,
+        stop,
+        f"The film ({film_s:.1f} s) and the scans ({timeline.n_trs} TRs) share TRs {first} to {stop - 1}; "
+        "the rest is cropped.",
+    )
+
+
+def _stated_overlap(timeline: Timeline, film_s: float, covered: int, usable_trs: int | None) -> int:
+    if usable_trs is not None and usable_trs <= covered:
+        return covered
+    whole = 0
+    for length in timeline.scan_lengths_trs:
+        if whole + length > covered:
+            break
+        whole += length
+    if whole and covered - whole <= SPARE_FILM_TRS:
+        return whole
+    raise DataError(
+        f"The film covers {covered} TRs ({film_s:.1f} s), the scans have {timeline.n_trs} "
+        f"({timeline.n_trs * timeline.tr_s:.1f} s).",
+        f"If only the first {covered} TRs are to be used, say so: split.usable_trs: {covered}. It is never stretched.",
+    )

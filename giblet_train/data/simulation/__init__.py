@@ -1,0 +1,1 @@
+"""The simulated demo study: a film and fMRI responses with known ground truth."""

@@ -1,0 +1,191 @@
+"""The demo study: a film, its annotations and raw fMRI of simulated brains whose truth is known and written down.
+
+Everything in it is a function of the film and the seed; it is computed on one thread, for on several the sums come out
+in another order and the same seed in other bytes. The folder appears whole or not at all.
+Shapes: T TRs, F features, V brain voxels, R responsive voxels, S subjects, X Y Z the grid.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+import giblet_train
+from giblet_train.data.atomic_dir import building_beside
+from giblet_train.data.simulation.demo_film import given_film
+from giblet_train.data.simulation.group import Cohort, draw_cohort
+from giblet_train.data.simulation.regions import COARSE, FINE, REGIONS, Grid, Mask, ellipsoid_brain, template_brain
+from giblet_train.data.simulation.scanner import write_atlas
+from giblet_train.data.simulation.stimulus import FilmFacts, Showing, show_film
+from giblet_train.schema.errors import ConfigError
+
+TR_S = 1.5
+ATLAS = "atlas.nii.gz"
+MAKER = 2
+"""Raised whenever the same seed gives other bytes."""
+
+SizeName = Literal["tiny", "small", "full", "scale"]
+Progress = Callable[[str, float], None]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How large a study is. repeated and generated: how its film is shown, see `Showing`."""
+
+    grid: Grid
+    scan_lengths_trs: tuple[int, ...]
+    n_subjects: int
+    repeated: bool = False
+    generated: bool = False
+
+    def showing(self, seed: int) -> Showing:
+        """How the film is shown to this study's subjects."""
+        return Showing(self.scan_lengths_trs, TR_S, seed, self.repeated, self.generated)
+
+    def brain(self) -> tuple[Mask, Mask]:
+        """(X, Y, Z) brain and rim: the template's on the fine grid, an ellipsoid on the coarse one."""
+        return template_brain(self.grid) if self.grid == FINE else ellipsoid_brain(self.grid)
+
+
+SIZES: Mapping[str, Size] = {
+    "tiny": Size(COARSE, (30, 30), 3, generated=True),
+    "small": Size(COARSE, (200, 197), 5),
+    "full": Size(FINE, (200, 197), 17),
+    "scale": Size(FINE, (460, 460), 17, repeated=True),
+}
+
+
+class StudyFacts(msgspec.Struct, frozen=True, kw_only=True):
+    """study.json: what a finished demo study is. files: path in the folder -> sha256."""
+
+    size: str
+    seed: int
+    n_subjects: int
+    tr_s: float
+    scan_lengths_trs: tuple[int, ...]
+    grid_voxels: tuple[int, int, int]
+    voxel_mm: float
+    brain_voxels: int
+    null_share: float
+    region_voxels: dict[str, int]
+    film: FilmFacts
+    note: str
+    maker: int
+    giblet_version: str
+    numpy_version: str
+    files: dict[str, str]
+
+
+def make_study(
+    out: Path,
+    size: SizeName,
+    *,
+    seed: int = 0,
+    film: Path | None = None,
+    n_subjects: int | None = None,
+    progress: Progress = lambda sentence, fraction: None,
+) -> StudyFacts:
+    """Make the demo study at `out`, or leave a finished one of the same request alone.
+
+    film: a film to use instead of the size's own; its annotations lie beside it, in a .csv of the same name. Two makers
+    of one folder wait for one another. Raises ConfigError when `out` holds anything else, DataError for an unfit film.
+    """
+    out = out.absolute()
+    subjects = SIZES[size].n_subjects if n_subjects is None else n_subjects
+    finished = _finished(out)
+    if finished is None:
+        with building_beside(out) as folder:
+            finished = _finished(out)
+            if finished is None:
+                with threadpool_limits(1):
+                    facts = _build(folder, size, seed, film, subjects, progress)
+                folder.rename(out)
+                return facts
+    _check_same_request(out, finished, size, seed, film, subjects)
+    progress(f"{out} holds this study already; it stays as it is.", 1.0)
+    return finished
+
+
+def _finished(out: Path) -> StudyFacts | None:
+    try:
+        return msgspec.json.decode((out / "study.json").read_bytes(), type=StudyFacts)
+    except FileNotFoundError:
+        if out.exists() and any(out.iterdir()):
+            raise ConfigError(f"{out} holds other things, and no demo study.", "Choose another folder.") from None
+        return None
+    except (OSError, msgspec.MsgspecError) as error:
+        raise ConfigError(f"{out}/study.json is not a demo study's: {error}.", "Choose another folder.") from None
+
+
+def _check_same_request(
+    out: Path, finished: StudyFacts, size: str, seed: int, film: Path | None, n_subjects: int
+) -> None:
+    asked = {"size": size, "seed": seed, "n_subjects": n_subjects, "maker": MAKER}
+    found = {key: getattr(finished, key) for key in asked}
+    differs = [f"{key} {found[key]}, not {value}" for key, value in asked.items() if found[key] != value]
+    if film is not None and given_film(film).sha256 != finished.film.sha256:
+        differs.append("another film")
+    if differs:
+        raise ConfigError(f"{out} holds another demo study: {', '.join(differs)}.", "Choose or delete a folder.")
+
+
+def _build(
+    folder: Path, name: SizeName, seed: int, film: Path | None, n_subjects: int, progress: Progress
+) -> StudyFacts:
+    size = SIZES[name]
+    film_facts, features_TF = show_film(folder, film, size.showing(seed), progress)
+    cohort = draw_cohort(seed, size.grid, *size.brain(), features_TF, size.scan_lengths_trs, TR_S)
+    (folder / "bold").mkdir()
+    subjects, arrays = [], cohort.shared_truth()
+    for number in range(1, n_subjects + 1):
+        progress(f"scanning subject {number} of {n_subjects}", 0.5 + 0.5 * (number - 1) / n_subjects)
+        subject, truth = cohort.scan_subject(folder / "bold" / f"sub-{number:02d}.nii.gz", number)
+        subjects.append(subject)
+        arrays |= truth
+    write_atlas(folder / ATLAS, cohort.region_XYZ, size.grid)
+    np.savez_compressed(folder / "truth.npz", allow_pickle=False, **arrays)
+    (folder / "truth.json").write_bytes(pretty(cohort.described_truth(subjects)))
+    facts = _facts(folder, name, cohort, n_subjects, film_facts)
+    (folder / "study.json").write_bytes(pretty(facts))
+    return facts
+
+
+def _facts(folder: Path, name: str, cohort: Cohort, n_subjects: int, film: FilmFacts) -> StudyFacts:
+    size = SIZES[name]
+    region_of_V = cohort.region_of_V
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    return StudyFacts(
+        size=name,
+        seed=cohort.seed,
+        n_subjects=n_subjects,
+        tr_s=TR_S,
+        scan_lengths_trs=size.scan_lengths_trs,
+        grid_voxels=size.grid.shape,
+        voxel_mm=size.grid.voxel_mm,
+        brain_voxels=len(region_of_V),
+        null_share=round(float((region_of_V == 0).mean()), 4),
+        region_voxels={region.name: int((region_of_V == n).sum()) for n, region in enumerate(REGIONS, 1)},
+        film=film,
+        note=f"simulated brain, {film.source} film",
+        maker=MAKER,
+        giblet_version=giblet_train.__version__,
+        numpy_version=np.__version__,
+        files={path.relative_to(folder).as_posix(): _sha256(path) for path in files},
+    )
+
+
+def pretty(value: object) -> bytes:
+    """A record as indented JSON."""
+    return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

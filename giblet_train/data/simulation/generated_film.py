@@ -1,0 +1,183 @@
+"""A film drawn here: scenes of moving shapes with matching tones and captions, where no real film can be had.
+
+`generated_film(path, seconds, seed) -> Film`. What is seen, heard and said goes together: shape and colour are named in
+the caption, the shape sets the pitch of the tone, speed its loudness and beat.
+Shapes: H W C rows, columns, colours of a frame, N samples of sound.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import av
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.simulation.demo_film import Film, file_sha256
+from giblet_train.schema.errors import ConfigError
+
+HEIGHT, WIDTH = 90, 160
+ROWS, COLUMNS = np.mgrid[0:HEIGHT, 0:WIDTH]
+FRAMES_HZ = 12
+SAMPLE_HZ = 16000
+BLOCK_FRAMES = FRAMES_HZ // 2
+SCENE_S = (2.0, 6.0)
+
+COLOURS = {
+    "red": (214, 50, 44),
+    "orange": (238, 144, 32),
+    "yellow": (246, 218, 68),
+    "green": (62, 160, 70),
+    "blue": (48, 92, 204),
+    "violet": (138, 70, 178),
+    "white": (240, 240, 236),
+    "black": (22, 22, 26),
+}
+PLACES = {
+    "meadow": (96, 150, 64),
+    "night sky": (14, 18, 52),
+    "desert": (214, 184, 128),
+    "sea": (40, 110, 150),
+    "snow field": (222, 228, 236),
+    "cave": (44, 36, 32),
+}
+PITCHES_HZ = {"disc": 220.0, "square": 330.0, "ring": 495.0, "cross": 743.0}
+SPEEDS = {"rests in": 0.0, "drifts across": 0.12, "runs across": 0.35, "darts across": 0.8}
+"""How a shape moves -> the share of the picture's width that it crosses in a second."""
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One shot. size is the shape's radius as a share of the picture's height, heading an angle in radians."""
+
+    start_s: float
+    end_s: float
+    place: str
+    shape: str
+    colour: str
+    moves: str
+    size: float
+    heading: float
+    x: float
+    y: float
+
+    def caption(self) -> str:
+        """One sentence for everything that is seen and heard."""
+        large = "large" if self.size > 0.25 else "small"
+        beat = "steady" if SPEEDS[self.moves] == 0.0 else "beating"
+        pitch = "low" if PITCHES_HZ[self.shape] < 400.0 else "high"
+        return f"A {large} {self.colour} {self.shape} {self.moves} a {self.place} while a {pitch} {beat} tone is heard."
+
+
+def generated_film(path: Path, seconds: float, seed: int = 0) -> Film:
+    """Write a film of `seconds` to `path` (.mp4), with picture, sound and a caption for every shot.
+
+    The same arguments give the same film. Raises ConfigError for a length below one frame, OSError from writing.
+    """
+    if seconds * FRAMES_HZ < 1.0:
+        raise ConfigError(f"A film of {seconds:g} s has no picture.", "Ask for more seconds.")
+    scenes = tuple(_scenes(seconds, np.random.default_rng(seed)))
+    aside = path.with_name(f".{path.name}.writing.mp4")
+    try:
+        _encode(aside, scenes, seconds)
+        aside.replace(path)
+    finally:
+        aside.unlink(missing_ok=True)
+    shots = tuple(
+        Segment(s.start_s, s.end_s, s.caption(), f"{s.colour} {s.shape}", s.place, in_outdoor="Outdoor", music="Yes")
+        for s in scenes
+    )
+    return Film(path, "generated", file_sha256(path), shots)
+
+
+def _scenes(seconds: float, rng: np.random.Generator) -> Iterator[Scene]:
+    start_s = 0.0
+    while start_s < seconds:
+        end_s = min(seconds, start_s + round(float(rng.uniform(*SCENE_S)) * FRAMES_HZ) / FRAMES_HZ)
+        yield Scene(
+            start_s,
+            end_s,
+            place=str(rng.choice(list(PLACES))),
+            shape=str(rng.choice(list(PITCHES_HZ))),
+            colour=str(rng.choice(list(COLOURS))),
+            moves=str(rng.choice(list(SPEEDS))),
+            size=float(rng.choice([0.12, 0.18, 0.32, 0.42])),
+            heading=float(rng.uniform(0.0, 2.0 * math.pi)),
+            x=float(rng.uniform(0.2, 0.8)),
+            y=float(rng.uniform(0.2, 0.8)),
+        )
+        start_s = end_s
+
+
+def _encode(path: Path, scenes: tuple[Scene, ...], seconds: float) -> None:
+    """MPEG-4 and AAC, because every FFmpeg writes these two by itself, and on one thread the same bytes each time."""
+    with av.open(str(path), "w", options={"fflags": "+bitexact"}) as container:
+        video = container.add_stream("mpeg4", rate=FRAMES_HZ, options={"qscale": "3", "flags": "+bitexact+qscale"})
+        video.width, video.height, video.pix_fmt = WIDTH, HEIGHT, "yuv420p"
+        video.codec_context.thread_count = 1
+        sound = container.add_stream("aac", rate=SAMPLE_HZ, layout="mono", options={"flags": "+bitexact"})
+        n_frames = math.floor(seconds * FRAMES_HZ + 1e-6)
+        for first in range(0, n_frames, BLOCK_FRAMES):
+            for n in range(first, min(first + BLOCK_FRAMES, n_frames)):
+                picture = av.VideoFrame.from_ndarray(_picture(scenes, n / FRAMES_HZ), format="rgb24")
+                picture.pts, picture.time_base = n, Fraction(1, FRAMES_HZ)
+                container.mux(video.encode(picture))
+            container.mux(sound.encode(_sound_frame(scenes, first, min(first + BLOCK_FRAMES, n_frames))))
+        container.mux(video.encode(None))
+        container.mux(sound.encode(None))
+
+
+def _scene_at(scenes: tuple[Scene, ...], time_s: float) -> Scene:
+    return next((s for s in scenes if time_s < s.end_s), scenes[-1])
+
+
+def _picture(scenes: tuple[Scene, ...], time_s: float) -> NDArray[np.uint8]:
+    """(H, W, C) the scene's place, darker towards the ground, with its shape on it; a shape that leaves comes back."""
+    scene = _scene_at(scenes, time_s)
+    gone = SPEEDS[scene.moves] * (time_s - scene.start_s)
+    centre_x = (scene.x + gone * math.cos(scene.heading)) % 1.0 * WIDTH
+    centre_y = (scene.y + gone * math.sin(scene.heading)) % 1.0 * HEIGHT
+    inside_HW = _inside(scene.shape, np.abs(COLUMNS - centre_x), np.abs(ROWS - centre_y), scene.size * HEIGHT)
+    shade_HW = 1.0 - 0.4 * ROWS / HEIGHT
+    picture_HWC: NDArray[np.uint8] = (shade_HW[..., None] * PLACES[scene.place]).astype(np.uint8)
+    picture_HWC[inside_HW] = COLOURS[scene.colour]
+    return picture_HWC
+
+
+def _inside(shape: str, dx_HW: NDArray[np.float64], dy_HW: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
+    """Whether each pixel, dx and dy pixels away from the centre, belongs to the shape."""
+    distance_HW = np.hypot(dx_HW, dy_HW)
+    inside: NDArray[np.bool_] = {
+        "disc": distance_HW < radius,
+        "square": np.maximum(dx_HW, dy_HW) < 0.85 * radius,
+        "ring": (distance_HW < radius) & (distance_HW > 0.6 * radius),
+        "cross": (np.minimum(dx_HW, dy_HW) < 0.28 * radius) & (np.maximum(dx_HW, dy_HW) < radius),
+    }[shape]
+    return inside
+
+
+def _sound_frame(scenes: tuple[Scene, ...], first: int, stop: int) -> av.AudioFrame:
+    """The sound of frames `first` up to `stop`."""
+    start, end = (round(n * SAMPLE_HZ / FRAMES_HZ) for n in (first, stop))
+    time_N = np.arange(start, end) / SAMPLE_HZ
+    scene_N = np.array([s.end_s for s in scenes]).searchsorted(time_N, side="right").clip(max=len(scenes) - 1)
+    wave_N = np.zeros(end - start, np.float32)
+    for n in np.unique(scene_N):
+        wave_N[scene_N == n] = _tone(scenes[n], time_N[scene_N == n])
+    frame = av.AudioFrame.from_ndarray(wave_N[None], format="fltp", layout="mono")
+    frame.sample_rate, frame.pts, frame.time_base = SAMPLE_HZ, start, Fraction(1, SAMPLE_HZ)
+    return frame
+
+
+def _tone(scene: Scene, time_N: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A pitch with two overtones, as loud and as fast in its beat as the shape moves; a large shape an octave lower."""
+    speed = SPEEDS[scene.moves]
+    pitch_hz = PITCHES_HZ[scene.shape] * (0.5 if scene.size > 0.25 else 1.0)
+    beat_N = 0.5 + 0.5 * np.cos(2.0 * math.pi * 5.0 * speed * (time_N - scene.start_s))
+    tone_N = sum(np.sin(2.0 * math.pi * pitch_hz * k * time_N) / k for k in (1, 2, 3))
+    return np.asarray((0.08 + 0.3 * speed) * beat_N * tone_N)

@@ -1,0 +1,1 @@
+"""Statistics of responses and stimuli: HRF, lag, inter-subject correlation, predictivity."""

@@ -1,0 +1,318 @@
+"""How many TRs the brain lags behind the film: for the whole study, for each third of it, for each subject.
+
+An aligned study lags by the haemodynamic delay in every third. A lag that grows from third to third shows a stretched
+stimulus, one that is the same but wrong an offset. T TRs, R TRs that are looked at, V voxels, F stimulus series, N
+series of the response.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise, permutations
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.study import Study
+from giblet_train.diagnosis.alignment.film import ANSWER_SDS, DELAY_S, is_stretched
+from giblet_train.schema.errors import DataError
+from giblet_train.schema.records import AlignmentFacts, LagFact
+
+MAX_LAG_S = 90.0
+SHOWN = ("video", "audio")
+STIMULUS_SERIES = 8
+RESPONSE_SERIES = 10
+DRIFT_S = 128.0
+FAST_S = 64.0
+"""What is slower than this says little about when a film began; series that are compared lose it."""
+SPEEDS = np.linspace(0.9, 1.1, 41)
+LEAST_SHIFTS = 50
+"""Of neighbouring shifts, which are much alike, fewer do not show how far chance goes: about 100 TRs are needed."""
+MAX_VOXELS = 20_000
+MOST_RUNS = 4
+"""As many runs are tried in every order: 23 of them."""
+
+Floats = NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class Lag:
+    """The best lag of some TRs, positive when the brain follows the film.
+
+    score: mean squared correlation there; chance, spread: mean and standard deviation of the same at circular shifts
+    beyond any lag, of which there must be LEAST_SHIFTS, else spread is 0.
+    """
+
+    lag_trs: int
+    score: float
+    chance: float
+    spread: float
+
+    @property
+    def height(self) -> float:
+        """How many standard deviations the score stands above chance."""
+        return (self.score - self.chance) / self.spread if self.spread else 0.0
+
+    @property
+    def answers(self) -> bool:
+        """Whether the score beats chance by ANSWER_SDS; otherwise the lag says nothing."""
+        return self.height > ANSWER_SDS
+
+    @property
+    def fact(self) -> LagFact:
+        """The same as a record."""
+        return LagFact(lag_trs=self.lag_trs, sds=self.height, answers=self.answers)
+
+
+@dataclass(frozen=True)
+class Clock:
+    """The speed at which film rows must be read for the best fit, 1 being their own pace, and the lag at that speed."""
+
+    speed: float
+    lag: Lag
+
+    def lag_at(self, tr: float) -> float:
+        """By how many TRs the brain then follows the film's own clock at TR `tr`."""
+        return tr - self.speed * (tr - self.lag.lag_trs)
+
+
+@dataclass(frozen=True)
+class LagRow:
+    """One subject, or the average of all: all TRs that were looked at, each third of them, and the best clock.
+
+    clock_lags_trs: what that clock comes to in the middle of each third. reach_trs: how far lags were looked for.
+    reading, reading_lag: of a film that gives no answer, how else it was read for the best fit; "" and None otherwise.
+    """
+
+    who: str
+    whole: Lag
+    thirds: tuple[Lag, ...]
+    clock: Clock
+    clock_lags_trs: tuple[float, ...]
+    reach_trs: int
+    reading: str = ""
+    reading_lag: Lag | None = None
+
+    @property
+    def facts(self) -> AlignmentFacts:
+        """The same as a record."""
+        return AlignmentFacts(
+            whole=self.whole.fact,
+            thirds=tuple(third.fact for third in self.thirds),
+            reach_trs=self.reach_trs,
+            speed=self.clock.speed,
+            speed_sds=self.clock.lag.height,
+            speed_lags_trs=self.clock_lags_trs,
+            reading=self.reading,
+            reading_sds=self.reading_lag.height if self.reading_lag else None,
+        )
+
+    @property
+    def agrees(self) -> bool:
+        """Whether film and brain run on clocks of one speed, as far as can be told."""
+        return not is_stretched(self.facts)
+
+
+def lag_table(study: Study) -> tuple[LagRow, ...]:
+    """The average subject first, then each subject."""
+    stimulus_TF = stimulus_series(study.features, study.tr_s)
+    total_TV = np.zeros((), np.float32)
+    rows: list[LagRow] = []
+
+    def row(who: str, response_TV: Floats) -> LagRow:
+        response_TN = response_series(response_TV, _blocks(study.scan_lengths_trs), study.tr_s)
+        return lag_row(who, stimulus_TF, response_TN, np.arange(study.n_trs), study.tr_s, study.scan_lengths_trs)
+
+    for subject in study.subjects:
+        response_TV = _response(study.bold[subject], study.scan_lengths_trs)
+        total_TV = total_TV + response_TV
+        rows.append(row(subject, response_TV))
+    return tuple([row("average", total_TV), *rows] if len(rows) > 1 else rows)
+
+
+def average_lag(
+    features: Mapping[str, Floats], bold: Mapping[str, Floats], scan_lengths_trs: Sequence[int], tr_s: float
+) -> Lag:
+    """The lag of all subjects' mean response over all TRs."""
+    total_TV = sum((_response(bold_TV, scan_lengths_trs) for bold_TV in bold.values()), np.float32(0.0))
+    response_TN = response_series(np.asarray(total_TV), _blocks(scan_lengths_trs), tr_s)
+    return best_lag(stimulus_series(features, tr_s), response_TN, tr_s)
+
+
+def fitting_clock(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Clock:
+    """The speed, among SPEEDS, and the lag at which the brain follows the film best."""
+    places_T = np.arange(len(stimulus_TF))
+    fits = []
+    for speed in SPEEDS.tolist():
+        columns = [np.interp(places_T * speed, places_T, column_T) for column_T in stimulus_TF.T]
+        fits.append(Clock(speed, best_lag(np.stack(columns, axis=1), response_TN, tr_s)))
+    return max(fits, key=lambda clock: clock.lag.height)
+
+
+def offset_from_lag(lag: Lag, tr_s: float) -> float:
+    """The stimulus_offset_s, in whole TRs, that turns a lag measured at offset 0 into the haemodynamic delay.
+
+    Raises DataError when the lag does not beat its null.
+    """
+    if not lag.answers:
+        raise DataError(
+            "data.stimulus_offset_s: auto finds no lag that beats chance: brain and film do not follow one another.",
+            "State the offset in seconds, or look at `python -m giblet_train data lag`.",
+        )
+    return (round(DELAY_S / tr_s) - lag.lag_trs) * tr_s
+
+
+def stimulus_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:
+    """(T, F): the leading components of picture and of sound, without slow drifts; all features weigh alike."""
+    return leading_series({m: _scaled(np.asarray(features[m], np.float64)) for m in SHOWN}, tr_s)
+
+
+def leading_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:
+    """The same of features that weigh as much as their variance."""
+    return np.concatenate([_leading(highpass(features[m], tr_s, FAST_S), STIMULUS_SERIES) for m in SHOWN], axis=1)
+
+
+def response_series(
+    response_RV: Floats, blocks: Sequence[tuple[int, int]], tr_s: float, n_trs: int | None = None
+) -> NDArray[np.float64]:
+    """(T, N): the leading components of responses, each as large as the variance that it holds; 0 outside of `blocks`.
+
+    response_RV: over the TRs of the blocks, one after another; each loses its slow drifts. n_trs: T, if not all of it.
+    """
+    series_TN = np.zeros((n_trs or len(response_RV), RESPONSE_SERIES))
+    leading_RN = _leading(filtered(response_RV, blocks, tr_s, FAST_S), RESPONSE_SERIES)
+    series_TN[np.concatenate([np.arange(*block) for block in blocks]), : leading_RN.shape[1]] = leading_RN
+    return series_TN
+
+
+def filtered(
+    response_RV: Floats, blocks: Sequence[tuple[int, int]], tr_s: float, period_s: float = DRIFT_S
+) -> NDArray[np.float64]:
+    """(R, V): responses over the TRs of the blocks, one after another, each without its slow drifts."""
+    edges = np.cumsum([0, *(stop - first for first, stop in blocks)])
+    return np.concatenate([highpass(response_RV[a:b], tr_s, period_s) for a, b in pairwise(edges)])
+
+
+def reach_trs(n_trs: int, tr_s: float) -> int:
+    """How many TRs the brain may lead or follow: MAX_LAG_S, but half of all shifts are left for the null."""
+    return min(round(MAX_LAG_S / tr_s), n_trs // 4)
+
+
+def best_lag(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Lag:
+    """The lag at which the two sets of series correlate best, beside what circular shifts give."""
+    scores_T = circular_scores(stimulus_TF, response_TN)
+    limit = reach_trs(len(scores_T), tr_s)
+    near = np.r_[scores_T[-limit:], scores_T[: limit + 1]]
+    far = scores_T[limit + 1 : -limit]
+    spread = float(far.std()) if len(far) >= LEAST_SHIFTS else 0.0
+    return Lag(int(near.argmax()) - limit, float(near.max()), float(far.mean()), spread)
+
+
+def circular_scores(stimulus_TF: Floats, response_TN: Floats) -> NDArray[np.float64]:
+    """(T,): the mean squared correlation of all pairs of series, the response moved back by 0 to T - 1 TRs.
+
+    A response's series weighs as much as its variance; TRs at which all are 0 are not looked at.
+    """
+    n_trs, n_rows = len(stimulus_TF), int((response_TN != 0).any(axis=1).sum())
+    power = float((response_TN**2).sum())
+    stimulus_KF, response_KN = np.fft.rfft(_scaled(stimulus_TF), axis=0), np.fft.rfft(response_TN, axis=0)
+    total_T = np.zeros(n_trs)
+    for series_K in stimulus_KF.T:
+        total_T += (np.fft.irfft(series_K.conj()[:, None] * response_KN, n_trs, axis=0) ** 2).sum(axis=1)
+    return np.asarray(total_T / max(1e-300, n_rows * power * stimulus_TF.shape[1]))
+
+
+def highpass(series_TF: Floats, tr_s: float, period_s: float = DRIFT_S) -> NDArray[np.float64]:
+    """The series without their mean and cosines slower than `period_s`, as SPM's discrete cosine filter."""
+    n_trs = len(series_TF)
+    n_slow = int(2 * n_trs * tr_s / period_s) + 1
+    phase = (np.arange(n_trs) + 0.5) * np.pi / n_trs
+    basis = np.cos(np.outer(phase, np.arange(min(n_slow, n_trs))))
+    basis /= np.linalg.norm(basis, axis=0)
+    values = np.asarray(series_TF, np.float64)
+    return np.asarray(values - basis @ (basis.T @ values))
+
+
+def lag_row(
+    who: str,
+    stimulus_TF: Floats,
+    response_TN: Floats,
+    rows: NDArray[np.intp],
+    tr_s: float,
+    scan_lengths_trs: Sequence[int],
+) -> LagRow:
+    """All that is told of one response: its lag over `rows`, in each third of them, and the clock that fits it best.
+
+    A film that gives no answer is also read backwards, and with its runs in other orders.
+    """
+    clock = fitting_clock(stimulus_TF, response_TN, tr_s)
+    thirds = np.array_split(rows, 3)
+    whole = best_lag(stimulus_TF, response_TN, tr_s)
+    others = {} if whole.answers else readings(stimulus_TF, scan_lengths_trs)
+    lags = {reading: best_lag(read_TF, response_TN, tr_s) for reading, read_TF in others.items()}
+    reading = max(lags, key=lambda name: lags[name].height, default="")
+    return LagRow(
+        who=who,
+        whole=whole,
+        thirds=tuple(best_lag(stimulus_TF, _only(part, response_TN), tr_s) for part in thirds),
+        clock=clock,
+        clock_lags_trs=tuple(clock.lag_at(float(part.mean())) for part in thirds),
+        reach_trs=reach_trs(len(stimulus_TF), tr_s),
+        reading=reading,
+        reading_lag=lags.get(reading),
+    )
+
+
+def readings(stimulus_TF: Floats, scan_lengths_trs: Sequence[int]) -> dict[str, Floats]:
+    """In what order a film may lie by mistake, in words, and its series so: backwards, its runs in another order."""
+    runs = np.split(stimulus_TF, np.cumsum(scan_lengths_trs)[:-1])
+    found = {"backwards": stimulus_TF[::-1]}
+    if len(runs) > 1:
+        found["backwards in each run"] = np.concatenate([run_TF[::-1] for run_TF in runs])
+    if len(runs) <= MOST_RUNS:
+        for order in list(permutations(range(len(runs))))[1:]:
+            said = f"with its runs in the order {', '.join(str(n + 1) for n in order)}"
+            found[said] = np.concatenate([runs[n] for n in order])
+    return found
+
+
+def _only(rows: NDArray[np.intp], response_TN: Floats) -> Floats:
+    """The responses at some TRs, 0 elsewhere."""
+    only_TN = np.zeros_like(response_TN)
+    only_TN[rows] = response_TN[rows] - response_TN[rows].mean(axis=0)
+    return only_TN
+
+
+def _blocks(scan_lengths_trs: Sequence[int]) -> list[tuple[int, int]]:
+    return list(pairwise(np.cumsum([0, *scan_lengths_trs]).tolist()))
+
+
+def _response(bold_TV: Floats, scan_lengths_trs: Sequence[int]) -> NDArray[np.float32]:
+    """(T, V): a regular choice of voxels, scaled in each scan."""
+    step = max(1, bold_TV.shape[1] // MAX_VOXELS)
+    chosen = np.asarray(bold_TV[:, ::step], np.float32)
+    parts = np.split(chosen, np.cumsum(scan_lengths_trs)[:-1])
+    return np.concatenate([_scaled(part) for part in parts]).astype(np.float32)
+
+
+def _scaled(series_TF: Floats) -> NDArray[np.float64]:
+    centred = np.asarray(series_TF, np.float64) - np.mean(series_TF, axis=0, dtype=np.float64)
+    sd = centred.std(axis=0)
+    return np.asarray(np.divide(centred, sd, out=np.zeros_like(centred), where=sd > 1e-9))
+
+
+def _leading(series_TF: Floats, count: int) -> NDArray[np.float64]:
+    """(T, count or fewer): the series along the leading directions, by the eigenvectors of the smaller Gram matrix.
+
+    Directions that hold nothing are left out.
+    """
+    n_trs, n_series = series_TF.shape
+    if n_series < n_trs:
+        values, vectors = np.linalg.eigh(series_TF.T @ series_TF)
+    else:
+        values, vectors = np.linalg.eigh(series_TF @ series_TF.T)
+    kept = np.argsort(values)[::-1][:count]
+    kept = kept[values[kept] > 1e-9 * max(1e-300, values.max())]
+    return np.asarray(series_TF @ vectors[:, kept] if n_series < n_trs else vectors[:, kept] * np.sqrt(values[kept]))

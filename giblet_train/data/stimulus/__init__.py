@@ -1,0 +1,1 @@
+"""Stimulus features per TR: video frames, log-mel audio, text embeddings and external features."""

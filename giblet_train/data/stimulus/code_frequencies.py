@@ -1,0 +1,44 @@
+"""How often each code occurs in training: what is best said of features that are categories by who knows nothing else.
+
+R training TRs, T TRs, B books, Q codes in a book. Features are the shares of a TR's moments that have each code,
+(T, B·Q).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.schema.errors import DataError
+
+LEAST_NATS = 0.01
+
+Floats = NDArray[np.floating[Any]]
+
+
+def unigram(shares_RF: Floats, n_codes: int, modality: str) -> NDArray[np.float32]:
+    """(B, Q): each code's share of the training TRs and of one more, whose moments are spread evenly over the book.
+
+    The one more keeps a code that training never shows possible, so that it costs a finite loss elsewhere; the TR is
+    its unit because the moments within one are much alike. Raises DataError where there is nothing to be told.
+    """
+    n_trs = len(shares_RF)
+    shares_BQ = shares_RF.reshape(n_trs, -1, n_codes).mean(axis=0, dtype=np.float64)
+    smooth_BQ: Floats = (n_trs * shares_BQ + 1.0 / n_codes) / (n_trs + 1.0)
+    if nats(shares_BQ, shares_BQ) < LEAST_NATS:
+        raise DataError(
+            f"The codes of {modality} are the same at every moment of the training TRs.",
+            f"Bring others in data.features.{modality}.",
+        )
+    return smooth_BQ.astype(np.float32)
+
+
+def nats(shares_TF: Floats, probability_TBQ: Floats) -> float:
+    """The cross-entropy per code: the mean over TRs, their moments and books of -log p(code).
+
+    probability_TBQ: one distribution over each book, (B, Q), or one for each TR.
+    """
+    log_TBQ = np.log(np.maximum(probability_TBQ, np.finfo(np.float32).tiny), dtype=np.float64)
+    return float(-(shares_TF.reshape(-1, *log_TBQ.shape[-2:]) * log_TBQ).sum(axis=-1).mean())

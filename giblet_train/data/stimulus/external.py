@@ -1,0 +1,186 @@
+"""Features of the film that a lab brings in the place of giblet's own: from an installed extractor, or from a file.
+
+An extractor is a function that a package offers under the entry point group `giblet.features`. It is given a
+`FilmTimeline` and returns a row for each TR: (T, F) amounts, or (T, N, B) codes at N moments of a TR in B books.
+T TRs, N moments or rows of a file, F features, B books of codes, Q codes in a book.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.readers.annotations import Segment
+from giblet_train.schema.config import FeatureSource, nearest
+from giblet_train.schema.errors import DataError
+
+GROUP = "giblet.features"
+OWN = {"encodec": "giblet_train.data.stimulus.encodec:extract"}
+"""Extractors that come with giblet, beside those that packages offer."""
+
+SLACK_S = 0.1
+
+
+@dataclass(frozen=True)
+class FilmTimeline:
+    """What an extractor is to describe: n_trs TRs of tr_s seconds; the film stands at start_s as the first begins."""
+
+    film: Path
+    tr_s: float
+    n_trs: int
+    start_s: float
+    segments: tuple[Segment, ...]
+
+
+Extractor = Callable[[FilmTimeline], NDArray[Any]]
+
+
+def brought_features(
+    modality: str, source: FeatureSource, file: Path | None, timeline: FilmTimeline
+) -> NDArray[np.float32]:
+    """(T, F) amounts, or (T, B·Q) the share of a TR's moments at which each book holds each code.
+
+    file: where `source.file` lies. Raises DataError for what is not installed, fits no shape, or is not finite.
+    """
+    where = f"data.features.{modality}"
+    values = _from_file(where, source, file, timeline) if file else _extracted(where, source, timeline)
+    if source.codes is None:
+        return _amounts(where, values, timeline.n_trs)
+    return _shares(where, values, timeline.n_trs, source.codes)
+
+
+def identity(source: FeatureSource) -> dict[str, Any]:
+    """What of a source decides its features: an extractor with its package's version, so that a new one is run anew.
+
+    Raises DataError where no such extractor is installed.
+    """
+    version = None
+    if source.extractor is not None and source.extractor not in OWN:
+        package = _entry_point(source.extractor).dist
+        version = f"{package.name} {package.version}" if package else None
+    return {
+        "extractor": source.extractor,
+        "package": version,
+        "file": source.file is not None,
+        "rows_per_s": source.rows_per_s,
+        "codes": source.codes,
+    }
+
+
+def _extracted(where: str, source: FeatureSource, timeline: FilmTimeline) -> NDArray[Any]:
+    name = source.extractor or ""
+    try:
+        return np.asarray(_extractor(name)(timeline))
+    except DataError:
+        raise
+    except Exception as error:  # another's code: whatever it raises is its answer
+        raise DataError(
+            f"{where}: the extractor {name!r} failed: {type(error).__name__}: {error}.", "Mend it, or bring a file."
+        ) from error
+
+
+def _extractor(name: str) -> Extractor:
+    if name in OWN:
+        module, _, function = OWN[name].partition(":")
+        found: Extractor = getattr(import_module(module), function)
+        return found
+    loaded: Extractor = _entry_point(name).load()
+    return loaded
+
+
+def _entry_point(name: str) -> EntryPoint:
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name in found:
+        return found[name]
+    known = sorted({*found, *OWN})
+    raise DataError(
+        f"No extractor is called {name!r}{nearest(name, known) or '.'}",
+        f"Known here: {', '.join(known)}. Install the package that offers it under the entry point group {GROUP}.",
+    )
+
+
+def _from_file(where: str, source: FeatureSource, path: Path, timeline: FilmTimeline) -> NDArray[Any]:
+    """The rows of a .npy file, (N, F) or (N,), brought to TRs: their mean, or all codes of a TR.
+
+    Row n is of the film's seconds n / rows_per_s to (n + 1) / rows_per_s; without a rate there is one a TR.
+    """
+    rows_NF = _load(where, path)
+    rate_hz = source.rows_per_s or 1.0 / timeline.tr_s
+    needed_s = timeline.start_s + timeline.n_trs * timeline.tr_s
+    if len(rows_NF) / rate_hz + SLACK_S < needed_s:
+        raise DataError(
+            f"{where}: {path.name} has {len(rows_NF)} rows at {rate_hz:g} a second, {len(rows_NF) / rate_hz:.1f} s of "
+            f"the film; {needed_s:.1f} s are needed.",
+            "State rows_per_s, or split.usable_trs; rows are never stretched.",
+        )
+    edges_T1 = (timeline.start_s + timeline.tr_s * np.arange(timeline.n_trs + 1, dtype=np.float64)) * rate_hz
+    return _means(rows_NF, edges_T1) if source.codes is None else _moments(rows_NF, edges_T1)
+
+
+def _load(where: str, path: Path) -> NDArray[Any]:
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise DataError(f"{where}: {path} is no .npy file: {error}.", "Write it with numpy.save.") from None
+    if not isinstance(array, np.ndarray) or array.ndim not in (1, 2) or array.dtype.kind not in "iufb":
+        raise DataError(f"{where}: {path} is not rows of numbers.", "Write (rows, features) with numpy.save.")
+    return array.reshape(len(array), -1)
+
+
+def _means(rows_NF: NDArray[Any], edges_T1: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """(T, F) means of the rows between the edges, a row that lies in two TRs by its part in each."""
+    total_NF = np.concatenate([np.zeros((1, rows_NF.shape[1])), np.cumsum(rows_NF, axis=0, dtype=np.float64)])
+    edges_T1 = edges_T1.clip(0, len(rows_NF))
+    whole_T1 = np.minimum(edges_T1.astype(int), len(rows_NF) - 1)
+    reached_T1F = total_NF[whole_T1] + (edges_T1 - whole_T1)[:, None] * rows_NF[whole_T1]
+    return np.asarray(np.diff(reached_T1F, axis=0) / np.diff(edges_T1)[:, None])
+
+
+def _moments(rows_NF: NDArray[Any], edges_T1: NDArray[np.floating[Any]]) -> NDArray[Any]:
+    """(T, N, B) the rows at as many evenly spaced moments of a TR as it has rows."""
+    per_tr = max(1, round(float(np.diff(edges_T1).mean())))
+    within_N = (np.arange(per_tr) + 0.5) / per_tr
+    places_TN = edges_T1[:-1, None] + within_N * np.diff(edges_T1)[:, None]
+    return np.asarray(rows_NF[places_TN.astype(int).clip(0, len(rows_NF) - 1)])
+
+
+def _amounts(where: str, values: NDArray[Any], n_trs: int) -> NDArray[np.float32]:
+    if values.ndim != 2 or len(values) != n_trs or values.dtype.kind not in "iufb":
+        raise DataError(
+            f"{where}: the features have shape {_times(values.shape)}; {n_trs} TRs need {n_trs} x features.",
+            "Codes need the size of their books: codes: 1024.",
+        )
+    bad = int((~np.isfinite(values)).any(axis=1).sum())
+    if bad:
+        raise DataError(f"{where}: values in {bad} TRs are not finite.", "Mend them before they are brought.")
+    return values.astype(np.float32)
+
+
+def _shares(where: str, values: NDArray[Any], n_trs: int, n_codes: int) -> NDArray[np.float32]:
+    if values.ndim != 3 or len(values) != n_trs or not np.array_equal(values, np.rint(values)):
+        raise DataError(
+            f"{where}: codes of shape {_times(values.shape)}; {n_trs} TRs need whole numbers, TRs x moments x books.",
+            "Leave `codes` out for features that are amounts.",
+        )
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= n_codes:
+        raise DataError(
+            f"{where}: codes run from {low} to {high}; a book of {n_codes} has 0 to {n_codes - 1}.",
+            f"Set {where}.codes to the size of a book.",
+        )
+    _, n_moments, n_books = values.shape
+    shares_TBQ = np.zeros((n_trs, n_books, n_codes), np.float32)
+    index_TNB = np.broadcast_to(np.arange(n_trs)[:, None, None], values.shape)
+    np.add.at(shares_TBQ, (index_TNB, np.arange(n_books)[None, None], values.astype(int)), 1.0 / n_moments)
+    return shares_TBQ.reshape(n_trs, -1)
+
+
+def _times(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))

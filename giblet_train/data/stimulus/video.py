@@ -1,0 +1,196 @@
+"""The pictures of a film: low-resolution frames at the scan's pace, and what early vision would make of them.
+
+`read_frames(path, tr_s, n_trs, fps, height, width, start_s) -> (T, K, H, W, 3) uint8`, in one pass that ends with
+the last frame wanted;
+`video_features(frames) -> (T, F) float32` without any fitted parameter; `film_seconds(path) -> float`.
+T TRs, K frames in a TR, N frames in a row, H W C rows, columns, colours (red, green, blue), I J cells, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from math import floor
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation
+from numpy.typing import NDArray
+
+from giblet_train.schema.errors import DataError
+
+Pictures = NDArray[np.floating[Any]]
+
+LUMA = np.array((0.299, 0.587, 0.114), np.float32)
+CELLS = (3, 4)
+EDGE_CELLS = (4, 6)
+ORIENTATIONS = ("vertical", "rising", "horizontal", "falling")
+WHOLE = ("luminance", "contrast", "motion", "saturation", "red_green", "blue_yellow")
+CHUNK_TRS = 32
+SLACK_S = 0.1
+SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
+"""Means over areas; without the second flag colours would be smeared over two columns."""
+
+
+def film_seconds(path: Path) -> float:
+    """How long the film's pictures last, in seconds. Raises DataError."""
+    with opened(path) as container:
+        return _seconds(container, path)
+
+
+def read_frames(
+    path: Path, tr_s: float, n_trs: int | None, fps: float, height: int, width: int, start_s: float = 0.0
+) -> NDArray[np.uint8]:
+    """(T, K, H, W, 3) the frames nearest to K = round(fps·tr_s) moments in each TR, averaged over areas.
+
+    n_trs: None for as many whole TRs as the film has. start_s: where the film stands as TR 0 begins.
+    Frame k of TR t is taken at start_s + (t + (k + ½) / K)·tr_s. Raises DataError when the film is shorter than that.
+    """
+    per_tr = max(1, round(fps * tr_s))
+    film_s = film_seconds(path)
+    if n_trs is None:
+        n_trs = floor((film_s - start_s) / tr_s + 1e-6)
+    check_length(path, film_s, start_s, n_trs * tr_s)
+    wanted_N = _nearest_stamps(path, start_s + (np.arange(n_trs * per_tr) + 0.5) * (tr_s / per_tr))
+    frames_NHWC = np.empty((len(wanted_N), height, width, 3), np.uint8)
+    missing = set(wanted_N.tolist())
+    for frame in _decoded(path, frozenset(missing)):
+        here = slice(np.searchsorted(wanted_N, frame.pts, "left"), np.searchsorted(wanted_N, frame.pts, "right"))
+        frames_NHWC[here] = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=SCALING)
+        missing.discard(frame.pts)
+        if not missing:
+            break
+    if missing:
+        raise DataError(f"{path} is damaged: {len(missing)} of its frames cannot be decoded.", "Copy it again.")
+    return frames_NHWC.reshape(n_trs, per_tr, height, width, 3)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Any]:
+    """The film, open for decoding. Whatever FFmpeg cannot do with it becomes a DataError."""
+    try:
+        with av.open(str(path)) as container:
+            yield container
+    except av.FFmpegError as error:
+        raise DataError(f"{path} cannot be decoded as a film: {error.strerror}.", "Set data.video.") from None
+
+
+def origin_s(container: Any) -> float:
+    """The time stamp at which the file begins, in seconds: 0 in most, not in a transport stream."""
+    return float(container.start_time or 0) / 1e6
+
+
+def check_length(path: Path, film_s: float, start_s: float, needed_s: float) -> None:
+    """Raises DataError unless the film covers needed_s seconds from start_s on."""
+    if start_s < -SLACK_S or film_s + SLACK_S < start_s + needed_s:
+        raise DataError(
+            f"{path} lasts {film_s:.1f} s, but {needed_s:.1f} s from {start_s:.1f} s on are needed.",
+            "Correct data.stimulus_offset_s, or say with split.usable_trs how much of the scan is to be used.",
+        )
+
+
+def _seconds(container: Any, path: Path) -> float:
+    if not container.streams.video:
+        raise DataError(f"{path} has no pictures.", "Set data.video to a film.")
+    stream = container.streams.video[0]
+    if stream.duration:
+        return float(stream.duration * stream.time_base)
+    if container.duration:
+        return float(container.duration) / 1e6
+    raise DataError(f"{path} does not say how long it is.", f"Rewrite it: ffmpeg -i {path.name} -c copy out.mp4")
+
+
+def _nearest_stamps(path: Path, wanted_s: Any) -> NDArray[np.int64]:
+    """(N,) time stamps of the frames nearest to the ascending wanted times; nothing is decoded yet."""
+    with opened(path) as container:
+        stream = container.streams.video[0]
+        shown = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        stamps = np.array(sorted(p.pts for p in shown if p.pts is not None), np.int64)
+        times_s = stamps * float(stream.time_base) - origin_s(container)
+    if len(stamps) < len(shown) or not len(stamps):
+        raise DataError(
+            f"{path} has frames without time stamps.", f"Rewrite it: ffmpeg -fflags +genpts -i {path.name} out.mp4"
+        )
+    if len(wanted_s) and times_s[-1] + SLACK_S < wanted_s[-1]:
+        raise DataError(
+            f"{path} breaks off at {times_s[-1]:.1f} s of its {film_seconds(path):.1f} s.", "Copy it again."
+        )
+    middles_s = (times_s[1:] + times_s[:-1]) / 2.0
+    nearest: NDArray[np.int64] = stamps[np.searchsorted(middles_s, wanted_s, side="right")]
+    return nearest
+
+
+def _decoded(path: Path, wanted: frozenset[int]) -> Iterator[Any]:
+    """The frames with the wanted stamps, in order. Frames that neither we nor other frames need are not decoded."""
+    with opened(path) as container:
+        stream = container.streams.video[0]
+        stream.thread_type = "AUTO"
+        for packet in container.demux(stream):
+            needed = packet.pts is None or packet.pts in wanted
+            stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
+            yield from (frame for frame in packet.decode() if frame.pts in wanted)
+
+
+def video_features(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """(T, F) a row a TR, named by `feature_names`; the means over its frames.
+
+    Over the whole picture and in 12 cells: luminance, contrast (the standard deviation of luminance), motion (the
+    change of luminance since the frame before), saturation, red against green, blue against yellow; edge energy at
+    four orientations in 24 cells. Motion and edges in cells are square roots, for their tails are long.
+    """
+    n_trs = len(frames_TKHWC)
+    features_TF = np.empty((n_trs, len(feature_names())), np.float32)
+    luma_before_HW: Pictures | None = None
+    for first in range(0, n_trs, CHUNK_TRS):
+        chunk = frames_TKHWC[first : first + CHUNK_TRS]
+        light_NHWC = chunk.reshape(-1, *chunk.shape[2:]).astype(np.float32) / np.float32(255.0)
+        luma_NHW = light_NHWC @ LUMA
+        earlier_NHW = np.concatenate([luma_NHW[:1] if luma_before_HW is None else luma_before_HW[None], luma_NHW[:-1]])
+        features_NF = _frame_features(light_NHWC, luma_NHW, np.abs(luma_NHW - earlier_NHW))
+        features_TF[first : first + len(chunk)] = features_NF.reshape(*chunk.shape[:2], -1).mean(axis=1)
+        luma_before_HW = luma_NHW[-1]
+    return features_TF
+
+
+def feature_names() -> tuple[str, ...]:
+    """The columns of `video_features`."""
+    cells = [f"{i}_{j}" for i in range(CELLS[0]) for j in range(CELLS[1])]
+    edge_cells = [f"{i}_{j}" for i in range(EDGE_CELLS[0]) for j in range(EDGE_CELLS[1])]
+    local = [f"{name}_{cell}" for name in WHOLE for cell in cells]
+    return (*WHOLE, *local, *(f"{name}_edges_{cell}" for name in ORIENTATIONS for cell in edge_cells))
+
+
+def _frame_features(light_NHWC: Pictures, luma_NHW: Pictures, motion_NHW: Pictures) -> Pictures:
+    """(N, F) the features of single frames, in the order of `feature_names`."""
+    red, green, blue = (light_NHWC[..., c] for c in range(3))
+    saturation_NHW = light_NHWC.max(axis=-1) - light_NHWC.min(axis=-1)
+    opponent = (saturation_NHW, red - green, blue - (red + green) / np.float32(2.0))
+    whole = [luma_NHW.mean(axis=(1, 2)), luma_NHW.std(axis=(1, 2)), motion_NHW.mean(axis=(1, 2))]
+    whole += [image.mean(axis=(1, 2)) for image in opponent]
+    luma_NC = _cell_means(luma_NHW, CELLS)
+    contrast_NC = np.sqrt(np.maximum(_cell_means(luma_NHW**2, CELLS) - luma_NC**2, 0.0))
+    local = [luma_NC, contrast_NC, np.sqrt(_cell_means(motion_NHW, CELLS))]
+    local += [_cell_means(image, CELLS) for image in opponent]
+    edges = [np.sqrt(_cell_means(energy, EDGE_CELLS)) for energy in _edge_energies(luma_NHW)]
+    return np.concatenate([np.stack(whole, axis=1), *local, *edges], axis=1)
+
+
+def _edge_energies(luma_NHW: Pictures) -> list[Pictures]:
+    """The strength of edges at each of `ORIENTATIONS`: gradients shared among the two orientations they lie between."""
+    rise_y, rise_x = np.gradient(luma_NHW, axis=(1, 2))
+    strength_NHW = np.hypot(rise_x, rise_y)
+    step = np.arctan2(rise_y, rise_x) * np.float32(len(ORIENTATIONS) / np.pi)
+    energies = []
+    for o in range(len(ORIENTATIONS)):
+        away = np.abs((step - o + 2.0) % len(ORIENTATIONS) - 2.0)
+        energies.append(strength_NHW * np.maximum(1.0 - away, 0.0))
+    return energies
+
+
+def _cell_means(image_NHW: Pictures, cells: tuple[int, int]) -> Pictures:
+    """(N, I·J) means over a coarse grid of cells."""
+    rows = np.array_split(image_NHW, cells[0], axis=1)
+    means = [cell.mean(axis=(1, 2)) for row in rows for cell in np.array_split(row, cells[1], axis=2)]
+    return np.stack(means, axis=1)

@@ -1,0 +1,1 @@
+"""The prepared study on disk: memory-mapped arrays and their manifest."""

@@ -1,0 +1,191 @@
+"""A study made ready once: memory-mapped arrays and a manifest, in a folder named by the hash of all that went in.
+
+`<workdir>/stores/<key>/` is written beside and renamed, so a folder of that name is whole; one process builds it, the
+others wait for it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train import __version__
+from giblet_train.data.atomic_dir import building_beside
+from giblet_train.data.manifest import FILE, Manifest, read_manifest
+from giblet_train.data.readers.study_files import Progress, digests, find_sources
+from giblet_train.data.simulation.demo_study import ATLAS, MAKER, make_study
+from giblet_train.data.stimulus.external import identity
+from giblet_train.data.store.build_arrays import Assembled, assemble
+from giblet_train.data.study import Study
+from giblet_train.schema.config import MODALITIES, Config
+
+STUDY_SEED = 0
+CODE = (
+    "manifest",
+    "preprocessing/confounds",
+    "readers/annotations",
+    "readers/atlas",
+    "readers/bids_events",
+    "readers/nifti",
+    "readers/timeline",
+    "statistics/lag",
+    "stimulus/audio",
+    "stimulus/encodec",
+    "stimulus/external",
+    "stimulus/features",
+    "stimulus/text",
+    "stimulus/video",
+    "store/bold_array",
+    "store/build_arrays",
+    "store/store",
+    "study",
+)
+"""The modules whose text is part of the key: another version of any of them makes another store."""
+
+
+def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progress) -> Path:
+    """The folder of the store that this configuration needs, built if it does not exist.
+
+    data_dir: where the study lies; not looked at where `data.simulate` makes the demo study under the workdir.
+    Safe under concurrent processes and an end at any moment. Raises DataError, ConfigError, PreflightRefused.
+    """
+    folder, config = study_folder(config, data_dir, workdir, progress)
+    sources = find_sources(config, folder)
+    stores = workdir / "stores"
+    stores.mkdir(parents=True, exist_ok=True)
+    digest = digests(sources, stores / "digests.json", progress)
+    parameters = store_parameters(config)
+    key = store_key(digest, parameters)
+    path = stores / key
+    progress("waiting for the store's lock", 0.0)
+    with building_beside(path) as aside:
+        if path.exists():
+            return path
+        started = time.monotonic()
+        made = assemble(aside, sources, config, progress)
+        manifest = _manifest(key, made, aside, digest, parameters, time.monotonic() - started)
+        (aside / FILE).write_bytes(msgspec.json.encode(manifest))
+        aside.rename(path)
+    progress(f"the store {key} is ready", 1.0)
+    return path
+
+
+def open_store(path: Path) -> Study:
+    """The study in a store; its large arrays are memory maps whose pages all processes share. Raises DataError."""
+    manifest = read_manifest(path)
+    rows = slice(manifest.first_tr, manifest.first_tr + manifest.n_trs)
+    mask_XYZ = np.load(path / "mask.npy")
+    return Study(
+        key=manifest.key,
+        tr_s=manifest.tr_s,
+        scan_lengths_trs=manifest.scan_lengths_trs,
+        border_trs=manifest.border_trs,
+        features={m: _mapped(path / f"{m}.npy") for m in MODALITIES},
+        codes=manifest.codes,
+        frames_TKHWC=_mapped(path / "frames.npy"),
+        text_labels=manifest.text_labels,
+        bold={s: _mapped(path / "bold" / f"{s}.npy")[rows] for s in manifest.subjects},
+        reference={s: _mapped(path / "reference" / f"{s}.npy") for s in manifest.subjects},
+        mask_XYZ=mask_XYZ,
+        affine=np.array(manifest.affine),
+        confounds={
+            s: _mapped(path / name)[rows] for s in manifest.subjects if (name := f"confounds/{s}.npy") in manifest.files
+        },
+        given_mask_V=np.load(path / "given_mask.npy") if manifest.masked else None,
+        parcel_V=np.load(path / "parcels.npy") if manifest.parcel_names else None,
+        parcel_names=manifest.parcel_names,
+        stimulus_offset_s=manifest.stimulus_offset_s,
+        space_code=manifest.space_code,
+        notes=manifest.notes,
+    )
+
+
+def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progress) -> tuple[Path, Config]:
+    """Where the study's files lie, and the configuration that reads them: the demo study brings its own names."""
+    size = config.data.simulate
+    if size is None:
+        return data_dir, config
+    folder = workdir / "studies" / f"{size}-{STUDY_SEED}-maker{MAKER}"
+    facts = make_study(folder, size, seed=STUDY_SEED, progress=progress)
+    data = msgspec.structs.replace(
+        config.data,
+        layout="lab",
+        video="film.mp4",
+        annotations="annotations.xlsx",
+        bold="bold/sub-{subject:02d}.nii.gz",
+        atlas=ATLAS,
+        tr=facts.tr_s,
+        scan_lengths_trs=facts.scan_lengths_trs,
+    )
+    return folder, msgspec.structs.replace(config, data=data)
+
+
+def store_parameters(config: Config) -> dict[str, Any]:
+    """The configuration's values that decide what a store holds."""
+    data, model = config.data, config.model
+    return {
+        "tr": data.tr,
+        "scan_lengths_trs": data.scan_lengths_trs,
+        "stimulus_offset_s": data.stimulus_offset_s,
+        "fps": data.fps,
+        "text_model": data.text_model,
+        "video_height": model.video_height,
+        "video_width": model.video_width,
+        "n_mels": model.n_mels,
+        "confounds": data.bids.confounds,
+        "features": {m: identity(source) for m, source in data.features.brought().items()},
+        "usable_trs": config.split.usable_trs if data.simulate is None else None,
+    }
+
+
+def store_key(digest: dict[str, str], parameters: dict[str, Any]) -> str:
+    """16 hex digits over the content of all sources, the parameters, and the code that makes the arrays."""
+    told = {"sources": digest, "parameters": parameters, "code": _code_digest()}
+    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _code_digest() -> str:
+    digest, data = hashlib.sha256(), Path(__file__).parent.parent
+    for name in CODE:
+        digest.update((data / f"{name}.py").read_bytes())
+    return digest.hexdigest()
+
+
+def _manifest(
+    key: str, made: Assembled, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
+) -> Manifest:
+    timeline, stimulus = made.timeline, made.stimulus
+    return Manifest(
+        key=key,
+        tr_s=timeline.tr_s,
+        scan_lengths_trs=timeline.scan_lengths_trs,
+        first_tr=timeline.first_tr,
+        stimulus_offset_s=timeline.film_start_s,
+        border_trs=stimulus.border_trs,
+        text_labels=stimulus.labels,
+        subjects=tuple(sorted(p.stem for p in (folder / "bold").iterdir())),
+        grid_XYZ=made.grid_XYZ,
+        affine=tuple(tuple(row) for row in made.affine.tolist()),
+        masked=made.masked,
+        notes=made.notes,
+        sources=digest,
+        parameters=parameters,
+        versions={"giblet": __version__, "numpy": np.__version__},
+        files={p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*.npy"))},
+        seconds=seconds,
+        parcel_names=dict(made.parcel_names),
+        codes=dict(made.codes),
+        space_code=made.space_code,
+    )
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    array: NDArray[Any] = np.load(path, mmap_mode="r")
+    return array

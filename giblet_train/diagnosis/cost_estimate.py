@@ -1,0 +1,77 @@
+"""What a planned run will cost, from the step times of one that was measured. Pure.
+
+A step of the new run is taken to cost between two bounds: what it cost, and what it would if its time grew with the
+work of a process (its windows × the subjects' heads). Both are printed: neither was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+
+import msgspec
+
+from giblet_train.diagnosis.eta import pause_s
+from giblet_train.schema.config import Config
+from giblet_train.schema.records import DataMetric, RunMetric, StepMetric
+from giblet_train.schema.schedule import default_steps_per_epoch, plan_of
+
+FIRST_STEPS = 10
+"""Caches and compilation: not counted where there are more."""
+
+
+class Cost(msgspec.Struct, frozen=True, kw_only=True):
+    """A run foretold. step_s: as measured. work: of a process's step, relative to the measured one, None unknown.
+
+    low_s, high_s: seconds of wall time. processes: how many GPUs (on a CPU: processes) are held meanwhile.
+    """
+
+    steps: int
+    step_s: float
+    work: float | None
+    low_s: float
+    high_s: float
+    processes: int
+
+    @property
+    def hours(self) -> tuple[float, float]:
+        """GPU-hours (on a CPU: hours of a process), the lower and the upper bound."""
+        return self.low_s * self.processes / 3600, self.high_s * self.processes / 3600
+
+
+def cost_of(
+    old: Config,
+    new: Config,
+    run: RunMetric,
+    data: DataMetric,
+    steps: Sequence[StepMetric],
+) -> Cost | None:
+    """The cost of `new`, from what a run of `old` took; None while that has too few steps."""
+    seconds = [s.step_s for s in steps if s.step_s is not None]
+    seconds = seconds[FIRST_STEPS:] or seconds
+    if not seconds or not run.scored_trs_per_step:
+        return None
+    scored = run.scored_trs_per_step * new.batch_size / old.batch_size
+    per_epoch = new.steps_per_epoch or default_steps_per_epoch(data.train_trs, max(1, round(scored)))
+    total = new.num_epochs * per_epoch
+    windows = (new.batch_size / new.distributed.world_size) / (old.batch_size / run.world_size)
+    subjects = _subjects(old, new, data)
+    work = None if subjects is None else windows * subjects
+    step_s = fmean(seconds)
+    between_s = new.num_epochs / new.validate_every * pause_s(steps, plan_of(old, run.steps_per_epoch))
+    bounds = [step_s * total * factor + between_s for factor in (1.0, work or 1.0)]
+    return Cost(
+        steps=total,
+        step_s=step_s,
+        work=work,
+        low_s=min(bounds),
+        high_s=max(bounds),
+        processes=new.distributed.world_size,
+    )
+
+
+def _subjects(old: Config, new: Config, data: DataMetric) -> float | None:
+    """The new run's subjects over the measured one's; None where `all` is not a number yet."""
+    if new.data.mode == "cross_subject" or new.data.subjects == old.data.subjects:
+        return 1.0
+    return None if new.data.subjects == "all" else len(new.data.subjects) / len(data.subjects)

@@ -1,0 +1,126 @@
+"""Film and brain out of step, another film, a subject apart: what is measured before the first step says so.
+
+And, of a film out of step, a final evaluation in which no voxel follows it.
+"""
+
+from __future__ import annotations
+
+from giblet_train.diagnosis.alignment.film import Misalignment, expected_trs, misalignment
+from giblet_train.diagnosis.alignment.subjects import apart
+from giblet_train.diagnosis.rules.case import Case, Cause
+from giblet_train.schema.config import MODALITIES
+
+
+def misaligned_time(case: Case) -> Cause | None:
+    """Named in minute one where the lag over the training TRs answers, else by the final evaluation, with reserve."""
+    return _measured(case) or _evaluated(case)
+
+
+def wrong_film(case: Case) -> Cause | None:
+    """The brains follow the film in another order, or, with reserve, share much of which it explains nothing."""
+    wrong = _misalignment(case)
+    if case.data is None or case.data.alignment is None or wrong is None:
+        return None
+    if wrong.kind not in ("reordered", "unrelated"):
+        return None
+    facts = case.data.alignment
+    return Cause(
+        cause="wrong_film",
+        confidence=0.95 if wrong.kind == "reordered" else 0.75,
+        sentence=wrong.sentence,
+        evidence={
+            "sds_above_chance": facts.whole.sds,
+            "reading": facts.reading,
+            "reading_sds": facts.reading_sds,
+            "shared": facts.shared,
+            "least_part_seen": facts.least_part,
+            "foreseen_sds": facts.foreseen_sds,
+        },
+        action=wrong.action,
+    )
+
+
+def subject_apart(case: Case) -> Cause | None:
+    """A subject shifted against the others, or, with reserve, one who agrees with nobody while all others do."""
+    if case.data is None or case.data.alignment is None:
+        return None
+    found = apart(case.data.alignment.subjects, case.data.tr_s)
+    if not found:
+        return None
+    first = next((one for one in found if one.kind == "shifted"), found[0])
+    others = ", ".join(one.subject for one in found if one is not first)
+    return Cause(
+        cause="subject_apart",
+        confidence=0.95 if first.kind == "shifted" else 0.75,
+        sentence=first.sentence + (f" Apart as well: {others}." if others else ""),
+        evidence={
+            subject: {"shift_trs": fact.shift_trs, "sds": fact.sds, "in_step_sds": fact.in_step_sds}
+            for subject, fact in case.data.alignment.subjects.items()
+        },
+        action=first.action,
+    )
+
+
+def _misalignment(case: Case) -> Misalignment | None:
+    if case.data is None or case.data.alignment is None:
+        return None
+    return misalignment(case.data.alignment, case.data.tr_s, case.data.stimulus_offset_s)
+
+
+def _measured(case: Case) -> Cause | None:
+    """The lag stands out of chance, and no brain follows its film by so much, or not by the same in each third."""
+    wrong = _misalignment(case)
+    if case.data is None or case.data.alignment is None or wrong is None:
+        return None
+    if wrong.kind not in ("shifted", "stretched"):
+        return None
+    facts = case.data.alignment
+    return Cause(
+        cause="misaligned_time",
+        confidence=0.95,
+        sentence=wrong.sentence,
+        evidence={
+            "lag_trs": facts.whole.lag_trs,
+            "sds_above_chance": facts.whole.sds,
+            "thirds_lags_trs": [third.lag_trs if third.answers else None for third in facts.thirds],
+            "expected_trs": list(expected_trs(case.data.tr_s)),
+            "best_speed": facts.speed,
+            "stimulus_offset_s": case.data.stimulus_offset_s,
+        },
+        action=wrong.action,
+    )
+
+
+def _evaluated(case: Case) -> Cause | None:
+    """Held out, reconstructions beat their means while voxels that answer the film are predicted no better than others.
+
+    Said with reserve: a brain without signal looks the same. A film measured to be in step is not accused.
+    """
+    found = case.evaluation
+    if found is None or _in_step(case):
+        return None
+    low, difference = found.encoding.get("r_difference_low"), found.encoding.get("r_difference")
+    skill = [found.skill.get(m) for m in MODALITIES if m in case.components]
+    rebuilt = bool(skill) and all(s is not None and s > 0 for s in skill)
+    if not isinstance(low, (int, float)) or low > 0 or not rebuilt:
+        return None
+    return Cause(
+        cause="misaligned_time",
+        confidence=0.5,
+        sentence=(
+            "The film is rebuilt, but voxels that answer it are predicted no better than others (r differs by "
+            f"{difference:.3f}, interval from {low:.3f}): film and brain may be out of step."
+        ),
+        evidence={
+            "r_difference": difference,
+            "r_difference_low": low,
+            "stimulus_offset_s": case.data.stimulus_offset_s if case.data else None,
+        },
+        action="Run `python -m giblet_train data lag RUN_DIR`, and set data.stimulus_offset_s to what it measures.",
+    )
+
+
+def _in_step(case: Case) -> bool:
+    """The lag over the training TRs answers, and it is what it must be."""
+    facts = case.data.alignment if case.data else None
+    return bool(case.data and facts and facts.whole.answers and not misalignment(facts, case.data.tr_s, 0.0))

@@ -1,0 +1,177 @@
+"""The learning rate against its plan, and the likely reason where they differ."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Literal
+
+from giblet_train.diagnosis.rules.case import Case, Cause
+from giblet_train.schema.records import EpochMetric, StepMetric
+from giblet_train.schema.schedule import Plan, lr_at, plan_of
+
+Reason = Literal["", "stepped_per_epoch", "wrong_world_size", "resumed_without_state", "never_reaches_peak"]
+
+ACTIONS: dict[Reason, str] = {
+    "": "Compare the optimizer's rate with giblet's plan: `giblet launch --dry-run` prints it.",
+    "stepped_per_epoch": "Advance the schedule after every optimizer step, not after every epoch.",
+    "wrong_world_size": "Build the schedule from this run's own steps per epoch, with the number of ranks that it has.",
+    "resumed_without_state": "Resume with the step count (or the scheduler's state), so that no warm-up is repeated.",
+    "never_reaches_peak": "Find what caps the rate, or shorten the warm-up so that the base rate is reached.",
+}
+FITS = 0.95
+"""Share of the steps off plan that a reason must reproduce."""
+SAMPLED = 400
+RANKS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32, 64)
+FINE_STEPS = 1000
+"""Steps an epoch is thought to have where a log tells only its end: enough for the rate to look continuous."""
+FEWEST_STEPS = 20
+"""An epoch of a log has at least so many optimizer steps: else rates by epochs and by steps could look alike."""
+LOG_TOLERANCE = 0.03
+"""A log prints three digits, and says not whether it means an epoch's first or last step."""
+CAPPED = 0.9
+
+
+def lr_off_plan(case: Case) -> Cause | None:
+    """The observed rate is not the planned one."""
+    plan = case.plan
+    if plan is None or not case.steps:
+        return _off_by_epochs(case)
+    off = [s for s in case.steps if not _near(s.lr, lr_at(s.step, plan), case, plan)]
+    if len(off) < case.watch.lr_steps:
+        return _unreachable_peak(plan)
+    reason = _reason(case, plan, off)
+    last = off[-1]
+    planned = lr_at(last.step, plan)
+    return Cause(
+        cause="lr_off_plan",
+        confidence=0.97 if reason else 0.9,
+        sentence=(
+            f"The learning rate left its plan at step {off[0].step}: {last.lr:.2e} at step {last.step} where "
+            f"{planned:.2e} was planned{_because(reason)}."
+        ),
+        evidence={
+            "reason": reason,
+            "first_step": off[0].step,
+            "steps_off": len(off),
+            "step": last.step,
+            "observed": last.lr,
+            "planned": planned,
+            "highest_observed": max(s.lr for s in case.steps),
+            "base": plan.learning_rate,
+        },
+        action=ACTIONS[reason],
+    )
+
+
+def _near(observed: float, planned: float, case: Case, plan: Plan) -> bool:
+    return math.isclose(observed, planned, rel_tol=case.watch.lr_tolerance, abs_tol=1e-6 * plan.learning_rate)
+
+
+def _reason(case: Case, plan: Plan, off: Sequence[StepMetric]) -> Reason:
+    sample = off[:: max(1, len(off) // SAMPLED)]
+
+    def fits(rate: Callable[[int], float]) -> bool:
+        return sum(_near(s.lr, rate(s.step), case, plan) for s in sample) >= FITS * len(sample)
+
+    resumed = case.run.resumed_from_step if case.run else None
+    restart = off[0].step if resumed is None else resumed
+    if restart and fits(lambda step: lr_at(max(0, step - restart), plan)):
+        return "resumed_without_state"
+    per_epoch = plan.steps_per_epoch
+    if any(fits(lambda step, late=late: lr_at(step // per_epoch + late, plan)) for late in (0, 1)):  # type: ignore[misc]
+        return "stepped_per_epoch"
+    own = case.run.world_size if case.run else 1
+    for k in dict.fromkeys([own, *RANKS] if own > 1 else RANKS):
+        too_slow = fits(lambda step, k=k: lr_at(step // k, plan))  # type: ignore[misc]
+        if too_slow or fits(lambda step, k=k: lr_at(step * k, plan)):  # type: ignore[misc]
+            return "wrong_world_size"
+    if own > 1 and any(fits(lambda step, f=f: f * lr_at(step, plan)) for f in (own, 1 / own)):  # type: ignore[misc]
+        return "wrong_world_size"
+    highest = max(s.lr for s in case.steps)
+    held = min(s.lr for s in off) > (1 - LOG_TOLERANCE) * max(s.lr for s in off)
+    late = case.steps[-1].step > plan.warmup_steps
+    below = all(s.lr <= lr_at(s.step, plan) * (1 + case.watch.lr_tolerance) for s in sample)
+    return "never_reaches_peak" if below and highest < CAPPED * plan.learning_rate and (held or late) else ""
+
+
+def _because(reason: Reason) -> str:
+    words = {
+        "": "",
+        "stepped_per_epoch": "; it moves once per epoch instead of once per step",
+        "wrong_world_size": "; it is the schedule of another number of ranks",
+        "resumed_without_state": "; the schedule began again when the run was resumed",
+        "never_reaches_peak": "; it never reaches its base",
+    }
+    return words[reason]
+
+
+def _unreachable_peak(plan: Plan) -> Cause | None:
+    """A plan whose warm-up is longer than the run."""
+    if plan.warmup_steps < plan.total_steps:
+        return None
+    return Cause(
+        cause="lr_off_plan",
+        confidence=0.9,
+        sentence=(
+            f"The warm-up of {plan.warmup_steps} steps is longer than the run of {plan.total_steps}: the base rate "
+            f"{plan.learning_rate:.2e} is never reached."
+        ),
+        evidence={
+            "reason": "never_reaches_peak",
+            "warmup_steps": plan.warmup_steps,
+            "total_steps": plan.total_steps,
+            "base": plan.learning_rate,
+        },
+        action="Shorten the warm-up: 5 % of all steps is plenty.",
+    )
+
+
+def _off_by_epochs(case: Case) -> Cause | None:
+    """The same from the rates that a log prints at each epoch's end, where the configuration is known."""
+    config = case.config
+    if config is None or config.warmup_steps is not None:
+        return None
+    plan = plan_of(config, FINE_STEPS)
+    off = [e for e in case.epochs if not _within_epoch(e, plan)]
+    if len(off) < 3:
+        return None
+    last = off[-1]
+    planned = lr_at(last.epoch * FINE_STEPS, plan)
+    reason = _reason_by_epochs(case, plan)
+    return Cause(
+        cause="lr_off_plan",
+        confidence=0.93 if reason else 0.8,
+        sentence=(
+            f"The learning rate is {last.lr:.2e} after epoch {last.epoch} where {planned:.2e} was planned (base "
+            f"{plan.learning_rate:.2e}, warm-up {config.warmup_epochs:g} epochs){_because(reason)}."
+        ),
+        evidence={
+            "reason": reason,
+            "first_epoch": off[0].epoch,
+            "epoch": last.epoch,
+            "observed": last.lr,
+            "planned": planned,
+            "highest_observed": max(e.lr for e in case.epochs),
+            "base": plan.learning_rate,
+        },
+        action=ACTIONS[reason],
+    )
+
+
+def _within_epoch(epoch: EpochMetric, plan: Plan) -> bool:
+    """Is the rate one that the plan has anywhere from the start of this epoch to the start of the next?"""
+    steps = [round((epoch.epoch - 1 + part / 4) * FINE_STEPS) for part in range(5)]
+    planned = [lr_at(s, plan) for s in steps]
+    slack = 1e-3 * plan.learning_rate
+    return min(planned) * (1 - LOG_TOLERANCE) - slack <= epoch.lr <= max(planned) * (1 + LOG_TOLERANCE) + slack
+
+
+def _reason_by_epochs(case: Case, plan: Plan) -> Reason:
+    start = plan.warmup_start_factor * plan.learning_rate
+    span = (plan.learning_rate - start) / (plan.warmup_steps / FINE_STEPS * FEWEST_STEPS) if plan.warmup_steps else 0.0
+    lowest = start * (1 - LOG_TOLERANCE)
+    if all(lowest <= e.lr <= (start + span * e.epoch) * (1 + LOG_TOLERANCE) for e in case.epochs):
+        return "stepped_per_epoch"
+    capped = max(e.lr for e in case.epochs) < CAPPED * plan.learning_rate
+    return "never_reaches_peak" if capped else ""

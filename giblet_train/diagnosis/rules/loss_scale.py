@@ -1,0 +1,176 @@
+"""The losses' units: what a component starts at, how far apart components are, and whether one holds all the weight."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from statistics import geometric_mean, median
+
+from giblet_train.diagnosis.rules.case import Case, Cause, middle, spoken
+
+FIRST_STEPS = 5
+FEWEST_SHARES = 3
+JUDGED_SHARES = 20
+FEWEST_EPOCHS = 4
+LEARNS = 0.1
+"""A total that has fallen by this much is learnt from, whatever its unit."""
+UNMEASURED_STEPS = 200
+"""Steps after which a share of the loss alone is believed, where no gradient share was ever measured."""
+
+
+def categorical_targets(case: Case) -> Cause | None:
+    """A component whose targets are small whole numbers, regressed with a squared error."""
+    facts = case.data.components if case.data else {}
+    named = next((c for c, f in facts.items() if f.looks_categorical and c in case.components), None)
+    if named is None:
+        return None
+    fact, starts = facts[named], first_losses(case)
+    return Cause(
+        cause="categorical_targets",
+        confidence=0.97,
+        sentence=(
+            f"The targets of {named} look like categorical codes (whole numbers from {fact.raw_min:g} to "
+            f"{fact.raw_max:g}); a squared error between codes means nothing{_share_of_start(case, named, starts)}."
+            if fact.raw_min is not None and fact.raw_max is not None
+            else f"The targets of {named} look like categorical codes; a squared error between codes means nothing."
+        ),
+        evidence={
+            "component": named,
+            "raw_min": fact.raw_min,
+            "raw_max": fact.raw_max,
+            "raw_sd": fact.raw_sd,
+            "first_loss": starts.get(named),
+        },
+        action=f"Give {named} continuous targets (log-mel for sound), or a cross-entropy over its codes "
+        f"(data.features.{named}.codes).",
+    )
+
+
+def scale_mismatch(case: Case) -> Cause | None:
+    """Components whose losses start orders of magnitude apart, so that one hides the others."""
+    starts = first_losses(case)
+    if len(starts) < 2 or (case.config and case.config.losses.scale == "std"):
+        return None
+    farthest = max(starts, key=lambda c: starts[c] / geometric_mean([v for o, v in starts.items() if o != c]))
+    others = median([v for c, v in starts.items() if c != farthest])
+    ratio = starts[farthest] / others
+    if ratio < case.watch.scale_ratio:
+        return None
+    fact = case.data.components.get(farthest) if case.data else None
+    return Cause(
+        cause="scale_mismatch",
+        confidence=0.95,
+        sentence=(
+            f"{farthest} starts at {spoken(starts[farthest])}, {ratio:,.0f} times the others ({spoken(others)})"
+            f"{_share_of_start(case, farthest, starts)}."
+        ),
+        evidence={
+            "component": farthest,
+            "first_loss": starts,
+            "ratio": ratio,
+            "raw_mean": fact.raw_mean if fact else None,
+            "sd_after_normalisation": fact.sd if fact else None,
+        },
+        action=(
+            f"Standardise {farthest} from its training TRs"
+            f"{' (data.normalize_fmri: true)' if farthest == 'fmri' else ''} and divide every loss by its training "
+            "variance (losses.scale: variance)."
+        ),
+    )
+
+
+def loss_not_unit_free(case: Case) -> Cause | None:
+    """A loss that the best constant does not score 1 on: its size is that of a unit, not of an error."""
+    starts = first_losses(case)
+    if not starts:
+        return _total_not_unit_free(case)
+    factor = case.watch.unit_factor
+    off = {c: v for c, v in starts.items() if not 1 / factor <= v <= factor}
+    if not off:
+        return None
+    farthest = max(off, key=lambda c: max(off[c], 1 / off[c]))
+    scale = case.config.losses.scale if case.config else "unknown"
+    return Cause(
+        cause="loss_not_unit_free",
+        confidence=0.92,
+        sentence=(
+            f"{farthest} starts at {spoken(off[farthest])} where the best constant should score 1: the loss carries "
+            f"its data's unit (losses.scale: {scale})."
+        ),
+        evidence={"component": farthest, "first_loss": starts, "losses_scale": scale},
+        action="Divide each loss by its training variance (losses.scale: variance): 1 is then the best constant.",
+    )
+
+
+def component_dominates(case: Case) -> Cause | None:
+    """One component holds nearly all of the weighted loss and of the gradient, from the end of warm-up on."""
+    after = case.plan.warmup_steps if case.plan else 0
+    warm = [s for s in case.steps if s.step >= after]
+    measured = [s for s in warm if s.gradient_share][-JUDGED_SHARES:]
+    judged = measured or (warm[-JUDGED_SHARES:] if len(warm) >= UNMEASURED_STEPS else [])
+    if len(judged) < FEWEST_SHARES or len(case.components) < 2:
+        return None
+    loss = _medians(case, [s.share for s in judged])
+    gradient = _medians(case, [s.gradient_share or {} for s in measured]) if measured else loss
+    named = max(case.components, key=lambda c: min(loss[c], gradient[c]))
+    if min(loss[named], gradient[named]) <= case.watch.dominance_share:
+        return None
+    return Cause(
+        cause="component_dominates",
+        confidence=0.9 if measured else 0.6,
+        sentence=(
+            f"{named} holds {loss[named]:.1%} of the weighted loss"
+            + (f" and {gradient[named]:.1%} of the gradient" if measured else "")
+            + "; the others hardly count."
+        ),
+        evidence={
+            "component": named,
+            "share": loss[named],
+            "gradient_share": gradient[named] if measured else None,
+            "weight": judged[-1].weight.get(named),
+            "measured": len(measured),
+        },
+        action=f"Lower the weight of {named}, or let the terms be balanced (balance.kind: gradnorm).",
+    )
+
+
+def _medians(case: Case, shares: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+    return {c: median(share.get(c) or 0.0 for share in shares) for c in case.components}
+
+
+def first_losses(case: Case) -> dict[str, float]:
+    """Each counting component's loss before anything was learnt: as measured, else over the first steps."""
+    measured: Mapping[str, float | None] = case.run.first_loss if case.run else {}
+    starts = {c: measured.get(c) for c in case.components}
+    if not any(starts.values()) and len(case.steps) >= FIRST_STEPS and case.steps[0].step == 0:
+        starts = {c: middle([s.loss.get(c) for s in case.steps[:FIRST_STEPS]]) for c in case.components}
+    return {c: v for c, v in starts.items() if v is not None and v > 0}
+
+
+def _total_not_unit_free(case: Case) -> Cause | None:
+    """From a total alone: far above what unit-free terms could add up to, and hardly falling."""
+    totals = case.train_totals
+    if len(totals) < FEWEST_EPOCHS:
+        return None
+    (first_epoch, first), (epoch, last) = totals[0], totals[-1]
+    if first < case.watch.unit_free_total:
+        return None
+    if 1 - last / first > min(LEARNS, case.watch.flat_change * (epoch - first_epoch)):
+        return None
+    return Cause(
+        cause="loss_not_unit_free",
+        confidence=0.88,
+        sentence=(
+            f"The training loss starts at {spoken(first)}; terms in units of their variance would add up to a few. It "
+            f"fell by {1 - last / first:.2%} in {epoch - first_epoch} epochs: its size is that of a unit."
+        ),
+        evidence={"first_total": first, "last_total": last, "epochs": epoch - first_epoch, "fall": 1 - last / first},
+        action="Log each component; divide each by its training variance, so that 1 is the best constant.",
+    )
+
+
+def _share_of_start(case: Case, component: str, starts: Mapping[str, float]) -> str:
+    weights = case.config.component_weights() if case.config else dict.fromkeys(starts, 1.0)
+    total = sum(weights[c] * v for c, v in starts.items())
+    if component not in starts or not total:
+        return ""
+    return f"; it is {weights[component] * starts[component] / total:.2%} of the first total"

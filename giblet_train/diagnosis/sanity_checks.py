@@ -1,0 +1,250 @@
+"""Minute one: whether data, first losses, plan and machine are such that training can work at all. Pure.
+
+`findings` are sentences on which the trainer stops, or goes on with a warning, as `on_sanity_fail` says; `lines` tell
+what was looked at, found in order or not. Shapes and scales are of the training TRs.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+
+import msgspec
+
+from giblet_train.diagnosis.alignment.film import alignment_line, misalignment
+from giblet_train.diagnosis.alignment.subjects import agreement_line, apart
+from giblet_train.schema.config import Config
+from giblet_train.schema.disk_usage import GIB, RECORD_BYTES, checkpoints_at_most
+from giblet_train.schema.health import duration
+from giblet_train.schema.records import DataMetric, ModalityFacts, Number
+from giblet_train.schema.schedule import Plan, lr_at
+
+START_TOLERANCE = 0.1
+SD_TOLERANCE = 0.1
+MANY_CONSTANT = 0.5
+LEAST_FALL = 0.001
+"""The relative fall that one batch, seen over and over, must show: a model that learns anything falls by far more."""
+
+
+class OneBatch(msgspec.Struct, frozen=True, kw_only=True):
+    """One batch seen `steps` times: the total before and after. seconds: of a step, the first one left out."""
+
+    first: float
+    last: float
+    steps: int
+    seconds: float
+
+    @property
+    def fall(self) -> float:
+        """Relative; NaN where a loss was not finite."""
+        return 1.0 - self.last / self.first if self.first else math.nan
+
+
+class Machine(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run needs and what there is, in GiB; None where it cannot be measured (gpu: on a CPU).
+
+    own_gib: memory of this process after a step. gpu_gib: the most that a step held.
+    """
+
+    own_gib: Number
+    ram_free_gib: Number
+    ram_total_gib: Number
+    checkpoint_bytes: int
+    disk_free_gib: float
+    gpu_gib: Number = None
+    gpu_total_gib: Number = None
+
+
+class Beginning(msgspec.Struct, frozen=True, kw_only=True):
+    """All that is known before step 0. first: component -> loss over all training TRs; one_batch: None if not tried."""
+
+    config: Config
+    plan: Plan
+    data: DataMetric
+    first: Mapping[str, Number]
+    machine: Machine
+    one_batch: OneBatch | None = None
+
+    @property
+    def disk_gib(self) -> float:
+        """What checkpoints (one more while it is written) and records will take in the end."""
+        kept = checkpoints_at_most(self.config)
+        return (kept * self.machine.checkpoint_bytes + RECORD_BYTES * self.plan.total_steps) / GIB
+
+
+def findings(begun: Beginning) -> list[str]:
+    """What is wrong, in sentences; nothing for a run that may begin."""
+    return [
+        *of_split(begun.data.shared_trs),
+        *of_data(begun.data.components),
+        *_of_alignment(begun.data),
+        *of_start(begun.config, begun.first, begun.data.components),
+        *_of_plan(begun.plan),
+        *_of_one_batch(begun.one_batch),
+        *_of_machine(begun),
+    ]
+
+
+def lines(begun: Beginning) -> list[str]:
+    """What was looked at, a line each: components, film against brain, the start, the rate, the machine, one batch."""
+    told = [_component(c, fact, begun.first.get(c)) for c, fact in begun.data.components.items()]
+    return [*told, *_alignment(begun.data), *_start(begun), rate_plan(begun.plan), *_machine(begun), *_one_batch(begun)]
+
+
+def of_split(n_shared_trs: int) -> list[str]:
+    """What is held out must not be trained on. n_shared_trs: how many TRs are both."""
+    if not n_shared_trs:
+        return []
+    return [f"{n_shared_trs} TRs are trained on and held out as well: validation would be training's own."]
+
+
+def of_data(facts: Mapping[str, ModalityFacts]) -> list[str]:
+    """What is wrong with the components as they come out of normalisation."""
+    found: list[str] = []
+    for component, fact in facts.items():
+        if fact.looks_categorical:
+            found.append(
+                f"The targets of {component} look like categorical codes ({_number(fact.raw_min)} to "
+                f"{_number(fact.raw_max)}); a squared error between codes means nothing."
+            )
+        if fact.sd is None or fact.mean is None:
+            found.append(f"{component} holds numbers that are not finite.")
+        elif fact.codes is not None:  # shares have no scale of their own, and most codes may be rare
+            continue
+        elif abs(fact.sd - 1.0) > SD_TOLERANCE and component != "fmri":
+            found.append(f"{component} has standard deviation {fact.sd:.3g} after normalisation instead of 1.")
+        if fact.n_targets and fact.constant_targets > MANY_CONSTANT * fact.n_targets:
+            found.append(f"{component}: {fact.constant_targets} of {fact.n_targets} targets never change.")
+    return found
+
+
+def of_start(config: Config, first: Mapping[str, Number], facts: Mapping[str, ModalityFacts]) -> list[str]:
+    """Losses before step 0: what predicts the mean must score 1. With another losses.scale they need only be finite."""
+    if config.losses.scale != "variance":
+        return [f"{c} starts at {v}." for c, v in first.items() if v is None or not math.isfinite(v)]
+    off = {c: v for c, v in first.items() if v is None or not abs(v - 1.0) <= START_TOLERANCE}
+    shares = first_shares(config, first)
+    return [
+        f"Every component should start at 1.0, the best constant; {c} starts at {_number(v)}"
+        + (f": {c} is {shares[c]:.2%} of the first total" if shares.get(c) else "")
+        + ("" if v is not None and math.isfinite(v) else ": it is not finite")
+        + (", and its targets look like categorical codes." if c in facts and facts[c].looks_categorical else ".")
+        for c, v in off.items()
+    ]
+
+
+def first_shares(config: Config, first: Mapping[str, Number]) -> dict[str, float]:
+    """Each component's part of the first weighted total; nothing where that is not finite."""
+    weights = config.component_weights()
+    weighted = {c: weights.get(c, 0.0) * v for c, v in first.items() if v is not None and math.isfinite(v)}
+    total = sum(weighted.values())
+    return {c: w / total for c, w in weighted.items()} if total > 0 and len(weighted) == len(first) else {}
+
+
+def rate_plan(plan: Plan) -> str:
+    """The learning rate from the first step to the last, in words."""
+    last = lr_at(plan.total_steps - 1, plan)
+    warm = (
+        f"{lr_at(0, plan):.2e} → {plan.learning_rate:.2e} at step {plan.warmup_steps}, then "
+        if plan.warmup_steps
+        else ""
+    )
+    rest = {"cosine": "a cosine", "step": f"× {plan.step_decay_factor:g} every {plan.step_decay_steps} steps"}
+    course = rest.get(plan.scheduler_type, "constant")
+    return f"rate: {warm}{course} to {last:.2e} at step {plan.total_steps - 1}"
+
+
+def _of_plan(plan: Plan) -> list[str]:
+    if plan.warmup_steps < plan.total_steps:
+        return []
+    return [
+        f"The warm-up takes {plan.warmup_steps} steps and the run has {plan.total_steps}: the base rate is never "
+        "reached; shorten warmup_steps."
+    ]
+
+
+def _component(name: str, fact: ModalityFacts, first: Number) -> str:
+    seen = f"; first loss {_number(first)}, expected {_number(fact.expected_first_loss)}" if first is not None else ""
+    if fact.codes is not None:
+        books = f"{fact.n_targets // fact.codes} book(s) of {fact.codes} codes, {fact.constant_targets} never seen"
+        return f"{name}: {books}; the best constant costs {_number(fact.train_variance)} nats a code{seen}"
+    raw = f"raw {_number(fact.raw_mean)} ± {_number(fact.raw_sd)} [{_number(fact.raw_min)}, {_number(fact.raw_max)}]"
+    constant = f", {fact.constant_targets} constant" if fact.constant_targets else ""
+    codes = ", LOOKS CATEGORICAL" if fact.looks_categorical else ""
+    return f"{name}: {fact.n_targets} targets{constant}{codes}, {raw} → {_number(fact.mean)} ± {_number(fact.sd)}{seen}"
+
+
+def _of_alignment(data: DataMetric) -> list[str]:
+    """Film and brain, or a subject, out of step; not what training survives, which `_alignment` tells."""
+    if data.alignment is None:
+        return []
+    wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
+    film = [f"{wrong.sentence} {wrong.action}"] if wrong and wrong.stops else []
+    return film + [f"{a.sentence} {a.action}" for a in apart(data.alignment.subjects, data.tr_s) if a.kind == "shifted"]
+
+
+def _alignment(data: DataMetric) -> list[str]:
+    if data.alignment is None:
+        return []
+    wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
+    told = alignment_line(data.alignment, data.tr_s)
+    film = f"{told}. {wrong.sentence} {wrong.action}" if wrong and not wrong.stops else told
+    if not data.alignment.subjects:
+        return [film]
+    alone = [a for a in apart(data.alignment.subjects, data.tr_s) if a.kind == "alone"]
+    return [film, ". ".join([agreement_line(data.alignment.subjects), *(f"{a.sentence} {a.action}" for a in alone)])]
+
+
+def _start(begun: Beginning) -> list[str]:
+    shares = first_shares(begun.config, begun.first)
+    return [f"first total: {', '.join(f'{c} {share:.0%}' for c, share in shares.items())}"] if shares else []
+
+
+def _machine(begun: Beginning) -> list[str]:
+    machine = begun.machine
+    told = []
+    if machine.own_gib is not None:
+        free = (
+            f", {machine.ram_free_gib:.1f} of {machine.ram_total_gib:.1f} GiB are free"
+            if machine.ram_free_gib and machine.ram_total_gib
+            else ""
+        )
+        told.append(
+            f"memory: {machine.own_gib:.2f} GiB a process after a step, × {begun.config.distributed.world_size}{free}"
+        )
+    if machine.gpu_gib is not None and machine.gpu_total_gib is not None:
+        told.append(f"GPU memory: {machine.gpu_gib:.2f} of {machine.gpu_total_gib:.1f} GiB at most in a step")
+    size = f"{machine.checkpoint_bytes / 1e6:,.0f} MB a checkpoint"
+    told.append(f"disk: {begun.disk_gib:.2f} GiB for the whole run ({size}), {machine.disk_free_gib:.1f} GiB are free")
+    return told
+
+
+def _one_batch(begun: Beginning) -> list[str]:
+    seen = begun.one_batch
+    if seen is None:
+        return []
+    whole = duration(seen.seconds * begun.plan.total_steps)
+    return [
+        f"one batch, seen {seen.steps} times: {seen.first:.4g} → {seen.last:.4g}; {seen.seconds:.2g} s a step, "
+        f"{whole} of steps in all"
+    ]
+
+
+def _of_one_batch(seen: OneBatch | None) -> list[str]:
+    if seen is None or seen.fall >= LEAST_FALL:
+        return []
+    return [
+        f"Not even one batch is learnt: seen {seen.steps} times at the base rate, its loss went from {seen.first:.6g} "
+        f"to {seen.last:.6g}."
+    ]
+
+
+def _of_machine(begun: Beginning) -> list[str]:
+    free, needed = begun.machine.disk_free_gib, begun.disk_gib
+    return [f"The whole run needs {needed:.2f} GiB of disk; {free:.2f} GiB are free."] if needed > free else []
+
+
+def _number(value: Number) -> str:
+    if value is None or not math.isfinite(value):
+        return "?"
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.4g}" if abs(value) >= 5e-3 else "0"

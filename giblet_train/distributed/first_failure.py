@@ -1,0 +1,71 @@
+"""Which of one node's processes failed first, and of what: out of what torchrun and the ranks left behind."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from giblet_train.schema.run_dir import RunDir
+
+_TAIL_BYTES = 256 * 1024
+_ROOT_CAUSE = re.compile(
+    r"Root Cause \(first observed failure\):.*?local_rank: (\d+)\).*?exitcode\s*: (-?\d+)", re.DOTALL
+)
+_ECHO = re.compile(
+    r"Connection (closed|reset) by peer|Broken pipe|Socket Timeout|recvValue failed|Dist(Network|Backend|Store)Error"
+    r"|ncclRemoteError|ncclSystemError|NCCL communicator was aborted|Gloo connectFullMesh failed",
+)
+"""What a rank says when another one is gone: it tells of a failure, not of its cause."""
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A process that failed: its rank on this node, what it died of, and when on this node's clock."""
+
+    local_rank: int
+    sentence: str
+    at: float
+    echo: bool
+
+
+def first_failure(run_dir: RunDir) -> Failure | None:
+    """The first process of this node that failed, as torchrun saw it; None where it has named none."""
+    named = _ROOT_CAUSE.findall(_tail(run_dir.log))
+    if not named:
+        return None
+    local_rank, code = int(named[-1][0]), int(named[-1][1])
+    folder = next(iter(sorted(run_dir.ranks.glob(f"*/attempt_0/{local_rank}"), reverse=True)), None)
+    raised = _raised(folder / "error.json") if folder else None
+    answered = _answered(folder / "stderr.log") if folder else ""
+    fallback = f"was killed by signal {-code}" if code < 0 else f"ended with code {code}"
+    sentence = answered or raised or fallback
+    files = [folder / name for name in ("error.json", "stderr.log")] if folder else []
+    times = [file.stat().st_mtime for file in files if file.exists()] or [run_dir.log.stat().st_mtime]
+    return Failure(local_rank, sentence, times[0], bool(_ECHO.search(sentence)))
+
+
+def _answered(log: Path) -> str:
+    """The engine's own last complaint."""
+    said = [line.removeprefix("giblet: ") for line in _tail(log).splitlines() if line.startswith("giblet: ")]
+    return said[-1].strip() if said else ""
+
+
+def _raised(file: Path) -> str:
+    """The exception that torchrun's error file names, in one line."""
+    try:
+        message = json.loads(file.read_text(encoding="utf-8"))["message"]
+        text = str(message["message"] if isinstance(message, dict) else message)
+    except (OSError, ValueError, KeyError):
+        return ""
+    return text.strip().splitlines()[0][:400] if text.strip() else ""
+
+
+def _tail(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, path.stat().st_size - _TAIL_BYTES))
+            return file.read().decode("utf-8", "replace")
+    except OSError:
+        return ""

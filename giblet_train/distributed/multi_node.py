@@ -1,0 +1,221 @@
+"""One node's part of a run over several: it meets the others, starts torchrun at the same time, and ends with them.
+
+A failure is told to every node, and all agree on the one that came first: what torchrun prints on the other nodes is
+only that their peers are gone. Standard library and records alone: this process is there before torch, and after it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from types import FrameType
+
+import msgspec
+from msgspec.structs import replace
+
+from giblet_train.distributed.first_failure import first_failure
+from giblet_train.distributed.node_link import Meeting, Message, free_port, interface_of
+from giblet_train.schema.errors import FAILED, PREEMPTED, ConfigError
+from giblet_train.schema.records import Cause, Rendezvous, Run
+from giblet_train.schema.run_dir import RunDir, write_record
+
+JOIN_LIMIT_S = 180.0
+"""All nodes must have met by then: a session and an interpreter have to start on each."""
+OWN_END_S = 5.0
+"""When another node failed, this one's ranks notice by themselves; after so long they are told."""
+AGREE_LIMIT_S = 6.0
+_POLL_S = 0.1
+
+
+def join(run_dir: RunDir) -> int:
+    """Take this node's part in the run. The exit code: 0 done or stopped, 75 told to end, else torchrun's, or 1.
+
+    Raises ConfigError when run.json names one node alone.
+    """
+    run = run_dir.read_run()
+    if run.rendezvous is None or len(run.nodes) < 2:
+        raise ConfigError(f"{run.run_id} is a run of one node.", f"python -m giblet_train train {run_dir.path}")
+    return _Part(run_dir, run, run.rendezvous).take()
+
+
+def torchrun_argv(python: str, run_dir: str, run: Run, rendezvous: Rendezvous, port: int) -> list[str]:
+    """torchrun's command line on one node.
+
+    The static rendezvous keeps a c10d store on the first node, and gives every node the rank that it is told; the
+    dynamic one would rank nodes by the text of their addresses, and rank 0 holds the records.
+    """
+    place = ["--nnodes", str(len(run.nodes)), "--node-rank", str(run.node_rank)]
+    where = ["--rdzv-backend", "static", "--master-addr", rendezvous.address, "--master-port", str(port)]
+    ranks = ["--nproc-per-node", str(rendezvous.n_processes), "--tee", "3", "--log-dir", f"{run_dir}/ranks"]
+    torchrun = ["-m", "torch.distributed.run", *place, *where, "--rdzv-id", run.run_id, "--max-restarts", "0"]
+    return [python, *torchrun, *ranks, "-m", "giblet_train", "train", run_dir]
+
+
+class _Part:
+    """What this node knows of the run's other nodes, and its own torchrun."""
+
+    def __init__(self, run_dir: RunDir, run: Run, rendezvous: Rendezvous) -> None:
+        self.run_dir, self.run, self.rendezvous = run_dir, run, rendezvous
+        self.causes: list[Cause] = []
+        self.agreed: Cause | None = None
+        self.quiet: set[int] = set()
+        self.ending = False
+        self.port: int | None = None
+        self.meeting: Meeting | None = None
+        self.stop_told = False
+
+    def take(self) -> int:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        try:
+            self.meeting = Meeting(self.rendezvous, self.run.node_rank, len(self.run.nodes))
+        except OSError as error:
+            where = f"{self.rendezvous.address} port {self.rendezvous.port}"
+            self.causes.append(self._cause(self.run.node_rank, f"cannot listen at {where}: {error.strerror}"))
+            return self._conclude()
+        if not self._meet(self.meeting):
+            if self.causes:
+                return self._conclude()
+            self.meeting.tell({"ending": True})
+            return PREEMPTED
+        return self._attend(self.meeting, self._start(self.meeting))
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.ending = True
+
+    def _meet(self, meeting: Meeting) -> bool:
+        """Wait for every node, then for the port of torchrun's rendezvous; False when that will not come about."""
+        names, deadline = self.run.nodes, time.monotonic() + JOIN_LIMIT_S
+        _say(f"waiting for {', '.join(names[rank] for rank in sorted(meeting.missing))}")
+        while not self.ending and not self.causes:
+            if self.run.node_rank == 0 and not meeting.missing:
+                self.port = free_port()
+                meeting.tell({"port": self.port})
+            if self.port is not None:
+                return True
+            if time.monotonic() > deadline:
+                self.causes.append(self._not_met(min(meeting.missing, default=0)))
+            self._hear(meeting)
+            self._heed_stop(meeting)
+        return False
+
+    def _not_met(self, absent: int) -> Cause:
+        where = f"{self.rendezvous.address} port {self.rendezvous.port}"
+        who = f"did not reach {where}" if self.run.node_rank == 0 else f"was not reached at {where}"
+        return self._cause(absent, f"{who} within {JOIN_LIMIT_S:.0f} s; see `address:` of the node in nodes.yaml")
+
+    def _start(self, meeting: Meeting) -> subprocess.Popen[bytes]:
+        assert self.port is not None
+        environment = dict(os.environ)
+        if interface := interface_of(meeting.own_address):
+            # Left alone, gloo looks up the machine's own name, which on many is a loopback address.
+            environment.setdefault("GLOO_SOCKET_IFNAME", interface)
+            environment.setdefault("NCCL_SOCKET_IFNAME", interface)
+        argv = torchrun_argv(sys.executable, str(self.run_dir.path), self.run, self.rendezvous, self.port)
+        return subprocess.Popen(argv, env=environment)
+
+    def _attend(self, meeting: Meeting, child: subprocess.Popen[bytes]) -> int:
+        """Until torchrun has ended, by itself, on request, or because another node failed."""
+        passed_on = False
+        while child.poll() is None and not self.causes:
+            self._heed_stop(meeting)
+            if self.ending and not passed_on:
+                passed_on = True
+                child.terminate()
+                meeting.tell({"ending": True})
+            self._hear(meeting)
+        if self.ending or child.poll() == 0:
+            code = child.wait()
+            meeting.tell({"done": True})
+            return PREEMPTED if self.ending and code else code
+        _let_it_end(child)
+        if (failure := first_failure(self.run_dir)) is not None:
+            rank = self.run.node_rank * self.rendezvous.n_processes + failure.local_rank
+            node = self.run.nodes[self.run.node_rank]
+            cause = Cause(node=node, rank=rank, sentence=failure.sentence, at=failure.at, echo=failure.echo)
+            self.causes.append(cause)
+        elif not self.causes:
+            self.causes.append(self._cause(self.run.node_rank, f"torchrun ended with code {child.returncode}"))
+        return self._conclude(child.returncode)
+
+    def _conclude(self, code: int | None = None) -> int:
+        """Agree with the others on what failed first, and write it down. code: torchrun's, where it has ended."""
+        meeting = self.meeting
+        if meeting is not None:
+            for cause in self.causes:
+                meeting.tell({"failed": msgspec.to_builtins(cause), "now": time.time()})
+            deadline = time.monotonic() + AGREE_LIMIT_S
+            others = set(range(len(self.run.nodes))) - {self.run.node_rank}
+            awaited = others if self.run.node_rank == 0 else {0}
+            while self.agreed is None and awaited - self.quiet and time.monotonic() < deadline:
+                self._hear(meeting)
+        chosen = self.agreed or min(self.causes, key=lambda cause: (cause.echo, cause.at))
+        if meeting is not None and self.run.node_rank == 0:
+            meeting.tell({"cause": msgspec.to_builtins(chosen)})
+        write_record(self.run_dir.cause, chosen)
+        _say(f"the run failed first on {chosen.whole}")
+        return code or FAILED
+
+    def _hear(self, meeting: Meeting) -> None:
+        """Take in one message, if there is one, and pass it on to the other nodes."""
+        heard = meeting.hear(_POLL_S)
+        if heard is None:
+            return
+        rank, message = heard
+        if self.run.node_rank == 0 and "gone" not in message:
+            meeting.tell(message, but=rank)
+        if "port" in message:
+            self.port = int(message["port"])
+        elif "stop" in message:
+            self._request_stop()
+        elif "ending" in message:
+            self.ending = True
+        elif "cause" in message:
+            self.agreed = msgspec.convert(message["cause"], Cause)
+        elif "failed" in message:
+            self._take_failure(rank, message)
+        elif "gone" in message and rank not in self.quiet and not self.ending:
+            self.causes.append(self._cause(rank, str(message["gone"])))
+            self.quiet.add(rank)
+        elif "done" in message:
+            self.quiet.add(rank)
+
+    def _take_failure(self, rank: int, message: Message) -> None:
+        """Another node's failure, its time in this node's clock."""
+        cause = msgspec.convert(message["failed"], Cause)
+        self.causes.append(replace(cause, at=cause.at + time.time() - float(message["now"])))
+        if self.run.node_rank == 0:
+            self.quiet.add(rank)
+
+    def _heed_stop(self, meeting: Meeting) -> None:
+        """The first process of the run looks for the stop file on its own node: a stop here is passed on to there."""
+        if self.run.node_rank and not self.stop_told and self.run_dir.stop.exists():
+            self.stop_told = True
+            meeting.tell({"stop": True})
+
+    def _request_stop(self) -> None:
+        if self.run.node_rank == 0:
+            with contextlib.suppress(OSError):
+                self.run_dir.stop.touch()
+
+    def _cause(self, node_rank: int, sentence: str) -> Cause:
+        return Cause(node=self.run.nodes[node_rank], sentence=sentence, at=time.time())
+
+
+def _let_it_end(child: subprocess.Popen[bytes]) -> None:
+    """By itself, else by TERM; what does not even then, the supervisor kills once this process is gone."""
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(OWN_END_S)
+        return
+    child.terminate()
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        child.wait(OWN_END_S)
+
+
+def _say(sentence: str) -> None:
+    sys.stderr.write(f"giblet: {sentence}\n")
+    sys.stderr.flush()

@@ -1,0 +1,222 @@
+"""The processes of one run: who they are, and how they exchange what they know.
+
+Without torchrun there is one process, and nothing is sent.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+from giblet_train.distributed.tensor_file import Layout, Series, layout_of
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import ConfigError, GibletError, RunFailed
+
+PATIENCE = timedelta(hours=2)  # rank 0 may build a store while the others wait
+T = TypeVar("T")
+
+
+@dataclass
+class Wire:
+    """What sums over ranks have cost so far: bytes of the vectors, and seconds waiting included."""
+
+    n_bytes: int = 0
+    seconds: float = 0.0
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among `world_size`; rank 0 holds the pen."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+    wire: Wire = field(default_factory=Wire, compare=False)
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    def share(self, n: int, rank: int) -> tuple[int, int]:
+        """A rank's part of `n` things, as first and one past the last."""
+        return rank * n // self.world_size, (rank + 1) * n // self.world_size
+
+    def sum_(self, vector: Tensor) -> Tensor:
+        """The vector summed over ranks, in place."""
+        if self.world_size > 1:
+            began = time.perf_counter()
+            with together():
+                dist.all_reduce(vector)
+            self.wire.seconds += time.perf_counter() - began
+            self.wire.n_bytes += vector.numel() * vector.element_size()
+        return vector
+
+    def wait(self) -> None:
+        """Until every rank is here."""
+        if self.world_size > 1:
+            with together():
+                dist.barrier()
+
+    def from_first(self, value: T) -> T:
+        """Rank 0's value, on every rank; the others may pass anything."""
+        if self.world_size == 1:
+            return value
+        box: list[Any] = [value]
+        with together():
+            dist.broadcast_object_list(box, src=0, device=self.device)
+        return box[0]  # type: ignore[no-any-return]
+
+    def only_first(self, find: Callable[[], T]) -> T | None:
+        """What rank 0 finds; None on the others. Its GibletError is raised there; the others leave without a word."""
+        found: T | GibletError | None = None
+        if self.is_first:
+            try:
+                found = find()
+            except GibletError as error:
+                found = error
+        # The others must not be left waiting for what will not come.
+        try:
+            code = self.from_first(found.exit_code if isinstance(found, GibletError) else None)
+        except RunFailed:
+            if isinstance(found, GibletError):  # what the first has to say is the cause, also where nobody hears it
+                raise found from None
+            raise
+        if isinstance(found, GibletError):
+            raise found
+        if code is not None:
+            sys.exit(code)
+        return found
+
+    def each(self, value: T) -> list[T]:
+        """Every rank's value, in their order, on every rank."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] = [None] * self.world_size
+        with together():
+            dist.all_gather_object(values, value)
+        return values
+
+    def at_first(self, value: T) -> list[T]:
+        """Every rank's value, in their order, on rank 0; nothing on the others."""
+        if self.world_size == 1:
+            return [value]
+        values: list[Any] | None = [None] * self.world_size if self.is_first else None
+        with together():
+            dist.gather_object(value, values, dst=0)
+        return values or []
+
+    def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+        """Copies of rank 0's named tensors, one at a time, on every rank; the others may pass anything."""
+        for name, (dtype, shape) in self.from_first(layout_of(tensors)).items():
+            tensor = torch.empty(shape, dtype=dtype, device=self.device)
+            if self.is_first:
+                tensor.copy_(tensors[name])
+            if self.world_size > 1:
+                with together():
+                    dist.broadcast(tensor, src=0)
+            yield name, tensor
+
+    def tensors_at_first(self, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Series:
+        """Rank 0's tensors and the others' `own` ones after them, there; an empty series on the others.
+
+        Every rank calls it, and rank 0 must take the series to its end.
+        """
+        layouts = self.at_first(layout_of(own))
+        if not self.is_first:
+            for tensor in own.values():
+                with together():
+                    dist.send(tensor.detach().contiguous(), 0)
+            return Series.of({})
+        layout = dict(layout_of(tensors))
+        for theirs in layouts[1:]:
+            layout |= theirs
+        return Series(layout, self._received(tensors, layouts))
+
+    def _received(self, tensors: Mapping[str, Tensor], layouts: Sequence[Layout]) -> Iterator[Tensor]:
+        yield from tensors.values()
+        for rank, theirs in enumerate(layouts[1:], 1):
+            for dtype, shape in theirs.values():
+                tensor = torch.empty(shape, dtype=dtype, device=self.device)
+                with together():
+                    dist.recv(tensor, rank)
+                yield tensor
+
+
+@contextmanager
+def together() -> Iterator[None]:
+    """What all ranks do at once. Raises RunFailed when one of them is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        words = str(error).splitlines()[0].split("] ")[-1].partition(". This is typically")[0]
+        raise RunFailed(
+            f"Another process of this run is gone, and this one cannot go on alone ({words}).",
+            "Its own words are in the run's ranks/ folder; `giblet why` reads them.",
+        ) from error
+
+
+@contextmanager
+def ranks_of(config: Config) -> Iterator[Ranks]:
+    """The process group that torchrun describes in the environment, or this process alone.
+
+    Raises ConfigError when a GPU is asked for where none is, or the configuration names another number of processes.
+    """
+    world_size = int(os.environ.get("WORLD_SIZE", "1"))
+    rank = int(os.environ.get("RANK", "0"))
+    if world_size != config.distributed.world_size:
+        raise ConfigError(
+            f"distributed.world_size is {config.distributed.world_size}, but {world_size} process(es) were started.",
+            f"Start it with `torchrun --nproc-per-node {config.distributed.world_size}`, or by `giblet launch`.",
+        )
+    device = device_of(config, int(os.environ.get("LOCAL_RANK", "0")))
+    set_threads(config, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if world_size == 1:
+        yield Ranks(0, 1, device)
+        return
+    backend = config.distributed.backend
+    if backend == "auto":
+        backend = "nccl" if device.type == "cuda" else "gloo"
+    if backend == "nccl" and device.type != "cuda":
+        raise ConfigError(
+            "distributed.backend: nccl links GPUs, and these processes have none.", "Use `backend: auto`, or a GPU."
+        )
+    dist.init_process_group(backend, timeout=PATIENCE)
+    try:
+        yield Ranks(rank, world_size, device)
+    finally:
+        dist.destroy_process_group()
+
+
+def device_of(config: Config, local_rank: int) -> torch.device:
+    """The device of this node's process `local_rank`. Raises ConfigError when a GPU is asked for where none is."""
+    n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.device == "cuda" and local_rank >= n_gpus:
+        raise ConfigError(
+            f"device: cuda is asked for process {local_rank} of this node, which shows {n_gpus} GPU(s).",
+            "Use `device: cpu`, fewer processes, or a node whose GPUs torch can see.",
+        )
+    if config.device == "cpu" or not n_gpus:
+        return torch.device("cpu")
+    if local_rank >= n_gpus:
+        raise ConfigError(f"Process {local_rank} of this node has no GPU; torch sees {n_gpus}.", "Lower world_size.")
+    torch.cuda.set_device(local_rank)
+    return torch.device("cuda", local_rank)
+
+
+def set_threads(config: Config, n_processes: int) -> None:
+    """Share the node's cores among its processes, and choose how exact arithmetic is."""
+    torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // n_processes))
+    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    if config.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    torch.set_float32_matmul_precision("highest" if config.deterministic else "high")

@@ -1,0 +1,136 @@
+"""Figures of merit: correlation over time, its chance level, intervals that respect autocorrelation, identification.
+
+T TRs, V voxels, F features, G segments, N shifts.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.stimulus.code_frequencies import nats
+
+Array = NDArray[np.floating[Any]]
+BLOCK_TRS = 20
+FEWEST_BLOCKS = 3
+SEGMENT_TRS = 5
+
+
+def pearson(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
+    """(V,): correlation over time of each column, summed in double precision; 0 where either is constant."""
+    predicted = _centred(predicted_TV)
+    measured = _centred(measured_TV)
+    norm_V = np.sqrt((predicted**2).sum(axis=0) * (measured**2).sum(axis=0))
+    product_V = (predicted * measured).sum(axis=0)
+    return np.asarray(np.divide(product_V, norm_V, out=np.zeros_like(product_V), where=norm_V > 0))
+
+
+def shift_null(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOCK_TRS) -> NDArray[np.float64]:
+    """(N,): mean correlation over voxels after rolling the prediction by each shift of at least `smallest_trs` TRs.
+
+    It keeps the autocorrelation of both, which alone makes correlations of smooth series large by chance.
+    """
+    return np.asarray(shifted_r(predicted_TV, measured_TV, smallest_trs).mean(axis=1))
+
+
+def shifted_r(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOCK_TRS) -> NDArray[np.float64]:
+    """(N, V): the same for each voxel."""
+    n_trs = len(predicted_TV)
+    smallest = min(smallest_trs, max(1, n_trs // 3))
+    # r of every shift at once, as a circular cross-correlation.
+    spectrum = np.fft.rfft(unit(measured_TV), axis=0) * np.conj(np.fft.rfft(unit(predicted_TV), axis=0))
+    return np.asarray(np.fft.irfft(spectrum, n=n_trs, axis=0)[smallest : n_trs - smallest + 1])
+
+
+def block_interval(
+    products_T: Array, n_draws: int, rng: np.random.Generator, block_trs: int = BLOCK_TRS
+) -> tuple[float, float]:
+    """95 % interval of a sum over TRs by moving-block bootstrap (Künsch 1989), blocks of `block_trs` TRs.
+
+    products_T: what each TR adds to the figure, such as `products_of`. Blocks are shorter where fewer than
+    FEWEST_BLOCKS of them would fit, since a single one makes every draw alike.
+    """
+    n_trs = len(products_T)
+    length = max(1, min(block_trs, n_trs // FEWEST_BLOCKS))
+    n_blocks = -(-n_trs // length)
+    starts = rng.integers(0, n_trs - length + 1, size=(n_draws, n_blocks))
+    index = (starts[..., None] + np.arange(length)).reshape(n_draws, -1)[:, :n_trs]
+    sums = products_T[index].sum(axis=1)
+    low, high = np.quantile(sums, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def products_of(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
+    """(T,): what each TR adds to the mean over voxels of r; they sum to it."""
+    return np.asarray((unit(predicted_TV) * unit(measured_TV)).mean(axis=1))
+
+
+def identification(predicted_TF: Array, true_TF: Array, segment_trs: int = SEGMENT_TRS) -> dict[str, float]:
+    """How often a segment of the film is told from the others by its prediction: correlation of whole segments.
+
+    Segments are consecutive and do not overlap; the nearest neighbours of a segment are no distractors, being alike by
+    autocorrelation. Returns two_way (chance .5), top_1, top_5, their chance, and the number of segments.
+    """
+    n_segments = len(true_TF) // segment_trs
+    if n_segments < 3:
+        return {"n_segments": float(n_segments)}
+    predicted = _segments(predicted_TF, n_segments, segment_trs)
+    true = _segments(true_TF, n_segments, segment_trs)
+    similarity_GG = predicted @ true.T
+    distance_GG = np.abs(np.subtract.outer(np.arange(n_segments), np.arange(n_segments)))
+    rival_GG = distance_GG > 1
+    own_G = np.diag(similarity_GG)
+    beaten_GG = (own_G[:, None] > similarity_GG) & rival_GG
+    rank_G = (rival_GG & ~beaten_GG).sum(axis=1)
+    n_rivals_G = rival_GG.sum(axis=1)
+    chance = 1.0 / (n_rivals_G + 1.0)
+    return {
+        "two_way": float((beaten_GG.sum(axis=1) / n_rivals_G).mean()),
+        "top_1": float((rank_G == 0).mean()),
+        "top_5": float((rank_G < 5).mean()),
+        "top_1_chance": float(chance.mean()),
+        "top_5_chance": float(np.minimum(1.0, 5.0 * chance).mean()),
+        "n_segments": float(n_segments),
+    }
+
+
+def reconstruction(
+    predicted_TF: Array, true_TF: Array, weight_F: Array, unigram_BQ: Array | None = None
+) -> dict[str, float]:
+    """Skill (1 - error / error of the training mean, which is 0), mean r over features, and `identification`.
+
+    weight_F: of each feature, mean 1. unigram_BQ: of codes, how often each occurs in training. Predicted are then their
+    probabilities, true their shares; the error is the cross-entropy, held against that of the unigram.
+    """
+    if unigram_BQ is None:
+        error = (((predicted_TF - true_TF) ** 2) @ weight_F).sum()
+        baseline = ((true_TF**2) @ weight_F).sum()
+        root_F = np.sqrt(weight_F)
+    else:
+        error, baseline = nats(true_TF, predicted_TF.reshape(-1, *unigram_BQ.shape)), nats(true_TF, unigram_BQ)
+        root_F = np.ones_like(weight_F)  # shares as they are already weigh as their variance
+    return {
+        "skill": float(1.0 - error / baseline),
+        "r": float(np.average(pearson(predicted_TF, true_TF), weights=weight_F)),
+    } | identification(predicted_TF * root_F, true_TF * root_F)
+
+
+def _segments(x_TF: Array, n_segments: int, segment_trs: int) -> NDArray[np.float64]:
+    """(G, segment·F): segments with the block's mean removed, each of norm 1."""
+    centred = x_TF[: n_segments * segment_trs] - x_TF[: n_segments * segment_trs].mean(axis=0)
+    flat = centred.reshape(n_segments, -1).astype(np.float64)
+    return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
+
+
+def _centred(x_TV: Array) -> NDArray[np.float64]:
+    doubled = np.asarray(x_TV, np.float64)
+    return np.asarray(doubled - doubled.mean(axis=0))
+
+
+def unit(x_TV: Array) -> NDArray[np.float64]:
+    """(T, V): columns centred and of norm 1, so that products of two sum to correlations; 0 where constant."""
+    centred = _centred(x_TV)
+    norm_V = np.linalg.norm(centred, axis=0)
+    return np.asarray(np.divide(centred, norm_V, out=np.zeros_like(centred), where=norm_V > 0))

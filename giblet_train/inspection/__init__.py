@@ -1,1 +1,0 @@
-"""Looks at runs that have learnt: figures, lesions, the rebuilt film, several runs read as one."""

@@ -1,0 +1,211 @@
+"""The responses of all subjects in few numbers per TR, with the same squared error and the same gradient.
+
+For a linear head and a squared error, voxels enter only through the span of the training responses. With Y = U S B,
+`||Z W - Y||² = ||Z Wc - U S||²` for W = Wc B, and every minimiser and every gradient step from W = 0 has that form: T
+numbers per TR stand for S·V. `joint` splits the responses into the subjects' mean and each subject's deviation from it,
+whose errors add, so that what people share and what is a person's own can be shrunk apart. Heads that a prior has
+shaped leave that span; `holding` widens the basis by them, so that the errors stay those of every voxel.
+
+T TRs, S subjects, V voxels, R compressed numbers, N training TRs, K latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.schema.errors import DataError
+
+Kind = Literal["joint", "per_subject", "none"]
+Matrix = NDArray[np.float32]
+GROUP, DEVIATION = "group", "deviation"
+EIGENVALUE_FLOOR = 1e-6
+TILE_VOXELS = 8192
+
+
+@dataclass(frozen=True)
+class Part:
+    """Some of the R numbers, shrunk alike: `group`, `deviation`, or one subject."""
+
+    name: str
+    columns: slice
+
+
+@dataclass(frozen=True)
+class Compression:
+    """How responses become numbers and numbers become responses.
+
+    basis: subject -> ((columns, (r, V) rows or None for the identity), ...): the rows of all subjects side by side are
+    orthonormal. A column that a subject does not name has nothing to do with it.
+    """
+
+    kind: Kind
+    parts: tuple[Part, ...]
+    basis: Mapping[str, tuple[tuple[slice, Matrix | None], ...]]
+    n_voxels: int
+
+    @property
+    def n_columns(self) -> int:
+        """R, over all parts."""
+        return max((int(part.columns.stop) for part in self.parts), default=0)
+
+    def add_scores(self, scores_TR: Matrix, subject: str, bold_TV: Matrix) -> None:
+        """Add to scores (T, R) what one subject's responses (T, V) are in them."""
+        for columns, rows_RV in self.basis[subject]:
+            scores_TR[:, columns] += bold_TV if rows_RV is None else bold_TV @ rows_RV.T
+
+    def expand(self, subject: str, scores_TR: Matrix) -> Matrix:
+        """One subject's responses (T, V) that scores (T, R) stand for. Also for a head: (K, R) to (K, V)."""
+        parts = [
+            scores_TR[:, columns] if rows_RV is None else scores_TR[:, columns] @ rows_RV
+            for columns, rows_RV in self.basis[subject]
+        ]
+        return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
+
+    def expand_average(self, scores_TR: Matrix) -> Matrix | None:
+        """Responses (T, V) of the average subject, by the group's part alone; None where people share no part."""
+        if not self.parts or self.parts[0].name != GROUP:
+            return None
+        shared = [rows for columns, rows in next(iter(self.basis.values())) if columns == self.parts[0].columns]
+        assert shared[0] is not None, "what people share is compressed"
+        return np.asarray(scores_TR[:, self.parts[0].columns] @ shared[0], np.float32)
+
+    def holding(self, group_KV: Matrix, own: Mapping[str, Matrix]) -> tuple[Compression, Matrix]:
+        """A compression whose basis holds these heads as well, and the heads in it, (K, R).
+
+        group_KV: what all subjects' heads share; own: subject -> (K, V), what its heads add: nothing in sum, and empty
+        for a single subject. What a part's basis gains is orthogonal to it, so training responses score 0 there.
+        """
+        subjects = tuple(self.basis)
+
+        def heads_of(part: Part, subject: str) -> Matrix:
+            if part.name == DEVIATION:
+                return own[subject]
+            return group_KV if part.name == GROUP or subject not in own else group_KV + own[subject]
+
+        if self.kind == "none":
+            return self, np.concatenate([group_KV[:, :0], *(heads_of(p, p.name) for p in self.parts)], axis=1)
+        parts: list[Part] = []
+        heads = [group_KV[:, :0]]
+        wider: dict[str, tuple[tuple[slice, Matrix | None], ...]] = dict.fromkeys(subjects, ())
+        for part in self.parts:
+            rows = {s: r for s in subjects for columns, r in self.basis[s] if columns == part.columns and r is not None}
+            # All subjects have the group's rows, and keep sharing one array of them.
+            apart = subjects[:1] if part.name == GROUP else tuple(rows)
+            held_KR, held = _held([rows[s] for s in apart], [heads_of(part, s) for s in apart], len(rows) // len(apart))
+            start = parts[-1].columns.stop if parts else 0
+            columns = slice(start, start + held_KR.shape[1])
+            parts.append(Part(part.name, columns))
+            heads.append(held_KR)
+            for n, subject in enumerate(rows):
+                wider[subject] += ((columns, held[n % len(apart)]),)
+        return Compression(self.kind, tuple(parts), wider, self.n_voxels), np.concatenate(heads, axis=1)
+
+
+def compress(
+    kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp], subjects: Sequence[str] | None = None
+) -> Compression:
+    """Fit on training TRs alone.
+
+    bold: subject -> (T, V), z-scored over training TRs; each subject is read a few times and never kept.
+    train: indices of the N training TRs. subjects: those to compress, all if None; `joint` knows only all together.
+    Raises DataError when the responses are constant there.
+    """
+    subjects = tuple(bold if subjects is None else subjects)
+    n_voxels = bold[next(iter(bold))].shape[1]
+    if kind == "none":
+        parts = [Part(s, slice(i * n_voxels, (i + 1) * n_voxels)) for i, s in enumerate(subjects)]
+        return Compression(kind, tuple(parts), {p.name: ((p.columns, None),) for p in parts}, n_voxels)
+    if kind == "per_subject":
+        return _per_subject(bold, subjects, train, n_voxels)
+    return _joint(bold, train, n_voxels)
+
+
+def _per_subject(
+    bold: Mapping[str, Matrix], subjects: Sequence[str], train: NDArray[np.intp], n_voxels: int
+) -> Compression:
+    parts: list[Part] = []
+    basis: dict[str, tuple[tuple[slice, Matrix | None], ...]] = {}
+    start = 0
+    for subject in subjects:
+        bold_NV = bold[subject][train]
+        rows_RV = _whitener(_gram(bold_NV)) @ bold_NV
+        columns = slice(start, start + len(rows_RV))
+        parts.append(Part(subject, columns))
+        basis[subject] = ((columns, rows_RV),)
+        start = columns.stop
+    return Compression("per_subject", tuple(parts), basis, n_voxels)
+
+
+def _joint(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -> Compression:
+    subjects = tuple(bold)
+    mean_NV = np.zeros((len(train), n_voxels), np.float32)
+    for subject in subjects:
+        mean_NV += bold[subject][train]
+    mean_NV /= len(subjects)
+    group_RV = _whitener(_gram(mean_NV)) @ mean_NV / np.float32(np.sqrt(len(subjects)))
+    group = Part(GROUP, slice(0, len(group_RV)))
+    if len(subjects) == 1:
+        return Compression("joint", (group,), {subjects[0]: ((group.columns, group_RV),)}, n_voxels)
+    gram_NN = np.zeros((len(train), len(train)))
+    for subject in subjects:
+        gram_NN += _gram(bold[subject][train] - mean_NV)
+    whitener_RN = _whitener(gram_NN)
+    deviation = Part(DEVIATION, slice(group.columns.stop, group.columns.stop + len(whitener_RN)))
+    basis = {
+        subject: ((group.columns, group_RV), (deviation.columns, whitener_RN @ (bold[subject][train] - mean_NV)))
+        for subject in subjects
+    }
+    return Compression("joint", (group, deviation), basis, n_voxels)
+
+
+def _held(rows: Sequence[Matrix], heads: Sequence[Matrix], times: int) -> tuple[Matrix, list[Matrix]]:
+    """Heads (K, R) in a basis that holds them, and the basis: its rows and what the heads add to them.
+
+    rows, heads: of each subject, (r, V) and (K, V), all of it `times` times. Side by side, rows are orthonormal.
+    """
+    inside_KR = np.float32(times) * np.sum([head @ r.T for head, r in zip(heads, rows, strict=True)], axis=0)
+    rest = [head - inside_KR @ r for head, r in zip(heads, rows, strict=True)]
+    values_K, vectors_KK = np.linalg.eigh(times * np.sum([_gram(x) for x in rest], axis=0))
+    kept = values_K > EIGENVALUE_FLOOR * times * np.sum([_gram(head).trace() for head in heads])
+    mixed_RK = (upright(vectors_KK[:, kept]) / np.sqrt(values_K[kept])).T.astype(np.float32)
+    more = [mixed_RK @ x for x in rest]
+    outside_KR = np.float32(times) * np.sum([x @ m.T for x, m in zip(rest, more, strict=True)], axis=0)
+    return np.concatenate([inside_KR, outside_KR], axis=1), [
+        np.concatenate([r, m]) for r, m in zip(rows, more, strict=True)
+    ]
+
+
+def _gram(bold_NV: Matrix) -> NDArray[np.float64]:
+    """Inner products of TRs, summed in double precision a tile of voxels at a time."""
+    gram_NN = np.zeros((len(bold_NV), len(bold_NV)))
+    for start in range(0, bold_NV.shape[1], TILE_VOXELS):
+        tile = bold_NV[:, start : start + TILE_VOXELS].astype(np.float64)
+        gram_NN += tile @ tile.T
+    return gram_NN
+
+
+def _whitener(gram_NN: NDArray[np.float64]) -> Matrix:
+    """(R, N): S^-1 U^T of the responses whose Gram matrix is given, directions of no variance left out."""
+    values_N, vectors_NN = np.linalg.eigh(gram_NN)
+    # Centring leaves one direction with nothing but rounding in it; dividing by that would fill the basis with noise.
+    kept = values_N > EIGENVALUE_FLOOR * max(float(values_N[-1]), 0.0)
+    if not np.isfinite(values_N).all() or not kept.any():
+        raise DataError(
+            "The responses are constant over the training TRs, or not finite.",
+            "Run `python -m giblet_train data check`.",
+        )
+    order = np.flatnonzero(kept)[::-1]
+    vectors_NN = upright(vectors_NN[:, order])
+    whitener_RN: Matrix = (vectors_NN / np.sqrt(values_N[order])).T.astype(np.float32)
+    return whitener_RN
+
+
+def upright(vectors_NR: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Columns with their largest number above zero: a run that goes on elsewhere must find its basis as it was."""
+    largest_R = np.take_along_axis(vectors_NR, np.abs(vectors_NR).argmax(axis=0)[None], axis=0)
+    return np.asarray(vectors_NR * np.where(largest_R < 0, -1.0, 1.0))

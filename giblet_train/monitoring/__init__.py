@@ -1,0 +1,1 @@
+"""What a running training writes and watches: metrics, heartbeat, alerts and the verdict."""

@@ -1,0 +1,171 @@
+"""Rank 0's pen: the only writer of heartbeat.json and metrics.jsonl.
+
+A record is one whole line in one write. What cannot be written now (a full disk) is kept, in order, and tried again
+with the next record, so that a reader never sees half a line and training does not end because of its own diary. Lines
+for people, which go to a log on the same disk, are then left out.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import sys
+import time
+from collections import deque
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from giblet_train.schema.errors import ConfigError, PreflightRefused
+from giblet_train.schema.records import EventMetric, Heartbeat, Metric, Number, TrainerState, encode
+from giblet_train.schema.run_dir import RunDir, write_record
+
+HEARTBEAT_EVERY_S = 1.0
+MAX_WAITING = 20_000
+M = TypeVar("M", bound=Metric)
+
+
+class Recorder:
+    """Writes a run's records. With `active` false, as on all ranks but the first, it says nothing."""
+
+    def __init__(self, run_dir: RunDir, *, active: bool = True) -> None:
+        """Raises ConfigError when another process writes this run's records, PreflightRefused when this one cannot."""
+        self.active = active
+        self.step, self.epoch = 0, 1
+        self._run_dir = run_dir
+        self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
+        self._complained = False
+        self._beaten_at = 0.0
+        self._heartbeat: dict[str, Any] = {"state": "loading", "phase": "starting"}
+        self._identity: dict[str, Any] = {"pid": os.getpid(), "boot_id": boot_id(), "start_ticks": start_ticks()}
+        self._seq = 0
+        if active:
+            try:
+                self._file = os.open(run_dir.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+                self._be_alone()
+                self._seq = _end_cleanly(run_dir.metrics)
+            except OSError as error:
+                raise PreflightRefused(
+                    f"{run_dir.metrics} cannot be written: {error.strerror}.",
+                    "Make room there, or see who may write to it.",
+                ) from None
+
+    def _be_alone(self) -> None:
+        """Hold a lock that goes with this process. Raises ConfigError when another one writes this run's records."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(self._file)
+            raise ConfigError(
+                f"Another process is training in {self._run_dir.path}.", "Stop it first, or launch a run of its own."
+            ) from None
+
+    def close(self) -> None:
+        """Try once more what could not be written, and let go of the file."""
+        if self.active:
+            self._flush()
+            os.close(self._file)
+            self.active = False
+
+    def record(self, kind: type[M], **fields: Any) -> M:
+        """Append a record of where the run stands; seq, step, epoch and time are filled in unless given."""
+        stamp = {"seq": self._seq, "step": self.step, "epoch": self.epoch, "at": time.time()}
+        metric = kind(**(stamp | fields))
+        if self.active:
+            self._waiting.append(encode(metric) + b"\n")
+            self._seq += 1
+            self._flush()
+        return metric
+
+    def event(self, name: str, level: Literal["info", "warning", "error"], sentence: str, **facts: Any) -> None:
+        """Append an event, and say it on stdout when it is not mere information."""
+        self.record(EventMetric, name=name, level=level, sentence=sentence, facts=facts)
+        if level != "info":
+            self.say(f"{level}: {sentence}")
+
+    def say(self, sentence: str) -> None:
+        """A line of the human log, if there is room for it."""
+        if self.active:
+            with contextlib.suppress(OSError):
+                sys.stdout.write(sentence + "\n")
+                sys.stdout.flush()
+
+    def beat(self, state: TrainerState, phase: str = "", *, why: str = "", step_s: Number = None) -> None:
+        """Replace the heartbeat; at most once a second while the state stays the same."""
+        if not self.active:
+            return
+        changed = state != self._heartbeat["state"] or bool(why)
+        self._heartbeat |= {"state": state, "phase": phase or state, "why": why}
+        if step_s is not None:
+            self._heartbeat["step_s"] = step_s
+        if changed or time.monotonic() - self._beaten_at >= HEARTBEAT_EVERY_S:
+            self._write_heartbeat()
+
+    def checkpointed(self, name: str, step: int) -> None:
+        """Let the heartbeat name the newest whole checkpoint."""
+        self._heartbeat |= {"last_checkpoint": name, "last_checkpoint_step": step}
+
+    def _write_heartbeat(self) -> None:
+        heartbeat = Heartbeat(step=self.step, epoch=self.epoch, at=time.time(), **(self._identity | self._heartbeat))
+        try:
+            write_record(self._run_dir.heartbeat, heartbeat)
+            self._beaten_at = time.monotonic()
+        except OSError as error:
+            self._complain(error)
+
+    def _flush(self) -> None:
+        while self._waiting:
+            line = self._waiting[0]
+            try:
+                size = os.fstat(self._file).st_size
+                written = os.write(self._file, line)
+                if written < len(line):
+                    os.ftruncate(self._file, size)
+                    return
+            except OSError as error:
+                self._complain(error)
+                return
+            self._waiting.popleft()
+
+    def _complain(self, error: OSError) -> None:
+        if not self._complained:
+            self.say(f"warning: {self._run_dir.path} cannot be written: {error.strerror}. Training goes on.")
+        self._complained = True
+
+
+def _end_cleanly(path: Path) -> int:
+    """Cut off a last line that a crash tore, and return how many lines stand."""
+    if not path.exists():
+        return 0
+    with path.open("r+b") as file:
+        data = file.read()
+        whole = data.rfind(b"\n") + 1
+        if whole < len(data):
+            file.truncate(whole)
+    return data.count(b"\n")
+
+
+def boot_id() -> str:
+    """What changes whenever the node starts; empty where the system does not say."""
+    return _read("/proc/sys/kernel/random/boot_id").strip()
+
+
+def start_ticks() -> int:
+    """When this process began, in clock ticks since boot: with pid and boot id it names the process for good."""
+    fields = _read("/proc/self/stat").rpartition(")")[2].split()
+    return int(fields[19]) if len(fields) > 19 else 0
+
+
+def resident_gib() -> float | None:
+    """Memory of this process that is its own (not shared file pages), in GiB."""
+    fields = _read("/proc/self/statm").split()
+    if len(fields) < 3:
+        return None
+    return (int(fields[1]) - int(fields[2])) * os.sysconf("SC_PAGE_SIZE") / 2**30
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""

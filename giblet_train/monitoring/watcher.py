@@ -1,0 +1,212 @@
+"""The watcher beside a run: reads its records as they come, judges them, writes alerts, and calls `watch.notify`.
+
+The supervisor starts it and ends it last. It holds no GPU and no data, and takes a few percent of a core at most.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from giblet_train.diagnosis import alerts as alerting
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.schema.errors import DataError
+from giblet_train.schema.health import Health, Signals, health_of
+from giblet_train.schema.records import (
+    Alert,
+    Answer,
+    AnyMetric,
+    Exit,
+    Heartbeat,
+    R,
+    decode,
+    decode_lines,
+    decode_metrics,
+    encode,
+)
+from giblet_train.schema.run_dir import RunDir
+
+LOOK_EVERY_S = 2.0
+SHARE_OF_CORE = 0.02
+NOTIFY_LIMIT_S = 10.0
+LAST_NOTIFY_LIMIT_S = 3.0
+"""The supervisor gives the watcher 5 s once the run has ended."""
+TAIL_BYTES = 64 * 1024
+TAIL_LINES = 200
+
+Say = Callable[[str], None]
+
+
+def watch(path: Path, say: Say, every_s: float = LOOK_EVERY_S) -> None:
+    """Watch a run until it ends, or until told to end (TERM), and look once more then. Raises ConfigError.
+
+    say: told each alert. every_s: between two looks, or longer where a look itself takes long.
+    """
+    told = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: told.set())
+    try:
+        watcher = Watcher(RunDir(path.resolve()), say)
+        pause_s = 0.0
+        while not told.wait(pause_s) and not watcher.ended:
+            began = time.monotonic()
+            watcher.look()
+            pause_s = max(every_s, (time.monotonic() - began) / SHARE_OF_CORE)
+        watcher.look(last=True)
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+class Watcher:
+    """What has been read of a run, and which alerts stand."""
+
+    def __init__(self, run_dir: RunDir, say: Say) -> None:
+        """Raises ConfigError when the run has no readable configuration."""
+        self.run_dir, self._say = run_dir, say
+        self.config = run_dir.read_config()
+        self.launched_at = run_dir.read_run().launched_at if run_dir.run.exists() else time.time()
+        self.watched = alerting.standing(decode_lines(_lines(run_dir.alerts), Alert))
+        self.metrics: list[AnyMetric] = []
+        self._offset = 0
+        self._silent: set[str] = set()
+        self._unwritten: list[Alert] = []
+
+    def say(self, sentence: str) -> None:
+        """Tell it, if the log has room: a full disk must be told of by `watch.notify` all the more."""
+        with contextlib.suppress(OSError):
+            self._say(sentence)
+
+    @property
+    def ended(self) -> bool:
+        """Has the run said its end, or its supervisor for it?"""
+        heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
+        return self.run_dir.exit.exists() or (
+            heartbeat is not None and heartbeat.state in ("finished", "stopped", "failed")
+        )
+
+    def look(self, *, last: bool = False) -> None:
+        """Read what is new, judge it, and tell what is new in that. last: the run is known to have ended."""
+        self._read()
+        health = self._ending() if last else self._health()
+        found = diagnose(self.config, self.metrics, health=health, log_tail=_tail(self.run_dir.log))
+        step = self.metrics[-1].step if self.metrics else 0
+        self.watched, alerts = alerting.look(self.watched, found, self.config.watch, step, time.time(), last=last)
+        self._unwritten += alerts
+        if self._unwritten and _append(self.run_dir.alerts, self._unwritten):
+            self._unwritten = []
+        for alert in alerts:
+            self.say(f"alert {alert.state}: {alert.name}: {alert.sentence}")
+        self._notify(alerts, NOTIFY_LIMIT_S if not last else LAST_NOTIFY_LIMIT_S)
+
+    def _notify(self, alerts: Sequence[Alert], limit_s: float) -> None:
+        """Tell the lab's own command what is new and not snoozed, and what still stands where a snooze ran out."""
+        command, now = self.config.watch.notify, time.time()
+        answers = decode_lines(_lines(self.run_dir.answers), Answer)
+        silent = {a.name for a in self.watched.raised.values() if alerting.answer_to(a, answers, now)}
+        woken = [self.watched.raised[name] for name in self._silent - silent if name in self.watched.raised]
+        self._silent = silent
+        if not command:
+            return
+        for alert in [*(a for a in alerts if not alerting.answer_to(a, answers, now)), *woken]:
+            notify(command, self.run_dir.run_id, alert, self.say, limit_s)
+
+    def _read(self) -> None:
+        """Take the whole lines that metrics.jsonl has gained; from its start again where it was cut."""
+        try:
+            with self.run_dir.metrics.open("rb") as file:
+                if os.fstat(file.fileno()).st_size < self._offset:
+                    self._offset, self.metrics = 0, []
+                file.seek(self._offset)
+                data = file.read()
+        except OSError:
+            return
+        whole = data.rfind(b"\n") + 1
+        self._offset += whole
+        self.metrics += decode_metrics(data[:whole].splitlines())[0]
+
+    def _health(self) -> Health:
+        """Alive as far as the heartbeat tells: whoever is watched beside its supervisor has one."""
+        heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
+        now = time.time()
+        return health_of(
+            Signals(now=now, launched_at=self.launched_at, process=True, heartbeat=heartbeat), self.config.watch
+        )
+
+    def _ending(self) -> Health:
+        """How it ended, from the exit record, else from its last heartbeat: the supervisor writes the former later."""
+        heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
+        ended = _record(self.run_dir.exit, Exit)
+        if ended is not None:
+            signals = Signals(now=ended.ended_at, launched_at=0.0, process=False, heartbeat=heartbeat, exit=ended)
+            return health_of(signals, self.config.watch)
+        if heartbeat is not None and heartbeat.state == "failed":
+            return Health(state="failed", sentence=heartbeat.why or "failed", reason=heartbeat.why)
+        if self.run_dir.stop.exists():
+            return Health(state="stopped", sentence="stopped on request")
+        if heartbeat is not None and heartbeat.state in ("finished", "stopped"):
+            return Health(state=heartbeat.state, sentence=heartbeat.state)
+        return Health(state="died", sentence="its processes ended without a word", reason="killed")
+
+
+def notify(command: str, run_id: str, alert: Alert, say: Say, limit_s: float) -> None:
+    """Run the lab's own command with the alert as JSON on its standard input. What it does wrong is said, no more."""
+    told = msgspec.json.encode({"run_id": run_id, **msgspec.to_builtins(alert)})
+    try:
+        done = subprocess.run(["/bin/sh", "-c", command], input=told, timeout=limit_s, check=False)
+    except subprocess.TimeoutExpired:
+        say(f"warning: watch.notify did not end within {limit_s:g} s.")
+        return
+    except OSError as error:
+        say(f"warning: watch.notify cannot be started: {error.strerror}.")
+        return
+    if done.returncode:
+        say(f"warning: watch.notify ended with code {done.returncode}.")
+
+
+def _append(path: Path, alerts: Sequence[Alert]) -> bool:
+    """Append them, all or none of them: False when there is no room."""
+    data = b"".join(encode(alert) + b"\n" for alert in alerts)
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    except OSError:
+        return False
+    try:
+        size = os.fstat(descriptor).st_size
+        if os.write(descriptor, data) == len(data):
+            return True
+        os.ftruncate(descriptor, size)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _lines(path: Path) -> list[bytes]:
+    try:
+        return path.read_bytes().splitlines()
+    except OSError:
+        return []
+
+
+def _tail(path: Path) -> list[str]:
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - TAIL_BYTES))
+            return file.read().decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
+    except OSError:
+        return []
+
+
+def _record(path: Path, kind: type[R]) -> R | None:
+    try:
+        return decode(path.read_bytes(), kind)
+    except (OSError, DataError):
+        return None

@@ -1,0 +1,184 @@
+"""A run's health, derived from four signals and never stored: exit record, process, heartbeat age, session.
+
+All times are on the node's clock. Unreachable is never dead, and a late heartbeat alone never closes a run.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from giblet_train.schema.config import WatchConfig
+from giblet_train.schema.errors import PREEMPTED
+from giblet_train.schema.records import Exit, Heartbeat
+
+State = Literal["waiting", "starting", "running", "stalled", "finished", "stopped", "failed", "died", "unknown"]
+GLYPHS: dict[State, str] = {
+    "running": "●",
+    "waiting": "◌",
+    "starting": "◐",
+    "unknown": "○",
+    "finished": "✔",
+    "failed": "✖",
+    "died": "✖",
+    "stopped": "■",
+    "stalled": "!",
+}
+LIVE: frozenset[State] = frozenset({"waiting", "starting", "running", "stalled", "unknown"})
+START_LIMIT_S = 900.0
+SAVE_LIMIT_S = 900.0
+"""A checkpoint of many gigabytes on a network disk takes minutes."""
+
+
+class Signals(msgspec.Struct, frozen=True, kw_only=True):
+    """What was seen of one run at one moment, all of it on the node.
+
+    process: is the supervisor alive (same pid, start time and boot)? None when it could not be looked at.
+    supervised: has it left its record, so that it was alive once?
+    waiting_for: what its supervisor waits for before it starts the trainer.
+    session: does the tmux or screen session exist? None when the run has none or it could not be looked at.
+    unreachable_since: when the node was last heard, if it is not being heard now.
+    """
+
+    now: float
+    launched_at: float
+    process: bool | None
+    supervised: bool = False
+    session: bool | None = None
+    heartbeat: Heartbeat | None = None
+    exit: Exit | None = None
+    rebooted: bool = False
+    waiting_for: str = ""
+    unreachable_since: float | None = None
+
+
+class Health(msgspec.Struct, frozen=True, kw_only=True):
+    """A state, the sentence that shows its evidence, and why, where there is a cause."""
+
+    state: State
+    sentence: str
+    reason: str = ""
+    since: float | None = None
+
+    @property
+    def live(self) -> bool:
+        """May this run still hold a process or a GPU?"""
+        return self.state in LIVE
+
+
+def health_of(signals: Signals, watch: WatchConfig) -> Health:
+    """The health that the signals show. First match wins: exit record, reachability, process, heartbeat."""
+    heartbeat = signals.heartbeat
+    if signals.exit is not None:
+        return _ended(signals.exit, heartbeat)
+    if signals.unreachable_since is not None:
+        age = signals.now - signals.unreachable_since
+        return Health(state="unknown", sentence=f"not heard for {duration(age)}", since=signals.unreachable_since)
+    if signals.rebooted:
+        return Health(state="died", sentence="the node rebooted while it ran", reason="rebooted")
+    if signals.process is False:
+        return _without_process(signals)
+    if heartbeat is None and signals.waiting_for:
+        waited = duration(signals.now - signals.launched_at)
+        return Health(state="waiting", sentence=f"for {signals.waiting_for}; {waited} so far")
+    if heartbeat is None:
+        return _starting(signals)
+    age = max(0.0, signals.now - heartbeat.at)
+    limit = stall_after_s(heartbeat.step_s, watch)
+    if heartbeat.state in ("finished", "stopped", "failed"):
+        return Health(state="running", sentence=f"{heartbeat.state}; its processes are ending")
+    if heartbeat.state == "saving" and age > max(limit, SAVE_LIMIT_S):
+        return Health(
+            state="stalled",
+            sentence=f"it has been saving for {duration(age)}, and may take {duration(max(limit, SAVE_LIMIT_S))}",
+            reason="no heartbeat",
+            since=heartbeat.at,
+        )
+    if heartbeat.state in ("training", "validating") and age > limit:
+        return Health(
+            state="stalled",
+            sentence=f"no step for {duration(age)}; at its own pace one was due within {duration(limit)}",
+            reason="no heartbeat",
+            since=heartbeat.at,
+        )
+    if heartbeat.state == "loading":
+        return Health(state="starting", sentence=heartbeat.phase or "loading")
+    return Health(state="running", sentence=f"{heartbeat.phase or heartbeat.state}, heartbeat {duration(age)} ago")
+
+
+def stall_after_s(step_s: float | None, watch: WatchConfig) -> float:
+    """Seconds without a heartbeat after which a run is called stalled: from its own pace, never below the floor."""
+    return max(watch.stall_min_s, watch.stall_factor * (step_s or 0.0))
+
+
+def duration(seconds: float) -> str:
+    """`8s`, `4m`, `3h 05m`, `2d 4h`: two units at most, whole."""
+    whole = max(0, round(seconds))
+    if whole < 60:
+        return f"{whole}s"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s" if whole < 600 else f"{whole // 60}m"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600}h"
+
+
+def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
+    last = heartbeat.state if heartbeat else None
+    if ended.survivors:
+        pids = ", ".join(map(str, ended.survivors))
+        return Health(
+            state="died", sentence=f"ended, but pid {pids} survives", reason="survivors", since=ended.ended_at
+        )
+    if last == "finished" and ended.signal is None and not ended.code:
+        sentence = (heartbeat.why if heartbeat else "") or "finished all its steps"
+        return Health(state="finished", sentence=sentence, since=ended.ended_at)
+    failed = last == "failed" or ended.signal is not None or ended.code not in (None, 0, PREEMPTED)
+    failed_first = ended.by_itself and failed
+    if last == "stopped" or (ended.stop_requested and not failed_first):
+        return Health(state="stopped", sentence="stopped on request", since=ended.ended_at)
+    if ended.oom_kills:
+        return Health(
+            state="died", sentence="killed by the node for want of memory", reason="oom", since=ended.ended_at
+        )
+    if last == "failed" and heartbeat is not None:
+        return Health(state="failed", sentence=heartbeat.why or "failed", reason=heartbeat.why, since=ended.ended_at)
+    if ended.signal is not None:
+        return Health(state="died", sentence=f"killed by signal {ended.signal}", reason="signal", since=ended.ended_at)
+    if ended.code is None:
+        return Health(
+            state="died",
+            sentence="its supervisor was gone without an exit record",
+            reason="supervisor gone",
+            since=ended.ended_at,
+        )
+    if ended.code == 0:
+        return Health(state="finished", sentence="ended with code 0", since=ended.ended_at)
+    return Health(
+        state="failed", sentence=f"ended with code {ended.code}; see `giblet logs`", reason="exit", since=ended.ended_at
+    )
+
+
+def _without_process(signals: Signals) -> Health:
+    heartbeat = signals.heartbeat
+    if heartbeat is not None and heartbeat.state in ("finished", "stopped"):
+        return Health(state=heartbeat.state, sentence=f"{heartbeat.state}; no exit record", since=heartbeat.at)
+    if heartbeat is None and not signals.supervised and signals.now - signals.launched_at < 10.0:
+        return Health(state="starting", sentence="launched, its supervisor is not seen yet")
+    where = "; its session is still open" if signals.session else ""
+    return Health(
+        state="died",
+        sentence=f"its supervisor is gone without an exit record{where}",
+        reason="supervisor gone",
+        since=heartbeat.at if heartbeat else None,
+    )
+
+
+def _starting(signals: Signals) -> Health:
+    age = signals.now - signals.launched_at
+    if age > START_LIMIT_S:
+        return Health(
+            state="stalled", sentence=f"no heartbeat {duration(age)} after its launch", reason="never started"
+        )
+    return Health(state="starting", sentence=f"launched {duration(age)} ago, no heartbeat yet")

@@ -1,0 +1,152 @@
+"""A run directory: every path in it, how its small files are replaced, and how a run gets its id.
+
+`<workdir>/runs/<run_id>/` on the node is the only durable truth about a run, and the only thing that the engine and the
+application share. Each file has one writer; see `records` for what they hold.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from giblet_train.schema.config import NAME_PATTERN, Config, read_resolved
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import Record, decode, encode
+from giblet_train.schema.records import Run as RunRecord
+
+RUN_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}$"
+
+
+def new_run_id(name: str, now: float | None = None) -> str:
+    """`<config name>-<yyyymmdd-hhmmss>-<4 hex>`: the tail has a fixed width, so no id is a prefix of another."""
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            f"{name!r} cannot name a run.", "Use at most 40 of a-z, 0-9, _ and -, starting with a letter or digit."
+        )
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    return f"{name}-{stamp}-{secrets.token_hex(2)}"
+
+
+def session_name(run_id: str) -> str:
+    """The tmux or screen session of a run."""
+    return f"gib-{run_id}"
+
+
+def config_name(run_id: str) -> str:
+    """The configuration's name, out of a run id."""
+    return run_id[: -len("-yyyymmdd-hhmmss-hhhh")]
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The paths of one run directory. Nothing is created or read by naming them."""
+
+    path: Path
+
+    @property
+    def run_id(self) -> str:
+        return self.path.name
+
+    @property
+    def workdir(self) -> Path | None:
+        """The working directory that it lies in, `<workdir>/runs/<run>`; None for a copy that was pulled elsewhere."""
+        return self.path.parent.parent if self.path.parent.name == "runs" else None
+
+    @property
+    def run(self) -> Path:
+        return self.path / "run.json"
+
+    @property
+    def config(self) -> Path:
+        return self.path / "config.yaml"
+
+    @property
+    def heartbeat(self) -> Path:
+        return self.path / "heartbeat.json"
+
+    @property
+    def metrics(self) -> Path:
+        return self.path / "metrics.jsonl"
+
+    @property
+    def alerts(self) -> Path:
+        return self.path / "alerts.jsonl"
+
+    @property
+    def answers(self) -> Path:
+        return self.path / "answers.jsonl"
+
+    @property
+    def log(self) -> Path:
+        return self.path / "train.log"
+
+    @property
+    def ranks(self) -> Path:
+        return self.path / "ranks"
+
+    @property
+    def supervisor(self) -> Path:
+        return self.path / "supervisor.json"
+
+    @property
+    def exit(self) -> Path:
+        return self.path / "exit.json"
+
+    @property
+    def cause(self) -> Path:
+        return self.path / "cause.json"
+
+    @property
+    def stop(self) -> Path:
+        return self.path / "stop"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.path / "checkpoints"
+
+    def read_config(self) -> Config:
+        """The resolved configuration. Raises ConfigError."""
+        return read_resolved(self.config)
+
+    def read_run(self) -> RunRecord:
+        """run.json. Raises ConfigError when there is none, DataError when it is not readable."""
+        try:
+            return decode(self.run.read_bytes(), RunRecord)
+        except OSError as error:
+            raise ConfigError(
+                f"{self.path} is not a run directory: run.json: {error.strerror}.",
+                "Runs lie in <workdir>/runs/; `giblet ps -a` lists them.",
+            ) from None
+
+
+def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Put `data` at `path` so that a reader sees the old or the new bytes, whole.
+
+    sync: also survive a power cut (fsync of file and directory). Raises OSError; the old file then stands.
+    """
+    aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with open(aside, "wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        aside.replace(path)
+    except BaseException:
+        aside.unlink(missing_ok=True)
+        raise
+    if sync:
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def write_record(path: Path, record: Record, *, sync: bool = False) -> None:
+    """Replace one of the small files by `record`."""
+    replace_file(path, encode(record) + b"\n", sync=sync)

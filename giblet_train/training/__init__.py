@@ -1,0 +1,1 @@
+"""The training loop and its services: checkpoints, stop signals, sanity checks and step logging."""

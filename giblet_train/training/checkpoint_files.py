@@ -1,0 +1,260 @@
+"""Checkpoints: one safetensors file and, written last, a small JSON beside it that says it is whole.
+
+A file is written aside, flushed to the disk and renamed; only then its record follows in the same way. Whatever moment
+a crash or a full disk chooses, a record never names a file that is not whole, and earlier checkpoints stay as they are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import shutil
+import signal
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from giblet_train.distributed.tensor_file import FileTensors, Series, save_file
+from giblet_train.schema.config import Config, diff, from_mapping, to_mapping
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.records import CheckpointRecord, decode
+from giblet_train.schema.run_dir import RunDir, write_record
+
+LAST, BEST, PERIODIC = "last", "best", "periodic"
+# Keys that change nothing about the weights but their rounding: a run may be resumed with other values.
+FREE_KEYS = (
+    "stage",
+    "threads",
+    "save_every",
+    "keep_checkpoints",
+    "resume_from",
+    "on_sanity_fail",
+    "watch",
+    "criteria",
+    "distributed",
+)
+
+
+@dataclass(frozen=True)
+class Saved:
+    """A whole checkpoint.
+
+    tensors: read when asked for; the names say whose, `model.`, `average.`, `optimizer.`, `balance.`.
+    """
+
+    path: Path
+    record: CheckpointRecord
+    tensors: Mapping[str, Tensor]
+    state: Mapping[str, Any]
+    config: Config
+
+
+class Checkpoints:
+    """The checkpoints of one run directory: `last`, the true `best`, and the newest periodic ones."""
+
+    def __init__(self, folder: Path, keep: int) -> None:
+        """Make the folder, and remove what a crash left aside."""
+        self.folder, self.keep = folder, keep
+        folder.mkdir(parents=True, exist_ok=True)
+        for path in folder.iterdir():
+            # A record that cannot be read just now is no reason to remove what it tells of.
+            unrecorded = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
+            if unrecorded or path.name.endswith(".tmp"):
+                path.unlink(missing_ok=True)
+
+    def save(
+        self,
+        series: Series,
+        *,
+        state: Mapping[str, Any],
+        config: Config,
+        config_hash: str,
+        store_key: str,
+        step: int,
+        epoch: int,
+        validation_total: float | None,
+        roles: tuple[str, ...],
+    ) -> CheckpointRecord:
+        """Write a checkpoint, then take from older ones the roles it has now, then remove what has none.
+
+        One that is there already, to the bit, keeps its roles and gets these as well. Raises OSError (a full disk,
+        say); every earlier checkpoint then stands as it was.
+        """
+        path = self.folder / f"step-{step:08d}.safetensors"
+        there = next((r for r in records_in(self.folder) if r.file == path.name), None)
+        metadata = {
+            "config": json.dumps(to_mapping(config)),
+            "state": json.dumps(dict(state)),
+            "torch": str(torch.__version__),
+        }
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            save_file(series, aside, metadata)
+            _reached("checkpoint-written")
+            digest, size = _synced_digest(aside)
+            _reached("checkpoint-synced")
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+            for _ in series.values:
+                pass  # other ranks wait until all that they send is taken
+        _reached("checkpoint-renamed")
+        _sync_folder(self.folder)
+        if there is not None and there.sha256 == digest:  # asked to leave where an epoch ends: saved twice
+            roles = (*roles, *(role for role in there.roles if role not in roles))
+            validation_total = there.validation_total if validation_total is None else validation_total
+        record = CheckpointRecord(
+            file=path.name,
+            step=step,
+            epoch=epoch,
+            at=time.time(),
+            sha256=digest,
+            bytes=size,
+            config_hash=config_hash,
+            store_key=store_key,
+            validation_total=validation_total,
+            roles=roles,
+        )
+        write_record(path.with_suffix(".json"), record, sync=True)
+        _reached("checkpoint-recorded")
+        self._retire(record)
+        return record
+
+    def adopt(self, folder: Path, best: CheckpointRecord) -> None:
+        """Keep the best checkpoint of the run that this one continues, until a better one comes. Raises OSError."""
+        path = self.folder / best.file
+        aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            shutil.copyfile(folder / best.file, aside)
+            _synced_digest(aside)
+            aside.replace(path)
+        finally:
+            aside.unlink(missing_ok=True)
+        write_record(path.with_suffix(".json"), msgspec.structs.replace(best, roles=(BEST,)), sync=True)
+
+    def _retire(self, newest: CheckpointRecord) -> None:
+        """Leave each role to its newest holder and `keep` of the periodic ones; remove what holds none."""
+        older = [r for r in records_in(self.folder) if r.file != newest.file]
+        periodic = sorted(r.step for r in [*older, newest] if PERIODIC in r.roles)[-self.keep :]
+        for record in older:
+            roles = tuple(
+                role
+                for role in record.roles
+                if (role == PERIODIC and record.step in periodic) or (role in (LAST, BEST) and role not in newest.roles)
+            )
+            path = self.folder / record.file
+            if not roles:
+                # The record goes first: a file without one does not count.
+                path.with_suffix(".json").unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
+            elif roles != record.roles:
+                write_record(path.with_suffix(".json"), msgspec.structs.replace(record, roles=roles), sync=True)
+            _reached("checkpoint-retired")
+
+
+def records_in(folder: Path) -> list[CheckpointRecord]:
+    """Records of whole checkpoints, by step."""
+    records = []
+    for path in folder.glob("step-*.json"):
+        with contextlib.suppress(OSError, DataError):
+            record = decode(path.read_bytes(), CheckpointRecord)
+            if (folder / record.file).is_file():
+                records.append(record)
+    return sorted(records, key=lambda r: r.step)
+
+
+def unread_records_in(folder: Path) -> list[str]:
+    """A sentence about each checkpoint whose record is damaged, or tells of a file that is gone."""
+    unread = []
+    for path in sorted(folder.glob("step-*.json")):
+        try:
+            record = decode(path.read_bytes(), CheckpointRecord)
+        except (OSError, DataError) as error:
+            unread.append(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.")
+            continue
+        if not (folder / record.file).is_file():
+            unread.append(f"{folder / record.file} is gone.")
+    return unread
+
+
+def newest(folder: Path, role: str = LAST) -> CheckpointRecord | None:
+    """The newest checkpoint with a role; any is good enough as the last."""
+    records = records_in(folder)
+    return next((r for r in reversed(records) if role == LAST or role in r.roles), None)
+
+
+def find(name: str, run_dir: RunDir) -> tuple[Path, list[CheckpointRecord]]:
+    """The folder and records that `resume_from` names: a run id beside this run, a run directory, or a checkpoint file.
+
+    Records by step, at least one; of a file, its own. Raises ConfigError when there is none.
+    """
+    for path in (Path(name).expanduser(), run_dir.path.parent / name):
+        if path.suffix in (".safetensors", ".json") and path.with_suffix(".json").is_file():
+            return path.parent, [decode(path.with_suffix(".json").read_bytes(), CheckpointRecord)]
+        if records := records_in(path / "checkpoints"):
+            return path / "checkpoints", records
+    raise ConfigError(
+        f'resume_from "{name}" is neither a run beside this one nor a checkpoint that is whole.',
+        "Name a run id of this node, a run directory, or a step-*.safetensors file.",
+    )
+
+
+def read(folder: Path, record: CheckpointRecord) -> Saved:
+    """A checkpoint's contents, its checksum compared. Raises DataError when they are not what was written."""
+    path = folder / record.file
+    try:
+        with path.open("rb") as file:
+            if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
+                raise DataError(
+                    f"{path} is not what was written: its checksum differs.", "Resume from an earlier checkpoint."
+                )
+        tensors = FileTensors(path)
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read: {error}.") from None
+    config = from_mapping(json.loads(tensors.metadata["config"]), str(path)).config
+    return Saved(path, record, tensors, json.loads(tensors.metadata["state"]), config)
+
+
+def check_fits(saved: Saved, config: Config, store_key: str) -> None:
+    """Raises ConfigError naming the keys, when a checkpoint is of another experiment or of other data."""
+    changed = {key: values for key, values in diff(saved.config, config).items() if key.split(".")[0] not in FREE_KEYS}
+    if changed:
+        words = "; ".join(f"{key}: {old} there, {new} here" for key, (old, new) in changed.items())
+        raise ConfigError(
+            f"The checkpoint of step {saved.record.step} is of another configuration ({words}).",
+            "Give these keys their old values, or start afresh without resume_from.",
+        )
+    if saved.record.store_key != store_key:
+        raise ConfigError(
+            f"The checkpoint was trained on store {saved.record.store_key}, the data here are store {store_key}.",
+            "The study's files or their reading changed; start afresh without resume_from.",
+        )
+
+
+def _synced_digest(path: Path) -> tuple[str, int]:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest(), os.fstat(file.fileno()).st_size
+
+
+def _sync_folder(folder: Path) -> None:
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _reached(point: str) -> None:
+    """Die here, as by a power cut, where a test asks for it: GIBLET_CRASH_AT names the point."""
+    if os.environ.get("GIBLET_CRASH_AT") == point:
+        os.kill(os.getpid(), signal.SIGKILL)

@@ -1,0 +1,28 @@
+"""The split that a configuration names, out of its store."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from giblet_train.data.preprocessing.split_data import SplitData, prepare_split
+from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.store.store import build_store, open_store
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import DataError
+
+
+def load_split(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> SplitData:
+    """Build the store if it does not exist, and fit a split on its training TRs.
+
+    workdir: what `data.data_dir` is relative to, and where stores lie. Raises DataError, ConfigError, PreflightRefused.
+    """
+    path = build_store(config, workdir / config.data.data_dir, workdir, progress)
+    try:
+        study = open_store(path)
+    except (ValueError, EOFError) as error:
+        raise DataError(
+            f"An array of the store {path} is damaged: {error}", f"Delete {path}; the next run builds it again."
+        ) from None
+    progress("fitting scales and masks on the training TRs", 0.0)
+    return prepare_split(study, make_split(study.scan_lengths_trs, study.border_trs, config.split), config)

@@ -1,0 +1,44 @@
+"""What others want of a run: its end, by the stop file or by a signal."""
+
+from __future__ import annotations
+
+import signal
+from types import FrameType, TracebackType
+
+from giblet_train.distributed.process_group import Ranks
+from giblet_train.schema.errors import Preempted
+from giblet_train.schema.run_dir import RunDir
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Wishes:
+    """While entered, TERM and INT are wishes: heeded at once while nothing is done yet, else between two steps."""
+
+    def __init__(self, run_dir: RunDir, ranks: Ranks) -> None:
+        self._run_dir, self._ranks = run_dir, ranks
+        self.told_to_end = False
+        self._stepping = False
+
+    def __enter__(self) -> Wishes:
+        self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for number, handler in self._previous.items():
+            signal.signal(number, handler)
+
+    def begin_steps(self) -> None:
+        """From here on there is something to finish and to save, so a signal waits for the end of a step."""
+        self._stepping = True
+
+    def now(self) -> dict[str, bool]:
+        """This rank's part of what all ranks then agree on."""
+        return {"stop": self._ranks.is_first and self._run_dir.stop.exists(), "terminate": self.told_to_end}
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self.told_to_end = True
+        if not self._stepping:
+            raise Preempted("Told to terminate before the first step; nothing was lost.", "Start it again.")

@@ -1,0 +1,36 @@
+"""Answering a run's alerts on this node: acknowledged or snoozed, one whole line each at the end of answers.jsonl.
+
+Part of the agent: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from typing import Any
+
+from giblet_tui.agent import run_processes
+from giblet_tui.agent.main import Emit, Operation
+
+
+def answer(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Append an answer to each of `alerts`: {until, at}. Times are this node's clock.
+
+    arguments: workdir; run_id; alerts, [{alert, name}]; snooze_s, or None to acknowledge; by, who says so.
+    Raises AgentRefusal when the run is not there or not this user's.
+    """
+    run = run_processes.find(arguments["workdir"], arguments["run_id"])
+    now, snooze_s = time.time(), arguments.get("snooze_s")
+    until = None if snooze_s is None else now + float(snooze_s)
+    said = {"at": now, "until": until, "by": str(arguments.get("by", ""))[:200]}
+    lines = [json.dumps({"alert": int(a["alert"]), "name": str(a["name"])[:100], **said}) for a in arguments["alerts"]]
+    descriptor = os.open(str(run.path / "answers.jsonl"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    try:
+        os.write(descriptor, "".join(line + "\n" for line in lines).encode("ascii"))
+    finally:
+        os.close(descriptor)
+    return {"at": now, "until": until}
+
+
+OPERATIONS: dict[str, Operation] = {"answer": answer}

@@ -1,0 +1,176 @@
+"""Freeing space on this node: what giblet left there that nothing needs, how much it holds, and its removal.
+
+Part of the agent: standard library only, Python >= 3.8. Each thing is vouched for again, under the lock of starts,
+right before it goes; what goes is out of sight at once, by a rename, then file by file.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.agent import evaluation_jobs, run_processes, sessions, start_run
+from giblet_tui.agent.main import AgentRefusal, Emit, home_path
+from giblet_tui.agent.run_processes import RunOnNode
+
+_ENDED_FILES = ("exit.json", "heartbeat.json", "run.json")
+_GONE = ".giblet-gone"
+_DAY_S = 86400.0
+
+
+def holdings(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """{runs, environments: [{name, bytes, idle_days, kept}], free_bytes}: kept says why a thing must stay, or is empty.
+
+    arguments: workdir; keep, the environment of this giblet's own version; promoted {run id: by}, runs that ones on
+    other nodes were promoted from.
+    """
+    workdir = _workdir(arguments)
+    uses = _Uses(str(workdir), arguments.get("promoted") or {})
+    runs = [_holding(run.path, uses.of_run(run), _ended_at(run), _inspections(run.path)) for run in uses.runs]
+    environments = []
+    for path in _environments(workdir):
+        kept = "this giblet's own" if path.name == arguments.get("keep") else uses.of_environment(path)
+        environments.append(_holding(path, kept, path.stat().st_mtime))
+    free = shutil.disk_usage(str(workdir)).free if workdir.is_dir() else 0
+    return {"runs": runs, "environments": environments, "free_bytes": free}
+
+
+def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Remove runs and environments: {removed: [{name, bytes}], refused: [{name, why}]}. What is needed is refused.
+
+    arguments: workdir; runs, their ids; environments, their names; keep and promoted, as for `holdings`.
+    """
+    workdir = _workdir(arguments)
+    removed: list[dict[str, Any]] = []
+    refused: list[dict[str, Any]] = []
+    with start_run.lock(workdir, {"run_id": "clearing space", "launched_by": run_processes.user_name(os.getuid())}):
+        uses = _Uses(str(workdir), arguments.get("promoted") or {})
+        chosen = []
+        for run_id in arguments.get("runs") or ():
+            run = run_processes.find(str(workdir), run_id)
+            chosen.append((run.path, uses.of_run(run)))
+        present = {path.name: path for path in _environments(workdir)}
+        for name in arguments.get("environments") or ():
+            if name in present and name != arguments.get("keep"):
+                chosen.append((present[name], uses.of_environment(present[name])))
+        for path, kept in chosen:
+            if kept:
+                refused.append({"name": path.name, "why": kept})
+                continue
+            emit({"step": f"removing {path.name}"})
+            held = _remove(path)
+            if run_processes.is_run_id(path.name):
+                held += _remove(_inspections(path))
+            removed.append({"name": path.name, "bytes": held})
+    return {"removed": removed, "refused": refused}
+
+
+class _Uses:
+    """Who needs what on this node, looked at once."""
+
+    def __init__(self, workdir: str, promoted: dict[str, str]) -> None:
+        self.runs = run_processes.all_runs(workdir)
+        marked = run_processes.marks(run_processes.runs_folder(workdir))
+        open_sessions = {name for kind in sessions.MULTIPLEXERS for name in sessions.listed(kind)}
+        self.live = {
+            run.run_id
+            for run in self.runs
+            if (run.elsewhere and not run.ended)
+            or run.marked_in(marked)
+            or run.session in open_sessions
+            or run.supervisor() is not None
+        }
+        self.inspections = evaluation_jobs.living(Path(workdir))
+        self.records = {run.run_id: run.record("run.json") for run in self.runs}
+        self.promoted = {**promoted, **{_promoted_from(record): run_id for run_id, record in self.records.items()}}
+
+    def of_run(self, run: RunOnNode) -> str:
+        """Why a run must stay; empty when nothing needs it."""
+        if run.run_id in self.live:
+            return f"it has not ended (it runs on {run.elsewhere})" if run.elsewhere else "it has not ended"
+        if any(each["run_id"] == run.run_id for each in self.inspections):
+            return "it is being inspected"
+        if run.run_id in self.promoted:
+            return f"{self.promoted[run.run_id]} was promoted from it"
+        for other, record in self.records.items():
+            if other in self.live and run.run_id in str(record.get("resumed_from") or ""):
+                return f"{other}, which is running, goes on from it"
+        return ""
+
+    def of_environment(self, path: Path) -> str:
+        """Why an environment must stay: a live run was started with its interpreter."""
+        for run_id in sorted(self.live):
+            argv = self.records[run_id].get("argv") or [""]
+            if str(argv[0]).startswith(f"{path}/"):
+                return f"{run_id} is running in it"
+        for each in self.inspections:
+            if each["python"].startswith(f"{path}/"):
+                return f"{each['run_id']} is being inspected with it"
+        return ""
+
+
+def _promoted_from(record: dict[str, Any]) -> str:
+    promotion = record.get("promotion")
+    return str(promotion.get("from_run")) if isinstance(promotion, dict) else ""
+
+
+def _workdir(arguments: dict[str, Any]) -> Path:
+    workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
+    if not workdir.is_dir():
+        raise AgentRefusal(f"There is no {workdir} on this node: nothing of giblet's takes space there.", "", 2)
+    return workdir
+
+
+def _environments(workdir: Path) -> list[Path]:
+    """Environments that `setup` made, of this user: whole ones bear its mark, which is written last."""
+    folder = workdir / "envs"
+    found = sorted(folder.glob("*/.ready")) if folder.is_dir() else []
+    return [m.parent for m in found if not m.parent.is_symlink() and m.parent.lstat().st_uid == os.getuid()]
+
+
+def _ended_at(run: RunOnNode) -> float:
+    """When its records last changed."""
+    stamps = [(run.path / name).stat().st_mtime for name in _ENDED_FILES if (run.path / name).exists()]
+    return max(stamps, default=time.time())
+
+
+def _inspections(run_dir: Path) -> Path:
+    """What inspections of a run left; nothing of it is needed without the run."""
+    return evaluation_jobs.of_run(run_dir.parent.parent, run_dir.name)
+
+
+def _holding(path: Path, kept: str, since: float, *beside: Path) -> dict[str, Any]:
+    idle_days = max(0.0, time.time() - since) / _DAY_S
+    held = sum(map(_size, (path, *beside)))
+    return {"name": path.name, "bytes": held, "idle_days": idle_days, "kept": kept}
+
+
+def _size(path: Path) -> int:
+    """Bytes on disk of all below a folder; links are not followed, a file with several names counts once."""
+    total, seen = 0, set()
+    for folder, _, names in os.walk(str(path)):
+        for name in names:
+            try:
+                status = os.lstat(os.path.join(folder, name))
+            except OSError:
+                continue
+            if (status.st_dev, status.st_ino) not in seen:
+                seen.add((status.st_dev, status.st_ino))
+                total += status.st_blocks * 512
+    return total
+
+
+def _remove(path: Path) -> int:
+    if not path.exists():
+        return 0
+    held = _size(path)
+    aside = path.with_name(f".{path.name}{_GONE}")
+    path.rename(aside)
+    shutil.rmtree(str(aside))
+    return held
+
+
+OPERATIONS = {"holdings": holdings, "remove": remove}

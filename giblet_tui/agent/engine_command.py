@@ -1,0 +1,73 @@
+"""The agent's part that runs one command of the engine and waits for it: what it says goes out, what it prints returns.
+
+Runs on the node: standard library only, Python >= 3.8. Nobody else needs the command, so it ends with the client.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import subprocess
+import threading
+from pathlib import Path
+from typing import IO, Any
+
+from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, Operation, home_path
+
+_PR_SET_PDEATHSIG = 1
+MOST_PRINTED_BYTES = 8 * 1024 * 1024
+
+
+def engine_command(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Run `python -m giblet_train ARGV` and return its exit code and what it printed.
+
+    arguments: python, an interpreter that has the engine; workdir, where it runs; argv; stdin, a text. Each line that
+    it says on standard error is an event {say}. Raises AgentRefusal when it cannot be started or prints too much.
+    """
+    INPUT.end_without_client()
+    workdir = home_path(arguments["workdir"])
+    Path(workdir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    process = subprocess.Popen(
+        [home_path(arguments["python"]), "-m", "giblet_train", *arguments["argv"]],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd=workdir,
+        preexec_fn=_end_with_the_agent,
+    )
+    assert process.stdin and process.stdout and process.stderr
+    printed: list[bytes] = []
+    reader = threading.Thread(target=_read, args=(process.stdout, printed), daemon=True)
+    reader.start()
+    threading.Thread(target=_give, args=(process.stdin, arguments["stdin"].encode()), daemon=True).start()
+    for line in process.stderr:
+        emit({"say": line.decode("utf-8", "replace").rstrip("\n")})
+    reader.join()
+    code = process.wait()
+    if sum(map(len, printed)) > MOST_PRINTED_BYTES:
+        raise AgentRefusal(f"The engine printed more than {MOST_PRINTED_BYTES >> 20} MiB.")
+    return {"code": code, "printed": b"".join(printed).decode("utf-8", "replace")}
+
+
+def _end_with_the_agent() -> None:
+    """Have the kernel end this process when the agent ends, however that came."""
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
+
+
+def _read(file: IO[bytes], printed: list[bytes]) -> None:
+    size = 0
+    for piece in iter(lambda: file.read(65536), b""):
+        size += len(piece)
+        if size <= 2 * MOST_PRINTED_BYTES:
+            printed.append(piece)
+
+
+def _give(file: IO[bytes], data: bytes) -> None:
+    try:
+        with file:
+            file.write(data)
+    except BrokenPipeError:
+        pass
+
+
+OPERATIONS: dict[str, Operation] = {"engine_command": engine_command}

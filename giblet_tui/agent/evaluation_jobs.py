@@ -1,0 +1,236 @@
+"""Inspecting a trained run on this node: the engine at work in the background, its words and its result told on.
+
+An inspection has a folder of its own, `<workdir>/inspections/<run id>/<name>/`, outside of the run's: what is at work
+there is no part of the run, so nothing that watches or stops runs meets it. It goes on when its client is gone; who
+asks for it again joins it where they were, or gets what it left.
+
+Part of the agent: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.agent import gpu, run_processes, tail
+from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, home_path
+from giblet_tui.agent.supervisor import boot_id, descendants, living_runs, start_ticks, write_json
+
+FOLDER = "inspections"
+RECORD = "inspection.json"
+ON_CPU = "cpu"
+NICENESS = 10
+_NAME = r"[a-z]+-step\d{1,12}-[0-9a-f]{8}"
+_SCRIPT = 'cd "$1" || exit; shift; "$@" </dev/null >/dev/null 2>said; echo $? >code.part; mv code.part code'
+"""What the folder's process is: it outlives the command for as long as it takes to write down how that ended."""
+_POLL_S = 0.1
+_END_LIMIT_S = 10.0
+
+
+def inspect(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Make an inspection, or join the one of that name that is at work or done, and tell what it says until it ends.
+
+    arguments: workdir; run_id; name; python, an interpreter that has the engine; argv, of the engine, where [path] is
+    a path below workdir; gpu, an index, "cpu", or None for any that is free; asked, whose question this is, so that one
+    who comes back after a lost link does not begin a failed one anew; mark, how far its words are known there.
+    Events: {state: begun | joined | kept, on}, {said: [line], mark}. The result: {code, out, files: [{name, bytes,
+    sha256}]}; code is None when its process was ended. Raises AgentRefusal.
+    """
+    INPUT.end_without_client()
+    workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
+    folder = _folder(workdir, arguments)
+    with _locked(folder):
+        state, record = _state(folder), _record(folder)
+        if state == "none" or (state == "failed" and record.get("asked") != arguments["asked"]):
+            record = _begin(workdir, folder, arguments)
+            state = "begun"
+    emit({"state": {"at work": "joined", "done": "kept"}.get(state, state), "on": record.get("on", "")})
+    if state != "done" or arguments.get("mark") is not None:
+        _tell(folder, arguments.get("mark"), emit)
+    return {"code": _code(folder), "out": str(folder / "out"), "files": _files(folder / "out")}
+
+
+def end_inspection(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """End an inspection and remove what it left: {was}, its state. arguments: workdir, run_id, name."""
+    workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
+    folder = _folder(workdir, arguments)
+    with _locked(folder):
+        state = _state(folder)
+        if state == "at work":
+            _end(int(_record(folder)["pid"]))
+        shutil.rmtree(str(folder), ignore_errors=True)
+    return {"was": state}
+
+
+def of_run(workdir: Path, run_id: str) -> Path:
+    """Where the inspections of a run lie; they go when it goes."""
+    return workdir / FOLDER / run_id
+
+
+def living(workdir: Path) -> list[dict[str, Any]]:
+    """What is at work here now: {run_id, python} of each."""
+    records = [path for path in (workdir / FOLDER).glob("*/*/" + RECORD) if _state(path.parent) == "at work"]
+    return [{"run_id": path.parent.parent.name, "python": str(_record(path.parent).get("python"))} for path in records]
+
+
+def _folder(workdir: Path, arguments: dict[str, Any]) -> Path:
+    run, name = run_processes.find(str(workdir), arguments["run_id"]), str(arguments["name"])
+    if not re.fullmatch(_NAME, name):
+        raise AgentRefusal(f"{name[:60]!r} cannot name an inspection.", "", 2)
+    folder = of_run(workdir, run.run_id) / name
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    """Two who ask at once begin one inspection. The kernel drops the lock with its holder."""
+    with open(os.open(str(folder.parent / ".lock"), os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _state(folder: Path) -> str:
+    """none, at work, done (well), or failed: with a code of its own, or ended by something else."""
+    record = _record(folder)
+    ticks = start_ticks(record["pid"]) if record.get("boot_id") == boot_id() else None
+    # Its code is read after its process was looked for: it writes that before it ends.
+    code = _code(folder)
+    if code is not None:
+        return "failed" if code else "done"
+    if not record:
+        return "none"
+    return "failed" if ticks is None or ticks != record.get("start_ticks") else "at work"
+
+
+def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
+    """Start the engine, apart from this process and more patient than a training; its record."""
+    shutil.rmtree(str(folder / "out"), ignore_errors=True)
+    for name in ("said", "code", RECORD):
+        (folder / name).unlink(missing_ok=True)
+    devices, on = _device(workdir, arguments.get("gpu"))
+    words = [word if isinstance(word, str) else str(workdir / word[0]) for word in arguments["argv"]]
+    engine = ["nice", "-n", str(NICENESS), home_path(arguments["python"]), "-m", "giblet_train", *words]
+    process = subprocess.Popen(
+        ["/bin/sh", "-c", "umask 077; " + _SCRIPT, "giblet-inspection", str(folder), *engine],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        # The mark is no run's, so no stop meets it; it tells giblet's own from what nobody accounts for.
+        env=dict(os.environ, GIBLET_RUN_ID=f"{folder.parent.name}:{folder.name}", CUDA_VISIBLE_DEVICES=devices),
+        start_new_session=True,
+    )
+    record = {
+        "pid": process.pid,
+        "start_ticks": start_ticks(process.pid),
+        "boot_id": boot_id(),
+        "begun_at": time.time(),
+        "asked": arguments["asked"],
+        "on": on,
+        "python": engine[3],
+    }
+    write_json(str(folder / RECORD), record)
+    return record
+
+
+def _device(workdir: Path, wanted: Any) -> tuple[str, str]:
+    """(CUDA_VISIBLE_DEVICES, in words): the GPU that is wanted, or any free one, or none. Never one that is in use."""
+    if wanted == ON_CPU:
+        return "", "the CPU"
+    seen = gpu.look()
+    free = _free(workdir, seen["gpus"])
+    if wanted is None:
+        chosen = free[:1]
+        if not chosen:
+            return "", "the CPU" + (": no GPU is free" if seen["gpus"] else "")
+    else:
+        chosen = [each for each in seen["gpus"] if each["index"] == wanted]
+        if not chosen:
+            raise AgentRefusal(f"There is no GPU {wanted} here.", seen["gpu_note"] or "`giblet doctor` lists them.", 2)
+        if chosen[0] not in free:
+            raise AgentRefusal(f"GPU {wanted} is in use.", "Name a free one, or leave --gpu out: any free one.", 5)
+    return chosen[0]["uuid"], f"GPU {chosen[0]['index']} ({chosen[0]['name']})"
+
+
+def _free(workdir: Path, gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The GPUs that nobody has, no living run has taken, and no run here waits for."""
+    taken: set[str] = set()
+    for run, supervisor in living_runs(str(workdir / "runs")):
+        taken.update(run.get("gpus") or (), supervisor.get("gpus") or ())
+    free = {each["uuid"]: each for each in gpu.free(gpus, taken)}
+    awaited = [run.record("run.json")["awaits"] for run in run_processes.waiting(str(workdir))]
+    return [free[uuid] for uuid in gpu.left_after(list(free), awaited)]
+
+
+def _tell(folder: Path, mark: Any, emit: Emit) -> None:
+    """Everything it says, line by line, until it has ended."""
+    ended = False
+    while not ended:
+        # Looked at before its words are read: what it said last is then there.
+        ended = _state(folder) != "at work"
+        more = True
+        while more:
+            piece = tail.read_new(folder / "said", mark, None, ended)
+            more = bool(piece and piece["more"])
+            if piece is not None:
+                mark = piece["mark"]
+                emit({"said": piece["text"].splitlines(), "mark": mark})
+        if not ended:
+            time.sleep(_POLL_S)
+
+
+def _end(pid: int) -> None:
+    """End the process and all below it. Raises AgentRefusal when something survives."""
+    whole = {each: start_ticks(each) for each in {pid} | descendants([pid])}
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, number)
+        deadline = time.monotonic() + _END_LIMIT_S
+        while time.monotonic() < deadline:
+            left = [each for each, ticks in whole.items() if ticks is not None and start_ticks(each) == ticks]
+            if not left:
+                return
+            time.sleep(_POLL_S)
+    raise AgentRefusal(f"It cannot be ended: pid {', '.join(map(str, left))} survives.", "", 4)
+
+
+def _files(out: Path) -> list[dict[str, Any]]:
+    found = []
+    for path in sorted(out.iterdir()) if out.is_dir() else ():
+        if path.is_file() and not path.is_symlink():
+            digest = hashlib.sha256()
+            with path.open("rb") as file:
+                for piece in iter(lambda: file.read(1 << 20), b""):
+                    digest.update(piece)
+            found.append({"name": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
+    return found
+
+
+def _record(folder: Path) -> dict[str, Any]:
+    try:
+        value = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) and isinstance(value.get("pid"), int) else {}
+
+
+def _code(folder: Path) -> int | None:
+    try:
+        text = (folder / "code").read_text(encoding="ascii").strip()
+    except (OSError, ValueError):
+        return None
+    return int(text) if text.isdigit() else None
+
+
+OPERATIONS = {"inspect": inspect, "end_inspection": end_inspection}

@@ -1,0 +1,152 @@
+"""What a node is and has at the moment: name, clock, processors, memory, disk, GPUs, sessions.
+
+Part of the agent: standard library only, Python >= 3.8. Sizes in GiB, times in seconds.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import pwd
+import shutil
+import socket
+import sys
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.agent import gpu, run_processes, sessions
+from giblet_tui.agent.main import Emit, Operation, home_path
+from giblet_tui.agent.run_command import answer
+from giblet_tui.agent.supervisor import boot_id
+
+_GIB = 1024.0**3
+_ASK_LIMIT_S = 3.0
+
+
+def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """All that giblet wants to know of a node before it does anything there. arguments: workdir."""
+    return {
+        "now": time.time(),
+        "boot_id": this_boot(),
+        "user": getpass.getuser(),
+        "home": str(Path.home()),
+        "python": platform.python_version(),
+        "python_path": sys.executable,
+        "system": f"{platform.system()} {platform.release()}",
+        "tmux": shutil.which("tmux"),
+        "screen": shutil.which("screen"),
+        "kill_user_processes": _kill_user_processes(),
+        "linger": _linger(),
+        "sessions": open_sessions(),
+        "waiting": [run.run_id for run in run_processes.waiting(arguments["workdir"])],
+        "writable": os.access(_existing(home_path(arguments["workdir"])), os.W_OK),
+        **quick(arguments["workdir"]),
+        **with_owners(gpu.look()),
+    }
+
+
+def quick(workdir: str) -> dict[str, Any]:
+    """What changes all the time and costs nothing to ask."""
+    memory = _memory_gib()
+    return {
+        "hostname": socket.gethostname(),
+        "n_cpus": os.cpu_count() or 0,
+        "load_1m": os.getloadavg()[0],
+        "ram_total_gib": memory.get("MemTotal", 0.0),
+        "ram_available_gib": memory.get("MemAvailable", 0.0),
+        "disk_free_gib": shutil.disk_usage(_existing(home_path(workdir))).free / _GIB,
+    }
+
+
+def this_boot() -> str:
+    """Which boot of this machine this is; empty where the system does not say."""
+    try:
+        return boot_id()
+    except OSError:
+        return ""
+
+
+def open_sessions() -> list[str]:
+    """giblet's sessions in tmux and screen, by name."""
+    found = {name for kind in sessions.MULTIPLEXERS for name in sessions.listed(kind)}
+    return sorted(name for name in found if name.startswith("gib-"))
+
+
+def with_owners(seen: dict[str, Any]) -> dict[str, Any]:
+    """What `gpu.look` saw, each process with its user's name."""
+    for device in seen["gpus"]:
+        for process in device["processes"]:
+            process["user"] = _owner(process["pid"])
+    return seen
+
+
+class SlowFacts:
+    """GPUs and sessions, looked at again and again beside the work, since nvidia-smi may take seconds."""
+
+    def __init__(self, interval_s: float) -> None:
+        self._interval_s = interval_s
+        self._latest: dict[str, Any] = {}
+        threading.Thread(target=self._keep_looking, daemon=True).start()
+
+    def latest(self) -> dict[str, Any]:
+        """What was seen last; empty before the first look is done."""
+        return self._latest
+
+    def _keep_looking(self) -> None:
+        while True:
+            self._latest = slow()
+            time.sleep(self._interval_s)
+
+
+def slow() -> dict[str, Any]:
+    """GPUs with the owners of their processes, and open sessions."""
+    return {**with_owners(gpu.look()), "sessions": open_sessions()}
+
+
+def _memory_gib() -> dict[str, float]:
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+    except OSError:
+        return {}
+    pairs = (line.split(":") for line in lines if ":" in line)
+    return {name: float(value.split()[0]) * 1024 / _GIB for name, value in pairs}
+
+
+def _existing(path: str) -> str:
+    """A path, or the nearest folder above it that exists."""
+    folder = Path(path)
+    while not folder.exists() and folder != folder.parent:
+        folder = folder.parent
+    return str(folder)
+
+
+def _owner(pid: int) -> str:
+    try:
+        return pwd.getpwuid(Path(f"/proc/{pid}").stat().st_uid).pw_name
+    except (OSError, KeyError):
+        return ""
+
+
+def _linger() -> bool | None:
+    """Do this user's processes outlive the last logout? None where there is no systemd-logind to ask."""
+    said = _ask(["loginctl", "show-user", getpass.getuser(), "-p", "Linger"])
+    return None if said is None else said.strip() == "Linger=yes"
+
+
+def _kill_user_processes() -> bool | None:
+    """Does logging out end what was started? None where there is no systemd-logind to ask."""
+    login = "org.freedesktop.login1"
+    argv = ["busctl", "get-property", login, "/org/freedesktop/login1", login + ".Manager", "KillUserProcesses"]
+    said = _ask(argv)
+    return None if said is None else said.strip() == "b true"
+
+
+def _ask(argv: list[str]) -> str | None:
+    done = answer(argv, _ASK_LIMIT_S)
+    return done.stdout if done and done.returncode == 0 else None
+
+
+OPERATIONS: dict[str, Operation] = {"probe": probe}

@@ -1,0 +1,158 @@
+"""The agent's part that knows Python environments: looks at one, and makes one under a lock.
+
+Runs on the node: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.agent.main import AgentRefusal, Emit, Operation
+
+REFUSED, USAGE = 5, 2
+OLDEST = (3, 11)
+_FACTS = "import json; from giblet_train.schema.version import facts; print(json.dumps(facts()))"
+_VERSION = "import sys; print(*sys.version_info[:2])"
+
+
+def engine(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """What the interpreter has that runs would use: facts of `contract.version`, or `problem` in a sentence.
+
+    arguments: workdir; python (a path) or else key, the environment's name under <workdir>/envs.
+    """
+    python = _interpreter(arguments)
+    if not python.exists():
+        return {"python": str(python), "problem": f"{python} does not exist"}
+    done = subprocess.run([str(python), "-c", _FACTS], capture_output=True, text=True, timeout=60, cwd="/")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+        return {"python": str(python), "problem": f"{python} cannot import giblet: {lines[-1]}"}
+    return dict(json.loads(done.stdout.splitlines()[-1]), python=str(python))
+
+
+def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Make <workdir>/envs/<key> with the wheel and its [train] extra, once; its interpreter's facts.
+
+    arguments: workdir, key, wheel (a path on the node), constraints (a text), alone (requirements to install without
+    their dependencies), wheelhouse (folders on the node: then no index is asked). Under a lock; an environment that is
+    there is never touched. What fails half-way is removed.
+    """
+    folder = _path(arguments["workdir"]) / "envs"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    target = folder / arguments["key"]
+    with open(folder / (arguments["key"] + ".lock"), "w") as lock:
+        _wait_for(lock, emit)
+        if not (target / ".ready").exists():
+            shutil.rmtree(target, ignore_errors=True)
+            try:
+                _install(target, arguments, emit)
+            except BaseException:
+                shutil.rmtree(target, ignore_errors=True)
+                raise
+    return engine({"workdir": arguments["workdir"], "key": arguments["key"], "python": None}, emit)
+
+
+def interpreter(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """What wheels must fit here: {python, version, machine, glibc_minor}; python is what `setup` would use."""
+    python = _new_enough()
+    version = subprocess.run([python, "-c", _VERSION], stdout=subprocess.PIPE, encoding="ascii").stdout.split()
+    glibc = platform.libc_ver()[1].split(".")
+    minor = int(glibc[1]) if len(glibc) > 1 and glibc[1].isdigit() else 0
+    return {"python": python, "version": ".".join(version), "machine": platform.machine(), "glibc_minor": minor}
+
+
+def lacking(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Which of `paths` are not there."""
+    return {"paths": [path for path in arguments["paths"] if not _path(path).exists()]}
+
+
+OPERATIONS: dict[str, Operation] = {
+    "engine": engine,
+    "setup": setup,
+    "interpreter": interpreter,
+    "lacking": lacking,
+}
+
+
+def _interpreter(arguments: dict[str, Any]) -> Path:
+    if arguments.get("python"):
+        return _path(arguments["python"])
+    own: str = arguments["key"]
+    return _path(arguments["workdir"]) / "envs" / own / "bin" / "python"
+
+
+def _path(text: str) -> Path:
+    return Path(text).expanduser()
+
+
+def _wait_for(lock: Any, emit: Emit) -> None:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        emit({"step": "another setup of this version is at work; waiting for it"})
+        fcntl.flock(lock, fcntl.LOCK_EX)
+
+
+def _install(target: Path, arguments: dict[str, Any], emit: Emit) -> None:
+    python = _new_enough()
+    emit({"step": f"making an environment with {python}"})
+    _run([python, "-m", "venv", str(target)], emit, "the virtual environment could not be made")
+    constraints = target / "constraints.txt"
+    constraints.write_text(arguments["constraints"])
+    pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    pip += ["--progress-bar", "off", "-c", str(constraints)]
+    if arguments.get("wheelhouse"):
+        pip += [
+            "--no-index",
+            *(word for folder in arguments["wheelhouse"] for word in ("--find-links", str(_path(folder)))),
+        ]
+    wheel = _path(arguments["wheel"])
+    emit({"step": "installing giblet with what training needs (torch alone is some GB)"})
+    _run([*pip, "giblet[train] @ " + wheel.as_uri()], emit, "the packages could not be installed")
+    if arguments["alone"]:
+        _run([*pip, "--no-deps", *arguments["alone"]], emit, "the packages could not be installed")
+    (target / ".ready").touch()
+
+
+def _new_enough() -> str:
+    """The newest usable interpreter: this one, else one on PATH."""
+    candidates: list[str | None] = [sys.executable]
+    candidates += [shutil.which(f"python3.{minor}") for minor in (13, 12, 11, 14)]
+    for python in filter(None, candidates):
+        done = subprocess.run([python, "-c", _VERSION], capture_output=True, text=True)
+        if done.returncode == 0 and tuple(map(int, done.stdout.split())) >= OLDEST:
+            return python
+    raise AgentRefusal(
+        "No Python of at least {}.{} is on the node's PATH.".format(*OLDEST),
+        "Install one, or name an interpreter that has giblet: `python:` of the node in nodes.yaml.",
+        REFUSED,
+    )
+
+
+def _run(argv: list[str], emit: Emit, failure: str) -> None:
+    """Run a program, its lines as events; refuse with its last lines when it fails."""
+    environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
+    process = subprocess.Popen(
+        argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
+    )
+    last: list[str] = []
+    assert process.stdout is not None
+    for line in process.stdout:
+        last = [*last[-4:], line.strip()]
+        if line.startswith(("Collecting", "Downloading", "Installing", "Building")):
+            emit({"line": line.strip()})
+    if process.wait():
+        raise AgentRefusal(
+            "On the node {}: {}".format(failure, " / ".join(last) or "no output"),
+            "Mend that there (python3-venv, network, disk); without a network, bring the packages (giblet setup NODE "
+            "--wheelhouse DIR); or name an interpreter that has giblet: `python:` of the node in nodes.yaml.",
+            REFUSED,
+        )

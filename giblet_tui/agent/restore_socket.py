@@ -1,0 +1,52 @@
+"""A session whose socket was swept out of /tmp, made reachable again: its server lives, and is asked for a new socket.
+
+Part of the agent: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.agent import run_processes, sessions
+from giblet_tui.agent.main import AgentRefusal, Emit, Operation
+from giblet_tui.agent.supervisor import send, stat_fields
+
+ASKS = {"tmux": signal.SIGUSR1, "screen": signal.SIGCHLD}
+"""What makes a multiplexer's server create its socket anew."""
+LIMIT_S = 3.0
+
+
+def uncover(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Make a live run's session one that can be attached to: {again}, whether it had to be. arguments: workdir; run_id.
+
+    Raises AgentRefusal when its server is gone: the run goes on without a terminal.
+    """
+    run = run_processes.find(arguments["workdir"], arguments["run_id"])
+    kind = run.record("run.json").get("multiplexer")
+    supervisor = run.supervisor()
+    if run.adopted or kind not in ASKS or supervisor is None or sessions.find(run.session):
+        return {"again": False}
+    fields = stat_fields(supervisor)
+    server = int(fields[1]) if fields else 0
+    if _name(server).startswith(kind) and send(server, ASKS[kind]):
+        deadline = time.monotonic() + LIMIT_S
+        while time.monotonic() < deadline:
+            if sessions.find(run.session):
+                return {"again": True}
+            time.sleep(0.05)
+    raise AgentRefusal(
+        f"The {kind} session of {run.run_id} is gone; the run goes on.", f"giblet logs {run.run_id} -f", 1
+    )
+
+
+def _name(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text().strip().lower()
+    except OSError:
+        return ""
+
+
+OPERATIONS: dict[str, Operation] = {"uncover": uncover}

@@ -1,0 +1,291 @@
+"""Starting a run on this node: its directory, its session, its supervisor; all of it or nothing.
+
+Part of the agent: standard library only, Python >= 3.8. One start at a time per node and working directory, under a
+lock that the kernel drops with its holder; so whoever holds it may clear away what a start that was cut off left.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import shlex
+import shutil
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.agent import gpu, run_processes, sessions, stop_run
+from giblet_tui.agent.main import AgentRefusal, Emit, home_path
+
+FILES = ("config.yaml", "supervise.py")
+AWAITING = "gpu.py"
+"""A further file of a run that waits for GPUs."""
+_OURS = {*FILES, AWAITING, "run.json", "launch.sh", "train.log"}
+ASIDE = f".new-{os.uname().nodename}-"
+_LOCK_LIMIT_S = 60.0
+_SUPERVISOR_LIMIT_S = 30.0
+_ABSENT_LIMIT_S = 2.0
+"""A new session counts as gone when it was not seen for so long: a busy screen lists itself late."""
+
+
+def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Start a run; its supervisor's record, with the session's kind and the run directory's path.
+
+    arguments: workdir; record, which becomes run.json (the node adds when and on which host); files, a text for each of
+    FILES (and AWAITING); replaces, live runs that are stopped once all else is checked; again, to allow a second live
+    run of one config hash; force, to allow GPUs that a live run has.
+    Raises AgentRefusal; then nothing of the run is left.
+    """
+    record = dict(arguments["record"])
+    run_id, files = str(record["run_id"]), dict(arguments["files"])
+    if not run_processes.is_run_id(run_id) or set(files) - {AWAITING} != set(FILES):
+        raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
+    workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
+    with refusing_full_disks(workdir):
+        (workdir / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        with lock(workdir, record):
+            emit({"step": "checking"})
+            _clear_leftovers(str(workdir))
+            replaced = [run_processes.find(str(workdir), run_id) for run_id in arguments.get("replaces") or ()]
+            spared = {run.run_id for run in replaced}
+            _refuse_doubles(str(workdir), record, spared, bool(arguments.get("again")), bool(arguments.get("force")))
+            if not arguments.get("force"):
+                _refuse_passing(str(workdir), set(record.get("gpus", ())))
+            sessions.require(record["multiplexer"])
+            sessions.refuse_taken(f"gib-{run_id}")
+            record.update(launched_at=time.time(), hostname=os.uname().nodename)
+            emit({"step": "writing"})
+            run_dir = _write(workdir / "runs" / run_id, record, files, emit)
+            try:
+                for run in replaced:
+                    _supersede(run, str(workdir), emit)
+                return _start_in(run_dir, record, emit)
+            except BaseException:
+                _undo(run_dir)
+                raise
+
+
+def _supersede(run: run_processes.RunOnNode, workdir: str, emit: Emit) -> None:
+    """End a run that a new one takes the place of. Raises AgentRefusal when something of it survives."""
+    emit({"step": f"stopping {run.run_id}, which this run replaces"})
+    done = stop_run.stop({"workdir": workdir, "run_id": run.run_id}, emit)
+    if done["survivors"]:
+        pids = ", ".join(str(each["pid"]) for each in done["survivors"])
+        raise AgentRefusal(f"{run.run_id} cannot be ended: pid {pids} survives.", "Nothing was started.", 4)
+
+
+def discard(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Take back the start of a run whose start failed on another of its nodes. arguments: workdir, run_id.
+
+    Raises AgentRefusal when it has records of training: then it is no longer a start.
+    """
+    run = run_processes.find(arguments["workdir"], arguments["run_id"])
+    if (run.path / "heartbeat.json").exists():
+        raise AgentRefusal(f"{run.run_id} has begun; it is not taken back.", f"giblet stop {run.run_id}", 4)
+    _undo(run.path)
+    return {}
+
+
+def free_port(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """A port of this node that nobody listens on at this moment, at any of its addresses."""
+    with contextlib.closing(socket.socket()) as probe:
+        probe.bind(("", 0))
+        return {"port": probe.getsockname()[1]}
+
+
+def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """The checkpoint that a run here goes on from: {place, bytes, sha256, record}; empty when there is none.
+
+    arguments: workdir; resume_from, a run's id, a run directory or a checkpoint, as the engine takes it. place: as a
+    whole path where that was one, else below the runs' folder. record: the text of the JSON beside it.
+    """
+    name = str(arguments["resume_from"])
+    runs = run_processes.runs_folder(arguments["workdir"])
+    is_whole = name.startswith(("/", "~"))
+    path = Path(name).expanduser() if is_whole else runs / name
+    is_file = path.suffix in (".safetensors", ".json")
+    records = [path.with_suffix(".json")] if is_file else sorted(path.glob("checkpoints/step-*.json"))
+    for record in reversed(records):
+        weights = record.with_suffix(".safetensors")
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+            text = record.read_text(encoding="utf-8")
+            told = {"bytes": weights.stat().st_size, "sha256": str(json.loads(text)["sha256"]), "record": text}
+            return {**told, "place": str(weights) if is_whole else str(weights.relative_to(runs))}
+    return {}
+
+
+def script(python: str, run_dir: str, node_rank: int = 0) -> str:
+    """launch.sh: what the session runs. The mark is set here, since a session inherits its server's environment."""
+    mark = Path(run_dir).name + (f"@{node_rank}" if node_rank else "")
+    return (
+        "#!/bin/sh\n"
+        "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
+        "umask 077\n"
+        f"exec 2>>{shlex.quote(run_dir + '/train.log')}\n"
+        f"exec env GIBLET_RUN_ID={mark} {shlex.quote(python)} -I"
+        f" {shlex.quote(run_dir + '/supervise.py')} {shlex.quote(run_dir)}\n"
+    )
+
+
+@contextlib.contextmanager
+def refusing_full_disks(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise AgentRefusal(
+            f"{error.filename or workdir}: {error.strerror}; nothing was started.",
+            "Make room, or a writable `workdir:` for this node in nodes.yaml.",
+            5,
+        ) from None
+
+
+@contextlib.contextmanager
+def lock(workdir: Path, record: dict[str, Any]) -> Iterator[None]:
+    """Hold this node's lock on starts. Raises AgentRefusal naming the holder when it is not free in time."""
+    path = workdir / f".start-{os.uname().nodename}.lock"
+    deadline = time.monotonic() + _LOCK_LIMIT_S
+    with open(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
+        while True:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise AgentRefusal(
+                        f"Another start holds this node since {_LOCK_LIMIT_S:.0f} s: {file.read(200)}",
+                        "Wait for it, then launch again.",
+                        5,
+                    ) from None
+            time.sleep(0.05)
+        file.truncate(0)
+        file.write(f"{record['run_id']} by {record.get('launched_by', '?')}")
+        file.flush()
+        yield
+
+
+def _clear_leftovers(workdir: str) -> None:
+    """Remove what starts left that were cut off before they had a supervisor, and hold no process and no session."""
+    for aside in run_processes.runs_folder(workdir).glob(ASIDE + "*"):
+        shutil.rmtree(aside, ignore_errors=True)
+    for run in run_processes.all_runs(workdir):
+        if run.elsewhere:
+            continue
+        begun = {entry.name for entry in run.path.iterdir()}
+        if begun <= _OURS and not run.processes() and not sessions.find(run.session):
+            _remove(run.path)
+
+
+def _refuse_doubles(workdir: str, record: dict[str, Any], spared: set[str], again: bool, force: bool) -> None:
+    """Raises AgentRefusal when a live run has this configuration (but with again), or these GPUs (but with force)."""
+    for run in run_processes.all_runs(workdir):
+        if run.run_id in spared or run.ended or not run.processes():
+            continue
+        other = run.record("run.json")
+        since = time.strftime("%Y-%m-%d %H:%M", time.localtime(other.get("launched_at", 0)))
+        who = f"{run.run_id}, launched by {other.get('launched_by', '?')} at {since}"
+        if other.get("config_hash") == record["config_hash"] and not again:
+            raise AgentRefusal(
+                f"This very configuration already runs here: {who}.",
+                f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
+                5,
+            )
+        held = {*other.get("gpus", ()), *run.record("supervisor.json").get("gpus", ())}
+        shared = sorted(held & set(record.get("gpus", ())))
+        if shared and not force:
+            raise AgentRefusal(
+                f"GPU {', '.join(shared)} is in use by {who}.", "Choose other --gpus, or insist with --force.", 5
+            )
+
+
+def _refuse_passing(workdir: str, wanted: set[str]) -> None:
+    """Raises AgentRefusal when GPUs that are free are those that runs here have waited for."""
+    waiting = run_processes.waiting(workdir) if wanted else []
+    if not waiting:
+        return
+    free = [card["uuid"] for card in gpu.free(gpu.look()["gpus"], set())]
+    left = gpu.left_after(free, [run.record("run.json")["awaits"] for run in waiting])
+    if wanted & set(free) - set(left):
+        raise AgentRefusal(
+            f"{waiting[0].run_id} waits for GPUs here, and comes first.",
+            "Wait behind it with --when-free, choose others with --gpus, or insist with --force.",
+            5,
+        )
+
+
+def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit) -> Path:
+    """The run directory, whole when it appears under its name."""
+    if target.exists():
+        remedy = "Launch again: the id is new."
+        if record.get("node_rank"):
+            remedy = "Does it share a home with another node of the run? Give it a `workdir:` of its own in nodes.yaml."
+        raise AgentRefusal(f"{target} exists already; nothing was started.", remedy, 5)
+    aside = target.with_name(ASIDE + target.name)
+    begin = script(sys.executable, str(target), record.get("node_rank", 0))
+    texts = {**files, "run.json": json.dumps(record), "launch.sh": begin}
+    try:
+        aside.mkdir(mode=0o700)
+        for name, text in texts.items():
+            with open(os.open(str(aside / name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+                file.write(text.encode("utf-8"))
+                file.flush()
+                os.fsync(file.fileno())
+        emit({"step": "placing"})
+        aside.rename(target)
+    except BaseException:
+        shutil.rmtree(aside, ignore_errors=True)
+        raise
+    return target
+
+
+def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Open the session and wait for the supervisor's record."""
+    run = run_processes.RunOnNode(run_dir)
+    kind = record["multiplexer"]
+    emit({"step": f"opening a {kind} session" if kind != "process" else "starting a process"})
+    is_open = sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / "launch.sh")])
+    emit({"step": "waiting for the supervisor"})
+    seen_at = began = time.monotonic()
+    while not run.record("supervisor.json"):
+        now = time.monotonic()
+        if now - began > _SUPERVISOR_LIMIT_S or now - seen_at > _ABSENT_LIMIT_S:
+            raise AgentRefusal(
+                f"The supervisor did not start: {_said(run_dir)}.", "See whether python3 works there.", 5
+            )
+        if is_open() or run.processes():
+            seen_at = now
+        time.sleep(0.02)
+    emit({"step": "supervised"})
+    return {**run.record("supervisor.json"), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
+
+
+def _said(run_dir: Path) -> str:
+    try:
+        lines = (run_dir / "train.log").read_text(encoding="utf-8", errors="replace").split("\n")
+    except OSError:
+        lines = []
+    last = [line.strip() for line in lines if line.strip()]
+    return last[-1][:300] if last else "it said nothing"
+
+
+def _undo(run_dir: Path) -> None:
+    """Take back a start: its processes, its session, its directory."""
+    run = run_processes.RunOnNode(run_dir)
+    left = stop_run.sweep(run)
+    sessions.end(run.session)
+    if not left:
+        _remove(run_dir)
+
+
+def _remove(run_dir: Path) -> None:
+    """Take a run directory away: out of sight at once, then file by file."""
+    aside = run_dir.with_name(f"{ASIDE}{run_dir.name}.gone")
+    run_dir.rename(aside)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+OPERATIONS = {"start": start, "discard": discard, "free_port": free_port, "checkpoint": checkpoint}

@@ -1,0 +1,240 @@
+"""Watching runs on this node: each run's changed files and new lines, once; then the same again, as long as wanted.
+
+Events are `{"run": {…}}`, one for each piece of news of a run, and `{"tick": {…}}` when a round is complete. A run that
+ended and was read costs a few stat calls every half minute.
+
+Part of the agent: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import re
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from giblet_tui.agent import host_info
+from giblet_tui.agent.main import INPUT, Emit, Operation, home_path
+from giblet_tui.agent.supervisor import start_ticks
+from giblet_tui.agent.tail import read_new
+
+RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}")
+SMALL_FILES = ("run.json", "supervisor.json", "heartbeat.json", "exit.json", "cause.json")
+FULL_FILES = ("config.yaml",)
+TAILED = {"metrics.jsonl": None, "alerts.jsonl": None, "answers.jsonl": None, "train.log": 64 * 1024}
+"""File -> how much of its end is read at first; None = all."""
+
+MAX_SMALL_BYTES = 512 * 1024
+ENDED_PAUSE_S = 30.0
+HEARTBEAT_S = 1.0
+FACTS_S = 2.0
+SLOW_FACTS_S = 5.0
+
+
+def observe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """One round over every run, complete, with the node's facts.
+
+    arguments: workdir; runs, ids to look at alone (else all); n_full, how many ended runs, newest first, are read with
+    configuration, metrics and log, of others only the small files; marks {run id: {file: mark}}, how far each was
+    read before; files, which of TAILED (else all); log_bytes, how much of a log's end.
+    """
+    rounds = Rounds(arguments)
+    rounds.look(emit)
+    emit({"tick": {**rounds.tick(), "facts": {**host_info.quick(arguments["workdir"]), **host_info.slow()}}})
+    return {}
+
+
+def watch(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Rounds without end, interval_s apart: only what changed, and a tick at least every second."""
+    INPUT.end_without_client()
+    rounds = Rounds(arguments)
+    slow = host_info.SlowFacts(SLOW_FACTS_S)
+    said: dict[str, Any] = {}
+    ticked_at = facts_at = -SLOW_FACTS_S
+    while True:
+        began = time.monotonic()
+        news = rounds.look(emit)
+        if news or began - ticked_at >= HEARTBEAT_S:
+            tick = rounds.tick()
+            if began - facts_at >= FACTS_S or slow.latest() is not said:
+                said, facts_at = slow.latest(), began
+                tick["facts"] = {**host_info.quick(arguments["workdir"]), **said}
+            emit({"tick": tick})
+            ticked_at = began
+        time.sleep(max(0.01, arguments["interval_s"] - (time.monotonic() - began)))
+
+
+def runs(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """{runs: [run id], newest first}. arguments: workdir."""
+    return {"runs": _run_ids(Path(home_path(arguments["workdir"])) / "runs")}
+
+
+class Rounds:
+    """Every run directory of a working directory, and what has been told of each."""
+
+    def __init__(self, arguments: dict[str, Any]) -> None:
+        self._folder = Path(home_path(arguments["workdir"])) / "runs"
+        self._only = arguments.get("runs")
+        self._n_full = arguments.get("n_full", 20)
+        self._marks = arguments.get("marks") or {}
+        self._files = {name: TAILED[name] for name in arguments.get("files") or TAILED}
+        if "train.log" in self._files and arguments.get("log_bytes") is not None:
+            self._files["train.log"] = arguments["log_bytes"]
+        self._watched: dict[str, WatchedRun] = {}
+        self._boot_id = host_info.this_boot()
+        self._told: list[str] | None = None
+
+    def look(self, emit: Emit) -> bool:
+        """Tell what is new; was there anything?"""
+        present = [run_id for run_id in _run_ids(self._folder) if self._only is None or run_id in self._only]
+        for run_id in set(self._watched) - set(present):
+            del self._watched[run_id]
+        n_ended = 0
+        news = False
+        for run_id in present:
+            if run_id not in self._watched:
+                self._watched[run_id] = WatchedRun(self._folder / run_id, self._marks.get(run_id, {}), self._boot_id)
+            run = self._watched[run_id]
+            pieces: Iterable[dict[str, Any]] = run.look() if run.due else ()
+            n_ended += run.ended
+            if run.due and (not run.ended or n_ended <= self._n_full):
+                pieces = itertools.chain(pieces, run.read(self._files))
+            for piece in pieces:
+                emit({"run": piece})
+                news = True
+            run.rest()
+        return news
+
+    def tick(self) -> dict[str, Any]:
+        """The end of a round: the node's clock and boot; and the runs there are, when that changed."""
+        tick = {"now": time.time(), "boot_id": self._boot_id}
+        present = [run_id for run_id, run in self._watched.items() if run.is_run]
+        if present != self._told:
+            self._told = tick["present"] = present
+        return tick
+
+
+class WatchedRun:
+    """One run directory: what has been told of it. A directory without run.json is none."""
+
+    def __init__(self, path: Path, marks: dict[str, Any], boot_id: str) -> None:
+        self.path = path
+        self.is_run = False
+        self.ended = False
+        self._due_at = 0.0
+        self._marks = dict(marks)
+        self._boot_id = boot_id
+        self._stamps: dict[str, Any] = {}
+        self._supervisor: dict[str, Any] = {}
+        self._told: dict[str, Any] = {}
+
+    @property
+    def due(self) -> bool:
+        """Is it time to look at it again?"""
+        return time.monotonic() >= self._due_at
+
+    def rest(self) -> None:
+        """It was looked at. One that ended changes seldom."""
+        if self.due:
+            self._due_at = time.monotonic() + (ENDED_PAUSE_S if self.ended else 0.0)
+
+    def look(self) -> list[dict[str, Any]]:
+        """What changed but for what grows: {run_id, files, checkpoints, process, here}, or nothing."""
+        files = self._changed(SMALL_FILES)
+        self.is_run = self._stamps["run.json"] is not None
+        self.ended = self._stamps["exit.json"] is not None
+        if "supervisor.json" in files:
+            self._supervisor = _mapping(files["supervisor.json"])
+        news: dict[str, Any] = {**({"files": files} if files else {}), **self._checkpoints()}
+        alive = self._process()
+        if alive != self._told:
+            self._told = alive
+            news.update(alive)
+        return [{"run_id": self.path.name, **news}] if news and self.is_run else []
+
+    def read(self, tailed: dict[str, int | None]) -> Iterator[dict[str, Any]]:
+        """Its configuration and what was appended: {run_id, files} and {run_id, appended: {file: piece}}."""
+        if not self.is_run:
+            return
+        if files := self._changed(FULL_FILES):
+            yield {"run_id": self.path.name, "files": files}
+        for name, last_bytes in tailed.items():
+            while True:
+                piece = read_new(self.path / name, self._marks.get(name), last_bytes, self.ended)
+                if piece is None:
+                    break
+                self._marks[name] = piece["mark"]
+                yield {"run_id": self.path.name, "appended": {name: piece}}
+                if not piece["more"]:
+                    break
+
+    def _changed(self, names: tuple[str, ...]) -> dict[str, str | None]:
+        """The texts of the files that are not as they were; None for one that went away."""
+        changed: dict[str, str | None] = {}
+        for name in names:
+            stamp = _stamp(self.path / name)
+            if name not in self._stamps or stamp != self._stamps[name]:
+                changed.update({name: _text(self.path / name)} if stamp or self._stamps.get(name) else {})
+                self._stamps[name] = stamp
+        return changed
+
+    def _checkpoints(self) -> dict[str, Any]:
+        folder = self.path / "checkpoints"
+        stamp = _stamp(folder)
+        if stamp == self._stamps.get("checkpoints"):
+            return {}
+        self._stamps["checkpoints"] = stamp
+        try:
+            names = sorted(entry.name for entry in folder.iterdir() if entry.suffix == ".json")
+        except OSError:
+            names = []
+        return {"checkpoints": [text for text in (_text(folder / name) for name in names) if text is not None]}
+
+    def _process(self) -> dict[str, Any]:
+        """process: does its supervisor live; here: was it started in this boot of this machine. None = not known."""
+        pid, boot = self._supervisor.get("pid"), self._supervisor.get("boot_id")
+        if not isinstance(pid, int):
+            return {"process": False, "here": None}
+        here = boot == self._boot_id
+        return {"process": here and start_ticks(pid) == self._supervisor.get("start_ticks"), "here": here}
+
+
+def _run_ids(folder: Path) -> list[str]:
+    """Newest first: the time of launch stands at the same place from the end of every id."""
+    try:
+        with os.scandir(str(folder)) as entries:
+            names = [entry.name for entry in entries if RUN_ID.fullmatch(entry.name)]
+    except OSError:
+        return []
+    return sorted(names, key=lambda name: name[-20:], reverse=True)
+
+
+def _stamp(path: Path) -> tuple[int, int, int] | None:
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
+
+
+def _text(path: Path) -> str | None:
+    try:
+        with path.open("rb") as file:
+            return file.read(MAX_SMALL_BYTES).decode("utf-8", "surrogateescape")
+    except OSError:
+        return None
+
+
+def _mapping(text: str | None) -> dict[str, Any]:
+    try:
+        value = json.loads(text or "")
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+OPERATIONS: dict[str, Operation] = {"observe": observe, "watch": watch, "runs": runs}

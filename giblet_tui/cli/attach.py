@@ -1,0 +1,88 @@
+"""`giblet attach` and `pull`: into a run's own terminal, and its files over here."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.console import ask, say, show
+from giblet_tui.cli.runs import RunName
+
+if TYPE_CHECKING:
+    from giblet_train.schema.records import CheckpointRecord
+
+
+@verb(app, "attach", "giblet attach @last", "giblet attach @last --write")
+def attach(
+    name: RunName,
+    write: Annotated[
+        bool, typer.Option("-w", "--write", help="Keys go to the run; else it is only looked at.")
+    ] = False,
+) -> None:
+    """Open the terminal of a run's tmux or screen session. Leave tmux by ctrl-b d, screen by ctrl-a d."""
+    from giblet_train.schema.errors import ConfigError
+    from giblet_tui.agent import screen, tmux
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.monitor import find_run
+
+    node, run_id = find_run.locate(name, say)
+    seen = find_run.fresh(node, run_id)
+    run = seen.run
+    if not seen.health.live:
+        raise ConfigError(f"{run_id} has ended, and its terminal with it.", f"giblet logs {run_id}")
+    if run.multiplexer == "process":
+        raise ConfigError(f"{run_id} is a plain process and has no terminal.", f"giblet logs {run_id} -f")
+    with connect(node) as connection:
+        if run.adopted is not None and run.multiplexer == "tmux":
+            argv = tmux.attach_by_hand_argv(run.adopted.address, write)
+        elif run.adopted is not None:
+            argv = screen.attach_argv(run.adopted.address, write)
+        elif run.multiplexer == "tmux":
+            argv = tmux.attach_argv(f"={run.session}", write)
+        else:
+            argv = screen.attach_argv(run.session, write)
+        connection.call("uncover", {"workdir": node.workdir, "run_id": run_id})
+        raise typer.Exit(connection.interactive(argv))
+
+
+@verb(app, "pull", "giblet pull @last", "giblet pull demo --logs", "giblet pull @last --last --to ~/weights")
+def pull(
+    name: RunName,
+    best: Annotated[bool, typer.Option("--best", help="The best checkpoint.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="The newest checkpoint.")] = False,
+    logs: Annotated[bool, typer.Option("--logs", help="Only records, configuration and log.")] = False,
+    to: Annotated[Path | None, typer.Option(help="A folder here; ./<run id> if not given.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Also more than 100 MB, without asking.")] = False,
+) -> None:
+    """Bring a run's records and log here, and a checkpoint if asked; a pull that was cut goes on where it was.
+
+    The folder is laid out as the run's own: `giblet why` and the engine's commands read it. Paths of what came are
+    printed.
+    """
+    from giblet_tui.connection.connect import connect
+    from giblet_tui.monitor import find_run
+    from giblet_tui.results import pull
+
+    node, run_id = find_run.locate(name, say)
+    run = find_run.fresh(node, run_id)
+    wanted = [role for role, asked in (("best", best), ("last", last)) if asked and not logs]
+    ways = {role: f"giblet pull {run_id} --{role}" for role in ("best", "last")}
+    chosen = [record for role in wanted if _agreed(record := pull.checkpoint(run, role, ways), yes)]
+    target = to or Path(run_id)
+    with connect(node) as connection:
+        for path in pull.small_files(connection, node, run, target, say):
+            show(str(path))
+        for record in chosen:
+            show(str(pull.weights(connection, node, run, record, target, say)))
+
+
+def _agreed(record: CheckpointRecord, yes: bool) -> bool:
+    from giblet_train.schema.errors import PreflightRefused
+    from giblet_tui.results.pull import ASK_ABOVE_BYTES
+
+    if record.bytes <= ASK_ABOVE_BYTES or yes or ask(f"{record.file} has {record.bytes / 1e6:.0f} MB. Bring it?"):
+        return True
+    raise PreflightRefused(f"{record.file} has {record.bytes / 1e6:.0f} MB; nothing was brought.", "Add --yes.")

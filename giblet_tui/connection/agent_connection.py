@@ -1,0 +1,110 @@
+"""What every transport shares: the verbs of a connection, each of them one dialogue with an agent."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from giblet_tui.connection.agent_protocol import Dialogue, Pipe
+from giblet_tui.connection.base import Event
+from giblet_tui.errors import TimedOut
+from giblet_tui.inventory.nodes import Node
+
+_PIECE_BYTES = 256 * 1024
+_TRANSFER_BYTES_PER_S = 20_000
+"""Slower than this, a transfer counts as stuck."""
+
+
+class AgentLink(ABC):
+    """A connection whose verbs all run `AGENT_COMMAND`; a transport says how a command is run, and whether it lives."""
+
+    def __init__(self, node: Node) -> None:
+        self.node_name = node.name
+        self.kept = False
+        self._interpreter = node.python or ""
+
+    def call(
+        self,
+        operation: str,
+        arguments: Mapping[str, Any],
+        *,
+        timeout_s: float = 30.0,
+        on_event: Callable[[Event], None] | None = None,
+    ) -> dict[str, Any]:
+        with self._dialogue(operation, arguments) as dialogue:
+            return _result_of(dialogue, timeout_s, on_event)
+
+    def stream(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[Event]:
+        with self._dialogue(operation, arguments) as dialogue:
+            for message in dialogue.messages(timeout_s=None):
+                if "result" not in message:
+                    yield message
+
+    def put(self, data: bytes | Path, remote_path: str, *, executable: bool = False) -> None:
+        with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as content:
+            digest = hashlib.file_digest(content, "sha256").hexdigest()
+            size = content.seek(0, io.SEEK_END)
+            content.seek(0)
+            arguments = {"path": remote_path, "size": size, "sha256": digest, "executable": executable}
+            with self._dialogue("receive", arguments) as dialogue:
+                for piece in iter(lambda: content.read(_PIECE_BYTES), b""):
+                    dialogue.write(piece)
+                _result_of(dialogue, 30.0 + size / _TRANSFER_BYTES_PER_S, None)
+
+    def get(self, remote_path: str, *, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
+        for event in self.stream("read", {"path": remote_path, "offset": offset, "limit": limit}):
+            yield base64.b64decode(event["data"])
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self.kept:
+            self.close()
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Could it carry another command, as far as is known here?"""
+
+    @abstractmethod
+    def interactive(self, argv: list[str]) -> int: ...
+
+    @abstractmethod
+    def close(self) -> None: ...
+
+    @abstractmethod
+    def _open(self) -> Pipe:
+        """Start `AGENT_COMMAND` on the node. Raises Unreachable."""
+
+    @abstractmethod
+    def _check_link(self) -> None:
+        """Raise Unreachable when the other end does not answer."""
+
+    @contextmanager
+    def _dialogue(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[Dialogue]:
+        dialogue = Dialogue(self._open(), self.node_name, self._check_link)
+        try:
+            dialogue.begin(self._interpreter, operation, arguments)
+            yield dialogue
+        finally:
+            dialogue.close()
+
+
+def _result_of(dialogue: Dialogue, timeout_s: float, on_event: Callable[[Event], None] | None) -> dict[str, Any]:
+    for message in dialogue.messages(timeout_s):
+        if "result" in message:
+            result: dict[str, Any] = message["result"]
+            return result
+        if on_event is not None:
+            on_event(message)
+    raise TimedOut("The node gave no answer.")

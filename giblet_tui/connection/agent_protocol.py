@@ -1,0 +1,196 @@
+"""One conversation with an agent: its program and a request go out, its messages come back. No network in here."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Protocol
+
+from giblet_train.schema.errors import GibletError
+from giblet_tui.connection.agent_bundle import agent_sources
+from giblet_tui.connection.sanitize import sanitize
+from giblet_tui.errors import TimedOut, Unreachable
+
+START_LIMIT_S = 20.0
+"""How long a node may take from the command to the agent's first word: a shell's start-up files and an interpreter."""
+
+SILENCE_S = 2.0
+"""After so long without a message the link itself is asked whether it lives."""
+
+END_LIMIT_S = 2.0
+"""An agent that has answered ends at once."""
+
+SIGN_OF_LIFE_S = 5.0
+MAX_NOISE_BYTES = 1024 * 1024
+MAX_MESSAGE_BYTES = 64 * 1024 * 1024
+
+# Old syntax, so that an old interpreter can say that it is too old.
+_LOADER = r"""
+import json, sys, types, zlib
+token = "{token}"
+if sys.version_info < (3, 8):
+    version = sys.version.split()[0]
+    words = dict(sentence="Python %s on the node is too old for giblet." % version, exit_code=5,
+                 remedy="It needs 3.8 or newer: name one as `python:` of this node in nodes.yaml.")
+    sys.stdout.write("\n" + token + "\n" + json.dumps(dict(refusal=words)) + "\n")
+    sys.stdout.flush()
+    sys.exit(0)
+bundle = json.loads(zlib.decompress(s.read(int(s.readline()))).decode("ascii"))
+for name in ("giblet_tui", "giblet_tui.agent"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = []
+loaded = []
+for name, source in bundle["modules"]:
+    full = "giblet_tui.agent." + name
+    module = sys.modules[full] = types.ModuleType(full)
+    setattr(sys.modules["giblet_tui.agent"], name, module)
+    exec(compile(source, full, "exec"), module.__dict__)
+    loaded.append(module)
+sys.modules["giblet_tui.agent.main"].main(token, loaded, bundle["request"])
+"""
+
+
+class Pipe(Protocol):
+    """A command running on the node, as its client holds it."""
+
+    def write(self, data: bytes) -> None:
+        """Send to its standard input. Raises Unreachable."""
+
+    def read(self, timeout_s: float) -> bytes | None:
+        """What came from its standard output; b"" when it ended, None when nothing came in time. Raises Unreachable."""
+
+    def await_end(self, limit_s: float) -> None:
+        """Wait for the command to end by itself."""
+
+    def close(self) -> None:
+        """Let go of it; idempotent."""
+
+    def epitaph(self) -> str:
+        """How it ended, and what it said on standard error, in words."""
+
+
+class Dialogue:
+    """A request and its answer over a pipe. check_link raises Unreachable when the other end no longer answers."""
+
+    def __init__(self, pipe: Pipe, node_name: str, check_link: Callable[[], None]) -> None:
+        self._pipe = pipe
+        self._node = node_name
+        self._check_link = check_link
+        self._buffer = bytearray()
+        self._spoke_at = time.monotonic()
+
+    def begin(self, interpreter: str, operation: str, arguments: Mapping[str, Any]) -> None:
+        """Send the agent and the request, and wait for its first word. interpreter: a path, or empty."""
+        token = f"giblet-{secrets.token_hex(16)}"
+        loader = _LOADER.replace("{token}", token).encode()
+        request = {"operation": operation, "arguments": arguments}
+        bundle = zlib.compress(json.dumps({"modules": agent_sources(), "request": request}).encode("ascii"), 6)
+        head = interpreter.replace("\n", " ").encode() + b"\n" + b"%d\n" % len(loader) + loader
+        self._pipe.write(head + b"%d\n" % len(bundle) + bundle)
+        self._await_token(b"\n" + token.encode() + b"\n")
+
+    def write(self, data: bytes) -> None:
+        """Send the bytes that an operation reads after its request."""
+        self._pipe.write(data)
+
+    def messages(self, timeout_s: float | None) -> Iterator[dict[str, Any]]:
+        """Events until the operation's result, which comes last as {"result": …}.
+
+        Raises TimedOut, Unreachable, and the node's own refusal as a GibletError with its exit code.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            message = self._next_message(deadline)
+            if "event" in message:
+                yield message["event"]
+            elif "result" in message:
+                self._pipe.await_end(END_LIMIT_S)
+                yield message
+                return
+            elif "refusal" in message:
+                self._pipe.await_end(END_LIMIT_S)
+                raise refusal(message["refusal"])
+            else:
+                raise GibletError(
+                    f"giblet's agent failed on {self._node}: {sanitize(str(message.get('crash')))}",
+                    "This is a fault in giblet; please report it with the line above.",
+                )
+
+    def close(self) -> None:
+        """Let go of the pipe: an agent that only reads ends by itself."""
+        self._pipe.close()
+
+    def _next_message(self, deadline: float | None) -> dict[str, Any]:
+        while (end := self._buffer.find(b"\n")) < 0:
+            self._receive(deadline, "an answer")
+            if len(self._buffer) > MAX_MESSAGE_BYTES:
+                raise GibletError(f"{self._node} sent a message of more than {MAX_MESSAGE_BYTES >> 20} MiB.")
+        line = bytes(self._buffer[:end])
+        del self._buffer[: end + 1]
+        try:
+            message = json.loads(line)
+        except (ValueError, RecursionError):
+            message = None
+        if not isinstance(message, dict):
+            raise GibletError(f"{self._node} answered something that is not giblet's protocol.")
+        return message
+
+    def _await_token(self, token: bytes) -> None:
+        """Skip what the login shell printed before the agent spoke."""
+        deadline = time.monotonic() + START_LIMIT_S
+        while (at := self._buffer.find(token)) < 0:
+            if len(self._buffer) > MAX_NOISE_BYTES:
+                raise Unreachable(
+                    f"The login shell of {self._node} prints without end before a command runs.",
+                    "Make its start-up files (~/.bashrc and the like) silent in shells that are not interactive.",
+                )
+            self._receive(deadline, "giblet's agent", starting=True)
+        del self._buffer[: at + len(token)]
+
+    def _receive(self, deadline: float | None, what: str, starting: bool = False) -> None:
+        silent_since = time.monotonic()
+        while True:
+            now = time.monotonic()
+            if deadline is not None and now >= deadline:
+                raise TimedOut(f"{self._node} did not give {what} in time.", "Look at its load, then try again.")
+            self._show_life(now)
+            piece = self._pipe.read(min(SILENCE_S, SILENCE_S if deadline is None else deadline - now))
+            if piece:
+                self._buffer += piece
+                return
+            if piece == b"":
+                raise self._ended(starting)
+            if time.monotonic() - silent_since >= SILENCE_S:
+                self._check_link()
+
+    def _show_life(self, now: float) -> None:
+        """Readers on the node end by themselves when they hear nothing for long."""
+        if now - self._spoke_at >= SIGN_OF_LIFE_S:
+            self._spoke_at = now
+            self._pipe.write(b"\n")
+
+    def _ended(self, starting: bool) -> GibletError:
+        said = sanitize(bytes(self._buffer[-200:]).decode("utf-8", "replace")).strip()
+        epitaph = sanitize(self._pipe.epitaph())
+        if not starting:
+            return Unreachable(f"The connection to {self._node} broke off{epitaph and f' ({epitaph})'}.", "Try again.")
+        if "not found" in epitaph or "No such file" in epitaph:
+            return Unreachable(
+                f"There is no python3 on {self._node}: {epitaph}.",
+                "Install Python 3.8 or newer there, or name one as `python:` of this node in nodes.yaml.",
+            )
+        shown = "; ".join(part for part in (epitaph, said and f"it printed: {said}") if part)
+        return Unreachable(
+            f"The login shell of {self._node} ended before giblet's agent began{shown and f' ({shown})'}.",
+            "See whether ~/.bashrc (or its like) exits in shells that are not interactive: ssh NODE 'echo ok'",
+        )
+
+
+def refusal(words: Mapping[str, Any]) -> GibletError:
+    """A refusal of the agent as an error of giblet, made harmless and with its own exit code."""
+    error = GibletError(sanitize(str(words["sentence"])), sanitize(str(words["remedy"])))
+    error.exit_code = int(words["exit_code"])
+    return error

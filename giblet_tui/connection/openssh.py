@@ -1,0 +1,146 @@
+"""A node over the system's `ssh`, for what only it can do: its own multiplexing, GSSAPI, certificates, ProxyCommand.
+
+It runs the very same constant command. Where the configuration has a master connection that is up, that one is used, so
+that one login with a second factor serves everybody; else this connection opens one of its own, and ends it.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.connection import login_prompts
+from giblet_tui.connection.agent_bundle import AGENT_COMMAND
+from giblet_tui.connection.agent_connection import AgentLink
+from giblet_tui.connection.agent_protocol import Pipe
+from giblet_tui.connection.sanitize import sanitize
+from giblet_tui.connection.subprocess_pipe import SSH_FAILED, ChildPipe
+from giblet_tui.errors import NotLetIn, Unreachable
+from giblet_tui.inventory.nodes import Node
+
+LOGIN_LIMIT_S = 30.0
+ANSWER_LIMIT_S = 150.0
+"""Where a person is asked: longer than sshd's own LoginGraceTime."""
+PROBE_LIMIT_S = 3.0
+PERSIST_S = 30
+"""A master outlives a killed giblet by so long."""
+
+_ALWAYS = (
+    "StrictHostKeyChecking=ask",
+    "ForwardAgent=no",
+    "ForwardX11=no",
+    "ClearAllForwardings=yes",
+    "PermitLocalCommand=no",
+    "RemoteCommand=none",
+    "ServerAliveInterval=2",
+    "ServerAliveCountMax=2",
+)
+_REFUSED = ("Permission denied", "Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "Too many auth")
+
+
+class OpenSSHConnection(AgentLink):
+    """One master connection of the system's `ssh`; each verb is a session on it."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        self._host = node.host
+        self._folder = Path(tempfile.mkdtemp(prefix="gib-", dir="/tmp"))  # a socket's path must be short
+        chosen = ["-F", str(Path(node.ssh_config).expanduser())] if node.ssh_config else []
+        self._ssh = ["ssh", *chosen, *(f"-o{option}" for option in _ALWAYS), "-oConnectTimeout=10"]
+        try:
+            self._own = not self._master_is_up()
+            if not self._own:
+                self._ssh += ["-oBatchMode=yes", "-oControlMaster=no"]
+            else:
+                self._ssh += [f"-oControlPath={self._folder}/s", f"-oControlPersist={PERSIST_S}"]
+                self._log_in()
+                self._ssh += ["-oBatchMode=yes", "-oControlMaster=no"]
+        except BaseException:
+            self._remove()
+            raise
+
+    @property
+    def alive(self) -> bool:
+        return self._folder.exists() and (not self._own or (self._folder / "s").exists())
+
+    def interactive(self, argv: list[str]) -> int:
+        from giblet_tui.connection.terminal import ATTACH_COMMAND, encoded
+
+        command = [*self._ssh, "-tt", "-e", "none", "--", self._host, ATTACH_COMMAND + encoded(argv)]
+        code = subprocess.run(command, check=False).returncode
+        if code == SSH_FAILED:
+            raise self._lost()
+        return code
+
+    def close(self) -> None:
+        """End the master that this connection opened; never one that was there before."""
+        if (self._folder / "s").exists():
+            self._run([*self._ssh, "-O", "exit", "--", self._host], PROBE_LIMIT_S)
+        self._remove()
+
+    def _open(self) -> Pipe:
+        return ChildPipe([*self._ssh, "-T", "--", self._host, AGENT_COMMAND], self._lost)
+
+    def _check_link(self) -> None:
+        """Run a command that does nothing. Frozen, cut off or gone, the node gives no answer within PROBE_LIMIT_S."""
+        done = self._run([*self._ssh, "-T", "--", self._host, "exit 0"], PROBE_LIMIT_S)
+        if done is None or done[0] == SSH_FAILED:
+            self.close()
+            raise self._lost()
+
+    def _master_is_up(self) -> bool:
+        done = self._run([*self._ssh, "-oBatchMode=yes", "-O", "check", "--", self._host], PROBE_LIMIT_S)
+        return done is not None and done[0] == 0
+
+    def _log_in(self) -> None:
+        """Open the master. ssh itself asks at the terminal, if somebody is there. Raises NotLetIn, Unreachable."""
+        asking = login_prompts.someone_answers()
+        batch = "no" if asking else "yes"
+        command = [*self._ssh, "-oControlMaster=yes", f"-oBatchMode={batch}", "-T", "--", self._host, "exit 0"]
+        done = self._run(command, ANSWER_LIMIT_S if asking else LOGIN_LIMIT_S, own_session=not asking)
+        if done is None:
+            raise Unreachable(f"{self.node_name} did not let us in in time.", f"See that this works: {self._by_hand()}")
+        code, said = done
+        if code != SSH_FAILED and (self._folder / "s").exists():
+            return
+        why = said.strip().splitlines()[-1] if said.strip() else f"ssh ended with code {code}"
+        kind = NotLetIn if any(word in said for word in _REFUSED) else Unreachable
+        raise kind(f"ssh does not reach {self.node_name}: {why}", f"See that this works: {self._by_hand()}")
+
+    def _run(self, command: list[str], limit_s: float, own_session: bool = True) -> tuple[int, str] | None:
+        """Exit code and what it said on standard error, made harmless; None when it did not end in time."""
+        # A file, no pipe: a master that goes on in the background would hold a pipe open.
+        with tempfile.TemporaryFile() as said:
+            try:
+                process = subprocess.run(
+                    command,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.DEVNULL,
+                    stderr=said,
+                    env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
+                    start_new_session=own_session,
+                    timeout=limit_s,
+                    check=False,
+                )
+            except subprocess.TimeoutExpired:
+                return None
+            except FileNotFoundError:
+                raise ConfigError(
+                    "There is no `ssh` on this machine.",
+                    "Install the OpenSSH client (Debian, Ubuntu: apt-get install openssh-client).",
+                ) from None
+            said.seek(0)
+            return process.returncode, sanitize(said.read(64 * 1024).decode("utf-8", "replace"))
+
+    def _by_hand(self) -> str:
+        return " ".join([word for word in self._ssh[:3] if not word.startswith("-o")] + [self._host, "true"])
+
+    def _lost(self) -> Unreachable:
+        return Unreachable(f"The connection to {self.node_name} is lost.", "Try again; runs on the node go on.")
+
+    def _remove(self) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)

@@ -1,0 +1,260 @@
+"""A node over SSH, by paramiko: reached as the user's own ssh would, its host key checked, nothing left to hang.
+
+Every stage has a deadline of ours, since paramiko's own waits can last for ever when a server freezes; closing the
+transport is what ends them. A link that falls silent is probed: TCP alone notices after a quarter of an hour.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import threading
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import paramiko
+
+from giblet_train.schema.errors import GibletError
+from giblet_tui.connection import host_keys, login_prompts, ssh_auth, ssh_config
+from giblet_tui.connection.agent_bundle import AGENT_COMMAND
+from giblet_tui.connection.agent_connection import AgentLink
+from giblet_tui.connection.agent_protocol import Pipe
+from giblet_tui.connection.sanitize import sanitize
+from giblet_tui.connection.ssh_config import HostConfig
+from giblet_tui.connection.tcp import open_line
+from giblet_tui.errors import Unreachable
+from giblet_tui.inventory.nodes import Node
+
+# Without a handler, Python prints paramiko's own complaints over whatever is on the screen.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
+
+HANDSHAKE_LIMIT_S = 10.0
+CHANNEL_LIMIT_S = 10.0
+PROBE_LIMIT_S = 3.0
+
+KEX = (
+    "mlkem768x25519-sha256",
+    "curve25519-sha256@libssh.org",
+    "ecdh-sha2-nistp256",
+    "ecdh-sha2-nistp384",
+    "ecdh-sha2-nistp521",
+    "diffie-hellman-group16-sha512",
+    "diffie-hellman-group-exchange-sha256",
+    "diffie-hellman-group14-sha256",
+)
+CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com", "aes128-ctr", "aes192-ctr", "aes256-ctr")
+MACS = ("hmac-sha2-256-etm@openssh.com", "hmac-sha2-512-etm@openssh.com", "hmac-sha2-256", "hmac-sha2-512")
+
+_connecting: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threading.Lock)
+"""One connect at a time to a host: sshd drops those who arrive in a crowd (MaxStartups)."""
+
+
+class SSHConnection(AgentLink):
+    """One authenticated connection to a node, and to each host on the way there."""
+
+    def __init__(self, node: Node) -> None:
+        super().__init__(node)
+        config = ssh_config.lookup(node.host, Path(node.ssh_config).expanduser() if node.ssh_config else None)
+        self._config = config
+        self._probe_lock = threading.Lock()
+        self._heard_at = time.monotonic()
+        with _connecting[config.hostname, config.port]:
+            self._transports = _connect(config, node)
+
+    @property
+    def alive(self) -> bool:
+        return all(transport.is_active() for transport in self._transports)
+
+    def interactive(self, argv: list[str]) -> int:
+        from giblet_tui.connection.terminal import ATTACH_COMMAND, encoded, join_terminal, size
+
+        with self._within(CHANNEL_LIMIT_S, "open a terminal"):
+            channel = self._transport.open_session(timeout=CHANNEL_LIMIT_S)
+            width, height = size()
+            channel.get_pty(os.environ.get("TERM", "xterm-256color"), width, height)
+            channel.exec_command(ATTACH_COMMAND + encoded(argv))
+        join_terminal(channel)
+        if not channel.status_event.wait(PROBE_LIMIT_S) or not self._transport.is_active():
+            raise self._lost()
+        return channel.exit_status
+
+    def close(self) -> None:
+        for transport in reversed(self._transports):
+            transport.close()
+
+    @property
+    def _transport(self) -> paramiko.Transport:
+        return self._transports[-1]
+
+    def _open(self) -> Pipe:
+        with self._within(CHANNEL_LIMIT_S, "open a channel"):
+            channel = self._transport.open_session(timeout=CHANNEL_LIMIT_S)
+            channel.exec_command(AGENT_COMMAND)
+        return _ChannelPipe(channel, self._lost, self._check_link)
+
+    def _check_link(self) -> None:
+        """Ask sshd itself for an answer. Frozen, cut off or gone, it gives none within PROBE_LIMIT_S."""
+        with self._probe_lock:
+            if time.monotonic() - self._heard_at < 1.0:
+                return
+            answered = threading.Event()
+
+            def ask() -> None:
+                self._transport.global_request("keepalive@openssh.com", wait=True)
+                answered.set()
+
+            threading.Thread(target=ask, daemon=True).start()
+            if not answered.wait(PROBE_LIMIT_S) or not self._transport.is_active():
+                self.close()
+                raise self._lost()
+            self._heard_at = time.monotonic()
+
+    def _lost(self) -> Unreachable:
+        return Unreachable(f"The connection to {self.node_name} is lost.", "Try again; runs on the node go on.")
+
+    @contextmanager
+    def _within(self, limit_s: float, stage: str) -> Iterator[None]:
+        with within(self._transport, limit_s, self.node_name, stage):
+            yield
+
+
+class _ChannelPipe:
+    """A command on a channel. Standard error is read too: unread, it would block the command."""
+
+    def __init__(
+        self, channel: paramiko.Channel, lost: Callable[[], Unreachable], check_link: Callable[[], None]
+    ) -> None:
+        self._channel = channel
+        self._lost = lost
+        self._check_link = check_link
+        self._said = bytearray()
+
+    def write(self, data: bytes) -> None:
+        view = memoryview(data)
+        self._channel.settimeout(PROBE_LIMIT_S)
+        while view:
+            try:
+                view = view[self._channel.send(bytes(view[: 256 * 1024])) :]
+            except TimeoutError:
+                self._check_link()
+            except (OSError, EOFError, paramiko.SSHException):
+                return  # the command ended, or the link did; reading says which
+
+    def read(self, timeout_s: float) -> bytes | None:
+        self._drain()
+        self._channel.settimeout(timeout_s)
+        try:
+            data = self._channel.recv(256 * 1024)
+        except TimeoutError:
+            return None
+        except (OSError, EOFError, paramiko.SSHException):
+            raise self._lost() from None
+        if not data and not self._channel.get_transport().is_active():
+            raise self._lost()
+        return data
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def await_end(self, limit_s: float) -> None:
+        """sshd counts a session until its command has ended, closed or not, and allows ten."""
+        self._channel.status_event.wait(limit_s)
+
+    def epitaph(self) -> str:
+        self._drain()
+        if not self._channel.status_event.wait(PROBE_LIMIT_S):
+            return ""
+        said = bytes(self._said[:400]).decode("utf-8", "replace").strip()
+        return f"status {self._channel.exit_status}{said and f': {said}'}"
+
+    def _drain(self) -> None:
+        while self._channel.recv_stderr_ready():
+            piece = self._channel.recv_stderr(64 * 1024)
+            if not piece:
+                return
+            self._said += piece[: max(0, 400 - len(self._said))]
+
+
+@contextmanager
+def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage: str) -> Iterator[None]:
+    """Close the transport when the block takes longer; raise Unreachable that names the stage for any failure in it."""
+    fired = threading.Event()
+
+    def end() -> None:
+        fired.set()
+        transport.close()
+
+    timer = threading.Timer(limit_s, end)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    except Exception as error:  # paramiko raises many kinds, bare Exception among them
+        if fired.is_set() or isinstance(error, TimeoutError):
+            raise Unreachable(
+                f"{node_name} did not answer within {limit_s:.0f} s when asked to {stage}.",
+                "See whether `ssh` still reaches it, and how loaded it is.",
+            ) from None
+        if isinstance(error, GibletError):
+            raise
+        raise Unreachable(
+            f"Could not {stage} on {node_name}: {sanitize(str(error)) or type(error).__name__}.", "Try again."
+        ) from None
+    finally:
+        timer.cancel()
+
+
+def _connect(config: HostConfig, node: Node) -> list[paramiko.Transport]:
+    """Transports, each through the one before it, the last to the node itself."""
+    transports = _connect(config.jump, node) if config.jump else []
+    try:
+        line = _through(transports[-1], config, node) if transports else open_line(config)
+        transports.append(_handshake(line, config, node))
+    except BaseException:
+        for transport in reversed(transports):
+            transport.close()
+        raise
+    return transports
+
+
+def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node: Node) -> paramiko.Transport:
+    try:
+        transport = paramiko.Transport(line)
+        transport.daemon = True
+        transport.banner_timeout = transport.handshake_timeout = HANDSHAKE_LIMIT_S
+        _restrict(transport, config)
+        with within(transport, HANDSHAKE_LIMIT_S, node.name, "shake hands by SSH"):
+            transport.start_client(timeout=HANDSHAKE_LIMIT_S)
+            key = transport.get_remote_server_key()
+        ssh_auth.check_host_key(host_keys.HostKey(key.get_name(), key.asbytes()), config, node)
+        limit_s = ssh_auth.ANSWER_LIMIT_S if login_prompts.someone_answers() else ssh_auth.LIMIT_S
+        transport.auth_timeout = limit_s
+        with within(transport, limit_s, node.name, "log in"):
+            ssh_auth.log_in(transport, config, node)
+    except BaseException:
+        line.close()
+        raise
+    return transport
+
+
+def _restrict(transport: paramiko.Transport, config: HostConfig) -> None:
+    """Modern algorithms alone; a host's known key types are asked for first, as ssh does."""
+    options = transport.get_security_options()
+    options.kex = [name for name in KEX if name in options.kex]
+    options.ciphers = [name for name in CIPHERS if name in options.ciphers]
+    options.digests = [name for name in MACS if name in options.digests]
+    known = host_keys.known_kinds(config.hostname, config.port, config.known_hosts, config.host_key_alias)
+    kinds = [kind for kind in options.key_types if "-cert-" not in kind]
+    options.key_types = sorted(kinds, key=lambda kind: ("ssh-rsa" if kind.startswith("rsa-") else kind) not in known)
+
+
+def _through(transport: paramiko.Transport, config: HostConfig, node: Node) -> paramiko.Channel:
+    """A line to the host from the host before it."""
+    with within(transport, CHANNEL_LIMIT_S, node.name, f"go on to {config.hostname} from the host before it"):
+        return transport.open_channel(
+            "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=CHANNEL_LIMIT_S
+        )

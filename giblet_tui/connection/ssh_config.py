@@ -1,0 +1,213 @@
+"""What the user's own ssh would do to reach a host, as `ssh -G` tells it, in a form that giblet can carry out.
+
+A directive that giblet cannot honour is refused by its name: connecting in another way than ssh would is worse.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import re
+import socket
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.connection.sanitize import sanitize
+
+HOST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$"
+USER_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.@+-]{0,63}$"
+MAX_JUMPS = 8
+CONNECT_LIMIT_S = 5.0
+"""Where the configuration has no ConnectTimeout."""
+
+_LOOKUP_LIMIT_S = 15.0
+
+_REFUSED = {
+    "bindinterface": "",
+    "certificatefile": "Load the key and its certificate into ssh-agent, and drop the directive;",
+    "knownhostscommand": "Put the host's key into known_hosts instead;",
+    "pkcs11provider": "Load the card's key into ssh-agent (ssh-add -s), and drop the directive;",
+    "revokedhostkeys": "Mark the keys @revoked in known_hosts instead;",
+}
+"""Directives with a value other than `none` that giblet cannot honour, and what to do instead."""
+
+BY_OPENSSH = "Set `transport: openssh` for the node in nodes.yaml: then the system's ssh makes the connection."
+
+
+@dataclass(frozen=True)
+class HostConfig:
+    """How to reach one host.
+
+    jump: the host to go through first. proxy_command: what to run in place of connecting. identity_agent: a socket,
+    `none`, or a variable that names one.
+    """
+
+    alias: str
+    hostname: str
+    port: int
+    user: str
+    identity_files: tuple[Path, ...]
+    identities_only: bool
+    identity_agent: str
+    known_hosts: tuple[Path, ...]
+    host_key_alias: str | None
+    connect_timeout_s: float
+    family: socket.AddressFamily
+    bind_address: str | None
+    proxy_command: str | None
+    jump: HostConfig | None
+
+    @property
+    def where(self) -> str:
+        """`user@host` for sentences, with the port where it is not 22."""
+        return f"{self.user}@{self.hostname}" + (f" port {self.port}" if self.port != 22 else "")
+
+
+def lookup(host: str, config_file: Path | None = None) -> HostConfig:
+    """How ssh would reach `host`. config_file: to use in place of ~/.ssh/config.
+
+    Raises ConfigError for a host name that is not one, a configuration that ssh does not take, and a directive that
+    giblet cannot honour.
+    """
+    return _lookup(host, config_file, (), 0)
+
+
+def hostname(host: str, config_file: str | None = None) -> str:
+    """The name or address that ssh would connect to for `host`. Raises ConfigError."""
+    chosen = Path(config_file).expanduser() if config_file else None
+    return _checked(_ask_ssh(_checked(host, HOST_PATTERN, "host"), chosen, ())["hostname"][0], HOST_PATTERN, "host")
+
+
+def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth: int) -> HostConfig:
+    if depth > MAX_JUMPS:
+        raise ConfigError(f"ProxyJump goes through more than {MAX_JUMPS} hosts, or in a circle, at {host!r}.")
+    values = _ask_ssh(_checked(host, HOST_PATTERN, "host"), config_file, options)
+    one = {key: found[0] for key, found in values.items()}
+    for directive, remedy in _REFUSED.items():
+        if one.get(directive, "none") != "none":
+            raise ConfigError(
+                f"giblet cannot honour {directive} of the ssh config for {host}.",
+                f"{remedy} or set `transport: openssh` for the node in nodes.yaml." if remedy else BY_OPENSSH,
+            )
+    tokens = _tokens(host, one)
+    jump = one.get("proxyjump", "none")
+    command = one.get("proxycommand", "none")
+    timeout = one.get("connecttimeout", "none")
+    return HostConfig(
+        alias=host,
+        hostname=_checked(one["hostname"], HOST_PATTERN, "host"),
+        port=int(one["port"]),
+        user=_checked(one["user"], USER_PATTERN, "user"),
+        identity_files=tuple(_path(name, tokens) for name in values.get("identityfile", []) if name != "none"),
+        identities_only=one.get("identitiesonly") == "yes",
+        identity_agent=_expand(one.get("identityagent", "SSH_AUTH_SOCK"), tokens),
+        known_hosts=tuple(
+            _path(name, tokens)
+            for key in ("userknownhostsfile", "globalknownhostsfile")
+            for name in one.get(key, "").split()
+            if name != "none"
+        ),
+        host_key_alias=_set_or_none(one.get("hostkeyalias", "none")),
+        connect_timeout_s=float(timeout) if timeout.isdigit() and timeout != "0" else CONNECT_LIMIT_S,
+        family={"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(one.get("addressfamily", ""), socket.AF_UNSPEC),
+        bind_address=_set_or_none(one.get("bindaddress", "none")),
+        proxy_command=None if command == "none" or jump != "none" else _expand(command, tokens),
+        jump=None if jump == "none" else _jump(jump, config_file, depth),
+    )
+
+
+def _jump(spec: str, config_file: Path | None, depth: int) -> HostConfig:
+    """`[user@]host[:port]`, several with commas: the last is reached through those before it, as ssh does."""
+    before, _, last = spec.rpartition(",")
+    last = last.removeprefix("ssh://")
+    user, _, address = last.rpartition("@")
+    found = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+)(?::(\d+))?", address)
+    if found is None:
+        raise ConfigError(f"ProxyJump of the ssh config names {last!r}, which is not a host.")
+    port = found[2] or found[4]
+    options: list[str] = []
+    if user:
+        options += ["-l", _checked(user, USER_PATTERN, "user")]
+    if port:
+        options += ["-p", port]
+    if before:
+        options += ["-J", before]
+    return _lookup(found[1] or found[3], config_file, tuple(options), depth + 1)
+
+
+def _ask_ssh(host: str, config_file: Path | None, options: tuple[str, ...]) -> dict[str, list[str]]:
+    """Every value `ssh -G` prints, by directive in lower case."""
+    chosen = ("-F", str(config_file)) if config_file else ()
+    try:
+        asked = subprocess.run(
+            ["ssh", "-G", *chosen, *options, "--", host],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=_LOOKUP_LIMIT_S,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise ConfigError(
+            "There is no `ssh` on this machine, which giblet asks how to reach a host.",
+            "Install the OpenSSH client (Debian, Ubuntu: apt-get install openssh-client).",
+        ) from None
+    except subprocess.TimeoutExpired:
+        raise ConfigError(f"`ssh -G {host}` did not answer within {_LOOKUP_LIMIT_S:.0f} s.") from None
+    if asked.returncode != 0:
+        said = asked.stderr.decode("utf-8", "replace").strip().splitlines()
+        raise ConfigError(
+            f"ssh does not take its configuration for {host}: {sanitize(said[0]) if said else 'no reason given'}."
+        )
+    values: dict[str, list[str]] = {}
+    for line in asked.stdout.decode("utf-8", "replace").splitlines():
+        key, _, value = line.partition(" ")
+        values.setdefault(key.lower(), []).append(value)
+    return values
+
+
+def _checked(name: str, pattern: str, what: str) -> str:
+    if not re.fullmatch(pattern, name):
+        raise ConfigError(
+            f"{name[:80]!r} is not a {what} name that giblet will use.",
+            "Letters, digits, _ . : - are taken; give the host such a name with a `Host` block in ~/.ssh/config.",
+        )
+    return name
+
+
+def _tokens(host: str, one: Mapping[str, str]) -> dict[str, str]:
+    """ssh_config(5), TOKENS: those that need no connection."""
+    local = socket.gethostname()
+    return {
+        "%": "%",
+        "d": str(Path.home()),
+        "h": one["hostname"],
+        "i": str(os.getuid()),
+        "k": _set_or_none(one.get("hostkeyalias", "none")) or host,
+        "L": local.partition(".")[0],
+        "l": local,
+        "n": host,
+        "p": one["port"],
+        "r": one["user"],
+        "u": getpass.getuser(),
+    }
+
+
+def _expand(value: str, tokens: Mapping[str, str]) -> str:
+    def token(match: re.Match[str]) -> str:
+        if match[1] not in tokens:
+            raise ConfigError(f"giblet cannot expand %{match[1]} in the ssh config: {value!r}.", BY_OPENSSH)
+        return tokens[match[1]]
+
+    return re.sub("%(.)", token, value)
+
+
+def _path(value: str, tokens: Mapping[str, str]) -> Path:
+    with_variables = re.sub(r"\$\{(\w+)\}", lambda match: os.environ.get(match[1], ""), value)
+    return Path(_expand(with_variables, tokens)).expanduser()
+
+
+def _set_or_none(value: str) -> str | None:
+    return None if value in ("", "none") else value

@@ -1,0 +1,1 @@
+"""Actions on existing runs: stop, clean up, adopt and acknowledge alerts."""

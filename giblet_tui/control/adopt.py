@@ -1,0 +1,61 @@
+"""Adopting a session that somebody started by hand: what to ask of the node, and what its answer means."""
+
+from __future__ import annotations
+
+import re
+
+import msgspec
+
+import giblet_train
+from giblet_train.diagnosis.log_parser import EPOCH_LINE, ESCAPE
+from giblet_train.schema.config import NAME_PATTERN
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.sanitize import sanitize_value
+from giblet_tui.inventory.nodes import Node
+
+LIMIT_S = 60.0
+_LONGEST_NAME = 40
+
+
+class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+    """A session taken in. log: where its lines are read, empty when none was found; again: only its keeper is new."""
+
+    run_id: str
+    log: str
+    pids: tuple[int, ...]
+    again: bool = False
+
+
+def adopt(
+    node: Node, connection: Connection, session: str, by: str, *, name: str | None = None, log: str | None = None
+) -> Adopted:
+    """Take in a session of the node. name: of the run, the session's own if None; log: a path there, else looked for.
+
+    Raises ConfigError for a name that no run can have, and the node's refusal; nothing is changed there then.
+    """
+    arguments = {
+        "workdir": node.workdir,
+        "session": session,
+        "name": run_name(session) if name is None else _checked(name),
+        "node": node.name,
+        "by": by,
+        "log": log,
+        "patterns": {"epoch": EPOCH_LINE, "escape": ESCAPE},
+        "version": giblet_train.__version__,
+    }
+    return msgspec.convert(sanitize_value(connection.call("adopt", arguments, timeout_s=LIMIT_S)), Adopted)
+
+
+def run_name(session: str) -> str:
+    """What a session's run is called: its name as far as a run may be called so. Raises ConfigError."""
+    bare = re.sub(r"^\d+\.", "", session).lower()
+    return _checked(re.sub(r"[^a-z0-9_-]+", "-", bare).strip("-_")[:_LONGEST_NAME] or "adopted")
+
+
+def _checked(name: str) -> str:
+    if not re.fullmatch(NAME_PATTERN, name):
+        raise ConfigError(
+            f"{name!r} cannot name a run.", "Use at most 40 of a-z, 0-9, _ and -, starting with a letter or digit."
+        )
+    return name

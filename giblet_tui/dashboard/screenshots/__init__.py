@@ -1,0 +1,1 @@
+"""Export of the dashboard as an SVG or PNG image."""

@@ -1,0 +1,1 @@
+"""Colours, text formatting and layout helpers of the dashboard."""

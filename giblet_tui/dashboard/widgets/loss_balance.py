@@ -1,0 +1,128 @@
+"""The balance panel: what each component weighs in the total, and in the gradient, against its best constant."""
+
+from __future__ import annotations
+
+import math
+from itertools import islice
+
+from msgspec.structs import replace
+from textual.content import Content
+
+from giblet_train.schema.config import COMPONENTS, WatchConfig
+from giblet_train.schema.records import StepMetric
+from giblet_tui.dashboard.charts import axis
+from giblet_tui.dashboard.model.run_view import constant_of, without_steps
+from giblet_tui.dashboard.style import styles
+from giblet_tui.dashboard.style.safe_text import Part, fitting, line, rail
+from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.monitor.metric_columns import number
+
+LABEL, PERCENT, DOMINATES = 9, 5, " ▲ dominates"
+CELLS = {"loss": 8, "vs mean": 9, "weight": 8, "weighted": 10, "gradient": 10, "grad": 5}
+LAYOUTS = (
+    ("loss", "vs mean", "weight", "weighted", "share", "gradient"),
+    ("loss", "weight", "weighted", "share", "gradient"),
+    ("loss", "weight", "share", "gradient"),
+    ("loss", "share", "grad"),
+    ("loss", "share"),
+)
+SHORT_BAR, LONG_BAR = 4, 24
+LOOK_BACK_STEPS = 500
+ROOMY = 50
+
+
+class Balance(Pane):
+    """A row per component: loss, weight, weighted loss, share of the loss as a bar, share of the gradient."""
+
+    def heading(self) -> Content:
+        step = self._newest()
+        return line(("balance", "bold"), (f"  step {step.step:,}" if step else "", styles.MUTED))
+
+    def lines(self, width: int, height: int) -> list[Content]:
+        step = self._newest()
+        if step is None:
+            return [line((without_steps(self.view.run), styles.MUTED))] if self.view is not None else []
+        columns = next((c for c in LAYOUTS if _bar_cells(c, width) >= SHORT_BAR), LAYOUTS[-1])
+        cells = max(SHORT_BAR, min(LONG_BAR, _bar_cells(columns, width)))
+        rows = [self._row(step, component, columns, cells) for component in COMPONENTS]
+        titles = [_titles(columns, cells)] if height > len(rows) else []
+        total = [_total(step, width)] if height > len(rows) + 1 else []
+        return [*titles, *rows, *total]
+
+    def _newest(self) -> StepMetric | None:
+        """The last step, with the gradient shares that were measured last: not every step measures them."""
+        if self.view is None or not self.view.run.steps:
+            return None
+        steps = self.view.run.steps
+        recent = islice(reversed(steps), LOOK_BACK_STEPS)
+        shares = next((s.gradient_share for s in recent if s.gradient_share is not None), None)
+        return replace(steps[-1], gradient_share=shares)
+
+    def _row(self, step: StepMetric, component: str, columns: tuple[str, ...], cells: int) -> Content:
+        ink = self.inks[f"{component} train"]
+        constant = constant_of(self.view.run, component) if self.view is not None else 0.0
+        share, gradient = _share(step, component), _gradient_share(step, component)
+        parts: list[Part] = [(f"{styles.SAMPLES[component]} {styles.LABELS[component]:<{LABEL - 3}}", ink)]
+        for column in columns:
+            if column == "share":
+                filled, rest = rail(share if math.isfinite(share) else 0.0, cells)
+                parts += [(f" {filled}", ink), (rest, styles.MUTED), (f"{_percent(share):>{PERCENT}}", ink)]
+            else:
+                parts.append(_figure(column, step, component, constant))
+        limit = self._watch.dominance_share
+        if share > limit and not gradient <= limit:
+            parts.insert(1, (DOMINATES.lstrip() + " ", "$error bold"))
+        return line(*parts)
+
+    @property
+    def _watch(self) -> WatchConfig:
+        known = self.view.run.config if self.view is not None else None
+        return known.watch if known is not None else WatchConfig()
+
+
+def _bar_cells(columns: tuple[str, ...], width: int) -> int:
+    return width - LABEL - PERCENT - 1 - sum(CELLS.get(column, 0) for column in columns)
+
+
+def _titles(columns: tuple[str, ...], cells: int) -> Content:
+    titles = " " * LABEL
+    for column in columns:
+        titles += f" {column:<{cells + PERCENT}}" if column == "share" else f"{column:>{CELLS[column]}}"
+    return line((titles, styles.MUTED))
+
+
+def _figure(column: str, step: StepMetric, component: str, constant: float) -> Part:
+    loss, weight = number(step.loss.get(component)), number(step.weight.get(component))
+    wide = CELLS[column]
+    if column == "loss":
+        return f"{axis.figure(loss):>{wide}}", "bold" if math.isfinite(loss) else "$error bold"
+    if column == "vs mean":
+        known = constant > 0 and math.isfinite(loss)
+        return f"{loss / constant - 1:>+{wide}.1%}" if known else f"{'–':>{wide}}", ""
+    if column == "weight":
+        return f"{weight:>{wide}.3g}", styles.MUTED
+    if column == "weighted":
+        return f"{axis.figure(loss * weight):>{wide}}", ""
+    gradient = _gradient_share(step, component)
+    return f"{_percent(gradient) if math.isfinite(gradient) else '–':>{wide}}", ""
+
+
+def _total(step: StepMetric, width: int) -> Content:
+    total = f"=  total {axis.figure(number(step.total)):>{CELLS['loss']}}"
+    parts: list[Part] = [(total, "bold")]
+    if step.gradient_norm is not None:
+        norm = axis.figure(number(step.gradient_norm), significant=3)
+        parts.append((f"  gradient norm {norm}" if width >= ROOMY else f"  |g| {norm}", styles.MUTED))
+    return fitting([*parts, (" clipped" if step.clipped else "", "$warning")], width)
+
+
+def _share(step: StepMetric, component: str) -> float:
+    return number(step.share.get(component))
+
+
+def _gradient_share(step: StepMetric, component: str) -> float:
+    return number((step.gradient_share or {}).get(component))
+
+
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if math.isfinite(share) else "nan"

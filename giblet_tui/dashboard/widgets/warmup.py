@@ -1,0 +1,130 @@
+"""The warm-up clock: the planned learning rate, the observed one on it, and how long until the base rate."""
+
+from __future__ import annotations
+
+import numpy as np
+from textual.content import Content
+
+from giblet_train.schema.config import WatchConfig
+from giblet_train.schema.health import duration
+from giblet_train.schema.schedule import Departure, Plan, departure_at, lr_at, warmup_at
+from giblet_tui.dashboard.charts import axis, braille
+from giblet_tui.dashboard.charts.braille import Layer
+from giblet_tui.dashboard.model.run_view import RunView, pace_s
+from giblet_tui.dashboard.style import styles
+from giblet_tui.dashboard.style.safe_text import fitting, line, rail
+from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.monitor.metric_columns import Points, Range
+from giblet_tui.monitor.snapshots import RunSnapshot
+
+PLANNED_POINTS = 200
+BAR = 14
+RULE = 2
+SCALED_ROWS = 4
+"""A curve of fewer rows has none to spare for its scale."""
+CAUSES = {
+    "": "no known cause fits",
+    "stepped_per_epoch": "likely stepped once per epoch",
+}
+
+
+class WarmupClock(Pane):
+    """Words first, the curve below them where there is room."""
+
+    def heading(self) -> Content:
+        if self.view is None or self.view.run.plan is None:
+            return line(("learning rate", "bold"))
+        legend = [(" ⠒⠒ planned", self.inks["axis"]), (" ⣀⠤ observed", self.inks["other"])]
+        return fitting([("learning rate", "bold"), *legend], max(1, self.size.width - RULE))
+
+    def lines(self, width: int, height: int) -> list[Content]:
+        view = self.view
+        assert view is not None
+        plan = view.run.plan
+        if plan is None:
+            return [_unplanned(view.run)]
+        departure = departure_of(view, plan)
+        words = [_progress(view, plan, departure, width), _rates(view, plan, departure)]
+        if departure is not None:
+            words.append(line((f"✖ {CAUSES[departure.cause]}", "$error")))
+        if height - len(words) < 2:
+            return [words[1], *words[::2]] if departure is not None else words
+        return [*words, *self._curve(view, plan, departure, width, height - len(words))]
+
+    def _curve(self, view: RunView, plan: Plan, departure: Departure | None, width: int, height: int) -> list[Content]:
+        step = view.run.steps[-1].step if view.run.steps else 0
+        last = plan.total_steps if step >= plan.warmup_steps else min(plan.total_steps, round(plan.warmup_steps * 1.5))
+        step_N = np.unique(np.linspace(0, max(1, last), PLANNED_POINTS).round())
+        planned = Points(step_N, np.array([lr_at(int(s), plan) for s in step_N]))
+        observed = Points(view.curves.step_N, view.curves.lr_N)
+        layers = [
+            Layer(planned, "axis", "dotted"),
+            Layer(observed, "bad" if departure is not None else "other", joined=False),
+        ]
+        top = max(plan.learning_rate, float(view.curves.lr_N.max()) if len(view.curves.lr_N) else 0.0)
+        scaled = height >= SCALED_ROWS
+        rows = braille.draw(layers, Range(0, max(1, last)), Range(0, top * 1.05), width, height - scaled)
+        drawn = [line(*[(run.text, self.inks.get(run.style, "")) for run in row]) for row in rows]
+        return [*drawn, _scale(last, top, width)] if scaled else drawn
+
+
+def _scale(last: int, top: float, width: int) -> Content:
+    """Under the curve: its first and last step, and between them the rate at its highest."""
+    first, end = "step 0", f"{last:,}"
+    return line((f"{first}{f'top {axis.scientific(top)}'.center(width - len(first) - len(end))}{end}", styles.MUTED))
+
+
+def _unplanned(run: RunSnapshot) -> Content:
+    """What there is to tell without a plan: of an adopted run the rate that its log says."""
+    if run.run.adopted is not None:
+        rate = axis.scientific(run.epochs[-1].lr) if run.epochs and run.epochs[-1].lr else "not known"
+        return line("LR ", (rate, "bold"), ("  no plan is known", styles.MUTED))
+    said = "waiting for the engine's plan" if run.health.live else "ended before the engine had a plan"
+    return line((said, styles.MUTED))
+
+
+def departure_of(view: RunView, plan: Plan) -> Departure | None:
+    """How the newest step's rate departs from the plan, None within the configured tolerance."""
+    if not view.run.steps:
+        return None
+    newest = view.run.steps[-1]
+    watch = view.run.config.watch if view.run.config else WatchConfig()
+    return departure_at(newest.step, newest.lr, plan, watch.lr_tolerance)
+
+
+def _progress(view: RunView, plan: Plan, departure: Departure | None, width: int) -> Content:
+    step = view.run.steps[-1].step + 1 if view.run.steps else 0
+    warmup = warmup_at(step, plan)
+    if not plan.warmup_steps:
+        return line(("no warm-up: ", styles.MUTED), f"base rate {axis.scientific(plan.learning_rate)} from step 0")
+    if warmup.finished and departure is not None:
+        return line((f"warm-up was to end at step {plan.warmup_steps:,}", styles.MUTED))
+    if warmup.finished:
+        kind = {"cosine": "cosine to", "step": "steps down to", "none": "constant at"}[plan.scheduler_type]
+        end = plan.learning_rate if plan.scheduler_type == "none" else lr_at(plan.total_steps - 1, plan)
+        return line(
+            ("✔ warm-up done ", "$success"),
+            (f"at {plan.warmup_steps:,}; {kind} {axis.scientific(end)}", styles.MUTED),
+        )
+    pace = pace_s(view.run)
+    time_left = f", {duration(warmup.steps_left * pace)}" if pace is not None and view.run.health.live else ""
+    done, rest = rail(warmup.fraction, max(4, min(BAR, width - 34)))
+    return line(
+        ("warm-up ", "bold"),
+        (done, "$accent"),
+        (rest, styles.MUTED),
+        f" {step:,}/{plan.warmup_steps:,}",
+        (f"  {warmup.steps_left:,} steps{time_left} to base", styles.MUTED),
+    )
+
+
+def _rates(view: RunView, plan: Plan, departure: Departure | None) -> Content:
+    if not view.run.steps:
+        return line(("planned at step 0 ", styles.MUTED), axis.scientific(lr_at(0, plan)))
+    newest = view.run.steps[-1]
+    planned = lr_at(newest.step, plan)
+    if departure is None:
+        return line("LR ", (axis.scientific(newest.lr), "bold"), ("  ✔ as planned", "$success"))
+    ratio = departure.ratio
+    factor = f"{ratio:.3g}×" if ratio >= 1 else f"1/{1 / ratio:.3g}" if ratio > 0 else "0×"
+    return line((f"✖ LR {axis.scientific(newest.lr)}, plan {axis.scientific(planned)} ({factor})", "$error bold"))

@@ -1,0 +1,1 @@
+"""Installation of giblet on a node, and the engine commands run there."""

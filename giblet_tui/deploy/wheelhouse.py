@@ -1,0 +1,103 @@
+"""A node without a package index: its wheels come from a folder here, and are sent by content, each only once."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import msgspec
+
+from giblet_train.schema.errors import ConfigError, PreflightRefused
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.sanitize import sanitize
+
+OLDEST_GLIBC_MINOR = 17
+DOWNLOAD_LIMIT_S = 3600.0
+
+
+class Target(msgspec.Struct, frozen=True, kw_only=True):
+    """What wheels must fit: a Python such as 3.11, a machine such as x86_64, and glibc 2.<minor>."""
+
+    python: str
+    version: str
+    machine: str
+    glibc_minor: int
+
+
+def fill(folder: Path, target: Target, own_wheel: Path, constraints: str, alone: Sequence[str]) -> None:
+    """Download what the node needs into the folder, for its platform and not this one's.
+
+    alone: requirements whose own dependencies are left out. Raises PreflightRefused in pip's words.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    pinned = folder / "constraints.txt"
+    pinned.write_text(constraints)
+    pip = download_argv(folder, target)
+    _download([*pip, "-c", str(pinned), f"giblet[train] @ {own_wheel.resolve().as_uri()}"])
+    if alone:
+        _download([*pip, "-c", str(pinned), "--no-deps", *alone])
+
+
+def download_argv(folder: Path, target: Target) -> list[str]:
+    """pip's command line, but for what to download."""
+    newest = max(target.glibc_minor, OLDEST_GLIBC_MINOR)
+    tags = [f"manylinux_2_{minor}_{target.machine}" for minor in range(newest, OLDEST_GLIBC_MINOR - 1, -1)]
+    platforms = [word for tag in (*tags, f"manylinux2014_{target.machine}") for word in ("--platform", tag)]
+    fixed = ["--disable-pip-version-check", "--no-input", "--only-binary", ":all:", "--python-version", target.version]
+    return [sys.executable, "-m", "pip", "download", "-q", *fixed, *platforms, "-d", str(folder)]
+
+
+def wheels(folder: Path, needed: Sequence[str] = ()) -> list[Path]:
+    """The wheels of a folder, by name. needed: packages that must be there. Raises ConfigError naming what lacks."""
+    found = sorted(folder.glob("*.whl"))
+    present = {_normal(wheel.name.partition("-")[0]) for wheel in found}
+    lacking = [name for name in needed if _normal(name) not in present]
+    if not found or lacking:
+        raise ConfigError(
+            f"{folder} holds no wheel of {', '.join(lacking)}." if lacking else f"{folder} holds no wheel (*.whl).",
+            "Name a folder with all wheels, or one that does not exist yet: it is filled here, then sent.",
+        )
+    return found
+
+
+def send(connection: Connection, workdir: str, found: Sequence[Path], say: Callable[[str], None]) -> list[str]:
+    """Put every wheel on the node that it does not have yet; the folders there that hold them.
+
+    A wheel lies in a folder named after its content, so one that is there is never sent, or changed, again.
+    """
+    remote = {f"{workdir}/envs/wheels/{_digest(wheel)[:12]}/{wheel.name}": wheel for wheel in found}
+    lacking = connection.call("lacking", {"paths": list(remote)})["paths"]
+    for n, path in enumerate(lacking, start=1):
+        size_mb = remote[path].stat().st_size / 1e6
+        say(f"sending {remote[path].name} ({size_mb:.1f} MB), {n} of {len(lacking)}")
+        connection.put(remote[path], path)
+    return [path.rpartition("/")[0] for path in remote]
+
+
+def _download(argv: Sequence[str]) -> None:
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S, check=False)
+    except subprocess.TimeoutExpired:
+        raise PreflightRefused("pip did not finish downloading within an hour.", "Run the setup again.") from None
+    if done.returncode:
+        lines = (
+            [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines() or ["no output"]
+        )
+        raise PreflightRefused(
+            f"The wheels could not be downloaded: {sanitize(lines[-1])}",
+            "Run it where a package index can be reached, or name a folder that has the wheels.",
+        )
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _normal(name: str) -> str:
+    """A package's name as indexes compare it."""
+    return re.sub(r"[-_.]+", "_", name).lower()

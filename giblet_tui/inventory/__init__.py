@@ -1,0 +1,1 @@
+"""Known nodes, SSH hosts and run configurations."""

@@ -1,0 +1,65 @@
+"""Where configurations are found by name: a path given, ./configs, then those that come with giblet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import giblet_train
+from giblet_train.diagnosis.stages import Ladder, read_ladder
+from giblet_train.schema import yaml_io
+from giblet_train.schema.config import Loaded, load, nearest
+from giblet_train.schema.errors import ConfigError
+
+LADDER = "ladder.yaml"
+PACKAGED = Path(giblet_train.__file__).parent / "configs"
+
+
+def folders() -> tuple[Path, ...]:
+    """Folders that are searched, in order."""
+    return tuple(f for f in (Path("configs"), PACKAGED) if f.is_dir())
+
+
+def known() -> dict[str, Path]:
+    """Every configuration that has a name here, the first of equal names."""
+    files = [p for folder in folders() for p in sorted(folder.glob("*.yaml"))]
+    found = [p for p in files if p.name != LADDER and not p.name.endswith(".example.yaml")]
+    return {p.stem: p for p in reversed(found)}
+
+
+def ladder() -> Ladder:
+    """The stages of ./configs/ladder.yaml, or else giblet's own. Raises ConfigError."""
+    return read_ladder(next(folder / LADDER for folder in folders() if (folder / LADDER).is_file()))
+
+
+def find(name: str) -> Path:
+    """The file of a configuration, by its name or its path. Raises ConfigError with the nearest name."""
+    if "/" in name or name.endswith((".yaml", ".yml")):
+        path = Path(name).expanduser()
+        if not path.is_file():
+            raise ConfigError(f"There is no configuration file {name}.", "`giblet config ls` lists those with a name.")
+        return path
+    configs = known()
+    if name not in configs:
+        raise ConfigError(
+            f"No configuration is called {name!r}{nearest(name, list(configs)) or '.'}",
+            f"Known: {', '.join(sorted(configs))}. A file of your own: give its path, or put it into ./configs.",
+        )
+    return configs[name]
+
+
+def read(name: str, settings: Sequence[str] = ()) -> Loaded:
+    """The resolved configuration of that name or path, with `key=value` settings on top. Raises ConfigError."""
+    return load(find(name), parse_settings(settings), folders=folders())
+
+
+def parse_settings(settings: Sequence[str]) -> Mapping[str, Any]:
+    """`--set key=value` texts as dotted key -> value; the value is read as YAML would read it. Raises ConfigError."""
+    overrides: dict[str, Any] = {}
+    for setting in settings:
+        key, equals, text = setting.partition("=")
+        if not equals or not key.strip():
+            raise ConfigError(f"--set {setting}: a setting is written key=value.", "For example: --set num_epochs=20")
+        overrides[key.strip()] = yaml_io.load_text(f"value: {text}", f"--set {setting}")["value"]
+    return overrides

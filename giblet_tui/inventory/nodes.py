@@ -1,0 +1,188 @@
+"""Which nodes there are: the built-in `local`, those in nodes.yaml, and hosts of the ssh config by their name.
+
+`GIBLET_NODES` names another nodes.yaml, `GIBLET_SSH_CONFIG` another ssh config, `GIBLET_HOME` another working directory
+for the node `local`: what tests and shared accounts need.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from giblet_train.schema import yaml_io
+from giblet_train.schema.config import nearest
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.run_dir import replace_file
+from giblet_tui.inventory.ssh_hosts import HOST_PATTERN, hosts_of, names_host
+
+LOCAL = "local"
+
+_PATH_PATTERN = r"^(?:~/|/)[^\x00-\x1f\x7f]*$"
+_HEADER = """\
+# The nodes giblet knows, besides `local` and the hosts of ~/.ssh/config. See configs/nodes.example.yaml for every key.
+"""
+
+HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$")]
+NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
+
+
+class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One machine, and how giblet works there.
+
+    host: the name that ssh knows it by. transport: ssh = giblet's own connection; openssh = the system's ssh, for what
+    only that can do (a shared master connection, GSSAPI, certificates). workdir: where runs, data and environments lie
+    on the node. python: an interpreter there that has this very version of giblet with its [train] extra; None = the
+    environment that `giblet setup` makes. multiplexer: what holds a run's session; auto = tmux, else screen, else a
+    plain process. ssh_config: a file to use in place of ~/.ssh/config. address: where other nodes of a run reach this
+    one; None = as ssh does.
+    """
+
+    name: str
+    host: HostName
+    transport: Literal["local", "ssh", "openssh"] = "ssh"
+    workdir: NodePath = "~/giblet"
+    python: NodePath | None = None
+    multiplexer: Literal["auto", "tmux", "screen", "process"] = "auto"
+    ssh_config: NodePath | None = None
+    address: HostName | None = None
+
+
+def nodes_file() -> Path:
+    """`$GIBLET_NODES`, or giblet/nodes.yaml under `$XDG_CONFIG_HOME` (~/.config)."""
+    if named := os.environ.get("GIBLET_NODES"):
+        return Path(named).expanduser()
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "giblet" / "nodes.yaml"
+
+
+def ssh_config_file() -> Path:
+    """`$GIBLET_SSH_CONFIG`, or ~/.ssh/config."""
+    return Path(os.environ.get("GIBLET_SSH_CONFIG") or "~/.ssh/config").expanduser()
+
+
+def known_nodes() -> tuple[Node, ...]:
+    """`local`, then every node of nodes.yaml in its order: what verbs without a NODE look at. Raises ConfigError."""
+    listed = _read_file(nodes_file())
+    local = listed.pop(LOCAL) if LOCAL in listed else _local()
+    return (local, *listed.values())
+
+
+def resolve(name: str) -> Node:
+    """The node of that name: `local`, one in nodes.yaml, else a host of the ssh config.
+
+    Raises ConfigError with the nearest names when there is none.
+    """
+    known = {node.name: node for node in known_nodes()}
+    if name in known:
+        return known[name]
+    config = ssh_config_file()
+    if re.fullmatch(HOST_PATTERN, name) and names_host(name, config):
+        return _ssh_node(name)
+    hosts = hosts_of(config)
+    raise ConfigError(
+        f"No node is called {name!r}{nearest(name, [*known, *hosts]) or '.'}",
+        f"Known: {', '.join([*known, *(h for h in hosts if h not in known)])}. Add a `Host {name}` block to {config}, "
+        f"or: giblet node add {name} --host HOST",
+    )
+
+
+def resolve_all(names: str) -> list[Node]:
+    """The nodes of `tensor01,tensor02`, in order. Raises ConfigError as `resolve` does."""
+    return [resolve(name.strip()) for name in names.split(",")]
+
+
+def add(node: Node) -> Path:
+    """Write a node into nodes.yaml, whose other lines and comments stay as they are. The file's path is returned.
+
+    Raises ConfigError when the name is taken or not fit.
+    """
+    check_name(node.name)
+    path = nodes_file()
+    if node.name in _read_file(path):
+        raise ConfigError(f"The node {node.name} is already in {path}.", f"To replace it: giblet node rm {node.name}")
+    old = path.read_text(encoding="utf-8") if path.exists() else _HEADER
+    path.parent.mkdir(parents=True, exist_ok=True)
+    replace_file(path, (old.rstrip("\n") + "\n\n" + _block(node)).encode())
+    return path
+
+
+def remove(name: str) -> Path:
+    """Take a node out of nodes.yaml. Nothing on the node changes. Raises ConfigError when it is not there."""
+    path = nodes_file()
+    listed = _read_file(path)
+    if name not in listed:
+        raise ConfigError(f"No node {name!r} in {path}{nearest(name, list(listed)) or '.'}")
+    text = path.read_text(encoding="utf-8")
+    shorter = re.sub(rf"(?m)^(['\"]?){re.escape(name)}\1\s*:.*\n?(?:^[ \t]+.*\n?|^\n(?=[ \t\n]))*", "", text)
+    left = yaml_io.load_text(shorter, str(path))
+    if left != {k: v for k, v in yaml_io.load_text(text, str(path)).items() if k != name}:
+        raise ConfigError(f"{path} is laid out in a way that giblet cannot edit.", f"Remove {name} from it by hand.")
+    replace_file(path, shorter.encode())
+    return path
+
+
+def node_from(value: Any, name: str, where: str = "node") -> Node:
+    """A node out of plain data, as nodes.yaml has it under its name. Raises ConfigError that begins with `where`."""
+    check_name(name)
+    value = {} if value is None else value
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{where}: {name} must hold `key: value` lines, not a {type(value).__name__}.")
+    fields = [f for f in Node.__struct_fields__ if f != "name"]
+    for key in value:
+        if key not in fields:
+            raise ConfigError(f'{where}: unknown key "{name}.{key}"{nearest(str(key), fields)}')
+    try:
+        if name == LOCAL or value.get("transport") == "local":
+            own = {"host": "localhost", "transport": "local", "workdir": _local_workdir()}
+            return msgspec.convert({"name": name, **own, **value}, Node)
+        return _ssh_node(name, **value)
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {name}: {_in_words(str(error))}") from None
+
+
+def check_name(name: str) -> None:
+    """Raises ConfigError when a node cannot have that name."""
+    if not re.fullmatch(HOST_PATTERN, name):
+        raise ConfigError(
+            f"{name!r} cannot name a node.", "Use at most 63 letters, digits, _ . and -, not starting with . or -."
+        )
+
+
+def _local() -> Node:
+    return Node(name=LOCAL, host="localhost", transport="local", workdir=_local_workdir())
+
+
+def _local_workdir() -> str:
+    return str(Path(os.environ.get("GIBLET_HOME") or "~/giblet").expanduser())
+
+
+def _ssh_node(name: str, **values: Any) -> Node:
+    if "GIBLET_SSH_CONFIG" in os.environ:
+        values.setdefault("ssh_config", str(ssh_config_file()))
+    return msgspec.convert({"name": name, "host": name, **values}, Node)
+
+
+def _read_file(path: Path) -> dict[str, Node]:
+    if not path.exists():
+        return {}
+    return {str(name): node_from(value, str(name), str(path)) for name, value in yaml_io.load_file(path).items()}
+
+
+def _in_words(error: str) -> str:
+    what, _, where = error.partition(" - at `$.")
+    if f"matching regex {_PATH_PATTERN!r}" in what:
+        what = "Expected a path that starts with / or ~/"
+    return f"{where.rstrip('`')}: {what}." if where else f"{what}."
+
+
+def _block(node: Node) -> str:
+    defaults = {"transport": "ssh", "workdir": "~/giblet", "python": None, "multiplexer": "auto", "ssh_config": None}
+    fields = msgspec.structs.asdict(node)
+    fields.pop("name")
+    return yaml_io.dump({node.name: {k: v for k, v in fields.items() if defaults.get(k, ...) != v}})

@@ -1,0 +1,1 @@
+"""Planning and starting of runs on one or several nodes."""

@@ -1,0 +1,1 @@
+"""Observation of nodes and runs: watching, log following, snapshots and their cache."""

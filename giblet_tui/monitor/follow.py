@@ -1,0 +1,66 @@
+"""One run followed until it has ended, through lost links: what `launch --follow` and `demo` wait with."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+
+import msgspec
+
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.errors import NotLetIn
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor.snapshots import LinkState, NodeSnapshot, RunSnapshot
+from giblet_tui.monitor.watch import NodeWatch
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """The run as it was last heard of, and the link at this moment. sentence: why the link is not live."""
+
+    link: LinkState
+    sentence: str
+    run: RunSnapshot | None
+
+
+class _Latest:
+    """The newest snapshot; older ones that nobody took are dropped."""
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._snapshot: NodeSnapshot | None = None
+
+    def put(self, snapshot: NodeSnapshot) -> None:
+        with self._changed:
+            self._snapshot = snapshot
+            self._changed.notify()
+
+    def take(self) -> NodeSnapshot:
+        with self._changed:
+            # A limit on each wait keeps Ctrl-C working everywhere.
+            while self._snapshot is None:
+                self._changed.wait(0.5)
+            snapshot, self._snapshot = self._snapshot, None
+            return snapshot
+
+
+def follow(node: Node, run_id: str) -> Iterator[Seen]:
+    """What is seen of the run whenever something is new; the last one is of its end.
+
+    Raises NotLetIn when the node does not let us in (any more), ConfigError when it does not have the run.
+    """
+    latest = _Latest()
+    watch = NodeWatch(node, latest.put)
+    watch.start()
+    try:
+        while True:
+            snapshot = latest.take()
+            if snapshot.link == "refused":
+                raise NotLetIn(snapshot.link_sentence)
+            run = next((run for run in snapshot.runs if run.run.run_id == run_id), None)
+            if run is None and snapshot.link == "live":
+                raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
+            yield Seen(snapshot.link, snapshot.link_sentence, run)
+            if run is not None and not run.health.live:
+                return
+    finally:
+        watch.stop()

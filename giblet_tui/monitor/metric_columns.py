@@ -1,0 +1,316 @@
+"""Metric records as columns of numbers, and their reduction to what a chart of a given width can show.
+
+Everything is pure but for two caches that only grow: a run appends records, so each is read once. A number that was
+not finite is NaN in a column and a gap in a chart.
+
+Shapes: N step records, E epoch records, C pixel columns of a chart, B blocks of the recursion, K records of a block.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count, pairwise
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.schema.config import COMPONENTS
+from giblet_train.schema.records import EpochMetric, Number, PartLoss, StepMetric
+
+Floats = NDArray[np.float64]
+NAMES = ("total", *COMPONENTS)
+BLOCK = 64
+_origins = count()
+
+
+class Range(NamedTuple):
+    """An interval of an axis, first < last."""
+
+    first: float
+    last: float
+
+    @property
+    def span(self) -> float:
+        """Its length."""
+        return self.last - self.first
+
+    def contains(self, value: float) -> bool:
+        """Does the value lie in it, ends included?"""
+        return self.first <= value <= self.last
+
+
+class Points(NamedTuple):
+    """A series: x ascending, y with NaN for a gap, both of length N."""
+
+    x_N: Floats
+    y_N: Floats
+
+
+class Envelope(NamedTuple):
+    """What a series spans in each pixel column: lowest and highest value, NaN where the column is empty."""
+
+    low_C: Floats
+    high_C: Floats
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """Steps that a resume made again: what they were the first time."""
+
+    step_N: Floats
+    at_N: Floats
+    loss: dict[str, Floats]
+
+
+@dataclass(frozen=True)
+class Curves:
+    """One run as columns. Keys of the mappings are `NAMES`; `step` counts optimizer steps, `at` is the node's clock.
+
+    origin: which columns these came from; of two with one origin, the longer begins with the shorter.
+    began_at: the launch of the first of the runs that were stitched together. resumed: the first step of each resume.
+    """
+
+    origin: int
+    began_at: float
+    resumed: tuple[float, ...]
+    replaced: tuple[Replaced, ...]
+    step_N: Floats
+    at_N: Floats
+    lr_N: Floats
+    loss: dict[str, Floats]
+    epoch_step_E: Floats
+    epoch_at_E: Floats
+    train: dict[str, Floats]
+    validation: dict[str, Floats]
+
+
+class _Column:
+    """A float64 array that grows by doubling; a view given out earlier stays as it was."""
+
+    def __init__(self) -> None:
+        self._buffer: Floats = np.empty(256)
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def extend(self, values: Floats) -> None:
+        while self._size + len(values) > len(self._buffer):
+            self._buffer = np.concatenate([self._buffer, np.empty_like(self._buffer)])
+        self._buffer[self._size : self._size + len(values)] = values
+        self._size += len(values)
+
+    def cut(self, size: int) -> Floats:
+        """Keep the first `size` values, in a buffer of their own, and give the others back."""
+        rest = self._buffer[size : self._size].copy()
+        kept = self._buffer[:size]
+        self._buffer, self._size = np.concatenate([kept, np.empty(256)]), size
+        return rest
+
+    def view(self) -> Floats:
+        return self._buffer[: self._size]
+
+
+class StepColumns:
+    """The step records of one run as columns, extended by what is new each time it is asked.
+
+    Where the records go back, a resume made those steps again: the course goes on with the later ones, and the earlier
+    ones stand aside as `Replaced`.
+    """
+
+    def __init__(self) -> None:
+        self._clear()
+
+    def curves(self, steps: Sequence[StepMetric], epochs: Sequence[EpochMetric], began_at: float = 0.0) -> Curves:
+        """The columns of these records; records seen in an earlier call are not read again."""
+        if len(steps) < self._size or (self._size and steps[self._size - 1] != self._last):
+            self._clear()
+        for stretch in stretches(steps[self._size :]):
+            self._extend(stretch)
+        ended = standing_epochs(epochs)
+        return Curves(
+            origin=self._origin,
+            began_at=began_at,
+            resumed=tuple(self._resumed),
+            replaced=tuple(self._replaced),
+            step_N=self._step.view(),
+            at_N=self._at.view(),
+            lr_N=self._lr.view(),
+            loss={name: column.view() for name, column in self._loss.items()},
+            epoch_step_E=np.array([e.step for e in ended], np.float64),
+            epoch_at_E=np.array([e.at for e in ended], np.float64),
+            train=_parts([e.train for e in ended]),
+            validation=_parts([e.validation for e in ended]),
+        )
+
+    def _clear(self) -> None:
+        self._step, self._at, self._lr = _Column(), _Column(), _Column()
+        self._loss = {name: _Column() for name in NAMES}
+        self._size = 0
+        self._last: StepMetric | None = None
+        self._resumed: list[float] = []
+        self._replaced: list[Replaced] = []
+        self._origin = next(_origins)
+
+    def _extend(self, stretch: Sequence[StepMetric]) -> None:
+        if self._last is not None and _resumes(self._last, stretch[0]):
+            self._resume(stretch[0].step)
+        self._step.extend(_floats(s.step for s in stretch))
+        self._at.extend(_floats(s.at for s in stretch))
+        self._lr.extend(_floats(s.lr for s in stretch))
+        self._loss["total"].extend(_floats(s.total for s in stretch))
+        for name in COMPONENTS:
+            self._loss[name].extend(_floats(s.loss.get(name) for s in stretch))
+        self._size, self._last = self._size + len(stretch), stretch[-1]
+
+    def _resume(self, step: int) -> None:
+        """Go on from a step: what was recorded from there on is set aside."""
+        self._resumed.append(float(step))
+        kept = int(np.searchsorted(self._step.view(), step))
+        if kept == len(self._step):
+            return
+        self._lr.cut(kept)
+        loss = {name: column.cut(kept) for name, column in self._loss.items()}
+        self._replaced.append(Replaced(self._step.cut(kept), self._at.cut(kept), loss))
+        self._origin = next(_origins)
+
+
+def stretches(steps: Sequence[StepMetric]) -> list[Sequence[StepMetric]]:
+    """Records in pieces without a resume inside."""
+    borders = [i for i, (a, b) in enumerate(pairwise(steps), 1) if _resumes(a, b)]
+    return [steps[a:b] for a, b in pairwise([0, *borders, len(steps)]) if a < b]
+
+
+def standing_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
+    """Epochs in order; of one that a resume made again, the later."""
+    kept: list[EpochMetric] = []
+    for epoch in epochs:
+        while kept and kept[-1].step >= epoch.step:
+            kept.pop()
+        kept.append(epoch)
+    return kept
+
+
+def _resumes(before: StepMetric, after: StepMetric) -> bool:
+    """Does the second begin anew? Steps went back, or another run's file goes on, whose numbers begin again."""
+    return after.step <= before.step or after.seq <= before.seq
+
+
+class Smoother:
+    """A debiased exponential moving average of a growing column: the weight of a value `k` records back is decay^k.
+
+    Debiased by dividing by the weights themselves (Kingma and Ba 2015, section 3), so the first values are not pulled
+    towards zero; a gap weighs nothing and stays a gap.
+    """
+
+    def __init__(self, decay: float) -> None:
+        self.decay = decay
+        self._smoothed = _Column()
+        self._sum, self._weight = 0.0, 0.0
+
+    def smoothed(self, values_N: Floats) -> Floats:
+        """The average at every value. values_N must begin with what an earlier call was given."""
+        fresh_N = values_N[len(self._smoothed) :]
+        if len(fresh_N):
+            known_N = np.isfinite(fresh_N)
+            sum_N = decayed_sum(np.where(known_N, fresh_N, 0.0), self.decay, self._sum)
+            weight_N = decayed_sum(known_N.astype(np.float64), self.decay, self._weight)
+            with np.errstate(invalid="ignore", divide="ignore"):
+                smooth_N = np.where(known_N, sum_N / weight_N, np.nan)
+            self._smoothed.extend(smooth_N)
+            self._sum, self._weight = float(sum_N[-1]), float(weight_N[-1])
+        return self._smoothed.view()
+
+
+def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
+    """s_k = decay·s_{k-1} + v_k with s_{-1} = before, without a Python loop over records.
+
+    Each block of records is one row of a product with the matrix of decays; the ends of the blocks obey the same
+    recursion with decay^BLOCK.
+    """
+    decay_KK, carry_K = _decays(decay)
+    size = len(values_N)
+    if size <= BLOCK:
+        return np.asarray(decay_KK[:size, :size] @ values_N + before * carry_K[:size])
+    padded_BK = np.pad(values_N, (0, -size % BLOCK)).reshape(-1, BLOCK)
+    inner_BK = padded_BK @ decay_KK.T
+    end_B = decayed_sum(inner_BK[:, -1], decay**BLOCK, before)
+    start_B = np.concatenate([[before], end_B[:-1]])
+    sum_BK: Floats = inner_BK + start_B[:, None] * carry_K
+    return sum_BK.ravel()[:size]
+
+
+@lru_cache(maxsize=32)
+def _decays(decay: float) -> tuple[Floats, Floats]:
+    """What a record weighs in each later one of its block, and the sum before the block in each of its records."""
+    lag_KK = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
+    decay_KK: Floats = np.where(lag_KK >= 0, decay ** np.maximum(lag_KK, 0), 0.0)
+    carry_K: Floats = np.asarray(decay ** np.arange(1, BLOCK + 1), np.float64)
+    return decay_KK, carry_K
+
+
+def reduced(points: Points, window: Range, columns: int, *, joined: bool = True) -> Envelope:
+    """Lowest and highest value in each of `columns` pixel columns, whose outer centres lie on the window's ends.
+
+    joined: also what a straight line between neighbouring points crosses; never over a gap.
+    """
+    x_N, y_N = points
+    pitch = window.span / max(1, columns - 1)
+    edge_C = window.first + (np.arange(columns + 1) - 0.5) * pitch
+    start_C = np.searchsorted(x_N, edge_C)
+    low_C, high_C = np.full(columns, np.nan), np.full(columns, np.nan)
+    filled_C = start_C[:-1] < start_C[1:]
+    if filled_C.any():
+        inside_N, at_C = y_N[: start_C[-1]], start_C[:-1][filled_C]
+        low_C[filled_C] = np.fmin.reduceat(inside_N, at_C)
+        high_C[filled_C] = np.fmax.reduceat(inside_N, at_C)
+    if joined and len(x_N) > 1:
+        centre_C = window.first + np.arange(columns) * pitch
+        with np.errstate(invalid="ignore"):
+            line_C = np.interp(centre_C, x_N, y_N, left=np.nan, right=np.nan)
+        low_C, high_C = np.fmin(low_C, line_C), np.fmax(high_C, line_C)
+    return Envelope(low_C, high_C)
+
+
+def gaps(points: Points, window: Range) -> Floats:
+    """The x of every value in the window that was not finite."""
+    first, last = np.searchsorted(points.x_N, [window.first, window.last + 1e-9])
+    return points.x_N[first:last][np.isnan(points.y_N[first:last])]
+
+
+def value_at(points: Points, x: float) -> float:
+    """The value of the last point at or before x, NaN where there is none."""
+    index = int(np.searchsorted(points.x_N, x, side="right")) - 1
+    return float(points.y_N[index]) if index >= 0 else float("nan")
+
+
+def last_value(values_N: Floats) -> float:
+    """The newest value, NaN when there is none or it was not finite."""
+    return float(values_N[-1]) if len(values_N) else float("nan")
+
+
+def log10(values_N: Floats) -> Floats:
+    """Decimal logarithms, NaN (a gap) for what is not positive."""
+    with np.errstate(invalid="ignore", divide="ignore"):
+        return np.where(values_N > 0, np.log10(np.where(values_N > 0, values_N, 1.0)), np.nan)
+
+
+def number(value: Number) -> float:
+    """A record's number, NaN for its null."""
+    return float("nan") if value is None else value
+
+
+def _floats(values: Iterable[Number]) -> Floats:
+    return np.array([number(value) for value in values], np.float64)
+
+
+def _parts(parts: Sequence[PartLoss | None]) -> dict[str, Floats]:
+    columns: dict[str, list[float]] = {name: [] for name in NAMES}
+    for part in parts:
+        columns["total"].append(number(part.total if part else None))
+        for name in COMPONENTS:
+            columns[name].append(number(part.loss.get(name) if part else None))
+    return {name: np.array(values, np.float64) for name, values in columns.items()}

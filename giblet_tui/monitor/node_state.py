@@ -1,0 +1,342 @@
+"""What the agent tells of a node, folded into what is known of it. Pure: no clock, no network, no files.
+
+`fold(state, event)` takes one event of the agent's `observe` or `watch`; after a tick, `snapshot_of(state)` is whole.
+Every text is sanitised here, once, before anything else sees it.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+from msgspec.structs import replace
+
+from giblet_train.schema import config, yaml_io
+from giblet_train.schema.config import Config, WatchConfig
+from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.health import Health, Signals, health_of
+from giblet_train.schema.records import (
+    Alert,
+    Answer,
+    Cause,
+    CheckpointRecord,
+    DataMetric,
+    EpochMetric,
+    EvaluationMetric,
+    EventMetric,
+    Exit,
+    Heartbeat,
+    Record,
+    Run,
+    RunMetric,
+    StepMetric,
+    SupervisorRecord,
+    decode,
+    decode_lines,
+    decode_metrics,
+)
+from giblet_train.schema.run_dir import config_name, session_name
+from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_value
+from giblet_tui.monitor.snapshots import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
+
+LOG_LINES = 400
+"""How many lines of a log's end are kept."""
+
+NOT_ALLOWED = "It went away, or we may not read it."
+
+R = TypeVar("R", bound=Record)
+Mark = dict[str, Any]
+FROM_THE_START: Mark = {"offset": 0, "inode": None, "head": None, "skipping": False}
+
+
+class RunState(msgspec.Struct, frozen=True):
+    """A run as told so far."""
+
+    snapshot: RunSnapshot
+    marks: Mapping[str, Mark] = {}
+    process: bool | None = None
+    here: bool | None = None
+
+    @property
+    def fault(self) -> str:
+        """Why its run.json cannot be read."""
+        return self.snapshot.unread.get("run.json", "")
+
+    @property
+    def settled(self) -> bool:
+        """Has it ended for good?"""
+        return self.snapshot.exit is not None and not self.fault
+
+
+class NodeState(msgspec.Struct, frozen=True):
+    """A node as told so far. now: its clock at the last tick; heard_at: ours then."""
+
+    node: str
+    runs: Mapping[str, RunState] = {}
+    facts: NodeFacts = NodeFacts()
+    sessions_known: bool = False
+    now: float | None = None
+    heard_at: float | None = None
+
+    @property
+    def marks(self) -> dict[str, dict[str, Mark]]:
+        """How far each file was read: where to go on after a lost connection."""
+        return {run_id: dict(run.marks) for run_id, run in self.runs.items()}
+
+
+def fold(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeState:
+    """The state after one event. heard_at: when it came, on our clock."""
+    if "run" in event:
+        piece = event["run"]
+        run_id = str(piece["run_id"])
+        run = _fold_run(state.runs.get(run_id) or _unread(run_id, state.node), piece)
+        if run.settled:  # nothing will change its health: judged once, however many old runs there are
+            run = replace(run, snapshot=_with_health(run, state, lost=False, elapsed_s=0.0))
+        return replace(state, runs={**state.runs, run_id: run})
+    if "tick" in event:
+        return _fold_tick(state, event["tick"], heard_at)
+    return state
+
+
+def snapshot_of(state: NodeState, link: LinkState = "live", sentence: str = "", elapsed_s: float = 0.0) -> NodeSnapshot:
+    """The node at the last tick, or elapsed_s after it; runs newest first. sentence: why the link is not live."""
+    lost = link != "live"
+    runs = [run.snapshot if run.settled else _with_health(run, state, lost, elapsed_s) for run in state.runs.values()]
+    return NodeSnapshot(
+        node=state.node,
+        link=link,
+        observed_at=state.heard_at,
+        link_sentence=sentence,
+        facts=state.facts,
+        runs=tuple(sorted(runs, key=lambda run: run.run.launched_at, reverse=True)),
+    )
+
+
+def _fold_tick(state: NodeState, tick: Mapping[str, Any], heard_at: float) -> NodeState:
+    told = sanitize_value(tick.get("facts", {}))
+    facts = msgspec.structs.asdict(state.facts)
+    facts |= {key: value for key, value in told.items() if key in facts}
+    facts["clock_skew_s"] = tick["now"] - heard_at
+    if "gpus" in told:
+        facts["gpus"] = tuple(_gpu(gpu) for gpu in told["gpus"])
+    present = tick.get("present")
+    runs = state.runs if present is None else {run_id: run for run_id, run in state.runs.items() if run_id in present}
+    return replace(
+        state,
+        runs=runs,
+        facts=msgspec.convert(facts, NodeFacts, from_attributes=True),
+        sessions_known=state.sessions_known or "sessions" in told,
+        now=tick["now"],
+        heard_at=heard_at,
+    )
+
+
+def _gpu(told: Mapping[str, Any]) -> Gpu:
+    processes = tuple((p["pid"], p.get("user", ""), p["memory_gib"]) for p in told.get("processes", ()))
+    return msgspec.convert({**told, "processes": processes}, Gpu)
+
+
+def _unread(run_id: str, node: str) -> RunState:
+    """A run of which nothing but its id is known."""
+    try:
+        launched_at = time.mktime(time.strptime(run_id[-20:-5], "%Y%m%d-%H%M%S"))
+    except ValueError:
+        launched_at = 0.0
+    run = Run(
+        run_id=run_id,
+        name=config_name(run_id),
+        node=node,
+        session=session_name(run_id),
+        multiplexer="process",
+        argv=(),
+        config_hash="",
+        giblet_version="",
+        launched_by="",
+        launched_at=launched_at,
+    )
+    return RunState(RunSnapshot(run=run, health=Health(state="unknown", sentence="not read yet")))
+
+
+def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
+    snapshot = state.snapshot
+    for name, text in piece.get("files", {}).items():
+        if name == "run.json":
+            snapshot = _with_run(snapshot, text)
+        elif name == "config.yaml":
+            snapshot = _with_config(snapshot, text)
+        elif name == "heartbeat.json":
+            snapshot = replace(snapshot, heartbeat=_record(text, Heartbeat))
+        elif name == "supervisor.json":
+            supervisor = _record(text, SupervisorRecord)
+            snapshot = replace(snapshot, waiting_for=supervisor.waiting_for if supervisor else "")
+        elif name == "exit.json":
+            snapshot = replace(snapshot, exit=_record(text, Exit))
+        elif name == "cause.json":
+            snapshot = replace(snapshot, cause=_record(text, Cause))
+    if "checkpoints" in piece:
+        found = (_record(text, CheckpointRecord) for text in piece["checkpoints"])
+        snapshot = replace(snapshot, checkpoints=tuple(record for record in found if record is not None))
+    marks = dict(state.marks)
+    for name, appended in piece.get("appended", {}).items():
+        snapshot = _APPENDING[name](snapshot, appended)
+        marks[name] = appended["mark"]
+    process, here = piece.get("process", state.process), piece.get("here", state.here)
+    return RunState(snapshot, marks, process, here)
+
+
+def _with_run(snapshot: RunSnapshot, text: str | None) -> RunSnapshot:
+    try:
+        if text is None:
+            raise DataError(NOT_ALLOWED)
+        run = decode(_clean(text), Run)
+        if run.run_id != snapshot.run.run_id:
+            raise DataError(f"It is {run.run_id}'s: the folder was copied or renamed.")
+        return _readable(replace(snapshot, run=run), "run.json")
+    except DataError as error:
+        return _unreadable(snapshot, "run.json", error)
+
+
+def _with_config(snapshot: RunSnapshot, text: str | None) -> RunSnapshot:
+    try:
+        if text is None:
+            raise DataError(NOT_ALLOWED)
+        return _readable(replace(snapshot, config=_config(text)), "config.yaml")
+    except ConfigError as error:
+        return _unreadable(replace(snapshot, config=None), "config.yaml", error)
+
+
+def _readable(snapshot: RunSnapshot, name: str) -> RunSnapshot:
+    return replace(snapshot, unread={other: why for other, why in snapshot.unread.items() if other != name})
+
+
+def _unreadable(snapshot: RunSnapshot, name: str, error: ConfigError) -> RunSnapshot:
+    return replace(snapshot, unread={**snapshot.unread, name: sanitize(f"{error.message} {error.remedy}".strip())})
+
+
+def _with_metrics(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
+    if appended["reset"]:
+        snapshot = replace(
+            snapshot, plan_record=None, data=None, steps=(), epochs=(), events=(), evaluation=None, malformed_lines=0
+        )
+    metrics, malformed = decode_metrics(map(sanitize_json, _lines(appended)))
+    of_kind: dict[type, list[Any]] = {}
+    for metric in metrics:
+        of_kind.setdefault(type(metric), []).append(metric)
+    return replace(
+        snapshot,
+        plan_record=_newest_plan(snapshot.plan_record, of_kind.get(RunMetric, [])),
+        data=of_kind.get(DataMetric, [snapshot.data])[-1],
+        steps=(*snapshot.steps, *of_kind.get(StepMetric, ())),
+        epochs=(*snapshot.epochs, *of_kind.get(EpochMetric, ())),
+        events=(*snapshot.events, *of_kind.get(EventMetric, ())),
+        evaluation=of_kind.get(EvaluationMetric, [snapshot.evaluation])[-1],
+        malformed_lines=snapshot.malformed_lines + malformed + appended["skipped"],
+        metrics_offset=appended["mark"]["offset"],
+    )
+
+
+def _newest_plan(known: RunMetric | None, told: Sequence[RunMetric]) -> RunMetric | None:
+    """The last start's record; a resumed run measures no first losses, so those of its beginning stay."""
+    for record in told:
+        known = replace(record, first_loss=record.first_loss or (known.first_loss if known else {}))
+    return known
+
+
+def _with_alerts(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
+    before = () if appended["reset"] else snapshot.alerts
+    return replace(snapshot, alerts=(*before, *decode_lines(map(sanitize_json, _lines(appended)), Alert)))
+
+
+def _with_answers(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
+    before = () if appended["reset"] else snapshot.answers
+    return replace(snapshot, answers=(*before, *decode_lines(map(sanitize_json, _lines(appended)), Answer)))
+
+
+def _with_log(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
+    before = () if appended["reset"] else snapshot.log_tail
+    lines = (*before, *log_lines(appended))[-LOG_LINES:]
+    return replace(snapshot, log_tail=lines, log_offset=appended["mark"]["offset"])
+
+
+_APPENDING = {
+    "metrics.jsonl": _with_metrics,
+    "alerts.jsonl": _with_alerts,
+    "answers.jsonl": _with_answers,
+    "train.log": _with_log,
+}
+
+
+def log_lines(appended: Mapping[str, Any]) -> list[str]:
+    """A piece of a log as lines fit for a terminal; what is missing in it is told of."""
+    begun_anew = ["(the log was cut short or replaced here: lines may be missing)"] * appended["gap"]
+    text = _bytes(appended["text"]).decode("utf-8", "replace")
+    lines = [sanitize_line(line) for line in text.removesuffix("\n").split("\n")] if text else []
+    return [*begun_anew, *lines, *["(a line of more than 1 MiB is left out here)"] * appended["skipped"]]
+
+
+def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float) -> RunSnapshot:
+    """The run's snapshot with its health, under the name by which we know the node that it runs on."""
+    snapshot = state.snapshot
+    if state.fault:
+        return replace(
+            snapshot, health=Health(state="unknown", sentence=f"its run.json cannot be read: {state.fault.rstrip('.')}")
+        )
+    run = replace(snapshot.run, node=node.node) if state.here else snapshot.run
+    elsewhere = state.here is False and run.node != node.node
+    held = run.multiplexer in ("tmux", "screen") and node.sessions_known
+    now = (node.now or 0.0) + elapsed_s
+    signals = Signals(
+        now=now,
+        launched_at=run.launched_at,
+        process=None if elsewhere else state.process,
+        supervised=state.here is not None,
+        session=run.session in node.facts.sessions if held else None,
+        heartbeat=snapshot.heartbeat,
+        exit=snapshot.exit,
+        waiting_for=snapshot.waiting_for,
+        rebooted=state.here is False and not elsewhere,
+        unreachable_since=node.now if lost else None,
+    )
+    watch = snapshot.config.watch if snapshot.config else WatchConfig()
+    return replace(snapshot, run=run, health=_of_several(snapshot, health_of(signals, watch)))
+
+
+def _of_several(snapshot: RunSnapshot, health: Health) -> Health:
+    """The health of a run on one of its nodes: only the first has a heartbeat; what failed first is known to all."""
+    if snapshot.cause is not None and health.state in ("failed", "died"):
+        return replace(health, state="failed", sentence=snapshot.cause.whole, reason=snapshot.cause.sentence)
+    if snapshot.run.node_rank and snapshot.heartbeat is None and health.state in ("starting", "stalled"):
+        return Health(state="running", sentence="its processes live")
+    return health
+
+
+def _lines(appended: Mapping[str, Any]) -> list[bytes]:
+    return [line for line in _bytes(appended["text"]).split(b"\n") if line]
+
+
+def _record(text: str | None, kind: type[R]) -> R | None:
+    """The record, or None when there is none that can be read (it may be there in whole at the next look)."""
+    if text is None:
+        return None
+    try:
+        return decode(_clean(text), kind)
+    except DataError:
+        return None
+
+
+@functools.lru_cache(maxsize=256)
+def _config(text: str) -> Config:
+    """Raises ConfigError."""
+    return config.from_mapping(sanitize_value(yaml_io.load_text(text, "config.yaml")), "config.yaml").config
+
+
+def _clean(text: str) -> bytes:
+    return sanitize_json(_bytes(text))
+
+
+def _bytes(text: str) -> bytes:
+    """The file's own bytes: what was not UTF-8 in it travelled as surrogate escapes."""
+    return text.encode("utf-8", "surrogateescape")

@@ -1,0 +1,213 @@
+"""Nodes watched as they go: one connection and one thread each, posting whole snapshots; and single looks.
+
+A lost link is told at once and mended with growing, jittered pauses, going on from the exact byte. A node that refuses
+us is not asked again until someone says so: another try would only lock the account.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from msgspec.structs import replace
+
+from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_train.schema.health import Health
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.connect import connect
+from giblet_tui.connection.sanitize import sanitize
+from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import cache
+from giblet_tui.monitor.node_state import Mark, NodeState, fold, log_lines, snapshot_of
+from giblet_tui.monitor.snapshots import LinkState, NodeSnapshot
+
+INTERVAL_S = 0.25
+"""Between two looks of the agent."""
+
+FIRST_PAUSE_S = 0.2
+LONGEST_PAUSES_S = ((60.0, 1.8), (600.0, 5.0), (float("inf"), 30.0))
+"""(time without a link, the longest pause until then): after a short outage the news is fresh within seconds."""
+
+AGAIN = "Connecting again; the run is not touched by this."
+CACHE_EVERY_S = 30.0
+OBSERVE_LIMIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class LogChunk:
+    """New lines of a run's log, and the byte after them. notice: what happened to the link; health: once it ended."""
+
+    lines: tuple[str, ...] = ()
+    offset: int = 0
+    notice: str = ""
+    health: Health | None = None
+
+
+class Pauses:
+    """How long to wait before each further try: doubling from FIRST_PAUSE_S up to LONGEST_PAUSES_S, jittered."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """The link stood: begin anew."""
+        self._pause_s = FIRST_PAUSE_S
+        self._lost_at: float | None = None
+
+    def next_s(self, now: float) -> float:
+        """The next pause, now being a monotonic clock."""
+        self._lost_at = now if self._lost_at is None else self._lost_at
+        longest = next(pause for until, pause in LONGEST_PAUSES_S if now - self._lost_at < until)
+        pause = min(self._pause_s, longest)
+        self._pause_s = 2 * pause
+        return pause * random.uniform(0.75, 1.25)
+
+
+class NodeWatch:
+    """Watches a node until stopped. on_snapshot is called from the watching thread, at most once per interval_s."""
+
+    def __init__(self, node: Node, on_snapshot: Callable[[NodeSnapshot], None], interval_s: float = INTERVAL_S) -> None:
+        self._node = node
+        self._on_snapshot = on_snapshot
+        self._interval_s = interval_s
+        self._state = NodeState(node.name)
+        self._connection: Connection | None = None
+        self._stopping = threading.Event()
+        self._awake = threading.Event()
+        self._cached_at = time.monotonic()
+        self._heard_at = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name=f"watch {node.name}", daemon=True)
+
+    def start(self) -> None:
+        """Begin."""
+        self._thread.start()
+
+    def stop(self, limit_s: float = 3.0) -> None:
+        """End the watching and its connection, and keep the last snapshot in the cache."""
+        self._stopping.set()
+        self._awake.set()
+        connection = self._connection
+        if connection is not None:
+            connection.close()
+        self._thread.join(limit_s)
+
+    def retry(self) -> None:
+        """Try again now: the only way back after a refusal."""
+        self._awake.set()
+
+    def _run(self) -> None:
+        pauses = Pauses()
+        while not self._stopping.is_set():
+            self._awake.clear()
+            if self._state.now is None:
+                self._post("connecting", "")
+            try:
+                self._follow(pauses)
+            except (NotLetIn, ConfigError) as error:
+                self._post("refused", f"{error.message} {error.remedy}".strip())
+                self._awake.wait()
+            except GibletError as error:
+                if not self._stopping.is_set():
+                    self._post("lost", f"{error.message} {error.remedy}".strip())
+                    self._awake.wait(pauses.next_s(time.monotonic()))
+            except Exception as error:  # a fault of ours must not end the watching unseen
+                self._post("lost", f"giblet failed while watching: {type(error).__name__}: {sanitize(str(error))}")
+                self._awake.wait(pauses.next_s(time.monotonic()))
+        self._cache()
+
+    def _follow(self, pauses: Pauses) -> None:
+        """Fold what the node tells until the link is lost. Raises GibletError then."""
+        arguments = {
+            "workdir": self._node.workdir,
+            "interval_s": self._interval_s,
+            "marks": self._state.marks,
+        }
+        with connect(self._node) as connection:
+            self._connection = connection
+            for event in connection.stream("watch", arguments):
+                if self._stopping.is_set():
+                    return
+                self._state = fold(self._state, event, time.time())
+                if "tick" in event:
+                    pauses.reset()
+                    self._heard_at = time.monotonic()
+                    self._post("live", "")
+
+    def _post(self, link: LinkState, sentence: str) -> None:
+        elapsed_s = 0.0 if link == "live" else time.monotonic() - self._heard_at
+        self._on_snapshot(snapshot_of(self._state, link, sentence, elapsed_s))
+        if time.monotonic() - self._cached_at > CACHE_EVERY_S:
+            self._cache()
+
+    def _cache(self) -> None:
+        self._cached_at = time.monotonic()
+        if self._state.now is not None:
+            cache.save(snapshot_of(self._state))
+
+
+def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
+    """The node as it is now. runs: ids to read in full, and alone; else all, the newest and living ones in full.
+
+    Raises Unreachable, ConfigError.
+    """
+    state = NodeState(node.name)
+
+    def take(event: dict[str, Any]) -> None:
+        nonlocal state
+        state = fold(state, event, time.time())
+
+    arguments = {"workdir": node.workdir, "runs": None if runs is None else list(runs)}
+    with connect(node) as connection:
+        connection.call("observe", arguments, timeout_s=OBSERVE_LIMIT_S, on_event=take)
+    return snapshot_of(state)
+
+
+def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: int = 64 * 1024) -> Iterator[LogChunk]:
+    """The run's log as it grows, from a mark (None: its last `last_bytes`), until the run ended.
+
+    A lost link is told as a notice and mended. The last chunk has the run's health. Raises ConfigError when the node
+    has no such run, Unreachable when it could not be reached at all or lets us in no more.
+    """
+    pauses = Pauses()
+    state = NodeState(node.name)
+    reached = False
+    while True:
+        arguments = {
+            "workdir": node.workdir,
+            "interval_s": INTERVAL_S,
+            "runs": [run_id],
+            "files": ["train.log"],
+            "log_bytes": last_bytes,
+            "marks": {run_id: {"train.log": mark} if mark else {}},
+        }
+        try:
+            with connect(node) as connection:
+                reached = True
+                for event in connection.stream("watch", arguments):
+                    state = fold(state, event, time.time())
+                    if "tick" in event:
+                        pauses.reset()
+                        if (ended := _ended(state, run_id)) is not None:
+                            yield LogChunk(offset=mark["offset"] if mark else 0, health=ended)
+                            return
+                    for piece in event.get("run", {}).get("appended", {}).values():
+                        mark = piece["mark"]
+                        yield LogChunk(tuple(log_lines(piece)), mark["offset"])
+        except (Unreachable, TimedOut) as error:
+            if not reached or isinstance(error, NotLetIn):
+                raise
+            yield LogChunk(offset=mark["offset"] if mark else 0, notice=f"{error.message} {AGAIN}")
+            time.sleep(pauses.next_s(time.monotonic()))
+
+
+def _ended(state: NodeState, run_id: str) -> Health | None:
+    """Its health, once it has ended. Raises ConfigError when the node does not have the run."""
+    if run_id not in state.runs:
+        raise ConfigError(f"{state.node} has no run {run_id}.", "`giblet ps -a` lists every run.")
+    health = snapshot_of(replace(state, runs={run_id: state.runs[run_id]})).runs[0].health
+    return None if health.live else health

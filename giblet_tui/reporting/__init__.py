@@ -1,0 +1,1 @@
+"""Output for people and scripts: formatting, JSON, reports and comparisons."""

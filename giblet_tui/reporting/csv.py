@@ -1,0 +1,75 @@
+"""A run's records as a CSV table, one row for each step and each epoch. Pure."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+
+from giblet_train.schema.config import COMPONENTS
+from giblet_train.schema.records import EpochMetric, Number, PartLoss, StepMetric
+from giblet_tui.monitor.snapshots import RunSnapshot
+
+FIELDS = (
+    *("kind", "seq", "step", "epoch", "at", "lr", "total", *COMPONENTS),
+    *("validation_total", *(f"validation_{c}" for c in COMPONENTS), "fmri_r"),
+    *(f"weight_{c}" for c in COMPONENTS),
+    *(f"share_{c}" for c in COMPONENTS),
+    *("gradient_norm", "step_s"),
+)
+
+Cells = dict[str, str | int | Number]
+
+
+def csv_text(run: RunSnapshot) -> str:
+    """The table with its heading. kind is `step` or `epoch`; a cell is empty for what a row does not measure, and
+    `nan` for a measurement that was not finite. Times are seconds since 1970 on the node's clock."""
+    out = io.StringIO()
+    writer = csv.DictWriter(out, FIELDS, restval="", lineterminator="\n")
+    writer.writeheader()
+    records: list[StepMetric | EpochMetric] = [*run.steps, *run.epochs]
+    for record in sorted(records, key=lambda record: record.seq):
+        writer.writerow(_step(record) if isinstance(record, StepMetric) else _epoch(record))
+    return out.getvalue()
+
+
+def _step(step: StepMetric) -> Cells:
+    return {
+        **_common("step", step),
+        **_losses("", step.total, step.loss),
+        **{f"weight_{c}": _number(v) for c, v in step.weight.items() if c in COMPONENTS},
+        **{f"share_{c}": _number(v) for c, v in step.share.items() if c in COMPONENTS},
+        "gradient_norm": "" if step.gradient_norm is None else step.gradient_norm,
+        "step_s": "" if step.step_s is None else step.step_s,
+    }
+
+
+def _epoch(epoch: EpochMetric) -> Cells:
+    held_out: PartLoss | None = epoch.validation
+    return {
+        **_common("epoch", epoch),
+        **_losses("", epoch.train.total, epoch.train.loss),
+        **(_losses("validation_", held_out.total, held_out.loss) if held_out else {}),
+        "fmri_r": "" if epoch.fmri_r is None else epoch.fmri_r,
+    }
+
+
+def _common(kind: str, record: StepMetric | EpochMetric) -> Cells:
+    return {
+        "kind": kind,
+        "seq": record.seq,
+        "step": record.step,
+        "epoch": record.epoch,
+        "at": record.at,
+        "lr": record.lr,
+    }
+
+
+def _losses(prefix: str, total: Number, loss: Mapping[str, Number]) -> Cells:
+    return {
+        f"{prefix}{name}": _number(v) for name, v in {"total": total, **loss}.items() if f"{prefix}{name}" in FIELDS
+    }
+
+
+def _number(value: Number) -> str | float:
+    return "nan" if value is None else value

@@ -1,0 +1,89 @@
+"""Snapshots as JSON: the shapes that scripts rely on. They are extended, never renamed. Pure."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+
+from giblet_train.diagnosis.alerts import answer_to, standing_alerts
+from giblet_train.diagnosis.criteria import Verdict
+from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.reporting.formatting import lr_planned, verdict
+
+SCHEMA = 1
+
+
+def fleet_json(fleet: Fleet, runs: Sequence[RunSnapshot], now: float) -> dict[str, Any]:
+    """`ps --json`."""
+    return {
+        "schema": SCHEMA,
+        "at": now,
+        "nodes": [_node_json(node) for node in fleet.nodes],
+        "runs": [run_json(run) for run in runs],
+    }
+
+
+def run_json(run: RunSnapshot) -> dict[str, Any]:
+    """One run of `ps --json`, and `status --json`."""
+    judged = verdict(run)
+    last = run.steps[-1] if run.steps else None
+    return {
+        "run_id": run.run.run_id,
+        "name": run.run.name,
+        "node": run.run.node,
+        "nodes": [msgspec.to_builtins(part) for part in run.parts],
+        "state": run.health.state,
+        "evidence": run.health.sentence,
+        "step": last.step if last else None,
+        "epoch": last.epoch if last else None,
+        "lr": last.lr if last else None,
+        "lr_planned": lr_planned(run),
+        "loss": {"total": last.total, **last.loss} if last else {},
+        "verdict": judged.status if judged else None,
+        "eta_s": run.eta_s,
+        "session": run.run.session,
+        "multiplexer": run.run.multiplexer,
+    }
+
+
+def verdict_json(run_id: str, judged: Verdict) -> dict[str, Any]:
+    """`verdict --json`."""
+    return {
+        "schema": SCHEMA,
+        "run_id": run_id,
+        "verdict": judged.status,
+        "criteria": [finite(msgspec.to_builtins(c)) for c in judged.criteria],
+    }
+
+
+def alerts_json(run: RunSnapshot, now: float) -> dict[str, Any]:
+    """`alerts --json`: those that stand, each with the answer that silences it, if any."""
+    standing = [
+        {**msgspec.to_builtins(alert), "answer": msgspec.to_builtins(answer_to(alert, run.answers, now))}
+        for alert in standing_alerts(run.alerts)
+    ]
+    return {"schema": SCHEMA, "run_id": run.run.run_id, "alerts": [finite(alert) for alert in standing]}
+
+
+def finite(value: Any) -> Any:
+    """The same data with None for numbers that JSON cannot say."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    return [finite(v) for v in value] if isinstance(value, list) else value
+
+
+def _node_json(node: NodeSnapshot) -> dict[str, Any]:
+    return {
+        "node": node.node,
+        "reachable": node.link == "live",
+        "since": node.observed_at,
+        "why": node.link_sentence,
+        "clock_skew_s": node.facts.clock_skew_s,
+        "gpus": [msgspec.to_builtins(g) for g in node.facts.gpus],
+        "sessions": list(node.facts.sessions),
+    }

@@ -1,0 +1,179 @@
+"""A run told in Markdown: what happened and when, verdict, what is wrong, restarts, best checkpoint, cost.
+
+Meant to be shared: it names no person, no participant and no path.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from giblet_train.diagnosis.criteria import WORDS, VerdictChange, verdict_changes, verdict_of
+from giblet_train.schema.health import duration
+from giblet_train.schema.records import EventMetric
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting import why
+from giblet_tui.reporting.formatting import clock, losses, markdown_table, stakes_lines, verdict_lines
+from giblet_tui.reporting.promotion import HEAD, notebook
+
+TOLD = frozenset(
+    {
+        "sanity",
+        "early_stop",
+        "checkpoint_damaged",
+        "best_gone",
+        "checkpoint_failed",
+        "stopped",
+        "preempted",
+        "resumed",
+        "finished",
+        "failed",
+    }
+)
+"""Events worth a line; the others are every epoch's business."""
+_PATH = re.compile(r"(?<![\w.])~?(?:/[\w.@+-]+){2,}/?")
+_PERSON = re.compile(r"\b(?:sub|subj|subject|participant)[-_ ]?\d+\b", re.IGNORECASE)
+
+
+def report(run: RunSnapshot, now: float) -> str:
+    """The report as Markdown. now: seconds since 1970, for a run that goes on."""
+    sections = [
+        f"# {run.run.run_id}",
+        _summary(run),
+        _section("What happened", _history(run)),
+        _section("Verdict", _verdict(run)),
+        _section("What is wrong", _causes(run)),
+        _section("Losses", _losses(run)),
+        _section("Checkpoint", _best(run)),
+        _section("Cost", _cost(run, now)),
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def report_since(runs: Sequence[RunSnapshot], stages: Sequence[str], since: float, now: float) -> str:
+    """All that happened on all nodes from a moment on: the notebook's table, then each run. Times: since 1970."""
+    told = [run for run in runs if run.health.live or _last_known(run) >= since]
+    if not told:
+        return f"# Since {clock(since)}\n\nNothing ran.\n"
+    parts = [f"# Since {clock(since)}", anonymous(markdown_table(HEAD, notebook(told, stages)))]
+    for run in sorted(told, key=lambda r: r.run.launched_at):
+        parts += [f"## {run.run.run_id}", _summary(run), "\n".join(_history(run, since))]
+        parts.append("\n".join([*_verdict(run), *_best(run), *_cost(run, now)]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _last_known(run: RunSnapshot) -> float:
+    last = run.steps[-1].at if run.steps else 0.0
+    return max(run.run.launched_at, last, run.exit.ended_at if run.exit else 0.0)
+
+
+def anonymous(text: str) -> str:
+    """A sentence without paths and without participants' labels."""
+    return _PERSON.sub("a subject", _PATH.sub("(a path)", text))
+
+
+def _section(title: str, lines: list[str]) -> str:
+    return f"## {title}\n\n" + "\n".join(lines)
+
+
+def _summary(run: RunSnapshot) -> str:
+    stage = f", stage {run.config.stage}" if run.config else ""
+    subjects = f"; {len(run.data.subjects)} subjects, {run.data.n_voxels} voxels" if run.data else ""
+    configuration = (
+        f"Adopted as `{run.run.name}`"
+        if run.run.adopted is not None
+        else f"Configuration `{run.run.name}` ({run.run.config_hash}{stage})"
+    )
+    return (
+        f"**{run.health.state}**: {anonymous(run.health.sentence)}. {configuration} on {run.run.node}, giblet "
+        f"{run.run.giblet_version}{subjects}."
+    )
+
+
+def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
+    """What happened from a moment on, a line each."""
+    moments = [(run.run.launched_at, "launched")]
+    if run.steps:
+        moments.append((run.steps[0].at, f"first step ({run.steps[0].step})"))
+    moments += [(e.at, _told(e)) for e in run.events if e.name in TOLD]
+    moments += [(a.at, f"alert {a.state}: {a.name}. {anonymous(a.sentence)}") for a in run.alerts]
+    moments += [(a.at, f"alert {'acknowledged' if a.until is None else 'snoozed'}: {a.name}") for a in run.answers]
+    changes = verdict_changes(run.config, run.metrics, ended=not run.health.live) if run.config else []
+    moments += [(c.at, f"epoch {c.epoch}: verdict {_became(c)}") for c in changes]
+    moments += [(e.at, f"epoch {e.epoch}: best validation") for e in run.epochs if e.best][-1:]
+    if run.steps:
+        moments.append((run.steps[-1].at, f"last step known ({run.steps[-1].step})"))
+    if run.exit:
+        moments.append((run.exit.ended_at, f"ended: {anonymous(run.health.sentence)}"))
+    told = [moment for moment in moments if moment[0] >= since]
+    return [f"- {clock(at)} {what}" for at, what in sorted(told, key=lambda moment: moment[0])]
+
+
+def _became(change: VerdictChange) -> str:
+    return f"{WORDS[change.was]} → {WORDS[change.now]}" if change.was else WORDS[change.now]
+
+
+def _told(event: EventMetric) -> str:
+    if event.name == "resumed":
+        return f"resumed from step {event.facts.get('step', '?')}"
+    return f"{event.name.replace('_', ' ')}: {anonymous(event.sentence)}"
+
+
+def _verdict(run: RunSnapshot) -> list[str]:
+    if run.config is None and run.run.adopted is not None:
+        return ["- adopted without a configuration: nothing to be held against"]
+    if run.config is None:
+        return [anonymous(f"- config.yaml cannot be read: {run.unread.get('config.yaml', 'It is not there.')}")]
+    if not run.config.criteria:
+        return ["- no criteria: nothing to be held against"]
+    judged = verdict_of(run.config, run.metrics, ended=not run.health.live)
+    return [f"- {line}" for line in verdict_lines(judged)]
+
+
+def _causes(run: RunSnapshot) -> list[str]:
+    causes = why.of_run(run).diagnosis.causes
+    lines = [f"- **{c.cause}** ({c.confidence:.0%}): {anonymous(c.sentence)} {anonymous(c.action)}" for c in causes]
+    return lines or ["Nothing, as far as the records show."]
+
+
+def _losses(run: RunSnapshot) -> list[str]:
+    if not run.epochs:
+        return ["No epoch has ended."]
+    shown = {e.epoch: e for e in (run.epochs[0], *[e for e in run.epochs if e.best][-1:], run.epochs[-1])}
+    lines = []
+    for epoch in shown.values():
+        held = epoch.validation
+        validation = f"; validation {losses(held.total, held.loss)}" if held else ""
+        lines.append(f"- epoch {epoch.epoch}: train {losses(epoch.train.total, epoch.train.loss)}{validation}")
+    return lines
+
+
+def _best(run: RunSnapshot) -> list[str]:
+    restarts = sum(e.name == "resumed" for e in run.events)
+    best = next((c for c in run.checkpoints if "best" in c.roles), None)
+    lines = [f"- restarts: {restarts}"]
+    if best is None:
+        return [*lines, "- no best checkpoint yet"]
+    total = f", validation {best.validation_total:.4f}" if best.validation_total is not None else ""
+    return [
+        *lines,
+        f"- best: step {best.step}, epoch {best.epoch}{total}, {best.bytes / 1e6:.1f} MB, {best.sha256[:12]}",
+    ]
+
+
+def _cost(run: RunSnapshot, now: float) -> list[str]:
+    """What it took, from measured step times; validation and preparation are in the wall time only."""
+    stepping_s = sum(s.step_s or 0.0 for s in run.steps)
+    held = len(run.run.gpus)
+    until = run.exit.ended_at if run.exit else (now if run.health.live else run.health.since or now)
+    held_for_s = max(0.0, until - run.run.launched_at)
+    what = (
+        f"{held * stepping_s / 3600:.2f} GPU-hours in steps"
+        if held
+        else f"{stepping_s / 3600:.2f} hours in steps (CPU)"
+    )
+    lines = [f"- {what}, {len(run.steps)} steps", f"- {duration(held_for_s)} from launch"]
+    if held:
+        lines.append(f"- {held} GPUs held for {held * held_for_s / 3600:.2f} GPU-hours in all")
+    return [*lines, *(f"- {line}" for line in stakes_lines(run, math.inf))]

@@ -1,0 +1,56 @@
+"""A run told in lines as it goes on: what it waits for, its steps now and then, every epoch, every event, its end."""
+
+from __future__ import annotations
+
+from giblet_train.schema.records import EpochMetric
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.formatting import epoch_line, progress_line, rates
+
+STEP_LINE_EVERY_S = 5.0
+
+
+class Narrator:
+    """What of one run has been told already. Times are the node's, so the lines depend on the records alone."""
+
+    def __init__(self) -> None:
+        self._state = ""
+        self._phase = ""
+        self._epoch: int | None = None
+        self._events = 0
+        self._step_at = float("-inf")
+
+    def news(self, run: RunSnapshot) -> list[str]:
+        """Lines for what is new since the last call; none when nothing is."""
+        return [*self._standing(run), *self._told_events(run), *self._told_steps(run)]
+
+    def _standing(self, run: RunSnapshot) -> list[str]:
+        lines = []
+        if run.health.state != self._state:
+            self._state = run.health.state
+            lines.append(f"{run.health.state}: {run.health.sentence}")
+        phase = run.heartbeat.phase if run.heartbeat and not run.steps else ""
+        if phase and phase != self._phase and not any(phase in line for line in lines):
+            lines.append(phase)
+        self._phase = phase
+        return lines
+
+    def _told_events(self, run: RunSnapshot) -> list[str]:
+        new = run.events[self._events :]
+        self._events = len(run.events)
+        return [f"{event.level}: {event.sentence}" for event in new if event.level != "info"]
+
+    def _told_steps(self, run: RunSnapshot) -> list[str]:
+        ended = self._ended_epochs(run)
+        if ended:
+            self._step_at = ended[-1].at
+            return [epoch_line(run, epoch) for epoch in ended]
+        if run.steps and run.steps[-1].at - self._step_at >= STEP_LINE_EVERY_S:
+            self._step_at = run.steps[-1].at
+            return [" | ".join(part for part in (progress_line(run), rates(run)) if part)]
+        return []
+
+    def _ended_epochs(self, run: RunSnapshot) -> list[EpochMetric]:
+        """Epochs that ended since the last call; of what was there at the first call, only the newest."""
+        known, last = self._epoch, run.epochs[-1].epoch if run.epochs else 0
+        self._epoch = last
+        return [e for e in run.epochs if e.epoch > (last - 1 if known is None else known)]

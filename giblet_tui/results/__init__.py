@@ -1,0 +1,1 @@
+"""Results of runs: evaluation on the node and transfer to the laptop."""
