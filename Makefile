@@ -27,7 +27,7 @@ test: install debian check test-laptop
 
 # Slow, and it downloads: a real `giblet setup`, torch included.
 test-setup: install
-	GIBLET_TEST_SETUP=1 $(BIN)/pytest tests/unit/test_setup.py
+	GIBLET_TEST_SETUP=1 $(BIN)/pytest tests/unit/giblet_tui/deploy/test_install.py
 
 # Format, lint, types, and who may import whom.
 check: install
@@ -66,7 +66,7 @@ storm: install debian
 
 # One rank against two and four, for every kind of head and every loss of the brain. Three minutes.
 test-ranks: install
-	GIBLET_TEST_RANKS=1 $(BIN)/pytest -q tests/unit/test_distributed.py
+	GIBLET_TEST_RANKS=1 $(BIN)/pytest -q tests/unit/giblet_train/distributed/test_process_group.py
 
 # Cluster operations at full counts, real torchrun over two nodes included: writes docs/cluster.md. A quarter of an hour.
 test-cluster: install debian
@@ -89,7 +89,7 @@ build/peers/.ready:
 bench-data: install
 	$(BIN)/pip $(PIP) --no-deps --upgrade --target build/peers opencv-python-headless==5.0.0.93
 	$(BIN)/python benchmarks/data.py --peers build/peers
-	GIBLET_TEST_DOWNLOADS=1 $(BIN)/pytest -q tests/unit/test_real_bold.py
+	GIBLET_TEST_DOWNLOADS=1 $(BIN)/pytest -q tests/unit/giblet_train/data/readers/test_real_bold.py
 
 # What the engine learns on the demo study, all folds and two seeds, beside ridge: writes docs/results.md (20 minutes or more).
 bench-train: install

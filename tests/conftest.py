@@ -37,7 +37,7 @@ def needs_the_engine(path: Path) -> bool:
 
 def runs_on_a_laptop(path: Path) -> bool:
     """Is this a unit test that a laptop runs whole?"""
-    return path.parent.name == "unit" and not needs_the_engine(path) and "can_train" not in path.read_text()
+    return HERE / "unit" in path.parents and not needs_the_engine(path) and "can_train" not in path.read_text()
 
 
 if find_spec("torch") is None:
@@ -49,5 +49,6 @@ elif os.environ.get("GIBLET_TESTS") == "engine":
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Two workers share the tests by file, and what starts nodes, sessions or whole runs stays with one of them."""
     for item in items:
-        folder = item.path.parent.name
-        item.add_marker(pytest.mark.xdist_group("cluster" if folder in ("cluster", "e2e") else item.path.stem))
+        folder = item.path.relative_to(HERE).parts[0]
+        group = "cluster" if folder in ("cluster", "e2e") else str(item.path.relative_to(HERE))
+        item.add_marker(pytest.mark.xdist_group(group))

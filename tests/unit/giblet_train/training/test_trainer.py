@@ -9,7 +9,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -42,8 +41,7 @@ from giblet_train.training import process as train_process
 from giblet_train.training.sanity_check import ONE_BATCH_STEPS
 from giblet_train.training.train_state import Standing
 from tests.engine_study import ALONE, config, load, split_data
-
-WORKER = Path(__file__).parents[1] / "engine_worker.py"
+from tests.paths import ENGINE_WORKER
 
 
 def run_dir_of(folder, name="run", **overrides):
@@ -70,7 +68,7 @@ def weights_of(run_dir, step):
 
 def start(run_dir, **environment):
     return subprocess.Popen(
-        [sys.executable, str(WORKER), str(run_dir.path)],
+        [sys.executable, str(ENGINE_WORKER), str(run_dir.path)],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,7 +9,7 @@ from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.ensemble import members_of, refuse_crowd
 from giblet_tui.launch.plan import Request, plan
-from tests.unit.test_launch import facts, gpu
+from tests.unit.giblet_tui.launch.test_plan import facts, gpu
 
 NODE = Node(name="tensor01", host="tensor01")
 CONFIG = Config(name="demo", seed=7, split=SplitConfig(n_folds=3, fold=1, validation_block=2), resume_from="x")

@@ -19,6 +19,7 @@ from giblet_tui.connection.local import LocalConnection
 from giblet_tui.deploy import install
 from giblet_tui.inventory.nodes import Node
 from tests.marks import can_train
+from tests.paths import ROOT
 
 
 def remote_like(workdir: Path, python: str | None = None) -> tuple[Node, LocalConnection]:
@@ -154,7 +155,7 @@ def test_a_real_setup(tmp_path: Path) -> None:
 
 def test_what_counts_as_missing_is_what_training_requires() -> None:
     """Without the conditional ones: a node lacks nothing that its platform does not have."""
-    project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     required = map(Requirement, project["optional-dependencies"]["train"])
     train = {r.name.replace("-", "_") for r in required if r.marker is None}
     assert train | {"numpy"} == set(version.NEEDED)

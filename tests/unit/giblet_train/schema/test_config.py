@@ -10,8 +10,9 @@ import pytest
 from giblet_train.schema import config as configs
 from giblet_train.schema.config import Config, Section
 from giblet_train.schema.errors import ConfigError
+from tests.paths import ROOT
 
-CONFIGS = Path(__file__).parents[2] / "configs"
+CONFIGS = ROOT / "configs"
 SHIPPED = sorted(p for p in CONFIGS.glob("*.yaml") if "example" not in p.name and p.name != "ladder.yaml")
 
 

@@ -2,7 +2,6 @@
 
 import re
 import shlex
-from pathlib import Path
 
 import pytest
 import typer
@@ -11,8 +10,8 @@ from giblet_train.__main__ import app as engine
 from giblet_train.schema.config import from_mapping
 from giblet_train.schema.yaml_io import load_text
 from giblet_tui.cli import app
+from tests.paths import ROOT
 
-ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "data.md").read_text()
 COMMANDS = [line.partition("#")[0][2:].strip() for line in GUIDE.splitlines() if line.startswith("$ ")]
 

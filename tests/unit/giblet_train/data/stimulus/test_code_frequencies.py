@@ -34,7 +34,7 @@ from giblet_train.schema.records import DataMetric, EpochMetric, EvaluationMetri
 from giblet_train.training import process
 from tests.engine_study import config, split_data
 from tests.made_study import made_config, made_study
-from tests.unit.test_trainer import metrics_of, run_dir_of
+from tests.unit.giblet_train.training.test_trainer import metrics_of, run_dir_of
 
 BOOKS, CODES, MOMENTS = 4, 1024, 112
 QUIET = lambda sentence, fraction=0.0: None  # noqa: E731

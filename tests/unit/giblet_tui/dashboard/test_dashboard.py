@@ -6,7 +6,6 @@ import random
 import re
 import threading
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -51,6 +50,7 @@ from giblet_tui.monitor.metric_columns import value_at
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 from giblet_tui.reporting.formatting import verdict
 from tests import fleets
+from tests.paths import ROOT
 
 SIZES = [(80, 24), (120, 40), (200, 50), (60, 15)]
 
@@ -1046,7 +1046,7 @@ def test_importing_the_entry_does_not_import_textual() -> None:
     import sys
 
     code = "import sys, giblet_tui.dashboard; sys.exit('textual' in sys.modules or 'numpy' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], cwd=Path(__file__).parents[2]).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], cwd=ROOT).returncode == 0
 
 
 async def test_a_lab_log_without_components_is_told_as_such_and_not_as_nan() -> None:

@@ -14,7 +14,7 @@ from giblet_train.data.stimulus import griffin_lim
 from giblet_train.data.stimulus.frame_pca import fit_frame_pca
 from giblet_train.training import process
 from tests import engine_study
-from tests.unit.test_trainer import run_dir_of
+from tests.unit.giblet_train.training.test_trainer import run_dir_of
 
 N_MELS = 2
 COMPONENTS = slice(16, 20)

@@ -7,7 +7,7 @@ import soundfile
 
 from giblet_train.data.stimulus.audio import FLOOR, SAMPLE_HZ, log_mel, mel_filters, read_log_mel
 from giblet_train.schema.errors import DataError
-from tests.unit.test_video import film, noise
+from tests.unit.giblet_train.data.stimulus.test_video import film, noise
 
 
 def sound(seconds, seed=0):

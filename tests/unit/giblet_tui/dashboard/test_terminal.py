@@ -11,12 +11,13 @@ from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.paths import ROOT
+
 PATIENCE_S = 60.0
 PROGRAM = """
 from giblet_tui.dashboard import run_dashboard
 from tests import fleets
-from tests.unit.test_dashboard import Recorder, Tape
+from tests.unit.giblet_tui.dashboard.test_dashboard import Recorder, Tape
 
 print("left with", run_dashboard(Tape(), Recorder(), fleets.healthy()))
 """

@@ -16,14 +16,21 @@ from giblet_train.schema.records import EpochMetric, EvaluationMetric, EventMetr
 from giblet_train.training import checkpoint_files
 from giblet_train.training import process as trainer
 from tests.engine_study import load
-from tests.unit.test_trainer import WORKER, heartbeat_of, metrics_of, run_dir_of, wait_for, weights_of
+from tests.unit.giblet_train.training.test_trainer import (
+    ENGINE_WORKER,
+    heartbeat_of,
+    metrics_of,
+    run_dir_of,
+    wait_for,
+    weights_of,
+)
 
 TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--max-restarts", "0", "--nproc-per-node"]
 
 
 def start(run_dir, world_size=2, **environment):
     return subprocess.Popen(
-        [*TORCHRUN, str(world_size), str(WORKER), str(run_dir.path)],
+        [*TORCHRUN, str(world_size), str(ENGINE_WORKER), str(run_dir.path)],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -9,7 +9,7 @@ from giblet_train.evaluation.left_out_subject import FilmView, left_out_figures
 from giblet_train.schema.records import EvaluationMetric
 from giblet_train.training import process
 from tests.engine_study import split_data
-from tests.unit.test_trainer import metrics_of, run_dir_of
+from tests.unit.giblet_train.training.test_trainer import metrics_of, run_dir_of
 
 
 def one_left_out(*_):

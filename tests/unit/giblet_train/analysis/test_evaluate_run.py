@@ -15,7 +15,7 @@ from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import EvaluationMetric
 from giblet_train.training import process
 from tests.engine_study import load, split_data
-from tests.unit.test_trainer import metrics_of, run_dir_of
+from tests.unit.giblet_train.training.test_trainer import metrics_of, run_dir_of
 
 QUIET = lambda sentence, fraction=0.0: None  # noqa: E731
 
