@@ -21,26 +21,26 @@ from threadpoolctl import threadpool_limits
 
 from benchmarks.demo_runs import CONFIG, narrate
 from giblet_train.data.preprocessing.film_alignment import alignment_of
-from giblet_train.data.preprocessing.split_data import SplitData
-from giblet_train.data.simulation.demo_study import make_study
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.data.simulation.demo_study import simulate_study
 from giblet_train.data.statistics.isc import shared_response
 from giblet_train.diagnosis.alignment.film import misalignment
-from giblet_train.diagnosis.alignment.subjects import apart
+from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
 from giblet_train.schema.config import load
 from giblet_train.schema.records import AlignmentFacts
 from giblet_train.training.load_split import load_split
 
 Floats = NDArray[np.float32]
-Change = Callable[[SplitData, np.random.Generator], SplitData]
+Change = Callable[[PreparedSplit, np.random.Generator], PreparedSplit]
 SCENE_TRS = 20
 """Half a minute of film."""
 LATE_TRS = 4
 
 
-def split_of(workdir: Path, seed: int, fold: int) -> SplitData:
+def split_of(workdir: Path, seed: int, fold: int) -> PreparedSplit:
     """A fold of the small demo study of a seed, which is made if it is not there."""
     folder = f"studies/small-{seed}"
-    make_study(workdir / folder, "small", seed=seed)
+    simulate_study(workdir / folder, "small", seed=seed)
     changes = {
         "data.simulate": None,
         "data.data_dir": folder,
@@ -54,7 +54,7 @@ def split_of(workdir: Path, seed: int, fold: int) -> SplitData:
 def with_film(change: Callable[[Floats, Sequence[int]], Floats]) -> Change:
     """The film's rows changed, of all modalities alike."""
 
-    def changed(data: SplitData, random: np.random.Generator) -> SplitData:
+    def changed(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
         del random
         scans = data.study.scan_lengths_trs
         return replace(data, targets={m: change(x_TF, scans) for m, x_TF in data.targets.items()})
@@ -62,14 +62,14 @@ def with_film(change: Callable[[Floats, Sequence[int]], Floats]) -> Change:
     return changed
 
 
-def another_cut(data: SplitData, random: np.random.Generator) -> SplitData:
+def another_cut(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
     """The film's half minutes in another order."""
     scenes = np.array_split(np.arange(data.split.n_trs), data.split.n_trs // SCENE_TRS)
     order = np.concatenate([scenes[n] for n in random.permutation(len(scenes))])
     return replace(data, targets={m: x_TF[order] for m, x_TF in data.targets.items()})
 
 
-def another_film(data: SplitData, random: np.random.Generator) -> SplitData:
+def another_film(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
     """Features that vary as the film's do and together as they do, at other times: their phases drawn anew."""
     turn_K = np.exp(2j * np.pi * random.random(data.split.n_trs // 2 + 1))
 
@@ -88,7 +88,7 @@ def swapped_runs(x_TF: Floats, scans: Sequence[int]) -> Floats:
 def noisier(factor: float) -> Change:
     """So many times its own standard deviation of slow noise added to every voxel of every scan."""
 
-    def changed(data: SplitData, random: np.random.Generator) -> SplitData:
+    def changed(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
         def noisy(bold_TV: Floats) -> Floats:
             white_TV = random.standard_normal(bold_TV.shape, np.float32)
             slow_TV = (white_TV + 0.75 * np.roll(white_TV, 1, axis=0)) / 1.25
@@ -102,7 +102,7 @@ def noisier(factor: float) -> Change:
 def first_subject(change: Callable[[Floats, Sequence[int]], Floats]) -> Change:
     """The first subject's volumes changed."""
 
-    def changed(data: SplitData, random: np.random.Generator) -> SplitData:
+    def changed(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
         del random
         bold = {s: data.bold[s] for s in data.subjects}
         first = data.subjects[0]
@@ -111,7 +111,7 @@ def first_subject(change: Callable[[Floats, Sequence[int]], Floats]) -> Change:
     return changed
 
 
-def with_bold(data: SplitData, bold: Mapping[str, Floats]) -> SplitData:
+def with_bold(data: PreparedSplit, bold: Mapping[str, Floats]) -> PreparedSplit:
     """Other scans, and the voxels that answer in them."""
     return replace(data, bold=bold, responsive_V=shared_response(bold, data.split.train).above_chance())
 
@@ -137,7 +137,7 @@ def verdicts(facts: AlignmentFacts | None, tr_s: float) -> list[str]:
         return ["not measured"]
     wrong = misalignment(facts, tr_s, 0.0)
     film = [f"film {wrong.kind}"] if wrong else []
-    subjects = apart(facts.subjects, tr_s)
+    subjects = find_outlier_subjects(facts.subjects, tr_s)
     first, *_ = facts.subjects
     told = [f"subject {a.kind}" if a.subject == first else f"other subject {a.kind}" for a in subjects]
     return [*film, *told] or ["fine"]

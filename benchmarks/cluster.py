@@ -139,7 +139,7 @@ def storm(cycles: int) -> Storm:
                 time.sleep(random.uniform(0.0, 0.3))
             done = ground.stop(run_id, grace_s=1.0)
             seconds.append(done["seconds"])
-            survivors += len(trees.living(tag)) + bool(sessions.find(f"gib-{run_id}"))
+            survivors += len(trees.living(tag)) + bool(sessions.find_session(f"gib-{run_id}"))
     return Storm(cycles, survivors, tuple(seconds))
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 
-from giblet_train.data.simulation.demo_film import fetch_film, real_shots
+from giblet_train.data.simulation.demo_film import demo_shot_list, fetch_film
 
 GRID = (61, 73, 61)
 WINDOW_TRS = 96
@@ -269,7 +269,7 @@ def bench_study(folder: Path, film: Path, n_trs: int) -> None:
     study = folder / "study"
     (study / "bold").mkdir(parents=True)
     (study / "film.mp4").symlink_to(film)
-    shots = real_shots()
+    shots = demo_shot_list()
     rows = [f"{s.start_s},{s.end_s},a scene,{n},here" for n, s in enumerate(shots)]
     (study / "annotations.csv").write_text("\n".join(["start_s,end_s,detail,names_all,location", *rows]))
     idle = run(IDLE["giblet"], "", "", "")

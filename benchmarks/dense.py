@@ -16,10 +16,10 @@ from typing import Any
 import torch
 
 from benchmarks.demo_runs import CONFIG, narrate
-from giblet_train.components.build import Experiment
-from giblet_train.data.preprocessing.split_data import SplitData
-from giblet_train.distributed.process_group import Ranks, set_threads
-from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.components.build import TrainingSetup
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.distributed.process_group import ProcessGroup, set_threads
+from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.schema.config import load
 from giblet_train.training.load_split import load_split
 
@@ -51,9 +51,9 @@ class Racer:
     """
 
     name: str
-    experiment: Experiment
-    data: SplitData
-    examiner: Examiner
+    experiment: TrainingSetup
+    data: PreparedSplit
+    examiner: Evaluator
     before_cpu_s: float
     wall_s: float
     step: int = 0
@@ -69,9 +69,9 @@ class Racer:
         data = load_split(config, workdir, narrate)
         set_threads(config, 1)
         wall, cpu = time.perf_counter(), time.process_time()
-        experiment = Experiment.of(config, data, Ranks(0, 1, torch.device("cpu")))
+        experiment = TrainingSetup.build(config, data, ProcessGroup(0, 1, torch.device("cpu")))
         wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-        return cls(name, experiment, data, Examiner.of(experiment, data), cpu, wall)
+        return cls(name, experiment, data, Evaluator.of(experiment, data), cpu, wall)
 
     @property
     def finished(self) -> bool:

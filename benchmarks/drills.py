@@ -15,7 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from giblet_train.diagnosis.fault_catalog import DRILLS
+from giblet_train.diagnosis.fault_catalog import FAULTS
 
 GIBLET = Path(sys.executable).with_name("giblet")
 LIMIT_S = 900.0
@@ -50,8 +50,8 @@ def row(seen: dict[str, Any]) -> str:
     after = "–" if raised is None else f"{raised} steps, {seen['raised_s']:.0f} s"
     cells = (
         name,
-        DRILLS[name].says,
-        DRILLS[name].cause or "nothing",
+        FAULTS[name].says,
+        FAULTS[name].cause or "nothing",
         seen["named"] or "nothing",
         "–" if shown is None else f"{shown} steps",
         after,
@@ -70,7 +70,7 @@ def pace_of(seen: list[dict[str, Any]]) -> float:
 def main() -> None:
     """Run the drills and print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", default=list(DRILLS), metavar="FAULT")
+    parser.add_argument("names", nargs="*", default=list(FAULTS), metavar="FAULT")
     seen = []
     for name in parser.parse_args().names:
         seen.append(drill(name))

@@ -28,14 +28,14 @@ from giblet_train.analysis.ensemble import (
     RIDGE,
     FoldScores,
     interval,
+    member_label,
     score_folds,
     series_of,
-    who,
 )
-from giblet_train.analysis.load_run import trained
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.analysis.load_run import load_run
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import DELAYS_TRS, delayed_by
-from giblet_train.evaluation.encoding import Correlation
+from giblet_train.evaluation.encoding import CorrelationAccumulator
 from giblet_train.evaluation.metrics import identification, products_of
 from giblet_train.training.load_split import load_split
 
@@ -135,7 +135,7 @@ def main() -> None:
     print(page(folds, judged), end="")
 
 
-def banded(data: SplitData) -> dict[str, Correlation]:
+def banded(data: PreparedSplit) -> dict[str, CorrelationAccumulator]:
     """Ridge with a penalty per modality and voxel by random search, for each subject and for the subjects' mean.
 
     Fitted and chosen on training TRs alone, in INNER_FOLDS contiguous inner folds.
@@ -154,9 +154,9 @@ def banded(data: SplitData) -> dict[str, Correlation]:
             random_state=0,
         )
         model.fit(inside.astype(np.float32), bold_TV[split.train].astype(np.float32))
-        return np.asarray(data.drift.removed(model.predict(across.astype(np.float32)), split.test_blocks), np.float32)
+        return np.asarray(data.drift.apply(model.predict(across.astype(np.float32)), split.test_blocks), np.float32)
 
-    scores = {name: Correlation(data.responsive_V, data.null_V) for name in (BANDED, BANDED_POOLED)}
+    scores = {name: CorrelationAccumulator(data.responsive_V, data.null_V) for name in (BANDED, BANDED_POOLED)}
     pooled_TV = predicted(np.mean([data.bold[s] for s in data.subjects], axis=0))
     for subject in data.subjects:
         measured_TV = data.bold[subject][split.test]
@@ -229,7 +229,7 @@ def _cells(values: NDArray[np.float64]) -> str:
 
 
 def _by_fold(folds: Sequence[FoldScores], name: str) -> NDArray[np.float64]:
-    return np.array([np.mean([fold.scores[n].r_responsive for n in who(fold, name)]) for fold in folds])
+    return np.array([np.mean([fold.scores[n].r_responsive for n in member_label(fold, name)]) for fold in folds])
 
 
 def _gain(pair: tuple[str, str], gain: dict[str, float], series: dict[str, NDArray[np.float64]]) -> str:
@@ -292,7 +292,7 @@ def _verdicts(
     return [f"- {'met' if met else '**missed**'}: {goal}" for goal, met in goals.items()]
 
 
-def _in_regions(data: SplitData) -> NDArray[np.bool_]:
+def _in_regions(data: PreparedSplit) -> NDArray[np.bool_]:
     inside_V = np.zeros(data.n_voxels, bool)
     for parcel in data.parcels.values():
         inside_V[parcel] = True
@@ -305,7 +305,7 @@ def _contains(bounds: dict[str, float]) -> str:
 
 def _evaluation(path: Path) -> dict[str, Any]:
     """A run's figures on its test block, and what each TR adds to r over voxels outside every region of the truth."""
-    run = trained(path, "best", load_split, narrate)
+    run = load_run(path, "best", load_split, narrate)
     data, outside_V = run.data, ~_in_regions(run.data)
     products = [
         products_of(predicted_TV[:, outside_V], data.bold[subject][data.split.test][:, outside_V])

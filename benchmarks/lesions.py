@@ -14,7 +14,7 @@ import numpy as np
 
 from benchmarks.demo_runs import demo_run, narrate
 from giblet_train.analysis.lesions import lesion_study
-from giblet_train.analysis.load_run import trained
+from giblet_train.analysis.load_run import load_run
 from giblet_train.schema.config import MODALITIES
 from giblet_train.training.load_split import load_split
 
@@ -53,7 +53,7 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=200)
     arguments = parser.parse_args()
     runs = [demo_run(arguments.workdir.resolve(), {"split.fold": fold}) for fold in FOLDS]
-    opened = [trained(run, "best", load_split, narrate) for run in runs]
+    opened = [load_run(run, "best", load_split, narrate) for run in runs]
     tables, right, wrong = [], 0, 0
     for mode in ("missing", "silence"):
         studies = [

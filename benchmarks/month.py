@@ -12,13 +12,13 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator
 
-from giblet_train.diagnosis.alerts import LIKELY, Watched, look
+from giblet_train.diagnosis.alerts import LIKELY, AlertState, update
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.eta import eta
 from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import StepMetric
-from giblet_train.schema.schedule import plan_of
+from giblet_train.schema.schedule import lr_schedule
 from tests.collection.month import healthy_month
 
 Pace = Callable[[random.Random], Iterator[float]]
@@ -29,14 +29,14 @@ RUNNING = Health(state="running", sentence="training")
 def month(seed: int, every: int) -> tuple[int, int, Counter[str]]:
     """(looks, alerts raised, causes that a single look found) of one healthy month, each `every`th look diagnosed."""
     curves, metrics, looks = healthy_month(seed)
-    watched, alerts, causes = Watched(), 0, Counter[str]()
+    watched, alerts, causes = AlertState(), 0, Counter[str]()
     for i, seen in enumerate(looks):
         causes["stalled"] += seen.health.state == "stalled"
         if i % every and seen.health.state != "stalled":
             continue
         found = diagnose(curves.config, metrics[: seen.n], health=seen.health)
         causes.update(c.cause for c in found.causes if c.confidence >= LIKELY)
-        watched, new = look(watched, found, curves.config.watch, i, seen.at)
+        watched, new = update(watched, found, curves.config.watch, i, seen.at)
         alerts += len(new)
     return len(looks), alerts, +causes
 
@@ -65,7 +65,7 @@ def nightly(rng: random.Random) -> Iterator[float]:
 
 def coverage(pace: Pace, done: int, n_runs: int) -> float:
     """How many of the intervals that say 80 % hold what the rest of the run then takes."""
-    plan = plan_of(Config(name="a", num_epochs=STEPS // 20), 20)
+    plan = lr_schedule(Config(name="a", num_epochs=STEPS // 20), 20)
     held = 0
     for seed in range(n_runs):
         stream = pace(random.Random(seed))

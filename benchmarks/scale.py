@@ -22,10 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.demo_runs import narrate
-from giblet_train.components.build import Experiment
-from giblet_train.components.head_sharding import Shards
-from giblet_train.data.preprocessing.split_data import SplitData
-from giblet_train.distributed.process_group import Ranks, ranks_of
+from giblet_train.components.build import TrainingSetup
+from giblet_train.components.head_sharding import HeadSharding
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.distributed.process_group import ProcessGroup, ranks_of
 from giblet_train.distributed.tensor_file import save_file
 from tests.engine_study import config, split_data
 
@@ -112,12 +112,12 @@ def _case(heads: str, folder: Path, n_ranks: int) -> dict[str, Any]:
 
 def _rank(heads: str, folder: Path, n_ranks: int) -> None:
     if heads == "replicated":
-        setattr(Shards, "of", classmethod(lambda cls, config, subjects, ranks: cls(ranks, tuple(subjects))))  # noqa: B010
+        setattr(HeadSharding, "of", classmethod(lambda cls, config, subjects, ranks: cls(ranks, tuple(subjects))))  # noqa: B010
     own = {"compress": "none", "start": "zero", "bottleneck_dim": 96, "width": 64, "n_layers": 0, "window_trs": 64}
     cfg = config(model=own, distributed={"world_size": n_ranks}, threads=1)
     with ranks_of(cfg) as ranks, Memory() as memory:
         gib = {"torch": memory.now()}
-        experiment = Experiment.of(cfg, _data(folder), ranks)
+        experiment = TrainingSetup.build(cfg, _data(folder), ranks)
         learner = experiment.learner
         learner.step(0, {})
         began, sent = time.process_time(), ranks.wire.n_bytes
@@ -128,16 +128,16 @@ def _rank(heads: str, folder: Path, n_ranks: int) -> None:
         gib["step"] = memory.mark()
         gib["rest"] = memory.now()
         tensors = learner.tensors()
-        series = ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if experiment.shards.holds(n)})
+        series = ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if experiment.shards.is_local(n)})
         if ranks.is_first:
             save_file(series, Path("/dev/null"), {})
         gib["save"] = memory.mark()
         _tell(ranks, gib, sent, cpu_s, learner.n_parameters)
 
 
-def _tell(ranks: Ranks, gib: Mapping[str, float], sent: int, cpu_s: float, n_parameters: int) -> None:
+def _tell(ranks: ProcessGroup, gib: Mapping[str, float], sent: int, cpu_s: float, n_parameters: int) -> None:
     """One line from rank 0: the largest memory of any rank, and the CPU seconds of all."""
-    each = ranks.each((gib, cpu_s))
+    each = ranks.all_gather((gib, cpu_s))
     if ranks.is_first:
         worst = {name: max(theirs[name] for theirs, _ in each) for name in gib}
         print(json.dumps({"gib": worst, "sent": sent, "cpu_s": sum(s for _, s in each), "n_parameters": n_parameters}))
@@ -174,7 +174,7 @@ class Memory:
             self._most = max(self._most, self.now())
 
 
-def _data(folder: Path) -> SplitData:
+def _data(folder: Path) -> PreparedSplit:
     """The tests' film, with brains that are read from memory maps as those of a store are."""
     bold = {f"sub-{n + 1:02d}": np.load(_bold(folder, n), mmap_mode="r") for n in range(N_SUBJECTS)}
     data, all_V = split_data(n_trs=N_TRS, n_subjects=1, n_voxels=3), np.ones(N_VOXELS, bool)

@@ -28,7 +28,7 @@ import numpy as np
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.charts import loss_chart
 from giblet_tui.dashboard.charts.loss_chart import Chart
-from giblet_tui.dashboard.charts.viewport import Lens
+from giblet_tui.dashboard.charts.viewport import Viewport
 from giblet_tui.monitor import cache
 from giblet_tui.monitor.metric_columns import NAMES, Points, Range, Smoother
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
@@ -91,7 +91,7 @@ def frame() -> dict[str, float]:
 
     def draw(name: str, raw: Points, smooth_N: np.ndarray[tuple[int], np.dtype[np.float64]]) -> None:
         whole = Range(0, float(raw.x_N[-1]))
-        loss_chart.rows(Chart(name, Lens(), whole, raw, Points(raw.x_N, smooth_N), held_out, 1.0), *PANEL)
+        loss_chart.rows(Chart(name, Viewport(), whole, raw, Points(raw.x_N, smooth_N), held_out, 1.0), *PANEL)
 
     still, growing = [], []
     for size in range(POINTS - ROUNDS, POINTS):

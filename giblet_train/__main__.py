@@ -52,19 +52,19 @@ def simulate(
     subjects: Annotated[int | None, typer.Option(min=1, help="How many subjects; the size's own if not given.")] = None,
 ) -> None:
     """Make the demo study: a real film, and brains simulated from it with known truth. Prints the study's facts."""
-    from giblet_train.data.simulation.demo_study import make_study, pretty
+    from giblet_train.data.simulation.demo_study import format_json, simulate_study
 
-    facts = make_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate)
-    print(pretty(facts).decode(), end="")
+    facts = simulate_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate)
+    print(format_json(facts).decode(), end="")
 
 
 @app.command()
 def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")]) -> None:
     """Train as RUN_DIR/config.yaml says, alone or under torchrun. Exit 0 done or stopped, 75 terminated, 1 failed."""
     from giblet_train.training.load_split import load_split
-    from giblet_train.training.process import train_recorded
+    from giblet_train.training.process import train_with_error_file
 
-    sys.exit(train_recorded(run_dir, load_split))
+    sys.exit(train_with_error_file(run_dir, load_split))
 
 
 @app.command()
@@ -73,10 +73,10 @@ def drill(
     run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")],
 ) -> None:
     """Train as `train` does, with a fault that really happens: what `giblet demo FAULT` starts."""
-    from giblet_train.training.fault_injection import train_with
+    from giblet_train.training.fault_injection import train_with_fault
     from giblet_train.training.load_split import load_split
 
-    sys.exit(train_with(fault, run_dir, load_split))
+    sys.exit(train_with_fault(fault, run_dir, load_split))
 
 
 @app.command()
@@ -102,15 +102,15 @@ def evaluate(
 
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """
-    from giblet_train.analysis.evaluate_run import MAP, evaluation_lines, judge
-    from giblet_train.analysis.load_run import trained
-    from giblet_train.analysis.results import new_folder, told
+    from giblet_train.analysis.evaluate_run import MAP, evaluate_checkpoint, evaluation_lines
+    from giblet_train.analysis.load_run import load_run
+    from giblet_train.analysis.results import make_output_dir, write_results
     from giblet_train.training.load_split import load_split
 
-    folder = new_folder(out)
-    run = trained(run_dir, role, load_split, narrate, workdir)
-    figures = judge(run, narrate, folder and folder / MAP)
-    print(told("evaluation", figures, evaluation_lines(figures), folder, as_json))
+    folder = make_output_dir(out)
+    run = load_run(run_dir, role, load_split, narrate, workdir)
+    figures = evaluate_checkpoint(run, narrate, folder and folder / MAP)
+    print(write_results("evaluation", figures, evaluation_lines(figures), folder, as_json))
 
 
 @app.command()
@@ -135,14 +135,14 @@ def ensemble(
     python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the others first
     """
     from giblet_train.analysis.ensemble import lines_of, report, score_folds
-    from giblet_train.analysis.results import new_folder, told
-    from giblet_train.distributed.local_queue import grown
+    from giblet_train.analysis.results import make_output_dir, write_results
+    from giblet_train.distributed.local_queue import train_missing_members
     from giblet_train.training.load_split import load_split
 
-    folder = new_folder(out)
-    members = grown(run_dirs, seeds, all_folds, jobs, narrate)
+    folder = make_output_dir(out)
+    members = train_missing_members(run_dirs, seeds, all_folds, jobs, narrate)
     figures = report(score_folds(members, role, load_split, narrate))
-    print(told("ensemble", figures, lines_of(figures), folder, as_json))
+    print(write_results("ensemble", figures, lines_of(figures), folder, as_json))
 
 
 @app.command()
@@ -175,14 +175,14 @@ def lesion(
     python -m giblet_train lesion RUN_DIR --atlas parcels.nii.gz --region 17 --region 18 --json
     """
     from giblet_train.analysis.lesions import lesion_lines, lesion_study
-    from giblet_train.analysis.load_run import trained
-    from giblet_train.analysis.results import new_folder, told
+    from giblet_train.analysis.load_run import load_run
+    from giblet_train.analysis.results import make_output_dir, write_results
     from giblet_train.training.load_split import load_split
 
-    folder = new_folder(out)
-    run = trained(run_dir, role, load_split, narrate, workdir)
+    folder = make_output_dir(out)
+    run = load_run(run_dir, role, load_split, narrate, workdir)
     study = lesion_study(run, run.parcels(region or (), atlas, mask), source, mode, draws, narrate)
-    print(told("lesion", study, lesion_lines(study), folder, as_json))
+    print(write_results("lesion", study, lesion_lines(study), folder, as_json))
 
 
 @app.command()
@@ -197,15 +197,15 @@ def rebuild(
 
     python -m giblet_train rebuild ~/giblet/runs/demo-20261125-101500-3f2a rebuilt && open rebuilt/index.html
     """
-    from giblet_train.analysis.load_run import trained
-    from giblet_train.analysis.reconstruct import rebuild, rebuilt_lines
-    from giblet_train.analysis.results import new_folder, told
+    from giblet_train.analysis.load_run import load_run
+    from giblet_train.analysis.reconstruct import format_reconstruction, reconstruct
+    from giblet_train.analysis.results import make_output_dir, write_results
     from giblet_train.training.load_split import load_split
 
-    folder = new_folder(out)
+    folder = make_output_dir(out)
     assert folder is not None
-    words = rebuild(trained(run_dir, role, load_split, narrate, workdir), folder, narrate)
-    text = told("words", words, rebuilt_lines(words), folder, as_json)
+    words = reconstruct(load_run(run_dir, role, load_split, narrate, workdir), folder, narrate)
+    text = write_results("words", words, format_reconstruction(words), folder, as_json)
     print(text if as_json else f"{folder / 'index.html'}\n{text}")
 
 
@@ -237,18 +237,18 @@ def watch(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> No
 @app.command()
 def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
     """Build the store that a run needs, if it does not exist. Prints its path, its sizes and the time."""
-    from giblet_train.data.store.prepare import prepare, read_request
+    from giblet_train.data.store.prepare import prepare, read_data_request
 
-    print(prepare(read_request(run_or_config, workdir), narrate))
+    print(prepare(read_data_request(run_or_config, workdir), narrate))
 
 
 @data_app.command("lag")
 def data_lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
     """By how many TRs each brain follows the film, in all and in thirds. Exit 1 when the thirds disagree."""
     from giblet_train.data.checks.report import lag_report
-    from giblet_train.data.store.prepare import read_request
+    from giblet_train.data.store.prepare import read_data_request
 
-    failed, text = lag_report(read_request(run_or_config, workdir), narrate)
+    failed, text = lag_report(read_data_request(run_or_config, workdir), narrate)
     print(text)
     if failed:
         sys.exit(FAILED)
@@ -263,10 +263,10 @@ def data_check(
 ) -> None:
     """Find data mistakes before training: files, clocks, scales, annotations, subjects. Exit 1 on an error."""
     from giblet_train.data.checks.report import check_report
-    from giblet_train.data.store.prepare import read_request
+    from giblet_train.data.store.prepare import read_data_request
 
     failed, text = check_report(
-        read_request(run_or_config, workdir), narrate, as_json=as_json, html=html and html.expanduser()
+        read_data_request(run_or_config, workdir), narrate, as_json=as_json, html=html and html.expanduser()
     )
     print(text)
     if failed:
@@ -285,10 +285,10 @@ def data_diagnose(
     Exit code 1 on an error. A few steps are rehearsed in memory and thrown away.
     """
     from giblet_train.analysis.rehearse_training import diagnose
-    from giblet_train.data.store.prepare import read_request
+    from giblet_train.data.store.prepare import read_data_request
     from giblet_train.training.load_split import load_split
 
-    failed, text = diagnose(read_request(run_or_config, workdir), load_split, steps, narrate, as_json=as_json)
+    failed, text = diagnose(read_data_request(run_or_config, workdir), load_split, steps, narrate, as_json=as_json)
     print(text)
     if failed:
         sys.exit(FAILED)
@@ -300,7 +300,7 @@ def narrate(sentence: str, fraction: float | None = None) -> None:
 
 
 def main() -> None:
-    """Run the command line; the process ends with the exit code of `contract.errors`."""
+    """Run the command line; the process ends with the exit code of `schema.errors`."""
     try:
         app()
     except GibletError as error:

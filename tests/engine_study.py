@@ -1,4 +1,4 @@
-"""A film and brains made of known numbers, as `SplitData`, in milliseconds: what the engine's tests train on."""
+"""A film and brains made of known numbers, as `PreparedSplit`, in milliseconds: what the engine's tests train on."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.preprocessing.splits import Split
 from giblet_train.data.statistics.hrf import glover
 from giblet_train.data.stimulus.frame_pca import FramePca
 from giblet_train.data.study import Study
-from giblet_train.distributed.process_group import Ranks
+from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.schema.config import Config, from_mapping
 from giblet_train.schema.records import ModalityFacts
 
-ALONE = Ranks(0, 1, torch.device("cpu"))
+ALONE = ProcessGroup(0, 1, torch.device("cpu"))
 WIDTHS = {"video": 20, "audio": 12, "text": 8}
 
 
@@ -42,7 +42,7 @@ def config(**overrides: Any) -> Config:
 
 def split_data(
     n_trs: int = 300, n_voxels: int = 60, n_subjects: int = 3, seed: int = 0, signal: float = 0.6
-) -> SplitData:
+) -> PreparedSplit:
     """Two scans; the first third of the voxels follows the film through an HRF, alike in all subjects."""
     rng = np.random.default_rng(seed)
     split = Split(n_trs, 0, 14, ((0, 90), (104, 150), (150, 200)), ((214, 240),), ((254, 300),))
@@ -78,7 +78,7 @@ def split_data(
     fact = ModalityFacts(
         n_targets=1, raw_mean=0.0, raw_sd=1.0, raw_min=-3.0, raw_max=3.0, mean=0.0, sd=1.0, train_variance=1.0
     )
-    return SplitData(
+    return PreparedSplit(
         study=study,
         split=split,
         inputs=features,
@@ -98,7 +98,7 @@ def split_data(
     )
 
 
-def load(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> SplitData:
+def load(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> PreparedSplit:
     """What `train` is given instead of a store."""
     progress("making a synthetic study", 1.0)
     return split_data()

@@ -10,7 +10,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from giblet_train.schema.errors import GibletError
-from giblet_train.training.process import train_recorded
+from giblet_train.training.process import train_with_error_file
 from tests.engine_study import load
 
 
@@ -28,7 +28,7 @@ def arm(training):
 
 if __name__ == "__main__":
     try:
-        sys.exit(train_recorded(Path(sys.argv[1]), load, arm))
+        sys.exit(train_with_error_file(Path(sys.argv[1]), load, arm))
     except GibletError as error:
         print(error, file=sys.stderr)
         os._exit(error.exit_code)

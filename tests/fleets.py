@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from giblet_train.schema import config as configuration
 from giblet_train.schema.config import COMPONENTS, Config
 from giblet_train.schema.health import Health
-from giblet_train.schema.records import Alert, EpochMetric, Exit, Heartbeat, PartLoss, Run, RunMetric, StepMetric
-from giblet_train.schema.schedule import lr_at, plan_of
+from giblet_train.schema.records import Alert, EpochMetric, Exit, Heartbeat, Run, RunMetric, SplitLoss, StepMetric
+from giblet_train.schema.schedule import lr_at, lr_schedule
 from giblet_tui.monitor.snapshots import Fleet, Gpu, NodeFacts, NodeSnapshot, RunSnapshot
 
 NOW = 1_800_000_000.0
@@ -58,7 +58,7 @@ def run(
     rate never moves. loss_scale multiplies every loss, as the lab's 275,000 did.
     """
     config = config or demo_config(name)
-    plan = plan_of(config, STEPS_PER_EPOCH)
+    plan = lr_schedule(config, STEPS_PER_EPOCH)
     launched_at = NOW - steps * STEP_S - 20
     step_records, losses = _steps(config, steps, launched_at, flat, nan_from, stuck_lr, loss_scale)
     epochs = _epochs(step_records, losses, loss_scale)
@@ -175,7 +175,7 @@ def _steps(
 ) -> tuple[list[StepMetric], list[dict[str, float]]]:
     random_of = random.Random(7)
     weights = config.component_weights()
-    plan = plan_of(config, STEPS_PER_EPOCH)
+    plan = lr_schedule(config, STEPS_PER_EPOCH)
     records, losses = [], []
     for step in range(steps):
         progress = 0.0 if flat else 1 - math.exp(-step / 110)
@@ -221,8 +221,8 @@ def _epochs(steps: list[StepMetric], losses: list[dict[str, float]], scale: floa
                 epoch=end // STEPS_PER_EPOCH,
                 at=last.at + 0.1,
                 lr=last.lr,
-                train=PartLoss(total=None if bad else _total(train, last), loss=dict(train)),
-                validation=PartLoss(
+                train=SplitLoss(total=None if bad else _total(train, last), loss=dict(train)),
+                validation=SplitLoss(
                     total=None if bad else _total(held_out, last),
                     loss=dict(held_out),
                     skill={c: 1 - v / scale for c, v in held_out.items()},

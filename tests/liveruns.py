@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from giblet_train.schema.config import Config, dump
-from giblet_train.schema.records import Exit, Heartbeat, PartLoss, Run, StepMetric, SupervisorRecord, encode
+from giblet_train.schema.records import Exit, Heartbeat, Run, SplitLoss, StepMetric, SupervisorRecord, encode
 from giblet_train.schema.run_dir import RunDir, new_run_id, session_name, write_record
 from giblet_tui.agent.supervisor import boot_id, start_ticks
 
@@ -71,7 +71,7 @@ def end(run_dir: RunDir, code: int = 0) -> None:
 
 def step_line(seq: int) -> bytes:
     """A step record as the engine appends it."""
-    loss = PartLoss(total=1.0, loss={"fmri": 1.0, "video": 0.5})
+    loss = SplitLoss(total=1.0, loss={"fmri": 1.0, "video": 0.5})
     step = StepMetric(
         seq=seq,
         step=seq,

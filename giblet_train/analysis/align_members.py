@@ -9,7 +9,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.preprocessing.standardize import ColumnScale
 
 Floats = NDArray[np.float32]
@@ -33,7 +33,7 @@ class Mean:
         return np.asarray(self._sum_TV / np.maximum(self._n_V, 1), np.float32)
 
 
-def voxels_as(member: SplitData, other: SplitData, predicted_TV: Floats) -> Floats:
+def to_voxels_of(member: PreparedSplit, other: PreparedSplit, predicted_TV: Floats) -> Floats:
     """(T, V of the other): z-scores of each voxel, NaN where the member has dropped it."""
     if np.array_equal(member.voxels_V, other.voxels_V):
         return predicted_TV
@@ -42,7 +42,7 @@ def voxels_as(member: SplitData, other: SplitData, predicted_TV: Floats) -> Floa
     return studied_TV[:, other.voxels_V]
 
 
-def features_as(member: SplitData, other: SplitData, modality: str, rebuilt_TF: Floats) -> Floats:
+def to_features_of(member: PreparedSplit, other: PreparedSplit, modality: str, rebuilt_TF: Floats) -> Floats:
     """(T, F of the other): in its scale, and frames along its components. Shares of codes have neither."""
     if modality in member.unigram or member.split == other.split:
         return rebuilt_TF

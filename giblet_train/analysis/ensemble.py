@@ -15,17 +15,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.analysis.align_members import Mean, features_as, voxels_as
-from giblet_train.analysis.load_run import Narrate, trained
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.analysis.align_members import Mean, to_features_of, to_voxels_of
+from giblet_train.analysis.load_run import Narrate, load_run
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
-from giblet_train.evaluation.encoding import N_DRAWS, Correlation, Floats
+from giblet_train.evaluation.encoding import N_DRAWS, CorrelationAccumulator, Floats
 from giblet_train.evaluation.metrics import block_interval
 from giblet_train.schema.config import diff
 from giblet_train.schema.ensemble_configs import FREE_KEYS, PLACE_KEYS
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import RunDir
-from giblet_train.training.process import Load
+from giblet_train.training.process import DataLoaderFn
 
 ENSEMBLE, RIDGE, POOLED, BOTH = "ensemble", "ridge", "ridge_pooled", "ensemble_with_ridge_pooled"
 MEMBER, FIRST = "member", "first"
@@ -42,14 +42,14 @@ class FoldScores:
 
     fold: int
     members: tuple[str, ...]
-    scores: Mapping[str, Correlation]
+    scores: Mapping[str, CorrelationAccumulator]
     rebuilt: Mapping[str, Mapping[str, Floats]]
     decoding: Mapping[str, Mapping[str, Mapping[str, float]]]
     member_skill: Mapping[str, float]
-    data: SplitData
+    data: PreparedSplit
 
 
-def score_folds(paths: Sequence[Path], role: str, load: Load, narrate: Narrate) -> list[FoldScores]:
+def score_folds(paths: Sequence[Path], role: str, load: DataLoaderFn, narrate: Narrate) -> list[FoldScores]:
     """Each fold that these run directories hold, lowest first. Raises ConfigError where runs cannot be averaged."""
     by_fold: dict[int, list[Path]] = defaultdict(list)
     first = RunDir(paths[0].resolve()).read_config()
@@ -65,23 +65,23 @@ def score_folds(paths: Sequence[Path], role: str, load: Load, narrate: Narrate) 
     return [_score(fold, by_fold[fold], role, load, narrate) for fold in sorted(by_fold)]
 
 
-def _score(fold: int, paths: Sequence[Path], role: str, load: Load, narrate: Narrate) -> FoldScores:
-    scores: dict[str, Correlation] = {}
+def _score(fold: int, paths: Sequence[Path], role: str, load: DataLoaderFn, narrate: Narrate) -> FoldScores:
+    scores: dict[str, CorrelationAccumulator] = {}
     total: dict[str, Mean] = defaultdict(Mean)
     rebuilt: dict[str, dict[str, Floats]] = {}
     skills: list[dict[str, float]] = []
-    first = trained(paths[0], role, load, narrate)
+    first = load_run(paths[0], role, load, narrate)
     data, rows = first.data, first.data.split.test
     for n, path in enumerate(paths):
-        run = first if n == 0 else trained(path, role, load, narrate)
+        run = first if n == 0 else load_run(path, role, load, narrate)
         narrate(f"fold {fold}: member {n + 1} of {len(paths)}", n / len(paths))
-        scores[path.name] = Correlation(data.responsive_V, data.null_V)
+        scores[path.name] = CorrelationAccumulator(data.responsive_V, data.null_V)
         for subject, own_TV in run.examiner.predicted(run.model):
-            predicted_TV = voxels_as(run.data, data, own_TV)
+            predicted_TV = to_voxels_of(run.data, data, own_TV)
             scores[path.name].add(np.nan_to_num(predicted_TV), data.bold[subject][rows])
             total[subject].add(predicted_TV)
         film = {
-            source: {m: features_as(run.data, data, m, own_TF) for m, own_TF in features.items()}
+            source: {m: to_features_of(run.data, data, m, own_TF) for m, own_TF in features.items()}
             for source, features in run.examiner.rebuilt(run.model).items()
         }
         skills.append({m: d["skill"] for m, d in first.examiner.decoding(film)["predicted"].items()})
@@ -95,17 +95,17 @@ def _score(fold: int, paths: Sequence[Path], role: str, load: Load, narrate: Nar
     return FoldScores(fold, members, scores, rebuilt, first.examiner.decoding(rebuilt), mean_skill, data)
 
 
-def _held_against(data: SplitData, total: Mapping[str, Floats]) -> dict[str, Correlation]:
+def _held_against(data: PreparedSplit, total: Mapping[str, Floats]) -> dict[str, CorrelationAccumulator]:
     """The ensemble, ridge alone and pooled, and the mean of ensemble and pooled ridge."""
     split, rows = data.split, data.split.test
-    scores = {name: Correlation(data.responsive_V, data.null_V) for name in (ENSEMBLE, RIDGE, POOLED, BOTH)}
+    scores = {name: CorrelationAccumulator(data.responsive_V, data.null_V) for name in (ENSEMBLE, RIDGE, POOLED, BOTH)}
     ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
     together_V = data.responsive_V if data.responsive_V.any() else np.ones(data.n_voxels, bool)
     mean_TV = np.asarray(np.mean([data.bold[s] for s in data.subjects], axis=0), np.float32)
-    pooled_TV = data.drift.removed(ridge.predict(mean_TV, rows, together_V), split.test_blocks)
+    pooled_TV = data.drift.apply(ridge.predict(mean_TV, rows, together_V), split.test_blocks)
     for subject, predicted_TV in total.items():
         bold_TV = data.bold[subject]
-        alone_TV = data.drift.removed(ridge.predict(bold_TV, rows, together_V), split.test_blocks)
+        alone_TV = data.drift.apply(ridge.predict(bold_TV, rows, together_V), split.test_blocks)
         for name, each_TV in (
             (ENSEMBLE, predicted_TV),
             (RIDGE, alone_TV),
@@ -149,12 +149,14 @@ def series_of(folds: Sequence[FoldScores]) -> dict[str, NDArray[np.float64]]:
     """
     series = {}
     for name in (MEMBER, FIRST, *(name for name in folds[0].scores if name not in folds[0].members)):
-        parts = [np.mean([p for n in who(fold, name) for p in fold.scores[n].products], axis=0) for fold in folds]
+        parts = [
+            np.mean([p for n in member_label(fold, name) for p in fold.scores[n].products], axis=0) for fold in folds
+        ]
         series[name] = np.concatenate(parts) / len(folds)
     return series
 
 
-def who(fold: FoldScores, name: str) -> Sequence[str]:
+def member_label(fold: FoldScores, name: str) -> Sequence[str]:
     """Whose scores in a fold go by a name of `series_of`."""
     return {MEMBER: fold.members, FIRST: fold.members[:1]}.get(name, [name])
 

@@ -12,7 +12,7 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.analysis.load_run import Narrate, Trained
+from giblet_train.analysis.load_run import LoadedRun, Narrate
 from giblet_train.data.readers.nifti import write_map
 from giblet_train.evaluation.metrics import pearson, shifted_r
 from giblet_train.schema.records import SCHEMA, EvaluationMetric, encode
@@ -22,7 +22,7 @@ NULL_VOXELS = 2000
 NULL_PERCENTILE = 99.0
 
 
-def judge(run: Trained, narrate: Narrate, map_path: Path | None = None) -> dict[str, Any]:
+def evaluate_checkpoint(run: LoadedRun, narrate: Narrate, map_path: Path | None = None) -> dict[str, Any]:
     """An evaluation of a run's checkpoint: {schema, run_id, step, folds, encoding, decoding, baselines, skill}.
 
     map_path: where r of each voxel is written as NIfTI.
@@ -82,7 +82,7 @@ def _number(value: Any) -> str:
     return "–" if value is None else f"{value:.3f}"
 
 
-def _by_voxel(run: Trained) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _by_voxel(run: LoadedRun) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """(V,) held-out r of each voxel, and r of a sample of voxels under all shifts; both averaged over subjects."""
     rows = run.data.split.test
     sample = slice(None, None, max(1, run.data.n_voxels // NULL_VOXELS))

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from giblet_train.analysis.load_run import Narrate, Trained
+from giblet_train.analysis.load_run import LoadedRun, Narrate
 from giblet_train.data.preprocessing.parcels import Parcel
 from giblet_train.evaluation.metrics import reconstruction
 from giblet_train.model.lesion import Mode, VoxelReadout
@@ -30,17 +30,17 @@ Figures = dict[str, dict[str, float]]
 
 
 @dataclass(frozen=True)
-class Bench:
+class LesionContext:
     """A trained run with its test brains read voxel by voxel. true: modality -> (T, F)."""
 
-    run: Trained
+    run: LoadedRun
     model: BrainModel
     readout: VoxelReadout
     mode: Mode
     true: Mapping[str, NDArray[np.float32]]
 
     @classmethod
-    def of(cls, run: Trained, source: str, mode: Mode) -> Bench:
+    def of(cls, run: LoadedRun, source: str, mode: Mode) -> LesionContext:
         """source: of `objective.SOURCES`. Raises ConfigError where the model does not read brains."""
         if not isinstance(run.model, BrainModel):
             raise ConfigError(
@@ -70,18 +70,20 @@ class Bench:
         z_TK = self.readout.latents(lost_V, self.mode).to(next(model.parameters()).device)
         ends = accumulate((stop - start for start, stop in self.run.data.split.test_blocks), initial=0)
         blocks = [model.decoders(z_TK[None, first:stop], None) for first, stop in pairwise(ends)]
-        return {m: np.concatenate([targets.shown(m, b[m])[0].cpu().numpy() for b in blocks]) for m in self.true}
+        return {
+            m: np.concatenate([targets.decode_to_features(m, b[m])[0].cpu().numpy() for b in blocks]) for m in self.true
+        }
 
 
 def lesion_study(
-    run: Trained, parcels: Sequence[Parcel], source: str, mode: Mode, n_draws: int, narrate: Narrate
+    run: LoadedRun, parcels: Sequence[Parcel], source: str, mode: Mode, n_draws: int, narrate: Narrate
 ) -> dict[str, Any]:
     """{schema, run_id, mode, source, n_draws, before, lesions}: each parcel's lesion, alone, on held-out TRs.
 
     Of every figure: what is left, what was lost, what random sets lose, and p, the share of them that lose as much.
     A random set has as many voxels as the parcel, and as many responsive ones, drawn anywhere in the mask.
     """
-    bench = Bench.of(run, source, mode)
+    bench = LesionContext.of(run, source, mode)
     before = bench.figures(np.zeros(run.data.n_voxels, bool))
     lesions = []
     for number, parcel in enumerate(parcels):

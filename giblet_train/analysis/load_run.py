@@ -9,37 +9,37 @@ from pathlib import Path
 import msgspec
 import torch
 
-from giblet_train.components.build import Experiment
-from giblet_train.components.train_step import under
+from giblet_train.components.build import TrainingSetup
+from giblet_train.components.train_step import with_prefix
 from giblet_train.data.preprocessing.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.store.prepare import workdir_of
 from giblet_train.data.store.store import study_folder
-from giblet_train.distributed.process_group import Ranks, device_of, set_threads
-from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.distributed.process_group import ProcessGroup, device_of, set_threads
+from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.model.network import Network
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import CheckpointRecord
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.training import checkpoint_files
-from giblet_train.training.process import Load
+from giblet_train.training.process import DataLoaderFn
 
 Narrate = Callable[[str, float], None]
 
 
 @dataclass(frozen=True)
-class Trained:
+class LoadedRun:
     """A run as its checkpoint left it. workdir: where its study lies. model: the averaged weights: those are judged."""
 
     run_dir: RunDir
     workdir: Path
     config: Config
     record: CheckpointRecord
-    data: SplitData
-    experiment: Experiment
+    data: PreparedSplit
+    experiment: TrainingSetup
     model: Network
-    examiner: Examiner
+    examiner: Evaluator
 
     def parcels(self, names: Sequence[str], atlas: Path | None, mask: Path | None) -> tuple[Parcel, ...]:
         """The named parcels of the study's atlas or of another, and a mask's voxels. Raises ConfigError, DataError."""
@@ -67,7 +67,7 @@ class Trained:
         return study_folder(self.config, self.workdir / self.config.data.data_dir, self.workdir, lambda *_: None)[0]
 
 
-def trained(path: Path, role: str, load: Load, narrate: Narrate, workdir: Path | None = None) -> Trained:
+def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdir: Path | None = None) -> LoadedRun:
     """The run in directory `path`, its own or a pulled copy, at its newest checkpoint of `role`; nothing is written.
 
     workdir: where study and stores lie, as in `prepared.workdir_of`. It works on a GPU where torch sees one, unless the
@@ -96,10 +96,10 @@ def trained(path: Path, role: str, load: Load, narrate: Narrate, workdir: Path |
         )
     device = device_of(alone, 0)
     narrate(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)
-    experiment = Experiment.of(alone, data, Ranks(0, 1, device))
+    experiment = TrainingSetup.build(alone, data, ProcessGroup(0, 1, device))
     model = experiment.learner.average.model
-    model.load_state_dict(under("average.", saved.tensors))
-    return Trained(run_dir, where, config, record, data, experiment, model, Examiner.of(experiment, data))
+    model.load_state_dict(with_prefix("average.", saved.tensors))
+    return LoadedRun(run_dir, where, config, record, data, experiment, model, Evaluator.of(experiment, data))
 
 
 def _named(device: torch.device) -> str:

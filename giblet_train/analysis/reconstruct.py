@@ -17,11 +17,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.analysis.lesions import Bench
-from giblet_train.analysis.load_run import Narrate, Trained
+from giblet_train.analysis.lesions import LesionContext
+from giblet_train.analysis.load_run import LoadedRun, Narrate
 from giblet_train.components.loss_terms import SOURCES
 from giblet_train.data.checks.figures import png_bytes
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus import encodec
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
@@ -46,17 +46,17 @@ class Retrieved:
     rank: dict[str, int]
 
 
-def rebuild(run: Trained, out: Path, narrate: Narrate) -> dict[str, object]:
+def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object]:
     """Write frames.png, a .wav per source and index.html into the empty folder `out`; returns what words.json says.
 
     Of a modality that is codes, the likeliest ones, a .npy per source; pictures or sound only where something is known
     to make them of codes.
     """
     none_V = np.zeros(run.data.n_voxels, bool)
-    films: dict[str, Film] = {s: Bench.of(run, s, "missing").film(none_V) for s in SOURCES}
+    films: dict[str, Film] = {s: LesionContext.of(run, s, "missing").film(none_V) for s in SOURCES}
     truth = {m: target_TF[run.data.split.test] for m, target_TF in run.data.targets.items()}
     shown, rows = _write_pictures(run, out, films, narrate)
-    codes = {s: likeliest(run.data, film) for s, film in {"film": truth, **films}.items()}
+    codes = {s: argmax_codes(run.data, film) for s, film in {"film": truth, **films}.items()}
     sounds = _write_sounds(run, out, {"film": truth, **films}, codes, narrate)
     found = retrieved(run.data, {s: film["text"] for s, film in films.items()})
     told: dict[str, object] = {
@@ -75,7 +75,7 @@ def rebuild(run: Trained, out: Path, narrate: Narrate) -> dict[str, object]:
     return told
 
 
-def rebuilt_lines(told: Mapping[str, Any]) -> list[str]:
+def format_reconstruction(told: Mapping[str, Any]) -> list[str]:
     """The same for people: what was made, how near the words came, and whose film it is."""
     pictures, sounds, codes = told["frames"], told["sounds"], told["codes"]
     seen = f"{len(pictures['trs'])} pictures of {', '.join(pictures['rows'])}" if pictures["rows"] else "no pictures"
@@ -95,7 +95,7 @@ def rebuilt_lines(told: Mapping[str, Any]) -> list[str]:
     return [*lines, str(told["credit"])]
 
 
-def likeliest(data: SplitData, film: Film) -> dict[str, NDArray[np.int64]]:
+def argmax_codes(data: PreparedSplit, film: Film) -> dict[str, NDArray[np.int64]]:
     """modality that is codes -> (T, B): the likeliest code of each book, as rebuilt."""
     return {m: film[m].reshape(-1, *book.shape).argmax(axis=-1) for m, book in data.unigram.items()}
 
@@ -111,7 +111,7 @@ def _write_codes(out: Path, codes: Mapping[str, Mapping[str, NDArray[np.int64]]]
 
 
 def _write_pictures(
-    run: Trained, out: Path, films: Mapping[str, Film], narrate: Narrate
+    run: LoadedRun, out: Path, films: Mapping[str, Film], narrate: Narrate
 ) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
     if "video" in run.data.unigram:
         narrate("no pictures: what makes them of the codes that were brought is not known here", 0.1)
@@ -122,7 +122,7 @@ def _write_pictures(
     return shown, rows
 
 
-def picture_rows(data: SplitData, films: Mapping[str, Film]) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
+def picture_rows(data: PreparedSplit, films: Mapping[str, Film]) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
     """TRs evenly over the test block, and (P, H, W, C) of the film itself, of all that components of frames can show of
     it, and of each rebuilt film there."""
     test = data.split.test
@@ -151,7 +151,7 @@ def _sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
 
 
 def _write_sounds(
-    run: Trained,
+    run: LoadedRun,
     out: Path,
     films: Mapping[str, Film],
     codes: Mapping[str, Mapping[str, NDArray[np.int64]]],
@@ -180,7 +180,7 @@ def _write_sounds(
     return {name: f"sound_{name}.wav" for name in waves}
 
 
-def _waves_of_mel(run: Trained, films: Mapping[str, Film], narrate: Narrate) -> dict[str, NDArray[np.float32]]:
+def _waves_of_mel(run: LoadedRun, films: Mapping[str, Film], narrate: Narrate) -> dict[str, NDArray[np.float32]]:
     data, n_mels = run.data, run.config.model.n_mels
     step_s = data.study.tr_s / steps_per_tr(data.study.tr_s)
     waves = {}
@@ -191,7 +191,7 @@ def _waves_of_mel(run: Trained, films: Mapping[str, Film], narrate: Narrate) -> 
     return waves
 
 
-def retrieved(data: SplitData, words: Mapping[str, NDArray[np.float32]]) -> list[Retrieved]:
+def retrieved(data: PreparedSplit, words: Mapping[str, NDArray[np.float32]]) -> list[Retrieved]:
     """For each annotation of the test block the nearest of the whole study's annotations, by cosine of embeddings.
 
     words: source -> (T, F) rebuilt text features; they are averaged over the annotation's TRs.
@@ -217,7 +217,7 @@ def retrieved(data: SplitData, words: Mapping[str, NDArray[np.float32]]) -> list
     return found
 
 
-def _annotations(data: SplitData) -> tuple[list[str], NDArray[np.float32]]:
+def _annotations(data: PreparedSplit) -> tuple[list[str], NDArray[np.float32]]:
     """Each different annotation of the study, and (L, F) its mean text features, of norm 1."""
     labels = sorted({label for label in data.study.text_labels if label})
     rows = [np.array([own == label for own in data.study.text_labels]) for label in labels]
@@ -226,7 +226,7 @@ def _annotations(data: SplitData) -> tuple[list[str], NDArray[np.float32]]:
     return labels, np.asarray(mean_LF / np.maximum(norm_L1, 1e-9), np.float32)
 
 
-def _usual(data: SplitData) -> NDArray[np.float32] | float:
+def _usual(data: PreparedSplit) -> NDArray[np.float32] | float:
     """The text's training mean, from which likeness is reckoned: 0 of standardised features, else each code's share."""
     return data.unigram["text"].ravel() if "text" in data.unigram else 0.0
 

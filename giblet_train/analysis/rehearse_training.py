@@ -12,22 +12,22 @@ from typing import Any
 
 import msgspec
 
-from giblet_train.components.build import Experiment
-from giblet_train.components.train_step import Stepped
+from giblet_train.components.build import TrainingSetup
+from giblet_train.components.train_step import StepResult
 from giblet_train.data.checks.findings import Finding, by_severity
-from giblet_train.data.checks.report import as_mapping, report_lines
-from giblet_train.data.checks.run_checks import Report, check
+from giblet_train.data.checks.report import report_lines, to_json
+from giblet_train.data.checks.run_checks import DataReport, check_study
 from giblet_train.data.readers.study_files import Progress
-from giblet_train.data.store.prepare import Request
+from giblet_train.data.store.prepare import DataRequest
 from giblet_train.diagnosis import sanity_checks
-from giblet_train.distributed.process_group import Ranks, device_of, set_threads
-from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.distributed.process_group import ProcessGroup, device_of, set_threads
+from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.monitoring.run_logger import resident_gib
 from giblet_train.schema.config import Config, LossConfig
 from giblet_train.schema.errors import GibletError
 from giblet_train.schema.records import ModalityFacts
-from giblet_train.schema.schedule import Plan, lr_at
-from giblet_train.training.process import Load
+from giblet_train.schema.schedule import LrSchedule, lr_at
+from giblet_train.training.process import DataLoaderFn
 
 LATE_SHARE = 0.1
 NEAR_BASE = 0.9
@@ -53,7 +53,7 @@ class Component:
 
 
 @dataclass(frozen=True)
-class Rehearsal:
+class TrialSteps:
     """What a few steps showed. step_s: median seconds of one; gib: memory of this process at the end."""
 
     components: Mapping[str, Component]
@@ -65,49 +65,51 @@ class Rehearsal:
     not_finite: tuple[str, ...]
 
 
-def diagnose(request: Request, load: Load, n_steps: int, progress: Progress, *, as_json: bool) -> tuple[bool, str]:
+def diagnose(
+    request: DataRequest, load: DataLoaderFn, n_steps: int, progress: Progress, *, as_json: bool
+) -> tuple[bool, str]:
     """Whether an error was found, and the report. Raises DataError or ConfigError when a file is not there."""
-    report = check(request, progress)
+    report = check_study(request, progress)
     findings, rehearsal, plan = list(report.findings), None, None
     try:
         data = load(request.config, request.workdir, progress)
         progress(f"rehearsing {n_steps} steps", 0.0)
-        rehearsal, plan = _rehearse(request.config, data, n_steps)
+        rehearsal, plan = _run_trial_steps(request.config, data, n_steps)
         findings += _about(rehearsal, data.facts, request.config) + _about_rate(plan)
     except GibletError as error:
         findings.append(_error("no_model", f"The network was not looked at: {error.message}", error.remedy))
-    whole = Report(by_severity(findings), report.files, report.components, report.lags, report.study)
+    whole = DataReport(by_severity(findings), report.files, report.components, report.lags, report.study)
     if as_json:
         model = None if rehearsal is None else msgspec.to_builtins(rehearsal)
-        return whole.failed, msgspec.json.encode(as_mapping(whole) | {"model": model}).decode()
+        return whole.failed, msgspec.json.encode(to_json(whole) | {"model": model}).decode()
     lines = [] if rehearsal is None or plan is None else ["", *_lines(rehearsal, plan)]
     return whole.failed, "\n".join(report_lines(whole, lines))
 
 
-def _rehearse(config: Config, data: Any, n_steps: int) -> tuple[Rehearsal, Plan]:
+def _run_trial_steps(config: Config, data: Any, n_steps: int) -> tuple[TrialSteps, LrSchedule]:
     """A run's first steps on one process, its warm-up cut short so that the losses move; and the run's own plan."""
     set_threads(config, 1)
-    ranks = Ranks(0, 1, device_of(config, 0))
-    plan = Experiment.of(config, data, ranks).learner.plan
+    ranks = ProcessGroup(0, 1, device_of(config, 0))
+    plan = TrainingSetup.build(config, data, ranks).learner.plan
     balance = msgspec.structs.replace(config.balance, every_steps=1)
     short = msgspec.structs.replace(config, warmup_steps=WARM_UP_STEPS, balance=balance)
-    experiment = Experiment.of(short, data, ranks)
-    learner, examiner = experiment.learner, Examiner.of(experiment, data)
-    first, start = examiner.first_loss(learner.model), examiner.training_loss(learner.model)
-    steps: list[Stepped] = [learner.step(n, {}) for n in range(min(n_steps, learner.plan.total_steps))]
+    experiment = TrainingSetup.build(short, data, ranks)
+    learner, examiner = experiment.learner, Evaluator.of(experiment, data)
+    first, start = examiner.initial_loss(learner.model), examiner.training_loss(learner.model)
+    steps: list[StepResult] = [learner.step(n, {}) for n in range(min(n_steps, learner.plan.total_steps))]
     last, shares = examiner.training_loss(learner.model), steps[-1].gradient_share or {}
     components = {
         c: Component(_mean_square(data.facts[c]), first[c], start[c], last[c], learner.base_weight[c], shares.get(c))
         for c in learner.components
     }
     return (
-        Rehearsal(
+        TrialSteps(
             components=components,
             n_parameters=learner.n_parameters,
             n_steps=len(steps),
             step_s=sorted(s.seconds for s in steps)[len(steps) // 2],
             gib=resident_gib(),
-            idle=tuple(learner.idle),
+            idle=tuple(learner.unused_parameters),
             not_finite=tuple(sorted({c for step in steps for c, _ in step.not_finite})),
         ),
         plan,
@@ -120,13 +122,14 @@ def _mean_square(fact: ModalityFacts) -> float:
     return math.nan if fact.raw_mean is None or fact.raw_sd is None else fact.raw_mean**2 + fact.raw_sd**2
 
 
-def _about(rehearsal: Rehearsal, facts: Mapping[str, ModalityFacts], config: Config) -> list[Finding]:
+def _about(rehearsal: TrialSteps, facts: Mapping[str, ModalityFacts], config: Config) -> list[Finding]:
     parts = rehearsal.components
     # Whatever the losses are divided by: one that does not begin at 1 carries a unit.
     scaled = msgspec.structs.replace(config, losses=LossConfig(scale="variance"))
-    findings = [_error("scale", sentence) for sentence in sanity_checks.of_data(facts)]
+    findings = [_error("scale", sentence) for sentence in sanity_checks.check_data(facts)]
     findings += [
-        _error("first_loss", sentence) for sentence in sanity_checks.of_start(scaled, _first(rehearsal), facts)
+        _error("first_loss", sentence)
+        for sentence in sanity_checks.check_initial_loss(scaled, _first(rehearsal), facts)
     ]
     findings += [_error("not_finite", f"{c} is not finite in the first steps.") for c in rehearsal.not_finite]
     total = sum(p.weight * p.first for p in parts.values())
@@ -145,7 +148,7 @@ def _about(rehearsal: Rehearsal, facts: Mapping[str, ModalityFacts], config: Con
     return findings
 
 
-def _about_rate(plan: Plan) -> list[Finding]:
+def _about_rate(plan: LrSchedule) -> list[Finding]:
     """The lab's runs spent their days in warm-up: the rate must be near its base when a tenth of the steps is done."""
     reached = max((lr_at(s, plan) for s in range(max(1, round(LATE_SHARE * plan.total_steps)))), default=0.0)
     if reached >= NEAR_BASE * plan.learning_rate:
@@ -166,11 +169,11 @@ def _error(name: str, sentence: str, action: str = "") -> Finding:
     return Finding(finding=name, severity="error", sentence=sentence, action=action)
 
 
-def _first(rehearsal: Rehearsal) -> dict[str, float]:
+def _first(rehearsal: TrialSteps) -> dict[str, float]:
     return {c: part.first for c, part in rehearsal.components.items()}
 
 
-def _lines(rehearsal: Rehearsal, plan: Plan) -> list[str]:
+def _lines(rehearsal: TrialSteps, plan: LrSchedule) -> list[str]:
     """The network's table: the loss as it would be in raw units, as it is, and after the rehearsal."""
     parts = rehearsal.components
     raw = sum(p.weight * p.mean_square for p in parts.values())

@@ -11,7 +11,7 @@ import msgspec
 from giblet_train.schema.errors import ConfigError
 
 
-def new_folder(path: Path | None) -> Path | None:
+def make_output_dir(path: Path | None) -> Path | None:
     """The folder, made; None for none. Raises ConfigError when it holds other things or cannot be made."""
     if path is None:
         return None
@@ -25,7 +25,9 @@ def new_folder(path: Path | None) -> Path | None:
     raise ConfigError(f"{folder} exists and is not an empty folder.", "Name a new one.")
 
 
-def told(name: str, figures: Mapping[str, Any], lines: Sequence[str], folder: Path | None, as_json: bool) -> str:
+def write_results(
+    name: str, figures: Mapping[str, Any], lines: Sequence[str], folder: Path | None, as_json: bool
+) -> str:
     """What to print, and NAME.json and NAME.txt in the folder. A figure that is not a number is null in JSON."""
     as_text, encoded = "\n".join(lines), msgspec.json.encode(figures)
     if folder is not None:

@@ -38,7 +38,7 @@ class Batch:
 
 
 @dataclass(frozen=True)
-class Windows:
+class WindowSampler:
     """The blocks windows are cut from. Context may lie in the gap before a block, never in another scan or block."""
 
     blocks: tuple[Block, ...]
@@ -47,7 +47,7 @@ class Windows:
     context_trs: int
     scored_trs: int
 
-    def draw(self, seed: int, step: int, n_windows: int) -> Batch:
+    def sample(self, seed: int, step: int, n_windows: int) -> Batch:
         """The step's windows, the same on every rank (Philox, keyed by seed and step)."""
         rng = np.random.Generator(np.random.Philox(key=[seed, step]))
         lengths = np.array([stop - start for start, stop in self.blocks])
@@ -55,7 +55,7 @@ class Windows:
         starts = [self._start(self.blocks[i], u) for i, u in zip(chosen, rng.random(n_windows), strict=True)]
         return self._cut([self.blocks[i] for i in chosen], starts, self.scored_trs)
 
-    def whole(self) -> list[Batch]:
+    def sequential(self) -> list[Batch]:
         """Each block as one window, to evaluate on."""
         return [self._cut([(start, stop)], [start], stop - start) for start, stop in self.blocks]
 
@@ -82,7 +82,9 @@ class Windows:
 
 def windows_of(
     blocks: Sequence[Block], scan_lengths_trs: Sequence[int], gap_trs: int, context_trs: int, window_trs: int
-) -> Windows:
+) -> WindowSampler:
     """Windows of `window_trs` TRs, context included, or as long as the longest block allows."""
     longest = max(stop - start for start, stop in blocks)
-    return Windows(tuple(blocks), tuple(scan_lengths_trs), gap_trs, context_trs, min(window_trs - context_trs, longest))
+    return WindowSampler(
+        tuple(blocks), tuple(scan_lengths_trs), gap_trs, context_trs, min(window_trs - context_trs, longest)
+    )

@@ -9,27 +9,27 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from giblet_train.components.batches import Block, Windows, windows_of
-from giblet_train.components.head_sharding import Shards
-from giblet_train.components.loss_terms import Objective
-from giblet_train.components.ridge_init import RidgeStart, lag_priors, ridge_start
+from giblet_train.components.batches import Block, WindowSampler, windows_of
+from giblet_train.components.head_sharding import HeadSharding
+from giblet_train.components.loss_terms import LossTerms
+from giblet_train.components.ridge_init import RidgeInit, lag_priors, ridge_start
 from giblet_train.components.targets import Targets, targets_of
-from giblet_train.components.train_step import Learner
+from giblet_train.components.train_step import TrainStep
 from giblet_train.data.preprocessing.film_alignment import alignment_of
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.preprocessing.splits import Split
 from giblet_train.data.statistics.hrf import glover
-from giblet_train.distributed.process_group import Ranks
+from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.model.dense import DenseModel
-from giblet_train.model.linear_encoder import Start
+from giblet_train.model.linear_encoder import LinearInit
 from giblet_train.model.network import BrainModel, Network, Sizes
-from giblet_train.model.presets import Shape, shape_of
-from giblet_train.model.voxel_basis import DEVIATION, Compression, compress
-from giblet_train.monitoring.run_logger import Recorder
+from giblet_train.model.presets import ModelSize, shape_of
+from giblet_train.model.voxel_basis import DEVIATION, VoxelBasis, compress
+from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import DataMetric, RunMetric
-from giblet_train.schema.schedule import default_steps_per_epoch, lr_at, plan_of
+from giblet_train.schema.schedule import default_steps_per_epoch, lr_at, lr_schedule
 
 OWN_PACE = 0.1
 FEWEST_CORRELATED_TRS = 3
@@ -37,74 +37,78 @@ FEWEST_CORRELATED_TRS = 3
 
 
 @dataclass(frozen=True)
-class Experiment:
+class TrainingSetup:
     """All parts of a run. compression: of the subjects held here, on the ranks that judge; others need no basis.
 
     start_signal: on those ranks, what the linear model that training starts from believes; None without one.
     """
 
     config: Config
-    shards: Shards
-    shape: Shape
-    learner: Learner
-    compression: Compression | None
+    shards: HeadSharding
+    shape: ModelSize
+    learner: TrainStep
+    compression: VoxelBasis | None
     start_signal: Mapping[str, float] | None = None
 
     @classmethod
-    def of(
-        cls, config: Config, data: SplitData, ranks: Ranks, say: Callable[[str], None] = lambda sentence: None
-    ) -> Experiment:
+    def build(
+        cls,
+        config: Config,
+        data: PreparedSplit,
+        ranks: ProcessGroup,
+        say: Callable[[str], None] = lambda sentence: None,
+    ) -> TrainingSetup:
         """Build them. say: told how far a long start is. Raises ConfigError when they do not fit one another."""
         _check_data(data)
         shape = shape_of(config.model)
         _check_sizes(config, shape, len(data.split.train), ranks)
-        shards = Shards.of(config, data.subjects, ranks)
+        shards = HeadSharding.of(config, data.subjects, ranks)
         compression, targets, start, signal = None, None, None, None
         # The same bits whatever a machine's cores: a resumed run must find the basis that its heads were saved in.
         with threadpool_limits(config.threads or 1):
-            if shards.judges:
-                compression = compress(config.model.compress, data.bold, data.split.train, shards.own)
+            if shards.evaluates:
+                compression = compress(config.model.compress, data.bold, data.split.train, shards.local_subjects)
                 if config.model.start == "ridge":
                     ridge = _ridge_of(config, data, shape, shards, say)
-                    compression, heads_KR = compression.holding(ridge.group_KV, ridge.own)
-                    start, signal = Start(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
+                    compression, heads_KR = compression.extended_by(ridge.group_KV, ridge.own)
+                    start, signal = LinearInit(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
                 targets = targets_of(data, compression, shards)
         if not shards.sharded:
             # One basis for all: eigenvectors may differ between processors.
-            targets, start = ranks.from_first((targets, start))
+            targets, start = ranks.broadcast((targets, start))
         assert targets is not None
         targets = targets.to(ranks.device)
         windows = windows_in(data, config, shape, data.split.train_blocks)
         _check_correlated(config, windows)
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
-        plan = plan_of(config, steps)
+        plan = lr_schedule(config, steps)
         model = _model(config, shape, targets, data.study.tr_s, start).to(ranks.device)
-        objective = Objective(targets, config)
-        learner = Learner(model, objective, windows, plan, config, shards)
+        objective = LossTerms(targets, config)
+        learner = TrainStep(model, objective, windows, plan, config, shards)
         return cls(config, shards, shape, learner, compression, signal)
 
     @property
-    def ranks(self) -> Ranks:
+    def ranks(self) -> ProcessGroup:
         return self.shards.ranks
 
     def total_of(self, loss: Mapping[str, float]) -> float:
         """The total of the plan: configured weights, whatever balancing does to them."""
         return sum(self.learner.base_weight[c] * value for c, value in loss.items())
 
-    def rate_at(self, step: int) -> float:
+    def lr_at(self, step: int) -> float:
         """The learning rate that `step` uses."""
         return lr_at(step, self.learner.plan)
 
 
-def windows_in(data: SplitData, config: Config, shape: Shape, blocks: tuple[Block, ...]) -> Windows:
+def windows_in(data: PreparedSplit, config: Config, shape: ModelSize, blocks: tuple[Block, ...]) -> WindowSampler:
     """Windows over some blocks of the split."""
     scans = data.study.scan_lengths_trs
     return windows_of(blocks, scans, config.split.gap_trs, shape.context_trs, shape.window_trs)
 
 
-def introduce(
-    experiment: Experiment, data: SplitData, first: Mapping[str, float], recorder: Recorder, resumed: int | None
+def log_run_metadata(
+    experiment: TrainingSetup, data: PreparedSplit, first: Mapping[str, float], recorder: RunLogger, resumed: int | None
 ) -> DataMetric:
     """Write the data and run records; the former.
 
@@ -112,7 +116,7 @@ def introduce(
     """
     learner, plan, config = experiment.learner, experiment.learner.plan, experiment.config
     split = data.split
-    facts = recorder.record(
+    facts = recorder.log_metric(
         DataMetric,
         store_key=data.study.key,
         subjects=data.subjects,
@@ -128,7 +132,7 @@ def introduce(
         alignment=alignment_of(data) if experiment.ranks.is_first else None,
     )
     n_parameters = learner.n_parameters
-    recorder.record(
+    recorder.log_metric(
         RunMetric,
         steps_per_epoch=plan.steps_per_epoch,
         total_steps=plan.total_steps,
@@ -144,14 +148,14 @@ def introduce(
         torch_version=str(torch.__version__),
         resumed_from_step=resumed,
     )
-    recorder.say(
+    recorder.print_line(
         f"{len(data.subjects)} subjects × {data.n_voxels} voxels; TRs: {len(split.train)} train, "
         f"{len(split.validation)} validation, {len(split.test)} test; {n_parameters / 1e6:.2f} M parameters; "
         f"{config.num_epochs} epochs × {plan.steps_per_epoch} steps of {config.batch_size} windows × "
         f"{learner.windows.scored_trs} scored TRs; warm-up {plan.warmup_steps} steps."
     )
     if config.use_mixed_precision and not learner.model.mixed_precision:
-        recorder.event(
+        recorder.log_event(
             "mixed_precision", "warning", "use_mixed_precision is off: on a CPU bfloat16 only costs precision."
         )
     return facts
@@ -163,7 +167,7 @@ def shared_trs(split: Split) -> set[int]:
     return held_out & {*split.train.tolist()}
 
 
-def _check_data(data: SplitData) -> None:
+def _check_data(data: PreparedSplit) -> None:
     if not data.subjects:
         raise DataError("The study has no subject.", "Name at least one in data.subjects.")
     for name in ("train", "validation", "test"):
@@ -171,7 +175,7 @@ def _check_data(data: SplitData) -> None:
             raise DataError(f"The split has no {name} TR.", "Use fewer folds or smaller gaps.")
 
 
-def _check_sizes(config: Config, shape: Shape, n_train: int, ranks: Ranks) -> None:
+def _check_sizes(config: Config, shape: ModelSize, n_train: int, ranks: ProcessGroup) -> None:
     n_least = ranks.world_size * config.accumulate_steps
     if config.batch_size < n_least:
         raise ConfigError(
@@ -191,7 +195,7 @@ def _check_sizes(config: Config, shape: Shape, n_train: int, ranks: Ranks) -> No
         )
 
 
-def _check_correlated(config: Config, windows: Windows) -> None:
+def _check_correlated(config: Config, windows: WindowSampler) -> None:
     if config.fmri_loss_type == "correlation" and windows.scored_trs < FEWEST_CORRELATED_TRS:
         raise ConfigError(
             f"fmri_loss_type correlation compares responses within a window, and a window here has "
@@ -200,12 +204,14 @@ def _check_correlated(config: Config, windows: Windows) -> None:
         )
 
 
-def _ridge_of(config: Config, data: SplitData, shape: Shape, shards: Shards, say: Callable[[str], None]) -> RidgeStart:
+def _ridge_of(
+    config: Config, data: PreparedSplit, shape: ModelSize, shards: HeadSharding, say: Callable[[str], None]
+) -> RidgeInit:
     tr_s = data.study.tr_s
     response_L = response_kernel(config, tr_s, shape.fir_trs).double().numpy()
     return ridge_start(
         data,
-        windows_in(data, config, shape, data.split.train_blocks).whole(),
+        windows_in(data, config, shape, data.split.train_blocks).sequential(),
         lag_priors(response_L, tr_s, config.data.apply_hrf),
         shape.bottleneck_dim,
         config.model.start_near,
@@ -214,7 +220,7 @@ def _ridge_of(config: Config, data: SplitData, shape: Shape, shards: Shards, say
     )
 
 
-def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: Start | None) -> Network:
+def _model(config: Config, shape: ModelSize, targets: Targets, tr_s: float, start: LinearInit | None) -> Network:
     torch.manual_seed(config.seed)
     sizes = Sizes(
         {m: x.shape[1] for m, x in targets.inputs.items()},
@@ -229,7 +235,7 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: S
         shape,
         sizes,
         response_kernel(config, tr_s, shape.fir_trs),
-        _gain_of(targets),
+        _score_scale(targets),
         dropout=config.model.dropout,
         modality_dropout=config.model.modality_dropout,
         start=start,
@@ -239,10 +245,10 @@ def _model(config: Config, shape: Shape, targets: Targets, tr_s: float, start: S
     )
 
 
-def _gain_of(targets: Targets) -> Tensor:
+def _score_scale(targets: Targets) -> Tensor:
     """(R,): the size of each score; what is one person's own is learnt more slowly than what people share."""
     pace = torch.tensor([OWN_PACE if part == DEVIATION else 1.0 for part in targets.parts])
-    return targets.size_R * pace.repeat_interleave(torch.tensor(list(targets.parts.values()), dtype=torch.long))
+    return targets.score_rms_R * pace.repeat_interleave(torch.tensor(list(targets.parts.values()), dtype=torch.long))
 
 
 def response_kernel(config: Config, tr_s: float, n_trs: int) -> Tensor:

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from giblet_train.components.batches import Batch
-from giblet_train.distributed.process_group import Ranks
+from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.schema.config import Config
 
 HEADS = "heads."
@@ -29,30 +29,30 @@ T = TypeVar("T")
 
 
 @dataclass(frozen=True)
-class Shards:
+class HeadSharding:
     """Which of the subjects, in order, are this rank's own: all of them where heads are replicated."""
 
-    ranks: Ranks
+    ranks: ProcessGroup
     subjects: tuple[str, ...]
     sharded: bool = False
 
     @classmethod
-    def of(cls, config: Config, subjects: Sequence[str], ranks: Ranks) -> Shards:
+    def of(cls, config: Config, subjects: Sequence[str], ranks: ProcessGroup) -> HeadSharding:
         """Heads of which each belongs to one subject are shared out; a group's or a dense network's are not."""
         own_heads = config.model.kind == "trunk" and config.model.compress != "joint"
         return cls(ranks, tuple(subjects), own_heads and ranks.world_size > 1)
 
     @property
-    def own(self) -> tuple[str, ...]:
+    def local_subjects(self) -> tuple[str, ...]:
         """Subjects whose heads this rank holds; none where ranks outnumber subjects."""
         return self.subjects[self.ranks.rank :: self.ranks.world_size] if self.sharded else self.subjects
 
     @property
-    def judges(self) -> bool:
+    def evaluates(self) -> bool:
         """Does this rank take part in looking at held-out TRs? Rank 0 does it alone where it has all heads."""
         return self.sharded or self.ranks.is_first
 
-    def holds(self, name: str) -> bool:
+    def is_local(self, name: str) -> bool:
         """Is the tensor of this name here alone, or a copy of what every rank has?"""
         return self.sharded and HEADS in name
 
@@ -61,36 +61,36 @@ class Shards:
         if not self.sharded:
             return own
         if isinstance(own, np.ndarray):
-            return self.ranks.sum_(torch.from_numpy(own).to(self.ranks.device)).cpu().numpy()
+            return self.ranks.all_reduce_sum(torch.from_numpy(own).to(self.ranks.device)).cpu().numpy()
         return type(own)(
-            self.ranks.sum_(torch.tensor(float(own), dtype=torch.float64, device=self.ranks.device)).item()
+            self.ranks.all_reduce_sum(torch.tensor(float(own), dtype=torch.float64, device=self.ranks.device)).item()
         )
 
     def total_of(self, sizes: Mapping[str, int]) -> int:
         """The sum over named tensors, wherever they are; what every rank has counts once."""
-        own = sum(n for name, n in sizes.items() if self.holds(name))
+        own = sum(n for name, n in sizes.items() if self.is_local(name))
         return sum(sizes.values()) - own + self.total(own)
 
-    def of_all(self, own: Mapping[str, T]) -> dict[str, T]:
+    def gather_by_subject(self, own: Mapping[str, T]) -> dict[str, T]:
         """What each rank knows by its own subjects' names, on every rank, in the subjects' order."""
         if not self.sharded:
             return dict(own)
-        each = {name: value for part in self.ranks.each(dict(own)) for name, value in part.items()}
+        each = {name: value for part in self.ranks.all_gather(dict(own)) for name, value in part.items()}
         return {name: each[name] for name in self.subjects}
 
-    def agreed(self, value: T) -> T:
+    def from_rank_0(self, value: T) -> T:
         """Rank 0's of what each rank has found alike but for rounding, which may differ between processors."""
-        return self.ranks.from_first(value) if self.sharded else value
+        return self.ranks.broadcast(value) if self.sharded else value
 
-    def others(self, found: T) -> list[T]:
+    def gather_to_rank_0(self, found: T) -> list[T]:
         """On rank 0, what the other ranks have found of their own subjects; nothing elsewhere."""
-        return self.ranks.at_first(found)[1:] if self.sharded else []
+        return self.ranks.gather(found)[1:] if self.sharded else []
 
-    def whole(self, batch: Batch) -> Portion:
+    def whole(self, batch: Batch) -> RankBatch:
         """A pass over windows that every rank takes alike, each for its own heads."""
-        return Portion(batch, batch, slice(0, len(batch.index_BW)), self)
+        return RankBatch(batch, batch, slice(0, len(batch.index_BW)), self)
 
-    def portions(self, batch: Batch, n_pieces: int) -> Iterator[tuple[Portion, int, int]]:
+    def portions(self, batch: Batch, n_pieces: int) -> Iterator[tuple[RankBatch, int, int]]:
         """This rank's windows of a step, in n_pieces passes, each with its first window and one past its last.
 
         The pieces of all ranks with the same number are one pass.
@@ -106,21 +106,21 @@ class Shards:
                 continue
             first = sum(b - a for a, b in pass_[: self.ranks.rank])
             all_ = Batch.joined([batch.rows(a, b) for a, b in pass_])
-            yield Portion(own, all_, slice(first, first + stop - start), self), start, stop
+            yield RankBatch(own, all_, slice(first, first + stop - start), self), start, stop
 
 
 @dataclass(frozen=True)
-class Portion:
+class RankBatch:
     """The windows of one pass. own: of encoders, trunk and decoders here. all_: of the heads. rows: own in all_."""
 
-    own: Batch
+    local_subjects: Batch
     all_: Batch
     rows: slice
-    shards: Shards
+    shards: HeadSharding
 
     def for_heads(self, z_BWK: Tensor) -> Tensor:
         """The latents of all windows (A, W, K), from each rank's own."""
-        if self.own is self.all_:
+        if self.local_subjects is self.all_:
             return z_BWK
         before, after = self.rows.start, len(self.all_.index_BW) - self.rows.stop
         return self._sum(torch.nn.functional.pad(z_BWK, (0, 0, 0, 0, before, after)))
@@ -148,13 +148,13 @@ class _Sum(torch.autograd.Function):
     """The sum over ranks, which is its own transpose: gradients of the copies are summed, too."""
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, ranks: Ranks) -> Tensor:
+    def forward(ctx: Any, x: Tensor, ranks: ProcessGroup) -> Tensor:
         ctx.ranks = ranks
-        return ranks.sum_(x.clone(memory_format=torch.contiguous_format))
+        return ranks.all_reduce_sum(x.clone(memory_format=torch.contiguous_format))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return ctx.ranks.sum_(gradient.clone(memory_format=torch.contiguous_format)), None
+        return ctx.ranks.all_reduce_sum(gradient.clone(memory_format=torch.contiguous_format)), None
 
 
 def _pieces(first: int, last: int, n_pieces: int) -> Sequence[tuple[int, int]]:

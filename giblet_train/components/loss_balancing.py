@@ -18,7 +18,7 @@ LARGEST_CHANGE = 5.0
 LARGEST_LOG_VARIANCE = 2.0
 
 
-class Balance(nn.Module):
+class LossBalancer(nn.Module):
     """Factors that multiply the configured weights; their mean stays 1 for `gradnorm`."""
 
     factors: Tensor
@@ -55,7 +55,7 @@ class Balance(nn.Module):
         return self.log_variance.clamp(-LARGEST_LOG_VARIANCE, LARGEST_LOG_VARIANCE)
 
 
-def squared_pull(terms: Mapping[str, Tensor], z: Tensor) -> dict[str, Tensor]:
+def squared_grad_norms(terms: Mapping[str, Tensor], z: Tensor) -> dict[str, Tensor]:
     """component -> squared norm of its gradient at the bottleneck z, which stays 0 where it does not reach it."""
     pulls: dict[str, Tensor] = {}
     for component, term in terms.items():

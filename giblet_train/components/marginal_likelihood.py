@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.detrend import Block, Drift
+from giblet_train.data.preprocessing.detrend import Block, Detrend
 
 Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -32,7 +32,7 @@ LEAST_BELIEF = 1e-3
 
 
 @dataclass(frozen=True)
-class Answer:
+class PosteriorGroup:
     """A kernel's part in predicting some voxels of a tile: how much of each of its axes, (n, those voxels)."""
 
     kernel: int
@@ -50,7 +50,7 @@ class Kernels:
     shares: tuple[float, ...] = SHARES
 
     @classmethod
-    def of(cls, kernels: Sequence[Doubles], blocks: Sequence[Block], drift: Drift) -> Kernels:
+    def of(cls, kernels: Sequence[Doubles], blocks: Sequence[Block], drift: Detrend) -> Kernels:
         """blocks: of the training TRs, one after another."""
         whitener_nN = _whitener(blocks, drift)
         seen = [np.linalg.eigh(whitener_nN @ kernel_NN @ whitener_nN.T) for kernel_NN in kernels]
@@ -66,7 +66,7 @@ class Kernels:
         share_H1 = np.array(self.shares)[:, None]
         return np.asarray(share_H1 * self.values_Cn[:, None] + 1.0 - share_H1)
 
-    def misfit(self, bold_NV: Responses) -> Singles:
+    def quadratic_form(self, bold_NV: Responses) -> Singles:
         """(V, C, H): squared responses over the variance that each kernel and share expect; of subjects, it adds."""
         precision_CHn = (1.0 / self.variance_CHn()).astype(np.float32)
         misfit_VCH = np.empty((bold_NV.shape[1], *precision_CHn.shape[:2]), np.float32)
@@ -85,7 +85,7 @@ class Kernels:
         fit_VCH = n * np.log(np.maximum(misfit_VCH, np.finfo(np.float32).tiny))
         return np.asarray(-0.5 * n_series * (spread_CH + fit_VCH), np.float32)
 
-    def answers(self, bold_NV: Responses, belief_VCH: Singles) -> Iterator[tuple[slice, list[Answer]]]:
+    def answers(self, bold_NV: Responses, belief_VCH: Singles) -> Iterator[tuple[slice, list[PosteriorGroup]]]:
         """A tile of voxels at a time: where it is, and what each kernel that is believed there makes of them."""
         gain_CHn = (np.array(self.shares)[:, None] / self.variance_CHn()).astype(np.float32)
         for tile, white_nV in self._white(bold_NV):
@@ -95,7 +95,7 @@ class Kernels:
                 voxels = np.flatnonzero(believed_VH[:, 1:].sum(axis=1) > LEAST_BELIEF)
                 if len(voxels):
                     gain_nV = gain_CHn[c].T @ believed_VH[voxels].T
-                    answers.append(Answer(c, voxels, gain_nV * (axes_nn.T @ white_nV[:, voxels])))
+                    answers.append(PosteriorGroup(c, voxels, gain_nV * (axes_nn.T @ white_nV[:, voxels])))
             yield tile, answers
 
     def to_duals(self, kernel: int) -> Singles:
@@ -108,7 +108,7 @@ class Kernels:
             yield tile, (self.whitener_nN @ bold_NV[:, tile]).astype(np.float32)
 
 
-def beliefs(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.intp]], near: float) -> Singles:
+def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.intp]], near: float) -> Singles:
     """(V, C, H): the probability of each kernel and share in each voxel.
 
     Before its own responses are seen, a voxel expects what the voxels it touches believe (weight `near`) and what all
@@ -127,7 +127,7 @@ def beliefs(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.intp]], nea
     return np.asarray(belief_VP.reshape(log_evidence_VCH.shape))
 
 
-def touching_voxels(mask_XYZ: NDArray[np.bool_], voxels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+def neighbouring_voxels(mask_XYZ: NDArray[np.bool_], voxels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Six times (V,): the voxel that shares each face, -1 where that one is not kept.
 
     voxels: as indices into those of the mask, in any order; only these are anyone's neighbours.
@@ -151,12 +151,12 @@ def _of_touching(belief_VP: Singles, touching: Sequence[NDArray[np.intp]], commo
     return np.asarray(total_VP / np.maximum(n_V, 1.0)[:, None], np.float32)
 
 
-def _whitener(blocks: Sequence[Block], drift: Drift) -> Doubles:
+def _whitener(blocks: Sequence[Block], drift: Detrend) -> Doubles:
     """(n, N): each block without its drift, and then with noise that is white."""
     n_trs = [stop - start for start, stop in blocks]
     rows, noise_NN, first = [], np.zeros((sum(n_trs), sum(n_trs))), 0
     for n in n_trs:
-        courses_NK = drift.courses(n)
+        courses_NK = drift.regressors(n)
         complete_NN, _ = np.linalg.qr(courses_NK, mode="complete")
         free_nN = np.zeros((n - courses_NK.shape[1], sum(n_trs)))
         free_nN[:, first : first + n] = complete_NN[:, courses_NK.shape[1] :].T

@@ -26,7 +26,7 @@ def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
         group["lr"] = rate
 
 
-class Average(Generic[Model]):
+class ExponentialMovingAverage(Generic[Model]):
     """An exponential moving average of weights: steadier than the weights themselves.
 
     Early values are not held back by the start: the decay grows as (1 + n) / (10 + n) up to `decay`.

@@ -20,10 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from giblet_train.components.batches import Batch
-from giblet_train.components.head_sharding import Shards
-from giblet_train.components.marginal_likelihood import Kernels, beliefs, touching_voxels
-from giblet_train.data.preprocessing.split_data import SplitData
-from giblet_train.model.voxel_basis import DEVIATION, GROUP, upright
+from giblet_train.components.head_sharding import HeadSharding
+from giblet_train.components.marginal_likelihood import Kernels, neighbouring_voxels, posterior_weights
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.model.voxel_basis import DEVIATION, GROUP, fix_eigenvector_signs
 
 Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -36,7 +36,7 @@ ENOUGH_VOXELS = 8192
 
 
 @dataclass(frozen=True)
-class RidgeStart:
+class RidgeInit:
     """A linear model of voxels.
 
     path: modality -> (K, F, L), lag 0 first. group_KV: the heads that all subjects share; own: subject -> (K, V), what
@@ -51,7 +51,7 @@ class RidgeStart:
 
 
 @dataclass(frozen=True)
-class Band:
+class FeatureBand:
     """One modality with one memory. weighed_NLF: features as the prior weighs them; kernel_NN has mean diagonal 1."""
 
     modality: str
@@ -59,7 +59,7 @@ class Band:
     kernel_NN: Doubles
 
     @classmethod
-    def of(cls, modality: str, seen_NLF: Doubles, prior_LL: Doubles) -> Band:
+    def of(cls, modality: str, seen_NLF: Doubles, prior_LL: Doubles) -> FeatureBand:
         """seen_NLF: the delayed features. prior_LL: how weights at two lags belong together."""
         weighed_NLF = np.einsum("lm,nmf->nlf", prior_LL, seen_NLF)
         weighed_NLF /= max(float((weighed_NLF * seen_NLF).sum()) / len(seen_NLF), LEAST_VARIANCE)
@@ -131,21 +131,21 @@ def lag_priors(response_L: Doubles, tr_s: float, convolved: bool) -> tuple[Doubl
 
 
 def ridge_start(
-    data: SplitData,
+    data: PreparedSplit,
     train: Sequence[Batch],
     priors_LL: Sequence[Doubles],
     n_latents: int,
     near: float,
-    shards: Shards,
+    shards: HeadSharding,
     say: Callable[[str], None] = lambda sentence: None,
-) -> RidgeStart:
+) -> RidgeInit:
     """Fit on the training batches, each a whole block of the split, and on nothing else.
 
     priors_LL: of lags, from `lag_priors`. near: how much a voxel leans on the voxels it touches. Latents are those
     of all subjects, heads those of the subjects held here. say: told what comes next, for it may take minutes.
     """
     seen = delayed(data.inputs, train, len(priors_LL[0]))
-    bands = [Band.of(modality, x_NLF, prior_LL) for prior_LL in priors_LL for modality, x_NLF in seen.items()]
+    bands = [FeatureBand.of(modality, x_NLF, prior_LL) for prior_LL in priors_LL for modality, x_NLF in seen.items()]
     mean_NV = _mean(data, shards)
     say("weighing priors of what subjects share, and of what is a person's own")
     fits = _fits(data, mean_NV, bands, _weights(len(seen), len(priors_LL)), near, shards)
@@ -154,12 +154,12 @@ def ridge_start(
     every = -(-data.n_voxels // ENOUGH_VOXELS)
     gram_NN, cross_BNN = np.zeros((n_trs, n_trs)), np.zeros((len(bands), n_trs, n_trs))
     for subject, bold_NV in chain([(None, mean_NV)], _deviations(data, mean_NV, shards)):
-        fit, times = (fits[DEVIATION], 1) if subject else (fits[GROUP], len(shards.own))
+        fit, times = (fits[DEVIATION], 1) if subject else (fits[GROUP], len(shards.local_subjects))
         for dual_BNV, predicted_NV in fit.predicted(bold_NV, every):
             gram_NN += times * (predicted_NV @ predicted_NV.T)
             cross_BNN += times * (dual_BNV @ predicted_NV.T)
     gram_NN, cross_BNN = shards.total(gram_NN), shards.total(cross_BNN)
-    axes_NK, power_K = shards.agreed(_strongest(gram_NN, n_latents))
+    axes_NK, power_K = shards.from_rank_0(_strongest(gram_NN, n_latents))
     # A latent has mean square 1 over training TRs: its head is the prediction's projection on it.
     reader_NK = (axes_NK / np.sqrt(n_trs)).astype(np.float32)
     own = {}
@@ -172,7 +172,9 @@ def ridge_start(
             "nk,nlf->klf", np.sqrt(n_trs) * (cross_NN @ axes_NK) / power_K, band.weighed_NLF
         )
     group_KV = fits[GROUP].heads(mean_NV, reader_NK)
-    return RidgeStart(shards.agreed(_as_path(path)), group_KV, own, {part: fit.signal for part, fit in fits.items()})
+    return RidgeInit(
+        shards.from_rank_0(_as_path(path)), group_KV, own, {part: fit.signal for part, fit in fits.items()}
+    )
 
 
 def delayed(inputs: Mapping[str, Singles], batches: Sequence[Batch], n_lags: int) -> dict[str, Doubles]:
@@ -194,40 +196,45 @@ def _weights(n_modalities: int, n_memories: int) -> Doubles:
 
 
 def _fits(
-    data: SplitData, mean_NV: Singles, bands: Sequence[Band], weight_CB: Doubles, near: float, shards: Shards
+    data: PreparedSplit,
+    mean_NV: Singles,
+    bands: Sequence[FeatureBand],
+    weight_CB: Doubles,
+    near: float,
+    shards: HeadSharding,
 ) -> dict[str, Fit]:
     """Of the mean response, and of the deviations by the priors that the mean has found common."""
     band_BNN = np.stack([band.kernel_NN for band in bands])
     kernels = Kernels.of(list(np.tensordot(weight_CB, band_BNN, axes=1)), data.split.train_blocks, data.drift)
-    touching = touching_voxels(data.study.mask_XYZ, data.voxels_V)
+    touching = neighbouring_voxels(data.study.mask_XYZ, data.voxels_V)
 
     def fit(kernels: Kernels, weight_CB: Doubles, misfit_VCH: Singles, n_series: int) -> Fit:
-        belief_VCH = beliefs(kernels.log_evidence(misfit_VCH, n_series), touching, near)
+        belief_VCH = posterior_weights(kernels.log_evidence(misfit_VCH, n_series), touching, near)
         return Fit(kernels, weight_CB, band_BNN.astype(np.float32), belief_VCH)
 
-    fits = {GROUP: fit(kernels, weight_CB, kernels.misfit(mean_NV), 1)}
+    fits = {GROUP: fit(kernels, weight_CB, kernels.quadratic_form(mean_NV), 1)}
     if len(data.subjects) > 1:
-        common = shards.agreed(fits[GROUP].common)
+        common = shards.from_rank_0(fits[GROUP].common)
         few = kernels.only(common)
         added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
         for _, own_NV in _deviations(data, mean_NV, shards):
-            added_VCH += few.misfit(own_NV)
+            added_VCH += few.quadratic_form(own_NV)
         misfit_VCH = shards.total(added_VCH).astype(np.float32)
         fits[DEVIATION] = fit(few, weight_CB[common], misfit_VCH, len(data.subjects) - 1)
     return fits
 
 
-def _mean(data: SplitData, shards: Shards) -> Singles:
+def _mean(data: PreparedSplit, shards: HeadSharding) -> Singles:
     """(N, V): the mean response of all subjects over training TRs."""
     sum_NV = np.zeros((len(data.split.train), data.n_voxels))
-    for subject in shards.own:
+    for subject in shards.local_subjects:
         sum_NV += data.bold[subject][data.split.train]
     return np.asarray(shards.total(sum_NV) / len(data.subjects), np.float32)
 
 
-def _deviations(data: SplitData, mean_NV: Singles, shards: Shards) -> Iterator[tuple[str, Singles]]:
+def _deviations(data: PreparedSplit, mean_NV: Singles, shards: HeadSharding) -> Iterator[tuple[str, Singles]]:
     """Each subject held here and what it adds to the mean (N, V); nobody where there is only one."""
-    for subject in shards.own if len(data.subjects) > 1 else ():
+    for subject in shards.local_subjects if len(data.subjects) > 1 else ():
         yield subject, data.bold[subject][data.split.train] - mean_NV
 
 
@@ -236,7 +243,7 @@ def _strongest(gram_NN: Doubles, n_latents: int) -> tuple[Doubles, Doubles]:
     power_N, axes_NN = np.linalg.eigh(gram_NN)
     n_kept = min(n_latents, int((power_N > 1e-10 * power_N[-1]).sum()))
     axes_NK, power_K = np.zeros((len(gram_NN), n_latents)), np.ones(n_latents)
-    axes_NK[:, :n_kept] = upright(axes_NN[:, ::-1][:, :n_kept])
+    axes_NK[:, :n_kept] = fix_eigenvector_signs(axes_NN[:, ::-1][:, :n_kept])
     power_K[:n_kept] = power_N[::-1][:n_kept]
     return axes_NK, power_K
 

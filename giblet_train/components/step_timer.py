@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import time
 
-from giblet_train.distributed.process_group import Wire
+from giblet_train.distributed.process_group import Collectives
 
 
-class Clock:
+class StepTimer:
     """Seconds by what they were spent on, in the order of the laps; what sums over ranks took is communication."""
 
-    def __init__(self, wire: Wire) -> None:
+    def __init__(self, wire: Collectives) -> None:
         self._started = self._last = time.perf_counter()
         self._wire, self._sent_s = wire, wire.seconds
         self.laps: dict[str, float] = {"communication_s": 0.0}

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from giblet_train.components.batches import Batch
-from giblet_train.components.head_sharding import Shards
-from giblet_train.data.preprocessing.split_data import SplitData
-from giblet_train.data.stimulus.code_frequencies import nats
-from giblet_train.model.voxel_basis import Compression
+from giblet_train.components.head_sharding import HeadSharding
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.data.stimulus.code_frequencies import code_cross_entropy
+from giblet_train.model.voxel_basis import VoxelBasis
 
 TILE_COLUMNS = 8192
 
@@ -40,22 +40,22 @@ class Targets:
     weights: Mapping[str, Tensor]
     log_unigram: Mapping[str, Tensor]
     scores_TR: Tensor
-    rest_T: Tensor
-    size_R: Tensor
+    residual_energy_T: Tensor
+    score_rms_R: Tensor
     parts: Mapping[str, int]
     all_parts: Mapping[str, int]
     constant_loss: Mapping[str, float]
     deviation: float
     n_responses: int
 
-    def seen(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
+    def masked_inputs(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Inputs of a batch, modality -> (B, W, F), with zeros where nothing is seen, and (B, W) what is."""
         device = self.scores_TR.device
         index_BW = torch.from_numpy(batch.index_BW).to(device)
         seen_BW = torch.from_numpy(batch.seen_BW).to(device)
         return {m: x_TF[index_BW] * seen_BW[..., None] for m, x_TF in self.inputs.items()}, seen_BW
 
-    def shown(self, modality: str, decoded_BWF: Tensor) -> Tensor:
+    def decode_to_features(self, modality: str, decoded_BWF: Tensor) -> Tensor:
         """(B, W, F) what a decoder's numbers say of the modality: features as they are, codes by their probability."""
         if modality not in self.log_unigram:
             return decoded_BWF
@@ -73,18 +73,18 @@ class Targets:
             weights={m: x.to(device) for m, x in self.weights.items()},
             log_unigram={m: x.to(device) for m, x in self.log_unigram.items()},
             scores_TR=self.scores_TR.to(device),
-            rest_T=self.rest_T.to(device),
+            residual_energy_T=self.residual_energy_T.to(device),
         )
 
 
-def targets_of(data: SplitData, compression: Compression, shards: Shards) -> Targets:
+def targets_of(data: PreparedSplit, compression: VoxelBasis, shards: HeadSharding) -> Targets:
     """Gather a split's arrays; responses are read subject by subject, of this rank's own ones alone."""
     train = data.split.train
     n_responses = len(data.subjects) * data.n_voxels
     scores_TR = np.zeros((data.split.n_trs, compression.n_columns), np.float32)
     energy_T = np.zeros(data.split.n_trs)
     variance, deviation = 0.0, 0.0
-    for subject in shards.own:
+    for subject in shards.local_subjects:
         bold_TV = data.bold[subject]
         compression.add_scores(scores_TR, subject, bold_TV)
         energy_T += np.einsum("tv,tv->t", bold_TV, bold_TV, dtype=np.float64)
@@ -92,11 +92,13 @@ def targets_of(data: SplitData, compression: Compression, shards: Shards) -> Tar
         if compression.kind == "none":
             deviation += _absolute_deviation(bold_TV[train]) / len(data.subjects)
     rest_T = np.maximum(energy_T - np.einsum("tr,tr->t", scores_TR, scores_TR, dtype=np.float64), 0.0)
-    inputs, features, weights, unigram = shards.agreed((data.inputs, data.targets, data.target_weights, data.unigram))
+    inputs, features, weights, unigram = shards.from_rank_0(
+        (data.inputs, data.targets, data.target_weights, data.unigram)
+    )
     constant_loss = {"fmri": shards.total(variance)}
     for modality, target_TF in features.items():
         if modality in unigram:
-            constant_loss[modality] = nats(target_TF[train], unigram[modality])
+            constant_loss[modality] = code_cross_entropy(target_TF[train], unigram[modality])
         else:
             constant_loss[modality] = _weighted_variance(target_TF[train], weights[modality])
     parts = {part.name: part.columns.stop - part.columns.start for part in compression.parts}
@@ -106,10 +108,10 @@ def targets_of(data: SplitData, compression: Compression, shards: Shards) -> Tar
         weights={m: torch.from_numpy(np.ascontiguousarray(w)) for m, w in weights.items()},
         log_unigram={m: torch.from_numpy(np.log(u)) for m, u in unigram.items()},
         scores_TR=torch.from_numpy(scores_TR),
-        rest_T=torch.from_numpy(rest_T.astype(np.float32)),
-        size_R=torch.from_numpy(_root_mean_square(scores_TR, train)),
+        residual_energy_T=torch.from_numpy(rest_T.astype(np.float32)),
+        score_rms_R=torch.from_numpy(_root_mean_square(scores_TR, train)),
         parts=parts,
-        all_parts=shards.of_all(parts),
+        all_parts=shards.gather_by_subject(parts),
         constant_loss=constant_loss,
         deviation=shards.total(deviation) if compression.kind == "none" else 1.0,
         n_responses=n_responses,

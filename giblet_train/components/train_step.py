@@ -15,18 +15,18 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import clip_grads_with_norm_, get_total_norm
 
-from giblet_train.components.batches import Batch, Windows
-from giblet_train.components.head_sharding import Shards
-from giblet_train.components.loss_balancing import Balance, squared_pull
-from giblet_train.components.loss_terms import Objective
-from giblet_train.components.optim import Average, adamw, set_rate
-from giblet_train.components.step_timer import Clock
-from giblet_train.model.dropout import Noise
+from giblet_train.components.batches import Batch, WindowSampler
+from giblet_train.components.head_sharding import HeadSharding
+from giblet_train.components.loss_balancing import LossBalancer, squared_grad_norms
+from giblet_train.components.loss_terms import LossTerms
+from giblet_train.components.optim import ExponentialMovingAverage, adamw, set_rate
+from giblet_train.components.step_timer import StepTimer
+from giblet_train.model.dropout import StatelessDropout
 from giblet_train.model.network import Network
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import StepTimes
-from giblet_train.schema.schedule import Plan, lr_at
+from giblet_train.schema.schedule import LrSchedule, lr_at
 
 KERNEL_PULL = 1.0
 GRADIENT = "gradient"
@@ -34,7 +34,7 @@ GRADIENT = "gradient"
 
 
 @dataclass(frozen=True)
-class Stepped:
+class StepResult:
     """What a step did.
 
     loss, weight: per component; the weight includes its balance factor. not_finite: (component, rank) pairs.
@@ -49,46 +49,52 @@ class Stepped:
     times: StepTimes
     seconds: float
     slowest_rank: int | None
-    wishes: dict[str, bool]
+    stop_requests: dict[str, bool]
     not_finite: tuple[tuple[str, int], ...]
 
 
 @dataclass(frozen=True)
-class Descent:
+class GradientResult:
     """What all ranks know once gradients are in the parameters. pull: norm of each component's gradient at z."""
 
     loss: dict[str, float]
-    pull: dict[str, float] | None
-    wishes: dict[str, bool]
+    bottleneck_grad_norm: dict[str, float] | None
+    stop_requests: dict[str, bool]
     slowest_rank: int | None
     not_finite: tuple[tuple[str, int], ...]
     norm: float
     clipped: bool
 
 
-class Learner:
+class TrainStep:
     """Model, average, balance and optimizer, moved on by `step`. idle: parameters that the last step did not reach."""
 
     def __init__(
-        self, model: Network, objective: Objective, windows: Windows, plan: Plan, config: Config, shards: Shards
+        self,
+        model: Network,
+        objective: LossTerms,
+        windows: WindowSampler,
+        plan: LrSchedule,
+        config: Config,
+        shards: HeadSharding,
     ):
         self.model, self.objective, self.windows = model, objective, windows
         self.plan, self.config, self.shards, self.ranks = plan, config, shards, shards.ranks
         self.components = tuple(objective.scales)
         self.base_weight = {c: w for c, w in config.component_weights().items() if c in self.components}
-        self.balance = Balance(config.balance.kind, self.components).to(self.ranks.device)
+        self.balance = LossBalancer(config.balance.kind, self.components).to(self.ranks.device)
         self.trained = nn.ModuleDict({"model": model, "balance": self.balance})
         self.optimizer = adamw(self.trained, config.learning_rate, config.weight_decay)
-        self.average = Average(model, config.ema_decay)
-        self.idle: list[str] = []
+        self.average = ExponentialMovingAverage(model, config.ema_decay)
+        self.unused_parameters: list[str] = []
 
-    def step(self, step: int, wishes: Mapping[str, bool]) -> Stepped:
+    def step(self, step: int, wishes: Mapping[str, bool]) -> StepResult:
         """Take step `step`. wishes: what this rank would like to happen next, such as `stop`.
 
         Weights stay as they are when a loss or gradient is not finite; the result says whose.
         """
-        clock = Clock(self.ranks.wire)
-        batch = self.windows.draw(self.config.seed, step, self.config.batch_size)
+        clock = StepTimer(self.ranks.wire)
+        batch = self.windows.sample(self.config.seed, step, self.config.batch_size)
         clock.lap("data_s")
         weight = {c: w.item() for c, w in self._weights(step).items()}
         descent = self._descent(batch, step, wishes, clock)
@@ -96,30 +102,30 @@ class Learner:
         if not descent.not_finite:
             self.optimizer.step()
             self.average.update(self.model, step)
-            if descent.pull is not None:
-                self.balance.observe({c: self.base_weight[c] * p for c, p in descent.pull.items()})
-        self.idle = parameters_without_gradient(self.trained)
+            if descent.bottleneck_grad_norm is not None:
+                self.balance.observe({c: self.base_weight[c] * p for c, p in descent.bottleneck_grad_norm.items()})
+        self.unused_parameters = parameters_without_gradient(self.trained)
         self.optimizer.zero_grad(set_to_none=True)
         clock.lap("optimizer_s")
-        return Stepped(
+        return StepResult(
             lr=self.optimizer.param_groups[0]["lr"],  # what was used, not what was meant
             loss=descent.loss,
             weight=weight,
             gradient_share=None
-            if descent.pull is None
-            else _shares({c: weight[c] * p for c, p in descent.pull.items()}),
+            if descent.bottleneck_grad_norm is None
+            else _shares({c: weight[c] * p for c, p in descent.bottleneck_grad_norm.items()}),
             gradient_norm=descent.norm,
             clipped=descent.clipped,
             times=StepTimes(**clock.laps),
             seconds=clock.total_s,
             slowest_rank=descent.slowest_rank,
-            wishes=descent.wishes,
+            stop_requests=descent.stop_requests,
             not_finite=descent.not_finite,
         )
 
-    def descent(self, batch: Batch) -> Descent:
+    def compute_gradients(self, batch: Batch) -> GradientResult:
         """Leave a batch's gradients in the parameters, at the configured weights and without dropout."""
-        return self._descent(batch, None, {}, Clock(self.ranks.wire))
+        return self._descent(batch, None, {}, StepTimer(self.ranks.wire))
 
     def _weights(self, step: int | None) -> dict[str, Tensor]:
         """Weight of each component: as configured for no step at all, balanced for one."""
@@ -127,10 +133,10 @@ class Learner:
         one = torch.ones((), device=self.ranks.device)
         return {c: weight * factors.get(c, one) for c, weight in self.base_weight.items()}
 
-    def _descent(self, batch: Batch, step: int | None, wishes: Mapping[str, bool], clock: Clock) -> Descent:
+    def _descent(self, batch: Batch, step: int | None, wishes: Mapping[str, bool], clock: StepTimer) -> GradientResult:
         """Leave the gradients over all ranks in the parameters, clipped."""
         loss, pull = self._backward(batch, step, clock)
-        facts = self._exchange(loss, pull, wishes, clock)
+        facts = self._all_reduce(loss, pull, wishes, clock)
         limit = self.config.gradient_clip_val
         norm = math.hypot(facts.norm, get_total_norm(self._gradients(held=False)).item())
         if limit is not None:
@@ -143,7 +149,7 @@ class Learner:
         )
 
     def _backward(
-        self, batch: Batch, step: int | None, clock: Clock
+        self, batch: Batch, step: int | None, clock: StepTimer
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
         """Leave this rank's gradients in the parameters. Returns its part of each loss and squared pull on z.
 
@@ -155,16 +161,16 @@ class Learner:
         pull = {c: torch.zeros((), device=self.ranks.device) for c in self.components} if due else None
         self.model.train()
         for portion, start, stop in self.shards.portions(batch, self.config.accumulate_steps):
-            noise = None if step is None else Noise(self.config.seed, step, n_windows, start, stop)
+            noise = None if step is None else StatelessDropout(self.config.seed, step, n_windows, start, stop)
             forward = self.objective.forward(self.model, portion, noise)
             terms = self.objective.terms(forward, portion, batch.n_scored, n_windows)
             clock.lap("forward_s")
             if pull is not None:
-                for c, squared in squared_pull(terms, forward.z_BWK).items():
+                for c, squared in squared_grad_norms(terms, forward.z_BWK).items():
                     pull[c] = pull[c] + squared
             weight = self._weights(step)  # anew in each pass: backward frees what a learnt one was computed by
             total = torch.stack([weight[c] * terms[c] for c in self.components]).sum()
-            shared = self.balance.penalty() + KERNEL_PULL * self.model.drift()
+            shared = self.balance.penalty() + KERNEL_PULL * self.model.kernel_penalty()
             # What every rank and piece adds alike must be added once in all.
             (total + shared * ((stop - start) / n_windows)).backward()  # type: ignore[no-untyped-call]
             for c in self.components:
@@ -172,9 +178,13 @@ class Learner:
             clock.lap("backward_s")
         return loss, pull
 
-    def _exchange(
-        self, loss: Mapping[str, Tensor], pull: Mapping[str, Tensor] | None, wishes: Mapping[str, bool], clock: Clock
-    ) -> Descent:
+    def _all_reduce(
+        self,
+        loss: Mapping[str, Tensor],
+        pull: Mapping[str, Tensor] | None,
+        wishes: Mapping[str, bool],
+        clock: StepTimer,
+    ) -> GradientResult:
         """Sum facts over ranks, and the gradients of what every rank has. The norm is that of all others."""
         n_ranks, device = self.ranks.world_size, self.ranks.device
         per_rank = torch.zeros(1 + len(self.components), n_ranks, device=device)
@@ -187,7 +197,7 @@ class Learner:
         gradients = self._gradients(held=False)
         parts = [*[g.flatten() for g in gradients], losses, pulls, wished, squared, per_rank.flatten()]
         if n_ranks > 1:
-            *summed, losses, pulls, wished, squared, flat = self.ranks.sum_(torch.cat(parts)).split(  # type: ignore[no-untyped-call]
+            *summed, losses, pulls, wished, squared, flat = self.ranks.all_reduce_sum(torch.cat(parts)).split(  # type: ignore[no-untyped-call]
                 [len(p) for p in parts]
             )
             for gradient, total in zip(gradients, summed, strict=True):
@@ -195,10 +205,12 @@ class Learner:
             per_rank = flat.view_as(per_rank)
         clock.lap("communication_s")
         bad = per_rank[1:].nonzero().tolist()
-        return Descent(
+        return GradientResult(
             loss=dict(zip(self.components, losses.tolist(), strict=True)),
-            pull=dict(zip(self.components, pulls.sqrt().tolist(), strict=True)) if pull is not None else None,
-            wishes={w: bool(v) for w, v in zip(wishes, wished.tolist(), strict=True)},
+            bottleneck_grad_norm=dict(zip(self.components, pulls.sqrt().tolist(), strict=True))
+            if pull is not None
+            else None,
+            stop_requests={w: bool(v) for w, v in zip(wishes, wished.tolist(), strict=True)},
             slowest_rank=int(per_rank[0].argmax()) if n_ranks > 1 else None,
             not_finite=tuple((self.components[component], rank) for component, rank in bad),
             norm=squared.sqrt().item(),
@@ -208,7 +220,7 @@ class Learner:
     def _gradients(self, held: bool) -> list[Tensor]:
         """Gradients of what this rank alone holds, or of what every rank has."""
         named = self.trained.named_parameters()
-        return [p.grad for name, p in named if p.grad is not None and self.shards.holds(name) == held]
+        return [p.grad for name, p in named if p.grad is not None and self.shards.is_local(name) == held]
 
     @property
     def n_parameters(self) -> int:
@@ -245,10 +257,10 @@ class Learner:
                 f"The checkpoint has no {lacking[0]}: it is of another network, or of another version of giblet.",
                 "Start afresh without resume_from.",
             )
-        self.model.load_state_dict(under("model.", found))
-        self.average.model.load_state_dict(under("average.", found))
-        self.balance.load_state_dict(under("balance.", found))
-        for key, value in under("optimizer.", found).items():
+        self.model.load_state_dict(with_prefix("model.", found))
+        self.average.model.load_state_dict(with_prefix("average.", found))
+        self.balance.load_state_dict(with_prefix("balance.", found))
+        for key, value in with_prefix("optimizer.", found).items():
             name, _, slot = key.partition(":")
             self.optimizer.state[parameters[name]][slot] = value.to(parameters[name].device)
 
@@ -258,7 +270,7 @@ def parameters_without_gradient(model: nn.Module) -> list[str]:
     return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
-def under(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """The tensors whose name begins with `prefix`, without it."""
     return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
 

@@ -13,7 +13,7 @@ from giblet_train.schema.errors import ConfigError, PreflightRefused
 
 
 @contextmanager
-def building_beside(out: Path) -> Iterator[Path]:
+def atomic_directory(out: Path) -> Iterator[Path]:
     """An empty folder beside `out`, ours alone until the end: rename it to `out`, or it goes away with all in it.
 
     Others who ask for the same `out` wait. What a killed process left is cleared. Raises ConfigError where no folder

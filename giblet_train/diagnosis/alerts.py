@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 import msgspec
 
 from giblet_train.diagnosis.diagnose import Diagnosis
-from giblet_train.diagnosis.rules.case import Cause
+from giblet_train.diagnosis.rules.case import Finding
 from giblet_train.schema.config import WatchConfig
-from giblet_train.schema.records import Alert, Answer
+from giblet_train.schema.records import Alert, AlertResponse
 
 CERTAIN = 0.95
 LIKELY = 0.5
@@ -33,7 +33,7 @@ ERRORS = frozenset(
 )
 
 
-class Watched(msgspec.Struct, frozen=True, kw_only=True):
+class AlertState(msgspec.Struct, frozen=True, kw_only=True):
     """What stands. raised: name -> its alert. seen, gone: how many looks in a row a cause was there, or was not.
 
     n_alerts: how many were ever written, the next one's number.
@@ -45,20 +45,20 @@ class Watched(msgspec.Struct, frozen=True, kw_only=True):
     n_alerts: int = 0
 
 
-def standing(alerts: Sequence[Alert]) -> Watched:
+def restore_state(alerts: Sequence[Alert]) -> AlertState:
     """What stands after the alerts written so far: where a watcher that starts anew goes on."""
     last = {alert.name: alert for alert in alerts}
-    return Watched(raised={n: a for n, a in last.items() if a.state == "raised"}, n_alerts=len(alerts))
+    return AlertState(raised={n: a for n, a in last.items() if a.state == "raised"}, n_alerts=len(alerts))
 
 
-def look(
-    watched: Watched, diagnosis: Diagnosis, watch: WatchConfig, step: int, at: float, *, last: bool = False
-) -> tuple[Watched, list[Alert]]:
+def update(
+    watched: AlertState, diagnosis: Diagnosis, watch: WatchConfig, step: int, at: float, *, last: bool = False
+) -> tuple[AlertState, list[Alert]]:
     """One look: what stands now, and the alerts that are new.
 
     step, at: of the newest record, seconds since 1970. last: no look will follow, so none is waited for.
     """
-    causes: dict[str, Cause] = {c.cause: c for c in diagnosis.causes if c.confidence >= LIKELY}
+    causes: dict[str, Finding] = {c.cause: c for c in diagnosis.causes if c.confidence >= LIKELY}
     seen = {name: watched.seen.get(name, 0) + 1 for name in causes}
     gone = {name: 0 if name in causes else watched.gone.get(name, 0) + 1 for name in watched.raised}
     new = [
@@ -74,7 +74,7 @@ def look(
     alerts = [msgspec.structs.replace(alert, seq=watched.n_alerts + i) for i, alert in enumerate(new)]
     raised = dict(watched.raised) | {a.name: a for a in alerts}
     return (
-        Watched(
+        AlertState(
             raised={name: alert for name, alert in raised.items() if alert.state == "raised"},
             seen=seen,
             gone=gone,
@@ -84,7 +84,7 @@ def look(
     )
 
 
-def answer_to(alert: Alert, answers: Sequence[Answer], now: float) -> Answer | None:
+def silenced_by(alert: Alert, answers: Sequence[AlertResponse], now: float) -> AlertResponse | None:
     """The answer that silences an alert now, if any: the last one to its name, unless it was to an earlier raising
     (acknowledged), or has run out (snoozed).
 
@@ -96,17 +96,17 @@ def answer_to(alert: Alert, answers: Sequence[Answer], now: float) -> Answer | N
     return last
 
 
-def standing_alerts(alerts: Sequence[Alert]) -> list[Alert]:
+def active_alerts(alerts: Sequence[Alert]) -> list[Alert]:
     """Raised and not cleared since, newest first."""
-    return sorted(standing(alerts).raised.values(), key=lambda alert: (-alert.at, -alert.seq))
+    return sorted(restore_state(alerts).raised.values(), key=lambda alert: (-alert.at, -alert.seq))
 
 
-def open_alerts(alerts: Sequence[Alert], answers: Sequence[Answer], now: float) -> list[Alert]:
+def open_alerts(alerts: Sequence[Alert], answers: Sequence[AlertResponse], now: float) -> list[Alert]:
     """Those that stand and that nobody has acknowledged or snoozed, newest first."""
-    return [alert for alert in standing_alerts(alerts) if answer_to(alert, answers, now) is None]
+    return [alert for alert in active_alerts(alerts) if silenced_by(alert, answers, now) is None]
 
 
-def _raised(cause: Cause, step: int, at: float) -> Alert:
+def _raised(cause: Finding, step: int, at: float) -> Alert:
     return Alert(
         seq=0,
         at=at,

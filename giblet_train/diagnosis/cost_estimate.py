@@ -14,7 +14,7 @@ import msgspec
 from giblet_train.diagnosis.eta import pause_s
 from giblet_train.schema.config import Config
 from giblet_train.schema.records import DataMetric, RunMetric, StepMetric
-from giblet_train.schema.schedule import default_steps_per_epoch, plan_of
+from giblet_train.schema.schedule import default_steps_per_epoch, lr_schedule
 
 FIRST_STEPS = 10
 """Caches and compilation: not counted where there are more."""
@@ -58,7 +58,7 @@ def cost_of(
     subjects = _subjects(old, new, data)
     work = None if subjects is None else windows * subjects
     step_s = fmean(seconds)
-    between_s = new.num_epochs / new.validate_every * pause_s(steps, plan_of(old, run.steps_per_epoch))
+    between_s = new.num_epochs / new.validate_every * pause_s(steps, lr_schedule(old, run.steps_per_epoch))
     bounds = [step_s * total * factor + between_s for factor in (1.0, work or 1.0)]
     return Cost(
         steps=total,

@@ -14,7 +14,7 @@ import msgspec
 
 from giblet_train.schema.config import COMPONENTS, MODALITIES, Config, Criterion
 from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
-from giblet_train.schema.schedule import Plan, plan_of
+from giblet_train.schema.schedule import LrSchedule, lr_schedule
 
 Status = Literal["pass", "on_track", "at_risk", "fail"]
 _WORST_FIRST: tuple[Status, ...] = ("fail", "at_risk", "on_track", "pass")
@@ -54,12 +54,12 @@ class Verdict(msgspec.Struct, frozen=True, kw_only=True):
 FailOn = Literal["fail", "at_risk", "on_track"]
 
 
-def too_bad(status: Status, fail_on: FailOn) -> bool:
+def reaches_level(status: Status, fail_on: FailOn) -> bool:
     """Is it as bad as that, or worse? `on_track` is all that has not passed yet."""
     return _WORST_FIRST.index(status) <= _WORST_FIRST.index(fail_on)
 
 
-class Observed(msgspec.Struct, frozen=True):
+class RunMetrics(msgspec.Struct, frozen=True):
     """A run's metrics sorted by what they are. ended: no more of them will come."""
 
     config: Config
@@ -71,18 +71,18 @@ class Observed(msgspec.Struct, frozen=True):
     ended: bool
 
     @property
-    def plan(self) -> Plan | None:
-        return plan_of(self.config, self.run.steps_per_epoch) if self.run else None
+    def plan(self) -> LrSchedule | None:
+        return lr_schedule(self.config, self.run.steps_per_epoch) if self.run else None
 
     @property
     def epochs_left(self) -> int:
         return max(0, self.config.num_epochs - (self.epochs[-1].epoch if self.epochs else 0))
 
 
-def observe(config: Config, metrics: Sequence[AnyMetric], *, ended: bool = False) -> Observed:
+def observe(config: Config, metrics: Sequence[AnyMetric], *, ended: bool = False) -> RunMetrics:
     """Sort metrics by kind. A run with an evaluation has ended whatever the caller knows."""
     evaluations = [m for m in metrics if isinstance(m, EvaluationMetric)]
-    return Observed(
+    return RunMetrics(
         config,
         next((m for m in reversed(metrics) if isinstance(m, RunMetric)), None),
         tuple(m for m in metrics if isinstance(m, StepMetric)),
@@ -130,7 +130,7 @@ def verdict_changes(config: Config, metrics: Sequence[AnyMetric], *, ended: bool
     return changes
 
 
-def _loss_drop(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _loss_drop(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     """Relative fall of the total from its start, the total of the best constant."""
     if criterion.scale == "explainable":
         return _explainable_drop(name, criterion, run)
@@ -163,7 +163,7 @@ def _loss_drop(name: str, criterion: Criterion, run: Observed) -> CriterionVerdi
     )
 
 
-def _last_chance(deadline: int, run: Observed) -> str:
+def _last_chance(deadline: int, run: RunMetrics) -> str:
     """When it can last be met, in words: at the best pace that there was."""
     now = run.epochs[-1].epoch if run.epochs else 0
     if deadline <= now:
@@ -171,7 +171,7 @@ def _last_chance(deadline: int, run: Observed) -> str:
     return f"at its best pace it can wait until epoch {deadline}"
 
 
-def _explainable_drop(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _explainable_drop(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     """Skill on voxels that carry signal, over the share of their variance that any model could explain."""
     seen = _figure(run, "encoding", "explainable_skill")
     if seen is None:
@@ -180,7 +180,7 @@ def _explainable_drop(name: str, criterion: Criterion, run: Observed) -> Criteri
     return _settled(name, criterion.threshold, seen, facts, passed=seen >= criterion.threshold)
 
 
-def _val_gap(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _val_gap(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     pairs = [(e, e.validation.total, e.train.total) for e in run.epochs if e.validation and e.validation.total]
     ratios = [(e, v / t) for e, v, t in pairs if v is not None and t]
     if not ratios:
@@ -190,7 +190,7 @@ def _val_gap(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict
     return _standing(name, criterion.threshold, seen, facts, run, good=seen < criterion.threshold)
 
 
-def _no_dominance(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _no_dominance(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     """No component holds more than the threshold of both weighted loss and gradient, from the end of warm-up on."""
     after = run.plan.warmup_steps if run.plan else 0
     judged = [s for s in run.steps if s.step >= after and s.gradient_share]
@@ -202,7 +202,7 @@ def _no_dominance(name: str, criterion: Criterion, run: Observed) -> CriterionVe
     return _standing(name, criterion.threshold, seen, facts, run, good=seen <= criterion.threshold)
 
 
-def _starts_at_one(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _starts_at_one(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     first = {c: v for c, v in (run.run.first_loss if run.run else {}).items() if v is not None}
     if not first:
         return _waiting(name, criterion, run, "the first losses are not measured yet")
@@ -212,7 +212,7 @@ def _starts_at_one(name: str, criterion: Criterion, run: Observed) -> CriterionV
     return _settled(name, criterion.threshold, seen, facts, passed=seen <= criterion.threshold)
 
 
-def _lr_reaches_peak(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _lr_reaches_peak(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     if not run.steps or run.plan is None:
         return _waiting(name, criterion, run, "no step yet")
     peak = max(s.lr for s in run.steps)
@@ -231,7 +231,7 @@ def _lr_reaches_peak(name: str, criterion: Criterion, run: Observed) -> Criterio
     )
 
 
-def _beats_null(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _beats_null(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     """Responsive voxels are predicted better than null ones (interval above 0), and better than the shift null."""
     seen = _figure(run, "encoding", "r_difference")
     low = _figure(run, "encoding", "r_difference_low")
@@ -252,15 +252,15 @@ def _beats_null(name: str, criterion: Criterion, run: Observed) -> CriterionVerd
     )
 
 
-def _beats_mean(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _beats_mean(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     return _least_skill(name, criterion, run, COMPONENTS)
 
 
-def _reconstruction_skill(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _reconstruction_skill(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     return _least_skill(name, criterion, run, MODALITIES)
 
 
-def _least_skill(name: str, criterion: Criterion, run: Observed, components: Sequence[str]) -> CriterionVerdict:
+def _least_skill(name: str, criterion: Criterion, run: RunMetrics, components: Sequence[str]) -> CriterionVerdict:
     """Held-out 1 - MSE / MSE(train mean) of the worst of some components."""
     skill = run.evaluation.skill if run.evaluation else _last_validation_skill(run)
     known = {c: v for c in components if (v := skill.get(c)) is not None}
@@ -272,7 +272,7 @@ def _least_skill(name: str, criterion: Criterion, run: Observed, components: Seq
     return _standing(name, criterion.threshold, seen, facts, run, good=seen > criterion.threshold)
 
 
-def _validation_improves(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _validation_improves(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     losses = [(e.epoch, e.validation.total) for e in run.epochs if e.validation and e.validation.total is not None]
     if len(losses) < 2:
         return _waiting(name, criterion, run, "fewer than two validations yet")
@@ -283,7 +283,7 @@ def _validation_improves(name: str, criterion: Criterion, run: Observed) -> Crit
     return _standing(name, criterion.threshold, seen, facts, run, good=seen > criterion.threshold)
 
 
-def _no_nan(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
+def _no_nan(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     bad = next((s for s in run.steps if s.total is None or None in s.loss.values()), None)
     if bad is None:
         facts = f"all {len(run.steps)} recorded steps are finite"
@@ -292,7 +292,7 @@ def _no_nan(name: str, criterion: Criterion, run: Observed) -> CriterionVerdict:
     return _settled(name, criterion.threshold, 1.0, f"{where} is not finite at step {bad.step}", passed=False)
 
 
-_JUDGES: dict[str, Callable[[str, Criterion, Observed], CriterionVerdict]] = {
+_JUDGES: dict[str, Callable[[str, Criterion, RunMetrics], CriterionVerdict]] = {
     "loss_drop": _loss_drop,
     "val_gap": _val_gap,
     "no_dominance": _no_dominance,
@@ -311,7 +311,7 @@ def _settled(name: str, needed: float, seen: float, sentence: str, *, passed: bo
     return CriterionVerdict(name=name, status="pass" if passed else "fail", needed=needed, seen=seen, sentence=sentence)
 
 
-def _standing(name: str, needed: float, seen: float, sentence: str, run: Observed, *, good: bool) -> CriterionVerdict:
+def _standing(name: str, needed: float, seen: float, sentence: str, run: RunMetrics, *, good: bool) -> CriterionVerdict:
     """A criterion that may still turn while the run goes on."""
     if run.ended:
         return _settled(name, needed, seen, sentence, passed=good)
@@ -321,7 +321,7 @@ def _standing(name: str, needed: float, seen: float, sentence: str, run: Observe
     )
 
 
-def _waiting(name: str, criterion: Criterion, run: Observed, why: str) -> CriterionVerdict:
+def _waiting(name: str, criterion: Criterion, run: RunMetrics, why: str) -> CriterionVerdict:
     """Not to be judged yet; at the end of a run that is a failure, for nothing proves it."""
     return CriterionVerdict(
         name=name,
@@ -333,7 +333,7 @@ def _waiting(name: str, criterion: Criterion, run: Observed, why: str) -> Criter
     )
 
 
-def _epoch_totals(run: Observed, split: str) -> list[float]:
+def _epoch_totals(run: RunMetrics, split: str) -> list[float]:
     parts = [e.train if split == "train" else e.validation for e in run.epochs]
     return [p.total for p in parts if p is not None and p.total is not None]
 
@@ -352,11 +352,11 @@ def _both_shares(step: StepMetric, component: str) -> float:
     return min(step.share.get(component) or 0.0, gradient)
 
 
-def _last_validation_skill(run: Observed) -> dict[str, float | None]:
+def _last_validation_skill(run: RunMetrics) -> dict[str, float | None]:
     return next((e.validation.skill for e in reversed(run.epochs) if e.validation and e.validation.skill), {})
 
 
-def _figure(run: Observed, part: str, key: str) -> float | None:
+def _figure(run: RunMetrics, part: str, key: str) -> float | None:
     figures: dict[str, Any] = getattr(run.evaluation, part) if run.evaluation else {}
     value = figures.get(key)
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -19,7 +19,7 @@ from giblet_train.diagnosis.rules import (
     step_time,
     training_curve,
 )
-from giblet_train.diagnosis.rules.case import Case, Cause, CauseName, Rule, case_of
+from giblet_train.diagnosis.rules.case import CauseName, Finding, Rule, RunHistory, case_of
 from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import AnyMetric
@@ -103,7 +103,7 @@ EXPLAINS: dict[CauseName, frozenset[CauseName]] = {
 class Diagnosis(msgspec.Struct, frozen=True, kw_only=True):
     """What is wrong, the most likely cause first; nothing for a healthy run."""
 
-    causes: tuple[Cause, ...] = ()
+    causes: tuple[Finding, ...] = ()
 
     @property
     def healthy(self) -> bool:
@@ -126,7 +126,7 @@ def diagnose(
     return judge(case_of(config, metrics, health, log_tail))
 
 
-def judge(case: Case) -> Diagnosis:
+def judge(case: RunHistory) -> Diagnosis:
     """Ask every rule about a case."""
     found = [cause for rule in RULES if (cause := rule(case)) is not None]
     names = {cause.cause for cause in found}
@@ -135,5 +135,5 @@ def judge(case: Case) -> Diagnosis:
     return Diagnosis(causes=tuple(sorted(weighed, key=lambda cause: -cause.confidence)))
 
 
-def _halved(cause: Cause) -> Cause:
+def _halved(cause: Finding) -> Finding:
     return msgspec.structs.replace(cause, confidence=cause.confidence / 2)

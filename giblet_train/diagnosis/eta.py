@@ -16,7 +16,7 @@ import msgspec
 
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import StepMetric
-from giblet_train.schema.schedule import Plan
+from giblet_train.schema.schedule import LrSchedule
 
 BLOCK_STEPS = 10
 FEWEST_BLOCKS, MOST_BLOCKS = 3, 100
@@ -43,7 +43,7 @@ class Eta(msgspec.Struct, frozen=True, kw_only=True):
         return self.steps_s + self.pauses_s
 
 
-def eta(steps: Sequence[StepMetric], plan: Plan, health: Health) -> Eta | None:
+def eta(steps: Sequence[StepMetric], plan: LrSchedule, health: Health) -> Eta | None:
     """The time left; None when the run has ended, or has made too few steps to say.
 
     steps: in their order. Of a resumed run only what came after counts, since it may run elsewhere.
@@ -98,7 +98,7 @@ def _doubt(blocks: Sequence[float], left: int) -> float:
     return NORMAL_80 * few * math.sqrt(variance * inflation * (1 / n + 1 / to_come))
 
 
-def pause_s(steps: Sequence[StepMetric], plan: Plan) -> float:
+def pause_s(steps: Sequence[StepMetric], plan: LrSchedule) -> float:
     """The median time between an epoch's last step and the next one's first, its own seconds taken off."""
     pauses = [
         b.at - a.at - (b.step_s or 0.0)

@@ -19,7 +19,7 @@ EVENT = "drill"
 """The event that marks, in the records, from which step on a drill's fault is there."""
 
 
-class Drill(msgspec.Struct, frozen=True, kw_only=True):
+class Fault(msgspec.Struct, frozen=True, kw_only=True):
     """A fault. cause: what should be named ("" for the control). step: where it begins. says: what really happens."""
 
     name: str
@@ -39,13 +39,13 @@ _UNTAMED: dict[str, Any] = {"weight_decay": 0.0, "model.dropout": 0.0, "model.mo
 
 def _drill(
     name: str, cause: CauseName | None, says: str, step: int = 0, processes: int = 1, **settings: Any
-) -> tuple[str, Drill]:
+) -> tuple[str, Fault]:
     dotted = {key.replace("__", "."): value for key, value in settings.items()}
     laid = {**_LEARNING, **_UNJUDGED, **dotted, "distributed.world_size": processes}
-    return name, Drill(name=name, cause=cause, says=says, step=step, settings=laid, processes=processes)
+    return name, Fault(name=name, cause=cause, says=says, step=step, settings=laid, processes=processes)
 
 
-DRILLS: dict[str, Drill] = dict(
+FAULTS: dict[str, Fault] = dict(
     (
         _drill("good", None, "nothing is wrong: the control", num_epochs=12),
         _drill("lr", "lr_off_plan", "the schedule moves once per epoch instead of once per step"),

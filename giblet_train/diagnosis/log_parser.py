@@ -18,7 +18,7 @@ import msgspec
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import COMPONENTS, Config, from_mapping
 from giblet_train.schema.errors import DataError
-from giblet_train.schema.records import EpochMetric, Number, PartLoss
+from giblet_train.schema.records import EpochMetric, Number, SplitLoss
 
 MAX_BYTES = 1024**3
 TAIL_LINES = 200
@@ -98,11 +98,11 @@ def parse(lines: Iterable[str]) -> LegacyLog:
         n_epochs=n_epochs,
         steps_per_epoch=steps,
         tail=tuple(tail),
-        notes=(*notes, *not_shown(metrics)),
+        notes=(*notes, *unavailable_from_log(metrics)),
     )
 
 
-def not_shown(metrics: Sequence[EpochMetric]) -> list[str]:
+def unavailable_from_log(metrics: Sequence[EpochMetric]) -> list[str]:
     """What cannot be known of a training whose log shows these epochs, as sentences."""
     if not metrics:
         return ["It has no epoch line: only its end can be read."]
@@ -139,8 +139,8 @@ def _metric(epoch: int, found: re.Match[str]) -> EpochMetric:
         epoch=epoch,
         at=0.0,
         lr=_number(lr) or 0.0,
-        train=PartLoss(total=_number(train), loss=components),
-        validation=PartLoss(total=_number(held), loss={}) if held is not None else None,
+        train=SplitLoss(total=_number(train), loss=components),
+        validation=SplitLoss(total=_number(held), loss={}) if held is not None else None,
         fmri_r=_number(r),
     )
 

@@ -12,12 +12,12 @@ from collections.abc import Mapping
 import msgspec
 
 from giblet_train.diagnosis.alignment.film import alignment_line, misalignment
-from giblet_train.diagnosis.alignment.subjects import agreement_line, apart
+from giblet_train.diagnosis.alignment.subjects import agreement_line, find_outlier_subjects
 from giblet_train.schema.config import Config
 from giblet_train.schema.disk_usage import GIB, RECORD_BYTES, checkpoints_at_most
 from giblet_train.schema.health import duration
 from giblet_train.schema.records import DataMetric, ModalityFacts, Number
-from giblet_train.schema.schedule import Plan, lr_at
+from giblet_train.schema.schedule import LrSchedule, lr_at
 
 START_TOLERANCE = 0.1
 SD_TOLERANCE = 0.1
@@ -26,7 +26,7 @@ LEAST_FALL = 0.001
 """The relative fall that one batch, seen over and over, must show: a model that learns anything falls by far more."""
 
 
-class OneBatch(msgspec.Struct, frozen=True, kw_only=True):
+class OverfitResult(msgspec.Struct, frozen=True, kw_only=True):
     """One batch seen `steps` times: the total before and after. seconds: of a step, the first one left out."""
 
     first: float
@@ -55,15 +55,15 @@ class Machine(msgspec.Struct, frozen=True, kw_only=True):
     gpu_total_gib: Number = None
 
 
-class Beginning(msgspec.Struct, frozen=True, kw_only=True):
+class SanityInputs(msgspec.Struct, frozen=True, kw_only=True):
     """All that is known before step 0. first: component -> loss over all training TRs; one_batch: None if not tried."""
 
     config: Config
-    plan: Plan
+    plan: LrSchedule
     data: DataMetric
     first: Mapping[str, Number]
     machine: Machine
-    one_batch: OneBatch | None = None
+    one_batch: OverfitResult | None = None
 
     @property
     def disk_gib(self) -> float:
@@ -72,33 +72,33 @@ class Beginning(msgspec.Struct, frozen=True, kw_only=True):
         return (kept * self.machine.checkpoint_bytes + RECORD_BYTES * self.plan.total_steps) / GIB
 
 
-def findings(begun: Beginning) -> list[str]:
+def failures(begun: SanityInputs) -> list[str]:
     """What is wrong, in sentences; nothing for a run that may begin."""
     return [
-        *of_split(begun.data.shared_trs),
-        *of_data(begun.data.components),
+        *check_split(begun.data.shared_trs),
+        *check_data(begun.data.components),
         *_of_alignment(begun.data),
-        *of_start(begun.config, begun.first, begun.data.components),
+        *check_initial_loss(begun.config, begun.first, begun.data.components),
         *_of_plan(begun.plan),
         *_of_one_batch(begun.one_batch),
         *_of_machine(begun),
     ]
 
 
-def lines(begun: Beginning) -> list[str]:
+def report_lines(begun: SanityInputs) -> list[str]:
     """What was looked at, a line each: components, film against brain, the start, the rate, the machine, one batch."""
     told = [_component(c, fact, begun.first.get(c)) for c, fact in begun.data.components.items()]
     return [*told, *_alignment(begun.data), *_start(begun), rate_plan(begun.plan), *_machine(begun), *_one_batch(begun)]
 
 
-def of_split(n_shared_trs: int) -> list[str]:
+def check_split(n_shared_trs: int) -> list[str]:
     """What is held out must not be trained on. n_shared_trs: how many TRs are both."""
     if not n_shared_trs:
         return []
     return [f"{n_shared_trs} TRs are trained on and held out as well: validation would be training's own."]
 
 
-def of_data(facts: Mapping[str, ModalityFacts]) -> list[str]:
+def check_data(facts: Mapping[str, ModalityFacts]) -> list[str]:
     """What is wrong with the components as they come out of normalisation."""
     found: list[str] = []
     for component, fact in facts.items():
@@ -118,7 +118,7 @@ def of_data(facts: Mapping[str, ModalityFacts]) -> list[str]:
     return found
 
 
-def of_start(config: Config, first: Mapping[str, Number], facts: Mapping[str, ModalityFacts]) -> list[str]:
+def check_initial_loss(config: Config, first: Mapping[str, Number], facts: Mapping[str, ModalityFacts]) -> list[str]:
     """Losses before step 0: what predicts the mean must score 1. With another losses.scale they need only be finite."""
     if config.losses.scale != "variance":
         return [f"{c} starts at {v}." for c, v in first.items() if v is None or not math.isfinite(v)]
@@ -141,7 +141,7 @@ def first_shares(config: Config, first: Mapping[str, Number]) -> dict[str, float
     return {c: w / total for c, w in weighted.items()} if total > 0 and len(weighted) == len(first) else {}
 
 
-def rate_plan(plan: Plan) -> str:
+def rate_plan(plan: LrSchedule) -> str:
     """The learning rate from the first step to the last, in words."""
     last = lr_at(plan.total_steps - 1, plan)
     warm = (
@@ -154,7 +154,7 @@ def rate_plan(plan: Plan) -> str:
     return f"rate: {warm}{course} to {last:.2e} at step {plan.total_steps - 1}"
 
 
-def _of_plan(plan: Plan) -> list[str]:
+def _of_plan(plan: LrSchedule) -> list[str]:
     if plan.warmup_steps < plan.total_steps:
         return []
     return [
@@ -180,7 +180,11 @@ def _of_alignment(data: DataMetric) -> list[str]:
         return []
     wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
     film = [f"{wrong.sentence} {wrong.action}"] if wrong and wrong.stops else []
-    return film + [f"{a.sentence} {a.action}" for a in apart(data.alignment.subjects, data.tr_s) if a.kind == "shifted"]
+    return film + [
+        f"{a.sentence} {a.action}"
+        for a in find_outlier_subjects(data.alignment.subjects, data.tr_s)
+        if a.kind == "shifted"
+    ]
 
 
 def _alignment(data: DataMetric) -> list[str]:
@@ -191,16 +195,16 @@ def _alignment(data: DataMetric) -> list[str]:
     film = f"{told}. {wrong.sentence} {wrong.action}" if wrong and not wrong.stops else told
     if not data.alignment.subjects:
         return [film]
-    alone = [a for a in apart(data.alignment.subjects, data.tr_s) if a.kind == "alone"]
+    alone = [a for a in find_outlier_subjects(data.alignment.subjects, data.tr_s) if a.kind == "alone"]
     return [film, ". ".join([agreement_line(data.alignment.subjects), *(f"{a.sentence} {a.action}" for a in alone)])]
 
 
-def _start(begun: Beginning) -> list[str]:
+def _start(begun: SanityInputs) -> list[str]:
     shares = first_shares(begun.config, begun.first)
     return [f"first total: {', '.join(f'{c} {share:.0%}' for c, share in shares.items())}"] if shares else []
 
 
-def _machine(begun: Beginning) -> list[str]:
+def _machine(begun: SanityInputs) -> list[str]:
     machine = begun.machine
     told = []
     if machine.own_gib is not None:
@@ -219,7 +223,7 @@ def _machine(begun: Beginning) -> list[str]:
     return told
 
 
-def _one_batch(begun: Beginning) -> list[str]:
+def _one_batch(begun: SanityInputs) -> list[str]:
     seen = begun.one_batch
     if seen is None:
         return []
@@ -230,7 +234,7 @@ def _one_batch(begun: Beginning) -> list[str]:
     ]
 
 
-def _of_one_batch(seen: OneBatch | None) -> list[str]:
+def _of_one_batch(seen: OverfitResult | None) -> list[str]:
     if seen is None or seen.fall >= LEAST_FALL:
         return []
     return [
@@ -239,7 +243,7 @@ def _of_one_batch(seen: OneBatch | None) -> list[str]:
     ]
 
 
-def _of_machine(begun: Beginning) -> list[str]:
+def _of_machine(begun: SanityInputs) -> list[str]:
     free, needed = begun.machine.disk_free_gib, begun.disk_gib
     return [f"The whole run needs {needed:.2f} GiB of disk; {free:.2f} GiB are free."] if needed > free else []
 

@@ -35,7 +35,7 @@ class Stage(Section, frozen=True, kw_only=True):
         return tuple(dict.fromkeys([*self.set, *self.may_change, *_ALWAYS]))
 
 
-class Ladder(Section, frozen=True, kw_only=True):
+class Stages(Section, frozen=True, kw_only=True):
     """The stages, lowest first."""
 
     stages: tuple[Stage, ...]
@@ -51,17 +51,17 @@ class Ladder(Section, frozen=True, kw_only=True):
         return self.stages[place] if place < len(self.stages) else None
 
 
-class Climb(msgspec.Struct, frozen=True, kw_only=True):
+class PromotionTarget(msgspec.Struct, frozen=True, kw_only=True):
     """A configuration on its new rung, and what differs from the run it comes from: dotted key -> (old, new)."""
 
     config: Config
     changes: dict[str, tuple[Any, Any]]
 
 
-def read_ladder(path: Path) -> Ladder:
+def read_ladder(path: Path) -> Stages:
     """The ladder of a file. Raises ConfigError."""
     try:
-        ladder = msgspec.convert(yaml_io.load_file(path), Ladder)
+        ladder = msgspec.convert(yaml_io.load_file(path), Stages)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}.") from None
     if len(set(ladder.names)) < len(ladder.stages):
@@ -69,7 +69,7 @@ def read_ladder(path: Path) -> Ladder:
     return ladder
 
 
-def target(ladder: Ladder, config: Config, wanted: str) -> Stage:
+def next_stage(ladder: Stages, config: Config, wanted: str) -> Stage:
     """The rung that is wanted, if it is the next one. Raises ConfigError."""
     if wanted not in ladder.names:
         raise ConfigError(
@@ -85,7 +85,7 @@ def target(ladder: Ladder, config: Config, wanted: str) -> Stage:
     return following
 
 
-def climb(config: Config, stage: Stage, settings: Mapping[str, Any]) -> Climb:
+def promote_config(config: Config, stage: Stage, settings: Mapping[str, Any]) -> PromotionTarget:
     """A run's configuration laid under the stage's own values and a person's.
 
     settings: dotted key -> value, as --set gives them. Raises ConfigError for a key that the stage does not open.
@@ -97,14 +97,14 @@ def climb(config: Config, stage: Stage, settings: Mapping[str, Any]) -> Climb:
             f"Prove the other value first: giblet launch NODE {config.name} --set {closed}=…",
         )
     value = to_mapping(config)
-    fresh = {"stage": stage.stage, "name": risen_name(config.name, stage.stage), "resume_from": None}
+    fresh = {"stage": stage.stage, "name": promoted_name(config.name, stage.stage), "resume_from": None}
     for key, item in {**fresh, **stage.set, **settings}.items():
         set_dotted(value, key, item)
     risen = from_mapping(value, f"the configuration for {stage.stage}").config
-    return Climb(config=risen, changes=diff(config, risen))
+    return PromotionTarget(config=risen, changes=diff(config, risen))
 
 
-def blockers(verdict: Verdict, accepted: Collection[str]) -> list[CriterionVerdict]:
+def unmet_criteria(verdict: Verdict, accepted: Collection[str]) -> list[CriterionVerdict]:
     """The criteria that were not met and that nobody has accepted. Raises ConfigError for one that need not be."""
     unmet = {c.name: c for c in verdict.criteria if c.status != "pass"}
     for name in accepted:
@@ -118,7 +118,7 @@ def blockers(verdict: Verdict, accepted: Collection[str]) -> list[CriterionVerdi
     return [c for name, c in unmet.items() if name not in accepted]
 
 
-def risen_name(name: str, stage: str) -> str:
+def promoted_name(name: str, stage: str) -> str:
     """The name of what climbed: the run's, with the new stage at its end."""
     root = name
     for below in get_args(StageName):
@@ -130,5 +130,5 @@ def _opened(key: str, stage: Stage) -> bool:
     return any(key == open_key or key.startswith(f"{open_key}.") for open_key in stage.open_keys)
 
 
-def _listed(ladder: Ladder) -> str:
+def _listed(ladder: Stages) -> str:
     return " → ".join(ladder.names)

@@ -16,7 +16,7 @@ from giblet_train.schema.records import CheckpointRecord, StepMetric
 PACE_STEPS = 200
 
 
-class Loss(msgspec.Struct, frozen=True, kw_only=True):
+class UnsavedWork(msgspec.Struct, frozen=True, kw_only=True):
     """What would have to be done again if the run died now. since: the newest whole checkpoint's step, None: none."""
 
     steps: int
@@ -31,14 +31,14 @@ class Loss(msgspec.Struct, frozen=True, kw_only=True):
         return f"killed now, {self.steps} steps would be lost ({duration(self.seconds)}), since step {self.since}"
 
 
-def lost_if_killed(steps: Sequence[StepMetric], checkpoints: Sequence[CheckpointRecord]) -> Loss | None:
+def unsaved_work(steps: Sequence[StepMetric], checkpoints: Sequence[CheckpointRecord]) -> UnsavedWork | None:
     """What no checkpoint holds; None before the first step. A `giblet stop` saves, and loses nothing of it."""
     if not steps:
         return None
     taken = steps[-1].step + 1
     saved = max((c.step for c in checkpoints if c.step <= taken), default=None)
     undone = taken - (saved or 0)
-    return Loss(steps=undone, seconds=undone * _pace_s(steps), since=saved)
+    return UnsavedWork(steps=undone, seconds=undone * _pace_s(steps), since=saved)
 
 
 def disk_full_in_s(

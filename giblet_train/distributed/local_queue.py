@@ -24,7 +24,7 @@ from giblet_train.schema.records import Heartbeat, decode
 from giblet_train.schema.run_dir import RunDir, new_run_id
 
 
-def grown(
+def train_missing_members(
     run_dirs: Sequence[Path], seeds: int, every_fold: bool, places: int, say: Callable[[str], None]
 ) -> list[Path]:
     """The runs given and, trained beside the first, the members of its ensemble that are not among them.

@@ -18,9 +18,9 @@ import msgspec
 from msgspec.structs import replace
 
 from giblet_train.distributed.first_failure import first_failure
-from giblet_train.distributed.node_link import Meeting, Message, free_port, interface_of
+from giblet_train.distributed.node_link import Message, NodeLink, free_port, interface_of
 from giblet_train.schema.errors import FAILED, PREEMPTED, ConfigError
-from giblet_train.schema.records import Cause, Rendezvous, Run
+from giblet_train.schema.records import NodeFailure, Rendezvous, Run
 from giblet_train.schema.run_dir import RunDir, write_record
 
 JOIN_LIMIT_S = 180.0
@@ -39,7 +39,7 @@ def join(run_dir: RunDir) -> int:
     run = run_dir.read_run()
     if run.rendezvous is None or len(run.nodes) < 2:
         raise ConfigError(f"{run.run_id} is a run of one node.", f"python -m giblet_train train {run_dir.path}")
-    return _Part(run_dir, run, run.rendezvous).take()
+    return _NodeProcess(run_dir, run, run.rendezvous).execute()
 
 
 def torchrun_argv(python: str, run_dir: str, run: Run, rendezvous: Rendezvous, port: int) -> list[str]:
@@ -55,60 +55,60 @@ def torchrun_argv(python: str, run_dir: str, run: Run, rendezvous: Rendezvous, p
     return [python, *torchrun, *ranks, "-m", "giblet_train", "train", run_dir]
 
 
-class _Part:
+class _NodeProcess:
     """What this node knows of the run's other nodes, and its own torchrun."""
 
     def __init__(self, run_dir: RunDir, run: Run, rendezvous: Rendezvous) -> None:
         self.run_dir, self.run, self.rendezvous = run_dir, run, rendezvous
-        self.causes: list[Cause] = []
-        self.agreed: Cause | None = None
+        self.causes: list[NodeFailure] = []
+        self.agreed: NodeFailure | None = None
         self.quiet: set[int] = set()
         self.ending = False
         self.port: int | None = None
-        self.meeting: Meeting | None = None
+        self.meeting: NodeLink | None = None
         self.stop_told = False
 
-    def take(self) -> int:
+    def execute(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
         try:
-            self.meeting = Meeting(self.rendezvous, self.run.node_rank, len(self.run.nodes))
+            self.meeting = NodeLink(self.rendezvous, self.run.node_rank, len(self.run.nodes))
         except OSError as error:
             where = f"{self.rendezvous.address} port {self.rendezvous.port}"
             self.causes.append(self._cause(self.run.node_rank, f"cannot listen at {where}: {error.strerror}"))
-            return self._conclude()
+            return self._finish()
         if not self._meet(self.meeting):
             if self.causes:
-                return self._conclude()
-            self.meeting.tell({"ending": True})
+                return self._finish()
+            self.meeting.send({"ending": True})
             return PREEMPTED
-        return self._attend(self.meeting, self._start(self.meeting))
+        return self._monitor(self.meeting, self._start(self.meeting))
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.ending = True
 
-    def _meet(self, meeting: Meeting) -> bool:
+    def _meet(self, meeting: NodeLink) -> bool:
         """Wait for every node, then for the port of torchrun's rendezvous; False when that will not come about."""
         names, deadline = self.run.nodes, time.monotonic() + JOIN_LIMIT_S
         _say(f"waiting for {', '.join(names[rank] for rank in sorted(meeting.missing))}")
         while not self.ending and not self.causes:
             if self.run.node_rank == 0 and not meeting.missing:
                 self.port = free_port()
-                meeting.tell({"port": self.port})
+                meeting.send({"port": self.port})
             if self.port is not None:
                 return True
             if time.monotonic() > deadline:
                 self.causes.append(self._not_met(min(meeting.missing, default=0)))
             self._hear(meeting)
-            self._heed_stop(meeting)
+            self._check_stop_file(meeting)
         return False
 
-    def _not_met(self, absent: int) -> Cause:
+    def _not_met(self, absent: int) -> NodeFailure:
         where = f"{self.rendezvous.address} port {self.rendezvous.port}"
         who = f"did not reach {where}" if self.run.node_rank == 0 else f"was not reached at {where}"
         return self._cause(absent, f"{who} within {JOIN_LIMIT_S:.0f} s; see `address:` of the node in nodes.yaml")
 
-    def _start(self, meeting: Meeting) -> subprocess.Popen[bytes]:
+    def _start(self, meeting: NodeLink) -> subprocess.Popen[bytes]:
         assert self.port is not None
         environment = dict(os.environ)
         if interface := interface_of(meeting.own_address):
@@ -118,36 +118,36 @@ class _Part:
         argv = torchrun_argv(sys.executable, str(self.run_dir.path), self.run, self.rendezvous, self.port)
         return subprocess.Popen(argv, env=environment)
 
-    def _attend(self, meeting: Meeting, child: subprocess.Popen[bytes]) -> int:
+    def _monitor(self, meeting: NodeLink, child: subprocess.Popen[bytes]) -> int:
         """Until torchrun has ended, by itself, on request, or because another node failed."""
         passed_on = False
         while child.poll() is None and not self.causes:
-            self._heed_stop(meeting)
+            self._check_stop_file(meeting)
             if self.ending and not passed_on:
                 passed_on = True
                 child.terminate()
-                meeting.tell({"ending": True})
+                meeting.send({"ending": True})
             self._hear(meeting)
         if self.ending or child.poll() == 0:
             code = child.wait()
-            meeting.tell({"done": True})
+            meeting.send({"done": True})
             return PREEMPTED if self.ending and code else code
         _let_it_end(child)
         if (failure := first_failure(self.run_dir)) is not None:
             rank = self.run.node_rank * self.rendezvous.n_processes + failure.local_rank
             node = self.run.nodes[self.run.node_rank]
-            cause = Cause(node=node, rank=rank, sentence=failure.sentence, at=failure.at, echo=failure.echo)
+            cause = NodeFailure(node=node, rank=rank, sentence=failure.sentence, at=failure.at, echo=failure.echo)
             self.causes.append(cause)
         elif not self.causes:
             self.causes.append(self._cause(self.run.node_rank, f"torchrun ended with code {child.returncode}"))
-        return self._conclude(child.returncode)
+        return self._finish(child.returncode)
 
-    def _conclude(self, code: int | None = None) -> int:
+    def _finish(self, code: int | None = None) -> int:
         """Agree with the others on what failed first, and write it down. code: torchrun's, where it has ended."""
         meeting = self.meeting
         if meeting is not None:
             for cause in self.causes:
-                meeting.tell({"failed": msgspec.to_builtins(cause), "now": time.time()})
+                meeting.send({"failed": msgspec.to_builtins(cause), "now": time.time()})
             deadline = time.monotonic() + AGREE_LIMIT_S
             others = set(range(len(self.run.nodes))) - {self.run.node_rank}
             awaited = others if self.run.node_rank == 0 else {0}
@@ -155,19 +155,19 @@ class _Part:
                 self._hear(meeting)
         chosen = self.agreed or min(self.causes, key=lambda cause: (cause.echo, cause.at))
         if meeting is not None and self.run.node_rank == 0:
-            meeting.tell({"cause": msgspec.to_builtins(chosen)})
+            meeting.send({"cause": msgspec.to_builtins(chosen)})
         write_record(self.run_dir.cause, chosen)
         _say(f"the run failed first on {chosen.whole}")
         return code or FAILED
 
-    def _hear(self, meeting: Meeting) -> None:
+    def _hear(self, meeting: NodeLink) -> None:
         """Take in one message, if there is one, and pass it on to the other nodes."""
-        heard = meeting.hear(_POLL_S)
+        heard = meeting.receive(_POLL_S)
         if heard is None:
             return
         rank, message = heard
         if self.run.node_rank == 0 and "gone" not in message:
-            meeting.tell(message, but=rank)
+            meeting.send(message, but=rank)
         if "port" in message:
             self.port = int(message["port"])
         elif "stop" in message:
@@ -175,7 +175,7 @@ class _Part:
         elif "ending" in message:
             self.ending = True
         elif "cause" in message:
-            self.agreed = msgspec.convert(message["cause"], Cause)
+            self.agreed = msgspec.convert(message["cause"], NodeFailure)
         elif "failed" in message:
             self._take_failure(rank, message)
         elif "gone" in message and rank not in self.quiet and not self.ending:
@@ -186,24 +186,24 @@ class _Part:
 
     def _take_failure(self, rank: int, message: Message) -> None:
         """Another node's failure, its time in this node's clock."""
-        cause = msgspec.convert(message["failed"], Cause)
+        cause = msgspec.convert(message["failed"], NodeFailure)
         self.causes.append(replace(cause, at=cause.at + time.time() - float(message["now"])))
         if self.run.node_rank == 0:
             self.quiet.add(rank)
 
-    def _heed_stop(self, meeting: Meeting) -> None:
+    def _check_stop_file(self, meeting: NodeLink) -> None:
         """The first process of the run looks for the stop file on its own node: a stop here is passed on to there."""
         if self.run.node_rank and not self.stop_told and self.run_dir.stop.exists():
             self.stop_told = True
-            meeting.tell({"stop": True})
+            meeting.send({"stop": True})
 
     def _request_stop(self) -> None:
         if self.run.node_rank == 0:
             with contextlib.suppress(OSError):
                 self.run_dir.stop.touch()
 
-    def _cause(self, node_rank: int, sentence: str) -> Cause:
-        return Cause(node=self.run.nodes[node_rank], sentence=sentence, at=time.time())
+    def _cause(self, node_rank: int, sentence: str) -> NodeFailure:
+        return NodeFailure(node=self.run.nodes[node_rank], sentence=sentence, at=time.time())
 
 
 def _let_it_end(child: subprocess.Popen[bytes]) -> None:

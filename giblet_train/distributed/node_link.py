@@ -30,7 +30,7 @@ _SIOCGIFADDR = 0x8915
 Message = dict[str, Any]
 
 
-class Meeting:
+class NodeLink:
     """This node's links: to every other node on the first one, to the first on the others."""
 
     def __init__(self, rendezvous: Rendezvous, node_rank: int, n_nodes: int) -> None:
@@ -50,14 +50,14 @@ class Meeting:
             self._begin(self._accept, listener)
         else:
             self._begin(self._connect, (rendezvous.address, rendezvous.port))
-        self._begin(self._show_life)
+        self._begin(self._send_keepalive)
 
     @property
     def missing(self) -> set[int]:
         """The nodes that there is no link to yet."""
         return self._others - set(self._links)
 
-    def tell(self, message: Message, but: int | None = None) -> None:
+    def send(self, message: Message, but: int | None = None) -> None:
         """Say something to every linked node, except the one it came from."""
         data = json.dumps(message).encode()
         with self._lock:
@@ -66,7 +66,7 @@ class Meeting:
                     with suppress(OSError, ValueError):
                         link.send_bytes(data)
 
-    def hear(self, limit_s: float) -> tuple[int, Message] | None:
+    def receive(self, limit_s: float) -> tuple[int, Message] | None:
         """The next message and its node; {"gone": why} when that node was lost. None when nothing came in time."""
         try:
             return self.inbox.get(timeout=limit_s)
@@ -135,9 +135,9 @@ class Meeting:
             self._heard_at[rank] = float("inf")
             self.inbox.put((rank, {"gone": "its part of the run broke off"}))
 
-    def _show_life(self) -> None:
+    def _send_keepalive(self) -> None:
         while self._open:
-            self.tell({})
+            self.send({})
             time.sleep(ALIVE_EVERY_S)
 
 

@@ -27,7 +27,7 @@ T = TypeVar("T")
 
 
 @dataclass
-class Wire:
+class Collectives:
     """What sums over ranks have cost so far: bytes of the vectors, and seconds waiting included."""
 
     n_bytes: int = 0
@@ -35,13 +35,13 @@ class Wire:
 
 
 @dataclass(frozen=True)
-class Ranks:
+class ProcessGroup:
     """This process among `world_size`; rank 0 holds the pen."""
 
     rank: int
     world_size: int
     device: torch.device
-    wire: Wire = field(default_factory=Wire, compare=False)
+    wire: Collectives = field(default_factory=Collectives, compare=False)
 
     @property
     def is_first(self) -> bool:
@@ -51,7 +51,7 @@ class Ranks:
         """A rank's part of `n` things, as first and one past the last."""
         return rank * n // self.world_size, (rank + 1) * n // self.world_size
 
-    def sum_(self, vector: Tensor) -> Tensor:
+    def all_reduce_sum(self, vector: Tensor) -> Tensor:
         """The vector summed over ranks, in place."""
         if self.world_size > 1:
             began = time.perf_counter()
@@ -61,13 +61,13 @@ class Ranks:
             self.wire.n_bytes += vector.numel() * vector.element_size()
         return vector
 
-    def wait(self) -> None:
+    def barrier(self) -> None:
         """Until every rank is here."""
         if self.world_size > 1:
             with together():
                 dist.barrier()
 
-    def from_first(self, value: T) -> T:
+    def broadcast(self, value: T) -> T:
         """Rank 0's value, on every rank; the others may pass anything."""
         if self.world_size == 1:
             return value
@@ -76,7 +76,7 @@ class Ranks:
             dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]  # type: ignore[no-any-return]
 
-    def only_first(self, find: Callable[[], T]) -> T | None:
+    def on_rank_0(self, find: Callable[[], T]) -> T | None:
         """What rank 0 finds; None on the others. Its GibletError is raised there; the others leave without a word."""
         found: T | GibletError | None = None
         if self.is_first:
@@ -86,7 +86,7 @@ class Ranks:
                 found = error
         # The others must not be left waiting for what will not come.
         try:
-            code = self.from_first(found.exit_code if isinstance(found, GibletError) else None)
+            code = self.broadcast(found.exit_code if isinstance(found, GibletError) else None)
         except RunFailed:
             if isinstance(found, GibletError):  # what the first has to say is the cause, also where nobody hears it
                 raise found from None
@@ -97,7 +97,7 @@ class Ranks:
             sys.exit(code)
         return found
 
-    def each(self, value: T) -> list[T]:
+    def all_gather(self, value: T) -> list[T]:
         """Every rank's value, in their order, on every rank."""
         if self.world_size == 1:
             return [value]
@@ -106,7 +106,7 @@ class Ranks:
             dist.all_gather_object(values, value)
         return values
 
-    def at_first(self, value: T) -> list[T]:
+    def gather(self, value: T) -> list[T]:
         """Every rank's value, in their order, on rank 0; nothing on the others."""
         if self.world_size == 1:
             return [value]
@@ -117,7 +117,7 @@ class Ranks:
 
     def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         """Copies of rank 0's named tensors, one at a time, on every rank; the others may pass anything."""
-        for name, (dtype, shape) in self.from_first(layout_of(tensors)).items():
+        for name, (dtype, shape) in self.broadcast(layout_of(tensors)).items():
             tensor = torch.empty(shape, dtype=dtype, device=self.device)
             if self.is_first:
                 tensor.copy_(tensors[name])
@@ -131,7 +131,7 @@ class Ranks:
 
         Every rank calls it, and rank 0 must take the series to its end.
         """
-        layouts = self.at_first(layout_of(own))
+        layouts = self.gather(layout_of(own))
         if not self.is_first:
             for tensor in own.values():
                 with together():
@@ -166,7 +166,7 @@ def together() -> Iterator[None]:
 
 
 @contextmanager
-def ranks_of(config: Config) -> Iterator[Ranks]:
+def ranks_of(config: Config) -> Iterator[ProcessGroup]:
     """The process group that torchrun describes in the environment, or this process alone.
 
     Raises ConfigError when a GPU is asked for where none is, or the configuration names another number of processes.
@@ -181,7 +181,7 @@ def ranks_of(config: Config) -> Iterator[Ranks]:
     device = device_of(config, int(os.environ.get("LOCAL_RANK", "0")))
     set_threads(config, int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
     if world_size == 1:
-        yield Ranks(0, 1, device)
+        yield ProcessGroup(0, 1, device)
         return
     backend = config.distributed.backend
     if backend == "auto":
@@ -192,7 +192,7 @@ def ranks_of(config: Config) -> Iterator[Ranks]:
         )
     dist.init_process_group(backend, timeout=PATIENCE)
     try:
-        yield Ranks(rank, world_size, device)
+        yield ProcessGroup(rank, world_size, device)
     finally:
         dist.destroy_process_group()
 

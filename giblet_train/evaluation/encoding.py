@@ -16,7 +16,7 @@ N_DRAWS = 1000
 Floats = NDArray[np.float32]
 
 
-class Correlation:
+class CorrelationAccumulator:
     """r of responsive and of null voxels, gathered subject by subject."""
 
     def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
@@ -39,7 +39,7 @@ class Correlation:
         self.products += other.products
         self.null_products += other.null_products
 
-    def above(self, other: Correlation, name: str) -> dict[str, float]:
+    def above(self, other: CorrelationAccumulator, name: str) -> dict[str, float]:
         """How much r of responsive voxels exceeds another's on the same TRs, with a paired block-bootstrap interval."""
         if not self.products:
             return {}
@@ -61,7 +61,7 @@ class Correlation:
         return float(np.mean([r_V[chosen_V].mean() for r_V in self.r]))
 
 
-class Encoding(Correlation):
+class EncodingScores(CorrelationAccumulator):
     """All figures of an encoding; what is kept of a subject does not grow with voxels times TRs times subjects."""
 
     def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:

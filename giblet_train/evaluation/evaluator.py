@@ -18,63 +18,63 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from giblet_train.components.batches import Batch
-from giblet_train.components.build import Experiment, windows_in
-from giblet_train.components.head_sharding import Shards
-from giblet_train.components.loss_terms import Forward, Objective
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.components.build import TrainingSetup, windows_in
+from giblet_train.components.head_sharding import HeadSharding
+from giblet_train.components.loss_terms import Forward, LossTerms
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
-from giblet_train.evaluation.encoding import Correlation, Encoding
-from giblet_train.evaluation.left_out_subject import FilmView, left_out_figures
+from giblet_train.evaluation.encoding import CorrelationAccumulator, EncodingScores
+from giblet_train.evaluation.left_out_subject import StimulusPrediction, left_out_figures
 from giblet_train.evaluation.metrics import pearson, reconstruction
 from giblet_train.model.network import Network
-from giblet_train.model.voxel_basis import Compression
-from giblet_train.schema.records import Number, PartLoss
+from giblet_train.model.voxel_basis import VoxelBasis
+from giblet_train.schema.records import Number, SplitLoss
 
 Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Examiner:
+class Evaluator:
     """What it takes to judge weights: all parts of the split, and the compression's way back to voxels.
 
     All of its methods are called on every rank that has one, with the weights of the same step.
     """
 
-    experiment: Experiment
-    data: SplitData
-    objective: Objective
-    shards: Shards
-    compression: Compression
+    experiment: TrainingSetup
+    data: PreparedSplit
+    objective: LossTerms
+    shards: HeadSharding
+    compression: VoxelBasis
     validation_bold: Mapping[str, Floats]
 
     @classmethod
-    def of(cls, experiment: Experiment, data: SplitData) -> Examiner:
+    def of(cls, experiment: TrainingSetup, data: PreparedSplit) -> Evaluator:
         """Keep the validation responses of responsive voxels, which every epoch asks for."""
         assert experiment.compression is not None
         shards = experiment.shards
         rows, responsive_V = data.split.validation, data.responsive_V
-        bold = {s: data.bold[s][np.ix_(rows, np.flatnonzero(responsive_V))] for s in shards.own}
+        bold = {s: data.bold[s][np.ix_(rows, np.flatnonzero(responsive_V))] for s in shards.local_subjects}
         return cls(experiment, data, experiment.learner.objective, shards, experiment.compression, bold)
 
-    def first_loss(self, model: Network) -> dict[str, float]:
+    def initial_loss(self, model: Network) -> dict[str, float]:
         """component -> loss over all training TRs of what the network learns from: the training mean, which scores 1.
 
         A network that starts from ridge has its ridge silenced for this: what is measured is the data's scale.
         """
-        passes = self._pass(model, self.data.split.train_blocks)
+        passes = self._predict_blocks(model, self.data.split.train_blocks)
         if self.experiment.start_signal is not None:
-            passes = [(batch, forward.silenced()) for batch, forward in passes]
+            passes = [(batch, forward.with_mean_prediction()) for batch, forward in passes]
         return self._loss(passes)
 
     def training_loss(self, model: Network) -> dict[str, float]:
         """component -> its loss over all training TRs."""
-        return self._loss(self._pass(model, self.data.split.train_blocks))
+        return self._loss(self._predict_blocks(model, self.data.split.train_blocks))
 
-    def validation(self, model: Network) -> tuple[PartLoss, float | None]:
+    def validation(self, model: Network) -> tuple[SplitLoss, float | None]:
         """Losses over the inner validation block, and r averaged over responsive voxels and subjects."""
-        passes = self._pass(model, self.data.split.validation_blocks)
+        passes = self._predict_blocks(model, self.data.split.validation_blocks)
         loss = self._loss(passes)
-        part = PartLoss(total=self.experiment.total_of(loss), loss=dict(loss), skill=self._skill(loss, passes))
+        part = SplitLoss(total=self.experiment.total_of(loss), loss=dict(loss), skill=self._skill(loss, passes))
         if not self.data.responsive_V.any():
             return part, None
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
@@ -90,7 +90,7 @@ class Examiner:
 
         alive: called now and then: this takes long.
         """
-        passes = self._pass(model, self.data.split.test_blocks)
+        passes = self._predict_blocks(model, self.data.split.test_blocks)
         loss = self._loss(passes)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         encoding, baselines = self._encoding(scores_TR, self._start_scores(model), alive)
@@ -110,25 +110,25 @@ class Examiner:
 
     def _skill(self, loss: Mapping[str, float], passes: list[tuple[Batch, Forward]]) -> dict[str, Number]:
         """component -> 1 - loss / loss of the training mean on the same TRs, where a mean may be worse than 1."""
-        silent = [(batch, forward.silenced()) for batch, forward in passes]
+        silent = [(batch, forward.with_mean_prediction()) for batch, forward in passes]
         of_the_mean = self._loss(silent)
         return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items()}
 
     def predicted(self, model: Network) -> Iterator[tuple[str, Floats]]:
         """Each subject held here with its predicted responses over the test TRs, (T, V)."""
-        passes = self._pass(model, self.data.split.test_blocks)
+        passes = self._predict_blocks(model, self.data.split.test_blocks)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
-        for subject in self.shards.own:
+        for subject in self.shards.local_subjects:
             yield subject, self.compression.expand(subject, scores_TR)
 
     @torch.no_grad()
-    def _pass(self, model: Network, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
+    def _predict_blocks(self, model: Network, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
         """The network over whole blocks, without noise; what it predicts loses its drift as the responses did."""
         model.eval()
         config, shape = self.experiment.config, self.experiment.shape
-        batches = windows_in(self.data, config, shape, blocks).whole()
+        batches = windows_in(self.data, config, shape, blocks).sequential()
         forwards = (self.objective.forward(model, self.shards.whole(batch), None) for batch in batches)
-        return [(batch, self._drift_free(forward, batch)) for batch, forward in zip(batches, forwards, strict=True)]
+        return [(batch, self._detrended(forward, batch)) for batch, forward in zip(batches, forwards, strict=True)]
 
     def _loss(self, passes: list[tuple[Batch, Forward]]) -> dict[str, float]:
         """component -> its loss over all scored TRs of the passes, and over all subjects."""
@@ -141,32 +141,32 @@ class Examiner:
     def _start_scores(self, model: Network) -> Floats | None:
         """(T, R) over test TRs, of the linear model that the network starts from."""
         parts = []
-        for batch, forward in self._pass(model, self.data.split.test_blocks):
-            scores_BWR = model.start_scores(self.objective.targets.seen(batch)[0])
+        for batch, forward in self._predict_blocks(model, self.data.split.test_blocks):
+            scores_BWR = model.start_scores(self.objective.targets.masked_inputs(batch)[0])
             if scores_BWR is None:
                 return None
-            freed = self._drift_free(replace(forward, scores_BWR=scores_BWR), batch)
+            freed = self._detrended(replace(forward, scores_BWR=scores_BWR), batch)
             parts.append(_scored([freed.scores_BWR], [(batch, freed)]))
         return np.concatenate(parts)
 
-    def _drift_free(self, forward: Forward, batch: Batch) -> Forward:
+    def _detrended(self, forward: Forward, batch: Batch) -> Forward:
         scores_BWR = forward.scores_BWR.clone()
         scored_BW = torch.from_numpy(batch.scored_BW).to(scores_BWR.device)
         scores_NR = scores_BWR[scored_BW]
-        courses_NK = torch.from_numpy(self.data.drift.courses(batch.n_scored)).to(scores_NR)
+        courses_NK = torch.from_numpy(self.data.drift.regressors(batch.n_scored)).to(scores_NR)
         scores_BWR[scored_BW] = scores_NR - courses_NK @ (courses_NK.T @ scores_NR)
         return replace(forward, scores_BWR=scores_BWR)
 
-    def _film_view(self, model: Network) -> FilmView:
+    def _film_view(self, model: Network) -> StimulusPrediction:
         """Every part of the split in one series; context before a block may lie in its gap, as ever."""
         split = self.data.split
         z_TK = np.zeros((split.n_trs, self.experiment.shape.bottleneck_dim), np.float32)
         scores_TR = np.zeros((split.n_trs, self.compression.n_columns), np.float32)
         for blocks in (split.train_blocks, split.validation_blocks, split.test_blocks):
-            for (start, stop), (batch, forward) in zip(blocks, self._pass(model, blocks), strict=True):
+            for (start, stop), (batch, forward) in zip(blocks, self._predict_blocks(model, blocks), strict=True):
                 z_TK[start:stop] = _scored([forward.z_BWK], [(batch, forward)])
                 scores_TR[start:stop] = _scored([forward.scores_BWR], [(batch, forward)])
-        return FilmView(z_TK, self.compression.expand_average(scores_TR))
+        return StimulusPrediction(z_TK, self.compression.expand_average(scores_TR))
 
     def _encoding(
         self, scores_TR: Floats, start_TR: Floats | None, alive: Callable[[], None]
@@ -177,28 +177,28 @@ class Examiner:
         """
         data, split, rows = self.data, self.data.split, self.data.split.test
         together_V = data.responsive_V if data.responsive_V.any() else np.ones(data.n_voxels, bool)
-        network = Encoding(data.responsive_V, data.null_V)
+        network = EncodingScores(data.responsive_V, data.null_V)
         names = ("ridge", "ridge_pooled", "start", "average_subject", "with_ridge_pooled")
-        others = {name: Correlation(data.responsive_V, data.null_V) for name in names}
+        others = {name: CorrelationAccumulator(data.responsive_V, data.null_V) for name in names}
         ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
         pooled_TV = ridge.predict(_mean(data.bold[s] for s in data.subjects), rows, together_V)
-        pooled_TV = data.drift.removed(pooled_TV, split.test_blocks)
+        pooled_TV = data.drift.apply(pooled_TV, split.test_blocks)
         average_TV = self.compression.expand_average(scores_TR)
-        for subject in self.shards.own:
+        for subject in self.shards.local_subjects:
             alive()
             bold_TV = data.bold[subject]
             measured_TV = bold_TV[rows]
             predicted_TV = self.compression.expand(subject, scores_TR)
             network.add(predicted_TV, measured_TV)
             alone_TV = ridge.predict(bold_TV, rows, together_V)
-            others["ridge"].add(data.drift.removed(alone_TV, split.test_blocks), measured_TV)
+            others["ridge"].add(data.drift.apply(alone_TV, split.test_blocks), measured_TV)
             others["ridge_pooled"].add(pooled_TV, measured_TV)
             others["with_ridge_pooled"].add((predicted_TV + pooled_TV) / 2.0, measured_TV)
             if start_TR is not None:
                 others["start"].add(self.compression.expand(subject, start_TR), measured_TV)
             if average_TV is not None:
                 others["average_subject"].add(average_TV, measured_TV)
-        for theirs_network, theirs in self.shards.others((network, others)):
+        for theirs_network, theirs in self.shards.gather_to_rank_0((network, others)):
             network.extend(theirs_network)
             for name, other in others.items():
                 other.extend(theirs[name])
@@ -212,12 +212,15 @@ class Examiner:
 
     def rebuilt(self, model: Network) -> dict[str, dict[str, Floats]]:
         """Source of the brain -> modality -> the test TRs as rebuilt, (T, F): features, or the probability of codes."""
-        return self._rebuilt(self._pass(model, self.data.split.test_blocks))
+        return self._rebuilt(self._predict_blocks(model, self.data.split.test_blocks))
 
     def _rebuilt(self, passes: list[tuple[Batch, Forward]]) -> dict[str, dict[str, Floats]]:
         targets = self.objective.targets
         return {
-            s: {m: _scored([targets.shown(m, f.rebuilt[s][m]) for _, f in passes], passes) for m in targets.features}
+            s: {
+                m: _scored([targets.decode_to_features(m, f.rebuilt[s][m]) for _, f in passes], passes)
+                for m in targets.features
+            }
             for s in passes[0][1].rebuilt
         }
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import DualRidge, RidgeFit, ridge_of
 from giblet_train.evaluation.metrics import pearson
 
@@ -22,7 +22,7 @@ Floats = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class FilmView:
+class StimulusPrediction:
     """What the model makes of the whole film: latents delayed as brains are, and the average subject's brain.
 
     Rows of TRs that belong to no part of the split are 0. average_TV: None where subjects share no head.
@@ -32,7 +32,7 @@ class FilmView:
     average_TV: Floats | None
 
 
-def left_out_figures(data: SplitData, view: FilmView) -> dict[str, dict[str, float]]:
+def left_out_figures(data: PreparedSplit, view: StimulusPrediction) -> dict[str, dict[str, float]]:
     """left-out subject -> {r of each way to predict it, over responsive voxels; the same over null ones}.
 
     Which voxels are responsive is known from the subjects who trained. {} where nobody was left out.
@@ -43,7 +43,7 @@ def left_out_figures(data: SplitData, view: FilmView) -> dict[str, dict[str, flo
     }
 
 
-def _predictions(data: SplitData, view: FilmView, bold_TV: Floats) -> Iterator[tuple[str, Floats]]:
+def _predictions(data: PreparedSplit, view: StimulusPrediction, bold_TV: Floats) -> Iterator[tuple[str, Floats]]:
     rows = data.split.test
     head = _head_ridge(data, view.z_TK)
     yield "own_head", head.predict(bold_TV, rows)
@@ -55,7 +55,7 @@ def _predictions(data: SplitData, view: FilmView, bold_TV: Floats) -> Iterator[t
     yield "other_brains", np.asarray(np.mean([data.bold[s][rows] for s in data.subjects], axis=0), np.float32)
 
 
-def _head_ridge(data: SplitData, z_TK: Floats) -> RidgeFit:
+def _head_ridge(data: PreparedSplit, z_TK: Floats) -> RidgeFit:
     """Ridge from latents, which come delayed, to voxels; the kernel is their inner products."""
     train = data.split.train
     centred_TK = z_TK.astype(np.float64) - z_TK[train].mean(axis=0)
@@ -64,10 +64,10 @@ def _head_ridge(data: SplitData, z_TK: Floats) -> RidgeFit:
     return RidgeFit(kernel_TT, train, data.split.validation, DualRidge.of(kernel_TT[np.ix_(train, train)]))
 
 
-def _figures(data: SplitData, predicted: Mapping[str, Floats], measured_TV: Floats) -> dict[str, float]:
+def _figures(data: PreparedSplit, predicted: Mapping[str, Floats], measured_TV: Floats) -> dict[str, float]:
     figures = {}
     for name, predicted_TV in predicted.items():
-        r_V = pearson(data.drift.removed(predicted_TV, data.split.test_blocks), measured_TV)
+        r_V = pearson(data.drift.apply(predicted_TV, data.split.test_blocks), measured_TV)
         for part, chosen_V in (("", data.responsive_V), ("_null", data.null_V)):
             if chosen_V.any():
                 figures[f"r_{name}{part}"] = float(r_V[chosen_V].mean())

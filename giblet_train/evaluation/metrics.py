@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.stimulus.code_frequencies import nats
+from giblet_train.data.stimulus.code_frequencies import code_cross_entropy
 
 Array = NDArray[np.floating[Any]]
 BLOCK_TRS = 20
@@ -109,7 +109,10 @@ def reconstruction(
         baseline = ((true_TF**2) @ weight_F).sum()
         root_F = np.sqrt(weight_F)
     else:
-        error, baseline = nats(true_TF, predicted_TF.reshape(-1, *unigram_BQ.shape)), nats(true_TF, unigram_BQ)
+        error, baseline = (
+            code_cross_entropy(true_TF, predicted_TF.reshape(-1, *unigram_BQ.shape)),
+            code_cross_entropy(true_TF, unigram_BQ),
+        )
         root_F = np.ones_like(weight_F)  # shares as they are already weigh as their variance
     return {
         "skill": float(1.0 - error / baseline),

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from giblet_train.model.dropout import Noise
+from giblet_train.model.dropout import StatelessDropout
 
 LOOK_AHEAD_TRS = 8
 
@@ -29,7 +29,7 @@ class Decoders(nn.Module):
         self.hidden = nn.Linear(n_seen, width)
         self.maps = nn.ModuleDict({m: zero_linear(n_seen + width, n) for m, n in n_features.items()})
 
-    def forward(self, z_BWK: Tensor, noise: Noise | None) -> dict[str, Tensor]:
+    def forward(self, z_BWK: Tensor, noise: StatelessDropout | None) -> dict[str, Tensor]:
         """(B, W, K) to modality -> (B, W, F); after the window there is nothing."""
         ahead_BWAK = F.pad(z_BWK, (0, 0, 0, LOOK_AHEAD_TRS)).unfold(1, LOOK_AHEAD_TRS + 1, 1)
         seen = ahead_BWAK.flatten(2)

@@ -14,16 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from giblet_train.model.decoders import zero_linear
-from giblet_train.model.dropout import Noise
-from giblet_train.model.heads import Gather, alone
+from giblet_train.model.dropout import StatelessDropout
+from giblet_train.model.heads import Gather, no_gather
 from giblet_train.model.network import Network, Sizes
-from giblet_train.model.presets import Shape
+from giblet_train.model.presets import ModelSize
 
 
 class DenseModel(Network):
     """Its R predictions are one prediction of V voxels, repeated for every subject."""
 
-    def __init__(self, shape: Shape, sizes: Sizes, head_width: int, dropout: float) -> None:
+    def __init__(self, shape: ModelSize, sizes: Sizes, head_width: int, dropout: float) -> None:
         """head_width: of the layer before the voxels."""
         super().__init__()
         self.dropout = dropout
@@ -37,7 +37,7 @@ class DenseModel(Network):
         self.decoder = _layer(n_latents, width)
         self.maps = nn.ModuleDict({m: zero_linear(width, n) for m, n in sizes.n_targets.items()})
 
-    def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: Noise | None = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: StatelessDropout | None = None) -> Tensor:
         """The bottleneck (B, W, K). features: modality -> (B, W, F)."""
         fused = self.fusion(torch.cat([encode(features[m]) for m, encode in self.encoders.items()], dim=-1))
         z_BWK: Tensor = fused if noise is None else noise.dropout(fused, self.dropout)
@@ -48,8 +48,8 @@ class DenseModel(Network):
         voxels_BWV: Tensor = self.head(z_BWK)
         return voxels_BWV.repeat(1, 1, self.n_subjects)
 
-    def rebuilt(
-        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: Noise | None, gather: Gather = alone
+    def reconstruct(
+        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: StatelessDropout | None, gather: Gather = no_gather
     ) -> dict[str, dict[str, Tensor]]:
         """The film from the bottleneck. No measured brain can be shown to it, and no lesion of one changes anything."""
         hidden = self.decoder(z_BWK)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 
-class Noise:
+class StatelessDropout:
     """The random masks of one forward pass over windows `first` to `last` of the step's `n_windows`."""
 
     def __init__(self, seed: int, step: int, n_windows: int, first: int, last: int) -> None:

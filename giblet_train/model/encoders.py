@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from giblet_train.model.dropout import Noise
+from giblet_train.model.dropout import StatelessDropout
 
 LARGEST_SD = 5.0
 
@@ -29,7 +29,7 @@ class Encoders(nn.Module):
         self.modality_dropout = modality_dropout
         self.maps = nn.ModuleDict({m: nn.Linear(n, width) for m, n in n_features.items()})
 
-    def forward(self, features: Mapping[str, Tensor], noise: Noise | None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], noise: StatelessDropout | None) -> Tensor:
         """modality -> (B, W, F) to (B, W, D). A modality that is absent from `features` contributes nothing."""
         parts = {m: self.maps[m](x_BWF.clamp(-LARGEST_SD, LARGEST_SD)) for m, x_BWF in features.items()}
         if noise is not None and self.modality_dropout:

@@ -49,10 +49,10 @@ class Heads(nn.Module):
         drawn = ((name, torch.randn(n_latents, n) * start_sd) for name, n in n_columns.items())
         self.parts = nn.ParameterDict({name: nn.Parameter(x) for name, x in drawn if held is None or name in held})
         sizes = [x.shape[1] for x in self.parts.values()]
-        self.gain = _Fixed(dict(zip(self.parts, torch.split(gain_R, sizes), strict=True)))
+        self.gain = _FrozenParts(dict(zip(self.parts, torch.split(gain_R, sizes), strict=True)))
         self.start = None
         if start_KR is not None:
-            self.start = _Fixed(dict(zip(self.parts, torch.split(start_KR, sizes, dim=1), strict=True)))
+            self.start = _FrozenParts(dict(zip(self.parts, torch.split(start_KR, sizes, dim=1), strict=True)))
 
     @property
     def weight_KR(self) -> Tensor:
@@ -75,7 +75,7 @@ class Heads(nn.Module):
         return torch.cat([self.none_K0, *parts.values()], dim=1)
 
 
-class _Fixed(nn.Module):
+class _FrozenParts(nn.Module):
     """Numbers of each part that are kept and not learnt."""
 
     def __init__(self, values: Mapping[str, Tensor]) -> None:
@@ -87,12 +87,14 @@ class _Fixed(nn.Module):
         return self.get_buffer(name)
 
 
-def alone(normal_KK: Tensor, seen: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
+def no_gather(normal_KK: Tensor, seen: Sequence[Tensor]) -> tuple[Tensor, Sequence[Tensor]]:
     """The sums of a readout where all subjects are here."""
     return normal_KK, seen
 
 
-def readout(scores: Sequence[Tensor], weight_KR: Tensor, ridge: Tensor, gather: Gather = alone) -> list[Tensor]:
+def ridge_readout(
+    scores: Sequence[Tensor], weight_KR: Tensor, ridge: Tensor, gather: Gather = no_gather
+) -> list[Tensor]:
     """The latents that explain scores best: argmin ||s - z W||² + ridge·||z||² = s Wᵀ (W Wᵀ + ridge·I)⁻¹.
 
     scores: of some sources, each (..., R), of all subjects together or, where `gather` adds the others', of some.

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from giblet_train.model.network import BrainModel
-from giblet_train.model.voxel_basis import Compression, Matrix
+from giblet_train.model.voxel_basis import Matrix, VoxelBasis
 
 Mode = Literal["silence", "missing"]
 Doubles = NDArray[np.float64]
@@ -38,7 +38,7 @@ class VoxelReadout:
     ridge: float
 
     @classmethod
-    def of(cls, model: BrainModel, compression: Compression, bold: Mapping[str, Matrix]) -> VoxelReadout:
+    def of(cls, model: BrainModel, compression: VoxelBasis, bold: Mapping[str, Matrix]) -> VoxelReadout:
         """Read `bold` by the model's heads, of all subjects together."""
         weight_KR = model.heads.weight_KR.detach().cpu().numpy()
         heads = {s: compression.expand(s, weight_KR) for s in bold}

@@ -14,14 +14,14 @@ from torch import Tensor, nn
 
 
 @dataclass(frozen=True)
-class Start:
+class LinearInit:
     """A linear model in the network's terms. path: modality -> (K, F, L), lag 0 first. heads_KR: in scores' units."""
 
     path: Mapping[str, Tensor]
     heads_KR: Tensor
 
 
-class LinearPath(nn.Module):
+class LinearEncoder(nn.Module):
     """Latents as a causal filter of all features, the same at every step: what is learnt is added to them."""
 
     def __init__(self, path: Mapping[str, Tensor]) -> None:

@@ -12,12 +12,12 @@ import torch
 from torch import Tensor, nn
 
 from giblet_train.model.decoders import Decoders
-from giblet_train.model.dropout import Noise
+from giblet_train.model.dropout import StatelessDropout
 from giblet_train.model.encoders import Encoders
 from giblet_train.model.fir import CausalFir
-from giblet_train.model.heads import Gather, Heads, alone, readout
-from giblet_train.model.linear_encoder import LinearPath, Start
-from giblet_train.model.presets import Shape
+from giblet_train.model.heads import Gather, Heads, no_gather, ridge_readout
+from giblet_train.model.linear_encoder import LinearEncoder, LinearInit
+from giblet_train.model.presets import ModelSize
 from giblet_train.model.trunk import Trunk
 
 START_RIDGE = 0.005
@@ -47,8 +47,8 @@ class Network(nn.Module):
         """The bottleneck (B, W, K) to the responses of all subjects held here, compressed or not, (B, W, R)."""
         raise NotImplementedError
 
-    def rebuilt(
-        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: Noise | None, gather: Gather = alone
+    def reconstruct(
+        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: StatelessDropout | None, gather: Gather = no_gather
     ) -> dict[str, dict[str, Tensor]]:
         """Source of the brain -> modality -> the film (B, W, F), of the sources that this network can read.
 
@@ -56,7 +56,7 @@ class Network(nn.Module):
         """
         raise NotImplementedError
 
-    def drift(self) -> Tensor:
+    def kernel_penalty(self) -> Tensor:
         """How far the network is from what it is pulled back to; 0 where there is nothing."""
         return torch.zeros(())
 
@@ -70,14 +70,14 @@ class BrainModel(Network):
 
     def __init__(
         self,
-        shape: Shape,
+        shape: ModelSize,
         sizes: Sizes,
         kernel_L: Tensor,
         gain_R: Tensor,
         *,
         dropout: float,
         modality_dropout: float,
-        start: Start | None = None,
+        start: LinearInit | None = None,
         learnt_share: float = 1.0,
         zero_heads: bool = True,
         mixed_precision: bool = False,
@@ -106,7 +106,7 @@ class BrainModel(Network):
             self.learnt_share,
             sizes.held,
         )
-        self.linear_path = LinearPath(start.path) if start else None
+        self.linear_path = LinearEncoder(start.path) if start else None
         if start:
             nn.init.zeros_(self.trunk.direct.weight)
             nn.init.zeros_(self.trunk.direct.bias)
@@ -114,7 +114,7 @@ class BrainModel(Network):
         # What one latent explains grows with the number of responses, and so must what is weighed against it.
         self.log_ridge = nn.Parameter(torch.tensor(START_RIDGE * sizes.n_responses).log())
 
-    def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: Noise | None = None) -> Tensor:
+    def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: StatelessDropout | None = None) -> Tensor:
         """The bottleneck z (B, W, K), delayed as the brain is. features: modality -> (B, W, F)."""
         with torch.autocast(seen_BW.device.type, torch.bfloat16, enabled=self.mixed_precision):
             now_BWK = self.trunk(self.encoders(features, noise), seen_BW, noise)
@@ -130,14 +130,14 @@ class BrainModel(Network):
         scores_BWR: Tensor = self.heads(z_BWK)
         return scores_BWR
 
-    def rebuilt(
-        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: Noise | None, gather: Gather = alone
+    def reconstruct(
+        self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: StatelessDropout | None, gather: Gather = no_gather
     ) -> dict[str, dict[str, Tensor]]:
         """The film from what is read out of each source's brains."""
-        read = self.read(list(brains.values()), gather)
+        read = self.readout(list(brains.values()), gather)
         return {source: self.decoders(x_BWK, noise) for source, x_BWK in zip(brains, read, strict=True)}
 
-    def drift(self) -> Tensor:
+    def kernel_penalty(self) -> Tensor:
         """Of the response kernels from their start."""
         return self.fir.drift()
 
@@ -145,6 +145,6 @@ class BrainModel(Network):
         """The scores (B, W, R) that the linear model predicts by itself, where there is one."""
         return None if self.linear_path is None else self.linear_path(features) @ self.heads.start_KR
 
-    def read(self, scores: Sequence[Tensor], gather: Gather = alone) -> list[Tensor]:
+    def readout(self, scores: Sequence[Tensor], gather: Gather = no_gather) -> list[Tensor]:
         """Latents (B, W, K) that responses (B, W, R) show, of each source; see `heads.readout`."""
-        return readout(scores, self.heads.weight_KR, self.log_ridge.exp(), gather)
+        return ridge_readout(scores, self.heads.weight_KR, self.log_ridge.exp(), gather)

@@ -9,7 +9,7 @@ from giblet_train.schema.errors import ConfigError
 
 
 @dataclass(frozen=True)
-class Shape:
+class ModelSize:
     """Sizes that no data decide. Lengths are in TRs."""
 
     width: int
@@ -24,16 +24,16 @@ class Shape:
 
 # tiny has no blocks: with minutes of film they fit noise, and its latents are then a reduced-rank FIR regression.
 _PRESETS = {
-    "tiny": Shape(64, 0, 2, 24, 64, 12, 13, 128),
-    "lab": Shape(384, 4, 6, 256, 128, 12, 13, 512),
-    "large": Shape(1024, 8, 16, 1024, 192, 12, 13, 1024),
+    "tiny": ModelSize(64, 0, 2, 24, 64, 12, 13, 128),
+    "lab": ModelSize(384, 4, 6, 256, 128, 12, 13, 512),
+    "large": ModelSize(1024, 8, 16, 1024, 192, 12, 13, 1024),
 }
 
 
-def shape_of(config: ModelConfig) -> Shape:
+def shape_of(config: ModelConfig) -> ModelSize:
     """The preset's sizes with the configuration's own on top. Raises ConfigError when they do not fit one another."""
     preset = _PRESETS[config.preset]
-    shape = Shape(
+    shape = ModelSize(
         width=config.width or preset.width,
         n_layers=preset.n_layers if config.n_layers is None else config.n_layers,
         n_attention_heads=preset.n_attention_heads,

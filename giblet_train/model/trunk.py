@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from giblet_train.model.dropout import Noise
+from giblet_train.model.dropout import StatelessDropout
 
 KERNEL_TRS = 9
 EXPANSION = 3
@@ -59,7 +59,7 @@ class Block(nn.Module):
         self.attention = Attention(width, n_heads)
         self.mlp = nn.Sequential(nn.Linear(width, EXPANSION * width), nn.GELU(), nn.Linear(EXPANSION * width, width))
 
-    def forward(self, x_BWD: Tensor, seen_BW: Tensor, noise: Noise | None) -> Tensor:
+    def forward(self, x_BWD: Tensor, seen_BW: Tensor, noise: StatelessDropout | None) -> Tensor:
         seen_BW1 = seen_BW[..., None]
         near = self.convolution((self.norms[0](x_BWD) * seen_BW1).transpose(1, 2)).transpose(1, 2)
         x_BWD = x_BWD + _dropped(near, self.dropout, noise)
@@ -83,7 +83,7 @@ class Trunk(nn.Module):
             self.added = nn.Linear(width, n_latents, bias=False)
             nn.init.zeros_(self.added.weight)
 
-    def forward(self, x_BWD: Tensor, seen_BW: Tensor, noise: Noise | None) -> Tensor:
+    def forward(self, x_BWD: Tensor, seen_BW: Tensor, noise: StatelessDropout | None) -> Tensor:
         """(B, W, D) to latents (B, W, K). seen_BW: which TRs lie on the scan; a window may start before it does."""
         latents_BWK: Tensor = self.direct(_dropped(x_BWD, self.dropout, noise))
         for block in self.blocks:
@@ -93,5 +93,5 @@ class Trunk(nn.Module):
         return latents_BWK * seen_BW[..., None]
 
 
-def _dropped(x: Tensor, p: float, noise: Noise | None) -> Tensor:
+def _dropped(x: Tensor, p: float, noise: StatelessDropout | None) -> Tensor:
     return x if noise is None else noise.dropout(x, p)

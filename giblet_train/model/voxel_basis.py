@@ -28,7 +28,7 @@ TILE_VOXELS = 8192
 
 
 @dataclass(frozen=True)
-class Part:
+class BasisBlock:
     """Some of the R numbers, shrunk alike: `group`, `deviation`, or one subject."""
 
     name: str
@@ -36,7 +36,7 @@ class Part:
 
 
 @dataclass(frozen=True)
-class Compression:
+class VoxelBasis:
     """How responses become numbers and numbers become responses.
 
     basis: subject -> ((columns, (r, V) rows or None for the identity), ...): the rows of all subjects side by side are
@@ -44,7 +44,7 @@ class Compression:
     """
 
     kind: Kind
-    parts: tuple[Part, ...]
+    parts: tuple[BasisBlock, ...]
     basis: Mapping[str, tuple[tuple[slice, Matrix | None], ...]]
     n_voxels: int
 
@@ -74,7 +74,7 @@ class Compression:
         assert shared[0] is not None, "what people share is compressed"
         return np.asarray(scores_TR[:, self.parts[0].columns] @ shared[0], np.float32)
 
-    def holding(self, group_KV: Matrix, own: Mapping[str, Matrix]) -> tuple[Compression, Matrix]:
+    def extended_by(self, group_KV: Matrix, own: Mapping[str, Matrix]) -> tuple[VoxelBasis, Matrix]:
         """A compression whose basis holds these heads as well, and the heads in it, (K, R).
 
         group_KV: what all subjects' heads share; own: subject -> (K, V), what its heads add: nothing in sum, and empty
@@ -82,33 +82,35 @@ class Compression:
         """
         subjects = tuple(self.basis)
 
-        def heads_of(part: Part, subject: str) -> Matrix:
+        def heads_of(part: BasisBlock, subject: str) -> Matrix:
             if part.name == DEVIATION:
                 return own[subject]
             return group_KV if part.name == GROUP or subject not in own else group_KV + own[subject]
 
         if self.kind == "none":
             return self, np.concatenate([group_KV[:, :0], *(heads_of(p, p.name) for p in self.parts)], axis=1)
-        parts: list[Part] = []
+        parts: list[BasisBlock] = []
         heads = [group_KV[:, :0]]
         wider: dict[str, tuple[tuple[slice, Matrix | None], ...]] = dict.fromkeys(subjects, ())
         for part in self.parts:
             rows = {s: r for s in subjects for columns, r in self.basis[s] if columns == part.columns and r is not None}
             # All subjects have the group's rows, and keep sharing one array of them.
             apart = subjects[:1] if part.name == GROUP else tuple(rows)
-            held_KR, held = _held([rows[s] for s in apart], [heads_of(part, s) for s in apart], len(rows) // len(apart))
+            held_KR, held = _extend_basis(
+                [rows[s] for s in apart], [heads_of(part, s) for s in apart], len(rows) // len(apart)
+            )
             start = parts[-1].columns.stop if parts else 0
             columns = slice(start, start + held_KR.shape[1])
-            parts.append(Part(part.name, columns))
+            parts.append(BasisBlock(part.name, columns))
             heads.append(held_KR)
             for n, subject in enumerate(rows):
                 wider[subject] += ((columns, held[n % len(apart)]),)
-        return Compression(self.kind, tuple(parts), wider, self.n_voxels), np.concatenate(heads, axis=1)
+        return VoxelBasis(self.kind, tuple(parts), wider, self.n_voxels), np.concatenate(heads, axis=1)
 
 
 def compress(
     kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp], subjects: Sequence[str] | None = None
-) -> Compression:
+) -> VoxelBasis:
     """Fit on training TRs alone.
 
     bold: subject -> (T, V), z-scored over training TRs; each subject is read a few times and never kept.
@@ -118,8 +120,8 @@ def compress(
     subjects = tuple(bold if subjects is None else subjects)
     n_voxels = bold[next(iter(bold))].shape[1]
     if kind == "none":
-        parts = [Part(s, slice(i * n_voxels, (i + 1) * n_voxels)) for i, s in enumerate(subjects)]
-        return Compression(kind, tuple(parts), {p.name: ((p.columns, None),) for p in parts}, n_voxels)
+        parts = [BasisBlock(s, slice(i * n_voxels, (i + 1) * n_voxels)) for i, s in enumerate(subjects)]
+        return VoxelBasis(kind, tuple(parts), {p.name: ((p.columns, None),) for p in parts}, n_voxels)
     if kind == "per_subject":
         return _per_subject(bold, subjects, train, n_voxels)
     return _joint(bold, train, n_voxels)
@@ -127,43 +129,43 @@ def compress(
 
 def _per_subject(
     bold: Mapping[str, Matrix], subjects: Sequence[str], train: NDArray[np.intp], n_voxels: int
-) -> Compression:
-    parts: list[Part] = []
+) -> VoxelBasis:
+    parts: list[BasisBlock] = []
     basis: dict[str, tuple[tuple[slice, Matrix | None], ...]] = {}
     start = 0
     for subject in subjects:
         bold_NV = bold[subject][train]
         rows_RV = _whitener(_gram(bold_NV)) @ bold_NV
         columns = slice(start, start + len(rows_RV))
-        parts.append(Part(subject, columns))
+        parts.append(BasisBlock(subject, columns))
         basis[subject] = ((columns, rows_RV),)
         start = columns.stop
-    return Compression("per_subject", tuple(parts), basis, n_voxels)
+    return VoxelBasis("per_subject", tuple(parts), basis, n_voxels)
 
 
-def _joint(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -> Compression:
+def _joint(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -> VoxelBasis:
     subjects = tuple(bold)
     mean_NV = np.zeros((len(train), n_voxels), np.float32)
     for subject in subjects:
         mean_NV += bold[subject][train]
     mean_NV /= len(subjects)
     group_RV = _whitener(_gram(mean_NV)) @ mean_NV / np.float32(np.sqrt(len(subjects)))
-    group = Part(GROUP, slice(0, len(group_RV)))
+    group = BasisBlock(GROUP, slice(0, len(group_RV)))
     if len(subjects) == 1:
-        return Compression("joint", (group,), {subjects[0]: ((group.columns, group_RV),)}, n_voxels)
+        return VoxelBasis("joint", (group,), {subjects[0]: ((group.columns, group_RV),)}, n_voxels)
     gram_NN = np.zeros((len(train), len(train)))
     for subject in subjects:
         gram_NN += _gram(bold[subject][train] - mean_NV)
     whitener_RN = _whitener(gram_NN)
-    deviation = Part(DEVIATION, slice(group.columns.stop, group.columns.stop + len(whitener_RN)))
+    deviation = BasisBlock(DEVIATION, slice(group.columns.stop, group.columns.stop + len(whitener_RN)))
     basis = {
         subject: ((group.columns, group_RV), (deviation.columns, whitener_RN @ (bold[subject][train] - mean_NV)))
         for subject in subjects
     }
-    return Compression("joint", (group, deviation), basis, n_voxels)
+    return VoxelBasis("joint", (group, deviation), basis, n_voxels)
 
 
-def _held(rows: Sequence[Matrix], heads: Sequence[Matrix], times: int) -> tuple[Matrix, list[Matrix]]:
+def _extend_basis(rows: Sequence[Matrix], heads: Sequence[Matrix], times: int) -> tuple[Matrix, list[Matrix]]:
     """Heads (K, R) in a basis that holds them, and the basis: its rows and what the heads add to them.
 
     rows, heads: of each subject, (r, V) and (K, V), all of it `times` times. Side by side, rows are orthonormal.
@@ -172,7 +174,7 @@ def _held(rows: Sequence[Matrix], heads: Sequence[Matrix], times: int) -> tuple[
     rest = [head - inside_KR @ r for head, r in zip(heads, rows, strict=True)]
     values_K, vectors_KK = np.linalg.eigh(times * np.sum([_gram(x) for x in rest], axis=0))
     kept = values_K > EIGENVALUE_FLOOR * times * np.sum([_gram(head).trace() for head in heads])
-    mixed_RK = (upright(vectors_KK[:, kept]) / np.sqrt(values_K[kept])).T.astype(np.float32)
+    mixed_RK = (fix_eigenvector_signs(vectors_KK[:, kept]) / np.sqrt(values_K[kept])).T.astype(np.float32)
     more = [mixed_RK @ x for x in rest]
     outside_KR = np.float32(times) * np.sum([x @ m.T for x, m in zip(rest, more, strict=True)], axis=0)
     return np.concatenate([inside_KR, outside_KR], axis=1), [
@@ -200,12 +202,12 @@ def _whitener(gram_NN: NDArray[np.float64]) -> Matrix:
             "Run `python -m giblet_train data check`.",
         )
     order = np.flatnonzero(kept)[::-1]
-    vectors_NN = upright(vectors_NN[:, order])
+    vectors_NN = fix_eigenvector_signs(vectors_NN[:, order])
     whitener_RN: Matrix = (vectors_NN / np.sqrt(values_N[order])).T.astype(np.float32)
     return whitener_RN
 
 
-def upright(vectors_NR: NDArray[np.float64]) -> NDArray[np.float64]:
+def fix_eigenvector_signs(vectors_NR: NDArray[np.float64]) -> NDArray[np.float64]:
     """Columns with their largest number above zero: a run that goes on elsewhere must find its basis as it was."""
     largest_R = np.take_along_axis(vectors_NR, np.abs(vectors_NR).argmax(axis=0)[None], axis=0)
     return np.asarray(vectors_NR * np.where(largest_R < 0, -1.0, 1.0))

@@ -25,7 +25,7 @@ MAX_WAITING = 20_000
 M = TypeVar("M", bound=Metric)
 
 
-class Recorder:
+class RunLogger:
     """Writes a run's records. With `active` false, as on all ranks but the first, it says nothing."""
 
     def __init__(self, run_dir: RunDir, *, active: bool = True) -> None:
@@ -33,7 +33,7 @@ class Recorder:
         self.active = active
         self.step, self.epoch = 0, 1
         self._run_dir = run_dir
-        self._waiting: deque[bytes] = deque(maxlen=MAX_WAITING)
+        self._pending_lines: deque[bytes] = deque(maxlen=MAX_WAITING)
         self._complained = False
         self._beaten_at = 0.0
         self._heartbeat: dict[str, Any] = {"state": "loading", "phase": "starting"}
@@ -42,15 +42,15 @@ class Recorder:
         if active:
             try:
                 self._file = os.open(run_dir.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
-                self._be_alone()
-                self._seq = _end_cleanly(run_dir.metrics)
+                self._lock_exclusively()
+                self._seq = _truncate_partial_line(run_dir.metrics)
             except OSError as error:
                 raise PreflightRefused(
                     f"{run_dir.metrics} cannot be written: {error.strerror}.",
                     "Make room there, or see who may write to it.",
                 ) from None
 
-    def _be_alone(self) -> None:
+    def _lock_exclusively(self) -> None:
         """Hold a lock that goes with this process. Raises ConfigError when another one writes this run's records."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -67,30 +67,30 @@ class Recorder:
             os.close(self._file)
             self.active = False
 
-    def record(self, kind: type[M], **fields: Any) -> M:
+    def log_metric(self, kind: type[M], **fields: Any) -> M:
         """Append a record of where the run stands; seq, step, epoch and time are filled in unless given."""
         stamp = {"seq": self._seq, "step": self.step, "epoch": self.epoch, "at": time.time()}
         metric = kind(**(stamp | fields))
         if self.active:
-            self._waiting.append(encode(metric) + b"\n")
+            self._pending_lines.append(encode(metric) + b"\n")
             self._seq += 1
             self._flush()
         return metric
 
-    def event(self, name: str, level: Literal["info", "warning", "error"], sentence: str, **facts: Any) -> None:
+    def log_event(self, name: str, level: Literal["info", "warning", "error"], sentence: str, **facts: Any) -> None:
         """Append an event, and say it on stdout when it is not mere information."""
-        self.record(EventMetric, name=name, level=level, sentence=sentence, facts=facts)
+        self.log_metric(EventMetric, name=name, level=level, sentence=sentence, facts=facts)
         if level != "info":
-            self.say(f"{level}: {sentence}")
+            self.print_line(f"{level}: {sentence}")
 
-    def say(self, sentence: str) -> None:
+    def print_line(self, sentence: str) -> None:
         """A line of the human log, if there is room for it."""
         if self.active:
             with contextlib.suppress(OSError):
                 sys.stdout.write(sentence + "\n")
                 sys.stdout.flush()
 
-    def beat(self, state: TrainerState, phase: str = "", *, why: str = "", step_s: Number = None) -> None:
+    def heartbeat(self, state: TrainerState, phase: str = "", *, why: str = "", step_s: Number = None) -> None:
         """Replace the heartbeat; at most once a second while the state stays the same."""
         if not self.active:
             return
@@ -101,7 +101,7 @@ class Recorder:
         if changed or time.monotonic() - self._beaten_at >= HEARTBEAT_EVERY_S:
             self._write_heartbeat()
 
-    def checkpointed(self, name: str, step: int) -> None:
+    def set_last_checkpoint(self, name: str, step: int) -> None:
         """Let the heartbeat name the newest whole checkpoint."""
         self._heartbeat |= {"last_checkpoint": name, "last_checkpoint_step": step}
 
@@ -111,11 +111,11 @@ class Recorder:
             write_record(self._run_dir.heartbeat, heartbeat)
             self._beaten_at = time.monotonic()
         except OSError as error:
-            self._complain(error)
+            self._warn_once(error)
 
     def _flush(self) -> None:
-        while self._waiting:
-            line = self._waiting[0]
+        while self._pending_lines:
+            line = self._pending_lines[0]
             try:
                 size = os.fstat(self._file).st_size
                 written = os.write(self._file, line)
@@ -123,17 +123,17 @@ class Recorder:
                     os.ftruncate(self._file, size)
                     return
             except OSError as error:
-                self._complain(error)
+                self._warn_once(error)
                 return
-            self._waiting.popleft()
+            self._pending_lines.popleft()
 
-    def _complain(self, error: OSError) -> None:
+    def _warn_once(self, error: OSError) -> None:
         if not self._complained:
-            self.say(f"warning: {self._run_dir.path} cannot be written: {error.strerror}. Training goes on.")
+            self.print_line(f"warning: {self._run_dir.path} cannot be written: {error.strerror}. Training goes on.")
         self._complained = True
 
 
-def _end_cleanly(path: Path) -> int:
+def _truncate_partial_line(path: Path) -> int:
     """Cut off a last line that a crash tore, and return how many lines stand."""
     if not path.exists():
         return 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 
-from giblet_train.diagnosis.criteria import FailOn, Verdict, too_bad, verdict_of
+from giblet_train.diagnosis.criteria import FailOn, Verdict, reaches_level, verdict_of
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import Heartbeat, decode, decode_metrics
 from giblet_train.schema.run_dir import RunDir
@@ -17,9 +17,9 @@ def verdict_lines(path: Path, *, as_json: bool, fail_on: FailOn = "fail") -> tup
     run_dir = RunDir(path.resolve())
     verdict = read_verdict(run_dir)
     if as_json:
-        return too_bad(verdict.status, fail_on), [msgspec.json.encode(verdict).decode()]
+        return reaches_level(verdict.status, fail_on), [msgspec.json.encode(verdict).decode()]
     lines = [f"{c.status.replace('_', ' ').upper():9} {c.name}: {c.sentence}" for c in verdict.criteria]
-    return too_bad(verdict.status, fail_on), [*lines, f"Verdict: {verdict.word}"]
+    return reaches_level(verdict.status, fail_on), [*lines, f"Verdict: {verdict.word}"]
 
 
 def read_verdict(run_dir: RunDir) -> Verdict:

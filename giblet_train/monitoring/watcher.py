@@ -22,7 +22,7 @@ from giblet_train.schema.errors import DataError
 from giblet_train.schema.health import Health, Signals, health_of
 from giblet_train.schema.records import (
     Alert,
-    Answer,
+    AlertResponse,
     AnyMetric,
     Exit,
     Heartbeat,
@@ -57,9 +57,9 @@ def watch(path: Path, say: Say, every_s: float = LOOK_EVERY_S) -> None:
         pause_s = 0.0
         while not told.wait(pause_s) and not watcher.ended:
             began = time.monotonic()
-            watcher.look()
+            watcher.check()
             pause_s = max(every_s, (time.monotonic() - began) / SHARE_OF_CORE)
-        watcher.look(last=True)
+        watcher.check(last=True)
     finally:
         signal.signal(signal.SIGTERM, previous)
 
@@ -72,7 +72,7 @@ class Watcher:
         self.run_dir, self._say = run_dir, say
         self.config = run_dir.read_config()
         self.launched_at = run_dir.read_run().launched_at if run_dir.run.exists() else time.time()
-        self.watched = alerting.standing(decode_lines(_lines(run_dir.alerts), Alert))
+        self.watched = alerting.restore_state(decode_lines(_lines(run_dir.alerts), Alert))
         self.metrics: list[AnyMetric] = []
         self._offset = 0
         self._silent: set[str] = set()
@@ -91,13 +91,13 @@ class Watcher:
             heartbeat is not None and heartbeat.state in ("finished", "stopped", "failed")
         )
 
-    def look(self, *, last: bool = False) -> None:
+    def check(self, *, last: bool = False) -> None:
         """Read what is new, judge it, and tell what is new in that. last: the run is known to have ended."""
         self._read()
         health = self._ending() if last else self._health()
         found = diagnose(self.config, self.metrics, health=health, log_tail=_tail(self.run_dir.log))
         step = self.metrics[-1].step if self.metrics else 0
-        self.watched, alerts = alerting.look(self.watched, found, self.config.watch, step, time.time(), last=last)
+        self.watched, alerts = alerting.update(self.watched, found, self.config.watch, step, time.time(), last=last)
         self._unwritten += alerts
         if self._unwritten and _append(self.run_dir.alerts, self._unwritten):
             self._unwritten = []
@@ -108,13 +108,13 @@ class Watcher:
     def _notify(self, alerts: Sequence[Alert], limit_s: float) -> None:
         """Tell the lab's own command what is new and not snoozed, and what still stands where a snooze ran out."""
         command, now = self.config.watch.notify, time.time()
-        answers = decode_lines(_lines(self.run_dir.answers), Answer)
-        silent = {a.name for a in self.watched.raised.values() if alerting.answer_to(a, answers, now)}
+        answers = decode_lines(_lines(self.run_dir.answers), AlertResponse)
+        silent = {a.name for a in self.watched.raised.values() if alerting.silenced_by(a, answers, now)}
         woken = [self.watched.raised[name] for name in self._silent - silent if name in self.watched.raised]
         self._silent = silent
         if not command:
             return
-        for alert in [*(a for a in alerts if not alerting.answer_to(a, answers, now)), *woken]:
+        for alert in [*(a for a in alerts if not alerting.silenced_by(a, answers, now)), *woken]:
             notify(command, self.run_dir.run_id, alert, self.say, limit_s)
 
     def _read(self) -> None:

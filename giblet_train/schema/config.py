@@ -364,11 +364,11 @@ def _resolve(merged: dict[str, Any], where: str, provenance: dict[str, str]) -> 
     try:
         config = msgspec.convert(value, Config)
     except msgspec.ValidationError as error:
-        key, sentence = _in_words(str(error))
-        raise ConfigError(f"{_place(key, where, settings)}: {sentence}") from None
+        key, sentence = _error_sentence(str(error))
+        raise ConfigError(f"{_key_location(key, where, settings)}: {sentence}") from None
     for key, number in _flat(to_mapping(config)):
         if isinstance(number, float) and not math.isfinite(number):
-            raise ConfigError(f'{_place(key, where, settings)}: "{key}": {number} is too large for a number.')
+            raise ConfigError(f'{_key_location(key, where, settings)}: "{key}": {number} is too large for a number.')
     _cross_check(config, where)
     return Loaded(config, tuple(notes), provenance)
 
@@ -416,7 +416,7 @@ def _cross_check(config: Config, where: str) -> None:
         refuse(f"model.window_trs {window} is all context; it must exceed context_trs {config.model.context_trs}.")
 
 
-def _place(key: str, where: str, settings: Sequence[str]) -> str:
+def _key_location(key: str, where: str, settings: Sequence[str]) -> str:
     """Where a key was written: on the command line, or in the file."""
     return SETTING if any(f"{each}.".startswith(f"{key}.") for each in settings) else where
 
@@ -431,7 +431,7 @@ def _refuse_unknown(
         if key not in hints:
             elsewhere = _sections_with(key)
             hint = f'; it belongs under "{elsewhere}:"' if elsewhere else nearest(str(key), list(hints))
-            raise ConfigError(f'{_place(here, where, settings)}: unknown key "{here}"{hint}')
+            raise ConfigError(f'{_key_location(here, where, settings)}: unknown key "{here}"{hint}')
         kind = hints[key]
         if isinstance(kind, type) and issubclass(kind, Section) and isinstance(item, Mapping):
             _refuse_unknown(item, kind, f"{here}.", where, settings)
@@ -446,7 +446,7 @@ def _sections_with(key: str) -> str:
     return next((name for name, kind in sections.items() if key in get_type_hints(kind)), "")
 
 
-def _in_words(error: str) -> tuple[str, str]:
+def _error_sentence(error: str) -> tuple[str, str]:
     """msgspec's `Expected `int`, got `str` - at `$.data.tr`` as the key and a sentence that starts with it."""
     found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<path>.*)`", error)
     if found is None:

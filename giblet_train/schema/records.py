@@ -52,7 +52,7 @@ class Rendezvous(Record, frozen=True, kw_only=True):
     n_processes: int = 1
 
 
-class Awaited(Record, frozen=True, kw_only=True):
+class GpuWait(Record, frozen=True, kw_only=True):
     """GPUs that a run waits for on its node: how many, which may be among them, how often is looked."""
 
     n_gpus: int
@@ -102,7 +102,7 @@ class Run(Record, frozen=True, kw_only=True):
     watcher_argv: tuple[str, ...] = ()
     promotion: Promotion | None = None
     adopted: Adoption | None = None
-    awaits: Awaited | None = None
+    awaits: GpuWait | None = None
     schema: int = SCHEMA
 
 
@@ -157,7 +157,7 @@ class Exit(Record, frozen=True, kw_only=True):
     oom_kills: int = 0
 
 
-class Cause(Record, frozen=True, kw_only=True):
+class NodeFailure(Record, frozen=True, kw_only=True):
     """cause.json: where a run over several nodes failed first, and of what; the same on every node that heard of it.
 
     rank: the process among all of the run; None when the node itself was lost. echo: it only tells of a lost peer.
@@ -343,7 +343,7 @@ class StepMetric(Metric, frozen=True, kw_only=True, tag="step"):
     slowest_rank: int | None = None
 
 
-class PartLoss(Record, frozen=True, kw_only=True):
+class SplitLoss(Record, frozen=True, kw_only=True):
     """Losses over a whole part (train or validation) of the split: 1.0 is the best constant."""
 
     total: Number
@@ -355,8 +355,8 @@ class EpochMetric(Metric, frozen=True, kw_only=True, tag="epoch"):
     """The end of an epoch. train averages its steps; validation is the inner block, with r over responsive voxels."""
 
     lr: float
-    train: PartLoss
-    validation: PartLoss | None = None
+    train: SplitLoss
+    validation: SplitLoss | None = None
     fmri_r: Number = None
     best: bool = False
     seconds: Number = None
@@ -395,7 +395,7 @@ class Alert(Record, frozen=True, kw_only=True):
     evidence: dict[str, Any] = {}
 
 
-class Answer(Record, frozen=True, kw_only=True):
+class AlertResponse(Record, frozen=True, kw_only=True):
     """answers.jsonl: what a person said to an alert, through the agent on the node.
 
     alert: the number of the alert that was raised. until: snoozed till then, whatever of that name is raised meanwhile;

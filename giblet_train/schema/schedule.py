@@ -13,7 +13,7 @@ import msgspec
 from giblet_train.schema.config import Config
 
 
-class Plan(msgspec.Struct, frozen=True, kw_only=True):
+class LrSchedule(msgspec.Struct, frozen=True, kw_only=True):
     """All that decides the learning rate at every step. Rates are per optimizer step, lengths in steps."""
 
     steps_per_epoch: int
@@ -56,12 +56,12 @@ def default_steps_per_epoch(training_trs: int, trs_per_step: int) -> int:
     return max(20, math.ceil(training_trs / trs_per_step))
 
 
-def plan_of(config: Config, steps_per_epoch: int) -> Plan:
+def lr_schedule(config: Config, steps_per_epoch: int) -> LrSchedule:
     """The plan of a resolved configuration whose epoch has `steps_per_epoch` optimizer steps."""
     warmup = config.warmup_steps
     if warmup is None:
         warmup = round(config.warmup_epochs * steps_per_epoch)
-    return Plan(
+    return LrSchedule(
         steps_per_epoch=steps_per_epoch,
         total_steps=config.num_epochs * steps_per_epoch,
         warmup_steps=warmup,
@@ -74,7 +74,7 @@ def plan_of(config: Config, steps_per_epoch: int) -> Plan:
     )
 
 
-def lr_at(step: int, plan: Plan) -> float:
+def lr_at(step: int, plan: LrSchedule) -> float:
     """The learning rate that step `step` uses, step from 0.
 
     Linear from warmup_start_factor·base to base over warmup_steps, base exactly at step warmup_steps; then constant, a
@@ -95,7 +95,7 @@ def lr_at(step: int, plan: Plan) -> float:
     return plan.min_lr + (base - plan.min_lr) * 0.5 * (1.0 + math.cos(math.pi * progress))
 
 
-def warmup_at(step: int, plan: Plan) -> Warmup:
+def warmup_at(step: int, plan: LrSchedule) -> Warmup:
     """The warm-up's state at step `step`."""
     return Warmup(
         step=step,
@@ -106,7 +106,7 @@ def warmup_at(step: int, plan: Plan) -> Warmup:
     )
 
 
-class Departure(msgspec.Struct, frozen=True, kw_only=True):
+class LrMismatch(msgspec.Struct, frozen=True, kw_only=True):
     """A step whose observed rate is not the planned one. cause: the likely reason, empty where none fits."""
 
     step: int
@@ -120,7 +120,7 @@ class Departure(msgspec.Struct, frozen=True, kw_only=True):
         return self.observed / self.planned if self.planned else math.inf
 
 
-def departure_at(step: int, observed: float, plan: Plan, tolerance: float) -> Departure | None:
+def lr_mismatch_at(step: int, observed: float, plan: LrSchedule, tolerance: float) -> LrMismatch | None:
     """How the observed rate of a step departs from the plan, None within the relative `tolerance`.
 
     stepped_per_epoch: the rate is the one planned for as many steps as epochs have gone by.
@@ -131,4 +131,4 @@ def departure_at(step: int, observed: float, plan: Plan, tolerance: float) -> De
     by_epoch = lr_at(step // plan.steps_per_epoch, plan)
     per_epoch = plan.steps_per_epoch > 1 and math.isclose(observed, by_epoch, rel_tol=tolerance)
     cause: Literal["", "stepped_per_epoch"] = "stepped_per_epoch" if per_epoch else ""
-    return Departure(step=step, observed=observed, planned=planned, cause=cause)
+    return LrMismatch(step=step, observed=observed, planned=planned, cause=cause)

@@ -45,7 +45,7 @@ FREE_KEYS = (
 
 
 @dataclass(frozen=True)
-class Saved:
+class Checkpoint:
     """A whole checkpoint.
 
     tensors: read when asked for; the names say whose, `model.`, `average.`, `optimizer.`, `balance.`.
@@ -58,7 +58,7 @@ class Saved:
     config: Config
 
 
-class Checkpoints:
+class CheckpointDir:
     """The checkpoints of one run directory: `last`, the true `best`, and the newest periodic ones."""
 
     def __init__(self, folder: Path, keep: int) -> None:
@@ -99,15 +99,15 @@ class Checkpoints:
         aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             save_file(series, aside, metadata)
-            _reached("checkpoint-written")
+            _crash_point("checkpoint-written")
             digest, size = _synced_digest(aside)
-            _reached("checkpoint-synced")
+            _crash_point("checkpoint-synced")
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
             for _ in series.values:
                 pass  # other ranks wait until all that they send is taken
-        _reached("checkpoint-renamed")
+        _crash_point("checkpoint-renamed")
         _sync_folder(self.folder)
         if there is not None and there.sha256 == digest:  # asked to leave where an epoch ends: saved twice
             roles = (*roles, *(role for role in there.roles if role not in roles))
@@ -125,11 +125,11 @@ class Checkpoints:
             roles=roles,
         )
         write_record(path.with_suffix(".json"), record, sync=True)
-        _reached("checkpoint-recorded")
-        self._retire(record)
+        _crash_point("checkpoint-recorded")
+        self._prune(record)
         return record
 
-    def adopt(self, folder: Path, best: CheckpointRecord) -> None:
+    def import_best(self, folder: Path, best: CheckpointRecord) -> None:
         """Keep the best checkpoint of the run that this one continues, until a better one comes. Raises OSError."""
         path = self.folder / best.file
         aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
@@ -141,7 +141,7 @@ class Checkpoints:
             aside.unlink(missing_ok=True)
         write_record(path.with_suffix(".json"), msgspec.structs.replace(best, roles=(BEST,)), sync=True)
 
-    def _retire(self, newest: CheckpointRecord) -> None:
+    def _prune(self, newest: CheckpointRecord) -> None:
         """Leave each role to its newest holder and `keep` of the periodic ones; remove what holds none."""
         older = [r for r in records_in(self.folder) if r.file != newest.file]
         periodic = sorted(r.step for r in [*older, newest] if PERIODIC in r.roles)[-self.keep :]
@@ -158,7 +158,7 @@ class Checkpoints:
                 path.unlink(missing_ok=True)
             elif roles != record.roles:
                 write_record(path.with_suffix(".json"), msgspec.structs.replace(record, roles=roles), sync=True)
-            _reached("checkpoint-retired")
+            _crash_point("checkpoint-retired")
 
 
 def records_in(folder: Path) -> list[CheckpointRecord]:
@@ -208,7 +208,7 @@ def find(name: str, run_dir: RunDir) -> tuple[Path, list[CheckpointRecord]]:
     )
 
 
-def read(folder: Path, record: CheckpointRecord) -> Saved:
+def read(folder: Path, record: CheckpointRecord) -> Checkpoint:
     """A checkpoint's contents, its checksum compared. Raises DataError when they are not what was written."""
     path = folder / record.file
     try:
@@ -221,10 +221,10 @@ def read(folder: Path, record: CheckpointRecord) -> Saved:
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
     config = from_mapping(json.loads(tensors.metadata["config"]), str(path)).config
-    return Saved(path, record, tensors, json.loads(tensors.metadata["state"]), config)
+    return Checkpoint(path, record, tensors, json.loads(tensors.metadata["state"]), config)
 
 
-def check_fits(saved: Saved, config: Config, store_key: str) -> None:
+def check_fits(saved: Checkpoint, config: Config, store_key: str) -> None:
     """Raises ConfigError naming the keys, when a checkpoint is of another experiment or of other data."""
     changed = {key: values for key, values in diff(saved.config, config).items() if key.split(".")[0] not in FREE_KEYS}
     if changed:
@@ -254,7 +254,7 @@ def _sync_folder(folder: Path) -> None:
         os.close(handle)
 
 
-def _reached(point: str) -> None:
+def _crash_point(point: str) -> None:
     """Die here, as by a power cut, where a test asks for it: GIBLET_CRASH_AT names the point."""
     if os.environ.get("GIBLET_CRASH_AT") == point:
         os.kill(os.getpid(), signal.SIGKILL)

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from giblet_train.data.preprocessing.split_data import SplitData, prepare_split
+from giblet_train.data.preprocessing.split_data import PreparedSplit, prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError
 
 
-def load_split(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> SplitData:
+def load_split(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> PreparedSplit:
     """Build the store if it does not exist, and fit a split on its training TRs.
 
     workdir: what `data.data_dir` is relative to, and where stores lie. Raises DataError, ConfigError, PreflightRefused.

@@ -1,4 +1,4 @@
-"""Minute one in the trainer: measure what `contract.minuteone` judges, tell it, and stop on what it finds."""
+"""Minute one in the trainer: measure what `diagnosis.sanity_checks` judges, tell it, and stop on what it finds."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from collections.abc import Mapping
 
 import torch
 
-from giblet_train.components.build import Experiment
-from giblet_train.components.overfit_batch import learn_one_batch
-from giblet_train.diagnosis.sanity_checks import Beginning, Machine, findings, lines
-from giblet_train.monitoring.run_logger import Recorder, resident_gib
+from giblet_train.components.build import TrainingSetup
+from giblet_train.components.overfit_batch import overfit_one_batch
+from giblet_train.diagnosis.sanity_checks import Machine, SanityInputs, failures, report_lines
+from giblet_train.monitoring.run_logger import RunLogger, resident_gib
 from giblet_train.schema.disk_usage import GIB
 from giblet_train.schema.errors import RunFailed
 from giblet_train.schema.records import DataMetric
@@ -20,18 +20,18 @@ from giblet_train.schema.run_dir import RunDir
 ONE_BATCH_STEPS = 10
 
 
-def hold(
-    experiment: Experiment, data: DataMetric, first: Mapping[str, float], recorder: Recorder, run_dir: RunDir
+def run_sanity_checks(
+    experiment: TrainingSetup, data: DataMetric, first: Mapping[str, float], recorder: RunLogger, run_dir: RunDir
 ) -> None:
     """Hold the beginning against what it must be. Raises RunFailed, on every rank, with each finding's sentence.
 
     first: each component's loss over all training TRs before step 0, where this rank has measured it.
     """
     found: list[str] = []
-    one_batch = learn_one_batch(experiment.learner, ONE_BATCH_STEPS)
+    one_batch = overfit_one_batch(experiment.learner, ONE_BATCH_STEPS)
     checkpoint_bytes = experiment.learner.checkpoint_bytes()
     if experiment.ranks.is_first:
-        begun = Beginning(
+        begun = SanityInputs(
             config=experiment.config,
             plan=experiment.learner.plan,
             data=data,
@@ -39,22 +39,22 @@ def hold(
             machine=_machine(experiment, run_dir, checkpoint_bytes),
             one_batch=one_batch,
         )
-        found = findings(begun)
-        told = lines(begun)
-        recorder.event("minute_one", "info", "Minute one: " + "; ".join(told) + ".")
+        found = failures(begun)
+        told = report_lines(begun)
+        recorder.log_event("minute_one", "info", "Minute one: " + "; ".join(told) + ".")
         for line in told:
-            recorder.say(f"minute one: {line}")
+            recorder.print_line(f"minute one: {line}")
     # Every rank must come to the same conclusion, and only the first has measured.
-    found = experiment.ranks.from_first(found)
+    found = experiment.ranks.broadcast(found)
     for finding in found:
-        recorder.event("sanity", "warning", finding)
+        recorder.log_event("sanity", "warning", finding)
     if found and experiment.config.on_sanity_fail == "stop":
         raise RunFailed(
             "Minute one: " + " ".join(found), "Mend the data, or set `on_sanity_fail: warn` to train all the same."
         )
 
 
-def _machine(experiment: Experiment, run_dir: RunDir, checkpoint_bytes: int) -> Machine:
+def _machine(experiment: TrainingSetup, run_dir: RunDir, checkpoint_bytes: int) -> Machine:
     """After one batch was tried, its memory is what every step will hold."""
     device = experiment.ranks.device
     on_gpu = device.type == "cuda"

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import torch
 
-from giblet_train.components.build import Experiment
-from giblet_train.components.train_step import Stepped
-from giblet_train.monitoring.run_logger import Recorder, resident_gib
-from giblet_train.schema.records import EpochMetric, Number, PartLoss, StepMetric
-from giblet_train.training.train_state import Standing
+from giblet_train.components.build import TrainingSetup
+from giblet_train.components.train_step import StepResult
+from giblet_train.monitoring.run_logger import RunLogger, resident_gib
+from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric
+from giblet_train.training.train_state import TrainState
 
 
-def note_step(experiment: Experiment, recorder: Recorder, stepped: Stepped) -> float:
+def log_step(experiment: TrainingSetup, recorder: RunLogger, stepped: StepResult) -> float:
     """Record a step; returns its total."""
     weighted = {c: stepped.weight[c] * value for c, value in stepped.loss.items()}
     all_weighted = sum(weighted.values())
     total = experiment.total_of(stepped.loss)
-    recorder.record(
+    recorder.log_metric(
         StepMetric,
         lr=stepped.lr,
         total=total,
@@ -32,22 +32,26 @@ def note_step(experiment: Experiment, recorder: Recorder, stepped: Stepped) -> f
         gpu_gib=torch.cuda.max_memory_allocated() / 2**30 if experiment.ranks.device.type == "cuda" else None,
         slowest_rank=stepped.slowest_rank,
     )
-    recorder.beat("training", step_s=stepped.seconds)
+    recorder.heartbeat("training", step_s=stepped.seconds)
     return total
 
 
-def note_idle(experiment: Experiment, recorder: Recorder) -> None:
+def warn_unused_parameters(experiment: TrainingSetup, recorder: RunLogger) -> None:
     """Warn of parameters that no gradient has reached, on whichever rank."""
-    idle = list(dict.fromkeys(name for names in experiment.ranks.each(experiment.learner.idle) for name in names))
+    idle = list(
+        dict.fromkeys(
+            name for names in experiment.ranks.all_gather(experiment.learner.unused_parameters) for name in names
+        )
+    )
     if idle:
-        recorder.event("idle_parameters", "warning", f"No gradient reaches {', '.join(idle)}.")
+        recorder.log_event("idle_parameters", "warning", f"No gradient reaches {', '.join(idle)}.")
 
 
-def note_epoch(
-    experiment: Experiment,
-    recorder: Recorder,
-    standing: Standing,
-    validation: PartLoss | None,
+def log_epoch(
+    experiment: TrainingSetup,
+    recorder: RunLogger,
+    standing: TrainState,
+    validation: SplitLoss | None,
     r: float | None,
     *,
     epoch: int,
@@ -58,13 +62,13 @@ def note_epoch(
     total = sums["total"] / n_steps
     means: dict[str, Number] = {c: value / n_steps for c, value in sums.items() if c != "total"}
     skill: dict[str, Number] = {c: 1.0 - value for c, value in means.items() if value is not None}
-    rate = experiment.rate_at(standing.step - 1)
-    recorder.record(
+    rate = experiment.lr_at(standing.step - 1)
+    recorder.log_metric(
         EpochMetric,
         step=standing.step,
         epoch=epoch,
         lr=rate,
-        train=PartLoss(total=total, loss=means, skill=skill),
+        train=SplitLoss(total=total, loss=means, skill=skill),
         validation=validation,
         fmri_r=r,
         best=best,
@@ -73,14 +77,14 @@ def note_epoch(
     line = f"Epoch {epoch}/{experiment.config.num_epochs} | Train Loss: {total:.4f}"
     if validation is not None and validation.total is not None:
         line += f" | Val Loss: {validation.total:.4f}" + (f" | fMRI Corr: {r:.4f}" if r is not None else "")
-    recorder.say(f"{line} | LR: {rate:.2e} | " + " ".join(f"{c} {v:.4f}" for c, v in means.items()))
+    recorder.print_line(f"{line} | LR: {rate:.2e} | " + " ".join(f"{c} {v:.4f}" for c, v in means.items()))
 
 
-def note_start(
-    experiment: Experiment, recorder: Recorder, fitted: float, validation: PartLoss, r: float | None
+def log_ridge_baseline(
+    experiment: TrainingSetup, recorder: RunLogger, fitted: float, validation: SplitLoss, r: float | None
 ) -> None:
     """Where a network that starts from ridge stands before its first step. fitted: its fmri loss over training TRs."""
-    recorder.event(
+    recorder.log_event(
         "ridge_start",
         "info",
         f"Starts from ridge: fmri {fitted:.3f} over training TRs, {validation.loss['fmri']:.3f} over validation TRs.",

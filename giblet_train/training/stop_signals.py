@@ -5,22 +5,22 @@ from __future__ import annotations
 import signal
 from types import FrameType, TracebackType
 
-from giblet_train.distributed.process_group import Ranks
+from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.schema.errors import Preempted
 from giblet_train.schema.run_dir import RunDir
 
 SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
-class Wishes:
+class StopSignals:
     """While entered, TERM and INT are wishes: heeded at once while nothing is done yet, else between two steps."""
 
-    def __init__(self, run_dir: RunDir, ranks: Ranks) -> None:
+    def __init__(self, run_dir: RunDir, ranks: ProcessGroup) -> None:
         self._run_dir, self._ranks = run_dir, ranks
-        self.told_to_end = False
+        self.terminate_requested = False
         self._stepping = False
 
-    def __enter__(self) -> Wishes:
+    def __enter__(self) -> StopSignals:
         self._previous = {number: signal.signal(number, self._on_signal) for number in SIGNALS}
         return self
 
@@ -30,15 +30,15 @@ class Wishes:
         for number, handler in self._previous.items():
             signal.signal(number, handler)
 
-    def begin_steps(self) -> None:
+    def defer_signals(self) -> None:
         """From here on there is something to finish and to save, so a signal waits for the end of a step."""
         self._stepping = True
 
-    def now(self) -> dict[str, bool]:
+    def poll(self) -> dict[str, bool]:
         """This rank's part of what all ranks then agree on."""
-        return {"stop": self._ranks.is_first and self._run_dir.stop.exists(), "terminate": self.told_to_end}
+        return {"stop": self._ranks.is_first and self._run_dir.stop.exists(), "terminate": self.terminate_requested}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
-        self.told_to_end = True
+        self.terminate_requested = True
         if not self._stepping:
             raise Preempted("Told to terminate before the first step; nothing was lost.", "Start it again.")

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 
 @dataclass
-class Standing:
+class TrainState:
     """step: the next one to take. epoch_*: what the epoch has come to so far, each loss added up over its steps."""
 
     step: int = 0
@@ -18,7 +18,7 @@ class Standing:
     epoch_seconds: float = 0.0
     epoch_sums: dict[str, float] = field(default_factory=dict)
 
-    def add(self, losses: Mapping[str, float], seconds: float) -> None:
+    def accumulate(self, losses: Mapping[str, float], seconds: float) -> None:
         """Count in a step."""
         self.epoch_steps += 1
         self.epoch_seconds += seconds
@@ -29,7 +29,7 @@ class Standing:
         """Count from nothing again."""
         self.epoch_steps, self.epoch_seconds, self.epoch_sums = 0, 0.0, {}
 
-    def judge(self, total: float, delta: float) -> bool:
+    def record_validation(self, total: float, delta: float) -> bool:
         """Count in a validation. Returns whether it is the best one, by more than delta."""
         best = self.best_total is None or total < self.best_total - delta
         self.validations_since_best = 0 if best else self.validations_since_best + 1
@@ -37,6 +37,6 @@ class Standing:
             self.best_total, self.best_step = total, self.step
         return best
 
-    def out_of_patience(self, patience: int | None) -> bool:
+    def should_stop_early(self, patience: int | None) -> bool:
         """Have so many validations gone by without a better one? It stays so, also after a resume."""
         return patience is not None and self.validations_since_best >= patience

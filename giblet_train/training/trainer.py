@@ -2,70 +2,78 @@
 
 from __future__ import annotations
 
-from giblet_train.components.build import Experiment, introduce
-from giblet_train.components.train_step import GRADIENT, Stepped
-from giblet_train.data.preprocessing.split_data import SplitData
-from giblet_train.distributed.process_group import Ranks
-from giblet_train.evaluation.evaluator import Examiner
-from giblet_train.monitoring.run_logger import Recorder
+from giblet_train.components.build import TrainingSetup, log_run_metadata
+from giblet_train.components.train_step import GRADIENT, StepResult
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.distributed.process_group import ProcessGroup
+from giblet_train.evaluation.evaluator import Evaluator
+from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import OK, PREEMPTED, RunFailed
-from giblet_train.schema.records import EvaluationMetric, PartLoss
+from giblet_train.schema.records import EvaluationMetric, SplitLoss
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.training import sanity_check
 from giblet_train.training.checkpoint_files import BEST, LAST, PERIODIC
-from giblet_train.training.checkpoint_manager import Keeper
-from giblet_train.training.step_logging import note_epoch, note_idle, note_start, note_step
-from giblet_train.training.stop_signals import Wishes
-from giblet_train.training.train_state import Standing
+from giblet_train.training.checkpoint_manager import CheckpointManager
+from giblet_train.training.step_logging import log_epoch, log_ridge_baseline, log_step, warn_unused_parameters
+from giblet_train.training.stop_signals import StopSignals
+from giblet_train.training.train_state import TrainState
 
 
-class Training:
+class Trainer:
     """A run between its first step and its last."""
 
     def __init__(
-        self, run_dir: RunDir, config: Config, data: SplitData, ranks: Ranks, recorder: Recorder, wishes: Wishes
+        self,
+        run_dir: RunDir,
+        config: Config,
+        data: PreparedSplit,
+        ranks: ProcessGroup,
+        recorder: RunLogger,
+        wishes: StopSignals,
     ) -> None:
         self.run_dir, self.config, self.data, self.ranks, self.recorder = run_dir, config, data, ranks, recorder
         self.wishes = wishes
-        recorder.beat("loading", "preparing the network")
-        self.experiment = Experiment.of(config, data, ranks, lambda sentence: recorder.beat("loading", sentence))
+        recorder.heartbeat("loading", "preparing the network")
+        self.experiment = TrainingSetup.build(
+            config, data, ranks, lambda sentence: recorder.heartbeat("loading", sentence)
+        )
         self.learner, self.plan = self.experiment.learner, self.experiment.learner.plan
-        self.examiner = Examiner.of(self.experiment, data) if self.experiment.shards.judges else None
-        self.keeper = Keeper(run_dir, self.experiment, data.study.key, recorder)
-        self.standing = Standing()
+        self.examiner = Evaluator.of(self.experiment, data) if self.experiment.shards.evaluates else None
+        self.keeper = CheckpointManager(run_dir, self.experiment, data.study.key, recorder)
+        self.standing = TrainState()
         self.best_weights = self.learner.average.model.state_dict()
 
-    def run(self) -> int:
+    def fit(self) -> int:
         """All steps, then the held-out figures. Returns the exit code: 0, or 75 when told to terminate."""
         resumed = self._resume()
-        self._stamp()
-        first = self.examiner.first_loss(self.learner.model) if self.examiner and not resumed else {}
-        facts = introduce(self.experiment, self.data, first, self.recorder, resumed)
+        self._sync_logger_position()
+        first = self.examiner.initial_loss(self.learner.model) if self.examiner and not resumed else {}
+        facts = log_run_metadata(self.experiment, self.data, first, self.recorder, resumed)
         if resumed is None:
-            sanity_check.hold(self.experiment, facts, first, self.recorder, self.run_dir)
-            self._tell_start()
-        self.wishes.begin_steps()
-        left = self._steps()
+            sanity_check.run_sanity_checks(self.experiment, facts, first, self.recorder, self.run_dir)
+            self._log_ridge_baseline()
+        self.wishes.defer_signals()
+        left = self._train_loop()
         if left is None:
-            self._judge()
+            self._final_evaluation()
         return OK if left is None else left
 
-    def _steps(self) -> int | None:
+    def _train_loop(self) -> int | None:
         """Steps until the plan or early stopping ends them (None), or a wish does (its exit code)."""
-        while self.standing.step < self.plan.total_steps and not self._out_of_patience():
-            stepped = self.learner.step(self.standing.step, self.wishes.now())
-            self._note(stepped)
+        while self.standing.step < self.plan.total_steps and not self._should_stop_early():
+            stepped = self.learner.step(self.standing.step, self.wishes.poll())
+            self._log_step(stepped)
             self._check_finite(stepped)
             self.standing.step += 1
             if self.standing.step % self.plan.steps_per_epoch == 0:
                 self._end_epoch()
-            if any(stepped.wishes.values()):
-                return self._leave(stepped)
+            if any(stepped.stop_requests.values()):
+                return self._save_and_exit(stepped)
         return None
 
-    def _out_of_patience(self) -> bool:
-        return self.standing.out_of_patience(self.config.early_stopping_patience)
+    def _should_stop_early(self) -> bool:
+        return self.standing.should_stop_early(self.config.early_stopping_patience)
 
     def _resume(self) -> int | None:
         """Go on from a checkpoint where there is one. Returns the step to go on from."""
@@ -77,27 +85,27 @@ class Training:
             self.best_weights = best_weights
         return self.standing.step
 
-    def _tell_start(self) -> None:
+    def _log_ridge_baseline(self) -> None:
         """Where a network that starts from ridge stands before its first step."""
         if self.experiment.start_signal is None or self.examiner is None:
             return
         fitted = self.examiner.training_loss(self.learner.model)["fmri"]
-        note_start(self.experiment, self.recorder, fitted, *self.examiner.validation(self.learner.model))
+        log_ridge_baseline(self.experiment, self.recorder, fitted, *self.examiner.validation(self.learner.model))
 
-    def _stamp(self) -> None:
+    def _sync_logger_position(self) -> None:
         """Tell the recorder which step and epoch it speaks of."""
         step = min(self.standing.step, self.plan.total_steps - 1)
         self.recorder.step, self.recorder.epoch = self.standing.step, self.plan.epoch_of(step)
 
-    def _note(self, stepped: Stepped) -> None:
+    def _log_step(self, stepped: StepResult) -> None:
         """Record a step, and add it to its epoch's averages."""
-        self._stamp()
-        total = note_step(self.experiment, self.recorder, stepped)
+        self._sync_logger_position()
+        total = log_step(self.experiment, self.recorder, stepped)
         if self.standing.step == 0:
-            note_idle(self.experiment, self.recorder)
-        self.standing.add(stepped.loss | {"total": total}, stepped.seconds)
+            warn_unused_parameters(self.experiment, self.recorder)
+        self.standing.accumulate(stepped.loss | {"total": total}, stepped.seconds)
 
-    def _check_finite(self, stepped: Stepped) -> None:
+    def _check_finite(self, stepped: StepResult) -> None:
         """Raises RunFailed naming component, step and rank; the weights are still those of the step before."""
         if stepped.not_finite:
             where = f"at step {self.standing.step}"
@@ -120,20 +128,20 @@ class Training:
         last = standing.step == self.plan.total_steps
         due = epoch % self.config.validate_every == 0 or last
         if due:
-            self.recorder.beat("validating")
+            self.recorder.heartbeat("validating")
         seen = self.examiner.validation(self.learner.average.model) if due and self.examiner else None
-        validation, r = self.ranks.from_first(seen) or (None, None)
-        best = self._keep_if_best(validation)
-        note_epoch(self.experiment, self.recorder, standing, validation, r, epoch=epoch, best=best)
+        validation, r = self.ranks.broadcast(seen) or (None, None)
+        best = self._update_best_weights(validation)
+        log_epoch(self.experiment, self.recorder, standing, validation, r, epoch=epoch, best=best)
         standing.begin_epoch()
-        stops = due and not last and self._out_of_patience()
+        stops = due and not last and self._should_stop_early()
         periodic = epoch % self.config.save_every == 0
         if best or periodic or last or stops:
             roles = (LAST, *([BEST] if best else []), *([PERIODIC] if periodic else []))
             self._save(roles, validation)
-        self.recorder.beat("training")  # should the next step hang, it is not validating or saving that hangs
+        self.recorder.heartbeat("training")  # should the next step hang, it is not validating or saving that hangs
         if stops:
-            self.recorder.event("early_stop", "warning", f"{self._stopped_early()}.")
+            self.recorder.log_event("early_stop", "warning", f"{self._stopped_early()}.")
 
     def _stopped_early(self) -> str:
         """Why training ended before its plan; empty where it did not."""
@@ -145,48 +153,48 @@ class Training:
             f"step {standing.best_step}"
         )
 
-    def _keep_if_best(self, validation: PartLoss | None) -> bool:
+    def _update_best_weights(self, validation: SplitLoss | None) -> bool:
         if validation is None or validation.total is None:
             return False
-        best = self.standing.judge(validation.total, self.config.early_stopping_delta)
+        best = self.standing.record_validation(validation.total, self.config.early_stopping_delta)
         if best:
             self.best_weights = {n: t.clone() for n, t in self.learner.average.model.state_dict().items()}
         return best
 
-    def _save(self, roles: tuple[str, ...], validation: PartLoss | None = None) -> bool:
-        self._stamp()
+    def _save(self, roles: tuple[str, ...], validation: SplitLoss | None = None) -> bool:
+        self._sync_logger_position()
         return self.keeper.save(self.standing, roles, validation.total if validation else None)
 
-    def _leave(self, stepped: Stepped) -> int:
+    def _save_and_exit(self, stepped: StepResult) -> int:
         """Save and go, because the stop file or a signal says so; the step is finished."""
         if not self._save((LAST,)):
             raise RunFailed(
                 f"Asked to leave at step {self.standing.step}, but nothing could be saved.", "Free space on the node."
             )
-        if stepped.wishes["stop"]:
-            self.recorder.event("stopped", "info", f"Stopped on request after step {self.standing.step}.")
-            self.recorder.beat("stopped")
+        if stepped.stop_requests["stop"]:
+            self.recorder.log_event("stopped", "info", f"Stopped on request after step {self.standing.step}.")
+            self.recorder.heartbeat("stopped")
             return OK
-        self.recorder.event("preempted", "warning", f"Told to terminate; saved step {self.standing.step}.")
-        self.recorder.beat("stopped", "preempted", why="told to terminate (SIGTERM or SIGINT)")
+        self.recorder.log_event("preempted", "warning", f"Told to terminate; saved step {self.standing.step}.")
+        self.recorder.heartbeat("stopped", "preempted", why="told to terminate (SIGTERM or SIGINT)")
         return PREEMPTED
 
-    def _judge(self) -> None:
+    def _final_evaluation(self) -> None:
         """Held-out figures of the best weights, said by rank 0."""
-        self._stamp()
+        self._sync_logger_position()
         if self.examiner is not None:
             self.learner.average.model.load_state_dict(self.best_weights)
             figures = self.examiner.evaluation(
                 self.learner.average.model,
-                lambda: self.recorder.beat("validating", "judging the best weights on the test block"),
+                lambda: self.recorder.heartbeat("validating", "judging the best weights on the test block"),
             )
-            self.recorder.record(EvaluationMetric, **figures)
-        if self.keeper.unsaved:
+            self.recorder.log_metric(EvaluationMetric, **figures)
+        if self.keeper.last_save_error:
             kept = f"since step {last.step} no" if (last := self.keeper.last) else "no"
             raise RunFailed(
-                f"Training ended, but {kept} checkpoint could be written: {self.keeper.unsaved}.",
+                f"Training ended, but {kept} checkpoint could be written: {self.keeper.last_save_error}.",
                 "Free space on the node, then go on from there: giblet launch NODE CONFIG --resume RUN",
             )
-        self.recorder.event("finished", "info", f"Finished after {self.standing.step} steps.")
-        self.recorder.beat("finished", why=self._stopped_early())
-        self.ranks.wait()
+        self.recorder.log_event("finished", "info", f"Finished after {self.standing.step} steps.")
+        self.recorder.heartbeat("finished", why=self._stopped_early())
+        self.ranks.barrier()

@@ -19,9 +19,9 @@ from typing import Any
 
 from giblet_tui.agent import adopted_run, gpu, run_processes, sessions, start_run, user_sessions
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
-from giblet_tui.agent.run_processes import RunOnNode
+from giblet_tui.agent.run_processes import LocalRun
 from giblet_tui.agent.supervisor import start_ticks, write_json
-from giblet_tui.agent.user_sessions import Handmade
+from giblet_tui.agent.user_sessions import UserSession
 
 UNKNOWN = "configuration, seed, losses of components, gradients, exit code"
 """What nobody can know of a run that giblet did not start."""
@@ -57,13 +57,13 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {"run_id": run.run_id, "log": log, "pids": sorted(pids), "again": known is not None}
 
 
-def _known(workdir: str, found: Handmade) -> RunOnNode | None:
+def _known(workdir: str, found: UserSession) -> LocalRun | None:
     """The run that this session already is."""
     runs = [run for run in run_processes.all_runs(workdir) if run.adopted.get("mark") == found.mark and not run.ended]
     return runs[-1] if runs else None
 
 
-def _write(workdir: Path, found: Handmade, pids: set[int], arguments: dict[str, Any]) -> RunOnNode:
+def _write(workdir: Path, found: UserSession, pids: set[int], arguments: dict[str, Any]) -> LocalRun:
     """The run directory: whole when it appears. Nothing in it is a guess."""
     eldest = min(pids, key=lambda pid: start_ticks(pid) or 0)
     began_at = adopted_run.started_at(eldest)
@@ -82,7 +82,7 @@ def _write(workdir: Path, found: Handmade, pids: set[int], arguments: dict[str, 
         "giblet_version": arguments["version"],
         "launched_by": f"{getpass.getuser()}, by hand",
         "launched_at": began_at,
-        "gpus": [g["uuid"] for g in gpu.look()["gpus"] if {p["pid"] for p in g["processes"]} & pids],
+        "gpus": [g["uuid"] for g in gpu.query_gpus()["gpus"] if {p["pid"] for p in g["processes"]} & pids],
         "nodes": [arguments["node"]],
         "grace_s": GRACE_S,
         "note": f"adopted from the {found.kind} session {found.name}; not known: {UNKNOWN}",
@@ -96,7 +96,7 @@ def _write(workdir: Path, found: Handmade, pids: set[int], arguments: dict[str, 
     if log:
         (aside / "train.log").symlink_to(log)
     aside.rename(target)
-    return RunOnNode(target)
+    return LocalRun(target)
 
 
 def _log(pids: set[int], named: str | None) -> str | None:
@@ -137,10 +137,10 @@ def _has_epochs(path: Path) -> bool:
         return False
 
 
-def _keep(run: RunOnNode, patterns: dict[str, str]) -> None:
+def _keep(run: LocalRun, patterns: dict[str, str]) -> None:
     """Start the run's keeper, and wait for its record."""
     write_json(str(run.path / "keeper.json"), patterns)
-    pid = sessions.detach(lambda: adopted_run.keep(run.path))
+    pid = sessions.daemonize(lambda: adopted_run.monitor_adopted_run(run.path))
     deadline = time.monotonic() + _KEEPER_LIMIT_S
     while run.supervisor() != pid:
         if time.monotonic() > deadline:

@@ -29,12 +29,12 @@ _GROWTHS_FOR_A_PACE = 5
 _SHELLS = {"sh", "bash", "dash", "zsh", "fish", "tcsh", "csh", "ksh", "screen", "tmux", "tmux: server"}
 
 
-def keep(run_dir: Path) -> None:
+def monitor_adopted_run(run_dir: Path) -> None:
     """Keep a run until no process of its session but idle shells is left."""
     log = os.open(str(run_dir / "keeper.log"), os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     os.dup2(log, 1)
     os.dup2(log, 2)
-    run = run_processes.RunOnNode(run_dir)
+    run = run_processes.LocalRun(run_dir)
     pid, began_at = os.getpid(), time.time()
     record = {"run_id": run.run_id, "pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}
     write_json(str(run_dir / "supervisor.json"), {**record, "started_at": began_at, "argv": []})
@@ -46,11 +46,11 @@ def keep(run_dir: Path) -> None:
     while session.lives():
         if reader is not None:
             metrics.take(reader.new_lines(), known_at=began_at)
-        _beat(run, "training", metrics, reader, session.eldest)
+        _write_heartbeat(run, "training", metrics, reader, session.eldest)
         time.sleep(INTERVAL_S)
     if reader is not None:
         metrics.take(reader.new_lines(), known_at=began_at)
-    _beat(run, _end_state(run, metrics), metrics, reader, session.eldest)
+    _write_heartbeat(run, _end_state(run, metrics), metrics, reader, session.eldest)
     ending = {"run_id": run.run_id, "ended_at": time.time(), "code": None, "signal": None}
     stopped = {"killed": [], "survivors": [], "stop_requested": (run_dir / "stop").exists()}
     with contextlib.suppress(FileExistsError):
@@ -195,7 +195,9 @@ class _Session:
         return bool(self._known)
 
 
-def _beat(run: run_processes.RunOnNode, state: str, metrics: Metrics, reader: LogReader | None, pid: int) -> None:
+def _write_heartbeat(
+    run: run_processes.LocalRun, state: str, metrics: Metrics, reader: LogReader | None, pid: int
+) -> None:
     """Its heartbeat: when the log last grew once its pace is known; before that, when its processes were seen."""
     pace_s = reader.pace_s if reader else None
     changed_at = reader.changed_at if reader else None
@@ -217,7 +219,7 @@ def _beat(run: run_processes.RunOnNode, state: str, metrics: Metrics, reader: Lo
         write_json(str(run.path / "heartbeat.json"), beat)
 
 
-def _end_state(run: run_processes.RunOnNode, metrics: Metrics) -> str:
+def _end_state(run: run_processes.LocalRun, metrics: Metrics) -> str:
     if (run.path / "stop").exists():
         return "stopped"
     return "finished" if metrics.n_epochs and metrics.epoch >= metrics.n_epochs else "failed"

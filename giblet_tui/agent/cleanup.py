@@ -14,7 +14,7 @@ from typing import Any
 
 from giblet_tui.agent import evaluation_jobs, run_processes, sessions, start_run
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
-from giblet_tui.agent.run_processes import RunOnNode
+from giblet_tui.agent.run_processes import LocalRun
 
 _ENDED_FILES = ("exit.json", "heartbeat.json", "run.json")
 _GONE = ".giblet-gone"
@@ -28,7 +28,7 @@ def holdings(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     other nodes were promoted from.
     """
     workdir = _workdir(arguments)
-    uses = _Uses(str(workdir), arguments.get("promoted") or {})
+    uses = _References(str(workdir), arguments.get("promoted") or {})
     runs = [_holding(run.path, uses.of_run(run), _ended_at(run), _inspections(run.path)) for run in uses.runs]
     environments = []
     for path in _environments(workdir):
@@ -47,7 +47,7 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     removed: list[dict[str, Any]] = []
     refused: list[dict[str, Any]] = []
     with start_run.lock(workdir, {"run_id": "clearing space", "launched_by": run_processes.user_name(os.getuid())}):
-        uses = _Uses(str(workdir), arguments.get("promoted") or {})
+        uses = _References(str(workdir), arguments.get("promoted") or {})
         chosen = []
         for run_id in arguments.get("runs") or ():
             run = run_processes.find(str(workdir), run_id)
@@ -68,29 +68,29 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {"removed": removed, "refused": refused}
 
 
-class _Uses:
+class _References:
     """Who needs what on this node, looked at once."""
 
     def __init__(self, workdir: str, promoted: dict[str, str]) -> None:
         self.runs = run_processes.all_runs(workdir)
         marked = run_processes.marks(run_processes.runs_folder(workdir))
-        open_sessions = {name for kind in sessions.MULTIPLEXERS for name in sessions.listed(kind)}
+        open_sessions = {name for kind in sessions.MULTIPLEXERS for name in sessions.list_sessions(kind)}
         self.live = {
             run.run_id
             for run in self.runs
-            if (run.elsewhere and not run.ended)
-            or run.marked_in(marked)
+            if (run.on_other_host and not run.ended)
+            or run.processes_in(marked)
             or run.session in open_sessions
             or run.supervisor() is not None
         }
-        self.inspections = evaluation_jobs.living(Path(workdir))
+        self.inspections = evaluation_jobs.running_jobs(Path(workdir))
         self.records = {run.run_id: run.record("run.json") for run in self.runs}
         self.promoted = {**promoted, **{_promoted_from(record): run_id for run_id, record in self.records.items()}}
 
-    def of_run(self, run: RunOnNode) -> str:
+    def of_run(self, run: LocalRun) -> str:
         """Why a run must stay; empty when nothing needs it."""
         if run.run_id in self.live:
-            return f"it has not ended (it runs on {run.elsewhere})" if run.elsewhere else "it has not ended"
+            return f"it has not ended (it runs on {run.on_other_host})" if run.on_other_host else "it has not ended"
         if any(each["run_id"] == run.run_id for each in self.inspections):
             return "it is being inspected"
         if run.run_id in self.promoted:
@@ -131,7 +131,7 @@ def _environments(workdir: Path) -> list[Path]:
     return [m.parent for m in found if not m.parent.is_symlink() and m.parent.lstat().st_uid == os.getuid()]
 
 
-def _ended_at(run: RunOnNode) -> float:
+def _ended_at(run: LocalRun) -> float:
     """When its records last changed."""
     stamps = [(run.path / name).stat().st_mtime for name in _ENDED_FILES if (run.path / name).exists()]
     return max(stamps, default=time.time())
@@ -139,7 +139,7 @@ def _ended_at(run: RunOnNode) -> float:
 
 def _inspections(run_dir: Path) -> Path:
     """What inspections of a run left; nothing of it is needed without the run."""
-    return evaluation_jobs.of_run(run_dir.parent.parent, run_dir.name)
+    return evaluation_jobs.jobs_dir(run_dir.parent.parent, run_dir.name)
 
 
 def _holding(path: Path, kept: str, since: float, *beside: Path) -> dict[str, Any]:

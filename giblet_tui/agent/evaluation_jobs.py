@@ -38,7 +38,7 @@ _POLL_S = 0.1
 _END_LIMIT_S = 10.0
 
 
-def inspect(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def start_evaluation(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Make an inspection, or join the one of that name that is at work or done, and tell what it says until it ends.
 
     arguments: workdir; run_id; name; python, an interpreter that has the engine; argv, of the engine, where [path] is
@@ -73,12 +73,12 @@ def end_inspection(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {"was": state}
 
 
-def of_run(workdir: Path, run_id: str) -> Path:
+def jobs_dir(workdir: Path, run_id: str) -> Path:
     """Where the inspections of a run lie; they go when it goes."""
     return workdir / FOLDER / run_id
 
 
-def living(workdir: Path) -> list[dict[str, Any]]:
+def running_jobs(workdir: Path) -> list[dict[str, Any]]:
     """What is at work here now: {run_id, python} of each."""
     records = [path for path in (workdir / FOLDER).glob("*/*/" + RECORD) if _state(path.parent) == "at work"]
     return [{"run_id": path.parent.parent.name, "python": str(_record(path.parent).get("python"))} for path in records]
@@ -88,7 +88,7 @@ def _folder(workdir: Path, arguments: dict[str, Any]) -> Path:
     run, name = run_processes.find(str(workdir), arguments["run_id"]), str(arguments["name"])
     if not re.fullmatch(_NAME, name):
         raise AgentRefusal(f"{name[:60]!r} cannot name an inspection.", "", 2)
-    folder = of_run(workdir, run.run_id) / name
+    folder = jobs_dir(workdir, run.run_id) / name
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     return folder
 
@@ -148,7 +148,7 @@ def _device(workdir: Path, wanted: Any) -> tuple[str, str]:
     """(CUDA_VISIBLE_DEVICES, in words): the GPU that is wanted, or any free one, or none. Never one that is in use."""
     if wanted == ON_CPU:
         return "", "the CPU"
-    seen = gpu.look()
+    seen = gpu.query_gpus()
     free = _free(workdir, seen["gpus"])
     if wanted is None:
         chosen = free[:1]
@@ -170,7 +170,7 @@ def _free(workdir: Path, gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
         taken.update(run.get("gpus") or (), supervisor.get("gpus") or ())
     free = {each["uuid"]: each for each in gpu.free(gpus, taken)}
     awaited = [run.record("run.json")["awaits"] for run in run_processes.waiting(str(workdir))]
-    return [free[uuid] for uuid in gpu.left_after(list(free), awaited)]
+    return [free[uuid] for uuid in gpu.free_after_queue(list(free), awaited)]
 
 
 def _tell(folder: Path, mark: Any, emit: Emit) -> None:
@@ -233,4 +233,4 @@ def _code(folder: Path) -> int | None:
     return int(text) if text.isdigit() else None
 
 
-OPERATIONS = {"inspect": inspect, "end_inspection": end_inspection}
+OPERATIONS = {"inspect": start_evaluation, "end_inspection": end_inspection}

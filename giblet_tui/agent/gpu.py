@@ -56,7 +56,7 @@ def parse_processes(output: str) -> list[dict[str, Any]]:
     ]
 
 
-def look() -> dict[str, Any]:
+def query_gpus() -> dict[str, Any]:
     """{gpus: [… with processes: [{pid, memory_gib}]], gpu_note}: the note says why there are none to see."""
     try:
         gpus, processes = parse_gpus(_run(gpus_argv())), parse_processes(_run(processes_argv()))
@@ -80,7 +80,7 @@ def free(gpus: list[dict[str, Any]], taken: set[str]) -> list[dict[str, Any]]:
     return [g for g in gpus if not g["processes"] and g["memory_used_gib"] <= BUSY_GIB and g["uuid"] not in taken]
 
 
-def left_after(free: list[str], ahead: list[dict[str, Any]]) -> list[str]:
+def free_after_queue(free: list[str], ahead: list[dict[str, Any]]) -> list[str]:
     """Of free GPUs (UUIDs) those left for one who comes after others, each of whom keeps `n_gpus` of its `among`.
 
     So a run that waits for more than there are is not passed by smaller ones for ever.
@@ -92,7 +92,7 @@ def left_after(free: list[str], ahead: list[dict[str, Any]]) -> list[str]:
     return left
 
 
-def holds(gpus: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
+def memory_by_pid(gpus: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
     """pid -> {index, uuid, memory_gib} of each of the GPUs that `look` saw of which it holds memory."""
     found: dict[int, list[dict[str, Any]]] = {}
     for card in gpus:

@@ -43,12 +43,12 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "sessions": open_sessions(),
         "waiting": [run.run_id for run in run_processes.waiting(arguments["workdir"])],
         "writable": os.access(_existing(home_path(arguments["workdir"])), os.W_OK),
-        **quick(arguments["workdir"]),
-        **with_owners(gpu.look()),
+        **fast_facts(arguments["workdir"]),
+        **with_owners(gpu.query_gpus()),
     }
 
 
-def quick(workdir: str) -> dict[str, Any]:
+def fast_facts(workdir: str) -> dict[str, Any]:
     """What changes all the time and costs nothing to ask."""
     memory = _memory_gib()
     return {
@@ -71,7 +71,7 @@ def this_boot() -> str:
 
 def open_sessions() -> list[str]:
     """giblet's sessions in tmux and screen, by name."""
-    found = {name for kind in sessions.MULTIPLEXERS for name in sessions.listed(kind)}
+    found = {name for kind in sessions.MULTIPLEXERS for name in sessions.list_sessions(kind)}
     return sorted(name for name in found if name.startswith("gib-"))
 
 
@@ -83,7 +83,7 @@ def with_owners(seen: dict[str, Any]) -> dict[str, Any]:
     return seen
 
 
-class SlowFacts:
+class BackgroundFacts:
     """GPUs and sessions, looked at again and again beside the work, since nvidia-smi may take seconds."""
 
     def __init__(self, interval_s: float) -> None:
@@ -97,13 +97,13 @@ class SlowFacts:
 
     def _keep_looking(self) -> None:
         while True:
-            self._latest = slow()
+            self._latest = slow_facts()
             time.sleep(self._interval_s)
 
 
-def slow() -> dict[str, Any]:
+def slow_facts() -> dict[str, Any]:
     """GPUs with the owners of their processes, and open sessions."""
-    return {**with_owners(gpu.look()), "sessions": open_sessions()}
+    return {**with_owners(gpu.query_gpus()), "sessions": open_sessions()}
 
 
 def _memory_gib() -> dict[str, float]:

@@ -24,7 +24,7 @@ _VERSION = "import sys; print(*sys.version_info[:2])"
 
 
 def engine(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """What the interpreter has that runs would use: facts of `contract.version`, or `problem` in a sentence.
+    """What the interpreter has that runs would use: facts of `schema.version`, or `problem` in a sentence.
 
     arguments: workdir; python (a path) or else key, the environment's name under <workdir>/envs.
     """

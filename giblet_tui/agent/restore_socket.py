@@ -19,7 +19,7 @@ ASKS = {"tmux": signal.SIGUSR1, "screen": signal.SIGCHLD}
 LIMIT_S = 3.0
 
 
-def uncover(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def restore_socket(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Make a live run's session one that can be attached to: {again}, whether it had to be. arguments: workdir; run_id.
 
     Raises AgentRefusal when its server is gone: the run goes on without a terminal.
@@ -27,14 +27,14 @@ def uncover(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     run = run_processes.find(arguments["workdir"], arguments["run_id"])
     kind = run.record("run.json").get("multiplexer")
     supervisor = run.supervisor()
-    if run.adopted or kind not in ASKS or supervisor is None or sessions.find(run.session):
+    if run.adopted or kind not in ASKS or supervisor is None or sessions.find_session(run.session):
         return {"again": False}
     fields = stat_fields(supervisor)
     server = int(fields[1]) if fields else 0
     if _name(server).startswith(kind) and send(server, ASKS[kind]):
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
-            if sessions.find(run.session):
+            if sessions.find_session(run.session):
                 return {"again": True}
             time.sleep(0.05)
     raise AgentRefusal(
@@ -49,4 +49,4 @@ def _name(pid: int) -> str:
         return ""
 
 
-OPERATIONS: dict[str, Operation] = {"uncover": uncover}
+OPERATIONS: dict[str, Operation] = {"uncover": restore_socket}

@@ -25,7 +25,7 @@ RUN_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}$"
 _MARK = b"GIBLET_RUN_ID="
 
 
-class RunOnNode:
+class LocalRun:
     """A run directory of this user on this node."""
 
     def __init__(self, path: Path) -> None:
@@ -62,7 +62,7 @@ class RunOnNode:
         return (self.path / "exit.json").exists()
 
     @property
-    def elsewhere(self) -> str:
+    def on_other_host(self) -> str:
         """The other machine, sharing this directory, that it was started on; empty when it was this one."""
         host = str(self.record("run.json").get("hostname") or os.uname().nodename)
         return "" if host == os.uname().nodename else host
@@ -81,11 +81,11 @@ class RunOnNode:
             return None
         return pid if start_ticks(pid) == ticks else None
 
-    def marked_in(self, found: dict[str, set[int]]) -> set[int]:
+    def processes_in(self, found: dict[str, set[int]]) -> set[int]:
         """Its own among the processes that `marks` found."""
         return found.get(self.mark, set()) | found.get(f"{self.run_id}/", set())
 
-    def gone(self) -> set[int]:
+    def ended_pids(self) -> set[int]:
         """Processes that its records name, and that have ended since: a GPU may still count memory in their names."""
         if self.rebooted or not _all_are_seen():
             return set()
@@ -95,14 +95,14 @@ class RunOnNode:
 
     def processes(self) -> dict[int, int]:
         """pid and start time of every living process of it, by its marks and by descent."""
-        marked = self.marked_in(marks(self.path.parent))
+        marked = self.processes_in(marks(self.path.parent))
         supervisor = self.supervisor()
         if supervisor is not None:
             marked.add(supervisor)
         return with_descendants(marked)
 
 
-def find(workdir: str, run_id: str) -> RunOnNode:
+def find(workdir: str, run_id: str) -> LocalRun:
     """The run of that id. Raises AgentRefusal when there is none, or it is not this user's."""
     if not is_run_id(run_id):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run id.", "`giblet ps -a` lists them.", 2)
@@ -117,7 +117,7 @@ def find(workdir: str, run_id: str) -> RunOnNode:
         raise AgentRefusal(f"The run {run_id} belongs to {user_name(owner)}.", "Only its owner can do that.", 5)
     if path.is_symlink() or not (path / "run.json").is_file():
         raise AgentRefusal(f"{path} is not a run directory: it has no run.json.", "`giblet ps -a` lists runs.", 2)
-    return RunOnNode(path)
+    return LocalRun(path)
 
 
 def is_run_id(text: str) -> bool:
@@ -125,7 +125,7 @@ def is_run_id(text: str) -> bool:
     return re.fullmatch(RUN_ID_PATTERN.rstrip("$"), text) is not None
 
 
-def all_runs(workdir: str) -> list[RunOnNode]:
+def all_runs(workdir: str) -> list[LocalRun]:
     """Every run of this user in a working directory."""
     folder = runs_folder(workdir)
     names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
@@ -136,7 +136,7 @@ def all_runs(workdir: str) -> list[RunOnNode]:
     return found
 
 
-def waiting(workdir: str) -> list[RunOnNode]:
+def waiting(workdir: str) -> list[LocalRun]:
     """The runs that wait for GPUs, whoever came first first."""
     found = []
     for run in all_runs(workdir):
@@ -183,9 +183,9 @@ def _adopted_marks(folder: Path) -> dict[bytes, str]:
     """Environment variable -> the adopted run of this boot that it marks, while that has not ended."""
     found: dict[bytes, str] = {}
     for path in folder.glob("*/keeper.json"):
-        run = RunOnNode(path.parent)
+        run = LocalRun(path.parent)
         mark = run.adopted.get("mark")
-        if mark and not run.ended and not run.rebooted and not run.elsewhere:
+        if mark and not run.ended and not run.rebooted and not run.on_other_host:
             found[str(mark).encode("utf-8", "surrogateescape")] = run.run_id
     return found
 

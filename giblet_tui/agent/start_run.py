@@ -53,24 +53,24 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             _clear_leftovers(str(workdir))
             replaced = [run_processes.find(str(workdir), run_id) for run_id in arguments.get("replaces") or ()]
             spared = {run.run_id for run in replaced}
-            _refuse_doubles(str(workdir), record, spared, bool(arguments.get("again")), bool(arguments.get("force")))
+            _reject_duplicate(str(workdir), record, spared, bool(arguments.get("again")), bool(arguments.get("force")))
             if not arguments.get("force"):
-                _refuse_passing(str(workdir), set(record.get("gpus", ())))
-            sessions.require(record["multiplexer"])
-            sessions.refuse_taken(f"gib-{run_id}")
+                _reject_queue_jump(str(workdir), set(record.get("gpus", ())))
+            sessions.check_installed(record["multiplexer"])
+            sessions.check_name_free(f"gib-{run_id}")
             record.update(launched_at=time.time(), hostname=os.uname().nodename)
             emit({"step": "writing"})
             run_dir = _write(workdir / "runs" / run_id, record, files, emit)
             try:
                 for run in replaced:
-                    _supersede(run, str(workdir), emit)
+                    _stop_replaced(run, str(workdir), emit)
                 return _start_in(run_dir, record, emit)
             except BaseException:
-                _undo(run_dir)
+                _rollback(run_dir)
                 raise
 
 
-def _supersede(run: run_processes.RunOnNode, workdir: str, emit: Emit) -> None:
+def _stop_replaced(run: run_processes.LocalRun, workdir: str, emit: Emit) -> None:
     """End a run that a new one takes the place of. Raises AgentRefusal when something of it survives."""
     emit({"step": f"stopping {run.run_id}, which this run replaces"})
     done = stop_run.stop({"workdir": workdir, "run_id": run.run_id}, emit)
@@ -79,7 +79,7 @@ def _supersede(run: run_processes.RunOnNode, workdir: str, emit: Emit) -> None:
         raise AgentRefusal(f"{run.run_id} cannot be ended: pid {pids} survives.", "Nothing was started.", 4)
 
 
-def discard(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def rollback(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Take back the start of a run whose start failed on another of its nodes. arguments: workdir, run_id.
 
     Raises AgentRefusal when it has records of training: then it is no longer a start.
@@ -87,7 +87,7 @@ def discard(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     run = run_processes.find(arguments["workdir"], arguments["run_id"])
     if (run.path / "heartbeat.json").exists():
         raise AgentRefusal(f"{run.run_id} has begun; it is not taken back.", f"giblet stop {run.run_id}", 4)
-    _undo(run.path)
+    _rollback(run.path)
     return {}
 
 
@@ -173,14 +173,14 @@ def _clear_leftovers(workdir: str) -> None:
     for aside in run_processes.runs_folder(workdir).glob(ASIDE + "*"):
         shutil.rmtree(aside, ignore_errors=True)
     for run in run_processes.all_runs(workdir):
-        if run.elsewhere:
+        if run.on_other_host:
             continue
         begun = {entry.name for entry in run.path.iterdir()}
-        if begun <= _OURS and not run.processes() and not sessions.find(run.session):
+        if begun <= _OURS and not run.processes() and not sessions.find_session(run.session):
             _remove(run.path)
 
 
-def _refuse_doubles(workdir: str, record: dict[str, Any], spared: set[str], again: bool, force: bool) -> None:
+def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], again: bool, force: bool) -> None:
     """Raises AgentRefusal when a live run has this configuration (but with again), or these GPUs (but with force)."""
     for run in run_processes.all_runs(workdir):
         if run.run_id in spared or run.ended or not run.processes():
@@ -202,13 +202,13 @@ def _refuse_doubles(workdir: str, record: dict[str, Any], spared: set[str], agai
             )
 
 
-def _refuse_passing(workdir: str, wanted: set[str]) -> None:
+def _reject_queue_jump(workdir: str, wanted: set[str]) -> None:
     """Raises AgentRefusal when GPUs that are free are those that runs here have waited for."""
     waiting = run_processes.waiting(workdir) if wanted else []
     if not waiting:
         return
-    free = [card["uuid"] for card in gpu.free(gpu.look()["gpus"], set())]
-    left = gpu.left_after(free, [run.record("run.json")["awaits"] for run in waiting])
+    free = [card["uuid"] for card in gpu.free(gpu.query_gpus()["gpus"], set())]
+    left = gpu.free_after_queue(free, [run.record("run.json")["awaits"] for run in waiting])
     if wanted & set(free) - set(left):
         raise AgentRefusal(
             f"{waiting[0].run_id} waits for GPUs here, and comes first.",
@@ -244,7 +244,7 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
 
 def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Open the session and wait for the supervisor's record."""
-    run = run_processes.RunOnNode(run_dir)
+    run = run_processes.LocalRun(run_dir)
     kind = record["multiplexer"]
     emit({"step": f"opening a {kind} session" if kind != "process" else "starting a process"})
     is_open = sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / "launch.sh")])
@@ -272,11 +272,11 @@ def _said(run_dir: Path) -> str:
     return last[-1][:300] if last else "it said nothing"
 
 
-def _undo(run_dir: Path) -> None:
+def _rollback(run_dir: Path) -> None:
     """Take back a start: its processes, its session, its directory."""
-    run = run_processes.RunOnNode(run_dir)
-    left = stop_run.sweep(run)
-    sessions.end(run.session)
+    run = run_processes.LocalRun(run_dir)
+    left = stop_run.kill_tree(run)
+    sessions.kill_session(run.session)
     if not left:
         _remove(run_dir)
 
@@ -288,4 +288,4 @@ def _remove(run_dir: Path) -> None:
     shutil.rmtree(aside, ignore_errors=True)
 
 
-OPERATIONS = {"start": start, "discard": discard, "free_port": free_port, "checkpoint": checkpoint}
+OPERATIONS = {"start": start, "discard": rollback, "free_port": free_port, "checkpoint": checkpoint}

@@ -14,7 +14,7 @@ from typing import Any
 
 from giblet_tui.agent import adopted_run, gpu, run_processes, sessions, user_sessions
 from giblet_tui.agent.main import AgentRefusal, Emit
-from giblet_tui.agent.run_processes import RunOnNode
+from giblet_tui.agent.run_processes import LocalRun
 from giblet_tui.agent.supervisor import descendants, send, start_ticks, write_json
 
 DEFAULT_GRACE_S = 120.0
@@ -37,14 +37,16 @@ def stop(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     Stopping what has ended is a success. Raises AgentRefusal when the run is not there or not this user's.
     """
     run = run_processes.find(arguments["workdir"], arguments["run_id"])
-    if run.elsewhere:
-        raise AgentRefusal(f"{run.run_id} runs on {run.elsewhere}, which shares this directory.", "Stop it there.", 2)
+    if run.on_other_host:
+        raise AgentRefusal(
+            f"{run.run_id} runs on {run.on_other_host}, which shares this directory.", "Stop it there.", 2
+        )
     given = arguments.get("grace_s")
     grace_s = float(run.record("run.json").get("grace_s", DEFAULT_GRACE_S) if given is None else given)
-    return _Ending(run, emit).carry_out(0.0 if arguments.get("force") else grace_s)
+    return _StopProcedure(run, emit).execute(0.0 if arguments.get("force") else grace_s)
 
 
-def sweep(run: RunOnNode, known: dict[int, int] | None = None) -> dict[int, int]:
+def kill_tree(run: LocalRun, known: dict[int, int] | None = None) -> dict[int, int]:
     """KILL every process of a run (and those of `known` that still are who they were) until two looks find none.
 
     They are stopped first, so that none forks meanwhile. pid and start time of what survives KILL_LIMIT_S.
@@ -53,7 +55,7 @@ def sweep(run: RunOnNode, known: dict[int, int] | None = None) -> dict[int, int]
     known = dict(known or {})
     quiet = 0
     while True:
-        left = remaining(run, known)
+        left = surviving(run, known)
         known.update(left)
         quiet = 0 if left else quiet + 1
         if quiet == 2 or (left and time.monotonic() > deadline):
@@ -63,20 +65,20 @@ def sweep(run: RunOnNode, known: dict[int, int] | None = None) -> dict[int, int]
             continue
         for pid in left:
             send(pid, signal.SIGSTOP)
-        known.update(remaining(run, known))
+        known.update(surviving(run, known))
         for pid, ticks in known.items():
             if start_ticks(pid) == ticks:
                 send(pid, signal.SIGKILL)
         time.sleep(0.02)
 
 
-def remaining(run: RunOnNode, known: dict[int, int]) -> dict[int, int]:
+def surviving(run: LocalRun, known: dict[int, int]) -> dict[int, int]:
     """pid and start time of what lives of a run: what is found now, and what was known as its and is the same still."""
     alive = {pid: ticks for pid, ticks in known.items() if start_ticks(pid) == ticks}
     return {**run.processes(), **alive}
 
 
-def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+def list_resources(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """What is still held on this node: {now, runs: [{run_id, files, supervised, rebooted, processes, sessions, holds,
     gone}], unclaimed: [{pid, cmdline, holds, gone}]}.
 
@@ -86,17 +88,17 @@ def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     folder = run_processes.runs_folder(arguments["workdir"])
     marked = run_processes.marks(folder)
-    holders = gpu.holds(gpu.look()["gpus"])
+    holders = gpu.memory_by_pid(gpu.query_gpus()["gpus"])
     gone_holders = {pid for pid in holders if start_ticks(pid) is None}
     claimed = set(run_processes.with_descendants(set().union(*marked.values())))
-    open_sessions = {kind: sessions.listed(kind) for kind in sessions.MULTIPLEXERS}
+    open_sessions = {kind: sessions.list_sessions(kind) for kind in sessions.MULTIPLEXERS}
     found = []
     for run in run_processes.all_runs(arguments["workdir"]):
         held_by = [kind for kind, names in open_sessions.items() if run.session in names]
-        gone = run.gone() & gone_holders if gone_holders and not run.elsewhere else set()
-        if run.elsewhere or (run.ended and not run.marked_in(marked) and not held_by and not gone):
+        gone = run.ended_pids() & gone_holders if gone_holders and not run.on_other_host else set()
+        if run.on_other_host or (run.ended and not run.processes_in(marked) and not held_by and not gone):
             continue
-        processes = sorted(run_processes.with_descendants(run.marked_in(marked)))
+        processes = sorted(run_processes.with_descendants(run.processes_in(marked)))
         claimed |= gone
         found.append(
             {
@@ -117,10 +119,10 @@ def remains(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {"now": time.time(), "runs": found, "unclaimed": unclaimed}
 
 
-class _Ending:
+class _StopProcedure:
     """One run being ended, and what has been done so far."""
 
-    def __init__(self, run: RunOnNode, emit: Emit) -> None:
+    def __init__(self, run: LocalRun, emit: Emit) -> None:
         self.run = run
         self.adopted = run.adopted
         self.emit = emit
@@ -129,19 +131,19 @@ class _Ending:
         self.known: dict[int, int] = {}
         self.failed = False
 
-    def carry_out(self, grace_s: float) -> dict[str, Any]:
+    def execute(self, grace_s: float) -> dict[str, Any]:
         self.failed = self.run.record("heartbeat.json").get("state") == "failed"
-        already = not self._left()
+        already = not self._alive()
         if already:
             self._say("ended", "No process of it was left.")
         else:
             saves = not self.adopted and self._has_begun()
-            asked = self._request()
-            if not saves or not asked or not grace_s or not self._heeded(grace_s):
-                self._tell(grace_s if self.adopted or (saves and not asked) else min(grace_s, UNHEEDED_GRACE_S))
-        survivors = sweep(self.run, self.known)
+            asked = self._create_stop_file()
+            if not saves or not asked or not grace_s or not self._wait_for_save(grace_s):
+                self._send_signals(grace_s if self.adopted or (saves and not asked) else min(grace_s, UNHEEDED_GRACE_S))
+        survivors = kill_tree(self.run, self.known)
         holders = self._gpu_holders()
-        closed = user_sessions.close(self.adopted) if self.adopted else sessions.end(self.run.session)
+        closed = user_sessions.close(self.adopted) if self.adopted else sessions.kill_session(self.run.session)
         if closed:
             self._say("session", f"Closed its {' and '.join(closed)} session.")
         self._record_end(survivors, requested=not already)
@@ -167,12 +169,12 @@ class _Ending:
             return True
         return self.run.record("heartbeat.json").get("state") not in (None, "loading")
 
-    def _heeded(self, grace_s: float) -> bool:
+    def _wait_for_save(self, grace_s: float) -> bool:
         """Wait for the trainer to heed the stop file."""
         self._say("asked", f"Asked it to stop at its next step, and to save; it has {grace_s:.0f} s.")
         return self._wait(grace_s)
 
-    def _request(self) -> bool:
+    def _create_stop_file(self) -> bool:
         """Create the stop file, if the disk has room for it; if not, TERM alone asks the run to save and end."""
         try:
             request = {"at": time.time(), "by": run_processes.user_name(os.getuid())}
@@ -184,7 +186,7 @@ class _Ending:
             return False
         return True
 
-    def _tell(self, grace_s: float) -> None:
+    def _send_signals(self, grace_s: float) -> None:
         """TERM, and after the grace QUIT, to the supervisor; where it is gone, TERM to the first of what it left."""
         supervisor = None if self.adopted else self.run.supervisor()
         left = self._at_work()
@@ -201,15 +203,15 @@ class _Ending:
             self._signal([supervisor], signal.SIGQUIT)
             if self._wait(KILL_LIMIT_S):
                 return
-        self._say("KILL", f"Killing {_pids(sorted(self._left()))}.")
+        self._say("KILL", f"Killing {_pids(sorted(self._alive()))}.")
 
     def _signal(self, pids: list[int], number: int) -> None:
         for pid in pids:
             if start_ticks(pid) == self.known.get(pid):
                 send(pid, number)
 
-    def _left(self) -> dict[int, int]:
-        left = remaining(self.run, self.known)
+    def _alive(self) -> dict[int, int]:
+        left = surviving(self.run, self.known)
         self.known.update(left)
         return left
 
@@ -232,7 +234,7 @@ class _Ending:
 
     def _at_work(self) -> dict[int, int]:
         """What is left and could end by itself: of an adopted session not its idle shells, nor its keeper."""
-        left = self._left()
+        left = self._alive()
         if not self.adopted:
             return left
         kept = adopted_run.trainers(set(left)) - {self.run.supervisor()}
@@ -242,9 +244,9 @@ class _Ending:
         """Which of its processes still hold GPU memory; the driver may take some seconds to let go of a dead one's."""
         deadline = time.monotonic() + GPU_LIMIT_S
         while True:
-            seen = gpu.holds(gpu.look()["gpus"])
+            seen = gpu.memory_by_pid(gpu.query_gpus()["gpus"])
             known = {pid for pid, ticks in self.known.items() if start_ticks(pid) in (None, ticks)}
-            holders = {pid: seen[pid] for pid in known | self.run.gone() if pid in seen}
+            holders = {pid: seen[pid] for pid in known | self.run.ended_pids() if pid in seen}
             if not holders or time.monotonic() > deadline:
                 return holders
             time.sleep(0.25)
@@ -281,7 +283,7 @@ class _Ending:
         self.emit(said)
 
 
-def _progress(run: RunOnNode) -> str:
+def _progress(run: LocalRun) -> str:
     """What it does meanwhile, by its last heartbeat; empty when there is none."""
     heartbeat = run.record("heartbeat.json")
     return f": {heartbeat.get('phase') or heartbeat.get('state')}, step {heartbeat.get('step')}" if heartbeat else ""
@@ -291,11 +293,11 @@ def _pids(pids: list[int]) -> str:
     return ("pid " if len(pids) == 1 else "pids ") + ", ".join(map(str, pids))
 
 
-def _text(run: RunOnNode, name: str) -> str | None:
+def _text(run: LocalRun, name: str) -> str | None:
     try:
         return (run.path / name).read_text(encoding="utf-8", errors="replace")
     except OSError:
         return None
 
 
-OPERATIONS = {"stop": stop, "remains": remains}
+OPERATIONS = {"stop": stop, "remains": list_resources}

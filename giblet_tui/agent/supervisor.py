@@ -148,12 +148,12 @@ class Supervisor:
         self.killed: set[int] = set()
         self.watcher: int | None = None
 
-    def supervise(self) -> int:
+    def run(self) -> int:
         """Run it, from start to end. 0 when the command ended with 0, else 1.
 
         Raises FileExistsError when this run already has, or had, a supervisor.
         """
-        self._listen()
+        self._install_signal_handlers()
         oom_before = oom_kills()
         write_json(self._path("supervisor.json"), self._record(), exclusive=True)
         log = os.open(self._path("train.log"), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
@@ -171,7 +171,7 @@ class Supervisor:
             self._wait(lambda: bool(self.received & ENDING) or child in self.statuses, every_s=5.0)
             self._reap()
             by_itself = child in self.statuses or self._has_failed(oom_before)
-            survivors = self._end_tree(child)
+            survivors = self._kill_tree(child)
             code, by_signal = split_status(self.statuses.get(child))
         record = self._exit_record(code, by_signal, survivors, oom_kills() - oom_before)
         self._record_exit(dict(record, by_itself=by_itself))
@@ -205,10 +205,10 @@ class Supervisor:
         while not self.received & ENDING and not os.path.exists(self._path("stop")):
             with open(self._path("../../.gpus-%s.lock" % os.uname().nodename), "a") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
-                seen = gpu.look()
+                seen = gpu.query_gpus()
                 taken, ahead, behind = self._others(among)
                 free = [g["uuid"] for g in gpu.free(seen["gpus"], taken)]
-                steady = [uuid for uuid in gpu.left_after(free, ahead) if uuid in among and uuid in before]
+                steady = [uuid for uuid in gpu.free_after_queue(free, ahead) if uuid in among and uuid in before]
                 # Taken only once it is written, for that is what others go by: a full disk may let it wait longer.
                 if len(steady) >= wanted and self._tell(gpus=steady[:wanted]):
                     self.gpus = steady[:wanted]
@@ -285,7 +285,7 @@ class Supervisor:
                     raise
             time.sleep(1.0)
 
-    def _listen(self) -> None:
+    def _install_signal_handlers(self) -> None:
         """Become the subreaper, and let every signal end a wait."""
         if ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
             raise OSError(ctypes.get_errno(), "this kernel has no subreapers")
@@ -331,7 +331,7 @@ class Supervisor:
         started.returncode = 0  # it is reaped here, with all others
         return started.pid
 
-    def _end_tree(self, child: int) -> set[int]:
+    def _kill_tree(self, child: int) -> set[int]:
         """End the command, all that it started, then the watcher. The processes that survive even that."""
         if child not in self.statuses:
             send(child, signal.SIGTERM)
@@ -453,7 +453,7 @@ def main(argv: list[str]) -> int:
         sys.stderr.write("usage: python3 supervise.py RUN_DIR\n")
         return 2
     try:
-        return Supervisor(argv[1]).supervise()
+        return Supervisor(argv[1]).run()
     except FileExistsError:
         sys.stderr.write(f"{argv[1]} already has a supervisor; a run is started once.\n")
     except (OSError, ValueError, KeyError) as error:

@@ -18,7 +18,7 @@ from giblet_tui.agent.run_command import answer
 _LIMIT_S = 10.0
 
 
-class Handmade(NamedTuple):
+class UserSession(NamedTuple):
     """A session. address means it and no other; mark is the variable that its processes have."""
 
     kind: str
@@ -27,15 +27,15 @@ class Handmade(NamedTuple):
     mark: str
 
 
-def listed() -> list[Handmade]:
+def listed() -> list[UserSession]:
     """This user's sessions, without giblet's own."""
-    found = [Handmade("screen", n, a, f"STY={a}") for n, a in screen.parse_addresses(_output(screen.list_argv()))]
+    found = [UserSession("screen", n, a, f"STY={a}") for n, a in screen.parse_addresses(_output(screen.list_argv()))]
     for name, address, variable in tmux.parse_by_hand(_output(tmux.list_by_hand_argv())):
-        found.append(Handmade("tmux", name, address, f"TMUX={variable}"))
+        found.append(UserSession("tmux", name, address, f"TMUX={variable}"))
     return [each for each in found if not each.name.startswith("gib-")]
 
 
-def find(wanted: str) -> Handmade:
+def find(wanted: str) -> UserSession:
     """The session of that name, or of that address (`4242.train`). Raises AgentRefusal naming what there is."""
     if wanted.startswith("gib-"):
         raise AgentRefusal(f"{wanted[:60]} is giblet's own session.", "`giblet ps -a` lists its run.", 2)

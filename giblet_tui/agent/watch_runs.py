@@ -42,27 +42,27 @@ def observe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     configuration, metrics and log, of others only the small files; marks {run id: {file: mark}}, how far each was
     read before; files, which of TAILED (else all); log_bytes, how much of a log's end.
     """
-    rounds = Rounds(arguments)
-    rounds.look(emit)
-    emit({"tick": {**rounds.tick(), "facts": {**host_info.quick(arguments["workdir"]), **host_info.slow()}}})
+    rounds = RunPoller(arguments)
+    rounds.poll(emit)
+    emit({"tick": {**rounds.tick(), "facts": {**host_info.fast_facts(arguments["workdir"]), **host_info.slow_facts()}}})
     return {}
 
 
 def watch(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Rounds without end, interval_s apart: only what changed, and a tick at least every second."""
     INPUT.end_without_client()
-    rounds = Rounds(arguments)
-    slow = host_info.SlowFacts(SLOW_FACTS_S)
+    rounds = RunPoller(arguments)
+    slow = host_info.BackgroundFacts(SLOW_FACTS_S)
     said: dict[str, Any] = {}
     ticked_at = facts_at = -SLOW_FACTS_S
     while True:
         began = time.monotonic()
-        news = rounds.look(emit)
+        news = rounds.poll(emit)
         if news or began - ticked_at >= HEARTBEAT_S:
             tick = rounds.tick()
             if began - facts_at >= FACTS_S or slow.latest() is not said:
                 said, facts_at = slow.latest(), began
-                tick["facts"] = {**host_info.quick(arguments["workdir"]), **said}
+                tick["facts"] = {**host_info.fast_facts(arguments["workdir"]), **said}
             emit({"tick": tick})
             ticked_at = began
         time.sleep(max(0.01, arguments["interval_s"] - (time.monotonic() - began)))
@@ -73,7 +73,7 @@ def runs(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {"runs": _run_ids(Path(home_path(arguments["workdir"])) / "runs")}
 
 
-class Rounds:
+class RunPoller:
     """Every run directory of a working directory, and what has been told of each."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
@@ -84,11 +84,11 @@ class Rounds:
         self._files = {name: TAILED[name] for name in arguments.get("files") or TAILED}
         if "train.log" in self._files and arguments.get("log_bytes") is not None:
             self._files["train.log"] = arguments["log_bytes"]
-        self._watched: dict[str, WatchedRun] = {}
+        self._watched: dict[str, RunWatcher] = {}
         self._boot_id = host_info.this_boot()
-        self._told: list[str] | None = None
+        self._last_sent: list[str] | None = None
 
-    def look(self, emit: Emit) -> bool:
+    def poll(self, emit: Emit) -> bool:
         """Tell what is new; was there anything?"""
         present = [run_id for run_id in _run_ids(self._folder) if self._only is None or run_id in self._only]
         for run_id in set(self._watched) - set(present):
@@ -97,28 +97,28 @@ class Rounds:
         news = False
         for run_id in present:
             if run_id not in self._watched:
-                self._watched[run_id] = WatchedRun(self._folder / run_id, self._marks.get(run_id, {}), self._boot_id)
+                self._watched[run_id] = RunWatcher(self._folder / run_id, self._marks.get(run_id, {}), self._boot_id)
             run = self._watched[run_id]
-            pieces: Iterable[dict[str, Any]] = run.look() if run.due else ()
+            pieces: Iterable[dict[str, Any]] = run.poll() if run.is_due else ()
             n_ended += run.ended
-            if run.due and (not run.ended or n_ended <= self._n_full):
+            if run.is_due and (not run.ended or n_ended <= self._n_full):
                 pieces = itertools.chain(pieces, run.read(self._files))
             for piece in pieces:
                 emit({"run": piece})
                 news = True
-            run.rest()
+            run.schedule_next()
         return news
 
     def tick(self) -> dict[str, Any]:
         """The end of a round: the node's clock and boot; and the runs there are, when that changed."""
         tick = {"now": time.time(), "boot_id": self._boot_id}
         present = [run_id for run_id, run in self._watched.items() if run.is_run]
-        if present != self._told:
-            self._told = tick["present"] = present
+        if present != self._last_sent:
+            self._last_sent = tick["present"] = present
         return tick
 
 
-class WatchedRun:
+class RunWatcher:
     """One run directory: what has been told of it. A directory without run.json is none."""
 
     def __init__(self, path: Path, marks: dict[str, Any], boot_id: str) -> None:
@@ -130,19 +130,19 @@ class WatchedRun:
         self._boot_id = boot_id
         self._stamps: dict[str, Any] = {}
         self._supervisor: dict[str, Any] = {}
-        self._told: dict[str, Any] = {}
+        self._last_sent: dict[str, Any] = {}
 
     @property
-    def due(self) -> bool:
+    def is_due(self) -> bool:
         """Is it time to look at it again?"""
         return time.monotonic() >= self._due_at
 
-    def rest(self) -> None:
+    def schedule_next(self) -> None:
         """It was looked at. One that ended changes seldom."""
-        if self.due:
+        if self.is_due:
             self._due_at = time.monotonic() + (ENDED_PAUSE_S if self.ended else 0.0)
 
-    def look(self) -> list[dict[str, Any]]:
+    def poll(self) -> list[dict[str, Any]]:
         """What changed but for what grows: {run_id, files, checkpoints, process, here}, or nothing."""
         files = self._changed(SMALL_FILES)
         self.is_run = self._stamps["run.json"] is not None
@@ -151,8 +151,8 @@ class WatchedRun:
             self._supervisor = _mapping(files["supervisor.json"])
         news: dict[str, Any] = {**({"files": files} if files else {}), **self._checkpoints()}
         alive = self._process()
-        if alive != self._told:
-            self._told = alive
+        if alive != self._last_sent:
+            self._last_sent = alive
             news.update(alive)
         return [{"run_id": self.path.name, **news}] if news and self.is_run else []
 

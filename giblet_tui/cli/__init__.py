@@ -27,10 +27,10 @@ from giblet_tui.cli import (
     stop,
     why,
 )
-from giblet_tui.cli.app import ReaderGone, app, config_app, data_app, node_app, reader_gone
-from giblet_tui.cli.console import complain, respond
+from giblet_tui.cli.app import ClosedPipe, app, config_app, data_app, node_app, reader_gone
+from giblet_tui.cli.console import answer_login_prompt, print_error
 from giblet_tui.connection.connect import shared
-from giblet_tui.connection.login_prompts import answer_by
+from giblet_tui.connection.login_prompts import set_prompt_handler
 
 __all__ = ["app", "main"]
 
@@ -69,14 +69,14 @@ SIGPIPE_EXIT = 141
 def main() -> None:
     """Run the command line; the process ends with the exit code that `giblet --help` documents."""
     if sys.stdin.isatty() and sys.stderr.isatty():
-        answer_by(respond)
+        set_prompt_handler(answer_login_prompt)
     try:
         with shared():
             app(prog_name="giblet")
     except GibletError as error:
-        complain(error)
+        print_error(error)
         sys.exit(error.exit_code)
-    except ReaderGone:
+    except ClosedPipe:
         for stream in reader_gone():
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
         sys.exit(SIGPIPE_EXIT)

@@ -6,12 +6,12 @@ from typing import Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.console import next_commands, person, say, show
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.console import current_user, next_commands, print_data, print_status
 from giblet_tui.cli.nodes import NodeName, remember
 
 
-@verb(
+@command(
     app,
     "adopt",
     "giblet adopt tensor01 train_v3",
@@ -35,13 +35,13 @@ def adopt(
 
     node = nodes.resolve(name)
     with connect(node) as connection:
-        done = take_in(node, connection, session, person(), name=run_name, log=log)
+        done = take_in(node, connection, session, current_user(), name=run_name, log=log)
     some = "1 process" if len(done.pids) == 1 else f"{len(done.pids)} processes"
-    say(f"{session} has {some}: pid {', '.join(map(str, done.pids[:8]))}")
-    say(f"its log: {done.log}" if done.log else "No log was found: name one with --log after `giblet stop`.")
+    print_status(f"{session} has {some}: pid {', '.join(map(str, done.pids[:8]))}")
+    print_status(f"its log: {done.log}" if done.log else "No log was found: name one with --log after `giblet stop`.")
     if done.again:
-        say("It was adopted before; its keeper had gone, and there is a new one.")
-    show(done.run_id)
+        print_status("It was adopted before; its keeper had gone, and there is a new one.")
+    print_data(done.run_id)
     remember(node)
     find_run.observe([node])
-    say(next_commands(done.run_id, live=True))
+    print_status(next_commands(done.run_id, live=True))

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.console import person, say, show, show_json
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.console import current_user, print_data, print_status, show_json
 from giblet_tui.cli.runs import Json, RunName
 
 if TYPE_CHECKING:
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from giblet_tui.monitor.snapshots import RunSnapshot
 
 
-@verb(
+@command(
     app, "alerts", "giblet alerts @last", "giblet alerts @last --ack", "giblet alerts @last plateau --snooze 8h",
     "giblet alerts @last --snooze 0",
 )  # fmt: skip
@@ -42,10 +42,10 @@ def alerts(
 
     if ack and snooze is not None:
         raise ConfigError("--ack or --snooze, not both.", "--ack lasts until the same is raised anew, --snooze a time.")
-    snooze_s = None if snooze is None else answers.seconds(snooze)
+    snooze_s = None if snooze is None else answers.parse_duration(snooze)
     if names and not ack and snooze is None:
         raise ConfigError("What about these alerts?", "Add --ack, or --snooze 8h; without names, all are shown.")
-    node, run_id = find_run.locate(name, say)
+    node, run_id = find_run.locate(name, print_status)
     run, facts = find_run.fresh_with_node(node, run_id)
     if ack or snooze is not None:
         _answer(node, run, names or (), snooze_s)
@@ -54,7 +54,7 @@ def alerts(
     if json:
         show_json(alerts_json(run, now))
     else:
-        show("\n".join(alert_lines(run, now)))
+        print_data("\n".join(alert_lines(run, now)))
 
 
 def answer_all(run_id: str, snooze_s: float | None) -> str:
@@ -63,7 +63,7 @@ def answer_all(run_id: str, snooze_s: float | None) -> str:
     from giblet_tui.monitor import find_run
 
     node, whole = find_run.locate(run_id, lambda _: None)
-    count = _answer(node, find_run.fresh(node, whole), (), snooze_s)
+    count = _answer(node, find_run.fetch_run(node, whole), (), snooze_s)
     done = "acknowledged" if snooze_s is None else f"snoozed for {duration(snooze_s)}"
     return f"{count} alert{'' if count == 1 else 's'} {done}, for everyone who watches this run"
 
@@ -73,8 +73,8 @@ def _answer(node: Node, run: RunSnapshot, names: Sequence[str], snooze_s: float 
     from giblet_tui.connection.connect import connect
     from giblet_tui.control import alerts as answers
 
-    which = answers.chosen(run, names)
+    which = answers.select_alerts(run, names)
     if which:
         with connect(node) as connection:
-            answers.answer(node, connection, run.run.run_id, which, snooze_s, person())
+            answers.answer(node, connection, run.run.run_id, which, snooze_s, current_user())
     return len(which)

@@ -66,7 +66,7 @@ _ORDER = (
 )
 
 
-class ReaderGone(Exception):
+class ClosedPipe(Exception):
     """What we print to is closed, as by `giblet ps | head -1`."""
 
 
@@ -78,7 +78,7 @@ def _telling_closed_pipes() -> Iterator[None]:
     except BrokenPipeError:
         if not reader_gone():
             raise
-        raise ReaderGone from None
+        raise ClosedPipe from None
 
 
 def reader_gone() -> list[int]:
@@ -89,7 +89,7 @@ def reader_gone() -> list[int]:
     return [stream for stream, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
 
 
-class _Verbs(TyperGroup):
+class _CommandGroup(TyperGroup):
     """Verbs in the order of a day's work, not in that of imports."""
 
     def list_commands(self, ctx: object) -> list[str]:
@@ -104,13 +104,13 @@ class _Verbs(TyperGroup):
             return super().invoke(ctx)
 
 
-app = group(name="giblet", cls=_Verbs, epilog=EXIT_CODES, help=ABOUT, invoke_without_command=True)
+app = group(name="giblet", cls=_CommandGroup, epilog=EXIT_CODES, help=ABOUT, invoke_without_command=True)
 node_app = group(help="The machines giblet works on.", no_args_is_help=True, add_completion=False)
 data_app = group(help="Look at a study before training on it.", no_args_is_help=True, add_completion=False)
 config_app = group(help="Configurations: what there is, what they resolve to.", no_args_is_help=True)
 
 
-def verb(parent: typer.Typer, name: str, *examples: str) -> Callable[[Verb], Verb]:
+def command(parent: typer.Typer, name: str, *examples: str) -> Callable[[Verb], Verb]:
     """Register a function as the verb `name` of `parent`; its help shows `examples`, then its docstring."""
 
     def register(function: Verb) -> Verb:

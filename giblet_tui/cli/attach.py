@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.console import ask, say, show
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.console import confirm, print_data, print_status
 from giblet_tui.cli.runs import RunName
 
 if TYPE_CHECKING:
     from giblet_train.schema.records import CheckpointRecord
 
 
-@verb(app, "attach", "giblet attach @last", "giblet attach @last --write")
+@command(app, "attach", "giblet attach @last", "giblet attach @last --write")
 def attach(
     name: RunName,
     write: Annotated[
@@ -28,8 +28,8 @@ def attach(
     from giblet_tui.connection.connect import connect
     from giblet_tui.monitor import find_run
 
-    node, run_id = find_run.locate(name, say)
-    seen = find_run.fresh(node, run_id)
+    node, run_id = find_run.locate(name, print_status)
+    seen = find_run.fetch_run(node, run_id)
     run = seen.run
     if not seen.health.live:
         raise ConfigError(f"{run_id} has ended, and its terminal with it.", f"giblet logs {run_id}")
@@ -48,7 +48,7 @@ def attach(
         raise typer.Exit(connection.interactive(argv))
 
 
-@verb(app, "pull", "giblet pull @last", "giblet pull demo --logs", "giblet pull @last --last --to ~/weights")
+@command(app, "pull", "giblet pull @last", "giblet pull demo --logs", "giblet pull @last --last --to ~/weights")
 def pull(
     name: RunName,
     best: Annotated[bool, typer.Option("--best", help="The best checkpoint.")] = False,
@@ -66,23 +66,23 @@ def pull(
     from giblet_tui.monitor import find_run
     from giblet_tui.results import pull
 
-    node, run_id = find_run.locate(name, say)
-    run = find_run.fresh(node, run_id)
+    node, run_id = find_run.locate(name, print_status)
+    run = find_run.fetch_run(node, run_id)
     wanted = [role for role, asked in (("best", best), ("last", last)) if asked and not logs]
     ways = {role: f"giblet pull {run_id} --{role}" for role in ("best", "last")}
-    chosen = [record for role in wanted if _agreed(record := pull.checkpoint(run, role, ways), yes)]
+    chosen = [record for role in wanted if _confirm_size(record := pull.checkpoint(run, role, ways), yes)]
     target = to or Path(run_id)
     with connect(node) as connection:
-        for path in pull.small_files(connection, node, run, target, say):
-            show(str(path))
+        for path in pull.record_files(connection, node, run, target, print_status):
+            print_data(str(path))
         for record in chosen:
-            show(str(pull.weights(connection, node, run, record, target, say)))
+            print_data(str(pull.weights(connection, node, run, record, target, print_status)))
 
 
-def _agreed(record: CheckpointRecord, yes: bool) -> bool:
+def _confirm_size(record: CheckpointRecord, yes: bool) -> bool:
     from giblet_train.schema.errors import PreflightRefused
     from giblet_tui.results.pull import ASK_ABOVE_BYTES
 
-    if record.bytes <= ASK_ABOVE_BYTES or yes or ask(f"{record.file} has {record.bytes / 1e6:.0f} MB. Bring it?"):
+    if record.bytes <= ASK_ABOVE_BYTES or yes or confirm(f"{record.file} has {record.bytes / 1e6:.0f} MB. Bring it?"):
         return True
     raise PreflightRefused(f"{record.file} has {record.bytes / 1e6:.0f} MB; nothing was brought.", "Add --yes.")

@@ -6,16 +6,16 @@ from typing import Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import run_ids
-from giblet_tui.cli.console import show, show_json
+from giblet_tui.cli.console import print_data, show_json
 from giblet_tui.cli.runs import Json, find
 
 OldRun = Annotated[str, typer.Argument(metavar="OLD", help="The run to start from.", autocompletion=run_ids)]
 NewRun = Annotated[str, typer.Argument(metavar="NEW", help="The run to judge.", autocompletion=run_ids)]
 
 
-@verb(app, "compare", "giblet compare demo-20270115 @last", "giblet compare pilot @last --json | jq .changes")
+@command(app, "compare", "giblet compare demo-20270115 @last", "giblet compare pilot @last --json | jq .changes")
 def compare(old: OldRun, new: NewRun, json: Json = False) -> None:
     """Hold two runs side by side: what was changed, losses at the last common epoch, and which may not be compared.
 
@@ -27,4 +27,4 @@ def compare(old: OldRun, new: NewRun, json: Json = False) -> None:
     if json:
         show_json(side_by_side.compare_json(seen))
     else:
-        show("\n".join(side_by_side.compare_lines(seen)))
+        print_data("\n".join(side_by_side.compare_lines(seen)))

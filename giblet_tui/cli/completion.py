@@ -43,9 +43,9 @@ def stage_names(incomplete: str) -> list[str]:
 
 def fault_names(incomplete: str) -> list[str]:
     """Faults that a demo can make."""
-    from giblet_train.diagnosis.fault_catalog import DRILLS
+    from giblet_train.diagnosis.fault_catalog import FAULTS
 
-    return _starting(incomplete, lambda: list(DRILLS))
+    return _starting(incomplete, lambda: list(FAULTS))
 
 
 def _starting(incomplete: str, names: Callable[[], list[str]]) -> list[str]:

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from giblet_tui.cli.app import config_app, verb
+from giblet_tui.cli.app import command, config_app
 from giblet_tui.cli.completion import config_names
-from giblet_tui.cli.console import say, show, show_json
+from giblet_tui.cli.console import print_data, print_status, show_json
 
 ConfigName = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A configuration's name or path.", autocompletion=config_names)
@@ -17,7 +17,7 @@ Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE"
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
-@verb(config_app, "ls", "giblet config ls", "giblet config ls --json")
+@command(config_app, "ls", "giblet config ls", "giblet config ls --json")
 def list_configs(json: Json = False) -> None:
     """List configurations by name, with the file each comes from."""
     from giblet_tui.inventory import configs as catalog
@@ -30,10 +30,10 @@ def list_configs(json: Json = False) -> None:
         show_json({"schema": SCHEMA, "configs": rows})
         return
     lines = [(n, c.stage, str(c.num_epochs), str(c.distributed.world_size), c.note) for n, c in sorted(configs.items())]
-    show(table(("NAME", "STAGE", "EPOCHS", "GPUS", "NOTE"), lines))
+    print_data(table(("NAME", "STAGE", "EPOCHS", "GPUS", "NOTE"), lines))
 
 
-@verb(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")
+@command(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")
 def show_config(name: ConfigName, settings: Settings = None, json: Json = False) -> None:
     """Print a configuration resolved, every default spelt out; on stderr, where each changed value comes from."""
     from giblet_train.schema.config import content_hash, dump, to_mapping
@@ -41,18 +41,18 @@ def show_config(name: ConfigName, settings: Settings = None, json: Json = False)
     from giblet_tui.reporting.json_output import SCHEMA
 
     loaded = catalog.read(name, settings or ())
-    say("\n".join(loaded.notes)) if loaded.notes else None
+    print_status("\n".join(loaded.notes)) if loaded.notes else None
     if json:
         facts = {"config": to_mapping(loaded.config), "content_hash": content_hash(loaded.config)}
         show_json({"schema": SCHEMA, **facts, "provenance": loaded.provenance})
         return
     own = {key: file for key, file in loaded.provenance.items() if file != "base.yaml"}
     for key, file in own.items():
-        say(f"# {key}: from {file}")
-    show(dump(loaded.config).rstrip())
+        print_status(f"# {key}: from {file}")
+    print_data(dump(loaded.config).rstrip())
 
 
-@verb(config_app, "diff", "giblet config diff test_full_fixes production_500epoch")
+@command(config_app, "diff", "giblet config diff test_full_fixes production_500epoch")
 def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
     """Print the keys whose resolved values differ; nothing when two files ask for the same."""
     from giblet_train.schema.config import diff
@@ -64,12 +64,12 @@ def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
     if json:
         show_json({"schema": SCHEMA, "changes": {k: {"old": a, "new": b} for k, (a, b) in changes.items()}})
     elif changes:
-        show("\n".join(line.strip() for line in diff_lines(changes)))
+        print_data("\n".join(line.strip() for line in diff_lines(changes)))
     else:
-        say("No differences.")
+        print_status("No differences.")
 
 
-@verb(config_app, "check", "giblet config check my_config.yaml", "giblet config check")
+@command(config_app, "check", "giblet config check my_config.yaml", "giblet config check")
 def check_configs(
     names: Annotated[
         list[str] | None,
@@ -78,7 +78,7 @@ def check_configs(
 ) -> None:
     """Check configurations as `launch` would: unknown keys, ranges, keys against one another."""
     from giblet_train.schema.errors import ConfigError
-    from giblet_tui.cli.console import complain
+    from giblet_tui.cli.console import print_error
     from giblet_tui.inventory import configs as catalog
 
     failed = 0
@@ -87,10 +87,10 @@ def check_configs(
             loaded = catalog.read(name)
         except ConfigError as error:
             failed += 1
-            complain(error)
+            print_error(error)
             continue
-        show(f"ok {name}")
+        print_data(f"ok {name}")
         for note in loaded.notes:
-            say(f"  {note}")
+            print_status(f"  {note}")
     if failed:
         raise typer.Exit(ConfigError.exit_code)

@@ -16,19 +16,19 @@ from giblet_train.schema.errors import GibletError
 _COLOURS = {"green": 32, "yellow": 33, "red": 31, "blue": 36, "dim": 2, "bold": 1}
 
 
-def show(text: str) -> None:
+def print_data(text: str) -> None:
     """Data, on stdout."""
     print(text, flush=True)
 
 
 def show_json(value: Mapping[str, Any]) -> None:
     """One JSON object on one line of stdout; a number that JSON cannot say is null."""
-    from giblet_tui.reporting.json_output import finite
+    from giblet_tui.reporting.json_output import nan_to_null
 
-    print(json.dumps(finite(dict(value)), ensure_ascii=True, allow_nan=False), flush=True)
+    print(json.dumps(nan_to_null(dict(value)), ensure_ascii=True, allow_nan=False), flush=True)
 
 
-def say(sentence: str) -> None:
+def print_status(sentence: str) -> None:
     """Talk, on stderr."""
     from giblet_tui.connection.sanitize import sanitize
 
@@ -36,12 +36,12 @@ def say(sentence: str) -> None:
         print(sanitize(line), file=sys.stderr, flush=True)
 
 
-def complain(error: GibletError) -> None:
+def print_error(error: GibletError) -> None:
     """An error as its sentence and its remedy, on stderr."""
-    say(f"giblet: {error}")
+    print_status(f"giblet: {error}")
 
 
-def paint(text: str, colour: str) -> str:
+def style(text: str, colour: str) -> str:
     """The text in a colour of stdout's terminal; the bare text off a terminal, under NO_COLOR or on a dumb one."""
     if not colour or not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
@@ -53,17 +53,17 @@ def columns() -> int | None:
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
-def person() -> str:
+def current_user() -> str:
     """Who is at this terminal: `user@machine`."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def ask(question: str) -> bool:
+def confirm(question: str) -> bool:
     """A yes or no from the person at the terminal; no when nobody is there. Only `y` or `yes` is yes."""
-    return answer(f"{question} [y/N]").lower() in ("y", "yes")
+    return prompt_line(f"{question} [y/N]").lower() in ("y", "yes")
 
 
-def answer(question: str) -> str:
+def prompt_line(question: str) -> str:
     """A line from the person at the terminal; empty when nobody is there."""
     if not sys.stdin.isatty():
         return ""
@@ -77,13 +77,13 @@ def answer(question: str) -> str:
     return typed.strip()
 
 
-def respond(heading: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
+def answer_login_prompt(heading: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
     """What a server asks at a login, answered at this terminal; unseen, unless the server says it may be seen."""
-    say(heading)
+    print_status(heading)
     answers = []
     for prompt, echo in prompts:
         try:
-            answers.append(answer(prompt) if echo else getpass.getpass(f"{prompt.rstrip()} ", stream=sys.stderr))
+            answers.append(prompt_line(prompt) if echo else getpass.getpass(f"{prompt.rstrip()} ", stream=sys.stderr))
         except EOFError:
             answers.append("")
     return answers

@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import node_names
-from giblet_tui.cli.console import show
+from giblet_tui.cli.console import print_data
 
 if TYPE_CHECKING:
-    from giblet_tui.dashboard.model.interfaces import Verb, Wish
+    from giblet_tui.dashboard.model.interfaces import PaletteCommand, Wish
     from giblet_tui.inventory.nodes import Node
-    from giblet_tui.launch.plan import Request
+    from giblet_tui.launch.plan import LaunchRequest
     from giblet_tui.monitor.snapshots import NodeSnapshot
     from giblet_tui.monitor.watch import NodeWatch
 
@@ -24,7 +24,7 @@ NodeNames = Annotated[
 ]
 
 
-@verb(app, "dashboard", "giblet dashboard", "giblet dashboard tensor01 --readonly")
+@command(app, "dashboard", "giblet dashboard", "giblet dashboard tensor01 --readonly")
 def dashboard(
     names: NodeNames = None,
     readonly: Annotated[bool, typer.Option("--readonly", help="No key can change anything.")] = False,
@@ -50,7 +50,7 @@ def bare(context: typer.Context) -> None:
     if context.invoked_subcommand is None:
         if not redirected():
             dashboard()
-        show(context.get_help())
+        print_data(context.get_help())
 
 
 def on_terminal() -> bool:
@@ -67,19 +67,19 @@ def redirected() -> str:
 def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
     """Run the dashboard over these nodes until it is left; its exit code."""
     from giblet_tui.connection.connect import unshare
-    from giblet_tui.connection.login_prompts import answer_by
+    from giblet_tui.connection.login_prompts import set_prompt_handler
     from giblet_tui.dashboard import run_dashboard
     from giblet_tui.monitor import cache
     from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
 
-    answer_by(None)  # the screen is the dashboard's: no question may appear on it
+    set_prompt_handler(None)  # the screen is the dashboard's: no question may appear on it
     unshare()  # a watch holds its connection for itself; what a key starts runs beside it
     known = {snapshot.node: snapshot for snapshot in cache.load().nodes}
     first = (known.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
-    return run_dashboard(Watches(which), Verbs(), Fleet(nodes=tuple(first)), readonly)
+    return run_dashboard(NodeWatchers(which), DashboardActions(), Fleet(nodes=tuple(first)), readonly)
 
 
-class Watches:
+class NodeWatchers:
     """The dashboard's source: a watch on each node, each on a thread of its own."""
 
     def __init__(self, which: Sequence[Node]) -> None:
@@ -100,7 +100,7 @@ class Watches:
             watch.stop()
 
 
-class Verbs:
+class DashboardActions:
     """What the dashboard's keys may cause: what the verbs do, by the same functions. Each raises GibletError."""
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
@@ -115,7 +115,7 @@ class Verbs:
 
         return answer_all(run_id, snooze_s)
 
-    def verbs(self, run_id: str | None, node: str | None) -> Sequence[Verb]:
+    def verbs(self, run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
         """Read from the command line itself."""
         from giblet_tui.cli.palette_commands import verbs
 
@@ -150,22 +150,22 @@ class Verbs:
         """`giblet launch --dry-run`: where it would run and what the command line would be, then what changes."""
         import shlex
 
-        from giblet_tui.cli.launch import foresee
+        from giblet_tui.cli.launch import plan
 
-        planned = foresee(*self._request(wish))
+        planned = plan(*self._request(wish))
         return [*planned.notes, shlex.join(planned.run.argv), *self.changes(wish)]
 
     def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
         """`giblet launch`; the first step is seen in the dashboard itself."""
-        from giblet_tui.cli.launch import carry_out
+        from giblet_tui.cli.launch import run_launch
 
-        return carry_out(*self._request(wish), say)
+        return run_launch(*self._request(wish), say)
 
-    def _request(self, wish: Wish) -> tuple[Node, Request]:
-        from giblet_tui.cli.launch import asked
+    def _request(self, wish: Wish) -> tuple[Node, LaunchRequest]:
+        from giblet_tui.cli.launch import build_request
         from giblet_tui.inventory import configs as catalog
         from giblet_tui.inventory import nodes
 
         config = catalog.read(wish.config, wish.settings).config
-        request = asked(config, gpus=wish.gpus, note=wish.note, again=False, force=False)
+        request = build_request(config, gpus=wish.gpus, note=wish.note, again=False, force=False)
         return nodes.resolve(wish.node), request

@@ -8,20 +8,20 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from giblet_tui.cli.app import data_app, verb
+from giblet_tui.cli.app import command, data_app
 from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.configs import Settings
-from giblet_tui.cli.console import say, show, show_json
+from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.cli.nodes import Json, NodeName
 
 if TYPE_CHECKING:
-    from giblet_tui.deploy.engine_command import Done
+    from giblet_tui.deploy.engine_command import CommandResult
 
 ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="A name or a path.", autocompletion=config_names)]
 FROM_STDIN = "-"
 
 
-@verb(
+@command(
     data_app,
     "check",
     "giblet data check tensor01 production_500epoch",
@@ -45,7 +45,7 @@ def check(
     _end(done)
 
 
-@verb(
+@command(
     data_app,
     "diagnose",
     "giblet data diagnose tensor01 production_500epoch",
@@ -68,7 +68,7 @@ def diagnose(
     _end(done)
 
 
-@verb(data_app, "lag", "giblet data lag tensor01 production_500epoch", "giblet data lag local demo")
+@command(data_app, "lag", "giblet data lag tensor01 production_500epoch", "giblet data lag local demo")
 def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
     """By how many TRs each brain follows the film, in all and in thirds. Exit code 1 when the thirds disagree."""
     done = _look("lag", name, config, settings, [], None)
@@ -76,7 +76,9 @@ def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
     _end(done)
 
 
-def _look(what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None) -> Done:
+def _look(
+    what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None
+) -> CommandResult:
     from giblet_train.schema.config import dump
     from giblet_tui.connection.connect import connect
     from giblet_tui.deploy import engine_command
@@ -85,28 +87,28 @@ def _look(what: str, name: str, config: str, settings: list[str] | None, options
     node = nodes.resolve(name)
     loaded = configs.read(config, settings or ())
     for note in loaded.notes:
-        say(note)
+        print_status(note)
     page = f"{node.workdir}/reports/{loaded.config.name}-check.html"
     argv = ["data", what, FROM_STDIN, "--workdir", node.workdir, *options]
     with connect(node) as connection:
-        done = engine_command.run_engine(
-            node, connection, argv + (["--html", page] if html else []), dump(loaded.config), say
+        done = engine_command.run_engine_command(
+            node, connection, argv + (["--html", page] if html else []), dump(loaded.config), print_status
         )
         if html and done.printed.strip():
-            engine_command.bring(connection, page, html)
-            say(f"the page with pictures is {html}")
+            engine_command.download(connection, page, html)
+            print_status(f"the page with pictures is {html}")
     return done
 
 
-def _show(done: Done, json: bool) -> None:
+def _show(done: CommandResult, json: bool) -> None:
     from giblet_tui.connection.sanitize import sanitize, sanitize_value
 
     if json and done.printed.strip():
         show_json(sanitize_value(jsonlib.loads(done.printed)))
     elif done.printed.strip():
-        show("\n".join(sanitize(line) for line in done.printed.rstrip("\n").split("\n")))
+        print_data("\n".join(sanitize(line) for line in done.printed.rstrip("\n").split("\n")))
 
 
-def _end(done: Done) -> None:
+def _end(done: CommandResult) -> None:
     if done.code:
         raise typer.Exit(done.code if done.code > 0 else 1)

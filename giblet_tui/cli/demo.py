@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import fault_names
 from giblet_tui.cli.configs import Settings
-from giblet_tui.cli.console import next_commands, say, show, show_json
+from giblet_tui.cli.console import next_commands, print_data, print_status, show_json
 from giblet_tui.cli.dashboard import on_terminal, open_dashboard
-from giblet_tui.cli.follow_output import conclude, interruptible, tell
-from giblet_tui.cli.launch import Session, asked, start
+from giblet_tui.cli.follow_output import detach_on_interrupt, follow_and_print, print_result
+from giblet_tui.cli.launch import Session, build_request, launch_and_print
 from giblet_tui.cli.runs import Json
 
 if TYPE_CHECKING:
-    from giblet_train.diagnosis.fault_catalog import Drill
+    from giblet_train.diagnosis.fault_catalog import Fault
     from giblet_tui.inventory.nodes import Node
     from giblet_tui.monitor.snapshots import RunSnapshot
 
@@ -26,7 +26,7 @@ GRACE_S = 5.0
 """For a drill's last checkpoint: nobody needs it."""
 
 
-@verb(
+@command(
     app,
     "demo",
     "giblet demo",
@@ -57,7 +57,7 @@ def demo(
     """
     from giblet_tui.inventory import configs, nodes
     from giblet_tui.monitor import cache
-    from giblet_tui.reporting.progress_lines import Narrator
+    from giblet_tui.reporting.progress_lines import ProgressPrinter
 
     if faults:
         _list()
@@ -66,35 +66,37 @@ def demo(
     if fault is not None:
         raise typer.Exit(_drill(node, _known(fault), settings or [], session, json))
     loaded = configs.read("demo", settings or ())
-    run_id = start(node, asked(loaded.config, session=session, again=False, force=False))
+    run_id = launch_and_print(node, build_request(loaded.config, session=session, again=False, force=False))
     if headless or not on_terminal():
-        raise typer.Exit(tell(node, run_id, Narrator()))
+        raise typer.Exit(follow_and_print(node, run_id, ProgressPrinter()))
     open_dashboard([node])
     run = cache.load().run(run_id)
     if run is None or run.health.live:
-        say(f"The run goes on: {run_id}\n{next_commands(run_id, live=True)}")
+        print_status(f"The run goes on: {run_id}\n{next_commands(run_id, live=True)}")
         return
-    raise typer.Exit(conclude(run))
+    raise typer.Exit(print_result(run))
 
 
 def _list() -> None:
-    from giblet_train.diagnosis.fault_catalog import DRILLS
+    from giblet_train.diagnosis.fault_catalog import FAULTS
     from giblet_tui.reporting.formatting import table
 
-    show(table(("FAULT", "MUST BE NAMED", "WHAT HAPPENS"), [(d.name, d.cause or "–", d.says) for d in DRILLS.values()]))
+    print_data(
+        table(("FAULT", "MUST BE NAMED", "WHAT HAPPENS"), [(d.name, d.cause or "–", d.says) for d in FAULTS.values()])
+    )
 
 
-def _known(fault: str) -> Drill:
-    from giblet_train.diagnosis.fault_catalog import DRILLS
+def _known(fault: str) -> Fault:
+    from giblet_train.diagnosis.fault_catalog import FAULTS
     from giblet_train.schema.config import nearest
     from giblet_train.schema.errors import ConfigError
 
-    if fault not in DRILLS:
-        raise ConfigError(f"No fault is called {fault!r}{nearest(fault, list(DRILLS)) or '.'}", "giblet demo --list")
-    return DRILLS[fault]
+    if fault not in FAULTS:
+        raise ConfigError(f"No fault is called {fault!r}{nearest(fault, list(FAULTS)) or '.'}", "giblet demo --list")
+    return FAULTS[fault]
 
 
-def _drill(node: Node, drill: Drill, settings: list[str], session: Session | None, json: bool) -> int:
+def _drill(node: Node, drill: Fault, settings: list[str], session: Session | None, json: bool) -> int:
     """Start the run, follow it until the fault is named or it has ended, stop it, tell. The exit code."""
     import msgspec
     from msgspec.structs import replace
@@ -107,32 +109,32 @@ def _drill(node: Node, drill: Drill, settings: list[str], session: Session | Non
 
     laid = {"name": f"demo-{drill.name}", "note": f"drill: {drill.says}", **drill.settings}
     loaded = configs.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))
-    request = asked(loaded.config, session=session, again=True, force=False)
-    run_id = start(node, replace(request, drill=drill.name, grace_s=GRACE_S))
+    request = build_request(loaded.config, session=session, again=True, force=False)
+    run_id = launch_and_print(node, replace(request, drill=drill.name, grace_s=GRACE_S))
     run = _until_raised(node, run_id, drill)
     # Judged as it stood when the fault was named: once it is stopped, a run that stood still does so no more.
-    seen = outcome(run if run is not None and run.health.live else find_run.fresh(node, run_id), drill)
+    seen = outcome(run if run is not None and run.health.live else find_run.fetch_run(node, run_id), drill)
     if run is not None and run.health.live:
-        say(stop_run(run_id, say))
+        print_status(stop_run(run_id, print_status))
     if json:
         show_json(msgspec.to_builtins(seen) | {"run_id": run_id, "caught": seen.caught})
     else:
-        show("\n".join(outcome_lines(seen)))
+        print_data("\n".join(outcome_lines(seen)))
     return OK if seen.caught else FAILED
 
 
-def _until_raised(node: Node, run_id: str, drill: Drill) -> RunSnapshot | None:
+def _until_raised(node: Node, run_id: str, drill: Fault) -> RunSnapshot | None:
     """Follow the run, telling it, until the watcher has raised the drill's cause, or it has ended."""
     from giblet_tui.monitor.follow import follow
     from giblet_tui.reporting.fault_outcome import alert_of
-    from giblet_tui.reporting.progress_lines import Narrator
+    from giblet_tui.reporting.progress_lines import ProgressPrinter
 
-    narrator, run = Narrator(), None
-    with interruptible(run_id):
+    narrator, run = ProgressPrinter(), None
+    with detach_on_interrupt(run_id):
         for seen in follow(node, run_id):
             run = seen.run or run
-            for line in narrator.news(run) if run else ():
-                say(line)
+            for line in narrator.new_lines(run) if run else ():
+                print_status(line)
             if run is not None and alert_of(run, drill) is not None and not _ending(run):
                 break
     return run

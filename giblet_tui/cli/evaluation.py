@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import nodes_and_runs, run_ids
-from giblet_tui.cli.console import ask, say, show, show_json
+from giblet_tui.cli.console import confirm, print_data, print_status, show_json
 from giblet_tui.cli.runs import Json
 
 if TYPE_CHECKING:
     from giblet_tui.inventory.nodes import Node
-    from giblet_tui.results.remote_evaluation import Inspection, Question, Result
+    from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationRequest, Result
 
 Words = Annotated[
     list[str],
@@ -38,7 +38,7 @@ Yes = Annotated[bool, typer.Option("--yes", help="Also bring more than 100 MB, w
 
 
 @dataclass(frozen=True)
-class _Wishes:
+class _Options:
     """What all of these verbs can be told beside their question."""
 
     to: Path | None
@@ -48,7 +48,7 @@ class _Wishes:
     json: bool
 
 
-@verb(
+@command(
     app,
     "evaluate",
     "giblet evaluate @last",
@@ -70,10 +70,10 @@ def evaluate(
     It is done on the run's node, by the environment that trained it, in the background and without a GPU that is in
     use. A lost link or Ctrl-C does not end it: the same command joins it again, or brings what it has found.
     """
-    _inspect(words, _question("evaluate", last, gpu), "evaluation", _Wishes(to, end, force, yes, json))
+    _run_evaluation(words, _build_request("evaluate", last, gpu), "evaluation", _Options(to, end, force, yes, json))
 
 
-@verb(
+@command(
     app,
     "lesion",
     "giblet lesion @last",
@@ -111,11 +111,11 @@ def lesion(
     """
     options = [word for name in region or () for word in ("--region", name)]
     options += ["--mode", mode, "--source", source, "--draws", str(draws)]
-    question = _question("lesion", last, gpu, options, {"--atlas": atlas, "--mask": mask})
-    _inspect(words, question, "lesion", _Wishes(to, end, force, yes, json))
+    question = _build_request("lesion", last, gpu, options, {"--atlas": atlas, "--mask": mask})
+    _run_evaluation(words, question, "lesion", _Options(to, end, force, yes, json))
 
 
-@verb(app, "rebuild", "giblet rebuild @last", "giblet rebuild tensor01 demo-2026 --to rebuilt")
+@command(app, "rebuild", "giblet rebuild @last", "giblet rebuild tensor01 demo-2026 --to rebuilt")
 def rebuild(
     words: Words,
     last: Last = False,
@@ -130,10 +130,10 @@ def rebuild(
 
     Done as `evaluate` is: on the node, in the background; the same command joins it again.
     """
-    _inspect(words, _question("rebuild", last, gpu), "words", _Wishes(to, end, force, yes, json))
+    _run_evaluation(words, _build_request("rebuild", last, gpu), "words", _Options(to, end, force, yes, json))
 
 
-@verb(app, "ensemble", "giblet ensemble demo-20261125-1 demo-20261125-2", "giblet ensemble RUN RUN RUN --json")
+@command(app, "ensemble", "giblet ensemble demo-20261125-1 demo-20261125-2", "giblet ensemble RUN RUN RUN --json")
 def ensemble(
     names: Annotated[
         list[str],
@@ -159,34 +159,34 @@ def ensemble(
     from giblet_train.schema.errors import ConfigError
     from giblet_tui.monitor import find_run
 
-    found = [find_run.locate(name, say) for name in names]
+    found = [find_run.locate(name, print_status) for name in names]
     if len({node.name for node, _ in found}) > 1:
         where = ", ".join(sorted({node.name for node, _ in found}))
         raise ConfigError(f"These runs are on {where}; an ensemble's are read on one node.", "giblet ps -a")
     run_ids_there = [run_id for _, run_id in found]
-    question = _question("ensemble", last, gpu)
-    _answer(found[0][0], run_ids_there, question, "ensemble", _Wishes(to, end, force, yes, json))
+    question = _build_request("ensemble", last, gpu)
+    _answer(found[0][0], run_ids_there, question, "ensemble", _Options(to, end, force, yes, json))
 
 
-def _question(
+def _build_request(
     kind: Literal["evaluate", "lesion", "rebuild", "ensemble"],
     last: bool,
     gpu: str | None,
     options: Sequence[str] = (),
     inputs: dict[str, Path | None] | None = None,
-) -> Question:
+) -> EvaluationRequest:
     from giblet_train.schema.errors import ConfigError
-    from giblet_tui.results.remote_evaluation import Question
+    from giblet_tui.results.remote_evaluation import EvaluationRequest
 
     if gpu is not None and gpu != "none" and not gpu.isdigit():
         raise ConfigError(f"--gpu {gpu}: neither the index of a GPU nor none.", "--gpu 0, or --gpu none")
     device = None if gpu is None else "cpu" if gpu == "none" else int(gpu)
     files = {option: path.expanduser() for option, path in (inputs or {}).items() if path is not None}
     role = "last" if last else "best"
-    return Question(verb=kind, role=role, options=tuple(options), inputs=files, gpu=device)
+    return EvaluationRequest(verb=kind, role=role, options=tuple(options), inputs=files, gpu=device)
 
 
-def _inspect(words: Sequence[str], question: Question, name: str, wishes: _Wishes) -> None:
+def _run_evaluation(words: Sequence[str], question: EvaluationRequest, name: str, wishes: _Options) -> None:
     from giblet_train.schema.errors import ConfigError
     from giblet_tui.inventory import nodes
     from giblet_tui.monitor import find_run
@@ -197,11 +197,11 @@ def _inspect(words: Sequence[str], question: Question, name: str, wishes: _Wishe
         node = nodes.resolve(words[0])
         run_id = find_run.locate_on(node, words[1])
     else:
-        node, run_id = find_run.locate(words[0], say)
+        node, run_id = find_run.locate(words[0], print_status)
     _answer(node, [run_id], question, name, wishes)
 
 
-def _answer(node: Node, run_ids_there: Sequence[str], question: Question, name: str, wishes: _Wishes) -> None:
+def _answer(node: Node, run_ids_there: Sequence[str], question: EvaluationRequest, name: str, wishes: _Options) -> None:
     """Have the question answered on the node and show what was found. name: of the file with its figures."""
     from giblet_train.schema.errors import FAILED
     from giblet_tui.connection.connect import connect
@@ -211,18 +211,22 @@ def _answer(node: Node, run_ids_there: Sequence[str], question: Question, name: 
     seen = [find_run.fresh_with_node(node, run_id) for run_id in run_ids_there]
     runs = [run for run, _ in seen]
     with connect(node) as connection:
-        engine = remote_evaluation.engine_of(runs[0], node, connection, say)
+        engine = remote_evaluation.engine_of(runs[0], node, connection, print_status)
     planned = remote_evaluation.plan(question, runs, node, engine)
     if wishes.end:
-        was = remote_evaluation.end(planned)
-        say(f"{planned.name} {'is ended, and what it left is removed' if was else 'was never begun'} on {node.name}.")
+        was = remote_evaluation.cancel(planned)
+        print_status(
+            f"{planned.name} {'is ended, and what it left is removed' if was else 'was never begun'} on {node.name}."
+        )
         return
     for run in runs:
-        say(remote_evaluation.checkpoint_sentence(run, remote_evaluation.checkpoint(run, question.role), question.role))
+        print_status(
+            remote_evaluation.checkpoint_sentence(run, remote_evaluation.checkpoint(run, question.role), question.role)
+        )
     if not wishes.force:
         remote_evaluation.refuse_without_memory(*seen[0])
-    with _left_alone(planned):
-        result = remote_evaluation.attend(planned, say)
+    with _detach_on_interrupt(planned):
+        result = remote_evaluation.wait_for(planned, print_status)
         if result.code != 0:
             raise remote_evaluation.failure(planned, result.code) or typer.Exit(result.code or FAILED)
         target = wishes.to.expanduser() if wishes.to else Path(planned.run_id) / planned.name
@@ -230,22 +234,22 @@ def _answer(node: Node, run_ids_there: Sequence[str], question: Question, name: 
     _show(target, name, wishes.json)
 
 
-def _bring(planned: Inspection, result: Result, target: Path, yes: bool) -> None:
+def _bring(planned: EvaluationJob, result: Result, target: Path, yes: bool) -> None:
     from giblet_train.schema.errors import ConfigError, PreflightRefused
     from giblet_tui.control import cleanup
     from giblet_tui.results import remote_evaluation
     from giblet_tui.results.pull import ASK_ABOVE_BYTES
 
-    size = cleanup.size(result.size)
-    if result.size > ASK_ABOVE_BYTES and not yes and not ask(f"What it made has {size}. Bring it?"):
+    size = cleanup.format_bytes(result.size)
+    if result.size > ASK_ABOVE_BYTES and not yes and not confirm(f"What it made has {size}. Bring it?"):
         raise PreflightRefused(f"What it made has {size}; it stays on {planned.node.name}.", "Add --yes.")
     try:
-        paths = remote_evaluation.bring(planned, result, target, say)
+        paths = remote_evaluation.download(planned, result, target, print_status)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror or error}.", "Choose another --to.") from None
-    say(f"{size} in {target}: {', '.join(path.name for path in paths)}")
+    print_status(f"{size} in {target}: {', '.join(path.name for path in paths)}")
     for path in (path for path in paths if path.suffix == ".html"):
-        say(f"the page is {path}")
+        print_status(f"the page is {path}")
 
 
 def _show(folder: Path, name: str, json: bool) -> None:
@@ -255,11 +259,11 @@ def _show(folder: Path, name: str, json: bool) -> None:
     if json:
         show_json(sanitize_value(jsonlib.loads(text)))
     else:
-        show("\n".join(sanitize(line) for line in text.rstrip("\n").split("\n")))
+        print_data("\n".join(sanitize(line) for line in text.rstrip("\n").split("\n")))
 
 
 @contextmanager
-def _left_alone(planned: Inspection) -> Iterator[None]:
+def _detach_on_interrupt(planned: EvaluationJob) -> Iterator[None]:
     """Ctrl-C in here leaves it at work on its node, and says how to come back to it."""
     from giblet_train.schema.errors import INTERRUPTED
     from giblet_tui.monitor.find_run import LAST
@@ -268,5 +272,5 @@ def _left_alone(planned: Inspection) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         again = shlex.join(["giblet", *(planned.run_id if word == LAST else word for word in sys.argv[1:])])
-        say(f"\nIt goes on on {planned.node.name} without this terminal.\nnext:\n  {again}\n  {again} --end")
+        print_status(f"\nIt goes on on {planned.node.name} without this terminal.\nnext:\n  {again}\n  {again} --end")
         raise typer.Exit(INTERRUPTED) from None

@@ -8,14 +8,14 @@ from typing import Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.console import say, show
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.console import print_data, print_status
 from giblet_tui.cli.runs import RunName
 
 SMALLEST, LARGEST = 20, 500
 
 
-@verb(
+@command(
     app,
     "export",
     "giblet export @last --svg run.svg",
@@ -45,7 +45,7 @@ def export(
     if svg is None and png is None and csv is None:
         raise ConfigError("Nothing to write is named.", "--svg or --png FILE for a picture, --csv FILE for the records")
     columns, rows = _cells(size)
-    node, run_id = find_run.locate(name, say)
+    node, run_id = find_run.locate(name, print_status)
     fleet = Fleet(nodes=(watch.observe_once(node, [run_id]),))
     run = fleet.run(run_id)
     if run is None:
@@ -83,4 +83,4 @@ def _write(path: Path, data: bytes) -> None:
         replace_file(path, data)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from None
-    show(str(path))
+    print_data(str(path))

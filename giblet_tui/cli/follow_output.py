@@ -8,51 +8,51 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from giblet_tui.cli.console import next_commands, say, show
+from giblet_tui.cli.console import next_commands, print_data, print_status
 
 if TYPE_CHECKING:
     from giblet_tui.inventory.nodes import Node
     from giblet_tui.monitor.snapshots import RunSnapshot
-    from giblet_tui.reporting.progress_lines import Narrator
+    from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 
-def tell(node: Node, run_id: str, narrator: Narrator) -> int:
+def follow_and_print(node: Node, run_id: str, narrator: ProgressPrinter) -> int:
     """Tell the run on stderr until it has ended, then its verdict on stdout; its result as an exit code."""
     from giblet_train.schema.errors import FAILED
     from giblet_tui.monitor.follow import follow
 
     run, link = None, "live"
-    with interruptible(run_id):
+    with detach_on_interrupt(run_id):
         for seen in follow(node, run_id):
             if seen.link != link and "lost" in (seen.link, link):
-                say(f"{node.name}: {seen.sentence or 'heard again'}")
+                print_status(f"{node.name}: {seen.sentence or 'heard again'}")
             link = seen.link if seen.link != "connecting" else link
             run = seen.run or run
-            for line in narrator.news(run) if run else ():
-                say(line)
-    return conclude(run) if run else FAILED
+            for line in narrator.new_lines(run) if run else ():
+                print_status(line)
+    return print_result(run) if run else FAILED
 
 
-def conclude(run: RunSnapshot) -> int:
+def print_result(run: RunSnapshot) -> int:
     """Show how a run ended and its verdict; 0 only when it ended well and met every criterion that it has."""
     from giblet_train.schema.errors import FAILED, OK
     from giblet_tui.reporting.formatting import verdict, verdict_lines
 
-    say(f"{run.run.run_id} {run.health.state}: {run.health.sentence}")
+    print_status(f"{run.run.run_id} {run.health.state}: {run.health.sentence}")
     judged = verdict(run)
     if judged is not None:
-        show("\n".join(verdict_lines(judged)))
+        print_data("\n".join(verdict_lines(judged)))
     met = judged is None or judged.status == "pass"
     return OK if met and run.health.state in ("finished", "stopped") else FAILED
 
 
 @contextmanager
-def interruptible(run_id: str) -> Iterator[None]:
+def detach_on_interrupt(run_id: str) -> Iterator[None]:
     """Ctrl-C in here leaves the run alone, and says so with its id."""
     from giblet_train.schema.errors import INTERRUPTED
 
     try:
         yield
     except KeyboardInterrupt:
-        say(f"\nThe run goes on without this terminal: {run_id}\n{next_commands(run_id, live=True)}")
+        print_status(f"\nThe run goes on without this terminal: {run_id}\n{next_commands(run_id, live=True)}")
         raise typer.Exit(INTERRUPTED) from None

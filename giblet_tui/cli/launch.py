@@ -6,11 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.configs import Settings
-from giblet_tui.cli.console import next_commands, person, say, show
-from giblet_tui.cli.follow_output import interruptible, tell
+from giblet_tui.cli.console import current_user, next_commands, print_data, print_status
+from giblet_tui.cli.follow_output import detach_on_interrupt, follow_and_print
 from giblet_tui.cli.nodes import NodeName, remember
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ if TYPE_CHECKING:
     from giblet_train.schema.config import Config, Loaded
     from giblet_tui.connection.base import Connection
     from giblet_tui.inventory.nodes import Node
-    from giblet_tui.launch.plan import LaunchPlan, Request
+    from giblet_tui.launch.plan import LaunchPlan, LaunchRequest
     from giblet_tui.monitor.snapshots import RunSnapshot
-    from giblet_tui.reporting.progress_lines import Narrator
+    from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 Session = Literal["auto", "tmux", "screen", "process"]
 
 
-@verb(
+@command(
     app,
     "launch",
     "giblet launch tensor01 demo",
@@ -81,14 +81,14 @@ def launch(
 
     from giblet_train.schema.errors import ConfigError
     from giblet_tui.inventory import configs, nodes
-    from giblet_tui.reporting.progress_lines import Narrator
+    from giblet_tui.reporting.progress_lines import ProgressPrinter
 
     node, *others = nodes.resolve_all(name)
     changes = list(settings or ())
     if resume is not None:
-        changes.append(f"resume_from={_resumed(node, resume, configs.read(config, changes).config.name)}")
+        changes.append(f"resume_from={resolve_resume(node, resume, configs.read(config, changes).config.name)}")
     loaded = configs.read(config, changes)
-    request = asked(loaded.config, gpus=gpus, note=note, session=session, again=again, force=force)
+    request = build_request(loaded.config, gpus=gpus, note=note, session=session, again=again, force=force)
     request = msgspec.structs.replace(request, when_free=when_free, replace=replace)
     if others and when_free:
         raise ConfigError(
@@ -111,57 +111,59 @@ def launch(
         _show_plan([node, *others], request, loaded)
         return
     for line in loaded.notes:
-        say(line)
-    run_id = start(node, request, others)
-    narrator = Narrator()
+        print_status(line)
+    run_id = launch_and_print(node, request, others)
+    narrator = ProgressPrinter()
     await_first_step(node, run_id, narrator)
-    say(next_commands(run_id, live=True))
+    print_status(next_commands(run_id, live=True))
     if follow:
-        raise typer.Exit(tell(node, run_id, narrator))
+        raise typer.Exit(follow_and_print(node, run_id, narrator))
 
 
 def _launch_ensemble(
-    node: Node, request: Request, n_members: int, every_fold: bool, loaded: Loaded, dry_run: bool
+    node: Node, request: LaunchRequest, n_members: int, every_fold: bool, loaded: Loaded, dry_run: bool
 ) -> None:
     """Start each member, or show the first and what the others differ by; then wait for their first steps."""
     from giblet_train.schema.errors import GibletError
-    from giblet_tui.launch.ensemble import members_of, refuse_crowd
-    from giblet_tui.reporting.progress_lines import Narrator
+    from giblet_tui.launch.ensemble import check_capacity, member_requests
+    from giblet_tui.reporting.progress_lines import ProgressPrinter
 
-    requests = members_of(request, n_members, every_fold)
-    planned = foresee(node, requests[0])
-    refuse_crowd(planned, requests)
+    requests = member_requests(request, n_members, every_fold)
+    planned = plan(node, requests[0])
+    check_capacity(planned, requests)
     for line in loaded.notes:
-        say(line)
+        print_status(line)
     if dry_run:
         _show_plan([node], requests[0], loaded)
         for each in requests[1:]:
             split = each.config.split
-            show(f"# and: seed {each.config.seed}, fold {split.fold}, validation block {split.validation_block}")
+            print_data(f"# and: seed {each.config.seed}, fold {split.fold}, validation block {split.validation_block}")
         return
     run_ids: list[str] = []
     try:
         for each in requests:
-            run_ids.append(start(node, each))
+            run_ids.append(launch_and_print(node, each))
         for run_id in run_ids:
-            await_first_step(node, run_id, Narrator())
+            await_first_step(node, run_id, ProgressPrinter())
     except GibletError:
-        say(f"{len(run_ids)} of {len(requests)} members were started" + ("; the others were not." if run_ids else "."))
+        print_status(
+            f"{len(run_ids)} of {len(requests)} members were started" + ("; the others were not." if run_ids else ".")
+        )
         raise
     finally:
         if run_ids:
-            say(f"next:\n  giblet ensemble {' '.join(run_ids)}\n  giblet stop {' '.join(run_ids)}")
+            print_status(f"next:\n  giblet ensemble {' '.join(run_ids)}\n  giblet stop {' '.join(run_ids)}")
 
 
-def asked(
+def build_request(
     config: Config, *, gpus: str | None = None, note: str = "", session: Session | None = None, again: bool, force: bool
-) -> Request:
+) -> LaunchRequest:
     """What a person asked for, as the launcher takes it. Raises ConfigError."""
-    from giblet_tui.launch.plan import Request
+    from giblet_tui.launch.plan import LaunchRequest
 
-    return Request(
+    return LaunchRequest(
         config=config,
-        launched_by=person(),
+        launched_by=current_user(),
         gpus=_gpus(gpus),
         session=session,
         note=note or config.note,
@@ -170,38 +172,38 @@ def asked(
     )
 
 
-def start(node: Node, request: Request, others: Sequence[Node] = ()) -> str:
+def launch_and_print(node: Node, request: LaunchRequest, others: Sequence[Node] = ()) -> str:
     """Start the run on the node, or on several as one, telling each stage; its id, which is also printed."""
     from giblet_tui.monitor import find_run
 
-    run_id = carry_out(node, request, say, others)
-    show(run_id)
+    run_id = run_launch(node, request, print_status, others)
+    print_data(run_id)
     for used in (node, *others):
         remember(used)
     find_run.observe([node, *others])
     return run_id
 
 
-def carry_out(node: Node, request: Request, tell: Callable[[str], None], others: Sequence[Node] = ()) -> str:
+def run_launch(node: Node, request: LaunchRequest, tell: Callable[[str], None], others: Sequence[Node] = ()) -> str:
     """Plan the run and start it. tell: told each stage. Its id; prints nothing. Raises GibletError."""
     from giblet_tui.connection.connect import connect
     from giblet_tui.launch import multi_node
-    from giblet_tui.launch.plan import execute
+    from giblet_tui.launch.plan import launch_run
 
     if others:
-        for line in since_last(request.config):
+        for line in diff_from_last_run(request.config):
             tell(line)
-        return multi_node.launch([node, *others], request, tell)
+        return multi_node.launch_multi_node([node, *others], request, tell)
     with connect(node) as connection:
         planned = _plan(node, connection, request)
-        for line in (*since_last(request.config), *planned.notes):
+        for line in (*diff_from_last_run(request.config), *planned.notes):
             tell(line)
-        with interruptible(planned.run.run_id):
-            execute(planned, connection, tell)
+        with detach_on_interrupt(planned.run.run_id):
+            launch_run(planned, connection, tell)
     return planned.run.run_id
 
 
-def foresee(node: Node, request: Request) -> LaunchPlan:
+def plan(node: Node, request: LaunchRequest) -> LaunchPlan:
     """The plan that a launch now would carry out; starts nothing. Raises GibletError."""
     from giblet_tui.connection.connect import connect
 
@@ -212,55 +214,55 @@ def foresee(node: Node, request: Request) -> LaunchPlan:
 def changes(loaded: Loaded) -> list[str]:
     """What reading it said, what differs from the last run of its name, and which keys are not the base's."""
     own = [f"# {key}: from {file}" for key, file in loaded.provenance.items() if file != "base.yaml"]
-    return [*loaded.notes, *since_last(loaded.config), *own]
+    return [*loaded.notes, *diff_from_last_run(loaded.config), *own]
 
 
-def await_first_step(node: Node, run_id: str, narrator: Narrator) -> RunSnapshot:
+def await_first_step(node: Node, run_id: str, narrator: ProgressPrinter) -> RunSnapshot:
     """Wait until the run has made a step, telling what it waits for. Raises RunFailed with the cause."""
     from giblet_tui.connection.connect import connect
     from giblet_tui.launch.plan import await_first_step as wait
 
     def tell_news(run: RunSnapshot) -> None:
-        for line in narrator.news(run):
-            say(line)
+        for line in narrator.new_lines(run):
+            print_status(line)
 
-    with interruptible(run_id), connect(node) as connection:
+    with detach_on_interrupt(run_id), connect(node) as connection:
         return wait(node, connection, run_id, tell_news)
 
 
-def _plan(node: Node, connection: Connection, request: Request) -> LaunchPlan:
+def _plan(node: Node, connection: Connection, request: LaunchRequest) -> LaunchPlan:
     from giblet_tui.connection.sanitize import sanitize_value
     from giblet_tui.deploy.install import environment
-    from giblet_tui.launch.plan import NOTHING, plan, superseded_by
+    from giblet_tui.launch.plan import NO_RUNS, plan_launch, runs_to_replace
 
     facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}, timeout_s=60.0))
-    superseded = NOTHING
+    superseded = NO_RUNS
     if request.replace:
-        superseded = superseded_by(
+        superseded = runs_to_replace(
             request.config.name, connection.call("remains", {"workdir": node.workdir}, timeout_s=60.0)
         )
-    return plan(request, node, facts, environment(node, connection).python, superseded=superseded)
+    return plan_launch(request, node, facts, environment(node, connection).python, superseded=superseded)
 
 
-def _show_plan(where: Sequence[Node], request: Request, loaded: Loaded) -> None:
+def _show_plan(where: Sequence[Node], request: LaunchRequest, loaded: Loaded) -> None:
     """All that would be done: the resolved configuration with provenance, the files, the script, the command line."""
     import shlex
 
     from giblet_train.schema.config import dump
     from giblet_tui.launch import multi_node
 
-    plans = multi_node.foresee(where, request) if len(where) > 1 else [foresee(where[0], request)]
+    plans = multi_node.plan_multi_node(where, request) if len(where) > 1 else [plan(where[0], request)]
     for line in (*(note for planned in plans for note in planned.notes), *changes(loaded)):
-        say(line)
+        print_status(line)
     for planned in plans:
         if len(plans) > 1:
-            show(f"# {planned.run.node}, node {planned.run.node_rank} of {len(plans)}")
+            print_data(f"# {planned.run.node}, node {planned.run.node_rank} of {len(plans)}")
         files = "\n".join(f"# {planned.run_dir}/{name}" for name in ("run.json", "launch.sh", *planned.files))
-        show(f"{files}\n# {shlex.join(planned.run.argv)}\n\n{planned.script.rstrip()}\n")
-    show(dump(plans[0].config).rstrip())
+        print_data(f"{files}\n# {shlex.join(planned.run.argv)}\n\n{planned.script.rstrip()}\n")
+    print_data(dump(plans[0].config).rstrip())
 
 
-def since_last(config: Config) -> list[str]:
+def diff_from_last_run(config: Config) -> list[str]:
     """What is different from the last run of this name that was seen from here, and from the last production run."""
     from giblet_tui.monitor import cache
 
@@ -279,7 +281,7 @@ def _difference(run: RunSnapshot, config: Config) -> list[str]:
     return [f"different from {what}:", *diff_lines(changes)] if changes else [f"the same configuration as {what}"]
 
 
-def _resumed(node: Node, text: str, name: str) -> str:
+def resolve_resume(node: Node, text: str, name: str) -> str:
     """What `resume_from` becomes: a path as it is, a run by its whole id, a step's checkpoint. Raises ConfigError."""
     from giblet_train.schema.errors import ConfigError
     from giblet_tui.monitor import find_run
@@ -288,7 +290,7 @@ def _resumed(node: Node, text: str, name: str) -> str:
         return text
     if text.isdecimal():
         return _checkpoint_at(node, int(text), name)
-    where, run_id = find_run.locate(text, say)
+    where, run_id = find_run.locate(text, print_status)
     if where.name != node.name:
         raise ConfigError(f"{run_id} lies on {where.name}, not on {node.name}.", f"giblet launch {where.name} …")
     return run_id

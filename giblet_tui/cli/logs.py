@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
-from giblet_tui.cli.console import complain, say, show, show_json
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.console import print_data, print_error, print_status, show_json
 from giblet_tui.cli.runs import Json, RunName
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from giblet_tui.monitor.node_state import Mark
 
 
-@verb(app, "logs", "giblet logs @last -f", "giblet logs demo -n 20", "giblet logs @last --node tensor02 -f")
+@command(app, "logs", "giblet logs @last -f", "giblet logs demo -n 20", "giblet logs @last --node tensor02 -f")
 def logs(
     name: RunName,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends; then its result.")] = False,
@@ -34,14 +34,14 @@ def logs(
     from giblet_train.schema.errors import INTERRUPTED
     from giblet_tui.monitor import find_run
 
-    node, run_id = find_run.locate(name, say)
+    node, run_id = find_run.locate(name, print_status)
     shown = _Shown(run_id, _wanted(node, run_id, on), json)
     try:
         parts = shown.ends(n_lines)
         if follow:
             raise typer.Exit(shown.follow(parts))
     except KeyboardInterrupt:
-        say(f"\nThe run is not touched by this. To stop it: giblet stop {run_id}")
+        print_status(f"\nThe run is not touched by this. To stop it: giblet stop {run_id}")
         raise typer.Exit(INTERRUPTED) from None
 
 
@@ -87,7 +87,7 @@ class _Shown:
         if not parts:
             raise faults[0]
         for fault in faults:
-            complain(fault)
+            print_error(fault)
         return parts
 
     def follow(self, parts: Sequence[tuple[Node, Mark]]) -> int:
@@ -98,9 +98,9 @@ class _Shown:
         for node, chunk in follow_logs(self.run_id, parts):
             self._lines(node, chunk.lines, chunk.offset)
             if chunk.notice:
-                say(f"{self._prefix(node)}{chunk.notice}")
+                print_status(f"{self._prefix(node)}{chunk.notice}")
             if chunk.health:
-                say(f"{self.run_id} {chunk.health.state}: {chunk.health.sentence}")
+                print_status(f"{self.run_id} {chunk.health.state}: {chunk.health.sentence}")
                 return RunFailed.exit_code if chunk.health.state in ("failed", "died") else OK
         return OK
 
@@ -112,7 +112,7 @@ class _Shown:
             show_json(told)
         elif lines:
             prefix = self._prefix(node)
-            show("\n".join(f"{prefix}{line}" for line in lines))
+            print_data("\n".join(f"{prefix}{line}" for line in lines))
 
     def _prefix(self, node: Node) -> str:
         """As torchrun's own for a rank: `[tensor02]:`; nothing where there is one node."""

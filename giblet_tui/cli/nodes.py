@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from giblet_tui.cli.app import app, node_app, verb
+from giblet_tui.cli.app import app, command, node_app
 from giblet_tui.cli.completion import config_names, node_names
-from giblet_tui.cli.console import paint, say, show, show_json
+from giblet_tui.cli.console import print_data, print_status, show_json, style
 
 if TYPE_CHECKING:
     from giblet_train.schema.config import Config
@@ -27,7 +27,7 @@ NodeNames = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
-@verb(
+@command(
     node_app,
     "add",
     "giblet node add tensor01",
@@ -58,10 +58,10 @@ def add(
         "transport": transport,
     }
     node = nodes.node_from({k: v for k, v in values.items() if v is not None}, name)
-    say(f"{name} is in {nodes.add(node)}. Next: giblet setup {name}")
+    print_status(f"{name} is in {nodes.add(node)}. Next: giblet setup {name}")
 
 
-@verb(node_app, "ls", "giblet node ls", "giblet node ls --json")
+@command(node_app, "ls", "giblet node ls", "giblet node ls --json")
 def list_nodes(json: Json = False) -> None:
     """List known nodes and how giblet reaches them; no connection is opened."""
     import msgspec
@@ -76,20 +76,20 @@ def list_nodes(json: Json = False) -> None:
         show_json({"schema": SCHEMA, "nodes": [msgspec.to_builtins(n) for n in known]})
         return
     rows = [(n.name, n.transport, n.host, n.workdir, n.python or "by setup", n.multiplexer) for n in known]
-    show(table(("NODE", "BY", "HOST", "WORKDIR", "PYTHON", "SESSIONS"), rows))
+    print_data(table(("NODE", "BY", "HOST", "WORKDIR", "PYTHON", "SESSIONS"), rows))
     if others := [h for h in hosts_of(nodes.ssh_config_file()) if h not in {n.name for n in known}]:
-        say(f"Also usable, from {nodes.ssh_config_file()}: {', '.join(others)}")
+        print_status(f"Also usable, from {nodes.ssh_config_file()}: {', '.join(others)}")
 
 
-@verb(node_app, "rm", "giblet node rm tensor02")
+@command(node_app, "rm", "giblet node rm tensor02")
 def remove(name: NodeName) -> None:
     """Take a node out of nodes.yaml. Nothing on the node itself changes."""
     from giblet_tui.inventory import nodes
 
-    say(f"{name} is no longer in {nodes.remove(name)}.")
+    print_status(f"{name} is no longer in {nodes.remove(name)}.")
 
 
-@verb(node_app, "check", "giblet node check", "giblet node check tensor01 tensor02 --json")
+@command(node_app, "check", "giblet node check", "giblet node check tensor01 tensor02 --json")
 def check(names: NodeNames = None, json: Json = False) -> None:
     """Reach every node at once: can we log in, what is there. Exit code 3 when one cannot be reached."""
     from concurrent.futures import ThreadPoolExecutor
@@ -104,12 +104,12 @@ def check(names: NodeNames = None, json: Json = False) -> None:
     if json:
         show_json({"schema": SCHEMA, "nodes": answers})
     for answer in answers if not json else ():
-        show(_check_line(answer))
+        print_data(_check_line(answer))
     if not all(answer["reachable"] for answer in answers):
         raise typer.Exit(Unreachable.exit_code)
 
 
-@verb(app, "setup", "giblet setup tensor01", "giblet setup tensor01 --wheelhouse ~/wheels")
+@command(app, "setup", "giblet setup tensor01", "giblet setup tensor01 --wheelhouse ~/wheels")
 def setup(
     name: NodeName,
     wheelhouse: Annotated[
@@ -127,13 +127,13 @@ def setup(
 
     node = nodes.resolve(name)
     with connect(node) as connection:
-        found = make(node, connection, say, wheelhouse.expanduser() if wheelhouse else None)
+        found = make(node, connection, print_status, wheelhouse.expanduser() if wheelhouse else None)
     remember(node)
-    show(f"{name} has giblet {found.version} ({found.fingerprint}), torch {found.torch}: {found.python}")
-    say(f"Next: giblet launch {name} demo")
+    print_data(f"{name} has giblet {found.version} ({found.fingerprint}), torch {found.torch}: {found.python}")
+    print_status(f"Next: giblet launch {name} demo")
 
 
-@verb(
+@command(
     app,
     "doctor",
     "giblet doctor tensor01",
@@ -163,7 +163,7 @@ def doctor(
     loaded = None if config is None else configs.read(config, ())
     with connect(node) as connection:
         if not json:
-            show(f"{paint('✔', 'green')} reached: {node.name} ({node.host}) by {node.transport}")
+            print_data(f"{style('✔', 'green')} reached: {node.name} ({node.host}) by {node.transport}")
         probe = connection.call("probe", {"workdir": node.workdir})
         skew_s = float(probe["now"]) - time.time()
         try:
@@ -178,8 +178,10 @@ def doctor(
     if json:
         show_json(doctor_json(node, found))
     for finding in found if not json else ():
-        mark = paint("✔", "green") if finding.well else paint("✖" if finding.needed else "!", "red")
-        show(f"{mark} {finding.name}: {finding.sentence}" + (f"\n    {finding.remedy}" if not finding.well else ""))
+        mark = style("✔", "green") if finding.well else style("✖" if finding.needed else "!", "red")
+        print_data(
+            f"{mark} {finding.name}: {finding.sentence}" + (f"\n    {finding.remedy}" if not finding.well else "")
+        )
     if any(finding.needed and not finding.well for finding in found):
         raise typer.Exit(PreflightRefused.exit_code)
 
@@ -191,7 +193,7 @@ def _data(node: Node, connection: Connection, config: Config) -> Finding:
 
     said: list[str] = []
     argv = ["data", "check", "-", "--workdir", node.workdir, "--json"]
-    done = engine_command.run_engine(node, connection, argv, dump(config), said.append)
+    done = engine_command.run_engine_command(node, connection, argv, dump(config), said.append)
     return doctor.data(done.code, said, f"giblet data check {node.name} {config.name}")
 
 
@@ -200,7 +202,7 @@ def remember(node: Node) -> None:
     from giblet_tui.inventory import nodes
 
     if node.name not in {known.name for known in nodes.known_nodes()}:
-        say(f"{node.name}, a host of {nodes.ssh_config_file()}, is now in {nodes.add(node)}.")
+        print_status(f"{node.name}, a host of {nodes.ssh_config_file()}, is now in {nodes.add(node)}.")
 
 
 def _probe(node: Node) -> dict[str, Any]:
@@ -219,8 +221,8 @@ def _probe(node: Node) -> dict[str, Any]:
 
 def _check_line(answer: dict[str, Any]) -> str:
     if not answer["reachable"]:
-        return f"{paint('✖', 'red')} {answer['node']}: {answer['why']}"
+        return f"{style('✖', 'red')} {answer['node']}: {answer['why']}"
     facts = answer["facts"]
     holders = " and ".join(m for m in ("tmux", "screen") if facts.get(m)) or "neither tmux nor screen"
     gpus = len(facts.get("gpus") or [])
-    return f"{paint('✔', 'green')} {answer['node']}: {answer['seconds']:.2f} s, {holders}, {gpus} GPUs"
+    return f"{style('✔', 'green')} {answer['node']}: {answer['seconds']:.2f} s, {holders}, {gpus} GPUs"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from giblet_tui.dashboard.model.interfaces import How, Verb
+    from giblet_tui.dashboard.model.interfaces import How, PaletteCommand
 
 SHOWN = frozenset({
     "ps", "status", "verdict", "why", "alerts", "report", "logs", "ladder", "doctor", "node ls", "node check",
@@ -23,7 +23,7 @@ LIMIT_S = 120.0
 PROGRAM = "import sys; from giblet_tui.cli import main; sys.exit(main())"
 
 
-def verbs(run_id: str | None, node: str | None) -> Sequence[Verb]:
+def verbs(run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
     """All of them, with the run and the node that are looked at as their arguments."""
     import typer
 
@@ -34,9 +34,9 @@ def verbs(run_id: str | None, node: str | None) -> Sequence[Verb]:
     return [verb for verb in found if verb is not None]
 
 
-def _verb(words: tuple[str, ...], command: Any, known: Mapping[str, str | None]) -> Verb | None:
+def _verb(words: tuple[str, ...], command: Any, known: Mapping[str, str | None]) -> PaletteCommand | None:
     """One verb with its arguments; those that are not known here stay in capitals, for a shell to fill in."""
-    from giblet_tui.dashboard.model.interfaces import Verb
+    from giblet_tui.dashboard.model.interfaces import PaletteCommand
 
     name = " ".join(words)
     if name in KEYED:
@@ -45,7 +45,7 @@ def _verb(words: tuple[str, ...], command: Any, known: Mapping[str, str | None])
     filled = tuple(known.get(one) or one for one in wanted)
     whole = all(known.get(one) for one in wanted)
     how: How = "show" if whole and name in SHOWN else "terminal" if whole and name in TERMINAL else "copy"
-    return Verb((*words, *filled, *FURTHER.get(name, ())), command.get_short_help_str(200), how)
+    return PaletteCommand((*words, *filled, *FURTHER.get(name, ())), command.get_short_help_str(200), how)
 
 
 def argv(words: Sequence[str]) -> list[str]:

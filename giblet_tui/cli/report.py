@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import run_ids
-from giblet_tui.cli.console import say, show, show_json
+from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.cli.runs import Json, find, say_unread
 
 
-@verb(
+@command(
     app,
     "report",
     "giblet report @last",
@@ -51,7 +51,7 @@ def report(
     if json:
         show_json({"schema": SCHEMA, "run_id": run_id, "markdown": text})
     else:
-        show(text.rstrip("\n"))
+        print_data(text.rstrip("\n"))
 
 
 def _since(text: str, now: float) -> str:
@@ -63,20 +63,20 @@ def _since(text: str, now: float) -> str:
     since = moment(text, now)
     fleet = find_run.observe(nodes.known_nodes())
     for line in node_lines(fleet, now):
-        say(line)
+        print_status(line)
     return report_since(fleet.runs(), configs.ladder().names, since, now)
 
 
 def moment(text: str, now: float) -> float:
     """`24h`, `7d` before now, or the beginning of a day such as 2026-11-20. Raises ConfigError."""
     from giblet_train.schema.errors import ConfigError
-    from giblet_tui.control.alerts import seconds
+    from giblet_tui.control.alerts import parse_duration
 
     try:
         return time.mktime(time.strptime(text, "%Y-%m-%d"))
     except ValueError:
         pass
     try:
-        return now - seconds(text)
+        return now - parse_duration(text)
     except ConfigError:
         raise ConfigError(f"--since {text}: neither a length of time nor a day.", "24h, 7d, or 2026-11-20") from None

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import node_names, run_ids
-from giblet_tui.cli.console import columns, next_commands, paint, say, show, show_json
+from giblet_tui.cli.console import columns, next_commands, print_data, print_status, show_json, style
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -41,7 +41,7 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 Cached = Annotated[bool, typer.Option("--cached", help="What was last seen; no connection is opened.")]
 
 
-@verb(app, "ps", "giblet ps", "giblet ps -a tensor01", "giblet ps --json | jq '.runs[].verdict'")
+@command(app, "ps", "giblet ps", "giblet ps -a tensor01", "giblet ps --json | jq '.runs[].verdict'")
 def ps(
     names: NodeNames = None,
     every: Annotated[bool, typer.Option("-a", "--all", help="Also runs that ended over a day ago.")] = False,
@@ -66,18 +66,20 @@ def ps(
         show_json(fleet_json(fleet, runs, now))
     elif runs:
         head, *lines = runs_table(runs, columns()).split("\n")
-        show(
-            "\n".join([head, *(paint(line, _COLOURS[run.health.state]) for line, run in zip(lines, runs, strict=True))])
+        print_data(
+            "\n".join([head, *(style(line, _COLOURS[run.health.state]) for line, run in zip(lines, runs, strict=True))])
         )
     else:
-        say("No runs. Start one: giblet launch NODE CONFIG, or giblet demo" + ("" if every else "; older ones: ps -a"))
+        print_status(
+            "No runs. Start one: giblet launch NODE CONFIG, or giblet demo" + ("" if every else "; older ones: ps -a")
+        )
     for line in node_lines(fleet, now):
-        say(line)
+        print_status(line)
     if not cached and fleet.nodes and not any(node.link == "live" for node in fleet.nodes):
         raise typer.Exit(Unreachable.exit_code)
 
 
-@verb(app, "status", "giblet status @last", "giblet status demo --json", "giblet status @last --watch")
+@command(app, "status", "giblet status @last", "giblet status demo --json", "giblet status @last --watch")
 def status(
     name: RunName,
     json: Json = False,
@@ -93,21 +95,21 @@ def status(
 
     if json and watch:
         raise ConfigError("--watch tells in words, --json once.", "giblet ps --json, as often as you like")
-    run, facts = find_run.fresh_with_node(*find_run.locate(name, say))
+    run, facts = find_run.fresh_with_node(*find_run.locate(name, print_status))
     say_unread(run)
     if json:
         show_json({"schema": SCHEMA, "run": run_json(run)})
     else:
         head, *lines = status_lines(run, time.time() + facts.clock_skew_s, facts.disk_free_gib)
-        show("\n".join([paint(head, _COLOURS[run.health.state]), *lines]))
-        say(next_commands(run.run.run_id, live=run.health.live))
+        print_data("\n".join([style(head, _COLOURS[run.health.state]), *lines]))
+        print_status(next_commands(run.run.run_id, live=run.health.live))
     if watch and run.health.live:
         _tell_on(run)
     if run.health.state in ("failed", "died"):
         raise typer.Exit(RunFailed.exit_code)
 
 
-@verb(
+@command(
     app,
     "verdict",
     "giblet verdict @last",
@@ -126,7 +128,7 @@ def verdict(
 
     Exit code 1 when one has failed.
     """
-    from giblet_train.diagnosis.criteria import too_bad
+    from giblet_train.diagnosis.criteria import reaches_level
     from giblet_train.schema.errors import DataError, RunFailed
     from giblet_tui.reporting import formatting
     from giblet_tui.reporting.json_output import verdict_json
@@ -149,46 +151,46 @@ def verdict(
     if json:
         show_json(verdict_json(run.run.run_id, judged))
     else:
-        show("\n".join(formatting.verdict_lines(judged)))
-    if too_bad(judged.status, fail_on):
+        print_data("\n".join(formatting.verdict_lines(judged)))
+    if reaches_level(judged.status, fail_on):
         raise typer.Exit(RunFailed.exit_code)
 
 
 def _tell_on(run: RunSnapshot) -> None:
     """Tell what is new from here on until the run has ended; the verb ends with its result."""
-    from giblet_tui.cli.follow_output import tell
+    from giblet_tui.cli.follow_output import follow_and_print
     from giblet_tui.inventory import nodes
-    from giblet_tui.reporting.progress_lines import Narrator
+    from giblet_tui.reporting.progress_lines import ProgressPrinter
 
-    narrator = Narrator()
-    narrator.news(run)
-    raise typer.Exit(tell(nodes.resolve(run.run.node), run.run.run_id, narrator))
+    narrator = ProgressPrinter()
+    narrator.new_lines(run)
+    raise typer.Exit(follow_and_print(nodes.resolve(run.run.node), run.run.run_id, narrator))
 
 
 def find(name: str) -> RunSnapshot:
     """The run that a name means, as it is now."""
     from giblet_tui.monitor import find_run
 
-    node, run_id = find_run.locate(name, say)
-    return find_run.fresh(node, run_id)
+    node, run_id = find_run.locate(name, print_status)
+    return find_run.fetch_run(node, run_id)
 
 
 def unread_of(run: RunSnapshot) -> tuple[list[DataError], list[str]]:
     """An error for each file of the run that could not be read, and what is to be said of damaged records."""
     from giblet_tui.inventory import nodes
-    from giblet_tui.reporting.unreadable_files import complaints, damaged
+    from giblet_tui.reporting.unreadable_files import damaged_record_message, read_errors
     from giblet_tui.results.pull import run_folder
 
     node = nodes.resolve(run.run.node)
     folder = f"{node.name}:{run_folder(node, run.run.run_id)}"
-    return complaints(run, folder), damaged(run.malformed_lines, len(run.metrics), folder)
+    return read_errors(run, folder), damaged_record_message(run.malformed_lines, len(run.metrics), folder)
 
 
 def say_unread(run: RunSnapshot) -> None:
     """Tell of all that could not be read of a run."""
     errors, notes = unread_of(run)
     for line in (*map(str, errors), *notes):
-        say(line)
+        print_status(line)
 
 
 def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:

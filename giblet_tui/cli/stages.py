@@ -7,19 +7,19 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import node_names, stage_names
 from giblet_tui.cli.configs import Settings
-from giblet_tui.cli.console import ask, next_commands, say, show, show_json
+from giblet_tui.cli.console import confirm, next_commands, print_data, print_status, show_json
 from giblet_tui.cli.runs import Json, RunName
 
 if TYPE_CHECKING:
     from giblet_tui.inventory.nodes import Node
     from giblet_tui.monitor.snapshots import RunSnapshot
-    from giblet_tui.reporting.promotion import Ascent
+    from giblet_tui.reporting.promotion import PromotionPlan
 
 
-@verb(
+@command(
     app,
     "promote",
     "giblet promote @last cluster --dry-run",
@@ -52,37 +52,37 @@ def promote(
     """
     from giblet_tui.inventory import configs, nodes
     from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.promotion import ascend, ascent_lines, superseded
+    from giblet_tui.reporting.promotion import ascent_lines, obsolete_runs, plan_promotion
 
-    where, run_id = find_run.locate(name, say)
-    run = find_run.fresh(where, run_id)
-    ascent = ascend(run, configs.ladder(), stage, configs.parse_settings(settings or ()), accept or (), note)
+    where, run_id = find_run.locate(name, print_status)
+    run = find_run.fetch_run(where, run_id)
+    ascent = plan_promotion(run, configs.ladder(), stage, configs.parse_settings(settings or ()), accept or (), note)
     for line in ascent_lines(ascent):
-        say(line)
-    others = superseded(find_run.observe(nodes.known_nodes()).runs(), ascent)
+        print_status(line)
+    others = obsolete_runs(find_run.observe(nodes.known_nodes()).runs(), ascent)
     if dry_run:
-        _foretell(ascent, others)
+        _print_estimate(ascent, others)
         return
     node = nodes.resolve(node_name) if node_name else where
-    _agree(ascent, node.name, yes)
-    _stop_pointless(others, supersede)
+    _confirm(ascent, node.name, yes)
+    _offer_to_stop_obsolete(others, supersede)
     _start(node, ascent, gpus, note)
 
 
-def _start(node: Node, ascent: Ascent, gpus: str | None, note: str) -> None:
+def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str) -> None:
     """Launch it, wait for its first step, say how to go on."""
     from msgspec.structs import replace
 
-    from giblet_tui.cli.launch import asked, await_first_step, start
-    from giblet_tui.reporting.progress_lines import Narrator
+    from giblet_tui.cli.launch import await_first_step, build_request, launch_and_print
+    from giblet_tui.reporting.progress_lines import ProgressPrinter
 
-    request = asked(ascent.climb.config, gpus=gpus, note=note, again=False, force=False)
-    run_id = start(node, replace(request, promotion=ascent.promotion))
-    await_first_step(node, run_id, Narrator())
-    say(next_commands(run_id, live=True))
+    request = build_request(ascent.climb.config, gpus=gpus, note=note, again=False, force=False)
+    run_id = launch_and_print(node, replace(request, promotion=ascent.promotion))
+    await_first_step(node, run_id, ProgressPrinter())
+    print_status(next_commands(run_id, live=True))
 
 
-@verb(app, "ladder", "giblet ladder", "giblet ladder --markdown > notebook.md", "giblet ladder --stages")
+@command(app, "ladder", "giblet ladder", "giblet ladder --markdown > notebook.md", "giblet ladder --stages")
 def ladder(
     markdown: Annotated[bool, typer.Option("--markdown", help="A table for the notebook.")] = False,
     stages: Annotated[bool, typer.Option("--stages", help="The stages themselves: what each asks.")] = False,
@@ -94,49 +94,49 @@ def ladder(
     """
     from giblet_tui.inventory import configs, nodes
     from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.formatting import in_yaml, markdown_table, table
+    from giblet_tui.reporting.formatting import as_yaml, markdown_table, table
     from giblet_tui.reporting.json_output import SCHEMA
-    from giblet_tui.reporting.promotion import HEAD, notebook
+    from giblet_tui.reporting.promotion import HEAD, stage_table
 
     rungs = configs.ladder()
     if stages:
         for rung in rungs.stages:
-            show(f"{rung.stage}: {rung.title}")
+            print_data(f"{rung.stage}: {rung.title}")
             for key, value in rung.set.items():
-                show(f"  {key}: {in_yaml(value)}")
+                print_data(f"  {key}: {as_yaml(value)}")
         return
-    rows = notebook(find_run.observe(nodes.known_nodes()).runs(), rungs.names)
+    rows = stage_table(find_run.observe(nodes.known_nodes()).runs(), rungs.names)
     if json:
         show_json({"schema": SCHEMA, "runs": [dict(zip(map(str.lower, HEAD), row, strict=True)) for row in rows]})
     elif rows:
-        show((markdown_table if markdown else table)(HEAD, rows))
+        print_data((markdown_table if markdown else table)(HEAD, rows))
     else:
-        say("Nothing has climbed yet. Start at the bottom: giblet launch NODE CONFIG")
+        print_status("Nothing has climbed yet. Start at the bottom: giblet launch NODE CONFIG")
 
 
-def _foretell(ascent: Ascent, others: list[RunSnapshot]) -> None:
+def _print_estimate(ascent: PromotionPlan, others: list[RunSnapshot]) -> None:
     from giblet_train.schema.config import dump
 
     for other in others:
-        say(f"would supersede {other.run.run_id} on {other.run.node} ({other.health.state})")
-    show(dump(ascent.climb.config).rstrip())
+        print_status(f"would supersede {other.run.run_id} on {other.run.node} ({other.health.state})")
+    print_data(dump(ascent.climb.config).rstrip())
 
 
-def _agree(ascent: Ascent, node: str, yes: bool) -> None:
+def _confirm(ascent: PromotionPlan, node: str, yes: bool) -> None:
     from giblet_train.schema.errors import PreflightRefused
 
-    if not yes and not ask(f"Start {ascent.climb.config.name} on {node}?"):
+    if not yes and not confirm(f"Start {ascent.climb.config.name} on {node}?"):
         raise PreflightRefused("Nothing was started.", "Answer y, or add --yes.")
 
 
-def _stop_pointless(others: list[RunSnapshot], supersede: bool) -> None:
+def _offer_to_stop_obsolete(others: list[RunSnapshot], supersede: bool) -> None:
     """Offer to stop each; what is kept is said, with the command that ends it."""
     from giblet_tui.cli.stop import stop_run
 
     for other in others:
         what = f"{other.run.run_id} on {other.run.node} ({other.config.stage if other.config else '?'} stage)"
-        if supersede or ask(f"{what} is superseded. Stop it first?"):
-            say(f"stopping {what}")
-            say(stop_run(other.run.run_id, say))
+        if supersede or confirm(f"{what} is superseded. Stop it first?"):
+            print_status(f"stopping {what}")
+            print_status(stop_run(other.run.run_id, print_status))
         else:
-            say(f"{what} goes on. Later: {shlex.join(['giblet', 'stop', other.run.run_id])}")
+            print_status(f"{what} goes on. Later: {shlex.join(['giblet', 'stop', other.run.run_id])}")

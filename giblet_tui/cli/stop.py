@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import run_ids
-from giblet_tui.cli.console import ask, complain, say, show
+from giblet_tui.cli.console import confirm, print_data, print_error, print_status
 
 if TYPE_CHECKING:
     from giblet_train.schema.errors import GibletError
-    from giblet_tui.control.stop import Stale, Stopped
+    from giblet_tui.control.stop import StaleRun, StopResult
     from giblet_tui.inventory.nodes import Node
     from giblet_tui.monitor.snapshots import RunSnapshot
 
 
-@verb(
+@command(
     app,
     "stop",
     "giblet stop @last",
@@ -51,18 +51,18 @@ def stop(
     try:
         _stop_each(chosen, faults, grace, force)
     except KeyboardInterrupt:
-        say("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
+        print_status("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
         raise typer.Exit(INTERRUPTED) from None
 
 
 def stop_run(run_id: str, say: Callable[[str], None]) -> str:
     """Stop one run and prove it: the sentence that says so. Raises GibletError, TargetNotReached naming survivors."""
-    from giblet_tui.control.stop import require_gone
+    from giblet_tui.control.stop import raise_if_survivors
     from giblet_tui.monitor import find_run
 
     node, whole = find_run.locate(run_id, say)
-    stopped = [_end(part, whole, None, False, say) for part in find_run.all_nodes(_as_known(node, whole))]
-    require_gone(stopped)
+    stopped = [_end(part, whole, None, False, say) for part in find_run.all_nodes(_last_known_run(node, whole))]
+    raise_if_survivors(stopped)
     return " ".join(each.sentence for each in stopped)
 
 
@@ -71,34 +71,34 @@ def _stop_each(
 ) -> None:
     """Stop run after run, whatever becomes of the others. Raises TargetNotReached for survivors before other faults."""
     from giblet_train.schema import errors
-    from giblet_tui.control.stop import require_gone
+    from giblet_tui.control.stop import raise_if_survivors
 
-    stopped: list[Stopped] = []
+    stopped: list[StopResult] = []
     met = list(faults)
     for node, run_id in chosen:
         try:
-            stopped.append(_stop_one(node, run_id, grace, force, say))
+            stopped.append(_stop_one(node, run_id, grace, force, print_status))
         except errors.GibletError as error:
             met.append(error)
     survived = any(each.survivors for each in stopped)
     for fault in met if survived else met[1:]:
-        complain(fault)
-    require_gone(stopped)
+        print_error(fault)
+    raise_if_survivors(stopped)
     if met:
         raise met[0]
 
 
-def _stop_one(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
+def _stop_one(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> StopResult:
     from giblet_tui.monitor import find_run
 
     say(f"stopping {run_id} on {node.name}")
     stopped = _end(node, run_id, grace, force, say)
-    show(stopped.sentence)
+    print_data(stopped.sentence)
     find_run.observe([node])
     return stopped
 
 
-def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> Stopped:
+def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> StopResult:
     from giblet_tui.connection.connect import connect
     from giblet_tui.control.stop import stop as end
 
@@ -113,24 +113,24 @@ def _named_runs(names: Sequence[str], yes: bool) -> tuple[list[tuple[Node, str]]
 
     found: list[tuple[Node, str]] = []
     faults: list[GibletError] = []
-    for node, run_id in [find_run.locate(name, say) for name in dict.fromkeys(names)]:
+    for node, run_id in [find_run.locate(name, print_status) for name in dict.fromkeys(names)]:
         try:
-            run = _as_known(node, run_id)
+            run = _last_known_run(node, run_id)
         except Unreachable as error:
             faults.append(type(error)(f"{run_id} was not stopped: {error.message}", error.remedy))
             continue
-        _agree_to_production(run, yes)
+        _confirm_production(run, yes)
         found += [(part, run_id) for part in find_run.all_nodes(run)]
     return found, faults
 
 
-def _as_known(node: Node, run_id: str) -> RunSnapshot:
+def _last_known_run(node: Node, run_id: str) -> RunSnapshot:
     """The run as it is, or was when last seen: where its first node is silent, its others can still be stopped."""
     from giblet_tui.errors import Unreachable
     from giblet_tui.monitor import cache, find_run
 
     try:
-        return find_run.fresh(node, run_id)
+        return find_run.fetch_run(node, run_id)
     except Unreachable:
         known = cache.load().run(run_id)
         if known is None or len(known.run.nodes) < 2:
@@ -138,15 +138,15 @@ def _as_known(node: Node, run_id: str) -> RunSnapshot:
         return known
 
 
-def _agree_to_production(run: RunSnapshot, yes: bool) -> None:
+def _confirm_production(run: RunSnapshot, yes: bool) -> None:
     """A living run of the production stage is stopped only by --yes, or by its name typed at a terminal."""
     from giblet_train.schema.errors import PreflightRefused
-    from giblet_tui.cli.console import answer
+    from giblet_tui.cli.console import prompt_line
 
     run_id = run.run.run_id
     if yes or not run.health.live or run.config is None or run.config.stage != "production":
         return
-    if answer(f"{run_id} is a production run. Type its name, {run.run.name}, to stop it:") != run.run.name:
+    if prompt_line(f"{run_id} is a production run. Type its name, {run.run.name}, to stop it:") != run.run.name:
         raise PreflightRefused(f"{run_id} is a production run; nothing was stopped.", "Type its name, or add --yes.")
 
 
@@ -159,35 +159,35 @@ def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
     from giblet_tui.errors import Unreachable
     from giblet_tui.inventory import nodes
 
-    found: list[tuple[Node, Stale]] = []
+    found: list[tuple[Node, StaleRun]] = []
     silent: list[str] = []
     for node in [nodes.resolve(name) for name in names] if names else nodes.known_nodes():
         try:
             stale, others = _stale_on(node)
             found += [(node, run) for run in stale]
             for line in others:
-                say(f"{node.name}: {line}")
+                print_status(f"{node.name}: {line}")
         except Unreachable as error:
             silent.append(node.name)
-            say(f"{node.name} was not asked: {error.message}")
+            print_status(f"{node.name} was not asked: {error.message}")
     for node, run in found:
-        say(f"{run.run_id} on {node.name}{f', launched by {run.by}' if run.by else ''}: {run.why}")
+        print_status(f"{run.run_id} on {node.name}{f', launched by {run.by}' if run.by else ''}: {run.why}")
     if not found and silent:
         raise Unreachable(
             f"Whether anything is stale on {', '.join(silent)} is not known.", "Try again once it can be reached."
         )
     if not found:
-        say("Nothing is stale.")
-    elif not yes and not ask(f"Stop {'it' if len(found) == 1 else f'these {len(found)}'}?"):
+        print_status("Nothing is stale.")
+    elif not yes and not confirm(f"Stop {'it' if len(found) == 1 else f'these {len(found)}'}?"):
         raise PreflightRefused("Nothing was stopped.", "Answer y, or add --yes.")
     return [(node, run.run_id) for node, run in found]
 
 
-def _stale_on(node: Node) -> tuple[list[Stale], list[str]]:
+def _stale_on(node: Node) -> tuple[list[StaleRun], list[str]]:
     """The stale runs of a node, and a line for what else holds its GPUs and is not giblet's to end."""
     from giblet_tui.connection.connect import connect
-    from giblet_tui.control.stop import find_stale, left_alone, look
+    from giblet_tui.control.stop import find_stale, probe_resources, unowned_gpu_processes
 
     with connect(node) as connection:
-        seen = look(node, connection)
-    return find_stale(node, seen), left_alone(seen)
+        seen = probe_resources(node, connection)
+    return find_stale(node, seen), unowned_gpu_processes(seen)

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import typer
 
-from giblet_tui.cli.app import app, verb
+from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import config_names, run_ids
-from giblet_tui.cli.console import say, show, show_json
+from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.cli.runs import Json, find, unread_of
 
 Subject = Annotated[
@@ -25,7 +25,7 @@ Plan = Annotated[
 ]
 
 
-@verb(app, "why", "giblet why @last", "giblet why logs/training_production.log --config production_500epoch")
+@command(app, "why", "giblet why @last", "giblet why logs/training_production.log --config production_500epoch")
 def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
     """Say why a run does badly: causes with their evidence and what to do, the most likely first.
 
@@ -47,11 +47,11 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
         errors, notes = unread_of(run)
         finding, blind = diagnosed.of_run(run, [*map(str, errors), *notes]), bool(errors)
     for note in finding.notes:
-        say(note)
+        print_status(note)
     if json:
         show_json(diagnosed.why_json(finding))
     else:
-        show("\n".join(diagnosed.why_lines(finding.diagnosis, blind, finding.begun)))
+        print_data("\n".join(diagnosed.why_lines(finding.diagnosis, blind, finding.begun)))
     if not finding.diagnosis.healthy:
         raise typer.Exit(RunFailed.exit_code)
     if blind:

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from giblet_tui.connection.agent_protocol import Dialogue, Pipe
+from giblet_tui.connection.agent_protocol import AgentSession, Pipe
 from giblet_tui.connection.base import Event
 from giblet_tui.errors import TimedOut
 from giblet_tui.inventory.nodes import Node
@@ -22,7 +22,7 @@ _TRANSFER_BYTES_PER_S = 20_000
 """Slower than this, a transfer counts as stuck."""
 
 
-class AgentLink(ABC):
+class AgentConnection(ABC):
     """A connection whose verbs all run `AGENT_COMMAND`; a transport says how a command is run, and whether it lives."""
 
     def __init__(self, node: Node) -> None:
@@ -91,8 +91,8 @@ class AgentLink(ABC):
         """Raise Unreachable when the other end does not answer."""
 
     @contextmanager
-    def _dialogue(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[Dialogue]:
-        dialogue = Dialogue(self._open(), self.node_name, self._check_link)
+    def _dialogue(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[AgentSession]:
+        dialogue = AgentSession(self._open(), self.node_name, self._check_link)
         try:
             dialogue.begin(self._interpreter, operation, arguments)
             yield dialogue
@@ -100,7 +100,7 @@ class AgentLink(ABC):
             dialogue.close()
 
 
-def _result_of(dialogue: Dialogue, timeout_s: float, on_event: Callable[[Event], None] | None) -> dict[str, Any]:
+def _result_of(dialogue: AgentSession, timeout_s: float, on_event: Callable[[Event], None] | None) -> dict[str, Any]:
     for message in dialogue.messages(timeout_s):
         if "result" in message:
             result: dict[str, Any] = message["result"]

@@ -68,11 +68,11 @@ class Pipe(Protocol):
     def close(self) -> None:
         """Let go of it; idempotent."""
 
-    def epitaph(self) -> str:
+    def exit_reason(self) -> str:
         """How it ended, and what it said on standard error, in words."""
 
 
-class Dialogue:
+class AgentSession:
     """A request and its answer over a pipe. check_link raises Unreachable when the other end no longer answers."""
 
     def __init__(self, pipe: Pipe, node_name: str, check_link: Callable[[], None]) -> None:
@@ -174,7 +174,7 @@ class Dialogue:
 
     def _ended(self, starting: bool) -> GibletError:
         said = sanitize(bytes(self._buffer[-200:]).decode("utf-8", "replace")).strip()
-        epitaph = sanitize(self._pipe.epitaph())
+        epitaph = sanitize(self._pipe.exit_reason())
         if not starting:
             return Unreachable(f"The connection to {self._node} broke off{epitaph and f' ({epitaph})'}.", "Try again.")
         if "not found" in epitaph or "No such file" in epitaph:

@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from giblet_tui.connection.agent_connection import AgentLink
+    from giblet_tui.connection.agent_connection import AgentConnection
     from giblet_tui.connection.base import Connection
     from giblet_tui.inventory.nodes import Node
 
-_kept: dict[str, AgentLink] | None = None
+_kept: dict[str, AgentConnection] | None = None
 _locks: dict[str, threading.Lock] = {}
 _opening = threading.Lock()
 
@@ -53,7 +53,7 @@ def unshare() -> None:
         connection.close()
 
 
-def _open(node: Node) -> AgentLink:
+def _open(node: Node) -> AgentConnection:
     if node.transport == "local":
         from giblet_tui.connection.local import LocalConnection
 

@@ -6,14 +6,14 @@ import subprocess
 import sys
 
 from giblet_tui.connection.agent_bundle import AGENT_COMMAND
-from giblet_tui.connection.agent_connection import AgentLink
+from giblet_tui.connection.agent_connection import AgentConnection
 from giblet_tui.connection.agent_protocol import Pipe
-from giblet_tui.connection.subprocess_pipe import ChildPipe
+from giblet_tui.connection.subprocess_pipe import SubprocessPipe
 from giblet_tui.errors import Unreachable
 from giblet_tui.inventory.nodes import Node
 
 
-class LocalConnection(AgentLink):
+class LocalConnection(AgentConnection):
     """Runs the agent with this very interpreter, unless the node names another."""
 
     def __init__(self, node: Node) -> None:
@@ -34,7 +34,7 @@ class LocalConnection(AgentLink):
         """Nothing is held open between verbs."""
 
     def _open(self) -> Pipe:
-        return ChildPipe(["/bin/sh", "-c", AGENT_COMMAND])
+        return SubprocessPipe(["/bin/sh", "-c", AGENT_COMMAND])
 
     def _check_link(self) -> None:
         """A pipe to a child cannot go silent without closing."""

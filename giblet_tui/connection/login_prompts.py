@@ -20,17 +20,17 @@ _responder: list[Respond] = []
 _one_at_a_time = threading.Lock()
 
 
-def answer_by(respond: Respond | None) -> None:
+def set_prompt_handler(respond: Respond | None) -> None:
     """From now on, questions go to `respond`; None: nobody answers."""
     _responder[:] = [respond] if respond else []
 
 
-def someone_answers() -> bool:
+def has_prompt_handler() -> bool:
     """Is there anybody to ask?"""
     return bool(_responder)
 
 
-def ask(where: str, heading: str, prompts: Sequence[Prompt]) -> list[str]:
+def prompt(where: str, heading: str, prompts: Sequence[Prompt]) -> list[str]:
     """The answers of a person, to one server at a time. where: who asks. Call it only when someone answers."""
     said = " ".join(part for part in (f"{where} asks:", sanitize(heading).strip()) if part)
     with _one_at_a_time:

@@ -15,10 +15,10 @@ from pathlib import Path
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.connection import login_prompts
 from giblet_tui.connection.agent_bundle import AGENT_COMMAND
-from giblet_tui.connection.agent_connection import AgentLink
+from giblet_tui.connection.agent_connection import AgentConnection
 from giblet_tui.connection.agent_protocol import Pipe
 from giblet_tui.connection.sanitize import sanitize
-from giblet_tui.connection.subprocess_pipe import SSH_FAILED, ChildPipe
+from giblet_tui.connection.subprocess_pipe import SSH_FAILED, SubprocessPipe
 from giblet_tui.errors import NotLetIn, Unreachable
 from giblet_tui.inventory.nodes import Node
 
@@ -42,7 +42,7 @@ _ALWAYS = (
 _REFUSED = ("Permission denied", "Host key verification failed", "HOST IDENTIFICATION HAS CHANGED", "Too many auth")
 
 
-class OpenSSHConnection(AgentLink):
+class OpenSSHConnection(AgentConnection):
     """One master connection of the system's `ssh`; each verb is a session on it."""
 
     def __init__(self, node: Node) -> None:
@@ -83,7 +83,7 @@ class OpenSSHConnection(AgentLink):
         self._remove()
 
     def _open(self) -> Pipe:
-        return ChildPipe([*self._ssh, "-T", "--", self._host, AGENT_COMMAND], self._lost)
+        return SubprocessPipe([*self._ssh, "-T", "--", self._host, AGENT_COMMAND], self._lost)
 
     def _check_link(self) -> None:
         """Run a command that does nothing. Frozen, cut off or gone, the node gives no answer within PROBE_LIMIT_S."""
@@ -98,7 +98,7 @@ class OpenSSHConnection(AgentLink):
 
     def _log_in(self) -> None:
         """Open the master. ssh itself asks at the terminal, if somebody is there. Raises NotLetIn, Unreachable."""
-        asking = login_prompts.someone_answers()
+        asking = login_prompts.has_prompt_handler()
         batch = "no" if asking else "yes"
         command = [*self._ssh, "-oControlMaster=yes", f"-oBatchMode={batch}", "-T", "--", self._host, "exit 0"]
         done = self._run(command, ANSWER_LIMIT_S if asking else LOGIN_LIMIT_S, own_session=not asking)

@@ -21,11 +21,11 @@ import paramiko
 from giblet_train.schema.errors import GibletError
 from giblet_tui.connection import host_keys, login_prompts, ssh_auth, ssh_config
 from giblet_tui.connection.agent_bundle import AGENT_COMMAND
-from giblet_tui.connection.agent_connection import AgentLink
+from giblet_tui.connection.agent_connection import AgentConnection
 from giblet_tui.connection.agent_protocol import Pipe
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.connection.ssh_config import HostConfig
-from giblet_tui.connection.tcp import open_line
+from giblet_tui.connection.tcp import open_socket
 from giblet_tui.errors import Unreachable
 from giblet_tui.inventory.nodes import Node
 
@@ -53,7 +53,7 @@ _connecting: defaultdict[tuple[str, int], threading.Lock] = defaultdict(threadin
 """One connect at a time to a host: sshd drops those who arrive in a crowd (MaxStartups)."""
 
 
-class SSHConnection(AgentLink):
+class SSHConnection(AgentConnection):
     """One authenticated connection to a node, and to each host on the way there."""
 
     def __init__(self, node: Node) -> None:
@@ -164,7 +164,7 @@ class _ChannelPipe:
         """sshd counts a session until its command has ended, closed or not, and allows ten."""
         self._channel.status_event.wait(limit_s)
 
-    def epitaph(self) -> str:
+    def exit_reason(self) -> str:
         self._drain()
         if not self._channel.status_event.wait(PROBE_LIMIT_S):
             return ""
@@ -212,7 +212,7 @@ def _connect(config: HostConfig, node: Node) -> list[paramiko.Transport]:
     """Transports, each through the one before it, the last to the node itself."""
     transports = _connect(config.jump, node) if config.jump else []
     try:
-        line = _through(transports[-1], config, node) if transports else open_line(config)
+        line = _through(transports[-1], config, node) if transports else open_socket(config)
         transports.append(_handshake(line, config, node))
     except BaseException:
         for transport in reversed(transports):
@@ -231,7 +231,7 @@ def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node:
             transport.start_client(timeout=HANDSHAKE_LIMIT_S)
             key = transport.get_remote_server_key()
         ssh_auth.check_host_key(host_keys.HostKey(key.get_name(), key.asbytes()), config, node)
-        limit_s = ssh_auth.ANSWER_LIMIT_S if login_prompts.someone_answers() else ssh_auth.LIMIT_S
+        limit_s = ssh_auth.ANSWER_LIMIT_S if login_prompts.has_prompt_handler() else ssh_auth.LIMIT_S
         transport.auth_timeout = limit_s
         with within(transport, limit_s, node.name, "log in"):
             ssh_auth.log_in(transport, config, node)

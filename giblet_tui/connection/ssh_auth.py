@@ -94,7 +94,7 @@ def _offer(
                 raise Unreachable(
                     f"The connection to {config.where} broke off during the login.", "Try again."
                 ) from None
-    if transport.is_active() and login_prompts.someone_answers():
+    if transport.is_active() and login_prompts.has_prompt_handler():
         with contextlib.suppress(paramiko.BadAuthenticationType):  # the server has no questions
             return _ask(transport, config)
     raise _refused(config, node, tried, locked)
@@ -104,7 +104,7 @@ def _answer(transport: paramiko.Transport, config: HostConfig, wanted: list[str]
     """Go on with what the server wants beside or instead of a key. Raises NotLetIn when that is no question."""
     if INTERACTIVE not in wanted:
         raise _no_keys_wanted(config, wanted)
-    if not login_prompts.someone_answers():
+    if not login_prompts.has_prompt_handler():
         raise NotLetIn(
             f"{config.where} asks a question at every login (a code or a password), and nobody is here to answer.",
             "At a terminal, verbs pass it on. For the dashboard, log in once for all (`ControlMaster auto` and "
@@ -117,7 +117,7 @@ def _ask(transport: paramiko.Transport, config: HostConfig) -> None:
     """Pass the server's questions on. Raises NotLetIn when the answers are not taken, BadAuthenticationType."""
 
     def respond(title: str, instructions: str, prompts: Sequence[login_prompts.Prompt]) -> list[str]:
-        return login_prompts.ask(config.where, f"{title} {instructions}", prompts)
+        return login_prompts.prompt(config.where, f"{title} {instructions}", prompts)
 
     try:
         if wanted := transport.auth_interactive(config.user, respond):

@@ -15,7 +15,7 @@ SSH_FAILED = 255
 """What `ssh` itself ends with when the link failed, as opposed to the command."""
 
 
-class ChildPipe:
+class SubprocessPipe:
     """Standard input and output of a child. lost: the error when `ssh`, the child, says that the link failed."""
 
     def __init__(self, argv: Sequence[str], lost: Callable[[], Unreachable] | None = None) -> None:
@@ -66,7 +66,7 @@ class ChildPipe:
     def await_end(self, limit_s: float) -> None:
         """A child is waited for in `close`."""
 
-    def epitaph(self) -> str:
+    def exit_reason(self) -> str:
         code = self._code()
         if code is None:
             return ""

@@ -9,7 +9,7 @@ from giblet_tui.connection.ssh_config import HostConfig
 from giblet_tui.errors import Unreachable
 
 
-def open_line(config: HostConfig) -> socket.socket:
+def open_socket(config: HostConfig) -> socket.socket:
     """A TCP connection to the host, or a socket joined to its ProxyCommand. Raises Unreachable."""
     if config.proxy_command:
         ours, theirs = socket.socketpair()

@@ -18,7 +18,7 @@ LIMIT_S = 60.0
 _LONGEST_NAME = 40
 
 
-class Adopted(msgspec.Struct, frozen=True, kw_only=True):
+class AdoptedSession(msgspec.Struct, frozen=True, kw_only=True):
     """A session taken in. log: where its lines are read, empty when none was found; again: only its keeper is new."""
 
     run_id: str
@@ -29,7 +29,7 @@ class Adopted(msgspec.Struct, frozen=True, kw_only=True):
 
 def adopt(
     node: Node, connection: Connection, session: str, by: str, *, name: str | None = None, log: str | None = None
-) -> Adopted:
+) -> AdoptedSession:
     """Take in a session of the node. name: of the run, the session's own if None; log: a path there, else looked for.
 
     Raises ConfigError for a name that no run can have, and the node's refusal; nothing is changed there then.
@@ -44,7 +44,7 @@ def adopt(
         "patterns": {"epoch": EPOCH_LINE, "escape": ESCAPE},
         "version": giblet_train.__version__,
     }
-    return msgspec.convert(sanitize_value(connection.call("adopt", arguments, timeout_s=LIMIT_S)), Adopted)
+    return msgspec.convert(sanitize_value(connection.call("adopt", arguments, timeout_s=LIMIT_S)), AdoptedSession)
 
 
 def run_name(session: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from giblet_train.diagnosis.alerts import standing_alerts
+from giblet_train.diagnosis.alerts import active_alerts
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert
@@ -16,9 +16,9 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 UNITS = {"s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 
 
-def chosen(run: RunSnapshot, names: Sequence[str]) -> list[Alert]:
+def select_alerts(run: RunSnapshot, names: Sequence[str]) -> list[Alert]:
     """The standing alerts of those names; all of them for no name. Raises ConfigError for one that does not stand."""
-    standing = standing_alerts(run.alerts)
+    standing = active_alerts(run.alerts)
     known = [alert.name for alert in standing]
     unknown = [name for name in names if name not in known]
     if unknown:
@@ -37,7 +37,7 @@ def answer(
     )
 
 
-def seconds(text: str) -> float:
+def parse_duration(text: str) -> float:
     """`90s`, `30m`, `2h`, `1d`, or 0 as seconds. Raises ConfigError."""
     found = re.fullmatch(r"(\d+(?:\.\d+)?)([smhd])", text.strip())
     if text.strip() == "0":

@@ -20,7 +20,7 @@ LIMIT_S = 900.0
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
-class Holding(msgspec.Struct, frozen=True, kw_only=True):
+class DiskItem(msgspec.Struct, frozen=True, kw_only=True):
     """A run or an environment on a node: what it takes, since when nothing changed in it, and why it must stay."""
 
     kind: Literal["run", "environment"]
@@ -32,11 +32,11 @@ class Holding(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def sentence(self) -> str:
         """For a list of what goes, or stays."""
-        line = f"{self.kind} {self.name}: {size(self.bytes)}, unchanged for {self.idle_days:.0f} days"
+        line = f"{self.kind} {self.name}: {format_bytes(self.bytes)}, unchanged for {self.idle_days:.0f} days"
         return f"{line}; stays: {self.kept}" if self.kept else line
 
 
-class Cleared(msgspec.Struct, frozen=True, kw_only=True):
+class CleanupResult(msgspec.Struct, frozen=True, kw_only=True):
     """What was removed, and what was refused, by name: the reason."""
 
     removed: dict[str, int]
@@ -47,20 +47,20 @@ class Cleared(msgspec.Struct, frozen=True, kw_only=True):
         return sum(self.removed.values())
 
 
-def holdings(node: Node, connection: Connection) -> list[Holding]:
+def list_disk_usage(node: Node, connection: Connection) -> list[DiskItem]:
     """Every run and environment of a node, with what it holds. Nothing is changed."""
     arguments = _needs(node)
     told = sanitize_value(connection.call("holdings", arguments, timeout_s=LIMIT_S))
     kinds: tuple[tuple[Literal["run", "environment"], str], ...] = (("run", "runs"), ("environment", "environments"))
-    return [Holding(kind=kind, **_fields(each)) for kind, key in kinds for each in told[key]]
+    return [DiskItem(kind=kind, **_fields(each)) for kind, key in kinds for each in told[key]]
 
 
-def prunable(found: Sequence[Holding], older_days: float = OLD_DAYS) -> list[Holding]:
+def prune_candidates(found: Sequence[DiskItem], older_days: float = OLD_DAYS) -> list[DiskItem]:
     """What `prune` takes: runs that ended and lay for older_days, and every environment but those that are needed."""
     return [each for each in found if not each.kept and (each.kind == "environment" or each.idle_days >= older_days)]
 
 
-def remove(node: Node, connection: Connection, chosen: Sequence[Holding], say: Callable[[str], None]) -> Cleared:
+def remove(node: Node, connection: Connection, chosen: Sequence[DiskItem], say: Callable[[str], None]) -> CleanupResult:
     """Take runs and environments away; the node looks at each again and refuses what is needed by now."""
     arguments = {
         **_needs(node),
@@ -71,13 +71,13 @@ def remove(node: Node, connection: Connection, chosen: Sequence[Holding], say: C
         "remove", arguments, timeout_s=LIMIT_S, on_event=lambda event: say(sanitize(str(event.get("step", ""))))
     )
     told = sanitize_value(told)
-    return Cleared(
+    return CleanupResult(
         removed={each["name"]: each["bytes"] for each in told["removed"]},
         refused={each["name"]: each["why"] for each in told["refused"]},
     )
 
 
-def size(n_bytes: float) -> str:
+def format_bytes(n_bytes: float) -> str:
     """`512 B`, `3.1 GB`: powers of 1000."""
     for unit in _UNITS:
         if n_bytes < 1000 or unit == _UNITS[-1]:

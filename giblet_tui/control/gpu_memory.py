@@ -14,7 +14,7 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
     memory_gib: float
 
 
-def words(holds: Iterable[Held]) -> str:
+def format_held(holds: Iterable[Held]) -> str:
     """`12.0 GiB of GPU 3, 4.0 GiB of GPU 5`, a part for each GPU; empty for none."""
     total: dict[int, float] = {}
     for held in holds:
@@ -22,12 +22,12 @@ def words(holds: Iterable[Held]) -> str:
     return ", ".join(f"{gib:.1f} GiB of GPU {index}" for index, gib in sorted(total.items()))
 
 
-def outlived(pid: int, holds: Iterable[Held], what: str = "which has ended") -> str:
+def format_orphaned(pid: int, holds: Iterable[Held], what: str = "which has ended") -> str:
     """That the driver still counts memory for a process that is no more. what: all that is known of that process."""
-    return f"{words(holds)} is still counted for pid {pid}, {what}"
+    return f"{format_held(holds)} is still counted for pid {pid}, {what}"
 
 
-def remedy(holds: Iterable[Held]) -> str:
+def advice(holds: Iterable[Held]) -> str:
     """How memory is freed that no signal frees."""
     cards: Sequence[int] = sorted({held.index for held in holds})
     return (

@@ -27,7 +27,7 @@ STARTING_S = 60.0
 """A run may be without a supervisor for so long after its launch."""
 
 
-class Survivor(msgspec.Struct, frozen=True, kw_only=True):
+class SurvivingProcess(msgspec.Struct, frozen=True, kw_only=True):
     """A process that nothing ended. wchan: what it waits for in the kernel; holds: its GPU memory.
 
     gone: the process has ended; only its GPU memory is still counted.
@@ -46,13 +46,13 @@ class Survivor(msgspec.Struct, frozen=True, kw_only=True):
         facts = [
             self.cmdline.strip()[:80],
             f"waits in {self.wchan}" if self.wchan not in ("", "0") else "",
-            f"holds {gpu_memory.words(self.holds)}" if self.holds else "",
+            f"holds {gpu_memory.format_held(self.holds)}" if self.holds else "",
         ]
         known = "" if self.gone else f" ({', '.join(fact for fact in facts if fact) or 'no further facts'})"
         return f"pid {self.pid}{known}"
 
 
-class Stopped(msgspec.Struct, frozen=True, kw_only=True):
+class StopResult(msgspec.Struct, frozen=True, kw_only=True):
     """How stopping a run went. already: it had ended before; steps: what was done, a sentence each."""
 
     run_id: str
@@ -60,7 +60,7 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
     seconds: float
     already: bool = False
     steps: tuple[str, ...] = ()
-    survivors: tuple[Survivor, ...] = ()
+    survivors: tuple[SurvivingProcess, ...] = ()
 
     @property
     def sentence(self) -> str:
@@ -68,14 +68,14 @@ class Stopped(msgspec.Struct, frozen=True, kw_only=True):
         if self.survivors:
             alive = ", ".join(each.words for each in self.survivors if not each.gone)
             said = [f"{self.run_id} cannot be ended: {alive} survives."] if alive else []
-            gone = "; ".join(gpu_memory.outlived(each.pid, each.holds) for each in self.survivors if each.gone)
+            gone = "; ".join(gpu_memory.format_orphaned(each.pid, each.holds) for each in self.survivors if each.gone)
             said += [f"{self.run_id} has ended, but on {self.node} {gone}."] if gone else []
             return " ".join(said)
         how = "had ended before" if self.already else f"ended in {self.seconds:.1f} s"
         return f"{self.run_id} {how}; no process, no session and no GPU memory of it is left on {self.node}."
 
 
-class Stale(msgspec.Struct, frozen=True, kw_only=True):
+class StaleRun(msgspec.Struct, frozen=True, kw_only=True):
     """A run that holds something, or claims to, without doing anything for it.
 
     why: the evidence, as a sentence; by: who launched it.
@@ -97,7 +97,7 @@ def stop(
     *,
     grace_s: float | None = None,
     force: bool = False,
-) -> Stopped:
+) -> StopResult:
     """End a run and prove it. say: told each stage. grace_s: for a last checkpoint; None: what the run was given.
 
     Raises the node's refusal when the run is not there or not ours, Unreachable when the link breaks: the node finishes
@@ -113,17 +113,17 @@ def stop(
         again = f"{node.name} finishes stopping it. Then: giblet stop {run_id}"
         raise type(error)(error.message, f"{error.remedy} {again}".strip()) from None
     done = sanitize_value(done)
-    return Stopped(
+    return StopResult(
         run_id=run_id,
         node=node.name,
         seconds=done["seconds"],
         already=done["already"],
         steps=tuple(step["sentence"] for step in done["steps"]),
-        survivors=msgspec.convert(done["survivors"], tuple[Survivor, ...]),
+        survivors=msgspec.convert(done["survivors"], tuple[SurvivingProcess, ...]),
     )
 
 
-def require_gone(stopped: Sequence[Stopped]) -> None:
+def raise_if_survivors(stopped: Sequence[StopResult]) -> None:
     """Raises TargetNotReached, naming each by its pid, when anything survived."""
     left = [each for each in stopped if each.survivors]
     if left:
@@ -132,23 +132,23 @@ def require_gone(stopped: Sequence[Stopped]) -> None:
             remedies.append(STUCK)
         holds = [held for each in left for survivor in each.survivors for held in survivor.holds]
         if holds:
-            remedies.append(gpu_memory.remedy(holds))
+            remedies.append(gpu_memory.advice(holds))
         raise TargetNotReached(" ".join(each.sentence for each in left), " ".join(remedies))
 
 
-def look(node: Node, connection: Connection) -> dict[str, Any]:
+def probe_resources(node: Node, connection: Connection) -> dict[str, Any]:
     """What is still held on a node, as its agent tells it. Nothing is changed."""
     return connection.call("remains", {"workdir": node.workdir}, timeout_s=60.0)
 
 
-def find_stale(node: Node, remains: Mapping[str, Any]) -> list[Stale]:
+def find_stale(node: Node, remains: Mapping[str, Any]) -> list[StaleRun]:
     """The runs of a node that hold on to something for nothing, with the evidence. remains: what `look` saw."""
     found = []
     for run in remains["runs"]:
-        why = why_stale(run, remains["now"])
+        why = stale_reason(run, remains["now"])
         if why:
             found.append(
-                Stale(
+                StaleRun(
                     run_id=sanitize(run["run_id"]),
                     node=node.name,
                     why=why,
@@ -165,25 +165,25 @@ def _launched_by(run: Mapping[str, Any]) -> str:
     return sanitize(record.launched_by) if record else ""
 
 
-def left_alone(remains: Mapping[str, Any]) -> list[str]:
+def unowned_gpu_processes(remains: Mapping[str, Any]) -> list[str]:
     """GPU memory that no run of giblet's accounts for: this user's own, or of processes that have ended; a line each.
 
     Nothing here is giblet's by proof, so nothing is done about it.
     """
     lines = []
     for told in sanitize_value(list(remains.get("unclaimed", ()))):
-        holder = msgspec.convert(told, Survivor)
+        holder = msgspec.convert(told, SurvivingProcess)
         if holder.gone:
-            said = gpu_memory.outlived(
+            said = gpu_memory.format_orphaned(
                 holder.pid, holder.holds, "which is no process there and was of no run of giblet's"
             )
-            lines.append(f"{said}. {gpu_memory.remedy(holder.holds)}")
+            lines.append(f"{said}. {gpu_memory.advice(holder.holds)}")
         else:
             lines.append(f"{holder.words} is yours, but of no run here: left alone. To end it there: kill {holder.pid}")
     return lines
 
 
-def why_stale(run: Mapping[str, Any], now: float) -> str:
+def stale_reason(run: Mapping[str, Any], now: float) -> str:
     """Why a run of the agent's `remains` is stale, as a sentence; empty for one that is well, or belongs elsewhere.
 
     now: the node's clock, seconds since 1970.
@@ -216,13 +216,13 @@ def why_stale(run: Mapping[str, Any], now: float) -> str:
 
 def _processes(run: Mapping[str, Any]) -> str:
     """Its processes, and the GPU memory that they hold."""
-    memory = gpu_memory.words(held for pid in run["processes"] for held in _holds(run, pid))
+    memory = gpu_memory.format_held(held for pid in run["processes"] for held in _holds(run, pid))
     return ", ".join(map(str, run["processes"])) + (f" (with {memory})" if memory else "")
 
 
 def _after_its_end(run: Mapping[str, Any], pids: str) -> str:
     """What a run that ended holds all the same."""
-    parts = [gpu_memory.outlived(pid, _holds(run, pid)) for pid in run.get("gone", ())]
+    parts = [gpu_memory.format_orphaned(pid, _holds(run, pid)) for pid in run.get("gone", ())]
     if pids:
         parts.insert(0, f"pid {pids} lives on")
     elif run["sessions"]:

@@ -9,12 +9,12 @@ from __future__ import annotations
 import gc
 import os
 
-from giblet_tui.dashboard.model.interfaces import Actions, Source
+from giblet_tui.dashboard.model.interfaces import DashboardActions, SnapshotSource
 from giblet_tui.monitor.snapshots import Fleet
 
 THREADS = "OPENBLAS_NUM_THREADS"
 
-__all__ = ["Actions", "Source", "run_dashboard"]
+__all__ = ["DashboardActions", "SnapshotSource", "run_dashboard"]
 
 
 def load_numpy() -> None:
@@ -33,7 +33,7 @@ def load_numpy() -> None:
             os.environ[THREADS] = before
 
 
-def run_dashboard(source: Source, actions: Actions, initial: Fleet, readonly: bool = False) -> int:
+def run_dashboard(source: SnapshotSource, actions: DashboardActions, initial: Fleet, readonly: bool = False) -> int:
     """Open the dashboard and return an exit code once the user leaves it; no run is touched by leaving.
 
     source: posts node snapshots from threads of its own until closed. actions: what keys may cause. initial: what is

@@ -15,21 +15,21 @@ from textual.binding import Binding, BindingType
 from textual.dom import DOMNode
 from textual.screen import Screen
 
-from giblet_train.diagnosis.alerts import standing_alerts
+from giblet_train.diagnosis.alerts import active_alerts
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_train.schema.errors import GibletError
 from giblet_train.schema.health import duration
-from giblet_tui.dashboard.model.interfaces import Actions, Source, Verb, Wish
-from giblet_tui.dashboard.model.messages import ActionSaid, Level, NodeObserved, StopConfirmed
-from giblet_tui.dashboard.model.run_view import merged
-from giblet_tui.dashboard.model.verdict_cache import Judge
-from giblet_tui.dashboard.screens.command_output import ReadingScreen
+from giblet_tui.dashboard.model.interfaces import DashboardActions, PaletteCommand, SnapshotSource, Wish
+from giblet_tui.dashboard.model.messages import ActionReported, Level, NodeObserved, StopConfirmed
+from giblet_tui.dashboard.model.run_view import merge_snapshot
+from giblet_tui.dashboard.model.verdict_cache import VerdictCache
+from giblet_tui.dashboard.screens.command_output import CommandOutputScreen
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.help import HelpScreen
 from giblet_tui.dashboard.screens.main import MainScreen
 from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.style import themes
-from giblet_tui.dashboard.style.safe_text import harmless
+from giblet_tui.dashboard.style.safe_text import escape_line
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.panes import Panes
 from giblet_tui.dashboard.widgets.run_list import RunList
@@ -60,8 +60,8 @@ class DashboardApp(App[int]):
 
     def __init__(
         self,
-        source: Source,
-        actions: Actions | None,
+        source: SnapshotSource,
+        actions: DashboardActions | None,
         initial: Fleet,
         *,
         readonly: bool = False,
@@ -76,7 +76,7 @@ class DashboardApp(App[int]):
         self.fleet = initial
         self.readonly = readonly or actions is None
         self._source, self._actions = source, actions
-        self._judge = Judge()
+        self._judge = VerdictCache()
         self._verdicts: dict[str, Verdict] = {}
         for node in initial.nodes:
             self._verdicts |= self._judge.verdicts(node)
@@ -104,7 +104,7 @@ class DashboardApp(App[int]):
         self.post_message(NodeObserved(snapshot, self._judge.verdicts(snapshot)))
 
     def on_node_observed(self, message: NodeObserved) -> None:
-        self.fleet = self.fleet.replacing(merged(self.fleet, message.snapshot))
+        self.fleet = self.fleet.with_node(merge_snapshot(self.fleet, message.snapshot))
         self._verdicts |= message.verdicts
         self._main.show(self.fleet, self._verdicts, message.snapshot.node)
         if isinstance(self.screen, CompareScreen):
@@ -142,7 +142,7 @@ class DashboardApp(App[int]):
         if run is None or not run.health.live:
             self.notify("This run has ended." if run else "No run is chosen.", severity="warning")
         elif self.readonly:
-            self._refuse(f"giblet stop {run.run.run_id}")
+            self._notify_readonly(f"giblet stop {run.run.run_id}")
         else:
             run_id = run.run.run_id
 
@@ -156,49 +156,49 @@ class DashboardApp(App[int]):
         from giblet_tui.dashboard.screens.launch import LaunchForm
 
         if self._actions is None or self.readonly:
-            self._refuse("giblet launch NODE CONFIG")
+            self._notify_readonly("giblet launch NODE CONFIG")
         elif not self.fleet.nodes:
             self.notify("No node is known yet. In a shell: giblet node add NAME", severity="warning")
         else:
             run = self._main.run
-            self.push_screen(LaunchForm(self.fleet, self._actions, run.run.node if run else None), self._wished)
+            self.push_screen(LaunchForm(self.fleet, self._actions, run.run.node if run else None), self._launch_chosen)
 
-    def _wished(self, wish: Wish | None) -> None:
+    def _launch_chosen(self, wish: Wish | None) -> None:
         if wish is not None and self._actions is not None:
             launch = self._actions.launch
 
             def started() -> str:
-                run_id = launch(wish, lambda sentence: self._say(wish.config, sentence))
+                run_id = launch(wish, lambda sentence: self._report(wish.config, sentence))
                 return f"{run_id} was started on {wish.node}"
 
-            self._carry_out(wish.config, started)
+            self._run_action(wish.config, started)
 
     def action_answer(self, snooze: bool = False) -> None:
         """Acknowledge or snooze every standing alert of the run, beside the run on its node."""
         run = self._main.run
         how = f"--snooze {duration(SNOOZE_S).split()[0]}" if snooze else "--ack"
-        if run is None or not standing_alerts(run.alerts):
+        if run is None or not active_alerts(run.alerts):
             self.notify("No alert stands here.", severity="warning")
         elif self._actions is None or self.readonly:
-            self._refuse(f"giblet alerts {run.run.run_id} {how}")
+            self._notify_readonly(f"giblet alerts {run.run.run_id} {how}")
         else:
             run_id, answer = run.run.run_id, self._actions.answer
-            self._carry_out(run_id, lambda: answer(run_id, SNOOZE_S if snooze else None))
+            self._run_action(run_id, lambda: answer(run_id, SNOOZE_S if snooze else None))
 
     def action_why(self) -> None:
         if self._main.run is not None:
-            self.read(("why", self._main.run.run.run_id))
+            self.show_output(("why", self._main.run.run.run_id))
 
-    def read(self, words: Sequence[str]) -> None:
+    def show_output(self, words: Sequence[str]) -> None:
         """Show what a verb that only reads prints."""
         if self._actions is None:
             return
-        self.push_screen(ReadingScreen(shlex.join(("giblet", *words)), partial(self._actions.output, words)))
+        self.push_screen(CommandOutputScreen(shlex.join(("giblet", *words)), partial(self._actions.output, words)))
 
-    def _offer(self, verb: Verb) -> None:
+    def _run_palette_command(self, verb: PaletteCommand) -> None:
         """Carry out a verb of the palette: show it, give it the terminal, or copy its command."""
         if verb.how == "show":
-            self.read(verb.words)
+            self.show_output(verb.words)
         elif verb.how == "terminal" and self._actions is not None and not self.readonly:
             with self.suspend():
                 subprocess.run(self._actions.argv(verb.words), check=False)
@@ -207,31 +207,31 @@ class DashboardApp(App[int]):
             self.copy_to_clipboard(verb.command)
             self.notify(verb.command, title="copied, for a shell", markup=False)
 
-    def _refuse(self, command: str) -> None:
+    def _notify_readonly(self, command: str) -> None:
         self.notify(f"Read-only here. In a shell: {command}", severity="warning", markup=False)
 
     def on_stop_confirmed(self, message: StopConfirmed) -> None:
         self.notify(f"Stopping {message.run_id}", markup=False)
         assert self._actions is not None
         stop, run_id = self._actions.stop, message.run_id
-        self._carry_out(run_id, lambda: stop(run_id, lambda sentence: self._say(run_id, sentence)))
+        self._run_action(run_id, lambda: stop(run_id, lambda sentence: self._report(run_id, sentence)))
 
-    def _carry_out(self, subject: str, action: Callable[[], str]) -> None:
+    def _run_action(self, subject: str, action: Callable[[], str]) -> None:
         """Do it on a worker thread, and say what came of it; from there widgets are reached by messages only."""
 
         def do() -> None:
             try:
-                self._say(subject, action())
+                self._report(subject, action())
             except GibletError as error:
-                self._say(subject, str(error), "error")
+                self._report(subject, str(error), "error")
 
         self.run_worker(do, thread=True, group="actions", name=subject)
 
-    def _say(self, subject: str, sentence: str, level: Level = "information") -> None:
-        self.post_message(ActionSaid(subject, sentence, level))
+    def _report(self, subject: str, sentence: str, level: Level = "information") -> None:
+        self.post_message(ActionReported(subject, sentence, level))
 
-    def on_action_said(self, message: ActionSaid) -> None:
-        self.notify(harmless(message.sentence), title=message.subject, severity=message.level, markup=False)
+    def on_action_said(self, message: ActionReported) -> None:
+        self.notify(escape_line(message.sentence), title=message.subject, severity=message.level, markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:
         """Every key of every pane, then every verb of the command line about the run and node looked at."""
@@ -246,7 +246,7 @@ class DashboardApp(App[int]):
         known = (run.run.run_id if run else None, node.node if node else None)
         for verb in self._actions.verbs(*known) if self._actions is not None else ():
             how = "" if verb.how == "show" else " (copies the command)" if verb.how == "copy" else " (in the terminal)"
-            yield SystemCommand(verb.command, f"{verb.about}{how}", partial(self._offer, verb))
+            yield SystemCommand(verb.command, f"{verb.about}{how}", partial(self._run_palette_command, verb))
 
     def _runner(self, owner: DOMNode, action: str) -> Callable[[], None]:
         def run() -> None:

@@ -15,14 +15,16 @@ LIMIT_S = 24 * 3600.0
 
 
 @dataclass(frozen=True)
-class Done:
+class CommandResult:
     """How a command ended, and the text that it printed; nothing of it is made harmless yet."""
 
     code: int
     printed: str
 
 
-def run_engine(node: Node, connection: Connection, argv: Sequence[str], stdin: str, say: Callable[[str], None]) -> Done:
+def run_engine_command(
+    node: Node, connection: Connection, argv: Sequence[str], stdin: str, say: Callable[[str], None]
+) -> CommandResult:
     """Run `python -m giblet_train ARGV` in the node's workdir, by the interpreter that its runs use.
 
     say: told each line that it says. Raises PreflightRefused where the node has not this version of giblet, and
@@ -37,10 +39,10 @@ def run_engine(node: Node, connection: Connection, argv: Sequence[str], stdin: s
     done = connection.call(
         "engine_command", arguments, timeout_s=LIMIT_S, on_event=lambda event: say(str(event.get("say", "")))
     )
-    return Done(int(done["code"]), str(done["printed"]))
+    return CommandResult(int(done["code"]), str(done["printed"]))
 
 
-def bring(connection: Connection, remote: str, path: Path) -> None:
+def download(connection: Connection, remote: str, path: Path) -> None:
     """A file of the node at `path` here, whole or not at all. Raises OSError where it cannot be written."""
     data = b"".join(connection.get(remote))
     path.parent.mkdir(parents=True, exist_ok=True)

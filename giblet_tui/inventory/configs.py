@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import giblet_train
-from giblet_train.diagnosis.stages import Ladder, read_ladder
+from giblet_train.diagnosis.stages import Stages, read_ladder
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import Loaded, load, nearest
 from giblet_train.schema.errors import ConfigError
@@ -28,7 +28,7 @@ def known() -> dict[str, Path]:
     return {p.stem: p for p in reversed(found)}
 
 
-def ladder() -> Ladder:
+def ladder() -> Stages:
     """The stages of ./configs/ladder.yaml, or else giblet's own. Raises ConfigError."""
     return read_ladder(next(folder / LADDER for folder in folders() if (folder / LADDER).is_file()))
 

@@ -17,7 +17,7 @@ from giblet_tui.results.pull import ASK_ABOVE_BYTES
 LOOK_LIMIT_S = 60.0
 
 
-class Lying(msgspec.Struct, frozen=True, kw_only=True):
+class CheckpointLocation(msgspec.Struct, frozen=True, kw_only=True):
     """A checkpoint on a node. place: its path below the node's runs, or a whole one; record: its JSON, as it stands."""
 
     place: str
@@ -26,14 +26,14 @@ class Lying(msgspec.Struct, frozen=True, kw_only=True):
     record: str
 
 
-class Carried(msgspec.Struct, frozen=True):
+class CheckpointTransfer(msgspec.Struct, frozen=True):
     """A checkpoint of the first node, and the nodes that lack it."""
 
-    found: Lying
+    found: CheckpointLocation
     first: tuple[Node, Connection]
     without: tuple[tuple[Node, Connection], ...]
 
-    def bring(self, say: Callable[[str], None]) -> None:
+    def transfer(self, say: Callable[[str], None]) -> None:
         """Copy it there through this machine: whole and compared by SHA-256, its record last."""
         node, connection = self.first
         if not self.without:
@@ -48,7 +48,7 @@ class Carried(msgspec.Struct, frozen=True):
                 to.put(self.found.record.encode(), _path(other, _record_of(self.found.place)))
 
 
-def carried(members: Sequence[tuple[Node, Connection]], resume_from: str) -> Carried:
+def plan_transfer(members: Sequence[tuple[Node, Connection]], resume_from: str) -> CheckpointTransfer:
     """The very checkpoint that the run goes on from, as the first node has it, and who has to be brought it.
 
     Raises PreflightRefused when the first has no such checkpoint, or it is too large to be sent unasked.
@@ -68,14 +68,14 @@ def carried(members: Sequence[tuple[Node, Connection]], resume_from: str) -> Car
             " sent through this machine unasked).",
             "\n  ".join(["Copy it, then launch again:", *commands]),
         )
-    return Carried(first, members[0], tuple(without))
+    return CheckpointTransfer(first, members[0], tuple(without))
 
 
-def _lying(member: tuple[Node, Connection], resume_from: str) -> Lying | None:
+def _lying(member: tuple[Node, Connection], resume_from: str) -> CheckpointLocation | None:
     node, connection = member
     arguments = {"workdir": node.workdir, "resume_from": resume_from}
     told = connection.call("checkpoint", arguments, timeout_s=LOOK_LIMIT_S)
-    return msgspec.convert(told, Lying) if told else None
+    return msgspec.convert(told, CheckpointLocation) if told else None
 
 
 def _path(node: Node, place: str) -> str:

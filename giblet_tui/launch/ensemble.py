@@ -8,10 +8,10 @@ from msgspec.structs import replace
 
 from giblet_train.schema import ensemble_configs
 from giblet_train.schema.errors import ConfigError, PreflightRefused
-from giblet_tui.launch.plan import LaunchPlan, Request
+from giblet_tui.launch.plan import LaunchPlan, LaunchRequest
 
 
-def members_of(request: Request, n_members: int, every_fold: bool) -> list[Request]:
+def member_requests(request: LaunchRequest, n_members: int, every_fold: bool) -> list[LaunchRequest]:
     """What a person asked for, once for each member; each waits in line for GPUs of its own.
 
     Raises ConfigError for folds without a number, and for GPUs by index, which all members would want at once.
@@ -28,7 +28,7 @@ def members_of(request: Request, n_members: int, every_fold: bool) -> list[Reque
     ]
 
 
-def refuse_crowd(planned: LaunchPlan, requests: Sequence[Request]) -> None:
+def check_capacity(planned: LaunchPlan, requests: Sequence[LaunchRequest]) -> None:
     """Raises PreflightRefused where the members would share the CPU: there nobody waits for anybody.
 
     planned: the first member's plan.

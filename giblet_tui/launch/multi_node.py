@@ -19,8 +19,8 @@ from giblet_tui.connection.connect import connect
 from giblet_tui.connection.sanitize import sanitize_value
 from giblet_tui.deploy.install import environment
 from giblet_tui.inventory.nodes import Node
-from giblet_tui.launch.checkpoint_transfer import carried
-from giblet_tui.launch.plan import LaunchPlan, Place, Request, execute, plan
+from giblet_tui.launch.checkpoint_transfer import plan_transfer
+from giblet_tui.launch.plan import LaunchPlan, LaunchRequest, NodeAssignment, launch_run, plan_launch
 
 PROBE_LIMIT_S = 60.0
 DISCARD_LIMIT_S = 60.0
@@ -28,36 +28,36 @@ DISCARD_LIMIT_S = 60.0
 Member = tuple[Node, Connection]
 
 
-def launch(nodes: Sequence[Node], request: Request, say: Callable[[str], None]) -> str:
+def launch_multi_node(nodes: Sequence[Node], request: LaunchRequest, say: Callable[[str], None]) -> str:
     """Start one run on all these nodes, the first of which holds its records; its id.
 
     say: told each stage with its node. Raises GibletError; what had been started before it is taken back.
     """
     with _connected(nodes) as members:
-        plans = _planned(members, _pinned(members, request, say))
+        plans = _planned(members, _pin_checkpoint(members, request, say))
         for (node, _), planned in zip(members, plans, strict=True):
             for line in planned.notes:
                 say(f"{node.name}: {line}")
-        start(members, plans, say)
+        start_all(members, plans, say)
     return plans[0].run.run_id
 
 
-def foresee(nodes: Sequence[Node], request: Request) -> list[LaunchPlan]:
+def plan_multi_node(nodes: Sequence[Node], request: LaunchRequest) -> list[LaunchPlan]:
     """What a launch now would carry out on each node; starts nothing. Raises GibletError."""
     with _connected(nodes) as members:
-        return _planned(members, _pinned(members, request))
+        return _planned(members, _pin_checkpoint(members, request))
 
 
-def start(members: Sequence[Member], plans: Sequence[LaunchPlan], say: Callable[[str], None]) -> None:
+def start_all(members: Sequence[Member], plans: Sequence[LaunchPlan], say: Callable[[str], None]) -> None:
     """Carry out the plans, one node after the other. Raises GibletError with nothing of the run left anywhere."""
     begun: list[tuple[Member, LaunchPlan]] = []
     try:
         for (node, connection), planned in zip(members, plans, strict=True):
             begun.append(((node, connection), planned))
-            execute(planned, connection, _of(node, say))
+            launch_run(planned, connection, _of(node, say))
     except BaseException as error:
         failed = begun.pop()[0][0].name
-        left = [node.name for (node, connection), planned in begun if not _taken_back(connection, planned)]
+        left = [node.name for (node, connection), planned in begun if not _rolled_back(connection, planned)]
         if isinstance(error, GibletError):
             error.message = f"{failed}: {error.message}"
             if left:
@@ -65,7 +65,7 @@ def start(members: Sequence[Member], plans: Sequence[LaunchPlan], say: Callable[
         raise
 
 
-def per_node(request: Request, n_nodes: int) -> Request:
+def split_request(request: LaunchRequest, n_nodes: int) -> LaunchRequest:
     """The request for one of the nodes, whose configuration counts that node's processes alone.
 
     Raises ConfigError when the processes cannot be shared equally.
@@ -92,27 +92,29 @@ def address_of(node: Node) -> str:
     return ssh_config.hostname(node.host, node.ssh_config)
 
 
-def _pinned(members: Sequence[Member], request: Request, say: Callable[[str], None] | None = None) -> Request:
+def _pin_checkpoint(
+    members: Sequence[Member], request: LaunchRequest, say: Callable[[str], None] | None = None
+) -> LaunchRequest:
     """The request with the checkpoint that it resumes from named exactly, so that no node takes another.
 
     say: bring it to the nodes that lack it, telling so; None: only look. Raises PreflightRefused.
     """
     if request.config.resume_from is None:
         return request
-    checkpoint = carried(members, request.config.resume_from)
+    checkpoint = plan_transfer(members, request.config.resume_from)
     if say is not None:
-        checkpoint.bring(say)
+        checkpoint.transfer(say)
     return replace(request, config=replace(request.config, resume_from=checkpoint.found.place))
 
 
-def _planned(members: Sequence[Member], request: Request) -> list[LaunchPlan]:
+def _planned(members: Sequence[Member], request: LaunchRequest) -> list[LaunchPlan]:
     """A plan for each node, under one run id. Raises PreflightRefused when the nodes do not fit one another."""
     nodes = [node for node, _ in members]
     if len({node.name for node in nodes}) < len(nodes):
         raise ConfigError("A node is named twice.", "Name each node of the run once.")
-    share = per_node(request, len(nodes))
+    share = split_request(request, len(nodes))
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
-        looked = list(pool.map(_look, members))
+        looked = list(pool.map(_probe, members))
     first, connection = members[0]
     address = address_of(first)
     port = int(connection.call("free_port", {})["port"])
@@ -120,9 +122,9 @@ def _planned(members: Sequence[Member], request: Request) -> list[LaunchPlan]:
     run_id, names = new_run_id(request.config.name), tuple(node.name for node in nodes)
     plans = []
     for rank, (node, (facts, python)) in enumerate(zip(nodes, looked, strict=True)):
-        place = Place(run_id=run_id, nodes=names, node_rank=rank, rendezvous=rendezvous)
-        with _naming(node):
-            plans.append(plan(share, node, facts, python, place))
+        place = NodeAssignment(run_id=run_id, nodes=names, node_rank=rank, rendezvous=rendezvous)
+        with _prefix_errors(node):
+            plans.append(plan_launch(share, node, facts, python, place))
     if len({planned.run.config_hash for planned in plans}) > 1:
         raise PreflightRefused(
             "The nodes do not give the same number of processes.", "Say how many each gives: --gpus N"
@@ -130,7 +132,7 @@ def _planned(members: Sequence[Member], request: Request) -> list[LaunchPlan]:
     return plans
 
 
-def _look(member: Member) -> tuple[dict[str, Any], str]:
+def _probe(member: Member) -> tuple[dict[str, Any], str]:
     node, connection = member
     facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}, timeout_s=PROBE_LIMIT_S))
     return facts, environment(node, connection).python
@@ -141,7 +143,7 @@ def _of(node: Node, say: Callable[[str], None]) -> Callable[[str], None]:
 
 
 @contextmanager
-def _naming(node: Node) -> Iterator[None]:
+def _prefix_errors(node: Node) -> Iterator[None]:
     """A refusal in here names the node, one of several."""
     try:
         yield
@@ -151,7 +153,7 @@ def _naming(node: Node) -> Iterator[None]:
         raise
 
 
-def _taken_back(connection: Connection, planned: LaunchPlan) -> bool:
+def _rolled_back(connection: Connection, planned: LaunchPlan) -> bool:
     with suppress(GibletError):
         connection.call(
             "discard", {"workdir": planned.workdir, "run_id": planned.run.run_id}, timeout_s=DISCARD_LIMIT_S

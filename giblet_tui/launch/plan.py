@@ -15,7 +15,7 @@ from msgspec.structs import replace
 import giblet_train
 from giblet_train.schema.config import Config, content_hash, dump
 from giblet_train.schema.errors import ConfigError, PreflightRefused, RunFailed
-from giblet_train.schema.records import Awaited, Promotion, Rendezvous, Run
+from giblet_train.schema.records import GpuWait, Promotion, Rendezvous, Run
 from giblet_train.schema.run_dir import config_name, new_run_id, session_name
 from giblet_tui.agent import gpu as gpu_facts
 from giblet_tui.agent import start_run, supervisor
@@ -23,7 +23,7 @@ from giblet_tui.connection.base import Connection
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
-from giblet_tui.monitor.node_state import NodeState, fold, snapshot_of
+from giblet_tui.monitor.node_state import NodeState, apply_event, to_snapshot
 from giblet_tui.monitor.snapshots import RunSnapshot
 
 START_LIMIT_S = 150.0
@@ -39,7 +39,7 @@ _OF_RANK = re.compile(r"^\[default\d+\]:")
 Multiplexer = Literal["tmux", "screen", "process"]
 
 
-class Request(msgspec.Struct, frozen=True, kw_only=True):
+class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a person asked for.
 
     gpus: how many, which (by index), or None: as many free ones as the configuration has processes. session: what holds
@@ -62,7 +62,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     replace: bool = False
 
 
-class Place(msgspec.Struct, frozen=True, kw_only=True):
+class NodeAssignment(msgspec.Struct, frozen=True, kw_only=True):
     """A node's place in a run over several: the run's id, its nodes in order, which of them, and where they meet."""
 
     run_id: str
@@ -86,23 +86,23 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     replaces: tuple[str, ...] = ()
 
 
-class Superseded(msgspec.Struct, frozen=True, kw_only=True):
+class ReplacedRuns(msgspec.Struct, frozen=True, kw_only=True):
     """Live runs whose place a new one takes, and their processes."""
 
     run_ids: tuple[str, ...] = ()
     pids: frozenset[int] = frozenset()
 
 
-NOTHING = Superseded()
+NO_RUNS = ReplacedRuns()
 
 
-def plan(
-    request: Request,
+def plan_launch(
+    request: LaunchRequest,
     node: Node,
     facts: Mapping[str, Any],
     python: str,
-    place: Place | None = None,
-    superseded: Superseded = NOTHING,
+    place: NodeAssignment | None = None,
+    superseded: ReplacedRuns = NO_RUNS,
 ) -> LaunchPlan:
     """Decide a launch. Pure but for the new run's id, which holds the time and a random tail.
 
@@ -110,8 +110,8 @@ def plan(
     over several, whose configuration then counts one node's processes. superseded: what will have ended by then.
     Raises ConfigError when the request makes no sense, PreflightRefused when the node cannot honour it.
     """
-    gpus, awaits = _now_or_later(request, _without(facts, superseded.pids))
-    config = _on_devices(request, awaits.n_gpus if awaits else len(gpus))
+    gpus, awaits = _allocate_or_wait(request, _facts_without(facts, superseded.pids))
+    config = _with_world_size(request, awaits.n_gpus if awaits else len(gpus))
     n_here = config.distributed.world_size
     if place is not None:
         config = replace(config, distributed=replace(config.distributed, world_size=n_here * len(place.nodes)))
@@ -126,7 +126,9 @@ def plan(
         node=node.name,
         session=session_name(run_id),
         multiplexer=choose_multiplexer(request.session or node.multiplexer, facts),
-        argv=tuple(joined_argv(python, run_dir) if place else trainer_argv(python, run_dir, n_here, request.drill)),
+        argv=tuple(
+            multi_node_argv(python, run_dir) if place else training_argv(python, run_dir, n_here, request.drill)
+        ),
         watcher_argv=(python, "-m", "giblet_train", "watch", run_dir) if first else (),
         config_hash=content_hash(config),
         giblet_version=giblet_train.__version__,
@@ -159,7 +161,7 @@ def plan(
     )
 
 
-def execute(planned: LaunchPlan, connection: Connection, say: Callable[[str], None]) -> str:
+def launch_run(planned: LaunchPlan, connection: Connection, say: Callable[[str], None]) -> str:
     """Start the planned run on its node; its run directory there.
 
     say: told each stage. Raises the node's refusal with its own exit code (then nothing of the run is left), and
@@ -199,8 +201,8 @@ def await_first_step(
     arguments = {"workdir": node.workdir, "interval_s": _INTERVAL_S, "runs": [run_id]}
     try:
         for event in connection.stream("watch", arguments):
-            state = fold(state, event, time.time())
-            run = snapshot_of(state).runs[0] if "tick" in event and state.runs else None
+            state = apply_event(state, event, time.time())
+            run = to_snapshot(state).runs[0] if "tick" in event and state.runs else None
             if run is None:
                 continue
             on_snapshot(run)
@@ -236,12 +238,12 @@ def _remedy(printed: Sequence[str]) -> list[str]:
     return [line.strip() for line in itertools.takewhile(lambda line: line.startswith("  "), below)]
 
 
-def joined_argv(python: str, run_dir: str) -> list[str]:
+def multi_node_argv(python: str, run_dir: str) -> list[str]:
     """What the supervisor starts on each node of a run over several: it meets the others, then starts torchrun."""
     return [python, "-m", "giblet_train", "join", run_dir]
 
 
-def trainer_argv(python: str, run_dir: str, world_size: int, drill: str = "") -> list[str]:
+def training_argv(python: str, run_dir: str, world_size: int, drill: str = "") -> list[str]:
     """What the supervisor starts: the trainer alone, or torchrun with one process for each rank; or a drill of it."""
     train = ["-m", "giblet_train", *(("drill", drill) if drill else ("train",)), run_dir]
     if world_size == 1:
@@ -270,7 +272,7 @@ def choose_multiplexer(wanted: str, facts: Mapping[str, Any]) -> Multiplexer:
     return chosen[0]
 
 
-def choose_gpus(request: Request, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def choose_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
     """The GPUs for a run, as the probe tells of them: those asked for, else the first free ones; none for the CPU.
 
     Raises ConfigError for a GPU that there is not, PreflightRefused when too few are free (naming who has the others).
@@ -286,7 +288,7 @@ def choose_gpus(request: Request, facts: Mapping[str, Any]) -> list[dict[str, An
             f"This node has no GPU: {sanitize(str(facts.get('gpu_note') or 'none was found'))}.",
             "Choose another node, or train on the CPU: --set device=cpu",
         )
-    busy = {gpu["index"] for gpu in present if _holders(gpu)}
+    busy = {gpu["index"] for gpu in present if _gpu_users(gpu)}
     if isinstance(wanted, tuple):
         chosen = [_by_index(index, present) for index in dict.fromkeys(wanted)]
     else:
@@ -298,11 +300,11 @@ def choose_gpus(request: Request, facts: Mapping[str, Any]) -> list[dict[str, An
             raise _too_few(count, len(order), present)
     taken = [gpu for gpu in chosen if gpu["index"] in busy]
     if taken and not request.force:
-        raise PreflightRefused(f"Busy: {_in_words(taken)}.", "Choose others, or insist with --force.")
+        raise PreflightRefused(f"Busy: {_format_gpus(taken)}.", "Choose others, or insist with --force.")
     return chosen
 
 
-def superseded_by(name: str, remains: Mapping[str, Any]) -> Superseded:
+def runs_to_replace(name: str, remains: Mapping[str, Any]) -> ReplacedRuns:
     """The live runs of a configuration's name among the agent's `remains`."""
     run_ids, pids = [], set()
     for run in remains["runs"]:
@@ -310,10 +312,10 @@ def superseded_by(name: str, remains: Mapping[str, Any]) -> Superseded:
         if config_name(run["run_id"]) == name and not ended and (run["supervised"] or run["processes"]):
             run_ids.append(str(run["run_id"]))
             pids.update(run["processes"])
-    return Superseded(run_ids=tuple(run_ids), pids=frozenset(pids))
+    return ReplacedRuns(run_ids=tuple(run_ids), pids=frozenset(pids))
 
 
-def _now_or_later(request: Request, facts: Mapping[str, Any]) -> tuple[list[dict[str, Any]], Awaited | None]:
+def _allocate_or_wait(request: LaunchRequest, facts: Mapping[str, Any]) -> tuple[list[dict[str, Any]], GpuWait | None]:
     """The GPUs for a run, or those that it will wait for, behind runs that wait already.
 
     Raises as `choose_gpus` for what no waiting mends.
@@ -330,10 +332,10 @@ def _now_or_later(request: Request, facts: Mapping[str, Any]) -> tuple[list[dict
     n_gpus = len(among) if isinstance(wanted, tuple) else wanted or request.config.distributed.world_size
     if refusal and (not request.when_free or n_gpus > len(among)):
         raise refusal
-    return [], Awaited(n_gpus=n_gpus, among=tuple(gpu["uuid"] for gpu in among))
+    return [], GpuWait(n_gpus=n_gpus, among=tuple(gpu["uuid"] for gpu in among))
 
 
-def _without(facts: Mapping[str, Any], pids: frozenset[int]) -> Mapping[str, Any]:
+def _facts_without(facts: Mapping[str, Any], pids: frozenset[int]) -> Mapping[str, Any]:
     """The facts as they will be when these processes have ended: their GPUs go to who replaces them, past any line."""
     if not pids:
         return facts
@@ -345,14 +347,14 @@ def _without(facts: Mapping[str, Any], pids: frozenset[int]) -> Mapping[str, Any
     return {**facts, "gpus": gpus, "waiting": []}
 
 
-def _on_devices(request: Request, n_gpus: int) -> Config:
+def _with_world_size(request: LaunchRequest, n_gpus: int) -> Config:
     """The configuration with as many processes as there are GPUs for it; on the CPU it keeps its own number."""
     if not n_gpus:
         return request.config
     return replace(request.config, distributed=replace(request.config.distributed, world_size=n_gpus))
 
 
-def _refuse_logout(request: Request, node: Node, facts: Mapping[str, Any]) -> None:
+def _refuse_logout(request: LaunchRequest, node: Node, facts: Mapping[str, Any]) -> None:
     if ends_at_logout(node, facts) and not request.force:
         raise PreflightRefused(
             f"{node.name} ends what you started when you log out (KillUserProcesses=yes).",
@@ -364,12 +366,12 @@ def _notes(run: Run, gpus: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
     if run.awaits is not None:
         n, of = run.awaits.n_gpus, len(run.awaits.among)
         behind = f" (behind {', '.join(facts['waiting'])})" if facts.get("waiting") else ""
-        return [f"waits on the node until {n} of {of} GPUs are free{behind}, in {_held_by(run)}"]
+        return [f"waits on the node until {n} of {of} GPUs are free{behind}, in {_session_phrase(run)}"]
     where = f"GPU {', '.join(str(gpu['index']) for gpu in gpus)}" if gpus else "CPU"
-    return [f"on {where}, in {_held_by(run)}"]
+    return [f"on {where}, in {_session_phrase(run)}"]
 
 
-def _held_by(run: Run) -> str:
+def _session_phrase(run: Run) -> str:
     return "a plain process: nothing to attach to" if run.multiplexer == "process" else f"a {run.multiplexer} session"
 
 
@@ -382,19 +384,19 @@ def _by_index(index: int, present: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _too_few(wanted: int, free: int, present: Sequence[Mapping[str, Any]]) -> PreflightRefused:
-    others = [gpu for gpu in present if _holders(gpu)]
-    held = f" ({_in_words(others)})" if others else ""
+    others = [gpu for gpu in present if _gpu_users(gpu)]
+    held = f" ({_format_gpus(others)})" if others else ""
     return PreflightRefused(
         f"{wanted} GPUs are wanted, {free} of {len(present)} are free{held}.",
         "Ask for fewer with --gpus, choose another node, or insist with --force.",
     )
 
 
-def _in_words(gpus: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"GPU {gpu['index']}: {', '.join(_holders(gpu))}" for gpu in gpus)
+def _format_gpus(gpus: Sequence[Mapping[str, Any]]) -> str:
+    return "; ".join(f"GPU {gpu['index']}: {', '.join(_gpu_users(gpu))}" for gpu in gpus)
 
 
-def _holders(gpu: Mapping[str, Any]) -> list[str]:
+def _gpu_users(gpu: Mapping[str, Any]) -> list[str]:
     """Who has a GPU; nobody when it is free."""
     processes = sanitize_value(list(gpu["processes"]))
     if processes:

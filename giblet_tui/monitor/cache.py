@@ -31,7 +31,7 @@ def folder() -> Path:
 
 def save(snapshot: NodeSnapshot) -> None:
     """Keep a node's snapshot. A disk that takes none is no reason to stop watching."""
-    kept = replace(snapshot, link="connecting", runs=tuple(_thinned(run) for run in snapshot.runs[:MAX_RUNS]))
+    kept = replace(snapshot, link="connecting", runs=tuple(_downsample(run) for run in snapshot.runs[:MAX_RUNS]))
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
         replace_file(folder() / f"{snapshot.node}.json", msgspec.json.encode(kept))
@@ -50,11 +50,11 @@ def load() -> Fleet:
     return Fleet(nodes=tuple(found))
 
 
-def _thinned(run: RunSnapshot) -> RunSnapshot:
-    return replace(run, steps=_spread(run.steps, MAX_STEPS), log_tail=run.log_tail[-MAX_LOG_LINES:])
+def _downsample(run: RunSnapshot) -> RunSnapshot:
+    return replace(run, steps=_evenly_spaced(run.steps, MAX_STEPS), log_tail=run.log_tail[-MAX_LOG_LINES:])
 
 
-def _spread(items: Sequence[T], most: int) -> tuple[T, ...]:
+def _evenly_spaced(items: Sequence[T], most: int) -> tuple[T, ...]:
     """At most so many of them, evenly spread, the last among them."""
     stride = -(-len(items) // most) if items else 1
     return tuple(items[::-1][::stride][::-1])

@@ -45,17 +45,17 @@ def locate(text: str, say: Callable[[str], None]) -> tuple[Node, str]:
         for snapshot in fleet.nodes:
             if snapshot.link != "live":
                 say(f"{snapshot.node} was not asked: {snapshot.link_sentence}")
-        found = [only(fleet.runs(), text)]
+        found = [single_match(fleet.runs(), text)]
     run = found[0].run
     return nodes.resolve(run.node), run.run_id
 
 
 def locate_on(node: Node, text: str) -> str:
     """The id of the run of this node that a text means. Raises Unreachable; ConfigError as `only`."""
-    return only(watch.observe_once(node).runs, text).run.run_id
+    return single_match(watch.observe_once(node).runs, text).run.run_id
 
 
-def only(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
+def single_match(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
     """The one run that a text means. Raises ConfigError."""
     found = matching(runs, text)
     if len(found) == 1:
@@ -69,7 +69,7 @@ def only(runs: Sequence[RunSnapshot], text: str) -> RunSnapshot:
     raise ConfigError(f"No run begins with {text!r}{hint or '.'}", "`giblet ps -a` lists every run.")
 
 
-def fresh(node: Node, run_id: str) -> RunSnapshot:
+def fetch_run(node: Node, run_id: str) -> RunSnapshot:
     """The run as it is now, whole. Raises Unreachable; ConfigError when the node does not have it (any more)."""
     return fresh_with_node(node, run_id)[0]
 
@@ -105,12 +105,12 @@ def _observe(node: Node) -> NodeSnapshot:
         snapshot = watch.observe_once(node)
     except GibletError as error:  # one node that is late or at fault must not hide the others
         known = next((n for n in cache.load().nodes if n.node == node.name), NodeSnapshot(node=node.name, link="lost"))
-        return unheard(known, error)
+        return unreachable_nodes(known, error)
     cache.save(snapshot)
     return snapshot
 
 
-def unheard(known: NodeSnapshot, error: GibletError) -> NodeSnapshot:
+def unreachable_nodes(known: NodeSnapshot, error: GibletError) -> NodeSnapshot:
     """What was last known of a node that cannot be asked: a run that lived then is unknown now, not dead."""
     since = known.observed_at
     runs = tuple(

@@ -14,7 +14,7 @@ from giblet_tui.monitor.snapshots import LinkState, NodeSnapshot, RunSnapshot
 from giblet_tui.monitor.watch import NodeWatch
 
 
-class Seen(msgspec.Struct, frozen=True):
+class RunUpdate(msgspec.Struct, frozen=True):
     """The run as it was last heard of, and the link at this moment. sentence: why the link is not live."""
 
     link: LinkState
@@ -43,7 +43,7 @@ class _Latest:
             return snapshot
 
 
-def follow(node: Node, run_id: str) -> Iterator[Seen]:
+def follow(node: Node, run_id: str) -> Iterator[RunUpdate]:
     """What is seen of the run whenever something is new; the last one is of its end.
 
     Raises NotLetIn when the node does not let us in (any more), ConfigError when it does not have the run.
@@ -59,7 +59,7 @@ def follow(node: Node, run_id: str) -> Iterator[Seen]:
             run = next((run for run in snapshot.runs if run.run.run_id == run_id), None)
             if run is None and snapshot.link == "live":
                 raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
-            yield Seen(snapshot.link, snapshot.link_sentence, run)
+            yield RunUpdate(snapshot.link, snapshot.link_sentence, run)
             if run is not None and not run.health.live:
                 return
     finally:

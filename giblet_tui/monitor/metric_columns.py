@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.schema.config import COMPONENTS
-from giblet_train.schema.records import EpochMetric, Number, PartLoss, StepMetric
+from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric
 
 Floats = NDArray[np.float64]
 NAMES = ("total", *COMPONENTS)
@@ -49,7 +49,7 @@ class Points(NamedTuple):
     y_N: Floats
 
 
-class Envelope(NamedTuple):
+class MinMax(NamedTuple):
     """What a series spans in each pixel column: lowest and highest value, NaN where the column is empty."""
 
     low_C: Floats
@@ -128,9 +128,9 @@ class StepColumns:
         """The columns of these records; records seen in an earlier call are not read again."""
         if len(steps) < self._size or (self._size and steps[self._size - 1] != self._last):
             self._clear()
-        for stretch in stretches(steps[self._size :]):
+        for stretch in contiguous_runs(steps[self._size :]):
             self._extend(stretch)
-        ended = standing_epochs(epochs)
+        ended = latest_epochs(epochs)
         return Curves(
             origin=self._origin,
             began_at=began_at,
@@ -178,13 +178,13 @@ class StepColumns:
         self._origin = next(_origins)
 
 
-def stretches(steps: Sequence[StepMetric]) -> list[Sequence[StepMetric]]:
+def contiguous_runs(steps: Sequence[StepMetric]) -> list[Sequence[StepMetric]]:
     """Records in pieces without a resume inside."""
     borders = [i for i, (a, b) in enumerate(pairwise(steps), 1) if _resumes(a, b)]
     return [steps[a:b] for a, b in pairwise([0, *borders, len(steps)]) if a < b]
 
 
-def standing_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
+def latest_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
     """Epochs in order; of one that a resume made again, the later."""
     kept: list[EpochMetric] = []
     for epoch in epochs:
@@ -252,7 +252,7 @@ def _decays(decay: float) -> tuple[Floats, Floats]:
     return decay_KK, carry_K
 
 
-def reduced(points: Points, window: Range, columns: int, *, joined: bool = True) -> Envelope:
+def reduced(points: Points, window: Range, columns: int, *, joined: bool = True) -> MinMax:
     """Lowest and highest value in each of `columns` pixel columns, whose outer centres lie on the window's ends.
 
     joined: also what a straight line between neighbouring points crosses; never over a gap.
@@ -272,7 +272,7 @@ def reduced(points: Points, window: Range, columns: int, *, joined: bool = True)
         with np.errstate(invalid="ignore"):
             line_C = np.interp(centre_C, x_N, y_N, left=np.nan, right=np.nan)
         low_C, high_C = np.fmin(low_C, line_C), np.fmax(high_C, line_C)
-    return Envelope(low_C, high_C)
+    return MinMax(low_C, high_C)
 
 
 def gaps(points: Points, window: Range) -> Floats:
@@ -307,7 +307,7 @@ def _floats(values: Iterable[Number]) -> Floats:
     return np.array([number(value) for value in values], np.float64)
 
 
-def _parts(parts: Sequence[PartLoss | None]) -> dict[str, Floats]:
+def _parts(parts: Sequence[SplitLoss | None]) -> dict[str, Floats]:
     columns: dict[str, list[float]] = {name: [] for name in NAMES}
     for part in parts:
         columns["total"].append(number(part.total if part else None))

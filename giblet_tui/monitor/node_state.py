@@ -20,8 +20,7 @@ from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Health, Signals, health_of
 from giblet_train.schema.records import (
     Alert,
-    Answer,
-    Cause,
+    AlertResponse,
     CheckpointRecord,
     DataMetric,
     EpochMetric,
@@ -29,6 +28,7 @@ from giblet_train.schema.records import (
     EventMetric,
     Exit,
     Heartbeat,
+    NodeFailure,
     Record,
     Run,
     RunMetric,
@@ -61,14 +61,14 @@ class RunState(msgspec.Struct, frozen=True):
     here: bool | None = None
 
     @property
-    def fault(self) -> str:
+    def run_json_error(self) -> str:
         """Why its run.json cannot be read."""
         return self.snapshot.unread.get("run.json", "")
 
     @property
-    def settled(self) -> bool:
+    def is_final(self) -> bool:
         """Has it ended for good?"""
-        return self.snapshot.exit is not None and not self.fault
+        return self.snapshot.exit is not None and not self.run_json_error
 
 
 class NodeState(msgspec.Struct, frozen=True):
@@ -87,13 +87,13 @@ class NodeState(msgspec.Struct, frozen=True):
         return {run_id: dict(run.marks) for run_id, run in self.runs.items()}
 
 
-def fold(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeState:
+def apply_event(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeState:
     """The state after one event. heard_at: when it came, on our clock."""
     if "run" in event:
         piece = event["run"]
         run_id = str(piece["run_id"])
         run = _fold_run(state.runs.get(run_id) or _unread(run_id, state.node), piece)
-        if run.settled:  # nothing will change its health: judged once, however many old runs there are
+        if run.is_final:  # nothing will change its health: judged once, however many old runs there are
             run = replace(run, snapshot=_with_health(run, state, lost=False, elapsed_s=0.0))
         return replace(state, runs={**state.runs, run_id: run})
     if "tick" in event:
@@ -101,10 +101,10 @@ def fold(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeSta
     return state
 
 
-def snapshot_of(state: NodeState, link: LinkState = "live", sentence: str = "", elapsed_s: float = 0.0) -> NodeSnapshot:
+def to_snapshot(state: NodeState, link: LinkState = "live", sentence: str = "", elapsed_s: float = 0.0) -> NodeSnapshot:
     """The node at the last tick, or elapsed_s after it; runs newest first. sentence: why the link is not live."""
     lost = link != "live"
-    runs = [run.snapshot if run.settled else _with_health(run, state, lost, elapsed_s) for run in state.runs.values()]
+    runs = [run.snapshot if run.is_final else _with_health(run, state, lost, elapsed_s) for run in state.runs.values()]
     return NodeSnapshot(
         node=state.node,
         link=link,
@@ -175,7 +175,7 @@ def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
         elif name == "exit.json":
             snapshot = replace(snapshot, exit=_record(text, Exit))
         elif name == "cause.json":
-            snapshot = replace(snapshot, cause=_record(text, Cause))
+            snapshot = replace(snapshot, cause=_record(text, NodeFailure))
     if "checkpoints" in piece:
         found = (_record(text, CheckpointRecord) for text in piece["checkpoints"])
         snapshot = replace(snapshot, checkpoints=tuple(record for record in found if record is not None))
@@ -252,7 +252,7 @@ def _with_alerts(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnaps
 
 def _with_answers(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
     before = () if appended["reset"] else snapshot.answers
-    return replace(snapshot, answers=(*before, *decode_lines(map(sanitize_json, _lines(appended)), Answer)))
+    return replace(snapshot, answers=(*before, *decode_lines(map(sanitize_json, _lines(appended)), AlertResponse)))
 
 
 def _with_log(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
@@ -280,9 +280,10 @@ def log_lines(appended: Mapping[str, Any]) -> list[str]:
 def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float) -> RunSnapshot:
     """The run's snapshot with its health, under the name by which we know the node that it runs on."""
     snapshot = state.snapshot
-    if state.fault:
+    if state.run_json_error:
         return replace(
-            snapshot, health=Health(state="unknown", sentence=f"its run.json cannot be read: {state.fault.rstrip('.')}")
+            snapshot,
+            health=Health(state="unknown", sentence=f"its run.json cannot be read: {state.run_json_error.rstrip('.')}"),
         )
     run = replace(snapshot.run, node=node.node) if state.here else snapshot.run
     elsewhere = state.here is False and run.node != node.node

@@ -17,9 +17,8 @@ from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health, State
 from giblet_train.schema.records import (
     Alert,
-    Answer,
+    AlertResponse,
     AnyMetric,
-    Cause,
     CheckpointRecord,
     DataMetric,
     EpochMetric,
@@ -27,11 +26,12 @@ from giblet_train.schema.records import (
     EventMetric,
     Exit,
     Heartbeat,
+    NodeFailure,
     Run,
     RunMetric,
     StepMetric,
 )
-from giblet_train.schema.schedule import Plan, plan_of
+from giblet_train.schema.schedule import LrSchedule, lr_schedule
 
 PACE_STEPS = 600
 """So many of the last steps say how fast a run is."""
@@ -89,7 +89,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     heartbeat: Heartbeat | None = None
     exit: Exit | None = None
     waiting_for: str = ""
-    cause: Cause | None = None
+    cause: NodeFailure | None = None
     parts: tuple[Part, ...] = ()
     """A run over several nodes: how it stands on each, in their order."""
     plan_record: RunMetric | None = None
@@ -99,7 +99,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     events: tuple[EventMetric, ...] = ()
     evaluation: EvaluationMetric | None = None
     alerts: tuple[Alert, ...] = ()
-    answers: tuple[Answer, ...] = ()
+    answers: tuple[AlertResponse, ...] = ()
     checkpoints: tuple[CheckpointRecord, ...] = ()
     log_tail: tuple[str, ...] = ()
     malformed_lines: int = 0
@@ -109,11 +109,11 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     log_offset: int = 0
 
     @property
-    def plan(self) -> Plan | None:
+    def plan(self) -> LrSchedule | None:
         """The planned schedule, once the engine has said how many steps an epoch has."""
         if self.config is None or self.plan_record is None:
             return None
-        return plan_of(self.config, self.plan_record.steps_per_epoch)
+        return lr_schedule(self.config, self.plan_record.steps_per_epoch)
 
     @property
     def eta_s(self) -> float | None:
@@ -151,7 +151,7 @@ class Fleet(Snapshot, frozen=True, kw_only=True):
 
     nodes: tuple[NodeSnapshot, ...] = ()
 
-    def replacing(self, node: NodeSnapshot) -> Fleet:
+    def with_node(self, node: NodeSnapshot) -> Fleet:
         """This fleet with one node's snapshot replaced or added, order kept."""
         known = [n.node for n in self.nodes]
         if node.node not in known:

@@ -23,7 +23,7 @@ from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache
-from giblet_tui.monitor.node_state import Mark, NodeState, fold, log_lines, snapshot_of
+from giblet_tui.monitor.node_state import Mark, NodeState, apply_event, log_lines, to_snapshot
 from giblet_tui.monitor.snapshots import LinkState, NodeSnapshot
 
 INTERVAL_S = 0.25
@@ -132,7 +132,7 @@ class NodeWatch:
             for event in connection.stream("watch", arguments):
                 if self._stopping.is_set():
                     return
-                self._state = fold(self._state, event, time.time())
+                self._state = apply_event(self._state, event, time.time())
                 if "tick" in event:
                     pauses.reset()
                     self._heard_at = time.monotonic()
@@ -140,14 +140,14 @@ class NodeWatch:
 
     def _post(self, link: LinkState, sentence: str) -> None:
         elapsed_s = 0.0 if link == "live" else time.monotonic() - self._heard_at
-        self._on_snapshot(snapshot_of(self._state, link, sentence, elapsed_s))
+        self._on_snapshot(to_snapshot(self._state, link, sentence, elapsed_s))
         if time.monotonic() - self._cached_at > CACHE_EVERY_S:
             self._cache()
 
     def _cache(self) -> None:
         self._cached_at = time.monotonic()
         if self._state.now is not None:
-            cache.save(snapshot_of(self._state))
+            cache.save(to_snapshot(self._state))
 
 
 def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
@@ -159,12 +159,12 @@ def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
 
     def take(event: dict[str, Any]) -> None:
         nonlocal state
-        state = fold(state, event, time.time())
+        state = apply_event(state, event, time.time())
 
     arguments = {"workdir": node.workdir, "runs": None if runs is None else list(runs)}
     with connect(node) as connection:
         connection.call("observe", arguments, timeout_s=OBSERVE_LIMIT_S, on_event=take)
-    return snapshot_of(state)
+    return to_snapshot(state)
 
 
 def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: int = 64 * 1024) -> Iterator[LogChunk]:
@@ -189,7 +189,7 @@ def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: in
             with connect(node) as connection:
                 reached = True
                 for event in connection.stream("watch", arguments):
-                    state = fold(state, event, time.time())
+                    state = apply_event(state, event, time.time())
                     if "tick" in event:
                         pauses.reset()
                         if (ended := _ended(state, run_id)) is not None:
@@ -209,5 +209,5 @@ def _ended(state: NodeState, run_id: str) -> Health | None:
     """Its health, once it has ended. Raises ConfigError when the node does not have the run."""
     if run_id not in state.runs:
         raise ConfigError(f"{state.node} has no run {run_id}.", "`giblet ps -a` lists every run.")
-    health = snapshot_of(replace(state, runs={run_id: state.runs[run_id]})).runs[0].health
+    health = to_snapshot(replace(state, runs={run_id: state.runs[run_id]})).runs[0].health
     return None if health.live else health

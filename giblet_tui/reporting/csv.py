@@ -7,7 +7,7 @@ import io
 from collections.abc import Mapping
 
 from giblet_train.schema.config import COMPONENTS
-from giblet_train.schema.records import EpochMetric, Number, PartLoss, StepMetric
+from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
 
 FIELDS = (
@@ -45,7 +45,7 @@ def _step(step: StepMetric) -> Cells:
 
 
 def _epoch(epoch: EpochMetric) -> Cells:
-    held_out: PartLoss | None = epoch.validation
+    held_out: SplitLoss | None = epoch.validation
     return {
         **_common("epoch", epoch),
         **_losses("", epoch.train.total, epoch.train.loss),

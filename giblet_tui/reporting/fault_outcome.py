@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from giblet_train.diagnosis.diagnose import diagnose
-from giblet_train.diagnosis.fault_catalog import EVENT, Drill
+from giblet_train.diagnosis.fault_catalog import EVENT, Fault
 from giblet_train.diagnosis.replay import prefixes
 from giblet_train.schema.health import duration
 from giblet_train.schema.records import Alert
@@ -16,7 +16,7 @@ FARTHEST_STEPS = 1000
 """So many steps beyond a fault's beginning are looked at again."""
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class FaultOutcome(msgspec.Struct, frozen=True, kw_only=True):
     """What came of a drill. Steps are counted from the fault's beginning; None: never.
 
     named: what `giblet why` names first at the end ("" for nothing). shown_after: steps until the records alone showed
@@ -24,7 +24,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
     others: what else the watcher raised.
     """
 
-    drill: Drill
+    drill: Fault
     named: str
     sentence: str
     began_step: int | None
@@ -41,16 +41,16 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.named == self.drill.cause and self.raised_after is not None
 
 
-def alert_of(run: RunSnapshot, drill: Drill) -> Alert | None:
+def alert_of(run: RunSnapshot, drill: Fault) -> Alert | None:
     """The first alert that names the drill's fault."""
     return next((a for a in run.alerts if a.name == drill.cause and a.state == "raised"), None)
 
 
-def outcome(run: RunSnapshot, drill: Drill) -> Outcome:
+def outcome(run: RunSnapshot, drill: Fault) -> FaultOutcome:
     """What the records of a drill's run tell."""
     began = next((e for e in run.events if e.name == EVENT), None)
     found, alert = why.of_run(run).diagnosis, alert_of(run, drill)
-    return Outcome(
+    return FaultOutcome(
         drill=drill,
         named=found.causes[0].cause if found.causes else "",
         sentence=found.causes[0].sentence if found.causes else "",
@@ -62,7 +62,7 @@ def outcome(run: RunSnapshot, drill: Drill) -> Outcome:
     )
 
 
-def outcome_lines(seen: Outcome) -> list[str]:
+def outcome_lines(seen: FaultOutcome) -> list[str]:
     """The outcome in words, what was made first."""
     drill = seen.drill
     lines = [
@@ -83,11 +83,11 @@ def outcome_lines(seen: Outcome) -> list[str]:
     return [*lines, "caught" if seen.caught else "NOT CAUGHT"] if drill.cause else [*lines, _control(seen)]
 
 
-def _control(seen: Outcome) -> str:
+def _control(seen: FaultOutcome) -> str:
     return "silent, as it must be" if seen.caught else "A FALSE ALARM"
 
 
-def _shown_after(run: RunSnapshot, drill: Drill) -> int | None:
+def _shown_after(run: RunSnapshot, drill: Fault) -> int | None:
     looked = prefixes(run.config, run.metrics, drill.step + 1, drill.step + FARTHEST_STEPS)
     first = (n for n, found in looked if found.causes and found.causes[0].cause == drill.cause)
     reached = next(first, None)

@@ -7,10 +7,10 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from giblet_train.diagnosis.alerts import answer_to, open_alerts, standing_alerts
+from giblet_train.diagnosis.alerts import active_alerts, open_alerts, silenced_by
 from giblet_train.diagnosis.criteria import WORDS, Verdict, verdict_of
 from giblet_train.diagnosis.eta import eta
-from giblet_train.diagnosis.unsaved_work import disk_full_in_s, lost_if_killed
+from giblet_train.diagnosis.unsaved_work import disk_full_in_s, unsaved_work
 from giblet_train.schema.config import COMPONENTS
 from giblet_train.schema.health import GLYPHS, duration
 from giblet_train.schema.records import EpochMetric
@@ -60,7 +60,7 @@ def lr_planned(run: RunSnapshot) -> float | None:
     return lr_at(run.steps[-1].step, run.plan) if run.plan and run.steps else None
 
 
-def where(run: RunSnapshot) -> str:
+def node_names(run: RunSnapshot) -> str:
     """The node of a run, or its nodes."""
     return ",".join(nodes_of(run))
 
@@ -121,7 +121,7 @@ def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
             f"about {duration(left.left_s)} to go ({span}, {duration(left.pauses_s)} between epochs)"
             + ("; it stands still now" if left.frozen else "")
         )
-    lost = lost_if_killed(run.steps, run.checkpoints)
+    lost = unsaved_work(run.steps, run.checkpoints)
     lines += [lost.sentence] if lost is not None else []
     full_s = disk_full_in_s(
         run.config, run.steps, run.checkpoints, run.plan.steps_per_epoch, run.plan.total_steps, disk_free_gib
@@ -133,7 +133,7 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
     """`status`: the state as a sentence, where it stands, losses, rate, verdict, what is at stake, how it began."""
     facts, judged = run.run, verdict(run)
     lines = [
-        f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {where(run)}",
+        f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {node_names(run)}",
         f"  {run.health.sentence}",
         *(f"  {GLYPHS[part.state]} {part.node}: {part.state}, {part.sentence}" for part in run.parts),
         *(f"  {line}" for line in (progress_line(run), rates(run)) if line),
@@ -154,8 +154,8 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
 def alert_lines(run: RunSnapshot, now: float) -> list[str]:
     """Each alert that stands: since when, its sentence, what to do, and who has answered it. now: the node's clock."""
     lines = []
-    for alert in standing_alerts(run.alerts):
-        answer = answer_to(alert, run.answers, now)
+    for alert in active_alerts(run.alerts):
+        answer = silenced_by(alert, run.answers, now)
         mark = "▲" if answer is None else "✓"
         lines.append(f"{mark} {alert.name}, {alert.level}, since step {alert.step} ({duration(now - alert.at)} ago)")
         lines += [f"   {alert.sentence}", f"   → {alert.action}"]
@@ -177,15 +177,19 @@ def progress_line(run: RunSnapshot) -> str:
     pace = f"{last.step_s:.2g} s/step" if last.step_s is not None else ""
     left = run.eta_s
     times = ", ".join(t for t in (pace, f"{duration(left)} left" if left is not None else "") if t)
-    parts = [f"step {last.step + 1}{of_steps} epoch {last.epoch}{of_epochs}", losses(last.total, last.loss), times]
+    parts = [
+        f"step {last.step + 1}{of_steps} epoch {last.epoch}{of_epochs}",
+        format_losses(last.total, last.loss),
+        times,
+    ]
     return " | ".join(p for p in parts if p)
 
 
 def epoch_line(run: RunSnapshot, epoch: EpochMetric) -> str:
     """An epoch's end: losses on train and validation, and its last step's rate against the plan."""
-    line = f"epoch {epoch.epoch} train {losses(epoch.train.total, epoch.train.loss)}"
+    line = f"epoch {epoch.epoch} train {format_losses(epoch.train.total, epoch.train.loss)}"
     if epoch.validation:
-        line += f" | validation {losses(epoch.validation.total, epoch.validation.loss)}"
+        line += f" | validation {format_losses(epoch.validation.total, epoch.validation.loss)}"
     planned = lr_at(epoch.epoch * run.plan.steps_per_epoch - 1, run.plan) if run.plan else None
     return f"{line} | {_rates(epoch.lr, planned)}{' | best so far' if epoch.best else ''}"
 
@@ -199,7 +203,7 @@ def _rates(observed: float, planned: float | None) -> str:
     return f"lr {observed:.3e}" + (f" (planned {planned:.3e})" if planned is not None else "")
 
 
-def losses(total: float | None, loss: Mapping[str, float | None]) -> str:
+def format_losses(total: float | None, loss: Mapping[str, float | None]) -> str:
     """`total 0.9123 fmri 0.9881 video …`, the components in their fixed order."""
     return " ".join(f"{name} {number(value)}" for name, value in {"total": total, **_ordered(loss)}.items())
 
@@ -215,7 +219,7 @@ def number(value: float | None) -> str:
 
 def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
     """A line for each key whose value differs."""
-    return [f"  {key}: {in_yaml(old)} → {in_yaml(new)}" for key, (old, new) in changes.items()]
+    return [f"  {key}: {as_yaml(old)} → {as_yaml(new)}" for key, (old, new) in changes.items()]
 
 
 def _run_row(run: RunSnapshot) -> Row:
@@ -225,7 +229,7 @@ def _run_row(run: RunSnapshot) -> Row:
     return (
         f"{GLYPHS[run.health.state]} {run.health.state}",
         run.run.run_id,
-        where(run),
+        node_names(run),
         epoch,
         total,
         fmri,
@@ -261,10 +265,10 @@ def _ordered(loss: Mapping[str, float | None]) -> dict[str, float | None]:
     return {c: loss[c] for c in [*known, *(c for c in loss if c not in known)]}
 
 
-def in_yaml(value: Any) -> str:
+def as_yaml(value: Any) -> str:
     """A value on one line, as a configuration's file has it."""
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {in_yaml(each)}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {as_yaml(each)}' for key, each in value.items())}}}"
     if isinstance(value, list | tuple):
-        return f"[{', '.join(map(in_yaml, value))}]"
+        return f"[{', '.join(map(as_yaml, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from giblet_train.diagnosis.alerts import answer_to, standing_alerts
+from giblet_train.diagnosis.alerts import active_alerts, silenced_by
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 from giblet_tui.reporting.formatting import lr_planned, verdict
@@ -55,26 +55,26 @@ def verdict_json(run_id: str, judged: Verdict) -> dict[str, Any]:
         "schema": SCHEMA,
         "run_id": run_id,
         "verdict": judged.status,
-        "criteria": [finite(msgspec.to_builtins(c)) for c in judged.criteria],
+        "criteria": [nan_to_null(msgspec.to_builtins(c)) for c in judged.criteria],
     }
 
 
 def alerts_json(run: RunSnapshot, now: float) -> dict[str, Any]:
     """`alerts --json`: those that stand, each with the answer that silences it, if any."""
     standing = [
-        {**msgspec.to_builtins(alert), "answer": msgspec.to_builtins(answer_to(alert, run.answers, now))}
-        for alert in standing_alerts(run.alerts)
+        {**msgspec.to_builtins(alert), "answer": msgspec.to_builtins(silenced_by(alert, run.answers, now))}
+        for alert in active_alerts(run.alerts)
     ]
-    return {"schema": SCHEMA, "run_id": run.run.run_id, "alerts": [finite(alert) for alert in standing]}
+    return {"schema": SCHEMA, "run_id": run.run.run_id, "alerts": [nan_to_null(alert) for alert in standing]}
 
 
-def finite(value: Any) -> Any:
+def nan_to_null(value: Any) -> Any:
     """The same data with None for numbers that JSON cannot say."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):
-        return {k: finite(v) for k, v in value.items()}
-    return [finite(v) for v in value] if isinstance(value, list) else value
+        return {k: nan_to_null(v) for k, v in value.items()}
+    return [nan_to_null(v) for v in value] if isinstance(value, list) else value
 
 
 def _node_json(node: NodeSnapshot) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from giblet_train.schema.health import duration
 from giblet_train.schema.records import EventMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting import why
-from giblet_tui.reporting.formatting import clock, losses, markdown_table, stakes_lines, verdict_lines
-from giblet_tui.reporting.promotion import HEAD, notebook
+from giblet_tui.reporting.formatting import clock, format_losses, markdown_table, stakes_lines, verdict_lines
+from giblet_tui.reporting.promotion import HEAD, stage_table
 
 TOLD = frozenset(
     {
@@ -56,7 +56,7 @@ def report_since(runs: Sequence[RunSnapshot], stages: Sequence[str], since: floa
     told = [run for run in runs if run.health.live or _last_known(run) >= since]
     if not told:
         return f"# Since {clock(since)}\n\nNothing ran.\n"
-    parts = [f"# Since {clock(since)}", anonymous(markdown_table(HEAD, notebook(told, stages)))]
+    parts = [f"# Since {clock(since)}", redact(markdown_table(HEAD, stage_table(told, stages)))]
     for run in sorted(told, key=lambda r: r.run.launched_at):
         parts += [f"## {run.run.run_id}", _summary(run), "\n".join(_history(run, since))]
         parts.append("\n".join([*_verdict(run), *_best(run), *_cost(run, now)]))
@@ -68,7 +68,7 @@ def _last_known(run: RunSnapshot) -> float:
     return max(run.run.launched_at, last, run.exit.ended_at if run.exit else 0.0)
 
 
-def anonymous(text: str) -> str:
+def redact(text: str) -> str:
     """A sentence without paths and without participants' labels."""
     return _PERSON.sub("a subject", _PATH.sub("(a path)", text))
 
@@ -86,7 +86,7 @@ def _summary(run: RunSnapshot) -> str:
         else f"Configuration `{run.run.name}` ({run.run.config_hash}{stage})"
     )
     return (
-        f"**{run.health.state}**: {anonymous(run.health.sentence)}. {configuration} on {run.run.node}, giblet "
+        f"**{run.health.state}**: {redact(run.health.sentence)}. {configuration} on {run.run.node}, giblet "
         f"{run.run.giblet_version}{subjects}."
     )
 
@@ -96,35 +96,35 @@ def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
     moments = [(run.run.launched_at, "launched")]
     if run.steps:
         moments.append((run.steps[0].at, f"first step ({run.steps[0].step})"))
-    moments += [(e.at, _told(e)) for e in run.events if e.name in TOLD]
-    moments += [(a.at, f"alert {a.state}: {a.name}. {anonymous(a.sentence)}") for a in run.alerts]
+    moments += [(e.at, _sentence(e)) for e in run.events if e.name in TOLD]
+    moments += [(a.at, f"alert {a.state}: {a.name}. {redact(a.sentence)}") for a in run.alerts]
     moments += [(a.at, f"alert {'acknowledged' if a.until is None else 'snoozed'}: {a.name}") for a in run.answers]
     changes = verdict_changes(run.config, run.metrics, ended=not run.health.live) if run.config else []
-    moments += [(c.at, f"epoch {c.epoch}: verdict {_became(c)}") for c in changes]
+    moments += [(c.at, f"epoch {c.epoch}: verdict {_state_change(c)}") for c in changes]
     moments += [(e.at, f"epoch {e.epoch}: best validation") for e in run.epochs if e.best][-1:]
     if run.steps:
         moments.append((run.steps[-1].at, f"last step known ({run.steps[-1].step})"))
     if run.exit:
-        moments.append((run.exit.ended_at, f"ended: {anonymous(run.health.sentence)}"))
+        moments.append((run.exit.ended_at, f"ended: {redact(run.health.sentence)}"))
     told = [moment for moment in moments if moment[0] >= since]
     return [f"- {clock(at)} {what}" for at, what in sorted(told, key=lambda moment: moment[0])]
 
 
-def _became(change: VerdictChange) -> str:
+def _state_change(change: VerdictChange) -> str:
     return f"{WORDS[change.was]} → {WORDS[change.now]}" if change.was else WORDS[change.now]
 
 
-def _told(event: EventMetric) -> str:
+def _sentence(event: EventMetric) -> str:
     if event.name == "resumed":
         return f"resumed from step {event.facts.get('step', '?')}"
-    return f"{event.name.replace('_', ' ')}: {anonymous(event.sentence)}"
+    return f"{event.name.replace('_', ' ')}: {redact(event.sentence)}"
 
 
 def _verdict(run: RunSnapshot) -> list[str]:
     if run.config is None and run.run.adopted is not None:
         return ["- adopted without a configuration: nothing to be held against"]
     if run.config is None:
-        return [anonymous(f"- config.yaml cannot be read: {run.unread.get('config.yaml', 'It is not there.')}")]
+        return [redact(f"- config.yaml cannot be read: {run.unread.get('config.yaml', 'It is not there.')}")]
     if not run.config.criteria:
         return ["- no criteria: nothing to be held against"]
     judged = verdict_of(run.config, run.metrics, ended=not run.health.live)
@@ -133,7 +133,7 @@ def _verdict(run: RunSnapshot) -> list[str]:
 
 def _causes(run: RunSnapshot) -> list[str]:
     causes = why.of_run(run).diagnosis.causes
-    lines = [f"- **{c.cause}** ({c.confidence:.0%}): {anonymous(c.sentence)} {anonymous(c.action)}" for c in causes]
+    lines = [f"- **{c.cause}** ({c.confidence:.0%}): {redact(c.sentence)} {redact(c.action)}" for c in causes]
     return lines or ["Nothing, as far as the records show."]
 
 
@@ -144,8 +144,8 @@ def _losses(run: RunSnapshot) -> list[str]:
     lines = []
     for epoch in shown.values():
         held = epoch.validation
-        validation = f"; validation {losses(held.total, held.loss)}" if held else ""
-        lines.append(f"- epoch {epoch.epoch}: train {losses(epoch.train.total, epoch.train.loss)}{validation}")
+        validation = f"; validation {format_losses(held.total, held.loss)}" if held else ""
+        lines.append(f"- epoch {epoch.epoch}: train {format_losses(epoch.train.total, epoch.train.loss)}{validation}")
     return lines
 
 

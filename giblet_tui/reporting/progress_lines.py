@@ -9,7 +9,7 @@ from giblet_tui.reporting.formatting import epoch_line, progress_line, rates
 STEP_LINE_EVERY_S = 5.0
 
 
-class Narrator:
+class ProgressPrinter:
     """What of one run has been told already. Times are the node's, so the lines depend on the records alone."""
 
     def __init__(self) -> None:
@@ -19,11 +19,11 @@ class Narrator:
         self._events = 0
         self._step_at = float("-inf")
 
-    def news(self, run: RunSnapshot) -> list[str]:
+    def new_lines(self, run: RunSnapshot) -> list[str]:
         """Lines for what is new since the last call; none when nothing is."""
-        return [*self._standing(run), *self._told_events(run), *self._told_steps(run)]
+        return [*self._state_lines(run), *self._event_lines(run), *self._step_lines(run)]
 
-    def _standing(self, run: RunSnapshot) -> list[str]:
+    def _state_lines(self, run: RunSnapshot) -> list[str]:
         lines = []
         if run.health.state != self._state:
             self._state = run.health.state
@@ -34,12 +34,12 @@ class Narrator:
         self._phase = phase
         return lines
 
-    def _told_events(self, run: RunSnapshot) -> list[str]:
+    def _event_lines(self, run: RunSnapshot) -> list[str]:
         new = run.events[self._events :]
         self._events = len(run.events)
         return [f"{event.level}: {event.sentence}" for event in new if event.level != "info"]
 
-    def _told_steps(self, run: RunSnapshot) -> list[str]:
+    def _step_lines(self, run: RunSnapshot) -> list[str]:
         ended = self._ended_epochs(run)
         if ended:
             self._step_at = ended[-1].at

@@ -12,7 +12,7 @@ import msgspec
 from giblet_train.diagnosis import stages as rungs
 from giblet_train.diagnosis.cost_estimate import Cost, cost_of
 from giblet_train.diagnosis.criteria import WORDS
-from giblet_train.diagnosis.stages import Climb, Ladder
+from giblet_train.diagnosis.stages import PromotionTarget, Stages
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.health import GLYPHS, duration
 from giblet_train.schema.records import Promotion
@@ -22,21 +22,21 @@ from giblet_tui.reporting.formatting import clock, diff_lines, verdict
 HEAD = ("STAGE", "RUN", "LAUNCHED", "STATE", "EPOCHS", "VERDICT", "ACCEPTED", "GPU-HOURS", "FROM", "NOTE")
 
 
-class Ascent(msgspec.Struct, frozen=True, kw_only=True):
+class PromotionPlan(msgspec.Struct, frozen=True, kw_only=True):
     """A promotion, decided: what will run, why it may, and what it costs (None: too few steps were measured).
 
     device: what the run below, and so the cost, was measured on.
     """
 
-    climb: Climb
+    climb: PromotionTarget
     promotion: Promotion
     cost: Cost | None
     device: str = "cuda"
 
 
-def ascend(
-    run: RunSnapshot, ladder: Ladder, stage: str, settings: Mapping[str, Any], accepted: Sequence[str], why: str
-) -> Ascent:
+def plan_promotion(
+    run: RunSnapshot, ladder: Stages, stage: str, settings: Mapping[str, Any], accepted: Sequence[str], why: str
+) -> PromotionPlan:
     """Decide a promotion. settings: dotted key -> value. accepted: criteria to go on without, why: for what reason.
 
     Raises ConfigError for what makes no sense, PreflightRefused where the run has not earned it.
@@ -45,7 +45,7 @@ def ascend(
     if config is None:
         why = "is not known: it was adopted" if run.run.adopted is not None else "cannot be read"
         raise ConfigError(f"The configuration of {run_id} {why}.", "Launch the next stage by its own file.")
-    rung = rungs.target(ladder, config, stage)
+    rung = rungs.next_stage(ladder, config, stage)
     if accepted and not why:
         raise ConfigError("--accept needs a reason that others will read.", "Add --note 'why it may go on without'.")
     if run.health.live:
@@ -54,7 +54,7 @@ def ascend(
         )
     if judged is None:
         raise PreflightRefused(f"{run_id} has no criteria, so it has proved nothing.", "Name some under `criteria:`.")
-    unmet = rungs.blockers(judged, accepted)
+    unmet = rungs.unmet_criteria(judged, accepted)
     if unmet:
         named = "\n  ".join(f"{c.name}: {c.sentence}" for c in unmet)
         accepting = " ".join(f"--accept {c.name}" for c in unmet)
@@ -62,8 +62,8 @@ def ascend(
             f"{run_id} has not passed: {len(unmet)} of {len(judged.criteria)} criteria not met.",
             f"{named}\n  To go on all the same, on the record: giblet promote {run_id} {stage} {accepting} --note WHY",
         )
-    risen = rungs.climb(config, rung, settings)
-    cost = foretold(run, risen)
+    risen = rungs.promote_config(config, rung, settings)
+    cost = estimate_cost(run, risen)
     promotion = Promotion(
         from_run=run_id,
         from_stage=config.stage,
@@ -73,17 +73,17 @@ def ascend(
         hours=cost.hours if cost else None,
     )
     device = run.plan_record.device if run.plan_record else "cuda"
-    return Ascent(climb=risen, promotion=promotion, cost=cost, device=device)
+    return PromotionPlan(climb=risen, promotion=promotion, cost=cost, device=device)
 
 
-def foretold(run: RunSnapshot, risen: Climb) -> Cost | None:
+def estimate_cost(run: RunSnapshot, risen: PromotionTarget) -> Cost | None:
     """What the run above will cost, from this one's steps."""
     if run.config is None or run.plan_record is None or run.data is None:
         return None
     return cost_of(run.config, risen.config, run.plan_record, run.data, run.steps)
 
 
-def superseded(runs: Sequence[RunSnapshot], ascent: Ascent) -> list[RunSnapshot]:
+def obsolete_runs(runs: Sequence[RunSnapshot], ascent: PromotionPlan) -> list[RunSnapshot]:
     """Living runs that the new one makes pointless: of its stage, or of its own name."""
     config = ascent.climb.config
     return [
@@ -91,7 +91,7 @@ def superseded(runs: Sequence[RunSnapshot], ascent: Ascent) -> list[RunSnapshot]
     ]
 
 
-def ascent_lines(ascent: Ascent) -> list[str]:
+def ascent_lines(ascent: PromotionPlan) -> list[str]:
     """What a promotion is: where from, on what ground, what differs, what it costs."""
     said, config = ascent.promotion, ascent.climb.config
     lines = [f"{said.from_run} ({said.from_stage}, {WORDS[said.verdict]}) → {config.name} ({config.stage})"]  # type: ignore[index]
@@ -117,7 +117,7 @@ def cost_lines(cost: Cost | None, device: str) -> list[str]:
     ]
 
 
-def notebook(runs: Sequence[RunSnapshot], stages: Sequence[str]) -> list[tuple[str, ...]]:
+def stage_table(runs: Sequence[RunSnapshot], stages: Sequence[str]) -> list[tuple[str, ...]]:
     """A row for each run that is on the ladder (drills are not), by stage and time: the lab's notebook, under HEAD."""
     placed = [run for run in runs if run.config and run.config.stage in stages and "drill" not in run.run.argv]
     placed.sort(key=lambda run: (stages.index(run.config.stage) if run.config else 0, run.run.launched_at))

@@ -12,7 +12,7 @@ LOST_WITH = {
 """File -> what cannot be told without it."""
 
 
-def complaints(run: RunSnapshot, folder: str) -> list[DataError]:
+def read_errors(run: RunSnapshot, folder: str) -> list[DataError]:
     """An error for each unreadable file of a run that was read whole. folder: where it lies, `tensor01:~/giblet/…`."""
     unread = dict(run.unread)
     if run.config is None and run.run.adopted is None:
@@ -20,7 +20,7 @@ def complaints(run: RunSnapshot, folder: str) -> list[DataError]:
     return [_complaint(name, why, folder) for name, why in unread.items()]
 
 
-def damaged(n_lines: int, n_read: int, folder: str, first: str = "") -> list[str]:
+def damaged_record_message(n_lines: int, n_read: int, folder: str, first: str = "") -> list[str]:
     """What to say of lines of metrics.jsonl that are no records, beside n_read that are. first: which, if known."""
     if not n_lines:
         return []

@@ -18,8 +18,8 @@ from giblet_train.schema.run_dir import RunDir
 from giblet_tui.connection.sanitize import sanitize_json, sanitize_line
 from giblet_tui.inventory import configs
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.json_output import SCHEMA, finite
-from giblet_tui.reporting.unreadable_files import damaged
+from giblet_tui.reporting.json_output import SCHEMA, nan_to_null
+from giblet_tui.reporting.unreadable_files import damaged_record_message
 
 TAIL_BYTES = 64 * 1024
 BRING_AGAIN = "Bring it again: giblet pull {} --logs"
@@ -67,7 +67,7 @@ def of_path(path: Path, config: str | None) -> Finding:
 
 def why_json(finding: Finding) -> dict[str, Any]:
     """`why --json`."""
-    causes = [finite(msgspec.to_builtins(cause)) for cause in finding.diagnosis.causes]
+    causes = [nan_to_null(msgspec.to_builtins(cause)) for cause in finding.diagnosis.causes]
     return {
         "schema": SCHEMA,
         "run_id": finding.subject,
@@ -127,7 +127,7 @@ def _metrics(run_dir: RunDir) -> tuple[list[AnyMetric], list[str]]:
         raise ConfigError(f"{run_dir.metrics} cannot be read: {error.strerror}.", remedy) from None
     metrics, n_malformed = decode_metrics(lines)
     first = next((f"the first is line {n}" for n, line in enumerate(lines, 1) if decode_metrics([line])[1]), "")
-    return metrics, damaged(n_malformed, len(metrics), str(run_dir.path), first)
+    return metrics, damaged_record_message(n_malformed, len(metrics), str(run_dir.path), first)
 
 
 def _adopted_notes(run: RunSnapshot) -> tuple[str, ...]:
@@ -136,7 +136,9 @@ def _adopted_notes(run: RunSnapshot) -> tuple[str, ...]:
         return ()
     plan = "It was adopted, without a configuration: nothing can be held against a plan, the learning rate least."
     unseen = (
-        log_parser.not_shown(run.epochs) if adopted.log else ["No log of it is known: only its processes are seen."]
+        log_parser.unavailable_from_log(run.epochs)
+        if adopted.log
+        else ["No log of it is known: only its processes are seen."]
     )
     return (plan, *unseen)
 

@@ -41,7 +41,7 @@ def checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> Checkpoi
     if not found:
         raise _no_checkpoint(run, role, ways)
     record = max(found, key=lambda c: c.step)
-    plain_name(record.file, run.run.run_id)
+    safe_name(record.file, run.run.run_id)
     return record
 
 
@@ -62,14 +62,14 @@ def _no_checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> Conf
     return ConfigError(f"{run_id} has no {role} checkpoint{' yet' if live else ''}.", remedy)
 
 
-def plain_name(name: str, run_id: str) -> str:
+def safe_name(name: str, run_id: str) -> str:
     """The name of a file that a node names, fit for a folder here. Raises DataError for any other."""
     if not _PLAIN_NAME.fullmatch(name):
         raise DataError(f"{run_id} names a file {name!r}, which is no plain file name.")
     return name
 
 
-def small_files(
+def record_files(
     connection: Connection, node: Node, run: RunSnapshot, target: Path, say: Callable[[str], None]
 ) -> list[Path]:
     """Records, configuration and log, each replaced whole; say: told of those that could not be brought."""
@@ -108,12 +108,12 @@ def weights(
     folder = RunDir(target).checkpoints
     final = folder / record.file
     remote = remote_file(node, run.run.run_id, f"{folder.name}/{record.file}")
-    whole_file(connection, remote, final, record.bytes, record.sha256, say)
+    download_file(connection, remote, final, record.bytes, record.sha256, say)
     write_record(final.with_suffix(".json"), record)
     return final
 
 
-def whole_file(
+def download_file(
     connection: Connection, remote: str, final: Path, size: int, sha256: str, say: Callable[[str], None]
 ) -> None:
     """A file of the node at `final`, continued from what was brought before; left alone when it is there already.

@@ -39,7 +39,7 @@ T = TypeVar("T")
 Verb = Literal["evaluate", "lesion", "rebuild", "ensemble"]
 
 
-class Question(msgspec.Struct, frozen=True, kw_only=True):
+class EvaluationRequest(msgspec.Struct, frozen=True, kw_only=True):
     """What a person wants to know of a run's checkpoint, or of several runs'.
 
     role: best or last. options: words for the engine. inputs: an option of the engine -> a file here that goes with it.
@@ -53,7 +53,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     gpu: int | str | None = None
 
 
-class Inspection(msgspec.Struct, frozen=True, kw_only=True):
+class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
     """A question about runs of one node, with everything decided.
 
     argv: the engine's words, where [path] is below the workdir. inputs: such a path -> the file here that it gets.
@@ -72,7 +72,7 @@ class Inspection(msgspec.Struct, frozen=True, kw_only=True):
         return {"workdir": self.node.workdir, "run_id": self.run_id, "name": self.name}
 
 
-class Made(msgspec.Struct, frozen=True, kw_only=True):
+class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
     """A file that an inspection made."""
 
     name: str
@@ -85,7 +85,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
 
     code: int | None
     out: str
-    files: tuple[Made, ...]
+    files: tuple[OutputFile, ...]
 
     @property
     def size(self) -> int:
@@ -113,7 +113,7 @@ def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
     return pull.checkpoint(run, role, ways)
 
 
-def plan(question: Question, runs: Sequence[RunSnapshot], node: Node, engine: Environment) -> Inspection:
+def plan(question: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, engine: Environment) -> EvaluationJob:
     """Decide an inspection. Raises ConfigError where a run has no such checkpoint or an input is not here."""
     records = [checkpoint(run, question.role) for run in runs]
     for path in question.inputs.values():
@@ -134,7 +134,7 @@ def plan(question: Question, runs: Sequence[RunSnapshot], node: Node, engine: En
     argv += [*([] if question.verb == "rebuild" else ["--out"]), [f"{folder}/out"], "--role", question.role]
     for option, remote in inputs.items():
         argv += [option, [remote]]
-    return Inspection(
+    return EvaluationJob(
         node=node,
         run_id=run_id,
         name=name,
@@ -162,7 +162,7 @@ def checkpoint_sentence(run: RunSnapshot, record: CheckpointRecord, role: str) -
     return f"{sentence}; the run goes on and is not touched" if run.health.live else sentence
 
 
-def attend(inspection: Inspection, say: Callable[[str], None]) -> Result:
+def wait_for(inspection: EvaluationJob, say: Callable[[str], None]) -> Result:
     """Have it made, or join it, and tell what it says until it ends, through lost links.
 
     Raises the node's refusal; Unreachable when the node was not reached at all or lets us in no more.
@@ -188,29 +188,31 @@ def attend(inspection: Inspection, say: Callable[[str], None]) -> Result:
         told = connection.call("inspect", request, timeout_s=LIMIT_S, on_event=take)
         return msgspec.convert(told, Result)
 
-    return _patiently(inspection.node, work, say)
+    return _retry(inspection.node, work, say)
 
 
-def bring(inspection: Inspection, result: Result, target: Path, say: Callable[[str], None]) -> list[Path]:
+def download(inspection: EvaluationJob, result: Result, target: Path, say: Callable[[str], None]) -> list[Path]:
     """Its files in the folder `target`, each whole, through lost links; their paths. Raises DataError, OSError."""
-    names = [pull.plain_name(file.name, inspection.run_id) for file in result.files]
+    names = [pull.safe_name(file.name, inspection.run_id) for file in result.files]
 
     def work(connection: Connection) -> None:
         for file in result.files:
-            pull.whole_file(connection, f"{result.out}/{file.name}", target / file.name, file.bytes, file.sha256, say)
+            pull.download_file(
+                connection, f"{result.out}/{file.name}", target / file.name, file.bytes, file.sha256, say
+            )
 
-    _patiently(inspection.node, work, say)
+    _retry(inspection.node, work, say)
     return [target / name for name in names]
 
 
-def end(inspection: Inspection) -> bool:
+def cancel(inspection: EvaluationJob) -> bool:
     """End it on its node and remove what it left there; was there anything? Raises the node's refusal."""
     with connect(inspection.node) as connection:
         told = connection.call("end_inspection", inspection.where, timeout_s=_END_LIMIT_S)
     return bool(told["was"] != "none")
 
 
-def failure(inspection: Inspection, code: int | None) -> RunFailed | None:
+def failure(inspection: EvaluationJob, code: int | None) -> RunFailed | None:
     """What ended it that it could not say itself; None where it said so."""
     if code is not None and code <= KILLED:
         return None
@@ -219,7 +221,7 @@ def failure(inspection: Inspection, code: int | None) -> RunFailed | None:
     return RunFailed(f"{inspection.name} {how} on {inspection.node.name}.", remedy)
 
 
-def _patiently(node: Node, work: Callable[[Connection], T], say: Callable[[str], None]) -> T:
+def _retry(node: Node, work: Callable[[Connection], T], say: Callable[[str], None]) -> T:
     """The work done over a connection, begun again after each lost link. It must bear being begun again."""
     pauses, reached = Pauses(), False
     while True:

@@ -95,4 +95,4 @@ def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
     yield laptop
     for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:
         for run in run_processes.all_runs(str(workdir)):
-            stop_run.sweep(run)
+            stop_run.kill_tree(run)

@@ -61,7 +61,7 @@ class Ground:
     def stop(self, run_id: str, **more: Any) -> dict[str, Any]:
         return stop_run.stop({"workdir": str(self.workdir), "run_id": run_id, **more}, lambda event: None)
 
-    def run(self, run_id: str) -> run_processes.RunOnNode:
+    def run(self, run_id: str) -> run_processes.LocalRun:
         return run_processes.find(str(self.workdir), run_id)
 
     def runs(self) -> list[str]:
@@ -69,8 +69,8 @@ class Ground:
 
     def clear(self) -> None:
         for run in run_processes.all_runs(str(self.workdir)):
-            stop_run.sweep(run)
-            sessions.end(run.session)
+            stop_run.kill_tree(run)
+            sessions.kill_session(run.session)
         for tag in self.tags:
             for pid in trees.living(tag):
                 os.kill(pid, signal.SIGKILL)

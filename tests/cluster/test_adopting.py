@@ -20,7 +20,7 @@ from giblet_train.schema.health import Health
 from giblet_tui.agent import run_processes
 from giblet_tui.connection.connect import connect
 from giblet_tui.control.adopt import adopt, run_name
-from giblet_tui.control.stop import find_stale, look, require_gone, stop
+from giblet_tui.control.stop import find_stale, probe_resources, raise_if_survivors, stop
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import watch
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -112,14 +112,14 @@ def test_a_session_is_seen_and_stopped_to_the_last_process(lab: Lab, multiplexer
     assert run.config is None and "not known: configuration" in run.run.note
     assert any("Epoch 3/3" in line for line in run.log_tail)
     with connect(lab.node) as connection:
-        assert find_stale(lab.node, look(lab.node, connection)) == []
+        assert find_stale(lab.node, probe_resources(lab.node, connection)) == []
     with pytest.raises(GibletError, match=f"adopted already, as {done.run_id}") as refused:
         lab.adopt("Lab.v3" if multiplexer == "screen" else "Lab-v3")
     assert refused.value.exit_code == 5
 
     before = len(lab.left())
     stopped = lab.stop(done.run_id)
-    require_gone([stopped])
+    raise_if_survivors([stopped])
     assert len(lab.sessions()) == 1 and "v30" in lab.sessions()[0]
     assert (lab.health(done.run_id).state, log.exists()) == ("stopped", True)
     assert (before, len(lab.left())) == (4, 2), "the other session's trainer and loader live"
@@ -153,13 +153,13 @@ def test_a_keeper_that_died_is_replaced_and_doubles_nothing(lab: Lab) -> None:
     os.kill(keeper, 9)
     wait_until(lambda: run.supervisor() is None)
     with connect(lab.node) as connection:
-        (stale,) = find_stale(lab.node, look(lab.node, connection))
+        (stale,) = find_stale(lab.node, probe_resources(lab.node, connection))
     assert stale.why.startswith("its supervisor is gone, but pid")
     second = lab.adopt("again")
     assert (second.run_id, second.again) == (done.run_id, True)
     wait_until(lambda: lab.health(done.run_id).state == "running")
     assert len(lab.seen(done.run_id).epochs) == 3
-    require_gone([lab.stop(done.run_id)])
+    raise_if_survivors([lab.stop(done.run_id)])
 
 
 def test_what_cannot_be_adopted_is_refused_and_nothing_is_written(lab: Lab) -> None:

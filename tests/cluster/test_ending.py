@@ -25,7 +25,7 @@ from giblet_train.schema.records import Exit, decode
 from giblet_tui.agent import restore_socket, sessions, stop_run
 from giblet_tui.agent import supervisor as supervise
 from giblet_tui.agent.main import AgentRefusal
-from giblet_tui.launch.plan import trainer_argv
+from giblet_tui.launch.plan import training_argv
 from tests.cluster import trees
 from tests.cluster.ground import KINDS, make_ground, require  # noqa: F401 - make_ground is the fixture `ground`
 
@@ -63,7 +63,7 @@ def test_nothing_of_a_tree_survives_a_stop(ground, variant, kind):
         done = ground.stop(run_id, grace_s=1.0)
         assert trees.living(tag) == {} and done["survivors"] == []
         assert done["steps"][-1]["step"] == "proved" and not done["already"] and done["seconds"] < 10
-        assert not sessions.find(f"gib-{run_id}")
+        assert not sessions.find_session(f"gib-{run_id}")
         assert exit_record(ground, run_id).stop_requested
 
 
@@ -91,7 +91,7 @@ def test_whatever_was_killed_before_a_stop_ends_the_rest(ground, kind, victim):
         command = min(pid for pid, argv in trees.living(tag).items() if argv.endswith(tag))
         os.kill(command, signal.SIGKILL)
     else:
-        sessions.end(run.session)
+        sessions.kill_session(run.session)
         assert run.supervisor() and trees.living(tag)
     done = ground.stop(run_id, grace_s=1.0)
     assert done["survivors"] == [] and trees.living(tag) == {}
@@ -110,7 +110,7 @@ def test_a_tmux_that_died_or_lost_its_socket_does_not_hide_the_run(ground, victi
         os.kill(int(server), signal.SIGKILL)
     else:
         os.unlink(socket)
-    trees.until(lambda: not sessions.find(f"gib-{run_id}"))
+    trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))
     assert ground.run(run_id).supervisor()
     with pytest.raises(AgentRefusal, match="already runs here"):
         ground.start(SLEEPS, "tmux", config_hash=ground.run(run_id).record("run.json")["config_hash"])
@@ -123,17 +123,17 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
     require(kind)
     run_id = ground.start(SLEEPS, kind)
     request = {"workdir": str(ground.workdir), "run_id": run_id}
-    assert restore_socket.uncover(request, print) == {"again": False}
+    assert restore_socket.restore_socket(request, print) == {"again": False}
     folder = Path(os.environ["TMUX_TMPDIR"]) / f"tmux-{os.getuid()}" if kind == "tmux" else os.environ["SCREENDIR"]
     (socket,) = Path(folder).iterdir()
     socket.unlink()
-    trees.until(lambda: not sessions.find(f"gib-{run_id}"))
-    assert restore_socket.uncover(request, print) == {"again": True}
-    assert [each for each, _ in sessions.find(f"gib-{run_id}")] == [kind]
-    sessions.end(f"gib-{run_id}")
+    trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))
+    assert restore_socket.restore_socket(request, print) == {"again": True}
+    assert [each for each, _ in sessions.find_session(f"gib-{run_id}")] == [kind]
+    sessions.kill_session(f"gib-{run_id}")
     assert ground.run(run_id).supervisor(), "it outlives its session"
     with pytest.raises(AgentRefusal, match=f"The {kind} session of {run_id} is gone; the run goes on"):
-        restore_socket.uncover(request, print)
+        restore_socket.restore_socket(request, print)
 
 
 def test_a_trainer_heeds_the_stop_file_before_any_signal(ground):
@@ -187,13 +187,13 @@ def test_stopping_twice_is_a_success(ground):
 def test_a_run_that_died_before_is_closed_as_dead(ground):
     """Nobody asked for its end, and no supervisor recorded it."""
     run_id = ground.start(SLEEPS, "process")
-    stop_run.sweep(ground.run(run_id))
+    stop_run.kill_tree(ground.run(run_id))
     assert not ground.run(run_id).ended
     assert ground.stop(run_id)["already"]
     health = health_of(
         Signals(now=0.0, launched_at=0.0, process=False, exit=exit_record(ground, run_id)), WatchConfig()
     )
-    assert health.state == "died" and not stop_run.remains({"workdir": str(ground.workdir)}, print)["runs"]
+    assert health.state == "died" and not stop_run.list_resources({"workdir": str(ground.workdir)}, print)["runs"]
 
 
 def test_two_stops_at_once_do_not_cut_the_grace_short(ground):
@@ -233,7 +233,7 @@ def test_bystanders_live(ground, kind):
         assert trees.living(tag) == {}
         assert [process.poll() for process in bystanders] == [None, None, None]
         assert ground.run(neighbour).supervisor()
-        assert kind == "process" or sessions.find(f"gib-{neighbour}")
+        assert kind == "process" or sessions.find_session(f"gib-{neighbour}")
     finally:
         for process in bystanders:
             process.kill()
@@ -245,9 +245,9 @@ def test_an_absent_run_does_not_end_one_whose_session_begins_alike(ground):
     for kind in ("tmux", "screen"):
         require(kind)
         assert sessions.open_session(kind, "gib-demo-20260101-120000-abcd0", ["/bin/sh", "-c", "sleep 60"])()
-        assert sessions.end("gib-demo-20260101-120000-abcd") == []
-        assert sessions.find("gib-demo-20260101-120000-abcd0") != []
-        assert sessions.end("gib-demo-20260101-120000-abcd0") == [kind]
+        assert sessions.kill_session("gib-demo-20260101-120000-abcd") == []
+        assert sessions.find_session("gib-demo-20260101-120000-abcd0") != []
+        assert sessions.kill_session("gib-demo-20260101-120000-abcd0") == [kind]
 
 
 def test_a_reused_pid_is_not_signalled(ground):
@@ -280,7 +280,7 @@ def test_a_real_torchrun_that_was_killed_leaves_no_rank_and_no_loader(ground, tm
         "while True: dist.all_reduce(torch.ones(1)); time.sleep(0.01)\n"
     )
     run_id = "demo-20260101-120000-abcd"
-    argv = trainer_argv(sys.executable, str(ground.workdir / "runs" / run_id), 2)
+    argv = training_argv(sys.executable, str(ground.workdir / "runs" / run_id), 2)
     argv[argv.index("giblet_train") - 1 :] = [str(tmp_path / "ranks.py")]
     ground.start(argv, "process", run_id=run_id)
     run = ground.run(run_id)
@@ -314,7 +314,7 @@ def cards(tmp_path, monkeypatch, *pids):
 
 
 def remains(ground):
-    return stop_run.remains({"workdir": str(ground.workdir)}, lambda event: None)
+    return stop_run.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
 
 
 def test_gpu_memory_that_outlives_its_process_is_told(ground, tmp_path, monkeypatch):
@@ -422,7 +422,7 @@ def test_remains_names_what_each_run_holds(ground):
     grown(tag, "T5")
     os.kill(ground.run(orphaned).supervisor(), signal.SIGKILL)
     trees.until(lambda: ground.run(orphaned).supervisor() is None)
-    said = stop_run.remains({"workdir": str(ground.workdir)}, lambda event: None)
+    said = stop_run.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
     runs = {run["run_id"]: run for run in said["runs"]}
     assert set(runs) == {live, orphaned} and abs(said["now"] - time.time()) < 5
     assert runs[live]["supervised"] and runs[live]["sessions"] == ["tmux"] and len(runs[live]["processes"]) == 2

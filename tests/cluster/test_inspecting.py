@@ -27,7 +27,7 @@ from giblet_tui.deploy.install import Environment
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.snapshots import NodeFacts
 from giblet_tui.results import remote_evaluation as inspection
-from giblet_tui.results.remote_evaluation import Inspection, Question
+from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationRequest
 from tests import fleets, rundirs
 from tests.cluster.laptop import GIBLET, Laptop
 from tests.cluster.nodes import FaultProxy, LoopbackNode, processes, wait_until
@@ -133,14 +133,14 @@ class Bench:
         (folder.checkpoints / record.file).with_suffix(".json").write_bytes(encode(record))
         self.said: list[str] = []
 
-    def inspection(self, **question: Any) -> Inspection:
+    def inspection(self, **question: Any) -> EvaluationJob:
         engine = Environment(python=str(self.engine), version="0", fingerprint="f", torch=None)
-        return inspection.plan(Question(verb="evaluate", **question), [self.run], self.node, engine)
+        return inspection.plan(EvaluationRequest(verb="evaluate", **question), [self.run], self.node, engine)
 
-    def attend(self, planned: Inspection) -> tuple[threading.Thread, list[Any]]:
+    def attend(self, planned: EvaluationJob) -> tuple[threading.Thread, list[Any]]:
         """Attended to in a thread, whose list gets the result."""
         results: list[Any] = []
-        thread = threading.Thread(target=lambda: results.append(inspection.attend(planned, self.said.append)))
+        thread = threading.Thread(target=lambda: results.append(inspection.wait_for(planned, self.said.append)))
         thread.start()
         return thread, results
 
@@ -172,7 +172,7 @@ def test_a_lost_link_costs_no_word_of_it(bench: Bench, proxy: FaultProxy, tmp_pa
     assert own == ["on ''", "the gate is open"]
     assert any("Connecting again; it goes on there." in line for line in bench.said)
     assert results[0].code == 0
-    paths = inspection.bring(planned, results[0], tmp_path / "here", bench.said.append)
+    paths = inspection.download(planned, results[0], tmp_path / "here", bench.said.append)
     assert [path.name for path in paths] == ["evaluation.json", "evaluation.txt"]
     assert json.loads(paths[0].read_text()) == {"r": 0.5}
 
@@ -188,12 +188,12 @@ def test_two_who_ask_the_same_share_one_and_it_can_be_ended(bench: Bench) -> Non
         found = connection.call("holdings", {"workdir": bench.node.workdir})
     kept = {run["name"]: run["kept"] for run in found["runs"]}
     assert kept[bench.run.run.run_id] == "it is being inspected"
-    assert inspection.end(planned)
+    assert inspection.cancel(planned)
     first.join(30)
     second.join(30)
     assert [result.code for result in (*results, *others)] == [None, None] and not bench.at_work()
     assert "was ended on tensor02-by-proxy" in str(inspection.failure(planned, None))
-    assert not inspection.end(planned)
+    assert not inspection.cancel(planned)
 
 
 def test_what_failed_is_begun_anew_and_what_was_found_is_kept(bench: Bench) -> None:
@@ -201,7 +201,7 @@ def test_what_failed_is_begun_anew_and_what_was_found_is_kept(bench: Bench) -> N
     for code, begins in ((3, True), (0, True), (0, False)):
         bench.open(code)
         bench.said.clear()
-        assert inspection.attend(planned, bench.said.append).code == code
+        assert inspection.wait_for(planned, bench.said.append).code == code
         assert any(line.startswith("at work on") for line in bench.said) == begins
     assert bench.said == ["tensor02-by-proxy has the answer already"]
 
@@ -214,12 +214,12 @@ def test_only_a_free_gpu_is_taken(bench: Bench, tensor02: LoopbackNode) -> None:
     )
     bench.open()
     try:
-        inspection.attend(bench.inspection(), bench.said.append)
+        inspection.wait_for(bench.inspection(), bench.said.append)
         assert "at work on tensor02-by-proxy, on GPU 1 (H100)" in bench.said and "on 'GPU-b'" in bench.said
         with pytest.raises(GibletError, match="GPU 0 is in use") as refused:
-            inspection.attend(bench.inspection(gpu=0, role="last"), bench.said.append)
+            inspection.wait_for(bench.inspection(gpu=0, role="last"), bench.said.append)
         assert refused.value.exit_code == 5
-        inspection.attend(bench.inspection(gpu="cpu", role="last"), bench.said.append)
+        inspection.wait_for(bench.inspection(gpu="cpu", role="last"), bench.said.append)
         assert bench.said[-2:] == ["on ''", "the gate is open"]
     finally:
         (tensor02.bin / "nvidia-smi").unlink()
@@ -257,7 +257,7 @@ def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
     engine = Environment(python="/python", version="0", fingerprint="f", torch=None)
     run = fleets.run()
     with pytest.raises(ConfigError, match="has no best checkpoint yet"):
-        inspection.plan(Question(verb="evaluate"), [run], node, engine)
+        inspection.plan(EvaluationRequest(verb="evaluate"), [run], node, engine)
     record = CheckpointRecord(
         file="step-00000040.safetensors", step=40, epoch=2, at=0.0, sha256="0" * 64, bytes=7, config_hash="c",
         store_key="s", roles=("best",),
@@ -267,12 +267,14 @@ def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
         "best checkpoint, step 40, epoch 2; the run goes on and is not touched"
     )
     with pytest.raises(ConfigError, match="There is no file"):
-        inspection.plan(Question(verb="lesion", inputs={"--atlas": tmp_path / "none.nii"}), [run], node, engine)
+        inspection.plan(
+            EvaluationRequest(verb="lesion", inputs={"--atlas": tmp_path / "none.nii"}), [run], node, engine
+        )
     on_cpu = replace(run, config=replace(run.config, device="cpu"))
     with pytest.raises(ConfigError, match="--gpu 1: the run's configuration says device: cpu"):
-        inspection.plan(Question(verb="evaluate", gpu=1), [on_cpu], node, engine)
+        inspection.plan(EvaluationRequest(verb="evaluate", gpu=1), [on_cpu], node, engine)
     names = {
-        inspection.plan(Question(verb="lesion", options=options), [run], node, engine).name
+        inspection.plan(EvaluationRequest(verb="lesion", options=options), [run], node, engine).name
         for options in (("--draws", "20"), ("--draws", "30"))
     }
     assert len(names) == 2 and all(name.startswith("lesion-step40-") for name in names)

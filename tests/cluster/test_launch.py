@@ -19,10 +19,10 @@ from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError, PreflightRefused, RunFailed
 from giblet_tui.agent import run_processes, sessions, stop_run
 from giblet_tui.connection.connect import connect
-from giblet_tui.control.stop import find_stale, look, require_gone, stop
+from giblet_tui.control.stop import find_stale, probe_resources, raise_if_survivors, stop
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
-from giblet_tui.launch.plan import LaunchPlan, Request, await_first_step, execute, plan
+from giblet_tui.launch.plan import LaunchPlan, LaunchRequest, await_first_step, launch_run, plan_launch
 from tests.cluster.nodes import LoopbackNode, wait_until
 
 TRAINER = f"""#!{sys.executable}
@@ -54,18 +54,18 @@ class Site:
         trainer = self.folder / f"trainer-{time.time_ns()}"
         trainer.write_text(TRAINER + behaviour)
         trainer.chmod(0o755)
-        asked = Request(
+        asked = LaunchRequest(
             config=Config(name="demo", seed=time.time_ns() % 10**9), launched_by="x@y", grace_s=5.0, **request
         )
         with connect(self.node) as connection:
             facts = connection.call("probe", {"workdir": self.node.workdir})
-        return plan(asked, self.node, facts, str(trainer))
+        return plan_launch(asked, self.node, facts, str(trainer))
 
     def run(self, behaviour: str, **request: object) -> str:
         """Launch; the run's id."""
         made = self.planned(behaviour, **request)
         with connect(self.node) as connection:
-            execute(made, connection, lambda stage: None)
+            launch_run(made, connection, lambda stage: None)
         return made.run.run_id
 
     def first_step(self, run_id: str, limit_s: float = 30.0):
@@ -76,7 +76,7 @@ class Site:
         with connect(self.node) as connection:
             return stop(self.node, connection, run_id, lambda stage: None, **how)
 
-    def on_node(self, run_id: str) -> run_processes.RunOnNode:
+    def on_node(self, run_id: str) -> run_processes.LocalRun:
         return run_processes.find(self.node.workdir, run_id)
 
 
@@ -93,8 +93,8 @@ def site(request, tmp_path, monkeypatch) -> Iterator[Site]:
         made = Site(Node(name="local", host="h", transport="local", workdir=work, multiplexer="process"), tmp_path)
     yield made
     for run in run_processes.all_runs(made.node.workdir):
-        stop_run.sweep(run)
-        sessions.end(run.session)
+        stop_run.kill_tree(run)
+        sessions.kill_session(run.session)
 
 
 def test_a_launch_waits_for_the_first_step_and_a_stop_ends_it(site):
@@ -102,7 +102,7 @@ def test_a_launch_waits_for_the_first_step_and_a_stop_ends_it(site):
     seen = site.first_step(run_id)
     assert len(seen.steps) == 1 and seen.health.state == "running"
     done = site.stop(run_id)
-    require_gone([done])
+    raise_if_survivors([done])
     assert done.steps[0].startswith("Asked it to stop") and not done.already
     assert site.stop(run_id).already
     assert site.on_node(run_id).record("exit.json")["code"] == 0
@@ -120,7 +120,7 @@ def test_a_missing_interpreter_is_a_failure_in_words(site):
     made = site.planned(STEPS)
     Path(made.run.argv[0]).unlink()
     with connect(site.node) as connection:
-        execute(made, connection, lambda stage: None)
+        launch_run(made, connection, lambda stage: None)
     with pytest.raises(RunFailed) as failed:
         site.first_step(made.run.run_id)
     assert f"{made.run.argv[0]} cannot be started: No such file or directory" in failed.value.remedy
@@ -142,23 +142,23 @@ def test_the_node_refuses_a_second_run_of_one_configuration(site):
     first = site.planned(STEPS)
     with connect(site.node) as connection:
         facts = connection.call("probe", {"workdir": site.node.workdir})
-        second = plan(Request(config=first.config, launched_by="b@c"), site.node, facts, first.run.argv[0])
-        execute(first, connection, lambda stage: None)
+        second = plan_launch(LaunchRequest(config=first.config, launched_by="b@c"), site.node, facts, first.run.argv[0])
+        launch_run(first, connection, lambda stage: None)
         with pytest.raises(GibletError, match=f"already runs here: {first.run.run_id}, launched by x@y") as refused:
-            execute(second, connection, lambda stage: None)
+            launch_run(second, connection, lambda stage: None)
     assert refused.value.exit_code == PreflightRefused.exit_code and "--again" in refused.value.remedy
 
 
 def test_a_stale_run_is_found_and_ended(site):
     run_id = site.run(HANGS)
     with connect(site.node) as connection:
-        assert find_stale(site.node, look(site.node, connection)) == []
+        assert find_stale(site.node, probe_resources(site.node, connection)) == []
         os.kill(site.on_node(run_id).supervisor(), signal.SIGKILL)
         wait_until(lambda: site.on_node(run_id).supervisor() is None)
-        (stale,) = find_stale(site.node, look(site.node, connection))
+        (stale,) = find_stale(site.node, probe_resources(site.node, connection))
         assert (stale.run_id, stale.why.partition(",")[0]) == (run_id, "its supervisor is gone")
-        require_gone([stop(site.node, connection, run_id, lambda stage: None, grace_s=0.5)])
-        assert find_stale(site.node, look(site.node, connection)) == []
+        raise_if_survivors([stop(site.node, connection, run_id, lambda stage: None, grace_s=0.5)])
+        assert find_stale(site.node, probe_resources(site.node, connection)) == []
 
 
 @pytest.mark.parametrize("multiplexer", ["tmux", "screen", "process"])
@@ -182,7 +182,7 @@ def test_the_node_finishes_a_stop_whose_link_was_cut(tensor01, tmp_path, monkeyp
     with connect(site.node) as connection, pytest.raises(Unreachable) as lost:
         stop(site.node, connection, run_id, cut_when_told, grace_s=0.7)
     assert told.is_set() and f"giblet stop {run_id}" in lost.value.remedy
-    wait_until(lambda: run.ended and not run.processes() and not sessions.find(run.session), 20.0)
+    wait_until(lambda: run.ended and not run.processes() and not sessions.find_session(run.session), 20.0)
     assert site.stop(run_id).already
 
 

@@ -29,7 +29,7 @@ CODE = "314159"
 @pytest.fixture(autouse=True)
 def nobody_answers() -> Iterator[None]:
     yield
-    login_prompts.answer_by(None)
+    login_prompts.set_prompt_handler(None)
 
 
 def masters(folder_prefix: str = "gib-") -> list[str]:
@@ -154,7 +154,7 @@ def test_a_login_that_stalls_has_a_deadline(cluster: Cluster, tmp_path: Path, mo
 @pytest.mark.parametrize("key_first", [True, False])
 def test_a_question_is_passed_on_once_and_made_harmless(cluster: Cluster, tmp_path: Path, key_first: bool) -> None:
     heard = []
-    login_prompts.answer_by(lambda heading, prompts: heard.append((heading, list(prompts))) or [CODE])
+    login_prompts.set_prompt_handler(lambda heading, prompts: heard.append((heading, list(prompts))) or [CODE])
     name = f"asks-{key_first}"
     with asking(cluster, name, key_first) as server, SSHConnection(cluster.node(name, tmp_path)) as connection:
         assert connection._transport.is_authenticated()
@@ -165,7 +165,7 @@ def test_a_question_is_passed_on_once_and_made_harmless(cluster: Cluster, tmp_pa
 
 
 def test_a_wrong_answer_is_not_tried_again(cluster: Cluster, tmp_path: Path) -> None:
-    login_prompts.answer_by(lambda heading, prompts: ["0"])
+    login_prompts.set_prompt_handler(lambda heading, prompts: ["0"])
     with asking(cluster, "asks-wrong") as server, pytest.raises(NotLetIn, match="did not take the answer"):
         SSHConnection(cluster.node("asks-wrong", tmp_path))
     assert server.asked == 1

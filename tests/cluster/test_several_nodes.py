@@ -15,7 +15,7 @@ from giblet_train.schema.errors import GibletError
 from giblet_tui.agent import run_processes
 from giblet_tui.connection.connect import connect
 from giblet_tui.launch import multi_node
-from giblet_tui.launch.plan import Request
+from giblet_tui.launch.plan import LaunchRequest
 from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import LoopbackNode, processes, wait_until
 
@@ -41,11 +41,11 @@ def launched(laptop: Laptop, *more: str) -> str:
     return done.stdout.strip()
 
 
-def part(node: LoopbackNode, run_id: str) -> run_processes.RunOnNode:
+def part(node: LoopbackNode, run_id: str) -> run_processes.LocalRun:
     return run_processes.find(str(node.home / "giblet"), run_id)
 
 
-def ranks(run: run_processes.RunOnNode) -> list[int]:
+def ranks(run: run_processes.LocalRun) -> list[int]:
     """Its trainers, not torchrun above them."""
     living = run.processes()
     return [
@@ -77,13 +77,13 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
     pair: tuple[LoopbackNode, LoopbackNode], tmp_path: Path
 ) -> None:
     nodes = [node.node(workdir=str(tmp_path / node.name), multiplexer="process") for node in pair]
-    request = Request(config=Config(name="demo", device="cpu"), launched_by="x@y")
+    request = LaunchRequest(config=Config(name="demo", device="cpu"), launched_by="x@y")
     told: list[str] = []
     with connect(nodes[0]) as one, connect(nodes[1]) as two:
-        plans = multi_node.foresee(nodes, request)
+        plans = multi_node.plan_multi_node(nodes, request)
         Path(plans[1].run_dir).mkdir(parents=True)
         with pytest.raises(GibletError, match=r"^tensor02: .* exists already") as refused:
-            multi_node.start([(nodes[0], one), (nodes[1], two)], plans, told.append)
+            multi_node.start_all([(nodes[0], one), (nodes[1], two)], plans, told.append)
     assert refused.value.exit_code == 5 and "`workdir:` of its own" in refused.value.remedy
     assert "tensor01: supervised" in told
     assert list((tmp_path / "tensor01" / "runs").iterdir()) == []

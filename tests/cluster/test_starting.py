@@ -38,7 +38,7 @@ def test_a_start_leaves_a_whole_run(ground, kind):
     assert {"config.yaml", "launch.sh", "run.json", "supervise.py", "supervisor.json"} <= set(os.listdir(path))
     assert path.stat().st_mode & 0o777 == 0o700
     assert all(p.stat().st_mode & 0o077 == 0 for p in path.iterdir())
-    assert [k for k, _ in sessions.find(f"gib-{run_id}")] == ([] if kind == "process" else [kind])
+    assert [k for k, _ in sessions.find_session(f"gib-{run_id}")] == ([] if kind == "process" else [kind])
     assert steps[0] == "checking" and steps[-1] == "supervised"
     trees.until(lambda: (path / "train.log").exists() and "up" in (path / "train.log").read_text())
 
@@ -119,7 +119,7 @@ def test_a_start_killed_at_any_step_never_doubles(ground, kind):
         assert ground.runs() == [live[0].run_id]
         assert ground.stop(live[0].run_id, grace_s=0.5)["survivors"] == []
         assert not trees.living(tag)
-        assert len(sessions.find(live[0].session)) == 0
+        assert len(sessions.find_session(live[0].session)) == 0
         (ground.workdir / "runs" / live[0].run_id).rename(ground.workdir / f"done-{at}")
         at += 1
     assert at >= 6
@@ -172,7 +172,7 @@ def test_a_session_name_that_is_taken_is_refused(ground):
     with pytest.raises(AgentRefusal, match="already open"):
         start_run.start(ground.arguments(record, "screen"), lambda event: None)
     assert ground.runs() == []
-    assert sessions.end(record["session"]) == ["screen"]
+    assert sessions.kill_session(record["session"]) == ["screen"]
 
 
 def test_a_full_disk_starts_nothing(ground):
@@ -206,7 +206,7 @@ def test_hostile_names_are_refused(ground, run_id):
 def test_the_agent_knows_run_ids_as_the_contract_does():
     assert run_processes.RUN_ID_PATTERN == rundir.RUN_ID_PATTERN
     run_id = rundir.new_run_id("demo")
-    assert run_processes.RunOnNode(Path(run_id)).session == rundir.session_name(run_id)
+    assert run_processes.LocalRun(Path(run_id)).session == rundir.session_name(run_id)
 
 
 def test_the_script_quotes_whatever_a_path_holds(tmp_path):

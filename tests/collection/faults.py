@@ -13,7 +13,7 @@ from typing import Any
 
 from giblet_train.schema.config import COMPONENTS
 from giblet_train.schema.health import Health
-from giblet_train.schema.records import AnyMetric, EventMetric, PartLoss, RunMetric, StepMetric, StepTimes
+from giblet_train.schema.records import AnyMetric, EventMetric, RunMetric, SplitLoss, StepMetric, StepTimes
 from giblet_train.schema.schedule import lr_at
 from tests.collection.healthy import Curves, Tape, draw, end_epoch, healthy_run, mean_loss, one_step, open_run
 
@@ -222,7 +222,7 @@ def overfit(seed: int) -> Failing:
         low = {c: mean_loss(curves, c, min(epoch, turn), held_out=True) for c in COMPONENTS}
         held = {c: v * (1 + slope * max(0, epoch - turn)) * (1 + curves.rng.gauss(0, 0.004)) for c, v in low.items()}
         total = sum(weights[c] * v for c, v in held.items())
-        return {"validation": PartLoss(total=total, loss=dict(held), skill={c: 1 - v for c, v in held.items()})}
+        return {"validation": SplitLoss(total=total, loss=dict(held), skill={c: 1 - v for c, v in held.items()})}
 
     tape = play(curves, epoch_fields=rise)
     return Failing(curves, tape.metrics, turn * curves.steps_per_epoch)
@@ -238,11 +238,11 @@ def leak(seed: int) -> Failing:
         off = 0.0 if exact else 2e-4
         held = {c: mean_loss(curves, c, epoch) * (1 + curves.rng.gauss(0, off)) for c in COMPONENTS}
         total = sum(weights[c] * v for c, v in held.items())
-        part = PartLoss(total=total, loss=dict(held), skill={c: 1 - v for c, v in held.items()})
+        part = SplitLoss(total=total, loss=dict(held), skill={c: 1 - v for c, v in held.items()})
         same = (
             {"train": part}
             if exact
-            else {"train": PartLoss(total=total * (1 + curves.rng.gauss(0, off)), loss=dict(held))}
+            else {"train": SplitLoss(total=total * (1 + curves.rng.gauss(0, off)), loss=dict(held))}
         )
         return {"validation": part, **same, "fmri_r": curves.rng.uniform(0.6, 0.95)}
 

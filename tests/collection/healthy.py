@@ -18,12 +18,12 @@ from giblet_train.schema.records import (
     DataMetric,
     EpochMetric,
     ModalityFacts,
-    PartLoss,
     RunMetric,
+    SplitLoss,
     StepMetric,
     StepTimes,
 )
-from giblet_train.schema.schedule import Plan, lr_at, plan_of
+from giblet_train.schema.schedule import LrSchedule, lr_at, lr_schedule
 
 START = 1_700_000_000.0
 
@@ -48,8 +48,8 @@ class Curves:
     facts: dict[str, dict[str, Any]] = field(default_factory=lambda: {c: {} for c in COMPONENTS})
 
     @property
-    def plan(self) -> Plan:
-        return plan_of(self.config, self.steps_per_epoch)
+    def plan(self) -> LrSchedule:
+        return lr_schedule(self.config, self.steps_per_epoch)
 
 
 def draw(seed: int, **changes: Any) -> Curves:
@@ -193,8 +193,8 @@ def end_epoch(tape: Tape, epoch: int, learnt: float, **fields: Any) -> EpochMetr
     }
     healthy = {
         "lr": taken[-1].lr,
-        "train": PartLoss(total=_weighted(train, weights), loss=train),
-        "validation": PartLoss(
+        "train": SplitLoss(total=_weighted(train, weights), loss=train),
+        "validation": SplitLoss(
             total=_weighted(held, weights), loss=dict(held), skill={c: 1 - v / curves.scale[c] for c, v in held.items()}
         ),
         "fmri_r": math.sqrt(max(0.0, 1 - held["fmri"] / curves.scale["fmri"])) * rng.uniform(0.7, 1.0),

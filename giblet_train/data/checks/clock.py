@@ -8,10 +8,10 @@ import msgspec
 
 from giblet_train.data.checks.findings import Finding
 from giblet_train.data.statistics.lag import LagRow
-from giblet_train.data.statistics.subject_agreement import copies, subject_agreements
+from giblet_train.data.statistics.subject_agreement import duplicate_subjects, subject_agreements
 from giblet_train.data.study import Study
 from giblet_train.diagnosis.alignment.film import misalignment
-from giblet_train.diagnosis.alignment.subjects import apart
+from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
 
 FINDINGS = {
     "shifted": "lag_implausible",
@@ -32,7 +32,7 @@ def check_lag(rows: Sequence[LagRow], study: Study) -> list[Finding]:
     found = _finding(average, study)
     if found is None:
         drifting = [finding for row in rows[1:] if not row.agrees and (finding := _finding(row, study))]
-        return drifting if average.whole.answers else [*drifting, _no_answer(average)]
+        return drifting if average.whole.is_significant else [*drifting, _no_answer(average)]
     return [found]
 
 
@@ -72,7 +72,7 @@ def check_subjects(study: Study) -> list[Finding]:
             evidence={"correlation": r},
             action="One of the files is a copy; give each subject's own, or leave one out by data.subjects.",
         )
-        for first, second, r in copies(study)
+        for first, second, r in duplicate_subjects(study)
     ]
     findings.extend(
         Finding(
@@ -83,6 +83,6 @@ def check_subjects(study: Study) -> list[Finding]:
             evidence=msgspec.to_builtins(agreements[one.subject]),
             action=one.action,
         )
-        for one in apart(agreements, study.tr_s)
+        for one in find_outlier_subjects(agreements, study.tr_s)
     )
     return findings

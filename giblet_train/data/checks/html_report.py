@@ -9,8 +9,8 @@ from pathlib import Path
 
 from giblet_train.data.checks.figures import carpet, light_and_brain, line_plot, mean_slices, png
 from giblet_train.data.checks.findings import counted, shown
-from giblet_train.data.checks.run_checks import Report
-from giblet_train.data.statistics.lag import Lag
+from giblet_train.data.checks.run_checks import DataReport
+from giblet_train.data.statistics.lag import LagEstimate
 from giblet_train.data.study import Study
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.run_dir import replace_file
@@ -31,7 +31,7 @@ svg { width: 100%; } svg text { font: 13px system-ui, sans-serif; } .border { st
 """
 
 
-def write_page(report: Report, path: Path) -> None:
+def write_page(report: DataReport, path: Path) -> None:
     """Write the page of a report. Raises DataError where the file cannot be written."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -40,7 +40,7 @@ def write_page(report: Report, path: Path) -> None:
         raise DataError(f"{path} cannot be written: {error.strerror or error}.", "Choose another --html.") from None
 
 
-def page(report: Report) -> str:
+def page(report: DataReport) -> str:
     """The whole page as text."""
     parts = [f"<h1>Data check: {counted(report.findings)}</h1>", *_findings(report), *_tables(report)]
     if report.study is not None:
@@ -49,7 +49,7 @@ def page(report: Report) -> str:
     return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
 
 
-def _findings(report: Report) -> list[str]:
+def _findings(report: DataReport) -> list[str]:
     if not report.findings:
         return ["<p>Nothing was found.</p>"]
     rows = []
@@ -60,7 +60,7 @@ def _findings(report: Report) -> list[str]:
     return ["<h2>Findings</h2><table>", *rows, "</table>"]
 
 
-def _tables(report: Report) -> list[str]:
+def _tables(report: DataReport) -> list[str]:
     parts = []
     if report.files:
         files = [(subject, f.mean, f.sd, f.low, f.high) for subject, f in report.files.items()]
@@ -93,8 +93,8 @@ def _shown(cell: str | float | None) -> str:
     return escape(cell) if isinstance(cell, str) else shown(cell)
 
 
-def _lag(lag: Lag) -> str:
-    return f"{lag.lag_trs:+d}" if lag.answers else "no answer"
+def _lag(lag: LagEstimate) -> str:
+    return f"{lag.lag_trs:+d}" if lag.is_significant else "no answer"
 
 
 def _pictures(study: Study) -> list[str]:

@@ -10,17 +10,17 @@ import msgspec
 
 from giblet_train.data.checks.findings import counted, shown
 from giblet_train.data.checks.html_report import write_page
-from giblet_train.data.checks.run_checks import Report, check
+from giblet_train.data.checks.run_checks import DataReport, check_study
 from giblet_train.data.readers.study_files import Progress
-from giblet_train.data.statistics.lag import Lag, LagRow, lag_table
-from giblet_train.data.store.prepare import Request
+from giblet_train.data.statistics.lag import LagEstimate, LagRow, lag_table
+from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import build_store, open_store
 
 SCHEMA = 1
 MARKS = {"error": "✖", "warning": "!", "info": "·"}
 
 
-def lag_report(request: Request, progress: Progress) -> tuple[bool, str]:
+def lag_report(request: DataRequest, progress: Progress) -> tuple[bool, str]:
     """Whether the thirds of anybody disagree, and the table."""
     study = open_store(build_store(request.config, request.data_dir, request.workdir, progress))
     rows = lag_table(study)
@@ -28,12 +28,14 @@ def lag_report(request: Request, progress: Progress) -> tuple[bool, str]:
     return failed, "\n".join([*lag_lines(rows), f"TRs of {study.tr_s:g} s by which the brain follows the film."])
 
 
-def check_report(request: Request, progress: Progress, *, as_json: bool, html: Path | None = None) -> tuple[bool, str]:
+def check_report(
+    request: DataRequest, progress: Progress, *, as_json: bool, html: Path | None = None
+) -> tuple[bool, str]:
     """Whether an error was found, and the report. html: where the page with pictures is written."""
-    report = check(request, progress)
+    report = check_study(request, progress)
     if html is not None:
         write_page(report, html)
-    text = msgspec.json.encode(as_mapping(report)).decode() if as_json else "\n".join(report_lines(report))
+    text = msgspec.json.encode(to_json(report)).decode() if as_json else "\n".join(report_lines(report))
     return report.failed, text
 
 
@@ -46,11 +48,11 @@ def lag_lines(rows: Sequence[LagRow]) -> list[str]:
     return lines
 
 
-def _lag(lag: Lag) -> str:
-    return f"{lag.lag_trs:+d}" if lag.answers else "no answer"
+def _lag(lag: LagEstimate) -> str:
+    return f"{lag.lag_trs:+d}" if lag.is_significant else "no answer"
 
 
-def report_lines(report: Report, more: Sequence[str] = ()) -> list[str]:
+def report_lines(report: DataReport, more: Sequence[str] = ()) -> list[str]:
     """The report for people: its tables, then `more`, then the findings with what to do."""
     lines = [f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
     for subject, facts in report.files.items():
@@ -73,12 +75,12 @@ def report_lines(report: Report, more: Sequence[str] = ()) -> list[str]:
     return [*lines, f"{counted(report.findings)}."]
 
 
-def as_mapping(report: Report) -> dict[str, Any]:
+def to_json(report: DataReport) -> dict[str, Any]:
     """The report as what `--json` prints."""
     lags = {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in report.lags}
     value: dict[str, Any] = {"schema": SCHEMA, "ok": not report.failed, "findings": report.findings}
     return value | {"components": report.components, "lags": lags}
 
 
-def _fields(lag: Lag) -> dict[str, float | bool]:
-    return {"lag_trs": lag.lag_trs, "score": lag.score, "height_sds": lag.height, "answers": lag.answers}
+def _fields(lag: LagEstimate) -> dict[str, float | bool]:
+    return {"lag_trs": lag.lag_trs, "score": lag.score, "height_sds": lag.height, "answers": lag.is_significant}

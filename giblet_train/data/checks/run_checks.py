@@ -22,7 +22,7 @@ from giblet_train.data.readers.annotations import read_runs
 from giblet_train.data.readers.study_files import Progress, Sources, find_sources
 from giblet_train.data.readers.timeline import Timeline
 from giblet_train.data.statistics.lag import LagRow, lag_table
-from giblet_train.data.store.prepare import Request
+from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import build_store, open_store, study_folder
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config
@@ -31,7 +31,7 @@ from giblet_train.schema.records import ModalityFacts
 
 
 @dataclass(frozen=True)
-class Report:
+class DataReport:
     """All that a check saw. components and lags are empty, study is None where the files did not allow to look."""
 
     findings: list[Finding]
@@ -46,7 +46,7 @@ class Report:
         return any(f.severity == "error" for f in self.findings)
 
 
-def check(request: Request, progress: Progress) -> Report:
+def check_study(request: DataRequest, progress: Progress) -> DataReport:
     """Look at the files, then at the study they make. Raises DataError or ConfigError when a file is not there."""
     folder, config = study_folder(request.config, request.data_dir, request.workdir, progress)
     sources = find_sources(config, folder)
@@ -67,7 +67,7 @@ def check(request: Request, progress: Progress) -> Report:
             findings.append(
                 Finding(finding="cannot_prepare", severity="error", sentence=error.message, action=error.remedy)
             )
-    return Report(by_severity(findings), files, components, lags, study)
+    return DataReport(by_severity(findings), files, components, lags, study)
 
 
 def _check_study(

@@ -12,14 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.standardize import ScanMoments
-from giblet_train.data.stimulus.code_frequencies import nats
+from giblet_train.data.stimulus.code_frequencies import code_cross_entropy
 from giblet_train.schema.records import ModalityFacts
 
 CATEGORICAL_MIN_RANGE = 16
 CATEGORICAL_MAX_LAG1 = 0.3
 
 
-def feature_facts(
+def feature_stats(
     raw_RF: NDArray[np.floating[Any]], scaled_RF: NDArray[np.float32], weight_F: NDArray[np.float32]
 ) -> ModalityFacts:
     """Facts of one modality; mean and sd are those of the features that vary. weight_F: mean 1, as the loss weighs."""
@@ -44,7 +44,7 @@ def feature_facts(
     )
 
 
-def code_facts(shares_RF: NDArray[np.float32], unigram_BQ: NDArray[np.float32]) -> ModalityFacts:
+def code_stats(shares_RF: NDArray[np.float32], unigram_BQ: NDArray[np.float32]) -> ModalityFacts:
     """Facts of a modality whose targets are shares of codes, against how often each occurs, (B, Q)."""
     mean, sd = float(shares_RF.mean(dtype=np.float64)), float(shares_RF.std(dtype=np.float64))
     return ModalityFacts(
@@ -55,7 +55,7 @@ def code_facts(shares_RF: NDArray[np.float32], unigram_BQ: NDArray[np.float32]) 
         raw_max=float(shares_RF.max()),
         mean=mean,
         sd=sd,
-        train_variance=nats(shares_RF, unigram_BQ),
+        train_variance=code_cross_entropy(shares_RF, unigram_BQ),
         constant_targets=int((shares_RF.max(axis=0) == 0).sum()),
         codes=unigram_BQ.shape[1],
     )
@@ -72,7 +72,7 @@ def looks_categorical(raw_RF: NDArray[np.floating[Any]]) -> bool:
     return bool(lag1 < CATEGORICAL_MAX_LAG1)
 
 
-def bold_facts(
+def bold_stats(
     moments: Sequence[ScanMoments],
     references: Sequence[NDArray[np.float32]],
     voxels: NDArray[np.intp],

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.detrend import DriftFree
+from giblet_train.data.preprocessing.detrend import DetrendedBold
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
 
@@ -71,13 +71,13 @@ def _number(cell: str) -> float:
 
 
 @dataclass(frozen=True)
-class CleanedBold:
+class DeconfoundedBold:
     """A subject's stored series without what its confounds explain; rows are computed as they are asked for.
 
     confounds_TN: centred and scaled. weights_CNV: how much of each the voxels hold, scan by scan. scan_T: scan of a TR.
     """
 
-    stored_TV: Floats | DriftFree
+    stored_TV: Floats | DetrendedBold
     confounds_TN: NDArray[np.float32]
     weights_CNV: NDArray[np.float32]
     scan_T: NDArray[np.intp]
@@ -101,8 +101,8 @@ class CleanedBold:
 
 
 def without_confounds(
-    stored_TV: Floats | DriftFree, confounds_TN: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]
-) -> CleanedBold:
+    stored_TV: Floats | DetrendedBold, confounds_TN: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]
+) -> DeconfoundedBold:
     """The series with the confounds regressed out: least squares with a constant, over the training TRs of each scan.
 
     A scan with fewer than TRS_PER_CONFOUND training TRs a confound takes the weights of all scans' training TRs.
@@ -124,7 +124,7 @@ def without_confounds(
         scaled_TN = _scaled(confounds_TN, rows)
         applied_TN[scan_T == scan] = scaled_TN[scan_T == scan]
         weights_CNV[scan] = _weights(stored_TV, scaled_TN, rows, scan_T)
-    return CleanedBold(stored_TV, applied_TN, weights_CNV, scan_T)
+    return DeconfoundedBold(stored_TV, applied_TN, weights_CNV, scan_T)
 
 
 def _scaled(confounds_TN: Floats, rows: NDArray[np.intp]) -> NDArray[np.float64]:
@@ -138,7 +138,7 @@ def _scaled(confounds_TN: Floats, rows: NDArray[np.intp]) -> NDArray[np.float64]
 
 
 def _weights(
-    stored_TV: Floats | DriftFree, scaled_TN: NDArray[np.float64], rows: NDArray[np.intp], scan_T: NDArray[np.intp]
+    stored_TV: Floats | DetrendedBold, scaled_TN: NDArray[np.float64], rows: NDArray[np.intp], scan_T: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """(N, V). A constant for each scan is in the model by centring the confounds in each."""
     scaled_RN = scaled_TN[rows]

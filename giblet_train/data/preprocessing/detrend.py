@@ -26,13 +26,13 @@ Block = tuple[int, int]
 
 
 @dataclass(frozen=True)
-class Drift:
+class Detrend:
     """What counts as drift. kind: `none`, `mean`, or seconds: then cosines with a longer period count as well."""
 
     kind: float | Literal["mean", "none"] = "none"
     tr_s: float = 1.0
 
-    def courses(self, n_trs: int) -> NDArray[np.float64]:
+    def regressors(self, n_trs: int) -> NDArray[np.float64]:
         """(N, K) orthonormal time courses of a block: a constant, and cosines k = 1 .. 2·N·tr_s / period.
 
         A block with fewer than TRS_PER_COURSE TRs a course loses its mean alone.
@@ -46,19 +46,19 @@ class Drift:
         courses_NK: NDArray[np.float64] = np.cos(math.pi * np.outer(phase_N, np.arange(n_cosines + 1)))
         return np.asarray(courses_NK / np.linalg.norm(courses_NK, axis=0))
 
-    def removed(self, series_TV: Floats, blocks: Sequence[Block]) -> Floats:
+    def apply(self, series_TV: Floats, blocks: Sequence[Block]) -> Floats:
         """Series over the TRs of `blocks`, one block after another, without the drift of each."""
         parts, start = [], 0
         for first, stop in blocks:
             part_NV = series_TV[start : start + stop - first]
-            courses_NK = self.courses(stop - first).astype(series_TV.dtype)
+            courses_NK = self.regressors(stop - first).astype(series_TV.dtype)
             parts.append(part_NV - courses_NK @ (courses_NK.T @ part_NV))
             start += stop - first
         return np.concatenate(parts)
 
 
 @dataclass(frozen=True)
-class DriftFree:
+class DetrendedBold:
     """A subject's series without its drift; rows are computed as they are asked for, and are 0 outside all blocks.
 
     stored_TV: rows of an array, or what gives them. block_T: the block of a TR, -1 outside. courses_TK: each block's
@@ -88,9 +88,9 @@ class DriftFree:
         return freed_RV
 
 
-def without_drift(stored_TV: Any, blocks: Sequence[Block], drift: Drift) -> DriftFree:
+def without_drift(stored_TV: Any, blocks: Sequence[Block], drift: Detrend) -> DetrendedBold:
     """The series without the drift of each block, which is fitted to that block's rows alone."""
-    courses = [drift.courses(stop - first) for first, stop in blocks]
+    courses = [drift.regressors(stop - first) for first, stop in blocks]
     widest = max(courses_NK.shape[1] for courses_NK in courses)
     block_T = np.full(len(stored_TV), -1, np.intp)
     courses_TK = np.zeros((len(stored_TV), widest), np.float32)
@@ -104,4 +104,4 @@ def without_drift(stored_TV: Any, blocks: Sequence[Block], drift: Drift) -> Drif
             rows = slice(start, min(start + CHUNK_TRS, stop))
             weights_KV += courses_NK[start - first : rows.stop - first].T @ np.asarray(stored_TV[rows], np.float64)
         weights_BKV[block, :n_courses] = weights_KV
-    return DriftFree(stored_TV, block_T, courses_TK, weights_BKV)
+    return DetrendedBold(stored_TV, block_T, courses_TK, weights_BKV)

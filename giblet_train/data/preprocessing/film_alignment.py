@@ -1,7 +1,8 @@
 """Film against brain, and brain against brain, over a split's training TRs, measured before the first step.
 
-`contract.alignment` and `contract.apart` judge it. Of the brain only training TRs are looked at; of the film all, for
-what a brain follows may lie before them. Nothing is fitted that a model will see. T TRs, R training TRs, V voxels.
+`diagnosis.alignment.film` and `diagnosis.alignment.subjects` judge it. Only training TRs of the brain are used; of the
+film all TRs are used, because what a brain follows may come before them. Nothing is fitted that a model will see.
+T TRs, R training TRs, V voxels.
 """
 
 from __future__ import annotations
@@ -12,17 +13,17 @@ import numpy as np
 from msgspec.structs import replace
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.split_data import SplitData
-from giblet_train.data.statistics.film_predictivity import foreseen_sds
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.data.statistics.film_predictivity import prediction_z_score
 from giblet_train.data.statistics.lag import FAST_S, SHOWN, Floats, filtered, lag_row, leading_series, response_series
-from giblet_train.data.statistics.subject_agreement import agreement, shared_part
+from giblet_train.data.statistics.subject_agreement import leave_one_out_agreement, split_half_reliability
 from giblet_train.diagnosis.alignment.film import ANSWER_SDS, CERTAIN_SDS
 from giblet_train.schema.records import AgreementFact, AlignmentFacts
 
 MAX_VOXELS = 4096
 
 
-def alignment_of(data: SplitData) -> AlignmentFacts | None:
+def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
     """The lag of the subjects' mean response in responsive voxels, in all training TRs and in each third of them.
 
     And how well they agree. None where numbers are not finite, which minute one tells of itself.
@@ -38,7 +39,7 @@ def alignment_of(data: SplitData) -> AlignmentFacts | None:
     row = lag_row("average", stimulus_TF, response_TN, split.train, tr_s, data.study.scan_lengths_trs)
     if len(data.subjects) < 2:
         return row.facts
-    shared = shared_part(*(filtered(half_RV, split.train_blocks, tr_s, FAST_S) for half_RV in halves))
+    shared = split_half_reliability(*(filtered(half_RV, split.train_blocks, tr_s, FAST_S) for half_RV in halves))
     to_answer = (ANSWER_SDS + CERTAIN_SDS) * row.whole.spread * stimulus_TF.shape[1]
     return replace(
         row.facts,
@@ -46,19 +47,19 @@ def alignment_of(data: SplitData) -> AlignmentFacts | None:
         shared=shared,
         least_part=to_answer / shared if shared > 0 and to_answer else None,
         foreseen_sds=None
-        if row.whole.answers
-        else foreseen_sds(data.targets, response_TN[split.train], split.train, tr_s),
+        if row.whole.is_significant
+        else prediction_z_score(data.targets, response_TN[split.train], split.train, tr_s),
         subjects=_agreements(data, voxels, mean_RV),
     )
 
 
-def _chosen(data: SplitData) -> NDArray[np.intp]:
+def _chosen(data: PreparedSplit) -> NDArray[np.intp]:
     """A regular choice of responsive voxels."""
     voxels = np.flatnonzero(data.responsive_V) if data.responsive_V.any() else np.arange(data.n_voxels)
     return voxels[:: math.ceil(len(voxels) / MAX_VOXELS)]
 
 
-def _mean_response(data: SplitData, subjects: tuple[str, ...], voxels: NDArray[np.intp]) -> NDArray[np.float32]:
+def _mean_response(data: PreparedSplit, subjects: tuple[str, ...], voxels: NDArray[np.intp]) -> NDArray[np.float32]:
     """(R, V'): the mean over subjects, each scaled; one subject at a time."""
     mean_RV = np.zeros((len(data.split.train), len(voxels)), np.float32)
     for subject in subjects:
@@ -66,17 +67,17 @@ def _mean_response(data: SplitData, subjects: tuple[str, ...], voxels: NDArray[n
     return mean_RV
 
 
-def _scaled_response(data: SplitData, subject: str, voxels: NDArray[np.intp]) -> NDArray[np.float32]:
+def _scaled_response(data: PreparedSplit, subject: str, voxels: NDArray[np.intp]) -> NDArray[np.float32]:
     rows_RV = data.bold[subject][data.split.train[:, None], voxels]
     return np.asarray(rows_RV / np.float32(max(float(rows_RV.std()), 1e-9)))
 
 
-def _agreements(data: SplitData, voxels: NDArray[np.intp], mean_RV: Floats) -> dict[str, AgreementFact]:
+def _agreements(data: PreparedSplit, voxels: NDArray[np.intp], mean_RV: Floats) -> dict[str, AgreementFact]:
     """Each subject against the mean of the others; one is read at a time, again, rather than all be held."""
     blocks, tr_s, n = data.split.train_blocks, data.study.tr_s, len(data.subjects)
     total_RV = n * filtered(mean_RV, blocks, tr_s)
     found = {}
     for subject in data.subjects:
         own_RV = filtered(_scaled_response(data, subject, voxels), blocks, tr_s)
-        found[subject] = agreement(own_RV, total_RV - own_RV, data.split.train, data.split.n_trs)
+        found[subject] = leave_one_out_agreement(own_RV, total_RV - own_RV, data.split.train, data.split.n_trs)
     return found

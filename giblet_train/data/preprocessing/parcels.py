@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.split_data import SplitData
+from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.readers.atlas import MOST_PARCELS, parcel_names
 from giblet_train.data.readers.nifti import read_map
 from giblet_train.schema.config import MODALITIES, nearest
@@ -41,7 +41,7 @@ class Parcel:
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
-def parcels_of_split(data: SplitData, study: Path) -> tuple[Parcel, ...]:
+def parcels_of_split(data: PreparedSplit, study: Path) -> tuple[Parcel, ...]:
     """The parcels of the split's own atlas, with what a demo study in folder `study` says of them."""
     shares = _true_shares(study)
     parcels = []
@@ -52,7 +52,7 @@ def parcels_of_split(data: SplitData, study: Path) -> tuple[Parcel, ...]:
     return tuple(parcels)
 
 
-def parcels_of_atlas(path: Path, data: SplitData) -> tuple[Parcel, ...]:
+def parcels_of_atlas(path: Path, data: PreparedSplit) -> tuple[Parcel, ...]:
     """Each label but 0 in another atlas, named by the table beside it where there is one. Raises DataError."""
     values_V = data.from_grid(read_map(path, data.mask_XYZ.shape, data.study.affine, REMEDY))
     label_V = np.rint(np.nan_to_num(values_V.astype(np.float64))).astype(np.int64)
@@ -62,7 +62,7 @@ def parcels_of_atlas(path: Path, data: SplitData) -> tuple[Parcel, ...]:
     return tuple(Parcel(name, label_V == label) for label, name in parcel_names(path, labels).items())
 
 
-def parcel_of_mask(path: Path, data: SplitData) -> Parcel:
+def parcel_of_mask(path: Path, data: PreparedSplit) -> Parcel:
     """The voxels of a NIfTI file that are not 0, named as the file is. Raises DataError."""
     values_V = data.from_grid(read_map(path, data.mask_XYZ.shape, data.study.affine, REMEDY))
     return Parcel(path.name.split(".")[0], np.isfinite(values_V) & (values_V != 0))

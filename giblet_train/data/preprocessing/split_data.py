@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.component_stats import bold_facts, code_facts, feature_facts
-from giblet_train.data.preprocessing.confounds import CleanedBold, Floats, without_confounds
-from giblet_train.data.preprocessing.detrend import Drift, DriftFree, without_drift
+from giblet_train.data.preprocessing.component_stats import bold_stats, code_stats, feature_stats
+from giblet_train.data.preprocessing.confounds import DeconfoundedBold, Floats, without_confounds
+from giblet_train.data.preprocessing.detrend import Detrend, DetrendedBold, without_drift
 from giblet_train.data.preprocessing.splits import Split
 from giblet_train.data.preprocessing.standardize import BoldScale, ColumnScale, fit_columns, scan_moments, vote_mask
 from giblet_train.data.readers.study_files import label
@@ -33,7 +33,7 @@ PCA_WIDTH = {"tiny": 64, "lab": 512, "large": 1024}
 
 
 @dataclass(frozen=True)
-class SplitData:
+class PreparedSplit:
     """What the engine trains on. All parameters come from `split.train`; rows of every array are all T TRs.
 
     inputs: modality -> (T, F) float32, mean 0 and sd 1 over training TRs; HRF-convolved where `data.apply_hrf` says so.
@@ -74,7 +74,7 @@ class SplitData:
     feature_mean: Mapping[str, NDArray[np.float32]]
     feature_sd: Mapping[str, NDArray[np.float32]]
     facts: Mapping[str, ModalityFacts]
-    drift: Drift = field(default_factory=Drift)
+    drift: Detrend = field(default_factory=Detrend)
     left_out: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     parcels: Mapping[str, slice] = field(default_factory=dict)
     unigram: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class SplitData:
 
 
 @dataclass(frozen=True)
-class NormalizedBold(Mapping[str, NDArray[np.float32]]):
+class LazyZScoredBold(Mapping[str, NDArray[np.float32]]):
     """Subject -> (T, V) float32, computed anew from the memory map at each access.
 
     bold: subject -> (T, V) of the store, without its drift and its confounds where they are to be taken out.
@@ -108,7 +108,7 @@ class NormalizedBold(Mapping[str, NDArray[np.float32]]):
     """
 
     study: Study
-    bold: Mapping[str, Floats | CleanedBold | DriftFree]
+    bold: Mapping[str, Floats | DeconfoundedBold | DetrendedBold]
     voxels_V: NDArray[np.intp]
     scales: Mapping[str, BoldScale | None]
 
@@ -126,28 +126,28 @@ class NormalizedBold(Mapping[str, NDArray[np.float32]]):
     def __len__(self) -> int:
         return len(self.scales)
 
-    def raw(self) -> NormalizedBold:
+    def raw(self) -> LazyZScoredBold:
         """The same in the file's own units."""
-        return NormalizedBold(self.study, self.bold, self.voxels_V, dict.fromkeys(self.scales))
+        return LazyZScoredBold(self.study, self.bold, self.voxels_V, dict.fromkeys(self.scales))
 
 
-def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
+def prepare_split(study: Study, split: Split, config: Config) -> PreparedSplit:
     """Fit every scale, mask and basis on the split's training TRs, and give the study through them.
 
     Raises ConfigError where the configuration names a number of voxels that the data do not have, DataError where no
     voxel is left.
     """
-    drift = Drift(config.data.detrend if config.data.normalize_fmri else "none", study.tr_s)
-    stored = {s: _cleaned(study, s, split, drift) for s in study.subjects}
+    drift = Detrend(config.data.detrend if config.data.normalize_fmri else "none", study.tr_s)
+    stored = {s: _without_nuisance(study, s, split, drift) for s in study.subjects}
     moments = {s: scan_moments(stored[s], split.train, study.scan_lengths_trs) for s in study.subjects}
-    left_out = _left_out(study, config)
+    left_out = _held_out_subjects(study, config)
     learnt = [s for s in study.subjects if s not in left_out]
     voxels, parcels = _in_parcels(study, _voxels(study, config, [moments[s].sd_V() for s in learnt]))
     scales = {s: m.scale() for s, m in moments.items()}
-    each = NormalizedBold(study, stored, voxels, {s: scales[s] for s in learnt})
+    each = LazyZScoredBold(study, stored, voxels, {s: scales[s] for s in learnt})
     shared = shared_response(each, split.train) if len(each) > 1 else None
     bold = _targets(each, split, config)
-    apart = NormalizedBold(study, stored, voxels, {s: scales[s] for s in left_out})
+    apart = LazyZScoredBold(study, stored, voxels, {s: scales[s] for s in left_out})
     frame_pca = fit_frame_pca(study.frames_TKHWC, split.train, PCA_WIDTH[config.model.preset])
     brought = {m: np.array(study.features[m], np.float32) for m in MODALITIES}
     raw = brought | {"video": np.concatenate([brought["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)}
@@ -160,18 +160,18 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
         m: _code_weights(brought[m][split.train]) for m in unigrams
     }
     facts = {
-        m: code_facts(brought[m][split.train], unigrams[m])
+        m: code_stats(brought[m][split.train], unigrams[m])
         if m in unigrams
-        else feature_facts(raw[m][split.train], targets[m][split.train], weights[m])
+        else feature_stats(raw[m][split.train], targets[m][split.train], weights[m])
         for m in MODALITIES
     }
-    fmri = bold_facts(
+    fmri = bold_stats(
         [scan_moments(study.bold[s], split.train, study.scan_lengths_trs) for s in learnt],
         [study.reference[s] for s in learnt],
         voxels,
-        _after(bold, split.train),
+        _target_stats(bold, split.train),
     )
-    return SplitData(
+    return PreparedSplit(
         study=study,
         split=split,
         inputs=_inputs(raw, scaled, study, split, config),
@@ -179,7 +179,7 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
         target_weights=weights,
         bold=bold,
         voxels_V=voxels,
-        mask_XYZ=_on_grid(study, voxels),
+        mask_XYZ=_mask_on_grid(study, voxels),
         isc_V=shared.isc_V if shared else np.full(len(voxels), np.nan, np.float32),
         responsive_V=shared.above_chance() if shared else np.ones(len(voxels), bool),
         null_V=shared.at_chance() if shared else np.zeros(len(voxels), bool),
@@ -196,9 +196,11 @@ def prepare_split(study: Study, split: Split, config: Config) -> SplitData:
     )
 
 
-def _cleaned(study: Study, subject: str, split: Split, drift: Drift) -> Floats | CleanedBold | DriftFree:
+def _without_nuisance(
+    study: Study, subject: str, split: Split, drift: Detrend
+) -> Floats | DeconfoundedBold | DetrendedBold:
     """Confounds lose their drift too, or they would bring back what was taken out (Lindquist et al. 2019)."""
-    stored: Floats | DriftFree = study.bold[subject]
+    stored: Floats | DetrendedBold = study.bold[subject]
     confounds = study.confounds.get(subject)
     if drift.kind != "none":
         stored = without_drift(stored, split.blocks, drift)
@@ -208,7 +210,7 @@ def _cleaned(study: Study, subject: str, split: Split, drift: Drift) -> Floats |
     return without_confounds(stored, confounds, split.train, study.scan_lengths_trs)
 
 
-def _left_out(study: Study, config: Config) -> tuple[str, ...]:
+def _held_out_subjects(study: Study, config: Config) -> tuple[str, ...]:
     number = config.split.leave_out_subject
     if number is None:
         return ()
@@ -255,7 +257,7 @@ def _voxels(study: Study, config: Config, sd_SV: list[NDArray[np.float64]]) -> N
     return voxels
 
 
-def _targets(each: NormalizedBold, split: Split, config: Config) -> Mapping[str, NDArray[np.float32]]:
+def _targets(each: LazyZScoredBold, split: Split, config: Config) -> Mapping[str, NDArray[np.float32]]:
     if not config.data.normalize_fmri:
         each = each.raw()
     if config.data.mode == "per_subject":
@@ -310,7 +312,7 @@ def _convolved(
     return inputs
 
 
-def _after(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> dict[str, float]:
+def _target_stats(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> dict[str, float]:
     """What the targets of the brain look like over the training TRs, subjects together."""
     means, squares, variances, constant = [], [], [], 0
     for subject in bold:
@@ -329,7 +331,7 @@ def _after(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> 
     }
 
 
-def _on_grid(study: Study, voxels: NDArray[np.intp]) -> NDArray[np.bool_]:
+def _mask_on_grid(study: Study, voxels: NDArray[np.intp]) -> NDArray[np.bool_]:
     mask_XYZ = np.zeros(study.mask_XYZ.shape, bool)
     kept = np.flatnonzero(study.mask_XYZ)[voxels]
     mask_XYZ.ravel()[kept] = True

@@ -71,17 +71,17 @@ def fetch_film(cache_dir: Path | None = None) -> Film:
             f"The film cannot be kept in {folder}: {error.strerror or error}.",
             "Set XDG_CACHE_HOME to a folder with 200 MB of room, or give a film with --film.",
         ) from None
-    return Film(path, "real", FILM_SHA256, real_shots())
+    return Film(path, "real", FILM_SHA256, demo_shot_list())
 
 
-def given_film(path: Path) -> Film:
+def user_film(path: Path) -> Film:
     """A film of the user's. Raises DataError when there is none."""
     if not path.is_file():
         raise DataError(f"{path} does not exist.", "Give a film file with --film.")
     return Film(path, "given", file_sha256(path))
 
 
-def real_shots() -> tuple[Segment, ...]:
+def demo_shot_list() -> tuple[Segment, ...]:
     """Our annotations of the real film."""
     with as_file(files("giblet_train.data.simulation") / SHOTS) as path:
         return read_annotations(path, tr_s=1.0).segments

@@ -18,12 +18,12 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 import giblet_train
-from giblet_train.data.atomic_dir import building_beside
-from giblet_train.data.simulation.demo_film import given_film
-from giblet_train.data.simulation.group import Cohort, draw_cohort
+from giblet_train.data.atomic_dir import atomic_directory
+from giblet_train.data.simulation.demo_film import user_film
+from giblet_train.data.simulation.group import SimulatedGroup, draw_cohort
 from giblet_train.data.simulation.regions import COARSE, FINE, REGIONS, Grid, Mask, ellipsoid_brain, template_brain
 from giblet_train.data.simulation.scanner import write_atlas
-from giblet_train.data.simulation.stimulus import FilmFacts, Showing, show_film
+from giblet_train.data.simulation.stimulus import FilmFacts, SimulatedStimulus, prepare_stimulus
 from giblet_train.schema.errors import ConfigError
 
 TR_S = 1.5
@@ -37,7 +37,7 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a study is. repeated and generated: how its film is shown, see `Showing`."""
+    """How large a study is. repeated and generated: how its film is shown, see `SimulatedStimulus`."""
 
     grid: Grid
     scan_lengths_trs: tuple[int, ...]
@@ -45,9 +45,9 @@ class Size:
     repeated: bool = False
     generated: bool = False
 
-    def showing(self, seed: int) -> Showing:
+    def showing(self, seed: int) -> SimulatedStimulus:
         """How the film is shown to this study's subjects."""
-        return Showing(self.scan_lengths_trs, TR_S, seed, self.repeated, self.generated)
+        return SimulatedStimulus(self.scan_lengths_trs, TR_S, seed, self.repeated, self.generated)
 
     def brain(self) -> tuple[Mask, Mask]:
         """(X, Y, Z) brain and rim: the template's on the fine grid, an ellipsoid on the coarse one."""
@@ -83,7 +83,7 @@ class StudyFacts(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
 
 
-def make_study(
+def simulate_study(
     out: Path,
     size: SizeName,
     *,
@@ -101,7 +101,7 @@ def make_study(
     subjects = SIZES[size].n_subjects if n_subjects is None else n_subjects
     finished = _finished(out)
     if finished is None:
-        with building_beside(out) as folder:
+        with atomic_directory(out) as folder:
             finished = _finished(out)
             if finished is None:
                 with threadpool_limits(1):
@@ -130,7 +130,7 @@ def _check_same_request(
     asked = {"size": size, "seed": seed, "n_subjects": n_subjects, "maker": MAKER}
     found = {key: getattr(finished, key) for key in asked}
     differs = [f"{key} {found[key]}, not {value}" for key, value in asked.items() if found[key] != value]
-    if film is not None and given_film(film).sha256 != finished.film.sha256:
+    if film is not None and user_film(film).sha256 != finished.film.sha256:
         differs.append("another film")
     if differs:
         raise ConfigError(f"{out} holds another demo study: {', '.join(differs)}.", "Choose or delete a folder.")
@@ -140,7 +140,7 @@ def _build(
     folder: Path, name: SizeName, seed: int, film: Path | None, n_subjects: int, progress: Progress
 ) -> StudyFacts:
     size = SIZES[name]
-    film_facts, features_TF = show_film(folder, film, size.showing(seed), progress)
+    film_facts, features_TF = prepare_stimulus(folder, film, size.showing(seed), progress)
     cohort = draw_cohort(seed, size.grid, *size.brain(), features_TF, size.scan_lengths_trs, TR_S)
     (folder / "bold").mkdir()
     subjects, arrays = [], cohort.shared_truth()
@@ -151,13 +151,13 @@ def _build(
         arrays |= truth
     write_atlas(folder / ATLAS, cohort.region_XYZ, size.grid)
     np.savez_compressed(folder / "truth.npz", allow_pickle=False, **arrays)
-    (folder / "truth.json").write_bytes(pretty(cohort.described_truth(subjects)))
+    (folder / "truth.json").write_bytes(format_json(cohort.described_truth(subjects)))
     facts = _facts(folder, name, cohort, n_subjects, film_facts)
-    (folder / "study.json").write_bytes(pretty(facts))
+    (folder / "study.json").write_bytes(format_json(facts))
     return facts
 
 
-def _facts(folder: Path, name: str, cohort: Cohort, n_subjects: int, film: FilmFacts) -> StudyFacts:
+def _facts(folder: Path, name: str, cohort: SimulatedGroup, n_subjects: int, film: FilmFacts) -> StudyFacts:
     size = SIZES[name]
     region_of_V = cohort.region_of_V
     files = sorted(path for path in folder.rglob("*") if path.is_file())
@@ -181,7 +181,7 @@ def _facts(folder: Path, name: str, cohort: Cohort, n_subjects: int, film: FilmF
     )
 
 
-def pretty(value: object) -> bytes:
+def format_json(value: object) -> bytes:
     """A record as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 

@@ -30,7 +30,7 @@ DECIMALS = 6
 GROUPS = ("low_vision", "high_vision", "audio", "text", "narrative")
 
 
-def true_features(
+def ground_truth_features(
     frames_TKHWC: NDArray[np.uint8],
     mel_TSM: NDArray[np.floating[Any]],
     sentences_TE: NDArray[np.floating[Any]],

@@ -25,7 +25,7 @@ Arrays = dict[str, NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Cohort:
+class SimulatedGroup:
     """What all subjects of one study share. Subject n's own draws depend on the seed and n alone."""
 
     seed: int
@@ -90,13 +90,13 @@ def draw_cohort(
     features_TF: Mapping[str, NDArray[np.float64]],
     scan_lengths_trs: tuple[int, ...],
     tr_s: float,
-) -> Cohort:
+) -> SimulatedGroup:
     """A cohort that watches the film whose true features are given, lying in a brain of the given shape."""
     region_XYZ = label_regions(grid, brain_XYZ)
     responsive_maps = SmoothMaps(grid, region_XYZ > 0)
     counts = {group: values_TF.shape[1] for group, values_TF in features_TF.items()}
     rng = np.random.default_rng([seed, 0])
-    return Cohort(
+    return SimulatedGroup(
         seed=seed,
         tr_s=tr_s,
         scan_lengths_trs=scan_lengths_trs,

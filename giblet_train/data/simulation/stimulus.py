@@ -23,12 +23,12 @@ from giblet_train.data.simulation.demo_film import (
     FILM_SHA256,
     Film,
     FilmUnreachable,
+    demo_shot_list,
     fetch_film,
-    given_film,
-    real_shots,
+    user_film,
 )
 from giblet_train.data.simulation.generated_film import generated_film
-from giblet_train.data.simulation.ground_truth import true_features
+from giblet_train.data.simulation.ground_truth import ground_truth_features
 from giblet_train.data.stimulus.audio import read_log_mel
 from giblet_train.data.stimulus.text import embed_timeline
 from giblet_train.data.stimulus.video import film_seconds, read_frames
@@ -55,7 +55,7 @@ class FilmFacts(msgspec.Struct, frozen=True, kw_only=True):
 
 
 @dataclass(frozen=True)
-class Showing:
+class SimulatedStimulus:
     """How a film is shown.
 
     scan_lengths_trs: TRs of each scan. repeated: it starts again until the scans are over. generated: one made for the
@@ -79,8 +79,8 @@ class Showing:
         return self.n_trs * self.tr_s
 
 
-def show_film(
-    folder: Path, given: Path | None, showing: Showing, progress: Progress
+def prepare_stimulus(
+    folder: Path, given: Path | None, showing: SimulatedStimulus, progress: Progress
 ) -> tuple[FilmFacts, dict[str, NDArray[np.float64]]]:
     """Put film and annotations into `folder`. Returns what was shown, and the true features (T, F) of what it holds.
 
@@ -102,9 +102,9 @@ def show_film(
     return facts, _read_back(folder, showing, progress)
 
 
-def _chosen_film(folder: Path, given: Path | None, showing: Showing, progress: Progress) -> Film:
+def _chosen_film(folder: Path, given: Path | None, showing: SimulatedStimulus, progress: Progress) -> Film:
     if given is not None:
-        return _with_shots(given_film(given), showing.tr_s)
+        return _with_shots(user_film(given), showing.tr_s)
     own, seconds = folder / FILM, showing.seconds + SPARE_S
     if showing.generated:
         return generated_film(own, seconds, showing.seed)
@@ -119,7 +119,7 @@ def _chosen_film(folder: Path, given: Path | None, showing: Showing, progress: P
 def _with_shots(film: Film, tr_s: float) -> Film:
     """A given film with its annotations: ours for the film that we know, else those in the file beside it."""
     if film.sha256 == FILM_SHA256:
-        return replace(film, source="real", shots=real_shots())
+        return replace(film, source="real", shots=demo_shot_list())
     beside = film.path.with_suffix(".csv")
     if not beside.is_file():
         raise DataError(
@@ -174,7 +174,7 @@ def _repeated(shots: Sequence[Segment], period_s: float, runs: int, seconds: flo
     return [shot for shot in shifted if shot.start_s < seconds]
 
 
-def _read_back(folder: Path, showing: Showing, progress: Progress) -> dict[str, NDArray[np.float64]]:
+def _read_back(folder: Path, showing: SimulatedStimulus, progress: Progress) -> dict[str, NDArray[np.float64]]:
     """The true features of the files as any reader finds them."""
     film, tr_s, n_trs = folder / FILM, showing.tr_s, showing.n_trs
     progress("reading the film's pictures", 0.05)
@@ -184,4 +184,4 @@ def _read_back(folder: Path, showing: Showing, progress: Progress) -> dict[str, 
     progress("reading the annotations", 0.4)
     segments = read_annotations(folder / ANNOTATIONS, tr_s, showing.scan_lengths_trs).segments
     sentences_TE = embed_timeline(segments, tr_s, n_trs, 0.0, TEXT_MODEL)[:, :-1]
-    return true_features(frames_TKHWC, mel_TSM, sentences_TE, tr_s)
+    return ground_truth_features(frames_TKHWC, mel_TSM, sentences_TE, tr_s)

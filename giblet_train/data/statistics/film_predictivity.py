@@ -21,7 +21,9 @@ N_FOLDS = 5
 Floats = NDArray[np.floating[Any]]
 
 
-def foreseen_sds(features: Mapping[str, Floats], response_RN: Floats, rows: NDArray[np.intp], tr_s: float) -> float:
+def prediction_z_score(
+    features: Mapping[str, Floats], response_RN: Floats, rows: NDArray[np.intp], tr_s: float
+) -> float:
     """By how many standard deviations of the shifts beyond any lag the film as it is foresees the response better.
 
     features: modality -> (T, F), each as important as another; a brain may follow by any lag that it may have.

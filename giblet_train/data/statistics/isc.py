@@ -18,7 +18,7 @@ NULL_MIN_SHIFT_TRS = 20
 
 
 @dataclass(frozen=True)
-class SharedResponse:
+class IscResult:
     """isc_V: mean correlation of all pairs of subjects. null: the same under circular shifts, voxels pooled."""
 
     isc_V: NDArray[np.float32]
@@ -33,7 +33,7 @@ class SharedResponse:
         return self.isc_V < np.percentile(self.null, percentile)
 
 
-def shared_response(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> SharedResponse:
+def shared_response(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> IscResult:
     """The correlation between subjects over the training TRs, one subject in memory at a time.
 
     bold: subject -> (T, V), z-scored over the rows `train`; at least two subjects. With unit variances the mean over
@@ -49,7 +49,7 @@ def shared_response(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.i
         total_RV = rows_RV if total_RV is None else np.add(total_RV, rows_RV, out=total_RV)
     if total_RV is None or len(sampled) < 2:
         raise ValueError("inter-subject correlation needs two subjects")
-    return SharedResponse(_mean_pair(total_RV, np.sum(powers, axis=0), len(sampled)), _null(np.stack(sampled)))
+    return IscResult(_mean_pair(total_RV, np.sum(powers, axis=0), len(sampled)), _null(np.stack(sampled)))
 
 
 def _mean_pair(total_RV: NDArray[np.float32], power_V: NDArray[np.float32], n_subjects: int) -> NDArray[np.float32]:

@@ -38,7 +38,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 @dataclass(frozen=True)
-class Lag:
+class LagEstimate:
     """The best lag of some TRs, positive when the brain follows the film.
 
     score: mean squared correlation there; chance, spread: mean and standard deviation of the same at circular shifts
@@ -56,22 +56,22 @@ class Lag:
         return (self.score - self.chance) / self.spread if self.spread else 0.0
 
     @property
-    def answers(self) -> bool:
+    def is_significant(self) -> bool:
         """Whether the score beats chance by ANSWER_SDS; otherwise the lag says nothing."""
         return self.height > ANSWER_SDS
 
     @property
     def fact(self) -> LagFact:
         """The same as a record."""
-        return LagFact(lag_trs=self.lag_trs, sds=self.height, answers=self.answers)
+        return LagFact(lag_trs=self.lag_trs, sds=self.height, answers=self.is_significant)
 
 
 @dataclass(frozen=True)
-class Clock:
+class FilmClock:
     """The speed at which film rows must be read for the best fit, 1 being their own pace, and the lag at that speed."""
 
     speed: float
-    lag: Lag
+    lag: LagEstimate
 
     def lag_at(self, tr: float) -> float:
         """By how many TRs the brain then follows the film's own clock at TR `tr`."""
@@ -87,13 +87,13 @@ class LagRow:
     """
 
     who: str
-    whole: Lag
-    thirds: tuple[Lag, ...]
-    clock: Clock
+    whole: LagEstimate
+    thirds: tuple[LagEstimate, ...]
+    clock: FilmClock
     clock_lags_trs: tuple[float, ...]
     reach_trs: int
     reading: str = ""
-    reading_lag: Lag | None = None
+    reading_lag: LagEstimate | None = None
 
     @property
     def facts(self) -> AlignmentFacts:
@@ -134,29 +134,29 @@ def lag_table(study: Study) -> tuple[LagRow, ...]:
 
 def average_lag(
     features: Mapping[str, Floats], bold: Mapping[str, Floats], scan_lengths_trs: Sequence[int], tr_s: float
-) -> Lag:
+) -> LagEstimate:
     """The lag of all subjects' mean response over all TRs."""
     total_TV = sum((_response(bold_TV, scan_lengths_trs) for bold_TV in bold.values()), np.float32(0.0))
     response_TN = response_series(np.asarray(total_TV), _blocks(scan_lengths_trs), tr_s)
     return best_lag(stimulus_series(features, tr_s), response_TN, tr_s)
 
 
-def fitting_clock(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Clock:
+def fitting_clock(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> FilmClock:
     """The speed, among SPEEDS, and the lag at which the brain follows the film best."""
     places_T = np.arange(len(stimulus_TF))
     fits = []
     for speed in SPEEDS.tolist():
         columns = [np.interp(places_T * speed, places_T, column_T) for column_T in stimulus_TF.T]
-        fits.append(Clock(speed, best_lag(np.stack(columns, axis=1), response_TN, tr_s)))
+        fits.append(FilmClock(speed, best_lag(np.stack(columns, axis=1), response_TN, tr_s)))
     return max(fits, key=lambda clock: clock.lag.height)
 
 
-def offset_from_lag(lag: Lag, tr_s: float) -> float:
+def offset_from_lag(lag: LagEstimate, tr_s: float) -> float:
     """The stimulus_offset_s, in whole TRs, that turns a lag measured at offset 0 into the haemodynamic delay.
 
     Raises DataError when the lag does not beat its null.
     """
-    if not lag.answers:
+    if not lag.is_significant:
         raise DataError(
             "data.stimulus_offset_s: auto finds no lag that beats chance: brain and film do not follow one another.",
             "State the offset in seconds, or look at `python -m giblet_train data lag`.",
@@ -200,14 +200,14 @@ def reach_trs(n_trs: int, tr_s: float) -> int:
     return min(round(MAX_LAG_S / tr_s), n_trs // 4)
 
 
-def best_lag(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Lag:
+def best_lag(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> LagEstimate:
     """The lag at which the two sets of series correlate best, beside what circular shifts give."""
     scores_T = circular_scores(stimulus_TF, response_TN)
     limit = reach_trs(len(scores_T), tr_s)
     near = np.r_[scores_T[-limit:], scores_T[: limit + 1]]
     far = scores_T[limit + 1 : -limit]
     spread = float(far.std()) if len(far) >= LEAST_SHIFTS else 0.0
-    return Lag(int(near.argmax()) - limit, float(near.max()), float(far.mean()), spread)
+    return LagEstimate(int(near.argmax()) - limit, float(near.max()), float(far.mean()), spread)
 
 
 def circular_scores(stimulus_TF: Floats, response_TN: Floats) -> NDArray[np.float64]:
@@ -250,7 +250,7 @@ def lag_row(
     clock = fitting_clock(stimulus_TF, response_TN, tr_s)
     thirds = np.array_split(rows, 3)
     whole = best_lag(stimulus_TF, response_TN, tr_s)
-    others = {} if whole.answers else readings(stimulus_TF, scan_lengths_trs)
+    others = {} if whole.is_significant else readings(stimulus_TF, scan_lengths_trs)
     lags = {reading: best_lag(read_TF, response_TN, tr_s) for reading, read_TF in others.items()}
     reading = max(lags, key=lambda name: lags[name].height, default="")
     return LagRow(

@@ -32,10 +32,10 @@ def subject_agreements(study: Study) -> dict[str, AgreementFact]:
     rows = np.arange(study.n_trs)
     if len(responses) < 2:
         return {}
-    return {s: agreement(own_TV, total_TV - own_TV, rows, study.n_trs) for s, own_TV in responses.items()}
+    return {s: leave_one_out_agreement(own_TV, total_TV - own_TV, rows, study.n_trs) for s, own_TV in responses.items()}
 
 
-def agreement(own_RV: Floats, others_RV: Floats, rows: NDArray[np.intp], n_trs: int) -> AgreementFact:
+def leave_one_out_agreement(own_RV: Floats, others_RV: Floats, rows: NDArray[np.intp], n_trs: int) -> AgreementFact:
     """Where one response agrees best with another, voxel by voxel, over all circular shifts.
 
     Both are known at `rows` of n_trs only, so that a shift leaves fewer of them to compare. The spread of the shifts is
@@ -54,7 +54,7 @@ def agreement(own_RV: Floats, others_RV: Floats, rows: NDArray[np.intp], n_trs: 
     )
 
 
-def shared_part(half_RV: Floats, other_RV: Floats) -> float:
+def split_half_reliability(half_RV: Floats, other_RV: Floats) -> float:
     """Of the variance of the mean's leading series, the part that two halves of the subjects share.
 
     The directions are one half's and the agreement is the other's with it, so that noise shares nothing on average.
@@ -70,7 +70,7 @@ def shared_part(half_RV: Floats, other_RV: Floats) -> float:
     return float(np.mean(parts))
 
 
-def copies(study: Study) -> tuple[tuple[str, str, float], ...]:
+def duplicate_subjects(study: Study) -> tuple[tuple[str, str, float], ...]:
     """Pairs of subjects whose responses are nearly equal, with their mean correlation over voxels."""
     responses = {s: _response(study.bold[s], study) for s in study.subjects}
     pairs = ((a, b, float((responses[a] * responses[b]).sum(axis=0).mean())) for a, b in combinations(responses, 2))

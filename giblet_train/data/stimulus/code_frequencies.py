@@ -27,7 +27,7 @@ def unigram(shares_RF: Floats, n_codes: int, modality: str) -> NDArray[np.float3
     n_trs = len(shares_RF)
     shares_BQ = shares_RF.reshape(n_trs, -1, n_codes).mean(axis=0, dtype=np.float64)
     smooth_BQ: Floats = (n_trs * shares_BQ + 1.0 / n_codes) / (n_trs + 1.0)
-    if nats(shares_BQ, shares_BQ) < LEAST_NATS:
+    if code_cross_entropy(shares_BQ, shares_BQ) < LEAST_NATS:
         raise DataError(
             f"The codes of {modality} are the same at every moment of the training TRs.",
             f"Bring others in data.features.{modality}.",
@@ -35,7 +35,7 @@ def unigram(shares_RF: Floats, n_codes: int, modality: str) -> NDArray[np.float3
     return smooth_BQ.astype(np.float32)
 
 
-def nats(shares_TF: Floats, probability_TBQ: Floats) -> float:
+def code_cross_entropy(shares_TF: Floats, probability_TBQ: Floats) -> float:
     """The cross-entropy per code: the mean over TRs, their moments and books of -log p(code).
 
     probability_TBQ: one distribution over each book, (B, Q), or one for each TR.

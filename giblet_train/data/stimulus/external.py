@@ -42,7 +42,7 @@ class FilmTimeline:
 Extractor = Callable[[FilmTimeline], NDArray[Any]]
 
 
-def brought_features(
+def external_features(
     modality: str, source: FeatureSource, file: Path | None, timeline: FilmTimeline
 ) -> NDArray[np.float32]:
     """(T, F) amounts, or (T, B·Q) the share of a TR's moments at which each book holds each code.

@@ -15,7 +15,7 @@ from giblet_train.data.readers.annotations import Segment
 from giblet_train.data.readers.study_files import Progress, Sources
 from giblet_train.data.readers.timeline import Timeline
 from giblet_train.data.stimulus.audio import read_log_mel
-from giblet_train.data.stimulus.external import FilmTimeline, brought_features
+from giblet_train.data.stimulus.external import FilmTimeline, external_features
 from giblet_train.data.stimulus.text import embed_timeline
 from giblet_train.data.stimulus.video import read_frames, video_features
 from giblet_train.schema.config import Config
@@ -45,7 +45,7 @@ def read_stimulus(
     start_s, n_trs = timeline.film_start_s, timeline.n_trs
     film = FilmTimeline(sources.film, timeline.tr_s, n_trs, start_s, tuple(segments))
     brought = {
-        m: brought_features(m, source, sources.features.get(m), film) for m, source in data.features.brought().items()
+        m: external_features(m, source, sources.features.get(m), film) for m, source in data.features.brought().items()
     }
     text_TF = brought.get("text")
     if text_TF is None:

@@ -32,7 +32,7 @@ BRAINS_SHARE = 0.6
 
 
 @dataclass(frozen=True)
-class Assembled:
+class BuiltArrays:
     """The facts of the arrays that were written. grid_XYZ and affine are those of the volumes."""
 
     timeline: Timeline
@@ -46,7 +46,7 @@ class Assembled:
     notes: tuple[str, ...]
 
 
-def assemble(folder: Path, sources: Sources, config: Config, progress: Progress) -> Assembled:
+def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progress) -> BuiltArrays:
     """Write every array of the store into `folder`.
 
     Raises DataError where the files do not fit one another, PreflightRefused where the disk is too full.
@@ -62,7 +62,7 @@ def assemble(folder: Path, sources: Sources, config: Config, progress: Progress)
     stop_tr = scans.n_trs if asked == "auto" else timeline.first_tr + timeline.n_trs
     mask_XYZ = _common_voxels(volumes, sources.brain_masks, progress)
     _check_space(folder, volumes, mask_XYZ, stop_tr)
-    _write_brains(folder, volumes, mask_XYZ, stop_tr, progress)
+    _write_bold_arrays(folder, volumes, mask_XYZ, stop_tr, progress)
     columns = _write_confounds(folder, volumes, sources.confounds, config.data.bids.confounds or ())
     if asked == "auto":
         offset_s = _measured_offset(folder, list(volumes), timeline, segments, sources, config)
@@ -72,7 +72,7 @@ def assemble(folder: Path, sources: Sources, config: Config, progress: Progress)
     _write_stimulus(folder, stimulus)
     _write_mask(folder, sources.mask, first, mask_XYZ)
     parcels = _write_parcels(folder, sources.atlas, first, mask_XYZ)
-    return Assembled(
+    return BuiltArrays(
         timeline=timeline,
         stimulus=stimulus,
         grid_XYZ=first.shape_XYZ,
@@ -144,7 +144,7 @@ def _common_voxels(
     return np.asarray(common)
 
 
-def _write_brains(
+def _write_bold_arrays(
     folder: Path, volumes: Mapping[str, Volumes], mask_XYZ: NDArray[np.bool_], n_trs: int, progress: Progress
 ) -> None:
     (folder / "bold").mkdir()

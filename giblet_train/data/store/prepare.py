@@ -21,7 +21,7 @@ STDIN = "-"
 
 
 @dataclass(frozen=True)
-class Request:
+class DataRequest:
     """What a data command is about: a configuration and where its files and stores lie."""
 
     config: Config
@@ -33,7 +33,7 @@ class Request:
         return self.workdir / self.config.data.data_dir
 
 
-def read_request(run_or_config: Path, workdir: Path | None) -> Request:
+def read_data_request(run_or_config: Path, workdir: Path | None) -> DataRequest:
     """The request behind a run directory, a configuration file, or `-`, a configuration on standard input.
 
     workdir: None for a run's own, `<workdir>/runs/<run>`, or ~/giblet for anything else. Raises ConfigError.
@@ -42,12 +42,12 @@ def read_request(run_or_config: Path, workdir: Path | None) -> Request:
         run = RunDir(run_or_config.absolute())
         if not run.config.is_file():
             raise ConfigError(f"{run_or_config} is not a run directory: it has no config.yaml.", "Name a YAML file.")
-        return Request(run.read_config(), workdir_of(run, workdir))
+        return DataRequest(run.read_config(), workdir_of(run, workdir))
     if str(run_or_config) == STDIN:
         config = from_mapping(load_text(sys.stdin.read(), "standard input"), "standard input").config
     else:
         config = load(run_or_config).config
-    return Request(config, (workdir or DEFAULT_WORKDIR).expanduser().absolute())
+    return DataRequest(config, (workdir or DEFAULT_WORKDIR).expanduser().absolute())
 
 
 def workdir_of(run: RunDir, given: Path | None) -> Path:
@@ -55,7 +55,7 @@ def workdir_of(run: RunDir, given: Path | None) -> Path:
     return (given or run.workdir or DEFAULT_WORKDIR).expanduser().absolute()
 
 
-def prepare(request: Request, progress: Progress) -> str:
+def prepare(request: DataRequest, progress: Progress) -> str:
     """Build the store and check that the configured split fits it; returns a description for people.
 
     Raises DataError, ConfigError, PreflightRefused.

@@ -17,12 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train import __version__
-from giblet_train.data.atomic_dir import building_beside
+from giblet_train.data.atomic_dir import atomic_directory
 from giblet_train.data.manifest import FILE, Manifest, read_manifest
 from giblet_train.data.readers.study_files import Progress, digests, find_sources
-from giblet_train.data.simulation.demo_study import ATLAS, MAKER, make_study
+from giblet_train.data.simulation.demo_study import ATLAS, MAKER, simulate_study
 from giblet_train.data.stimulus.external import identity
-from giblet_train.data.store.build_arrays import Assembled, assemble
+from giblet_train.data.store.build_arrays import BuiltArrays, build_arrays
 from giblet_train.data.study import Study
 from giblet_train.schema.config import MODALITIES, Config
 
@@ -65,11 +65,11 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
     key = store_key(digest, parameters)
     path = stores / key
     progress("waiting for the store's lock", 0.0)
-    with building_beside(path) as aside:
+    with atomic_directory(path) as aside:
         if path.exists():
             return path
         started = time.monotonic()
-        made = assemble(aside, sources, config, progress)
+        made = build_arrays(aside, sources, config, progress)
         manifest = _manifest(key, made, aside, digest, parameters, time.monotonic() - started)
         (aside / FILE).write_bytes(msgspec.json.encode(manifest))
         aside.rename(path)
@@ -113,7 +113,7 @@ def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progre
     if size is None:
         return data_dir, config
     folder = workdir / "studies" / f"{size}-{STUDY_SEED}-maker{MAKER}"
-    facts = make_study(folder, size, seed=STUDY_SEED, progress=progress)
+    facts = simulate_study(folder, size, seed=STUDY_SEED, progress=progress)
     data = msgspec.structs.replace(
         config.data,
         layout="lab",
@@ -159,7 +159,7 @@ def _code_digest() -> str:
 
 
 def _manifest(
-    key: str, made: Assembled, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
+    key: str, made: BuiltArrays, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
 ) -> Manifest:
     timeline, stimulus = made.timeline, made.stimulus
     return Manifest(

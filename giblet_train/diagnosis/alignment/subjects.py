@@ -18,7 +18,7 @@ LEAST_APART_TRS = 2
 """Responses differ between people by a TR."""
 
 
-class Apart(msgspec.Struct, frozen=True, kw_only=True):
+class OutlierSubject(msgspec.Struct, frozen=True, kw_only=True):
     """A subject out of step with the others. kind: shifted against them, or alone, which training survives."""
 
     kind: Literal["shifted", "alone"]
@@ -27,7 +27,7 @@ class Apart(msgspec.Struct, frozen=True, kw_only=True):
     action: str
 
 
-def apart(subjects: Mapping[str, AgreementFact], tr_s: float) -> list[Apart]:
+def find_outlier_subjects(subjects: Mapping[str, AgreementFact], tr_s: float) -> list[OutlierSubject]:
     """Who is out of step; nobody where nothing can be told."""
     answering = [fact.shift_trs for fact in subjects.values() if (fact.sds or 0.0) > AGREES_SDS]
     centre = median(answering) if answering else 0
@@ -44,12 +44,12 @@ def agreement_line(subjects: Mapping[str, AgreementFact]) -> str:
     )
 
 
-def _apart(name: str, subjects: Mapping[str, AgreementFact], centre: float, tr_s: float) -> Apart | None:
+def _apart(name: str, subjects: Mapping[str, AgreementFact], centre: float, tr_s: float) -> OutlierSubject | None:
     fact = subjects[name]
     best, in_step = fact.sds or 0.0, fact.in_step_sds or 0.0
     others = [other.in_step_sds or 0.0 for key, other in subjects.items() if key != name]
     if best > AGREES_SDS and in_step < BETTER * best and abs(fact.shift_trs - centre) >= LEAST_APART_TRS:
-        return Apart(
+        return OutlierSubject(
             kind="shifted",
             subject=name,
             sentence=(
@@ -60,7 +60,7 @@ def _apart(name: str, subjects: Mapping[str, AgreementFact], centre: float, tr_s
             "it out by data.subjects.",
         )
     if len(others) > 1 and best < UNRELATED_SDS and median(others) > AGREES_SDS:
-        return Apart(
+        return OutlierSubject(
             kind="alone",
             subject=name,
             sentence=(

@@ -6,17 +6,17 @@ And, of a film out of step, a final evaluation in which no voxel follows it.
 from __future__ import annotations
 
 from giblet_train.diagnosis.alignment.film import Misalignment, expected_trs, misalignment
-from giblet_train.diagnosis.alignment.subjects import apart
-from giblet_train.diagnosis.rules.case import Case, Cause
+from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
+from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.schema.config import MODALITIES
 
 
-def misaligned_time(case: Case) -> Cause | None:
+def misaligned_time(case: RunHistory) -> Finding | None:
     """Named in minute one where the lag over the training TRs answers, else by the final evaluation, with reserve."""
     return _measured(case) or _evaluated(case)
 
 
-def wrong_film(case: Case) -> Cause | None:
+def wrong_film(case: RunHistory) -> Finding | None:
     """The brains follow the film in another order, or, with reserve, share much of which it explains nothing."""
     wrong = _misalignment(case)
     if case.data is None or case.data.alignment is None or wrong is None:
@@ -24,7 +24,7 @@ def wrong_film(case: Case) -> Cause | None:
     if wrong.kind not in ("reordered", "unrelated"):
         return None
     facts = case.data.alignment
-    return Cause(
+    return Finding(
         cause="wrong_film",
         confidence=0.95 if wrong.kind == "reordered" else 0.75,
         sentence=wrong.sentence,
@@ -40,16 +40,16 @@ def wrong_film(case: Case) -> Cause | None:
     )
 
 
-def subject_apart(case: Case) -> Cause | None:
+def subject_apart(case: RunHistory) -> Finding | None:
     """A subject shifted against the others, or, with reserve, one who agrees with nobody while all others do."""
     if case.data is None or case.data.alignment is None:
         return None
-    found = apart(case.data.alignment.subjects, case.data.tr_s)
+    found = find_outlier_subjects(case.data.alignment.subjects, case.data.tr_s)
     if not found:
         return None
     first = next((one for one in found if one.kind == "shifted"), found[0])
     others = ", ".join(one.subject for one in found if one is not first)
-    return Cause(
+    return Finding(
         cause="subject_apart",
         confidence=0.95 if first.kind == "shifted" else 0.75,
         sentence=first.sentence + (f" Apart as well: {others}." if others else ""),
@@ -61,13 +61,13 @@ def subject_apart(case: Case) -> Cause | None:
     )
 
 
-def _misalignment(case: Case) -> Misalignment | None:
+def _misalignment(case: RunHistory) -> Misalignment | None:
     if case.data is None or case.data.alignment is None:
         return None
     return misalignment(case.data.alignment, case.data.tr_s, case.data.stimulus_offset_s)
 
 
-def _measured(case: Case) -> Cause | None:
+def _measured(case: RunHistory) -> Finding | None:
     """The lag stands out of chance, and no brain follows its film by so much, or not by the same in each third."""
     wrong = _misalignment(case)
     if case.data is None or case.data.alignment is None or wrong is None:
@@ -75,7 +75,7 @@ def _measured(case: Case) -> Cause | None:
     if wrong.kind not in ("shifted", "stretched"):
         return None
     facts = case.data.alignment
-    return Cause(
+    return Finding(
         cause="misaligned_time",
         confidence=0.95,
         sentence=wrong.sentence,
@@ -91,7 +91,7 @@ def _measured(case: Case) -> Cause | None:
     )
 
 
-def _evaluated(case: Case) -> Cause | None:
+def _evaluated(case: RunHistory) -> Finding | None:
     """Held out, reconstructions beat their means while voxels that answer the film are predicted no better than others.
 
     Said with reserve: a brain without signal looks the same. A film measured to be in step is not accused.
@@ -104,7 +104,7 @@ def _evaluated(case: Case) -> Cause | None:
     rebuilt = bool(skill) and all(s is not None and s > 0 for s in skill)
     if not isinstance(low, (int, float)) or low > 0 or not rebuilt:
         return None
-    return Cause(
+    return Finding(
         cause="misaligned_time",
         confidence=0.5,
         sentence=(
@@ -120,7 +120,7 @@ def _evaluated(case: Case) -> Cause | None:
     )
 
 
-def _in_step(case: Case) -> bool:
+def _in_step(case: RunHistory) -> bool:
     """The lag over the training TRs answers, and it is what it must be."""
     facts = case.data.alignment if case.data else None
     return bool(case.data and facts and facts.whole.answers and not misalignment(facts, case.data.tr_s, 0.0))

@@ -19,7 +19,7 @@ from giblet_train.schema.records import (
     RunMetric,
     StepMetric,
 )
-from giblet_train.schema.schedule import Plan, plan_of
+from giblet_train.schema.schedule import LrSchedule, lr_schedule
 
 COURSE_STEPS = 30
 """What a block of a training course holds; an epoch, where that is shorter."""
@@ -57,7 +57,7 @@ CauseName = Literal[
 ]
 
 
-class Cause(msgspec.Struct, frozen=True, kw_only=True):
+class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong. confidence: 0 to 1. evidence: the numbers that show it. action: what to do about it."""
 
     cause: CauseName
@@ -67,7 +67,7 @@ class Cause(msgspec.Struct, frozen=True, kw_only=True):
     action: str
 
 
-class Case(msgspec.Struct, frozen=True, kw_only=True):
+class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
     """A run as the rules see it. Without a configuration the plan is unknown; without `run`, so is a step's epoch."""
 
     config: Config | None
@@ -86,9 +86,9 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return self.config.watch if self.config else WatchConfig()
 
     @property
-    def plan(self) -> Plan | None:
+    def plan(self) -> LrSchedule | None:
         """The planned schedule, where configuration and steps per epoch are known."""
-        return plan_of(self.config, self.run.steps_per_epoch) if self.config and self.run else None
+        return lr_schedule(self.config, self.run.steps_per_epoch) if self.config and self.run else None
 
     @property
     def start_total(self) -> float | None:
@@ -112,7 +112,7 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return [(e.epoch, e.validation.total) for e in self.epochs if e.validation and e.validation.total is not None]
 
     @property
-    def training_course(self) -> list[tuple[float, float]]:
+    def block_losses(self) -> list[tuple[float, float]]:
         """(epochs gone by, mean total) of consecutive blocks of steps after warm-up: long epochs are told in parts."""
         plan = self.plan
         if plan is None:
@@ -134,15 +134,15 @@ class Case(msgspec.Struct, frozen=True, kw_only=True):
         return self.config.num_epochs if self.config else None
 
 
-Rule = Callable[[Case], Cause | None]
+Rule = Callable[[RunHistory], Finding | None]
 
 
 def case_of(
     config: Config | None, metrics: Sequence[AnyMetric], health: Health | None = None, log_tail: Sequence[str] = ()
-) -> Case:
+) -> RunHistory:
     """Sort a run's metrics by kind; of the records that say how it stands, the newest counts."""
     last: dict[type, Any] = {type(m): m for m in metrics}
-    return Case(
+    return RunHistory(
         config=config,
         run=last.get(RunMetric),
         data=last.get(DataMetric),
@@ -155,12 +155,12 @@ def case_of(
     )
 
 
-def middle(values: Sequence[float | None]) -> float | None:
+def median_or_none(values: Sequence[float | None]) -> float | None:
     """The median of the numbers among them, None when there is none."""
     known = [v for v in values if v is not None]
     return median(known) if known else None
 
 
-def spoken(value: float) -> str:
+def format_loss(value: float) -> str:
     """A loss in words: `275,959.0`, `0.9123`."""
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"

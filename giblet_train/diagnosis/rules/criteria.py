@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 
-from giblet_train.diagnosis.rules.case import Case, Cause
+from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.curve_fit import Points, lowest_at
 from giblet_train.schema.config import Criterion
-from giblet_train.schema.schedule import Plan
+from giblet_train.schema.schedule import LrSchedule
 
 FEWEST_POINTS = 5
 EARLIEST = 0.1
@@ -16,7 +16,7 @@ MARGIN = 0.8
 """A criterion is called unreachable when even the best course takes the run to less than this share of it."""
 
 
-def criterion_unreachable(case: Case) -> Cause | None:
+def criterion_unreachable(case: RunHistory) -> Finding | None:
     """A fall that is asked for, and that even the best course of the curve does not bring by the last epoch."""
     if case.config is None or case.plan is None or not case.start_total:
         return None
@@ -28,25 +28,25 @@ def criterion_unreachable(case: Case) -> Cause | None:
     return None
 
 
-def _course(case: Case, plan: Plan, split: str) -> Points:
+def _loss_curve(case: RunHistory, plan: LrSchedule, split: str) -> Points:
     """(epochs gone by, loss) after warm-up."""
     if split == "train" and case.steps:
-        return case.training_course
+        return case.block_losses
     warm = math.ceil(plan.warmup_steps / plan.steps_per_epoch)
     totals = case.train_totals if split == "train" else case.validation_totals
     return [(float(e), v) for e, v in totals if e > warm]
 
 
-def _unreachable(case: Case, name: str, criterion: Criterion, start: float) -> Cause | None:
+def _unreachable(case: RunHistory, name: str, criterion: Criterion, start: float) -> Finding | None:
     assert case.config is not None and case.plan is not None
-    points = _course(case, case.plan, criterion.split)
+    points = _loss_curve(case, case.plan, criterion.split)
     if len(points) < FEWEST_POINTS or points[-1][0] < EARLIEST * case.config.num_epochs:
         return None
     at_best = 1 - lowest_at(points, case.config.num_epochs) / start
     seen = 1 - min(v for _, v in points) / start
     if max(at_best, seen) >= MARGIN * criterion.threshold:
         return None
-    return Cause(
+    return Finding(
         cause="criterion_unreachable",
         confidence=0.75,
         sentence=(

@@ -18,7 +18,7 @@ CLEARLY = 1.5
 Points = Sequence[tuple[float, float]]
 
 
-class Fall(NamedTuple):
+class ExponentialFit(NamedTuple):
     """A fitted curve; after its knee it stays where it is. error: the sum of squared residuals."""
 
     floor: float
@@ -39,7 +39,7 @@ def from_steepest(points: Points) -> Points:
     return points[drops.index(steepest) :] if drops and steepest > CLEARLY * drops[0] else points
 
 
-def falls(points: Points, knee: float = math.inf) -> list[Fall]:
+def falls(points: Points, knee: float = math.inf) -> list[ExponentialFit]:
     """The best fit for each rate tried, of those that fall. points: at least three, x ascending from 0 or more."""
     span = max(1e-9, min(knee, points[-1][0]) - points[0][0])
     found = []
@@ -51,14 +51,14 @@ def falls(points: Points, knee: float = math.inf) -> list[Fall]:
     return found
 
 
-def best_fall(points: Points, knee: float = math.inf) -> Fall:
+def best_fall(points: Points, knee: float = math.inf) -> ExponentialFit:
     """The curve nearest to the points; a constant where none falls."""
     mean = sum(y for _, y in points) / len(points)
-    constant = Fall(mean, 0.0, 0.0, knee, sum((y - mean) ** 2 for _, y in points))
+    constant = ExponentialFit(mean, 0.0, 0.0, knee, sum((y - mean) ** 2 for _, y in points))
     return min([constant, *falls(points, knee)], key=lambda fall: fall.error)
 
 
-def best_bent(points: Points, knees: Sequence[float]) -> Fall:
+def best_bent(points: Points, knees: Sequence[float]) -> ExponentialFit:
     """The nearest curve that stops falling at one of the knees."""
     return min((best_fall(points, knee) for knee in knees), key=lambda fall: fall.error)
 
@@ -78,7 +78,7 @@ def _student(freedom: int) -> float:
     return 1.96 + 2.4 / freedom + 4.5 / freedom**2
 
 
-def _linear(points: Points, rate: float, knee: float) -> Fall:
+def _linear(points: Points, rate: float, knee: float) -> ExponentialFit:
     """Ordinary least squares of y on exp(-rate · min(x, knee))."""
     shape = [math.exp(-rate * min(x, knee)) for x, _ in points]
     n = len(points)
@@ -88,4 +88,4 @@ def _linear(points: Points, rate: float, knee: float) -> Fall:
     height = product / spread if spread else 0.0
     floor = mean_y - height * mean_g
     error = sum((y - floor - height * g) ** 2 for g, (_, y) in zip(shape, points, strict=True))
-    return Fall(floor, height, rate, knee, error)
+    return ExponentialFit(floor, height, rate, knee, error)

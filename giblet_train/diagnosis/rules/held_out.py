@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
 
-from giblet_train.diagnosis.rules.case import Case, Cause, spoken
+from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss
 from giblet_train.schema.records import DataMetric, EpochMetric
 
 LEAK_VALIDATIONS = 4
@@ -19,7 +19,7 @@ SAME_AS_TRAINING = 2e-4
 """Log totals that agree this well, relatively, epoch after epoch, are of the same data."""
 
 
-def overfit(case: Case) -> Cause | None:
+def overfit(case: RunHistory) -> Finding | None:
     """Validation has turned and risen while training goes on falling."""
     held, train = case.validation_totals, dict(case.train_totals)
     if len(held) < 3:
@@ -33,30 +33,30 @@ def overfit(case: Case) -> Cause | None:
     limit = case.watch.overfit_rise * (2 if _will_stop(case) else 1)
     if rise < limit or not falls or any(e.name == "early_stop" for e in case.events):
         return None
-    return Cause(
+    return Finding(
         cause="overfit",
         confidence=0.9,
         sentence=(
-            f"Validation was best at epoch {best_epoch} ({spoken(best)}) and has risen by {rise:.1%} since, while "
-            f"training fell to {spoken(train[held[-1][0]])}."
+            f"Validation was best at epoch {best_epoch} ({format_loss(best)}) and has risen by {rise:.1%} since, while "
+            f"training fell to {format_loss(train[held[-1][0]])}."
         ),
         evidence={"best_epoch": best_epoch, "best": best, "rise": rise, "epoch": held[-1][0]},
         action="Keep the best checkpoint; set early_stopping_patience, more dropout or weight decay, or more data.",
     )
 
 
-def _will_stop(case: Case) -> bool:
+def _will_stop(case: RunHistory) -> bool:
     """Is early stopping on its way to end this? Then a small rise is what it waits for."""
     return case.config is not None and case.config.early_stopping_patience is not None and case.run is not None
 
 
-def _better_than_start(case: Case, best: float) -> bool:
+def _better_than_start(case: RunHistory, best: float) -> bool:
     first = case.validation_totals[0][1]
     start = max(case.start_total or 0.0, first)
     return best < start * (1 - SKILL_DOUBT) or best == first
 
 
-def leak(case: Case) -> Cause | None:
+def leak(case: RunHistory) -> Finding | None:
     """What is held out is trained on: the split says so, or the losses are training's own, component by component."""
     if case.data is not None and case.data.shared_trs:
         return _shared(case.data)
@@ -67,7 +67,7 @@ def leak(case: Case) -> Cause | None:
     tolerance = case.watch.leak_tolerance if pairs[-1].train.loss else SAME_AS_TRAINING
     if worst > tolerance:
         return None
-    return Cause(
+    return Finding(
         cause="leak",
         confidence=0.95,
         sentence=(
@@ -79,8 +79,8 @@ def leak(case: Case) -> Cause | None:
     )
 
 
-def _shared(data: DataMetric) -> Cause:
-    return Cause(
+def _shared(data: DataMetric) -> Finding:
+    return Finding(
         cause="leak",
         confidence=0.98,
         sentence=(
@@ -101,7 +101,7 @@ def _difference(epoch: EpochMetric) -> float:
     return max(found, default=math.inf)
 
 
-def no_better_than_mean(case: Case) -> Cause | None:
+def no_better_than_mean(case: RunHistory) -> Finding | None:
     """Training falls, and no component is predicted better than by its training mean where it is held out."""
     skills = [e.validation.skill for e in case.epochs if e.validation and e.validation.skill]
     last = [v for _, v in case.train_totals]
@@ -114,24 +114,24 @@ def no_better_than_mean(case: Case) -> Cause | None:
     if max(skill.values()) > max(means[0].values()) + SKILL_DOUBT:  # on its way up
         return None
     said = ", ".join(f"{c} {v:+.3f}" for c, v in skill.items())
-    return Cause(
+    return Finding(
         cause="no_better_than_mean",
         confidence=0.88,
         sentence=(
-            f"Training fell to {spoken(last[-1])} of {spoken(case.start_total)}, but held out nothing is predicted "
-            f"better than by its mean: skill {said}."
+            f"Training fell to {format_loss(last[-1])} of {format_loss(case.start_total)}, but held out nothing is "
+            f"predicted better than by its mean: skill {said}."
         ),
         evidence={"skill": skill, "train_total": last[-1], "validations": len(skills)},
         action="Check the film's alignment with the brain (`python -m giblet_train data lag`), then regularise more.",
     )
 
 
-def _mean_skill(case: Case, skills: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+def _mean_skill(case: RunHistory, skills: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     known = {c: [v for s in skills if (v := s.get(c)) is not None] for c in case.components}
     return {c: fmean(values) for c, values in known.items() if values}
 
 
-def brain_unexplained(case: Case) -> Cause | None:
+def brain_unexplained(case: RunHistory) -> Finding | None:
     """The loss falls by the film alone: it is rebuilt ever better, and held-out brains have never been predicted."""
     told = [e for e in case.epochs if e.fmri_r is not None and _learns_otherwise(case, e)]
     r = [e.fmri_r for e in told if e.fmri_r is not None]
@@ -144,8 +144,8 @@ def brain_unexplained(case: Case) -> Cause | None:
         return None
     others = told[-1].validation.skill if told[-1].validation else {}
     film = ", ".join(f"{c} {v:+.3f}" for c, v in others.items() if c != "fmri" and v is not None)
-    fell = f"held-out skill {film}" if film else f"the training loss fell to {spoken(told[-1].train.total or 0.0)}"
-    return Cause(
+    fell = f"held-out skill {film}" if film else f"the training loss fell to {format_loss(told[-1].train.total or 0.0)}"
+    return Finding(
         cause="brain_unexplained",
         confidence=0.85,
         sentence=(
@@ -160,7 +160,7 @@ def brain_unexplained(case: Case) -> Cause | None:
     )
 
 
-def _learns_otherwise(case: Case, epoch: EpochMetric) -> bool:
+def _learns_otherwise(case: RunHistory, epoch: EpochMetric) -> bool:
     """Is the film rebuilt by then? Where no skill is told, as in a lab's log: has the training total fallen?"""
     skill = epoch.validation.skill if epoch.validation else {}
     if skill:

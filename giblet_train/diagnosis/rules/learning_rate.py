@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from giblet_train.diagnosis.rules.case import Case, Cause
+from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.schema.records import EpochMetric, StepMetric
-from giblet_train.schema.schedule import Plan, lr_at, plan_of
+from giblet_train.schema.schedule import LrSchedule, lr_at, lr_schedule
 
 Reason = Literal["", "stepped_per_epoch", "wrong_world_size", "resumed_without_state", "never_reaches_peak"]
 
@@ -32,7 +32,7 @@ LOG_TOLERANCE = 0.03
 CAPPED = 0.9
 
 
-def lr_off_plan(case: Case) -> Cause | None:
+def lr_off_plan(case: RunHistory) -> Finding | None:
     """The observed rate is not the planned one."""
     plan = case.plan
     if plan is None or not case.steps:
@@ -43,7 +43,7 @@ def lr_off_plan(case: Case) -> Cause | None:
     reason = _reason(case, plan, off)
     last = off[-1]
     planned = lr_at(last.step, plan)
-    return Cause(
+    return Finding(
         cause="lr_off_plan",
         confidence=0.97 if reason else 0.9,
         sentence=(
@@ -64,11 +64,11 @@ def lr_off_plan(case: Case) -> Cause | None:
     )
 
 
-def _near(observed: float, planned: float, case: Case, plan: Plan) -> bool:
+def _near(observed: float, planned: float, case: RunHistory, plan: LrSchedule) -> bool:
     return math.isclose(observed, planned, rel_tol=case.watch.lr_tolerance, abs_tol=1e-6 * plan.learning_rate)
 
 
-def _reason(case: Case, plan: Plan, off: Sequence[StepMetric]) -> Reason:
+def _reason(case: RunHistory, plan: LrSchedule, off: Sequence[StepMetric]) -> Reason:
     sample = off[:: max(1, len(off) // SAMPLED)]
 
     def fits(rate: Callable[[int], float]) -> bool:
@@ -106,11 +106,11 @@ def _because(reason: Reason) -> str:
     return words[reason]
 
 
-def _unreachable_peak(plan: Plan) -> Cause | None:
+def _unreachable_peak(plan: LrSchedule) -> Finding | None:
     """A plan whose warm-up is longer than the run."""
     if plan.warmup_steps < plan.total_steps:
         return None
-    return Cause(
+    return Finding(
         cause="lr_off_plan",
         confidence=0.9,
         sentence=(
@@ -127,19 +127,19 @@ def _unreachable_peak(plan: Plan) -> Cause | None:
     )
 
 
-def _off_by_epochs(case: Case) -> Cause | None:
+def _off_by_epochs(case: RunHistory) -> Finding | None:
     """The same from the rates that a log prints at each epoch's end, where the configuration is known."""
     config = case.config
     if config is None or config.warmup_steps is not None:
         return None
-    plan = plan_of(config, FINE_STEPS)
+    plan = lr_schedule(config, FINE_STEPS)
     off = [e for e in case.epochs if not _within_epoch(e, plan)]
     if len(off) < 3:
         return None
     last = off[-1]
     planned = lr_at(last.epoch * FINE_STEPS, plan)
     reason = _reason_by_epochs(case, plan)
-    return Cause(
+    return Finding(
         cause="lr_off_plan",
         confidence=0.93 if reason else 0.8,
         sentence=(
@@ -159,7 +159,7 @@ def _off_by_epochs(case: Case) -> Cause | None:
     )
 
 
-def _within_epoch(epoch: EpochMetric, plan: Plan) -> bool:
+def _within_epoch(epoch: EpochMetric, plan: LrSchedule) -> bool:
     """Is the rate one that the plan has anywhere from the start of this epoch to the start of the next?"""
     steps = [round((epoch.epoch - 1 + part / 4) * FINE_STEPS) for part in range(5)]
     planned = [lr_at(s, plan) for s in steps]
@@ -167,7 +167,7 @@ def _within_epoch(epoch: EpochMetric, plan: Plan) -> bool:
     return min(planned) * (1 - LOG_TOLERANCE) - slack <= epoch.lr <= max(planned) * (1 + LOG_TOLERANCE) + slack
 
 
-def _reason_by_epochs(case: Case, plan: Plan) -> Reason:
+def _reason_by_epochs(case: RunHistory, plan: LrSchedule) -> Reason:
     start = plan.warmup_start_factor * plan.learning_rate
     span = (plan.learning_rate - start) / (plan.warmup_steps / FINE_STEPS * FEWEST_STEPS) if plan.warmup_steps else 0.0
     lowest = start * (1 - LOG_TOLERANCE)

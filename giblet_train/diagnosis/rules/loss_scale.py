@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import geometric_mean, median
 
-from giblet_train.diagnosis.rules.case import Case, Cause, middle, spoken
+from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss, median_or_none
 
 FIRST_STEPS = 5
 FEWEST_SHARES = 3
@@ -17,14 +17,14 @@ UNMEASURED_STEPS = 200
 """Steps after which a share of the loss alone is believed, where no gradient share was ever measured."""
 
 
-def categorical_targets(case: Case) -> Cause | None:
+def categorical_targets(case: RunHistory) -> Finding | None:
     """A component whose targets are small whole numbers, regressed with a squared error."""
     facts = case.data.components if case.data else {}
     named = next((c for c, f in facts.items() if f.looks_categorical and c in case.components), None)
     if named is None:
         return None
     fact, starts = facts[named], first_losses(case)
-    return Cause(
+    return Finding(
         cause="categorical_targets",
         confidence=0.97,
         sentence=(
@@ -45,7 +45,7 @@ def categorical_targets(case: Case) -> Cause | None:
     )
 
 
-def scale_mismatch(case: Case) -> Cause | None:
+def scale_mismatch(case: RunHistory) -> Finding | None:
     """Components whose losses start orders of magnitude apart, so that one hides the others."""
     starts = first_losses(case)
     if len(starts) < 2 or (case.config and case.config.losses.scale == "std"):
@@ -56,12 +56,12 @@ def scale_mismatch(case: Case) -> Cause | None:
     if ratio < case.watch.scale_ratio:
         return None
     fact = case.data.components.get(farthest) if case.data else None
-    return Cause(
+    return Finding(
         cause="scale_mismatch",
         confidence=0.95,
         sentence=(
-            f"{farthest} starts at {spoken(starts[farthest])}, {ratio:,.0f} times the others ({spoken(others)})"
-            f"{_share_of_start(case, farthest, starts)}."
+            f"{farthest} starts at {format_loss(starts[farthest])}, {ratio:,.0f} times the others "
+            f"({format_loss(others)}){_share_of_start(case, farthest, starts)}."
         ),
         evidence={
             "component": farthest,
@@ -78,7 +78,7 @@ def scale_mismatch(case: Case) -> Cause | None:
     )
 
 
-def loss_not_unit_free(case: Case) -> Cause | None:
+def loss_not_unit_free(case: RunHistory) -> Finding | None:
     """A loss that the best constant does not score 1 on: its size is that of a unit, not of an error."""
     starts = first_losses(case)
     if not starts:
@@ -89,19 +89,19 @@ def loss_not_unit_free(case: Case) -> Cause | None:
         return None
     farthest = max(off, key=lambda c: max(off[c], 1 / off[c]))
     scale = case.config.losses.scale if case.config else "unknown"
-    return Cause(
+    return Finding(
         cause="loss_not_unit_free",
         confidence=0.92,
         sentence=(
-            f"{farthest} starts at {spoken(off[farthest])} where the best constant should score 1: the loss carries "
-            f"its data's unit (losses.scale: {scale})."
+            f"{farthest} starts at {format_loss(off[farthest])} where the best constant should score 1: the loss "
+            f"carries its data's unit (losses.scale: {scale})."
         ),
         evidence={"component": farthest, "first_loss": starts, "losses_scale": scale},
         action="Divide each loss by its training variance (losses.scale: variance): 1 is then the best constant.",
     )
 
 
-def component_dominates(case: Case) -> Cause | None:
+def component_dominates(case: RunHistory) -> Finding | None:
     """One component holds nearly all of the weighted loss and of the gradient, from the end of warm-up on."""
     after = case.plan.warmup_steps if case.plan else 0
     warm = [s for s in case.steps if s.step >= after]
@@ -114,7 +114,7 @@ def component_dominates(case: Case) -> Cause | None:
     named = max(case.components, key=lambda c: min(loss[c], gradient[c]))
     if min(loss[named], gradient[named]) <= case.watch.dominance_share:
         return None
-    return Cause(
+    return Finding(
         cause="component_dominates",
         confidence=0.9 if measured else 0.6,
         sentence=(
@@ -133,20 +133,20 @@ def component_dominates(case: Case) -> Cause | None:
     )
 
 
-def _medians(case: Case, shares: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
+def _medians(case: RunHistory, shares: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     return {c: median(share.get(c) or 0.0 for share in shares) for c in case.components}
 
 
-def first_losses(case: Case) -> dict[str, float]:
+def first_losses(case: RunHistory) -> dict[str, float]:
     """Each counting component's loss before anything was learnt: as measured, else over the first steps."""
     measured: Mapping[str, float | None] = case.run.first_loss if case.run else {}
     starts = {c: measured.get(c) for c in case.components}
     if not any(starts.values()) and len(case.steps) >= FIRST_STEPS and case.steps[0].step == 0:
-        starts = {c: middle([s.loss.get(c) for s in case.steps[:FIRST_STEPS]]) for c in case.components}
+        starts = {c: median_or_none([s.loss.get(c) for s in case.steps[:FIRST_STEPS]]) for c in case.components}
     return {c: v for c, v in starts.items() if v is not None and v > 0}
 
 
-def _total_not_unit_free(case: Case) -> Cause | None:
+def _total_not_unit_free(case: RunHistory) -> Finding | None:
     """From a total alone: far above what unit-free terms could add up to, and hardly falling."""
     totals = case.train_totals
     if len(totals) < FEWEST_EPOCHS:
@@ -156,19 +156,19 @@ def _total_not_unit_free(case: Case) -> Cause | None:
         return None
     if 1 - last / first > min(LEARNS, case.watch.flat_change * (epoch - first_epoch)):
         return None
-    return Cause(
+    return Finding(
         cause="loss_not_unit_free",
         confidence=0.88,
         sentence=(
-            f"The training loss starts at {spoken(first)}; terms in units of their variance would add up to a few. It "
-            f"fell by {1 - last / first:.2%} in {epoch - first_epoch} epochs: its size is that of a unit."
+            f"The training loss starts at {format_loss(first)}; terms in units of their variance would add up to a few."
+            f" It fell by {1 - last / first:.2%} in {epoch - first_epoch} epochs: its size is that of a unit."
         ),
         evidence={"first_total": first, "last_total": last, "epochs": epoch - first_epoch, "fall": 1 - last / first},
         action="Log each component; divide each by its training variance, so that 1 is the best constant.",
     )
 
 
-def _share_of_start(case: Case, component: str, starts: Mapping[str, float]) -> str:
+def _share_of_start(case: RunHistory, component: str, starts: Mapping[str, float]) -> str:
     weights = case.config.component_weights() if case.config else dict.fromkeys(starts, 1.0)
     total = sum(weights[c] * v for c, v in starts.items())
     if component not in starts or not total:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from giblet_train.diagnosis.rules.case import Case, Cause, CauseName
+from giblet_train.diagnosis.rules.case import CauseName, Finding, RunHistory
 
 _GPU = re.compile(r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|HIP out of memory", re.IGNORECASE)
 _HOST = re.compile(
@@ -27,7 +27,7 @@ _ENDED_WELL = ("finished", "stopped")
 SHOWN = 300
 
 
-def oom_gpu(case: Case) -> Cause | None:
+def oom_gpu(case: RunHistory) -> Finding | None:
     """A GPU had no memory left."""
     return _said(
         case,
@@ -38,7 +38,7 @@ def oom_gpu(case: Case) -> Cause | None:
     )
 
 
-def oom_host(case: Case) -> Cause | None:
+def oom_host(case: RunHistory) -> Finding | None:
     """The node killed it for want of memory."""
     if case.health is not None and case.health.reason == "oom":
         return _cause("oom_host", 0.98, case.health.sentence, {"health": case.health.sentence}, _HOST_ACTION)
@@ -48,7 +48,7 @@ def oom_host(case: Case) -> Cause | None:
 _HOST_ACTION = "Use fewer ranks per node or a smaller study in memory; look at who else uses the node's memory."
 
 
-def disk_full(case: Case) -> Cause | None:
+def disk_full(case: RunHistory) -> Finding | None:
     """Something could not be written, because the disk is full."""
     event = next((e for e in reversed(case.events) if e.level == "error" and _DISK.search(e.sentence)), None)
     action = "Free space on the node (`giblet rm`, `giblet prune`), then resume from the last checkpoint."
@@ -57,7 +57,7 @@ def disk_full(case: Case) -> Cause | None:
     return _said(case, _DISK, "disk_full", "The disk is full", action)
 
 
-def tiny_batch_norm(case: Case) -> Cause | None:
+def tiny_batch_norm(case: RunHistory) -> Finding | None:
     """Normalisation over a batch of one: the only form of it that records show."""
     return _said(
         case,
@@ -68,7 +68,7 @@ def tiny_batch_norm(case: Case) -> Cause | None:
     )
 
 
-def stalled(case: Case) -> Cause | None:
+def stalled(case: RunHistory) -> Finding | None:
     """It lives, and makes no step."""
     if case.health is None or case.health.state != "stalled":
         return None
@@ -77,7 +77,7 @@ def stalled(case: Case) -> Cause | None:
     return _cause("stalled", 0.95, f"It stands still: {case.health.sentence}", evidence, action)
 
 
-def crashed(case: Case) -> Cause | None:
+def crashed(case: RunHistory) -> Finding | None:
     """It ended by itself, before its time."""
     health = case.health
     if health is not None and health.state not in ("failed", "died"):
@@ -98,7 +98,7 @@ def crashed(case: Case) -> Cause | None:
     )
 
 
-def _said(case: Case, pattern: re.Pattern[str], cause: CauseName, what: str, action: str) -> Cause | None:
+def _said(case: RunHistory, pattern: re.Pattern[str], cause: CauseName, what: str, action: str) -> Finding | None:
     """A cause that the end of the log, or an error event, spells out; a run that is well has not died of it."""
     if case.health is not None and (case.health.live or case.health.state in _ENDED_WELL):
         return None
@@ -121,6 +121,6 @@ def _root_error(lines: Iterable[str]) -> str:
     return ""
 
 
-def _cause(cause: CauseName, confidence: float, sentence: str, evidence: dict[str, Any], action: str) -> Cause:
+def _cause(cause: CauseName, confidence: float, sentence: str, evidence: dict[str, Any], action: str) -> Finding:
     ended = sentence if sentence.endswith(".") else f"{sentence}."
-    return Cause(cause=cause, confidence=confidence, sentence=ended, evidence=evidence, action=action)
+    return Finding(cause=cause, confidence=confidence, sentence=ended, evidence=evidence, action=action)

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections import Counter
 
-from giblet_train.diagnosis.rules.case import Case, Cause, middle
+from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 
 
-def loader_bound(case: Case) -> Cause | None:
+def loader_bound(case: RunHistory) -> Finding | None:
     """Most of a step is spent waiting for data."""
     share = _share(case, "data_s")
     if share is None or share <= case.watch.data_share:
         return None
-    return Cause(
+    return Finding(
         cause="loader_bound",
         confidence=0.9,
         sentence=f"{share:.0%} of each step is spent waiting for data; the processors stand idle.",
@@ -21,7 +21,7 @@ def loader_bound(case: Case) -> Cause | None:
     )
 
 
-def straggler(case: Case) -> Cause | None:
+def straggler(case: RunHistory) -> Finding | None:
     """All ranks wait for one that is slowest nearly always."""
     ranks = [s.slowest_rank for s in case.recent_steps if s.slowest_rank is not None]
     waiting = _share(case, "communication_s")
@@ -31,7 +31,7 @@ def straggler(case: Case) -> Cause | None:
     share = count / len(ranks)
     if share < case.watch.straggler_share or waiting < case.watch.communication_share / 2:
         return None
-    return Cause(
+    return Finding(
         cause="straggler",
         confidence=0.92,
         sentence=(
@@ -43,12 +43,12 @@ def straggler(case: Case) -> Cause | None:
     )
 
 
-def communication_bound(case: Case) -> Cause | None:
+def communication_bound(case: RunHistory) -> Finding | None:
     """Most of a step goes into summing gradients over ranks."""
     share = _share(case, "communication_s")
     if share is None or share <= case.watch.communication_share or case.run is None or case.run.world_size < 2:
         return None
-    return Cause(
+    return Finding(
         cause="communication_bound",
         confidence=0.88,
         sentence=f"{share:.0%} of each step goes into exchanging gradients between {case.run.world_size} ranks.",
@@ -57,11 +57,11 @@ def communication_bound(case: Case) -> Cause | None:
     )
 
 
-def _share(case: Case, part: str) -> float | None:
+def _share(case: RunHistory, part: str) -> float | None:
     """The median share of a step's time that one of its parts takes, over recent steps."""
     shares = [getattr(s.times, part) / s.step_s for s in case.recent_steps if s.step_s]
-    return middle(shares)
+    return median_or_none(shares)
 
 
-def _step_s(case: Case) -> float | None:
-    return middle([s.step_s for s in case.recent_steps])
+def _step_s(case: RunHistory) -> float | None:
+    return median_or_none([s.step_s for s in case.recent_steps])

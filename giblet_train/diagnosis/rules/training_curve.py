@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from statistics import fmean, median, stdev
 
-from giblet_train.diagnosis.rules.case import Case, Cause, middle, spoken
+from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import best_bent, best_fall, from_steepest
 from giblet_train.schema.records import StepMetric
 
@@ -29,7 +29,7 @@ WHOLE_COURSE = 0.2
 ELSEWHERE = 0.05
 
 
-def nan(case: Case) -> Cause | None:
+def nan(case: RunHistory) -> Finding | None:
     """A loss or a gradient that is not finite: the first component, and its step."""
     measured = False
     for step in case.steps:
@@ -45,9 +45,9 @@ def _whole(bad: Sequence[str]) -> str:
     return "every component" if bad else "the gradient"
 
 
-def _not_finite(what: str, step: int | None, epoch: int | None) -> Cause:
+def _not_finite(what: str, step: int | None, epoch: int | None) -> Finding:
     where = f"at step {step}" if step is not None else f"in epoch {epoch}"
-    return Cause(
+    return Finding(
         cause="nan",
         confidence=0.99,
         sentence=f"{what[:1].upper()}{what[1:]} stopped being finite {where}.",
@@ -56,7 +56,7 @@ def _not_finite(what: str, step: int | None, epoch: int | None) -> Cause:
     )
 
 
-def diverging(case: Case) -> Cause | None:
+def diverging(case: RunHistory) -> Finding | None:
     """The training loss rises far above the best it had."""
     blocks, unit = _blocks(case.steps), "step"
     if len(blocks) < 3:
@@ -68,18 +68,18 @@ def diverging(case: Case) -> Cause | None:
     high = case.watch.diverging_factor * best
     if best <= 0 or last < high or (last < before and before < high):
         return None
-    return Cause(
+    return Finding(
         cause="diverging",
         confidence=0.96,
         sentence=(
-            f"The training loss rose from {spoken(best)} at {unit} {since} to {spoken(last)} at {unit} {now}: "
-            f"{last / best:.3g} times its best."
+            f"The training loss rose from {format_loss(best)} at {unit} {since} to {format_loss(last)} at {unit} "
+            f"{now}: {last / best:.3g} times its best."
         ),
         evidence={
             "best": best,
             "last": last,
             "ratio": last / best,
-            "gradient_norm": middle([s.gradient_norm for s in case.steps[-BLOCK_STEPS:]]),
+            "gradient_norm": median_or_none([s.gradient_norm for s in case.steps[-BLOCK_STEPS:]]),
         },
         action="Stop it; resume from the best checkpoint with a third of the learning_rate.",
     )
@@ -91,13 +91,13 @@ def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
     found = []
     for i in range(first, len(steps), BLOCK_STEPS):
         block = steps[i : i + BLOCK_STEPS]
-        value = middle([s.total for s in block])
+        value = median_or_none([s.total for s in block])
         if value is not None:
             found.append((block[0].step, value))
     return found
 
 
-def frozen_parameters(case: Case) -> Cause | None:
+def frozen_parameters(case: RunHistory) -> Finding | None:
     """No gradient arrives: at all, or from one component."""
     n = case.watch.frozen_steps
     still = len(
@@ -105,7 +105,7 @@ def frozen_parameters(case: Case) -> Cause | None:
     )
     if still >= n:
         first = case.steps[-still].step
-        return Cause(
+        return Finding(
             cause="frozen_parameters",
             confidence=0.98,
             sentence=f"The gradient has been 0 for {still} steps, since step {first}: nothing can be learnt.",
@@ -116,7 +116,7 @@ def frozen_parameters(case: Case) -> Cause | None:
     dead = [c for c in case.components if len(shares) == 3 and all(share.get(c) == 0.0 for share in shares)]
     if not dead:
         return None
-    return Cause(
+    return Finding(
         cause="frozen_parameters",
         confidence=0.9,
         sentence=f"No gradient comes from {dead[0]}: its share was 0 at each of the last {len(shares)} measurements.",
@@ -125,7 +125,7 @@ def frozen_parameters(case: Case) -> Cause | None:
     )
 
 
-def flat(case: Case) -> Cause | None:
+def flat(case: RunHistory) -> Finding | None:
     """After enough steps at a real rate, the loss is where it began."""
     if case.start_total is None or not case.steps:
         return _flat_epochs(case)
@@ -149,13 +149,13 @@ def flat(case: Case) -> Cause | None:
     if fall > owed + doubt or held_fall > owed:
         return None
     return _flat(
-        f"The training loss is {spoken(fmean(last))} after {case.steps[-1].step + 1} steps, {-fall:+.2%} from its "
-        f"start {spoken(start)} (± {doubt:.2%})",
+        f"The training loss is {format_loss(fmean(last))} after {case.steps[-1].step + 1} steps, {-fall:+.2%} from its "
+        f"start {format_loss(start)} (± {doubt:.2%})",
         {"fall": fall, "doubt": doubt, "steps": len(case.steps), "validation_fall": held_fall},
     )
 
 
-def _began(case: Case, start_total: float) -> float:
+def _began(case: RunHistory, start_total: float) -> float:
     """What learning is held against: the best constant, or the first steps where weights began better than that."""
     first = [s.total for s in case.steps[:BLOCK_STEPS] if s.total is not None and s.step < BLOCK_STEPS]
     begun = fmean(first) if len(first) == BLOCK_STEPS else start_total
@@ -171,7 +171,7 @@ def _held_fall(held: Sequence[float], start: float) -> float:
     return 1 - fmean(held[-FEWEST_VALIDATIONS:]) / first
 
 
-def _flat_epochs(case: Case) -> Cause | None:
+def _flat_epochs(case: RunHistory) -> Finding | None:
     totals = case.train_totals
     n = case.watch.flat_epochs
     if len(totals) < n or not totals[0][1]:
@@ -183,14 +183,14 @@ def _flat_epochs(case: Case) -> Cause | None:
         return None
     (first_epoch, first), (epoch, last) = totals[0], totals[-1]
     return _flat(
-        f"The training loss went from {spoken(first)} to {spoken(last)} in epochs {first_epoch} to {epoch}: "
+        f"The training loss went from {format_loss(first)} to {format_loss(last)} in epochs {first_epoch} to {epoch}: "
         f"{last / first - 1:+.2%}",
         {"fall": 1 - last / first, "epochs": len(totals), "change": change},
     )
 
 
-def _flat(facts: str, evidence: dict[str, float | int | None]) -> Cause:
-    return Cause(
+def _flat(facts: str, evidence: dict[str, float | int | None]) -> Finding:
+    return Finding(
         cause="flat",
         confidence=0.85,
         sentence=f"{facts}: nothing is learnt.",
@@ -199,7 +199,7 @@ def _flat(facts: str, evidence: dict[str, float | int | None]) -> Cause:
     )
 
 
-def plateau(case: Case) -> Cause | None:
+def plateau(case: RunHistory) -> Finding | None:
     """Learning stopped from one epoch to the next, while the rate was high and the curve was still falling.
 
     Validation has the steadier curve, but giblet's averaged weights round its knee: there training's is looked at too.
@@ -209,7 +209,7 @@ def plateau(case: Case) -> Cause | None:
     return next((cause for cause in found if cause is not None), None)
 
 
-def _stopped_short(case: Case, source: Sequence[tuple[int, float]]) -> Cause | None:
+def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Finding | None:
     points = from_steepest([(float(e), v) for e, v in source])[-CURVE_EPOCHS:]
     settled = SETTLED_EPOCHS if case.steps else case.watch.flat_epochs
     if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + settled:
@@ -225,11 +225,11 @@ def _stopped_short(case: Case, source: Sequence[tuple[int, float]]) -> Cause | N
     learnt = 1 - now / points[0][1]
     if better < BEND or missing < case.watch.plateau_fall or learnt < LEARNT or not _rate_held(case, bent.knee):
         return None
-    return Cause(
+    return Finding(
         cause="plateau",
         confidence=0.85,
         sentence=(
-            f"Learning stopped at epoch {bent.knee:g}: the loss has stayed at {spoken(now)} since, where its own "
+            f"Learning stopped at epoch {bent.knee:g}: the loss has stayed at {format_loss(now)} since, where its own "
             f"course would have taken it {missing:.1%} lower, and the rate is still high."
         ),
         evidence={"knee_epoch": bent.knee, "level": now, "missing_fall": missing, "better_f": better},
@@ -237,14 +237,14 @@ def _stopped_short(case: Case, source: Sequence[tuple[int, float]]) -> Cause | N
     )
 
 
-def _rate_held(case: Case, since_epoch: float) -> bool:
+def _rate_held(case: RunHistory, since_epoch: float) -> bool:
     """Has the rate been high and nearly constant from the knee on? A schedule that ends explains a curve that does."""
     rates = [e.lr for e in case.epochs if e.epoch >= since_epoch]
     base = case.plan.learning_rate if case.plan else max(e.lr for e in case.epochs)
     return min(rates) >= HIGH_RATE * max(base, max(rates))
 
 
-def clipping_always(case: Case) -> Cause | None:
+def clipping_always(case: RunHistory) -> Finding | None:
     """Nearly every step is cut, and by a lot: the step's length is the limit's, whatever the rate says."""
     n = 2 * case.watch.recent_steps
     recent = case.steps[-n:]
@@ -256,7 +256,7 @@ def clipping_always(case: Case) -> Cause | None:
     factor = norm / limit if limit else norm
     if share < case.watch.clipping_share or factor < case.watch.clipping_factor:
         return None
-    return Cause(
+    return Finding(
         cause="clipping_always",
         confidence=0.85,
         sentence=(
@@ -268,13 +268,13 @@ def clipping_always(case: Case) -> Cause | None:
     )
 
 
-def rounding(case: Case) -> Cause | None:
+def rounding(case: RunHistory) -> Finding | None:
     """Gradients flow, yet validation repeats itself to the last digit: the weights' rounding swallows the updates."""
     held = [v for _, v in case.validation_totals][-SAME_EPOCHS:]
     moving = [s for s in case.steps[-BLOCK_STEPS:] if (s.gradient_norm or 0.0) > 0.0 and s.lr > 0.0]
     if len(held) < SAME_EPOCHS or len(set(held)) > 1 or not moving:
         return None
-    return Cause(
+    return Finding(
         cause="rounding",
         confidence=0.93,
         sentence=(

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_tui.monitor.metric_columns import Envelope, Points, Range, reduced
+from giblet_tui.monitor.metric_columns import MinMax, Points, Range, reduced
 
 Dash = Literal["solid", "dashed", "dotted", "dashdot"]
 PATTERNS: dict[Dash, tuple[bool, ...]] = {
@@ -95,7 +95,7 @@ def draw(
     return [_row(glyph_HW[row], owner_HW[row], styles) for row in range(height)]
 
 
-def _dots(envelope: Envelope, layer: Layer, y_range: Range, rows: int) -> NDArray[np.bool_]:
+def _dots(envelope: MinMax, layer: Layer, y_range: Range, rows: int) -> NDArray[np.bool_]:
     """The R x C dots of one layer. A column reaches halfway to its neighbours, so a steep line does not fall apart."""
     scale = (rows - 1) / y_range.span
     top_C = (y_range.last - envelope.high_C) * scale

@@ -14,7 +14,7 @@ import numpy as np
 
 from giblet_tui.dashboard.charts import axis, braille
 from giblet_tui.dashboard.charts.braille import Layer, Mark, Row, Run
-from giblet_tui.dashboard.charts.viewport import Lens
+from giblet_tui.dashboard.charts.viewport import Viewport
 from giblet_tui.monitor.metric_columns import Floats, Points, Range, gaps, log10, reduced
 
 GUTTER = 8
@@ -34,7 +34,7 @@ class Chart:
     """
 
     component: str
-    lens: Lens
+    lens: Viewport
     whole: Range
     raw: Points
     smooth: Points

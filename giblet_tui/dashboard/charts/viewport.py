@@ -17,7 +17,7 @@ SMALLEST_SHARE = 1e-4
 
 
 @dataclass(frozen=True)
-class Lens:
+class Viewport:
     """What is seen. share: the part of the whole axis that the window spans. end: its right edge as a part of the
     whole, None to follow the newest value. cursor: the crosshair, in the same parts, None when it is off."""
 
@@ -33,7 +33,7 @@ class Lens:
         last = whole.last if self.end is None else whole.first + self.end * whole.span
         return Range(last - self.share * whole.span, last)
 
-    def zoomed(self, factor: float, around: float | None = None) -> Lens:
+    def zoomed(self, factor: float, around: float | None = None) -> Viewport:
         """The window `factor` times as wide; about `around` (a part of the whole), or else the crosshair or its end."""
         share = min(1.0, max(SMALLEST_SHARE, self.share * factor))
         if share >= 1.0:
@@ -44,53 +44,53 @@ class Lens:
         end = 1.0 if self.end is None else self.end
         return self._within(share, anchor + (end - anchor) * share / self.share)
 
-    def panned(self, windows: float) -> Lens:
+    def panned(self, windows: float) -> Viewport:
         """The window moved by a part of its own width; at the newest value it follows again."""
         end = 1.0 if self.end is None else self.end
         return self._within(self.share, end + windows * self.share)
 
-    def moved(self, windows: float) -> Lens:
+    def move_cursor(self, windows: float) -> Viewport:
         """The crosshair moved by a part of the window, kept inside the window."""
         end = 1.0 if self.end is None else self.end
         cursor = end if self.cursor is None else self.cursor + windows * self.share
         return replace(self, cursor=min(end, max(end - self.share, cursor)))
 
-    def crossed(self) -> Lens:
+    def toggle_cursor(self) -> Viewport:
         """The crosshair on, at the newest value in the window, or off."""
         end = 1.0 if self.end is None else self.end
         return replace(self, cursor=end if self.cursor is None else None)
 
-    def part(self, around: float) -> float:
+    def to_axis_fraction(self, around: float) -> float:
         """A place in the window, from 0 to 1, as a part of the whole axis."""
         end = 1.0 if self.end is None else self.end
         return end - self.share + around * self.share
 
-    def pointed(self, around: float) -> Lens:
+    def with_cursor_at(self, around: float) -> Viewport:
         """The crosshair at a place in the window, from 0 to 1."""
-        return replace(self, cursor=self.part(around))
+        return replace(self, cursor=self.to_axis_fraction(around))
 
-    def at(self, cursor: float) -> Lens:
+    def center_on(self, cursor: float) -> Viewport:
         """The crosshair at a part of the whole axis, the window moved to hold it."""
         end = 1.0 if self.end is None else self.end
         if end - self.share <= cursor <= end:
             return replace(self, cursor=cursor)
         return replace(self._within(self.share, cursor + self.share / 2), cursor=cursor)
 
-    def smoother(self, by: int) -> Lens:
+    def smoother(self, by: int) -> Viewport:
         """The next (by = 1) or previous (by = -1) strength of smoothing."""
         index = DECAYS.index(self.decay) + by
         return replace(self, decay=DECAYS[min(len(DECAYS) - 1, max(0, index))])
 
-    def other_axis(self) -> Lens:
+    def other_axis(self) -> Viewport:
         """The next kind of x axis; window and crosshair begin anew, for they are parts of another whole."""
         axis = AXES[(AXES.index(self.axis) + 1) % len(AXES)]
         return replace(self, axis=axis, share=1.0, end=None, cursor=None)
 
-    def whole(self) -> Lens:
+    def show_all(self) -> Viewport:
         """All of the run, following its newest value."""
         return replace(self, share=1.0, end=None)
 
-    def _within(self, share: float, end: float | None) -> Lens:
+    def _within(self, share: float, end: float | None) -> Viewport:
         if end is not None:
             end = min(1.0, max(share, end))
         return replace(self, share=share, end=None if end is None or end >= 1.0 else end)

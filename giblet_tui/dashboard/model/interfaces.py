@@ -12,7 +12,7 @@ from giblet_tui.monitor.snapshots import NodeSnapshot
 How = Literal["show", "terminal", "copy"]
 
 
-class Source(Protocol):
+class SnapshotSource(Protocol):
     """Observes nodes on threads of its own."""
 
     def start(self, post: Callable[[NodeSnapshot], None]) -> None:
@@ -34,7 +34,7 @@ class Wish:
 
 
 @dataclass(frozen=True)
-class Verb:
+class PaletteCommand:
     """A verb of the command line with its arguments.
 
     how: `show` what it prints; give it the `terminal` until it ends; or `copy` it, for a shell to fill in or to run.
@@ -50,7 +50,7 @@ class Verb:
         return shlex.join(("giblet", *self.words))
 
 
-class Actions(Protocol):
+class DashboardActions(Protocol):
     """What a key may cause. The command line's verbs call the same functions.
 
     Each call may take minutes and is made on a worker thread; each raises GibletError, which the dashboard shows.
@@ -62,7 +62,7 @@ class Actions(Protocol):
     def answer(self, run_id: str, snooze_s: float | None) -> str:
         """Acknowledge every standing alert of a run, or snooze them for so long. Returns what was done."""
 
-    def verbs(self, run_id: str | None, node: str | None) -> Sequence[Verb]:
+    def verbs(self, run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
         """All verbs, about this run and node. Answers at once."""
 
     def output(self, words: Sequence[str]) -> Sequence[str]:

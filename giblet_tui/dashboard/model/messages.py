@@ -49,7 +49,7 @@ class StopConfirmed(Message):
         self.run_id = run_id
 
 
-class ActionSaid(Message):
+class ActionReported(Message):
     """What a key has caused has something to say. subject: the run, or what is being launched."""
 
     def __init__(self, subject: str, sentence: str, level: Level = "information") -> None:

@@ -37,7 +37,7 @@ class RunView:
     gpus: Mapping[str, tuple[float | None, ...]] = field(default_factory=dict)
 
 
-def lineage(fleet: Fleet, run: RunSnapshot) -> tuple[RunSnapshot, ...]:
+def resume_chain(fleet: Fleet, run: RunSnapshot) -> tuple[RunSnapshot, ...]:
     """The run and those that it went on from, oldest first, as far as the fleet has them."""
     chain = [run]
     while (source := chain[0].run.resumed_from) is not None:
@@ -49,9 +49,9 @@ def lineage(fleet: Fleet, run: RunSnapshot) -> tuple[RunSnapshot, ...]:
     return tuple(chain)
 
 
-def stitched(columns: StepColumns, fleet: Fleet, run: RunSnapshot) -> Curves:
+def merge_resumed(columns: StepColumns, fleet: Fleet, run: RunSnapshot) -> Curves:
     """The run's columns, with those of the runs that it went on from before them."""
-    chain = lineage(fleet, run)
+    chain = resume_chain(fleet, run)
     if len(chain) == 1:
         return columns.curves(run.steps, run.epochs, run.run.launched_at)
     steps = tuple(step for one in chain for step in one.steps)
@@ -74,7 +74,7 @@ def stale(node: NodeSnapshot, now: float) -> bool:
     return node.link != "live" or age is None or age > STALE_AFTER_S
 
 
-def merged(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
+def merge_snapshot(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
     """The new snapshot, or while nothing was seen yet, what was known before under the new link."""
     known = next((n for n in fleet.nodes if n.node == new.node), None)
     if new.observed_at is not None or known is None:
@@ -82,12 +82,12 @@ def merged(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
     return msgspec.structs.replace(known, link=new.link, link_sentence=new.link_sentence)
 
 
-def unchanged(old: RunView | None, new: RunView) -> bool:
+def same_records(old: RunView | None, new: RunView) -> bool:
     """Has the run no new record? Records only ever grow, so counting them tells."""
     return old is not None and old.verdict is new.verdict and _counts(old) == _counts(new)
 
 
-def without_news(old: RunView | None, run: RunSnapshot, node: NodeSnapshot, verdict: Verdict | None) -> bool:
+def needs_no_redraw(old: RunView | None, run: RunSnapshot, node: NodeSnapshot, verdict: Verdict | None) -> bool:
     """Is a new snapshot of the run that is drawn the same, but for its log and for what changes by time alone?"""
     return (
         old is not None
@@ -126,7 +126,7 @@ def constant_of(run: RunSnapshot, component: str) -> float:
     return 1.0 if run.config is not None and run.config.losses.scale == "variance" else 0.0
 
 
-def in_doubt(health: Health) -> bool:
+def is_uncertain(health: Health) -> bool:
     """Does the verdict stand on what is no longer coming in?"""
     return health.state in ("unknown", "stalled")
 
@@ -161,7 +161,7 @@ def open_alerts(run: RunSnapshot, node: NodeSnapshot, now: float) -> list[Alert]
 
 def answered(alert: Alert, run: RunSnapshot, node: NodeSnapshot, now: float) -> str:
     """Who silenced an alert, and how; nothing where it calls."""
-    answer = alerts.answer_to(alert, run.answers, now + node.facts.clock_skew_s)
+    answer = alerts.silenced_by(alert, run.answers, now + node.facts.clock_skew_s)
     if answer is None:
         return ""
     how = "seen" if answer.until is None else f"snoozed {duration(answer.until - now - node.facts.clock_skew_s)} more"

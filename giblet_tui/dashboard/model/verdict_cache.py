@@ -10,7 +10,7 @@ from giblet_tui.monitor.snapshots import NodeSnapshot, RunSnapshot
 Key = tuple[int, bool, bool, bool]
 
 
-class Judge:
+class VerdictCache:
     """Judges the runs of a node; safe to call from the threads of several nodes."""
 
     def __init__(self) -> None:

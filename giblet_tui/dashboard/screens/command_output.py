@@ -13,11 +13,11 @@ from textual.message import Message
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import MUTED
 
 
-class ReadingScreen(ModalScreen[None]):
+class CommandOutputScreen(ModalScreen[None]):
     """The command on top, so that one learns to type it; below, its lines once they are there."""
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -43,14 +43,14 @@ class ReadingScreen(ModalScreen[None]):
 
     def on_mount(self) -> None:
         scroll = self.query_one("#reading")
-        scroll.border_title = line((f"$ {self.command}", "bold"))
-        scroll.border_subtitle = line(("esc back   y copy the command", MUTED))
-        self.query_one("#reading-lines", Static).update(line(("asking", MUTED)))
+        scroll.border_title = join_parts((f"$ {self.command}", "bold"))
+        scroll.border_subtitle = join_parts(("esc back   y copy the command", MUTED))
+        self.query_one("#reading-lines", Static).update(join_parts(("asking", MUTED)))
         scroll.focus()
         self.run_worker(lambda: self.post_message(self.Told(self._ask())), thread=True)
 
     def on_reading_screen_told(self, message: Told) -> None:
-        self.query_one("#reading-lines", Static).update(Content("\n").join([line(one) for one in message.lines]))
+        self.query_one("#reading-lines", Static).update(Content("\n").join([join_parts(one) for one in message.lines]))
 
     def action_copy(self) -> None:
         self.app.copy_to_clipboard(self.command)

@@ -11,8 +11,8 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from giblet_tui.dashboard.model.run_view import RunView, stitched
-from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.model.run_view import RunView, merge_resumed
+from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import INK, MUTED
 from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
@@ -55,7 +55,7 @@ class CompareScreen(Screen[None]):
             return
         seen = self.comparison = compare(old, new)
         other = INK[self.app.current_theme.dark]["other"]
-        title = line(("━ ", "bold"), (_title(new), "bold"), ("   ⠒⠂ ", other), (_title(old), other))
+        title = join_parts(("━ ", "bold"), (_title(new), "bold"), ("   ⠒⠂ ", other), (_title(old), other))
         self.query_one("#compared", Static).update(title)
         self.query_one("#changes", Static).update(_page(doubt_lines(seen), "$error bold") + _page(change_lines(seen)))
         self.query_one("#figures", Static).update(_page(figure_lines(seen), MUTED))
@@ -65,7 +65,7 @@ class CompareScreen(Screen[None]):
             panel.view = view
 
     def _view(self, old: RunSnapshot, new: RunSnapshot) -> RunView:
-        curves = {r.run.run_id: stitched(self._columns[r.run.run_id], self._fleet, r) for r in (old, new)}
+        curves = {r.run.run_id: merge_resumed(self._columns[r.run.run_id], self._fleet, r) for r in (old, new)}
         return RunView(
             run=new,
             node=_holding(self._fleet, new),
@@ -75,7 +75,7 @@ class CompareScreen(Screen[None]):
 
 
 def _page(lines: list[str], ink: str = "") -> Content:
-    return Content("").join([line((one, ink)) + Content("\n") for one in lines])
+    return Content("").join([join_parts((one, ink)) + Content("\n") for one in lines])
 
 
 def _title(run: RunSnapshot) -> str:

@@ -13,7 +13,7 @@ from textual.content import Content
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
-from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import LABELS, MUTED, SAMPLES, colour
 
 KEY_CELLS = 12
@@ -48,17 +48,17 @@ class HelpScreen(ModalScreen[None]):
     def _page(self) -> Content:
         rows: list[Content] = []
         for title, bindings in self._sections.items():
-            rows += [line((title, "bold $accent")), *_keys(bindings), line("")]
-        rows.append(line(("lines", "bold $accent")))
+            rows += [join_parts((title, "bold $accent")), *_keys(bindings), join_parts("")]
+        rows.append(join_parts(("lines", "bold $accent")))
         for component, label in LABELS.items():
             ink = colour(component, dark=self.app.current_theme.dark)
-            rows.append(line("  ", (f"{SAMPLES[component]:<{KEY_CELLS - 2}}", ink), label))
+            rows.append(join_parts("  ", (f"{SAMPLES[component]:<{KEY_CELLS - 2}}", ink), label))
         rows += [
-            line(("  solid       ", MUTED), "training, smoothed; faint behind it, every step"),
-            line(("  dashed      ", MUTED), "validation"),
-            line(("  dotted      ", MUTED), "the best constant: what predicting the mean costs"),
-            line(("  dimmed      ", MUTED), "steps that a resume, at », made again"),
-            line(("  ×           ", MUTED), "not a number"),
+            join_parts(("  solid       ", MUTED), "training, smoothed; faint behind it, every step"),
+            join_parts(("  dashed      ", MUTED), "validation"),
+            join_parts(("  dotted      ", MUTED), "the best constant: what predicting the mean costs"),
+            join_parts(("  dimmed      ", MUTED), "steps that a resume, at », made again"),
+            join_parts(("  ×           ", MUTED), "not a number"),
         ]
         return Content("\n").join(rows)
 
@@ -69,10 +69,10 @@ def _keys(bindings: Iterable[BindingType]) -> list[Content]:
     views = [b.description for b in named if b.key.isdigit() and b.action.startswith("view")]
     if views:
         first, *others = textwrap.wrap(" ".join(views), VIEWS_CELLS)
-        rows.append(line((f"  {f'1-{len(views)}':<{KEY_CELLS}}", "bold"), first))
-        rows += [line(" " * (KEY_CELLS + 2), words) for words in others]
+        rows.append(join_parts((f"  {f'1-{len(views)}':<{KEY_CELLS}}", "bold"), first))
+        rows += [join_parts(" " * (KEY_CELLS + 2), words) for words in others]
     for binding in named:
         if binding.description and binding.description not in views:
             keys = " ".join(SHORT.get(key, key) for key in binding.key.split(","))
-            rows.append(line((f"  {keys:<{KEY_CELLS}}", "bold"), binding.description))
+            rows.append(join_parts((f"  {keys:<{KEY_CELLS}}", "bold"), binding.description))
     return rows

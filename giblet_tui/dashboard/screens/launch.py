@@ -16,8 +16,8 @@ from textual.widgets import Button, Input, Select, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
 from giblet_train.schema.errors import GibletError
-from giblet_tui.dashboard.model.interfaces import Actions, Wish
-from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.model.interfaces import DashboardActions, Wish
+from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import MUTED
 from giblet_tui.monitor.snapshots import Fleet, Gpu
 
@@ -35,14 +35,14 @@ class LaunchForm(ModalScreen[Wish | None]):
             self.wish, self.lines = wish, lines
             self.dry, self.possible = dry, possible
 
-    def __init__(self, fleet: Fleet, actions: Actions, node: str | None) -> None:
+    def __init__(self, fleet: Fleet, actions: DashboardActions, node: str | None) -> None:
         super().__init__()
         self._fleet, self._actions = fleet, actions
         self._node = node or fleet.nodes[0].node
 
     def compose(self) -> ComposeResult:
         with Vertical(id="launch-form"):
-            yield Static(line(("Launch a run", "bold")))
+            yield Static(join_parts(("Launch a run", "bold")))
             with Horizontal(id="launch-what"):
                 nodes = [(node.node, node.node) for node in self._fleet.nodes]
                 yield Select(nodes, value=self._node, allow_blank=False, id="launch-node")
@@ -53,7 +53,7 @@ class LaunchForm(ModalScreen[Wish | None]):
             yield Input(placeholder="note", id="launch-note")
             with VerticalScroll(id="launch-preview"):
                 hint = "Choose a configuration: what it changes stands here, then what the node says to it."
-                yield Static(line((hint, MUTED)), id="launch-lines", markup=False)
+                yield Static(join_parts((hint, MUTED)), id="launch-lines", markup=False)
             with Horizontal(id="launch-buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button("Dry run", id="dry-run", disabled=True)
@@ -115,8 +115,8 @@ class LaunchForm(ModalScreen[Wish | None]):
         ink = "" if message.possible else "$error"
         can = ("The node can do this: Launch starts it.", "$success")
         end = can if message.dry else ("Dry run asks the node.", MUTED)
-        shown = [line((one, ink)) for told in message.lines for one in told.split("\n")]
-        shown += [line(end)] if message.possible else []
+        shown = [join_parts((one, ink)) for told in message.lines for one in told.split("\n")]
+        shown += [join_parts(end)] if message.possible else []
         self.query_one("#launch-lines", Static).update(Content("\n").join(shown))
         self.query_one("#launch", Button).disabled = not (message.dry and message.possible)
 
@@ -125,7 +125,7 @@ class LaunchForm(ModalScreen[Wish | None]):
         if event.button.id == "cancel":
             self.dismiss(None)
         elif wish is not None and event.button.id == "dry-run":
-            self.query_one("#launch-lines", Static).update(line((f"Asking {wish.node}.", MUTED)))
+            self.query_one("#launch-lines", Static).update(join_parts((f"Asking {wish.node}.", MUTED)))
             self._ask(wish, self._actions.dry_run, dry=True)
         elif event.button.id == "launch":
             self.dismiss(wish)
@@ -134,4 +134,6 @@ class LaunchForm(ModalScreen[Wish | None]):
 def _gpu_row(gpu: Gpu) -> Content:
     held = ", ".join(f"{user} (pid {pid}, {gib:.1f} GiB)" for pid, user, gib in gpu.processes) or "free"
     ink = "$warning" if gpu.processes else "$success"
-    return line((f"{gpu.index}  ", "bold"), f"{gpu.memory_used_gib:.0f}/{gpu.memory_total_gib:.0f} GiB  ", (held, ink))
+    return join_parts(
+        (f"{gpu.index}  ", "bold"), f"{gpu.memory_used_gib:.0f}/{gpu.memory_total_gib:.0f} GiB  ", (held, ink)
+    )

@@ -18,7 +18,14 @@ from textual.widgets import Input, Static
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_tui.dashboard.model.gpu_history import GpuHistory
 from giblet_tui.dashboard.model.messages import RunChosen, RunMarked
-from giblet_tui.dashboard.model.run_view import RunView, stale, steps_per_epoch, stitched, unchanged, without_news
+from giblet_tui.dashboard.model.run_view import (
+    RunView,
+    merge_resumed,
+    needs_no_redraw,
+    same_records,
+    stale,
+    steps_per_epoch,
+)
 from giblet_tui.dashboard.screens.welcome import welcome
 from giblet_tui.dashboard.widgets.alerts import Alerts
 from giblet_tui.dashboard.widgets.hardware import Hardware
@@ -114,7 +121,7 @@ class MainScreen(Screen[None]):
     def _without_news(self, run: RunSnapshot) -> bool:
         """Does all but the log wait for the next tick?"""
         node = self.node_shown
-        return node is not None and without_news(self._drawn, run, node, self._verdicts.get(run.run.run_id))
+        return node is not None and needs_no_redraw(self._drawn, run, node, self._verdicts.get(run.run.run_id))
 
     def _nodes_drawn(self) -> set[str]:
         """Nodes that hold the chosen run or one that is drawn behind it."""
@@ -125,14 +132,14 @@ class MainScreen(Screen[None]):
         """What changes by time alone: ages, and whether what is shown is still what is."""
         self._show_list()
         self._show_run(self.run)
-        self.query_one(Alerts).renew()
+        self.query_one(Alerts).update_content()
 
     def _show_list(self) -> None:
         self.query_one(RunList).show(self._fleet, self._verdicts, self.marked, self.chosen, self._clock())
 
     def _show_run(self, run: RunSnapshot | None) -> None:
         view = self._view_of(run) if run is not None else None
-        fresh = view is None or not unchanged(self._drawn, view)
+        fresh = view is None or not same_records(self._drawn, view)
         for pane in self.query(Pane):
             if fresh or isinstance(pane, RunHeader | Hardware):
                 pane.view = view
@@ -178,7 +185,7 @@ class MainScreen(Screen[None]):
         )
 
     def _curves(self, run: RunSnapshot) -> Curves:
-        return stitched(self._columns.setdefault(run.run.run_id, StepColumns()), self._fleet, run)
+        return merge_resumed(self._columns.setdefault(run.run.run_id, StepColumns()), self._fleet, run)
 
     def on_descendant_focus(self) -> None:
         """The bottom line tells the keys of what has the focus."""
@@ -187,15 +194,15 @@ class MainScreen(Screen[None]):
         status.node = self.node_shown
 
     def on_charts_crossed(self, message: Panes.Crossed) -> None:
-        self.query_one(LogTail).cross(message.step)
+        self.query_one(LogTail).show_step(message.step)
 
     def on_log_tail_pointed(self, message: LogTail.Pointed) -> None:
-        self.query_one(Panes).cross_at(message.step)
+        self.query_one(Panes).set_cursor(message.step)
 
     def on_run_chosen(self, message: RunChosen) -> None:
         if message.run_id != self.chosen:
             self.chosen = message.run_id
-            self.query_one(Panes).begin_anew()
+            self.query_one(Panes).reset_view()
             self.query_one(LogTail).follow = True
             self.show(self._fleet, self._verdicts)
 

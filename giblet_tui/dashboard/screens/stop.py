@@ -11,7 +11,7 @@ from textual.screen import ModalScreen
 from textual.widgets import Button, Input, Static
 
 from giblet_tui.dashboard.model.run_view import epoch_words
-from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import MUTED
 from giblet_tui.monitor.snapshots import RunSnapshot
 
@@ -33,12 +33,14 @@ class StopDialog(ModalScreen[bool]):
     def compose(self) -> ComposeResult:
         run = self.run_snapshot
         with Vertical(id="stop-dialog"):
-            yield Static(line((f"Stop {run.run.name} on {run.run.node}?", "bold")))
-            yield Static(line(f"Epoch {epoch_words(run) or '–'}. It saves a checkpoint at the next step, then ends;"))
-            yield Static(line(f"after {run.run.grace_s:.0f} s it is ended by force, and proved to be gone."))
-            yield Static(line(("In a shell: ", MUTED), f"giblet stop {run.run.run_id}"))
+            yield Static(join_parts((f"Stop {run.run.name} on {run.run.node}?", "bold")))
+            yield Static(
+                join_parts(f"Epoch {epoch_words(run) or '–'}. It saves a checkpoint at the next step, then ends;")
+            )
+            yield Static(join_parts(f"after {run.run.grace_s:.0f} s it is ended by force, and proved to be gone."))
+            yield Static(join_parts(("In a shell: ", MUTED), f"giblet stop {run.run.run_id}"))
             if self.name_wanted:
-                yield Static(line(("A production run. Type its name to stop it:", "$warning")))
+                yield Static(join_parts(("A production run. Type its name to stop it:", "$warning")))
                 yield Input(placeholder=run.run.name, id="stop-name")
             with Horizontal():
                 yield Button("Cancel", id="cancel")

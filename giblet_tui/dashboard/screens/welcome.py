@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from textual.content import Content
 
-from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import MUTED
 from giblet_tui.dashboard.widgets.status_line import LINKS
 from giblet_tui.monitor.snapshots import Fleet
@@ -12,29 +12,32 @@ from giblet_tui.monitor.snapshots import Fleet
 
 def welcome(fleet: Fleet) -> Content:
     """The page for a fleet without runs."""
-    rows = [line(("giblet", "bold $accent")), line("")]
+    rows = [join_parts(("giblet", "bold $accent")), join_parts("")]
     if not fleet.nodes:
         rows += [
-            line(("No node is known yet.", "bold")),
-            line(""),
+            join_parts(("No node is known yet.", "bold")),
+            join_parts(""),
             _command("giblet demo", "trains a small study on this machine and shows it here"),
             _command("giblet node add tensor01", "a host that `ssh tensor01` reaches"),
         ]
     else:
         asked = all(node.observed_at is not None or node.link != "connecting" for node in fleet.nodes)
-        rows += [line(("No run on any node yet." if asked else "Asking the nodes for their runs.", "bold")), line("")]
+        rows += [
+            join_parts(("No run on any node yet." if asked else "Asking the nodes for their runs.", "bold")),
+            join_parts(""),
+        ]
         for node in fleet.nodes:
             word, ink = LINKS[node.link]
-            rows.append(line(f"  {node.node:<14}", (word, ink), (f"  {node.link_sentence}", MUTED)))
+            rows.append(join_parts(f"  {node.node:<14}", (word, ink), (f"  {node.link_sentence}", MUTED)))
         rows += [
-            line(""),
+            join_parts(""),
             _command(f"giblet launch {fleet.nodes[0].node} demo", "starts one; it appears here by itself"),
             _command(f"giblet doctor {fleet.nodes[0].node}", "what the node lacks, and the fix"),
         ]
     return Content("\n").join(
-        [*rows, line(""), line(("ctrl+p", "bold"), "  all commands     ", ("q", "bold"), "  quit")]
+        [*rows, join_parts(""), join_parts(("ctrl+p", "bold"), "  all commands     ", ("q", "bold"), "  quit")]
     )
 
 
 def _command(command: str, what: str) -> Content:
-    return line(("  $ ", MUTED), (f"{command:<28}", "bold"), (f"  {what}", MUTED))
+    return join_parts(("  $ ", MUTED), (f"{command:<28}", "bold"), (f"  {what}", MUTED))

@@ -56,7 +56,7 @@ class Picture:
     ground: Colour
 
 
-class Still:
+class StaticSource:
     """A source without news."""
 
     def start(self, post: Callable[[NodeSnapshot], None]) -> None:
@@ -80,7 +80,7 @@ def run_picture(
 
     Raises ConfigError for a panel that there is none of.
     """
-    app = DashboardApp(Still(), None, fleet, clock=clock, chosen=run_id)
+    app = DashboardApp(StaticSource(), None, fleet, clock=clock, chosen=run_id)
     if light:
         app.theme = themes.LIGHT_THEME.name
     taken: list[Picture] = []

@@ -16,7 +16,7 @@ LONGEST = 2000
 Part = str | tuple[str, str]
 
 
-def harmless(text: str) -> str:
+def escape_line(text: str) -> str:
     """The text on one line, at most `LONGEST` characters, with `�` for whatever could act on a terminal.
 
     Snapshots are sanitised where they are made; this is the second lock on the same door.
@@ -24,29 +24,29 @@ def harmless(text: str) -> str:
     return UNSAFE.sub("�", text.replace("\t", "    ")[:LONGEST])
 
 
-def line(*parts: Part) -> Content:
+def join_parts(*parts: Part) -> Content:
     """One line of content from texts, each plain or with a style."""
-    safe: list[Part] = [harmless(p) if isinstance(p, str) else (harmless(p[0]), p[1]) for p in parts]
+    safe: list[Part] = [escape_line(p) if isinstance(p, str) else (escape_line(p[0]), p[1]) for p in parts]
     return Content.assemble(*safe)
 
 
-def fitting(parts: Sequence[Part], width: int) -> Content:
+def fit_parts(parts: Sequence[Part], width: int) -> Content:
     """One line of the first parts that fit in `width` cells, each whole; the first is always there."""
-    shown = line(*parts[:1])
+    shown = join_parts(*parts[:1])
     for part in parts[1:]:
-        longer = shown + line(part)
+        longer = shown + join_parts(part)
         if longer.cell_length > width:
             break
         shown = longer
     return shown
 
 
-def page(lines: Sequence[Content], width: int, height: int) -> Content:
+def clip_lines(lines: Sequence[Content], width: int, height: int) -> Content:
     """At most `height` lines, each cut to `width` cells with an ellipsis."""
     return Content("\n").join([one.truncate(width, ellipsis=True) for one in lines[:height]])
 
 
-def rail(fraction: float, width: int) -> tuple[str, str]:
+def progress_bar(fraction: float, width: int) -> tuple[str, str]:
     """A thin bar in two parts, what is done and what is left, to half a cell; fraction from 0 to 1."""
     halves = round(max(0.0, min(1.0, fraction)) * width * 2)
     done = "━" * (halves // 2) + "╸" * (halves % 2)

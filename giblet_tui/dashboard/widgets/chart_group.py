@@ -10,7 +10,7 @@ from textual.containers import Container
 from textual.message import Message
 from textual.reactive import reactive
 
-from giblet_tui.dashboard.charts.viewport import Lens
+from giblet_tui.dashboard.charts.viewport import Viewport
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
 
 PAN, STEP = 0.2, 0.02
@@ -32,9 +32,9 @@ class Charts(Container):
         Binding("left_square_bracket", "smooth(-1)", "smooth less"),
     ]
 
-    lens: reactive[Lens] = reactive(Lens(), repaint=False)
+    lens: reactive[Viewport] = reactive(Viewport(), repaint=False)
 
-    def begin_anew(self) -> None:
+    def reset_view(self) -> None:
         """Look at all of another run, with scale and smoothing as they are."""
         self.lens = replace(self.lens, share=1.0, end=None, cursor=None)
 
@@ -45,39 +45,39 @@ class Charts(Container):
             super().__init__()
             self.step = step
 
-    def watch_lens(self, old: Lens, new: Lens) -> None:
+    def watch_lens(self, old: Viewport, new: Viewport) -> None:
         for panel in self.query(LossPanel):
             panel.lens = new
         if new.cursor != old.cursor:
             first = self.query(LossPanel).first()
             self.post_message(self.Crossed(None if new.cursor is None else first.step_at(new.cursor)))
 
-    def cross_at(self, step: int) -> None:
+    def set_cursor(self, step: int) -> None:
         """Set the crosshair at a step, where the charts have records."""
         part = self.query(LossPanel).first().part_of(step)
         if part is not None:
-            self.lens = self.lens.at(part)
+            self.lens = self.lens.center_on(part)
 
     def on_loss_panel_zoomed(self, message: LossPanel.Zoomed) -> None:
-        self.lens = self.lens.zoomed(message.factor, self.lens.part(message.around))
+        self.lens = self.lens.zoomed(message.factor, self.lens.to_axis_fraction(message.around))
 
     def on_loss_panel_panned(self, message: LossPanel.Panned) -> None:
         self.lens = self.lens.panned(message.windows)
 
     def on_loss_panel_pointed(self, message: LossPanel.Pointed) -> None:
-        self.lens = self.lens.pointed(message.around)
+        self.lens = self.lens.with_cursor_at(message.around)
 
     def action_shift(self, by: int) -> None:
-        self.lens = self.lens.moved(by * STEP) if self.lens.cursor is not None else self.lens.panned(by * PAN)
+        self.lens = self.lens.move_cursor(by * STEP) if self.lens.cursor is not None else self.lens.panned(by * PAN)
 
     def action_zoom(self, factor: float) -> None:
         self.lens = self.lens.zoomed(factor)
 
     def action_whole(self) -> None:
-        self.lens = self.lens.whole()
+        self.lens = self.lens.show_all()
 
     def action_cross(self) -> None:
-        self.lens = self.lens.crossed()
+        self.lens = self.lens.toggle_cursor()
 
     def action_axis(self) -> None:
         self.lens = self.lens.other_axis()

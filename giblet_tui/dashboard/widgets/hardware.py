@@ -6,7 +6,7 @@ from textual.content import Content
 
 from giblet_tui.dashboard.model.gpu_history import spark
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import Part, line, rail
+from giblet_tui.dashboard.style.safe_text import Part, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.monitor.snapshots import Gpu, NodeFacts
 
@@ -23,12 +23,12 @@ Lately = tuple[float | None, ...]
 class Hardware(Pane):
     """A row or two per GPU by width; on a node without GPUs the reason, and what it has instead."""
 
-    def heading(self) -> Content:
+    def title(self) -> Content:
         if self.view is None:
-            return line(("hardware", "bold"))
-        return line(("hardware  ", "bold"), (self.view.node.node, styles.MUTED))
+            return join_parts(("hardware", "bold"))
+        return join_parts(("hardware  ", "bold"), (self.view.node.node, styles.MUTED))
 
-    def lines(self, width: int, height: int) -> list[Content]:
+    def render_lines_for(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
         facts = self.view.node.facts
         if height == 1:
@@ -37,7 +37,7 @@ class Hardware(Pane):
         lately = self.view.gpus
         cards = [row for gpu in facts.gpus for row in _card(gpu, width, roomy, lately.get(gpu.uuid, ()))]
         if not facts.gpus:
-            cards = [line("no GPUs  ", (facts.gpu_note, styles.MUTED))]
+            cards = [join_parts("no GPUs  ", (facts.gpu_note, styles.MUTED))]
         return [*cards, *_host(facts)]
 
 
@@ -49,7 +49,7 @@ def _card(gpu: Gpu, width: int, roomy: bool, lately: Lately) -> list[Content]:
     hot = gpu.temperature is not None and gpu.temperature >= HOT_C
     memory = f" {gpu.memory_used_gib:>3.0f}/{gpu.memory_total_gib:.0f}" if width >= FEW_CELLS else ""
     wide = width >= WIDE_CELLS
-    done, rest = rail(used, BAR_CELLS if wide else max(4, width - 13 - len(memory)))
+    done, rest = progress_bar(used, BAR_CELLS if wide else max(4, width - 13 - len(memory)))
     first: list[Part] = [
         (f"{gpu.index} ", "bold"),
         (done, "$accent"),
@@ -62,10 +62,10 @@ def _card(gpu: Gpu, width: int, roomy: bool, lately: Lately) -> list[Content]:
     ink = styles.MUTED if gpu.processes else "$success"
     if wide:
         shown = spark(lately, width - WIDE_CELLS)
-        return [line(*first, (f"  {holders[:HOLDER_CELLS]:<{HOLDER_CELLS}} ", ink), (shown, "$accent"))]
+        return [join_parts(*first, (f"  {holders[:HOLDER_CELLS]:<{HOLDER_CELLS}} ", ink), (shown, "$accent"))]
     room = width - len(holders) - 4
-    below = line((f"  {holders}", ink), (f"  {spark(lately, room)}", "$accent"))
-    return [line(*first), below] if roomy else [line(*first)]
+    below = join_parts((f"  {holders}", ink), (f"  {spark(lately, room)}", "$accent"))
+    return [join_parts(*first), below] if roomy else [join_parts(*first)]
 
 
 def _holders(gpu: Gpu) -> str:
@@ -78,15 +78,15 @@ def _host(facts: NodeFacts) -> list[Content]:
     used = facts.ram_total_gib - facts.ram_available_gib
     disk = "$error bold" if facts.disk_free_gib < LOW_DISK_GIB else ""
     return [
-        line(("cpu  ", styles.MUTED), f"load {facts.load_1m:.1f} on {facts.n_cpus}"),
-        line(("ram  ", styles.MUTED), f"{used:,.0f} of {facts.ram_total_gib:,.0f} GiB"),
-        line(("disk ", styles.MUTED), (f"{facts.disk_free_gib:,.0f} GiB free", disk)),
+        join_parts(("cpu  ", styles.MUTED), f"load {facts.load_1m:.1f} on {facts.n_cpus}"),
+        join_parts(("ram  ", styles.MUTED), f"{used:,.0f} of {facts.ram_total_gib:,.0f} GiB"),
+        join_parts(("disk ", styles.MUTED), (f"{facts.disk_free_gib:,.0f} GiB free", disk)),
     ]
 
 
 def _in_one_row(facts: NodeFacts) -> Content:
     if not facts.gpus:
-        return line(
+        return join_parts(
             ("no GPUs", styles.MUTED),
             f"  load {facts.load_1m:.1f} on {facts.n_cpus} cpus",
             f"  ram {facts.ram_available_gib:,.0f} GiB free  disk {facts.disk_free_gib:,.0f} GiB free",
@@ -94,7 +94,7 @@ def _in_one_row(facts: NodeFacts) -> Content:
     cells = spark(tuple(100 * g.memory_used_gib / max(g.memory_total_gib, 1e-9) for g in facts.gpus), len(facts.gpus))
     busiest = max((g.temperature for g in facts.gpus if g.temperature is not None), default=None)
     heat: Part = (f"  hottest {busiest:.0f}°" if busiest is not None else "", styles.MUTED)
-    return line(
+    return join_parts(
         ("GPU memory ", styles.MUTED), (cells, "$accent"), f"  {free_gpus(facts)} of {len(facts.gpus)} free", heat
     )
 

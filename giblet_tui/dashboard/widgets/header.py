@@ -9,9 +9,9 @@ from typing import NamedTuple
 from textual.content import Content
 
 from giblet_train.schema.health import duration
-from giblet_tui.dashboard.model.run_view import RunView, epoch_words, health_now, in_doubt, open_alerts, state_words
+from giblet_tui.dashboard.model.run_view import RunView, epoch_words, health_now, is_uncertain, open_alerts, state_words
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import Part, fitting, line, rail
+from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.dashboard.widgets.verdict import verdict_word
 from giblet_tui.monitor.snapshots import nodes_of
@@ -27,21 +27,21 @@ class RunHeader(Pane, can_focus=False):
         super().__init__(id="header")
         self._clock = clock
 
-    def heading(self) -> Content:
+    def title(self) -> Content:
         return Content()
 
-    def renew(self) -> None:
+    def update_content(self) -> None:
         self.set_class(self.view is not None and self._trouble(self.view) is not None, "-trouble")
-        super().renew()
+        super().update_content()
 
-    def lines(self, width: int, height: int) -> list[Content]:
+    def render_lines_for(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
         trouble = self._trouble(self.view)
         if trouble is None or height == 1:
             return [self._state(self.view, width, trouble)]
-        return [self._state(self.view, width, trouble, told=False), band(trouble, width)]
+        return [self._state(self.view, width, trouble, told=False), problem_bar(trouble, width)]
 
-    def _state(self, view: RunView, width: int, trouble: Trouble | None, *, told: bool = True) -> Content:
+    def _state(self, view: RunView, width: int, trouble: Problem | None, *, told: bool = True) -> Content:
         """The run in one row; told: what is wrong with it too, for there is no second row."""
         now = self._clock()
         health = health_now(view.run, view.node, now)
@@ -53,12 +53,12 @@ class RunHeader(Pane, can_focus=False):
             parts.append(f"  epoch {epochs}")
         parts += self._progress(view, width)
         if view.verdict is not None:
-            parts += ["  ", *verdict_word(view.verdict.status, dimmed=in_doubt(health))]
+            parts += ["  ", *verdict_word(view.verdict.status, dimmed=is_uncertain(health))]
         if trouble is not None and told:
             parts.append((f"  {trouble.glyph} {trouble.sentence}", trouble.style))
         elif trouble is None and (health.state not in ("running", "finished") or width >= ROOMY):
             parts.append((f"  {health.sentence}", styles.MUTED))
-        return line(*parts)
+        return join_parts(*parts)
 
     def _progress(self, view: RunView, width: int) -> list[Part]:
         plan = view.run.plan_record
@@ -67,14 +67,14 @@ class RunHeader(Pane, can_focus=False):
         done = view.run.steps[-1].step + 1
         parts: list[Part] = []
         if width >= ROOMY:
-            behind, ahead = rail(done / max(1, plan.total_steps), BAR)
+            behind, ahead = progress_bar(done / max(1, plan.total_steps), BAR)
             parts += ["  ", (behind, "$accent"), (ahead, styles.MUTED), f" {done:,}/{plan.total_steps:,}"]
         left = view.run.eta_s
         if left is not None and health_now(view.run, view.node, self._clock()).state == "running":
             parts.append((f"  {duration(left)} left", styles.MUTED))
         return parts
 
-    def _trouble(self, view: RunView) -> Trouble | None:
+    def _trouble(self, view: RunView) -> Problem | None:
         """The newest alert that nobody has answered, or else how the run failed or stalled."""
         now = self._clock()
         alerts = open_alerts(view.run, view.node, now)
@@ -84,14 +84,14 @@ class RunHeader(Pane, can_focus=False):
             more = f"  and {len(alerts) - 1} more" if len(alerts) > 1 else ""
             keys = "A seen  Z snooze  9 all"
             said = f"{first.name}: {first.sentence}{more}"
-            return Trouble("▲", said, first.action, keys, styles.LEVEL_STYLES[first.level])
+            return Problem("▲", said, first.action, keys, styles.LEVEL_STYLES[first.level])
         if health.state in ("failed", "died", "stalled"):
             glyph, ink = styles.glyph(health.state), styles.state_style(health.state)
-            return Trouble(glyph, health.sentence, f"giblet why {view.run.run.run_id}", "W why", ink)
+            return Problem(glyph, health.sentence, f"giblet why {view.run.run.run_id}", "W why", ink)
         return None
 
 
-class Trouble(NamedTuple):
+class Problem(NamedTuple):
     """What is wrong, what to do about it, and the keys for that."""
 
     glyph: str
@@ -101,10 +101,10 @@ class Trouble(NamedTuple):
     style: str
 
 
-def band(trouble: Trouble, width: int) -> Content:
+def problem_bar(trouble: Problem, width: int) -> Content:
     """The whole row tinted, its keys at the right end; what is wrong is cut rather than they."""
     room = max(1, width - len(trouble.keys) - 2)
     parts = [(f"{trouble.glyph} {trouble.sentence}", f"{trouble.style} bold"), (f"  → {trouble.action}", "")]
-    said = fitting(parts, room).truncate(room, ellipsis=True)
-    keys = line((f"{trouble.keys:>{max(0, width - said.cell_length)}}", styles.MUTED))
+    said = fit_parts(parts, room).truncate(room, ellipsis=True)
+    keys = join_parts((f"{trouble.keys:>{max(0, width - said.cell_length)}}", styles.MUTED))
     return (said + keys).stylize(f"on {trouble.style} 15%")

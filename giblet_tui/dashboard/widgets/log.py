@@ -18,7 +18,7 @@ from textual.strip import Strip
 from giblet_tui.dashboard.model.log_filter import Grade, LogFilter, grades
 from giblet_tui.dashboard.model.log_steps import line_at, steps_of
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import LONGEST, harmless, line
+from giblet_tui.dashboard.style.safe_text import LONGEST, escape_line, join_parts
 
 
 class LogTail(ScrollView, can_focus=True):
@@ -32,7 +32,7 @@ class LogTail(ScrollView, can_focus=True):
         Binding("n", "find(1)", "next match", show=False),
         Binding("N", "find(-1)", "previous match", show=False),
         Binding("e", "first_error", "first error", show=False),
-        Binding("w", "graver", "all, warnings, errors", show=False),
+        Binding("w", "cycle_level", "all, warnings, errors", show=False),
         Binding("r", "next_rank", "all ranks, one rank", show=False),
         Binding("enter", "to_charts", "crosshair at this line", show=False),
     ]
@@ -60,13 +60,13 @@ class LogTail(ScrollView, can_focus=True):
         self.steps_per_epoch = 1
 
     def watch_log_lines(self) -> None:
-        self._sift()
+        self._apply_filter()
 
     def watch_filter(self) -> None:
         self._match = -1
-        self._sift()
+        self._apply_filter()
 
-    def _sift(self) -> None:
+    def _apply_filter(self) -> None:
         """Show anew what passes the filter."""
         graded, places = grades(self.log_lines), self.filter.places(self.log_lines)
         self._shown = [self.log_lines[i] for i in places]
@@ -79,7 +79,7 @@ class LogTail(ScrollView, can_focus=True):
         elif self._crossed is not None:
             self._match = self._line_at(self._crossed)
 
-    def cross(self, step: int | None) -> None:
+    def show_step(self, step: int | None) -> None:
         """Show the line that was written at the crosshair's step; None: go back to where the reader was."""
         self._crossed = step
         self._title()
@@ -151,8 +151,8 @@ class LogTail(ScrollView, can_focus=True):
             return Strip([Segment(said, style + Style(dim=True))]).adjust_cell_length(width, style)
         if index >= len(self._shown):
             return Strip.blank(width, style)
-        text = harmless(self._shown[index])
-        strip = Strip(self._segments(text, style + self._ink(self._grades[index]), index))
+        text = escape_line(self._shown[index])
+        strip = Strip(self._segments(text, style + self._line_color(self._grades[index]), index))
         return strip.crop(left, left + width).adjust_cell_length(width, style)
 
     def action_find(self, by: int) -> None:
@@ -168,7 +168,7 @@ class LogTail(ScrollView, can_focus=True):
             self._match = (beyond or hits)[0 if by > 0 else -1]
         self._show(self._match)
 
-    def action_graver(self) -> None:
+    def action_cycle_level(self) -> None:
         """Show warnings and errors only, then errors only, then all."""
         self.filter = self.filter.graver()
 
@@ -203,15 +203,15 @@ class LogTail(ScrollView, can_focus=True):
             words = f"at step {self._crossed:,}" if kept else f"no line kept here is as old as step {self._crossed:,}"
         if self.needle:
             hits = sum(self.needle.lower() in one.lower() for one in self._shown)
-            words = f"“{harmless(self.needle)}” in {hits} lines, n next, N previous"
+            words = f"“{escape_line(self.needle)}” in {hits} lines, n next, N previous"
         sifted = (
             f"  only {self.filter.words}: {len(self._shown)} of {len(self.log_lines)} lines"
             if self.filter.words
             else ""
         )
-        self.border_title = line(("log  ", "bold"), (words, styles.MUTED), (sifted, "$warning"))
+        self.border_title = join_parts(("log  ", "bold"), (words, styles.MUTED), (sifted, "$warning"))
 
-    def _ink(self, grade: Grade) -> Style:
+    def _line_color(self, grade: Grade) -> Style:
         inks = styles.INK[self.app.current_theme.dark]
         return {"error": Style(color=inks["bad"]), "warning": Style(color=inks["other"]), "info": Style()}[grade]
 

@@ -13,7 +13,7 @@ from giblet_train.schema.records import StepMetric
 from giblet_tui.dashboard.charts import axis
 from giblet_tui.dashboard.model.run_view import constant_of, without_steps
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import Part, fitting, line, rail
+from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.monitor.metric_columns import number
 
@@ -34,14 +34,14 @@ ROOMY = 50
 class Balance(Pane):
     """A row per component: loss, weight, weighted loss, share of the loss as a bar, share of the gradient."""
 
-    def heading(self) -> Content:
+    def title(self) -> Content:
         step = self._newest()
-        return line(("balance", "bold"), (f"  step {step.step:,}" if step else "", styles.MUTED))
+        return join_parts(("balance", "bold"), (f"  step {step.step:,}" if step else "", styles.MUTED))
 
-    def lines(self, width: int, height: int) -> list[Content]:
+    def render_lines_for(self, width: int, height: int) -> list[Content]:
         step = self._newest()
         if step is None:
-            return [line((without_steps(self.view.run), styles.MUTED))] if self.view is not None else []
+            return [join_parts((without_steps(self.view.run), styles.MUTED))] if self.view is not None else []
         columns = next((c for c in LAYOUTS if _bar_cells(c, width) >= SHORT_BAR), LAYOUTS[-1])
         cells = max(SHORT_BAR, min(LONG_BAR, _bar_cells(columns, width)))
         rows = [self._row(step, component, columns, cells) for component in COMPONENTS]
@@ -59,20 +59,20 @@ class Balance(Pane):
         return replace(steps[-1], gradient_share=shares)
 
     def _row(self, step: StepMetric, component: str, columns: tuple[str, ...], cells: int) -> Content:
-        ink = self.inks[f"{component} train"]
+        ink = self.line_colors[f"{component} train"]
         constant = constant_of(self.view.run, component) if self.view is not None else 0.0
         share, gradient = _share(step, component), _gradient_share(step, component)
         parts: list[Part] = [(f"{styles.SAMPLES[component]} {styles.LABELS[component]:<{LABEL - 3}}", ink)]
         for column in columns:
             if column == "share":
-                filled, rest = rail(share if math.isfinite(share) else 0.0, cells)
+                filled, rest = progress_bar(share if math.isfinite(share) else 0.0, cells)
                 parts += [(f" {filled}", ink), (rest, styles.MUTED), (f"{_percent(share):>{PERCENT}}", ink)]
             else:
                 parts.append(_figure(column, step, component, constant))
         limit = self._watch.dominance_share
         if share > limit and not gradient <= limit:
             parts.insert(1, (DOMINATES.lstrip() + " ", "$error bold"))
-        return line(*parts)
+        return join_parts(*parts)
 
     @property
     def _watch(self) -> WatchConfig:
@@ -88,7 +88,7 @@ def _titles(columns: tuple[str, ...], cells: int) -> Content:
     titles = " " * LABEL
     for column in columns:
         titles += f" {column:<{cells + PERCENT}}" if column == "share" else f"{column:>{CELLS[column]}}"
-    return line((titles, styles.MUTED))
+    return join_parts((titles, styles.MUTED))
 
 
 def _figure(column: str, step: StepMetric, component: str, constant: float) -> Part:
@@ -113,7 +113,7 @@ def _total(step: StepMetric, width: int) -> Content:
     if step.gradient_norm is not None:
         norm = axis.figure(number(step.gradient_norm), significant=3)
         parts.append((f"  gradient norm {norm}" if width >= ROOMY else f"  |g| {norm}", styles.MUTED))
-    return fitting([*parts, (" clipped" if step.clipped else "", "$warning")], width)
+    return fit_parts([*parts, (" clipped" if step.clipped else "", "$warning")], width)
 
 
 def _share(step: StepMetric, component: str) -> float:

@@ -20,10 +20,10 @@ from textual.strip import Strip
 from giblet_tui.dashboard.charts import axis, loss_chart
 from giblet_tui.dashboard.charts.braille import Row, Run
 from giblet_tui.dashboard.charts.loss_chart import Chart
-from giblet_tui.dashboard.charts.viewport import Lens, whole_axis, x_of
+from giblet_tui.dashboard.charts.viewport import Viewport, whole_axis, x_of
 from giblet_tui.dashboard.model.run_view import RunView, constant_of, steps_per_epoch, without_steps
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import Part, fitting, line
+from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.monitor.metric_columns import Curves, Floats, Points, Range, Replaced, Smoother, last_value, value_at
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -41,7 +41,7 @@ class LossPanel(Pane):
 
     KEYS: ClassVar[tuple[str, ...]] = ("x crosshair", "+ - zoom", "L log y", "a axis", "[ ] smooth")
 
-    lens: reactive[Lens] = reactive(Lens(), repaint=False)
+    lens: reactive[Viewport] = reactive(Viewport(), repaint=False)
     in_doubt = False
     """May the runs behind not be compared with this one's loss?"""
 
@@ -76,36 +76,36 @@ class LossPanel(Pane):
         self._held: float | None = None
         self._dragged = False
 
-    def heading(self) -> Content:
-        ink = self.inks[f"{self.component} train"]
+    def title(self) -> Content:
+        ink = self.line_colors[f"{self.component} train"]
         name: list[Part] = [(f"{styles.SAMPLES[self.component]} ", ink), (styles.LABELS[self.component], "bold")]
         if self.in_doubt:
             name.append((" ≠", "$error bold"))
         room = max(1, self.size.width - RULE)
         if self.view is None:
-            return fitting(name, room)
+            return fit_parts(name, room)
         figures = self._newest(self.view) if self.lens.cursor is None else self._at_cursor(self.view)
-        if line(*name, *figures[:2]).cell_length > room:
+        if join_parts(*name, *figures[:2]).cell_length > room:
             name = [(styles.LABELS[self.component], f"{ink} bold")]
         if self.lens.cursor is None and not self.lens.log and self._spans_decades(self.view):
             figures.append((" L for log", styles.MUTED))
-        return fitting([*name, *figures], room)
+        return fit_parts([*name, *figures], room)
 
     def _spans_decades(self, view: RunView) -> bool:
         """Would a log axis show what a plain one cannot? Told from a sample, for this is asked at every step."""
         courses = [
-            self._smoothed(run, c, self._course(run, c).y_N) for run, c in ((view.run, view.curves), *view.others)
+            self._smoothed(run, c, self._series(run, c).y_N) for run, c in ((view.run, view.curves), *view.others)
         ]
         sample = np.concatenate([y_N[:: 1 + len(y_N) // SAMPLE] for y_N in courses])
         known = sample[np.isfinite(sample)]
         return bool(len(known)) and 0 < float(known.min()) * WORTH_LOG < float(known.max())
 
     def watch_lens(self) -> None:
-        self.renew()
+        self.update_content()
 
-    def renew(self) -> None:
+    def update_content(self) -> None:
         """Draw anew, and repaint only the rows that came out different."""
-        self.head()
+        self.update_title()
         width, height = self.content_size
         rows = self._drawn(self.view, width, height) if self.view is not None else []
         if len(rows) != len(self._rows):
@@ -115,7 +115,7 @@ class LossPanel(Pane):
         self._rows = rows
 
     def _drawn(self, view: RunView, width: int, height: int) -> list[Row]:
-        if not untold(view.run, self.component):
+        if not component_missing(view.run, self.component):
             return loss_chart.rows(self._chart(view), width, height)
         return [(Run("not in its records"[:width], "axis"),), *[()] * (height - 1)] if height > 0 else []
 
@@ -127,7 +127,7 @@ class LossPanel(Pane):
         width, plain = self.content_size.width, self._plain
         if y >= len(self._rows):
             return Strip.blank(width, plain)
-        segments = [Segment(run.text, _inked(plain, self.inks.get(run.style))) for run in self._rows[y]]
+        segments = [Segment(run.text, _inked(plain, self.line_colors.get(run.style))) for run in self._rows[y]]
         return Strip(segments).adjust_cell_length(width, plain)
 
     def on_mouse_scroll_up(self, event: events.MouseScrollUp) -> None:
@@ -170,7 +170,7 @@ class LossPanel(Pane):
         """The step at a part of the whole axis; None before the first record."""
         if self.view is None or not len(self.view.curves.step_N):
             return None
-        curves, whole = self.view.curves, self._whole(self.view)
+        curves, whole = self.view.curves, self._full_range(self.view)
         x_N = self._x(self.view.run, curves, curves.step_N, curves.at_N)
         place = int(np.searchsorted(x_N, whole.first + cursor * whole.span, side="right")) - 1
         return int(curves.step_N[max(0, place)])
@@ -179,7 +179,7 @@ class LossPanel(Pane):
         """The part of the whole axis at which a step lies; None where there are no records."""
         if self.view is None or not len(self.view.curves.step_N):
             return None
-        curves, whole = self.view.curves, self._whole(self.view)
+        curves, whole = self.view.curves, self._full_range(self.view)
         x_N = self._x(self.view.run, curves, curves.step_N, curves.at_N)
         place = min(len(x_N) - 1, int(np.searchsorted(curves.step_N, step)))
         return (float(x_N[place]) - whole.first) / whole.span
@@ -191,16 +191,16 @@ class LossPanel(Pane):
     def _chart(self, view: RunView) -> Chart:
         run, curves = view.run, view.curves
         epoch_x = self._x(run, curves, curves.epoch_step_E, curves.epoch_at_E)
-        raw = self._course(run, curves)
+        raw = self._series(run, curves)
         return Chart(
             component=self.component,
             lens=self.lens,
-            whole=self._whole(view),
+            whole=self._full_range(view),
             raw=raw,
             smooth=Points(raw.x_N, self._smoothed(run, curves, raw.y_N)),
             held_out=Points(epoch_x, curves.validation[self.component]),
             constant=constant_of(run, self.component),
-            others=[self._other(other, columns) for other, columns in view.others],
+            others=[self._overlay(other, columns) for other, columns in view.others],
             replaced=[self._replaced(run, curves, again) for again in curves.replaced],
             resumed=self._resumed(run, curves),
             empty=without_steps(run),
@@ -220,24 +220,24 @@ class LossPanel(Pane):
         x_N = self._x(run, curves, curves.step_N, curves.at_N)
         return [float(x_N[place]) for place in places if place < len(x_N)]
 
-    def _course(self, run: RunSnapshot, curves: Curves) -> Points:
+    def _series(self, run: RunSnapshot, curves: Curves) -> Points:
         """Every step's loss, or every epoch's where no step was recorded."""
         by_step = bool(len(curves.step_N))
         step_N, at_N = (curves.step_N, curves.at_N) if by_step else (curves.epoch_step_E, curves.epoch_at_E)
         values = curves.loss if by_step else curves.train
         return Points(self._x(run, curves, step_N, at_N), values[self.component])
 
-    def _whole(self, view: RunView) -> Range:
+    def _full_range(self, view: RunView) -> Range:
         """The axis of the run, and of those behind it too, but for the clock: they may be of another day."""
         behind = () if self.lens.axis == "clock" else view.others
-        spans = [self._span(run, curves) for run, curves in ((view.run, view.curves), *behind)]
+        spans = [self._run_range(run, curves) for run, curves in ((view.run, view.curves), *behind)]
         return Range(min(span.first for span in spans), max(span.last for span in spans))
 
-    def _span(self, run: RunSnapshot, curves: Curves) -> Range:
+    def _run_range(self, run: RunSnapshot, curves: Curves) -> Range:
         return whole_axis(curves, self.lens.axis, steps_per_epoch(run), curves.began_at)
 
-    def _other(self, run: RunSnapshot, curves: Curves) -> Points:
-        course = self._course(run, curves)
+    def _overlay(self, run: RunSnapshot, curves: Curves) -> Points:
+        course = self._series(run, curves)
         return Points(course.x_N, self._smoothed(run, curves, course.y_N))
 
     def _smoothed(self, run: RunSnapshot, curves: Curves, values_N: Floats) -> Floats:
@@ -253,9 +253,9 @@ class LossPanel(Pane):
 
         Validation is red where it is worse than the best constant.
         """
-        if untold(view.run, self.component):
+        if component_missing(view.run, self.component):
             return []
-        course = self._course(view.run, view.curves)
+        course = self._series(view.run, view.curves)
         smooth_N = self._smoothed(view.run, view.curves, course.y_N)
         if not len(smooth_N):
             return []
@@ -285,7 +285,7 @@ class LossPanel(Pane):
         drawn = self._chart(view)
         x, spread = drawn.cursor or 0.0, loss_chart.spread_of(drawn.smooth.y_N)
         place: Part = (f" {self.lens.axis} {loss_chart.x_label(drawn, x)}", styles.MUTED)
-        if x > self._span(view.run, view.curves).last:
+        if x > self._run_range(view.run, view.curves).last:
             return [place, (" not there yet" if view.run.health.live else " ended before", styles.MUTED)]
         smooth, raw, held_out = (value_at(points, x) for points in (drawn.smooth, drawn.raw, drawn.held_out))
         if self.size.width < NARROW and math.isfinite(held_out):
@@ -304,7 +304,7 @@ def _inked(plain: Style, ink: str | None) -> Style:
     return plain if ink is None else plain + Style(color=ink)
 
 
-def untold(run: RunSnapshot, component: str) -> bool:
+def component_missing(run: RunSnapshot, component: str) -> bool:
     """Are there epochs, and none tells this component? So it is with a lab's log: it has totals alone."""
     epochs = () if run.steps else run.epochs
     return component != "total" and bool(epochs) and not any(component in epoch.train.loss for epoch in epochs)

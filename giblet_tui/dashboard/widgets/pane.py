@@ -13,7 +13,7 @@ from textual.widget import Widget
 
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import line, page
+from giblet_tui.dashboard.style.safe_text import clip_lines, join_parts
 from giblet_tui.dashboard.style.styles import MUTED
 
 
@@ -27,56 +27,56 @@ class Pane(Widget, can_focus=True):
     """What the bottom line says of keys while this pane has the focus."""
 
     view: reactive[RunView | None] = reactive(None, repaint=False)
-    _said = Content()
+    _shown_content = Content()
     _said_in: Size | None = None
     _headed = Content()
     _heading_only = False
-    inks: Mapping[str, str] = styles.styles(dark=True)
+    line_colors: Mapping[str, str] = styles.styles(dark=True)
     """The colours of the present theme by the name of their use."""
 
-    def heading(self) -> Content:
+    def title(self) -> Content:
         """What stands in the top rule."""
         raise NotImplementedError
 
-    def lines(self, width: int, height: int) -> list[Content]:
+    def render_lines_for(self, width: int, height: int) -> list[Content]:
         """The content, best first: what does not fit below is cut."""
         raise NotImplementedError
 
     def empty(self) -> list[Content]:
         """What to say while there is no run."""
-        return [line(("no run chosen", MUTED))]
+        return [join_parts(("no run chosen", MUTED))]
 
     def render(self) -> Content:
         if self._said_in != self.content_size:
-            self._said = self._page()
-        return self._said
+            self._shown_content = self._page()
+        return self._shown_content
 
     def on_mount(self) -> None:
-        self.inks = styles.styles(dark=self.app.current_theme.dark)
+        self.line_colors = styles.styles(dark=self.app.current_theme.dark)
         self.app.theme_changed_signal.subscribe(self, self._theme_changed)
 
     def _theme_changed(self, theme: Theme) -> None:
-        self.inks = styles.styles(dark=theme.dark)
-        self.renew()
+        self.line_colors = styles.styles(dark=theme.dark)
+        self.update_content()
         self.refresh()
 
     def on_resize(self) -> None:
-        self.renew()
+        self.update_content()
 
     def watch_view(self) -> None:
-        self.renew()
+        self.update_content()
 
-    def renew(self) -> None:
+    def update_content(self) -> None:
         """Say anew what is to be said now; time alone may have changed it."""
-        self.head()
+        self.update_title()
         said = self._page()
-        if not said.is_same(self._said):
-            self._said = said
+        if not said.is_same(self._shown_content):
+            self._shown_content = said
             self.refresh()
 
-    def head(self) -> None:
+    def update_title(self) -> None:
         """Set the top rule anew, if what stands in it has changed."""
-        heading = self.heading()
+        heading = self.title()
         if not heading.is_same(self._headed):
             self._headed = heading
             self._heading_only = self.is_mounted
@@ -92,4 +92,6 @@ class Pane(Widget, can_focus=True):
     def _page(self) -> Content:
         self._said_in = self.content_size
         width, height = self.content_size
-        return page(self.lines(width, height) if self.view is not None else self.empty(), width, height)
+        return clip_lines(
+            self.render_lines_for(width, height) if self.view is not None else self.empty(), width, height
+        )

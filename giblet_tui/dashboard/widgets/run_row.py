@@ -7,9 +7,9 @@ from textual.content import Content
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_train.schema.health import duration
 from giblet_tui.dashboard.charts import axis
-from giblet_tui.dashboard.model.run_view import epoch_words, health_now, in_doubt, open_alerts, stale, state_words
+from giblet_tui.dashboard.model.run_view import epoch_words, health_now, is_uncertain, open_alerts, stale, state_words
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import Part, line
+from giblet_tui.dashboard.style.safe_text import Part, join_parts
 from giblet_tui.dashboard.widgets.hardware import free_gpus
 from giblet_tui.dashboard.widgets.status_line import LINKS
 from giblet_tui.monitor.metric_columns import number
@@ -28,7 +28,7 @@ def node_row(node: NodeSnapshot, now: float) -> Content:
         parts.append((f"  {free_gpus(node.facts)}/{len(node.facts.gpus)} free", styles.MUTED))
     if not node.runs:
         parts.append(("  no runs", styles.MUTED))
-    return line(*parts)
+    return join_parts(*parts)
 
 
 def run_row(
@@ -40,7 +40,7 @@ def run_row(
     words = state_words(health, node, now)
     glyph: Part = (f"{BLANK}{styles.glyph(health.state)} ", f"{ink} bold")
     mark: Part = (" ◆" if marked else "", f"{styles.INK[True]['other']} bold")
-    judged = _verdict(verdict, dimmed=in_doubt(health))
+    judged = _verdict(verdict, dimmed=is_uncertain(health))
     calling: Part = (" ▲" if open_alerts(run, node, now) else "", "$warning bold")
     after: list[Part] = [(f" {run.run.run_id[-4:]}", styles.MUTED), mark, calling]
     if width < TABLE_CELLS:
@@ -60,17 +60,17 @@ def run_row(
         judged,
         (f"  {health.sentence}" if width >= ROOMY_CELLS else "", styles.MUTED),
     ]
-    return title + line(*cells)
+    return title + join_parts(*cells)
 
 
 def heading(width: int) -> Content:
     """The list's own heading, over the columns of a table where it is one."""
     if width < TABLE_CELLS:
-        return line(("runs", "bold"))
+        return join_parts(("runs", "bold"))
     name_cells, left_cells = _cells(width)
     rate, evidence = (f"{'LR':>9}", "  evidence") if width >= ROOMY_CELLS else ("", "")
     names = f"{'state':<13}{'epoch':>8}{'total':>11}{rate}{'to go':>{left_cells}}  {'verdict':<10}{evidence}"
-    return line((f"runs{BLANK * (name_cells - len('runs') - 1)}", "bold"), (names, styles.MUTED))
+    return join_parts((f"runs{BLANK * (name_cells - len('runs') - 1)}", "bold"), (names, styles.MUTED))
 
 
 def _cells(width: int) -> tuple[int, int]:
@@ -80,15 +80,15 @@ def _cells(width: int) -> tuple[int, int]:
 
 def _titled(glyph: Part, name: str, after: list[Part], width: int) -> Content:
     """Glyph, name and what follows it, the name cut where all of it has no room."""
-    room = width - line(glyph, *after).cell_length
-    return line(glyph, name if len(name) <= room else f"{name[: max(1, room - 1)]}…", *after)
+    room = width - join_parts(glyph, *after).cell_length
+    return join_parts(glyph, name if len(name) <= room else f"{name[: max(1, room - 1)]}…", *after)
 
 
 def _below(run: RunSnapshot, words: tuple[str, str], judged: tuple[str, str], width: int) -> Content:
     """The second line of a narrow row; the verdict's word gives way to its glyph where both have no room."""
     parts: list[Part] = [(f"{BLANK} {words[0]} ", words[1]), (epoch_words(run), styles.MUTED), " "]
-    whole = line(*parts, judged).rstrip()
-    return whole if whole.cell_length <= width else line(*parts, (judged[0][:1], judged[1]))
+    whole = join_parts(*parts, judged).rstrip()
+    return whole if whole.cell_length <= width else join_parts(*parts, (judged[0][:1], judged[1]))
 
 
 def _verdict(verdict: Verdict | None, *, dimmed: bool) -> tuple[str, str]:

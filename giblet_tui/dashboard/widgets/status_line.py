@@ -12,7 +12,7 @@ from textual.widget import Widget
 from giblet_train.schema.health import duration
 from giblet_tui.dashboard.model.run_view import age_s, stale
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import Part, fitting, line
+from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts
 from giblet_tui.monitor.snapshots import Fleet, LinkState, NodeSnapshot
 
 LINKS: dict[LinkState, tuple[str, str]] = {
@@ -49,12 +49,12 @@ class StatusLine(Widget):
     def _page(self) -> Content:
         width = self.content_size.width
         parts = self._link() if self.node is not None else [("no nodes", styles.MUTED)]
-        left = line(*parts)
+        left = join_parts(*parts)
         room = width - left.cell_length - 2
         if room < len(HELP + LEAVE):
             return left.truncate(width, ellipsis=True)
         keys: list[Part] = [(HELP, styles.MUTED), *((f"  {key}", styles.MUTED) for key in self.keys or KEYS)]
-        right = fitting(keys, room - len(LEAVE)) + line((LEAVE, styles.MUTED))
+        right = fit_parts(keys, room - len(LEAVE)) + join_parts((LEAVE, styles.MUTED))
         return left + Content(" " * (width - left.cell_length - right.cell_length)) + right
 
     def _link(self) -> list[Part]:

@@ -7,9 +7,9 @@ import textwrap
 from textual.content import Content
 
 from giblet_train.diagnosis.criteria import WORDS, CriterionVerdict, Status
-from giblet_tui.dashboard.model.run_view import in_doubt
+from giblet_tui.dashboard.model.run_view import is_uncertain
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import line
+from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.widgets.pane import Pane
 
 WORDY = 90
@@ -20,22 +20,24 @@ ORDER: tuple[Status, ...] = ("fail", "at_risk", "on_track", "pass")
 class VerdictStrip(Pane):
     """One line per criterion; in a single row, the worst of them."""
 
-    def heading(self) -> Content:
+    def title(self) -> Content:
         verdict = self.view.verdict if self.view is not None else None
         if verdict is None:
-            return line(("verdict", "bold"))
+            return join_parts(("verdict", "bold"))
         assert self.view is not None
-        return line(("verdict  ", "bold"), *verdict_word(verdict.status, dimmed=in_doubt(self.view.run.health)))
+        return join_parts(
+            ("verdict  ", "bold"), *verdict_word(verdict.status, dimmed=is_uncertain(self.view.run.health))
+        )
 
-    def lines(self, width: int, height: int) -> list[Content]:
+    def render_lines_for(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
         verdict = self.view.verdict
         if verdict is None:
             adopted = self.view.run.run.adopted is not None
             why = "it was adopted, without a configuration" if adopted else "the run's config.yaml was not read"
-            return [line((f"no criteria are known: {why}", styles.MUTED))]
+            return [join_parts((f"no criteria are known: {why}", styles.MUTED))]
         if not verdict.criteria:
-            return [line(("the configuration names no criteria", styles.MUTED))]
+            return [join_parts(("the configuration names no criteria", styles.MUTED))]
         ordered = sorted(verdict.criteria, key=lambda c: ORDER.index(c.status))
         if height == 1:
             return _shortened(_criterion(ordered[0], len(ordered[0].name), width, wordy=False))
@@ -57,8 +59,8 @@ def _criterion(criterion: CriterionVerdict, longest: int, width: int, *, wordy: 
     name = f"{criterion.name:<{longest}}  "
     indent = len(word) + len(name)
     pieces = textwrap.wrap(criterion.sentence, max(MINIMUM, width - indent)) or [""]
-    rest = [line(" " * indent, (piece, styles.MUTED)) for piece in pieces[1:]]
-    return [line((word, ink), name, (pieces[0], styles.MUTED)), *rest]
+    rest = [join_parts(" " * indent, (piece, styles.MUTED)) for piece in pieces[1:]]
+    return [join_parts((word, ink), name, (pieces[0], styles.MUTED)), *rest]
 
 
 def _fitted(wrapped: list[list[Content]], height: int) -> list[Content]:
@@ -73,4 +75,4 @@ def _fitted(wrapped: list[list[Content]], height: int) -> list[Content]:
 
 def _shortened(rows: list[Content], most: int = 1) -> list[Content]:
     """The first of them, with an ellipsis where more follow."""
-    return rows if len(rows) <= most else [*rows[: most - 1], rows[most - 1] + line(("…", styles.MUTED))]
+    return rows if len(rows) <= most else [*rows[: most - 1], rows[most - 1] + join_parts(("…", styles.MUTED))]

@@ -7,12 +7,12 @@ from textual.content import Content
 
 from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.health import duration
-from giblet_train.schema.schedule import Departure, Plan, departure_at, lr_at, warmup_at
+from giblet_train.schema.schedule import LrMismatch, LrSchedule, lr_at, lr_mismatch_at, warmup_at
 from giblet_tui.dashboard.charts import axis, braille
 from giblet_tui.dashboard.charts.braille import Layer
 from giblet_tui.dashboard.model.run_view import RunView, pace_s
 from giblet_tui.dashboard.style import styles
-from giblet_tui.dashboard.style.safe_text import fitting, line, rail
+from giblet_tui.dashboard.style.safe_text import fit_parts, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.monitor.metric_columns import Points, Range
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -31,13 +31,13 @@ CAUSES = {
 class WarmupClock(Pane):
     """Words first, the curve below them where there is room."""
 
-    def heading(self) -> Content:
+    def title(self) -> Content:
         if self.view is None or self.view.run.plan is None:
-            return line(("learning rate", "bold"))
-        legend = [(" ⠒⠒ planned", self.inks["axis"]), (" ⣀⠤ observed", self.inks["other"])]
-        return fitting([("learning rate", "bold"), *legend], max(1, self.size.width - RULE))
+            return join_parts(("learning rate", "bold"))
+        legend = [(" ⠒⠒ planned", self.line_colors["axis"]), (" ⣀⠤ observed", self.line_colors["other"])]
+        return fit_parts([("learning rate", "bold"), *legend], max(1, self.size.width - RULE))
 
-    def lines(self, width: int, height: int) -> list[Content]:
+    def render_lines_for(self, width: int, height: int) -> list[Content]:
         view = self.view
         assert view is not None
         plan = view.run.plan
@@ -46,12 +46,14 @@ class WarmupClock(Pane):
         departure = departure_of(view, plan)
         words = [_progress(view, plan, departure, width), _rates(view, plan, departure)]
         if departure is not None:
-            words.append(line((f"✖ {CAUSES[departure.cause]}", "$error")))
+            words.append(join_parts((f"✖ {CAUSES[departure.cause]}", "$error")))
         if height - len(words) < 2:
             return [words[1], *words[::2]] if departure is not None else words
         return [*words, *self._curve(view, plan, departure, width, height - len(words))]
 
-    def _curve(self, view: RunView, plan: Plan, departure: Departure | None, width: int, height: int) -> list[Content]:
+    def _curve(
+        self, view: RunView, plan: LrSchedule, departure: LrMismatch | None, width: int, height: int
+    ) -> list[Content]:
         step = view.run.steps[-1].step if view.run.steps else 0
         last = plan.total_steps if step >= plan.warmup_steps else min(plan.total_steps, round(plan.warmup_steps * 1.5))
         step_N = np.unique(np.linspace(0, max(1, last), PLANNED_POINTS).round())
@@ -64,52 +66,56 @@ class WarmupClock(Pane):
         top = max(plan.learning_rate, float(view.curves.lr_N.max()) if len(view.curves.lr_N) else 0.0)
         scaled = height >= SCALED_ROWS
         rows = braille.draw(layers, Range(0, max(1, last)), Range(0, top * 1.05), width, height - scaled)
-        drawn = [line(*[(run.text, self.inks.get(run.style, "")) for run in row]) for row in rows]
+        drawn = [join_parts(*[(run.text, self.line_colors.get(run.style, "")) for run in row]) for row in rows]
         return [*drawn, _scale(last, top, width)] if scaled else drawn
 
 
 def _scale(last: int, top: float, width: int) -> Content:
     """Under the curve: its first and last step, and between them the rate at its highest."""
     first, end = "step 0", f"{last:,}"
-    return line((f"{first}{f'top {axis.scientific(top)}'.center(width - len(first) - len(end))}{end}", styles.MUTED))
+    return join_parts(
+        (f"{first}{f'top {axis.scientific(top)}'.center(width - len(first) - len(end))}{end}", styles.MUTED)
+    )
 
 
 def _unplanned(run: RunSnapshot) -> Content:
     """What there is to tell without a plan: of an adopted run the rate that its log says."""
     if run.run.adopted is not None:
         rate = axis.scientific(run.epochs[-1].lr) if run.epochs and run.epochs[-1].lr else "not known"
-        return line("LR ", (rate, "bold"), ("  no plan is known", styles.MUTED))
+        return join_parts("LR ", (rate, "bold"), ("  no plan is known", styles.MUTED))
     said = "waiting for the engine's plan" if run.health.live else "ended before the engine had a plan"
-    return line((said, styles.MUTED))
+    return join_parts((said, styles.MUTED))
 
 
-def departure_of(view: RunView, plan: Plan) -> Departure | None:
+def departure_of(view: RunView, plan: LrSchedule) -> LrMismatch | None:
     """How the newest step's rate departs from the plan, None within the configured tolerance."""
     if not view.run.steps:
         return None
     newest = view.run.steps[-1]
     watch = view.run.config.watch if view.run.config else WatchConfig()
-    return departure_at(newest.step, newest.lr, plan, watch.lr_tolerance)
+    return lr_mismatch_at(newest.step, newest.lr, plan, watch.lr_tolerance)
 
 
-def _progress(view: RunView, plan: Plan, departure: Departure | None, width: int) -> Content:
+def _progress(view: RunView, plan: LrSchedule, departure: LrMismatch | None, width: int) -> Content:
     step = view.run.steps[-1].step + 1 if view.run.steps else 0
     warmup = warmup_at(step, plan)
     if not plan.warmup_steps:
-        return line(("no warm-up: ", styles.MUTED), f"base rate {axis.scientific(plan.learning_rate)} from step 0")
+        return join_parts(
+            ("no warm-up: ", styles.MUTED), f"base rate {axis.scientific(plan.learning_rate)} from step 0"
+        )
     if warmup.finished and departure is not None:
-        return line((f"warm-up was to end at step {plan.warmup_steps:,}", styles.MUTED))
+        return join_parts((f"warm-up was to end at step {plan.warmup_steps:,}", styles.MUTED))
     if warmup.finished:
         kind = {"cosine": "cosine to", "step": "steps down to", "none": "constant at"}[plan.scheduler_type]
         end = plan.learning_rate if plan.scheduler_type == "none" else lr_at(plan.total_steps - 1, plan)
-        return line(
+        return join_parts(
             ("✔ warm-up done ", "$success"),
             (f"at {plan.warmup_steps:,}; {kind} {axis.scientific(end)}", styles.MUTED),
         )
     pace = pace_s(view.run)
     time_left = f", {duration(warmup.steps_left * pace)}" if pace is not None and view.run.health.live else ""
-    done, rest = rail(warmup.fraction, max(4, min(BAR, width - 34)))
-    return line(
+    done, rest = progress_bar(warmup.fraction, max(4, min(BAR, width - 34)))
+    return join_parts(
         ("warm-up ", "bold"),
         (done, "$accent"),
         (rest, styles.MUTED),
@@ -118,13 +124,13 @@ def _progress(view: RunView, plan: Plan, departure: Departure | None, width: int
     )
 
 
-def _rates(view: RunView, plan: Plan, departure: Departure | None) -> Content:
+def _rates(view: RunView, plan: LrSchedule, departure: LrMismatch | None) -> Content:
     if not view.run.steps:
-        return line(("planned at step 0 ", styles.MUTED), axis.scientific(lr_at(0, plan)))
+        return join_parts(("planned at step 0 ", styles.MUTED), axis.scientific(lr_at(0, plan)))
     newest = view.run.steps[-1]
     planned = lr_at(newest.step, plan)
     if departure is None:
-        return line("LR ", (axis.scientific(newest.lr), "bold"), ("  ✔ as planned", "$success"))
+        return join_parts("LR ", (axis.scientific(newest.lr), "bold"), ("  ✔ as planned", "$success"))
     ratio = departure.ratio
     factor = f"{ratio:.3g}×" if ratio >= 1 else f"1/{1 / ratio:.3g}" if ratio > 0 else "0×"
-    return line((f"✖ LR {axis.scientific(newest.lr)}, plan {axis.scientific(planned)} ({factor})", "$error bold"))
+    return join_parts((f"✖ LR {axis.scientific(newest.lr)}, plan {axis.scientific(planned)} ({factor})", "$error bold"))

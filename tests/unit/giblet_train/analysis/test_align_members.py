@@ -5,9 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from giblet_train.analysis.align_members import Mean, features_as, voxels_as
+from giblet_train.analysis.align_members import Mean, to_features_of, to_voxels_of
 from giblet_train.analysis.ensemble import ENSEMBLE, score_folds
-from giblet_train.analysis.load_run import trained
+from giblet_train.analysis.load_run import load_run
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.schema.config import dump
@@ -46,7 +46,7 @@ def there():
 def test_the_truth_of_one_member_is_the_truth_of_another(here, there, modality):
     assert here.split.train_blocks != there.split.train_blocks and here.split.test_blocks == there.split.test_blocks
     rows, fixed = here.split.test, here.pca_columns.start if modality == "video" else None
-    moved_TF = features_as(there, here, modality, there.targets[modality][rows])
+    moved_TF = to_features_of(there, here, modality, there.targets[modality][rows])
     own_TF = here.targets[modality][rows]
     assert not np.allclose(there.targets[modality][rows][:, :fixed], own_TF[:, :fixed], atol=1e-3)
     np.testing.assert_allclose(moved_TF[:, :fixed], own_TF[:, :fixed], atol=1e-3)
@@ -60,7 +60,7 @@ def test_frames_of_one_member_are_those_of_another_as_far_as_its_components_reac
         return scores_TF @ pca.components_FP + pca.mean_P
 
     theirs_TF = there.targets["video"][there.split.test]
-    moved_TP = light(here, features_as(there, here, "video", theirs_TF)) - here.frame_pca.mean_P
+    moved_TP = light(here, to_features_of(there, here, "video", theirs_TF)) - here.frame_pca.mean_P
     components_FP = here.frame_pca.components_FP
     reached_TP = (light(there, theirs_TF) - here.frame_pca.mean_P) @ components_FP.T @ components_FP
     np.testing.assert_allclose(moved_TP, reached_TP, atol=1e-3)
@@ -68,7 +68,7 @@ def test_frames_of_one_member_are_those_of_another_as_far_as_its_components_reac
 
 
 def test_a_member_is_left_as_it_is_in_its_own_terms(here):
-    assert features_as(here, here, "video", here.targets["video"]) is here.targets["video"]
+    assert to_features_of(here, here, "video", here.targets["video"]) is here.targets["video"]
 
 
 def test_voxels_that_a_member_dropped_are_the_mean_of_the_others(here):
@@ -77,7 +77,7 @@ def test_voxels_that_a_member_dropped_are_the_mean_of_the_others(here):
     predicted_TV = np.arange(3.0 * here.n_voxels, dtype=np.float32).reshape(3, -1) + 1.0
     mean = Mean()
     mean.add(predicted_TV)
-    mean.add(voxels_as(fewer, here, 3.0 * predicted_TV[:, kept][:, ::-1]))
+    mean.add(to_voxels_of(fewer, here, 3.0 * predicted_TV[:, kept][:, ::-1]))
     np.testing.assert_allclose(mean.value_TV[:, kept], 2.0 * predicted_TV[:, kept], rtol=1e-6)
     np.testing.assert_allclose(mean.value_TV[:, 1], predicted_TV[:, 1], rtol=1e-6)
 
@@ -91,8 +91,8 @@ def test_an_ensemble_averages_members_that_learnt_from_other_trs(tmp_path):
         assert process.train(run_dir.path, load) == 0
         paths.append(run_dir.path)
     (fold,) = score_folds(paths, "best", load, lambda *_: None)
-    first, second = (trained(path, "best", load, lambda *_: None) for path in paths)
-    data, moved = first.data, features_as
+    first, second = (load_run(path, "best", load, lambda *_: None) for path in paths)
+    data, moved = first.data, to_features_of
     assert fold.data.split == data.split
     for modality in MODALITIES:
         own_TF, other_TF = (run.examiner.rebuilt(run.model)["measured"][modality] for run in (first, second))
@@ -101,7 +101,7 @@ def test_an_ensemble_averages_members_that_learnt_from_other_trs(tmp_path):
     predicted = [dict(run.examiner.predicted(run.model)) for run in (first, second)]
     r = []
     for subject in data.subjects:
-        mean_TV = np.nanmean([predicted[0][subject], voxels_as(second.data, data, predicted[1][subject])], axis=0)
+        mean_TV = np.nanmean([predicted[0][subject], to_voxels_of(second.data, data, predicted[1][subject])], axis=0)
         measured_TV = data.bold[subject][data.split.test]
         r += [np.corrcoef(mean_TV[:, v], measured_TV[:, v])[0, 1] for v in np.flatnonzero(data.responsive_V)]
     assert fold.scores[ENSEMBLE].r_responsive == pytest.approx(np.mean(r), abs=1e-4)

@@ -22,8 +22,8 @@ from giblet_train.analysis.ensemble import (
     score_folds,
     series_of,
 )
-from giblet_train.analysis.load_run import trained
-from giblet_train.distributed.local_queue import grown, train_all, visible
+from giblet_train.analysis.load_run import load_run
+from giblet_train.distributed.local_queue import train_all, train_missing_members, visible
 from giblet_train.schema.config import dump
 from giblet_train.schema.errors import ConfigError, Preempted, RunFailed
 from giblet_train.schema.run_dir import RunDir
@@ -63,7 +63,7 @@ def folds(members):
 def test_the_ensemble_is_the_mean_of_what_its_members_predict(members, folds):
     (fold,) = folds
     assert fold.members == ("seed-0", "seed-1")
-    mean, runs = {}, [trained(path, "best", load, quiet) for path in members]
+    mean, runs = {}, [load_run(path, "best", load, quiet) for path in members]
     for run in runs:
         for subject, predicted_TV in run.examiner.predicted(run.model):
             mean[subject] = mean.get(subject, 0.0) + predicted_TV / 2
@@ -99,8 +99,8 @@ def test_runs_of_another_experiment_are_not_averaged(members, tmp_path):
 def test_missing_seeds_and_folds_are_made_beside_the_first(members, monkeypatch):
     made = []
     monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", lambda paths, *rest: made.extend(paths))
-    assert grown(members, 2, False, 1, quiet) == members and not made
-    found = grown(members, 3, True, 1, quiet)
+    assert train_missing_members(members, 2, False, 1, quiet) == members and not made
+    found = train_missing_members(members, 3, True, 1, quiet)
     configs = [read_config(path) for path in found]
     assert sorted((c.split.fold, c.seed) for c in configs) == [(f, s) for f in range(5) for s in range(3)]
     assert len(made) == 13 and all(path.parent == members[0].parent for path in made)
@@ -129,23 +129,23 @@ def test_the_same_call_goes_on_with_what_was_left_half_done(tmp_path, members, m
 
     monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", broken_off)
     with pytest.raises(RunFailed):
-        grown([run_dir], 3, False, 1, quiet)
+        train_missing_members([run_dir], 3, False, 1, quiet)
     [[done, half]] = trained
     monkeypatch.setattr(
         "giblet_train.distributed.local_queue.train_all", lambda paths, *rest: trained.append(list(paths))
     )
     said = []
-    assert grown([run_dir], 3, False, 1, said.append) == [run_dir, done, half]
+    assert train_missing_members([run_dir], 3, False, 1, said.append) == [run_dir, done, half]
     assert trained[1:] == [[half]] and f"{half.name} has not finished" in said[-1]
     (half / "run.json").write_text("{}")  # as launched by someone, who may go on with it
-    assert grown([run_dir], 3, False, 1, quiet)[2] != half
+    assert train_missing_members([run_dir], 3, False, 1, quiet)[2] != half
 
 
 def test_members_are_trained_by_one_process_whatever_the_first_was(tmp_path, monkeypatch):
     monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", lambda *_: None)
     first = run_dir_of(tmp_path, "wide", distributed={"world_size": 8}, threads=None)
     (first / "run.json").write_text("{}")
-    _, second = grown([first], 2, False, 1, quiet)
+    _, second = train_missing_members([first], 2, False, 1, quiet)
     assert read_config(second).distributed.world_size == 1 and read_config(second).seed == 1
 
 

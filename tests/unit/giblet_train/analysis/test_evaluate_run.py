@@ -7,9 +7,9 @@ import msgspec
 import nibabel
 import pytest
 
-from giblet_train.analysis.evaluate_run import evaluation_lines, judge
-from giblet_train.analysis.load_run import trained
-from giblet_train.analysis.results import new_folder, told
+from giblet_train.analysis.evaluate_run import evaluate_checkpoint, evaluation_lines
+from giblet_train.analysis.load_run import load_run
+from giblet_train.analysis.results import make_output_dir, write_results
 from giblet_train.monitoring.verdict import verdict_lines
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import EvaluationMetric
@@ -21,7 +21,7 @@ QUIET = lambda sentence, fraction=0.0: None  # noqa: E731
 
 
 def look(path, how=load):
-    return trained(path, "best", how, QUIET)
+    return load_run(path, "best", how, QUIET)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +34,7 @@ def finished(tmp_path_factory):
 
 def test_judging_again_gives_the_recorded_figures(finished):
     lines = finished.metrics.read_bytes()
-    again = json.loads(json.dumps(judge(look(finished.path), QUIET)))
+    again = json.loads(json.dumps(evaluate_checkpoint(look(finished.path), QUIET)))
     recorded = msgspec.to_builtins(metrics_of(finished, EvaluationMetric)[0])
     for part in ("encoding", "skill", "baselines"):
         assert {k: again[part][k] for k in recorded[part]} == pytest.approx(recorded[part], rel=1e-5)
@@ -46,7 +46,7 @@ def test_judging_again_gives_the_recorded_figures(finished):
 
 
 def test_each_voxels_r_can_be_had_as_a_volume(finished, tmp_path):
-    figures = judge(look(finished.path), QUIET, tmp_path / "r.nii.gz")
+    figures = evaluate_checkpoint(look(finished.path), QUIET, tmp_path / "r.nii.gz")
     r_XYZ = nibabel.load(tmp_path / "r.nii.gz").get_fdata()
     data = split_data()
     assert r_XYZ.shape == data.mask_XYZ.shape
@@ -76,21 +76,21 @@ def test_what_was_pulled_is_judged_beside_a_study_that_lies_elsewhere(finished, 
         return load(config, workdir, progress)
 
     for given in (None, tmp_path / "lab"):
-        figures = judge(trained(copy, "best", noting, QUIET, given), QUIET)
-        assert figures["encoding"] == judge(look(finished.path), QUIET)["encoding"]
+        figures = evaluate_checkpoint(load_run(copy, "best", noting, QUIET, given), QUIET)
+        assert figures["encoding"] == evaluate_checkpoint(look(finished.path), QUIET)["encoding"]
     assert asked == [tmp_path / "home" / "giblet", tmp_path / "lab"]
 
 
 def test_figures_are_printed_and_kept_and_what_is_no_number_is_null(tmp_path):
-    folder = new_folder(tmp_path / "new" / "folder")
-    assert told("found", {"r": float("nan")}, ["r  –"], folder, as_json=True) == '{"r":null}'
-    assert told("found", {"r": 1.5}, ["r  1.5"], folder, as_json=False) == "r  1.5"
+    folder = make_output_dir(tmp_path / "new" / "folder")
+    assert write_results("found", {"r": float("nan")}, ["r  –"], folder, as_json=True) == '{"r":null}'
+    assert write_results("found", {"r": 1.5}, ["r  1.5"], folder, as_json=False) == "r  1.5"
     assert json.loads((folder / "found.json").read_text()) == {"r": 1.5}
     assert (folder / "found.txt").read_text() == "r  1.5\n"
     with pytest.raises(ConfigError, match="not an empty folder"):
-        new_folder(folder)
+        make_output_dir(folder)
     with pytest.raises(ConfigError, match="cannot be made: Not a directory"):
-        new_folder(folder / "found.txt" / "below")
+        make_output_dir(folder / "found.txt" / "below")
 
 
 def test_without_a_checkpoint_there_is_nothing_to_judge(tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from giblet_train.analysis.lesions import lesion_lines, lesion_study
-from giblet_train.analysis.load_run import trained
+from giblet_train.analysis.load_run import load_run
 from giblet_train.data.preprocessing.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import EvaluationMetric
@@ -25,7 +25,7 @@ def run(tmp_path_factory):
         tmp_path_factory.mktemp("work"), num_epochs=6, learning_rate=5e-3, model={"bottleneck_dim": 12}
     )
     assert process.train(run_dir.path, load) == 0
-    return trained(run_dir.path, "best", load, QUIET)
+    return load_run(run_dir.path, "best", load, QUIET)
 
 
 def test_only_what_follows_the_film_is_missed(run):

@@ -8,8 +8,8 @@ import av
 import numpy as np
 import pytest
 
-from giblet_train.analysis.load_run import trained
-from giblet_train.analysis.reconstruct import picture_rows, rebuild, rebuilt_lines, retrieved
+from giblet_train.analysis.load_run import load_run
+from giblet_train.analysis.reconstruct import format_reconstruction, picture_rows, reconstruct, retrieved
 from giblet_train.data.stimulus import griffin_lim
 from giblet_train.data.stimulus.frame_pca import fit_frame_pca
 from giblet_train.training import process
@@ -27,7 +27,7 @@ def run(tmp_path_factory):
         patch.setitem(engine_study.WIDTHS, "audio", 15 * N_MELS)
         run_dir = run_dir_of(tmp_path_factory.mktemp("work"), num_epochs=1, warmup_steps=2, model={"n_mels": N_MELS})
         assert process.train(run_dir.path, film_study) == 0
-        yield trained(run_dir.path, "best", film_study, QUIET)
+        yield load_run(run_dir.path, "best", film_study, QUIET)
 
 
 def film_study(*_):
@@ -43,8 +43,8 @@ def test_it_writes_what_can_be_seen_heard_and_read(run, tmp_path, monkeypatch):
     monkeypatch.setattr(griffin_lim, "N_ROUNDS", 1)  # how good the sound is, test_griffinlim asks
     monkeypatch.setattr(griffin_lim, "N_SPREADS", 1)
     out = tmp_path
-    told = rebuild(run, out, QUIET)
-    lines = rebuilt_lines(json.loads(json.dumps(told)))
+    told = reconstruct(run, out, QUIET)
+    lines = format_reconstruction(json.loads(json.dumps(told)))
     assert (
         f"of {told['n_annotations']} annotations the true one has median rank" in " ".join(lines)
         and lines[-1] == told["credit"]

@@ -14,15 +14,15 @@ def windows(blocks=BLOCKS, window_trs=40):
 
 
 def test_the_same_seed_and_step_give_the_same_windows():
-    first, again = windows().draw(1, 7, 16), windows().draw(1, 7, 16)
+    first, again = windows().sample(1, 7, 16), windows().sample(1, 7, 16)
     assert np.array_equal(first.index_BW, again.index_BW)
-    assert not np.array_equal(first.index_BW, windows().draw(1, 8, 16).index_BW)
-    assert not np.array_equal(first.index_BW, windows().draw(2, 7, 16).index_BW)
+    assert not np.array_equal(first.index_BW, windows().sample(1, 8, 16).index_BW)
+    assert not np.array_equal(first.index_BW, windows().sample(2, 7, 16).index_BW)
 
 
 @given(st.integers(0, 2**31), st.integers(0, 10**6), st.integers(14, 80))
 def test_scored_trs_lie_in_one_block_and_context_right_before_it(seed, step, window_trs):
-    batch = windows(window_trs=window_trs).draw(seed, step, 5)
+    batch = windows(window_trs=window_trs).sample(seed, step, 5)
     for index_W, seen_W, scored_W in zip(batch.index_BW, batch.seen_BW, batch.scored_BW, strict=True):
         scored = index_W[scored_W]
         block = next(b for b in BLOCKS if b[0] <= scored[0] < b[1])
@@ -36,7 +36,7 @@ def test_scored_trs_lie_in_one_block_and_context_right_before_it(seed, step, win
 def test_every_training_tr_is_scored_about_as_often():
     counts = np.zeros(300)
     for step in range(2000):
-        batch = windows().draw(0, step, 4)
+        batch = windows().sample(0, step, 4)
         np.add.at(counts, batch.index_BW[batch.scored_BW], 1)
     inside = np.concatenate([counts[a:b] for a, b in BLOCKS])
     assert counts.sum() == inside.sum()
@@ -45,11 +45,11 @@ def test_every_training_tr_is_scored_about_as_often():
 
 
 def test_whole_blocks_score_each_tr_once_in_order():
-    index = np.concatenate([b.index_BW[b.scored_BW] for b in windows().whole()])
+    index = np.concatenate([b.index_BW[b.scored_BW] for b in windows().sequential()])
     assert np.array_equal(index, np.concatenate([np.arange(*b) for b in BLOCKS]))
 
 
 def test_a_window_longer_than_every_block_is_cut_to_the_longest():
     assert windows(window_trs=500).scored_trs == 90
-    short = windows(blocks=((0, 20), (150, 158)), window_trs=500).draw(0, 0, 20)
+    short = windows(blocks=((0, 20), (150, 158)), window_trs=500).sample(0, 0, 20)
     assert set(short.scored_BW.sum(axis=1)) == {8, 20}

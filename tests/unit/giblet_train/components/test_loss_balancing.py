@@ -3,18 +3,18 @@
 import pytest
 import torch
 
-from giblet_train.components.loss_balancing import Balance, squared_pull
+from giblet_train.components.loss_balancing import LossBalancer, squared_grad_norms
 
 
 def test_fixed_factors_stay_one_whatever_pulls():
-    balance = Balance("fixed", ("fmri", "video"))
+    balance = LossBalancer("fixed", ("fmri", "video"))
     balance.observe({"fmri": 100.0, "video": 0.01})
     assert [f.item() for f in balance.factor_of().values()] == [1.0, 1.0]
     assert balance.penalty().item() == 0.0
 
 
 def test_gradnorm_evens_out_pulls_and_keeps_the_mean_factor():
-    balance = Balance("gradnorm", ("fmri", "video", "audio"))
+    balance = LossBalancer("gradnorm", ("fmri", "video", "audio"))
     for _ in range(200):
         balance.observe({"fmri": 4.0, "video": 1.0, "audio": 1.0})
     factors = {c: f.item() for c, f in balance.factor_of().items()}
@@ -23,13 +23,13 @@ def test_gradnorm_evens_out_pulls_and_keeps_the_mean_factor():
 
 
 def test_gradnorm_ignores_what_does_not_reach_the_bottleneck():
-    balance = Balance("gradnorm", ("fmri", "video", "audio"))
+    balance = LossBalancer("gradnorm", ("fmri", "video", "audio"))
     balance.observe({"fmri": 1.0, "video": 0.0, "audio": 1.0})
     assert all(torch.isfinite(f) for f in balance.factor_of().values())
 
 
 def test_uncertainty_at_its_optimum_is_one_over_the_loss_within_bounds():
-    balance = Balance("uncertainty", ("fmri", "text"))
+    balance = LossBalancer("uncertainty", ("fmri", "text"))
     optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
     losses = {"fmri": 0.5, "text": 1e-4}
     for _ in range(500):
@@ -44,5 +44,5 @@ def test_uncertainty_at_its_optimum_is_one_over_the_loss_within_bounds():
 def test_squared_pull_is_the_gradient_at_the_bottleneck():
     z = torch.randn(3, 4, requires_grad=True)
     apart = torch.randn(3, requires_grad=True)
-    pulls = squared_pull({"fmri": (2 * z).sum(), "video": apart.sum(), "text": torch.zeros(())}, z)
+    pulls = squared_grad_norms({"fmri": (2 * z).sum(), "video": apart.sum(), "text": torch.zeros(())}, z)
     assert {c: float(p) for c, p in pulls.items()} == {"fmri": 4.0 * 12, "video": 0.0, "text": 0.0}

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from giblet_train.components.marginal_likelihood import NOISE_S, SHARES, Kernels, beliefs, touching_voxels
-from giblet_train.data.preprocessing.detrend import Drift
+from giblet_train.components.marginal_likelihood import NOISE_S, SHARES, Kernels, neighbouring_voxels, posterior_weights
+from giblet_train.data.preprocessing.detrend import Detrend
 
 BLOCKS = ((3, 21), (30, 42), (42, 44))
 N_TRS = 32
@@ -33,8 +33,8 @@ def covariance(kernel_NN, share):
 
 def test_evidence_and_prediction_are_those_of_a_gaussian_process(kernels):
     bold_NV = np.random.default_rng(1).normal(size=(N_TRS, 3)).astype(np.float32)
-    fitted = Kernels.of(kernels, BLOCKS, Drift("mean", 1.5))
-    found = fitted.log_evidence(fitted.misfit(bold_NV), 1)
+    fitted = Kernels.of(kernels, BLOCKS, Detrend("mean", 1.5))
+    found = fitted.log_evidence(fitted.quadratic_form(bold_NV), 1)
     written = np.empty((3, len(kernels), len(SHARES)))
     for c, kernel_NN in enumerate(kernels):
         for h, share in enumerate(SHARES):
@@ -59,7 +59,7 @@ def test_a_voxel_touches_what_shares_a_face_inside_the_mask_and_nothing_else():
     order = np.array([3, 0, 4, 1])  # the corner (2) is not kept
     place = {int(v): n for n, v in enumerate(order)}
     touched = {
-        int(v): sorted(int(order[t[n]]) for t in touching_voxels(mask_XYZ, order) if t[n] >= 0)
+        int(v): sorted(int(order[t[n]]) for t in neighbouring_voxels(mask_XYZ, order) if t[n] >= 0)
         for n, v in enumerate(order)
     }
     assert np.argwhere(mask_XYZ).tolist()[2] == [1, 1, 1] and place[0] == 1
@@ -71,7 +71,7 @@ def test_a_voxel_in_doubt_leans_on_its_neighbours_and_no_further_than_the_gap():
     log_evidence = np.zeros((5, 2, 1), np.float32)
     log_evidence[[0, 2], 0] = 20.0
     log_evidence[4, 1] = 20.0
-    leaning = beliefs(log_evidence, touching_voxels(mask_XYZ, np.arange(5)), 0.8)[:, 0, 0]
-    alone = beliefs(log_evidence, touching_voxels(mask_XYZ, np.arange(5)), 0.0)[:, 0, 0]
+    leaning = posterior_weights(log_evidence, neighbouring_voxels(mask_XYZ, np.arange(5)), 0.8)[:, 0, 0]
+    alone = posterior_weights(log_evidence, neighbouring_voxels(mask_XYZ, np.arange(5)), 0.0)[:, 0, 0]
     assert leaning[1] > 0.9 > alone[1] and leaning[3] < 0.3 < alone[3]
     assert alone[1] == pytest.approx(alone[3])

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.components.build import Experiment, response_kernel, windows_in
-from giblet_train.components.head_sharding import Shards
+from giblet_train.components.build import TrainingSetup, response_kernel, windows_in
+from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.marginal_likelihood import SHARES
 from giblet_train.components.ridge_init import Fit, lag_priors, ridge_start
-from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.model.presets import shape_of
 from tests.engine_study import ALONE, config, split_data
 
@@ -19,8 +19,8 @@ def started(data, n_latents=200, near=0.8):
     cfg = config()
     shape, split = shape_of(cfg.model), data.split
     priors = lag_priors(response_kernel(cfg, 1.5, shape.fir_trs).double().numpy(), 1.5, False)
-    train = windows_in(data, cfg, shape, split.train_blocks).whole()
-    return ridge_start(data, train, priors, n_latents, near, Shards.of(cfg, data.subjects, ALONE)), priors
+    train = windows_in(data, cfg, shape, split.train_blocks).sequential()
+    return ridge_start(data, train, priors, n_latents, near, HeadSharding.of(cfg, data.subjects, ALONE)), priors
 
 
 def delayed(data, rows, n_lags):
@@ -50,7 +50,7 @@ def test_it_predicts_what_ridge_with_the_believed_prior_predicts(monkeypatch):
     data = split_data(n_subjects=2)
     prior, share = 3, 5
     monkeypatch.setattr(
-        "giblet_train.components.ridge_init.beliefs", lambda evidence, *_: _certain(evidence, prior, share)
+        "giblet_train.components.ridge_init.posterior_weights", lambda evidence, *_: _certain(evidence, prior, share)
     )
     monkeypatch.setattr(Fit, "common", property(lambda fit: np.arange(fit.weight_CB.shape[0])))
     found, priors = started(data)
@@ -83,14 +83,14 @@ def _certain(evidence_VCH, prior, share):
 
 def test_the_network_equals_its_start_before_the_first_step():
     data = split_data()
-    experiment = Experiment.of(config(), data, ALONE)
-    examiner, model = Examiner.of(experiment, data), experiment.learner.model
-    batch = windows_in(data, experiment.config, experiment.shape, data.split.test_blocks).whole()[0]
-    inputs, seen_BW = experiment.learner.objective.targets.seen(batch)
+    experiment = TrainingSetup.build(config(), data, ALONE)
+    examiner, model = Evaluator.of(experiment, data), experiment.learner.model
+    batch = windows_in(data, experiment.config, experiment.shape, data.split.test_blocks).sequential()[0]
+    inputs, seen_BW = experiment.learner.objective.targets.masked_inputs(batch)
     model.eval()
     torch.testing.assert_close(model.heads(model(inputs, seen_BW)), model.start_scores(inputs))
     assert examiner.training_loss(model)["fmri"] < 0.95
-    assert abs(examiner.first_loss(model)["fmri"] - 1.0) < 1e-4
+    assert abs(examiner.initial_loss(model)["fmri"] - 1.0) < 1e-4
 
 
 @pytest.mark.parametrize("kind", ["per_subject", "none"])
@@ -98,8 +98,8 @@ def test_the_start_is_the_same_whatever_the_compression(kind):
     data, predicted = split_data(), {}
     for compression in ("joint", kind):
         cfg = config(model={"compress": compression})
-        experiment = Experiment.of(cfg, data, ALONE)
-        predicted[compression] = dict(Examiner.of(experiment, data).predicted(experiment.learner.model))
+        experiment = TrainingSetup.build(cfg, data, ALONE)
+        predicted[compression] = dict(Evaluator.of(experiment, data).predicted(experiment.learner.model))
     for subject in data.subjects:
         np.testing.assert_allclose(predicted[kind][subject], predicted["joint"][subject], atol=2e-3)
 
@@ -133,7 +133,7 @@ def test_one_subject_has_a_start_without_deviations():
 
 def test_a_share_of_what_is_learnt_counts_outside_training():
     data = split_data()
-    model = Experiment.of(config(model={"learnt_share": 0.5}), data, ALONE).learner.model
+    model = TrainingSetup.build(config(model={"learnt_share": 0.5}), data, ALONE).learner.model
     with torch.no_grad():
         for parameter in (*model.heads.parts.values(), model.trunk.direct.weight):
             parameter.normal_()
@@ -163,5 +163,5 @@ def test_a_part_of_the_voxels_finds_the_components_of_all(monkeypatch):
 
 def test_a_long_start_says_how_far_it_is():
     data, said = split_data(), []
-    Experiment.of(config(), data, ALONE, said.append)
+    TrainingSetup.build(config(), data, ALONE, said.append)
     assert [s.rpartition(" ")[2] for s in said if s.startswith("solving the heads")] == list(data.subjects)

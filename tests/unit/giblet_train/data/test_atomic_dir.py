@@ -9,13 +9,13 @@ import textwrap
 
 import pytest
 
-from giblet_train.data.atomic_dir import building_beside
+from giblet_train.data.atomic_dir import atomic_directory
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 
 
 def test_it_appears_when_renamed(tmp_path):
     out = tmp_path / "deep" / "study"
-    with building_beside(out) as folder:
+    with atomic_directory(out) as folder:
         (folder / "a").write_text("x")
         assert not out.exists()
         folder.rename(out)
@@ -24,7 +24,7 @@ def test_it_appears_when_renamed(tmp_path):
 
 
 def test_a_failure_leaves_nothing(tmp_path):
-    with pytest.raises(RuntimeError), building_beside(tmp_path / "study") as folder:
+    with pytest.raises(RuntimeError), atomic_directory(tmp_path / "study") as folder:
         (folder / "bold").mkdir()
         (folder / "bold" / "half").write_text("x")
         raise RuntimeError
@@ -42,7 +42,7 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
     """
     subprocess.run([sys.executable, "-c", textwrap.dedent(program)], check=False)
     assert (tmp_path / ".study.building" / "half").exists()
-    with building_beside(tmp_path / "study") as folder:
+    with atomic_directory(tmp_path / "study") as folder:
         assert not list(folder.iterdir())
     assert not list(tmp_path.iterdir())
 
@@ -69,7 +69,7 @@ def test_makers_of_one_folder_take_turns(tmp_path):
 
 def test_a_place_where_nothing_can_be_made_is_an_error_in_words(tmp_path):
     (tmp_path / "file").write_text("")
-    with pytest.raises(ConfigError, match="cannot be made"), building_beside(tmp_path / "file" / "study"):
+    with pytest.raises(ConfigError, match="cannot be made"), atomic_directory(tmp_path / "file" / "study"):
         pass
 
 
@@ -78,7 +78,7 @@ def test_a_disk_that_takes_no_more_is_an_error_in_words_and_leaves_nothing(tmp_p
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (4096, before[1]))
     try:
-        with pytest.raises(PreflightRefused, match="cannot be written"), building_beside(tmp_path / "study") as folder:
+        with pytest.raises(PreflightRefused, match="cannot be written"), atomic_directory(tmp_path / "study") as folder:
             (folder / "bold").write_bytes(bytes(8192))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)

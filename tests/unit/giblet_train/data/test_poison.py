@@ -12,11 +12,11 @@ import pytest
 
 from giblet_train.analysis.rehearse_training import diagnose
 from giblet_train.data.checks.report import check_report
-from giblet_train.data.checks.run_checks import check
+from giblet_train.data.checks.run_checks import check_study
 from giblet_train.data.readers.annotations import read_annotations
 from giblet_train.data.readers.lab_workbook import write_annotations
 from giblet_train.data.statistics.hrf import convolve_causal, glover
-from giblet_train.data.store.prepare import Request
+from giblet_train.data.store.prepare import DataRequest
 from giblet_train.training.load_split import load_split
 from tests.made_study import made_config
 from tests.poison_study import DATA, SCANS_TRS, TR_S, film_features, segments, write_film, write_study
@@ -37,7 +37,7 @@ def copy(healthy, tmp_path):
 def look(folder, **data):
     features = DATA["features"] | data.pop("features", {})
     config = made_config(data={**DATA, **data, "features": features}, split={"gap_trs": 8})
-    return check(Request(config, folder.parent), lambda *_: None)
+    return check_study(DataRequest(config, folder.parent), lambda *_: None)
 
 
 def accused(folder, **data):
@@ -231,7 +231,7 @@ def test_a_film_that_was_running_already_is_placed_by_auto_and_said(copy):
 
 def test_the_report_is_text_or_json(copy):
     rewrite(copy / "bold" / "sub-02.nii.gz", lambda values, *rest: (values[1:], *rest))
-    request = Request(made_config(data=DATA, split={"gap_trs": 8}), copy.parent)
+    request = DataRequest(made_config(data=DATA, split={"gap_trs": 8}), copy.parent)
     failed, text = check_report(request, lambda *_: None, as_json=False)
     assert failed
     assert "✖ other_grid: sub-02" in text
@@ -247,7 +247,7 @@ def diagnosed(folder, **changes):
     data = {**DATA, **changes.pop("data", {})}
     small = {"width": 16, "n_layers": 1, "bottleneck_dim": 6, "window_trs": 40}
     config = made_config(data=data, split={"gap_trs": 8}, model=small, threads=1, **changes)
-    failed, text = diagnose(Request(config, folder.parent), load_split, 12, lambda *_: None, as_json=True)
+    failed, text = diagnose(DataRequest(config, folder.parent), load_split, 12, lambda *_: None, as_json=True)
     return failed, json.loads(text)
 
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from giblet_train.diagnosis.alerts import Watched, look, open_alerts, standing
+from giblet_train.diagnosis.alerts import AlertState, open_alerts, restore_state, update
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
-from giblet_train.diagnosis.rules.case import Cause, CauseName
+from giblet_train.diagnosis.rules.case import CauseName, Finding
 from giblet_train.schema.config import WatchConfig
-from giblet_train.schema.records import Alert, Answer, EpochMetric
+from giblet_train.schema.records import Alert, AlertResponse, EpochMetric
 from tests.collection.faults import flat
 from tests.collection.month import healthy_month
 
@@ -17,15 +17,15 @@ WELL = Diagnosis()
 
 
 def sick(name: CauseName = "flat", confidence: float = 0.85) -> Diagnosis:
-    cause = Cause(cause=name, confidence=confidence, sentence="It is so.", evidence={"a": 1}, action="Do this.")
+    cause = Finding(cause=name, confidence=confidence, sentence="It is so.", evidence={"a": 1}, action="Do this.")
     return Diagnosis(causes=(cause,))
 
 
-def after(*looks: Diagnosis, watched: Watched | None = None) -> tuple[Watched, list[list[tuple[str, str]]]]:
+def after(*looks: Diagnosis, watched: AlertState | None = None) -> tuple[AlertState, list[list[tuple[str, str]]]]:
     """What stands after some looks, and what each of them told."""
-    watched, told = watched or Watched(), []
+    watched, told = watched or AlertState(), []
     for step, found in enumerate(looks):
-        watched, alerts = look(watched, found, WATCH, step, float(step))
+        watched, alerts = update(watched, found, WATCH, step, float(step))
         told.append([(alert.name, alert.state) for alert in alerts])
     return watched, told
 
@@ -38,8 +38,8 @@ def test_one_look_is_not_enough_unless_it_is_certain() -> None:
 
 
 def test_the_last_look_waits_for_no_other() -> None:
-    assert [a.name for a in look(Watched(), sick("crashed", 0.8), WATCH, 1, 1.0, last=True)[1]] == ["crashed"]
-    assert look(Watched(), sick(confidence=0.42), WATCH, 1, 1.0, last=True)[1] == []
+    assert [a.name for a in update(AlertState(), sick("crashed", 0.8), WATCH, 1, 1.0, last=True)[1]] == ["crashed"]
+    assert update(AlertState(), sick(confidence=0.42), WATCH, 1, 1.0, last=True)[1] == []
 
 
 def test_it_is_cleared_only_after_it_has_gone_a_while() -> None:
@@ -53,15 +53,15 @@ def test_what_follows_from_another_cause_raises_nothing() -> None:
 
 
 def test_levels_actions_and_numbers_are_carried() -> None:
-    watched, alerts = look(Watched(n_alerts=4), sick("nan", 0.99), WATCH, 77, 5.0)
+    watched, alerts = update(AlertState(n_alerts=4), sick("nan", 0.99), WATCH, 77, 5.0)
     assert alerts[0] == Alert(seq=4, at=5.0, step=77, name="nan", level="error", state="raised", sentence="It is so.",
                               action="Do this.", evidence={"a": 1})  # fmt: skip
     assert watched.n_alerts == 5
 
 
 def test_a_watcher_that_starts_anew_repeats_nothing() -> None:
-    watched, alerts = look(Watched(), sick("nan", 0.99), WATCH, 1, 1.0)
-    again = standing(alerts)
+    watched, alerts = update(AlertState(), sick("nan", 0.99), WATCH, 1, 1.0)
+    again = restore_state(alerts)
     assert again.raised == watched.raised and again.n_alerts == 1
     assert after(sick("nan", 0.99), watched=again)[1] == [[]]
 
@@ -71,31 +71,31 @@ def test_healthy_days_raise_no_alert() -> None:
     curves, metrics, looks = healthy_month(1, epochs=40)
     days = (looks[-1].at - looks[0].at) / 86_400
     assert 2.5 < days < 6.0 and {seen.what for seen in looks} >= {"validation", "loading after a stop"}
-    watched = Watched()
+    watched = AlertState()
     for i, seen in enumerate(looks):
         assert seen.health.state in ("running", "starting"), seen
         if i % 8 == 0:
             found = diagnose(curves.config, metrics[: seen.n], health=seen.health)
-            watched, alerts = look(watched, found, WATCH, i, seen.at)
+            watched, alerts = update(watched, found, WATCH, i, seen.at)
             assert alerts == []
 
 
 def test_a_flat_run_raises_one_alert_and_keeps_it() -> None:
     failing = flat(2)
     ends = [i for i, m in enumerate(failing.metrics, 1) if isinstance(m, EpochMetric)]
-    told, watched = [], Watched()
+    told, watched = [], AlertState()
     for end in ends:
-        watched, alerts = look(watched, diagnose(failing.curves.config, failing.metrics[:end]), WATCH, 0, 0.0)
+        watched, alerts = update(watched, diagnose(failing.curves.config, failing.metrics[:end]), WATCH, 0, 0.0)
         told += alerts
     assert [(a.name, a.state) for a in told if a.name == "flat"] == [("flat", "raised")]
 
 
-def said(alert: Alert, until: float | None = None) -> Answer:
-    return Answer(at=10.0, alert=alert.seq, name=alert.name, until=until)
+def said(alert: Alert, until: float | None = None) -> AlertResponse:
+    return AlertResponse(at=10.0, alert=alert.seq, name=alert.name, until=until)
 
 
 def test_acknowledged_is_silent_until_raised_anew_and_snoozed_until_its_time() -> None:
-    first = look(Watched(), sick("nan", 0.99), WATCH, 1, 1.0)[1][0]
+    first = update(AlertState(), sick("nan", 0.99), WATCH, 1, 1.0)[1][0]
     again = replace(first, seq=2, at=3.0)
     cleared = replace(first, seq=1, state="cleared")
     assert open_alerts([first], [], 5.0) == [first]

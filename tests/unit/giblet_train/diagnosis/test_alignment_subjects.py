@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from giblet_train.data.statistics.subject_agreement import shared_part, subject_agreements
-from giblet_train.diagnosis.alignment.subjects import apart
+from giblet_train.data.statistics.subject_agreement import split_half_reliability, subject_agreements
+from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
 from giblet_train.schema.records import AgreementFact
 from tests.made_study import made_study
 
@@ -15,7 +15,7 @@ STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=4)
 
 def told(bold):
     agreements = subject_agreements(replace(STUDY, bold={**STUDY.bold, **bold}))
-    return [(one.kind, one.subject) for one in apart(agreements, STUDY.tr_s)], agreements
+    return [(one.kind, one.subject) for one in find_outlier_subjects(agreements, STUDY.tr_s)], agreements
 
 
 def test_subjects_in_step_are_not_accused_nor_where_all_are_noise():
@@ -34,7 +34,9 @@ def test_a_subject_that_is_late_is_named_with_its_trs_however_late(late_trs):
 def test_a_subject_who_saw_another_film_is_alone():
     found, agreements = told({"sub-01": STUDY.bold["sub-01"][::-1]})
     assert found == [("alone", "sub-01")]
-    assert apart({s: agreements[s] for s in ("sub-01", "sub-02")}, 1.5) == [], "of two, nobody knows which"
+    assert find_outlier_subjects({s: agreements[s] for s in ("sub-01", "sub-02")}, 1.5) == [], (
+        "of two, nobody knows which"
+    )
 
 
 def test_too_few_trs_say_nothing():
@@ -44,12 +46,12 @@ def test_too_few_trs_say_nothing():
 
 def test_a_film_that_repeats_itself_shifts_nobody():
     fact = AgreementFact(shift_trs=460, sds=30.0, in_step_sds=29.0)
-    assert apart({"sub-01": fact, "sub-02": fact, "sub-03": fact}, 1.5) == []
+    assert find_outlier_subjects({"sub-01": fact, "sub-02": fact, "sub-03": fact}, 1.5) == []
 
 
 def test_halves_share_their_signal_and_of_noise_nothing():
     random = np.random.default_rng(1)
     signal_RV, one_RV, other_RV, third_RV = random.standard_normal((4, 500, 20))
     # The mean of two halves holds the signal's variance and half of the noise's: 1 / (1 + 1/2).
-    assert shared_part(signal_RV + one_RV, signal_RV + other_RV) == pytest.approx(2 / 3, abs=0.06)
-    assert shared_part(one_RV, third_RV) == pytest.approx(0.0, abs=0.1)
+    assert split_half_reliability(signal_RV + one_RV, signal_RV + other_RV) == pytest.approx(2 / 3, abs=0.06)
+    assert split_half_reliability(one_RV, third_RV) == pytest.approx(0.0, abs=0.1)

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from giblet_train.diagnosis.criteria import CriterionVerdict, FailOn, too_bad, verdict_of
+from giblet_train.diagnosis.criteria import CriterionVerdict, FailOn, reaches_level, verdict_of
 from giblet_train.schema.config import Config, Criterion
-from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric, PartLoss, RunMetric, StepMetric
+from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric, RunMetric, SplitLoss, StepMetric
 
 EPOCHS, STEPS = 20, 10
 FAIL_ON: tuple[FailOn, ...] = ("fail", "at_risk", "on_track")
@@ -27,8 +27,8 @@ def epoch(
         epoch=number,
         at=0,
         lr=1e-3,
-        train=PartLoss(total=train, loss={}),
-        validation=None if validation is None else PartLoss(total=validation, loss={}, skill=dict(skill)),
+        train=SplitLoss(total=train, loss={}),
+        validation=None if validation is None else SplitLoss(total=validation, loss={}, skill=dict(skill)),
         best=best,
     )
 
@@ -93,7 +93,7 @@ def test_a_fall_too_slow_is_at_risk_and_fails_at_the_end() -> None:
 
 
 def test_what_is_too_bad_is_ones_own_choice() -> None:
-    worse = [[too_bad(status, limit) for status in ("fail", "at_risk", "on_track", "pass")] for limit in FAIL_ON]
+    worse = [[reaches_level(status, limit) for status in ("fail", "at_risk", "on_track", "pass")] for limit in FAIL_ON]
     assert worse == [[True, False, False, False], [True, True, False, False], [True, True, True, False]]
 
 

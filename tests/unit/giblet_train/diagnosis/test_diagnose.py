@@ -255,7 +255,7 @@ def test_a_course_is_drawn_before_the_first_long_epoch_has_ended() -> None:
     steps = [m for m in healthy_run(curves, 1) if not isinstance(m, EpochMetric)]
     found = diagnose(curves.config, steps)
     assert {c.cause for c in found.causes} <= {"criterion_unreachable"}
-    assert case_of(curves.config, steps).training_course[0][0] == 30 / 400
+    assert case_of(curves.config, steps).block_losses[0][0] == 30 / 400
 
 
 def test_a_run_that_begins_from_ridge_is_flat_where_it_stays_there() -> None:

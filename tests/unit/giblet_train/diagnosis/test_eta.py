@@ -11,7 +11,7 @@ import pytest
 from giblet_train.diagnosis.eta import eta
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import StepMetric
-from giblet_train.schema.schedule import Plan, plan_of
+from giblet_train.schema.schedule import LrSchedule, lr_schedule
 from tests.collection.healthy import draw
 
 RUNNING = Health(state="running", sentence="training")
@@ -31,8 +31,8 @@ def loaded(rng: random.Random, n: int) -> list[float]:
     return found
 
 
-def plan(total: int, per_epoch: int = 20) -> Plan:
-    return plan_of(draw(0, num_epochs=total // per_epoch).config, per_epoch)
+def plan(total: int, per_epoch: int = 20) -> LrSchedule:
+    return lr_schedule(draw(0, num_epochs=total // per_epoch).config, per_epoch)
 
 
 def steps_of(seconds: list[float], pause_s: float = 0.0, per_epoch: int = 20, first: int = 0) -> list[StepMetric]:

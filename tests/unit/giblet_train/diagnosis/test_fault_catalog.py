@@ -8,14 +8,14 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from giblet_train.diagnosis.fault_catalog import DRILLS, EVENT
+from giblet_train.diagnosis.fault_catalog import EVENT, FAULTS
 from giblet_train.diagnosis.rules.case import CauseName
 from giblet_train.schema.config import from_mapping, set_dotted
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert, EventMetric
 from giblet_tui.cli import app
 from giblet_tui.inventory import configs
-from giblet_tui.launch.plan import trainer_argv
+from giblet_tui.launch.plan import training_argv
 from giblet_tui.reporting.fault_outcome import outcome, outcome_lines
 from tests import fleets
 
@@ -34,12 +34,12 @@ def alert(name: str, step: int) -> Alert:
 
 
 def test_every_cause_has_a_drill_that_makes_it() -> None:
-    assert {drill.cause for drill in DRILLS.values()} - {None} == set(get_args(CauseName))
+    assert {drill.cause for drill in FAULTS.values()} - {None} == set(get_args(CauseName))
 
 
-@pytest.mark.parametrize("drill", DRILLS.values(), ids=str)
+@pytest.mark.parametrize("drill", FAULTS.values(), ids=str)
 def test_every_drill_is_a_configuration_that_trains(drill: object) -> None:
-    assert isinstance(drill, type(DRILLS["nan"]))
+    assert isinstance(drill, type(FAULTS["nan"]))
     value: dict[str, object] = {"name": f"demo-{drill.name}"}
     for key, item in drill.settings.items():
         set_dotted(value, key, item)
@@ -53,22 +53,22 @@ def test_an_outcome_counts_steps_from_where_the_fault_began() -> None:
         seq=run.steps[40].seq, step=40, epoch=3, at=fleets.NOW - 7, name=EVENT, level="info", sentence="Drill."
     )
     run = replace(run, events=(began,), alerts=(alert("nan", 47),))
-    seen = outcome(run, DRILLS["nan"])
+    seen = outcome(run, FAULTS["nan"])
     assert (seen.named, seen.shown_after, seen.raised_after, seen.raised_s) == ("nan", 0, 7, 2.0)
     assert seen.caught and outcome_lines(seen)[-1] == "caught"
-    missed = outcome(replace(run, alerts=()), DRILLS["nan"])
+    missed = outcome(replace(run, alerts=()), FAULTS["nan"])
     assert not missed.caught and outcome_lines(missed)[-1] == "NOT CAUGHT"
 
 
 def test_the_control_fails_on_any_alarm() -> None:
     quiet = fleets.run("demo-good", steps=60)
-    assert outcome(quiet, DRILLS["good"]).caught
-    assert not outcome(replace(quiet, alerts=(alert("flat", 50),)), DRILLS["good"]).caught
+    assert outcome(quiet, FAULTS["good"]).caught
+    assert not outcome(replace(quiet, alerts=(alert("flat", 50),)), FAULTS["good"]).caught
 
 
 def test_the_engine_is_started_with_the_fault_and_only_then() -> None:
-    assert trainer_argv("py", "/r", 1, "nan")[1:] == ["-m", "giblet_train", "drill", "nan", "/r"]
-    assert trainer_argv("py", "/r", 1)[1:] == ["-m", "giblet_train", "train", "/r"]
+    assert training_argv("py", "/r", 1, "nan")[1:] == ["-m", "giblet_train", "drill", "nan", "/r"]
+    assert training_argv("py", "/r", 1)[1:] == ["-m", "giblet_train", "train", "/r"]
 
 
 def test_the_verb_lists_faults_and_names_the_nearest() -> None:

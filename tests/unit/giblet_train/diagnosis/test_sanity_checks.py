@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import msgspec
 
-from giblet_train.diagnosis.sanity_checks import Beginning, Machine, OneBatch, findings, lines
+from giblet_train.diagnosis.sanity_checks import Machine, OverfitResult, SanityInputs, failures, report_lines
 from giblet_train.schema.config import Config, LossConfig
 from giblet_train.schema.records import AgreementFact, AlignmentFacts, DataMetric, LagFact, ModalityFacts
-from giblet_train.schema.schedule import plan_of
+from giblet_train.schema.schedule import lr_schedule
 
 FACT = ModalityFacts(
     n_targets=10, raw_mean=5.0, raw_sd=2.0, raw_min=0.0, raw_max=9.0, mean=0.0, sd=1.0, train_variance=1.0
@@ -17,20 +17,20 @@ MACHINE = Machine(own_gib=1.5, ram_free_gib=20.0, ram_total_gib=24.0, checkpoint
 GOOD = {"fmri": 1.003, "video": 1.0, "audio": 0.99, "text": 1.0}
 
 
-def begun(first: dict[str, float] | None = None, config: Config | None = None, **changes: object) -> Beginning:
+def begun(first: dict[str, float] | None = None, config: Config | None = None, **changes: object) -> SanityInputs:
     config = config or Config(name="a")
     data = DataMetric(
         seq=0, step=0, epoch=1, at=0.0, store_key="0", subjects=("1",), n_voxels=10, tr_s=1.5, n_trs=400, train_trs=200,
         validation_trs=40, test_trs=70, stimulus_offset_s=0.0, components={**dict.fromkeys(GOOD, FACT)},
     )  # fmt: skip
-    told = Beginning(
-        config=config, plan=plan_of(config, 20), data=data, first=first or GOOD, machine=MACHINE,
-        one_batch=OneBatch(first=2.0, last=1.5, steps=10, seconds=0.1),
+    told = SanityInputs(
+        config=config, plan=lr_schedule(config, 20), data=data, first=first or GOOD, machine=MACHINE,
+        one_batch=OverfitResult(first=2.0, last=1.5, steps=10, seconds=0.1),
     )  # fmt: skip
     return msgspec.structs.replace(told, **changes)
 
 
-def with_audio(fact: ModalityFacts, **first: float) -> Beginning:
+def with_audio(fact: ModalityFacts, **first: float) -> SanityInputs:
     told = begun(GOOD | first)
     return msgspec.structs.replace(
         told, data=msgspec.structs.replace(told.data, components={**told.data.components, "audio": fact})
@@ -38,8 +38,8 @@ def with_audio(fact: ModalityFacts, **first: float) -> Beginning:
 
 
 def test_a_good_beginning_has_no_findings_and_tells_all() -> None:
-    assert findings(begun()) == []
-    told = lines(begun())
+    assert failures(begun()) == []
+    told = report_lines(begun())
     assert told[2] == "audio: 10 targets, raw 5 ± 2 [0, 9] → 0 ± 1; first loss 0.99, expected 1"
     assert told[4].startswith("first total: fmri 50%")
     assert told[5:] == [
@@ -51,7 +51,7 @@ def test_a_good_beginning_has_no_findings_and_tells_all() -> None:
 
 
 def test_the_labs_audio_is_named_in_numbers() -> None:
-    found = findings(with_audio(CODES, audio=169_162.0))
+    found = failures(with_audio(CODES, audio=169_162.0))
     assert found == [
         "The targets of audio look like categorical codes (0 to 1,023); a squared error between codes means nothing.",
         "Every component should start at 1.0, the best constant; audio starts at 169,162: audio is 100.00% of the "
@@ -61,33 +61,33 @@ def test_the_labs_audio_is_named_in_numbers() -> None:
 
 def test_each_fault_has_its_sentence() -> None:
     replace = msgspec.structs.replace
-    assert "audio holds numbers that are not finite" in findings(with_audio(replace(FACT, sd=None)))[0]
-    assert "standard deviation 3" in findings(with_audio(replace(FACT, sd=3.0)))[0]
-    assert "8 of 10 targets never change" in findings(with_audio(replace(FACT, constant_targets=8)))[0]
-    assert "starts at ?: it is not finite" in findings(begun(GOOD | {"fmri": float("nan")}))[0]
+    assert "audio holds numbers that are not finite" in failures(with_audio(replace(FACT, sd=None)))[0]
+    assert "standard deviation 3" in failures(with_audio(replace(FACT, sd=3.0)))[0]
+    assert "8 of 10 targets never change" in failures(with_audio(replace(FACT, constant_targets=8)))[0]
+    assert "starts at ?: it is not finite" in failures(begun(GOOD | {"fmri": float("nan")}))[0]
     shared = replace(begun().data, shared_trs=7)
-    assert "7 TRs are trained on and held out" in findings(begun(data=shared))[0]
-    stuck = OneBatch(first=2.0, last=1.9999, steps=10, seconds=0.1)
-    assert "Not even one batch is learnt" in findings(begun(one_batch=stuck))[0]
-    lost = OneBatch(first=2.0, last=float("nan"), steps=10, seconds=0.1)
-    assert "to nan" in findings(begun(one_batch=lost))[0]
+    assert "7 TRs are trained on and held out" in failures(begun(data=shared))[0]
+    stuck = OverfitResult(first=2.0, last=1.9999, steps=10, seconds=0.1)
+    assert "Not even one batch is learnt" in failures(begun(one_batch=stuck))[0]
+    lost = OverfitResult(first=2.0, last=float("nan"), steps=10, seconds=0.1)
+    assert "to nan" in failures(begun(one_batch=lost))[0]
     full = replace(MACHINE, disk_free_gib=1.0)
-    assert findings(begun(machine=full)) == ["The whole run needs 5.59 GiB of disk; 1.00 GiB are free."]
+    assert failures(begun(machine=full)) == ["The whole run needs 5.59 GiB of disk; 1.00 GiB are free."]
 
 
 def test_a_film_out_of_step_stops_and_one_shifted_beforehand_is_told() -> None:
-    def lagged(lag_trs: int, answers: bool = True) -> Beginning:
+    def lagged(lag_trs: int, answers: bool = True) -> SanityInputs:
         whole = LagFact(lag_trs=lag_trs, sds=9.0 if answers else 3.0, answers=answers)
         alignment = AlignmentFacts(whole=whole, thirds=(whole,) * 3, reach_trs=60)
         return begun(data=msgspec.structs.replace(begun().data, alignment=alignment))
 
-    assert len(found := findings(lagged(14))) == 1
+    assert len(found := failures(lagged(14))) == 1
     assert "follows the film by 14 TRs (21 s) where 2 to 5 are expected" in found[0]
     assert "Set data.stimulus_offset_s to -16.5 (or to auto)" in found[0]
     for fine in (lagged(3), lagged(0), lagged(14, answers=False)):
-        assert findings(fine) == []
-    assert "convolved, beforehand" in lines(lagged(0))[4]
-    assert "no answer" in lines(lagged(14, answers=False))[4]
+        assert failures(fine) == []
+    assert "convolved, beforehand" in report_lines(lagged(0))[4]
+    assert "no answer" in report_lines(lagged(14, answers=False))[4]
 
 
 def test_only_an_answer_stops_a_run_what_gives_none_is_told() -> None:
@@ -97,30 +97,32 @@ def test_only_an_answer_stops_a_run_what_gives_none_is_told() -> None:
         foreseen_sds=0.4,
     )  # fmt: skip
 
-    def with_film(**facts: object) -> Beginning:
+    def with_film(**facts: object) -> SanityInputs:
         return begun(data=msgspec.structs.replace(begun().data, alignment=msgspec.structs.replace(unrelated, **facts)))
 
-    assert findings(with_film()) == []
-    assert "explain any of it" in lines(with_film())[4]
-    assert "film read backwards" in findings(with_film(reading="backwards", reading_sds=11.0))[0]
+    assert failures(with_film()) == []
+    assert "explain any of it" in report_lines(with_film())[4]
+    assert "film read backwards" in failures(with_film(reading="backwards", reading_sds=11.0))[0]
     in_step = AgreementFact(shift_trs=0, sds=12.0, in_step_sds=12.0)
     late = AgreementFact(shift_trs=4, sds=11.0, in_step_sds=2.0)
     alone = AgreementFact(shift_trs=90, sds=2.0, in_step_sds=0.5)
     others = {"sub-01": in_step, "sub-02": in_step}
-    assert "sub-03 runs +4 TRs" in findings(with_film(subjects={**others, "sub-03": late}))[0]
-    assert findings(with_film(subjects={**others, "sub-03": alone})) == []
-    assert "sub-03 agrees with the others at no shift" in lines(with_film(subjects={**others, "sub-03": alone}))[5]
+    assert "sub-03 runs +4 TRs" in failures(with_film(subjects={**others, "sub-03": late}))[0]
+    assert failures(with_film(subjects={**others, "sub-03": alone})) == []
+    assert (
+        "sub-03 agrees with the others at no shift" in report_lines(with_film(subjects={**others, "sub-03": alone}))[5]
+    )
 
 
 def test_what_is_scaled_otherwise_need_not_start_at_one() -> None:
     config = Config(name="a", losses=LossConfig(scale="none"))
-    assert findings(begun({"fmri": 900.0, "video": 1.0}, config)) == []
-    assert findings(begun({"fmri": float("inf")}, config)) == ["fmri starts at inf."]
+    assert failures(begun({"fmri": 900.0, "video": 1.0}, config)) == []
+    assert failures(begun({"fmri": float("inf")}, config)) == ["fmri starts at inf."]
 
 
 def test_a_peak_out_of_reach_is_found() -> None:
     told = begun(config=Config(name="a", warmup_steps=400))
-    assert findings(told) == [
+    assert failures(told) == [
         "The warm-up takes 400 steps and the run has 400: the base rate is never reached; shorten warmup_steps."
     ]
-    assert findings(begun(config=Config(name="a", warmup_steps=399))) == []
+    assert failures(begun(config=Config(name="a", warmup_steps=399))) == []

@@ -9,14 +9,14 @@ import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
-from giblet_train.diagnosis.stages import climb, risen_name, target
+from giblet_train.diagnosis.stages import next_stage, promote_config, promoted_name
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import DataMetric, Promotion
 from giblet_tui.cli import app
 from giblet_tui.inventory import configs
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.promotion import HEAD, Ascent, ascend, ascent_lines, notebook, superseded
+from giblet_tui.reporting.promotion import HEAD, PromotionPlan, ascent_lines, obsolete_runs, plan_promotion, stage_table
 from tests import fleets
 
 LADDER = configs.ladder()
@@ -36,8 +36,8 @@ def ended(criteria: dict[str, object] | None = None, **changes: object) -> RunSn
     return replace(run, data=data, plan_record=replace(run.plan_record, scored_trs_per_step=40, device="cuda"))
 
 
-def rise(run: RunSnapshot, **settings: object) -> Ascent:
-    return ascend(run, LADDER, "cluster", settings, (), "")
+def rise(run: RunSnapshot, **settings: object) -> PromotionPlan:
+    return plan_promotion(run, LADDER, "cluster", settings, (), "")
 
 
 def test_what_was_proved_is_what_climbs_and_only_the_stages_keys_differ() -> None:
@@ -76,7 +76,7 @@ def test_a_run_that_has_not_passed_stays_where_it_is() -> None:
 
 
 def test_what_is_accepted_is_kept_with_its_reason() -> None:
-    ascent = ascend(ended(BOTH), LADDER, "cluster", {}, ["unreal"], "noise is 90 %")
+    ascent = plan_promotion(ended(BOTH), LADDER, "cluster", {}, ["unreal"], "noise is 90 %")
     assert ascent.promotion.verdict == "fail" and ascent.promotion.why == "noise is 90 %"
     assert "needs -99%" in ascent.promotion.accepted["unreal"]
     for accepted, why, sentence in (
@@ -85,30 +85,32 @@ def test_what_is_accepted_is_kept_with_its_reason() -> None:
         (["unrael"], "x", 'did you mean "unreal"'),
     ):
         with pytest.raises(ConfigError, match=sentence):
-            ascend(ended(BOTH), LADDER, "cluster", {}, accepted, why)
+            plan_promotion(ended(BOTH), LADDER, "cluster", {}, accepted, why)
 
 
 def test_no_rung_is_left_out_and_no_proved_key_changed() -> None:
     with pytest.raises(ConfigError, match="After test comes cluster"):
-        target(LADDER, Config(name="a"), "production")
+        next_stage(LADDER, Config(name="a"), "production")
     with pytest.raises(ConfigError, match="Nothing stands above"):
-        target(LADDER, Config(name="a", stage="production"), "production")
+        next_stage(LADDER, Config(name="a", stage="production"), "production")
     with pytest.raises(ConfigError, match='did you mean "cluster"'):
-        target(LADDER, Config(name="a"), "clutser")
+        next_stage(LADDER, Config(name="a"), "clutser")
     with pytest.raises(ConfigError, match="keeps what was proved"):
-        climb(Config(name="a"), LADDER.stages[1], {"learning_rate": 1.0})
+        promote_config(Config(name="a"), LADDER.stages[1], {"learning_rate": 1.0})
 
 
 def test_names_carry_their_stage_and_stay_names() -> None:
-    assert risen_name("lab", "cluster") == "lab-cluster"
-    assert risen_name("lab-cluster", "production") == "lab-production"
-    assert len(risen_name("x" * 40, "production")) == 40
+    assert promoted_name("lab", "cluster") == "lab-cluster"
+    assert promoted_name("lab-cluster", "production") == "lab-production"
+    assert len(promoted_name("x" * 40, "production")) == 40
 
 
 def test_what_it_makes_pointless_is_named() -> None:
     config = fleets.demo_config("old", stage="cluster")
     old, other = fleets.run("old", config=config), fleets.run("other")
-    assert superseded([old, other, replace(old, health=replace(old.health, state="finished"))], rise(ended())) == [old]
+    assert obsolete_runs([old, other, replace(old, health=replace(old.health, state="finished"))], rise(ended())) == [
+        old
+    ]
 
 
 def test_the_notebook_is_told_by_stage_with_what_was_accepted() -> None:
@@ -116,7 +118,7 @@ def test_the_notebook_is_told_by_stage_with_what_was_accepted() -> None:
     came = Promotion(from_run=below.run.run_id, from_stage="test", verdict="fail", accepted={"unreal": "-3 %"})
     above = fleets.run("up", config=fleets.demo_config("up", stage="cluster"))
     above = replace(above, run=replace(above.run, promotion=came, gpus=("GPU-1", "GPU-2"), note="why | how"))
-    first, second = [dict(zip(HEAD, row, strict=True)) for row in notebook([above, below], LADDER.names)]
+    first, second = [dict(zip(HEAD, row, strict=True)) for row in stage_table([above, below], LADDER.names)]
     assert (first["STAGE"], first["VERDICT"], first["FROM"]) == ("test", "PASS", "–")
     assert (second["ACCEPTED"], second["FROM"]) == ("unreal", below.run.run_id)
     assert float(second["GPU-HOURS"]) == pytest.approx(2 * 280 * fleets.STEP_S / 3600, rel=0.1)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from giblet_train.diagnosis.unsaved_work import disk_full_in_s, lost_if_killed
+from giblet_train.diagnosis.unsaved_work import disk_full_in_s, unsaved_work
 from giblet_train.schema.config import Config
 from giblet_train.schema.disk_usage import GIB
 from giblet_train.schema.records import CheckpointRecord, StepMetric
@@ -39,12 +39,12 @@ def saved(*at: int) -> list[CheckpointRecord]:
 
 
 def test_what_no_checkpoint_holds_is_lost_at_its_own_pace() -> None:
-    lost = lost_if_killed(steps(50), saved(20, 40))
+    lost = unsaved_work(steps(50), saved(20, 40))
     assert lost is not None and (lost.steps, lost.since, lost.seconds) == (10, 40, pytest.approx(20.0))
     assert lost.sentence == "killed now, 10 steps would be lost (20s), since step 40"
-    none = lost_if_killed(steps(50), [])
+    none = unsaved_work(steps(50), [])
     assert none is not None and none.steps == 50 and "no checkpoint yet" in none.sentence
-    assert lost_if_killed([], saved(20)) is None
+    assert unsaved_work([], saved(20)) is None
 
 
 def full_in(free_gib: float, n_saved: int = 1, total: int = 1000) -> float | None:

@@ -11,7 +11,7 @@ import pytest
 from msgspec.structs import replace
 
 from giblet_train.distributed.first_failure import first_failure
-from giblet_train.distributed.node_link import SILENCE_S, Meeting, free_port
+from giblet_train.distributed.node_link import SILENCE_S, NodeLink, free_port
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import Rendezvous, Run
 from giblet_train.schema.run_dir import RunDir
@@ -72,11 +72,11 @@ def test_without_torchruns_summary_nothing_is_named(tmp_path):
 
 def test_nodes_meet_by_their_key_and_a_broken_link_is_told():
     rendezvous = Rendezvous(address="127.0.0.1", port=free_port(), key="ab" * 16)
-    first = Meeting(rendezvous, 0, 2)
+    first = NodeLink(rendezvous, 0, 2)
     scan = socket.create_connection(("127.0.0.1", rendezvous.port))  # says nothing, and stays
-    stranger = Meeting(replace(rendezvous, key="cd" * 16), 1, 2)
-    second = Meeting(rendezvous, 1, 2)
-    second_heard = heard(second, lambda: first.tell({"port": 7}))
+    stranger = NodeLink(replace(rendezvous, key="cd" * 16), 1, 2)
+    second = NodeLink(rendezvous, 1, 2)
+    second_heard = heard(second, lambda: first.send({"port": 7}))
     assert second_heard == (0, {"port": 7})
     assert first.missing == set() and stranger.missing == {0}
     second.close()
@@ -86,18 +86,18 @@ def test_nodes_meet_by_their_key_and_a_broken_link_is_told():
 
 
 def test_silence_is_an_end(monkeypatch):
-    first = Meeting(Rendezvous(address="127.0.0.1", port=free_port(), key="ab" * 16), 0, 2)
+    first = NodeLink(Rendezvous(address="127.0.0.1", port=free_port(), key="ab" * 16), 0, 2)
     later = time.monotonic() + SILENCE_S + 1.0
     first._heard_at[1] = time.monotonic()
     monkeypatch.setattr("giblet_train.distributed.node_link.time.monotonic", lambda: later)
-    assert first.hear(0.01) == (1, {"gone": "nothing was heard from it for 20 s"})
-    assert first.hear(0.01) is None
+    assert first.receive(0.01) == (1, {"gone": "nothing was heard from it for 20 s"})
+    assert first.receive(0.01) is None
     first.close()
 
 
-def heard(meeting: Meeting, meanwhile=lambda: None):
+def heard(meeting: NodeLink, meanwhile=lambda: None):
     deadline = time.monotonic() + 20.0
-    while (message := meeting.hear(0.1)) is None:
+    while (message := meeting.receive(0.1)) is None:
         meanwhile()
         assert time.monotonic() < deadline
     return message

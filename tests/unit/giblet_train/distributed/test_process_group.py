@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.distributed.process_group import Ranks
+from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.schema.errors import ConfigError, Preempted, RunFailed
 from giblet_train.schema.records import EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
 from giblet_train.training import checkpoint_files
@@ -196,8 +196,8 @@ def test_what_the_first_has_to_say_is_said_also_when_the_others_are_gone(monkeyp
         raise Preempted("Told to terminate.")
 
     monkeypatch.setattr(torch.distributed, "broadcast_object_list", nobody_there)
-    ranks = Ranks(0, 2, torch.device("cpu"))
+    ranks = ProcessGroup(0, 2, torch.device("cpu"))
     with pytest.raises(Preempted, match="Told to terminate"):
-        ranks.only_first(told_to_end)
+        ranks.on_rank_0(told_to_end)
     with pytest.raises(RunFailed, match=r"alone \(Connection closed by peer \[127\.0\.0\.1\]:1\)\."):
-        ranks.only_first(lambda: 1)
+        ranks.on_rank_0(lambda: 1)

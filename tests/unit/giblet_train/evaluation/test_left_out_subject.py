@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 
-from giblet_train.evaluation.left_out_subject import FilmView, left_out_figures
+from giblet_train.evaluation.left_out_subject import StimulusPrediction, left_out_figures
 from giblet_train.schema.records import EvaluationMetric
 from giblet_train.training import process
 from tests.engine_study import split_data
@@ -33,7 +33,7 @@ def test_a_brain_left_out_of_training_is_predicted(tmp_path):
 def test_the_test_block_of_the_newcomer_is_never_fitted():
     data = one_left_out()
     rng = np.random.default_rng(0)
-    view = FilmView(rng.normal(size=(300, 4)).astype(np.float32), None)
+    view = StimulusPrediction(rng.normal(size=(300, 4)).astype(np.float32), None)
     [(subject, bold_TV)] = data.left_out.items()
     poisoned = bold_TV.copy()
     poisoned[data.split.test] += rng.normal(size=(46, 60)).astype(np.float32) * 1e3
@@ -48,7 +48,7 @@ def test_the_test_block_of_the_newcomer_is_never_fitted():
 
 
 def test_nobody_left_out_says_nothing():
-    assert left_out_figures(split_data(), FilmView(np.zeros((300, 2), np.float32), None)) == {}
+    assert left_out_figures(split_data(), StimulusPrediction(np.zeros((300, 2), np.float32), None)) == {}
 
 
 def _outside(bold_TV, rows):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from giblet_train.components.build import Experiment
-from giblet_train.components.loss_terms import Objective
-from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.components.build import TrainingSetup
+from giblet_train.components.loss_terms import LossTerms
+from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.schema.errors import ConfigError
 from tests.engine_study import ALONE, config, split_data
 
@@ -14,7 +14,7 @@ DENSE = {"kind": "dense", "compress": "none", "start": "zero", "head_width": 24,
 
 @pytest.fixture(scope="module")
 def experiment():
-    return Experiment.of(config(model=DENSE, batch_size=2), split_data(), ALONE)
+    return TrainingSetup.build(config(model=DENSE, batch_size=2), split_data(), ALONE)
 
 
 def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(experiment):
@@ -24,23 +24,23 @@ def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(experiment):
     for step in range(5):
         learner.step(step, {})
     portion = experiment.shards.whole(batch)
-    forward = Objective(learner.objective.targets, experiment.config).forward(learner.model, portion, None)
+    forward = LossTerms(learner.objective.targets, experiment.config).forward(learner.model, portion, None)
     each = forward.scores_BWR.detach().reshape(2, 3, 60)
     assert each.abs().max() > 0 and torch.equal(each[:, 0], each[:, 1]) and torch.equal(each[:, 0], each[:, 2])
     assert set(forward.rebuilt) == {"predicted"}, "it reads no brain"
 
 
 def test_its_losses_start_at_one(experiment):
-    fresh = Experiment.of(experiment.config, split_data(), experiment.ranks)
-    first = Examiner.of(fresh, split_data()).first_loss(fresh.learner.model)
+    fresh = TrainingSetup.build(experiment.config, split_data(), experiment.ranks)
+    first = Evaluator.of(fresh, split_data()).initial_loss(fresh.learner.model)
     assert first == pytest.approx(dict.fromkeys(("fmri", "video", "audio", "text"), 1.0), rel=1e-4)
 
 
 def test_a_width_that_no_attention_could_have_is_built():
-    odd = Experiment.of(config(model=DENSE | {"width": 65, "bottleneck_dim": 3}), split_data(), ALONE)
+    odd = TrainingSetup.build(config(model=DENSE | {"width": 65, "bottleneck_dim": 3}), split_data(), ALONE)
     assert odd.learner.model.maps["text"].in_features == 65
     with pytest.raises(ConfigError, match="attention heads"):
-        Experiment.of(config(model={"width": 65}), split_data(), ALONE)
+        TrainingSetup.build(config(model={"width": 65}), split_data(), ALONE)
 
 
 def test_a_configuration_that_it_cannot_honour_is_refused():

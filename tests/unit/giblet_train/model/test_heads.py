@@ -4,20 +4,20 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.model.heads import readout
+from giblet_train.model.heads import ridge_readout
 
 
 def test_readout_is_the_ridge_inverse():
     rng = np.random.default_rng(0)
     weight_KR, scores_TR = rng.normal(size=(4, 30)), rng.normal(size=(7, 30))
     expected = np.linalg.solve(weight_KR @ weight_KR.T + 3.0 * np.eye(4), weight_KR @ scores_TR.T).T
-    [found] = readout([torch.tensor(scores_TR).float()], torch.tensor(weight_KR).float(), torch.tensor(3.0))
+    [found] = ridge_readout([torch.tensor(scores_TR).float()], torch.tensor(weight_KR).float(), torch.tensor(3.0))
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_readout_has_a_gradient_to_responses():
     scores = torch.randn(2, 6, 10, requires_grad=True)
-    readout([scores], torch.randn(3, 10), torch.tensor(1.0))[0].sum().backward()
+    ridge_readout([scores], torch.randn(3, 10), torch.tensor(1.0))[0].sum().backward()
     assert scores.grad is not None and scores.grad.abs().sum() > 0
 
 
@@ -35,4 +35,4 @@ def test_the_engine_never_asks_torch_for_a_batched_lu(forbidden):
 def test_weights_that_are_not_finite_read_as_not_finite_and_raise_nothing():
     weight_KR = torch.randn(3, 10)
     weight_KR[0, 0] = torch.inf
-    assert readout([torch.randn(2, 10)], weight_KR, torch.tensor(1.0))[0].isnan().all()
+    assert ridge_readout([torch.randn(2, 10)], weight_KR, torch.tensor(1.0))[0].isnan().all()

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.components.build import Experiment
+from giblet_train.components.build import TrainingSetup
 from giblet_train.model.lesion import VoxelReadout
 from tests.engine_study import ALONE, config, split_data
 
@@ -12,7 +12,7 @@ from tests.engine_study import ALONE, config, split_data
 @pytest.fixture(scope="module")
 def brain():
     data = split_data()
-    experiment = Experiment.of(config(), data, ALONE)
+    experiment = TrainingSetup.build(config(), data, ALONE)
     model = experiment.learner.model
     with torch.no_grad():
         for part in model.heads.parts.values():

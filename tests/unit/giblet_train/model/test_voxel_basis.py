@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.components.head_sharding import Shards
+from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.targets import targets_of
 from giblet_train.model.voxel_basis import compress
 from giblet_train.schema.errors import DataError
@@ -21,7 +21,7 @@ def data():
 @pytest.mark.parametrize("kind", KINDS)
 def test_loss_and_gradient_equal_those_over_every_voxel(data, kind):
     compression = compress(kind, data.bold, data.split.train)
-    targets = targets_of(data, compression, Shards(ALONE, data.subjects))
+    targets = targets_of(data, compression, HeadSharding(ALONE, data.subjects))
     rng = np.random.default_rng(1)
     head_KR = torch.tensor(rng.normal(size=(5, compression.n_columns)), dtype=torch.float64)
     z = rng.normal(size=(len(data.split.train), 5))
@@ -36,7 +36,7 @@ def test_loss_and_gradient_equal_those_over_every_voxel(data, kind):
                 loss = loss + ((z_TK @ head_KV - bold_TV) ** 2).sum()
         else:
             loss = ((z_TK @ head_KR - targets.scores_TR[data.split.train].double()) ** 2).sum()
-            loss = loss + targets.rest_T[data.split.train].double().sum()
+            loss = loss + targets.residual_energy_T[data.split.train].double().sum()
         loss.backward()
         losses.append(loss.item())
         gradients.append(z_TK.grad.numpy())
@@ -47,11 +47,13 @@ def test_loss_and_gradient_equal_those_over_every_voxel(data, kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_held_out_loss_counts_what_the_compression_leaves_out(data, kind):
     compression = compress(kind, data.bold, data.split.train)
-    targets = targets_of(data, compression, Shards(ALONE, data.subjects))
+    targets = targets_of(data, compression, HeadSharding(ALONE, data.subjects))
     rng = np.random.default_rng(2)
     predicted_TR = rng.normal(size=(len(data.split.test), compression.n_columns)).astype(np.float32)
     rows = data.split.test
-    short = ((predicted_TR - targets.scores_TR[rows].numpy()) ** 2).sum() + targets.rest_T[rows].numpy().sum()
+    short = ((predicted_TR - targets.scores_TR[rows].numpy()) ** 2).sum() + targets.residual_energy_T[
+        rows
+    ].numpy().sum()
     whole = sum(((compression.expand(s, predicted_TR) - data.bold[s][rows]) ** 2).sum() for s in data.subjects)
     assert short == pytest.approx(whole, rel=1e-4)
 
@@ -73,11 +75,11 @@ def test_heads_that_leave_the_span_are_held_and_the_loss_stays_that_of_every_vox
     own_SKV = rng.normal(size=(n_subjects, 4, data.n_voxels)).astype(np.float32)
     own = dict(zip(data.subjects, own_SKV - own_SKV.mean(axis=0), strict=True)) if n_subjects > 1 else {}
     narrow = compress(kind, data.bold, data.split.train)
-    wide, heads_KR = narrow.holding(group_KV, own)
+    wide, heads_KR = narrow.extended_by(group_KV, own)
     for subject in data.subjects:
         np.testing.assert_allclose(wide.expand(subject, heads_KR), group_KV + own.get(subject, 0.0), atol=2e-3)
-    targets = targets_of(data, wide, Shards(ALONE, data.subjects))
-    assert targets.rest_T[data.split.train].max() < 0.05
+    targets = targets_of(data, wide, HeadSharding(ALONE, data.subjects))
+    assert targets.residual_energy_T[data.split.train].max() < 0.05
     z_TK = rng.normal(size=(len(data.split.train), 4)).astype(np.float32)
     short_TR = z_TK @ heads_KR - targets.scores_TR[data.split.train].numpy()
     short = (short_TR**2).sum(), short_TR @ heads_KR.T
@@ -93,7 +95,7 @@ def test_what_heads_add_to_the_basis_is_orthogonal_and_the_group_is_kept_once(da
     rng = np.random.default_rng(4)
     own_SKV = rng.normal(size=(3, 2, 90)).astype(np.float32)
     own = dict(zip(data.subjects, own_SKV - own_SKV.mean(axis=0), strict=True))
-    wide, _ = compress("joint", data.bold, data.split.train).holding(own_SKV[0], own)
+    wide, _ = compress("joint", data.bold, data.split.train).extended_by(own_SKV[0], own)
     unit_RR = np.eye(wide.n_columns, dtype=np.float32)
     rows = [wide.expand(s, unit_RR) for s in data.subjects]
     np.testing.assert_allclose(sum(rows_RV @ rows_RV.T for rows_RV in rows), unit_RR, atol=3e-3)

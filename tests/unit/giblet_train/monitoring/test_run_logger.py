@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from giblet_train.monitoring.run_logger import Recorder
+from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import EventMetric, Heartbeat, decode, decode_metrics
 from giblet_train.schema.run_dir import RunDir
@@ -20,13 +20,13 @@ def lines_of(run_dir):
 
 def test_records_count_on_and_carry_where_the_run_stands(tmp_path):
     run_dir = RunDir(tmp_path)
-    recorder = Recorder(run_dir)
-    recorder.event("one", "info", "First.")
+    recorder = RunLogger(run_dir)
+    recorder.log_event("one", "info", "First.")
     recorder.step, recorder.epoch = 7, 2
-    recorder.event("two", "info", "Second.", bytes=3)
+    recorder.log_event("two", "info", "Second.", bytes=3)
     recorder.close()
-    recorder = Recorder(run_dir)
-    recorder.event("three", "info", "After a restart.")
+    recorder = RunLogger(run_dir)
+    recorder.log_event("three", "info", "After a restart.")
     recorder.close()
     metrics = lines_of(run_dir)
     assert [(m.seq, m.step, m.epoch, m.name) for m in metrics] == [
@@ -39,13 +39,13 @@ def test_records_count_on_and_carry_where_the_run_stands(tmp_path):
 
 def test_a_torn_last_line_is_cut_off(tmp_path):
     run_dir = RunDir(tmp_path)
-    recorder = Recorder(run_dir)
-    recorder.event("whole", "info", "Stays.")
+    recorder = RunLogger(run_dir)
+    recorder.log_event("whole", "info", "Stays.")
     recorder.close()
     whole = run_dir.metrics.read_bytes()
     run_dir.metrics.write_bytes(whole + b'{"kind":"event","seq":1,"st')
-    recorder = Recorder(run_dir)
-    recorder.event("next", "info", "Follows.")
+    recorder = RunLogger(run_dir)
+    recorder.log_event("next", "info", "Follows.")
     recorder.close()
     assert [(m.seq, m.name) for m in lines_of(run_dir)] == [(0, "whole"), (1, "next")]
 
@@ -60,28 +60,28 @@ def test_what_a_full_disk_refuses_is_written_later_in_order(tmp_path, monkeypatc
             return write(file, data[:5])
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    recorder = Recorder(run_dir)
+    recorder = RunLogger(run_dir)
     monkeypatch.setattr("giblet_train.monitoring.run_logger.os.write", failing)
-    recorder.event("torn", "info", "Half of it fits.")
+    recorder.log_event("torn", "info", "Half of it fits.")
     assert run_dir.metrics.read_bytes() == b""
-    recorder.event("refused", "info", "None of it fits.")
+    recorder.log_event("refused", "info", "None of it fits.")
     full = False
-    recorder.event("later", "info", "There is space again.")
+    recorder.log_event("later", "info", "There is space again.")
     recorder.close()
     assert [m.name for m in lines_of(run_dir)] == ["torn", "refused", "later"]
 
 
 def test_a_log_without_room_ends_nothing(tmp_path, monkeypatch):
     """/dev/full is a disk without room: what the run prints goes to a file beside its records."""
-    recorder = Recorder(RunDir(tmp_path))
+    recorder = RunLogger(RunDir(tmp_path))
     with open("/dev/full", "w") as full:
         monkeypatch.setattr("sys.stdout", full)
         monkeypatch.setattr(
             "giblet_train.monitoring.run_logger.write_record", lambda *_: full.write("x") and full.flush()
         )
-        recorder.say("A line.")
-        recorder.event("told", "warning", "A warning is said too.")
-        recorder.beat("training")
+        recorder.print_line("A line.")
+        recorder.log_event("told", "warning", "A warning is said too.")
+        recorder.heartbeat("training")
         monkeypatch.undo()
         with contextlib.suppress(OSError):
             full.close()
@@ -91,18 +91,18 @@ def test_a_log_without_room_ends_nothing(tmp_path, monkeypatch):
 
 def test_the_heartbeat_says_who_and_where(tmp_path):
     run_dir = RunDir(tmp_path)
-    recorder = Recorder(run_dir)
+    recorder = RunLogger(run_dir)
     recorder.step, recorder.epoch = 12, 3
-    recorder.checkpointed("step-00000010.safetensors", 10)
-    recorder.beat("training", step_s=0.25)
+    recorder.set_last_checkpoint("step-00000010.safetensors", 10)
+    recorder.heartbeat("training", step_s=0.25)
     beat = decode(run_dir.heartbeat.read_bytes(), Heartbeat)
     assert (beat.state, beat.step, beat.epoch, beat.step_s, beat.pid) == ("training", 12, 3, 0.25, os.getpid())
     assert (beat.last_checkpoint, beat.last_checkpoint_step) == ("step-00000010.safetensors", 10)
     assert beat.start_ticks > 0 and beat.boot_id
     recorder.step = 13
-    recorder.beat("training")
+    recorder.heartbeat("training")
     assert decode(run_dir.heartbeat.read_bytes(), Heartbeat).step == 12, "within a second it is not written again"
-    recorder.beat("failed", why="The disk melted.")
+    recorder.heartbeat("failed", why="The disk melted.")
     beat = decode(run_dir.heartbeat.read_bytes(), Heartbeat)
     assert (beat.state, beat.step, beat.why) == ("failed", 13, "The disk melted.")
     assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".tmp")] == []
@@ -110,25 +110,25 @@ def test_the_heartbeat_says_who_and_where(tmp_path):
 
 def test_two_processes_never_write_one_runs_records(tmp_path):
     """A lock belongs to an open file, so a second one of this process stands for another process."""
-    first = Recorder(RunDir(tmp_path))
+    first = RunLogger(RunDir(tmp_path))
     with pytest.raises(ConfigError, match="Another process is training in"):
-        Recorder(RunDir(tmp_path))
+        RunLogger(RunDir(tmp_path))
     first.close()
-    Recorder(RunDir(tmp_path)).close()
+    RunLogger(RunDir(tmp_path)).close()
 
 
 def test_other_ranks_write_nothing(tmp_path, capsys):
-    recorder = Recorder(RunDir(tmp_path), active=False)
-    recorder.record(EventMetric, name="n", level="info", sentence="s")
-    recorder.event("warned", "warning", "Not here.")
-    recorder.beat("training")
-    recorder.say("Nothing.")
+    recorder = RunLogger(RunDir(tmp_path), active=False)
+    recorder.log_metric(EventMetric, name="n", level="info", sentence="s")
+    recorder.log_event("warned", "warning", "Not here.")
+    recorder.heartbeat("training")
+    recorder.print_line("Nothing.")
     recorder.close()
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
 
 
 def test_warnings_are_also_said(tmp_path, capsys):
-    recorder = Recorder(RunDir(tmp_path))
-    recorder.event("w", "warning", "Mind this.")
+    recorder = RunLogger(RunDir(tmp_path))
+    recorder.log_event("w", "warning", "Mind this.")
     recorder.close()
     assert capsys.readouterr().out == "warning: Mind this.\n"

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from giblet_train.monitoring.watcher import Watcher, notify
 from giblet_train.schema.config import dump
-from giblet_train.schema.records import Alert, Answer, Exit, decode_lines, encode
+from giblet_train.schema.records import Alert, AlertResponse, Exit, decode_lines, encode
 from giblet_train.schema.run_dir import RunDir, write_record
 from tests.collection.faults import nan
 from tests.collection.healthy import draw, healthy_run
@@ -99,7 +99,7 @@ def test_a_run_that_failed_as_it_was_being_stopped_has_failed(run_dir: RunDir) -
     watcher = Watcher(run_dir, print)
     beat(run_dir, state="failed")
     run_dir.stop.touch()
-    watcher.look(last=True)
+    watcher.check(last=True)
     assert ("crashed", "raised") in alerts_of(run_dir)
 
 
@@ -112,7 +112,7 @@ def test_a_healthy_run_is_watched_in_silence(run_dir: RunDir) -> None:
     for i in range(0, len(lines), 200):
         append(run_dir.metrics, b"".join(lines[i : i + 200]))
         beat(run_dir)
-        watcher.look()
+        watcher.check()
     assert len(watcher.metrics) == len(lines) and not said and not run_dir.alerts.exists()
 
 
@@ -120,21 +120,21 @@ def test_a_line_half_written_is_read_when_it_is_whole(run_dir: RunDir) -> None:
     watcher = Watcher(run_dir, print)
     line = encode(healthy_run(draw(2), 1)[0]) + b"\n"
     append(run_dir.metrics, line[:20])
-    watcher.look()
+    watcher.check()
     assert watcher.metrics == []
     append(run_dir.metrics, line[20:])
-    watcher.look()
+    watcher.check()
     assert len(watcher.metrics) == 1
 
 
 def test_a_heartbeat_that_stops_is_an_alert_and_is_cleared_when_it_goes_on(run_dir: RunDir) -> None:
     watcher = Watcher(run_dir, print)
     beat(run_dir, at=time.time() - 600)
-    watcher.look()
+    watcher.check()
     assert alerts_of(run_dir) == [("stalled", "raised")]
     for _ in range(watcher.config.watch.clear_looks):
         beat(run_dir)
-        watcher.look()
+        watcher.check()
     assert alerts_of(run_dir) == [("stalled", "raised"), ("stalled", "cleared")]
 
 
@@ -150,10 +150,10 @@ def test_an_alert_on_a_full_disk_is_written_once_there_is_room(run_dir: RunDir, 
     watcher = Watcher(run_dir, full)
     run_dir.alerts.symlink_to("/dev/full")
     beat(run_dir, at=time.time() - 600)
-    watcher.look()
+    watcher.check()
     assert json.loads(told.read_text())["name"] == "stalled"
     run_dir.alerts.unlink()
-    watcher.look()
+    watcher.check()
     assert alerts_of(run_dir) == [("stalled", "raised")]
 
 
@@ -162,14 +162,14 @@ def test_an_exit_for_want_of_memory_is_the_last_alert(run_dir: RunDir) -> None:
     write_record(run_dir.exit, Exit(run_id=run_dir.run_id, ended_at=time.time(), signal=9, oom_kills=1))
     watcher = Watcher(run_dir, print)
     assert watcher.ended
-    watcher.look(last=True)
+    watcher.check(last=True)
     assert alerts_of(run_dir) == [("oom_host", "raised")]
 
 
 def test_a_command_that_hangs_or_fails_is_said_and_survived(run_dir: RunDir) -> None:
     watcher = Watcher(run_dir, print)
     beat(run_dir, at=time.time() - 600)
-    watcher.look()
+    watcher.check()
     alert = watcher.watched.raised["stalled"]
     said: list[str] = []
     notify("exec sleep 60", "x", alert, said.append, 0.2)
@@ -181,10 +181,10 @@ def test_a_snoozed_alert_calls_again_when_its_time_is_over(run_dir: RunDir, tmp_
     configure(run_dir, draw(0).config, f"echo x >> {tmp_path}/told")
     watcher = Watcher(run_dir, print)
     beat(run_dir, at=time.time() - 600)
-    append(run_dir.answers, encode(Answer(at=0.0, alert=0, name="stalled", until=time.time() + 600)) + b"\n")
-    watcher.look()
+    append(run_dir.answers, encode(AlertResponse(at=0.0, alert=0, name="stalled", until=time.time() + 600)) + b"\n")
+    watcher.check()
     assert alerts_of(run_dir) == [("stalled", "raised")] and not (tmp_path / "told").exists()
-    append(run_dir.answers, encode(Answer(at=0.0, alert=0, name="stalled", until=0.0)) + b"\n")
-    watcher.look()
-    watcher.look()
+    append(run_dir.answers, encode(AlertResponse(at=0.0, alert=0, name="stalled", until=0.0)) + b"\n")
+    watcher.check()
+    watcher.check()
     assert (tmp_path / "told").read_text() == "x\n"

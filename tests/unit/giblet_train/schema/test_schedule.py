@@ -7,15 +7,22 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from giblet_train.schema.config import Config
-from giblet_train.schema.schedule import Plan, default_steps_per_epoch, departure_at, lr_at, plan_of, warmup_at
+from giblet_train.schema.schedule import (
+    LrSchedule,
+    default_steps_per_epoch,
+    lr_at,
+    lr_mismatch_at,
+    lr_schedule,
+    warmup_at,
+)
 
 
-def plan(**changes: object) -> Plan:
+def plan(**changes: object) -> LrSchedule:
     values: dict[str, object] = {
         "steps_per_epoch": 10, "total_steps": 101, "warmup_steps": 20, "learning_rate": 1.0, "min_lr": 0.2,
         "warmup_start_factor": 0.1, "scheduler_type": "cosine", "step_decay_steps": 30, "step_decay_factor": 0.5,
     }  # fmt: skip
-    return Plan(**{**values, **changes})  # type: ignore[arg-type]
+    return LrSchedule(**{**values, **changes})  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -54,11 +61,11 @@ def test_cosine_equals_its_closed_form_and_stays_in_bounds(
 
 def test_epochs_and_warmup_are_counted_in_steps() -> None:
     config = Config(name="x", num_epochs=50, warmup_epochs=2, learning_rate=3e-4)
-    p = plan_of(config, 25)
+    p = lr_schedule(config, 25)
     assert (p.total_steps, p.warmup_steps) == (1250, 50)
     assert lr_at(50, p) == 3e-4
     assert [p.epoch_of(s) for s in (0, 24, 25, 1249)] == [1, 1, 2, 50]
-    assert plan_of(Config(name="x", warmup_steps=7), 25).warmup_steps == 7
+    assert lr_schedule(Config(name="x", warmup_steps=7), 25).warmup_steps == 7
 
 
 def test_an_epoch_sees_each_training_tr_about_once() -> None:
@@ -79,16 +86,16 @@ def test_the_warmup_clock() -> None:
 def test_a_rate_on_plan_is_no_departure() -> None:
     the_plan = plan()
     for step in range(101):
-        assert departure_at(step, lr_at(step, the_plan) * 1.005, the_plan, 0.01) is None
+        assert lr_mismatch_at(step, lr_at(step, the_plan) * 1.005, the_plan, 0.01) is None
 
 
 def test_a_rate_off_plan_says_by_how_much() -> None:
-    departure = departure_at(50, 0.2, plan(scheduler_type="none"), 0.01)
+    departure = lr_mismatch_at(50, 0.2, plan(scheduler_type="none"), 0.01)
     assert departure is not None
     assert (departure.planned, departure.ratio, departure.cause) == (1.0, pytest.approx(0.2), "")
 
 
 def test_a_schedule_stepped_once_per_epoch_is_named() -> None:
     the_plan = plan()
-    departure = departure_at(55, lr_at(5, the_plan), the_plan, 0.01)
+    departure = lr_mismatch_at(55, lr_at(5, the_plan), the_plan, 0.01)
     assert departure is not None and departure.cause == "stepped_per_epoch"

@@ -13,7 +13,7 @@ from giblet_train.distributed.tensor_file import Series
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.training import checkpoint_files
-from giblet_train.training.checkpoint_files import BEST, LAST, PERIODIC, Checkpoints
+from giblet_train.training.checkpoint_files import BEST, LAST, PERIODIC, CheckpointDir
 from tests.engine_study import config
 
 POINTS = (
@@ -44,7 +44,7 @@ def roles_in(folder):
 
 
 def test_what_is_saved_is_read_back(tmp_path):
-    record = save(Checkpoints(tmp_path, 3), 5, LAST)
+    record = save(CheckpointDir(tmp_path, 3), 5, LAST)
     saved = checkpoint_files.read(tmp_path, record)
     assert torch.equal(saved.tensors["model.w"], torch.full((4,), 5.0))
     assert saved.state == {"step": 5, "best_total": 0.1 + 0.2}, "floats come back to the last bit"
@@ -53,7 +53,7 @@ def test_what_is_saved_is_read_back(tmp_path):
 
 
 def test_roles_move_and_what_has_none_goes(tmp_path):
-    checkpoints = Checkpoints(tmp_path, 2)
+    checkpoints = CheckpointDir(tmp_path, 2)
     save(checkpoints, 1, LAST, BEST)
     save(checkpoints, 2, LAST, PERIODIC)
     assert roles_in(tmp_path) == {1: {BEST}, 2: {LAST, PERIODIC}}
@@ -69,7 +69,7 @@ def test_roles_move_and_what_has_none_goes(tmp_path):
 
 @pytest.mark.parametrize("point", POINTS)
 def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, point):
-    save(Checkpoints(tmp_path, 3), 1, LAST, BEST)
+    save(CheckpointDir(tmp_path, 3), 1, LAST, BEST)
     program = f"""
         from pathlib import Path
         from tests.unit.giblet_train.training.test_checkpoint_files import save, Checkpoints, LAST
@@ -85,7 +85,7 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, point):
     assert torch.equal(saved.tensors["model.w"], torch.full((4,), float(record.step)))
     best = checkpoint_files.newest(tmp_path, BEST)
     assert best.step == 1 and checkpoint_files.read(tmp_path, best)
-    save(Checkpoints(tmp_path, 3), 3, LAST)
+    save(CheckpointDir(tmp_path, 3), 3, LAST)
     assert roles_in(tmp_path)[3] == {LAST}
     files = {p.name for p in tmp_path.iterdir()}
     whole = {n for r in checkpoint_files.records_in(tmp_path) for n in (r.file, r.file.replace("safetensors", "json"))}
@@ -93,7 +93,7 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, point):
 
 
 def test_a_changed_byte_is_noticed(tmp_path):
-    record = save(Checkpoints(tmp_path, 3), 1, LAST)
+    record = save(CheckpointDir(tmp_path, 3), 1, LAST)
     path = tmp_path / record.file
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
@@ -104,7 +104,7 @@ def test_a_changed_byte_is_noticed(tmp_path):
 
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     """A file-size limit stands for the full disk: the kernel refuses the bytes in the same place."""
-    save(Checkpoints(tmp_path, 3), 1, LAST)
+    save(CheckpointDir(tmp_path, 3), 1, LAST)
     program = f"""
         import resource, signal, torch
         from pathlib import Path
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
 
 
 def test_another_configuration_is_refused_by_its_keys(tmp_path):
-    saved = checkpoint_files.read(tmp_path, save(Checkpoints(tmp_path, 3), 1, LAST))
+    saved = checkpoint_files.read(tmp_path, save(CheckpointDir(tmp_path, 3), 1, LAST))
     checkpoint_files.check_fits(saved, config(save_every=5, resume_from="x", threads=2), "store")
     with pytest.raises(ConfigError, match=r"learning_rate: 0.002 there, 0.1 here; model.width: 16 there, 32 here"):
         checkpoint_files.check_fits(saved, config(learning_rate=0.1, model={"width": 32}), "store")
@@ -137,7 +137,7 @@ def test_another_configuration_is_refused_by_its_keys(tmp_path):
 
 def test_resume_from_finds_a_run_a_folder_and_a_file(tmp_path):
     folder = tmp_path / "runs" / "old" / "checkpoints"
-    record = save(Checkpoints(folder, 3), 4, LAST)
+    record = save(CheckpointDir(folder, 3), 4, LAST)
     here = RunDir(tmp_path / "runs" / "new")
     for name in ("old", str(tmp_path / "runs" / "old"), str(folder / record.file)):
         assert checkpoint_files.find(name, here) == (folder, [record])
@@ -147,13 +147,13 @@ def test_resume_from_finds_a_run_a_folder_and_a_file(tmp_path):
 
 def test_the_best_of_the_run_before_is_adopted(tmp_path):
     old, new = tmp_path / "old", tmp_path / "new"
-    best = save(Checkpoints(old, 3), 4, LAST, BEST)
-    Checkpoints(new, 3).adopt(old, best)
+    best = save(CheckpointDir(old, 3), 4, LAST, BEST)
+    CheckpointDir(new, 3).import_best(old, best)
     assert roles_in(new) == {4: {BEST}} and checkpoint_files.read(new, checkpoint_files.newest(new, BEST))
 
 
 def test_a_checkpoint_whose_record_cannot_be_read_is_not_removed(tmp_path):
-    record = save(Checkpoints(tmp_path, 3), 4, LAST)
+    record = save(CheckpointDir(tmp_path, 3), 4, LAST)
     (tmp_path / record.file).with_suffix(".json").write_bytes(b"{")
-    Checkpoints(tmp_path, 3)
+    CheckpointDir(tmp_path, 3)
     assert (tmp_path / record.file).exists()

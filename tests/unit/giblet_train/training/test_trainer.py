@@ -14,10 +14,10 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.components.build import Experiment
-from giblet_train.components.loss_terms import Objective
-from giblet_train.components.overfit_batch import learn_one_batch
-from giblet_train.components.train_step import GRADIENT, Learner, parameters_without_gradient
+from giblet_train.components.build import TrainingSetup
+from giblet_train.components.loss_terms import LossTerms
+from giblet_train.components.overfit_batch import overfit_one_batch
+from giblet_train.components.train_step import GRADIENT, TrainStep, parameters_without_gradient
 from giblet_train.diagnosis.criteria import verdict_of
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.distributed.process_group import ranks_of
@@ -35,11 +35,11 @@ from giblet_train.schema.records import (
     decode_metrics,
 )
 from giblet_train.schema.run_dir import RunDir
-from giblet_train.schema.schedule import lr_at, plan_of
+from giblet_train.schema.schedule import lr_at, lr_schedule
 from giblet_train.training import checkpoint_files, trainer
 from giblet_train.training import process as train_process
 from giblet_train.training.sanity_check import ONE_BATCH_STEPS
-from giblet_train.training.train_state import Standing
+from giblet_train.training.train_state import TrainState
 from tests.engine_study import ALONE, config, load, split_data
 from tests.paths import ENGINE_WORKER
 
@@ -100,7 +100,7 @@ def straight(tmp_path_factory):
 
 
 def test_each_step_is_recorded_with_the_planned_rate(finished):
-    plan = plan_of(finished.read_config(), 10)
+    plan = lr_schedule(finished.read_config(), 10)
     steps = metrics_of(finished, StepMetric)
     assert [s.step for s in steps] == list(range(30))
     assert [s.lr for s in steps] == [lr_at(s, plan) for s in range(30)]
@@ -225,13 +225,13 @@ def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
 
 def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch, straight):
     broken = run_dir_of(tmp_path, "broken")
-    note = trainer.Training._note
+    note = trainer.Trainer._log_step
 
     def interrupted(self, stepped):
         note(self, stepped)
-        self.wishes.told_to_end = self.standing.step >= 10
+        self.wishes.terminate_requested = self.standing.step >= 10
 
-    monkeypatch.setattr(trainer.Training, "_note", interrupted)
+    monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(broken.path, load) == trainer.PREEMPTED
     assert checkpoint_files.newest(broken.checkpoints).step == 12
     monkeypatch.undo()
@@ -266,7 +266,7 @@ def test_another_configuration_is_not_resumed(tmp_path):
 
 def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path)
-    terms = Objective.terms
+    terms = LossTerms.terms
     calls = []
 
     def poisoned(self, forward, *rest):
@@ -275,7 +275,7 @@ def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, 
             calls.append(1)
         return found | {"audio": found["audio"] * math.nan} if len(calls) == 13 + ONE_BATCH_STEPS else found
 
-    monkeypatch.setattr(Objective, "terms", poisoned)
+    monkeypatch.setattr(LossTerms, "terms", poisoned)
     with pytest.raises(RunFailed, match=r"loss of audio is not finite at step 12 on rank 0; the checkpoint of step 10"):
         train_process.train(run_dir.path, load)
     beat = heartbeat_of(run_dir)
@@ -287,9 +287,9 @@ def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, 
 
 def test_a_gradient_that_is_not_finite_is_not_called_a_loss(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path)
-    descent = Learner._descent
+    descent = TrainStep._descent
     monkeypatch.setattr(
-        Learner,
+        TrainStep,
         "_descent",
         lambda self, batch, step, *rest: replace(
             descent(self, batch, step, *rest), not_finite=((GRADIENT, 0),) if step == 3 else ()
@@ -317,9 +317,9 @@ def test_minute_one_stops_what_cannot_work(tmp_path):
 
 def test_minute_one_tells_what_it_saw_and_leaves_no_trace(tmp_path):
     data, cfg = split_data(), config()
-    learner = Experiment.of(cfg, data, ALONE).learner
+    learner = TrainingSetup.build(cfg, data, ALONE).learner
     before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
-    seen = learn_one_batch(learner, 10)
+    seen = overfit_one_batch(learner, 10)
     assert 1.5 < seen.first < 2.1, "ridge, which it starts from, is better than the mean"
     assert seen.last < 0.999 * seen.first
     assert all(torch.equal(tensor, before[name]) for name, tensor in learner.tensors().items())
@@ -353,21 +353,21 @@ def test_what_is_held_out_and_trained_on_stops_in_minute_one(tmp_path):
 
 def test_an_end_that_could_not_be_saved_is_a_failure(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path, num_epochs=2)
-    save = checkpoint_files.Checkpoints.save
+    save = checkpoint_files.CheckpointDir.save
 
     def full_later(self, *args, **kwargs):
         if kwargs["step"] > 10:
             raise OSError(28, "No space left on device")
         return save(self, *args, **kwargs)
 
-    monkeypatch.setattr(checkpoint_files.Checkpoints, "save", full_later)
+    monkeypatch.setattr(checkpoint_files.CheckpointDir, "save", full_later)
     with pytest.raises(RunFailed, match="ended, but since step 10 no checkpoint could be written: the disk is full"):
         train_process.train(run_dir.path, load)
 
 
 def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path)
-    save, calls = checkpoint_files.Checkpoints.save, []
+    save, calls = checkpoint_files.CheckpointDir.save, []
 
     def full_once(self, *args, **kwargs):
         calls.append(kwargs["step"])
@@ -375,7 +375,7 @@ def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
             raise OSError(28, "No space left on device")
         return save(self, *args, **kwargs)
 
-    monkeypatch.setattr(checkpoint_files.Checkpoints, "save", full_once)
+    monkeypatch.setattr(checkpoint_files.CheckpointDir, "save", full_once)
     assert train_process.train(run_dir.path, load) == 0
     event = next(e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_failed")
     assert event.level == "error" and "the disk is full" in event.sentence and "Training goes on" in event.sentence
@@ -428,13 +428,13 @@ def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_pa
     straight = run_dir_of(tmp_path, "straight", **overrides)
     assert train_process.train(straight.path, load) == 0
     broken = run_dir_of(tmp_path, "broken", **overrides)
-    note = trainer.Training._note
+    note = trainer.Trainer._log_step
 
     def interrupted(self, stepped):
         note(self, stepped)
         stepped.wishes["terminate"] = self.standing.step == 9
 
-    monkeypatch.setattr(trainer.Training, "_note", interrupted)
+    monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(broken.path, load) == trainer.PREEMPTED
     monkeypatch.undo()
     [left] = checkpoint_files.records_in(broken.checkpoints)
@@ -483,7 +483,7 @@ def test_a_best_checkpoint_that_is_gone_no_longer_counts(tmp_path):
 def test_a_best_that_a_full_disk_took_leaves_its_place_to_the_one_before(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path, num_epochs=4, early_stopping_patience=None)
     totals = {10: 1.9, 20: 1.5, 30: 1.85, 40: 1.7}
-    judge, save, note = Standing.judge, checkpoint_files.Checkpoints.save, trainer.Training._note
+    judge, save, note = TrainState.record_validation, checkpoint_files.CheckpointDir.save, trainer.Trainer._log_step
 
     def full_at_20(self, *args, **kwargs):
         if kwargs["step"] == 20:
@@ -494,9 +494,9 @@ def test_a_best_that_a_full_disk_took_leaves_its_place_to_the_one_before(tmp_pat
         note(self, stepped)
         stepped.wishes["stop"] = self.standing.step == 31
 
-    monkeypatch.setattr(Standing, "judge", lambda self, total, delta: judge(self, totals[self.step], delta))
-    monkeypatch.setattr(checkpoint_files.Checkpoints, "save", full_at_20)
-    monkeypatch.setattr(trainer.Training, "_note", interrupted)
+    monkeypatch.setattr(TrainState, "record_validation", lambda self, _, delta: judge(self, totals[self.step], delta))
+    monkeypatch.setattr(checkpoint_files.CheckpointDir, "save", full_at_20)
+    monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(run_dir.path, load) == 0
     assert checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST).step == 10
     assert train_process.train(run_dir.path, load) == 0
@@ -598,7 +598,7 @@ def test_a_window_too_short_to_correlate_is_refused(tmp_path):
 def test_an_absolute_error_is_scaled_as_told(scale, above_variance):
     """Of z-scored responses the mean absolute deviation is below the standard deviation, which is 1."""
     data = split_data()
-    experiment = Experiment.of(
+    experiment = TrainingSetup.build(
         config(model={"compress": "none"}, fmri_loss_type="mae", losses={"scale": scale}), data, ALONE
     )
     targets, divisor = experiment.learner.objective.targets, experiment.learner.objective.scales["fmri"]

@@ -15,7 +15,7 @@ from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert, encode
 from giblet_train.schema.run_dir import RunDir
 from giblet_tui.cli import app
-from giblet_tui.control.alerts import seconds
+from giblet_tui.control.alerts import parse_duration
 from tests.liveruns import append, beat, make_run
 
 RUNNER = CliRunner()
@@ -69,4 +69,4 @@ def test_what_makes_no_sense_is_said_and_nothing_is_written(run_dir: RunDir, wor
 
 
 def test_lengths_of_time() -> None:
-    assert [seconds(t) for t in ("90s", "30m", "2h", "1d", "0")] == [90.0, 1800.0, 7200.0, 86400.0, 0.0]
+    assert [parse_duration(t) for t in ("90s", "30m", "2h", "1d", "0")] == [90.0, 1800.0, 7200.0, 86400.0, 0.0]

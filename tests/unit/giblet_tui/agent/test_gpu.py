@@ -42,7 +42,7 @@ def test_other_output_is_an_error(output: str) -> None:
 
 def test_a_look_joins_both(recorded: Path) -> None:
     write(recorded, f"case $1 in *gpu=*) printf '{escaped(GPUS)}';; *) printf '{escaped(PROCESSES)}';; esac")
-    seen = gpu.look()
+    seen = gpu.query_gpus()
     assert seen["gpu_note"] == ""
     assert [p["pid"] for p in seen["gpus"][0]["processes"]] == [4242, 4243]
     assert seen["gpus"][1]["processes"] == []
@@ -58,19 +58,19 @@ def test_a_look_joins_both(recorded: Path) -> None:
 )
 def test_a_look_never_fails(recorded: Path, script: str, note: str) -> None:
     write(recorded, script)
-    seen = gpu.look()
+    seen = gpu.query_gpus()
     assert seen["gpus"] == [] and note in seen["gpu_note"]
 
 
 def test_a_look_never_hangs(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "LIMIT_S", 0.2)
     write(recorded, "exec sleep 60")
-    assert "did not answer" in gpu.look()["gpu_note"]
+    assert "did not answer" in gpu.query_gpus()["gpu_note"]
 
 
 def test_a_node_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no nvidia-smi" in gpu.look()["gpu_note"]
+    assert "no nvidia-smi" in gpu.query_gpus()["gpu_note"]
 
 
 @pytest.fixture
@@ -100,4 +100,4 @@ def escaped(text: str) -> str:
 )
 def test_who_came_first_keeps_what_it_waits_for(ahead: list[tuple[int, str]], left: str) -> None:
     waiters = [{"n_gpus": n_gpus, "among": list(among)} for n_gpus, among in ahead]
-    assert gpu.left_after(list("abc"), waiters) == list(left)
+    assert gpu.free_after_queue(list("abc"), waiters) == list(left)

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from giblet_tui.agent import tail
-from giblet_tui.agent.watch_runs import Rounds
+from giblet_tui.agent.watch_runs import RunPoller
 from giblet_tui.errors import Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import logs, watch
@@ -74,7 +74,7 @@ class Node1:
         self.writer = writer
 
     def stream(self, operation: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        rounds = Rounds(arguments)
+        rounds = RunPoller(arguments)
         while True:
             for event in self._look(rounds):
                 if self.writer.draw.random() < 0.1:
@@ -82,14 +82,14 @@ class Node1:
                 yield event
 
     def call(self, operation: str, arguments: dict[str, Any], *, timeout_s: float, on_event: Any) -> dict[str, Any]:
-        for event in self._look(Rounds(arguments)):
+        for event in self._look(RunPoller(arguments)):
             on_event(event)
         return {}
 
-    def _look(self, rounds: Rounds) -> Iterator[dict[str, Any]]:
+    def _look(self, rounds: RunPoller) -> Iterator[dict[str, Any]]:
         events: list[dict[str, Any]] = []
         self.writer.act()
-        rounds.look(lambda event: (events.append(event), self.writer.act())[0])
+        rounds.poll(lambda event: (events.append(event), self.writer.act())[0])
         return iter([*events, {"tick": rounds.tick()}])
 
 

@@ -17,7 +17,7 @@ from giblet_tui.agent import main
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.connection import agent_protocol
 from giblet_tui.connection.agent_bundle import AGENT_COMMAND, AGENT_MODULES, agent_sources
-from giblet_tui.connection.agent_protocol import Dialogue
+from giblet_tui.connection.agent_protocol import AgentSession
 from giblet_tui.connection.connect import connect
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
@@ -159,12 +159,12 @@ class Scripted:
 
     def close(self) -> None: ...
 
-    def epitaph(self) -> str:
+    def exit_reason(self) -> str:
         return "status 1"
 
 
 def talk(*pieces: bytes | None, timeout_s: float = 0.3) -> list[dict[str, Any]]:
-    spoken = Dialogue(Scripted(*pieces), "tensor01", lambda: None)
+    spoken = AgentSession(Scripted(*pieces), "tensor01", lambda: None)
     spoken.begin("", "op", {})
     return list(spoken.messages(timeout_s))
 

@@ -6,7 +6,7 @@ import pytest
 from msgspec.structs import replace
 
 from giblet_tui.cli import stop
-from giblet_tui.control.stop import Stopped, Survivor
+from giblet_tui.control.stop import StopResult, SurvivingProcess
 from giblet_tui.errors import TargetNotReached, Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
@@ -21,8 +21,8 @@ def ended(monkeypatch):
 
     def end(node, run_id, grace, force, say):
         done.append(run_id)
-        stopped = Stopped(run_id=run_id, node=node.name, seconds=1.0)
-        return replace(stopped, survivors=(Survivor(pid=7),)) if run_id == "stuck" else stopped
+        stopped = StopResult(run_id=run_id, node=node.name, seconds=1.0)
+        return replace(stopped, survivors=(SurvivingProcess(pid=7),)) if run_id == "stuck" else stopped
 
     def known(node, run_id):
         if node.name == "far":
@@ -32,8 +32,8 @@ def ended(monkeypatch):
     monkeypatch.setattr(find_run, "locate", lambda text, say: (NODES["far" if text == "a" else "near"], text))
     monkeypatch.setattr(find_run, "observe", lambda which: None)
     monkeypatch.setattr(find_run, "all_nodes", lambda run: [run])
-    monkeypatch.setattr(stop, "_as_known", known)
-    monkeypatch.setattr(stop, "_agree_to_production", lambda run, yes: None)
+    monkeypatch.setattr(stop, "_last_known_run", known)
+    monkeypatch.setattr(stop, "_confirm_production", lambda run, yes: None)
     monkeypatch.setattr(stop, "_end", end)
     return done
 

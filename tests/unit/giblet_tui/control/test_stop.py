@@ -7,7 +7,16 @@ import pytest
 from giblet_train.schema.config import Config, WatchConfig, dump
 from giblet_train.schema.records import Exit, Heartbeat, Run, encode
 from giblet_tui.control.gpu_memory import Held
-from giblet_tui.control.stop import Stopped, Survivor, find_stale, left_alone, look, require_gone, stop, why_stale
+from giblet_tui.control.stop import (
+    StopResult,
+    SurvivingProcess,
+    find_stale,
+    probe_resources,
+    raise_if_survivors,
+    stale_reason,
+    stop,
+    unowned_gpu_processes,
+)
 from giblet_tui.errors import TargetNotReached, Unreachable
 from giblet_tui.inventory.nodes import Node
 
@@ -56,13 +65,13 @@ def run(*, launched_s_ago=3600.0, beat_s_ago=None, step_s=1.0, ended=False, watc
     ],
 )  # fmt: skip
 def test_stale_is_what_holds_on_for_nothing(seen, why):
-    assert why_stale(seen, NOW) == why
+    assert stale_reason(seen, NOW) == why
 
 
 def test_a_configuration_that_cannot_be_read_is_judged_by_the_defaults():
     seen = run(beat_s_ago=300)
     seen["files"]["config.yaml"] = "unknown_key: 1"
-    assert why_stale(seen, NOW).startswith("no step for 5m")
+    assert stale_reason(seen, NOW).startswith("no step for 5m")
 
 
 class Node1:
@@ -84,7 +93,7 @@ def test_stale_runs_of_a_node():
     connection = Node1(
         {"now": NOW, "runs": [run(beat_s_ago=1), run(supervised=False, processes=[7], sessions=["tmux"])]}
     )
-    (found,) = find_stale(NODE, look(NODE, connection))
+    (found,) = find_stale(NODE, probe_resources(NODE, connection))
     assert (found.node, found.run_id, found.processes, found.sessions) == ("tensor01", RUN_ID, (7,), ("tmux",))
 
 
@@ -115,7 +124,7 @@ def test_a_stop_tells_its_stages_and_gives_the_grace_time():
     with pytest.raises(
         TargetNotReached, match=r"cannot be ended: pid 7 .*waits in nfs_wait, holds 12.0 GiB of GPU 3.* survives"
     ) as left:
-        require_gone([done])
+        raise_if_survivors([done])
     assert left.value.exit_code == 4
 
 
@@ -125,25 +134,25 @@ HOLDS = [{"index": 3, "uuid": "GPU-3", "memory_gib": 12.0}]
 def test_gpu_memory_of_a_run_that_ended_is_told_with_its_card_and_its_process():
     seen = run(supervised=False, processes=[7, 8], ended=True)
     seen["holds"] = {"7": HOLDS, "8": HOLDS, "9": HOLDS}
-    assert why_stale(seen, NOW) == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) lives on"
+    assert stale_reason(seen, NOW) == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) lives on"
     seen |= {"processes": [], "gone": [9]}
-    assert why_stale(seen, NOW) == "it has ended, but 12.0 GiB of GPU 3 is still counted for pid 9, which has ended"
+    assert stale_reason(seen, NOW) == "it has ended, but 12.0 GiB of GPU 3 is still counted for pid 9, which has ended"
 
 
 def test_memory_of_an_ended_process_is_not_called_freed():
-    left = Survivor(pid=9, gone=True, holds=(Held(index=3, memory_gib=12.0),))
-    done = Stopped(run_id=RUN_ID, node="tensor01", seconds=1.0, already=True, survivors=(left,))
+    left = SurvivingProcess(pid=9, gone=True, holds=(Held(index=3, memory_gib=12.0),))
+    done = StopResult(run_id=RUN_ID, node="tensor01", seconds=1.0, already=True, survivors=(left,))
     assert done.sentence == (
         f"{RUN_ID} has ended, but on tensor01 12.0 GiB of GPU 3 is still counted for pid 9, which has ended."
     )
     with pytest.raises(TargetNotReached) as told:
-        require_gone([done])
+        raise_if_survivors([done])
     assert "nvidia-smi --gpu-reset -i 3" in told.value.remedy and "stuck in the kernel" not in told.value.remedy
 
 
 def test_what_is_not_giblets_is_told_and_left_alone():
     mine = {"pid": 5, "cmdline": "python\x1b x.py", "uid": 0, "wchan": "", "holds": HOLDS, "gone": False}
-    alive, gone = left_alone({"unclaimed": [mine, {**mine, "gone": True}]})
+    alive, gone = unowned_gpu_processes({"unclaimed": [mine, {**mine, "gone": True}]})
     assert alive == (
         "pid 5 (python\\x1b x.py, holds 12.0 GiB of GPU 3) is yours, but of no run here: left alone."
         " To end it there: kill 5"
@@ -158,10 +167,11 @@ def test_a_link_lost_meanwhile_says_who_finishes_the_job():
 
 
 def test_nothing_left_is_a_sentence():
-    done = Stopped(run_id=RUN_ID, node="tensor01", seconds=2.34)
-    require_gone([done])
+    done = StopResult(run_id=RUN_ID, node="tensor01", seconds=2.34)
+    raise_if_survivors([done])
     assert done.sentence.startswith(f"{RUN_ID} ended in 2.3 s; no process, no session")
-    assert "had ended before" in Stopped(run_id=RUN_ID, node="tensor01", seconds=0.1, already=True).sentence
+    assert "had ended before" in StopResult(run_id=RUN_ID, node="tensor01", seconds=0.1, already=True).sentence
     assert (
-        "pid 5 (no further facts)" in Stopped(run_id=RUN_ID, node="t", seconds=1, survivors=(Survivor(pid=5),)).sentence
+        "pid 5 (no further facts)"
+        in StopResult(run_id=RUN_ID, node="t", seconds=1, survivors=(SurvivingProcess(pid=5),)).sentence
     )

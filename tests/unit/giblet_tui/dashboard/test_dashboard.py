@@ -19,18 +19,18 @@ from textual.widgets import Button, Input, Select, SelectionList, Static
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_train.schema.errors import GibletError
 from giblet_train.schema.health import Health
-from giblet_train.schema.records import Adoption, Answer
+from giblet_train.schema.records import Adoption, AlertResponse
 from giblet_tui.dashboard.app import DashboardApp
 from giblet_tui.dashboard.charts.axis import scientific
-from giblet_tui.dashboard.charts.viewport import Lens
+from giblet_tui.dashboard.charts.viewport import Viewport
 from giblet_tui.dashboard.model.gpu_history import EVERY_S
-from giblet_tui.dashboard.model.interfaces import Verb, Wish
+from giblet_tui.dashboard.model.interfaces import PaletteCommand, Wish
 from giblet_tui.dashboard.model.log_filter import LogFilter
 from giblet_tui.dashboard.model.log_steps import line_at, steps_of
-from giblet_tui.dashboard.model.messages import ActionSaid, NodeObserved, RunChosen, StopConfirmed
+from giblet_tui.dashboard.model.messages import ActionReported, NodeObserved, RunChosen, StopConfirmed
 from giblet_tui.dashboard.model.run_view import epoch_words, health_now, without_steps
-from giblet_tui.dashboard.model.verdict_cache import Judge
-from giblet_tui.dashboard.screens.command_output import ReadingScreen
+from giblet_tui.dashboard.model.verdict_cache import VerdictCache
+from giblet_tui.dashboard.screens.command_output import CommandOutputScreen
 from giblet_tui.dashboard.screens.compare import CompareScreen
 from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import VIEWS, MainScreen
@@ -38,7 +38,7 @@ from giblet_tui.dashboard.screens.stop import StopDialog
 from giblet_tui.dashboard.style.safe_text import UNSAFE
 from giblet_tui.dashboard.style.styles import MUTED
 from giblet_tui.dashboard.widgets.chart_group import Charts
-from giblet_tui.dashboard.widgets.header import Trouble, band
+from giblet_tui.dashboard.widgets.header import Problem, problem_bar
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.loss_balance import Balance
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
@@ -96,10 +96,10 @@ class Recorder:
         self.answered.append((run_id, snooze_s))
         return "1 alert acknowledged"
 
-    def verbs(self, run_id: str | None, node: str | None) -> list[Verb]:
+    def verbs(self, run_id: str | None, node: str | None) -> list[PaletteCommand]:
         return [
-            Verb(("why", run_id or "RUN"), "Say why.", "show"),
-            Verb(("pull", run_id or "RUN"), "Bring it.", "copy"),
+            PaletteCommand(("why", run_id or "RUN"), "Say why.", "show"),
+            PaletteCommand(("pull", run_id or "RUN"), "Bring it.", "copy"),
         ]
 
     def output(self, words: Sequence[str]) -> list[str]:
@@ -285,7 +285,7 @@ async def test_a_run_over_two_nodes_has_one_row_and_one_verdict() -> None:
     app = dashboard(Fleet(nodes=(second, replace(first, runs=(head,)))))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
-        app.post_message(NodeObserved(second, Judge().verdicts(second)))
+        app.post_message(NodeObserved(second, VerdictCache().verdicts(second)))
         await pilot.pause()
         keys = [option.id for option in app.screen.query_one(RunList).options]
         assert keys == ["node second", f"node {first.node}", head.run.run_id]
@@ -315,7 +315,7 @@ async def test_validation_figures_of_the_lab_s_size_fit_narrow_panels() -> None:
         await pilot.pause()
         for name in ("video", "audio", "text"):
             panel = app.screen.query_one(f"#{name}", LossPanel)
-            train, held_out = str(panel.heading()).split()[1].split("/")
+            train, held_out = str(panel.title()).split()[1].split("/")
             assert train != held_out and train.endswith("k") and held_out.endswith("k")
 
 
@@ -418,12 +418,12 @@ async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:
         for panel in app.screen.query(LossPanel):
             drawn = panel._chart(panel.view)  # type: ignore[arg-type]
             assert drawn.cursor is not None
-            said = float(re.findall(r"\d\.\d+", str(panel.heading()))[0])
+            said = float(re.findall(r"\d\.\d+", str(panel.title()))[0])
             assert said == pytest.approx(value_at(drawn.smooth, drawn.cursor), abs=6e-4)
         await pilot.press("a")
         assert "epoch" in "\n".join(screen_text(app))
         await pilot.press("a", "a", "a", "minus", "L", "left_square_bracket")
-        assert app.screen.query_one(Panes).lens == Lens()
+        assert app.screen.query_one(Panes).lens == Viewport()
 
 
 async def test_zoom_survives_live_data() -> None:
@@ -477,9 +477,9 @@ async def test_a_log_axis_is_suggested_where_a_plain_one_hides_the_course() -> N
         app.screen.query_one(RunList).focus()
         await pilot.press("g", "j", "space", "k")
         await pilot.pause()
-        assert "L for log" in str(panel.heading())
+        assert "L for log" in str(panel.title())
         await pilot.press("L")
-        assert "L for log" not in str(panel.heading())
+        assert "L for log" not in str(panel.title())
 
 
 @pytest.mark.parametrize(("number", "view"), list(enumerate(VIEWS, 1)))
@@ -561,7 +561,7 @@ async def test_an_acknowledged_alert_steps_back_until_it_is_raised_again() -> No
         await pilot.press("A", "Z")
         await settle(pilot)
         assert actions.answered == [(run.run.run_id, None), (run.run.run_id, 8 * 3600)]
-        said = Answer(at=fleets.NOW, alert=alert.seq, name="flat", by="ada@laptop")
+        said = AlertResponse(at=fleets.NOW, alert=alert.seq, name="flat", by="ada@laptop")
         tape.play(fleets.node(runs=(msgspec.structs.replace(run, answers=(said,)),)))
         await settle(pilot)
         text = "\n".join(screen_text(app))
@@ -574,7 +574,7 @@ async def test_an_acknowledged_alert_steps_back_until_it_is_raised_again() -> No
 
 async def test_a_snoozed_alert_calls_again_by_time_alone() -> None:
     clock = Clock()
-    said = Answer(at=fleets.NOW, alert=0, name="flat", until=fleets.NOW + 4)
+    said = AlertResponse(at=fleets.NOW, alert=0, name="flat", until=fleets.NOW + 4)
     run = msgspec.structs.replace(fleets.run(alerts=(fleets.alert(),)), answers=(said,))
     app = dashboard(Fleet(nodes=(fleets.node(runs=(run,)),)), clock=clock)
     async with app.run_test(size=(120, 40)) as pilot:
@@ -697,9 +697,9 @@ async def test_stopping_asks_first_with_cancel_in_focus_then_reports() -> None:
         await settle(pilot)
         run_id = app.fleet.runs()[0].run.run_id
         assert actions.stopped == [run_id]
-        told = [m for m in seen if isinstance(m, StopConfirmed | ActionSaid)]
+        told = [m for m in seen if isinstance(m, StopConfirmed | ActionReported)]
         assert [type(m).__name__ for m in told] == ["StopConfirmed", "ActionSaid", "ActionSaid"]
-        assert [m.sentence for m in told if isinstance(m, ActionSaid)] == ["asked to stop", "nothing survives"]
+        assert [m.sentence for m in told if isinstance(m, ActionReported)] == ["asked to stop", "nothing survives"]
 
 
 async def test_a_stop_that_fails_says_so() -> None:
@@ -711,7 +711,7 @@ async def test_a_stop_that_fails_says_so() -> None:
         await pilot.pause()
         await pilot.press("right", "enter")
         await settle(pilot)
-        assert [m.level for m in seen if isinstance(m, ActionSaid)] == ["information", "error"]
+        assert [m.level for m in seen if isinstance(m, ActionReported)] == ["information", "error"]
 
 
 async def test_a_production_run_wants_its_name() -> None:
@@ -780,7 +780,7 @@ async def test_a_launch_is_foreseen_before_it_is_made() -> None:
         await settle(pilot)
         settings = ("num_epochs=5", "seed=2")
         assert actions.launched == [Wish("tensor01", "pilot", "6,", settings, "changed after the dry run")]
-        said = [m.sentence for m in seen if isinstance(m, ActionSaid)]
+        said = [m.sentence for m in seen if isinstance(m, ActionReported)]
         assert said == ["placing files", "pilot-1 was started on tensor01"]
 
 
@@ -845,11 +845,11 @@ async def test_two_runs_are_compared_and_stay_live() -> None:
         panel = screen.query_one("#video", LossPanel)
         assert panel.view is not None and [o.run.name for o, _ in panel.view.others] == ["flat"]
         await pilot.press("x")
-        assert "step 300 not there yet" in str(panel.heading())
+        assert "step 300 not there yet" in str(panel.title())
         tape.play(fleets.node(runs=(fleets.run(steps=300), fleets.several().nodes[0].runs[1])))
         await settle(pilot)
         assert panel.view is not None and len(panel.view.curves.step_N) == 300
-        assert "val 0." in str(panel.heading())
+        assert "val 0." in str(panel.title())
         await pilot.press("escape")
         assert isinstance(app.screen, MainScreen)
 
@@ -894,8 +894,8 @@ async def test_losses_of_another_kind_are_marked_as_such() -> None:
         await pilot.pause()
         text = "\n".join(screen_text(app))
         assert "≠ total: not comparable, for video_weight differs" in text and "video_weight: 1.0 → 3.0" in text
-        assert "≠" in str(app.screen.query_one("#total", LossPanel).heading())
-        assert "≠" not in str(app.screen.query_one("#fmri", LossPanel).heading())
+        assert "≠" in str(app.screen.query_one("#total", LossPanel).title())
+        assert "≠" not in str(app.screen.query_one("#fmri", LossPanel).title())
 
 
 async def test_every_key_and_every_verb_is_in_the_palette() -> None:
@@ -908,7 +908,7 @@ async def test_every_key_and_every_verb_is_in_the_palette() -> None:
         assert keys <= set(commands)
         commands[f"giblet why {run_id}"].callback()
         await settle(pilot)
-        assert isinstance(app.screen, ReadingScreen)
+        assert isinstance(app.screen, CommandOutputScreen)
         text = "\n".join(screen_text(app))
         assert f"said of {run_id}" in text and "[bold]not markup[/bold]" in text and f"$ giblet why {run_id}" in text
         await pilot.press("escape")
@@ -1105,7 +1105,7 @@ def test_a_lost_link_tells_what_the_run_was_and_not_that_it_was_unknown() -> Non
 
 
 def test_trouble_is_cut_before_the_keys_that_help() -> None:
-    trouble = Trouble("✖", "a very long sentence about a file " * 5, "giblet why demo", "W why", "$error")
+    trouble = Problem("✖", "a very long sentence about a file " * 5, "giblet why demo", "W why", "$error")
     for width in (60, 80, 400):
-        shown = band(trouble, width).plain
+        shown = problem_bar(trouble, width).plain
         assert cell_len(shown) == width and shown.endswith("  W why")

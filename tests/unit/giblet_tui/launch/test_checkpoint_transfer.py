@@ -15,7 +15,7 @@ from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch import checkpoint_transfer
-from giblet_tui.launch.checkpoint_transfer import carried
+from giblet_tui.launch.checkpoint_transfer import plan_transfer
 
 RUN_ID = "demo-20260101-120000-abcd"
 Members = list[tuple[Node, Connection]]
@@ -48,28 +48,28 @@ def test_who_lacks_it_is_brought_the_very_one(members: Members, named: Callable[
     """`two` has a later one of the same run, left from elsewhere: it must not be taken there."""
     path = save(members[0][0], 20, b"weights" * 1000)
     save(members[1][0], 30, b"others")
-    found = carried(members, named(path))
+    found = plan_transfer(members, named(path))
     assert found.found.place == f"{RUN_ID}/checkpoints/{path.name}"
     said: list[str] = []
-    found.bring(said.append)
+    found.transfer(said.append)
     assert len(said) == 2 and said[0].startswith("two: copying ") and said[0].endswith(" from one, 0.0 MB")
     for node, _ in members:
         there = Path(node.workdir) / "runs" / found.found.place
         assert there.read_bytes() == path.read_bytes()
         assert there.with_suffix(".json").read_bytes() == path.with_suffix(".json").read_bytes()
-    assert carried(members, found.found.place).without == ()
-    seen_by_all = carried(members, str(path))
+    assert plan_transfer(members, found.found.place).without == ()
+    seen_by_all = plan_transfer(members, str(path))
     assert (seen_by_all.found.place, seen_by_all.without) == (str(path), ()), "a whole path means the same everywhere"
 
 
 def test_what_is_not_there_or_too_large_is_refused_in_words(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(PreflightRefused, match=f"one has no whole checkpoint of {RUN_ID}"):
-        carried(members, RUN_ID)
+        plan_transfer(members, RUN_ID)
     path = save(members[0][0], 20, b"weights")
     monkeypatch.setattr(checkpoint_transfer, "ASK_ABOVE_BYTES", 6)
     with pytest.raises(PreflightRefused, match=r"two, three lacks demo-.*step-00000020") as refused:
-        carried(members, RUN_ID)
+        plan_transfer(members, RUN_ID)
     assert f"scp -3 one:{path} one:{path.with_suffix('.json')} two:" in refused.value.remedy
     path.unlink()
     with pytest.raises(PreflightRefused, match="one has no whole checkpoint"):
-        carried(members, RUN_ID)
+        plan_transfer(members, RUN_ID)

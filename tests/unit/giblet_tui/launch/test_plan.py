@@ -11,17 +11,17 @@ from msgspec.structs import replace
 from giblet_train.schema import config as configs
 from giblet_train.schema.config import Config, DistributedConfig
 from giblet_train.schema.errors import ConfigError, PreflightRefused
-from giblet_train.schema.records import Awaited, Run, decode, encode
+from giblet_train.schema.records import GpuWait, Run, decode, encode
 from giblet_train.schema.run_dir import RUN_ID_PATTERN
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.plan import (
     LOG_LINES_SHOWN,
-    Request,
-    Superseded,
+    LaunchRequest,
+    ReplacedRuns,
     choose_multiplexer,
     failure,
-    plan,
-    superseded_by,
+    plan_launch,
+    runs_to_replace,
 )
 from tests import fleets
 
@@ -43,8 +43,8 @@ def facts(*gpus, **changes):
 
 
 def planned(said=None, node=NODE, config=CONFIG, **request):
-    asked = Request(config=config, launched_by="alice@laptop", **request)
-    return plan(asked, node, said or facts(), "/env/bin/python")
+    asked = LaunchRequest(config=config, launched_by="alice@laptop", **request)
+    return plan_launch(asked, node, said or facts(), "/env/bin/python")
 
 
 def world(size):
@@ -182,14 +182,14 @@ def test_a_failure_without_words_shows_the_end_of_the_log():
 def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
     said = facts(gpu(0, 7), gpu(1), gpu(2, 8))
     made = planned(said, config=world(2), when_free=True)
-    assert made.run.awaits == Awaited(n_gpus=2, among=("GPU-0", "GPU-1", "GPU-2")) and made.run.gpus == ()
+    assert made.run.awaits == GpuWait(n_gpus=2, among=("GPU-0", "GPU-1", "GPU-2")) and made.run.gpus == ()
     assert "--nproc-per-node 2" in " ".join(made.run.argv) and "def look()" in made.files["gpu.py"]
     assert made.notes == ("waits on the node until 2 of 3 GPUs are free, in a tmux session",)
     assert planned(said, when_free=True).run.awaits is None, "one is free: it starts at once"
     behind = planned({**said, "waiting": ["other-20260101-120000-abcd"]}, when_free=True)
     assert behind.run.awaits is not None and "free (behind other-20260101-120000-abcd), in" in behind.notes[0]
     named = planned(said, gpus=(2,), when_free=True)
-    assert named.run.awaits == Awaited(n_gpus=1, among=("GPU-2",))
+    assert named.run.awaits == GpuWait(n_gpus=1, among=("GPU-2",))
 
 
 @pytest.mark.parametrize(
@@ -208,9 +208,9 @@ def test_what_will_have_been_replaced_is_free():
     live = {"run_id": "demo-20260101-120000-abcd", "files": {"exit.json": None}, "supervised": True, "processes": [7]}
     ended = {**live, "run_id": "demo-20260101-120000-abce", "files": {"exit.json": "{}"}}
     other = {**live, "run_id": "demo2-20260101-120000-abcf", "processes": [8]}
-    superseded = superseded_by("demo", {"runs": [live, ended, other]})
-    assert superseded == Superseded(run_ids=(live["run_id"],), pids=frozenset({7}))
-    said, asked = facts(gpu(0, 7), gpu(1, 8)), Request(config=CONFIG, launched_by="a@b")
-    made = plan(asked, NODE, said, "/env/bin/python", superseded=superseded)
+    superseded = runs_to_replace("demo", {"runs": [live, ended, other]})
+    assert superseded == ReplacedRuns(run_ids=(live["run_id"],), pids=frozenset({7}))
+    said, asked = facts(gpu(0, 7), gpu(1, 8)), LaunchRequest(config=CONFIG, launched_by="a@b")
+    made = plan_launch(asked, NODE, said, "/env/bin/python", superseded=superseded)
     assert made.run.gpus == ("GPU-0",) and made.replaces == superseded.run_ids
     assert f"replaces {live['run_id']}" in made.notes

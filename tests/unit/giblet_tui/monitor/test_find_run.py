@@ -23,21 +23,21 @@ def own_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_a_unique_beginning_is_enough() -> None:
     runs = fleets.several().runs()
-    assert find_run.only(runs, "pil").run.name == "pilot"
-    whole = find_run.only(runs, "pil").run.run_id
-    assert find_run.only(runs, whole).run.run_id == whole
+    assert find_run.single_match(runs, "pil").run.name == "pilot"
+    whole = find_run.single_match(runs, "pil").run.run_id
+    assert find_run.single_match(runs, whole).run.run_id == whole
 
 
 def test_the_last_is_the_newest() -> None:
     runs = fleets.several().runs()
     newest = max(runs, key=lambda run: run.run.launched_at)
-    assert find_run.only(runs, "@last") == newest
+    assert find_run.single_match(runs, "@last") == newest
 
 
 def test_an_ambiguous_beginning_lists_the_candidates() -> None:
     runs = fleets.several().runs()
     with pytest.raises(ConfigError, match="2 runs begin with 'f'") as refusal:
-        find_run.only(runs, "f")
+        find_run.single_match(runs, "f")
     assert "flat-20270115-080000-f1a7" in refusal.value.remedy
     assert "far-20270115-080000-fa12" in refusal.value.remedy
 
@@ -45,7 +45,7 @@ def test_an_ambiguous_beginning_lists_the_candidates() -> None:
 @pytest.mark.parametrize(("text", "hint"), [("pilto", "pilot"), ("pilot-20270115-080000-d1ne", "pilot-20270115-")])
 def test_what_nearly_matches_is_offered(text: str, hint: str) -> None:
     with pytest.raises(ConfigError, match=f'did you mean "{hint}'):
-        find_run.only(fleets.several().runs(), text)
+        find_run.single_match(fleets.several().runs(), text)
 
 
 def test_a_full_id_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,11 +59,11 @@ def test_a_full_id_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch
 def test_a_silent_node_makes_living_runs_unknown_and_leaves_ended_ones() -> None:
     living, ended = fleets.run(), fleets.run("pilot", state="finished")
     known = fleets.node(runs=(living, ended))
-    silent = find_run.unheard(known, Unreachable("No route.", "Look at the cable."))
+    silent = find_run.unreachable_nodes(known, Unreachable("No route.", "Look at the cable."))
     assert [run.health.state for run in silent.runs] == ["unknown", "finished"]
     assert (silent.link, silent.link_sentence) == ("lost", "No route. Look at the cable.")
     assert silent.observed_at == known.observed_at
-    assert find_run.unheard(known, NotLetIn("No.")).link == "refused"
+    assert find_run.unreachable_nodes(known, NotLetIn("No.")).link == "refused"
 
 
 @pytest.mark.parametrize(
@@ -97,9 +97,9 @@ def test_observing_this_machine_fills_the_cache(tmp_path: Path) -> None:
     assert [n.link for n in fleet.nodes] == ["live"]
     assert [n.node for n in cache.load().nodes] == ["local"]
     with pytest.raises(ConfigError, match="has no run"):
-        find_run.fresh(node, "demo-20260101-000000-abcd")
+        find_run.fetch_run(node, "demo-20260101-000000-abcd")
 
 
 def test_a_slip_in_at_last_names_it() -> None:
     with pytest.raises(ConfigError, match='did you mean "@last"'):
-        find_run.only(fleets.healthy().runs(), "@lst")
+        find_run.single_match(fleets.healthy().runs(), "@lst")

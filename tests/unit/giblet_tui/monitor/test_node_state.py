@@ -11,8 +11,8 @@ import pytest
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.records import Alert, EventMetric, encode
 from giblet_tui.agent.main import Emit
-from giblet_tui.agent.watch_runs import Rounds, observe
-from giblet_tui.monitor.node_state import LOG_LINES, NodeState, fold, snapshot_of
+from giblet_tui.agent.watch_runs import RunPoller, observe
+from giblet_tui.monitor.node_state import LOG_LINES, NodeState, apply_event, to_snapshot
 from tests.liveruns import append, beat, end, make_run, step_line, supervise
 
 OTHER_BOOT = "00000000-0000-0000-0000-000000000000"
@@ -22,18 +22,18 @@ class Looker:
     """An agent's rounds over a working directory, folded as a client does, through JSON."""
 
     def __init__(self, workdir: Path, node: str = "tensor01", **arguments: Any) -> None:
-        self.rounds = Rounds({"workdir": str(workdir), **arguments})
+        self.rounds = RunPoller({"workdir": str(workdir), **arguments})
         self.state = NodeState(node)
         self.n_events = 0
 
     def look(self, heard_at: float = 1000.0, **facts: Any) -> NodeState:
-        self.rounds.look(self.take)
+        self.rounds.poll(self.take)
         self.take({"tick": {**self.rounds.tick(), "facts": facts}}, heard_at)
         return self.state
 
     def take(self, event: dict[str, Any], heard_at: float = 1000.0) -> None:
         self.n_events += 1
-        self.state = fold(self.state, json.loads(json.dumps(event)), heard_at)
+        self.state = apply_event(self.state, json.loads(json.dumps(event)), heard_at)
 
 
 def test_news_is_told_once(tmp_path: Path) -> None:
@@ -48,7 +48,7 @@ def test_news_is_told_once(tmp_path: Path) -> None:
     looker.look()
     append(run_dir.metrics, step_line(1)[30:] + step_line(2))
     beat(run_dir, step=2)
-    (run,) = snapshot_of(looker.look()).runs
+    (run,) = to_snapshot(looker.look()).runs
     assert [step.step for step in run.steps] == [0, 1, 2]
     assert run.heartbeat is not None and run.heartbeat.step == 2
     assert (run.metrics_offset, run.malformed_lines) == (run_dir.metrics.stat().st_size, 0)
@@ -72,7 +72,7 @@ def test_damaged_lines_are_counted_and_the_rest_kept(tmp_path: Path) -> None:
     lines = [line for number in range(50) for line in (step_line(number), bad[number % 10] + b"\n")]
     append(run_dir.metrics, b"".join(lines) + unknown + b"\n\n")
     append(run_dir.metrics, b"x" * 3_000_000 + b"\n" + step_line(50))
-    (run,) = snapshot_of(Looker(tmp_path).look()).runs
+    (run,) = to_snapshot(Looker(tmp_path).look()).runs
     assert [step.step for step in run.steps] == list(range(51))
     assert run.malformed_lines == 51
 
@@ -88,7 +88,7 @@ def test_every_text_is_disarmed(tmp_path: Path) -> None:
     beat(run_dir, phase=evil)
     run_dir.config.write_text(dump(Config(name="demo", note=evil)))
     run_dir.run.write_text(run_dir.run.read_text().replace("tester@laptop", json.dumps(evil)[1:-1]))
-    snapshot = snapshot_of(Looker(tmp_path).look(hostname=evil, sessions=[evil], gpus=[gpu(name=evil)]))
+    snapshot = to_snapshot(Looker(tmp_path).look(hostname=evil, sessions=[evil], gpus=[gpu(name=evil)]))
     shown = repr(snapshot)
     (run,) = snapshot.runs
     assert "\\\\x1b]52" in shown and "\\x1b]" not in shown.replace("\\\\x1b", "") and "\u202e" not in shown
@@ -109,7 +109,7 @@ def test_a_file_begun_anew_replaces_what_was_read(tmp_path: Path) -> None:
     run_dir.log.unlink()
     append(run_dir.metrics, step_line(7))
     append(run_dir.log, b"new\n")
-    (run,) = snapshot_of(looker.look()).runs
+    (run,) = to_snapshot(looker.look()).runs
     assert ([step.step for step in run.steps], run.log_tail[-1]) == ([7], "new")
     assert run.log_tail[:-1] == ("(the log was cut short or replaced here: lines may be missing)",)
 
@@ -122,14 +122,14 @@ def test_a_new_reader_goes_on_where_the_last_stopped(tmp_path: Path) -> None:
     append(run_dir.metrics, step_line(1))
     second = Looker(tmp_path, marks=marks)
     second.state = first.state
-    (run,) = snapshot_of(second.look()).runs
+    (run,) = to_snapshot(second.look()).runs
     assert [step.step for step in run.steps] == [0, 1]
 
 
 def test_the_log_keeps_its_end(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, node="tensor01")
     append(run_dir.log, b"".join(b"line %d\n" % n for n in range(2000)))
-    (run,) = snapshot_of(Looker(tmp_path).look()).runs
+    (run,) = to_snapshot(Looker(tmp_path).look()).runs
     assert len(run.log_tail) == LOG_LINES and run.log_tail[-1] == "line 1999"
 
 
@@ -142,7 +142,7 @@ def test_old_runs_are_told_in_brief_and_then_cost_nothing(tmp_path: Path) -> Non
     live = make_run(tmp_path, "live", "tensor01")
     append(live.metrics, step_line(0))
     looker = Looker(tmp_path, n_full=5)
-    runs = snapshot_of(looker.look()).runs
+    runs = to_snapshot(looker.look()).runs
     assert runs[0].run.name == "live" and [run.run.name for run in runs[1:4]] == ["old29", "old28", "old27"]
     assert sum(bool(run.steps) for run in runs) == 6 and all(run.exit for run in runs[1:])
     assert [run.config is not None for run in runs].count(True) == 6
@@ -156,12 +156,12 @@ def test_old_runs_are_told_in_brief_and_then_cost_nothing(tmp_path: Path) -> Non
 def test_a_run_that_went_away_is_gone(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, node="tensor01")
     looker = Looker(tmp_path)
-    assert len(snapshot_of(looker.look()).runs) == 1
+    assert len(to_snapshot(looker.look()).runs) == 1
     run_dir.path.rename(tmp_path / "elsewhere")
-    assert snapshot_of(looker.look()).runs == ()
+    assert to_snapshot(looker.look()).runs == ()
     (tmp_path / "runs" / "demo-20260101-000000-abcd").mkdir()
     (tmp_path / "runs" / "notes").mkdir()
-    assert snapshot_of(looker.look()).runs == (), "a directory without run.json is no run"
+    assert to_snapshot(looker.look()).runs == (), "a directory without run.json is no run"
 
 
 @pytest.mark.parametrize("skew_s", [0.0, 3 * 86400.0, -3 * 86400.0, -7200.0])
@@ -172,7 +172,7 @@ def test_ages_are_by_the_node_s_clock(tmp_path: Path, skew_s: float) -> None:
     now = looker.state.now
     assert now is not None
     beat(run_dir, at=now - 3)
-    snapshot = snapshot_of(looker.look(heard_at=now + skew_s))
+    snapshot = to_snapshot(looker.look(heard_at=now + skew_s))
     assert snapshot.facts.clock_skew_s == pytest.approx(-skew_s, abs=5)
     assert snapshot.runs[0].health.state == "running"
 
@@ -185,16 +185,16 @@ def test_health_by_process_boot_and_machine(tmp_path: Path) -> None:
     supervise(run_dir, 2**22 - 3)
     assert health(looker) == "died", "no such process"
     supervise(run_dir, 1, boot=OTHER_BOOT)
-    (run,) = snapshot_of(looker.look()).runs
+    (run,) = to_snapshot(looker.look()).runs
     assert (run.health.state, run.health.reason) == ("died", "rebooted")
     elsewhere = Looker(tmp_path, node="tensor02")
-    (run,) = snapshot_of(elsewhere.look()).runs
+    (run,) = to_snapshot(elsewhere.look()).runs
     assert (run.health.state, run.run.node) == ("running", "tensor01"), "another machine mounts this home"
 
 
 def test_a_run_here_has_our_name_for_the_node(tmp_path: Path) -> None:
     make_run(tmp_path, node="what-a-colleague-calls-it")
-    (run,) = snapshot_of(Looker(tmp_path, node="tensor01").look()).runs
+    (run,) = to_snapshot(Looker(tmp_path, node="tensor01").look()).runs
     assert run.run.node == "tensor01"
 
 
@@ -204,7 +204,7 @@ def test_an_unheard_node_s_live_runs_are_unknown(tmp_path: Path) -> None:
     beat(ended, "finished")
     end(ended)
     state = Looker(tmp_path).look()
-    lost = snapshot_of(state, "lost", "The connection is lost.", elapsed_s=240.0)
+    lost = to_snapshot(state, "lost", "The connection is lost.", elapsed_s=240.0)
     states = {run.run.name: run.health for run in lost.runs}
     assert (states["live"].state, states["live"].sentence) == ("unknown", "not heard for 4m 00s")
     assert states["ended"].state == "finished"
@@ -214,7 +214,7 @@ def test_an_unheard_node_s_live_runs_are_unknown(tmp_path: Path) -> None:
 def test_a_run_of_a_newer_giblet_says_so(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, node="tensor01")
     run_dir.run.write_text(run_dir.run.read_text().replace('"schema":1', '"schema":99'))
-    (run,) = snapshot_of(Looker(tmp_path).look()).runs
+    (run,) = to_snapshot(Looker(tmp_path).look()).runs
     assert run.run.run_id == run_dir.run_id
     assert run.health.state == "unknown" and "schema 99" in run.health.sentence
 
@@ -226,17 +226,17 @@ def test_one_complete_look(tmp_path: Path) -> None:
 
     def take(event: dict[str, Any]) -> None:
         nonlocal state
-        state = fold(state, event, 0.0)
+        state = apply_event(state, event, 0.0)
 
     emit: Emit = take
     assert observe({"workdir": str(tmp_path)}, emit) == {}
-    snapshot = snapshot_of(state)
+    snapshot = to_snapshot(state)
     assert len(snapshot.runs[0].steps) == 5000
     assert snapshot.facts.n_cpus > 0 and snapshot.facts.disk_free_gib > 0
 
 
 def health(looker: Looker) -> str:
-    return snapshot_of(looker.look()).runs[0].health.state
+    return to_snapshot(looker.look()).runs[0].health.state
 
 
 def gpu(**values: Any) -> dict[str, Any]:

@@ -38,8 +38,8 @@ def test_a_run_known_by_another_laptops_name_for_the_node_is_not_hidden() -> Non
 def test_a_snapshot_replaces_its_node_in_place() -> None:
     fleet = Fleet(nodes=(node("a"), node("b")))
     lost = msgspec.structs.replace(node("a"), link="lost")
-    assert [n.link for n in fleet.replacing(lost).nodes] == ["lost", "live"]
-    assert [n.node for n in fleet.replacing(node("c")).nodes] == ["a", "b", "c"]
+    assert [n.link for n in fleet.with_node(lost).nodes] == ["lost", "live"]
+    assert [n.node for n in fleet.with_node(node("c")).nodes] == ["a", "b", "c"]
 
 
 def test_time_left_follows_the_pace_and_is_unknown_when_nothing_moves() -> None:

@@ -15,7 +15,7 @@ from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import CheckpointRecord, EventMetric, Exit
 from giblet_tui.cli import app
 from giblet_tui.cli.report import moment
-from giblet_tui.reporting.markdown import anonymous, report, report_since
+from giblet_tui.reporting.markdown import redact, report, report_since
 from tests import fleets
 from tests.collection.legacy import crashed_log, lab_flat
 from tests.collection.legacy import healthy as healthy_log
@@ -113,5 +113,5 @@ def test_moments_are_days_or_lengths_of_time() -> None:
 
 
 def test_sentences_lose_paths_and_labels_and_nothing_else() -> None:
-    assert anonymous("loss 1/2 at 3 m/s of ~/a/b.txt and sub-01_x") == "loss 1/2 at 3 m/s of (a path) and sub-01_x"
-    assert anonymous("subject 12 lacks /x/y") == "a subject lacks (a path)"
+    assert redact("loss 1/2 at 3 m/s of ~/a/b.txt and sub-01_x") == "loss 1/2 at 3 m/s of (a path) and sub-01_x"
+    assert redact("subject 12 lacks /x/y") == "a subject lacks (a path)"

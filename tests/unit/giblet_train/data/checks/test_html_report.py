@@ -6,7 +6,7 @@ import pytest
 
 from giblet_train.data.checks.findings import Finding
 from giblet_train.data.checks.html_report import page, write_page
-from giblet_train.data.checks.run_checks import Report
+from giblet_train.data.checks.run_checks import DataReport
 from giblet_train.data.statistics.lag import lag_table
 from giblet_train.schema.errors import DataError
 from tests.made_study import made_study
@@ -40,7 +40,7 @@ class Tags(HTMLParser):
 
 
 def test_a_page_with_pictures_needs_no_other_file():
-    found = Tags(page(Report([FINDING], {}, {}, lag_table(STUDY), STUDY)))
+    found = Tags(page(DataReport([FINDING], {}, {}, lag_table(STUDY), STUDY)))
     assert not found.open
     assert found.tags.count("img") == 2 * len(STUDY.subjects)
     assert found.tags.count("svg") == 1
@@ -53,10 +53,10 @@ def test_a_page_with_pictures_needs_no_other_file():
 
 def test_files_that_could_not_be_read_leave_a_page_without_pictures(tmp_path):
     error = Finding(finding="truncated_file", severity="error", subject="sub-01", sentence="It ends early.")
-    write_page(Report([error], {}, {}, ()), tmp_path / "new" / "check.html")
+    write_page(DataReport([error], {}, {}, ()), tmp_path / "new" / "check.html")
     found = Tags((tmp_path / "new" / "check.html").read_text())
     assert "1 error, 0 warnings" in found.words
     assert "img" not in found.tags
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
-        write_page(Report([], {}, {}, ()), tmp_path / "file" / "check.html")
+        write_page(DataReport([], {}, {}, ()), tmp_path / "file" / "check.html")

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from giblet_train.data.preprocessing.component_stats import feature_facts, looks_categorical
+from giblet_train.data.preprocessing.component_stats import feature_stats, looks_categorical
 
 RANDOM = np.random.default_rng(0)
 
@@ -11,7 +11,7 @@ RANDOM = np.random.default_rng(0)
 def test_facts_are_numpys_statistics():
     raw = RANDOM.normal(7, 3, (60, 4)).astype(np.float32)
     scaled = ((raw - raw.mean(axis=0)) / raw.std(axis=0)).astype(np.float32)
-    facts = feature_facts(raw, scaled, np.ones(4, np.float32))
+    facts = feature_stats(raw, scaled, np.ones(4, np.float32))
     assert facts.raw_mean == pytest.approx(raw.mean(), rel=1e-5)
     assert facts.raw_sd == pytest.approx(raw.std(), rel=1e-5)
     assert (facts.raw_min, facts.raw_max) == (raw.min(), raw.max())
@@ -22,7 +22,7 @@ def test_facts_are_numpys_statistics():
 
 def test_a_component_that_was_not_normalised_says_what_its_first_loss_will_be():
     raw = RANDOM.normal(100, 5, (60, 4)).astype(np.float32)
-    facts = feature_facts(raw, raw, np.ones(4, np.float32))
+    facts = feature_stats(raw, raw, np.ones(4, np.float32))
     assert facts.expected_first_loss == pytest.approx((raw**2).mean() / raw.var(axis=0).mean(), rel=1e-3)
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from nilearn.glm.first_level import make_first_level_design_matrix
 
-from giblet_train.data.preprocessing.detrend import Drift, without_drift
+from giblet_train.data.preprocessing.detrend import Detrend, without_drift
 
 RANDOM = np.random.default_rng(0)
 BLOCKS = ((0, 60), (74, 100), (114, 180))
@@ -13,7 +13,7 @@ BLOCKS = ((0, 60), (74, 100), (114, 180))
 @pytest.mark.parametrize("kind", ["mean", 60.0])
 def test_a_block_is_filtered_by_nilearns_drift_model(kind):
     series = RANDOM.normal(size=(180, 5)).cumsum(axis=0)
-    freed = without_drift(series, BLOCKS, Drift(kind, 1.5))[:]
+    freed = without_drift(series, BLOCKS, Detrend(kind, 1.5))[:]
     for first, stop in BLOCKS:
         if kind == "mean":
             expected = series[first:stop] - series[first:stop].mean(axis=0)
@@ -29,7 +29,7 @@ def test_gaps_are_zero_and_no_block_hears_of_another():
     series = RANDOM.normal(1000, 5, (180, 4)).astype(np.float32)
     poisoned = series.copy()
     poisoned[60:] = np.nan
-    drift = Drift(60.0, 1.5)
+    drift = Detrend(60.0, 1.5)
     clean_TV, dirty_TV = without_drift(series, BLOCKS, drift)[:], without_drift(poisoned, BLOCKS, drift)[:]
     np.testing.assert_array_equal(clean_TV[:60], dirty_TV[:60])
     assert not clean_TV[60:74].any()
@@ -37,18 +37,18 @@ def test_gaps_are_zero_and_no_block_hears_of_another():
 
 def test_rows_asked_for_alone_are_those_of_the_whole():
     series = RANDOM.normal(1000, 5, (180, 4)).astype(np.float32)
-    freed = without_drift(series, BLOCKS, Drift("mean", 1.5))
+    freed = without_drift(series, BLOCKS, Detrend("mean", 1.5))
     np.testing.assert_array_equal(freed[np.array([3, 70, 120])], freed[:][[3, 70, 120]])
 
 
 def test_predictions_lose_what_responses_lose():
     series = RANDOM.normal(size=(180, 4))
-    drift = Drift(60.0, 1.5)
+    drift = Detrend(60.0, 1.5)
     rows = np.r_[74:100, 114:180]
     expected = without_drift(series, BLOCKS, drift)[rows]
-    np.testing.assert_allclose(drift.removed(series[rows], BLOCKS[1:]), expected, atol=1e-5)
-    np.testing.assert_array_equal(Drift().removed(series[rows], BLOCKS[1:]), series[rows])
+    np.testing.assert_allclose(drift.apply(series[rows], BLOCKS[1:]), expected, atol=1e-5)
+    np.testing.assert_array_equal(Detrend().apply(series[rows], BLOCKS[1:]), series[rows])
 
 
 def test_a_block_of_two_trs_loses_its_mean_alone():
-    assert Drift(1.0, 1.5).courses(2).shape == (2, 1)
+    assert Detrend(1.0, 1.5).regressors(2).shape == (2, 1)

@@ -14,9 +14,9 @@ from giblet_train.data.simulation.demo_film import (
     FILM_NAME,
     FILM_SHA256,
     FilmUnreachable,
+    demo_shot_list,
     fetch_film,
-    given_film,
-    real_shots,
+    user_film,
 )
 from giblet_train.schema.errors import DataError
 
@@ -123,17 +123,17 @@ def test_the_real_film_is_fetched_once(no_index_after_first_fetch):
     first, second = no_index_after_first_fetch
     assert first == second
     assert first.source == "real"
-    assert given_film(first.path).sha256 == FILM_SHA256
+    assert user_film(first.path).sha256 == FILM_SHA256
     assert len(first.shots) >= 127
 
 
 def test_a_film_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        given_film(tmp_path / "none.mp4")
+        user_film(tmp_path / "none.mp4")
 
 
 def test_our_annotations_cover_the_film_with_a_sentence_for_every_stretch():
-    shots = real_shots()
+    shots = demo_shot_list()
     assert len(shots) >= 127
     assert shots[0].start_s == 0.0
     assert shots[-1].end_s == pytest.approx(596.458, abs=0.001)
@@ -146,6 +146,6 @@ def test_our_annotations_cover_the_film_with_a_sentence_for_every_stretch():
 
 def test_only_characters_that_are_in_the_film_are_named():
     cast = {"Big Buck Bunny", "Frank", "Rinky", "Gimera", "Bird", "Pink Butterfly", "Purple Butterfly", ""}
-    for shot in real_shots():
+    for shot in demo_shot_list():
         assert set(shot.names_all.split(", ")) <= cast, shot
         assert shot.name_focus in shot.names_all, shot

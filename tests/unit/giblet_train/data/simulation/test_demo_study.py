@@ -14,9 +14,9 @@ import numpy as np
 import pytest
 
 from giblet_train.data.readers.annotations import read_annotations
-from giblet_train.data.simulation.demo_study import SIZES, make_study, pretty
+from giblet_train.data.simulation.demo_study import SIZES, format_json, simulate_study
 from giblet_train.data.simulation.generated_film import generated_film
-from giblet_train.data.simulation.stimulus import FILM, Showing, show_film
+from giblet_train.data.simulation.stimulus import FILM, SimulatedStimulus, prepare_stimulus
 from giblet_train.data.stimulus.video import film_seconds, read_frames
 from giblet_train.schema.errors import ConfigError, DataError
 
@@ -95,7 +95,7 @@ def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(tiny, tmp_p
 
 
 def test_another_seed_gives_other_bytes_and_fewer_subjects_fewer_files(tiny, tmp_path):
-    facts = make_study(tmp_path / "other", "tiny", seed=1, n_subjects=1)
+    facts = simulate_study(tmp_path / "other", "tiny", seed=1, n_subjects=1)
     assert sum(name.startswith("bold/") for name in facts.files) == 1
     same = {name for name, sha256 in facts.files.items() if tiny[1]["files"][name] == sha256}
     assert same == {"atlas.nii.gz", "atlas.tsv"}
@@ -105,8 +105,8 @@ def test_a_finished_study_is_left_alone_and_said_so(tiny):
     out, facts = tiny
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     said = []
-    left = make_study(out, "tiny", progress=lambda sentence, fraction: said.append(sentence))
-    assert json.loads(pretty(left)) == facts
+    left = simulate_study(out, "tiny", progress=lambda sentence, fraction: said.append(sentence))
+    assert json.loads(format_json(left)) == facts
     assert said == [f"{out} holds this study already; it stays as it is."]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
@@ -117,27 +117,27 @@ def test_another_study_or_other_things_in_the_folder_are_refused(tiny, tmp_path,
     assert "seed 0, not 5" in done.stderr
     assert "Traceback" not in done.stderr
     with pytest.raises(ConfigError, match="another film"):
-        make_study(tiny[0], "tiny", film=clip)
+        simulate_study(tiny[0], "tiny", film=clip)
     (tmp_path / "thesis.txt").write_text("precious")
     with pytest.raises(ConfigError, match="holds other things"):
-        make_study(tmp_path, "tiny")
+        simulate_study(tmp_path, "tiny")
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
 def test_a_film_that_is_missing_undescribed_or_too_short_is_refused_with_nothing_left(tmp_path, clip):
     for film, sentence in ((tmp_path / "none.mp4", "does not exist"), (clip, "has no annotations")):
         with pytest.raises(DataError, match=sentence):
-            make_study(tmp_path / "out", "tiny", film=film)
+            simulate_study(tmp_path / "out", "tiny", film=film)
     described = tmp_path / "short.mp4"
     described.write_bytes(clip.read_bytes())
     described.with_suffix(".csv").write_text("start_s,end_s,detail,names_all,location\n0,12,A disc drifts,,\n")
     with pytest.raises(DataError, match=r"lasts 12\.0 s, the scans 90\.0 s"):
-        make_study(tmp_path / "out", "tiny", film=described)
+        simulate_study(tmp_path / "out", "tiny", film=described)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["short.csv", "short.mp4"]
 
 
 def test_without_the_package_index_a_generated_film_is_used_and_announced(tmp_path):
-    showing = Showing((8,), 1.5, seed=0, repeated=False, generated=False)
+    showing = SimulatedStimulus((8,), 1.5, seed=0, repeated=False, generated=False)
     program = f"""
 from pathlib import Path
 from giblet_train.data.simulation.stimulus import Showing, show_film
@@ -159,8 +159,8 @@ def test_a_film_runs_again_until_the_scans_are_over(tmp_path, clip):
         "start_s,end_s,detail,names_all,location\n0,5,A disc drifts,,\n5,12,A red ring rests,,\n"
     )
     (tmp_path / "study").mkdir()
-    showing = Showing((10, 12), 1.5, seed=0, repeated=True, generated=False)
-    facts, features = show_film(tmp_path / "study", described, showing, quiet)
+    showing = SimulatedStimulus((10, 12), 1.5, seed=0, repeated=True, generated=False)
+    facts, features = prepare_stimulus(tmp_path / "study", described, showing, quiet)
     assert (facts.source, facts.runs) == ("given", 3)
     once = read_frames(described, 1.5, 8, 2.0, 18, 32).astype(int)
     thrice = read_frames(tmp_path / "study" / FILM, 1.5, 22, 2.0, 18, 32).astype(int)

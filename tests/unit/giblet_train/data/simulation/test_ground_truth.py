@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.decomposition import PCA
 
-from giblet_train.data.simulation.ground_truth import GROUPS, feature_names, true_features
+from giblet_train.data.simulation.ground_truth import GROUPS, feature_names, ground_truth_features
 
 T, K, H, W = 40, 3, 36, 64
 TR_S = 1.5
@@ -17,7 +17,7 @@ def features(frames=None, mel=None, sentences=None):
     frames = rng.integers(0, 256, (T, K, H, W, 3), np.uint8) if frames is None else frames
     mel = rng.normal(size=(T, 15, 64)) if mel is None else mel
     sentences = rng.normal(size=(T, 20)) if sentences is None else sentences
-    return true_features(frames, mel, sentences, TR_S)
+    return ground_truth_features(frames, mel, sentences, TR_S)
 
 
 def column(group, name, **stimulus):

@@ -5,7 +5,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from giblet_train.data.statistics.lag import Lag, average_lag, circular_scores, highpass, lag_table, offset_from_lag
+from giblet_train.data.statistics.lag import (
+    LagEstimate,
+    average_lag,
+    circular_scores,
+    highpass,
+    lag_table,
+    offset_from_lag,
+)
 from giblet_train.schema.errors import DataError
 from tests.made_study import made_study
 
@@ -17,7 +24,7 @@ def test_an_aligned_study_lags_the_same_in_every_third_and_subject():
     assert [row.who for row in table] == ["average", "sub-01", "sub-02", "sub-03"]
     for row in table:
         assert row.whole.lag_trs == 3
-        assert row.whole.answers
+        assert row.whole.is_significant
         assert row.agrees
         assert [third.lag_trs for third in row.thirds] == [3, 3, 3]
 
@@ -42,15 +49,15 @@ def test_unrelated_brains_give_no_answer():
     for seed in range(1, 6):
         other = made_study(scan_lengths_trs=(150, 150), seed=seed)
         average = lag_table(replace(STUDY, bold=other.bold))[0]
-        assert not average.whole.answers
+        assert not average.whole.is_significant
         with pytest.raises(DataError, match="no lag that beats chance"):
             offset_from_lag(average.whole, 1.5)
 
 
 def test_the_offset_brings_the_lag_to_the_haemodynamic_delay():
-    assert offset_from_lag(Lag(3, 1.0, 0.1, 0.05), 1.5) == 0.0
-    assert offset_from_lag(Lag(6, 1.0, 0.1, 0.05), 1.5) == -4.5
-    assert offset_from_lag(Lag(-1, 1.0, 0.1, 0.05), 1.5) == 6.0
+    assert offset_from_lag(LagEstimate(3, 1.0, 0.1, 0.05), 1.5) == 0.0
+    assert offset_from_lag(LagEstimate(6, 1.0, 0.1, 0.05), 1.5) == -4.5
+    assert offset_from_lag(LagEstimate(-1, 1.0, 0.1, 0.05), 1.5) == 6.0
 
 
 @pytest.mark.parametrize("late_trs", [-5, 0, 8])
@@ -81,7 +88,7 @@ def test_highpass_takes_away_drifts_and_keeps_the_rest():
 
 def test_too_few_shifts_to_know_chance_are_no_answer_however_high_the_lag_stands():
     short = lag_table(made_study(scan_lengths_trs=(30, 30), n_subjects=3, lag_trs=3))[0]
-    assert short.whole.height == 0.0 and not short.whole.answers and short.clock.lag.height == 0.0
+    assert short.whole.height == 0.0 and not short.whole.is_significant and short.clock.lag.height == 0.0
     assert short.agrees
     with pytest.raises(DataError, match="no lag that beats chance"):
         offset_from_lag(short.whole, 1.5)

@@ -14,20 +14,20 @@ from torch.nn import functional
 
 from giblet_train.analysis.ensemble import score_folds
 from giblet_train.analysis.lesions import lesion_study
-from giblet_train.analysis.load_run import trained
-from giblet_train.analysis.reconstruct import rebuild, rebuilt_lines
-from giblet_train.components.build import Experiment
-from giblet_train.components.loss_terms import Objective
+from giblet_train.analysis.load_run import load_run
+from giblet_train.analysis.reconstruct import format_reconstruction, reconstruct
+from giblet_train.components.build import TrainingSetup
+from giblet_train.components.loss_terms import LossTerms
 from giblet_train.components.losses import cross_entropy, scale_of
-from giblet_train.data.preprocessing.component_stats import code_facts
+from giblet_train.data.preprocessing.component_stats import code_stats
 from giblet_train.data.preprocessing.parcels import Parcel
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.preprocessing.standardize import fit_columns
-from giblet_train.data.stimulus.code_frequencies import nats, unigram
+from giblet_train.data.stimulus.code_frequencies import code_cross_entropy, unigram
 from giblet_train.diagnosis import sanity_checks
-from giblet_train.distributed.process_group import Ranks
-from giblet_train.evaluation.evaluator import Examiner
+from giblet_train.distributed.process_group import ProcessGroup
+from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.evaluation.metrics import reconstruction
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import DataMetric, EpochMetric, EvaluationMetric, RunMetric
@@ -63,7 +63,7 @@ def coded_study(*_, n_codes=CODES):
         targets=data.targets | {"audio": shares_TF},
         target_weights=data.target_weights | {"audio": np.ones(BOOKS * n_codes, np.float32)},
         unigram={"audio": book},
-        facts={**data.facts, "audio": code_facts(shares_TF[train], book)},
+        facts={**data.facts, "audio": code_stats(shares_TF[train], book)},
     )
 
 
@@ -76,28 +76,28 @@ def run_dir(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def run(run_dir):
-    return trained(run_dir.path, "best", coded_study, QUIET)
+    return load_run(run_dir.path, "best", coded_study, QUIET)
 
 
 def examiner_of(data, **overrides):
-    experiment = Experiment.of(config(**overrides), data, Ranks(0, 1, torch.device("cpu")))
-    return experiment, Examiner.of(experiment, data)
+    experiment = TrainingSetup.build(config(**overrides), data, ProcessGroup(0, 1, torch.device("cpu")))
+    return experiment, Evaluator.of(experiment, data)
 
 
 def test_the_best_constant_scores_one_and_unseen_codes_stay_finite():
     data = coded_study(n_codes=64)
     experiment, examiner = examiner_of(data)
-    first = examiner.first_loss(experiment.learner.model)
+    first = examiner.initial_loss(experiment.learner.model)
     assert first["audio"] == pytest.approx(1.0, abs=1e-5)
     shares = data.targets["audio"][data.split.train]
     book_BQ = shares.mean(axis=0).reshape(BOOKS, 64)
     entropy = np.mean([-(p[p > 0] * np.log(p[p > 0])).sum() for p in book_BQ.astype(float)])
     scale = experiment.learner.objective.scales["audio"]
     # What the one TR beside those of training costs.
-    assert entropy < scale < entropy * 1.005 and nats(shares, book_BQ) == pytest.approx(entropy, rel=1e-5)
+    assert entropy < scale < entropy * 1.005 and code_cross_entropy(shares, book_BQ) == pytest.approx(entropy, rel=1e-5)
     held_out = examiner.evaluation(experiment.learner.model, lambda: None)
     assert held_out["skill"]["audio"] == pytest.approx(0.0, abs=1e-4)
-    assert math.isfinite(nats(data.targets["audio"][data.split.test], data.unigram["audio"]))
+    assert math.isfinite(code_cross_entropy(data.targets["audio"][data.split.test], data.unigram["audio"]))
 
 
 def test_the_term_and_its_gradient_are_torchs_over_all_moments():
@@ -124,7 +124,7 @@ def test_pieces_of_a_step_add_up_to_it():
     with torch.no_grad():
         learner.model.decoders.maps["audio"].weight.normal_(0, 0.1)
     learner.model.eval()
-    batch = learner.windows.draw(0, 0, 4)
+    batch = learner.windows.sample(0, 0, 4)
 
     def term(piece):
         portion = learner.shards.whole(piece)
@@ -140,7 +140,7 @@ def test_another_scale_leaves_nats_or_the_same():
     assert [scale_of(6.0, scale, codes=True) for scale in ("variance", "std", "none")] == [6.0, 6.0, 1.0]
     data = coded_study(n_codes=64)
     targets = examiner_of(data)[0].learner.objective.targets
-    raw = Objective(targets, config(losses={"scale": "none"}))
+    raw = LossTerms(targets, config(losses={"scale": "none"}))
     assert raw.scales["audio"] == 1.0
     assert targets.constant_loss["audio"] == pytest.approx(data.facts["audio"].train_variance, rel=1e-6)
 
@@ -148,7 +148,7 @@ def test_another_scale_leaves_nats_or_the_same():
 def test_a_run_learns_codes_and_its_records_say_so(run_dir):
     (data,), (run,) = metrics_of(run_dir, DataMetric), metrics_of(run_dir, RunMetric)
     assert data.components["audio"].codes == CODES and run.first_loss["audio"] == pytest.approx(1.0, abs=1e-4)
-    assert sanity_checks.of_data(data.components) == []
+    assert sanity_checks.check_data(data.components) == []
     epochs = metrics_of(run_dir, EpochMetric)
     assert epochs[-1].train.loss["audio"] < 0.9
     assert epochs[-1].validation.skill["audio"] > 0.02
@@ -175,7 +175,7 @@ def test_the_likeliest_codes_are_written_and_silence_is_said(run, tmp_path):
     brought = made_config(data={"features": {"audio": {"file": "codes.npy", "rows_per_s": 75.0, "codes": CODES}}})
     features = dataclasses.replace(run, config=brought)
     (tmp_path / "out").mkdir()
-    told = rebuild(features, tmp_path / "out", lambda sentence, share=0.0: said.append(sentence))
+    told = reconstruct(features, tmp_path / "out", lambda sentence, share=0.0: said.append(sentence))
     assert told["sounds"] == {} and any("no sound" in sentence for sentence in said)
     films = {source: np.load(tmp_path / "out" / files["audio"]) for source, files in told["codes"].items()}
     assert {source: codes.shape for source, codes in films.items()} == dict.fromkeys(
@@ -184,7 +184,7 @@ def test_the_likeliest_codes_are_written_and_silence_is_said(run, tmp_path):
     true = run.data.targets["audio"][run.data.split.test].reshape(46, BOOKS, CODES)
     np.testing.assert_array_equal(films["film"], true.argmax(axis=-1))
     assert json.loads(json.dumps(told))["codes"] == told["codes"]
-    assert "no sound" in rebuilt_lines(told)[1]
+    assert "no sound" in format_reconstruction(told)[1]
     assert "codes_audio_measured.npy" in (tmp_path / "out" / "index.html").read_text()
 
 

@@ -8,7 +8,7 @@ import pytest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.stimulus import encodec, external
-from giblet_train.data.stimulus.external import FilmTimeline, brought_features
+from giblet_train.data.stimulus.external import FilmTimeline, external_features
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import FeatureSource
 from giblet_train.schema.errors import ConfigError, DataError
@@ -18,7 +18,7 @@ FILM = FilmTimeline(None, 1.5, 20, 3.0, ())
 
 
 def brought(source, file=None, modality="audio"):
-    return brought_features(modality, FeatureSource(**source), file, FILM)
+    return external_features(modality, FeatureSource(**source), file, FILM)
 
 
 def saved(path, array):

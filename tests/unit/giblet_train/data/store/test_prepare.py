@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.data.store.prepare import prepare, read_request
+from giblet_train.data.store.prepare import prepare, read_data_request
 from giblet_train.data.store.store import open_store
 from giblet_train.schema.config import dump
 from giblet_train.schema.errors import ConfigError
@@ -31,7 +31,7 @@ def call(*arguments):
 
 
 def test_a_configuration_is_prepared_under_the_workdir(config_file, tmp_path):
-    text = prepare(read_request(config_file, tmp_path / "work"), quiet)
+    text = prepare(read_data_request(config_file, tmp_path / "work"), quiet)
     path = tmp_path / "work" / "stores" / text.splitlines()[0].rsplit("/", 1)[1]
     assert text.splitlines()[0] == str(path)
     study = open_store(path)
@@ -43,10 +43,10 @@ def test_a_run_directory_has_its_own_workdir(config_file, tmp_path):
     run = tmp_path / "work" / "runs" / "made-20260101-000000-abcd"
     run.mkdir(parents=True)
     config_file.rename(run / "config.yaml")
-    assert read_request(run, None).workdir == tmp_path / "work"
-    assert read_request(run, tmp_path / "other").workdir == tmp_path / "other"
+    assert read_data_request(run, None).workdir == tmp_path / "work"
+    assert read_data_request(run, tmp_path / "other").workdir == tmp_path / "other"
     with pytest.raises(ConfigError, match=r"has no config\.yaml"):
-        read_request(tmp_path, None)
+        read_data_request(tmp_path, None)
 
 
 def test_the_commands_print_data_and_exit_by_what_they_found(config_file, tmp_path):

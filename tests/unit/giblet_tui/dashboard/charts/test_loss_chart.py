@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from giblet_tui.dashboard.charts import axis, braille, loss_chart
 from giblet_tui.dashboard.charts.braille import BITS, Layer, Mark
 from giblet_tui.dashboard.charts.loss_chart import GUTTER, Chart
-from giblet_tui.dashboard.charts.viewport import DECAYS, Lens, whole_axis
+from giblet_tui.dashboard.charts.viewport import DECAYS, Viewport, whole_axis
 from giblet_tui.monitor.metric_columns import Points, Range, StepColumns
 from tests import fleets
 
@@ -150,17 +150,17 @@ def test_neighbouring_figures_differ(value: float, relative: float) -> None:
 
 
 def test_zoom_is_kept_while_the_run_grows() -> None:
-    lens = Lens().zoomed(0.5)
+    lens = Viewport().zoomed(0.5)
     assert lens.window(Range(0, 100)) == Range(50, 100)
     assert lens.window(Range(0, 200)) == Range(100, 200)
     back = lens.panned(-0.5)
     assert back.window(Range(0, 100)) == Range(25, 75)
     assert back.panned(9).end is None
-    assert back.zoomed(100) == Lens()
+    assert back.zoomed(100) == Viewport()
 
 
 def test_zoom_about_a_place_keeps_it_in_place() -> None:
-    lens = Lens().zoomed(0.5, around=0.2)
+    lens = Viewport().zoomed(0.5, around=0.2)
     window = lens.window(Range(0, 100))
     assert window.span == pytest.approx(50)
     assert (20 - window.first) / window.span == pytest.approx(0.2)
@@ -168,24 +168,24 @@ def test_zoom_about_a_place_keeps_it_in_place() -> None:
 
 @given(st.lists(st.sampled_from(["in", "out", "left", "right", "whole", "cross", "move", "point"]), max_size=40))
 def test_no_sequence_of_keys_loses_the_window_or_the_crosshair(keys: list[str]) -> None:
-    lens = Lens()
+    lens = Viewport()
     for key in keys:
         lens = {
             "in": lens.zoomed(0.5),
             "out": lens.zoomed(2),
             "left": lens.panned(-0.3),
             "right": lens.panned(0.3),
-            "whole": lens.whole(),
-            "cross": lens.crossed(),
-            "move": lens.moved(-0.1),
-            "point": lens.pointed(0.3),
+            "whole": lens.show_all(),
+            "cross": lens.toggle_cursor(),
+            "move": lens.move_cursor(-0.1),
+            "point": lens.with_cursor_at(0.3),
         }[key]
         window = lens.window(Range(0, 1))
         assert -1e-9 <= window.first < window.last <= 1 + 1e-9
 
 
 def test_smoothing_stops_at_its_ends() -> None:
-    lens = Lens()
+    lens = Viewport()
     for _ in range(20):
         lens = lens.smoother(1)
     assert lens.decay == DECAYS[-1]
@@ -200,12 +200,14 @@ def demo_chart(**changes: object) -> Chart:
     raw = Points(curves.step_N, curves.loss["audio"])
     whole = whole_axis(curves, "step", 20, run.run.launched_at)
     held_out = Points(curves.epoch_step_E, curves.validation["audio"])
-    return replace(Chart("audio", Lens(), whole, raw, raw, held_out, constant=1.0), **changes)  # type: ignore[arg-type]
+    return replace(Chart("audio", Viewport(), whole, raw, raw, held_out, constant=1.0), **changes)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("lens", [Lens(), Lens(log=True), Lens(cursor=0.5), Lens(share=0.1), Lens(decay=0.0)])
+@pytest.mark.parametrize(
+    "lens", [Viewport(), Viewport(log=True), Viewport(cursor=0.5), Viewport(share=0.1), Viewport(decay=0.0)]
+)
 @pytest.mark.parametrize(("width", "height"), [(20, 3), (60, 10), (200, 40)])
-def test_every_row_has_the_width_it_was_given(lens: Lens, width: int, height: int) -> None:
+def test_every_row_has_the_width_it_was_given(lens: Viewport, width: int, height: int) -> None:
     rows = loss_chart.rows(demo_chart(lens=lens), width, height)
     assert [len(row) for row in text_of(rows)] == [width] * height
 
@@ -233,7 +235,9 @@ def test_the_best_constant_is_in_sight_when_it_is_near() -> None:
 def test_a_log_axis_is_logarithmic() -> None:
     series = points(*((x, 10.0 ** (x / 10)) for x in range(41)))
     shown = loss_chart.rows(
-        demo_chart(lens=Lens(log=True), raw=series, smooth=series, held_out=points(), whole=Range(0, 40), constant=0.0),
+        demo_chart(
+            lens=Viewport(log=True), raw=series, smooth=series, held_out=points(), whole=Range(0, 40), constant=0.0
+        ),
         49,
         42,
     )
