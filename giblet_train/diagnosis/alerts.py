@@ -12,25 +12,13 @@ import msgspec
 
 from giblet_train.diagnosis.diagnose import Diagnosis
 from giblet_train.diagnosis.rules.case import Finding
+from giblet_train.diagnosis.rules.registry import RULES
 from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.records import Alert, AlertResponse
 
 CERTAIN = 0.95
 LIKELY = 0.5
 """Below this a cause is thought to follow from another, and raises nothing of its own."""
-ERRORS = frozenset(
-    {
-        "nan",
-        "diverging",
-        "oom_host",
-        "oom_gpu",
-        "disk_full",
-        "crashed",
-        "stalled",
-        "frozen_parameters",
-        "tiny_batch_norm",
-    }
-)
 
 
 class AlertState(msgspec.Struct, frozen=True, kw_only=True):
@@ -112,7 +100,7 @@ def _raised(cause: Finding, step: int, at: float) -> Alert:
         at=at,
         step=step,
         name=cause.cause,
-        level="error" if cause.cause in ERRORS else "warning",
+        level=RULES[cause.cause].level,
         state="raised",
         sentence=cause.sentence,
         action=cause.action,

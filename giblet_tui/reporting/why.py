@@ -73,7 +73,7 @@ def why_json(finding: Finding) -> dict[str, Any]:
         "run_id": finding.subject,
         "healthy": finding.diagnosis.healthy and finding.begun,
         "causes": causes,
-        "notes": list(finding.notes),
+        "notes": [*finding.notes, *finding.diagnosis.unevaluated],
     }
 
 
@@ -92,7 +92,7 @@ def why_lines(diagnosis: Diagnosis, unread: bool = False, begun: bool = True) ->
         reason = cause.evidence.get("reason")
         name = f"{cause.cause} ({reason})" if reason else cause.cause
         lines += [f"{number}. {name}, {cause.confidence:.0%} sure", f"   {cause.sentence}", f"   → {cause.action}"]
-    return lines
+    return [*lines, *diagnosis.unevaluated]
 
 
 def _of_folder(run_dir: RunDir) -> Finding:

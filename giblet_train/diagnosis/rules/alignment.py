@@ -8,14 +8,38 @@ from __future__ import annotations
 from giblet_train.diagnosis.alignment.film import Misalignment, expected_trs, misalignment
 from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
+from giblet_train.diagnosis.rules.registry import WARN_ONLY, fault, rule
 from giblet_train.schema.config import MODALITIES
 
 
+@rule(
+    group="data",
+    explains=(
+        "no_better_than_mean",
+        "brain_unexplained",
+        "overfit",
+        "criterion_unreachable",
+    ),
+    fault=fault(
+        "misaligned", "the film is assumed to start 75 s later than it did", **WARN_ONLY, data__stimulus_offset_s=75.0
+    ),
+)
 def misaligned_time(case: RunHistory) -> Finding | None:
     """Named in minute one where the lag over the training TRs answers, else by the final evaluation, with reserve."""
     return _measured(case) or _evaluated(case)
 
 
+@rule(
+    group="data",
+    explains=(
+        "no_better_than_mean",
+        "brain_unexplained",
+        "overfit",
+        "criterion_unreachable",
+        "misaligned_time",
+    ),
+    fault=fault("film", "the film is another cut: its half minutes in another order"),
+)
 def wrong_film(case: RunHistory) -> Finding | None:
     """The brains follow the film in another order, or, with reserve, share much of which it explains nothing."""
     wrong = _misalignment(case)
@@ -25,7 +49,6 @@ def wrong_film(case: RunHistory) -> Finding | None:
         return None
     facts = case.data.alignment
     return Finding(
-        cause="wrong_film",
         confidence=0.95 if wrong.kind == "reordered" else 0.75,
         sentence=wrong.sentence,
         evidence={
@@ -40,6 +63,7 @@ def wrong_film(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(group="data", fault=fault("subject", "one subject's volumes come 6 TRs late", **WARN_ONLY))
 def subject_apart(case: RunHistory) -> Finding | None:
     """A subject shifted against the others, or, with reserve, one who agrees with nobody while all others do."""
     if case.data is None or case.data.alignment is None:
@@ -50,7 +74,6 @@ def subject_apart(case: RunHistory) -> Finding | None:
     first = next((one for one in found if one.kind == "shifted"), found[0])
     others = ", ".join(one.subject for one in found if one is not first)
     return Finding(
-        cause="subject_apart",
         confidence=0.95 if first.kind == "shifted" else 0.75,
         sentence=first.sentence + (f" Apart as well: {others}." if others else ""),
         evidence={
@@ -76,7 +99,6 @@ def _measured(case: RunHistory) -> Finding | None:
         return None
     facts = case.data.alignment
     return Finding(
-        cause="misaligned_time",
         confidence=0.95,
         sentence=wrong.sentence,
         evidence={
@@ -105,7 +127,6 @@ def _evaluated(case: RunHistory) -> Finding | None:
     if not isinstance(low, (int, float)) or low > 0 or not rebuilt:
         return None
     return Finding(
-        cause="misaligned_time",
         confidence=0.5,
         sentence=(
             "The film is rebuilt, but voxels that answer it are predicted no better than others (r differs by "

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from statistics import fmean, median
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -24,43 +24,12 @@ from giblet_train.schema.schedule import LrSchedule, lr_schedule
 COURSE_STEPS = 30
 """What a block of a training course holds; an epoch, where that is shorter."""
 
-CauseName = Literal[
-    "lr_off_plan",
-    "component_dominates",
-    "scale_mismatch",
-    "categorical_targets",
-    "loss_not_unit_free",
-    "flat",
-    "plateau",
-    "diverging",
-    "nan",
-    "overfit",
-    "leak",
-    "clipping_always",
-    "frozen_parameters",
-    "tiny_batch_norm",
-    "no_better_than_mean",
-    "brain_unexplained",
-    "criterion_unreachable",
-    "oom_host",
-    "oom_gpu",
-    "straggler",
-    "loader_bound",
-    "communication_bound",
-    "misaligned_time",
-    "wrong_film",
-    "subject_apart",
-    "stalled",
-    "crashed",
-    "disk_full",
-    "rounding",
-]
-
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One thing that is wrong. confidence: 0 to 1. evidence: the numbers that show it. action: what to do about it."""
 
-    cause: CauseName
+    cause: str = ""
+    """Name of the rule; `@rule` fills it in."""
     confidence: float
     sentence: str
     evidence: dict[str, Any]
@@ -132,9 +101,6 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
     def num_epochs(self) -> int | None:
         """How many epochs are planned."""
         return self.config.num_epochs if self.config else None
-
-
-Rule = Callable[[RunHistory], Finding | None]
 
 
 def case_of(

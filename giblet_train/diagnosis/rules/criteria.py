@@ -6,6 +6,7 @@ import math
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.curve_fit import Points, lowest_at
+from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, fault, rule
 from giblet_train.schema.config import Criterion
 from giblet_train.schema.schedule import LrSchedule
 
@@ -16,6 +17,15 @@ MARGIN = 0.8
 """A criterion is called unreachable when even the best course takes the run to less than this share of it."""
 
 
+@rule(
+    group="curve",
+    fault=fault(
+        "unreachable",
+        "a fall of 90 % is required of noise",
+        **SHORT_WARMUP,
+        criteria={"loss_drop": {"kind": "loss_drop", "threshold": 0.9}},
+    ),
+)
 def criterion_unreachable(case: RunHistory) -> Finding | None:
     """A fall that is asked for, and that even the best course of the curve does not bring by the last epoch."""
     if case.config is None or case.plan is None or not case.start_total:
@@ -47,7 +57,6 @@ def _unreachable(case: RunHistory, name: str, criterion: Criterion, start: float
     if max(at_best, seen) >= MARGIN * criterion.threshold:
         return None
     return Finding(
-        cause="criterion_unreachable",
         confidence=0.75,
         sentence=(
             f"{name} asks for {-criterion.threshold:+.0%}; the {criterion.split} loss is at {-seen:+.1%}, and its "

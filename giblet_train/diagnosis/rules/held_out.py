@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss
+from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, UNREGULARISED, WARN_ONLY, fault, rule
 from giblet_train.schema.records import DataMetric, EpochMetric
 
 LEAK_VALIDATIONS = 4
@@ -19,6 +20,22 @@ SAME_AS_TRAINING = 2e-4
 """Log totals that agree this well, relatively, epoch after epoch, are of the same data."""
 
 
+@rule(
+    group="curve",
+    explains=(
+        "plateau",
+        "criterion_unreachable",
+    ),
+    fault=fault(
+        "overfit",
+        "nothing regularises",
+        **SHORT_WARMUP,
+        **UNREGULARISED,
+        learning_rate=3e-3,
+        num_epochs=60,
+        scheduler_type="none",
+    ),
+)
 def overfit(case: RunHistory) -> Finding | None:
     """Validation has turned and risen while training goes on falling."""
     held, train = case.validation_totals, dict(case.train_totals)
@@ -34,7 +51,6 @@ def overfit(case: RunHistory) -> Finding | None:
     if rise < limit or not falls or any(e.name == "early_stop" for e in case.events):
         return None
     return Finding(
-        cause="overfit",
         confidence=0.9,
         sentence=(
             f"Validation was best at epoch {best_epoch} ({format_loss(best)}) and has risen by {rise:.1%} since, while "
@@ -56,6 +72,15 @@ def _better_than_start(case: RunHistory, best: float) -> bool:
     return best < start * (1 - SKILL_DOUBT) or best == first
 
 
+@rule(
+    group="data",
+    explains=(
+        "overfit",
+        "plateau",
+        "criterion_unreachable",
+    ),
+    fault=fault("leak", "validation uses the training TRs", **WARN_ONLY),
+)
 def leak(case: RunHistory) -> Finding | None:
     """What is held out is trained on: the split says so, or the losses are training's own, component by component."""
     if case.data is not None and case.data.shared_trs:
@@ -68,7 +93,6 @@ def leak(case: RunHistory) -> Finding | None:
     if worst > tolerance:
         return None
     return Finding(
-        cause="leak",
         confidence=0.95,
         sentence=(
             f"Validation equals training within {worst:.1e} at each of the last {len(pairs)} epochs: it is held on the "
@@ -81,7 +105,6 @@ def leak(case: RunHistory) -> Finding | None:
 
 def _shared(data: DataMetric) -> Finding:
     return Finding(
-        cause="leak",
         confidence=0.98,
         sentence=(
             f"{data.shared_trs} TRs are trained on and held out as well, of {data.validation_trs} for validation and "
@@ -101,6 +124,21 @@ def _difference(epoch: EpochMetric) -> float:
     return max(found, default=math.inf)
 
 
+@rule(
+    group="curve",
+    explains=(
+        "overfit",
+        "plateau",
+        "criterion_unreachable",
+    ),
+    fault=fault(
+        "mean",
+        "the network's input is shuffled against film and brain",
+        **SHORT_WARMUP,
+        **UNREGULARISED,
+        learning_rate=3e-3,
+    ),
+)
 def no_better_than_mean(case: RunHistory) -> Finding | None:
     """Training falls, and no component is predicted better than by its training mean where it is held out."""
     skills = [e.validation.skill for e in case.epochs if e.validation and e.validation.skill]
@@ -115,7 +153,6 @@ def no_better_than_mean(case: RunHistory) -> Finding | None:
         return None
     said = ", ".join(f"{c} {v:+.3f}" for c, v in skill.items())
     return Finding(
-        cause="no_better_than_mean",
         confidence=0.88,
         sentence=(
             f"Training fell to {format_loss(last[-1])} of {format_loss(case.start_total)}, but held out nothing is "
@@ -131,6 +168,15 @@ def _mean_skill(case: RunHistory, skills: Sequence[Mapping[str, float | None]]) 
     return {c: fmean(values) for c, values in known.items() if values}
 
 
+@rule(
+    group="curve",
+    explains=(
+        "overfit",
+        "plateau",
+        "criterion_unreachable",
+    ),
+    fault=fault("noise", "the scans hold no response of the brain, only noise"),
+)
 def brain_unexplained(case: RunHistory) -> Finding | None:
     """The loss falls by the film alone: it is rebuilt ever better, and held-out brains have never been predicted."""
     told = [e for e in case.epochs if e.fmri_r is not None and _learns_otherwise(case, e)]
@@ -146,7 +192,6 @@ def brain_unexplained(case: RunHistory) -> Finding | None:
     film = ", ".join(f"{c} {v:+.3f}" for c, v in others.items() if c != "fmri" and v is not None)
     fell = f"held-out skill {film}" if film else f"the training loss fell to {format_loss(told[-1].train.total or 0.0)}"
     return Finding(
-        cause="brain_unexplained",
         confidence=0.85,
         sentence=(
             f"No brain is predicted: the held-out r of fMRI is {r[-1]:+.4f} and was at most {max(r):+.4f} in "

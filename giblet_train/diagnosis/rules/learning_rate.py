@@ -7,10 +7,13 @@ from collections.abc import Callable, Sequence
 from typing import Literal
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
+from giblet_train.diagnosis.rules.registry import fault, rule
 from giblet_train.schema.records import EpochMetric, StepMetric
 from giblet_train.schema.schedule import LrSchedule, lr_at, lr_schedule
 
 Reason = Literal["", "stepped_per_epoch", "wrong_world_size", "resumed_without_state", "never_reaches_peak"]
+
+Schedule = Callable[[int], float]
 
 ACTIONS: dict[Reason, str] = {
     "": "Compare the optimizer's rate with giblet's plan: `giblet launch --dry-run` prints it.",
@@ -32,6 +35,15 @@ LOG_TOLERANCE = 0.03
 CAPPED = 0.9
 
 
+@rule(
+    group="plan",
+    explains=(
+        "curve",
+        "diverging",
+        "nan",
+    ),
+    fault=fault("lr", "the schedule advances once per epoch instead of once per step"),
+)
 def lr_off_plan(case: RunHistory) -> Finding | None:
     """The observed rate is not the planned one."""
     plan = case.plan
@@ -44,7 +56,6 @@ def lr_off_plan(case: RunHistory) -> Finding | None:
     last = off[-1]
     planned = lr_at(last.step, plan)
     return Finding(
-        cause="lr_off_plan",
         confidence=0.97 if reason else 0.9,
         sentence=(
             f"The learning rate left its plan at step {off[0].step}: {last.lr:.2e} at step {last.step} where "
@@ -69,30 +80,45 @@ def _near(observed: float, planned: float, case: RunHistory, plan: LrSchedule) -
 
 
 def _reason(case: RunHistory, plan: LrSchedule, off: Sequence[StepMetric]) -> Reason:
+    """Return the first reason with a schedule that reproduces the observed rates."""
     sample = off[:: max(1, len(off) // SAMPLED)]
+    for reason, schedule in _candidates(case, plan, off[0].step):
+        n_near = sum(_near(s.lr, schedule(s.step), case, plan) for s in sample)
+        if n_near >= FITS * len(sample):
+            return reason
+    return "never_reaches_peak" if _is_capped(case, plan, off) else ""
 
-    def fits(rate: Callable[[int], float]) -> bool:
-        return sum(_near(s.lr, rate(s.step), case, plan) for s in sample) >= FITS * len(sample)
 
+def _candidates(case: RunHistory, plan: LrSchedule, first_off: int) -> list[tuple[Reason, Schedule]]:
+    """Return each reason with a schedule (step -> rate) that it would produce."""
+    world_size = case.run.world_size if case.run else 1
     resumed = case.run.resumed_from_step if case.run else None
-    restart = off[0].step if resumed is None else resumed
-    if restart and fits(lambda step: lr_at(max(0, step - restart), plan)):
-        return "resumed_without_state"
-    per_epoch = plan.steps_per_epoch
-    if any(fits(lambda step, late=late: lr_at(step // per_epoch + late, plan)) for late in (0, 1)):  # type: ignore[misc]
-        return "stepped_per_epoch"
-    own = case.run.world_size if case.run else 1
-    for k in dict.fromkeys([own, *RANKS] if own > 1 else RANKS):
-        too_slow = fits(lambda step, k=k: lr_at(step // k, plan))  # type: ignore[misc]
-        if too_slow or fits(lambda step, k=k: lr_at(step * k, plan)):  # type: ignore[misc]
-            return "wrong_world_size"
-    if own > 1 and any(fits(lambda step, f=f: f * lr_at(step, plan)) for f in (own, 1 / own)):  # type: ignore[misc]
-        return "wrong_world_size"
-    highest = max(s.lr for s in case.steps)
-    held = min(s.lr for s in off) > (1 - LOG_TOLERANCE) * max(s.lr for s in off)
-    late = case.steps[-1].step > plan.warmup_steps
-    below = all(s.lr <= lr_at(s.step, plan) * (1 + case.watch.lr_tolerance) for s in sample)
-    return "never_reaches_peak" if below and highest < CAPPED * plan.learning_rate and (held or late) else ""
+    restart = first_off if resumed is None else resumed
+    n_ranks = dict.fromkeys([world_size, *RANKS] if world_size > 1 else RANKS)
+    factors = (world_size, 1 / world_size) if world_size > 1 else ()
+    resumes = [restart] if restart else []
+    return [
+        *(("resumed_without_state", _schedule(plan, shift=-step)) for step in resumes),
+        *(("stepped_per_epoch", _schedule(plan, divisor=plan.steps_per_epoch, shift=shift)) for shift in (0, 1)),
+        *(("wrong_world_size", _schedule(plan, divisor=n)) for n in n_ranks),
+        *(("wrong_world_size", _schedule(plan, multiplier=n)) for n in n_ranks),
+        *(("wrong_world_size", _schedule(plan, factor=factor)) for factor in factors),
+    ]
+
+
+def _schedule(
+    plan: LrSchedule, *, multiplier: int = 1, divisor: int = 1, shift: int = 0, factor: float = 1.0
+) -> Schedule:
+    """Return a schedule that uses the planned rate of another step, times a factor."""
+    return lambda step: factor * lr_at(max(0, step * multiplier // divisor + shift), plan)
+
+
+def _is_capped(case: RunHistory, plan: LrSchedule, off: Sequence[StepMetric]) -> bool:
+    """Return True if the rate never exceeds its plan and stays clearly below its base."""
+    below = all(s.lr <= lr_at(s.step, plan) * (1 + case.watch.lr_tolerance) for s in off)
+    constant = min(s.lr for s in off) > (1 - LOG_TOLERANCE) * max(s.lr for s in off)
+    warmed_up = case.steps[-1].step > plan.warmup_steps
+    return below and max(s.lr for s in case.steps) < CAPPED * plan.learning_rate and (constant or warmed_up)
 
 
 def _because(reason: Reason) -> str:
@@ -111,7 +137,6 @@ def _unreachable_peak(plan: LrSchedule) -> Finding | None:
     if plan.warmup_steps < plan.total_steps:
         return None
     return Finding(
-        cause="lr_off_plan",
         confidence=0.9,
         sentence=(
             f"The warm-up of {plan.warmup_steps} steps is longer than the run of {plan.total_steps}: the base rate "
@@ -140,7 +165,6 @@ def _off_by_epochs(case: RunHistory) -> Finding | None:
     planned = lr_at(last.epoch * FINE_STEPS, plan)
     reason = _reason_by_epochs(case, plan)
     return Finding(
-        cause="lr_off_plan",
         confidence=0.93 if reason else 0.8,
         sentence=(
             f"The learning rate is {last.lr:.2e} after epoch {last.epoch} where {planned:.2e} was planned (base "

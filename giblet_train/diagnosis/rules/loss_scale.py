@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from statistics import geometric_mean, median
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss, median_or_none
+from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, WARN_ONLY, fault, rule
 
 FIRST_STEPS = 5
 FEWEST_SHARES = 3
@@ -17,6 +18,21 @@ UNMEASURED_STEPS = 200
 """Steps after which a share of the loss alone is believed, where no gradient share was ever measured."""
 
 
+@rule(
+    group="scale",
+    explains=(
+        "curve",
+        "component_dominates",
+        "loss_not_unit_free",
+        "scale_mismatch",
+    ),
+    fault=fault(
+        "codes",
+        "the audio's targets are codes from 0 to 1023, under a squared error",
+        **WARN_ONLY,
+        losses__scale="none",
+    ),
+)
 def categorical_targets(case: RunHistory) -> Finding | None:
     """A component whose targets are small whole numbers, regressed with a squared error."""
     facts = case.data.components if case.data else {}
@@ -25,7 +41,6 @@ def categorical_targets(case: RunHistory) -> Finding | None:
         return None
     fact, starts = facts[named], first_losses(case)
     return Finding(
-        cause="categorical_targets",
         confidence=0.97,
         sentence=(
             f"The targets of {named} look like categorical codes (whole numbers from {fact.raw_min:g} to "
@@ -45,6 +60,21 @@ def categorical_targets(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(
+    group="scale",
+    explains=(
+        "curve",
+        "component_dominates",
+        "loss_not_unit_free",
+    ),
+    fault=fault(
+        "scale",
+        "raw scanner units against z-scored features, without division by the variance",
+        **WARN_ONLY,
+        data__normalize_fmri=False,
+        losses__scale="none",
+    ),
+)
 def scale_mismatch(case: RunHistory) -> Finding | None:
     """Components whose losses start orders of magnitude apart, so that one hides the others."""
     starts = first_losses(case)
@@ -57,7 +87,6 @@ def scale_mismatch(case: RunHistory) -> Finding | None:
         return None
     fact = case.data.components.get(farthest) if case.data else None
     return Finding(
-        cause="scale_mismatch",
         confidence=0.95,
         sentence=(
             f"{farthest} starts at {format_loss(starts[farthest])}, {ratio:,.0f} times the others "
@@ -78,6 +107,16 @@ def scale_mismatch(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(
+    group="scale",
+    explains=(
+        "curve",
+        "component_dominates",
+    ),
+    fault=fault(
+        "units", "the video's loss is divided by its standard deviation, which is 6", **WARN_ONLY, losses__scale="std"
+    ),
+)
 def loss_not_unit_free(case: RunHistory) -> Finding | None:
     """A loss that the best constant does not score 1 on: its size is that of a unit, not of an error."""
     starts = first_losses(case)
@@ -90,7 +129,6 @@ def loss_not_unit_free(case: RunHistory) -> Finding | None:
     farthest = max(off, key=lambda c: max(off[c], 1 / off[c]))
     scale = case.config.losses.scale if case.config else "unknown"
     return Finding(
-        cause="loss_not_unit_free",
         confidence=0.92,
         sentence=(
             f"{farthest} starts at {format_loss(off[farthest])} where the best constant should score 1: the loss "
@@ -101,6 +139,19 @@ def loss_not_unit_free(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(
+    group="scale",
+    explains=("curve",),
+    fault=fault(
+        "dominance",
+        "the audio's weight is ten thousand times the others'",
+        **SHORT_WARMUP,
+        fmri_weight=0.001,
+        video_weight=0.001,
+        text_weight=0.001,
+        audio_weight=10.0,
+    ),
+)
 def component_dominates(case: RunHistory) -> Finding | None:
     """One component holds nearly all of the weighted loss and of the gradient, from the end of warm-up on."""
     after = case.plan.warmup_steps if case.plan else 0
@@ -115,7 +166,6 @@ def component_dominates(case: RunHistory) -> Finding | None:
     if min(loss[named], gradient[named]) <= case.watch.dominance_share:
         return None
     return Finding(
-        cause="component_dominates",
         confidence=0.9 if measured else 0.6,
         sentence=(
             f"{named} holds {loss[named]:.1%} of the weighted loss"
@@ -157,7 +207,6 @@ def _total_not_unit_free(case: RunHistory) -> Finding | None:
     if 1 - last / first > min(LEARNS, case.watch.flat_change * (epoch - first_epoch)):
         return None
     return Finding(
-        cause="loss_not_unit_free",
         confidence=0.88,
         sentence=(
             f"The training loss starts at {format_loss(first)}; terms in units of their variance would add up to a few."

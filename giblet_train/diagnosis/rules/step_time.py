@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections import Counter
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
+from giblet_train.diagnosis.rules.registry import fault, rule
 
 
+@rule(group="speed", fault=fault("loader", "each batch comes a fifth of a second late"))
 def loader_bound(case: RunHistory) -> Finding | None:
     """Most of a step is spent waiting for data."""
     share = _share(case, "data_s")
     if share is None or share <= case.watch.data_share:
         return None
     return Finding(
-        cause="loader_bound",
         confidence=0.9,
         sentence=f"{share:.0%} of each step is spent waiting for data; the processors stand idle.",
         evidence={"share": share, "step_s": _step_s(case)},
@@ -21,6 +22,11 @@ def loader_bound(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(
+    group="speed",
+    explains=("communication_bound",),
+    fault=fault("straggler", "rank 1 of 2 is a fifth of a second late in each step", processes=2),
+)
 def straggler(case: RunHistory) -> Finding | None:
     """All ranks wait for one that is slowest nearly always."""
     ranks = [s.slowest_rank for s in case.recent_steps if s.slowest_rank is not None]
@@ -32,7 +38,6 @@ def straggler(case: RunHistory) -> Finding | None:
     if share < case.watch.straggler_share or waiting < case.watch.communication_share / 2:
         return None
     return Finding(
-        cause="straggler",
         confidence=0.92,
         sentence=(
             f"Rank {rank} was the slowest of {case.run.world_size} in {share:.0%} of the last {len(ranks)} steps; the "
@@ -43,13 +48,13 @@ def straggler(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(group="speed", fault=fault("communication", "the sum over 2 ranks takes half a second longer", processes=2))
 def communication_bound(case: RunHistory) -> Finding | None:
     """Most of a step goes into summing gradients over ranks."""
     share = _share(case, "communication_s")
     if share is None or share <= case.watch.communication_share or case.run is None or case.run.world_size < 2:
         return None
     return Finding(
-        cause="communication_bound",
         confidence=0.88,
         sentence=f"{share:.0%} of each step goes into exchanging gradients between {case.run.world_size} ranks.",
         evidence={"share": share, "step_s": _step_s(case), "world_size": case.run.world_size},

@@ -9,6 +9,7 @@ from statistics import fmean, median, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import best_bent, best_fall, from_steepest
+from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.schema.records import StepMetric
 
 BLOCK_STEPS = 10
@@ -29,6 +30,17 @@ WHOLE_COURSE = 0.2
 ELSEWHERE = 0.05
 
 
+@rule(
+    group="numbers",
+    explains=(
+        "curve",
+        "crashed",
+        "diverging",
+        "frozen_parameters",
+    ),
+    level="error",
+    fault=fault("nan", "the audio's targets turn into NaN", FAULT_STEP),
+)
 def nan(case: RunHistory) -> Finding | None:
     """A loss or a gradient that is not finite: the first component, and its step."""
     measured = False
@@ -48,7 +60,6 @@ def _whole(bad: Sequence[str]) -> str:
 def _not_finite(what: str, step: int | None, epoch: int | None) -> Finding:
     where = f"at step {step}" if step is not None else f"in epoch {epoch}"
     return Finding(
-        cause="nan",
         confidence=0.99,
         sentence=f"{what[:1].upper()}{what[1:]} stopped being finite {where}.",
         evidence={"component": what, "step": step, "epoch": epoch},
@@ -56,6 +67,15 @@ def _not_finite(what: str, step: int | None, epoch: int | None) -> Finding:
     )
 
 
+@rule(
+    group="numbers",
+    explains=(
+        "curve",
+        "crashed",
+    ),
+    level="error",
+    fault=fault("diverging", "from step 100 on every step makes the weights 5 % larger", 100, **SHORT_WARMUP),
+)
 def diverging(case: RunHistory) -> Finding | None:
     """The training loss rises far above the best it had."""
     blocks, unit = _blocks(case.steps), "step"
@@ -69,7 +89,6 @@ def diverging(case: RunHistory) -> Finding | None:
     if best <= 0 or last < high or (last < before and before < high):
         return None
     return Finding(
-        cause="diverging",
         confidence=0.96,
         sentence=(
             f"The training loss rose from {format_loss(best)} at {unit} {since} to {format_loss(last)} at {unit} "
@@ -97,6 +116,15 @@ def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
     return found
 
 
+@rule(
+    group="numbers",
+    explains=(
+        "curve",
+        "rounding",
+    ),
+    level="error",
+    fault=fault("frozen", "no gradient reaches any weight", FAULT_STEP),
+)
 def frozen_parameters(case: RunHistory) -> Finding | None:
     """No gradient arrives: at all, or from one component."""
     n = case.watch.frozen_steps
@@ -106,7 +134,6 @@ def frozen_parameters(case: RunHistory) -> Finding | None:
     if still >= n:
         first = case.steps[-still].step
         return Finding(
-            cause="frozen_parameters",
             confidence=0.98,
             sentence=f"The gradient has been 0 for {still} steps, since step {first}: nothing can be learnt.",
             evidence={"component": None, "since_step": first, "steps": still},
@@ -117,7 +144,6 @@ def frozen_parameters(case: RunHistory) -> Finding | None:
     if not dead:
         return None
     return Finding(
-        cause="frozen_parameters",
         confidence=0.9,
         sentence=f"No gradient comes from {dead[0]}: its share was 0 at each of the last {len(shares)} measurements.",
         evidence={"component": dead[0], "measured": len(shares)},
@@ -125,6 +151,16 @@ def frozen_parameters(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(
+    group="curve",
+    explains=(
+        "plateau",
+        "criterion_unreachable",
+    ),
+    fault=fault(
+        "flat", "the learning rate is a ten-thousandth of what learns", **SHORT_WARMUP, **WARN_ONLY, learning_rate=1e-7
+    ),
+)
 def flat(case: RunHistory) -> Finding | None:
     """After enough steps at a real rate, the loss is where it began."""
     if case.start_total is None or not case.steps:
@@ -191,7 +227,6 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
 
 def _flat(facts: str, evidence: dict[str, float | int | None]) -> Finding:
     return Finding(
-        cause="flat",
         confidence=0.85,
         sentence=f"{facts}: nothing is learnt.",
         evidence=dict(evidence),
@@ -199,6 +234,18 @@ def _flat(facts: str, evidence: dict[str, float | int | None]) -> Finding:
     )
 
 
+@rule(
+    group="curve",
+    explains=("criterion_unreachable",),
+    fault=fault(
+        "plateau",
+        "from step 140 on the weights are reset after every step",
+        140,
+        **SHORT_WARMUP,
+        scheduler_type="none",
+        num_epochs=60,
+    ),
+)
 def plateau(case: RunHistory) -> Finding | None:
     """Learning stopped from one epoch to the next, while the rate was high and the curve was still falling.
 
@@ -226,7 +273,6 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
     if better < BEND or missing < case.watch.plateau_fall or learnt < LEARNT or not _rate_held(case, bent.knee):
         return None
     return Finding(
-        cause="plateau",
         confidence=0.85,
         sentence=(
             f"Learning stopped at epoch {bent.knee:g}: the loss has stayed at {format_loss(now)} since, where its own "
@@ -244,6 +290,17 @@ def _rate_held(case: RunHistory, since_epoch: float) -> bool:
     return min(rates) >= HIGH_RATE * max(base, max(rates))
 
 
+@rule(
+    group="curve",
+    explains=(
+        "flat",
+        "plateau",
+        "criterion_unreachable",
+    ),
+    fault=fault(
+        "clipping", "the gradient's limit is a ten-thousandth of its norm", **SHORT_WARMUP, gradient_clip_val=1e-4
+    ),
+)
 def clipping_always(case: RunHistory) -> Finding | None:
     """Nearly every step is cut, and by a lot: the step's length is the limit's, whatever the rate says."""
     n = 2 * case.watch.recent_steps
@@ -257,7 +314,6 @@ def clipping_always(case: RunHistory) -> Finding | None:
     if share < case.watch.clipping_share or factor < case.watch.clipping_factor:
         return None
     return Finding(
-        cause="clipping_always",
         confidence=0.85,
         sentence=(
             f"{share:.0%} of the last {n} steps were clipped, with a gradient {factor:.3g} times the limit: the limit "
@@ -268,6 +324,13 @@ def clipping_always(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(
+    group="numbers",
+    explains=("curve",),
+    fault=fault(
+        "rounding", "weights are kept in 8 bits, which is too coarse for the steps", **SHORT_WARMUP, learning_rate=1e-4
+    ),
+)
 def rounding(case: RunHistory) -> Finding | None:
     """Gradients flow, yet validation repeats itself to the last digit: the weights' rounding swallows the updates."""
     held = [v for _, v in case.validation_totals][-SAME_EPOCHS:]
@@ -275,7 +338,6 @@ def rounding(case: RunHistory) -> Finding | None:
     if len(held) < SAME_EPOCHS or len(set(held)) > 1 or not moving:
         return None
     return Finding(
-        cause="rounding",
         confidence=0.93,
         sentence=(
             f"Validation was exactly {held[-1]!r} {SAME_EPOCHS} times in a row while gradients of norm "

@@ -6,7 +6,7 @@ from msgspec.structs import replace
 
 from giblet_train.diagnosis.alerts import AlertState, open_alerts, restore_state, update
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
-from giblet_train.diagnosis.rules.case import CauseName, Finding
+from giblet_train.diagnosis.rules.case import Finding
 from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.records import Alert, AlertResponse, EpochMetric
 from tests.collection.faults import flat
@@ -16,7 +16,7 @@ WATCH = WatchConfig(raise_looks=2, clear_looks=3)
 WELL = Diagnosis()
 
 
-def sick(name: CauseName = "flat", confidence: float = 0.85) -> Diagnosis:
+def sick(name: str = "flat", confidence: float = 0.85) -> Diagnosis:
     cause = Finding(cause=name, confidence=confidence, sentence="It is so.", evidence={"a": 1}, action="Do this.")
     return Diagnosis(causes=(cause,))
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import get_args
 
 import pytest
 from msgspec.structs import replace
 
 from benchmarks.why import accused_early, delay_of, first_cause, is_right, whole
-from giblet_train.diagnosis.diagnose import EXPLAINS, RULES, diagnose
+from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import parse
-from giblet_train.diagnosis.rules.case import CauseName, case_of
+from giblet_train.diagnosis.rules.case import Finding, RunHistory, case_of
+from giblet_train.diagnosis.rules.registry import RULES, Group
 from giblet_train.schema.config import from_mapping
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import (
@@ -57,14 +59,27 @@ def test_a_fault_is_named_soon_after_it_began(tuning: list[Case], family: str) -
     assert delays and all(delay is not None and delay <= limit for delay in delays), delays
 
 
-def test_every_cause_says_what_to_do_and_every_name_is_known(tuning: list[Case]) -> None:
-    names = set(CauseName.__args__)  # type: ignore[attr-defined]
+def test_every_finding_has_a_sentence_an_action_and_evidence(tuning: list[Case]) -> None:
     for case in tuning:
         for cause in whole(case).causes:
-            assert cause.cause in names and 0 < cause.confidence <= 1
+            assert cause.cause in RULES and 0 < cause.confidence <= 1
             assert cause.sentence.endswith(".") and cause.action.endswith(".") and cause.evidence
-    assert set(EXPLAINS) | {n for followers in EXPLAINS.values() for n in followers} <= names
-    assert len(RULES) == len(names)
+
+
+def test_rules_explain_only_known_causes_and_groups() -> None:
+    known = set(RULES) | set(get_args(Group))
+    assert all(rule.explains <= known and rule.group in known for rule in RULES.values())
+
+
+def test_a_rule_that_raises_is_reported_and_hides_no_other_finding(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(case: RunHistory) -> Finding | None:
+        raise ZeroDivisionError("float division by zero")
+
+    monkeypatch.setitem(RULES, "nan", replace(RULES["nan"], evaluate=broken))
+    diagnosis = diagnose(None, [], log_tail=["KeyError: 'sub-04'"])
+    assert diagnosis.unevaluated == ("Rule nan could not be evaluated: ZeroDivisionError: float division by zero.",)
+    assert [cause.cause for cause in diagnosis.causes] == ["crashed"]
+    assert not diagnose(None, []).healthy
 
 
 def test_nothing_known_is_nothing_wrong() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import pytest
 from msgspec.structs import replace
 from typer.testing import CliRunner
 
 from giblet_train.diagnosis.fault_catalog import EVENT, FAULTS
-from giblet_train.diagnosis.rules.case import CauseName
+from giblet_train.diagnosis.rules.registry import RULES
 from giblet_train.schema.config import from_mapping, set_dotted
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert, EventMetric
@@ -33,8 +31,9 @@ def alert(name: str, step: int) -> Alert:
     )
 
 
-def test_every_cause_has_a_drill_that_makes_it() -> None:
-    assert {drill.cause for drill in FAULTS.values()} - {None} == set(get_args(CauseName))
+def test_every_fault_names_its_rule_and_only_the_control_names_none() -> None:
+    assert {name for name, fault in FAULTS.items() if fault.cause is None} == {"good"}
+    assert {fault.cause for fault in FAULTS.values()} - {None} == {r.name for r in RULES.values() if r.fault}
 
 
 @pytest.mark.parametrize("drill", FAULTS.values(), ids=str)
