@@ -230,7 +230,7 @@ class DashboardApp(App[int]):
     def _report(self, subject: str, sentence: str, level: Level = "information") -> None:
         self.post_message(ActionReported(subject, sentence, level))
 
-    def on_action_said(self, message: ActionReported) -> None:
+    def on_action_reported(self, message: ActionReported) -> None:
         self.notify(escape_line(message.sentence), title=message.subject, severity=message.level, markup=False)
 
     def get_system_commands(self, screen: Screen[object]) -> Iterable[SystemCommand]:

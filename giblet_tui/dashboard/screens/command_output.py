@@ -49,7 +49,7 @@ class CommandOutputScreen(ModalScreen[None]):
         scroll.focus()
         self.run_worker(lambda: self.post_message(self.Told(self._ask())), thread=True)
 
-    def on_reading_screen_told(self, message: Told) -> None:
+    def on_command_output_screen_told(self, message: Told) -> None:
         self.query_one("#reading-lines", Static).update(Content("\n").join([join_parts(one) for one in message.lines]))
 
     def action_copy(self) -> None:

@@ -698,7 +698,7 @@ async def test_stopping_asks_first_with_cancel_in_focus_then_reports() -> None:
         run_id = app.fleet.runs()[0].run.run_id
         assert actions.stopped == [run_id]
         told = [m for m in seen if isinstance(m, StopConfirmed | ActionReported)]
-        assert [type(m).__name__ for m in told] == ["StopConfirmed", "ActionSaid", "ActionSaid"]
+        assert [type(m).__name__ for m in told] == ["StopConfirmed", "ActionReported", "ActionReported"]
         assert [m.sentence for m in told if isinstance(m, ActionReported)] == ["asked to stop", "nothing survives"]
 
 
