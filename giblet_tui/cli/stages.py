@@ -52,12 +52,12 @@ def promote(
     """
     from giblet_tui.inventory import configs, nodes
     from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.promotion import ascent_lines, obsolete_runs, plan_promotion
+    from giblet_tui.reporting.promotion import obsolete_runs, plan_promotion, promotion_lines
 
     where, run_id = find_run.locate(name, print_status)
     run = find_run.fetch_run(where, run_id)
     ascent = plan_promotion(run, configs.ladder(), stage, configs.parse_settings(settings or ()), accept or (), note)
-    for line in ascent_lines(ascent):
+    for line in promotion_lines(ascent):
         print_status(line)
     others = obsolete_runs(find_run.observe(nodes.known_nodes()).runs(), ascent)
     if dry_run:
@@ -76,7 +76,7 @@ def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str) -> No
     from giblet_tui.cli.launch import await_first_step, build_request, launch_and_print
     from giblet_tui.reporting.progress_lines import ProgressPrinter
 
-    request = build_request(ascent.climb.config, gpus=gpus, note=note, again=False, force=False)
+    request = build_request(ascent.target.config, gpus=gpus, note=note, again=False, force=False)
     run_id = launch_and_print(node, replace(request, promotion=ascent.promotion))
     await_first_step(node, run_id, ProgressPrinter())
     print_status(next_commands(run_id, live=True))
@@ -119,13 +119,13 @@ def _print_estimate(ascent: PromotionPlan, others: list[RunSnapshot]) -> None:
 
     for other in others:
         print_status(f"would supersede {other.run.run_id} on {other.run.node} ({other.health.state})")
-    print_data(dump(ascent.climb.config).rstrip())
+    print_data(dump(ascent.target.config).rstrip())
 
 
 def _confirm(ascent: PromotionPlan, node: str, yes: bool) -> None:
     from giblet_train.schema.errors import PreflightRefused
 
-    if not yes and not confirm(f"Start {ascent.climb.config.name} on {node}?"):
+    if not yes and not confirm(f"Start {ascent.target.config.name} on {node}?"):
         raise PreflightRefused("Nothing was started.", "Answer y, or add --yes.")
 
 

@@ -1,4 +1,4 @@
-"""A run's records as a CSV table, one row for each step and each epoch. Pure."""
+"""Format a run's records as a CSV table, one row per step and epoch. Pure."""
 
 from __future__ import annotations
 
@@ -22,8 +22,11 @@ Cells = dict[str, str | int | Number]
 
 
 def csv_text(run: RunSnapshot) -> str:
-    """The table with its heading. kind is `step` or `epoch`; a cell is empty for what a row does not measure, and
-    `nan` for a measurement that was not finite. Times are seconds since 1970 on the node's clock."""
+    """Return the table with its header.
+
+    `kind` is `step` or `epoch`. A cell is empty if the row does not measure the value, and `nan` if the measured value
+    was not finite. Times are seconds since 1970 on the node's clock.
+    """
     out = io.StringIO()
     writer = csv.DictWriter(out, FIELDS, restval="", lineterminator="\n")
     writer.writeheader()

@@ -1,4 +1,4 @@
-"""What a node lacks, each finding with its remedy: a pure judgement of the facts of one round trip."""
+"""Judge whether a node can run giblet: findings with remedies, from the answers of one round trip. Pure."""
 
 from __future__ import annotations
 
@@ -19,37 +19,46 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.json_output import SCHEMA
 
 DISK_WANTED_GIB = 20.0
+"""Free disk space, in GiB, that a store and its checkpoints usually need."""
 SKEW_LIMIT_S = 2.0
+"""Largest difference in seconds between the clocks of node and laptop that is not reported."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One line of the doctor. needed: a launch fails without it. remedy: what to do when it is not well."""
+    """One line printed by `giblet doctor`."""
 
     name: str
     well: bool
+    """True if nothing has to be done."""
     sentence: str
     remedy: str = ""
+    """What to do if it is not well."""
     needed: bool = False
+    """True if a launch fails without it."""
 
 
 def findings(
     node: Node, probe: Mapping[str, Any], engine: Environment | GibletError, clock_skew_s: float = 0.0
 ) -> list[Finding]:
-    """Judge what the agent's `probe` saw, and whether the engine is there. Texts of the node are made harmless here.
+    """Judge the answer of the agent's `probe` and the state of the engine. Sanitizes all text from the node.
 
-    clock_skew_s: the node's clock less ours.
+    Args:
+        clock_skew_s: Clock of the node minus clock of the laptop, in seconds.
     """
     probe = sanitize_value(probe)
     own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe)]
     return [_engine(engine), _sessions(node, probe), *_gpus(probe), *own]
 
 
-def needs(config: Config, probe: Mapping[str, Any], seen: Sequence[RunSnapshot]) -> list[Finding]:
-    """Whether the node's disk and memory hold a run of this configuration, by what earlier runs of its name needed.
+def needs(config: Config, probe: Mapping[str, Any], earlier_runs: Sequence[RunSnapshot]) -> list[Finding]:
+    """Check that the node's disk and memory suffice, judged by what earlier runs of the same name needed.
 
-    seen: runs, newest first. A figure that no run has shown yet is told as such, not guessed.
+    A need that no earlier run has shown is reported as unknown, never guessed.
+
+    Args:
+        earlier_runs: Runs on the node, newest first.
     """
-    own = [run for run in seen if run.run.name == config.name]
+    own = [run for run in earlier_runs if run.run.name == config.name]
     sizes = [max(record.bytes for record in run.checkpoints) for run in own if run.checkpoints]
     memory = [max(s.rss_gib or 0.0 for s in run.steps) for run in own if any(s.rss_gib for s in run.steps)]
     n_files, n_ranks = checkpoints_at_most(config), config.distributed.world_size
@@ -60,32 +69,40 @@ def needs(config: Config, probe: Mapping[str, Any], seen: Sequence[RunSnapshot])
         else (n_ranks * memory[0], f"{n_ranks} process{'es' if n_ranks > 1 else ''} of {memory[0]:.1f} GiB")
     )
     return [
-        _room("checkpoints", disk, float(probe.get("disk_free_gib") or 0.0), "Free some: giblet prune NODE --dry-run"),
-        _room("memory", ram, float(probe.get("ram_available_gib") or 0.0), "Take fewer processes, or wait."),
+        _space_finding(
+            "checkpoints", disk, float(probe.get("disk_free_gib") or 0.0), "Free some: giblet prune NODE --dry-run"
+        ),
+        _space_finding("memory", ram, float(probe.get("ram_available_gib") or 0.0), "Take fewer processes, or wait."),
     ]
 
 
-def doctor_json(node: Node, found: Sequence[Finding]) -> dict[str, Any]:
-    """`doctor --json`. ok: a launch would not fail for any of this."""
+def doctor_json(node: Node, node_findings: Sequence[Finding]) -> dict[str, Any]:
+    """Return the object printed by `doctor --json`; `ok` is False if a launch would fail."""
     return {
         "schema": SCHEMA,
         "node": node.name,
-        "ok": all(finding.well or not finding.needed for finding in found),
-        "findings": [msgspec.to_builtins(replace(f, remedy="") if f.well else f) for f in found],
+        "ok": all(finding.well or not finding.needed for finding in node_findings),
+        "findings": [msgspec.to_builtins(replace(f, remedy="") if f.well else f) for f in node_findings],
     }
 
 
-def data(code: int, said: Sequence[str], again: str) -> Finding:
-    """What the engine's check of the study on the node said. said: its lines; again: the command for all of it."""
+def data(code: int, output_lines: Sequence[str], command: str) -> Finding:
+    """Report the result of the engine's study check on the node.
+
+    Args:
+        code: Exit code of the check.
+        output_lines: Lines that it printed.
+        command: Command that shows its whole output.
+    """
     if code == 0:
         return Finding(name="data", well=True, sentence="the study is there and fits the configuration")
-    complaint = next((line for line in reversed(said) if line.startswith("giblet: ")), "giblet: it has errors")
-    return Finding(name="data", well=False, sentence=complaint.removeprefix("giblet: "), remedy=again, needed=True)
+    complaint = next((line for line in reversed(output_lines) if line.startswith("giblet: ")), "giblet: it has errors")
+    return Finding(name="data", well=False, sentence=complaint.removeprefix("giblet: "), remedy=command, needed=True)
 
 
-def _room(name: str, need: tuple[float, str] | None, there_gib: float, remedy: str) -> Finding:
+def _space_finding(name: str, need: tuple[float, str] | None, there_gib: float, remedy: str) -> Finding:
     if need is None:
-        return Finding(name=name, well=True, sentence="what it needs is not known before a first run of it was seen")
+        return Finding(name=name, well=True, sentence="what it needs is not known before its first run")
     needed_gib, parts = need
     sentence = f"{parts}: {needed_gib:.1f} GiB of {there_gib:.0f} GiB free"
     return Finding(name=name, well=needed_gib <= there_gib, sentence=sentence, remedy=remedy, needed=True)
@@ -99,10 +116,10 @@ def _engine(engine: Environment | GibletError) -> Finding:
 
 def _sessions(node: Node, probe: Mapping[str, Any]) -> Finding:
     present = [name for name in ("tmux", "screen") if probe.get(name)]
-    wanted = node.multiplexer
-    if wanted in ("tmux", "screen") and wanted not in present:
-        remedy = f"Have {wanted} installed there, or set `multiplexer: auto` for the node."
-        return Finding(name="sessions", well=False, sentence=f"{wanted} is missing", remedy=remedy, needed=True)
+    multiplexer = node.multiplexer
+    if multiplexer in ("tmux", "screen") and multiplexer not in present:
+        remedy = f"Have {multiplexer} installed there, or set `multiplexer: auto` for the node."
+        return Finding(name="sessions", well=False, sentence=f"{multiplexer} is missing", remedy=remedy, needed=True)
     if present:
         return Finding(name="sessions", well=True, sentence=" and ".join(present))
     remedy = "Have tmux or screen installed to be able to attach."
@@ -119,10 +136,10 @@ def _gpus(probe: Mapping[str, Any]) -> list[Finding]:
 
 
 def _gpu(gpu: Mapping[str, Any]) -> str:
-    """Whose processes hold how much of it."""
-    held = [f"{p.get('user') or '?'} {p['memory_gib']:.1f} GiB (pid {p['pid']})" for p in gpu["processes"]]
+    """Describe a GPU's memory use, by process."""
+    holders = [f"{p.get('user') or '?'} {p['memory_gib']:.1f} GiB (pid {p['pid']})" for p in gpu["processes"]]
     used = f"{gpu['memory_used_gib']:.1f}/{gpu['memory_total_gib']:.0f} GiB"
-    return f"{gpu['name']}, {used}, {', '.join(held) or 'free'}"
+    return f"{gpu['name']}, {used}, {', '.join(holders) or 'free'}"
 
 
 def _disk(node: Node, probe: Mapping[str, Any]) -> Finding:
@@ -154,7 +171,7 @@ def _clock(skew_s: float) -> Finding:
 
 
 def _logout(node: Node, probe: Mapping[str, Any]) -> Finding:
-    """systemd may end at the last logout all that a login started, tmux and screen too; lingering spares none of it."""
+    """Check whether systemd ends runs at logout. It ends tmux and screen too, and lingering does not prevent it."""
     if ends_at_logout(node, probe):
         remedy = (
             "Ask the administrator for KillUserProcesses=no in logind.conf; `loginctl enable-linger` does not help."

@@ -1,4 +1,4 @@
-"""A drill held against what came of it: when the fault began, when the records showed it, when the watcher said so."""
+"""Compare a fault drill with its result: when the fault began, when records showed it, when the watcher raised it."""
 
 from __future__ import annotations
 
@@ -13,47 +13,48 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting import why
 
 FARTHEST_STEPS = 1000
-"""So many steps beyond a fault's beginning are looked at again."""
+"""Number of steps after the start of a fault that are diagnosed again."""
 
 
 class FaultOutcome(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of a drill. Steps are counted from the fault's beginning; None: never.
-
-    named: what `giblet why` names first at the end ("" for nothing). shown_after: steps until the records alone showed
-    it; None also where they cannot. raised_after, raised_s: steps and seconds until the watcher's alert.
-    others: what else the watcher raised.
-    """
+    """Result of a fault drill. Delays count from the start of the fault; None means never."""
 
     drill: Fault
     named: str
+    """First cause that `giblet why` names at the end; empty if it names none."""
     sentence: str
     began_step: int | None
+    """Step at which the fault began."""
     shown_after: int | None
+    """Steps until the records alone show it; None also if they cannot show it."""
     raised_after: int | None
+    """Steps until the watcher's alert."""
     raised_s: float | None
+    """Seconds until the watcher's alert."""
     others: tuple[str, ...]
+    """Other alerts of the watcher."""
 
     @property
     def caught(self) -> bool:
-        """Was it raised and named first? Of the control: was nothing?"""
+        """Return True if the fault was raised and named first; for the control run, if nothing was."""
         if self.drill.cause is None:
             return not self.named and not self.others
         return self.named == self.drill.cause and self.raised_after is not None
 
 
 def alert_of(run: RunSnapshot, drill: Fault) -> Alert | None:
-    """The first alert that names the drill's fault."""
+    """Return the first alert that names the drill's fault."""
     return next((a for a in run.alerts if a.name == drill.cause and a.state == "raised"), None)
 
 
 def outcome(run: RunSnapshot, drill: Fault) -> FaultOutcome:
-    """What the records of a drill's run tell."""
+    """Compute the outcome of a drill from its run's records."""
     began = next((e for e in run.events if e.name == EVENT), None)
-    found, alert = why.of_run(run).diagnosis, alert_of(run, drill)
+    diagnosis, alert = why.of_run(run).diagnosis, alert_of(run, drill)
     return FaultOutcome(
         drill=drill,
-        named=found.causes[0].cause if found.causes else "",
-        sentence=found.causes[0].sentence if found.causes else "",
+        named=diagnosis.causes[0].cause if diagnosis.causes else "",
+        sentence=diagnosis.causes[0].sentence if diagnosis.causes else "",
         began_step=drill.step if began else None,
         shown_after=_shown_after(run, drill) if began else None,
         raised_after=max(0, alert.step - drill.step) if alert and began else None,
@@ -62,34 +63,44 @@ def outcome(run: RunSnapshot, drill: Fault) -> FaultOutcome:
     )
 
 
-def outcome_lines(seen: FaultOutcome) -> list[str]:
-    """The outcome in words, what was made first."""
-    drill = seen.drill
+def outcome_lines(fault_outcome: FaultOutcome) -> list[str]:
+    """Format the outcome, the injected fault first."""
+    drill = fault_outcome.drill
     lines = [
-        f"drill {drill.name}: {drill.says} (from step {seen.began_step})" if drill.cause else "drill good: nothing"
+        f"drill {drill.name}: {drill.says} (from step {fault_outcome.began_step})"
+        if drill.cause
+        else "drill good: nothing"
     ]
-    lines.append(f"named first: {seen.named or 'nothing'}. {seen.sentence}".rstrip())
+    lines.append(f"named first: {fault_outcome.named or 'nothing'}. {fault_outcome.sentence}".rstrip())
     if drill.cause is not None:
-        shown = "only its end shows it" if seen.shown_after is None else f"{seen.shown_after} steps after it began"
-        lines.append(f"the records show it: {shown}")
+        delay = (
+            "only its end shows it"
+            if fault_outcome.shown_after is None
+            else f"{fault_outcome.shown_after} steps after it began"
+        )
+        lines.append(f"the records show it: {delay}")
         raised = (
             "never raised"
-            if seen.raised_after is None or seen.raised_s is None
-            else f"raised {seen.raised_after} steps, {duration(seen.raised_s)} after it began"
+            if fault_outcome.raised_after is None or fault_outcome.raised_s is None
+            else f"raised {fault_outcome.raised_after} steps, {duration(fault_outcome.raised_s)} after it began"
         )
         lines.append(f"the watcher: {raised}")
-    if seen.others:
-        lines.append(f"also raised: {', '.join(seen.others)}")
-    return [*lines, "caught" if seen.caught else "NOT CAUGHT"] if drill.cause else [*lines, _control(seen)]
+    if fault_outcome.others:
+        lines.append(f"also raised: {', '.join(fault_outcome.others)}")
+    return (
+        [*lines, "caught" if fault_outcome.caught else "NOT CAUGHT"]
+        if drill.cause
+        else [*lines, _control(fault_outcome)]
+    )
 
 
-def _control(seen: FaultOutcome) -> str:
-    return "silent, as it must be" if seen.caught else "A FALSE ALARM"
+def _control(control: FaultOutcome) -> str:
+    return "silent, as it must be" if control.caught else "A FALSE ALARM"
 
 
 def _shown_after(run: RunSnapshot, drill: Fault) -> int | None:
-    looked = prefixes(run.config, run.metrics, drill.step + 1, drill.step + FARTHEST_STEPS)
-    first = (n for n, found in looked if found.causes and found.causes[0].cause == drill.cause)
+    prefix_diagnoses = prefixes(run.config, run.metrics, drill.step + 1, drill.step + FARTHEST_STEPS)
+    first = (n for n, diagnosis in prefix_diagnoses if diagnosis.causes and diagnosis.causes[0].cause == drill.cause)
     reached = next(first, None)
     if reached is not None:
         return reached - 1 - drill.step

@@ -1,4 +1,4 @@
-"""Snapshots as text: what `ps`, `status`, `verdict` and `demo` show. Pure; times are the laptop's clock."""
+"""Format snapshots as text for `ps`, `status`, `verdict` and `demo`. Pure; times are the laptop's clock."""
 
 from __future__ import annotations
 
@@ -21,20 +21,20 @@ MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
 
 _GAP = "  "
 _SPARE = ("LR", "FMRI", "LEFT", "EPOCH")
-"""Columns of `ps` that a narrow terminal goes without, the first one first."""
+"""Columns of `ps` dropped on a narrow terminal, in this order."""
 
 Row = Sequence[str]
 
 
 def table(head: Row, rows: Sequence[Row]) -> str:
-    """Left-aligned columns, two blanks apart, the last one ragged; one line a row, whatever a cell holds."""
+    """Format left-aligned columns, two spaces apart, exactly one line per row."""
     lines = [_one_line(row) for row in (head, *rows)]
     widths = [max(len(line[i]) for line in lines) for i in range(len(head))]
     return "\n".join(_GAP.join(c.ljust(w) for c, w in zip(line, widths, strict=True)).rstrip() for line in lines)
 
 
 def markdown_table(head: Row, rows: Sequence[Row]) -> str:
-    """The same columns as a Markdown table."""
+    """Format the same columns as a Markdown table."""
     lines = [head, ["---"] * len(head), *map(_one_line, rows)]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in line)} |" for line in lines)
 
@@ -44,31 +44,32 @@ def _one_line(row: Row) -> list[str]:
 
 
 def clock(at: float) -> str:
-    """A moment in local time, to the minute."""
+    """Format a time as local time, to the minute."""
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(at))
 
 
 def verdict(run: RunSnapshot) -> Verdict | None:
-    """The run held against its own criteria; None when it has none, or its configuration is not known."""
+    """Judge a run by its own criteria; None without criteria or configuration."""
     if run.config is None or not run.config.criteria:
         return None
     return verdict_of(run.config, run.metrics, ended=not run.health.live)
 
 
 def lr_planned(run: RunSnapshot) -> float | None:
-    """The rate that the schedule gives for the last recorded step."""
+    """Return the scheduled learning rate of the last recorded step."""
     return lr_at(run.steps[-1].step, run.plan) if run.plan and run.steps else None
 
 
 def node_names(run: RunSnapshot) -> str:
-    """The node of a run, or its nodes."""
+    """Return the names of a run's nodes, separated by commas."""
     return ",".join(nodes_of(run))
 
 
 def runs_table(runs: Sequence[RunSnapshot], width: int | None = None) -> str:
-    """One line a run: state, where it stands, losses, rate, verdict, time left, evidence.
+    """Format one line per run: state, progress, losses, learning rate, verdict, time left, evidence.
 
-    width: of the terminal, in columns; a line that is wider loses what it can best do without, then its end.
+    Args:
+        width: Columns of the terminal. Wider lines first lose the least important columns, then their end.
     """
     head = ("STATE", "RUN", "NODE", "EPOCH", "TOTAL", "FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
     rows = [head, *(_one_line(_run_row(run)) for run in runs)]
@@ -76,14 +77,14 @@ def runs_table(runs: Sequence[RunSnapshot], width: int | None = None) -> str:
         return table(head, rows[1:])
     spare = [head.index(name) for name in _SPARE]
     while spare and _width([row[:-1] for row in rows]) > width:
-        gone = spare.pop(0)
-        rows = [[*row[:gone], *row[gone + 1 :]] for row in rows]
-        spare = [at - (at > gone) for at in spare]
+        column = spare.pop(0)
+        rows = [[*row[:column], *row[column + 1 :]] for row in rows]
+        spare = [at - (at > column) for at in spare]
     return "\n".join(_cut(line, width) for line in table(rows[0], rows[1:]).split("\n"))
 
 
 def _cut(line: str, width: int) -> str:
-    """The line, ended by `…` where it is wider than so many columns."""
+    """Cut a line to a width in columns, ending with `…`."""
     return line if len(line) <= width else line[: width - 1].rstrip() + "…"
 
 
@@ -92,34 +93,34 @@ def _width(rows: Sequence[Row]) -> int:
 
 
 def node_lines(fleet: Fleet, now: float) -> list[str]:
-    """One sentence for each node that is not live: why, since when, and the remedy."""
+    """Format one sentence for each node that is not live: why, and when it was last seen."""
     lines = []
     for node in fleet.nodes:
-        heard = f"last heard {duration(now - node.observed_at)} ago" if node.observed_at else "never heard"
+        last_contact = f"last heard {duration(now - node.observed_at)} ago" if node.observed_at else "never heard"
         if node.link in ("lost", "refused"):
-            lines.append(f"{node.node}: {node.link_sentence} ({heard})")
+            lines.append(f"{node.node}: {node.link_sentence} ({last_contact})")
         elif node.link == "connecting":
-            lines.append(f"{node.node}: {heard}")
+            lines.append(f"{node.node}: {last_contact}")
     return lines
 
 
 def verdict_lines(judged: Verdict) -> list[str]:
-    """A line for each criterion with its arithmetic, then the word for the whole."""
+    """Format one line per criterion with its arithmetic, then the overall verdict."""
     lines = [f"{MARKS[c.status]} {WORDS[c.status]:<8} {c.name}: {c.sentence}" for c in judged.criteria]
     return [*lines, f"verdict: {judged.word}"]
 
 
 def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
-    """What a living run may lose: time left with its spread, steps that no checkpoint holds, the disk it will fill."""
+    """Format what a live run risks: time left with its range, unsaved steps, time until the disk is full."""
     if not run.health.live or run.plan is None or run.config is None:
         return []
     lines = []
-    left = eta(run.steps, run.plan, run.health)
-    if left is not None:
-        span = f"steps {duration(left.low_s)} to {duration(left.high_s)} in four cases of five"
+    estimate = eta(run.steps, run.plan, run.health)
+    if estimate is not None:
+        span = f"steps {duration(estimate.low_s)} to {duration(estimate.high_s)} in four cases of five"
         lines.append(
-            f"about {duration(left.left_s)} to go ({span}, {duration(left.pauses_s)} between epochs)"
-            + ("; it stands still now" if left.frozen else "")
+            f"about {duration(estimate.left_s)} to go ({span}, {duration(estimate.pauses_s)} between epochs)"
+            + ("; it makes no progress now" if estimate.frozen else "")
         )
     lost = unsaved_work(run.steps, run.checkpoints)
     lines += [lost.sentence] if lost is not None else []
@@ -130,7 +131,7 @@ def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
 
 
 def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) -> list[str]:
-    """`status`: the state as a sentence, where it stands, losses, rate, verdict, what is at stake, how it began."""
+    """Format `status`: state, progress, losses, learning rate, verdict, unsaved work, launch."""
     facts, judged = run.run, verdict(run)
     lines = [
         f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {node_names(run)}",
@@ -152,7 +153,11 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
 
 
 def alert_lines(run: RunSnapshot, now: float) -> list[str]:
-    """Each alert that stands: since when, its sentence, what to do, and who has answered it. now: the node's clock."""
+    """Format each active alert: since when, sentence, action, and who answered it.
+
+    Args:
+        now: Seconds since 1970 on the node's clock.
+    """
     lines = []
     for alert in active_alerts(run.alerts):
         answer = silenced_by(alert, run.answers, now)
@@ -166,7 +171,7 @@ def alert_lines(run: RunSnapshot, now: float) -> list[str]:
 
 
 def progress_line(run: RunSnapshot) -> str:
-    """`step 41/240 epoch 3/12 | total 0.912 fmri 0.988 … | 0.21 s/step, 42s left`; what it waits for before that."""
+    """Format `step 41/240 epoch 3/12 | total 0.912 fmri 0.988 … | 0.21 s/step, 42s left`, or the phase at first."""
     if not run.steps and run.epochs:
         return epoch_line(run, run.epochs[-1])
     if not run.steps:
@@ -175,8 +180,8 @@ def progress_line(run: RunSnapshot) -> str:
     of_steps = f"/{plan.total_steps}" if plan else ""
     of_epochs = f"/{run.config.num_epochs}" if run.config else ""
     pace = f"{last.step_s:.2g} s/step" if last.step_s is not None else ""
-    left = run.eta_s
-    times = ", ".join(t for t in (pace, f"{duration(left)} left" if left is not None else "") if t)
+    eta_s = run.eta_s
+    times = ", ".join(t for t in (pace, f"{duration(eta_s)} left" if eta_s is not None else "") if t)
     parts = [
         f"step {last.step + 1}{of_steps} epoch {last.epoch}{of_epochs}",
         format_losses(last.total, last.loss),
@@ -186,7 +191,7 @@ def progress_line(run: RunSnapshot) -> str:
 
 
 def epoch_line(run: RunSnapshot, epoch: EpochMetric) -> str:
-    """An epoch's end: losses on train and validation, and its last step's rate against the plan."""
+    """Format the end of an epoch: training and validation losses, and the learning rate compared with its plan."""
     line = f"epoch {epoch.epoch} train {format_losses(epoch.train.total, epoch.train.loss)}"
     if epoch.validation:
         line += f" | validation {format_losses(epoch.validation.total, epoch.validation.loss)}"
@@ -195,7 +200,7 @@ def epoch_line(run: RunSnapshot, epoch: EpochMetric) -> str:
 
 
 def rates(run: RunSnapshot) -> str:
-    """The last step's learning rate, and the one the schedule gives for it."""
+    """Format the last step's learning rate and its planned value."""
     return _rates(run.steps[-1].lr, lr_planned(run)) if run.steps else ""
 
 
@@ -204,12 +209,12 @@ def _rates(observed: float, planned: float | None) -> str:
 
 
 def format_losses(total: float | None, loss: Mapping[str, float | None]) -> str:
-    """`total 0.9123 fmri 0.9881 video …`, the components in their fixed order."""
+    """Format `total 0.9123 fmri 0.9881 video …`, with components in a fixed order."""
     return " ".join(f"{name} {number(value)}" for name, value in {"total": total, **_ordered(loss)}.items())
 
 
 def number(value: float | None) -> str:
-    """Four significant digits, one decimal at least; `–` for what is not finite."""
+    """Format four significant digits, at least one decimal; `–` if not finite."""
     if value is None:
         return "–"
     if value and not 1e-4 <= abs(value) < 1e9:
@@ -218,13 +223,13 @@ def number(value: float | None) -> str:
 
 
 def diff_lines(changes: Mapping[str, tuple[Any, Any]]) -> list[str]:
-    """A line for each key whose value differs."""
+    """Format one line per changed key."""
     return [f"  {key}: {as_yaml(old)} → {as_yaml(new)}" for key, (old, new) in changes.items()]
 
 
 def _run_row(run: RunSnapshot) -> Row:
     judged = verdict(run)
-    left = run.eta_s
+    eta_s = run.eta_s
     epoch, total, fmri, lr = _last_figures(run)
     return (
         f"{GLYPHS[run.health.state]} {run.health.state}",
@@ -235,13 +240,13 @@ def _run_row(run: RunSnapshot) -> Row:
         fmri,
         lr,
         judged.word if judged else "–",
-        duration(left) if left is not None else "–",
+        duration(eta_s) if eta_s is not None else "–",
         run.health.sentence,
     )
 
 
 def _last_figures(run: RunSnapshot) -> tuple[str, str, str, str]:
-    """Epoch, total, fMRI loss and rate of the last step; of the last epoch where steps are not told (a lab's log)."""
+    """Format epoch, total, fMRI loss and learning rate of the last step, or of the last epoch without steps."""
     if not run.steps and not run.epochs:
         return "–", "–", "–", "–"
     lr: float | None
@@ -261,14 +266,14 @@ def _last_figures(run: RunSnapshot) -> tuple[str, str, str, str]:
 
 
 def _ordered(loss: Mapping[str, float | None]) -> dict[str, float | None]:
-    known = [c for c in COMPONENTS if c in loss]
-    return {c: loss[c] for c in [*known, *(c for c in loss if c not in known)]}
+    names = [c for c in COMPONENTS if c in loss]
+    return {c: loss[c] for c in [*names, *(c for c in loss if c not in names)]}
 
 
 def as_yaml(value: Any) -> str:
-    """A value on one line, as a configuration's file has it."""
+    """Format a value on one line as YAML."""
     if isinstance(value, Mapping):
-        return f"{{{', '.join(f'{key}: {as_yaml(each)}' for key, each in value.items())}}}"
+        return f"{{{', '.join(f'{key}: {as_yaml(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):
         return f"[{', '.join(map(as_yaml, value))}]"
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)

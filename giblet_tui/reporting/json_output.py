@@ -1,4 +1,4 @@
-"""Snapshots as JSON: the shapes that scripts rely on. They are extended, never renamed. Pure."""
+"""Convert snapshots to the JSON objects that scripts rely on. Keys are added, never renamed. Pure."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SCHEMA = 1
 
 
 def fleet_json(fleet: Fleet, runs: Sequence[RunSnapshot], now: float) -> dict[str, Any]:
-    """`ps --json`."""
+    """Return the object printed by `ps --json`."""
     return {
         "schema": SCHEMA,
         "at": now,
@@ -27,7 +27,7 @@ def fleet_json(fleet: Fleet, runs: Sequence[RunSnapshot], now: float) -> dict[st
 
 
 def run_json(run: RunSnapshot) -> dict[str, Any]:
-    """One run of `ps --json`, and `status --json`."""
+    """Return one run of `ps --json`, which is also the object of `status --json`."""
     judged = verdict(run)
     last = run.steps[-1] if run.steps else None
     return {
@@ -50,7 +50,7 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
 
 
 def verdict_json(run_id: str, judged: Verdict) -> dict[str, Any]:
-    """`verdict --json`."""
+    """Return the object printed by `verdict --json`."""
     return {
         "schema": SCHEMA,
         "run_id": run_id,
@@ -60,16 +60,16 @@ def verdict_json(run_id: str, judged: Verdict) -> dict[str, Any]:
 
 
 def alerts_json(run: RunSnapshot, now: float) -> dict[str, Any]:
-    """`alerts --json`: those that stand, each with the answer that silences it, if any."""
-    standing = [
+    """Return the object printed by `alerts --json`: active alerts, each with the answer that silences it, or null."""
+    active = [
         {**msgspec.to_builtins(alert), "answer": msgspec.to_builtins(silenced_by(alert, run.answers, now))}
         for alert in active_alerts(run.alerts)
     ]
-    return {"schema": SCHEMA, "run_id": run.run.run_id, "alerts": [nan_to_null(alert) for alert in standing]}
+    return {"schema": SCHEMA, "run_id": run.run.run_id, "alerts": [nan_to_null(alert) for alert in active]}
 
 
 def nan_to_null(value: Any) -> Any:
-    """The same data with None for numbers that JSON cannot say."""
+    """Replace numbers that JSON cannot represent by None."""
     if isinstance(value, float) and not math.isfinite(value):
         return None
     if isinstance(value, dict):

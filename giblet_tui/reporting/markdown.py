@@ -1,6 +1,6 @@
-"""A run told in Markdown: what happened and when, verdict, what is wrong, restarts, best checkpoint, cost.
+"""Format a run as a Markdown report: history, verdict, causes, losses, best checkpoint, cost.
 
-Meant to be shared: it names no person, no participant and no path.
+The report is meant to be shared, so it contains no person, participant or path.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from giblet_tui.reporting import why
 from giblet_tui.reporting.formatting import clock, format_losses, markdown_table, stakes_lines, verdict_lines
 from giblet_tui.reporting.promotion import HEAD, stage_table
 
-TOLD = frozenset(
+REPORTED_EVENTS = frozenset(
     {
         "sanity",
         "early_stop",
@@ -31,13 +31,17 @@ TOLD = frozenset(
         "failed",
     }
 )
-"""Events worth a line; the others are every epoch's business."""
+"""Events that get a line; the others happen in every epoch."""
 _PATH = re.compile(r"(?<![\w.])~?(?:/[\w.@+-]+){2,}/?")
 _PERSON = re.compile(r"\b(?:sub|subj|subject|participant)[-_ ]?\d+\b", re.IGNORECASE)
 
 
 def report(run: RunSnapshot, now: float) -> str:
-    """The report as Markdown. now: seconds since 1970, for a run that goes on."""
+    """Format one run as Markdown.
+
+    Args:
+        now: Seconds since 1970; the end of the interval of a live run.
+    """
     sections = [
         f"# {run.run.run_id}",
         _summary(run),
@@ -52,12 +56,12 @@ def report(run: RunSnapshot, now: float) -> str:
 
 
 def report_since(runs: Sequence[RunSnapshot], stages: Sequence[str], since: float, now: float) -> str:
-    """All that happened on all nodes from a moment on: the notebook's table, then each run. Times: since 1970."""
-    told = [run for run in runs if run.health.live or _last_known(run) >= since]
-    if not told:
+    """Format all runs since a time: the table of stages, then each run. Times are seconds since 1970."""
+    recent_runs = [run for run in runs if run.health.live or _last_known(run) >= since]
+    if not recent_runs:
         return f"# Since {clock(since)}\n\nNothing ran.\n"
-    parts = [f"# Since {clock(since)}", redact(markdown_table(HEAD, stage_table(told, stages)))]
-    for run in sorted(told, key=lambda r: r.run.launched_at):
+    parts = [f"# Since {clock(since)}", redact(markdown_table(HEAD, stage_table(recent_runs, stages)))]
+    for run in sorted(recent_runs, key=lambda r: r.run.launched_at):
         parts += [f"## {run.run.run_id}", _summary(run), "\n".join(_history(run, since))]
         parts.append("\n".join([*_verdict(run), *_best(run), *_cost(run, now)]))
     return "\n\n".join(parts) + "\n"
@@ -69,7 +73,7 @@ def _last_known(run: RunSnapshot) -> float:
 
 
 def redact(text: str) -> str:
-    """A sentence without paths and without participants' labels."""
+    """Remove paths and participant labels from a sentence."""
     return _PERSON.sub("a subject", _PATH.sub("(a path)", text))
 
 
@@ -92,11 +96,11 @@ def _summary(run: RunSnapshot) -> str:
 
 
 def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
-    """What happened from a moment on, a line each."""
+    """Format one line per event since a time."""
     moments = [(run.run.launched_at, "launched")]
     if run.steps:
         moments.append((run.steps[0].at, f"first step ({run.steps[0].step})"))
-    moments += [(e.at, _sentence(e)) for e in run.events if e.name in TOLD]
+    moments += [(e.at, _sentence(e)) for e in run.events if e.name in REPORTED_EVENTS]
     moments += [(a.at, f"alert {a.state}: {a.name}. {redact(a.sentence)}") for a in run.alerts]
     moments += [(a.at, f"alert {'acknowledged' if a.until is None else 'snoozed'}: {a.name}") for a in run.answers]
     changes = verdict_changes(run.config, run.metrics, ended=not run.health.live) if run.config else []
@@ -106,8 +110,8 @@ def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
         moments.append((run.steps[-1].at, f"last step known ({run.steps[-1].step})"))
     if run.exit:
         moments.append((run.exit.ended_at, f"ended: {redact(run.health.sentence)}"))
-    told = [moment for moment in moments if moment[0] >= since]
-    return [f"- {clock(at)} {what}" for at, what in sorted(told, key=lambda moment: moment[0])]
+    recent = [moment for moment in moments if moment[0] >= since]
+    return [f"- {clock(at)} {what}" for at, what in sorted(recent, key=lambda moment: moment[0])]
 
 
 def _state_change(change: VerdictChange) -> str:
@@ -122,11 +126,11 @@ def _sentence(event: EventMetric) -> str:
 
 def _verdict(run: RunSnapshot) -> list[str]:
     if run.config is None and run.run.adopted is not None:
-        return ["- adopted without a configuration: nothing to be held against"]
+        return ["- adopted without a configuration: nothing to be judged by"]
     if run.config is None:
         return [redact(f"- config.yaml cannot be read: {run.unread.get('config.yaml', 'It is not there.')}")]
     if not run.config.criteria:
-        return ["- no criteria: nothing to be held against"]
+        return ["- no criteria: nothing to be judged by"]
     judged = verdict_of(run.config, run.metrics, ended=not run.health.live)
     return [f"- {line}" for line in verdict_lines(judged)]
 
@@ -140,11 +144,13 @@ def _causes(run: RunSnapshot) -> list[str]:
 def _losses(run: RunSnapshot) -> list[str]:
     if not run.epochs:
         return ["No epoch has ended."]
-    shown = {e.epoch: e for e in (run.epochs[0], *[e for e in run.epochs if e.best][-1:], run.epochs[-1])}
+    epochs = {e.epoch: e for e in (run.epochs[0], *[e for e in run.epochs if e.best][-1:], run.epochs[-1])}
     lines = []
-    for epoch in shown.values():
-        held = epoch.validation
-        validation = f"; validation {format_losses(held.total, held.loss)}" if held else ""
+    for epoch in epochs.values():
+        validation_loss = epoch.validation
+        validation = (
+            f"; validation {format_losses(validation_loss.total, validation_loss.loss)}" if validation_loss else ""
+        )
         lines.append(f"- epoch {epoch.epoch}: train {format_losses(epoch.train.total, epoch.train.loss)}{validation}")
     return lines
 
@@ -163,17 +169,17 @@ def _best(run: RunSnapshot) -> list[str]:
 
 
 def _cost(run: RunSnapshot, now: float) -> list[str]:
-    """What it took, from measured step times; validation and preparation are in the wall time only."""
+    """Format the cost from measured step times. Validation and preparation count only in the wall time."""
     stepping_s = sum(s.step_s or 0.0 for s in run.steps)
-    held = len(run.run.gpus)
+    n_gpus = len(run.run.gpus)
     until = run.exit.ended_at if run.exit else (now if run.health.live else run.health.since or now)
     held_for_s = max(0.0, until - run.run.launched_at)
     what = (
-        f"{held * stepping_s / 3600:.2f} GPU-hours in steps"
-        if held
+        f"{n_gpus * stepping_s / 3600:.2f} GPU-hours in steps"
+        if n_gpus
         else f"{stepping_s / 3600:.2f} hours in steps (CPU)"
     )
     lines = [f"- {what}, {len(run.steps)} steps", f"- {duration(held_for_s)} from launch"]
-    if held:
-        lines.append(f"- {held} GPUs held for {held * held_for_s / 3600:.2f} GPU-hours in all")
+    if n_gpus:
+        lines.append(f"- {n_gpus} GPUs held for {n_gpus * held_for_s / 3600:.2f} GPU-hours in all")
     return [*lines, *(f"- {line}" for line in stakes_lines(run, math.inf))]

@@ -1,4 +1,4 @@
-"""A run told in lines as it goes on: what it waits for, its steps now and then, every epoch, every event, its end."""
+"""Print the progress of a run: phases, occasional steps, every epoch, every event, its end."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ STEP_LINE_EVERY_S = 5.0
 
 
 class ProgressPrinter:
-    """What of one run has been told already. Times are the node's, so the lines depend on the records alone."""
+    """Remembers which lines of one run were printed. Uses the node's times, so lines depend only on the records."""
 
     def __init__(self) -> None:
         self._state = ""
@@ -20,7 +20,7 @@ class ProgressPrinter:
         self._step_at = float("-inf")
 
     def new_lines(self, run: RunSnapshot) -> list[str]:
-        """Lines for what is new since the last call; none when nothing is."""
+        """Return the lines that are new since the last call."""
         return [*self._state_lines(run), *self._event_lines(run), *self._step_lines(run)]
 
     def _state_lines(self, run: RunSnapshot) -> list[str]:
@@ -50,7 +50,7 @@ class ProgressPrinter:
         return []
 
     def _ended_epochs(self, run: RunSnapshot) -> list[EpochMetric]:
-        """Epochs that ended since the last call; of what was there at the first call, only the newest."""
-        known, last = self._epoch, run.epochs[-1].epoch if run.epochs else 0
+        """Return the epochs completed since the last call; at the first call only the newest."""
+        previous, last = self._epoch, run.epochs[-1].epoch if run.epochs else 0
         self._epoch = last
-        return [e for e in run.epochs if e.epoch > (last - 1 if known is None else known)]
+        return [e for e in run.epochs if e.epoch > (last - 1 if previous is None else previous)]

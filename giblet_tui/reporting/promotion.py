@@ -1,6 +1,4 @@
-"""Climbing the ladder: from a run and its verdict to the run above it, decided whole before anything is started; and
-the table of all that climbed, the lab's notebook.
-"""
+"""Decide the promotion of a run to the next stage before anything starts, and format the table of all stages."""
 
 from __future__ import annotations
 
@@ -23,29 +21,33 @@ HEAD = ("STAGE", "RUN", "LAUNCHED", "STATE", "EPOCHS", "VERDICT", "ACCEPTED", "G
 
 
 class PromotionPlan(msgspec.Struct, frozen=True, kw_only=True):
-    """A promotion, decided: what will run, why it may, and what it costs (None: too few steps were measured).
+    """A decided promotion: what will run, why it may, and what it costs."""
 
-    device: what the run below, and so the cost, was measured on.
-    """
-
-    climb: PromotionTarget
+    target: PromotionTarget
     promotion: Promotion
     cost: Cost | None
+    """None if too few steps were measured."""
     device: str = "cuda"
+    """Device on which the promoted run, and therefore the cost, was measured."""
 
 
 def plan_promotion(
-    run: RunSnapshot, ladder: Stages, stage: str, settings: Mapping[str, Any], accepted: Sequence[str], why: str
+    run: RunSnapshot, stages: Stages, stage: str, settings: Mapping[str, Any], accepted: Sequence[str], why: str
 ) -> PromotionPlan:
-    """Decide a promotion. settings: dotted key -> value. accepted: criteria to go on without, why: for what reason.
+    """Decide a promotion.
 
-    Raises ConfigError for what makes no sense, PreflightRefused where the run has not earned it.
+    Raises ConfigError for invalid arguments, PreflightRefused if the run may not be promoted.
+
+    Args:
+        settings: Dotted configuration key -> value for the new run.
+        accepted: Criteria that may be unmet.
+        why: Reason for accepting them.
     """
     run_id, config, judged = run.run.run_id, run.config, verdict(run)
     if config is None:
         why = "is not known: it was adopted" if run.run.adopted is not None else "cannot be read"
         raise ConfigError(f"The configuration of {run_id} {why}.", "Launch the next stage by its own file.")
-    rung = rungs.next_stage(ladder, config, stage)
+    next_stage = rungs.next_stage(stages, config, stage)
     if accepted and not why:
         raise ConfigError("--accept needs a reason that others will read.", "Add --note 'why it may go on without'.")
     if run.health.live:
@@ -62,8 +64,8 @@ def plan_promotion(
             f"{run_id} has not passed: {len(unmet)} of {len(judged.criteria)} criteria not met.",
             f"{named}\n  To go on all the same, on the record: giblet promote {run_id} {stage} {accepting} --note WHY",
         )
-    risen = rungs.promote_config(config, rung, settings)
-    cost = estimate_cost(run, risen)
+    target = rungs.promote_config(config, next_stage, settings)
+    cost = estimate_cost(run, target)
     promotion = Promotion(
         from_run=run_id,
         from_stage=config.stage,
@@ -73,37 +75,43 @@ def plan_promotion(
         hours=cost.hours if cost else None,
     )
     device = run.plan_record.device if run.plan_record else "cuda"
-    return PromotionPlan(climb=risen, promotion=promotion, cost=cost, device=device)
+    return PromotionPlan(target=target, promotion=promotion, cost=cost, device=device)
 
 
-def estimate_cost(run: RunSnapshot, risen: PromotionTarget) -> Cost | None:
-    """What the run above will cost, from this one's steps."""
+def estimate_cost(run: RunSnapshot, target: PromotionTarget) -> Cost | None:
+    """Estimate the cost of the new run from the steps of the promoted one."""
     if run.config is None or run.plan_record is None or run.data is None:
         return None
-    return cost_of(run.config, risen.config, run.plan_record, run.data, run.steps)
+    return cost_of(run.config, target.config, run.plan_record, run.data, run.steps)
 
 
-def obsolete_runs(runs: Sequence[RunSnapshot], ascent: PromotionPlan) -> list[RunSnapshot]:
-    """Living runs that the new one makes pointless: of its stage, or of its own name."""
-    config = ascent.climb.config
+def obsolete_runs(runs: Sequence[RunSnapshot], plan: PromotionPlan) -> list[RunSnapshot]:
+    """Return live runs that the new one replaces: same stage or same name."""
+    config = plan.target.config
     return [
         r for r in runs if r.health.live and r.config and (r.config.stage == config.stage or r.run.name == config.name)
     ]
 
 
-def ascent_lines(ascent: PromotionPlan) -> list[str]:
-    """What a promotion is: where from, on what ground, what differs, what it costs."""
-    said, config = ascent.promotion, ascent.climb.config
-    lines = [f"{said.from_run} ({said.from_stage}, {WORDS[said.verdict]}) → {config.name} ({config.stage})"]  # type: ignore[index]
-    lines += [f"accepted: {name}: {seen}" for name, seen in said.accepted.items()]
-    lines += [f"because: {said.why}"] if said.accepted else []
-    changes = {key: pair for key, pair in ascent.climb.changes.items() if not key.startswith("criteria")}
+def promotion_lines(ascent: PromotionPlan) -> list[str]:
+    """Format a promotion: source run, reason, configuration changes, cost."""
+    promotion, config = ascent.promotion, ascent.target.config
+    lines = [
+        f"{promotion.from_run} ({promotion.from_stage}, {WORDS[promotion.verdict]}) → {config.name} ({config.stage})"
+    ]  # type: ignore[index]
+    lines += [f"accepted: {name}: {observation}" for name, observation in promotion.accepted.items()]
+    lines += [f"because: {promotion.why}"] if promotion.accepted else []
+    changes = {key: pair for key, pair in ascent.target.changes.items() if not key.startswith("criteria")}
     criteria = ", ".join(f"{name} {c.threshold:g}" for name, c in config.criteria.items()) or "none"
     return [*lines, *diff_lines(changes), f"  criteria: {criteria}", *cost_lines(ascent.cost, ascent.device)]
 
 
 def cost_lines(cost: Cost | None, device: str) -> list[str]:
-    """The cost in words, with what it was computed from. device: what the steps were measured on."""
+    """Format the cost and the figures it was computed from.
+
+    Args:
+        device: Device on which the steps were measured.
+    """
     if cost is None:
         return ["cost: not known, too few of its steps were measured"]
     low, high = cost.hours
@@ -118,7 +126,7 @@ def cost_lines(cost: Cost | None, device: str) -> list[str]:
 
 
 def stage_table(runs: Sequence[RunSnapshot], stages: Sequence[str]) -> list[tuple[str, ...]]:
-    """A row for each run that is on the ladder (drills are not), by stage and time: the lab's notebook, under HEAD."""
+    """Return one row per run of a stage, without drills, ordered by stage and launch time. Columns: HEAD."""
     placed = [run for run in runs if run.config and run.config.stage in stages and "drill" not in run.run.argv]
     placed.sort(key=lambda run: (stages.index(run.config.stage) if run.config else 0, run.run.launched_at))
     return [_row(run) for run in placed]
@@ -126,10 +134,10 @@ def stage_table(runs: Sequence[RunSnapshot], stages: Sequence[str]) -> list[tupl
 
 def _row(run: RunSnapshot) -> tuple[str, ...]:
     assert run.config is not None
-    judged, came = verdict(run), run.run.promotion
+    judged, promotion = verdict(run), run.run.promotion
     epochs = run.epochs[-1].epoch if run.epochs else 0
-    held = len(run.run.gpus)
-    hours = held * sum(s.step_s or 0.0 for s in run.steps) / 3600
+    n_gpus = len(run.run.gpus)
+    hours = n_gpus * sum(s.step_s or 0.0 for s in run.steps) / 3600
     return (
         run.config.stage,
         run.run.run_id,
@@ -137,8 +145,8 @@ def _row(run: RunSnapshot) -> tuple[str, ...]:
         f"{GLYPHS[run.health.state]} {run.health.state}",
         f"{epochs}/{run.config.num_epochs}",
         judged.word if judged else "–",
-        ", ".join(came.accepted) if came and came.accepted else "–",
-        f"{hours:.2f}" if held else "CPU",
-        came.from_run if came else "–",
+        ", ".join(promotion.accepted) if promotion and promotion.accepted else "–",
+        f"{hours:.2f}" if n_gpus else "CPU",
+        promotion.from_run if promotion else "–",
         run.run.note or "–",
     )

@@ -16,7 +16,14 @@ from giblet_train.schema.records import DataMetric, Promotion
 from giblet_tui.cli import app
 from giblet_tui.inventory import configs
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.promotion import HEAD, PromotionPlan, ascent_lines, obsolete_runs, plan_promotion, stage_table
+from giblet_tui.reporting.promotion import (
+    HEAD,
+    PromotionPlan,
+    obsolete_runs,
+    plan_promotion,
+    promotion_lines,
+    stage_table,
+)
 from tests import fleets
 
 LADDER = configs.ladder()
@@ -42,7 +49,7 @@ def rise(run: RunSnapshot, **settings: object) -> PromotionPlan:
 
 def test_what_was_proved_is_what_climbs_and_only_the_stages_keys_differ() -> None:
     ascent = rise(ended(learning_rate=2e-3))
-    config = ascent.climb.config
+    config = ascent.target.config
     assert (config.name, config.stage, config.num_epochs, config.learning_rate) == (
         "flies-cluster",
         "cluster",
@@ -50,7 +57,7 @@ def test_what_was_proved_is_what_climbs_and_only_the_stages_keys_differ() -> Non
         2e-3,
     )
     opened = {key.partition(".")[0] for key in LADDER.stages[1].open_keys} | {"stage"}
-    assert {key.partition(".")[0] for key in ascent.climb.changes} <= opened
+    assert {key.partition(".")[0] for key in ascent.target.changes} <= opened
     assert set(config.criteria) == {"loss_drop", "val_gap", "no_dominance", "beats_null"}
 
 
@@ -62,7 +69,7 @@ def test_the_cost_is_bounded_by_measured_steps_and_by_work() -> None:
     assert (cost.steps, cost.step_s) == (50 * 20, pytest.approx(fleets.STEP_S, rel=0.2))
     assert cost.work == pytest.approx(0.5 * 5 / 3)
     assert cost.low_s < cost.high_s and cost.hours[1] == pytest.approx(cost.high_s * 6 / 3600)
-    assert "GPU-hours" in ascent_lines(ascent)[-1]
+    assert "GPU-hours" in promotion_lines(ascent)[-1]
 
 
 def test_a_run_that_has_not_passed_stays_where_it_is() -> None:

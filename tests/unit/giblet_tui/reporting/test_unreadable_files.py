@@ -61,7 +61,7 @@ def test_a_file_that_cannot_be_read_is_named_with_fault_place_and_remedy(
     why, report = giblet("why", "demo"), giblet("report", "demo")
     for done in (why, report):
         assert f"{name} cannot be read" in done.stderr and fault in done.stderr
-        assert f"It is local:{folder.path}/{name}. Mend it there" in done.stderr
+        assert f"It is local:{folder.path}/{name}. Repair it there" in done.stderr
         assert str(folder.path) not in done.stdout
     assert why.returncode != 0
     assert "as far as the records show" not in why.stdout
