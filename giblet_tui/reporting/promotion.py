@@ -93,17 +93,16 @@ def obsolete_runs(runs: Sequence[RunSnapshot], plan: PromotionPlan) -> list[RunS
     ]
 
 
-def promotion_lines(ascent: PromotionPlan) -> list[str]:
+def promotion_lines(plan: PromotionPlan) -> list[str]:
     """Format a promotion: source run, reason, configuration changes, cost."""
-    promotion, config = ascent.promotion, ascent.target.config
-    lines = [
-        f"{promotion.from_run} ({promotion.from_stage}, {WORDS[promotion.verdict]}) → {config.name} ({config.stage})"
-    ]  # type: ignore[index]
+    promotion, config = plan.promotion, plan.target.config
+    verdict_word = WORDS[promotion.verdict]  # type: ignore[index]
+    lines = [f"{promotion.from_run} ({promotion.from_stage}, {verdict_word}) → {config.name} ({config.stage})"]
     lines += [f"accepted: {name}: {observation}" for name, observation in promotion.accepted.items()]
     lines += [f"because: {promotion.why}"] if promotion.accepted else []
-    changes = {key: pair for key, pair in ascent.target.changes.items() if not key.startswith("criteria")}
+    changes = {key: pair for key, pair in plan.target.changes.items() if not key.startswith("criteria")}
     criteria = ", ".join(f"{name} {c.threshold:g}" for name, c in config.criteria.items()) or "none"
-    return [*lines, *diff_lines(changes), f"  criteria: {criteria}", *cost_lines(ascent.cost, ascent.device)]
+    return [*lines, *diff_lines(changes), f"  criteria: {criteria}", *cost_lines(plan.cost, plan.device)]
 
 
 def cost_lines(cost: Cost | None, device: str) -> list[str]:
