@@ -1,6 +1,7 @@
-"""Adopting a training that somebody started by hand: a run directory that tells what can be known of it, and a keeper.
+"""Adopts a training that somebody started by hand: writes a run directory for it and starts a monitor.
 
-The session and its processes are not touched. The keeper (`keeper`) is forked from here and goes on by itself.
+The run directory holds only what can be known of the training. The session and its processes are not touched. The
+monitor (`adopted_run`) is forked from here and keeps running by itself.
 
 Part of the agent: standard library only, Python >= 3.8.
 """
@@ -33,50 +34,54 @@ _LOG_TRIES = 256 * 1024
 
 
 def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Take in a session: {run_id, log, pids, again}; again: its run was there already and has a keeper anew.
+    """Adopt a session. Returns {run_id, log, pids, again}.
 
-    arguments: workdir; session; name, of the run; node and by, for run.json; log, a path, or None to look for it;
-    patterns, how `keeper` reads the log; version, giblet's. Raises AgentRefusal; then nothing is written.
+    `again` is true if the session was adopted before and only its monitor was started again.
+
+    arguments: workdir; session; name, of the run; node and by, for run.json; log, a path, or None to search for one;
+    patterns, how the monitor reads the log; version, giblet's. Raises AgentRefusal; then nothing is written.
     """
-    found = user_sessions.find(arguments["session"])
+    session = user_sessions.find(arguments["session"])
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with start_run.refusing_full_disks(workdir):
         (workdir / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
-        with start_run.lock(workdir, {"run_id": f"adopting {found.address}", "launched_by": arguments["by"]}):
-            known = _known(str(workdir), found)
-            if known is not None and known.supervisor() is not None:
+        with start_run.lock(workdir, {"run_id": f"adopting {session.address}", "launched_by": arguments["by"]}):
+            adopted_before = _find_adopted_run(str(workdir), session)
+            if adopted_before is not None and adopted_before.supervisor() is not None:
                 raise AgentRefusal(
-                    f"{found.name} is adopted already, as {known.run_id}.", f"giblet status {known.run_id}", 5
+                    f"{session.name} is adopted already, as {adopted_before.run_id}.",
+                    f"giblet status {adopted_before.run_id}",
+                    5,
                 )
-            pids = adopted_run.trainers(run_processes.with_mark(found.mark))
+            pids = adopted_run.trainers(run_processes.with_mark(session.mark))
             if not pids:
-                raise AgentRefusal(f"Nothing runs in {found.name} but an idle shell.", "Nothing to adopt.", 2)
-            run = known or _write(workdir, found, pids, arguments)
-            _keep(run, arguments["patterns"])
+                raise AgentRefusal(f"Nothing runs in {session.name} but an idle shell.", "Nothing to adopt.", 2)
+            run = adopted_before or _write_run_dir(workdir, session, pids, arguments)
+            _start_monitor(run, arguments["patterns"])
     log = str(run.adopted.get("log") or "")
-    return {"run_id": run.run_id, "log": log, "pids": sorted(pids), "again": known is not None}
+    return {"run_id": run.run_id, "log": log, "pids": sorted(pids), "again": adopted_before is not None}
 
 
-def _known(workdir: str, found: UserSession) -> LocalRun | None:
-    """The run that this session already is."""
-    runs = [run for run in run_processes.all_runs(workdir) if run.adopted.get("mark") == found.mark and not run.ended]
+def _find_adopted_run(workdir: str, session: UserSession) -> LocalRun | None:
+    """Return the run that this session was adopted as before, or None."""
+    runs = [run for run in run_processes.all_runs(workdir) if run.adopted.get("mark") == session.mark and not run.ended]
     return runs[-1] if runs else None
 
 
-def _write(workdir: Path, found: UserSession, pids: set[int], arguments: dict[str, Any]) -> LocalRun:
-    """The run directory: whole when it appears. Nothing in it is a guess."""
+def _write_run_dir(workdir: Path, session: UserSession, pids: set[int], arguments: dict[str, Any]) -> LocalRun:
+    """Write the run directory aside and rename it into place. Unknown values stay empty."""
     eldest = min(pids, key=lambda pid: start_ticks(pid) or 0)
     began_at = adopted_run.started_at(eldest)
     run_id = f"{arguments['name']}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(began_at))}-{secrets.token_hex(2)}"
     if not run_processes.is_run_id(run_id):
         raise AgentRefusal(f"{str(arguments['name'])[:60]!r} cannot name a run.", "Name one with --name.", 2)
-    log = _log(pids, arguments.get("log"))
+    log = _find_log(pids, arguments.get("log"))
     record = {
         "run_id": run_id,
         "name": arguments["name"],
         "node": arguments["node"],
-        "session": found.name,
-        "multiplexer": found.kind,
+        "session": session.name,
+        "multiplexer": session.kind,
         "argv": run_processes.description(eldest)["cmdline"].split(),
         "config_hash": "",
         "giblet_version": arguments["version"],
@@ -85,9 +90,15 @@ def _write(workdir: Path, found: UserSession, pids: set[int], arguments: dict[st
         "gpus": [g["uuid"] for g in gpu.query_gpus()["gpus"] if {p["pid"] for p in g["processes"]} & pids],
         "nodes": [arguments["node"]],
         "grace_s": GRACE_S,
-        "note": f"adopted from the {found.kind} session {found.name}; not known: {UNKNOWN}",
+        "note": f"adopted from the {session.kind} session {session.name}; not known: {UNKNOWN}",
         "hostname": os.uname().nodename,
-        "adopted": {"address": found.address, "mark": found.mark, "log": log, "at": time.time(), "by": arguments["by"]},
+        "adopted": {
+            "address": session.address,
+            "mark": session.mark,
+            "log": log,
+            "at": time.time(),
+            "by": arguments["by"],
+        },
     }
     target = workdir / "runs" / run_id
     aside = target.with_name(start_run.ASIDE + run_id)
@@ -99,21 +110,21 @@ def _write(workdir: Path, found: UserSession, pids: set[int], arguments: dict[st
     return LocalRun(target)
 
 
-def _log(pids: set[int], named: str | None) -> str | None:
-    """The log's path: the one named, or the one that a process of the session writes and that looks most like one."""
+def _find_log(pids: set[int], named: str | None) -> str | None:
+    """Return the log's path: `named`, or the file written by the session that most looks like a log."""
     if named:
         path = Path(home_path(named))
         if not path.is_file():
             raise AgentRefusal(f"{path} is not a file on this node.", "Name the log that the training writes.", 2)
         return str(path.resolve())
-    written = {path for pid in pids for path in _written_by(pid) if _LOG_NAMES.search(path.name)}
+    written = {path for pid in pids for path in _files_written_by(pid) if _LOG_NAMES.search(path.name)}
     ranked = sorted(written, key=lambda path: (_has_epochs(path), path.stat().st_mtime))
     return str(ranked[-1]) if ranked else None
 
 
-def _written_by(pid: int) -> list[Path]:
-    """Regular files that a process has open for writing."""
-    found = []
+def _files_written_by(pid: int) -> list[Path]:
+    """Return the regular files that a process has open for writing."""
+    log_paths = []
     try:
         entries = [entry.name for entry in Path(f"/proc/{pid}/fd").iterdir()]
     except OSError:
@@ -122,10 +133,10 @@ def _written_by(pid: int) -> list[Path]:
         try:
             path = Path(os.readlink(f"/proc/{pid}/fd/{entry}"))
             if path.is_absolute() and stat.S_ISREG(path.stat().st_mode) and run_processes.writable(pid, int(entry)):
-                found.append(path)
+                log_paths.append(path)
         except (OSError, ValueError):
             continue
-    return found
+    return log_paths
 
 
 def _has_epochs(path: Path) -> bool:
@@ -137,8 +148,8 @@ def _has_epochs(path: Path) -> bool:
         return False
 
 
-def _keep(run: LocalRun, patterns: dict[str, str]) -> None:
-    """Start the run's keeper, and wait for its record."""
+def _start_monitor(run: LocalRun, patterns: dict[str, str]) -> None:
+    """Start the run's monitor and wait for its record."""
     write_json(str(run.path / "keeper.json"), patterns)
     pid = sessions.daemonize(lambda: adopted_run.monitor_adopted_run(run.path))
     deadline = time.monotonic() + _KEEPER_LIMIT_S

@@ -1,7 +1,7 @@
-"""Freeing space on this node: what giblet left there that nothing needs, how much it holds, and its removal.
+"""Frees disk space on this node: lists what giblet left there, its size and whether it is needed, and removes it.
 
-Part of the agent: standard library only, Python >= 3.8. Each thing is vouched for again, under the lock of starts,
-right before it goes; what goes is out of sight at once, by a rename, then file by file.
+Part of the agent: standard library only, Python >= 3.8. Each item is checked again under the start lock right before
+its removal. It is renamed out of sight first and then deleted file by file.
 """
 
 from __future__ import annotations
@@ -22,24 +22,26 @@ _DAY_S = 86400.0
 
 
 def holdings(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """{runs, environments: [{name, bytes, idle_days, kept}], free_bytes}: kept says why a thing must stay, or is empty.
+    """List removable items. Returns {runs, environments: [{name, bytes, idle_days, kept}], free_bytes}.
 
-    arguments: workdir; keep, the environment of this giblet's own version; promoted {run id: by}, runs that ones on
+    `kept` is the reason why an item must stay, or empty.
+
+    arguments: workdir; keep, the environment of this giblet's own version; promoted {run id: by}, runs that runs on
     other nodes were promoted from.
     """
     workdir = _workdir(arguments)
     uses = _References(str(workdir), arguments.get("promoted") or {})
-    runs = [_holding(run.path, uses.of_run(run), _ended_at(run), _inspections(run.path)) for run in uses.runs]
+    runs = [_holding(run.path, uses.of_run(run), _ended_at(run), _inspections_dir(run.path)) for run in uses.runs]
     environments = []
     for path in _environments(workdir):
-        kept = "this giblet's own" if path.name == arguments.get("keep") else uses.of_environment(path)
-        environments.append(_holding(path, kept, path.stat().st_mtime))
+        reason = "this giblet's own" if path.name == arguments.get("keep") else uses.of_environment(path)
+        environments.append(_holding(path, reason, path.stat().st_mtime))
     free = shutil.disk_usage(str(workdir)).free if workdir.is_dir() else 0
     return {"runs": runs, "environments": environments, "free_bytes": free}
 
 
 def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Remove runs and environments: {removed: [{name, bytes}], refused: [{name, why}]}. What is needed is refused.
+    """Remove runs and environments that nothing needs. Returns {removed: [{name, bytes}], refused: [{name, why}]}.
 
     arguments: workdir; runs, their ids; environments, their names; keep and promoted, as for `holdings`.
     """
@@ -48,28 +50,28 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     refused: list[dict[str, Any]] = []
     with start_run.lock(workdir, {"run_id": "clearing space", "launched_by": run_processes.user_name(os.getuid())}):
         uses = _References(str(workdir), arguments.get("promoted") or {})
-        chosen = []
+        candidates = []
         for run_id in arguments.get("runs") or ():
             run = run_processes.find(str(workdir), run_id)
-            chosen.append((run.path, uses.of_run(run)))
+            candidates.append((run.path, uses.of_run(run)))
         present = {path.name: path for path in _environments(workdir)}
         for name in arguments.get("environments") or ():
             if name in present and name != arguments.get("keep"):
-                chosen.append((present[name], uses.of_environment(present[name])))
-        for path, kept in chosen:
-            if kept:
-                refused.append({"name": path.name, "why": kept})
+                candidates.append((present[name], uses.of_environment(present[name])))
+        for path, reason in candidates:
+            if reason:
+                refused.append({"name": path.name, "why": reason})
                 continue
             emit({"step": f"removing {path.name}"})
-            held = _remove(path)
+            n_bytes = _remove(path)
             if run_processes.is_run_id(path.name):
-                held += _remove(_inspections(path))
-            removed.append({"name": path.name, "bytes": held})
+                n_bytes += _remove(_inspections_dir(path))
+            removed.append({"name": path.name, "bytes": n_bytes})
     return {"removed": removed, "refused": refused}
 
 
 class _References:
-    """Who needs what on this node, looked at once."""
+    """What the runs and evaluation jobs of this node need, collected once."""
 
     def __init__(self, workdir: str, promoted: dict[str, str]) -> None:
         self.runs = run_processes.all_runs(workdir)
@@ -88,27 +90,27 @@ class _References:
         self.promoted = {**promoted, **{_promoted_from(record): run_id for run_id, record in self.records.items()}}
 
     def of_run(self, run: LocalRun) -> str:
-        """Why a run must stay; empty when nothing needs it."""
+        """Return the reason why a run must stay, or an empty string."""
         if run.run_id in self.live:
             return f"it has not ended (it runs on {run.on_other_host})" if run.on_other_host else "it has not ended"
-        if any(each["run_id"] == run.run_id for each in self.inspections):
+        if any(job["run_id"] == run.run_id for job in self.inspections):
             return "it is being inspected"
         if run.run_id in self.promoted:
             return f"{self.promoted[run.run_id]} was promoted from it"
         for other, record in self.records.items():
             if other in self.live and run.run_id in str(record.get("resumed_from") or ""):
-                return f"{other}, which is running, goes on from it"
+                return f"{other}, which is running, resumes from it"
         return ""
 
     def of_environment(self, path: Path) -> str:
-        """Why an environment must stay: a live run was started with its interpreter."""
+        """Return the reason why an environment must stay (a live run uses its interpreter), or an empty string."""
         for run_id in sorted(self.live):
             argv = self.records[run_id].get("argv") or [""]
             if str(argv[0]).startswith(f"{path}/"):
                 return f"{run_id} is running in it"
-        for each in self.inspections:
-            if each["python"].startswith(f"{path}/"):
-                return f"{each['run_id']} is being inspected with it"
+        for job in self.inspections:
+            if job["python"].startswith(f"{path}/"):
+                return f"{job['run_id']} is being inspected with it"
         return ""
 
 
@@ -125,40 +127,40 @@ def _workdir(arguments: dict[str, Any]) -> Path:
 
 
 def _environments(workdir: Path) -> list[Path]:
-    """Environments that `setup` made, of this user: whole ones bear its mark, which is written last."""
+    """Return this user's complete environments: `setup` writes their marker file last."""
     folder = workdir / "envs"
-    found = sorted(folder.glob("*/.ready")) if folder.is_dir() else []
-    return [m.parent for m in found if not m.parent.is_symlink() and m.parent.lstat().st_uid == os.getuid()]
+    marker_files = sorted(folder.glob("*/.ready")) if folder.is_dir() else []
+    return [m.parent for m in marker_files if not m.parent.is_symlink() and m.parent.lstat().st_uid == os.getuid()]
 
 
 def _ended_at(run: LocalRun) -> float:
-    """When its records last changed."""
+    """Return the time at which the run's records last changed."""
     stamps = [(run.path / name).stat().st_mtime for name in _ENDED_FILES if (run.path / name).exists()]
     return max(stamps, default=time.time())
 
 
-def _inspections(run_dir: Path) -> Path:
-    """What inspections of a run left; nothing of it is needed without the run."""
+def _inspections_dir(run_dir: Path) -> Path:
+    """Return the folder of a run's evaluation jobs, which is useless without the run."""
     return evaluation_jobs.jobs_dir(run_dir.parent.parent, run_dir.name)
 
 
-def _holding(path: Path, kept: str, since: float, *beside: Path) -> dict[str, Any]:
+def _holding(path: Path, reason: str, since: float, *further: Path) -> dict[str, Any]:
     idle_days = max(0.0, time.time() - since) / _DAY_S
-    held = sum(map(_size, (path, *beside)))
-    return {"name": path.name, "bytes": held, "idle_days": idle_days, "kept": kept}
+    n_bytes = sum(map(_size, (path, *further)))
+    return {"name": path.name, "bytes": n_bytes, "idle_days": idle_days, "kept": reason}
 
 
 def _size(path: Path) -> int:
-    """Bytes on disk of all below a folder; links are not followed, a file with several names counts once."""
-    total, seen = 0, set()
+    """Return the bytes on disk below a folder. Links are not followed; a file with several names counts once."""
+    total, counted = 0, set()
     for folder, _, names in os.walk(str(path)):
         for name in names:
             try:
                 status = os.lstat(os.path.join(folder, name))
             except OSError:
                 continue
-            if (status.st_dev, status.st_ino) not in seen:
-                seen.add((status.st_dev, status.st_ino))
+            if (status.st_dev, status.st_ino) not in counted:
+                counted.add((status.st_dev, status.st_ino))
                 total += status.st_blocks * 512
     return total
 
@@ -166,11 +168,11 @@ def _size(path: Path) -> int:
 def _remove(path: Path) -> int:
     if not path.exists():
         return 0
-    held = _size(path)
+    n_bytes = _size(path)
     aside = path.with_name(f".{path.name}{_GONE}")
     path.rename(aside)
     shutil.rmtree(str(aside))
-    return held
+    return n_bytes
 
 
 OPERATIONS = {"holdings": holdings, "remove": remove}

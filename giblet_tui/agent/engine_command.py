@@ -1,6 +1,6 @@
-"""The agent's part that runs one command of the engine and waits for it: what it says goes out, what it prints returns.
+"""Runs one engine command on the node and waits for it: stderr is streamed as events, stdout is returned.
 
-Runs on the node: standard library only, Python >= 3.8. Nobody else needs the command, so it ends with the client.
+Part of the agent: standard library only, Python >= 3.8. The command ends with its client.
 """
 
 from __future__ import annotations
@@ -19,10 +19,12 @@ MOST_PRINTED_BYTES = 8 * 1024 * 1024
 
 
 def engine_command(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Run `python -m giblet_train ARGV` and return its exit code and what it printed.
+    """Run `python -m giblet_train ARGV` and return its exit code and its standard output.
 
-    arguments: python, an interpreter that has the engine; workdir, where it runs; argv; stdin, a text. Each line that
-    it says on standard error is an event {say}. Raises AgentRefusal when it cannot be started or prints too much.
+    Each line of standard error becomes an event {say}.
+
+    arguments: python, an interpreter that has the engine; workdir, where it runs; argv; stdin, a text. Raises
+    AgentRefusal if the command cannot be started or prints too much.
     """
     INPUT.end_without_client()
     workdir = home_path(arguments["workdir"])
@@ -50,7 +52,7 @@ def engine_command(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def _end_with_the_agent() -> None:
-    """Have the kernel end this process when the agent ends, however that came."""
+    """Have the kernel end this process when the agent ends, for whatever reason."""
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM, 0, 0, 0)
 
 

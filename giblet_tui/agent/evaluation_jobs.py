@@ -1,8 +1,8 @@
-"""Inspecting a trained run on this node: the engine at work in the background, its words and its result told on.
+"""Evaluates a trained run on this node: the engine works in the background; its output and result are streamed.
 
-An inspection has a folder of its own, `<workdir>/inspections/<run id>/<name>/`, outside of the run's: what is at work
-there is no part of the run, so nothing that watches or stops runs meets it. It goes on when its client is gone; who
-asks for it again joins it where they were, or gets what it left.
+A job has a folder of its own, `<workdir>/inspections/<run id>/<name>/`, outside the run directory, so that nothing
+that watches or stops runs meets it. It continues when its client is gone. A later request for the same job joins it,
+or returns its result.
 
 Part of the agent: standard library only, Python >= 3.8.
 """
@@ -39,13 +39,14 @@ _END_LIMIT_S = 10.0
 
 
 def start_evaluation(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Make an inspection, or join the one of that name that is at work or done, and tell what it says until it ends.
+    """Start an evaluation job, or join the running or finished one of that name, and stream its output until it ends.
+
+    Events: {state: begun | joined | kept, on}, {said: [line], mark}. Returns {code, out, files: [{name, bytes,
+    sha256}]}; code is None if its process was ended. Raises AgentRefusal.
 
     arguments: workdir; run_id; name; python, an interpreter that has the engine; argv, of the engine, where [path] is
-    a path below workdir; gpu, an index, "cpu", or None for any that is free; asked, whose question this is, so that one
-    who comes back after a lost link does not begin a failed one anew; mark, how far its words are known there.
-    Events: {state: begun | joined | kept, on}, {said: [line], mark}. The result: {code, out, files: [{name, bytes,
-    sha256}]}; code is None when its process was ended. Raises AgentRefusal.
+    a path below workdir; gpu, an index, "cpu", or None for any free one; asked, an id of the request, so that a client
+    that reconnects does not restart a job that failed; mark, how far the client has read the output.
     """
     INPUT.end_without_client()
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
@@ -57,12 +58,12 @@ def start_evaluation(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             state = "begun"
     emit({"state": {"at work": "joined", "done": "kept"}.get(state, state), "on": record.get("on", "")})
     if state != "done" or arguments.get("mark") is not None:
-        _tell(folder, arguments.get("mark"), emit)
+        _send_output(folder, arguments.get("mark"), emit)
     return {"code": _code(folder), "out": str(folder / "out"), "files": _files(folder / "out")}
 
 
 def end_inspection(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """End an inspection and remove what it left: {was}, its state. arguments: workdir, run_id, name."""
+    """End an evaluation job and remove its files. Returns {was}, its state. arguments: workdir, run_id, name."""
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     folder = _folder(workdir, arguments)
     with _locked(folder):
@@ -74,12 +75,12 @@ def end_inspection(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def jobs_dir(workdir: Path, run_id: str) -> Path:
-    """Where the inspections of a run lie; they go when it goes."""
+    """Return the folder of a run's evaluation jobs; it is removed with the run."""
     return workdir / FOLDER / run_id
 
 
 def running_jobs(workdir: Path) -> list[dict[str, Any]]:
-    """What is at work here now: {run_id, python} of each."""
+    """Return {run_id, python} of each running job."""
     records = [path for path in (workdir / FOLDER).glob("*/*/" + RECORD) if _state(path.parent) == "at work"]
     return [{"run_id": path.parent.parent.name, "python": str(_record(path.parent).get("python"))} for path in records]
 
@@ -95,14 +96,14 @@ def _folder(workdir: Path, arguments: dict[str, Any]) -> Path:
 
 @contextlib.contextmanager
 def _locked(folder: Path) -> Iterator[None]:
-    """Two who ask at once begin one inspection. The kernel drops the lock with its holder."""
+    """Hold the lock under which jobs start: two requests at once start one job. It ends with its holder."""
     with open(os.open(str(folder.parent / ".lock"), os.O_RDWR | os.O_CREAT, 0o600), "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 
 
 def _state(folder: Path) -> str:
-    """none, at work, done (well), or failed: with a code of its own, or ended by something else."""
+    """Return "none", "at work", "done" (exit code 0) or "failed" (another exit code, or killed)."""
     record = _record(folder)
     ticks = start_ticks(record["pid"]) if record.get("boot_id") == boot_id() else None
     # Its code is read after its process was looked for: it writes that before it ends.
@@ -115,7 +116,7 @@ def _state(folder: Path) -> str:
 
 
 def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, Any]:
-    """Start the engine, apart from this process and more patient than a training; its record."""
+    """Start the engine as a process of its own with low priority, and return its record."""
     shutil.rmtree(str(folder / "out"), ignore_errors=True)
     for name in ("said", "code", RECORD):
         (folder / name).unlink(missing_ok=True)
@@ -127,7 +128,7 @@ def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, 
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
-        # The mark is no run's, so no stop meets it; it tells giblet's own from what nobody accounts for.
+        # No stop of a run matches this mark. It shows that the process belongs to giblet.
         env=dict(os.environ, GIBLET_RUN_ID=f"{folder.parent.name}:{folder.name}", CUDA_VISIBLE_DEVICES=devices),
         start_new_session=True,
     )
@@ -173,11 +174,11 @@ def _free(workdir: Path, gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [free[uuid] for uuid in gpu.free_after_queue(list(free), awaited)]
 
 
-def _tell(folder: Path, mark: Any, emit: Emit) -> None:
-    """Everything it says, line by line, until it has ended."""
+def _send_output(folder: Path, mark: Any, emit: Emit) -> None:
+    """Stream the job's output, line by line, until it has ended."""
     ended = False
     while not ended:
-        # Looked at before its words are read: what it said last is then there.
+        # The state is read before the output, so that the last lines are complete.
         ended = _state(folder) != "at work"
         more = True
         while more:
@@ -191,30 +192,30 @@ def _tell(folder: Path, mark: Any, emit: Emit) -> None:
 
 
 def _end(pid: int) -> None:
-    """End the process and all below it. Raises AgentRefusal when something survives."""
-    whole = {each: start_ticks(each) for each in {pid} | descendants([pid])}
+    """End the process and all its descendants. Raises AgentRefusal if one survives."""
+    whole = {member: start_ticks(member) for member in {pid} | descendants([pid])}
     for number in (signal.SIGTERM, signal.SIGKILL):
         with contextlib.suppress(ProcessLookupError):
             os.killpg(pid, number)
         deadline = time.monotonic() + _END_LIMIT_S
         while time.monotonic() < deadline:
-            left = [each for each, ticks in whole.items() if ticks is not None and start_ticks(each) == ticks]
-            if not left:
+            survivors = [each for each, ticks in whole.items() if ticks is not None and start_ticks(each) == ticks]
+            if not survivors:
                 return
             time.sleep(_POLL_S)
-    raise AgentRefusal(f"It cannot be ended: pid {', '.join(map(str, left))} survives.", "", 4)
+    raise AgentRefusal(f"It cannot be ended: pid {', '.join(map(str, survivors))} survives.", "", 4)
 
 
 def _files(out: Path) -> list[dict[str, Any]]:
-    found = []
+    files = []
     for path in sorted(out.iterdir()) if out.is_dir() else ():
         if path.is_file() and not path.is_symlink():
             digest = hashlib.sha256()
             with path.open("rb") as file:
                 for piece in iter(lambda: file.read(1 << 20), b""):
                     digest.update(piece)
-            found.append({"name": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
-    return found
+            files.append({"name": path.name, "bytes": path.stat().st_size, "sha256": digest.hexdigest()})
+    return files
 
 
 def _record(folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What a node is and has at the moment: name, clock, processors, memory, disk, GPUs, sessions.
+"""Describes a node's current state: name, clock, processors, memory, disk, GPUs, sessions.
 
 Part of the agent: standard library only, Python >= 3.8. Sizes in GiB, times in seconds.
 """
@@ -27,7 +27,7 @@ _ASK_LIMIT_S = 3.0
 
 
 def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """All that giblet wants to know of a node before it does anything there. arguments: workdir."""
+    """Return everything that giblet needs to know before it works on a node. arguments: workdir."""
     return {
         "now": time.time(),
         "boot_id": this_boot(),
@@ -49,7 +49,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def fast_facts(workdir: str) -> dict[str, Any]:
-    """What changes all the time and costs nothing to ask."""
+    """Return the values that change often and are cheap to read."""
     memory = _memory_gib()
     return {
         "hostname": socket.gethostname(),
@@ -62,7 +62,7 @@ def fast_facts(workdir: str) -> dict[str, Any]:
 
 
 def this_boot() -> str:
-    """Which boot of this machine this is; empty where the system does not say."""
+    """Return the id of this machine's current boot, or an empty string if the system has none."""
     try:
         return boot_id()
     except OSError:
@@ -70,21 +70,21 @@ def this_boot() -> str:
 
 
 def open_sessions() -> list[str]:
-    """giblet's sessions in tmux and screen, by name."""
-    found = {name for kind in sessions.MULTIPLEXERS for name in sessions.list_sessions(kind)}
-    return sorted(name for name in found if name.startswith("gib-"))
+    """List the names of giblet's open sessions."""
+    names = {name for kind in sessions.MULTIPLEXERS for name in sessions.list_sessions(kind)}
+    return sorted(name for name in names if name.startswith("gib-"))
 
 
-def with_owners(seen: dict[str, Any]) -> dict[str, Any]:
-    """What `gpu.look` saw, each process with its user's name."""
-    for device in seen["gpus"]:
+def with_owners(gpu_state: dict[str, Any]) -> dict[str, Any]:
+    """Add to each GPU process of `gpu.query_gpus` its user's name."""
+    for device in gpu_state["gpus"]:
         for process in device["processes"]:
             process["user"] = _owner(process["pid"])
-    return seen
+    return gpu_state
 
 
 class BackgroundFacts:
-    """GPUs and sessions, looked at again and again beside the work, since nvidia-smi may take seconds."""
+    """GPUs and sessions, refreshed in a thread because nvidia-smi may take seconds."""
 
     def __init__(self, interval_s: float) -> None:
         self._interval_s = interval_s
@@ -92,7 +92,7 @@ class BackgroundFacts:
         threading.Thread(target=self._keep_looking, daemon=True).start()
 
     def latest(self) -> dict[str, Any]:
-        """What was seen last; empty before the first look is done."""
+        """Return the newest result; empty before the first query has ended."""
         return self._latest
 
     def _keep_looking(self) -> None:
@@ -102,7 +102,7 @@ class BackgroundFacts:
 
 
 def slow_facts() -> dict[str, Any]:
-    """GPUs with the owners of their processes, and open sessions."""
+    """Return the GPUs with the owners of their processes, and the open sessions."""
     return {**with_owners(gpu.query_gpus()), "sessions": open_sessions()}
 
 
@@ -116,7 +116,7 @@ def _memory_gib() -> dict[str, float]:
 
 
 def _existing(path: str) -> str:
-    """A path, or the nearest folder above it that exists."""
+    """Return the path, or its nearest parent that exists."""
     folder = Path(path)
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
@@ -131,22 +131,22 @@ def _owner(pid: int) -> str:
 
 
 def _linger() -> bool | None:
-    """Do this user's processes outlive the last logout? None where there is no systemd-logind to ask."""
-    said = _ask(["loginctl", "show-user", getpass.getuser(), "-p", "Linger"])
-    return None if said is None else said.strip() == "Linger=yes"
+    """Return True if this user's processes outlive the last logout; None without systemd-logind."""
+    answer_text = _ask(["loginctl", "show-user", getpass.getuser(), "-p", "Linger"])
+    return None if answer_text is None else answer_text.strip() == "Linger=yes"
 
 
 def _kill_user_processes() -> bool | None:
-    """Does logging out end what was started? None where there is no systemd-logind to ask."""
+    """Return True if logging out ends what was started; None without systemd-logind."""
     login = "org.freedesktop.login1"
     argv = ["busctl", "get-property", login, "/org/freedesktop/login1", login + ".Manager", "KillUserProcesses"]
-    said = _ask(argv)
-    return None if said is None else said.strip() == "b true"
+    answer_text = _ask(argv)
+    return None if answer_text is None else answer_text.strip() == "b true"
 
 
 def _ask(argv: list[str]) -> str | None:
-    done = answer(argv, _ASK_LIMIT_S)
-    return done.stdout if done and done.returncode == 0 else None
+    completed = answer(argv, _ASK_LIMIT_S)
+    return completed.stdout if completed and completed.returncode == 0 else None
 
 
 OPERATIONS: dict[str, Operation] = {"probe": probe}

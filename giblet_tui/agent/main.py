@@ -1,8 +1,8 @@
-"""The program giblet sends to a node: it answers one request there, and ends. Nothing is installed to run it.
+"""The program that giblet sends to a node: it answers one request and ends. Nothing is installed to run it.
 
-Standard library only, Python >= 3.8. It speaks lines of JSON on its standard output, after a line that holds the
-request's token: what a login shell's start-up files print before it is not mistaken for an answer. Bytes travel as
-text with surrogate escapes, so any file comes back exactly.
+Standard library only, Python >= 3.8. It writes lines of JSON to standard output, after a line with the request's
+token, so that output of a login shell's start-up files is not mistaken for an answer. Bytes travel as text with
+surrogate escapes, so any file arrives unchanged.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ PIECE_BYTES = 256 * 1024
 
 
 class AgentRefusal(Exception):
-    """What was asked cannot be done here: a sentence for a person, how to mend it, and giblet's exit code."""
+    """A request that cannot be done here: a sentence for the user, a remedy, and giblet's exit code."""
 
     def __init__(self, sentence: str, remedy: str = "", exit_code: int = 1) -> None:
         super().__init__(sentence)
@@ -39,7 +39,7 @@ class AgentRefusal(Exception):
 
 
 class Output:
-    """The agent's voice. A client that is gone is no error: what was begun is finished without it."""
+    """The agent's answer stream. A client that is gone is no error: work that was begun is finished without it."""
 
     def __init__(self, fd: int) -> None:
         self._fd = fd
@@ -57,22 +57,22 @@ class Output:
 
 
 class Input:
-    """What follows the request on standard input: a file's bytes for `receive`, signs of life for readers."""
+    """Standard input after the request: a file's bytes for `receive`, signs of life for readers."""
 
     def __init__(self) -> None:
         self.file: IO[bytes] = io.BytesIO()
 
     def end_without_client(self) -> None:
-        """From now on, end this process when the client closes, or has been silent for SILENCE_LIMIT_S."""
-        heard = [time.monotonic()]
+        """End this process once the client closes, or has been silent for SILENCE_LIMIT_S."""
+        last_input_at = [time.monotonic()]
 
         def listen() -> None:
             while self.file.read1(4096):  # type: ignore[attr-defined]
-                heard[0] = time.monotonic()
+                last_input_at[0] = time.monotonic()
             os._exit(0)
 
         def watch() -> None:
-            while time.monotonic() - heard[0] < SILENCE_LIMIT_S:
+            while time.monotonic() - last_input_at[0] < SILENCE_LIMIT_S:
                 time.sleep(1.0)
             os._exit(0)
 
@@ -84,7 +84,7 @@ INPUT = Input()
 
 
 def main(token: str, modules: list[ModuleType], request: dict[str, Any]) -> None:
-    """Do the request's operation and write its messages: events, then one of result, refusal, crash."""
+    """Run the requested operation and write its messages: events, then one result, refusal or crash."""
     operations: dict[str, Operation] = {}
     for module in modules:
         operations.update(getattr(module, "OPERATIONS", {}))
@@ -95,7 +95,7 @@ def main(token: str, modules: list[ModuleType], request: dict[str, Any]) -> None
 
 
 def home_path(path: str) -> str:
-    """An absolute path out of one that is absolute or begins with ~/. Raises AgentRefusal for any other."""
+    """Expand a path that is absolute or begins with ~/. Raises AgentRefusal for any other."""
     expanded = os.path.expanduser(path) if path == "~" or path.startswith("~/") else path
     if not os.path.isabs(expanded) or "\0" in expanded:
         raise AgentRefusal("%r is not an absolute path on the node." % path, "Start it with / or ~/.", 2)
@@ -103,7 +103,7 @@ def home_path(path: str) -> str:
 
 
 def receive(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Put the `size` bytes that follow on standard input at `path`, if their SHA-256 fits: whole or not at all."""
+    """Write the next `size` bytes of standard input to `path` if their SHA-256 matches; whole or not at all."""
     path, size = home_path(arguments["path"]), arguments["size"]
     os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
     aside = "%s.%d.part" % (path, os.getpid())
@@ -123,16 +123,16 @@ def receive(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def read(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Send the bytes of `path` from `offset`, at most `limit`, as events {data: base64}; then the file's size."""
+    """Send the bytes of `path` from `offset`, at most `limit`, as events {data: base64}. Returns the file's size."""
     INPUT.end_without_client()
-    left = arguments.get("limit")
+    n_left = arguments.get("limit")
     with open(home_path(arguments["path"]), "rb") as file:
         file.seek(arguments.get("offset", 0))
-        while left is None or left > 0:
-            piece = file.read(PIECE_BYTES if left is None else min(left, PIECE_BYTES))
+        while n_left is None or n_left > 0:
+            piece = file.read(PIECE_BYTES if n_left is None else min(n_left, PIECE_BYTES))
             if not piece:
                 break
-            left = None if left is None else left - len(piece)
+            n_left = None if n_left is None else n_left - len(piece)
             emit({"data": base64.b64encode(piece).decode("ascii")})
         return {"size": os.fstat(file.fileno()).st_size}
 
@@ -158,7 +158,7 @@ def _answer(operations: dict[str, Operation], request: dict[str, Any], output: O
 
 
 def _take_over_streams() -> Output:
-    """Keep standard output for the protocol alone: nothing an operation starts can write into it or hold it open."""
+    """Reserve standard output for the protocol: nothing that an operation starts can write to it or hold it open."""
     INPUT.file = sys.stdin.buffer
     private = os.dup(1)
     nowhere = os.open(os.devnull, os.O_WRONLY)

@@ -1,6 +1,6 @@
-"""The agent's part that knows Python environments: looks at one, and makes one under a lock.
+"""Inspects and creates Python environments on the node, under a lock.
 
-Runs on the node: standard library only, Python >= 3.8.
+Part of the agent: standard library only, Python >= 3.8.
 """
 
 from __future__ import annotations
@@ -24,26 +24,27 @@ _VERSION = "import sys; print(*sys.version_info[:2])"
 
 
 def engine(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """What the interpreter has that runs would use: facts of `schema.version`, or `problem` in a sentence.
+    """Return the facts of `schema.version` for an interpreter, or {python, problem} with a sentence.
 
-    arguments: workdir; python (a path) or else key, the environment's name under <workdir>/envs.
+    arguments: workdir; python (a path), or else key, the environment's name under <workdir>/envs.
     """
     python = _interpreter(arguments)
     if not python.exists():
         return {"python": str(python), "problem": f"{python} does not exist"}
-    done = subprocess.run([str(python), "-c", _FACTS], capture_output=True, text=True, timeout=60, cwd="/")
-    if done.returncode:
-        lines = done.stderr.strip().splitlines() or [f"it ended with code {done.returncode}"]
+    completed = subprocess.run([str(python), "-c", _FACTS], capture_output=True, text=True, timeout=60, cwd="/")
+    if completed.returncode:
+        lines = completed.stderr.strip().splitlines() or [f"it ended with code {completed.returncode}"]
         return {"python": str(python), "problem": f"{python} cannot import giblet: {lines[-1]}"}
-    return dict(json.loads(done.stdout.splitlines()[-1]), python=str(python))
+    return dict(json.loads(completed.stdout.splitlines()[-1]), python=str(python))
 
 
 def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Make <workdir>/envs/<key> with the wheel and its [train] extra, once; its interpreter's facts.
+    """Create <workdir>/envs/<key> with the wheel and its [train] extra, once. Returns what `engine` returns for it.
 
-    arguments: workdir, key, wheel (a path on the node), constraints (a text), alone (requirements to install without
-    their dependencies), wheelhouse (folders on the node: then no index is asked). Under a lock; an environment that is
-    there is never touched. What fails half-way is removed.
+    An existing environment is never changed. A failed installation is removed.
+
+    arguments: workdir; key; wheel, a path on the node; constraints, a text; alone, requirements to install without
+    their dependencies; wheelhouse, folders on the node to use in place of a package index.
     """
     folder = _path(arguments["workdir"]) / "envs"
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -61,8 +62,8 @@ def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def interpreter(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """What wheels must fit here: {python, version, machine, glibc_minor}; python is what `setup` would use."""
-    python = _new_enough()
+    """Return {python, version, machine, glibc_minor}: the interpreter that `setup` would use, and what wheels must fit."""
+    python = _newest_python()
     version = subprocess.run([python, "-c", _VERSION], stdout=subprocess.PIPE, encoding="ascii").stdout.split()
     glibc = platform.libc_ver()[1].split(".")
     minor = int(glibc[1]) if len(glibc) > 1 and glibc[1].isdigit() else 0
@@ -70,7 +71,7 @@ def interpreter(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def lacking(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Which of `paths` are not there."""
+    """Return those of `paths` that do not exist."""
     return {"paths": [path for path in arguments["paths"] if not _path(path).exists()]}
 
 
@@ -102,7 +103,7 @@ def _wait_for(lock: Any, emit: Emit) -> None:
 
 
 def _install(target: Path, arguments: dict[str, Any], emit: Emit) -> None:
-    python = _new_enough()
+    python = _newest_python()
     emit({"step": f"making an environment with {python}"})
     _run([python, "-m", "venv", str(target)], emit, "the virtual environment could not be made")
     constraints = target / "constraints.txt"
@@ -122,13 +123,13 @@ def _install(target: Path, arguments: dict[str, Any], emit: Emit) -> None:
     (target / ".ready").touch()
 
 
-def _new_enough() -> str:
-    """The newest usable interpreter: this one, else one on PATH."""
+def _newest_python() -> str:
+    """Return a usable interpreter: this one, else the newest on PATH. Raises AgentRefusal if all are too old."""
     candidates: list[str | None] = [sys.executable]
     candidates += [shutil.which(f"python3.{minor}") for minor in (13, 12, 11, 14)]
     for python in filter(None, candidates):
-        done = subprocess.run([python, "-c", _VERSION], capture_output=True, text=True)
-        if done.returncode == 0 and tuple(map(int, done.stdout.split())) >= OLDEST:
+        completed = subprocess.run([python, "-c", _VERSION], capture_output=True, text=True)
+        if completed.returncode == 0 and tuple(map(int, completed.stdout.split())) >= OLDEST:
             return python
     raise AgentRefusal(
         "No Python of at least {}.{} is on the node's PATH.".format(*OLDEST),
@@ -138,7 +139,7 @@ def _new_enough() -> str:
 
 
 def _run(argv: list[str], emit: Emit, failure: str) -> None:
-    """Run a program, its lines as events; refuse with its last lines when it fails."""
+    """Run a program with its progress as events. Raises AgentRefusal with its last lines if it fails."""
     environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "PYTHONHOME", "VIRTUAL_ENV")}
     process = subprocess.Popen(
         argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace", env=environment
@@ -152,7 +153,7 @@ def _run(argv: list[str], emit: Emit, failure: str) -> None:
     if process.wait():
         raise AgentRefusal(
             "On the node {}: {}".format(failure, " / ".join(last) or "no output"),
-            "Mend that there (python3-venv, network, disk); without a network, bring the packages (giblet setup NODE "
-            "--wheelhouse DIR); or name an interpreter that has giblet: `python:` of the node in nodes.yaml.",
+            "Fix that there (python3-venv, network, disk). Without a network, bring the packages (giblet setup NODE "
+            "--wheelhouse DIR). Or name an interpreter that has giblet: `python:` of the node in nodes.yaml.",
             REFUSED,
         )

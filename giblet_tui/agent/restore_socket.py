@@ -1,4 +1,4 @@
-"""A session whose socket was swept out of /tmp, made reachable again: its server lives, and is asked for a new socket.
+"""Makes a session reachable again after its socket was deleted from /tmp: its server recreates it on a signal.
 
 Part of the agent: standard library only, Python >= 3.8.
 """
@@ -15,14 +15,14 @@ from giblet_tui.agent.main import AgentRefusal, Emit, Operation
 from giblet_tui.agent.supervisor import send, stat_fields
 
 ASKS = {"tmux": signal.SIGUSR1, "screen": signal.SIGCHLD}
-"""What makes a multiplexer's server create its socket anew."""
+"""Signal on which a multiplexer's server recreates its socket."""
 LIMIT_S = 3.0
 
 
 def restore_socket(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Make a live run's session one that can be attached to: {again}, whether it had to be. arguments: workdir; run_id.
+    """Make the session of a live run attachable. Returns {again}, true if its socket was missing.
 
-    Raises AgentRefusal when its server is gone: the run goes on without a terminal.
+    arguments: workdir; run_id. Raises AgentRefusal if the session's server is gone; the run continues without one.
     """
     run = run_processes.find(arguments["workdir"], arguments["run_id"])
     kind = run.record("run.json").get("multiplexer")
@@ -38,7 +38,7 @@ def restore_socket(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 return {"again": True}
             time.sleep(0.05)
     raise AgentRefusal(
-        f"The {kind} session of {run.run_id} is gone; the run goes on.", f"giblet logs {run.run_id} -f", 1
+        f"The {kind} session of {run.run_id} is gone; the run continues.", f"giblet logs {run.run_id} -f", 1
     )
 
 

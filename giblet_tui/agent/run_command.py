@@ -1,4 +1,7 @@
-"""A short command on a node: run without a terminal, answered within a limit or not at all."""
+"""Runs a short command on the node without a terminal and within a time limit.
+
+Part of the agent: standard library only, Python >= 3.8.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Mapping
 def answer(
     argv: list[str], limit_s: float, environment: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str] | None:
-    """What a program answered; None when it is not installed or does not end in time. environment: our own if None."""
+    """Run a program and return its result; None if it is not installed or takes too long. environment: ours if None."""
     try:
         return subprocess.run(
             argv,

@@ -1,8 +1,8 @@
-"""What a run still has on this node: its records, its supervisor, its processes, the GPUs they hold.
+"""Finds everything that a run has on this node: records, supervisor, processes.
 
-A process belongs to a run when its environment has GIBLET_RUN_ID=<run id> (an adopted run's: the mark of its session),
-or its standard output or error is open for writing inside the run directory, or it descends from one of these. An
-editor, a pager or `tail -F` there has none.
+A process belongs to a run if its environment contains GIBLET_RUN_ID=<run id> (for an adopted run: its session's mark),
+if its standard output or error is open for writing inside the run directory, or if it descends from such a process. An
+editor, a pager or `tail -F` in the run directory matches none of these.
 
 Part of the agent: standard library only, Python >= 3.8.
 """
@@ -29,7 +29,7 @@ class LocalRun:
     """A run directory of this user on this node."""
 
     def __init__(self, path: Path) -> None:
-        """path: a resolved run directory that `find` or `all_runs` has vouched for."""
+        """path: a resolved run directory, as checked by `find` or `all_runs`."""
         self.path = path
         self.run_id = path.name
 
@@ -39,18 +39,18 @@ class LocalRun:
 
     @property
     def adopted(self) -> dict[str, Any]:
-        """The session that somebody started by hand, as `adopting` recorded it; empty for a run of giblet's own."""
-        found = self.record("run.json").get("adopted")
-        return found if isinstance(found, dict) else {}
+        """Return the adoption record of a run that was started by hand; empty for giblet's own runs."""
+        adoption = self.record("run.json").get("adopted")
+        return adoption if isinstance(adoption, dict) else {}
 
     @property
     def mark(self) -> str:
-        """What its processes have as GIBLET_RUN_ID: its id; on the further nodes of a run, with their place."""
+        """Return the GIBLET_RUN_ID of its processes: the run id, plus @rank on the further nodes of a run."""
         rank = self.record("run.json").get("node_rank")
         return f"{self.run_id}@{rank}" if rank else self.run_id
 
     def record(self, name: str) -> dict[str, Any]:
-        """One of its small JSON files; empty when there is none, or none that can be read."""
+        """Return the content of one of its small JSON files; empty if it is missing or unreadable."""
         try:
             value = json.loads((self.path / name).read_text(encoding="utf-8"))
         except (OSError, ValueError, RecursionError):
@@ -63,30 +63,30 @@ class LocalRun:
 
     @property
     def on_other_host(self) -> str:
-        """The other machine, sharing this directory, that it was started on; empty when it was this one."""
+        """Return the other machine, sharing this directory, that it was started on; empty if it was this one."""
         host = str(self.record("run.json").get("hostname") or os.uname().nodename)
         return "" if host == os.uname().nodename else host
 
     @property
     def rebooted(self) -> bool:
-        """Was it started in an earlier boot?"""
+        """Return True if it was started in an earlier boot."""
         here = boot_id()
         return bool(self.record("supervisor.json").get("boot_id", here) != here)
 
     def supervisor(self) -> int | None:
-        """The pid of its living supervisor: of this boot, and started when the record says, for pids are reused."""
-        found = self.record("supervisor.json")
-        pid, ticks = found.get("pid"), found.get("start_ticks")
-        if not isinstance(pid, int) or found.get("boot_id") != boot_id() or ticks is None:
+        """Return the pid of its living supervisor, or None. Boot and start time must match, because pids are reused."""
+        record = self.record("supervisor.json")
+        pid, ticks = record.get("pid"), record.get("start_ticks")
+        if not isinstance(pid, int) or record.get("boot_id") != boot_id() or ticks is None:
             return None
         return pid if start_ticks(pid) == ticks else None
 
-    def processes_in(self, found: dict[str, set[int]]) -> set[int]:
-        """Its own among the processes that `marks` found."""
-        return found.get(self.mark, set()) | found.get(f"{self.run_id}/", set())
+    def processes_in(self, pids_by_mark: dict[str, set[int]]) -> set[int]:
+        """Select its own processes from the result of `marks`."""
+        return pids_by_mark.get(self.mark, set()) | pids_by_mark.get(f"{self.run_id}/", set())
 
     def ended_pids(self) -> set[int]:
-        """Processes that its records name, and that have ended since: a GPU may still count memory in their names."""
+        """Return the recorded processes that have ended: a GPU may still count memory in their names."""
         if self.rebooted or not _all_are_seen():
             return set()
         ending = self.record("exit.json")
@@ -94,7 +94,7 @@ class LocalRun:
         return {pid for pid in named if isinstance(pid, int) and start_ticks(pid) is None}
 
     def processes(self) -> dict[int, int]:
-        """pid and start time of every living process of it, by its marks and by descent."""
+        """Return pid and start time of each of its living processes, found by mark and by descent."""
         marked = self.processes_in(marks(self.path.parent))
         supervisor = self.supervisor()
         if supervisor is not None:
@@ -103,7 +103,7 @@ class LocalRun:
 
 
 def find(workdir: str, run_id: str) -> LocalRun:
-    """The run of that id. Raises AgentRefusal when there is none, or it is not this user's."""
+    """Return the run with that id. Raises AgentRefusal if it does not exist or belongs to another user."""
     if not is_run_id(run_id):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run id.", "`giblet ps -a` lists them.", 2)
     path = runs_folder(workdir) / run_id
@@ -121,51 +121,51 @@ def find(workdir: str, run_id: str) -> LocalRun:
 
 
 def is_run_id(text: str) -> bool:
-    """Can a run be called that? Only such text may become part of a path, or a session's name."""
+    """Return True if the text is a run id. Only such text may become part of a path or a session's name."""
     return re.fullmatch(RUN_ID_PATTERN.rstrip("$"), text) is not None
 
 
 def all_runs(workdir: str) -> list[LocalRun]:
-    """Every run of this user in a working directory."""
+    """Return every run of this user in a working directory."""
     folder = runs_folder(workdir)
     names = sorted(entry.name for entry in folder.iterdir()) if folder.is_dir() else []
-    found = []
+    runs = []
     for name in names:
         with contextlib.suppress(AgentRefusal):
-            found.append(find(workdir, name))
-    return found
+            runs.append(find(workdir, name))
+    return runs
 
 
 def waiting(workdir: str) -> list[LocalRun]:
-    """The runs that wait for GPUs, whoever came first first."""
-    found = []
+    """Return the runs that wait for GPUs, in the order of their start."""
+    queue = []
     for run in all_runs(workdir):
         supervisor = run.record("supervisor.json")
         if run.record("run.json").get("awaits") and not (run.ended or supervisor.get("gpus")) and run.supervisor():
-            found.append((supervisor["start_ticks"], run.run_id, run))
-    return [run for _, _, run in sorted(found, key=lambda each: each[:2])]
+            queue.append((supervisor["start_ticks"], run.run_id, run))
+    return [run for _, _, run in sorted(queue, key=lambda each: each[:2])]
 
 
 def runs_folder(workdir: str) -> Path:
-    """<workdir>/runs, every link resolved. Raises AgentRefusal when workdir is not an absolute path."""
+    """Return <workdir>/runs with every link resolved. Raises AgentRefusal if workdir is not an absolute path."""
     return Path(os.path.realpath(home_path(workdir))) / "runs"
 
 
 def marks(folder: Path) -> dict[str, set[int]]:
-    """Mark -> this user's processes that carry it, and `<run id>/` -> those that write into that run's directory.
+    """Map each mark to this user's processes that carry it, and `<run id>/` to those that write in that run directory.
 
-    folder: where the run directories are.
+    folder: the parent of the run directories.
     """
-    found: dict[str, set[int]] = {}
+    pids_by_mark: dict[str, set[int]] = {}
     by_hand = _adopted_marks(folder)
     for pid in _own_processes():
         for run_id in _marks_of(pid, f"{folder}/", by_hand):
-            found.setdefault(run_id, set()).add(pid)
-    return found
+            pids_by_mark.setdefault(run_id, set()).add(pid)
+    return pids_by_mark
 
 
 def with_mark(variable: str) -> set[int]:
-    """This user's processes that have exactly this `NAME=value` in their environment."""
+    """Return this user's processes that have exactly this `NAME=value` in their environment."""
     return {
         pid for pid in _own_processes() if variable.encode("utf-8", "surrogateescape") in _environment(_thread(pid))
     }
@@ -180,48 +180,48 @@ def _own_processes() -> Iterator[int]:
 
 
 def _adopted_marks(folder: Path) -> dict[bytes, str]:
-    """Environment variable -> the adopted run of this boot that it marks, while that has not ended."""
-    found: dict[bytes, str] = {}
+    """Map environment variables to the live adopted runs of this boot that they mark."""
+    run_ids: dict[bytes, str] = {}
     for path in folder.glob("*/keeper.json"):
         run = LocalRun(path.parent)
         mark = run.adopted.get("mark")
         if mark and not run.ended and not run.rebooted and not run.on_other_host:
-            found[str(mark).encode("utf-8", "surrogateescape")] = run.run_id
-    return found
+            run_ids[str(mark).encode("utf-8", "surrogateescape")] = run.run_id
+    return run_ids
 
 
 def with_descendants(pids: set[int]) -> dict[int, int]:
-    """pid and start time of these processes and all below them, those that live."""
+    """Return pid and start time of these processes and all their descendants, if alive."""
     everyone = (pids | descendants(pids)) - _self_and_ancestors() if pids else set()
     ticks = {pid: start_ticks(pid) for pid in everyone}
     return {pid: started for pid, started in ticks.items() if started is not None}
 
 
 def description(pid: int) -> dict[str, Any]:
-    """What to tell a person about a process: pid, uid, cmdline, and what it waits for in the kernel."""
-    facts: dict[str, Any] = {"pid": pid, "uid": None, "cmdline": "", "wchan": ""}
+    """Describe a process for a person: pid, uid, cmdline, and what it waits for in the kernel."""
+    details: dict[str, Any] = {"pid": pid, "uid": None, "cmdline": "", "wchan": ""}
     thread = _thread(pid)
     with contextlib.suppress(OSError):
-        facts["uid"] = Path(f"/proc/{pid}").stat().st_uid
-        facts["cmdline"] = (thread / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
-        facts["wchan"] = (thread / "wchan").read_text()
-    return facts
+        details["uid"] = Path(f"/proc/{pid}").stat().st_uid
+        details["cmdline"] = (thread / "cmdline").read_bytes().replace(b"\0", b" ").decode("utf-8", "replace")
+        details["wchan"] = (thread / "wchan").read_text()
+    return details
 
 
 def unclaimed(holders: Mapping[int, Any], claimed: set[int]) -> list[int]:
-    """Of the processes that hold GPU memory those of this user, or ended, that no run of giblet's accounts for."""
+    """Return this user's (or ended) processes that hold GPU memory and belong to no run of giblet."""
     seen_all = _all_are_seen()
-    found = []
+    pids = []
     for pid in sorted(set(holders) - claimed):
-        gone = start_ticks(pid) is None
+        has_ended = start_ticks(pid) is None
         marked = any(variable.startswith(_MARK) for variable in _environment(_thread(pid)))
-        if (seen_all if gone else _is_ours(pid)) and not marked:
-            found.append(pid)
-    return found
+        if (seen_all if has_ended else _is_ours(pid)) and not marked:
+            pids.append(pid)
+    return pids
 
 
 def user_name(uid: int) -> str:
-    """The login name of a user id, or the number."""
+    """Return the login name of a user id, or the number."""
     try:
         return pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -229,7 +229,7 @@ def user_name(uid: int) -> str:
 
 
 def _environment(thread: Path) -> list[bytes]:
-    """A process' variables as it was started with them; none when it cannot be looked at."""
+    """Return a process's initial environment variables; none if they cannot be read."""
     try:
         return (thread / "environ").read_bytes().split(b"\0")
     except OSError:
@@ -237,35 +237,35 @@ def _environment(thread: Path) -> list[bytes]:
 
 
 def _marks_of(pid: int, inside: str, by_hand: Mapping[bytes, str]) -> set[str]:
-    found: set[str] = set()
+    marks_found: set[str] = set()
     thread = _thread(pid)
     for variable in _environment(thread):
         if variable.startswith(_MARK):
-            found.add(variable[len(_MARK) :].decode("utf-8", "replace"))
+            marks_found.add(variable[len(_MARK) :].decode("utf-8", "replace"))
         elif variable in by_hand:
-            found.add(by_hand[variable])
+            marks_found.add(by_hand[variable])
     for stream in (1, 2):
         with contextlib.suppress(OSError, ValueError):
             target = os.readlink(str(thread / f"fd/{stream}"))
             if target.startswith(inside) and writable(pid, stream):
-                found.add(target[len(inside) :].partition("/")[0] + "/")
-    return found
+                marks_found.add(target[len(inside) :].partition("/")[0] + "/")
+    return marks_found
 
 
 def writable(pid: int, stream: int) -> bool:
-    """Has the process this stream open for writing? Raises OSError, ValueError when it cannot be looked at."""
+    """Return True if the process has this stream open for writing. Raises OSError or ValueError if that is unknown."""
     info = (_thread(pid) / f"fdinfo/{stream}").read_text()
     flags = next((line.split()[1] for line in info.splitlines() if line.startswith("flags:")), "0")
     return int(flags, 8) & (os.O_WRONLY | os.O_RDWR) != 0
 
 
 def _all_are_seen() -> bool:
-    """Are other users' processes visible? With hidepid, one that is not seen need not have ended."""
+    """Return True if other users' processes are visible. With hidepid, an invisible process need not have ended."""
     return start_ticks(1) is not None
 
 
 def _thread(pid: int) -> Path:
-    """Where a living thread of a process is looked at: the process itself, unless its first thread has ended."""
+    """Return the /proc directory of a living thread: the process itself, unless its first thread has ended."""
     process = Path(f"/proc/{pid}")
     fields = stat_fields(pid)
     if fields is None or fields[0] != "Z":
@@ -282,10 +282,10 @@ def _is_ours(pid: int) -> bool:
 
 
 def _self_and_ancestors() -> set[int]:
-    found: set[int] = set()
+    pids: set[int] = set()
     pid = os.getpid()
-    while pid > 1 and pid not in found:
-        found.add(pid)
+    while pid > 1 and pid not in pids:
+        pids.add(pid)
         fields = stat_fields(pid)
         pid = int(fields[1]) if fields else 0
-    return found
+    return pids

@@ -1,7 +1,7 @@
-"""Starting a run on this node: its directory, its session, its supervisor; all of it or nothing.
+"""Starts a run on this node: its directory, its session, its supervisor; all of it or nothing.
 
-Part of the agent: standard library only, Python >= 3.8. One start at a time per node and working directory, under a
-lock that the kernel drops with its holder; so whoever holds it may clear away what a start that was cut off left.
+Part of the agent: standard library only, Python >= 3.8. Only one start runs at a time per node and working directory.
+The kernel releases the lock with its holder, so the holder may remove the remains of an interrupted start.
 """
 
 from __future__ import annotations
@@ -34,12 +34,13 @@ _ABSENT_LIMIT_S = 2.0
 
 
 def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Start a run; its supervisor's record, with the session's kind and the run directory's path.
+    """Start a run. Returns its supervisor's record, the session's kind and the run directory's path.
 
-    arguments: workdir; record, which becomes run.json (the node adds when and on which host); files, a text for each of
-    FILES (and AWAITING); replaces, live runs that are stopped once all else is checked; again, to allow a second live
-    run of one config hash; force, to allow GPUs that a live run has.
     Raises AgentRefusal; then nothing of the run is left.
+
+    arguments: workdir; record, which becomes run.json (the node adds time and host); files, a text for each of FILES
+    (and AWAITING); replaces, live runs to stop once all else is checked; again, to allow a second live run of one
+    config hash; force, to allow GPUs that a live run has.
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
@@ -71,18 +72,18 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def _stop_replaced(run: run_processes.LocalRun, workdir: str, emit: Emit) -> None:
-    """End a run that a new one takes the place of. Raises AgentRefusal when something of it survives."""
+    """Stop a run that a new one replaces. Raises AgentRefusal if something of it survives."""
     emit({"step": f"stopping {run.run_id}, which this run replaces"})
-    done = stop_run.stop({"workdir": workdir, "run_id": run.run_id}, emit)
-    if done["survivors"]:
-        pids = ", ".join(str(each["pid"]) for each in done["survivors"])
+    outcome = stop_run.stop({"workdir": workdir, "run_id": run.run_id}, emit)
+    if outcome["survivors"]:
+        pids = ", ".join(str(process["pid"]) for process in outcome["survivors"])
         raise AgentRefusal(f"{run.run_id} cannot be ended: pid {pids} survives.", "Nothing was started.", 4)
 
 
 def rollback(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Take back the start of a run whose start failed on another of its nodes. arguments: workdir, run_id.
+    """Undo the start of a run that failed to start on another of its nodes. arguments: workdir, run_id.
 
-    Raises AgentRefusal when it has records of training: then it is no longer a start.
+    Raises AgentRefusal if training has begun.
     """
     run = run_processes.find(arguments["workdir"], arguments["run_id"])
     if (run.path / "heartbeat.json").exists():
@@ -92,17 +93,18 @@ def rollback(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def free_port(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """A port of this node that nobody listens on at this moment, at any of its addresses."""
+    """Return a TCP port that is free at the moment on all addresses of this node."""
     with contextlib.closing(socket.socket()) as probe:
         probe.bind(("", 0))
         return {"port": probe.getsockname()[1]}
 
 
 def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """The checkpoint that a run here goes on from: {place, bytes, sha256, record}; empty when there is none.
+    """Find the checkpoint that a run here resumes from. Returns {place, bytes, sha256, record}; empty if there is none.
 
-    arguments: workdir; resume_from, a run's id, a run directory or a checkpoint, as the engine takes it. place: as a
-    whole path where that was one, else below the runs' folder. record: the text of the JSON beside it.
+    place: a full path if `resume_from` was one, else relative to the runs' folder. record: the text of its JSON file.
+
+    arguments: workdir; resume_from, a run id, a run directory or a checkpoint, as the engine accepts it.
     """
     name = str(arguments["resume_from"])
     runs = run_processes.runs_folder(arguments["workdir"])
@@ -114,13 +116,13 @@ def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         weights = record.with_suffix(".safetensors")
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
             text = record.read_text(encoding="utf-8")
-            told = {"bytes": weights.stat().st_size, "sha256": str(json.loads(text)["sha256"]), "record": text}
-            return {**told, "place": str(weights) if is_whole else str(weights.relative_to(runs))}
+            answer = {"bytes": weights.stat().st_size, "sha256": str(json.loads(text)["sha256"]), "record": text}
+            return {**answer, "place": str(weights) if is_whole else str(weights.relative_to(runs))}
     return {}
 
 
 def script(python: str, run_dir: str, node_rank: int = 0) -> str:
-    """launch.sh: what the session runs. The mark is set here, since a session inherits its server's environment."""
+    """Return launch.sh, which the session runs. It sets the mark, because a session has its server's environment."""
     mark = Path(run_dir).name + (f"@{node_rank}" if node_rank else "")
     return (
         "#!/bin/sh\n"
@@ -146,7 +148,7 @@ def refusing_full_disks(workdir: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def lock(workdir: Path, record: dict[str, Any]) -> Iterator[None]:
-    """Hold this node's lock on starts. Raises AgentRefusal naming the holder when it is not free in time."""
+    """Hold this node's start lock. Raises AgentRefusal naming the holder if it is not free in time."""
     path = workdir / f".start-{os.uname().nodename}.lock"
     deadline = time.monotonic() + _LOCK_LIMIT_S
     with open(os.open(str(path), os.O_RDWR | os.O_CREAT, 0o600), "r+", encoding="utf-8") as file:
@@ -169,7 +171,7 @@ def lock(workdir: Path, record: dict[str, Any]) -> Iterator[None]:
 
 
 def _clear_leftovers(workdir: str) -> None:
-    """Remove what starts left that were cut off before they had a supervisor, and hold no process and no session."""
+    """Remove the remains of starts that were interrupted before a supervisor ran and that hold nothing."""
     for aside in run_processes.runs_folder(workdir).glob(ASIDE + "*"):
         shutil.rmtree(aside, ignore_errors=True)
     for run in run_processes.all_runs(workdir):
@@ -181,7 +183,7 @@ def _clear_leftovers(workdir: str) -> None:
 
 
 def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], again: bool, force: bool) -> None:
-    """Raises AgentRefusal when a live run has this configuration (but with again), or these GPUs (but with force)."""
+    """Raise AgentRefusal if a live run has this configuration (unless `again`) or these GPUs (unless `force`)."""
     for run in run_processes.all_runs(workdir):
         if run.run_id in spared or run.ended or not run.processes():
             continue
@@ -194,22 +196,22 @@ def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], ag
                 f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
                 5,
             )
-        held = {*other.get("gpus", ()), *run.record("supervisor.json").get("gpus", ())}
-        shared = sorted(held & set(record.get("gpus", ())))
+        gpus_in_use = {*other.get("gpus", ()), *run.record("supervisor.json").get("gpus", ())}
+        shared = sorted(gpus_in_use & set(record.get("gpus", ())))
         if shared and not force:
             raise AgentRefusal(
                 f"GPU {', '.join(shared)} is in use by {who}.", "Choose other --gpus, or insist with --force.", 5
             )
 
 
-def _reject_queue_jump(workdir: str, wanted: set[str]) -> None:
-    """Raises AgentRefusal when GPUs that are free are those that runs here have waited for."""
-    waiting = run_processes.waiting(workdir) if wanted else []
+def _reject_queue_jump(workdir: str, uuids: set[str]) -> None:
+    """Raise AgentRefusal if the chosen GPUs are those that waiting runs come first for."""
+    waiting = run_processes.waiting(workdir) if uuids else []
     if not waiting:
         return
     free = [card["uuid"] for card in gpu.free(gpu.query_gpus()["gpus"], set())]
-    left = gpu.free_after_queue(free, [run.record("run.json")["awaits"] for run in waiting])
-    if wanted & set(free) - set(left):
+    unreserved = gpu.free_after_queue(free, [run.record("run.json")["awaits"] for run in waiting])
+    if uuids & set(free) - set(unreserved):
         raise AgentRefusal(
             f"{waiting[0].run_id} waits for GPUs here, and comes first.",
             "Wait behind it with --when-free, choose others with --gpus, or insist with --force.",
@@ -218,7 +220,7 @@ def _reject_queue_jump(workdir: str, wanted: set[str]) -> None:
 
 
 def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit) -> Path:
-    """The run directory, whole when it appears under its name."""
+    """Write the run directory aside and rename it into place, complete."""
     if target.exists():
         remedy = "Launch again: the id is new."
         if record.get("node_rank"):
@@ -254,7 +256,7 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
         now = time.monotonic()
         if now - began > _SUPERVISOR_LIMIT_S or now - seen_at > _ABSENT_LIMIT_S:
             raise AgentRefusal(
-                f"The supervisor did not start: {_said(run_dir)}.", "See whether python3 works there.", 5
+                f"The supervisor did not start: {_last_log_line(run_dir)}.", "See whether python3 works there.", 5
             )
         if is_open() or run.processes():
             seen_at = now
@@ -263,26 +265,26 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
     return {**run.record("supervisor.json"), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
 
 
-def _said(run_dir: Path) -> str:
+def _last_log_line(run_dir: Path) -> str:
     try:
         lines = (run_dir / "train.log").read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         lines = []
     last = [line.strip() for line in lines if line.strip()]
-    return last[-1][:300] if last else "it said nothing"
+    return last[-1][:300] if last else "it printed nothing"
 
 
 def _rollback(run_dir: Path) -> None:
-    """Take back a start: its processes, its session, its directory."""
+    """Undo a start: its processes, its session, its directory."""
     run = run_processes.LocalRun(run_dir)
-    left = stop_run.kill_tree(run)
+    survivors = stop_run.kill_tree(run)
     sessions.kill_session(run.session)
-    if not left:
+    if not survivors:
         _remove(run_dir)
 
 
 def _remove(run_dir: Path) -> None:
-    """Take a run directory away: out of sight at once, then file by file."""
+    """Remove a run directory: rename it out of sight, then delete it file by file."""
     aside = run_dir.with_name(f"{ASIDE}{run_dir.name}.gone")
     run_dir.rename(aside)
     shutil.rmtree(aside, ignore_errors=True)

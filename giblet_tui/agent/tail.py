@@ -1,9 +1,9 @@
-"""What was appended to a file since it was last read: whole lines, from an exact byte, each of them once.
+"""Reads the lines appended to a file since it was last read: whole lines, from an exact byte, each exactly once.
 
-A mark says how far a file was read and which file it was; it travels to the client and back, so a reader that begins
-anew goes on where the last one stopped. (Its inode may be None: whichever file stands there.) A file that was rotated
-by renaming is read to its end under its new name first. One that was replaced or cut short is read from its start, and
-that is said: what it had gained since the last look is gone.
+A mark records how far a file was read and which file it was. It travels to the client and back, so a restarted reader
+continues where the last one stopped. (Its inode may be None: any file at that path.) A file that was rotated by
+renaming is first read to its end under its new name. A file that was replaced or truncated is read from its start, and
+the result marks the gap: lines added in between are lost.
 
 Part of the agent: standard library only, Python >= 3.8.
 """
@@ -25,13 +25,16 @@ _PACKED = (".gz", ".bz2", ".xz", ".zst")
 
 
 def read_new(path: Path, mark: dict[str, Any] | None, last_bytes: int | None, ended: bool) -> dict[str, Any] | None:
-    """The next lines after `mark`: {text, mark, reset, gap, skipped, more}; None when there is nothing new, or no file.
+    """Read the next lines after `mark`. Returns {text, mark, reset, gap, skipped, more}, or None without news or file.
 
-    last_bytes: without a mark, begin so far before the end, at a line. ended: nothing will be appended, so what stands
-    there without a newline is a line too. reset: `text` begins a file anew; gap: after another one of which lines may
-    be missing. skipped: lines left out for their length.
+    reset: `text` begins a file from its start. gap: lines before `text` may be missing. skipped: the number of lines
+    left out because they are too long. more: further lines can be read at once.
+
+    Args:
+        last_bytes: without a mark, start this far before the end, at the start of a line.
+        ended: nothing will be appended, so a last line without a newline is complete.
     """
-    moved = _where_it_is(path, mark)
+    moved = _renamed_path(path, mark)
     if mark is None or moved is None:
         return _read(path, mark, last_bytes, ended)
     path = Path(os.path.realpath(str(path)))
@@ -42,12 +45,12 @@ def read_new(path: Path, mark: dict[str, Any] | None, last_bytes: int | None, en
     return piece and dict(piece, more=piece["more"] or following is not None)
 
 
-def _where_it_is(path: Path, mark: dict[str, Any] | None) -> Path | None:
-    """The file of the mark under its new name, if it was renamed within its folder and is that file still."""
+def _renamed_path(path: Path, mark: dict[str, Any] | None) -> Path | None:
+    """Return the new path of the mark's file if it was renamed within its folder, else None."""
     if mark is None or mark["inode"] is None:
         return None
-    stands = _status(path)
-    if stands is not None and stands.st_ino == mark["inode"]:
+    status = _status(path)
+    if status is not None and status.st_ino == mark["inode"]:
         return None
     with contextlib.suppress(OSError), os.scandir(str(Path(os.path.realpath(str(path))).parent)) as entries:
         for entry in entries:
@@ -57,14 +60,14 @@ def _where_it_is(path: Path, mark: dict[str, Any] | None) -> Path | None:
 
 
 def _next_after(path: Path, moved: Path) -> Path | None:
-    """What was begun after a rotated file: the next of its kind by the time of its last change, at last `path` itself.
+    """Return the file that follows a rotated one: the next by modification time, finally `path` itself.
 
-    Until something stands there, its writer may go on in the rotated one: None.
+    None until it has content, because its writer may still use the rotated file.
     """
     last = _status(moved)
     rotated = (other for other in moved.parent.glob(glob.escape(path.name) + "*") if other.suffix not in _PACKED)
     later = [(status.st_mtime_ns, str(other)) for other in rotated if (status := _status(other)) and status.st_size]
-    later = [each for each in later if last is not None and each[0] > last.st_mtime_ns]
+    later = [candidate for candidate in later if last is not None and candidate[0] > last.st_mtime_ns]
     return Path(min(later)[1]) if later else None
 
 
@@ -96,7 +99,7 @@ def _read(
 def _read_new(
     descriptor: int, mark: dict[str, Any] | None, last_bytes: int | None, ended: bool, follows: bool
 ) -> dict[str, Any] | None:
-    """follows: the file of the mark was read to its end, and this one comes after it."""
+    """follows: the mark's file was read to its end, and this one comes after it."""
     status = os.fstat(descriptor)
     reset = mark is None or follows or _is_another_file(descriptor, mark, status)
     if mark is None:
@@ -120,7 +123,7 @@ def _read_new(
 
 
 def _line_near_the_end(descriptor: int, size: int, last_bytes: int | None) -> int:
-    """Where to begin for the last bytes of a file, with a newline after it: else a line that grows would be torn."""
+    """Return an offset near `last_bytes` before the end that has a newline after it, so that no growing line is cut."""
     if last_bytes is None:
         return 0
     while last_bytes < min(size, PIECE_BYTES) and b"\n" not in os.pread(descriptor, last_bytes, size - last_bytes):
@@ -129,7 +132,7 @@ def _line_near_the_end(descriptor: int, size: int, last_bytes: int | None) -> in
 
 
 def _whole_lines(data: bytes, skipping: bool, ended: bool) -> tuple[bytes, bool, int, int]:
-    """(lines, still inside a line that is too long, bytes used, lines found too long)."""
+    """Return (lines, inside a line that is too long, bytes used, number of lines found too long)."""
     start = 0
     if skipping:
         start = data.find(b"\n") + 1
@@ -153,5 +156,5 @@ def _is_another_file(descriptor: int, mark: dict[str, Any], status: os.stat_resu
 
 
 def _head(descriptor: int, offset: int) -> int:
-    """A checksum of the first bytes before `offset`, which never change in a file that is only appended to."""
+    """Return a checksum of the first bytes before `offset`, which never change in an append-only file."""
     return zlib.crc32(os.pread(descriptor, min(_HEAD_BYTES, offset), 0))

@@ -1,7 +1,7 @@
-"""Watching runs on this node: each run's changed files and new lines, once; then the same again, as long as wanted.
+"""Watches runs on this node: sends each run's changed files and new lines once, then repeatedly.
 
-Events are `{"run": {…}}`, one for each piece of news of a run, and `{"tick": {…}}` when a round is complete. A run that
-ended and was read costs a few stat calls every half minute.
+Events are `{"run": {...}}`, one for each change of a run, and `{"tick": {...}}` after each round. A run that has ended
+and was read costs a few stat calls every half minute.
 
 Part of the agent: standard library only, Python >= 3.8.
 """
@@ -36,10 +36,10 @@ SLOW_FACTS_S = 5.0
 
 
 def observe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """One round over every run, complete, with the node's facts.
+    """Read all runs once and send the node's facts.
 
-    arguments: workdir; runs, ids to look at alone (else all); n_full, how many ended runs, newest first, are read with
-    configuration, metrics and log, of others only the small files; marks {run id: {file: mark}}, how far each was
+    arguments: workdir; runs, ids to read (else all); n_full, how many ended runs, newest first, are read with
+    configuration, metrics and log (only small files of older ones); marks {run id: {file: mark}}, how far each was
     read before; files, which of TAILED (else all); log_bytes, how much of a log's end.
     """
     rounds = RunPoller(arguments)
@@ -49,32 +49,32 @@ def observe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def watch(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Rounds without end, interval_s apart: only what changed, and a tick at least every second."""
+    """Repeat rounds, interval_s apart, for ever: send only changes, and a tick at least every second."""
     INPUT.end_without_client()
     rounds = RunPoller(arguments)
     slow = host_info.BackgroundFacts(SLOW_FACTS_S)
-    said: dict[str, Any] = {}
+    last_facts: dict[str, Any] = {}
     ticked_at = facts_at = -SLOW_FACTS_S
     while True:
         began = time.monotonic()
         news = rounds.poll(emit)
         if news or began - ticked_at >= HEARTBEAT_S:
             tick = rounds.tick()
-            if began - facts_at >= FACTS_S or slow.latest() is not said:
-                said, facts_at = slow.latest(), began
-                tick["facts"] = {**host_info.fast_facts(arguments["workdir"]), **said}
+            if began - facts_at >= FACTS_S or slow.latest() is not last_facts:
+                last_facts, facts_at = slow.latest(), began
+                tick["facts"] = {**host_info.fast_facts(arguments["workdir"]), **last_facts}
             emit({"tick": tick})
             ticked_at = began
         time.sleep(max(0.01, arguments["interval_s"] - (time.monotonic() - began)))
 
 
 def runs(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """{runs: [run id], newest first}. arguments: workdir."""
+    """Return {runs: [run id]}, newest first. arguments: workdir."""
     return {"runs": _run_ids(Path(home_path(arguments["workdir"])) / "runs")}
 
 
 class RunPoller:
-    """Every run directory of a working directory, and what has been told of each."""
+    """All run directories of a working directory, and what was sent of each."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._folder = Path(home_path(arguments["workdir"])) / "runs"
@@ -89,7 +89,7 @@ class RunPoller:
         self._last_sent: list[str] | None = None
 
     def poll(self, emit: Emit) -> bool:
-        """Tell what is new; was there anything?"""
+        """Send what is new. Returns True if anything was."""
         present = [run_id for run_id in _run_ids(self._folder) if self._only is None or run_id in self._only]
         for run_id in set(self._watched) - set(present):
             del self._watched[run_id]
@@ -110,7 +110,7 @@ class RunPoller:
         return news
 
     def tick(self) -> dict[str, Any]:
-        """The end of a round: the node's clock and boot; and the runs there are, when that changed."""
+        """Return the end of a round: the node's clock and boot, and the list of runs if it changed."""
         tick = {"now": time.time(), "boot_id": self._boot_id}
         present = [run_id for run_id, run in self._watched.items() if run.is_run]
         if present != self._last_sent:
@@ -119,7 +119,7 @@ class RunPoller:
 
 
 class RunWatcher:
-    """One run directory: what has been told of it. A directory without run.json is none."""
+    """One run directory, and what was sent of it. A directory without run.json is no run."""
 
     def __init__(self, path: Path, marks: dict[str, Any], boot_id: str) -> None:
         self.path = path
@@ -134,16 +134,16 @@ class RunWatcher:
 
     @property
     def is_due(self) -> bool:
-        """Is it time to look at it again?"""
+        """Return True if it is time to look at the run again."""
         return time.monotonic() >= self._due_at
 
     def schedule_next(self) -> None:
-        """It was looked at. One that ended changes seldom."""
+        """Plan the next look; a run that has ended is looked at seldom."""
         if self.is_due:
             self._due_at = time.monotonic() + (ENDED_PAUSE_S if self.ended else 0.0)
 
     def poll(self) -> list[dict[str, Any]]:
-        """What changed but for what grows: {run_id, files, checkpoints, process, here}, or nothing."""
+        """Return what changed except growing files: [{run_id, files, checkpoints, process, here}], or nothing."""
         files = self._changed(SMALL_FILES)
         self.is_run = self._stamps["run.json"] is not None
         self.ended = self._stamps["exit.json"] is not None
@@ -157,7 +157,7 @@ class RunWatcher:
         return [{"run_id": self.path.name, **news}] if news and self.is_run else []
 
     def read(self, tailed: dict[str, int | None]) -> Iterator[dict[str, Any]]:
-        """Its configuration and what was appended: {run_id, files} and {run_id, appended: {file: piece}}."""
+        """Yield its configuration and appended lines: {run_id, files} and {run_id, appended: {file: piece}}."""
         if not self.is_run:
             return
         if files := self._changed(FULL_FILES):
@@ -173,7 +173,7 @@ class RunWatcher:
                     break
 
     def _changed(self, names: tuple[str, ...]) -> dict[str, str | None]:
-        """The texts of the files that are not as they were; None for one that went away."""
+        """Return the texts of changed files; None for a deleted one."""
         changed: dict[str, str | None] = {}
         for name in names:
             stamp = _stamp(self.path / name)
@@ -195,7 +195,7 @@ class RunWatcher:
         return {"checkpoints": [text for text in (_text(folder / name) for name in names) if text is not None]}
 
     def _process(self) -> dict[str, Any]:
-        """process: does its supervisor live; here: was it started in this boot of this machine. None = not known."""
+        """Return {process, here}: its supervisor lives; it was started in this boot of this machine. None = unknown."""
         pid, boot = self._supervisor.get("pid"), self._supervisor.get("boot_id")
         if not isinstance(pid, int):
             return {"process": False, "here": None}
@@ -204,7 +204,7 @@ class RunWatcher:
 
 
 def _run_ids(folder: Path) -> list[str]:
-    """Newest first: the time of launch stands at the same place from the end of every id."""
+    """List run ids, newest first: the launch time is at a fixed distance from the end of every id."""
     try:
         with os.scandir(str(folder)) as entries:
             names = [entry.name for entry in entries if RUN_ID.fullmatch(entry.name)]

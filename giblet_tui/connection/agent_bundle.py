@@ -1,4 +1,4 @@
-"""The agent as a program: the modules it is made of, and the one constant command that runs it on a node."""
+"""The agent as a program: its modules, and the constant command that runs it on a node."""
 
 from __future__ import annotations
 
@@ -44,5 +44,5 @@ length of a program, and the program.
 
 
 def agent_sources() -> Sequence[tuple[str, str]]:
-    """(module name, source) of everything the agent is made of."""
+    """Return (module name, source) of each module of the agent."""
     return [(name, inspect.getsource(import_module(f"giblet_tui.agent.{name}"))) for name in AGENT_MODULES]

@@ -1,4 +1,4 @@
-"""What every transport shares: the verbs of a connection, each of them one dialogue with an agent."""
+"""Base class of all transports: each method of a connection is one exchange with an agent."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TRANSFER_BYTES_PER_S = 20_000
 
 
 class AgentConnection(ABC):
-    """A connection whose verbs all run `AGENT_COMMAND`; a transport says how a command is run, and whether it lives."""
+    """A connection whose methods all run `AGENT_COMMAND`. A transport defines how the command is run."""
 
     def __init__(self, node: Node) -> None:
         self.node_name = node.name
@@ -74,7 +74,7 @@ class AgentConnection(ABC):
     @property
     @abstractmethod
     def alive(self) -> bool:
-        """Could it carry another command, as far as is known here?"""
+        """Return True if the connection can probably carry another command."""
 
     @abstractmethod
     def interactive(self, argv: list[str]) -> int: ...

@@ -1,4 +1,4 @@
-"""One conversation with an agent: its program and a request go out, its messages come back. No network in here."""
+"""One exchange with an agent: sends its program and a request, receives its messages. Contains no network code."""
 
 from __future__ import annotations
 
@@ -60,16 +60,16 @@ class Pipe(Protocol):
         """Send to its standard input. Raises Unreachable."""
 
     def read(self, timeout_s: float) -> bytes | None:
-        """What came from its standard output; b"" when it ended, None when nothing came in time. Raises Unreachable."""
+        """Return bytes from standard output; b"" at its end, None if nothing came in time. Raises Unreachable."""
 
     def await_end(self, limit_s: float) -> None:
         """Wait for the command to end by itself."""
 
     def close(self) -> None:
-        """Let go of it; idempotent."""
+        """Release it; idempotent."""
 
     def exit_reason(self) -> str:
-        """How it ended, and what it said on standard error, in words."""
+        """Describe how the command ended, with its standard error."""
 
 
 class AgentSession:
@@ -97,7 +97,7 @@ class AgentSession:
         self._pipe.write(data)
 
     def messages(self, timeout_s: float | None) -> Iterator[dict[str, Any]]:
-        """Events until the operation's result, which comes last as {"result": …}.
+        """Yield events, and last the operation's result as {"result": ...}.
 
         Raises TimedOut, Unreachable, and the node's own refusal as a GibletError with its exit code.
         """
@@ -120,7 +120,7 @@ class AgentSession:
                 )
 
     def close(self) -> None:
-        """Let go of the pipe: an agent that only reads ends by itself."""
+        """Release the pipe: an agent that only reads ends by itself."""
         self._pipe.close()
 
     def _next_message(self, deadline: float | None) -> dict[str, Any]:
@@ -139,7 +139,7 @@ class AgentSession:
         return message
 
     def _await_token(self, token: bytes) -> None:
-        """Skip what the login shell printed before the agent spoke."""
+        """Skip what the login shell printed before the agent started."""
         deadline = time.monotonic() + START_LIMIT_S
         while (at := self._buffer.find(token)) < 0:
             if len(self._buffer) > MAX_NOISE_BYTES:
@@ -167,30 +167,32 @@ class AgentSession:
                 self._check_link()
 
     def _show_life(self, now: float) -> None:
-        """Readers on the node end by themselves when they hear nothing for long."""
+        """Send a byte now and then: readers on the node end when they hear nothing for long."""
         if now - self._spoke_at >= SIGN_OF_LIFE_S:
             self._spoke_at = now
             self._pipe.write(b"\n")
 
     def _ended(self, starting: bool) -> GibletError:
-        said = sanitize(bytes(self._buffer[-200:]).decode("utf-8", "replace")).strip()
-        epitaph = sanitize(self._pipe.exit_reason())
+        printed = sanitize(bytes(self._buffer[-200:]).decode("utf-8", "replace")).strip()
+        exit_reason = sanitize(self._pipe.exit_reason())
         if not starting:
-            return Unreachable(f"The connection to {self._node} broke off{epitaph and f' ({epitaph})'}.", "Try again.")
-        if "not found" in epitaph or "No such file" in epitaph:
             return Unreachable(
-                f"There is no python3 on {self._node}: {epitaph}.",
+                f"The connection to {self._node} broke off{exit_reason and f' ({exit_reason})'}.", "Try again."
+            )
+        if "not found" in exit_reason or "No such file" in exit_reason:
+            return Unreachable(
+                f"There is no python3 on {self._node}: {exit_reason}.",
                 "Install Python 3.8 or newer there, or name one as `python:` of this node in nodes.yaml.",
             )
-        shown = "; ".join(part for part in (epitaph, said and f"it printed: {said}") if part)
+        details = "; ".join(part for part in (exit_reason, printed and f"it printed: {printed}") if part)
         return Unreachable(
-            f"The login shell of {self._node} ended before giblet's agent began{shown and f' ({shown})'}.",
+            f"The login shell of {self._node} ended before giblet's agent began{details and f' ({details})'}.",
             "See whether ~/.bashrc (or its like) exits in shells that are not interactive: ssh NODE 'echo ok'",
         )
 
 
 def refusal(words: Mapping[str, Any]) -> GibletError:
-    """A refusal of the agent as an error of giblet, made harmless and with its own exit code."""
+    """Convert an agent's refusal into a GibletError with its exit code; its text is sanitised."""
     error = GibletError(sanitize(str(words["sentence"])), sanitize(str(words["remedy"])))
     error.exit_code = int(words["exit_code"])
     return error

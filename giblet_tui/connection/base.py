@@ -1,14 +1,14 @@
-"""The seam to a node: one connection, few verbs, the same agent behind each of them.
+"""The interface to a node: one connection, few methods, the same agent behind each of them.
 
-A connection runs one constant command on the node, `program.AGENT_COMMAND`, and sends everything else as data on its
-standard input: the interpreter to use, the agent's own source, the request. The node's login shell never sees a value.
+A connection runs one constant command on the node, `agent_bundle.AGENT_COMMAND`, and sends everything else as data on
+its standard input: the interpreter to use, the agent's source, the request. The node's login shell never sees a value.
 
-The agent is the modules named in `program.AGENT_MODULES`. They run on the node, where nothing is installed: standard
-library only, Python >= 3.8, and they may import one another by their full names (`from giblet_tui.agent.main import
-AgentRefusal`), since the loader registers them under those names. Each may offer operations::
+The agent consists of the modules in `agent_bundle.AGENT_MODULES`. They run on the node, where nothing is installed:
+standard library only, Python >= 3.8. They may import one another by their full names (`from giblet_tui.agent.main
+import AgentRefusal`), because the loader registers them under those names. Each may offer operations::
 
     def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-        emit({"step": "..."})                                 # progress, as often as wanted
+        emit({"step": "..."})                                 # progress, any number of times
         raise AgentRefusal(sentence, remedy, exit_code)       # or: return the result
 
     OPERATIONS: Dict[str, Operation] = {"start": start}
@@ -25,7 +25,7 @@ Event = dict[str, Any]
 
 
 class Connection(Protocol):
-    """A way to one node. Safe for at most four threads at once; a context manager that closes it."""
+    """A connection to one node. Safe for at most four threads at once; a context manager that closes it."""
 
     node_name: str
 
@@ -37,15 +37,15 @@ class Connection(Protocol):
         timeout_s: float = 30.0,
         on_event: Callable[[Event], None] | None = None,
     ) -> dict[str, Any]:
-        """Do one operation on the node: its progress goes to `on_event`, its result is returned.
+        """Run one operation on the node: its progress goes to `on_event`, its result is returned.
 
         Raises Unreachable (the link), TimedOut (no result within timeout_s; the node may still be at work), and
-        GibletError with the node's own sentence, remedy and exit code when the agent refuses.
+        GibletError with the node's own sentence, remedy and exit code if the agent refuses.
         """
         ...
 
     def stream(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[Event]:
-        """The events of an operation that goes on until the iterator is closed. Raises as `call` does."""
+        """Yield the events of an operation that continues until the iterator is closed. Raises as `call` does."""
         ...
 
     def put(self, data: bytes | Path, remote_path: str, *, executable: bool = False) -> None:
@@ -56,7 +56,7 @@ class Connection(Protocol):
         ...
 
     def get(self, remote_path: str, *, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
-        """The bytes of a file on the node from `offset`, at most `limit` of them, in pieces."""
+        """Yield the bytes of a file on the node from `offset`, at most `limit` of them, in pieces."""
         ...
 
     def interactive(self, argv: list[str]) -> int:
@@ -64,7 +64,7 @@ class Connection(Protocol):
         ...
 
     def close(self) -> None:
-        """End what the connection runs on the node but runs themselves, and close it. Idempotent."""
+        """End what the connection runs on the node except training runs, and close it. Idempotent."""
         ...
 
     def __enter__(self) -> Self: ...

@@ -1,4 +1,4 @@
-"""Opening a way to a node by its transport, and sharing one connection a node between all that a process does."""
+"""Opens a connection to a node by its transport, and shares one connection per node within a process."""
 
 from __future__ import annotations
 
@@ -12,33 +12,33 @@ if TYPE_CHECKING:
     from giblet_tui.connection.base import Connection
     from giblet_tui.inventory.nodes import Node
 
-_kept: dict[str, AgentConnection] | None = None
+_shared_connections: dict[str, AgentConnection] | None = None
 _locks: dict[str, threading.Lock] = {}
 _opening = threading.Lock()
 
 
 def connect(node: Node) -> Connection:
-    """A connection to a node, by its transport: within `shared()` the one that is open already.
+    """Return a connection to a node; within `shared()` the one that is already open.
 
     Raises Unreachable with the remedy, ConfigError for a bad host name.
     """
-    if _kept is None:
+    if _shared_connections is None:
         return _open(node)
     with _opening:
         lock = _locks.setdefault(node.name, threading.Lock())
     with lock:
-        known = _kept.get(node.name)
-        if known is None or not known.alive:
-            known = _kept[node.name] = _open(node)
-            known.kept = True
-        return known
+        connection = _shared_connections.get(node.name)
+        if connection is None or not connection.alive:
+            connection = _shared_connections[node.name] = _open(node)
+            connection.kept = True
+        return connection
 
 
 @contextmanager
 def shared() -> Iterator[None]:
-    """In here each node has one connection, which outlives the blocks that use it; all are closed in the end."""
-    global _kept
-    _kept = {}
+    """Share one connection per node in this block; they outlive the blocks that use them and are closed at its end."""
+    global _shared_connections
+    _shared_connections = {}
     try:
         yield
     finally:
@@ -46,10 +46,10 @@ def shared() -> Iterator[None]:
 
 
 def unshare() -> None:
-    """Close what is shared; from now on every `connect` opens its own, for use by threads that never end."""
-    global _kept
-    kept, _kept = _kept or {}, None
-    for connection in kept.values():
+    """Close the shared connections. From now on every `connect` opens its own, for threads that never end."""
+    global _shared_connections
+    connections, _shared_connections = _shared_connections or {}, None
+    for connection in connections.values():
         connection.close()
 
 

@@ -1,7 +1,7 @@
-"""Is this the key of that host? Judged against every line of the user's known_hosts files, which are only read.
+"""Checks a host key against every line of the user's known_hosts files, which are only read.
 
 The rules are those of OpenSSH (sshd(8), SSH_KNOWN_HOSTS FILE FORMAT): names plain, hashed, with wildcards or negated,
-several keys for one host, revoked keys. Host certificates are not supported, and said so.
+several keys for one host, revoked keys. Host certificates are not supported; the verdict "certified" reports them.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-Standing = Literal["known", "unknown", "changed", "revoked", "certified"]
+KeyStatus = Literal["known", "unknown", "changed", "revoked", "certified"]
 
 
 @dataclass(frozen=True)
@@ -28,15 +28,15 @@ class HostKey:
 
     @property
     def fingerprint(self) -> str:
-        """As ssh prints it: SHA256:… without padding."""
+        """Return the fingerprint as ssh prints it: SHA256:... without padding."""
         return "SHA256:" + base64.b64encode(hashlib.sha256(self.blob).digest()).decode("ascii").rstrip("=")
 
 
 @dataclass(frozen=True)
-class Finding:
-    """How a key stands, and the line that decided it (`file:line`, empty when none did)."""
+class HostKeyVerdict:
+    """The status of a key, and the line that decided it (`file:line`, or empty)."""
 
-    standing: Standing
+    status: KeyStatus
     place: str = ""
 
 
@@ -47,28 +47,28 @@ class _Line:
     key: HostKey
 
 
-def judge(key: HostKey, host: str, port: int, files: Sequence[Path], alias: str | None = None) -> Finding:
-    """How `key` stands for `host`. alias: HostKeyAlias, looked up in place of host and port.
+def check(key: HostKey, host: str, port: int, files: Sequence[Path], alias: str | None = None) -> HostKeyVerdict:
+    """Look up the status of `key` for `host`. alias: HostKeyAlias, used in place of host and port.
 
     A host on another port than 22 is looked up as `[host]:port`; like ssh, a key that is known for the host without the
-    port is taken too.
+    port is accepted too.
     """
-    finding = _judge_name(key, _name(host, port, alias), files)
-    if finding.standing in ("unknown", "certified") and alias is None and port != 22:
-        plain = _judge_name(key, host, files)
-        if plain.standing in ("known", "revoked"):
+    finding = _check_name(key, _name(host, port, alias), files)
+    if finding.status in ("unknown", "certified") and alias is None and port != 22:
+        plain = _check_name(key, host, files)
+        if plain.status in ("known", "revoked"):
             return plain
     return finding
 
 
 def known_kinds(host: str, port: int, files: Sequence[Path], alias: str | None = None) -> list[str]:
-    """The key types on record for a host: what to ask it for first, so that a known key is not missed for a new one."""
+    """Return the key types on record for a host. Requested first, a known key is not mistaken for a new one."""
     names = [_name(host, port, alias)] + ([host] if alias is None else [])
     return list(dict.fromkeys(line.key.kind for name in names for line in _lines_for(name, files) if not line.marker))
 
 
 def lookup_name(host: str, port: int, alias: str | None = None) -> str:
-    """The name under which a host stands in known_hosts: what `ssh-keygen -R` takes."""
+    """Return the name of a host in known_hosts, as `ssh-keygen -R` takes it."""
     return _name(host, port, alias)
 
 
@@ -78,22 +78,22 @@ def _name(host: str, port: int, alias: str | None) -> str:
     return host.lower() if port == 22 else f"[{host.lower()}]:{port}"
 
 
-def _judge_name(key: HostKey, name: str, files: Sequence[Path]) -> Finding:
+def _check_name(key: HostKey, name: str, files: Sequence[Path]) -> HostKeyVerdict:
     lines = list(_lines_for(name.lower(), files))
     for line in lines:
         if line.marker == "@revoked" and line.key == key:
-            return Finding("revoked", line.place)
+            return HostKeyVerdict("revoked", line.place)
     plain = [line for line in lines if not line.marker]
     for line in plain:
         if line.key == key:
-            return Finding("known", line.place)
+            return HostKeyVerdict("known", line.place)
     for line in plain:
         if line.key.kind == key.kind:
-            return Finding("changed", line.place)
+            return HostKeyVerdict("changed", line.place)
     for line in lines:
         if line.marker == "@cert-authority":
-            return Finding("certified", line.place)
-    return Finding("unknown", plain[0].place if plain else "")
+            return HostKeyVerdict("certified", line.place)
+    return HostKeyVerdict("unknown", plain[0].place if plain else "")
 
 
 def _lines_for(name: str, files: Sequence[Path]) -> Iterator[_Line]:
@@ -109,7 +109,7 @@ def _lines_for(name: str, files: Sequence[Path]) -> Iterator[_Line]:
 
 
 def _parsed(raw: bytes, name: str, place: str) -> _Line | None:
-    """The line, if it is well-formed and speaks of `name`."""
+    """Parse a line of known_hosts; None if it is malformed or about another host."""
     words = raw.decode("utf-8", "surrogateescape").split()
     if not words or words[0].startswith("#"):
         return None
@@ -130,18 +130,18 @@ def _parsed(raw: bytes, name: str, place: str) -> _Line | None:
 def _matches(name: str, hosts: str) -> bool:
     if hosts.startswith("|"):
         return _matches_hash(name, hosts)
-    found = False
+    matches = False
     for pattern in hosts.lower().split(","):
         negated = pattern.startswith("!")
         if _pattern(pattern[negated:]).fullmatch(name):
             if negated:
                 return False
-            found = True
-    return found
+            matches = True
+    return matches
 
 
 def _matches_hash(name: str, hosts: str) -> bool:
-    """`|1|salt|hash`: HMAC-SHA1 of the name, both in base64."""
+    """Compare a name with `|1|salt|hash`: HMAC-SHA1 of the name, both in base64."""
     parts = hosts.split("|")
     if len(parts) != 4 or parts[1] != "1":
         return False

@@ -31,10 +31,10 @@ class LocalConnection(AgentConnection):
             raise Unreachable(f"{argv[0]} cannot be run here: {error.strerror}.") from None
 
     def close(self) -> None:
-        """Nothing is held open between verbs."""
+        """Keep nothing to close: no resource is open between calls."""
 
     def _open(self) -> Pipe:
         return SubprocessPipe(["/bin/sh", "-c", AGENT_COMMAND])
 
     def _check_link(self) -> None:
-        """A pipe to a child cannot go silent without closing."""
+        """Accept the link: a pipe to a child cannot go silent without closing."""

@@ -1,7 +1,7 @@
-"""What a server asks a person during a login (a code, a password), passed on to whoever can answer; nothing is kept.
+"""Passes a server's login questions (a code, a password) to the user; nothing is stored.
 
 Answers go from the terminal to the server: they are never written, logged or remembered. Where nobody can answer (the
-dashboard's watches, a pipe, a cron job) there is no responder, and the login is refused in words.
+dashboard's watches, a pipe, a cron job) there is no handler, and the login fails with an explanation.
 """
 
 from __future__ import annotations
@@ -21,17 +21,21 @@ _one_at_a_time = threading.Lock()
 
 
 def set_prompt_handler(respond: Respond | None) -> None:
-    """From now on, questions go to `respond`; None: nobody answers."""
+    """Send questions to `respond` from now on; None: nobody answers."""
     _responder[:] = [respond] if respond else []
 
 
 def has_prompt_handler() -> bool:
-    """Is there anybody to ask?"""
+    """Return True if somebody can answer questions."""
     return bool(_responder)
 
 
 def prompt(where: str, heading: str, prompts: Sequence[Prompt]) -> list[str]:
-    """The answers of a person, to one server at a time. where: who asks. Call it only when someone answers."""
-    said = " ".join(part for part in (f"{where} asks:", sanitize(heading).strip()) if part)
+    """Ask the user a server's questions, one server at a time, and return the answers. Requires a prompt handler.
+
+    Args:
+        where: the server that asks.
+    """
+    introduction = " ".join(part for part in (f"{where} asks:", sanitize(heading).strip()) if part)
     with _one_at_a_time:
-        return _responder[0](said, [(sanitize(text), echo) for text, echo in prompts]) if prompts else []
+        return _responder[0](introduction, [(sanitize(text), echo) for text, echo in prompts]) if prompts else []

@@ -1,7 +1,8 @@
-"""A node over the system's `ssh`, for what only it can do: its own multiplexing, GSSAPI, certificates, ProxyCommand.
+"""A node over the system's `ssh`, for what only it can do: its own multiplexing, GSSAPI, certificates, FIDO keys.
 
-It runs the very same constant command. Where the configuration has a master connection that is up, that one is used, so
-that one login with a second factor serves everybody; else this connection opens one of its own, and ends it.
+It runs the same constant command as the other transports. If the configuration has a master connection that is up, it
+is used, so that one login with a second factor serves everybody. Otherwise this connection opens its own master and
+ends it.
 """
 
 from __future__ import annotations
@@ -49,8 +50,8 @@ class OpenSSHConnection(AgentConnection):
         super().__init__(node)
         self._host = node.host
         self._folder = Path(tempfile.mkdtemp(prefix="gib-", dir="/tmp"))  # a socket's path must be short
-        chosen = ["-F", str(Path(node.ssh_config).expanduser())] if node.ssh_config else []
-        self._ssh = ["ssh", *chosen, *(f"-o{option}" for option in _ALWAYS), "-oConnectTimeout=10"]
+        config_option = ["-F", str(Path(node.ssh_config).expanduser())] if node.ssh_config else []
+        self._ssh = ["ssh", *config_option, *(f"-o{option}" for option in _ALWAYS), "-oConnectTimeout=10"]
         try:
             self._own = not self._master_is_up()
             if not self._own:
@@ -87,40 +88,40 @@ class OpenSSHConnection(AgentConnection):
 
     def _check_link(self) -> None:
         """Run a command that does nothing. Frozen, cut off or gone, the node gives no answer within PROBE_LIMIT_S."""
-        done = self._run([*self._ssh, "-T", "--", self._host, "exit 0"], PROBE_LIMIT_S)
-        if done is None or done[0] == SSH_FAILED:
+        completed = self._run([*self._ssh, "-T", "--", self._host, "exit 0"], PROBE_LIMIT_S)
+        if completed is None or completed[0] == SSH_FAILED:
             self.close()
             raise self._lost()
 
     def _master_is_up(self) -> bool:
-        done = self._run([*self._ssh, "-oBatchMode=yes", "-O", "check", "--", self._host], PROBE_LIMIT_S)
-        return done is not None and done[0] == 0
+        completed = self._run([*self._ssh, "-oBatchMode=yes", "-O", "check", "--", self._host], PROBE_LIMIT_S)
+        return completed is not None and completed[0] == 0
 
     def _log_in(self) -> None:
-        """Open the master. ssh itself asks at the terminal, if somebody is there. Raises NotLetIn, Unreachable."""
+        """Open the master. ssh itself asks at the terminal if somebody is there. Raises NotLetIn, Unreachable."""
         asking = login_prompts.has_prompt_handler()
         batch = "no" if asking else "yes"
         command = [*self._ssh, "-oControlMaster=yes", f"-oBatchMode={batch}", "-T", "--", self._host, "exit 0"]
-        done = self._run(command, ANSWER_LIMIT_S if asking else LOGIN_LIMIT_S, own_session=not asking)
-        if done is None:
+        completed = self._run(command, ANSWER_LIMIT_S if asking else LOGIN_LIMIT_S, own_session=not asking)
+        if completed is None:
             raise Unreachable(f"{self.node_name} did not let us in in time.", f"See that this works: {self._by_hand()}")
-        code, said = done
+        code, stderr_text = completed
         if code != SSH_FAILED and (self._folder / "s").exists():
             return
-        why = said.strip().splitlines()[-1] if said.strip() else f"ssh ended with code {code}"
-        kind = NotLetIn if any(word in said for word in _REFUSED) else Unreachable
+        why = stderr_text.strip().splitlines()[-1] if stderr_text.strip() else f"ssh ended with code {code}"
+        kind = NotLetIn if any(word in stderr_text for word in _REFUSED) else Unreachable
         raise kind(f"ssh does not reach {self.node_name}: {why}", f"See that this works: {self._by_hand()}")
 
     def _run(self, command: list[str], limit_s: float, own_session: bool = True) -> tuple[int, str] | None:
-        """Exit code and what it said on standard error, made harmless; None when it did not end in time."""
-        # A file, no pipe: a master that goes on in the background would hold a pipe open.
-        with tempfile.TemporaryFile() as said:
+        """Return exit code and sanitised standard error; None if the command did not end in time."""
+        # A file, not a pipe: a master that stays in the background would hold a pipe open.
+        with tempfile.TemporaryFile() as stderr_file:
             try:
                 process = subprocess.run(
                     command,
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.DEVNULL,
-                    stderr=said,
+                    stderr=stderr_file,
                     env={**os.environ, "SSH_ASKPASS_REQUIRE": "never"},
                     start_new_session=own_session,
                     timeout=limit_s,
@@ -133,8 +134,8 @@ class OpenSSHConnection(AgentConnection):
                     "There is no `ssh` on this machine.",
                     "Install the OpenSSH client (Debian, Ubuntu: apt-get install openssh-client).",
                 ) from None
-            said.seek(0)
-            return process.returncode, sanitize(said.read(64 * 1024).decode("utf-8", "replace"))
+            stderr_file.seek(0)
+            return process.returncode, sanitize(stderr_file.read(64 * 1024).decode("utf-8", "replace"))
 
     def _by_hand(self) -> str:
         return " ".join([word for word in self._ssh[:3] if not word.startswith("-o")] + [self._host, "true"])

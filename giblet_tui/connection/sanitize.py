@@ -1,8 +1,8 @@
-"""What a node says, made harmless before any sink: nothing in it can move a cursor, set a clipboard or hide a letter.
+"""Makes text from a node safe to show: it cannot move a cursor, set a clipboard or hide a letter.
 
 Control characters (C0, DEL, C1), marks that reorder or hide text, tags and lone surrogates become visible `\\xNN`,
-`\\uNNNN` or `\\UNNNNNNNN`. Colour codes, which logs are full of, vanish; a tab becomes spaces. Markup is left as it is:
-sinks show it literally.
+`\\uNNNN` or `\\UNNNNNNNN`. Colour codes, which logs are full of, are dropped; a tab becomes spaces. Markup stays: sinks
+show it literally.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ _PLAIN_JSON = re.compile(rb"[\x20-\x5b\x5d-\x7e]*")
 
 
 def sanitize(text: str) -> str:
-    """The text on one line, with nothing in it that acts on a terminal."""
+    """Return the text on one line, without anything that acts on a terminal."""
     return _UNSAFE.sub(_visible, text)
 
 
 def sanitize_value(value: Any) -> Any:
-    """The same value with every text in it sanitised, keys too."""
+    """Sanitise every string in a value, including keys."""
     if isinstance(value, str):
         return sanitize(value)
     if isinstance(value, dict):
@@ -36,7 +36,7 @@ def sanitize_value(value: Any) -> Any:
 
 
 def sanitize_json(data: bytes) -> bytes:
-    """A JSON text whose strings are all sanitised; what is not JSON comes back as it is, for its decoder to refuse."""
+    """Sanitise all strings of a JSON text. Other text is returned unchanged, for its decoder to reject."""
     data = data.strip()
     if _PLAIN_JSON.fullmatch(data):
         return data
@@ -47,7 +47,7 @@ def sanitize_json(data: bytes) -> bytes:
 
 
 def sanitize_line(line: str) -> str:
-    """A line of a log: what a carriage return overwrote is dropped, as a terminal would."""
+    """Sanitise a line of a log and drop what a carriage return overwrote, as a terminal would."""
     return sanitize(line.rstrip("\r\n").rpartition("\r")[2])
 
 

@@ -1,7 +1,7 @@
-"""A node over SSH, by paramiko: reached as the user's own ssh would, its host key checked, nothing left to hang.
+"""A node over SSH, by paramiko: reached as the user's own ssh would, with its host key checked.
 
-Every stage has a deadline of ours, since paramiko's own waits can last for ever when a server freezes; closing the
-transport is what ends them. A link that falls silent is probed: TCP alone notices after a quarter of an hour.
+Every stage has a deadline, because paramiko's own waits can last for ever when a server freezes; closing the transport
+ends them. A silent link is probed, because TCP alone notices a dead peer only after a quarter of an hour.
 """
 
 from __future__ import annotations
@@ -123,7 +123,7 @@ class SSHConnection(AgentConnection):
 
 
 class _ChannelPipe:
-    """A command on a channel. Standard error is read too: unread, it would block the command."""
+    """A command on a channel. Standard error is read too, because it would block the command unread."""
 
     def __init__(
         self, channel: paramiko.Channel, lost: Callable[[], Unreachable], check_link: Callable[[], None]
@@ -131,7 +131,7 @@ class _ChannelPipe:
         self._channel = channel
         self._lost = lost
         self._check_link = check_link
-        self._said = bytearray()
+        self._stderr = bytearray()
 
     def write(self, data: bytes) -> None:
         view = memoryview(data)
@@ -168,20 +168,20 @@ class _ChannelPipe:
         self._drain()
         if not self._channel.status_event.wait(PROBE_LIMIT_S):
             return ""
-        said = bytes(self._said[:400]).decode("utf-8", "replace").strip()
-        return f"status {self._channel.exit_status}{said and f': {said}'}"
+        stderr_text = bytes(self._stderr[:400]).decode("utf-8", "replace").strip()
+        return f"status {self._channel.exit_status}{stderr_text and f': {stderr_text}'}"
 
     def _drain(self) -> None:
         while self._channel.recv_stderr_ready():
             piece = self._channel.recv_stderr(64 * 1024)
             if not piece:
                 return
-            self._said += piece[: max(0, 400 - len(self._said))]
+            self._stderr += piece[: max(0, 400 - len(self._stderr))]
 
 
 @contextmanager
 def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage: str) -> Iterator[None]:
-    """Close the transport when the block takes longer; raise Unreachable that names the stage for any failure in it."""
+    """Close the transport if the block takes too long; turn any failure in it into Unreachable that names the stage."""
     fired = threading.Event()
 
     def end() -> None:
@@ -209,7 +209,7 @@ def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage:
 
 
 def _connect(config: HostConfig, node: Node) -> list[paramiko.Transport]:
-    """Transports, each through the one before it, the last to the node itself."""
+    """Connect to each host on the way and return their transports, the node's last."""
     transports = _connect(config.jump, node) if config.jump else []
     try:
         line = _through(transports[-1], config, node) if transports else open_socket(config)
@@ -242,18 +242,20 @@ def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node:
 
 
 def _restrict(transport: paramiko.Transport, config: HostConfig) -> None:
-    """Modern algorithms alone; a host's known key types are asked for first, as ssh does."""
+    """Allow only modern algorithms; request a host's known key types first, as ssh does."""
     options = transport.get_security_options()
     options.kex = [name for name in KEX if name in options.kex]
     options.ciphers = [name for name in CIPHERS if name in options.ciphers]
     options.digests = [name for name in MACS if name in options.digests]
-    known = host_keys.known_kinds(config.hostname, config.port, config.known_hosts, config.host_key_alias)
+    known_types = host_keys.known_kinds(config.hostname, config.port, config.known_hosts, config.host_key_alias)
     kinds = [kind for kind in options.key_types if "-cert-" not in kind]
-    options.key_types = sorted(kinds, key=lambda kind: ("ssh-rsa" if kind.startswith("rsa-") else kind) not in known)
+    options.key_types = sorted(
+        kinds, key=lambda kind: ("ssh-rsa" if kind.startswith("rsa-") else kind) not in known_types
+    )
 
 
 def _through(transport: paramiko.Transport, config: HostConfig, node: Node) -> paramiko.Channel:
-    """A line to the host from the host before it."""
+    """Open a channel to the host through the host before it."""
     with within(transport, CHANNEL_LIMIT_S, node.name, f"go on to {config.hostname} from the host before it"):
         return transport.open_channel(
             "direct-tcpip", (config.hostname, config.port), ("127.0.0.1", 0), timeout=CHANNEL_LIMIT_S

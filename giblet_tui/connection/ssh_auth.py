@@ -1,6 +1,6 @@
-"""Trust in both directions: the host's key against known_hosts, then our keys to the host. Never a second try.
+"""Authentication in both directions: the host's key against known_hosts, then the user's keys. Never a second try.
 
-What the server asks beside or instead of a key (a code of a second factor) goes to the person at the terminal, once.
+Further questions of the server (a code of a second factor) go to the user at the terminal, once.
 """
 
 from __future__ import annotations
@@ -28,40 +28,40 @@ MAX_KEYS = 5
 
 
 def check_host_key(key: HostKey, config: HostConfig, node: Node) -> None:
-    """Raises NotLetIn, each case in its own words, unless the key is known. Nothing was sent to the host yet."""
-    finding = host_keys.judge(key, config.hostname, config.port, config.known_hosts, config.host_key_alias)
-    if finding.standing == "known":
+    """Raise NotLetIn with a specific explanation unless the key is known. Nothing was sent to the host yet."""
+    verdict = host_keys.check(key, config.hostname, config.port, config.known_hosts, config.host_key_alias)
+    if verdict.status == "known":
         return
-    shown = f"{key.kind} {key.fingerprint}"
+    key_text = f"{key.kind} {key.fingerprint}"
     name = host_keys.lookup_name(config.hostname, config.port, config.host_key_alias)
     option = f"-F {node.ssh_config} " if node.ssh_config else ""
     trust = f"ssh {option}-o StrictHostKeyChecking=ask {config.alias} true"
-    if finding.standing == "revoked":
+    if verdict.status == "revoked":
         raise NotLetIn(
-            f"The host key of {config.hostname} is revoked ({finding.place}): {shown}.", "Ask its administrator."
+            f"The host key of {config.hostname} is revoked ({verdict.place}): {key_text}.", "Ask its administrator."
         )
-    if finding.standing == "changed":
-        file = finding.place.rpartition(":")[0]
+    if verdict.status == "changed":
+        file = verdict.place.rpartition(":")[0]
         raise NotLetIn(
-            f"The host key of {config.hostname} changed: it now shows {shown}, {finding.place} has another. "
-            "Someone may be listening in, or the machine was set up anew.",
+            f"The host key of {config.hostname} changed: it now shows {key_text}, {verdict.place} has another. "
+            "Someone may be listening in, or the machine was installed again.",
             f"Ask its administrator for the fingerprint. Only if it is this one: "
             f"ssh-keygen -R '{name}' -f {file} && {trust}",
         )
-    if finding.standing == "certified":
+    if verdict.status == "certified":
         raise NotLetIn(
-            f"{config.hostname} is known by a certificate authority ({finding.place}), which giblet cannot check.",
+            f"{config.hostname} is known by a certificate authority ({verdict.place}), which giblet cannot check.",
             f"Set `transport: openssh` for the node in nodes.yaml. Or trust the key, if its fingerprint is right "
-            f"({shown}): {trust} -o HostKeyAlgorithms={key.kind}",
+            f"({key_text}): {trust} -o HostKeyAlgorithms={key.kind}",
         )
     raise NotLetIn(
-        f"{config.hostname} is not a known host: it shows {shown}.",
+        f"{config.hostname} is not a known host: it shows {key_text}.",
         f"Ask its administrator whether that is its fingerprint; then answer yes to: {trust}",
     )
 
 
 def log_in(transport: paramiko.Transport, config: HostConfig, node: Node) -> None:
-    """Log in with the keys that ssh would use, each at most once. Raises NotLetIn when none is taken."""
+    """Log in with the keys that ssh would use, each at most once. Raises NotLetIn if none is accepted."""
     tried: list[str] = []
     locked: list[str] = []
     agent = _agent(config)
@@ -84,8 +84,8 @@ def _offer(
             break
         tried.append(name)
         try:
-            if wanted := transport.auth_publickey(config.user, key):
-                _answer(transport, config, wanted)
+            if methods := transport.auth_publickey(config.user, key):
+                _answer(transport, config, methods)
             return None
         except paramiko.BadAuthenticationType as error:
             return _answer(transport, config, error.allowed_types)
@@ -100,10 +100,10 @@ def _offer(
     raise _refused(config, node, tried, locked)
 
 
-def _answer(transport: paramiko.Transport, config: HostConfig, wanted: list[str]) -> None:
-    """Go on with what the server wants beside or instead of a key. Raises NotLetIn when that is no question."""
-    if INTERACTIVE not in wanted:
-        raise _no_keys_wanted(config, wanted)
+def _answer(transport: paramiko.Transport, config: HostConfig, methods: list[str]) -> None:
+    """Continue with the other methods that the server asks for. Raises NotLetIn if none is a question."""
+    if INTERACTIVE not in methods:
+        raise _no_keys_wanted(config, methods)
     if not login_prompts.has_prompt_handler():
         raise NotLetIn(
             f"{config.where} asks a question at every login (a code or a password), and nobody is here to answer.",
@@ -114,14 +114,14 @@ def _answer(transport: paramiko.Transport, config: HostConfig, wanted: list[str]
 
 
 def _ask(transport: paramiko.Transport, config: HostConfig) -> None:
-    """Pass the server's questions on. Raises NotLetIn when the answers are not taken, BadAuthenticationType."""
+    """Pass the server's questions on. Raises NotLetIn if the answers are rejected, BadAuthenticationType."""
 
     def respond(title: str, instructions: str, prompts: Sequence[login_prompts.Prompt]) -> list[str]:
         return login_prompts.prompt(config.where, f"{title} {instructions}", prompts)
 
     try:
-        if wanted := transport.auth_interactive(config.user, respond):
-            raise _no_keys_wanted(config, wanted)
+        if methods := transport.auth_interactive(config.user, respond):
+            raise _no_keys_wanted(config, methods)
     except paramiko.BadAuthenticationType:
         raise
     except paramiko.AuthenticationException:
@@ -146,14 +146,18 @@ def _no_keys_wanted(config: HostConfig, allowed: list[str]) -> NotLetIn:
 
 
 def _keys(config: HostConfig, agent: paramiko.agent.AgentSSH, locked: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
-    """The agent's keys that the configuration names, its other keys, then key files. locked: files not to be read."""
+    """Yield the agent's keys that the configuration names, its other keys, then key files.
+
+    Args:
+        locked: receives the files that need a passphrase.
+    """
     files = [path for path in config.identity_files if path.is_file()]
     named = {blob for path in config.identity_files for blob in [_public_blob(path)] if blob}
-    held = sorted(agent.get_keys(), key=lambda key: key.asbytes() not in named)
-    for agent_key in held:
+    agent_keys = sorted(agent.get_keys(), key=lambda key: key.asbytes() not in named)
+    for agent_key in agent_keys:
         if agent_key.asbytes() in named or not config.identities_only:
             yield f"the agent's key {agent_key.fingerprint}", agent_key
-    offered = {agent_key.asbytes() for agent_key in held}
+    offered = {agent_key.asbytes() for agent_key in agent_keys}
     for path in files:
         try:
             key = paramiko.PKey.from_path(path)
@@ -168,7 +172,7 @@ def _keys(config: HostConfig, agent: paramiko.agent.AgentSSH, locked: list[str])
 
 
 def _public_blob(path: Path) -> bytes | None:
-    """The public half that lies beside a key file."""
+    """Read the public half that is stored next to a key file."""
     try:
         kind, encoded = path.with_name(path.name + ".pub").read_text().split()[:2]
         return paramiko.pkey.PublicBlob.from_string(f"{kind} {encoded}").key_blob
@@ -177,7 +181,7 @@ def _public_blob(path: Path) -> bytes | None:
 
 
 def _agent(config: HostConfig) -> paramiko.agent.AgentSSH:
-    """The agent of IdentityAgent, or else of SSH_AUTH_SOCK; one without keys where there is none."""
+    """Connect to the agent of IdentityAgent, or else of SSH_AUTH_SOCK; without one, return an agent without keys."""
     agent = paramiko.agent.AgentSSH()
     where = config.identity_agent
     if where == "SSH_AUTH_SOCK" or where.startswith("$"):

@@ -1,6 +1,6 @@
-"""What the user's own ssh would do to reach a host, as `ssh -G` tells it, in a form that giblet can carry out.
+"""Reads the user's ssh configuration for a host from `ssh -G`, in a form that giblet can use.
 
-A directive that giblet cannot honour is refused by its name: connecting in another way than ssh would is worse.
+A directive that giblet cannot honour is rejected by its name: connecting in another way than ssh would is worse.
 """
 
 from __future__ import annotations
@@ -62,72 +62,72 @@ class HostConfig:
 
     @property
     def where(self) -> str:
-        """`user@host` for sentences, with the port where it is not 22."""
+        """Return `user@host` for messages, with the port if it is not 22."""
         return f"{self.user}@{self.hostname}" + (f" port {self.port}" if self.port != 22 else "")
 
 
 def lookup(host: str, config_file: Path | None = None) -> HostConfig:
-    """How ssh would reach `host`. config_file: to use in place of ~/.ssh/config.
+    """Return how ssh would reach `host`. config_file: used in place of ~/.ssh/config.
 
-    Raises ConfigError for a host name that is not one, a configuration that ssh does not take, and a directive that
-    giblet cannot honour.
+    Raises ConfigError for an invalid host name, a configuration that ssh rejects, and a directive that giblet cannot
+    honour.
     """
     return _lookup(host, config_file, (), 0)
 
 
 def hostname(host: str, config_file: str | None = None) -> str:
-    """The name or address that ssh would connect to for `host`. Raises ConfigError."""
-    chosen = Path(config_file).expanduser() if config_file else None
-    return _checked(_ask_ssh(_checked(host, HOST_PATTERN, "host"), chosen, ())["hostname"][0], HOST_PATTERN, "host")
+    """Return the name or address that ssh would connect to for `host`. Raises ConfigError."""
+    path = Path(config_file).expanduser() if config_file else None
+    return _checked(_ask_ssh(_checked(host, HOST_PATTERN, "host"), path, ())["hostname"][0], HOST_PATTERN, "host")
 
 
 def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth: int) -> HostConfig:
     if depth > MAX_JUMPS:
         raise ConfigError(f"ProxyJump goes through more than {MAX_JUMPS} hosts, or in a circle, at {host!r}.")
     values = _ask_ssh(_checked(host, HOST_PATTERN, "host"), config_file, options)
-    one = {key: found[0] for key, found in values.items()}
+    first = {key: entries[0] for key, entries in values.items()}
     for directive, remedy in _REFUSED.items():
-        if one.get(directive, "none") != "none":
+        if first.get(directive, "none") != "none":
             raise ConfigError(
                 f"giblet cannot honour {directive} of the ssh config for {host}.",
                 f"{remedy} or set `transport: openssh` for the node in nodes.yaml." if remedy else BY_OPENSSH,
             )
-    tokens = _tokens(host, one)
-    jump = one.get("proxyjump", "none")
-    command = one.get("proxycommand", "none")
-    timeout = one.get("connecttimeout", "none")
+    tokens = _tokens(host, first)
+    jump = first.get("proxyjump", "none")
+    command = first.get("proxycommand", "none")
+    timeout = first.get("connecttimeout", "none")
     return HostConfig(
         alias=host,
-        hostname=_checked(one["hostname"], HOST_PATTERN, "host"),
-        port=int(one["port"]),
-        user=_checked(one["user"], USER_PATTERN, "user"),
+        hostname=_checked(first["hostname"], HOST_PATTERN, "host"),
+        port=int(first["port"]),
+        user=_checked(first["user"], USER_PATTERN, "user"),
         identity_files=tuple(_path(name, tokens) for name in values.get("identityfile", []) if name != "none"),
-        identities_only=one.get("identitiesonly") == "yes",
-        identity_agent=_expand(one.get("identityagent", "SSH_AUTH_SOCK"), tokens),
+        identities_only=first.get("identitiesonly") == "yes",
+        identity_agent=_expand(first.get("identityagent", "SSH_AUTH_SOCK"), tokens),
         known_hosts=tuple(
             _path(name, tokens)
             for key in ("userknownhostsfile", "globalknownhostsfile")
-            for name in one.get(key, "").split()
+            for name in first.get(key, "").split()
             if name != "none"
         ),
-        host_key_alias=_set_or_none(one.get("hostkeyalias", "none")),
+        host_key_alias=_set_or_none(first.get("hostkeyalias", "none")),
         connect_timeout_s=float(timeout) if timeout.isdigit() and timeout != "0" else CONNECT_LIMIT_S,
-        family={"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(one.get("addressfamily", ""), socket.AF_UNSPEC),
-        bind_address=_set_or_none(one.get("bindaddress", "none")),
+        family={"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(first.get("addressfamily", ""), socket.AF_UNSPEC),
+        bind_address=_set_or_none(first.get("bindaddress", "none")),
         proxy_command=None if command == "none" or jump != "none" else _expand(command, tokens),
         jump=None if jump == "none" else _jump(jump, config_file, depth),
     )
 
 
 def _jump(spec: str, config_file: Path | None, depth: int) -> HostConfig:
-    """`[user@]host[:port]`, several with commas: the last is reached through those before it, as ssh does."""
+    """Parse `[user@]host[:port]`, or several with commas: the last is reached through those before it, as in ssh."""
     before, _, last = spec.rpartition(",")
     last = last.removeprefix("ssh://")
     user, _, address = last.rpartition("@")
-    found = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+)(?::(\d+))?", address)
-    if found is None:
+    match = re.fullmatch(r"\[(.+)\](?::(\d+))?|([^:]+)(?::(\d+))?", address)
+    if match is None:
         raise ConfigError(f"ProxyJump of the ssh config names {last!r}, which is not a host.")
-    port = found[2] or found[4]
+    port = match[2] or match[4]
     options: list[str] = []
     if user:
         options += ["-l", _checked(user, USER_PATTERN, "user")]
@@ -135,15 +135,15 @@ def _jump(spec: str, config_file: Path | None, depth: int) -> HostConfig:
         options += ["-p", port]
     if before:
         options += ["-J", before]
-    return _lookup(found[1] or found[3], config_file, tuple(options), depth + 1)
+    return _lookup(match[1] or match[3], config_file, tuple(options), depth + 1)
 
 
 def _ask_ssh(host: str, config_file: Path | None, options: tuple[str, ...]) -> dict[str, list[str]]:
-    """Every value `ssh -G` prints, by directive in lower case."""
-    chosen = ("-F", str(config_file)) if config_file else ()
+    """Return every value that `ssh -G` prints, by directive in lower case."""
+    config_option = ("-F", str(config_file)) if config_file else ()
     try:
-        asked = subprocess.run(
-            ["ssh", "-G", *chosen, *options, "--", host],
+        completed = subprocess.run(
+            ["ssh", "-G", *config_option, *options, "--", host],
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=_LOOKUP_LIMIT_S,
@@ -156,13 +156,12 @@ def _ask_ssh(host: str, config_file: Path | None, options: tuple[str, ...]) -> d
         ) from None
     except subprocess.TimeoutExpired:
         raise ConfigError(f"`ssh -G {host}` did not answer within {_LOOKUP_LIMIT_S:.0f} s.") from None
-    if asked.returncode != 0:
-        said = asked.stderr.decode("utf-8", "replace").strip().splitlines()
-        raise ConfigError(
-            f"ssh does not take its configuration for {host}: {sanitize(said[0]) if said else 'no reason given'}."
-        )
+    if completed.returncode != 0:
+        error_lines = completed.stderr.decode("utf-8", "replace").strip().splitlines()
+        reason = sanitize(error_lines[0]) if error_lines else "no reason given"
+        raise ConfigError(f"ssh rejects its configuration for {host}: {reason}.")
     values: dict[str, list[str]] = {}
-    for line in asked.stdout.decode("utf-8", "replace").splitlines():
+    for line in completed.stdout.decode("utf-8", "replace").splitlines():
         key, _, value = line.partition(" ")
         values.setdefault(key.lower(), []).append(value)
     return values
@@ -177,20 +176,20 @@ def _checked(name: str, pattern: str, what: str) -> str:
     return name
 
 
-def _tokens(host: str, one: Mapping[str, str]) -> dict[str, str]:
-    """ssh_config(5), TOKENS: those that need no connection."""
+def _tokens(host: str, first: Mapping[str, str]) -> dict[str, str]:
+    """Return the tokens of ssh_config(5) that need no connection."""
     local = socket.gethostname()
     return {
         "%": "%",
         "d": str(Path.home()),
-        "h": one["hostname"],
+        "h": first["hostname"],
         "i": str(os.getuid()),
-        "k": _set_or_none(one.get("hostkeyalias", "none")) or host,
+        "k": _set_or_none(first.get("hostkeyalias", "none")) or host,
         "L": local.partition(".")[0],
         "l": local,
         "n": host,
-        "p": one["port"],
-        "r": one["user"],
+        "p": first["port"],
+        "r": first["user"],
         "u": getpass.getuser(),
     }
 

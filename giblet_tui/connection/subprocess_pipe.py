@@ -1,4 +1,4 @@
-"""A command on a node as a child process of this machine: run here itself, or by the system's `ssh`."""
+"""A command on a node as a child process of this machine: run directly, or through the system's `ssh`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SSH_FAILED = 255
 
 
 class SubprocessPipe:
-    """Standard input and output of a child. lost: the error when `ssh`, the child, says that the link failed."""
+    """Standard input and output of a child. lost: creates the error to raise when the child, `ssh`, lost its link."""
 
     def __init__(self, argv: Sequence[str], lost: Callable[[], Unreachable] | None = None) -> None:
         self._lost = lost
@@ -64,15 +64,15 @@ class SubprocessPipe:
             pass
 
     def await_end(self, limit_s: float) -> None:
-        """A child is waited for in `close`."""
+        """Return at once: `close` waits for the child."""
 
     def exit_reason(self) -> str:
         code = self._code()
         if code is None:
             return ""
         self._stderr.seek(0)
-        said = self._stderr.read(400).decode("utf-8", "replace").strip()
-        return f"status {code}{said and f': {said}'}"
+        stderr_text = self._stderr.read(400).decode("utf-8", "replace").strip()
+        return f"status {code}{stderr_text and f': {stderr_text}'}"
 
     def _code(self) -> int | None:
         try:

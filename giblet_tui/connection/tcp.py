@@ -1,4 +1,4 @@
-"""The first bytes' way to a host: a TCP connection, or the socket of a ProxyCommand; each failure in its own words."""
+"""Opens the socket that SSH runs over: TCP or a ProxyCommand."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from giblet_tui.errors import Unreachable
 
 
 def open_socket(config: HostConfig) -> socket.socket:
-    """A TCP connection to the host, or a socket joined to its ProxyCommand. Raises Unreachable."""
+    """Open a TCP connection to the host, or a socket joined to its ProxyCommand. Raises Unreachable."""
     if config.proxy_command:
         ours, theirs = socket.socketpair()
         with theirs:
@@ -20,24 +20,24 @@ def open_socket(config: HostConfig) -> socket.socket:
             )
         return ours
     try:
-        found = socket.getaddrinfo(config.hostname, config.port, config.family, socket.SOCK_STREAM)
+        addresses = socket.getaddrinfo(config.hostname, config.port, config.family, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):
         raise Unreachable(
             f"No host is called {config.hostname}: the name does not resolve.",
             f"Look for a typo in `HostName` of {config.alias} in the ssh config; a VPN may have to be up.",
         ) from None
     failure: OSError | None = None
-    for family, kind, protocol, _, address in found:
-        line = socket.socket(family, kind, protocol)
+    for family, kind, protocol, _, address in addresses:
+        sock = socket.socket(family, kind, protocol)
         try:
-            line.settimeout(config.connect_timeout_s)
+            sock.settimeout(config.connect_timeout_s)
             if config.bind_address:
-                line.bind((config.bind_address, 0))
-            line.connect(address)
-            line.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            return line
+                sock.bind((config.bind_address, 0))
+            sock.connect(address)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            return sock
         except OSError as error:
-            line.close()
+            sock.close()
             failure = error
     raise _not_connected(config, failure)
 

@@ -1,4 +1,4 @@
-"""This terminal joined to a command on a node, as `ssh -t` joins it."""
+"""Joins this terminal to a command on a node, as `ssh -t` does."""
 
 from __future__ import annotations
 
@@ -29,21 +29,21 @@ class Screen(Protocol):
 
 
 def encoded(argv: list[str]) -> str:
-    """The words of a command, for `ATTACH_COMMAND`."""
+    """Encode the words of a command for `ATTACH_COMMAND`."""
     return json.dumps(argv).encode("ascii").hex()
 
 
 def size() -> tuple[int, int]:
-    """Columns and rows of this terminal itself; the environment may speak of another."""
+    """Return columns and rows of this terminal itself; the environment may be wrong."""
     try:
-        found = os.get_terminal_size(sys.stdout.fileno())
+        terminal_size = os.get_terminal_size(sys.stdout.fileno())
     except OSError:
         return 80, 24
-    return found.columns, found.lines
+    return terminal_size.columns, terminal_size.lines
 
 
 def join_terminal(screen: Screen) -> None:
-    """Pass keys there and output here until the command ends. This terminal is left as it was found."""
+    """Pass keys and output between both ends until the command ends, then restore this terminal."""
     with _raw(), _following_size(screen):
         sources = [screen.fileno(), sys.stdin.fileno()]
         while True:

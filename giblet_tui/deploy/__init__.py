@@ -1,1 +1,1 @@
-"""Installation of giblet on a node, and the engine commands run there."""
+"""Installs giblet on a node and runs engine commands there."""

@@ -1,4 +1,4 @@
-"""The engine's own commands, run on the node where the data lie; what they print comes here."""
+"""Runs engine commands on the node that has the data; their output comes back here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIMIT_S = 24 * 3600.0
 
 @dataclass(frozen=True)
 class CommandResult:
-    """How a command ended, and the text that it printed; nothing of it is made harmless yet."""
+    """Exit code of a command, and its standard output (not sanitised)."""
 
     code: int
     printed: str
@@ -25,10 +25,12 @@ class CommandResult:
 def run_engine_command(
     node: Node, connection: Connection, argv: Sequence[str], stdin: str, say: Callable[[str], None]
 ) -> CommandResult:
-    """Run `python -m giblet_train ARGV` in the node's workdir, by the interpreter that its runs use.
+    """Run `python -m giblet_train ARGV` in the node's workdir, with the interpreter that its runs use.
 
-    say: told each line that it says. Raises PreflightRefused where the node has not this version of giblet, and
-    Unreachable; the command then ends too.
+    Raises PreflightRefused if the node lacks this version of giblet, and Unreachable; the command then ends too.
+
+    Args:
+        say: receives each line of its standard error.
     """
     arguments = {
         "python": environment(node, connection).python,
@@ -36,14 +38,14 @@ def run_engine_command(
         "argv": list(argv),
         "stdin": stdin,
     }
-    done = connection.call(
+    answer = connection.call(
         "engine_command", arguments, timeout_s=LIMIT_S, on_event=lambda event: say(str(event.get("say", "")))
     )
-    return CommandResult(int(done["code"]), str(done["printed"]))
+    return CommandResult(int(answer["code"]), str(answer["printed"]))
 
 
 def download(connection: Connection, remote: str, path: Path) -> None:
-    """A file of the node at `path` here, whole or not at all. Raises OSError where it cannot be written."""
+    """Copy a file of the node to `path` here, whole or not at all. Raises OSError if it cannot be written."""
     data = b"".join(connection.get(remote))
     path.parent.mkdir(parents=True, exist_ok=True)
     replace_file(path, data)

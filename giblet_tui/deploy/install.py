@@ -1,7 +1,7 @@
-"""The engine on a node: is this very version there, and how it gets there.
+"""Installs this very version of the engine on a node, and checks whether it is there.
 
 `giblet setup` sends this installation as a wheel and installs it, with the [train] extra, into an environment of its
-own under <workdir>/envs: one for each version, never changed once made. A node with `python:` brings its own.
+own under <workdir>/envs: one for each version, never changed afterwards. A node with `python:` brings its own.
 """
 
 from __future__ import annotations
@@ -49,9 +49,9 @@ class Environment(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def environment(node: Node, connection: Connection) -> Environment:
-    """The interpreter on the node that has this very version of the engine.
+    """Return the interpreter on the node that has this very version of the engine.
 
-    Raises PreflightRefused with the command that mends it when there is none, or when it has another version.
+    Raises PreflightRefused with the command that fixes it if there is none, or if it has another version.
     """
     if _is_this_one(node):
         return _environment(version.facts() | {"python": sys.executable})
@@ -59,21 +59,25 @@ def environment(node: Node, connection: Connection) -> Environment:
 
 
 def own_environment(node: Node, connection: Connection, python: str) -> Environment | None:
-    """What the interpreter at that path on the node has, of whatever version; None where it can train no longer."""
+    """Return what the interpreter at that path on the node has, of any version; None if it can no longer train."""
     if _is_this_one(node) and python == sys.executable:
         return environment(node, connection)
-    found = connection.call("engine", _where(node) | {"python": python}, timeout_s=90.0)
-    return None if found.get("problem") or found["missing"] else _environment(found)
+    answer = connection.call("engine", _where(node) | {"python": python}, timeout_s=90.0)
+    return None if answer.get("problem") or answer["missing"] else _environment(answer)
 
 
 def setup(
     node: Node, connection: Connection, say: Callable[[str], None], wheelhouse: Path | None = None
 ) -> Environment:
-    """Make sure that the node has this very version, installing it where it is not.
+    """Install this version on the node if it is missing there.
 
-    say: told each stage. wheelhouse: a folder here whose wheels are sent in place of asking a package index there;
-    filled first when it does not exist. Raises PreflightRefused when `python:` of the node has another version or
-    nothing can be installed, ConfigError when the wheelhouse lacks something, TimedOut after an hour.
+    Raises PreflightRefused if `python:` of the node has another version or nothing can be installed, ConfigError if the
+    wheelhouse lacks something, TimedOut after an hour.
+
+    Args:
+        say: receives each stage.
+        wheelhouse: a folder here whose wheels are sent in place of asking a package index on the node. It is filled
+            first if it does not exist.
     """
     if node.python is not None or _is_this_one(node):
         return environment(node, connection)
@@ -90,21 +94,21 @@ def setup(
         if not wheelhouse.exists():
             _fill(wheelhouse, connection, wheel, say)
         request["wheelhouse"] = wheelhouses.send(
-            connection, node.workdir, wheelhouses.wheels(wheelhouse, needed()), say
+            connection, node.workdir, wheelhouses.wheels(wheelhouse, required_packages()), say
         )
-    done = connection.call(
+    answer = connection.call(
         "setup", request, timeout_s=SETUP_LIMIT_S, on_event=lambda e: say(str(e.get("step") or e.get("line") or ""))
     )
-    if problem := _problem(done):
+    if problem := _problem(answer):
         raise PreflightRefused(
             f"{node.name} was set up, but {problem}.",
-            "What this installation says it needs is older than its source: install giblet here anew (make install).",
+            "What this installation says it needs is older than its source: install giblet here again (make install).",
         )
-    return _environment(done)
+    return _environment(answer)
 
 
 def _fill(folder: Path, connection: Connection, wheel: bytes, say: Callable[[str], None]) -> None:
-    """Download into a new folder what the node needs; the folder appears when all is there."""
+    """Download what the node needs into a new folder; the folder appears when it is complete."""
     target = msgspec.convert(connection.call("interpreter", {}), wheelhouses.Target)
     say(f"downloading wheels for Python {target.version} on {target.machine} into {folder} (torch alone is some GB)")
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -116,30 +120,30 @@ def _fill(folder: Path, connection: Connection, wheel: bytes, say: Callable[[str
 
 
 def environment_key() -> str:
-    """The name of this version's environment on a node: it changes with the engine's source and with what it needs."""
+    """Return the name of this version's environment: it changes with the engine's source and its requirements."""
     needs = "\n".join([version.fingerprint(), *sorted(_distribution().requires or []), constraints(), *ALONE])
     return f"{giblet_train.__version__}-{hashlib.sha256(needs.encode()).hexdigest()[:12]}"
 
 
-def needed() -> list[str]:
-    """The packages that training requires of any node, those of giblet itself included, by name."""
+def required_packages() -> list[str]:
+    """Return the names of the packages that training requires on any node, including giblet's own."""
     lines = [line.partition(";") for line in _distribution().requires or []]
-    chosen = [name for name, _, marker in lines if not marker.strip() or marker.strip() == 'extra == "train"']
-    return [re.split(r"[^A-Za-z0-9._-]", name.strip())[0] for name in (*chosen, *ALONE)]
+    requirements = [name for name, _, marker in lines if not marker.strip() or marker.strip() == 'extra == "train"']
+    return [re.split(r"[^A-Za-z0-9._-]", name.strip())[0] for name in (*requirements, *ALONE)]
 
 
 def constraints() -> str:
-    """The pinned versions that come with giblet."""
+    """Return the pinned versions that come with giblet."""
     return (Path(giblet_tui.__file__).parent / "constraints.txt").read_text(encoding="utf-8")
 
 
 def wheel_name() -> str:
-    """The wheel's file name, as pip wants it."""
+    """Return the wheel's file name, as pip requires it."""
     return f"giblet-{giblet_train.__version__}-py3-none-any.whl"
 
 
 def build_wheel() -> bytes:
-    """This installation, a clone or not, as a wheel: the same bytes from the same files (PEP 427)."""
+    """Build a wheel of this installation: the same bytes from the same files (PEP 427)."""
     info = f"giblet-{giblet_train.__version__}.dist-info"
     distribution = _distribution()
     about = distribution.read_text("METADATA") or distribution.read_text("PKG-INFO") or ""
@@ -159,7 +163,7 @@ def build_wheel() -> bytes:
 
 
 def _is_this_one(node: Node) -> bool:
-    """On this machine, the interpreter that runs this has all that training needs?"""
+    """Return True if the node is this machine and this interpreter has all that training needs."""
     return node.transport == "local" and node.python is None and not version.facts()["missing"]
 
 
@@ -168,7 +172,7 @@ def _where(node: Node) -> dict[str, Any]:
 
 
 def _problem(found: dict[str, Any]) -> str:
-    """Why what the node has will not do, as a sentence without its end; empty when it will."""
+    """Return why the node's engine cannot be used, as a sentence without its full stop; empty if it can."""
     if found.get("problem"):
         return str(found["problem"])
     if found["missing"]:
@@ -212,7 +216,7 @@ def _distribution() -> metadata.Distribution:
 
 
 def _sources() -> Iterator[tuple[str, bytes]]:
-    """Every file of the two packages, links followed, by its path in the wheel."""
+    """Yield every file of the two packages (links followed) with its path in the wheel."""
     for package in (giblet_train, giblet_tui):
         root = Path(str(package.__file__)).parent
         for folder, folders, names in os.walk(root, followlinks=True):

@@ -1,4 +1,4 @@
-"""A node without a package index: its wheels come from a folder here, and are sent by content, each only once."""
+"""Supplies a node without a package index: wheels come from a folder here and are sent by content, each only once."""
 
 from __future__ import annotations
 
@@ -29,9 +29,12 @@ class Target(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def fill(folder: Path, target: Target, own_wheel: Path, constraints: str, alone: Sequence[str]) -> None:
-    """Download what the node needs into the folder, for its platform and not this one's.
+    """Download what the node needs into the folder, for its platform and not for this one.
 
-    alone: requirements whose own dependencies are left out. Raises PreflightRefused in pip's words.
+    Raises PreflightRefused with pip's message.
+
+    Args:
+        alone: requirements whose own dependencies are left out.
     """
     folder.mkdir(parents=True, exist_ok=True)
     pinned = folder / "constraints.txt"
@@ -43,7 +46,7 @@ def fill(folder: Path, target: Target, own_wheel: Path, constraints: str, alone:
 
 
 def download_argv(folder: Path, target: Target) -> list[str]:
-    """pip's command line, but for what to download."""
+    """Return pip's command line without the requirements to download."""
     newest = max(target.glibc_minor, OLDEST_GLIBC_MINOR)
     tags = [f"manylinux_2_{minor}_{target.machine}" for minor in range(newest, OLDEST_GLIBC_MINOR - 1, -1)]
     platforms = [word for tag in (*tags, f"manylinux2014_{target.machine}") for word in ("--platform", tag)]
@@ -51,41 +54,43 @@ def download_argv(folder: Path, target: Target) -> list[str]:
     return [sys.executable, "-m", "pip", "download", "-q", *fixed, *platforms, "-d", str(folder)]
 
 
-def wheels(folder: Path, needed: Sequence[str] = ()) -> list[Path]:
-    """The wheels of a folder, by name. needed: packages that must be there. Raises ConfigError naming what lacks."""
-    found = sorted(folder.glob("*.whl"))
-    present = {_normal(wheel.name.partition("-")[0]) for wheel in found}
-    lacking = [name for name in needed if _normal(name) not in present]
-    if not found or lacking:
+def wheels(folder: Path, required: Sequence[str] = ()) -> list[Path]:
+    """Return the wheels of a folder, by name. Raises ConfigError naming those of `required` that are missing."""
+    paths = sorted(folder.glob("*.whl"))
+    present = {_normal(wheel.name.partition("-")[0]) for wheel in paths}
+    missing = [name for name in required if _normal(name) not in present]
+    if not paths or missing:
         raise ConfigError(
-            f"{folder} holds no wheel of {', '.join(lacking)}." if lacking else f"{folder} holds no wheel (*.whl).",
+            f"{folder} holds no wheel of {', '.join(missing)}." if missing else f"{folder} holds no wheel (*.whl).",
             "Name a folder with all wheels, or one that does not exist yet: it is filled here, then sent.",
         )
-    return found
+    return paths
 
 
-def send(connection: Connection, workdir: str, found: Sequence[Path], say: Callable[[str], None]) -> list[str]:
-    """Put every wheel on the node that it does not have yet; the folders there that hold them.
+def send(connection: Connection, workdir: str, paths: Sequence[Path], say: Callable[[str], None]) -> list[str]:
+    """Send every wheel that the node does not have yet, and return the folders there that hold them.
 
-    A wheel lies in a folder named after its content, so one that is there is never sent, or changed, again.
+    A wheel is stored in a folder named after its content, so a wheel that is there is never sent or changed again.
     """
-    remote = {f"{workdir}/envs/wheels/{_digest(wheel)[:12]}/{wheel.name}": wheel for wheel in found}
-    lacking = connection.call("lacking", {"paths": list(remote)})["paths"]
-    for n, path in enumerate(lacking, start=1):
+    remote = {f"{workdir}/envs/wheels/{_digest(wheel)[:12]}/{wheel.name}": wheel for wheel in paths}
+    missing = connection.call("lacking", {"paths": list(remote)})["paths"]
+    for n, path in enumerate(missing, start=1):
         size_mb = remote[path].stat().st_size / 1e6
-        say(f"sending {remote[path].name} ({size_mb:.1f} MB), {n} of {len(lacking)}")
+        say(f"sending {remote[path].name} ({size_mb:.1f} MB), {n} of {len(missing)}")
         connection.put(remote[path], path)
     return [path.rpartition("/")[0] for path in remote]
 
 
 def _download(argv: Sequence[str]) -> None:
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S, check=False)
+        completed = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S, check=False)
     except subprocess.TimeoutExpired:
         raise PreflightRefused("pip did not finish downloading within an hour.", "Run the setup again.") from None
-    if done.returncode:
+    if completed.returncode:
         lines = (
-            [line for line in done.stderr.splitlines() if "ERROR" in line] or done.stderr.splitlines() or ["no output"]
+            [line for line in completed.stderr.splitlines() if "ERROR" in line]
+            or completed.stderr.splitlines()
+            or ["no output"]
         )
         raise PreflightRefused(
             f"The wheels could not be downloaded: {sanitize(lines[-1])}",
@@ -99,5 +104,5 @@ def _digest(path: Path) -> str:
 
 
 def _normal(name: str) -> str:
-    """A package's name as indexes compare it."""
+    """Normalise a package's name as indexes do."""
     return re.sub(r"[-_.]+", "_", name).lower()

@@ -54,7 +54,7 @@ def test_what_lives_or_is_needed_stays(ground: Ground) -> None:
     told = cleanup.holdings(arguments, quietly)
     kept = {each["name"]: each["kept"] for each in [*told["runs"], *told["environments"]]}
     assert kept[live] == "it has not ended"
-    assert kept[parent] == f"{live}, which is running, goes on from it"
+    assert kept[parent] == f"{live}, which is running, resumes from it"
     assert "was promoted from it" in kept[source]
     assert kept["0.0.1-aaaa"] == f"{live} is running in it" and kept["0.1.0-own"] == "this giblet's own"
     assert (kept[free], kept["0.0.2-bbbb"]) == ("", "") and "notes" not in kept

@@ -16,7 +16,7 @@ import pytest
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.connection import ssh_config
 from giblet_tui.connection.connect import connect
-from giblet_tui.connection.host_keys import HostKey, judge
+from giblet_tui.connection.host_keys import HostKey, check
 from giblet_tui.errors import NotLetIn, Unreachable
 from tests.cluster.conftest import unavailable
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, which
@@ -110,8 +110,8 @@ def test_known_hosts_are_read_as_ssh_reads_them(
     assert asked.returncode in (0, 255), asked.stderr
     kind, encoded = public(tensor01.host_key).split()
     key = HostKey(kind, base64.b64decode(encoded))
-    finding = judge(key, tensor01.address, tensor01.port, [known_hosts, tmp_path / "none"])
-    assert (finding.standing == "known") == (asked.returncode == 0), f"{finding}: {asked.stderr}"
+    finding = check(key, tensor01.address, tensor01.port, [known_hosts, tmp_path / "none"])
+    assert (finding.status == "known") == (asked.returncode == 0), f"{finding}: {asked.stderr}"
     assert known_hosts.read_bytes() == content
 
 

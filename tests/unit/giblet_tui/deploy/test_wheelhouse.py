@@ -76,7 +76,7 @@ def test_a_folder_without_wheels_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_incomplete_wheelhouse_is_refused_before_anything_is_sent(tmp_path: Path) -> None:
-    for name in install.needed():
+    for name in install.required_packages():
         if name != "torch":
             make_wheel(tmp_path / "house", name.replace("-", "_"))
     node, connection = offline(tmp_path / "work")
