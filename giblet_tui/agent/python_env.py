@@ -62,7 +62,7 @@ def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 
 def interpreter(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Return {python, version, machine, glibc_minor}: the interpreter that `setup` would use, and what wheels must fit."""
+    """Return {python, version, machine, glibc_minor} of the interpreter that `setup` would use."""
     python = _newest_python()
     version = subprocess.run([python, "-c", _VERSION], stdout=subprocess.PIPE, encoding="ascii").stdout.split()
     glibc = platform.libc_ver()[1].split(".")
