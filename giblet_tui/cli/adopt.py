@@ -9,6 +9,10 @@ import typer
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.console import current_user, next_commands, print_data, print_status
 from giblet_tui.cli.nodes import NodeName, remember
+from giblet_tui.connection.connect import connect
+from giblet_tui.control.adopt import adopt as take_in
+from giblet_tui.inventory import nodes
+from giblet_tui.monitor import find_run
 
 
 @command(
@@ -28,11 +32,6 @@ def adopt(
     The session is not touched. Its log's epoch lines become the run's metrics; what nobody can know (configuration,
     components, exit code) stays empty. `stop` ends everything in the session. stdout has the run's id.
     """
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.control.adopt import adopt as take_in
-    from giblet_tui.inventory import nodes
-    from giblet_tui.monitor import find_run
-
     node = nodes.resolve(name)
     with connect(node) as connection:
         done = take_in(node, connection, session, current_user(), name=run_name, log=log)

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.health import duration
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.console import current_user, print_data, print_status, show_json
 from giblet_tui.cli.runs import Json, RunName
-
-if TYPE_CHECKING:
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.connection.connect import connect
+from giblet_tui.control import alerts as answers
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import find_run
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.formatting import alert_lines
+from giblet_tui.reporting.json_output import alerts_json
 
 
 @command(
@@ -34,12 +39,6 @@ def alerts(
 
     A snoozed alert does not call `watch.notify`; when its time is over and it still stands, it calls again.
     """
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.control import alerts as answers
-    from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.formatting import alert_lines
-    from giblet_tui.reporting.json_output import alerts_json
-
     if ack and snooze is not None:
         raise ConfigError("--ack or --snooze, not both.", "--ack lasts until the same is raised anew, --snooze a time.")
     snooze_s = None if snooze is None else answers.parse_duration(snooze)
@@ -59,9 +58,6 @@ def alerts(
 
 def answer_all(run_id: str, snooze_s: float | None) -> str:
     """Acknowledge every standing alert of a run, or snooze them; what was done, as a sentence. Raises GibletError."""
-    from giblet_train.schema.health import duration
-    from giblet_tui.monitor import find_run
-
     node, whole = find_run.locate(run_id, lambda _: None)
     count = _answer(node, find_run.fetch_run(node, whole), (), snooze_s)
     done = "acknowledged" if snooze_s is None else f"snoozed for {duration(snooze_s)}"
@@ -70,9 +66,6 @@ def answer_all(run_id: str, snooze_s: float | None) -> str:
 
 def _answer(node: Node, run: RunSnapshot, names: Sequence[str], snooze_s: float | None) -> int:
     """Answer the standing alerts of those names (all if none); how many that were."""
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.control import alerts as answers
-
     which = answers.select_alerts(run, names)
     if which:
         with connect(node) as connection:

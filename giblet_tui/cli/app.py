@@ -1,4 +1,4 @@
-"""The command line's frame: the application, and how a verb joins it with its examples first."""
+"""The command line's frame: the lazy group of commands, and how a command registers itself."""
 
 from __future__ import annotations
 
@@ -7,23 +7,29 @@ import re
 import select
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, NamedTuple, TypeVar
 
 import typer
 from typer.core import TyperGroup
+from typer.main import get_command_from_info, get_group
+
+from giblet_tui.cli.commands import COMMANDS, SYNONYMS
+from giblet_tui.cli.console import print_data, redirected_stream
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
 EXIT_CODES = (
     "\b\nExit codes: 0 ok · 1 run or verdict failed · 2 usage or configuration · 3 node unreachable\n"
     "4 target state not reached, something survives · 5 refused before the start · 124 timed out · 130 interrupted\n"
-    "141 nobody reads the output any more"
+    "141 the reader closed the pipe"
 )
 
 ABOUT = """\b
 Examples:
-  giblet demo                       the whole job on this machine
-  giblet setup tensor01             put giblet on a host of ~/.ssh/config
+  giblet demo                       make a study, train and judge, on this machine
+  giblet setup tensor01             install giblet on a host of ~/.ssh/config
   giblet launch tensor01 demo       start a run there
   giblet                            watch all runs live
 
@@ -32,7 +38,7 @@ Train multimodal brain models on shared GPU servers, watch them live, and know e
 
 
 def group(**options: Any) -> typer.Typer:
-    """A Typer application in giblet's manner: plain help, no pretty tracebacks, -h."""
+    """Return a Typer application with plain help, plain tracebacks and -h."""
     return typer.Typer(
         rich_markup_mode=None,
         pretty_exceptions_enable=False,
@@ -41,77 +47,104 @@ def group(**options: Any) -> typer.Typer:
     )
 
 
-_ORDER = (
-    *(
-        "demo",
-        "launch",
-        "ps",
-        "status",
-        "logs",
-        "dashboard",
-        "verdict",
-        "why",
-        "alerts",
-        "report",
-        "compare",
-        "promote",
-        "ladder",
-        "stop",
-        "adopt",
-        "rm",
-        "prune",
-    ),
-    *("evaluate", "lesion", "rebuild", "ensemble"),
-    *("attach", "pull", "export", "setup", "doctor", "data", "node", "config"),
-)
-
-
 class ClosedPipe(Exception):
-    """What we print to is closed, as by `giblet ps | head -1`."""
+    """The reader of stdout or stderr has closed the pipe, as in `giblet ps | head -1`."""
 
 
 @contextmanager
-def _telling_closed_pipes() -> Iterator[None]:
-    """Typer ends a verb with exit code 1 at any closed pipe; one of ours it is to let through, by another name."""
+def _closed_pipes_as_exception() -> Iterator[None]:
+    """Turn a BrokenPipeError on our stdout or stderr into ClosedPipe; Typer would exit with 1."""
     try:
         yield
     except BrokenPipeError:
-        if not reader_gone():
+        if not closed_pipes():
             raise
         raise ClosedPipe from None
 
 
-def reader_gone() -> list[int]:
-    """Which of stdout (1) and stderr (2) are pipes that nobody reads any more."""
+def closed_pipes() -> list[int]:
+    """Return which of stdout (1) and stderr (2) are pipes that nobody reads."""
     poll = select.poll()
     for stream in (1, 2):
         poll.register(stream, 0)
     return [stream for stream, event in poll.poll(0) if event & (select.POLLERR | select.POLLHUP)]
 
 
-class _CommandGroup(TyperGroup):
-    """Verbs in the order of a day's work, not in that of imports."""
+class Completion(NamedTuple):
+    """What the shell shows for one command; the attributes are those that Typer's completion reads."""
+
+    value: str
+    help: str
+    type: str = "plain"
+
+
+class LazyGroup(TyperGroup):
+    """A group that imports a command's module when the command is run (click's recipe)."""
 
     def list_commands(self, ctx: object) -> list[str]:
-        return sorted(self.commands, key=_ORDER.index)
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in self.commands and cmd_name in COMMANDS:
+            import_module(f"giblet_tui.cli.{COMMANDS[cmd_name].module}")
+            self.add_command(_build(cmd_name), cmd_name)
+        return self.commands.get(cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        """Write the table of commands without importing any."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, row.about) for name, row in COMMANDS.items()])
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        names = [Completion(name, row.about) for name, row in COMMANDS.items() if name.startswith(incomplete)]
+        return [*names, *super(TyperGroup, self).shell_complete(ctx, incomplete)]
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """Find the command that is named first; suggest one if there is none of that name."""
+        word = args[0]
+        if word not in COMMANDS and not word.startswith("-"):
+            similar = [SYNONYMS[word]] if word in SYNONYMS else get_close_matches(word, COMMANDS, n=1, cutoff=0.7)
+            suggestion = f' Did you mean "giblet {similar[0]}"?' if similar else ""
+            ctx.fail(f'There is no command "{word}".{suggestion}')
+        return super().resolve_command(ctx, args)
 
     def make_context(self, *words: Any, **options: Any) -> Any:
-        with _telling_closed_pipes():
+        with _closed_pipes_as_exception():
             return super().make_context(*words, **options)
 
     def invoke(self, ctx: Any) -> Any:
-        with _telling_closed_pipes():
+        with _closed_pipes_as_exception():
             return super().invoke(ctx)
 
 
-app = group(name="giblet", cls=_CommandGroup, epilog=EXIT_CODES, help=ABOUT, invoke_without_command=True)
-node_app = group(help="The machines giblet works on.", no_args_is_help=True, add_completion=False)
-data_app = group(help="Look at a study before training on it.", no_args_is_help=True, add_completion=False)
-config_app = group(help="Configurations: what there is, what they resolve to.", no_args_is_help=True)
+app = group(name="giblet", cls=LazyGroup, epilog=EXIT_CODES, help=ABOUT, invoke_without_command=True)
+node_app = group(help="Manage the machines that giblet works on.", no_args_is_help=True, add_completion=False)
+data_app = group(help="Check a study before training on it.", no_args_is_help=True, add_completion=False)
+config_app = group(help="List, show, compare and check configurations.", no_args_is_help=True)
+_GROUPS = {"node": node_app, "data": data_app, "config": config_app}
+
+
+def _build(name: str) -> Any:
+    """Return the click command of a verb whose module has been imported."""
+    if name in _GROUPS:
+        return get_group(_GROUPS[name])
+    verb = next(verb for verb in app.registered_commands if verb.name == name)
+    return get_command_from_info(verb, pretty_exceptions_short=False, rich_markup_mode=None)
+
+
+@app.callback(invoke_without_command=True)
+def bare(context: typer.Context) -> None:
+    """Open the dashboard if no command is given; print the help if no person is in front of the terminal."""
+    if context.invoked_subcommand is not None:
+        return
+    if redirected_stream():
+        print_data(context.get_help())
+    else:
+        context.invoke(context.command.get_command(context, "dashboard").callback)  # type: ignore[attr-defined]
 
 
 def command(parent: typer.Typer, name: str, *examples: str) -> Callable[[Verb], Verb]:
-    """Register a function as the verb `name` of `parent`; its help shows `examples`, then its docstring."""
+    """Register a function as the command `name` of `parent`; its help shows `examples`, then its docstring."""
 
     def register(function: Verb) -> Verb:
         text = inspect.cleandoc(function.__doc__ or "")
@@ -119,7 +152,7 @@ def command(parent: typer.Typer, name: str, *examples: str) -> Callable[[Verb], 
         parent.command(
             name,
             help=f"\b\nExamples:\n{shown}\n\n{text}",
-            short_help=re.split(r"[:;.](?:\s|$)", text)[0],
+            short_help=COMMANDS[name].about if parent is app else re.split(r"[:;.](?:\s|$)", text)[0],
             epilog=EXIT_CODES,
         )(function)
         return function

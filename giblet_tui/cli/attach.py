@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import ConfigError, PreflightRefused
+from giblet_train.schema.records import CheckpointRecord
+from giblet_tui.agent import screen, tmux
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.console import confirm, print_data, print_status
 from giblet_tui.cli.runs import RunName
-
-if TYPE_CHECKING:
-    from giblet_train.schema.records import CheckpointRecord
+from giblet_tui.connection.connect import connect
+from giblet_tui.monitor import find_run
+from giblet_tui.results import pull as pulling
+from giblet_tui.results.pull import ASK_ABOVE_BYTES
 
 
 @command(app, "attach", "giblet attach @last", "giblet attach @last --write")
@@ -23,11 +27,6 @@ def attach(
     ] = False,
 ) -> None:
     """Open the terminal of a run's tmux or screen session. Leave tmux by ctrl-b d, screen by ctrl-a d."""
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.agent import screen, tmux
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.monitor import find_run
-
     node, run_id = find_run.locate(name, print_status)
     seen = find_run.fetch_run(node, run_id)
     run = seen.run
@@ -62,27 +61,20 @@ def pull(
     The folder is laid out as the run's own: `giblet why` and the engine's commands read it. Paths of what came are
     printed.
     """
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.monitor import find_run
-    from giblet_tui.results import pull
-
     node, run_id = find_run.locate(name, print_status)
     run = find_run.fetch_run(node, run_id)
     wanted = [role for role, asked in (("best", best), ("last", last)) if asked and not logs]
     ways = {role: f"giblet pull {run_id} --{role}" for role in ("best", "last")}
-    chosen = [record for role in wanted if _confirm_size(record := pull.checkpoint(run, role, ways), yes)]
+    chosen = [record for role in wanted if _confirm_size(record := pulling.checkpoint(run, role, ways), yes)]
     target = to or Path(run_id)
     with connect(node) as connection:
-        for path in pull.record_files(connection, node, run, target, print_status):
+        for path in pulling.record_files(connection, node, run, target, print_status):
             print_data(str(path))
         for record in chosen:
-            print_data(str(pull.weights(connection, node, run, record, target, print_status)))
+            print_data(str(pulling.weights(connection, node, run, record, target, print_status)))
 
 
 def _confirm_size(record: CheckpointRecord, yes: bool) -> bool:
-    from giblet_train.schema.errors import PreflightRefused
-    from giblet_tui.results.pull import ASK_ABOVE_BYTES
-
     if record.bytes <= ASK_ABOVE_BYTES or yes or confirm(f"{record.file} has {record.bytes / 1e6:.0f} MB. Bring it?"):
         return True
     raise PreflightRefused(f"{record.file} has {record.bytes / 1e6:.0f} MB; nothing was brought.", "Add --yes.")

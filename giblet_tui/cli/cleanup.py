@@ -2,21 +2,23 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import confirm, print_data, print_status
 from giblet_tui.cli.nodes import NodeName
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from giblet_tui.connection.base import Connection
-    from giblet_tui.control.cleanup import DiskItem
-    from giblet_tui.inventory.nodes import Node
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.connect import connect
+from giblet_tui.control import cleanup
+from giblet_tui.control.cleanup import DiskItem
+from giblet_tui.inventory import nodes
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import find_run
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and how much it holds; remove nothing.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
@@ -32,11 +34,6 @@ def rm(
 
     A run that lives, one that another was promoted from, or that a living run goes on from stays: exit code 5.
     """
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.control import cleanup
-    from giblet_tui.monitor import find_run
-
     by_node: dict[Node, list[str]] = {}
     for node, run_id in [find_run.locate(name, print_status) for name in dict.fromkeys(names)]:
         by_node.setdefault(node, []).append(run_id)
@@ -62,10 +59,6 @@ def prune(
     Never a living run, what one goes on from or runs in, a run that another was promoted from, or what giblet did
     not make.
     """
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.control import cleanup
-    from giblet_tui.inventory import nodes
-
     node = nodes.resolve(name)
     with connect(node) as connection:
         found = cleanup.prune_candidates(cleanup.list_disk_usage(node, connection), older_than)
@@ -77,10 +70,6 @@ def prune(
 
 def _clear(node: Node, connection: Connection, found: Sequence[DiskItem], dry_run: bool, yes: bool) -> int:
     """List, ask, remove; how many things had to stay. Raises PreflightRefused when the person says no."""
-    from giblet_train.schema.errors import PreflightRefused
-    from giblet_tui.control import cleanup
-    from giblet_tui.monitor import find_run
-
     for each in found:
         print_status(f"{node.name}: {each.sentence}")
     going = [each for each in found if not each.kept]
@@ -103,7 +92,5 @@ def _clear(node: Node, connection: Connection, found: Sequence[DiskItem], dry_ru
 
 
 def _refuse(kept: int) -> None:
-    from giblet_train.schema.errors import PreflightRefused
-
     if kept:
         raise typer.Exit(PreflightRefused.exit_code)

@@ -10,6 +10,7 @@ from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import print_data, show_json
 from giblet_tui.cli.runs import Json, find
+from giblet_tui.reporting import compare as side_by_side
 
 OldRun = Annotated[str, typer.Argument(metavar="OLD", help="The run to start from.", autocompletion=run_ids)]
 NewRun = Annotated[str, typer.Argument(metavar="NEW", help="The run to judge.", autocompletion=run_ids)]
@@ -21,8 +22,6 @@ def compare(old: OldRun, new: NewRun, json: Json = False) -> None:
 
     The runs may lie on different nodes. In the dashboard: space marks a run, c compares.
     """
-    from giblet_tui.reporting import compare as side_by_side
-
     seen = side_by_side.compare(find(old), find(new))
     if json:
         show_json(side_by_side.compare_json(seen))

@@ -4,28 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from giblet_train.diagnosis.fault_catalog import FAULTS
 from giblet_train.schema.errors import GibletError
+from giblet_tui.inventory import configs, nodes
+from giblet_tui.inventory.ssh_hosts import hosts_of
+from giblet_tui.monitor import cache
 
 
 def config_names(incomplete: str) -> list[str]:
     """Configurations with a name here."""
-    from giblet_tui.inventory import configs
-
     return _starting(incomplete, lambda: list(configs.known()))
 
 
 def node_names(incomplete: str) -> list[str]:
     """Known nodes and the hosts of the ssh config."""
-    from giblet_tui.inventory import nodes
-    from giblet_tui.inventory.ssh_hosts import hosts_of
-
     return _starting(incomplete, lambda: [*(n.name for n in nodes.known_nodes()), *hosts_of(nodes.ssh_config_file())])
 
 
 def run_ids(incomplete: str) -> list[str]:
     """Runs that were seen from here."""
-    from giblet_tui.monitor import cache
-
     return _starting(incomplete, lambda: ["@last", *(run.run.run_id for run in cache.load().runs())])
 
 
@@ -36,15 +33,11 @@ def nodes_and_runs(incomplete: str) -> list[str]:
 
 def stage_names(incomplete: str) -> list[str]:
     """Stages of the ladder."""
-    from giblet_tui.inventory import configs
-
     return _starting(incomplete, lambda: list(configs.ladder().names))
 
 
 def fault_names(incomplete: str) -> list[str]:
     """Faults that a demo can make."""
-    from giblet_train.diagnosis.fault_catalog import FAULTS
-
     return _starting(incomplete, lambda: list(FAULTS))
 
 

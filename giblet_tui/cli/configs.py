@@ -6,9 +6,14 @@ from typing import Annotated
 
 import typer
 
+from giblet_train.schema.config import content_hash, diff, dump, to_mapping
+from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import command, config_app
 from giblet_tui.cli.completion import config_names
-from giblet_tui.cli.console import print_data, print_status, show_json
+from giblet_tui.cli.console import print_data, print_error, print_status, show_json
+from giblet_tui.inventory import configs as catalog
+from giblet_tui.reporting.formatting import diff_lines, table
+from giblet_tui.reporting.json_output import SCHEMA
 
 ConfigName = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A configuration's name or path.", autocompletion=config_names)
@@ -20,10 +25,6 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
 @command(config_app, "ls", "giblet config ls", "giblet config ls --json")
 def list_configs(json: Json = False) -> None:
     """List configurations by name, with the file each comes from."""
-    from giblet_tui.inventory import configs as catalog
-    from giblet_tui.reporting.formatting import table
-    from giblet_tui.reporting.json_output import SCHEMA
-
     configs = {name: catalog.read(str(path)).config for name, path in catalog.known().items()}
     if json:
         rows = [{"name": n, "path": str(catalog.known()[n]), "stage": c.stage} for n, c in sorted(configs.items())]
@@ -36,10 +37,6 @@ def list_configs(json: Json = False) -> None:
 @command(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")
 def show_config(name: ConfigName, settings: Settings = None, json: Json = False) -> None:
     """Print a configuration resolved, every default spelt out; on stderr, where each changed value comes from."""
-    from giblet_train.schema.config import content_hash, dump, to_mapping
-    from giblet_tui.inventory import configs as catalog
-    from giblet_tui.reporting.json_output import SCHEMA
-
     loaded = catalog.read(name, settings or ())
     print_status("\n".join(loaded.notes)) if loaded.notes else None
     if json:
@@ -55,11 +52,6 @@ def show_config(name: ConfigName, settings: Settings = None, json: Json = False)
 @command(config_app, "diff", "giblet config diff test_full_fixes production_500epoch")
 def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
     """Print the keys whose resolved values differ; nothing when two files ask for the same."""
-    from giblet_train.schema.config import diff
-    from giblet_tui.inventory import configs as catalog
-    from giblet_tui.reporting.formatting import diff_lines
-    from giblet_tui.reporting.json_output import SCHEMA
-
     changes = diff(catalog.read(old).config, catalog.read(new).config)
     if json:
         show_json({"schema": SCHEMA, "changes": {k: {"old": a, "new": b} for k, (a, b) in changes.items()}})
@@ -77,10 +69,6 @@ def check_configs(
     ] = None,
 ) -> None:
     """Check configurations as `launch` would: unknown keys, ranges, keys against one another."""
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.cli.console import print_error
-    from giblet_tui.inventory import configs as catalog
-
     failed = 0
     for name in names or list(catalog.known()):
         try:

@@ -1,4 +1,4 @@
-"""What reaches the terminal: data on stdout, talk on stderr, made harmless, coloured only where a person looks."""
+"""Output to the terminal: data on stdout, status and errors on stderr; sanitised, coloured only on a terminal."""
 
 from __future__ import annotations
 
@@ -11,60 +11,73 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from giblet_train.schema.errors import GibletError
+import typer
+
+from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_tui.connection.sanitize import sanitize
 
 _COLOURS = {"green": 32, "yellow": 33, "red": 31, "blue": 36, "dim": 2, "bold": 1}
 
 
 def print_data(text: str) -> None:
-    """Data, on stdout."""
+    """Print data on stdout."""
     print(text, flush=True)
 
 
 def show_json(value: Mapping[str, Any]) -> None:
-    """One JSON object on one line of stdout; a number that JSON cannot say is null."""
-    from giblet_tui.reporting.json_output import nan_to_null
+    """Print one JSON object on one line of stdout; NaN and infinity become null."""
+    from giblet_tui.reporting.json_output import nan_to_null  # imports the schema, which `giblet --help` does not need
 
     print(json.dumps(nan_to_null(dict(value)), ensure_ascii=True, allow_nan=False), flush=True)
 
 
 def print_status(sentence: str) -> None:
-    """Talk, on stderr."""
-    from giblet_tui.connection.sanitize import sanitize
-
+    """Print a status message on stderr."""
     for line in sentence.split("\n"):
         print(sanitize(line), file=sys.stderr, flush=True)
 
 
 def print_error(error: GibletError) -> None:
-    """An error as its sentence and its remedy, on stderr."""
+    """Print an error and its remedy on stderr."""
     print_status(f"giblet: {error}")
 
 
+def print_usage_error(error: typer.TyperException) -> None:
+    """Print a usage error of the command line in the style of all other errors; the help, if only that is missing."""
+    context = getattr(error, "ctx", None)
+    message = error.format_message()
+    if context is None:
+        print_error(ConfigError(message))
+    elif message == context.get_help():
+        print_status(message)
+    else:
+        print_error(ConfigError(message, f"{context.get_usage()}\n  Help: {context.command_path} --help"))
+
+
 def style(text: str, colour: str) -> str:
-    """The text in a colour of stdout's terminal; the bare text off a terminal, under NO_COLOR or on a dumb one."""
+    """Return the text with colour codes; unchanged off a terminal, with NO_COLOR or on a dumb terminal."""
     if not colour or not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
         return text
     return f"\x1b[{_COLOURS[colour]}m{text}\x1b[0m"
 
 
 def columns() -> int | None:
-    """How wide the terminal is that stdout goes to; None off a terminal, where nothing is cut."""
+    """Return the width of the terminal behind stdout; None off a terminal, where nothing is truncated."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def current_user() -> str:
-    """Who is at this terminal: `user@machine`."""
+    """Return the user at this terminal as `user@machine`."""
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def confirm(question: str) -> bool:
-    """A yes or no from the person at the terminal; no when nobody is there. Only `y` or `yes` is yes."""
+    """Ask a yes/no question at the terminal; only `y` or `yes` is True, and False off a terminal."""
     return prompt_line(f"{question} [y/N]").lower() in ("y", "yes")
 
 
 def prompt_line(question: str) -> str:
-    """A line from the person at the terminal; empty when nobody is there."""
+    """Read one line from the terminal; return "" off a terminal."""
     if not sys.stdin.isatty():
         return ""
     print(f"{question} ", end="", file=sys.stderr, flush=True)
@@ -72,13 +85,13 @@ def prompt_line(question: str) -> str:
     try:
         typed = sys.stdin.readline()
     finally:
-        if not typed.endswith("\n"):  # Ctrl-C or Ctrl-D: what comes next begins a line of its own
+        if not typed.endswith("\n"):  # after Ctrl-C or Ctrl-D the next output starts on a new line
             print(file=sys.stderr, flush=True)
     return typed.strip()
 
 
 def answer_login_prompt(heading: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
-    """What a server asks at a login, answered at this terminal; unseen, unless the server says it may be seen."""
+    """Answer a server's login prompts at this terminal; typed text is hidden unless the server allows echo."""
     print_status(heading)
     answers = []
     for prompt, echo in prompts:
@@ -90,7 +103,18 @@ def answer_login_prompt(heading: str, prompts: Sequence[tuple[str, bool]]) -> li
 
 
 def next_commands(run_id: str, *, live: bool) -> str:
-    """The three commands that one wants next."""
+    """Return the commands that a user needs next for this run."""
     last = f"giblet stop {run_id}" if live else f"giblet pull {run_id}"
     follow = f"giblet logs {run_id}{' -f' if live else ''}"
     return f"next:\n  {follow}\n  giblet status {run_id}\n  {last}"
+
+
+def on_terminal() -> bool:
+    """Return True if stdin, stdout and stderr are all terminals."""
+    return not redirected_stream()
+
+
+def redirected_stream() -> str:
+    """Return the name of the first standard stream that is not a terminal; "" if all are."""
+    streams = {"standard input": sys.stdin, "standard output": sys.stdout, "standard error": sys.stderr}
+    return next((name for name, stream in streams.items() if not stream.isatty()), "")

@@ -2,22 +2,31 @@
 
 from __future__ import annotations
 
-import sys
+import shlex
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.cli.alerts import answer_all
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import node_names
-from giblet_tui.cli.console import print_data
-
-if TYPE_CHECKING:
-    from giblet_tui.dashboard.model.interfaces import PaletteCommand, Wish
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.launch.plan import LaunchRequest
-    from giblet_tui.monitor.snapshots import NodeSnapshot
-    from giblet_tui.monitor.watch import NodeWatch
+from giblet_tui.cli.console import redirected_stream
+from giblet_tui.cli.launch import build_request, changes, plan, run_launch
+from giblet_tui.cli.palette_commands import argv, output, verbs
+from giblet_tui.cli.stop import stop_run
+from giblet_tui.connection.connect import unshare
+from giblet_tui.connection.login_prompts import set_prompt_handler
+from giblet_tui.dashboard import run_dashboard
+from giblet_tui.dashboard.model.interfaces import PaletteCommand, Wish
+from giblet_tui.inventory import configs as catalog
+from giblet_tui.inventory import nodes
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.plan import LaunchRequest
+from giblet_tui.monitor import cache
+from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
+from giblet_tui.monitor.watch import NodeWatch
 
 NodeNames = Annotated[
     list[str] | None, typer.Argument(metavar="[NODE]...", help="All nodes if none.", autocompletion=node_names)
@@ -33,10 +42,7 @@ def dashboard(
 
     Leaving it touches no run.
     """
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.inventory import nodes
-
-    if elsewhere := redirected():
+    if elsewhere := redirected_stream():
         raise ConfigError(
             f"The dashboard needs a terminal, and {elsewhere} is none.",
             "Leave out the redirection; or giblet ps, giblet status RUN, giblet logs RUN -f",
@@ -45,33 +51,8 @@ def dashboard(
     raise typer.Exit(open_dashboard(which, readonly=readonly))
 
 
-@app.callback(invoke_without_command=True)
-def bare(context: typer.Context) -> None:
-    if context.invoked_subcommand is None:
-        if not redirected():
-            dashboard()
-        print_data(context.get_help())
-
-
-def on_terminal() -> bool:
-    """Is there a person in front of all three streams?"""
-    return not redirected()
-
-
-def redirected() -> str:
-    """The first of the three streams that no person is in front of, in words; the dashboard draws on the last."""
-    streams = {"standard input": sys.stdin, "standard output": sys.stdout, "standard error": sys.stderr}
-    return next((name for name, stream in streams.items() if not stream.isatty()), "")
-
-
 def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
     """Run the dashboard over these nodes until it is left; its exit code."""
-    from giblet_tui.connection.connect import unshare
-    from giblet_tui.connection.login_prompts import set_prompt_handler
-    from giblet_tui.dashboard import run_dashboard
-    from giblet_tui.monitor import cache
-    from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
-
     set_prompt_handler(None)  # the screen is the dashboard's: no question may appear on it
     unshare()  # a watch holds its connection for itself; what a key starts runs beside it
     known = {snapshot.node: snapshot for snapshot in cache.load().nodes}
@@ -88,8 +69,6 @@ class NodeWatchers:
 
     def start(self, post: Callable[[NodeSnapshot], None]) -> None:
         """Begin; `post` is called from the watches' threads."""
-        from giblet_tui.monitor.watch import NodeWatch
-
         self._watches = [NodeWatch(node, post) for node in self._nodes]
         for watch in self._watches:
             watch.start()
@@ -105,67 +84,42 @@ class DashboardActions:
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
         """Stop a run and prove it."""
-        from giblet_tui.cli.stop import stop_run
-
         return stop_run(run_id, say)
 
     def answer(self, run_id: str, snooze_s: float | None) -> str:
         """`giblet alerts RUN --ack` or `--snooze`."""
-        from giblet_tui.cli.alerts import answer_all
-
         return answer_all(run_id, snooze_s)
 
     def verbs(self, run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
         """Read from the command line itself."""
-        from giblet_tui.cli.palette_commands import verbs
-
         return verbs(run_id, node)
 
     def output(self, words: Sequence[str]) -> Sequence[str]:
         """As a process of its own: what it prints is all that it can do here."""
-        from giblet_tui.cli.palette_commands import output
-
         return output(words)
 
     def argv(self, words: Sequence[str]) -> Sequence[str]:
         """This very giblet."""
-        from giblet_tui.cli.palette_commands import argv
-
         return argv(words)
 
     def configs(self) -> Sequence[str]:
         """All names."""
-        from giblet_tui.inventory import configs as catalog
-
         return sorted(catalog.known())
 
     def changes(self, wish: Wish) -> Sequence[str]:
         """What `giblet launch --dry-run` says of the configuration alone."""
-        from giblet_tui.cli.launch import changes
-        from giblet_tui.inventory import configs as catalog
-
         return changes(catalog.read(wish.config, wish.settings))
 
     def dry_run(self, wish: Wish) -> Sequence[str]:
         """`giblet launch --dry-run`: where it would run and what the command line would be, then what changes."""
-        import shlex
-
-        from giblet_tui.cli.launch import plan
-
         planned = plan(*self._request(wish))
         return [*planned.notes, shlex.join(planned.run.argv), *self.changes(wish)]
 
     def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
         """`giblet launch`; the first step is seen in the dashboard itself."""
-        from giblet_tui.cli.launch import run_launch
-
         return run_launch(*self._request(wish), say)
 
     def _request(self, wish: Wish) -> tuple[Node, LaunchRequest]:
-        from giblet_tui.cli.launch import build_request
-        from giblet_tui.inventory import configs as catalog
-        from giblet_tui.inventory import nodes
-
         config = catalog.read(wish.config, wish.settings).config
         request = build_request(config, gpus=wish.gpus, note=wish.note, again=False, force=False)
         return nodes.resolve(wish.node), request

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json as jsonlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from giblet_train.schema.config import dump
 from giblet_tui.cli.app import command, data_app
 from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.cli.nodes import Json, NodeName
-
-if TYPE_CHECKING:
-    from giblet_tui.deploy.engine_command import CommandResult
+from giblet_tui.connection.connect import connect
+from giblet_tui.connection.sanitize import sanitize, sanitize_value
+from giblet_tui.deploy import engine_command
+from giblet_tui.deploy.engine_command import CommandResult
+from giblet_tui.inventory import configs, nodes
 
 ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="A name or a path.", autocompletion=config_names)]
 FROM_STDIN = "-"
@@ -79,11 +82,6 @@ def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
 def _look(
     what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None
 ) -> CommandResult:
-    from giblet_train.schema.config import dump
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.deploy import engine_command
-    from giblet_tui.inventory import configs, nodes
-
     node = nodes.resolve(name)
     loaded = configs.read(config, settings or ())
     for note in loaded.notes:
@@ -101,8 +99,6 @@ def _look(
 
 
 def _show(done: CommandResult, json: bool) -> None:
-    from giblet_tui.connection.sanitize import sanitize, sanitize_value
-
     if json and done.printed.strip():
         show_json(sanitize_value(jsonlib.loads(done.printed)))
     elif done.printed.strip():

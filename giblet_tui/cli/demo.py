@@ -4,23 +4,32 @@ in which something really goes wrong, to see it caught.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
+import msgspec
 import typer
+from msgspec.structs import replace
 
+from giblet_train.diagnosis.fault_catalog import FAULTS, Fault
+from giblet_train.schema.config import nearest
+from giblet_train.schema.errors import FAILED, OK, ConfigError
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import fault_names
 from giblet_tui.cli.configs import Settings
-from giblet_tui.cli.console import next_commands, print_data, print_status, show_json
-from giblet_tui.cli.dashboard import on_terminal, open_dashboard
+from giblet_tui.cli.console import next_commands, on_terminal, print_data, print_status, show_json
+from giblet_tui.cli.dashboard import open_dashboard
 from giblet_tui.cli.follow_output import detach_on_interrupt, follow_and_print, print_result
 from giblet_tui.cli.launch import Session, build_request, launch_and_print
 from giblet_tui.cli.runs import Json
-
-if TYPE_CHECKING:
-    from giblet_train.diagnosis.fault_catalog import Fault
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.cli.stop import stop_run
+from giblet_tui.inventory import configs, nodes
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import cache, find_run
+from giblet_tui.monitor.follow import follow
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.fault_outcome import alert_of, outcome, outcome_lines
+from giblet_tui.reporting.formatting import table
+from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 GRACE_S = 5.0
 """For a drill's last checkpoint: nobody needs it."""
@@ -55,10 +64,6 @@ def demo(
     With a FAULT something really goes wrong in that run. You are told when the records show it and when the watcher
     beside the run says so, in steps; then the run is stopped. Exit code 0 when it was caught (of `good`: nothing).
     """
-    from giblet_tui.inventory import configs, nodes
-    from giblet_tui.monitor import cache
-    from giblet_tui.reporting.progress_lines import ProgressPrinter
-
     if faults:
         _list()
         return
@@ -78,19 +83,12 @@ def demo(
 
 
 def _list() -> None:
-    from giblet_train.diagnosis.fault_catalog import FAULTS
-    from giblet_tui.reporting.formatting import table
-
     print_data(
         table(("FAULT", "MUST BE NAMED", "WHAT HAPPENS"), [(d.name, d.cause or "–", d.says) for d in FAULTS.values()])
     )
 
 
 def _known(fault: str) -> Fault:
-    from giblet_train.diagnosis.fault_catalog import FAULTS
-    from giblet_train.schema.config import nearest
-    from giblet_train.schema.errors import ConfigError
-
     if fault not in FAULTS:
         raise ConfigError(f"No fault is called {fault!r}{nearest(fault, list(FAULTS)) or '.'}", "giblet demo --list")
     return FAULTS[fault]
@@ -98,15 +96,6 @@ def _known(fault: str) -> Fault:
 
 def _drill(node: Node, drill: Fault, settings: list[str], session: Session | None, json: bool) -> int:
     """Start the run, follow it until the fault is named or it has ended, stop it, tell. The exit code."""
-    import msgspec
-    from msgspec.structs import replace
-
-    from giblet_train.schema.errors import FAILED, OK
-    from giblet_tui.cli.stop import stop_run
-    from giblet_tui.inventory import configs
-    from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.fault_outcome import outcome, outcome_lines
-
     laid = {"name": f"demo-{drill.name}", "note": f"drill: {drill.says}", **drill.settings}
     loaded = configs.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))
     request = build_request(loaded.config, session=session, again=True, force=False)
@@ -125,10 +114,6 @@ def _drill(node: Node, drill: Fault, settings: list[str], session: Session | Non
 
 def _until_raised(node: Node, run_id: str, drill: Fault) -> RunSnapshot | None:
     """Follow the run, telling it, until the watcher has raised the drill's cause, or it has ended."""
-    from giblet_tui.monitor.follow import follow
-    from giblet_tui.reporting.fault_outcome import alert_of
-    from giblet_tui.reporting.progress_lines import ProgressPrinter
-
     narrator, run = ProgressPrinter(), None
     with detach_on_interrupt(run_id):
         for seen in follow(node, run_id):

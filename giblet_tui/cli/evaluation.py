@@ -9,18 +9,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import Annotated, Literal
 
 import typer
 
+from giblet_train.schema.errors import FAILED, INTERRUPTED, ConfigError, PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import nodes_and_runs, run_ids
 from giblet_tui.cli.console import confirm, print_data, print_status, show_json
 from giblet_tui.cli.runs import Json
-
-if TYPE_CHECKING:
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationRequest, Result
+from giblet_tui.connection.connect import connect
+from giblet_tui.connection.sanitize import sanitize, sanitize_value
+from giblet_tui.control import cleanup
+from giblet_tui.inventory import nodes
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import find_run
+from giblet_tui.monitor.find_run import LAST
+from giblet_tui.results import remote_evaluation
+from giblet_tui.results.pull import ASK_ABOVE_BYTES
+from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationRequest, Result
 
 Words = Annotated[
     list[str],
@@ -156,9 +163,6 @@ def ensemble(
     The runs are there already: giblet launch NODE CONFIG --ensemble 5 --all-folds trains them.
     Done as `evaluate` is: on the node, in the background; the same command joins it again.
     """
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.monitor import find_run
-
     found = [find_run.locate(name, print_status) for name in names]
     if len({node.name for node, _ in found}) > 1:
         where = ", ".join(sorted({node.name for node, _ in found}))
@@ -175,9 +179,6 @@ def _build_request(
     options: Sequence[str] = (),
     inputs: dict[str, Path | None] | None = None,
 ) -> EvaluationRequest:
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.results.remote_evaluation import EvaluationRequest
-
     if gpu is not None and gpu != "none" and not gpu.isdigit():
         raise ConfigError(f"--gpu {gpu}: neither the index of a GPU nor none.", "--gpu 0, or --gpu none")
     device = None if gpu is None else "cpu" if gpu == "none" else int(gpu)
@@ -187,10 +188,6 @@ def _build_request(
 
 
 def _run_evaluation(words: Sequence[str], question: EvaluationRequest, name: str, wishes: _Options) -> None:
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.inventory import nodes
-    from giblet_tui.monitor import find_run
-
     if len(words) > 2:
         raise ConfigError(f"{len(words)} words: one run, and its node before it if need be.", "See --help.")
     if len(words) == 2:
@@ -203,11 +200,6 @@ def _run_evaluation(words: Sequence[str], question: EvaluationRequest, name: str
 
 def _answer(node: Node, run_ids_there: Sequence[str], question: EvaluationRequest, name: str, wishes: _Options) -> None:
     """Have the question answered on the node and show what was found. name: of the file with its figures."""
-    from giblet_train.schema.errors import FAILED
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.monitor import find_run
-    from giblet_tui.results import remote_evaluation
-
     seen = [find_run.fresh_with_node(node, run_id) for run_id in run_ids_there]
     runs = [run for run, _ in seen]
     with connect(node) as connection:
@@ -235,11 +227,6 @@ def _answer(node: Node, run_ids_there: Sequence[str], question: EvaluationReques
 
 
 def _bring(planned: EvaluationJob, result: Result, target: Path, yes: bool) -> None:
-    from giblet_train.schema.errors import ConfigError, PreflightRefused
-    from giblet_tui.control import cleanup
-    from giblet_tui.results import remote_evaluation
-    from giblet_tui.results.pull import ASK_ABOVE_BYTES
-
     size = cleanup.format_bytes(result.size)
     if result.size > ASK_ABOVE_BYTES and not yes and not confirm(f"What it made has {size}. Bring it?"):
         raise PreflightRefused(f"What it made has {size}; it stays on {planned.node.name}.", "Add --yes.")
@@ -253,8 +240,6 @@ def _bring(planned: EvaluationJob, result: Result, target: Path, yes: bool) -> N
 
 
 def _show(folder: Path, name: str, json: bool) -> None:
-    from giblet_tui.connection.sanitize import sanitize, sanitize_value
-
     text = (folder / f"{name}.{'json' if json else 'txt'}").read_text(encoding="utf-8", errors="replace")
     if json:
         show_json(sanitize_value(jsonlib.loads(text)))
@@ -265,9 +250,6 @@ def _show(folder: Path, name: str, json: bool) -> None:
 @contextmanager
 def _detach_on_interrupt(planned: EvaluationJob) -> Iterator[None]:
     """Ctrl-C in here leaves it at work on its node, and says how to come back to it."""
-    from giblet_train.schema.errors import INTERRUPTED
-    from giblet_tui.monitor.find_run import LAST
-
     try:
         yield
     except KeyboardInterrupt:

@@ -8,9 +8,17 @@ from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.console import print_data, print_status
 from giblet_tui.cli.runs import RunName
+from giblet_tui.dashboard.screenshots.png import png_bytes
+from giblet_tui.dashboard.screenshots.render import run_picture
+from giblet_tui.dashboard.screenshots.svg import svg_text
+from giblet_tui.monitor import find_run, watch
+from giblet_tui.monitor.snapshots import Fleet
+from giblet_tui.reporting.csv import csv_text
 
 SMALLEST, LARGEST = 20, 500
 
@@ -37,11 +45,6 @@ def export(
     light: Annotated[bool, typer.Option("--light", help="The picture on white.")] = False,
 ) -> None:
     """Write a run's screen, or one panel of it, as SVG or PNG, or its records as CSV. Prints the paths written."""
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.monitor import find_run, watch
-    from giblet_tui.monitor.snapshots import Fleet
-    from giblet_tui.reporting.csv import csv_text
-
     if svg is None and png is None and csv is None:
         raise ConfigError("Nothing to write is named.", "--svg or --png FILE for a picture, --csv FILE for the records")
     columns, rows = _cells(size)
@@ -51,10 +54,6 @@ def export(
     if run is None:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
     if svg is not None or png is not None:
-        from giblet_tui.dashboard.screenshots.png import png_bytes
-        from giblet_tui.dashboard.screenshots.render import run_picture
-        from giblet_tui.dashboard.screenshots.svg import svg_text
-
         picture = run_picture(fleet, run_id, columns, rows, panel=panel, light=light)
         if svg is not None:
             _write(svg, svg_text(picture).encode())
@@ -66,8 +65,6 @@ def export(
 
 def _cells(size: str) -> tuple[int, int]:
     """Columns and rows of `120x40`. Raises ConfigError."""
-    from giblet_train.schema.errors import ConfigError
-
     found = re.fullmatch(r"(\d+)x(\d+)", size)
     if found is None or not SMALLEST <= int(found[1]) <= LARGEST or not 1 <= int(found[2]) <= LARGEST:
         raise ConfigError(f"--size {size}: columns by rows, up to {LARGEST} each.", "For example: --size 120x40")
@@ -75,9 +72,6 @@ def _cells(size: str) -> tuple[int, int]:
 
 
 def _write(path: Path, data: bytes) -> None:
-    from giblet_train.schema.errors import ConfigError
-    from giblet_train.schema.run_dir import replace_file
-
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)

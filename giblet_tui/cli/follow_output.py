@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
 import typer
 
+from giblet_train.schema.errors import FAILED, INTERRUPTED, OK
 from giblet_tui.cli.console import next_commands, print_data, print_status
-
-if TYPE_CHECKING:
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.monitor.snapshots import RunSnapshot
-    from giblet_tui.reporting.progress_lines import ProgressPrinter
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor.follow import follow
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.formatting import verdict, verdict_lines
+from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 
 def follow_and_print(node: Node, run_id: str, narrator: ProgressPrinter) -> int:
     """Tell the run on stderr until it has ended, then its verdict on stdout; its result as an exit code."""
-    from giblet_train.schema.errors import FAILED
-    from giblet_tui.monitor.follow import follow
-
     run, link = None, "live"
     with detach_on_interrupt(run_id):
         for seen in follow(node, run_id):
@@ -35,9 +32,6 @@ def follow_and_print(node: Node, run_id: str, narrator: ProgressPrinter) -> int:
 
 def print_result(run: RunSnapshot) -> int:
     """Show how a run ended and its verdict; 0 only when it ended well and met every criterion that it has."""
-    from giblet_train.schema.errors import FAILED, OK
-    from giblet_tui.reporting.formatting import verdict, verdict_lines
-
     print_status(f"{run.run.run_id} {run.health.state}: {run.health.sentence}")
     judged = verdict(run)
     if judged is not None:
@@ -49,8 +43,6 @@ def print_result(run: RunSnapshot) -> int:
 @contextmanager
 def detach_on_interrupt(run_id: str) -> Iterator[None]:
     """Ctrl-C in here leaves the run alone, and says so with its id."""
-    from giblet_train.schema.errors import INTERRUPTED
-
     try:
         yield
     except KeyboardInterrupt:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import INTERRUPTED, OK, ConfigError, GibletError, RunFailed
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.console import print_data, print_error, print_status, show_json
 from giblet_tui.cli.runs import Json, RunName
-
-if TYPE_CHECKING:
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.monitor.node_state import Mark
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import cache, find_run
+from giblet_tui.monitor.logs import follow_logs, log_end
+from giblet_tui.monitor.node_state import Mark
+from giblet_tui.reporting.json_output import SCHEMA
 
 
 @command(app, "logs", "giblet logs @last -f", "giblet logs demo -n 20", "giblet logs @last --node tensor02 -f")
@@ -31,9 +33,6 @@ def logs(
     Of a run over several nodes each line begins with its node. The exit code with -f is the run's: 1 when it failed or
     died. Ctrl-C ends the looking, not the run.
     """
-    from giblet_train.schema.errors import INTERRUPTED
-    from giblet_tui.monitor import find_run
-
     node, run_id = find_run.locate(name, print_status)
     shown = _Shown(run_id, _wanted(node, run_id, on), json)
     try:
@@ -47,9 +46,6 @@ def logs(
 
 def _wanted(node: Node, run_id: str, on: str | None) -> list[Node]:
     """The nodes whose logs are meant, the one with the records first. Raises ConfigError."""
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.monitor import cache, find_run
-
     known = cache.load().run(run_id)
     every = find_run.all_nodes(known) if known is not None else [node]
     if on is None:
@@ -71,9 +67,6 @@ class _Shown:
 
         Raises GibletError when the only one, or all, could not be asked.
         """
-        from giblet_train.schema.errors import GibletError
-        from giblet_tui.monitor.logs import log_end
-
         parts: list[tuple[Node, Mark]] = []
         faults: list[GibletError] = []
         for node in self.nodes:
@@ -92,9 +85,6 @@ class _Shown:
 
     def follow(self, parts: Sequence[tuple[Node, Mark]]) -> int:
         """Show what the logs gain until the run has ended; its result as an exit code."""
-        from giblet_train.schema.errors import OK, RunFailed
-        from giblet_tui.monitor.logs import follow_logs
-
         for node, chunk in follow_logs(self.run_id, parts):
             self._lines(node, chunk.lines, chunk.offset)
             if chunk.notice:
@@ -105,8 +95,6 @@ class _Shown:
         return OK
 
     def _lines(self, node: Node, lines: Sequence[str], offset: int) -> None:
-        from giblet_tui.reporting.json_output import SCHEMA
-
         if self.json and lines:
             told = {"schema": SCHEMA, "run_id": self.run_id, "node": node.name, "offset": offset, "lines": list(lines)}
             show_json(told)

@@ -5,10 +5,12 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from giblet_tui.dashboard.model.interfaces import How, PaletteCommand
+import typer
+
+from giblet_tui.cli.app import app
+from giblet_tui.dashboard.model.interfaces import How, PaletteCommand
 
 SHOWN = frozenset({
     "ps", "status", "verdict", "why", "alerts", "report", "logs", "ladder", "doctor", "node ls", "node check",
@@ -25,10 +27,6 @@ PROGRAM = "import sys; from giblet_tui.cli import main; sys.exit(main())"
 
 def verbs(run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
     """All of them, with the run and the node that are looked at as their arguments."""
-    import typer
-
-    from giblet_tui.cli import app
-
     known = {"RUN": run_id, "RUN|LOG": run_id, "[NODE] RUN": run_id, "RUN...": run_id, "NODE": node}
     found = (_verb(words, command, known) for words, command in _commands(typer.main.get_command(app)))
     return [verb for verb in found if verb is not None]
@@ -36,8 +34,6 @@ def verbs(run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
 
 def _verb(words: tuple[str, ...], command: Any, known: Mapping[str, str | None]) -> PaletteCommand | None:
     """One verb with its arguments; those that are not known here stay in capitals, for a shell to fill in."""
-    from giblet_tui.dashboard.model.interfaces import PaletteCommand
-
     name = " ".join(words)
     if name in KEYED:
         return None
@@ -65,10 +61,10 @@ def output(words: Sequence[str]) -> list[str]:
 
 
 def _commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Words and command of every verb; those of `node` and `config` with both words."""
-    names = group.list_commands(None) if not before else sorted(group.commands)
+    """Yield words and click command of every verb; verbs of `node`, `data` and `config` with both words."""
+    names = group.list_commands(None) if not before else sorted(group.list_commands(None))
     for name in names:
-        command = group.commands[name]
+        command = group.get_command(None, name)
         if hasattr(command, "commands"):
             yield from _commands(command, (*before, name))
         elif not command.hidden:

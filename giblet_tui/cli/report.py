@@ -7,10 +7,18 @@ from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.cli.runs import Json, find, say_unread
+from giblet_tui.control.alerts import parse_duration
+from giblet_tui.inventory import configs, nodes
+from giblet_tui.monitor import find_run
+from giblet_tui.reporting import markdown
+from giblet_tui.reporting.formatting import node_lines
+from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting.markdown import report_since
 
 
 @command(
@@ -34,10 +42,6 @@ def report(
 
     It names no person, no participant and no path. With --since: the notebook's table and every run that lived then.
     """
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.reporting import markdown
-    from giblet_tui.reporting.json_output import SCHEMA
-
     if (name is None) == (since is None):
         raise ConfigError("Which run, or since when?", "giblet report @last, or giblet report --since 24h")
     now = time.time()
@@ -55,11 +59,6 @@ def report(
 
 
 def _since(text: str, now: float) -> str:
-    from giblet_tui.inventory import configs, nodes
-    from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.formatting import node_lines
-    from giblet_tui.reporting.markdown import report_since
-
     since = moment(text, now)
     fleet = find_run.observe(nodes.known_nodes())
     for line in node_lines(fleet, now):
@@ -69,9 +68,6 @@ def _since(text: str, now: float) -> str:
 
 def moment(text: str, now: float) -> float:
     """`24h`, `7d` before now, or the beginning of a day such as 2026-11-20. Raises ConfigError."""
-    from giblet_train.schema.errors import ConfigError
-    from giblet_tui.control.alerts import parse_duration
-
     try:
         return time.mktime(time.strptime(text, "%Y-%m-%d"))
     except ValueError:

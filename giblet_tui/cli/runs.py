@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Literal
 
 import typer
 
+from giblet_train.diagnosis.criteria import reaches_level
+from giblet_train.schema.errors import ConfigError, DataError, RunFailed
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import node_names, run_ids
 from giblet_tui.cli.console import columns, next_commands, print_data, print_status, show_json, style
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from giblet_train.schema.errors import DataError
-    from giblet_tui.monitor.snapshots import Fleet, RunSnapshot
+from giblet_tui.cli.follow_output import follow_and_print
+from giblet_tui.errors import Unreachable
+from giblet_tui.inventory import nodes
+from giblet_tui.monitor import cache, find_run
+from giblet_tui.monitor.snapshots import Fleet, RunSnapshot
+from giblet_tui.monitor.snapshots import Fleet as Nodes
+from giblet_tui.reporting import formatting
+from giblet_tui.reporting.formatting import node_lines, runs_table, status_lines
+from giblet_tui.reporting.json_output import SCHEMA, fleet_json, run_json, verdict_json
+from giblet_tui.reporting.progress_lines import ProgressPrinter
+from giblet_tui.reporting.unreadable_files import damaged_record_message, read_errors
+from giblet_tui.results.pull import run_folder
 
 RECENT_S = 86_400.0
 _COLOURS = {
@@ -55,10 +64,6 @@ def ps(
 
     Exit code 3 when none of the nodes could be reached.
     """
-    from giblet_tui.errors import Unreachable
-    from giblet_tui.reporting.formatting import node_lines, runs_table
-    from giblet_tui.reporting.json_output import fleet_json
-
     now = time.time()
     fleet = _fleet(names, cached)
     runs = [run for run in fleet.runs() if every or run.health.live or now - (run.health.since or now) < RECENT_S]
@@ -88,11 +93,6 @@ def status(
     ] = False,
 ) -> None:
     """Say where one run stands: its state with evidence, losses, rate, verdict. Exit code 1 if it failed or died."""
-    from giblet_train.schema.errors import ConfigError, RunFailed
-    from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.formatting import status_lines
-    from giblet_tui.reporting.json_output import SCHEMA, run_json
-
     if json and watch:
         raise ConfigError("--watch tells in words, --json once.", "giblet ps --json, as often as you like")
     run, facts = find_run.fresh_with_node(*find_run.locate(name, print_status))
@@ -128,11 +128,6 @@ def verdict(
 
     Exit code 1 when one has failed.
     """
-    from giblet_train.diagnosis.criteria import reaches_level
-    from giblet_train.schema.errors import DataError, RunFailed
-    from giblet_tui.reporting import formatting
-    from giblet_tui.reporting.json_output import verdict_json
-
     run = find(name)
     judged = formatting.verdict(run)
     if run.config is None and (unread := unread_of(run)[0]):
@@ -158,10 +153,6 @@ def verdict(
 
 def _tell_on(run: RunSnapshot) -> None:
     """Tell what is new from here on until the run has ended; the verb ends with its result."""
-    from giblet_tui.cli.follow_output import follow_and_print
-    from giblet_tui.inventory import nodes
-    from giblet_tui.reporting.progress_lines import ProgressPrinter
-
     narrator = ProgressPrinter()
     narrator.new_lines(run)
     raise typer.Exit(follow_and_print(nodes.resolve(run.run.node), run.run.run_id, narrator))
@@ -169,18 +160,12 @@ def _tell_on(run: RunSnapshot) -> None:
 
 def find(name: str) -> RunSnapshot:
     """The run that a name means, as it is now."""
-    from giblet_tui.monitor import find_run
-
     node, run_id = find_run.locate(name, print_status)
     return find_run.fetch_run(node, run_id)
 
 
 def unread_of(run: RunSnapshot) -> tuple[list[DataError], list[str]]:
     """An error for each file of the run that could not be read, and what is to be said of damaged records."""
-    from giblet_tui.inventory import nodes
-    from giblet_tui.reporting.unreadable_files import damaged_record_message, read_errors
-    from giblet_tui.results.pull import run_folder
-
     node = nodes.resolve(run.run.node)
     folder = f"{node.name}:{run_folder(node, run.run.run_id)}"
     return read_errors(run, folder), damaged_record_message(run.malformed_lines, len(run.metrics), folder)
@@ -194,14 +179,9 @@ def say_unread(run: RunSnapshot) -> None:
 
 
 def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:
-    from giblet_tui.inventory import nodes
-    from giblet_tui.monitor import cache
-    from giblet_tui.monitor.snapshots import Fleet as Nodes
-
     which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     if cached:
         wanted = {node.name for node in which}
         return Nodes(nodes=tuple(node for node in cache.load().nodes if node.node in wanted))
-    from giblet_tui.monitor import find_run
 
     return find_run.observe(which)

@@ -3,20 +3,35 @@
 from __future__ import annotations
 
 import shlex
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
+from msgspec.structs import replace
 
+from giblet_train.schema.config import dump
+from giblet_train.schema.errors import PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import node_names, stage_names
 from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.console import confirm, next_commands, print_data, print_status, show_json
+from giblet_tui.cli.launch import await_first_step, build_request, launch_and_print
 from giblet_tui.cli.runs import Json, RunName
-
-if TYPE_CHECKING:
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.monitor.snapshots import RunSnapshot
-    from giblet_tui.reporting.promotion import PromotionPlan
+from giblet_tui.cli.stop import stop_run
+from giblet_tui.inventory import configs, nodes
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import find_run
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.formatting import as_yaml, markdown_table, table
+from giblet_tui.reporting.json_output import SCHEMA
+from giblet_tui.reporting.progress_lines import ProgressPrinter
+from giblet_tui.reporting.promotion import (
+    HEAD,
+    PromotionPlan,
+    obsolete_runs,
+    plan_promotion,
+    promotion_lines,
+    stage_table,
+)
 
 
 @command(
@@ -50,10 +65,6 @@ def promote(
     Refused (exit code 5) unless the run's verdict is PASS or what it missed is accepted with a reason. What differs and
     what it will cost is shown first; with --dry-run the new configuration is printed, to be kept as a file.
     """
-    from giblet_tui.inventory import configs, nodes
-    from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.promotion import obsolete_runs, plan_promotion, promotion_lines
-
     where, run_id = find_run.locate(name, print_status)
     run = find_run.fetch_run(where, run_id)
     ascent = plan_promotion(run, configs.ladder(), stage, configs.parse_settings(settings or ()), accept or (), note)
@@ -71,11 +82,6 @@ def promote(
 
 def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str) -> None:
     """Launch it, wait for its first step, say how to go on."""
-    from msgspec.structs import replace
-
-    from giblet_tui.cli.launch import await_first_step, build_request, launch_and_print
-    from giblet_tui.reporting.progress_lines import ProgressPrinter
-
     request = build_request(ascent.target.config, gpus=gpus, note=note, again=False, force=False)
     run_id = launch_and_print(node, replace(request, promotion=ascent.promotion))
     await_first_step(node, run_id, ProgressPrinter())
@@ -92,12 +98,6 @@ def ladder(
 
     The facts are those of the run directories; of runs long ended only what was seen from here is known.
     """
-    from giblet_tui.inventory import configs, nodes
-    from giblet_tui.monitor import find_run
-    from giblet_tui.reporting.formatting import as_yaml, markdown_table, table
-    from giblet_tui.reporting.json_output import SCHEMA
-    from giblet_tui.reporting.promotion import HEAD, stage_table
-
     rungs = configs.ladder()
     if stages:
         for rung in rungs.stages:
@@ -115,24 +115,18 @@ def ladder(
 
 
 def _print_estimate(ascent: PromotionPlan, others: list[RunSnapshot]) -> None:
-    from giblet_train.schema.config import dump
-
     for other in others:
         print_status(f"would supersede {other.run.run_id} on {other.run.node} ({other.health.state})")
     print_data(dump(ascent.target.config).rstrip())
 
 
 def _confirm(ascent: PromotionPlan, node: str, yes: bool) -> None:
-    from giblet_train.schema.errors import PreflightRefused
-
     if not yes and not confirm(f"Start {ascent.target.config.name} on {node}?"):
         raise PreflightRefused("Nothing was started.", "Answer y, or add --yes.")
 
 
 def _offer_to_stop_obsolete(others: list[RunSnapshot], supersede: bool) -> None:
     """Offer to stop each; what is kept is said, with the command that ends it."""
-    from giblet_tui.cli.stop import stop_run
-
     for other in others:
         what = f"{other.run.run_id} on {other.run.node} ({other.config.stage if other.config else '?'} stage)"
         if supersede or confirm(f"{what} is superseded. Stop it first?"):

@@ -32,7 +32,7 @@ def test_each_command_exists_with_its_options(line):
     command = typer.main.get_command(app if words[0] == "giblet" else engine)
     words = words[1:] if words[0] == "giblet" else words
     while hasattr(command, "commands"):
-        command = command.commands[words.pop(0)]
+        command = command.get_command(None, words.pop(0))
     known = {option for parameter in command.params for option in parameter.opts}
     assert {w for w in words if w.startswith("-")} <= known
     assert len(COMMANDS) >= 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import os
 import resource
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from giblet_tui.cli.app import app
+from giblet_tui.cli.commands import COMMANDS, SYNONYMS
 from giblet_tui.inventory import configs
 
 GIBLET = Path(sys.executable).with_name("giblet")
@@ -85,10 +88,28 @@ def test_every_verb_has_examples_first(verb: str, settings: dict[str, str]) -> N
     assert "\x1b" not in done.stdout
 
 
+@pytest.mark.parametrize("words", ["launch", "ps --frob", "node add x --session tmx", "lanch", "launch local dmo"])
+def test_usage_errors_and_other_errors_look_alike(words: str, settings: dict[str, str]) -> None:
+    first, *remedy = giblet(*words.split(), env=settings).stderr.splitlines()
+    assert first.startswith("giblet: ")
+    assert all(line.startswith("  ") for line in remedy)
+
+
+def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
+    for name, row in COMMANDS.items():
+        importlib.import_module(f"giblet_tui.cli.{row.module}")
+        registered = {verb.name for verb in app.registered_commands} | {"node", "data", "config"}
+        assert name in registered
+    assert registered == set(COMMANDS)
+    assert set(SYNONYMS.values()) <= {*COMMANDS, "--help", "--version", "--install-completion"}
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        ("lanch local demo", "Did you mean 'launch'"),
+        ("lanch local demo", 'Did you mean "giblet launch"?'),
+        ("kill demo", 'Did you mean "giblet stop"?'),
+        ("nosuchfault", 'There is no command "nosuchfault".\n'),
         ("launch", "Missing argument"),
         ("ps --frob", "No such option: --frob"),
         ("launch local dmo", 'did you mean "demo"?'),
