@@ -111,6 +111,7 @@ def node(
             index=i, uuid=f"GPU-{i}", name="NVIDIA RTX A6000", memory_used_gib=41.5 if i < 6 else 0.4,
             memory_total_gib=48.0, utilisation=96.0 - i if i < 6 else 0.0, temperature=71.0 + i if i < 6 else 34.0,
             processes=((4242 + i, "ada", 41.1),) if i < 6 else (),
+            not_free=f"ada (pid {4242 + i}, 41.1 GiB)" if i < 6 else "",
         )
         for i in range(gpus)
     )  # fmt: skip

@@ -23,7 +23,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu, run_processes, tail
+from giblet_tui.agent import gpu_allocation, gpu_state, run_processes, tail
 from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, home_path
 from giblet_tui.agent.supervisor import boot_id, descendants, living_runs, start_ticks, write_json
 
@@ -149,7 +149,7 @@ def _device(workdir: Path, wanted: Any) -> tuple[str, str]:
     """(CUDA_VISIBLE_DEVICES, in words): the GPU that is wanted, or any free one, or none. Never one that is in use."""
     if wanted == ON_CPU:
         return "", "the CPU"
-    seen = gpu.query_gpus()
+    seen = gpu_state.observe_gpus()
     free = _free(workdir, seen["gpus"])
     if wanted is None:
         chosen = free[:1]
@@ -169,9 +169,9 @@ def _free(workdir: Path, gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
     taken: set[str] = set()
     for run, supervisor in living_runs(str(workdir / "runs")):
         taken.update(run.get("gpus") or (), supervisor.get("gpus") or ())
-    free = {each["uuid"]: each for each in gpu.free(gpus, taken)}
+    free = {g["uuid"]: g for g in gpu_allocation.choose(gpus, len(gpus)) if g["uuid"] not in taken}
     awaited = [run.record("run.json")["awaits"] for run in run_processes.waiting(str(workdir))]
-    return [free[uuid] for uuid in gpu.free_after_queue(list(free), awaited)]
+    return [free[uuid] for uuid in gpu_allocation.free_after_queue(list(free), awaited)]
 
 
 def _send_output(folder: Path, mark: Any, emit: Emit) -> None:

@@ -1,134 +1,231 @@
-"""nvidia-smi as pure pairs: what to run, and what its output means; and one look that cannot hang or fail.
+"""Read nvidia-smi: which GPUs this node has, what they hold, and what is wrong with them.
 
-Part of the agent: standard library only, Python >= 3.8. Memory in GiB, utilisation in percent, temperature in °C.
+Part of the agent: standard library only, Python >= 3.8. A run that waits for GPUs has a copy of this file.
+Memory in GiB, utilisation in percent, temperature in °C.
 """
 
 from __future__ import annotations
 
 import csv
+import os
 import subprocess
+import time
 from typing import Any
 
 PROGRAM = "nvidia-smi"
-LIMIT_S = 5.0
-BUSY_GIB = 1.0
-"""A GPU that holds more than this is in use, even where its process cannot be seen (a container's)."""
+LIMIT_S = 30.0
+SLOW_S = 5.0
+"""An answer that takes longer is reported: without persistence mode the driver is loaded again for each query."""
 _MIB_PER_GIB = 1024.0
 _GPU_FIELDS = "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu"
+_HEALTH_FIELDS = "uuid,compute_mode,mig.mode.current,display_active,ecc.errors.uncorrected.volatile.total"
 _PROCESS_FIELDS = "gpu_uuid,pid,used_memory"
 _FORMAT = "--format=csv,noheader,nounits"
+_VALUES_AFTER_NAME = 4
+
+
+class GpuQueryError(Exception):
+    """nvidia-smi is installed but its answer cannot be used."""
 
 
 def gpus_argv() -> list[str]:
-    """List the GPUs, a line each."""
+    """Return the command that lists the GPUs, one per line."""
     return [PROGRAM, "--query-gpu=" + _GPU_FIELDS, _FORMAT]
 
 
+def health_argv() -> list[str]:
+    """Return the command that lists what old drivers do not know: compute mode, MIG, display, ECC errors."""
+    return [PROGRAM, "--query-gpu=" + _HEALTH_FIELDS, _FORMAT]
+
+
 def processes_argv() -> list[str]:
-    """List the compute processes on all GPUs, a line each."""
+    """Return the command that lists the compute processes on all GPUs, one per line."""
     return [PROGRAM, "--query-compute-apps=" + _PROCESS_FIELDS, _FORMAT]
 
 
-def parse_gpus(output: str) -> list[dict[str, Any]]:
-    """One mapping per GPU; a figure that the card does not give is None. Raises ValueError for other output."""
-    gpus = []
-    for row in _rows(output, _GPU_FIELDS):
-        index, uuid, name, used, total, utilisation, temperature = row
-        gpus.append(
-            {
-                "index": int(index),
-                "uuid": uuid,
-                "name": name,
-                "memory_used_gib": (_number(used) or 0.0) / _MIB_PER_GIB,
-                "memory_total_gib": (_number(total) or 0.0) / _MIB_PER_GIB,
-                "utilisation": _number(utilisation),
-                "temperature": _number(temperature),
+def parse_gpus(output: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the GPUs in nvidia-smi's answer, and its other lines (warnings and damaged rows).
+
+    A value that the card does not report is None; memory that cannot be read makes the card faulty.
+    """
+    gpus, other_lines = [], []
+    for cells in _rows(output):
+        gpu = _gpu(cells)
+        if gpu is None:
+            other_lines.append(", ".join(cells)[:200])
+        else:
+            gpus.append(gpu)
+    return gpus, other_lines
+
+
+def parse_health(output: str) -> dict[str, dict[str, Any]]:
+    """Return uuid -> {compute_mode, mig, display, ecc_errors}; rows of another form are left out."""
+    health = {}
+    for cells in _rows(output):
+        if len(cells) == len(_HEALTH_FIELDS.split(",")) and cells[0].startswith("GPU-"):
+            uuid, compute_mode, mig, display, ecc_errors = cells
+            health[uuid] = {
+                "compute_mode": "" if compute_mode.startswith("[") else compute_mode,
+                "mig": mig == "Enabled",
+                "display": display == "Enabled",
+                "ecc_errors": int(_number(ecc_errors) or 0),
             }
-        )
-    return gpus
+    return health
 
 
-def parse_processes(output: str) -> list[dict[str, Any]]:
-    """{uuid, pid, memory_gib} of each compute process. Raises ValueError for other output."""
-    return [
-        {"uuid": uuid, "pid": int(pid), "memory_gib": (_number(used) or 0.0) / _MIB_PER_GIB}
-        for uuid, pid, used in _rows(output, _PROCESS_FIELDS)
-    ]
+def parse_processes(output: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return {uuid, pid, memory_gib} of each compute process, and all other lines; pid 0: not reported."""
+    processes, other_lines = [], []
+    for cells in _rows(output):
+        if len(cells) == 3 and cells[0].startswith(("GPU-", "MIG-")):
+            uuid, pid, used = cells
+            memory_gib = (_number(used) or 0.0) / _MIB_PER_GIB
+            processes.append({"uuid": uuid, "pid": int(pid) if pid.isdigit() else 0, "memory_gib": memory_gib})
+        else:
+            other_lines.append(", ".join(cells)[:200])
+    return processes, other_lines
 
 
 def query_gpus() -> dict[str, Any]:
-    """{gpus: [… with processes: [{pid, memory_gib}]], gpu_note}: the note says why there are none to see."""
+    """Return the node's GPUs; never hangs and never raises.
+
+    {gpus: [... with processes: [{pid, memory_gib}]],
+     gpu_note: why there are none,
+     gpu_error: the same, if nvidia-smi is installed but cannot be read,
+     gpu_warning: what nvidia-smi complains of although its answer is usable}
+    """
+    empty: dict[str, Any] = {"gpus": [], "gpu_note": "", "gpu_error": "", "gpu_warning": ""}
+    began = time.monotonic()
     try:
-        gpus, processes = parse_gpus(_run(gpus_argv())), parse_processes(_run(processes_argv()))
+        answers = _run([gpus_argv(), processes_argv(), health_argv()], began + LIMIT_S)
+        gpus, warnings = _usable_gpus(*answers[0])
     except FileNotFoundError:
-        return {"gpus": [], "gpu_note": "no nvidia-smi on the node's PATH, so no GPU is seen"}
+        return dict(empty, gpu_note="no nvidia-smi on the node's PATH, so giblet sees no GPU")
     except subprocess.TimeoutExpired:
-        return {"gpus": [], "gpu_note": f"nvidia-smi did not answer within {LIMIT_S:.0f} s"}
-    except (OSError, ValueError) as error:
-        return {"gpus": [], "gpu_note": f"nvidia-smi cannot be read: {error}"}
+        note = "nvidia-smi did not answer within %.0f s" % LIMIT_S
+        return dict(empty, gpu_note=note, gpu_error=note)
+    except (OSError, GpuQueryError) as error:
+        note = "nvidia-smi cannot be read: %s" % error
+        return dict(empty, gpu_note=note, gpu_error=note)
+    took_s = time.monotonic() - began
+    if took_s > SLOW_S:
+        warnings.append("it took %.0f s to answer; persistence mode (nvidia-smi -pm 1) makes it fast" % took_s)
+    health = parse_health(answers[2][1])
+    processes, other_lines = parse_processes(answers[1][1])
+    if other_lines:
+        warnings.append("its processes cannot be listed: %s" % other_lines[0])
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     for gpu in gpus:
+        gpu.update(health.get(gpu["uuid"], {}))
         gpu["processes"] = [
             {"pid": process["pid"], "memory_gib": process["memory_gib"]}
             for process in processes
             if process["uuid"] == gpu["uuid"]
         ]
-    return {"gpus": gpus, "gpu_note": ""}
-
-
-def free(gpus: list[dict[str, Any]], taken: set[str]) -> list[dict[str, Any]]:
-    """Of the GPUs that `look` saw those that nobody has: no process, little memory in use, not in `taken` (UUIDs)."""
-    return [g for g in gpus if not g["processes"] and g["memory_used_gib"] <= BUSY_GIB and g["uuid"] not in taken]
-
-
-def free_after_queue(free: list[str], ahead: list[dict[str, Any]]) -> list[str]:
-    """Of free GPUs (UUIDs) those left for one who comes after others, each of whom keeps `n_gpus` of its `among`.
-
-    So a run that waits for more than there are is not passed by smaller ones for ever.
-    """
-    left = list(free)
-    for waiter in ahead:
-        kept = [uuid for uuid in left if uuid in waiter["among"]][: waiter["n_gpus"]]
-        left = [uuid for uuid in left if uuid not in kept]
-    return left
+        gpu["fault"] = gpu["fault"] or _fault(gpu, visible)
+    return dict(empty, gpus=gpus, gpu_warning="nvidia-smi: " + "; ".join(warnings) if warnings else "")
 
 
 def memory_by_pid(gpus: list[dict[str, Any]]) -> dict[int, list[dict[str, Any]]]:
-    """pid -> {index, uuid, memory_gib} of each of the GPUs that `look` saw of which it holds memory."""
-    found: dict[int, list[dict[str, Any]]] = {}
-    for card in gpus:
-        for process in card["processes"]:
-            part = {"index": card["index"], "uuid": card["uuid"], "memory_gib": process["memory_gib"]}
-            found.setdefault(process["pid"], []).append(part)
-    return found
+    """Return pid -> {index, uuid, memory_gib} of each GPU on which the process holds memory."""
+    by_pid: dict[int, list[dict[str, Any]]] = {}
+    for gpu in gpus:
+        for process in gpu["processes"]:
+            share = {"index": gpu["index"], "uuid": gpu["uuid"], "memory_gib": process["memory_gib"]}
+            by_pid.setdefault(process["pid"], []).append(share)
+    return by_pid
 
 
-def _run(argv: list[str]) -> str:
-    done = subprocess.run(
-        argv,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        encoding="utf-8",
-        errors="replace",
-        timeout=LIMIT_S,
-    )
-    if done.returncode != 0:
-        said = done.stdout.strip().splitlines()
-        raise ValueError(f"it ended with status {done.returncode}: {said[0] if said else 'no reason given'}")
-    return done.stdout
+def is_visible(gpu: dict[str, Any], visible: str | None) -> bool:
+    """Return True if CUDA_VISIBLE_DEVICES, as an administrator set it, shows this GPU; None: it is not set.
+
+    CUDA ignores everything after the first entry that it cannot resolve, so -1 hides all that follows.
+    """
+    if visible is None:
+        return True
+    for entry in (part.strip() for part in visible.split(",")):
+        if not (entry.isdigit() or entry.startswith("GPU-")):
+            return False
+        if entry == str(gpu["index"]) or (entry.startswith("GPU-") and gpu["uuid"].startswith(entry)):
+            return True
+    return False
 
 
-def _rows(output: str, fields: str) -> list[list[str]]:
-    n_fields = fields.count(",") + 1
-    rows = [[cell.strip() for cell in row] for row in csv.reader(output.splitlines()) if row]
-    for row in rows:
-        if len(row) != n_fields:
-            raise ValueError(f"it printed {','.join(row)[:120]!r}")
-    return rows
+def _usable_gpus(status: int, output: str) -> tuple[list[dict[str, Any]], list[str]]:
+    """Return the GPUs and the warnings of an answer. Raises GpuQueryError when it lists no GPU.
+
+    nvidia-smi ends with a status other than 0 for mere warnings too: 14 for a damaged infoROM.
+    """
+    gpus, other_lines = parse_gpus(output)
+    if status != 0:
+        reason = other_lines[0] if other_lines else "no reason given"
+        if not gpus:
+            raise GpuQueryError("it ended with status %d: %s" % (status, reason))
+        return gpus, ["it ended with status %d: %s" % (status, reason)]
+    if not gpus:
+        raise GpuQueryError("it printed %r" % (other_lines[0] if other_lines else ""))
+    return gpus, other_lines[:1]
+
+
+def _gpu(cells: list[str]) -> dict[str, Any] | None:
+    """Return the GPU of one row, or None when it is no such row. A name may contain commas."""
+    if len(cells) < 3 + _VALUES_AFTER_NAME or not cells[0].isdigit() or not cells[1].startswith("GPU-"):
+        return None
+    used, total, utilisation, temperature = cells[-_VALUES_AFTER_NAME:]
+    unreadable = [cell for cell in (used, total) if _number(cell) is None]
+    return {
+        "index": int(cells[0]),
+        "uuid": cells[1],
+        "name": ", ".join(cells[2:-_VALUES_AFTER_NAME]),
+        "memory_used_gib": (_number(used) or 0.0) / _MIB_PER_GIB,
+        "memory_total_gib": (_number(total) or 0.0) / _MIB_PER_GIB,
+        "utilisation": _number(utilisation),
+        "temperature": _number(temperature),
+        "fault": "nvidia-smi reports %s for its memory" % unreadable[0] if unreadable else "",
+    }
+
+
+def _fault(gpu: dict[str, Any], visible: str | None) -> str:
+    """Return why no run may use this GPU, not even with --force; empty when a run may."""
+    if not is_visible(gpu, visible):
+        return "hidden by CUDA_VISIBLE_DEVICES=%s on this node" % visible
+    if gpu.get("mig"):
+        return "divided into MIG slices, which giblet does not assign"
+    if gpu.get("compute_mode") == "Prohibited":
+        return "compute mode Prohibited"
+    return ""
+
+
+def _run(commands: list[list[str]], deadline: float) -> list[tuple[int, str]]:
+    """Run the commands side by side; return the status and output of each. Raises OSError, TimeoutExpired."""
+    processes: list[subprocess.Popen[str]] = []
+    try:
+        for argv in commands:
+            processes.append(
+                subprocess.Popen(
+                    argv,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=subprocess.STDOUT,
+                    encoding="utf-8",
+                    errors="replace",
+                )
+            )
+        outputs = [process.communicate(timeout=max(0.01, deadline - time.monotonic()))[0] for process in processes]
+        return [(process.returncode, output) for process, output in zip(processes, outputs)]
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                process.kill()
+                process.communicate()
+
+
+def _rows(output: str) -> list[list[str]]:
+    return [[cell.strip() for cell in row] for row in csv.reader(output.splitlines()) if row]
 
 
 def _number(cell: str) -> float | None:
-    """A figure, or None for [N/A], [Not Supported] and the like."""
+    """Return the figure, or None for [N/A], [Unknown Error], [GPU is lost] and the like."""
     try:
         return float(cell)
     except ValueError:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import getpass
 import os
 import platform
-import pwd
 import shutil
 import socket
 import sys
@@ -17,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu, run_processes, sessions
+from giblet_tui.agent import gpu_state, run_processes, sessions
 from giblet_tui.agent.main import Emit, Operation, home_path
 from giblet_tui.agent.run_command import answer
 from giblet_tui.agent.supervisor import boot_id
@@ -44,7 +43,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "waiting": [run.run_id for run in run_processes.waiting(arguments["workdir"])],
         "writable": os.access(_existing(home_path(arguments["workdir"])), os.W_OK),
         **fast_facts(arguments["workdir"]),
-        **with_owners(gpu.query_gpus()),
+        **gpu_state.observe_gpus(),
     }
 
 
@@ -75,14 +74,6 @@ def open_sessions() -> list[str]:
     return sorted(name for name in names if name.startswith("gib-"))
 
 
-def with_owners(gpu_state: dict[str, Any]) -> dict[str, Any]:
-    """Add to each GPU process of `gpu.query_gpus` its user's name."""
-    for device in gpu_state["gpus"]:
-        for process in device["processes"]:
-            process["user"] = _owner(process["pid"])
-    return gpu_state
-
-
 class BackgroundFacts:
     """GPUs and sessions, refreshed in a thread because nvidia-smi may take seconds."""
 
@@ -103,7 +94,7 @@ class BackgroundFacts:
 
 def slow_facts() -> dict[str, Any]:
     """Return the GPUs with the owners of their processes, and the open sessions."""
-    return {**with_owners(gpu.query_gpus()), "sessions": open_sessions()}
+    return {**gpu_state.observe_gpus(), "sessions": open_sessions()}
 
 
 def _memory_gib() -> dict[str, float]:
@@ -121,13 +112,6 @@ def _existing(path: str) -> str:
     while not folder.exists() and folder != folder.parent:
         folder = folder.parent
     return str(folder)
-
-
-def _owner(pid: int) -> str:
-    try:
-        return pwd.getpwuid(Path(f"/proc/{pid}").stat().st_uid).pw_name
-    except (OSError, KeyError):
-        return ""
 
 
 def _linger() -> bool | None:

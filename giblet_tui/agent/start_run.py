@@ -19,13 +19,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu, run_processes, sessions, stop_run
+from giblet_tui.agent import gpu_allocation, gpu_state, run_processes, sessions, stop_run
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
 
 FILES = ("config.yaml", "supervise.py")
-AWAITING = "gpu.py"
-"""A further file of a run that waits for GPUs."""
-_OURS = {*FILES, AWAITING, "run.json", "launch.sh", "train.log"}
+WAITING_FILES = ("gpu.py", "gpu_allocation.py")
+"""Further files of a run that waits for GPUs."""
+_OURS = {*FILES, *WAITING_FILES, "run.json", "launch.sh", "train.log"}
 ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
@@ -39,12 +39,12 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     Raises AgentRefusal; then nothing of the run is left.
 
     arguments: workdir; record, which becomes run.json (the node adds time and host); files, a text for each of FILES
-    (and AWAITING); replaces, live runs to stop once all else is checked; again, to allow a second live run of one
+    (and WAITING_FILES); replaces, live runs to stop once all else is checked; again, to allow a second live run of one
     config hash; force, to allow GPUs that a live run has.
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
-    if not run_processes.is_run_id(run_id) or set(files) - {AWAITING} != set(FILES):
+    if not run_processes.is_run_id(run_id) or set(files) - set(WAITING_FILES) != set(FILES):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with refusing_full_disks(workdir):
@@ -209,8 +209,9 @@ def _reject_queue_jump(workdir: str, uuids: set[str]) -> None:
     waiting = run_processes.waiting(workdir) if uuids else []
     if not waiting:
         return
-    free = [card["uuid"] for card in gpu.free(gpu.query_gpus()["gpus"], set())]
-    unreserved = gpu.free_after_queue(free, [run.record("run.json")["awaits"] for run in waiting])
+    gpus = gpu_state.observe_gpus()["gpus"]
+    free = [str(card["uuid"]) for card in gpu_allocation.choose(gpus, len(gpus))]
+    unreserved = gpu_allocation.free_after_queue(free, [run.record("run.json")["awaits"] for run in waiting])
     if uuids & set(free) - set(unreserved):
         raise AgentRefusal(
             f"{waiting[0].run_id} waits for GPUs here, and comes first.",

@@ -3,7 +3,7 @@
     python3 supervise.py RUN_DIR
 
 run.json says what to start (`argv`, `gpus`, optionally `watcher_argv`), how long an ending may take (`grace_s`), and
-which GPUs to wait for before (`awaits`; then gpu.py lies beside it).
+which GPUs to wait for before (`awaits`; then gpu.py and gpu_allocation.py are next to it).
 One file of standard library, Python >= 3.8, Linux: it is copied into the run directory and outlives all that it starts.
 
 It is a *subreaper*: whatever its descendants do (sessions of their own, as torchrun gives its workers; double forks; a
@@ -195,10 +195,7 @@ class Supervisor:
 
     def _await_gpus(self) -> bool:
         """Wait until enough GPUs were free at two looks in a row, and take them; False when it was ended meanwhile."""
-        spec = importlib.util.spec_from_file_location("gpu", self._path("gpu.py"))
-        assert spec is not None and spec.loader is not None
-        gpu = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(gpu)
+        gpu, allocation = self._load("gpu"), self._load("gpu_allocation")
         wanted, among, every_s = self.awaits["n_gpus"], set(self.awaits["among"]), self.awaits["every_s"]
         before: list[str] = []
         said = ""
@@ -207,8 +204,8 @@ class Supervisor:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 seen = gpu.query_gpus()
                 taken, ahead, behind = self._others(among)
-                free = [g["uuid"] for g in gpu.free(seen["gpus"], taken)]
-                steady = [uuid for uuid in gpu.free_after_queue(free, ahead) if uuid in among and uuid in before]
+                free = [g["uuid"] for g in allocation.choose(seen["gpus"], len(seen["gpus"])) if g["uuid"] not in taken]
+                steady = [uuid for uuid in allocation.free_after_queue(free, ahead) if uuid in among and uuid in before]
                 # Taken only once it is written, for that is what others go by: a full disk may let it wait longer.
                 if len(steady) >= wanted and self._tell(gpus=steady[:wanted]):
                     self.gpus = steady[:wanted]
@@ -221,6 +218,14 @@ class Supervisor:
             before = free
             self._wait(lambda: bool(self.received & ENDING), every_s)
         return False
+
+    def _load(self, name: str) -> Any:
+        """Import a module whose copy is in the run directory."""
+        spec = importlib.util.spec_from_file_location(name, self._path(name + ".py"))
+        assert spec is not None and spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
 
     def _tell(self, **more: Any) -> bool:
         """Replace the start record by one that says more; False when the disk has no room for it."""

@@ -15,6 +15,8 @@ AGENT_MODULES = (
     "sessions",
     "user_sessions",
     "gpu",
+    "gpu_allocation",
+    "gpu_state",
     "tail",
     "run_processes",
     "host_info",

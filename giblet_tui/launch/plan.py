@@ -18,9 +18,9 @@ from giblet_train.schema.errors import ConfigError, PreflightRefused, RunFailed
 from giblet_train.schema.records import GpuWait, Promotion, Rendezvous, Run
 from giblet_train.schema.run_dir import config_name, new_run_id, session_name
 from giblet_tui.agent import gpu as gpu_facts
-from giblet_tui.agent import start_run, supervisor
+from giblet_tui.agent import gpu_allocation, start_run, supervisor
 from giblet_tui.connection.base import Connection
-from giblet_tui.connection.sanitize import sanitize, sanitize_value
+from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.node_state import NodeState, apply_event, to_snapshot
@@ -146,7 +146,7 @@ def plan_launch(
     )
     files = {"config.yaml": dump(config), "supervise.py": inspect.getsource(supervisor)}
     if awaits is not None:
-        files[start_run.AWAITING] = inspect.getsource(gpu_facts)
+        files |= {"gpu.py": inspect.getsource(gpu_facts), "gpu_allocation.py": inspect.getsource(gpu_allocation)}
     return LaunchPlan(
         run=run,
         config=config,
@@ -279,6 +279,11 @@ def choose_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> list[dict[s
     """
     present = list(facts.get("gpus") or ())
     config, wanted = request.config, request.gpus
+    if wanted is None and config.device == "auto" and not present and facts.get("gpu_error"):
+        raise PreflightRefused(
+            f"{sanitize(str(facts['gpu_error']))}. So giblet cannot tell whether this node has a free GPU.",
+            "Have it repaired (after a driver update, a reboot), or train on the CPU: --set device=cpu",
+        )
     if wanted is None and (config.device == "cpu" or (config.device == "auto" and not present)):
         return []
     if config.device == "cpu":
@@ -288,19 +293,17 @@ def choose_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> list[dict[s
             f"This node has no GPU: {sanitize(str(facts.get('gpu_note') or 'none was found'))}.",
             "Choose another node, or train on the CPU: --set device=cpu",
         )
-    busy = {gpu["index"] for gpu in present if _gpu_users(gpu)}
     if isinstance(wanted, tuple):
-        chosen = [_by_index(index, present) for index in dict.fromkeys(wanted)]
-    else:
-        count = wanted or config.distributed.world_size
-        order = [gpu for gpu in present if gpu["index"] not in busy]
-        order += [gpu for gpu in present if gpu["index"] in busy] if request.force else []
-        chosen = order[:count]
-        if len(chosen) < count:
-            raise _too_few(count, len(order), present)
-    taken = [gpu for gpu in chosen if gpu["index"] in busy]
-    if taken and not request.force:
-        raise PreflightRefused(f"Busy: {_format_gpus(taken)}.", "Choose others, or insist with --force.")
+        named = [_by_index(index, present) for index in dict.fromkeys(wanted)]
+        chosen = gpu_allocation.choose(named, len(named), [gpu["uuid"] for gpu in named], request.force)
+        if len(chosen) < len(named):
+            busy = sanitize(gpu_allocation.format_not_free(named))
+            raise PreflightRefused(f"Busy: {busy}.", "Choose others, or insist with --force.")
+        return chosen
+    n_gpus = wanted or config.distributed.world_size
+    chosen = gpu_allocation.choose(present, n_gpus, force=request.force)
+    if len(chosen) < n_gpus:
+        raise _too_few(n_gpus, len(gpu_allocation.choose(present, len(present))), present)
     return chosen
 
 
@@ -339,12 +342,7 @@ def _facts_without(facts: Mapping[str, Any], pids: frozenset[int]) -> Mapping[st
     """The facts as they will be when these processes have ended: their GPUs go to who replaces them, past any line."""
     if not pids:
         return facts
-    gpus = []
-    for gpu in facts.get("gpus") or ():
-        freed = sum(p["memory_gib"] for p in gpu["processes"] if p["pid"] in pids)
-        left = [p for p in gpu["processes"] if p["pid"] not in pids]
-        gpus.append({**gpu, "processes": left, "memory_used_gib": gpu["memory_used_gib"] - freed})
-    return {**facts, "gpus": gpus, "waiting": []}
+    return {**facts, "gpus": gpu_allocation.without_runs(facts.get("gpus") or (), (), pids), "waiting": []}
 
 
 def _with_world_size(request: LaunchRequest, n_gpus: int) -> Config:
@@ -384,21 +382,8 @@ def _by_index(index: int, present: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _too_few(wanted: int, free: int, present: Sequence[Mapping[str, Any]]) -> PreflightRefused:
-    others = [gpu for gpu in present if _gpu_users(gpu)]
-    held = f" ({_format_gpus(others)})" if others else ""
+    holders = sanitize(gpu_allocation.format_not_free(present))
     return PreflightRefused(
-        f"{wanted} GPUs are wanted, {free} of {len(present)} are free{held}.",
+        f"{wanted} GPUs are wanted, {free} of {len(present)} are free" + (f" ({holders})." if holders else "."),
         "Ask for fewer with --gpus, choose another node, or insist with --force.",
     )
-
-
-def _format_gpus(gpus: Sequence[Mapping[str, Any]]) -> str:
-    return "; ".join(f"GPU {gpu['index']}: {', '.join(_gpu_users(gpu))}" for gpu in gpus)
-
-
-def _gpu_users(gpu: Mapping[str, Any]) -> list[str]:
-    """Who has a GPU; nobody when it is free."""
-    processes = sanitize_value(list(gpu["processes"]))
-    if processes:
-        return [f"{p.get('user') or '?'} (pid {p['pid']}, {p['memory_gib']:.1f} GiB)" for p in processes]
-    return [f"{gpu['memory_used_gib']:.1f} GiB in use"] if gpu["memory_used_gib"] > gpu_facts.BUSY_GIB else []

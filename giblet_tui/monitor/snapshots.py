@@ -55,6 +55,8 @@ class Gpu(Snapshot, frozen=True, kw_only=True):
     temperature: float | None = None
     processes: tuple[tuple[int, str, float], ...] = ()
     """(pid, user, GiB) of each compute process."""
+    not_free: str = ""
+    """Why no run may take it now, as the node's agent judged; empty: it is free."""
 
 
 class NodeFacts(Snapshot, frozen=True, kw_only=True):

@@ -132,8 +132,8 @@ class LaunchForm(ModalScreen[Wish | None]):
 
 
 def _gpu_row(gpu: Gpu) -> Content:
-    held = ", ".join(f"{user} (pid {pid}, {gib:.1f} GiB)" for pid, user, gib in gpu.processes) or "free"
-    ink = "$warning" if gpu.processes else "$success"
     return join_parts(
-        (f"{gpu.index}  ", "bold"), f"{gpu.memory_used_gib:.0f}/{gpu.memory_total_gib:.0f} GiB  ", (held, ink)
+        (f"{gpu.index}  ", "bold"),
+        f"{gpu.memory_used_gib:.0f}/{gpu.memory_total_gib:.0f} GiB  ",
+        (gpu.not_free or "free", "$warning" if gpu.not_free else "$success"),
     )

@@ -10,7 +10,6 @@ from giblet_tui.dashboard.style.safe_text import Part, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
 from giblet_tui.monitor.snapshots import Gpu, NodeFacts
 
-BUSY_GIB = 1.0
 HOT_C = 85.0
 LOW_DISK_GIB = 20.0
 FEW_CELLS, WIDE_CELLS = 30, 58
@@ -59,7 +58,7 @@ def _card(gpu: Gpu, width: int, roomy: bool, lately: Lately) -> list[Content]:
         (f" {heat:>4}", "$error bold" if hot else styles.MUTED),
     ]
     holders = _holders(gpu)
-    ink = styles.MUTED if gpu.processes else "$success"
+    ink = styles.MUTED if gpu.not_free else "$success"
     if wide:
         shown = spark(lately, width - WIDE_CELLS)
         return [join_parts(*first, (f"  {holders[:HOLDER_CELLS]:<{HOLDER_CELLS}} ", ink), (shown, "$accent"))]
@@ -69,7 +68,7 @@ def _card(gpu: Gpu, width: int, roomy: bool, lately: Lately) -> list[Content]:
 
 
 def _holders(gpu: Gpu) -> str:
-    return ", ".join(f"{user} {pid}" for pid, user, _ in gpu.processes) or "free"
+    return ", ".join(f"{user} {pid}" for pid, user, _ in gpu.processes) or gpu.not_free or "free"
 
 
 def _host(facts: NodeFacts) -> list[Content]:
@@ -100,5 +99,5 @@ def _in_one_row(facts: NodeFacts) -> Content:
 
 
 def free_gpus(facts: NodeFacts) -> int:
-    """How many GPUs nobody holds."""
-    return sum(not gpu.processes and gpu.memory_used_gib < BUSY_GIB for gpu in facts.gpus)
+    """Return how many GPUs a run could take now."""
+    return sum(not gpu.not_free for gpu in facts.gpus)

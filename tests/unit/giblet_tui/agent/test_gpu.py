@@ -17,65 +17,140 @@ PROCESSES = f"{UUIDS[0]}, 4242, 1200\n{UUIDS[0]}, 4243, [N/A]\n"
 
 
 def test_gpus() -> None:
-    first, second = gpu.parse_gpus(GPUS)
+    (first, second), other_lines = gpu.parse_gpus(GPUS)
     assert (first["index"], first["uuid"], first["name"]) == (0, UUIDS[0], "NVIDIA RTX A6000")
     assert first["memory_used_gib"] == pytest.approx(1234 / 1024)
     assert first["memory_total_gib"] == pytest.approx(49140 / 1024)
     assert (first["utilisation"], first["temperature"]) == (97.0, 71.0)
     assert (second["utilisation"], second["temperature"]) == (None, None)
-    assert gpu.parse_gpus("") == []
+    assert first["fault"] == second["fault"] == "" and other_lines == []
+    assert gpu.parse_gpus("") == ([], [])
+
+
+def test_a_name_may_contain_commas() -> None:
+    ((card,), _) = gpu.parse_gpus(f"0, {UUIDS[0]}, Quadro, Special, Edition, 4, 49140, 0, 30\n")
+    assert card["name"] == "Quadro, Special, Edition" and card["memory_total_gib"] == pytest.approx(49140 / 1024)
+
+
+@pytest.mark.parametrize("memory", ["[Unknown Error], [Unknown Error]", "[GPU is lost], 49140", "4, [N/A]"])
+def test_memory_that_cannot_be_read_makes_a_card_faulty(memory: str) -> None:
+    ((card,), _) = gpu.parse_gpus(f"0, {UUIDS[0]}, NVIDIA A100, {memory}, 0, 30\n")
+    assert card["fault"].startswith("nvidia-smi reports [") and card["fault"].endswith("for its memory")
 
 
 def test_processes() -> None:
-    assert gpu.parse_processes(PROCESSES) == [
-        {"uuid": UUIDS[0], "pid": 4242, "memory_gib": 1200 / 1024},
-        {"uuid": UUIDS[0], "pid": 4243, "memory_gib": 0.0},
-    ]
-    assert gpu.parse_processes("\n") == []
+    assert gpu.parse_processes(PROCESSES) == (
+        [
+            {"uuid": UUIDS[0], "pid": 4242, "memory_gib": 1200 / 1024},
+            {"uuid": UUIDS[0], "pid": 4243, "memory_gib": 0.0},
+        ],
+        [],
+    )
+    assert gpu.parse_processes("\n") == ([], [])
+    unreadable, _ = gpu.parse_processes(f"{UUIDS[0]}, [Unknown Error], 12\n")
+    assert [process["pid"] for process in unreadable] == [0], "somebody holds the card, although nobody knows who"
 
 
 @pytest.mark.parametrize("output", ["No devices were found\n", "a, b, c, d, e, f, g\n", "0, x\n"])
-def test_other_output_is_an_error(output: str) -> None:
-    with pytest.raises(ValueError):
-        gpu.parse_gpus(output)
+def test_other_output_is_no_gpu(output: str) -> None:
+    gpus, other_lines = gpu.parse_gpus(output)
+    assert gpus == [] and other_lines == [output.strip()]
 
 
-def test_a_look_joins_both(recorded: Path) -> None:
-    write(recorded, f"case $1 in *gpu=*) printf '{escaped(GPUS)}';; *) printf '{escaped(PROCESSES)}';; esac")
-    seen = gpu.query_gpus()
-    assert seen["gpu_note"] == ""
-    assert [p["pid"] for p in seen["gpus"][0]["processes"]] == [4242, 4243]
-    assert seen["gpus"][1]["processes"] == []
+def test_health_names_mode_slices_display_and_errors() -> None:
+    health = gpu.parse_health(f"{UUIDS[0]}, Prohibited, Enabled, Disabled, 3\n{UUIDS[1]}, [N/A], [N/A], Enabled, [N/A]")
+    assert health[UUIDS[0]] == {"compute_mode": "Prohibited", "mig": True, "display": False, "ecc_errors": 3}
+    assert health[UUIDS[1]] == {"compute_mode": "", "mig": False, "display": True, "ecc_errors": 0}
+    assert gpu.parse_health('Field "mig.mode.current" is not a valid field to query.') == {}
+
+
+def test_a_query_joins_all_answers(recorded: Path) -> None:
+    health = f"{UUIDS[0]}, Default, Disabled, Disabled, 0\n{UUIDS[1]}, Prohibited, Disabled, Disabled, 0\n"
+    write(
+        recorded,
+        f"case $1 in *compute_mode*) printf '{escaped(health)}';;"
+        f" *gpu=*) printf '{escaped(GPUS)}';; *) printf '{escaped(PROCESSES)}';; esac",
+    )
+    state = gpu.query_gpus()
+    assert (state["gpu_note"], state["gpu_error"], state["gpu_warning"]) == ("", "", "")
+    first, second = state["gpus"]
+    assert [process["pid"] for process in first["processes"]] == [4242, 4243] and first["fault"] == ""
+    assert second["processes"] == [] and second["fault"] == "compute mode Prohibited"
 
 
 @pytest.mark.parametrize(
     ("script", "note"),
     [
         ("echo 'NVIDIA-SMI has failed because it could not talk to the driver'; exit 9", "status 9: NVIDIA-SMI has"),
+        ("echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18", "status 18: Failed to init"),
         ("printf '\\377\\376 garbage'", "cannot be read"),
         ("echo 'No devices were found'", "No devices were found"),
+        ("exit 0", "it printed ''"),
     ],
 )
-def test_a_look_never_fails(recorded: Path, script: str, note: str) -> None:
+def test_an_unusable_answer_is_an_error_and_never_an_exception(recorded: Path, script: str, note: str) -> None:
     write(recorded, script)
-    seen = gpu.query_gpus()
-    assert seen["gpus"] == [] and note in seen["gpu_note"]
+    state = gpu.query_gpus()
+    assert state["gpus"] == [] and note in state["gpu_note"] and state["gpu_error"] == state["gpu_note"]
 
 
-def test_a_look_never_hangs(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_warning_beside_good_rows_is_only_a_warning(recorded: Path) -> None:
+    """Exit code 14: a damaged infoROM, while all rows are good."""
+    warning = "WARNING: infoROM is corrupted at gpu 0000:03:00.0"
+    write(recorded, f"case $1 in *gpu=index*) printf '{escaped(GPUS)}'; echo '{warning}'; exit 14;; esac")
+    state = gpu.query_gpus()
+    assert [card["index"] for card in state["gpus"]] == [0, 1] and state["gpu_error"] == ""
+    assert state["gpu_warning"] == f"nvidia-smi: it ended with status 14: {warning}"
+
+
+def test_an_unreadable_row_hides_one_gpu_only(recorded: Path) -> None:
+    write(recorded, f"case $1 in *gpu=index*) echo '[Unknown Error], x'; printf '{escaped(GPUS)}';; esac")
+    state = gpu.query_gpus()
+    assert [card["index"] for card in state["gpus"]] == [0, 1]
+    assert "[Unknown Error], x" in state["gpu_warning"]
+
+
+def test_a_slow_answer_is_a_warning(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gpu, "SLOW_S", 0.0)
+    write(recorded, f"case $1 in *gpu=index*) printf '{escaped(GPUS)}';; esac")
+    state = gpu.query_gpus()
+    assert len(state["gpus"]) == 2 and "persistence mode" in state["gpu_warning"]
+
+
+def test_a_query_never_hangs(recorded: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gpu, "LIMIT_S", 0.2)
     write(recorded, "exec sleep 60")
-    assert "did not answer" in gpu.query_gpus()["gpu_note"]
+    assert "did not answer" in gpu.query_gpus()["gpu_error"]
 
 
-def test_a_node_without_nvidia_smi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_node_without_nvidia_smi_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    assert "no nvidia-smi" in gpu.query_gpus()["gpu_note"]
+    state = gpu.query_gpus()
+    assert "no nvidia-smi" in state["gpu_note"] and state["gpu_error"] == ""
+
+
+@pytest.mark.parametrize(
+    ("visible", "indices"),
+    [
+        (None, [0, 1]),
+        ("", []),
+        ("-1", []),
+        ("1", [1]),
+        ("1,0", [0, 1]),
+        ("1,-1,0", [1]),
+        (UUIDS[0], [0]),
+        ("NoDevFiles", []),
+    ],
+)
+def test_an_administrators_choice_of_devices_is_respected(visible: str | None, indices: list[int]) -> None:
+    cards, _ = gpu.parse_gpus(GPUS)
+    assert [card["index"] for card in cards if gpu.is_visible(card, visible)] == indices
 
 
 @pytest.fixture
 def recorded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     return tmp_path / "nvidia-smi"
 
 
@@ -86,18 +161,3 @@ def write(program: Path, script: str) -> None:
 
 def escaped(text: str) -> str:
     return text.replace("\n", "\\n")
-
-
-@pytest.mark.parametrize(
-    ("ahead", "left"),
-    [
-        ([], "abc"),
-        ([(1, "abc")], "bc"),
-        ([(4, "abc")], ""),
-        ([(1, "b"), (1, "ab")], "c"),
-        ([(2, "de")], "abc"),
-    ],
-)
-def test_who_came_first_keeps_what_it_waits_for(ahead: list[tuple[int, str]], left: str) -> None:
-    waiters = [{"n_gpus": n_gpus, "among": list(among)} for n_gpus, among in ahead]
-    assert gpu.free_after_queue(list("abc"), waiters) == list(left)
