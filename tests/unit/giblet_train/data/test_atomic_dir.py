@@ -35,8 +35,8 @@ def test_what_a_killed_process_left_is_cleared(tmp_path):
     program = f"""
         import os, signal
         from pathlib import Path
-        from giblet_train.data.atomic_dir import building_beside
-        with building_beside(Path({str(tmp_path)!r}) / "study") as folder:
+        from giblet_train.data.atomic_dir import atomic_directory
+        with atomic_directory(Path({str(tmp_path)!r}) / "study") as folder:
             (folder / "half").write_text("x")
             os.kill(os.getpid(), signal.SIGKILL)
     """
@@ -51,9 +51,9 @@ def test_makers_of_one_folder_take_turns(tmp_path):
     """Each of four processes builds the folder unless it is there; exactly one does."""
     program = f"""
         from pathlib import Path
-        from giblet_train.data.atomic_dir import building_beside
+        from giblet_train.data.atomic_dir import atomic_directory
         out = Path({str(tmp_path)!r}) / "study"
-        with building_beside(out) as folder:
+        with atomic_directory(out) as folder:
             if not out.exists():
                 (folder / "made").write_text("x")
                 folder.rename(out)

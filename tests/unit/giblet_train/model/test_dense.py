@@ -19,7 +19,7 @@ def experiment():
 
 def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(experiment):
     learner = experiment.learner
-    batch = learner.windows.draw(0, 0, 2)
+    batch = learner.windows.sample(0, 0, 2)
     assert batch.n_scored == 2 and batch.index_BW.shape == (2, 1)
     for step in range(5):
         learner.step(step, {})

@@ -46,7 +46,7 @@ def test_the_two_modes_differ_and_no_lesion_changes_nothing(brain):
     scores_TR = np.zeros((data.split.n_trs, compression.n_columns), np.float32)
     for subject, bold_TV in data.bold.items():
         compression.add_scores(scores_TR, subject, bold_TV)
-    whole = model.read([torch.from_numpy(scores_TR)])[0].detach()
+    whole = model.readout([torch.from_numpy(scores_TR)])[0].detach()
     for mode in ("silence", "missing"):
         same = readout.latents(np.zeros(data.n_voxels, bool), mode)
         torch.testing.assert_close(same, whole, rtol=1e-3, atol=1e-3)

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from giblet_train.schema import config as configs
+from giblet_train.schema import yaml_io
 from giblet_train.schema.config import Config, Section
 from giblet_train.schema.errors import ConfigError
 from tests.paths import ROOT
@@ -24,7 +25,7 @@ def load(text: str, tmp_path: Path, **overrides: Any) -> configs.Loaded:
 
 
 def test_base_yaml_spells_out_exactly_the_defaults_of_the_code() -> None:
-    written = configs.yamlfile.load_file(CONFIGS / "base.yaml")
+    written = yaml_io.load_file(CONFIGS / "base.yaml")
     assert written == configs.to_mapping(Config(name="base"))
 
 
@@ -98,9 +99,7 @@ def test_a_split_that_the_tiny_study_cannot_have_is_refused_with_one_that_fits(t
     with pytest.raises(ConfigError, match=r"tiny has 60 TRs, fewer than split\.usable_trs 327") as refusal:
         load(mine, tmp_path, **{"data.simulate": "tiny"})
     settings = [word for word in refusal.value.remedy.split() if "=" in word]
-    fitting = {
-        key: configs.yamlfile.load_text(f"v: {value}", "")["v"] for key, value in (s.split("=") for s in settings)
-    }
+    fitting = {key: yaml_io.load_text(f"v: {value}", "")["v"] for key, value in (s.split("=") for s in settings)}
     assert load(mine, tmp_path, **{"data.simulate": "tiny"}, **fitting).config.split.usable_trs is None
 
 

@@ -72,8 +72,8 @@ def test_killed_at_any_moment_a_whole_checkpoint_is_left(tmp_path, point):
     save(CheckpointDir(tmp_path, 3), 1, LAST, BEST)
     program = f"""
         from pathlib import Path
-        from tests.unit.giblet_train.training.test_checkpoint_files import save, Checkpoints, LAST
-        save(Checkpoints(Path({str(tmp_path)!r}), 3), 2, LAST)
+        from tests.unit.giblet_train.training.test_checkpoint_files import save, CheckpointDir, LAST
+        save(CheckpointDir(Path({str(tmp_path)!r}), 3), 2, LAST)
     """
     ended = subprocess.run(
         [sys.executable, "-c", textwrap.dedent(program)], env=os.environ | {"GIBLET_CRASH_AT": point}, timeout=60
@@ -108,9 +108,9 @@ def test_a_full_disk_leaves_the_checkpoint_before(tmp_path):
     program = f"""
         import resource, signal, torch
         from pathlib import Path
-        from tests.unit.giblet_train.training.test_checkpoint_files import config, Checkpoints, LAST, Series
+        from tests.unit.giblet_train.training.test_checkpoint_files import config, CheckpointDir, LAST, Series
         signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        checkpoints = Checkpoints(Path({str(tmp_path)!r}), 3)
+        checkpoints = CheckpointDir(Path({str(tmp_path)!r}), 3)
         resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
         try:
             checkpoints.save(Series.of({{"model.w": torch.zeros(100_000)}}), state={{}}, config=config(),

@@ -432,7 +432,7 @@ def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_pa
 
     def interrupted(self, stepped):
         note(self, stepped)
-        stepped.wishes["terminate"] = self.standing.step == 9
+        stepped.stop_requests["terminate"] = self.standing.step == 9
 
     monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(broken.path, load) == trainer.PREEMPTED
@@ -492,7 +492,7 @@ def test_a_best_that_a_full_disk_took_leaves_its_place_to_the_one_before(tmp_pat
 
     def interrupted(self, stepped):
         note(self, stepped)
-        stepped.wishes["stop"] = self.standing.step == 31
+        stepped.stop_requests["stop"] = self.standing.step == 31
 
     monkeypatch.setattr(TrainState, "record_validation", lambda self, _, delta: judge(self, totals[self.step], delta))
     monkeypatch.setattr(checkpoint_files.CheckpointDir, "save", full_at_20)

@@ -140,8 +140,8 @@ def test_without_the_package_index_a_generated_film_is_used_and_announced(tmp_pa
     showing = SimulatedStimulus((8,), 1.5, seed=0, repeated=False, generated=False)
     program = f"""
 from pathlib import Path
-from giblet_train.data.simulation.stimulus import Showing, show_film
-facts, _ = show_film(Path({str(tmp_path)!r}), None, {showing!r}, lambda sentence, fraction: print(sentence))
+from giblet_train.data.simulation.stimulus import SimulatedStimulus, prepare_stimulus
+facts, _ = prepare_stimulus(Path({str(tmp_path)!r}), None, {showing!r}, lambda sentence, fraction: print(sentence))
 print(facts.source)
 """
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
