@@ -26,7 +26,7 @@ from giblet_train.data.simulation.demo_study import simulate_study
 from giblet_train.data.statistics.isc import shared_response
 from giblet_train.diagnosis.alignment.film import misalignment
 from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
-from giblet_train.schema.config import load
+from giblet_train.schema.config_loader import load
 from giblet_train.schema.records import AlignmentFacts
 from giblet_train.training.load_split import load_split
 

@@ -111,7 +111,7 @@ else:
 extra = {"work_s": time.process_time() - started}
 """
 PREPARE = """
-from giblet_train.schema.config import from_mapping
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.store.prepare import Request
 from giblet_train.training.load_split import load_split

@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from giblet_train.schema.config import content_hash, dump, load
+from giblet_train.schema.config import content_hash, dump
+from giblet_train.schema.config_loader import load
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.training import checkpoint_files
 from giblet_train.training.load_split import load_split

@@ -20,7 +20,7 @@ from giblet_train.components.build import TrainingSetup
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.distributed.process_group import ProcessGroup, set_threads
 from giblet_train.evaluation.evaluator import Evaluator
-from giblet_train.schema.config import load
+from giblet_train.schema.config_loader import load
 from giblet_train.training.load_split import load_split
 
 DENSE = Path(__file__).with_name("dense.yaml")

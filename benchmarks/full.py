@@ -21,7 +21,8 @@ from typing import Any
 from benchmarks.demo_runs import CONFIG, narrate
 from giblet_train.data.store.prepare import read_data_request
 from giblet_train.data.store.store import study_folder
-from giblet_train.schema.config import dump, load
+from giblet_train.schema.config import dump
+from giblet_train.schema.config_loader import load
 from giblet_train.schema.run_dir import RunDir, new_run_id
 
 PRESETS: Mapping[str, Mapping[str, Any]] = {

@@ -16,7 +16,8 @@ from giblet_train.data.statistics.hrf import glover
 from giblet_train.data.stimulus.frame_pca import FramePca
 from giblet_train.data.study import Study
 from giblet_train.distributed.process_group import ProcessGroup
-from giblet_train.schema.config import Config, from_mapping
+from giblet_train.schema.config import Config
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.records import ModalityFacts
 
 ALONE = ProcessGroup(0, 1, torch.device("cpu"))

@@ -6,7 +6,7 @@ import math
 import random
 from collections.abc import Sequence
 
-from giblet_train.schema import config as configuration
+from giblet_train.schema import config_loader
 from giblet_train.schema.config import COMPONENTS, Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import Alert, EpochMetric, Exit, Heartbeat, Run, RunMetric, SplitLoss, StepMetric
@@ -33,7 +33,7 @@ def demo_config(name: str = "demo", stage: str = "test", **changes: object) -> C
             "val_gap": {"kind": "val_gap", "threshold": 2.0},
         },
     }
-    return configuration.from_mapping(value | changes).config
+    return config_loader.from_mapping(value | changes).config
 
 
 def run(

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.study import Study
-from giblet_train.schema.config import Config, from_mapping
+from giblet_train.schema.config import Config
+from giblet_train.schema.config_loader import from_mapping
 
 TINY_DATA = {
     "video": "film.mp4",

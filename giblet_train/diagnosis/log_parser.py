@@ -16,7 +16,8 @@ from typing import Any
 import msgspec
 
 from giblet_train.schema import yaml_io
-from giblet_train.schema.config import COMPONENTS, Config, from_mapping
+from giblet_train.schema.config import COMPONENTS, Config
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import EpochMetric, Number, SplitLoss
 

@@ -13,7 +13,8 @@ import msgspec
 
 from giblet_train.diagnosis.criteria import CriterionVerdict, Verdict
 from giblet_train.schema import yaml_io
-from giblet_train.schema.config import Config, Section, diff, from_mapping, nearest, set_dotted, to_mapping
+from giblet_train.schema.config import Config, Section, diff, nearest, set_dotted, to_mapping
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.errors import ConfigError
 
 StageName = Literal["test", "cluster", "production"]

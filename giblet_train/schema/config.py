@@ -10,16 +10,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-import math
-import re
-from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+from collections.abc import Iterator, Mapping
+from typing import Annotated, Any, Literal
 
 import msgspec
 from msgspec import Meta
 
-from giblet_train.schema import legacy_config, yaml_io
+from giblet_train.schema import yaml_io
 from giblet_train.schema.errors import ConfigError
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$"
@@ -33,10 +30,6 @@ NonNegative = Annotated[float, Meta(ge=0)]
 Fraction = Annotated[float, Meta(ge=0, lt=1)]
 Count = Annotated[int, Meta(ge=1)]
 CountOrZero = Annotated[int, Meta(ge=0)]
-
-
-SETTING = "--set"
-"""The provenance of a key that was given on the command line."""
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -271,38 +264,6 @@ class Config(Section, frozen=True, kw_only=True):
         return {"fmri": self.fmri_weight, **{m: share * self.modality_weight(m) for m in MODALITIES}}
 
 
-class Loaded(msgspec.Struct, frozen=True):
-    """A configuration with what was said while reading it."""
-
-    config: Config
-    notes: tuple[str, ...] = ()
-    provenance: dict[str, str] = {}
-
-
-def load(path: Path, overrides: Mapping[str, Any] | None = None, folders: Sequence[Path] = ()) -> Loaded:
-    """Read a configuration file, with what it extends and `--set` overrides on top.
-
-    path: a YAML file; `extends: base` reads base.yaml beside it, else in the first of `folders` that has it.
-    overrides: dotted key -> value. Raises ConfigError naming the key's path and the nearest known name.
-    """
-    merged, provenance = _read_chain(path, (), folders)
-    merged.setdefault("name", path.stem)
-    for key, value in (overrides or {}).items():
-        set_dotted(merged, key, value)
-        provenance[key] = SETTING
-    return _resolve(merged, str(path), provenance)
-
-
-def from_mapping(value: Mapping[str, Any], where: str = "the configuration") -> Loaded:
-    """A configuration from plain data, checked as a file would be. Raises ConfigError."""
-    return _resolve(_copied(value), where, {})
-
-
-def read_resolved(path: Path) -> Config:
-    """The `config.yaml` of a run directory. Raises ConfigError."""
-    return _resolve(yaml_io.load_file(path), str(path), {}).config
-
-
 def dump(config: Config) -> str:
     """The configuration as YAML with every default spelt out; `read_resolved` gives an equal one."""
     return yaml_io.dump(to_mapping(config))
@@ -324,7 +285,7 @@ def content_hash(config: Config) -> str:
 
 def diff(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     """Dotted keys whose values differ, each with (old, new); `name` and `note` left out."""
-    left, right = dict(_flat(to_mapping(old))), dict(_flat(to_mapping(new)))
+    left, right = dict(flatten(to_mapping(old))), dict(flatten(to_mapping(new)))
     keys = [k for k in dict.fromkeys([*left, *right]) if k not in ("name", "note")]
     return {k: (left.get(k), right.get(k)) for k in keys if left.get(k) != right.get(k)}
 
@@ -333,149 +294,6 @@ def nearest(name: str, known: list[str]) -> str:
     """`, did you mean "x"?` for the known name closest to `name`, or nothing."""
     match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     return f', did you mean "{match[0]}"?' if match else ""
-
-
-def _read_chain(path: Path, seen: tuple[Path, ...], folders: Sequence[Path]) -> tuple[dict[str, Any], dict[str, str]]:
-    if path in seen:
-        raise ConfigError(f"{path} extends itself by way of {' → '.join(p.name for p in seen)}.")
-    own = yaml_io.load_file(path)
-    parent = own.pop("extends", None)
-    provenance = {key: path.name for key, _ in _flat(own)}
-    if parent is None:
-        return own, provenance
-    if not isinstance(parent, str) or not re.fullmatch(NAME_PATTERN, parent):
-        raise ConfigError(
-            f"{path}: `extends: {parent}` is no configuration's name.",
-            "Give a name, without folder and .yaml, such as `extends: base`; it is looked for beside the file first.",
-        )
-    candidates = [folder / f"{parent}.yaml" for folder in (path.parent, *folders)]
-    parent_path = next((p for p in candidates if p.exists()), None)
-    if parent_path is None:
-        known = sorted({p.stem for folder in (path.parent, *folders) for p in folder.glob("*.yaml")})
-        raise ConfigError(f'{path}: extends "{parent}", which does not exist{nearest(parent, known)}')
-    base, base_provenance = _read_chain(parent_path, (*seen, path), folders)
-    return _merge(base, own), base_provenance | provenance
-
-
-def _resolve(merged: dict[str, Any], where: str, provenance: dict[str, str]) -> Loaded:
-    value, notes = legacy_config.migrate(merged, where)
-    settings = tuple(key for key, file in provenance.items() if file == SETTING)
-    _refuse_unknown(value, Config, "", where, settings)
-    try:
-        config = msgspec.convert(value, Config)
-    except msgspec.ValidationError as error:
-        key, sentence = _error_sentence(str(error))
-        raise ConfigError(f"{_key_location(key, where, settings)}: {sentence}") from None
-    for key, number in _flat(to_mapping(config)):
-        if isinstance(number, float) and not math.isfinite(number):
-            raise ConfigError(f'{_key_location(key, where, settings)}: "{key}": {number} is too large for a number.')
-    _cross_check(config, where)
-    return Loaded(config, tuple(notes), provenance)
-
-
-def _cross_check(config: Config, where: str) -> None:
-    def refuse(sentence: str, remedy: str = "") -> None:
-        raise ConfigError(f"{where}: {sentence}", remedy)
-
-    if config.min_lr > config.learning_rate:
-        refuse(f"min_lr {config.min_lr:g} is above learning_rate {config.learning_rate:g}.")
-    if config.warmup_steps is None and config.warmup_epochs >= config.num_epochs:
-        refuse(
-            f"warmup_epochs {config.warmup_epochs:g} leaves none of the {config.num_epochs} epochs at the base rate; "
-            "shorten the warm-up."
-        )
-    if config.split.kind == "blocks" and config.split.fold >= config.split.n_folds:
-        refuse(
-            f"split.fold {config.split.fold} does not exist; {config.split.n_folds} folds are 0 to "
-            f"{config.split.n_folds - 1}."
-        )
-    if config.data.simulate == "tiny" and (config.split.usable_trs or 0) > TINY_TRS:
-        refuse(
-            f"data.simulate: tiny has {TINY_TRS} TRs, fewer than split.usable_trs {config.split.usable_trs}.",
-            "A split for it: --set split.usable_trs=null --set split.gap_trs=4",
-        )
-    for modality, source in config.data.features.brought().items():
-        if (source.extractor is None) == (source.file is None):
-            refuse(f"data.features.{modality} names either an extractor or a file.")
-        if source.rows_per_s is not None and source.file is None:
-            refuse(f"data.features.{modality}.rows_per_s is the rate of a file; an extractor gives a row a TR.")
-    if config.data.mask == "atlas" and config.data.atlas is None:
-        refuse("data.mask: atlas keeps the voxels of data.atlas, which is not given.")
-    if config.data.layout == "bids" and not config.data.bids.task:
-        refuse("data.layout: bids reads the runs of one task; name it in data.bids.task.")
-    if config.data.layout == "lab" and config.data.bids != BidsConfig():
-        refuse("data.bids is read only with data.layout: bids.")
-    if config.fmri_loss_type != "mse" and config.model.compress != "none":
-        refuse(f"fmri_loss_type {config.fmri_loss_type} needs every voxel; set model.compress: none.")
-    if config.model.kind == "dense" and (config.model.compress, config.model.start) != ("none", "zero"):
-        refuse("model.kind dense predicts voxels from nothing; set model.compress: none and model.start: zero.")
-    if not sum(config.component_weights().values()):
-        refuse("every loss weight is 0, so nothing would be learnt.")
-    window = config.model.window_trs
-    if window is not None and window <= config.model.context_trs:
-        refuse(f"model.window_trs {window} is all context; it must exceed context_trs {config.model.context_trs}.")
-
-
-def _key_location(key: str, where: str, settings: Sequence[str]) -> str:
-    """Where a key was written: on the command line, or in the file."""
-    return SETTING if any(f"{each}.".startswith(f"{key}.") for each in settings) else where
-
-
-def _refuse_unknown(
-    value: Mapping[str, Any], section: type, path: str, where: str, settings: Sequence[str] = ()
-) -> None:
-    """msgspec names an unknown key, but neither its neighbours nor the nearest known one."""
-    hints = get_type_hints(section)
-    for key, item in value.items():
-        here = f"{path}{key}"
-        if key not in hints:
-            elsewhere = _sections_with(key)
-            hint = f'; it belongs under "{elsewhere}:"' if elsewhere else nearest(str(key), list(hints))
-            raise ConfigError(f'{_key_location(here, where, settings)}: unknown key "{here}"{hint}')
-        kind = hints[key]
-        if isinstance(kind, type) and issubclass(kind, Section) and isinstance(item, Mapping):
-            _refuse_unknown(item, kind, f"{here}.", where, settings)
-        elif key == "criteria" and isinstance(item, Mapping):
-            for name, criterion in item.items():
-                if isinstance(criterion, Mapping):
-                    _refuse_unknown(criterion, Criterion, f"{here}.{name}.", where, settings)
-
-
-def _sections_with(key: str) -> str:
-    sections = {n: t for n, t in get_type_hints(Config).items() if isinstance(t, type) and issubclass(t, Section)}
-    return next((name for name, kind in sections.items() if key in get_type_hints(kind)), "")
-
-
-def _error_sentence(error: str) -> tuple[str, str]:
-    """msgspec's `Expected `int`, got `str` - at `$.data.tr`` as the key and a sentence that starts with it."""
-    found = re.fullmatch(r"(?P<what>.*?) - at `\$\.?(?P<path>.*)`", error)
-    if found is None:
-        return "", f"{error.replace('Object missing required field', 'missing required key')}."
-    what = found["what"].replace("Object missing required field", "missing required key")
-    if what.startswith("Invalid enum value") and (choices := _choices(found["path"])):
-        what = f"{what.removeprefix('Invalid enum value ')} is none of {', '.join(choices)}"
-    return found["path"], f'"{found["path"]}": {what[:1].lower()}{what[1:]}.'
-
-
-def _choices(path: str) -> tuple[str, ...]:
-    """The words that a dotted key of a Config may have; () where it is no choice among words."""
-    section: Any = Config
-    *parents, last = path.split(".")
-    for parent in parents:
-        section = (
-            Criterion if parent.startswith("criteria") or section is Criterion else get_type_hints(section)[parent]
-        )
-    hint = get_type_hints(section).get(last)
-    kinds = (hint, *get_args(hint))
-    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
-
-
-def _merge(base: Mapping[str, Any], top: Mapping[str, Any]) -> dict[str, Any]:
-    merged = dict(base)
-    for key, value in top.items():
-        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
-        merged[key] = _merge(merged[key], value) if both and key != "criteria" else value
-    return merged
 
 
 def set_dotted(value: dict[str, Any], key: str, item: Any) -> None:
@@ -488,13 +306,10 @@ def set_dotted(value: dict[str, Any], key: str, item: Any) -> None:
     value[last] = item
 
 
-def _flat(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def flatten(value: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield (dotted key, value) for every key of nested data; an empty group is a value."""
     for key, item in value.items():
         if isinstance(item, Mapping) and item:
-            yield from _flat(item, f"{prefix}{key}.")
+            yield from flatten(item, f"{prefix}{key}.")
         else:
             yield f"{prefix}{key}", item
-
-
-def _copied(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {k: _copied(v) if isinstance(v, Mapping) else v for k, v in value.items()}

@@ -1,17 +1,17 @@
-"""The lab's older configuration files: each key honoured, migrated, or refused, with a sentence each."""
+"""Read the lab's older configuration files: every key is honoured, migrated or refused with a sentence. Pure."""
 
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
 
-from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.config_validation import Problem
 
 _PATHS = "a run writes only into its own run directory, <workdir>/runs/<run_id>/"
 _RAM = "the data are memory-mapped and shared by all ranks, so there are no loader workers"
 _AUDIO = "the audio target is a log-mel spectrogram; its size follows from model.n_mels and data.tr"
 
-# (section, key) -> why the key is gone. What it asked for is met in another way, or was never read.
 _DROPPED = {
     ("", "checkpoint_dir"): _PATHS,
     ("", "log_dir"): _PATHS,
@@ -27,27 +27,33 @@ _DROPPED = {
     ("model", "gradient_checkpointing"): "activations take less than 200 MB at the lab preset",
     ("distributed", "enabled"): "a run is distributed exactly when distributed.world_size is above 1",
 }
+"""(section, key) -> why the key no longer exists: what it asked for is met in another way, or was never read."""
 _RENAMED = {("model", "decoder_dropout"): "dropout", ("model", "audio_mels"): "n_mels"}
-_FREE = ("master_addr", "master_port")
+RENDEZVOUS_KEYS = ("master_addr", "master_port")
 
 
-def migrate(value: dict[str, Any], where: str) -> tuple[dict[str, Any], list[str]]:
-    """The mapping in today's vocabulary, and one sentence for each thing that was changed.
+class Migration(NamedTuple):
+    """An older configuration in today's vocabulary."""
 
-    Raises ConfigError where a key asks for something that giblet does not do.
-    """
+    value: dict[str, Any]
+    """The data; a key with a problem is left out."""
+    notes: tuple[str, ...]
+    """One sentence for each key that was dropped, renamed or read in a special way."""
+    problems: tuple[Problem, ...]
+    """Keys that ask for something that giblet does not do."""
+
+
+def migrate(value: Mapping[str, Any]) -> Migration:
+    """Return the data in today's vocabulary, what was changed, and what cannot be honoured."""
     notes: list[str] = []
-    result = {k: dict(v) if isinstance(v, dict) else v for k, v in value.items()}
+    result = {k: dict(v) if isinstance(v, Mapping) else v for k, v in value.items()}
     sections = {"": result} | {k: v for k, v in result.items() if isinstance(v, dict)}
     for name, section in sections.items():
         _drop_and_rename(name, section, notes)
-    _distributed(sections.get("distributed", {}), where)
-    _model(sections.get("model", {}), where)
-    _splits(result, notes)
-    data = sections.get("data", {})
-    if "subjects" in data:
-        data["subjects"] = _subjects(data["subjects"], where, notes)
-    return result, notes
+    _drop_splits(sections.get("data", {}), notes)
+    problems = [*_distributed(sections.get("distributed", {})), *_model(sections.get("model", {}))]
+    problems += _subjects(sections.get("data", {}), notes)
+    return Migration(result, tuple(notes), tuple(problems))
 
 
 def _drop_and_rename(name: str, section: dict[str, Any], notes: list[str]) -> None:
@@ -57,33 +63,32 @@ def _drop_and_rename(name: str, section: dict[str, Any], notes: list[str]) -> No
             section.pop(key)
             notes.append(f"{prefix}{key} is not used: {_DROPPED[name, key]}.")
         elif (name, key) in _RENAMED:
-            new = _RENAMED[name, key]
-            section.setdefault(new, section[key])
+            new_key = _RENAMED[name, key]
+            section.setdefault(new_key, section[key])
             section.pop(key)
-            notes.append(f"{prefix}{key} is now {prefix}{new}.")
+            notes.append(f"{prefix}{key} is now {prefix}{new_key}.")
 
 
-def _distributed(section: dict[str, Any], where: str) -> None:
-    for key in _FREE:
+def _distributed(section: dict[str, Any]) -> Iterator[Problem]:
+    for key in RENDEZVOUS_KEYS:
         if section.pop(key, None) is not None:
-            raise ConfigError(
-                f'{where}: "distributed.{key}" may only be null.',
+            yield Problem(
+                f"distributed.{key}",
+                f'"distributed.{key}" may only be null.',
                 "giblet chooses a free rendezvous port at start, so that two runs never share one.",
             )
 
 
-def _model(section: dict[str, Any], where: str) -> None:
+def _model(section: dict[str, Any]) -> Iterator[Problem]:
     if section.pop("use_encodec", False):
-        raise ConfigError(
-            f'{where}: "model.use_encodec: true" needs EnCodec weights, which no package carries.',
+        yield Problem(
+            "model.use_encodec",
+            '"model.use_encodec: true" needs EnCodec weights, which no package carries.',
             "Remove the key: the audio target is then a log-mel spectrogram.",
         )
 
 
-def _splits(result: dict[str, Any], notes: list[str]) -> None:
-    data = result.get("data")
-    if not isinstance(data, dict):
-        return
+def _drop_splits(data: dict[str, Any], notes: list[str]) -> None:
     dropped = [key for key in ("train_split", "val_split") if data.pop(key, None) is not None]
     if dropped:
         notes.append(
@@ -92,21 +97,22 @@ def _splits(result: dict[str, Any], notes: list[str]) -> None:
         )
 
 
-def _subjects(value: Any, where: str, notes: list[str]) -> Any:
-    """`all`, `3`, `1-17`, `[1-5, 9]` and `[1-17]` as people write them -> "all" or a list of numbers."""
+def _subjects(data: dict[str, Any], notes: list[str]) -> Iterator[Problem]:
+    """Replace `3`, `1-17`, `[1-5, 9]` and `[1-17]` as people write them by a list of numbers; `all` stays."""
+    value = data.get("subjects", "all")
     if value == "all":
-        return value
-    items = value if isinstance(value, list) else [value]
+        return
     numbers: list[int] = []
-    for item in items:
-        found = re.fullmatch(r"(\d+)(?:-(\d+))?", str(item)) if not isinstance(item, bool) else None
-        if found is None or int(found[2] or found[1]) < int(found[1]):
-            raise ConfigError(
-                f'{where}: "data.subjects" has {item!r}.', "Write all, 3, 1-17, or a list such as [1-5, 9]."
-            )
-        numbers.extend(range(int(found[1]), int(found[2] or found[1]) + 1))
+    for item in value if isinstance(value, list) else [value]:
+        match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(item)) if not isinstance(item, bool) else None
+        if match is None or int(match[2] or match[1]) < int(match[1]):
+            del data["subjects"]
+            remedy = "Write all, 3, 1-17, or a list such as [1-5, 9]."
+            yield Problem("data.subjects", f'"data.subjects" has {item!r}.', remedy)
+            return
+        numbers.extend(range(int(match[1]), int(match[2] or match[1]) + 1))
+    data["subjects"] = numbers
     if len(set(numbers)) != len(numbers):
-        raise ConfigError(f'{where}: "data.subjects" names a subject twice.')
+        yield Problem("data.subjects", '"data.subjects" names a subject twice.')
     if numbers != value:
         notes.append(f"data.subjects {value!r} is read as {numbers}.")
-    return numbers

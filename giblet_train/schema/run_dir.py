@@ -13,7 +13,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from giblet_train.schema.config import NAME_PATTERN, Config, read_resolved
+from giblet_train.schema.config import NAME_PATTERN, Config
+from giblet_train.schema.config_loader import read_resolved
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Record, decode, encode
 from giblet_train.schema.records import Run as RunRecord

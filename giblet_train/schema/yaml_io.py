@@ -1,14 +1,15 @@
-"""YAML as people write it: numbers are numbers, a key stands once, and a file cannot blow up.
+"""Read and write YAML as people write it: numbers are numbers, keys are unique, and size and depth are capped.
 
-PyYAML reads `1e-4` as a string, keeps the last of two equal keys without a word, and expands nested aliases without
-bound. Here `1e-4` is a float, duplicate keys and aliases are errors with their line, and size and depth are capped.
+PyYAML reads `1e-4` as a string, silently keeps the last of two equal keys, and expands nested aliases without bound.
+Here `1e-4` is a float, duplicate keys and aliases are errors with their line, and size and depth are capped.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import yaml
 
@@ -19,7 +20,7 @@ MAX_DEPTH = 20
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader with YAML 1.2 floats, `no`, `on`, `010` and dates kept as text, unique keys, no aliases."""
+    """SafeLoader with YAML 1.2 floats, unique keys and no aliases; `no`, `on`, `010` and dates stay text."""
 
     depth = 0
 
@@ -36,18 +37,18 @@ class _Loader(yaml.SafeLoader):
         return node
 
     def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        seen: set[str] = set()
+        keys: set[str] = set()
         for key_node, _ in node.value:
             key = str(key_node.value)
-            if key in seen:
-                raise yaml.MarkedYAMLError(problem=f"the key `{key}` stands twice", problem_mark=key_node.start_mark)
-            seen.add(key)
+            if key in keys:
+                raise yaml.MarkedYAMLError(problem=f"the key `{key}` appears twice", problem_mark=key_node.start_mark)
+            keys.add(key)
         return super().construct_mapping(node, deep=deep)
 
 
-_KEPT = ("bool", "float", "timestamp", "int")
+_REPLACED_TYPES = ("bool", "float", "timestamp", "int")
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, rx) for tag, rx in rules if tag.rsplit(":", 1)[-1] not in _KEPT]
+    first: [(tag, rx) for tag, rx in rules if tag.rsplit(":", 1)[-1] not in _REPLACED_TYPES]
     for first, rules in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile(r"^(?:true|True|TRUE|false|False|FALSE)$"), "tTfF")
@@ -59,15 +60,30 @@ _Loader.add_implicit_resolver(
 )
 
 
-def load_text(text: str, where: str) -> dict[str, Any]:
-    """The mapping that a YAML text holds.
+class Document(NamedTuple):
+    """A YAML mapping with the position of its keys."""
 
-    where: how to name the text in an error. Raises ConfigError with line and column.
+    value: dict[str, Any]
+    """The mapping."""
+    lines: dict[str, int]
+    """Dotted key -> its line, from 1."""
+
+
+def parse(text: str, where: str) -> Document:
+    """Return the mapping in a YAML text, with the line of each key.
+
+    Args:
+        text: the YAML text.
+        where: name of the text for error messages.
+
+    Raises ConfigError with line and column.
     """
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where} is {len(text) // 1024} KiB; a configuration has at most {MAX_BYTES // 1024} KiB.")
     try:
-        value = yaml.load(text, Loader=_Loader)
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        value = loader.construct_document(node) if node else None
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
@@ -75,26 +91,48 @@ def load_text(text: str, where: str) -> dict[str, Any]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{where} is not readable as YAML: {error}.") from None
     if value is None:
-        return {}
+        return Document({}, {})
     if not isinstance(value, dict):
         raise ConfigError(f"{where} must hold `key: value` lines, not a {type(value).__name__}.")
-    return value
+    return Document(value, dict(_key_lines(node)))
 
 
-def load_file(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file. Raises ConfigError, also when it cannot be read."""
+def load_text(text: str, where: str) -> dict[str, Any]:
+    """Return the mapping in a YAML text. Raises ConfigError with line and column."""
+    return parse(text, where).value
+
+
+def parse_file(path: Path) -> Document:
+    """Return the mapping in a YAML file, with the line of each key. Raises ConfigError, also for unreadable files."""
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Is it there, and may you read it?") from None
+        raise ConfigError(
+            f"{path} cannot be read: {error.strerror}.", "Check that the file exists and that you may read it."
+        ) from None
     try:
-        return load_text(data[: MAX_BYTES + 1].decode("utf-8"), str(path))
+        return parse(data[: MAX_BYTES + 1].decode("utf-8"), str(path))
     except UnicodeDecodeError:
         raise ConfigError(f"{path} is not UTF-8 text.") from None
 
 
+def load_file(path: Path) -> dict[str, Any]:
+    """Return the mapping in a YAML file. Raises ConfigError, also for unreadable files."""
+    return parse_file(path).value
+
+
+def _key_lines(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Yield each dotted key with its line, from 1."""
+    if not isinstance(node, yaml.MappingNode):
+        return
+    for key_node, value_node in node.value:
+        key = f"{prefix}{key_node.value}"
+        yield key, key_node.start_mark.line + 1
+        yield from _key_lines(value_node, f"{key}.")
+
+
 def dump(value: Any) -> str:
-    """YAML text that `load_text` reads back to an equal value."""
+    """Return YAML text that `load_text` reads back to an equal value."""
     return yaml.dump(value, Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=110)
 
 
@@ -104,7 +142,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    """PyYAML folds U+0085 and its like into spaces unless the text stands in double quotes."""
+    """Quote text with unprintable characters: PyYAML turns U+0085 and similar into spaces outside double quotes."""
     style = None if text.isprintable() else '"'
     return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
 

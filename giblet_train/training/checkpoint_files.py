@@ -24,7 +24,8 @@ from safetensors import SafetensorError
 from torch import Tensor
 
 from giblet_train.distributed.tensor_file import FileTensors, Series, save_file
-from giblet_train.schema.config import Config, diff, from_mapping, to_mapping
+from giblet_train.schema.config import Config, diff, to_mapping
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import CheckpointRecord, decode
 from giblet_train.schema.run_dir import RunDir, write_record

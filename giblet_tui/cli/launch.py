@@ -16,7 +16,8 @@ from giblet_tui.cli.nodes import NodeName, remember
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from giblet_train.schema.config import Config, Loaded
+    from giblet_train.schema.config import Config
+    from giblet_train.schema.config_loader import Loaded
     from giblet_tui.connection.base import Connection
     from giblet_tui.inventory.nodes import Node
     from giblet_tui.launch.plan import LaunchPlan, LaunchRequest

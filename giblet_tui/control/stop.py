@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from giblet_train.schema import config, yaml_io
+from giblet_train.schema import config_loader, yaml_io
 from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Signals, health_of
@@ -253,6 +253,6 @@ def _record(run: Mapping[str, Any], name: str, kind: type[R]) -> R | None:
 def _thresholds(text: str | None) -> WatchConfig:
     """The run's own; the defaults when its configuration cannot be read."""
     try:
-        return config.from_mapping(yaml_io.load_text(text or "", "config.yaml")).config.watch
+        return config_loader.from_mapping(yaml_io.load_text(text or "", "config.yaml")).config.watch
     except ConfigError:
         return WatchConfig()

@@ -9,7 +9,8 @@ from typing import Any
 import giblet_train
 from giblet_train.diagnosis.stages import Stages, read_ladder
 from giblet_train.schema import yaml_io
-from giblet_train.schema.config import Loaded, load, nearest
+from giblet_train.schema.config import nearest
+from giblet_train.schema.config_loader import Loaded, load
 from giblet_train.schema.errors import ConfigError
 
 LADDER = "ladder.yaml"

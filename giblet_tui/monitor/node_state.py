@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 from msgspec.structs import replace
 
-from giblet_train.schema import config, yaml_io
+from giblet_train.schema import config_loader, yaml_io
 from giblet_train.schema.config import Config, WatchConfig
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Health, Signals, health_of
@@ -331,7 +331,7 @@ def _record(text: str | None, kind: type[R]) -> R | None:
 @functools.lru_cache(maxsize=256)
 def _config(text: str) -> Config:
     """Raises ConfigError."""
-    return config.from_mapping(sanitize_value(yaml_io.load_text(text, "config.yaml")), "config.yaml").config
+    return config_loader.from_mapping(sanitize_value(yaml_io.load_text(text, "config.yaml")), "config.yaml").config
 
 
 def _clean(text: str) -> bytes:

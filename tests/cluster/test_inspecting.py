@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.schema.config import load
+from giblet_train.schema.config_loader import load
 from giblet_train.schema.errors import ConfigError, GibletError, PreflightRefused
 from giblet_train.schema.records import CheckpointRecord, encode
 from giblet_tui.connection.connect import connect

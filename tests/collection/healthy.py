@@ -12,7 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from giblet_train.schema.config import COMPONENTS, Config, from_mapping
+from giblet_train.schema.config import COMPONENTS, Config
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.records import (
     AnyMetric,
     DataMetric,

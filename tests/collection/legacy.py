@@ -7,7 +7,8 @@ import random
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from giblet_train.schema.config import Config, from_mapping
+from giblet_train.schema.config import Config
+from giblet_train.schema.config_loader import from_mapping
 
 
 @dataclass(frozen=True)

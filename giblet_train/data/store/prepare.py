@@ -11,7 +11,8 @@ from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.store.store import build_store
-from giblet_train.schema.config import Config, from_mapping, load
+from giblet_train.schema.config import Config
+from giblet_train.schema.config_loader import from_mapping, load
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.schema.yaml_io import load_text

@@ -7,7 +7,7 @@ import pytest
 import typer
 
 from giblet_train.__main__ import app as engine
-from giblet_train.schema.config import from_mapping
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.yaml_io import load_text
 from giblet_tui.cli import app
 from tests.paths import ROOT

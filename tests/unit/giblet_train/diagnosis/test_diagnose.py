@@ -13,7 +13,7 @@ from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import parse
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, case_of
 from giblet_train.diagnosis.rules.registry import RULES, Group
-from giblet_train.schema.config import from_mapping
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import (
     AgreementFact,

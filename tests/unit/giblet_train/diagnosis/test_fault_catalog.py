@@ -8,7 +8,8 @@ from typer.testing import CliRunner
 
 from giblet_train.diagnosis.fault_catalog import EVENT, FAULTS
 from giblet_train.diagnosis.rules.registry import RULES
-from giblet_train.schema.config import from_mapping, set_dotted
+from giblet_train.schema.config import set_dotted
+from giblet_train.schema.config_loader import from_mapping
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert, EventMetric
 from giblet_tui.cli import app

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from giblet_train.schema import config as configs
-from giblet_train.schema import yaml_io
+from giblet_train.schema import config_loader, yaml_io
 from giblet_train.schema.config import Config, Section
 from giblet_train.schema.errors import ConfigError
 from tests.paths import ROOT
@@ -17,11 +17,11 @@ CONFIGS = ROOT / "configs"
 SHIPPED = sorted(p for p in CONFIGS.glob("*.yaml") if "example" not in p.name and p.name != "ladder.yaml")
 
 
-def load(text: str, tmp_path: Path, **overrides: Any) -> configs.Loaded:
+def load(text: str, tmp_path: Path, **overrides: Any) -> config_loader.Loaded:
     path = tmp_path / "mine.yaml"
     path.write_text(text)
     (tmp_path / "base.yaml").write_text((CONFIGS / "base.yaml").read_text())
-    return configs.load(path, overrides)
+    return config_loader.load(path, overrides)
 
 
 def test_base_yaml_spells_out_exactly_the_defaults_of_the_code() -> None:
@@ -37,11 +37,11 @@ def test_base_yaml_comments_every_key() -> None:
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda p: p.stem)
 def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_path: Path) -> None:
-    config = configs.load(path).config
+    config = config_loader.load(path).config
     assert config.name == path.stem
     resolved = tmp_path / "config.yaml"
     resolved.write_text(configs.dump(config))
-    assert configs.read_resolved(resolved) == config
+    assert config_loader.read_resolved(resolved) == config
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_pa
         ("data: {subjects: [1, 1-3]}", "names a subject twice"),
         ("distributed: {master_port: 29500}", '"distributed.master_port" may only be null'),
         ("model: {use_encodec: true}", "needs EnCodec weights"),
-        ("a: 1\na: 2", "the key `a` stands twice"),
+        ("a: 1\na: 2", "the key `a` appears twice"),
         ("extends: bass", 'extends "bass", which does not exist, did you mean "base"?'),
         ("extends: mine", "extends itself"),
         ("seed: [1", "line 1"),
@@ -90,7 +90,7 @@ def test_an_overriding_key_is_checked_like_a_written_one(tmp_path: Path) -> None
     ):
         with pytest.raises(ConfigError, match=sentence):
             load("extends: base", tmp_path, **{key: value})
-    with pytest.raises(ConfigError, match=r'\.yaml: unknown key "data.trr"'):
+    with pytest.raises(ConfigError, match=r'mine\.yaml, line 2: unknown key "data.trr"'):
         load("extends: base\ndata: {trr: 2.0}", tmp_path, num_epochs=3)
 
 
@@ -127,6 +127,33 @@ def test_the_labs_old_keys_are_answered_with_a_sentence_each(tmp_path: Path) -> 
         assert any(key in note for note in loaded.notes), key
 
 
+def test_all_problems_are_reported_at_once_with_their_lines(tmp_path: Path) -> None:
+    text = """\
+extends: base
+learning_rate: fast
+data:
+  trr: 1.5
+  subjects: 5-2
+num_epochs: 0
+criteria:
+  drop: {kind: loss_fall, threshold: 0.1}
+distributed: {master_port: 29500}
+"""
+    with pytest.raises(ConfigError) as refusal:
+        load(text, tmp_path)
+    assert "has 6 problems" in refusal.value.message
+    mine = tmp_path / "mine.yaml"
+    for line, words in (
+        (2, '"learning_rate": expected `float`, got `str`.'),
+        (4, 'unknown key "data.trr"'),
+        (5, "\"data.subjects\" has '5-2'. Write all, 3, 1-17"),
+        (6, '"num_epochs": expected `int` >= 1'),
+        (8, "\"criteria.drop.kind\": 'loss_fall' is none of loss_drop"),
+        (9, '"distributed.master_port" may only be null'),
+    ):
+        assert f"{mine}, line {line}: {words}" in refusal.value.remedy
+
+
 def test_hash_and_diff_see_what_can_change_a_result(tmp_path: Path) -> None:
     one = load("seed: 1", tmp_path).config
     renamed = msgspec.structs.replace(one, name="other", note="words")
@@ -157,11 +184,11 @@ def test_no_section_accepts_an_unknown_field() -> None:
 )
 def test_a_word_that_is_no_choice_is_answered_with_the_choices(value: dict[str, Any], words: str) -> None:
     with pytest.raises(ConfigError, match=re.escape(words)):
-        configs.from_mapping({"name": "mine", **value})
+        config_loader.from_mapping({"name": "mine", **value})
 
 
 def test_extends_tells_a_path_from_a_name(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: small.yaml\nname: mine\n")
     with pytest.raises(ConfigError) as refused:
-        configs.load(tmp_path / "mine.yaml")
+        config_loader.load(tmp_path / "mine.yaml")
     assert "small.yaml" in refused.value.message and "without folder and .yaml" in refused.value.remedy

@@ -32,7 +32,7 @@ def test_scalars_are_read_as_people_mean_them() -> None:
     [
         ("a: &x [1]\nb: *x", "line 2, column 4: aliases"),
         ("[" * 2000, "nested deeper"),
-        ("a: {b: 1, b: 2}", "the key `b` stands twice"),
+        ("a: {b: 1, b: 2}", "the key `b` appears twice"),
         ("x: " + "y" * 300_000, "has at most 256 KiB"),
         ("a: !!python/object/apply:os.system [id]", "could not determine a constructor"),
         ("a: \x00", "not readable"),

@@ -84,7 +84,7 @@ def test_an_unknown_node_gets_the_nearest_of_all(own_files: Path) -> None:
         ("lab:\n  multiplexer: byobu\n", "byobu"),
         ("lab:\n  host: -oProxyCommand=id\n", "host"),
         ("'../lab':\n", "cannot name a node"),
-        ("lab:\nlab:\n", "stands twice"),
+        ("lab:\nlab:\n", "appears twice"),
         ("- lab\n", "must hold"),
     ],
 )

@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from giblet_train.schema import config as configs
+from giblet_train.schema import config_loader
 from giblet_train.schema.config import Config, DistributedConfig
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import GpuWait, Run, decode, encode
@@ -69,7 +70,7 @@ def test_a_plan_names_everything_it_will_do():
 
 def test_the_configuration_arrives_resolved(tmp_path):
     (tmp_path / "config.yaml").write_text(planned().files["config.yaml"])
-    assert configs.read_resolved(tmp_path / "config.yaml") == CONFIG
+    assert config_loader.read_resolved(tmp_path / "config.yaml") == CONFIG
 
 
 def test_an_absolute_workdir_stays():

@@ -25,7 +25,7 @@ from tests.made_study import made_config
 BUILD = """
 import sys
 from pathlib import Path
-from giblet_train.schema.config import read_resolved
+from giblet_train.schema.config_loader import read_resolved
 from giblet_train.data.store.store import build_store
 config, study, workdir = map(Path, sys.argv[1:4])
 build_store(read_resolved(config), study, workdir, lambda sentence, _: print(sentence, flush=True))

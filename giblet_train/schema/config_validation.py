@@ -1,0 +1,242 @@
+"""Validate configuration data: unknown keys, types and ranges, and keys against one another. Pure.
+
+Every check is made, so that a file with three mistakes is refused once with three sentences.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Literal, NamedTuple, get_args, get_origin, get_type_hints
+
+import msgspec
+
+from giblet_train.schema.config import (
+    TINY_TRS,
+    BidsConfig,
+    Config,
+    Criterion,
+    Section,
+    flatten,
+    nearest,
+    to_mapping,
+)
+
+
+class Problem(NamedTuple):
+    """One reason why a configuration is refused."""
+
+    key: str
+    """Dotted key that it concerns; "" if it concerns the whole configuration."""
+    sentence: str
+    """What is wrong."""
+    remedy: str = ""
+    """What to do about it."""
+
+
+class Check(NamedTuple):
+    """A condition that a configuration must not meet, although each of its keys is valid."""
+
+    key: str
+    """Dotted key that is reported."""
+    violated: Callable[[Config], bool]
+    """Return True if the configuration must be refused."""
+    sentence: str
+    """What is wrong, with `{c...}` for values of the configuration."""
+    remedy: str = ""
+    """What to do about it."""
+
+
+CHECKS: tuple[Check, ...] = (
+    Check(
+        "min_lr",
+        lambda c: c.min_lr > c.learning_rate,
+        "min_lr {c.min_lr:g} is above learning_rate {c.learning_rate:g}.",
+    ),
+    Check(
+        "warmup_epochs",
+        lambda c: c.warmup_steps is None and c.warmup_epochs >= c.num_epochs,
+        "warmup_epochs {c.warmup_epochs:g} leaves none of the {c.num_epochs} epochs at the base rate.",
+        "Shorten the warm-up.",
+    ),
+    Check(
+        "split.fold",
+        lambda c: c.split.kind == "blocks" and c.split.fold >= c.split.n_folds,
+        "split.fold {c.split.fold} does not exist; split.n_folds {c.split.n_folds} counts from 0.",
+    ),
+    Check(
+        "split.usable_trs",
+        lambda c: c.data.simulate == "tiny" and (c.split.usable_trs or 0) > TINY_TRS,
+        f"data.simulate: tiny has {TINY_TRS} TRs, fewer than split.usable_trs {{c.split.usable_trs}}.",
+        "A split for it: --set split.usable_trs=null --set split.gap_trs=4",
+    ),
+    Check(
+        "data.mask",
+        lambda c: c.data.mask == "atlas" and c.data.atlas is None,
+        "data.mask: atlas uses the voxels of data.atlas, which is not given.",
+    ),
+    Check(
+        "data.bids.task",
+        lambda c: c.data.layout == "bids" and not c.data.bids.task,
+        "data.layout: bids reads the runs of one task; name it in data.bids.task.",
+    ),
+    Check(
+        "data.bids",
+        lambda c: c.data.layout == "lab" and c.data.bids != BidsConfig(),
+        "data.bids is read only with data.layout: bids.",
+    ),
+    Check(
+        "fmri_loss_type",
+        lambda c: c.fmri_loss_type != "mse" and c.model.compress != "none",
+        "fmri_loss_type {c.fmri_loss_type} needs every voxel; set model.compress: none.",
+    ),
+    Check(
+        "model.kind",
+        lambda c: c.model.kind == "dense" and (c.model.compress, c.model.start) != ("none", "zero"),
+        "model.kind: dense has no ridge initialisation; set model.compress: none and model.start: zero.",
+    ),
+    Check(
+        "fmri_weight",
+        lambda c: not sum(c.component_weights().values()),
+        "every loss weight is 0, so nothing would be learnt.",
+    ),
+    Check(
+        "model.window_trs",
+        lambda c: c.model.window_trs is not None and c.model.window_trs <= c.model.context_trs,
+        "model.window_trs {c.model.window_trs} is all context; it must exceed context_trs {c.model.context_trs}.",
+    ),
+)
+"""Checks of keys against one another."""
+
+
+def validate(value: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
+    """Return the configuration, or None and everything that is wrong with the data."""
+    problems = [*_unknown_keys(value, Config), *_wrong_types(value)]
+    if problems:
+        return None, problems
+    config = msgspec.convert(value, Config)
+    problems = [*_infinite_numbers(config), *_violations(config)]
+    return (None, problems) if problems else (config, [])
+
+
+def _violations(config: Config) -> Iterator[Problem]:
+    for check in CHECKS:
+        if check.violated(config):
+            yield Problem(check.key, check.sentence.format(c=config), check.remedy)
+    for modality, source in config.data.features.brought().items():
+        key = f"data.features.{modality}"
+        if (source.extractor is None) == (source.file is None):
+            yield Problem(key, f"{key} names either an extractor or a file.")
+        if source.rows_per_s is not None and source.file is None:
+            yield Problem(key, f"{key}.rows_per_s is the rate of a file; an extractor gives one row per TR.")
+
+
+def _infinite_numbers(config: Config) -> Iterator[Problem]:
+    for key, number in flatten(to_mapping(config)):
+        if isinstance(number, float) and not math.isfinite(number):
+            yield Problem(key, f'"{key}": {number} is too large for a number.')
+
+
+def _unknown_keys(value: Mapping[str, Any], section: type, path: str = "") -> Iterator[Problem]:
+    """Yield every unknown key with the nearest known one, which msgspec does not name."""
+    hints = get_type_hints(section)
+    for key, item in value.items():
+        dotted = f"{path}{key}"
+        if key not in hints:
+            group = _sections_with(key)
+            hint = f'; it belongs under "{group}:"' if group else nearest(str(key), list(hints))
+            yield Problem(dotted, f'unknown key "{dotted}"{hint}')
+        elif isinstance(item, Mapping):
+            for prefix, kind, group_value in _groups(dotted, hints[key], item):
+                yield from _unknown_keys(group_value, kind, prefix)
+
+
+def _groups(path: str, kind: Any, item: Mapping[str, Any]) -> Iterable[tuple[str, type, Mapping[str, Any]]]:
+    """Return (prefix, section, its data) for each section below a key."""
+    if path == "criteria":
+        named = ((name, data) for name, data in item.items() if isinstance(data, Mapping))
+        return [(f"{path}.{name}.", Criterion, data) for name, data in named]
+    section = next((k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, Section)), None)
+    return [(f"{path}.", section, item)] if section else []
+
+
+def _sections_with(key: str) -> str:
+    sections = {n: t for n, t in get_type_hints(Config).items() if isinstance(t, type) and issubclass(t, Section)}
+    return next((name for name, kind in sections.items() if key in get_type_hints(kind)), "")
+
+
+def _wrong_types(value: Mapping[str, Any]) -> Iterator[Problem]:
+    """Yield every value of a wrong type or out of range."""
+    data = _known_keys(value, Config)
+    criteria = data.get("criteria")
+    if isinstance(criteria, dict):
+        del data["criteria"]
+        for name, criterion in criteria.items():
+            yield from _type_errors(criterion, Criterion, f"criteria.{name}.")
+    yield from _type_errors(data, Config)
+
+
+def _type_errors(data: Any, kind: type, prefix: str = "") -> Iterator[Problem]:
+    """Yield each type error of a section: msgspec stops at the first, which is then taken out."""
+    removed = False
+    while True:
+        try:
+            msgspec.convert(data, kind)
+            return
+        except msgspec.ValidationError as error:
+            problem = _type_error(str(error), prefix)
+            if not (removed and "missing required" in problem.sentence):
+                yield problem
+            removed = _remove(data, problem.key.removeprefix(prefix))
+            if not removed:
+                return
+
+
+def _known_keys(value: Mapping[str, Any], section: type, path: str = "") -> dict[str, Any]:
+    """Return a copy of the data without unknown keys."""
+    hints = get_type_hints(section)
+    known = {key: item for key, item in value.items() if key in hints}
+    for key, item in known.items():
+        if isinstance(item, Mapping):
+            groups = _groups(f"{path}{key}", hints[key], item)
+            known[key] = dict(item)
+            for prefix, kind, data in groups:
+                name = prefix.removeprefix(f"{path}{key}.").rstrip(".")
+                copy = _known_keys(data, kind, prefix)
+                known[key] = {**known[key], name: copy} if name else copy
+    return known
+
+
+def _remove(data: Any, dotted: str) -> bool:
+    """Take a key out of nested data. Returns False if it is not there."""
+    *parents, last = dotted.split(".")
+    for parent in parents:
+        data = data.get(parent) if isinstance(data, dict) else None
+    if not isinstance(data, dict) or last not in data:
+        return False
+    del data[last]
+    return True
+
+
+def _type_error(error: str, prefix: str) -> Problem:
+    """Return the key and a sentence for a msgspec error such as "Expected `int`, got `str` - at `$.data.tr`"."""
+    what, _, path = error.replace("Object missing required field", "missing required key").partition(" - at `$")
+    key = prefix + re.sub(r"\[.*?\]", "", path).strip(".`")
+    if what.startswith("Invalid enum value") and (choices := _choices(key)):
+        what = f"{what.removeprefix('Invalid enum value ')} is none of {', '.join(choices)}"
+    place = f'"{key.rstrip(".")}": ' if key else ""
+    return Problem(key.rstrip("."), f"{place}{what[:1].lower()}{what[1:]}.")
+
+
+def _choices(path: str) -> tuple[str, ...]:
+    """Return the words that a dotted key may have; () if it is no choice among words."""
+    section: Any = Config
+    *parents, last = path.split(".")
+    for parent in parents:
+        section = (
+            Criterion if parent.startswith("criteria") or section is Criterion else get_type_hints(section)[parent]
+        )
+    hint = get_type_hints(section).get(last)
+    kinds = (hint, *get_args(hint))
+    return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())
