@@ -11,8 +11,8 @@ from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import CheckpointRecord
 from giblet_tui.agent import screen, tmux
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import RunName
 from giblet_tui.cli.console import confirm, print_data, print_status
-from giblet_tui.cli.runs import RunName
 from giblet_tui.connection.connect import connect
 from giblet_tui.monitor import find_run
 from giblet_tui.results import pull as pulling

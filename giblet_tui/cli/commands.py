@@ -22,7 +22,7 @@ class Command(NamedTuple):
 COMMANDS: Mapping[str, Command] = {
     "demo": Command("demo", "Make a demo study, train on it on this machine, watch and judge the run"),
     "launch": Command("launch", "Start a run on a node and wait for its first step"),
-    "ps": Command("runs", "List runs with state, losses, verdict and time left"),
+    "ps": Command("ps", "List runs with state, losses, verdict and time left"),
     "status": Command("runs", "Show the state of one run"),
     "logs": Command("logs", "Print the end of a run's log, or follow it until the run ends"),
     "dashboard": Command("dashboard", "Watch all nodes and runs live, full screen; also bare `giblet`"),

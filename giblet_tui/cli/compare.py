@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import print_data, show_json
-from giblet_tui.cli.runs import Json, find
+from giblet_tui.cli.runs import find
 from giblet_tui.reporting import compare as side_by_side
 
 OldRun = Annotated[str, typer.Argument(metavar="OLD", help="The run to start from.", autocompletion=run_ids)]

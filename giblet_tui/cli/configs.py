@@ -9,17 +9,12 @@ import typer
 from giblet_train.schema.config import content_hash, diff, dump, to_mapping
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import command, config_app
+from giblet_tui.cli.arguments import ConfigName, Json, Settings
 from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.console import print_data, print_error, print_status, show_json
 from giblet_tui.inventory import configs as catalog
 from giblet_tui.reporting.formatting import diff_lines, table
 from giblet_tui.reporting.json_output import SCHEMA
-
-ConfigName = Annotated[
-    str, typer.Argument(metavar="CONFIG", help="A configuration's name or path.", autocompletion=config_names)
-]
-Settings = Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="Change one key; repeatable.")]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
 
 
 @command(config_app, "ls", "giblet config ls", "giblet config ls --json")

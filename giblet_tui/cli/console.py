@@ -16,6 +16,18 @@ import typer
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.connection.sanitize import sanitize
 
+STATE_COLOURS = {
+    "running": "green",
+    "waiting": "blue",
+    "starting": "blue",
+    "finished": "green",
+    "stalled": "yellow",
+    "unknown": "yellow",
+    "stopped": "dim",
+    "failed": "red",
+    "died": "red",
+}
+"""Colour of a run's state."""
 _COLOURS = {"green": 32, "yellow": 33, "red": 31, "blue": 36, "dim": 2, "bold": 1}
 
 

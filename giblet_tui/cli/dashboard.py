@@ -11,7 +11,7 @@ import typer
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.alerts import answer_all
 from giblet_tui.cli.app import app, command
-from giblet_tui.cli.completion import node_names
+from giblet_tui.cli.arguments import OptionalNodes
 from giblet_tui.cli.console import redirected_stream
 from giblet_tui.cli.launch import build_request, changes, plan, run_launch
 from giblet_tui.cli.palette_commands import argv, output, verbs
@@ -28,14 +28,10 @@ from giblet_tui.monitor import cache
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
 from giblet_tui.monitor.watch import NodeWatch
 
-NodeNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[NODE]...", help="All nodes if none.", autocompletion=node_names)
-]
-
 
 @command(app, "dashboard", "giblet dashboard", "giblet dashboard tensor01 --readonly")
 def dashboard(
-    names: NodeNames = None,
+    names: OptionalNodes = None,
     readonly: Annotated[bool, typer.Option("--readonly", help="No key can change anything.")] = False,
 ) -> None:
     """Watch all nodes and runs live, full screen: losses, warm-up, verdicts, GPUs, logs. Also bare `giblet`.

@@ -10,17 +10,15 @@ import typer
 
 from giblet_train.schema.config import dump
 from giblet_tui.cli.app import command, data_app
-from giblet_tui.cli.completion import config_names
-from giblet_tui.cli.configs import Settings
+from giblet_tui.cli.arguments import ConfigName, Json, Settings
 from giblet_tui.cli.console import print_data, print_status, show_json
-from giblet_tui.cli.nodes import Json, NodeName
+from giblet_tui.cli.nodes import NodeName
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
 from giblet_tui.deploy import engine_command
 from giblet_tui.deploy.engine_command import CommandResult
 from giblet_tui.inventory import configs, nodes
 
-ConfigName = Annotated[str, typer.Argument(metavar="CONFIG", help="A name or a path.", autocompletion=config_names)]
 FROM_STDIN = "-"
 
 

@@ -14,13 +14,12 @@ from giblet_train.diagnosis.fault_catalog import FAULTS, Fault
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import FAILED, OK, ConfigError
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json, Settings
 from giblet_tui.cli.completion import fault_names
-from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.console import next_commands, on_terminal, print_data, print_status, show_json
 from giblet_tui.cli.dashboard import open_dashboard
 from giblet_tui.cli.follow_output import detach_on_interrupt, follow_and_print, print_result
 from giblet_tui.cli.launch import Session, build_request, launch_and_print
-from giblet_tui.cli.runs import Json
 from giblet_tui.cli.stop import stop_run
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Node

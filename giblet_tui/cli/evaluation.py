@@ -15,9 +15,9 @@ import typer
 
 from giblet_train.schema.errors import FAILED, INTERRUPTED, ConfigError, PreflightRefused
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import nodes_and_runs, run_ids
 from giblet_tui.cli.console import confirm, print_data, print_status, show_json
-from giblet_tui.cli.runs import Json
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
 from giblet_tui.control import cleanup

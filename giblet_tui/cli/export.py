@@ -11,8 +11,8 @@ import typer
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import RunName
 from giblet_tui.cli.console import print_data, print_status
-from giblet_tui.cli.runs import RunName
 from giblet_tui.dashboard.screenshots.png import png_bytes
 from giblet_tui.dashboard.screenshots.render import run_picture
 from giblet_tui.dashboard.screenshots.svg import svg_text

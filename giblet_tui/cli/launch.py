@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Settings
 from giblet_tui.cli.completion import config_names
-from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.console import current_user, next_commands, print_data, print_status
 from giblet_tui.cli.follow_output import detach_on_interrupt, follow_and_print
 from giblet_tui.cli.nodes import NodeName, remember

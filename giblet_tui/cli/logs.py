@@ -9,8 +9,8 @@ import typer
 
 from giblet_train.schema.errors import INTERRUPTED, OK, ConfigError, GibletError, RunFailed
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import print_data, print_error, print_status, show_json
-from giblet_tui.cli.runs import Json, RunName
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.logs import follow_logs, log_end

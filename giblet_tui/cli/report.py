@@ -9,9 +9,10 @@ import typer
 
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import print_data, print_status, show_json
-from giblet_tui.cli.runs import Json, find, say_unread
+from giblet_tui.cli.runs import find, print_unreadable
 from giblet_tui.control.alerts import parse_duration
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.monitor import find_run
@@ -47,7 +48,7 @@ def report(
     now = time.time()
     if name is not None:
         run = find(name)
-        say_unread(run)
+        print_unreadable(run)
         run_id: str | None = run.run.run_id
         text = markdown.report(run, now)
     else:

@@ -11,11 +11,10 @@ from msgspec.structs import replace
 from giblet_train.schema.config import dump
 from giblet_train.schema.errors import PreflightRefused
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json, RunName, Settings
 from giblet_tui.cli.completion import node_names, stage_names
-from giblet_tui.cli.configs import Settings
 from giblet_tui.cli.console import confirm, next_commands, print_data, print_status, show_json
 from giblet_tui.cli.launch import await_first_step, build_request, launch_and_print
-from giblet_tui.cli.runs import Json, RunName
 from giblet_tui.cli.stop import stop_run
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Node

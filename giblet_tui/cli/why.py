@@ -8,9 +8,10 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import config_names, run_ids
 from giblet_tui.cli.console import print_data, print_status, show_json
-from giblet_tui.cli.runs import Json, find, unread_of
+from giblet_tui.cli.runs import find, unreadable_of
 
 Subject = Annotated[
     str,
@@ -44,7 +45,7 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
         if "/" in subject or subject.endswith((".log", ".txt")):
             raise ConfigError(f"There is no file {subject}.", "Name a log or a run directory that lies here, or a run.")
         run = find(subject)
-        errors, notes = unread_of(run)
+        errors, notes = unreadable_of(run)
         finding, blind = diagnosed.of_run(run, [*map(str, errors), *notes]), bool(errors)
     for note in finding.notes:
         print_status(note)

@@ -1,0 +1,63 @@
+"""`giblet ps`: list runs."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json, OptionalNodes
+from giblet_tui.cli.console import STATE_COLOURS, columns, print_data, print_status, show_json, style
+from giblet_tui.errors import Unreachable
+from giblet_tui.inventory import nodes
+from giblet_tui.monitor import cache, find_run
+from giblet_tui.monitor.snapshots import Fleet
+from giblet_tui.reporting.formatting import node_lines, runs_table
+from giblet_tui.reporting.json_output import fleet_json
+
+RECENT_S = 86_400.0
+"""Runs that ended longer ago are listed only with --all."""
+
+
+@command(app, "ps", "giblet ps", "giblet ps -a tensor01", "giblet ps --json | jq '.runs[].verdict'")
+def ps(
+    names: OptionalNodes = None,
+    every: Annotated[bool, typer.Option("-a", "--all", help="Also list runs that ended over a day ago.")] = False,
+    json: Json = False,
+    cached: Annotated[bool, typer.Option("--cached", help="List what was last seen; open no connection.")] = False,
+) -> None:
+    """List runs with state, losses, learning rate, verdict and time left.
+
+    Losses and verdict of ended runs are read for the 20 newest of each node; for others use `giblet status RUN`.
+    On a narrow terminal each run keeps to one line: learning rate, fMRI loss, time left and epoch are dropped first.
+
+    Exit code 3 if no node could be reached.
+    """
+    now = time.time()
+    fleet = _fleet(names, cached)
+    runs = [run for run in fleet.runs() if every or run.health.live or now - (run.health.since or now) < RECENT_S]
+    if json:
+        show_json(fleet_json(fleet, runs, now))
+    elif runs:
+        head, *lines = runs_table(runs, columns()).split("\n")
+        rows = [style(line, STATE_COLOURS[run.health.state]) for line, run in zip(lines, runs, strict=True)]
+        print_data("\n".join([head, *rows]))
+    else:
+        older = "" if every else "; list older runs: giblet ps -a"
+        print_status(f"No runs. Start one: giblet launch NODE CONFIG, or giblet demo{older}")
+    for line in node_lines(fleet, now):
+        print_status(line)
+    if not cached and fleet.nodes and not any(node.link == "live" for node in fleet.nodes):
+        raise typer.Exit(Unreachable.exit_code)
+
+
+def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:
+    """Return the nodes of these names (default: all) with their runs, from the cache or from the nodes themselves."""
+    chosen = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
+    if not cached:
+        return find_run.observe(chosen)
+    node_names = {node.name for node in chosen}
+    return Fleet(nodes=tuple(node for node in cache.load().nodes if node.node in node_names))
