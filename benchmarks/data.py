@@ -1,7 +1,7 @@
-"""What the data path costs beside its peers: `python benchmarks/data.py [--film FILE] [--trs 300] [--peers FOLDER]`.
+"""Cost of the data path next to its peers: `python benchmarks/data.py [--film FILE] [--trs 300] [--peers FOLDER]`.
 
-Every comparison runs both sides in this one call, each measurement in a process of its own: CPU seconds (user and
-system) and peak resident memory, which a busy machine distorts less than seconds on the clock. Prints ratios.
+Every comparison runs both sides in this one call, each measurement in its own process: CPU seconds (user and
+system) and peak resident memory, which a busy machine distorts less than wall time. Prints ratios.
 """
 
 from __future__ import annotations
@@ -126,15 +126,15 @@ LAB_WIDTH, LAB_HEIGHT, LAB_HZ = 640, 360, 25
 
 
 def run(program: str, *arguments: object) -> dict[str, float]:
-    """What a program printed of itself, run in a new process."""
+    """Run a program in a new process and return the figures it prints about itself."""
     argv = [sys.executable, "-c", IMPORTS + program + REPORT, *map(str, arguments)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=True)
-    figures: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    process = subprocess.run(argv, capture_output=True, text=True, check=True)
+    figures: dict[str, float] = json.loads(process.stdout.splitlines()[-1])
     return figures
 
 
 def write_brain(path: Path, n_trs: int) -> None:
-    """A subject in scanner units inside an ellipsoid of about 85,000 voxels, zero outside."""
+    """Write a subject in scanner units: an ellipsoid of about 85,000 voxels, zero outside."""
     import nibabel
 
     random = np.random.default_rng(0)
@@ -148,7 +148,7 @@ def write_brain(path: Path, n_trs: int) -> None:
 
 
 def bench_brains(folder: Path, n_trs: int) -> None:
-    """One subject read, masked and scaled; and how it grows with TRs."""
+    """Measure reading, masking and scaling of one subject, and its growth with TRs."""
     before = {name: run(program, "", "", "") for name, program in IDLE.items()}
     idle, idle_own, idle_cpu = (
         {name: figures[key] for name, figures in before.items()} for key in ("peak_mib", "peak_own_mib", "cpu_s")
@@ -219,7 +219,7 @@ def bench_windows(folder: Path, n_trs: int) -> None:
 
 
 def bench_film(film: Path, n_trs: int, peers: Path | None, name: str) -> None:
-    """The film's frames in one pass against a seek for each frame, by PyAV and by OpenCV as the lab's reader had it."""
+    """Compare reading the film's frames in one pass with a seek per frame, by PyAV and by OpenCV (the lab's reader)."""
     how_often = keyframe_s(film)
     for per_tr in (3, 10):
         readers = ("giblet", "PyAV", *(("opencv",) if peers else ()))
@@ -242,7 +242,7 @@ def keyframe_s(film: Path) -> float:
 
 
 def in_the_labs_format(film: Path, to: Path, seconds: float) -> Path:
-    """The film's beginning as the lab's is: 640x360, 25 frames a second, H.264 as its encoder spaces key frames."""
+    """Write the film's beginning in the lab's format: 640x360, 25 frames a second, H.264."""
     import av
 
     with av.open(str(film)) as source, av.open(str(to), "w") as target:
@@ -262,9 +262,9 @@ def in_the_labs_format(film: Path, to: Path, seconds: float) -> Path:
 
 
 def bench_study(folder: Path, film: Path, n_trs: int) -> None:
-    """A whole study of full size, from its files to a split that is ready to train on; and how it grows with subjects.
+    """Measure preparing a whole full-size study, from files to split, and its growth with subjects.
 
-    One subject's file serves as every subject's: what reading it costs does not depend on what it holds.
+    One subject's file serves as every subject's: the cost of reading does not depend on the values.
     """
     study = folder / "study"
     (study / "bold").mkdir(parents=True)

@@ -11,7 +11,13 @@ import torch
 
 from giblet_train.components.build import TrainingSetup
 from giblet_train.components.train_step import with_prefix
-from giblet_train.data.preprocessing.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
+from giblet_train.data.preprocessing.parcels import (
+    Parcel,
+    parcel_of_mask,
+    parcels_of_atlas,
+    parcels_of_split,
+    select_parcels,
+)
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.store.prepare import workdir_of
 from giblet_train.data.store.store import study_folder
@@ -49,7 +55,7 @@ class LoadedRun:
             raise ConfigError(
                 "This study has no atlas, so no region has a name.", "Give one as --atlas, or voxels as --mask."
             )
-        return (*chosen(known, names), *masked) if names or not masked else masked
+        return (*select_parcels(known, names), *masked) if names or not masked else masked
 
     def regions(self) -> tuple[Parcel, ...]:
         """The parcels of the study's atlas; none where data.atlas names none."""

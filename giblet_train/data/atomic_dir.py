@@ -14,10 +14,10 @@ from giblet_train.schema.errors import ConfigError, PreflightRefused
 
 @contextmanager
 def atomic_directory(out: Path) -> Iterator[Path]:
-    """An empty folder beside `out`, ours alone until the end: rename it to `out`, or it goes away with all in it.
+    """Yield an empty, locked folder next to `out`: the caller renames it to `out`, or it is removed.
 
-    Others who ask for the same `out` wait. What a killed process left is cleared. Raises ConfigError where no folder
-    can be made, PreflightRefused when the disk is full or takes no more; nothing is then left.
+    Other callers with the same `out` wait. Leftovers of a killed process are removed. Raises ConfigError if the folder
+    cannot be made, PreflightRefused if the disk is full or read-only; nothing remains in either case.
     """
     folder = out.with_name(f".{out.name}.building")
     try:
@@ -26,8 +26,8 @@ def atomic_directory(out: Path) -> Iterator[Path]:
     except OSError as error:
         raise ConfigError(f"{out} cannot be made: {error.strerror}.", "Choose another folder.") from None
     try:
-        for left in folder.iterdir():
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
+        for leftover in folder.iterdir():
+            shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
         yield folder
     except OSError as error:
         raise PreflightRefused(
@@ -40,12 +40,12 @@ def atomic_directory(out: Path) -> Iterator[Path]:
 
 
 def _lock(folder: Path) -> int:
-    """A descriptor that locks the folder that `folder` names, which is made if need be."""
+    """Return a descriptor that holds the lock on `folder`; make the folder if it does not exist."""
     while True:
         folder.mkdir(exist_ok=True)
         try:
             lock = os.open(folder, os.O_RDONLY)
-        except FileNotFoundError:  # whoever held it has just finished
+        except FileNotFoundError:  # its holder has just finished
             continue
         fcntl.flock(lock, fcntl.LOCK_EX)
         if _names(folder, lock):
@@ -54,7 +54,7 @@ def _lock(folder: Path) -> int:
 
 
 def _names(folder: Path, lock: int) -> bool:
-    """Whether `folder` is still the one locked: whoever held the lock before may have renamed it."""
+    """Return True if `folder` is still the locked one: the previous holder of the lock may have renamed it."""
     try:
         return os.path.samestat(folder.stat(), os.fstat(lock))
     except FileNotFoundError:

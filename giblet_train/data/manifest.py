@@ -13,28 +13,46 @@ FILE = "manifest.json"
 
 
 class Manifest(msgspec.Struct, frozen=True, kw_only=True):
-    """The facts of a store. sources: role -> SHA-256; files: name in the folder -> bytes; paths are never written."""
+    """Content of a store. Paths are never written."""
 
     key: str
+    """Hash of everything that decides the content; the folder's name."""
     tr_s: float
     scan_lengths_trs: tuple[int, ...]
+    """TRs of each scan."""
     first_tr: int
+    """First stored TR that is used."""
     stimulus_offset_s: float
+    """Film second at which the first used TR begins."""
     border_trs: tuple[int, ...]
+    """TRs at which an annotation begins or ends."""
     text_labels: tuple[str, ...]
+    """Annotation at the middle of each TR."""
     subjects: tuple[str, ...]
     grid_XYZ: tuple[int, int, int]
+    """Voxels along each axis."""
     affine: tuple[tuple[float, ...], ...]
+    """(4, 4), voxel to mm."""
     masked: bool
+    """True if a mask file was given."""
     notes: tuple[str, ...]
+    """One sentence for each thing that was converted or cropped."""
     sources: dict[str, str]
+    """Role -> SHA-256."""
     parameters: dict[str, object]
+    """Configuration values that decide the content."""
     versions: dict[str, str]
+    """Package -> version that made the store."""
     files: dict[str, int]
+    """Name in the folder -> bytes."""
     seconds: float
+    """Time it took to build the store."""
     parcel_names: dict[int, str] = {}
+    """Label -> name."""
     codes: dict[str, int] = {}
+    """Modality -> codes in a book, if its features are shares of codes."""
     space_code: int = 2
+    """NIfTI code of the space of the affine."""
     schema: int = SCHEMA
 
     @property
@@ -49,9 +67,9 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def read_manifest(folder: Path) -> Manifest:
-    """The manifest of a store, its files checked to be there in full.
+    """Read the manifest of a store and check that every file is complete.
 
-    Raises DataError when there is none, when it is from a newer giblet, or when a file is missing or cut short.
+    Raises DataError if there is none, if it has another schema, or if a file is missing or cut short.
     """
     remedy = f"Delete {folder} and run `python -m giblet_train prepare` again."
     try:

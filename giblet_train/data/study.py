@@ -16,45 +16,49 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True)
 class Study:
-    """What a store holds, un-normalised and free of any split; the large arrays are read-only memory maps.
+    """A store's content: not normalised, free of any split; the large arrays are read-only memory maps.
 
-    TR t lasts from t·tr_s to (t+1)·tr_s of the scan, at which the film stands at t·tr_s + stimulus_offset_s.
-
-    key: the store's key. scan_lengths_trs: TRs of each scan, one after another; they sum to T.
-    border_trs: TRs at which an annotation begins, ascending: where a block may start without cutting one in two.
-    features: "video", "audio", "text" -> (T, F) float16 or float32, free of any fitted parameter.
-    codes: modality -> codes in a book, where the features are shares of codes, (T, books · codes).
-    frames_TKHWC: uint8, for pictures and for the principal components of frames.
-    text_labels: the annotations active in each TR, "" where there is none.
-    bold: subject ("sub-01") -> (T, V) float16 or float32, minus the subject's first TR.
-    reference: subject -> (V,) float32, that first TR: bold + reference is the file's own unit.
-    mask_XYZ: the V voxels of the store in C order, those that are not zero in any subject. affine: (4, 4), mm.
-    space_code: NIfTI's number of the space that the affine leads to.
-    confounds: subject -> (T, N) float32, what is to be regressed out; empty where nothing is.
-    given_mask_V: the voxels of a mask file, among V; None where each split votes on its own mask.
-    parcel_V: the atlas label of each voxel, 0 in no parcel; None without an atlas. parcel_names: label -> name.
-    notes: one sentence for each thing that was converted or cropped on the way in.
+    TR t lasts from t·tr_s to (t+1)·tr_s of the scan; it begins at film second t·tr_s + stimulus_offset_s.
     """
 
     key: str
+    """Key of the store."""
     tr_s: float
+    """Seconds per TR."""
     scan_lengths_trs: tuple[int, ...]
+    """TRs of each scan, in order; they sum to T."""
     border_trs: tuple[int, ...]
+    """TRs at which an annotation begins or ends, ascending: a block that starts there cuts no annotation."""
     features: Mapping[str, NDArray[np.floating[Any]]]
+    """Modality -> (T, F) float16 or float32, free of any fitted parameter."""
     frames_TKHWC: NDArray[np.uint8]
+    """uint8 frames, for display and for the principal components of frames."""
     text_labels: tuple[str, ...]
+    """Annotation of each TR, "" if there is none."""
     bold: Mapping[str, NDArray[np.floating[Any]]]
+    """Subject ("sub-01") -> (T, V) float16 or float32, minus the subject's first TR."""
     reference: Mapping[str, NDArray[np.float32]]
+    """Subject -> (V,) float32, that first TR: bold + reference is in the units of the file."""
     mask_XYZ: NDArray[np.bool_]
+    """The V voxels of the store in C order: those that are non-zero in every subject."""
     affine: NDArray[np.float64]
+    """(4, 4), voxel to mm."""
     codes: Mapping[str, int] = field(default_factory=dict)
+    """Modality -> codes in a book, if its features are shares of codes, (T, books · codes)."""
     confounds: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
+    """Subject -> (T, N) float32, to be regressed out; empty if there are none."""
     given_mask_V: NDArray[np.bool_] | None = None
+    """Voxels of a mask file, among V; None if each split votes on its own mask."""
     parcel_V: NDArray[np.int32] | None = None
+    """Atlas label of each voxel, 0 outside all parcels; None without an atlas."""
     parcel_names: Mapping[int, str] = field(default_factory=dict)
+    """Label -> name."""
     stimulus_offset_s: float = 0.0
+    """Film second at which the first TR begins."""
     space_code: int = 2
+    """NIfTI code of the space of the affine."""
     notes: tuple[str, ...] = ()
+    """One sentence for each thing that was converted or cropped."""
 
     @property
     def n_trs(self) -> int:

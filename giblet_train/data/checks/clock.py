@@ -1,4 +1,4 @@
-"""Whether film and brains run on one clock: lag, drift, the film's speed, subjects that are shifted or copied."""
+"""Check the timing of a study: lag, drift, film speed, and subjects that are shifted or copied."""
 
 from __future__ import annotations
 
@@ -24,16 +24,17 @@ APART = {"shifted": "subject_shifted", "alone": "subject_alone"}
 
 
 def check_lag(rows: Sequence[LagRow], study: Study) -> list[Finding]:
-    """Whether the brain follows the film by the haemodynamic delay, equally in each third.
+    """Check that the brain follows the film by the haemodynamic delay, equally in each third.
 
-    rows: as `lag_table` gives them, the average or only subject first. Others are told only where they drift alone.
+    Args:
+        rows: From `lag_table`: the average (or only) subject first. The others are reported only if they alone drift.
     """
     average = rows[0]
-    found = _finding(average, study)
-    if found is None:
+    finding = _finding(average, study)
+    if finding is None:
         drifting = [finding for row in rows[1:] if not row.agrees and (finding := _finding(row, study))]
         return drifting if average.whole.is_significant else [*drifting, _no_answer(average)]
-    return [found]
+    return [finding]
 
 
 def _finding(row: LagRow, study: Study) -> Finding | None:
@@ -76,13 +77,13 @@ def check_subjects(study: Study) -> list[Finding]:
     ]
     findings.extend(
         Finding(
-            finding=APART[one.kind],
-            severity="error" if one.kind == "shifted" else "warning",
-            subject=one.subject,
-            sentence=one.sentence,
-            evidence=msgspec.to_builtins(agreements[one.subject]),
-            action=one.action,
+            finding=APART[outlier.kind],
+            severity="error" if outlier.kind == "shifted" else "warning",
+            subject=outlier.subject,
+            sentence=outlier.sentence,
+            evidence=msgspec.to_builtins(agreements[outlier.subject]),
+            action=outlier.action,
         )
-        for one in find_outlier_subjects(agreements, study.tr_s)
+        for outlier in find_outlier_subjects(agreements, study.tr_s)
     )
     return findings

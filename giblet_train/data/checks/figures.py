@@ -1,4 +1,4 @@
-"""What a study looks like: slices of mean images, carpets of voxels over time, and the film's light beside the brain.
+"""Figures of the data report: slices of mean images, carpet plots, and film luminance next to the brain.
 
 T TRs, V voxels of the store, S subjects, X Y Z grid, H W C rows, columns and colours of a picture.
 """
@@ -33,12 +33,12 @@ Series = NDArray[np.float64]
 
 
 def png(picture: Picture) -> str:
-    """A picture as the data URI of a PNG."""
+    """Encode a picture as the data URI of a PNG."""
     return "data:image/png;base64," + b64encode(png_bytes(picture)).decode()
 
 
 def png_bytes(picture: Picture) -> bytes:
-    """A grey (H, W) or coloured (H, W, 3) picture as a PNG file."""
+    """Encode a grey (H, W) or coloured (H, W, 3) picture as a PNG file."""
     encoder: Any = av.CodecContext.create("png", "w")
     encoder.height, encoder.width = picture.shape[:2]
     encoder.pix_fmt = "gray" if picture.ndim == 2 else "rgb24"
@@ -48,7 +48,7 @@ def png_bytes(picture: Picture) -> bytes:
 
 
 def mean_slices(study: Study, subject: str) -> Picture:
-    """(H, W, 3): one subject's mean image in three slices through the voxels' middle, their edge in colour."""
+    """Draw a subject's mean image, (H, W, 3): three slices through the middle of the mask, its edge in colour."""
     mean_V = study.reference[subject] + study.bold[subject].mean(axis=0, dtype=np.float32)
     mean_XYZ = np.zeros(study.mask_XYZ.shape, np.float32)
     mean_XYZ[study.mask_XYZ] = mean_V
@@ -64,7 +64,7 @@ def mean_slices(study: Study, subject: str) -> Picture:
 
 
 def _slice(grey_HW: Picture, mask_HW: NDArray[np.bool_], height: int) -> Picture:
-    """The slice upright on a square of `height`, the voxels at the mask's edge coloured."""
+    """Draw a slice upright on a square of `height`, the edge of the mask in colour."""
     inner_HW = mask_HW.copy()
     for axis in (0, 1):
         for step in (1, -1):
@@ -73,27 +73,27 @@ def _slice(grey_HW: Picture, mask_HW: NDArray[np.bool_], height: int) -> Picture
     coloured[mask_HW & ~inner_HW] = EDGE_COLOUR
     upright = coloured.transpose(1, 0, 2)[::-1]
     square = np.zeros((height, height, 3), np.uint8)
-    top, left = (height - upright.shape[0]) // 2, (height - upright.shape[1]) // 2
-    square[top : top + upright.shape[0], left : left + upright.shape[1]] = upright
+    top, first_column = (height - upright.shape[0]) // 2, (height - upright.shape[1]) // 2
+    square[top : top + upright.shape[0], first_column : first_column + upright.shape[1]] = upright
     return square
 
 
 def carpet(study: Study, subject: str) -> Picture:
-    """(rows, T): a regular choice of voxels over time, each less its mean in units of its sd over the whole study."""
+    """Draw a carpet plot, (rows, T): a regular sample of voxels, each z-scored over the whole study."""
     stored_TV = study.bold[subject]
     step = max(1, stored_TV.shape[1] // CARPET_ROWS)
-    chosen_TV = np.asarray(stored_TV[:, ::step], np.float32)[:, :CARPET_ROWS]
-    centred_TV = chosen_TV - chosen_TV.mean(axis=0)
-    sd_V = chosen_TV.std(axis=0)
+    sample_TV = np.asarray(stored_TV[:, ::step], np.float32)[:, :CARPET_ROWS]
+    centred_TV = sample_TV - sample_TV.mean(axis=0)
+    sd_V = sample_TV.std(axis=0)
     scaled_TV = np.divide(centred_TV, sd_V, out=np.zeros_like(centred_TV), where=sd_V > 0)
     return np.asarray(127.5 + 127.5 * np.clip(scaled_TV / CARPET_SDS, -1, 1).T, np.uint8)
 
 
 def light_and_brain(study: Study) -> tuple[Series, Series, float]:
-    """The film's luminance through Glover's response, the voxels that follow it, and how well they do; (T,) each.
+    """Return film luminance through Glover's HRF, the voxels that follow it, both (T,), and their correlation.
 
-    The voxels are chosen by their correlation over the first half of the TRs; the third value is the correlation of
-    their mean over the second half, which had no say.
+    Voxels are chosen by their correlation over the first half of the TRs. The returned correlation is that of their
+    mean over the second half, which did not take part in the choice.
     """
     light_T1 = (study.frames_TKHWC.mean(axis=(1, 2, 3), dtype=np.float64) @ LUMA)[:, None]
     # From its mean on: a scan that began out of the dark would show that beginning and little else.
@@ -110,8 +110,8 @@ def light_and_brain(study: Study) -> tuple[Series, Series, float]:
                 stored_TV[rows], sd_V, out=np.zeros(stored_TV[rows].shape, np.float32), where=sd_V > 0
             )
     r_V = _scaled(light_T[:half, None])[:, 0] @ _scaled(total_TV[:half]) / half
-    chosen = np.argsort(-r_V)[: max(1, round(CHOSEN_SHARE * len(r_V)))]
-    brain_T = _scaled(highpass(total_TV[:, chosen].mean(axis=1, keepdims=True), study.tr_s))[:, 0]
+    voxels = np.argsort(-r_V)[: max(1, round(CHOSEN_SHARE * len(r_V)))]
+    brain_T = _scaled(highpass(total_TV[:, voxels].mean(axis=1, keepdims=True), study.tr_s))[:, 0]
     return light_T, brain_T, float(_scaled(light_T[half:]) @ _scaled(brain_T[half:]) / (study.n_trs - half))
 
 

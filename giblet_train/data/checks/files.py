@@ -1,4 +1,4 @@
-"""What each subject's file looks like by itself and beside the others: readable, same grid, units, spikes, drift.
+"""Check each subject's files, alone and against the others: readable, same grid, units, spikes, drift.
 
 T TRs, B TRs of a chunk, V voxels.
 """
@@ -26,16 +26,24 @@ UNIT_RATIO = 3.0
 
 @dataclass(frozen=True)
 class FileFacts:
-    """One subject's values over all TRs: global_T is the mean over voxels, sd the voxels' median over time."""
+    """Statistics of one subject's values over all TRs."""
 
     mean: float
+    """Mean over voxels and TRs."""
     sd: float
+    """Median over voxels of the standard deviation over time."""
     low: float
+    """Smallest value."""
     high: float
+    """Largest value."""
     constant_share: float
+    """Share of voxels that never change."""
     bad_voxels: int
+    """Number of voxels with values that are not finite."""
     bad_tr: int
+    """First TR with such a value, -1 if there is none."""
     global_T: NDArray[np.float64]
+    """Mean over voxels at each TR."""
 
 
 def check_files(
@@ -107,14 +115,14 @@ def _on_the_common_grid(headers: dict[str, Volumes], findings: list[Finding]) ->
     grids = Counter((v.shape_XYZ, tuple(np.round(v.affine, 2).ravel())) for v in headers.values())
     most = grids.most_common(1)[0][0]
     model = next(v for v in headers.values() if (v.shape_XYZ, tuple(np.round(v.affine, 2).ravel())) == most)
-    kept = {}
+    matching = {}
     for subject, volumes in headers.items():
         try:
             check_same_grid(model, volumes)
-            kept[subject] = volumes
+            matching[subject] = volumes
         except DataError as error:
             findings.append(_from_error("other_grid", subject, error))
-    return kept
+    return matching
 
 
 def _from_error(name: str, subject: str, error: DataError) -> Finding:

@@ -13,30 +13,33 @@ ORDER: tuple[Severity, ...] = ("error", "warning", "info")
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that a check found. subject: "" when it concerns the whole study."""
+    """One finding of a check."""
 
     finding: str
     severity: Severity
     subject: str = ""
+    """Label of the subject, "" if the finding concerns the whole study."""
     sentence: str
     evidence: dict[str, float | int | str | list[float] | list[int]] = {}
+    """Measured figures behind the finding."""
     action: str = ""
+    """Remedy."""
 
     @property
-    def told(self) -> str:
-        """The sentence, its subject named."""
+    def full_sentence(self) -> str:
+        """Return the sentence, prefixed with the subject."""
         named = not self.subject or self.subject in self.sentence
         return self.sentence if named else f"{self.subject}: {self.sentence}"
 
 
-def counted(findings: list[Finding]) -> str:
-    """`1 error, 2 warnings`."""
+def count_severities(findings: list[Finding]) -> str:
+    """Count findings by severity: `1 error, 2 warnings`."""
     numbers = [(name, sum(f.severity == name for f in findings)) for name in ORDER[:2]]
     return ", ".join(f"{n} {name}{'' if n == 1 else 's'}" for name, n in numbers)
 
 
-def shown(number: float | None) -> str:
-    """A number of a table in four digits or whole; what is only rounding is 0, what is not known a dash."""
+def format_number(number: float | None) -> str:
+    """Format a number of a table with four digits or as an integer; rounding error becomes 0, None a dash."""
     if number is None:
         return "-"
     if 1e3 <= abs(number) < WHOLE:

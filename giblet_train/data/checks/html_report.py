@@ -8,7 +8,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from giblet_train.data.checks.figures import carpet, light_and_brain, line_plot, mean_slices, png
-from giblet_train.data.checks.findings import counted, shown
+from giblet_train.data.checks.findings import count_severities, format_number
 from giblet_train.data.checks.run_checks import DataReport
 from giblet_train.data.statistics.lag import LagEstimate
 from giblet_train.data.study import Study
@@ -41,8 +41,8 @@ def write_page(report: DataReport, path: Path) -> None:
 
 
 def page(report: DataReport) -> str:
-    """The whole page as text."""
-    parts = [f"<h1>Data check: {counted(report.findings)}</h1>", *_findings(report), *_tables(report)]
+    """Return the page as HTML."""
+    parts = [f"<h1>Data check: {count_severities(report.findings)}</h1>", *_findings(report), *_tables(report)]
     if report.study is not None:
         parts += _pictures(report.study)
     head = f'<meta charset="utf-8"><title>Data check</title><style>{STYLE}</style>'
@@ -54,9 +54,9 @@ def _findings(report: DataReport) -> list[str]:
         return ["<p>Nothing was found.</p>"]
     rows = []
     for finding in report.findings:
-        said = f"<b>{escape(finding.finding)}</b> {escape(finding.told)}"
+        sentence = f"<b>{escape(finding.finding)}</b> {escape(finding.full_sentence)}"
         action = f"<br>{escape(finding.action)}" if finding.action else ""
-        rows.append(f'<tr><td class="{finding.severity}">{finding.severity}</td><td>{said}{action}</td></tr>')
+        rows.append(f'<tr><td class="{finding.severity}">{finding.severity}</td><td>{sentence}{action}</td></tr>')
     return ["<h2>Findings</h2><table>", *rows, "</table>"]
 
 
@@ -84,13 +84,13 @@ def _tables(report: DataReport) -> list[str]:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> list[str]:
     lines = ["<table><tr>", *(f"<th>{escape(cell)}</th>" for cell in header), "</tr>"]
     for first, *cells in rows:
-        shown = "".join(f'<td class="number">{_shown(cell)}</td>' for cell in cells)
-        lines.append(f"<tr><td>{escape(str(first))}</td>{shown}</tr>")
+        cells = "".join(f'<td class="number">{_shown(cell)}</td>' for cell in cells)
+        lines.append(f"<tr><td>{escape(str(first))}</td>{cells}</tr>")
     return [*lines, "</table>"]
 
 
 def _shown(cell: str | float | None) -> str:
-    return escape(cell) if isinstance(cell, str) else shown(cell)
+    return escape(cell) if isinstance(cell, str) else format_number(cell)
 
 
 def _lag(lag: LagEstimate) -> str:

@@ -1,4 +1,4 @@
-"""What `data lag` and `data check` print: tables for people, or JSON."""
+"""Reports of `data lag` and `data check`: tables for people, or JSON."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from giblet_train.data.checks.findings import counted, shown
+from giblet_train.data.checks.findings import count_severities, format_number
 from giblet_train.data.checks.html_report import write_page
 from giblet_train.data.checks.run_checks import DataReport, check_study
 from giblet_train.data.readers.study_files import Progress
@@ -21,7 +21,7 @@ MARKS = {"error": "✖", "warning": "!", "info": "·"}
 
 
 def lag_report(request: DataRequest, progress: Progress) -> tuple[bool, str]:
-    """Whether the thirds of anybody disagree, and the table."""
+    """Return True if the thirds of any subject disagree, and the table."""
     study = open_store(build_store(request.config, request.data_dir, request.workdir, progress))
     rows = lag_table(study)
     failed = any(not row.agrees for row in rows)
@@ -31,7 +31,11 @@ def lag_report(request: DataRequest, progress: Progress) -> tuple[bool, str]:
 def check_report(
     request: DataRequest, progress: Progress, *, as_json: bool, html: Path | None = None
 ) -> tuple[bool, str]:
-    """Whether an error was found, and the report. html: where the page with pictures is written."""
+    """Return True if there was an error, and the report.
+
+    Args:
+        html: Path at which the page with figures is written.
+    """
     report = check_study(request, progress)
     if html is not None:
         write_page(report, html)
@@ -40,7 +44,7 @@ def check_report(
 
 
 def lag_lines(rows: Sequence[LagRow]) -> list[str]:
-    """A line for each subject: the whole scan, its thirds, and whether they agree."""
+    """Format a line for each subject: the lag of the whole scan, of each third, and whether they agree."""
     lines = [f"{'':10}{'whole':>11}{'third 1':>11}{'third 2':>11}{'third 3':>11}"]
     for row in rows:
         cells = "".join(f"{_lag(lag):>11}" for lag in (row.whole, *row.thirds))
@@ -53,30 +57,30 @@ def _lag(lag: LagEstimate) -> str:
 
 
 def report_lines(report: DataReport, more: Sequence[str] = ()) -> list[str]:
-    """The report for people: its tables, then `more`, then the findings with what to do."""
+    """Format the report for people: the tables, then `more`, then the findings with their remedies."""
     lines = [f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
     for subject, facts in report.files.items():
         lines.append(
-            f"{subject:8}{shown(facts.mean):>12}{shown(facts.sd):>12}{shown(facts.low):>12}{shown(facts.high):>12}"
+            f"{subject:8}{format_number(facts.mean):>12}{format_number(facts.sd):>12}{format_number(facts.low):>12}{format_number(facts.high):>12}"
         )
     if report.components:
         lines += ["", f"{'':8}{'raw mean':>12}{'raw sd':>12}{'mean':>12}{'sd':>12}{'1st loss':>12}{'targets':>12}"]
     for component, fact in report.components.items():
         numbers = (fact.raw_mean, fact.raw_sd, fact.mean, fact.sd, fact.expected_first_loss)
-        cells = "".join(f"{shown(n):>12}" for n in numbers)
+        cells = "".join(f"{format_number(n):>12}" for n in numbers)
         lines.append(f"{component:8}{cells}{fact.n_targets:12}")
     if report.lags:
         lines += ["", *lag_lines(report.lags)]
     lines += [*more, ""]
     for finding in report.findings:
-        lines.append(f"{MARKS[finding.severity]} {finding.finding}: {finding.told}")
+        lines.append(f"{MARKS[finding.severity]} {finding.finding}: {finding.full_sentence}")
         if finding.action:
             lines.append(f"    {finding.action}")
-    return [*lines, f"{counted(report.findings)}."]
+    return [*lines, f"{count_severities(report.findings)}."]
 
 
 def to_json(report: DataReport) -> dict[str, Any]:
-    """The report as what `--json` prints."""
+    """Return the report as `--json` prints it."""
     lags = {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in report.lags}
     value: dict[str, Any] = {"schema": SCHEMA, "ok": not report.failed, "findings": report.findings}
     return value | {"components": report.components, "lags": lags}

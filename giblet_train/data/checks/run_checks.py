@@ -1,6 +1,6 @@
-"""`data check`: every data mistake that can be seen before training, each with what to do about it.
+"""`data check`: find every data mistake that shows before training, each with a remedy.
 
-It reads all files itself, goes on with those that are whole, and never changes any.
+All files are read, none is changed. A damaged file is reported and the checks continue with the intact ones.
 """
 
 from __future__ import annotations
@@ -32,17 +32,21 @@ from giblet_train.schema.records import ModalityFacts
 
 @dataclass(frozen=True)
 class DataReport:
-    """All that a check saw. components and lags are empty, study is None where the files did not allow to look."""
+    """Result of all checks."""
 
     findings: list[Finding]
     files: dict[str, FileFacts]
+    """Statistics of each readable subject."""
     components: dict[str, ModalityFacts]
+    """Scales of each component; empty if the study could not be prepared."""
     lags: tuple[LagRow, ...]
+    """Rows of the lag table; empty if the study could not be prepared."""
     study: Study | None = None
+    """The prepared study, or None."""
 
     @property
     def failed(self) -> bool:
-        """Whether there is an error among the findings."""
+        """Return True if any finding is an error."""
         return any(f.severity == "error" for f in self.findings)
 
 
@@ -61,8 +65,8 @@ def check_study(request: DataRequest, progress: Progress) -> DataReport:
             config = _with_subjects(config, usable)
             path = build_store(config, folder, request.workdir, progress)
             study = open_store(path)
-            found, components, lags = _check_study(study, read_manifest(path), config, sources)
-            findings.extend(found)
+            study_findings, components, lags = _check_study(study, read_manifest(path), config, sources)
+            findings.extend(study_findings)
         except DataError as error:
             findings.append(
                 Finding(finding="cannot_prepare", severity="error", sentence=error.message, action=error.remedy)
@@ -90,13 +94,13 @@ def _check_study(
 
 
 def _of_common_length(lengths_trs: Mapping[str, int], config: Config) -> tuple[list[str], list[Finding]]:
-    """The subjects that can be used together: as long as most, or at least as long as the stated scans."""
+    """Select the subjects of the most common length, or of at least the length of the stated scans."""
     stated = config.data.scan_lengths_trs
     usual = Counter(lengths_trs.values()).most_common(1)[0][0] if lengths_trs else 0
-    kept, findings = [], []
+    subjects, findings = [], []
     for subject, n_trs in lengths_trs.items():
         if (sum(stated) <= n_trs) if stated else (n_trs == usual):
-            kept.append(subject)
+            subjects.append(subject)
             continue
         needed = f"the scans add up to {sum(stated)}" if stated else f"most subjects have {usual}"
         findings.append(
@@ -109,7 +113,7 @@ def _of_common_length(lengths_trs: Mapping[str, int], config: Config) -> tuple[l
                 action="State the scans that all share in data.scan_lengths_trs, or leave the subject out.",
             )
         )
-    return kept, findings
+    return subjects, findings
 
 
 def _with_subjects(config: Config, labels: Sequence[str]) -> Config:
@@ -118,7 +122,7 @@ def _with_subjects(config: Config, labels: Sequence[str]) -> Config:
 
 
 def _notes(manifest: Manifest) -> list[Finding]:
-    """What was put right on the way in, where no check of its own speaks of it."""
+    """Turn the notes of the store into findings, except those that have a check of their own."""
     return [
         Finding(
             finding="duplicate_annotations" if "duplicate" in note else "converted",

@@ -1,4 +1,4 @@
-"""What is wrong with what a study holds: values that are no measurements, scales, annotations off their film.
+"""Check the values of a study: features that are no measurements, scales, annotations that do not fit the film.
 
 T TRs, F features, N frames in a row, P pixels.
 """
@@ -87,7 +87,7 @@ def check_scales(facts: dict[str, ModalityFacts], config: Config) -> list[Findin
 
 
 def check_annotations(study: Study, segments: Sequence[Segment], timeline: Timeline) -> list[Finding]:
-    """Annotations that leave a scan uncovered, lie over one another, or do not change when the picture does."""
+    """Find scans without annotations, overlapping annotations, and annotations that do not begin at picture changes."""
     findings = []
     start = 0
     for scan, length in enumerate(study.scan_lengths_trs, 1):
@@ -121,7 +121,7 @@ def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
             severity="error",
             sentence=f"{over_s / total_s:.0%} of the annotated time is annotated more than once.",
             evidence={"share": float(over_s / total_s)},
-            action="One scan's annotations lie on another's: their seconds restart; state data.scan_lengths_trs.",
+            action="The annotations of two scans overlap: their seconds restart; state data.scan_lengths_trs.",
         )
     ]
 
@@ -159,6 +159,6 @@ def _off_cuts(study: Study, segments: Sequence[Segment], timeline: Timeline) -> 
 
 
 def _picture_change(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float64]:
-    """(N,): mean absolute change of brightness from the frame before, 0 for the first."""
+    """Return (N,): mean absolute change of brightness since the previous frame, 0 for the first."""
     grey_NP = frames_TKHWC.mean(axis=-1, dtype=np.float32).reshape(frames_TKHWC.shape[0] * frames_TKHWC.shape[1], -1)
     return np.asarray(np.r_[0.0, np.abs(np.diff(grey_NP, axis=0)).mean(axis=1, dtype=np.float64)])

@@ -62,7 +62,7 @@ def code_stats(shares_RF: NDArray[np.float32], unigram_BQ: NDArray[np.float32]) 
 
 
 def looks_categorical(raw_RF: NDArray[np.floating[Any]]) -> bool:
-    """Whether the values look like codes: whole numbers over a wide range whose neighbours in time are unrelated."""
+    """Return True if the values look like codes: integers over a wide range, unrelated from one row to the next."""
     values = raw_RF.astype(np.float64)
     if np.ptp(values) < CATEGORICAL_MIN_RANGE or not np.array_equal(values, np.rint(values)):
         return False

@@ -25,18 +25,18 @@ TRS_PER_CONFOUND = 3
 Floats = NDArray[np.floating[Any]]
 
 
-def read_confounds(path: Path, wanted: Sequence[str], n_trs: int) -> tuple[tuple[str, ...], NDArray[np.float32]]:
-    """The names of the wanted columns, patterns such as `trans_*` resolved, and their values, (T, N).
+def read_confounds(path: Path, patterns: Sequence[str], n_trs: int) -> tuple[tuple[str, ...], NDArray[np.float32]]:
+    """Read the columns that match the patterns, such as `trans_*`. Returns their names and values, (T, N).
 
-    What is missing in the first row, as in derivatives, is taken from the second.
-    Raises DataError for a column that is not there, another number of rows than n_trs, and values that are missing.
+    A value missing in the first row, as in derivatives, is taken from the second.
+    Raises DataError for a missing column, a number of rows other than n_trs, and missing values.
     """
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
             header, *rows = csv.reader(file, delimiter="\t")
     except (OSError, ValueError) as error:
         raise DataError(f"{path} cannot be read as a table: {error}.", "Correct data.bids.confounds.") from None
-    names = _matching(path, header, wanted)
+    names = _matching(path, header, patterns)
     if len(rows) != n_trs:
         raise DataError(f"{path.name} has {len(rows)} rows, its run has {n_trs} volumes.", "Use the run's own table.")
     columns = [header.index(name) for name in names]
@@ -51,9 +51,9 @@ def read_confounds(path: Path, wanted: Sequence[str], n_trs: int) -> tuple[tuple
     return names, values_TN
 
 
-def _matching(path: Path, header: Sequence[str], wanted: Sequence[str]) -> tuple[str, ...]:
+def _matching(path: Path, header: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
     names: dict[str, None] = {}
-    for pattern in wanted:
+    for pattern in patterns:
         matches = [name for name in header if fnmatchcase(name, pattern)]
         if not matches:
             raise DataError(
@@ -72,26 +72,26 @@ def _number(cell: str) -> float:
 
 @dataclass(frozen=True)
 class DeconfoundedBold:
-    """A subject's stored series without what its confounds explain; rows are computed as they are asked for.
-
-    confounds_TN: centred and scaled. weights_CNV: how much of each the voxels hold, scan by scan. scan_T: scan of a TR.
-    """
+    """A subject's stored series with the confounds regressed out; rows are computed on access."""
 
     stored_TV: Floats | DetrendedBold
     confounds_TN: NDArray[np.float32]
+    """Confounds, centred and scaled."""
     weights_CNV: NDArray[np.float32]
+    """Regression weights per scan."""
     scan_T: NDArray[np.intp]
+    """Scan of each TR."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(T, V)."""
+        """Return (T, V)."""
         return self.stored_TV.shape
 
     def __len__(self) -> int:
         return len(self.stored_TV)
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
-        """The rows, (len(rows), V) float32; means over training TRs are those of the stored series."""
+        """Compute the rows, (len(rows), V) float32; means over training TRs equal those of the stored series."""
         cleaned_BV = np.array(self.stored_TV[rows], np.float32)
         scan_B, confounds_BN = self.scan_T[rows], self.confounds_TN[rows]
         for scan in np.unique(scan_B):
@@ -103,10 +103,10 @@ class DeconfoundedBold:
 def without_confounds(
     stored_TV: Floats | DetrendedBold, confounds_TN: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]
 ) -> DeconfoundedBold:
-    """The series with the confounds regressed out: least squares with a constant, over the training TRs of each scan.
+    """Regress the confounds out: least squares with a constant, fitted to the training TRs of each scan.
 
-    A scan with fewer than TRS_PER_CONFOUND training TRs a confound takes the weights of all scans' training TRs.
-    Raises DataError where all of them are too few.
+    A scan with fewer than TRS_PER_CONFOUND training TRs per confound takes the weights of all training TRs.
+    Raises DataError if even those are too few.
     """
     n_confounds = confounds_TN.shape[1]
     enough = TRS_PER_CONFOUND * n_confounds
@@ -128,7 +128,7 @@ def without_confounds(
 
 
 def _scaled(confounds_TN: Floats, rows: NDArray[np.intp]) -> NDArray[np.float64]:
-    """All TRs, with mean 0 and sd 1 over `rows`; a confound that is constant there is 0."""
+    """Z-score all TRs by mean and sd over `rows`; a confound that is constant there becomes 0."""
     values_TN = np.asarray(confounds_TN, np.float64)
     centred_TN = values_TN - values_TN[rows].mean(axis=0)
     sd_N = values_TN[rows].std(axis=0)
@@ -140,7 +140,7 @@ def _scaled(confounds_TN: Floats, rows: NDArray[np.intp]) -> NDArray[np.float64]
 def _weights(
     stored_TV: Floats | DetrendedBold, scaled_TN: NDArray[np.float64], rows: NDArray[np.intp], scan_T: NDArray[np.intp]
 ) -> NDArray[np.float32]:
-    """(N, V). A constant for each scan is in the model by centring the confounds in each."""
+    """Fit the weights, (N, V). Confounds centred in each scan stand in for a constant per scan."""
     scaled_RN = scaled_TN[rows]
     for scan in np.unique(scan_T[rows]):
         here = scan_T[rows] == scan

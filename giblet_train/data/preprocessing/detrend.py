@@ -27,15 +27,16 @@ Block = tuple[int, int]
 
 @dataclass(frozen=True)
 class Detrend:
-    """What counts as drift. kind: `none`, `mean`, or seconds: then cosines with a longer period count as well."""
+    """Definition of drift."""
 
     kind: float | Literal["mean", "none"] = "none"
+    """`none`, `mean`, or a period in seconds: cosines with a longer period are removed as well."""
     tr_s: float = 1.0
 
     def regressors(self, n_trs: int) -> NDArray[np.float64]:
-        """(N, K) orthonormal time courses of a block: a constant, and cosines k = 1 .. 2·N·tr_s / period.
+        """Return (N, K) orthonormal regressors of a block: a constant, and cosines k = 1 .. 2·N·tr_s / period.
 
-        A block with fewer than TRS_PER_COURSE TRs a course loses its mean alone.
+        A block with fewer than TRS_PER_COURSE TRs per regressor loses only its mean.
         """
         if self.kind == "none":
             return np.zeros((n_trs, 0))
@@ -59,27 +60,27 @@ class Detrend:
 
 @dataclass(frozen=True)
 class DetrendedBold:
-    """A subject's series without its drift; rows are computed as they are asked for, and are 0 outside all blocks.
-
-    stored_TV: rows of an array, or what gives them. block_T: the block of a TR, -1 outside. courses_TK: each block's
-    own, and zeros. weights_BKV: how much of each the voxels hold.
-    """
+    """A subject's series without drift; rows are computed on access and are 0 outside all blocks."""
 
     stored_TV: Any
+    """Array, or an object that gives its rows."""
     block_T: NDArray[np.intp]
+    """Block of each TR, -1 outside."""
     courses_TK: NDArray[np.float32]
+    """Regressors of each block, padded with zeros."""
     weights_BKV: NDArray[np.float32]
+    """Regression weights per block."""
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """(T, V)."""
+        """Return (T, V)."""
         return tuple(self.stored_TV.shape)
 
     def __len__(self) -> int:
         return len(self.block_T)
 
     def __getitem__(self, rows: slice | NDArray[np.intp]) -> NDArray[np.float32]:
-        """The rows, (len(rows), V) float32."""
+        """Compute the rows, (len(rows), V) float32."""
         freed_RV = np.array(self.stored_TV[rows], np.float32)
         block_R, courses_RK = self.block_T[rows], self.courses_TK[rows]
         for block in np.unique(block_R):
@@ -89,7 +90,7 @@ class DetrendedBold:
 
 
 def without_drift(stored_TV: Any, blocks: Sequence[Block], drift: Detrend) -> DetrendedBold:
-    """The series without the drift of each block, which is fitted to that block's rows alone."""
+    """Remove the drift of each block, fitted to the rows of that block alone."""
     courses = [drift.regressors(stop - first) for first, stop in blocks]
     widest = max(courses_NK.shape[1] for courses_NK in courses)
     block_T = np.full(len(stored_TV), -1, np.intp)

@@ -24,12 +24,12 @@ MAX_VOXELS = 4096
 
 
 def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
-    """The lag of the subjects' mean response in responsive voxels, in all training TRs and in each third of them.
+    """Measure the lag of the mean response in responsive voxels, over all training TRs and in each third of them.
 
-    And how well they agree. None where numbers are not finite, which minute one tells of itself.
+    Also measures how well subjects agree. Returns None if values are not finite; the sanity checks report that.
     """
     split, tr_s = data.split, data.study.tr_s
-    voxels = _chosen(data)
+    voxels = _sample_responsive(data)
     halves = [_mean_response(data, subjects, voxels) for subjects in (data.subjects[::2], data.subjects[1::2])]
     mean_RV = (len(data.subjects[::2]) * halves[0] + len(data.subjects[1::2]) * halves[1]) / len(data.subjects)
     if not np.isfinite(mean_RV).all() or not all(np.isfinite(data.targets[m]).all() for m in SHOWN):
@@ -53,14 +53,14 @@ def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
     )
 
 
-def _chosen(data: PreparedSplit) -> NDArray[np.intp]:
-    """A regular choice of responsive voxels."""
+def _sample_responsive(data: PreparedSplit) -> NDArray[np.intp]:
+    """Return a regular sample of responsive voxels."""
     voxels = np.flatnonzero(data.responsive_V) if data.responsive_V.any() else np.arange(data.n_voxels)
     return voxels[:: math.ceil(len(voxels) / MAX_VOXELS)]
 
 
 def _mean_response(data: PreparedSplit, subjects: tuple[str, ...], voxels: NDArray[np.intp]) -> NDArray[np.float32]:
-    """(R, V'): the mean over subjects, each scaled; one subject at a time."""
+    """Return (R, V'): the mean over scaled subjects, read one at a time."""
     mean_RV = np.zeros((len(data.split.train), len(voxels)), np.float32)
     for subject in subjects:
         mean_RV += _scaled_response(data, subject, voxels) / np.float32(len(subjects))
@@ -73,11 +73,11 @@ def _scaled_response(data: PreparedSplit, subject: str, voxels: NDArray[np.intp]
 
 
 def _agreements(data: PreparedSplit, voxels: NDArray[np.intp], mean_RV: Floats) -> dict[str, AgreementFact]:
-    """Each subject against the mean of the others; one is read at a time, again, rather than all be held."""
+    """Compare each subject with the mean of the others. Subjects are read again, one at a time, to save memory."""
     blocks, tr_s, n = data.split.train_blocks, data.study.tr_s, len(data.subjects)
     total_RV = n * filtered(mean_RV, blocks, tr_s)
-    found = {}
+    agreements = {}
     for subject in data.subjects:
         own_RV = filtered(_scaled_response(data, subject, voxels), blocks, tr_s)
-        found[subject] = leave_one_out_agreement(own_RV, total_RV - own_RV, data.split.train, data.split.n_trs)
-    return found
+        agreements[subject] = leave_one_out_agreement(own_RV, total_RV - own_RV, data.split.train, data.split.n_trs)
+    return agreements

@@ -34,15 +34,16 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Parcel:
-    """One set of voxels. shares: modality -> its part of the explainable variance there; empty where nobody knows."""
+    """A named set of voxels."""
 
     name: str
     voxels_V: Mask
     shares: Mapping[str, float] = field(default_factory=dict)
+    """Modality -> share of the explainable variance; empty if unknown."""
 
 
 def parcels_of_split(data: PreparedSplit, study: Path) -> tuple[Parcel, ...]:
-    """The parcels of the split's own atlas, with what a demo study in folder `study` says of them."""
+    """Return the parcels of the split's atlas, with the true shares if `study` is the folder of a demo study."""
     shares = _true_shares(study)
     parcels = []
     for name, where in data.parcels.items():
@@ -53,7 +54,7 @@ def parcels_of_split(data: PreparedSplit, study: Path) -> tuple[Parcel, ...]:
 
 
 def parcels_of_atlas(path: Path, data: PreparedSplit) -> tuple[Parcel, ...]:
-    """Each label but 0 in another atlas, named by the table beside it where there is one. Raises DataError."""
+    """Return one parcel per non-zero label of another atlas, named by the table next to it. Raises DataError."""
     values_V = data.from_grid(read_map(path, data.mask_XYZ.shape, data.study.affine, REMEDY))
     label_V = np.rint(np.nan_to_num(values_V.astype(np.float64))).astype(np.int64)
     labels = [n for n in np.unique(label_V).tolist() if n]
@@ -63,22 +64,22 @@ def parcels_of_atlas(path: Path, data: PreparedSplit) -> tuple[Parcel, ...]:
 
 
 def parcel_of_mask(path: Path, data: PreparedSplit) -> Parcel:
-    """The voxels of a NIfTI file that are not 0, named as the file is. Raises DataError."""
+    """Return the non-zero voxels of a NIfTI file as a parcel with the file's name. Raises DataError."""
     values_V = data.from_grid(read_map(path, data.mask_XYZ.shape, data.study.affine, REMEDY))
     return Parcel(path.name.split(".")[0], np.isfinite(values_V) & (values_V != 0))
 
 
-def chosen(parcels: Sequence[Parcel], names: Sequence[str]) -> tuple[Parcel, ...]:
-    """The named parcels, `a+b` being the union of two; all of them where none is named. Raises ConfigError."""
+def select_parcels(parcels: Sequence[Parcel], names: Sequence[str]) -> tuple[Parcel, ...]:
+    """Select parcels by name; `a+b` is a union, no name selects all. Raises ConfigError."""
     by_name = {p.name: p for p in parcels}
     if not names:
-        found = tuple(parcels)
+        selection = tuple(parcels)
     else:
-        found = tuple(_union(name, [_known(part, by_name) for part in name.split("+")]) for name in names)
-    empty = [p.name for p in found if not p.voxels_V.any()]
+        selection = tuple(_union(name, [_known(part, by_name) for part in name.split("+")]) for name in names)
+    empty = [p.name for p in selection if not p.voxels_V.any()]
     if empty:
-        raise ConfigError(f"No voxel of this run's mask lies in {', '.join(empty)}.", "Choose another region.")
-    return found
+        raise ConfigError(f"No voxel of this run's mask is in {', '.join(empty)}.", "Choose another region.")
+    return selection
 
 
 def _known(name: str, by_name: Mapping[str, Parcel]) -> Parcel:

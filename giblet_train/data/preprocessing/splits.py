@@ -20,14 +20,15 @@ MIN_TRAIN_TRS = 16
 MIN_HELD_OUT_TRS = 4
 
 Block = tuple[int, int]
-"""TRs from the first number up to, not including, the second; never across a scan border."""
+"""First TR and the TR after the last; never across a scan border."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """Which TRs train, which choose and which judge. What lies in no block is gap, used by none."""
+    """Training, validation and test TRs. TRs in no block are gap and are not used."""
 
     n_trs: int
+    """TRs of the whole study."""
     fold: int
     gap_trs: int
     train_blocks: tuple[Block, ...]
@@ -36,7 +37,7 @@ class Split:
 
     @property
     def blocks(self) -> tuple[Block, ...]:
-        """All of them, whatever they are for."""
+        """Blocks of all three parts."""
         return (*self.train_blocks, *self.validation_blocks, *self.test_blocks)
 
     @property
@@ -56,15 +57,14 @@ class Split:
 
 
 def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig) -> Split:
-    """The split of one fold, over the first usable TRs.
+    """Split the first usable TRs for one fold.
 
-    kind `blocks`: they are cut into n_folds test blocks of equal length; borders move by up to SNAP_TRS to where an
-    annotation or a scan begins, so that none is known on both sides. Next to the test block, past its gap and on the
-    longer side, lies validation block 0, the others beyond it, and round again; what remains beyond the gaps trains.
-    kind `scans`: scan number `fold` is the test, the end of the longest other scan validation block 0, those of shorter
-    ones the others. Scans need no gap between them, for the scanner stopped there; the validation block has one inside
-    its scan.
-    Raises DataError, with the arithmetic, when too little is left or there is no such scan.
+    kind `blocks`: n_folds test blocks of equal length. Borders move by up to SNAP_TRS to the nearest border of an
+    annotation or a scan, so that no annotation is on both sides. Validation block 0 follows the gap on the longer side
+    of the test block; the next ones are further out, then on the other side. The rest, beyond the gaps, is training.
+    kind `scans`: scan `fold` is the test. Validation block 0 is the end of the longest other scan, the next ones are
+    the ends of shorter scans. No gap is needed between scans; the validation block has one within its scan.
+    Raises DataError, with the arithmetic, if too little is left or the scan does not exist.
     """
     test, choices = _held_out(scan_lengths_trs, border_trs, config)
     validation = choices[config.validation_block % len(choices)]
@@ -89,7 +89,7 @@ def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], confi
 def _held_out(
     scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig
 ) -> tuple[Block, list[Block]]:
-    """The test block of a fold, and the validation blocks that go with it."""
+    """Return the test block of a fold and the validation blocks that go with it."""
     usable, scan_starts = _usable(scan_lengths_trs, config), np.cumsum([0, *scan_lengths_trs]).tolist()
     borders = sorted({*border_trs, *scan_starts})
     if config.kind == "blocks":
@@ -129,14 +129,14 @@ def _beside(usable: int, test: Block, borders: Sequence[int], config: SplitConfi
 
 
 def _stretches(edge: int, end: int, way: int, length: int, borders: Sequence[int]) -> list[Block]:
-    """Blocks of about so many TRs from an edge on, each up to a border if one is near; a shorter rest is none."""
-    found: list[Block] = []
-    while not found or 0 < length <= way * (end - edge):
+    """Cut blocks of about `length` TRs outwards from an edge, each snapped to a border; drop a shorter remainder."""
+    stretches: list[Block] = []
+    while not stretches or 0 < length <= way * (end - edge):
         far = _snapped(edge + way * length, borders, min(SNAP_TRS, length // 4))
         far = min(end, far) if way > 0 else max(end, far)
-        found.append((edge, far) if way > 0 else (far, edge))
+        stretches.append((edge, far) if way > 0 else (far, edge))
         edge = far
-    return found
+    return stretches
 
 
 def _scan(scans: Sequence[Block], config: SplitConfig) -> Block:
@@ -154,7 +154,7 @@ def _scan(scans: Sequence[Block], config: SplitConfig) -> Block:
 
 
 def _ends_of_scans(scans: Sequence[Block], test: Block, borders: Sequence[int], config: SplitConfig) -> list[Block]:
-    """As long as those of blocks, at the end of each scan that is not the test, the longest first."""
+    """Return a validation block at the end of each scan that is not the test, longest scan first."""
     others = sorted((scan for scan in scans if scan != test), key=lambda scan: (scan[1] - scan[0], scan[0]))
     n_rest = sum(last - first for first, last in others)
     ends = []
@@ -173,20 +173,20 @@ def _widened(block: Block, gap: int) -> Block:
     return block[0] - gap, block[1] + gap
 
 
-def _without(whole: Block, taken: Iterable[Block]) -> list[Block]:
-    left: list[Block] = []
+def _without(whole: Block, excluded: Iterable[Block]) -> list[Block]:
+    remainder: list[Block] = []
     start = whole[0]
-    for first, last in sorted(taken):
+    for first, last in sorted(excluded):
         if first > start:
-            left.append((start, first))
+            remainder.append((start, first))
         start = max(start, last)
     if start < whole[1]:
-        left.append((start, whole[1]))
-    return left
+        remainder.append((start, whole[1]))
+    return remainder
 
 
 def _cut(blocks: Iterable[Block], scan_starts: Sequence[int]) -> tuple[Block, ...]:
-    """The blocks, cut where a scan begins."""
+    """Cut the blocks at scan starts."""
     pieces: list[Block] = []
     for start, stop in blocks:
         edges = [start, *(s for s in scan_starts if start < s < stop), stop]

@@ -34,24 +34,25 @@ class Rows(Protocol):
 
 @dataclass(frozen=True)
 class ColumnScale:
-    """Mean and standard deviation (ddof 0) of each feature over the training TRs; sd 0 marks a constant one.
+    """Mean and standard deviation (ddof 0) of each feature over the training TRs.
 
-    No sd is less than LEAST_SHARE of the median one: what hardly moves in training (a band of a silent stretch,
-    rounding in an embedding) would weigh as much as all others, and be hundreds of its deviations away elsewhere.
+    No sd is below LEAST_SHARE of the median sd: a feature that hardly moves in training (a band of a silent passage,
+    rounding in an embedding) would otherwise weigh as much as all others, and be hundreds of sd away elsewhere.
     """
 
     mean_F: NDArray[np.float32]
     sd_F: NDArray[np.float32]
+    """0 for a constant feature."""
 
     def apply(self, features_TF: Floats) -> NDArray[np.float32]:
-        """(T, F) float32 with mean 0 and sd 1 (or less) over the TRs that were fitted; constant features become 0."""
+        """Scale to mean 0 and sd 1 (or less) over the fitted TRs, (T, F) float32; constant features become 0."""
         scaled_TF = features_TF.astype(np.float32) - self.mean_F
         scaled_TF *= _inverse(self.sd_F)
         return scaled_TF
 
 
 def fit_columns(features_TF: Floats, train: NDArray[np.intp]) -> ColumnScale:
-    """The scale of each feature, from the rows `train` alone."""
+    """Fit mean and sd of each feature to the rows `train`."""
     rows_RF = features_TF[train].astype(np.float64)
     sd_F = _sd(rows_RF.std(axis=0), rows_RF.mean(axis=0))
     varies_F = sd_F > 0
@@ -62,13 +63,18 @@ def fit_columns(features_TF: Floats, train: NDArray[np.intp]) -> ColumnScale:
 
 @dataclass(frozen=True)
 class ScanMoments:
-    """One subject's training TRs: n_C, sum_CV and square_CV of each scan, smallest and largest value of each voxel."""
+    """Sums over one subject's training TRs."""
 
     n_C: NDArray[np.intp]
+    """Training TRs per scan."""
     sum_CV: NDArray[np.float64]
+    """Sum of values per scan."""
     square_CV: NDArray[np.float64]
+    """Sum of squares per scan."""
     low_V: NDArray[np.float32]
+    """Smallest value."""
     high_V: NDArray[np.float32]
+    """Largest value."""
 
     def sd_V(self) -> NDArray[np.float64]:
         """Standard deviation over all training TRs together: what the mask's vote looks at."""
@@ -91,17 +97,15 @@ class ScanMoments:
 
 @dataclass(frozen=True)
 class BoldScale:
-    """One subject's mean and standard deviation (ddof 0) of each voxel in each scan, over training TRs.
-
-    pooled_scans: scans with too few training TRs of their own, which took the parameters of all training TRs.
-    """
+    """Mean and standard deviation (ddof 0) of each voxel in each scan of one subject, over training TRs."""
 
     mean_CV: NDArray[np.float32]
     sd_CV: NDArray[np.float32]
     pooled_scans: tuple[int, ...] = ()
+    """Scans with too few training TRs, which use the parameters of all training TRs."""
 
     def apply(self, bold_TV: Rows, scan_lengths_trs: Sequence[int], voxels: NDArray[np.intp]) -> NDArray[np.float32]:
-        """(T, len(voxels)) float32, z-scored; a voxel that is constant in a scan's training TRs is 0 there."""
+        """Z-score, (T, len(voxels)) float32; a voxel that is constant in a scan's training TRs is 0 there."""
         scaled_TV = np.empty((len(bold_TV), len(voxels)), np.float32)
         start = 0
         for scan, length in enumerate(scan_lengths_trs):
@@ -116,7 +120,7 @@ class BoldScale:
 
 
 def scan_moments(bold_TV: Rows, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]) -> ScanMoments:
-    """What the training rows add up to, in float64 and a few rows at a time."""
+    """Sum the training rows and their squares per scan in float64, a few rows at a time."""
     n_scans, n_voxels = len(scan_lengths_trs), bold_TV.shape[1]
     moments = ScanMoments(
         n_C=np.zeros(n_scans, np.intp),
@@ -141,7 +145,7 @@ def scan_moments(bold_TV: Rows, train: NDArray[np.intp], scan_lengths_trs: Seque
 
 
 def vote_mask(sd_SV: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
-    """(V,): voxels whose sd exceeds the 10th percentile of the non-zero ones in at least half of the subjects."""
+    """Return (V,): voxels whose sd exceeds the 10th percentile of non-zero sds in at least half of the subjects."""
     votes_V = np.zeros(len(sd_SV[0]), np.intp)
     for sd_V in sd_SV:
         varying = sd_V[sd_V > 0]
@@ -151,7 +155,7 @@ def vote_mask(sd_SV: Sequence[NDArray[np.float64]]) -> NDArray[np.bool_]:
 
 
 def _sd(spread: NDArray[np.float64], mean: NDArray[np.float64]) -> NDArray[np.float32]:
-    """The spread in float32, with what is only rounding around the mean set to exactly 0."""
+    """Return the spread as float32; rounding error around the mean becomes exactly 0."""
     return np.where(spread > 1e-7 * np.abs(mean), spread, 0.0).astype(np.float32)
 
 

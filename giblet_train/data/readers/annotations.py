@@ -21,7 +21,7 @@ from giblet_train.schema.errors import DataError
 SHEET = "Segments"
 
 LAB_TR_S = 1.5
-"""The repetition time that the lab's TR columns count in, whatever the study's is."""
+"""Repetition time of the lab's TR columns, independent of the study's."""
 
 COLUMNS = {
     "start_s": "Start Time (s)",
@@ -48,7 +48,7 @@ TIME_DECIMALS = 6
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of film and what is seen in it; times are seconds from the film's start."""
+    """A stretch of film and a description of it; times are seconds from the film's start."""
 
     start_s: float
     end_s: float
@@ -65,51 +65,56 @@ class Segment:
 
     @property
     def text(self) -> str:
-        """What is embedded: detail, names and location, those that are not empty, joined by `; `."""
+        """Return the text to embed: the non-empty ones of detail, names and location, joined by `; `."""
         return "; ".join(part for part in (self.detail, self.names_all, self.location) if part)
 
 
 @dataclass(frozen=True)
 class Annotations:
-    """Segments in order of time, and a sentence for each thing that was put right while reading them."""
+    """Annotations of a film."""
 
     segments: tuple[Segment, ...]
+    """Segments in order of time."""
     notes: tuple[str, ...] = ()
+    """A sentence for each correction made while reading."""
 
 
 @dataclass(frozen=True)
 class _Row:
-    """A line of the file: its number there, the segment in the file's own seconds, its 1-based TR or None."""
+    """A line of the file."""
 
     number: int
+    """Line number in the file."""
     segment: Segment
+    """Segment in the file's own seconds."""
     first_tr: float | None
+    """1-based TR, or None."""
 
 
 def read_runs(paths: Sequence[Path], tr_s: float, scan_lengths_trs: Sequence[int] | None = None) -> Annotations:
-    """The segments of one file for all scans, or of a file for each, whose seconds start with its scan.
+    """Read the segments of one file for all scans, or of one file per scan with seconds from the scan's start.
 
-    Raises what `read_annotations` does, and DataError where there are not as many files as scans.
+    Raises what `read_annotations` does, and DataError if there are not as many files as scans.
     """
     if len(paths) == 1:
         return read_annotations(paths[0], tr_s, scan_lengths_trs)
     starts_s = scan_starts_s(tr_s, scan_lengths_trs)
     if len(paths) != len(starts_s):
         raise DataError(f"There are {len(paths)} annotation files for {len(starts_s)} scans.", "Set data.annotations.")
-    each = [read_annotations(path, tr_s) for path in paths]
+    per_scan = [read_annotations(path, tr_s) for path in paths]
     return Annotations(
-        tuple(_shifted(segment, by_s) for one, by_s in zip(each, starts_s, strict=True) for segment in one.segments),
-        tuple(note for one in each for note in one.notes),
+        tuple(_shifted(segment, by_s) for a, by_s in zip(per_scan, starts_s, strict=True) for segment in a.segments),
+        tuple(note for a in per_scan for note in a.notes),
     )
 
 
 def read_annotations(path: Path, tr_s: float, scan_lengths_trs: Sequence[int] | None = None) -> Annotations:
-    """The segments of a workbook or CSV on the one timeline of all scans.
+    """Read the segments of a workbook, CSV or events file on the common timeline of all scans.
 
-    Where seconds restart, `scan_lengths_trs` says how long the scans before lasted, in TRs of tr_s seconds. Rows with
-    equal start, end and text are taken once, and counted in the notes. Blank TR columns are fine.
-    Raises DataError for a file that is none, a needed column that is missing, a time that is no number or runs
-    backwards, and for seconds that restart more often than scan_lengths_trs allows.
+    If seconds restart, `scan_lengths_trs` gives the length of the scans before, in TRs of tr_s seconds. Rows with equal
+    start, end and text are read once and counted in the notes. TR columns may be blank.
+    Raises DataError for an unreadable file, a missing column, a time that is not a number, an end before its start, and
+    seconds that restart more often than scan_lengths_trs allows.
     """
     rows, n_duplicates = _without_duplicates(_rows(path, _table(path)))
     if not rows:
@@ -120,7 +125,7 @@ def read_annotations(path: Path, tr_s: float, scan_lengths_trs: Sequence[int] | 
 
 
 def scan_starts_s(tr_s: float, scan_lengths_trs: Sequence[int] | None) -> list[float]:
-    """When each scan begins on the one timeline, in seconds."""
+    """Return the start of each scan on the common timeline, in seconds."""
     starts_s = [0.0]
     for length in (scan_lengths_trs or ())[:-1]:
         starts_s.append(starts_s[-1] + length * tr_s)
@@ -128,7 +133,7 @@ def scan_starts_s(tr_s: float, scan_lengths_trs: Sequence[int] | None) -> list[f
 
 
 def _table(path: Path) -> list[list[Any]]:
-    """The cells of the file, row by row."""
+    """Read the cells of the file, row by row."""
     try:
         if path.suffix.lower() == ".csv":
             return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
@@ -149,7 +154,7 @@ def _table(path: Path) -> list[list[Any]]:
 
 def _rows(path: Path, table: Sequence[Sequence[Any]]) -> list[_Row]:
     header = [str(cell).strip() for cell in table[0]] if table else []
-    column = {field: _find(header, field, COLUMNS[field]) for field in COLUMNS}
+    column = {field: _column_of(header, field, COLUMNS[field]) for field in COLUMNS}
     missing = [COLUMNS[field] for field in NEEDED if column[field] is None]
     if missing:
         raise DataError(
@@ -157,28 +162,28 @@ def _rows(path: Path, table: Sequence[Sequence[Any]]) -> list[_Row]:
             f"{', '.join(repr(h) for h in header if h) or 'none'}.",
             "Name the columns as the lab's workbook does; an empty column is fine.",
         )
-    tr_column = _find(header, FIRST_TR_COLUMN)
+    tr_column = _column_of(header, FIRST_TR_COLUMN)
     rows = []
     for number, cells in enumerate(table[1:], 2):
-        found = {field: cells[n] if n is not None and n < len(cells) else "" for field, n in column.items()}
-        if any(str(value).strip() for value in found.values()):
+        values = {field: cells[n] if n is not None and n < len(cells) else "" for field, n in column.items()}
+        if any(str(value).strip() for value in values.values()):
             first_tr = cells[tr_column] if tr_column is not None and tr_column < len(cells) else None
-            rows.append(_Row(number, _segment(path, number, found), _optional_number(first_tr)))
+            rows.append(_Row(number, _segment(path, number, values), _optional_number(first_tr)))
     return rows
 
 
-def _find(header: Sequence[str], *names: str) -> int | None:
+def _column_of(header: Sequence[str], *names: str) -> int | None:
     return next((n for n, cell in enumerate(header) if cell in names), None)
 
 
-def _segment(path: Path, number: int, found: Mapping[str, Any]) -> Segment:
-    start_s, end_s = (_time_s(path, number, field, found[field]) for field in ("start_s", "end_s"))
+def _segment(path: Path, number: int, values: Mapping[str, Any]) -> Segment:
+    start_s, end_s = (_time_s(path, number, field, values[field]) for field in ("start_s", "end_s"))
     if end_s < start_s:
         raise DataError(
             f"{path}, row {number}: the segment ends at {end_s:g} s, before it starts at {start_s:g} s.",
             "Correct the row.",
         )
-    words = {field: _words(value) for field, value in found.items() if field not in ("start_s", "end_s")}
+    words = {field: _clean_text(value) for field, value in values.items() if field not in ("start_s", "end_s")}
     return Segment(start_s, end_s, **words)
 
 
@@ -200,24 +205,24 @@ def _optional_number(value: Any) -> float | None:
     return number if abs(number) < float("inf") else None
 
 
-def _words(value: Any) -> str:
+def _clean_text(value: Any) -> str:
     whole = isinstance(value, float) and value.is_integer()
     return " ".join(str(int(value) if whole else value).split())
 
 
 def _without_duplicates(rows: Iterable[_Row]) -> tuple[list[_Row], int]:
-    kept: dict[tuple[float, float, str], _Row] = {}
+    unique: dict[tuple[float, float, str], _Row] = {}
     n_rows = 0
     for row in rows:
         n_rows += 1
-        kept.setdefault((row.segment.start_s, row.segment.end_s, row.segment.text), row)
-    return list(kept.values()), n_rows - len(kept)
+        unique.setdefault((row.segment.start_s, row.segment.end_s, row.segment.text), row)
+    return list(unique.values()), n_rows - len(unique)
 
 
 def _on_one_timeline(
     rows: Sequence[_Row], tr_s: float, scan_lengths_trs: Sequence[int] | None, path: Path
 ) -> list[Segment]:
-    """The rows' segments, those of each scan shifted by the length of the scans before it."""
+    """Shift the segments of each scan by the length of the scans before it."""
     starts_s = scan_starts_s(tr_s, scan_lengths_trs)
     scan, segments = 0, []
     for before, row in zip([rows[0], *rows], rows, strict=False):
@@ -234,7 +239,7 @@ def _shifted(segment: Segment, by_s: float) -> Segment:
 
 
 def _restarts(before: _Row, row: _Row) -> bool:
-    """Whether a new scan begins with `row`: its seconds fall back by more than a little, and its TRs do not."""
+    """Return True if a new scan begins with `row`: its seconds fall far back while its TR column does not."""
     trs_fall = before.first_tr is not None and row.first_tr is not None and row.first_tr < before.first_tr
     return row.segment.start_s < RESTART_RATIO * before.segment.start_s and not trs_fall
 
@@ -243,9 +248,9 @@ def _check_restart(row: _Row, scan: int, starts_s: Sequence[float], tr_s: float,
     """Raises DataError unless scan number `scan`, from 0, is known and begins where the row's TR column says."""
     where = f"{path}, row {row.number}: the seconds restart at {row.segment.start_s:g} s"
     if scan >= len(starts_s):
-        known = "data.scan_lengths_trs is not given" if scan == 1 else f"there are only {len(starts_s)} scans"
+        reason = "data.scan_lengths_trs is not given" if scan == 1 else f"there are only {len(starts_s)} scans"
         raise DataError(
-            f"{where}, but {known}, so nobody knows when that was.",
+            f"{where}, but {reason}, so nobody knows when that was.",
             "Set data.scan_lengths_trs to the TRs of every scan, such as [946, 1030].",
         )
     if row.first_tr is None:

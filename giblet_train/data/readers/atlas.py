@@ -1,7 +1,7 @@
-"""An atlas of the brain: a label for each voxel of the grid, and the parcels' names.
+"""Read a brain atlas: a label per voxel, and the names of the parcels.
 
-A 3-D NIfTI file of whole numbers, 0 outside every parcel; a `.tsv` of the same name beside it may name them, with the
-columns `index` and `name` as BIDS has them (`dseg.tsv`). X Y Z grid.
+The atlas is a 3-D NIfTI file of integers, 0 outside every parcel. A `.tsv` of the same name may name the parcels, with
+the BIDS columns `index` and `name` (`dseg.tsv`). X Y Z grid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ MOST_PARCELS = 10_000
 
 
 def read_parcels(path: Path, like: Volumes) -> NDArray[np.int32]:
-    """(X, Y, Z): each voxel's label. Raises DataError for another grid, and for values that are no labels."""
+    """Read each voxel's label, (X, Y, Z). Raises DataError for another grid and for values that are not labels."""
     remedy = "data.atlas is a NIfTI file of labels: whole numbers, 0 outside every parcel."
     values_XYZ = read_map(path, like.shape_XYZ, like.affine, remedy)
     if not np.array_equal(values_XYZ, np.rint(values_XYZ)) or values_XYZ.min() < 0:
@@ -31,9 +31,9 @@ def read_parcels(path: Path, like: Volumes) -> NDArray[np.int32]:
 
 
 def parcel_names(path: Path, labels: Sequence[int]) -> dict[int, str]:
-    """Label -> name, `parcel 7` for one that the table beside the atlas does not name.
+    """Return label -> name; a label without a row in the table becomes `parcel 7`.
 
-    Raises DataError for a table without the columns, an index that is no number, and two labels of one name.
+    Raises DataError for missing columns, an index that is not a number, and a name used twice.
     """
     table = parcel_names_file(path)
     named = {} if table is None else _read_table(table)
@@ -45,7 +45,7 @@ def parcel_names(path: Path, labels: Sequence[int]) -> dict[int, str]:
 
 
 def parcel_names_file(atlas: Path | None) -> Path | None:
-    """The table of names beside an atlas, if there is one."""
+    """Return the table of names next to an atlas, or None."""
     if atlas is None:
         return None
     table = atlas.with_name(atlas.name.removesuffix(".gz").removesuffix(".nii") + ".tsv")

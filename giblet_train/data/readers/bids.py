@@ -1,7 +1,7 @@
-"""fMRIPrep's derivatives in BIDS: which files are whose runs.
+"""Find the runs in fMRIPrep's derivatives.
 
-`sub-XX[/ses-YY]/func/sub-XX[_ses-YY]_task-T[_run-N]_space-S[_res-R]_desc-preproc_bold.nii.gz`, beside each the brain
-mask (`_desc-brain_mask`) and the confounds (`_desc-confounds_timeseries.tsv`, without space).
+`sub-XX[/ses-YY]/func/sub-XX[_ses-YY]_task-T[_run-N]_space-S[_res-R]_desc-preproc_bold.nii.gz`, with a brain mask
+(`_desc-brain_mask`) and confounds (`_desc-confounds_timeseries.tsv`, without space) next to each.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ REMEDY = "Correct data.bids or data.data_dir."
 
 @dataclass(frozen=True)
 class BidsRun:
-    """One run of one subject. mask and confounds: None where fMRIPrep wrote none."""
+    """One run of one subject."""
 
     subject: int
     session: str
     run: str
     bold: Path
     mask: Path | None
+    """Brain mask, None if fMRIPrep wrote none."""
     confounds: Path | None
+    """Table of confounds, None if fMRIPrep wrote none."""
 
 
 def bids_runs(folder: Path, config: BidsConfig) -> dict[int, tuple[BidsRun, ...]]:

@@ -1,6 +1,6 @@
-"""BIDS events as annotations: onset and duration become start and end, the event's type its description.
+"""Read BIDS events as annotations: onset and duration become start and end, the event's type its description.
 
-Columns beside these may carry the names of `Segment`'s fields (detail, names_all, location, ...).
+Other columns may have the names of `Segment`'s fields (detail, names_all, location, ...).
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ MISSING = "n/a"
 
 
 def events_table(path: Path) -> list[list[str]]:
-    """The file's rows under the names of `Segment`'s fields, the header first.
+    """Return the rows under the names of `Segment`'s fields, header first.
 
-    Raises DataError for a file without onset, duration or a description, and for a duration that is no number.
+    Raises DataError for a file without onset, duration or description, and for a duration that is not a number.
     """
     with open(path, encoding="utf-8-sig", newline="") as file:
         reader = csv.DictReader(file, delimiter="\t")

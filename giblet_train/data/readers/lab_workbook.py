@@ -44,9 +44,9 @@ CREATED = datetime(2008, 5, 20, tzinfo=UTC)
 def write_annotations(
     path: Path, segments: Sequence[Segment], tr_s: float, scan_lengths_trs: Sequence[int] | None = None
 ) -> None:
-    """The segments as the lab's workbook: seconds restart with every scan, TR columns are 1-based and continuous.
+    """Write the segments as the lab's workbook: seconds restart with every scan, TR columns are 1-based and continuous.
 
-    The same segments give the same bytes. Raises OSError when `path` cannot be written; nothing is then left there.
+    The same segments give the same bytes. Raises OSError if `path` cannot be written; nothing is then left there.
     """
     borders_s = scan_starts_s(tr_s, scan_lengths_trs)
     memory = io.BytesIO()

@@ -1,6 +1,6 @@
-"""BOLD volumes: a NIfTI file's header checked, its volumes streamed once, and a matrix written back as NIfTI.
+"""Read BOLD volumes: check the NIfTI header, stream the volumes once, and write a matrix back as NIfTI.
 
-T TRs, B TRs of one chunk, V voxels of a mask in C order, N voxels of a volume as they lie in the file, X Y Z grid.
+T TRs, B TRs of one chunk, V voxels of a mask in C order, N voxels of a volume in file order, X Y Z grid.
 """
 
 from __future__ import annotations
@@ -31,33 +31,38 @@ TR_TOLERANCE = 1e-3
 LONGEST_TR_S = 30.0
 AFFINE_TOLERANCE_MM = 1e-2
 ALIGNED = 2
-"""NIfTI's code of a space that is some other image's, what is written where nothing better is known."""
+"""NIfTI code for "aligned to another image", written if the space is unknown."""
 
 GZIP_MAGIC = b"\x1f\x8b"
 
 
 @dataclass(frozen=True)
 class Volumes:
-    """What the header of a subject's 4-D file says, in our units; the file may be followed by those of later runs.
-
-    n_trs: volumes of all runs together, file_trs of this file. tr_s: seconds from one volume to the next. affine:
-    (4, 4), voxel to mm. slope, intercept: value = raw·slope + intercept. space_code: NIfTI's number of the space that
-    the affine leads to, 4 for MNI. notes: a sentence for each thing in the headers that had to be interpreted.
-    """
+    """Header of a subject's 4-D file, possibly followed by the files of later runs."""
 
     path: Path
     shape_XYZ: tuple[int, int, int]
+    """Voxels along each axis."""
     n_trs: int
+    """Volumes of all runs."""
     file_trs: int
+    """Volumes of this file."""
     tr_s: float
+    """Seconds per volume."""
     affine: NDArray[np.float64]
+    """(4, 4), voxel to mm."""
     dtype: np.dtype[Any]
     slope: float
+    """value = raw·slope + intercept."""
     intercept: float
     offset_bytes: int
+    """Position of the first volume in the file."""
     space_code: int = ALIGNED
+    """NIfTI code of the space of the affine, 4 for MNI."""
     notes: tuple[str, ...] = ()
+    """A sentence for each thing in the headers that had to be interpreted."""
     later_runs: tuple[Volumes, ...] = ()
+    """Headers of the following runs."""
 
     @property
     def run_lengths_trs(self) -> tuple[int, ...]:
@@ -71,7 +76,7 @@ class Volumes:
 
 
 def read_headers(paths: Sequence[Path], tr_s: float) -> Volumes:
-    """The headers of a subject's runs, to be read as one series. Raises DataError, also where their grids differ."""
+    """Read the headers of a subject's runs as one series. Raises DataError, also if their grids differ."""
     first, *later = (read_header(path, tr_s) for path in paths)
     for run in later:
         check_same_grid(first, run)
@@ -87,10 +92,13 @@ def read_headers(paths: Sequence[Path], tr_s: float) -> Volumes:
 
 
 def read_header(path: Path, tr_s: float) -> Volumes:
-    """The header of a .nii or .nii.gz file, checked.
+    """Read and check the header of a .nii or .nii.gz file.
 
-    tr_s: the TR that the configuration states. A header in milliseconds is converted and one without a TR takes the
-    stated one, each with a note. Raises DataError for a file that is missing, unreadable, not 4-D or of another TR.
+    A TR in milliseconds is converted and a missing TR is replaced by the stated one, each with a note. Raises DataError
+    for a file that is missing, unreadable, not 4-D or has another TR.
+
+    Args:
+        tr_s: TR of the configuration.
     """
     try:
         image: Any = nibabel.load(path)
@@ -161,12 +169,12 @@ def check_same_grid(first: Volumes, other: Volumes) -> None:
     if first.shape_XYZ != other.shape_XYZ:
         raise DataError(
             f"{b} has a grid of {_times(other.shape_XYZ)} voxels, {a} of {_times(first.shape_XYZ)}.",
-            "All subjects must lie on one grid: resample to one template, or leave the subject out by data.subjects.",
+            "All subjects must be on one grid: resample to one template, or leave the subject out by data.subjects.",
         )
     gap_mm = float(np.abs(_corners(first) - _corners(other)).max())
     if gap_mm > AFFINE_TOLERANCE_MM:
         raise DataError(
-            f"{b} and {a} have the same number of voxels but other affines: corners lie up to {gap_mm:.3g} mm apart.",
+            f"{b} and {a} have the same number of voxels but other affines: corners are up to {gap_mm:.3g} mm apart.",
             "Resample to the same template, or leave the subject out by data.subjects.",
         )
 
@@ -184,46 +192,46 @@ def _corners(volumes: Volumes) -> NDArray[np.float64]:
 def stream(
     volumes: Volumes, mask_XYZ: NDArray[np.bool_], n_trs: int | None = None
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The masked volumes in order, read once and a few at a time.
+    """Read the masked volumes in order, once, a few at a time.
 
-    Yields (index of the chunk's first TR, (B, V) float32) over the first n_trs volumes (all when None), in memory that
-    does not depend on the number of TRs. A compressed file's checksum is verified when all of it is read.
-    Raises DataError when a file ends early or is damaged.
+    Yields (index of the chunk's first TR, (B, V) float32) over the first n_trs volumes (all if None); memory does not
+    depend on the number of TRs. The checksum of a compressed file is verified if all of it is read.
+    Raises DataError if a file ends early or is damaged.
     """
-    left = volumes.n_trs if n_trs is None else min(n_trs, volumes.n_trs)
+    remaining = volumes.n_trs if n_trs is None else min(n_trs, volumes.n_trs)
     start = 0
     for run in (volumes, *volumes.later_runs):
-        if left:
+        if remaining:
             yield from (
-                (start + done, bold_BV) for done, bold_BV in _stream_file(run, mask_XYZ, min(left, run.file_trs))
+                (start + done, bold_BV) for done, bold_BV in _stream_file(run, mask_XYZ, min(remaining, run.file_trs))
             )
-        left -= min(left, run.file_trs)
+        remaining -= min(remaining, run.file_trs)
         start += run.file_trs
 
 
 def _stream_file(
-    volumes: Volumes, mask_XYZ: NDArray[np.bool_], wanted: int
+    volumes: Volumes, mask_XYZ: NDArray[np.bool_], n_trs: int
 ) -> Iterator[tuple[int, NDArray[np.float32]]]:
     columns_V = _file_columns(mask_XYZ)
     chunk = max(1, CHUNK_BYTES // (volumes.n_voxels * volumes.dtype.itemsize))
-    done = 0
+    n_read = 0
     try:
         with _open(volumes.path) as file:
             _skip(file, volumes.offset_bytes)
-            while done < wanted:
-                raw_BN = np.empty((min(chunk, wanted - done), volumes.n_voxels), volumes.dtype)
+            while n_read < n_trs:
+                raw_BN = np.empty((min(chunk, n_trs - n_read), volumes.n_voxels), volumes.dtype)
                 got = _fill(file, raw_BN) // (volumes.n_voxels * volumes.dtype.itemsize)
                 if got < len(raw_BN):
                     raise EOFError
-                yield done, _scaled(np.take(raw_BN, columns_V, axis=1), volumes)
-                done += len(raw_BN)
-            if wanted == volumes.file_trs:
+                yield n_read, _scaled(np.take(raw_BN, columns_V, axis=1), volumes)
+                n_read += len(raw_BN)
+            if n_trs == volumes.file_trs:
                 while file.read(1 << 20):
                     pass
     except EOFError:
         raise DataError(
             f"{volumes.path} is truncated: the header promises {volumes.file_trs} volumes, "
-            f"the file ends inside one of volumes {done + 1} to {min(done + chunk, volumes.n_trs)}.",
+            f"the file ends inside one of volumes {n_read + 1} to {min(n_read + chunk, volumes.n_trs)}.",
             "Copy it again from its source.",
         ) from None
     except (OSError, zlib.error, ValueError) as error:
@@ -242,7 +250,7 @@ def _scaled(raw_BV: NDArray[Any], volumes: Volumes) -> NDArray[np.float32]:
 
 
 def _file_columns(mask_XYZ: NDArray[np.bool_]) -> NDArray[np.intp]:
-    """Where the mask's voxels, in C order, lie in a volume that is stored with X running fastest."""
+    """Return the positions of the mask's voxels (C order) in a volume that is stored with X running fastest."""
     return np.ravel_multi_index(np.nonzero(mask_XYZ), mask_XYZ.shape, order="F")
 
 
@@ -263,19 +271,20 @@ def _skip(file: IO[bytes], n_bytes: int) -> None:
 
 def _fill(file: Any, array: NDArray[Any]) -> int:
     view = array.view(np.uint8).reshape(-1).data
-    done = 0
-    while done < len(view):
-        read = file.readinto(view[done:])
+    n_filled = 0
+    while n_filled < len(view):
+        read = file.readinto(view[n_filled:])
         if not read:
             break
-        done += read
-    return done
+        n_filled += read
+    return n_filled
 
 
 def nonzero_voxels(volumes: Volumes) -> NDArray[np.bool_]:
-    """(X, Y, Z): voxels with a finite value other than zero in one of the first volumes. Raises DataError.
+    """Return (X, Y, Z): voxels with a finite value other than zero in one of the first volumes. Raises DataError.
 
-    A voxel that scanner or mask left empty is zero throughout; a few volumes tell it from one that passes through zero.
+    A voxel outside the scanned or masked region is zero throughout; a few volumes distinguish it from one that passes
+    through zero.
     """
     found_N = np.zeros(volumes.n_voxels, bool)
     for _, bold_BN in stream(volumes, np.ones(volumes.shape_XYZ, bool), n_trs=PRESENCE_TRS):
@@ -284,14 +293,14 @@ def nonzero_voxels(volumes: Volumes) -> NDArray[np.bool_]:
 
 
 def read_mask(path: Path, like: Volumes) -> NDArray[np.bool_]:
-    """(X, Y, Z): the voxels of a 3-D NIfTI file that are not zero. Raises DataError when it is on another grid."""
+    """Read the non-zero voxels of a 3-D NIfTI file, (X, Y, Z). Raises DataError if it is on another grid."""
     values_XYZ = read_map(path, like.shape_XYZ, like.affine, "data.mask is `vote` or a NIfTI file.")
     mask_XYZ: NDArray[np.bool_] = np.isfinite(values_XYZ) & (values_XYZ != 0)
     return mask_XYZ
 
 
 def read_map(path: Path, shape_XYZ: tuple[int, ...], affine: NDArray[np.float64], remedy: str) -> NDArray[Any]:
-    """(X, Y, Z): the values of a 3-D NIfTI file. Raises DataError when it is unreadable or on another grid."""
+    """Read the values of a 3-D NIfTI file, (X, Y, Z). Raises DataError if it is unreadable or on another grid."""
     try:
         image: Any = nibabel.load(path)
         values_XYZ = np.asarray(image.dataobj)

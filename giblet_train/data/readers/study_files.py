@@ -1,4 +1,4 @@
-"""The files of a study: found by the configuration, and known by their content."""
+"""Find the files of a study and hash their content."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from giblet_train.schema.config import Config, nearest
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.run_dir import replace_file
 
-Found = TypeVar("Found")
+T = TypeVar("Found")
 
 Progress = Callable[[str, float], None]
-"""Called with what is being done and how much of the whole, from 0 to 1, is finished."""
+"""Called with the current activity and the finished share, 0 to 1."""
 
 HASH_CHUNK_BYTES = 4 * 1024 * 1024
 SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
@@ -29,55 +29,55 @@ SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
 
 @dataclass(frozen=True)
 class Sources:
-    """Where a study's files lie.
-
-    annotations: one file, or one for each run. bold: label ("sub-01") -> the file of each run, by subject number.
-    features: modality -> the file of features that are brought. brain_masks, confounds: label -> the same of fMRIPrep's
-    derivatives; no label for a subject who has none.
-    """
+    """Files of a study."""
 
     film: Path
     annotations: tuple[Path, ...]
+    """One file, or one per run."""
     bold: Mapping[str, tuple[Path, ...]]
+    """Label ("sub-01") -> the file of each run."""
     mask: Path | None = None
     atlas: Path | None = None
     brain_masks: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Label -> fMRIPrep's brain mask of each run; no entry for a subject without any."""
     confounds: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
+    """Label -> fMRIPrep's confounds of each run."""
     features: Mapping[str, Path] = field(default_factory=dict)
+    """Modality -> file of external features."""
 
     def named(self) -> dict[str, Path]:
-        """Every file with the role it plays, whatever its path."""
+        """Return every file by its role, whatever its path."""
         roles = {"film": self.film} | _numbered("annotations", self.annotations)
         roles |= {f"{modality} features": path for modality, path in self.features.items()}
         for subject, paths in self.bold.items():
             roles |= _numbered(subject, paths)
             roles |= _numbered(f"{subject} brain mask", self.brain_masks.get(subject, ()))
             roles |= _numbered(f"{subject} confounds", self.confounds.get(subject, ()))
-        given = {"mask": self.mask, "atlas": self.atlas, "parcel names": parcel_names_file(self.atlas)}
-        return roles | {role: path for role, path in given.items() if path}
+        optional = {"mask": self.mask, "atlas": self.atlas, "parcel names": parcel_names_file(self.atlas)}
+        return roles | {role: path for role, path in optional.items() if path}
 
 
 def find_sources(config: Config, folder: Path) -> Sources:
-    """The files that the configuration names under `folder`.
+    """Find the files that the configuration names under `folder`.
 
-    Raises DataError for what is not there, ConfigError for a bold pattern without `{subject}`.
+    Raises DataError for missing files, ConfigError for a bold pattern without `{subject}`.
     """
     data = config.data
     film = _existing(folder, data.video, "data.video")
-    mask = None if data.mask in ("vote", "atlas") else _brought(config, folder, data.mask, "data.mask")
+    mask = None if data.mask in ("vote", "atlas") else _user_file(config, folder, data.mask, "data.mask")
     atlas = None if data.atlas is None else _existing(folder, data.atlas, "data.atlas")
     features = {
-        m: _brought(config, folder, source.file, f"data.features.{m}.file")
+        m: _user_file(config, folder, source.file, f"data.features.{m}.file")
         for m, source in data.features.brought().items()
         if source.file is not None
     }
     if data.layout == "lab":
         annotations = (_existing(folder, data.annotations, "data.annotations"),)
-        files = _chosen(_all_subjects(folder, data.bold), data.subjects, str(folder / data.bold))
+        files = _select_subjects(_all_subjects(folder, data.bold), data.subjects, str(folder / data.bold))
         return Sources(
             film, annotations, {label(n): (path,) for n, path in files.items()}, mask, atlas, features=features
         )
-    runs = _chosen(bids_runs(folder, data.bids), data.subjects, f"{folder}/sub-*/func")
+    runs = _select_subjects(bids_runs(folder, data.bids), data.subjects, f"{folder}/sub-*/func")
     named = events_files(folder, data.annotations, next(iter(runs.values())))
     return Sources(
         film=film,
@@ -92,19 +92,19 @@ def find_sources(config: Config, folder: Path) -> Sources:
 
 
 def label(subject: int) -> str:
-    """`sub-01` for subject 1."""
+    """Return `sub-01` for subject 1."""
     return f"sub-{subject:02d}"
 
 
-def _brought(config: Config, folder: Path, name: str, key: str) -> Path:
-    """A file of one's own beside the study's. Where the study is made, its folder holds nothing of one's own."""
+def _user_file(config: Config, folder: Path, name: str, key: str) -> Path:
+    """Find a file of the user's own. The folder of a simulated study contains none, so its message says so."""
     try:
         return _existing(folder, name, key)
     except DataError as error:
         if config.data.simulate is None:
             raise
-        made = f"With data.simulate: {config.data.simulate}, {key} is looked for in the made study's folder."
-        raise DataError(f"{error.message} {made}", f"Write {key} as a whole path, /…, on the node.") from None
+        explanation = f"With data.simulate: {config.data.simulate}, {key} is looked for in the made study's folder."
+        raise DataError(f"{error.message} {explanation}", f"Write {key} as a whole path, /…, on the node.") from None
 
 
 def _existing(folder: Path, name: str, key: str) -> Path:
@@ -122,72 +122,73 @@ def _numbered(role: str, paths: tuple[Path, ...]) -> dict[str, Path]:
 def _confounds(runs: Sequence[BidsRun]) -> tuple[Path, ...]:
     missing = next((run.bold for run in runs if run.confounds is None), None)
     if missing is not None:
-        raise DataError(f"{missing.name} has no table of confounds beside it.", "Set data.bids.confounds: null.")
+        raise DataError(f"{missing.name} has no table of confounds next to it.", "Set data.bids.confounds: null.")
     return tuple(run.confounds for run in runs if run.confounds is not None)
 
 
-def _chosen(found: Mapping[int, Found], wanted: str | tuple[int, ...], where: str) -> dict[int, Found]:
-    """The files of the wanted subjects, in the order of their numbers."""
-    if wanted == "all":
-        return {n: found[n] for n in sorted(found)}
-    missing = [n for n in wanted if isinstance(n, int) and n not in found]
+def _select_subjects(files: Mapping[int, T], requested: str | tuple[int, ...], where: str) -> dict[int, T]:
+    """Select the requested subjects' files, in the order of their numbers."""
+    if requested == "all":
+        return {n: files[n] for n in sorted(files)}
+    missing = [n for n in requested if isinstance(n, int) and n not in files]
     if missing:
         raise DataError(
             f"data.subjects asks for {', '.join(map(str, missing))}, but {where} exists only for "
-            f"{', '.join(map(str, sorted(found))) or 'nobody'}.",
+            f"{', '.join(map(str, sorted(files))) or 'nobody'}.",
             "Correct data.subjects or data.bold.",
         )
-    return {n: found[n] for n in sorted(found) if n in wanted}
+    return {n: files[n] for n in sorted(files) if n in requested}
 
 
 def _all_subjects(folder: Path, pattern: str) -> dict[int, Path]:
-    """Subject number -> file, for every file that the pattern can name."""
+    """Return subject number -> file, for every file that matches the pattern."""
     if not SUBJECT.search(pattern):
         raise ConfigError(
             f'data.bold is "{pattern}", which has no {{subject}} in it.', "Write sub-{subject:02d}.nii.gz."
         )
     parts = SUBJECT.split(pattern)
     expression = re.compile(r"(\d+)".join(re.escape(part) for part in parts))
-    found: dict[int, Path] = {}
+    files: dict[int, Path] = {}
     for path in sorted(folder.glob("*".join(parts))):
         match = expression.fullmatch(path.relative_to(folder).as_posix())
         if not match or len(set(map(int, match.groups()))) != 1:
             continue
-        if int(match[1]) in found:
+        if int(match[1]) in files:
             raise DataError(
-                f"{found[int(match[1])].name} and {path.name} both are subject {int(match[1])} of data.bold.",
+                f"{files[int(match[1])].name} and {path.name} both are subject {int(match[1])} of data.bold.",
                 "Keep one of them, or write data.bold so that only one fits.",
             )
-        found[int(match[1])] = path
-    if not found:
+        files[int(match[1])] = path
+    if not files:
         raise DataError(f"No file matches {folder / pattern}.", "Set data.bold or data.data_dir.")
-    return found
+    return files
 
 
 def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]:
-    """Role -> SHA-256 of the file's bytes, so that a key does not depend on where the files lie.
+    """Return role -> SHA-256 of the file's bytes, so that the store's key does not depend on paths.
 
-    cache: a JSON file that remembers the digest of a path whose size and time of change stay the same.
+    Args:
+        cache: JSON file that remembers digests by path, size and modification time.
     """
-    known = _remembered(cache)
+    cached = _read_cache(cache)
     result: dict[str, str] = {}
     named = sources.named()
     for n, (role, path) in enumerate(named.items()):
         progress(f"reading {path.name}", n / len(named))
         stat = path.stat()
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
-        entry = known.get(str(path.resolve()))
+        entry = cached.get(str(path.resolve()))
         if not entry or entry[:3] != stamp:
             entry = [*stamp, _digest(path)]
-            known[str(path.resolve())] = entry
+            cached[str(path.resolve())] = entry
         result[role] = str(entry[3])
     cache.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(cache, json.dumps(known).encode())
+    replace_file(cache, json.dumps(cached).encode())
     return result
 
 
-def _remembered(cache: Path) -> dict[str, list[object]]:
-    """What the cache file knows: path -> [bytes, time of change, inode, digest]. Without a readable one, nothing."""
+def _read_cache(cache: Path) -> dict[str, list[object]]:
+    """Read the cache: path -> [bytes, modification time, inode, digest]. Empty if the file is missing or unreadable."""
     try:
         return msgspec.json.decode(cache.read_bytes(), type=dict[str, list[object]])
     except (OSError, msgspec.MsgspecError):

@@ -1,6 +1,6 @@
-"""The one clock of a study, in seconds: where each TR lies in its scan and what of the film it shows.
+"""Map TRs to seconds of the scan and of the film.
 
-Nothing is ever stretched: what film and scan do not share is cropped, and said.
+Nothing is ever stretched: TRs that film and scan do not share are cropped, with a note.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ SPARE_FILM_TRS = 20
 
 @dataclass(frozen=True)
 class Timeline:
-    """The TRs of a store: numbers first_tr to first_tr + n_trs of the scans put one after another.
+    """TRs of a store: first_tr to first_tr + n_trs of the concatenated scans.
 
     TR t of the store begins at (first_tr + t)·tr_s in the scans and at `film_s(t)` in the film.
     """
@@ -25,8 +25,11 @@ class Timeline:
     tr_s: float
     scan_lengths_trs: tuple[int, ...]
     stimulus_offset_s: float = 0.0
+    """Film second at which the first scan begins."""
     first_tr: int = 0
+    """First used TR of the scans."""
     notes: tuple[str, ...] = ()
+    """A sentence for each crop."""
 
     @property
     def n_trs(self) -> int:
@@ -35,23 +38,23 @@ class Timeline:
 
     @property
     def film_start_s(self) -> float:
-        """Where the film stands when the first TR of the store begins."""
+        """Return the film's second at which the first TR of the store begins."""
         return self.film_s(0)
 
     def film_s(self, tr: float) -> float:
-        """Where the film stands when TR `tr` of the store begins, in seconds from its start."""
+        """Return the film's second at which TR `tr` of the store begins."""
         return (self.first_tr + tr) * self.tr_s + self.stimulus_offset_s
 
     def tr_at(self, film_s: float) -> float:
-        """The TR of the store, with its fraction, at which the film stands at `film_s`."""
+        """Return the fractional TR of the store at second `film_s` of the film."""
         return (film_s - self.stimulus_offset_s) / self.tr_s - self.first_tr
 
     def cropped(self, first: int, stop: int, note: str) -> Timeline:
         """Only TRs `first` up to `stop` of this timeline."""
         lengths, start = [], 0
         for length in self.scan_lengths_trs:
-            kept = min(stop, start + length) - max(first, start)
-            lengths.append(kept)
+            n_shared = min(stop, start + length) - max(first, start)
+            lengths.append(n_shared)
             start += length
         return replace(
             self,
@@ -62,7 +65,7 @@ class Timeline:
 
 
 def scan_timeline(n_trs: int, tr_s: float, scan_lengths_trs: Sequence[int] | None, file: str) -> Timeline:
-    """The timeline of files with n_trs volumes. Raises DataError when the stated scans are longer than the files."""
+    """Return the timeline of n_trs volumes. Raises DataError if the stated scans are longer."""
     if scan_lengths_trs is None:
         return Timeline(tr_s, (n_trs,))
     stated = sum(scan_lengths_trs)
@@ -78,10 +81,10 @@ def scan_timeline(n_trs: int, tr_s: float, scan_lengths_trs: Sequence[int] | Non
 
 
 def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: int | None) -> Timeline:
-    """The part of the timeline that the film covers, when the film stands at offset_s as the first scan begins.
+    """Crop the timeline to the TRs that the film covers, given its second offset_s at the start of the first scan.
 
-    A film shorter than the scans is accepted where the overlap is stated: by usable_trs, or by scan lengths of which
-    the film covers the first ones whole and nothing of the next but a few TRs. Raises DataError otherwise.
+    A film shorter than the scans is accepted if the overlap is stated: by usable_trs, or by scan lengths of which the
+    film covers the first ones completely and at most a few TRs of the next. Raises DataError otherwise.
     """
     placed = replace(timeline, stimulus_offset_s=offset_s)
     first = max(0, ceil(-offset_s / timeline.tr_s - ROUNDING_TRS))
@@ -89,7 +92,7 @@ def over_film(timeline: Timeline, film_s: float, offset_s: float, usable_trs: in
     stop = min(timeline.n_trs, covered)
     if stop - first < 1:
         raise DataError(
-            f"The film lasts {film_s:.1f} s and stands at {offset_s:g} s as the scan begins: they share no TR.",
+            f"The film lasts {film_s:.1f} s and is at {offset_s:g} s when the scan begins: they share no TR.",
             "Correct data.stimulus_offset_s.",
         )
     if stop < timeline.n_trs:

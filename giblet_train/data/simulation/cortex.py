@@ -1,4 +1,4 @@
-"""How simulated voxels answer to a film: a linear map per subject from the stimulus's true features, then an HRF.
+"""Simulate responses of voxels to a film: a linear map per subject from the true features, then an HRF.
 
 Shapes: T TRs, F features of one group, R responsive voxels.
 """
@@ -25,18 +25,17 @@ SIGNAL_PERCENT = (0.7, 1.0)
 
 @dataclass(frozen=True)
 class Cortex:
-    """What all subjects have in common.
-
-    shares_R: truth features' group -> share of the explainable variance in each responsive voxel. weights_FR: group ->
-    the group's weights, unit variance. percent_R: standard deviation of the response, percent of the voxel's mean.
-    """
+    """Part of the cortex that all subjects share."""
 
     shares_R: Mapping[str, Floats]
+    """Group of true features -> share of the explainable variance in each responsive voxel."""
     weights_FR: Mapping[str, Single]
+    """Group of true features -> shared weights, unit variance."""
     percent_R: Floats
+    """Standard deviation of the response, percent of the voxel's mean."""
 
     def own_weights(self, rng: np.random.Generator, maps: SmoothMaps) -> dict[str, Single]:
-        """A subject's weights: √0.8 of the group's and √0.2 of their own."""
+        """Return a subject's weights: √0.8 of the group's and √0.2 of their own."""
         common, own = math.sqrt(SHARED_VARIANCE), math.sqrt(1.0 - SHARED_VARIANCE)
         return {
             group: common * weights_FR + own * maps.draw(rng, len(weights_FR))
@@ -50,9 +49,9 @@ class Cortex:
         kernel_K: Floats,
         scan_lengths_trs: tuple[int, ...],
     ) -> Single:
-        """(T, R) percent signal change, mean 0 over the study.
+        """Return (T, R) percent signal change, mean 0 over the study.
 
-        Each scan starts from rest: nothing was shown before it. Every group's part has unit variance before its share.
+        Each scan starts from rest. The part of every group of features has unit variance before its share.
         """
         response_TR = np.zeros((sum(scan_lengths_trs), len(self.percent_R)))
         for group, share_R in self.shares_R.items():
@@ -65,9 +64,11 @@ class Cortex:
 def draw_cortex(
     rng: np.random.Generator, maps: SmoothMaps, region_of_R: NDArray[np.int8], feature_counts: Mapping[str, int]
 ) -> Cortex:
-    """The shared part of a cohort.
+    """Draw the part of the cortex that all subjects share.
 
-    region_of_R: 1 + index into `REGIONS` of each responsive voxel. feature_counts: group -> F.
+    Args:
+        region_of_R: 1 + index into `REGIONS` of each responsive voxel.
+        feature_counts: Group -> F.
     """
     shares = {group: np.array([region.shares.get(group, 0.0) for region in REGIONS]) for group in feature_counts}
     return Cortex(

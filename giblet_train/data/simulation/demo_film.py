@@ -54,10 +54,13 @@ class Film:
 
 
 def fetch_film(cache_dir: Path | None = None) -> Film:
-    """The real film with its annotations, downloaded if it is not in the cache yet.
+    """Return the real film with its annotations; download it if it is not in the cache.
 
-    cache_dir: default $XDG_CACHE_HOME/giblet. Two callers at once download once.
-    Raises FilmUnreachable when pip cannot get the archive, DataError when it is not the archive that we know.
+    Two callers at once download once. Raises FilmUnreachable if pip cannot get the archive, DataError if the archive is
+    not the expected one.
+
+    Args:
+        cache_dir: Default $XDG_CACHE_HOME/giblet.
     """
     folder = cache_dir or default_cache_dir()
     path = folder / FILM_NAME
@@ -75,7 +78,7 @@ def fetch_film(cache_dir: Path | None = None) -> Film:
 
 
 def user_film(path: Path) -> Film:
-    """A film of the user's. Raises DataError when there is none."""
+    """Return a film of the user. Raises DataError if there is none."""
     if not path.is_file():
         raise DataError(f"{path} does not exist.", "Give a film file with --film.")
     return Film(path, "given", file_sha256(path))
@@ -119,18 +122,18 @@ def _download(path: Path) -> None:
 
 
 def _pip_download(folder: Path) -> Path:
-    """The archive, through the user's own pip and its configuration."""
+    """Download the archive through the user's pip and its configuration."""
     argv = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-input"]
     argv += ["--no-deps", "--no-binary", "moviepy", "--retries", "1", "--dest", str(folder), ARCHIVE]
     try:
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S)
+        process = subprocess.run(argv, capture_output=True, text=True, timeout=DOWNLOAD_LIMIT_S)
     except subprocess.TimeoutExpired:
         raise FilmUnreachable(f"pip did not get {ARCHIVE} within {DOWNLOAD_LIMIT_S} s.", REMEDY) from None
-    found = sorted(folder.glob("moviepy-*.tar.gz"))
-    if done.returncode or not found:
-        last = (done.stderr.strip().splitlines() or ["no reason given"])[-1]
+    archives = sorted(folder.glob("moviepy-*.tar.gz"))
+    if process.returncode or not archives:
+        last = (process.stderr.strip().splitlines() or ["no reason given"])[-1]
         raise FilmUnreachable(f"pip could not download {ARCHIVE}, which holds the film: {last}", REMEDY)
-    return found[0]
+    return archives[0]
 
 
 def _extract(member: IO[bytes] | None, to: Path, sha256: str) -> Path:

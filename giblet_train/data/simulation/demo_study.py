@@ -37,20 +37,22 @@ Progress = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class Size:
-    """How large a study is. repeated and generated: how its film is shown, see `SimulatedStimulus`."""
+    """Size of a demo study."""
 
     grid: Grid
     scan_lengths_trs: tuple[int, ...]
     n_subjects: int
     repeated: bool = False
+    """See `SimulatedStimulus`."""
     generated: bool = False
+    """See `SimulatedStimulus`."""
 
     def showing(self, seed: int) -> SimulatedStimulus:
-        """How the film is shown to this study's subjects."""
+        """Return how the film is shown to the subjects of this study."""
         return SimulatedStimulus(self.scan_lengths_trs, TR_S, seed, self.repeated, self.generated)
 
     def brain(self) -> tuple[Mask, Mask]:
-        """(X, Y, Z) brain and rim: the template's on the fine grid, an ellipsoid on the coarse one."""
+        """Return brain and rim, both (X, Y, Z): the template's on the fine grid, an ellipsoid on the coarse one."""
         return template_brain(self.grid) if self.grid == FINE else ellipsoid_brain(self.grid)
 
 
@@ -63,7 +65,7 @@ SIZES: Mapping[str, Size] = {
 
 
 class StudyFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """study.json: what a finished demo study is. files: path in the folder -> sha256."""
+    """Content of study.json: description of a finished demo study."""
 
     size: str
     seed: int
@@ -81,6 +83,7 @@ class StudyFacts(msgspec.Struct, frozen=True, kw_only=True):
     giblet_version: str
     numpy_version: str
     files: dict[str, str]
+    """Path in the folder -> SHA-256."""
 
 
 def simulate_study(
@@ -92,10 +95,13 @@ def simulate_study(
     n_subjects: int | None = None,
     progress: Progress = lambda sentence, fraction: None,
 ) -> StudyFacts:
-    """Make the demo study at `out`, or leave a finished one of the same request alone.
+    """Make the demo study at `out`; leave a finished one of the same request unchanged.
 
-    film: a film to use instead of the size's own; its annotations lie beside it, in a .csv of the same name. Two makers
-    of one folder wait for one another. Raises ConfigError when `out` holds anything else, DataError for an unfit film.
+    Two processes that make one folder wait for each other. Raises ConfigError if `out` contains anything else,
+    DataError for an unsuitable film.
+
+    Args:
+        film: Film to use instead of the size's own; its annotations are in a .csv of the same name.
     """
     out = out.absolute()
     subjects = SIZES[size].n_subjects if n_subjects is None else n_subjects
@@ -127,9 +133,9 @@ def _finished(out: Path) -> StudyFacts | None:
 def _check_same_request(
     out: Path, finished: StudyFacts, size: str, seed: int, film: Path | None, n_subjects: int
 ) -> None:
-    asked = {"size": size, "seed": seed, "n_subjects": n_subjects, "maker": MAKER}
-    found = {key: getattr(finished, key) for key in asked}
-    differs = [f"{key} {found[key]}, not {value}" for key, value in asked.items() if found[key] != value]
+    request = {"size": size, "seed": seed, "n_subjects": n_subjects, "maker": MAKER}
+    existing = {key: getattr(finished, key) for key in request}
+    differs = [f"{key} {existing[key]}, not {value}" for key, value in request.items() if existing[key] != value]
     if film is not None and user_film(film).sha256 != finished.film.sha256:
         differs.append("another film")
     if differs:
@@ -182,7 +188,7 @@ def _facts(folder: Path, name: str, cohort: SimulatedGroup, n_subjects: int, fil
 
 
 def format_json(value: object) -> bytes:
-    """A record as indented JSON."""
+    """Format a record as indented JSON."""
     return msgspec.json.format(msgspec.json.encode(value), indent=2) + b"\n"
 
 

@@ -1,7 +1,7 @@
-"""A film drawn here: scenes of moving shapes with matching tones and captions, where no real film can be had.
+"""Draw a film of moving shapes with matching tones and captions, for use when no real film is available.
 
-`generated_film(path, seconds, seed) -> Film`. What is seen, heard and said goes together: shape and colour are named in
-the caption, the shape sets the pitch of the tone, speed its loudness and beat.
+`generated_film(path, seconds, seed) -> Film`. Picture, sound and caption match: the caption names shape and colour, the
+shape sets the pitch of the tone, the speed its loudness and beat.
 Shapes: H W C rows, columns, colours of a frame, N samples of sound.
 """
 
@@ -53,7 +53,7 @@ SPEEDS = {"rests in": 0.0, "drifts across": 0.12, "runs across": 0.35, "darts ac
 
 @dataclass(frozen=True)
 class Scene:
-    """One shot. size is the shape's radius as a share of the picture's height, heading an angle in radians."""
+    """One shot of a generated film."""
 
     start_s: float
     end_s: float
@@ -62,12 +62,14 @@ class Scene:
     colour: str
     moves: str
     size: float
+    """Radius of the shape, share of the picture's height."""
     heading: float
+    """Direction of motion in radians."""
     x: float
     y: float
 
     def caption(self) -> str:
-        """One sentence for everything that is seen and heard."""
+        """Describe all that is seen and heard in one sentence."""
         large = "large" if self.size > 0.25 else "small"
         beat = "steady" if SPEEDS[self.moves] == 0.0 else "beating"
         pitch = "low" if PITCHES_HZ[self.shape] < 400.0 else "high"
@@ -137,11 +139,11 @@ def _scene_at(scenes: tuple[Scene, ...], time_s: float) -> Scene:
 
 
 def _picture(scenes: tuple[Scene, ...], time_s: float) -> NDArray[np.uint8]:
-    """(H, W, C) the scene's place, darker towards the ground, with its shape on it; a shape that leaves comes back."""
+    """Draw the scene, (H, W, C): its place, darker towards the ground, and its shape, which comes back if it leaves."""
     scene = _scene_at(scenes, time_s)
-    gone = SPEEDS[scene.moves] * (time_s - scene.start_s)
-    centre_x = (scene.x + gone * math.cos(scene.heading)) % 1.0 * WIDTH
-    centre_y = (scene.y + gone * math.sin(scene.heading)) % 1.0 * HEIGHT
+    traveled = SPEEDS[scene.moves] * (time_s - scene.start_s)
+    centre_x = (scene.x + traveled * math.cos(scene.heading)) % 1.0 * WIDTH
+    centre_y = (scene.y + traveled * math.sin(scene.heading)) % 1.0 * HEIGHT
     inside_HW = _inside(scene.shape, np.abs(COLUMNS - centre_x), np.abs(ROWS - centre_y), scene.size * HEIGHT)
     shade_HW = 1.0 - 0.4 * ROWS / HEIGHT
     picture_HWC: NDArray[np.uint8] = (shade_HW[..., None] * PLACES[scene.place]).astype(np.uint8)
@@ -150,7 +152,7 @@ def _picture(scenes: tuple[Scene, ...], time_s: float) -> NDArray[np.uint8]:
 
 
 def _inside(shape: str, dx_HW: NDArray[np.float64], dy_HW: NDArray[np.float64], radius: float) -> NDArray[np.bool_]:
-    """Whether each pixel, dx and dy pixels away from the centre, belongs to the shape."""
+    """Return True for each pixel, dx and dy pixels from the centre, that belongs to the shape."""
     distance_HW = np.hypot(dx_HW, dy_HW)
     inside: NDArray[np.bool_] = {
         "disc": distance_HW < radius,
@@ -162,7 +164,7 @@ def _inside(shape: str, dx_HW: NDArray[np.float64], dy_HW: NDArray[np.float64], 
 
 
 def _sound_frame(scenes: tuple[Scene, ...], first: int, stop: int) -> av.AudioFrame:
-    """The sound of frames `first` up to `stop`."""
+    """Return the sound of frames `first` up to `stop`."""
     start, end = (round(n * SAMPLE_HZ / FRAMES_HZ) for n in (first, stop))
     time_N = np.arange(start, end) / SAMPLE_HZ
     scene_N = np.array([s.end_s for s in scenes]).searchsorted(time_N, side="right").clip(max=len(scenes) - 1)
@@ -175,7 +177,7 @@ def _sound_frame(scenes: tuple[Scene, ...], first: int, stop: int) -> av.AudioFr
 
 
 def _tone(scene: Scene, time_N: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A pitch with two overtones, as loud and as fast in its beat as the shape moves; a large shape an octave lower."""
+    """Return a pitch with two overtones: the faster the louder and the quicker its beat, the larger the lower."""
     speed = SPEEDS[scene.moves]
     pitch_hz = PITCHES_HZ[scene.shape] * (0.5 if scene.size > 0.25 else 1.0)
     beat_N = 0.5 + 0.5 * np.cos(2.0 * math.pi * 5.0 * speed * (time_N - scene.start_s))

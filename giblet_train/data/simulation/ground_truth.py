@@ -36,11 +36,14 @@ def ground_truth_features(
     sentences_TE: NDArray[np.floating[Any]],
     tr_s: float,
 ) -> dict[str, Floats]:
-    """Each of `GROUPS` -> (T, F).
+    """Return the features of each of `GROUPS`, (T, F).
 
     low_vision: luminance, contrast, motion, colour and the luminance of 12 cells. high_vision: principal components of
     edge orientations and hues. audio: 16 log-mel bands and their flux. text: principal components of the sentences.
-    narrative: the same, remembered for NARRATIVE_MEMORY_S. sentences_TE: rows of zeros where nothing is annotated.
+    narrative: the same, remembered for NARRATIVE_MEMORY_S.
+
+    Args:
+        sentences_TE: Sentence embeddings; rows without annotation are zero.
     """
     colour_TKHWC = frames_TKHWC.astype(np.float32) / np.float32(255.0)
     text_TF = _components(sentences_TE.astype(float), TEXT_COMPONENTS)
@@ -55,7 +58,7 @@ def ground_truth_features(
 
 
 def feature_names() -> dict[str, tuple[str, ...]]:
-    """The names of each group's columns."""
+    """Return the column names of each group."""
     cells = tuple(f"luminance_{i}_{j}" for i in range(CELLS[0]) for j in range(CELLS[1]))
     return {
         "low_vision": ("luminance", "contrast", "motion", "colour", *cells),
@@ -91,7 +94,7 @@ def _low_vision(colour_TKHWC: NDArray[np.float32]) -> Floats:
 
 
 def _frame_embedding(colour_TKHWC: NDArray[np.float32]) -> Floats:
-    """(T, F) where edges lie and how they run, and which hues there are: a histogram of oriented gradients and hues.
+    """Return (T, F): a histogram of oriented gradients, with their places, and of hues.
 
     Dalal and Triggs (2005), on EDGE_CELLS cells, without their blocks.
     """
@@ -113,14 +116,14 @@ def _frame_embedding(colour_TKHWC: NDArray[np.float32]) -> Floats:
 
 
 def _near(position: NDArray[np.float32], centre: int, period: int) -> NDArray[np.float32]:
-    """1 at `centre`, falling to 0 one unit away, around a circle of `period` units."""
+    """Return 1 at `centre`, falling to 0 one unit away, around a circle of `period` units."""
     distance = np.abs(position - np.float32(centre))
     nearness: NDArray[np.float32] = np.maximum(np.float32(0.0), 1.0 - np.minimum(distance, period - distance))
     return nearness
 
 
 def _cell_means(image_THW: NDArray[np.float32], cells: tuple[int, int]) -> NDArray[np.float32]:
-    """(T, I, J) means over a coarse grid of cells."""
+    """Return (T, I, J) means over a coarse grid of cells."""
     rows = np.array_split(image_THW, cells[0], axis=1)
     means = [[cell.mean(axis=(1, 2)) for cell in np.array_split(row, cells[1], axis=2)] for row in rows]
     return np.moveaxis(np.array(means), 2, 0)
@@ -140,7 +143,7 @@ def _audio(mel_TSM: Floats) -> Floats:
 
 
 def _components(x_TE: Floats, count: int) -> Floats:
-    """(T, count) principal components over the TRs whose row is not all zero, the other rows 0.
+    """Return (T, count) principal components over the TRs whose row is not all zero; the other rows are 0.
 
     The largest loading of each is positive. Columns beyond the rank are 0.
     """
@@ -149,16 +152,16 @@ def _components(x_TE: Floats, count: int) -> Floats:
     if not present_T.any():
         return scores_TF
     centred = x_TE[present_T] - x_TE[present_T].mean(axis=0)
-    left, singular, loadings = np.linalg.svd(centred, full_matrices=False)
+    vectors, singular, loadings = np.linalg.svd(centred, full_matrices=False)
     rank = min(count, int((singular > 1e-9 * max(singular[0], 1e-12)).sum()))
     largest = np.abs(loadings[:rank]).argmax(axis=1)
     signs = np.sign(loadings[np.arange(rank), largest])
-    scores_TF[present_T, :rank] = left[:, :rank] * singular[:rank] * signs
+    scores_TF[present_T, :rank] = vectors[:, :rank] * singular[:rank] * signs
     return scores_TF
 
 
 def _remembered(x_TF: Floats, memory_trs: float) -> Floats:
-    """A causal exponential average with a time constant of `memory_trs` TRs."""
+    """Apply a causal exponential average with a time constant of `memory_trs` TRs."""
     keep = math.exp(-1.0 / memory_trs)
     remembered_TF = np.zeros_like(x_TF)
     for t, row in enumerate(x_TF):

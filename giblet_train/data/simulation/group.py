@@ -26,7 +26,7 @@ Arrays = dict[str, NDArray[Any]]
 
 @dataclass(frozen=True)
 class SimulatedGroup:
-    """What all subjects of one study share. Subject n's own draws depend on the seed and n alone."""
+    """Part of a study that all subjects share. Subject n's own draws depend only on the seed and n."""
 
     seed: int
     tr_s: float
@@ -55,12 +55,12 @@ class SimulatedGroup:
 
     @property
     def region_of_V(self) -> NDArray[np.int8]:
-        """1 + index into `REGIONS` of each brain voxel, 0 where nothing responds."""
+        """Return 1 + index into `REGIONS` of each brain voxel, 0 for voxels that do not respond."""
         labels_V: NDArray[np.int8] = self.region_XYZ[self.scanner.brain_XYZ]
         return labels_V
 
     def shared_truth(self) -> Arrays:
-        """The truth file's arrays that belong to no one subject."""
+        """Return the arrays of the truth file that belong to no single subject."""
         arrays: Arrays = {
             "brain_XYZ": self.scanner.brain_XYZ,
             "region_XYZ": self.region_XYZ,
@@ -71,7 +71,7 @@ class SimulatedGroup:
         return arrays
 
     def described_truth(self, subjects: list[Subject]) -> dict[str, object]:
-        """What the truth file's arrays mean, and each region and subject in words and numbers."""
+        """Describe the arrays of the truth file, each region and each subject in words and numbers."""
         return {
             "regions": [{"label": n, **_described(region)} for n, region in enumerate(REGIONS, 1)],
             "features": feature_names(),
@@ -91,7 +91,7 @@ def draw_cohort(
     scan_lengths_trs: tuple[int, ...],
     tr_s: float,
 ) -> SimulatedGroup:
-    """A cohort that watches the film whose true features are given, lying in a brain of the given shape."""
+    """Draw subjects who watch the film with the given true features, in a brain of the given shape."""
     region_XYZ = label_regions(grid, brain_XYZ)
     responsive_maps = SmoothMaps(grid, region_XYZ > 0)
     counts = {group: values_TF.shape[1] for group, values_TF in features_TF.items()}

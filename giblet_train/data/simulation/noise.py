@@ -1,4 +1,4 @@
-"""What a scanner records besides the response: fMRI noise with the sources and shares found in real data.
+"""Simulate fMRI noise with the sources and shares measured in real data.
 
 Each source has unit variance before its share. Shares are relative standard deviations; their squares sum to 1.
 Shapes: T TRs of one scan, V voxels, K time courses.
@@ -28,10 +28,12 @@ PARAMETERS = ("x_mm", "y_mm", "z_mm", "pitch_deg", "roll_deg", "yaw_deg")
 
 @dataclass(frozen=True)
 class Noise:
-    """One scan's noise. values_TV: variance near 1. motion_TP: the six parameters of the head that moved it."""
+    """Noise of one scan."""
 
     values_TV: Single
+    """Noise values, variance near 1."""
     motion_TP: Floats
+    """Six motion parameters of the head that caused part of it."""
 
 
 def draw_noise(rng: np.random.Generator, maps: SmoothMaps, n_trs: int, tr_s: float) -> Noise:
@@ -58,9 +60,9 @@ def _autoregressive(rng: np.random.Generator, maps: SmoothMaps, n_trs: int) -> S
 
 
 def _drift(n_trs: int, tr_s: float) -> Floats:
-    """(T, K) cosines of equal power with periods of DRIFT_PERIOD_S or more, at least one.
+    """Return (T, K) cosines of equal power with periods of DRIFT_PERIOD_S or more, at least one.
 
-    Were most of it in the slowest one, a film that grows louder would seem to drive every voxel.
+    If the slowest one dominated, a film that grows louder would seem to drive every voxel.
     """
     n_courses = max(1, int(2.0 * n_trs * tr_s / DRIFT_PERIOD_S))
     phase_T = (np.arange(n_trs) + 0.5) / n_trs
@@ -69,7 +71,7 @@ def _drift(n_trs: int, tr_s: float) -> Floats:
 
 
 def _physiology(rng: np.random.Generator, n_trs: int, tr_s: float) -> Floats:
-    """(T, 4) sine and cosine of heart beat and breath as the TR samples them; their rates wander."""
+    """Return (T, 4) sine and cosine of heart beat and breath sampled at the TR; their rates wander."""
     courses = []
     for rate_hz in (CARDIAC_HZ, RESPIRATORY_HZ):
         wander_hz = RATE_WANDER_HZ * rng.standard_normal(n_trs)
@@ -79,7 +81,7 @@ def _physiology(rng: np.random.Generator, n_trs: int, tr_s: float) -> Floats:
 
 
 def _head_motion(rng: np.random.Generator, n_trs: int) -> Floats:
-    """(T, 6) a random walk with rare jerks, centred; about 0.02 mm or degrees a TR."""
+    """Return (T, 6) a centred random walk with rare jerks; about 0.02 mm or degrees per TR."""
     steps = rng.standard_normal((n_trs, len(PARAMETERS))) * MOTION_STEP
     jerks = rng.standard_normal((n_trs, len(PARAMETERS))) * JERK
     steps += jerks * (rng.random((n_trs, 1)) < JERK_CHANCE)

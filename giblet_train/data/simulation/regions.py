@@ -26,23 +26,22 @@ Mask = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Grid:
-    """A box of cubic voxels whose corner centres span the field of view.
-
-    shape: voxels along x, y, z. voxel_mm: edge of a voxel.
-    """
+    """A box of cubic voxels whose corner centres span the field of view."""
 
     shape: tuple[int, int, int]
+    """Voxels along x, y, z."""
     voxel_mm: float
+    """Edge length of a voxel."""
 
     @property
     def affine(self) -> Floats:
-        """(4, 4) from voxel indices to millimetres."""
+        """Return the (4, 4) affine from voxel indices to millimetres."""
         affine = np.diag([self.voxel_mm, self.voxel_mm, self.voxel_mm, 1.0])
         affine[:3, 3] = [low for low, _ in FIELD_OF_VIEW_MM]
         return affine
 
     def coordinates_mm(self) -> Floats:
-        """(X, Y, Z, 3) millimetres of every voxel's centre."""
+        """Return (X, Y, Z, 3) millimetres of every voxel's centre."""
         indices = np.stack(np.meshgrid(*[np.arange(n) for n in self.shape], indexing="ij"), axis=-1)
         return indices * self.voxel_mm + self.affine[:3, 3]
 
@@ -53,15 +52,14 @@ FINE = Grid((61, 73, 61), 3.0)
 
 @dataclass(frozen=True)
 class Region:
-    """A set of balls, and the share of the explainable variance that each kind of stimulus has there.
-
-    centres_mm: of each ball, mirrored to both hemispheres where |x| > 20. shares: truth group -> share; they sum to 1.
-    """
+    """A set of balls with the share of explainable variance of each kind of stimulus."""
 
     name: str
     centres_mm: tuple[tuple[float, float, float], ...]
+    """Centre of each ball, mirrored to both hemispheres where |x| > 20."""
     radius_mm: float
     shares: Mapping[str, float]
+    """Group of true features -> share; they sum to 1."""
 
 
 def _region(name: str, centres_mm: tuple[tuple[float, float, float], ...], radius_mm: float, **shares: float) -> Region:
@@ -80,7 +78,7 @@ REGIONS = (
 
 
 def label_regions(grid: Grid, brain_XYZ: Mask) -> NDArray[np.int8]:
-    """(X, Y, Z): 1 + index into `REGIONS` of the ball a brain voxel lies deepest in, relative to its radius; else 0."""
+    """Return (X, Y, Z): 1 + index into `REGIONS` of the ball a voxel is deepest in, relative to its radius; else 0."""
     coordinates = grid.coordinates_mm()
     depths = []
     for region in REGIONS:
@@ -92,7 +90,7 @@ def label_regions(grid: Grid, brain_XYZ: Mask) -> NDArray[np.int8]:
 
 
 def ellipsoid_brain(grid: Grid) -> tuple[Mask, Mask]:
-    """An ellipsoid of an adult brain's size (Dice 0.90 with the ICBM152 mask), and the rim of tissue around it."""
+    """Return an ellipsoid of an adult brain's size (Dice 0.90 with the ICBM152 mask) and the rim around it."""
     offset = grid.coordinates_mm() - np.array(ELLIPSOID_CENTRE_MM)
     radius = np.sqrt(((offset / np.array(ELLIPSOID_AXES_MM)) ** 2).sum(axis=-1))
     return radius <= 1.0, (radius > 1.0) & (radius <= RIM_SCALE)

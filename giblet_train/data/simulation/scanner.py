@@ -34,20 +34,20 @@ GZIP_LEVEL = 1
 
 @dataclass(frozen=True)
 class Subject:
-    """One simulated person and how the scanner was set for them.
-
-    number: from 1. hrf_peak_s: time to the response's peak. gain: scanner units a person, relative. tsnr: mean over
-    the noise's standard deviation.
-    """
+    """A simulated person and the scanner settings for them."""
 
     number: int
+    """From 1."""
     hrf_peak_s: float
+    """Time to the peak of the response."""
     gain: float
+    """Relative scanner units."""
     tsnr: float
+    """Mean over the standard deviation of the noise."""
 
 
 def draw_subject(rng: np.random.Generator, number: int) -> Subject:
-    """A subject. Gains follow their log-normal by a golden-ratio sequence, so few subjects already span its range."""
+    """Draw a subject. Gains follow a log-normal by a golden-ratio sequence, so few subjects span its range."""
     quantile = math.fmod(0.5 + (number - 1) * GOLDEN_RATIO, 1.0)
     gain = GAIN_MEDIAN * math.exp(GAIN_LOG_SD * NormalDist().inv_cdf(quantile))
     return Subject(
@@ -60,12 +60,13 @@ def draw_subject(rng: np.random.Generator, number: int) -> Subject:
 
 @dataclass(frozen=True)
 class Scanner:
-    """What turns percent signal change into a file. maps: smooth maps inside the brain."""
+    """Everything that turns percent signal change into a file."""
 
     grid: Grid
     brain_XYZ: Mask
     rim_XYZ: Mask
     maps: SmoothMaps
+    """Smooth maps inside the brain."""
     tr_s: float
 
     def record(self, path: Path, rng: np.random.Generator, subject: Subject, percent_TV: Single) -> None:
@@ -88,7 +89,7 @@ class Scanner:
 
 
 def write_atlas(path: Path, region_XYZ: NDArray[np.int8], grid: Grid) -> None:
-    """The regions as an atlas, their names in the table beside it."""
+    """Write the regions as an atlas, with a table of their names."""
     header = _header(grid, grid.shape, np.dtype("u1"))
     path.write_bytes(gzip.compress(header + region_XYZ.astype(np.uint8).tobytes(order="F"), mtime=0))
     rows = [f"{n}\t{region.name}" for n, region in enumerate(REGIONS, 1)]

@@ -30,7 +30,7 @@ class SmoothMaps:
         self._kernels = [_unit_kernel(n, fwhm_mm / FWHM_PER_SD / grid.voxel_mm) for n in grid.shape]
 
     def draw(self, rng: np.random.Generator, n_maps: int) -> NDArray[np.float32]:
-        """(N, V) independent maps."""
+        """Draw (N, V) independent maps."""
         maps_NV = np.empty((n_maps, int(self._mask_XYZ.sum())), np.float32)
         for start in range(0, n_maps, MAPS_AT_ONCE):
             stop = min(start + MAPS_AT_ONCE, n_maps)

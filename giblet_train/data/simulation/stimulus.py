@@ -45,28 +45,30 @@ SPARE_S = 1.0
 
 
 class FilmFacts(msgspec.Struct, frozen=True, kw_only=True):
-    """What was shown. source: real, given or generated. seconds: of one run. runs: how often it is shown."""
+    """Facts of the film that was shown."""
 
     source: str
+    """`real`, `given` or `generated`."""
     sha256: str
     seconds: float
+    """Duration of one showing."""
     runs: int
+    """Number of showings."""
     credit: str
 
 
 @dataclass(frozen=True)
 class SimulatedStimulus:
-    """How a film is shown.
-
-    scan_lengths_trs: TRs of each scan. repeated: it starts again until the scans are over. generated: one made for the
-    occasion is enough.
-    """
+    """How a film is shown."""
 
     scan_lengths_trs: tuple[int, ...]
+    """TRs of each scan."""
     tr_s: float
     seed: int
     repeated: bool
+    """True if the film starts again until the scans are over."""
     generated: bool
+    """True if a generated film is enough."""
 
     @property
     def n_trs(self) -> int:
@@ -75,18 +77,18 @@ class SimulatedStimulus:
 
     @property
     def seconds(self) -> float:
-        """How long all scans last."""
+        """Return the duration of all scans."""
         return self.n_trs * self.tr_s
 
 
 def prepare_stimulus(
-    folder: Path, given: Path | None, showing: SimulatedStimulus, progress: Progress
+    folder: Path, user_film_path: Path | None, showing: SimulatedStimulus, progress: Progress
 ) -> tuple[FilmFacts, dict[str, NDArray[np.float64]]]:
     """Put film and annotations into `folder`. Returns what was shown, and the true features (T, F) of what it holds.
 
     Raises DataError for a given film that is missing, too short or without annotations.
     """
-    film = _chosen_film(folder, given, showing, progress)
+    film = _pick_film(folder, user_film_path, showing, progress)
     seconds = film_seconds(film.path)
     period_s = math.ceil(seconds / showing.tr_s) * showing.tr_s
     runs = math.ceil(showing.seconds / period_s) if showing.repeated else 1
@@ -102,9 +104,9 @@ def prepare_stimulus(
     return facts, _read_back(folder, showing, progress)
 
 
-def _chosen_film(folder: Path, given: Path | None, showing: SimulatedStimulus, progress: Progress) -> Film:
-    if given is not None:
-        return _with_shots(user_film(given), showing.tr_s)
+def _pick_film(folder: Path, user_film_path: Path | None, showing: SimulatedStimulus, progress: Progress) -> Film:
+    if user_film_path is not None:
+        return _with_shots(user_film(user_film_path), showing.tr_s)
     own, seconds = folder / FILM, showing.seconds + SPARE_S
     if showing.generated:
         return generated_film(own, seconds, showing.seed)
@@ -117,20 +119,20 @@ def _chosen_film(folder: Path, given: Path | None, showing: SimulatedStimulus, p
 
 
 def _with_shots(film: Film, tr_s: float) -> Film:
-    """A given film with its annotations: ours for the film that we know, else those in the file beside it."""
+    """Return a given film with its annotations: ours for the known film, otherwise those in the .csv next to it."""
     if film.sha256 == FILM_SHA256:
         return replace(film, source="real", shots=demo_shot_list())
-    beside = film.path.with_suffix(".csv")
-    if not beside.is_file():
+    annotations = film.path.with_suffix(".csv")
+    if not annotations.is_file():
         raise DataError(
-            f"{film.path} has no annotations: there is no {beside.name} beside it.",
+            f"{film.path} has no annotations: there is no {annotations.name} next to it.",
             "Describe its shots there: start_s,end_s,detail,names_all,location.",
         )
-    return replace(film, shots=read_annotations(beside, tr_s).segments)
+    return replace(film, shots=read_annotations(annotations, tr_s).segments)
 
 
 def _place(film: Path, to: Path, period_s: float, runs: int) -> None:
-    """`film` at `to`: the same file where the disk allows a second name for it, or several runs of it in one file."""
+    """Put `film` at `to`: as a hard link if possible, or repeated several times in one file."""
     if runs > 1:
         _run_again(film, to, period_s, runs)
     elif film != to:
@@ -141,9 +143,9 @@ def _place(film: Path, to: Path, period_s: float, runs: int) -> None:
 
 
 def _run_again(film: Path, to: Path, period_s: float, runs: int) -> None:
-    """Several runs of a film in one file, each starting period_s after the one before; nothing is encoded anew.
+    """Repeat a film in one file, each repeat starting period_s after the previous; nothing is encoded again.
 
-    A packet that would come before the one already written, such as a sound codec's run-in, is left out.
+    A packet that would precede one already written, such as a sound codec's run-in, is left out.
     """
     with av.open(str(to), "w", options={"fflags": "+bitexact"}) as output:
         for run in range(runs):
@@ -165,7 +167,7 @@ def _run_again(film: Path, to: Path, period_s: float, runs: int) -> None:
 
 
 def _repeated(shots: Sequence[Segment], period_s: float, runs: int, seconds: float) -> list[Segment]:
-    """The shots of every run, those that begin before the scans are over."""
+    """Return the shots of every repeat, those that begin before the scans are over."""
     shifted = [
         replace(shot, start_s=shot.start_s + run * period_s, end_s=shot.end_s + run * period_s)
         for run in range(runs)
@@ -175,7 +177,7 @@ def _repeated(shots: Sequence[Segment], period_s: float, runs: int, seconds: flo
 
 
 def _read_back(folder: Path, showing: SimulatedStimulus, progress: Progress) -> dict[str, NDArray[np.float64]]:
-    """The true features of the files as any reader finds them."""
+    """Compute the true features from the written files, as any reader sees them."""
     film, tr_s, n_trs = folder / FILM, showing.tr_s, showing.n_trs
     progress("reading the film's pictures", 0.05)
     frames_TKHWC = read_frames(film, tr_s, n_trs, FRAMES_HZ, FRAME_HEIGHT, FRAME_WIDTH, 0.0)

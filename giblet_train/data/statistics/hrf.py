@@ -49,7 +49,7 @@ def fine_response(
     dispersion_s: float,
     ratio: float,
 ) -> Floats:
-    """A difference of two gamma densities, `oversampling` samples a TR, normalised to sum 1. Returns (N,).
+    """Return a difference of two gamma densities, `oversampling` samples per TR, normalised to sum 1, (N,).
 
     gamma(delay/dispersion, scale=dispersion) - ratio·gamma(undershoot/dispersion, scale=dispersion), both starting one
     fine sample after the event, sampled as nilearn does: N points from 0 to length_s inclusive.
@@ -64,7 +64,7 @@ def fine_response(
 
 
 def on_tr_grid(fine_N: Floats, oversampling: int) -> Floats:
-    """What each TR's worth of constant stimulus adds: fine samples summed TR by TR; the sum stays. Returns (K,).
+    """Sum the fine samples TR by TR, (K,); the total stays.
 
     Entry k is the response during TR k to a stimulus lasting TR 0.
     """

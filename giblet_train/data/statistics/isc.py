@@ -1,6 +1,6 @@
-"""Inter-subject correlation: how much of a voxel's response all who saw the film share, and what chance would give.
+"""Inter-subject correlation: how much of a voxel's response the subjects share, and its null by circular shifts.
 
-One viewing per subject leaves no repeats, so agreement between subjects stands in for them (Hasson et al. 2004).
+With one viewing per subject there are no repeats, so agreement between subjects replaces them (Hasson et al. 2004).
 S subjects, R training TRs, V voxels, N voxels sampled for the null.
 """
 
@@ -19,25 +19,29 @@ NULL_MIN_SHIFT_TRS = 20
 
 @dataclass(frozen=True)
 class IscResult:
-    """isc_V: mean correlation of all pairs of subjects. null: the same under circular shifts, voxels pooled."""
+    """Inter-subject correlation and its null."""
 
     isc_V: NDArray[np.float32]
+    """Mean correlation of all pairs of subjects."""
     null: NDArray[np.float32]
+    """The same under circular shifts, voxels pooled."""
 
     def above_chance(self, percentile: float = 99.0) -> NDArray[np.bool_]:
-        """(V,): voxels whose correlation exceeds that percentile of the null."""
+        """Return (V,): voxels whose correlation exceeds that percentile of the null."""
         return self.isc_V > np.percentile(self.null, percentile)
 
     def at_chance(self, percentile: float = 75.0) -> NDArray[np.bool_]:
-        """(V,): voxels whose correlation lies below that percentile of the null."""
+        """Return (V,): voxels whose correlation is below that percentile of the null."""
         return self.isc_V < np.percentile(self.null, percentile)
 
 
 def shared_response(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> IscResult:
-    """The correlation between subjects over the training TRs, one subject in memory at a time.
+    """Correlate subjects over the training TRs, one subject in memory at a time.
 
-    bold: subject -> (T, V), z-scored over the rows `train`; at least two subjects. With unit variances the mean over
-    pairs is (E[(Σ z)²] − Σ E[z²]) / (S (S − 1)).
+    With unit variances the mean over pairs is (E[(Σ z)²] − Σ E[z²]) / (S (S − 1)).
+
+    Args:
+        bold: Subject -> (T, V), z-scored over the rows `train`; at least two subjects.
     """
     sampled: list[NDArray[np.float32]] = []
     total_RV: NDArray[np.float32] | None = None
@@ -73,7 +77,7 @@ def _null(sampled_SRN: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _spread_shifts(random: np.random.Generator, n_subjects: int, n_rows: int, shortest: int) -> list[int]:
-    """A shift for each subject; pairs lie at least `shortest` apart where so many fit round the circle."""
+    """Draw a shift per subject; any two differ by at least `shortest` if that fits around the circle."""
     apart = min(shortest, n_rows // n_subjects)
     slack = random.multinomial(n_rows - apart * n_subjects, np.full(n_subjects, 1 / n_subjects))
     places = np.cumsum(apart + slack)

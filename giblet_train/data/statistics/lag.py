@@ -1,8 +1,7 @@
-"""How many TRs the brain lags behind the film: for the whole study, for each third of it, for each subject.
+"""Estimate how many TRs the brain lags behind the film: for the whole study, each third of it, each subject.
 
-An aligned study lags by the haemodynamic delay in every third. A lag that grows from third to third shows a stretched
-stimulus, one that is the same but wrong an offset. T TRs, R TRs that are looked at, V voxels, F stimulus series, N
-series of the response.
+An aligned study lags by the haemodynamic delay in every third. A lag that grows from third to third indicates a
+stretched stimulus, a constant wrong lag an offset. T TRs, R given TRs, V voxels, F stimulus series, N response series.
 """
 
 from __future__ import annotations
@@ -39,65 +38,70 @@ Floats = NDArray[np.floating[Any]]
 
 @dataclass(frozen=True)
 class LagEstimate:
-    """The best lag of some TRs, positive when the brain follows the film.
-
-    score: mean squared correlation there; chance, spread: mean and standard deviation of the same at circular shifts
-    beyond any lag, of which there must be LEAST_SHIFTS, else spread is 0.
-    """
+    """Best lag of some TRs."""
 
     lag_trs: int
+    """Positive if the brain follows the film."""
     score: float
+    """Mean squared correlation at that lag."""
     chance: float
+    """Mean of the score at circular shifts beyond any plausible lag."""
     spread: float
+    """Standard deviation of the score at those shifts; 0 if there are fewer than LEAST_SHIFTS."""
 
     @property
     def height(self) -> float:
-        """How many standard deviations the score stands above chance."""
+        """Return by how many sd the score exceeds chance."""
         return (self.score - self.chance) / self.spread if self.spread else 0.0
 
     @property
     def is_significant(self) -> bool:
-        """Whether the score beats chance by ANSWER_SDS; otherwise the lag says nothing."""
+        """Return True if the score exceeds chance by ANSWER_SDS; otherwise the lag is meaningless."""
         return self.height > ANSWER_SDS
 
     @property
     def fact(self) -> LagFact:
-        """The same as a record."""
+        """Return the estimate as a record."""
         return LagFact(lag_trs=self.lag_trs, sds=self.height, answers=self.is_significant)
 
 
 @dataclass(frozen=True)
 class FilmClock:
-    """The speed at which film rows must be read for the best fit, 1 being their own pace, and the lag at that speed."""
+    """Speed of the film that fits best."""
 
     speed: float
+    """Speed at which film rows are read, 1 is their own."""
     lag: LagEstimate
+    """Best lag at that speed."""
 
     def lag_at(self, tr: float) -> float:
-        """By how many TRs the brain then follows the film's own clock at TR `tr`."""
+        """Return by how many TRs the brain lags behind the film's own clock at TR `tr`."""
         return tr - self.speed * (tr - self.lag.lag_trs)
 
 
 @dataclass(frozen=True)
 class LagRow:
-    """One subject, or the average of all: all TRs that were looked at, each third of them, and the best clock.
-
-    clock_lags_trs: what that clock comes to in the middle of each third. reach_trs: how far lags were looked for.
-    reading, reading_lag: of a film that gives no answer, how else it was read for the best fit; "" and None otherwise.
-    """
+    """Lags of one subject, or of the average of all."""
 
     who: str
     whole: LagEstimate
+    """Lag over all given TRs."""
     thirds: tuple[LagEstimate, ...]
+    """Lag in each third of them."""
     clock: FilmClock
+    """Best-fitting speed."""
     clock_lags_trs: tuple[float, ...]
+    """Lag at that speed in the middle of each third."""
     reach_trs: int
+    """Largest lag tried."""
     reading: str = ""
+    """For a film without an answer: the other reading that fits best, "" if none does."""
     reading_lag: LagEstimate | None = None
+    """Lag of that reading, or None."""
 
     @property
     def facts(self) -> AlignmentFacts:
-        """The same as a record."""
+        """Return the row as a record."""
         return AlignmentFacts(
             whole=self.whole.fact,
             thirds=tuple(third.fact for third in self.thirds),
@@ -111,12 +115,12 @@ class LagRow:
 
     @property
     def agrees(self) -> bool:
-        """Whether film and brain run on clocks of one speed, as far as can be told."""
+        """Return True unless film and brain clearly run at different speeds."""
         return not is_stretched(self.facts)
 
 
 def lag_table(study: Study) -> tuple[LagRow, ...]:
-    """The average subject first, then each subject."""
+    """Return the row of the average subject, then one per subject."""
     stimulus_TF = stimulus_series(study.features, study.tr_s)
     total_TV = np.zeros((), np.float32)
     rows: list[LagRow] = []
@@ -135,14 +139,14 @@ def lag_table(study: Study) -> tuple[LagRow, ...]:
 def average_lag(
     features: Mapping[str, Floats], bold: Mapping[str, Floats], scan_lengths_trs: Sequence[int], tr_s: float
 ) -> LagEstimate:
-    """The lag of all subjects' mean response over all TRs."""
+    """Return the lag of all subjects' mean response over all TRs."""
     total_TV = sum((_response(bold_TV, scan_lengths_trs) for bold_TV in bold.values()), np.float32(0.0))
     response_TN = response_series(np.asarray(total_TV), _blocks(scan_lengths_trs), tr_s)
     return best_lag(stimulus_series(features, tr_s), response_TN, tr_s)
 
 
 def fitting_clock(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> FilmClock:
-    """The speed, among SPEEDS, and the lag at which the brain follows the film best."""
+    """Find the speed, among SPEEDS, and the lag at which the brain follows the film best."""
     places_T = np.arange(len(stimulus_TF))
     fits = []
     for speed in SPEEDS.tolist():
@@ -152,9 +156,9 @@ def fitting_clock(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> Film
 
 
 def offset_from_lag(lag: LagEstimate, tr_s: float) -> float:
-    """The stimulus_offset_s, in whole TRs, that turns a lag measured at offset 0 into the haemodynamic delay.
+    """Return the stimulus_offset_s, in whole TRs, that turns a lag measured at offset 0 into the haemodynamic delay.
 
-    Raises DataError when the lag does not beat its null.
+    Raises DataError if the lag does not exceed its null.
     """
     if not lag.is_significant:
         raise DataError(
@@ -165,21 +169,23 @@ def offset_from_lag(lag: LagEstimate, tr_s: float) -> float:
 
 
 def stimulus_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:
-    """(T, F): the leading components of picture and of sound, without slow drifts; all features weigh alike."""
+    """Return (T, F): leading components of picture and sound without slow drifts; all features have equal weight."""
     return leading_series({m: _scaled(np.asarray(features[m], np.float64)) for m in SHOWN}, tr_s)
 
 
 def leading_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:
-    """The same of features that weigh as much as their variance."""
+    """Return the leading components of features that are weighted by their variance."""
     return np.concatenate([_leading(highpass(features[m], tr_s, FAST_S), STIMULUS_SERIES) for m in SHOWN], axis=1)
 
 
 def response_series(
     response_RV: Floats, blocks: Sequence[tuple[int, int]], tr_s: float, n_trs: int | None = None
 ) -> NDArray[np.float64]:
-    """(T, N): the leading components of responses, each as large as the variance that it holds; 0 outside of `blocks`.
+    """Return (T, N): leading components of responses, scaled by their variance, 0 outside `blocks`.
 
-    response_RV: over the TRs of the blocks, one after another; each loses its slow drifts. n_trs: T, if not all of it.
+    Args:
+        response_RV: Rows of the blocks, one block after another; each loses its slow drifts.
+        n_trs: T, if the blocks do not cover all of it.
     """
     series_TN = np.zeros((n_trs or len(response_RV), RESPONSE_SERIES))
     leading_RN = _leading(filtered(response_RV, blocks, tr_s, FAST_S), RESPONSE_SERIES)
@@ -190,18 +196,18 @@ def response_series(
 def filtered(
     response_RV: Floats, blocks: Sequence[tuple[int, int]], tr_s: float, period_s: float = DRIFT_S
 ) -> NDArray[np.float64]:
-    """(R, V): responses over the TRs of the blocks, one after another, each without its slow drifts."""
+    """High-pass filter each block of (R, V) responses."""
     edges = np.cumsum([0, *(stop - first for first, stop in blocks)])
     return np.concatenate([highpass(response_RV[a:b], tr_s, period_s) for a, b in pairwise(edges)])
 
 
 def reach_trs(n_trs: int, tr_s: float) -> int:
-    """How many TRs the brain may lead or follow: MAX_LAG_S, but half of all shifts are left for the null."""
+    """Return the largest lag to try, either way: MAX_LAG_S, but half of all shifts are left for the null."""
     return min(round(MAX_LAG_S / tr_s), n_trs // 4)
 
 
 def best_lag(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> LagEstimate:
-    """The lag at which the two sets of series correlate best, beside what circular shifts give."""
+    """Find the lag with the best correlation of two sets of series, and its null from circular shifts."""
     scores_T = circular_scores(stimulus_TF, response_TN)
     limit = reach_trs(len(scores_T), tr_s)
     near = np.r_[scores_T[-limit:], scores_T[: limit + 1]]
@@ -211,9 +217,9 @@ def best_lag(stimulus_TF: Floats, response_TN: Floats, tr_s: float) -> LagEstima
 
 
 def circular_scores(stimulus_TF: Floats, response_TN: Floats) -> NDArray[np.float64]:
-    """(T,): the mean squared correlation of all pairs of series, the response moved back by 0 to T - 1 TRs.
+    """Return (T,): mean squared correlation of all pairs of series, with the response moved back by 0 to T - 1 TRs.
 
-    A response's series weighs as much as its variance; TRs at which all are 0 are not looked at.
+    A response series is weighted by its variance; TRs at which all are 0 are skipped.
     """
     n_trs, n_rows = len(stimulus_TF), int((response_TN != 0).any(axis=1).sum())
     power = float((response_TN**2).sum())
@@ -225,7 +231,7 @@ def circular_scores(stimulus_TF: Floats, response_TN: Floats) -> NDArray[np.floa
 
 
 def highpass(series_TF: Floats, tr_s: float, period_s: float = DRIFT_S) -> NDArray[np.float64]:
-    """The series without their mean and cosines slower than `period_s`, as SPM's discrete cosine filter."""
+    """Remove the mean and cosines slower than `period_s`, like SPM's discrete cosine filter."""
     n_trs = len(series_TF)
     n_slow = int(2 * n_trs * tr_s / period_s) + 1
     phase = (np.arange(n_trs) + 0.5) * np.pi / n_trs
@@ -243,9 +249,9 @@ def lag_row(
     tr_s: float,
     scan_lengths_trs: Sequence[int],
 ) -> LagRow:
-    """All that is told of one response: its lag over `rows`, in each third of them, and the clock that fits it best.
+    """Analyse one response: its lag over `rows`, in each third of them, and the best-fitting clock.
 
-    A film that gives no answer is also read backwards, and with its runs in other orders.
+    If there is no answer, the film is also read backwards and with its runs in other orders.
     """
     clock = fitting_clock(stimulus_TF, response_TN, tr_s)
     thirds = np.array_split(rows, 3)
@@ -266,20 +272,20 @@ def lag_row(
 
 
 def readings(stimulus_TF: Floats, scan_lengths_trs: Sequence[int]) -> dict[str, Floats]:
-    """In what order a film may lie by mistake, in words, and its series so: backwards, its runs in another order."""
+    """Return the wrong orders a film may have, described in words -> its series: backwards, or its runs permuted."""
     runs = np.split(stimulus_TF, np.cumsum(scan_lengths_trs)[:-1])
-    found = {"backwards": stimulus_TF[::-1]}
+    series = {"backwards": stimulus_TF[::-1]}
     if len(runs) > 1:
-        found["backwards in each run"] = np.concatenate([run_TF[::-1] for run_TF in runs])
+        series["backwards in each run"] = np.concatenate([run_TF[::-1] for run_TF in runs])
     if len(runs) <= MOST_RUNS:
         for order in list(permutations(range(len(runs))))[1:]:
-            said = f"with its runs in the order {', '.join(str(n + 1) for n in order)}"
-            found[said] = np.concatenate([runs[n] for n in order])
-    return found
+            order_text = f"with its runs in the order {', '.join(str(n + 1) for n in order)}"
+            series[order_text] = np.concatenate([runs[n] for n in order])
+    return series
 
 
 def _only(rows: NDArray[np.intp], response_TN: Floats) -> Floats:
-    """The responses at some TRs, 0 elsewhere."""
+    """Return the responses at some TRs, 0 elsewhere."""
     only_TN = np.zeros_like(response_TN)
     only_TN[rows] = response_TN[rows] - response_TN[rows].mean(axis=0)
     return only_TN
@@ -290,10 +296,10 @@ def _blocks(scan_lengths_trs: Sequence[int]) -> list[tuple[int, int]]:
 
 
 def _response(bold_TV: Floats, scan_lengths_trs: Sequence[int]) -> NDArray[np.float32]:
-    """(T, V): a regular choice of voxels, scaled in each scan."""
+    """Return (T, V): a regular sample of voxels, scaled in each scan."""
     step = max(1, bold_TV.shape[1] // MAX_VOXELS)
-    chosen = np.asarray(bold_TV[:, ::step], np.float32)
-    parts = np.split(chosen, np.cumsum(scan_lengths_trs)[:-1])
+    sample_TV = np.asarray(bold_TV[:, ::step], np.float32)
+    parts = np.split(sample_TV, np.cumsum(scan_lengths_trs)[:-1])
     return np.concatenate([_scaled(part) for part in parts]).astype(np.float32)
 
 
@@ -304,15 +310,15 @@ def _scaled(series_TF: Floats) -> NDArray[np.float64]:
 
 
 def _leading(series_TF: Floats, count: int) -> NDArray[np.float64]:
-    """(T, count or fewer): the series along the leading directions, by the eigenvectors of the smaller Gram matrix.
+    """Project on the leading directions, (T, count or fewer), from the eigenvectors of the smaller Gram matrix.
 
-    Directions that hold nothing are left out.
+    Empty directions are left out.
     """
     n_trs, n_series = series_TF.shape
     if n_series < n_trs:
         values, vectors = np.linalg.eigh(series_TF.T @ series_TF)
     else:
         values, vectors = np.linalg.eigh(series_TF @ series_TF.T)
-    kept = np.argsort(values)[::-1][:count]
-    kept = kept[values[kept] > 1e-9 * max(1e-300, values.max())]
-    return np.asarray(series_TF @ vectors[:, kept] if n_series < n_trs else vectors[:, kept] * np.sqrt(values[kept]))
+    order = np.argsort(values)[::-1][:count]
+    order = order[values[order] > 1e-9 * max(1e-300, values.max())]
+    return np.asarray(series_TF @ vectors[:, order] if n_series < n_trs else vectors[:, order] * np.sqrt(values[order]))

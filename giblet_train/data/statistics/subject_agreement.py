@@ -26,7 +26,7 @@ Floats = NDArray[np.floating[Any]]
 
 
 def subject_agreements(study: Study) -> dict[str, AgreementFact]:
-    """Each subject against the mean of the others, over all TRs; empty for a single subject."""
+    """Compare each subject with the mean of the others over all TRs; empty for a single subject."""
     responses = {s: _response(study.bold[s], study) for s in study.subjects}
     total_TV = np.sum(list(responses.values()), axis=0)
     rows = np.arange(study.n_trs)
@@ -36,10 +36,10 @@ def subject_agreements(study: Study) -> dict[str, AgreementFact]:
 
 
 def leave_one_out_agreement(own_RV: Floats, others_RV: Floats, rows: NDArray[np.intp], n_trs: int) -> AgreementFact:
-    """Where one response agrees best with another, voxel by voxel, over all circular shifts.
+    """Find the circular shift at which one response agrees best with another, voxel by voxel.
 
-    Both are known at `rows` of n_trs only, so that a shift leaves fewer of them to compare. The spread of the shifts is
-    told by their median deviation, which a few that agree do not widen. Too few shifts to know it give 0.
+    Both are known only at `rows` of n_trs, so a shift leaves fewer TRs to compare. The spread over shifts is a median
+    deviation, which a few good shifts do not widen. Too few shifts give 0.
     """
     score_T = _at_each_shift(_of_length_one(own_RV), _of_length_one(others_RV), rows, n_trs)
     score_T -= np.median(score_T)
@@ -55,9 +55,9 @@ def leave_one_out_agreement(own_RV: Floats, others_RV: Floats, rows: NDArray[np.
 
 
 def split_half_reliability(half_RV: Floats, other_RV: Floats) -> float:
-    """Of the variance of the mean's leading series, the part that two halves of the subjects share.
+    """Return the share of variance of the mean's leading series that two halves of the subjects have in common.
 
-    The directions are one half's and the agreement is the other's with it, so that noise shares nothing on average.
+    Directions come from one half and the agreement from the other, so noise shares nothing on average.
     """
     mean_RV = (half_RV + other_RV) / 2
     parts = []
@@ -78,7 +78,7 @@ def duplicate_subjects(study: Study) -> tuple[tuple[str, str, float], ...]:
 
 
 def _at_each_shift(own_RV: Floats, others_RV: Floats, rows: NDArray[np.intp], n_trs: int) -> NDArray[np.float64]:
-    """(T,): how well they agree when the one is moved back by 0 to T - 1 TRs, each as likely by chance as any other."""
+    """Return (T,): agreement with one response moved back by 0 to T - 1 TRs, unbiased by the overlap."""
     own_TV, others_TV = np.zeros((2, n_trs, own_RV.shape[1]))
     own_TV[rows], others_TV[rows] = own_RV, others_RV
     looked_T = np.zeros(n_trs)
@@ -89,10 +89,10 @@ def _at_each_shift(own_RV: Floats, others_RV: Floats, rows: NDArray[np.intp], n_
 
 
 def _response(bold_TV: Floats, study: Study) -> NDArray[np.float64]:
-    """(T, V'): a regular choice of voxels, without drifts, of length 1 each."""
+    """Return (T, V'): a regular sample of voxels without drifts, each of length 1."""
     step = max(1, bold_TV.shape[1] // MAX_VOXELS)
-    chosen = np.asarray(bold_TV[:, ::step], np.float64)
-    parts: Sequence[NDArray[np.float64]] = np.split(chosen, np.cumsum(study.scan_lengths_trs)[:-1])
+    sample_TV = np.asarray(bold_TV[:, ::step], np.float64)
+    parts: Sequence[NDArray[np.float64]] = np.split(sample_TV, np.cumsum(study.scan_lengths_trs)[:-1])
     return _of_length_one(np.concatenate([highpass(part, study.tr_s) for part in parts]))
 
 

@@ -35,39 +35,39 @@ LOG_STEP = np.log(6.4) / 27.0
 
 
 def steps_per_tr(tr_s: float) -> int:
-    """A: how many steps of about a tenth of a second there are in a TR."""
+    """Return A: the number of steps of about a tenth of a second in a TR."""
     return max(1, round(tr_s / STEP_S))
 
 
 def read_log_mel(path: Path, tr_s: float, n_trs: int, n_mels: int, start_s: float = 0.0) -> NDArray[np.float32]:
-    """(T, A, M) decibels of the film's sound, mixed to one channel.
+    """Return (T, A, M) decibels of the film's sound, mixed to one channel.
 
     Step a of TR t is centred at start_s + (t + (a + ½) / A)·tr_s of the film. The file is read once, in blocks.
-    Raises DataError for a film without sound, or whose sound ends before the last TR does.
+    Raises DataError if there is no sound, or if it ends before the last TR does.
     """
     steps = steps_per_tr(tr_s)
     centres_I = np.rint((start_s + (np.arange(n_trs * steps) + 0.5) * (tr_s / steps)) * SAMPLE_HZ).astype(np.int64)
     mel_IM = np.empty((len(centres_I), n_mels), np.float32)
-    done, end = 0, 0
+    n_done, end = 0, 0
     for first, wave_S in _blocks(path):
         end = first + len(wave_S) - HALF
         upto = int(np.searchsorted(centres_I, end, side="right"))
-        mel_IM[done:upto] = log_mel(wave_S, centres_I[done:upto] - first, n_mels)
-        done = upto
+        mel_IM[n_done:upto] = log_mel(wave_S, centres_I[n_done:upto] - first, n_mels)
+        n_done = upto
     _check_length(path, end / SAMPLE_HZ, start_s, n_trs * tr_s)
-    mel_IM[done:] = log_mel(np.zeros(WINDOW, np.float32), np.full(len(centres_I) - done, HALF), n_mels)
+    mel_IM[n_done:] = log_mel(np.zeros(WINDOW, np.float32), np.full(len(centres_I) - n_done, HALF), n_mels)
     return mel_IM.reshape(n_trs, steps, n_mels)
 
 
 def read_samples(path: Path, rate_hz: int) -> NDArray[np.float32]:
-    """(S,) the whole sound from the film's time 0 on, mixed to one channel. Raises DataError for a film without."""
+    """Return (S,) the whole sound from the film's time 0, mixed to one channel. Raises DataError if there is none."""
     return np.concatenate([np.zeros(0, np.float32), *_samples(path, rate_hz)])
 
 
 def log_mel(wave_S: NDArray[np.float32], centres_I: NDArray[np.int64], n_mels: int) -> NDArray[np.float32]:
-    """(I, M) 10·log10 of the power in each mel band, in a Hann window of WINDOW samples around each centre.
+    """Return (I, M) 10·log10 of the power in each mel band, in a Hann window of WINDOW samples around each centre.
 
-    The windows must lie within the wave. librosa's `melspectrogram` (Slaney's bands, power 2), never below FLOOR.
+    The windows must be inside the wave. Equals librosa's `melspectrogram` (Slaney's bands, power 2), at least FLOOR.
     """
     windows_IS = np.lib.stride_tricks.sliding_window_view(wave_S, WINDOW)[centres_I - HALF]
     power_IQ = np.abs(np.fft.rfft(windows_IS * _hann())) ** 2
@@ -78,7 +78,7 @@ def log_mel(wave_S: NDArray[np.float32], centres_I: NDArray[np.int64], n_mels: i
 
 @cache
 def mel_filters(n_mels: int) -> NDArray[np.float32]:
-    """(M, Q) triangles of equal area up to half of SAMPLE_HZ, evenly spaced in mel (Slaney's Auditory Toolbox)."""
+    """Return (M, Q) equal-area triangles up to half of SAMPLE_HZ, evenly spaced in mel (Slaney's Auditory Toolbox)."""
     top_mel = BREAK_HZ / LINEAR_HZ_PER_MEL + np.log(SAMPLE_HZ / 2.0 / BREAK_HZ) / LOG_STEP
     edges_hz = _hz(np.linspace(0.0, top_mel, n_mels + 2))
     bins_hz = np.fft.rfftfreq(WINDOW, 1.0 / SAMPLE_HZ)
@@ -104,8 +104,10 @@ def _hann() -> NDArray[np.float32]:
 
 
 def _blocks(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
-    """The sound in blocks that overlap by a window, each with the number of its first sample; half a window of silence
-    before the first sample and after the last."""
+    """Yield the sound in blocks that overlap by one window, each with the number of its first sample.
+
+    Half a window of silence precedes the first sample and follows the last.
+    """
     first, parts = -HALF, [np.zeros(HALF, np.float32)]
     for wave_S in _samples(path):
         parts.append(wave_S)
@@ -117,7 +119,7 @@ def _blocks(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
 
 
 def _samples(path: Path, rate_hz: int = SAMPLE_HZ) -> Iterator[NDArray[np.float32]]:
-    """The sound from the film's time 0 on, mixed to one channel, as FFmpeg decodes it."""
+    """Yield the sound from the film's time 0, mixed to one channel, as FFmpeg decodes it."""
     with opened(path) as container:
         if not container.streams.audio:
             raise DataError(f"{path} has no sound.", "Give a film with an audio track; giblet never makes one up.")

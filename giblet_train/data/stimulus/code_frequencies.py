@@ -1,4 +1,4 @@
-"""How often each code occurs in training: what is best said of features that are categories by who knows nothing else.
+"""Training frequency of each code: the best constant prediction for categorical features.
 
 R training TRs, T TRs, B books, Q codes in a book. Features are the shares of a TR's moments that have each code,
 (T, B·Q).
@@ -19,10 +19,10 @@ Floats = NDArray[np.floating[Any]]
 
 
 def unigram(shares_RF: Floats, n_codes: int, modality: str) -> NDArray[np.float32]:
-    """(B, Q): each code's share of the training TRs and of one more, whose moments are spread evenly over the book.
+    """Return (B, Q): each code's share of the training TRs and of one more TR spread evenly over the book.
 
-    The one more keeps a code that training never shows possible, so that it costs a finite loss elsewhere; the TR is
-    its unit because the moments within one are much alike. Raises DataError where there is nothing to be told.
+    The extra TR keeps an unseen code possible, so its loss stays finite. The unit is a TR because the moments within
+    one are much alike. Raises DataError if the codes never change.
     """
     n_trs = len(shares_RF)
     shares_BQ = shares_RF.reshape(n_trs, -1, n_codes).mean(axis=0, dtype=np.float64)
@@ -36,9 +36,10 @@ def unigram(shares_RF: Floats, n_codes: int, modality: str) -> NDArray[np.float3
 
 
 def code_cross_entropy(shares_TF: Floats, probability_TBQ: Floats) -> float:
-    """The cross-entropy per code: the mean over TRs, their moments and books of -log p(code).
+    """Return the cross-entropy per code: the mean over TRs, their moments and books of -log p(code).
 
-    probability_TBQ: one distribution over each book, (B, Q), or one for each TR.
+    Args:
+        probability_TBQ: One distribution over each book, (B, Q), or one for each TR.
     """
     log_TBQ = np.log(np.maximum(probability_TBQ, np.finfo(np.float32).tiny), dtype=np.float64)
     return float(-(shares_TF.reshape(-1, *log_TBQ.shape[-2:]) * log_TBQ).sum(axis=-1).mean())

@@ -1,7 +1,7 @@
-"""EnCodec's codes of the film's sound: 4 books of 1024 codes, 75 a second (24 kHz, 3 kbit/s; Défossez et al. 2022).
+"""EnCodec codes of the film's sound: 4 books of 1024 codes, 75 per second (24 kHz, 3 kbit/s; Défossez et al. 2022).
 
-Codes are names, not amounts: they are only ever counted. The weights come with no package; where they are missing, that
-is said, and nothing takes their place. T TRs, N moments of a TR or of the film, B books, S samples.
+Codes are categories and are only counted. No package contains the weights; if they are missing, an error says so and
+nothing replaces them. T TRs, N moments of a TR or of the film, B books, S samples.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ FILE = "data.features.audio: {file: codes.npy, rows_per_s: 75, codes: 1024}"
 
 
 def extract(timeline: FilmTimeline) -> NDArray[np.int64]:
-    """(T, N, B) codes. Raises DataError where transformers or the weights are missing."""
+    """Return (T, N, B) codes. Raises DataError if transformers or the weights are missing."""
     return codes_of(_model(), timeline)
 
 
 def sound(codes_TB: NDArray[np.integer[Any]], tr_s: float) -> tuple[NDArray[np.float32], int]:
-    """(S,) sound and its samples a second, of one code a TR for each book. Raises DataError as `extract` does."""
+    """Decode one code per TR and book into (S,) sound. Returns it with its rate. Raises DataError like `extract`."""
     return sound_of(_model(), codes_TB, tr_s)
 
 
@@ -50,7 +50,7 @@ def _model() -> Any:
 
 
 def codes_of(model: Any, timeline: FilmTimeline) -> NDArray[np.int64]:
-    """(T, N, B) the codes at N evenly spaced moments of each TR; the sound is encoded in blocks of half a minute."""
+    """Return (T, N, B) codes at N evenly spaced moments of each TR; the sound is encoded in blocks of 30 s."""
     torch = import_module("torch")
     rate_hz = int(model.config.sampling_rate)
     wave_S = read_samples(timeline.film, rate_hz)
@@ -69,7 +69,7 @@ def codes_of(model: Any, timeline: FilmTimeline) -> NDArray[np.int64]:
 
 
 def sound_of(model: Any, codes_TB: NDArray[np.integer[Any]], tr_s: float) -> tuple[NDArray[np.float32], int]:
-    """(S,) sound and its samples a second; a TR's code is held for all its moments."""
+    """Return (S,) sound and its sample rate; the code of a TR is repeated for all its moments."""
     torch = import_module("torch")
     per_s = float(model.config.frame_rate)
     moments_N = np.arange(round(len(codes_TB) * tr_s * per_s))

@@ -23,20 +23,25 @@ from giblet_train.schema.errors import DataError
 
 GROUP = "giblet.features"
 OWN = {"encodec": "giblet_train.data.stimulus.encodec:extract"}
-"""Extractors that come with giblet, beside those that packages offer."""
+"""Extractors that come with giblet, next to those that packages offer."""
 
 SLACK_S = 0.1
 
 
 @dataclass(frozen=True)
 class FilmTimeline:
-    """What an extractor is to describe: n_trs TRs of tr_s seconds; the film stands at start_s as the first begins."""
+    """Input of an extractor: the TRs to describe and the film."""
 
     film: Path
+    """Path of the film."""
     tr_s: float
+    """Seconds per TR."""
     n_trs: int
+    """TRs to describe."""
     start_s: float
+    """Film second at which the first TR begins."""
     segments: tuple[Segment, ...]
+    """Annotations."""
 
 
 Extractor = Callable[[FilmTimeline], NDArray[Any]]
@@ -45,9 +50,12 @@ Extractor = Callable[[FilmTimeline], NDArray[Any]]
 def external_features(
     modality: str, source: FeatureSource, file: Path | None, timeline: FilmTimeline
 ) -> NDArray[np.float32]:
-    """(T, F) amounts, or (T, B·Q) the share of a TR's moments at which each book holds each code.
+    """Return (T, F) amounts, or (T, B·Q) shares of a TR's moments at which each book has each code.
 
-    file: where `source.file` lies. Raises DataError for what is not installed, fits no shape, or is not finite.
+    Raises DataError if the extractor is not installed, or for a wrong shape or values that are not finite.
+
+    Args:
+        file: Path of `source.file`.
     """
     where = f"data.features.{modality}"
     values = _from_file(where, source, file, timeline) if file else _extracted(where, source, timeline)
@@ -57,9 +65,9 @@ def external_features(
 
 
 def identity(source: FeatureSource) -> dict[str, Any]:
-    """What of a source decides its features: an extractor with its package's version, so that a new one is run anew.
+    """Return the identity of a source: an extractor has its package's version, so that a new version runs again.
 
-    Raises DataError where no such extractor is installed.
+    Raises DataError if the extractor is not installed.
     """
     version = None
     if source.extractor is not None and source.extractor not in OWN:
@@ -82,34 +90,34 @@ def _extracted(where: str, source: FeatureSource, timeline: FilmTimeline) -> NDA
         raise
     except Exception as error:  # another's code: whatever it raises is its answer
         raise DataError(
-            f"{where}: the extractor {name!r} failed: {type(error).__name__}: {error}.", "Mend it, or bring a file."
+            f"{where}: the extractor {name!r} failed: {type(error).__name__}: {error}.", "Fix it, or bring a file."
         ) from error
 
 
 def _extractor(name: str) -> Extractor:
     if name in OWN:
         module, _, function = OWN[name].partition(":")
-        found: Extractor = getattr(import_module(module), function)
-        return found
+        extractor: Extractor = getattr(import_module(module), function)
+        return extractor
     loaded: Extractor = _entry_point(name).load()
     return loaded
 
 
 def _entry_point(name: str) -> EntryPoint:
-    found = {point.name: point for point in entry_points(group=GROUP)}
-    if name in found:
-        return found[name]
-    known = sorted({*found, *OWN})
+    points = {point.name: point for point in entry_points(group=GROUP)}
+    if name in points:
+        return points[name]
+    names = sorted({*points, *OWN})
     raise DataError(
-        f"No extractor is called {name!r}{nearest(name, known) or '.'}",
-        f"Known here: {', '.join(known)}. Install the package that offers it under the entry point group {GROUP}.",
+        f"There is no extractor called {name!r}{nearest(name, names) or '.'}",
+        f"Available: {', '.join(names)}. Install the package that offers it under the entry point group {GROUP}.",
     )
 
 
 def _from_file(where: str, source: FeatureSource, path: Path, timeline: FilmTimeline) -> NDArray[Any]:
-    """The rows of a .npy file, (N, F) or (N,), brought to TRs: their mean, or all codes of a TR.
+    """Average the rows of a .npy file, (N, F) or (N,), over each TR; of codes, return all moments.
 
-    Row n is of the film's seconds n / rows_per_s to (n + 1) / rows_per_s; without a rate there is one a TR.
+    Row n covers seconds n / rows_per_s to (n + 1) / rows_per_s of the film; without a rate there is one row per TR.
     """
     rows_NF = _load(where, path)
     rate_hz = source.rows_per_s or 1.0 / timeline.tr_s
@@ -135,7 +143,7 @@ def _load(where: str, path: Path) -> NDArray[Any]:
 
 
 def _means(rows_NF: NDArray[Any], edges_T1: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """(T, F) means of the rows between the edges, a row that lies in two TRs by its part in each."""
+    """Return (T, F) means of the rows between the edges; a row in two TRs counts by its part in each."""
     total_NF = np.concatenate([np.zeros((1, rows_NF.shape[1])), np.cumsum(rows_NF, axis=0, dtype=np.float64)])
     edges_T1 = edges_T1.clip(0, len(rows_NF))
     whole_T1 = np.minimum(edges_T1.astype(int), len(rows_NF) - 1)
@@ -144,7 +152,7 @@ def _means(rows_NF: NDArray[Any], edges_T1: NDArray[np.floating[Any]]) -> NDArra
 
 
 def _moments(rows_NF: NDArray[Any], edges_T1: NDArray[np.floating[Any]]) -> NDArray[Any]:
-    """(T, N, B) the rows at as many evenly spaced moments of a TR as it has rows."""
+    """Return (T, N, B) the rows at N evenly spaced moments of a TR, N being the number of rows in it."""
     per_tr = max(1, round(float(np.diff(edges_T1).mean())))
     within_N = (np.arange(per_tr) + 0.5) / per_tr
     places_TN = edges_T1[:-1, None] + within_N * np.diff(edges_T1)[:, None]
@@ -159,7 +167,7 @@ def _amounts(where: str, values: NDArray[Any], n_trs: int) -> NDArray[np.float32
         )
     bad = int((~np.isfinite(values)).any(axis=1).sum())
     if bad:
-        raise DataError(f"{where}: values in {bad} TRs are not finite.", "Mend them before they are brought.")
+        raise DataError(f"{where}: values in {bad} TRs are not finite.", "Fix them before you use the file.")
     return values.astype(np.float32)
 
 

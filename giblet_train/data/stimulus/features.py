@@ -24,7 +24,7 @@ from giblet_train.schema.errors import ConfigError
 
 @dataclass(frozen=True)
 class Stimulus:
-    """What a store keeps of the film; the arrays have a row for each TR of the timeline. See `Study`."""
+    """Stored arrays of the film, one row per TR of the timeline. See `Study`."""
 
     frames_TKHWC: NDArray[np.uint8]
     video_TF: NDArray[np.float32]
@@ -44,10 +44,10 @@ def read_stimulus(
     data, model = config.data, config.model
     start_s, n_trs = timeline.film_start_s, timeline.n_trs
     film = FilmTimeline(sources.film, timeline.tr_s, n_trs, start_s, tuple(segments))
-    brought = {
+    external = {
         m: external_features(m, source, sources.features.get(m), film) for m, source in data.features.brought().items()
     }
-    text_TF = brought.get("text")
+    text_TF = external.get("text")
     if text_TF is None:
         progress("embedding the annotations", 0.0)
         text_TF = embed_timeline(segments, timeline.tr_s, n_trs, start_s, data.text_model)
@@ -56,13 +56,13 @@ def read_stimulus(
     frames_TKHWC = read_frames(
         sources.film, timeline.tr_s, n_trs, data.fps, model.video_height, model.video_width, start_s
     )
-    audio_TF = brought.get("audio")
+    audio_TF = external.get("audio")
     if audio_TF is None:
         progress("reading the film's sound", 0.8)
         audio_TF = read_log_mel(sources.film, timeline.tr_s, n_trs, model.n_mels, start_s).reshape(n_trs, -1)
     return Stimulus(
         frames_TKHWC=frames_TKHWC,
-        video_TF=brought["video"] if "video" in brought else video_features(frames_TKHWC),
+        video_TF=external["video"] if "video" in external else video_features(frames_TKHWC),
         audio_TF=audio_TF,
         text_TF=text_TF,
         labels=labels_at(segments, timeline),
@@ -71,7 +71,7 @@ def read_stimulus(
 
 
 def labels_at(segments: Sequence[Segment], timeline: Timeline) -> tuple[str, ...]:
-    """The annotation at the middle of each TR, "" where there is none; the later one where two overlap."""
+    """Return the annotation at the middle of each TR, "" if there is none, the later one if two overlap."""
     labels = [""] * timeline.n_trs
     for segment in sorted(segments, key=lambda s: s.start_s):
         first = max(0, int(np.ceil(timeline.tr_at(segment.start_s) - 0.5)))
@@ -81,7 +81,7 @@ def labels_at(segments: Sequence[Segment], timeline: Timeline) -> tuple[str, ...
 
 
 def annotation_borders(segments: Sequence[Segment], timeline: Timeline) -> tuple[int, ...]:
-    """The TRs nearest to where annotations begin or end, ascending."""
+    """Return the TRs nearest to the start and end of annotations, ascending."""
     times_s = [time for segment in segments for time in (segment.start_s, segment.end_s)]
     borders = {round(timeline.tr_at(time_s)) for time_s in times_s}
     return tuple(sorted(b for b in borders if 0 < b < timeline.n_trs))

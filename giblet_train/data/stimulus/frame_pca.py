@@ -15,26 +15,29 @@ SMALLEST_EIGENVALUE = 1e-6
 
 @dataclass(frozen=True)
 class FramePca:
-    """mean_P and the orthonormal rows components_FP, in brightness from 0 to 1; variance_F along each, descending."""
+    """Principal components of mean frames, brightness from 0 to 1."""
 
     mean_P: NDArray[np.float32]
+    """Mean frame."""
     components_FP: NDArray[np.float32]
+    """Orthonormal rows."""
     variance_F: NDArray[np.float32]
+    """Variance along each component, descending."""
 
     def scores(self, frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """(T, F): each TR's mean frame along the components."""
+        """Project each TR's mean frame on the components, (T, F)."""
         centred_TP = mean_frames(frames_TKHWC) - self.mean_P
         return np.asarray(centred_TP @ self.components_FP.T, np.float32)
 
     def pictures(self, scores_TF: NDArray[np.float32], shape_HWC: tuple[int, ...]) -> NDArray[np.uint8]:
-        """(T, H, W, C): the pictures nearest to the scores."""
+        """Return the pictures of the scores, (T, H, W, C)."""
         light_TP = np.clip(scores_TF @ self.components_FP + self.mean_P, 0.0, 1.0)
         bytes_TP: NDArray[np.uint8] = np.rint(light_TP * 255.0).astype(np.uint8)
         return bytes_TP.reshape(len(scores_TF), *shape_HWC)
 
 
 def mean_frames(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(T, P): the mean of each TR's frames, brightness from 0 to 1."""
+    """Average the frames of each TR, (T, P), brightness from 0 to 1."""
     mean_THWC: NDArray[np.float32] = frames_TKHWC.mean(axis=1, dtype=np.float32) / np.float32(255.0)
     return mean_THWC.reshape(len(frames_TKHWC), -1)
 

@@ -1,7 +1,7 @@
-"""A log-mel spectrogram made audible: what `audio.log_mel` measured, turned back into a wave.
+"""Turn a log-mel spectrogram from `audio.log_mel` back into sound.
 
-The mel steps lie a tenth of a second apart, too far for phases to follow, so decibels are interpolated to a finer hop
-first; mel bands are spread over frequencies without negative power, and phases found by the fast Griffin-Lim algorithm
+Mel steps are a tenth of a second apart, too far for phases, so decibels are first interpolated to a finer hop. Mel
+bands are spread over frequencies without negative power. Phases come from the fast Griffin-Lim algorithm
 (Griffin and Lim 1984; Perraudin, Balazs and Søndergaard 2013).
 I steps, M mel bands, N frames of the finer hop, Q frequencies, S samples at SAMPLE_HZ.
 """
@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 
 
 def wave_of_mel(mel_IM: NDArray[np.floating], step_s: float) -> NDArray[np.float32]:
-    """(S,) sound whose log-mel, at steps of `step_s`, is nearest to `mel_IM` decibels; S = I·step_s·SAMPLE_HZ."""
+    """Return (S,) sound whose log-mel at steps of `step_s` is nearest to `mel_IM`; S = I·step_s·SAMPLE_HZ."""
     n_samples = round(len(mel_IM) * step_s * SAMPLE_HZ)
     centres_s = (np.arange(len(mel_IM)) + 0.5) * step_s
     frames_s = np.arange(n_samples // HOP + 1) * HOP / SAMPLE_HZ
@@ -36,7 +36,7 @@ def wave_of_mel(mel_IM: NDArray[np.floating], step_s: float) -> NDArray[np.float
 
 
 def write_wav(path: Path, wave_S: NDArray[np.float32], rate_hz: int = SAMPLE_HZ) -> None:
-    """One channel of 16 bits; what exceeds full scale is clipped."""
+    """Write one channel of 16 bits; values beyond full scale are clipped."""
     samples = np.rint(np.clip(wave_S, -1.0, 1.0) * 32767.0).astype("<i2")
     with wave.open(str(path), "wb") as file:
         file.setnchannels(1)
@@ -46,7 +46,7 @@ def write_wav(path: Path, wave_S: NDArray[np.float32], rate_hz: int = SAMPLE_HZ)
 
 
 def _spread(power_NM: Floats) -> Floats:
-    """(N, Q) non-negative power whose bands sum to the given ones: Lee and Seung's updates (2001)."""
+    """Return (N, Q) non-negative power whose bands sum to the given ones, by Lee and Seung's updates (2001)."""
     filters_MQ = mel_filters(power_NM.shape[1])
     heard_Q = filters_MQ.sum(axis=0) > 0
     filters_MQ = filters_MQ[:, heard_Q]
@@ -72,7 +72,7 @@ def _with_phases(size_NQ: Floats, n_samples: int) -> Floats:
 
 
 def _spectrum(wave_S: Floats, n_frames: int) -> NDArray[np.complex64]:
-    """(N, Q): windows of WINDOW samples around each multiple of HOP, silence beyond both ends."""
+    """Return (N, Q) spectra of windows of WINDOW samples around each multiple of HOP, with silence beyond both ends."""
     half = WINDOW // 2
     padded = np.pad(wave_S, (half, half + HOP))
     windows_NS = np.lib.stride_tricks.sliding_window_view(padded, WINDOW)[::HOP][:n_frames]
@@ -80,7 +80,7 @@ def _spectrum(wave_S: Floats, n_frames: int) -> NDArray[np.complex64]:
 
 
 def _wave(spectrum_NQ: NDArray[np.complex64], n_samples: int) -> Floats:
-    """(S,): overlapping windows added, divided by what the windows themselves add up to."""
+    """Overlap-add the windows and divide by the sum of the windows, (S,)."""
     windows_NS = np.fft.irfft(spectrum_NQ, n=WINDOW, axis=1) * _window()
     quarters = windows_NS.reshape(len(windows_NS), -1, HOP)
     shares = (_window() ** 2).reshape(-1, HOP)

@@ -33,7 +33,7 @@ EPS = 1e-12
 
 
 def embed(sentences: Sequence[str]) -> NDArray[np.float32]:
-    """(B, E) unit vectors. Raises DataError when the package is not installed."""
+    """Return (B, E) unit vectors. Raises DataError if the package is not installed."""
     folder = model_folder()
     weights = load_file(str(folder / "model.safetensors"))
     tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
@@ -50,7 +50,7 @@ def embed(sentences: Sequence[str]) -> NDArray[np.float32]:
 
 @torch.inference_mode()
 def _unit_vectors(weights: Mapping[str, Tensor], tokens: Sequence[Any]) -> NDArray[np.float32]:
-    """(B, E) the means over each sentence's tokens, scaled to length 1."""
+    """Average each sentence's tokens and scale to length 1, (B, E)."""
     longest = max(sum(t.attention_mask) for t in tokens)
     ids_BL = torch.tensor([t.ids[:longest] for t in tokens])
     present_BL = torch.tensor([t.attention_mask[:longest] for t in tokens], dtype=torch.float32)
@@ -60,7 +60,7 @@ def _unit_vectors(weights: Mapping[str, Tensor], tokens: Sequence[Any]) -> NDArr
 
 
 def model_folder() -> Path:
-    """Where the package keeps its weights. Raises DataError when it is not installed."""
+    """Return the folder of the package's weights. Raises DataError if the package is not installed."""
     try:
         files = distribution(PACKAGE).files or []
     except PackageNotFoundError:
@@ -72,7 +72,7 @@ def model_folder() -> Path:
 
 
 def _bert(weights: Mapping[str, Tensor], ids_BL: Tensor, present_BL: Tensor) -> Tensor:
-    """(B, L, E) the last layer's hidden states; tokens that are not present are not attended to."""
+    """Return (B, L, E) hidden states of the last layer; padding is not attended to."""
 
     def linear(name: str, x: Tensor) -> Tensor:
         return functional.linear(x, weights[f"{name}.weight"], weights[f"{name}.bias"])

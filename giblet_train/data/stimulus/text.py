@@ -21,10 +21,10 @@ from giblet_train.schema.errors import DataError
 
 
 def embed(sentences: Sequence[str], model_name: str = sentence_encoder.NAME) -> NDArray[np.float32]:
-    """(N, E) a unit vector for each sentence.
+    """Return (N, E) a unit vector for each sentence.
 
-    `all-minilm-l6-v2` (E = 384) runs here, from its package; any other name is a model of sentence-transformers.
-    Raises DataError when the model is not installed: nothing is ever put in its place.
+    `all-minilm-l6-v2` (E = 384) runs from its package; any other name is a model of sentence-transformers.
+    Raises DataError if the model is not installed: nothing replaces it.
     """
     if not sentences:
         raise DataError("There is no sentence to embed.", "Annotate the film, in data.annotations.")
@@ -41,9 +41,12 @@ def embed(sentences: Sequence[str], model_name: str = sentence_encoder.NAME) -> 
 def embed_timeline(
     segments: Sequence[Segment], tr_s: float, n_trs: int, start_s: float = 0.0, model_name: str = sentence_encoder.NAME
 ) -> NDArray[np.float32]:
-    """(T, E + 1) for each TR the mean of its annotations' embeddings, weighted by overlap, and the covered share.
+    """Return (T, E + 1): per TR the overlap-weighted mean of its annotations' embeddings, and the covered share.
 
-    start_s: where the film stands as TR 0 begins. A TR without annotation is all zeros. Raises DataError as `embed`.
+    A TR without annotation is all zeros. Raises DataError like `embed`.
+
+    Args:
+        start_s: Film second at which TR 0 begins.
     """
     texts = sorted({s.text for s in segments if s.text})
     vectors_NE = embed(texts, model_name)
@@ -62,7 +65,7 @@ def embed_timeline(
 
 
 def _overlap_s(starts_s: NDArray[np.floating[Any]], tr_s: float, start_s: float, end_s: float) -> NDArray[np.float64]:
-    """(T,) seconds that each TR shares with the stretch from start_s to end_s."""
+    """Return (T,) seconds that each TR shares with the interval from start_s to end_s."""
     shared_T: NDArray[np.float64] = (np.minimum(starts_s + tr_s, end_s) - np.maximum(starts_s, start_s)).clip(min=0.0)
     return shared_T
 

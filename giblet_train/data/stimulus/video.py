@@ -35,7 +35,7 @@ SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCU
 
 
 def film_seconds(path: Path) -> float:
-    """How long the film's pictures last, in seconds. Raises DataError."""
+    """Return the duration of the film's pictures in seconds. Raises DataError."""
     with opened(path) as container:
         return _seconds(container, path)
 
@@ -43,10 +43,13 @@ def film_seconds(path: Path) -> float:
 def read_frames(
     path: Path, tr_s: float, n_trs: int | None, fps: float, height: int, width: int, start_s: float = 0.0
 ) -> NDArray[np.uint8]:
-    """(T, K, H, W, 3) the frames nearest to K = round(fps·tr_s) moments in each TR, averaged over areas.
+    """Read (T, K, H, W, 3): the frames nearest to K = round(fps·tr_s) moments in each TR, averaged over areas.
 
-    n_trs: None for as many whole TRs as the film has. start_s: where the film stands as TR 0 begins.
-    Frame k of TR t is taken at start_s + (t + (k + ½) / K)·tr_s. Raises DataError when the film is shorter than that.
+    Frame k of TR t is taken at start_s + (t + (k + ½) / K)·tr_s. Raises DataError if the film is shorter than that.
+
+    Args:
+        n_trs: None for as many whole TRs as the film has.
+        start_s: Film second at which TR 0 begins.
     """
     per_tr = max(1, round(fps * tr_s))
     film_s = film_seconds(path)
@@ -69,7 +72,7 @@ def read_frames(
 
 @contextmanager
 def opened(path: Path) -> Iterator[Any]:
-    """The film, open for decoding. Whatever FFmpeg cannot do with it becomes a DataError."""
+    """Open the film for decoding. Every FFmpeg error becomes a DataError."""
     try:
         with av.open(str(path)) as container:
             yield container
@@ -78,7 +81,7 @@ def opened(path: Path) -> Iterator[Any]:
 
 
 def origin_s(container: Any) -> float:
-    """The time stamp at which the file begins, in seconds: 0 in most, not in a transport stream."""
+    """Return the time stamp at which the file begins, in seconds: 0 in most, not in a transport stream."""
     return float(container.start_time or 0) / 1e6
 
 
@@ -103,7 +106,7 @@ def _seconds(container: Any, path: Path) -> float:
 
 
 def _nearest_stamps(path: Path, wanted_s: Any) -> NDArray[np.int64]:
-    """(N,) time stamps of the frames nearest to the ascending wanted times; nothing is decoded yet."""
+    """Return (N,) time stamps of the frames nearest to the ascending times, without decoding."""
     with opened(path) as container:
         stream = container.streams.video[0]
         shown = [p for p in container.demux(stream) if p.size and not p.is_discard]
@@ -123,7 +126,7 @@ def _nearest_stamps(path: Path, wanted_s: Any) -> NDArray[np.int64]:
 
 
 def _decoded(path: Path, wanted: frozenset[int]) -> Iterator[Any]:
-    """The frames with the wanted stamps, in order. Frames that neither we nor other frames need are not decoded."""
+    """Yield the frames with the given stamps, in order. Frames that no one needs are not decoded."""
     with opened(path) as container:
         stream = container.streams.video[0]
         stream.thread_type = "AUTO"
@@ -134,11 +137,11 @@ def _decoded(path: Path, wanted: frozenset[int]) -> Iterator[Any]:
 
 
 def video_features(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
-    """(T, F) a row a TR, named by `feature_names`; the means over its frames.
+    """Return (T, F): one row per TR, the mean over its frames; `feature_names` names the columns.
 
     Over the whole picture and in 12 cells: luminance, contrast (the standard deviation of luminance), motion (the
     change of luminance since the frame before), saturation, red against green, blue against yellow; edge energy at
-    four orientations in 24 cells. Motion and edges in cells are square roots, for their tails are long.
+    four orientations in 24 cells. Motion and edges in cells are square roots because of their long tails.
     """
     n_trs = len(frames_TKHWC)
     features_TF = np.empty((n_trs, len(feature_names())), np.float32)
@@ -155,7 +158,7 @@ def video_features(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float32]:
 
 
 def feature_names() -> tuple[str, ...]:
-    """The columns of `video_features`."""
+    """Return the column names of `video_features`."""
     cells = [f"{i}_{j}" for i in range(CELLS[0]) for j in range(CELLS[1])]
     edge_cells = [f"{i}_{j}" for i in range(EDGE_CELLS[0]) for j in range(EDGE_CELLS[1])]
     local = [f"{name}_{cell}" for name in WHOLE for cell in cells]
@@ -163,7 +166,7 @@ def feature_names() -> tuple[str, ...]:
 
 
 def _frame_features(light_NHWC: Pictures, luma_NHW: Pictures, motion_NHW: Pictures) -> Pictures:
-    """(N, F) the features of single frames, in the order of `feature_names`."""
+    """Return (N, F) features of single frames, in the order of `feature_names`."""
     red, green, blue = (light_NHWC[..., c] for c in range(3))
     saturation_NHW = light_NHWC.max(axis=-1) - light_NHWC.min(axis=-1)
     opponent = (saturation_NHW, red - green, blue - (red + green) / np.float32(2.0))
@@ -178,7 +181,7 @@ def _frame_features(light_NHWC: Pictures, luma_NHW: Pictures, motion_NHW: Pictur
 
 
 def _edge_energies(luma_NHW: Pictures) -> list[Pictures]:
-    """The strength of edges at each of `ORIENTATIONS`: gradients shared among the two orientations they lie between."""
+    """Return the edge strength at each of `ORIENTATIONS`; a gradient is shared between the two nearest orientations."""
     rise_y, rise_x = np.gradient(luma_NHW, axis=(1, 2))
     strength_NHW = np.hypot(rise_x, rise_y)
     step = np.arctan2(rise_y, rise_x) * np.float32(len(ORIENTATIONS) / np.pi)
@@ -190,7 +193,7 @@ def _edge_energies(luma_NHW: Pictures) -> list[Pictures]:
 
 
 def _cell_means(image_NHW: Pictures, cells: tuple[int, int]) -> Pictures:
-    """(N, I·J) means over a coarse grid of cells."""
+    """Return (N, I·J) means over a coarse grid of cells."""
     rows = np.array_split(image_NHW, cells[0], axis=1)
     means = [cell.mean(axis=(1, 2)) for row in rows for cell in np.array_split(row, cells[1], axis=2)]
     return np.stack(means, axis=1)

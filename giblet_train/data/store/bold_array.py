@@ -62,7 +62,7 @@ def _write(
 
 
 def _fine_enough(mean_V: NDArray[np.float64], power_V: NDArray[np.float64], lost_V: NDArray[np.float64]) -> bool:
-    """Whether rounding stays below MAX_ROUNDING of the standard deviation in nearly all voxels that vary."""
+    """Return True if rounding stays below MAX_ROUNDING of the standard deviation in nearly all voxels that vary."""
     variance_V = power_V - mean_V**2
     varying_V = variance_V > 1e-12 * power_V
     fine_V = lost_V[varying_V] <= MAX_ROUNDING**2 * variance_V[varying_V]

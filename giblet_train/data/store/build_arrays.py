@@ -33,12 +33,14 @@ BRAINS_SHARE = 0.6
 
 @dataclass(frozen=True)
 class BuiltArrays:
-    """The facts of the arrays that were written. grid_XYZ and affine are those of the volumes."""
+    """Facts of the arrays that were written."""
 
     timeline: Timeline
     stimulus: Stimulus
     grid_XYZ: tuple[int, int, int]
+    """Voxels along each axis."""
     affine: NDArray[np.float64]
+    """(4, 4), voxel to mm."""
     masked: bool
     parcel_names: Mapping[int, str]
     codes: Mapping[str, int]
@@ -57,18 +59,18 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
     film_s = film_seconds(sources.film)
     annotations = read_runs(sources.annotations, scans.tr_s, scans.scan_lengths_trs)
     segments = annotations.segments
-    asked = config.data.stimulus_offset_s
-    timeline = over_film(scans, film_s, 0.0 if asked == "auto" else asked, config.split.usable_trs)
-    stop_tr = scans.n_trs if asked == "auto" else timeline.first_tr + timeline.n_trs
+    stated_offset = config.data.stimulus_offset_s
+    timeline = over_film(scans, film_s, 0.0 if stated_offset == "auto" else stated_offset, config.split.usable_trs)
+    stop_tr = scans.n_trs if stated_offset == "auto" else timeline.first_tr + timeline.n_trs
     mask_XYZ = _common_voxels(volumes, sources.brain_masks, progress)
     _check_space(folder, volumes, mask_XYZ, stop_tr)
     _write_bold_arrays(folder, volumes, mask_XYZ, stop_tr, progress)
     columns = _write_confounds(folder, volumes, sources.confounds, config.data.bids.confounds or ())
-    if asked == "auto":
+    if stated_offset == "auto":
         offset_s = _measured_offset(folder, list(volumes), timeline, segments, sources, config)
         timeline = over_film(scans, film_s, offset_s, config.split.usable_trs)
         timeline = replace(timeline, notes=(*timeline.notes, _offset_note(offset_s, timeline.tr_s)))
-    stimulus = read_stimulus(sources, segments, timeline, config, _part(progress, BRAINS_SHARE, 1.0))
+    stimulus = read_stimulus(sources, segments, timeline, config, _subrange(progress, BRAINS_SHARE, 1.0))
     _write_stimulus(folder, stimulus)
     _write_mask(folder, sources.mask, first, mask_XYZ)
     parcels = _write_parcels(folder, sources.atlas, first, mask_XYZ)
@@ -92,7 +94,7 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
 
 
 def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float) -> dict[str, Volumes]:
-    """Every subject's headers, on one grid. Raises DataError."""
+    """Read every subject's headers and check that all share one grid. Raises DataError."""
     volumes = {subject: read_headers(paths, tr_s) for subject, paths in bold.items()}
     first, *others = volumes.values()
     for other in others:
@@ -101,9 +103,9 @@ def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float) -> dict[str, 
 
 
 def common_scans(volumes: Sequence[Volumes], scan_lengths_trs: Sequence[int] | None) -> Timeline:
-    """The scans that every subject has: the runs of files that have some, else what is stated.
+    """Return the scans that every subject has: the runs of multi-file subjects, else the stated lengths.
 
-    Raises DataError where lengths differ and no scan lengths are stated, or these are not those of the runs.
+    Raises DataError if lengths differ and no scan lengths are stated, or if these differ from the runs.
     """
     first = volumes[0]
     if first.later_runs:
@@ -134,11 +136,11 @@ def _common_runs(volumes: Sequence[Volumes], stated: Sequence[int] | None) -> Ti
 def _common_voxels(
     volumes: Mapping[str, Volumes], brain_masks: Mapping[str, Sequence[Path]], progress: Progress
 ) -> NDArray[np.bool_]:
-    """Voxels that hold something in every run of every subject, and lie in every brain mask that there is."""
+    """Return the voxels that are non-zero in every run of every subject and inside every brain mask."""
     progress("finding the voxels that all subjects have", 0.0)
-    each = [nonzero_voxels(run) for v in volumes.values() for run in (v, *v.later_runs)]
-    each += [read_mask(path, volumes[subject]) for subject, paths in brain_masks.items() for path in paths]
-    common = np.logical_and.reduce(each)
+    masks = [nonzero_voxels(run) for v in volumes.values() for run in (v, *v.later_runs)]
+    masks += [read_mask(path, volumes[subject]) for subject, paths in brain_masks.items() for path in paths]
+    common = np.logical_and.reduce(masks)
     if not common.any():
         raise DataError("No voxel is different from zero in every subject.", "Check that the files share one space.")
     return np.asarray(common)
@@ -149,25 +151,25 @@ def _write_bold_arrays(
 ) -> None:
     (folder / "bold").mkdir()
     (folder / "reference").mkdir()
-    for n, (subject, one) in enumerate(volumes.items()):
+    for n, (subject, subject_volumes) in enumerate(volumes.items()):
         progress(f"reading {subject}", BRAINS_SHARE * n / len(volumes))
-        reference_V = write_bold_array(folder / "bold" / f"{subject}.npy", one, mask_XYZ, n_trs)
+        reference_V = write_bold_array(folder / "bold" / f"{subject}.npy", subject_volumes, mask_XYZ, n_trs)
         np.save(folder / "reference" / f"{subject}.npy", reference_V)
 
 
 def _write_confounds(
-    folder: Path, volumes: Mapping[str, Volumes], tables: Mapping[str, Sequence[Path]], wanted: Sequence[str]
+    folder: Path, volumes: Mapping[str, Volumes], tables: Mapping[str, Sequence[Path]], patterns: Sequence[str]
 ) -> tuple[str, ...]:
-    """Every subject's confounds, runs one after another; returns a note that names them."""
+    """Write every subject's confounds, runs one after another; return a note that names them."""
     if not tables:
         return ()
     (folder / "confounds").mkdir()
     for subject, paths in tables.items():
-        runs = [read_confounds(p, wanted, n) for p, n in zip(paths, volumes[subject].run_lengths_trs, strict=True)]
+        runs = [read_confounds(p, patterns, n) for p, n in zip(paths, volumes[subject].run_lengths_trs, strict=True)]
         shared = [name for name in runs[0][0] if all(name in names for names, _ in runs)]
         parts = [values_TN[:, [names.index(name) for name in shared]] for names, values_TN in runs]
         np.save(folder / "confounds" / f"{subject}.npy", np.concatenate(parts))
-    return (f"Confounds {', '.join(wanted)} are regressed out, by weights from training TRs only.",)
+    return (f"Confounds {', '.join(patterns)} are regressed out, by weights from training TRs only.",)
 
 
 def _brain_mask_notes(volumes: Mapping[str, Volumes], brain_masks: Mapping[str, Sequence[Path]]) -> list[str]:
@@ -175,7 +177,7 @@ def _brain_mask_notes(volumes: Mapping[str, Volumes], brain_masks: Mapping[str, 
     n_masks = sum(map(len, brain_masks.values()))
     if n_masks in (0, n_runs):
         return []
-    return [f"{n_runs - n_masks} of {n_runs} runs have no brain mask beside them; those of the others are used."]
+    return [f"{n_runs - n_masks} of {n_runs} runs have no brain mask; those of the others are used."]
 
 
 def _measured_offset(
@@ -186,7 +188,7 @@ def _measured_offset(
     sources: Sources,
     config: Config,
 ) -> float:
-    """The offset by which the brain follows the film as it should, from the lag at offset 0."""
+    """Return the offset that makes the lag haemodynamic, from the lag measured at offset 0."""
     stimulus = read_stimulus(sources, segments, timeline, config, lambda _sentence, _share: None)
     rows = slice(timeline.first_tr, timeline.first_tr + timeline.n_trs)
     bold = {s: np.load(folder / "bold" / f"{s}.npy", mmap_mode="r")[rows] for s in subjects}
@@ -196,7 +198,7 @@ def _measured_offset(
 
 def _offset_note(offset_s: float, tr_s: float) -> str:
     return (
-        f"data.stimulus_offset_s: auto found {offset_s:g} s ({round(offset_s / tr_s)} TRs): the film stands there as "
+        f"data.stimulus_offset_s: auto found {offset_s:g} s ({round(offset_s / tr_s)} TRs): the film is there when "
         "the first volume begins."
     )
 
@@ -208,23 +210,23 @@ def _write_stimulus(folder: Path, stimulus: Stimulus) -> None:
     np.save(folder / "text.npy", stimulus.text_TF)
 
 
-def _write_mask(folder: Path, given: Path | None, like: Volumes, mask_XYZ: NDArray[np.bool_]) -> None:
+def _write_mask(folder: Path, mask_file: Path | None, like: Volumes, mask_XYZ: NDArray[np.bool_]) -> None:
     np.save(folder / "mask.npy", mask_XYZ)
-    if given is None:
+    if mask_file is None:
         return
-    given_V = read_mask(given, like)[mask_XYZ]
+    given_V = read_mask(mask_file, like)[mask_XYZ]
     if not given_V.any():
-        raise DataError(f"{given} shares no voxel with the brains.", "Check that it lies in their space.")
+        raise DataError(f"{mask_file} shares no voxel with the brains.", "Check that it is in their space.")
     np.save(folder / "given_mask.npy", given_V)
 
 
 def _write_parcels(folder: Path, atlas: Path | None, like: Volumes, mask_XYZ: NDArray[np.bool_]) -> Mapping[int, str]:
-    """Each voxel's parcel; returns the names of those parcels that hold a voxel."""
+    """Write each voxel's parcel; return the names of the parcels that contain a voxel."""
     if atlas is None:
         return {}
     parcel_V = read_parcels(atlas, like)[mask_XYZ]
     if not parcel_V.any():
-        raise DataError(f"No voxel of the brains lies in a parcel of {atlas}.", "Check that it lies in their space.")
+        raise DataError(f"No voxel of the brains is in a parcel of {atlas}.", "Check that it is in their space.")
     np.save(folder / "parcels.npy", parcel_V)
     return parcel_names(atlas, np.unique(parcel_V[parcel_V > 0]).tolist())
 
@@ -239,5 +241,5 @@ def _check_space(folder: Path, volumes: Mapping[str, Volumes], mask_XYZ: NDArray
         )
 
 
-def _part(progress: Progress, start: float, end: float) -> Progress:
+def _subrange(progress: Progress, start: float, end: float) -> Progress:
     return lambda sentence, share: progress(sentence, start + (end - start) * share)

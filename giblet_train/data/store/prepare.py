@@ -23,21 +23,26 @@ STDIN = "-"
 
 @dataclass(frozen=True)
 class DataRequest:
-    """What a data command is about: a configuration and where its files and stores lie."""
+    """Configuration of a data command, and the folders of its files and stores."""
 
     config: Config
+    """Configuration of the study."""
     workdir: Path
+    """Folder of studies and stores."""
 
     @property
     def data_dir(self) -> Path:
-        """Where the study's files lie."""
+        """Return the folder of the study's files."""
         return self.workdir / self.config.data.data_dir
 
 
 def read_data_request(run_or_config: Path, workdir: Path | None) -> DataRequest:
-    """The request behind a run directory, a configuration file, or `-`, a configuration on standard input.
+    """Read the request from a run directory, a configuration file, or `-` for a configuration on standard input.
 
-    workdir: None for a run's own, `<workdir>/runs/<run>`, or ~/giblet for anything else. Raises ConfigError.
+    Raises ConfigError.
+
+    Args:
+        workdir: None for a run's own, `<workdir>/runs/<run>`, or ~/giblet for anything else.
     """
     if run_or_config.is_dir():
         run = RunDir(run_or_config.absolute())
@@ -51,9 +56,9 @@ def read_data_request(run_or_config: Path, workdir: Path | None) -> DataRequest:
     return DataRequest(config, (workdir or DEFAULT_WORKDIR).expanduser().absolute())
 
 
-def workdir_of(run: RunDir, given: Path | None) -> Path:
-    """Where the study and the store of a run lie: as given, else around the run, else, of a pulled one, ~/giblet."""
-    return (given or run.workdir or DEFAULT_WORKDIR).expanduser().absolute()
+def workdir_of(run: RunDir, workdir: Path | None) -> Path:
+    """Return the folder of a run's study and store: as given, else the run's workdir, else (a pulled run) ~/giblet."""
+    return (workdir or run.workdir or DEFAULT_WORKDIR).expanduser().absolute()
 
 
 def prepare(request: DataRequest, progress: Progress) -> str:
@@ -71,7 +76,7 @@ def prepare(request: DataRequest, progress: Progress) -> str:
         f"  subjects   {len(manifest.subjects)}: {', '.join(manifest.subjects)}",
         f"  TRs        {manifest.n_trs} of {manifest.tr_s:g} s in scans of {_list(manifest.scan_lengths_trs)}",
         f"  fold {split.fold}     {parts}",
-        f"  offset     the film stands at {manifest.stimulus_offset_s:g} s as TR 0 begins",
+        f"  offset     the film is at {manifest.stimulus_offset_s:g} s when TR 0 begins",
         f"  size       {manifest.bytes / 2**20:.1f} MiB: {_sizes(manifest)}",
         f"  time       built in {manifest.seconds:.1f} s, this call {time.monotonic() - started:.1f} s",
         *(f"  note       {note}" for note in manifest.notes),

@@ -1,7 +1,7 @@
-"""A study made ready once: memory-mapped arrays and a manifest, in a folder named by the hash of all that went in.
+"""The prepared study: memory-mapped arrays and a manifest, in a folder named by the hash of its sources.
 
-`<workdir>/stores/<key>/` is written beside and renamed, so a folder of that name is whole; one process builds it, the
-others wait for it.
+`<workdir>/stores/<key>/` is written under another name and renamed, so it is always complete. One process builds it,
+the others wait.
 """
 
 from __future__ import annotations
@@ -51,10 +51,12 @@ CODE = (
 
 
 def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progress) -> Path:
-    """The folder of the store that this configuration needs, built if it does not exist.
+    """Return the folder of the store that this configuration needs; build it if it does not exist.
 
-    data_dir: where the study lies; not looked at where `data.simulate` makes the demo study under the workdir.
     Safe under concurrent processes and an end at any moment. Raises DataError, ConfigError, PreflightRefused.
+
+    Args:
+        data_dir: Folder of the study; ignored if `data.simulate` makes the demo study under the workdir.
     """
     folder, config = study_folder(config, data_dir, workdir, progress)
     sources = find_sources(config, folder)
@@ -69,8 +71,8 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
         if path.exists():
             return path
         started = time.monotonic()
-        made = build_arrays(aside, sources, config, progress)
-        manifest = _manifest(key, made, aside, digest, parameters, time.monotonic() - started)
+        built = build_arrays(aside, sources, config, progress)
+        manifest = _manifest(key, built, aside, digest, parameters, time.monotonic() - started)
         (aside / FILE).write_bytes(msgspec.json.encode(manifest))
         aside.rename(path)
     progress(f"the store {key} is ready", 1.0)
@@ -78,7 +80,7 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
 
 
 def open_store(path: Path) -> Study:
-    """The study in a store; its large arrays are memory maps whose pages all processes share. Raises DataError."""
+    """Open the study in a store; large arrays are memory maps shared by all processes. Raises DataError."""
     manifest = read_manifest(path)
     rows = slice(manifest.first_tr, manifest.first_tr + manifest.n_trs)
     mask_XYZ = np.load(path / "mask.npy")
@@ -108,7 +110,7 @@ def open_store(path: Path) -> Study:
 
 
 def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progress) -> tuple[Path, Config]:
-    """Where the study's files lie, and the configuration that reads them: the demo study brings its own names."""
+    """Return the folder of the study's files and its configuration; a simulated study sets its own names."""
     size = config.data.simulate
     if size is None:
         return data_dir, config
@@ -128,7 +130,7 @@ def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progre
 
 
 def store_parameters(config: Config) -> dict[str, Any]:
-    """The configuration's values that decide what a store holds."""
+    """Return the configuration values that decide the content of a store."""
     data, model = config.data, config.model
     return {
         "tr": data.tr,
@@ -147,8 +149,8 @@ def store_parameters(config: Config) -> dict[str, Any]:
 
 def store_key(digest: dict[str, str], parameters: dict[str, Any]) -> str:
     """16 hex digits over the content of all sources, the parameters, and the code that makes the arrays."""
-    told = {"sources": digest, "parameters": parameters, "code": _code_digest()}
-    return hashlib.sha256(json.dumps(told, sort_keys=True).encode()).hexdigest()[:16]
+    content = {"sources": digest, "parameters": parameters, "code": _code_digest()}
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
 def _code_digest() -> str:
@@ -159,9 +161,9 @@ def _code_digest() -> str:
 
 
 def _manifest(
-    key: str, made: BuiltArrays, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
+    key: str, built: BuiltArrays, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
 ) -> Manifest:
-    timeline, stimulus = made.timeline, made.stimulus
+    timeline, stimulus = built.timeline, built.stimulus
     return Manifest(
         key=key,
         tr_s=timeline.tr_s,
@@ -171,18 +173,18 @@ def _manifest(
         border_trs=stimulus.border_trs,
         text_labels=stimulus.labels,
         subjects=tuple(sorted(p.stem for p in (folder / "bold").iterdir())),
-        grid_XYZ=made.grid_XYZ,
-        affine=tuple(tuple(row) for row in made.affine.tolist()),
-        masked=made.masked,
-        notes=made.notes,
+        grid_XYZ=built.grid_XYZ,
+        affine=tuple(tuple(row) for row in built.affine.tolist()),
+        masked=built.masked,
+        notes=built.notes,
         sources=digest,
         parameters=parameters,
         versions={"giblet": __version__, "numpy": np.__version__},
         files={p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*.npy"))},
         seconds=seconds,
-        parcel_names=dict(made.parcel_names),
-        codes=dict(made.codes),
-        space_code=made.space_code,
+        parcel_names=dict(built.parcel_names),
+        codes=dict(built.codes),
+        space_code=built.space_code,
     )
 
 

@@ -9,7 +9,13 @@ import pytest
 
 from giblet_train.analysis.lesions import lesion_lines, lesion_study
 from giblet_train.analysis.load_run import load_run
-from giblet_train.data.preprocessing.parcels import Parcel, chosen, parcel_of_mask, parcels_of_atlas, parcels_of_split
+from giblet_train.data.preprocessing.parcels import (
+    Parcel,
+    parcel_of_mask,
+    parcels_of_atlas,
+    parcels_of_split,
+    select_parcels,
+)
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import EvaluationMetric
 from giblet_train.training import process
@@ -67,10 +73,10 @@ def test_regions_are_the_atlas_with_what_the_truth_says_of_them(run, tmp_path):
     eye, word, other = parcels_of_split(data, tmp_path)
     assert np.flatnonzero(word.voxels_V).tolist() == [1, 2, 3] and other.shares == {}
     assert word.shares == pytest.approx({"video": 0.1, "audio": 0.0, "text": 0.9})
-    [both] = chosen((eye, word), ["eye+word"])
+    [both] = select_parcels((eye, word), ["eye+word"])
     assert both.voxels_V.sum() == 4 and both.shares["video"] == pytest.approx((1 + 3 * 0.1) / 4)
     with pytest.raises(ConfigError, match='no region "eyes", did you mean "eye"'):
-        chosen((eye, word), ["eyes"])
+        select_parcels((eye, word), ["eyes"])
     assert parcels_of_split(data, tmp_path / "elsewhere")[0].shares == {}
 
 

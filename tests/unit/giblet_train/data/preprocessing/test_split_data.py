@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 from nilearn.maskers import NiftiMasker
 
-from giblet_train.data.preprocessing.split_data import AVERAGE, prepare_split
+from giblet_train.data.preprocessing.fit_brains import AVERAGE
+from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.statistics.hrf import convolve_causal, glover
 from giblet_train.schema.errors import ConfigError
