@@ -83,8 +83,8 @@ def _tables(report: DataReport) -> list[str]:
 
 def _table(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> list[str]:
     lines = ["<table><tr>", *(f"<th>{escape(cell)}</th>" for cell in header), "</tr>"]
-    for first, *cells in rows:
-        cells = "".join(f'<td class="number">{_shown(cell)}</td>' for cell in cells)
+    for first, *numbers in rows:
+        cells = "".join(f'<td class="number">{_shown(number)}</td>' for number in numbers)
         lines.append(f"<tr><td>{escape(str(first))}</td>{cells}</tr>")
     return [*lines, "</table>"]
 

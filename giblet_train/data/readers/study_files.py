@@ -18,7 +18,7 @@ from giblet_train.schema.config import Config, nearest
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.run_dir import replace_file
 
-T = TypeVar("Found")
+T = TypeVar("T")
 
 Progress = Callable[[str, float], None]
 """Called with the current activity and the finished share, 0 to 1."""
