@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 LAPTOP := .venv-laptop/bin
-PIP := install -q --disable-pip-version-check -c constraints.txt
+PIP := install -q --no-compile --disable-pip-version-check -c constraints.txt
 TWO := -n 2 --dist loadgroup
 ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 
