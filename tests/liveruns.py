@@ -9,7 +9,7 @@ from pathlib import Path
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.records import Exit, Heartbeat, Run, SplitLoss, StepMetric, SupervisorRecord, encode
 from giblet_train.schema.run_dir import RunDir, new_run_id, session_name, write_record
-from giblet_tui.agent.supervisor import boot_id, start_ticks
+from giblet_tui.agent.proc import boot_id, start_ticks
 
 
 def make_run(workdir: Path, name: str = "demo", node: str = "local", launched_at: float | None = None) -> RunDir:

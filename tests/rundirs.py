@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from giblet_train.schema import config
 from giblet_train.schema.records import Exit, SupervisorRecord, encode
 from giblet_train.schema.run_dir import RunDir
-from giblet_tui.agent.supervisor import boot_id, start_ticks
+from giblet_tui.agent.proc import boot_id, start_ticks
 from giblet_tui.monitor.snapshots import RunSnapshot
 
 

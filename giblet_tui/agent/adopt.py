@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import adopted_run, gpu, run_processes, sessions, start_run, user_sessions
+from giblet_tui.agent import adopted_run, gpu, layout, run_processes, sessions, start_run, user_sessions
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
+from giblet_tui.agent.proc import start_ticks
+from giblet_tui.agent.records import write_record
 from giblet_tui.agent.run_processes import LocalRun
-from giblet_tui.agent.supervisor import start_ticks, write_json
 from giblet_tui.agent.user_sessions import UserSession
 
 UNKNOWN = "configuration, seed, losses of components, gradients, exit code"
@@ -44,7 +45,7 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     session = user_sessions.find(arguments["session"])
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with start_run.refusing_full_disks(workdir):
-        (workdir / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        (workdir / layout.RUNS).mkdir(mode=0o700, parents=True, exist_ok=True)
         with start_run.lock(workdir, {"run_id": f"adopting {session.address}", "launched_by": arguments["by"]}):
             adopted_before = _find_adopted_run(str(workdir), session)
             if adopted_before is not None and adopted_before.supervisor() is not None:
@@ -73,7 +74,7 @@ def _write_run_dir(workdir: Path, session: UserSession, pids: set[int], argument
     eldest = min(pids, key=lambda pid: start_ticks(pid) or 0)
     began_at = adopted_run.started_at(eldest)
     run_id = f"{arguments['name']}-{time.strftime('%Y%m%d-%H%M%S', time.localtime(began_at))}-{secrets.token_hex(2)}"
-    if not run_processes.is_run_id(run_id):
+    if not layout.is_run_id(run_id):
         raise AgentRefusal(f"{str(arguments['name'])[:60]!r} cannot name a run.", "Name one with --name.", 2)
     log = _find_log(pids, arguments.get("log"))
     record = {
@@ -100,12 +101,12 @@ def _write_run_dir(workdir: Path, session: UserSession, pids: set[int], argument
             "by": arguments["by"],
         },
     }
-    target = workdir / "runs" / run_id
+    target = workdir / layout.RUNS / run_id
     aside = target.with_name(start_run.ASIDE + run_id)
     aside.mkdir(mode=0o700)
-    (aside / "run.json").write_text(json.dumps(record) + "\n", encoding="utf-8")
+    (aside / layout.RUN).write_text(json.dumps(record) + "\n", encoding="utf-8")
     if log:
-        (aside / "train.log").symlink_to(log)
+        (aside / layout.LOG).symlink_to(log)
     aside.rename(target)
     return LocalRun(target)
 
@@ -150,7 +151,7 @@ def _has_epochs(path: Path) -> bool:
 
 def _start_monitor(run: LocalRun, patterns: dict[str, str]) -> None:
     """Start the run's monitor and wait for its record."""
-    write_json(str(run.path / "keeper.json"), patterns)
+    write_record(str(run.path / layout.MONITOR), patterns)
     pid = sessions.daemonize(lambda: adopted_run.monitor_adopted_run(run.path))
     deadline = time.monotonic() + _KEEPER_LIMIT_S
     while run.supervisor() != pid:

@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from giblet_tui.agent import run_processes
-from giblet_tui.agent.supervisor import boot_id, start_ticks, stat_fields, write_json
+from giblet_tui.agent.proc import boot_id, start_ticks, stat_fields
+from giblet_tui.agent.records import write_record
 
 INTERVAL_S = 0.5
 SEARCH_EVERY_S = 10.0
@@ -37,7 +38,7 @@ def monitor_adopted_run(run_dir: Path) -> None:
     run = run_processes.LocalRun(run_dir)
     pid, began_at = os.getpid(), time.time()
     record = {"run_id": run.run_id, "pid": pid, "start_ticks": start_ticks(pid), "boot_id": boot_id()}
-    write_json(str(run_dir / "supervisor.json"), {**record, "started_at": began_at, "argv": []})
+    write_record(str(run_dir / "supervisor.json"), {**record, "started_at": began_at, "argv": []})
     log_path = run.adopted.get("log")
     patterns = run.record("keeper.json")
     reader = LogReader(Path(log_path), patterns["epoch"], patterns["escape"]) if log_path else None
@@ -54,7 +55,7 @@ def monitor_adopted_run(run_dir: Path) -> None:
     ending = {"run_id": run.run_id, "ended_at": time.time(), "code": None, "signal": None}
     stopped = {"killed": [], "survivors": [], "stop_requested": (run_dir / "stop").exists()}
     with contextlib.suppress(FileExistsError):
-        write_json(str(run_dir / "exit.json"), {**ending, **stopped}, exclusive=True)
+        write_record(str(run_dir / "exit.json"), {**ending, **stopped}, exclusive=True)
 
 
 def trainers(pids: set[int]) -> set[int]:
@@ -216,7 +217,7 @@ def _write_heartbeat(
         "why": f"{told}; adopted, so its exit code is not known" if state in ("finished", "failed") else "",
     }
     with contextlib.suppress(OSError):  # a full disk: the next beat may have room
-        write_json(str(run.path / "heartbeat.json"), beat)
+        write_record(str(run.path / "heartbeat.json"), beat)
 
 
 def _end_state(run: run_processes.LocalRun, metrics: Metrics) -> str:

@@ -12,11 +12,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import evaluation_jobs, run_processes, sessions, start_run
+from giblet_tui.agent import evaluation_jobs, layout, run_processes, sessions, start_run
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
 from giblet_tui.agent.run_processes import LocalRun
 
-_ENDED_FILES = ("exit.json", "heartbeat.json", "run.json")
+_ENDED_FILES = (layout.EXIT, layout.HEARTBEAT, layout.RUN)
 _GONE = ".giblet-gone"
 _DAY_S = 86400.0
 
@@ -64,7 +64,7 @@ def remove(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 continue
             emit({"step": f"removing {path.name}"})
             n_bytes = _remove(path)
-            if run_processes.is_run_id(path.name):
+            if layout.is_run_id(path.name):
                 n_bytes += _remove(_inspections_dir(path))
             removed.append({"name": path.name, "bytes": n_bytes})
     return {"removed": removed, "refused": refused}
@@ -86,7 +86,7 @@ class _References:
             or run.supervisor() is not None
         }
         self.inspections = evaluation_jobs.running_jobs(Path(workdir))
-        self.records = {run.run_id: run.record("run.json") for run in self.runs}
+        self.records = {run.run_id: run.record(layout.RUN) for run in self.runs}
         self.promoted = {**promoted, **{_promoted_from(record): run_id for run_id, record in self.records.items()}}
 
     def of_run(self, run: LocalRun) -> str:
@@ -128,7 +128,7 @@ def _workdir(arguments: dict[str, Any]) -> Path:
 
 def _environments(workdir: Path) -> list[Path]:
     """Return this user's complete environments: `setup` writes their marker file last."""
-    folder = workdir / "envs"
+    folder = workdir / layout.ENVIRONMENTS
     marker_files = sorted(folder.glob("*/.ready")) if folder.is_dir() else []
     return [m.parent for m in marker_files if not m.parent.is_symlink() and m.parent.lstat().st_uid == os.getuid()]
 

@@ -23,11 +23,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_allocation, gpu_state, run_processes, tail
+from giblet_tui.agent import gpu_allocation, gpu_state, layout, run_processes, tail
+from giblet_tui.agent.gpu_queue import living_runs
 from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, home_path
-from giblet_tui.agent.supervisor import boot_id, descendants, living_runs, start_ticks, write_json
+from giblet_tui.agent.proc import boot_id, descendants, start_ticks
+from giblet_tui.agent.records import write_record
 
-FOLDER = "inspections"
 RECORD = "inspection.json"
 ON_CPU = "cpu"
 NICENESS = 10
@@ -76,12 +77,14 @@ def end_inspection(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 def jobs_dir(workdir: Path, run_id: str) -> Path:
     """Return the folder of a run's evaluation jobs; it is removed with the run."""
-    return workdir / FOLDER / run_id
+    return workdir / layout.INSPECTIONS / run_id
 
 
 def running_jobs(workdir: Path) -> list[dict[str, Any]]:
     """Return {run_id, python} of each running job."""
-    records = [path for path in (workdir / FOLDER).glob("*/*/" + RECORD) if _state(path.parent) == "at work"]
+    records = [
+        path for path in (workdir / layout.INSPECTIONS).glob("*/*/" + RECORD) if _state(path.parent) == "at work"
+    ]
     return [{"run_id": path.parent.parent.name, "python": str(_record(path.parent).get("python"))} for path in records]
 
 
@@ -141,7 +144,7 @@ def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, 
         "on": on,
         "python": engine[3],
     }
-    write_json(str(folder / RECORD), record)
+    write_record(str(folder / RECORD), record)
     return record
 
 
@@ -167,10 +170,10 @@ def _device(workdir: Path, wanted: Any) -> tuple[str, str]:
 def _free(workdir: Path, gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """The GPUs that nobody has, no living run has taken, and no run here waits for."""
     taken: set[str] = set()
-    for run, supervisor in living_runs(str(workdir / "runs")):
+    for run, supervisor in living_runs(str(workdir / layout.RUNS)):
         taken.update(run.get("gpus") or (), supervisor.get("gpus") or ())
     free = {g["uuid"]: g for g in gpu_allocation.choose(gpus, len(gpus)) if g["uuid"] not in taken}
-    awaited = [run.record("run.json")["awaits"] for run in run_processes.waiting(str(workdir))]
+    awaited = [run.record(layout.RUN)["awaits"] for run in run_processes.waiting(str(workdir))]
     return [free[uuid] for uuid in gpu_allocation.free_after_queue(list(free), awaited)]
 
 

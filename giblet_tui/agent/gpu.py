@@ -1,6 +1,6 @@
 """Read nvidia-smi: which GPUs this node has, what they hold, and what is wrong with them.
 
-Part of the agent: standard library only, Python >= 3.8. A run that waits for GPUs has a copy of this file.
+Part of the agent: standard library only, Python >= 3.8. The supervisor contains it too.
 Memory in GiB, utilisation in percent, temperature in °C.
 """
 

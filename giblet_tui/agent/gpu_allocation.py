@@ -1,6 +1,6 @@
 """Decide which GPUs are free and which a run gets: the one definition that agent, launcher and dashboard share.
 
-Pure. Part of the agent: standard library only, Python >= 3.8. A run that waits for GPUs has a copy of this file.
+Pure. Part of the agent: standard library only, Python >= 3.8. The supervisor contains it too.
 A GPU here is a mapping as `gpu.query_gpus` returns it; `claim` names the live run that has claimed it.
 """
 

@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_state, run_processes, sessions
+from giblet_tui.agent import gpu_state, layout, run_processes, sessions
 from giblet_tui.agent.main import Emit, Operation, home_path
+from giblet_tui.agent.proc import boot_id
 from giblet_tui.agent.run_command import answer
-from giblet_tui.agent.supervisor import boot_id
 
 _GIB = 1024.0**3
 _ASK_LIMIT_S = 3.0
@@ -71,7 +71,7 @@ def this_boot() -> str:
 def open_sessions() -> list[str]:
     """List the names of giblet's open sessions."""
     names = {name for kind in sessions.MULTIPLEXERS for name in sessions.list_sessions(kind)}
-    return sorted(name for name in names if name.startswith("gib-"))
+    return sorted(name for name in names if name.startswith(layout.SESSION_PREFIX))
 
 
 class BackgroundFacts:

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from giblet_tui.agent import layout
 from giblet_tui.agent.main import AgentRefusal, Emit, Operation
 
 REFUSED, USAGE = 5, 2
@@ -46,7 +47,7 @@ def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     arguments: workdir; key; wheel, a path on the node; constraints, a text; alone, requirements to install without
     their dependencies; wheelhouse, folders on the node to use in place of a package index.
     """
-    folder = _path(arguments["workdir"]) / "envs"
+    folder = _path(arguments["workdir"]) / layout.ENVIRONMENTS
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     target = folder / arguments["key"]
     with open(folder / (arguments["key"] + ".lock"), "w") as lock:
@@ -87,7 +88,7 @@ def _interpreter(arguments: dict[str, Any]) -> Path:
     if arguments.get("python"):
         return _path(arguments["python"])
     own: str = arguments["key"]
-    return _path(arguments["workdir"]) / "envs" / own / "bin" / "python"
+    return _path(arguments["workdir"]) / layout.ENVIRONMENTS / own / "bin" / "python"
 
 
 def _path(text: str) -> Path:

@@ -10,9 +10,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import run_processes, sessions
+from giblet_tui.agent import layout, run_processes, sessions
 from giblet_tui.agent.main import AgentRefusal, Emit, Operation
-from giblet_tui.agent.supervisor import send, stat_fields
+from giblet_tui.agent.proc import send, stat_fields
 
 ASKS = {"tmux": signal.SIGUSR1, "screen": signal.SIGCHLD}
 """Signal on which a multiplexer's server recreates its socket."""
@@ -25,7 +25,7 @@ def restore_socket(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     arguments: workdir; run_id. Raises AgentRefusal if the session's server is gone; the run continues without one.
     """
     run = run_processes.find(arguments["workdir"], arguments["run_id"])
-    kind = run.record("run.json").get("multiplexer")
+    kind = run.record(layout.RUN).get("multiplexer")
     supervisor = run.supervisor()
     if run.adopted or kind not in ASKS or supervisor is None or sessions.find_session(run.session):
         return {"again": False}

@@ -10,19 +10,18 @@ Part of the agent: standard library only, Python >= 3.8.
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import pwd
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from giblet_tui.agent import layout
 from giblet_tui.agent.main import AgentRefusal, home_path
-from giblet_tui.agent.supervisor import boot_id, descendants, start_ticks, stat_fields
+from giblet_tui.agent.proc import boot_id, descendants, start_ticks, stat_fields
+from giblet_tui.agent.records import read_record
 
-RUN_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}$"
-_MARK = b"GIBLET_RUN_ID="
+_MARK = layout.MARK_VARIABLE.encode() + b"="
 
 
 class LocalRun:
@@ -35,47 +34,43 @@ class LocalRun:
 
     @property
     def session(self) -> str:
-        return f"gib-{self.run_id}"
+        return layout.session_name(self.run_id)
 
     @property
     def adopted(self) -> dict[str, Any]:
         """Return the adoption record of a run that was started by hand; empty for giblet's own runs."""
-        adoption = self.record("run.json").get("adopted")
+        adoption = self.record(layout.RUN).get("adopted")
         return adoption if isinstance(adoption, dict) else {}
 
     @property
     def mark(self) -> str:
         """Return the GIBLET_RUN_ID of its processes: the run id, plus @rank on the further nodes of a run."""
-        rank = self.record("run.json").get("node_rank")
+        rank = self.record(layout.RUN).get("node_rank")
         return f"{self.run_id}@{rank}" if rank else self.run_id
 
     def record(self, name: str) -> dict[str, Any]:
         """Return the content of one of its small JSON files; empty if it is missing or unreadable."""
-        try:
-            value = json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError):
-            return {}
-        return value if isinstance(value, dict) else {}
+        return read_record(str(self.path / name))
 
     @property
     def ended(self) -> bool:
-        return (self.path / "exit.json").exists()
+        return (self.path / layout.EXIT).exists()
 
     @property
     def on_other_host(self) -> str:
         """Return the other machine, sharing this directory, that it was started on; empty if it was this one."""
-        host = str(self.record("run.json").get("hostname") or os.uname().nodename)
+        host = str(self.record(layout.RUN).get("hostname") or os.uname().nodename)
         return "" if host == os.uname().nodename else host
 
     @property
     def rebooted(self) -> bool:
         """Return True if it was started in an earlier boot."""
         here = boot_id()
-        return bool(self.record("supervisor.json").get("boot_id", here) != here)
+        return bool(self.record(layout.SUPERVISOR).get("boot_id", here) != here)
 
     def supervisor(self) -> int | None:
         """Return the pid of its living supervisor, or None. Boot and start time must match, because pids are reused."""
-        record = self.record("supervisor.json")
+        record = self.record(layout.SUPERVISOR)
         pid, ticks = record.get("pid"), record.get("start_ticks")
         if not isinstance(pid, int) or record.get("boot_id") != boot_id() or ticks is None:
             return None
@@ -89,8 +84,8 @@ class LocalRun:
         """Return the recorded processes that have ended: a GPU may still count memory in their names."""
         if self.rebooted or not _all_are_seen():
             return set()
-        ending = self.record("exit.json")
-        named = [self.record("heartbeat.json").get("pid"), *ending.get("killed", ()), *ending.get("survivors", ())]
+        ending = self.record(layout.EXIT)
+        named = [self.record(layout.HEARTBEAT).get("pid"), *ending.get("killed", ()), *ending.get("survivors", ())]
         return {pid for pid in named if isinstance(pid, int) and start_ticks(pid) is None}
 
     def processes(self) -> dict[int, int]:
@@ -104,7 +99,7 @@ class LocalRun:
 
 def find(workdir: str, run_id: str) -> LocalRun:
     """Return the run with that id. Raises AgentRefusal if it does not exist or belongs to another user."""
-    if not is_run_id(run_id):
+    if not layout.is_run_id(run_id):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run id.", "`giblet ps -a` lists them.", 2)
     path = runs_folder(workdir) / run_id
     try:
@@ -115,14 +110,9 @@ def find(workdir: str, run_id: str) -> LocalRun:
         ) from None
     if owner != os.getuid():
         raise AgentRefusal(f"The run {run_id} belongs to {user_name(owner)}.", "Only its owner can do that.", 5)
-    if path.is_symlink() or not (path / "run.json").is_file():
+    if path.is_symlink() or not (path / layout.RUN).is_file():
         raise AgentRefusal(f"{path} is not a run directory: it has no run.json.", "`giblet ps -a` lists runs.", 2)
     return LocalRun(path)
-
-
-def is_run_id(text: str) -> bool:
-    """Return True if the text is a run id. Only such text may become part of a path or a session's name."""
-    return re.fullmatch(RUN_ID_PATTERN.rstrip("$"), text) is not None
 
 
 def all_runs(workdir: str) -> list[LocalRun]:
@@ -140,15 +130,15 @@ def waiting(workdir: str) -> list[LocalRun]:
     """Return the runs that wait for GPUs, in the order of their start."""
     queue = []
     for run in all_runs(workdir):
-        supervisor = run.record("supervisor.json")
-        if run.record("run.json").get("awaits") and not (run.ended or supervisor.get("gpus")) and run.supervisor():
+        supervisor = run.record(layout.SUPERVISOR)
+        if run.record(layout.RUN).get("awaits") and not (run.ended or supervisor.get("gpus")) and run.supervisor():
             queue.append((supervisor["start_ticks"], run.run_id, run))
     return [run for _, _, run in sorted(queue, key=lambda each: each[:2])]
 
 
 def runs_folder(workdir: str) -> Path:
     """Return <workdir>/runs with every link resolved. Raises AgentRefusal if workdir is not an absolute path."""
-    return Path(os.path.realpath(home_path(workdir))) / "runs"
+    return Path(os.path.realpath(home_path(workdir))) / layout.RUNS
 
 
 def marks(folder: Path) -> dict[str, set[int]]:
@@ -182,7 +172,7 @@ def _own_processes() -> Iterator[int]:
 def _adopted_marks(folder: Path) -> dict[bytes, str]:
     """Map environment variables to the live adopted runs of this boot that they mark."""
     run_ids: dict[bytes, str] = {}
-    for path in folder.glob("*/keeper.json"):
+    for path in folder.glob(f"*/{layout.MONITOR}"):
         run = LocalRun(path.parent)
         mark = run.adopted.get("mark")
         if mark and not run.ended and not run.rebooted and not run.on_other_host:

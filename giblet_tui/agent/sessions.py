@@ -9,15 +9,15 @@ import os
 import shutil
 from collections.abc import Callable
 
-from giblet_tui.agent import screen, tmux
+from giblet_tui.agent import layout, screen, tmux
 from giblet_tui.agent.main import AgentRefusal
+from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.run_command import answer
-from giblet_tui.agent.supervisor import start_ticks
 
 MULTIPLEXERS = {"tmux": tmux, "screen": screen}
 _LIMIT_S = 10.0
 # A server remembers the environment of whoever started it: it must not look like part of a run, or of another session.
-_NOT_INHERITED = ("GIBLET_RUN_ID", "TMUX", "TMUX_PANE", "STY", "WINDOW")
+_NOT_INHERITED = (layout.MARK_VARIABLE, "TMUX", "TMUX_PANE", "STY", "WINDOW")
 
 
 def check_installed(kind: str) -> None:

@@ -19,13 +19,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_allocation, gpu_state, run_processes, sessions, stop_run
+from giblet_tui.agent import gpu_allocation, gpu_state, layout, run_processes, sessions, stop_run
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
 
-FILES = ("config.yaml", "supervise.py")
-WAITING_FILES = ("gpu.py", "gpu_allocation.py")
-"""Further files of a run that waits for GPUs."""
-_OURS = {*FILES, *WAITING_FILES, "run.json", "launch.sh", "train.log"}
+FILES = (layout.CONFIG, layout.SUPERVISOR_SCRIPT)
+_OURS = {*FILES, layout.RUN, layout.LAUNCH_SCRIPT, layout.LOG}
 ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
@@ -38,17 +36,17 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     Raises AgentRefusal; then nothing of the run is left.
 
-    arguments: workdir; record, which becomes run.json (the node adds time and host); files, a text for each of FILES
-    (and WAITING_FILES); replaces, live runs to stop once all else is checked; again, to allow a second live run of one
+    arguments: workdir; record, which becomes run.json (the node adds time and host); files, a text for each of FILES;
+    replaces, live runs to stop once all else is checked; again, to allow a second live run of one
     config hash; force, to allow GPUs that a live run has.
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
-    if not run_processes.is_run_id(run_id) or set(files) - set(WAITING_FILES) != set(FILES):
+    if not layout.is_run_id(run_id) or set(files) != set(FILES):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with refusing_full_disks(workdir):
-        (workdir / "runs").mkdir(mode=0o700, parents=True, exist_ok=True)
+        (workdir / layout.RUNS).mkdir(mode=0o700, parents=True, exist_ok=True)
         with lock(workdir, record):
             emit({"step": "checking"})
             _clear_leftovers(str(workdir))
@@ -58,10 +56,10 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             if not arguments.get("force"):
                 _reject_queue_jump(str(workdir), set(record.get("gpus", ())))
             sessions.check_installed(record["multiplexer"])
-            sessions.check_name_free(f"gib-{run_id}")
+            sessions.check_name_free(layout.session_name(run_id))
             record.update(launched_at=time.time(), hostname=os.uname().nodename)
             emit({"step": "writing"})
-            run_dir = _write(workdir / "runs" / run_id, record, files, emit)
+            run_dir = _write(workdir / layout.RUNS / run_id, record, files, emit)
             try:
                 for run in replaced:
                     _stop_replaced(run, str(workdir), emit)
@@ -86,7 +84,7 @@ def rollback(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     Raises AgentRefusal if training has begun.
     """
     run = run_processes.find(arguments["workdir"], arguments["run_id"])
-    if (run.path / "heartbeat.json").exists():
+    if (run.path / layout.HEARTBEAT).exists():
         raise AgentRefusal(f"{run.run_id} has begun; it is not taken back.", f"giblet stop {run.run_id}", 4)
     _rollback(run.path)
     return {}
@@ -111,7 +109,7 @@ def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     is_whole = name.startswith(("/", "~"))
     path = Path(name).expanduser() if is_whole else runs / name
     is_file = path.suffix in (".safetensors", ".json")
-    records = [path.with_suffix(".json")] if is_file else sorted(path.glob("checkpoints/step-*.json"))
+    records = [path.with_suffix(".json")] if is_file else sorted(path.glob(f"{layout.CHECKPOINTS}/step-*.json"))
     for record in reversed(records):
         weights = record.with_suffix(".safetensors")
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
@@ -128,9 +126,9 @@ def script(python: str, run_dir: str, node_rank: int = 0) -> str:
         "#!/bin/sh\n"
         "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
         "umask 077\n"
-        f"exec 2>>{shlex.quote(run_dir + '/train.log')}\n"
-        f"exec env GIBLET_RUN_ID={mark} {shlex.quote(python)} -I"
-        f" {shlex.quote(run_dir + '/supervise.py')} {shlex.quote(run_dir)}\n"
+        f"exec 2>>{shlex.quote(f'{run_dir}/{layout.LOG}')}\n"
+        f"exec env {layout.MARK_VARIABLE}={mark} {shlex.quote(python)} -I"
+        f" {shlex.quote(f'{run_dir}/{layout.SUPERVISOR_SCRIPT}')} {shlex.quote(run_dir)}\n"
     )
 
 
@@ -187,7 +185,7 @@ def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], ag
     for run in run_processes.all_runs(workdir):
         if run.run_id in spared or run.ended or not run.processes():
             continue
-        other = run.record("run.json")
+        other = run.record(layout.RUN)
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(other.get("launched_at", 0)))
         who = f"{run.run_id}, launched by {other.get('launched_by', '?')} at {since}"
         if other.get("config_hash") == record["config_hash"] and not again:
@@ -196,7 +194,7 @@ def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], ag
                 f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
                 5,
             )
-        gpus_in_use = {*other.get("gpus", ()), *run.record("supervisor.json").get("gpus", ())}
+        gpus_in_use = {*other.get("gpus", ()), *run.record(layout.SUPERVISOR).get("gpus", ())}
         shared = sorted(gpus_in_use & set(record.get("gpus", ())))
         if shared and not force:
             raise AgentRefusal(
@@ -211,7 +209,7 @@ def _reject_queue_jump(workdir: str, uuids: set[str]) -> None:
         return
     gpus = gpu_state.observe_gpus()["gpus"]
     free = [str(card["uuid"]) for card in gpu_allocation.choose(gpus, len(gpus))]
-    unreserved = gpu_allocation.free_after_queue(free, [run.record("run.json")["awaits"] for run in waiting])
+    unreserved = gpu_allocation.free_after_queue(free, [run.record(layout.RUN)["awaits"] for run in waiting])
     if uuids & set(free) - set(unreserved):
         raise AgentRefusal(
             f"{waiting[0].run_id} waits for GPUs here, and comes first.",
@@ -229,7 +227,7 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
         raise AgentRefusal(f"{target} exists already; nothing was started.", remedy, 5)
     aside = target.with_name(ASIDE + target.name)
     begin = script(sys.executable, str(target), record.get("node_rank", 0))
-    texts = {**files, "run.json": json.dumps(record), "launch.sh": begin}
+    texts = {**files, layout.RUN: json.dumps(record), layout.LAUNCH_SCRIPT: begin}
     try:
         aside.mkdir(mode=0o700)
         for name, text in texts.items():
@@ -250,10 +248,10 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
     run = run_processes.LocalRun(run_dir)
     kind = record["multiplexer"]
     emit({"step": f"opening a {kind} session" if kind != "process" else "starting a process"})
-    is_open = sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / "launch.sh")])
+    is_open = sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / layout.LAUNCH_SCRIPT)])
     emit({"step": "waiting for the supervisor"})
     seen_at = began = time.monotonic()
-    while not run.record("supervisor.json"):
+    while not run.record(layout.SUPERVISOR):
         now = time.monotonic()
         if now - began > _SUPERVISOR_LIMIT_S or now - seen_at > _ABSENT_LIMIT_S:
             raise AgentRefusal(
@@ -263,12 +261,12 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
             seen_at = now
         time.sleep(0.02)
     emit({"step": "supervised"})
-    return {**run.record("supervisor.json"), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
+    return {**run.record(layout.SUPERVISOR), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
 
 
 def _last_log_line(run_dir: Path) -> str:
     try:
-        lines = (run_dir / "train.log").read_text(encoding="utf-8", errors="replace").split("\n")
+        lines = (run_dir / layout.LOG).read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError:
         lines = []
     last = [line.strip() for line in lines if line.strip()]

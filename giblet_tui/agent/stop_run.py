@@ -12,16 +12,17 @@ import signal
 import time
 from typing import Any
 
-from giblet_tui.agent import adopted_run, gpu, run_processes, sessions, user_sessions
+from giblet_tui.agent import adopted_run, gpu, layout, run_processes, sessions, user_sessions
 from giblet_tui.agent.main import AgentRefusal, Emit
+from giblet_tui.agent.proc import descendants, send, start_ticks
+from giblet_tui.agent.records import write_record
 from giblet_tui.agent.run_processes import LocalRun
-from giblet_tui.agent.supervisor import descendants, send, start_ticks, write_json
 
 DEFAULT_GRACE_S = 120.0
 UNHEEDED_GRACE_S = 10.0
 """How long TERM gets where the stop file had its whole grace for nothing, or there is nothing to save yet."""
 KILL_LIMIT_S = 10.0
-_TOLD = ("run.json", "supervisor.json", "heartbeat.json", "exit.json", "config.yaml")
+_TOLD = (layout.RUN, layout.SUPERVISOR, layout.HEARTBEAT, layout.EXIT, layout.CONFIG)
 QUIET_S = 0.1
 """Time between the two looks that must both find nothing."""
 GPU_LIMIT_S = 5.0
@@ -42,7 +43,7 @@ def stop(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             f"{run.run_id} runs on {run.on_other_host}, which shares this directory.", "Stop it there.", 2
         )
     given = arguments.get("grace_s")
-    grace_s = float(run.record("run.json").get("grace_s", DEFAULT_GRACE_S) if given is None else given)
+    grace_s = float(run.record(layout.RUN).get("grace_s", DEFAULT_GRACE_S) if given is None else given)
     return _StopProcedure(run, emit).execute(0.0 if arguments.get("force") else grace_s)
 
 
@@ -132,7 +133,7 @@ class _StopProcedure:
         self.failed = False
 
     def execute(self, grace_s: float) -> dict[str, Any]:
-        self.failed = self.run.record("heartbeat.json").get("state") == "failed"
+        self.failed = self.run.record(layout.HEARTBEAT).get("state") == "failed"
         already = not self._alive()
         if already:
             self._say("ended", "No process of it was left.")
@@ -165,9 +166,9 @@ class _StopProcedure:
 
         What a run over several nodes has to save is on the first; a further node passes the stop file on to there.
         """
-        if self.run.record("run.json").get("node_rank"):
+        if self.run.record(layout.RUN).get("node_rank"):
             return True
-        return self.run.record("heartbeat.json").get("state") not in (None, "loading")
+        return self.run.record(layout.HEARTBEAT).get("state") not in (None, "loading")
 
     def _wait_for_save(self, grace_s: float) -> bool:
         """Wait for the trainer to heed the stop file."""
@@ -178,7 +179,7 @@ class _StopProcedure:
         """Create the stop file, if the disk has room for it; if not, TERM alone asks the run to save and end."""
         try:
             request = {"at": time.time(), "by": run_processes.user_name(os.getuid())}
-            write_json(str(self.run.path / "stop"), request, exclusive=True)
+            write_record(str(self.run.path / "stop"), request, exclusive=True)
         except FileExistsError:
             pass
         except OSError as error:
@@ -255,11 +256,11 @@ class _StopProcedure:
         """Where no supervisor lived to write exit.json, close the run in its place; later, strike out survivors."""
         if self.run.supervisor() is not None:
             return
-        known = self.run.record("exit.json")
+        known = self.run.record(layout.EXIT)
         if self.run.ended:
             if known.get("survivors") and not survivors:
                 with contextlib.suppress(OSError):
-                    write_json(str(self.run.path / "exit.json"), dict(known, survivors=[]))
+                    write_record(str(self.run.path / layout.EXIT), dict(known, survivors=[]))
             return
         ending = {
             "run_id": self.run.run_id,
@@ -273,7 +274,7 @@ class _StopProcedure:
             "oom_kills": 0,
         }
         try:
-            write_json(str(self.run.path / "exit.json"), ending, exclusive=True)
+            write_record(str(self.run.path / layout.EXIT), ending, exclusive=True)
         except OSError as error:
             self._say("no exit record", f"Its end could not be recorded: {error.strerror}.")
 
@@ -285,7 +286,7 @@ class _StopProcedure:
 
 def _progress(run: LocalRun) -> str:
     """What it does meanwhile, by its last heartbeat; empty when there is none."""
-    heartbeat = run.record("heartbeat.json")
+    heartbeat = run.record(layout.HEARTBEAT)
     return f": {heartbeat.get('phase') or heartbeat.get('state')}, step {heartbeat.get('step')}" if heartbeat else ""
 
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import os
 from typing import Any, NamedTuple
 
-from giblet_tui.agent import screen, tmux
+from giblet_tui.agent import layout, screen, tmux
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.agent.run_command import answer
 
@@ -32,12 +32,12 @@ def listed() -> list[UserSession]:
     found = [UserSession("screen", n, a, f"STY={a}") for n, a in screen.parse_addresses(_output(screen.list_argv()))]
     for name, address, variable in tmux.parse_by_hand(_output(tmux.list_by_hand_argv())):
         found.append(UserSession("tmux", name, address, f"TMUX={variable}"))
-    return [each for each in found if not each.name.startswith("gib-")]
+    return [each for each in found if not each.name.startswith(layout.SESSION_PREFIX)]
 
 
 def find(wanted: str) -> UserSession:
     """The session of that name, or of that address (`4242.train`). Raises AgentRefusal naming what there is."""
-    if wanted.startswith("gib-"):
+    if wanted.startswith(layout.SESSION_PREFIX):
         raise AgentRefusal(f"{wanted[:60]} is giblet's own session.", "`giblet ps -a` lists its run.", 2)
     present = listed()
     fitting = [each for each in present if wanted in (each.name, each.address)]

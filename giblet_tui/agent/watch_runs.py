@@ -11,21 +11,19 @@ from __future__ import annotations
 import itertools
 import json
 import os
-import re
 import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import host_info
+from giblet_tui.agent import host_info, layout
 from giblet_tui.agent.main import INPUT, Emit, Operation, home_path
-from giblet_tui.agent.supervisor import start_ticks
+from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.tail import read_new
 
-RUN_ID = re.compile(r"[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}")
-SMALL_FILES = ("run.json", "supervisor.json", "heartbeat.json", "exit.json", "cause.json")
-FULL_FILES = ("config.yaml",)
-TAILED = {"metrics.jsonl": None, "alerts.jsonl": None, "answers.jsonl": None, "train.log": 64 * 1024}
+SMALL_FILES = (layout.RUN, layout.SUPERVISOR, layout.HEARTBEAT, layout.EXIT, layout.CAUSE)
+FULL_FILES = (layout.CONFIG,)
+TAILED = {layout.METRICS: None, layout.ALERTS: None, layout.ANSWERS: None, layout.LOG: 64 * 1024}
 """File -> how much of its end is read at first; None = all."""
 
 MAX_SMALL_BYTES = 512 * 1024
@@ -70,20 +68,20 @@ def watch(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 def runs(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Return {runs: [run id]}, newest first. arguments: workdir."""
-    return {"runs": _run_ids(Path(home_path(arguments["workdir"])) / "runs")}
+    return {"runs": _run_ids(Path(home_path(arguments["workdir"])) / layout.RUNS)}
 
 
 class RunPoller:
     """All run directories of a working directory, and what was sent of each."""
 
     def __init__(self, arguments: dict[str, Any]) -> None:
-        self._folder = Path(home_path(arguments["workdir"])) / "runs"
+        self._folder = Path(home_path(arguments["workdir"])) / layout.RUNS
         self._only = arguments.get("runs")
         self._n_full = arguments.get("n_full", 20)
         self._marks = arguments.get("marks") or {}
         self._files = {name: TAILED[name] for name in arguments.get("files") or TAILED}
-        if "train.log" in self._files and arguments.get("log_bytes") is not None:
-            self._files["train.log"] = arguments["log_bytes"]
+        if layout.LOG in self._files and arguments.get("log_bytes") is not None:
+            self._files[layout.LOG] = arguments["log_bytes"]
         self._watched: dict[str, RunWatcher] = {}
         self._boot_id = host_info.this_boot()
         self._last_sent: list[str] | None = None
@@ -145,10 +143,10 @@ class RunWatcher:
     def poll(self) -> list[dict[str, Any]]:
         """Return what changed except growing files: [{run_id, files, checkpoints, process, here}], or nothing."""
         files = self._changed(SMALL_FILES)
-        self.is_run = self._stamps["run.json"] is not None
-        self.ended = self._stamps["exit.json"] is not None
-        if "supervisor.json" in files:
-            self._supervisor = _mapping(files["supervisor.json"])
+        self.is_run = self._stamps[layout.RUN] is not None
+        self.ended = self._stamps[layout.EXIT] is not None
+        if layout.SUPERVISOR in files:
+            self._supervisor = _mapping(files[layout.SUPERVISOR])
         news: dict[str, Any] = {**({"files": files} if files else {}), **self._checkpoints()}
         alive = self._process()
         if alive != self._last_sent:
@@ -183,7 +181,7 @@ class RunWatcher:
         return changed
 
     def _checkpoints(self) -> dict[str, Any]:
-        folder = self.path / "checkpoints"
+        folder = self.path / layout.CHECKPOINTS
         stamp = _stamp(folder)
         if stamp == self._stamps.get("checkpoints"):
             return {}
@@ -207,7 +205,7 @@ def _run_ids(folder: Path) -> list[str]:
     """List run ids, newest first: the launch time is at a fixed distance from the end of every id."""
     try:
         with os.scandir(str(folder)) as entries:
-            names = [entry.name for entry in entries if RUN_ID.fullmatch(entry.name)]
+            names = [entry.name for entry in entries if layout.is_run_id(entry.name)]
     except OSError:
         return []
     return sorted(names, key=lambda name: name[-20:], reverse=True)

@@ -1,4 +1,4 @@
-"""The agent as a program: its modules, and the constant command that runs it on a node."""
+"""The programs sent to a node: the agent with the constant command that runs it, and a run's supervisor."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import inspect
 from collections.abc import Sequence
 from importlib import import_module
 
+SUPERVISOR_MODULES = ("layout", "proc", "records", "gpu", "gpu_allocation", "gpu_queue", "exit_record", "supervisor")
+"""Modules of `giblet_tui.agent` that make up `supervise.py` of a run directory, in the order they are loaded."""
+
 AGENT_MODULES = (
     "main",
     "run_command",
-    "supervisor",
+    *SUPERVISOR_MODULES,
     "tmux",
     "screen",
     "sessions",
     "user_sessions",
-    "gpu",
-    "gpu_allocation",
     "gpu_state",
     "tail",
     "run_processes",
@@ -45,6 +46,41 @@ length of a program, and the program.
 """
 
 
+_SUPERVISOR_HEAD = '''\
+"""The supervisor of this run: python3 supervise.py RUN_DIR
+
+Made by giblet from its modules below. Standard library only, Python >= 3.8.
+"""
+import sys
+import types
+
+for name in ("giblet_tui", "giblet_tui.agent"):
+    sys.modules[name] = types.ModuleType(name)
+    sys.modules[name].__path__ = []
+
+
+def load(name, source):
+    full_name = "giblet_tui.agent." + name
+    module = sys.modules[full_name] = types.ModuleType(full_name)
+    setattr(sys.modules["giblet_tui.agent"], name, module)
+    exec(compile(source, full_name, "exec"), module.__dict__)
+    return module
+
+
+'''
+
+
 def agent_sources() -> Sequence[tuple[str, str]]:
     """Return (module name, source) of each module of the agent."""
-    return [(name, inspect.getsource(import_module(f"giblet_tui.agent.{name}"))) for name in AGENT_MODULES]
+    return [(name, _source(name)) for name in AGENT_MODULES]
+
+
+def supervisor_script() -> str:
+    """Return `supervise.py`: the supervisor and all that it imports in one file."""
+    parts = [f"load({name!r}, r'''\n{_source(name)}''')\n\n" for name in SUPERVISOR_MODULES]
+    end = 'sys.exit(sys.modules["giblet_tui.agent.supervisor"].main(sys.argv))\n'
+    return "".join([_SUPERVISOR_HEAD, *parts, end])
+
+
+def _source(name: str) -> str:
+    return inspect.getsource(import_module(f"giblet_tui.agent.{name}"))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import itertools
 import re
 import time
@@ -17,8 +16,8 @@ from giblet_train.schema.config import Config, content_hash, dump
 from giblet_train.schema.errors import ConfigError, PreflightRefused, RunFailed
 from giblet_train.schema.records import GpuWait, Promotion, Rendezvous, Run
 from giblet_train.schema.run_dir import config_name, new_run_id, session_name
-from giblet_tui.agent import gpu as gpu_facts
-from giblet_tui.agent import gpu_allocation, start_run, supervisor
+from giblet_tui.agent import gpu_allocation, layout, start_run
+from giblet_tui.connection.agent_bundle import supervisor_script
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.errors import TimedOut, Unreachable
@@ -144,9 +143,7 @@ def plan_launch(
         promotion=request.promotion,
         awaits=awaits,
     )
-    files = {"config.yaml": dump(config), "supervise.py": inspect.getsource(supervisor)}
-    if awaits is not None:
-        files |= {"gpu.py": inspect.getsource(gpu_facts), "gpu_allocation.py": inspect.getsource(gpu_allocation)}
+    files = {layout.CONFIG: dump(config), layout.SUPERVISOR_SCRIPT: supervisor_script()}
     return LaunchPlan(
         run=run,
         config=config,

@@ -18,7 +18,7 @@ import msgspec
 
 from giblet_train.schema.errors import ConfigError, DataError, PreflightRefused, RunFailed
 from giblet_train.schema.records import CheckpointRecord
-from giblet_tui.agent.evaluation_jobs import FOLDER
+from giblet_tui.agent import layout
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.sanitize import sanitize
@@ -128,7 +128,7 @@ def plan(question: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, e
     digest = hashlib.sha256(json.dumps(told).encode()).hexdigest()[:8]
     run_id = runs[0].run.run_id
     name = f"{question.verb}-step{records[0].step}-{digest}"
-    folder = f"{FOLDER}/{run_id}/{name}"
+    folder = f"{layout.INSPECTIONS}/{run_id}/{name}"
     inputs = {option: f"{folder}/in/{path.name}" for option, path in question.inputs.items()}
     argv: list[str | list[str]] = [question.verb, *([f"runs/{run.run.run_id}"] for run in runs)]
     argv += [*([] if question.verb == "rebuild" else ["--out"]), [f"{folder}/out"], "--role", question.role]

@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from giblet_tui.agent import run_processes, sessions, start_run, stop_run, supervisor
+from giblet_tui.agent import run_processes, sessions, start_run, stop_run
+from giblet_tui.connection import agent_bundle
 from tests.cluster import trees
 from tests.cluster.conftest import unavailable
 
@@ -44,7 +45,7 @@ class Ground:
         }  # fmt: skip
 
     def arguments(self, record: dict[str, Any], kind: str, **more: Any) -> dict[str, Any]:
-        files = {"config.yaml": "name: demo\n", "supervise.py": Path(supervisor.__file__).read_text()}
+        files = {"config.yaml": "name: demo\n", "supervise.py": agent_bundle.supervisor_script()}
         return {"workdir": str(self.workdir), "record": {**record, "multiplexer": kind}, "files": files, **more}
 
     def start(self, argv: list[str], kind: str, emit: Any = lambda event: None, **fields: Any) -> str:

@@ -22,8 +22,7 @@ import pytest
 from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.health import Signals, health_of
 from giblet_train.schema.records import Exit, decode
-from giblet_tui.agent import restore_socket, sessions, stop_run
-from giblet_tui.agent import supervisor as supervise
+from giblet_tui.agent import proc, restore_socket, sessions, stop_run
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.launch.plan import training_argv
 from tests.cluster import trees
@@ -132,7 +131,7 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
     assert [each for each, _ in sessions.find_session(f"gib-{run_id}")] == [kind]
     sessions.kill_session(f"gib-{run_id}")
     assert ground.run(run_id).supervisor(), "it outlives its session"
-    with pytest.raises(AgentRefusal, match=f"The {kind} session of {run_id} is gone; the run goes on"):
+    with pytest.raises(AgentRefusal, match=f"The {kind} session of {run_id} is gone; the run continues"):
         restore_socket.restore_socket(request, print)
 
 
@@ -258,7 +257,7 @@ def test_a_reused_pid_is_not_signalled(ground):
             run_id = ground.start(SLEEPS, "process")
             run = ground.run(run_id)
             os.kill(run.supervisor(), signal.SIGKILL)
-            same = {"pid": stranger.pid, "start_ticks": supervise.start_ticks(stranger.pid)}
+            same = {"pid": stranger.pid, "start_ticks": proc.start_ticks(stranger.pid)}
             (run.path / "supervisor.json").write_text(json.dumps({**run.record("supervisor.json"), **same, **change}))
             assert run.supervisor() is None and run.rebooted == ("boot_id" in change)
             assert ground.stop(run_id, grace_s=0.5)["survivors"] == []
@@ -288,11 +287,11 @@ def test_a_real_torchrun_that_was_killed_leaves_no_rank_and_no_loader(ground, tm
     seen = run.processes()
     assert len(seen) >= 6, "the supervisor, torchrun, two ranks, their loaders"
     supervisor = run.supervisor()
-    (torchrun,) = supervise.descendants([supervisor]) - supervise.descendants(set(seen) - {supervisor})
+    (torchrun,) = proc.descendants([supervisor]) - proc.descendants(set(seen) - {supervisor})
     for pid in (supervisor, torchrun):
         os.kill(pid, signal.SIGKILL)
     assert ground.stop(run_id, grace_s=2.0)["survivors"] == []
-    assert [pid for pid, ticks in seen.items() if supervise.start_ticks(pid) == ticks] == []
+    assert [pid for pid, ticks in seen.items() if proc.start_ticks(pid) == ticks] == []
 
 
 HALF_DEAD = """
@@ -387,7 +386,7 @@ def test_what_nothing_ends_is_named_until_it_has_ended(ground, freezer, monkeypa
         assert [(s["pid"], s["gone"]) for s in done["survivors"]] == [(stuck, False)]
         assert done["steps"][-1]["step"] != "proved" and exit_record(ground, run_id).survivors == (stuck,)
     (freezer / "freezer.state").write_text("THAWED")
-    trees.until(lambda: supervise.start_ticks(stuck) is None)
+    trees.until(lambda: proc.start_ticks(stuck) is None)
     assert ground.stop(run_id)["survivors"] == [] and exit_record(ground, run_id).survivors == ()
 
 

@@ -11,11 +11,9 @@ import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import pytest
 
-from giblet_train.schema import run_dir as rundir
 from giblet_train.schema.records import Run, SupervisorRecord, decode
 from giblet_tui.agent import run_processes, sessions, start_run
 from giblet_tui.agent.main import AgentRefusal
@@ -201,12 +199,6 @@ def test_hostile_names_are_refused(ground, run_id):
     with pytest.raises(AgentRefusal, match="is not a run id"):
         ground.stop(run_id)
     assert not ground.workdir.exists()
-
-
-def test_the_agent_knows_run_ids_as_the_contract_does():
-    assert run_processes.RUN_ID_PATTERN == rundir.RUN_ID_PATTERN
-    run_id = rundir.new_run_id("demo")
-    assert run_processes.LocalRun(Path(run_id)).session == rundir.session_name(run_id)
 
 
 def test_the_script_quotes_whatever_a_path_holds(tmp_path):

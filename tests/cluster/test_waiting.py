@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.agent import gpu, gpu_allocation, start_run
+from giblet_tui.agent import start_run
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import watch
@@ -46,8 +46,6 @@ def begin(ground: Ground, n_gpus: int = 1, **more: object) -> str:
     record = ground.record([sys.executable, "-c", SHOWS_GPUS])
     record["awaits"] = {"n_gpus": n_gpus, "among": list(GPUS), "every_s": 0.1}
     arguments = ground.arguments(record, "process", **more)
-    for module in (gpu, gpu_allocation):
-        arguments["files"][Path(module.__file__).name] = Path(module.__file__).read_text()
     start_run.start(arguments, lambda event: None)
     return str(record["run_id"])
 

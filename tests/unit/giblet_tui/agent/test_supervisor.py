@@ -16,7 +16,8 @@ import pytest
 
 from giblet_train.schema.records import Exit, Run, SupervisorRecord, decode
 from giblet_train.schema.run_dir import write_record
-from giblet_tui.agent import supervisor
+from giblet_tui.agent import proc
+from giblet_tui.connection import agent_bundle
 
 RUN_ID = "demo-20260101-120000-abcd"
 PYTHON38 = shutil.which("python3.8")
@@ -32,7 +33,7 @@ def until(reached, limit_s=15.0):
 
 
 def living(pid):
-    return supervisor.start_ticks(pid) is not None
+    return proc.start_ticks(pid) is not None
 
 
 class Supervised:
@@ -49,7 +50,10 @@ class Supervised:
         write_record(self.dir / "run.json", run)
         if extra:
             (self.dir / "run.json").write_text(json.dumps({**json.loads((self.dir / "run.json").read_text()), **extra}))
-        self.argv = [python, supervisor.__file__, str(self.dir)]
+        script = self.dir / "supervise.py"
+        script.write_text(agent_bundle.supervisor_script())
+        script.chmod(0o600)
+        self.argv = [python, "-I", str(script), str(self.dir)]
         self.process = None
 
     def start(self, **streams):
@@ -89,7 +93,7 @@ def test_records_start_and_end(supervised):
     pid = run.process.pid
     ended = run.ended()
     began = decode((run.dir / "supervisor.json").read_bytes(), SupervisorRecord)
-    assert (began.run_id, began.pid, began.boot_id) == (RUN_ID, pid, supervisor.boot_id())
+    assert (began.run_id, began.pid, began.boot_id) == (RUN_ID, pid, proc.boot_id())
     assert began.start_ticks > 0 and began.argv[-1].startswith("print")
     assert (ended.run_id, ended.code, ended.signal) == (RUN_ID, 7, None)
     assert not ended.killed and not ended.survivors and not ended.stop_requested
@@ -208,7 +212,9 @@ def test_a_second_supervisor_is_refused(supervised):
 
 
 def test_a_directory_without_a_run_is_refused_in_words(tmp_path):
-    refused = subprocess.run([sys.executable, supervisor.__file__, str(tmp_path)], capture_output=True, text=True)
+    script = tmp_path / "supervise.py"
+    script.write_text(agent_bundle.supervisor_script())
+    refused = subprocess.run([sys.executable, str(script), str(tmp_path)], capture_output=True, text=True)
     assert refused.returncode == 1
     assert (
         refused.stderr.startswith("This run cannot be supervised: FileNotFoundError") and "Trace" not in refused.stderr
@@ -266,7 +272,7 @@ def test_an_end_on_a_full_disk_is_recorded_once_there_is_room(supervised, tmp_pa
         pytest.skip("needs a small file system of its own, which only root may mount")
     try:
         run = supervised("open('fill', 'wb', buffering=0).write(b'x' * 100_000); raise SystemExit(3)").start()
-        until(lambda: (tmp_path / "fill").exists() and not supervisor.descendants([run.process.pid]))
+        until(lambda: (tmp_path / "fill").exists() and not proc.descendants([run.process.pid]))
         with pytest.raises(subprocess.TimeoutExpired):
             run.process.wait(1.0)
         assert not (run.dir / "exit.json").exists()
@@ -312,14 +318,21 @@ def test_runs_on_the_oldest_python_a_node_may_have(supervised):
     assert run.ended().code == 0
 
 
+def test_the_script_holds_its_modules_unchanged():
+    script = agent_bundle.supervisor_script()
+    for name, source in agent_bundle.agent_sources():
+        assert (source in script) == (name in agent_bundle.SUPERVISOR_MODULES)
+        assert "'''" not in source
+
+
 def test_descendants_leave_out_a_branch():
     tree = subprocess.Popen(["sh", "-c", "sleep 60 & sleep 60 & wait"])
     try:
-        until(lambda: len(supervisor.descendants([tree.pid])) == 2)
-        first, second = sorted(supervisor.descendants([tree.pid]))
-        assert supervisor.descendants([tree.pid], but_below=first) == {second}
-        assert {tree.pid, first, second} <= supervisor.descendants([os.getpid()])
+        until(lambda: len(proc.descendants([tree.pid])) == 2)
+        first, second = sorted(proc.descendants([tree.pid]))
+        assert proc.descendants([tree.pid], but_below=first) == {second}
+        assert {tree.pid, first, second} <= proc.descendants([os.getpid()])
     finally:
-        for pid in [tree.pid, *supervisor.descendants([tree.pid])]:
+        for pid in [tree.pid, *proc.descendants([tree.pid])]:
             os.kill(pid, signal.SIGKILL)
         tree.wait()

@@ -184,7 +184,7 @@ def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
     said = facts(gpu(0, 7), gpu(1), gpu(2, 8))
     made = planned(said, config=world(2), when_free=True)
     assert made.run.awaits == GpuWait(n_gpus=2, among=("GPU-0", "GPU-1", "GPU-2")) and made.run.gpus == ()
-    assert "--nproc-per-node 2" in " ".join(made.run.argv) and "def query_gpus()" in made.files["gpu.py"]
+    assert "--nproc-per-node 2" in " ".join(made.run.argv) and "def query_gpus()" in made.files["supervise.py"]
     assert made.notes == ("waits on the node until 2 of 3 GPUs are free, in a tmux session",)
     assert planned(said, when_free=True).run.awaits is None, "one is free: it starts at once"
     behind = planned({**said, "waiting": ["other-20260101-120000-abcd"]}, when_free=True)

@@ -11,7 +11,7 @@ import pytest
 
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Exit, SupervisorRecord, encode
-from giblet_tui.agent.supervisor import boot_id, start_ticks
+from giblet_tui.agent.proc import boot_id, start_ticks
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.follow import follow
 from tests import fleets

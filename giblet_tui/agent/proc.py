@@ -1,0 +1,71 @@
+"""Reads /proc: which processes live, who they are, and what descends from them. Linux only.
+
+Part of the agent and of the supervisor: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+
+
+def boot_id() -> str:
+    """Return the id of this machine's current boot."""
+    with open("/proc/sys/kernel/random/boot_id") as file:
+        return file.read().strip()
+
+
+def stat_fields(pid: int) -> list[str] | None:
+    """Return the fields of /proc/PID/stat from the third, the state, on. None if the process is gone or a zombie.
+
+    A process whose first thread alone has ended looks like a zombie there and still lives. That is the state of a
+    killed process of which another thread hangs in a driver, with its GPU memory.
+    """
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rpartition(b")")[2].decode("ascii").split()
+    except OSError:
+        return None
+    if not fields or fields[0] == "X" or (fields[0] == "Z" and int(fields[17]) < 2):
+        return None
+    return fields
+
+
+def start_ticks(pid: int) -> int | None:
+    """Return a process's start time in clock ticks since boot, or None if it is gone.
+
+    Pid, start time and boot together identify a process.
+    """
+    fields = stat_fields(pid)
+    return int(fields[19]) if fields else None
+
+
+def is_paused(pid: int) -> bool:
+    """Return True if the process was stopped by a signal and does nothing."""
+    fields = stat_fields(pid)
+    return fields is not None and fields[0] in "Tt"
+
+
+def descendants(roots: Iterable[int], but_below: int | None = None) -> set[int]:
+    """Return every living process below the roots, without the process `but_below` and its descendants."""
+    children: dict[int, list[int]] = {}
+    for name in os.listdir("/proc"):
+        fields = stat_fields(int(name)) if name.isdigit() else None
+        if fields:
+            children.setdefault(int(fields[1]), []).append(int(name))
+    below: set[int] = set()
+    parents = list(roots)
+    while parents:
+        next_level = [pid for pid in children.get(parents.pop(), ()) if pid != but_below and pid not in below]
+        below.update(next_level)
+        parents += next_level
+    return below
+
+
+def send(pid: int, number: int) -> bool:
+    """Signal a process. Returns False if it is gone or belongs to another user."""
+    try:
+        os.kill(pid, number)
+        return True
+    except (ProcessLookupError, PermissionError):
+        return False
