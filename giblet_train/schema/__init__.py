@@ -1,4 +1,4 @@
-"""What the engine and the application share: configuration, run records, paths and schedule.
+"""Formats shared by the engine and the application: configuration, run records, paths and schedule.
 
-Imports the standard library, msgspec and yaml only, so a laptop reads it in milliseconds.
+Imports the standard library, msgspec and yaml only, so it loads in milliseconds on a laptop.
 """

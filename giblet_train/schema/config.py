@@ -1,8 +1,7 @@
-"""The configuration of a run: frozen records, strict where people write, complete once resolved.
+"""Records of a run's configuration, and operations on whole configurations.
 
-A file names only what differs (`extends: base`). Loading migrates or refuses the lab's older keys with a sentence
-each, checks fields against one another, and yields one `Config` whose `dump` spells out every default. Two configs are
-the same experiment exactly when their `content_hash` is.
+`config_loader` reads files, `config_validation` checks them. Two configurations describe the same experiment exactly
+when their `content_hash` is equal.
 """
 
 from __future__ import annotations
@@ -23,7 +22,7 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$"
 MODALITIES = ("video", "audio", "text")
 COMPONENTS = ("fmri", *MODALITIES)
 TINY_TRS = 60
-"""What `data.simulate: tiny` has in all; the other sizes fit the splits of the film."""
+"""TRs of `data.simulate: tiny`; the other sizes fit the splits of the film."""
 
 Positive = Annotated[float, Meta(gt=0)]
 NonNegative = Annotated[float, Meta(ge=0)]
@@ -33,126 +32,191 @@ CountOrZero = Annotated[int, Meta(ge=0)]
 
 
 class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A group of keys; an unknown one is an error that names the nearest."""
+    """A group of keys. Unknown keys are errors."""
 
 
 class BidsConfig(Section, frozen=True, kw_only=True):
-    """Which of fMRIPrep's files are read, and which columns of its confounds are regressed out."""
+    """fMRIPrep files to read, and confounds to regress out."""
 
     task: str | None = None
+    """Task of the film's runs, as in task-NAME."""
     space: str = "MNI152NLin2009cAsym"
+    """Space that all subjects share."""
     runs: tuple[Count, ...] | None = None
+    """Run numbers such as [1, 2], in the order of the scans; null = all."""
     confounds: tuple[str, ...] | None = None
+    """Columns such as [trans_*, rot_*, csf] to regress out, fitted on training TRs only."""
 
 
 class FeatureSource(Section, frozen=True, kw_only=True):
-    """Features of one modality that a lab brings: an installed extractor's, or the rows of a .npy file."""
+    """Features of one modality from an installed extractor or from a file."""
 
     extractor: str | None = None
+    """Name of an installed feature extractor."""
     file: str | None = None
+    """A .npy file with one row per sample."""
     rows_per_s: Positive | None = None
+    """Rows per second of film in the file."""
     codes: Count | None = None
+    """Number of categories, if the values are codes; they are trained by cross-entropy."""
 
 
 class FeaturesConfig(Section, frozen=True, kw_only=True):
-    """Where features come from instead of giblet's own."""
+    """Features that replace giblet's own."""
 
     video: FeatureSource | None = None
+    """Source of the video features; null = built in. {..., codes: 1024} for categorical codes."""
     audio: FeatureSource | None = None
+    """Source of the audio features; null = built in."""
     text: FeatureSource | None = None
+    """Source of the text features; null = built in."""
 
     def brought(self) -> dict[str, FeatureSource]:
-        """Modality -> its source, of those that are brought."""
+        """Return modality -> source of all features that replace giblet's own."""
         named = {m: getattr(self, m) for m in MODALITIES}
         return {m: source for m, source in named.items() if source is not None}
 
 
 class DataConfig(Section, frozen=True, kw_only=True):
-    """Where the study lies and how it is read."""
+    """The study and how it is read."""
 
     data_dir: str = "data"
+    """Folder of the study on the node, relative to its workdir."""
     simulate: Literal["tiny", "small", "full", "scale"] | None = None
+    """tiny, small, full or scale: generate the demo study instead of reading data_dir."""
     layout: Literal["lab", "bids"] = "lab"
+    """lab: the file names below; bids: fMRIPrep derivatives in data_dir."""
     bids: BidsConfig = BidsConfig()
+    """Used with layout: bids only."""
     video: str = "stimuli_Sherlock.m4v"
+    """Film, relative to data_dir."""
     annotations: str = "annotations.xlsx"
+    """Annotations: .xlsx, .csv or BIDS events .tsv; {run} in the name for one file per run."""
     bold: str = "sherlock_nii/sherlock_movie_s{subject}.nii.gz"
+    """Scans, with layout: lab; {subject} is the number of the subject."""
     subjects: Literal["all"] | tuple[Count, ...] = "all"
+    """all, 3, 1-17, or a list such as [1-5, 9]."""
     tr: Positive = 1.5
+    """Repetition time in seconds."""
     scan_lengths_trs: tuple[Count, ...] | None = None
+    """TRs of each scan, such as [946, 1030]."""
     stimulus_offset_s: float | Literal["auto"] = 0.0
+    """Film time of the first volume in seconds; auto = from the lag analysis."""
     mask: str = "vote"
+    """vote; atlas (voxels inside a parcel); or a mask file."""
     atlas: str | None = None
+    """Label image on the same grid, with names in a .tsv next to it; voxels are ordered by parcel."""
     normalize_fmri: bool = True
+    """Z-score per subject, voxel and scan, from training TRs only."""
     detrend: Literal["mean", "none"] | Positive = "mean"
+    """Per block of the split: mean, none, or a cut-off in seconds for slow cosines, such as 128.0."""
     mode: Literal["per_subject", "cross_subject"] = "per_subject"
+    """per_subject or cross_subject (one averaged brain)."""
     apply_hrf: bool = False
+    """true: convolve features with Glover's HRF; false: learn a kernel initialised from it."""
     fps: Positive = 2.0
+    """Frames per second of film that are used."""
     text_model: str = "all-minilm-l6-v2"
+    """Sentence encoder; all-minilm-l6-v2 comes with a package, or any sentence-transformers model."""
     features: FeaturesConfig = FeaturesConfig()
+    """Features of your own: {extractor: NAME} of a package, or {file: a.npy, rows_per_s: 2.0}."""
 
 
 class SplitConfig(Section, frozen=True, kw_only=True):
-    """What is held out: contiguous blocks with a gap on both sides, or whole scans; and an inner validation block."""
+    """Test block, gaps, and inner validation block."""
 
     kind: Literal["blocks", "scans"] = "blocks"
+    """blocks: contiguous blocks with gaps; scans: one whole scan per fold."""
     n_folds: Annotated[int, Meta(ge=2)] = 5
+    """Number of blocks, with kind: blocks."""
     fold: CountOrZero = 0
+    """Block or scan held out for the test, from 0."""
     gap_trs: CountOrZero = 14
+    """TRs left out on both sides of a held-out block."""
     validation_trs: Count = 90
+    """TRs of the validation block, at most ..."""
     validation_fraction: Fraction = 0.15
+    """... this fraction of the TRs outside the test block."""
     validation_block: CountOrZero = 0
+    """Position of the validation block; 0 is next to the test block. Ensemble members use different ones."""
     usable_trs: Count | None = None
+    """Use only the first N TRs, such as the film without its credits."""
     leave_out_subject: Count | None = None
+    """Number of a subject that is not trained on and is evaluated separately."""
 
 
 class ModelConfig(Section, frozen=True, kw_only=True):
-    """The network: modality encoders, a temporal trunk, a causal FIR, linear heads and decoders."""
+    """The network: modality encoders, temporal trunk, causal FIR, linear heads and decoders."""
 
     kind: Literal["trunk", "dense"] = "trunk"
+    """trunk, or dense (first architecture of the lab, for comparison)."""
     preset: Literal["tiny", "lab", "large"] = "tiny"
+    """tiny, lab or large; sets the keys below that are null."""
     bottleneck_dim: Count | None = None
+    """Latent dimensions from which brain and film are predicted."""
     width: Count | None = None
+    """Width of the trunk."""
     n_layers: CountOrZero | None = None
+    """Blocks of the trunk."""
     window_trs: Count | None = None
+    """TRs per training window."""
     context_trs: CountOrZero = 12
+    """First TRs of a window that serve as context only and are not scored."""
     fir_trs: Count = 13
+    """Length of the causal FIR kernel in TRs."""
     dropout: Fraction = 0.2
+    """Dropout in the trunk."""
     modality_dropout: Fraction = 0.2
+    """Probability that a whole modality is hidden from the trunk."""
     compress: Literal["joint", "per_subject", "none"] = "joint"
+    """joint, per_subject or none: basis in which the fMRI loss is computed; results are equal."""
     start: Literal["ridge", "zero"] = "ridge"
+    """ridge: initialise the heads from a ridge model of delayed features; zero: from zero."""
     start_near: Fraction = 0.8
+    """With start: ridge, weight of neighbouring voxels in the prior; 0 = none."""
     head_width: Count = 4096
+    """Width of the layer before the voxels; kind: dense only."""
     learnt_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    """With start: ridge, weight of the network's addition outside training, where it overfits."""
     video_height: Count = 36
+    """Height of a stored frame in pixels."""
     video_width: Count = 64
+    """Width of a stored frame in pixels."""
     n_mels: Count = 64
+    """Mel bands of the audio target."""
     n_voxels: Count | None = None
+    """Number of voxels, which follows from the data; checked if given."""
     text_dim: Count | None = None
+    """Dimensions of the text features, which follow from text_model; checked if given."""
 
 
 class LossConfig(Section, frozen=True, kw_only=True):
-    """How each term is scaled: by `variance`, 1.0 is the best constant; the others repeat the lab's mistakes."""
+    """Scale of each loss; only `variance` is unit-free."""
 
     scale: Literal["variance", "std", "none"] = "variance"
+    """variance, std or none; only with variance is 1.0 the best constant."""
 
 
 class BalanceConfig(Section, frozen=True, kw_only=True):
-    """How the terms are weighed against one another, beyond their fixed weights."""
+    """How the losses are weighted against each other, beyond their fixed weights."""
 
     kind: Literal["fixed", "gradnorm", "uncertainty"] = "fixed"
+    """fixed, gradnorm or uncertainty."""
     every_steps: Count = 20
+    """Steps between two measurements of the gradient shares (and two updates of gradnorm)."""
 
 
 class DistributedConfig(Section, frozen=True, kw_only=True):
     """Processes of one run. giblet chooses address and port itself."""
 
     world_size: Count = 1
+    """Processes of the run, one per GPU."""
     backend: Literal["auto", "gloo", "nccl"] = "auto"
+    """auto, gloo or nccl."""
 
 
 class Criterion(Section, frozen=True, kw_only=True):
-    """One success criterion: a kind of check, its threshold, and on which part and scale it is judged."""
+    """One success criterion."""
 
     kind: Literal[
         "loss_drop",
@@ -166,117 +230,190 @@ class Criterion(Section, frozen=True, kw_only=True):
         "validation_improves",
         "no_nan",
     ]
+    """What is checked."""
     threshold: float
+    """Value to reach; its meaning depends on the kind."""
     split: Literal["train", "held-out"] = "train"
+    """Losses that loss_drop judges: train or held-out."""
     scale: Literal["raw", "explainable"] = "raw"
+    """raw: relative to the best constant; explainable: relative to the variance any model could explain."""
 
 
 class WatchConfig(Section, frozen=True, kw_only=True):
-    """When an observation becomes a cause or an alert. Times are in this run's own step pace."""
+    """Thresholds at which an observation becomes a cause or an alert."""
 
     stall_factor: Positive = 20.0
+    """A run is stalled after this many of its own step times without a heartbeat ..."""
     stall_min_s: Positive = 120.0
+    """... but never sooner than this, in seconds."""
     lr_tolerance: Positive = 0.01
+    """Relative difference between observed and planned rate that is accepted."""
     dominance_share: Fraction = 0.9
+    """Share of weighted loss and gradient above which a component dominates."""
     lr_steps: Count = 20
+    """Steps outside lr_tolerance before the rate is off its plan."""
     scale_ratio: Positive = 100.0
+    """First loss of a component divided by the others' that counts as a mismatch."""
     unit_factor: Positive = 2.0
+    """A first loss this many times above or below 1 carries a unit."""
     unit_free_total: Positive = 20.0
+    """First total of a log above which it carries a unit."""
     recent_steps: Count = 50
+    """Recent steps over which time shares and clipping are averaged."""
     flat_steps: Count = 100
+    """Steps' worth of the base rate (in a log: flat_epochs) without ..."""
     flat_epochs: Count = 5
+    """... or epochs of a log without ..."""
     flat_change: Positive = 0.005
+    """... this relative decrease of the training loss."""
     plateau_fall: Positive = 0.03
+    """Relative decrease that a loss has missed since it stopped decreasing."""
     diverging_factor: Positive = 1.5
+    """Training loss divided by its best that counts as diverging."""
     frozen_steps: Count = 20
+    """Steps without any gradient."""
     clipping_share: Fraction = 0.95
+    """Share of recent steps that were clipped ..."""
     clipping_factor: Positive = 3.0
+    """... by gradients this many times the limit."""
     overfit_rise: Positive = 0.035
+    """Relative increase of validation above its best; doubled with early stopping."""
     leak_tolerance: Positive = 0.001
+    """Relative difference between validation and training, for each component."""
     data_share: Fraction = 0.5
+    """Share of the step time spent waiting for data."""
     communication_share: Fraction = 0.5
+    """Share of the step time spent exchanging gradients."""
     straggler_share: Fraction = 0.8
+    """Share of recent slow steps in which the same rank was slowest."""
     raise_looks: Count = 2
+    """Checks by the watcher that find a cause before an alert is raised, unless it is certain."""
     clear_looks: Count = 5
+    """Checks without the cause before the alert is cleared."""
     notify: str | None = None
+    """Command on the node that receives each alert as JSON on stdin."""
 
 
 class Config(Section, frozen=True, kw_only=True):
-    """A whole run. Every key is read by the engine or by what judges it."""
+    """Configuration of a run. The engine or the diagnosis reads every key."""
 
     name: Annotated[str, Meta(pattern=NAME_PATTERN)]
+    """Name of the run: at most 40 of a-z, 0-9, _ and -."""
     stage: Literal["test", "cluster", "production"] = "test"
+    """Stage of the ladder: test, cluster or production. Stopping a production run asks for its name."""
     note: str = ""
+    """Free text that is shown with the run."""
     seed: CountOrZero = 0
+    """Seed of everything random, together with the step."""
     threads: Count | None = None
+    """CPU threads per process; null = cores of the node / world_size."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto, cpu or cuda."""
 
     num_epochs: Count = 20
+    """Number of epochs; each has steps_per_epoch steps."""
     steps_per_epoch: Count | None = None
+    """Optimizer steps per epoch; null = max(20, training TRs / TRs scored per step)."""
     batch_size: Count = 4
+    """Windows per step, over all ranks."""
     learning_rate: Positive = 1e-3
+    """Base learning rate, reached at the end of the warm-up."""
     min_lr: NonNegative = 0.0
+    """Learning rate at the end of the cosine."""
     weight_decay: NonNegative = 0.05
+    """AdamW weight decay, applied to matrices only."""
     scheduler_type: Literal["cosine", "step", "none"] = "cosine"
+    """cosine, step or none (constant after the warm-up)."""
     step_decay_epochs: Count = 30
+    """With scheduler_type: step, epochs between two reductions of the rate."""
     step_decay_factor: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    """With scheduler_type: step, factor of each reduction."""
     warmup_epochs: NonNegative = 1.0
+    """Length of the linear warm-up; it advances with every optimizer step."""
     warmup_steps: CountOrZero | None = None
+    """Length of the warm-up in steps; overrides warmup_epochs."""
     warmup_start_factor: Annotated[float, Meta(gt=0, le=1)] = 0.1
+    """Learning rate of the first step divided by the base rate."""
     gradient_clip_val: Positive | None = 1.0
+    """Largest gradient norm; null = no clipping."""
     accumulate_steps: Count = 1
+    """Backward passes per optimizer step."""
     ema_decay: Fraction = 0.98
+    """Decay of the averaged weights, which are the ones evaluated; 0 = no averaging."""
     use_mixed_precision: bool = False
+    """Use bf16 autocast in the trunk where the hardware supports it well."""
     deterministic: bool = False
+    """Make GPU results bitwise repeatable; slower."""
 
     fmri_loss_type: Literal["mse", "mae", "correlation"] = "mse"
+    """mse, mae or correlation; the last two need model.compress: none."""
     fmri_weight: NonNegative = 1.0
+    """Weight of the fMRI loss: total = fmri_weight·L_fmri + reconstruction_weight·Σ w·L / Σ w."""
     reconstruction_weight: NonNegative = 1.0
+    """Weight of all reconstructions together."""
     video_weight: NonNegative = 1.0
+    """Weight of video relative to the other reconstructions."""
     audio_weight: NonNegative = 1.0
+    """Weight of audio relative to the other reconstructions."""
     text_weight: NonNegative = 1.0
+    """Weight of text relative to the other reconstructions."""
 
     validate_every: Count = 1
+    """Epochs between two validations."""
     save_every: Count = 1
+    """Epochs between two periodic checkpoints."""
     keep_checkpoints: Count = 3
+    """Periodic checkpoints to keep; `last` and `best` are always kept."""
     early_stopping_patience: Count | None = 10
+    """Epochs without a better validation before training stops; null = never."""
     early_stopping_delta: NonNegative = 0.0
+    """Smallest decrease of the validation loss that counts as better."""
     resume_from: str | None = None
+    """Run id, or path of a checkpoint on the node."""
     on_sanity_fail: Literal["stop", "warn"] = "stop"
+    """stop or warn, if the sanity check before step 0 fails."""
 
     data: DataConfig = DataConfig()
+    """Study and how it is read."""
     split: SplitConfig = SplitConfig()
+    """Test block and inner validation block."""
     model: ModelConfig = ModelConfig()
+    """Network."""
     losses: LossConfig = LossConfig()
+    """Scale of the losses."""
     balance: BalanceConfig = BalanceConfig()
+    """Weighting of the losses during training."""
     distributed: DistributedConfig = DistributedConfig()
+    """Processes of the run."""
     watch: WatchConfig = WatchConfig()
+    """Thresholds of the diagnosis (`giblet why`) and the alerts."""
     criteria: dict[str, Criterion] = {}
+    """name -> {kind, threshold, split: train|held-out, scale: raw|explainable}."""
 
     def modality_weight(self, modality: str) -> float:
-        """The configured weight of one reconstruction, of `MODALITIES`."""
+        """Return the configured weight of one reconstruction, of `MODALITIES`."""
         return float(getattr(self, f"{modality}_weight"))
 
     def component_weights(self) -> dict[str, float]:
-        """Weight of each component in the total: fmri_weight·L_f + reconstruction_weight·Σ w_m L_m / Σ w_m."""
+        """Return the weight of each component in fmri_weight·L_f + reconstruction_weight·Σ w_m L_m / Σ w_m."""
         total = sum(self.modality_weight(m) for m in MODALITIES)
         share = self.reconstruction_weight / total if total else 0.0
         return {"fmri": self.fmri_weight, **{m: share * self.modality_weight(m) for m in MODALITIES}}
 
 
 def dump(config: Config) -> str:
-    """The configuration as YAML with every default spelt out; `read_resolved` gives an equal one."""
+    """Return the configuration as YAML with every default; `read_resolved` returns an equal one."""
     return yaml_io.dump(to_mapping(config))
 
 
 def to_mapping(config: Config) -> dict[str, Any]:
-    """The configuration as plain, JSON-like data."""
+    """Return the configuration as plain data."""
     value: dict[str, Any] = msgspec.to_builtins(config)
     return value
 
 
 def content_hash(config: Config) -> str:
-    """12 hex digits over all that can change a result: not name, note, or what only watches."""
+    """Return 12 hex digits over every key that can change a result; name, note and watch keys cannot."""
     value = to_mapping(config)
     for key in ("name", "note", "watch", "criteria", "stage"):
         value.pop(key)
@@ -284,20 +421,20 @@ def content_hash(config: Config) -> str:
 
 
 def diff(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
-    """Dotted keys whose values differ, each with (old, new); `name` and `note` left out."""
-    left, right = dict(flatten(to_mapping(old))), dict(flatten(to_mapping(new)))
-    keys = [k for k in dict.fromkeys([*left, *right]) if k not in ("name", "note")]
-    return {k: (left.get(k), right.get(k)) for k in keys if left.get(k) != right.get(k)}
+    """Return dotted key -> (old, new) where values differ, without `name` and `note`."""
+    old_values, new_values = dict(flatten(to_mapping(old))), dict(flatten(to_mapping(new)))
+    keys = [k for k in dict.fromkeys([*old_values, *new_values]) if k not in ("name", "note")]
+    return {k: (old_values.get(k), new_values.get(k)) for k in keys if old_values.get(k) != new_values.get(k)}
 
 
-def nearest(name: str, known: list[str]) -> str:
-    """`, did you mean "x"?` for the known name closest to `name`, or nothing."""
-    match = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+def nearest(name: str, names: list[str]) -> str:
+    """Return `, did you mean "x"?` for the one of `names` closest to `name`, or an empty string."""
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
     return f', did you mean "{match[0]}"?' if match else ""
 
 
 def set_dotted(value: dict[str, Any], key: str, item: Any) -> None:
-    """Put `item` at a dotted key of nested data. Raises ConfigError where a part of the key is no group."""
+    """Set a dotted key of nested data. Raises ConfigError if a part of the key is not a group."""
     *parents, last = key.split(".")
     for parent in parents:
         value = value.setdefault(parent, {})

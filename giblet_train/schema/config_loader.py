@@ -118,8 +118,8 @@ def _parent_path(path: Path, parent: Any, folders: Sequence[Path]) -> Path:
     candidates = [folder / f"{parent}.yaml" for folder in (path.parent, *folders)]
     parent_path = next((p for p in candidates if p.exists()), None)
     if parent_path is None:
-        known = sorted({p.stem for folder in (path.parent, *folders) for p in folder.glob("*.yaml")})
-        raise ConfigError(f'{path}: extends "{parent}", which does not exist{nearest(parent, known)}')
+        names = sorted({p.stem for folder in (path.parent, *folders) for p in folder.glob("*.yaml")})
+        raise ConfigError(f'{path}: extends "{parent}", which does not exist{nearest(parent, names)}')
     return parent_path
 
 

@@ -196,16 +196,16 @@ def _type_errors(data: Any, kind: type, prefix: str = "") -> Iterator[Problem]:
 def _known_keys(value: Mapping[str, Any], section: type, path: str = "") -> dict[str, Any]:
     """Return a copy of the data without unknown keys."""
     hints = get_type_hints(section)
-    known = {key: item for key, item in value.items() if key in hints}
-    for key, item in known.items():
+    data = {key: item for key, item in value.items() if key in hints}
+    for key, item in data.items():
         if isinstance(item, Mapping):
             groups = _groups(f"{path}{key}", hints[key], item)
-            known[key] = dict(item)
-            for prefix, kind, data in groups:
+            data[key] = dict(item)
+            for prefix, kind, group_value in groups:
                 name = prefix.removeprefix(f"{path}{key}.").rstrip(".")
-                copy = _known_keys(data, kind, prefix)
-                known[key] = {**known[key], name: copy} if name else copy
-    return known
+                copy = _known_keys(group_value, kind, prefix)
+                data[key] = {**data[key], name: copy} if name else copy
+    return data
 
 
 def _remove(data: Any, dotted: str) -> bool:

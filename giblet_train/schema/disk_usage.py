@@ -1,4 +1,4 @@
-"""What a run takes of a node's disk: how many checkpoints, how much a record."""
+"""Disk usage of a run: number of checkpoints, and bytes per record."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from giblet_train.schema.config import Config
 
 GIB = 2**30
 RECORD_BYTES = 900
-"""What a step adds to metrics.jsonl."""
+"""Bytes that a step adds to metrics.jsonl."""
 
 
 def checkpoints_kept(config: Config) -> int:
-    """The periodic ones, and `last` and `best` beside them."""
+    """Return the number of checkpoints kept: the periodic ones, `last` and `best`."""
     return config.keep_checkpoints + 2
 
 
 def checkpoints_at_most(config: Config) -> int:
-    """Those that are kept, and one more while it is written aside."""
+    """Return the largest number of checkpoints at a time: one more than kept while a new one is written."""
     return checkpoints_kept(config) + 1

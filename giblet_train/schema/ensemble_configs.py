@@ -1,4 +1,4 @@
-"""The members of an ensemble, as configurations: what they share, and what each has of its own."""
+"""Configurations of the members of an ensemble."""
 
 from __future__ import annotations
 
@@ -10,16 +10,16 @@ from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
 
 FREE_KEYS = ("seed", "split.fold", "split.validation_block")
-"""What members may differ by."""
+"""Keys in which members may differ."""
 PLACE_KEYS = ("threads", "device", "resume_from", "distributed.world_size", "distributed.backend")
-"""Where and how a run was trained, not what it learnt from: members may differ by them, too."""
+"""Keys that describe where and how a run was trained, not what it learnt from; members may differ in them."""
 
 
 def members(config: Config, n_members: int, folds: Iterable[int]) -> list[Config]:
-    """n members of each fold, seeds and validation blocks counted upwards from the configuration's own.
+    """Return n members per fold; seeds and validation blocks count upwards from the configuration's own.
 
-    With another validation block each lacks other TRs, so that together they learn from nearly all that is not tested
-    on. None resumes.
+    Members have different validation blocks, so together they train on nearly all TRs outside the test block. No member
+    resumes another run.
     """
     return [
         replace(
@@ -34,7 +34,7 @@ def members(config: Config, n_members: int, folds: Iterable[int]) -> list[Config
 
 
 def all_folds(config: Config) -> range:
-    """Every fold of the configuration's split. Raises ConfigError for scans: only the data know how many there are."""
+    """Return all folds of the split. Raises ConfigError for scans, whose number only the data define."""
     if config.split.kind != "blocks":
-        raise ConfigError("--all-folds counts blocks; this run leaves out scans.", "Give a run for each scan.")
+        raise ConfigError("--all-folds counts blocks; this run leaves out scans.", "Name one run per scan.")
     return range(config.split.n_folds)

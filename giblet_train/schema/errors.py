@@ -1,26 +1,28 @@
-"""The errors a user can cause or meet, each with its exit code and a remedy.
+"""Errors that a user can cause or meet, each with its exit code and a remedy.
 
     GibletError            1  the run or the verdict failed
     ├── ConfigError        2  usage, configuration or input files
     │   └── DataError      2  the study's files do not fit
-    ├── PreflightRefused   5  the node, the disk or the store says no before anything started
+    ├── PreflightRefused   5  node, disk or store refuse before anything starts
     ├── RunFailed          1  training ended with a named cause
-    └── Preempted         75  told to end by a signal, with all kept that was done
+    └── Preempted         75  ended by a signal, with all progress saved
 
-`giblet_tui.errors` adds those of the network. Raise at the cause, with what to do next; catch at the edge.
+`giblet_tui.errors` adds those of the network. Raise where the cause is known, with a remedy; catch in the command line.
 """
 
 from __future__ import annotations
 
 OK, FAILED, USAGE, UNREACHABLE, NOT_REACHED, REFUSED, TIMED_OUT, INTERRUPTED = 0, 1, 2, 3, 4, 5, 124, 130
 PREEMPTED = 75
-"""What a trainer ends with that was told to terminate, by a signal or by another node."""
+"""Exit code of a trainer that was asked to end, by a signal or by another node."""
 
 
 class GibletError(Exception):
-    """A sentence for the user, and what to do about it.
+    """A message for the user, and a remedy.
 
-    message: what is wrong, in one sentence. remedy: what to do next, as an imperative or a command.
+    Args:
+        message: what is wrong, in one sentence.
+        remedy: what to do next, as an imperative or a command.
     """
 
     exit_code = FAILED
@@ -55,6 +57,6 @@ class RunFailed(GibletError):
 
 
 class Preempted(GibletError):
-    """A signal said to end, before there was a step to finish and to save."""
+    """A signal requested the end before there was a step to finish and to save."""
 
     exit_code = PREEMPTED

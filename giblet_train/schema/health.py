@@ -1,6 +1,7 @@
-"""A run's health, derived from four signals and never stored: exit record, process, heartbeat age, session.
+"""Derive the health of a run from four signals: exit record, process, age of the heartbeat, session. Pure.
 
-All times are on the node's clock. Unreachable is never dead, and a late heartbeat alone never closes a run.
+Health is never stored. All times are on the node's clock. An unreachable run is never called dead, and a late
+heartbeat alone never closes a run.
 """
 
 from __future__ import annotations
@@ -28,47 +29,54 @@ GLYPHS: dict[State, str] = {
 LIVE: frozenset[State] = frozenset({"waiting", "starting", "running", "stalled", "unknown"})
 START_LIMIT_S = 900.0
 SAVE_LIMIT_S = 900.0
-"""A checkpoint of many gigabytes on a network disk takes minutes."""
+"""A checkpoint of many gigabytes on a network file system takes minutes."""
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
-    """What was seen of one run at one moment, all of it on the node.
-
-    process: is the supervisor alive (same pid, start time and boot)? None when it could not be looked at.
-    supervised: has it left its record, so that it was alive once?
-    waiting_for: what its supervisor waits for before it starts the trainer.
-    session: does the tmux or screen session exist? None when the run has none or it could not be looked at.
-    unreachable_since: when the node was last heard, if it is not being heard now.
-    """
+    """Everything observed about one run at one moment, on its node."""
 
     now: float
+    """Time of the observation."""
     launched_at: float
+    """Time of the launch."""
     process: bool | None
+    """The supervisor is alive (same pid, start time and boot); None if that could not be checked."""
     supervised: bool = False
+    """The supervisor left its record, so it was alive once."""
     session: bool | None = None
+    """The tmux or screen session exists; None if the run has none or it could not be checked."""
     heartbeat: Heartbeat | None = None
+    """Last heartbeat."""
     exit: Exit | None = None
+    """Exit record."""
     rebooted: bool = False
+    """The node rebooted since the start."""
     waiting_for: str = ""
+    """What the supervisor waits for before it starts the trainer."""
     unreachable_since: float | None = None
+    """Last contact with the node, if there is none now."""
 
 
 class Health(msgspec.Struct, frozen=True, kw_only=True):
-    """A state, the sentence that shows its evidence, and why, where there is a cause."""
+    """State of a run."""
 
     state: State
+    """The state."""
     sentence: str
+    """Evidence for people."""
     reason: str = ""
+    """Cause of the state, where there is one."""
     since: float | None = None
+    """Time since when."""
 
     @property
     def live(self) -> bool:
-        """May this run still hold a process or a GPU?"""
+        """Return True if this run may still use a process or a GPU."""
         return self.state in LIVE
 
 
 def health_of(signals: Signals, watch: WatchConfig) -> Health:
-    """The health that the signals show. First match wins: exit record, reachability, process, heartbeat."""
+    """Return the health that the signals show. First match wins: exit record, reachability, process, heartbeat."""
     heartbeat = signals.heartbeat
     if signals.exit is not None:
         return _ended(signals.exit, heartbeat)
@@ -108,12 +116,12 @@ def health_of(signals: Signals, watch: WatchConfig) -> Health:
 
 
 def stall_after_s(step_s: float | None, watch: WatchConfig) -> float:
-    """Seconds without a heartbeat after which a run is called stalled: from its own pace, never below the floor."""
+    """Return the seconds without a heartbeat after which a run is stalled: from its own pace, with a lower limit."""
     return max(watch.stall_min_s, watch.stall_factor * (step_s or 0.0))
 
 
 def duration(seconds: float) -> str:
-    """`8s`, `4m`, `3h 05m`, `2d 4h`: two units at most, whole."""
+    """Format seconds with at most two units: `8s`, `4m`, `3h 05m`, `2d 4h`."""
     whole = max(0, round(seconds))
     if whole < 60:
         return f"{whole}s"

@@ -1,7 +1,7 @@
-"""A run directory: every path in it, how its small files are replaced, and how a run gets its id.
+"""Paths in a run directory, atomic replacement of its small files, and run ids.
 
-`<workdir>/runs/<run_id>/` on the node is the only durable truth about a run, and the only thing that the engine and the
-application share. Each file has one writer; see `records` for what they hold.
+`<workdir>/runs/<run_id>/` on the node is the only durable state of a run, and the only thing that the engine and the
+application share. Each file has one writer; `records` defines their content.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ RUN_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}$"
 
 
 def new_run_id(name: str, now: float | None = None) -> str:
-    """`<config name>-<yyyymmdd-hhmmss>-<4 hex>`: the tail has a fixed width, so no id is a prefix of another."""
+    """Return `<config name>-<yyyymmdd-hhmmss>-<4 hex>`. Its tail has a fixed width, so no id is a prefix of another."""
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(
             f"{name!r} cannot name a run.", "Use at most 40 of a-z, 0-9, _ and -, starting with a letter or digit."
@@ -33,18 +33,18 @@ def new_run_id(name: str, now: float | None = None) -> str:
 
 
 def session_name(run_id: str) -> str:
-    """The tmux or screen session of a run."""
+    """Return the name of the tmux or screen session of a run."""
     return f"gib-{run_id}"
 
 
 def config_name(run_id: str) -> str:
-    """The configuration's name, out of a run id."""
+    """Return the name of the configuration from a run id."""
     return run_id[: -len("-yyyymmdd-hhmmss-hhhh")]
 
 
 @dataclass(frozen=True)
 class RunDir:
-    """The paths of one run directory. Nothing is created or read by naming them."""
+    """Paths in one run directory. Using a path neither creates nor reads anything."""
 
     path: Path
 
@@ -54,7 +54,7 @@ class RunDir:
 
     @property
     def workdir(self) -> Path | None:
-        """The working directory that it lies in, `<workdir>/runs/<run>`; None for a copy that was pulled elsewhere."""
+        """Return the working directory, as in `<workdir>/runs/<run>`; None for a copy that was pulled elsewhere."""
         return self.path.parent.parent if self.path.parent.name == "runs" else None
 
     @property
@@ -110,24 +110,29 @@ class RunDir:
         return self.path / "checkpoints"
 
     def read_config(self) -> Config:
-        """The resolved configuration. Raises ConfigError."""
+        """Return the resolved configuration. Raises ConfigError."""
         return read_resolved(self.config)
 
     def read_run(self) -> RunRecord:
-        """run.json. Raises ConfigError when there is none, DataError when it is not readable."""
+        """Return run.json. Raises ConfigError if there is none, DataError if it cannot be decoded."""
         try:
             return decode(self.run.read_bytes(), RunRecord)
         except OSError as error:
             raise ConfigError(
                 f"{self.path} is not a run directory: run.json: {error.strerror}.",
-                "Runs lie in <workdir>/runs/; `giblet ps -a` lists them.",
+                "Runs are stored in <workdir>/runs/; `giblet ps -a` lists them.",
             ) from None
 
 
 def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Put `data` at `path` so that a reader sees the old or the new bytes, whole.
+    """Replace a file so that a reader sees either all of the old or all of the new bytes.
 
-    sync: also survive a power cut (fsync of file and directory). Raises OSError; the old file then stands.
+    Args:
+        path: the file.
+        data: its new content.
+        sync: also survive a power cut, by fsync of file and directory.
+
+    Raises OSError; the old file then stays.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -149,5 +154,5 @@ def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
 
 
 def write_record(path: Path, record: Record, *, sync: bool = False) -> None:
-    """Replace one of the small files by `record`."""
+    """Replace a small file by a record."""
     replace_file(path, encode(record) + b"\n", sync=sync)

@@ -1,6 +1,6 @@
-"""The plan of a run's steps: how many, and which learning rate each one uses. Pure arithmetic of the step.
+"""Compute the learning rate of every step. Pure.
 
-The trainer sets its rate from here, and everything that watches computes the same number: a difference is an alarm.
+The trainer sets its rate from here, and the diagnosis computes the same number: a difference is reported.
 """
 
 from __future__ import annotations
@@ -14,50 +14,64 @@ from giblet_train.schema.config import Config
 
 
 class LrSchedule(msgspec.Struct, frozen=True, kw_only=True):
-    """All that decides the learning rate at every step. Rates are per optimizer step, lengths in steps."""
+    """Everything that determines the learning rate at every step."""
 
     steps_per_epoch: int
+    """Optimizer steps per epoch."""
     total_steps: int
+    """Optimizer steps of the run."""
     warmup_steps: int
+    """Optimizer steps of the warm-up."""
     learning_rate: float
+    """Base rate."""
     min_lr: float
+    """Lowest rate."""
     warmup_start_factor: float
+    """First rate divided by the base rate."""
     scheduler_type: Literal["cosine", "step", "none"]
+    """Course after the warm-up."""
     step_decay_steps: int
+    """Steps between two reductions."""
     step_decay_factor: float
+    """Factor of each reduction."""
 
     def epoch_of(self, step: int) -> int:
-        """The epoch, from 1, that step `step` (from 0) belongs to."""
+        """Return the epoch (from 1) of a step (from 0)."""
         return step // self.steps_per_epoch + 1
 
 
 class Warmup(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the warm-up stands after `step` steps: the clock on the dashboard."""
+    """State of the warm-up after some steps."""
 
     step: int
+    """Steps taken."""
     warmup_steps: int
+    """Steps of the whole warm-up."""
     lr_planned: float
+    """Planned rate at this step."""
     lr_base: float
+    """Base rate."""
     finished: bool
+    """The base rate has been reached."""
 
     @property
     def fraction(self) -> float:
-        """0 at the start, 1 once the base rate is reached."""
+        """Return the completed fraction: 0 at the start, 1 once the base rate is reached."""
         return min(1.0, self.step / self.warmup_steps) if self.warmup_steps else 1.0
 
     @property
     def steps_left(self) -> int:
-        """Steps until the base rate."""
+        """Return the number of steps until the base rate."""
         return max(0, self.warmup_steps - self.step)
 
 
 def default_steps_per_epoch(training_trs: int, trs_per_step: int) -> int:
-    """max(20, ceil(training TRs / TRs scored per step)): an epoch sees each training TR about once."""
+    """Return max(20, ceil(training TRs / TRs scored per step)), so an epoch uses each training TR about once."""
     return max(20, math.ceil(training_trs / trs_per_step))
 
 
 def lr_schedule(config: Config, steps_per_epoch: int) -> LrSchedule:
-    """The plan of a resolved configuration whose epoch has `steps_per_epoch` optimizer steps."""
+    """Return the schedule of a configuration whose epochs have `steps_per_epoch` optimizer steps."""
     warmup = config.warmup_steps
     if warmup is None:
         warmup = round(config.warmup_epochs * steps_per_epoch)
@@ -75,7 +89,7 @@ def lr_schedule(config: Config, steps_per_epoch: int) -> LrSchedule:
 
 
 def lr_at(step: int, plan: LrSchedule) -> float:
-    """The learning rate that step `step` uses, step from 0.
+    """Return the learning rate of a step, counted from 0.
 
     Linear from warmup_start_factor·base to base over warmup_steps, base exactly at step warmup_steps; then constant, a
     cosine that ends at min_lr with the last step, or a factor every step_decay_steps (never below min_lr).
@@ -96,7 +110,7 @@ def lr_at(step: int, plan: LrSchedule) -> float:
 
 
 def warmup_at(step: int, plan: LrSchedule) -> Warmup:
-    """The warm-up's state at step `step`."""
+    """Return the state of the warm-up at a step."""
     return Warmup(
         step=step,
         warmup_steps=plan.warmup_steps,
@@ -107,23 +121,27 @@ def warmup_at(step: int, plan: LrSchedule) -> Warmup:
 
 
 class LrMismatch(msgspec.Struct, frozen=True, kw_only=True):
-    """A step whose observed rate is not the planned one. cause: the likely reason, empty where none fits."""
+    """A step whose observed rate differs from the plan."""
 
     step: int
+    """The step."""
     observed: float
+    """Observed rate."""
     planned: float
+    """Planned rate."""
     cause: Literal["", "stepped_per_epoch"] = ""
+    """Likely reason; empty if none fits."""
 
     @property
     def ratio(self) -> float:
-        """Observed over planned."""
+        """Return observed / planned."""
         return self.observed / self.planned if self.planned else math.inf
 
 
 def lr_mismatch_at(step: int, observed: float, plan: LrSchedule, tolerance: float) -> LrMismatch | None:
-    """How the observed rate of a step departs from the plan, None within the relative `tolerance`.
+    """Return how the observed rate of a step differs from the plan; None within the relative `tolerance`.
 
-    stepped_per_epoch: the rate is the one planned for as many steps as epochs have gone by.
+    The cause is stepped_per_epoch if the rate is the one planned for as many steps as epochs have passed.
     """
     planned = lr_at(step, plan)
     if math.isclose(observed, planned, rel_tol=tolerance):

@@ -1,7 +1,7 @@
-"""Which giblet this is: its version, and a fingerprint of the engine's own source.
+"""Version of giblet, and a fingerprint of the engine's source.
 
-Two machines run the same engine exactly when their fingerprints are equal. The configurations beside the source do not
-count, since a run carries its own, resolved.
+Two machines run the same engine exactly when their fingerprints are equal. Configurations next to the source are not
+part of it, because every run stores its own.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ NEEDED = (
 
 
 def fingerprint() -> str:
-    """12 hex digits over every source file of `giblet_train`, by its path."""
+    """Return 12 hex digits over every source file of `giblet_train` and its path."""
     root = Path(giblet_train.__file__).parent
     total = hashlib.sha256()
     for path in sorted(p for p in root.rglob("*") if p.suffix in (".py", ".csv")):
@@ -33,10 +33,7 @@ def fingerprint() -> str:
 
 
 def facts() -> dict[str, Any]:
-    """What this interpreter has: giblet's version and fingerprint, Python's and torch's versions, what is missing.
-
-    Nothing heavy is imported.
-    """
+    """Return the versions of giblet, Python and torch, the fingerprint, and missing modules; imports nothing heavy."""
     missing = [name for name in NEEDED if util.find_spec(name) is None]
     return {
         "version": giblet_train.__version__,
