@@ -1,4 +1,4 @@
-"""The checkpoint that a run over several nodes goes on from: every process reads it, so it must lie on each node."""
+"""Bring the checkpoint that a multi-node run resumes from to every node: each process reads it from its own disk."""
 
 from __future__ import annotations
 
@@ -18,64 +18,71 @@ LOOK_LIMIT_S = 60.0
 
 
 class CheckpointLocation(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint on a node. place: its path below the node's runs, or a whole one; record: its JSON, as it stands."""
+    """A checkpoint on a node."""
 
     place: str
+    """Its path below the node's runs, or an absolute one."""
     bytes: int
     sha256: str
     record: str
+    """The text of its JSON record."""
 
 
 class CheckpointTransfer(msgspec.Struct, frozen=True):
     """A checkpoint of the first node, and the nodes that lack it."""
 
-    found: CheckpointLocation
-    first: tuple[Node, Connection]
-    without: tuple[tuple[Node, Connection], ...]
+    checkpoint: CheckpointLocation
+    source: tuple[Node, Connection]
+    destinations: tuple[tuple[Node, Connection], ...]
 
-    def transfer(self, say: Callable[[str], None]) -> None:
-        """Copy it there through this machine: whole and compared by SHA-256, its record last."""
-        node, connection = self.first
-        if not self.without:
+    def transfer(self, report: Callable[[str], None]) -> None:
+        """Copy the checkpoint through this machine, compare it by SHA-256, and write its record last."""
+        node, connection = self.source
+        if not self.destinations:
             return
         with tempfile.NamedTemporaryFile(prefix="giblet-", suffix=".safetensors") as file:
-            for piece in connection.get(_path(node, self.found.place)):
+            for piece in connection.get(_path(node, self.checkpoint.place)):
                 file.write(piece)
             file.flush()
-            for other, to in self.without:
-                say(f"{other.name}: copying {self.found.place} from {node.name}, {self.found.bytes / 1e6:.1f} MB")
-                to.put(Path(file.name), _path(other, self.found.place))
-                to.put(self.found.record.encode(), _path(other, _record_of(self.found.place)))
+            for other, to in self.destinations:
+                megabytes = self.checkpoint.bytes / 1e6
+                report(f"{other.name}: copying {self.checkpoint.place} from {node.name}, {megabytes:.1f} MB")
+                to.put(Path(file.name), _path(other, self.checkpoint.place))
+                to.put(self.checkpoint.record.encode(), _path(other, _record_of(self.checkpoint.place)))
 
 
-def plan_transfer(members: Sequence[tuple[Node, Connection]], resume_from: str) -> CheckpointTransfer:
-    """The very checkpoint that the run goes on from, as the first node has it, and who has to be brought it.
+def plan_transfer(targets: Sequence[tuple[Node, Connection]], resume_from: str) -> CheckpointTransfer:
+    """Find the checkpoint that the run resumes from on the first node, and the nodes that lack it.
 
-    Raises PreflightRefused when the first has no such checkpoint, or it is too large to be sent unasked.
+    Raises PreflightRefused if the first node has no such checkpoint, or if it is too large to copy without asking.
     """
-    (node, _), *others = members
-    first, *seen = [_lying(member, resume_from) for member in members]
-    if first is None:
+    (node, _), *others = targets
+    checkpoint, *copies = [_locate(target, resume_from) for target in targets]
+    if checkpoint is None:
         raise PreflightRefused(
             f"{node.name} has no whole checkpoint of {resume_from}.", "Name the node that has it first, or another run."
         )
-    without = [member for member, lies in zip(others, seen, strict=True) if lies is None or lies.sha256 != first.sha256]
-    if without and first.bytes > ASK_ABOVE_BYTES:
-        names = ", ".join(other.name for other, _ in without)
-        commands = [_copy_command(node, other, first.place) for other, _ in without]
+    destinations = [
+        target
+        for target, copy in zip(others, copies, strict=True)
+        if copy is None or copy.sha256 != checkpoint.sha256
+    ]
+    if destinations and checkpoint.bytes > ASK_ABOVE_BYTES:
+        names = ", ".join(other.name for other, _ in destinations)
+        commands = [_copy_command(node, other, checkpoint.place) for other, _ in destinations]
         raise PreflightRefused(
-            f"Each node needs the checkpoint, and {names} lacks {first.place} ({first.bytes / 1e9:.1f} GB, more than is"
-            " sent through this machine unasked).",
+            f"Each node needs the checkpoint, and {names} lacks {checkpoint.place} ({checkpoint.bytes / 1e9:.1f} GB,"
+            " more than is sent through this machine unasked).",
             "\n  ".join(["Copy it, then launch again:", *commands]),
         )
-    return CheckpointTransfer(first, members[0], tuple(without))
+    return CheckpointTransfer(checkpoint, targets[0], tuple(destinations))
 
 
-def _lying(member: tuple[Node, Connection], resume_from: str) -> CheckpointLocation | None:
-    node, connection = member
+def _locate(target: tuple[Node, Connection], resume_from: str) -> CheckpointLocation | None:
+    node, connection = target
     arguments = {"workdir": node.workdir, "resume_from": resume_from}
-    told = connection.call("checkpoint", arguments, timeout_s=LOOK_LIMIT_S)
-    return msgspec.convert(told, CheckpointLocation) if told else None
+    answer = connection.call("checkpoint", arguments, timeout_s=LOOK_LIMIT_S)
+    return msgspec.convert(answer, CheckpointLocation) if answer else None
 
 
 def _path(node: Node, place: str) -> str:
@@ -87,11 +94,11 @@ def _record_of(place: str) -> str:
 
 
 def _copy_command(node: Node, other: Node, place: str) -> str:
-    """What copies weights and record, by way of this machine."""
+    """Return the shell command that copies weights and record by way of this machine."""
     source, target = (_path(n, place).removeprefix("~/") for n in (node, other))
     folder = target.rpartition("/")[0]
-    made = shlex.join(["ssh", other.host, f"mkdir -p {shlex.quote(folder)}"])
-    copied = shlex.join(
+    mkdir = shlex.join(["ssh", other.host, f"mkdir -p {shlex.quote(folder)}"])
+    copy = shlex.join(
         ["scp", "-3", f"{node.host}:{source}", f"{node.host}:{_record_of(source)}", f"{other.host}:{folder}"]
     )
-    return f"{made} && {copied}"
+    return f"{mkdir} && {copy}"

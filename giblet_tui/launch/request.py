@@ -1,0 +1,86 @@
+"""What a person asks for when they launch a run, and which options exclude one another. Pure."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import Promotion
+
+Session = Literal["auto", "tmux", "screen", "process"]
+
+
+class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A run to be launched, as a person asked for it."""
+
+    config: Config
+    launched_by: str
+    gpus: int | tuple[int, ...] | None = None
+    """How many GPUs of each node, or which by index; None: as many as the configuration has processes."""
+    session: Session | None = None
+    """What the run lives in; None: what the node prefers."""
+    note: str = ""
+    grace_s: float = 120.0
+    """How long the run may take to save when it is stopped."""
+    promotion: Promotion | None = None
+    drill: str = ""
+    """A fault to inject into the run; empty for an ordinary run."""
+    again: bool = False
+    """Start even if this configuration is already running on the node."""
+    force: bool = False
+    """Start even if a GPU is in use or a logout would kill the run."""
+    when_free: bool = False
+    """Wait on the node until GPUs are free."""
+    replace: bool = False
+    """Stop the node's live runs of the same name once everything else has been checked."""
+
+
+class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """The options of one launch that exclude one another."""
+
+    nodes: tuple[str, ...]
+    when_free: bool = False
+    replace: bool = False
+    resume: bool = False
+    follow: bool = False
+    ensemble: bool = False
+    """Several runs: members, folds, or both."""
+
+
+def check_options(options: LaunchOptions) -> None:
+    """Raise ConfigError if two options exclude one another."""
+    several_nodes = len(options.nodes) > 1
+    if options.ensemble and (several_nodes or options.replace or options.resume or options.follow):
+        raise ConfigError(
+            "An ensemble is several new runs on one node.", "Leave out --replace, --resume, --follow and more nodes."
+        )
+    if several_nodes and options.when_free:
+        raise ConfigError(
+            "--when-free works on one node only: of several, those with free GPUs would hold them idle.",
+            f"See what is free (giblet doctor {options.nodes[0]}), and launch on all once there is enough.",
+        )
+    if several_nodes and options.replace:
+        raise ConfigError(
+            "--replace works on one node only: no node can check and stop for all of them.",
+            "giblet stop RUN, then launch.",
+        )
+
+
+def parse_gpus(text: str | None) -> int | tuple[int, ...] | None:
+    """Parse the value of --gpus: a number, or indices separated by commas. Raises ConfigError."""
+    if text is None:
+        return None
+    try:
+        if "," in text:
+            return tuple(int(part) for part in text.split(",") if part.strip())
+        n_gpus = int(text)
+    except ValueError:
+        n_gpus = 0
+    if n_gpus < 1:
+        raise ConfigError(
+            f"--gpus {text} is neither a number of GPUs nor a list of them.", "For example: --gpus 6, or --gpus 0,1,2"
+        )
+    return n_gpus

@@ -1,0 +1,216 @@
+"""Launch a run on one node or on several: connect, plan for all of them, start on all of them or on none."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from giblet_train.schema.errors import ConfigError, GibletError, PreflightRefused
+from giblet_train.schema.records import Rendezvous
+from giblet_train.schema.run_dir import new_run_id
+from giblet_tui.connection import ssh_config
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.connect import connect
+from giblet_tui.connection.sanitize import sanitize, sanitize_value
+from giblet_tui.deploy.install import environment
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.checkpoint_transfer import plan_transfer
+from giblet_tui.launch.plan import (
+    NO_RUNS,
+    LaunchPlan,
+    NodeAssignment,
+    ReplacedRuns,
+    plan_node,
+    runs_to_replace,
+    with_world_size,
+)
+from giblet_tui.launch.request import LaunchRequest
+
+PROBE_LIMIT_S = 60.0
+DISCARD_LIMIT_S = 60.0
+START_LIMIT_S = 150.0
+STOP_LIMIT_S = 3700.0
+"""How long a replaced run may take to save and end: the longest grace that a run can have."""
+
+Target = tuple[Node, Connection]
+Report = Callable[[str], None]
+
+
+class NodeState(msgspec.Struct, frozen=True, kw_only=True):
+    """What planning needs to know of a node."""
+
+    facts: Mapping[str, Any]
+    """The answer of the agent's `probe`, sanitised."""
+    python: str
+    """The interpreter on the node that has this version of giblet."""
+    replaced: ReplacedRuns = NO_RUNS
+
+
+@contextmanager
+def connected(nodes: Sequence[Node]) -> Iterator[list[Target]]:
+    """Connect to all nodes at once. Raises Unreachable."""
+    with ExitStack() as stack, ThreadPoolExecutor(max_workers=len(nodes)) as pool:
+        futures = [pool.submit(connect, node) for node in nodes]
+        failures = [failure for failure in (future.exception() for future in futures) if failure]
+        connections = [stack.enter_context(future.result()) for future in futures if future.exception() is None]
+        if failures:
+            raise failures[0]
+        yield list(zip(nodes, connections, strict=True))
+
+
+def plan_launch(targets: Sequence[Target], request: LaunchRequest, report: Report | None = None) -> list[LaunchPlan]:
+    """Plan a run: one plan per node, all under one run id. Starts nothing.
+
+    Args:
+        report: if given, a checkpoint that a multi-node run resumes from is copied to the nodes that lack it, and
+            `report` receives a line per copy; None: only look.
+
+    Raises ConfigError, PreflightRefused if a node cannot carry out its part.
+    """
+    nodes = [node for node, _ in targets]
+    if len({node.name for node in nodes}) < len(nodes):
+        raise ConfigError("A node is named twice.", "Name each node of the run once.")
+    if len(nodes) > 1:
+        request = _pin_checkpoint(targets, request, report)
+    share = split_request(request, len(nodes))
+    with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
+        states = list(pool.map(lambda target: observe_node(target, request), targets))
+    rendezvous = _rendezvous(targets[0]) if len(nodes) > 1 else None
+    run_id, names = new_run_id(request.config.name), tuple(node.name for node in nodes)
+    plans = []
+    for rank, (node, state) in enumerate(zip(nodes, states, strict=True)):
+        assignment = NodeAssignment(run_id=run_id, nodes=names, node_rank=rank, rendezvous=rendezvous)
+        with _named_errors(node, len(nodes)):
+            plans.append(plan_node(share, node, state.facts, state.python, assignment, state.replaced))
+    if len({plan.run.config_hash for plan in plans}) > 1:
+        raise PreflightRefused("The nodes offer different numbers of GPUs.", "Say how many each gives: --gpus N")
+    return plans
+
+
+def start(targets: Sequence[Target], plans: Sequence[LaunchPlan], report: Report) -> None:
+    """Carry out the plans, one node after the other.
+
+    Raises GibletError with the node's own exit code; nothing of the run is then left on any node.
+    """
+    started: list[tuple[Target, LaunchPlan]] = []
+    for (node, connection), plan in zip(targets, plans, strict=True):
+        try:
+            with _named_errors(node, len(targets)):
+                start_on_node(plan, connection, report if len(targets) == 1 else _prefixed(node, report))
+        except BaseException as error:
+            _roll_back(started, error)
+            raise
+        started.append(((node, connection), plan))
+
+
+def start_on_node(plan: LaunchPlan, connection: Connection, report: Report) -> str:
+    """Start the planned run on one node; return its run directory there.
+
+    Raises the node's refusal with its own exit code (then nothing of the run is left), and Unreachable if the
+    connection breaks (the run may have started: `giblet ps` shows).
+    """
+    arguments = {
+        "workdir": plan.workdir,
+        "record": msgspec.to_builtins(plan.run),
+        "files": plan.files,
+        "again": plan.again,
+        "force": plan.force,
+        "replaces": plan.replaces,
+    }
+
+    def on_event(event: Mapping[str, Any]) -> None:
+        report(sanitize(str(event.get("sentence") or event.get("step", ""))))
+
+    limit_s = START_LIMIT_S + len(plan.replaces) * STOP_LIMIT_S
+    answer = connection.call("start", arguments, timeout_s=limit_s, on_event=on_event)
+    return sanitize(str(answer["run_dir"]))
+
+
+def observe_node(target: Target, request: LaunchRequest) -> NodeState:
+    """Ask a node for everything that planning needs. Raises PreflightRefused if it lacks this version of giblet."""
+    node, connection = target
+    facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}, timeout_s=PROBE_LIMIT_S))
+    replaced = NO_RUNS
+    if request.replace:
+        resources = connection.call("remains", {"workdir": node.workdir}, timeout_s=PROBE_LIMIT_S)
+        replaced = runs_to_replace(request.config.name, resources)
+    return NodeState(facts=facts, python=environment(node, connection).python, replaced=replaced)
+
+
+def split_request(request: LaunchRequest, n_nodes: int) -> LaunchRequest:
+    """Return one node's share of a request: its configuration counts that node's processes only.
+
+    Raises ConfigError if the processes cannot be shared equally.
+    """
+    world_size = request.config.distributed.world_size
+    if request.gpus is None and world_size > 1 and world_size % n_nodes:
+        raise ConfigError(
+            f"distributed.world_size {world_size} cannot be shared equally by {n_nodes} nodes.",
+            f"Say how many GPUs each node gives: --gpus {max(1, world_size // n_nodes)}",
+        )
+    return replace(request, config=with_world_size(request.config, max(1, world_size // n_nodes)))
+
+
+def address_of(node: Node) -> str:
+    """Return the address at which the other nodes reach this one. Raises ConfigError if it is unknown."""
+    if node.address is not None:
+        return node.address
+    if node.transport == "local":
+        raise ConfigError(
+            f"Other nodes do not know how to reach {node.name}.", "Give it an `address:` in nodes.yaml."
+        )
+    return ssh_config.hostname(node.host, node.ssh_config)
+
+
+def _rendezvous(target: Target) -> Rendezvous:
+    node, connection = target
+    address = address_of(node)
+    port = int(connection.call("free_port", {})["port"])
+    return Rendezvous(address=address, port=port, key=secrets.token_hex(16))
+
+
+def _pin_checkpoint(targets: Sequence[Target], request: LaunchRequest, report: Report | None) -> LaunchRequest:
+    """Replace resume_from by the exact checkpoint path so that every node resumes from the same file.
+
+    Raises PreflightRefused.
+    """
+    if request.config.resume_from is None:
+        return request
+    transfer = plan_transfer(targets, request.config.resume_from)
+    if report is not None:
+        transfer.transfer(report)
+    return replace(request, config=replace(request.config, resume_from=transfer.checkpoint.place))
+
+
+def _roll_back(started: Sequence[tuple[Target, LaunchPlan]], error: BaseException) -> None:
+    """Take the run back on the nodes where it has started; add to the error where that was not possible."""
+    not_rolled_back = []
+    for (node, connection), plan in started:
+        try:
+            arguments = {"workdir": plan.workdir, "run_id": plan.run.run_id}
+            connection.call("discard", arguments, timeout_s=DISCARD_LIMIT_S)
+        except GibletError:
+            not_rolled_back.append(node.name)
+    if not_rolled_back and isinstance(error, GibletError):
+        error.remedy += f" The run still exists on {', '.join(not_rolled_back)}: giblet stop --stale"
+
+
+def _prefixed(node: Node, report: Report) -> Report:
+    return lambda line: report(f"{node.name}: {line}")
+
+
+@contextmanager
+def _named_errors(node: Node, n_nodes: int) -> Iterator[None]:
+    """Name the node in a refusal if it is one of several."""
+    try:
+        yield
+    except GibletError as error:
+        if n_nodes > 1 and node.name not in error.message:
+            error.message = f"{node.name}: {error.message}"
+        raise
