@@ -7,8 +7,9 @@ from typing import Annotated
 import typer
 
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import NodeName
 from giblet_tui.cli.console import current_user, next_commands, print_data, print_status
-from giblet_tui.cli.nodes import NodeName, remember
+from giblet_tui.cli.nodes import remember
 from giblet_tui.connection.connect import connect
 from giblet_tui.control.adopt import adopt as take_in
 from giblet_tui.inventory import nodes

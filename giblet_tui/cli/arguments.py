@@ -11,6 +11,9 @@ from giblet_tui.cli.completion import config_names, node_names, run_ids
 RunName = Annotated[
     str, typer.Argument(metavar="RUN", help="A run's id, the beginning of one, or @last.", autocompletion=run_ids)
 ]
+NodeName = Annotated[
+    str, typer.Argument(metavar="NODE", help="local, a node of nodes.yaml, or an ssh Host.", autocompletion=node_names)
+]
 OptionalNodes = Annotated[
     list[str] | None, typer.Argument(metavar="[NODE]...", help="Nodes; default: all.", autocompletion=node_names)
 ]

@@ -9,9 +9,9 @@ import typer
 
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import NodeName
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import confirm, print_data, print_status
-from giblet_tui.cli.nodes import NodeName
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.control import cleanup

@@ -13,7 +13,7 @@ from giblet_tui.cli.alerts import answer_all
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import OptionalNodes
 from giblet_tui.cli.console import redirected_stream
-from giblet_tui.cli.launch import build_request, changes, plan, run_launch
+from giblet_tui.cli.launch_steps import build_request, config_changes, plan_only, run_launch
 from giblet_tui.cli.palette_commands import argv, output, verbs
 from giblet_tui.cli.stop import stop_run
 from giblet_tui.connection.connect import unshare
@@ -23,7 +23,7 @@ from giblet_tui.dashboard.model.interfaces import PaletteCommand, Wish
 from giblet_tui.inventory import configs as catalog
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
-from giblet_tui.launch.plan import LaunchRequest
+from giblet_tui.launch.request import LaunchRequest
 from giblet_tui.monitor import cache
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
 from giblet_tui.monitor.watch import NodeWatch
@@ -104,16 +104,18 @@ class DashboardActions:
 
     def changes(self, wish: Wish) -> Sequence[str]:
         """What `giblet launch --dry-run` says of the configuration alone."""
-        return changes(catalog.read(wish.config, wish.settings))
+        return config_changes(catalog.read(wish.config, wish.settings))
 
     def dry_run(self, wish: Wish) -> Sequence[str]:
         """`giblet launch --dry-run`: where it would run and what the command line would be, then what changes."""
-        planned = plan(*self._request(wish))
-        return [*planned.notes, shlex.join(planned.run.argv), *self.changes(wish)]
+        node, request = self._request(wish)
+        (plan,) = plan_only([node], request)
+        return [*plan.notes, shlex.join(plan.run.argv), *self.changes(wish)]
 
     def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
         """`giblet launch`; the first step is seen in the dashboard itself."""
-        return run_launch(*self._request(wish), say)
+        node, request = self._request(wish)
+        return run_launch([node], request, say)
 
     def _request(self, wish: Wish) -> tuple[Node, LaunchRequest]:
         config = catalog.read(wish.config, wish.settings).config

@@ -10,9 +10,8 @@ import typer
 
 from giblet_train.schema.config import dump
 from giblet_tui.cli.app import command, data_app
-from giblet_tui.cli.arguments import ConfigName, Json, Settings
+from giblet_tui.cli.arguments import ConfigName, Json, NodeName, Settings
 from giblet_tui.cli.console import print_data, print_status, show_json
-from giblet_tui.cli.nodes import NodeName
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
 from giblet_tui.deploy import engine_command

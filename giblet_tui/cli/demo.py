@@ -19,10 +19,11 @@ from giblet_tui.cli.completion import fault_names
 from giblet_tui.cli.console import next_commands, on_terminal, print_data, print_status, show_json
 from giblet_tui.cli.dashboard import open_dashboard
 from giblet_tui.cli.follow_output import detach_on_interrupt, follow_and_print, print_result
-from giblet_tui.cli.launch import Session, build_request, launch_and_print
+from giblet_tui.cli.launch_steps import build_request, launch_and_print
 from giblet_tui.cli.stop import stop_run
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.request import Session
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.follow import follow
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -70,7 +71,7 @@ def demo(
     if fault is not None:
         raise typer.Exit(_drill(node, _known(fault), settings or [], session, json))
     loaded = configs.read("demo", settings or ())
-    run_id = launch_and_print(node, build_request(loaded.config, session=session, again=False, force=False))
+    run_id = launch_and_print([node], build_request(loaded.config, session=session, again=False, force=False))
     if headless or not on_terminal():
         raise typer.Exit(follow_and_print(node, run_id, ProgressPrinter()))
     open_dashboard([node])
@@ -98,7 +99,7 @@ def _drill(node: Node, drill: Fault, settings: list[str], session: Session | Non
     laid = {"name": f"demo-{drill.name}", "note": f"drill: {drill.says}", **drill.settings}
     loaded = configs.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))
     request = build_request(loaded.config, session=session, again=True, force=False)
-    run_id = launch_and_print(node, replace(request, drill=drill.name, grace_s=GRACE_S))
+    run_id = launch_and_print([node], replace(request, drill=drill.name, grace_s=GRACE_S))
     run = _until_raised(node, run_id, drill)
     # Judged as it stood when the fault was named: once it is stopped, a run that stood still does so no more.
     seen = outcome(run if run is not None and run.health.live else find_run.fetch_run(node, run_id), drill)

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
+from giblet_train.schema.config import Config, dump
+from giblet_train.schema.errors import GibletError, PreflightRefused
 from giblet_tui.cli.app import app, command, node_app
-from giblet_tui.cli.completion import config_names, node_names
+from giblet_tui.cli.arguments import Json, NodeName, OptionalNodes
+from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.console import print_data, print_status, show_json, style
-
-if TYPE_CHECKING:
-    from giblet_train.schema.config import Config
-    from giblet_tui.connection.base import Connection
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.reporting.doctor import Finding
-
-NodeName = Annotated[
-    str, typer.Argument(metavar="NODE", help="local, one of nodes.yaml, or a Host.", autocompletion=node_names)
-]
-NodeNames = Annotated[
-    list[str] | None, typer.Argument(metavar="[NODE]...", help="All nodes if none.", autocompletion=node_names)
-]
-Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")]
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.connect import connect
+from giblet_tui.connection.sanitize import sanitize_value
+from giblet_tui.deploy import engine_command, install
+from giblet_tui.errors import Unreachable
+from giblet_tui.inventory import configs, nodes
+from giblet_tui.inventory.nodes import Multiplexer, Node, Transport
+from giblet_tui.inventory.ssh_hosts import hosts_of
+from giblet_tui.monitor import cache
+from giblet_tui.reporting import doctor as checks
+from giblet_tui.reporting.formatting import table
+from giblet_tui.reporting.json_output import SCHEMA
 
 
 @command(
@@ -35,21 +39,18 @@ Json = Annotated[bool, typer.Option("--json", help="One JSON object on stdout.")
     "giblet node add tensor02 --python '~/miniconda3/envs/giblet/bin/python' --session screen",
 )
 def add(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What you call it.")],
-    host: Annotated[str | None, typer.Option(help="The name that ssh knows it by; NAME if not given.")] = None,
-    workdir: Annotated[str, typer.Option(help="Where runs and data lie on the node.")] = "~/giblet",
-    python: Annotated[str | None, typer.Option(help="An interpreter there that has giblet; else `setup`.")] = None,
-    session: Annotated[
-        Literal["auto", "tmux", "screen", "process"], typer.Option(help="What holds its runs.")
-    ] = "auto",
+    name: Annotated[str, typer.Argument(metavar="NAME", help="Your name for the node.")],
+    host: Annotated[str | None, typer.Option(help="Its name for ssh; default: NAME.")] = None,
+    workdir: Annotated[str, typer.Option(help="The directory on the node for runs and data.")] = "~/giblet",
+    python: Annotated[
+        str | None, typer.Option(help="A Python interpreter there that has giblet; default: the one `setup` makes.")
+    ] = None,
+    session: Annotated[Multiplexer, typer.Option(help="What its runs live in.")] = "auto",
     transport: Annotated[
-        Literal["ssh", "openssh", "local"],
-        typer.Option(help="ssh; openssh: by the system's own ssh; local: this machine."),
+        Transport, typer.Option(help="ssh, openssh (the system's own ssh), or local (this machine).")
     ] = "ssh",
 ) -> None:
-    """Write a node into nodes.yaml. A host of ~/.ssh/config works without this."""
-    from giblet_tui.inventory import nodes
-
+    """Add a node to nodes.yaml. A host of ~/.ssh/config works without this."""
     values = {
         "host": host or name,
         "workdir": workdir,
@@ -57,50 +58,36 @@ def add(
         "multiplexer": session,
         "transport": transport,
     }
-    node = nodes.node_from({k: v for k, v in values.items() if v is not None}, name)
+    node = nodes.node_from({key: value for key, value in values.items() if value is not None}, name)
     print_status(f"{name} is in {nodes.add(node)}. Next: giblet setup {name}")
 
 
 @command(node_app, "ls", "giblet node ls", "giblet node ls --json")
 def list_nodes(json: Json = False) -> None:
-    """List known nodes and how giblet reaches them; no connection is opened."""
-    import msgspec
-
-    from giblet_tui.inventory import nodes
-    from giblet_tui.inventory.ssh_hosts import hosts_of
-    from giblet_tui.reporting.formatting import table
-    from giblet_tui.reporting.json_output import SCHEMA
-
-    known = nodes.known_nodes()
+    """List nodes and how giblet reaches them; opens no connection."""
+    known_nodes = nodes.known_nodes()
     if json:
-        show_json({"schema": SCHEMA, "nodes": [msgspec.to_builtins(n) for n in known]})
+        show_json({"schema": SCHEMA, "nodes": [msgspec.to_builtins(node) for node in known_nodes]})
         return
-    rows = [(n.name, n.transport, n.host, n.workdir, n.python or "by setup", n.multiplexer) for n in known]
+    rows = [(n.name, n.transport, n.host, n.workdir, n.python or "by setup", n.multiplexer) for n in known_nodes]
     print_data(table(("NODE", "BY", "HOST", "WORKDIR", "PYTHON", "SESSIONS"), rows))
-    if others := [h for h in hosts_of(nodes.ssh_config_file()) if h not in {n.name for n in known}]:
+    names = {node.name for node in known_nodes}
+    if others := [host for host in hosts_of(nodes.ssh_config_file()) if host not in names]:
         print_status(f"Also usable, from {nodes.ssh_config_file()}: {', '.join(others)}")
 
 
 @command(node_app, "rm", "giblet node rm tensor02")
 def remove(name: NodeName) -> None:
-    """Take a node out of nodes.yaml. Nothing on the node itself changes."""
-    from giblet_tui.inventory import nodes
-
+    """Remove a node from nodes.yaml. Nothing on the node itself changes."""
     print_status(f"{name} is no longer in {nodes.remove(name)}.")
 
 
 @command(node_app, "check", "giblet node check", "giblet node check tensor01 tensor02 --json")
-def check(names: NodeNames = None, json: Json = False) -> None:
-    """Reach every node at once: can we log in, what is there. Exit code 3 when one cannot be reached."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    from giblet_tui.errors import Unreachable
-    from giblet_tui.inventory import nodes
-    from giblet_tui.reporting.json_output import SCHEMA
-
-    which = [nodes.resolve(n) for n in names] if names else list(nodes.known_nodes())
-    with ThreadPoolExecutor(max_workers=len(which)) as pool:
-        answers = list(pool.map(_probe, which))
+def check(names: OptionalNodes = None, json: Json = False) -> None:
+    """Connect to all nodes at once and list what they have. Exit code 3 if one cannot be reached."""
+    selection = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
+    with ThreadPoolExecutor(max_workers=len(selection)) as pool:
+        answers = list(pool.map(_probe, selection))
     if json:
         show_json({"schema": SCHEMA, "nodes": answers})
     for answer in answers if not json else ():
@@ -114,22 +101,22 @@ def setup(
     name: NodeName,
     wheelhouse: Annotated[
         Path | None,
-        typer.Option(help="For a node without network: wheels of this folder are sent; a new one is filled first."),
+        typer.Option(help="For a node without network: send the wheels of this folder; if it is new, fill it first."),
     ] = None,
 ) -> None:
-    """Put this very version of giblet on a node, into an environment of its own; nothing to do is success.
+    """Install this version of giblet on a node, in an environment of its own; does nothing if it is there.
 
-    A node with `python:` in nodes.yaml brings its own environment; its version is then only checked.
+    A node with `python:` in nodes.yaml has its own environment; setup only checks its version.
     """
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.deploy.install import setup as make
-    from giblet_tui.inventory import nodes
-
     node = nodes.resolve(name)
     with connect(node) as connection:
-        found = make(node, connection, print_status, wheelhouse.expanduser() if wheelhouse else None)
+        folder = wheelhouse.expanduser() if wheelhouse else None
+        environment = install.setup(node, connection, print_status, folder)
     remember(node)
-    print_data(f"{name} has giblet {found.version} ({found.fingerprint}), torch {found.torch}: {found.python}")
+    print_data(
+        f"{name} has giblet {environment.version} ({environment.fingerprint}), torch {environment.torch}:"
+        f" {environment.python}"
+    )
     print_status(f"Next: giblet launch {name} demo")
 
 
@@ -144,72 +131,65 @@ def doctor(
     name: NodeName,
     config: Annotated[
         str | None,
-        typer.Argument(metavar="[CONFIG]", help="Also whether a run of it fits.", autocompletion=config_names),
+        typer.Argument(metavar="[CONFIG]", help="Check for a run of this too.", autocompletion=config_names),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Look a node over in one visit; each line that is not well says what to do. Exit code 5 if a launch would fail.
+    """Check a node in one connection; each problem comes with its remedy. Exit code 5 if a launch would fail.
 
-    With a configuration also: its data there, and room for its checkpoints and processes, by earlier runs of its name.
+    With a configuration, also check its data there, and the space for its checkpoints and processes, judged by earlier
+    runs of its name.
     """
-    from giblet_train.schema.errors import GibletError, PreflightRefused
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.deploy.install import environment
-    from giblet_tui.inventory import configs, nodes
-    from giblet_tui.monitor import cache
-    from giblet_tui.reporting.doctor import doctor_json, findings, needs
-
     node = nodes.resolve(name)
     loaded = None if config is None else configs.read(config, ())
     with connect(node) as connection:
         if not json:
             print_data(f"{style('✔', 'green')} reached: {node.name} ({node.host}) by {node.transport}")
-        probe = connection.call("probe", {"workdir": node.workdir})
-        skew_s = float(probe["now"]) - time.time()
-        try:
-            engine: Any = environment(node, connection)
-        except GibletError as error:
-            engine = error
-        found = findings(node, probe, engine, skew_s)
-        if loaded is not None:
-            found += needs(loaded.config, probe, cache.load().runs())
-            if not isinstance(engine, GibletError):
-                found.append(_data(node, connection, loaded.config))
+        findings = _findings(node, connection, None if loaded is None else loaded.config)
     if json:
-        show_json(doctor_json(node, found))
-    for finding in found if not json else ():
-        mark = style("✔", "green") if finding.well else style("✖" if finding.needed else "!", "red")
-        print_data(
-            f"{mark} {finding.name}: {finding.sentence}" + (f"\n    {finding.remedy}" if not finding.well else "")
-        )
-    if any(finding.needed and not finding.well for finding in found):
+        show_json(checks.doctor_json(node, findings))
+    else:
+        _print_findings(findings)
+    if any(finding.needed and not finding.well for finding in findings):
         raise typer.Exit(PreflightRefused.exit_code)
 
 
-def _data(node: Node, connection: Connection, config: Config) -> Finding:
-    from giblet_train.schema.config import dump
-    from giblet_tui.deploy import engine_command
-    from giblet_tui.reporting import doctor
+def _findings(node: Node, connection: Connection, config: Config | None) -> list[checks.Finding]:
+    probe = connection.call("probe", {"workdir": node.workdir})
+    skew_s = float(probe["now"]) - time.time()
+    try:
+        engine: Any = install.environment(node, connection)
+    except GibletError as error:
+        engine = error
+    findings = checks.findings(node, probe, engine, skew_s)
+    if config is not None:
+        findings += checks.needs(config, probe, cache.load().runs())
+        if not isinstance(engine, GibletError):
+            findings.append(_check_data(node, connection, config))
+    return findings
 
-    said: list[str] = []
+
+def _check_data(node: Node, connection: Connection, config: Config) -> checks.Finding:
+    lines: list[str] = []
     argv = ["data", "check", "-", "--workdir", node.workdir, "--json"]
-    done = engine_command.run_engine_command(node, connection, argv, dump(config), said.append)
-    return doctor.data(done.code, said, f"giblet data check {node.name} {config.name}")
+    result = engine_command.run_engine_command(node, connection, argv, dump(config), lines.append)
+    return checks.data(result.code, lines, f"giblet data check {node.name} {config.name}")
+
+
+def _print_findings(findings: Sequence[checks.Finding]) -> None:
+    for finding in findings:
+        mark = style("✔", "green") if finding.well else style("✖" if finding.needed else "!", "red")
+        remedy = f"\n    {finding.remedy}" if not finding.well else ""
+        print_data(f"{mark} {finding.name}: {finding.sentence}{remedy}")
 
 
 def remember(node: Node) -> None:
-    """A host of the ssh config that was used is looked at from now on: it goes into nodes.yaml, and that is said."""
-    from giblet_tui.inventory import nodes
-
+    """Add a host of the ssh config that was used to nodes.yaml, and print that."""
     if node.name not in {known.name for known in nodes.known_nodes()}:
         print_status(f"{node.name}, a host of {nodes.ssh_config_file()}, is now in {nodes.add(node)}.")
 
 
 def _probe(node: Node) -> dict[str, Any]:
-    from giblet_train.schema.errors import GibletError
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.connection.sanitize import sanitize_value
-
     began = time.monotonic()
     try:
         with connect(node) as connection:
@@ -223,6 +203,6 @@ def _check_line(answer: dict[str, Any]) -> str:
     if not answer["reachable"]:
         return f"{style('✖', 'red')} {answer['node']}: {answer['why']}"
     facts = answer["facts"]
-    holders = " and ".join(m for m in ("tmux", "screen") if facts.get(m)) or "neither tmux nor screen"
-    gpus = len(facts.get("gpus") or [])
-    return f"{style('✔', 'green')} {answer['node']}: {answer['seconds']:.2f} s, {holders}, {gpus} GPUs"
+    multiplexers = " and ".join(m for m in ("tmux", "screen") if facts.get(m)) or "neither tmux nor screen"
+    n_gpus = len(facts.get("gpus") or [])
+    return f"{style('✔', 'green')} {answer['node']}: {answer['seconds']:.2f} s, {multiplexers}, {n_gpus} GPUs"

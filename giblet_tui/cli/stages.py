@@ -14,7 +14,7 @@ from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName, Settings
 from giblet_tui.cli.completion import node_names, stage_names
 from giblet_tui.cli.console import confirm, next_commands, print_data, print_status, show_json
-from giblet_tui.cli.launch import await_first_step, build_request, launch_and_print
+from giblet_tui.cli.launch_steps import await_first_step, build_request, launch_and_print
 from giblet_tui.cli.stop import stop_run
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Node
@@ -82,7 +82,7 @@ def promote(
 def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str) -> None:
     """Launch it, wait for its first step, say how to go on."""
     request = build_request(ascent.target.config, gpus=gpus, note=note, again=False, force=False)
-    run_id = launch_and_print(node, replace(request, promotion=ascent.promotion))
+    run_id = launch_and_print([node], replace(request, promotion=ascent.promotion))
     await_first_step(node, run_id, ProgressPrinter())
     print_status(next_commands(run_id, live=True))
 

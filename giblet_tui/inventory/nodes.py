@@ -28,29 +28,30 @@ _HEADER = """\
 # The nodes giblet knows, besides `local` and the hosts of ~/.ssh/config. See configs/nodes.example.yaml for every key.
 """
 
+Transport = Literal["local", "ssh", "openssh"]
+Multiplexer = Literal["auto", "tmux", "screen", "process"]
 HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$")]
 NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
 
 
 class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One machine, and how giblet works there.
-
-    host: the name that ssh knows it by. transport: ssh = giblet's own connection; openssh = the system's ssh, for what
-    only that can do (a shared master connection, GSSAPI, certificates). workdir: where runs, data and environments lie
-    on the node. python: an interpreter there that has this very version of giblet with its [train] extra; None = the
-    environment that `giblet setup` makes. multiplexer: what holds a run's session; auto = tmux, else screen, else a
-    plain process. ssh_config: a file to use in place of ~/.ssh/config. address: where other nodes of a run reach this
-    one; None = as ssh does.
-    """
+    """One machine, and how giblet works there."""
 
     name: str
     host: HostName
-    transport: Literal["local", "ssh", "openssh"] = "ssh"
+    """Its name for ssh."""
+    transport: Transport = "ssh"
+    """ssh: giblet's own connection; openssh: the system's ssh (a shared master connection, GSSAPI, certificates)."""
     workdir: NodePath = "~/giblet"
+    """The directory on the node for runs, data and environments."""
     python: NodePath | None = None
-    multiplexer: Literal["auto", "tmux", "screen", "process"] = "auto"
+    """An interpreter there with this version of giblet and its [train] extra; None: the one `giblet setup` makes."""
+    multiplexer: Multiplexer = "auto"
+    """What a run's session lives in; auto: tmux, else screen, else a plain process."""
     ssh_config: NodePath | None = None
+    """A file to use instead of ~/.ssh/config."""
     address: HostName | None = None
+    """Where other nodes of a run reach this one; None: as ssh does."""
 
 
 def nodes_file() -> Path:

@@ -63,9 +63,7 @@ def plan_transfer(targets: Sequence[tuple[Node, Connection]], resume_from: str) 
             f"{node.name} has no whole checkpoint of {resume_from}.", "Name the node that has it first, or another run."
         )
     destinations = [
-        target
-        for target, copy in zip(others, copies, strict=True)
-        if copy is None or copy.sha256 != checkpoint.sha256
+        target for target, copy in zip(others, copies, strict=True) if copy is None or copy.sha256 != checkpoint.sha256
     ]
     if destinations and checkpoint.bytes > ASK_ABOVE_BYTES:
         names = ", ".join(other.name for other, _ in destinations)

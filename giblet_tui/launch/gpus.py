@@ -12,9 +12,7 @@ from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.launch.request import LaunchRequest
 
 
-def allocate_or_wait(
-    request: LaunchRequest, facts: Mapping[str, Any]
-) -> tuple[list[dict[str, Any]], GpuWait | None]:
+def allocate_or_wait(request: LaunchRequest, facts: Mapping[str, Any]) -> tuple[list[dict[str, Any]], GpuWait | None]:
     """Return the GPUs for a run (none: it trains on the CPU), or what it will wait for behind runs that wait already.
 
     Raises as `choose_gpus` where waiting does not help.

@@ -162,9 +162,7 @@ def address_of(node: Node) -> str:
     if node.address is not None:
         return node.address
     if node.transport == "local":
-        raise ConfigError(
-            f"Other nodes do not know how to reach {node.name}.", "Give it an `address:` in nodes.yaml."
-        )
+        raise ConfigError(f"Other nodes do not know how to reach {node.name}.", "Give it an `address:` in nodes.yaml.")
     return ssh_config.hostname(node.host, node.ssh_config)
 
 
@@ -211,6 +209,6 @@ def _named_errors(node: Node, n_nodes: int) -> Iterator[None]:
     try:
         yield
     except GibletError as error:
-        if n_nodes > 1 and node.name not in error.message:
+        if n_nodes > 1 and not error.message.startswith(node.name):
             error.message = f"{node.name}: {error.message}"
         raise

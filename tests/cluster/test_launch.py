@@ -22,7 +22,10 @@ from giblet_tui.connection.connect import connect
 from giblet_tui.control.stop import find_stale, probe_resources, raise_if_survivors, stop
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
-from giblet_tui.launch.plan import LaunchPlan, LaunchRequest, await_first_step, launch_run, plan_launch
+from giblet_tui.launch.first_step import await_first_step
+from giblet_tui.launch.plan import LaunchPlan, assign_one_node, plan_node
+from giblet_tui.launch.request import LaunchRequest
+from giblet_tui.launch.start import start_on_node
 from tests.cluster.nodes import LoopbackNode, wait_until
 
 TRAINER = f"""#!{sys.executable}
@@ -59,13 +62,13 @@ class Site:
         )
         with connect(self.node) as connection:
             facts = connection.call("probe", {"workdir": self.node.workdir})
-        return plan_launch(asked, self.node, facts, str(trainer))
+        return plan_node(asked, self.node, facts, str(trainer), assign_one_node(self.node, asked.config))
 
     def run(self, behaviour: str, **request: object) -> str:
         """Launch; the run's id."""
         made = self.planned(behaviour, **request)
         with connect(self.node) as connection:
-            launch_run(made, connection, lambda stage: None)
+            start_on_node(made, connection, lambda stage: None)
         return made.run.run_id
 
     def first_step(self, run_id: str, limit_s: float = 30.0):
@@ -120,7 +123,7 @@ def test_a_missing_interpreter_is_a_failure_in_words(site):
     made = site.planned(STEPS)
     Path(made.run.argv[0]).unlink()
     with connect(site.node) as connection:
-        launch_run(made, connection, lambda stage: None)
+        start_on_node(made, connection, lambda stage: None)
     with pytest.raises(RunFailed) as failed:
         site.first_step(made.run.run_id)
     assert f"{made.run.argv[0]} cannot be started: No such file or directory" in failed.value.remedy
@@ -142,10 +145,11 @@ def test_the_node_refuses_a_second_run_of_one_configuration(site):
     first = site.planned(STEPS)
     with connect(site.node) as connection:
         facts = connection.call("probe", {"workdir": site.node.workdir})
-        second = plan_launch(LaunchRequest(config=first.config, launched_by="b@c"), site.node, facts, first.run.argv[0])
-        launch_run(first, connection, lambda stage: None)
+        request = LaunchRequest(config=first.config, launched_by="b@c")
+        second = plan_node(request, site.node, facts, first.run.argv[0], assign_one_node(site.node, first.config))
+        start_on_node(first, connection, lambda stage: None)
         with pytest.raises(GibletError, match=f"already runs here: {first.run.run_id}, launched by x@y") as refused:
-            launch_run(second, connection, lambda stage: None)
+            start_on_node(second, connection, lambda stage: None)
     assert refused.value.exit_code == PreflightRefused.exit_code and "--again" in refused.value.remedy
 
 

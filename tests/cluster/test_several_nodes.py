@@ -13,9 +13,8 @@ import pytest
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError
 from giblet_tui.agent import run_processes
-from giblet_tui.connection.connect import connect
-from giblet_tui.launch import multi_node
-from giblet_tui.launch.plan import LaunchRequest
+from giblet_tui.launch.request import LaunchRequest
+from giblet_tui.launch.start import connected, plan_launch, start
 from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import LoopbackNode, processes, wait_until
 
@@ -79,11 +78,11 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
     nodes = [node.node(workdir=str(tmp_path / node.name), multiplexer="process") for node in pair]
     request = LaunchRequest(config=Config(name="demo", device="cpu"), launched_by="x@y")
     told: list[str] = []
-    with connect(nodes[0]) as one, connect(nodes[1]) as two:
-        plans = multi_node.plan_multi_node(nodes, request)
+    with connected(nodes) as targets:
+        plans = plan_launch(targets, request)
         Path(plans[1].run_dir).mkdir(parents=True)
         with pytest.raises(GibletError, match=r"^tensor02: .* exists already") as refused:
-            multi_node.start_all([(nodes[0], one), (nodes[1], two)], plans, told.append)
+            start(targets, plans, told.append)
     assert refused.value.exit_code == 5 and "`workdir:` of its own" in refused.value.remedy
     assert "tensor01: supervised" in told
     assert list((tmp_path / "tensor01" / "runs").iterdir()) == []

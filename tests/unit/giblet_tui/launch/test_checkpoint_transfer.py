@@ -48,18 +48,20 @@ def test_who_lacks_it_is_brought_the_very_one(members: Members, named: Callable[
     """`two` has a later one of the same run, left from elsewhere: it must not be taken there."""
     path = save(members[0][0], 20, b"weights" * 1000)
     save(members[1][0], 30, b"others")
-    found = plan_transfer(members, named(path))
-    assert found.found.place == f"{RUN_ID}/checkpoints/{path.name}"
-    said: list[str] = []
-    found.transfer(said.append)
-    assert len(said) == 2 and said[0].startswith("two: copying ") and said[0].endswith(" from one, 0.0 MB")
+    transfer = plan_transfer(members, named(path))
+    assert transfer.checkpoint.place == f"{RUN_ID}/checkpoints/{path.name}"
+    reports: list[str] = []
+    transfer.transfer(reports.append)
+    assert len(reports) == 2 and reports[0].startswith("two: copying ") and reports[0].endswith(" from one, 0.0 MB")
     for node, _ in members:
-        there = Path(node.workdir) / "runs" / found.found.place
+        there = Path(node.workdir) / "runs" / transfer.checkpoint.place
         assert there.read_bytes() == path.read_bytes()
         assert there.with_suffix(".json").read_bytes() == path.with_suffix(".json").read_bytes()
-    assert plan_transfer(members, found.found.place).without == ()
+    assert plan_transfer(members, transfer.checkpoint.place).destinations == ()
     seen_by_all = plan_transfer(members, str(path))
-    assert (seen_by_all.found.place, seen_by_all.without) == (str(path), ()), "a whole path means the same everywhere"
+    assert (seen_by_all.checkpoint.place, seen_by_all.destinations) == (str(path), ()), (
+        "a whole path means the same everywhere"
+    )
 
 
 def test_what_is_not_there_or_too_large_is_refused_in_words(members: Members, monkeypatch: pytest.MonkeyPatch) -> None:

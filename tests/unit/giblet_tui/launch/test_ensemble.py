@@ -6,12 +6,10 @@ import pytest
 
 from giblet_train.schema.config import Config, SplitConfig, content_hash
 from giblet_train.schema.errors import ConfigError, PreflightRefused
-from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.ensemble import check_capacity, member_requests
-from giblet_tui.launch.plan import LaunchRequest, plan_launch
-from tests.unit.giblet_tui.launch.test_plan import facts, gpu
+from giblet_tui.launch.request import LaunchRequest
+from tests.unit.giblet_tui.launch.test_plan import facts, gpu, plan_for
 
-NODE = Node(name="tensor01", host="tensor01")
 CONFIG = Config(name="demo", seed=7, split=SplitConfig(n_folds=3, fold=1, validation_block=2), resume_from="x")
 
 
@@ -39,13 +37,13 @@ def test_every_fold_gets_as_many() -> None:
 
 
 def test_gpus_by_index_are_refused_as_all_would_want_them() -> None:
-    with pytest.raises(ConfigError, match="--gpus 0,1: every member would want these"):
+    with pytest.raises(ConfigError, match="--gpus 0,1 names GPUs that every member would need"):
         member_requests(request(gpus=(0, 1)), 2, every_fold=False)
 
 
 def test_a_crowd_on_the_cpu_is_refused_and_one_that_queues_for_gpus_is_not() -> None:
     def planned(asked: LaunchRequest, n_gpus: int) -> None:
-        check_capacity(plan_launch(asked, NODE, facts(*map(gpu, range(n_gpus))), "/python"), [asked, asked])
+        check_capacity(plan_for(asked, facts(*map(gpu, range(n_gpus)))), [asked, asked])
 
     with pytest.raises(PreflightRefused, match="tensor01 would train 2 members on the CPU, all at once"):
         planned(request(), 0)

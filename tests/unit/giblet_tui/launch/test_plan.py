@@ -16,15 +16,15 @@ from giblet_train.schema.records import GpuWait, Run, decode, encode
 from giblet_train.schema.run_dir import RUN_ID_PATTERN
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.plan import (
-    LOG_LINES_SHOWN,
-    LaunchRequest,
+    NO_RUNS,
+    LaunchPlan,
     ReplacedRuns,
+    assign_one_node,
     choose_multiplexer,
-    failure,
-    plan_launch,
+    plan_node,
     runs_to_replace,
 )
-from tests import fleets
+from giblet_tui.launch.request import LaunchRequest
 
 NODE = Node(name="tensor01", host="tensor01")
 CONFIG = Config(name="demo")
@@ -44,8 +44,12 @@ def facts(*gpus, **changes):
 
 
 def planned(said=None, node=NODE, config=CONFIG, **request):
-    asked = LaunchRequest(config=config, launched_by="alice@laptop", **request)
-    return plan_launch(asked, node, said or facts(), "/env/bin/python")
+    return plan_for(LaunchRequest(config=config, launched_by="alice@laptop", **request), said or facts(), node=node)
+
+
+def plan_for(request: LaunchRequest, node_facts: dict, replaced: ReplacedRuns = NO_RUNS, node=NODE) -> LaunchPlan:
+    assignment = assign_one_node(node, request.config)
+    return plan_node(request, node, node_facts, "/env/bin/python", assignment, replaced)
 
 
 def world(size):
@@ -155,31 +159,6 @@ def test_a_plan_is_data():
     assert msgspec.json.decode(msgspec.json.encode(made), type=type(made)) == made
 
 
-COMPLAINT = ("giblet: film.mp4 does not exist", "  Set data.video or data.data_dir.")
-
-
-@pytest.mark.parametrize(
-    "log",
-    [
-        ("reading the study", "error: film.mp4 does not exist", *COMPLAINT),
-        (
-            *(f"[default0]:{line}" for line in ("reading the study", *COMPLAINT)),
-            *("Traceback (most recent call last):", '  File "run.py", line 1032, in <module>', "=" * 60),
-        ),
-    ],
-)
-def test_a_failure_shows_the_remedy_and_none_of_torchruns_own_trace(log):
-    run = fleets.run(steps=0, state="failed", sentence="film.mp4 does not exist", log=log)
-    assert failure(run).message.endswith("failed before its first step: film.mp4 does not exist.")
-    assert failure(run).remedy == f"Set data.video or data.data_dir.\n  giblet logs {run.run.run_id}"
-
-
-def test_a_failure_without_words_shows_the_end_of_the_log():
-    log = [f"line {n}" for n in range(50)]
-    remedy = failure(fleets.run(steps=0, state="died", sentence="killed by signal 9", log=log)).remedy.split("\n  ")
-    assert remedy[:-1] == log[-LOG_LINES_SHOWN:]
-
-
 def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
     said = facts(gpu(0, 7), gpu(1), gpu(2, 8))
     made = planned(said, config=world(2), when_free=True)
@@ -211,7 +190,6 @@ def test_what_will_have_been_replaced_is_free():
     other = {**live, "run_id": "demo2-20260101-120000-abcf", "processes": [8]}
     superseded = runs_to_replace("demo", {"runs": [live, ended, other]})
     assert superseded == ReplacedRuns(run_ids=(live["run_id"],), pids=frozenset({7}))
-    said, asked = facts(gpu(0, 7), gpu(1, 8)), LaunchRequest(config=CONFIG, launched_by="a@b")
-    made = plan_launch(asked, NODE, said, "/env/bin/python", superseded=superseded)
+    made = plan_for(LaunchRequest(config=CONFIG, launched_by="a@b"), facts(gpu(0, 7), gpu(1, 8)), superseded)
     assert made.run.gpus == ("GPU-0",) and made.replaces == superseded.run_ids
     assert f"replaces {live['run_id']}" in made.notes
