@@ -1,7 +1,7 @@
-"""From one diagnosis after another to alerts: raised once a cause stands a while, cleared once it has gone a while; and
-what people have answered to them.
+"""Turn successive diagnoses into alerts, and combine them with people's responses. Pure.
 
-Pure: the watcher looks, this says what is new. A cause that is certain needs no second look.
+An alert is raised after several checks that find a cause (one for a certain cause), and cleared after several checks
+without it.
 """
 
 from __future__ import annotations
@@ -17,24 +17,26 @@ from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.records import Alert, AlertResponse
 
 CERTAIN = 0.95
+"""Confidence from which one check is enough."""
 LIKELY = 0.5
-"""Below this a cause is thought to follow from another, and raises nothing of its own."""
+"""Confidence below which a cause probably follows from another one and raises no alert."""
 
 
 class AlertState(msgspec.Struct, frozen=True, kw_only=True):
-    """What stands. raised: name -> its alert. seen, gone: how many looks in a row a cause was there, or was not.
-
-    n_alerts: how many were ever written, the next one's number.
-    """
+    """State of the alerts of a run."""
 
     raised: Mapping[str, Alert] = {}
+    """Name -> active alert."""
     seen: Mapping[str, int] = {}
+    """Name -> consecutive checks that found the cause."""
     gone: Mapping[str, int] = {}
+    """Name -> consecutive checks without the cause."""
     n_alerts: int = 0
+    """Number of alerts ever written, which is the number of the next one."""
 
 
 def restore_state(alerts: Sequence[Alert]) -> AlertState:
-    """What stands after the alerts written so far: where a watcher that starts anew goes on."""
+    """Rebuild the state from the alerts written so far, after a restart of the watcher."""
     last = {alert.name: alert for alert in alerts}
     return AlertState(raised={n: a for n, a in last.items() if a.state == "raised"}, n_alerts=len(alerts))
 
@@ -42,21 +44,27 @@ def restore_state(alerts: Sequence[Alert]) -> AlertState:
 def update(
     watched: AlertState, diagnosis: Diagnosis, watch: WatchConfig, step: int, at: float, *, last: bool = False
 ) -> tuple[AlertState, list[Alert]]:
-    """One look: what stands now, and the alerts that are new.
+    """Return the new state and the new alerts after one check.
 
-    step, at: of the newest record, seconds since 1970. last: no look will follow, so none is waited for.
+    Args:
+        watched: state before the check.
+        diagnosis: result of the check.
+        watch: how many checks raise or clear an alert.
+        step: step of the newest record.
+        at: time of the check, in seconds since 1970.
+        last: no further check will follow, so none is awaited.
     """
     causes: dict[str, Finding] = {c.cause: c for c in diagnosis.causes if c.confidence >= LIKELY}
-    seen = {name: watched.seen.get(name, 0) + 1 for name in causes}
-    gone = {name: 0 if name in causes else watched.gone.get(name, 0) + 1 for name in watched.raised}
+    n_seen = {name: watched.seen.get(name, 0) + 1 for name in causes}
+    n_gone = {name: 0 if name in causes else watched.gone.get(name, 0) + 1 for name in watched.raised}
     new = [
         _raised(cause, step, at)
         for name, cause in causes.items()
-        if name not in watched.raised and (last or seen[name] >= watch.raise_looks or cause.confidence >= CERTAIN)
+        if name not in watched.raised and (last or n_seen[name] >= watch.raise_looks or cause.confidence >= CERTAIN)
     ]
     new += [
         msgspec.structs.replace(watched.raised[name], state="cleared", step=step, at=at)
-        for name, looks in gone.items()
+        for name, looks in n_gone.items()
         if looks >= watch.clear_looks
     ]
     alerts = [msgspec.structs.replace(alert, seq=watched.n_alerts + i) for i, alert in enumerate(new)]
@@ -64,8 +72,8 @@ def update(
     return (
         AlertState(
             raised={name: alert for name, alert in raised.items() if alert.state == "raised"},
-            seen=seen,
-            gone=gone,
+            seen=n_seen,
+            gone=n_gone,
             n_alerts=watched.n_alerts + len(alerts),
         ),
         alerts,
@@ -73,10 +81,10 @@ def update(
 
 
 def silenced_by(alert: Alert, answers: Sequence[AlertResponse], now: float) -> AlertResponse | None:
-    """The answer that silences an alert now, if any: the last one to its name, unless it was to an earlier raising
-    (acknowledged), or has run out (snoozed).
+    """Return the response that silences an alert now, if any.
 
-    now: seconds since 1970 on the node's clock.
+    It is the last response to that name, unless it acknowledged an earlier alert or its snooze has ended. now: seconds
+    since 1970 on the node's clock.
     """
     last = next((answer for answer in reversed(answers) if answer.name == alert.name), None)
     if last is None or (last.alert != alert.seq if last.until is None else last.until <= now):
@@ -85,12 +93,12 @@ def silenced_by(alert: Alert, answers: Sequence[AlertResponse], now: float) -> A
 
 
 def active_alerts(alerts: Sequence[Alert]) -> list[Alert]:
-    """Raised and not cleared since, newest first."""
+    """Return alerts that were raised and not cleared since, newest first."""
     return sorted(restore_state(alerts).raised.values(), key=lambda alert: (-alert.at, -alert.seq))
 
 
 def open_alerts(alerts: Sequence[Alert], answers: Sequence[AlertResponse], now: float) -> list[Alert]:
-    """Those that stand and that nobody has acknowledged or snoozed, newest first."""
+    """Return active alerts that nobody has acknowledged or snoozed, newest first."""
     return [alert for alert in active_alerts(alerts) if silenced_by(alert, answers, now) is None]
 
 

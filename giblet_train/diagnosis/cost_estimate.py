@@ -1,7 +1,7 @@
-"""What a planned run will cost, from the step times of one that was measured. Pure.
+"""Estimate the cost of a planned run from the step times of a measured run. Pure.
 
-A step of the new run is taken to cost between two bounds: what it cost, and what it would if its time grew with the
-work of a process (its windows × the subjects' heads). Both are printed: neither was measured.
+A step of the new run is assumed to take at least as long as a measured one, and at most in proportion to the work of a
+process (its windows × the subjects' heads). Both bounds are reported, because neither was measured.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ from giblet_train.schema.records import DataMetric, RunMetric, StepMetric
 from giblet_train.schema.schedule import default_steps_per_epoch, lr_schedule
 
 FIRST_STEPS = 10
-"""Caches and compilation: not counted where there are more."""
+"""First steps (caches, compilation) that are left out if there are more."""
 
 
 class Cost(msgspec.Struct, frozen=True, kw_only=True):
-    """A run foretold. step_s: as measured. work: of a process's step, relative to the measured one, None unknown.
-
-    low_s, high_s: seconds of wall time. processes: how many GPUs (on a CPU: processes) are held meanwhile.
-    """
+    """Estimated cost of a planned run."""
 
     steps: int
+    """Number of steps."""
     step_s: float
+    """Measured seconds per step of the reference run."""
     work: float | None
+    """Work of a process and step relative to the reference run; None if unknown."""
     low_s: float
+    """Lower bound of wall time."""
     high_s: float
+    """Upper bound of wall time."""
     processes: int
+    """GPUs (on a CPU: processes) in use."""
 
     @property
     def hours(self) -> tuple[float, float]:
-        """GPU-hours (on a CPU: hours of a process), the lower and the upper bound."""
+        """Return GPU-hours (on a CPU: process-hours), lower and upper bound."""
         return self.low_s * self.processes / 3600, self.high_s * self.processes / 3600
 
 
@@ -46,7 +49,7 @@ def cost_of(
     data: DataMetric,
     steps: Sequence[StepMetric],
 ) -> Cost | None:
-    """The cost of `new`, from what a run of `old` took; None while that has too few steps."""
+    """Return the cost of `new`, estimated from a run of `old`; None if that run has too few steps."""
     seconds = [s.step_s for s in steps if s.step_s is not None]
     seconds = seconds[FIRST_STEPS:] or seconds
     if not seconds or not run.scored_trs_per_step:
@@ -71,7 +74,7 @@ def cost_of(
 
 
 def _subjects(old: Config, new: Config, data: DataMetric) -> float | None:
-    """The new run's subjects over the measured one's; None where `all` is not a number yet."""
+    """Return the ratio of the numbers of subjects; None where `all` is not resolved yet."""
     if new.data.mode == "cross_subject" or new.data.subjects == old.data.subjects:
         return 1.0
     return None if new.data.subjects == "all" else len(new.data.subjects) / len(data.subjects)

@@ -1,4 +1,4 @@
-"""A run's records looked at again from their beginning, as a watcher beside it would have seen them. Pure."""
+"""Replay a run's records prefix by prefix, as a live watcher would have read them. Pure."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from giblet_train.schema.records import AnyMetric, StepMetric
 def prefixes(
     config: Config | None, metrics: Sequence[AnyMetric], first: int, last: int, stride: int = 1
 ) -> Iterator[tuple[int, Diagnosis]]:
-    """(steps taken, diagnosis) of growing parts of a run, from `first` steps to `last`.
+    """Yield (steps taken, diagnosis) for growing parts of a run, from `first` steps to `last`.
 
-    A part holds all that was written before the next step: an epoch's record comes with its last step.
+    A part contains everything written before the next step, so the record of an epoch comes with its last step.
     """
     ends = [i for i, m in enumerate(metrics, 1) if isinstance(m, StepMetric)]
     for n in range(max(1, first), min(last, len(ends)) + 1, stride):

@@ -1,7 +1,7 @@
-"""Minute one: whether data, first losses, plan and machine are such that training can work at all. Pure.
+"""Sanity check before step 0: can training work with these data, first losses, schedule and machine? Pure.
 
-`findings` are sentences on which the trainer stops, or goes on with a warning, as `on_sanity_fail` says; `lines` tell
-what was looked at, found in order or not. Shapes and scales are of the training TRs.
+`failures` are sentences on which the trainer stops or warns (`on_sanity_fail`). `report_lines` describe everything that
+was checked. Shapes and scales are those of the training TRs.
 """
 
 from __future__ import annotations
@@ -23,57 +23,71 @@ START_TOLERANCE = 0.1
 SD_TOLERANCE = 0.1
 MANY_CONSTANT = 0.5
 LEAST_FALL = 0.001
-"""The relative fall that one batch, seen over and over, must show: a model that learns anything falls by far more."""
+"""Smallest relative decrease when training on one batch repeatedly: a model that learns decreases by far more."""
 
 
 class OverfitResult(msgspec.Struct, frozen=True, kw_only=True):
-    """One batch seen `steps` times: the total before and after. seconds: of a step, the first one left out."""
+    """Result of training on one batch repeatedly."""
 
     first: float
+    """Total before the first step."""
     last: float
+    """Total after the last step."""
     steps: int
+    """Number of steps."""
     seconds: float
+    """Seconds per step, without the first."""
 
     @property
     def fall(self) -> float:
-        """Relative; NaN where a loss was not finite."""
+        """Return the relative decrease; NaN if a loss was not finite."""
         return 1.0 - self.last / self.first if self.first else math.nan
 
 
 class Machine(msgspec.Struct, frozen=True, kw_only=True):
-    """What a run needs and what there is, in GiB; None where it cannot be measured (gpu: on a CPU).
-
-    own_gib: memory of this process after a step. gpu_gib: the most that a step held.
-    """
+    """Memory and disk that the run needs and that the node has, in GiB. None where it cannot be measured."""
 
     own_gib: Number
+    """Memory of this process after a step."""
     ram_free_gib: Number
+    """Free memory of the node."""
     ram_total_gib: Number
+    """Memory of the node."""
     checkpoint_bytes: int
+    """Size of a checkpoint."""
     disk_free_gib: float
+    """Free disk space."""
     gpu_gib: Number = None
+    """Largest GPU memory of a step; None on a CPU."""
     gpu_total_gib: Number = None
+    """Memory of the GPU."""
 
 
 class SanityInputs(msgspec.Struct, frozen=True, kw_only=True):
-    """All that is known before step 0. first: component -> loss over all training TRs; one_batch: None if not tried."""
+    """Everything known before step 0."""
 
     config: Config
+    """Configuration of the run."""
     plan: LrSchedule
+    """Planned learning rates."""
     data: DataMetric
+    """Sizes, scales and split."""
     first: Mapping[str, Number]
+    """Component -> loss over all training TRs."""
     machine: Machine
+    """Memory and disk."""
     one_batch: OverfitResult | None = None
+    """Result of overfitting one batch; None if not tried."""
 
     @property
     def disk_gib(self) -> float:
-        """What checkpoints (one more while it is written) and records will take in the end."""
-        kept = checkpoints_at_most(self.config)
-        return (kept * self.machine.checkpoint_bytes + RECORD_BYTES * self.plan.total_steps) / GIB
+        """Return the disk space of all checkpoints (and one more while it is written) and records at the end."""
+        n_checkpoints = checkpoints_at_most(self.config)
+        return (n_checkpoints * self.machine.checkpoint_bytes + RECORD_BYTES * self.plan.total_steps) / GIB
 
 
 def failures(begun: SanityInputs) -> list[str]:
-    """What is wrong, in sentences; nothing for a run that may begin."""
+    """Return a sentence for each failed check; empty if the run may start."""
     return [
         *check_split(begun.data.shared_trs),
         *check_data(begun.data.components),
@@ -86,40 +100,47 @@ def failures(begun: SanityInputs) -> list[str]:
 
 
 def report_lines(begun: SanityInputs) -> list[str]:
-    """What was looked at, a line each: components, film against brain, the start, the rate, the machine, one batch."""
-    told = [_component(c, fact, begun.first.get(c)) for c, fact in begun.data.components.items()]
-    return [*told, *_alignment(begun.data), *_start(begun), rate_plan(begun.plan), *_machine(begun), *_one_batch(begun)]
+    """Return one line per check: components, alignment, first total, learning rate, machine, one batch."""
+    components = [_component(c, fact, begun.first.get(c)) for c, fact in begun.data.components.items()]
+    return [
+        *components,
+        *_alignment(begun.data),
+        *_start(begun),
+        rate_plan(begun.plan),
+        *_machine(begun),
+        *_one_batch(begun),
+    ]
 
 
 def check_split(n_shared_trs: int) -> list[str]:
-    """What is held out must not be trained on. n_shared_trs: how many TRs are both."""
+    """Check that no TR is both trained on and held out. n_shared_trs: number of TRs that are both."""
     if not n_shared_trs:
         return []
-    return [f"{n_shared_trs} TRs are trained on and held out as well: validation would be training's own."]
+    return [f"{n_shared_trs} TRs are both trained on and held out: validation would use training data."]
 
 
 def check_data(facts: Mapping[str, ModalityFacts]) -> list[str]:
-    """What is wrong with the components as they come out of normalisation."""
-    found: list[str] = []
+    """Return what is wrong with the components after normalisation."""
+    sentences: list[str] = []
     for component, fact in facts.items():
         if fact.looks_categorical:
-            found.append(
+            sentences.append(
                 f"The targets of {component} look like categorical codes ({_number(fact.raw_min)} to "
                 f"{_number(fact.raw_max)}); a squared error between codes means nothing."
             )
         if fact.sd is None or fact.mean is None:
-            found.append(f"{component} holds numbers that are not finite.")
+            sentences.append(f"{component} holds numbers that are not finite.")
         elif fact.codes is not None:  # shares have no scale of their own, and most codes may be rare
             continue
         elif abs(fact.sd - 1.0) > SD_TOLERANCE and component != "fmri":
-            found.append(f"{component} has standard deviation {fact.sd:.3g} after normalisation instead of 1.")
+            sentences.append(f"{component} has standard deviation {fact.sd:.3g} after normalisation instead of 1.")
         if fact.n_targets and fact.constant_targets > MANY_CONSTANT * fact.n_targets:
-            found.append(f"{component}: {fact.constant_targets} of {fact.n_targets} targets never change.")
-    return found
+            sentences.append(f"{component}: {fact.constant_targets} of {fact.n_targets} targets never change.")
+    return sentences
 
 
 def check_initial_loss(config: Config, first: Mapping[str, Number], facts: Mapping[str, ModalityFacts]) -> list[str]:
-    """Losses before step 0: what predicts the mean must score 1. With another losses.scale they need only be finite."""
+    """Check that every loss before step 0 is 1, the loss of the mean; with another losses.scale, that it is finite."""
     if config.losses.scale != "variance":
         return [f"{c} starts at {v}." for c, v in first.items() if v is None or not math.isfinite(v)]
     off = {c: v for c, v in first.items() if v is None or not abs(v - 1.0) <= START_TOLERANCE}
@@ -134,7 +155,7 @@ def check_initial_loss(config: Config, first: Mapping[str, Number], facts: Mappi
 
 
 def first_shares(config: Config, first: Mapping[str, Number]) -> dict[str, float]:
-    """Each component's part of the first weighted total; nothing where that is not finite."""
+    """Return each component's share of the first weighted total; empty if that is not finite."""
     weights = config.component_weights()
     weighted = {c: weights.get(c, 0.0) * v for c, v in first.items() if v is not None and math.isfinite(v)}
     total = sum(weighted.values())
@@ -142,7 +163,7 @@ def first_shares(config: Config, first: Mapping[str, Number]) -> dict[str, float
 
 
 def rate_plan(plan: LrSchedule) -> str:
-    """The learning rate from the first step to the last, in words."""
+    """Describe the learning rate from the first step to the last."""
     last = lr_at(plan.total_steps - 1, plan)
     warm = (
         f"{lr_at(0, plan):.2e} → {plan.learning_rate:.2e} at step {plan.warmup_steps}, then "
@@ -164,18 +185,18 @@ def _of_plan(plan: LrSchedule) -> list[str]:
 
 
 def _component(name: str, fact: ModalityFacts, first: Number) -> str:
-    seen = f"; first loss {_number(first)}, expected {_number(fact.expected_first_loss)}" if first is not None else ""
+    loss = f"; first loss {_number(first)}, expected {_number(fact.expected_first_loss)}" if first is not None else ""
     if fact.codes is not None:
-        books = f"{fact.n_targets // fact.codes} book(s) of {fact.codes} codes, {fact.constant_targets} never seen"
-        return f"{name}: {books}; the best constant costs {_number(fact.train_variance)} nats a code{seen}"
+        books = f"{fact.n_targets // fact.codes} book(s) of {fact.codes} codes, {fact.constant_targets} never occur"
+        return f"{name}: {books}; the best constant costs {_number(fact.train_variance)} nats per code{loss}"
     raw = f"raw {_number(fact.raw_mean)} ± {_number(fact.raw_sd)} [{_number(fact.raw_min)}, {_number(fact.raw_max)}]"
     constant = f", {fact.constant_targets} constant" if fact.constant_targets else ""
     codes = ", LOOKS CATEGORICAL" if fact.looks_categorical else ""
-    return f"{name}: {fact.n_targets} targets{constant}{codes}, {raw} → {_number(fact.mean)} ± {_number(fact.sd)}{seen}"
+    return f"{name}: {fact.n_targets} targets{constant}{codes}, {raw} → {_number(fact.mean)} ± {_number(fact.sd)}{loss}"
 
 
 def _of_alignment(data: DataMetric) -> list[str]:
-    """Film and brain, or a subject, out of step; not what training survives, which `_alignment` tells."""
+    """Return misalignments that stop a run; `_alignment` reports the milder ones."""
     if data.alignment is None:
         return []
     wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
@@ -191,8 +212,8 @@ def _alignment(data: DataMetric) -> list[str]:
     if data.alignment is None:
         return []
     wrong = misalignment(data.alignment, data.tr_s, data.stimulus_offset_s)
-    told = alignment_line(data.alignment, data.tr_s)
-    film = f"{told}. {wrong.sentence} {wrong.action}" if wrong and not wrong.stops else told
+    line = alignment_line(data.alignment, data.tr_s)
+    film = f"{line}. {wrong.sentence} {wrong.action}" if wrong and not wrong.stops else line
     if not data.alignment.subjects:
         return [film]
     alone = [a for a in find_outlier_subjects(data.alignment.subjects, data.tr_s) if a.kind == "alone"]
@@ -206,40 +227,40 @@ def _start(begun: SanityInputs) -> list[str]:
 
 def _machine(begun: SanityInputs) -> list[str]:
     machine = begun.machine
-    told = []
+    lines = []
     if machine.own_gib is not None:
         free = (
             f", {machine.ram_free_gib:.1f} of {machine.ram_total_gib:.1f} GiB are free"
             if machine.ram_free_gib and machine.ram_total_gib
             else ""
         )
-        told.append(
-            f"memory: {machine.own_gib:.2f} GiB a process after a step, × {begun.config.distributed.world_size}{free}"
+        lines.append(
+            f"memory: {machine.own_gib:.2f} GiB per process after a step, × {begun.config.distributed.world_size}{free}"
         )
     if machine.gpu_gib is not None and machine.gpu_total_gib is not None:
-        told.append(f"GPU memory: {machine.gpu_gib:.2f} of {machine.gpu_total_gib:.1f} GiB at most in a step")
-    size = f"{machine.checkpoint_bytes / 1e6:,.0f} MB a checkpoint"
-    told.append(f"disk: {begun.disk_gib:.2f} GiB for the whole run ({size}), {machine.disk_free_gib:.1f} GiB are free")
-    return told
+        lines.append(f"GPU memory: {machine.gpu_gib:.2f} of {machine.gpu_total_gib:.1f} GiB at most in a step")
+    size = f"{machine.checkpoint_bytes / 1e6:,.0f} MB per checkpoint"
+    lines.append(f"disk: {begun.disk_gib:.2f} GiB for the whole run ({size}), {machine.disk_free_gib:.1f} GiB are free")
+    return lines
 
 
 def _one_batch(begun: SanityInputs) -> list[str]:
-    seen = begun.one_batch
-    if seen is None:
+    result = begun.one_batch
+    if result is None:
         return []
-    whole = duration(seen.seconds * begun.plan.total_steps)
+    total = duration(result.seconds * begun.plan.total_steps)
     return [
-        f"one batch, seen {seen.steps} times: {seen.first:.4g} → {seen.last:.4g}; {seen.seconds:.2g} s a step, "
-        f"{whole} of steps in all"
+        f"one batch, {result.steps} times: {result.first:.4g} → {result.last:.4g}; {result.seconds:.2g} s per step, "
+        f"{total} for all steps"
     ]
 
 
-def _of_one_batch(seen: OverfitResult | None) -> list[str]:
-    if seen is None or seen.fall >= LEAST_FALL:
+def _of_one_batch(result: OverfitResult | None) -> list[str]:
+    if result is None or result.fall >= LEAST_FALL:
         return []
     return [
-        f"Not even one batch is learnt: seen {seen.steps} times at the base rate, its loss went from {seen.first:.6g} "
-        f"to {seen.last:.6g}."
+        f"Not even one batch is learnt: after {result.steps} steps on it at the base rate, its loss went from "
+        f"{result.first:.6g} to {result.last:.6g}."
     ]
 
 

@@ -1,6 +1,6 @@
-"""The ladder: stages as data, what a passed run gains when it climbs one, and what keeps it from climbing.
+"""Stages of the ladder: which one is next, what a promotion changes, and what prevents it.
 
-Pure but for reading the ladder's file. A promotion starts from the run's own configuration: what was proved runs.
+Pure except for reading the file of the ladder. A promotion starts from the configuration of the run that passed.
 """
 
 from __future__ import annotations
@@ -23,16 +23,20 @@ _ALWAYS = ("note", "seed")
 
 
 class Stage(Section, frozen=True, kw_only=True):
-    """One rung. set: dotted key -> value, laid over what climbs. may_change: other keys that a person may set then."""
+    """One stage of the ladder."""
 
     stage: StageName
+    """Name of the stage."""
     title: str = ""
+    """Description of the stage."""
     set: dict[str, Any] = msgspec.field(default_factory=dict)
+    """Dotted key -> value that the stage sets."""
     may_change: tuple[str, ...] = ()
+    """Other keys that a person may set when promoting to it."""
 
     @property
     def open_keys(self) -> tuple[str, ...]:
-        """What --set may change on the way here."""
+        """Return the keys that --set may change when promoting to this stage."""
         return tuple(dict.fromkeys([*self.set, *self.may_change, *_ALWAYS]))
 
 
@@ -40,69 +44,72 @@ class Stages(Section, frozen=True, kw_only=True):
     """The stages, lowest first."""
 
     stages: tuple[Stage, ...]
+    """The stages, lowest first."""
 
     @property
     def names(self) -> list[str]:
-        """The stages' names, lowest first."""
+        """Return the names of the stages, lowest first."""
         return [stage.stage for stage in self.stages]
 
     def above(self, below: str) -> Stage | None:
-        """The rung above that stage; None at the top, or where the ladder does not have it."""
-        place = self.names.index(below) + 1 if below in self.names else len(self.stages)
-        return self.stages[place] if place < len(self.stages) else None
+        """Return the stage above; None at the top, or if the ladder does not have that stage."""
+        position = self.names.index(below) + 1 if below in self.names else len(self.stages)
+        return self.stages[position] if position < len(self.stages) else None
 
 
 class PromotionTarget(msgspec.Struct, frozen=True, kw_only=True):
-    """A configuration on its new rung, and what differs from the run it comes from: dotted key -> (old, new)."""
+    """Configuration of a promoted run."""
 
     config: Config
+    """The new configuration."""
     changes: dict[str, tuple[Any, Any]]
+    """Dotted key -> (old, new) where it differs from the promoted run."""
 
 
 def read_ladder(path: Path) -> Stages:
-    """The ladder of a file. Raises ConfigError."""
+    """Read the file of the ladder. Raises ConfigError."""
     try:
         ladder = msgspec.convert(yaml_io.load_file(path), Stages)
     except msgspec.ValidationError as error:
         raise ConfigError(f"{path}: {error}.") from None
     if len(set(ladder.names)) < len(ladder.stages):
-        raise ConfigError(f"{path}: a stage stands twice.", f"Stages: {', '.join(get_args(StageName))}.")
+        raise ConfigError(f"{path}: a stage appears twice.", f"Stages: {', '.join(get_args(StageName))}.")
     return ladder
 
 
-def next_stage(ladder: Stages, config: Config, wanted: str) -> Stage:
-    """The rung that is wanted, if it is the next one. Raises ConfigError."""
-    if wanted not in ladder.names:
+def next_stage(ladder: Stages, config: Config, name: str) -> Stage:
+    """Return the named stage if it is the next one. Raises ConfigError."""
+    if name not in ladder.names:
         raise ConfigError(
-            f"The ladder has no stage {wanted!r}{nearest(wanted, ladder.names) or '.'}", f"It has {_listed(ladder)}."
+            f"The ladder has no stage {name!r}{nearest(name, ladder.names) or '.'}", f"It has {_listed(ladder)}."
         )
     following = ladder.above(config.stage)
     if following is None:
-        raise ConfigError(f"Nothing stands above {config.stage}.", f"The ladder is {_listed(ladder)}.")
-    if following.stage != wanted:
+        raise ConfigError(f"{config.stage} is the highest stage.", f"The ladder is {_listed(ladder)}.")
+    if following.stage != name:
         raise ConfigError(
-            f"After {config.stage} comes {following.stage}, not {wanted}.", f"The ladder is {_listed(ladder)}."
+            f"After {config.stage} comes {following.stage}, not {name}.", f"The ladder is {_listed(ladder)}."
         )
     return following
 
 
 def promote_config(config: Config, stage: Stage, settings: Mapping[str, Any]) -> PromotionTarget:
-    """A run's configuration laid under the stage's own values and a person's.
+    """Return a run's configuration with the values of the stage and of a person on top.
 
-    settings: dotted key -> value, as --set gives them. Raises ConfigError for a key that the stage does not open.
+    settings: dotted key -> value, as from --set. Raises ConfigError for a key that may not change.
     """
-    closed = next((key for key in settings if not _opened(key, stage)), None)
-    if closed is not None:
+    fixed_key = next((key for key in settings if not _may_change(key, stage)), None)
+    if fixed_key is not None:
         raise ConfigError(
-            f"--set {closed}: a promotion keeps what was proved; {stage.stage} opens {', '.join(stage.open_keys)}.",
-            f"Prove the other value first: giblet launch NODE {config.name} --set {closed}=…",
+            f"--set {fixed_key}: a promotion keeps what was tested; only {', '.join(stage.open_keys)} may change.",
+            f"Test the other value first: giblet launch NODE {config.name} --set {fixed_key}=…",
         )
     value = to_mapping(config)
-    fresh = {"stage": stage.stage, "name": promoted_name(config.name, stage.stage), "resume_from": None}
-    for key, item in {**fresh, **stage.set, **settings}.items():
+    own = {"stage": stage.stage, "name": promoted_name(config.name, stage.stage), "resume_from": None}
+    for key, item in {**own, **stage.set, **settings}.items():
         set_dotted(value, key, item)
-    risen = from_mapping(value, f"the configuration for {stage.stage}").config
-    return PromotionTarget(config=risen, changes=diff(config, risen))
+    promoted = from_mapping(value, f"the configuration for {stage.stage}").config
+    return PromotionTarget(config=promoted, changes=diff(config, promoted))
 
 
 def unmet_criteria(verdict: Verdict, accepted: Collection[str]) -> list[CriterionVerdict]:
@@ -120,14 +127,14 @@ def unmet_criteria(verdict: Verdict, accepted: Collection[str]) -> list[Criterio
 
 
 def promoted_name(name: str, stage: str) -> str:
-    """The name of what climbed: the run's, with the new stage at its end."""
+    """Return the name of the promoted run: the old name with the new stage at its end."""
     root = name
     for below in get_args(StageName):
         root = root.removesuffix(f"-{below}")
     return f"{root[: NAME_LIMIT - len(stage) - 1].rstrip('-_')}-{stage}"
 
 
-def _opened(key: str, stage: Stage) -> bool:
+def _may_change(key: str, stage: Stage) -> bool:
     return any(key == open_key or key.startswith(f"{open_key}.") for open_key in stage.open_keys)
 
 

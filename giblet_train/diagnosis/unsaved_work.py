@@ -1,4 +1,4 @@
-"""What is at stake in a run: what a stop now would lose, and when its disk will be full. Pure."""
+"""Estimate the work that is not saved yet, and when the disk will be full. Pure."""
 
 from __future__ import annotations
 
@@ -17,27 +17,30 @@ PACE_STEPS = 200
 
 
 class UnsavedWork(msgspec.Struct, frozen=True, kw_only=True):
-    """What would have to be done again if the run died now. since: the newest whole checkpoint's step, None: none."""
+    """Work that would be lost if the run were killed now."""
 
     steps: int
+    """Steps since the newest intact checkpoint."""
     seconds: float
+    """Time of those steps."""
     since: int | None
+    """Step of that checkpoint; None if there is none."""
 
     @property
     def sentence(self) -> str:
-        """In words; a run that is asked to stop saves first and loses nothing."""
+        """Describe the loss. A run that is asked to stop saves first and loses nothing."""
         if self.since is None:
             return f"killed now, all {self.steps} steps would be lost ({duration(self.seconds)}): no checkpoint yet"
         return f"killed now, {self.steps} steps would be lost ({duration(self.seconds)}), since step {self.since}"
 
 
 def unsaved_work(steps: Sequence[StepMetric], checkpoints: Sequence[CheckpointRecord]) -> UnsavedWork | None:
-    """What no checkpoint holds; None before the first step. A `giblet stop` saves, and loses nothing of it."""
+    """Return the work since the newest checkpoint; None before the first step. `giblet stop` saves it first."""
     if not steps:
         return None
-    taken = steps[-1].step + 1
-    saved = max((c.step for c in checkpoints if c.step <= taken), default=None)
-    undone = taken - (saved or 0)
+    n_steps = steps[-1].step + 1
+    saved = max((c.step for c in checkpoints if c.step <= n_steps), default=None)
+    undone = n_steps - (saved or 0)
     return UnsavedWork(steps=undone, seconds=undone * _pace_s(steps), since=saved)
 
 
@@ -49,27 +52,27 @@ def disk_full_in_s(
     total_steps: int,
     free_gib: float,
 ) -> float | None:
-    """Seconds until this run alone has filled the disk; None when what it still writes fits.
+    """Return the seconds until this run alone fills the disk; None if everything that it still writes fits.
 
-    Checkpoints grow in number up to keep_checkpoints beside `last` and `best`, one more while it is written.
+    The number of checkpoints grows to keep_checkpoints, `last` and `best`, and one more while it is written.
     """
     if not steps or not checkpoints:
         return None
-    size, done = max(c.bytes for c in checkpoints), steps[-1].step + 1
-    free = free_gib * GIB - size  # the next one is written aside first
+    size, n_steps = max(c.bytes for c in checkpoints), steps[-1].step + 1
+    free = free_gib * GIB - size  # the next one is first written to a temporary file
     if free < 0:
         return 0.0
     missing = max(0, checkpoints_kept(config) - len(checkpoints))
     save_steps = config.save_every * steps_per_epoch
     per_step = (size / save_steps if missing else 0.0) + RECORD_BYTES
-    grown = min(missing * size, per_step * (total_steps - done)) + RECORD_BYTES * max(0, total_steps - done)
+    grown = min(missing * size, per_step * (total_steps - n_steps)) + RECORD_BYTES * max(0, total_steps - n_steps)
     if grown <= free:
         return None
     return math.ceil(free / per_step) * _pace_s(steps)
 
 
 def _pace_s(steps: Sequence[StepMetric]) -> float:
-    """Seconds of a recent step, what lies between them included."""
+    """Return the seconds per recent step, including pauses between steps."""
     recent = steps[-PACE_STEPS:]
     if len(recent) > 1 and recent[-1].step > recent[0].step:
         return (recent[-1].at - recent[0].at) / (recent[-1].step - recent[0].step)

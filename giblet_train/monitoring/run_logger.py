@@ -1,8 +1,8 @@
-"""Rank 0's pen: the only writer of heartbeat.json and metrics.jsonl.
+"""Write the records of a run. Rank 0 is the only writer of heartbeat.json and metrics.jsonl.
 
-A record is one whole line in one write. What cannot be written now (a full disk) is kept, in order, and tried again
-with the next record, so that a reader never sees half a line and training does not end because of its own diary. Lines
-for people, which go to a log on the same disk, are then left out.
+Each record is one complete line in one write. Records that cannot be written (disk full) are kept in order and written
+with the next record, so a reader never sees half a line and training continues. Lines for people, which go to a log on
+the same disk, are then dropped.
 """
 
 from __future__ import annotations
@@ -26,15 +26,15 @@ M = TypeVar("M", bound=Metric)
 
 
 class RunLogger:
-    """Writes a run's records. With `active` false, as on all ranks but the first, it says nothing."""
+    """Writer of a run's records. With `active` false, as on all ranks but the first, it writes nothing."""
 
     def __init__(self, run_dir: RunDir, *, active: bool = True) -> None:
-        """Raises ConfigError when another process writes this run's records, PreflightRefused when this one cannot."""
+        """Raises ConfigError if another process writes these records, PreflightRefused if they cannot be written."""
         self.active = active
         self.step, self.epoch = 0, 1
         self._run_dir = run_dir
         self._pending_lines: deque[bytes] = deque(maxlen=MAX_WAITING)
-        self._complained = False
+        self._warned = False
         self._beaten_at = 0.0
         self._heartbeat: dict[str, Any] = {"state": "loading", "phase": "starting"}
         self._identity: dict[str, Any] = {"pid": os.getpid(), "boot_id": boot_id(), "start_ticks": start_ticks()}
@@ -47,11 +47,11 @@ class RunLogger:
             except OSError as error:
                 raise PreflightRefused(
                     f"{run_dir.metrics} cannot be written: {error.strerror}.",
-                    "Make room there, or see who may write to it.",
+                    "Free disk space there, or check its permissions.",
                 ) from None
 
     def _lock_exclusively(self) -> None:
-        """Hold a lock that goes with this process. Raises ConfigError when another one writes this run's records."""
+        """Take a lock that ends with this process. Raises ConfigError if another process writes this run's records."""
         try:
             fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -61,14 +61,14 @@ class RunLogger:
             ) from None
 
     def close(self) -> None:
-        """Try once more what could not be written, and let go of the file."""
+        """Retry pending records once and close the file."""
         if self.active:
             self._flush()
             os.close(self._file)
             self.active = False
 
     def log_metric(self, kind: type[M], **fields: Any) -> M:
-        """Append a record of where the run stands; seq, step, epoch and time are filled in unless given."""
+        """Append a record; seq, step, epoch and time are filled in unless given."""
         stamp = {"seq": self._seq, "step": self.step, "epoch": self.epoch, "at": time.time()}
         metric = kind(**(stamp | fields))
         if self.active:
@@ -78,20 +78,20 @@ class RunLogger:
         return metric
 
     def log_event(self, name: str, level: Literal["info", "warning", "error"], sentence: str, **facts: Any) -> None:
-        """Append an event, and say it on stdout when it is not mere information."""
+        """Append an event, and print it if its level is above info."""
         self.log_metric(EventMetric, name=name, level=level, sentence=sentence, facts=facts)
         if level != "info":
             self.print_line(f"{level}: {sentence}")
 
     def print_line(self, sentence: str) -> None:
-        """A line of the human log, if there is room for it."""
+        """Print a line for people, if the disk has room for it."""
         if self.active:
             with contextlib.suppress(OSError):
                 sys.stdout.write(sentence + "\n")
                 sys.stdout.flush()
 
     def heartbeat(self, state: TrainerState, phase: str = "", *, why: str = "", step_s: Number = None) -> None:
-        """Replace the heartbeat; at most once a second while the state stays the same."""
+        """Replace the heartbeat, at most once a second while the state stays the same."""
         if not self.active:
             return
         changed = state != self._heartbeat["state"] or bool(why)
@@ -102,7 +102,7 @@ class RunLogger:
             self._write_heartbeat()
 
     def set_last_checkpoint(self, name: str, step: int) -> None:
-        """Let the heartbeat name the newest whole checkpoint."""
+        """Store the newest intact checkpoint in the heartbeat."""
         self._heartbeat |= {"last_checkpoint": name, "last_checkpoint_step": step}
 
     def _write_heartbeat(self) -> None:
@@ -128,36 +128,36 @@ class RunLogger:
             self._pending_lines.popleft()
 
     def _warn_once(self, error: OSError) -> None:
-        if not self._complained:
-            self.print_line(f"warning: {self._run_dir.path} cannot be written: {error.strerror}. Training goes on.")
-        self._complained = True
+        if not self._warned:
+            self.print_line(f"warning: {self._run_dir.path} cannot be written: {error.strerror}. Training continues.")
+        self._warned = True
 
 
 def _truncate_partial_line(path: Path) -> int:
-    """Cut off a last line that a crash tore, and return how many lines stand."""
+    """Remove an incomplete last line, and return the number of lines."""
     if not path.exists():
         return 0
     with path.open("r+b") as file:
         data = file.read()
-        whole = data.rfind(b"\n") + 1
-        if whole < len(data):
-            file.truncate(whole)
+        n_bytes = data.rfind(b"\n") + 1
+        if n_bytes < len(data):
+            file.truncate(n_bytes)
     return data.count(b"\n")
 
 
 def boot_id() -> str:
-    """What changes whenever the node starts; empty where the system does not say."""
+    """Return an id that changes with every boot; empty where the system has none."""
     return _read("/proc/sys/kernel/random/boot_id").strip()
 
 
 def start_ticks() -> int:
-    """When this process began, in clock ticks since boot: with pid and boot id it names the process for good."""
+    """Return the start of this process in clock ticks since boot; with pid and boot id it identifies the process."""
     fields = _read("/proc/self/stat").rpartition(")")[2].split()
     return int(fields[19]) if len(fields) > 19 else 0
 
 
 def resident_gib() -> float | None:
-    """Memory of this process that is its own (not shared file pages), in GiB."""
+    """Return the private memory of this process in GiB, without shared file pages."""
     fields = _read("/proc/self/statm").split()
     if len(fields) < 3:
         return None

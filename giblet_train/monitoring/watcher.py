@@ -1,6 +1,6 @@
-"""The watcher beside a run: reads its records as they come, judges them, writes alerts, and calls `watch.notify`.
+"""Watch a run: read its records as they are written, diagnose them, write alerts, and call `watch.notify`.
 
-The supervisor starts it and ends it last. It holds no GPU and no data, and takes a few percent of a core at most.
+The supervisor starts the watcher next to the trainer and ends it last. It uses no GPU and a few percent of a core.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ LOOK_EVERY_S = 2.0
 SHARE_OF_CORE = 0.02
 NOTIFY_LIMIT_S = 10.0
 LAST_NOTIFY_LIMIT_S = 3.0
-"""The supervisor gives the watcher 5 s once the run has ended."""
+"""The supervisor gives the watcher 5 s after the end of the run."""
 TAIL_BYTES = 64 * 1024
 TAIL_LINES = 200
 
@@ -46,16 +46,21 @@ Say = Callable[[str], None]
 
 
 def watch(path: Path, say: Say, every_s: float = LOOK_EVERY_S) -> None:
-    """Watch a run until it ends, or until told to end (TERM), and look once more then. Raises ConfigError.
+    """Watch a run until it ends or SIGTERM arrives, and check it once more then.
 
-    say: told each alert. every_s: between two looks, or longer where a look itself takes long.
+    Args:
+        path: the run directory.
+        say: called with each alert as a sentence.
+        every_s: pause between two checks; longer where a check itself takes long.
+
+    Raises ConfigError if the run has no readable configuration.
     """
-    told = threading.Event()
-    previous = signal.signal(signal.SIGTERM, lambda number, frame: told.set())
+    end_request = threading.Event()
+    previous = signal.signal(signal.SIGTERM, lambda number, frame: end_request.set())
     try:
         watcher = Watcher(RunDir(path.resolve()), say)
         pause_s = 0.0
-        while not told.wait(pause_s) and not watcher.ended:
+        while not end_request.wait(pause_s) and not watcher.ended:
             began = time.monotonic()
             watcher.check()
             pause_s = max(every_s, (time.monotonic() - began) / SHARE_OF_CORE)
@@ -65,10 +70,10 @@ def watch(path: Path, say: Say, every_s: float = LOOK_EVERY_S) -> None:
 
 
 class Watcher:
-    """What has been read of a run, and which alerts stand."""
+    """Records that were read of a run, and its active alerts."""
 
     def __init__(self, run_dir: RunDir, say: Say) -> None:
-        """Raises ConfigError when the run has no readable configuration."""
+        """Raises ConfigError if the run has no readable configuration."""
         self.run_dir, self._say = run_dir, say
         self.config = run_dir.read_config()
         self.launched_at = run_dir.read_run().launched_at if run_dir.run.exists() else time.time()
@@ -79,25 +84,25 @@ class Watcher:
         self._unwritten: list[Alert] = []
 
     def say(self, sentence: str) -> None:
-        """Tell it, if the log has room: a full disk must be told of by `watch.notify` all the more."""
+        """Print a sentence if the log can be written; on a full disk `watch.notify` must still be called."""
         with contextlib.suppress(OSError):
             self._say(sentence)
 
     @property
     def ended(self) -> bool:
-        """Has the run said its end, or its supervisor for it?"""
+        """Return True if the run or its supervisor has recorded the end."""
         heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
         return self.run_dir.exit.exists() or (
             heartbeat is not None and heartbeat.state in ("finished", "stopped", "failed")
         )
 
     def check(self, *, last: bool = False) -> None:
-        """Read what is new, judge it, and tell what is new in that. last: the run is known to have ended."""
+        """Read new records, diagnose the run, and report new alerts. last: the run has ended."""
         self._read()
         health = self._ending() if last else self._health()
-        found = diagnose(self.config, self.metrics, health=health, log_tail=_tail(self.run_dir.log))
+        diagnosis = diagnose(self.config, self.metrics, health=health, log_tail=_tail(self.run_dir.log))
         step = self.metrics[-1].step if self.metrics else 0
-        self.watched, alerts = alerting.update(self.watched, found, self.config.watch, step, time.time(), last=last)
+        self.watched, alerts = alerting.update(self.watched, diagnosis, self.config.watch, step, time.time(), last=last)
         self._unwritten += alerts
         if self._unwritten and _append(self.run_dir.alerts, self._unwritten):
             self._unwritten = []
@@ -106,7 +111,7 @@ class Watcher:
         self._notify(alerts, NOTIFY_LIMIT_S if not last else LAST_NOTIFY_LIMIT_S)
 
     def _notify(self, alerts: Sequence[Alert], limit_s: float) -> None:
-        """Tell the lab's own command what is new and not snoozed, and what still stands where a snooze ran out."""
+        """Pass new alerts to the lab's own command, and alerts whose snooze has ended; snoozed ones are left out."""
         command, now = self.config.watch.notify, time.time()
         answers = decode_lines(_lines(self.run_dir.answers), AlertResponse)
         silent = {a.name for a in self.watched.raised.values() if alerting.silenced_by(a, answers, now)}
@@ -118,7 +123,7 @@ class Watcher:
             notify(command, self.run_dir.run_id, alert, self.say, limit_s)
 
     def _read(self) -> None:
-        """Take the whole lines that metrics.jsonl has gained; from its start again where it was cut."""
+        """Read new complete lines of metrics.jsonl; start again if the file has become shorter."""
         try:
             with self.run_dir.metrics.open("rb") as file:
                 if os.fstat(file.fileno()).st_size < self._offset:
@@ -127,12 +132,12 @@ class Watcher:
                 data = file.read()
         except OSError:
             return
-        whole = data.rfind(b"\n") + 1
-        self._offset += whole
-        self.metrics += decode_metrics(data[:whole].splitlines())[0]
+        n_bytes = data.rfind(b"\n") + 1
+        self._offset += n_bytes
+        self.metrics += decode_metrics(data[:n_bytes].splitlines())[0]
 
     def _health(self) -> Health:
-        """Alive as far as the heartbeat tells: whoever is watched beside its supervisor has one."""
+        """Return the health by the heartbeat; the process is alive, because its supervisor runs this watcher."""
         heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
         now = time.time()
         return health_of(
@@ -140,7 +145,7 @@ class Watcher:
         )
 
     def _ending(self) -> Health:
-        """How it ended, from the exit record, else from its last heartbeat: the supervisor writes the former later."""
+        """Return how the run ended, by its exit record, or else by its last heartbeat (the record is written later)."""
         heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
         ended = _record(self.run_dir.exit, Exit)
         if ended is not None:
@@ -152,26 +157,26 @@ class Watcher:
             return Health(state="stopped", sentence="stopped on request")
         if heartbeat is not None and heartbeat.state in ("finished", "stopped"):
             return Health(state=heartbeat.state, sentence=heartbeat.state)
-        return Health(state="died", sentence="its processes ended without a word", reason="killed")
+        return Health(state="died", sentence="its processes ended without a record", reason="killed")
 
 
 def notify(command: str, run_id: str, alert: Alert, say: Say, limit_s: float) -> None:
-    """Run the lab's own command with the alert as JSON on its standard input. What it does wrong is said, no more."""
-    told = msgspec.json.encode({"run_id": run_id, **msgspec.to_builtins(alert)})
+    """Run the lab's own command with the alert as JSON on its standard input. Its failures are only printed."""
+    message = msgspec.json.encode({"run_id": run_id, **msgspec.to_builtins(alert)})
     try:
-        done = subprocess.run(["/bin/sh", "-c", command], input=told, timeout=limit_s, check=False)
+        process = subprocess.run(["/bin/sh", "-c", command], input=message, timeout=limit_s, check=False)
     except subprocess.TimeoutExpired:
         say(f"warning: watch.notify did not end within {limit_s:g} s.")
         return
     except OSError as error:
         say(f"warning: watch.notify cannot be started: {error.strerror}.")
         return
-    if done.returncode:
-        say(f"warning: watch.notify ended with code {done.returncode}.")
+    if process.returncode:
+        say(f"warning: watch.notify ended with code {process.returncode}.")
 
 
 def _append(path: Path, alerts: Sequence[Alert]) -> bool:
-    """Append them, all or none of them: False when there is no room."""
+    """Append all alerts or none. Returns False if they could not be written."""
     data = b"".join(encode(alert) + b"\n" for alert in alerts)
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)

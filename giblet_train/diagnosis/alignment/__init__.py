@@ -1,1 +1,1 @@
-"""Judgement of the timing between film, brain and subjects before the first step."""
+"""Check of the timing between film, brain and subjects, before the first step."""

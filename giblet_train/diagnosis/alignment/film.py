@@ -1,7 +1,7 @@
-"""Film against brain, judged on the lags that were measured before the first step. Pure.
+"""Judge film against brain from the lags measured before the first step. Pure.
 
-Lags are in TRs, positive when the brain follows the film. A lag that does not stand out of its circular shifts says
-nothing, and nothing is then said.
+Lags are in TRs, positive when the brain follows the film. A lag that is not clearly above its circular shifts is not
+significant, and nothing is concluded from it.
 """
 
 from __future__ import annotations
@@ -14,61 +14,63 @@ import msgspec
 from giblet_train.schema.records import AlignmentFacts
 
 PLAUSIBLE_LAG_S = (2.5, 8.0)
-"""Of a haemodynamic response; half a TR more on both sides, since lags are whole TRs."""
+"""Lags of a haemodynamic response; half a TR more on both sides, since lags are whole TRs."""
 PRE_SHIFTED_LAG_S = -3.1
-"""The earliest lag of responses that were shifted by the usual 4.5 s beforehand."""
+"""Earliest lag of responses that were shifted by the usual 4.5 s beforehand."""
 DELAY_S = 4.5
 ANSWER_SDS = 6.0
-"""A lag answers when it stands so many standard deviations above the circular shifts."""
+"""Standard deviations above the circular shifts from which a lag is significant."""
 UNRELATED_SDS = 5.0
-"""Of responses that follow another film, one in a hundred reaches it."""
+"""Height that one in a hundred unrelated films reaches."""
 CERTAIN_SDS = 2.0
-"""So much more than ANSWER_SDS is expected of what answers 39 times in 40."""
+"""Height above ANSWER_SDS that is expected of a film that is detected 39 times in 40."""
 FORESEEN_SDS = 3.0
-"""All features of another film foresee held-out TRs by -2.4 to 2.2 standard deviations, of the own film by 7 to 11."""
+"""Features of another film predict held-out TRs with -2.4 to 2.2 standard deviations, the right film with 7 to 11."""
 LEAST_RESPONSIVE = 0.1
-"""Of the voxels: one in a hundred exceeds the 99th percentile of chance by luck, so of a tenth at most one in ten does.
-With fewer, voxels that were chosen because they agree seem to share what they do not."""
+"""Fraction of voxels. One in a hundred exceeds the 99th percentile by chance, which is at most a tenth of a tenth. With
+fewer voxels, those selected because they agree would seem to share more than they do."""
 LEAST_SHARED = 0.5
-"""The part of their mean response that brains must share before it counts that they share it with no film."""
+"""Fraction of their mean response that brains must share before it counts that the film explains none of it."""
 MOST_UNSEEN = 0.5
-"""A film is another one when so much of what the brains share would have been seen: their own explains 40 to 56 % of it
-in the demo's studies."""
+"""A film is the wrong one if this fraction of the shared response would have been detected; the right film explains 40
+to 56 % of it in the demo studies."""
 MAX_DISAGREEMENT_TRS = 2
 STRETCHED_SDS = 8.0
-"""As many speeds and orders are tried, a film read otherwise must fit this well, and clearly better than as it is."""
+"""Height that another speed or order must reach, because many are tried; it must also fit clearly better."""
 BETTER = 0.75
-"""The largest share of that fit which the film may have at its own speed."""
+"""Largest fraction of that fit that the film may have at its own speed."""
 LEAST_DRIFT_TRS = 3.0
 
 
 class Misalignment(msgspec.Struct, frozen=True, kw_only=True):
-    """Film and brain out of step. kind: shifted by an offset, stretched, in another order; early, which training
-    survives; unrelated as far as can be told, which no answer proves."""
+    """Film and brain out of sync."""
 
     kind: Literal["shifted", "stretched", "reordered", "early", "unrelated"]
+    """Wrong offset, wrong speed, wrong order; early, which training survives; unrelated, which is not proved."""
     sentence: str
+    """What was measured."""
     action: str
+    """What to do."""
 
     @property
     def stops(self) -> bool:
-        """Is it certain enough, and grave enough, to keep a run from starting?"""
+        """Return True if it is certain and severe enough to stop a run before its first step."""
         return self.kind not in ("early", "unrelated")
 
 
 def expected_trs(tr_s: float) -> tuple[int, int]:
-    """The lags, first and last, by which a brain may follow its film."""
+    """Return the smallest and largest plausible lag in TRs."""
     low, high = PLAUSIBLE_LAG_S
     return math.ceil(low / tr_s - 0.5), math.floor(high / tr_s + 0.5)
 
 
 def is_early(lag_trs: int, tr_s: float) -> bool:
-    """Sooner than a response can come, but as if it had been shifted, or the features convolved, beforehand."""
+    """Return True if the lag is too short for an HRF but fits data that were already shifted or convolved."""
     return PRE_SHIFTED_LAG_S / tr_s - 0.5 <= lag_trs < expected_trs(tr_s)[0]
 
 
 def is_stretched(facts: AlignmentFacts) -> bool:
-    """Do thirds that answer disagree, or does another speed of the film fit clearly better?"""
+    """Return True if significant thirds disagree, or if another playback speed fits clearly better."""
     own, other, lags = facts.whole.sds or 0.0, facts.speed_sds or 0.0, facts.speed_lags_trs
     answered = [third.lag_trs for third in facts.thirds if third.answers]
     if answered and max(answered) - min(answered) > MAX_DISAGREEMENT_TRS:
@@ -77,9 +79,9 @@ def is_stretched(facts: AlignmentFacts) -> bool:
 
 
 def misalignment(facts: AlignmentFacts, tr_s: float, offset_s: float) -> Misalignment | None:
-    """What is wrong between film and brain; None where nothing is, or nothing can be told.
+    """Return the misalignment of film and brain; None if there is none, or nothing is significant.
 
-    offset_s: where the film was taken to stand as the scan began.
+    offset_s: assumed film time of the first volume.
     """
     if is_stretched(facts):
         return _stretched(facts)
@@ -89,26 +91,26 @@ def misalignment(facts: AlignmentFacts, tr_s: float, offset_s: float) -> Misalig
     if low <= lag <= high:
         return None
     right_s = offset_s + (round(DELAY_S / tr_s) - lag) * tr_s
-    said = f"The brain follows the film by {lag} TRs ({lag * tr_s:g} s) where {low} to {high} are expected"
+    measured = f"The brain follows the film by {lag} TRs ({lag * tr_s:g} s) where {low} to {high} are expected"
     if is_early(lag, tr_s):
         return Misalignment(
             kind="early",
-            sentence=f"{said}, as if the fMRI had been shifted, or the features convolved, beforehand.",
+            sentence=f"{measured}, as if the fMRI had been shifted, or the features convolved, beforehand.",
             action=f"Set data.stimulus_offset_s to {right_s:g} (or to auto); do not convolve features beforehand.",
         )
     return Misalignment(
         kind="shifted",
-        sentence=f"{said}: film and brain are out of step.",
+        sentence=f"{measured}: film and brain are out of step.",
         action=f"Set data.stimulus_offset_s to {right_s:g} (or to auto), and look at `giblet data lag NODE CONFIG`.",
     )
 
 
 def alignment_line(facts: AlignmentFacts, tr_s: float) -> str:
-    """What was measured, in words, whether or not it says anything."""
+    """Describe the measured lag, significant or not."""
     low, high = expected_trs(tr_s)
     if not facts.whole.answers:
         return (
-            f"film and brain: no answer; no lag within ±{facts.reach_trs} TRs stands {ANSWER_SDS:g} standard "
+            f"film and brain: no answer; no lag within ±{facts.reach_trs} TRs is {ANSWER_SDS:g} standard "
             f"deviations above chance (the best {facts.whole.sds or 0.0:.1f})"
         )
     thirds = [str(third.lag_trs) if third.answers else "no answer" for third in facts.thirds]
@@ -133,7 +135,7 @@ def _reordered(facts: AlignmentFacts) -> Misalignment | None:
 
 
 def _unrelated(facts: AlignmentFacts) -> Misalignment | None:
-    """The brains share much, of which their film would have been seen to explain a part, and none is seen."""
+    """Report that subjects agree with each other while the film, which would be detectable, explains none of it."""
     shared, unseen = facts.shared or 0.0, facts.least_part or math.inf
     knows = shared >= LEAST_SHARED and (facts.responsive_part or 0.0) >= LEAST_RESPONSIVE and unseen <= MOST_UNSEEN
     foreseen = math.inf if facts.foreseen_sds is None else facts.foreseen_sds
@@ -142,12 +144,12 @@ def _unrelated(facts: AlignmentFacts) -> Misalignment | None:
     return Misalignment(
         kind="unrelated",
         sentence=(
-            f"The brains share {shared:.0%} of their mean response, and at no lag does the film explain any of it: "
-            f"{unseen:.0%} would have been seen. All its features foresee held-out TRs no better than at other times "
+            f"The brains share {shared:.0%} of their mean response, and the film explains none of it at any lag: "
+            f"{unseen:.0%} would have been detected. Its features predict held-out TRs no better than other times "
             f"({foreseen:+.1f} standard deviations). It is another film, or in another order, or these voxels follow "
-            "nothing that its features tell."
+            "nothing that its features describe."
         ),
-        action="See whether film, annotations and scans belong together, run by run: `giblet data check NODE CONFIG`.",
+        action="Check that film, annotations and scans belong together, run by run: `giblet data check NODE CONFIG`.",
     )
 
 

@@ -1,6 +1,6 @@
-"""Film and brain out of step, another film, a subject apart: what is measured before the first step says so.
+"""Rules for a wrong offset, a wrong film, or a subject out of sync, from the lag analysis before the first step.
 
-And, of a film out of step, a final evaluation in which no voxel follows it.
+A wrong offset may also be found by the final evaluation, if no voxel follows the film.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from giblet_train.schema.config import MODALITIES
     ),
 )
 def misaligned_time(case: RunHistory) -> Finding | None:
-    """Named in minute one where the lag over the training TRs answers, else by the final evaluation, with reserve."""
+    """Report a wrong offset, from the lag over the training TRs or else, less certainly, from the evaluation."""
     return _measured(case) or _evaluated(case)
 
 
@@ -41,7 +41,7 @@ def misaligned_time(case: RunHistory) -> Finding | None:
     fault=fault("film", "the film is another cut: its half minutes in another order"),
 )
 def wrong_film(case: RunHistory) -> Finding | None:
-    """The brains follow the film in another order, or, with reserve, share much of which it explains nothing."""
+    """Report a film in another order, or, less certainly, a film that explains nothing of what brains share."""
     wrong = _misalignment(case)
     if case.data is None or case.data.alignment is None or wrong is None:
         return None
@@ -65,17 +65,17 @@ def wrong_film(case: RunHistory) -> Finding | None:
 
 @rule(group="data", fault=fault("subject", "one subject's volumes come 6 TRs late", **WARN_ONLY))
 def subject_apart(case: RunHistory) -> Finding | None:
-    """A subject shifted against the others, or, with reserve, one who agrees with nobody while all others do."""
+    """Report a subject shifted against the others, or, less certainly, one who agrees with nobody."""
     if case.data is None or case.data.alignment is None:
         return None
-    found = find_outlier_subjects(case.data.alignment.subjects, case.data.tr_s)
-    if not found:
+    outliers = find_outlier_subjects(case.data.alignment.subjects, case.data.tr_s)
+    if not outliers:
         return None
-    first = next((one for one in found if one.kind == "shifted"), found[0])
-    others = ", ".join(one.subject for one in found if one is not first)
+    first = next((outlier for outlier in outliers if outlier.kind == "shifted"), outliers[0])
+    others = ", ".join(outlier.subject for outlier in outliers if outlier is not first)
     return Finding(
         confidence=0.95 if first.kind == "shifted" else 0.75,
-        sentence=first.sentence + (f" Apart as well: {others}." if others else ""),
+        sentence=first.sentence + (f" Also out of sync: {others}." if others else ""),
         evidence={
             subject: {"shift_trs": fact.shift_trs, "sds": fact.sds, "in_step_sds": fact.in_step_sds}
             for subject, fact in case.data.alignment.subjects.items()
@@ -91,7 +91,7 @@ def _misalignment(case: RunHistory) -> Misalignment | None:
 
 
 def _measured(case: RunHistory) -> Finding | None:
-    """The lag stands out of chance, and no brain follows its film by so much, or not by the same in each third."""
+    """Report a significant lag that is implausible, or that differs between thirds."""
     wrong = _misalignment(case)
     if case.data is None or case.data.alignment is None or wrong is None:
         return None
@@ -114,23 +114,23 @@ def _measured(case: RunHistory) -> Finding | None:
 
 
 def _evaluated(case: RunHistory) -> Finding | None:
-    """Held out, reconstructions beat their means while voxels that answer the film are predicted no better than others.
+    """Report reconstructions better than the mean while responsive voxels are predicted no better than others.
 
-    Said with reserve: a brain without signal looks the same. A film measured to be in step is not accused.
+    The confidence is low, because a brain without signal looks the same. A film measured to be in sync is not reported.
     """
-    found = case.evaluation
-    if found is None or _in_step(case):
+    evaluation = case.evaluation
+    if evaluation is None or _in_step(case):
         return None
-    low, difference = found.encoding.get("r_difference_low"), found.encoding.get("r_difference")
-    skill = [found.skill.get(m) for m in MODALITIES if m in case.components]
+    low, difference = evaluation.encoding.get("r_difference_low"), evaluation.encoding.get("r_difference")
+    skill = [evaluation.skill.get(m) for m in MODALITIES if m in case.components]
     rebuilt = bool(skill) and all(s is not None and s > 0 for s in skill)
     if not isinstance(low, (int, float)) or low > 0 or not rebuilt:
         return None
     return Finding(
         confidence=0.5,
         sentence=(
-            "The film is rebuilt, but voxels that answer it are predicted no better than others (r differs by "
-            f"{difference:.3f}, interval from {low:.3f}): film and brain may be out of step."
+            "The film is reconstructed, but responsive voxels are predicted no better than others (r differs by "
+            f"{difference:.3f}, interval from {low:.3f}): film and brain may be out of sync."
         ),
         evidence={
             "r_difference": difference,
@@ -142,6 +142,6 @@ def _evaluated(case: RunHistory) -> Finding | None:
 
 
 def _in_step(case: RunHistory) -> bool:
-    """The lag over the training TRs answers, and it is what it must be."""
+    """Return True if the lag over the training TRs is significant and plausible."""
     facts = case.data.alignment if case.data else None
     return bool(case.data and facts and facts.whole.answers and not misalignment(facts, case.data.tr_s, 0.0))

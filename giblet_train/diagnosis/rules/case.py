@@ -1,4 +1,4 @@
-"""What a rule looks at, and what it may say: a run's records sorted by kind, with its plan and thresholds."""
+"""Input and output of the diagnosis rules: a run's records sorted by kind, and a finding."""
 
 from __future__ import annotations
 
@@ -22,67 +22,80 @@ from giblet_train.schema.records import (
 from giblet_train.schema.schedule import LrSchedule, lr_schedule
 
 COURSE_STEPS = 30
-"""What a block of a training course holds; an epoch, where that is shorter."""
+"""Steps per block of the training curve; an epoch, if that is shorter."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that is wrong. confidence: 0 to 1. evidence: the numbers that show it. action: what to do about it."""
+    """One cause that a rule reports."""
 
     cause: str = ""
     """Name of the rule; `@rule` fills it in."""
     confidence: float
+    """Confidence from 0 to 1."""
     sentence: str
+    """What is wrong, in one sentence."""
     evidence: dict[str, Any]
+    """Numbers that show it."""
     action: str
+    """What to do about it."""
 
 
 class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
-    """A run as the rules see it. Without a configuration the plan is unknown; without `run`, so is a step's epoch."""
+    """Records of a run, sorted by kind: the input of all rules."""
 
     config: Config | None
+    """Configuration; None if only a log is known, and then there is no plan."""
     run: RunMetric | None
+    """Newest plan of the run."""
     data: DataMetric | None
+    """Sizes, scales and split."""
     steps: tuple[StepMetric, ...]
+    """Optimizer steps in order."""
     epochs: tuple[EpochMetric, ...]
+    """Epochs in order."""
     events: tuple[EventMetric, ...]
+    """Events in order."""
     evaluation: EvaluationMetric | None
+    """Final evaluation."""
     health: Health | None
+    """How the run is, or how it ended; None if unknown."""
     log_tail: tuple[str, ...]
+    """Last lines of the log."""
 
     @property
     def watch(self) -> WatchConfig:
-        """The thresholds: the run's own, or giblet's."""
+        """Return the thresholds of the run, or the default ones."""
         return self.config.watch if self.config else WatchConfig()
 
     @property
     def plan(self) -> LrSchedule | None:
-        """The planned schedule, where configuration and steps per epoch are known."""
+        """Return the planned schedule, if configuration and steps per epoch are known."""
         return lr_schedule(self.config, self.run.steps_per_epoch) if self.config and self.run else None
 
     @property
     def start_total(self) -> float | None:
-        """The total of the best constant predictor."""
+        """Return the total of the best constant prediction."""
         return self.run.start_total or None if self.run else None
 
     @property
     def components(self) -> tuple[str, ...]:
-        """The components that count in the total, as far as configuration and records tell."""
+        """Return the components with a weight in the total, as far as known."""
         weights = self.config.component_weights() if self.config else dict.fromkeys(COMPONENTS, 1.0)
         return tuple(c for c in COMPONENTS if weights[c] > 0 and (not self.steps or c in self.steps[-1].loss))
 
     @property
     def train_totals(self) -> list[tuple[int, float]]:
-        """(epoch, training total) of every epoch that has a finite one."""
+        """Return (epoch, training total) of every epoch with a finite total."""
         return [(e.epoch, e.train.total) for e in self.epochs if e.train.total is not None]
 
     @property
     def validation_totals(self) -> list[tuple[int, float]]:
-        """(epoch, validation total) of every finite validation."""
+        """Return (epoch, validation total) of every finite validation."""
         return [(e.epoch, e.validation.total) for e in self.epochs if e.validation and e.validation.total is not None]
 
     @property
     def block_losses(self) -> list[tuple[float, float]]:
-        """(epochs gone by, mean total) of consecutive blocks of steps after warm-up: long epochs are told in parts."""
+        """Return (epochs passed, mean total) of consecutive blocks of steps after the warm-up."""
         plan = self.plan
         if plan is None:
             return []
@@ -93,20 +106,20 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def recent_steps(self) -> tuple[StepMetric, ...]:
-        """The last `recent_steps` steps; none while there are fewer."""
+        """Return the last `recent_steps` steps; empty while there are fewer."""
         n = self.watch.recent_steps
         return self.steps[-n:] if len(self.steps) >= n else ()
 
     @property
     def num_epochs(self) -> int | None:
-        """How many epochs are planned."""
+        """Return the planned number of epochs."""
         return self.config.num_epochs if self.config else None
 
 
 def case_of(
     config: Config | None, metrics: Sequence[AnyMetric], health: Health | None = None, log_tail: Sequence[str] = ()
 ) -> RunHistory:
-    """Sort a run's metrics by kind; of the records that say how it stands, the newest counts."""
+    """Sort a run's metrics by kind; of plan, data and evaluation the newest counts."""
     last: dict[type, Any] = {type(m): m for m in metrics}
     return RunHistory(
         config=config,
@@ -122,11 +135,11 @@ def case_of(
 
 
 def median_or_none(values: Sequence[float | None]) -> float | None:
-    """The median of the numbers among them, None when there is none."""
-    known = [v for v in values if v is not None]
-    return median(known) if known else None
+    """Return the median of the values that are not None; None if there is none."""
+    numbers = [v for v in values if v is not None]
+    return median(numbers) if numbers else None
 
 
 def format_loss(value: float) -> str:
-    """A loss in words: `275,959.0`, `0.9123`."""
+    """Format a loss: `275,959.0`, `0.9123`."""
     return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -1,4 +1,4 @@
-"""The learning rate against its plan, and the likely reason where they differ."""
+"""Rule for a learning rate that differs from its plan, with the likely reason."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ Schedule = Callable[[int], float]
 ACTIONS: dict[Reason, str] = {
     "": "Compare the optimizer's rate with giblet's plan: `giblet launch --dry-run` prints it.",
     "stepped_per_epoch": "Advance the schedule after every optimizer step, not after every epoch.",
-    "wrong_world_size": "Build the schedule from this run's own steps per epoch, with the number of ranks that it has.",
-    "resumed_without_state": "Resume with the step count (or the scheduler's state), so that no warm-up is repeated.",
+    "wrong_world_size": "Build the schedule from this run's own steps per epoch and number of ranks.",
+    "resumed_without_state": "Resume with the step count or the scheduler state, so that the warm-up is not repeated.",
     "never_reaches_peak": "Find what caps the rate, or shorten the warm-up so that the base rate is reached.",
 }
 FITS = 0.95
-"""Share of the steps off plan that a reason must reproduce."""
+"""Share of the deviating steps that a reason must reproduce."""
 SAMPLED = 400
 RANKS = (2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 24, 32, 64)
 FINE_STEPS = 1000
-"""Steps an epoch is thought to have where a log tells only its end: enough for the rate to look continuous."""
+"""Assumed steps per epoch for a log, which shows only the end of epochs: enough for a smooth rate."""
 FEWEST_STEPS = 20
-"""An epoch of a log has at least so many optimizer steps: else rates by epochs and by steps could look alike."""
+"""Assumed minimum of optimizer steps per epoch of a log; with fewer, per-epoch and per-step rates look alike."""
 LOG_TOLERANCE = 0.03
-"""A log prints three digits, and says not whether it means an epoch's first or last step."""
+"""Tolerance for logs, which print three digits and do not show whether they mean the first or last step."""
 CAPPED = 0.9
 
 
@@ -45,7 +45,7 @@ CAPPED = 0.9
     fault=fault("lr", "the schedule advances once per epoch instead of once per step"),
 )
 def lr_off_plan(case: RunHistory) -> Finding | None:
-    """The observed rate is not the planned one."""
+    """Report an observed rate that differs from the planned one."""
     plan = case.plan
     if plan is None or not case.steps:
         return _off_by_epochs(case)
@@ -126,14 +126,14 @@ def _because(reason: Reason) -> str:
         "": "",
         "stepped_per_epoch": "; it moves once per epoch instead of once per step",
         "wrong_world_size": "; it is the schedule of another number of ranks",
-        "resumed_without_state": "; the schedule began again when the run was resumed",
+        "resumed_without_state": "; the schedule started again when the run was resumed",
         "never_reaches_peak": "; it never reaches its base",
     }
     return words[reason]
 
 
 def _unreachable_peak(plan: LrSchedule) -> Finding | None:
-    """A plan whose warm-up is longer than the run."""
+    """Report a plan whose warm-up is longer than the run."""
     if plan.warmup_steps < plan.total_steps:
         return None
     return Finding(
@@ -153,7 +153,7 @@ def _unreachable_peak(plan: LrSchedule) -> Finding | None:
 
 
 def _off_by_epochs(case: RunHistory) -> Finding | None:
-    """The same from the rates that a log prints at each epoch's end, where the configuration is known."""
+    """Report a deviation from the rates that a log prints at the end of each epoch, if the configuration is known."""
     config = case.config
     if config is None or config.warmup_steps is not None:
         return None
@@ -184,7 +184,7 @@ def _off_by_epochs(case: RunHistory) -> Finding | None:
 
 
 def _within_epoch(epoch: EpochMetric, plan: LrSchedule) -> bool:
-    """Is the rate one that the plan has anywhere from the start of this epoch to the start of the next?"""
+    """Return True if the plan has this rate anywhere between the start of this epoch and the start of the next."""
     steps = [round((epoch.epoch - 1 + part / 4) * FINE_STEPS) for part in range(5)]
     planned = [lr_at(s, plan) for s in steps]
     slack = 1e-3 * plan.learning_rate

@@ -1,4 +1,4 @@
-"""The losses' units: what a component starts at, how far apart components are, and whether one holds all the weight."""
+"""Rules for the units of losses: first values, differences between components, and dominance of one."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ FEWEST_SHARES = 3
 JUDGED_SHARES = 20
 FEWEST_EPOCHS = 4
 LEARNS = 0.1
-"""A total that has fallen by this much is learnt from, whatever its unit."""
+"""Relative decrease from which a total is learnt, whatever its unit."""
 UNMEASURED_STEPS = 200
-"""Steps after which a share of the loss alone is believed, where no gradient share was ever measured."""
+"""Steps after which the share of the loss alone counts, if no gradient share was ever measured."""
 
 
 @rule(
@@ -34,29 +34,29 @@ UNMEASURED_STEPS = 200
     ),
 )
 def categorical_targets(case: RunHistory) -> Finding | None:
-    """A component whose targets are small whole numbers, regressed with a squared error."""
+    """Report a component whose targets are category numbers, trained with a squared error."""
     facts = case.data.components if case.data else {}
-    named = next((c for c, f in facts.items() if f.looks_categorical and c in case.components), None)
-    if named is None:
+    component = next((c for c, f in facts.items() if f.looks_categorical and c in case.components), None)
+    if component is None:
         return None
-    fact, starts = facts[named], first_losses(case)
+    fact, starts = facts[component], first_losses(case)
     return Finding(
         confidence=0.97,
         sentence=(
-            f"The targets of {named} look like categorical codes (whole numbers from {fact.raw_min:g} to "
-            f"{fact.raw_max:g}); a squared error between codes means nothing{_share_of_start(case, named, starts)}."
+            f"The targets of {component} look like categorical codes (whole numbers from {fact.raw_min:g} to "
+            f"{fact.raw_max:g}); a squared error between codes means nothing{_share_of_start(case, component, starts)}."
             if fact.raw_min is not None and fact.raw_max is not None
-            else f"The targets of {named} look like categorical codes; a squared error between codes means nothing."
+            else f"The targets of {component} look like categorical codes; a squared error between codes means nothing."
         ),
         evidence={
-            "component": named,
+            "component": component,
             "raw_min": fact.raw_min,
             "raw_max": fact.raw_max,
             "raw_sd": fact.raw_sd,
-            "first_loss": starts.get(named),
+            "first_loss": starts.get(component),
         },
-        action=f"Give {named} continuous targets (log-mel for sound), or a cross-entropy over its codes "
-        f"(data.features.{named}.codes).",
+        action=f"Give {component} continuous targets (log-mel for sound), or a cross-entropy over its codes "
+        f"(data.features.{component}.codes).",
     )
 
 
@@ -76,7 +76,7 @@ def categorical_targets(case: RunHistory) -> Finding | None:
     ),
 )
 def scale_mismatch(case: RunHistory) -> Finding | None:
-    """Components whose losses start orders of magnitude apart, so that one hides the others."""
+    """Report components whose losses start orders of magnitude apart, so that one hides the others."""
     starts = first_losses(case)
     if len(starts) < 2 or (case.config and case.config.losses.scale == "std"):
         return None
@@ -118,7 +118,7 @@ def scale_mismatch(case: RunHistory) -> Finding | None:
     ),
 )
 def loss_not_unit_free(case: RunHistory) -> Finding | None:
-    """A loss that the best constant does not score 1 on: its size is that of a unit, not of an error."""
+    """Report a loss for which the best constant does not score 1: its size depends on a unit."""
     starts = first_losses(case)
     if not starts:
         return _total_not_unit_free(case)
@@ -153,7 +153,7 @@ def loss_not_unit_free(case: RunHistory) -> Finding | None:
     ),
 )
 def component_dominates(case: RunHistory) -> Finding | None:
-    """One component holds nearly all of the weighted loss and of the gradient, from the end of warm-up on."""
+    """Report a component with nearly all of the weighted loss and of the gradient after the warm-up."""
     after = case.plan.warmup_steps if case.plan else 0
     warm = [s for s in case.steps if s.step >= after]
     measured = [s for s in warm if s.gradient_share][-JUDGED_SHARES:]
@@ -162,24 +162,24 @@ def component_dominates(case: RunHistory) -> Finding | None:
         return None
     loss = _medians(case, [s.share for s in judged])
     gradient = _medians(case, [s.gradient_share or {} for s in measured]) if measured else loss
-    named = max(case.components, key=lambda c: min(loss[c], gradient[c]))
-    if min(loss[named], gradient[named]) <= case.watch.dominance_share:
+    component = max(case.components, key=lambda c: min(loss[c], gradient[c]))
+    if min(loss[component], gradient[component]) <= case.watch.dominance_share:
         return None
     return Finding(
         confidence=0.9 if measured else 0.6,
         sentence=(
-            f"{named} holds {loss[named]:.1%} of the weighted loss"
-            + (f" and {gradient[named]:.1%} of the gradient" if measured else "")
+            f"{component} is {loss[component]:.1%} of the weighted loss"
+            + (f" and {gradient[component]:.1%} of the gradient" if measured else "")
             + "; the others hardly count."
         ),
         evidence={
-            "component": named,
-            "share": loss[named],
-            "gradient_share": gradient[named] if measured else None,
-            "weight": judged[-1].weight.get(named),
+            "component": component,
+            "share": loss[component],
+            "gradient_share": gradient[component] if measured else None,
+            "weight": judged[-1].weight.get(component),
             "measured": len(measured),
         },
-        action=f"Lower the weight of {named}, or let the terms be balanced (balance.kind: gradnorm).",
+        action=f"Lower the weight of {component}, or balance the losses (balance.kind: gradnorm).",
     )
 
 
@@ -188,7 +188,7 @@ def _medians(case: RunHistory, shares: Sequence[Mapping[str, float | None]]) -> 
 
 
 def first_losses(case: RunHistory) -> dict[str, float]:
-    """Each counting component's loss before anything was learnt: as measured, else over the first steps."""
+    """Return each weighted component's loss before training, as measured or else from the first steps."""
     measured: Mapping[str, float | None] = case.run.first_loss if case.run else {}
     starts = {c: measured.get(c) for c in case.components}
     if not any(starts.values()) and len(case.steps) >= FIRST_STEPS and case.steps[0].step == 0:
@@ -197,7 +197,7 @@ def first_losses(case: RunHistory) -> dict[str, float]:
 
 
 def _total_not_unit_free(case: RunHistory) -> Finding | None:
-    """From a total alone: far above what unit-free terms could add up to, and hardly falling."""
+    """Report, from the total alone, a loss far above any unit-free sum that hardly decreases."""
     totals = case.train_totals
     if len(totals) < FEWEST_EPOCHS:
         return None
@@ -210,7 +210,7 @@ def _total_not_unit_free(case: RunHistory) -> Finding | None:
         confidence=0.88,
         sentence=(
             f"The training loss starts at {format_loss(first)}; terms in units of their variance would add up to a few."
-            f" It fell by {1 - last / first:.2%} in {epoch - first_epoch} epochs: its size is that of a unit."
+            f" It fell by {1 - last / first:.2%} in {epoch - first_epoch} epochs: its size depends on a unit."
         ),
         evidence={"first_total": first, "last_total": last, "epochs": epoch - first_epoch, "fall": 1 - last / first},
         action="Log each component; divide each by its training variance, so that 1 is the best constant.",

@@ -174,7 +174,7 @@ def test_a_wrong_film_and_a_subject_apart_are_named_before_the_first_step() -> N
     config = draw(14).config
     known = {"shared": 0.9, "responsive_part": 0.3, "least_part": 0.3, "foreseen_sds": 0.4}
     found = diagnose(config, [with_facts(**known)]).causes[0]
-    assert (found.cause, found.confidence) == ("wrong_film", 0.75) and "30% would have been seen" in found.sentence
+    assert (found.cause, found.confidence) == ("wrong_film", 0.75) and "30% would have been detected" in found.sentence
     found = diagnose(config, [with_facts(reading="backwards", reading_sds=11.0)]).causes[0]
     assert (found.cause, found.confidence) == ("wrong_film", 0.95) and "read backwards" in found.sentence
     in_step = AgreementFact(shift_trs=0, sds=12.0, in_step_sds=12.0)

@@ -44,9 +44,9 @@ def test_a_good_beginning_has_no_findings_and_tells_all() -> None:
     assert told[4].startswith("first total: fmri 50%")
     assert told[5:] == [
         "rate: 1.00e-04 → 1.00e-03 at step 20, then a cosine to 0.00e+00 at step 399",
-        "memory: 1.50 GiB a process after a step, × 1, 20.0 of 24.0 GiB are free",
-        "disk: 5.59 GiB for the whole run (1,000 MB a checkpoint), 50.0 GiB are free",
-        "one batch, seen 10 times: 2 → 1.5; 0.1 s a step, 40s of steps in all",
+        "memory: 1.50 GiB per process after a step, × 1, 20.0 of 24.0 GiB are free",
+        "disk: 5.59 GiB for the whole run (1,000 MB per checkpoint), 50.0 GiB are free",
+        "one batch, 10 times: 2 → 1.5; 0.1 s per step, 40s for all steps",
     ]
 
 
@@ -66,7 +66,7 @@ def test_each_fault_has_its_sentence() -> None:
     assert "8 of 10 targets never change" in failures(with_audio(replace(FACT, constant_targets=8)))[0]
     assert "starts at ?: it is not finite" in failures(begun(GOOD | {"fmri": float("nan")}))[0]
     shared = replace(begun().data, shared_trs=7)
-    assert "7 TRs are trained on and held out" in failures(begun(data=shared))[0]
+    assert "7 TRs are both trained on and held out" in failures(begun(data=shared))[0]
     stuck = OverfitResult(first=2.0, last=1.9999, steps=10, seconds=0.1)
     assert "Not even one batch is learnt" in failures(begun(one_batch=stuck))[0]
     lost = OverfitResult(first=2.0, last=float("nan"), steps=10, seconds=0.1)
@@ -101,7 +101,7 @@ def test_only_an_answer_stops_a_run_what_gives_none_is_told() -> None:
         return begun(data=msgspec.structs.replace(begun().data, alignment=msgspec.structs.replace(unrelated, **facts)))
 
     assert failures(with_film()) == []
-    assert "explain any of it" in report_lines(with_film())[4]
+    assert "explains none of it" in report_lines(with_film())[4]
     assert "film read backwards" in failures(with_film(reading="backwards", reading_sds=11.0))[0]
     in_step = AgreementFact(shift_trs=0, sds=12.0, in_step_sds=12.0)
     late = AgreementFact(shift_trs=4, sds=11.0, in_step_sds=2.0)

@@ -98,11 +98,11 @@ def test_what_is_accepted_is_kept_with_its_reason() -> None:
 def test_no_rung_is_left_out_and_no_proved_key_changed() -> None:
     with pytest.raises(ConfigError, match="After test comes cluster"):
         next_stage(LADDER, Config(name="a"), "production")
-    with pytest.raises(ConfigError, match="Nothing stands above"):
+    with pytest.raises(ConfigError, match="is the highest stage"):
         next_stage(LADDER, Config(name="a", stage="production"), "production")
     with pytest.raises(ConfigError, match='did you mean "cluster"'):
         next_stage(LADDER, Config(name="a"), "clutser")
-    with pytest.raises(ConfigError, match="keeps what was proved"):
+    with pytest.raises(ConfigError, match="keeps what was tested"):
         promote_config(Config(name="a"), LADDER.stages[1], {"learning_rate": 1.0})
 
 
