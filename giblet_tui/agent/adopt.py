@@ -18,12 +18,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import adopted_run, gpu, layout, run_processes, sessions, start_run, user_sessions
+from giblet_tui.agent import adopted_run, gpu, layout, plain_process, run_processes, start_run, user_sessions
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
 from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.records import write_record
 from giblet_tui.agent.run_processes import LocalRun
-from giblet_tui.agent.user_sessions import UserSession
+from giblet_tui.agent.session_backend import UserSession
 
 UNKNOWN = "configuration, seed, losses of components, gradients, exit code"
 """What nobody can know of a run that giblet did not start."""
@@ -152,7 +152,7 @@ def _has_epochs(path: Path) -> bool:
 def _start_monitor(run: LocalRun, patterns: dict[str, str]) -> None:
     """Start the run's monitor and wait for its record."""
     write_record(str(run.path / layout.MONITOR), patterns)
-    pid = sessions.daemonize(lambda: adopted_run.monitor_adopted_run(run.path))
+    pid = plain_process.daemonize(lambda: adopted_run.monitor_adopted_run(run.path))
     deadline = time.monotonic() + _KEEPER_LIMIT_S
     while run.supervisor() != pid:
         if time.monotonic() > deadline:

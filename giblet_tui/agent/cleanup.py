@@ -76,7 +76,7 @@ class _References:
     def __init__(self, workdir: str, promoted: dict[str, str]) -> None:
         self.runs = run_processes.all_runs(workdir)
         marked = run_processes.marks(run_processes.runs_folder(workdir))
-        open_sessions = {name for kind in sessions.MULTIPLEXERS for name in sessions.list_sessions(kind)}
+        open_sessions = sessions.open_names()
         self.live = {
             run.run_id
             for run in self.runs

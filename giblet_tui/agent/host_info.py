@@ -70,8 +70,7 @@ def this_boot() -> str:
 
 def open_sessions() -> list[str]:
     """List the names of giblet's open sessions."""
-    names = {name for kind in sessions.MULTIPLEXERS for name in sessions.list_sessions(kind)}
-    return sorted(name for name in names if name.startswith(layout.SESSION_PREFIX))
+    return sorted(name for name in sessions.open_names() if name.startswith(layout.SESSION_PREFIX))
 
 
 class BackgroundFacts:

@@ -5,7 +5,6 @@ Part of the agent: standard library only, Python >= 3.8.
 
 from __future__ import annotations
 
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -13,33 +12,46 @@ from typing import Any
 from giblet_tui.agent import layout, run_processes, sessions
 from giblet_tui.agent.main import AgentRefusal, Emit, Operation
 from giblet_tui.agent.proc import send, stat_fields
+from giblet_tui.agent.session_backend import SessionBackend
 
-ASKS = {"tmux": signal.SIGUSR1, "screen": signal.SIGCHLD}
-"""Signal on which a multiplexer's server recreates its socket."""
 LIMIT_S = 3.0
 
 
 def restore_socket(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
-    """Make the session of a live run attachable. Returns {again}, true if its socket was missing.
+    """Make the session of a live run attachable. Returns {again, argv}.
 
-    arguments: workdir; run_id. Raises AgentRefusal if the session's server is gone; the run continues without one.
+    again: its socket was missing. argv: the command that shows the session on a terminal.
+
+    arguments: workdir; run_id; write, whether keys go to the run. Raises AgentRefusal if the run has no terminal, or if
+    the session's server is gone; the run continues without one.
     """
     run = run_processes.find(arguments["workdir"], arguments["run_id"])
-    kind = run.record(layout.RUN).get("multiplexer")
-    supervisor = run.supervisor()
-    if run.adopted or kind not in ASKS or supervisor is None or sessions.find_session(run.session):
-        return {"again": False}
-    fields = stat_fields(supervisor)
-    server = int(fields[1]) if fields else 0
-    if _name(server).startswith(kind) and send(server, ASKS[kind]):
+    backend = sessions.backend_of(str(run.record(layout.RUN).get("multiplexer")))
+    write = bool(arguments.get("write"))
+    if run.adopted:
+        return {"again": False, "argv": backend.attach_user_argv(str(run.adopted["address"]), write)}
+    address = backend.open_sessions().get(run.session)
+    if address is not None or not backend.has_terminal:
+        return {"again": False, "argv": backend.attach_argv(address or "", write)}
+    if _ask_server(run, backend):
         deadline = time.monotonic() + LIMIT_S
         while time.monotonic() < deadline:
-            if sessions.find_session(run.session):
-                return {"again": True}
+            address = backend.open_sessions().get(run.session)
+            if address is not None:
+                return {"again": True, "argv": backend.attach_argv(address, write)}
             time.sleep(0.05)
     raise AgentRefusal(
-        f"The {kind} session of {run.run_id} is gone; the run continues.", f"giblet logs {run.run_id} -f", 1
+        f"The {backend.kind} session of {run.run_id} is gone; the run continues.", f"giblet logs {run.run_id} -f", 1
     )
+
+
+def _ask_server(run: run_processes.LocalRun, backend: SessionBackend) -> bool:
+    """Ask the session's server, the parent of the supervisor, to recreate its socket."""
+    supervisor = run.supervisor()
+    fields = stat_fields(supervisor) if supervisor is not None else None
+    server = int(fields[1]) if fields else 0
+    number = backend.restore_signal
+    return number is not None and _name(server).startswith(backend.kind) and send(server, number)
 
 
 def _name(pid: int) -> str:

@@ -1,43 +1,79 @@
-"""GNU screen as pure pairs: what to run, and what its output means.
+"""GNU screen as a session backend: command lines, and what their output means.
 
 screen matches a session by prefix, and allows two of one name. So a session is addressed as `PID.name`, read from the
 list, and its name is compared whole, after the first dot.
+
+Part of the agent: standard library only, Python >= 3.8.
 """
 
 from __future__ import annotations
 
 import re
+import shutil
+import signal
+from collections.abc import Callable
+
+from giblet_tui.agent.session_backend import SessionBackend, UserSession, output_of, start_server
 
 PROGRAM = "screen"
 _SESSION_LINE = re.compile(r"^\s+(?P<address>\d+\.(?P<name>\S+))\s.*\((?P<state>[^()]*)\)\s*$")
 
 
+class Screen(SessionBackend):
+    """Sessions of GNU screen."""
+
+    kind = "screen"
+    phrase = "a screen session"
+    has_terminal = True
+    restore_signal = int(signal.SIGCHLD)
+
+    def program(self) -> str | None:
+        return shutil.which(PROGRAM)
+
+    def start(self, session: str, command: list[str]) -> Callable[[], bool]:
+        start_server(self.kind, start_argv(session, command))
+        return lambda: session in self.open_sessions()
+
+    def open_sessions(self) -> dict[str, str]:
+        return parse_list(output_of(list_argv()))
+
+    def kill(self, address: str) -> None:
+        output_of(kill_argv(address))
+
+    def attach_argv(self, address: str, write: bool = False) -> list[str]:
+        """Return the command that shows a session next to other viewers; screen has no read-only mode."""
+        return [PROGRAM, "-x", address]
+
+    def user_sessions(self) -> list[UserSession]:
+        """Return all sessions of the user; their processes have the address in STY."""
+        addresses = parse_addresses(output_of(list_argv(), outside=True))
+        return [UserSession(self.kind, name, address, f"STY={address}") for name, address in addresses]
+
+    def kill_user_session(self, address: str) -> None:
+        output_of(kill_argv(address), outside=True)
+
+
 def start_argv(session: str, command: list[str]) -> list[str]:
-    """Open a detached session that runs a command, without a shell between; it ends with the command."""
+    """Return the command that opens a detached session running a command without a shell; it ends with the command."""
     return [PROGRAM, "-c", "/dev/null", "-fn", "-h", "5000", "-dmS", session, *command]
 
 
 def list_argv() -> list[str]:
-    """List every session of this user. The exit status says nothing that the output does not."""
+    """Return the command that lists every session of this user. Its exit status adds nothing to its output."""
     return [PROGRAM, "-ls"]
 
 
 def parse_list(output: str) -> dict[str, str]:
-    """Each living session's name and the address that means it and no other."""
+    """Map each living session's name to its exact address."""
     return dict(parse_addresses(output))
 
 
 def parse_addresses(output: str) -> list[tuple[str, str]]:
-    """(name, address) of each living session; several may have one name."""
-    found = (_SESSION_LINE.match(line) for line in output.splitlines())
-    return [(line["name"], line["address"]) for line in found if line and "dead" not in line["state"].lower()]
+    """Return (name, address) of each living session; several may have one name."""
+    matches = (_SESSION_LINE.match(line) for line in output.splitlines())
+    return [(match["name"], match["address"]) for match in matches if match and "dead" not in match["state"].lower()]
 
 
-def end_argv(address: str) -> list[str]:
-    """Close a session. What runs in it gets SIGHUP, and may live on."""
+def kill_argv(address: str) -> list[str]:
+    """Return the command that closes a session."""
     return [PROGRAM, "-S", address, "-X", "quit"]
-
-
-def attach_argv(address: str, write: bool = False) -> list[str]:
-    """Show a session on this terminal, next to others that do. screen has no reading only: `write` changes nothing."""
-    return [PROGRAM, "-x", address]

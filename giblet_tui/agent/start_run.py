@@ -247,8 +247,9 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
     """Open the session and wait for the supervisor's record."""
     run = run_processes.LocalRun(run_dir)
     kind = record["multiplexer"]
-    emit({"step": f"opening a {kind} session" if kind != "process" else "starting a process"})
-    is_open = sessions.open_session(kind, run.session, ["/bin/sh", str(run_dir / layout.LAUNCH_SCRIPT)])
+    backend = sessions.backend_of(kind)
+    emit({"step": f"starting {backend.phrase}"})
+    is_open = backend.start(run.session, ["/bin/sh", str(run_dir / layout.LAUNCH_SCRIPT)])
     emit({"step": "waiting for the supervisor"})
     seen_at = began = time.monotonic()
     while not run.record(layout.SUPERVISOR):

@@ -92,7 +92,7 @@ def list_resources(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     holders = gpu.memory_by_pid(gpu.query_gpus()["gpus"])
     gone_holders = {pid for pid in holders if start_ticks(pid) is None}
     claimed = set(run_processes.with_descendants(set().union(*marked.values())))
-    open_sessions = {kind: sessions.list_sessions(kind) for kind in sessions.MULTIPLEXERS}
+    open_sessions = {kind: backend.open_sessions() for kind, backend in sessions.BACKENDS.items()}
     found = []
     for run in run_processes.all_runs(arguments["workdir"]):
         held_by = [kind for kind, names in open_sessions.items() if run.session in names]

@@ -9,7 +9,7 @@ import typer
 
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import CheckpointRecord
-from giblet_tui.agent import screen, tmux
+from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import RunName
 from giblet_tui.cli.console import confirm, print_data, print_status
@@ -32,19 +32,12 @@ def attach(
     run = seen.run
     if not seen.health.live:
         raise ConfigError(f"{run_id} has ended, and its terminal with it.", f"giblet logs {run_id}")
-    if run.multiplexer == "process":
-        raise ConfigError(f"{run_id} is a plain process and has no terminal.", f"giblet logs {run_id} -f")
+    backend = BACKENDS[run.multiplexer]
+    if not backend.has_terminal:
+        raise ConfigError(f"{run_id} is {backend.phrase} and has no terminal.", f"giblet logs {run_id} -f")
     with connect(node) as connection:
-        if run.adopted is not None and run.multiplexer == "tmux":
-            argv = tmux.attach_by_hand_argv(run.adopted.address, write)
-        elif run.adopted is not None:
-            argv = screen.attach_argv(run.adopted.address, write)
-        elif run.multiplexer == "tmux":
-            argv = tmux.attach_argv(f"={run.session}", write)
-        else:
-            argv = screen.attach_argv(run.session, write)
-        connection.call("uncover", {"workdir": node.workdir, "run_id": run_id})
-        raise typer.Exit(connection.interactive(argv))
+        session = connection.call("uncover", {"workdir": node.workdir, "run_id": run_id, "write": write})
+        raise typer.Exit(connection.interactive(session["argv"]))
 
 
 @command(app, "pull", "giblet pull @last", "giblet pull demo --logs", "giblet pull @last --last --to ~/weights")

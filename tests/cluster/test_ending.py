@@ -122,12 +122,12 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
     require(kind)
     run_id = ground.start(SLEEPS, kind)
     request = {"workdir": str(ground.workdir), "run_id": run_id}
-    assert restore_socket.restore_socket(request, print) == {"again": False}
+    assert restore_socket.restore_socket(request, print)["again"] is False
     folder = Path(os.environ["TMUX_TMPDIR"]) / f"tmux-{os.getuid()}" if kind == "tmux" else os.environ["SCREENDIR"]
     (socket,) = Path(folder).iterdir()
     socket.unlink()
     trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))
-    assert restore_socket.restore_socket(request, print) == {"again": True}
+    assert restore_socket.restore_socket(request, print)["again"] is True
     assert [each for each, _ in sessions.find_session(f"gib-{run_id}")] == [kind]
     sessions.kill_session(f"gib-{run_id}")
     assert ground.run(run_id).supervisor(), "it outlives its session"
@@ -243,7 +243,7 @@ def test_an_absent_run_does_not_end_one_whose_session_begins_alike(ground):
     """Ids have a fixed width, so the prefix is a session opened by hand."""
     for kind in ("tmux", "screen"):
         require(kind)
-        assert sessions.open_session(kind, "gib-demo-20260101-120000-abcd0", ["/bin/sh", "-c", "sleep 60"])()
+        assert sessions.backend_of(kind).start("gib-demo-20260101-120000-abcd0", ["/bin/sh", "-c", "sleep 60"])()
         assert sessions.kill_session("gib-demo-20260101-120000-abcd") == []
         assert sessions.find_session("gib-demo-20260101-120000-abcd0") != []
         assert sessions.kill_session("gib-demo-20260101-120000-abcd0") == [kind]

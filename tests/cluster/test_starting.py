@@ -166,7 +166,7 @@ def test_a_supervisor_that_cannot_start_leaves_nothing_and_says_why(ground):
 def test_a_session_name_that_is_taken_is_refused(ground):
     require("screen")
     record = ground.record(SLEEPS)
-    sessions.open_session("screen", record["session"], ["/bin/sh", "-c", "sleep 60"])
+    sessions.backend_of("screen").start(record["session"], ["/bin/sh", "-c", "sleep 60"])
     with pytest.raises(AgentRefusal, match="already open"):
         start_run.start(ground.arguments(record, "screen"), lambda event: None)
     assert ground.runs() == []

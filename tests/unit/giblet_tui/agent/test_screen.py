@@ -22,7 +22,7 @@ def test_a_session_is_addressed_by_pid_and_whole_name():
         f"{SESSION}0": f"9291.{SESSION}0",
         "pts-3.tensor01": "77.pts-3.tensor01",
     }
-    assert screen.end_argv(f"9283.{SESSION}") == ["screen", "-S", f"9283.{SESSION}", "-X", "quit"]
+    assert screen.kill_argv(f"9283.{SESSION}") == ["screen", "-S", f"9283.{SESSION}", "-X", "quit"]
 
 
 def test_no_sessions():
@@ -36,4 +36,4 @@ def test_a_session_is_opened_detached_without_the_users_configuration():
 
 
 def test_attaching_shares_the_session():
-    assert screen.attach_argv("1.x") == ["screen", "-x", "1.x"]
+    assert screen.Screen().attach_argv("1.x") == ["screen", "-x", "1.x"]

@@ -11,8 +11,8 @@ def test_sessions_are_on_giblets_own_server_without_the_users_configuration():
     for argv in (
         tmux.start_argv(SESSION, ["/bin/sh", "/x/launch.sh"]),
         tmux.list_argv(),
-        tmux.end_argv("=x"),
-        tmux.attach_argv("=x"),
+        tmux.kill_argv("=x"),
+        tmux.Tmux().attach_argv("=x"),
     ):
         assert argv[:5] == ["tmux", "-L", "giblet", "-f", "/dev/null"]
 
@@ -28,7 +28,7 @@ def test_a_session_is_addressed_exactly():
     recorded = f"{SESSION}\n{SESSION}0\nwork\n"
     addresses = tmux.parse_list(recorded)
     assert addresses == {SESSION: f"={SESSION}", f"{SESSION}0": f"={SESSION}0", "work": "=work"}
-    assert tmux.end_argv(addresses[SESSION])[5:] == ["kill-session", "-t", f"={SESSION}"]
+    assert tmux.kill_argv(addresses[SESSION])[5:] == ["kill-session", "-t", f"={SESSION}"]
 
 
 def test_no_server_is_no_session():
@@ -36,5 +36,5 @@ def test_no_server_is_no_session():
 
 
 def test_attaching_only_reads_unless_asked():
-    assert tmux.attach_argv("=x")[5:] == ["attach-session", "-r", "-t", "=x"]
-    assert tmux.attach_argv("=x", write=True)[5:] == ["attach-session", "-t", "=x"]
+    assert tmux.Tmux().attach_argv("=x")[5:] == ["attach-session", "-r", "-t", "=x"]
+    assert tmux.Tmux().attach_argv("=x", write=True)[5:] == ["attach-session", "-t", "=x"]
