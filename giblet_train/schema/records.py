@@ -81,6 +81,10 @@ class Adoption(Record, frozen=True, kw_only=True):
     """Log file whose lines are its metrics."""
 
 
+SessionKind = Literal["tmux", "screen", "process"]
+"""What holds the session of a run; each kind has a `SessionBackend` in the agent."""
+
+
 class Run(Record, frozen=True, kw_only=True):
     """run.json: who started what, where, and how. Written once by the launcher, on each node of the run."""
 
@@ -92,7 +96,7 @@ class Run(Record, frozen=True, kw_only=True):
     """The user's name for the machine."""
     session: str
     """Name of the tmux or screen session."""
-    multiplexer: Literal["tmux", "screen", "process"]
+    multiplexer: SessionKind
     """Kind of session."""
     argv: tuple[str, ...]
     """Command that the supervisor starts."""

@@ -37,6 +37,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "system": f"{platform.system()} {platform.release()}",
         "tmux": shutil.which("tmux"),
         "screen": shutil.which("screen"),
+        "session_kinds": [kind for kind, backend in sessions.BACKENDS.items() if backend.program()],
         "kill_user_processes": _kill_user_processes(),
         "linger": _linger(),
         "sessions": open_sessions(),

@@ -19,7 +19,7 @@ class PlainProcess(SessionBackend):
     kind = "process"
     phrase = "a plain process"
     has_terminal = False
-    restore_signal = None
+    is_listed = False
 
     def program(self) -> str | None:
         return "/bin/sh"

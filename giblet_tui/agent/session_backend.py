@@ -40,8 +40,12 @@ class SessionBackend(Protocol):
     phrase: ClassVar[str]
     """Its name in a sentence: `a tmux session`."""
     has_terminal: ClassVar[bool]
-    """Sessions are listed by `open_sessions`, and `attach` can show them."""
-    restore_signal: ClassVar[int | None]
+    """`attach` can show a session."""
+    is_listed: ClassVar[bool] = True
+    """`open_sessions` lists the session of a run as long as the run lives."""
+    is_automatic: ClassVar[bool] = True
+    """`auto` may choose it."""
+    restore_signal: ClassVar[int | None] = None
     """Signal on which its server recreates a deleted socket; None if it has none."""
 
     def program(self) -> str | None:

@@ -22,8 +22,7 @@ from giblet_tui.cli.follow_output import detach_on_interrupt, follow_and_print, 
 from giblet_tui.cli.launch_steps import build_request, launch_and_print
 from giblet_tui.cli.stop import stop_run
 from giblet_tui.inventory import configs, nodes
-from giblet_tui.inventory.nodes import Node
-from giblet_tui.launch.request import Session
+from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.follow import follow
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -53,7 +52,9 @@ def demo(
     headless: Annotated[bool, typer.Option("--headless", help="Lines in place of the dashboard.")] = False,
     faults: Annotated[bool, typer.Option("--list", help="The faults, and which cause each must be named as.")] = False,
     settings: Settings = None,
-    session: Annotated[Session | None, typer.Option(help="What holds it; what the node prefers if not given.")] = None,
+    session: Annotated[
+        Multiplexer | None, typer.Option(help="What holds it; what the node prefers if not given.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Make a study from a real film and a simulated brain, train on it here, watch it live, judge it.
@@ -94,7 +95,7 @@ def _known(fault: str) -> Fault:
     return FAULTS[fault]
 
 
-def _drill(node: Node, drill: Fault, settings: list[str], session: Session | None, json: bool) -> int:
+def _drill(node: Node, drill: Fault, settings: list[str], session: Multiplexer | None, json: bool) -> int:
     """Start the run, follow it until the fault is named or it has ended, stop it, tell. The exit code."""
     laid = {"name": f"demo-{drill.name}", "note": f"drill: {drill.says}", **drill.settings}
     loaded = configs.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))

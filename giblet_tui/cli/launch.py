@@ -25,10 +25,10 @@ from giblet_tui.cli.launch_steps import (
     plan_only,
 )
 from giblet_tui.inventory import configs, nodes
-from giblet_tui.inventory.nodes import Node
+from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch.ensemble import check_capacity, member_requests
 from giblet_tui.launch.plan import LaunchPlan
-from giblet_tui.launch.request import LaunchOptions, LaunchRequest, Session, check_options
+from giblet_tui.launch.request import LaunchOptions, LaunchRequest, check_options
 from giblet_tui.launch.resume import resolve_resume
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 
@@ -51,7 +51,7 @@ def launch(
     gpus: Annotated[str | None, typer.Option(help="How many GPUs (6), or which (0,1,2; for just one: 3,).")] = None,
     settings: Settings = None,
     note: Annotated[str, typer.Option(help="A note to show next to the run.")] = "",
-    session: Annotated[Session | None, typer.Option(help="Session type; default: the node's preference.")] = None,
+    session: Annotated[Multiplexer | None, typer.Option(help="Session type; default: the node's preference.")] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|STEP", help="Resume from a run, a step of the newest run of this name, or a path."),

@@ -10,10 +10,10 @@ from giblet_tui.cli.console import current_user, print_data, print_status
 from giblet_tui.cli.follow_output import detach_on_interrupt
 from giblet_tui.cli.nodes import remember
 from giblet_tui.connection.connect import connect
-from giblet_tui.inventory.nodes import Node
+from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch import first_step
 from giblet_tui.launch.plan import LaunchPlan
-from giblet_tui.launch.request import LaunchRequest, Session, parse_gpus
+from giblet_tui.launch.request import LaunchRequest, parse_gpus
 from giblet_tui.launch.start import connected, plan_launch, start
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -22,7 +22,13 @@ from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 
 def build_request(
-    config: Config, *, gpus: str | None = None, note: str = "", session: Session | None = None, again: bool, force: bool
+    config: Config,
+    *,
+    gpus: str | None = None,
+    note: str = "",
+    session: Multiplexer | None = None,
+    again: bool,
+    force: bool,
 ) -> LaunchRequest:
     """Build a request from the options that every launching command has. Raises ConfigError."""
     return LaunchRequest(

@@ -18,6 +18,7 @@ from msgspec import Meta
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import SessionKind
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.inventory.ssh_hosts import HOST_PATTERN, hosts_of, names_host
 
@@ -29,7 +30,7 @@ _HEADER = """\
 """
 
 Transport = Literal["local", "ssh", "openssh"]
-Multiplexer = Literal["auto", "tmux", "screen", "process"]
+Multiplexer = Literal["auto", SessionKind]
 HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$")]
 NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
 

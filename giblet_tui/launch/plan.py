@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any, cast
 
 import msgspec
 from msgspec.structs import replace
@@ -11,15 +11,14 @@ from msgspec.structs import replace
 import giblet_train
 from giblet_train.schema.config import Config, content_hash, dump
 from giblet_train.schema.errors import PreflightRefused
-from giblet_train.schema.records import Rendezvous, Run
+from giblet_train.schema.records import Rendezvous, Run, SessionKind
 from giblet_train.schema.run_dir import config_name, new_run_id, session_name
 from giblet_tui.agent import gpu_allocation, layout, start_run
+from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection.agent_bundle import supervisor_script
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.gpus import allocate_or_wait
 from giblet_tui.launch.request import LaunchRequest
-
-Multiplexer = Literal["tmux", "screen", "process"]
 
 
 class NodeAssignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -153,16 +152,16 @@ def ends_at_logout(node: Node, facts: Mapping[str, Any]) -> bool:
     return bool(facts.get("kill_user_processes")) and facts.get("user") != "root" and node.transport != "local"
 
 
-def choose_multiplexer(preference: str, facts: Mapping[str, Any]) -> Multiplexer:
+def choose_multiplexer(preference: str, facts: Mapping[str, Any]) -> SessionKind:
     """Return what the session will run in. Raises PreflightRefused if the preferred one is not installed."""
-    installed: list[Multiplexer] = [kind for kind in ("tmux", "screen") if facts.get(kind)]
-    usable: list[Multiplexer] = [kind for kind in (*installed, "process") if preference in ("auto", kind)]
-    if not usable:
-        alternative = (*installed, "process")[0]
+    automatic = [kind for kind in facts["session_kinds"] if BACKENDS[kind].is_automatic]
+    if preference == "auto":
+        return cast(SessionKind, automatic[0])
+    if preference not in facts["session_kinds"]:
         raise PreflightRefused(
-            f"{preference} is not installed on this node.", f"Use --session {alternative}, or have it installed."
+            f"{preference} is not installed on this node.", f"Use --session {automatic[0]}, or have it installed."
         )
-    return usable[0]
+    return cast(SessionKind, preference)
 
 
 def runs_to_replace(name: str, resources: Mapping[str, Any]) -> ReplacedRuns:
@@ -210,4 +209,5 @@ def _notes(run: Run, gpus: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]
 
 
 def _session_phrase(run: Run) -> str:
-    return "a plain process: nothing to attach to" if run.multiplexer == "process" else f"a {run.multiplexer} session"
+    backend = BACKENDS[run.multiplexer]
+    return backend.phrase if backend.has_terminal else f"{backend.phrase}: nothing to attach to"

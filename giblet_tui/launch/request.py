@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
-
 import msgspec
 
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Promotion
-
-Session = Literal["auto", "tmux", "screen", "process"]
+from giblet_tui.inventory.nodes import Multiplexer
 
 
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,7 +17,7 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     launched_by: str
     gpus: int | tuple[int, ...] | None = None
     """How many GPUs of each node, or which by index; None: as many as the configuration has processes."""
-    session: Session | None = None
+    session: Multiplexer | None = None
     """What the run lives in; None: what the node prefers."""
     note: str = ""
     grace_s: float = 120.0

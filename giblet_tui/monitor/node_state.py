@@ -39,6 +39,7 @@ from giblet_train.schema.records import (
     decode_metrics,
 )
 from giblet_train.schema.run_dir import config_name, session_name
+from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_value
 from giblet_tui.monitor.snapshots import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
 
@@ -287,7 +288,7 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
         )
     run = replace(snapshot.run, node=node.node) if state.here else snapshot.run
     elsewhere = state.here is False and run.node != node.node
-    held = run.multiplexer in ("tmux", "screen") and node.sessions_known
+    held = BACKENDS[run.multiplexer].is_listed and node.sessions_known
     now = (node.now or 0.0) + elapsed_s
     signals = Signals(
         now=now,

@@ -38,7 +38,8 @@ def gpu(index, *pids, used=0.0):
 def facts(*gpus, **changes):
     return {
         "home": "/home/alice", "user": "alice", "now": 1_790_000_000.0, "python_path": "/usr/bin/python3",
-        "tmux": "/usr/bin/tmux", "screen": "/usr/bin/screen", "kill_user_processes": False, "linger": False,
+        "tmux": "/usr/bin/tmux", "screen": "/usr/bin/screen", "session_kinds": ["tmux", "screen", "process"],
+        "kill_user_processes": False, "linger": False,
         "gpus": list(gpus), "gpu_note": "" if gpus else "no nvidia-smi on the node's PATH", **changes,
     }  # fmt: skip
 
@@ -117,7 +118,7 @@ def test_a_node_without_gpus_trains_on_its_processors_with_the_configurations_pr
         (facts(gpu(0)), {"gpus": (4,)}, ConfigError, "has no GPU 4"),
         (facts(gpu(0)), {"gpus": 1, "config": replace(CONFIG, device="cpu")}, ConfigError, "device: cpu"),
         (facts(kill_user_processes=True), {}, PreflightRefused, "when you log out"),
-        (facts(tmux=None), {"session": "tmux"}, PreflightRefused, "tmux is not installed"),
+        (facts(session_kinds=["process"]), {"session": "tmux"}, PreflightRefused, "tmux is not installed"),
     ],
 )  # fmt: skip
 def test_what_cannot_be_is_refused(said, request_, error, sentence):
@@ -141,17 +142,17 @@ def test_a_process_table_of_a_hostile_node_is_made_harmless():
 
 
 @pytest.mark.parametrize(
-    ("wanted", "tmux", "screen", "chosen"),
+    ("preference", "installed", "chosen"),
     [
-        ("auto", True, True, "tmux"),
-        ("auto", False, True, "screen"),
-        ("auto", False, False, "process"),
-        ("screen", True, True, "screen"),
-        ("process", True, True, "process"),
+        ("auto", ("tmux", "screen", "process"), "tmux"),
+        ("auto", ("screen", "process"), "screen"),
+        ("auto", ("process",), "process"),
+        ("screen", ("tmux", "screen", "process"), "screen"),
+        ("process", ("tmux", "screen", "process"), "process"),
     ],
 )
-def test_the_session_is_tmux_else_screen_else_a_process(wanted, tmux, screen, chosen):
-    assert choose_multiplexer(wanted, {"tmux": tmux or None, "screen": screen or None}) == chosen
+def test_the_session_is_tmux_else_screen_else_a_process(preference, installed, chosen):
+    assert choose_multiplexer(preference, {"session_kinds": installed}) == chosen
 
 
 def test_a_plan_is_data():
