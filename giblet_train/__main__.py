@@ -1,6 +1,6 @@
-"""The engine's command line: `python -m giblet_train COMMAND`, thin functions over modules imported when asked for.
+"""Command line of the engine: `python -m giblet_train COMMAND`. Each command imports its modules when it is called.
 
-stdout is data, stderr is narration. A user's mistake ends in its sentence and exit code, never in a traceback.
+Data go to stdout, progress to stderr. User errors end with a message and an exit code, never with a traceback.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-data_app = typer.Typer(name="data", help="Look at a study before training on it.", no_args_is_help=True)
+data_app = typer.Typer(name="data", help="Check a study before training on it.", no_args_is_help=True)
 app.add_typer(data_app)
 
 RunWithCheckpoint = Annotated[
@@ -33,25 +33,25 @@ RunOrConfig = Annotated[
     Path, typer.Argument(help="A run directory, a configuration file, or - for one on standard input.")
 ]
 Workdir = Annotated[
-    Path | None, typer.Option(help="Where stores and studies lie; a run's own, or ~/giblet for anything else.")
+    Path | None, typer.Option(help="Folder of stores and studies; default: the run's own, or ~/giblet.")
 ]
-Out = Annotated[Path | None, typer.Option(help="Keep the figures here, too, as JSON and as text: a new folder.")]
+Out = Annotated[Path | None, typer.Option(help="New folder in which the figures are also saved, as JSON and as text.")]
 
 
 @app.command()
 def simulate(
-    out: Annotated[Path, typer.Argument(help="Folder of the study; made if missing, left alone if finished.")],
+    out: Annotated[Path, typer.Argument(help="Folder of the study; created if missing, unchanged if complete.")],
     size: Annotated[
         Literal["tiny", "small", "full", "scale"],
         typer.Option(help="tiny: unit tests; small: the demo; full: 17 subjects at 3 mm; scale: 920 TRs."),
     ] = "small",
-    seed: Annotated[int, typer.Option(min=0, help="Same seed and film, same bytes.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed and film give the same bytes.")] = 0,
     film: Annotated[
-        Path | None, typer.Option(help="Another film; a .csv of its name beside it describes its shots.")
+        Path | None, typer.Option(help="Another film; a .csv file of the same name describes its shots.")
     ] = None,
-    subjects: Annotated[int | None, typer.Option(min=1, help="How many subjects; the size's own if not given.")] = None,
+    subjects: Annotated[int | None, typer.Option(min=1, help="Number of subjects; default: the size's.")] = None,
 ) -> None:
-    """Make the demo study: a real film, and brains simulated from it with known truth. Prints the study's facts."""
+    """Create the demo study: a real film and brains simulated from it with known truth. Prints the study's facts."""
     from giblet_train.data.simulation.demo_study import format_json, simulate_study
 
     facts = simulate_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate)
@@ -60,7 +60,7 @@ def simulate(
 
 @app.command()
 def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")]) -> None:
-    """Train as RUN_DIR/config.yaml says, alone or under torchrun. Exit 0 done or stopped, 75 terminated, 1 failed."""
+    """Train RUN_DIR/config.yaml, alone or under torchrun. Exit 0 done or stopped, 75 terminated, 1 failed."""
     from giblet_train.training.load_split import load_split
     from giblet_train.training.process import train_with_error_file
 
@@ -69,10 +69,10 @@ def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a res
 
 @app.command()
 def drill(
-    fault: Annotated[str, typer.Argument(help="One of those that `giblet demo --help` lists.")],
+    fault: Annotated[str, typer.Argument(help="A fault listed by `giblet demo --help`.")],
     run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")],
 ) -> None:
-    """Train as `train` does, with a fault that really happens: what `giblet demo FAULT` starts."""
+    """Train with a fault injected on purpose; started by `giblet demo FAULT`."""
     from giblet_train.training.fault_injection import train_with_fault
     from giblet_train.training.load_split import load_split
 
@@ -81,7 +81,7 @@ def drill(
 
 @app.command()
 def join(run_dir: Annotated[Path, typer.Argument(help="Run directory whose run.json names several nodes.")]) -> None:
-    """Train this node's part of a run over several nodes: meet the others, start torchrun, end with them."""
+    """Train this node's part of a multi-node run: meet the other nodes, start torchrun, end together."""
     from giblet_train.distributed.multi_node import join as take_part
     from giblet_train.schema.run_dir import RunDir
 
@@ -96,9 +96,9 @@ def evaluate(
     workdir: Workdir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Judge a run's checkpoint on the test block of its fold; the run stays as it is.
+    """Evaluate a run's checkpoint on the test block of its fold; the run is not changed.
 
-    With --out also r.nii.gz, the held-out r of each voxel.
+    --out also writes r.nii.gz, the held-out r of each voxel.
 
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """
@@ -115,24 +115,24 @@ def evaluate(
 
 @app.command()
 def ensemble(
-    run_dirs: Annotated[list[Path], typer.Argument(help="Runs that differ by seed, fold and validation block alone.")],
+    run_dirs: Annotated[list[Path], typer.Argument(help="Runs that differ only by seed, fold and validation block.")],
     seeds: Annotated[
         int,
-        typer.Option(min=1, help="Train so many seeds of the run first, validation blocks in turn; those given count."),
+        typer.Option(min=1, help="First train N seeds of the run, with different validation blocks; given runs count."),
     ] = 1,
     all_folds: Annotated[bool, typer.Option("--all-folds", help="Train every fold of the run first.")] = False,
-    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; each takes a GPU where there are some.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, help="Trainings at a time; each uses one GPU if there are any.")] = 1,
     role: Role = "best",
     out: Out = None,
     as_json: AsJson = False,
 ) -> None:
-    """Average runs fold by fold, beside their members, ridge and pooled ridge.
+    """Average runs per fold, and compare with their members, ridge and pooled ridge.
 
-    Members that hold out other validation blocks learn, between them, from every TR that is not tested on.
+    Members with different validation blocks together train on every TR outside the test block.
 
-    python -m giblet_train ensemble ~/giblet/runs/demo-*            # runs that are there
+    python -m giblet_train ensemble ~/giblet/runs/demo-*            # existing runs
 
-    python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the others first
+    python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the missing runs first
     """
     from giblet_train.analysis.ensemble import lines_of, report, score_folds
     from giblet_train.analysis.results import make_output_dir, write_results
@@ -149,26 +149,26 @@ def ensemble(
 def lesion(
     run_dir: RunWithCheckpoint,
     region: Annotated[
-        list[str] | None, typer.Option(help="A region, or several as a+b; may be repeated. All if not given.")
+        list[str] | None, typer.Option(help="A region, or several as a+b; may be repeated. Default: all.")
     ] = None,
     atlas: Annotated[
-        Path | None, typer.Option(help="NIfTI with a whole number per region, in place of the truth.")
+        Path | None, typer.Option(help="NIfTI with a whole number per region, instead of the truth.")
     ] = None,
-    mask: Annotated[Path | None, typer.Option(help="NIfTI whose non-zero voxels are one more region.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="NIfTI whose non-zero voxels form one more region.")] = None,
     mode: Annotated[
         Literal["silence", "missing"],
-        typer.Option(help="silence: responses are 0, as damage feels; missing: the readout knows, too."),
+        typer.Option(help="silence: set responses to 0, as in damage; missing: also remove them from the readout."),
     ] = "missing",
     source: Annotated[
-        Literal["measured", "predicted"], typer.Option(help="Brains to rebuild the film from.")
+        Literal["measured", "predicted"], typer.Option(help="Brains to reconstruct the film from.")
     ] = "measured",
-    draws: Annotated[int, typer.Option(min=20, help="Random voxel sets beside each lesion.")] = 200,
+    draws: Annotated[int, typer.Option(min=20, help="Random voxel sets to compare with each lesion.")] = 200,
     role: Role = "best",
     out: Out = None,
     workdir: Workdir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Rebuild the film without each region's voxels, beside random voxel sets of the same size.
+    """Reconstruct the film without each region's voxels, compared with random voxel sets of the same size.
 
     python -m giblet_train lesion RUN_DIR                                    # every region of the demo study
     python -m giblet_train lesion RUN_DIR --region early_visual+higher_visual --mode silence
@@ -193,7 +193,7 @@ def rebuild(
     workdir: Workdir = None,
     as_json: AsJson = False,
 ) -> None:
-    """Show the held-out film as measured and predicted brains show it: pictures, sound and nearest annotations.
+    """Reconstruct the held-out film from measured and predicted brains: pictures, sound and nearest annotations.
 
     python -m giblet_train rebuild ~/giblet/runs/demo-20261125-101500-3f2a rebuilt && open rebuilt/index.html
     """
@@ -214,10 +214,10 @@ def verdict(
     run_dir: Annotated[Path, typer.Argument(help="Run directory.")],
     as_json: AsJson = False,
     fail_on: Annotated[
-        Literal["fail", "at_risk", "on_track"], typer.Option(help="What exit code 1 begins with.")
+        Literal["fail", "at_risk", "on_track"], typer.Option(help="The mildest status that ends with exit code 1.")
     ] = "fail",
 ) -> None:
-    """Hold a run's records against its criteria. Exit 1 when one of them has failed."""
+    """Check a run's records against its criteria. Exit 1 if one of them has failed."""
     from giblet_train.monitoring.verdict import verdict_lines
 
     failed, lines = verdict_lines(run_dir, as_json=as_json, fail_on=fail_on)
@@ -228,7 +228,7 @@ def verdict(
 
 @app.command()
 def watch(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> None:
-    """Judge a run as it goes on, write alerts.jsonl, call watch.notify. Its supervisor starts it."""
+    """Diagnose a run while it trains, write alerts.jsonl, call watch.notify. Started by the run's supervisor."""
     from giblet_train.monitoring.watcher import watch
 
     watch(run_dir, narrate)
@@ -236,7 +236,7 @@ def watch(run_dir: Annotated[Path, typer.Argument(help="Run directory.")]) -> No
 
 @app.command()
 def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
-    """Build the store that a run needs, if it does not exist. Prints its path, its sizes and the time."""
+    """Build the store of a run if it does not exist. Prints its path, sizes and build time."""
     from giblet_train.data.store.prepare import prepare, read_data_request
 
     print(prepare(read_data_request(run_or_config, workdir), narrate))
@@ -244,7 +244,7 @@ def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
 
 @data_app.command("lag")
 def data_lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
-    """By how many TRs each brain follows the film, in all and in thirds. Exit 1 when the thirds disagree."""
+    """Print the lag of each brain behind the film in TRs, overall and by thirds. Exit 1 if the thirds disagree."""
     from giblet_train.data.checks.report import lag_report
     from giblet_train.data.store.prepare import read_data_request
 
@@ -259,7 +259,7 @@ def data_check(
     run_or_config: RunOrConfig,
     workdir: Workdir = None,
     as_json: AsJson = False,
-    html: Annotated[Path | None, typer.Option(help="Write the report with pictures here, as one page.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the report with pictures to this HTML file.")] = None,
 ) -> None:
     """Find data mistakes before training: files, clocks, scales, annotations, subjects. Exit 1 on an error."""
     from giblet_train.data.checks.report import check_report
@@ -277,12 +277,12 @@ def data_check(
 def data_diagnose(
     run_or_config: RunOrConfig,
     workdir: Workdir = None,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps are rehearsed.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Number of trial steps.")] = 20,
     as_json: Annotated[bool, typer.Option("--json", help="One JSON object.")] = False,
 ) -> None:
-    """The check with the network: what each loss begins at, raw and normalised, and whether it falls.
+    """Check the data and train a few trial steps: what each loss starts at, raw and normalised, and whether it falls.
 
-    Exit code 1 on an error. A few steps are rehearsed in memory and thrown away.
+    Exit code 1 on an error. The trained weights are discarded.
     """
     from giblet_train.analysis.rehearse_training import diagnose
     from giblet_train.data.store.prepare import read_data_request
@@ -295,12 +295,12 @@ def data_diagnose(
 
 
 def narrate(sentence: str, fraction: float | None = None) -> None:
-    """Say on stderr what is being done, with how much of it is finished where that is known."""
+    """Print a progress message to stderr, with the finished fraction if it is known."""
     print(sentence if fraction is None else f"[{fraction:4.0%}] {sentence}", file=sys.stderr, flush=True)
 
 
 def main() -> None:
-    """Run the command line; the process ends with the exit code of `schema.errors`."""
+    """Run the command line. Exit codes are those of `schema.errors`."""
     try:
         app()
     except GibletError as error:

@@ -10,25 +10,26 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from giblet_train.schema.errors import GibletError
+from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.process import train_with_error_file
 from tests.engine_study import load
 
 
-def arm(training):
-    """Terminate at a step, as if by a signal that comes just then."""
-    take, leave_at = training.learner.step, int(os.environ.get("GIBLET_LEAVE_AT", "-1"))
+class TerminateAtStep(TrainerHook):
+    """Request termination on the last rank at a step, as if by a signal that arrives just then."""
 
-    def step(number, wishes):
-        if number == leave_at and training.ranks.rank == training.ranks.world_size - 1:
-            wishes = {**wishes, "terminate": True}
-        return take(number, wishes)
+    def on_start(self, trainer):
+        """Remember whether this is the last rank."""
+        self.is_last = trainer.ranks.rank == trainer.ranks.world_size - 1
 
-    training.learner.step = step
+    def stop_requests(self, step):
+        """Return the request at the step."""
+        return {"terminate": True} if self.is_last and step == int(os.environ.get("GIBLET_LEAVE_AT", "-1")) else {}
 
 
 if __name__ == "__main__":
     try:
-        sys.exit(train_with_error_file(Path(sys.argv[1]), load, arm))
+        sys.exit(train_with_error_file(Path(sys.argv[1]), load, TerminateAtStep()))
     except GibletError as error:
         print(error, file=sys.stderr)
         os._exit(error.exit_code)

@@ -1,7 +1,7 @@
-"""What a member of an ensemble predicts, in the voxels and features of another that learnt from other TRs.
+"""Map one ensemble member's predictions to another member's voxel mask and feature scaling.
 
-Which voxels vary, how features scale and which directions frames take is fitted on training TRs, so members whose
-validation blocks differ see them a little otherwise. T test TRs, V voxels, F features.
+Voxel masks, feature scales and frame components are fitted on training TRs, so they differ between members with
+different validation blocks. T test TRs, V voxels, F features.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ Floats = NDArray[np.float32]
 
 
 class Mean:
-    """The mean of (T, V) predictions over the members, where each says nothing (NaN) of voxels that it dropped."""
+    """Mean of (T, V) predictions over members; NaN marks voxels that a member dropped."""
 
     def __init__(self) -> None:
         self._sum_TV: Floats | np.float32 = np.float32(0.0)
         self._n_V: NDArray[np.int64] | int = 0
 
     def add(self, predicted_TV: Floats) -> None:
-        """One member's predictions."""
+        """Add one member's predictions."""
         self._sum_TV = self._sum_TV + np.nan_to_num(predicted_TV)
         self._n_V = self._n_V + np.isfinite(predicted_TV[0]).astype(np.int64)
 
     @property
     def value_TV(self) -> Floats:
-        """Of voxels that no member predicts: 0."""
+        """Return the mean; 0 in voxels that no member predicts."""
         return np.asarray(self._sum_TV / np.maximum(self._n_V, 1), np.float32)
 
 
 def to_voxels_of(member: PreparedSplit, other: PreparedSplit, predicted_TV: Floats) -> Floats:
-    """(T, V of the other): z-scores of each voxel, NaN where the member has dropped it."""
+    """Return predictions (T, V of the other), NaN in voxels that the member dropped."""
     if np.array_equal(member.voxels_V, other.voxels_V):
         return predicted_TV
     studied_TV = np.full((len(predicted_TV), np.count_nonzero(member.study.mask_XYZ)), np.nan, np.float32)
@@ -43,7 +43,7 @@ def to_voxels_of(member: PreparedSplit, other: PreparedSplit, predicted_TV: Floa
 
 
 def to_features_of(member: PreparedSplit, other: PreparedSplit, modality: str, rebuilt_TF: Floats) -> Floats:
-    """(T, F of the other): in its scale, and frames along its components. Shares of codes have neither."""
+    """Return features (T, F of the other) in its scale and frame components; shares of codes are unchanged."""
     if modality in member.unigram or member.split == other.split:
         return rebuilt_TF
     raw_TF = rebuilt_TF * member.feature_sd[modality] + member.feature_mean[modality]

@@ -1,4 +1,4 @@
-"""Several runs read as one: the mean of what they predict and rebuild, held against its members and against ridge.
+"""Average the predictions of several runs, and compare the ensemble with its members and with ridge.
 
 Members of a fold differ by seed and by the block that validates; folds differ by what is tested on, so each is averaged
 by itself and figures are means over folds. T test TRs of a fold, V voxels, F features.
@@ -36,8 +36,7 @@ class FoldScores:
     """One fold. scores: who predicts -> r of each subject; members by their run id.
 
     rebuilt: source -> modality -> (T, F), the members' mean; decoding: its figures. member_skill: modality -> the
-    members' mean skill, from predicted brains. All in the voxels and features of the first member, data, and beside
-    baselines that learn from its training TRs.
+    members' mean skill, from predicted brains. All use the voxels, features and training TRs of the first member.
     """
 
     fold: int
@@ -50,7 +49,7 @@ class FoldScores:
 
 
 def score_folds(paths: Sequence[Path], role: str, load: DataLoaderFn, narrate: Narrate) -> list[FoldScores]:
-    """Each fold that these run directories hold, lowest first. Raises ConfigError where runs cannot be averaged."""
+    """Return the scores of each fold of these runs, in order. Raises ConfigError if runs cannot be averaged."""
     by_fold: dict[int, list[Path]] = defaultdict(list)
     first = RunDir(paths[0].resolve()).read_config()
     for path in paths:
@@ -59,7 +58,7 @@ def score_folds(paths: Sequence[Path], role: str, load: DataLoaderFn, narrate: N
         if changed:
             raise ConfigError(
                 f"{path.name} differs from {paths[0].name} by {', '.join(changed)}.",
-                f"An ensemble's members differ by {', '.join(FREE_KEYS)} alone.",
+                f"Members of an ensemble may differ only by {', '.join(FREE_KEYS)}.",
             )
         by_fold[config.split.fold].append(path)
     return [_score(fold, by_fold[fold], role, load, narrate) for fold in sorted(by_fold)]
@@ -96,7 +95,7 @@ def _score(fold: int, paths: Sequence[Path], role: str, load: DataLoaderFn, narr
 
 
 def _held_against(data: PreparedSplit, total: Mapping[str, Floats]) -> dict[str, CorrelationAccumulator]:
-    """The ensemble, ridge alone and pooled, and the mean of ensemble and pooled ridge."""
+    """Score the ensemble, ridge per subject and pooled, and the mean of ensemble and pooled ridge."""
     split, rows = data.split, data.split.test
     scores = {name: CorrelationAccumulator(data.responsive_V, data.null_V) for name in (ENSEMBLE, RIDGE, POOLED, BOTH)}
     ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
@@ -117,7 +116,7 @@ def _held_against(data: PreparedSplit, total: Mapping[str, Floats]) -> dict[str,
 
 
 def report(folds: Sequence[FoldScores]) -> dict[str, Any]:
-    """Figures over all folds as plain data: r over responsive voxels, and what the ensemble gains, with intervals."""
+    """Return figures over all folds: r over responsive voxels, and the ensemble's gains with intervals."""
     series = series_of(folds)
     return {
         "folds": [fold.fold for fold in folds],
@@ -137,15 +136,15 @@ def report(folds: Sequence[FoldScores]) -> dict[str, Any]:
 
 
 def interval(gain_T: NDArray[np.float64]) -> dict[str, float]:
-    """A sum over TRs with its 95 % block-bootstrap interval."""
+    """Return a sum over TRs with its 95 % block-bootstrap interval."""
     low, high = block_interval(gain_T, N_DRAWS, np.random.default_rng(0))
     return {"mean": float(gain_T.sum()), "low": low, "high": high}
 
 
 def series_of(folds: Sequence[FoldScores]) -> dict[str, NDArray[np.float64]]:
-    """Who predicts -> (T of all folds,), what each TR adds to the mean over folds of r.
+    """Return model -> each TR's contribution (T of all folds,) to the mean of r over folds.
 
-    `member`: the members' mean; `first`: each fold's first member, from whose training TRs the baselines learn, too.
+    `member`: the members' mean; `first`: each fold's first member, whose training TRs the baselines use as well.
     """
     series = {}
     for name in (MEMBER, FIRST, *(name for name in folds[0].scores if name not in folds[0].members)):
@@ -157,7 +156,7 @@ def series_of(folds: Sequence[FoldScores]) -> dict[str, NDArray[np.float64]]:
 
 
 def member_label(fold: FoldScores, name: str) -> Sequence[str]:
-    """Whose scores in a fold go by a name of `series_of`."""
+    """Return the names of a fold's scores that a name of `series_of` stands for."""
     return {MEMBER: fold.members, FIRST: fold.members[:1]}.get(name, [name])
 
 
@@ -166,16 +165,16 @@ def _mean_of(figures: Sequence[Mapping[str, float]]) -> dict[str, float]:
 
 
 def lines_of(figures: Mapping[str, Any]) -> list[str]:
-    """The same for people."""
+    """Format the report as text."""
     n_members = sum(len(m) for m in figures["members"].values())
-    told = [f"{n_members} runs, folds {', '.join(map(str, figures['folds']))}; held-out r over responsive voxels", ""]
-    told += [f"{name.replace('_', ' '):<28} {value:6.3f}" for name, value in figures["r"].items()]
-    told += ["", "gain, with 95 % interval over blocks"]
+    lines = [f"{n_members} runs, folds {', '.join(map(str, figures['folds']))}; held-out r over responsive voxels", ""]
+    lines += [f"{name.replace('_', ' '):<28} {value:6.3f}" for name, value in figures["r"].items()]
+    lines += ["", "gain, with 95 % interval over blocks"]
     for name, g in figures["gain"].items():
-        told.append(f"{name.replace('_', ' '):<44} {g['mean']:+.3f}  [{g['low']:+.3f}, {g['high']:+.3f}]")
-    told += ["", "rebuilt film: skill, and 5-TR segments told apart (chance)"]
+        lines.append(f"{name.replace('_', ' '):<44} {g['mean']:+.3f}  [{g['low']:+.3f}, {g['high']:+.3f}]")
+    lines += ["", "reconstructed film: skill, and identification of 5-TR segments (chance)"]
     for source, film in figures["decoding"].items():
         for m, d in film.items():
-            apart = f"{d['top_1']:.2f} ({d['top_1_chance']:.2f})" if "top_1" in d else "too few TRs for it"
-            told.append(f"{source:<10} {m:<6} {d['skill']:+.3f}   {apart}")
-    return told
+            identified = f"{d['top_1']:.2f} ({d['top_1_chance']:.2f})" if "top_1" in d else "too few TRs"
+            lines.append(f"{source:<10} {m:<6} {d['skill']:+.3f}   {identified}")
+    return lines

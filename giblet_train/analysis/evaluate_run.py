@@ -1,4 +1,4 @@
-"""A run's checkpoint looked at again, on the test block of its fold.
+"""Evaluate a run's checkpoint on the test block of its fold.
 
 T TRs, V voxels, N shifts.
 """
@@ -23,11 +23,11 @@ NULL_PERCENTILE = 99.0
 
 
 def evaluate_checkpoint(run: LoadedRun, narrate: Narrate, map_path: Path | None = None) -> dict[str, Any]:
-    """An evaluation of a run's checkpoint: {schema, run_id, step, folds, encoding, decoding, baselines, skill}.
+    """Evaluate a run's checkpoint: {schema, run_id, step, folds, encoding, decoding, baselines, skill}.
 
-    map_path: where r of each voxel is written as NIfTI.
+    map_path: NIfTI file to which r of each voxel is written.
     """
-    narrate("judging the weights on the test block", 0.5)
+    narrate("evaluating the weights on the test block", 0.5)
     figures = run.examiner.evaluation(run.model, lambda: None)
     r_V, null = _by_voxel(run)
     if map_path is not None:
@@ -48,30 +48,30 @@ def evaluate_checkpoint(run: LoadedRun, narrate: Narrate, map_path: Path | None 
 
 
 def evaluation_lines(figures: dict[str, Any]) -> list[str]:
-    """The same for people."""
+    """Format an evaluation as text."""
     encoding, decoding = figures["encoding"], figures["decoding"]
     folds = ", ".join(map(str, figures["folds"]))
     lines = [f"{figures['run_id']}, {figures['checkpoint']}, held-out TRs of fold {folds}", "", "Predicted brains"]
-    said = {
+    values = {
         "r, responsive voxels": encoding["r_responsive"],
         "  ridge / pooled ridge": (encoding["r_ridge"], encoding["r_ridge_pooled"]),
-        "  noise ceiling": encoding.get("r_ceiling"),
+        "  root of ISC": encoding.get("r_ceiling"),
         "r, null voxels": encoding["r_null"],
         "r, all voxels": encoding["r_mean"],
         "  median / 95th percentile": (encoding["r_median"], encoding["r_p95"]),
         "share of voxels above chance": encoding["share_above_null"],
     }
-    lines += [f"  {name:30}{_number(value)}" for name, value in said.items() if value is not None]
+    lines += [f"  {name:30}{_number(value)}" for name, value in values.items() if value is not None]
     lines += [f"  {'r, ' + name:30}{_number(value)}" for name, value in encoding["by_region"].items()]
-    for subject, found in encoding.get("left_out", {}).items():
-        lines += ["", f"{subject}, who trained nothing: r over responsive (null) voxels"]
-        for name in (n for n in found if not n.endswith("_null")):
+    for subject, scores in encoding.get("left_out", {}).items():
+        lines += ["", f"{subject}, left out of training: r over responsive (null) voxels"]
+        for name in (n for n in scores if not n.endswith("_null")):
             words = name.removeprefix("r_").replace("_", " ")
-            lines.append(f"  {words:30}{_number(found[name])} ({_number(found.get(name + '_null'))})")
-    lines += ["", f"{'Film rebuilt':32}{'skill':>8}{'r':>8}{'2-way':>8}{'top-1':>8}{'chance':>8}"]
+            lines.append(f"  {words:30}{_number(scores[name])} ({_number(scores.get(name + '_null'))})")
+    lines += ["", f"{'Film reconstructed':32}{'skill':>8}{'r':>8}{'2-way':>8}{'top-1':>8}{'chance':>8}"]
     for source, modalities in decoding.items():
-        for modality, found in modalities.items():
-            numbers = [found.get(k) for k in ("skill", "r", "two_way", "top_1", "top_1_chance")]
+        for modality, scores in modalities.items():
+            numbers = [scores.get(k) for k in ("skill", "r", "two_way", "top_1", "top_1_chance")]
             lines.append(f"  {f'{modality} from {source} brains':30}" + "".join(f"{_number(n):>8}" for n in numbers))
     return lines
 
@@ -83,7 +83,7 @@ def _number(value: Any) -> str:
 
 
 def _by_voxel(run: LoadedRun) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """(V,) held-out r of each voxel, and r of a sample of voxels under all shifts; both averaged over subjects."""
+    """Return held-out r of each voxel (V,), and r of some voxels under all shifts, averaged over subjects."""
     rows = run.data.split.test
     sample = slice(None, None, max(1, run.data.n_voxels // NULL_VOXELS))
     r, null = [], []

@@ -1,4 +1,4 @@
-"""What each set of voxels does for each modality: the film rebuilt without it, beside random sets of the same size.
+"""Lesion study: reconstruct the film without a set of voxels, compared with random sets of the same size.
 
 T TRs, V voxels, K latents, F features, N random sets.
 """
@@ -31,7 +31,7 @@ Figures = dict[str, dict[str, float]]
 
 @dataclass(frozen=True)
 class LesionContext:
-    """A trained run with its test brains read voxel by voxel. true: modality -> (T, F)."""
+    """A trained run and the voxelwise readout of its test brains. true: modality -> (T, F)."""
 
     run: LoadedRun
     model: BrainModel
@@ -41,11 +41,11 @@ class LesionContext:
 
     @classmethod
     def of(cls, run: LoadedRun, source: str, mode: Mode) -> LesionContext:
-        """source: of `objective.SOURCES`. Raises ConfigError where the model does not read brains."""
+        """Build it. source: one of `loss_terms.SOURCES`. Raises ConfigError if the model does not read brains."""
         if not isinstance(run.model, BrainModel):
             raise ConfigError(
-                f"A {run.config.model.kind} network rebuilds the film from its bottleneck, not from brains: "
-                "no lesion can change it.",
+                f"A {run.config.model.kind} network reconstructs the film from its bottleneck, not from brains: "
+                "a lesion has no effect.",
                 "Use a run with model.kind: trunk.",
             )
         rows, data = run.data.split.test, run.data
@@ -55,17 +55,17 @@ class LesionContext:
         return cls(run, run.model, readout, mode, {m: x_TF[rows] for m, x_TF in data.targets.items()})
 
     def figures(self, lost_V: NDArray[np.bool_]) -> Figures:
-        """modality -> `FIGURES` of the film as rebuilt without the voxels `lost_V`."""
+        """Return modality -> `FIGURES` of the film reconstructed without the voxels `lost_V`."""
         film, data = self.film(lost_V), self.run.data
-        each = {
+        scores = {
             m: reconstruction(film[m], true_TF, data.target_weights[m], data.unigram.get(m))
             for m, true_TF in self.true.items()
         }
-        return {m: {name: found.get(name, float("nan")) for name in FIGURES} for m, found in each.items()}
+        return {m: {name: score.get(name, float("nan")) for name in FIGURES} for m, score in scores.items()}
 
     @torch.no_grad()
     def film(self, lost_V: NDArray[np.bool_]) -> dict[str, NDArray[np.float32]]:
-        """modality -> (T, F) as rebuilt, of codes their probability. Decoders look ahead, but never beyond a block."""
+        """Return modality -> reconstructed features (T, F), or probabilities of codes, block by block."""
         model, targets = self.model.eval(), self.run.experiment.learner.objective.targets
         z_TK = self.readout.latents(lost_V, self.mode).to(next(model.parameters()).device)
         ends = accumulate((stop - start for start, stop in self.run.data.split.test_blocks), initial=0)
@@ -78,16 +78,16 @@ class LesionContext:
 def lesion_study(
     run: LoadedRun, parcels: Sequence[Parcel], source: str, mode: Mode, n_draws: int, narrate: Narrate
 ) -> dict[str, Any]:
-    """{schema, run_id, mode, source, n_draws, before, lesions}: each parcel's lesion, alone, on held-out TRs.
+    """Return {schema, run_id, mode, source, n_draws, before, lesions}: each parcel's lesion by itself, on held-out TRs.
 
-    Of every figure: what is left, what was lost, what random sets lose, and p, the share of them that lose as much.
-    A random set has as many voxels as the parcel, and as many responsive ones, drawn anywhere in the mask.
+    Each figure has its value after the lesion, the loss, the loss with random sets, and p, the share of random sets
+    that lose as much. A random set has as many voxels and responsive voxels as the parcel, anywhere in the mask.
     """
     bench = LesionContext.of(run, source, mode)
     before = bench.figures(np.zeros(run.data.n_voxels, bool))
     lesions = []
     for number, parcel in enumerate(parcels):
-        narrate(f"lesion of {parcel.name}: {n_draws} random sets beside it", number / len(parcels))
+        narrate(f"lesion of {parcel.name}: compared with {n_draws} random sets", number / len(parcels))
         after = bench.figures(parcel.voxels_V)
         drawn = [bench.figures(lost_V) for lost_V in _random_sets(parcel.voxels_V, run.data.responsive_V, n_draws)]
         changes = {m: _change(before[m], after[m], [figures[m] for figures in drawn]) for m in before}
@@ -101,12 +101,12 @@ def lesion_study(
                 "changes": changes,
             }
         )
-    told = {"schema": SCHEMA, "run_id": run.run_dir.run_id, "checkpoint": run.record.file, "fold": run.data.split.fold}
-    return told | {"mode": mode, "source": source, "n_draws": n_draws, "before": before, "lesions": lesions}
+    study = {"schema": SCHEMA, "run_id": run.run_dir.run_id, "checkpoint": run.record.file, "fold": run.data.split.fold}
+    return study | {"mode": mode, "source": source, "n_draws": n_draws, "before": before, "lesions": lesions}
 
 
 def _random_sets(lost_V: NDArray[np.bool_], responsive_V: NDArray[np.bool_], n: int) -> Iterator[NDArray[np.bool_]]:
-    """The lesion's labels permuted among responsive voxels, and among the others."""
+    """Permute the lesion's labels among responsive voxels and among the others."""
     random = np.random.default_rng(0)
     for _ in range(n):
         drawn_V = np.zeros_like(lost_V)
@@ -135,9 +135,9 @@ def _change(
 
 
 def _as_truth_says(shares: Mapping[str, float], changes: Mapping[str, Any]) -> bool | None:
-    """Whether skill is lost where the truth has nearly all of the variance, and nowhere where it has none.
+    """Return True if skill is lost where the truth has nearly all of the variance, and nowhere where it has none.
 
-    None where the truth is unknown, or gives the parcel to several modalities.
+    None if the truth is unknown or assigns the parcel to several modalities.
     """
     own = [m for m, share in shares.items() if share >= OWN_SHARE]
     if not own:
@@ -148,13 +148,13 @@ def _as_truth_says(shares: Mapping[str, float], changes: Mapping[str, Any]) -> b
 
 
 def lesion_lines(study: dict[str, Any]) -> list[str]:
-    """The study as a table for people: skill before and after, with what random sets lose."""
+    """Format the study as a table: skill before and after each lesion, and the loss with random sets."""
     before = study["before"]
     columns = "".join(f"{m:>27}" for m in MODALITIES)
     lines = [
-        f"{study['run_id']}, fold {study['fold']}: held-out skill of the film rebuilt from {study['source']} brains, "
-        f"voxels {'missing' if study['mode'] == 'missing' else 'silenced'}",
-        "after each lesion: what is left (what was lost; what random sets of its size lost) and * where p ≤ .05",
+        f"{study['run_id']}, fold {study['fold']}: held-out skill of the film reconstructed from "
+        f"{study['source']} brains, voxels {'missing' if study['mode'] == 'missing' else 'silenced'}",
+        "after each lesion: skill (loss; loss with random sets of its size) and * if p ≤ .05",
         "",
         f"{'region':32}{'voxels':>7}{columns}  as its truth says",
         f"{'(no lesion)':32}{0:7}" + "".join(f"{before[m]['skill']:>+10.3f}{'':17}" for m in MODALITIES),
@@ -163,10 +163,10 @@ def lesion_lines(study: dict[str, Any]) -> list[str]:
     for lesion in study["lesions"]:
         cells = "".join(_cell(lesion["changes"][m]["skill"]) for m in MODALITIES)
         lines.append(f"{lesion['region']:32}{lesion['n_voxels']:7}{cells}  {word[lesion['as_truth_says']]}")
-    lines += ["", "Segments told apart (two-way, chance .5), before: " + _told_apart(before)]
+    lines += ["", "Segments identified (two-way, chance .5), before: " + _identified(before)]
     for lesion in study["lesions"]:
         after = {m: {"two_way": lesion["changes"][m]["two_way"]["after"]} for m in MODALITIES}
-        lines.append(f"  {lesion['region']:32}{_told_apart(after)}")
+        lines.append(f"  {lesion['region']:32}{_identified(after)}")
     return lines
 
 
@@ -176,6 +176,6 @@ def _cell(change: Mapping[str, float]) -> str:
     return f"{change['after']:>+10.3f}{lost:>16}{star}"
 
 
-def _told_apart(figures: Mapping[str, Mapping[str, float]]) -> str:
+def _identified(figures: Mapping[str, Mapping[str, float]]) -> str:
     two_way = {m: figures[m]["two_way"] for m in MODALITIES}
     return ", ".join(f"{m} –" if np.isnan(r) else f"{m} {r:.2f}" for m, r in two_way.items())

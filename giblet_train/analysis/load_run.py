@@ -1,4 +1,4 @@
-"""A run's checkpoint put back beside its data: what every later look at a trained run begins with."""
+"""Load a trained run: its checkpoint, data split and evaluator."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Narrate = Callable[[str, float], None]
 
 @dataclass(frozen=True)
 class LoadedRun:
-    """A run as its checkpoint left it. workdir: where its study lies. model: the averaged weights: those are judged."""
+    """A run loaded from a checkpoint. workdir: the folder of its study. model: the weights to evaluate."""
 
     run_dir: RunDir
     workdir: Path
@@ -48,24 +48,24 @@ class LoadedRun:
     examiner: Evaluator
 
     def parcels(self, names: Sequence[str], atlas: Path | None, mask: Path | None) -> tuple[Parcel, ...]:
-        """The named parcels of the study's atlas or of another, and a mask's voxels. Raises ConfigError, DataError."""
-        known = self.regions() if atlas is None else parcels_of_atlas(atlas, self.data)
+        """Return the named parcels of an atlas, and a mask's voxels. Raises ConfigError, DataError."""
+        available = self.regions() if atlas is None else parcels_of_atlas(atlas, self.data)
         masked = () if mask is None else (parcel_of_mask(mask, self.data),)
-        if not known and not masked:
+        if not available and not masked:
             raise ConfigError(
                 "This study has no atlas, so no region has a name.", "Give one as --atlas, or voxels as --mask."
             )
-        return (*select_parcels(known, names), *masked) if names or not masked else masked
+        return (*select_parcels(available, names), *masked) if names or not masked else masked
 
     def regions(self) -> tuple[Parcel, ...]:
-        """The parcels of the study's atlas; none where data.atlas names none."""
+        """Return the parcels of the study's atlas; none without data.atlas."""
         return parcels_of_split(self.data, self._study())
 
     def credit(self) -> str:
-        """Whose film is shown, as its licence asks; a demo study knows, of another one only its owner does."""
+        """Return the credit that the film's licence asks for; only a demo study records it."""
         try:
-            told = msgspec.json.decode((self._study() / "study.json").read_bytes())
-            return str(told["film"]["credit"])
+            facts = msgspec.json.decode((self._study() / "study.json").read_bytes())
+            return str(facts["film"]["credit"])
         except (OSError, msgspec.MsgspecError, KeyError, TypeError):
             return f"Film: {self.config.data.video}, of this study."
 
@@ -74,17 +74,18 @@ class LoadedRun:
 
 
 def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdir: Path | None = None) -> LoadedRun:
-    """The run in directory `path`, its own or a pulled copy, at its newest checkpoint of `role`; nothing is written.
+    """Load the run in directory `path`, or a pulled copy, at its newest checkpoint of `role`; nothing is written.
 
-    workdir: where study and stores lie, as in `prepared.workdir_of`. It works on a GPU where torch sees one, unless the
-    run's configuration says cpu. Raises ConfigError where there is no such checkpoint, DataError where the study is
-    another one by now.
+    Uses a GPU if torch sees one, unless the run's configuration says cpu. Raises ConfigError if there is no such
+    checkpoint, and DataError if the study has changed.
+
+    workdir: folder of the study and its stores, as in `prepare.workdir_of`.
     """
     run_dir = RunDir(path.resolve())
     config = run_dir.read_config()
     record = checkpoint_files.newest(run_dir.checkpoints, role)
     if record is None:
-        remedy = f"It appears with the first saved epoch; of a run that was pulled: giblet pull RUN --{role}"
+        remedy = f"It is written with the first saved epoch; for a pulled run: giblet pull RUN --{role}"
         raise ConfigError(f"{run_dir.path} has no {role} checkpoint.", remedy)
     saved = checkpoint_files.read(run_dir.checkpoints, record)
     where = workdir_of(run_dir, workdir)
@@ -98,7 +99,7 @@ def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdi
     if data.study.key != record.store_key:
         raise DataError(
             f"The checkpoint was trained on store {record.store_key}, the data here are store {data.study.key}.",
-            "Judge it where its study still is what it was.",
+            "Evaluate it where its study is unchanged.",
         )
     device = device_of(alone, 0)
     narrate(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)

@@ -1,4 +1,4 @@
-"""The held-out film as brains show it: pictures, sound and words that a person can hold beside the real ones.
+"""Write the held-out film as reconstructed from brains: pictures, sound and words to compare with the real ones.
 
 T TRs of the test block, F features, P pictures in a row, L annotations, X Y Z the grid, H W C rows, columns, colours,
 B books of codes.
@@ -37,7 +37,10 @@ Film = Mapping[str, NDArray[np.float32]]
 
 @dataclass(frozen=True)
 class Retrieved:
-    """An annotation of the held-out film, and the one nearest to rebuilt words. rank: of the true one, from 1."""
+    """An annotation of the held-out film, and the one nearest to the reconstructed words.
+
+    rank: rank of the true one, from 1.
+    """
 
     first_tr: int
     n_trs: int
@@ -47,61 +50,62 @@ class Retrieved:
 
 
 def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object]:
-    """Write frames.png, a .wav per source and index.html into the empty folder `out`; returns what words.json says.
+    """Write frames.png, a .wav per source and index.html into the empty folder `out`; return the content of words.json.
 
-    Of a modality that is codes, the likeliest ones, a .npy per source; pictures or sound only where something is known
-    to make them of codes.
+    Codes are written as the most likely ones, a .npy file per source; pictures or sound only if codes can be decoded.
     """
     none_V = np.zeros(run.data.n_voxels, bool)
     films: dict[str, Film] = {s: LesionContext.of(run, s, "missing").film(none_V) for s in SOURCES}
     truth = {m: target_TF[run.data.split.test] for m, target_TF in run.data.targets.items()}
-    shown, rows = _write_pictures(run, out, films, narrate)
+    picture_trs, rows = _write_pictures(run, out, films, narrate)
     codes = {s: argmax_codes(run.data, film) for s, film in {"film": truth, **films}.items()}
     sounds = _write_sounds(run, out, {"film": truth, **films}, codes, narrate)
-    found = retrieved(run.data, {s: film["text"] for s, film in films.items()})
-    told: dict[str, object] = {
+    matches = retrieved(run.data, {s: film["text"] for s, film in films.items()})
+    facts: dict[str, object] = {
         "schema": SCHEMA,
         "run_id": run.run_dir.run_id,
         "checkpoint": run.record.file,
         "fold": run.data.split.fold,
         "credit": run.credit(),
-        "frames": {"rows": list(rows), "trs": shown},
+        "frames": {"rows": list(rows), "trs": picture_trs},
         "sounds": sounds,
         "codes": _write_codes(out, codes),
         "n_annotations": len(_annotations(run.data)[0]),
-        "words": [asdict(each) for each in found],
+        "words": [asdict(match) for match in matches],
     }
-    (out / "index.html").write_text(_page(told, found))
-    return told
+    (out / "index.html").write_text(_page(facts, matches))
+    return facts
 
 
-def format_reconstruction(told: Mapping[str, Any]) -> list[str]:
-    """The same for people: what was made, how near the words came, and whose film it is."""
-    pictures, sounds, codes = told["frames"], told["sounds"], told["codes"]
-    seen = f"{len(pictures['trs'])} pictures of {', '.join(pictures['rows'])}" if pictures["rows"] else "no pictures"
-    heard = f"sound from {', '.join(sounds)}" if sounds else "no sound: its features are not giblet's own"
-    written = f"; likeliest codes of {', '.join(next(iter(codes.values())))}" if codes else ""
+def format_reconstruction(facts: Mapping[str, Any]) -> list[str]:
+    """Format the result as text: the files, the ranks of the words, and the credit of the film."""
+    pictures, sounds, codes = facts["frames"], facts["sounds"], facts["codes"]
+    picture_text = (
+        f"{len(pictures['trs'])} pictures of {', '.join(pictures['rows'])}" if pictures["rows"] else "no pictures"
+    )
+    sound_text = f"sound from {', '.join(sounds)}" if sounds else "no sound: its features are not giblet's own"
+    code_text = f"; most likely codes of {', '.join(next(iter(codes.values())))}" if codes else ""
     lines = [
-        f"{told['run_id']}, {told['checkpoint']}, held-out film of fold {told['fold']}",
-        f"{seen}; {heard}{written}",
+        f"{facts['run_id']}, {facts['checkpoint']}, held-out film of fold {facts['fold']}",
+        f"{picture_text}; {sound_text}{code_text}",
     ]
-    for source in SOURCES if told["words"] else ():
-        ranks = [word["rank"][source] for word in told["words"]]
+    for source in SOURCES if facts["words"] else ():
+        ranks = [word["rank"][source] for word in facts["words"]]
         firsts = sum(rank == 1 for rank in ranks)
         lines.append(
-            f"words from {source} brains: of {told['n_annotations']} annotations the true one has median rank "
+            f"words from {source} brains: of {facts['n_annotations']} annotations the true one has median rank "
             f"{median(ranks):g}, and is the first {firsts} of {len(ranks)} times"
         )
-    return [*lines, str(told["credit"])]
+    return [*lines, str(facts["credit"])]
 
 
 def argmax_codes(data: PreparedSplit, film: Film) -> dict[str, NDArray[np.int64]]:
-    """modality that is codes -> (T, B): the likeliest code of each book, as rebuilt."""
+    """Return modality that is codes -> (T, B), the most likely code of each book."""
     return {m: film[m].reshape(-1, *book.shape).argmax(axis=-1) for m, book in data.unigram.items()}
 
 
 def _write_codes(out: Path, codes: Mapping[str, Mapping[str, NDArray[np.int64]]]) -> dict[str, dict[str, str]]:
-    """Source -> modality -> file."""
+    """Write the codes; return source -> modality -> file."""
     files: dict[str, dict[str, str]] = {}
     for source, film in codes.items():
         for modality, codes_TB in film.items():
@@ -114,20 +118,20 @@ def _write_pictures(
     run: LoadedRun, out: Path, films: Mapping[str, Film], narrate: Narrate
 ) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
     if "video" in run.data.unigram:
-        narrate("no pictures: what makes them of the codes that were brought is not known here", 0.1)
+        narrate("no pictures: these codes cannot be decoded", 0.1)
         return [], {}
     narrate("drawing frames", 0.1)
-    shown, rows = picture_rows(run.data, films)
+    picture_trs, rows = picture_rows(run.data, films)
     (out / "frames.png").write_bytes(png_bytes(_sheet(rows)))
-    return shown, rows
+    return picture_trs, rows
 
 
 def picture_rows(data: PreparedSplit, films: Mapping[str, Film]) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
-    """TRs evenly over the test block, and (P, H, W, C) of the film itself, of all that components of frames can show of
-    it, and of each rebuilt film there."""
+    """Return evenly spaced TRs of the test block, and pictures (P, H, W, C) of the film, of its frame components and
+    of each reconstruction."""
     test = data.split.test
-    chosen = np.unique(np.linspace(0, len(test) - 1, min(N_PICTURES, len(test))).round().astype(int))
-    frames_TKHWC = data.study.frames_TKHWC[test[chosen]]
+    position_P = np.unique(np.linspace(0, len(test) - 1, min(N_PICTURES, len(test))).round().astype(int))
+    frames_TKHWC = data.study.frames_TKHWC[test[position_P]]
     shape = frames_TKHWC.shape[2:]
     columns = data.pca_columns
     mean_F, sd_F = data.feature_mean["video"][columns], data.feature_sd["video"][columns]
@@ -136,9 +140,9 @@ def picture_rows(data: PreparedSplit, films: Mapping[str, Film]) -> tuple[list[i
         "its components": data.frame_pca.pictures(data.frame_pca.scores(frames_TKHWC), shape),
     }
     for source, film in films.items():
-        scores_PF = film["video"][chosen][:, columns] * sd_F + mean_F
+        scores_PF = film["video"][position_P][:, columns] * sd_F + mean_F
         rows[f"from {source} brains"] = data.frame_pca.pictures(scores_PF, shape)
-    return test[chosen].tolist(), rows
+    return test[position_P].tolist(), rows
 
 
 def _sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -157,23 +161,23 @@ def _write_sounds(
     codes: Mapping[str, Mapping[str, NDArray[np.int64]]],
     narrate: Narrate,
 ) -> dict[str, str]:
-    """Source -> file. All as loud as the film's own sound is; nothing where audio features are neither giblet's own nor
-    codes of an EnCodec that is here."""
-    brought = run.config.data.features.audio
+    """Write the sounds, all as loud as the film's; return source -> file. Returns {} if the audio features are neither
+    giblet's own nor codes of an installed EnCodec."""
+    source = run.config.data.features.audio
     rate_hz = SAMPLE_HZ
-    if brought is None:
+    if source is None:
         waves = _waves_of_mel(run, films, narrate)
-    elif brought.extractor == "encodec":
+    elif source.extractor == "encodec":
         try:
-            decoded = {name: encodec.sound(each["audio"], run.data.study.tr_s) for name, each in codes.items()}
+            decoded = {name: encodec.sound(books["audio"], run.data.study.tr_s) for name, books in codes.items()}
         except DataError as error:
             narrate(f"no sound: {error.message}", 0.5)
             return {}
         waves, rate_hz = {name: wave_S for name, (wave_S, _) in decoded.items()}, decoded["film"][1]
     else:
-        narrate("no sound: it can be made of giblet's own audio features and of extractor: encodec, not of others", 0.5)
+        narrate("no sound: only giblet's own audio features and extractor: encodec can be decoded", 0.5)
         return {}
-    # Not by the loudest sample: where phases do not fit one another, single ones stand out.
+    # A quantile instead of the maximum: inconsistent phases produce single loud samples.
     scale = LOUD / max(float(np.quantile(np.abs(waves["film"]), LOUD_SHARE)), 1e-9)
     for name, wave_S in waves.items():
         write_wav(out / f"sound_{name}.wav", wave_S * np.float32(scale), rate_hz)
@@ -192,20 +196,20 @@ def _waves_of_mel(run: LoadedRun, films: Mapping[str, Film], narrate: Narrate) -
 
 
 def retrieved(data: PreparedSplit, words: Mapping[str, NDArray[np.float32]]) -> list[Retrieved]:
-    """For each annotation of the test block the nearest of the whole study's annotations, by cosine of embeddings.
+    """Return, for each annotation of the test block, the nearest annotation of the study by cosine of embeddings.
 
-    words: source -> (T, F) rebuilt text features; they are averaged over the annotation's TRs.
+    words: source -> (T, F) reconstructed text features; they are averaged over the annotation's TRs.
     """
     labels, unit_LF = _annotations(data)
     test = data.split.test
-    found = []
+    matches = []
     for label, group in groupby(enumerate(test.tolist()), key=lambda item: data.study.text_labels[item[1]]):
         places = [place for place, _ in group]
         if not label:
             continue
         likeness = {s: unit_LF @ (words_TF[places].mean(axis=0) - _usual(data)) for s, words_TF in words.items()}
         own = labels.index(label)
-        found.append(
+        matches.append(
             Retrieved(
                 first_tr=int(test[places[0]]),
                 n_trs=len(places),
@@ -214,11 +218,11 @@ def retrieved(data: PreparedSplit, words: Mapping[str, NDArray[np.float32]]) -> 
                 rank={s: int((like_L > like_L[own]).sum()) + 1 for s, like_L in likeness.items()},
             )
         )
-    return found
+    return matches
 
 
 def _annotations(data: PreparedSplit) -> tuple[list[str], NDArray[np.float32]]:
-    """Each different annotation of the study, and (L, F) its mean text features, of norm 1."""
+    """Return each different annotation of the study, and its mean text features (L, F) of norm 1."""
     labels = sorted({label for label in data.study.text_labels if label})
     rows = [np.array([own == label for own in data.study.text_labels]) for label in labels]
     mean_LF = np.array([data.targets["text"][row_T].mean(axis=0) - _usual(data) for row_T in rows])
@@ -227,38 +231,38 @@ def _annotations(data: PreparedSplit) -> tuple[list[str], NDArray[np.float32]]:
 
 
 def _usual(data: PreparedSplit) -> NDArray[np.float32] | float:
-    """The text's training mean, from which likeness is reckoned: 0 of standardised features, else each code's share."""
+    """Return the training mean of the text features: 0 if standardised, else the frequency of each code."""
     return data.unigram["text"].ravel() if "text" in data.unigram else 0.0
 
 
-def _page(told: Mapping[str, object], found: list[Retrieved]) -> str:
-    frames, sounds, codes = told["frames"], told["sounds"], told["codes"]
+def _page(facts: Mapping[str, object], matches: list[Retrieved]) -> str:
+    frames, sounds, codes = facts["frames"], facts["sounds"], facts["codes"]
     assert isinstance(frames, dict) and isinstance(sounds, dict) and isinstance(codes, dict)
-    heard = "".join(
+    sound_html = "".join(
         f'<p>{escape(name)}<br><audio controls src="{escape(file)}"></audio></p>' for name, file in sounds.items()
     )
     from_above = escape("; ".join(frames["rows"]))
-    seen = frames["rows"] and (
+    picture_html = frames["rows"] and (
         f"<p>From above: {from_above}. TRs {', '.join(map(str, frames['trs']))}.</p>\n"
         f'<img src="frames.png" alt="rows of frames: {from_above}">'
     )
     files = ", ".join(escape(file) for film in codes.values() for file in film.values())
-    written = files and f"\n<h2>Codes</h2><p>The likeliest of each TR and book: {files}.</p>"
-    heard = heard or "<p>None: the audio features are not giblet's own.</p>"
+    code_html = files and f"\n<h2>Codes</h2><p>The most likely of each TR and book: {files}.</p>"
+    sound_html = sound_html or "<p>None: the audio features are not giblet's own.</p>"
     head = "".join(f"<th>from {s} brains<th>rank" for s in SOURCES)
     rows = "".join(
         f"<tr><td>{w.first_tr}<td>{escape(w.said)}"
         + "".join(f"<td>{escape(w.nearest[s])}<td>{w.rank[s]}" for s in SOURCES)
-        for w in found
+        for w in matches
     )
-    return f"""<!doctype html><meta charset="utf-8"><title>{escape(str(told["run_id"]))}: the film rebuilt</title>
+    return f"""<!doctype html><meta charset="utf-8"><title>{escape(str(facts["run_id"]))}: reconstruction</title>
 <style>body{{font:15px/1.4 system-ui;margin:2em;max-width:110em}}img{{max-width:100%}}td,th{{text-align:left;
 vertical-align:top;padding:.2em .8em .2em 0;border-top:1px solid #ccc}}</style>
-<h1>The held-out film, rebuilt from brains</h1>
-<p>{escape(str(told["run_id"]))}, {escape(str(told["checkpoint"]))}, test block of fold {told["fold"]}.</p>
-<h2>Pictures</h2>{seen or "<p>None: the video features are codes.</p>"}
-<h2>Sound</h2>{heard}{written}
-<h2>Words</h2><p>Of {told["n_annotations"]} annotations of the whole study, the one nearest to the rebuilt words;
+<h1>The held-out film, reconstructed from brains</h1>
+<p>{escape(str(facts["run_id"]))}, {escape(str(facts["checkpoint"]))}, test block of fold {facts["fold"]}.</p>
+<h2>Pictures</h2>{picture_html or "<p>None: the video features are codes.</p>"}
+<h2>Sound</h2>{sound_html}{code_html}
+<h2>Words</h2><p>Of {facts["n_annotations"]} annotations of the whole study, the one nearest to the reconstructed words;
 and the rank of the true one.</p><table><tr><th>TR<th>annotation{head}{rows}</table>
-<p><small>{escape(str(told["credit"]))}</small></p>
+<p><small>{escape(str(facts["credit"]))}</small></p>
 """

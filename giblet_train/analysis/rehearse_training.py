@@ -1,6 +1,6 @@
-"""`data diagnose`: the data check, then the network on these data: what each loss begins at, and how it moves.
+"""`data diagnose`: check the data, then train a few steps to see what each loss starts at and how it falls.
 
-A run is rehearsed for a few steps and thrown away; nothing is written but the store that it needs.
+The trained weights are discarded; only the store is written.
 """
 
 from __future__ import annotations
@@ -36,25 +36,24 @@ WARM_UP_STEPS = 3
 
 @dataclass(frozen=True)
 class Component:
-    """One term of the loss. mean_square: in the file's own units, what a loss without normalisation begins at; of codes
-    the best constant's nats.
-
-    first: the normalised loss of predicting the mean, 1 where the scale is right. start, last: the network's over all
-    training TRs, before the first step (a start from ridge lies below 1) and after the last of the rehearsal.
-    gradient_share: of the pull on the bottleneck at that last step.
-    """
+    """One term of the loss in the trial steps."""
 
     mean_square: float
+    """In the file's own units: where a loss without normalisation starts. For codes, the best constant's nats."""
     first: float
+    """Normalised loss of predicting the mean: 1 if the scale is right."""
     start: float
+    """Loss over all training TRs before the first step; below 1 with a ridge start."""
     last: float
+    """Loss over all training TRs after the last trial step."""
     weight: float
     gradient_share: float | None
+    """Share of the gradient at the bottleneck at the last step."""
 
 
 @dataclass(frozen=True)
 class TrialSteps:
-    """What a few steps showed. step_s: median seconds of one; gib: memory of this process at the end."""
+    """Results of the trial steps. step_s: median seconds per step; gib: memory of this process at the end."""
 
     components: Mapping[str, Component]
     n_parameters: int
@@ -68,16 +67,16 @@ class TrialSteps:
 def diagnose(
     request: DataRequest, load: DataLoaderFn, n_steps: int, progress: Progress, *, as_json: bool
 ) -> tuple[bool, str]:
-    """Whether an error was found, and the report. Raises DataError or ConfigError when a file is not there."""
+    """Return whether an error was found, and the report. Raises DataError or ConfigError if a file is missing."""
     report = check_study(request, progress)
     findings, rehearsal, plan = list(report.findings), None, None
     try:
         data = load(request.config, request.workdir, progress)
-        progress(f"rehearsing {n_steps} steps", 0.0)
+        progress(f"training {n_steps} trial steps", 0.0)
         rehearsal, plan = _run_trial_steps(request.config, data, n_steps)
         findings += _about(rehearsal, data.facts, request.config) + _about_rate(plan)
     except GibletError as error:
-        findings.append(_error("no_model", f"The network was not looked at: {error.message}", error.remedy))
+        findings.append(_error("no_model", f"The network was not tested: {error.message}", error.remedy))
     whole = DataReport(by_severity(findings), report.files, report.components, report.lags, report.study)
     if as_json:
         model = None if rehearsal is None else msgspec.to_builtins(rehearsal)
@@ -87,7 +86,7 @@ def diagnose(
 
 
 def _run_trial_steps(config: Config, data: Any, n_steps: int) -> tuple[TrialSteps, LrSchedule]:
-    """A run's first steps on one process, its warm-up cut short so that the losses move; and the run's own plan."""
+    """Train a run's first steps on one process with a short warm-up; also return the run's own schedule."""
     set_threads(config, 1)
     ranks = ProcessGroup(0, 1, device_of(config, 0))
     plan = TrainingSetup.build(config, data, ranks).learner.plan
@@ -124,7 +123,7 @@ def _mean_square(fact: ModalityFacts) -> float:
 
 def _about(rehearsal: TrialSteps, facts: Mapping[str, ModalityFacts], config: Config) -> list[Finding]:
     parts = rehearsal.components
-    # Whatever the losses are divided by: one that does not begin at 1 carries a unit.
+    # With variance scaling, a loss that does not start at 1 carries a unit.
     scaled = msgspec.structs.replace(config, losses=LossConfig(scale="variance"))
     findings = [_error("scale", sentence) for sentence in sanity_checks.check_data(facts)]
     findings += [
@@ -136,11 +135,11 @@ def _about(rehearsal: TrialSteps, facts: Mapping[str, ModalityFacts], config: Co
     for name, part in parts.items():
         share = part.weight * part.first / total if total else 0.0
         if share > config.watch.dominance_share:
-            action = f"Its weight is {part.weight:g}; what is divided by its train variance begins at 1."
+            action = f"Its weight is {part.weight:g}; a loss divided by its training variance starts at 1."
             findings.append(_error("component_dominates", f"{name} is {share:.0%} of the loss.", action))
         if part.last >= part.start and part.weight:
             sentence = f"{name} does not fall in {rehearsal.n_steps} steps: {part.start:.4g}, then {part.last:.4g}."
-            action = "Rehearse more steps (--steps); look at its lag and its scale."
+            action = "Try more steps (--steps); check its lag and its scale."
             findings.append(Finding(finding="does_not_fall", severity="warning", sentence=sentence, action=action))
     if rehearsal.idle:
         sentence = f"No gradient reaches {', '.join(rehearsal.idle)}."
@@ -149,7 +148,7 @@ def _about(rehearsal: TrialSteps, facts: Mapping[str, ModalityFacts], config: Co
 
 
 def _about_rate(plan: LrSchedule) -> list[Finding]:
-    """The lab's runs spent their days in warm-up: the rate must be near its base when a tenth of the steps is done."""
+    """Warn if the learning rate is still far from its base after a tenth of the steps."""
     reached = max((lr_at(s, plan) for s in range(max(1, round(LATE_SHARE * plan.total_steps)))), default=0.0)
     if reached >= NEAR_BASE * plan.learning_rate:
         return []
@@ -174,7 +173,7 @@ def _first(rehearsal: TrialSteps) -> dict[str, float]:
 
 
 def _lines(rehearsal: TrialSteps, plan: LrSchedule) -> list[str]:
-    """The network's table: the loss as it would be in raw units, as it is, and after the rehearsal."""
+    """Format the table of losses: in raw units, normalised, and after the trial steps."""
     parts = rehearsal.components
     raw = sum(p.weight * p.mean_square for p in parts.values())
     total = sum(p.weight * p.first for p in parts.values())
@@ -197,8 +196,8 @@ def _lines(rehearsal: TrialSteps, plan: LrSchedule) -> list[str]:
     memory = "" if rehearsal.gib is None else f"; {rehearsal.gib:.2f} GiB"
     return [
         *lines,
-        "raw units: the mean square of the targets as they come (of codes, nats): what a loss without normalisation "
-        "begins at.",
+        "raw units: the mean square of the unscaled targets (nats for codes), where a loss without normalisation "
+        "starts.",
         f"{rehearsal.n_parameters / 1e6:.2f} M parameters; {rehearsal.step_s:.2f} s a step here, so "
         f"{_duration(rehearsal.step_s * plan.total_steps)} for {plan.total_steps} steps{memory}.",
         f"The rate begins at {lr_at(0, plan):.3g} and reaches {plan.learning_rate:.3g} at step {plan.warmup_steps} of "

@@ -1,4 +1,4 @@
-"""What a look at a run found, as figures and as lines: printed, and kept as both in a folder where one is asked for."""
+"""Print the results of an analysis as JSON or text, and write both to a folder if one is given."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from giblet_train.schema.errors import ConfigError
 
 
 def make_output_dir(path: Path | None) -> Path | None:
-    """The folder, made; None for none. Raises ConfigError when it holds other things or cannot be made."""
+    """Create and return the output folder. Raises ConfigError if it is not empty or cannot be created."""
     if path is None:
         return None
     folder = path.expanduser()
@@ -21,14 +21,14 @@ def make_output_dir(path: Path | None) -> Path | None:
         if not any(folder.iterdir()):
             return folder
     except OSError as error:
-        raise ConfigError(f"{folder} cannot be made: {error.strerror}.", "Name another folder.") from None
+        raise ConfigError(f"{folder} cannot be created: {error.strerror}.", "Name another folder.") from None
     raise ConfigError(f"{folder} exists and is not an empty folder.", "Name a new one.")
 
 
 def write_results(
     name: str, figures: Mapping[str, Any], lines: Sequence[str], folder: Path | None, as_json: bool
 ) -> str:
-    """What to print, and NAME.json and NAME.txt in the folder. A figure that is not a number is null in JSON."""
+    """Return the text to print, and write NAME.json and NAME.txt to the folder. NaN becomes null in JSON."""
     as_text, encoded = "\n".join(lines), msgspec.json.encode(figures)
     if folder is not None:
         (folder / f"{name}.json").write_bytes(msgspec.json.format(encoded) + b"\n")

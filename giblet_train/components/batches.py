@@ -1,6 +1,6 @@
-"""Which TRs a step sees: windows drawn from seed and step alone, so that nothing of the order needs saving.
+"""Sample the windows of a step from seed and step alone, so that no sampling order has to be saved.
 
-B windows, W window TRs: context first, which is not scored, then TRs that are. T TRs of the study.
+B windows, W window TRs: first context, which is not scored, then scored TRs. T TRs of the study.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ Block = tuple[int, int]
 
 @dataclass(frozen=True)
 class Batch:
-    """Windows as indices of TRs. Positions that are not `seen` (before a scan, beyond a gap) hold index 0."""
+    """Windows as indices of TRs. Positions outside the scan or beyond a gap hold index 0 and are not `seen`."""
 
     index_BW: NDArray[np.intp]
     seen_BW: NDArray[np.bool_]
     scored_BW: NDArray[np.bool_]
 
     def rows(self, first: int, last: int) -> Batch:
-        """Windows first to last, of one rank or one piece of a step."""
+        """Return windows `first` to `last`: those of one rank or of one pass of a step."""
         return Batch(self.index_BW[first:last], self.seen_BW[first:last], self.scored_BW[first:last])
 
     @classmethod
     def joined(cls, batches: Sequence[Batch]) -> Batch:
-        """The windows of several batches in one."""
+        """Concatenate the windows of several batches."""
         return cls(*(np.concatenate([getattr(b, f.name) for b in batches]) for f in fields(cls)))
 
     @property
@@ -39,7 +39,7 @@ class Batch:
 
 @dataclass(frozen=True)
 class WindowSampler:
-    """The blocks windows are cut from. Context may lie in the gap before a block, never in another scan or block."""
+    """Draws windows from blocks of TRs. Context may reach into the gap before a block, never into another block."""
 
     blocks: tuple[Block, ...]
     scan_lengths_trs: tuple[int, ...]
@@ -48,19 +48,19 @@ class WindowSampler:
     scored_trs: int
 
     def sample(self, seed: int, step: int, n_windows: int) -> Batch:
-        """The step's windows, the same on every rank (Philox, keyed by seed and step)."""
+        """Draw the windows of a step, the same on every rank (Philox, keyed by seed and step)."""
         rng = np.random.Generator(np.random.Philox(key=[seed, step]))
         lengths = np.array([stop - start for start, stop in self.blocks])
-        chosen = rng.choice(len(self.blocks), size=n_windows, p=lengths / lengths.sum())
-        starts = [self._start(self.blocks[i], u) for i, u in zip(chosen, rng.random(n_windows), strict=True)]
-        return self._cut([self.blocks[i] for i in chosen], starts, self.scored_trs)
+        block_B = rng.choice(len(self.blocks), size=n_windows, p=lengths / lengths.sum())
+        starts = [self._start(self.blocks[i], u) for i, u in zip(block_B, rng.random(n_windows), strict=True)]
+        return self._cut([self.blocks[i] for i in block_B], starts, self.scored_trs)
 
     def sequential(self) -> list[Batch]:
-        """Each block as one window, to evaluate on."""
+        """Return each block as one window, for evaluation."""
         return [self._cut([(start, stop)], [start], stop - start) for start, stop in self.blocks]
 
     def _start(self, block: Block, uniform: float) -> int:
-        """Drawn half a window beyond the block on both sides and moved inside, so its edges are seen as often."""
+        """Draw a start up to half a window outside the block and move it inside, so that edges are sampled as often."""
         half = self.scored_trs // 2
         first, last = block[0], max(block[0], block[1] - self.scored_trs)
         drawn = block[0] - half + int(uniform * (max(block[1] - self.scored_trs, block[0]) - block[0] + 2 * half + 1))
@@ -83,7 +83,7 @@ class WindowSampler:
 def windows_of(
     blocks: Sequence[Block], scan_lengths_trs: Sequence[int], gap_trs: int, context_trs: int, window_trs: int
 ) -> WindowSampler:
-    """Windows of `window_trs` TRs, context included, or as long as the longest block allows."""
+    """Return a sampler of windows of `window_trs` TRs, context included, or as long as the longest block allows."""
     longest = max(stop - start for start, stop in blocks)
     return WindowSampler(
         tuple(blocks), tuple(scan_lengths_trs), gap_trs, context_trs, min(window_trs - context_trs, longest)

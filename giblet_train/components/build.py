@@ -1,4 +1,4 @@
-"""A configuration and a split put together: what is trained, on which windows, by which plan, and how it begins."""
+"""Build everything a run trains from its configuration and data split."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch import Tensor
 from giblet_train.components.batches import Block, WindowSampler, windows_of
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.loss_terms import LossTerms
+from giblet_train.components.losses import ENCODING_LOSSES
 from giblet_train.components.ridge_init import RidgeInit, lag_priors, ridge_start
 from giblet_train.components.targets import Targets, targets_of
 from giblet_train.components.train_step import TrainStep
@@ -32,23 +33,20 @@ from giblet_train.schema.records import DataMetric, RunMetric
 from giblet_train.schema.schedule import default_steps_per_epoch, lr_at, lr_schedule
 
 OWN_PACE = 0.1
-FEWEST_CORRELATED_TRS = 3
-"""Any two points lie on a line."""
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """All parts of a run. compression: of the subjects held here, on the ranks that judge; others need no basis.
-
-    start_signal: on those ranks, what the linear model that training starts from believes; None without one.
-    """
+    """All parts of a run."""
 
     config: Config
     shards: HeadSharding
     shape: ModelSize
     learner: TrainStep
     compression: VoxelBasis | None
+    """Basis of the local subjects, on the ranks that evaluate."""
     start_signal: Mapping[str, float] | None = None
+    """Share of variance explained by the ridge initialisation, on the ranks that evaluate; None without one."""
 
     @classmethod
     def build(
@@ -58,13 +56,13 @@ class TrainingSetup:
         ranks: ProcessGroup,
         say: Callable[[str], None] = lambda sentence: None,
     ) -> TrainingSetup:
-        """Build them. say: told how far a long start is. Raises ConfigError when they do not fit one another."""
+        """Build all parts. say: receives progress. Raises ConfigError if configuration and data are inconsistent."""
         _check_data(data)
         shape = shape_of(config.model)
         _check_sizes(config, shape, len(data.split.train), ranks)
         shards = HeadSharding.of(config, data.subjects, ranks)
         compression, targets, start, signal = None, None, None, None
-        # The same bits whatever a machine's cores: a resumed run must find the basis that its heads were saved in.
+        # One thread gives the same bits on any machine: a resumed run must rebuild the basis of its saved heads.
         with threadpool_limits(config.threads or 1):
             if shards.evaluates:
                 compression = compress(config.model.compress, data.bold, data.split.train, shards.local_subjects)
@@ -74,12 +72,12 @@ class TrainingSetup:
                     start, signal = LinearInit(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
                 targets = targets_of(data, compression, shards)
         if not shards.sharded:
-            # One basis for all: eigenvectors may differ between processors.
+            # Eigenvectors may differ between processors, so all ranks use rank 0's basis.
             targets, start = ranks.broadcast((targets, start))
         assert targets is not None
         targets = targets.to(ranks.device)
         windows = windows_in(data, config, shape, data.split.train_blocks)
-        _check_correlated(config, windows)
+        _check_window_length(config, windows)
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = lr_schedule(config, steps)
@@ -93,16 +91,16 @@ class TrainingSetup:
         return self.shards.ranks
 
     def total_of(self, loss: Mapping[str, float]) -> float:
-        """The total of the plan: configured weights, whatever balancing does to them."""
+        """Return the total loss with the configured weights, without balancing."""
         return sum(self.learner.base_weight[c] * value for c, value in loss.items())
 
     def lr_at(self, step: int) -> float:
-        """The learning rate that `step` uses."""
+        """Return the learning rate of a step."""
         return lr_at(step, self.learner.plan)
 
 
 def windows_in(data: PreparedSplit, config: Config, shape: ModelSize, blocks: tuple[Block, ...]) -> WindowSampler:
-    """Windows over some blocks of the split."""
+    """Return a sampler of windows over some blocks of the split."""
     scans = data.study.scan_lengths_trs
     return windows_of(blocks, scans, config.split.gap_trs, shape.context_trs, shape.window_trs)
 
@@ -110,9 +108,9 @@ def windows_in(data: PreparedSplit, config: Config, shape: ModelSize, blocks: tu
 def log_run_metadata(
     experiment: TrainingSetup, data: PreparedSplit, first: Mapping[str, float], recorder: RunLogger, resumed: int | None
 ) -> DataMetric:
-    """Write the data and run records; the former.
+    """Write the data and run records; return the data record.
 
-    first: each component's loss over all training TRs before step 0, where this rank has measured it.
+    first: each component's initial loss over all training TRs, on the ranks that measured it.
     """
     learner, plan, config = experiment.learner, experiment.learner.plan, experiment.config
     split = data.split
@@ -155,14 +153,12 @@ def log_run_metadata(
         f"{learner.windows.scored_trs} scored TRs; warm-up {plan.warmup_steps} steps."
     )
     if config.use_mixed_precision and not learner.model.mixed_precision:
-        recorder.log_event(
-            "mixed_precision", "warning", "use_mixed_precision is off: on a CPU bfloat16 only costs precision."
-        )
+        recorder.log_event("mixed_precision", "warning", "use_mixed_precision has no effect on a CPU.")
     return facts
 
 
 def shared_trs(split: Split) -> set[int]:
-    """TRs that train and are held out as well: none, in a split that tells the truth."""
+    """Return TRs that are both trained on and held out; none in a correct split."""
     held_out = {*split.validation.tolist(), *split.test.tolist()}
     return held_out & {*split.train.tolist()}
 
@@ -195,12 +191,13 @@ def _check_sizes(config: Config, shape: ModelSize, n_train: int, ranks: ProcessG
         )
 
 
-def _check_correlated(config: Config, windows: WindowSampler) -> None:
-    if config.fmri_loss_type == "correlation" and windows.scored_trs < FEWEST_CORRELATED_TRS:
+def _check_window_length(config: Config, windows: WindowSampler) -> None:
+    fewest_trs = ENCODING_LOSSES[config.fmri_loss_type].fewest_trs
+    if windows.scored_trs < fewest_trs:
         raise ConfigError(
-            f"fmri_loss_type correlation compares responses within a window, and a window here has "
+            f"fmri_loss_type {config.fmri_loss_type} compares responses within a window, and a window here has "
             f"{windows.scored_trs} scored TR(s).",
-            f"Lengthen model.window_trs to at least {config.model.context_trs + FEWEST_CORRELATED_TRS}, or use mse.",
+            f"Lengthen model.window_trs to at least {config.model.context_trs + fewest_trs}, or use mse.",
         )
 
 
@@ -240,19 +237,19 @@ def _model(config: Config, shape: ModelSize, targets: Targets, tr_s: float, star
         modality_dropout=config.model.modality_dropout,
         start=start,
         learnt_share=config.model.learnt_share,
-        zero_heads=config.fmri_loss_type != "correlation",
+        zero_heads=not ENCODING_LOSSES[config.fmri_loss_type].flat_at_zero,
         mixed_precision=config.use_mixed_precision and targets.scores_TR.device.type == "cuda",
     )
 
 
 def _score_scale(targets: Targets) -> Tensor:
-    """(R,): the size of each score; what is one person's own is learnt more slowly than what people share."""
+    """Return the size of each score (R,); individual deviations are learnt more slowly than the group part."""
     pace = torch.tensor([OWN_PACE if part == DEVIATION else 1.0 for part in targets.parts])
     return targets.score_rms_R * pace.repeat_interleave(torch.tensor(list(targets.parts.values()), dtype=torch.long))
 
 
 def response_kernel(config: Config, tr_s: float, n_trs: int) -> Tensor:
-    """(n_trs,) of area 1: Glover's response, or no delay at all when the features were convolved beforehand."""
+    """Return a kernel (n_trs,) of area 1: Glover's HRF, or no delay if the features were convolved beforehand."""
     kernel_L = torch.zeros(n_trs)
     if config.data.apply_hrf:
         kernel_L[0] = 1.0

@@ -1,8 +1,8 @@
-"""Whose heads a rank holds, and what ranks exchange so that every head sees every window.
+"""Shard the subjects' heads over ranks, and exchange what lets every head see every window.
 
-Sharded, rank r of n owns subjects r, r + n, …: their targets, heads, averages and moments lie there and nowhere else.
-Encoders, trunk and decoders are replicated and take the rank's own windows. Latents of all windows then travel to the
-heads, and what a readout needs of all heads travels back as two sums. Replicated, or alone, nothing of it travels.
+Sharded, rank r of n owns subjects r, r + n, …: their targets, heads, averages and moments are stored only there.
+Encoders, trunk and decoders are replicated and process the rank's own windows. The latents of all windows are then sent
+to the heads, and a readout receives two sums over all heads. Nothing is exchanged with replicated heads or one rank.
 
 B windows of this rank, A windows of all ranks in the same pass, W window TRs, K latents.
 """
@@ -23,14 +23,14 @@ from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.schema.config import Config
 
 HEADS = "heads."
-"""In the name of every tensor that belongs to one subject's head, in the model as in what is kept of it."""
+"""Part of the name of every tensor of a subject's head, in the model, its average and the optimizer."""
 Size = TypeVar("Size", int, float, NDArray[np.float64])
 T = TypeVar("T")
 
 
 @dataclass(frozen=True)
 class HeadSharding:
-    """Which of the subjects, in order, are this rank's own: all of them where heads are replicated."""
+    """Which subjects' heads this rank holds: all of them if heads are replicated."""
 
     ranks: ProcessGroup
     subjects: tuple[str, ...]
@@ -38,26 +38,26 @@ class HeadSharding:
 
     @classmethod
     def of(cls, config: Config, subjects: Sequence[str], ranks: ProcessGroup) -> HeadSharding:
-        """Heads of which each belongs to one subject are shared out; a group's or a dense network's are not."""
+        """Shard heads that belong to one subject each; replicate those of a group or of a dense network."""
         own_heads = config.model.kind == "trunk" and config.model.compress != "joint"
         return cls(ranks, tuple(subjects), own_heads and ranks.world_size > 1)
 
     @property
     def local_subjects(self) -> tuple[str, ...]:
-        """Subjects whose heads this rank holds; none where ranks outnumber subjects."""
+        """Return the subjects whose heads this rank holds; none if there are more ranks than subjects."""
         return self.subjects[self.ranks.rank :: self.ranks.world_size] if self.sharded else self.subjects
 
     @property
     def evaluates(self) -> bool:
-        """Does this rank take part in looking at held-out TRs? Rank 0 does it alone where it has all heads."""
+        """Return True if this rank takes part in evaluation. Rank 0 does it alone if it has all heads."""
         return self.sharded or self.ranks.is_first
 
     def is_local(self, name: str) -> bool:
-        """Is the tensor of this name here alone, or a copy of what every rank has?"""
+        """Return True if the tensor of this name exists on this rank only."""
         return self.sharded and HEADS in name
 
     def total(self, own: Size) -> Size:
-        """The sum over ranks of what concerns each rank's own subjects."""
+        """All-reduce a sum over local subjects."""
         if not self.sharded:
             return own
         if isinstance(own, np.ndarray):
@@ -67,33 +67,33 @@ class HeadSharding:
         )
 
     def total_of(self, sizes: Mapping[str, int]) -> int:
-        """The sum over named tensors, wherever they are; what every rank has counts once."""
+        """Sum sizes of named tensors over ranks; replicated tensors count once."""
         own = sum(n for name, n in sizes.items() if self.is_local(name))
         return sum(sizes.values()) - own + self.total(own)
 
     def gather_by_subject(self, own: Mapping[str, T]) -> dict[str, T]:
-        """What each rank knows by its own subjects' names, on every rank, in the subjects' order."""
+        """All-gather a mapping keyed by local subjects, in the subjects' order."""
         if not self.sharded:
             return dict(own)
-        each = {name: value for part in self.ranks.all_gather(dict(own)) for name, value in part.items()}
-        return {name: each[name] for name in self.subjects}
+        by_subject = {name: value for part in self.ranks.all_gather(dict(own)) for name, value in part.items()}
+        return {name: by_subject[name] for name in self.subjects}
 
     def from_rank_0(self, value: T) -> T:
-        """Rank 0's of what each rank has found alike but for rounding, which may differ between processors."""
+        """Broadcast rank 0's copy, because ranks compute it with different rounding."""
         return self.ranks.broadcast(value) if self.sharded else value
 
-    def gather_to_rank_0(self, found: T) -> list[T]:
-        """On rank 0, what the other ranks have found of their own subjects; nothing elsewhere."""
-        return self.ranks.gather(found)[1:] if self.sharded else []
+    def gather_to_rank_0(self, value: T) -> list[T]:
+        """Return the other ranks' values on rank 0, and an empty list elsewhere."""
+        return self.ranks.gather(value)[1:] if self.sharded else []
 
     def whole(self, batch: Batch) -> RankBatch:
-        """A pass over windows that every rank takes alike, each for its own heads."""
+        """Return a pass in which every rank processes the same windows, each for its own heads."""
         return RankBatch(batch, batch, slice(0, len(batch.index_BW)), self)
 
     def portions(self, batch: Batch, n_pieces: int) -> Iterator[tuple[RankBatch, int, int]]:
-        """This rank's windows of a step, in n_pieces passes, each with its first window and one past its last.
+        """Yield this rank's windows of a step in n_pieces passes, each with its first window and one past its last.
 
-        The pieces of all ranks with the same number are one pass.
+        The pieces with the same number on all ranks form one pass.
         """
         spans = [
             _pieces(*self.ranks.share(len(batch.index_BW), rank), n_pieces) for rank in range(self.ranks.world_size)
@@ -111,33 +111,36 @@ class HeadSharding:
 
 @dataclass(frozen=True)
 class RankBatch:
-    """The windows of one pass. own: of encoders, trunk and decoders here. all_: of the heads. rows: own in all_."""
+    """The windows of one pass."""
 
-    local_subjects: Batch
+    own: Batch
+    """Windows that this rank's encoders, trunk and decoders process."""
     all_: Batch
+    """Windows that the heads process: those of all ranks if heads are sharded."""
     rows: slice
+    """Position of the own windows in all_."""
     shards: HeadSharding
 
     def for_heads(self, z_BWK: Tensor) -> Tensor:
-        """The latents of all windows (A, W, K), from each rank's own."""
-        if self.local_subjects is self.all_:
+        """Return the latents of all windows (A, W, K) from each rank's own."""
+        if self.own is self.all_:
             return z_BWK
         before, after = self.rows.start, len(self.all_.index_BW) - self.rows.stop
         return self._sum(torch.nn.functional.pad(z_BWK, (0, 0, 0, 0, before, after)))
 
-    def for_decoders(self, normal_KK: Tensor, seen: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
-        """`heads.readout`'s sums over all subjects, from those over own ones: W Wᵀ, and s Wᵀ of own windows.
+    def for_decoders(self, normal_KK: Tensor, projections: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+        """Return the readout's sums over all subjects from those over local ones: W Wᵀ, and s Wᵀ of own windows.
 
-        seen: (A, W, K) of each source of brains.
+        projections: s Wᵀ (A, W, K) of each source of brains.
         """
         if not self.shards.sharded:
-            return normal_KK, list(seen)
-        parts = [normal_KK, *seen]
+            return normal_KK, list(projections)
+        parts = [normal_KK, *projections]
         flat = self._sum(torch.cat([part.flatten() for part in parts]))
-        normal_KK, *seen = (
+        normal_KK, *summed = (
             x.view_as(p) for x, p in zip(torch.split(flat, [p.numel() for p in parts]), parts, strict=True)
         )
-        return normal_KK, [seen_AWK[self.rows] for seen_AWK in seen]
+        return normal_KK, [projected_AWK[self.rows] for projected_AWK in summed]
 
     def _sum(self, x: Tensor) -> Tensor:
         summed: Tensor = _Sum.apply(x, self.shards.ranks)  # type: ignore[no-untyped-call]
@@ -145,7 +148,7 @@ class RankBatch:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over ranks, which is its own transpose: gradients of the copies are summed, too."""
+    """Sum over ranks. It is its own transpose: the gradients of the copies are summed, too."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, ranks: ProcessGroup) -> Tensor:

@@ -1,4 +1,4 @@
-"""Loss terms in units of what the best constant scores in training: 1.0 is that constant, whatever the data's unit.
+"""Loss terms relative to the loss of the best constant in training: 1.0 is that constant, in any unit of the data.
 
 That is the variance of amounts, and the cross-entropy of categories. B windows, W window TRs, F features or compressed
 responses, V voxels of all subjects, M books of Q codes.
@@ -7,6 +7,8 @@ responses, V voxels of all subjects, M books of Q codes.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -16,10 +18,10 @@ CORRELATION_EPS = 1e-3
 
 
 def scale_of(constant_loss: float, scale: Literal["variance", "std", "none"], codes: bool = False) -> float:
-    """What a term is divided by; constant_loss: the best constant's, the training variance for a mean squared error.
+    """Return the divisor of a term. constant_loss: the best constant's loss, the training variance for a squared error.
 
-    Only `variance` frees a squared error of its unit; the others are for comparison. A cross-entropy has no standard
-    deviation to be divided by in error: `std` leaves it as `variance` does, `none` in nats.
+    Only `variance` makes a squared error independent of the unit; the others are for comparison. For a cross-entropy,
+    `std` equals `variance`, and `none` leaves nats.
     """
     return {"variance": constant_loss, "std": constant_loss if codes else math.sqrt(constant_loss), "none": 1.0}[scale]
 
@@ -27,7 +29,7 @@ def scale_of(constant_loss: float, scale: Literal["variance", "std", "none"], co
 def squared_error(
     predicted_BWF: Tensor, target_BWF: Tensor, scored_BW: Tensor, weight_F: Tensor | None = None
 ) -> Tensor:
-    """Σ over scored TRs and features of weight · error². weight_F: mean 1 over features."""
+    """Return Σ over scored TRs and features of weight · error². weight_F: mean 1 over features."""
     error_BWF = (predicted_BWF - target_BWF) ** 2
     if weight_F is not None:
         error_BWF = error_BWF * weight_F
@@ -35,10 +37,10 @@ def squared_error(
 
 
 def cross_entropy(logits_BWF: Tensor, shares_BWF: Tensor, scored_BW: Tensor, log_unigram_MQ: Tensor) -> Tensor:
-    """Σ over scored TRs and books of the mean over a TR's moments of -log p(code), in nats.
+    """Return Σ over scored TRs and books of the mean over a TR's moments of -log p(code), in nats.
 
-    shares_BWF: of the moments that have each code. Logits are added to the log of how often a code occurs in training,
-    so that zeros are the best constant.
+    shares_BWF: share of the moments with each code. Logits are added to the log frequency of each code in training, so
+    that zeros are the best constant.
     """
     logits_BWMQ = logits_BWF.reshape(*logits_BWF.shape[:-1], *log_unigram_MQ.shape) + log_unigram_MQ
     surprise_BW = -(shares_BWF * logits_BWMQ.log_softmax(dim=-1).flatten(-2)).sum(dim=-1)
@@ -47,15 +49,15 @@ def cross_entropy(logits_BWF: Tensor, shares_BWF: Tensor, scored_BW: Tensor, log
 
 
 def absolute_error(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: Tensor) -> Tensor:
-    """Σ over scored TRs and voxels of |error|."""
+    """Return Σ over scored TRs and voxels of |error|."""
     return ((predicted_BWV - target_BWV).abs().sum(dim=-1) * scored_BW).sum()
 
 
 def correlation_distance(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: Tensor) -> Tensor:
-    """Σ over windows and voxels of 1 - r, r over each window's scored TRs.
+    """Return Σ over windows and voxels of 1 - r, r over each window's scored TRs.
 
-    The norm of a prediction is kept from 0 by CORRELATION_EPS of the target's, for at zero r has no gradient. A
-    response that does not change within a window has r 0.
+    CORRELATION_EPS of the target's norm is added to the prediction's, because r has no gradient at zero. A response
+    that is constant within a window has r 0.
     """
     mask_BW1 = scored_BW[..., None].to(predicted_BWV.dtype)
     n_B1 = mask_BW1.sum(dim=1)
@@ -67,3 +69,27 @@ def correlation_distance(predicted_BWV: Tensor, target_BWV: Tensor, scored_BW: T
     r_BV = (predicted * target).sum(dim=1) / size_BV.clamp_min(torch.finfo(size_BV.dtype).tiny)
     distance: Tensor = (1.0 - r_BV).sum()
     return distance
+
+
+@dataclass(frozen=True)
+class EncodingLoss:
+    """One kind of `fmri_loss_type`: how predicted responses are compared with measured ones."""
+
+    error: Callable[[Tensor, Tensor, Tensor], Tensor]
+    """(predicted, target, scored) -> error summed over what `per_window` says and over responses."""
+    is_squared_error: bool = False
+    """True for a squared error: it can be computed in compressed scores, and is scaled by the variance."""
+    per_window: bool = False
+    """True if the error is a mean over windows instead of scored TRs; it then has no unit and no scale."""
+    fewest_trs: int = 1
+    """Scored TRs that a window needs."""
+    flat_at_zero: bool = False
+    """True if the gradient vanishes for zero heads, which are then initialised to small random numbers."""
+
+
+ENCODING_LOSSES: Mapping[str, EncodingLoss] = {
+    "mse": EncodingLoss(squared_error, is_squared_error=True),
+    "mae": EncodingLoss(absolute_error),
+    "correlation": EncodingLoss(correlation_distance, per_window=True, fewest_trs=3, flat_at_zero=True),
+}
+"""`fmri_loss_type` -> loss. Its names are those of the configuration key; a test keeps the two equal."""

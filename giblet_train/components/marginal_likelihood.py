@@ -1,11 +1,10 @@
-"""How a voxel answers, judged by evidence: which of several priors, and how much of its variance, its responses favour.
+"""Marginal likelihood of each voxel's responses under several kernels and shares of explained variance.
 
-A voxel's responses are a Gaussian process of the film with one of C kernels, and noise that a scanner leaves: one
-half white, one half decaying over NOISE_S seconds. The evidence for each kernel and each share of variance is in closed
-form (MacKay 1992), so training TRs alone decide and none is set aside. How common each is among all voxels is learnt
-with it, and a voxel leans on the voxels that it touches, for neighbours in cortex are alike.
+A voxel's responses are a Gaussian process of the film with one of C kernels, plus scanner noise: half white, half
+decaying over NOISE_S seconds. The evidence for each kernel and share of variance has a closed form (MacKay 1992), so it
+needs training TRs alone. The prior over them is estimated from all voxels and from each voxel's neighbours.
 
-N training TRs, n of them left when drift is out, C kernels, H shares of variance, V voxels.
+N training TRs, n of them after removing drift, C kernels, H shares of variance, V voxels.
 """
 
 from __future__ import annotations
@@ -24,7 +23,7 @@ Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]
 Responses = NDArray[np.floating[Any]]
 SHARES = (0.0, 0.01, 0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8)
-"""Of a voxel's variance; 0 is a voxel that the film does not move."""
+"""Candidate shares of a voxel's variance that the film explains; 0 is an unresponsive voxel."""
 NOISE_S = 6.7
 ROUNDS = 10
 TILE_VOXELS = 4096
@@ -33,7 +32,7 @@ LEAST_BELIEF = 1e-3
 
 @dataclass(frozen=True)
 class PosteriorGroup:
-    """A kernel's part in predicting some voxels of a tile: how much of each of its axes, (n, those voxels)."""
+    """A kernel's part in the prediction of some voxels of a tile: coefficients of its axes, (n, those voxels)."""
 
     kernel: int
     voxels: NDArray[np.intp]
@@ -42,7 +41,7 @@ class PosteriorGroup:
 
 @dataclass(frozen=True)
 class Kernels:
-    """Kernels of TRs seen through the noise: their eigenvalues, axes, and the way to white noise without drift."""
+    """Eigenvalues and eigenvectors of TR kernels after drift removal and noise whitening."""
 
     whitener_nN: Doubles
     values_Cn: Doubles
@@ -51,23 +50,23 @@ class Kernels:
 
     @classmethod
     def of(cls, kernels: Sequence[Doubles], blocks: Sequence[Block], drift: Detrend) -> Kernels:
-        """blocks: of the training TRs, one after another."""
+        """Decompose kernels (N, N). blocks: the blocks of training TRs, in order."""
         whitener_nN = _whitener(blocks, drift)
-        seen = [np.linalg.eigh(whitener_nN @ kernel_NN @ whitener_nN.T) for kernel_NN in kernels]
-        values_Cn = np.stack([np.maximum(values_n, 0.0) for values_n, _ in seen])
-        return cls(whitener_nN, values_Cn, np.stack([axes_nn.astype(np.float32) for _, axes_nn in seen]))
+        decomposed = [np.linalg.eigh(whitener_nN @ kernel_NN @ whitener_nN.T) for kernel_NN in kernels]
+        values_Cn = np.stack([np.maximum(values_n, 0.0) for values_n, _ in decomposed])
+        return cls(whitener_nN, values_Cn, np.stack([axes_nn.astype(np.float32) for _, axes_nn in decomposed]))
 
-    def only(self, chosen: NDArray[np.intp]) -> Kernels:
-        """Some of the kernels."""
-        return replace(self, values_Cn=self.values_Cn[chosen], axes_Cnn=self.axes_Cnn[chosen])
+    def subset(self, index: NDArray[np.intp]) -> Kernels:
+        """Return some of the kernels."""
+        return replace(self, values_Cn=self.values_Cn[index], axes_Cnn=self.axes_Cnn[index])
 
     def variance_CHn(self) -> Doubles:
-        """What each kernel and share expect of each axis, relative to the voxel's variance."""
+        """Return the expected variance along each axis per kernel and share, relative to the voxel's variance."""
         share_H1 = np.array(self.shares)[:, None]
         return np.asarray(share_H1 * self.values_Cn[:, None] + 1.0 - share_H1)
 
     def quadratic_form(self, bold_NV: Responses) -> Singles:
-        """(V, C, H): squared responses over the variance that each kernel and share expect; of subjects, it adds."""
+        """Return (V, C, H): squared responses over their expected variance; additive over subjects."""
         precision_CHn = (1.0 / self.variance_CHn()).astype(np.float32)
         misfit_VCH = np.empty((bold_NV.shape[1], *precision_CHn.shape[:2]), np.float32)
         for tile, white_nV in self._white(bold_NV):
@@ -76,30 +75,30 @@ class Kernels:
         return misfit_VCH
 
     def log_evidence(self, misfit_VCH: Singles, n_series: int) -> Singles:
-        """(V, C, H), up to a constant of each voxel, whose variance is integrated out.
+        """Return the log evidence (V, C, H), up to a constant per voxel; the voxel's variance is integrated out.
 
-        n_series: how many independent series of a voxel the misfit adds up.
+        n_series: number of independent series per voxel whose misfit is summed.
         """
         n = self.values_Cn.shape[1]
         spread_CH = np.log(self.variance_CHn()).sum(axis=2)
         fit_VCH = n * np.log(np.maximum(misfit_VCH, np.finfo(np.float32).tiny))
         return np.asarray(-0.5 * n_series * (spread_CH + fit_VCH), np.float32)
 
-    def answers(self, bold_NV: Responses, belief_VCH: Singles) -> Iterator[tuple[slice, list[PosteriorGroup]]]:
-        """A tile of voxels at a time: where it is, and what each kernel that is believed there makes of them."""
+    def posterior_means(self, bold_NV: Responses, belief_VCH: Singles) -> Iterator[tuple[slice, list[PosteriorGroup]]]:
+        """Yield each tile of voxels with the posterior mean of every kernel that has weight there."""
         gain_CHn = (np.array(self.shares)[:, None] / self.variance_CHn()).astype(np.float32)
         for tile, white_nV in self._white(bold_NV):
-            answers = []
+            groups = []
             for c, axes_nn in enumerate(self.axes_Cnn):
                 believed_VH = belief_VCH[tile, c]
                 voxels = np.flatnonzero(believed_VH[:, 1:].sum(axis=1) > LEAST_BELIEF)
                 if len(voxels):
                     gain_nV = gain_CHn[c].T @ believed_VH[voxels].T
-                    answers.append(PosteriorGroup(c, voxels, gain_nV * (axes_nn.T @ white_nV[:, voxels])))
-            yield tile, answers
+                    groups.append(PosteriorGroup(c, voxels, gain_nV * (axes_nn.T @ white_nV[:, voxels])))
+            yield tile, groups
 
     def to_duals(self, kernel: int) -> Singles:
-        """(N, n): from a kernel's answers to dual weights: the prediction is the sum of kernel · dual over kernels."""
+        """Return (N, n): maps a kernel's coefficients to dual weights; a prediction is the sum of kernel · dual."""
         return np.asarray(self.whitener_nN.T @ self.axes_Cnn[kernel], np.float32)
 
     def _white(self, bold_NV: Responses) -> Iterator[tuple[slice, Singles]]:
@@ -109,10 +108,10 @@ class Kernels:
 
 
 def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.intp]], near: float) -> Singles:
-    """(V, C, H): the probability of each kernel and share in each voxel.
+    """Return the posterior probability (V, C, H) of each kernel and share in each voxel.
 
-    Before its own responses are seen, a voxel expects what the voxels it touches believe (weight `near`) and what all
-    voxels believe (the rest), found by ROUNDS of expectation and maximisation.
+    A voxel's prior is the mean posterior of its neighbours (weight `near`) and of all voxels (the rest), estimated by
+    ROUNDS of expectation and maximisation.
     """
     n_voxels = len(log_evidence_VCH)
     flat_VP = log_evidence_VCH.reshape(n_voxels, -1)
@@ -128,9 +127,9 @@ def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.i
 
 
 def neighbouring_voxels(mask_XYZ: NDArray[np.bool_], voxels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
-    """Six times (V,): the voxel that shares each face, -1 where that one is not kept.
+    """Return for each of the six faces (V,) the neighbouring voxel, -1 if it is outside the mask.
 
-    voxels: as indices into those of the mask, in any order; only these are anyone's neighbours.
+    voxels: indices into the voxels of the mask, in any order; only these count as neighbours.
     """
     place_V3 = np.argwhere(mask_XYZ)[voxels] + 1
     at_XYZ = np.full(np.array(mask_XYZ.shape) + 2, -1, np.intp)
@@ -140,7 +139,7 @@ def neighbouring_voxels(mask_XYZ: NDArray[np.bool_], voxels: NDArray[np.intp]) -
 
 
 def _of_touching(belief_VP: Singles, touching: Sequence[NDArray[np.intp]], common_P: Singles) -> Singles:
-    """Mean belief of the voxels that each one touches; of all, where it touches none."""
+    """Return the mean posterior of each voxel's neighbours; of all voxels if it has none."""
     total_VP = np.zeros_like(belief_VP)
     n_V = np.zeros(len(belief_VP), np.float32)
     for other_V in touching:
@@ -152,7 +151,7 @@ def _of_touching(belief_VP: Singles, touching: Sequence[NDArray[np.intp]], commo
 
 
 def _whitener(blocks: Sequence[Block], drift: Detrend) -> Doubles:
-    """(n, N): each block without its drift, and then with noise that is white."""
+    """Return (n, N): removes the drift of each block and whitens the noise."""
     n_trs = [stop - start for start, stop in blocks]
     rows, noise_NN, first = [], np.zeros((sum(n_trs), sum(n_trs))), 0
     for n in n_trs:

@@ -90,7 +90,7 @@ class Fit:
         """Every so many voxels, some at a time: dual weights (B, N, V) and predictions over training TRs (N, V)."""
         bold_NV, belief_VCH = bold_NV[:, ::every], self.belief_VCH[::every]
         to_duals = [self.kernels.to_duals(c) for c in range(len(self.weight_CB))]
-        for tile, answers in self.kernels.answers(bold_NV, belief_VCH):
+        for tile, answers in self.kernels.posterior_means(bold_NV, belief_VCH):
             dual_BNV = np.zeros((len(self.band_BNN), *bold_NV[:, tile].shape), np.float32)
             for answer in answers:
                 dual_NV = to_duals[answer.kernel] @ answer.size_nV
@@ -103,7 +103,7 @@ class Fit:
         kernel_CNN = np.tensordot(self.weight_CB.astype(np.float32), self.band_BNN, axes=1)
         reading = [reader_NK.T @ kernel_NN @ self.kernels.to_duals(c) for c, kernel_NN in enumerate(kernel_CNN)]
         heads_KV = np.zeros((reader_NK.shape[1], bold_NV.shape[1]), np.float32)
-        for tile, answers in self.kernels.answers(bold_NV, self.belief_VCH):
+        for tile, answers in self.kernels.posterior_means(bold_NV, self.belief_VCH):
             for answer in answers:
                 heads_KV[:, tile.start + answer.voxels] += reading[answer.kernel] @ answer.size_nV
         return heads_KV
@@ -215,7 +215,7 @@ def _fits(
     fits = {GROUP: fit(kernels, weight_CB, kernels.quadratic_form(mean_NV), 1)}
     if len(data.subjects) > 1:
         common = shards.from_rank_0(fits[GROUP].common)
-        few = kernels.only(common)
+        few = kernels.subset(common)
         added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
         for _, own_NV in _deviations(data, mean_NV, shards):
             added_VCH += few.quadratic_form(own_NV)

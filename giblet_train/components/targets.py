@@ -1,4 +1,4 @@
-"""What the network sees and is held against, as tensors on its device, with the scale of every term.
+"""Inputs and targets of the network as tensors on its device, with the scale of every loss term.
 
 T TRs, F features, R compressed responses, S subjects, V voxels, B windows, W window TRs, M books of Q codes.
 """
@@ -49,14 +49,14 @@ class Targets:
     n_responses: int
 
     def masked_inputs(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
-        """Inputs of a batch, modality -> (B, W, F), with zeros where nothing is seen, and (B, W) what is."""
+        """Return the inputs, modality -> (B, W, F), zeroed outside valid TRs, and the validity mask (B, W)."""
         device = self.scores_TR.device
         index_BW = torch.from_numpy(batch.index_BW).to(device)
         seen_BW = torch.from_numpy(batch.seen_BW).to(device)
         return {m: x_TF[index_BW] * seen_BW[..., None] for m, x_TF in self.inputs.items()}, seen_BW
 
     def decode_to_features(self, modality: str, decoded_BWF: Tensor) -> Tensor:
-        """(B, W, F) what a decoder's numbers say of the modality: features as they are, codes by their probability."""
+        """Return a decoder's output as features (B, W, F): unchanged, or the probabilities of codes."""
         if modality not in self.log_unigram:
             return decoded_BWF
         log_unigram_MQ = self.log_unigram[modality]
@@ -65,7 +65,7 @@ class Targets:
         return probability_BWF
 
     def to(self, device: torch.device) -> Targets:
-        """The same on a device."""
+        """Move the tensors to a device."""
         return replace(
             self,
             inputs={m: x.to(device) for m, x in self.inputs.items()},
@@ -78,7 +78,7 @@ class Targets:
 
 
 def targets_of(data: PreparedSplit, compression: VoxelBasis, shards: HeadSharding) -> Targets:
-    """Gather a split's arrays; responses are read subject by subject, of this rank's own ones alone."""
+    """Gather the arrays of a split; responses are read one local subject at a time."""
     train = data.split.train
     n_responses = len(data.subjects) * data.n_voxels
     scores_TR = np.zeros((data.split.n_trs, compression.n_columns), np.float32)
@@ -119,14 +119,14 @@ def targets_of(data: PreparedSplit, compression: VoxelBasis, shards: HeadShardin
 
 
 def _root_mean_square(scores_TR: NDArray[np.float32], train: NDArray[np.intp]) -> NDArray[np.float32]:
-    """(R,) over training TRs, some columns at a time: without a compression there is one for each voxel."""
+    """Return (R,) over training TRs, a tile of columns at a time: without compression there is one per voxel."""
     edges = range(0, scores_TR.shape[1], TILE_COLUMNS)
     sizes = [np.sqrt(np.mean(scores_TR[train, first : first + TILE_COLUMNS] ** 2, axis=0)) for first in edges]
     return np.concatenate([np.zeros(0, np.float32), *sizes])
 
 
 def _weighted_variance(target_NF: NDArray[np.float32], weight_F: NDArray[np.float32]) -> float:
-    """Mean over TRs and features of weight · square: the loss of predicting the training mean, which is 0."""
+    """Return the mean of weight · square over TRs and features: the loss of predicting the training mean, 0."""
     return float(np.mean(target_NF.astype(np.float64) ** 2 @ weight_F.astype(np.float64)) / target_NF.shape[1])
 
 

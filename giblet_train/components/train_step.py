@@ -1,8 +1,8 @@
-"""One optimizer step, and all tensors that a step changes.
+"""One optimizer step, and all tensors that it changes.
 
-A rank computes its share of the step's windows; where heads are sharded, those of its own subjects see all windows.
-Gradients of what every rank has, losses, pulls on the bottleneck and wishes then travel in one sum over ranks, so every
-rank takes the same step and knows the same facts.
+A rank computes its share of the step's windows; sharded heads process all windows for the local subjects. Gradients of
+replicated parameters, losses, gradient norms at the bottleneck and stop requests are summed over ranks in one
+all-reduce, so that every rank takes the same step.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.loss_balancing import LossBalancer, squared_grad_norms
 from giblet_train.components.loss_terms import LossTerms
 from giblet_train.components.optim import ExponentialMovingAverage, adamw, set_rate
+from giblet_train.components.step_hook import StepHook
 from giblet_train.components.step_timer import StepTimer
 from giblet_train.model.dropout import StatelessDropout
 from giblet_train.model.network import Network
@@ -30,20 +31,19 @@ from giblet_train.schema.schedule import LrSchedule, lr_at
 
 KERNEL_PULL = 1.0
 GRADIENT = "gradient"
-"""What is not finite where every loss is, but not what follows from them over all ranks."""
+"""Name of what is not finite if every loss is finite but the gradient is not."""
 
 
 @dataclass(frozen=True)
 class StepResult:
-    """What a step did.
-
-    loss, weight: per component; the weight includes its balance factor. not_finite: (component, rank) pairs.
-    """
+    """Result of a step. loss and weight are per component."""
 
     lr: float
     loss: dict[str, float]
     weight: dict[str, float]
+    """Weight of each component, including its balance factor."""
     gradient_share: dict[str, float] | None
+    """Share of each component in the gradient at the bottleneck, on the steps that measure it."""
     gradient_norm: float
     clipped: bool
     times: StepTimes
@@ -51,14 +51,16 @@ class StepResult:
     slowest_rank: int | None
     stop_requests: dict[str, bool]
     not_finite: tuple[tuple[str, int], ...]
+    """(component, rank) pairs whose loss or gradient is not finite."""
 
 
 @dataclass(frozen=True)
 class GradientResult:
-    """What all ranks know once gradients are in the parameters. pull: norm of each component's gradient at z."""
+    """Losses, gradient norms and stop requests after the all-reduce; equal on every rank."""
 
     loss: dict[str, float]
     bottleneck_grad_norm: dict[str, float] | None
+    """Norm of each component's gradient at the bottleneck, on the steps that measure it."""
     stop_requests: dict[str, bool]
     slowest_rank: int | None
     not_finite: tuple[tuple[str, int], ...]
@@ -67,7 +69,7 @@ class GradientResult:
 
 
 class TrainStep:
-    """Model, average, balance and optimizer, moved on by `step`. idle: parameters that the last step did not reach."""
+    """Model, average, balance and optimizer, updated by `step`."""
 
     def __init__(
         self,
@@ -87,58 +89,65 @@ class TrainStep:
         self.optimizer = adamw(self.trained, config.learning_rate, config.weight_decay)
         self.average = ExponentialMovingAverage(model, config.ema_decay)
         self.unused_parameters: list[str] = []
+        """Parameters without a gradient in the last step."""
+        self.hook = StepHook()
 
-    def step(self, step: int, wishes: Mapping[str, bool]) -> StepResult:
-        """Take step `step`. wishes: what this rank would like to happen next, such as `stop`.
+    def step(self, step: int, stop_requests: Mapping[str, bool]) -> StepResult:
+        """Take step `step`. stop_requests: this rank's pending requests.
 
-        Weights stay as they are when a loss or gradient is not finite; the result says whose.
+        The weights are unchanged if a loss or gradient is not finite; the result names it.
         """
         clock = StepTimer(self.ranks.wire)
+        self.hook.before_sampling(step)
         batch = self.windows.sample(self.config.seed, step, self.config.batch_size)
         clock.lap("data_s")
         weight = {c: w.item() for c, w in self._weights(step).items()}
-        descent = self._descent(batch, step, wishes, clock)
-        set_rate(self.optimizer, lr_at(step, self.plan))
-        if not descent.not_finite:
+        gradients = self._descent(batch, step, stop_requests, clock)
+        set_rate(self.optimizer, self.hook.learning_rate(step, lr_at(step, self.plan)))
+        if not gradients.not_finite:
             self.optimizer.step()
+            self.balance.limit()
+            self.hook.after_optimizer(step)
             self.average.update(self.model, step)
-            if descent.bottleneck_grad_norm is not None:
-                self.balance.observe({c: self.base_weight[c] * p for c, p in descent.bottleneck_grad_norm.items()})
+            if gradients.bottleneck_grad_norm is not None:
+                self.balance.observe({c: self.base_weight[c] * p for c, p in gradients.bottleneck_grad_norm.items()})
         self.unused_parameters = parameters_without_gradient(self.trained)
         self.optimizer.zero_grad(set_to_none=True)
         clock.lap("optimizer_s")
         return StepResult(
-            lr=self.optimizer.param_groups[0]["lr"],  # what was used, not what was meant
-            loss=descent.loss,
+            lr=self.optimizer.param_groups[0]["lr"],  # the rate that was used
+            loss=gradients.loss,
             weight=weight,
             gradient_share=None
-            if descent.bottleneck_grad_norm is None
-            else _shares({c: weight[c] * p for c, p in descent.bottleneck_grad_norm.items()}),
-            gradient_norm=descent.norm,
-            clipped=descent.clipped,
+            if gradients.bottleneck_grad_norm is None
+            else _shares({c: weight[c] * p for c, p in gradients.bottleneck_grad_norm.items()}),
+            gradient_norm=gradients.norm,
+            clipped=gradients.clipped,
             times=StepTimes(**clock.laps),
             seconds=clock.total_s,
-            slowest_rank=descent.slowest_rank,
-            stop_requests=descent.stop_requests,
-            not_finite=descent.not_finite,
+            slowest_rank=gradients.slowest_rank,
+            stop_requests=gradients.stop_requests,
+            not_finite=gradients.not_finite,
         )
 
     def compute_gradients(self, batch: Batch) -> GradientResult:
-        """Leave a batch's gradients in the parameters, at the configured weights and without dropout."""
+        """Compute a batch's gradients with the configured weights and without dropout."""
         return self._descent(batch, None, {}, StepTimer(self.ranks.wire))
 
     def _weights(self, step: int | None) -> dict[str, Tensor]:
-        """Weight of each component: as configured for no step at all, balanced for one."""
+        """Return the weight of each component: balanced for a step, as configured for step None."""
         factors = {} if step is None else self.balance.factor_of()
-        one = torch.ones((), device=self.ranks.device)
-        return {c: weight * factors.get(c, one) for c, weight in self.base_weight.items()}
+        unit = torch.ones((), device=self.ranks.device)
+        return {c: weight * factors.get(c, unit) for c, weight in self.base_weight.items()}
 
-    def _descent(self, batch: Batch, step: int | None, wishes: Mapping[str, bool], clock: StepTimer) -> GradientResult:
-        """Leave the gradients over all ranks in the parameters, clipped."""
+    def _descent(
+        self, batch: Batch, step: int | None, stop_requests: Mapping[str, bool], clock: StepTimer
+    ) -> GradientResult:
+        """Compute the gradients over all ranks, clipped."""
         loss, pull = self._backward(batch, step, clock)
-        facts = self._all_reduce(loss, pull, wishes, clock)
+        facts = self._all_reduce(loss, pull, stop_requests, clock, step)
         limit = self.config.gradient_clip_val
-        norm = math.hypot(facts.norm, get_total_norm(self._gradients(held=False)).item())
+        norm = math.hypot(facts.norm, get_total_norm(self._gradients(local=False)).item())
         if limit is not None:
             clip_grads_with_norm_(self.trained.parameters(), limit, torch.tensor(norm, device=self.ranks.device))
         return replace(
@@ -151,9 +160,9 @@ class TrainStep:
     def _backward(
         self, batch: Batch, step: int | None, clock: StepTimer
     ) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-        """Leave this rank's gradients in the parameters. Returns its part of each loss and squared pull on z.
+        """Compute this rank's gradients. Returns its part of each loss and of each squared gradient norm at z.
 
-        step: None for no step at all, and therefore neither dropout nor balance.
+        step: None for neither dropout nor balance.
         """
         due = step is not None and step >= self.plan.warmup_steps and step % self.config.balance.every_steps == 0
         n_windows = self.config.batch_size
@@ -168,10 +177,10 @@ class TrainStep:
             if pull is not None:
                 for c, squared in squared_grad_norms(terms, forward.z_BWK).items():
                     pull[c] = pull[c] + squared
-            weight = self._weights(step)  # anew in each pass: backward frees what a learnt one was computed by
+            weight = self._weights(step)  # again in each pass, because backward frees its graph
             total = torch.stack([weight[c] * terms[c] for c in self.components]).sum()
             shared = self.balance.penalty() + KERNEL_PULL * self.model.kernel_penalty()
-            # What every rank and piece adds alike must be added once in all.
+            # Every rank and pass adds the same penalty, which must count once in all.
             (total + shared * ((stop - start) / n_windows)).backward()  # type: ignore[no-untyped-call]
             for c in self.components:
                 loss[c] = loss[c] + terms[c].detach()
@@ -182,22 +191,25 @@ class TrainStep:
         self,
         loss: Mapping[str, Tensor],
         pull: Mapping[str, Tensor] | None,
-        wishes: Mapping[str, bool],
+        stop_requests: Mapping[str, bool],
         clock: StepTimer,
+        step: int | None,
     ) -> GradientResult:
-        """Sum facts over ranks, and the gradients of what every rank has. The norm is that of all others."""
+        """Sum losses and gradients of replicated parameters over ranks. The norm is that of all local parameters."""
         n_ranks, device = self.ranks.world_size, self.ranks.device
         per_rank = torch.zeros(1 + len(self.components), n_ranks, device=device)
         per_rank[0, self.ranks.rank] = clock.alone_s
         losses = torch.stack([loss[c] for c in self.components])
         per_rank[1:, self.ranks.rank] = (~torch.isfinite(losses)).float()
         pulls = torch.stack([pull[c] for c in self.components]) if pull is not None else losses.new_zeros(0)
-        wished = torch.tensor([float(w) for w in wishes.values()], device=device)
-        squared = get_total_norm(self._gradients(held=True)).to(device).square().view(1)
-        gradients = self._gradients(held=False)
-        parts = [*[g.flatten() for g in gradients], losses, pulls, wished, squared, per_rank.flatten()]
+        requested = torch.tensor([float(w) for w in stop_requests.values()], device=device)
+        squared = get_total_norm(self._gradients(local=True)).to(device).square().view(1)
+        gradients = self._gradients(local=False)
+        parts = [*[g.flatten() for g in gradients], losses, pulls, requested, squared, per_rank.flatten()]
+        if step is not None:
+            self.hook.before_all_reduce(step)
         if n_ranks > 1:
-            *summed, losses, pulls, wished, squared, flat = self.ranks.all_reduce_sum(torch.cat(parts)).split(  # type: ignore[no-untyped-call]
+            *summed, losses, pulls, requested, squared, flat = self.ranks.all_reduce_sum(torch.cat(parts)).split(  # type: ignore[no-untyped-call]
                 [len(p) for p in parts]
             )
             for gradient, total in zip(gradients, summed, strict=True):
@@ -210,31 +222,31 @@ class TrainStep:
             bottleneck_grad_norm=dict(zip(self.components, pulls.sqrt().tolist(), strict=True))
             if pull is not None
             else None,
-            stop_requests={w: bool(v) for w, v in zip(wishes, wished.tolist(), strict=True)},
+            stop_requests={w: bool(v) for w, v in zip(stop_requests, requested.tolist(), strict=True)},
             slowest_rank=int(per_rank[0].argmax()) if n_ranks > 1 else None,
             not_finite=tuple((self.components[component], rank) for component, rank in bad),
             norm=squared.sqrt().item(),
             clipped=False,
         )
 
-    def _gradients(self, held: bool) -> list[Tensor]:
-        """Gradients of what this rank alone holds, or of what every rank has."""
+    def _gradients(self, local: bool) -> list[Tensor]:
+        """Return the gradients of local or of replicated parameters."""
         named = self.trained.named_parameters()
-        return [p.grad for name, p in named if p.grad is not None and self.shards.is_local(name) == held]
+        return [p.grad for name, p in named if p.grad is not None and self.shards.is_local(name) == local]
 
     @property
     def n_parameters(self) -> int:
-        """Of the whole network, wherever they are; to be asked for on all ranks at once, as `checkpoint_bytes` is."""
+        """Return the number of parameters over all ranks. Collective, as `checkpoint_bytes` is."""
         return self.shards.total_of({name: p.numel() for name, p in self.trained.named_parameters()})
 
     def checkpoint_bytes(self) -> int:
-        """Of `tensors` on all ranks, once the optimizer has its moments."""
+        """Return the size of `tensors` over all ranks, including the optimizer's moments."""
         moments = {name: 2 * p.numel() * p.element_size() for name, p in self.trained.named_parameters()}
-        kept = {n: t.numel() * t.element_size() for n, t in self.tensors().items() if not n.startswith("optimizer.")}
-        return self.shards.total_of(kept) + self.shards.total_of(moments)
+        other = {n: t.numel() * t.element_size() for n, t in self.tensors().items() if not n.startswith("optimizer.")}
+        return self.shards.total_of(other) + self.shards.total_of(moments)
 
     def tensors(self) -> dict[str, Tensor]:
-        """All that the next step depends on here, by name: weights, average, balance and the optimizer's moments."""
+        """Return the local tensors that the next step depends on: weights, average, balance, optimizer moments."""
         tensors = {f"model.{n}": t for n, t in self.model.state_dict().items()}
         tensors |= {f"average.{n}": t for n, t in self.average.model.state_dict().items()}
         tensors |= {f"balance.{n}": t for n, t in self.balance.state_dict().items()}
@@ -244,34 +256,36 @@ class TrainStep:
         return tensors
 
     def load(self, tensors: Iterable[tuple[str, Tensor]]) -> None:
-        """Continue from what `tensors` gave on all ranks, of however many; what others hold is passed over.
+        """Load `tensors` of all ranks, of any number; tensors of other ranks' subjects are skipped.
 
-        A parameter that had no gradient yet has no moments. Raises DataError when something is lacking.
+        A parameter that never had a gradient has no moments. Raises DataError if a tensor is missing.
         """
         parameters = dict(self.trained.named_parameters())
-        known = {n for n in self.tensors() if not n.startswith("optimizer.")} | {f"optimizer.{n}" for n in parameters}
-        found = {name: tensor for name, tensor in tensors if name.partition(":")[0] in known}
-        lacking = sorted(n for n in known if n not in found and not n.startswith("optimizer."))
-        if lacking:
+        expected = {n for n in self.tensors() if not n.startswith("optimizer.")} | {
+            f"optimizer.{n}" for n in parameters
+        }
+        loaded = {name: tensor for name, tensor in tensors if name.partition(":")[0] in expected}
+        missing = sorted(n for n in expected if n not in loaded and not n.startswith("optimizer."))
+        if missing:
             raise DataError(
-                f"The checkpoint has no {lacking[0]}: it is of another network, or of another version of giblet.",
-                "Start afresh without resume_from.",
+                f"The checkpoint has no {missing[0]}: it belongs to another network or another version of giblet.",
+                "Start a new run without resume_from.",
             )
-        self.model.load_state_dict(with_prefix("model.", found))
-        self.average.model.load_state_dict(with_prefix("average.", found))
-        self.balance.load_state_dict(with_prefix("balance.", found))
-        for key, value in with_prefix("optimizer.", found).items():
+        self.model.load_state_dict(with_prefix("model.", loaded))
+        self.average.model.load_state_dict(with_prefix("average.", loaded))
+        self.balance.load_state_dict(with_prefix("balance.", loaded))
+        for key, value in with_prefix("optimizer.", loaded).items():
             name, _, slot = key.partition(":")
             self.optimizer.state[parameters[name]][slot] = value.to(parameters[name].device)
 
 
 def parameters_without_gradient(model: nn.Module) -> list[str]:
-    """Names of parameters that the last backward pass did not reach."""
+    """Return the names of parameters without a gradient after the last backward pass."""
     return [name for name, p in model.named_parameters() if p.requires_grad and p.grad is None]
 
 
 def with_prefix(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose name begins with `prefix`, without it."""
+    """Return the tensors whose name starts with `prefix`, with the prefix removed."""
     return {name.removeprefix(prefix): tensors[name] for name in tensors if name.startswith(prefix)}
 
 

@@ -1,4 +1,4 @@
-"""Which of one node's processes failed first, and of what: out of what torchrun and the ranks left behind."""
+"""Find which process of a node failed first, and why, from the files that torchrun and the ranks leave behind."""
 
 from __future__ import annotations
 
@@ -17,21 +17,25 @@ _ECHO = re.compile(
     r"Connection (closed|reset) by peer|Broken pipe|Socket Timeout|recvValue failed|Dist(Network|Backend|Store)Error"
     r"|ncclRemoteError|ncclSystemError|NCCL communicator was aborted|Gloo connectFullMesh failed",
 )
-"""What a rank says when another one is gone: it tells of a failure, not of its cause."""
+"""Messages of a rank that lost another one: a consequence of the failure, not its cause."""
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A process that failed: its rank on this node, what it died of, and when on this node's clock."""
+    """A process that failed."""
 
     local_rank: int
+    """Rank on this node."""
     sentence: str
+    """Why it failed."""
     at: float
+    """When, by this node's clock (s since the epoch)."""
     echo: bool
+    """True if it only lost another process."""
 
 
 def first_failure(run_dir: RunDir) -> Failure | None:
-    """The first process of this node that failed, as torchrun saw it; None where it has named none."""
+    """Return the first process of this node that failed according to torchrun; None if it named none."""
     named = _ROOT_CAUSE.findall(_tail(run_dir.log))
     if not named:
         return None
@@ -47,13 +51,13 @@ def first_failure(run_dir: RunDir) -> Failure | None:
 
 
 def _answered(log: Path) -> str:
-    """The engine's own last complaint."""
-    said = [line.removeprefix("giblet: ") for line in _tail(log).splitlines() if line.startswith("giblet: ")]
-    return said[-1].strip() if said else ""
+    """Return the engine's last error message."""
+    messages = [line.removeprefix("giblet: ") for line in _tail(log).splitlines() if line.startswith("giblet: ")]
+    return messages[-1].strip() if messages else ""
 
 
 def _raised(file: Path) -> str:
-    """The exception that torchrun's error file names, in one line."""
+    """Return the exception in torchrun's error file as one line."""
     try:
         message = json.loads(file.read_text(encoding="utf-8"))["message"]
         text = str(message["message"] if isinstance(message, dict) else message)

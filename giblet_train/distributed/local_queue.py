@@ -1,6 +1,6 @@
-"""Runs that wait for one another's place: a plain queue of training processes on this machine.
+"""Run training processes on this machine in a plain queue.
 
-Each place in the queue has one GPU where the machine has some, and none of them otherwise.
+Each place in the queue has one GPU if the machine has any.
 """
 
 from __future__ import annotations
@@ -27,45 +27,49 @@ from giblet_train.schema.run_dir import RunDir, new_run_id
 def train_missing_members(
     run_dirs: Sequence[Path], seeds: int, every_fold: bool, places: int, say: Callable[[str], None]
 ) -> list[Path]:
-    """The runs given and, trained beside the first, the members of its ensemble that are not among them.
+    """Train the members of the first run's ensemble that are not in `run_dirs`; return all of them.
 
-    seeds: how many in all of each fold, from the first's own upwards. every_fold: or else those of the runs given. A
-    finished run of the same configuration that lies beside the first is taken as it is, and what an earlier call left
-    half done goes on. Raises RunFailed, Preempted, and ConfigError for folds without a number.
+    Finished runs of the same configuration next to the first are used as they are, and unfinished ones of an earlier
+    call are resumed. Raises RunFailed, Preempted, and ConfigError for folds without a number.
+
+    Args:
+        seeds: number of seeds per fold, counted from the first run's seed.
+        every_fold: train all folds instead of those of `run_dirs`.
+        places: number of trainings at a time.
     """
-    given = [path.resolve() for path in run_dirs]
-    configs = [RunDir(path).read_config() for path in given]
-    there = {(c.seed, c.split.fold) for c in configs}
+    paths = [path.resolve() for path in run_dirs]
+    configs = [RunDir(path).read_config() for path in paths]
+    members_present = {(c.seed, c.split.fold) for c in configs}
     folds = all_folds(configs[0]) if every_fold else sorted({c.split.fold for c in configs})
     grows = seeds > 1 or every_fold
-    beside = _configs_beside(given) if grows else {}
-    runs = list(given)
+    neighbours = _neighbouring_configs(paths) if grows else {}
+    runs = list(paths)
     for member in members(configs[0], seeds, folds) if grows else []:
-        if (member.seed, member.split.fold) not in there:
-            wanted = replace(member, distributed=DistributedConfig())
-            runs.append(_found(beside, wanted) or _made(given[0].parent, wanted))
+        if (member.seed, member.split.fold) not in members_present:
+            config = replace(member, distributed=DistributedConfig())
+            runs.append(_find_run(neighbours, config) or _create_run(paths[0].parent, config))
     waiting = [path for path in runs if grows and _may_train(path)]
     if waiting:
         say(f"{len(waiting)} trainings, {min(places, len(waiting))} at a time")
         train_all(waiting, places, _gpus(configs[0]), say)
     for path in runs:
         if not _finished(path):
-            say(f"note: {path.name} has not finished; it counts as its checkpoint is now")
+            say(f"note: {path.name} has not finished; its current checkpoint is used")
     return runs
 
 
-def _configs_beside(given: Sequence[Path]) -> dict[Path, Config]:
-    """The other runs in the first one's folder, of those that can be read."""
+def _neighbouring_configs(paths: Sequence[Path]) -> dict[Path, Config]:
+    """Return the configurations of the other readable runs in the first run's folder."""
     configs = {}
-    for path in sorted(set(given[0].parent.iterdir()) - set(given)):
+    for path in sorted(set(paths[0].parent.iterdir()) - set(paths)):
         with suppress(ConfigError):
             configs[path] = RunDir(path).read_config()
     return configs
 
 
-def _found(beside: Mapping[Path, Config], wanted: Config) -> Path | None:
-    """A run that is this member: one that has finished, else one that may be trained on."""
-    same = [path for path, config in beside.items() if all(key in PLACE_KEYS for key in diff(wanted, config))]
+def _find_run(neighbours: Mapping[Path, Config], config: Config) -> Path | None:
+    """Return a run of this configuration: a finished one, else one that may be trained further."""
+    same = [path for path, other in neighbours.items() if all(key in PLACE_KEYS for key in diff(config, other))]
     return next((p for p in same if _finished(p)), None) or next((p for p in same if _may_train(p)), None)
 
 
@@ -77,35 +81,35 @@ def _finished(run_dir: Path) -> bool:
 
 
 def _may_train(run_dir: Path) -> bool:
-    """Was it made here, not launched, and is it not finished? What was launched is its owner's to go on with."""
+    """Return True if the run is unfinished and was created here; launched runs are left to their owner."""
     return not RunDir(run_dir).run.exists() and not _finished(run_dir)
 
 
-def _made(folder: Path, wanted: Config) -> Path:
-    made = RunDir(folder / new_run_id(wanted.name))
-    made.path.mkdir(parents=True)
-    made.config.write_text(dump(wanted))
-    return made.path
+def _create_run(folder: Path, config: Config) -> Path:
+    run_dir = RunDir(folder / new_run_id(config.name))
+    run_dir.path.mkdir(parents=True)
+    run_dir.config.write_text(dump(config))
+    return run_dir.path
 
 
 def _gpus(config: Config) -> list[str]:
-    """The GPUs that this process may use, by the names that CUDA_VISIBLE_DEVICES has for them."""
+    """Return the GPUs that this process may use, as CUDA_VISIBLE_DEVICES names them."""
     if config.device == "cpu" or not torch.cuda.is_available():
         return []
     return visible(os.environ, torch.cuda.device_count())
 
 
 def visible(environment: Mapping[str, str], n_gpus: int) -> list[str]:
-    """What to call each of the n_gpus that torch counts: torch numbers those that the variable names anew from 0."""
+    """Return the names of the n_gpus that torch counts; torch renumbers the GPUs of the variable from 0."""
     named = environment.get("CUDA_VISIBLE_DEVICES")
     return [str(n) for n in range(n_gpus)] if named is None else [name.strip() for name in named.split(",")][:n_gpus]
 
 
 def train_all(paths: Sequence[Path], places: int, gpus: Sequence[str], say: Callable[[str], None]) -> None:
-    """Train run directories, `places` at a time, each with its train.log, on one of `gpus` where there are any.
+    """Train run directories, `places` at a time, each with its own train.log, on one of `gpus` if there are any.
 
-    Raises RunFailed naming who failed, once the others are done; Preempted when told to end (Ctrl-C, TERM): those at
-    work then save their step first.
+    Raises RunFailed naming the failed runs once the others are done, and Preempted on Ctrl-C or TERM, after the running
+    trainings have saved.
     """
     queue = _Queue(paths, min(places, len(paths)), gpus, say)
     workers = [Thread(target=queue.work, args=(n,)) for n in range(queue.n_places)]
@@ -119,18 +123,18 @@ def train_all(paths: Sequence[Path], places: int, gpus: Sequence[str], say: Call
             queue.end()
             for worker in workers:
                 worker.join()
-            done = f"{len(queue.done)} of {len(paths)} trainings are done"
-            raise Preempted(f"Told to end; {done}.", "The same command goes on from here.") from None
+            progress = f"{len(queue.done)} of {len(paths)} trainings are done"
+            raise Preempted(f"Interrupted; {progress}.", "Repeat the command to continue.") from None
     if queue.failed:
         names = ", ".join(queue.failed)
         raise RunFailed(
             f"{len(queue.failed)} of {len(paths)} runs failed: {names}.",
-            "See their train.log; the same command takes those that are done as they are and tries these again.",
+            "See their train.log; repeat the command to try them again. Finished runs are kept.",
         )
 
 
 class _Queue:
-    """Trainings that wait, those at work, and how the others ended."""
+    """Waiting, running and finished trainings."""
 
     def __init__(self, paths: Sequence[Path], n_places: int, gpus: Sequence[str], say: Callable[[str], None]) -> None:
         self._waiting, self._gpus, self._say = list(reversed(paths)), gpus, say
@@ -141,8 +145,8 @@ class _Queue:
         self.failed: list[str] = []
 
     def work(self, place: int) -> None:
-        """Train what waits, one after another, until nothing does."""
-        # What torchrun tells its processes: among how many the node's cores are to be shared.
+        """Train waiting runs one after another until none is left."""
+        # As torchrun does: how many processes share the node's cores.
         environment = os.environ | {"LOCAL_WORLD_SIZE": str(self.n_places)}
         if self._gpus:
             environment |= {"CUDA_VISIBLE_DEVICES": self._gpus[place % len(self._gpus)]}
@@ -154,14 +158,14 @@ class _Queue:
             command = [sys.executable, "-m", "giblet_train", "train", str(path)]
             with open(path / "train.log", "ab") as log:
                 self._at_work[place] = subprocess.Popen(command, stdout=log, stderr=log, env=environment)
-                if self._ending:  # told so while this one was being started
+                if self._ending:  # the request came while this one was being started
                     self._at_work[place].terminate()
                 code = self._at_work[place].wait()
             (self.failed if code else self.done).append(path.name)
             self._say(f"{path.name}: {'done' if code == 0 else f'exit {code}'}")
 
     def end(self) -> None:
-        """Start no more, and tell those at work to save and leave."""
+        """Start no more trainings, and terminate the running ones, which save first."""
         self._ending = True
         self._waiting.clear()
         for process in list(self._at_work.values()):
@@ -171,7 +175,7 @@ class _Queue:
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """TERM ends the main thread's wait as Ctrl-C does."""
+    """Make TERM end the main thread's wait as Ctrl-C does."""
     previous = {s: signal.signal(s, signal.default_int_handler) for s in (signal.SIGTERM, signal.SIGINT)}
     try:
         yield

@@ -1,7 +1,7 @@
-"""One node's part of a run over several: it meets the others, starts torchrun at the same time, and ends with them.
+"""Run one node's part of a multi-node run: meet the other nodes, start torchrun together, end together.
 
-A failure is told to every node, and all agree on the one that came first: what torchrun prints on the other nodes is
-only that their peers are gone. Standard library and records alone: this process is there before torch, and after it.
+A failure is reported to every node, and all agree on the first one: on the other nodes torchrun only prints that their
+peers are gone. Uses only the standard library and records, because it starts before torch and ends after it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from giblet_train.schema.records import NodeFailure, Rendezvous, Run
 from giblet_train.schema.run_dir import RunDir, write_record
 
 JOIN_LIMIT_S = 180.0
-"""All nodes must have met by then: a session and an interpreter have to start on each."""
+"""Time limit for all nodes to connect; a session and an interpreter have to start on each."""
 OWN_END_S = 5.0
-"""When another node failed, this one's ranks notice by themselves; after so long they are told."""
+"""After another node failed, this node's ranks get this long to notice by themselves before they are terminated."""
 AGREE_LIMIT_S = 6.0
 _POLL_S = 0.1
 
 
 def join(run_dir: RunDir) -> int:
-    """Take this node's part in the run. The exit code: 0 done or stopped, 75 told to end, else torchrun's, or 1.
+    """Run this node's part. Returns the exit code: 0 done or stopped, 75 terminated, else torchrun's, or 1.
 
-    Raises ConfigError when run.json names one node alone.
+    Raises ConfigError if run.json names only one node.
     """
     run = run_dir.read_run()
     if run.rendezvous is None or len(run.nodes) < 2:
@@ -43,10 +43,10 @@ def join(run_dir: RunDir) -> int:
 
 
 def torchrun_argv(python: str, run_dir: str, run: Run, rendezvous: Rendezvous, port: int) -> list[str]:
-    """torchrun's command line on one node.
+    """Return torchrun's command line on one node.
 
-    The static rendezvous keeps a c10d store on the first node, and gives every node the rank that it is told; the
-    dynamic one would rank nodes by the text of their addresses, and rank 0 holds the records.
+    The static rendezvous keeps a c10d store on the first node and uses the node ranks given here. The dynamic one would
+    rank nodes by the text of their addresses, but rank 0 must be the node with the records.
     """
     place = ["--nnodes", str(len(run.nodes)), "--node-rank", str(run.node_rank)]
     where = ["--rdzv-backend", "static", "--master-addr", rendezvous.address, "--master-port", str(port)]
@@ -56,7 +56,7 @@ def torchrun_argv(python: str, run_dir: str, run: Run, rendezvous: Rendezvous, p
 
 
 class _NodeProcess:
-    """What this node knows of the run's other nodes, and its own torchrun."""
+    """State of the run's other nodes, and this node's torchrun."""
 
     def __init__(self, run_dir: RunDir, run: Run, rendezvous: Rendezvous) -> None:
         self.run_dir, self.run, self.rendezvous = run_dir, run, rendezvous
@@ -66,7 +66,7 @@ class _NodeProcess:
         self.ending = False
         self.port: int | None = None
         self.meeting: NodeLink | None = None
-        self.stop_told = False
+        self.stop_sent = False
 
     def execute(self) -> int:
         for number in (signal.SIGTERM, signal.SIGINT):
@@ -88,7 +88,7 @@ class _NodeProcess:
         self.ending = True
 
     def _meet(self, meeting: NodeLink) -> bool:
-        """Wait for every node, then for the port of torchrun's rendezvous; False when that will not come about."""
+        """Wait for every node, then for the port of torchrun's rendezvous. Returns False if either fails."""
         names, deadline = self.run.nodes, time.monotonic() + JOIN_LIMIT_S
         _say(f"waiting for {', '.join(names[rank] for rank in sorted(meeting.missing))}")
         while not self.ending and not self.causes:
@@ -119,7 +119,7 @@ class _NodeProcess:
         return subprocess.Popen(argv, env=environment)
 
     def _monitor(self, meeting: NodeLink, child: subprocess.Popen[bytes]) -> int:
-        """Until torchrun has ended, by itself, on request, or because another node failed."""
+        """Wait until torchrun has ended: by itself, on request, or because another node failed."""
         passed_on = False
         while child.poll() is None and not self.causes:
             self._check_stop_file(meeting)
@@ -143,7 +143,7 @@ class _NodeProcess:
         return self._finish(child.returncode)
 
     def _finish(self, code: int | None = None) -> int:
-        """Agree with the others on what failed first, and write it down. code: torchrun's, where it has ended."""
+        """Agree with the other nodes on the first failure and record it. code: torchrun's, if it has ended."""
         meeting = self.meeting
         if meeting is not None:
             for cause in self.causes:
@@ -153,19 +153,19 @@ class _NodeProcess:
             awaited = others if self.run.node_rank == 0 else {0}
             while self.agreed is None and awaited - self.quiet and time.monotonic() < deadline:
                 self._hear(meeting)
-        chosen = self.agreed or min(self.causes, key=lambda cause: (cause.echo, cause.at))
+        first_cause = self.agreed or min(self.causes, key=lambda cause: (cause.echo, cause.at))
         if meeting is not None and self.run.node_rank == 0:
-            meeting.send({"cause": msgspec.to_builtins(chosen)})
-        write_record(self.run_dir.cause, chosen)
-        _say(f"the run failed first on {chosen.whole}")
+            meeting.send({"cause": msgspec.to_builtins(first_cause)})
+        write_record(self.run_dir.cause, first_cause)
+        _say(f"the run failed first on {first_cause.whole}")
         return code or FAILED
 
     def _hear(self, meeting: NodeLink) -> None:
-        """Take in one message, if there is one, and pass it on to the other nodes."""
-        heard = meeting.receive(_POLL_S)
-        if heard is None:
+        """Process one message, if there is one, and pass it on to the other nodes."""
+        received = meeting.receive(_POLL_S)
+        if received is None:
             return
-        rank, message = heard
+        rank, message = received
         if self.run.node_rank == 0 and "gone" not in message:
             meeting.send(message, but=rank)
         if "port" in message:
@@ -185,16 +185,16 @@ class _NodeProcess:
             self.quiet.add(rank)
 
     def _take_failure(self, rank: int, message: Message) -> None:
-        """Another node's failure, its time in this node's clock."""
+        """Record another node's failure, with its time converted to this node's clock."""
         cause = msgspec.convert(message["failed"], NodeFailure)
         self.causes.append(replace(cause, at=cause.at + time.time() - float(message["now"])))
         if self.run.node_rank == 0:
             self.quiet.add(rank)
 
     def _check_stop_file(self, meeting: NodeLink) -> None:
-        """The first process of the run looks for the stop file on its own node: a stop here is passed on to there."""
-        if self.run.node_rank and not self.stop_told and self.run_dir.stop.exists():
-            self.stop_told = True
+        """Forward a stop file on this node to the first node, whose first process looks for it."""
+        if self.run.node_rank and not self.stop_sent and self.run_dir.stop.exists():
+            self.stop_sent = True
             meeting.send({"stop": True})
 
     def _request_stop(self) -> None:
@@ -207,7 +207,7 @@ class _NodeProcess:
 
 
 def _let_it_end(child: subprocess.Popen[bytes]) -> None:
-    """By itself, else by TERM; what does not even then, the supervisor kills once this process is gone."""
+    """Wait for the child to end, then send TERM. The supervisor kills what is left once this process is gone."""
     with contextlib.suppress(subprocess.TimeoutExpired):
         child.wait(OWN_END_S)
         return

@@ -1,7 +1,7 @@
-"""The links between the nodes of one run: who is there, and what each tells the others while it lives.
+"""Links between the nodes of one run: who is present, and the messages they exchange.
 
-A star: the first node listens, the others connect; each end proves that it has the run's key. A link that breaks, or
-that says nothing for long, is the end of the node behind it: TCP alone would notice only hours later.
+A star: the first node listens and the others connect; each end proves that it has the run's key. A node whose link
+breaks or stays silent counts as lost: TCP alone would notice only hours later.
 """
 
 from __future__ import annotations
@@ -31,10 +31,10 @@ Message = dict[str, Any]
 
 
 class NodeLink:
-    """This node's links: to every other node on the first one, to the first on the others."""
+    """This node's links: to every other node if it is the first one, else to the first."""
 
     def __init__(self, rendezvous: Rendezvous, node_rank: int, n_nodes: int) -> None:
-        """Starts to listen, or to connect. Raises OSError when the port on the first node is taken."""
+        """Start to listen or to connect. Raises OSError if the port on the first node is taken."""
         self.inbox: queue.Queue[tuple[int, Message]] = queue.Queue()
         self.own_address = ""
         self._node_rank = node_rank
@@ -54,11 +54,11 @@ class NodeLink:
 
     @property
     def missing(self) -> set[int]:
-        """The nodes that there is no link to yet."""
+        """Return the nodes that are not linked yet."""
         return self._others - set(self._links)
 
     def send(self, message: Message, but: int | None = None) -> None:
-        """Say something to every linked node, except the one it came from."""
+        """Send a message to every linked node except `but`, the one it came from."""
         data = json.dumps(message).encode()
         with self._lock:
             for rank, link in self._links.items():
@@ -67,7 +67,7 @@ class NodeLink:
                         link.send_bytes(data)
 
     def receive(self, limit_s: float) -> tuple[int, Message] | None:
-        """The next message and its node; {"gone": why} when that node was lost. None when nothing came in time."""
+        """Return the next message and its node, {"gone": why} if it was lost, None if nothing arrived in time."""
         try:
             return self.inbox.get(timeout=limit_s)
         except queue.Empty:
@@ -75,11 +75,11 @@ class NodeLink:
         for rank, at in self._heard_at.items():
             if time.monotonic() - at > SILENCE_S:
                 self._heard_at[rank] = float("inf")
-                return rank, {"gone": f"nothing was heard from it for {SILENCE_S:.0f} s"}
+                return rank, {"gone": f"no message from it for {SILENCE_S:.0f} s"}
         return None
 
     def close(self) -> None:
-        """Let go of every link."""
+        """Close every link."""
         self._open = False
         with self._lock:
             for link in self._links.values():
@@ -96,7 +96,7 @@ class NodeLink:
         listener.close()
 
     def _admit(self, link: Connection[Any, Any]) -> None:
-        """Let in who has the key. Each on a thread of its own: a port scan that says nothing keeps nobody waiting."""
+        """Accept a peer that has the key. Each runs on its own thread, so that a silent port scan blocks nobody."""
         with suppress(AuthenticationError, OSError, EOFError, ValueError):
             deliver_challenge(link, self._key)
             answer_challenge(link, self._key)
@@ -133,7 +133,7 @@ class NodeLink:
                     self.inbox.put((rank, message))
         except (OSError, EOFError, ValueError):
             self._heard_at[rank] = float("inf")
-            self.inbox.put((rank, {"gone": "its part of the run broke off"}))
+            self.inbox.put((rank, {"gone": "its connection broke"}))
 
     def _send_keepalive(self) -> None:
         while self._open:
@@ -142,14 +142,14 @@ class NodeLink:
 
 
 def free_port() -> int:
-    """A port of this machine that nobody listens on at this moment."""
+    """Return a port of this machine on which nobody listens at the moment."""
     with closing(socket.socket()) as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
 
 
 def interface_of(address: str) -> str | None:
-    """The network interface that has an IPv4 address of this machine; None when none has."""
+    """Return the network interface with an IPv4 address of this machine; None if there is none."""
     if address.startswith("127."):
         return "lo"
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as asking:

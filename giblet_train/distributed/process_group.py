@@ -1,6 +1,6 @@
-"""The processes of one run: who they are, and how they exchange what they know.
+"""The processes of one run and their collectives.
 
-Without torchrun there is one process, and nothing is sent.
+Without torchrun there is one process, and nothing is exchanged.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ T = TypeVar("T")
 
 @dataclass
 class Collectives:
-    """What sums over ranks have cost so far: bytes of the vectors, and seconds waiting included."""
+    """Cost of all-reduces so far: bytes, and seconds including waiting."""
 
     n_bytes: int = 0
     seconds: float = 0.0
@@ -36,7 +36,7 @@ class Collectives:
 
 @dataclass(frozen=True)
 class ProcessGroup:
-    """This process among `world_size`; rank 0 holds the pen."""
+    """This process among `world_size`; rank 0 writes the records."""
 
     rank: int
     world_size: int
@@ -48,11 +48,11 @@ class ProcessGroup:
         return self.rank == 0
 
     def share(self, n: int, rank: int) -> tuple[int, int]:
-        """A rank's part of `n` things, as first and one past the last."""
+        """Return a rank's share of `n` items, as first and one past the last."""
         return rank * n // self.world_size, (rank + 1) * n // self.world_size
 
     def all_reduce_sum(self, vector: Tensor) -> Tensor:
-        """The vector summed over ranks, in place."""
+        """Sum a vector over ranks, in place."""
         if self.world_size > 1:
             began = time.perf_counter()
             with together():
@@ -62,13 +62,13 @@ class ProcessGroup:
         return vector
 
     def barrier(self) -> None:
-        """Until every rank is here."""
+        """Wait until every rank has arrived."""
         if self.world_size > 1:
             with together():
                 dist.barrier()
 
     def broadcast(self, value: T) -> T:
-        """Rank 0's value, on every rank; the others may pass anything."""
+        """Return rank 0's value on every rank; the others may pass anything."""
         if self.world_size == 1:
             return value
         box: list[Any] = [value]
@@ -76,29 +76,29 @@ class ProcessGroup:
             dist.broadcast_object_list(box, src=0, device=self.device)
         return box[0]  # type: ignore[no-any-return]
 
-    def on_rank_0(self, find: Callable[[], T]) -> T | None:
-        """What rank 0 finds; None on the others. Its GibletError is raised there; the others leave without a word."""
-        found: T | GibletError | None = None
+    def on_rank_0(self, call: Callable[[], T]) -> T | None:
+        """Call on rank 0; return the result there, None elsewhere. A GibletError ends the other ranks silently."""
+        result: T | GibletError | None = None
         if self.is_first:
             try:
-                found = find()
+                result = call()
             except GibletError as error:
-                found = error
-        # The others must not be left waiting for what will not come.
+                result = error
+        # The other ranks must learn of an error instead of waiting for a result.
         try:
-            code = self.broadcast(found.exit_code if isinstance(found, GibletError) else None)
+            code = self.broadcast(result.exit_code if isinstance(result, GibletError) else None)
         except RunFailed:
-            if isinstance(found, GibletError):  # what the first has to say is the cause, also where nobody hears it
-                raise found from None
+            if isinstance(result, GibletError):  # rank 0's error is the cause, even if no other rank is left
+                raise result from None
             raise
-        if isinstance(found, GibletError):
-            raise found
+        if isinstance(result, GibletError):
+            raise result
         if code is not None:
             sys.exit(code)
-        return found
+        return result
 
     def all_gather(self, value: T) -> list[T]:
-        """Every rank's value, in their order, on every rank."""
+        """Return every rank's value, in rank order, on every rank."""
         if self.world_size == 1:
             return [value]
         values: list[Any] = [None] * self.world_size
@@ -107,7 +107,7 @@ class ProcessGroup:
         return values
 
     def gather(self, value: T) -> list[T]:
-        """Every rank's value, in their order, on rank 0; nothing on the others."""
+        """Return every rank's value, in rank order, on rank 0; an empty list elsewhere."""
         if self.world_size == 1:
             return [value]
         values: list[Any] | None = [None] * self.world_size if self.is_first else None
@@ -116,7 +116,7 @@ class ProcessGroup:
         return values or []
 
     def tensors_from_first(self, tensors: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-        """Copies of rank 0's named tensors, one at a time, on every rank; the others may pass anything."""
+        """Yield copies of rank 0's named tensors one at a time on every rank; the others may pass anything."""
         for name, (dtype, shape) in self.broadcast(layout_of(tensors)).items():
             tensor = torch.empty(shape, dtype=dtype, device=self.device)
             if self.is_first:
@@ -127,9 +127,9 @@ class ProcessGroup:
             yield name, tensor
 
     def tensors_at_first(self, tensors: Mapping[str, Tensor], own: Mapping[str, Tensor]) -> Series:
-        """Rank 0's tensors and the others' `own` ones after them, there; an empty series on the others.
+        """Return rank 0's tensors followed by the other ranks' `own` ones, on rank 0; an empty series elsewhere.
 
-        Every rank calls it, and rank 0 must take the series to its end.
+        Collective; rank 0 must iterate over the whole series.
         """
         layouts = self.gather(layout_of(own))
         if not self.is_first:
@@ -154,22 +154,22 @@ class ProcessGroup:
 
 @contextmanager
 def together() -> Iterator[None]:
-    """What all ranks do at once. Raises RunFailed when one of them is gone."""
+    """Turn the error of a collective into RunFailed: another rank is gone."""
     try:
         yield
     except RuntimeError as error:
         words = str(error).splitlines()[0].split("] ")[-1].partition(". This is typically")[0]
         raise RunFailed(
-            f"Another process of this run is gone, and this one cannot go on alone ({words}).",
-            "Its own words are in the run's ranks/ folder; `giblet why` reads them.",
+            f"Another process of this run is gone, and this one cannot continue alone ({words}).",
+            "Run `giblet why`; the logs of all processes are in the run's ranks/ folder.",
         ) from error
 
 
 @contextmanager
 def ranks_of(config: Config) -> Iterator[ProcessGroup]:
-    """The process group that torchrun describes in the environment, or this process alone.
+    """Join the process group that torchrun describes in the environment, or return this process alone.
 
-    Raises ConfigError when a GPU is asked for where none is, or the configuration names another number of processes.
+    Raises ConfigError if a configured GPU is missing, or if the configuration names another number of processes.
     """
     world_size = int(os.environ.get("WORLD_SIZE", "1"))
     rank = int(os.environ.get("RANK", "0"))
@@ -198,11 +198,11 @@ def ranks_of(config: Config) -> Iterator[ProcessGroup]:
 
 
 def device_of(config: Config, local_rank: int) -> torch.device:
-    """The device of this node's process `local_rank`. Raises ConfigError when a GPU is asked for where none is."""
+    """Return the device of this node's process `local_rank`. Raises ConfigError if a configured GPU is missing."""
     n_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if config.device == "cuda" and local_rank >= n_gpus:
         raise ConfigError(
-            f"device: cuda is asked for process {local_rank} of this node, which shows {n_gpus} GPU(s).",
+            f"device: cuda needs a GPU for process {local_rank} of this node, but torch sees {n_gpus}.",
             "Use `device: cpu`, fewer processes, or a node whose GPUs torch can see.",
         )
     if config.device == "cpu" or not n_gpus:
@@ -214,7 +214,7 @@ def device_of(config: Config, local_rank: int) -> torch.device:
 
 
 def set_threads(config: Config, n_processes: int) -> None:
-    """Share the node's cores among its processes, and choose how exact arithmetic is."""
+    """Share the node's cores among its processes, and set the arithmetic precision."""
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // n_processes))
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     if config.deterministic:

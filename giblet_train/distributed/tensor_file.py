@@ -1,7 +1,7 @@
-"""Named tensors in a safetensors file, written and read one at a time: no whole network is ever in memory twice.
+"""Write and read named tensors of a safetensors file one at a time, so that no whole network is in memory twice.
 
 The file is a header's length (8 bytes, little-endian), a JSON header with each tensor's place, and the raw numbers
-(https://github.com/huggingface/safetensors, "Format"). The library writes only what is in memory all at once.
+(https://github.com/huggingface/safetensors, "Format"). The library itself needs all tensors in memory to write them.
 """
 
 from __future__ import annotations
@@ -21,39 +21,39 @@ Layout = Mapping[str, tuple[torch.dtype, tuple[int, ...]]]
 
 @dataclass(frozen=True)
 class Series:
-    """Named tensors that come once, in the layout's order. layout: name -> (dtype, shape)."""
+    """Named tensors that can be iterated once, in the layout's order. layout: name -> (dtype, shape)."""
 
     layout: Layout
     values: Iterator[Tensor]
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Series:
-        """Those of a mapping, each asked for when its turn comes."""
+        """Return the tensors of a mapping, each read when its turn comes."""
         return cls(layout_of(tensors), (tensors[name] for name in tensors))
 
 
 def layout_of(tensors: Mapping[str, Tensor]) -> Layout:
-    """name -> (dtype, shape)."""
+    """Return name -> (dtype, shape)."""
     return {name: (t.dtype, tuple(t.shape)) for name, t in tensors.items()}
 
 
 def save_file(series: Series, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write a series with words beside it. Raises OSError."""
+    """Write a series and its metadata. Raises OSError."""
     header: dict[str, object] = {"__metadata__": dict(metadata)}
     end = 0
     for name, (dtype, shape) in series.layout.items():
         begin, end = end, end + dtype.itemsize * torch.Size(shape).numel()
         header[name] = {"dtype": NAMES[dtype], "shape": shape, "data_offsets": (begin, end)}
-    told = json.dumps(header).encode()
-    told += b" " * (-len(told) % 8)
+    encoded = json.dumps(header).encode()
+    encoded += b" " * (-len(encoded) % 8)
     with path.open("wb") as file:
-        file.write(len(told).to_bytes(8, "little") + told)
+        file.write(len(encoded).to_bytes(8, "little") + encoded)
         for tensor in series.values:
             file.write(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
 
 
 class FileTensors(Mapping[str, Tensor]):
-    """The tensors of a file, each read when it is asked for. Raises SafetensorError when it is none."""
+    """The tensors of a file, each read on access. Raises SafetensorError if the file is invalid."""
 
     def __init__(self, path: Path) -> None:
         self._file = safe_open(path, framework="pt")

@@ -1,4 +1,4 @@
-"""What the network must be held against: ridge regression on delayed features, alone or pooled over subjects.
+"""Baselines: ridge regression on delayed features, per subject or pooled over subjects.
 
 T TRs, N training TRs, F features, V voxels.
 """
@@ -29,16 +29,16 @@ class DualRidge:
 
     @classmethod
     def of(cls, kernel_NN: NDArray[np.float64]) -> DualRidge:
-        """Prepare for training TRs whose inner products are given."""
+        """Decompose the kernel of the training TRs."""
         values_N, vectors_NN = np.linalg.eigh(kernel_NN)
         return cls(np.maximum(values_N, 0.0), vectors_NN)
 
     def dual(self, target_NV: Array, alpha: float) -> NDArray[np.float64]:
-        """(N, V): how much of each training TR a prediction holds, per unit of inner product with it."""
+        """Return the dual weights (N, V) of targets."""
         return np.asarray(self.vectors_NN @ ((self.vectors_NN.T @ target_NV) / (self.values_N + alpha)[:, None]))
 
     def predict(self, kernel_TN: NDArray[np.float64], target_NV: Array, alpha: float) -> Floats:
-        """Responses (T, V) at TRs whose inner products with the training TRs are given."""
+        """Predict responses (T, V) at TRs from their inner products with the training TRs."""
         predicted: Floats = (kernel_TN @ self.dual(target_NV, alpha)).astype(np.float32)
         return predicted
 
@@ -53,10 +53,10 @@ class RidgeFit:
     solver: DualRidge
 
     def predict(self, bold_TV: Floats, rows: NDArray[np.intp], together_V: NDArray[np.bool_] | None = None) -> Floats:
-        """(len(rows), V): responses predicted at `rows`; only training and validation rows of `bold_TV` are read.
+        """Predict responses (len(rows), V) at `rows`; only training and validation rows of `bold_TV` are read.
 
-        together_V: voxels whose mean correlation chooses one alpha for all, which a short validation block does better
-        than an alpha per voxel. None: each voxel has its own.
+        together_V: voxels whose mean correlation selects one alpha for all, which is better than one per voxel if the
+        validation block is short. None: select alpha per voxel.
         """
         target_NV = bold_TV[self.train]
         chooser_TN = self.kernel_TT[np.ix_(self.validation, self.train)]
@@ -79,7 +79,7 @@ def ridge_of(
     validation: NDArray[np.intp],
     scan_lengths_trs: tuple[int, ...],
 ) -> RidgeFit:
-    """Ridge on all modalities at the delays of a haemodynamic response; a scan begins with nothing before it."""
+    """Fit ridge on all modalities at the delays of a haemodynamic response; each scan is padded with zeros."""
     stacked_TF = np.concatenate([x / np.sqrt(x.shape[1]) for x in features.values()], axis=1).astype(np.float64)
     kernel_TT = np.zeros((len(stacked_TF), len(stacked_TF)))
     for delay in DELAYS_TRS:
@@ -90,7 +90,7 @@ def ridge_of(
 
 
 def delayed_by(x_TF: NDArray[np.float64], delay_trs: int, scan_lengths_trs: tuple[int, ...]) -> NDArray[np.float64]:
-    """The series `delay_trs` later, with zeros at the start of each scan."""
+    """Delay the series by `delay_trs`, with zeros at the start of each scan."""
     delayed_TF = np.zeros_like(x_TF)
     start = 0
     for length in scan_lengths_trs:

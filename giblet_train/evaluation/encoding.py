@@ -1,4 +1,4 @@
-"""r of predicted responses, gathered subject by subject, with intervals that respect autocorrelation.
+"""Accumulate r of predicted responses over subjects, with intervals that respect autocorrelation.
 
 T TRs, V voxels.
 """
@@ -17,7 +17,7 @@ Floats = NDArray[np.float32]
 
 
 class CorrelationAccumulator:
-    """r of responsive and of null voxels, gathered subject by subject."""
+    """r of responsive and of null voxels, accumulated over subjects."""
 
     def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
         self.responsive_V, self.null_V = responsive_V, null_V
@@ -26,7 +26,7 @@ class CorrelationAccumulator:
         self.null_products: list[NDArray[np.float64]] = []
 
     def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
-        """One subject's predictions and responses."""
+        """Add one subject's predictions and responses."""
         self.r.append(pearson(predicted_TV, measured_TV))
         if self.responsive_V.any():
             self.products.append(products_of(predicted_TV[:, self.responsive_V], measured_TV[:, self.responsive_V]))
@@ -34,13 +34,13 @@ class CorrelationAccumulator:
             self.null_products.append(products_of(predicted_TV[:, self.null_V], measured_TV[:, self.null_V]))
 
     def extend(self, other: Self) -> None:
-        """Take in what was gathered of other subjects elsewhere."""
+        """Add what another rank accumulated of its subjects."""
         self.r += other.r
         self.products += other.products
         self.null_products += other.null_products
 
     def above(self, other: CorrelationAccumulator, name: str) -> dict[str, float]:
-        """How much r of responsive voxels exceeds another's on the same TRs, with a paired block-bootstrap interval."""
+        """Return the gain in r of responsive voxels over another model, with a paired block-bootstrap interval."""
         if not self.products:
             return {}
         gain_T = np.mean(self.products, axis=0) - np.mean(other.products, axis=0)
@@ -55,14 +55,14 @@ class CorrelationAccumulator:
     def r_null(self) -> float:
         return self._mean(self.null_V)
 
-    def _mean(self, chosen_V: NDArray[np.bool_]) -> float:
-        if not chosen_V.any() or not self.r:
+    def _mean(self, voxels_V: NDArray[np.bool_]) -> float:
+        if not voxels_V.any() or not self.r:
             return float("nan")
-        return float(np.mean([r_V[chosen_V].mean() for r_V in self.r]))
+        return float(np.mean([r_V[voxels_V].mean() for r_V in self.r]))
 
 
 class EncodingScores(CorrelationAccumulator):
-    """All figures of an encoding; what is kept of a subject does not grow with voxels times TRs times subjects."""
+    """All encoding figures; memory does not grow with voxels × TRs × subjects."""
 
     def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
         super().__init__(responsive_V, null_V)
@@ -71,7 +71,7 @@ class EncodingScores(CorrelationAccumulator):
         self._error, self._energy = 0.0, 0.0
 
     def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
-        """One subject's predictions and responses."""
+        """Add one subject's predictions and responses."""
         super().add(predicted_TV, measured_TV)
         yes = self.responsive_V
         if not yes.any():
@@ -84,7 +84,7 @@ class EncodingScores(CorrelationAccumulator):
         self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
 
     def extend(self, other: Self) -> None:
-        """Take in what was gathered of other subjects elsewhere."""
+        """Add what another rank accumulated of its subjects."""
         super().extend(other)
         self._shifted += other._shifted
         self._error += other._error
@@ -93,7 +93,7 @@ class EncodingScores(CorrelationAccumulator):
         self._unit_sum_TV = np.sum(sums, axis=0) if sums else None
 
     def figures(self) -> dict[str, float]:
-        """All that is said of the encoding. The ceiling is an estimate: sqrt of inter-subject correlation here."""
+        """Return all encoding figures. r_ceiling is the square root of the inter-subject correlation (ISC)."""
         r_V = np.mean(self.r, axis=0)
         figures = {
             "r_responsive": self.r_responsive,

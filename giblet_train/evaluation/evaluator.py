@@ -1,7 +1,6 @@
-"""Held-out figures: how well brains are predicted and films rebuilt on TRs that chose nothing.
+"""Evaluate how well responses are predicted and films reconstructed, on TRs not used for training or selection.
 
-Where heads are sharded, every rank takes the same windows and judges its own subjects; what is said of all of them
-comes together on rank 0.
+If heads are sharded, every rank processes the same windows and evaluates its own subjects; rank 0 combines the figures.
 
 T TRs of a part of the split, S subjects, V voxels, K latents, R compressed responses, F features.
 """
@@ -35,9 +34,9 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class Evaluator:
-    """What it takes to judge weights: all parts of the split, and the compression's way back to voxels.
+    """Evaluates weights on every part of the split, in voxels.
 
-    All of its methods are called on every rank that has one, with the weights of the same step.
+    Its methods are collective over the ranks that have one, with the weights of the same step.
     """
 
     experiment: TrainingSetup
@@ -49,7 +48,7 @@ class Evaluator:
 
     @classmethod
     def of(cls, experiment: TrainingSetup, data: PreparedSplit) -> Evaluator:
-        """Keep the validation responses of responsive voxels, which every epoch asks for."""
+        """Build it, and keep the validation responses of responsive voxels, which every epoch needs."""
         assert experiment.compression is not None
         shards = experiment.shards
         rows, responsive_V = data.split.validation, data.responsive_V
@@ -57,9 +56,9 @@ class Evaluator:
         return cls(experiment, data, experiment.learner.objective, shards, experiment.compression, bold)
 
     def initial_loss(self, model: Network) -> dict[str, float]:
-        """component -> loss over all training TRs of what the network learns from: the training mean, which scores 1.
+        """Return component -> loss over all training TRs of predicting the training mean, which is 1.
 
-        A network that starts from ridge has its ridge silenced for this: what is measured is the data's scale.
+        It measures the scale of the data, so the ridge initialisation is left out.
         """
         passes = self._predict_blocks(model, self.data.split.train_blocks)
         if self.experiment.start_signal is not None:
@@ -67,11 +66,11 @@ class Evaluator:
         return self._loss(passes)
 
     def training_loss(self, model: Network) -> dict[str, float]:
-        """component -> its loss over all training TRs."""
+        """Return component -> loss over all training TRs."""
         return self._loss(self._predict_blocks(model, self.data.split.train_blocks))
 
     def validation(self, model: Network) -> tuple[SplitLoss, float | None]:
-        """Losses over the inner validation block, and r averaged over responsive voxels and subjects."""
+        """Return the losses over the validation block, and r averaged over responsive voxels and subjects."""
         passes = self._predict_blocks(model, self.data.split.validation_blocks)
         loss = self._loss(passes)
         part = SplitLoss(total=self.experiment.total_of(loss), loss=dict(loss), skill=self._skill(loss, passes))
@@ -86,9 +85,9 @@ class Evaluator:
         return part, self.shards.total(float(np.sum(r))) / len(self.data.subjects)
 
     def evaluation(self, model: Network, alive: Callable[[], None]) -> dict[str, Any]:
-        """The fields of an EvaluationMetric, over the test block, whole on rank 0.
+        """Return the fields of an EvaluationMetric over the test block, complete on rank 0.
 
-        alive: called now and then: this takes long.
+        alive: called regularly, because this can take long.
         """
         passes = self._predict_blocks(model, self.data.split.test_blocks)
         loss = self._loss(passes)
@@ -109,13 +108,13 @@ class Evaluator:
         }
 
     def _skill(self, loss: Mapping[str, float], passes: list[tuple[Batch, Forward]]) -> dict[str, Number]:
-        """component -> 1 - loss / loss of the training mean on the same TRs, where a mean may be worse than 1."""
+        """Return component -> 1 - loss / loss of the training mean on the same TRs."""
         silent = [(batch, forward.with_mean_prediction()) for batch, forward in passes]
         of_the_mean = self._loss(silent)
         return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items()}
 
     def predicted(self, model: Network) -> Iterator[tuple[str, Floats]]:
-        """Each subject held here with its predicted responses over the test TRs, (T, V)."""
+        """Yield each local subject with its predicted responses over the test TRs (T, V)."""
         passes = self._predict_blocks(model, self.data.split.test_blocks)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         for subject in self.shards.local_subjects:
@@ -123,7 +122,7 @@ class Evaluator:
 
     @torch.no_grad()
     def _predict_blocks(self, model: Network, blocks: tuple[tuple[int, int], ...]) -> list[tuple[Batch, Forward]]:
-        """The network over whole blocks, without noise; what it predicts loses its drift as the responses did."""
+        """Run the network over whole blocks without dropout, and detrend its predictions as the responses were."""
         model.eval()
         config, shape = self.experiment.config, self.experiment.shape
         batches = windows_in(self.data, config, shape, blocks).sequential()
@@ -131,7 +130,7 @@ class Evaluator:
         return [(batch, self._detrended(forward, batch)) for batch, forward in zip(batches, forwards, strict=True)]
 
     def _loss(self, passes: list[tuple[Batch, Forward]]) -> dict[str, float]:
-        """component -> its loss over all scored TRs of the passes, and over all subjects."""
+        """Return component -> loss over all scored TRs of the passes and all subjects."""
         n_scored = sum(batch.n_scored for batch, _ in passes)
         terms = [self.objective.terms(f, self.shards.whole(batch), n_scored, len(passes)) for batch, f in passes]
         loss = {c: float(sum(float(t[c]) for t in terms)) for c in terms[0]}
@@ -139,14 +138,14 @@ class Evaluator:
 
     @torch.no_grad()
     def _start_scores(self, model: Network) -> Floats | None:
-        """(T, R) over test TRs, of the linear model that the network starts from."""
+        """Return the scores (T, R) over test TRs of the ridge initialisation."""
         parts = []
         for batch, forward in self._predict_blocks(model, self.data.split.test_blocks):
             scores_BWR = model.start_scores(self.objective.targets.masked_inputs(batch)[0])
             if scores_BWR is None:
                 return None
-            freed = self._detrended(replace(forward, scores_BWR=scores_BWR), batch)
-            parts.append(_scored([freed.scores_BWR], [(batch, freed)]))
+            detrended = self._detrended(replace(forward, scores_BWR=scores_BWR), batch)
+            parts.append(_scored([detrended.scores_BWR], [(batch, detrended)]))
         return np.concatenate(parts)
 
     def _detrended(self, forward: Forward, batch: Batch) -> Forward:
@@ -158,7 +157,7 @@ class Evaluator:
         return replace(forward, scores_BWR=scores_BWR)
 
     def _film_view(self, model: Network) -> StimulusPrediction:
-        """Every part of the split in one series; context before a block may lie in its gap, as ever."""
+        """Predict every part of the split, in one series; context before a block may reach into its gap."""
         split = self.data.split
         z_TK = np.zeros((split.n_trs, self.experiment.shape.bottleneck_dim), np.float32)
         scores_TR = np.zeros((split.n_trs, self.compression.n_columns), np.float32)
@@ -171,9 +170,9 @@ class Evaluator:
     def _encoding(
         self, scores_TR: Floats, start_TR: Floats | None, alive: Callable[[], None]
     ) -> tuple[dict[str, Any], dict[str, float]]:
-        """Figures of the network, and of what it must be held against, over test TRs, subject by subject.
+        """Return the figures of the network and of the baselines over test TRs.
 
-        start_TR: scores that the network's start predicts by itself. All predictions pass through the same filter.
+        start_TR: scores predicted by the ridge initialisation. All predictions are detrended alike.
         """
         data, split, rows = self.data, self.data.split, self.data.split.test
         together_V = data.responsive_V if data.responsive_V.any() else np.ones(data.n_voxels, bool)
@@ -211,7 +210,7 @@ class Evaluator:
         return encoding, baselines | {"train_mean_loss": 1.0}
 
     def rebuilt(self, model: Network) -> dict[str, dict[str, Floats]]:
-        """Source of the brain -> modality -> the test TRs as rebuilt, (T, F): features, or the probability of codes."""
+        """Return source -> modality -> reconstructed features (T, F) of the test TRs, or probabilities of codes."""
         return self._rebuilt(self._predict_blocks(model, self.data.split.test_blocks))
 
     def _rebuilt(self, passes: list[tuple[Batch, Forward]]) -> dict[str, dict[str, Floats]]:
@@ -225,7 +224,7 @@ class Evaluator:
         }
 
     def decoding(self, rebuilt: Mapping[str, Mapping[str, Floats]]) -> dict[str, dict[str, dict[str, float]]]:
-        """Source -> modality -> skill, mean r over features, and identification of segments."""
+        """Return source -> modality -> skill, mean r over features, and identification of segments."""
         return {
             source: {m: self._reconstruction(m, predicted_TF) for m, predicted_TF in film.items()}
             for source, film in rebuilt.items()
@@ -238,13 +237,13 @@ class Evaluator:
 
 
 def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Floats:
-    """(T, ...): what belongs to scored TRs, in order."""
-    chosen = [part[torch.from_numpy(batch.scored_BW)] for part, (batch, _) in zip(parts, passes, strict=True)]
-    return np.concatenate([c.cpu().numpy() for c in chosen])
+    """Return the entries of scored TRs (T, ...), in order."""
+    scored = [part[torch.from_numpy(batch.scored_BW)] for part, (batch, _) in zip(parts, passes, strict=True)]
+    return np.concatenate([c.cpu().numpy() for c in scored])
 
 
 def _mean(series: Iterable[Floats]) -> Floats:
-    """The mean of arrays, read one at a time."""
+    """Return the mean of arrays, read one at a time."""
     total, n = None, 0
     for x in series:
         total, n = x.astype(np.float64) if total is None else total + x, n + 1

@@ -1,8 +1,8 @@
-"""A person of whom the model learnt nothing: how well a brain is predicted that was left out of training.
+"""Evaluate predictions of a subject who was left out of training.
 
-The film's test block is as new as the brain. `average_subject` needs nothing of that person but a z-score; the others
-use the person's own training TRs: a ridge head from the trunk's latents, the same on what the average leaves, and ridge
-on the film's features without any model.
+The test block of the film is new as well. `average_subject` uses only the subject's z-score. The other predictions use
+the subject's training TRs: a ridge head on the trunk's latents, the same on the residual of the average, and ridge on
+the film's features without a model.
 T TRs, V voxels, K latents.
 """
 
@@ -23,9 +23,9 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True)
 class StimulusPrediction:
-    """What the model makes of the whole film: latents delayed as brains are, and the average subject's brain.
+    """Predictions for the whole film: latents, delayed as responses are, and the average subject's responses.
 
-    Rows of TRs that belong to no part of the split are 0. average_TV: None where subjects share no head.
+    Rows of TRs that belong to no part of the split are 0. average_TV: None if subjects share no head.
     """
 
     z_TK: Floats
@@ -33,9 +33,9 @@ class StimulusPrediction:
 
 
 def left_out_figures(data: PreparedSplit, view: StimulusPrediction) -> dict[str, dict[str, float]]:
-    """left-out subject -> {r of each way to predict it, over responsive voxels; the same over null ones}.
+    """Return left-out subject -> {r of each prediction over responsive voxels, and over null voxels}.
 
-    Which voxels are responsive is known from the subjects who trained. {} where nobody was left out.
+    The subjects in training define the responsive voxels. Returns {} if nobody was left out.
     """
     return {
         subject: _figures(data, dict(_predictions(data, view, bold_TV)), bold_TV[data.split.test])
@@ -56,7 +56,7 @@ def _predictions(data: PreparedSplit, view: StimulusPrediction, bold_TV: Floats)
 
 
 def _head_ridge(data: PreparedSplit, z_TK: Floats) -> RidgeFit:
-    """Ridge from latents, which come delayed, to voxels; the kernel is their inner products."""
+    """Fit ridge from the delayed latents to voxels."""
     train = data.split.train
     centred_TK = z_TK.astype(np.float64) - z_TK[train].mean(axis=0)
     centred_TK /= np.sqrt((centred_TK[train] ** 2).mean())
@@ -68,7 +68,7 @@ def _figures(data: PreparedSplit, predicted: Mapping[str, Floats], measured_TV: 
     figures = {}
     for name, predicted_TV in predicted.items():
         r_V = pearson(data.drift.apply(predicted_TV, data.split.test_blocks), measured_TV)
-        for part, chosen_V in (("", data.responsive_V), ("_null", data.null_V)):
-            if chosen_V.any():
-                figures[f"r_{name}{part}"] = float(r_V[chosen_V].mean())
+        for part, voxels_V in (("", data.responsive_V), ("_null", data.null_V)):
+            if voxels_V.any():
+                figures[f"r_{name}{part}"] = float(r_V[voxels_V].mean())
     return figures

@@ -1,4 +1,4 @@
-"""Figures of merit: correlation over time, its chance level, intervals that respect autocorrelation, identification.
+"""Correlation over time, its chance level, intervals that respect autocorrelation, and segment identification.
 
 T TRs, V voxels, F features, G segments, N shifts.
 """
@@ -19,7 +19,7 @@ SEGMENT_TRS = 5
 
 
 def pearson(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
-    """(V,): correlation over time of each column, summed in double precision; 0 where either is constant."""
+    """Return the correlation over time of each column (V,), summed in double precision; 0 if either is constant."""
     predicted = _centred(predicted_TV)
     measured = _centred(measured_TV)
     norm_V = np.sqrt((predicted**2).sum(axis=0) * (measured**2).sum(axis=0))
@@ -28,15 +28,15 @@ def pearson(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
 
 
 def shift_null(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOCK_TRS) -> NDArray[np.float64]:
-    """(N,): mean correlation over voxels after rolling the prediction by each shift of at least `smallest_trs` TRs.
+    """Return the mean correlation over voxels (N,) after circular shifts of at least `smallest_trs` TRs.
 
-    It keeps the autocorrelation of both, which alone makes correlations of smooth series large by chance.
+    Shifts keep the autocorrelation of both series, which makes chance correlations of smooth series large.
     """
     return np.asarray(shifted_r(predicted_TV, measured_TV, smallest_trs).mean(axis=1))
 
 
 def shifted_r(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOCK_TRS) -> NDArray[np.float64]:
-    """(N, V): the same for each voxel."""
+    """Return the correlation of each voxel (N, V) after circular shifts of at least `smallest_trs` TRs."""
     n_trs = len(predicted_TV)
     smallest = min(smallest_trs, max(1, n_trs // 3))
     # r of every shift at once, as a circular cross-correlation.
@@ -47,10 +47,10 @@ def shifted_r(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOCK
 def block_interval(
     products_T: Array, n_draws: int, rng: np.random.Generator, block_trs: int = BLOCK_TRS
 ) -> tuple[float, float]:
-    """95 % interval of a sum over TRs by moving-block bootstrap (Künsch 1989), blocks of `block_trs` TRs.
+    """Return the 95 % interval of a sum over TRs by moving-block bootstrap (Künsch 1989), blocks of `block_trs` TRs.
 
-    products_T: what each TR adds to the figure, such as `products_of`. Blocks are shorter where fewer than
-    FEWEST_BLOCKS of them would fit, since a single one makes every draw alike.
+    products_T: each TR's contribution to the figure, such as `products_of`. Blocks are shortened if fewer than
+    FEWEST_BLOCKS of them fit, because with a single block all draws are equal.
     """
     n_trs = len(products_T)
     length = max(1, min(block_trs, n_trs // FEWEST_BLOCKS))
@@ -63,15 +63,15 @@ def block_interval(
 
 
 def products_of(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:
-    """(T,): what each TR adds to the mean over voxels of r; they sum to it."""
+    """Return each TR's contribution (T,) to the mean of r over voxels; they sum to it."""
     return np.asarray((unit(predicted_TV) * unit(measured_TV)).mean(axis=1))
 
 
 def identification(predicted_TF: Array, true_TF: Array, segment_trs: int = SEGMENT_TRS) -> dict[str, float]:
-    """How often a segment of the film is told from the others by its prediction: correlation of whole segments.
+    """Return how often a segment of the film is identified among the others by the correlation of whole segments.
 
-    Segments are consecutive and do not overlap; the nearest neighbours of a segment are no distractors, being alike by
-    autocorrelation. Returns two_way (chance .5), top_1, top_5, their chance, and the number of segments.
+    Segments are consecutive and do not overlap. A segment's neighbours are no distractors, because
+    autocorrelation makes them similar. Returns two_way (chance .5), top_1, top_5, their chance, n_segments.
     """
     n_segments = len(true_TF) // segment_trs
     if n_segments < 3:
@@ -99,10 +99,12 @@ def identification(predicted_TF: Array, true_TF: Array, segment_trs: int = SEGME
 def reconstruction(
     predicted_TF: Array, true_TF: Array, weight_F: Array, unigram_BQ: Array | None = None
 ) -> dict[str, float]:
-    """Skill (1 - error / error of the training mean, which is 0), mean r over features, and `identification`.
+    """Return skill (1 - error / error of the training mean, which is 0), mean r over features, and `identification`.
 
-    weight_F: of each feature, mean 1. unigram_BQ: of codes, how often each occurs in training. Predicted are then their
-    probabilities, true their shares; the error is the cross-entropy, held against that of the unigram.
+    Args:
+        weight_F: weight of each feature, mean 1.
+        unigram_BQ: training frequency of each code, for codes. Then predictions are probabilities, true values are
+            shares, and the error is the cross-entropy relative to that of the unigram.
     """
     if unigram_BQ is None:
         error = (((predicted_TF - true_TF) ** 2) @ weight_F).sum()
@@ -121,7 +123,7 @@ def reconstruction(
 
 
 def _segments(x_TF: Array, n_segments: int, segment_trs: int) -> NDArray[np.float64]:
-    """(G, segment·F): segments with the block's mean removed, each of norm 1."""
+    """Return segments (G, segment·F) without the block's mean, each of norm 1."""
     centred = x_TF[: n_segments * segment_trs] - x_TF[: n_segments * segment_trs].mean(axis=0)
     flat = centred.reshape(n_segments, -1).astype(np.float64)
     return np.asarray(flat / np.maximum(np.linalg.norm(flat, axis=1, keepdims=True), 1e-12))
@@ -133,7 +135,7 @@ def _centred(x_TV: Array) -> NDArray[np.float64]:
 
 
 def unit(x_TV: Array) -> NDArray[np.float64]:
-    """(T, V): columns centred and of norm 1, so that products of two sum to correlations; 0 where constant."""
+    """Centre columns and scale them to norm 1, so that products of two sum to correlations; 0 if constant."""
     centred = _centred(x_TV)
     norm_V = np.linalg.norm(centred, axis=0)
     return np.asarray(np.divide(centred, norm_V, out=np.zeros_like(centred), where=norm_V > 0))

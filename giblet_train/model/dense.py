@@ -1,8 +1,8 @@
-"""The lab's first shape of network, to be compared with in the same engine: every number linked to every other.
+"""The lab's first network, fully connected, for comparison within the same engine.
 
-Flattened frames, mel and sentences each through one Linear, fused to a bottleneck; voxels are a side branch of it
-through one wide layer, and the film is rebuilt from the bottleneck itself. No TR knows its neighbours, and all subjects
-share one prediction. LayerNorm stands where the lab had BatchNorm; last layers start at zero, so losses start at 1.
+Frames, mel and sentences pass through one Linear each and are fused to a bottleneck. One wide layer maps it to voxels,
+and the film is reconstructed from the bottleneck itself. TRs are independent, and all subjects share one prediction.
+LayerNorm replaces the lab's BatchNorm; the last layers are initialised to zero, so losses start at 1.
 B windows, W window TRs, F features, D features of a modality, K bottleneck, R responses of all subjects, V of one.
 """
 
@@ -21,10 +21,10 @@ from giblet_train.model.presets import ModelSize
 
 
 class DenseModel(Network):
-    """Its R predictions are one prediction of V voxels, repeated for every subject."""
+    """Predicts V voxels once and repeats the prediction for every subject."""
 
     def __init__(self, shape: ModelSize, sizes: Sizes, head_width: int, dropout: float) -> None:
-        """head_width: of the layer before the voxels."""
+        """head_width: width of the layer before the voxels."""
         super().__init__()
         self.dropout = dropout
         self.n_subjects = len(sizes.n_columns)
@@ -38,20 +38,20 @@ class DenseModel(Network):
         self.maps = nn.ModuleDict({m: zero_linear(width, n) for m, n in sizes.n_targets.items()})
 
     def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: StatelessDropout | None = None) -> Tensor:
-        """The bottleneck (B, W, K). features: modality -> (B, W, F)."""
+        """Return the bottleneck (B, W, K). features: modality -> (B, W, F)."""
         fused = self.fusion(torch.cat([encode(features[m]) for m, encode in self.encoders.items()], dim=-1))
         z_BWK: Tensor = fused if noise is None else noise.dropout(fused, self.dropout)
         return z_BWK * seen_BW[..., None]
 
     def predict(self, z_BWK: Tensor) -> Tensor:
-        """(B, W, K) to (B, W, R)."""
+        """Map the bottleneck (B, W, K) to responses (B, W, R)."""
         voxels_BWV: Tensor = self.head(z_BWK)
         return voxels_BWV.repeat(1, 1, self.n_subjects)
 
     def reconstruct(
         self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: StatelessDropout | None, gather: Gather = no_gather
     ) -> dict[str, dict[str, Tensor]]:
-        """The film from the bottleneck. No measured brain can be shown to it, and no lesion of one changes anything."""
+        """Reconstruct the film from the bottleneck; measured brains and lesions have no effect."""
         hidden = self.decoder(z_BWK)
         return {"predicted": {m: linear(hidden) for m, linear in self.maps.items()}}
 

@@ -1,7 +1,7 @@
-"""Dropout that depends only on seed, step and place: the same bits for any number of ranks, and after a resume.
+"""Dropout that depends only on seed, step and position: identical for any number of ranks and after a resume.
 
-B windows of this rank, D anything else. Every mask is drawn for the whole step's windows and cut to this rank's, from a
-generator seeded by (seed, step, how many masks came before), so no generator state has to be saved.
+B windows of this rank, D any other axes. Every mask is drawn for all windows of the step and cut to this rank's, from a
+generator seeded by (seed, step, number of masks drawn before), so no generator state has to be saved.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 class StatelessDropout:
-    """The random masks of one forward pass over windows `first` to `last` of the step's `n_windows`."""
+    """Random masks of one forward pass over windows `first` to `last` of the step's `n_windows`."""
 
     def __init__(self, seed: int, step: int, n_windows: int, first: int, last: int) -> None:
         self._key = (seed, step)
@@ -27,13 +27,13 @@ class StatelessDropout:
         return torch.rand((self._n_windows, *shape[1:]), generator=generator, device=device)[self._rows]
 
     def dropout(self, x_BD: Tensor, p: float) -> Tensor:
-        """`x` with a share `p` of its numbers 0 and the others scaled by 1 / (1 - p)."""
+        """Set a share `p` of the numbers to 0 and scale the others by 1 / (1 - p)."""
         if p == 0.0:
             return x_BD
         return x_BD * (self._uniform(x_BD.shape, x_BD.device) >= p) / (1.0 - p)
 
-    def kept(self, n: int, p: float, device: torch.device) -> Tensor:
-        """(B, n) of 0 and 1: which of `n` inputs each window keeps, each dropped with probability p, never all."""
+    def keep_mask(self, n: int, p: float, device: torch.device) -> Tensor:
+        """Return a mask (B, n) of the inputs that each window keeps; each is dropped with probability p, never all."""
         draw_BN = self._uniform((self._n_windows, n), device)
         kept_BN = draw_BN >= p
         kept_BN |= draw_BN == draw_BN.amax(dim=1, keepdim=True)

@@ -1,4 +1,4 @@
-"""Modality encoders: what is seen, heard and told, each brought to the trunk's width and added.
+"""Modality encoders: video, audio and text features, each mapped to the trunk's width and summed.
 
 B windows, W window TRs, F features, D width, M modalities.
 """
@@ -16,12 +16,11 @@ LARGEST_SD = 5.0
 
 
 class Encoders(nn.Module):
-    """A linear map per modality, summed; in training whole modalities are left out at random.
+    """A linear map per modality, summed; in training whole modalities are dropped at random.
 
-    Features come z-scored and are only kept from extremes. A LayerNorm here would divide a TR's features by their own
-    size and take away their mean, which is how loud, bright or described the film is: what brains follow best.
-    Modality dropout (TRIBE, arXiv 2507.22229) keeps one modality from hiding behind another, and makes the network
-    answer when only one is given.
+    Features arrive z-scored and are only clipped. A LayerNorm here would remove each TR's mean and size, which encode
+    loudness and brightness: what brains follow best. Modality dropout (TRIBE, arXiv 2507.22229) prevents the network
+    from relying on one modality, and makes it work when only one is given.
     """
 
     def __init__(self, n_features: Mapping[str, int], width: int, modality_dropout: float) -> None:
@@ -30,10 +29,10 @@ class Encoders(nn.Module):
         self.maps = nn.ModuleDict({m: nn.Linear(n, width) for m, n in n_features.items()})
 
     def forward(self, features: Mapping[str, Tensor], noise: StatelessDropout | None) -> Tensor:
-        """modality -> (B, W, F) to (B, W, D). A modality that is absent from `features` contributes nothing."""
+        """Map modality -> (B, W, F) to (B, W, D). A modality that is absent from `features` contributes nothing."""
         parts = {m: self.maps[m](x_BWF.clamp(-LARGEST_SD, LARGEST_SD)) for m, x_BWF in features.items()}
         if noise is not None and self.modality_dropout:
             any_part = next(iter(parts.values()))
-            kept_BM = noise.kept(len(parts), self.modality_dropout, any_part.device)
+            kept_BM = noise.keep_mask(len(parts), self.modality_dropout, any_part.device)
             parts = {m: part * kept_BM[:, i, None, None] for i, (m, part) in enumerate(parts.items())}
         return torch.stack(list(parts.values())).sum(dim=0)

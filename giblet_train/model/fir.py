@@ -1,4 +1,4 @@
-"""The haemodynamic response as a causal kernel per latent, which starts at a given shape and is learnt from there.
+"""The haemodynamic response as a causal kernel per latent, initialised to a given shape and then learnt.
 
 B windows, W window TRs, K latents, L kernel TRs (lag 0 first).
 """
@@ -11,22 +11,22 @@ from torch import Tensor, nn
 
 
 class CausalFir(nn.Module):
-    """A depthwise finite impulse response: out(t) = Σ_l kernel(l)·z(t - l), with nothing from the future."""
+    """Depthwise finite impulse response: out(t) = Σ_l kernel(l)·z(t - l), causal."""
 
     start_L: Tensor
 
     def __init__(self, n_latents: int, kernel_L: Tensor) -> None:
-        """kernel_L: the start of every latent's kernel, lag 0 first; its area is what a constant is multiplied by."""
+        """kernel_L: initial kernel of every latent, lag 0 first; its area is the gain of a constant input."""
         super().__init__()
         self.kernel_KL = nn.Parameter(kernel_L.to(torch.float32).repeat(n_latents, 1))
         self.register_buffer("start_L", kernel_L.to(torch.float32).clone(), persistent=False)
 
     def forward(self, z_BWK: Tensor) -> Tensor:
-        """(B, W, K) to (B, W, K); before the window there is nothing."""
+        """Filter latents (B, W, K) along time; zeros are used before the window."""
         n_latents, n_lags = self.kernel_KL.shape
         past = F.pad(z_BWK.transpose(1, 2), (n_lags - 1, 0))
         return F.conv1d(past, self.kernel_KL.flip(-1)[:, None], groups=n_latents).transpose(1, 2)
 
     def drift(self) -> Tensor:
-        """Mean squared distance of the kernels from their start: the pull back to it is a multiple of this."""
+        """Return the mean squared distance of the kernels from their initial shape; the penalty is a multiple of it."""
         return ((self.kernel_KL - self.start_L) ** 2).mean()

@@ -1,7 +1,7 @@
-"""Lesions: what a film looks like from a brain of which some voxels are gone.
+"""Lesions: latents read from brains in which some voxels are missing.
 
-`silence` sets responses to nothing while the readout still expects them: damage as the brain itself would feel it.
-`missing` also tells the readout, so the film is rebuilt from what the other voxels still carry.
+`silence` sets responses to 0 while the readout still expects them, as in a damaged brain. `missing` also removes the
+voxels from the readout, so the film is reconstructed from what the other voxels carry.
 
 T TRs, V voxels, K latents, L voxels of a lesion.
 """
@@ -26,7 +26,7 @@ Doubles = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class VoxelReadout:
-    """The readout of `heads.readout`, voxel by voxel, so that a lesion costs as much as it has voxels.
+    """The readout of `heads.ridge_readout` per voxel, so that a lesion costs only as much as it has voxels.
 
     heads: subject -> (K, V). bold: subject -> (T, V), measured or predicted. seen_TK = Σ y Hᵀ, normal_KK = Σ H Hᵀ.
     """
@@ -39,7 +39,7 @@ class VoxelReadout:
 
     @classmethod
     def of(cls, model: BrainModel, compression: VoxelBasis, bold: Mapping[str, Matrix]) -> VoxelReadout:
-        """Read `bold` by the model's heads, of all subjects together."""
+        """Build the readout of `bold` by the model's heads, over all subjects."""
         weight_KR = model.heads.weight_KR.detach().cpu().numpy()
         heads = {s: compression.expand(s, weight_KR) for s in bold}
         seen_TK = np.sum([_product(bold[s], heads[s]) for s in bold], axis=0)
@@ -47,7 +47,7 @@ class VoxelReadout:
         return cls(heads, bold, seen_TK, normal_KK, model.log_ridge.exp().item())
 
     def latents(self, lost_V: NDArray[np.bool_], mode: Mode) -> Tensor:
-        """(T, K): what is read when the voxels `lost_V` are gone in every subject."""
+        """Return the latents (T, K) read without the voxels `lost_V` of every subject."""
         lost = np.flatnonzero(lost_V)
         heads = {s: h_KV[:, lost] for s, h_KV in self.heads.items()}
         seen_TK, normal_KK = self.seen_TK.copy(), self.normal_KK.copy()
@@ -60,5 +60,5 @@ class VoxelReadout:
 
 
 def _product(a_NV: Matrix, b_MV: Matrix) -> Doubles:
-    """a bᵀ in double precision: differences of such sums are what a lesion leaves."""
+    """Return a bᵀ in double precision, because a lesion is a difference of such sums."""
     return np.asarray(a_NV.astype(np.float64) @ b_MV.astype(np.float64).T)

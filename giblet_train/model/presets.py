@@ -1,4 +1,4 @@
-"""Sizes of the network: three presets, each overridden by what the configuration names."""
+"""Sizes of the network: three presets, overridden by the configuration."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from giblet_train.schema.errors import ConfigError
 
 @dataclass(frozen=True)
 class ModelSize:
-    """Sizes that no data decide. Lengths are in TRs."""
+    """Sizes that do not depend on the data. Lengths are in TRs."""
 
     width: int
     n_layers: int
@@ -31,7 +31,7 @@ _PRESETS = {
 
 
 def shape_of(config: ModelConfig) -> ModelSize:
-    """The preset's sizes with the configuration's own on top. Raises ConfigError when they do not fit one another."""
+    """Return the preset's sizes, overridden by the configuration. Raises ConfigError if they are inconsistent."""
     preset = _PRESETS[config.preset]
     shape = ModelSize(
         width=config.width or preset.width,

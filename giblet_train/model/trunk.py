@@ -17,7 +17,7 @@ ROTARY_BASE = 1000.0
 
 
 class Attention(nn.Module):
-    """Self-attention over the window's TRs; positions enter as rotations (Su et al. 2021, arXiv 2104.09864)."""
+    """Self-attention over the window's TRs with rotary positions (Su et al. 2021, arXiv 2104.09864)."""
 
     def __init__(self, width: int, n_heads: int) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class Attention(nn.Module):
         self.out = nn.Linear(width, width, bias=False)
 
     def forward(self, x_BWD: Tensor, seen_BW: Tensor) -> Tensor:
-        """(B, W, D) to (B, W, D). seen_BW: which TRs exist; the others are attended by none."""
+        """Attend over (B, W, D). seen_BW: which TRs exist; the others are masked."""
         n_windows, n_trs, width = x_BWD.shape
         qkv = self.qkv(x_BWD).view(n_windows, n_trs, 3, self.n_heads, width // self.n_heads)
         q_BHWE, k_BHWE, v_BHWE = qkv.permute(2, 0, 3, 1, 4)
@@ -37,7 +37,7 @@ class Attention(nn.Module):
 
 
 def rotated(x_BHWE: Tensor) -> Tensor:
-    """Each pair of numbers turned by an angle that grows with the TR, so that products depend on distance alone."""
+    """Rotate each pair of numbers by an angle proportional to the TR, so that products depend on distance alone."""
     n_trs, size = x_BHWE.shape[-2:]
     rate_E = ROTARY_BASE ** (-torch.arange(0, size, 2, device=x_BHWE.device) / size)
     angle_WE = torch.arange(n_trs, device=x_BHWE.device)[:, None] * rate_E
@@ -49,7 +49,7 @@ def rotated(x_BHWE: Tensor) -> Tensor:
 
 
 class Block(nn.Module):
-    """Convolution along time, attention, MLP; each adds to the stream and its last map starts small."""
+    """Convolution along time, attention and MLP, each with a residual connection."""
 
     def __init__(self, width: int, n_heads: int, dropout: float) -> None:
         super().__init__()
@@ -84,7 +84,7 @@ class Trunk(nn.Module):
             nn.init.zeros_(self.added.weight)
 
     def forward(self, x_BWD: Tensor, seen_BW: Tensor, noise: StatelessDropout | None) -> Tensor:
-        """(B, W, D) to latents (B, W, K). seen_BW: which TRs lie on the scan; a window may start before it does."""
+        """Map (B, W, D) to latents (B, W, K). seen_BW: which TRs are on the scan; a window may start before it."""
         latents_BWK: Tensor = self.direct(_dropped(x_BWD, self.dropout, noise))
         for block in self.blocks:
             x_BWD = block(x_BWD, seen_BW, noise)

@@ -1,10 +1,10 @@
-"""The responses of all subjects in few numbers per TR, with the same squared error and the same gradient.
+"""Compress the responses of all subjects to few numbers per TR, with the same squared error and gradient.
 
 For a linear head and a squared error, voxels enter only through the span of the training responses. With Y = U S B,
 `||Z W - Y||² = ||Z Wc - U S||²` for W = Wc B, and every minimiser and every gradient step from W = 0 has that form: T
 numbers per TR stand for S·V. `joint` splits the responses into the subjects' mean and each subject's deviation from it,
-whose errors add, so that what people share and what is a person's own can be shrunk apart. Heads that a prior has
-shaped leave that span; `holding` widens the basis by them, so that the errors stay those of every voxel.
+whose errors add, so that the shared and the individual part can be regularised separately. Heads shaped by a prior
+leave that span; `extended_by` adds them to the basis, so that the errors remain those of every voxel.
 
 T TRs, S subjects, V voxels, R compressed numbers, N training TRs, K latents.
 """
@@ -29,7 +29,7 @@ TILE_VOXELS = 8192
 
 @dataclass(frozen=True)
 class BasisBlock:
-    """Some of the R numbers, shrunk alike: `group`, `deviation`, or one subject."""
+    """Columns of the R numbers that share a prior: `group`, `deviation`, or one subject."""
 
     name: str
     columns: slice
@@ -37,7 +37,7 @@ class BasisBlock:
 
 @dataclass(frozen=True)
 class VoxelBasis:
-    """How responses become numbers and numbers become responses.
+    """The linear map from responses to compressed numbers (scores) and back.
 
     basis: subject -> ((columns, (r, V) rows or None for the identity), ...): the rows of all subjects side by side are
     orthonormal. A column that a subject does not name has nothing to do with it.
@@ -50,16 +50,16 @@ class VoxelBasis:
 
     @property
     def n_columns(self) -> int:
-        """R, over all parts."""
+        """Return R, the number of columns of all parts."""
         return max((int(part.columns.stop) for part in self.parts), default=0)
 
     def add_scores(self, scores_TR: Matrix, subject: str, bold_TV: Matrix) -> None:
-        """Add to scores (T, R) what one subject's responses (T, V) are in them."""
+        """Add one subject's responses (T, V) to the scores (T, R)."""
         for columns, rows_RV in self.basis[subject]:
             scores_TR[:, columns] += bold_TV if rows_RV is None else bold_TV @ rows_RV.T
 
     def expand(self, subject: str, scores_TR: Matrix) -> Matrix:
-        """One subject's responses (T, V) that scores (T, R) stand for. Also for a head: (K, R) to (K, V)."""
+        """Return one subject's responses (T, V) from scores (T, R). Also maps a head (K, R) to (K, V)."""
         parts = [
             scores_TR[:, columns] if rows_RV is None else scores_TR[:, columns] @ rows_RV
             for columns, rows_RV in self.basis[subject]
@@ -67,7 +67,7 @@ class VoxelBasis:
         return np.asarray(np.sum(parts, axis=0, dtype=np.float32))
 
     def expand_average(self, scores_TR: Matrix) -> Matrix | None:
-        """Responses (T, V) of the average subject, by the group's part alone; None where people share no part."""
+        """Return the average subject's responses (T, V) from the group part; None if there is no shared part."""
         if not self.parts or self.parts[0].name != GROUP:
             return None
         shared = [rows for columns, rows in next(iter(self.basis.values())) if columns == self.parts[0].columns]
@@ -75,10 +75,10 @@ class VoxelBasis:
         return np.asarray(scores_TR[:, self.parts[0].columns] @ shared[0], np.float32)
 
     def extended_by(self, group_KV: Matrix, own: Mapping[str, Matrix]) -> tuple[VoxelBasis, Matrix]:
-        """A compression whose basis holds these heads as well, and the heads in it, (K, R).
+        """Return a basis that also spans these heads, and the heads in it, (K, R).
 
-        group_KV: what all subjects' heads share; own: subject -> (K, V), what its heads add: nothing in sum, and empty
-        for a single subject. What a part's basis gains is orthogonal to it, so training responses score 0 there.
+        group_KV: heads shared by all subjects. own: subject -> (K, V), each subject's deviation, zero in sum; empty for
+        a single subject. New rows are orthogonal to the basis, so training responses score 0 there.
         """
         subjects = tuple(self.basis)
 
@@ -95,23 +95,25 @@ class VoxelBasis:
         for part in self.parts:
             rows = {s: r for s in subjects for columns, r in self.basis[s] if columns == part.columns and r is not None}
             # All subjects have the group's rows, and keep sharing one array of them.
-            apart = subjects[:1] if part.name == GROUP else tuple(rows)
-            held_KR, held = _extend_basis(
-                [rows[s] for s in apart], [heads_of(part, s) for s in apart], len(rows) // len(apart)
+            row_owners = subjects[:1] if part.name == GROUP else tuple(rows)
+            part_heads_KR, part_rows = _extend_basis(
+                [rows[s] for s in row_owners],
+                [heads_of(part, s) for s in row_owners],
+                len(rows) // len(row_owners),
             )
             start = parts[-1].columns.stop if parts else 0
-            columns = slice(start, start + held_KR.shape[1])
+            columns = slice(start, start + part_heads_KR.shape[1])
             parts.append(BasisBlock(part.name, columns))
-            heads.append(held_KR)
+            heads.append(part_heads_KR)
             for n, subject in enumerate(rows):
-                wider[subject] += ((columns, held[n % len(apart)]),)
+                wider[subject] += ((columns, part_rows[n % len(row_owners)]),)
         return VoxelBasis(self.kind, tuple(parts), wider, self.n_voxels), np.concatenate(heads, axis=1)
 
 
 def compress(
     kind: Kind, bold: Mapping[str, Matrix], train: NDArray[np.intp], subjects: Sequence[str] | None = None
 ) -> VoxelBasis:
-    """Fit on training TRs alone.
+    """Fit a basis on training TRs alone.
 
     bold: subject -> (T, V), z-scored over training TRs; each subject is read a few times and never kept.
     train: indices of the N training TRs. subjects: those to compress, all if None; `joint` knows only all together.
@@ -166,15 +168,18 @@ def _joint(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -
 
 
 def _extend_basis(rows: Sequence[Matrix], heads: Sequence[Matrix], times: int) -> tuple[Matrix, list[Matrix]]:
-    """Heads (K, R) in a basis that holds them, and the basis: its rows and what the heads add to them.
+    """Return heads (K, R) in an extended basis, and its rows: the given ones and those that the heads add.
 
-    rows, heads: of each subject, (r, V) and (K, V), all of it `times` times. Side by side, rows are orthonormal.
+    Args:
+        rows: (r, V) of each subject; side by side they are orthonormal.
+        heads: (K, V) of each subject.
+        times: how many subjects share each entry.
     """
     inside_KR = np.float32(times) * np.sum([head @ r.T for head, r in zip(heads, rows, strict=True)], axis=0)
     rest = [head - inside_KR @ r for head, r in zip(heads, rows, strict=True)]
     values_K, vectors_KK = np.linalg.eigh(times * np.sum([_gram(x) for x in rest], axis=0))
-    kept = values_K > EIGENVALUE_FLOOR * times * np.sum([_gram(head).trace() for head in heads])
-    mixed_RK = (fix_eigenvector_signs(vectors_KK[:, kept]) / np.sqrt(values_K[kept])).T.astype(np.float32)
+    large_K = values_K > EIGENVALUE_FLOOR * times * np.sum([_gram(head).trace() for head in heads])
+    mixed_RK = (fix_eigenvector_signs(vectors_KK[:, large_K]) / np.sqrt(values_K[large_K])).T.astype(np.float32)
     more = [mixed_RK @ x for x in rest]
     outside_KR = np.float32(times) * np.sum([x @ m.T for x, m in zip(rest, more, strict=True)], axis=0)
     return np.concatenate([inside_KR, outside_KR], axis=1), [
@@ -183,7 +188,7 @@ def _extend_basis(rows: Sequence[Matrix], heads: Sequence[Matrix], times: int) -
 
 
 def _gram(bold_NV: Matrix) -> NDArray[np.float64]:
-    """Inner products of TRs, summed in double precision a tile of voxels at a time."""
+    """Return the inner products of TRs, summed in double precision a tile of voxels at a time."""
     gram_NN = np.zeros((len(bold_NV), len(bold_NV)))
     for start in range(0, bold_NV.shape[1], TILE_VOXELS):
         tile = bold_NV[:, start : start + TILE_VOXELS].astype(np.float64)
@@ -192,22 +197,22 @@ def _gram(bold_NV: Matrix) -> NDArray[np.float64]:
 
 
 def _whitener(gram_NN: NDArray[np.float64]) -> Matrix:
-    """(R, N): S^-1 U^T of the responses whose Gram matrix is given, directions of no variance left out."""
+    """Return S^-1 U^T (R, N) of responses from their Gram matrix, without directions of no variance."""
     values_N, vectors_NN = np.linalg.eigh(gram_NN)
     # Centring leaves one direction with nothing but rounding in it; dividing by that would fill the basis with noise.
-    kept = values_N > EIGENVALUE_FLOOR * max(float(values_N[-1]), 0.0)
-    if not np.isfinite(values_N).all() or not kept.any():
+    large_N = values_N > EIGENVALUE_FLOOR * max(float(values_N[-1]), 0.0)
+    if not np.isfinite(values_N).all() or not large_N.any():
         raise DataError(
             "The responses are constant over the training TRs, or not finite.",
             "Run `python -m giblet_train data check`.",
         )
-    order = np.flatnonzero(kept)[::-1]
+    order = np.flatnonzero(large_N)[::-1]
     vectors_NN = fix_eigenvector_signs(vectors_NN[:, order])
     whitener_RN: Matrix = (vectors_NN / np.sqrt(values_N[order])).T.astype(np.float32)
     return whitener_RN
 
 
 def fix_eigenvector_signs(vectors_NR: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Columns with their largest number above zero: a run that goes on elsewhere must find its basis as it was."""
+    """Make each column's largest entry positive, so that a resumed run rebuilds the same basis."""
     largest_R = np.take_along_axis(vectors_NR, np.abs(vectors_NR).argmax(axis=0)[None], axis=0)
     return np.asarray(vectors_NR * np.where(largest_R < 0, -1.0, 1.0))

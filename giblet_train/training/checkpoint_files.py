@@ -1,7 +1,7 @@
-"""Checkpoints: one safetensors file and, written last, a small JSON beside it that says it is whole.
+"""Checkpoints: one safetensors file and, written last, a small JSON record that marks it as complete.
 
-A file is written aside, flushed to the disk and renamed; only then its record follows in the same way. Whatever moment
-a crash or a full disk chooses, a record never names a file that is not whole, and earlier checkpoints stay as they are.
+A file is written under a temporary name, flushed to disk and renamed; then its record is written in the same way. So a
+record never names an incomplete file, and earlier checkpoints survive a crash or a full disk at any moment.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from giblet_train.schema.records import CheckpointRecord, decode
 from giblet_train.schema.run_dir import RunDir, write_record
 
 LAST, BEST, PERIODIC = "last", "best", "periodic"
-# Keys that change nothing about the weights but their rounding: a run may be resumed with other values.
+# Keys that do not affect the weights except by rounding: a run may be resumed with other values.
 FREE_KEYS = (
     "stage",
     "threads",
@@ -47,9 +47,9 @@ FREE_KEYS = (
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A whole checkpoint.
+    """A complete checkpoint.
 
-    tensors: read when asked for; the names say whose, `model.`, `average.`, `optimizer.`, `balance.`.
+    tensors: read on access; their prefixes are `model.`, `average.`, `best.`, `optimizer.` and `balance.`.
     """
 
     path: Path
@@ -60,14 +60,14 @@ class Checkpoint:
 
 
 class CheckpointDir:
-    """The checkpoints of one run directory: `last`, the true `best`, and the newest periodic ones."""
+    """The checkpoints of one run directory: `last`, `best`, and the newest periodic ones."""
 
     def __init__(self, folder: Path, keep: int) -> None:
-        """Make the folder, and remove what a crash left aside."""
+        """Create the folder, and remove temporary files of a crash."""
         self.folder, self.keep = folder, keep
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.iterdir():
-            # A record that cannot be read just now is no reason to remove what it tells of.
+            # A record that is temporarily unreadable is no reason to remove its checkpoint.
             unrecorded = path.suffix == ".safetensors" and not path.with_suffix(".json").exists()
             if unrecorded or path.name.endswith(".tmp"):
                 path.unlink(missing_ok=True)
@@ -85,10 +85,10 @@ class CheckpointDir:
         validation_total: float | None,
         roles: tuple[str, ...],
     ) -> CheckpointRecord:
-        """Write a checkpoint, then take from older ones the roles it has now, then remove what has none.
+        """Write a checkpoint, move its roles from older ones to it, then remove checkpoints without a role.
 
-        One that is there already, to the bit, keeps its roles and gets these as well. Raises OSError (a full disk,
-        say); every earlier checkpoint then stands as it was.
+        An identical checkpoint of the same step keeps its roles and gets these as well. Raises OSError, for example if
+        the disk is full; earlier checkpoints are then unchanged.
         """
         path = self.folder / f"step-{step:08d}.safetensors"
         there = next((r for r in records_in(self.folder) if r.file == path.name), None)
@@ -107,10 +107,10 @@ class CheckpointDir:
         finally:
             aside.unlink(missing_ok=True)
             for _ in series.values:
-                pass  # other ranks wait until all that they send is taken
+                pass  # other ranks wait until all their tensors are received
         _crash_point("checkpoint-renamed")
         _sync_folder(self.folder)
-        if there is not None and there.sha256 == digest:  # asked to leave where an epoch ends: saved twice
+        if there is not None and there.sha256 == digest:  # a stop request at the end of an epoch saves twice
             roles = (*roles, *(role for role in there.roles if role not in roles))
             validation_total = there.validation_total if validation_total is None else validation_total
         record = CheckpointRecord(
@@ -131,7 +131,7 @@ class CheckpointDir:
         return record
 
     def import_best(self, folder: Path, best: CheckpointRecord) -> None:
-        """Keep the best checkpoint of the run that this one continues, until a better one comes. Raises OSError."""
+        """Copy the best checkpoint of the run that this one continues. Raises OSError."""
         path = self.folder / best.file
         aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
@@ -143,7 +143,7 @@ class CheckpointDir:
         write_record(path.with_suffix(".json"), msgspec.structs.replace(best, roles=(BEST,)), sync=True)
 
     def _prune(self, newest: CheckpointRecord) -> None:
-        """Leave each role to its newest holder and `keep` of the periodic ones; remove what holds none."""
+        """Keep each role for its newest holder, and `keep` periodic ones; remove checkpoints without a role."""
         older = [r for r in records_in(self.folder) if r.file != newest.file]
         periodic = sorted(r.step for r in [*older, newest] if PERIODIC in r.roles)[-self.keep :]
         for record in older:
@@ -154,7 +154,7 @@ class CheckpointDir:
             )
             path = self.folder / record.file
             if not roles:
-                # The record goes first: a file without one does not count.
+                # The record goes first: a file without a record is ignored.
                 path.with_suffix(".json").unlink(missing_ok=True)
                 path.unlink(missing_ok=True)
             elif roles != record.roles:
@@ -163,7 +163,7 @@ class CheckpointDir:
 
 
 def records_in(folder: Path) -> list[CheckpointRecord]:
-    """Records of whole checkpoints, by step."""
+    """Return the records of complete checkpoints, by step."""
     records = []
     for path in folder.glob("step-*.json"):
         with contextlib.suppress(OSError, DataError):
@@ -174,29 +174,29 @@ def records_in(folder: Path) -> list[CheckpointRecord]:
 
 
 def unread_records_in(folder: Path) -> list[str]:
-    """A sentence about each checkpoint whose record is damaged, or tells of a file that is gone."""
-    unread = []
+    """Return a sentence about each checkpoint whose record is damaged or whose file is missing."""
+    sentences = []
     for path in sorted(folder.glob("step-*.json")):
         try:
             record = decode(path.read_bytes(), CheckpointRecord)
         except (OSError, DataError) as error:
-            unread.append(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.")
+            sentences.append(f"{path} cannot be read: {str(error).splitlines()[0].rstrip('.')}.")
             continue
         if not (folder / record.file).is_file():
-            unread.append(f"{folder / record.file} is gone.")
-    return unread
+            sentences.append(f"{folder / record.file} is missing.")
+    return sentences
 
 
 def newest(folder: Path, role: str = LAST) -> CheckpointRecord | None:
-    """The newest checkpoint with a role; any is good enough as the last."""
+    """Return the newest checkpoint with a role; any checkpoint counts as `last`."""
     records = records_in(folder)
     return next((r for r in reversed(records) if role == LAST or role in r.roles), None)
 
 
 def find(name: str, run_dir: RunDir) -> tuple[Path, list[CheckpointRecord]]:
-    """The folder and records that `resume_from` names: a run id beside this run, a run directory, or a checkpoint file.
+    """Return the folder and records that `resume_from` names: a run id, a run directory, or a checkpoint file.
 
-    Records by step, at least one; of a file, its own. Raises ConfigError when there is none.
+    At least one record, by step; for a file, its own. Raises ConfigError if there is none.
     """
     for path in (Path(name).expanduser(), run_dir.path.parent / name):
         if path.suffix in (".safetensors", ".json") and path.with_suffix(".json").is_file():
@@ -204,20 +204,18 @@ def find(name: str, run_dir: RunDir) -> tuple[Path, list[CheckpointRecord]]:
         if records := records_in(path / "checkpoints"):
             return path / "checkpoints", records
     raise ConfigError(
-        f'resume_from "{name}" is neither a run beside this one nor a checkpoint that is whole.',
+        f'resume_from "{name}" is neither a run of this node nor a complete checkpoint.',
         "Name a run id of this node, a run directory, or a step-*.safetensors file.",
     )
 
 
 def read(folder: Path, record: CheckpointRecord) -> Checkpoint:
-    """A checkpoint's contents, its checksum compared. Raises DataError when they are not what was written."""
+    """Read a checkpoint and compare its checksum. Raises DataError if it is damaged."""
     path = folder / record.file
     try:
         with path.open("rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != record.sha256:
-                raise DataError(
-                    f"{path} is not what was written: its checksum differs.", "Resume from an earlier checkpoint."
-                )
+                raise DataError(f"{path} is damaged: its checksum differs.", "Resume from an earlier checkpoint.")
         tensors = FileTensors(path)
     except (OSError, SafetensorError) as error:
         raise DataError(f"{path} cannot be read: {error}.") from None
@@ -226,7 +224,7 @@ def read(folder: Path, record: CheckpointRecord) -> Checkpoint:
 
 
 def check_fits(saved: Checkpoint, config: Config, store_key: str) -> None:
-    """Raises ConfigError naming the keys, when a checkpoint is of another experiment or of other data."""
+    """Raise ConfigError naming the keys if a checkpoint belongs to another configuration or to other data."""
     changed = {key: values for key, values in diff(saved.config, config).items() if key.split(".")[0] not in FREE_KEYS}
     if changed:
         words = "; ".join(f"{key}: {old} there, {new} here" for key, (old, new) in changed.items())
@@ -256,6 +254,6 @@ def _sync_folder(folder: Path) -> None:
 
 
 def _crash_point(point: str) -> None:
-    """Die here, as by a power cut, where a test asks for it: GIBLET_CRASH_AT names the point."""
+    """Kill this process as a power cut would if a test asks for it: GIBLET_CRASH_AT names the point."""
     if os.environ.get("GIBLET_CRASH_AT") == point:
         os.kill(os.getpid(), signal.SIGKILL)

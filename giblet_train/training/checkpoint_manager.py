@@ -1,6 +1,6 @@
-"""A run's checkpoints as training uses them: all that the next step needs is saved, found again, and gone on from.
+"""Save a run's checkpoints and resume from them.
 
-Rank 0 reads and writes; tensors of heads that other ranks hold pass through it one at a time.
+Rank 0 reads and writes; tensors of other ranks' heads pass through it one at a time.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from giblet_train.schema.records import CheckpointRecord
 from giblet_train.schema.run_dir import RunDir
 from giblet_train.training import checkpoint_files
 from giblet_train.training.checkpoint_files import BEST, Checkpoint, CheckpointDir
+from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.train_state import TrainState
 
 
@@ -38,28 +39,33 @@ class ResumePoint:
 
 
 class CheckpointManager:
-    """Saves a run and finds it again. unsaved: why the last checkpoint could not be written; empty when it was."""
+    """Saves and resumes a run."""
 
-    def __init__(self, run_dir: RunDir, experiment: TrainingSetup, store_key: str, recorder: RunLogger) -> None:
-        """Raises PreflightRefused, on rank 0, where no checkpoint can be written."""
+    def __init__(
+        self, run_dir: RunDir, experiment: TrainingSetup, store_key: str, recorder: RunLogger, hook: TrainerHook
+    ) -> None:
+        """Open the checkpoint folder. Raises PreflightRefused on rank 0 if no checkpoint can be written."""
         self.run_dir, self.experiment, self.store_key, self.recorder = run_dir, experiment, store_key, recorder
         self.config, self.ranks, self.learner = experiment.config, experiment.ranks, experiment.learner
+        self.hook = hook
         self.last_save_error = ""
+        """Why the last checkpoint could not be written; empty if it was."""
         self._checkpoints = self.ranks.on_rank_0(self._open)
 
     @property
     def last(self) -> CheckpointRecord | None:
-        """The newest checkpoint in this run's directory."""
+        """Return the newest checkpoint in this run's directory."""
         return checkpoint_files.newest(self.run_dir.checkpoints)
 
     def save(self, standing: TrainState, roles: tuple[str, ...], validation_total: float | None = None) -> bool:
-        """Save on rank 0. A full disk is said and survived: the checkpoint before stays as it is."""
+        """Save on rank 0. Returns False if the disk is full; earlier checkpoints are then unchanged."""
         self.recorder.heartbeat("saving")
         tensors, holds = self.learner.tensors(), self.experiment.shards.is_local
         series = self.ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if holds(n)})
         if self._checkpoints is None:
             return True
         try:
+            self.hook.before_save(standing.step)
             saved = self._checkpoints.save(
                 series,
                 state=asdict(standing),
@@ -122,12 +128,12 @@ class CheckpointManager:
         standing.best_step, standing.best_total = there or (None, None)
 
     def _inexact_resume_note(self, saved: Config) -> str:
-        """What makes sums come in another order than before; empty where nothing does."""
+        """Return a note if sums are computed in another order than before; empty otherwise."""
         then, now = saved.distributed.world_size, self.ranks.world_size
         if then == now and saved.threads == self.config.threads:
             return ""
         how = f"on {then} rank(s)" if then != now else f"with threads: {saved.threads or 'null'}"
-        return f" It ran {how}: from here on it is equal within rounding, not to the bit."
+        return f" It ran {how}: from here on results are equal within rounding, not to the bit."
 
     def _open(self) -> CheckpointDir:
         try:
@@ -159,11 +165,11 @@ class CheckpointManager:
     def _report_save_failure(self, step: int, error: OSError) -> None:
         full = error.errno == errno.ENOSPC or "No space left" in str(error)
         self.last_save_error = "the disk is full" if full else (error.strerror or str(error))
-        kept = f"step {self.last.step} stays the last one" if self.last else "there is none before it"
+        fallback = f"step {self.last.step} remains the last one" if self.last else "there is none before it"
         self.recorder.log_event(
             "checkpoint_failed",
             "error",
-            f"No checkpoint at step {step}: {self.last_save_error}; {kept}. Training goes on.",
+            f"No checkpoint at step {step}: {self.last_save_error}; {fallback}. Training continues.",
         )
 
 
@@ -200,12 +206,12 @@ def newest_intact(folder: Path, records: Sequence[CheckpointRecord]) -> ResumePo
 
 def _no_intact_checkpoint(folder: Path, whys: Sequence[str]) -> DataError:
     return DataError(
-        f"{folder} has no checkpoint to go on from: {' '.join(whys)}",
-        f"Start afresh in a new run, or remove {folder} to start this one again.",
+        f"{folder} has no checkpoint to resume from: {' '.join(whys)}",
+        f"Start a new run, or remove {folder} to restart this one.",
     )
 
 
 def _cannot_write(path: Path, error: OSError) -> PreflightRefused:
     return PreflightRefused(
-        f"{path} cannot be written: {error.strerror or error}.", "Make room there, or see who may write to it."
+        f"{path} cannot be written: {error.strerror or error}.", "Free space there, or check its permissions."
     )

@@ -1,7 +1,7 @@
-"""Faults made on purpose, each really happening in a run that is otherwise real: what `giblet demo FAULT` trains.
+"""Inject the faults of `giblet demo FAULT` into an otherwise normal run.
 
-A fault of the data changes the split as it is loaded; one of the engine is armed once training is put together. When it
-begins an event `drill` says so, and nothing else of the run's records is touched.
+A data fault changes the split as it is loaded; an engine fault is a TrainerHook. An event `drill` marks in the records
+where the fault begins.
 """
 
 from __future__ import annotations
@@ -11,26 +11,25 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 import msgspec
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from giblet_train.components import train_step
-from giblet_train.components.batches import Batch, WindowSampler
-from giblet_train.components.optim import set_rate
 from giblet_train.data.preprocessing.component_stats import feature_stats
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.diagnosis.fault_catalog import EVENT, FAULTS, Fault
-from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.schedule import lr_at
-from giblet_train.training import checkpoint_files
+from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.process import DataLoaderFn, Progress, train_with_error_file
-from giblet_train.training.trainer import Trainer
+
+if TYPE_CHECKING:
+    from giblet_train.components.train_step import StepResult
+    from giblet_train.training.trainer import Trainer
 
 LATE_S, LATE_SUM_S = 0.2, 0.5
 SCENE_S = 30.0
@@ -39,204 +38,210 @@ SPARE_BYTES = 64 * 2**20
 UNIT = 6.0
 GROWTH = 1.05
 
-Arm = Callable[[Trainer, Fault], None]
-Change = Callable[[PreparedSplit], PreparedSplit]
+DataFault = Callable[[PreparedSplit], PreparedSplit]
 
 
 def train_with_fault(name: str, path: Path, load: DataLoaderFn) -> int:
-    """`trainer.train_recorded` with one of the faults. Raises ConfigError for a name there is not."""
+    """Run `train_with_error_file` with one of the faults. Raises ConfigError if there is no fault of this name."""
     if name not in FAULTS:
         raise ConfigError(f"There is no drill {name!r}.", f"Drills: {', '.join(FAULTS)}.")
-    drill, change = FAULTS[name], DATA_FAULTS.get(name)
+    change = DATA_FAULTS.get(name)
 
-    def loaded(config: Config, workdir: Path, progress: Progress) -> PreparedSplit:
+    def load_changed(config: Config, workdir: Path, progress: Progress) -> PreparedSplit:
         data = load(config, workdir, progress)
         return change(data) if change else data
 
-    def arm(training: Trainer) -> None:
-        if name in ENGINE_FAULTS:
-            ENGINE_FAULTS[name](training, drill)
-        if drill.step:
-            _at_step(training, drill.step, lambda: _announce(training, drill))
-        else:  # it is there before the first step, and may be named before it
-            _announce(training, drill)
-
-    return train_with_error_file(path, loaded, arm)
+    return train_with_error_file(path, load_changed, ENGINE_FAULTS.get(name, EngineFault)(FAULTS[name]))
 
 
-def _patch(owner: object, name: str, value: object) -> None:
-    """Put something in the place of a part of the engine."""
-    setattr(owner, name, value)
+class EngineFault(TrainerHook):
+    """A fault that begins at `fault.step`, announced in the records."""
+
+    trainer: Trainer
+
+    def __init__(self, fault: Fault) -> None:
+        self.fault = fault
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Announce a fault that is present from the beginning."""
+        self.trainer = trainer
+        if not self.fault.step:
+            self._announce()
+
+    def before_step(self, step: int) -> None:
+        """Announce and begin the fault at its step."""
+        if step == self.fault.step:
+            if step:
+                self._announce()
+            self.begin()
+
+    def begin(self) -> None:
+        """Begin the fault, right before its step."""
+
+    def _announce(self) -> None:
+        fault = self.fault
+        self.trainer.recorder.log_event(EVENT, "info", f"Drill: {fault.says}.", step=fault.step, drill=fault.name)
+
+    @property
+    def _model(self) -> nn.Module:
+        return self.trainer.learner.model
 
 
-def _announce(training: Trainer, drill: Fault) -> None:
-    """The mark in the records that delays are counted from."""
-    training.recorder.log_event(EVENT, "info", f"Drill: {drill.says}.", step=drill.step, drill=drill.name)
+class LearningRatePerEpoch(EngineFault):
+    """Move the schedule once per epoch instead of once per step."""
+
+    def learning_rate(self, step: int, planned: float) -> float:
+        """Return the rate of the epoch's number instead of the step's."""
+        plan = self.trainer.plan
+        return lr_at(step // plan.steps_per_epoch, plan)
 
 
-def _at_step(training: Trainer, step: int, act: Callable[[], object]) -> None:
-    """Do something right before a step is taken, and before all that was armed for it earlier."""
-    take = training.learner.step
+class Plateau(EngineFault):
+    """Restore the weights after every step."""
 
-    def taken(now: int, wishes: Any) -> Any:
-        if now == step:
-            act()
-        return take(now, wishes)
+    def begin(self) -> None:
+        """Save the weights."""
+        self._weights: dict[str, Tensor] = {n: t.clone() for n, t in self._model.state_dict().items()}
 
-    _patch(training.learner, "step", taken)
-
-
-def _after_steps(training: Trainer, first: int, act: Callable[[], None]) -> None:
-    """Do something after every step from `first` on."""
-    take = training.learner.step
-
-    def taken(now: int, wishes: Any) -> Any:
-        stepped = take(now, wishes)
-        if now >= first:
-            act()
-        return stepped
-
-    _patch(training.learner, "step", taken)
+    def after_step(self, step: int, result: StepResult) -> None:
+        """Restore the weights."""
+        if step >= self.fault.step:
+            self._model.load_state_dict(self._weights)
 
 
-def _lr(training: Trainer, drill: Fault) -> None:
-    plan, standing = training.plan, training.standing
+class Diverging(EngineFault):
+    """Enlarge all weights after every step."""
 
-    def once_per_epoch(optimizer: torch.optim.Optimizer, rate: float) -> None:
-        set_rate(optimizer, lr_at(standing.step // plan.steps_per_epoch, plan))
-
-    _patch(train_step, "set_rate", once_per_epoch)
-
-
-def _plateau(training: Trainer, drill: Fault) -> None:
-    kept: dict[str, Tensor] = {}
-    model = training.learner.model
-    _at_step(training, drill.step, lambda: kept.update({n: t.clone() for n, t in model.state_dict().items()}))
-    _after_steps(training, drill.step, lambda: model.load_state_dict(kept) and None)
+    @torch.no_grad()
+    def after_step(self, step: int, result: StepResult) -> None:
+        """Multiply the weights by GROWTH."""
+        if step >= self.fault.step:
+            for parameter in self._model.parameters():
+                parameter.mul_(GROWTH)
 
 
-@torch.no_grad()
-def _grow(model: nn.Module) -> None:
-    for parameter in model.parameters():
-        parameter.mul_(GROWTH)
+class NanTargets(EngineFault):
+    """Replace the audio targets by NaN."""
+
+    def begin(self) -> None:
+        """Replace the targets."""
+        objective = self.trainer.learner.objective
+        audio_TF = torch.full_like(objective.targets.features["audio"], torch.nan)
+        objective.targets = replace(objective.targets, features={**objective.targets.features, "audio": audio_TF})
 
 
-def _diverging(training: Trainer, drill: Fault) -> None:
-    _after_steps(training, drill.step, lambda: _grow(training.learner.model))
+class FrozenParameters(EngineFault):
+    """Set every gradient to zero."""
 
-
-def _nan(training: Trainer, drill: Fault) -> None:
-    targets = training.learner.objective.targets
-    spoilt = {**targets.features, "audio": torch.full_like(targets.features["audio"], torch.nan)}
-    _at_step(
-        training, drill.step, lambda: _patch(training.learner.objective, "targets", replace(targets, features=spoilt))
-    )
-
-
-def _frozen(training: Trainer, drill: Fault) -> None:
-    def detach() -> None:
-        for parameter in training.learner.trained.parameters():
+    def begin(self) -> None:
+        """Register the hooks that zero the gradients."""
+        for parameter in self.trainer.learner.trained.parameters():
             parameter.register_hook(torch.zeros_like)  # type: ignore[no-untyped-call]
 
-    _at_step(training, drill.step, detach)
+
+class Rounding(EngineFault):
+    """Keep the weights in 8 bits."""
+
+    def on_start(self, trainer: Trainer) -> None:
+        """Round the initial weights and their average."""
+        super().on_start(trainer)
+        for model in (trainer.learner.model, trainer.learner.average.model):
+            _round_to_8_bits(model)
+
+    def after_optimizer(self, step: int) -> None:
+        """Round the weights."""
+        _round_to_8_bits(self._model)
 
 
-@torch.no_grad()
-def _in_eight_bits(model: nn.Module) -> None:
-    for parameter in model.parameters():
-        parameter.copy_(parameter.to(torch.float8_e4m3fn).to(parameter.dtype))
+class TinyBatchNorm(EngineFault):
+    """Normalise one row over its batch."""
+
+    def begin(self) -> None:
+        """Raise torch's own error."""
+        nn.BatchNorm1d(4)(torch.zeros(1, 4))
 
 
-def _rounding(training: Trainer, drill: Fault) -> None:
-    model, optimizer = training.learner.model, training.learner.optimizer
-    take = optimizer.step
+class HostOutOfMemory(EngineFault):
+    """Allocate more memory than the process may use."""
 
-    def step_and_round() -> None:
-        take()
-        _in_eight_bits(model)
-
-    for each in (model, training.learner.average.model):
-        _in_eight_bits(each)
-    _patch(optimizer, "step", step_and_round)
-
-
-def _batchnorm(training: Trainer, drill: Fault) -> None:
-    _at_step(training, drill.step, lambda: nn.BatchNorm1d(4)(torch.zeros(1, 4)))
-
-
-def _oom(training: Trainer, drill: Fault) -> None:
-    def allocate() -> None:
+    def begin(self) -> None:
+        """Lower the limit and allocate."""
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * resource.getpagesize() + SPARE_BYTES
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
         np.zeros(64 * SPARE_BYTES, np.uint8)
 
-    _at_step(training, drill.step, allocate)
 
+class GpuOutOfMemory(EngineFault):
+    """Allocate more memory than any GPU has; without a GPU, raise torch's error."""
 
-def _gpu_oom(training: Trainer, drill: Fault) -> None:
-    def allocate() -> None:
-        if training.ranks.device.type == "cuda":
-            torch.empty(2**43, dtype=torch.uint8, device=training.ranks.device)
+    def begin(self) -> None:
+        """Allocate, or raise."""
+        device = self.trainer.ranks.device
+        if device.type == "cuda":
+            torch.empty(2**43, dtype=torch.uint8, device=device)
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 8192.00 GiB (a drill without a GPU).")
 
-    _at_step(training, drill.step, allocate)
+
+class FullDisk(EngineFault):
+    """Write checkpoints to a device that is full."""
+
+    def before_save(self, step: int) -> None:
+        """Raise the OSError of a full disk."""
+        if step >= self.fault.step:
+            with open("/dev/full", "wb", buffering=0) as device:
+                device.write(b"\0")
 
 
-def _disk(training: Trainer, drill: Fault) -> None:
-    def write(series: Any, path: Any, metadata: Any) -> None:
-        with open("/dev/full", "wb", buffering=0) as device:
-            device.write(b"\0")
+class Crash(EngineFault):
+    """Raise an unexpected exception."""
 
-    _at_step(training, drill.step, lambda: _patch(checkpoint_files, "save_file", write))
-
-
-def _crash(training: Trainer, drill: Fault) -> None:
-    _at_step(training, drill.step, lambda: {}["sub-04"])  # type: ignore[index]
+    def begin(self) -> None:
+        """Raise KeyError."""
+        raise KeyError("sub-04")
 
 
-def _stall(training: Trainer, drill: Fault) -> None:
-    _at_step(training, drill.step, lambda: time.sleep(86_400))
+class Stall(EngineFault):
+    """Block a step."""
+
+    def begin(self) -> None:
+        """Sleep for a day."""
+        time.sleep(86_400)
 
 
-class _LateWindows:
-    """Windows that come late."""
+class SlowLoader(EngineFault):
+    """Delay every batch."""
 
-    def __init__(self, windows: WindowSampler) -> None:
-        self._windows = windows
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._windows, name)
-
-    def draw(self, seed: int, step: int, n_windows: int) -> Batch:
+    def before_sampling(self, step: int) -> None:
+        """Wait for the batch."""
         time.sleep(LATE_S)
-        return self._windows.sample(seed, step, n_windows)
 
 
-class _LateRanks(ProcessGroup):
-    """Ranks whose sum takes longer."""
+class Straggler(SlowLoader):
+    """Delay every batch of rank 1."""
 
-    def all_reduce_sum(self, vector: Tensor) -> Tensor:
+    def before_sampling(self, step: int) -> None:
+        """Wait on rank 1 only."""
+        if self.trainer.ranks.rank == 1:
+            super().before_sampling(step)
+
+
+class SlowAllReduce(EngineFault):
+    """Delay every sum over ranks."""
+
+    def before_all_reduce(self, step: int) -> None:
+        """Wait before the sum."""
         time.sleep(LATE_SUM_S)
-        return super().all_reduce_sum(vector)
 
 
-def _loader(training: Trainer, drill: Fault) -> None:
-    _patch(training.learner, "windows", _LateWindows(training.learner.windows))
+@torch.no_grad()
+def _round_to_8_bits(model: nn.Module) -> None:
+    for parameter in model.parameters():
+        parameter.copy_(parameter.to(torch.float8_e4m3fn).to(parameter.dtype))
 
 
-def _straggler(training: Trainer, drill: Fault) -> None:
-    if training.ranks.rank == 1:
-        _loader(training, drill)
-
-
-def _communication(training: Trainer, drill: Fault) -> None:
-    ranks = training.learner.ranks
-    training.learner.ranks = _LateRanks(ranks.rank, ranks.world_size, ranks.device)
-
-
-def _codes(data: PreparedSplit) -> PreparedSplit:
-    """Audio as codes: as many whole numbers from 0 to 1023 as EnCodec has books at 3 kbps, times two."""
+def codes(data: PreparedSplit) -> PreparedSplit:
+    """Replace the audio targets by codes from 0 to 1023: EnCodec's 4 books at 3 kbps, two frames per TR."""
     codes_TF = np.random.default_rng(0).integers(0, 1024, (data.split.n_trs, 8)).astype(np.float32)
     ones_F = np.ones(8, np.float32)
     train = data.split.train
@@ -250,69 +255,70 @@ def _codes(data: PreparedSplit) -> PreparedSplit:
     )
 
 
-def _units(data: PreparedSplit) -> PreparedSplit:
-    """Video in a unit of which its standard deviation holds six."""
+def units(data: PreparedSplit) -> PreparedSplit:
+    """Scale the video targets to a standard deviation of six."""
     fact = data.facts["video"]
     scaled = msgspec.structs.replace(fact, sd=UNIT * (fact.sd or 1.0), train_variance=UNIT**2)
     video_TF = UNIT * data.targets["video"]
     return replace(data, targets={**data.targets, "video": video_TF}, facts={**data.facts, "video": scaled})
 
 
-def _leak(data: PreparedSplit) -> PreparedSplit:
+def leak(data: PreparedSplit) -> PreparedSplit:
+    """Validate on the training TRs."""
     return replace(data, split=replace(data.split, validation_blocks=data.split.train_blocks))
 
 
-def _mean(data: PreparedSplit) -> PreparedSplit:
-    """What the network sees in another order than film and brain, over the training TRs."""
+def shuffled_inputs(data: PreparedSplit) -> PreparedSplit:
+    """Shuffle the inputs over the training TRs, but neither the film targets nor the responses."""
     order = np.arange(data.split.n_trs)
     order[data.split.train] = np.random.default_rng(1).permutation(data.split.train)
     return replace(data, inputs={modality: x_TF[order] for modality, x_TF in data.inputs.items()})
 
 
-def _film(data: PreparedSplit) -> PreparedSplit:
-    """Another cut of the film: the same scenes of half a minute at other times."""
+def other_film(data: PreparedSplit) -> PreparedSplit:
+    """Shuffle the film's half-minute scenes, as in another cut."""
     scenes = np.array_split(np.arange(data.split.n_trs), round(data.split.n_trs * data.study.tr_s / SCENE_S))
     order = np.concatenate([scenes[n] for n in np.random.default_rng(0).permutation(len(scenes))])
     inputs, targets = ({m: x_TF[order] for m, x_TF in film.items()} for film in (data.inputs, data.targets))
     return replace(data, inputs=inputs, targets=targets)
 
 
-def _noise(data: PreparedSplit) -> PreparedSplit:
-    """Scans that hold no response: noise, which no two voxels or subjects share."""
+def noise(data: PreparedSplit) -> PreparedSplit:
+    """Replace the responses by white noise."""
     rng = np.random.default_rng(0)
     return replace(data, bold={s: rng.standard_normal(data.bold[s].shape, np.float32) for s in data.subjects})
 
 
-def _subject(data: PreparedSplit) -> PreparedSplit:
-    """The first subject's volumes come late."""
+def late_subject(data: PreparedSplit) -> PreparedSplit:
+    """Delay the first subject's volumes."""
     bold = {subject: data.bold[subject] for subject in data.subjects}
     first = data.subjects[0]
     return replace(data, bold={**bold, first: np.roll(bold[first], LATE_TRS, axis=0)})
 
 
-ENGINE_FAULTS: dict[str, Arm] = {
-    "lr": _lr,
-    "plateau": _plateau,
-    "diverging": _diverging,
-    "nan": _nan,
-    "frozen": _frozen,
-    "rounding": _rounding,
-    "batchnorm": _batchnorm,
-    "oom": _oom,
-    "gpu-oom": _gpu_oom,
-    "disk": _disk,
-    "crash": _crash,
-    "stall": _stall,
-    "loader": _loader,
-    "straggler": _straggler,
-    "communication": _communication,
+ENGINE_FAULTS: dict[str, type[EngineFault]] = {
+    "lr": LearningRatePerEpoch,
+    "plateau": Plateau,
+    "diverging": Diverging,
+    "nan": NanTargets,
+    "frozen": FrozenParameters,
+    "rounding": Rounding,
+    "batchnorm": TinyBatchNorm,
+    "oom": HostOutOfMemory,
+    "gpu-oom": GpuOutOfMemory,
+    "disk": FullDisk,
+    "crash": Crash,
+    "stall": Stall,
+    "loader": SlowLoader,
+    "straggler": Straggler,
+    "communication": SlowAllReduce,
 }
-DATA_FAULTS: dict[str, Change] = {
-    "codes": _codes,
-    "units": _units,
-    "leak": _leak,
-    "mean": _mean,
-    "film": _film,
-    "noise": _noise,
-    "subject": _subject,
+DATA_FAULTS: dict[str, DataFault] = {
+    "codes": codes,
+    "units": units,
+    "leak": leak,
+    "mean": shuffled_inputs,
+    "film": other_film,
+    "noise": noise,
+    "subject": late_subject,
 }

@@ -1,4 +1,4 @@
-"""The split that a configuration names, out of its store."""
+"""Load the data split of a configuration from its store."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from giblet_train.schema.errors import DataError
 def load_split(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> PreparedSplit:
     """Build the store if it does not exist, and fit a split on its training TRs.
 
-    workdir: what `data.data_dir` is relative to, and where stores lie. Raises DataError, ConfigError, PreflightRefused.
+    workdir: folder of the stores, and base of `data.data_dir`. Raises DataError, ConfigError, PreflightRefused.
     """
     path = build_store(config, workdir / config.data.data_dir, workdir, progress)
     try:

@@ -1,4 +1,4 @@
-"""A training process: from a run directory to an exit code.
+"""Run one training process: from a run directory to an exit code.
 
 Everything random follows from seed and step, so a run that was interrupted and resumed ends with the same bits as one
 that was not.
@@ -18,40 +18,44 @@ from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError, GibletError, Preempted
 from giblet_train.schema.run_dir import RunDir
+from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.stop_signals import StopSignals
 from giblet_train.training.trainer import Trainer
 
 Progress = Callable[[str, float], None]
 DataLoaderFn = Callable[[Config, Path, Progress], PreparedSplit]
-Hook = Callable[[Trainer], None]
 
 
-def train(path: Path, load: DataLoaderFn, arm: Hook | None = None) -> int:
+def train(path: Path, load: DataLoaderFn, hook: TrainerHook | None = None) -> int:
     """Train as RUN_DIR/config.yaml says, alone or as one of torchrun's processes. Returns the exit code.
 
-    load: (config, workdir, progress) -> the split; it builds what is missing. arm: told of the training before it
-    begins, for drills. Raises GibletError, with the heartbeat saying `failed` and why.
+    Raises GibletError after the heartbeat says `failed` and why.
+
+    Args:
+        load: (config, workdir, progress) -> the split; builds its store if missing.
+        hook: called by the trainer before and after every step.
     """
     run_dir = RunDir(path.resolve())
     config = run_dir.read_config()
-    with ranks_of(config) as ranks, _run_logger(run_dir, ranks) as recorder, StopSignals(run_dir, ranks) as wishes:
+    with (
+        ranks_of(config) as ranks,
+        _run_logger(run_dir, ranks) as recorder,
+        StopSignals(run_dir, ranks) as stop_signals,
+    ):
         data = _load_data_on_all_ranks(load, config, run_dir, ranks, recorder)
-        training = Trainer(run_dir, config, data, ranks, recorder, wishes)
-        if arm is not None:
-            arm(training)
-        return training.fit()
+        return Trainer(run_dir, config, data, ranks, recorder, stop_signals, hook).fit()
 
 
-def train_with_error_file(path: Path, load: DataLoaderFn, arm: Hook | None = None) -> int:
-    """`train`, leaving torchrun the cause of a fault of ours in the error file it asks for.
+def train_with_error_file(path: Path, load: DataLoaderFn, hook: TrainerHook | None = None) -> int:
+    """Run `train` and write unexpected exceptions to the error file that torchrun asks for.
 
-    A GibletError is an answer, not a fault: torchrun would print where in the source it was raised.
+    A GibletError is raised outside of it, because torchrun would print a traceback.
     """
 
     @record
     def recorded() -> int | GibletError:
         try:
-            return train(path, load, arm)
+            return train(path, load, hook)
         except GibletError as error:
             return error
 
@@ -63,13 +67,13 @@ def train_with_error_file(path: Path, load: DataLoaderFn, arm: Hook | None = Non
 
 @contextmanager
 def _run_logger(run_dir: RunDir, ranks: ProcessGroup) -> Iterator[RunLogger]:
-    """The pen, which writes the cause of whatever ends training before its time."""
+    """Open the run logger, and record the cause if training ends with an exception."""
     recorder = ranks.on_rank_0(lambda: RunLogger(run_dir)) or RunLogger(run_dir, active=False)
     try:
         yield recorder
-    except Preempted as told:
-        recorder.log_event("preempted", "warning", told.message)
-        recorder.heartbeat("stopped", "preempted", why=told.message)
+    except Preempted as error:
+        recorder.log_event("preempted", "warning", error.message)
+        recorder.heartbeat("stopped", "preempted", why=error.message)
         raise
     except BaseException as error:
         why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
@@ -83,16 +87,16 @@ def _run_logger(run_dir: RunDir, ranks: ProcessGroup) -> Iterator[RunLogger]:
 def _load_data_on_all_ranks(
     load: DataLoaderFn, config: Config, run_dir: RunDir, ranks: ProcessGroup, recorder: RunLogger
 ) -> PreparedSplit:
-    """The split; what is missing is built by rank 0 while the others wait."""
-    said = ""
+    """Load the split; rank 0 builds a missing store while the others wait."""
+    last_sentence = ""
 
     def progress(sentence: str, fraction: float = 0.0) -> None:
-        nonlocal said
+        nonlocal last_sentence
         recorder.heartbeat("loading", f"{sentence} ({fraction:.0%})" if fraction else sentence)
-        if sentence != said:
+        if sentence != last_sentence:
             recorder.log_event("loading", "info", sentence)
             recorder.print_line(sentence)
-        said = sentence
+        last_sentence = sentence
 
     progress("reading the study")
     workdir = run_dir.path.parent.parent
@@ -101,7 +105,7 @@ def _load_data_on_all_ranks(
         data = load(config, workdir, progress)
     if data.study.key != ranks.broadcast(data.study.key):
         raise DataError(
-            f"This node's data ({data.study.key}) are not those of the run's first process.",
+            f"This node's data ({data.study.key}) differ from those of the run's first process.",
             "Every node of a run needs the same study: copy it, or let each simulate it.",
         )
     for note in data.notes:

@@ -1,4 +1,4 @@
-"""Minute one in the trainer: measure what `diagnosis.sanity_checks` judges, tell it, and stop on what it finds."""
+"""Run the checks of `diagnosis.sanity_checks` before step 0, print their results, and stop if one fails."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ ONE_BATCH_STEPS = 10
 def run_sanity_checks(
     experiment: TrainingSetup, data: DataMetric, first: Mapping[str, float], recorder: RunLogger, run_dir: RunDir
 ) -> None:
-    """Hold the beginning against what it must be. Raises RunFailed, on every rank, with each finding's sentence.
+    """Run the checks made before step 0. Raises RunFailed on every rank if one fails.
 
-    first: each component's loss over all training TRs before step 0, where this rank has measured it.
+    first: each component's initial loss over all training TRs, on the ranks that measured it.
     """
-    found: list[str] = []
+    messages: list[str] = []
     one_batch = overfit_one_batch(experiment.learner, ONE_BATCH_STEPS)
     checkpoint_bytes = experiment.learner.checkpoint_bytes()
     if experiment.ranks.is_first:
@@ -39,23 +39,23 @@ def run_sanity_checks(
             machine=_machine(experiment, run_dir, checkpoint_bytes),
             one_batch=one_batch,
         )
-        found = failures(begun)
-        told = report_lines(begun)
-        recorder.log_event("minute_one", "info", "Minute one: " + "; ".join(told) + ".")
-        for line in told:
+        messages = failures(begun)
+        lines = report_lines(begun)
+        recorder.log_event("minute_one", "info", "Minute one: " + "; ".join(lines) + ".")
+        for line in lines:
             recorder.print_line(f"minute one: {line}")
-    # Every rank must come to the same conclusion, and only the first has measured.
-    found = experiment.ranks.broadcast(found)
-    for finding in found:
-        recorder.log_event("sanity", "warning", finding)
-    if found and experiment.config.on_sanity_fail == "stop":
+    # Only rank 0 has measured, and every rank must reach the same conclusion.
+    messages = experiment.ranks.broadcast(messages)
+    for message in messages:
+        recorder.log_event("sanity", "warning", message)
+    if messages and experiment.config.on_sanity_fail == "stop":
         raise RunFailed(
-            "Minute one: " + " ".join(found), "Mend the data, or set `on_sanity_fail: warn` to train all the same."
+            "Minute one: " + " ".join(messages), "Fix the data, or set `on_sanity_fail: warn` to train anyway."
         )
 
 
 def _machine(experiment: TrainingSetup, run_dir: RunDir, checkpoint_bytes: int) -> Machine:
-    """After one batch was tried, its memory is what every step will hold."""
+    """Measure memory and disk space. Called after the one-batch test, which uses as much memory as a step."""
     device = experiment.ranks.device
     on_gpu = device.type == "cuda"
     pages = os.sysconf("SC_PAGE_SIZE") / GIB
@@ -71,7 +71,7 @@ def _machine(experiment: TrainingSetup, run_dir: RunDir, checkpoint_bytes: int) 
 
 
 def _available_gib() -> float | None:
-    """Memory that the node could still give out, its caches counted as free."""
+    """Return the node's available memory; caches count as free."""
     try:
         with open("/proc/meminfo") as file:
             kib = next(int(line.split()[1]) for line in file if line.startswith("MemAvailable:"))

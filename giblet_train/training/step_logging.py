@@ -1,4 +1,4 @@
-"""What a run writes down of its steps and epochs, for records and for people."""
+"""Record steps and epochs in metrics.jsonl and print epoch lines."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from giblet_train.training.train_state import TrainState
 
 
 def log_step(experiment: TrainingSetup, recorder: RunLogger, stepped: StepResult) -> float:
-    """Record a step; returns its total."""
+    """Record a step; return its total loss."""
     weighted = {c: stepped.weight[c] * value for c, value in stepped.loss.items()}
     all_weighted = sum(weighted.values())
     total = experiment.total_of(stepped.loss)
@@ -37,12 +37,9 @@ def log_step(experiment: TrainingSetup, recorder: RunLogger, stepped: StepResult
 
 
 def warn_unused_parameters(experiment: TrainingSetup, recorder: RunLogger) -> None:
-    """Warn of parameters that no gradient has reached, on whichever rank."""
-    idle = list(
-        dict.fromkeys(
-            name for names in experiment.ranks.all_gather(experiment.learner.unused_parameters) for name in names
-        )
-    )
+    """Warn of parameters without a gradient on any rank."""
+    names_by_rank = experiment.ranks.all_gather(experiment.learner.unused_parameters)
+    idle = list(dict.fromkeys(name for names in names_by_rank for name in names))
     if idle:
         recorder.log_event("idle_parameters", "warning", f"No gradient reaches {', '.join(idle)}.")
 
@@ -57,7 +54,7 @@ def log_epoch(
     epoch: int,
     best: bool,
 ) -> None:
-    """Record an epoch that has just ended, and say the line that the lab's logs have."""
+    """Record an epoch that has just ended, and print its line in the format of the lab's logs."""
     sums, n_steps = standing.epoch_sums, standing.epoch_steps
     total = sums["total"] / n_steps
     means: dict[str, Number] = {c: value / n_steps for c, value in sums.items() if c != "total"}
@@ -83,7 +80,7 @@ def log_epoch(
 def log_ridge_baseline(
     experiment: TrainingSetup, recorder: RunLogger, fitted: float, validation: SplitLoss, r: float | None
 ) -> None:
-    """Where a network that starts from ridge stands before its first step. fitted: its fmri loss over training TRs."""
+    """Record the losses of the ridge initialisation before the first step. fitted: fmri loss over training TRs."""
     recorder.log_event(
         "ridge_start",
         "info",

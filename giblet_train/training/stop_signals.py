@@ -1,4 +1,4 @@
-"""What others want of a run: its end, by the stop file or by a signal."""
+"""Stop requests: the stop file, SIGTERM and SIGINT."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 
 class StopSignals:
-    """While entered, TERM and INT are wishes: heeded at once while nothing is done yet, else between two steps."""
+    """While entered, TERM and INT are stop requests: obeyed at once before the first step, then between two steps."""
 
     def __init__(self, run_dir: RunDir, ranks: ProcessGroup) -> None:
         self._run_dir, self._ranks = run_dir, ranks
@@ -31,14 +31,14 @@ class StopSignals:
             signal.signal(number, handler)
 
     def defer_signals(self) -> None:
-        """From here on there is something to finish and to save, so a signal waits for the end of a step."""
+        """Defer signals to the end of a step from now on, so that the step can be saved."""
         self._stepping = True
 
     def poll(self) -> dict[str, bool]:
-        """This rank's part of what all ranks then agree on."""
+        """Return this rank's stop requests; TrainStep combines them over ranks."""
         return {"stop": self._ranks.is_first and self._run_dir.stop.exists(), "terminate": self.terminate_requested}
 
     def _on_signal(self, number: int, frame: FrameType | None) -> None:
         self.terminate_requested = True
         if not self._stepping:
-            raise Preempted("Told to terminate before the first step; nothing was lost.", "Start it again.")
+            raise Preempted("Terminated before the first step; nothing was lost.", "Start it again.")

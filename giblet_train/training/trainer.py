@@ -1,4 +1,4 @@
-"""The steps of a run and what happens between them: validation, checkpoints, wishes, and the end."""
+"""The training loop: steps, validation, checkpoints, stop requests, and the final evaluation."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from giblet_train.schema.run_dir import RunDir
 from giblet_train.training import sanity_check
 from giblet_train.training.checkpoint_files import BEST, LAST, PERIODIC
 from giblet_train.training.checkpoint_manager import CheckpointManager
+from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.step_logging import log_epoch, log_ridge_baseline, log_step, warn_unused_parameters
 from giblet_train.training.stop_signals import StopSignals
 from giblet_train.training.train_state import TrainState
 
 
 class Trainer:
-    """A run between its first step and its last."""
+    """Trains a run from its first or resumed step to its last."""
 
     def __init__(
         self,
@@ -30,22 +31,26 @@ class Trainer:
         data: PreparedSplit,
         ranks: ProcessGroup,
         recorder: RunLogger,
-        wishes: StopSignals,
+        stop_signals: StopSignals,
+        hook: TrainerHook | None = None,
     ) -> None:
+        """hook: called around every step."""
         self.run_dir, self.config, self.data, self.ranks, self.recorder = run_dir, config, data, ranks, recorder
-        self.wishes = wishes
+        self.stop_signals, self.hook = stop_signals, hook or TrainerHook()
         recorder.heartbeat("loading", "preparing the network")
         self.experiment = TrainingSetup.build(
             config, data, ranks, lambda sentence: recorder.heartbeat("loading", sentence)
         )
         self.learner, self.plan = self.experiment.learner, self.experiment.learner.plan
+        self.learner.hook = self.hook
         self.examiner = Evaluator.of(self.experiment, data) if self.experiment.shards.evaluates else None
-        self.keeper = CheckpointManager(run_dir, self.experiment, data.study.key, recorder)
+        self.keeper = CheckpointManager(run_dir, self.experiment, data.study.key, recorder, self.hook)
         self.standing = TrainState()
         self.best_weights = self.learner.average.model.state_dict()
+        self.hook.on_start(self)
 
     def fit(self) -> int:
-        """All steps, then the held-out figures. Returns the exit code: 0, or 75 when told to terminate."""
+        """Train, then evaluate on the test block. Returns the exit code: 0, or 75 if terminated."""
         resumed = self._resume()
         self._sync_logger_position()
         first = self.examiner.initial_loss(self.learner.model) if self.examiner and not resumed else {}
@@ -53,84 +58,90 @@ class Trainer:
         if resumed is None:
             sanity_check.run_sanity_checks(self.experiment, facts, first, self.recorder, self.run_dir)
             self._log_ridge_baseline()
-        self.wishes.defer_signals()
-        left = self._train_loop()
-        if left is None:
+        self.stop_signals.defer_signals()
+        exit_code = self._train_loop()
+        if exit_code is None:
             self._final_evaluation()
-        return OK if left is None else left
+        return OK if exit_code is None else exit_code
 
     def _train_loop(self) -> int | None:
-        """Steps until the plan or early stopping ends them (None), or a wish does (its exit code)."""
+        """Step until the schedule or early stopping ends training (None), or a stop request does (its exit code)."""
         while self.standing.step < self.plan.total_steps and not self._should_stop_early():
-            stepped = self.learner.step(self.standing.step, self.wishes.poll())
-            self._log_step(stepped)
-            self._check_finite(stepped)
+            result = self._step(self.standing.step)
+            self._log_step(result)
+            self._check_finite(result)
             self.standing.step += 1
             if self.standing.step % self.plan.steps_per_epoch == 0:
                 self._end_epoch()
-            if any(stepped.stop_requests.values()):
-                return self._save_and_exit(stepped)
+            if any(result.stop_requests.values()):
+                return self._save_and_exit(result)
         return None
+
+    def _step(self, step: int) -> StepResult:
+        self.hook.before_step(step)
+        result = self.learner.step(step, self.stop_signals.poll() | self.hook.stop_requests(step))
+        self.hook.after_step(step, result)
+        return result
 
     def _should_stop_early(self) -> bool:
         return self.standing.should_stop_early(self.config.early_stopping_patience)
 
     def _resume(self) -> int | None:
-        """Go on from a checkpoint where there is one. Returns the step to go on from."""
-        found = self.keeper.resume()
-        if found is None:
+        """Resume from a checkpoint if there is one. Returns the step to continue from."""
+        resumed = self.keeper.resume()
+        if resumed is None:
             return None
-        self.standing, best_weights = found
+        self.standing, best_weights = resumed
         if best_weights is not None:
             self.best_weights = best_weights
         return self.standing.step
 
     def _log_ridge_baseline(self) -> None:
-        """Where a network that starts from ridge stands before its first step."""
+        """Record the losses of the ridge initialisation before the first step."""
         if self.experiment.start_signal is None or self.examiner is None:
             return
         fitted = self.examiner.training_loss(self.learner.model)["fmri"]
         log_ridge_baseline(self.experiment, self.recorder, fitted, *self.examiner.validation(self.learner.model))
 
     def _sync_logger_position(self) -> None:
-        """Tell the recorder which step and epoch it speaks of."""
+        """Set the step and epoch that the logger writes."""
         step = min(self.standing.step, self.plan.total_steps - 1)
         self.recorder.step, self.recorder.epoch = self.standing.step, self.plan.epoch_of(step)
 
-    def _log_step(self, stepped: StepResult) -> None:
+    def _log_step(self, result: StepResult) -> None:
         """Record a step, and add it to its epoch's averages."""
         self._sync_logger_position()
-        total = log_step(self.experiment, self.recorder, stepped)
+        total = log_step(self.experiment, self.recorder, result)
         if self.standing.step == 0:
             warn_unused_parameters(self.experiment, self.recorder)
-        self.standing.accumulate(stepped.loss | {"total": total}, stepped.seconds)
+        self.standing.accumulate(result.loss | {"total": total}, result.seconds)
 
-    def _check_finite(self, stepped: StepResult) -> None:
-        """Raises RunFailed naming component, step and rank; the weights are still those of the step before."""
-        if stepped.not_finite:
+    def _check_finite(self, result: StepResult) -> None:
+        """Raise RunFailed naming component, step and rank. The weights are still those of the previous step."""
+        if result.not_finite:
             where = f"at step {self.standing.step}"
-            component, rank = stepped.not_finite[0]
+            component, rank = result.not_finite[0]
             named = (
                 f"The gradient is not finite {where}, though every loss is"
                 if component == GRADIENT
                 else f"The loss of {component} is not finite {where} on rank {rank}"
             )
-            kept = f"; the checkpoint of step {last.step} is good" if (last := self.keeper.last) else ""
+            fallback = f"; the checkpoint of step {last.step} is good" if (last := self.keeper.last) else ""
             raise RunFailed(
-                f"{named}{kept}.",
-                "Look at the step records before it; lower learning_rate, or run `python -m giblet_train data check`.",
+                f"{named}{fallback}.",
+                "Check the step records before it; lower learning_rate, or run `python -m giblet_train data check`.",
             )
 
     def _end_epoch(self) -> None:
-        """Validate, record, save, and say so where early stopping ends the run, the same on all ranks."""
+        """Validate, record, save, and apply early stopping, the same on all ranks."""
         standing = self.standing
         epoch = standing.step // self.plan.steps_per_epoch
         last = standing.step == self.plan.total_steps
         due = epoch % self.config.validate_every == 0 or last
         if due:
             self.recorder.heartbeat("validating")
-        seen = self.examiner.validation(self.learner.average.model) if due and self.examiner else None
-        validation, r = self.ranks.broadcast(seen) or (None, None)
+        measured = self.examiner.validation(self.learner.average.model) if due and self.examiner else None
+        validation, r = self.ranks.broadcast(measured) or (None, None)
         best = self._update_best_weights(validation)
         log_epoch(self.experiment, self.recorder, standing, validation, r, epoch=epoch, best=best)
         standing.begin_epoch()
@@ -139,12 +150,12 @@ class Trainer:
         if best or periodic or last or stops:
             roles = (LAST, *([BEST] if best else []), *([PERIODIC] if periodic else []))
             self._save(roles, validation)
-        self.recorder.heartbeat("training")  # should the next step hang, it is not validating or saving that hangs
+        self.recorder.heartbeat("training")  # if the next step hangs, the heartbeat must not say "saving"
         if stops:
             self.recorder.log_event("early_stop", "warning", f"{self._stopped_early()}.")
 
     def _stopped_early(self) -> str:
-        """Why training ended before its plan; empty where it did not."""
+        """Return why training ended early; empty if it did not."""
         standing, patience = self.standing, self.config.early_stopping_patience
         if standing.step == self.plan.total_steps:
             return ""
@@ -165,35 +176,36 @@ class Trainer:
         self._sync_logger_position()
         return self.keeper.save(self.standing, roles, validation.total if validation else None)
 
-    def _save_and_exit(self, stepped: StepResult) -> int:
-        """Save and go, because the stop file or a signal says so; the step is finished."""
+    def _save_and_exit(self, result: StepResult) -> int:
+        """Save and exit after a stop request; the step is finished."""
         if not self._save((LAST,)):
             raise RunFailed(
-                f"Asked to leave at step {self.standing.step}, but nothing could be saved.", "Free space on the node."
+                f"Stop requested at step {self.standing.step}, but no checkpoint could be saved.",
+                "Free space on the node.",
             )
-        if stepped.stop_requests["stop"]:
+        if result.stop_requests["stop"]:
             self.recorder.log_event("stopped", "info", f"Stopped on request after step {self.standing.step}.")
             self.recorder.heartbeat("stopped")
             return OK
-        self.recorder.log_event("preempted", "warning", f"Told to terminate; saved step {self.standing.step}.")
-        self.recorder.heartbeat("stopped", "preempted", why="told to terminate (SIGTERM or SIGINT)")
+        self.recorder.log_event("preempted", "warning", f"Terminated; saved step {self.standing.step}.")
+        self.recorder.heartbeat("stopped", "preempted", why="terminated (SIGTERM or SIGINT)")
         return PREEMPTED
 
     def _final_evaluation(self) -> None:
-        """Held-out figures of the best weights, said by rank 0."""
+        """Evaluate the best weights on the test block; rank 0 records the result."""
         self._sync_logger_position()
         if self.examiner is not None:
             self.learner.average.model.load_state_dict(self.best_weights)
             figures = self.examiner.evaluation(
                 self.learner.average.model,
-                lambda: self.recorder.heartbeat("validating", "judging the best weights on the test block"),
+                lambda: self.recorder.heartbeat("validating", "evaluating the best weights on the test block"),
             )
             self.recorder.log_metric(EvaluationMetric, **figures)
         if self.keeper.last_save_error:
-            kept = f"since step {last.step} no" if (last := self.keeper.last) else "no"
+            which = f"since step {last.step} no" if (last := self.keeper.last) else "no"
             raise RunFailed(
-                f"Training ended, but {kept} checkpoint could be written: {self.keeper.last_save_error}.",
-                "Free space on the node, then go on from there: giblet launch NODE CONFIG --resume RUN",
+                f"Training ended, but {which} checkpoint could be written: {self.keeper.last_save_error}.",
+                "Free space on the node, then continue: giblet launch NODE CONFIG --resume RUN",
             )
         self.recorder.log_event("finished", "info", f"Finished after {self.standing.step} steps.")
         self.recorder.heartbeat("finished", why=self._stopped_early())
