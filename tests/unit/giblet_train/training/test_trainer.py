@@ -229,7 +229,7 @@ def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch,
 
     def interrupted(self, stepped):
         note(self, stepped)
-        self.wishes.terminate_requested = self.standing.step >= 10
+        self.stop_signals.terminate_requested = self.standing.step >= 10
 
     monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(broken.path, load) == trainer.PREEMPTED
@@ -378,7 +378,7 @@ def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
     monkeypatch.setattr(checkpoint_files.CheckpointDir, "save", full_once)
     assert train_process.train(run_dir.path, load) == 0
     event = next(e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_failed")
-    assert event.level == "error" and "the disk is full" in event.sentence and "Training goes on" in event.sentence
+    assert event.level == "error" and "the disk is full" in event.sentence and "Training continues" in event.sentence
     assert checkpoint_files.newest(run_dir.checkpoints).step == 20
 
 
@@ -418,7 +418,7 @@ def test_without_a_whole_checkpoint_it_is_refused_and_nothing_is_removed(tmp_pat
     files = sorted(run_dir.checkpoints.glob("*.safetensors"))
     for path in files:
         path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(DataError, match=r"no checkpoint to go on from: .*step-00000020\.safetensors is not what was"):
+    with pytest.raises(DataError, match=r"no checkpoint to resume from: .*step-00000020\.safetensors is damaged"):
         train_process.train(run_dir.path, load)
     assert sorted(run_dir.checkpoints.glob("*.safetensors")) == files
 
@@ -461,7 +461,7 @@ def test_where_no_record_can_be_read_nothing_starts_from_zero(tmp_path, straight
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
     for path in run_dir.checkpoints.glob("*.json"):
         path.write_text("{")
-    with pytest.raises(DataError, match=r"no checkpoint to go on from: .*step-00000010\.json cannot be read"):
+    with pytest.raises(DataError, match=r"no checkpoint to resume from: .*step-00000010\.json cannot be read"):
         train_process.train(run_dir.path, load)
     assert not metrics_of(run_dir, StepMetric)
 
@@ -608,7 +608,7 @@ def test_an_absolute_error_is_scaled_as_told(scale, above_variance):
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this node has a GPU")
 def test_a_gpu_that_is_not_there_is_refused(tmp_path):
-    with pytest.raises(ConfigError, match="shows 0 GPU"):
+    with pytest.raises(ConfigError, match="torch sees 0"):
         train_process.train(run_dir_of(tmp_path, device="cuda").path, load)
 
 
