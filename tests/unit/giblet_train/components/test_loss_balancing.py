@@ -36,6 +36,7 @@ def test_uncertainty_at_its_optimum_is_one_over_the_loss_within_bounds():
         optimizer.zero_grad()
         (sum(f * losses[c] for c, f in balance.factor_of().items()) + balance.penalty()).backward()
         optimizer.step()
+        balance.limit()
     factors = {c: f.item() for c, f in balance.factor_of().items()}
     assert factors["fmri"] == pytest.approx(2.0, rel=0.02)
     assert factors["text"] == pytest.approx(torch.tensor(2.0).exp().item(), rel=1e-3)
@@ -46,3 +47,16 @@ def test_squared_pull_is_the_gradient_at_the_bottleneck():
     apart = torch.randn(3, requires_grad=True)
     pulls = squared_grad_norms({"fmri": (2 * z).sum(), "video": apart.sum(), "text": torch.zeros(())}, z)
     assert {c: float(p) for c, p in pulls.items()} == {"fmri": 4.0 * 12, "video": 0.0, "text": 0.0}
+
+
+def test_an_uncertainty_weight_at_its_limit_recovers_when_the_loss_grows():
+    balance = LossBalancer("uncertainty", ("fmri",))
+    optimizer = torch.optim.Adam(balance.parameters(), lr=0.05)
+    for loss, n_steps in ((0.01, 600), (5.0, 600)):
+        for _ in range(n_steps):
+            optimizer.zero_grad()
+            (balance.factor_of()["fmri"] * loss + balance.penalty()).backward()
+            optimizer.step()
+            balance.limit()
+        factor = balance.factor_of()["fmri"].item()
+        assert factor == pytest.approx(min(1.0 / loss, torch.tensor(2.0).exp().item()), rel=0.03)

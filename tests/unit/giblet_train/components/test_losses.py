@@ -1,10 +1,19 @@
 """Loss terms against numpy, and 1.0 for the best constant."""
 
+from typing import get_args, get_type_hints
+
 import numpy as np
 import pytest
 import torch
 
-from giblet_train.components.losses import absolute_error, correlation_distance, scale_of, squared_error
+from giblet_train.components.losses import (
+    ENCODING_LOSSES,
+    absolute_error,
+    correlation_distance,
+    scale_of,
+    squared_error,
+)
+from giblet_train.schema.config import Config
 
 RNG = np.random.default_rng(0)
 PREDICTED, TARGET = RNG.normal(size=(2, 3, 20, 5)).astype(np.float32)
@@ -56,3 +65,7 @@ def test_a_response_that_does_not_change_has_no_correlation():
 
 def test_scales():
     assert [scale_of(4.0, s) for s in ("variance", "std", "none")] == [4.0, 2.0, 1.0]
+
+
+def test_the_registry_has_the_names_of_the_configuration_key():
+    assert tuple(ENCODING_LOSSES) == get_args(get_type_hints(Config)["fmri_loss_type"])

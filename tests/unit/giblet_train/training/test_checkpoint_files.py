@@ -141,7 +141,7 @@ def test_resume_from_finds_a_run_a_folder_and_a_file(tmp_path):
     here = RunDir(tmp_path / "runs" / "new")
     for name in ("old", str(tmp_path / "runs" / "old"), str(folder / record.file)):
         assert checkpoint_files.find(name, here) == (folder, [record])
-    with pytest.raises(ConfigError, match="neither a run beside this one"):
+    with pytest.raises(ConfigError, match="neither a run of this node"):
         checkpoint_files.find("odl", here)
 
 
