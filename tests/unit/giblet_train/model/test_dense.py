@@ -44,5 +44,5 @@ def test_a_width_that_no_attention_could_have_is_built():
 
 
 def test_a_configuration_that_it_cannot_honour_is_refused():
-    with pytest.raises(ConfigError, match="dense predicts voxels from nothing"):
+    with pytest.raises(ConfigError, match="dense has no ridge initialisation"):
         config(model={"kind": "dense"})

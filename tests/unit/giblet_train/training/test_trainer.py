@@ -253,7 +253,7 @@ def test_other_threads_are_told_as_rounding(tmp_path, straight):
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
     assert train_process.train(run_dir.path, load) == 0
     [resumed] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "resumed"]
-    assert "It ran with threads: 1: from here on it is equal within rounding" in resumed
+    assert "It ran with threads: 1: from here on results are equal within rounding" in resumed
 
 
 def test_another_configuration_is_not_resumed(tmp_path):
