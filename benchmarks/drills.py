@@ -1,4 +1,4 @@
-"""Every fault of `giblet demo FAULT`, one after another on this machine, and whether it was caught: docs/drills.md.
+"""Inject every fault of `giblet demo FAULT` on this machine and report which were caught: docs/benchmarks/drills.md.
 
     python -m benchmarks.drills               all of them: some twenty minutes on two cores
     python -m benchmarks.drills nan stall     these

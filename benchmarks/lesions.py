@@ -1,4 +1,4 @@
-"""Whether each lesion removes its own modality and only that: `python benchmarks/lesions.py WORKDIR > docs/lesions.md`.
+"""Check that each lesion removes only its own modality: `python -m benchmarks.lesions WORKDIR`.
 
 Simulated brain, real film. Trains the demo on every fold (about a minute each), removes the regions that the truth
 file gives to one modality, and reports what of the rebuilt film is lost, beside random sets of voxels.
@@ -27,7 +27,7 @@ PAGE = """# Lesions: what each part of the brain does for the rebuilt film
     python -m giblet_train lesion RUN_DIR --atlas parcels.nii.gz --region 17  # an atlas on the grid of the BOLD files
     python -m giblet_train lesion RUN_DIR --mask area.nii.gz --json           # any set of voxels
 
-From a laptop `giblet lesion RUN` takes the same options and does this on the run's node ([inspect](inspect.md)).
+From a laptop, `giblet lesion RUN` has the same options and runs on the run's node ([evaluating a run](../inspect.md)).
 
 The film of the test block is rebuilt from measured (or `--source predicted`) brains without the region's voxels, in
 all subjects. `missing` tells the readout, which then reads what the other voxels still carry; `silence` does not, as

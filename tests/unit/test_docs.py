@@ -1,0 +1,112 @@
+"""README, CONTRIBUTING and docs: links resolve, commands exist, README stays short."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+
+from giblet_train.__main__ import app as engine_app
+from giblet_tui.cli.app import app
+from tests.paths import ROOT
+
+HISTORY = ("CHANGELOG.md", "DECISIONS.md")
+"""Pages that also speak of commands of the past."""
+PAGES = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+README_LINES = 90
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+FENCE = re.compile(r"^```.*?^```", re.M | re.S)
+
+
+def slug(heading: str) -> str:
+    """Return the anchor that GitHub and mkdocs give a heading."""
+    text = re.sub(r"[`*_]|\[|\]\([^)]*\)", "", heading.lower())
+    return re.sub(r"\s", "-", re.sub(r"[^\w\s-]", "", text).strip())
+
+
+def anchors(page: Path) -> set[str]:
+    return {slug(line.lstrip("#").strip()) for line in page.read_text().splitlines() if line.startswith("#")}
+
+
+def broken_links(page: Path) -> list[str]:
+    broken = []
+    for target in LINK.findall(FENCE.sub("", page.read_text())):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        linked = (page.parent / path).resolve() if path else page
+        if not linked.exists() or (anchor and linked.suffix == ".md" and anchor not in anchors(linked)):
+            broken.append(target)
+    return broken
+
+
+def commands(page: Path) -> list[str]:
+    """Return the giblet commands of a page: in code blocks and between backticks."""
+    text = page.read_text()
+    blocks = [*FENCE.findall(text), *re.findall(r"^    .*$", text, re.M)]
+    lines = [line.strip().removeprefix("$ ") for block in blocks for line in block.splitlines()]
+    inline = re.findall(r"`(giblet [^`\n]+)`", FENCE.sub("", text))
+    return [line for line in (*lines, *inline) if re.match(r"(giblet|python -m giblet_train)( |$)", line)]
+
+
+def words_of(line: str) -> list[str]:
+    """Return the words of one command, without comment, pipe and redirection."""
+    words = shlex.split(line, comments=True)
+    end = next((i for i, word in enumerate(words) if word in ("|", "||", "&&", ">", ";")), len(words))
+    return words[:end]
+
+
+def problem(line: str) -> str:
+    """Return what is wrong with a command of the docs; "" if it and its options exist."""
+    words = words_of(line)
+    command: Any = typer.main.get_command(app if words[0] == "giblet" else engine_app)
+    words = words[1:] if words[0] == "giblet" else words[3:]
+    while words and hasattr(command, "commands") and not words[0].startswith("-"):
+        child = command.get_command(None, words.pop(0))
+        if child is None:
+            return "no such command"
+        command = child
+    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+    unknown = [
+        w for w in words if re.match(r"--?[a-zA-Z]", w) and w.partition("=")[0] not in {*options, "-h", "--help"}
+    ]
+    return f"no option {', '.join(unknown)}" if unknown else ""
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_resolve(page: Path) -> None:
+    assert broken_links(page) == []
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name not in HISTORY], ids=lambda p: str(p.relative_to(ROOT)))
+def test_commands_and_their_options_exist(page: Path) -> None:
+    assert {line: fault for line in commands(page) if (fault := problem(line))} == {}
+
+
+def test_the_checks_find_what_is_wrong(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(
+        "# One two\n[a](page.md#one-two) [b](none.md) [c](#three)\n\n    giblet lanch x\n\n`giblet ps --frob`\n"
+    )
+    assert broken_links(page) == ["none.md", "#three"]
+    assert [problem(line) for line in commands(page)] == ["no such command", "no option --frob"]
+
+
+def test_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= README_LINES
+
+
+def test_every_page_is_reachable_from_the_readme() -> None:
+    reached, pages = set(), [ROOT / "README.md"]
+    while pages:
+        page = pages.pop()
+        if page in reached:
+            continue
+        reached.add(page)
+        linked = [(page.parent / t.partition("#")[0]).resolve() for t in LINK.findall(page.read_text())]
+        pages += [path for path in linked if path.suffix == ".md" and path.exists()]
+    assert set(PAGES) - reached == set()

@@ -1,0 +1,52 @@
+"""Facts about the repository that no tool checks: what runs on nodes, and files that must agree."""
+
+from __future__ import annotations
+
+import ast
+import sys
+from pathlib import Path
+
+import pytest
+
+from giblet_tui.connection.agent_bundle import AGENT_MODULES
+from tests.paths import ROOT
+
+AGENT = ROOT / "giblet_tui" / "agent"
+AGENT_FILES = sorted(AGENT.glob("*.py"))
+
+
+def imported_packages(tree: ast.AST) -> set[str]:
+    """Return the top-level packages that a module imports by absolute name."""
+    packages = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            packages |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.level == 0:
+            module = node.module or ""
+            packages.add("own" if module.startswith("giblet_tui.agent") else module.partition(".")[0])
+    return packages
+
+
+@pytest.mark.parametrize("path", AGENT_FILES, ids=lambda path: path.name)
+def test_the_agent_is_standard_library_and_python_3_8(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
+    assert imported_packages(tree) - {"own", *sys.stdlib_module_names} == set()
+
+
+def test_the_check_of_the_agent_finds_what_it_forbids() -> None:
+    assert imported_packages(ast.parse("import os, msgspec\nfrom giblet_tui.cli import app")) == {
+        "os",
+        "msgspec",
+        "giblet_tui",
+    }
+    with pytest.raises(SyntaxError):
+        ast.parse("match x:\n    case 1: pass\n", feature_version=(3, 8))
+
+
+def test_every_module_of_the_agent_is_sent_to_nodes() -> None:
+    assert {path.stem for path in AGENT_FILES} - {"__init__"} == set(AGENT_MODULES)
+
+
+def test_the_packaged_constraints_are_those_of_the_repository() -> None:
+    packaged = ROOT / "giblet_tui" / "constraints.txt"
+    assert packaged.read_bytes() == (ROOT / "constraints.txt").read_bytes()
