@@ -185,7 +185,7 @@ def _print_findings(findings: Sequence[checks.Finding]) -> None:
 
 def remember(node: Node) -> None:
     """Add a host of the ssh config that was used to nodes.yaml, and print that."""
-    if node.name not in {known.name for known in nodes.known_nodes()}:
+    if node.name not in {listed.name for listed in nodes.known_nodes()}:
         print_status(f"{node.name}, a host of {nodes.ssh_config_file()}, is now in {nodes.add(node)}.")
 
 

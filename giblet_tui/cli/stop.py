@@ -3,19 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import INTERRUPTED, ConfigError, GibletError, PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.completion import run_ids
-from giblet_tui.cli.console import confirm, print_data, print_error, print_status
+from giblet_tui.cli.console import confirm, print_data, print_error, print_status, prompt_line
+from giblet_tui.connection.connect import connect
+from giblet_tui.control import stop as control
+from giblet_tui.control.stop import StaleRun, StopResult, raise_if_survivors
+from giblet_tui.errors import Unreachable
+from giblet_tui.inventory import nodes
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.monitor import cache, find_run
+from giblet_tui.monitor.snapshots import RunSnapshot
 
-if TYPE_CHECKING:
-    from giblet_train.schema.errors import GibletError
-    from giblet_tui.control.stop import StaleRun, StopResult
-    from giblet_tui.inventory.nodes import Node
-    from giblet_tui.monitor.snapshots import RunSnapshot
+Report = Callable[[str], None]
 
 
 @command(
@@ -29,120 +34,103 @@ if TYPE_CHECKING:
 def stop(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[RUN]...", help="Runs; with --stale nodes, or none for all.", autocompletion=run_ids),
+        typer.Argument(metavar="[RUN]...", help="Runs; with --stale: nodes, default all.", autocompletion=run_ids),
     ] = None,
-    stale: Annotated[bool, typer.Option("--stale", help="Runs that hold on to something for nothing.")] = False,
+    stale: Annotated[
+        bool,
+        typer.Option("--stale", help="Select runs that hold GPUs, processes or sessions but make no progress."),
+    ] = False,
     grace: Annotated[
         float | None,
-        typer.Option(min=0.0, max=3600.0, help="Seconds for a last checkpoint; the run's own if not given."),
+        typer.Option(min=0.0, max=3600.0, help="Seconds for a last checkpoint; default: the run's own grace."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Leave the grace out: at once.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask: stale runs, or a production run.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Kill at once, without time for a last checkpoint.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask about stale runs or a production run.")] = False,
 ) -> None:
-    """End runs: asked to save and stop, then told, then killed; then proved that no process, session or GPU is left.
+    """End runs: ask to save and stop, then TERM, then KILL; then prove that no process, session or GPU is left.
 
-    Exit code 4 names what survives. Stopping what has ended is a success. The node finishes the job without us.
+    Exit code 4 names what survives. Stopping a run that has ended succeeds. The node finishes the stop even if this
+    machine disconnects.
     """
-    from giblet_train.schema.errors import INTERRUPTED, ConfigError
-
     if not names and not stale:
-        raise ConfigError("Which run?", "giblet stop RUN, giblet stop @last, or giblet stop --stale")
-    chosen, faults = (_stale_runs(names or (), yes), []) if stale else _named_runs(names or (), yes)
+        raise ConfigError("No run was named.", "giblet stop RUN, giblet stop @last, or giblet stop --stale")
+    selected, errors = (_stale_runs(names or (), yes), []) if stale else _named_runs(names or (), yes)
     try:
-        _stop_each(chosen, faults, grace, force)
+        _stop_all(selected, errors, grace, force)
     except KeyboardInterrupt:
         print_status("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
         raise typer.Exit(INTERRUPTED) from None
 
 
-def stop_run(run_id: str, say: Callable[[str], None]) -> str:
-    """Stop one run and prove it: the sentence that says so. Raises GibletError, TargetNotReached naming survivors."""
-    from giblet_tui.control.stop import raise_if_survivors
-    from giblet_tui.monitor import find_run
-
-    node, whole = find_run.locate(run_id, say)
-    stopped = [_end(part, whole, None, False, say) for part in find_run.all_nodes(_last_known_run(node, whole))]
-    raise_if_survivors(stopped)
-    return " ".join(each.sentence for each in stopped)
+def stop_run(run_id: str, report: Report) -> str:
+    """Stop one run on all its nodes and return the sentence that reports it. Raises TargetNotReached for survivors."""
+    node, full_id = find_run.locate(run_id, report)
+    nodes_of_run = find_run.all_nodes(_last_known_run(node, full_id))
+    results = [_stop_on(part, full_id, None, False, report) for part in nodes_of_run]
+    raise_if_survivors(results)
+    return " ".join(result.sentence for result in results)
 
 
-def _stop_each(
-    chosen: Sequence[tuple[Node, str]], faults: Sequence[GibletError], grace: float | None, force: bool
+def _stop_all(
+    selected: Sequence[tuple[Node, str]], errors: Sequence[GibletError], grace: float | None, force: bool
 ) -> None:
-    """Stop run after run, whatever becomes of the others. Raises TargetNotReached for survivors before other faults."""
-    from giblet_train.schema import errors
-    from giblet_tui.control.stop import raise_if_survivors
-
-    stopped: list[StopResult] = []
-    met = list(faults)
-    for node, run_id in chosen:
+    """Stop run after run, whatever happens to the others. Raises TargetNotReached for survivors before other errors."""
+    results: list[StopResult] = []
+    all_errors = list(errors)
+    for node, run_id in selected:
         try:
-            stopped.append(_stop_one(node, run_id, grace, force, print_status))
-        except errors.GibletError as error:
-            met.append(error)
-    survived = any(each.survivors for each in stopped)
-    for fault in met if survived else met[1:]:
-        print_error(fault)
-    raise_if_survivors(stopped)
-    if met:
-        raise met[0]
+            results.append(_stop_one(node, run_id, grace, force))
+        except GibletError as error:
+            all_errors.append(error)
+    any_survivor = any(result.survivors for result in results)
+    for failure in all_errors if any_survivor else all_errors[1:]:
+        print_error(failure)
+    raise_if_survivors(results)
+    if all_errors:
+        raise all_errors[0]
 
 
-def _stop_one(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> StopResult:
-    from giblet_tui.monitor import find_run
-
-    say(f"stopping {run_id} on {node.name}")
-    stopped = _end(node, run_id, grace, force, say)
-    print_data(stopped.sentence)
+def _stop_one(node: Node, run_id: str, grace: float | None, force: bool) -> StopResult:
+    print_status(f"stopping {run_id} on {node.name}")
+    result = _stop_on(node, run_id, grace, force, print_status)
+    print_data(result.sentence)
     find_run.observe([node])
-    return stopped
+    return result
 
 
-def _end(node: Node, run_id: str, grace: float | None, force: bool, say: Callable[[str], None]) -> StopResult:
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.control.stop import stop as end
-
+def _stop_on(node: Node, run_id: str, grace: float | None, force: bool, report: Report) -> StopResult:
     with connect(node) as connection:
-        return end(node, connection, run_id, say, grace_s=grace, force=force)
+        return control.stop(node, connection, run_id, report, grace_s=grace, force=force)
 
 
 def _named_runs(names: Sequence[str], yes: bool) -> tuple[list[tuple[Node, str]], list[GibletError]]:
-    """The runs that are meant, each agreed to; and why those of a node that cannot be reached are left out."""
-    from giblet_tui.errors import Unreachable
-    from giblet_tui.monitor import find_run
-
-    found: list[tuple[Node, str]] = []
-    faults: list[GibletError] = []
+    """Return the confirmed runs on each of their nodes, and the errors of those whose node cannot be reached."""
+    selected: list[tuple[Node, str]] = []
+    errors: list[GibletError] = []
     for node, run_id in [find_run.locate(name, print_status) for name in dict.fromkeys(names)]:
         try:
             run = _last_known_run(node, run_id)
         except Unreachable as error:
-            faults.append(type(error)(f"{run_id} was not stopped: {error.message}", error.remedy))
+            errors.append(type(error)(f"{run_id} was not stopped: {error.message}", error.remedy))
             continue
         _confirm_production(run, yes)
-        found += [(part, run_id) for part in find_run.all_nodes(run)]
-    return found, faults
+        selected += [(part, run_id) for part in find_run.all_nodes(run)]
+    return selected, errors
 
 
 def _last_known_run(node: Node, run_id: str) -> RunSnapshot:
-    """The run as it is, or was when last seen: where its first node is silent, its others can still be stopped."""
-    from giblet_tui.errors import Unreachable
-    from giblet_tui.monitor import cache, find_run
-
+    """Return the run as it is, or as last seen: its other nodes can be stopped while the first is unreachable."""
     try:
         return find_run.fetch_run(node, run_id)
     except Unreachable:
-        known = cache.load().run(run_id)
-        if known is None or len(known.run.nodes) < 2:
+        cached = cache.load().run(run_id)
+        if cached is None or len(cached.run.nodes) < 2:
             raise
-        return known
+        return cached
 
 
 def _confirm_production(run: RunSnapshot, yes: bool) -> None:
-    """A living run of the production stage is stopped only by --yes, or by its name typed at a terminal."""
-    from giblet_train.schema.errors import PreflightRefused
-    from giblet_tui.cli.console import prompt_line
-
+    """Refuse to stop a live production run without --yes or its name typed at a terminal."""
     run_id = run.run.run_id
     if yes or not run.health.live or run.config is None or run.config.stage != "production":
         return
@@ -151,43 +139,36 @@ def _confirm_production(run: RunSnapshot, yes: bool) -> None:
 
 
 def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
-    """The stale runs of these nodes (all if none), listed with the reason, and agreed to once.
+    """List the stale runs of these nodes (all if none) with the reason, ask once, and return them.
 
-    Raises Unreachable when nothing is stale but a node could not be asked.
+    Raises Unreachable if nothing is stale but a node could not be asked.
     """
-    from giblet_train.schema.errors import PreflightRefused
-    from giblet_tui.errors import Unreachable
-    from giblet_tui.inventory import nodes
-
-    found: list[tuple[Node, StaleRun]] = []
-    silent: list[str] = []
+    stale_runs: list[tuple[Node, StaleRun]] = []
+    unreachable: list[str] = []
     for node in [nodes.resolve(name) for name in names] if names else nodes.known_nodes():
         try:
             stale, others = _stale_on(node)
-            found += [(node, run) for run in stale]
+            stale_runs += [(node, run) for run in stale]
             for line in others:
                 print_status(f"{node.name}: {line}")
         except Unreachable as error:
-            silent.append(node.name)
+            unreachable.append(node.name)
             print_status(f"{node.name} was not asked: {error.message}")
-    for node, run in found:
+    for node, run in stale_runs:
         print_status(f"{run.run_id} on {node.name}{f', launched by {run.by}' if run.by else ''}: {run.why}")
-    if not found and silent:
+    if not stale_runs and unreachable:
         raise Unreachable(
-            f"Whether anything is stale on {', '.join(silent)} is not known.", "Try again once it can be reached."
+            f"Whether anything is stale on {', '.join(unreachable)} is not known.", "Try again once it can be reached."
         )
-    if not found:
+    if not stale_runs:
         print_status("Nothing is stale.")
-    elif not yes and not confirm(f"Stop {'it' if len(found) == 1 else f'these {len(found)}'}?"):
+    elif not yes and not confirm(f"Stop {'it' if len(stale_runs) == 1 else f'these {len(stale_runs)}'}?"):
         raise PreflightRefused("Nothing was stopped.", "Answer y, or add --yes.")
-    return [(node, run.run_id) for node, run in found]
+    return [(node, run.run_id) for node, run in stale_runs]
 
 
 def _stale_on(node: Node) -> tuple[list[StaleRun], list[str]]:
-    """The stale runs of a node, and a line for what else holds its GPUs and is not giblet's to end."""
-    from giblet_tui.connection.connect import connect
-    from giblet_tui.control.stop import find_stale, probe_resources, unowned_gpu_processes
-
+    """Return the stale runs of a node, and a line for each other process of this user that holds its GPUs."""
     with connect(node) as connection:
-        seen = probe_resources(node, connection)
-    return find_stale(node, seen), unowned_gpu_processes(seen)
+        resources = control.probe_resources(node, connection)
+    return control.find_stale(node, resources), control.unowned_gpu_processes(resources)

@@ -1,4 +1,4 @@
-"""Adopting a session that somebody started by hand: what to ask of the node, and what its answer means."""
+"""Adopt a session that somebody started by hand: the request to the node and its answer."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _LONGEST_NAME = 40
 
 
 class AdoptedSession(msgspec.Struct, frozen=True, kw_only=True):
-    """A session taken in. log: where its lines are read, empty when none was found; again: only its keeper is new."""
+    """An adopted session. log: the file whose lines are read, or empty; again: only its monitor is new."""
 
     run_id: str
     log: str
@@ -30,7 +30,11 @@ class AdoptedSession(msgspec.Struct, frozen=True, kw_only=True):
 def adopt(
     node: Node, connection: Connection, session: str, by: str, *, name: str | None = None, log: str | None = None
 ) -> AdoptedSession:
-    """Take in a session of the node. name: of the run, the session's own if None; log: a path there, else looked for.
+    """Adopt a session of the node as a run.
+
+    Args:
+        name: the run's name; None: the session's own.
+        log: a path on the node; None: the node looks for it.
 
     Raises ConfigError for a name that no run can have, and the node's refusal; nothing is changed there then.
     """
@@ -48,7 +52,7 @@ def adopt(
 
 
 def run_name(session: str) -> str:
-    """What a session's run is called: its name as far as a run may be called so. Raises ConfigError."""
+    """Return a run name made from a session's name. Raises ConfigError."""
     bare = re.sub(r"^\d+\.", "", session).lower()
     return _checked(re.sub(r"[^a-z0-9_-]+", "-", bare).strip("-_")[:_LONGEST_NAME] or "adopted")
 

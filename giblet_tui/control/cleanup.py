@@ -1,4 +1,4 @@
-"""Freeing space: which runs and environments of a node may go, how much each holds, and taking them away."""
+"""Free disk space on a node: list its runs and environments with their size, and remove those no longer needed."""
 
 from __future__ import annotations
 
@@ -14,33 +14,37 @@ from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache
 
 OLD_DAYS = 30.0
-"""Ended runs that have lain for so long are what `prune` takes."""
+"""`prune` removes runs that ended at least this long ago."""
 LIMIT_S = 900.0
-"""Counting and removing many small files over a network file system takes long."""
+"""Counting and removing many small files on a network file system is slow."""
 _UNITS = ("B", "kB", "MB", "GB", "TB")
 
 
 class DiskItem(msgspec.Struct, frozen=True, kw_only=True):
-    """A run or an environment on a node: what it takes, since when nothing changed in it, and why it must stay."""
+    """A run or an environment on a node."""
 
     kind: Literal["run", "environment"]
     name: str
     bytes: int
     idle_days: float
+    """Days since anything in it changed."""
     kept: str = ""
+    """Why it must stay; empty if it may be removed."""
 
     @property
     def sentence(self) -> str:
-        """For a list of what goes, or stays."""
+        """Line of a list of what is removed or stays."""
         line = f"{self.kind} {self.name}: {format_bytes(self.bytes)}, unchanged for {self.idle_days:.0f} days"
         return f"{line}; stays: {self.kept}" if self.kept else line
 
 
 class CleanupResult(msgspec.Struct, frozen=True, kw_only=True):
-    """What was removed, and what was refused, by name: the reason."""
+    """Outcome of a removal."""
 
     removed: dict[str, int]
+    """Name -> bytes freed."""
     refused: dict[str, str]
+    """Name -> reason."""
 
     @property
     def bytes(self) -> int:
@@ -48,37 +52,39 @@ class CleanupResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def list_disk_usage(node: Node, connection: Connection) -> list[DiskItem]:
-    """Every run and environment of a node, with what it holds. Nothing is changed."""
+    """List the runs and environments of a node with their sizes; changes nothing."""
     arguments = _needs(node)
-    told = sanitize_value(connection.call("holdings", arguments, timeout_s=LIMIT_S))
+    answer = sanitize_value(connection.call("holdings", arguments, timeout_s=LIMIT_S))
     kinds: tuple[tuple[Literal["run", "environment"], str], ...] = (("run", "runs"), ("environment", "environments"))
-    return [DiskItem(kind=kind, **_fields(each)) for kind, key in kinds for each in told[key]]
+    return [DiskItem(kind=kind, **_fields(item)) for kind, key in kinds for item in answer[key]]
 
 
-def prune_candidates(found: Sequence[DiskItem], older_days: float = OLD_DAYS) -> list[DiskItem]:
-    """What `prune` takes: runs that ended and lay for older_days, and every environment but those that are needed."""
-    return [each for each in found if not each.kept and (each.kind == "environment" or each.idle_days >= older_days)]
+def prune_candidates(items: Sequence[DiskItem], older_days: float = OLD_DAYS) -> list[DiskItem]:
+    """Return what `prune` removes: runs that ended at least older_days ago, and environments that no run needs."""
+    return [item for item in items if not item.kept and (item.kind == "environment" or item.idle_days >= older_days)]
 
 
-def remove(node: Node, connection: Connection, chosen: Sequence[DiskItem], say: Callable[[str], None]) -> CleanupResult:
-    """Take runs and environments away; the node looks at each again and refuses what is needed by now."""
+def remove(
+    node: Node, connection: Connection, items: Sequence[DiskItem], report: Callable[[str], None]
+) -> CleanupResult:
+    """Remove runs and environments; the node checks each again and refuses those needed by now."""
     arguments = {
         **_needs(node),
-        "runs": [each.name for each in chosen if each.kind == "run"],
-        "environments": [each.name for each in chosen if each.kind == "environment"],
+        "runs": [item.name for item in items if item.kind == "run"],
+        "environments": [item.name for item in items if item.kind == "environment"],
     }
-    told = connection.call(
-        "remove", arguments, timeout_s=LIMIT_S, on_event=lambda event: say(sanitize(str(event.get("step", ""))))
+    answer = connection.call(
+        "remove", arguments, timeout_s=LIMIT_S, on_event=lambda event: report(sanitize(str(event.get("step", ""))))
     )
-    told = sanitize_value(told)
+    answer = sanitize_value(answer)
     return CleanupResult(
-        removed={each["name"]: each["bytes"] for each in told["removed"]},
-        refused={each["name"]: each["why"] for each in told["refused"]},
+        removed={item["name"]: item["bytes"] for item in answer["removed"]},
+        refused={item["name"]: item["why"] for item in answer["refused"]},
     )
 
 
 def format_bytes(n_bytes: float) -> str:
-    """`512 B`, `3.1 GB`: powers of 1000."""
+    """Return `512 B` or `3.1 GB`, in powers of 1000."""
     for unit in _UNITS:
         if n_bytes < 1000 or unit == _UNITS[-1]:
             break
@@ -87,10 +93,10 @@ def format_bytes(n_bytes: float) -> str:
 
 
 def _needs(node: Node) -> dict[str, Any]:
-    """What the node cannot know by itself: our version, and runs that ones on other nodes were promoted from."""
+    """Return what the node cannot know: our version, and which of its runs were promoted on other nodes."""
     promoted = {run.run.promotion.from_run: run.run.run_id for run in cache.load().runs() if run.run.promotion}
     return {"workdir": node.workdir, "keep": environment_key(), "promoted": promoted}
 
 
-def _fields(told: dict[str, Any]) -> dict[str, Any]:
-    return {name: told[name] for name in ("name", "bytes", "idle_days", "kept")}
+def _fields(item: dict[str, Any]) -> dict[str, Any]:
+    return {name: item[name] for name in ("name", "bytes", "idle_days", "kept")}

@@ -1,4 +1,4 @@
-"""GPU memory that processes hold, in words: how much of which card, and how it is freed where no signal does."""
+"""Describe the GPU memory that processes hold, and how to free it when no signal does."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ class Held(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def format_held(holds: Iterable[Held]) -> str:
-    """`12.0 GiB of GPU 3, 4.0 GiB of GPU 5`, a part for each GPU; empty for none."""
+    """Return `12.0 GiB of GPU 3, 4.0 GiB of GPU 5`, one part per GPU; empty for none."""
     total: dict[int, float] = {}
-    for held in holds:
-        total[held.index] = total.get(held.index, 0.0) + held.memory_gib
+    for share in holds:
+        total[share.index] = total.get(share.index, 0.0) + share.memory_gib
     return ", ".join(f"{gib:.1f} GiB of GPU {index}" for index, gib in sorted(total.items()))
 
 
 def format_orphaned(pid: int, holds: Iterable[Held], what: str = "which has ended") -> str:
-    """That the driver still counts memory for a process that is no more. what: all that is known of that process."""
+    """Return a sentence: the driver still counts memory for a process that has ended. what: what is known about it."""
     return f"{format_held(holds)} is still counted for pid {pid}, {what}"
 
 
 def advice(holds: Iterable[Held]) -> str:
-    """How memory is freed that no signal frees."""
-    cards: Sequence[int] = sorted({held.index for held in holds})
+    """Return how to free memory that no signal frees."""
+    cards: Sequence[int] = sorted({share.index for share in holds})
     return (
         "The driver frees an ended process' memory when its last call returns. If that does not come, an administrator"
         f" resets the card once nothing else is on it: sudo nvidia-smi --gpu-reset -i {','.join(map(str, cards))}"

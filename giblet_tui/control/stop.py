@@ -1,4 +1,4 @@
-"""Stopping runs, and finding those that ought to be: what to ask of a node, and what its answer means."""
+"""Stop runs and find stale ones: the requests to a node and the meaning of its answers."""
 
 from __future__ import annotations
 
@@ -20,71 +20,72 @@ from giblet_tui.errors import TargetNotReached, Unreachable
 from giblet_tui.inventory.nodes import Node
 
 MARGIN_S = 120.0
-"""For telling, killing and proving, beyond twice the grace."""
+"""Time for signals, kills and the proof, in addition to twice the grace."""
 LONGEST_GRACE_S = 3600.0
 STUCK = "Look at it on the node: a process stuck in the kernel (D) ends with its disk or GPU call, or a reboot."
 STARTING_S = 60.0
-"""A run may be without a supervisor for so long after its launch."""
+"""How long after its launch a run may be without a supervisor."""
 
 
 class SurvivingProcess(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that nothing ended. wchan: what it waits for in the kernel; holds: its GPU memory.
-
-    gone: the process has ended; only its GPU memory is still counted.
-    """
+    """A process that could not be ended."""
 
     pid: int
     cmdline: str = ""
     uid: int | None = None
     wchan: str = ""
+    """What it waits for in the kernel."""
     holds: tuple[Held, ...] = ()
+    """Its GPU memory."""
     gone: bool = False
+    """The process has ended; only its GPU memory is still counted."""
 
     @property
     def words(self) -> str:
-        """Which process, with what is known of it."""
+        """Pid with command, kernel wait and GPU memory, for people."""
         facts = [
             self.cmdline.strip()[:80],
             f"waits in {self.wchan}" if self.wchan not in ("", "0") else "",
             f"holds {gpu_memory.format_held(self.holds)}" if self.holds else "",
         ]
-        known = "" if self.gone else f" ({', '.join(fact for fact in facts if fact) or 'no further facts'})"
-        return f"pid {self.pid}{known}"
+        details = "" if self.gone else f" ({', '.join(fact for fact in facts if fact) or 'no further facts'})"
+        return f"pid {self.pid}{details}"
 
 
 class StopResult(msgspec.Struct, frozen=True, kw_only=True):
-    """How stopping a run went. already: it had ended before; steps: what was done, a sentence each."""
+    """Outcome of stopping a run on one node."""
 
     run_id: str
     node: str
     seconds: float
     already: bool = False
+    """It had ended before."""
     steps: tuple[str, ...] = ()
+    """What was done, one sentence each."""
     survivors: tuple[SurvivingProcess, ...] = ()
 
     @property
     def sentence(self) -> str:
-        """What was reached, for a person."""
+        """Sentence that reports the outcome."""
         if self.survivors:
-            alive = ", ".join(each.words for each in self.survivors if not each.gone)
-            said = [f"{self.run_id} cannot be ended: {alive} survives."] if alive else []
-            gone = "; ".join(gpu_memory.format_orphaned(each.pid, each.holds) for each in self.survivors if each.gone)
-            said += [f"{self.run_id} has ended, but on {self.node} {gone}."] if gone else []
-            return " ".join(said)
+            alive = ", ".join(process.words for process in self.survivors if not process.gone)
+            sentences = [f"{self.run_id} cannot be ended: {alive} survives."] if alive else []
+            orphaned = "; ".join(gpu_memory.format_orphaned(p.pid, p.holds) for p in self.survivors if p.gone)
+            sentences += [f"{self.run_id} has ended, but on {self.node} {orphaned}."] if orphaned else []
+            return " ".join(sentences)
         how = "had ended before" if self.already else f"ended in {self.seconds:.1f} s"
         return f"{self.run_id} {how}; no process, no session and no GPU memory of it is left on {self.node}."
 
 
 class StaleRun(msgspec.Struct, frozen=True, kw_only=True):
-    """A run that holds something, or claims to, without doing anything for it.
-
-    why: the evidence, as a sentence; by: who launched it.
-    """
+    """A run that holds GPUs, processes or sessions, or has an open record, but makes no progress."""
 
     run_id: str
     node: str
     why: str
+    """The evidence, as a sentence."""
     by: str = ""
+    """Who launched it."""
     processes: tuple[int, ...] = ()
     sessions: tuple[str, ...] = ()
 
@@ -93,61 +94,68 @@ def stop(
     node: Node,
     connection: Connection,
     run_id: str,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
     *,
     grace_s: float | None = None,
     force: bool = False,
 ) -> StopResult:
-    """End a run and prove it. say: told each stage. grace_s: for a last checkpoint; None: what the run was given.
+    """Stop a run and check that nothing of it is left.
 
-    Raises the node's refusal when the run is not there or not ours, Unreachable when the link breaks: the node finishes
-    the job, and stopping again tells how it ended. Survivors are no exception here: see `require_gone`.
+    Args:
+        report: receives each stage.
+        grace_s: time for a last checkpoint; None: the run's own grace.
+
+    Raises the node's refusal if the run does not exist or belongs to someone else, Unreachable if the connection breaks
+    (the node finishes the stop; stopping again reports the outcome). Survivors do not raise: see `raise_if_survivors`.
     """
     arguments = {"workdir": node.workdir, "run_id": run_id, "grace_s": grace_s, "force": force}
     limit_s = 2 * (LONGEST_GRACE_S if grace_s is None else grace_s) + MARGIN_S
     try:
-        done = connection.call(
-            "stop", arguments, timeout_s=limit_s, on_event=lambda event: say(sanitize(str(event.get("sentence", ""))))
+        answer = connection.call(
+            "stop",
+            arguments,
+            timeout_s=limit_s,
+            on_event=lambda event: report(sanitize(str(event.get("sentence", "")))),
         )
     except Unreachable as error:
-        again = f"{node.name} finishes stopping it. Then: giblet stop {run_id}"
-        raise type(error)(error.message, f"{error.remedy} {again}".strip()) from None
-    done = sanitize_value(done)
+        remedy = f"{node.name} finishes stopping it. Then: giblet stop {run_id}"
+        raise type(error)(error.message, f"{error.remedy} {remedy}".strip()) from None
+    answer = sanitize_value(answer)
     return StopResult(
         run_id=run_id,
         node=node.name,
-        seconds=done["seconds"],
-        already=done["already"],
-        steps=tuple(step["sentence"] for step in done["steps"]),
-        survivors=msgspec.convert(done["survivors"], tuple[SurvivingProcess, ...]),
+        seconds=answer["seconds"],
+        already=answer["already"],
+        steps=tuple(step["sentence"] for step in answer["steps"]),
+        survivors=msgspec.convert(answer["survivors"], tuple[SurvivingProcess, ...]),
     )
 
 
 def raise_if_survivors(stopped: Sequence[StopResult]) -> None:
-    """Raises TargetNotReached, naming each by its pid, when anything survived."""
-    left = [each for each in stopped if each.survivors]
-    if left:
+    """Raise TargetNotReached, which names each survivor by its pid, if anything survived."""
+    failed = [result for result in stopped if result.survivors]
+    if failed:
         remedies = []
-        if any(not survivor.gone for each in left for survivor in each.survivors):
+        if any(not survivor.gone for result in failed for survivor in result.survivors):
             remedies.append(STUCK)
-        holds = [held for each in left for survivor in each.survivors for held in survivor.holds]
+        holds = [share for result in failed for survivor in result.survivors for share in survivor.holds]
         if holds:
             remedies.append(gpu_memory.advice(holds))
-        raise TargetNotReached(" ".join(each.sentence for each in left), " ".join(remedies))
+        raise TargetNotReached(" ".join(result.sentence for result in failed), " ".join(remedies))
 
 
 def probe_resources(node: Node, connection: Connection) -> dict[str, Any]:
-    """What is still held on a node, as its agent tells it. Nothing is changed."""
+    """Ask a node which runs still hold processes, sessions or GPU memory; changes nothing."""
     return connection.call("remains", {"workdir": node.workdir}, timeout_s=60.0)
 
 
-def find_stale(node: Node, remains: Mapping[str, Any]) -> list[StaleRun]:
-    """The runs of a node that hold on to something for nothing, with the evidence. remains: what `look` saw."""
-    found = []
-    for run in remains["runs"]:
-        why = stale_reason(run, remains["now"])
+def find_stale(node: Node, resources: Mapping[str, Any]) -> list[StaleRun]:
+    """Return the stale runs of a node. resources: the answer of `probe_resources`."""
+    stale_runs = []
+    for run in resources["runs"]:
+        why = stale_reason(run, resources["now"])
         if why:
-            found.append(
+            stale_runs.append(
                 StaleRun(
                     run_id=sanitize(run["run_id"]),
                     node=node.name,
@@ -157,7 +165,7 @@ def find_stale(node: Node, remains: Mapping[str, Any]) -> list[StaleRun]:
                     sessions=tuple(run["sessions"]),
                 )
             )
-    return found
+    return stale_runs
 
 
 def _launched_by(run: Mapping[str, Any]) -> str:
@@ -165,26 +173,26 @@ def _launched_by(run: Mapping[str, Any]) -> str:
     return sanitize(record.launched_by) if record else ""
 
 
-def unowned_gpu_processes(remains: Mapping[str, Any]) -> list[str]:
-    """GPU memory that no run of giblet's accounts for: this user's own, or of processes that have ended; a line each.
+def unowned_gpu_processes(resources: Mapping[str, Any]) -> list[str]:
+    """Describe this user's GPU memory that belongs to no run, and that of ended processes; one line each.
 
-    Nothing here is giblet's by proof, so nothing is done about it.
+    giblet leaves it alone, because nothing proves that it is giblet's.
     """
     lines = []
-    for told in sanitize_value(list(remains.get("unclaimed", ()))):
-        holder = msgspec.convert(told, SurvivingProcess)
+    for process in sanitize_value(list(resources.get("unclaimed", ()))):
+        holder = msgspec.convert(process, SurvivingProcess)
         if holder.gone:
-            said = gpu_memory.format_orphaned(
+            sentence = gpu_memory.format_orphaned(
                 holder.pid, holder.holds, "which is no process there and was of no run of giblet's"
             )
-            lines.append(f"{said}. {gpu_memory.advice(holder.holds)}")
+            lines.append(f"{sentence}. {gpu_memory.advice(holder.holds)}")
         else:
             lines.append(f"{holder.words} is yours, but of no run here: left alone. To end it there: kill {holder.pid}")
     return lines
 
 
 def stale_reason(run: Mapping[str, Any], now: float) -> str:
-    """Why a run of the agent's `remains` is stale, as a sentence; empty for one that is well, or belongs elsewhere.
+    """Return why a run of the agent's `remains` is stale, as a sentence; empty if it is not, or is on another machine.
 
     now: the node's clock, seconds since 1970.
     """
@@ -215,16 +223,16 @@ def stale_reason(run: Mapping[str, Any], now: float) -> str:
 
 
 def _processes(run: Mapping[str, Any]) -> str:
-    """Its processes, and the GPU memory that they hold."""
-    memory = gpu_memory.format_held(held for pid in run["processes"] for held in _holds(run, pid))
+    """Return its pids and the GPU memory that they hold."""
+    memory = gpu_memory.format_held(share for pid in run["processes"] for share in _holds(run, pid))
     return ", ".join(map(str, run["processes"])) + (f" (with {memory})" if memory else "")
 
 
 def _after_its_end(run: Mapping[str, Any], pids: str) -> str:
-    """What a run that ended holds all the same."""
+    """Return what a run still holds after its end."""
     parts = [gpu_memory.format_orphaned(pid, _holds(run, pid)) for pid in run.get("gone", ())]
     if pids:
-        parts.insert(0, f"pid {pids} lives on")
+        parts.insert(0, f"pid {pids} is still alive")
     elif run["sessions"]:
         parts.insert(0, f"its {' and '.join(run['sessions'])} session is still open")
     return "; ".join(parts)
@@ -236,7 +244,7 @@ def _holds(run: Mapping[str, Any], pid: int) -> tuple[Held, ...]:
 
 def _unsupervised(run: Mapping[str, Any], pids: str) -> str:
     if pids:
-        return f"its supervisor is gone, but pid {pids} lives on"
+        return f"its supervisor is gone, but pid {pids} is still alive"
     if run["sessions"]:
         return f"its {' and '.join(run['sessions'])} session is open without a process of it"
     return "its supervisor is gone without an exit record; its record is still open"
@@ -251,7 +259,7 @@ def _record(run: Mapping[str, Any], name: str, kind: type[R]) -> R | None:
 
 
 def _thresholds(text: str | None) -> WatchConfig:
-    """The run's own; the defaults when its configuration cannot be read."""
+    """Return the run's own alert thresholds; the defaults if its configuration cannot be read."""
     try:
         return config_loader.from_mapping(yaml_io.load_text(text or "", "config.yaml")).config.watch
     except ConfigError:

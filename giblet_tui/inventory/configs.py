@@ -1,4 +1,4 @@
-"""Where configurations are found by name: a path given, ./configs, then those that come with giblet."""
+"""Find configurations by name: a given path, ./configs, then those that come with giblet."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ PACKAGED = Path(giblet_train.__file__).parent / "configs"
 
 
 def folders() -> tuple[Path, ...]:
-    """Folders that are searched, in order."""
+    """Return the folders that are searched, in order."""
     return tuple(f for f in (Path("configs"), PACKAGED) if f.is_dir())
 
 
 def known() -> dict[str, Path]:
-    """Every configuration that has a name here, the first of equal names."""
+    """Return name -> file of every configuration; the first folder wins."""
     files = [p for folder in folders() for p in sorted(folder.glob("*.yaml"))]
-    found = [p for p in files if p.name != LADDER and not p.name.endswith(".example.yaml")]
-    return {p.stem: p for p in reversed(found)}
+    configs = [p for p in files if p.name != LADDER and not p.name.endswith(".example.yaml")]
+    return {p.stem: p for p in reversed(configs)}
 
 
 def ladder() -> Stages:
-    """The stages of ./configs/ladder.yaml, or else giblet's own. Raises ConfigError."""
+    """Read the stages of ./configs/ladder.yaml, else giblet's own. Raises ConfigError."""
     return read_ladder(next(folder / LADDER for folder in folders() if (folder / LADDER).is_file()))
 
 
 def find(name: str) -> Path:
-    """The file of a configuration, by its name or its path. Raises ConfigError with the nearest name."""
+    """Return the file of a configuration, by name or path. Raises ConfigError with the nearest name."""
     if "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
         if not path.is_file():
@@ -51,12 +51,12 @@ def find(name: str) -> Path:
 
 
 def read(name: str, settings: Sequence[str] = ()) -> Loaded:
-    """The resolved configuration of that name or path, with `key=value` settings on top. Raises ConfigError."""
+    """Read a configuration by name or path and apply `key=value` settings. Raises ConfigError."""
     return load(find(name), parse_settings(settings), folders=folders())
 
 
 def parse_settings(settings: Sequence[str]) -> Mapping[str, Any]:
-    """`--set key=value` texts as dotted key -> value; the value is read as YAML would read it. Raises ConfigError."""
+    """Parse `--set key=value` texts into dotted key -> value; values are YAML. Raises ConfigError."""
     overrides: dict[str, Any] = {}
     for setting in settings:
         key, equals, text = setting.partition("=")

@@ -1,4 +1,4 @@
-"""Which nodes there are: the built-in `local`, those in nodes.yaml, and hosts of the ssh config by their name.
+"""Known nodes: the built-in `local`, those in nodes.yaml, and hosts of the ssh config by their name.
 
 `GIBLET_NODES` names another nodes.yaml, `GIBLET_SSH_CONFIG` another ssh config, `GIBLET_HOME` another working directory
 for the node `local`: what tests and shared accounts need.
@@ -26,7 +26,7 @@ LOCAL = "local"
 
 _PATH_PATTERN = r"^(?:~/|/)[^\x00-\x1f\x7f]*$"
 _HEADER = """\
-# The nodes giblet knows, besides `local` and the hosts of ~/.ssh/config. See configs/nodes.example.yaml for every key.
+# Nodes of giblet, in addition to `local` and the hosts of ~/.ssh/config. See configs/nodes.example.yaml for every key.
 """
 
 Transport = Literal["local", "ssh", "openssh"]
@@ -56,7 +56,7 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 def nodes_file() -> Path:
-    """`$GIBLET_NODES`, or giblet/nodes.yaml under `$XDG_CONFIG_HOME` (~/.config)."""
+    """Return `$GIBLET_NODES`, else giblet/nodes.yaml under `$XDG_CONFIG_HOME` (~/.config)."""
     if named := os.environ.get("GIBLET_NODES"):
         return Path(named).expanduser()
     base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
@@ -64,45 +64,45 @@ def nodes_file() -> Path:
 
 
 def ssh_config_file() -> Path:
-    """`$GIBLET_SSH_CONFIG`, or ~/.ssh/config."""
+    """Return `$GIBLET_SSH_CONFIG`, else ~/.ssh/config."""
     return Path(os.environ.get("GIBLET_SSH_CONFIG") or "~/.ssh/config").expanduser()
 
 
 def known_nodes() -> tuple[Node, ...]:
-    """`local`, then every node of nodes.yaml in its order: what verbs without a NODE look at. Raises ConfigError."""
+    """Return `local`, then the nodes of nodes.yaml in its order: the default of commands. Raises ConfigError."""
     listed = _read_file(nodes_file())
     local = listed.pop(LOCAL) if LOCAL in listed else _local()
     return (local, *listed.values())
 
 
 def resolve(name: str) -> Node:
-    """The node of that name: `local`, one in nodes.yaml, else a host of the ssh config.
+    """Return the node of that name: `local`, one in nodes.yaml, else a host of the ssh config.
 
-    Raises ConfigError with the nearest names when there is none.
+    Raises ConfigError with the nearest names if there is none.
     """
-    known = {node.name: node for node in known_nodes()}
-    if name in known:
-        return known[name]
+    by_name = {node.name: node for node in known_nodes()}
+    if name in by_name:
+        return by_name[name]
     config = ssh_config_file()
     if re.fullmatch(HOST_PATTERN, name) and names_host(name, config):
         return _ssh_node(name)
     hosts = hosts_of(config)
     raise ConfigError(
-        f"No node is called {name!r}{nearest(name, [*known, *hosts]) or '.'}",
-        f"Known: {', '.join([*known, *(h for h in hosts if h not in known)])}. Add a `Host {name}` block to {config}, "
-        f"or: giblet node add {name} --host HOST",
+        f"No node is called {name!r}{nearest(name, [*by_name, *hosts]) or '.'}",
+        f"Known: {', '.join([*by_name, *(host for host in hosts if host not in by_name)])}. "
+        f"Add a `Host {name}` block to {config}, or: giblet node add {name} --host HOST",
     )
 
 
 def resolve_all(names: str) -> list[Node]:
-    """The nodes of `tensor01,tensor02`, in order. Raises ConfigError as `resolve` does."""
+    """Return the nodes of `tensor01,tensor02`, in order. Raises ConfigError as `resolve`."""
     return [resolve(name.strip()) for name in names.split(",")]
 
 
 def add(node: Node) -> Path:
-    """Write a node into nodes.yaml, whose other lines and comments stay as they are. The file's path is returned.
+    """Append a node to nodes.yaml and return the file's path; other lines and comments stay unchanged.
 
-    Raises ConfigError when the name is taken or not fit.
+    Raises ConfigError if the name is taken or invalid.
     """
     check_name(node.name)
     path = nodes_file()
@@ -115,22 +115,22 @@ def add(node: Node) -> Path:
 
 
 def remove(name: str) -> Path:
-    """Take a node out of nodes.yaml. Nothing on the node changes. Raises ConfigError when it is not there."""
+    """Remove a node from nodes.yaml; nothing on the node changes. Raises ConfigError if it is not there."""
     path = nodes_file()
     listed = _read_file(path)
     if name not in listed:
         raise ConfigError(f"No node {name!r} in {path}{nearest(name, list(listed)) or '.'}")
     text = path.read_text(encoding="utf-8")
     shorter = re.sub(rf"(?m)^(['\"]?){re.escape(name)}\1\s*:.*\n?(?:^[ \t]+.*\n?|^\n(?=[ \t\n]))*", "", text)
-    left = yaml_io.load_text(shorter, str(path))
-    if left != {k: v for k, v in yaml_io.load_text(text, str(path)).items() if k != name}:
+    remaining = yaml_io.load_text(shorter, str(path))
+    if remaining != {k: v for k, v in yaml_io.load_text(text, str(path)).items() if k != name}:
         raise ConfigError(f"{path} is laid out in a way that giblet cannot edit.", f"Remove {name} from it by hand.")
     replace_file(path, shorter.encode())
     return path
 
 
 def node_from(value: Any, name: str, where: str = "node") -> Node:
-    """A node out of plain data, as nodes.yaml has it under its name. Raises ConfigError that begins with `where`."""
+    """Build a node from its mapping in nodes.yaml. Raises ConfigError that begins with `where`."""
     check_name(name)
     value = {} if value is None else value
     if not isinstance(value, Mapping):
@@ -149,7 +149,7 @@ def node_from(value: Any, name: str, where: str = "node") -> Node:
 
 
 def check_name(name: str) -> None:
-    """Raises ConfigError when a node cannot have that name."""
+    """Raise ConfigError if a node cannot have that name."""
     if not re.fullmatch(HOST_PATTERN, name):
         raise ConfigError(
             f"{name!r} cannot name a node.", "Use at most 63 letters, digits, _ . and -, not starting with . or -."

@@ -1,4 +1,4 @@
-"""Which hosts an ssh config names: its `Host` lines and those of the files it includes. ssh itself resolves them."""
+"""List the hosts of an ssh config: its `Host` lines and those of included files. ssh itself resolves them."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ _INCLUDE_DEPTH = 8
 
 
 def hosts_of(config: Path) -> list[str]:
-    """Hosts that an ssh config names without wildcards, in its order; files that it includes are read too."""
+    """Return the hosts that an ssh config names without wildcards, in its order, included files too."""
     names = [p for p in _host_patterns(config) if re.fullmatch(HOST_PATTERN, p)]
     return list(dict.fromkeys(names))
 
 
 def names_host(name: str, config: Path) -> bool:
-    """Does a `Host` line other than a bare `*` speak of that name?"""
+    """Return True if a `Host` line other than a bare `*` matches the name."""
     return any(p != "*" and not p.startswith("!") and fnmatch.fnmatchcase(name, p) for p in _host_patterns(config))
 
 
 def _host_patterns(config: Path, depth: int = 0) -> Iterator[str]:
-    """The words of every `Host` line. What cannot be read is left to ssh itself to complain about."""
+    """Yield the words of every `Host` line; ssh itself reports files that cannot be read."""
     try:
         lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
         return
     for line in lines:
-        found = re.match(r"\s*(host|include)(?:\s*=\s*|\s+)(.+)$", line, re.IGNORECASE)
-        if found is None:
+        match = re.match(r"\s*(host|include)(?:\s*=\s*|\s+)(.+)$", line, re.IGNORECASE)
+        if match is None:
             continue
         try:
-            words = shlex.split(found[2], comments=True)
+            words = shlex.split(match[2], comments=True)
         except ValueError:
             continue
-        if found[1].lower() == "host":
+        if match[1].lower() == "host":
             yield from words
         elif depth < _INCLUDE_DEPTH:
             for word in words:
@@ -45,7 +45,7 @@ def _host_patterns(config: Path, depth: int = 0) -> Iterator[str]:
 
 
 def _included(word: str, depth: int) -> Iterator[str]:
-    """ssh_config(5): relative names are under ~/.ssh, and wildcards expand in lexical order."""
+    """Yield the patterns of included files; relative names are under ~/.ssh (ssh_config(5))."""
     path = Path("~/.ssh").expanduser() / Path(word).expanduser()
     for file in sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor)))):
         yield from _host_patterns(file, depth + 1)

@@ -66,7 +66,7 @@ def needs_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> bool:
         return True
     if facts.get("gpu_error"):
         raise PreflightRefused(
-            f"{sanitize(str(facts['gpu_error']))}. So giblet cannot tell whether this node has a free GPU.",
+            f"{sanitize(str(facts['gpu_error']))}. giblet cannot see whether this node has a free GPU.",
             "Have it repaired (after a driver update, reboot), or train on the CPU: --set device=cpu",
         )
     if request.config.device == "auto" and request.gpus is None:

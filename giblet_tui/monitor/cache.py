@@ -1,6 +1,6 @@
-"""The last snapshot of each node, kept on this machine: for a first screen, and names, without a network.
+"""Cache of the last snapshot of each node on this machine: a first screen, and names, without a network.
 
-It holds no truth: what cannot be read is as if it were not there, and long histories are thinned.
+Files that cannot be read are ignored, and long histories are downsampled.
 """
 
 from __future__ import annotations
@@ -25,29 +25,29 @@ _decoder = msgspec.json.Decoder(NodeSnapshot)
 
 
 def folder() -> Path:
-    """`giblet/nodes` under `$XDG_CACHE_HOME` (~/.cache)."""
+    """Return `giblet/nodes` under `$XDG_CACHE_HOME` (~/.cache)."""
     return Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache").expanduser() / "giblet" / "nodes"
 
 
 def save(snapshot: NodeSnapshot) -> None:
-    """Keep a node's snapshot. A disk that takes none is no reason to stop watching."""
-    kept = replace(snapshot, link="connecting", runs=tuple(_downsample(run) for run in snapshot.runs[:MAX_RUNS]))
+    """Save a node's snapshot; a full or read-only disk is ignored."""
+    shortened = replace(snapshot, link="connecting", runs=tuple(_downsample(run) for run in snapshot.runs[:MAX_RUNS]))
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(folder() / f"{snapshot.node}.json", msgspec.json.encode(kept))
+        replace_file(folder() / f"{snapshot.node}.json", msgspec.json.encode(shortened))
     except OSError:
         pass
 
 
 def load() -> Fleet:
-    """What is kept of every node; `observed_at` says how old it is, and no link is live."""
-    found = []
+    """Load the saved snapshot of every node; `observed_at` is its age, and no link is live."""
+    snapshots = []
     for path in sorted(folder().glob("*.json")):
         try:
-            found.append(_decoder.decode(path.read_bytes()))
+            snapshots.append(_decoder.decode(path.read_bytes()))
         except (OSError, msgspec.MsgspecError):
             continue
-    return Fleet(nodes=tuple(found))
+    return Fleet(nodes=tuple(snapshots))
 
 
 def _downsample(run: RunSnapshot) -> RunSnapshot:
@@ -55,6 +55,6 @@ def _downsample(run: RunSnapshot) -> RunSnapshot:
 
 
 def _evenly_spaced(items: Sequence[T], most: int) -> tuple[T, ...]:
-    """At most so many of them, evenly spread, the last among them."""
+    """Return at most `most` items, evenly spaced, including the last."""
     stride = -(-len(items) // most) if items else 1
     return tuple(items[::-1][::stride][::-1])

@@ -1,4 +1,4 @@
-"""One run followed until it has ended, through lost links: what `launch --follow` and `demo` wait with."""
+"""Follow one run until it ends, across lost connections; used by `launch --follow` and `demo`."""
 
 from __future__ import annotations
 
@@ -15,15 +15,16 @@ from giblet_tui.monitor.watch import NodeWatch
 
 
 class RunUpdate(msgspec.Struct, frozen=True):
-    """The run as it was last heard of, and the link at this moment. sentence: why the link is not live."""
+    """The run's last snapshot, and the state of the connection now."""
 
     link: LinkState
     sentence: str
+    """Why the link is not live."""
     run: RunSnapshot | None
 
 
 class _Latest:
-    """The newest snapshot; older ones that nobody took are dropped."""
+    """Holder of the newest snapshot; older ones are dropped."""
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
@@ -44,9 +45,9 @@ class _Latest:
 
 
 def follow(node: Node, run_id: str) -> Iterator[RunUpdate]:
-    """What is seen of the run whenever something is new; the last one is of its end.
+    """Yield the run's state whenever something is new; the last one is its end.
 
-    Raises NotLetIn when the node does not let us in (any more), ConfigError when it does not have the run.
+    Raises NotLetIn if the node refuses the login, ConfigError if it does not have the run.
     """
     latest = _Latest()
     watch = NodeWatch(node, latest.put)

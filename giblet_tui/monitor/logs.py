@@ -1,4 +1,4 @@
-"""What a run printed: the end of its log, and how it grows; of a run over several nodes on each of them."""
+"""Read a run's log: its end, and how it grows, on every node of the run."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from giblet_tui.monitor.node_state import FROM_THE_START, Mark, log_lines
 from giblet_tui.monitor.watch import LogChunk, follow_log
 
 LINE_BYTES = 400
-"""A generous guess at a line, to know how much of a log's end holds so many of them."""
+"""A generous line length, used to decide how many bytes of the log's end hold N lines."""
 
 LAST_WORDS_S = 15.0
-"""Once the first node has ended, the others are heard for so long: by then they have ended too, or are cut off."""
+"""How long the other nodes are followed after the first has ended; by then they have ended too or are cut off."""
 
 
 def log_end(node: Node, run_id: str, n_lines: int) -> tuple[list[str], Mark]:
-    """The last lines of the run's log, made harmless, and the mark after them: where `follow_log` goes on.
+    """Return the last lines of the run's log, sanitised, and the mark after them, where `follow_log` continues.
 
-    Raises Unreachable; ConfigError when the node does not have the run.
+    Raises Unreachable; ConfigError if the node does not have the run.
     """
     lines: list[str] = []
     mark, there = FROM_THE_START, False
@@ -36,43 +36,43 @@ def log_end(node: Node, run_id: str, n_lines: int) -> tuple[list[str], Mark]:
             lines.extend(log_lines(piece))
             mark = piece["mark"]
 
-    wanted = {"runs": [run_id], "files": ["train.log"], "log_bytes": max(1, n_lines) * LINE_BYTES}
+    selection = {"runs": [run_id], "files": ["train.log"], "log_bytes": max(1, n_lines) * LINE_BYTES}
     with connect(node) as connection:
-        connection.call("observe", {"workdir": node.workdir, **wanted}, timeout_s=60.0, on_event=take)
+        connection.call("observe", {"workdir": node.workdir, **selection}, timeout_s=60.0, on_event=take)
     if not there:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
     return (lines[-n_lines:] if n_lines else []), mark
 
 
 def follow_logs(run_id: str, parts: Sequence[tuple[Node, Mark]]) -> Iterator[tuple[Node, LogChunk]]:
-    """The logs of a run on its nodes as they grow, each from its mark, until it has ended on all of them.
+    """Yield the logs of a run on its nodes as they grow, each from its mark, until it has ended on all of them.
 
-    The last chunk is the first node's, with the run's health. Raises what `follow_log` raises for the first node; of
-    the others it is a notice.
+    The last chunk is the first node's, with the run's health. Raises what `follow_log` raises for the first node; for
+    the other nodes that is a notice.
     """
     if len(parts) == 1:
         yield from ((parts[0][0], chunk) for chunk in follow_log(parts[0][0], run_id, parts[0][1]))
         return
-    told: queue.Queue[tuple[int, LogChunk | GibletError | None]] = queue.Queue()
+    chunks: queue.Queue[tuple[int, LogChunk | GibletError | None]] = queue.Queue()
     for place, (node, mark) in enumerate(parts):
-        threading.Thread(target=_follow, args=(node, run_id, mark, place, told), daemon=True).start()
+        threading.Thread(target=_follow, args=(node, run_id, mark, place, chunks), daemon=True).start()
     open_parts = set(range(len(parts)))
     last: LogChunk | None = None
     deadline = float("inf")
     while open_parts and time.monotonic() < deadline:
         try:
-            place, said = told.get(timeout=0.5)
+            place, message = chunks.get(timeout=0.5)
         except queue.Empty:
             continue
-        if isinstance(said, LogChunk) and said.health is None:
-            yield parts[place][0], said
-        elif isinstance(said, LogChunk) and place == 0:
-            last, deadline = said, time.monotonic() + LAST_WORDS_S
-        elif isinstance(said, GibletError):
+        if isinstance(message, LogChunk) and message.health is None:
+            yield parts[place][0], message
+        elif isinstance(message, LogChunk) and place == 0:
+            last, deadline = message, time.monotonic() + LAST_WORDS_S
+        elif isinstance(message, GibletError):
             if place == 0:
-                raise said
-            yield parts[place][0], LogChunk(notice=said.message)
-        elif said is None:
+                raise message
+            yield parts[place][0], LogChunk(notice=message.message)
+        elif message is None:
             open_parts.discard(place)
     for place in sorted(open_parts):
         yield parts[place][0], LogChunk(notice="Its last lines could not be read.")
@@ -81,13 +81,13 @@ def follow_logs(run_id: str, parts: Sequence[tuple[Node, Mark]]) -> Iterator[tup
 
 
 def _follow(
-    node: Node, run_id: str, mark: Mark, place: int, told: queue.Queue[tuple[int, LogChunk | GibletError | None]]
+    node: Node, run_id: str, mark: Mark, place: int, chunks: queue.Queue[tuple[int, LogChunk | GibletError | None]]
 ) -> None:
-    """Tell each chunk of one node's log, or why there are no more, and at last None."""
+    """Put each chunk of one node's log into the queue, then the error that ended it, if any, then None."""
     try:
         for chunk in follow_log(node, run_id, mark):
-            told.put((place, chunk))
+            chunks.put((place, chunk))
     except GibletError as error:
-        told.put((place, error))
+        chunks.put((place, error))
     finally:
-        told.put((place, None))
+        chunks.put((place, None))

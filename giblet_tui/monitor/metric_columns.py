@@ -1,4 +1,4 @@
-"""Metric records as columns of numbers, and their reduction to what a chart of a given width can show.
+"""Metric records as columns of numbers, reduced to what a chart of a given width can show.
 
 Everything is pure but for two caches that only grow: a run appends records, so each is read once. A number that was
 not finite is NaN in a column and a gap in a chart.
@@ -34,11 +34,11 @@ class Range(NamedTuple):
 
     @property
     def span(self) -> float:
-        """Its length."""
+        """Length of the window."""
         return self.last - self.first
 
     def contains(self, value: float) -> bool:
-        """Does the value lie in it, ends included?"""
+        """Return True if the value is in the window, ends included."""
         return self.first <= value <= self.last
 
 
@@ -50,7 +50,7 @@ class Points(NamedTuple):
 
 
 class MinMax(NamedTuple):
-    """What a series spans in each pixel column: lowest and highest value, NaN where the column is empty."""
+    """Lowest and highest value of a series in each pixel column; NaN where the column is empty."""
 
     low_C: Floats
     high_C: Floats
@@ -58,7 +58,7 @@ class MinMax(NamedTuple):
 
 @dataclass(frozen=True)
 class Replaced:
-    """Steps that a resume made again: what they were the first time."""
+    """Steps that a resume repeated, as they were the first time."""
 
     step_N: Floats
     at_N: Floats
@@ -104,10 +104,10 @@ class _Column:
         self._size += len(values)
 
     def cut(self, size: int) -> Floats:
-        """Keep the first `size` values, in a buffer of their own, and give the others back."""
+        """Cut the array to its first `size` values, in a new buffer, and return the others."""
         rest = self._buffer[size : self._size].copy()
-        kept = self._buffer[:size]
-        self._buffer, self._size = np.concatenate([kept, np.empty(256)]), size
+        head = self._buffer[:size]
+        self._buffer, self._size = np.concatenate([head, np.empty(256)]), size
         return rest
 
     def view(self) -> Floats:
@@ -115,17 +115,17 @@ class _Column:
 
 
 class StepColumns:
-    """The step records of one run as columns, extended by what is new each time it is asked.
+    """Step records of one run as columns, extended by the new records at each call.
 
-    Where the records go back, a resume made those steps again: the course goes on with the later ones, and the earlier
-    ones stand aside as `Replaced`.
+    Where the step number goes back, a resume repeated those steps: the curve continues with the later ones, and the
+    earlier ones are retained apart as `Replaced`.
     """
 
     def __init__(self) -> None:
         self._clear()
 
     def curves(self, steps: Sequence[StepMetric], epochs: Sequence[EpochMetric], began_at: float = 0.0) -> Curves:
-        """The columns of these records; records seen in an earlier call are not read again."""
+        """Return the columns of these records; records of an earlier call are not read again."""
         if len(steps) < self._size or (self._size and steps[self._size - 1] != self._last):
             self._clear()
         for stretch in contiguous_runs(steps[self._size :]):
@@ -167,35 +167,35 @@ class StepColumns:
         self._size, self._last = self._size + len(stretch), stretch[-1]
 
     def _resume(self, step: int) -> None:
-        """Go on from a step: what was recorded from there on is set aside."""
+        """Continue from a step; records from there on are set aside as replaced."""
         self._resumed.append(float(step))
-        kept = int(np.searchsorted(self._step.view(), step))
-        if kept == len(self._step):
+        n_retained = int(np.searchsorted(self._step.view(), step))
+        if n_retained == len(self._step):
             return
-        self._lr.cut(kept)
-        loss = {name: column.cut(kept) for name, column in self._loss.items()}
-        self._replaced.append(Replaced(self._step.cut(kept), self._at.cut(kept), loss))
+        self._lr.cut(n_retained)
+        loss = {name: column.cut(n_retained) for name, column in self._loss.items()}
+        self._replaced.append(Replaced(self._step.cut(n_retained), self._at.cut(n_retained), loss))
         self._origin = next(_origins)
 
 
 def contiguous_runs(steps: Sequence[StepMetric]) -> list[Sequence[StepMetric]]:
-    """Records in pieces without a resume inside."""
+    """Split records at each resume."""
     borders = [i for i, (a, b) in enumerate(pairwise(steps), 1) if _resumes(a, b)]
     return [steps[a:b] for a, b in pairwise([0, *borders, len(steps)]) if a < b]
 
 
 def latest_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
-    """Epochs in order; of one that a resume made again, the later."""
-    kept: list[EpochMetric] = []
+    """Return the epochs in order; of an epoch that a resume repeated, the later one."""
+    retained: list[EpochMetric] = []
     for epoch in epochs:
-        while kept and kept[-1].step >= epoch.step:
-            kept.pop()
-        kept.append(epoch)
-    return kept
+        while retained and retained[-1].step >= epoch.step:
+            retained.pop()
+        retained.append(epoch)
+    return retained
 
 
 def _resumes(before: StepMetric, after: StepMetric) -> bool:
-    """Does the second begin anew? Steps went back, or another run's file goes on, whose numbers begin again."""
+    """Return True if the second record starts over: the step went back, or the sequence numbers of a new run began."""
     return after.step <= before.step or after.seq <= before.seq
 
 
@@ -212,7 +212,7 @@ class Smoother:
         self._sum, self._weight = 0.0, 0.0
 
     def smoothed(self, values_N: Floats) -> Floats:
-        """The average at every value. values_N must begin with what an earlier call was given."""
+        """Return the average at every value. values_N must begin with the values of the earlier call."""
         fresh_N = values_N[len(self._smoothed) :]
         if len(fresh_N):
             known_N = np.isfinite(fresh_N)
@@ -226,7 +226,7 @@ class Smoother:
 
 
 def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
-    """s_k = decay·s_{k-1} + v_k with s_{-1} = before, without a Python loop over records.
+    """Compute s_k = decay·s_{k-1} + v_k with s_{-1} = before, without a Python loop over records.
 
     Each block of records is one row of a product with the matrix of decays; the ends of the blocks obey the same
     recursion with decay^BLOCK.
@@ -245,7 +245,7 @@ def decayed_sum(values_N: Floats, decay: float, before: float = 0.0) -> Floats:
 
 @lru_cache(maxsize=32)
 def _decays(decay: float) -> tuple[Floats, Floats]:
-    """What a record weighs in each later one of its block, and the sum before the block in each of its records."""
+    """Return the weight of a record in each later one of its block, and of the sum before the block in each record."""
     lag_KK = np.subtract.outer(np.arange(BLOCK), np.arange(BLOCK))
     decay_KK: Floats = np.where(lag_KK >= 0, decay ** np.maximum(lag_KK, 0), 0.0)
     carry_K: Floats = np.asarray(decay ** np.arange(1, BLOCK + 1), np.float64)
@@ -253,7 +253,7 @@ def _decays(decay: float) -> tuple[Floats, Floats]:
 
 
 def reduced(points: Points, window: Range, columns: int, *, joined: bool = True) -> MinMax:
-    """Lowest and highest value in each of `columns` pixel columns, whose outer centres lie on the window's ends.
+    """Return the lowest and highest value in each of `columns` pixel columns; the outer centres are the window's ends.
 
     joined: also what a straight line between neighbouring points crosses; never over a gap.
     """
@@ -276,30 +276,30 @@ def reduced(points: Points, window: Range, columns: int, *, joined: bool = True)
 
 
 def gaps(points: Points, window: Range) -> Floats:
-    """The x of every value in the window that was not finite."""
+    """Return the x of every value in the window that was not finite."""
     first, last = np.searchsorted(points.x_N, [window.first, window.last + 1e-9])
     return points.x_N[first:last][np.isnan(points.y_N[first:last])]
 
 
 def value_at(points: Points, x: float) -> float:
-    """The value of the last point at or before x, NaN where there is none."""
+    """Return the value of the last point at or before x; NaN if there is none."""
     index = int(np.searchsorted(points.x_N, x, side="right")) - 1
     return float(points.y_N[index]) if index >= 0 else float("nan")
 
 
 def last_value(values_N: Floats) -> float:
-    """The newest value, NaN when there is none or it was not finite."""
+    """Return the newest value; NaN if there is none or it was not finite."""
     return float(values_N[-1]) if len(values_N) else float("nan")
 
 
 def log10(values_N: Floats) -> Floats:
-    """Decimal logarithms, NaN (a gap) for what is not positive."""
+    """Return decimal logarithms; NaN (a gap) for values that are not positive."""
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.where(values_N > 0, np.log10(np.where(values_N > 0, values_N, 1.0)), np.nan)
 
 
 def number(value: Number) -> float:
-    """A record's number, NaN for its null."""
+    """Return a record's number; NaN for null."""
     return float("nan") if value is None else value
 
 

@@ -1,7 +1,7 @@
-"""What the agent tells of a node, folded into what is known of it. Pure: no clock, no network, no files.
+"""State of a node, built from the agent's events. Pure: no clock, no network, no files.
 
-`fold(state, event)` takes one event of the agent's `observe` or `watch`; after a tick, `snapshot_of(state)` is whole.
-Every text is sanitised here, once, before anything else sees it.
+`apply_event` takes one event of the agent's `observe` or `watch`; after a tick, `to_snapshot` is complete. Every text
+is sanitised here, once, before anything else sees it.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_lin
 from giblet_tui.monitor.snapshots import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
 
 LOG_LINES = 400
-"""How many lines of a log's end are kept."""
+"""Number of lines kept from the end of a log."""
 
 NOT_ALLOWED = "It went away, or we may not read it."
 
@@ -54,7 +54,7 @@ FROM_THE_START: Mark = {"offset": 0, "inode": None, "head": None, "skipping": Fa
 
 
 class RunState(msgspec.Struct, frozen=True):
-    """A run as told so far."""
+    """A run as far as its events have arrived."""
 
     snapshot: RunSnapshot
     marks: Mapping[str, Mark] = {}
@@ -63,33 +63,35 @@ class RunState(msgspec.Struct, frozen=True):
 
     @property
     def run_json_error(self) -> str:
-        """Why its run.json cannot be read."""
+        """Reason why its run.json cannot be read; empty if it can."""
         return self.snapshot.unread.get("run.json", "")
 
     @property
     def is_final(self) -> bool:
-        """Has it ended for good?"""
+        """True if it has ended and nothing about it will change."""
         return self.snapshot.exit is not None and not self.run_json_error
 
 
 class NodeState(msgspec.Struct, frozen=True):
-    """A node as told so far. now: its clock at the last tick; heard_at: ours then."""
+    """A node as far as its events have arrived."""
 
     node: str
     runs: Mapping[str, RunState] = {}
     facts: NodeFacts = NodeFacts()
     sessions_known: bool = False
     now: float | None = None
+    """The node's clock at the last tick."""
     heard_at: float | None = None
+    """Our clock at the last tick."""
 
     @property
     def marks(self) -> dict[str, dict[str, Mark]]:
-        """How far each file was read: where to go on after a lost connection."""
+        """Read positions of each file, for continuing after a lost connection."""
         return {run_id: dict(run.marks) for run_id, run in self.runs.items()}
 
 
 def apply_event(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeState:
-    """The state after one event. heard_at: when it came, on our clock."""
+    """Return the state after one event. heard_at: its arrival on our clock."""
     if "run" in event:
         piece = event["run"]
         run_id = str(piece["run_id"])
@@ -103,7 +105,7 @@ def apply_event(state: NodeState, event: Mapping[str, Any], heard_at: float) -> 
 
 
 def to_snapshot(state: NodeState, link: LinkState = "live", sentence: str = "", elapsed_s: float = 0.0) -> NodeSnapshot:
-    """The node at the last tick, or elapsed_s after it; runs newest first. sentence: why the link is not live."""
+    """Return the node elapsed_s after its last tick, runs newest first. sentence: why the link is not live."""
     lost = link != "live"
     runs = [run.snapshot if run.is_final else _with_health(run, state, lost, elapsed_s) for run in state.runs.values()]
     return NodeSnapshot(
@@ -117,31 +119,31 @@ def to_snapshot(state: NodeState, link: LinkState = "live", sentence: str = "", 
 
 
 def _fold_tick(state: NodeState, tick: Mapping[str, Any], heard_at: float) -> NodeState:
-    told = sanitize_value(tick.get("facts", {}))
+    new_facts = sanitize_value(tick.get("facts", {}))
     facts = msgspec.structs.asdict(state.facts)
-    facts |= {key: value for key, value in told.items() if key in facts}
+    facts |= {key: value for key, value in new_facts.items() if key in facts}
     facts["clock_skew_s"] = tick["now"] - heard_at
-    if "gpus" in told:
-        facts["gpus"] = tuple(_gpu(gpu) for gpu in told["gpus"])
+    if "gpus" in new_facts:
+        facts["gpus"] = tuple(_gpu(gpu) for gpu in new_facts["gpus"])
     present = tick.get("present")
     runs = state.runs if present is None else {run_id: run for run_id, run in state.runs.items() if run_id in present}
     return replace(
         state,
         runs=runs,
         facts=msgspec.convert(facts, NodeFacts, from_attributes=True),
-        sessions_known=state.sessions_known or "sessions" in told,
+        sessions_known=state.sessions_known or "sessions" in new_facts,
         now=tick["now"],
         heard_at=heard_at,
     )
 
 
-def _gpu(told: Mapping[str, Any]) -> Gpu:
-    processes = tuple((p["pid"], p.get("user", ""), p["memory_gib"]) for p in told.get("processes", ()))
-    return msgspec.convert({**told, "processes": processes}, Gpu)
+def _gpu(device: Mapping[str, Any]) -> Gpu:
+    processes = tuple((p["pid"], p.get("user", ""), p["memory_gib"]) for p in device.get("processes", ()))
+    return msgspec.convert({**device, "processes": processes}, Gpu)
 
 
 def _unread(run_id: str, node: str) -> RunState:
-    """A run of which nothing but its id is known."""
+    """Return a run of which only the id is known."""
     try:
         launched_at = time.mktime(time.strptime(run_id[-20:-5], "%Y%m%d-%H%M%S"))
     except ValueError:
@@ -178,8 +180,8 @@ def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
         elif name == "cause.json":
             snapshot = replace(snapshot, cause=_record(text, NodeFailure))
     if "checkpoints" in piece:
-        found = (_record(text, CheckpointRecord) for text in piece["checkpoints"])
-        snapshot = replace(snapshot, checkpoints=tuple(record for record in found if record is not None))
+        records = (_record(text, CheckpointRecord) for text in piece["checkpoints"])
+        snapshot = replace(snapshot, checkpoints=tuple(record for record in records if record is not None))
     marks = dict(state.marks)
     for name, appended in piece.get("appended", {}).items():
         snapshot = _APPENDING[name](snapshot, appended)
@@ -239,11 +241,11 @@ def _with_metrics(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnap
     )
 
 
-def _newest_plan(known: RunMetric | None, told: Sequence[RunMetric]) -> RunMetric | None:
-    """The last start's record; a resumed run measures no first losses, so those of its beginning stay."""
-    for record in told:
-        known = replace(record, first_loss=record.first_loss or (known.first_loss if known else {}))
-    return known
+def _newest_plan(newest: RunMetric | None, records: Sequence[RunMetric]) -> RunMetric | None:
+    """Return the record of the last start, with the first losses of the run's beginning: a resume measures none."""
+    for record in records:
+        newest = replace(record, first_loss=record.first_loss or (newest.first_loss if newest else {}))
+    return newest
 
 
 def _with_alerts(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
@@ -271,15 +273,15 @@ _APPENDING = {
 
 
 def log_lines(appended: Mapping[str, Any]) -> list[str]:
-    """A piece of a log as lines fit for a terminal; what is missing in it is told of."""
-    begun_anew = ["(the log was cut short or replaced here: lines may be missing)"] * appended["gap"]
+    """Return a piece of a log as lines safe for a terminal; missing parts are marked."""
+    gap_notice = ["(the log was cut short or replaced here: lines may be missing)"] * appended["gap"]
     text = _bytes(appended["text"]).decode("utf-8", "replace")
     lines = [sanitize_line(line) for line in text.removesuffix("\n").split("\n")] if text else []
-    return [*begun_anew, *lines, *["(a line of more than 1 MiB is left out here)"] * appended["skipped"]]
+    return [*gap_notice, *lines, *["(a line of more than 1 MiB is left out here)"] * appended["skipped"]]
 
 
 def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float) -> RunSnapshot:
-    """The run's snapshot with its health, under the name by which we know the node that it runs on."""
+    """Return the run's snapshot with its health, under our name for its node."""
     snapshot = state.snapshot
     if state.run_json_error:
         return replace(
@@ -288,14 +290,14 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
         )
     run = replace(snapshot.run, node=node.node) if state.here else snapshot.run
     elsewhere = state.here is False and run.node != node.node
-    held = BACKENDS[run.multiplexer].is_listed and node.sessions_known
+    has_session = BACKENDS[run.multiplexer].is_listed and node.sessions_known
     now = (node.now or 0.0) + elapsed_s
     signals = Signals(
         now=now,
         launched_at=run.launched_at,
         process=None if elsewhere else state.process,
         supervised=state.here is not None,
-        session=run.session in node.facts.sessions if held else None,
+        session=run.session in node.facts.sessions if has_session else None,
         heartbeat=snapshot.heartbeat,
         exit=snapshot.exit,
         waiting_for=snapshot.waiting_for,
@@ -307,7 +309,7 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
 
 
 def _of_several(snapshot: RunSnapshot, health: Health) -> Health:
-    """The health of a run on one of its nodes: only the first has a heartbeat; what failed first is known to all."""
+    """Return the health of a multi-node run on one node: only the first has a heartbeat; all know what failed first."""
     if snapshot.cause is not None and health.state in ("failed", "died"):
         return replace(health, state="failed", sentence=snapshot.cause.whole, reason=snapshot.cause.sentence)
     if snapshot.run.node_rank and snapshot.heartbeat is None and health.state in ("starting", "stalled"):
@@ -320,7 +322,7 @@ def _lines(appended: Mapping[str, Any]) -> list[bytes]:
 
 
 def _record(text: str | None, kind: type[R]) -> R | None:
-    """The record, or None when there is none that can be read (it may be there in whole at the next look)."""
+    """Return the record, or None if it cannot be read; the next look may find it complete."""
     if text is None:
         return None
     try:
@@ -331,7 +333,7 @@ def _record(text: str | None, kind: type[R]) -> R | None:
 
 @functools.lru_cache(maxsize=256)
 def _config(text: str) -> Config:
-    """Raises ConfigError."""
+    """Decode a config.yaml; cached by text. Raises ConfigError."""
     return config_loader.from_mapping(sanitize_value(yaml_io.load_text(text, "config.yaml")), "config.yaml").config
 
 
@@ -340,5 +342,5 @@ def _clean(text: str) -> bytes:
 
 
 def _bytes(text: str) -> bytes:
-    """The file's own bytes: what was not UTF-8 in it travelled as surrogate escapes."""
+    """Return the file's own bytes; invalid UTF-8 in it was sent as surrogate escapes."""
     return text.encode("utf-8", "surrogateescape")

@@ -1,4 +1,4 @@
-"""What is known of all nodes and runs at one moment: frozen snapshots, and pure questions about them.
+"""Frozen snapshots of all nodes and runs at one moment, and pure functions on them.
 
 `giblet_tui.monitor.watch` makes snapshots; the command line prints them; the dashboard draws them. No I/O here.
 Texts in a snapshot are already sanitised.
@@ -34,7 +34,7 @@ from giblet_train.schema.records import (
 from giblet_train.schema.schedule import LrSchedule, lr_schedule
 
 PACE_STEPS = 600
-"""So many of the last steps say how fast a run is."""
+"""Number of recent steps from which the time left is estimated."""
 
 LinkState = Literal["connecting", "live", "lost", "refused"]
 
@@ -60,7 +60,7 @@ class Gpu(Snapshot, frozen=True, kw_only=True):
 
 
 class NodeFacts(Snapshot, frozen=True, kw_only=True):
-    """The node itself, as its agent saw it last."""
+    """Hardware and load of a node at its agent's last look."""
 
     hostname: str = ""
     clock_skew_s: float = 0.0
@@ -75,7 +75,7 @@ class NodeFacts(Snapshot, frozen=True, kw_only=True):
 
 
 class Part(Snapshot, frozen=True, kw_only=True):
-    """How a run over several nodes stands on one of them."""
+    """State of a multi-node run on one of its nodes."""
 
     node: str
     state: State
@@ -83,7 +83,7 @@ class Part(Snapshot, frozen=True, kw_only=True):
 
 
 class RunSnapshot(Snapshot, frozen=True, kw_only=True):
-    """All that is known of one run: its small files, all its metrics so far, the end of its log."""
+    """One run: its small files, all its metrics so far, the end of its log."""
 
     run: Run
     health: Health
@@ -93,7 +93,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     waiting_for: str = ""
     cause: NodeFailure | None = None
     parts: tuple[Part, ...] = ()
-    """A run over several nodes: how it stands on each, in their order."""
+    """State of a multi-node run on each node, in their order."""
     plan_record: RunMetric | None = None
     data: DataMetric | None = None
     steps: tuple[StepMetric, ...] = ()
@@ -106,44 +106,42 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     log_tail: tuple[str, ...] = ()
     malformed_lines: int = 0
     unread: Mapping[str, str] = {}
-    """Of run.json and config.yaml: the file that is not readable -> what is wrong with it."""
+    """Name of an unreadable file (run.json, config.yaml) -> reason."""
     metrics_offset: int = 0
     log_offset: int = 0
 
     @property
     def plan(self) -> LrSchedule | None:
-        """The planned schedule, once the engine has said how many steps an epoch has."""
+        """Planned learning-rate schedule; None until the engine has reported the steps per epoch."""
         if self.config is None or self.plan_record is None:
             return None
         return lr_schedule(self.config, self.plan_record.steps_per_epoch)
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds still to go at the pace of recent steps; None while unknown, not moving, or ended."""
+        """Seconds left at the pace of recent steps; None while unknown, not moving, or ended."""
         if self.heartbeat is not None and self.heartbeat.state in ("finished", "stopped", "failed"):
             return None  # the loop is over, though its processes may still be ending
-        left = eta(self.steps[-PACE_STEPS:], self.plan, self.health) if self.plan else None
-        return left.left_s if left and not left.frozen else None
+        estimate = eta(self.steps[-PACE_STEPS:], self.plan, self.health) if self.plan else None
+        return estimate.left_s if estimate and not estimate.frozen else None
 
     @property
     def metrics(self) -> tuple[AnyMetric, ...]:
-        """Every metric, by sequence number: what the rules of `contract` take."""
+        """Metrics of every kind, by sequence number: the input of the diagnosis rules."""
         first = [m for m in (self.plan_record, self.data) if m is not None]
         last = [self.evaluation] if self.evaluation else []
         return tuple(sorted([*first, *self.steps, *self.epochs, *self.events, *last], key=lambda m: m.seq))
 
 
 class NodeSnapshot(Snapshot, frozen=True, kw_only=True):
-    """One node: whether it is heard, when it was last, and its runs, newest first.
-
-    observed_at is on the laptop's clock (seconds since 1970): the age of everything here. link_sentence says why the
-    link is not live, with the remedy.
-    """
+    """One node, the state of the connection to it, and its runs, newest first."""
 
     node: str
     link: LinkState
     observed_at: float | None = None
+    """Time of the last look on this machine's clock, seconds since 1970: the age of everything here."""
     link_sentence: str = ""
+    """Why the link is not live, with the remedy."""
     facts: NodeFacts = NodeFacts()
     runs: tuple[RunSnapshot, ...] = ()
 
@@ -154,31 +152,30 @@ class Fleet(Snapshot, frozen=True, kw_only=True):
     nodes: tuple[NodeSnapshot, ...] = ()
 
     def with_node(self, node: NodeSnapshot) -> Fleet:
-        """This fleet with one node's snapshot replaced or added, order kept."""
-        known = [n.node for n in self.nodes]
-        if node.node not in known:
+        """Return this fleet with one node's snapshot replaced or added, in the same order."""
+        if node.node not in [n.node for n in self.nodes]:
             return Fleet(nodes=(*self.nodes, node))
         return Fleet(nodes=tuple(node if n.node == node.node else n for n in self.nodes))
 
     def runs(self) -> tuple[RunSnapshot, ...]:
-        """Every run once, newest first, however many nodes tell of it."""
+        """Return every run once, newest first, even if several nodes report it."""
         copies: dict[str, list[tuple[str, RunSnapshot]]] = {}
         for node in self.nodes:
             for run in node.runs:
                 copies.setdefault(run.run.run_id, []).append((node.node, run))
-        runs = (one_run(told) for told in copies.values())
+        runs = (one_run(reports) for reports in copies.values())
         return tuple(sorted(runs, key=lambda r: r.run.launched_at, reverse=True))
 
     def run(self, run_id: str) -> RunSnapshot | None:
-        """The run of that id."""
+        """Return the run of that id, or None."""
         return next((r for r in self.runs() if r.run.run_id == run_id), None)
 
 
 def one_run(copies: Sequence[tuple[str, RunSnapshot]]) -> RunSnapshot:
-    """One snapshot out of what nodes told of the same run, each with the node that told it.
+    """Merge what several nodes report about the same run; each copy comes with the reporting node.
 
-    A run of one node is as that node sees it, else as any that mounts the same home does. Of several, the first holds
-    the records, and says how the run stands; the others' states become its `parts`.
+    A run on one node is taken from that node, else from any that mounts the same home. In a multi-node run the first
+    node has the records and the run's state; the states of all become its `parts`.
     """
     by_rank: dict[int, RunSnapshot] = {}
     for node, run in copies:
@@ -192,14 +189,14 @@ def one_run(copies: Sequence[tuple[str, RunSnapshot]]) -> RunSnapshot:
     return replace(first, parts=tuple(parts))
 
 
-def _part(name: str, seen: RunSnapshot | None, first: RunSnapshot) -> Part:
-    if seen is None:
+def _part(name: str, copy: RunSnapshot | None, first: RunSnapshot) -> Part:
+    if copy is None:
         return Part(node=name, state="unknown", sentence="not looked at")
-    if seen is not first and seen.health.state == "finished" and not first.health.live:
-        return Part(node=seen.run.node, state=first.health.state, sentence="left with the first node")
-    return Part(node=seen.run.node, state=seen.health.state, sentence=seen.health.sentence)
+    if copy is not first and copy.health.state == "finished" and not first.health.live:
+        return Part(node=copy.run.node, state=first.health.state, sentence="left with the first node")
+    return Part(node=copy.run.node, state=copy.health.state, sentence=copy.health.sentence)
 
 
 def nodes_of(run: RunSnapshot) -> tuple[str, ...]:
-    """The nodes that have a part of the run, the one with the records first."""
+    """Return the nodes of the run, the one with the records first."""
     return run.run.nodes if len(run.run.nodes) > 1 else (run.run.node,)

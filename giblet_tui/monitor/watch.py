@@ -1,7 +1,7 @@
-"""Nodes watched as they go: one connection and one thread each, posting whole snapshots; and single looks.
+"""Watch nodes live, with one connection and one thread each, or look at one once; both yield complete snapshots.
 
-A lost link is told at once and mended with growing, jittered pauses, going on from the exact byte. A node that refuses
-us is not asked again until someone says so: another try would only lock the account.
+A lost connection is reported at once, retried with growing, jittered pauses, and continued at the exact byte. A node
+that refuses the login is not tried again until the user asks for it, because repeated tries may lock the account.
 """
 
 from __future__ import annotations
@@ -27,12 +27,14 @@ from giblet_tui.monitor.node_state import Mark, NodeState, apply_event, log_line
 from giblet_tui.monitor.snapshots import LinkState, NodeSnapshot
 
 INTERVAL_S = 0.25
-"""Between two looks of the agent."""
+"""Time between two looks of the agent."""
 
 FIRST_PAUSE_S = 0.2
 LONGEST_PAUSES_S = ((60.0, 1.8), (600.0, 5.0), (float("inf"), 30.0))
-"""(time without a link, the longest pause until then): after a short outage the news is fresh within seconds."""
+"""(time without a connection, longest pause until then): after a short outage data is fresh within seconds."""
 
+FIRST_CONNECTION_S = 2.0
+"""A first connection that fails sooner is tried again: a busy sshd drops new ones now and then."""
 AGAIN = "Connecting again; the run is not touched by this."
 CACHE_EVERY_S = 30.0
 OBSERVE_LIMIT_S = 60.0
@@ -40,27 +42,30 @@ OBSERVE_LIMIT_S = 60.0
 
 @dataclass(frozen=True)
 class LogChunk:
-    """New lines of a run's log, and the byte after them. notice: what happened to the link; health: once it ended."""
+    """New lines of a run's log."""
 
     lines: tuple[str, ...] = ()
     offset: int = 0
+    """The byte after them."""
     notice: str = ""
+    """What happened to the connection."""
     health: Health | None = None
+    """The run's health, once it has ended."""
 
 
 class Pauses:
-    """How long to wait before each further try: doubling from FIRST_PAUSE_S up to LONGEST_PAUSES_S, jittered."""
+    """Pauses between tries: doubling from FIRST_PAUSE_S up to LONGEST_PAUSES_S, jittered."""
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
-        """The link stood: begin anew."""
+        """Start from the shortest pause again, because a connection was made."""
         self._pause_s = FIRST_PAUSE_S
         self._lost_at: float | None = None
 
     def next_s(self, now: float) -> float:
-        """The next pause, now being a monotonic clock."""
+        """Return the next pause. now: a monotonic clock."""
         self._lost_at = now if self._lost_at is None else self._lost_at
         longest = next(pause for until, pause in LONGEST_PAUSES_S if now - self._lost_at < until)
         pause = min(self._pause_s, longest)
@@ -69,7 +74,7 @@ class Pauses:
 
 
 class NodeWatch:
-    """Watches a node until stopped. on_snapshot is called from the watching thread, at most once per interval_s."""
+    """Watcher of one node. on_snapshot is called from its thread, at most once per interval_s."""
 
     def __init__(self, node: Node, on_snapshot: Callable[[NodeSnapshot], None], interval_s: float = INTERVAL_S) -> None:
         self._node = node
@@ -84,11 +89,11 @@ class NodeWatch:
         self._thread = threading.Thread(target=self._run, name=f"watch {node.name}", daemon=True)
 
     def start(self) -> None:
-        """Begin."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self, limit_s: float = 3.0) -> None:
-        """End the watching and its connection, and keep the last snapshot in the cache."""
+        """End the thread and its connection; save the last snapshot in the cache."""
         self._stopping.set()
         self._awake.set()
         connection = self._connection
@@ -97,7 +102,7 @@ class NodeWatch:
         self._thread.join(limit_s)
 
     def retry(self) -> None:
-        """Try again now: the only way back after a refusal."""
+        """Try again now; after a refused login nothing else does."""
         self._awake.set()
 
     def _run(self) -> None:
@@ -115,13 +120,13 @@ class NodeWatch:
                 if not self._stopping.is_set():
                     self._post("lost", f"{error.message} {error.remedy}".strip())
                     self._awake.wait(pauses.next_s(time.monotonic()))
-            except Exception as error:  # a fault of ours must not end the watching unseen
+            except Exception as error:  # our own bug must not end the watch silently
                 self._post("lost", f"giblet failed while watching: {type(error).__name__}: {sanitize(str(error))}")
                 self._awake.wait(pauses.next_s(time.monotonic()))
         self._cache()
 
     def _follow(self, pauses: Pauses) -> None:
-        """Fold what the node tells until the link is lost. Raises GibletError then."""
+        """Apply the node's events until the connection is lost. Raises GibletError then."""
         arguments = {
             "workdir": self._node.workdir,
             "interval_s": self._interval_s,
@@ -151,7 +156,9 @@ class NodeWatch:
 
 
 def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
-    """The node as it is now. runs: ids to read in full, and alone; else all, the newest and living ones in full.
+    """Return the node as it is now.
+
+    runs: only these, in full; None: all, of which the newest and the live ones in full.
 
     Raises Unreachable, ConfigError.
     """
@@ -168,14 +175,15 @@ def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
 
 
 def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: int = 64 * 1024) -> Iterator[LogChunk]:
-    """The run's log as it grows, from a mark (None: its last `last_bytes`), until the run ended.
+    """Yield the run's log as it grows, from a mark (None: its last `last_bytes`), until the run has ended.
 
-    A lost link is told as a notice and mended. The last chunk has the run's health. Raises ConfigError when the node
-    has no such run, Unreachable when it could not be reached at all or lets us in no more.
+    A lost connection is reported as a notice and retried. The last chunk has the run's health. Raises ConfigError if
+    the node has no such run, Unreachable if it was never reached or refuses the login.
     """
     pauses = Pauses()
     state = NodeState(node.name)
     reached = False
+    began = time.monotonic()
     while True:
         arguments = {
             "workdir": node.workdir,
@@ -199,14 +207,14 @@ def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: in
                         mark = piece["mark"]
                         yield LogChunk(tuple(log_lines(piece)), mark["offset"])
         except (Unreachable, TimedOut) as error:
-            if not reached or isinstance(error, NotLetIn):
+            if isinstance(error, NotLetIn) or not (reached or time.monotonic() - began < FIRST_CONNECTION_S):
                 raise
             yield LogChunk(offset=mark["offset"] if mark else 0, notice=f"{error.message} {AGAIN}")
             time.sleep(pauses.next_s(time.monotonic()))
 
 
 def _ended(state: NodeState, run_id: str) -> Health | None:
-    """Its health, once it has ended. Raises ConfigError when the node does not have the run."""
+    """Return the run's health if it has ended, else None. Raises ConfigError if the node does not have the run."""
     if run_id not in state.runs:
         raise ConfigError(f"{state.node} has no run {run_id}.", "`giblet ps -a` lists every run.")
     health = to_snapshot(replace(state, runs={run_id: state.runs[run_id]})).runs[0].health

@@ -1,4 +1,4 @@
-"""Files of a run brought here: resumed where a pull was cut, compared by SHA-256, never outside the target folder."""
+"""Copy files of a run to this machine: resumable, compared by SHA-256, never outside the target folder."""
 
 from __future__ import annotations
 
@@ -19,28 +19,28 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 ASK_ABOVE_BYTES = 100_000_000
 SMALL_FILES = ("run.json", "config.yaml", "metrics.jsonl", "alerts.jsonl", "answers.jsonl", "exit.json", "train.log")
 _PLAIN_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
-_SAY_EVERY_S = 2.0
+_REPORT_EVERY_S = 2.0
 
 
 def run_folder(node: Node, run_id: str) -> str:
-    """Where a run lies on the node."""
+    """Return a run's directory on the node."""
     return f"{node.workdir}/runs/{run_id}"
 
 
 def remote_file(node: Node, run_id: str, name: str) -> str:
-    """Where a file of a run lies on the node."""
+    """Return the path of a run's file on the node."""
     return f"{run_folder(node, run_id)}/{name}"
 
 
 def checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> CheckpointRecord:
-    """The run's checkpoint of that role. Raises ConfigError when it has none, DataError for a bad name.
+    """Return the run's checkpoint of that role. Raises ConfigError if it has none, DataError for a bad name.
 
     ways: role (best, last) -> what to type for the checkpoint of that role.
     """
-    found = [c for c in run.checkpoints if role in c.roles]
-    if not found:
+    candidates = [c for c in run.checkpoints if role in c.roles]
+    if not candidates:
         raise _no_checkpoint(run, role, ways)
-    record = max(found, key=lambda c: c.step)
+    record = max(candidates, key=lambda c: c.step)
     safe_name(record.file, run.run.run_id)
     return record
 
@@ -49,32 +49,32 @@ def _no_checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> Conf
     run_id, live = run.run.run_id, run.health.live
     if run.run.adopted is not None:
         return ConfigError(
-            f"{run_id} was adopted: of its checkpoints nothing is known.", f"giblet pull {run_id} --logs"
+            f"{run_id} was adopted; giblet knows nothing about its checkpoints.", f"giblet pull {run_id} --logs"
         )
     there = {other for record in run.checkpoints for other in record.roles}
     other = next((way for other, way in ways.items() if other in there), None)
     if other is not None:
         remedy = other
     elif live:
-        remedy = f"`giblet status {run_id}` tells where it stands."
+        remedy = f"`giblet status {run_id}` shows its state."
     else:
         remedy = f"It ended before it saved one: giblet why {run_id}"
     return ConfigError(f"{run_id} has no {role} checkpoint{' yet' if live else ''}.", remedy)
 
 
 def safe_name(name: str, run_id: str) -> str:
-    """The name of a file that a node names, fit for a folder here. Raises DataError for any other."""
+    """Return a file name sent by a node if it is a plain name. Raises DataError for any other."""
     if not _PLAIN_NAME.fullmatch(name):
-        raise DataError(f"{run_id} names a file {name!r}, which is no plain file name.")
+        raise DataError(f"{run_id} names a file {name!r}, which is not a plain file name.")
     return name
 
 
 def record_files(
-    connection: Connection, node: Node, run: RunSnapshot, target: Path, say: Callable[[str], None]
+    connection: Connection, node: Node, run: RunSnapshot, target: Path, report: Callable[[str], None]
 ) -> list[Path]:
-    """Records, configuration and log, each replaced whole; say: told of those that could not be brought."""
+    """Copy records, configuration and log, each replaced whole. report: receives the names that could not be copied."""
     target.mkdir(parents=True, exist_ok=True)
-    brought = []
+    paths = []
     absent = {"exit.json": run.exit is None, "alerts.jsonl": not run.alerts, "answers.jsonl": not run.answers}
     for name in (name for name in SMALL_FILES if not absent.get(name)):
         aside = target / f".{name}.part"
@@ -83,14 +83,14 @@ def record_files(
                 for piece in connection.get(remote_file(node, run.run.run_id, name)):
                     file.write(piece)
             aside.replace(target / name)
-            brought.append(target / name)
+            paths.append(target / name)
         except (Unreachable, TimedOut):
             raise
         except GibletError as error:
-            say(f"without {name}: {error.message}")
+            report(f"without {name}: {error.message}")
         finally:
             aside.unlink(missing_ok=True)
-    return brought
+    return paths
 
 
 def weights(
@@ -99,54 +99,56 @@ def weights(
     run: RunSnapshot,
     record: CheckpointRecord,
     target: Path,
-    say: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> Path:
-    """One checkpoint with its record, as they lie in a run directory: the engine reads `target` like the run's own.
+    """Copy one checkpoint with its record into `target`, laid out like a run directory so that the engine can read it.
 
-    Continued from what an earlier pull left. Raises DataError as `whole_file` does.
+    Continues an earlier, interrupted pull. Raises DataError as `download_file`.
     """
     folder = RunDir(target).checkpoints
     final = folder / record.file
     remote = remote_file(node, run.run.run_id, f"{folder.name}/{record.file}")
-    download_file(connection, remote, final, record.bytes, record.sha256, say)
+    download_file(connection, remote, final, record.bytes, record.sha256, report)
     write_record(final.with_suffix(".json"), record)
     return final
 
 
 def download_file(
-    connection: Connection, remote: str, final: Path, size: int, sha256: str, say: Callable[[str], None]
+    connection: Connection, remote: str, final: Path, size: int, sha256: str, report: Callable[[str], None]
 ) -> None:
-    """A file of the node at `final`, continued from what was brought before; left alone when it is there already.
+    """Copy a file of the node to `final`; continue a partial copy, and do nothing if the file is already there.
 
-    Raises DataError when the bytes are not those that were named; the partial file is then removed.
+    Raises DataError if the SHA-256 differs; the partial file is then removed.
     """
     final.parent.mkdir(parents=True, exist_ok=True)
     if final.exists() and _sha256(final) == sha256:
         return
     aside = final.with_name(f".{final.name}.part")
-    _continue(connection, remote, aside, size, say)
+    _continue(connection, remote, aside, size, report)
     if _sha256(aside) != sha256:
         aside.unlink()
-        raise DataError(f"{final.name} arrived damaged, or was replaced meanwhile.", "Bring it again.")
+        raise DataError(f"{final.name} arrived damaged, or was replaced meanwhile.", "Copy it again.")
     aside.replace(final)
 
 
-def _continue(connection: Connection, remote: str, aside: Path, size: int, say: Callable[[str], None]) -> None:
+def _continue(connection: Connection, remote: str, aside: Path, size: int, report: Callable[[str], None]) -> None:
     here = aside.stat().st_size if aside.exists() else 0
     if here > size:
         aside.unlink()
         here = 0
-    began = said = time.monotonic()
+    began = reported_at = time.monotonic()
     first = here
     with aside.open("ab") as file:
         for piece in connection.get(remote, offset=here, limit=size - here):
             file.write(piece)
             here += len(piece)
             now = time.monotonic()
-            if now - said >= _SAY_EVERY_S:
-                said = now
+            if now - reported_at >= _REPORT_EVERY_S:
+                reported_at = now
                 pace = (here - first) / (now - began)
-                say(f"{here / 1e6:.0f}/{size / 1e6:.0f} MB, {pace / 1e6:.1f} MB/s, {(size - here) / pace:.0f} s left")
+                report(
+                    f"{here / 1e6:.0f}/{size / 1e6:.0f} MB, {pace / 1e6:.1f} MB/s, {(size - here) / pace:.0f} s left"
+                )
 
 
 def _sha256(path: Path) -> str:

@@ -81,7 +81,7 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
     assert (laptop.folder / "rebuild" / "frames.png").read_bytes().startswith(b"\x89PNG")
 
     again = laptop.giblet("evaluate", trained)
-    assert again.returncode == 0 and "tensor01 has the answer already" in again.stderr
+    assert again.returncode == 0 and "tensor01 already has the results" in again.stderr
     assert "Film rebuilt" in again.stdout
     [folder] = (laptop.folder / trained).iterdir()
     assert re.fullmatch(r"evaluate-step\d+-[0-9a-f]{8}", folder.name)
@@ -203,7 +203,7 @@ def test_what_failed_is_begun_anew_and_what_was_found_is_kept(bench: Bench) -> N
         bench.said.clear()
         assert inspection.wait_for(planned, bench.said.append).code == code
         assert any(line.startswith("at work on") for line in bench.said) == begins
-    assert bench.said == ["tensor02-by-proxy has the answer already"]
+    assert bench.said == ["tensor02-by-proxy already has the results"]
 
 
 def test_only_a_free_gpu_is_taken(bench: Bench, tensor02: LoopbackNode) -> None:
@@ -264,7 +264,7 @@ def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
     )  # fmt: skip
     run = replace(run, checkpoints=(record,))
     assert inspection.checkpoint_sentence(run, record, "best").endswith(
-        "best checkpoint, step 40, epoch 2; the run goes on and is not touched"
+        "best checkpoint, step 40, epoch 2; the run continues untouched"
     )
     with pytest.raises(ConfigError, match="There is no file"):
         inspection.plan(

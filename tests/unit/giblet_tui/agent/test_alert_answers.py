@@ -59,7 +59,7 @@ def test_one_is_snoozed_the_other_acknowledged_and_both_are_told(run_dir: RunDir
         (["nope", "--ack"], "has no alert nope"),
         (["--ack", "--snooze", "1h"], "not both"),
         (["flat"], "What about these"),
-        (["--snooze", "soon"], "no length of time"),
+        (["--snooze", "soon"], "not a length of time"),
     ],
 )
 def test_what_makes_no_sense_is_said_and_nothing_is_written(run_dir: RunDir, words: list[str], sentence: str) -> None:

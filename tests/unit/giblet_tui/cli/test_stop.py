@@ -16,15 +16,15 @@ NODES = {name: Node(name=name, host=name) for name in ("far", "near")}
 
 @pytest.fixture
 def ended(monkeypatch):
-    """Which runs were stopped; `far` cannot be reached; a run called `stuck` survives."""
-    done: list[str] = []
+    """Ids of the stopped runs; `far` cannot be reached; a run called `stuck` survives."""
+    stopped_ids: list[str] = []
 
-    def end(node, run_id, grace, force, say):
-        done.append(run_id)
-        stopped = StopResult(run_id=run_id, node=node.name, seconds=1.0)
-        return replace(stopped, survivors=(SurvivingProcess(pid=7),)) if run_id == "stuck" else stopped
+    def stop_on(node, run_id, grace, force, report):
+        stopped_ids.append(run_id)
+        result = StopResult(run_id=run_id, node=node.name, seconds=1.0)
+        return replace(result, survivors=(SurvivingProcess(pid=7),)) if run_id == "stuck" else result
 
-    def known(node, run_id):
+    def last_known_run(node, run_id):
         if node.name == "far":
             raise Unreachable("far does not answer.", "Is it up?")
         return node
@@ -32,10 +32,10 @@ def ended(monkeypatch):
     monkeypatch.setattr(find_run, "locate", lambda text, say: (NODES["far" if text == "a" else "near"], text))
     monkeypatch.setattr(find_run, "observe", lambda which: None)
     monkeypatch.setattr(find_run, "all_nodes", lambda run: [run])
-    monkeypatch.setattr(stop, "_last_known_run", known)
+    monkeypatch.setattr(stop, "_last_known_run", last_known_run)
     monkeypatch.setattr(stop, "_confirm_production", lambda run, yes: None)
-    monkeypatch.setattr(stop, "_end", end)
-    return done
+    monkeypatch.setattr(stop, "_stop_on", stop_on)
+    return stopped_ids
 
 
 def test_the_others_are_stopped_and_the_exit_code_says_one_was_not(ended, capsys):
@@ -45,7 +45,7 @@ def test_the_others_are_stopped_and_the_exit_code_says_one_was_not(ended, capsys
     assert capsys.readouterr().out.count("no process, no session") == 2
 
 
-def test_a_survivor_is_told_before_a_node_that_is_down(ended, capsys):
+def test_a_survivor_is_reported_before_a_node_that_is_down(ended, capsys):
     with pytest.raises(TargetNotReached, match="stuck cannot be ended: pid 7"):
         stop.stop(["a", "stuck", "b"])
     assert ended == ["stuck", "b"]

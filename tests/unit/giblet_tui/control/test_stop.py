@@ -55,9 +55,9 @@ def run(*, launched_s_ago=3600.0, beat_s_ago=None, step_s=1.0, ended=False, watc
         (run(beat_s_ago=15, watch=QUICK), "no step for 15s; at its own pace one was due within 5s"),
         (run(launched_s_ago=90.0), ""),
         (run(launched_s_ago=1000.0), "no heartbeat 16m after its launch"),
-        (run(ended=True, processes=[7, 8]), "it has ended, but pid 7, 8 lives on"),
+        (run(ended=True, processes=[7, 8]), "it has ended, but pid 7, 8 is still alive"),
         (run(ended=True, sessions=["screen"]), "it has ended, but its screen session is still open"),
-        (run(supervised=False, processes=[7], sessions=["tmux"]), "its supervisor is gone, but pid 7 lives on"),
+        (run(supervised=False, processes=[7], sessions=["tmux"]), "its supervisor is gone, but pid 7 is still alive"),
         (run(supervised=False, sessions=["tmux"]), "its tmux session is open without a process of it"),
         (run(supervised=False), "its supervisor is gone without an exit record; its record is still open"),
         (run(supervised=False, supervisor=False, launched_s_ago=2), ""),
@@ -134,7 +134,7 @@ HOLDS = [{"index": 3, "uuid": "GPU-3", "memory_gib": 12.0}]
 def test_gpu_memory_of_a_run_that_ended_is_told_with_its_card_and_its_process():
     seen = run(supervised=False, processes=[7, 8], ended=True)
     seen["holds"] = {"7": HOLDS, "8": HOLDS, "9": HOLDS}
-    assert stale_reason(seen, NOW) == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) lives on"
+    assert stale_reason(seen, NOW) == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) is still alive"
     seen |= {"processes": [], "gone": [9]}
     assert stale_reason(seen, NOW) == "it has ended, but 12.0 GiB of GPU 3 is still counted for pid 9, which has ended"
 

@@ -100,7 +100,7 @@ def test_damaged_bytes_are_never_put_in_place(node: Node, run: RunSnapshot, tmp_
 @pytest.mark.parametrize("name", ["../../evil", "/etc/passwd", "-rf", ".bashrc", "a/b", "a\nb", "\x1b[2J", "x" * 130])
 def test_a_hostile_file_name_is_refused(run: RunSnapshot, name: str) -> None:
     record = replace(run.checkpoints[0], file=name)
-    with pytest.raises(DataError, match="no plain file name"):
+    with pytest.raises(DataError, match="not a plain file name"):
         pull.checkpoint(replace(run, checkpoints=(record,)), "best", WAYS)
 
 
@@ -113,10 +113,10 @@ def test_a_role_that_no_checkpoint_has_is_said_with_the_words_that_bring_another
     adopted = replace(ended, run=replace(run.run, adopted=adoption))
     newest = replace(goes_on, checkpoints=(replace(run.checkpoints[0], roles=("last",)),))
     for seen, sentence, remedy in (
-        (goes_on, "has no best checkpoint yet.", f"`giblet status {run_id}` tells where it stands."),
+        (goes_on, "has no best checkpoint yet.", f"`giblet status {run_id}` shows its state."),
         (newest, "has no best checkpoint yet.", "pull it --last"),
         (ended, "has no best checkpoint.", f"It ended before it saved one: giblet why {run_id}"),
-        (adopted, "was adopted: of its checkpoints nothing is known.", f"giblet pull {run_id} --logs"),
+        (adopted, "was adopted; giblet knows nothing about its checkpoints.", f"giblet pull {run_id} --logs"),
     ):
         with pytest.raises(ConfigError) as error:
             pull.checkpoint(seen, "best", WAYS)
