@@ -1,4 +1,4 @@
-"""`giblet adopt`: a training that somebody started by hand becomes visible and can be stopped."""
+"""`giblet adopt`: monitor and stop a training that was started by hand."""
 
 from __future__ import annotations
 
@@ -24,24 +24,30 @@ from giblet_tui.monitor import find_run
 )
 def adopt(
     name: NodeName,
-    session: Annotated[str, typer.Argument(metavar="SESSION", help="A screen or tmux session, or PID.name.")],
-    log: Annotated[str | None, typer.Option(help="The log it writes, there; looked for if not given.")] = None,
-    run_name: Annotated[str | None, typer.Option("--name", help="Of the run; the session's if not given.")] = None,
+    session: Annotated[str, typer.Argument(metavar="SESSION", help="Screen or tmux session, or PID.name.")],
+    log: Annotated[str | None, typer.Option(help="Its log file on the node; default: search for it.")] = None,
+    run_name: Annotated[
+        str | None, typer.Option("--name", help="Name of the run; default: that of the session.")
+    ] = None,
 ) -> None:
-    """Take in a screen or tmux session that was started by hand: it is in `ps` and the dashboard, and `stop` ends it.
+    """Monitor a screen or tmux session that was started by hand: `ps` and the dashboard show it, `stop` ends it.
 
-    The session is not touched. Its log's epoch lines become the run's metrics; what nobody can know (configuration,
-    components, exit code) stays empty. `stop` ends everything in the session. stdout has the run's id.
+    The session is not touched. Epoch lines of its log become the run's metrics; configuration, components and exit code
+    stay unknown. `stop` ends everything in the session. The run's id is printed on stdout.
     """
     node = nodes.resolve(name)
     with connect(node) as connection:
-        done = take_in(node, connection, session, current_user(), name=run_name, log=log)
-    some = "1 process" if len(done.pids) == 1 else f"{len(done.pids)} processes"
-    print_status(f"{session} has {some}: pid {', '.join(map(str, done.pids[:8]))}")
-    print_status(f"its log: {done.log}" if done.log else "No log was found: name one with --log after `giblet stop`.")
-    if done.again:
-        print_status("It was adopted before; its keeper had gone, and there is a new one.")
-    print_data(done.run_id)
+        adopted = take_in(node, connection, session, current_user(), name=run_name, log=log)
+    processes = "1 process" if len(adopted.pids) == 1 else f"{len(adopted.pids)} processes"
+    print_status(f"{session} has {processes}: pid {', '.join(map(str, adopted.pids[:8]))}")
+    print_status(
+        f"log: {adopted.log}"
+        if adopted.log
+        else "No log was found. Stop the run with `giblet stop` and adopt the session again with --log."
+    )
+    if adopted.again:
+        print_status("It was adopted before; the process that reads its log had ended and was started again.")
+    print_data(adopted.run_id)
     remember(node)
     find_run.observe([node])
-    print_status(next_commands(done.run_id, live=True))
+    print_status(next_commands(adopted.run_id, live=True))

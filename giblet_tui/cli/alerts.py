@@ -1,4 +1,4 @@
-"""`giblet alerts`: what the watcher beside a run has raised, and what people answer."""
+"""`giblet alerts`: show, acknowledge and snooze the alerts of a run."""
 
 from __future__ import annotations
 
@@ -28,28 +28,36 @@ from giblet_tui.reporting.json_output import alerts_json
 )  # fmt: skip
 def alerts(
     name: RunName,
-    names: Annotated[list[str] | None, typer.Argument(metavar="[ALERT]...", help="Answer these; all if none.")] = None,
-    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge: silent until the same is raised anew.")] = False,
+    names: Annotated[
+        list[str] | None, typer.Argument(metavar="[ALERT]...", help="Alerts to answer; default: all.")
+    ] = None,
+    ack: Annotated[bool, typer.Option("--ack", help="Acknowledge: silent until raised again.")] = False,
     snooze: Annotated[
-        str | None, typer.Option(metavar="TIME", help="Silent for 30m, 8h, 2d, whatever is raised; 0 wakes it.")
+        str | None, typer.Option(metavar="TIME", help="Silent for 30m, 8h or 2d; 0 ends the snooze.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Show the alerts that stand, or answer them: the answer is kept beside the run, for everyone who watches it.
+    """Show the open alerts of a run, or acknowledge or snooze them for everyone who watches the run.
 
-    A snoozed alert does not call `watch.notify`; when its time is over and it still stands, it calls again.
+    A snoozed alert does not call `watch.notify`. If it is still open when the time is over, it calls again.
     """
     if ack and snooze is not None:
-        raise ConfigError("--ack or --snooze, not both.", "--ack lasts until the same is raised anew, --snooze a time.")
+        raise ConfigError(
+            "--ack and --snooze exclude each other.",
+            "--ack lasts until the alert is raised again, --snooze for a time.",
+        )
     snooze_s = None if snooze is None else answers.parse_duration(snooze)
     if names and not ack and snooze is None:
-        raise ConfigError("What about these alerts?", "Add --ack, or --snooze 8h; without names, all are shown.")
+        raise ConfigError(
+            "Alerts are named without an answer to them.",
+            "Add --ack or --snooze 8h; without names, all alerts are shown.",
+        )
     node, run_id = find_run.locate(name, print_status)
     run, facts = find_run.fresh_with_node(node, run_id)
     if ack or snooze is not None:
         _answer(node, run, names or (), snooze_s)
         run, facts = find_run.fresh_with_node(node, run_id)
-    now = time.time() + facts.clock_skew_s  # alerts and answers are dated by the node
+    now = time.time() + facts.clock_skew_s  # alerts and answers carry the time of the node
     if json:
         show_json(alerts_json(run, now))
     else:
@@ -57,15 +65,15 @@ def alerts(
 
 
 def answer_all(run_id: str, snooze_s: float | None) -> str:
-    """Acknowledge every standing alert of a run, or snooze them; what was done, as a sentence. Raises GibletError."""
+    """Acknowledge or snooze every open alert of a run; return a sentence that says so. Raises GibletError."""
     node, whole = find_run.locate(run_id, lambda _: None)
     count = _answer(node, find_run.fetch_run(node, whole), (), snooze_s)
-    done = "acknowledged" if snooze_s is None else f"snoozed for {duration(snooze_s)}"
-    return f"{count} alert{'' if count == 1 else 's'} {done}, for everyone who watches this run"
+    action = "acknowledged" if snooze_s is None else f"snoozed for {duration(snooze_s)}"
+    return f"{count} alert{'' if count == 1 else 's'} {action}, for everyone who watches this run"
 
 
 def _answer(node: Node, run: RunSnapshot, names: Sequence[str], snooze_s: float | None) -> int:
-    """Answer the standing alerts of those names (all if none); how many that were."""
+    """Answer the open alerts of these names (default: all); return their number."""
     which = answers.select_alerts(run, names)
     if which:
         with connect(node) as connection:

@@ -148,10 +148,10 @@ def command(parent: typer.Typer, name: str, *examples: str) -> Callable[[Verb], 
 
     def register(function: Verb) -> Verb:
         text = inspect.cleandoc(function.__doc__ or "")
-        shown = "\n".join(f"  {example}" for example in examples)
+        lines = "\n".join(f"  {example}" for example in examples)
         parent.command(
             name,
-            help=f"\b\nExamples:\n{shown}\n\n{text}",
+            help=f"\b\nExamples:\n{lines}\n\n{text}",
             short_help=COMMANDS[name].about if parent is app else re.split(r"[:;.](?:\s|$)", text)[0],
             epilog=EXIT_CODES,
         )(function)

@@ -1,4 +1,4 @@
-"""`giblet attach` and `pull`: into a run's own terminal, and its files over here."""
+"""`giblet attach` and `pull`: open a run's terminal, copy its files."""
 
 from __future__ import annotations
 
@@ -22,16 +22,14 @@ from giblet_tui.results.pull import ASK_ABOVE_BYTES
 @command(app, "attach", "giblet attach @last", "giblet attach @last --write")
 def attach(
     name: RunName,
-    write: Annotated[
-        bool, typer.Option("-w", "--write", help="Keys go to the run; else it is only looked at.")
-    ] = False,
+    write: Annotated[bool, typer.Option("-w", "--write", help="Send keys to the run; default: only look.")] = False,
 ) -> None:
-    """Open the terminal of a run's tmux or screen session. Leave tmux by ctrl-b d, screen by ctrl-a d."""
+    """Open the terminal of a run's tmux or screen session. Leave tmux with ctrl-b d, screen with ctrl-a d."""
     node, run_id = find_run.locate(name, print_status)
-    seen = find_run.fetch_run(node, run_id)
-    run = seen.run
-    if not seen.health.live:
-        raise ConfigError(f"{run_id} has ended, and its terminal with it.", f"giblet logs {run_id}")
+    snapshot = find_run.fetch_run(node, run_id)
+    run = snapshot.run
+    if not snapshot.health.live:
+        raise ConfigError(f"{run_id} has ended, so it has no terminal.", f"giblet logs {run_id}")
     backend = BACKENDS[run.multiplexer]
     if not backend.has_terminal:
         raise ConfigError(f"{run_id} is {backend.phrase} and has no terminal.", f"giblet logs {run_id} -f")
@@ -43,31 +41,31 @@ def attach(
 @command(app, "pull", "giblet pull @last", "giblet pull demo --logs", "giblet pull @last --last --to ~/weights")
 def pull(
     name: RunName,
-    best: Annotated[bool, typer.Option("--best", help="The best checkpoint.")] = False,
-    last: Annotated[bool, typer.Option("--last", help="The newest checkpoint.")] = False,
+    best: Annotated[bool, typer.Option("--best", help="Also the best checkpoint.")] = False,
+    last: Annotated[bool, typer.Option("--last", help="Also the newest checkpoint.")] = False,
     logs: Annotated[bool, typer.Option("--logs", help="Only records, configuration and log.")] = False,
-    to: Annotated[Path | None, typer.Option(help="A folder here; ./<run id> if not given.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Also more than 100 MB, without asking.")] = False,
+    to: Annotated[Path | None, typer.Option(help="Local folder; default: ./<run id>.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Copy more than 100 MB without asking.")] = False,
 ) -> None:
-    """Bring a run's records and log here, and a checkpoint if asked; a pull that was cut goes on where it was.
+    """Copy a run's records and log to this machine, and a checkpoint if asked. An interrupted copy is continued.
 
-    The folder is laid out as the run's own: `giblet why` and the engine's commands read it. Paths of what came are
-    printed.
+    The folder has the layout of a run directory, so `giblet why` and the engine's commands can read it. The paths of
+    the copied files are printed.
     """
     node, run_id = find_run.locate(name, print_status)
     run = find_run.fetch_run(node, run_id)
-    wanted = [role for role, asked in (("best", best), ("last", last)) if asked and not logs]
-    ways = {role: f"giblet pull {run_id} --{role}" for role in ("best", "last")}
-    chosen = [record for role in wanted if _confirm_size(record := pulling.checkpoint(run, role, ways), yes)]
+    roles = [role for role, requested in (("best", best), ("last", last)) if requested and not logs]
+    commands = {role: f"giblet pull {run_id} --{role}" for role in ("best", "last")}
+    checkpoints = [record for role in roles if _confirm_size(record := pulling.checkpoint(run, role, commands), yes)]
     target = to or Path(run_id)
     with connect(node) as connection:
         for path in pulling.record_files(connection, node, run, target, print_status):
             print_data(str(path))
-        for record in chosen:
+        for record in checkpoints:
             print_data(str(pulling.weights(connection, node, run, record, target, print_status)))
 
 
 def _confirm_size(record: CheckpointRecord, yes: bool) -> bool:
-    if record.bytes <= ASK_ABOVE_BYTES or yes or confirm(f"{record.file} has {record.bytes / 1e6:.0f} MB. Bring it?"):
+    if record.bytes <= ASK_ABOVE_BYTES or yes or confirm(f"{record.file} has {record.bytes / 1e6:.0f} MB. Copy it?"):
         return True
-    raise PreflightRefused(f"{record.file} has {record.bytes / 1e6:.0f} MB; nothing was brought.", "Add --yes.")
+    raise PreflightRefused(f"{record.file} has {record.bytes / 1e6:.0f} MB; nothing was copied.", "Add --yes.")

@@ -1,4 +1,4 @@
-"""`giblet rm` and `prune`: free space on nodes, and never take what is needed."""
+"""`giblet rm` and `prune`: free disk space on nodes without removing what is needed."""
 
 from __future__ import annotations
 
@@ -20,31 +20,31 @@ from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what would go, and how much it holds; remove nothing.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Do not ask.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be removed and its size.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
 
 
 @command(app, "rm", "giblet rm demo-20261122-101500-3fa9 --dry-run", "giblet rm demo-20261122 demo-20261123 --yes")
 def rm(
-    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Ended runs.", autocompletion=run_ids)],
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs that have ended.", autocompletion=run_ids)],
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Remove ended runs from their nodes: records, log and checkpoints. What is gone is gone.
+    """Remove ended runs from their nodes: records, log and checkpoints. This cannot be undone.
 
-    A run that lives, one that another was promoted from, or that a living run goes on from stays: exit code 5.
+    Live runs, and runs from which another was promoted or a live run was resumed, are kept: exit code 5.
     """
     by_node: dict[Node, list[str]] = {}
     for node, run_id in [find_run.locate(name, print_status) for name in dict.fromkeys(names)]:
         by_node.setdefault(node, []).append(run_id)
-    kept = 0
+    n_kept = 0
     for node, run_ids_there in by_node.items():
         with connect(node) as connection:
-            found = [each for each in cleanup.list_disk_usage(node, connection) if each.name in run_ids_there]
-            if gone := sorted(set(run_ids_there) - {each.name for each in found}):
-                raise ConfigError(f"{node.name} has no run {', '.join(gone)} any more.", "`giblet ps -a` lists them.")
-            kept += _clear(node, connection, found, dry_run, yes)
-    _refuse(kept)
+            items = [item for item in cleanup.list_disk_usage(node, connection) if item.name in run_ids_there]
+            if missing := sorted(set(run_ids_there) - {item.name for item in items}):
+                raise ConfigError(f"{node.name} no longer has {', '.join(missing)}.", "`giblet ps -a` lists them.")
+            n_kept += _clear(node, connection, items, dry_run, yes)
+    _refuse(n_kept)
 
 
 @command(app, "prune", "giblet prune tensor01 --dry-run", "giblet prune tensor01 --older-than 7 --yes")
@@ -54,43 +54,43 @@ def prune(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Remove a node's long-ended runs, and the environments of other versions that no living run uses.
+    """Remove old runs from a node, and environments of other versions that no live run uses.
 
-    Never a living run, what one goes on from or runs in, a run that another was promoted from, or what giblet did
-    not make.
+    Kept are live runs and what they were resumed from or run in, runs from which another was promoted, and everything
+    that giblet did not make.
     """
     node = nodes.resolve(name)
     with connect(node) as connection:
-        found = cleanup.prune_candidates(cleanup.list_disk_usage(node, connection), older_than)
-        if not found:
-            print_status(f"Nothing on {node.name} may go.")
+        items = cleanup.prune_candidates(cleanup.list_disk_usage(node, connection), older_than)
+        if not items:
+            print_status(f"There is nothing to remove on {node.name}.")
             return
-        _refuse(_clear(node, connection, found, dry_run, yes))
+        _refuse(_clear(node, connection, items, dry_run, yes))
 
 
-def _clear(node: Node, connection: Connection, found: Sequence[DiskItem], dry_run: bool, yes: bool) -> int:
-    """List, ask, remove; how many things had to stay. Raises PreflightRefused when the person says no."""
-    for each in found:
-        print_status(f"{node.name}: {each.sentence}")
-    going = [each for each in found if not each.kept]
-    total = cleanup.format_bytes(sum(each.bytes for each in going))
+def _clear(node: Node, connection: Connection, items: Sequence[DiskItem], dry_run: bool, yes: bool) -> int:
+    """List, ask, remove; return how many items had to stay. Raises PreflightRefused if the user declines."""
+    for item in items:
+        print_status(f"{node.name}: {item.sentence}")
+    removable = [item for item in items if not item.kept]
+    total = cleanup.format_bytes(sum(item.bytes for item in removable))
     if dry_run:
         print_data(f"{total} would be freed on {node.name}; nothing was removed.")
         return 0
     if (
-        going
+        removable
         and not yes
-        and not confirm(f"Remove {'it' if len(going) == 1 else f'these {len(going)}'} ({total}) for good?")
+        and not confirm(f"Remove {'it' if len(removable) == 1 else f'these {len(removable)}'} ({total}) for good?")
     ):
         raise PreflightRefused("Nothing was removed.", "Answer y, or add --yes.")
-    cleared = cleanup.remove(node, connection, going, print_status)
+    cleared = cleanup.remove(node, connection, removable, print_status)
     for removed, why in cleared.refused.items():
         print_status(f"{node.name}: {removed} stays: {why}")
     print_data(f"{cleanup.format_bytes(cleared.bytes)} freed on {node.name}.")
     find_run.observe([node])
-    return len(found) - len(cleared.removed)
+    return len(items) - len(cleared.removed)
 
 
-def _refuse(kept: int) -> None:
-    if kept:
+def _refuse(n_kept: int) -> None:
+    if n_kept:
         raise typer.Exit(PreflightRefused.exit_code)

@@ -1,4 +1,4 @@
-"""`giblet compare`: two runs side by side."""
+"""`giblet compare`: compare two runs."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from giblet_tui.cli.console import print_data, show_json
 from giblet_tui.cli.runs import find
 from giblet_tui.reporting import compare as side_by_side
 
-OldRun = Annotated[str, typer.Argument(metavar="OLD", help="The run to start from.", autocompletion=run_ids)]
+OldRun = Annotated[str, typer.Argument(metavar="OLD", help="The run to compare with.", autocompletion=run_ids)]
 NewRun = Annotated[str, typer.Argument(metavar="NEW", help="The run to judge.", autocompletion=run_ids)]
 
 
 @command(app, "compare", "giblet compare demo-20270115 @last", "giblet compare pilot @last --json | jq .changes")
 def compare(old: OldRun, new: NewRun, json: Json = False) -> None:
-    """Hold two runs side by side: what was changed, losses at the last common epoch, and which may not be compared.
+    """Compare two runs: changed keys, losses at the last common epoch, and which losses cannot be compared.
 
-    The runs may lie on different nodes. In the dashboard: space marks a run, c compares.
+    The runs may be on different nodes. In the dashboard: space marks a run, c compares.
     """
-    seen = side_by_side.compare(find(old), find(new))
+    comparison = side_by_side.compare(find(old), find(new))
     if json:
-        show_json(side_by_side.compare_json(seen))
+        show_json(side_by_side.compare_json(comparison))
     else:
-        print_data("\n".join(side_by_side.compare_lines(seen)))
+        print_data("\n".join(side_by_side.compare_lines(comparison)))

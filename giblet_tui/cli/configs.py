@@ -1,4 +1,4 @@
-"""`giblet config`: list, show, compare and check configurations; nothing here opens a connection."""
+"""`giblet config`: list, show, compare and check configurations, without a connection."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def list_configs(json: Json = False) -> None:
 
 @command(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")
 def show_config(name: ConfigName, settings: Settings = None, json: Json = False) -> None:
-    """Print a configuration resolved, every default spelt out; on stderr, where each changed value comes from."""
+    """Print a resolved configuration with all defaults; on stderr, the origin of each changed value."""
     loaded = catalog.read(name, settings or ())
     print_status("\n".join(loaded.notes)) if loaded.notes else None
     if json:
@@ -46,7 +46,7 @@ def show_config(name: ConfigName, settings: Settings = None, json: Json = False)
 
 @command(config_app, "diff", "giblet config diff test_full_fixes production_500epoch")
 def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
-    """Print the keys whose resolved values differ; nothing when two files ask for the same."""
+    """Print the keys whose resolved values differ."""
     changes = diff(catalog.read(old).config, catalog.read(new).config)
     if json:
         show_json({"schema": SCHEMA, "changes": {k: {"old": a, "new": b} for k, (a, b) in changes.items()}})
@@ -60,7 +60,7 @@ def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
 def check_configs(
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[CONFIG]...", help="Names or paths; all if none.", autocompletion=config_names),
+        typer.Argument(metavar="[CONFIG]...", help="Names or paths; default: all.", autocompletion=config_names),
     ] = None,
 ) -> None:
     """Check configurations as `launch` would: unknown keys, ranges, keys against one another."""

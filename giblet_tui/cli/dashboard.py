@@ -1,4 +1,4 @@
-"""`giblet dashboard`: the full-screen monitor, fed by a watch on every node."""
+"""`giblet dashboard`: the full-screen monitor, which watches every node."""
 
 from __future__ import annotations
 
@@ -32,88 +32,88 @@ from giblet_tui.monitor.watch import NodeWatch
 @command(app, "dashboard", "giblet dashboard", "giblet dashboard tensor01 --readonly")
 def dashboard(
     names: OptionalNodes = None,
-    readonly: Annotated[bool, typer.Option("--readonly", help="No key can change anything.")] = False,
+    readonly: Annotated[bool, typer.Option("--readonly", help="Disable all keys that change something.")] = False,
 ) -> None:
     """Watch all nodes and runs live, full screen: losses, warm-up, verdicts, GPUs, logs. Also bare `giblet`.
 
-    Leaving it touches no run.
+    Closing it does not affect any run.
     """
-    if elsewhere := redirected_stream():
+    if stream := redirected_stream():
         raise ConfigError(
-            f"The dashboard needs a terminal, and {elsewhere} is none.",
-            "Leave out the redirection; or giblet ps, giblet status RUN, giblet logs RUN -f",
+            f"The dashboard needs a terminal, and {stream} is not one.",
+            "Remove the redirection, or use giblet ps, giblet status RUN, giblet logs RUN -f.",
         )
     which = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     raise typer.Exit(open_dashboard(which, readonly=readonly))
 
 
 def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
-    """Run the dashboard over these nodes until it is left; its exit code."""
-    set_prompt_handler(None)  # the screen is the dashboard's: no question may appear on it
-    unshare()  # a watch holds its connection for itself; what a key starts runs beside it
-    known = {snapshot.node: snapshot for snapshot in cache.load().nodes}
-    first = (known.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
+    """Run the dashboard on these nodes until the user closes it; return its exit code."""
+    set_prompt_handler(None)  # the dashboard owns the screen: no prompt may appear on it
+    unshare()  # each watch keeps its own connection; actions open others
+    cached = {snapshot.node: snapshot for snapshot in cache.load().nodes}
+    first = (cached.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)
     return run_dashboard(NodeWatchers(which), DashboardActions(), Fleet(nodes=tuple(first)), readonly)
 
 
 class NodeWatchers:
-    """The dashboard's source: a watch on each node, each on a thread of its own."""
+    """Source of the dashboard's data: one watch per node, each on its own thread."""
 
     def __init__(self, which: Sequence[Node]) -> None:
         self._nodes = which
         self._watches: list[NodeWatch] = []
 
     def start(self, post: Callable[[NodeSnapshot], None]) -> None:
-        """Begin; `post` is called from the watches' threads."""
+        """Start the watches; they call `post` from their threads."""
         self._watches = [NodeWatch(node, post) for node in self._nodes]
         for watch in self._watches:
             watch.start()
 
     def close(self) -> None:
-        """End all watches."""
+        """Stop all watches."""
         for watch in self._watches:
             watch.stop()
 
 
 class DashboardActions:
-    """What the dashboard's keys may cause: what the verbs do, by the same functions. Each raises GibletError."""
+    """Actions of the dashboard; each calls the function behind the CLI command. Each raises GibletError."""
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
-        """Stop a run and prove it."""
+        """Stop a run and prove that nothing is left."""
         return stop_run(run_id, say)
 
     def answer(self, run_id: str, snooze_s: float | None) -> str:
-        """`giblet alerts RUN --ack` or `--snooze`."""
+        """Acknowledge or snooze all alerts of a run, as `giblet alerts` does."""
         return answer_all(run_id, snooze_s)
 
     def verbs(self, run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
-        """Read from the command line itself."""
+        """Return the commands of the palette."""
         return verbs(run_id, node)
 
     def output(self, words: Sequence[str]) -> Sequence[str]:
-        """As a process of its own: what it prints is all that it can do here."""
+        """Run a command as a process of its own and return its output."""
         return output(words)
 
     def argv(self, words: Sequence[str]) -> Sequence[str]:
-        """This very giblet."""
+        """Return the command line of a command."""
         return argv(words)
 
     def configs(self) -> Sequence[str]:
-        """All names."""
+        """Return the names of all configurations."""
         return sorted(catalog.known())
 
     def changes(self, wish: Wish) -> Sequence[str]:
-        """What `giblet launch --dry-run` says of the configuration alone."""
+        """Return what `giblet launch --dry-run` prints about the configuration."""
         return config_changes(catalog.read(wish.config, wish.settings))
 
     def dry_run(self, wish: Wish) -> Sequence[str]:
-        """`giblet launch --dry-run`: where it would run and what the command line would be, then what changes."""
+        """Return what `giblet launch --dry-run` prints: where it would run, its command line, what changes."""
         node, request = self._request(wish)
         (plan,) = plan_only([node], request)
         return [*plan.notes, shlex.join(plan.run.argv), *self.changes(wish)]
 
     def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
-        """`giblet launch`; the first step is seen in the dashboard itself."""
+        """Launch a run, without waiting for its first step."""
         node, request = self._request(wish)
         return run_launch([node], request, say)
 

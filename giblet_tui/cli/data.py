@@ -1,4 +1,4 @@
-"""`giblet data`: a study looked over on the node where it lies, before anything trains on it."""
+"""`giblet data`: check a study on the node that has it, before training on it."""
 
 from __future__ import annotations
 
@@ -32,17 +32,17 @@ def check(
     name: NodeName,
     config: ConfigName,
     settings: Settings = None,
-    html: Annotated[Path | None, typer.Option(help="Bring the page with pictures here.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Write the page with pictures to this file.")] = None,
     json: Json = False,
 ) -> None:
-    """Find data mistakes where the data lie: files, clocks, scales, annotations, subjects. Exit code 1 on an error.
+    """Check a study on its node: files, timing, scales, annotations, subjects. Exit code 1 on an error.
 
     The store is built there if it does not exist, as a run would build it.
     """
     options = ["--json"] if json else []
-    done = _look("check", name, config, settings, options, html)
-    _show(done, json)
-    _end(done)
+    result = _check("check", name, config, settings, options, html)
+    _show(result, json)
+    _end(result)
 
 
 @command(
@@ -55,28 +55,28 @@ def diagnose(
     name: NodeName,
     config: ConfigName,
     settings: Settings = None,
-    steps: Annotated[int, typer.Option(min=1, help="How many steps are rehearsed.")] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Number of training steps.")] = 20,
     json: Json = False,
 ) -> None:
-    """The check with the network: what each loss begins at, raw and normalised, and whether it falls.
+    """Check a study with the network: where each loss starts, raw and normalised, and whether it falls.
 
-    Exit code 1 on an error. A few steps are rehearsed on the node, on one process, and thrown away.
+    Exit code 1 on an error. A few training steps run on the node, in one process, and are discarded.
     """
     options = ["--steps", str(steps), *(["--json"] if json else [])]
-    done = _look("diagnose", name, config, settings, options, None)
-    _show(done, json)
-    _end(done)
+    result = _check("diagnose", name, config, settings, options, None)
+    _show(result, json)
+    _end(result)
 
 
 @command(data_app, "lag", "giblet data lag tensor01 production_500epoch", "giblet data lag local demo")
 def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
-    """By how many TRs each brain follows the film, in all and in thirds. Exit code 1 when the thirds disagree."""
-    done = _look("lag", name, config, settings, [], None)
-    _show(done, json=False)
-    _end(done)
+    """Measure by how many TRs each brain follows the film, in all and in thirds. Exit code 1 if the thirds disagree."""
+    result = _check("lag", name, config, settings, [], None)
+    _show(result, json=False)
+    _end(result)
 
 
-def _look(
+def _check(
     what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None
 ) -> CommandResult:
     node = nodes.resolve(name)
@@ -86,22 +86,22 @@ def _look(
     page = f"{node.workdir}/reports/{loaded.config.name}-check.html"
     argv = ["data", what, FROM_STDIN, "--workdir", node.workdir, *options]
     with connect(node) as connection:
-        done = engine_command.run_engine_command(
+        result = engine_command.run_engine_command(
             node, connection, argv + (["--html", page] if html else []), dump(loaded.config), print_status
         )
-        if html and done.printed.strip():
+        if html and result.printed.strip():
             engine_command.download(connection, page, html)
-            print_status(f"the page with pictures is {html}")
-    return done
+            print_status(f"page with pictures: {html}")
+    return result
 
 
-def _show(done: CommandResult, json: bool) -> None:
-    if json and done.printed.strip():
-        show_json(sanitize_value(jsonlib.loads(done.printed)))
-    elif done.printed.strip():
-        print_data("\n".join(sanitize(line) for line in done.printed.rstrip("\n").split("\n")))
+def _show(result: CommandResult, json: bool) -> None:
+    if json and result.printed.strip():
+        show_json(sanitize_value(jsonlib.loads(result.printed)))
+    elif result.printed.strip():
+        print_data("\n".join(sanitize(line) for line in result.printed.rstrip("\n").split("\n")))
 
 
-def _end(done: CommandResult) -> None:
-    if done.code:
-        raise typer.Exit(done.code if done.code > 0 else 1)
+def _end(result: CommandResult) -> None:
+    if result.code:
+        raise typer.Exit(result.code if result.code > 0 else 1)

@@ -1,6 +1,4 @@
-"""`giblet demo`: the whole main job on this machine: a real film, a simulated brain, a run watched and judged; or a run
-in which something really goes wrong, to see it caught.
-"""
+"""`giblet demo`: train on a demo study on this machine and judge the run; or inject a fault and see it detected."""
 
 from __future__ import annotations
 
@@ -31,7 +29,7 @@ from giblet_tui.reporting.formatting import table
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 GRACE_S = 5.0
-"""For a drill's last checkpoint: nobody needs it."""
+"""Grace period of a run with an injected fault; nobody needs its last checkpoint."""
 
 
 @command(
@@ -47,23 +45,25 @@ GRACE_S = 5.0
 def demo(
     fault: Annotated[
         str | None,
-        typer.Argument(metavar="[FAULT]", help="See it caught; --list names them.", autocompletion=fault_names),
+        typer.Argument(metavar="[FAULT]", help="Inject this fault; see --list.", autocompletion=fault_names),
     ] = None,
-    headless: Annotated[bool, typer.Option("--headless", help="Lines in place of the dashboard.")] = False,
-    faults: Annotated[bool, typer.Option("--list", help="The faults, and which cause each must be named as.")] = False,
+    headless: Annotated[bool, typer.Option("--headless", help="Print lines instead of the dashboard.")] = False,
+    faults: Annotated[
+        bool, typer.Option("--list", help="List the faults and the cause that must be reported.")
+    ] = False,
     settings: Settings = None,
     session: Annotated[
-        Multiplexer | None, typer.Option(help="What holds it; what the node prefers if not given.")
+        Multiplexer | None, typer.Option(help="What keeps the run alive; default: that of the node.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Make a study from a real film and a simulated brain, train on it here, watch it live, judge it.
+    """Make a study from a real film and a simulated brain, train on it on this machine, watch and judge the run.
 
-    Off a terminal it is headless: progress on stderr, the verdict last on stdout, exit code 0 only when it passed.
-    Ctrl-C, or leaving the dashboard, does not stop the run.
+    Off a terminal it prints progress on stderr and the verdict last on stdout; exit code 0 only if the run passed.
+    Ctrl-C, or closing the dashboard, does not stop the run.
 
-    With a FAULT something really goes wrong in that run. You are told when the records show it and when the watcher
-    beside the run says so, in steps; then the run is stopped. Exit code 0 when it was caught (of `good`: nothing).
+    With a FAULT, that fault is injected into the run. The command reports after how many steps the records show it and
+    the watcher raises an alert, and stops the run. Exit code 0 if it was detected (for `good`: if nothing was raised).
     """
     if faults:
         _list()
@@ -78,7 +78,7 @@ def demo(
     open_dashboard([node])
     run = cache.load().run(run_id)
     if run is None or run.health.live:
-        print_status(f"The run goes on: {run_id}\n{next_commands(run_id, live=True)}")
+        print_status(f"The run continues: {run_id}\n{next_commands(run_id, live=True)}")
         return
     raise typer.Exit(print_result(run))
 
@@ -95,37 +95,39 @@ def _known(fault: str) -> Fault:
     return FAULTS[fault]
 
 
-def _drill(node: Node, drill: Fault, settings: list[str], session: Multiplexer | None, json: bool) -> int:
-    """Start the run, follow it until the fault is named or it has ended, stop it, tell. The exit code."""
-    laid = {"name": f"demo-{drill.name}", "note": f"drill: {drill.says}", **drill.settings}
-    loaded = configs.read("demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in laid.items()), *settings))
+def _drill(node: Node, fault: Fault, settings: list[str], session: Multiplexer | None, json: bool) -> int:
+    """Start a run with a fault, follow it until it is detected or the run ends, stop it; return the exit code."""
+    overrides = {"name": f"demo-{fault.name}", "note": f"drill: {fault.says}", **fault.settings}
+    loaded = configs.read(
+        "demo", (*(f"{key}={msgspec.json.encode(v).decode()}" for key, v in overrides.items()), *settings)
+    )
     request = build_request(loaded.config, session=session, again=True, force=False)
-    run_id = launch_and_print([node], replace(request, drill=drill.name, grace_s=GRACE_S))
-    run = _until_raised(node, run_id, drill)
-    # Judged as it stood when the fault was named: once it is stopped, a run that stood still does so no more.
-    seen = outcome(run if run is not None and run.health.live else find_run.fetch_run(node, run_id), drill)
+    run_id = launch_and_print([node], replace(request, drill=fault.name, grace_s=GRACE_S))
+    run = _until_raised(node, run_id, fault)
+    # Judge the state before the stop: a stalled run is no longer stalled once it is stopped.
+    result = outcome(run if run is not None and run.health.live else find_run.fetch_run(node, run_id), fault)
     if run is not None and run.health.live:
         print_status(stop_run(run_id, print_status))
     if json:
-        show_json(msgspec.to_builtins(seen) | {"run_id": run_id, "caught": seen.caught})
+        show_json(msgspec.to_builtins(result) | {"run_id": run_id, "caught": result.caught})
     else:
-        print_data("\n".join(outcome_lines(seen)))
-    return OK if seen.caught else FAILED
+        print_data("\n".join(outcome_lines(result)))
+    return OK if result.caught else FAILED
 
 
-def _until_raised(node: Node, run_id: str, drill: Fault) -> RunSnapshot | None:
-    """Follow the run, telling it, until the watcher has raised the drill's cause, or it has ended."""
-    narrator, run = ProgressPrinter(), None
+def _until_raised(node: Node, run_id: str, fault: Fault) -> RunSnapshot | None:
+    """Follow the run and print its progress until the watcher has raised the expected cause, or the run has ended."""
+    progress, run = ProgressPrinter(), None
     with detach_on_interrupt(run_id):
-        for seen in follow(node, run_id):
-            run = seen.run or run
-            for line in narrator.new_lines(run) if run else ():
+        for update in follow(node, run_id):
+            run = update.run or run
+            for line in progress.new_lines(run) if run else ():
                 print_status(line)
-            if run is not None and alert_of(run, drill) is not None and not _ending(run):
+            if run is not None and alert_of(run, fault) is not None and not _ending(run):
                 break
     return run
 
 
 def _ending(run: RunSnapshot) -> bool:
-    """Has the trainer said its last word? Then the run's own end is waited for, not made."""
+    """Return True if the trainer is ending by itself; its end is then awaited, not caused."""
     return run.heartbeat is not None and run.heartbeat.state in ("finished", "stopped", "failed")

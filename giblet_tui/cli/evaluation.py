@@ -1,4 +1,4 @@
-"""`giblet evaluate`, `lesion`, `rebuild`, `ensemble`: what a run has learnt, looked at on its node, brought here."""
+"""`giblet evaluate`, `lesion`, `rebuild`, `ensemble`: evaluate runs on their node and copy the results here."""
 
 from __future__ import annotations
 
@@ -32,21 +32,23 @@ from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationReques
 Words = Annotated[
     list[str],
     typer.Argument(
-        metavar="[NODE] RUN", help="The beginning of a run's id, or @last; its node may come before.",
+        metavar="[NODE] RUN", help="A run, or its node and the run.",
         autocompletion=nodes_and_runs,
     ),
 ]  # fmt: skip
-Last = Annotated[bool, typer.Option("--last", help="The newest checkpoint in place of the best one.")]
-Gpu = Annotated[str | None, typer.Option(metavar="INDEX|none", help="This one, or the CPU; else any free GPU.")]
-To = Annotated[Path | None, typer.Option(help="A folder here for the files; in ./<run id> if not given.")]
-End = Annotated[bool, typer.Option("--end", help="End what this very command began on the node, and remove it there.")]
-Force = Annotated[bool, typer.Option("--force", help="Although the node's memory may not suffice.")]
-Yes = Annotated[bool, typer.Option("--yes", help="Also bring more than 100 MB, without asking.")]
+Last = Annotated[bool, typer.Option("--last", help="Use the newest checkpoint instead of the best.")]
+Gpu = Annotated[
+    str | None, typer.Option(metavar="INDEX|none", help="A GPU, or none for the CPU; default: any free GPU.")
+]
+To = Annotated[Path | None, typer.Option(help="Local folder for the files; default: in ./<run id>.")]
+End = Annotated[bool, typer.Option("--end", help="End this evaluation on the node and remove its files.")]
+Force = Annotated[bool, typer.Option("--force", help="Start even if memory may not suffice.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Copy more than 100 MB without asking.")]
 
 
 @dataclass(frozen=True)
 class _Options:
-    """What all of these verbs can be told beside their question."""
+    """Options that all of these commands share."""
 
     to: Path | None
     end: bool
@@ -72,10 +74,10 @@ def evaluate(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Judge a run's checkpoint on held-out film: predicted brains, film rebuilt, baselines; the voxels' r as a map.
+    """Evaluate a run's checkpoint on held-out data: encoding, reconstruction, baselines; r of each voxel as a map.
 
-    It is done on the run's node, by the environment that trained it, in the background and without a GPU that is in
-    use. A lost link or Ctrl-C does not end it: the same command joins it again, or brings what it has found.
+    The evaluation runs on the run's node, in the environment that trained it, in the background, and uses no GPU that
+    is in use. A lost connection or Ctrl-C does not end it: the same command waits for it again and copies the result.
     """
     _run_evaluation(words, _build_request("evaluate", last, gpu), "evaluation", _Options(to, end, force, yes, json))
 
@@ -90,20 +92,20 @@ def evaluate(
 def lesion(
     words: Words,
     region: Annotated[
-        list[str] | None, typer.Option(help="A region, or several as a+b; may be repeated. All if not given.")
+        list[str] | None, typer.Option(help="A region, or several as a+b; repeatable. Default: all.")
     ] = None,
     atlas: Annotated[
-        Path | None, typer.Option(help="NIfTI here with a whole number per region; a .tsv beside it names them.")
+        Path | None, typer.Option(help="Local NIfTI with integer labels; names in a .tsv next to it.")
     ] = None,
-    mask: Annotated[Path | None, typer.Option(help="NIfTI here whose non-zero voxels are one more region.")] = None,
+    mask: Annotated[Path | None, typer.Option(help="Local NIfTI whose non-zero voxels are one more region.")] = None,
     mode: Annotated[
         Literal["silence", "missing"],
-        typer.Option(help="silence: responses are 0, as damage feels; missing: the readout knows, too."),
+        typer.Option(help="silence: responses are 0; missing: the decoder also knows which."),
     ] = "missing",
     source: Annotated[
-        Literal["measured", "predicted"], typer.Option(help="Brains to rebuild the film from.")
+        Literal["measured", "predicted"], typer.Option(help="Brains from which the film is reconstructed.")
     ] = "measured",
-    draws: Annotated[int, typer.Option(min=20, help="Random voxel sets beside each lesion.")] = 200,
+    draws: Annotated[int, typer.Option(min=20, help="Random voxel sets compared with each lesion.")] = 200,
     last: Last = False,
     gpu: Gpu = None,
     to: To = None,
@@ -112,14 +114,14 @@ def lesion(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Rebuild the film without each region's voxels, beside random voxel sets of the same size.
+    """Reconstruct the film without the voxels of each region, compared with random voxel sets of the same size.
 
-    Done as `evaluate` is: on the node, in the background; the same command joins it again.
+    It runs on the node, in the background, as `giblet evaluate` does; the same command waits for it again.
     """
     options = [word for name in region or () for word in ("--region", name)]
     options += ["--mode", mode, "--source", source, "--draws", str(draws)]
-    question = _build_request("lesion", last, gpu, options, {"--atlas": atlas, "--mask": mask})
-    _run_evaluation(words, question, "lesion", _Options(to, end, force, yes, json))
+    request = _build_request("lesion", last, gpu, options, {"--atlas": atlas, "--mask": mask})
+    _run_evaluation(words, request, "lesion", _Options(to, end, force, yes, json))
 
 
 @command(app, "rebuild", "giblet rebuild @last", "giblet rebuild tensor01 demo-2026 --to rebuilt")
@@ -133,9 +135,9 @@ def rebuild(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Bring the held-out film as measured and predicted brains show it: a page with pictures, sound and annotations.
+    """Reconstruct the held-out film from measured and predicted brains: a page with pictures, sound and annotations.
 
-    Done as `evaluate` is: on the node, in the background; the same command joins it again.
+    It runs on the node, in the background, as `giblet evaluate` does; the same command waits for it again.
     """
     _run_evaluation(words, _build_request("rebuild", last, gpu), "words", _Options(to, end, force, yes, json))
 
@@ -146,7 +148,7 @@ def ensemble(
         list[str],
         typer.Argument(
             metavar="RUN...",
-            help="Runs of one node that differ by seed, split.fold and split.validation_block alone.",
+            help="Runs of one node that differ only in seed, split.fold and split.validation_block.",
             autocompletion=run_ids,
         ),
     ],
@@ -158,18 +160,18 @@ def ensemble(
     yes: Yes = False,
     json: Json = False,
 ) -> None:
-    """Average runs fold by fold, beside their members, ridge and pooled ridge.
+    """Average the predictions of several runs and compare them with single runs, ridge and pooled ridge, fold by fold.
 
-    The runs are there already: giblet launch NODE CONFIG --ensemble 5 --all-folds trains them.
-    Done as `evaluate` is: on the node, in the background; the same command joins it again.
+    To train the runs: giblet launch NODE CONFIG --ensemble 5 --all-folds.
+    It runs on the node, in the background, as `giblet evaluate` does; the same command waits for it again.
     """
-    found = [find_run.locate(name, print_status) for name in names]
-    if len({node.name for node, _ in found}) > 1:
-        where = ", ".join(sorted({node.name for node, _ in found}))
-        raise ConfigError(f"These runs are on {where}; an ensemble's are read on one node.", "giblet ps -a")
-    run_ids_there = [run_id for _, run_id in found]
-    question = _build_request("ensemble", last, gpu)
-    _answer(found[0][0], run_ids_there, question, "ensemble", _Options(to, end, force, yes, json))
+    runs = [find_run.locate(name, print_status) for name in names]
+    if len({node.name for node, _ in runs}) > 1:
+        where = ", ".join(sorted({node.name for node, _ in runs}))
+        raise ConfigError(f"These runs are on {where}; the runs of an ensemble must be on one node.", "giblet ps -a")
+    run_ids_there = [run_id for _, run_id in runs]
+    request = _build_request("ensemble", last, gpu)
+    _evaluate(runs[0][0], run_ids_there, request, "ensemble", _Options(to, end, force, yes, json))
 
 
 def _build_request(
@@ -180,63 +182,65 @@ def _build_request(
     inputs: dict[str, Path | None] | None = None,
 ) -> EvaluationRequest:
     if gpu is not None and gpu != "none" and not gpu.isdigit():
-        raise ConfigError(f"--gpu {gpu}: neither the index of a GPU nor none.", "--gpu 0, or --gpu none")
+        raise ConfigError(f"--gpu {gpu} is neither the index of a GPU nor none.", "Use --gpu 0, or --gpu none.")
     device = None if gpu is None else "cpu" if gpu == "none" else int(gpu)
     files = {option: path.expanduser() for option, path in (inputs or {}).items() if path is not None}
     role = "last" if last else "best"
     return EvaluationRequest(verb=kind, role=role, options=tuple(options), inputs=files, gpu=device)
 
 
-def _run_evaluation(words: Sequence[str], question: EvaluationRequest, name: str, wishes: _Options) -> None:
+def _run_evaluation(words: Sequence[str], request: EvaluationRequest, name: str, options: _Options) -> None:
     if len(words) > 2:
-        raise ConfigError(f"{len(words)} words: one run, and its node before it if need be.", "See --help.")
+        raise ConfigError(
+            f"{len(words)} arguments are given, but only a node and a run are expected.", "giblet evaluate [NODE] RUN"
+        )
     if len(words) == 2:
         node = nodes.resolve(words[0])
         run_id = find_run.locate_on(node, words[1])
     else:
         node, run_id = find_run.locate(words[0], print_status)
-    _answer(node, [run_id], question, name, wishes)
+    _evaluate(node, [run_id], request, name, options)
 
 
-def _answer(node: Node, run_ids_there: Sequence[str], question: EvaluationRequest, name: str, wishes: _Options) -> None:
-    """Have the question answered on the node and show what was found. name: of the file with its figures."""
-    seen = [find_run.fresh_with_node(node, run_id) for run_id in run_ids_there]
-    runs = [run for run, _ in seen]
+def _evaluate(
+    node: Node, run_ids_there: Sequence[str], request: EvaluationRequest, name: str, options: _Options
+) -> None:
+    """Run the evaluation on the node, copy its files, print its figures, which are in the file `name`."""
+    snapshots = [find_run.fresh_with_node(node, run_id) for run_id in run_ids_there]
+    runs = [run for run, _ in snapshots]
     with connect(node) as connection:
         engine = remote_evaluation.engine_of(runs[0], node, connection, print_status)
-    planned = remote_evaluation.plan(question, runs, node, engine)
-    if wishes.end:
-        was = remote_evaluation.cancel(planned)
-        print_status(
-            f"{planned.name} {'is ended, and what it left is removed' if was else 'was never begun'} on {node.name}."
-        )
+    planned = remote_evaluation.plan(request, runs, node, engine)
+    if options.end:
+        outcome = "was ended, its files were removed" if remote_evaluation.cancel(planned) else "was not started"
+        print_status(f"{planned.name} {outcome} on {node.name}.")
         return
     for run in runs:
         print_status(
-            remote_evaluation.checkpoint_sentence(run, remote_evaluation.checkpoint(run, question.role), question.role)
+            remote_evaluation.checkpoint_sentence(run, remote_evaluation.checkpoint(run, request.role), request.role)
         )
-    if not wishes.force:
-        remote_evaluation.refuse_without_memory(*seen[0])
+    if not options.force:
+        remote_evaluation.refuse_without_memory(*snapshots[0])
     with _detach_on_interrupt(planned):
         result = remote_evaluation.wait_for(planned, print_status)
         if result.code != 0:
             raise remote_evaluation.failure(planned, result.code) or typer.Exit(result.code or FAILED)
-        target = wishes.to.expanduser() if wishes.to else Path(planned.run_id) / planned.name
-        _bring(planned, result, target, wishes.yes)
-    _show(target, name, wishes.json)
+        target = options.to.expanduser() if options.to else Path(planned.run_id) / planned.name
+        _bring(planned, result, target, options.yes)
+    _show(target, name, options.json)
 
 
 def _bring(planned: EvaluationJob, result: Result, target: Path, yes: bool) -> None:
     size = cleanup.format_bytes(result.size)
-    if result.size > ASK_ABOVE_BYTES and not yes and not confirm(f"What it made has {size}. Bring it?"):
-        raise PreflightRefused(f"What it made has {size}; it stays on {planned.node.name}.", "Add --yes.")
+    if result.size > ASK_ABOVE_BYTES and not yes and not confirm(f"The result has {size}. Copy it?"):
+        raise PreflightRefused(f"The result has {size} and stays on {planned.node.name}.", "Add --yes.")
     try:
         paths = remote_evaluation.download(planned, result, target, print_status)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror or error}.", "Choose another --to.") from None
     print_status(f"{size} in {target}: {', '.join(path.name for path in paths)}")
     for path in (path for path in paths if path.suffix == ".html"):
-        print_status(f"the page is {path}")
+        print_status(f"page: {path}")
 
 
 def _show(folder: Path, name: str, json: bool) -> None:
@@ -249,10 +253,13 @@ def _show(folder: Path, name: str, json: bool) -> None:
 
 @contextmanager
 def _detach_on_interrupt(planned: EvaluationJob) -> Iterator[None]:
-    """Ctrl-C in here leaves it at work on its node, and says how to come back to it."""
+    """Make Ctrl-C leave the evaluation running and print how to return to it."""
     try:
         yield
     except KeyboardInterrupt:
-        again = shlex.join(["giblet", *(planned.run_id if word == LAST else word for word in sys.argv[1:])])
-        print_status(f"\nIt goes on on {planned.node.name} without this terminal.\nnext:\n  {again}\n  {again} --end")
+        command_line = shlex.join(["giblet", *(planned.run_id if word == LAST else word for word in sys.argv[1:])])
+        print_status(
+            f"\nThe evaluation continues on {planned.node.name} without this terminal."
+            f"\nnext:\n  {command_line}\n  {command_line} --end"
+        )
         raise typer.Exit(INTERRUPTED) from None

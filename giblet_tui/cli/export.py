@@ -1,4 +1,4 @@
-"""`giblet export`: a run's screen as a picture, its records as a table."""
+"""`giblet export`: write a run's screen as a picture or its records as a table."""
 
 from __future__ import annotations
 
@@ -33,20 +33,23 @@ SMALLEST, LARGEST = 20, 500
 )
 def export(
     name: RunName,
-    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="The dashboard's screen of it.")] = None,
+    svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write the dashboard's screen as SVG.")] = None,
     png: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="The same as pixels; needs `pip install 'giblet[picture]'`.")
+        Path | None, typer.Option(metavar="FILE", help="Write it as PNG; needs `pip install 'giblet[picture]'`.")
     ] = None,
-    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Every step and epoch as a row.")] = None,
+    csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every step and epoch as a row.")] = None,
     panel: Annotated[
-        str, typer.Option(metavar="PANEL", help="Only this: total fmri video audio text balance clock verdict log ...")
+        str,
+        typer.Option(metavar="PANEL", help="One panel only: total fmri video audio text balance clock verdict log ..."),
     ] = "",
-    size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Of the picture.")] = "120x40",
-    light: Annotated[bool, typer.Option("--light", help="The picture on white.")] = False,
+    size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Size of the picture in characters.")] = "120x40",
+    light: Annotated[bool, typer.Option("--light", help="Use a white background.")] = False,
 ) -> None:
-    """Write a run's screen, or one panel of it, as SVG or PNG, or its records as CSV. Prints the paths written."""
+    """Write a run's screen, or one panel of it, as SVG or PNG, or its records as CSV; print the paths."""
     if svg is None and png is None and csv is None:
-        raise ConfigError("Nothing to write is named.", "--svg or --png FILE for a picture, --csv FILE for the records")
+        raise ConfigError(
+            "No output file is named.", "Add --svg FILE or --png FILE for a picture, --csv FILE for the records."
+        )
     columns, rows = _cells(size)
     node, run_id = find_run.locate(name, print_status)
     fleet = Fleet(nodes=(watch.observe_once(node, [run_id]),))
@@ -64,11 +67,11 @@ def export(
 
 
 def _cells(size: str) -> tuple[int, int]:
-    """Columns and rows of `120x40`. Raises ConfigError."""
-    found = re.fullmatch(r"(\d+)x(\d+)", size)
-    if found is None or not SMALLEST <= int(found[1]) <= LARGEST or not 1 <= int(found[2]) <= LARGEST:
+    """Return columns and rows of `120x40`. Raises ConfigError."""
+    match = re.fullmatch(r"(\d+)x(\d+)", size)
+    if match is None or not SMALLEST <= int(match[1]) <= LARGEST or not 1 <= int(match[2]) <= LARGEST:
         raise ConfigError(f"--size {size}: columns by rows, up to {LARGEST} each.", "For example: --size 120x40")
-    return int(found[1]), int(found[2])
+    return int(match[1]), int(match[2])
 
 
 def _write(path: Path, data: bytes) -> None:

@@ -1,4 +1,4 @@
-"""A run told at the terminal while it goes on, and judged at its end; Ctrl-C leaves the run alone."""
+"""Print the progress of a live run, then its verdict; Ctrl-C leaves the run alone."""
 
 from __future__ import annotations
 
@@ -16,35 +16,35 @@ from giblet_tui.reporting.formatting import verdict, verdict_lines
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 
-def follow_and_print(node: Node, run_id: str, narrator: ProgressPrinter) -> int:
-    """Tell the run on stderr until it has ended, then its verdict on stdout; its result as an exit code."""
+def follow_and_print(node: Node, run_id: str, progress: ProgressPrinter) -> int:
+    """Print progress on stderr until the run ends, then the verdict on stdout; return the run's exit code."""
     run, link = None, "live"
     with detach_on_interrupt(run_id):
-        for seen in follow(node, run_id):
-            if seen.link != link and "lost" in (seen.link, link):
-                print_status(f"{node.name}: {seen.sentence or 'heard again'}")
-            link = seen.link if seen.link != "connecting" else link
-            run = seen.run or run
-            for line in narrator.new_lines(run) if run else ():
+        for update in follow(node, run_id):
+            if update.link != link and "lost" in (update.link, link):
+                print_status(f"{node.name}: {update.sentence or 'connected again'}")
+            link = update.link if update.link != "connecting" else link
+            run = update.run or run
+            for line in progress.new_lines(run) if run else ():
                 print_status(line)
     return print_result(run) if run else FAILED
 
 
 def print_result(run: RunSnapshot) -> int:
-    """Show how a run ended and its verdict; 0 only when it ended well and met every criterion that it has."""
+    """Print how a run ended and its verdict; return 0 only if it ended well and met all its criteria."""
     print_status(f"{run.run.run_id} {run.health.state}: {run.health.sentence}")
-    judged = verdict(run)
-    if judged is not None:
-        print_data("\n".join(verdict_lines(judged)))
-    met = judged is None or judged.status == "pass"
+    run_verdict = verdict(run)
+    if run_verdict is not None:
+        print_data("\n".join(verdict_lines(run_verdict)))
+    met = run_verdict is None or run_verdict.status == "pass"
     return OK if met and run.health.state in ("finished", "stopped") else FAILED
 
 
 @contextmanager
 def detach_on_interrupt(run_id: str) -> Iterator[None]:
-    """Ctrl-C in here leaves the run alone, and says so with its id."""
+    """Make Ctrl-C leave the run alone and print how to return to it."""
     try:
         yield
     except KeyboardInterrupt:
-        print_status(f"\nThe run goes on without this terminal: {run_id}\n{next_commands(run_id, live=True)}")
+        print_status(f"\nThe run continues without this terminal: {run_id}\n{next_commands(run_id, live=True)}")
         raise typer.Exit(INTERRUPTED) from None

@@ -1,4 +1,4 @@
-"""`giblet logs`: what a run printed; with -f until the run ends, through lost connections."""
+"""`giblet logs`: print a run's log; with -f until the run ends, through lost connections."""
 
 from __future__ import annotations
 
@@ -21,51 +21,53 @@ from giblet_tui.reporting.json_output import SCHEMA
 @command(app, "logs", "giblet logs @last -f", "giblet logs demo -n 20", "giblet logs @last --node tensor02 -f")
 def logs(
     name: RunName,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on until the run ends; then its result.")] = False,
-    n_lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="So many lines of the end first.")] = 200,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Follow the log until the run ends.")] = False,
+    n_lines: Annotated[int, typer.Option("-n", "--lines", min=0, help="Number of lines from the end.")] = 200,
     on: Annotated[
-        str | None, typer.Option("--node", metavar="NODE", help="Of a run over several nodes, this one's alone.")
+        str | None, typer.Option("--node", metavar="NODE", help="For a run on several nodes: only this one.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Print the end of a run's log. With -f it goes on, through lost connections, until the run has ended.
+    """Print the end of a run's log. With -f, follow it through lost connections until the run has ended.
 
-    Of a run over several nodes each line begins with its node. The exit code with -f is the run's: 1 when it failed or
-    died. Ctrl-C ends the looking, not the run.
+    For a run on several nodes, each line begins with the node's name. With -f the exit code is 1 if the run failed or
+    died. Ctrl-C does not stop the run.
     """
     node, run_id = find_run.locate(name, print_status)
-    shown = _Shown(run_id, _wanted(node, run_id, on), json)
+    printer = _LogPrinter(run_id, _select_nodes(node, run_id, on), json)
     try:
-        parts = shown.ends(n_lines)
+        parts = printer.ends(n_lines)
         if follow:
-            raise typer.Exit(shown.follow(parts))
+            raise typer.Exit(printer.follow(parts))
     except KeyboardInterrupt:
-        print_status(f"\nThe run is not touched by this. To stop it: giblet stop {run_id}")
+        print_status(f"\nThe run continues. To stop it: giblet stop {run_id}")
         raise typer.Exit(INTERRUPTED) from None
 
 
-def _wanted(node: Node, run_id: str, on: str | None) -> list[Node]:
-    """The nodes whose logs are meant, the one with the records first. Raises ConfigError."""
-    known = cache.load().run(run_id)
-    every = find_run.all_nodes(known) if known is not None else [node]
+def _select_nodes(node: Node, run_id: str, on: str | None) -> list[Node]:
+    """Return the nodes whose logs are printed, the first node of the run first. Raises ConfigError."""
+    run = cache.load().run(run_id)
+    run_nodes = find_run.all_nodes(run) if run is not None else [node]
     if on is None:
-        return every
-    chosen = [each for each in every if each.name == on]
-    if not chosen:
-        raise ConfigError(f"{run_id} has no part on {on}.", f"It has: {', '.join(each.name for each in every)}")
-    return chosen
+        return run_nodes
+    selected = [part for part in run_nodes if part.name == on]
+    if not selected:
+        raise ConfigError(
+            f"{run_id} does not run on {on}.", f"It runs on {', '.join(part.name for part in run_nodes)}."
+        )
+    return selected
 
 
-class _Shown:
-    """The logs of a run on some nodes, as they are printed."""
+class _LogPrinter:
+    """Prints the logs of a run on one or several nodes."""
 
     def __init__(self, run_id: str, nodes: Sequence[Node], json: bool) -> None:
         self.run_id, self.nodes, self.json = run_id, nodes, json
 
     def ends(self, n_lines: int) -> list[tuple[Node, Mark]]:
-        """Show the end of each log; the nodes that could be asked, and the mark after what was shown.
+        """Print the end of each log; return the nodes that answered, each with the mark after its last printed line.
 
-        Raises GibletError when the only one, or all, could not be asked.
+        Raises GibletError if no node answered.
         """
         parts: list[tuple[Node, Mark]] = []
         faults: list[GibletError] = []
@@ -84,7 +86,7 @@ class _Shown:
         return parts
 
     def follow(self, parts: Sequence[tuple[Node, Mark]]) -> int:
-        """Show what the logs gain until the run has ended; its result as an exit code."""
+        """Print new lines until the run has ended; return its exit code."""
         for node, chunk in follow_logs(self.run_id, parts):
             self._lines(node, chunk.lines, chunk.offset)
             if chunk.notice:
@@ -96,12 +98,12 @@ class _Shown:
 
     def _lines(self, node: Node, lines: Sequence[str], offset: int) -> None:
         if self.json and lines:
-            told = {"schema": SCHEMA, "run_id": self.run_id, "node": node.name, "offset": offset, "lines": list(lines)}
-            show_json(told)
+            chunk = {"schema": SCHEMA, "run_id": self.run_id, "node": node.name, "offset": offset, "lines": list(lines)}
+            show_json(chunk)
         elif lines:
             prefix = self._prefix(node)
             print_data("\n".join(f"{prefix}{line}" for line in lines))
 
     def _prefix(self, node: Node) -> str:
-        """As torchrun's own for a rank: `[tensor02]:`; nothing where there is one node."""
+        """Return `[tensor02]:`, as torchrun prefixes ranks; "" for a run on one node."""
         return f"[{node.name}]:" if len(self.nodes) > 1 else ""

@@ -56,8 +56,8 @@ def ps(
 
 def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:
     """Return the nodes of these names (default: all) with their runs, from the cache or from the nodes themselves."""
-    chosen = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
+    selected = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     if not cached:
-        return find_run.observe(chosen)
-    node_names = {node.name for node in chosen}
+        return find_run.observe(selected)
+    node_names = {node.name for node in selected}
     return Fleet(nodes=tuple(node for node in cache.load().nodes if node.node in node_names))

@@ -1,4 +1,4 @@
-"""`giblet report`: a run, or all that happened since a moment, told in Markdown, fit to be shared."""
+"""`giblet report`: a report of one run or of all recent runs, in Markdown."""
 
 from __future__ import annotations
 
@@ -32,19 +32,22 @@ from giblet_tui.reporting.markdown import report_since
 )
 def report(
     name: Annotated[
-        str | None, typer.Argument(metavar="[RUN]", help="As everywhere; or --since.", autocompletion=run_ids)
+        str | None, typer.Argument(metavar="[RUN]", help="A run; or use --since.", autocompletion=run_ids)
     ] = None,
     since: Annotated[
-        str | None, typer.Option(metavar="TIME", help="All runs of all nodes, from 24h, 7d ago, or a day, on.")
+        str | None,
+        typer.Option(metavar="TIME", help="All runs since 24h or 7d ago, or since a day such as 2026-11-20."),
     ] = None,
     json: Json = False,
 ) -> None:
-    """Tell a run in Markdown: what happened, how the verdict went, what is wrong, restarts, best checkpoint, cost.
+    """Write a report in Markdown: events, verdict, problems, restarts, best checkpoint, cost.
 
-    It names no person, no participant and no path. With --since: the notebook's table and every run that lived then.
+    It contains no name of a person or participant and no path. With --since: the table of all runs, then each run.
     """
     if (name is None) == (since is None):
-        raise ConfigError("Which run, or since when?", "giblet report @last, or giblet report --since 24h")
+        raise ConfigError(
+            "Neither or both of RUN and --since are given.", "giblet report @last, or giblet report --since 24h"
+        )
     now = time.time()
     if name is not None:
         run = find(name)
@@ -68,7 +71,7 @@ def _since(text: str, now: float) -> str:
 
 
 def moment(text: str, now: float) -> float:
-    """`24h`, `7d` before now, or the beginning of a day such as 2026-11-20. Raises ConfigError."""
+    """Return the time that is `24h` or `7d` before now, or the start of a day. Raises ConfigError."""
     try:
         return time.mktime(time.strptime(text, "%Y-%m-%d"))
     except ValueError:
@@ -76,4 +79,4 @@ def moment(text: str, now: float) -> float:
     try:
         return now - parse_duration(text)
     except ConfigError:
-        raise ConfigError(f"--since {text}: neither a length of time nor a day.", "24h, 7d, or 2026-11-20") from None
+        raise ConfigError(f"--since {text} is neither a duration nor a day.", "Use 24h, 7d, or 2026-11-20.") from None

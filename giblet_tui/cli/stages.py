@@ -1,4 +1,4 @@
-"""`giblet promote` and `ladder`: the next stage for a run that passed, and the table of all that climbed."""
+"""`giblet promote` and `ladder`: start the next stage of a run that passed; list all runs by stage."""
 
 from __future__ import annotations
 
@@ -44,25 +44,25 @@ from giblet_tui.reporting.promotion import (
 def promote(
     name: RunName,
     stage: Annotated[
-        str, typer.Argument(metavar="STAGE", help="The next one: cluster, production.", autocompletion=stage_names)
+        str, typer.Argument(metavar="STAGE", help="The next stage: cluster or production.", autocompletion=stage_names)
     ],
     node_name: Annotated[
-        str | None, typer.Argument(metavar="[NODE]", help="The run's own if not given.", autocompletion=node_names)
+        str | None, typer.Argument(metavar="[NODE]", help="Node; default: that of the run.", autocompletion=node_names)
     ] = None,
     accept: Annotated[
-        list[str] | None, typer.Option(metavar="CRITERION", help="Go on though it was not met; needs --note.")
+        list[str] | None, typer.Option(metavar="CRITERION", help="Accept a criterion that was not met; needs --note.")
     ] = None,
-    note: Annotated[str, typer.Option(help="Why; kept with the new run, for the notebook.")] = "",
+    note: Annotated[str, typer.Option(help="Reason; stored with the new run.")] = "",
     settings: Settings = None,
-    gpus: Annotated[str | None, typer.Option(help="As `giblet launch` takes them.")] = None,
-    supersede: Annotated[bool, typer.Option("--supersede", help="Stop what the new run makes pointless.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="Do not ask whether to start it.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show all; start and stop nothing.")] = False,
+    gpus: Annotated[str | None, typer.Option(help="GPUs, as for `giblet launch`.")] = None,
+    supersede: Annotated[bool, typer.Option("--supersede", help="Stop the runs that the new run replaces.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start and stop nothing.")] = False,
 ) -> None:
-    """Start the next stage of the ladder for a run that has passed: its own configuration, grown by the stage's keys.
+    """Start the next stage of the ladder for a run that passed: its own configuration with the keys of the stage.
 
-    Refused (exit code 5) unless the run's verdict is PASS or what it missed is accepted with a reason. What differs and
-    what it will cost is shown first; with --dry-run the new configuration is printed, to be kept as a file.
+    Refused (exit code 5) unless the verdict is PASS or each missed criterion is accepted with a reason. Differences and
+    estimated cost are shown first; with --dry-run the new configuration is printed.
     """
     where, run_id = find_run.locate(name, print_status)
     run = find_run.fetch_run(where, run_id)
@@ -80,7 +80,7 @@ def promote(
 
 
 def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str) -> None:
-    """Launch it, wait for its first step, say how to go on."""
+    """Launch the run, wait for its first step, print the next commands."""
     request = build_request(ascent.target.config, gpus=gpus, note=note, again=False, force=False)
     run_id = launch_and_print([node], replace(request, promotion=ascent.promotion))
     await_first_step(node, run_id, ProgressPrinter())
@@ -89,13 +89,13 @@ def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str) -> No
 
 @command(app, "ladder", "giblet ladder", "giblet ladder --markdown > notebook.md", "giblet ladder --stages")
 def ladder(
-    markdown: Annotated[bool, typer.Option("--markdown", help="A table for the notebook.")] = False,
-    stages: Annotated[bool, typer.Option("--stages", help="The stages themselves: what each asks.")] = False,
+    markdown: Annotated[bool, typer.Option("--markdown", help="Print the table in Markdown.")] = False,
+    stages: Annotated[bool, typer.Option("--stages", help="Print the stages and the keys that they set.")] = False,
     json: Json = False,
 ) -> None:
-    """Show every run by its stage: verdict, what was accepted, cost, the run it climbed from. The lab's notebook.
+    """List every run by stage: verdict, accepted criteria, cost, and the run from which it was promoted.
 
-    The facts are those of the run directories; of runs long ended only what was seen from here is known.
+    The facts come from the run directories; of runs that were removed, only what this machine saw is known.
     """
     rungs = configs.ladder()
     if stages:
@@ -110,7 +110,7 @@ def ladder(
     elif rows:
         print_data((markdown_table if markdown else table)(HEAD, rows))
     else:
-        print_status("Nothing has climbed yet. Start at the bottom: giblet launch NODE CONFIG")
+        print_status("There is no run yet. Start with the first stage: giblet launch NODE CONFIG")
 
 
 def _print_estimate(ascent: PromotionPlan, others: list[RunSnapshot]) -> None:
@@ -125,11 +125,11 @@ def _confirm(ascent: PromotionPlan, node: str, yes: bool) -> None:
 
 
 def _offer_to_stop_obsolete(others: list[RunSnapshot], supersede: bool) -> None:
-    """Offer to stop each; what is kept is said, with the command that ends it."""
+    """Offer to stop each run; print how to stop those that continue."""
     for other in others:
         what = f"{other.run.run_id} on {other.run.node} ({other.config.stage if other.config else '?'} stage)"
         if supersede or confirm(f"{what} is superseded. Stop it first?"):
             print_status(f"stopping {what}")
             print_status(stop_run(other.run.run_id, print_status))
         else:
-            print_status(f"{what} goes on. Later: {shlex.join(['giblet', 'stop', other.run.run_id])}")
+            print_status(f"{what} continues. To stop it later: {shlex.join(['giblet', 'stop', other.run.run_id])}")

@@ -1,4 +1,4 @@
-"""`giblet why`: what is wrong with a run, or with a log of the lab's older trainings, in the order of likelihood."""
+"""`giblet why`: likely causes of a problem with a run or with the log of a training, most likely first."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from giblet_tui.cli.runs import find, unreadable_of
 Subject = Annotated[
     str,
     typer.Argument(
-        metavar="RUN|LOG", help="A run's id or its beginning, @last, a run directory or a log here.",
+        metavar="RUN|LOG", help="A run, a local run directory, or a local log file.",
         autocompletion=run_ids,
     ),
 ]  # fmt: skip
 Plan = Annotated[
     str | None,
-    typer.Option("--config", help="The configuration that a log's run had.", autocompletion=config_names),
+    typer.Option("--config", help="Configuration of the training that wrote the log.", autocompletion=config_names),
 ]
 
 
 @command(app, "why", "giblet why @last", "giblet why logs/training_production.log --config production_500epoch")
 def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
-    """Say why a run does badly: causes with their evidence and what to do, the most likely first.
+    """List likely causes of a problem with evidence and remedy, most likely first.
 
-    Of a log it also says what the file cannot show, of a run which of its files could not be read. Exit code 0 when
-    nothing is wrong, 1 when something is, 2 when run.json or config.yaml could not be read and nothing else is wrong.
+    For a log, also list what the file cannot show; for a run, which of its files could not be read. Exit code 0 if
+    nothing is wrong, 1 if something is, 2 if run.json or config.yaml could not be read and nothing else is wrong.
     """
     from giblet_train.schema.errors import ConfigError, RunFailed
     from giblet_tui.reporting import why as diagnosed
@@ -40,10 +40,10 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
     if diagnosed.is_path(subject):
         finding = diagnosed.of_path(Path(subject).expanduser(), config)
     elif config is not None:
-        raise ConfigError(f"--config goes with a log, and there is no file {subject}.", "Name the log by its path.")
+        raise ConfigError(f"--config is for a log, and there is no file {subject}.", "Name the log by its path.")
     else:
         if "/" in subject or subject.endswith((".log", ".txt")):
-            raise ConfigError(f"There is no file {subject}.", "Name a log or a run directory that lies here, or a run.")
+            raise ConfigError(f"There is no file {subject}.", "Name a local log or run directory, or a run.")
         run = find(subject)
         errors, notes = unreadable_of(run)
         finding, blind = diagnosed.of_run(run, [*map(str, errors), *notes]), bool(errors)

@@ -244,7 +244,7 @@ def test_ctrl_c_leaves_it_at_work_and_says_how_to_come_back(
     assert asking.communicate(timeout=30)[0] == b"" and asking.returncode == 130
     told = (laptop.folder / "talk").read_text()
     again = f"giblet evaluate tensor02 {bench.run.run.run_id}"
-    assert f"goes on on tensor02 without this terminal.\nnext:\n  {again}\n  {again} --end\n" in told
+    assert f"continues on tensor02 without this terminal.\nnext:\n  {again}\n  {again} --end\n" in told
     assert bench.at_work()
     bench.open()
     done = laptop.giblet(*again.split()[1:])

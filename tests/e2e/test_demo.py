@@ -143,7 +143,7 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_go_on(desk: Desk) -> None:
     os.killpg(demo.pid, signal.SIGINT)
     _, told = demo.communicate(timeout=30)
     assert demo.returncode == 130
-    assert f"goes on without this terminal: {run_id}" in told
+    assert f"continues without this terminal: {run_id}" in told
     assert f"giblet stop {run_id}" in told
     assert run_id not in before
     assert _state(desk, run_id) == "running"

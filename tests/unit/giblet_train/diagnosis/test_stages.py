@@ -142,7 +142,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 @pytest.mark.usefixtures("own_folders")
 def test_the_verb_shows_the_stages_and_takes_a_ladder_of_ones_own(tmp_path: Path) -> None:
     assert "five subjects, 50 epochs, six GPUs" in CliRunner().invoke(app, ["ladder", "--stages"]).stdout
-    assert "Nothing has climbed" in CliRunner().invoke(app, ["ladder"]).stderr
+    assert "There is no run yet" in CliRunner().invoke(app, ["ladder"]).stderr
     (tmp_path / "configs").mkdir()
     (tmp_path / "configs" / "ladder.yaml").write_text("stages: [{stage: test, title: mine}]\n")
     assert CliRunner().invoke(app, ["ladder", "--stages"]).stdout == "test: mine\n"

@@ -57,8 +57,8 @@ def test_one_is_snoozed_the_other_acknowledged_and_both_are_told(run_dir: RunDir
     ("words", "sentence"),
     [
         (["nope", "--ack"], "has no alert nope"),
-        (["--ack", "--snooze", "1h"], "not both"),
-        (["flat"], "What about these"),
+        (["--ack", "--snooze", "1h"], "exclude each other"),
+        (["flat"], "without an answer to them"),
         (["--snooze", "soon"], "not a length of time"),
     ],
 )

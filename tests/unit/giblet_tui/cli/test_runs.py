@@ -147,7 +147,7 @@ def test_logs_of_a_run_over_several_nodes_are_told_apart(
     assert giblet("logs", run_id).stdout == "[local]:first\n[other]:[default0]:theirs\n"
     assert giblet("logs", run_id, "--node", "other").stdout == "[default0]:theirs\n"
     refused = giblet("logs", run_id, "--node", "gone")
-    assert (refused.returncode, refused.stdout) == (2, "") and "It has: local, other" in refused.stderr
+    assert (refused.returncode, refused.stdout) == (2, "") and "It runs on local, other" in refused.stderr
 
     out = tmp_path / "out"
     with out.open("w") as file:

@@ -53,7 +53,7 @@ def test_a_log_cannot_play_tricks_on_the_terminal(tmp_path: Path) -> None:
 
 def test_config_without_a_log_is_a_usage_error() -> None:
     found = RUNNER.invoke(app, ["why", "nosuch.log", "--config", "demo"])
-    assert "--config goes with a log" in str(found.exception)
+    assert "--config is for a log" in str(found.exception)
 
 
 def event(name: str, sentence: str, **facts: object) -> EventMetric:
