@@ -11,11 +11,14 @@ from __future__ import annotations
 import re
 import shutil
 import signal
+import time
 from collections.abc import Callable
 
 from giblet_tui.agent.session_backend import SessionBackend, UserSession, output_of, start_server
 
 PROGRAM = "screen"
+# A command that ends at once is never listed, so the wait has an end.
+_APPEARS_LIMIT_S = 2.0
 _SESSION_LINE = re.compile(r"^\s+(?P<address>\d+\.(?P<name>\S+))\s.*\((?P<state>[^()]*)\)\s*$")
 
 
@@ -31,7 +34,15 @@ class Screen(SessionBackend):
         return shutil.which(PROGRAM)
 
     def start(self, session: str, command: list[str]) -> Callable[[], bool]:
+        """Start a command in a new session, and wait until screen lists it.
+
+        `screen -dm` returns before its server has opened the socket: without the wait, a session that is being opened
+        is taken for one that has ended.
+        """
         start_server(self.kind, start_argv(session, command))
+        deadline = time.monotonic() + _APPEARS_LIMIT_S
+        while session not in self.open_sessions() and time.monotonic() < deadline:
+            time.sleep(0.02)
         return lambda: session in self.open_sessions()
 
     def open_sessions(self) -> dict[str, str]:

@@ -239,6 +239,18 @@ def test_bystanders_live(ground, kind):
             process.wait()
 
 
+@pytest.mark.parametrize("kind", ["tmux", "screen"])
+def test_a_session_is_open_as_soon_as_it_was_started(ground, kind):
+    """screen's own command returns before its server listens: about one start in ten was not listed yet."""
+    require(kind)
+    names = [f"gib-demo-20260101-120000-{number:04x}" for number in range(20)]
+    try:
+        assert all(sessions.backend_of(kind).start(name, ["/bin/sh", "-c", "sleep 60"])() for name in names)
+    finally:
+        for name in names:
+            sessions.kill_session(name)
+
+
 def test_an_absent_run_does_not_end_one_whose_session_begins_alike(ground):
     """Ids have a fixed width, so the prefix is a session opened by hand."""
     for kind in ("tmux", "screen"):
