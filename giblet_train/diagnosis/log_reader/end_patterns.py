@@ -1,0 +1,155 @@
+"""Messages that name why a training ended, by cause; used by `end_scan`."""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, Optional, Tuple
+
+CAUSES: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
+    (cause, re.compile(pattern, re.IGNORECASE))
+    for cause, pattern in (
+        (
+            "too_many_files",
+            r"too many open files|\bErrno 24\b|received 0 items of ancdata|EMFILE",
+        ),
+        (
+            "shared_memory",
+            r"insufficient shared memory|\(shm\)|(?:/dev/shm|</torch_)\S*.*(?:no space|error|fail|unable|bus)"
+            r"|(?:unable|fail\w*|error|no space)\b.*(?:/dev/shm|</torch_|shared memory (?:file|segment|object))"
+            r"|worker .*killed by signal: bus error|\bbus error\b",
+        ),
+        (
+            "gpu_failure",
+            r"uncorrectable ECC|double[- ]bit ECC|ECC error|\bXid\b.*\d|fallen off the bus|GPU is lost|GPU has been lost"
+            r"|unable to determine the device handle|hardware error.*GPU|NVLink error|GPU requires reset|cudaErrorECC",
+        ),
+        (
+            "oom_gpu",
+            r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory|CUDA_ERROR_OUT_OF_MEMORY|HIP out of memory"
+            r"|hipErrorOutOfMemory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|Cuda failure '?out of memory"
+            r"|RESOURCE_EXHAUSTED.*memory|OOM when allocating tensor|MPS backend out of memory"
+            r"|cudaErrorMemoryAllocation",
+        ),
+        (
+            "oom_host",
+            r"out of memory: killed process|invoked oom-killer|memory cgroup out of memory|oom-kill:constraint"
+            r"|oom[-_ ]kill\w* (?:event|process)|detected \d+ oom|\bMemoryError\b|ArrayMemoryError|cannot allocate memory"
+            r"|\bErrno 12\b|for want of memory|DefaultCPUAllocator: (?:can't allocate|not enough) memory|std::bad_alloc"
+            r"|worker .*killed by signal: killed|OUT_OF_MEMORY\b|exceeded (?:job )?memory limit",
+        ),
+        (
+            "disk_full",
+            r"no space left on device|\bErrno 28\b|os error 28|code: 28\b|disk quota exceeded|\bErrno 122\b|disk is full"
+            r"|PytorchStreamWriter failed|inline_container\.cc.*(?:unexpected pos|failed writing|file write failed)"
+            r"|unexpected pos \d+ vs \d+|\d+ requested and \d+ written|basic_ios::clear: iostream error"
+            r"|file write failed|ENOSPC|EDQUOT",
+        ),
+        ("tiny_batch_norm", r"Expected more than 1 value per channel when training"),
+        (
+            "collective_timeout",
+            r"collective operation timeout|watchdog.*time(?:d )?out|wait timeout after \d+ ?ms|Timed out waiting \d+ms"
+            r"|monitoredBarrier|socket timeout|store->get\(.*timeout|DistStoreError.*time|heartbeat.*(?:NCCL|watchdog)"
+            r"|timed out.*(?:rank|barrier|all_?reduce|collective)|(?:barrier|all_?reduce|collective)\S* timed out",
+        ),
+        ("hangup", r"^Hangup\b|\bSIGHUP\b|got signal: 1\b|Signals\.SIGHUP"),
+        (
+            "nan",
+            r"loss is nan|loss is \S*nan|invalid loss, terminating|minimum loss scale reached"
+            r"|loss scale already at minimum|gradient overflow.*minimum|non[- ]finite loss|loss (?:became|is) (?:nan|inf)"
+            r"|monitored metric \S+ = nan|nan loss encountered|nan or inf (?:found|detected)",
+        ),
+    )
+)
+"""Cause -> the messages that name it. The first match of a line counts, so specific causes come first."""
+
+CONFIGURATION_ECHO = re.compile(r"^\s*[\w.-]+\s*[:=]\s*(?:true|false|null|none|\d+)\s*,?$", re.IGNORECASE)
+"""A line such as `oom-kill-disable: true`, which reports a setting."""
+ADVICE = re.compile(r"\bto avoid\b|\bif you\b.*\bset\b|\bmay (?:run|cause)\b|\bdeprecated\b", re.IGNORECASE)
+
+EXCEPTION = re.compile(
+    r"(?:[A-Za-z_][\w.]*\.)?([A-Za-z_]\w*(?:Error|Exception|Interrupt|Refused|Failed|Failure|Exit|Preempted|Killed|Timeout))"
+    r"\b(?::\s*(.*))?$"
+)
+TRACEBACK = "Traceback (most recent call last)"
+IGNORED_EXCEPTION = re.compile(
+    r"^Exception (?:ignored|in thread .*(?:wandb|SenderThread|Tqdm|NetStatThr|WriterThread))", re.I
+)
+CHAINED = re.compile(r"^(?:During handling of the above exception|The above exception was the direct cause)")
+WRAPPERS = frozenset(
+    {"ChildFailedError", "ProcessRaisedException", "CalledProcessError", "ProcessExitedException", "RayTaskError"}
+)
+"""Exceptions that report the failure of another process, and never the cause."""
+ECHO = re.compile(
+    r"connection (?:reset|closed|refused) by|connection was (?:reset|closed)|remote process exited|broken ?pipe"
+    r"|NCCL communicator was aborted|peer .*(?:closed|exited|failed)|process group has been destroyed"
+    r"|exited unexpectedly|ncclRemoteError|unhandled system error",
+    re.IGNORECASE,
+)
+"""Messages of a process whose peer has failed."""
+PLAIN_ERROR = re.compile(
+    r"^(?:RuntimeError|Error|Fatal|fatal error|panic|Fatal Python error)\b[: ]|^terminate called after throwing|^\s*what\(\):"
+    r"|\b(?:FAILED|Segmentation fault|core dumped)\b|^(?:Killed|Terminated|Aborted|Bus error|Hangup)\s*$"
+    r"|^\S+: line \d+:\s+\d+\s+(?:Killed|Terminated|Aborted|Segmentation|Bus error|Hangup)"
+    r"|\bexit ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b|signal: (?:Killed|Aborted|Bus)",
+)
+KILLED = re.compile(
+    r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|\bSIGKILL\b|exit ?code[ :=]+(?:-9|137)\b|signal: 9\b|signal 9\b", re.I
+)
+ABORTED = re.compile(r"\bSIGABRT\b|Aborted \(core dumped\)|exit ?code[ :=]+(?:-6|134)\b")
+CLOSING = re.compile(
+    r"sending process \d+ closing signal|received signal.*sigterm|sigterm.*(?:closing|torchelastic)", re.I
+)
+"""torchrun ends the other ranks: an echo."""
+TIME_LIMIT = re.compile(r"DUE TO TIME LIMIT|time limit (?:reached|exceeded)", re.IGNORECASE)
+
+STATEMENTS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
+    (state, re.compile(pattern, re.IGNORECASE))
+    for state, pattern in (
+        (
+            "interrupted",
+            r"^\^?C?KeyboardInterrupt\b|\binterrupted by user|training interrupted|detected keyboardinterrupt",
+        ),
+        (
+            "early_stop",
+            r"early[- ]?stopp\w*(?!.*(?:patience|counter|enabled|callback)\b\s*[:=]?\s*\d+\s*(?:/|of|out))"
+            r"(?:.*(?:trigger|epoch|stop|after|reach|no improvement|ran out)|[.!]?$)"
+            r"|stopping (?:training )?early|signaling Trainer to stop|early stop(?:ped)?[.! ]*$",
+        ),
+        (
+            "complete",
+            r"training (?:is )?(?:complete|completed|finished|done|ended)|finished training|done training|completed training"
+            r"|Trainer\.fit.? stopped: `?max_|training time\s*:?\s*\d|end of training|train(?:ing)? run(?:time)? .*complete"
+            r"|\d+ epochs completed in|training done|fit completed",
+        ),
+    )
+)
+"""State -> what a log prints when the training ends by itself."""
+_STATEMENT_OF_SETTINGS = re.compile(r"patience\s*[:=]|enabled|counter|will stop|callback|use early", re.IGNORECASE)
+RESUMED = re.compile(
+    r"\bresum(?:ed|ing)\b|\brestart(?:ed|ing)\b|load(?:ed|ing) (?:the )?(?:last |latest )?checkpoint", re.I
+)
+
+SIGNALS: Dict[int, str] = {
+    1: "SIGHUP",
+    2: "SIGINT",
+    6: "SIGABRT",
+    7: "SIGBUS",
+    9: "SIGKILL",
+    11: "SIGSEGV",
+    15: "SIGTERM",
+}
+
+
+def cause_of(text: str) -> Optional[str]:
+    """Return the cause that a line names; None if it names none, or only reports a setting."""
+    if CONFIGURATION_ECHO.match(text):
+        return None
+    return next((cause for cause, pattern in CAUSES if pattern.search(text)), None)
+
+
+def statement_of(text: str) -> str:
+    """Return `complete`, `early_stop` or `interrupted` if a line states that the training ended so; else empty."""
+    if len(text) > 400:
+        return ""
+    state = next((state for state, pattern in STATEMENTS if pattern.search(text)), "")
+    return "" if state == "early_stop" and _STATEMENT_OF_SETTINGS.search(text) else state

@@ -1,0 +1,288 @@
+"""Find out how a training ended, from its log: streaming, in constant memory, over all that follows its last progress."""
+
+from __future__ import annotations
+
+import re
+from collections import deque
+from typing import Deque, Dict, List, NamedTuple, Optional, Set, Tuple
+
+from giblet_train.diagnosis.log_reader import end_patterns as patterns
+from giblet_train.diagnosis.log_reader.line_prefix import LogLine, rank_in
+
+FIRST_ERRORS = 40
+"""Error lines kept from the beginning of the end."""
+LAST_LINES = 200
+MAX_RANKS = 4096
+_FIELD = re.compile(r"^\s*(time|host|rank|exitcode|traceback|error_file)\s*:\s*(.*)$")
+_ROOT_CAUSE = re.compile(r"^Root Cause \(first observed failure\)")
+_FAILED_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
+_TIMED_OUT_RANK = re.compile(r"\[(?:PG \S+ )?Rank (\d+)\].*(?:Watchdog caught|[Tt]ime(?:d )?out)")
+_MISSING = re.compile(r"(?:ranks?|[Rr]ank) \[?([\d, ]+)\]? (?:failed to (?:pass|reach|join)|did not|timed out)", re.I)
+_WORLD_SIZE = re.compile(r"world[_ ]size\s*[:=]?\s*(\d+)|\bnproc_per_node[= ](\d+)", re.IGNORECASE)
+_WAITED_FOR = re.compile(r"retrieving ncclUniqueId from \[(\d+)\]")
+
+
+class ErrorLine(NamedTuple):
+    """A line that reports an error."""
+
+    text: str
+    rank: Optional[int] = None
+    at: str = ""
+    """Timestamp as printed; empty without one."""
+
+
+class FailedRank(NamedTuple):
+    """First failure that torchrun reports."""
+
+    rank: Optional[int] = None
+    exit_code: Optional[int] = None
+    """Negative for the number of a signal."""
+    host: str = ""
+    at: str = ""
+
+    @property
+    def signal(self) -> Optional[int]:
+        """Return the number of the signal that ended the rank; None if it ended by itself."""
+        return -self.exit_code if self.exit_code is not None and self.exit_code < 0 else None
+
+
+class LogEnd(NamedTuple):
+    """How a training ended, as far as its log shows."""
+
+    causes: Dict[str, ErrorLine] = {}
+    """Cause -> first line that names it, in the order of the log."""
+    errors: Tuple[ErrorLine, ...] = ()
+    """First error lines, without those that only report the failure of another process."""
+    echoes: Tuple[ErrorLine, ...] = ()
+    """First lines that report the failure of another process."""
+    tail: Tuple[str, ...] = ()
+    """Last lines of the log, as printed."""
+    failed: Optional[FailedRank] = None
+    timed_out_ranks: Tuple[int, ...] = ()
+    """Ranks that reported that a collective operation timed out."""
+    missing_ranks: Tuple[int, ...] = ()
+    """Ranks that did not join that operation."""
+    statement: str = ""
+    """`complete`, `early_stop` or `interrupted`, if the log states it; else empty."""
+    statement_line: str = ""
+    killed: str = ""
+    """Line that shows an end by SIGKILL; empty without one."""
+    remedy: str = ""
+    """Remedy printed after an error of giblet's own."""
+
+    @property
+    def root_error(self) -> Optional[ErrorLine]:
+        """Return the first error, of the rank that failed first where torchrun names it."""
+        if self.failed is not None and self.failed.rank is not None:
+            own = next((error for error in self.errors if error.rank == self.failed.rank), None)
+            if own is not None:
+                return own
+        return next(iter(self.errors or self.echoes), None)
+
+
+class EndScan:
+    """Reads lines in order; `progress` forgets the errors that a training survived."""
+
+    def __init__(self) -> None:
+        self._ranks: Set[int] = set()
+        self._world_size = 0
+        self._survived: Dict[str, ErrorLine] = {}
+        self._survived_errors: List[ErrorLine] = []
+        self._tail: Deque[str] = deque(maxlen=LAST_LINES)
+        self._reset()
+
+    def _reset(self) -> None:
+        self._causes: Dict[str, ErrorLine] = {}
+        self._errors: List[ErrorLine] = []
+        self._echoes: List[ErrorLine] = []
+        self._timed_out: Set[int] = set()
+        self._missing: Set[int] = set()
+        self._failed: Optional[FailedRank] = None
+        self._fields: Optional[Dict[str, str]] = None
+        self._in_traceback: Dict[Optional[int], bool] = {}
+        self._ignored = False
+        self._statement, self._statement_line = "", ""
+        self._killed, self._remedy = "", ""
+        self._remedy_expected = False
+
+    @property
+    def has_errors(self) -> bool:
+        """Return True if an error was printed after the last progress."""
+        return bool(self._errors or self._causes)
+
+    def progress(self) -> None:
+        """Note progress of the training: the errors before it were not its end."""
+        if self._errors or self._causes or self._echoes or self._statement or self._tail:
+            self._survived = {**self._survived, **self._causes}
+            self._survived_errors = (self._survived_errors + self._errors)[-FIRST_ERRORS:]
+            self._tail.clear()
+            self._reset()
+
+    def add(self, line: LogLine, raw: str) -> None:
+        """Read a line that shows no progress."""
+        if not line.text.strip():
+            self._remedy_expected = False
+            return
+        self._tail.append(raw)
+        self._note_ranks(line)
+        if self._read_torchrun(line.text):
+            return
+        if self._read_remedy(line.text):
+            return
+        self._read_statement(line.text)
+        self._read_error(line)
+
+    def result(self) -> LogEnd:
+        """Return what is known so far."""
+        failed = self._failed_rank()
+        causes, errors = self._causes, self._errors
+        if failed is not None and not any(error.rank == failed.rank for error in errors):
+            # The rank that failed first may have printed its error before a last sign of progress of another rank.
+            earlier = [error for error in self._survived_errors if error.rank is not None and error.rank == failed.rank]
+            errors = [*earlier, *errors]
+            own = {
+                cause: line
+                for cause, line in self._survived.items()
+                if line.rank == failed.rank and line.rank is not None
+            }
+            causes = {**own, **causes}
+        return LogEnd(
+            causes=dict(causes),
+            errors=tuple(errors),
+            echoes=tuple(self._echoes),
+            tail=tuple(self._tail),
+            failed=failed,
+            timed_out_ranks=tuple(sorted(self._timed_out)),
+            missing_ranks=self._missing_ranks(),
+            statement=self._statement,
+            statement_line=self._statement_line,
+            killed=self._killed,
+            remedy=self._remedy,
+        )
+
+    def _note_ranks(self, line: LogLine) -> None:
+        rank = rank_in(line)
+        if rank is not None and rank < MAX_RANKS:
+            self._ranks.add(rank)
+        size = _WORLD_SIZE.search(line.text)
+        if size:
+            self._world_size = min(MAX_RANKS, int(size[1] or size[2]))
+
+    def _missing_ranks(self) -> Tuple[int, ...]:
+        if self._missing:
+            return tuple(sorted(self._missing))
+        if not self._timed_out:
+            return ()
+        everyone = set(range(max(self._world_size, max(self._ranks | self._timed_out) + 1)))
+        missing = everyone - self._timed_out
+        return tuple(sorted(missing)) if len(missing) < len(everyone) else ()
+
+    def _read_torchrun(self, text: str) -> bool:
+        """Read torchrun's block of the first failure. Return True if the line belongs to it."""
+        if _ROOT_CAUSE.match(text):
+            self._fields = {}
+            return True
+        if self._fields is not None:
+            field = _FIELD.match(text)
+            if field and field[1] not in self._fields:
+                self._fields[field[1]] = field[2]
+                return True
+            if re.match(r"\s*\[\d+\]:$", text):
+                return True
+            if text.startswith("==="):
+                self._failed, self._fields = self._failed_rank(), None
+                return True
+        failed = _FAILED_RANK.search(text)
+        if failed and self._failed is None:
+            self._failed = FailedRank(rank=int(failed[2]), exit_code=int(failed[1]))
+            self._note_kill(text, int(failed[1]))
+            return True
+        return bool(patterns.CLOSING.search(text))
+
+    def _failed_rank(self) -> Optional[FailedRank]:
+        fields = self._fields
+        if not fields:
+            return self._failed
+        rank = re.match(r"\d+", fields.get("rank", ""))
+        code = re.match(r"-?\d+", fields.get("exitcode", ""))
+        exit_code = int(code[0]) if code else None
+        self._note_kill(fields.get("traceback", ""), exit_code)
+        return FailedRank(int(rank[0]) if rank else None, exit_code, fields.get("host", ""), fields.get("time", ""))
+
+    def _note_kill(self, text: str, exit_code: Optional[int]) -> None:
+        if exit_code == -9 and not self._killed:
+            self._killed = text.strip() or "exit code -9"
+
+    def _read_remedy(self, text: str) -> bool:
+        """Read the indented remedy that giblet prints after its own errors."""
+        if self._remedy_expected and text.startswith("  ") and not self._remedy:
+            self._remedy = text.strip()
+            self._remedy_expected = False
+            return True
+        self._remedy_expected = False
+        return False
+
+    def _read_statement(self, text: str) -> None:
+        state = patterns.statement_of(text.strip())
+        if state and not (self._statement and state == "complete"):
+            self._statement, self._statement_line = state, text.strip()
+
+    def _read_error(self, line: LogLine) -> None:
+        text, rank = line.text, rank_in(line)
+        if patterns.IGNORED_EXCEPTION.match(text):
+            self._ignored = True
+            return
+        if patterns.TRACEBACK in text:
+            self._in_traceback[rank] = True
+            return
+        indented = text[:1].isspace()
+        if self._in_traceback.get(rank) and indented:
+            return
+        exception = patterns.EXCEPTION.match(text.strip())
+        ends_traceback = self._in_traceback.pop(rank, False)
+        if self._ignored:
+            self._ignored = not (ends_traceback or exception)
+            return
+        is_warning = line.level in ("DEBUG", "WARN", "WARNING") and not ends_traceback
+        if is_warning or (self._statement == "complete" and not ends_traceback and not exception):
+            return
+        self._classify(line, rank, exception, ends_traceback)
+
+    def _classify(
+        self, line: LogLine, rank: Optional[int], exception: "Optional[re.Match[str]]", ends_traceback: bool
+    ) -> None:
+        text = line.text.strip()
+        error = ErrorLine(text[:400], rank, line.at)
+        if exception and exception[1] == "KeyboardInterrupt":
+            return
+        if exception and exception[1] in patterns.WRAPPERS:
+            self._echoes = (self._echoes + [error])[:FIRST_ERRORS]
+            return
+        cause = patterns.cause_of(text)
+        if cause and not patterns.ADVICE.search(text):
+            self._causes.setdefault(cause, error)
+            self._note_timeout(text, rank)
+        if patterns.KILLED.search(text) and not self._killed:
+            self._killed = text[:400]
+        is_error = bool(
+            cause or exception or ends_traceback or patterns.PLAIN_ERROR.search(text)
+            or patterns.ABORTED.search(text) or line.level in ("CRITICAL", "FATAL") or text.startswith("giblet: ")
+        )  # fmt: skip
+        if not is_error or text == ":" or patterns.CHAINED.match(text):
+            return
+        self._remedy_expected = True
+        target = self._echoes if patterns.ECHO.search(text) and not cause else self._errors
+        if len(target) < FIRST_ERRORS:
+            target.append(error)
+
+    def _note_timeout(self, text: str, rank: Optional[int]) -> None:
+        timed_out = _TIMED_OUT_RANK.search(text)
+        reporter = int(timed_out[1]) if timed_out else rank
+        if "collective_timeout" in self._causes and reporter is not None and reporter < MAX_RANKS:
+            self._timed_out.add(reporter)
+        missing = _MISSING.search(text)
+        if missing:
+            self._missing |= {int(number) for number in re.findall(r"\d+", missing[1]) if int(number) < MAX_RANKS}
+        waited_for = _WAITED_FOR.search(text)
+        if waited_for:
+            self._missing.add(int(waited_for[1]))

@@ -1,0 +1,296 @@
+"""Collect the observations of a log into one row per epoch."""
+
+from __future__ import annotations
+
+import math
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from giblet_train.diagnosis.log_reader.line_parser import Observation, Value
+
+MAX_POINTS = 4096
+"""Most points kept of a log without epochs; beyond that, neighbours are averaged."""
+BLOCKS = 40
+FEWEST_POINTS_PER_BLOCK = 5
+FEWEST_BLOCKS = 6
+WHOLE_EPOCHS = 4
+"""A log with fractional epochs is divided into epochs if it has at least this many."""
+
+Key = Tuple[str, str, str]
+"""(kind, split, part) of a quantity; empty strings for none."""
+
+
+class EpochRow(NamedTuple):
+    """Values of one epoch. A number may be nan or infinite; None means that the log does not print it."""
+
+    epoch: int
+    train: Optional[float] = None
+    validation: Optional[float] = None
+    lr: Optional[float] = None
+    r: Optional[float] = None
+    grad_norm: Optional[float] = None
+    train_parts: Dict[str, float] = {}
+    validation_parts: Dict[str, float] = {}
+
+
+class Point(NamedTuple):
+    """Values logged at one step of a log that does not divide its course into epochs."""
+
+    position: int
+    """Step, or the number of the line if no step is printed."""
+    epoch: Optional[float]
+    values: Dict[Key, float]
+
+
+class _Mean:
+    """Running mean of a quantity; its last value decides whether it is finite."""
+
+    def __init__(self) -> None:
+        self.total, self.n, self.last = 0.0, 0, math.nan
+        self.average: Optional[float] = None
+
+    def add(self, value: Value) -> None:
+        self.last = value.number
+        self.average = value.average if value.average is not None else self.average
+        if math.isfinite(value.number):
+            self.total, self.n = self.total + value.number, self.n + 1
+
+    def value(self, prefer_last: bool) -> float:
+        if not math.isfinite(self.last) or prefer_last or not self.n:
+            return self.last
+        return self.average if self.average is not None else self.total / self.n
+
+
+class _Epoch:
+    """Values of an epoch that is being read."""
+
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+        self.final: Dict[Key, _Mean] = {}
+        self.running: Dict[Key, _Mean] = {}
+
+    def value(self, key: Key) -> Optional[float]:
+        if key in self.final:
+            return self.final[key].value(prefer_last=False)
+        if key in self.running:
+            return self.running[key].value(prefer_last=bool(key[1]) or key[0] != "loss")
+        return None
+
+    def first(self, keys: Tuple[Key, ...]) -> Optional[float]:
+        """Return the first of several quantities that the epoch has; values of whole epochs come first."""
+        key = next((key for store in (self.final, self.running) for key in keys if key in store), None)
+        return self.value(key) if key is not None else None
+
+    def parts(self, split: str) -> Dict[str, float]:
+        names = [key[2] for key in (*self.final, *self.running) if key[0] == "loss" and key[1] == split and key[2]]
+        values = {name: self.value(("loss", split, name)) for name in dict.fromkeys(names)}
+        return {name: value for name, value in values.items() if value is not None}
+
+    def has(self, kind: str, split: str) -> bool:
+        return any(key[0] == kind and key[1] == split for key in self.final)
+
+
+class EpochTable:
+    """Rows of epochs, filled by `add` in the order of the log."""
+
+    def __init__(self) -> None:
+        self.n_epochs = 0
+        """Planned number of epochs, as printed; 0 if not printed."""
+        self.steps_per_epoch: Optional[int] = None
+        self.restarted = False
+        self.points: List[Point] = []
+        self.is_blocks = False
+        """True if the rows are blocks of steps, because the log has no epochs."""
+        self.summed_parts: Tuple[str, ...] = ()
+        """Parts whose sum is taken for the total, because no total is printed."""
+        self.validation_only = False
+        self.n_observed = 0
+        self._epochs: Dict[int, _Epoch] = {}
+        self._current: Optional[_Epoch] = None
+        self._several_ranks = False
+        self._disturbed = False
+        self._heading: Optional[int] = None
+        self._n_points, self._step = 0, 0
+
+    @property
+    def epoch(self) -> Optional[int]:
+        """The epoch being read; None before the first."""
+        return self._current.epoch if self._current else None
+
+    def disturb(self) -> None:
+        """Note that the next epoch may belong to a restarted training: an error or a resume message was printed."""
+        self._disturbed = True
+
+    def add(self, observation: Observation) -> bool:
+        """Add what a line shows. Return True if it is progress: a later epoch, a later step, or new values."""
+        if observation.final:
+            return False
+        self.n_observed += bool(observation.values)
+        if observation.n_epochs:
+            self.n_epochs = observation.n_epochs
+        if observation.epoch is not None and not observation.fractional:
+            return self._add_to_epoch(observation, int(observation.epoch))
+        if self._heading is not None and observation.values:
+            return self._add_to_epoch(observation, self._heading)
+        if self._current is not None and not observation.fractional:
+            return self._store(self._current, observation)
+        return self._add_point(observation)
+
+    def rows(self) -> Tuple[EpochRow, ...]:
+        """Return one row per epoch that has a loss; blocks of steps if the log has no epochs."""
+        epochs = [epoch for epoch in self._epochs.values() if epoch.final or epoch.running]
+        if any(epoch.has("loss", "") or epoch.has("loss", "train") for epoch in epochs):
+            epochs = [epoch for epoch in epochs if epoch.final]
+        rows = [row for row in map(self._row, epochs) if row.train is not None or row.validation is not None]
+        if not rows and self.points:
+            rows = self._rows_of_points()
+        return tuple(self._complete(rows))
+
+    def _add_to_epoch(self, observation: Observation, number: int) -> bool:
+        current = self._current
+        is_new = current is None or number > current.epoch
+        if current is not None and not is_new and not observation.values and number < current.epoch:
+            # A heading of an earlier epoch: its values decide whether the training was restarted.
+            self._disturbed = self._disturbed or not self._several_ranks
+            self._heading = number
+            return False
+        if current is not None and not is_new and self._is_restart(observation, number):
+            self.restarted = is_new = True
+            self._epochs = {epoch: row for epoch, row in self._epochs.items() if epoch < number}
+        self._disturbed = self._disturbed and not is_new
+        epoch = self._epochs.get(number)
+        if epoch is None:
+            epoch = self._epochs[number] = _Epoch(number)
+            self._epochs = dict(sorted(self._epochs.items()))
+        if is_new:
+            self._current, self._step = epoch, 0
+        self._heading = None
+        return self._store(epoch, observation) or is_new
+
+    def _is_restart(self, observation: Observation, number: int) -> bool:
+        """Return True if an epoch is repeated by a restarted training, and not printed once more by another rank."""
+        assert self._current is not None
+        if number not in self._epochs:
+            return not self._several_ranks
+        if observation.kind != "line":
+            return number < self._current.epoch and not self._several_ranks
+        if not {_key(value) for value in observation.values} & set(self._epochs[number].final):
+            return self._disturbed and number < self._current.epoch
+        if self._disturbed:
+            return True
+        if number == self._current.epoch:
+            self._several_ranks = True
+            return False
+        return not (self._several_ranks and number >= self._current.epoch - 1)
+
+    def _store(self, epoch: _Epoch, observation: Observation) -> bool:
+        is_record = observation.kind == "record"
+        is_running = observation.kind in ("bar", "keras", "step") or (is_record and observation.step is not None)
+        for key, value in {_key(value): value for value in reversed(observation.values)}.items():
+            per_epoch = value.quantity.per == "epoch" or (is_record and key[1] in ("validation", "test"))
+            is_step = value.quantity.per == "step" or (is_running and not per_epoch)
+            store = epoch.running if is_step else epoch.final
+            if key not in store or key[0] == "lr":
+                store[key] = _Mean()
+            store[key].add(value)
+        return self._advances(observation) or (bool(observation.values) and not is_running)
+
+    def _advances(self, observation: Observation) -> bool:
+        """Return True if the step counter of a line is beyond the last one."""
+        if observation.step is None:
+            return False
+        if observation.n_steps and observation.epoch is not None:
+            self.steps_per_epoch = observation.n_steps
+        advanced = observation.step > self._step
+        self._step = max(self._step, observation.step) if observation.n_steps is None else observation.step
+        return advanced
+
+    def _add_point(self, observation: Observation) -> bool:
+        advanced = self._advances(observation)
+        if not observation.values:
+            return advanced
+        values = {_key(value): value.number for value in reversed(observation.values)}
+        position = observation.step if observation.step is not None else max(self._step, self._n_points)
+        last = self.points[-1] if self.points else None
+        if last is not None and observation.step is not None and observation.step == last.position:
+            last.values.update({key: number for key, number in values.items() if key not in last.values})
+            return advanced
+        if last is not None and observation.step is not None and observation.step < last.position:
+            self.restarted = True
+            self.points = [point for point in self.points if point.position < position]
+        self._n_points += 1
+        self.points.append(Point(position, observation.epoch, values))
+        if len(self.points) > 2 * MAX_POINTS:
+            self.points = _thinned(self.points)
+        return True
+
+    def _row(self, epoch: _Epoch) -> EpochRow:
+        train_parts = {**epoch.parts(""), **epoch.parts("train")}
+        validation_parts = epoch.parts("validation") or epoch.parts("test")
+        train = epoch.first((("loss", "train", ""), ("loss", "", "")))
+        validation = epoch.first((("loss", "validation", ""), ("loss", "test", "")))
+        r = epoch.first((("r", "validation", ""), ("r", "", ""), ("r", "test", "")))
+        train = self._total(train, train_parts, False)
+        validation = self._total(validation, validation_parts, True)
+        lr, norm = epoch.value(("lr", "", "")), epoch.value(("grad_norm", "", ""))
+        return EpochRow(epoch.epoch, train, validation, lr, r, norm, train_parts, validation_parts)
+
+    def _total(self, total: Optional[float], parts: Dict[str, float], is_validation: bool) -> Optional[float]:
+        if total is not None or not parts:
+            return total
+        if not is_validation:
+            self.summed_parts = tuple(parts)
+        return math.fsum(parts.values()) if all(map(math.isfinite, parts.values())) else math.nan
+
+    def _rows_of_points(self) -> List[EpochRow]:
+        """Divide points into whole epochs if they have enough of them, else into blocks of equal size."""
+        points = self.points
+        epochs = [point.epoch for point in points if point.epoch is not None]
+        if len(epochs) == len(points) and epochs and max(epochs) >= WHOLE_EPOCHS:
+            groups: Dict[int, _Epoch] = {}
+            for point in points:
+                number = max(1, math.ceil(point.epoch or 0.0))
+                _fill(groups.setdefault(number, _Epoch(number)), point)
+            return [self._row(groups[number]) for number in sorted(groups)]
+        self.is_blocks = True
+        size = self._block_size(points)
+        blocks = []
+        for number, start in enumerate(range(0, len(points) - size + 1, size), 1):
+            block = _Epoch(number)
+            for point in points[start : start + size]:
+                _fill(block, point)
+            blocks.append(self._row(block))
+        return [row for row in blocks if row.train is not None or row.validation is not None]
+
+    def _block_size(self, points: List[Point]) -> int:
+        evaluated = sum(any(key[1] == "validation" for key in point.values) for point in points)
+        if evaluated >= FEWEST_BLOCKS and evaluated == len(points):
+            return 1
+        per_block = max(FEWEST_POINTS_PER_BLOCK, -(-len(points) // BLOCKS))
+        return per_block if len(points) >= FEWEST_BLOCKS * FEWEST_POINTS_PER_BLOCK else 1
+
+    def _complete(self, rows: List[EpochRow]) -> List[EpochRow]:
+        """Give every row a training loss: of a log that prints only validation, that one."""
+        if rows and all(row.train is None for row in rows):
+            self.validation_only = True
+            return [row._replace(train=row.validation, validation=None) for row in rows]
+        return [row for row in rows if row.train is not None]
+
+
+def _fill(epoch: _Epoch, point: Point) -> None:
+    for key, number in point.values.items():
+        mean = epoch.running.setdefault(key, _Mean())
+        mean.last = number
+        if math.isfinite(number):
+            mean.total, mean.n = mean.total + number, mean.n + 1
+
+
+def _thinned(points: List[Point]) -> List[Point]:
+    """Return every other point; points with a number that is not finite stay."""
+    return [p for i, p in enumerate(points) if i % 2 == 0 or not all(map(math.isfinite, p.values.values()))]
+
+
+def _key(value: Value) -> Key:
+    quantity = value.quantity
+    if quantity.kind != "loss":
+        return (quantity.kind, (quantity.split or "") if quantity.kind == "r" else "", "")
+    return ("loss", quantity.split or "", quantity.part or "")

@@ -1,0 +1,104 @@
+"""Map the names that training programs print to what they mean: which loss, of which split, of which component."""
+
+from __future__ import annotations
+
+import re
+from functools import lru_cache
+from typing import FrozenSet, NamedTuple, Optional, Tuple
+
+COMPONENT_NAMES = {
+    "fmri": ("fmri", "bold", "brain", "voxel", "voxels", "neural", "cortex"),
+    "video": ("video", "visual", "vision", "frame", "frames", "image", "images", "img", "pixel", "vid"),
+    "audio": ("audio", "sound", "mel", "speech", "spectrogram", "encodec", "aud"),
+    "text": ("text", "language", "caption", "captions", "word", "words", "embedding", "txt"),
+}
+_COMPONENT = {alias: name for name, aliases in COMPONENT_NAMES.items() for alias in aliases}
+SPLIT_NAMES = {
+    "train": ("train", "training", "tr", "trn"),
+    "validation": ("val", "valid", "validation", "eval", "evaluation", "validate", "validating", "dev", "heldout"),
+    "test": ("test", "testing"),
+}
+_SPLIT = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in aliases}
+_LOSS = frozenset({"loss", "losses", "nll", "objective", "cost"})
+_RATE = frozenset({"lr", "learningrate"})
+_CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
+_FILLER = _LOSS | frozenset(
+    "total overall avg average averaged mean epoch step batch running current global sum all value final lm smoothed "
+    "iter the is e dataloader idx and with of s ms sec took after done finished complete completed results set model "
+    "network net now at end on in info".split()
+)
+"""Words that do not make a loss another quantity."""
+_OTHER_QUANTITY = frozenset(
+    "best min minimum lowest max maximum scale scaler scaling weight weights ratio patience delta prev previous target "
+    "coef coefficient lambda tolerance threshold early improved decreased increased from std var sd variance median "
+    "count fn type name func function time n num".split()
+)
+"""Words that turn the number after them into something other than the loss itself."""
+_CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
+_WORD = re.compile(r"[a-z]+|\d+")
+_JOINED = re.compile(r"(train|val|valid|test|eval)(loss|corr|lr)\Z")
+
+
+class Quantity(NamedTuple):
+    """Meaning of a printed name."""
+
+    kind: str
+    """`loss`, `lr`, `r` (correlation) or `grad_norm`."""
+    split: Optional[str] = None
+    """`train`, `validation` or `test`; None if the name does not contain it."""
+    part: Optional[str] = None
+    """Component, or another named part of the loss; None for the total."""
+    per: Optional[str] = None
+    """`step` or `epoch` if the name contains it."""
+
+
+@lru_cache(maxsize=4096)
+def quantity_of(name: str) -> Optional[Quantity]:
+    """Return the meaning of a printed name, such as `Train Loss` or `val/fmri_loss`; None if it is of no use here."""
+    words = words_of(name)
+    bag = frozenset(words)
+    if not words or bag & _OTHER_QUANTITY:
+        return None
+    split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
+    if bag & _RATE or {"learning", "rate"} <= bag:
+        return Quantity("lr")
+    if {"grad", "norm"} <= bag or {"gradient", "norm"} <= bag or bag & {"gnorm", "gradnorm"}:
+        return Quantity("grad_norm")
+    if bag & _CORRELATION and not bag & _LOSS:
+        return _correlation(bag, split)
+    return _loss(words, bag, split) if bag & _LOSS else None
+
+
+def component_of(name: str) -> Optional[str]:
+    """Return the loss component that a name consists of, such as `fMRI` or `video`; None for any other name."""
+    words = [word for word in words_of(name) if word not in _SPLIT]
+    return _COMPONENT.get(words[0]) if len(words) == 1 else None
+
+
+def split_of(text: str) -> Optional[str]:
+    """Return the last split named in a text; None if it names none."""
+    splits = [_SPLIT[word] for word in words_of(text) if word in _SPLIT and word not in ("tr", "trn")]
+    return splits[-1] if splits else None
+
+
+def words_of(name: str) -> Tuple[str, ...]:
+    """Split a name into lower-case words."""
+    spaced = _CAMEL.sub(" ", name.replace("fMRI", "fmri").replace("FMRI", "fmri")).lower()
+    words = []
+    for word in _WORD.findall(spaced):
+        joined = _JOINED.match(word)
+        words += joined.groups() if joined else (word,)
+    return tuple(words)
+
+
+def _correlation(bag: FrozenSet[str], split: Optional[str]) -> Optional[Quantity]:
+    rest = bag - _CORRELATION - _FILLER - frozenset(_SPLIT) - frozenset(COMPONENT_NAMES["fmri"])
+    return Quantity("r", split) if not rest and split != "train" else None
+
+
+def _loss(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> Quantity:
+    component = next((_COMPONENT[word] for word in words if word in _COMPONENT), None)
+    others = [word for word in words if word not in _FILLER and word not in _SPLIT and not word.isdigit()]
+    part = component or ("_".join(others) if others else None)
+    per = "step" if "step" in bag else "epoch" if "epoch" in bag else None
+    return Quantity("loss", split, part, per)

@@ -1,0 +1,89 @@
+"""Strip what launchers and loggers put in front of a line: rank, timestamp, log level, host; and terminal escapes."""
+
+from __future__ import annotations
+
+import re
+from typing import List, NamedTuple, Optional
+
+MAX_LINE = 4000
+ESCAPE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
+"""Terminal escape sequences, such as colours and cursor movements."""
+_ESCAPE = re.compile(ESCAPE)
+_CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
+
+_RANK = re.compile(
+    r"\s*(?:\[rank\s?(\d+)\]:?|\[default(\d+)\]:|\[\d+,(\d+)\]<std(?:out|err)>:|\(?rank[ =](\d+)\)?\s?[:|-]"
+    r"|(\d{1,4}):(?=\s|$))\s?",
+    re.IGNORECASE,
+)
+_DATE = r"(?:\d{4}[-/.]\d{2}[-/.]\d{2}|\d{2}[-/.]\d{2}[-/.]\d{4}|[A-Z][a-z]{2}\s+\d{1,2})"
+_CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?(?:Z|[+-]\d{2}:?\d{2})?"
+_TIME = re.compile(rf"\s*(?:\[({_DATE}[T ]{_CLOCK})\]|({_DATE}[T ]{_CLOCK}):?|\[({_CLOCK})\]|({_CLOCK}))\s?(?:[-|]\s)?")
+_GLOG = re.compile(r"\s*\[?([IWEF])(\d{3,4} \d{2}:\d{2}:\d{2}\.\d+)\s+(?:\d+\s+)?[\w./-]+:\d+\]\s?")
+_LEVEL = re.compile(
+    r"\s*[\[(|]?\s*(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\s*[\])|]?(?:\s*(?::[\w.]*:|[-|]|:))?(?=\s|$)\s?"
+)
+_SOURCE = re.compile(
+    r"\s*(?:[\w.]+:[\w.<>]+:\d+|[\w./-]+\.(?:py|cpp|cu|c|h):\d+|\[[\w./-]+:\d+(?::[\w<>]+)?\])\s*[-|:]?\s"
+)
+_HOST = re.compile(
+    r"\s*(?:[\w.-]+\s+[\w./-]+\[\d+\]:|[\w-]+\s+\||\(\w*\s?pid=\d+[^)]*\)|[a-z][\w-]*\d[\w.-]*:(?=\s))\s?"
+)
+_RANK_IN_TEXT = re.compile(r"\[(?:PG \S+ )?rank\s?(\d+)\]|\brank[ =:](\d+)\b", re.IGNORECASE)
+_MOST_PREFIXES = 6
+
+
+class LogLine(NamedTuple):
+    """A line without its prefixes."""
+
+    text: str
+    rank: Optional[int] = None
+    at: str = ""
+    """Timestamp as printed; empty without one."""
+    level: str = ""
+    """Log level in upper case; empty without one."""
+
+
+def clean(text: str) -> str:
+    """Remove terminal escapes and control characters, and cut the line to MAX_LINE characters."""
+    return _CONTROL.sub("", _ESCAPE.sub("", text)).rstrip()[:MAX_LINE]
+
+
+def split_prefix(text: str) -> LogLine:
+    """Split a cleaned line into its prefixes and its text."""
+    rank: Optional[int] = None
+    at, level = "", ""
+    for _ in range(_MOST_PREFIXES):
+        length, groups = _prefix(text, bool(rank is not None), bool(at), bool(level))
+        if not length:
+            break
+        rank = int(groups[0]) if groups[0] else rank
+        at, level = groups[1] or at, groups[2] or level
+        text = text[length:]
+    return LogLine(text, rank, at, level)
+
+
+def rank_in(line: LogLine) -> Optional[int]:
+    """Return the rank of a line: from its prefix, else from its text; None if neither names one."""
+    if line.rank is not None:
+        return line.rank
+    match = _RANK_IN_TEXT.search(line.text)
+    return int(match[1] or match[2]) if match else None
+
+
+def _prefix(text: str, has_rank: bool, has_time: bool, has_level: bool) -> "tuple[int, List[str]]":
+    """Return the length of the first prefix, 0 if there is none, and its [rank, time, level]."""
+    match = None if has_rank else _RANK.match(text)
+    if match:
+        return match.end(), [next((group for group in match.groups() if group), ""), "", ""]
+    match = None if has_time else _GLOG.match(text)
+    if match:
+        return match.end(), ["", match[2], {"I": "INFO", "W": "WARNING", "E": "ERROR", "F": "FATAL"}[match[1]]]
+    match = None if has_time else _TIME.match(text)
+    if match:
+        return match.end(), ["", next(group for group in match.groups() if group), ""]
+    match = None if has_level else _LEVEL.match(text)
+    if match:
+        return match.end(), ["", "", match[1]]
+    match = _SOURCE.match(text) or _HOST.match(text)
+    return (match.end(), ["", "", ""]) if match else (0, ["", "", ""])

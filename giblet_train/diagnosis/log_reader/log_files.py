@@ -1,0 +1,163 @@
+"""Open log files of any kind: plain or compressed, UTF-8 or UTF-16, tables, event files, folders of per-rank logs."""
+
+from __future__ import annotations
+
+import codecs
+import gzip
+import io
+import itertools
+import re
+from pathlib import Path
+from typing import BinaryIO, Iterator, List, Optional, Tuple, cast
+
+from giblet_train.diagnosis.log_reader import tables, tensorboard
+from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
+
+MAX_JSON = 256 * 1024 * 1024
+_START = 64 * 1024
+_PIECE = 1024 * 1024
+_LOG_NAME = re.compile(
+    r"(?:\.(?:log|txt|out|err|jsonl|csv)(?:\.\d+)?(?:\.gz)?|^std(?:out|err)|^nohup\.out|tfevents.*|^output\.log)$", re.I
+)
+_RANK_IN_PATH = re.compile(r"(?:^|[/_.-])(?:rank|local_rank|worker|gpu|proc)?[_-]?(\d{1,4})(?:[/_.-]|$)", re.IGNORECASE)
+_METRIC_FILES = ("trainer_state.json", "metrics.csv", "results.csv", "progress.csv", "log.txt")
+WANDB_LOG = Path("files/output.log")
+
+
+def read_file(path: Path) -> TrainingLog:
+    """Read one log. Raises OSError, and EOFError or zlib.error for a damaged compressed file."""
+    reader = LogReader()
+    with _opened(path) as file:
+        _read(file, reader)
+    return reader.result()
+
+
+def read_folder(path: Path) -> Optional[TrainingLog]:
+    """Read a folder as one training: per-rank logs, or an offline wandb folder. Return None if it holds no log.
+
+    The epochs come from the file that shows most of them. Errors of all files count, the earliest timestamp first.
+    """
+    files = log_files(path)
+    logs = [(rank_of(file.relative_to(path)), read_file(file)) for file in files]
+    return merge(logs) if logs else None
+
+
+def log_files(path: Path) -> List[Path]:
+    """Return the logs in a folder and its subfolders, in order of their names."""
+    if (path / WANDB_LOG).is_file():
+        return [path / WANDB_LOG]
+    metric_files = [path / name for name in _METRIC_FILES if (path / name).is_file()]
+    logs = [file for file in sorted(path.glob("**/*")) if file.is_file() and _LOG_NAME.search(file.name)]
+    return list(dict.fromkeys([*metric_files, *logs]))[:4096]
+
+
+def rank_of(path: Path) -> Optional[int]:
+    """Return the rank that a path names, such as `3/stderr.log` or `rank_3.log`; None if it names none."""
+    numbers = _RANK_IN_PATH.findall(path.as_posix())
+    return int(numbers[-1]) if numbers else None
+
+
+def merge(logs: List[Tuple[Optional[int], TrainingLog]]) -> TrainingLog:
+    """Combine the logs of several ranks into one training."""
+    main = max(logs, key=lambda item: len(item[1].rows))[1]
+    ends = [(rank, log.end) for rank, log in logs]
+    errors = [
+        error._replace(rank=error.rank if error.rank is not None else rank)
+        for rank, end in ends
+        for error in end.errors
+    ]
+    errors.sort(key=lambda error: (not error.at, error.at))
+    causes = {}
+    for rank, end in sorted(ends, key=lambda item: min((e.at for e in item[1].errors if e.at), default="~")):
+        for cause, line in end.causes.items():
+            causes.setdefault(cause, line._replace(rank=line.rank if line.rank is not None else rank))
+    timed_out = sorted({rank for _, end in ends for rank in end.timed_out_ranks})
+    missing = set(range(max(timed_out) + 1 if timed_out else 0)) | {r for r, _ in ends if r is not None and timed_out}
+    missing -= set(timed_out)
+    end = main.end._replace(
+        causes=causes,
+        errors=tuple(errors),
+        echoes=tuple(error for _, end in ends for error in end.echoes),
+        failed=next((end.failed for _, end in ends if end.failed is not None), None),
+        timed_out_ranks=tuple(timed_out),
+        missing_ranks=tuple(sorted(missing)) if timed_out else main.end.missing_ranks,
+        statement=next((end.statement for _, end in ends if end.statement), ""),
+        statement_line=next((end.statement_line for _, end in ends if end.statement), ""),
+        killed=next((end.killed for _, end in ends if end.killed), ""),
+    )
+    collapse = main.collapse or next((log.collapse for _, log in logs if log.collapse), None)
+    return main._replace(end=end, collapse=collapse, n_lines=sum(log.n_lines for _, log in logs))
+
+
+def decoded_lines(file: BinaryIO) -> Iterator[str]:
+    """Yield the lines of a text in UTF-8 or UTF-16, without a byte order mark. Lines are cut at 64 KiB."""
+    start = file.peek(4)[:4] if isinstance(file, io.BufferedReader) else b""
+    encoding = _encoding(start, file)
+    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    rest = ""
+    for piece in iter(lambda: file.read(_PIECE), b""):
+        *lines, rest = re.split(r"\r\n|\n|\r", rest + decoder.decode(piece))
+        yield from (line[:_START] for line in lines)
+        rest = rest[-_START:]
+    rest += decoder.decode(b"", final=True)
+    if rest:
+        yield rest
+
+
+def _encoding(start: bytes, file: BinaryIO) -> str:
+    if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "utf-16"
+    if len(start) == 4 and start[1] == 0 and start[3] == 0 and start[0]:
+        return "utf-16-le"
+    if len(start) == 4 and start[0] == 0 and start[2] == 0 and start[1]:
+        return "utf-16-be"
+    return "utf-8-sig"
+
+
+def _opened(path: Path) -> "io.BufferedReader":
+    file = path.open("rb", buffering=_START)
+    if file.peek(2)[:2] == b"\x1f\x8b":
+        return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _START)
+    return file
+
+
+def _read(file: "io.BufferedReader", reader: LogReader) -> None:
+    start = file.peek(_START)[:_START]
+    if tensorboard.is_event_file(start):
+        tensorboard.read_events(file, reader)
+        return
+    lines = decoded_lines(file)
+    first = next((line for line in lines if line.strip()), "")
+    if first.lstrip()[:1] in ("{", "["):
+        rest = _read_json(first, lines, reader)
+    elif tables.separator_of(first):
+        tables.read_table(_chain(first, lines), reader)
+        return
+    else:
+        rest = _chain(first, lines)
+    for line in rest:
+        reader.feed(line)
+
+
+def _read_json(first: str, lines: Iterator[str], reader: LogReader) -> Iterator[str]:
+    """Read a file that is one JSON document. Return the lines that remain to be read as text."""
+    document = tables.load_json(first)
+    if isinstance(document, (dict, list)):
+        return iter(()) if tables.read_json_history(document, reader) else _chain(first, lines)
+    if not re.match(r"\s*(?:\{|\[)\s*(?:$|[{\"])", first) or first.rstrip().endswith("}"):
+        return _chain(first, lines)
+    collected, size = [first], 0
+    for line in lines:
+        collected.append(line)
+        size += len(line)
+        if size > MAX_JSON:
+            break
+    document = tables.load_json("\n".join(collected))
+    if document is not None and tables.read_json_history(document, reader):
+        return iter(())
+    return itertools.chain(collected, lines)
+
+
+def _chain(first: str, rest: Iterator[str]) -> Iterator[str]:
+    yield first
+    yield from rest

@@ -1,0 +1,150 @@
+"""Read a log line by line: `LogReader` combines the parser, the table of epochs and the scan of the end."""
+
+from __future__ import annotations
+
+import re
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+
+from giblet_train.diagnosis.log_reader import end_patterns
+from giblet_train.diagnosis.log_reader.collapse import Collapse, CollapseWatch
+from giblet_train.diagnosis.log_reader.end_scan import EndScan, LogEnd
+from giblet_train.diagnosis.log_reader.epoch_table import EpochRow, EpochTable
+from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observation
+from giblet_train.diagnosis.log_reader.line_prefix import clean, split_prefix
+
+UNREAD_SHOWN = 3
+_BREAK = re.compile(r"[\r\n]+")
+_GLUED = re.compile(r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])")
+"""Where two ranks printed an epoch line each into one line."""
+_HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
+_DECIMAL = re.compile(r"\d[.,]\d")
+
+
+class UnreadLine(NamedTuple):
+    """A line that prints a loss which cannot be read."""
+
+    number: int
+    """Number of the line, from 1."""
+    text: str
+
+
+class TrainingLog(NamedTuple):
+    """What a log shows of a training."""
+
+    rows: Tuple[EpochRow, ...] = ()
+    n_epochs: int = 0
+    """Planned number of epochs, as printed; 0 if not printed."""
+    steps_per_epoch: Optional[int] = None
+    end: LogEnd = LogEnd()
+    collapse: Optional[Collapse] = None
+    restarted: bool = False
+    is_blocks: bool = False
+    """True if the rows are blocks of steps, because the log counts no epochs."""
+    summed_parts: Tuple[str, ...] = ()
+    """Parts of the loss whose sum is taken for the total, because no total is printed."""
+    validation_only: bool = False
+    """True if only validation losses are printed; they are then taken for the training loss."""
+    unread: Tuple[UnreadLine, ...] = ()
+    """First lines whose loss cannot be read."""
+    n_unread: int = 0
+    n_lines: int = 0
+    last_epoch: Optional[int] = None
+    """Last epoch that the log mentions, complete or not."""
+
+    @property
+    def completed(self) -> bool:
+        """Return True if the last planned epoch was printed, counting from 0 or from 1."""
+        if not self.n_epochs or not self.rows:
+            return False
+        first, last = self.rows[0].epoch, self.rows[-1].epoch
+        return last >= self.n_epochs or (first == 0 and last == self.n_epochs - 1)
+
+
+class LogReader:
+    """Reads the lines of a log in their order, however many at a time."""
+
+    def __init__(self) -> None:
+        self.table = EpochTable()
+        self._parser = LineParser()
+        self._scan = EndScan()
+        self._collapse = CollapseWatch()
+        self._unread: List[UnreadLine] = []
+        self._n_unread, self._n_lines = 0, 0
+        self._unnamed: Optional[UnreadLine] = None
+
+    def feed(self, text: str) -> None:
+        """Read a line, which may hold several separated by carriage returns."""
+        self._n_lines += 1
+        for piece in _BREAK.split(text):
+            cleaned = clean(piece)
+            if cleaned:
+                for part in _GLUED.split(cleaned):
+                    self._feed_line(part)
+
+    def feed_record(self, record: Dict[str, Any]) -> None:
+        """Read a row of a table, or a JSON object."""
+        self._n_lines += 1
+        observation = self._parser.record(record)
+        if observation is not None:
+            self._add(observation)
+
+    def learn_comma(self, text: str) -> None:
+        """Take note of decimal commas or points in a sample of the log."""
+        self._parser.learn_comma(text)
+
+    def result(self) -> TrainingLog:
+        """Return what was read so far."""
+        rows = self.table.rows()
+        unread = list(self._unread)
+        if not rows and not unread and self._unnamed is not None:
+            unread = [self._unnamed]
+        return TrainingLog(
+            rows=rows,
+            n_epochs=self.table.n_epochs,
+            steps_per_epoch=self.table.steps_per_epoch,
+            end=self._scan.result(),
+            collapse=self._collapse.result(),
+            restarted=self.table.restarted,
+            is_blocks=self.table.is_blocks,
+            summed_parts=self.table.summed_parts,
+            validation_only=self.table.validation_only,
+            unread=tuple(unread),
+            n_unread=max(self._n_unread, len(unread)),
+            n_lines=self._n_lines,
+            last_epoch=self.table.epoch,
+        )
+
+    def _feed_line(self, raw: str) -> None:
+        line = split_prefix(raw)
+        observation = self._parser.parse(line.text) if _HAS_NUMBER.search(line.text) else None
+        if observation is None and _HAS_NUMBER.search(line.text) is None:
+            self._parser.note_heading(line.text)
+        is_progress = observation is not None and self._add(observation)
+        if observation is not None and observation.unreadable:
+            self._note_unread(raw)
+        elif observation is not None and observation.epoch is not None and not observation.values:
+            self._note_unnamed(raw)
+        if is_progress:
+            self._scan.progress()
+            return
+        is_quiet = observation is not None and (observation.values or observation.kind in ("bar", "keras"))
+        if is_quiet and not end_patterns.cause_of(line.text):
+            return
+        if end_patterns.RESUMED.search(line.text) or self._scan.has_errors:
+            self.table.disturb()
+        self._scan.add(line, raw)
+
+    def _add(self, observation: Observation) -> bool:
+        is_progress = self.table.add(observation)
+        if not observation.final:
+            self._collapse.add(observation, self.table.epoch)
+        return is_progress
+
+    def _note_unread(self, raw: str) -> None:
+        self._n_unread += 1
+        if len(self._unread) < UNREAD_SHOWN:
+            self._unread.append(UnreadLine(self._n_lines, raw.strip()[:300]))
+
+    def _note_unnamed(self, raw: str) -> None:
+        if self._unnamed is None and _DECIMAL.search(raw):
+            self._unnamed = UnreadLine(self._n_lines, raw.strip()[:300])

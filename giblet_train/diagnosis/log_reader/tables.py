@@ -1,0 +1,93 @@
+"""Read logs that are tables or JSON documents: metrics.csv, results.csv, CSVLogger files, trainer_state.json."""
+
+from __future__ import annotations
+
+import csv
+import json
+from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
+
+from giblet_train.diagnosis.log_reader.key_names import quantity_of, words_of
+from giblet_train.diagnosis.log_reader.number_format import uses_decimal_comma
+from giblet_train.diagnosis.log_reader.reader import LogReader
+
+SEPARATORS = ",;\t"
+MAX_CELLS = 2000
+
+
+def separator_of(header: str) -> str:
+    """Return the separator of a table of metrics, judged by its header; empty if the line is not such a header."""
+    for separator in SEPARATORS:
+        names = [name.strip().strip("\"'") for name in header.strip().split(separator)]
+        if 2 <= len(names) <= MAX_CELLS and all(map(_is_name, names)) and any(map(_is_loss, names)):
+            return separator
+    return ""
+
+
+def read_table(lines: Iterable[str], reader: LogReader) -> None:
+    """Read a table whose first line names its columns. A repeated header is skipped, as after a resumed training."""
+    rows = iter(lines)
+    header = next(rows, "")
+    separator = separator_of(header)
+    names = [name.strip().strip("\"'") for name in next(csv.reader([header], delimiter=separator))]
+    decimal_comma_possible = separator != ","
+    for cells in csv.reader(rows, delimiter=separator):
+        record = {name: cell.strip() for name, cell in zip(names, cells) if cell.strip() and cell.strip() != name}
+        if decimal_comma_possible and uses_decimal_comma(record.values()):
+            reader.learn_comma(" ".join(record.values()))
+        if record:
+            reader.feed_record(_with_whole_epoch(record))
+
+
+def read_json_history(document: Any, reader: LogReader) -> bool:
+    """Read a JSON document that holds a history of records, such as trainer_state.json. Return False if it does not."""
+    history = _history(document)
+    if history is None:
+        return False
+    for record in history:
+        reader.feed_record(record)
+    return True
+
+
+def load_json(text: str) -> Optional[Any]:
+    """Return a text as JSON; None if it is not one document."""
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _history(document: Any) -> Optional[List[Dict[str, Any]]]:
+    if isinstance(document, dict) and isinstance(document.get("log_history"), list):
+        document = document["log_history"]
+    elif isinstance(document, dict):
+        return list(_columns(document)) or None
+    if isinstance(document, list) and document and all(isinstance(record, dict) for record in document):
+        return document
+    return None
+
+
+def _columns(document: Dict[str, Any]) -> Iterator[Dict[str, Any]]:
+    """Yield the epochs of a dict of columns, such as {"loss": [1.2, 1.1], "val_loss": [1.4, 1.3]} (Keras history)."""
+    columns = {name: item for name, item in document.items() if isinstance(item, list) and _is_loss(name)}
+    length = max((len(column) for column in columns.values()), default=0)
+    for epoch in range(length):
+        record: Dict[str, Any] = {name: column[epoch] for name, column in columns.items() if epoch < len(column)}
+        yield {"epoch": epoch, **record}
+
+
+def _with_whole_epoch(record: Dict[str, str]) -> Dict[str, str]:
+    """Write an epoch such as `3.0`, which a table with gaps contains, as `3`."""
+    changed: List[Tuple[str, str]] = []
+    for name, cell in record.items():
+        if words_of(name)[-1:] == ("epoch",) and cell.endswith(".0"):
+            changed.append((name, cell[:-2]))
+    return {**record, **dict(changed)}
+
+
+def _is_name(name: str) -> bool:
+    return bool(name) and any(map(str.isalpha, name)) and len(name) < 100 and not any(mark in name for mark in "=:|{}")
+
+
+def _is_loss(name: str) -> bool:
+    quantity = quantity_of(name)
+    return quantity is not None and quantity.kind == "loss"
