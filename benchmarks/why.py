@@ -26,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 from giblet_train.diagnosis import replay
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
-from giblet_train.diagnosis.log_parser import LegacyLog, parse
+from giblet_train.diagnosis.log_parser import ParsedLog, parse
 from giblet_train.diagnosis.rules.case import case_of
 from giblet_train.diagnosis.rules.criteria import criterion_unreachable
 from giblet_train.schema.config import Config, Criterion
@@ -69,10 +69,10 @@ def whole(case: Case) -> Diagnosis:
     return diagnose(case.config, case.metrics, health=case.health, log_tail=case.log_tail)
 
 
-def of_log(config: Config | None, log: LegacyLog, n_epochs: int | None = None) -> Diagnosis:
+def of_log(config: Config | None, log: ParsedLog, n_epochs: int | None = None) -> Diagnosis:
     """The diagnosis of a log, or of its first epochs."""
     if n_epochs is None:
-        return diagnose(config, log.metrics, log_tail=log.tail)
+        return diagnose(config, log.metrics, log=log.log)
     return diagnose(config, log.metrics[:n_epochs])
 
 

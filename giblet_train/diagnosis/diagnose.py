@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.diagnosis.rules import (  # noqa: F401 - importing a module registers its rules
     alignment,
     criteria,
@@ -47,6 +48,8 @@ def diagnose(
     *,
     health: Health | None = None,
     log_tail: Sequence[str] = (),
+    log: TrainingLog | None = None,
+    run_id: str = "",
 ) -> Diagnosis:
     """Return what the records of a run show to be wrong.
 
@@ -55,8 +58,10 @@ def diagnose(
         metrics: records in the order in which they were written.
         health: how the run is, or how it ended.
         log_tail: last lines that the run printed.
+        log: what its whole log shows, where it was read; then `log_tail` is not used.
+        run_id: id of the run, which actions name; empty for a log of another program.
     """
-    return judge(case_of(config, metrics, health, log_tail))
+    return judge(case_of(config, metrics, health, log_tail, log, run_id))
 
 
 def judge(case: RunHistory) -> Diagnosis:

@@ -1,20 +1,18 @@
-"""The lab's older logs, and giblet's own train.log, as metrics: epoch lines among progress bars, colours and noise.
-
-    Epoch 3/500 | Train Loss: 275941.2031 | Val Loss: 198234.1016 | fMRI Corr: 0.0012 | LR: 1.00e-05
-
-Validation parts may be absent. giblet's own lines go on with each component's loss.
-"""
+"""Read training logs as giblet's records, with notes on what they do not show. Used by `giblet why LOG`."""
 
 from __future__ import annotations
 
 import math
-import re
+import zlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
+from giblet_train.diagnosis.log_reader.log_files import read_file, read_folder
+from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import COMPONENTS, Config
 from giblet_train.schema.config_loader import from_mapping
@@ -22,91 +20,78 @@ from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import EpochMetric, Number, SplitLoss
 
 MAX_BYTES = 1024**3
-TAIL_LINES = 200
-MAX_LINE = 4000
-
-ESCAPE = r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])"
-"""What colours and moves the cursor, and is no text."""
-
-_NUMBER = r"([-+]?(?:\d+\.?\d*(?:[eE][-+]?\d+)?|nan|inf))"
-EPOCH_LINE = (
-    rf"Epoch\s+(\d+)/(\d+)\s*\|\s*Train Loss:\s*{_NUMBER}"
-    rf"(?:\s*\|\s*Val Loss:\s*{_NUMBER})?(?:\s*\|\s*fMRI Corr:\s*{_NUMBER})?(?:\s*\|\s*LR:\s*{_NUMBER})?(.*)"
-)
-"""Epoch, of how many, train loss, validation loss, r, rate, the rest: found whatever the case. Nodes read by it too."""
-_EPOCH = re.compile(EPOCH_LINE, re.IGNORECASE)
-_ESCAPE = re.compile(ESCAPE)
-_COMPONENT = re.compile(rf"\b({'|'.join(COMPONENTS)})\s+{_NUMBER}", re.IGNORECASE)
-_BAR = re.compile(r"\d+%\|.*\|\s*(\d+)/(\d+)\s*\[")
-
-_KEPT = (
+_PLAN_KEYS = (
     *("num_epochs", "learning_rate", "min_lr", "warmup_epochs", "scheduler_type", "gradient_clip_val"),
     *("fmri_weight", "reconstruction_weight", "video_weight", "audio_weight", "text_weight"),
 )
-"""What a log can be held against, of a configuration that giblet would not train on."""
+"""Keys of a configuration that a log can be compared with."""
 
 
-class LegacyLog(msgspec.Struct, frozen=True, kw_only=True):
-    """What a log shows. `step` of its metrics counts epochs. tail: what it printed after its last epoch line.
-
-    n_epochs: as its lines say. steps_per_epoch: as its progress bars say. notes: what was odd, and what
-    cannot be known.
-    """
+class ParsedLog(msgspec.Struct, frozen=True, kw_only=True):
+    """A log as records."""
 
     metrics: tuple[EpochMetric, ...]
-    n_epochs: int
-    steps_per_epoch: int | None
-    tail: tuple[str, ...]
+    """One record per epoch; `step` counts epochs."""
+    log: TrainingLog
+    """The log as it was read: its end, and lines that could not be read."""
     notes: tuple[str, ...]
+    """What was odd, and what the log does not show."""
+
+    @property
+    def n_epochs(self) -> int:
+        """Return the planned number of epochs, as printed; 0 if not printed."""
+        return self.log.n_epochs
+
+    @property
+    def steps_per_epoch(self) -> int | None:
+        """Return the steps per epoch, as progress bars show them."""
+        return self.log.steps_per_epoch
+
+    @property
+    def tail(self) -> tuple[str, ...]:
+        """Return the last lines after the last sign of progress."""
+        return self.log.end.tail
+
+    @property
+    def unread(self) -> tuple[str, ...]:
+        """Return a sentence for each line whose loss could not be read."""
+        return tuple(f"Line {line.number} could not be read: {line.text}" for line in self.log.unread)
 
 
-def read_log(path: Path) -> LegacyLog:
-    """A log file. Raises DataError when it cannot be read, or holds no epoch line and no error."""
+def read_log(path: Path) -> ParsedLog:
+    """Read a log, or a folder of the logs of one training. Raises DataError if nothing can be read."""
     try:
-        if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{path} has more than 1 GiB.", "Cut its end off: tail -c 1G LOG > END")
-        with path.open("rb") as file:
-            log = parse(raw.decode("utf-8", "replace") for raw in file)
+        if path.is_dir():
+            log = read_folder(path)
+        else:
+            _raise_if_too_big(path)
+            log = read_file(path)
     except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror}.") from None
-    if not log.metrics and not log.tail:
+        raise DataError(f"{path} cannot be read: {error.strerror or error}.") from None
+    except (EOFError, zlib.error) as error:
+        raise DataError(f"{path} is damaged: {error}.", "Copy it again, or unpack it: zcat LOG > PLAIN") from None
+    if log is None:
+        raise DataError(f"{path} holds no log.", "Name a folder with *.log, *.txt, *.csv or stderr files.")
+    if not log.n_lines:
         raise DataError(f"{path} is empty.", "Name a log that a training wrote.")
-    return log
+    return as_records(log)
 
 
-def parse(lines: Iterable[str]) -> LegacyLog:
-    """The metrics in a log's lines. An epoch that is written again (after a restart) replaces its first writing."""
-    epochs: dict[int, EpochMetric] = {}
-    tail: list[str] = []
-    n_epochs, steps, again = 0, None, False
-    for line in lines:
-        for piece in re.split(r"[\r\n]+", line):
-            text = _ESCAPE.sub("", piece).rstrip()[:MAX_LINE]
-            found = _EPOCH.search(text)
-            if found:
-                epoch = int(found[1])
-                again = again or epoch in epochs
-                epochs = {e: m for e, m in epochs.items() if e < epoch} | {epoch: _metric(epoch, found)}
-                n_epochs, tail = int(found[2]), []
-            elif bar := _BAR.search(text):
-                steps = int(bar[2])
-            elif text.strip():
-                tail = [*tail[-TAIL_LINES + 1 :], text]
-    notes = ["It was restarted: epochs written twice count as last written."] if again else []
-    metrics = tuple(epochs.values())
-    return LegacyLog(
-        metrics=metrics,
-        n_epochs=n_epochs,
-        steps_per_epoch=steps,
-        tail=tuple(tail),
-        notes=(*notes, *unavailable_from_log(metrics)),
-    )
+def parse(lines: Iterable[str]) -> ParsedLog:
+    """Read the lines of a log."""
+    return as_records(read_lines(lines))
+
+
+def as_records(log: TrainingLog) -> ParsedLog:
+    """Convert a log to records. An epoch that is repeated after a restart counts as written last."""
+    metrics = tuple(_metric(row) for row in log.rows)
+    return ParsedLog(metrics=metrics, log=log, notes=(*_reading_notes(log), *unavailable_from_log(metrics)))
 
 
 def unavailable_from_log(metrics: Sequence[EpochMetric]) -> list[str]:
-    """What cannot be known of a training whose log shows these epochs, as sentences."""
+    """Return sentences on what is unknown about a training whose log shows these epochs."""
     if not metrics:
-        return ["It has no epoch line: only its end can be read."]
+        return ["It has no epoch with a loss: only its end can be read."]
     missing = []
     if not any(m.train.loss for m in metrics):
         missing.append("the components' losses (which one dominates, on what scale)")
@@ -115,37 +100,77 @@ def unavailable_from_log(metrics: Sequence[EpochMetric]) -> list[str]:
     if not any(m.lr for m in metrics):
         missing.append("the learning rate")
     missing.append("gradients, the seconds of a step, memory")
-    return [f"A log cannot show {'; '.join(missing)}."]
+    return [f"This log does not show {'; '.join(missing)}."]
 
 
 def read_plan(mapping: Mapping[str, Any], name: str, where: str) -> Config:
-    """The plan in a configuration that giblet cannot train on (other data, other model), to hold its log against.
-
-    Raises ConfigError when not even the plan makes sense.
-    """
-    return from_mapping({"name": name} | {key: mapping[key] for key in _KEPT if key in mapping}, where).config
+    """Return the plan in a configuration that giblet cannot train on, to compare its log with. Raises ConfigError."""
+    return from_mapping({"name": name} | {key: mapping[key] for key in _PLAN_KEYS if key in mapping}, where).config
 
 
 def read_plan_file(path: Path) -> Config:
-    """`read_plan` of a file, whatever its name. Raises ConfigError."""
+    """Read the plan in a configuration file of any name. Raises ConfigError."""
     return read_plan(yaml_io.load_file(path), "legacy", str(path))
 
 
-def _metric(epoch: int, found: re.Match[str]) -> EpochMetric:
-    train, held, r, lr, rest = (found[i] for i in range(3, 8))
-    components: dict[str, Number] = {c.lower(): _number(v) for c, v in _COMPONENT.findall(rest or "")}
+def _raise_if_too_big(path: Path) -> None:
+    if path.stat().st_size > MAX_BYTES:
+        raise DataError(f"{path} has more than 1 GiB.", "Cut its end off: tail -c 1G LOG > END")
+
+
+def _reading_notes(log: TrainingLog) -> list[str]:
+    """Return sentences on how the log was read, and how it states its own end."""
+    notes = ["It was restarted: epochs written twice count as last written."] if log.restarted else []
+    if log.is_blocks:
+        notes.append(f"It counts no epochs: {len(log.rows)} blocks of its steps are judged as epochs.")
+    if log.summed_parts:
+        notes.append(f"It prints no total loss: the sum of {', '.join(log.summed_parts)} is taken for it.")
+    if log.validation_only:
+        notes.append("It prints only validation losses: they are judged as training losses.")
+    if log.rows and not log.is_blocks and log.rows[0].epoch > 1 and log.rows[0].epoch != _step_between(log):
+        first, last = log.rows[0].epoch, log.rows[-1].epoch
+        notes.append(f"Its beginning is missing: only epochs {first} to {last} are seen.")
+    return notes + _end_notes(log)
+
+
+def _step_between(log: TrainingLog) -> int:
+    """Return the distance of the first two epochs: a log may print every tenth epoch."""
+    return log.rows[1].epoch - log.rows[0].epoch if len(log.rows) > 1 else 0
+
+
+def _end_notes(log: TrainingLog) -> list[str]:
+    last = log.rows[-1].epoch if log.rows else None
+    of = f" of {log.n_epochs}" if log.n_epochs else ""
+    where = f" after epoch {last}{of}" if last is not None and not log.is_blocks else ""
+    statements = {
+        "interrupted": f"It was stopped by hand (KeyboardInterrupt){where}.",
+        "early_stop": f"It ended by early stopping{where}: {log.end.statement_line[:200]}",
+        "complete": f"It states that it is complete: {log.end.statement_line[:200]}",
+    }
+    if log.end.statement:
+        return [statements[log.end.statement]]
+    is_unfinished = log.n_epochs and last is not None and not log.completed and not log.end.errors
+    return [f"It ends{where}; the log does not say why."] if is_unfinished and not log.is_blocks else []
+
+
+def _metric(row: EpochRow) -> EpochMetric:
     return EpochMetric(
-        seq=epoch,
-        step=epoch,
-        epoch=epoch,
+        seq=row.epoch,
+        step=row.epoch,
+        epoch=row.epoch,
         at=0.0,
-        lr=_number(lr) or 0.0,
-        train=SplitLoss(total=_number(train), loss=components),
-        validation=SplitLoss(total=_number(held), loss={}) if held is not None else None,
-        fmri_r=_number(r),
+        lr=_number(row.lr) or 0.0,
+        train=SplitLoss(total=_number(row.train), loss=_components(row.train_parts)),
+        validation=None
+        if row.validation is None
+        else SplitLoss(total=_number(row.validation), loss=_components(row.validation_parts)),
+        fmri_r=_number(row.r),
     )
 
 
-def _number(text: str | None) -> Number:
-    value = float(text) if text is not None else math.nan
-    return value if math.isfinite(value) else None
+def _components(parts: Mapping[str, float]) -> dict[str, Number]:
+    return {name: _number(parts[name]) for name in COMPONENTS if name in parts}
+
+
+def _number(value: float | None) -> Number:
+    return value if value is not None and math.isfinite(value) else None

@@ -14,7 +14,9 @@ from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.errors import PREEMPTED
 from giblet_train.schema.records import Exit, Heartbeat
 
-State = Literal["waiting", "starting", "running", "stalled", "finished", "stopped", "failed", "died", "unknown"]
+State = Literal[
+    "waiting", "starting", "running", "stalled", "finished", "stopped", "ended", "failed", "died", "unknown"
+]
 GLYPHS: dict[State, str] = {
     "running": "●",
     "waiting": "◌",
@@ -24,6 +26,7 @@ GLYPHS: dict[State, str] = {
     "failed": "✖",
     "died": "✖",
     "stopped": "■",
+    "ended": "□",
     "stalled": "!",
 }
 LIVE: frozenset[State] = frozenset({"waiting", "starting", "running", "stalled", "unknown"})
@@ -142,6 +145,9 @@ def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
     if last == "finished" and ended.signal is None and not ended.code:
         sentence = (heartbeat.why if heartbeat else "") or "finished all its steps"
         return Health(state="finished", sentence=sentence, since=ended.ended_at)
+    if last == "ended" and ended.code is None and ended.signal is None and not ended.stop_requested:
+        why = heartbeat.why if heartbeat else ""
+        return Health(state="ended", sentence=why or "its processes have ended", since=ended.ended_at)
     failed = last == "failed" or ended.signal is not None or ended.code not in (None, 0, PREEMPTED)
     failed_first = ended.by_itself and failed
     if last == "stopped" or (ended.stop_requested and not failed_first):

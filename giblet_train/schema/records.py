@@ -16,7 +16,7 @@ from giblet_train.schema.errors import DataError
 
 SCHEMA = 1
 
-TrainerState = Literal["loading", "training", "validating", "saving", "finished", "stopped", "failed"]
+TrainerState = Literal["loading", "training", "validating", "saving", "finished", "stopped", "ended", "failed"]
 Number = float | None
 R = TypeVar("R")
 

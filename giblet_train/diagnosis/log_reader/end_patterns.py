@@ -20,7 +20,7 @@ CAUSES: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
         ),
         (
             "gpu_failure",
-            r"uncorrectable ECC|double[- ]bit ECC|ECC error|\bXid\b.*\d|fallen off the bus|GPU is lost|GPU has been lost"
+            r"uncorrectable ECC|double[- ]bit ECC|ECC error|\bXid\b.*\d|fallen off the bus|GPU (?:is|has been) lost"
             r"|unable to determine the device handle|hardware error.*GPU|NVLink error|GPU requires reset|cudaErrorECC",
         ),
         (
@@ -33,14 +33,14 @@ CAUSES: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
         (
             "oom_host",
             r"out of memory: killed process|invoked oom-killer|memory cgroup out of memory|oom-kill:constraint"
-            r"|oom[-_ ]kill\w* (?:event|process)|detected \d+ oom|\bMemoryError\b|ArrayMemoryError|cannot allocate memory"
-            r"|\bErrno 12\b|for want of memory|DefaultCPUAllocator: (?:can't allocate|not enough) memory|std::bad_alloc"
-            r"|worker .*killed by signal: killed|OUT_OF_MEMORY\b|exceeded (?:job )?memory limit",
+            r"|oom[-_ ]kill\w* (?:event|process)|detected \d+ oom|\bMemoryError\b|ArrayMemoryError"
+            r"|cannot allocate memory|\bErrno 12\b|for want of memory|DefaultCPUAllocator: (?:can't allocate|not enough) memory"
+            r"|std::bad_alloc|worker .*killed by signal: killed|OUT_OF_MEMORY\b|exceeded (?:job )?memory limit",
         ),
         (
             "disk_full",
-            r"no space left on device|\bErrno 28\b|os error 28|code: 28\b|disk quota exceeded|\bErrno 122\b|disk is full"
-            r"|PytorchStreamWriter failed|inline_container\.cc.*(?:unexpected pos|failed writing|file write failed)"
+            r"no space left on device|\bErrno 28\b|os error 28|code: 28\b|disk quota exceeded|\bErrno 122\b"
+            r"|disk is full|PytorchStreamWriter failed|inline_container\.cc.*(?:unexpected pos|failed)"
             r"|unexpected pos \d+ vs \d+|\d+ requested and \d+ written|basic_ios::clear: iostream error"
             r"|file write failed|ENOSPC|EDQUOT",
         ),
@@ -55,8 +55,8 @@ CAUSES: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
         (
             "nan",
             r"loss is nan|loss is \S*nan|invalid loss, terminating|minimum loss scale reached"
-            r"|loss scale already at minimum|gradient overflow.*minimum|non[- ]finite loss|loss (?:became|is) (?:nan|inf)"
-            r"|monitored metric \S+ = nan|nan loss encountered|nan or inf (?:found|detected)",
+            r"|loss scale already at minimum|gradient overflow.*minimum|non[- ]finite loss|loss (?:became|is) nan"
+            r"|loss (?:became|is) inf|monitored metric \S+ = nan|nan loss encountered|nan or inf (?:found|detected)",
         ),
     )
 )
@@ -87,8 +87,8 @@ ECHO = re.compile(
 )
 """Messages of a process whose peer has failed."""
 PLAIN_ERROR = re.compile(
-    r"^(?:RuntimeError|Error|Fatal|fatal error|panic|Fatal Python error)\b[: ]|^terminate called after throwing|^\s*what\(\):"
-    r"|\b(?:FAILED|Segmentation fault|core dumped)\b|^(?:Killed|Terminated|Aborted|Bus error|Hangup)\s*$"
+    r"^(?:RuntimeError|Error|Fatal|fatal error|panic|Fatal Python error)\b[: ]|^terminate called after throwing"
+    r"|^\s*what\(\):|\b(?:FAILED|Segmentation fault|core dumped)\b|^(?:Killed|Terminated|Aborted|Bus error|Hangup)\s*$"
     r"|^\S+: line \d+:\s+\d+\s+(?:Killed|Terminated|Aborted|Segmentation|Bus error|Hangup)"
     r"|\bexit ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b|signal: (?:Killed|Aborted|Bus)",
 )
@@ -117,9 +117,9 @@ STATEMENTS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
         ),
         (
             "complete",
-            r"training (?:is )?(?:complete|completed|finished|done|ended)|finished training|done training|completed training"
-            r"|Trainer\.fit.? stopped: `?max_|training time\s*:?\s*\d|end of training|train(?:ing)? run(?:time)? .*complete"
-            r"|\d+ epochs completed in|training done|fit completed",
+            r"training (?:is )?(?:complete|completed|finished|done|ended)|finished training|done training"
+            r"|completed training|Trainer\.fit.? stopped: `?max_|training time\s*:?\s*\d|end of training"
+            r"|train(?:ing)? run(?:time)? .*complete|\d+ epochs completed in|training done|fit completed",
         ),
     )
 )

@@ -1,10 +1,11 @@
-"""Find out how a training ended, from its log: streaming, in constant memory, over all that follows its last progress."""
+"""Find out how a training ended: scan all lines after its last progress, streaming and in constant memory."""
 
 from __future__ import annotations
 
 import re
 from collections import deque
-from typing import Deque, Dict, List, NamedTuple, Optional, Set, Tuple
+from types import MappingProxyType
+from typing import Deque, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
 from giblet_train.diagnosis.log_reader import end_patterns as patterns
 from giblet_train.diagnosis.log_reader.line_prefix import LogLine, rank_in
@@ -49,7 +50,7 @@ class FailedRank(NamedTuple):
 class LogEnd(NamedTuple):
     """How a training ended, as far as its log shows."""
 
-    causes: Dict[str, ErrorLine] = {}
+    causes: Mapping[str, ErrorLine] = MappingProxyType({})
     """Cause -> first line that names it, in the order of the log."""
     errors: Tuple[ErrorLine, ...] = ()
     """First error lines, without those that only report the failure of another process."""
@@ -256,7 +257,7 @@ class EndScan:
         if exception and exception[1] == "KeyboardInterrupt":
             return
         if exception and exception[1] in patterns.WRAPPERS:
-            self._echoes = (self._echoes + [error])[:FIRST_ERRORS]
+            self._echoes = [*self._echoes, error][:FIRST_ERRORS]
             return
         cause = patterns.cause_of(text)
         if cause and not patterns.ADVICE.search(text):

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from typing import Dict, List, NamedTuple, Optional, Tuple
+from types import MappingProxyType
+from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
 
 from giblet_train.diagnosis.log_reader.line_parser import Observation, Value
 
@@ -28,8 +29,8 @@ class EpochRow(NamedTuple):
     lr: Optional[float] = None
     r: Optional[float] = None
     grad_norm: Optional[float] = None
-    train_parts: Dict[str, float] = {}
-    validation_parts: Dict[str, float] = {}
+    train_parts: Mapping[str, float] = MappingProxyType({})
+    validation_parts: Mapping[str, float] = MappingProxyType({})
 
 
 class Point(NamedTuple):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from functools import lru_cache
-from typing import FrozenSet, NamedTuple, Optional, Tuple
+from typing import FrozenSet, List, NamedTuple, Optional, Tuple
 
 COMPONENT_NAMES = {
     "fmri": ("fmri", "bold", "brain", "voxel", "voxels", "neural", "cortex"),
@@ -22,16 +22,26 @@ _SPLIT = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in alia
 _LOSS = frozenset({"loss", "losses", "nll", "objective", "cost"})
 _RATE = frozenset({"lr", "learningrate"})
 _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
+
+
+def _words(text: str) -> Tuple[str, ...]:
+    return tuple(text.split())
+
+
 _FILLER = _LOSS | frozenset(
-    "total overall avg average averaged mean epoch step batch running current global sum all value final lm smoothed "
-    "iter the is e dataloader idx and with of s ms sec took after done finished complete completed results set model "
-    "network net now at end on in info".split()
+    _words(
+        "total overall avg average averaged mean epoch step batch running current global sum all value final lm "
+        "smoothed iter the is e dataloader idx and with of s ms sec took after done finished complete completed "
+        "results set model network net now at end on in info"
+    )
 )
 """Words that do not make a loss another quantity."""
 _OTHER_QUANTITY = frozenset(
-    "best min minimum lowest max maximum scale scaler scaling weight weights ratio patience delta prev previous target "
-    "coef coefficient lambda tolerance threshold early improved decreased increased from std var sd variance median "
-    "count fn type name func function time n num".split()
+    _words(
+        "best min minimum lowest max maximum scale scaler scaling weight weights ratio patience delta prev previous "
+        "target coef coefficient lambda tolerance threshold early improved decreased increased from std var sd "
+        "variance median count fn type name func function time n num"
+    )
 )
 """Words that turn the number after them into something other than the loss itself."""
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
@@ -84,7 +94,7 @@ def split_of(text: str) -> Optional[str]:
 def words_of(name: str) -> Tuple[str, ...]:
     """Split a name into lower-case words."""
     spaced = _CAMEL.sub(" ", name.replace("fMRI", "fmri").replace("FMRI", "fmri")).lower()
-    words = []
+    words: List[str] = []
     for word in _WORD.findall(spaced):
         joined = _JOINED.match(word)
         words += joined.groups() if joined else (word,)

@@ -34,7 +34,8 @@ _TIMM = re.compile(
 )
 _BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d+)\s*/\s*(\d+)\b")
 _STEP = re.compile(
-    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates)s?\b\s*[:=#]?\s*\[?\s*(\d+)(?:\s*/\s*(\d+))?",
+    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates)s?\b\s*[:=#]?\s*\[?\s*(\d+)"
+    r"(?:\s*/\s*(\d+))?",
     re.IGNORECASE,
 )
 _BARE_STEP = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]")

@@ -8,9 +8,10 @@ import io
 import itertools
 import re
 from pathlib import Path
-from typing import BinaryIO, Iterator, List, Optional, Tuple, cast
+from typing import Dict, Iterator, List, Optional, Tuple, cast
 
 from giblet_train.diagnosis.log_reader import tables, tensorboard
+from giblet_train.diagnosis.log_reader.end_scan import ErrorLine
 from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
 
 MAX_JSON = 256 * 1024 * 1024
@@ -67,7 +68,7 @@ def merge(logs: List[Tuple[Optional[int], TrainingLog]]) -> TrainingLog:
         for error in end.errors
     ]
     errors.sort(key=lambda error: (not error.at, error.at))
-    causes = {}
+    causes: Dict[str, ErrorLine] = {}
     for rank, end in sorted(ends, key=lambda item: min((e.at for e in item[1].errors if e.at), default="~")):
         for cause, line in end.causes.items():
             causes.setdefault(cause, line._replace(rank=line.rank if line.rank is not None else rank))
@@ -89,11 +90,9 @@ def merge(logs: List[Tuple[Optional[int], TrainingLog]]) -> TrainingLog:
     return main._replace(end=end, collapse=collapse, n_lines=sum(log.n_lines for _, log in logs))
 
 
-def decoded_lines(file: BinaryIO) -> Iterator[str]:
+def decoded_lines(file: io.BufferedReader) -> Iterator[str]:
     """Yield the lines of a text in UTF-8 or UTF-16, without a byte order mark. Lines are cut at 64 KiB."""
-    start = file.peek(4)[:4] if isinstance(file, io.BufferedReader) else b""
-    encoding = _encoding(start, file)
-    decoder = codecs.getincrementaldecoder(encoding)(errors="replace")
+    decoder = codecs.getincrementaldecoder(_encoding(file.peek(4)[:4]))(errors="replace")
     rest = ""
     for piece in iter(lambda: file.read(_PIECE), b""):
         *lines, rest = re.split(r"\r\n|\n|\r", rest + decoder.decode(piece))
@@ -104,7 +103,7 @@ def decoded_lines(file: BinaryIO) -> Iterator[str]:
         yield rest
 
 
-def _encoding(start: bytes, file: BinaryIO) -> str:
+def _encoding(start: bytes) -> str:
     if start.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         return "utf-16"
     if len(start) == 4 and start[1] == 0 and start[3] == 0 and start[0]:
@@ -114,14 +113,14 @@ def _encoding(start: bytes, file: BinaryIO) -> str:
     return "utf-8-sig"
 
 
-def _opened(path: Path) -> "io.BufferedReader":
-    file = path.open("rb", buffering=_START)
+def _opened(path: Path) -> io.BufferedReader:
+    file = cast(io.BufferedReader, path.open("rb", buffering=_START))
     if file.peek(2)[:2] == b"\x1f\x8b":
         return io.BufferedReader(cast(io.RawIOBase, gzip.GzipFile(fileobj=file)), _START)
     return file
 
 
-def _read(file: "io.BufferedReader", reader: LogReader) -> None:
+def _read(file: io.BufferedReader, reader: LogReader) -> None:
     start = file.peek(_START)[:_START]
     if tensorboard.is_event_file(start):
         tensorboard.read_events(file, reader)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
 from giblet_train.diagnosis.log_reader import end_patterns
 from giblet_train.diagnosis.log_reader.collapse import Collapse, CollapseWatch
@@ -148,3 +148,11 @@ class LogReader:
     def _note_unnamed(self, raw: str) -> None:
         if self._unnamed is None and _DECIMAL.search(raw):
             self._unnamed = UnreadLine(self._n_lines, raw.strip()[:300])
+
+
+def read_lines(lines: Iterable[str]) -> TrainingLog:
+    """Read the lines of a log."""
+    reader = LogReader()
+    for line in lines:
+        reader.feed(line)
+    return reader.result()

@@ -105,7 +105,7 @@ def _scalar(value: bytes, step: int) -> Optional[Scalar]:
 def _float_of_tensor(tensor: bytes) -> Optional[float]:
     """Return the value of a scalar float tensor (type 1) or double tensor (type 2)."""
     kind, number = 0, None
-    for field, wire, content in _fields(tensor):
+    for field, _, content in _fields(tensor):
         if field == 1 and isinstance(content, int):
             kind = content
         elif field in (4, 5, 6) and isinstance(content, bytes) and len(content) in (4, 8):

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
 from giblet_train.schema.config import COMPONENTS, Config, WatchConfig
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import (
@@ -61,6 +62,10 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
     """How the run is, or how it ended; None if unknown."""
     log_tail: tuple[str, ...]
     """Last lines of the log."""
+    log: TrainingLog | None = None
+    """What its log shows, where one was read."""
+    run_id: str = ""
+    """Id of the run; empty for a log of another program."""
 
     @property
     def watch(self) -> WatchConfig:
@@ -117,7 +122,12 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def case_of(
-    config: Config | None, metrics: Sequence[AnyMetric], health: Health | None = None, log_tail: Sequence[str] = ()
+    config: Config | None,
+    metrics: Sequence[AnyMetric],
+    health: Health | None = None,
+    log_tail: Sequence[str] = (),
+    log: TrainingLog | None = None,
+    run_id: str = "",
 ) -> RunHistory:
     """Sort a run's metrics by kind; of plan, data and evaluation the newest counts."""
     last: dict[type, Any] = {type(m): m for m in metrics}
@@ -131,6 +141,8 @@ def case_of(
         evaluation=last.get(EvaluationMetric),
         health=health,
         log_tail=tuple(log_tail),
+        log=log if log is not None or not log_tail else read_lines(log_tail),
+        run_id=run_id,
     )
 
 

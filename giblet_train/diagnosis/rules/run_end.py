@@ -1,81 +1,140 @@
-"""How a run ended, or that it stands still: from its health, its last events and the end of its log."""
+"""Rules about how a run ended, or that it makes no progress: from its state, its events and its log."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
 from typing import Any
 
+from giblet_train.diagnosis.log_reader.end_patterns import cause_of
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
+from giblet_train.diagnosis.rules.log_evidence import (
+    describe,
+    exit_signal,
+    is_over,
+    log_end,
+    log_place,
+    named_cause,
+    resume,
+)
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, fault, rule
 
-_GPU = re.compile(r"CUDA out of memory|OutOfMemoryError|CUBLAS_STATUS_ALLOC_FAILED|HIP out of memory", re.IGNORECASE)
-_HOST = re.compile(
-    r"\boom[-_ ]?kill|Out of memory: Killed process|for want of memory|MemoryError|Cannot allocate memory|"
-    r"DataLoader worker .* killed by signal: Killed",
-    re.IGNORECASE,
+INFERRED = 0.6
+"""Confidence in a cause that only an exit code suggests."""
+AFTER_LAST_EPOCH = 0.5
+"""Confidence in a crash after the last planned epoch."""
+_ENDINGS = ("crashed", "collective_timeout")
+_SPECIFIC_ACTIONS = (
+    (
+        r"parameters that were not used|find_unused_parameters",
+        "Use every parameter in the loss, or pass find_unused_parameters=True to DistributedDataParallel",
+    ),
+    (
+        r"device-side assert|Assertion .* failed",
+        "An index or target is out of range: read the assertion above it, and run again with CUDA_LAUNCH_BLOCKING=1",
+    ),
+    (
+        r"driver on your system is too old|no kernel image|CUDA driver version is insufficient|not compiled with CUDA",
+        "Install a torch build for the node's driver, or a newer driver; `nvidia-smi` shows its version",
+    ),
+    (r"busy or unavailable", "End the other process that holds the GPU, or choose another GPU"),
+    (r"address already in use|EADDRINUSE", "End the process that holds the port, or choose another port"),
+    (
+        r"illegal memory access|unspecified launch failure",
+        "Run it with CUDA_LAUNCH_BLOCKING=1 to find the operation",
+    ),
+    (r"TIME LIMIT", "Ask the scheduler for more time"),
+    (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
+    (r"FileNotFoundError|No such file", "Check that path on the node"),
+    (
+        r"size mismatch|Missing key\(s\) in state_dict",
+        "Use the configuration that the checkpoint was trained with",
+    ),
 )
-_DISK = re.compile(r"No space left on device|Errno 28|disk is full|Disk quota exceeded|Errno 122", re.IGNORECASE)
-_BATCH = re.compile(r"Expected more than 1 value per channel when training", re.IGNORECASE)
-_ERROR = re.compile(
-    r"^(?:\[rank\d+\]:\s*)?(?:[\w.]+\.)?(\w*(?:Error|Exception|Interrupt|Refused|Failed)\b)(?:: (.*))?$"
-)
-_KILLED = re.compile(r"\b(?:Killed|Segmentation fault|Bus error|Aborted)(?: \(core dumped\))?\s*$|SIGKILL|SIGSEGV")
-_WRAPPERS = ("ChildFailedError", "ProcessRaisedException", "CalledProcessError")
-"""What torchrun says when a rank has failed: never the cause itself."""
-_TRACEBACK = "Traceback (most recent call last)"
-_ENDED_WELL = ("finished", "stopped")
-SHOWN = 300
 
 
 @rule(
     group="ending",
-    explains=(
-        "crashed",
-        "oom_host",
-    ),
+    explains=("oom_host", *_ENDINGS),
     level="error",
     fault=fault("gpu-oom", "a tensor is allocated that no GPU holds (without a GPU: torch's own error)", FAULT_STEP),
 )
 def oom_gpu(case: RunHistory) -> Finding | None:
-    """A GPU had no memory left."""
-    return _said(
-        case,
-        _GPU,
-        "The GPU ran out of memory",
-        "Use a smaller batch_size or accumulate_steps above 1; check with `giblet doctor NODE` who else holds the GPU.",
-    )
+    """Report that a GPU ran out of memory."""
+    action = "Use a smaller batch_size, or accumulate_steps above 1; `giblet doctor NODE` shows who else holds the GPU."
+    return _named(case, "oom_gpu", "The GPU ran out of memory", action)
 
 
 @rule(
     group="ending",
-    explains=("crashed",),
+    explains=_ENDINGS,
     level="error",
     fault=fault("oom", "an array is allocated that exceeds the memory limit of the process", FAULT_STEP),
 )
 def oom_host(case: RunHistory) -> Finding | None:
-    """The node killed it for want of memory."""
+    """Report that the node ran out of memory: recorded by the kernel, named in the log, or inferred from SIGKILL."""
+    action = "Use fewer ranks per node or a smaller study in memory; check who else uses the node's memory."
     if case.health is not None and case.health.reason == "oom":
-        return _cause(0.98, case.health.sentence, {"health": case.health.sentence}, _HOST_ACTION)
-    return _said(case, _HOST, "The node ran out of memory", _HOST_ACTION)
+        return _finding(0.98, case.health.sentence, {"health": case.health.sentence}, action)
+    finding = _named(case, "oom_host", "The node ran out of memory", action)
+    return finding or _inferred_from_kill(case, action)
 
 
-_HOST_ACTION = "Use fewer ranks per node or a smaller study in memory; look at who else uses the node's memory."
+def _inferred_from_kill(case: RunHistory, action: str) -> Finding | None:
+    """Infer a lack of memory from a rank that SIGKILL ended: the kernel does this, and seldom a person."""
+    end = log_end(case)
+    if not end.killed or end.causes or is_over(case) or exit_signal(case) is not None:
+        return None
+    if case.health is not None and case.health.state not in ("failed", "died", "ended"):
+        return None
+    who = f"rank {end.failed.rank}" if end.failed is not None and end.failed.rank is not None else "a process"
+    sentence = f"SIGKILL ended {who} ({end.killed[:120]}): most likely the kernel, because the node's memory was full"
+    evidence = {"line": end.killed, "rank": end.failed.rank if end.failed else None}
+    return _finding(INFERRED, sentence, evidence, f"Confirm with `dmesg | grep -i oom` on the node. {action}")
+
+
+@rule(group="ending", explains=_ENDINGS, level="error")
+def shared_memory(case: RunHistory) -> Finding | None:
+    """Report that /dev/shm was too small for the loader's workers."""
+    action = "Enlarge /dev/shm (docker: --shm-size=16g or --ipc=host), or use fewer loader workers (num_workers)."
+    return _named(case, "shared_memory", "Shared memory (/dev/shm) was too small", action)
+
+
+@rule(group="ending", explains=_ENDINGS, level="error")
+def gpu_failure(case: RunHistory) -> Finding | None:
+    """Report that a GPU failed: ECC error, Xid, or lost from the bus."""
+    action = "Leave that GPU out and report it to the administrator; `nvidia-smi -q` and `dmesg` show the Xid."
+    return _named(case, "gpu_failure", "A GPU failed", action)
 
 
 @rule(
     group="ending",
-    explains=("crashed",),
+    explains=_ENDINGS,
     level="error",
     fault=fault("disk", "every checkpoint is written to a device that is full", FAULT_STEP),
 )
 def disk_full(case: RunHistory) -> Finding | None:
-    """Something could not be written, because the disk is full."""
-    event = next((e for e in reversed(case.events) if e.level == "error" and _DISK.search(e.sentence)), None)
-    action = "Free space on the node (`giblet rm`, `giblet prune`), then resume from the last checkpoint."
-    if event is not None:
-        return _cause(0.96, event.sentence, {"step": event.step, "event": event.name}, action)
-    return _said(case, _DISK, "The disk is full", action)
+    """Report that a file could not be written because the disk or quota is full."""
+    action = f"Free space on the node (`giblet rm`, `giblet prune`) or raise the quota, then {resume(case)}."
+    return _event(case, "disk_full", action) or _named(case, "disk_full", "The disk or quota is full", action)
+
+
+@rule(group="ending", explains=_ENDINGS, level="error")
+def too_many_files(case: RunHistory) -> Finding | None:
+    """Report that the limit of open files was reached."""
+    action = (
+        "Raise the limit before starting (ulimit -n 65535), use fewer loader workers, or set "
+        "torch.multiprocessing.set_sharing_strategy('file_system')."
+    )
+    return _named(case, "too_many_files", "Too many files were open", action)
+
+
+@rule(group="ending", explains=_ENDINGS, level="error")
+def hangup(case: RunHistory) -> Finding | None:
+    """Report that the training ended with its login session."""
+    action = "Start it with `giblet launch`, or by hand inside tmux or screen, so that it outlives the login."
+    if exit_signal(case) == 1:
+        return _finding(0.95, "SIGHUP ended it: its terminal was closed", {"signal": 1}, action)
+    return _named(case, "hangup", "It ended when its terminal was closed", action)
 
 
 @rule(
@@ -85,71 +144,134 @@ def disk_full(case: RunHistory) -> Finding | None:
     fault=fault("batchnorm", "one row is normalised over its batch", FAULT_STEP),
 )
 def tiny_batch_norm(case: RunHistory) -> Finding | None:
-    """Normalisation over a batch of one: the only form of it that records show."""
-    return _said(
-        case,
-        _BATCH,
-        "A batch is too small for batch normalisation",
-        "Normalise over features (LayerNorm, RMSNorm) instead of over the batch.",
+    """Report batch normalisation over a single row, which torch refuses."""
+    action = "Normalise over features (LayerNorm, RMSNorm) instead of over the batch."
+    return _named(case, "tiny_batch_norm", "A batch is too small for batch normalisation", action)
+
+
+@rule(group="ending", explains=("crashed",), level="error")
+def collective_timeout(case: RunHistory) -> Finding | None:
+    """Report a collective operation that timed out, with the ranks that did not join it."""
+    end = log_end(case)
+    missing = ", ".join(map(str, end.missing_ranks[:8]))
+    ranks = f"rank {missing}" if len(end.missing_ranks) == 1 else f"ranks {missing}"
+    who = f"{ranks} did not join" if end.missing_ranks else "at least one rank did not join"
+    target = ranks if end.missing_ranks else "the rank that did not report a timeout"
+    action = (
+        f"Look in {log_place(case)} for what {target} did last: an error, a slow read, or other code than the others."
     )
+    finding = _named(case, "collective_timeout", f"A collective operation timed out because {who}", action)
+    if finding is None:
+        return None
+    finding.evidence.update(missing_ranks=list(end.missing_ranks), timed_out_ranks=list(end.timed_out_ranks))
+    return finding
+
+
+@rule(group="ending", explains=_ENDINGS, level="error")
+def configuration_error(case: RunHistory) -> Finding | None:
+    """Report a configuration that giblet refused, with its own remedy."""
+    return _refusal(case, "ConfigError", "The configuration was refused")
+
+
+@rule(group="ending", explains=_ENDINGS, level="error")
+def data_error(case: RunHistory) -> Finding | None:
+    """Report data that giblet refused, with its own remedy."""
+    return _refusal(case, "DataError", "The data were refused")
 
 
 @rule(
     group="ending", level="error", fault=fault("stall", "a step does not return", FAULT_STEP, watch__stall_min_s=15.0)
 )
 def stalled(case: RunHistory) -> Finding | None:
-    """It lives, and makes no step."""
+    """Report a live run that makes no step."""
     if case.health is None or case.health.state != "stalled":
         return None
-    action = "Look at `giblet logs RUN` and the ranks' logs; a hung exchange does not recover: stop it and resume."
+    stop = f"`giblet stop {case.run_id}`" if case.run_id else "stop it"
+    action = f"Look at {log_place(case)} and the ranks' logs. A hung exchange does not recover: {stop}, then resume."
     evidence = {"health": case.health.sentence, "last_step": case.steps[-1].step if case.steps else None}
-    return _cause(0.95, f"It stands still: {case.health.sentence}", evidence, action)
+    return _finding(0.95, f"It makes no progress: {case.health.sentence}", evidence, action)
 
 
 @rule(group="fallback", level="error", fault=fault("crash", "a step raises KeyError", FAULT_STEP))
 def crashed(case: RunHistory) -> Finding | None:
-    """It ended by itself, before its time."""
+    """Report a run that ended by an error before its time."""
     health = case.health
-    if health is not None and health.state not in ("failed", "died"):
+    if (health is not None and health.state not in ("failed", "died", "ended")) or is_over(case):
         return None
-    failed = next((e.sentence for e in reversed(case.events) if e.name == "failed"), "")
-    last = next((line.strip() for line in reversed(case.log_tail) if line.strip()), "")
-    raised = any(_TRACEBACK in line for line in case.log_tail) or _ERROR.match(last)
-    error = failed or (_root_error(case.log_tail) if raised or health else "") or _first(_KILLED, case.log_tail)
-    if health is None and not error:
+    event = next((e.sentence for e in reversed(case.events) if e.name == "failed"), "")
+    error = event or _log_error(case)
+    if not error and (health is None or health.state == "ended"):
         return None
-    how = health.sentence if health is not None else "its log ends in an error"
-    return _cause(
-        0.8,
-        f"It crashed: {error or how}",
-        {"error": error or None, "health": how, "last_step": case.steps[-1].step if case.steps else None},
-        "Read the first error in `giblet logs RUN`; what follows it is only its echo. Then resume.",
-    )
+    end = health.sentence if health is not None else _place_of_end(case)
+    evidence = {"error": error or None, "health": end, "last_step": case.steps[-1].step if case.steps else None}
+    return _finding(_crash_confidence(case), f"It crashed: {error or end}", evidence, _crash_action(case, error))
 
 
-def _said(case: RunHistory, pattern: re.Pattern[str], what: str, action: str) -> Finding | None:
-    """A cause that the end of the log, or an error event, spells out; a run that is well has not died of it."""
-    if case.health is not None and (case.health.live or case.health.state in _ENDED_WELL):
+def _crash_confidence(case: RunHistory) -> float:
+    is_after_last_epoch = case.health is None and case.log is not None and case.log.completed
+    return AFTER_LAST_EPOCH if is_after_last_epoch else 0.8
+
+
+def _crash_action(case: RunHistory, error: str) -> str:
+    end = log_end(case)
+    texts = "\n".join([error, *(line.text for line in end.errors), *end.tail[-20:]])
+    if end.remedy:
+        return end.remedy
+    specific = next((action for pattern, action in _SPECIFIC_ACTIONS if re.search(pattern, texts)), None)
+    then = "Then " + resume(case) + "."
+    if specific:
+        return f"{specific}. {then}"
+    return f"Read the first error in {log_place(case)}; later errors follow from it. {then}"
+
+
+def _log_error(case: RunHistory) -> str:
+    """Return the error that ended the log; empty without one."""
+    end = log_end(case)
+    root = end.root_error
+    if root is not None:
+        return describe(root)
+    return end.killed
+
+
+def _place_of_end(case: RunHistory) -> str:
+    log = case.log
+    if log is None or not log.rows:
+        return "before its first epoch"
+    of = f" of {log.n_epochs}" if log.n_epochs else ""
+    return f"after epoch {log.rows[-1].epoch}{of}"
+
+
+def _refusal(case: RunHistory, error: str, what: str) -> Finding | None:
+    """Return the finding for an error of giblet's own, from its event or from the log."""
+    if case.health is not None and case.health.state not in ("failed", "died", "ended"):
         return None
-    sentences = [e.sentence for e in case.events if e.level == "error"]
-    sentences += [case.health.sentence, case.health.reason] if case.health else []
-    found = _first(pattern, [*case.log_tail, *sentences])
-    return _cause(0.96, f"{what}: {found}", {"line": found}, action) if found else None
+    event = next((e for e in reversed(case.events) if e.name == "failed" and e.facts.get("error") == error), None)
+    if event is not None:
+        remedy = str(event.facts.get("remedy") or "") or f"Read {log_place(case)}."
+        return _finding(0.95, f"{what}: {event.sentence}", {"error": event.sentence}, remedy)
+    end = log_end(case)
+    line = next((line for line in end.errors if re.match(rf"(?:[\w.]+\.)?{error}\b", line.text)), None)
+    if line is None or is_over(case):
+        return None
+    return _finding(0.9, f"{what}: {describe(line)}", {"error": line.text}, end.remedy or f"Read {log_place(case)}.")
 
 
-def _first(pattern: re.Pattern[str], lines: Iterable[str]) -> str:
-    return next((line.strip()[:SHOWN] for line in lines if pattern.search(line)), "")
+def _event(case: RunHistory, cause: str, action: str) -> Finding | None:
+    """Return the finding for the last error event that names a cause, whether or not the run has ended."""
+    events = (e for e in reversed(case.events) if e.level == "error" and cause_of(e.sentence) == cause)
+    event = next(events, None)
+    return _finding(0.96, event.sentence, {"step": event.step, "event": event.name}, action) if event else None
 
 
-def _root_error(lines: Iterable[str]) -> str:
-    """The first error line that is not torchrun's word for another's failure."""
-    for line in lines:
-        found = _ERROR.match(line.strip())
-        if found and found[1] not in _WRAPPERS:
-            return line.strip()[:SHOWN]
-    return ""
+def _named(case: RunHistory, cause: str, what: str, action: str) -> Finding | None:
+    """Return the finding for a cause that a message names."""
+    message = named_cause(case, cause)
+    if message is None:
+        return None
+    line, confidence = message
+    return _finding(confidence, f"{what}: {line}", {"line": line}, action)
 
 
-def _cause(confidence: float, sentence: str, evidence: dict[str, Any], action: str) -> Finding:
-    ended = sentence if sentence.endswith(".") else f"{sentence}."
-    return Finding(confidence=confidence, sentence=ended, evidence=evidence, action=action)
+def _finding(confidence: float, sentence: str, evidence: dict[str, Any], action: str) -> Finding:
+    sentence = sentence if sentence.endswith((".", "!", "?")) else f"{sentence}."
+    return Finding(confidence=confidence, sentence=sentence, evidence=evidence, action=action)

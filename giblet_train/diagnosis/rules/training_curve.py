@@ -9,6 +9,7 @@ from statistics import fmean, median, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import best_bent, best_fall, from_steepest
+from giblet_train.diagnosis.rules.log_evidence import collapse_finding
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.schema.records import StepMetric
 
@@ -50,7 +51,7 @@ def nan(case: RunHistory) -> Finding | None:
         if bad or step.total is None or (measured and step.gradient_norm is None):
             return _not_finite(", ".join(bad) if 0 < len(bad) < len(step.loss) else _whole(bad), step.step, None)
     lost = next((e for e in case.epochs if e.train.total is None), None)
-    return _not_finite("the training loss", None, lost.epoch) if lost else None
+    return _not_finite("the training loss", None, lost.epoch) if lost else collapse_finding(case)
 
 
 def _whole(bad: Sequence[str]) -> str:
