@@ -97,7 +97,7 @@ def health_of(signals: Signals, watch: WatchConfig) -> Health:
         return _starting(signals)
     age = max(0.0, signals.now - heartbeat.at)
     limit = stall_after_s(heartbeat.step_s, watch)
-    if heartbeat.state in ("finished", "stopped", "failed"):
+    if heartbeat.state in ("finished", "stopped", "ended", "failed"):
         return Health(state="running", sentence=f"{heartbeat.state}; its processes are ending")
     if heartbeat.state == "saving" and age > max(limit, SAVE_LIMIT_S):
         return Health(
@@ -176,7 +176,7 @@ def _ended(ended: Exit, heartbeat: Heartbeat | None) -> Health:
 
 def _without_process(signals: Signals) -> Health:
     heartbeat = signals.heartbeat
-    if heartbeat is not None and heartbeat.state in ("finished", "stopped"):
+    if heartbeat is not None and heartbeat.state in ("finished", "stopped", "ended"):
         return Health(state=heartbeat.state, sentence=f"{heartbeat.state}; no exit record", since=heartbeat.at)
     if heartbeat is None and not signals.supervised and signals.now - signals.launched_at < 10.0:
         return Health(state="starting", sentence="launched, its supervisor is not seen yet")

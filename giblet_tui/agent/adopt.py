@@ -40,7 +40,7 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     `again` is true if the session was adopted before and only its monitor was started again.
 
     arguments: workdir; session; name, of the run; node and by, for run.json; log, a path, or None to search for one;
-    patterns, how the monitor reads the log; version, giblet's. Raises AgentRefusal; then nothing is written.
+    version, giblet's. Raises AgentRefusal; then nothing is written.
     """
     session = user_sessions.find(arguments["session"])
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
@@ -58,7 +58,7 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             if not pids:
                 raise AgentRefusal(f"Nothing runs in {session.name} but an idle shell.", "Nothing to adopt.", 2)
             run = adopted_before or _write_run_dir(workdir, session, pids, arguments)
-            _start_monitor(run, arguments["patterns"])
+            _start_monitor(run)
     log = str(run.adopted.get("log") or "")
     return {"run_id": run.run_id, "log": log, "pids": sorted(pids), "again": adopted_before is not None}
 
@@ -149,14 +149,14 @@ def _has_epochs(path: Path) -> bool:
         return False
 
 
-def _start_monitor(run: LocalRun, patterns: dict[str, str]) -> None:
+def _start_monitor(run: LocalRun) -> None:
     """Start the run's monitor and wait for its record."""
-    write_record(str(run.path / layout.MONITOR), patterns)
+    write_record(str(run.path / layout.MONITOR), {"log": run.adopted.get("log")})
     pid = plain_process.daemonize(lambda: adopted_run.monitor_adopted_run(run.path))
     deadline = time.monotonic() + _KEEPER_LIMIT_S
     while run.supervisor() != pid:
         if time.monotonic() > deadline:
-            raise AgentRefusal("The keeper did not start.", f"See {run.path}/keeper.log on the node.", 5)
+            raise AgentRefusal("The monitor did not start.", f"See {run.path}/keeper.log on the node.", 5)
         time.sleep(0.02)
 
 

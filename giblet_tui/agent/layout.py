@@ -30,7 +30,7 @@ CHECKPOINTS = "checkpoints"
 SUPERVISOR_SCRIPT = "supervise.py"
 LAUNCH_SCRIPT = "launch.sh"
 MONITOR = "keeper.json"
-"""How the monitor of an adopted run reads its log."""
+"""Written by the monitor of an adopted run; marks the run as adopted."""
 MONITOR_LOG = "keeper.log"
 
 RUN_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}$"

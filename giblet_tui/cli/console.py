@@ -24,6 +24,7 @@ STATE_COLOURS = {
     "stalled": "yellow",
     "unknown": "yellow",
     "stopped": "dim",
+    "ended": "dim",
     "failed": "red",
     "died": "red",
 }

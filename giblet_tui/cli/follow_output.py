@@ -37,7 +37,7 @@ def print_result(run: RunSnapshot) -> int:
     if run_verdict is not None:
         print_data("\n".join(verdict_lines(run_verdict)))
     met = run_verdict is None or run_verdict.status == "pass"
-    return OK if met and run.health.state in ("finished", "stopped") else FAILED
+    return OK if met and run.health.state in ("finished", "stopped", "ended") else FAILED
 
 
 @contextmanager

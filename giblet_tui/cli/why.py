@@ -1,4 +1,4 @@
-"""`giblet why`: likely causes of a problem with a run or with the log of a training, most likely first."""
+"""`giblet why`: explain what is wrong with a run, or with the log of any training."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from giblet_tui.cli.runs import find, unreadable_of
 Subject = Annotated[
     str,
     typer.Argument(
-        metavar="RUN|LOG", help="A run, a local run directory, or a local log file.",
+        metavar="RUN|LOG", help="Id of a run or its beginning, @last, or the path of a run directory or log.",
         autocompletion=run_ids,
     ),
 ]  # fmt: skip
@@ -28,32 +28,32 @@ Plan = Annotated[
 
 @command(app, "why", "giblet why @last", "giblet why logs/training_production.log --config production_500epoch")
 def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
-    """List likely causes of a problem with evidence and remedy, most likely first.
+    """Explain what is wrong with a run or a log: likely causes with evidence and remedy, the most likely first.
 
-    For a log, also list what the file cannot show; for a run, which of its files could not be read. Exit code 0 if
-    nothing is wrong, 1 if something is, 2 if run.json or config.yaml could not be read and nothing else is wrong.
+    LOG is a file or a folder of any training: text, CSV, JSON or TensorBoard events, also compressed. Exit code 0 if
+    nothing is wrong, 1 if something is, 2 if nothing can be concluded because too little could be read.
     """
     from giblet_train.schema.errors import ConfigError, RunFailed
-    from giblet_tui.reporting import why as diagnosed
+    from giblet_tui.reporting import why as explanation
 
-    blind = False
-    if diagnosed.is_path(subject):
-        finding = diagnosed.of_path(Path(subject).expanduser(), config)
+    has_unread_files = False
+    if explanation.is_path(subject):
+        answer = explanation.of_path(Path(subject).expanduser(), config)
     elif config is not None:
         raise ConfigError(f"--config is for a log, and there is no file {subject}.", "Name the log by its path.")
     else:
-        if "/" in subject or subject.endswith((".log", ".txt")):
-            raise ConfigError(f"There is no file {subject}.", "Name a local log or run directory, or a run.")
+        if "/" in subject or subject.endswith((".log", ".txt", ".csv", ".json", ".jsonl", ".gz")):
+            raise ConfigError(f"There is no file {subject}.", "Name a run, or the path of a log or run directory.")
         run = find(subject)
         errors, notes = unreadable_of(run)
-        finding, blind = diagnosed.of_run(run, [*map(str, errors), *notes]), bool(errors)
-    for note in finding.notes:
+        answer, has_unread_files = explanation.of_run(run, [*map(str, errors), *notes]), bool(errors)
+    for note in answer.notes:
         print_status(note)
     if json:
-        show_json(diagnosed.why_json(finding))
+        show_json(explanation.why_json(answer))
     else:
-        print_data("\n".join(diagnosed.why_lines(finding.diagnosis, blind, finding.begun)))
-    if not finding.diagnosis.healthy:
+        print_data("\n".join(explanation.why_lines(answer, has_unread_files)))
+    if answer.diagnosis.causes:
         raise typer.Exit(RunFailed.exit_code)
-    if blind:
+    if has_unread_files or answer.inconclusive:
         raise typer.Exit(ConfigError.exit_code)

@@ -9,7 +9,25 @@ from importlib import import_module
 SUPERVISOR_MODULES = ("layout", "proc", "records", "gpu", "gpu_allocation", "gpu_queue", "exit_record", "supervisor")
 """Modules of `giblet_tui.agent` that make up `supervise.py` of a run directory, in the order they are loaded."""
 
+LOG_READER = "giblet_train.diagnosis.log_reader"
+LOG_READER_MODULES = tuple(
+    f"{LOG_READER}.{name}"
+    for name in (
+        "number_format",
+        "key_names",
+        "line_prefix",
+        "line_parser",
+        "epoch_table",
+        "collapse",
+        "end_patterns",
+        "end_scan",
+        "reader",
+    )
+)
+"""Modules of the engine that the agent shares, to follow the logs of adopted runs."""
+
 AGENT_MODULES = (
+    *LOG_READER_MODULES,
     "main",
     "run_command",
     *SUPERVISOR_MODULES,
@@ -35,7 +53,7 @@ AGENT_MODULES = (
     "alert_answers",
     "restore_socket",
 )
-"""Modules of `giblet_tui.agent` that make up the agent, in the order they are loaded on the node."""
+"""Modules that make up the agent, in the order they are loaded; a name without a dot is of `giblet_tui.agent`."""
 
 AGENT_COMMAND = (
     'exec /bin/sh -c \'read -r p; case $p in "~/"*) p=$HOME/${p#??};; esac; [ -x "$p" ] || p=python3;'
@@ -85,4 +103,4 @@ def supervisor_script() -> str:
 
 
 def _source(name: str) -> str:
-    return inspect.getsource(import_module(f"giblet_tui.agent.{name}"))
+    return inspect.getsource(import_module(name if "." in name else f"giblet_tui.agent.{name}"))

@@ -39,14 +39,15 @@ if sys.version_info < (3, 8):
     sys.stdout.flush()
     sys.exit(0)
 bundle = json.loads(zlib.decompress(s.read(int(s.readline()))).decode("ascii"))
-for name in ("giblet_tui", "giblet_tui.agent"):
+reader = "giblet_train.diagnosis.log_reader"
+for name in ("giblet_tui", "giblet_tui.agent", "giblet_train", "giblet_train.diagnosis", reader):
     sys.modules[name] = types.ModuleType(name)
     sys.modules[name].__path__ = []
 loaded = []
 for name, source in bundle["modules"]:
-    full = "giblet_tui.agent." + name
+    full = name if "." in name else "giblet_tui.agent." + name
     module = sys.modules[full] = types.ModuleType(full)
-    setattr(sys.modules["giblet_tui.agent"], name, module)
+    setattr(sys.modules[full.rpartition(".")[0]], full.rpartition(".")[2], module)
     exec(compile(source, full, "exec"), module.__dict__)
     loaded.append(module)
 sys.modules["giblet_tui.agent.main"].main(token, loaded, bundle["request"])

@@ -7,7 +7,6 @@ import re
 import msgspec
 
 import giblet_train
-from giblet_train.diagnosis.log_parser import EPOCH_LINE, ESCAPE
 from giblet_train.schema.config import NAME_PATTERN
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.connection.base import Connection
@@ -45,7 +44,6 @@ def adopt(
         "node": node.name,
         "by": by,
         "log": log,
-        "patterns": {"epoch": EPOCH_LINE, "escape": ESCAPE},
         "version": giblet_train.__version__,
     }
     return msgspec.convert(sanitize_value(connection.call("adopt", arguments, timeout_s=LIMIT_S)), AdoptedSession)

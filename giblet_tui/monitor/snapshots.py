@@ -120,7 +120,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     @property
     def eta_s(self) -> float | None:
         """Seconds left at the pace of recent steps; None while unknown, not moving, or ended."""
-        if self.heartbeat is not None and self.heartbeat.state in ("finished", "stopped", "failed"):
+        if self.heartbeat is not None and self.heartbeat.state in ("finished", "stopped", "ended", "failed"):
             return None  # the loop is over, though its processes may still be ending
         estimate = eta(self.steps[-PACE_STEPS:], self.plan, self.health) if self.plan else None
         return estimate.left_s if estimate and not estimate.frozen else None

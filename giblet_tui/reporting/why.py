@@ -1,4 +1,4 @@
-"""What is wrong with a run, a folder that was pulled, or a log: read, diagnosed, and put into words and JSON."""
+"""Explain a run, a pulled run directory or a log: read it, diagnose it, and format the answer as text and JSON."""
 
 from __future__ import annotations
 
@@ -10,116 +10,169 @@ import msgspec
 
 from giblet_train.diagnosis import log_parser
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
+from giblet_train.diagnosis.log_reader.end_scan import ErrorLine
+from giblet_train.diagnosis.log_reader.reader import TrainingLog
+from giblet_train.diagnosis.rules.case import Finding
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Signals, health_of
 from giblet_train.schema.records import AnyMetric, Exit, Heartbeat, R, decode, decode_metrics
 from giblet_train.schema.run_dir import RunDir
-from giblet_tui.connection.sanitize import sanitize_json, sanitize_line
+from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line
 from giblet_tui.inventory import configs
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.json_output import SCHEMA, nan_to_null
 from giblet_tui.reporting.unreadable_files import damaged_record_message
 
-TAIL_BYTES = 64 * 1024
 BRING_AGAIN = "Bring it again: giblet pull {} --logs"
 
 
-class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """A diagnosis, of what, and what was to be said on the way: what the records cannot show, how a plan was read.
-
-    begun: anything of a training was seen.
-    """
+class Answer(msgspec.Struct, frozen=True, kw_only=True):
+    """Answer of `giblet why`."""
 
     subject: str
+    """Id of the run, or name of the file."""
     diagnosis: Diagnosis
     notes: tuple[str, ...] = ()
+    """What could not be known, and how the plan was read."""
     begun: bool = True
+    """False if no epoch or step was seen, so that the training cannot be called healthy."""
+    unread: tuple[str, ...] = ()
+    """A sentence for each line of a log, or file of a run, that could not be read."""
+
+    @property
+    def inconclusive(self) -> bool:
+        """Return True if no cause was found, and not enough was read to call the training healthy."""
+        return not self.diagnosis.causes and (not self.begun or bool(self.unread) or not self.diagnosis.healthy)
 
 
-def of_run(run: RunSnapshot, unread: Sequence[str] = ()) -> Finding:
-    """The diagnosis of a run as its node tells of it; of an adopted one also what its log cannot show.
+def of_run(run: RunSnapshot, unread: Sequence[str] = ()) -> Answer:
+    """Diagnose a run from its snapshot.
 
-    unread: what is to be said of files that could not be read.
+    Args:
+        unread: Sentences about files of the run that could not be read.
     """
-    found = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail)
-    return Finding(subject=run.run.run_id, diagnosis=found, notes=(*unread, *_adopted_notes(run), *_empty_notes(run)))
+    run_id = run.run.run_id
+    diagnosis = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail, run_id=run_id)
+    notes = (*unread, *_adopted_notes(run), *_empty_notes(run))
+    return Answer(subject=run_id, diagnosis=diagnosis, notes=notes, begun=bool(run.steps or run.epochs))
 
 
 def is_path(text: str) -> bool:
-    """Does a text name something that lies here, rather than a run somewhere?"""
+    """Return True if a text names a file or folder on this machine, not a run."""
     return Path(text).expanduser().exists()
 
 
-def of_path(path: Path, config: str | None) -> Finding:
-    """The diagnosis of a run directory that lies here, or of a log. Raises ConfigError, DataError."""
-    if path.is_dir():
+def of_path(path: Path, config: str | None) -> Answer:
+    """Diagnose a run directory, a log, or a folder of logs on this machine. Raises ConfigError, DataError."""
+    run_dir = RunDir(path.resolve())
+    if path.is_dir() and (run_dir.run.exists() or run_dir.config.exists()):
         if config is not None:
-            raise ConfigError("--config goes with a log; a run directory holds its own configuration.")
-        return _of_folder(RunDir(path.resolve()))
-    log = log_parser.read_log(path)
-    plan, notes = _plan(config)
-    found = diagnose(plan, log.metrics, log_tail=[sanitize_line(t) for t in log.tail])
-    unplanned = [] if plan else ["Without --config FILE nothing can be held against a plan, the learning rate least."]
-    notes = [*notes, *unplanned, *log.notes]
-    return Finding(subject=path.name, diagnosis=found, notes=tuple(notes), begun=bool(log.metrics))
+            raise ConfigError("--config is for logs; a run directory contains its own configuration.")
+        return _of_run_dir(run_dir)
+    parsed = log_parser.read_log(path)
+    log = sanitize_log(parsed.log)
+    plan, plan_notes = _plan(config)
+    diagnosis = diagnose(plan, parsed.metrics, log=log)
+    unplanned = [] if plan else ["Without --config FILE nothing is compared with a plan, such as the learning rate."]
+    return Answer(
+        subject=path.name,
+        diagnosis=diagnosis,
+        notes=(*plan_notes, *unplanned, *map(sanitize, parsed.notes)),
+        begun=bool(parsed.metrics),
+        unread=_unread_lines(log),
+    )
 
 
-def why_json(finding: Finding) -> dict[str, Any]:
-    """`why --json`."""
-    causes = [nan_to_null(msgspec.to_builtins(cause)) for cause in finding.diagnosis.causes]
+def sanitize_log(log: TrainingLog) -> TrainingLog:
+    """Return a log whose quoted lines are safe to print on a terminal."""
+
+    def safe(line: ErrorLine) -> ErrorLine:
+        return line._replace(text=sanitize(line.text), at=sanitize(line.at))
+
+    end = log.end._replace(
+        causes={cause: safe(line) for cause, line in log.end.causes.items()},
+        errors=tuple(map(safe, log.end.errors)),
+        echoes=tuple(map(safe, log.end.echoes)),
+        tail=tuple(map(sanitize_line, log.end.tail)),
+        statement_line=sanitize(log.end.statement_line),
+        killed=sanitize(log.end.killed),
+        remedy=sanitize(log.end.remedy),
+    )
+    unread = tuple(line._replace(text=sanitize(line.text)) for line in log.unread)
+    return log._replace(end=end, unread=unread)
+
+
+def why_json(answer: Answer) -> dict[str, Any]:
+    """Return the object printed by `why --json`."""
+    causes = [nan_to_null(msgspec.to_builtins(cause)) for cause in answer.diagnosis.causes]
     return {
         "schema": SCHEMA,
-        "run_id": finding.subject,
-        "healthy": finding.diagnosis.healthy and finding.begun,
+        "run_id": answer.subject,
+        "healthy": not causes and not answer.inconclusive,
         "causes": causes,
-        "notes": [*finding.notes, *finding.diagnosis.unevaluated],
+        "notes": [*answer.notes, *answer.unread, *answer.diagnosis.unevaluated],
     }
 
 
-def why_lines(diagnosis: Diagnosis, unread: bool = False, begun: bool = True) -> list[str]:
-    """Each cause with its sentence, how sure it is, and what to do; or that nothing is wrong.
+def why_lines(answer: Answer, has_unread_files: bool = False) -> list[str]:
+    """Format each cause with its confidence, sentence and action; or that nothing is wrong, or unknown.
 
-    unread: not all of its files could be read. begun: anything of a training was seen, so that it can be well.
+    Args:
+        has_unread_files: Some files of the run could not be read.
     """
-    if diagnosis.healthy and not begun:
-        return ["Nothing can be told: no training is seen in it, nor an error at its end."]
-    if diagnosis.healthy:
-        read = "what could be read shows" if unread else "the records show"
-        return [f"Nothing is wrong, as far as {read}."]
-    lines = []
-    for number, cause in enumerate(diagnosis.causes, 1):
-        reason = cause.evidence.get("reason")
-        name = f"{cause.cause} ({reason})" if reason else cause.cause
-        lines += [f"{number}. {name}, {cause.confidence:.0%} sure", f"   {cause.sentence}", f"   → {cause.action}"]
-    return [*lines, *diagnosis.unevaluated]
+    causes = answer.diagnosis.causes
+    lines = [line for number, cause in enumerate(causes, 1) for line in _cause_lines(number, cause)]
+    if not causes and not answer.begun:
+        lines = ["Nothing can be concluded: no loss of a training was found, and no error at the end."]
+    elif not causes and answer.unread:
+        lines = ["Nothing can be concluded: lines that print a loss could not be read."]
+    elif not causes:
+        source = "what could be read shows" if has_unread_files else "the records show"
+        lines = [f"Nothing is wrong, as far as {source}."] if answer.diagnosis.healthy else []
+    return [*lines, *answer.unread, *answer.diagnosis.unevaluated]
 
 
-def _of_folder(run_dir: RunDir) -> Finding:
-    """From the files alone: whether a process of it still lives cannot be known here.
+def _cause_lines(number: int, cause: Finding) -> list[str]:
+    reason = cause.evidence.get("reason")
+    name = f"{cause.cause} ({reason})" if reason else cause.cause
+    return [f"{number}. {name}, {cause.confidence:.0%} sure", f"   {cause.sentence}", f"   → {cause.action}"]
 
-    Raises ConfigError when what lies there is no run, or has no configuration or metrics that can be read.
+
+def _unread_lines(log: TrainingLog) -> tuple[str, ...]:
+    lines = [f"Line {line.number} could not be read: {line.text}" for line in log.unread]
+    more = log.n_unread - len(lines)
+    return (*lines, f"{more} more lines like these could not be read.") if more > 0 else tuple(lines)
+
+
+def _of_run_dir(run_dir: RunDir) -> Answer:
+    """Diagnose a run directory from its files. Whether a process of the run lives cannot be known from them.
+
+    Raises ConfigError if it has no configuration or no metrics that can be read.
     """
-    if not run_dir.run.exists() and not run_dir.config.exists():
-        raise ConfigError(
-            f"{run_dir.path} is no run directory: it has neither run.json nor config.yaml.",
-            "`giblet pull RUN` brings one here; of a log name the file itself.",
-        )
     try:
         config = run_dir.read_config()
     except ConfigError as error:
         raise ConfigError(error.message, BRING_AGAIN.format(run_dir.run_id)) from None
     metrics, notes = _metrics(run_dir)
-    heartbeat, ended = _record(run_dir.heartbeat, Heartbeat), _record(run_dir.exit, Exit)
+    heartbeat, exit_record = _record(run_dir.heartbeat, Heartbeat), _record(run_dir.exit, Exit)
     now = metrics[-1].at if metrics else 0.0
-    signals = Signals(now=now, launched_at=now, process=None, heartbeat=heartbeat, exit=ended)
+    signals = Signals(now=now, launched_at=now, process=None, heartbeat=heartbeat, exit=exit_record)
     health = health_of(signals, config.watch)
-    found = diagnose(config, metrics, health=health, log_tail=_tail(run_dir.log))
-    return Finding(subject=run_dir.run_id, diagnosis=found, notes=tuple(notes))
+    diagnosis = diagnose(config, metrics, health=health, log=_read_train_log(run_dir.log), run_id=run_dir.run_id)
+    return Answer(subject=run_dir.run_id, diagnosis=diagnosis, notes=tuple(notes))
+
+
+def _read_train_log(path: Path) -> TrainingLog | None:
+    """Return all of a run's log; None if it cannot be read."""
+    try:
+        return sanitize_log(log_parser.read_log(path).log)
+    except DataError:
+        return None
 
 
 def _metrics(run_dir: RunDir) -> tuple[list[AnyMetric], list[str]]:
-    """The metrics, and what is to be said of lines that are none. Raises ConfigError when the file cannot be read."""
+    """Return the metrics, and a note on damaged lines. Raises ConfigError if the file cannot be read."""
     try:
         lines = [sanitize_json(line) for line in run_dir.metrics.read_bytes().splitlines()]
     except OSError as error:
@@ -150,7 +203,10 @@ def _empty_notes(run: RunSnapshot) -> list[str]:
 
 
 def _plan(name: str | None) -> tuple[Config | None, list[str]]:
-    """The plan to hold a log against; of a configuration that cannot be trained on, what plans the rate and weights."""
+    """Return the plan to compare a log with, and notes.
+
+    Of a configuration that cannot be trained on, only the learning rate and the weights are read.
+    """
     if name is None:
         return None, []
     path = configs.find(name)
@@ -159,15 +215,6 @@ def _plan(name: str | None) -> tuple[Config | None, list[str]]:
         return loaded.config, list(loaded.notes)
     except ConfigError as error:
         return log_parser.read_plan_file(path), [f"Only the plan of {path.name} is read: {error.message}"]
-
-
-def _tail(log: Path) -> Sequence[str]:
-    try:
-        with log.open("rb") as file:
-            file.seek(max(0, log.stat().st_size - TAIL_BYTES))
-            return [sanitize_line(line) for line in file.read().decode("utf-8", "replace").splitlines()]
-    except OSError:
-        return ()
 
 
 def _record(path: Path, kind: type[R]) -> R | None:

@@ -34,7 +34,7 @@ CAUSES: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
             "oom_host",
             r"out of memory: killed process|invoked oom-killer|memory cgroup out of memory|oom-kill:constraint"
             r"|oom[-_ ]kill\w* (?:event|process)|detected \d+ oom|\bMemoryError\b|ArrayMemoryError"
-            r"|cannot allocate memory|\bErrno 12\b|for want of memory|DefaultCPUAllocator: (?:can't allocate|not enough) memory"
+            r"|cannot allocate memory|\bErrno 12\b|for want of memory|DefaultCPUAllocator: (?:can't|not enough)"
             r"|std::bad_alloc|worker .*killed by signal: killed|OUT_OF_MEMORY\b|exceeded (?:job )?memory limit",
         ),
         (

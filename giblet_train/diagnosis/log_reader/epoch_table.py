@@ -114,8 +114,21 @@ class EpochTable:
 
     @property
     def epoch(self) -> Optional[int]:
-        """The epoch being read; None before the first."""
-        return self._current.epoch if self._current else None
+        """Return the epoch being read; None before the first."""
+        if self._current is not None:
+            return self._current.epoch
+        last = self.points[-1].epoch if self.points else None
+        return _whole(last) if last is not None else None
+
+    def row(self, number: int) -> Optional[EpochRow]:
+        """Return the row of one epoch; None if the log prints no loss for it."""
+        epoch = self._epochs.get(number)
+        if epoch is None:
+            epoch = _Epoch(number)
+            for point in self.points:
+                if point.epoch is not None and _whole(point.epoch) == number:
+                    _fill(epoch, point)
+        return next(iter(self._complete([self._row(epoch)])), None)
 
     def disturb(self) -> None:
         """Note that the next epoch may belong to a restarted training: an error or a resume message was printed."""
@@ -141,10 +154,8 @@ class EpochTable:
         epochs = [epoch for epoch in self._epochs.values() if epoch.final or epoch.running]
         if any(epoch.has("loss", "") or epoch.has("loss", "train") for epoch in epochs):
             epochs = [epoch for epoch in epochs if epoch.final]
-        rows = [row for row in map(self._row, epochs) if row.train is not None or row.validation is not None]
-        if not rows and self.points:
-            rows = self._rows_of_points()
-        return tuple(self._complete(rows))
+        rows = self._complete([self._row(epoch) for epoch in epochs])
+        return tuple(rows or self._complete(self._rows_of_points()))
 
     def _add_to_epoch(self, observation: Observation, number: int) -> bool:
         current = self._current
@@ -245,11 +256,13 @@ class EpochTable:
     def _rows_of_points(self) -> List[EpochRow]:
         """Divide points into whole epochs if they have enough of them, else into blocks of equal size."""
         points = self.points
+        if not points:
+            return []
         epochs = [point.epoch for point in points if point.epoch is not None]
         if len(epochs) == len(points) and epochs and max(epochs) >= WHOLE_EPOCHS:
             groups: Dict[int, _Epoch] = {}
             for point in points:
-                number = max(1, math.ceil(point.epoch or 0.0))
+                number = _whole(point.epoch or 0.0)
                 _fill(groups.setdefault(number, _Epoch(number)), point)
             return [self._row(groups[number]) for number in sorted(groups)]
         self.is_blocks = True
@@ -260,7 +273,7 @@ class EpochTable:
             for point in points[start : start + size]:
                 _fill(block, point)
             blocks.append(self._row(block))
-        return [row for row in blocks if row.train is not None or row.validation is not None]
+        return blocks
 
     def _block_size(self, points: List[Point]) -> int:
         evaluated = sum(any(key[1] == "validation" for key in point.values) for point in points)
@@ -271,8 +284,9 @@ class EpochTable:
 
     def _complete(self, rows: List[EpochRow]) -> List[EpochRow]:
         """Give every row a training loss: of a log that prints only validation, that one."""
-        if rows and all(row.train is None for row in rows):
-            self.validation_only = True
+        if all(row.train is None for row in rows):
+            rows = [row for row in rows if row.validation is not None]
+            self.validation_only = bool(rows)
             return [row._replace(train=row.validation, validation=None) for row in rows]
         return [row for row in rows if row.train is not None]
 
@@ -288,6 +302,11 @@ def _fill(epoch: _Epoch, point: Point) -> None:
 def _thinned(points: List[Point]) -> List[Point]:
     """Return every other point; points with a number that is not finite stay."""
     return [p for i, p in enumerate(points) if i % 2 == 0 or not all(map(math.isfinite, p.values.values()))]
+
+
+def _whole(epoch: float) -> int:
+    """Return the epoch, counted from 1, during which a fraction of epochs is reached."""
+    return max(1, math.ceil(epoch))
 
 
 def _key(value: Value) -> Key:

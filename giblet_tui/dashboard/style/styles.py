@@ -80,6 +80,7 @@ STATE_STYLES: dict[State, str] = {
     "failed": "$error",
     "died": "$error",
     "stopped": "$foreground 60%",
+    "ended": "$foreground 60%",
     "stalled": "$warning",
 }
 STATUS_STYLES: dict[Status, str] = {
