@@ -71,7 +71,10 @@ def read_log(path: Path) -> ParsedLog:
     except (EOFError, zlib.error) as error:
         raise DataError(f"{path} is damaged: {error}.", "Copy it again, or unpack it: zcat LOG > PLAIN") from None
     if log is None:
-        raise DataError(f"{path} holds no log.", "Name a folder with *.log, *.txt, *.csv or stderr files.")
+        raise DataError(
+            f"{path} holds no log, and is no run directory: it has neither run.json nor config.yaml.",
+            "Name a folder with the logs of a training, or bring a run directory here: giblet pull RUN",
+        )
     if not log.n_lines:
         raise DataError(f"{path} is empty.", "Name a log that a training wrote.")
     return as_records(log)

@@ -127,10 +127,18 @@ def test_a_session_is_seen_and_stopped_to_the_last_process(lab: Lab, multiplexer
 
 
 @pytest.mark.parametrize(
-    ("epochs", "state", "sentence"), [(3, "finished", "epoch 3 of 3"), (1, "failed", "epoch 1 of 3")]
+    ("epochs", "last_line", "sentence"),
+    [
+        (3, "", "epoch 3 of 3 has ended, by its log, the last planned one"),
+        (1, "", "epoch 1 of 3 has ended, by its log;"),
+        (2, "Early stopping triggered after epoch 2", "early stopping (Early stopping triggered after epoch 2)"),
+        (1, "Traceback (most recent call last):\nKeyError: 'sub-04'", "then an error: KeyError: 'sub-04'"),
+    ],
 )
-def test_its_end_is_told_without_guessing_a_code(lab: Lab, epochs: int, state: str, sentence: str) -> None:
-    lab.begin("screen", "short", epochs)
+def test_its_end_is_neutral_and_quotes_the_log(lab: Lab, epochs: int, last_line: str, sentence: str) -> None:
+    log = lab.begin("screen", "short", epochs)
+    with log.open("a") as file:
+        file.write(last_line + "\n")
     done = lab.adopt("short")
     wait_until(lambda: lab.seen(done.run_id).epochs)
     for pid, _, command in processes():
@@ -139,7 +147,7 @@ def test_its_end_is_told_without_guessing_a_code(lab: Lab, epochs: int, state: s
     wait_until(lambda: not lab.health(done.run_id).live, 20.0)
     seen = lab.seen(done.run_id)
     assert seen.exit is not None and seen.exit.code is None
-    assert (seen.health.state, "exit code is not known" in seen.health.sentence) == (state, True)
+    assert (seen.health.state, "exit code is not known" in seen.health.sentence) == ("ended", True)
     assert sentence in seen.health.sentence
 
 

@@ -186,8 +186,9 @@ class _Context:
             component = component_of(name.rsplit(" ", 1)[-1]) if position.epoch is not None else None
             split = split_of(name) or self._from_text
             return Quantity("loss", split, component) if component and len(name.split()) <= 2 else None
-        if quantity.kind == "r" and match["mark"] is None:
-            return None
+        if quantity.kind != "loss":
+            is_named = quantity.kind != "r" or match["mark"] is not None
+            return quantity if is_named and not (quantity.kind == "r" and self._from_text == "train") else None
         if quantity.split and " " in name:
             self._from_name = quantity.split
         split = quantity.split or self._from_name or self._from_text

@@ -127,6 +127,8 @@ def _read(file: io.BufferedReader, reader: LogReader) -> None:
         return
     lines = decoded_lines(file)
     first = next((line for line in lines if line.strip()), "")
+    if not first:
+        return
     if first.lstrip()[:1] in ("{", "["):
         rest = _read_json(first, lines, reader)
     elif tables.separator_of(first):

@@ -212,13 +212,13 @@ def test_a_film_out_of_step_is_named_before_the_first_step() -> None:
             ["ValueError: Expected more than 1 value per channel when training, got input size [1, 64]"],
             "tiny_batch_norm",
         ),
-        (["train.sh: line 3: 4711 Killed"], "crashed"),
+        (["train.sh: line 3: 4711 Killed"], "oom_host"),
         (["Traceback (most recent call last):", "KeyError: 'sub-04'", "ChildFailedError: train.py FAILED"], "crashed"),
     ],
 )
 def test_the_log_of_a_run_that_died_tells_why(tail: list[str], cause: str) -> None:
     curves = draw(16)
-    metrics = healthy_run(curves, 2)
+    metrics = [replace(m, device="cuda") if isinstance(m, RunMetric) else m for m in healthy_run(curves, 2)]
     found = diagnose(curves.config, metrics, health=DIED, log_tail=tail)
     assert found.causes[0].cause == cause
     running = Health(state="running", sentence="training, heartbeat 1s ago")

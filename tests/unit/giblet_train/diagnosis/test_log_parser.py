@@ -76,7 +76,7 @@ def test_the_labs_own_run_is_named_with_its_configuration(lab: Path, tmp_path: P
     assert first.evidence["observed"] == 1e-5 and first.evidence["base"] == 1e-4
     assert {"loss_not_unit_free", "flat"} <= {cause.cause for cause in finding.diagnosis.causes}
     assert any("Only the plan" in note for note in finding.notes)
-    assert "1.00e-05" in "\n".join(why_lines(finding.diagnosis))
+    assert "1.00e-05" in "\n".join(why_lines(finding))
 
 
 def test_without_its_configuration_it_says_what_the_file_shows_and_what_it_cannot(lab: Path) -> None:
@@ -92,7 +92,7 @@ def test_without_its_configuration_it_says_what_the_file_shows_and_what_it_canno
 
 @pytest.mark.parametrize(
     ("log", "said"),
-    [("/home/ada/v3.log", "A log cannot show the components' losses"), (None, "No log of it is known")],
+    [("/home/ada/v3.log", "This log does not show the components' losses"), (None, "No log of it is known")],
 )
 def test_an_adopted_run_that_does_well_is_told_with_what_its_log_cannot_show(log: str | None, said: str) -> None:
     lines = [Line(2.0 - 0.1 * e, 1e-4, 2.1 - 0.1 * e, 0.01 * e) for e in range(1, 6)]
@@ -121,7 +121,7 @@ def test_a_log_in_which_nothing_began_is_not_called_well(tmp_path: Path) -> None
     log = tmp_path / "night.log"
     log.write_text("[2025-11-04 23:10:01] INFO Loading dataset for 17 subjects\n")
     finding = of_path(log, None)
-    assert why_lines(finding.diagnosis, begun=finding.begun)[0].startswith("Nothing can be told: no training is seen")
+    assert why_lines(finding)[0].startswith("Nothing can be concluded: no loss") and finding.inconclusive
     assert not why_json(finding)["healthy"]
     in_use = "torch.distributed.DistNetworkError: The server socket has failed to listen: address already in use"
     log.write_text(f"[c10d] The server socket has failed to listen on [::]:29500 (errno: 98).\n{in_use}\n")

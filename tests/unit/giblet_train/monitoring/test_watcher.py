@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from giblet_train.monitoring.watcher import Watcher, notify
 from giblet_train.schema.config import dump
-from giblet_train.schema.records import Alert, AlertResponse, Exit, decode_lines, encode
+from giblet_train.schema.records import Alert, AlertResponse, Exit, RunMetric, decode_lines, encode
 from giblet_train.schema.run_dir import RunDir, write_record
 from tests.collection.faults import nan
 from tests.collection.healthy import draw, healthy_run
@@ -86,7 +86,8 @@ def test_told_to_end_it_looks_once_more(run_dir: RunDir, watching: Callable[[], 
     curves = draw(2)
     configure(run_dir, curves.config)
     beat(run_dir)
-    append(run_dir.metrics, b"".join(encode(m) + b"\n" for m in healthy_run(curves, 1)))
+    metrics = [replace(m, device="cuda") if isinstance(m, RunMetric) else m for m in healthy_run(curves, 1)]
+    append(run_dir.metrics, b"".join(encode(m) + b"\n" for m in metrics))
     process = watching()
     until(lambda: catches_term(process.pid))
     run_dir.log.write_text("torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.50 GiB.\n")

@@ -16,7 +16,7 @@ from giblet_train.schema.errors import GibletError
 from giblet_tui.agent import main
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.connection import agent_protocol
-from giblet_tui.connection.agent_bundle import AGENT_COMMAND, AGENT_MODULES, agent_sources
+from giblet_tui.connection.agent_bundle import AGENT_COMMAND, AGENT_MODULES, LOG_READER, agent_sources
 from giblet_tui.connection.agent_protocol import AgentSession
 from giblet_tui.connection.connect import connect
 from giblet_tui.errors import TimedOut, Unreachable
@@ -46,11 +46,13 @@ def test_it_is_standard_library_of_the_oldest_python(name: str, source: str) -> 
     }
     for module in imported:
         top = module.partition(".")[0]
-        assert top in sys.stdlib_module_names or module.startswith("giblet_tui.agent"), module
+        assert top in sys.stdlib_module_names or module.startswith(("giblet_tui.agent", LOG_READER)), module
     loaded_before = AGENT_MODULES[: AGENT_MODULES.index(name)]
     for module in imported:
         if module.startswith("giblet_tui.agent."):
             assert module.rpartition(".")[2] in loaded_before, f"{name} is loaded before {module}"
+        if module.startswith(f"{LOG_READER}."):
+            assert module in loaded_before, f"{name} is loaded before {module}"
 
 
 def test_it_runs_on_the_oldest_python_there_is(tmp_path: Path) -> None:

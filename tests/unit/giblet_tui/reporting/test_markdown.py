@@ -40,7 +40,7 @@ def test_why_of_a_log_ends_with_1_when_something_is_wrong_and_0_when_nothing_is(
     assert (shape["run_id"], shape["healthy"], shape["causes"][0]["cause"]) == ("flat.log", False, "loss_not_unit_free")
     well = RUNNER.invoke(app, ["why", "well.log"])
     assert (well.exit_code, well.stdout) == (0, "Nothing is wrong, as far as the records show.\n")
-    assert "cannot show the components" in well.stderr
+    assert "does not show the components" in well.stderr
 
 
 def test_a_log_cannot_play_tricks_on_the_terminal(tmp_path: Path) -> None:
