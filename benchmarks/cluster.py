@@ -35,6 +35,7 @@ from benchmarks.cluster_page import (
     page,
 )
 from giblet_tui.agent import sessions
+from giblet_tui.connection.protocol import RunIds
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.node_state import FROM_THE_START
 from giblet_tui.monitor.snapshots import NodeSnapshot
@@ -231,7 +232,7 @@ def growth(node: Node, connects: int) -> Growth:
     before = now()
     for n in range(connects + 10):
         with connect(node) as connection:
-            connection.call("runs", {"workdir": "/nowhere"})
+            connection.call("runs", {"workdir": "/nowhere"}, RunIds)
         if n == 9:
             time.sleep(0.5)
             before = now()

@@ -4,6 +4,7 @@ GibletError
 ├── Unreachable        3  the node cannot be reached, or does not let us in
 │   └── NotLetIn       3  its host key or our keys are not accepted: trying again will not help
 ├── TargetNotReached   4  the state asked for was not reached; something survives
+├── ProtocolError      1  the node answered something that this version of giblet does not understand
 └── TimedOut         124  a deadline of ours ran out
 """
 
@@ -32,3 +33,7 @@ class TimedOut(GibletError):
     """The node answered, but not in time."""
 
     exit_code = TIMED_OUT
+
+
+class ProtocolError(GibletError):
+    """The node answered something that this version of giblet does not understand."""

@@ -14,6 +14,7 @@ from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import RunName
 from giblet_tui.cli.console import confirm, print_data, print_status
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import AttachableSession
 from giblet_tui.monitor import find_run
 from giblet_tui.results import pull as pulling
 from giblet_tui.results.pull import ASK_ABOVE_BYTES
@@ -34,8 +35,9 @@ def attach(
     if not backend.has_terminal:
         raise ConfigError(f"{run_id} is {backend.phrase} and has no terminal.", f"giblet logs {run_id} -f")
     with connect(node) as connection:
-        session = connection.call("uncover", {"workdir": node.workdir, "run_id": run_id, "write": write})
-        raise typer.Exit(connection.interactive(session["argv"]))
+        arguments = {"workdir": node.workdir, "run_id": run_id, "write": write}
+        session = connection.call("uncover", arguments, AttachableSession)
+        raise typer.Exit(connection.interactive(list(session.argv)))
 
 
 @command(app, "pull", "giblet pull @last", "giblet pull demo --logs", "giblet pull @last --last --to ~/weights")

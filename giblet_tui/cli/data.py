@@ -13,9 +13,9 @@ from giblet_tui.cli.app import command, data_app
 from giblet_tui.cli.arguments import ConfigName, Json, NodeName, Settings
 from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import CommandOutput
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
 from giblet_tui.deploy import engine_command
-from giblet_tui.deploy.engine_command import CommandResult
 from giblet_tui.inventory import configs, nodes
 
 FROM_STDIN = "-"
@@ -78,7 +78,7 @@ def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
 
 def _check(
     what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None
-) -> CommandResult:
+) -> CommandOutput:
     node = nodes.resolve(name)
     loaded = configs.read(config, settings or ())
     for note in loaded.notes:
@@ -95,13 +95,13 @@ def _check(
     return result
 
 
-def _show(result: CommandResult, json: bool) -> None:
+def _show(result: CommandOutput, json: bool) -> None:
     if json and result.printed.strip():
         show_json(sanitize_value(jsonlib.loads(result.printed)))
     elif result.printed.strip():
         print_data("\n".join(sanitize(line) for line in result.printed.rstrip("\n").split("\n")))
 
 
-def _end(result: CommandResult) -> None:
+def _end(result: CommandOutput) -> None:
     if result.code:
         raise typer.Exit(result.code if result.code > 0 else 1)

@@ -19,6 +19,7 @@ from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import nodes_and_runs, run_ids
 from giblet_tui.cli.console import confirm, print_data, print_status, show_json
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import JobResult
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
 from giblet_tui.control import cleanup
 from giblet_tui.inventory import nodes
@@ -27,7 +28,7 @@ from giblet_tui.monitor import find_run
 from giblet_tui.monitor.find_run import LAST
 from giblet_tui.results import remote_evaluation
 from giblet_tui.results.pull import ASK_ABOVE_BYTES
-from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationRequest, Result
+from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationRequest
 
 Words = Annotated[
     list[str],
@@ -230,7 +231,7 @@ def _evaluate(
     _show(target, name, options.json)
 
 
-def _bring(planned: EvaluationJob, result: Result, target: Path, yes: bool) -> None:
+def _bring(planned: EvaluationJob, result: JobResult, target: Path, yes: bool) -> None:
     size = cleanup.format_bytes(result.size)
     if result.size > ASK_ABOVE_BYTES and not yes and not confirm(f"The result has {size}. Copy it?"):
         raise PreflightRefused(f"The result has {size} and stays on {planned.node.name}.", "Add --yes.")

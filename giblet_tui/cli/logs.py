@@ -11,10 +11,10 @@ from giblet_train.schema.errors import INTERRUPTED, OK, ConfigError, GibletError
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName
 from giblet_tui.cli.console import print_data, print_error, print_status, show_json
+from giblet_tui.connection.protocol import Mark
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.logs import follow_logs, log_end
-from giblet_tui.monitor.node_state import Mark
 from giblet_tui.reporting.json_output import SCHEMA
 
 
@@ -77,7 +77,7 @@ class _LogPrinter:
             except GibletError as error:
                 faults.append(error)
                 continue
-            self._lines(node, lines, mark["offset"])
+            self._lines(node, lines, mark.offset)
             parts.append((node, mark))
         if not parts:
             raise faults[0]

@@ -13,13 +13,14 @@ import typer
 
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.errors import GibletError, PreflightRefused
+from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.cli.app import app, command, node_app
 from giblet_tui.cli.arguments import Json, NodeName, OptionalNodes
 from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.console import print_data, print_status, show_json, style
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
-from giblet_tui.connection.sanitize import sanitize_value
+from giblet_tui.connection.protocol import NodeProbe
 from giblet_tui.deploy import engine_command, install
 from giblet_tui.errors import Unreachable
 from giblet_tui.inventory import configs, nodes
@@ -155,8 +156,8 @@ def doctor(
 
 
 def _findings(node: Node, connection: Connection, config: Config | None) -> list[checks.Finding]:
-    probe = connection.call("probe", {"workdir": node.workdir})
-    skew_s = float(probe["now"]) - time.time()
+    probe = connection.call("probe", {"workdir": node.workdir}, NodeProbe)
+    skew_s = probe.now - time.time()
     try:
         engine: Any = install.environment(node, connection)
     except GibletError as error:
@@ -193,16 +194,18 @@ def _probe(node: Node) -> dict[str, Any]:
     began = time.monotonic()
     try:
         with connect(node) as connection:
-            facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}))
+            probe = connection.call("probe", {"workdir": node.workdir}, NodeProbe)
     except GibletError as error:
         return {"node": node.name, "reachable": False, "why": str(error)}
-    return {"node": node.name, "reachable": True, "seconds": round(time.monotonic() - began, 3), "facts": facts}
+    seconds = round(time.monotonic() - began, 3)
+    return {"node": node.name, "reachable": True, "seconds": seconds, "facts": msgspec.to_builtins(probe)}
 
 
 def _check_line(answer: dict[str, Any]) -> str:
     if not answer["reachable"]:
         return f"{style('✖', 'red')} {answer['node']}: {answer['why']}"
     facts = answer["facts"]
-    multiplexers = " and ".join(m for m in ("tmux", "screen") if facts.get(m)) or "neither tmux nor screen"
+    terminals = [kind for kind in facts["session_kinds"] if BACKENDS[kind].has_terminal]
+    multiplexers = " and ".join(terminals) or "neither tmux nor screen"
     n_gpus = len(facts.get("gpus") or [])
     return f"{style('✔', 'green')} {answer['node']}: {answer['seconds']:.2f} s, {multiplexers}, {n_gpus} GPUs"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import io
 from abc import ABC, abstractmethod
@@ -13,7 +12,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from giblet_tui.connection.agent_protocol import AgentSession, Pipe
-from giblet_tui.connection.base import Event
+from giblet_tui.connection.protocol import A, Event, FileBytes, decode
 from giblet_tui.errors import TimedOut
 from giblet_tui.inventory.nodes import Node
 
@@ -34,18 +33,19 @@ class AgentConnection(ABC):
         self,
         operation: str,
         arguments: Mapping[str, Any],
+        kind: type[A],
         *,
         timeout_s: float = 30.0,
         on_event: Callable[[Event], None] | None = None,
-    ) -> dict[str, Any]:
+    ) -> A:
         with self._dialogue(operation, arguments) as dialogue:
-            return _result_of(dialogue, timeout_s, on_event)
+            return decode(_result_of(dialogue, timeout_s, on_event), kind)
 
-    def stream(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[Event]:
+    def stream(self, operation: str, arguments: Mapping[str, Any], kind: type[A]) -> Iterator[A]:
         with self._dialogue(operation, arguments) as dialogue:
             for message in dialogue.messages(timeout_s=None):
                 if "result" not in message:
-                    yield message
+                    yield decode(message, kind)
 
     def put(self, data: bytes | Path, remote_path: str, *, executable: bool = False) -> None:
         with io.BytesIO(data) if isinstance(data, bytes) else data.open("rb") as content:
@@ -59,8 +59,8 @@ class AgentConnection(ABC):
                 _result_of(dialogue, 30.0 + size / _TRANSFER_BYTES_PER_S, None)
 
     def get(self, remote_path: str, *, offset: int = 0, limit: int | None = None) -> Iterator[bytes]:
-        for event in self.stream("read", {"path": remote_path, "offset": offset, "limit": limit}):
-            yield base64.b64decode(event["data"])
+        for piece in self.stream("read", {"path": remote_path, "offset": offset, "limit": limit}, FileBytes):
+            yield piece.data
 
     def __enter__(self) -> Self:
         return self

@@ -9,10 +9,12 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
+import msgspec
+
 from giblet_train.schema.errors import GibletError
 from giblet_tui.connection.agent_bundle import agent_sources
 from giblet_tui.connection.sanitize import sanitize
-from giblet_tui.errors import TimedOut, Unreachable
+from giblet_tui.errors import ProtocolError, TimedOut, Unreachable
 
 START_LIMIT_S = 20.0
 """How long a node may take from the command to the agent's first word: a shell's start-up files and an interpreter."""
@@ -88,7 +90,9 @@ class AgentSession:
         token = f"giblet-{secrets.token_hex(16)}"
         loader = _LOADER.replace("{token}", token).encode()
         request = {"operation": operation, "arguments": arguments}
-        bundle = zlib.compress(json.dumps({"modules": agent_sources(), "request": request}).encode("ascii"), 6)
+        bundle = zlib.compress(
+            json.dumps({"modules": agent_sources(), "request": request}, default=msgspec.to_builtins).encode("ascii"), 6
+        )
         head = interpreter.replace("\n", " ").encode() + b"\n" + b"%d\n" % len(loader) + loader
         self._pipe.write(head + b"%d\n" % len(bundle) + bundle)
         self._await_token(b"\n" + token.encode() + b"\n")
@@ -136,7 +140,7 @@ class AgentSession:
         except (ValueError, RecursionError):
             message = None
         if not isinstance(message, dict):
-            raise GibletError(f"{self._node} answered something that is not giblet's protocol.")
+            raise ProtocolError(f"{self._node} answered something that is not giblet's protocol.")
         return message
 
     def _await_token(self, token: bytes) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Protocol, Self
 
-Event = dict[str, Any]
+from giblet_tui.connection.protocol import A, Event
 
 
 class Connection(Protocol):
@@ -33,18 +33,22 @@ class Connection(Protocol):
         self,
         operation: str,
         arguments: Mapping[str, Any],
+        kind: type[A],
         *,
         timeout_s: float = 30.0,
         on_event: Callable[[Event], None] | None = None,
-    ) -> dict[str, Any]:
-        """Run one operation on the node: its progress goes to `on_event`, its result is returned.
+    ) -> A:
+        """Run one operation on the node and return its answer as a struct of `protocol`.
+
+        Args:
+            on_event: receives each event as the node sent it; `protocol.receive` and `protocol.progress_to` decode it.
 
         Raises Unreachable (the link), TimedOut (no result within timeout_s; the node may still be at work), and
         GibletError with the node's own sentence, remedy and exit code if the agent refuses.
         """
         ...
 
-    def stream(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[Event]:
+    def stream(self, operation: str, arguments: Mapping[str, Any], kind: type[A]) -> Iterator[A]:
         """Yield the events of an operation that continues until the iterator is closed. Raises as `call` does."""
         ...
 

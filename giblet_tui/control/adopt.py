@@ -4,26 +4,15 @@ from __future__ import annotations
 
 import re
 
-import msgspec
-
 import giblet_train
 from giblet_train.schema.config import NAME_PATTERN
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.connection.base import Connection
-from giblet_tui.connection.sanitize import sanitize_value
+from giblet_tui.connection.protocol import AdoptedSession
 from giblet_tui.inventory.nodes import Node
 
 LIMIT_S = 60.0
 _LONGEST_NAME = 40
-
-
-class AdoptedSession(msgspec.Struct, frozen=True, kw_only=True):
-    """An adopted session. log: the file whose lines are read, or empty; again: only its monitor is new."""
-
-    run_id: str
-    log: str
-    pids: tuple[int, ...]
-    again: bool = False
 
 
 def adopt(
@@ -46,7 +35,7 @@ def adopt(
         "log": log,
         "version": giblet_train.__version__,
     }
-    return msgspec.convert(sanitize_value(connection.call("adopt", arguments, timeout_s=LIMIT_S)), AdoptedSession)
+    return connection.call("adopt", arguments, AdoptedSession, timeout_s=LIMIT_S)
 
 
 def run_name(session: str) -> str:

@@ -10,6 +10,7 @@ from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert
 from giblet_tui.connection.base import Connection
+from giblet_tui.connection.protocol import AlertReply
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.snapshots import RunSnapshot
 
@@ -34,9 +35,8 @@ def answer(
 ) -> None:
     """Acknowledge alerts, or snooze them for snooze_s seconds (0 wakes them). Raises the node's refusal."""
     answered = [{"alert": alert.seq, "name": alert.name} for alert in alerts]
-    connection.call(
-        "answer", {"workdir": node.workdir, "run_id": run_id, "alerts": answered, "snooze_s": snooze_s, "by": by}
-    )
+    arguments = {"workdir": node.workdir, "run_id": run_id, "alerts": answered, "snooze_s": snooze_s, "by": by}
+    connection.call("answer", arguments, AlertReply)
 
 
 def parse_duration(text: str) -> float:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import msgspec
 
 from giblet_tui.connection.base import Connection
-from giblet_tui.connection.sanitize import sanitize, sanitize_value
+from giblet_tui.connection.protocol import DiskUse, Holdings, Removal, progress_to
 from giblet_tui.deploy.install import environment_key
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache
@@ -54,9 +54,8 @@ class CleanupResult(msgspec.Struct, frozen=True, kw_only=True):
 def list_disk_usage(node: Node, connection: Connection) -> list[DiskItem]:
     """List the runs and environments of a node with their sizes; changes nothing."""
     arguments = _needs(node)
-    answer = sanitize_value(connection.call("holdings", arguments, timeout_s=LIMIT_S))
-    kinds: tuple[tuple[Literal["run", "environment"], str], ...] = (("run", "runs"), ("environment", "environments"))
-    return [DiskItem(kind=kind, **_fields(item)) for kind, key in kinds for item in answer[key]]
+    holdings = connection.call("holdings", arguments, Holdings, timeout_s=LIMIT_S)
+    return [*_items("run", holdings.runs), *_items("environment", holdings.environments)]
 
 
 def prune_candidates(items: Sequence[DiskItem], older_days: float = OLD_DAYS) -> list[DiskItem]:
@@ -73,13 +72,10 @@ def remove(
         "runs": [item.name for item in items if item.kind == "run"],
         "environments": [item.name for item in items if item.kind == "environment"],
     }
-    answer = connection.call(
-        "remove", arguments, timeout_s=LIMIT_S, on_event=lambda event: report(sanitize(str(event.get("step", ""))))
-    )
-    answer = sanitize_value(answer)
+    removal = connection.call("remove", arguments, Removal, timeout_s=LIMIT_S, on_event=progress_to(report))
     return CleanupResult(
-        removed={item["name"]: item["bytes"] for item in answer["removed"]},
-        refused={item["name"]: item["why"] for item in answer["refused"]},
+        removed={item.name: item.bytes for item in removal.removed},
+        refused={item.name: item.why for item in removal.refused},
     )
 
 
@@ -98,5 +94,5 @@ def _needs(node: Node) -> dict[str, Any]:
     return {"workdir": node.workdir, "keep": environment_key(), "promoted": promoted}
 
 
-def _fields(item: dict[str, Any]) -> dict[str, Any]:
-    return {name: item[name] for name in ("name", "bytes", "idle_days", "kept")}
+def _items(kind: Literal["run", "environment"], uses: Sequence[DiskUse]) -> list[DiskItem]:
+    return [DiskItem(kind=kind, name=use.name, bytes=use.bytes, idle_days=use.idle_days, kept=use.kept) for use in uses]

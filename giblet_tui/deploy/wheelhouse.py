@@ -9,26 +9,16 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import msgspec
-
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_tui.connection.base import Connection
+from giblet_tui.connection.protocol import MissingPaths, WheelTarget
 from giblet_tui.connection.sanitize import sanitize
 
 OLDEST_GLIBC_MINOR = 17
 DOWNLOAD_LIMIT_S = 3600.0
 
 
-class Target(msgspec.Struct, frozen=True, kw_only=True):
-    """What wheels must fit: a Python such as 3.11, a machine such as x86_64, and glibc 2.<minor>."""
-
-    python: str
-    version: str
-    machine: str
-    glibc_minor: int
-
-
-def fill(folder: Path, target: Target, own_wheel: Path, constraints: str, alone: Sequence[str]) -> None:
+def fill(folder: Path, target: WheelTarget, own_wheel: Path, constraints: str, alone: Sequence[str]) -> None:
     """Download what the node needs into the folder, for its platform and not for this one.
 
     Raises PreflightRefused with pip's message.
@@ -45,7 +35,7 @@ def fill(folder: Path, target: Target, own_wheel: Path, constraints: str, alone:
         _download([*pip, "-c", str(pinned), "--no-deps", *alone])
 
 
-def download_argv(folder: Path, target: Target) -> list[str]:
+def download_argv(folder: Path, target: WheelTarget) -> list[str]:
     """Return pip's command line without the requirements to download."""
     newest = max(target.glibc_minor, OLDEST_GLIBC_MINOR)
     tags = [f"manylinux_2_{minor}_{target.machine}" for minor in range(newest, OLDEST_GLIBC_MINOR - 1, -1)]
@@ -73,7 +63,7 @@ def send(connection: Connection, workdir: str, paths: Sequence[Path], say: Calla
     A wheel is stored in a folder named after its content, so a wheel that is there is never sent or changed again.
     """
     remote = {f"{workdir}/envs/wheels/{_digest(wheel)[:12]}/{wheel.name}": wheel for wheel in paths}
-    missing = connection.call("lacking", {"paths": list(remote)})["paths"]
+    missing = connection.call("lacking", {"paths": list(remote)}, MissingPaths).paths
     for n, path in enumerate(missing, start=1):
         size_mb = remote[path].stat().st_size / 1e6
         say(f"sending {remote[path].name} ({size_mb:.1f} MB), {n} of {len(missing)}")

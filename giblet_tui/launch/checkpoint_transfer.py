@@ -11,27 +11,17 @@ import msgspec
 
 from giblet_train.schema.errors import PreflightRefused
 from giblet_tui.connection.base import Connection
+from giblet_tui.connection.protocol import CheckpointFile
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.results.pull import ASK_ABOVE_BYTES
 
 LOOK_LIMIT_S = 60.0
 
 
-class CheckpointLocation(msgspec.Struct, frozen=True, kw_only=True):
-    """A checkpoint on a node."""
-
-    place: str
-    """Its path below the node's runs, or an absolute one."""
-    bytes: int
-    sha256: str
-    record: str
-    """The text of its JSON record."""
-
-
 class CheckpointTransfer(msgspec.Struct, frozen=True):
     """A checkpoint of the first node, and the nodes that lack it."""
 
-    checkpoint: CheckpointLocation
+    checkpoint: CheckpointFile
     source: tuple[Node, Connection]
     destinations: tuple[tuple[Node, Connection], ...]
 
@@ -76,11 +66,11 @@ def plan_transfer(targets: Sequence[tuple[Node, Connection]], resume_from: str) 
     return CheckpointTransfer(checkpoint, targets[0], tuple(destinations))
 
 
-def _locate(target: tuple[Node, Connection], resume_from: str) -> CheckpointLocation | None:
+def _locate(target: tuple[Node, Connection], resume_from: str) -> CheckpointFile | None:
     node, connection = target
     arguments = {"workdir": node.workdir, "resume_from": resume_from}
-    answer = connection.call("checkpoint", arguments, timeout_s=LOOK_LIMIT_S)
-    return msgspec.convert(answer, CheckpointLocation) if answer else None
+    checkpoint = connection.call("checkpoint", arguments, CheckpointFile, timeout_s=LOOK_LIMIT_S)
+    return checkpoint if checkpoint.place else None
 
 
 def _path(node: Node, place: str) -> str:

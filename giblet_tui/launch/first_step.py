@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 
 from giblet_train.schema.errors import RunFailed
 from giblet_tui.connection.base import Connection
+from giblet_tui.connection.protocol import WatchEvent
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.node_state import NodeState, apply_event, to_snapshot
@@ -41,9 +42,9 @@ def await_first_step(
     loading_until = time.monotonic()
     arguments = {"workdir": node.workdir, "interval_s": _INTERVAL_S, "runs": [run_id]}
     try:
-        for event in connection.stream("watch", arguments):
+        for event in connection.stream("watch", arguments, WatchEvent):
             state = apply_event(state, event, time.time())
-            run = to_snapshot(state).runs[0] if "tick" in event and state.runs else None
+            run = to_snapshot(state).runs[0] if event.tick is not None and state.runs else None
             if run is None:
                 continue
             on_snapshot(run)

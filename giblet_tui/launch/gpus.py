@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import GpuWait
 from giblet_tui.agent import gpu_allocation
-from giblet_tui.connection.sanitize import sanitize
+from giblet_tui.connection.protocol import Gpu, NodeProbe
 from giblet_tui.launch.request import LaunchRequest
 
 
-def allocate_or_wait(request: LaunchRequest, facts: Mapping[str, Any]) -> tuple[list[dict[str, Any]], GpuWait | None]:
+def allocate_or_wait(request: LaunchRequest, facts: NodeProbe) -> tuple[list[Gpu], GpuWait | None]:
     """Return the GPUs for a run (none: it trains on the CPU), or what it will wait for behind runs that wait already.
 
     Raises as `choose_gpus` where waiting does not help.
@@ -20,19 +19,19 @@ def allocate_or_wait(request: LaunchRequest, facts: Mapping[str, Any]) -> tuple[
     refusal: PreflightRefused | None = None
     try:
         gpus = choose_gpus(request, facts)
-        must_queue = bool(gpus) and request.when_free and bool(facts.get("waiting"))
+        must_queue = bool(gpus) and request.when_free and bool(facts.waiting)
         if request.force or not must_queue:
             return gpus, None
     except PreflightRefused as error:
         refusal = error
-    candidates = _named_gpus(request, facts) or list(facts.get("gpus") or ())
+    candidates = _named_gpus(request, facts) or list(facts.gpus)
     n_gpus = _number_of_gpus(request)
     if refusal and (not request.when_free or n_gpus > len(candidates)):
         raise refusal
     return [], GpuWait(n_gpus=n_gpus, among=tuple(gpu["uuid"] for gpu in candidates))
 
 
-def choose_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def choose_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
     """Return the GPUs for a run: the requested ones, else the least used free ones; none for the CPU.
 
     Raises ConfigError for a GPU that does not exist, PreflightRefused when too few are free.
@@ -43,17 +42,17 @@ def choose_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> list[dict[s
     if named:
         gpus = gpu_allocation.choose(named, len(named), [gpu["uuid"] for gpu in named], request.force)
         if len(gpus) < len(named):
-            busy = sanitize(gpu_allocation.format_not_free(named))
+            busy = gpu_allocation.format_not_free(named)
             raise PreflightRefused(f"Busy: {busy}.", "Choose other --gpus, or insist with --force.")
         return gpus
-    present = list(facts["gpus"])
+    present = list(facts.gpus)
     gpus = gpu_allocation.choose(present, _number_of_gpus(request), force=request.force)
     if len(gpus) < _number_of_gpus(request):
         raise _too_few(_number_of_gpus(request), present)
     return gpus
 
 
-def needs_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> bool:
+def needs_gpus(request: LaunchRequest, facts: NodeProbe) -> bool:
     """Return True if the run trains on GPUs of this node, False if on its CPU.
 
     Raises ConfigError for options that contradict the configuration, PreflightRefused for a node without usable GPUs.
@@ -62,17 +61,17 @@ def needs_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> bool:
         if request.gpus is not None:
             raise ConfigError("--gpus asks for GPUs, but the configuration has device: cpu.", "Leave out one of them.")
         return False
-    if facts.get("gpus"):
+    if facts.gpus:
         return True
-    if facts.get("gpu_error"):
+    if facts.gpu_error:
         raise PreflightRefused(
-            f"{sanitize(str(facts['gpu_error']))}. giblet cannot see whether this node has a free GPU.",
+            f"{facts.gpu_error}. giblet cannot see whether this node has a free GPU.",
             "Have it repaired (after a driver update, reboot), or train on the CPU: --set device=cpu",
         )
     if request.config.device == "auto" and request.gpus is None:
         return False
     raise PreflightRefused(
-        f"This node has no GPU: {sanitize(str(facts.get('gpu_note') or 'none was found'))}.",
+        f"This node has no GPU: {facts.gpu_note or 'none was found'}.",
         "Choose another node, or train on the CPU: --set device=cpu",
     )
 
@@ -83,20 +82,20 @@ def _number_of_gpus(request: LaunchRequest) -> int:
     return request.gpus or request.config.distributed.world_size
 
 
-def _named_gpus(request: LaunchRequest, facts: Mapping[str, Any]) -> list[dict[str, Any]]:
+def _named_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
     """Return the GPUs that the request names by index. Raises ConfigError for an index that does not exist."""
     if not isinstance(request.gpus, tuple):
         return []
-    by_index = {gpu["index"]: gpu for gpu in facts["gpus"]}
+    by_index = {gpu["index"]: gpu for gpu in facts.gpus}
     for index in request.gpus:
         if index not in by_index:
             raise ConfigError(f"This node has no GPU {index}.", f"It has {', '.join(map(str, by_index))}.")
     return [by_index[index] for index in dict.fromkeys(request.gpus)]
 
 
-def _too_few(n_requested: int, present: Sequence[dict[str, Any]]) -> PreflightRefused:
+def _too_few(n_requested: int, present: Sequence[Gpu]) -> PreflightRefused:
     n_free = len(gpu_allocation.choose(present, len(present)))
-    holders = sanitize(gpu_allocation.format_not_free(present))
+    holders = gpu_allocation.format_not_free(present)
     requested = f"{n_requested} GPU{'s are' if n_requested > 1 else ' is'} requested"
     return PreflightRefused(
         f"{requested}, {n_free} of {len(present)} are free" + (f" ({holders})." if holders else "."),

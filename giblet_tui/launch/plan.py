@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, cast
+from collections.abc import Sequence
+from typing import cast
 
 import msgspec
 from msgspec.structs import replace
@@ -16,6 +16,7 @@ from giblet_train.schema.run_dir import config_name, new_run_id, session_name
 from giblet_tui.agent import gpu_allocation, layout, start_run
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection.agent_bundle import supervisor_script
+from giblet_tui.connection.protocol import Gpu, NodeProbe, Resources
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.gpus import allocate_or_wait
 from giblet_tui.launch.request import LaunchRequest
@@ -69,7 +70,7 @@ def assign_one_node(node: Node, config: Config) -> NodeAssignment:
 def plan_node(
     request: LaunchRequest,
     node: Node,
-    facts: Mapping[str, Any],
+    facts: NodeProbe,
     python: str,
     assignment: NodeAssignment,
     replaced: ReplacedRuns = NO_RUNS,
@@ -88,7 +89,7 @@ def plan_node(
     _refuse_logout(request, node, facts)
     n_processes = (awaits.n_gpus if awaits else len(gpus)) or request.config.distributed.world_size
     config = with_world_size(request.config, n_processes * len(assignment.nodes))
-    workdir = facts["home"] + node.workdir[1:] if node.workdir.startswith("~/") else node.workdir
+    workdir = facts.home + node.workdir[1:] if node.workdir.startswith("~/") else node.workdir
     run_dir = f"{workdir}/runs/{assignment.run_id}"
     run = Run(
         run_id=assignment.run_id,
@@ -101,7 +102,7 @@ def plan_node(
         config_hash=content_hash(config),
         giblet_version=giblet_train.__version__,
         launched_by=request.launched_by,
-        launched_at=facts["now"],
+        launched_at=facts.now,
         gpus=tuple(device["uuid"] for device in gpus),
         nodes=assignment.nodes,
         node_rank=assignment.node_rank,
@@ -118,7 +119,7 @@ def plan_node(
         workdir=workdir,
         run_dir=run_dir,
         files={layout.CONFIG: dump(config), layout.SUPERVISOR_SCRIPT: supervisor_script()},
-        script=start_run.script(facts["python_path"], run_dir, run.node_rank),
+        script=start_run.script(facts.python_path, run_dir, run.node_rank),
         notes=(*_notes(run, gpus, facts), *(f"replaces {run_id}" for run_id in replaced.run_ids)),
         again=request.again,
         force=request.force,
@@ -147,31 +148,32 @@ def training_argv(python: str, run_dir: str, world_size: int, drill: str = "") -
     return [python, *torchrun, *ranks, *train]
 
 
-def ends_at_logout(node: Node, facts: Mapping[str, Any]) -> bool:
+def ends_at_logout(node: Node, facts: NodeProbe) -> bool:
     """Return True if systemd-logind ends a user's tmux and screen at logout; lingering does not prevent it."""
-    return bool(facts.get("kill_user_processes")) and facts.get("user") != "root" and node.transport != "local"
+    return bool(facts.kill_user_processes) and facts.user != "root" and node.transport != "local"
 
 
-def choose_multiplexer(preference: str, facts: Mapping[str, Any]) -> SessionKind:
+def choose_multiplexer(preference: str, facts: NodeProbe) -> SessionKind:
     """Return what the session will run in. Raises PreflightRefused if the preferred one is not installed."""
-    automatic = [kind for kind in facts["session_kinds"] if BACKENDS[kind].is_automatic]
+    automatic = [kind for kind in facts.session_kinds if BACKENDS[kind].is_automatic]
     if preference == "auto":
         return cast(SessionKind, automatic[0])
-    if preference not in facts["session_kinds"]:
+    if preference not in facts.session_kinds:
         raise PreflightRefused(
             f"{preference} is not installed on this node.", f"Use --session {automatic[0]}, or have it installed."
         )
     return cast(SessionKind, preference)
 
 
-def runs_to_replace(name: str, resources: Mapping[str, Any]) -> ReplacedRuns:
+def runs_to_replace(name: str, resources: Resources) -> ReplacedRuns:
     """Return the live runs of a configuration's name. resources: the answer of the agent's `remains`."""
-    run_ids, pids = [], set()
-    for run in resources["runs"]:
-        has_ended = run["files"].get("exit.json") is not None
-        if config_name(run["run_id"]) == name and not has_ended and (run["supervised"] or run["processes"]):
-            run_ids.append(str(run["run_id"]))
-            pids.update(run["processes"])
+    run_ids: list[str] = []
+    pids: set[int] = set()
+    for run in resources.runs:
+        has_ended = run.files.get(layout.EXIT) is not None
+        if config_name(run.run_id) == name and not has_ended and (run.supervised or run.processes):
+            run_ids.append(run.run_id)
+            pids.update(run.processes)
     return ReplacedRuns(run_ids=tuple(run_ids), pids=frozenset(pids))
 
 
@@ -183,15 +185,15 @@ def _argv(
     return tuple(training_argv(python, run_dir, n_processes, request.drill))
 
 
-def _facts_without(facts: Mapping[str, Any], replaced: ReplacedRuns) -> Mapping[str, Any]:
+def _facts_without(facts: NodeProbe, replaced: ReplacedRuns) -> NodeProbe:
     """Return the facts as they will be once these runs have ended. Their GPUs go to the new run, not to the queue."""
     if not replaced.run_ids:
         return facts
-    gpus = gpu_allocation.without_runs(facts.get("gpus") or (), replaced.run_ids, replaced.pids)
-    return {**facts, "gpus": gpus, "waiting": []}
+    gpus = gpu_allocation.without_runs(facts.gpus, replaced.run_ids, replaced.pids)
+    return replace(facts, gpus=tuple(gpus), waiting=())
 
 
-def _refuse_logout(request: LaunchRequest, node: Node, facts: Mapping[str, Any]) -> None:
+def _refuse_logout(request: LaunchRequest, node: Node, facts: NodeProbe) -> None:
     if ends_at_logout(node, facts) and not request.force:
         raise PreflightRefused(
             f"{node.name} ends everything you started when you log out (KillUserProcesses=yes).",
@@ -199,10 +201,10 @@ def _refuse_logout(request: LaunchRequest, node: Node, facts: Mapping[str, Any])
         )
 
 
-def _notes(run: Run, gpus: Sequence[Mapping[str, Any]], facts: Mapping[str, Any]) -> list[str]:
+def _notes(run: Run, gpus: Sequence[Gpu], facts: NodeProbe) -> list[str]:
     if run.awaits is not None:
         n_gpus, n_candidates = run.awaits.n_gpus, len(run.awaits.among)
-        behind = f" (behind {', '.join(facts['waiting'])})" if facts.get("waiting") else ""
+        behind = f" (behind {', '.join(facts.waiting)})" if facts.waiting else ""
         return [f"waits on the node until {n_gpus} of {n_candidates} GPUs are free{behind}, in {_session_phrase(run)}"]
     where = f"GPU {', '.join(str(device['index']) for device in gpus)}" if gpus else "CPU"
     return [f"on {where}, in {_session_phrase(run)}"]

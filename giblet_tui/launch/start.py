@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
-from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -14,10 +13,10 @@ from msgspec.structs import replace
 from giblet_train.schema.errors import ConfigError, GibletError, PreflightRefused
 from giblet_train.schema.records import Rendezvous
 from giblet_train.schema.run_dir import new_run_id
-from giblet_tui.connection import ssh_config
+from giblet_tui.connection import protocol, ssh_config
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
-from giblet_tui.connection.sanitize import sanitize, sanitize_value
+from giblet_tui.connection.protocol import Done, FreePort, NodeProbe, Resources, StartedRun
 from giblet_tui.deploy.install import environment
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.checkpoint_transfer import plan_transfer
@@ -45,8 +44,7 @@ Report = Callable[[str], None]
 class NodeState(msgspec.Struct, frozen=True, kw_only=True):
     """What planning needs to know of a node."""
 
-    facts: Mapping[str, Any]
-    """The answer of the agent's `probe`, sanitised."""
+    facts: NodeProbe
     python: str
     """The interpreter on the node that has this version of giblet."""
     replaced: ReplacedRuns = NO_RUNS
@@ -123,22 +121,18 @@ def start_on_node(plan: LaunchPlan, connection: Connection, report: Report) -> s
         "force": plan.force,
         "replaces": plan.replaces,
     }
-
-    def on_event(event: Mapping[str, Any]) -> None:
-        report(sanitize(str(event.get("sentence") or event.get("step", ""))))
-
     limit_s = START_LIMIT_S + len(plan.replaces) * STOP_LIMIT_S
-    answer = connection.call("start", arguments, timeout_s=limit_s, on_event=on_event)
-    return sanitize(str(answer["run_dir"]))
+    on_event = protocol.progress_to(report)
+    return connection.call("start", arguments, StartedRun, timeout_s=limit_s, on_event=on_event).run_dir
 
 
 def observe_node(target: Target, request: LaunchRequest) -> NodeState:
     """Ask a node for everything that planning needs. Raises PreflightRefused if it lacks this version of giblet."""
     node, connection = target
-    facts = sanitize_value(connection.call("probe", {"workdir": node.workdir}, timeout_s=PROBE_LIMIT_S))
+    facts = connection.call("probe", {"workdir": node.workdir}, NodeProbe, timeout_s=PROBE_LIMIT_S)
     replaced = NO_RUNS
     if request.replace:
-        resources = connection.call("remains", {"workdir": node.workdir}, timeout_s=PROBE_LIMIT_S)
+        resources = connection.call("remains", {"workdir": node.workdir}, Resources, timeout_s=PROBE_LIMIT_S)
         replaced = runs_to_replace(request.config.name, resources)
     return NodeState(facts=facts, python=environment(node, connection).python, replaced=replaced)
 
@@ -169,7 +163,7 @@ def address_of(node: Node) -> str:
 def _rendezvous(target: Target) -> Rendezvous:
     node, connection = target
     address = address_of(node)
-    port = int(connection.call("free_port", {})["port"])
+    port = connection.call("free_port", {}, FreePort).port
     return Rendezvous(address=address, port=port, key=secrets.token_hex(16))
 
 
@@ -192,7 +186,7 @@ def _roll_back(started: Sequence[tuple[Target, LaunchPlan]], error: BaseExceptio
     for (node, connection), plan in started:
         try:
             arguments = {"workdir": plan.workdir, "run_id": plan.run.run_id}
-            connection.call("discard", arguments, timeout_s=DISCARD_LIMIT_S)
+            connection.call("discard", arguments, Done, timeout_s=DISCARD_LIMIT_S)
         except GibletError:
             not_rolled_back.append(node.name)
     if not_rolled_back and isinstance(error, GibletError):

@@ -6,12 +6,13 @@ import queue
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_tui.agent import layout
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import Done, Mark, WatchEvent, receive
 from giblet_tui.inventory.nodes import Node
-from giblet_tui.monitor.node_state import FROM_THE_START, Mark, log_lines
+from giblet_tui.monitor.node_state import FROM_THE_START, log_lines
 from giblet_tui.monitor.watch import LogChunk, follow_log
 
 LINE_BYTES = 400
@@ -29,16 +30,17 @@ def log_end(node: Node, run_id: str, n_lines: int) -> tuple[list[str], Mark]:
     lines: list[str] = []
     mark, there = FROM_THE_START, False
 
-    def take(event: dict[str, Any]) -> None:
+    def take(event: WatchEvent) -> None:
         nonlocal mark, there
-        there = there or "run" in event
-        for piece in event.get("run", {}).get("appended", {}).values():
-            lines.extend(log_lines(piece))
-            mark = piece["mark"]
+        there = there or event.run is not None
+        for appended in event.run.appended.values() if event.run else ():
+            lines.extend(log_lines(appended))
+            mark = appended.mark
 
-    selection = {"runs": [run_id], "files": ["train.log"], "log_bytes": max(1, n_lines) * LINE_BYTES}
+    selection = {"runs": [run_id], "files": [layout.LOG], "log_bytes": max(1, n_lines) * LINE_BYTES}
     with connect(node) as connection:
-        connection.call("observe", {"workdir": node.workdir, **selection}, timeout_s=60.0, on_event=take)
+        arguments = {"workdir": node.workdir, **selection}
+        connection.call("observe", arguments, Done, timeout_s=60.0, on_event=receive(WatchEvent, take))
     if not there:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
     return (lines[-n_lines:] if n_lines else []), mark

@@ -39,7 +39,10 @@ from giblet_train.schema.records import (
     decode_metrics,
 )
 from giblet_train.schema.run_dir import config_name, session_name
+from giblet_tui.agent import layout
 from giblet_tui.agent.sessions import BACKENDS
+from giblet_tui.connection import protocol
+from giblet_tui.connection.protocol import Appended, Mark, RunNews, Tick, WatchEvent
 from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_value
 from giblet_tui.monitor.snapshots import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
 
@@ -49,8 +52,7 @@ LOG_LINES = 400
 NOT_ALLOWED = "It went away, or we may not read it."
 
 R = TypeVar("R", bound=Record)
-Mark = dict[str, Any]
-FROM_THE_START: Mark = {"offset": 0, "inode": None, "head": None, "skipping": False}
+FROM_THE_START = Mark()
 
 
 class RunState(msgspec.Struct, frozen=True):
@@ -64,7 +66,7 @@ class RunState(msgspec.Struct, frozen=True):
     @property
     def run_json_error(self) -> str:
         """Reason why its run.json cannot be read; empty if it can."""
-        return self.snapshot.unread.get("run.json", "")
+        return self.snapshot.unread.get(layout.RUN, "")
 
     @property
     def is_final(self) -> bool:
@@ -90,17 +92,16 @@ class NodeState(msgspec.Struct, frozen=True):
         return {run_id: dict(run.marks) for run_id, run in self.runs.items()}
 
 
-def apply_event(state: NodeState, event: Mapping[str, Any], heard_at: float) -> NodeState:
+def apply_event(state: NodeState, event: WatchEvent, heard_at: float) -> NodeState:
     """Return the state after one event. heard_at: its arrival on our clock."""
-    if "run" in event:
-        piece = event["run"]
-        run_id = str(piece["run_id"])
-        run = _fold_run(state.runs.get(run_id) or _unread(run_id, state.node), piece)
+    if event.run is not None:
+        run_id = event.run.run_id
+        run = _fold_run(state.runs.get(run_id) or _unread(run_id, state.node), event.run)
         if run.is_final:  # nothing will change its health: judged once, however many old runs there are
             run = replace(run, snapshot=_with_health(run, state, lost=False, elapsed_s=0.0))
         return replace(state, runs={**state.runs, run_id: run})
-    if "tick" in event:
-        return _fold_tick(state, event["tick"], heard_at)
+    if event.tick is not None:
+        return _fold_tick(state, event.tick, heard_at)
     return state
 
 
@@ -118,26 +119,26 @@ def to_snapshot(state: NodeState, link: LinkState = "live", sentence: str = "", 
     )
 
 
-def _fold_tick(state: NodeState, tick: Mapping[str, Any], heard_at: float) -> NodeState:
-    new_facts = sanitize_value(tick.get("facts", {}))
+def _fold_tick(state: NodeState, tick: Tick, heard_at: float) -> NodeState:
     facts = msgspec.structs.asdict(state.facts)
-    facts |= {key: value for key, value in new_facts.items() if key in facts}
-    facts["clock_skew_s"] = tick["now"] - heard_at
-    if "gpus" in new_facts:
-        facts["gpus"] = tuple(_gpu(gpu) for gpu in new_facts["gpus"])
-    present = tick.get("present")
-    runs = state.runs if present is None else {run_id: run for run_id, run in state.runs.items() if run_id in present}
+    facts |= {key: value for key, value in tick.facts.items() if key in facts}
+    facts["clock_skew_s"] = tick.now - heard_at
+    if "gpus" in tick.facts:
+        facts["gpus"] = tuple(_gpu(gpu) for gpu in tick.facts["gpus"])
+    runs = state.runs
+    if tick.present is not None:
+        runs = {run_id: run for run_id, run in runs.items() if run_id in tick.present}
     return replace(
         state,
         runs=runs,
         facts=msgspec.convert(facts, NodeFacts, from_attributes=True),
-        sessions_known=state.sessions_known or "sessions" in new_facts,
-        now=tick["now"],
+        sessions_known=state.sessions_known or "sessions" in tick.facts,
+        now=tick.now,
         heard_at=heard_at,
     )
 
 
-def _gpu(device: Mapping[str, Any]) -> Gpu:
+def _gpu(device: protocol.Gpu) -> Gpu:
     processes = tuple((p["pid"], p.get("user", ""), p["memory_gib"]) for p in device.get("processes", ()))
     return msgspec.convert({**device, "processes": processes}, Gpu)
 
@@ -163,30 +164,31 @@ def _unread(run_id: str, node: str) -> RunState:
     return RunState(RunSnapshot(run=run, health=Health(state="unknown", sentence="not read yet")))
 
 
-def _fold_run(state: RunState, piece: Mapping[str, Any]) -> RunState:
+def _fold_run(state: RunState, news: RunNews) -> RunState:
     snapshot = state.snapshot
-    for name, text in piece.get("files", {}).items():
-        if name == "run.json":
+    for name, text in news.files.items():
+        if name == layout.RUN:
             snapshot = _with_run(snapshot, text)
-        elif name == "config.yaml":
+        elif name == layout.CONFIG:
             snapshot = _with_config(snapshot, text)
-        elif name == "heartbeat.json":
+        elif name == layout.HEARTBEAT:
             snapshot = replace(snapshot, heartbeat=_record(text, Heartbeat))
-        elif name == "supervisor.json":
+        elif name == layout.SUPERVISOR:
             supervisor = _record(text, SupervisorRecord)
             snapshot = replace(snapshot, waiting_for=supervisor.waiting_for if supervisor else "")
-        elif name == "exit.json":
+        elif name == layout.EXIT:
             snapshot = replace(snapshot, exit=_record(text, Exit))
-        elif name == "cause.json":
+        elif name == layout.CAUSE:
             snapshot = replace(snapshot, cause=_record(text, NodeFailure))
-    if "checkpoints" in piece:
-        records = (_record(text, CheckpointRecord) for text in piece["checkpoints"])
+    if news.checkpoints is not None:
+        records = (_record(text, CheckpointRecord) for text in news.checkpoints)
         snapshot = replace(snapshot, checkpoints=tuple(record for record in records if record is not None))
     marks = dict(state.marks)
-    for name, appended in piece.get("appended", {}).items():
+    for name, appended in news.appended.items():
         snapshot = _APPENDING[name](snapshot, appended)
-        marks[name] = appended["mark"]
-    process, here = piece.get("process", state.process), piece.get("here", state.here)
+        marks[name] = appended.mark
+    process = state.process if isinstance(news.process, msgspec.UnsetType) else news.process
+    here = state.here if isinstance(news.here, msgspec.UnsetType) else news.here
     return RunState(snapshot, marks, process, here)
 
 
@@ -197,18 +199,18 @@ def _with_run(snapshot: RunSnapshot, text: str | None) -> RunSnapshot:
         run = decode(_clean(text), Run)
         if run.run_id != snapshot.run.run_id:
             raise DataError(f"It is {run.run_id}'s: the folder was copied or renamed.")
-        return _readable(replace(snapshot, run=run), "run.json")
+        return _readable(replace(snapshot, run=run), layout.RUN)
     except DataError as error:
-        return _unreadable(snapshot, "run.json", error)
+        return _unreadable(snapshot, layout.RUN, error)
 
 
 def _with_config(snapshot: RunSnapshot, text: str | None) -> RunSnapshot:
     try:
         if text is None:
             raise DataError(NOT_ALLOWED)
-        return _readable(replace(snapshot, config=_config(text)), "config.yaml")
+        return _readable(replace(snapshot, config=_config(text)), layout.CONFIG)
     except ConfigError as error:
-        return _unreadable(replace(snapshot, config=None), "config.yaml", error)
+        return _unreadable(replace(snapshot, config=None), layout.CONFIG, error)
 
 
 def _readable(snapshot: RunSnapshot, name: str) -> RunSnapshot:
@@ -219,8 +221,8 @@ def _unreadable(snapshot: RunSnapshot, name: str, error: ConfigError) -> RunSnap
     return replace(snapshot, unread={**snapshot.unread, name: sanitize(f"{error.message} {error.remedy}".strip())})
 
 
-def _with_metrics(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
-    if appended["reset"]:
+def _with_metrics(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
+    if appended.reset:
         snapshot = replace(
             snapshot, plan_record=None, data=None, steps=(), epochs=(), events=(), evaluation=None, malformed_lines=0
         )
@@ -236,8 +238,8 @@ def _with_metrics(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnap
         epochs=(*snapshot.epochs, *of_kind.get(EpochMetric, ())),
         events=(*snapshot.events, *of_kind.get(EventMetric, ())),
         evaluation=of_kind.get(EvaluationMetric, [snapshot.evaluation])[-1],
-        malformed_lines=snapshot.malformed_lines + malformed + appended["skipped"],
-        metrics_offset=appended["mark"]["offset"],
+        malformed_lines=snapshot.malformed_lines + malformed + appended.skipped,
+        metrics_offset=appended.mark.offset,
     )
 
 
@@ -248,36 +250,36 @@ def _newest_plan(newest: RunMetric | None, records: Sequence[RunMetric]) -> RunM
     return newest
 
 
-def _with_alerts(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
-    before = () if appended["reset"] else snapshot.alerts
+def _with_alerts(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
+    before = () if appended.reset else snapshot.alerts
     return replace(snapshot, alerts=(*before, *decode_lines(map(sanitize_json, _lines(appended)), Alert)))
 
 
-def _with_answers(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
-    before = () if appended["reset"] else snapshot.answers
+def _with_answers(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
+    before = () if appended.reset else snapshot.answers
     return replace(snapshot, answers=(*before, *decode_lines(map(sanitize_json, _lines(appended)), AlertResponse)))
 
 
-def _with_log(snapshot: RunSnapshot, appended: Mapping[str, Any]) -> RunSnapshot:
-    before = () if appended["reset"] else snapshot.log_tail
+def _with_log(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
+    before = () if appended.reset else snapshot.log_tail
     lines = (*before, *log_lines(appended))[-LOG_LINES:]
-    return replace(snapshot, log_tail=lines, log_offset=appended["mark"]["offset"])
+    return replace(snapshot, log_tail=lines, log_offset=appended.mark.offset)
 
 
 _APPENDING = {
-    "metrics.jsonl": _with_metrics,
-    "alerts.jsonl": _with_alerts,
-    "answers.jsonl": _with_answers,
-    "train.log": _with_log,
+    layout.METRICS: _with_metrics,
+    layout.ALERTS: _with_alerts,
+    layout.ANSWERS: _with_answers,
+    layout.LOG: _with_log,
 }
 
 
-def log_lines(appended: Mapping[str, Any]) -> list[str]:
+def log_lines(appended: Appended) -> list[str]:
     """Return a piece of a log as lines safe for a terminal; missing parts are marked."""
-    gap_notice = ["(the log was cut short or replaced here: lines may be missing)"] * appended["gap"]
-    text = _bytes(appended["text"]).decode("utf-8", "replace")
+    gap_notice = ["(the log was cut short or replaced here: lines may be missing)"] * appended.gap
+    text = _bytes(appended.text).decode("utf-8", "replace")
     lines = [sanitize_line(line) for line in text.removesuffix("\n").split("\n")] if text else []
-    return [*gap_notice, *lines, *["(a line of more than 1 MiB is left out here)"] * appended["skipped"]]
+    return [*gap_notice, *lines, *["(a line of more than 1 MiB is left out here)"] * appended.skipped]
 
 
 def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float) -> RunSnapshot:
@@ -317,8 +319,8 @@ def _of_several(snapshot: RunSnapshot, health: Health) -> Health:
     return health
 
 
-def _lines(appended: Mapping[str, Any]) -> list[bytes]:
-    return [line for line in _bytes(appended["text"]).split(b"\n") if line]
+def _lines(appended: Appended) -> list[bytes]:
+    return [line for line in _bytes(appended.text).split(b"\n") if line]
 
 
 def _record(text: str | None, kind: type[R]) -> R | None:
@@ -334,7 +336,7 @@ def _record(text: str | None, kind: type[R]) -> R | None:
 @functools.lru_cache(maxsize=256)
 def _config(text: str) -> Config:
     """Decode a config.yaml; cached by text. Raises ConfigError."""
-    return config_loader.from_mapping(sanitize_value(yaml_io.load_text(text, "config.yaml")), "config.yaml").config
+    return config_loader.from_mapping(sanitize_value(yaml_io.load_text(text, layout.CONFIG)), layout.CONFIG).config
 
 
 def _clean(text: str) -> bytes:

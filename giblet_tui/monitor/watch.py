@@ -11,19 +11,20 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from msgspec.structs import replace
 
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_train.schema.health import Health
+from giblet_tui.agent import layout
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import Done, Mark, WatchEvent, receive
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache
-from giblet_tui.monitor.node_state import Mark, NodeState, apply_event, log_lines, to_snapshot
+from giblet_tui.monitor.node_state import NodeState, apply_event, log_lines, to_snapshot
 from giblet_tui.monitor.snapshots import LinkState, NodeSnapshot
 
 INTERVAL_S = 0.25
@@ -134,11 +135,11 @@ class NodeWatch:
         }
         with connect(self._node) as connection:
             self._connection = connection
-            for event in connection.stream("watch", arguments):
+            for event in connection.stream("watch", arguments, WatchEvent):
                 if self._stopping.is_set():
                     return
                 self._state = apply_event(self._state, event, time.time())
-                if "tick" in event:
+                if event.tick is not None:
                     pauses.reset()
                     self._heard_at = time.monotonic()
                     self._post("live", "")
@@ -164,13 +165,13 @@ def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
     """
     state = NodeState(node.name)
 
-    def take(event: dict[str, Any]) -> None:
+    def take(event: WatchEvent) -> None:
         nonlocal state
         state = apply_event(state, event, time.time())
 
     arguments = {"workdir": node.workdir, "runs": None if runs is None else list(runs)}
     with connect(node) as connection:
-        connection.call("observe", arguments, timeout_s=OBSERVE_LIMIT_S, on_event=take)
+        connection.call("observe", arguments, Done, timeout_s=OBSERVE_LIMIT_S, on_event=receive(WatchEvent, take))
     return to_snapshot(state)
 
 
@@ -189,27 +190,27 @@ def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: in
             "workdir": node.workdir,
             "interval_s": INTERVAL_S,
             "runs": [run_id],
-            "files": ["train.log"],
+            "files": [layout.LOG],
             "log_bytes": last_bytes,
-            "marks": {run_id: {"train.log": mark} if mark else {}},
+            "marks": {run_id: {layout.LOG: mark} if mark else {}},
         }
         try:
             with connect(node) as connection:
                 reached = True
-                for event in connection.stream("watch", arguments):
+                for event in connection.stream("watch", arguments, WatchEvent):
                     state = apply_event(state, event, time.time())
-                    if "tick" in event:
+                    if event.tick is not None:
                         pauses.reset()
                         if (ended := _ended(state, run_id)) is not None:
-                            yield LogChunk(offset=mark["offset"] if mark else 0, health=ended)
+                            yield LogChunk(offset=mark.offset if mark else 0, health=ended)
                             return
-                    for piece in event.get("run", {}).get("appended", {}).values():
-                        mark = piece["mark"]
-                        yield LogChunk(tuple(log_lines(piece)), mark["offset"])
+                    for appended in event.run.appended.values() if event.run else ():
+                        mark = appended.mark
+                        yield LogChunk(tuple(log_lines(appended)), mark.offset)
         except (Unreachable, TimedOut) as error:
             if isinstance(error, NotLetIn) or not (reached or time.monotonic() - began < FIRST_CONNECTION_S):
                 raise
-            yield LogChunk(offset=mark["offset"] if mark else 0, notice=f"{error.message} {AGAIN}")
+            yield LogChunk(offset=mark.offset if mark else 0, notice=f"{error.message} {AGAIN}")
             time.sleep(pauses.next_s(time.monotonic()))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import msgspec
@@ -11,8 +11,8 @@ from msgspec.structs import replace
 from giblet_train.schema.config import Config
 from giblet_train.schema.disk_usage import GIB, checkpoints_at_most
 from giblet_train.schema.errors import GibletError
-from giblet_tui.connection.sanitize import sanitize_value
-from giblet_tui.deploy.install import Environment
+from giblet_tui.agent.sessions import BACKENDS
+from giblet_tui.connection.protocol import EngineFacts, Gpu, NodeProbe
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.plan import ends_at_logout
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -38,19 +38,18 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def findings(
-    node: Node, probe: Mapping[str, Any], engine: Environment | GibletError, clock_skew_s: float = 0.0
+    node: Node, probe: NodeProbe, engine: EngineFacts | GibletError, clock_skew_s: float = 0.0
 ) -> list[Finding]:
-    """Judge the answer of the agent's `probe` and the state of the engine. Sanitizes all text from the node.
+    """Judge the answer of the agent's `probe` and the state of the engine.
 
     Args:
         clock_skew_s: Clock of the node minus clock of the laptop, in seconds.
     """
-    probe = sanitize_value(probe)
     own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe)]
     return [_engine(engine), _sessions(node, probe), *_gpus(probe), *own]
 
 
-def needs(config: Config, probe: Mapping[str, Any], earlier_runs: Sequence[RunSnapshot]) -> list[Finding]:
+def needs(config: Config, probe: NodeProbe, earlier_runs: Sequence[RunSnapshot]) -> list[Finding]:
     """Check that the node's disk and memory suffice, judged by what earlier runs of the same name needed.
 
     A need that no earlier run has shown is reported as unknown, never guessed.
@@ -69,10 +68,8 @@ def needs(config: Config, probe: Mapping[str, Any], earlier_runs: Sequence[RunSn
         else (n_ranks * memory[0], f"{n_ranks} process{'es' if n_ranks > 1 else ''} of {memory[0]:.1f} GiB")
     )
     return [
-        _space_finding(
-            "checkpoints", disk, float(probe.get("disk_free_gib") or 0.0), "Free some: giblet prune NODE --dry-run"
-        ),
-        _space_finding("memory", ram, float(probe.get("ram_available_gib") or 0.0), "Take fewer processes, or wait."),
+        _space_finding("checkpoints", disk, probe.disk_free_gib, "Free some: giblet prune NODE --dry-run"),
+        _space_finding("memory", ram, probe.ram_available_gib, "Take fewer processes, or wait."),
     ]
 
 
@@ -108,16 +105,16 @@ def _space_finding(name: str, need: tuple[float, str] | None, there_gib: float, 
     return Finding(name=name, well=needed_gib <= there_gib, sentence=sentence, remedy=remedy, needed=True)
 
 
-def _engine(engine: Environment | GibletError) -> Finding:
+def _engine(engine: EngineFacts | GibletError) -> Finding:
     if isinstance(engine, GibletError):
         return Finding(name="engine", well=False, sentence=engine.message, remedy=engine.remedy, needed=True)
     return Finding(name="engine", well=True, sentence=f"giblet {engine.version}, torch {engine.torch}, {engine.python}")
 
 
-def _sessions(node: Node, probe: Mapping[str, Any]) -> Finding:
-    present = [name for name in ("tmux", "screen") if probe.get(name)]
+def _sessions(node: Node, probe: NodeProbe) -> Finding:
+    present = [kind for kind in probe.session_kinds if BACKENDS[kind].has_terminal]
     multiplexer = node.multiplexer
-    if multiplexer in ("tmux", "screen") and multiplexer not in present:
+    if multiplexer != "auto" and multiplexer not in probe.session_kinds:
         remedy = f"Have {multiplexer} installed there, or set `multiplexer: auto` for the node."
         return Finding(name="sessions", well=False, sentence=f"{multiplexer} is missing", remedy=remedy, needed=True)
     if present:
@@ -128,23 +125,23 @@ def _sessions(node: Node, probe: Mapping[str, Any]) -> Finding:
     )
 
 
-def _gpus(probe: Mapping[str, Any]) -> list[Finding]:
-    gpus = probe.get("gpus") or []
+def _gpus(probe: NodeProbe) -> list[Finding]:
+    gpus = probe.gpus
     if not gpus:
-        return [Finding(name="gpus", well=True, sentence=str(probe.get("gpu_note") or "none; runs use the CPU"))]
+        return [Finding(name="gpus", well=True, sentence=probe.gpu_note or "none; runs use the CPU")]
     return [Finding(name=f"gpu {gpu['index']}", well=True, sentence=_gpu(gpu)) for gpu in gpus]
 
 
-def _gpu(gpu: Mapping[str, Any]) -> str:
+def _gpu(gpu: Gpu) -> str:
     """Describe a GPU's memory use, by process."""
     holders = [f"{p.get('user') or '?'} {p['memory_gib']:.1f} GiB (pid {p['pid']})" for p in gpu["processes"]]
     used = f"{gpu['memory_used_gib']:.1f}/{gpu['memory_total_gib']:.0f} GiB"
     return f"{gpu['name']}, {used}, {', '.join(holders) or 'free'}"
 
 
-def _disk(node: Node, probe: Mapping[str, Any]) -> Finding:
-    free = float(probe.get("disk_free_gib") or 0.0)
-    if not probe.get("writable", True):
+def _disk(node: Node, probe: NodeProbe) -> Finding:
+    free = probe.disk_free_gib
+    if not probe.writable:
         return Finding(
             name="disk",
             well=False,
@@ -170,7 +167,7 @@ def _clock(skew_s: float) -> Finding:
     )
 
 
-def _logout(node: Node, probe: Mapping[str, Any]) -> Finding:
+def _logout(node: Node, probe: NodeProbe) -> Finding:
     """Check whether systemd ends runs at logout. It ends tmux and screen too, and lingering does not prevent it."""
     if ends_at_logout(node, probe):
         remedy = (

@@ -10,7 +10,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -21,8 +21,8 @@ from giblet_train.schema.records import CheckpointRecord
 from giblet_tui.agent import layout
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
-from giblet_tui.connection.sanitize import sanitize
-from giblet_tui.deploy.install import Environment, environment, own_environment
+from giblet_tui.connection.protocol import EngineFacts, JobEvent, JobResult, JobState, receive
+from giblet_tui.deploy.install import environment, own_environment
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.snapshots import NodeFacts, RunSnapshot
@@ -71,28 +71,7 @@ class EvaluationJob(msgspec.Struct, frozen=True, kw_only=True):
         return {"workdir": self.node.workdir, "run_id": self.run_id, "name": self.name}
 
 
-class OutputFile(msgspec.Struct, frozen=True, kw_only=True):
-    """A file that an evaluation wrote."""
-
-    name: str
-    bytes: int
-    sha256: str
-
-
-class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """Outcome of an evaluation, and the files it wrote into the folder `out` on its node."""
-
-    code: int | None
-    out: str
-    files: tuple[OutputFile, ...]
-
-    @property
-    def size(self) -> int:
-        """Total bytes of all files."""
-        return sum(file.bytes for file in self.files)
-
-
-def engine_of(run: RunSnapshot, node: Node, connection: Connection, report: Callable[[str], None]) -> Environment:
+def engine_of(run: RunSnapshot, node: Node, connection: Connection, report: Callable[[str], None]) -> EngineFacts:
     """Return the environment that a run was trained with; if it is gone, report that and return this version's.
 
     Raises ConfigError for a run that giblet did not train, PreflightRefused if there is neither environment.
@@ -112,7 +91,7 @@ def checkpoint(run: RunSnapshot, role: str) -> CheckpointRecord:
     return pull.checkpoint(run, role, ways)
 
 
-def plan(question: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, engine: Environment) -> EvaluationJob:
+def plan(question: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, engine: EngineFacts) -> EvaluationJob:
     """Plan an evaluation. Raises ConfigError if a run has no such checkpoint or an input file is missing."""
     records = [checkpoint(run, question.role) for run in runs]
     for path in question.inputs.values():
@@ -161,7 +140,7 @@ def checkpoint_sentence(run: RunSnapshot, record: CheckpointRecord, role: str) -
     return f"{sentence}; the run continues untouched" if run.health.live else sentence
 
 
-def wait_for(inspection: EvaluationJob, report: Callable[[str], None]) -> Result:
+def wait_for(inspection: EvaluationJob, report: Callable[[str], None]) -> JobResult:
     """Start the evaluation or join it, report its output until it ends, and reconnect after lost connections.
 
     Raises the node's refusal; Unreachable if the node was never reached or refuses the login.
@@ -169,28 +148,29 @@ def wait_for(inspection: EvaluationJob, report: Callable[[str], None]) -> Result
     request_id, mark = secrets.token_hex(8), None
     node = inspection.node.name
 
-    def take(event: Mapping[str, Any]) -> None:
+    def take(event: JobEvent) -> None:
         nonlocal mark
-        mark = event.get("mark", mark)
-        for line in event.get("said", ()):
-            report(sanitize(str(line)))
-        if "state" in event:
-            on = sanitize(str(event["on"]))
-            words = {"begun": f"at work on {node}, on {on}", "joined": f"already at work on {node}, on {on}; joined"}
-            report(words.get(str(event["state"]), f"{node} already has the results"))
+        mark = event.mark or mark
+        for line in event.said:
+            report(line)
+        if event.state:
+            words = {
+                "begun": f"at work on {node}, on {event.on}",
+                "joined": f"already at work on {node}, on {event.on}; joined",
+            }
+            report(words.get(event.state, f"{node} already has the results"))
 
-    def work(connection: Connection) -> Result:
+    def work(connection: Connection) -> JobResult:
         for remote, path in inspection.inputs.items():
             connection.put(path, f"{inspection.node.workdir}/{remote}")
         request = {**inspection.where, "python": inspection.python, "argv": list(inspection.argv)}
         request |= {"gpu": inspection.gpu, "asked": request_id, "mark": mark}
-        answer = connection.call("inspect", request, timeout_s=LIMIT_S, on_event=take)
-        return msgspec.convert(answer, Result)
+        return connection.call("inspect", request, JobResult, timeout_s=LIMIT_S, on_event=receive(JobEvent, take))
 
     return _retry(inspection.node, work, report)
 
 
-def download(inspection: EvaluationJob, result: Result, target: Path, report: Callable[[str], None]) -> list[Path]:
+def download(inspection: EvaluationJob, result: JobResult, target: Path, report: Callable[[str], None]) -> list[Path]:
     """Copy its files into `target`, across lost connections; return their paths. Raises DataError, OSError."""
     names = [pull.safe_name(file.name, inspection.run_id) for file in result.files]
 
@@ -207,8 +187,8 @@ def download(inspection: EvaluationJob, result: Result, target: Path, report: Ca
 def cancel(inspection: EvaluationJob) -> bool:
     """End the evaluation and remove its files on the node; return True if there was one. Raises the node's refusal."""
     with connect(inspection.node) as connection:
-        answer = connection.call("end_inspection", inspection.where, timeout_s=_END_LIMIT_S)
-    return bool(answer["was"] != "none")
+        job = connection.call("end_inspection", inspection.where, JobState, timeout_s=_END_LIMIT_S)
+    return job.was != "none"
 
 
 def failure(inspection: EvaluationJob, code: int | None) -> RunFailed | None:

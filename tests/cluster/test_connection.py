@@ -22,6 +22,7 @@ import pytest
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.connection import ssh
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import Done, RunIds, WatchEvent
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, wait_until
 
@@ -42,17 +43,17 @@ def test_bytes_arrive_whole(tensor01: LoopbackNode) -> None:
 def test_the_node_s_refusal_is_the_error(tensor01: LoopbackNode) -> None:
     with connect(tensor01.node()) as connection:
         with pytest.raises(GibletError, match="not an absolute path") as refused:
-            connection.call("read", {"path": "relative"})
+            connection.call("read", {"path": "relative"}, Done)
         assert refused.value.exit_code == 2
         with pytest.raises(GibletError, match="No such file or directory: /not/there"):
-            connection.call("read", {"path": "/not/there"})
+            connection.call("read", {"path": "/not/there"}, Done)
         with pytest.raises(GibletError, match="no operation 'nothing'"):
-            connection.call("nothing", {})
+            connection.call("nothing", {}, Done)
 
 
 def test_an_operation_has_a_deadline(tensor01: LoopbackNode) -> None:
     with connect(tensor01.node()) as connection, pytest.raises(TimedOut):
-        connection.call("watch", {"workdir": "~/giblet", "interval_s": 0.2}, timeout_s=0.5)
+        connection.call("watch", {"workdir": "~/giblet", "interval_s": 0.2}, Done, timeout_s=0.5)
 
 
 def test_many_calls_one_connection(tensor01: LoopbackNode) -> None:
@@ -74,7 +75,7 @@ def test_connections_leave_nothing_behind(tensor01: LoopbackNode) -> None:
     descriptors, threads = len(os.listdir("/proc/self/fd")), threading.active_count()
     for _ in range(8):
         with connect(tensor01.node()) as connection:
-            connection.call("runs", {"workdir": "~/giblet"})
+            connection.call("runs", {"workdir": "~/giblet"}, RunIds)
     wait_until(lambda: threading.active_count() <= threads, what="the end of every thread")
     assert len(os.listdir("/proc/self/fd")) <= descriptors
 
@@ -177,7 +178,7 @@ def test_a_key_of_the_agent(cluster: Cluster, tensor01: LoopbackNode, tmp_path: 
         wait_until(where.exists, what="the agent")
         subprocess.run(["ssh-add", "-q", str(held)], env={**os.environ, "SSH_AUTH_SOCK": str(where)}, check=True)
         with connect(cluster.node("by-agent", tensor01.home)) as connection:
-            connection.call("runs", {"workdir": "~/giblet"})
+            connection.call("runs", {"workdir": "~/giblet"}, RunIds)
     finally:
         agent.kill()
         agent.wait()
@@ -212,7 +213,7 @@ def test_a_frozen_server(tensor02: LoopbackNode, monkeypatch: pytest.MonkeyPatch
     for stage in ("open a channel", "is lost"):
         with connect(tensor02.node()) as connection:
             try:
-                events = connection.stream("watch", {"workdir": "~/giblet", "interval_s": 0.2})
+                events = connection.stream("watch", {"workdir": "~/giblet", "interval_s": 0.2}, WatchEvent)
                 if stage == "is lost":
                     next(events)
                 tensor02.signal_sessions(signal.SIGSTOP)

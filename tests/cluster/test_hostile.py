@@ -17,6 +17,7 @@ from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.connection import ssh_config
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.host_keys import HostKey, check
+from giblet_tui.connection.protocol import RunIds
 from giblet_tui.errors import NotLetIn, Unreachable
 from tests.cluster.conftest import unavailable
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, which
@@ -185,7 +186,7 @@ def test_start_up_files_do_not_confuse(tensor01: LoopbackNode, habit: str) -> No
     rc.write_text(RC_FILES[habit] + "\n")
     try:
         with connect(tensor01.node()) as connection:
-            assert connection.call("runs", {"workdir": "~/none"}) == {"runs": []}
+            assert connection.call("runs", {"workdir": "~/none"}, RunIds).runs == ()
     finally:
         rc.unlink()
 
@@ -195,7 +196,7 @@ def test_a_start_up_file_that_exits_is_named(tensor01: LoopbackNode) -> None:
     rc.write_text("echo 'no \x1b[2Jshell for you'; exit 3\n")
     try:
         with connect(tensor01.node()) as connection, pytest.raises(Unreachable, match="status 3") as refused:
-            connection.call("runs", {"workdir": "~/none"})
+            connection.call("runs", {"workdir": "~/none"}, RunIds)
         assert "no \\x1b[2Jshell for you" in refused.value.message and "bashrc" in refused.value.remedy
     finally:
         rc.unlink()
@@ -209,13 +210,13 @@ def test_an_interpreter_that_is_missing_or_old(tensor01: LoopbackNode) -> None:
         program.write_text(f'#!/bin/sh\nexec {sys.executable} -I -c "{older}$3"\n')
         program.chmod(0o755)
         with connect(node) as connection, pytest.raises(GibletError, match=r"Python 3\.6\.9 on the node is too old"):
-            connection.call("runs", {"workdir": "~/none"})
+            connection.call("runs", {"workdir": "~/none"}, RunIds)
         program.write_text("#!/bin/sh\necho python3: not found >&2\nexit 127\n")
         with connect(node) as connection, pytest.raises(Unreachable, match="no python3 on tensor01"):
-            connection.call("runs", {"workdir": "~/none"})
+            connection.call("runs", {"workdir": "~/none"}, RunIds)
         (tensor01.home / "my python").symlink_to(sys.executable)
         with connect(tensor01.node(python="~/my python")) as connection:
-            assert connection.call("runs", {"workdir": "~/none"}) == {"runs": []}
+            assert connection.call("runs", {"workdir": "~/none"}, RunIds).runs == ()
     finally:
         program.unlink()
 

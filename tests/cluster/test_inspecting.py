@@ -23,7 +23,7 @@ from giblet_train.schema.config_loader import load
 from giblet_train.schema.errors import ConfigError, GibletError, PreflightRefused
 from giblet_train.schema.records import CheckpointRecord, encode
 from giblet_tui.connection.connect import connect
-from giblet_tui.deploy.install import Environment
+from giblet_tui.connection.protocol import EngineFacts, Holdings
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.snapshots import NodeFacts
 from giblet_tui.results import remote_evaluation as inspection
@@ -134,7 +134,7 @@ class Bench:
         self.said: list[str] = []
 
     def inspection(self, **question: Any) -> EvaluationJob:
-        engine = Environment(python=str(self.engine), version="0", fingerprint="f", torch=None)
+        engine = EngineFacts(python=str(self.engine), version="0", fingerprint="f", torch=None)
         return inspection.plan(EvaluationRequest(verb="evaluate", **question), [self.run], self.node, engine)
 
     def attend(self, planned: EvaluationJob) -> tuple[threading.Thread, list[Any]]:
@@ -185,8 +185,8 @@ def test_two_who_ask_the_same_share_one_and_it_can_be_ended(bench: Bench) -> Non
     wait_until(lambda: any("already, on the CPU; joined" in line for line in bench.said), 30.0, "the second one's word")
     assert len({command for command in bench.at_work() if "/bin/sh -c" in command}) == 1
     with connect(bench.node) as connection:
-        found = connection.call("holdings", {"workdir": bench.node.workdir})
-    kept = {run["name"]: run["kept"] for run in found["runs"]}
+        found = connection.call("holdings", {"workdir": bench.node.workdir}, Holdings)
+    kept = {run.name: run.kept for run in found.runs}
     assert kept[bench.run.run.run_id] == "it is being inspected"
     assert inspection.cancel(planned)
     first.join(30)
@@ -254,7 +254,7 @@ def test_ctrl_c_leaves_it_at_work_and_says_how_to_come_back(
 
 def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
     node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path))
-    engine = Environment(python="/python", version="0", fingerprint="f", torch=None)
+    engine = EngineFacts(python="/python", version="0", fingerprint="f", torch=None)
     run = fleets.run()
     with pytest.raises(ConfigError, match="has no best checkpoint yet"):
         inspection.plan(EvaluationRequest(verb="evaluate"), [run], node, engine)

@@ -19,6 +19,7 @@ from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError, PreflightRefused, RunFailed
 from giblet_tui.agent import run_processes, sessions, stop_run
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import NodeProbe
 from giblet_tui.control.stop import find_stale, probe_resources, raise_if_survivors, stop
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
@@ -61,7 +62,7 @@ class Site:
             config=Config(name="demo", seed=time.time_ns() % 10**9), launched_by="x@y", grace_s=5.0, **request
         )
         with connect(self.node) as connection:
-            facts = connection.call("probe", {"workdir": self.node.workdir})
+            facts = connection.call("probe", {"workdir": self.node.workdir}, NodeProbe)
         return plan_node(asked, self.node, facts, str(trainer), assign_one_node(self.node, asked.config))
 
     def run(self, behaviour: str, **request: object) -> str:
@@ -144,7 +145,7 @@ def test_a_run_without_a_step_is_told_of_and_goes_on(site):
 def test_the_node_refuses_a_second_run_of_one_configuration(site):
     first = site.planned(STEPS)
     with connect(site.node) as connection:
-        facts = connection.call("probe", {"workdir": site.node.workdir})
+        facts = connection.call("probe", {"workdir": site.node.workdir}, NodeProbe)
         request = LaunchRequest(config=first.config, launched_by="b@c")
         second = plan_node(request, site.node, facts, first.run.argv[0], assign_one_node(site.node, first.config))
         start_on_node(first, connection, lambda stage: None)

@@ -19,6 +19,7 @@ import pytest
 
 from giblet_tui.connection import login_prompts, ssh_auth
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import NodeProbe, RunIds, WatchEvent
 from giblet_tui.connection.ssh import SSHConnection
 from giblet_tui.errors import NotLetIn, Unreachable
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, processes, wait_until
@@ -39,13 +40,13 @@ def masters(folder_prefix: str = "gib-") -> list[str]:
 def test_the_systems_ssh_runs_the_same_agent_on_one_connection(tensor01: LoopbackNode, tmp_path: Path) -> None:
     before = tensor01.logged("Accepted publickey")
     with connect(tensor01.node(transport="openssh")) as connection:
-        assert connection.call("probe", {"workdir": str(tmp_path)})["tmux"]
+        assert connection.call("probe", {"workdir": str(tmp_path)}, NodeProbe).tmux
         connection.put(b"\x00bytes\xff", str(tmp_path / "there"))
         assert b"".join(connection.get(str(tmp_path / "there"))) == b"\x00bytes\xff"
         connection._check_link()
         assert tensor01.logged("Accepted publickey") == before + 1
-        events = connection.stream("watch", {"workdir": str(tmp_path), "interval_s": 0.05})
-        assert "tick" in next(events)
+        events = connection.stream("watch", {"workdir": str(tmp_path), "interval_s": 0.05}, WatchEvent)
+        assert next(events).tick is not None
         tensor01.cut()
         with pytest.raises(Unreachable, match="The connection to tensor01 is lost"):
             list(events)
@@ -58,7 +59,7 @@ def test_a_frozen_server_is_noticed_by_the_systems_ssh_too(tensor01: LoopbackNod
         tensor01.signal_sessions(signal.SIGSTOP)
         try:
             with pytest.raises(Unreachable):
-                connection.call("probe", {"workdir": str(tmp_path)}, timeout_s=30.0)
+                connection.call("probe", {"workdir": str(tmp_path)}, NodeProbe, timeout_s=30.0)
         finally:
             tensor01.signal_sessions(signal.SIGCONT)
 
@@ -71,7 +72,7 @@ def test_a_master_that_is_up_is_used_and_left_alone(cluster: Cluster, tensor01: 
         wait_until(socket_path.exists)
         before = tensor01.logged("Accepted publickey")
         with connect(cluster.node("shared", tensor01.home, transport="openssh")) as connection:
-            assert connection.call("runs", {"workdir": str(tmp_path)}) == {"runs": []}
+            assert connection.call("runs", {"workdir": str(tmp_path)}, RunIds).runs == ()
         assert tensor01.logged("Accepted publickey") == before and master.poll() is None
     finally:
         master.terminate()

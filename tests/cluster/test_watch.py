@@ -15,9 +15,9 @@ import pytest
 
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.connection import agent_protocol, ssh
+from giblet_tui.connection.protocol import Mark
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache, watch
-from giblet_tui.monitor.node_state import FROM_THE_START
 from giblet_tui.monitor.snapshots import NodeSnapshot
 from giblet_tui.monitor.watch import LogChunk, NodeWatch, follow_log, observe_once
 from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, processes, wait_until
@@ -203,7 +203,7 @@ def test_a_log_from_a_byte_to_its_end(tensor01: LoopbackNode, home: Path) -> Non
     append(run_dir.log, b"first\nsecond\nthird, without a newline")
     beat(run_dir, "finished")
     end(run_dir)
-    chunks = list(follow_log(tensor01.node(workdir=str(home)), run_dir.run_id, {**FROM_THE_START, "offset": 6}))
+    chunks = list(follow_log(tensor01.node(workdir=str(home)), run_dir.run_id, Mark(offset=6)))
     assert [line for chunk in chunks for line in chunk.lines] == ["second", "third, without a newline"]
     assert chunks[-1].offset == run_dir.log.stat().st_size
     assert chunks[-1].health is not None and chunks[-1].health.state == "finished"

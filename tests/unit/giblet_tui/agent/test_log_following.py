@@ -6,6 +6,7 @@ The node's own rounds run in this process, so each seed is one exact interleavin
 from __future__ import annotations
 
 import itertools
+import json
 import os
 import random
 from collections.abc import Iterator
@@ -13,10 +14,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from giblet_tui.agent import tail
 from giblet_tui.agent.watch_runs import RunPoller
+from giblet_tui.connection.protocol import Done, WatchEvent, decode
 from giblet_tui.errors import Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import logs, watch
@@ -67,24 +70,32 @@ class Writer:
             os.truncate(self.log, 0)
 
 
+def as_sent(arguments: dict[str, Any]) -> dict[str, Any]:
+    """The arguments as they reach the agent."""
+    sent: dict[str, Any] = json.loads(json.dumps(arguments, default=msgspec.to_builtins))
+    return sent
+
+
 class Node1:
     """A connection to a node in this process, whose link breaks now and then, with what was on its way."""
 
     def __init__(self, writer: Writer) -> None:
         self.writer = writer
 
-    def stream(self, operation: str, arguments: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        rounds = RunPoller(arguments)
+    def stream(self, operation: str, arguments: dict[str, Any], kind: type[WatchEvent]) -> Iterator[WatchEvent]:
+        rounds = RunPoller(as_sent(arguments))
         while True:
             for event in self._look(rounds):
                 if self.writer.draw.random() < 0.1:
                     raise Unreachable("cut")
-                yield event
+                yield decode(event, kind)
 
-    def call(self, operation: str, arguments: dict[str, Any], *, timeout_s: float, on_event: Any) -> dict[str, Any]:
-        for event in self._look(RunPoller(arguments)):
+    def call(
+        self, operation: str, arguments: dict[str, Any], kind: type[Done], *, timeout_s: float, on_event: Any
+    ) -> Done:
+        for event in self._look(RunPoller(as_sent(arguments))):
             on_event(event)
-        return {}
+        return decode({}, kind)
 
     def _look(self, rounds: RunPoller) -> Iterator[dict[str, Any]]:
         events: list[dict[str, Any]] = []

@@ -19,6 +19,7 @@ from giblet_tui.connection import agent_protocol
 from giblet_tui.connection.agent_bundle import AGENT_COMMAND, AGENT_MODULES, LOG_READER, agent_sources
 from giblet_tui.connection.agent_protocol import AgentSession
 from giblet_tui.connection.connect import connect
+from giblet_tui.connection.protocol import Done, NodeProbe, WatchEvent
 from giblet_tui.errors import TimedOut, Unreachable
 from giblet_tui.inventory.nodes import Node
 from tests.cluster.nodes import wait_until
@@ -60,8 +61,8 @@ def test_it_runs_on_the_oldest_python_there_is(tmp_path: Path) -> None:
     if not found:
         pytest.skip("no Python 3.8, 3.9 or 3.10 on this machine")
     with connect(local(tmp_path, python=found[0])) as connection:
-        assert connection.call("probe", {"workdir": str(tmp_path)})["python"].startswith("3.")
-        connection.call("observe", {"workdir": str(tmp_path)})
+        assert connection.call("probe", {"workdir": str(tmp_path)}, NodeProbe).python.startswith("3.")
+        connection.call("observe", {"workdir": str(tmp_path)}, Done)
 
 
 def test_the_command_has_nothing_a_shell_would_touch() -> None:
@@ -131,8 +132,8 @@ def test_a_stream_that_is_left_ends_its_agent(tmp_path: Path) -> None:
     try:
         others = children()
         with connect(local(tmp_path)) as connection:
-            events = connection.stream("watch", {"workdir": str(tmp_path), "interval_s": 0.1})
-            assert "tick" in next(events)
+            events = connection.stream("watch", {"workdir": str(tmp_path), "interval_s": 0.1}, WatchEvent)
+            assert next(events).tick is not None
             agents = children() - others
             assert agents
             events.close()  # type: ignore[attr-defined]

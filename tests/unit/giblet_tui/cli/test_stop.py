@@ -6,7 +6,8 @@ import pytest
 from msgspec.structs import replace
 
 from giblet_tui.cli import stop
-from giblet_tui.control.stop import StopResult, SurvivingProcess
+from giblet_tui.connection.protocol import GpuProcess
+from giblet_tui.control.stop import StopResult
 from giblet_tui.errors import TargetNotReached, Unreachable
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
@@ -22,7 +23,7 @@ def ended(monkeypatch):
     def stop_on(node, run_id, grace, force, report):
         stopped_ids.append(run_id)
         result = StopResult(run_id=run_id, node=node.name, seconds=1.0)
-        return replace(result, survivors=(SurvivingProcess(pid=7),)) if run_id == "stuck" else result
+        return replace(result, survivors=(GpuProcess(pid=7),)) if run_id == "stuck" else result
 
     def last_known_run(node, run_id):
         if node.name == "far":

@@ -6,10 +6,9 @@ import pytest
 
 from giblet_train.schema.config import Config, WatchConfig, dump
 from giblet_train.schema.records import Exit, Heartbeat, Run, encode
-from giblet_tui.control.gpu_memory import Held
+from giblet_tui.connection.protocol import GpuMemory, GpuProcess, HeldRun, Resources, decode
 from giblet_tui.control.stop import (
     StopResult,
-    SurvivingProcess,
     find_stale,
     probe_resources,
     raise_if_survivors,
@@ -65,13 +64,13 @@ def run(*, launched_s_ago=3600.0, beat_s_ago=None, step_s=1.0, ended=False, watc
     ],
 )  # fmt: skip
 def test_stale_is_what_holds_on_for_nothing(seen, why):
-    assert stale_reason(seen, NOW) == why
+    assert stale_reason(decode(seen, HeldRun), NOW) == why
 
 
 def test_a_configuration_that_cannot_be_read_is_judged_by_the_defaults():
     seen = run(beat_s_ago=300)
     seen["files"]["config.yaml"] = "unknown_key: 1"
-    assert stale_reason(seen, NOW).startswith("no step for 5m")
+    assert stale_reason(decode(seen, HeldRun), NOW).startswith("no step for 5m")
 
 
 class Node1:
@@ -80,13 +79,13 @@ class Node1:
     def __init__(self, answer, events=()):
         self.answer, self.events, self.asked = answer, events, []
 
-    def call(self, operation, arguments, *, timeout_s=30.0, on_event=None):
+    def call(self, operation, arguments, kind, *, timeout_s=30.0, on_event=None):
         self.asked.append((operation, dict(arguments), timeout_s))
         for event in self.events:
             on_event(event)
         if isinstance(self.answer, Exception):
             raise self.answer
-        return self.answer
+        return decode(self.answer, kind)
 
 
 def test_stale_runs_of_a_node():
@@ -134,13 +133,16 @@ HOLDS = [{"index": 3, "uuid": "GPU-3", "memory_gib": 12.0}]
 def test_gpu_memory_of_a_run_that_ended_is_told_with_its_card_and_its_process():
     seen = run(supervised=False, processes=[7, 8], ended=True)
     seen["holds"] = {"7": HOLDS, "8": HOLDS, "9": HOLDS}
-    assert stale_reason(seen, NOW) == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) is still alive"
+    assert (
+        stale_reason(decode(seen, HeldRun), NOW) == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) is still alive"
+    )
     seen |= {"processes": [], "gone": [9]}
-    assert stale_reason(seen, NOW) == "it has ended, but 12.0 GiB of GPU 3 is still counted for pid 9, which has ended"
+    reason = stale_reason(decode(seen, HeldRun), NOW)
+    assert reason == "it has ended, but 12.0 GiB of GPU 3 is still counted for pid 9, which has ended"
 
 
 def test_memory_of_an_ended_process_is_not_called_freed():
-    left = SurvivingProcess(pid=9, gone=True, holds=(Held(index=3, memory_gib=12.0),))
+    left = GpuProcess(pid=9, gone=True, holds=(GpuMemory(index=3, uuid="GPU-3", memory_gib=12.0),))
     done = StopResult(run_id=RUN_ID, node="tensor01", seconds=1.0, already=True, survivors=(left,))
     assert done.sentence == (
         f"{RUN_ID} has ended, but on tensor01 12.0 GiB of GPU 3 is still counted for pid 9, which has ended."
@@ -152,7 +154,7 @@ def test_memory_of_an_ended_process_is_not_called_freed():
 
 def test_what_is_not_giblets_is_told_and_left_alone():
     mine = {"pid": 5, "cmdline": "python\x1b x.py", "uid": 0, "wchan": "", "holds": HOLDS, "gone": False}
-    alive, gone = unowned_gpu_processes({"unclaimed": [mine, {**mine, "gone": True}]})
+    alive, gone = unowned_gpu_processes(decode({"now": NOW, "unclaimed": [mine, {**mine, "gone": True}]}, Resources))
     assert alive == (
         "pid 5 (python\\x1b x.py, holds 12.0 GiB of GPU 3) is yours, but of no run here: left alone."
         " To end it there: kill 5"
@@ -173,5 +175,5 @@ def test_nothing_left_is_a_sentence():
     assert "had ended before" in StopResult(run_id=RUN_ID, node="tensor01", seconds=0.1, already=True).sentence
     assert (
         "pid 5 (no further facts)"
-        in StopResult(run_id=RUN_ID, node="t", seconds=1, survivors=(SurvivingProcess(pid=5),)).sentence
+        in StopResult(run_id=RUN_ID, node="t", seconds=1, survivors=(GpuProcess(pid=5),)).sentence
     )

@@ -13,8 +13,8 @@ import pytest
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.local import LocalConnection
+from giblet_tui.connection.protocol import MissingPaths, WheelTarget
 from giblet_tui.deploy import install, wheelhouse
-from giblet_tui.deploy.wheelhouse import Target
 from giblet_tui.inventory.nodes import Node
 
 
@@ -39,7 +39,7 @@ def offline(workdir: Path) -> tuple[Node, LocalConnection]:
 
 
 def test_pip_is_asked_for_the_node_s_platform(tmp_path: Path) -> None:
-    target = Target(python="/usr/bin/python3", version="3.12", machine="aarch64", glibc_minor=18)
+    target = WheelTarget(python="/usr/bin/python3", version="3.12", machine="aarch64", glibc_minor=18)
     words = wheelhouse.download_argv(tmp_path, target)
     platforms = [words[n + 1] for n, word in enumerate(words) if word == "--platform"]
     assert platforms == ["manylinux_2_18_aarch64", "manylinux_2_17_aarch64", "manylinux2014_aarch64"]
@@ -116,4 +116,4 @@ def test_a_node_without_network_is_set_up(tmp_path: Path, monkeypatch: pytest.Mo
     code = "import giblet_train, msgspec; print(giblet_train.__version__)"
     assert subprocess.run([python, "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout.strip()
     with connect(Node(name="local", host="h", transport="local", workdir=str(tmp_path / "work"))) as local:
-        assert local.call("lacking", {"paths": [str(python)]}) == {"paths": []}
+        assert local.call("lacking", {"paths": [str(python)]}, MissingPaths).paths == ()

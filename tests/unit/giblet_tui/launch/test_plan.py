@@ -14,6 +14,8 @@ from giblet_train.schema.config import Config, DistributedConfig
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import GpuWait, Run, decode, encode
 from giblet_train.schema.run_dir import RUN_ID_PATTERN
+from giblet_tui.connection.protocol import NodeProbe, Resources
+from giblet_tui.connection.protocol import decode as decode_answer
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.plan import (
     NO_RUNS,
@@ -36,12 +38,13 @@ def gpu(index, *pids, used=0.0):
 
 
 def facts(*gpus, **changes):
-    return {
+    answer = {
         "home": "/home/alice", "user": "alice", "now": 1_790_000_000.0, "python_path": "/usr/bin/python3",
         "tmux": "/usr/bin/tmux", "screen": "/usr/bin/screen", "session_kinds": ["tmux", "screen", "process"],
         "kill_user_processes": False, "linger": False,
         "gpus": list(gpus), "gpu_note": "" if gpus else "no nvidia-smi on the node's PATH", **changes,
     }  # fmt: skip
+    return decode_answer(answer, NodeProbe)
 
 
 def planned(said=None, node=NODE, config=CONFIG, **request):
@@ -134,8 +137,9 @@ def test_force_takes_busy_gpus_last_and_overrules_the_logout():
 
 
 def test_a_process_table_of_a_hostile_node_is_made_harmless():
-    said = facts(gpu(0, 11))
-    said["gpus"][0]["processes"][0]["user"] = "\x1b]52;c;x\x07"
+    hostile = gpu(0, 11)
+    hostile["processes"][0]["user"] = "\x1b]52;c;x\x07"
+    said = facts(hostile)
     with pytest.raises(PreflightRefused) as refused:
         planned(said, gpus=(0,))
     assert "\x1b" not in str(refused.value)
@@ -152,7 +156,7 @@ def test_a_process_table_of_a_hostile_node_is_made_harmless():
     ],
 )
 def test_the_session_is_tmux_else_screen_else_a_process(preference, installed, chosen):
-    assert choose_multiplexer(preference, {"session_kinds": installed}) == chosen
+    assert choose_multiplexer(preference, facts(session_kinds=installed)) == chosen
 
 
 def test_a_plan_is_data():
@@ -167,7 +171,7 @@ def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
     assert "--nproc-per-node 2" in " ".join(made.run.argv) and "def query_gpus()" in made.files["supervise.py"]
     assert made.notes == ("waits on the node until 2 of 3 GPUs are free, in a tmux session",)
     assert planned(said, when_free=True).run.awaits is None, "one is free: it starts at once"
-    behind = planned({**said, "waiting": ["other-20260101-120000-abcd"]}, when_free=True)
+    behind = planned(replace(said, waiting=("other-20260101-120000-abcd",)), when_free=True)
     assert behind.run.awaits is not None and "free (behind other-20260101-120000-abcd), in" in behind.notes[0]
     named = planned(said, gpus=(2,), when_free=True)
     assert named.run.awaits == GpuWait(n_gpus=1, among=("GPU-2",))
@@ -189,7 +193,7 @@ def test_what_will_have_been_replaced_is_free():
     live = {"run_id": "demo-20260101-120000-abcd", "files": {"exit.json": None}, "supervised": True, "processes": [7]}
     ended = {**live, "run_id": "demo-20260101-120000-abce", "files": {"exit.json": "{}"}}
     other = {**live, "run_id": "demo2-20260101-120000-abcf", "processes": [8]}
-    superseded = runs_to_replace("demo", {"runs": [live, ended, other]})
+    superseded = runs_to_replace("demo", decode_answer({"now": 0.0, "runs": [live, ended, other]}, Resources))
     assert superseded == ReplacedRuns(run_ids=(live["run_id"],), pids=frozenset({7}))
     made = plan_for(LaunchRequest(config=CONFIG, launched_by="a@b"), facts(gpu(0, 7), gpu(1, 8)), superseded)
     assert made.run.gpus == ("GPU-0",) and made.replaces == superseded.run_ids

@@ -6,12 +6,14 @@ import json
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.records import Alert, EventMetric, encode
 from giblet_tui.agent.main import Emit
 from giblet_tui.agent.watch_runs import RunPoller, observe
+from giblet_tui.connection.protocol import WatchEvent, decode
 from giblet_tui.monitor.node_state import LOG_LINES, NodeState, apply_event, to_snapshot
 from tests.liveruns import append, beat, end, make_run, step_line, supervise
 
@@ -33,7 +35,7 @@ class Looker:
 
     def take(self, event: dict[str, Any], heard_at: float = 1000.0) -> None:
         self.n_events += 1
-        self.state = apply_event(self.state, json.loads(json.dumps(event)), heard_at)
+        self.state = apply_event(self.state, decode(json.loads(json.dumps(event)), WatchEvent), heard_at)
 
 
 def test_news_is_told_once(tmp_path: Path) -> None:
@@ -118,7 +120,7 @@ def test_a_new_reader_goes_on_where_the_last_stopped(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, node="tensor01")
     append(run_dir.metrics, step_line(0))
     first = Looker(tmp_path)
-    marks = json.loads(json.dumps(first.look().marks))
+    marks = msgspec.to_builtins(first.look().marks)
     append(run_dir.metrics, step_line(1))
     second = Looker(tmp_path, marks=marks)
     second.state = first.state
@@ -226,7 +228,7 @@ def test_one_complete_look(tmp_path: Path) -> None:
 
     def take(event: dict[str, Any]) -> None:
         nonlocal state
-        state = apply_event(state, event, 0.0)
+        state = apply_event(state, decode(event, WatchEvent), 0.0)
 
     emit: Emit = take
     assert observe({"workdir": str(tmp_path)}, emit) == {}

@@ -9,21 +9,21 @@ from msgspec.structs import replace
 
 from giblet_train.schema.errors import PreflightRefused
 from giblet_train.schema.records import CheckpointRecord
-from giblet_tui.deploy.install import Environment
+from giblet_tui.connection.protocol import EngineFacts, NodeProbe, decode
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.reporting.doctor import data, doctor_json, findings, needs
 from tests import fleets
 
-ENGINE = Environment(python="/e/bin/python", version="0.1.0", fingerprint="0" * 12, torch="2.13.0")
+ENGINE = EngineFacts(python="/e/bin/python", version="0.1.0", fingerprint="0" * 12, torch="2.13.0")
 GPU = {
     "index": 0, "uuid": "GPU-0", "name": "RTX A6000", "memory_used_gib": 41.5, "memory_total_gib": 48.0,
     "processes": [{"pid": 77, "user": "ada", "memory_gib": 41.0}],
 }  # fmt: skip
 
 
-def probe(**changes: Any) -> dict[str, Any]:
-    well = {"tmux": "/usr/bin/tmux", "screen": None, "gpus": [GPU], "gpu_note": "", "disk_free_gib": 900.0}
-    return well | {"kill_user_processes": False, "linger": None} | changes
+def probe(**changes: Any) -> NodeProbe:
+    well = {"now": 0.0, "session_kinds": ["tmux", "process"], "gpus": [GPU], "gpu_note": "", "disk_free_gib": 900.0}
+    return decode(well | {"kill_user_processes": False, "linger": None} | changes, NodeProbe)
 
 
 def test_a_sound_node_has_no_remedies() -> None:
@@ -36,8 +36,8 @@ def test_a_sound_node_has_no_remedies() -> None:
 @pytest.mark.parametrize(
     ("changes", "multiplexer", "name", "needed"),
     [
-        ({"tmux": None}, "tmux", "sessions", True),
-        ({"tmux": None}, "auto", "sessions", False),
+        ({"session_kinds": ["process"]}, "tmux", "sessions", True),
+        ({"session_kinds": ["process"]}, "auto", "sessions", False),
         ({"disk_free_gib": 3.0}, "auto", "disk", False),
         ({"writable": False}, "auto", "disk", True),
         ({"kill_user_processes": True, "linger": False}, "auto", "logout", True),
