@@ -1,4 +1,4 @@
-"""The sound of a film as a log-mel spectrogram on the scan's clock.
+"""Compute the log-mel spectrogram of a film's sound, in steps of the scan.
 
 `read_log_mel(path, tr_s, n_trs, n_mels, start_s) -> (T, A, M) float32`, in decibels; `log_mel(wave, centres, n_mels)`
 for sound that is in memory already.
@@ -28,6 +28,9 @@ FLOOR = 1e-7
 
 BLOCK = 30 * SAMPLE_HZ
 MISSING_S = 0.5
+JUMP_S = 0.1
+"""A jump of time stamps that is a gap, not rounding or the jitter of an encoder."""
+
 
 LINEAR_HZ_PER_MEL = 200.0 / 3.0
 BREAK_HZ = 1000.0
@@ -119,27 +122,46 @@ def _blocks(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
 
 
 def _samples(path: Path, rate_hz: int = SAMPLE_HZ) -> Iterator[NDArray[np.float32]]:
-    """Yield the sound from the film's time 0, mixed to one channel, as FFmpeg decodes it."""
+    """Yield the sound from the film's time 0, mixed to one channel.
+
+    Gaps in the time stamps become silence, and a part that overlaps the sound before it loses its beginning.
+    """
     with opened(path) as container:
         if not container.streams.audio:
             raise DataError(f"{path} has no sound.", "Give a film with an audio track; giblet never makes one up.")
-        resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
-        late: int | None = None
-        for frame in _resampled(container, resampler):
-            wave_S: NDArray[np.float32] = frame.to_ndarray()[0]
-            if late is None:
-                late = round(((frame.time or 0.0) - origin_s(container)) * rate_hz)
-                if late > 0:
-                    yield np.zeros(late, np.float32)
-            early = max(0, -late)
-            late = min(0, late + len(wave_S)) if late < 0 else late
-            yield wave_S[early:]
+        n_yielded = 0
+        for first, wave_S in _placed(container, rate_hz):
+            if first > n_yielded:
+                yield np.zeros(first - n_yielded, np.float32)
+            yield wave_S[max(0, n_yielded - first) :]
+            n_yielded = max(n_yielded, first + len(wave_S))
 
 
-def _resampled(container: Any, resampler: Any) -> Iterator[Any]:
+def _placed(container: Any, rate_hz: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """Yield pieces of resampled sound, each with the number of its first sample.
+
+    Samples are counted from the first time stamp, and again from one that jumps by more than JUMP_S.
+    """
+    resampler, end_s, first, part_s, n_samples = None, 0.0, 0, 0.0, 0
     for frame in container.decode(container.streams.audio[0]):
-        yield from resampler.resample(frame)
-    yield from resampler.resample(None)
+        start_s = end_s if frame.time is None else frame.time - origin_s(container)
+        if resampler is None or abs(start_s - end_s) > JUMP_S:
+            for wave_S in _flush(resampler):
+                yield first, wave_S
+            resampler = av.AudioResampler(format="flt", layout="mono", rate=rate_hz)
+            first, part_s, n_samples = round(start_s * rate_hz), start_s, 0
+        for piece in resampler.resample(frame):
+            yield first, piece.to_ndarray()[0]
+            first += piece.samples
+        n_samples += frame.samples
+        end_s = part_s + n_samples / frame.sample_rate
+    for wave_S in _flush(resampler):
+        yield first, wave_S
+
+
+def _flush(resampler: Any) -> Iterator[NDArray[np.float32]]:
+    for piece in resampler.resample(None) if resampler is not None else ():
+        yield piece.to_ndarray()[0]
 
 
 def _check_length(path: Path, sound_s: float, start_s: float, needed_s: float) -> None:

@@ -1,7 +1,7 @@
-"""The pictures of a film: low-resolution frames at the scan's pace, and what early vision would make of them.
+"""Read a film's frames at the pace of the scan, and compute low-level visual features from them.
 
 `read_frames(path, tr_s, n_trs, fps, height, width, start_s) -> (T, K, H, W, 3) uint8`, in one pass that ends with
-the last frame wanted;
+the last frame needed;
 `video_features(frames) -> (T, F) float32` without any fitted parameter; `film_seconds(path) -> float`.
 T TRs, K frames in a TR, N frames in a row, H W C rows, columns, colours (red, green, blue), I J cells, F features.
 """
@@ -30,6 +30,9 @@ ORIENTATIONS = ("vertical", "rising", "horizontal", "falling")
 WHOLE = ("luminance", "contrast", "motion", "saturation", "red_green", "blue_yellow")
 CHUNK_TRS = 32
 SLACK_S = 0.1
+STAMP_ROUNDING_S = 1e-3
+"""Containers such as Matroska round time stamps to a millisecond."""
+
 SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCURATE_RND | Interpolation.BITEXACT
 """Means over areas; without the second flag colours would be smeared over two columns."""
 
@@ -43,9 +46,10 @@ def film_seconds(path: Path) -> float:
 def read_frames(
     path: Path, tr_s: float, n_trs: int | None, fps: float, height: int, width: int, start_s: float = 0.0
 ) -> NDArray[np.uint8]:
-    """Read (T, K, H, W, 3): the frames nearest to K = round(fps·tr_s) moments in each TR, averaged over areas.
+    """Read (T, K, H, W, 3): the frames on screen at K = round(fps·tr_s) moments of each TR, averaged over areas.
 
-    Frame k of TR t is taken at start_s + (t + (k + ½) / K)·tr_s. Raises DataError if the film is shorter than that.
+    Frame k of TR t is the one on screen at start_s + (t + (k + ½) / K)·tr_s, upright as a player shows it. Raises
+    DataError if the film is shorter than that.
 
     Args:
         n_trs: None for as many whole TRs as the film has.
@@ -56,18 +60,26 @@ def read_frames(
     if n_trs is None:
         n_trs = floor((film_s - start_s) / tr_s + 1e-6)
     check_length(path, film_s, start_s, n_trs * tr_s)
-    wanted_N = _nearest_stamps(path, start_s + (np.arange(n_trs * per_tr) + 0.5) * (tr_s / per_tr))
-    frames_NHWC = np.empty((len(wanted_N), height, width, 3), np.uint8)
-    missing = set(wanted_N.tolist())
+    stamps_N = _stamps_on_screen(path, start_s + (np.arange(n_trs * per_tr) + 0.5) * (tr_s / per_tr))
+    frames_NHWC = np.empty((len(stamps_N), height, width, 3), np.uint8)
+    missing = set(stamps_N.tolist())
     for frame in _decoded(path, frozenset(missing)):
-        here = slice(np.searchsorted(wanted_N, frame.pts, "left"), np.searchsorted(wanted_N, frame.pts, "right"))
-        frames_NHWC[here] = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=SCALING)
+        here = slice(np.searchsorted(stamps_N, frame.pts, "left"), np.searchsorted(stamps_N, frame.pts, "right"))
+        frames_NHWC[here] = _upright(frame, height, width)
         missing.discard(frame.pts)
         if not missing:
             break
     if missing:
         raise DataError(f"{path} is damaged: {len(missing)} of its frames cannot be decoded.", "Copy it again.")
     return frames_NHWC.reshape(n_trs, per_tr, height, width, 3)
+
+
+def _upright(frame: Any, height: int, width: int) -> NDArray[np.uint8]:
+    """Scale a frame to (height, width, 3) and turn it as its rotation metadata say."""
+    quarters = round(frame.rotation / 90.0) % 4
+    rows, columns = (width, height) if quarters % 2 else (height, width)
+    scaled = frame.to_ndarray(format="rgb24", width=columns, height=rows, interpolation=SCALING)
+    return np.asarray(np.rot90(scaled, quarters))
 
 
 @contextmanager
@@ -80,13 +92,21 @@ def opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} cannot be decoded as a film: {error.strerror}.", "Set data.video.") from None
 
 
+def film_stream(container: Any, path: Path) -> Any:
+    """Return the stream of moving pictures: a cover picture is none. Raises DataError if there is none."""
+    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    if not streams:
+        raise DataError(f"{path} has no pictures.", "Set data.video to a film.")
+    return streams[0]
+
+
 def origin_s(container: Any) -> float:
     """Return the time stamp at which the file begins, in seconds: 0 in most, not in a transport stream."""
     return float(container.start_time or 0) / 1e6
 
 
 def check_length(path: Path, film_s: float, start_s: float, needed_s: float) -> None:
-    """Raises DataError unless the film covers needed_s seconds from start_s on."""
+    """Raise DataError unless the film covers needed_s seconds from start_s on."""
     if start_s < -SLACK_S or film_s + SLACK_S < start_s + needed_s:
         raise DataError(
             f"{path} lasts {film_s:.1f} s, but {needed_s:.1f} s from {start_s:.1f} s on are needed.",
@@ -95,9 +115,7 @@ def check_length(path: Path, film_s: float, start_s: float, needed_s: float) -> 
 
 
 def _seconds(container: Any, path: Path) -> float:
-    if not container.streams.video:
-        raise DataError(f"{path} has no pictures.", "Set data.video to a film.")
-    stream = container.streams.video[0]
+    stream = film_stream(container, path)
     if stream.duration:
         return float(stream.duration * stream.time_base)
     if container.duration:
@@ -105,35 +123,39 @@ def _seconds(container: Any, path: Path) -> float:
     raise DataError(f"{path} does not say how long it is.", f"Rewrite it: ffmpeg -i {path.name} -c copy out.mp4")
 
 
-def _nearest_stamps(path: Path, wanted_s: Any) -> NDArray[np.int64]:
-    """Return (N,) time stamps of the frames nearest to the ascending times, without decoding."""
+def _stamps_on_screen(path: Path, moments_s: NDArray[np.floating[Any]]) -> NDArray[np.int64]:
+    """Return (N,) time stamps of the frames on screen at the ascending moments, without decoding.
+
+    A frame is on screen from its stamp until the next one, however long that is. Before the first stamp it is the first
+    frame.
+    """
     with opened(path) as container:
-        stream = container.streams.video[0]
-        shown = [p for p in container.demux(stream) if p.size and not p.is_discard]
-        stamps = np.array(sorted(p.pts for p in shown if p.pts is not None), np.int64)
+        stream = film_stream(container, path)
+        packets = [p for p in container.demux(stream) if p.size and not p.is_discard]
+        stamps = np.array(sorted(p.pts for p in packets if p.pts is not None), np.int64)
         times_s = stamps * float(stream.time_base) - origin_s(container)
-    if len(stamps) < len(shown) or not len(stamps):
+    if len(stamps) < len(packets) or not len(stamps):
         raise DataError(
             f"{path} has frames without time stamps.", f"Rewrite it: ffmpeg -fflags +genpts -i {path.name} out.mp4"
         )
-    if len(wanted_s) and times_s[-1] + SLACK_S < wanted_s[-1]:
+    longest_s = float(np.diff(times_s).max(initial=0.0))
+    if len(moments_s) and times_s[-1] + longest_s + SLACK_S < moments_s[-1]:
         raise DataError(
             f"{path} breaks off at {times_s[-1]:.1f} s of its {film_seconds(path):.1f} s.", "Copy it again."
         )
-    middles_s = (times_s[1:] + times_s[:-1]) / 2.0
-    nearest: NDArray[np.int64] = stamps[np.searchsorted(middles_s, wanted_s, side="right")]
-    return nearest
+    shown_N = np.searchsorted(times_s - STAMP_ROUNDING_S, moments_s, side="right") - 1
+    return np.asarray(stamps[shown_N.clip(min=0)])
 
 
-def _decoded(path: Path, wanted: frozenset[int]) -> Iterator[Any]:
+def _decoded(path: Path, stamps: frozenset[int]) -> Iterator[Any]:
     """Yield the frames with the given stamps, in order. Frames that no one needs are not decoded."""
     with opened(path) as container:
-        stream = container.streams.video[0]
+        stream = film_stream(container, path)
         stream.thread_type = "AUTO"
         for packet in container.demux(stream):
-            needed = packet.pts is None or packet.pts in wanted
+            needed = packet.pts is None or packet.pts in stamps
             stream.codec_context.skip_frame = "DEFAULT" if needed else "NONREF"
-            yield from (frame for frame in packet.decode() if frame.pts in wanted)
+            yield from (frame for frame in packet.decode() if frame.pts in stamps)
 
 
 def video_features(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float32]:

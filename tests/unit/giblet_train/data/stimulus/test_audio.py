@@ -1,12 +1,15 @@
 """Log-mel by absolute time, against librosa's filters on scipy's spectra."""
 
+from fractions import Fraction
+
+import av
 import numpy as np
 import pytest
 import scipy.signal
 import soundfile
 from librosa.filters import mel
 
-from giblet_train.data.stimulus.audio import FLOOR, SAMPLE_HZ, log_mel, mel_filters, read_log_mel
+from giblet_train.data.stimulus.audio import FLOOR, SAMPLE_HZ, log_mel, mel_filters, read_log_mel, read_samples
 from giblet_train.schema.errors import DataError
 from tests.unit.giblet_train.data.stimulus.test_video import film, noise
 
@@ -58,6 +61,31 @@ def test_every_step_is_heard_at_its_own_time_across_all_blocks(tmp_path, tr_s, s
         np.testing.assert_allclose(
             mel_TAM.reshape(-1, 32)[n], librosas(around, [2048], 32, hop=2048)[0], rtol=1e-3, atol=2e-2
         )
+
+
+def with_gap(path, wave, at_s, gap_s):
+    """The sound in PCM packets whose time stamps jump by gap_s after at_s seconds."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("pcm_s16le", rate=SAMPLE_HZ, layout="mono")
+        for first in range(0, len(wave), 1600):
+            piece = np.rint(wave[None, first : first + 1600] * 32767).astype(np.int16)
+            frame = av.AudioFrame.from_ndarray(piece, format="s16", layout="mono")
+            frame.sample_rate, frame.time_base = SAMPLE_HZ, Fraction(1, SAMPLE_HZ)
+            frame.pts = first + (round(gap_s * SAMPLE_HZ) if first >= at_s * SAMPLE_HZ else 0)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("gap_s", [12.0, 0.5])
+def test_a_jump_of_the_time_stamps_leaves_later_sound_at_its_own_time(tmp_path, gap_s):
+    wave = sound(30.0)
+    path = with_gap(tmp_path / "a.mkv", wave, 10.0, gap_s)
+    jump, gap = 10 * SAMPLE_HZ, round(gap_s * SAMPLE_HZ)
+    expected = np.concatenate([wave[:jump], np.zeros(gap, np.float32), wave[jump:]])
+    heard = read_samples(path, SAMPLE_HZ)
+    assert len(heard) == len(expected)
+    np.testing.assert_allclose(heard, expected, atol=1e-4)
 
 
 def test_stereo_at_another_rate_is_mixed_and_resampled(tmp_path):

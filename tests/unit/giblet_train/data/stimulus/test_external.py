@@ -70,7 +70,7 @@ def test_an_extractor_is_found_by_name_and_told_the_timeline(monkeypatch):
     offered(monkeypatch, extract)
     np.testing.assert_array_equal(brought({"extractor": "lab"}), np.full((20, 4), 0.25, np.float32))
     assert seen == [FILM]
-    with pytest.raises(DataError, match=r"No extractor is called 'labb', did you mean \"lab\"") as caught:
+    with pytest.raises(DataError, match=r"There is no extractor called 'labb', did you mean \"lab\"") as caught:
         brought({"extractor": "labb"})
     assert "encodec, lab" in caught.value.remedy
 

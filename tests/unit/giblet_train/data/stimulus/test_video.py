@@ -1,6 +1,7 @@
 """Frames taken by absolute time, and the features computed from them."""
 
 from fractions import Fraction
+from types import SimpleNamespace
 
 import av
 import numpy as np
@@ -8,7 +9,14 @@ import pytest
 
 from giblet_train.data.simulation.generated_film import generated_film
 from giblet_train.data.stimulus import video
-from giblet_train.data.stimulus.video import SCALING, feature_names, film_seconds, read_frames, video_features
+from giblet_train.data.stimulus.video import (
+    SCALING,
+    feature_names,
+    film_seconds,
+    film_stream,
+    read_frames,
+    video_features,
+)
 from giblet_train.schema.errors import DataError
 
 FPS = 24
@@ -52,7 +60,7 @@ def decoded(path, height, width):
 @pytest.mark.parametrize(
     ("tr_s", "fps", "start_s", "n_trs"), [(1.5, 2.0, 0.0, 6), (0.7, 10.0, 1.37, 12), (2.0, 0.3, 0.5, 4)]
 )
-def test_each_frame_is_the_nearest_to_its_moment(clip, tr_s, fps, start_s, n_trs):
+def test_each_frame_is_the_one_on_screen_at_its_moment(clip, tr_s, fps, start_s, n_trs):
     frames = read_frames(clip, tr_s, n_trs, fps, 12, 16, start_s)
     per_tr = max(1, round(fps * tr_s))
     assert frames.shape == (n_trs, per_tr, 12, 16, 3)
@@ -60,8 +68,81 @@ def test_each_frame_is_the_nearest_to_its_moment(clip, tr_s, fps, start_s, n_trs
     times_s = np.array([time_s for time_s, _ in every])
     for t in range(n_trs):
         for k in range(per_tr):
-            nearest = np.abs(times_s - (start_s + (t + (k + 0.5) / per_tr) * tr_s)).argmin()
-            assert (frames[t, k] == every[nearest][1]).all(), (t, k)
+            moment_s = start_s + (t + (k + 0.5) / per_tr) * tr_s
+            on_screen = np.flatnonzero(times_s <= moment_s + 1e-3)[-1]
+            assert (frames[t, k] == every[on_screen][1]).all(), (t, k)
+
+
+def slide_show(path, stamps_s, codec="libx264"):
+    """A film whose picture n appears at stamps_s[n] and stays until the next one."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream(codec, rate=1000, options={"bf": "0", "qp": "4"})
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.time_base = Fraction(1, 1000)
+        for n, stamp_s in enumerate(stamps_s):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 12 * n + 10, np.uint8), format="rgb24")
+            frame.pts, frame.time_base = round(stamp_s * 1000), Fraction(1, 1000)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("container", ["mp4", "mkv"])
+@pytest.mark.parametrize("stamps_s", [np.arange(0, 40, 3.0), np.r_[0:10:0.5, 10:30:2.5, 30:40:1.25]])
+def test_at_a_variable_frame_rate_a_picture_stays_until_the_next_one_appears(tmp_path, container, stamps_s):
+    stamps_s = np.asarray(stamps_s)[:19]
+    path = slide_show(tmp_path / f"slides.{container}", stamps_s)
+    n_trs = int(stamps_s[-1] // 1.5)
+    frames = read_frames(path, 1.5, n_trs, 2.0, 6, 8)
+    moments_s = (np.arange(3 * n_trs) + 0.5) * 0.5
+    expected = [12 * np.flatnonzero(stamps_s <= moment_s)[-1] + 10 for moment_s in moments_s]
+    np.testing.assert_allclose(frames.reshape(3 * n_trs, -1).mean(axis=1), expected, atol=3)
+
+
+def with_rotation(path, out, degrees):
+    """The film with a display matrix that tells players to turn it counterclockwise."""
+    data = bytearray(path.read_bytes())
+    at = data.index(b"tkhd") + 4 + 40
+    turn = np.deg2rad(-degrees)
+    cos, sin = round(np.cos(turn)) << 16, round(np.sin(turn)) << 16
+    matrix = np.array([cos, sin, 0, -sin, cos, 0, 0, 0, 1 << 30], ">i4")
+    data[at : at + 36] = matrix.tobytes()
+    out.write_bytes(data)
+    return out
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_film_with_rotation_metadata_is_read_as_players_show_it(clip, tmp_path, degrees):
+    turned = with_rotation(clip, tmp_path / "turned.mp4", degrees)
+    height, width = (16, 12) if degrees in (90, 270) else (12, 16)
+    frames = read_frames(turned, 1.5, 4, 2.0, height, width)
+    upright = read_frames(clip, 1.5, 4, 2.0, 12, 16)
+    expected = np.rot90(upright, degrees // 90, axes=(2, 3))
+    assert np.abs(frames.astype(int) - expected).mean() < 3
+
+
+def test_a_cover_picture_is_skipped(clip, tmp_path):
+    path = tmp_path / "covered.mp4"
+    with av.open(str(clip)) as source, av.open(str(path), "w") as out:
+        cover = out.add_stream("mjpeg", rate=1)
+        cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        video_out = out.add_stream_from_template(source.streams.video[0])
+        picture = av.VideoFrame.from_ndarray(np.zeros((48, 64, 3), np.uint8), format="rgb24").reformat(
+            format="yuvj420p"
+        )
+        out.mux(cover.encode(picture))
+        out.mux(cover.encode(None))
+        for packet in source.demux(source.streams.video[0]):
+            if packet.dts is not None:
+                packet.stream = video_out
+                out.mux(packet)
+    with av.open(str(path)) as written:
+        cover, moving = sorted(written.streams.video, key=lambda s: s.codec_context.name != "mjpeg")
+        first = SimpleNamespace(streams=SimpleNamespace(video=[cover, moving]))
+        assert film_stream(first, path) is moving
+    assert film_seconds(path) == pytest.approx(10.0, abs=0.05)
+    np.testing.assert_array_equal(read_frames(path, 1.5, 6, 2.0, 12, 16), read_frames(clip, 1.5, 6, 2.0, 12, 16))
 
 
 def test_decoding_ends_with_the_last_wanted_frame(clip, monkeypatch):
