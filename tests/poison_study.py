@@ -14,7 +14,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.lab_workbook import write_annotations
 from giblet_train.data.statistics.hrf import convolve_causal, glover
 from giblet_train.data.statistics.lag import stimulus_series

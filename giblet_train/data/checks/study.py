@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from giblet_train.data.checks.findings import Finding
 from giblet_train.data.preprocessing.component_stats import looks_categorical
-from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.timeline import Timeline
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config

@@ -1,94 +1,39 @@
-"""Annotations of a film: read from the lab's workbook, a CSV or BIDS events, and laid on one timeline in seconds.
+"""Read annotations of a film from the lab's workbook, a CSV, BIDS events or subtitles onto one timeline in seconds.
 
-`read_annotations(path, tr_s, scan_lengths_trs) -> Annotations`. The workbook has a sheet `Segments` whose seconds
-restart with every scan; a CSV has the same headers, or the names of `Segment`'s fields; events are a .tsv.
+`read_annotations(path, tr_s, scan_lengths_trs) -> Annotations`. The workbook has a sheet `Segments`; a CSV has the same
+headers, or the names of `Segment`'s fields; events are a .tsv; subtitles are .srt or .vtt. Seconds may restart with
+every scan.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-import python_calamine
-
-from giblet_train.data.readers.bids_events import events_table
+from giblet_train.data.readers.annotation_table import Row, Segment, read_rows
+from giblet_train.data.readers.scan_restarts import scan_of_rows, scan_starts_s
 from giblet_train.schema.errors import DataError
 
-SHEET = "Segments"
+POINT_S = 0.1
+"""Duration given to an annotation without one, such as an event or a word that has only an onset."""
 
-LAB_TR_S = 1.5
-"""Repetition time of the lab's TR columns, independent of the study's."""
+LONGEST_RATIO = 5.0
+"""Annotations that reach this many times beyond film and scans are not in seconds."""
 
-COLUMNS = {
-    "start_s": "Start Time (s)",
-    "end_s": "End Time (s)",
-    "scene": "Scene Segments",
-    "detail": "Scene Details - A Level",
-    "in_outdoor": "Space-In/Outdoor",
-    "names_all": "Name - All",
-    "name_focus": "Name - Focus",
-    "name_speaking": "Name - Speaking",
-    "location": "Location",
-    "camera_angle": "Camera Angle",
-    "music": "Music Presence",
-    "words_on_screen": "Words on Screen",
-}
-"""Field of `Segment` -> the lab's column, without its blanks."""
-
-NEEDED = ("start_s", "end_s", "detail", "names_all", "location")
-FIRST_TR_COLUMN = "Start Time (TRs, 1.5s)"
-RESTART_RATIO = 0.5
-TOLERANCE_TRS = 3
+MILLISECONDS = 500.0
+DAY_FRACTION = 1.0
 TIME_DECIMALS = 6
 
 
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of film and a description of it; times are seconds from the film's start."""
-
-    start_s: float
-    end_s: float
-    detail: str
-    names_all: str = ""
-    location: str = ""
-    scene: str = ""
-    in_outdoor: str = ""
-    name_focus: str = ""
-    name_speaking: str = ""
-    camera_angle: str = ""
-    music: str = ""
-    words_on_screen: str = ""
-
-    @property
-    def text(self) -> str:
-        """Return the text to embed: the non-empty ones of detail, names and location, joined by `; `."""
-        return "; ".join(part for part in (self.detail, self.names_all, self.location) if part)
-
-
-@dataclass(frozen=True)
-class Annotations:
+class Annotations(NamedTuple):
     """Annotations of a film."""
 
     segments: tuple[Segment, ...]
     """Segments in order of time."""
     notes: tuple[str, ...] = ()
     """A sentence for each correction made while reading."""
-
-
-@dataclass(frozen=True)
-class _Row:
-    """A line of the file."""
-
-    number: int
-    """Line number in the file."""
-    segment: Segment
-    """Segment in the file's own seconds."""
-    first_tr: float | None
-    """1-based TR, or None."""
 
 
 def read_runs(paths: Sequence[Path], tr_s: float, scan_lengths_trs: Sequence[int] | None = None) -> Annotations:
@@ -109,109 +54,58 @@ def read_runs(paths: Sequence[Path], tr_s: float, scan_lengths_trs: Sequence[int
 
 
 def read_annotations(path: Path, tr_s: float, scan_lengths_trs: Sequence[int] | None = None) -> Annotations:
-    """Read the segments of a workbook, CSV or events file on the common timeline of all scans.
+    """Read the segments of a workbook, CSV, events or subtitle file on the common timeline of all scans.
 
-    If seconds restart, `scan_lengths_trs` gives the length of the scans before, in TRs of tr_s seconds. Rows with equal
-    start, end and text are read once and counted in the notes. TR columns may be blank.
-    Raises DataError for an unreadable file, a missing column, a time that is not a number, an end before its start, and
-    seconds that restart more often than scan_lengths_trs allows.
+    If seconds restart, `scan_lengths_trs` gives the length of the scans before, in TRs of tr_s seconds. Rows may be in
+    any order within a scan. Rows with equal start, end and text are read once and counted in the notes. TR columns may
+    be blank. An annotation without a duration lasts POINT_S.
+    Raises DataError for an unreadable file, a missing column, a time that is not a number, an end before its start,
+    times that are all zero, and seconds that restart more often than scan_lengths_trs allows.
     """
-    rows, n_duplicates = _without_duplicates(_rows(path, _table(path)))
+    rows, n_duplicates = _without_duplicates(read_rows(path))
     if not rows:
         raise DataError(f"{path} has no annotated segment.", "Give the lab's workbook or a CSV with its columns.")
-    segments = _on_one_timeline(rows, tr_s, scan_lengths_trs, path)
+    if len(rows) > 1 and all(row.segment.start_s == row.segment.end_s == 0 for row in rows):
+        raise DataError(
+            f"{path}: all annotations start and end at 0 s.",
+            "If the times are formulas, open the file in a spreadsheet and save it, so that their values are stored.",
+        )
+    starts_s = scan_starts_s(tr_s, scan_lengths_trs)
+    scans, n_unsorted = scan_of_rows(rows, starts_s, tr_s, scan_lengths_trs, path)
+    segments = [_shifted(row.segment, starts_s[scan]) for row, scan in zip(rows, scans, strict=True)]
+    points = [segment.start_s == segment.end_s for segment in segments]
+    segments = [
+        replace(s, end_s=s.start_s + POINT_S) if point else s for s, point in zip(segments, points, strict=True)
+    ]
     notes = [f"{n_duplicates} duplicate annotations are left out."] if n_duplicates else []
+    notes += [f"{path.name}: {n_unsorted} annotations were not in order of time."] if n_unsorted else []
+    notes += (
+        [f"{path.name}: {sum(points)} annotations have no duration; each lasts {POINT_S:g} s."] if any(points) else []
+    )
     return Annotations(tuple(sorted(segments, key=lambda s: (s.start_s, s.end_s))), tuple(notes))
 
 
-def scan_starts_s(tr_s: float, scan_lengths_trs: Sequence[int] | None) -> list[float]:
-    """Return the start of each scan on the common timeline, in seconds."""
-    starts_s = [0.0]
-    for length in (scan_lengths_trs or ())[:-1]:
-        starts_s.append(starts_s[-1] + length * tr_s)
-    return starts_s
-
-
-def _table(path: Path) -> list[list[Any]]:
-    """Read the cells of the file, row by row."""
-    try:
-        if path.suffix.lower() == ".csv":
-            return list(csv.reader(io.StringIO(path.read_text(encoding="utf-8-sig"), newline="")))
-        if path.suffix.lower() == ".tsv":
-            return [list(row) for row in events_table(path)]
-        book = python_calamine.CalamineWorkbook.from_path(path)
-        if SHEET not in book.sheet_names:
-            raise DataError(
-                f'{path} has no sheet "{SHEET}"; it has {", ".join(book.sheet_names)}.', f'Name the sheet "{SHEET}".'
-            )
-        rows: list[list[Any]] = book.get_sheet_by_name(SHEET).to_python()
-        return rows
-    except OSError as error:
-        raise DataError(f"{path} cannot be read: {error.strerror or error}.", "Set data.annotations.") from None
-    except (python_calamine.CalamineError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"{path} is no workbook or CSV: {error}.", "Save it as .xlsx or as UTF-8 .csv.") from None
-
-
-def _rows(path: Path, table: Sequence[Sequence[Any]]) -> list[_Row]:
-    header = [str(cell).strip() for cell in table[0]] if table else []
-    column = {field: _column_of(header, field, COLUMNS[field]) for field in COLUMNS}
-    missing = [COLUMNS[field] for field in NEEDED if column[field] is None]
-    if missing:
+def check_unit(segments: Sequence[Segment], film_s: float, scans_s: float, where: str) -> None:
+    """Raise DataError if the times cannot be seconds of this film: milliseconds, frames, or fractions of a day."""
+    last_s = max(segment.end_s for segment in segments)
+    longest_s = max(film_s, scans_s)
+    if last_s > LONGEST_RATIO * longest_s:
+        unit = "milliseconds" if last_s > MILLISECONDS * longest_s else "frames or samples"
         raise DataError(
-            f"{path} has no column {', '.join(repr(m) for m in missing)}; it has "
-            f"{', '.join(repr(h) for h in header if h) or 'none'}.",
-            "Name the columns as the lab's workbook does; an empty column is fine.",
+            f"{where}: annotations reach second {last_s:,.0f}, but film and scans last {longest_s:,.0f} s. "
+            f"The times look like {unit}.",
+            "Convert them to seconds.",
         )
-    tr_column = _column_of(header, FIRST_TR_COLUMN)
-    rows = []
-    for number, cells in enumerate(table[1:], 2):
-        values = {field: cells[n] if n is not None and n < len(cells) else "" for field, n in column.items()}
-        if any(str(value).strip() for value in values.values()):
-            first_tr = cells[tr_column] if tr_column is not None and tr_column < len(cells) else None
-            rows.append(_Row(number, _segment(path, number, values), _optional_number(first_tr)))
-    return rows
-
-
-def _column_of(header: Sequence[str], *names: str) -> int | None:
-    return next((n for n, cell in enumerate(header) if cell in names), None)
-
-
-def _segment(path: Path, number: int, values: Mapping[str, Any]) -> Segment:
-    start_s, end_s = (_time_s(path, number, field, values[field]) for field in ("start_s", "end_s"))
-    if end_s < start_s:
+    if last_s <= DAY_FRACTION < POINT_S * longest_s and len({s.start_s for s in segments}) > 2:
         raise DataError(
-            f"{path}, row {number}: the segment ends at {end_s:g} s, before it starts at {start_s:g} s.",
-            "Correct the row.",
+            f"{where}: all annotations end within {last_s:.4g} s of {longest_s:,.0f} s. The times look like a "
+            "spreadsheet's times of day, which are fractions of a day.",
+            "Convert them to seconds: multiply by 86400.",
         )
-    words = {field: _clean_text(value) for field, value in values.items() if field not in ("start_s", "end_s")}
-    return Segment(start_s, end_s, **words)
 
 
-def _time_s(path: Path, number: int, field: str, value: Any) -> float:
-    time_s = _optional_number(value)
-    if time_s is None:
-        raise DataError(
-            f"{path}, row {number}: {COLUMNS[field]} is {value!r}, which is no number.",
-            "Give seconds from the scan's start.",
-        )
-    return time_s
-
-
-def _optional_number(value: Any) -> float | None:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        return None
-    return number if abs(number) < float("inf") else None
-
-
-def _clean_text(value: Any) -> str:
-    whole = isinstance(value, float) and value.is_integer()
-    return " ".join(str(int(value) if whole else value).split())
-
-
-def _without_duplicates(rows: Iterable[_Row]) -> tuple[list[_Row], int]:
-    unique: dict[tuple[float, float, str], _Row] = {}
+def _without_duplicates(rows: Iterable[Row]) -> tuple[list[Row], int]:
+    unique: dict[tuple[float, float, str], Row] = {}
     n_rows = 0
     for row in rows:
         n_rows += 1
@@ -219,46 +113,6 @@ def _without_duplicates(rows: Iterable[_Row]) -> tuple[list[_Row], int]:
     return list(unique.values()), n_rows - len(unique)
 
 
-def _on_one_timeline(
-    rows: Sequence[_Row], tr_s: float, scan_lengths_trs: Sequence[int] | None, path: Path
-) -> list[Segment]:
-    """Shift the segments of each scan by the length of the scans before it."""
-    starts_s = scan_starts_s(tr_s, scan_lengths_trs)
-    scan, segments = 0, []
-    for before, row in zip([rows[0], *rows], rows, strict=False):
-        if _restarts(before, row):
-            scan += 1
-            _check_restart(row, scan, starts_s, tr_s, path)
-        segments.append(_shifted(row.segment, starts_s[scan]))
-    return segments
-
-
 def _shifted(segment: Segment, by_s: float) -> Segment:
     start_s, end_s = (round(time_s + by_s, TIME_DECIMALS) for time_s in (segment.start_s, segment.end_s))
     return replace(segment, start_s=start_s, end_s=end_s)
-
-
-def _restarts(before: _Row, row: _Row) -> bool:
-    """Return True if a new scan begins with `row`: its seconds fall far back while its TR column does not."""
-    trs_fall = before.first_tr is not None and row.first_tr is not None and row.first_tr < before.first_tr
-    return row.segment.start_s < RESTART_RATIO * before.segment.start_s and not trs_fall
-
-
-def _check_restart(row: _Row, scan: int, starts_s: Sequence[float], tr_s: float, path: Path) -> None:
-    """Raises DataError unless scan number `scan`, from 0, is known and begins where the row's TR column says."""
-    where = f"{path}, row {row.number}: the seconds restart at {row.segment.start_s:g} s"
-    if scan >= len(starts_s):
-        reason = "data.scan_lengths_trs is not given" if scan == 1 else f"there are only {len(starts_s)} scans"
-        raise DataError(
-            f"{where}, but {reason}, so nobody knows when that was.",
-            "Set data.scan_lengths_trs to the TRs of every scan, such as [946, 1030].",
-        )
-    if row.first_tr is None:
-        return
-    stated_s = (row.first_tr - 1) * LAB_TR_S
-    if abs(stated_s - (starts_s[scan] + row.segment.start_s)) > TOLERANCE_TRS * LAB_TR_S:
-        raise DataError(
-            f"{where}, which its TR column puts at TR {row.first_tr:g} ({stated_s:g} s) and data.scan_lengths_trs at "
-            f"{starts_s[scan] + row.segment.start_s:g} s.",
-            f"Correct data.scan_lengths_trs; scan {scan} seems to have {round(stated_s / tr_s)} TRs in all before it.",
-        )

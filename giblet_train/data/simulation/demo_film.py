@@ -24,7 +24,8 @@ from importlib.resources import as_file, files
 from pathlib import Path
 from typing import IO, Literal
 
-from giblet_train.data.readers.annotations import Segment, read_annotations
+from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.readers.annotations import read_annotations
 from giblet_train.schema.errors import DataError
 
 ARCHIVE = "moviepy==2.2.1"

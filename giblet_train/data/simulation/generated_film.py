@@ -17,7 +17,7 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.simulation.demo_film import Film, file_sha256
 from giblet_train.schema.errors import ConfigError
 

@@ -17,7 +17,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.annotations import Segment, read_annotations
+from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.readers.annotations import read_annotations
 from giblet_train.data.readers.lab_workbook import write_annotations
 from giblet_train.data.simulation.demo_film import (
     FILM_SHA256,

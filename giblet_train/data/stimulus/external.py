@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.schema.config import FeatureSource, nearest
 from giblet_train.schema.errors import DataError
 

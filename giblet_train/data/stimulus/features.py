@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.study_files import Progress, Sources
 from giblet_train.data.readers.timeline import Timeline
 from giblet_train.data.stimulus.audio import read_log_mel

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.stimulus import sentence_encoder
 from giblet_train.schema.errors import DataError
 

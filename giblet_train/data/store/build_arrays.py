@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.confounds import read_confounds
-from giblet_train.data.readers.annotations import Segment, read_runs
+from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.readers.annotations import check_unit, read_runs
 from giblet_train.data.readers.atlas import parcel_names, read_parcels
 from giblet_train.data.readers.nifti import Volumes, check_same_grid, nonzero_voxels, read_headers, read_mask
 from giblet_train.data.readers.study_files import Progress, Sources
@@ -58,6 +59,7 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
     scans = common_scans(list(volumes.values()), config.data.scan_lengths_trs)
     film_s = film_seconds(sources.film)
     annotations = read_runs(sources.annotations, scans.tr_s, scans.scan_lengths_trs)
+    check_unit(annotations.segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
     segments = annotations.segments
     stated_offset = config.data.stimulus_offset_s
     timeline = over_film(scans, film_s, 0.0 if stated_offset == "auto" else stated_offset, config.split.usable_trs)

@@ -30,10 +30,12 @@ STUDY_SEED = 0
 CODE = (
     "manifest",
     "preprocessing/confounds",
+    "readers/annotation_table",
     "readers/annotations",
     "readers/atlas",
     "readers/bids_events",
     "readers/nifti",
+    "readers/scan_restarts",
     "readers/timeline",
     "statistics/lag",
     "stimulus/audio",

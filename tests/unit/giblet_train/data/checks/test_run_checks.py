@@ -11,7 +11,7 @@ from giblet_train.data.checks.files import check_files, file_facts
 from giblet_train.data.checks.study import check_annotations, check_features, check_scales
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
-from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.timeline import Timeline
 from giblet_train.data.statistics.hrf import glover
 from giblet_train.data.statistics.lag import lag_table

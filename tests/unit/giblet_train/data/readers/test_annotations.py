@@ -6,7 +6,8 @@ import pytest
 import python_calamine
 import xlsxwriter
 
-from giblet_train.data.readers.annotations import Segment, read_annotations
+from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.readers.annotations import check_unit, read_annotations
 from giblet_train.data.readers.lab_workbook import HEADERS, SHEET, write_annotations
 from giblet_train.schema.errors import DataError
 
@@ -73,7 +74,7 @@ def test_seconds_that_restart_need_the_lengths_of_the_scans(tmp_path):
     with pytest.raises(DataError, match=r"its TR column puts at TR 5 \(6 s\) and data\.scan_lengths_trs at 15 s"):
         read_annotations(path, TR_S, (10, 4))
     again = book(tmp_path / "b.xlsx", [row(0, 3, "one"), row(3, 6, "two"), row(0, 2, "three"), row(2, 5, "four"),
-                                       row(0, 1, "five")])  # fmt: skip
+                                       row(0, 1, "five"), row(1, 2, "six")])  # fmt: skip
     with pytest.raises(DataError, match="there are only 2 scans"):
         read_annotations(again, TR_S, SCANS)
 
@@ -81,6 +82,86 @@ def test_seconds_that_restart_need_the_lengths_of_the_scans(tmp_path):
 def test_rows_out_of_order_within_a_scan_are_no_restart(tmp_path):
     path = book(tmp_path / "a.xlsx", [row(0, 3, "one", 1), row(9, 12, "three", 7), row(3, 9, "two", 3)])
     assert [s.detail for s in read_annotations(path, TR_S).segments] == ["one", "two", "three"]
+
+
+@pytest.mark.parametrize(
+    ("scan_lengths", "places"),
+    [
+        *[(None, [3]), (None, [10]), (None, [18]), (None, list(range(19, -1, -1)))],
+        *[((36, 36), [3]), ((36, 36), [10]), ((36, 36), [3, 17]), ((36, 36), list(range(19, -1, -1)))],
+    ],
+)
+def test_rows_in_any_order_are_read_at_their_own_seconds(tmp_path, scan_lengths, places):
+    """20 rows over two scans of 54 s whose seconds run on; some rows are written in another place of the file."""
+    in_order = [row(5.0 * n, 5.0 * n + 5, f"event {n}") for n in range(20)]
+    rows = [r for n, r in enumerate(in_order) if n not in places] + [in_order[n] for n in places]
+    read = read_annotations(book(tmp_path / "a.xlsx", rows), TR_S, scan_lengths)
+    assert [(s.start_s, s.detail) for s in read.segments] == [(5.0 * n, f"event {n}") for n in range(20)]
+    assert any("not in order of time" in note for note in read.notes) == (rows != in_order)
+
+
+def test_a_row_out_of_order_in_the_second_scan_stays_in_it(tmp_path):
+    rows = [row(0, 3, "one", 1), row(3, 6, "two", 3), row(0, 2, "three", 5), row(4, 6, "five", 7), row(2, 4, "four", 6)]
+    read = read_annotations(book(tmp_path / "a.xlsx", rows), TR_S, SCANS)
+    assert [(s.start_s, s.detail) for s in read.segments] == [
+        *[(0, "one"), (3, "two"), (6, "three"), (8, "four"), (10, "five")]
+    ]
+
+
+def test_an_onset_before_the_film_is_no_restart(tmp_path):
+    read = read_annotations(book(tmp_path / "a.xlsx", [row(-6, -3, "cue"), row(0, 3, "one"), row(3, 6, "two")]), TR_S)
+    assert [s.start_s for s in read.segments] == [-6, 0, 3]
+
+
+def test_events_and_words_without_a_duration_last_a_moment(tmp_path):
+    (tmp_path / "events.tsv").write_text("onset\tduration\tword\n0.5\t0\thello\n1.2\tn/a\tworld\n2.0\t0.4\tagain\n")
+    read = read_annotations(tmp_path / "events.tsv", TR_S)
+    assert [(s.start_s, s.end_s, s.text) for s in read.segments] == [
+        *[(0.5, 0.6, "hello"), (1.2, 1.3, "world"), (2.0, 2.4, "again")]
+    ]
+    assert "2 annotations have no duration" in read.notes[0]
+
+
+def test_formulas_without_values_are_refused(tmp_path):
+    with pytest.raises(DataError, match="start and end at 0 s") as error:
+        read_annotations(book(tmp_path / "a.xlsx", [row(0, 0, "one"), row(0, 0, "two")]), TR_S)
+    assert "formulas" in error.value.remedy
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(1000, "milliseconds"), (24, "frames"), (1 / 86400, "times of day"), (1, None)]
+)
+def test_times_in_another_unit_are_refused_by_name(factor, unit):
+    segments = [Segment(5.0 * n * factor, 5.0 * (n + 1) * factor, f"event {n}") for n in range(22)]
+    if unit is None:
+        check_unit(segments, 114.0, 100.0, "a.csv")
+        check_unit(segments, 40.0, 120.0, "annotations of a second film part")
+        return
+    with pytest.raises(DataError, match=unit):
+        check_unit(segments, 114.0, 100.0, "a.csv")
+
+
+@pytest.mark.parametrize("separator", [";", "\t", ","])
+def test_a_csv_may_be_separated_by_semicolons_or_tabs(tmp_path, separator):
+    lines = ["start_s,end_s,detail", "0,1.5,A dog", "1.5,3,A cat"]
+    (tmp_path / "a.csv").write_text("\n".join(lines).replace(",", separator))
+    assert [s.text for s in read_annotations(tmp_path / "a.csv", TR_S).segments] == ["A dog", "A cat"]
+
+
+def test_subtitles_are_read(tmp_path):
+    (tmp_path / "a.srt").write_text(
+        "1\r\n00:00:01,500 --> 00:00:03,000\r\n<i>Hello</i>\r\nthere\r\n\r\n"
+        "2\r\n01:00:00,000 --> 01:00:01,250\r\nBye\r\n"
+    )
+    (tmp_path / "a.vtt").write_text(
+        "WEBVTT\n\n00:01.500 --> 00:03.000 align:start\nHello\nthere\n\n01:00:00.000 --> 01:00:01.250\nBye\n"
+    )
+    for name in ("a.srt", "a.vtt"):
+        read = read_annotations(tmp_path / name, TR_S)
+        assert [(s.start_s, s.end_s, s.text) for s in read.segments] == [
+            (1.5, 3.0, "Hello there"),
+            (3600, 3601.25, "Bye"),
+        ]
 
 
 def test_duplicates_are_taken_once_and_counted(tmp_path):
@@ -95,7 +176,7 @@ def test_a_missing_column_is_named_with_those_found(tmp_path):
     path = book(tmp_path / "a.xlsx", [], header=["Start Time (s) ", "End Time (s) ", "Name - All"])
     with pytest.raises(DataError) as error:
         read_annotations(path, TR_S)
-    assert "'Scene Details - A Level', 'Location'; it has 'Start Time (s)', 'End Time (s)', 'Name - All'" in str(error)
+    assert "'Scene Details - A Level'; it has 'Start Time (s)', 'End Time (s)', 'Name - All'" in str(error)
 
 
 @pytest.mark.parametrize("kind", ["lab", "fields"])
@@ -129,7 +210,7 @@ def test_files_that_are_no_annotations_are_refused_in_words(tmp_path):
     with pytest.raises(DataError, match="no annotated segment"):
         read_annotations(book(tmp_path / "b.xlsx", []), TR_S)
     (tmp_path / "c.xlsx").write_bytes(b"PK\x03\x04 not a workbook")
-    with pytest.raises(DataError, match="is no workbook or CSV"):
+    with pytest.raises(DataError, match="is not a workbook"):
         read_annotations(tmp_path / "c.xlsx", TR_S)
     with pytest.raises(DataError, match="cannot be read"):
         read_annotations(tmp_path / "none.xlsx", TR_S)

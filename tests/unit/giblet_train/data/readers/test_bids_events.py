@@ -2,7 +2,8 @@
 
 import pytest
 
-from giblet_train.data.readers.annotations import Segment, read_annotations, read_runs
+from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.readers.annotations import read_annotations, read_runs
 from giblet_train.schema.errors import DataError
 
 
@@ -38,7 +39,10 @@ def test_each_runs_file_starts_with_its_scan(tmp_path):
     ("rows", "sentence"),
     [
         ([("onset", "trial_type"), (0, "a")], "has the columns onset, trial_type; events need onset, duration"),
-        ([("onset", "duration", "trial_type"), (0, "n/a", "a")], "row 2: onset 0 and duration n/a are no two numbers"),
+        (
+            [("onset", "duration", "trial_type"), (0, "long", "a")],
+            "row 2: onset 0 and duration long are no two numbers",
+        ),
     ],
 )
 def test_other_tables_are_refused_in_words(tmp_path, rows, sentence):

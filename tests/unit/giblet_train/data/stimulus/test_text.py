@@ -5,7 +5,7 @@ import importlib.util
 import numpy as np
 import pytest
 
-from giblet_train.data.readers.annotations import Segment
+from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.stimulus import sentence_encoder
 from giblet_train.data.stimulus.text import embed, embed_timeline
 from giblet_train.schema.errors import DataError
