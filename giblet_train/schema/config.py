@@ -98,6 +98,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
     """all, 3, 1-17, or a list such as [1-5, 9]."""
     tr: Positive = 1.5
     """Repetition time in seconds."""
+    trust_tr: Literal["header", "sidecar", "config"] | None = None
+    """header, sidecar or config: source of the TR if they disagree; null refuses."""
     scan_lengths_trs: tuple[Count, ...] | None = None
     """TRs of each scan, such as [946, 1030]."""
     stimulus_offset_s: float | Literal["auto"] = 0.0

@@ -14,14 +14,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.checks.findings import Finding
-from giblet_train.data.readers.nifti import Volumes, check_same_grid, nonzero_voxels, read_headers, stream
+from giblet_train.data.readers.nifti import nonzero_voxels, read_mask, stream
+from giblet_train.data.readers.nifti_header import Volumes, check_same_grid, read_headers
 from giblet_train.data.readers.study_files import Progress
+from giblet_train.schema.config import DataConfig
 from giblet_train.schema.errors import DataError
 
 SPIKE_MADS = 12.0
 DRIFT_SHARE = 0.05
 CONSTANT_SHARE = 0.05
 UNIT_RATIO = 3.0
+FIRST_TRS = 10
+STEADY_MADS = 15.0
 
 
 @dataclass(frozen=True)
@@ -47,14 +51,14 @@ class FileFacts:
 
 
 def check_files(
-    bold: Mapping[str, Sequence[Path]], tr_s: float, progress: Progress
+    bold: Mapping[str, Sequence[Path]], data: DataConfig, mask: Path | None, progress: Progress
 ) -> tuple[dict[str, Volumes], dict[str, FileFacts], list[Finding]]:
     """Headers and facts of the subjects whose files can be used, and what is wrong with them and with the others."""
     findings: list[Finding] = []
     headers: dict[str, Volumes] = {}
     for subject, paths in bold.items():
         try:
-            headers[subject] = read_headers(paths, tr_s)
+            headers[subject] = read_headers(paths, data.tr, data.trust_tr)
         except DataError as error:
             findings.append(_from_error("unreadable_file", subject, error))
     headers = _on_the_common_grid(headers, findings)
@@ -63,19 +67,22 @@ def check_files(
         progress(f"reading {subject}", n / len(headers))
         findings.extend(_header_notes(subject, volumes))
         try:
-            facts[subject] = file_facts(volumes)
+            facts[subject] = file_facts(volumes, None if mask is None else read_mask(mask, volumes))
         except DataError as error:
             findings.append(_from_error("truncated_file", subject, error))
             continue
         findings.extend(_about_values(subject, facts[subject]))
+        findings.extend(_not_steady(subject, facts[subject]))
     findings.extend(_about_units(facts))
     usable = {s: v for s, v in headers.items() if s in facts and not facts[s].bad_voxels}
     return usable, facts, findings
 
 
-def file_facts(volumes: Volumes) -> FileFacts:
-    """Stream one file once. Raises DataError when it is damaged."""
+def file_facts(volumes: Volumes, used_XYZ: NDArray[np.bool_] | None = None) -> FileFacts:
+    """Stream one file once, within a mask if there is one. Raises DataError if the file is damaged."""
     mask_XYZ = nonzero_voxels(volumes)
+    if used_XYZ is not None and (mask_XYZ & used_XYZ).any():
+        mask_XYZ &= used_XYZ
     n_voxels = int(mask_XYZ.sum())
     global_T = np.zeros(volumes.n_trs)
     first_V, sum_V, square_V = np.zeros((3, n_voxels))
@@ -132,10 +139,10 @@ def _from_error(name: str, subject: str, error: DataError) -> Finding:
 def _header_notes(subject: str, volumes: Volumes) -> list[Finding]:
     return [
         Finding(
-            finding="tr_missing" if "no TR" in note else "tr_in_milliseconds",
+            finding=note.finding,
             severity="warning",
             subject=subject,
-            sentence=note,
+            sentence=note.sentence,
             evidence={"tr_s": volumes.tr_s},
             action="Nothing has to be done here; other tools may read this header wrongly.",
         )
@@ -170,10 +177,37 @@ def _about_values(subject: str, facts: FileFacts) -> list[Finding]:
     return [*findings, *_spikes(subject, facts), *_drift(subject, facts)]
 
 
+def _not_steady(subject: str, facts: FileFacts) -> list[Finding]:
+    n_trs = _unsteady_trs(facts)
+    if not n_trs:
+        return []
+    return [
+        Finding(
+            finding="not_steady",
+            severity="warning",
+            subject=subject,
+            sentence=f"The first {n_trs} volumes are not in the steady state: their mean signal is far from the rest.",
+            evidence={"volumes": n_trs},
+            action=f"Set data.drop_first_trs: {n_trs}; the film's time stays that of the remaining volumes.",
+        )
+    ]
+
+
+def _unsteady_trs(facts: FileFacts) -> int:
+    """Count first volumes far from the rest: dummy scans that are zero, or T1-bright ones before the steady state."""
+    rest_T = facts.global_T[FIRST_TRS:]
+    if len(rest_T) < FIRST_TRS:
+        return 0
+    spread = max(float(np.median(np.abs(rest_T - np.median(rest_T)))), 1e-6 * abs(facts.mean))
+    odd_T = np.abs(facts.global_T[:FIRST_TRS] - np.median(rest_T)) > STEADY_MADS * spread
+    return FIRST_TRS if odd_T.all() else int(np.argmin(odd_T))
+
+
 def _spikes(subject: str, facts: FileFacts) -> list[Finding]:
     steps = np.abs(np.diff(facts.global_T))
     limit = np.median(steps) * SPIKE_MADS
     spikes = np.flatnonzero(steps > limit) + 1 if limit > 0 else np.empty(0, int)
+    spikes = spikes[spikes > _unsteady_trs(facts)]
     if not spikes.size:
         return []
     return [

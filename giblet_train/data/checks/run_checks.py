@@ -6,7 +6,7 @@ All files are read, none is changed. A damaged file is reported and the checks c
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import msgspec
@@ -54,7 +54,7 @@ def check_study(request: DataRequest, progress: Progress) -> DataReport:
     """Look at the files, then at the study they make. Raises DataError or ConfigError when a file is not there."""
     folder, config = study_folder(request.config, request.data_dir, request.workdir, progress)
     sources = find_sources(config, folder)
-    volumes, files, findings = check_files(sources.bold, config.data.tr, progress)
+    volumes, files, findings = check_files(sources.bold, config.data, sources.mask, progress)
     usable, lengths = _of_common_length({s: v.n_trs for s, v in volumes.items()}, config)
     findings.extend(lengths)
     components: dict[str, ModalityFacts] = {}
@@ -65,17 +65,24 @@ def check_study(request: DataRequest, progress: Progress) -> DataReport:
             config = _with_subjects(config, usable)
             path = build_store(config, folder, request.workdir, progress)
             study = open_store(path)
-            study_findings, components, lags = _check_study(study, read_manifest(path), config, sources)
+            study_findings, components, lags = _check_study(
+                study, read_manifest(path), config, sources, {f.sentence for f in findings}
+            )
             findings.extend(study_findings)
         except DataError as error:
             findings.append(
-                Finding(finding="cannot_prepare", severity="error", sentence=error.message, action=error.remedy)
+                Finding(
+                    finding=getattr(error, "finding", "cannot_prepare"),
+                    severity="error",
+                    sentence=error.message,
+                    action=error.remedy,
+                )
             )
     return DataReport(by_severity(findings), files, components, lags, study)
 
 
 def _check_study(
-    study: Study, manifest: Manifest, config: Config, sources: Sources
+    study: Study, manifest: Manifest, config: Config, sources: Sources, reported: Collection[str]
 ) -> tuple[list[Finding], dict[str, ModalityFacts], tuple[LagRow, ...]]:
     split = make_split(study.scan_lengths_trs, study.border_trs, config.split)
     data = prepare_split(study, split, config)
@@ -83,7 +90,7 @@ def _check_study(
     scan_lengths_trs = config.data.scan_lengths_trs or study.scan_lengths_trs
     annotations = read_runs(sources.annotations, study.tr_s, scan_lengths_trs)
     findings = [
-        *_notes(manifest),
+        *_notes(manifest, reported),
         *check_features(study),
         *check_scales(dict(data.facts), config),
         *check_lag(lags, study),
@@ -121,8 +128,8 @@ def _with_subjects(config: Config, labels: Sequence[str]) -> Config:
     return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, subjects=numbers))
 
 
-def _notes(manifest: Manifest) -> list[Finding]:
-    """Turn the notes of the store into findings, except those that have a check of their own."""
+def _notes(manifest: Manifest, reported: Collection[str]) -> list[Finding]:
+    """Turn the notes of the store into findings, except those that a check has reported."""
     return [
         Finding(
             finding="duplicate_annotations" if "duplicate" in note else "converted",
@@ -130,7 +137,7 @@ def _notes(manifest: Manifest) -> list[Finding]:
             sentence=note,
         )
         for note in manifest.notes
-        if "header" not in note
+        if note not in reported
     ]
 
 

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.checks.findings import Finding
-from giblet_train.data.preprocessing.component_stats import looks_categorical
 from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.timeline import Timeline
+from giblet_train.data.stimulus.code_frequencies import looks_categorical
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config
 from giblet_train.schema.records import ModalityFacts
@@ -24,6 +24,7 @@ OVERLAP_SHARE = 0.2
 CUT_SDS = 3.0
 CUT_WINDOW_S = 30.0
 LOUD_RATIO = 10.0
+OUTLIER_RATIO = 1000.0
 
 
 def check_features(study: Study) -> list[Finding]:
@@ -53,7 +54,28 @@ def check_features(study: Study) -> list[Finding]:
                     action="Divide the pictures by 255 before features are made.",
                 )
             )
+        findings.extend(_outliers(modality, values))
     return findings
+
+
+def _outliers(modality: str, values_TF: NDArray[np.float64]) -> list[Finding]:
+    """Find a value beyond OUTLIER_RATIO times the range of nearly all values of the modality."""
+    centred_TF = np.abs(values_TF - np.median(values_TF, axis=0))
+    usual = float(np.percentile(centred_TF, 99))
+    tr, worst = (int(n) for n in np.unravel_index(centred_TF.argmax(), centred_TF.shape))
+    ratio = float(centred_TF[tr, worst]) / usual if usual else 0.0
+    if ratio < OUTLIER_RATIO:
+        return []
+    return [
+        Finding(
+            finding="feature_outliers",
+            severity="warning",
+            sentence=f"Feature {worst} of {modality} is {values_TF[tr, worst]:.4g} at TR {tr}, "
+            f"{ratio:.3g} times the usual range.",
+            evidence={"feature": worst, "tr": tr, "ratio": ratio},
+            action="Look for a missing value written as a number, such as 1e9 or -999, and replace it.",
+        )
+    ]
 
 
 def check_scales(facts: dict[str, ModalityFacts], config: Config) -> list[Finding]:
@@ -143,8 +165,8 @@ def _off_cuts(study: Study, segments: Sequence[Segment], timeline: Timeline) -> 
         scores = np.array([part_N[(places + shift) % len(part_N)].mean() for shift in range(-reach, reach + 1)])
         chance = np.r_[scores[: reach - per_tr], scores[reach + per_tr + 1 :]]
         height = float((scores[reach - 1 : reach + 2].max() - chance.mean()) / max(chance.std(), 1e-9))
-        if height < CUT_SDS:
-            best_s = float((scores.argmax() - reach) * step_s)
+        best_s = float((scores.argmax() - reach) * step_s)
+        if height < CUT_SDS and abs(best_s) > step_s:
             findings.append(
                 Finding(
                     finding="annotations_misplaced",

@@ -12,11 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.standardize import ScanMoments
-from giblet_train.data.stimulus.code_frequencies import code_cross_entropy
+from giblet_train.data.stimulus.code_frequencies import code_cross_entropy, looks_categorical
 from giblet_train.schema.records import ModalityFacts
-
-CATEGORICAL_MIN_RANGE = 16
-CATEGORICAL_MAX_LAG1 = 0.3
 
 
 def feature_stats(
@@ -59,17 +56,6 @@ def code_stats(shares_RF: NDArray[np.float32], unigram_BQ: NDArray[np.float32]) 
         constant_targets=int((shares_RF.max(axis=0) == 0).sum()),
         codes=unigram_BQ.shape[1],
     )
-
-
-def looks_categorical(raw_RF: NDArray[np.floating[Any]]) -> bool:
-    """Return True if the values look like codes: integers over a wide range, unrelated from one row to the next."""
-    values = raw_RF.astype(np.float64)
-    if np.ptp(values) < CATEGORICAL_MIN_RANGE or not np.array_equal(values, np.rint(values)):
-        return False
-    centred = values - values.mean(axis=0)
-    power = (centred**2).sum()
-    lag1 = (centred[1:] * centred[:-1]).sum() / power if power else 1.0
-    return bool(lag1 < CATEGORICAL_MAX_LAG1)
 
 
 def bold_stats(

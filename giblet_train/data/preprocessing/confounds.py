@@ -25,22 +25,40 @@ TRS_PER_CONFOUND = 3
 Floats = NDArray[np.floating[Any]]
 
 
+def read_run_confounds(paths: Sequence[Path], patterns: Sequence[str], lengths_trs: Sequence[int]) -> Floats:
+    """Read the confounds of a subject's runs, one run after another, (T, N).
+
+    A column that some runs lack, such as `motion_outlier05`, is 0 in those. Raises what `read_confounds` does, and
+    DataError for a pattern that no run has a column for.
+    """
+    runs = [read_confounds(path, patterns, n) for path, n in zip(paths, lengths_trs, strict=True)]
+    for pattern in patterns:
+        if not any(fnmatchcase(name, pattern) for names, _ in runs for name in names):
+            header = _read_table(paths[0])[0]
+            raise DataError(
+                f"{paths[0].name} has no column {pattern}{nearest(pattern, header)}", "Correct data.bids.confounds."
+            )
+    columns = list(dict.fromkeys(name for names, _ in runs for name in names))
+    values_TN = np.zeros((sum(lengths_trs), len(columns)), np.float32)
+    start = 0
+    for names, run_TN in runs:
+        values_TN[start : start + len(run_TN), [columns.index(name) for name in names]] = run_TN
+        start += len(run_TN)
+    return values_TN
+
+
 def read_confounds(path: Path, patterns: Sequence[str], n_trs: int) -> tuple[tuple[str, ...], NDArray[np.float32]]:
     """Read the columns that match the patterns, such as `trans_*`. Returns their names and values, (T, N).
 
     A value missing in the first row, as in derivatives, is taken from the second.
-    Raises DataError for a missing column, a number of rows other than n_trs, and missing values.
+    Raises DataError for a number of rows other than n_trs and for missing values.
     """
-    try:
-        with open(path, encoding="utf-8-sig", newline="") as file:
-            header, *rows = csv.reader(file, delimiter="\t")
-    except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read as a table: {error}.", "Correct data.bids.confounds.") from None
-    names = _matching(path, header, patterns)
+    header, *rows = _read_table(path)
+    names = tuple(dict.fromkeys(name for pattern in patterns for name in header if fnmatchcase(name, pattern)))
     if len(rows) != n_trs:
         raise DataError(f"{path.name} has {len(rows)} rows, its run has {n_trs} volumes.", "Use the run's own table.")
     columns = [header.index(name) for name in names]
-    values_TN = np.array([[_number(row[c]) for c in columns] for row in rows], np.float32)
+    values_TN = np.array([[_number(row[c]) for c in columns] for row in rows], np.float32).reshape(n_trs, -1)
     if n_trs > 1:
         values_TN[0] = np.where(np.isnan(values_TN[0]), values_TN[1], values_TN[0])
     bad = [name for name, column_T in zip(names, values_TN.T, strict=True) if not np.isfinite(column_T).all()]
@@ -51,16 +69,15 @@ def read_confounds(path: Path, patterns: Sequence[str], n_trs: int) -> tuple[tup
     return names, values_TN
 
 
-def _matching(path: Path, header: Sequence[str], patterns: Sequence[str]) -> tuple[str, ...]:
-    names: dict[str, None] = {}
-    for pattern in patterns:
-        matches = [name for name in header if fnmatchcase(name, pattern)]
-        if not matches:
-            raise DataError(
-                f"{path.name} has no column {pattern}{nearest(pattern, list(header))}", "Correct data.bids.confounds."
-            )
-        names |= dict.fromkeys(matches)
-    return tuple(names)
+def _read_table(path: Path) -> list[list[str]]:
+    try:
+        with open(path, encoding="utf-8-sig", newline="") as file:
+            table = list(csv.reader(file, delimiter="\t"))
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read as a table: {error}.", "Correct data.bids.confounds.") from None
+    if not table:
+        raise DataError(f"{path} is empty.", "Correct data.bids.confounds.")
+    return table
 
 
 def _number(cell: str) -> float:

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.nifti import Volumes, read_map
+from giblet_train.data.readers.nifti import read_map
+from giblet_train.data.readers.nifti_header import Volumes
 from giblet_train.schema.errors import DataError
 
 MOST_PARCELS = 10_000

@@ -68,7 +68,7 @@ def _check_restart(row: Row, scan: int, starts_s: Sequence[float], tr_s: float, 
         reason = "data.scan_lengths_trs is not given" if scan == 1 else f"there are only {len(starts_s)} scans"
         raise DataError(
             f"{where}, but {reason}, so the time of that scan is unknown.",
-            "Set data.scan_lengths_trs to the TRs of every scan, such as [946, 1030]; if there is one scan, sort the rows.",
+            "Set data.scan_lengths_trs to the TRs of every scan, such as [946, 1030], or sort the rows of one scan.",
         )
     if row.first_tr is None:
         return

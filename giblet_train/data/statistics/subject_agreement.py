@@ -21,6 +21,7 @@ MAX_VOXELS = 3000
 COPY_CORRELATION = 0.95
 LEAST_OVERLAP = 0.25
 MAD_TO_SD = 1.4826
+UNSTEADY_TRS = 10
 
 Floats = NDArray[np.floating[Any]]
 
@@ -71,8 +72,12 @@ def split_half_reliability(half_RV: Floats, other_RV: Floats) -> float:
 
 
 def duplicate_subjects(study: Study) -> tuple[tuple[str, str, float], ...]:
-    """Pairs of subjects whose responses are nearly equal, with their mean correlation over voxels."""
-    responses = {s: _response(study.bold[s], study) for s in study.subjects}
+    """Return pairs of subjects whose responses are nearly equal, with their mean correlation over voxels.
+
+    The first volumes are left out: before the steady state all brains change alike.
+    """
+    rows = slice(min(UNSTEADY_TRS, study.n_trs // 4), None)
+    responses = {s: _of_length_one(_response(study.bold[s], study)[rows]) for s in study.subjects}
     pairs = ((a, b, float((responses[a] * responses[b]).sum(axis=0).mean())) for a, b in combinations(responses, 2))
     return tuple(pair for pair in pairs if pair[2] > COPY_CORRELATION)
 

@@ -14,6 +14,8 @@ from numpy.typing import NDArray
 from giblet_train.schema.errors import DataError
 
 LEAST_NATS = 0.01
+CATEGORICAL_MIN_RANGE = 16
+CATEGORICAL_MAX_LAG1 = 0.3
 
 Floats = NDArray[np.floating[Any]]
 
@@ -43,3 +45,14 @@ def code_cross_entropy(shares_TF: Floats, probability_TBQ: Floats) -> float:
     """
     log_TBQ = np.log(np.maximum(probability_TBQ, np.finfo(np.float32).tiny), dtype=np.float64)
     return float(-(shares_TF.reshape(-1, *log_TBQ.shape[-2:]) * log_TBQ).sum(axis=-1).mean())
+
+
+def looks_categorical(raw_RF: NDArray[np.floating[Any]]) -> bool:
+    """Return True if the values look like codes: integers over a wide range, unrelated from one row to the next."""
+    values = raw_RF.astype(np.float64)
+    if np.ptp(values) < CATEGORICAL_MIN_RANGE or not np.array_equal(values, np.rint(values)):
+        return False
+    centred = values - values.mean(axis=0)
+    power = (centred**2).sum()
+    lag1 = (centred[1:] * centred[:-1]).sum() / power if power else 1.0
+    return bool(lag1 < CATEGORICAL_MAX_LAG1)

@@ -18,12 +18,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.stimulus.code_frequencies import looks_categorical
+from giblet_train.data.stimulus.video import film_seconds
 from giblet_train.schema.config import FeatureSource, nearest
 from giblet_train.schema.errors import DataError
 
 GROUP = "giblet.features"
 OWN = {"encodec": "giblet_train.data.stimulus.encodec:extract"}
 """Extractors that come with giblet, next to those that packages offer."""
+
+LONGER_SHARE, LONGER_TRS = 0.02, 2
+"""How much longer than the film a file may be: rates are rounded and credits cut."""
 
 SLACK_S = 0.1
 
@@ -42,6 +47,13 @@ class FilmTimeline:
     """Film second at which the first TR begins."""
     segments: tuple[Segment, ...]
     """Annotations."""
+
+
+class CodesAsAmounts(DataError):
+    """Features that are codes, brought as amounts."""
+
+    finding = "codes_as_numbers"
+    """Name of the finding in `data check`."""
 
 
 Extractor = Callable[[FilmTimeline], NDArray[Any]]
@@ -121,15 +133,44 @@ def _from_file(where: str, source: FeatureSource, path: Path, timeline: FilmTime
     """
     rows_NF = _load(where, path)
     rate_hz = source.rows_per_s or 1.0 / timeline.tr_s
-    needed_s = timeline.start_s + timeline.n_trs * timeline.tr_s
-    if len(rows_NF) / rate_hz + SLACK_S < needed_s:
-        raise DataError(
-            f"{where}: {path.name} has {len(rows_NF)} rows at {rate_hz:g} a second, {len(rows_NF) / rate_hz:.1f} s of "
-            f"the film; {needed_s:.1f} s are needed.",
-            "State rows_per_s, or split.usable_trs; rows are never stretched.",
-        )
+    _check_duration(where, path, len(rows_NF), rate_hz, timeline)
+    if source.codes is None:
+        _check_amounts(where, path, rows_NF)
     edges_T1 = (timeline.start_s + timeline.tr_s * np.arange(timeline.n_trs + 1, dtype=np.float64)) * rate_hz
     return _means(rows_NF, edges_T1) if source.codes is None else _moments(rows_NF, edges_T1)
+
+
+def _check_duration(where: str, path: Path, n_rows: int, rate_hz: float, timeline: FilmTimeline) -> None:
+    """Raise DataError if the rows end before the last TR, or well after the film."""
+    rows_s, needed_s = n_rows / rate_hz, timeline.start_s + timeline.n_trs * timeline.tr_s
+    have = f"{where}: {path.name} has {n_rows} rows at {rate_hz:g} a second, {rows_s:.1f} s"
+    if rows_s + SLACK_S < needed_s:
+        raise DataError(
+            f"{have} of the film; {needed_s:.1f} s are needed.",
+            "State rows_per_s, or split.usable_trs; rows are never stretched.",
+        )
+    film_s = None if timeline.film is None else film_seconds(timeline.film)
+    if film_s is not None and rows_s > film_s * (1 + LONGER_SHARE) + LONGER_TRS * timeline.tr_s:
+        raise DataError(
+            f"{have}, but the film lasts {film_s:.1f} s.",
+            f"State the rate of the file: rows_per_s: {n_rows / film_s:.4g} would fit the whole film.",
+        )
+
+
+def _check_amounts(where: str, path: Path, rows_NF: NDArray[Any]) -> None:
+    """Raise DataError for rows that are not finite, and for codes, whose mean would mean nothing."""
+    bad_N = np.flatnonzero(~np.isfinite(rows_NF).all(axis=1))
+    if len(bad_N):
+        raise DataError(
+            f"{where}: {len(bad_N)} rows of {path.name} are not finite, first row {bad_N[0]}.",
+            "Fix them before you use the file.",
+        )
+    if looks_categorical(rows_NF):
+        raise CodesAsAmounts(
+            f"{where}: {path.name} has whole numbers from {rows_NF.min():g} to {rows_NF.max():g} that are unrelated "
+            "from one row to the next. They look like codes, whose mean means nothing.",
+            f"If they are codes, set {where}.codes to the size of a book. If they are amounts, subtract their mean.",
+        )
 
 
 def _load(where: str, path: Path) -> NDArray[Any]:

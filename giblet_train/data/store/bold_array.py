@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.nifti import Volumes, stream
+from giblet_train.data.readers.nifti import stream
+from giblet_train.data.readers.nifti_header import Volumes
 from giblet_train.schema.errors import DataError
 
 MAX_ROUNDING = 1e-3
@@ -21,20 +22,35 @@ class _TooCoarse(Exception):
     """Half precision cannot hold this subject's values."""
 
 
-def write_bold_array(path: Path, volumes: Volumes, mask_XYZ: NDArray[np.bool_], n_trs: int) -> NDArray[np.float32]:
+def write_bold_array(
+    path: Path,
+    volumes: Volumes,
+    mask_XYZ: NDArray[np.bool_],
+    n_trs: int,
+    used_V: NDArray[np.bool_] | None = None,
+) -> NDArray[np.float32]:
     """Write the first n_trs volumes at `path` as (T, V), each minus the first; returns that first one, (V,).
 
     float16, or float32 where rounding to float16 would exceed a thousandth of most voxels' standard deviation.
     Raises DataError for a damaged file and for values that are not finite.
+
+    Args:
+        used_V: Voxels that a mask file keeps. Values that are not finite elsewhere are stored as 0.
     """
+    used_V = np.ones(int(np.count_nonzero(mask_XYZ)), bool) if used_V is None else used_V
     try:
-        return _write(path, volumes, mask_XYZ, n_trs, np.dtype(np.float16))
+        return _write(path, volumes, mask_XYZ, n_trs, used_V, np.dtype(np.float16))
     except _TooCoarse:
-        return _write(path, volumes, mask_XYZ, n_trs, np.dtype(np.float32))
+        return _write(path, volumes, mask_XYZ, n_trs, used_V, np.dtype(np.float32))
 
 
 def _write(
-    path: Path, volumes: Volumes, mask_XYZ: NDArray[np.bool_], n_trs: int, dtype: np.dtype[Any]
+    path: Path,
+    volumes: Volumes,
+    mask_XYZ: NDArray[np.bool_],
+    n_trs: int,
+    used_V: NDArray[np.bool_],
+    dtype: np.dtype[Any],
 ) -> NDArray[np.float32]:
     n_voxels = int(np.count_nonzero(mask_XYZ))
     sum_V, square_V, lost_V = np.zeros(n_voxels), np.zeros(n_voxels), np.zeros(n_voxels)
@@ -44,7 +60,7 @@ def _write(
             file, {"descr": dtype.str, "fortran_order": False, "shape": (n_trs, n_voxels)}
         )
         for start, bold_BV in stream(volumes, mask_XYZ, n_trs):
-            _check_finite(bold_BV, start, volumes)
+            _check_finite(bold_BV, start, volumes, used_V)
             if start == 0:
                 reference_V = bold_BV[0].copy()
             bold_BV -= reference_V
@@ -69,10 +85,15 @@ def _fine_enough(mean_V: NDArray[np.float64], power_V: NDArray[np.float64], lost
     return bool(np.isfinite(lost_V).all() and (not fine_V.size or fine_V.mean() > 0.99))
 
 
-def _check_finite(bold_BV: NDArray[np.float32], start: int, volumes: Volumes) -> None:
+def _check_finite(bold_BV: NDArray[np.float32], start: int, volumes: Volumes, used_V: NDArray[np.bool_]) -> None:
+    """Raise DataError for values that are not finite; set those of unused voxels to 0."""
     if np.isfinite(bold_BV.sum(dtype=np.float64)):
         return
     bad_BV = ~np.isfinite(bold_BV)
+    bold_BV[bad_BV & ~used_V] = 0.0
+    bad_BV &= used_V
+    if not bad_BV.any():
+        return
     first = start + int(bad_BV.any(axis=1).argmax())
     raise DataError(
         f"{volumes.path.name} has values that are not numbers in {int(bad_BV.any(axis=0).sum())} voxels, "

@@ -13,11 +13,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.confounds import read_confounds
+from giblet_train.data.preprocessing.confounds import read_run_confounds
 from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.annotations import check_unit, read_runs
 from giblet_train.data.readers.atlas import parcel_names, read_parcels
-from giblet_train.data.readers.nifti import Volumes, check_same_grid, nonzero_voxels, read_headers, read_mask
+from giblet_train.data.readers.nifti import nonzero_voxels, read_mask
+from giblet_train.data.readers.nifti_header import Volumes, check_same_grid, read_headers
+from giblet_train.data.readers.repetition_time import TrustTr
 from giblet_train.data.readers.study_files import Progress, Sources
 from giblet_train.data.readers.timeline import Timeline, over_film, scan_timeline
 from giblet_train.data.statistics.lag import average_lag, offset_from_lag
@@ -54,7 +56,7 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
 
     Raises DataError where the files do not fit one another, PreflightRefused where the disk is too full.
     """
-    volumes = read_subjects(sources.bold, config.data.tr)
+    volumes = read_subjects(sources.bold, config.data.tr, config.data.trust_tr)
     first = next(iter(volumes.values()))
     scans = common_scans(list(volumes.values()), config.data.scan_lengths_trs)
     film_s = film_seconds(sources.film)
@@ -66,6 +68,7 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
     stop_tr = scans.n_trs if stated_offset == "auto" else timeline.first_tr + timeline.n_trs
     mask_XYZ = _common_voxels(volumes, sources.brain_masks, progress)
     _check_space(folder, volumes, mask_XYZ, stop_tr)
+    _write_mask(folder, sources.mask, first, mask_XYZ)
     _write_bold_arrays(folder, volumes, mask_XYZ, stop_tr, progress)
     columns = _write_confounds(folder, volumes, sources.confounds, config.data.bids.confounds or ())
     if stated_offset == "auto":
@@ -74,7 +77,6 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
         timeline = replace(timeline, notes=(*timeline.notes, _offset_note(offset_s, timeline.tr_s)))
     stimulus = read_stimulus(sources, segments, timeline, config, _subrange(progress, BRAINS_SHARE, 1.0))
     _write_stimulus(folder, stimulus)
-    _write_mask(folder, sources.mask, first, mask_XYZ)
     parcels = _write_parcels(folder, sources.atlas, first, mask_XYZ)
     return BuiltArrays(
         timeline=timeline,
@@ -86,7 +88,7 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
         codes={m: s.codes for m, s in config.data.features.brought().items() if s.codes is not None},
         space_code=first.space_code,
         notes=(
-            *(note for v in volumes.values() for note in v.notes),
+            *(note.sentence for v in volumes.values() for note in v.notes),
             *_brain_mask_notes(volumes, sources.brain_masks),
             *annotations.notes,
             *timeline.notes,
@@ -95,9 +97,9 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
     )
 
 
-def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float) -> dict[str, Volumes]:
+def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float, trust: TrustTr = None) -> dict[str, Volumes]:
     """Read every subject's headers and check that all share one grid. Raises DataError."""
-    volumes = {subject: read_headers(paths, tr_s) for subject, paths in bold.items()}
+    volumes = {subject: read_headers(paths, tr_s, trust) for subject, paths in bold.items()}
     first, *others = volumes.values()
     for other in others:
         check_same_grid(first, other)
@@ -153,9 +155,12 @@ def _write_bold_arrays(
 ) -> None:
     (folder / "bold").mkdir()
     (folder / "reference").mkdir()
+    given_mask = folder / "given_mask.npy"
+    used_V = np.load(given_mask) if given_mask.is_file() else None
     for n, (subject, subject_volumes) in enumerate(volumes.items()):
         progress(f"reading {subject}", BRAINS_SHARE * n / len(volumes))
-        reference_V = write_bold_array(folder / "bold" / f"{subject}.npy", subject_volumes, mask_XYZ, n_trs)
+        target = folder / "bold" / f"{subject}.npy"
+        reference_V = write_bold_array(target, subject_volumes, mask_XYZ, n_trs, used_V)
         np.save(folder / "reference" / f"{subject}.npy", reference_V)
 
 
@@ -167,10 +172,8 @@ def _write_confounds(
         return ()
     (folder / "confounds").mkdir()
     for subject, paths in tables.items():
-        runs = [read_confounds(p, patterns, n) for p, n in zip(paths, volumes[subject].run_lengths_trs, strict=True)]
-        shared = [name for name in runs[0][0] if all(name in names for names, _ in runs)]
-        parts = [values_TN[:, [names.index(name) for name in shared]] for names, values_TN in runs]
-        np.save(folder / "confounds" / f"{subject}.npy", np.concatenate(parts))
+        values_TN = read_run_confounds(paths, patterns, volumes[subject].run_lengths_trs)
+        np.save(folder / "confounds" / f"{subject}.npy", values_TN)
     return (f"Confounds {', '.join(patterns)} are regressed out, by weights from training TRs only.",)
 
 

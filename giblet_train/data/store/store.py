@@ -35,6 +35,8 @@ CODE = (
     "readers/atlas",
     "readers/bids_events",
     "readers/nifti",
+    "readers/nifti_header",
+    "readers/repetition_time",
     "readers/scan_restarts",
     "readers/timeline",
     "statistics/lag",
@@ -136,6 +138,7 @@ def store_parameters(config: Config) -> dict[str, Any]:
     data, model = config.data, config.model
     return {
         "tr": data.tr,
+        "trust_tr": data.trust_tr,
         "scan_lengths_trs": data.scan_lengths_trs,
         "stimulus_offset_s": data.stimulus_offset_s,
         "fps": data.fps,

@@ -181,12 +181,47 @@ def truncated(folder):
     return accused(folder)
 
 
+def dummy_scans(folder):
+    """Four volumes that are zero at the start of every file, as scanners write them."""
+
+    def change(values, *rest):
+        values[..., :4] = 0
+        return values, *rest
+
+    for path in sorted((folder / "bold").iterdir()):
+        rewrite(path, change)
+    return accused(folder)
+
+
+def bright_start(folder):
+    """Two volumes before the steady state."""
+
+    def change(values, *rest):
+        values[..., :2] = (values[..., :2] * 1.7).astype(values.dtype)
+        return values, *rest
+
+    for path in sorted((folder / "bold").iterdir()):
+        rewrite(path, change)
+    return accused(folder)
+
+
+def missing_value_as_a_number(folder):
+    pictures = film_features(folder)["video"].copy()
+    pictures[40, 3] = 1e9
+    return accused(folder, features={"video": save(folder, "video.npy", pictures)})
+
+
+def sidecar_of_another_tr(folder):
+    (folder / "bold" / "sub-02.json").write_text('{"RepetitionTime": 2.0}')
+    return accused(folder)
+
+
 FAULTS = {
     raw_fmri: {("fmri_not_normalised", ""), ("first_loss_not_one", "")},
     bytes_as_video: {("video_in_bytes", "")},
     codes_as_floats: {("codes_as_numbers", "")},
     hrf_reversed: {("lag_implausible", "")},
-    film_stretched: {("stimulus_stretched", ""), ("annotations_misplaced", "")},
+    film_stretched: {("stimulus_stretched", "")},
     annotations_of_the_other_scan: {("annotations_missing", ""), ("annotations_misplaced", "")},
     subject_shifted: {("subject_shifted", "sub-02")},
     duplicate_rows: {("duplicate_annotations", "")},
@@ -200,6 +235,10 @@ FAULTS = {
     not_a_number: {("not_numbers", "sub-02")},
     spike: {("spikes", "sub-02")},
     copied_subject: {("subjects_alike", "sub-03")},
+    dummy_scans: {("lag_no_answer", ""), *(("not_steady", f"sub-{n:02d}") for n in range(1, 5))},
+    bright_start: {("not_steady", f"sub-{n:02d}") for n in range(1, 5)},
+    missing_value_as_a_number: {("feature_outliers", "")},
+    sidecar_of_another_tr: {("unreadable_file", "sub-02")},
 }
 
 

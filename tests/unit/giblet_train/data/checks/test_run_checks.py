@@ -123,7 +123,9 @@ def test_annotations_of_scan_two_on_scan_one_are_found():
 
 def test_file_facts_are_numpys(tmp_path):
     values = made_volumes(n_trs=30)
-    headers, facts, findings = check_files({"sub-01": (write_nifti(tmp_path / "a.nii.gz", values),)}, 1.5, quiet)
+    headers, facts, findings = check_files(
+        {"sub-01": (write_nifti(tmp_path / "a.nii.gz", values),)}, made_config(data={}).data, None, quiet
+    )
     inside = values[values.any(axis=3)].astype(float)
     assert findings == []
     assert facts["sub-01"].mean == pytest.approx(inside.mean())

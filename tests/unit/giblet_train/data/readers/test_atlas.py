@@ -7,7 +7,7 @@ import pytest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.atlas import parcel_names, read_parcels
-from giblet_train.data.readers.nifti import read_header
+from giblet_train.data.readers.nifti_header import read_header
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.errors import ConfigError, DataError
 from tests.made_study import AFFINE, TINY_DATA, made_config, made_volumes, write_nifti

@@ -10,7 +10,8 @@ import pytest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.bids import bids_runs
-from giblet_train.data.readers.nifti import nonzero_voxels, read_header, read_headers, read_mask, stream
+from giblet_train.data.readers.nifti import nonzero_voxels, read_mask, stream
+from giblet_train.data.readers.nifti_header import read_header, read_headers
 from giblet_train.data.readers.study_files import find_sources
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import BidsConfig, dump

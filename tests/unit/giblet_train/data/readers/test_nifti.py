@@ -1,6 +1,7 @@
 """BOLD files: what nibabel and nilearn read, we read; what is wrong with a file is said in a sentence."""
 
 import gzip
+import json
 from pathlib import Path
 
 import nibabel
@@ -10,7 +11,8 @@ from nibabel.testing import data_path
 from nilearn.maskers import NiftiMasker
 
 from giblet_train.data.preprocessing.standardize import scan_moments
-from giblet_train.data.readers import nifti
+from giblet_train.data.readers import nifti, nifti_header
+from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.schema.errors import DataError
 from tests.made_study import AFFINE, made_volumes, write_nifti
 
@@ -18,7 +20,7 @@ FUNCTIONAL = Path(data_path) / "functional.nii"
 EXAMPLE = Path(data_path) / "example4d.nii.gz"
 
 
-def matrix(volumes: nifti.Volumes, mask=None, n_trs=None):
+def matrix(volumes: nifti_header.Volumes, mask=None, n_trs=None):
     mask = np.ones(volumes.shape_XYZ, bool) if mask is None else mask
     chunks = list(nifti.stream(volumes, mask, n_trs))
     starts = np.cumsum([0, *(len(chunk) for _, chunk in chunks)])[:-1]
@@ -28,7 +30,7 @@ def matrix(volumes: nifti.Volumes, mask=None, n_trs=None):
 
 @pytest.mark.parametrize(("path", "tr_s"), [(FUNCTIONAL, 2.0), (EXAMPLE, 2.0)])
 def test_reads_what_nibabel_reads(path, tr_s):
-    volumes = nifti.read_header(path, tr_s)
+    volumes = nifti_header.read_header(path, tr_s)
     expected = nibabel.load(path).get_fdata(dtype=np.float32)
     np.testing.assert_allclose(matrix(volumes), expected.reshape(-1, expected.shape[3]).T, rtol=1e-6)
 
@@ -37,7 +39,7 @@ def test_reads_what_nibabel_reads(path, tr_s):
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_every_number_format_zipped_or_not(tmp_path, dtype, suffix):
     values = np.random.default_rng(0).integers(0, 100, (3, 4, 5, 6)).astype(dtype)
-    volumes = nifti.read_header(write_nifti(tmp_path / f"a{suffix}", values), 1.5)
+    volumes = nifti_header.read_header(write_nifti(tmp_path / f"a{suffix}", values), 1.5)
     np.testing.assert_array_equal(matrix(volumes), values.reshape(-1, 6).T.astype(np.float32))
 
 
@@ -47,14 +49,14 @@ def test_slope_and_intercept_are_applied(tmp_path):
     image.set_data_dtype(np.int16)
     image.header["pixdim"][4] = 1.5
     nibabel.save(image, tmp_path / "a.nii.gz")
-    volumes = nifti.read_header(tmp_path / "a.nii.gz", 1.5)
+    volumes = nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
     assert volumes.slope != 1.0
     np.testing.assert_allclose(matrix(volumes), values.reshape(-1, 6).T, atol=volumes.slope)
 
 
 def test_chunks_and_masks_do_not_change_the_numbers(tmp_path, monkeypatch):
     values = made_volumes(n_trs=23)
-    volumes = nifti.read_header(write_nifti(tmp_path / "a.nii.gz", values), 1.5)
+    volumes = nifti_header.read_header(write_nifti(tmp_path / "a.nii.gz", values), 1.5)
     mask = nifti.nonzero_voxels(volumes)
     np.testing.assert_array_equal(mask, values.any(axis=3))
     whole = matrix(volumes, mask)
@@ -70,7 +72,7 @@ def test_equals_nileans_masker(tmp_path, source):
         path, tr_s = FUNCTIONAL, 2.0
     else:
         path, tr_s = write_nifti(tmp_path / "a.nii.gz", made_volumes(n_trs=40)), 1.5
-    volumes = nifti.read_header(path, tr_s)
+    volumes = nifti_header.read_header(path, tr_s)
     mask = nifti.nonzero_voxels(volumes)
     image = nibabel.Nifti1Image(mask.astype(np.int8), volumes.affine)
     raw = NiftiMasker(mask_img=image, standardize=None, dtype=np.float32).fit_transform(str(path))
@@ -85,36 +87,168 @@ def test_equals_nileans_masker(tmp_path, source):
 
 def test_milliseconds_are_converted_with_a_note(tmp_path):
     for tr, unit in ((1500.0, "msec"), (1500.0, "sec"), (1500.0, "unknown")):
-        volumes = nifti.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), tr, unit), 1.5)
+        volumes = nifti_header.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), tr, unit), 1.5)
         assert volumes.tr_s == 1.5
-        assert "milliseconds" in volumes.notes[0]
+        assert "milliseconds" in volumes.notes[0].sentence
 
 
 def test_missing_tr_takes_the_stated_one_with_a_note(tmp_path):
-    volumes = nifti.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 0.0), 1.5)
+    volumes = nifti_header.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 0.0), 1.5)
     assert volumes.tr_s == 1.5
-    assert "no TR" in volumes.notes[0]
+    assert "no TR" in volumes.notes[0].sentence
 
 
 def test_another_tr_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"TR is 2 s, data\.tr is 1\.5 s") as caught:
-        nifti.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 2.0), 1.5)
+        nifti_header.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 2.0), 1.5)
     assert "data.tr: 2" in caught.value.remedy
+
+
+def header_with(path, tr_s, sidecar=None, unit="sec"):
+    """A file whose header says tr_s in `unit`, with a sidecar next to it."""
+    image = nibabel.Nifti1Image(made_volumes(n_trs=8), AFFINE)
+    image.header.set_xyzt_units("mm", unit)
+    image.header["pixdim"][4] = tr_s
+    nibabel.save(image, path)
+    if sidecar is not None:
+        Path(str(path).replace(".nii.gz", ".json")).write_text(json.dumps(sidecar))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("header_s", "sidecar_s", "stated_s", "trust", "finding"),
+    [
+        (1.5, 1.5, 1.5, None, None),
+        (1.0, 1.5, 1.5, "sidecar", "tr_overruled"),
+        (1.0, 1.5, 1.0, "header", "tr_overruled"),
+        (1.0, None, 1.5, "config", "tr_overruled"),
+        (1.0, 2.0, 1.5, "config", "tr_overruled"),
+        (0.0, 1.5, 1.5, None, None),
+    ],
+)
+def test_the_trusted_source_decides_the_tr(tmp_path, header_s, sidecar_s, stated_s, trust, finding):
+    sidecar = None if sidecar_s is None else {"RepetitionTime": sidecar_s}
+    volumes = nifti_header.read_header(header_with(tmp_path / "a_bold.nii.gz", header_s, sidecar), stated_s, trust)
+    assert volumes.tr_s == stated_s
+    assert {note.finding for note in volumes.notes} == ({finding} if finding else set())
+
+
+@pytest.mark.parametrize(
+    ("header_s", "sidecar_s", "stated_s", "trust", "remedy"),
+    [
+        (1.0, 1.5, 1.5, None, "data.trust_tr: sidecar"),
+        (1.5, 2.0, 1.5, None, "data.trust_tr: header"),
+        (1.5, 2.0, 1.5, "sidecar", "data.tr: 2"),
+        (1.0, None, 1.5, None, "data.trust_tr: config"),
+        (1.5, None, 1.5, "sidecar", "data.trust_tr: header or config"),
+    ],
+)
+def test_a_tr_that_disagrees_is_refused_with_the_key_that_decides(
+    tmp_path, header_s, sidecar_s, stated_s, trust, remedy
+):
+    sidecar = None if sidecar_s is None else {"RepetitionTime": sidecar_s}
+    path = header_with(tmp_path / "a_bold.nii.gz", header_s, sidecar)
+    with pytest.raises(DataError) as error:
+        nifti_header.read_header(path, stated_s, trust)
+    assert remedy in error.value.remedy
+
+
+def test_seconds_with_the_unit_of_milliseconds_are_read_as_seconds(tmp_path):
+    volumes = nifti_header.read_header(header_with(tmp_path / "a.nii.gz", 1.5, unit="msec"), 1.5)
+    assert [note.finding for note in volumes.notes] == ["tr_unit_wrong"]
+
+
+def test_a_sidecar_is_inherited_from_the_root_of_the_dataset(tmp_path):
+    (tmp_path / "dataset_description.json").write_text("{}")
+    func = tmp_path / "sub-01" / "func"
+    func.mkdir(parents=True)
+    (tmp_path / "task-film_bold.json").write_text('{"RepetitionTime": 2.0, "StartTime": 1.0}')
+    (tmp_path / "task-rest_bold.json").write_text('{"RepetitionTime": 9.0}')
+    path = header_with(func / "sub-01_task-film_bold.nii.gz", 0.0)
+    assert read_sidecar(path) == {"RepetitionTime": 2.0, "StartTime": 1.0}
+    (func / "sub-01_task-film_bold.json").write_text('{"RepetitionTime": 1.5}')
+    assert read_sidecar(path) == {"RepetitionTime": 1.5, "StartTime": 1.0}
+
+
+@pytest.mark.parametrize(("start_s", "noted"), [(0.0, True), (0.75, False), (0.7, False)])
+def test_a_slice_time_reference_far_from_the_middle_is_noted(tmp_path, start_s, noted):
+    path = header_with(tmp_path / "a_bold.nii.gz", 1.5, {"RepetitionTime": 1.5, "StartTime": start_s})
+    notes = nifti_header.read_header(path, 1.5).notes
+    assert bool(notes) == noted
+    if noted:
+        assert "data.stimulus_offset_s -0.75 s" in notes[0].sentence
+
+
+@pytest.mark.parametrize(
+    ("qform_code", "sform_code", "flip", "finding"),
+    [
+        (1, 1, True, "orientation_conflict"),
+        (1, 1, False, None),
+        (0, 0, False, "orientation_unknown"),
+        (0, 2, False, None),
+    ],
+)
+def test_an_orientation_that_is_unknown_or_contradictory_is_noted(tmp_path, qform_code, sform_code, flip, finding):
+    image = nibabel.Nifti1Image(made_volumes(n_trs=8), AFFINE)
+    image.header.set_zooms((*image.header.get_zooms()[:3], 1.5))
+    image.set_sform(AFFINE, sform_code)
+    image.set_qform(AFFINE * [[-1, 1, 1, -1]] if flip else AFFINE, qform_code)
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volumes = nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
+    assert [note.finding for note in volumes.notes] == ([finding] if finding else [])
+
+
+@pytest.mark.parametrize("shape", [(1, 12), (12, 1)])
+def test_a_fifth_dimension_of_one_is_dropped(tmp_path, shape):
+    values = made_volumes(n_trs=12)
+    image = nibabel.Nifti1Image(values.reshape(*values.shape[:3], *shape), AFFINE)
+    image.header["pixdim"][4:6] = 1.5
+    nibabel.save(image, tmp_path / "a.nii.gz")
+    volumes = nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
+    np.testing.assert_array_equal(matrix(volumes), values.reshape(-1, 12).T)
+    assert [note.finding for note in volumes.notes] == ["extra_dimension"]
+
+
+def test_a_pair_of_header_and_image_is_read(tmp_path):
+    image = nibabel.Nifti1Pair(made_volumes(n_trs=12), AFFINE)
+    image.header.set_zooms((*image.header.get_zooms()[:3], 1.5))
+    nibabel.save(image, tmp_path / "a.img")
+    for name in ("a.img", "a.hdr"):
+        volumes = nifti_header.read_header(tmp_path / name, 1.5)
+        np.testing.assert_array_equal(matrix(volumes), made_volumes(n_trs=12).reshape(-1, 12).T)
+
+
+def test_a_link_without_content_is_named(tmp_path):
+    (tmp_path / "a.nii.gz").symlink_to(tmp_path / ".git" / "annex" / "none")
+    with pytest.raises(DataError, match="content is not on this machine") as error:
+        nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
+    assert "datalad get" in error.value.remedy
+
+
+def test_first_volumes_that_are_zero_hide_no_voxel(tmp_path):
+    values = made_volumes(n_trs=24)
+    usual = nifti.nonzero_voxels(nifti_header.read_header(write_nifti(tmp_path / "a.nii.gz", values), 1.5))
+    values[..., :12] = 0
+    late = nifti.nonzero_voxels(nifti_header.read_header(write_nifti(tmp_path / "b.nii.gz", values), 1.5))
+    np.testing.assert_array_equal(late, usual)
+    nothing = nifti_header.read_header(write_nifti(tmp_path / "c.nii.gz", np.zeros_like(values)), 1.5)
+    with pytest.raises(DataError, match="zero throughout"):
+        nifti.nonzero_voxels(nothing)
 
 
 def test_three_dimensions_are_refused(tmp_path):
     path = tmp_path / "a.nii.gz"
     nibabel.save(nibabel.Nifti1Image(made_volumes()[..., 0], AFFINE), path)
     with pytest.raises(DataError, match="3 dimensions"):
-        nifti.read_header(path, 1.5)
+        nifti_header.read_header(path, 1.5)
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        nifti.read_header(tmp_path / "none.nii.gz", 1.5)
+        nifti_header.read_header(tmp_path / "none.nii.gz", 1.5)
     (tmp_path / "text.nii.gz").write_bytes(b"not an image at all")
     with pytest.raises(DataError, match="not a readable NIfTI"):
-        nifti.read_header(tmp_path / "text.nii.gz", 1.5)
+        nifti_header.read_header(tmp_path / "text.nii.gz", 1.5)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.8, 0.999])
@@ -124,7 +258,7 @@ def test_a_truncated_file_is_named(tmp_path, keep, suffix):
     data = whole.read_bytes()
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(data[: int(len(data) * keep)])
-    volumes = nifti.read_header(path, 1.5)
+    volumes = nifti_header.read_header(path, 1.5)
     with pytest.raises(DataError, match=r"truncated|damaged") as caught:
         matrix(volumes)
     assert "Copy it again" in caught.value.remedy
@@ -136,21 +270,21 @@ def test_a_flipped_byte_is_found_by_the_checksum(tmp_path):
     zipped[-6] ^= 1
     (tmp_path / "a.nii.gz").write_bytes(zipped)
     with pytest.raises(DataError, match=r"damaged|truncated"):
-        matrix(nifti.read_header(tmp_path / "a.nii.gz", 1.5))
+        matrix(nifti_header.read_header(tmp_path / "a.nii.gz", 1.5))
 
 
 def test_other_grids_are_refused(tmp_path):
-    first = nifti.read_header(write_nifti(tmp_path / "a.nii", made_volumes()), 1.5)
-    smaller = nifti.read_header(write_nifti(tmp_path / "b.nii", made_volumes(shape=(5, 6, 3))), 1.5)
+    first = nifti_header.read_header(write_nifti(tmp_path / "a.nii", made_volumes()), 1.5)
+    smaller = nifti_header.read_header(write_nifti(tmp_path / "b.nii", made_volumes(shape=(5, 6, 3))), 1.5)
     with pytest.raises(DataError, match=r"5 x 6 x 3 voxels, a\.nii of 5 x 6 x 4"):
-        nifti.check_same_grid(first, smaller)
+        nifti_header.check_same_grid(first, smaller)
     image = nibabel.load(tmp_path / "a.nii")
     moved = AFFINE.copy()
     moved[0, 3] += 1.5
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), moved, image.header), tmp_path / "c.nii")
     with pytest.raises(DataError, match=r"1\.5 mm apart"):
-        nifti.check_same_grid(first, nifti.read_header(tmp_path / "c.nii", 1.5))
-    nifti.check_same_grid(first, first)
+        nifti_header.check_same_grid(first, nifti_header.read_header(tmp_path / "c.nii", 1.5))
+    nifti_header.check_same_grid(first, first)
 
 
 def test_matrix_and_volumes_go_round(tmp_path):
@@ -159,10 +293,10 @@ def test_matrix_and_volumes_go_round(tmp_path):
     image.set_sform(AFFINE, "mni")
     image.header["pixdim"][4] = 1.5
     nibabel.save(image, tmp_path / "a.nii.gz")
-    first = nifti.read_header(tmp_path / "a.nii.gz", 1.5)
+    first = nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
     mask = nifti.nonzero_voxels(first)
     nifti.write_bold(tmp_path / "back.nii.gz", matrix(first, mask), mask, first.affine, 1.5, first.space_code)
-    again = nifti.read_header(tmp_path / "back.nii.gz", 1.5)
+    again = nifti_header.read_header(tmp_path / "back.nii.gz", 1.5)
     assert again.notes == ()
     assert again.space_code == first.space_code == 4
     np.testing.assert_array_equal(again.affine, first.affine)
@@ -172,7 +306,7 @@ def test_matrix_and_volumes_go_round(tmp_path):
 
 
 def test_a_mask_file_must_share_the_grid(tmp_path):
-    volumes = nifti.read_header(write_nifti(tmp_path / "a.nii.gz", made_volumes()), 1.5)
+    volumes = nifti_header.read_header(write_nifti(tmp_path / "a.nii.gz", made_volumes()), 1.5)
     mask = np.zeros(volumes.shape_XYZ, np.uint8)
     mask[2:4, 2, 1] = 1
     nibabel.save(nibabel.Nifti1Image(mask, AFFINE), tmp_path / "mask.nii.gz")
@@ -186,8 +320,8 @@ def test_a_surface_is_refused_by_name(tmp_path):
     series = nibabel.gifti.GiftiDataArray(np.zeros((10, 4), np.float32))
     nibabel.save(nibabel.gifti.GiftiImage(darrays=[series]), tmp_path / "left.func.gii")
     with pytest.raises(DataError, match="is a GiftiImage, which holds a surface; giblet reads volumes only"):
-        nifti.read_header(tmp_path / "left.func.gii", 1.5)
+        nifti_header.read_header(tmp_path / "left.func.gii", 1.5)
     axes = (nibabel.cifti2.SeriesAxis(0, 1.5, 5), nibabel.cifti2.ScalarAxis(["one", "two"]))
     nibabel.save(nibabel.Cifti2Image(np.zeros((5, 2), np.float32), axes), tmp_path / "a.dtseries.nii")
     with pytest.raises(DataError, match="is a Cifti2Image, which holds a surface"):
-        nifti.read_header(tmp_path / "a.dtseries.nii", 1.5)
+        nifti_header.read_header(tmp_path / "a.dtseries.nii", 1.5)

@@ -12,7 +12,8 @@ import pytest
 from nilearn.maskers import NiftiMasker
 
 from giblet_train.data.preprocessing.standardize import scan_moments
-from giblet_train.data.readers.nifti import nonzero_voxels, read_header, stream
+from giblet_train.data.readers.nifti import nonzero_voxels, stream
+from giblet_train.data.readers.nifti_header import read_header
 from giblet_train.data.simulation.demo_film import default_cache_dir
 from giblet_train.data.store.bold_array import write_bold_array
 

@@ -1,5 +1,6 @@
 """Features that a lab brings: files on the film's clock, installed extractors by name, codes that are counted."""
 
+import dataclasses
 from importlib.metadata import EntryPoint
 
 import numpy as np
@@ -108,6 +109,34 @@ def test_a_file_that_is_too_short_or_none_is_refused(tmp_path):
         brought({"file": "b.npy"}, tmp_path / "b.npy")
     with pytest.raises(ConfigError, match=r"data\.features\.audio names either an extractor or a file"):
         made_config(data={"features": {"audio": {"rows_per_s": 2.0}}})
+
+
+def test_a_file_longer_than_the_film_is_refused_with_the_rate_that_fits(tmp_path, monkeypatch):
+    monkeypatch.setattr(external, "film_seconds", lambda _: 40.0)
+    film = dataclasses.replace(FILM, film=tmp_path / "film.mp4")
+    rows = np.random.default_rng(0).standard_normal((80, 3))
+    source = FeatureSource(file="a.npy", rows_per_s=1.0)
+    with pytest.raises(DataError, match=r"80\.0 s, but the film lasts 40\.0 s") as error:
+        external_features("video", source, saved(tmp_path / "a.npy", rows), film)
+    assert "rows_per_s: 2 would fit" in error.value.remedy
+    external_features("video", FeatureSource(file="a.npy", rows_per_s=2.0), tmp_path / "a.npy", film)
+
+
+@pytest.mark.parametrize("rate", [75.0, 1.5])
+def test_codes_brought_as_amounts_are_refused_at_any_rate(tmp_path, rate):
+    codes = np.random.default_rng(0).integers(0, 1024, (round(40 * rate), 4))
+    with pytest.raises(DataError, match="look like codes") as error:
+        brought({"file": "c.npy", "rows_per_s": rate}, saved(tmp_path / "c.npy", codes))
+    assert error.value.finding == "codes_as_numbers"
+    counts = np.cumsum(np.random.default_rng(0).integers(-2, 3, codes.shape), axis=0)
+    brought({"file": "n.npy", "rows_per_s": rate}, saved(tmp_path / "n.npy", counts))
+
+
+def test_a_row_that_is_not_finite_is_named(tmp_path):
+    rows = np.ones((80, 2))
+    rows[37, 1] = np.nan
+    with pytest.raises(DataError, match=r"1 rows of a\.npy are not finite, first row 37"):
+        brought({"file": "a.npy", "rows_per_s": 2.0}, saved(tmp_path / "a.npy", rows))
 
 
 def test_encodec_without_its_weights_is_refused_with_the_remedy(monkeypatch):

@@ -13,7 +13,8 @@ import pytest
 
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
-from giblet_train.data.readers.nifti import nonzero_voxels, read_header, stream
+from giblet_train.data.readers.nifti import nonzero_voxels, stream
+from giblet_train.data.readers.nifti_header import read_header
 from giblet_train.data.store import build_arrays
 from giblet_train.data.store.store import build_store, open_store, store_key, store_parameters
 from giblet_train.schema.config import dump

@@ -1,0 +1,42 @@
+"""Read the JSON metadata of an image, with those that BIDS lets it inherit from folders above."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from giblet_train.schema.errors import DataError
+
+ROOT_FILE = "dataset_description.json"
+MOST_LEVELS = 5
+
+
+def read_sidecar(image: Path) -> dict[str, Any]:
+    """Return the metadata of an image: its own .json over those of folders above, up to the dataset's root.
+
+    A file applies if its entities are among the image's and the suffix is equal. Raises DataError for a damaged file.
+    """
+    stem = image.name.removesuffix(".gz").rpartition(".")[0]
+    parts = stem.split("_")
+    metadata: dict[str, Any] = {}
+    for folder in reversed(_folders_to_root(image.parent)):
+        candidates = [path for path in folder.glob(f"*{parts[-1]}.json") if set(path.stem.split("_")) <= set(parts)]
+        for path in sorted(candidates, key=lambda p: len(p.stem.split("_"))):
+            metadata |= _read_json(path)
+    return metadata
+
+
+def _folders_to_root(folder: Path) -> list[Path]:
+    """Return the folder and those above it up to the dataset's root; only the folder outside a dataset."""
+    folders = [folder, *folder.parents][:MOST_LEVELS]
+    root = next((n for n, parent in enumerate(folders) if (parent / ROOT_FILE).is_file()), 0)
+    return folders[: root + 1]
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        metadata = json.loads(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}.", "Correct or remove it.") from None
+    return metadata if isinstance(metadata, dict) else {}
