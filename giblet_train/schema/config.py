@@ -431,7 +431,7 @@ def diff(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
 
 def nearest(name: str, names: list[str]) -> str:
     """Return `, did you mean "x"?` for the one of `names` closest to `name`, or an empty string."""
-    match = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
+    match = difflib.get_close_matches(name, names, n=1, cutoff=0.6)
     return f', did you mean "{match[0]}"?' if match else ""
 
 

@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from difflib import get_close_matches
 from importlib import import_module
-from typing import Any, NamedTuple, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
 from typer.core import TyperGroup
 from typer.main import get_command_from_info, get_group
 
+from giblet_train import __version__
 from giblet_tui.cli.commands import COMMANDS, SYNONYMS
 from giblet_tui.cli.console import print_data, redirected_stream
 
@@ -133,8 +134,14 @@ def _build(name: str) -> Any:
 
 
 @app.callback(invoke_without_command=True)
-def bare(context: typer.Context) -> None:
+def bare(
+    context: typer.Context,
+    version: Annotated[bool, typer.Option("-V", "--version", help="Print the version of giblet and exit.")] = False,
+) -> None:
     """Open the dashboard if no command is given; print the help if no person is in front of the terminal."""
+    if version:
+        print_data(f"giblet {__version__}")
+        raise typer.Exit()
     if context.invoked_subcommand is not None:
         return
     if redirected_stream():

@@ -12,7 +12,7 @@ from giblet_train.schema.records import CheckpointRecord
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import RunName
-from giblet_tui.cli.console import confirm, print_data, print_status
+from giblet_tui.cli.console import check_parent, confirm, print_data, print_status
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import AttachableSession
 from giblet_tui.monitor import find_run
@@ -59,7 +59,8 @@ def pull(
     roles = [role for role, requested in (("best", best), ("last", last)) if requested and not logs]
     commands = {role: f"giblet pull {run_id} --{role}" for role in ("best", "last")}
     checkpoints = [record for role in roles if _confirm_size(record := pulling.checkpoint(run, role, commands), yes)]
-    target = to or Path(run_id)
+    target = to.expanduser() if to else Path(run_id)
+    check_parent(target)
     with connect(node) as connection:
         for path in pulling.record_files(connection, node, run, target, print_status):
             print_data(str(path))

@@ -26,6 +26,7 @@ COMMANDS: Mapping[str, Command] = {
     "status": Command("runs", "Show the state of one run"),
     "logs": Command("logs", "Print the end of a run's log, or follow it until the run ends"),
     "dashboard": Command("dashboard", "Watch all nodes and runs live, full screen; also bare `giblet`"),
+    "wait": Command("wait", "Wait until runs have ended"),
     "verdict": Command("runs", "Compare a run with its success criteria"),
     "why": Command("why", "List likely causes of a problem, with evidence and remedy"),
     "alerts": Command("alerts", "Show the alerts of a run, acknowledge or snooze them"),
@@ -49,10 +50,11 @@ COMMANDS: Mapping[str, Command] = {
     "data": Command("data", "Check a study before training on it"),
     "node": Command("nodes", "Add, list, check and remove nodes"),
     "config": Command("configs", "List, show, compare and check configurations"),
+    "version": Command("version", "Print the versions of giblet here and of the engine on a node"),
 }
 
 SYNONYMS: Mapping[str, str] = {
-    "help": "--help", "version": "--version", "completion": "--install-completion",
+    "help": "--help", "completion": "--install-completion",
     "run": "launch", "start": "launch", "train": "launch", "submit": "launch", "resume": "launch", "restart": "launch",
     "list": "ps", "ls": "ps", "runs": "ps", "queue": "ps", "squeue": "ps", "info": "status", "show": "status",
     "log": "logs", "tail": "logs", "watch": "dashboard", "top": "dashboard", "monitor": "dashboard", "tui": "dashboard",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json as jsonlib
 from typing import Annotated
 
 import typer
@@ -13,6 +14,7 @@ from giblet_tui.cli.arguments import ConfigName, Json, Settings
 from giblet_tui.cli.completion import config_names
 from giblet_tui.cli.console import print_data, print_error, print_status, show_json
 from giblet_tui.inventory import configs as catalog
+from giblet_tui.inventory.config_schema import config_schema
 from giblet_tui.reporting.formatting import diff_lines, table
 from giblet_tui.reporting.json_output import SCHEMA
 
@@ -22,11 +24,14 @@ def list_configs(json: Json = False) -> None:
     """List configurations by name, with the file each comes from."""
     configs = {name: catalog.read(str(path)).config for name, path in catalog.known().items()}
     if json:
-        rows = [{"name": n, "path": str(catalog.known()[n]), "stage": c.stage} for n, c in sorted(configs.items())]
-        show_json({"schema": SCHEMA, "configs": rows})
+        facts = [{"name": n, "path": str(catalog.known()[n]), "stage": c.stage} for n, c in sorted(configs.items())]
+        show_json({"schema": SCHEMA, "configs": facts})
         return
-    lines = [(n, c.stage, str(c.num_epochs), str(c.distributed.world_size), c.note) for n, c in sorted(configs.items())]
-    print_data(table(("NAME", "STAGE", "EPOCHS", "GPUS", "NOTE"), lines))
+    rows = [
+        (name, c.stage, str(c.num_epochs), str(c.distributed.world_size), c.note, str(catalog.known()[name]))
+        for name, c in sorted(configs.items())
+    ]
+    print_data(table(("NAME", "STAGE", "EPOCHS", "GPUS", "NOTE", "FILE"), rows))
 
 
 @command(config_app, "show", "giblet config show demo", "giblet config show demo --set num_epochs=5 --json")
@@ -56,6 +61,15 @@ def diff_configs(old: ConfigName, new: ConfigName, json: Json = False) -> None:
         print_status("No differences.")
 
 
+@command(config_app, "schema", "giblet config schema > giblet.schema.json")
+def print_schema() -> None:
+    """Print the JSON Schema of configuration files, with which editors check and complete them.
+
+    To use it, put `# yaml-language-server: $schema=giblet.schema.json` into the first line of a configuration.
+    """
+    print_data(jsonlib.dumps(config_schema(), indent=2))
+
+
 @command(config_app, "check", "giblet config check my_config.yaml", "giblet config check")
 def check_configs(
     names: Annotated[
@@ -63,16 +77,19 @@ def check_configs(
         typer.Argument(metavar="[CONFIG]...", help="Names or paths; default: all.", autocompletion=config_names),
     ] = None,
 ) -> None:
-    """Check configurations as `launch` would: unknown keys, ranges, keys against one another."""
+    """Check configurations: unknown keys, types, ranges, keys that contradict each other. Report every problem."""
     failed = 0
-    for name in names or list(catalog.known()):
+    for name in names or sorted(catalog.known()):
         try:
             loaded = catalog.read(name)
         except ConfigError as error:
             failed += 1
             print_error(error)
             continue
-        print_data(f"ok {name}")
+        own_keys = [key for key, file in loaded.provenance.items() if file != "base.yaml"]
+        print_data(f"ok {name}" + ("" if own_keys else ": sets no key, so every key has its default"))
+        if not loaded.config.criteria:
+            print_status("  It has no criteria, so there will be no verdict; configs/demo.yaml has examples.")
         for note in loaded.notes:
             print_status(f"  {note}")
     if failed:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import shlex
 import shutil
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import typer
@@ -120,6 +122,15 @@ def next_commands(run_id: str, *, live: bool) -> str:
     last = f"giblet stop {run_id}" if live else f"giblet pull {run_id}"
     follow = f"giblet logs {run_id}{' -f' if live else ''}"
     return f"next:\n  {follow}\n  giblet status {run_id}\n  {last}"
+
+
+def check_parent(path: Path) -> None:
+    """Raise ConfigError if the folder that is to contain `path` does not exist, so that no typo creates folders."""
+    parent = path.expanduser().absolute().parent
+    if not parent.is_dir():
+        raise ConfigError(
+            f"There is no folder {parent}.", f"Create it (mkdir -p {shlex.quote(str(parent))}), or change the path."
+        )
 
 
 def on_terminal() -> bool:

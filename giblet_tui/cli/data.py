@@ -11,7 +11,7 @@ import typer
 from giblet_train.schema.config import dump
 from giblet_tui.cli.app import command, data_app
 from giblet_tui.cli.arguments import ConfigName, Json, NodeName, Settings
-from giblet_tui.cli.console import print_data, print_status, show_json
+from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import CommandOutput
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
@@ -80,6 +80,8 @@ def _check(
     what: str, name: str, config: str, settings: list[str] | None, options: list[str], html: Path | None
 ) -> CommandOutput:
     node = nodes.resolve(name)
+    if html:
+        check_parent(html)
     loaded = configs.read(config, settings or ())
     for note in loaded.notes:
         print_status(note)

@@ -17,7 +17,7 @@ from giblet_train.schema.errors import FAILED, INTERRUPTED, ConfigError, Preflig
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import nodes_and_runs, run_ids
-from giblet_tui.cli.console import confirm, print_data, print_status, show_json
+from giblet_tui.cli.console import check_parent, confirm, print_data, print_status, show_json
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import JobResult
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
@@ -207,6 +207,8 @@ def _evaluate(
     node: Node, run_ids_there: Sequence[str], request: EvaluationRequest, name: str, options: _Options
 ) -> None:
     """Run the evaluation on the node, copy its files, print its figures, which are in the file `name`."""
+    if options.to:
+        check_parent(options.to)
     snapshots = [find_run.fresh_with_node(node, run_id) for run_id in run_ids_there]
     runs = [run for run, _ in snapshots]
     with connect(node) as connection:

@@ -12,7 +12,7 @@ from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import RunName
-from giblet_tui.cli.console import print_data, print_status
+from giblet_tui.cli.console import check_parent, print_data, print_status
 from giblet_tui.dashboard.screenshots.png import png_bytes
 from giblet_tui.dashboard.screenshots.render import run_picture
 from giblet_tui.dashboard.screenshots.svg import svg_text
@@ -75,8 +75,8 @@ def _cells(size: str) -> tuple[int, int]:
 
 
 def _write(path: Path, data: bytes) -> None:
+    check_parent(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         replace_file(path, data)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from None

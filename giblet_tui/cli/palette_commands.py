@@ -14,7 +14,7 @@ from giblet_tui.dashboard.model.interfaces import How, PaletteCommand
 
 SHOWN = frozenset({
     "ps", "status", "verdict", "why", "alerts", "report", "logs", "ladder", "doctor", "node ls", "node check",
-    "config ls",
+    "config ls", "version",
 })  # fmt: skip
 """Commands that only read: the palette shows their output."""
 KEYED = frozenset({"dashboard", "launch", "stop", "compare"})

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
+from giblet_train.schema.errors import INTERRUPTED
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, OptionalNodes
 from giblet_tui.cli.console import STATE_COLOURS, columns, print_data, print_status, show_json, style
@@ -18,16 +20,21 @@ from giblet_tui.monitor.snapshots import Fleet
 from giblet_tui.reporting.formatting import node_lines, runs_table
 from giblet_tui.reporting.json_output import fleet_json
 
+WATCH_S = 2.0
+"""Pause between two lists of --watch."""
 RECENT_S = 86_400.0
 """Runs that ended longer ago are listed only with --all."""
 
 
-@command(app, "ps", "giblet ps", "giblet ps -a tensor01", "giblet ps --json | jq '.runs[].verdict'")
+@command(
+    app, "ps", "giblet ps", "giblet ps -a tensor01", "giblet ps --watch", "giblet ps --json | jq '.runs[].verdict'"
+)
 def ps(
     names: OptionalNodes = None,
     every: Annotated[bool, typer.Option("-a", "--all", help="Also list runs that ended over a day ago.")] = False,
     json: Json = False,
     cached: Annotated[bool, typer.Option("--cached", help="List what was last seen; open no connection.")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s until Ctrl-C.")] = False,
 ) -> None:
     """List runs with state, losses, learning rate, verdict and time left.
 
@@ -36,9 +43,24 @@ def ps(
 
     Exit code 3 if no node could be reached.
     """
-    now = time.time()
+    fleet = _list_runs(names, every=every, json=json, cached=cached, clear=watch)
+    try:
+        while watch:
+            time.sleep(WATCH_S)
+            fleet = _list_runs(names, every=every, json=json, cached=cached, clear=True)
+    except KeyboardInterrupt:
+        raise typer.Exit(INTERRUPTED) from None
+    if not cached and fleet.nodes and not any(node.link == "live" for node in fleet.nodes):
+        raise typer.Exit(Unreachable.exit_code)
+
+
+def _list_runs(names: Sequence[str] | None, *, every: bool, json: bool, cached: bool, clear: bool) -> Fleet:
+    """Print the runs once; return what was seen. clear: empty the screen of a terminal first."""
     fleet = _fleet(names, cached)
+    now = time.time()
     runs = [run for run in fleet.runs() if every or run.health.live or now - (run.health.since or now) < RECENT_S]
+    if clear and sys.stdout.isatty():
+        print("\x1b[H\x1b[2J", end="")
     if json:
         show_json(fleet_json(fleet, runs, now))
     elif runs:
@@ -50,8 +72,7 @@ def ps(
         print_status(f"No runs. Start one: giblet launch NODE CONFIG, or giblet demo{older}")
     for line in node_lines(fleet, now):
         print_status(line)
-    if not cached and fleet.nodes and not any(node.link == "live" for node in fleet.nodes):
-        raise typer.Exit(Unreachable.exit_code)
+    return fleet
 
 
 def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:

@@ -48,6 +48,13 @@ def environment(node: Node, connection: Connection) -> EngineFacts:
     return _checked(node, connection.call("engine", _where(node), EngineFacts, timeout_s=ENGINE_LIMIT_S))
 
 
+def engine_facts(node: Node, connection: Connection) -> EngineFacts:
+    """Return the engine on the node, of any version; its `problem` says why there is none."""
+    if _is_this_one(node):
+        return environment(node, connection)
+    return connection.call("engine", _where(node), EngineFacts, timeout_s=ENGINE_LIMIT_S)
+
+
 def own_environment(node: Node, connection: Connection, python: str) -> EngineFacts | None:
     """Return what the interpreter at that path on the node has, of any version; None if it can no longer train."""
     if _is_this_one(node) and python == sys.executable:

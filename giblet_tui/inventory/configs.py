@@ -12,8 +12,10 @@ from giblet_train.schema import yaml_io
 from giblet_train.schema.config import nearest
 from giblet_train.schema.config_loader import Loaded, load
 from giblet_train.schema.errors import ConfigError
+from giblet_tui.inventory import nodes
 
 LADDER = "ladder.yaml"
+SWAPPED = "The node comes first: NODE CONFIG."
 PACKAGED = Path(giblet_train.__file__).parent / "configs"
 
 
@@ -43,6 +45,10 @@ def find(name: str) -> Path:
         return path
     configs = known()
     if name not in configs:
+        if name in {node.name for node in nodes.known_nodes()}:
+            raise ConfigError(
+                f"{name!r} is a node; a configuration is expected here.", "The node comes first: NODE CONFIG."
+            )
         raise ConfigError(
             f"No configuration is called {name!r}{nearest(name, list(configs)) or '.'}",
             f"Known: {', '.join(sorted(configs))}. A file of your own: give its path, or put it into ./configs.",

@@ -86,7 +86,13 @@ def resolve(name: str) -> Node:
     config = ssh_config_file()
     if re.fullmatch(HOST_PATTERN, name) and names_host(name, config):
         return _ssh_node(name)
+    from giblet_tui.inventory import configs  # only after a mistake: `giblet ps` does not need it
+
     hosts = hosts_of(config)
+    if name in configs.known() and name not in (*by_name, *hosts):
+        raise ConfigError(
+            f"{name!r} is a configuration; a node is expected here.", "The node comes first: NODE CONFIG."
+        )
     raise ConfigError(
         f"No node is called {name!r}{nearest(name, [*by_name, *hosts]) or '.'}",
         f"Known: {', '.join([*by_name, *(host for host in hosts if host not in by_name)])}. "

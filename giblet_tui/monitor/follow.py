@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import msgspec
 
 from giblet_train.schema.errors import ConfigError
-from giblet_tui.errors import NotLetIn
+from giblet_tui.errors import NotLetIn, TimedOut
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.snapshots import LinkState, NodeSnapshot, RunSnapshot
 from giblet_tui.monitor.watch import NodeWatch
@@ -35,26 +36,32 @@ class _Latest:
             self._snapshot = snapshot
             self._changed.notify()
 
-    def take(self) -> NodeSnapshot:
+    def take(self, deadline: float | None) -> NodeSnapshot | None:
+        """Return the newest snapshot once there is one; None after the deadline."""
         with self._changed:
             # A limit on each wait keeps Ctrl-C working everywhere.
             while self._snapshot is None:
+                if deadline is not None and time.monotonic() > deadline:
+                    return None
                 self._changed.wait(0.5)
             snapshot, self._snapshot = self._snapshot, None
             return snapshot
 
 
-def follow(node: Node, run_id: str) -> Iterator[RunUpdate]:
+def follow(node: Node, run_id: str, deadline: float | None = None) -> Iterator[RunUpdate]:
     """Yield the run's state whenever something is new; the last one is its end.
 
-    Raises NotLetIn if the node refuses the login, ConfigError if it does not have the run.
+    deadline: `time.monotonic()` at which to give up. Raises TimedOut then, NotLetIn if the node refuses the login,
+    ConfigError if it does not have the run.
     """
     latest = _Latest()
     watch = NodeWatch(node, latest.put)
     watch.start()
     try:
         while True:
-            snapshot = latest.take()
+            snapshot = latest.take(deadline)
+            if snapshot is None or (deadline is not None and time.monotonic() > deadline):
+                raise TimedOut(f"{run_id} has not ended in time.", f"It continues: giblet status {run_id}")
             if snapshot.link == "refused":
                 raise NotLetIn(snapshot.link_sentence)
             run = next((run for run in snapshot.runs if run.run.run_id == run_id), None)

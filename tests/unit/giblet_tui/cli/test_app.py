@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib
 import json
 import os
+import re
 import resource
+import signal
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -13,12 +15,29 @@ from pathlib import Path
 
 import pytest
 
+from giblet_train import __version__
+from giblet_train.schema import yaml_io
 from giblet_tui.cli.app import app
 from giblet_tui.cli.commands import COMMANDS, SYNONYMS
 from giblet_tui.inventory import configs
 
 GIBLET = Path(sys.executable).with_name("giblet")
-VERBS = ["demo", "launch", "ps", "status", "logs", "stop", "dashboard", "verdict", "attach", "pull", "setup", "doctor"]
+VERBS = [
+    "version",
+    "wait",
+    "demo",
+    "launch",
+    "ps",
+    "status",
+    "logs",
+    "stop",
+    "dashboard",
+    "verdict",
+    "attach",
+    "pull",
+    "setup",
+    "doctor",
+]
 NODE_VERBS = ["node add", "node ls", "node rm", "node check"]
 CONFIG_VERBS = ["config ls", "config show", "config diff", "config check"]
 HEAVY = ("torch", "textual", "paramiko", "numpy", "nibabel", "rich")
@@ -118,6 +137,11 @@ def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
         ("launch local demo --set learning_rate", "written key=value"),
         ("launch local demo --set learning_rate=fast", '"learning_rate"'),
         ("launch local ./none.yaml", "no configuration file"),
+        ("launch demo local", "'demo' is a configuration; a node is expected here."),
+        ("launch local local", "'local' is a node; a configuration is expected here."),
+        ("doctor demo", "'demo' is a configuration; a node is expected here."),
+        ("demo nosuchfault", "No fault is called 'nosuchfault'.\n"),
+        ("wait x", "No run begins with"),
         ("config show demo --set data.tr=-1", '"data.tr"'),
         ("node add ../x", "cannot name a node"),
         ("node add x --session tmx", "not one of 'auto', 'tmux', 'screen', 'process'"),
@@ -188,7 +212,7 @@ def test_config_check_names_each_bad_file(settings: dict[str, str], tmp_path: Pa
     done = giblet("config", "check", "./bad.yaml", "./good.yaml", env=settings, cwd=tmp_path)
     assert done.returncode == 2
     assert 'did you mean "warmup_epochs"?' in done.stderr
-    assert done.stdout == "ok ./good.yaml\n"
+    assert done.stdout == "ok ./good.yaml: sets no key, so every key has its default\n"
 
 
 def test_nodes_are_added_listed_and_removed(settings: dict[str, str]) -> None:
@@ -224,3 +248,54 @@ def test_a_closed_pipe_ends_a_verb_quietly(words: str, stream: str, code: int, s
     assert done.returncode == code
     said = f"{done.stdout}{done.stderr}"
     assert "Traceback" not in said and "Broken pipe" not in said
+
+
+def test_the_version_is_printed_and_equals_the_engine_s(settings: dict[str, str]) -> None:
+    assert giblet("--version", env=settings).stdout == giblet("-V", env=settings).stdout == f"giblet {__version__}\n"
+    facts = json.loads(giblet("version", "--json", env=settings).stdout)
+    assert facts["here"]["version"] == __version__ and facts["node"] is None and facts["same_engine"] is True
+    local = json.loads(giblet("version", "local", "--json", env=settings).stdout)
+    assert {local[where][key] for where in ("node", "here") for key in ("version", "fingerprint")} == {
+        __version__,
+        facts["here"]["fingerprint"],
+    }
+
+
+def test_config_check_reports_every_problem_with_its_line(settings: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "bad.yaml").write_text(
+        "extends: demo\nnum_epochs: many\nlerning_rate: 2\ncriteria:\n  a: {kind: foo}\n"
+    )
+    done = giblet("config", "check", "./bad.yaml", env=settings, cwd=tmp_path)
+    assert done.returncode == 2
+    for line, key in ((2, "num_epochs"), (3, "lerning_rate"), (5, "criteria.a.kind")):
+        assert re.search(rf'bad.yaml, line {line}: .*"{key}"', done.stderr)
+
+
+def test_the_schema_accepts_every_configuration_and_describes_every_key(settings: dict[str, str]) -> None:
+    schema = json.loads(giblet("config", "schema", env=settings).stdout)
+    for name, definition in schema["$defs"].items():
+        for key, value in definition.get("properties", {}).items():
+            assert value.get("description"), f"{name}.{key}"
+    keys = schema["$defs"]["Config"]["properties"]
+    for path in configs.known().values():
+        assert set(yaml_io.load_file(path)) <= set(keys)
+    assert "required" not in schema["$defs"]["Config"]
+
+
+def test_no_folder_is_created_at_a_mistyped_path(settings: dict[str, str], tmp_path: Path) -> None:
+    for words in (f"data check local demo --html {tmp_path}/none/page.html",):
+        done = giblet(*words.split(), env=settings)
+        assert (done.returncode, f"There is no folder {tmp_path}/none." in done.stderr) == (2, True)
+    assert not (tmp_path / "none").exists()
+
+
+def test_watching_runs_repeats_the_list_until_ctrl_c(settings: dict[str, str]) -> None:
+    watch = subprocess.Popen(
+        [GIBLET, "ps", "--watch", "--cached", "--json"], env=settings, stdout=subprocess.PIPE, text=True
+    )
+    assert watch.stdout is not None
+    first, second = json.loads(watch.stdout.readline()), json.loads(watch.stdout.readline())
+    assert second["at"] > first["at"] and second["runs"] == []
+    watch.send_signal(signal.SIGINT)
+    assert watch.wait(30) == 130
+    watch.stdout.close()

@@ -61,6 +61,15 @@ def test_ps_shows_living_and_lately_ended_runs(giblet: Giblet, tmp_path: Path) -
     assert json.loads(giblet("ps", "-a", "--json", "--cached").stdout)["runs"] == value["runs"]
 
 
+def test_wait_returns_the_result_of_ended_runs_and_gives_up_at_its_deadline(giblet: Giblet, tmp_path: Path) -> None:
+    rundirs.write(tmp_path / "work", fleets.run("broken", nan_from=70, suffix="bad0"), code=1)
+    failed = giblet("wait", "broken")
+    assert failed.returncode == 1 and failed.stdout.splitlines()[-1] == "verdict: FAIL"
+    rundirs.write(tmp_path / "work", now(fleets.run("well", suffix="11fe", steps=40)), alive=True)
+    late = giblet("wait", "well", "broken", "--timeout", "1")
+    assert late.returncode == 124 and "has not ended in time" in late.stderr
+
+
 def test_status_and_verdict_speak_by_their_exit_codes(giblet: Giblet, tmp_path: Path) -> None:
     rundirs.write(tmp_path / "work", now(fleets.run("well", suffix="11fe")), alive=True)
     rundirs.write(tmp_path / "work", fleets.run("broken", nan_from=70, suffix="bad0"), code=1)

@@ -1,0 +1,46 @@
+"""`giblet wait`: wait until runs have ended."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from giblet_train.schema.errors import FAILED, INTERRUPTED
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.completion import run_ids
+from giblet_tui.cli.console import print_status
+from giblet_tui.cli.follow_output import print_result
+from giblet_tui.monitor import find_run
+from giblet_tui.monitor.follow import follow
+
+
+@command(
+    app,
+    "wait",
+    "giblet wait @last && giblet evaluate @last",
+    "giblet wait demo-20261122 demo-20261123",
+    "giblet wait @last --timeout 3600",
+)
+def wait(
+    names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs to wait for.", autocompletion=run_ids)],
+    timeout: Annotated[
+        float | None, typer.Option(metavar="SECONDS", min=0.0, help="Give up after this time; default: never.")
+    ] = None,
+) -> None:
+    """Wait until all these runs have ended, through lost connections; print how each ended and its verdict.
+
+    Exit code 0 if every run ended well and met its criteria, 1 if not, 124 after --timeout. Ctrl-C stops no run.
+    """
+    deadline = None if timeout is None else time.monotonic() + timeout
+    runs = [find_run.locate(name, print_status) for name in dict.fromkeys(names)]
+    codes = []
+    try:
+        for node, run_id in runs:
+            *_, last = follow(node, run_id, deadline)
+            codes.append(print_result(last.run) if last.run else FAILED)
+    except KeyboardInterrupt:
+        print_status("\nThe runs continue.")
+        raise typer.Exit(INTERRUPTED) from None
+    raise typer.Exit(max(codes))
