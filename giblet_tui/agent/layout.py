@@ -24,6 +24,8 @@ ALERTS = "alerts.jsonl"
 ANSWERS = "answers.jsonl"
 LOG = "train.log"
 STOP = "stop"
+PROCESSES = "processes.json"
+"""The run's processes, for a stop after its supervisor was killed."""
 RANKS = "ranks"
 CHECKPOINTS = "checkpoints"
 

@@ -41,9 +41,9 @@ def start_ticks(pid: int) -> int | None:
 
 
 def is_paused(pid: int) -> bool:
-    """Return True if the process was stopped by a signal and does nothing."""
+    """Return True if the process was stopped by a signal."""
     fields = stat_fields(pid)
-    return fields is not None and fields[0] in "Tt"
+    return fields is not None and fields[0] == "T"
 
 
 def descendants(roots: Iterable[int], but_below: int | None = None) -> set[int]:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import layout
+from giblet_tui.agent import layout, process_list
 from giblet_tui.agent.main import AgentRefusal, home_path
 from giblet_tui.agent.proc import boot_id, descendants, start_ticks, stat_fields
 from giblet_tui.agent.records import read_record
@@ -76,9 +76,16 @@ class LocalRun:
             return None
         return pid if start_ticks(pid) == ticks else None
 
+    @property
+    def supervisor_lost(self) -> bool:
+        """Return True if its supervisor was killed in this boot: it left neither itself nor an exit record."""
+        started = bool(self.record(layout.SUPERVISOR)) and not self.rebooted and not self.adopted
+        return started and not self.ended and self.supervisor() is None
+
     def processes_in(self, pids_by_mark: dict[str, set[int]]) -> set[int]:
-        """Select its own processes from the result of `marks`."""
-        return pids_by_mark.get(self.mark, set()) | pids_by_mark.get(f"{self.run_id}/", set())
+        """Return its own processes: those in the result of `marks`, and those that its supervisor recorded."""
+        marked = pids_by_mark.get(self.mark, set()) | pids_by_mark.get(f"{self.run_id}/", set())
+        return marked | (process_list.recorded(str(self.path)) - _self_and_ancestors())
 
     def ended_pids(self) -> set[int]:
         """Return the recorded processes that have ended: a GPU may still count memory in their names."""

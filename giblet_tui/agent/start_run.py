@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from giblet_tui.agent import gpu_allocation, gpu_state, layout, run_processes, sessions, stop_run
+from giblet_tui.agent.kill import kill_tree
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
 
 FILES = (layout.CONFIG, layout.SUPERVISOR_SCRIPT)
@@ -277,7 +278,7 @@ def _last_log_line(run_dir: Path) -> str:
 def _rollback(run_dir: Path) -> None:
     """Undo a start: its processes, its session, its directory."""
     run = run_processes.LocalRun(run_dir)
-    survivors = stop_run.kill_tree(run)
+    survivors = kill_tree(run)
     sessions.kill_session(run.session)
     if not survivors:
         _remove(run_dir)

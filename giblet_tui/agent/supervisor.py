@@ -27,10 +27,11 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from giblet_tui.agent import layout
+from giblet_tui.agent import layout, run_cgroup
 from giblet_tui.agent.exit_record import ExitRecorder, split_status
 from giblet_tui.agent.gpu_queue import GpuQueue
-from giblet_tui.agent.proc import boot_id, descendants, send, start_ticks
+from giblet_tui.agent.proc import boot_id, descendants, is_paused, send, start_ticks
+from giblet_tui.agent.process_list import EVERY_S, ProcessList
 from giblet_tui.agent.records import write_record
 
 LEFTOVER_GRACE_S = 10.0
@@ -75,6 +76,7 @@ class Supervisor:
         ended = threading.Event()
         copier = threading.Thread(target=copy_to_terminal, args=(self._path(layout.LOG), ended), daemon=True)
         copier.start()
+        self.process_list = ProcessList(self.run_dir, self.mark)
         may_start = not self.awaits or self._wait_for_gpus()
         child = self._start(self.argv, log) if may_start else None
         survivors: set[int] = set()
@@ -83,12 +85,13 @@ class Supervisor:
         by_itself = may_start
         if child is not None:
             self.watcher = self._start(self.watcher_argv, log) if self.watcher_argv else None
-            self._wait(lambda: self._end_requested() or child in self.statuses, every_s=5.0)
+            self._wait_for_end(child)
             self._reap()
             by_itself = child in self.statuses or recorder.has_failed()
             survivors = self._kill_tree(child)
             code, by_signal = split_status(self.statuses.get(child))
         recorder.write(code, by_signal, self.killed, survivors, signal.SIGINT in self.received, by_itself)
+        self.process_list.remove()
         ended.set()
         copier.join(timeout=1.0)
         return int(code != 0)
@@ -124,6 +127,12 @@ class Supervisor:
                 return True
             self._wait(self._end_requested, queue.every_s)
         return False
+
+    def _wait_for_end(self, child: int) -> None:
+        """Wait until the command has ended or an end is requested; record the run's processes meanwhile."""
+        while not (self._end_requested() or child in self.statuses):
+            self.process_list.update(descendants([os.getpid()]))
+            self._wait(lambda: self._end_requested() or child in self.statuses, EVERY_S, every_s=EVERY_S)
 
     def _end_requested(self) -> bool:
         return bool(self.received & END_SIGNALS)
@@ -167,6 +176,7 @@ class Supervisor:
                 cwd=workdir,
                 env=environment,
                 start_new_session=True,
+                preexec_fn=self._join_cgroup,
             )
         except OSError as error:
             os.write(log, f"{argv[0]} cannot be started: {error.strerror}\n".encode("utf-8", "replace"))
@@ -174,10 +184,20 @@ class Supervisor:
         process.returncode = 0  # it is reaped here, with all others
         return process.pid
 
+    def _join_cgroup(self) -> None:
+        """Move a new process into the run's control group, in the process itself before its command starts."""
+        if self.process_list.cgroup:
+            try:
+                run_cgroup.join(self.process_list.cgroup)
+            except OSError:
+                pass  # the list of processes remains
+
     def _kill_tree(self, child: int) -> set[int]:
         """End the command, all that it started, then the watcher. Returns the processes that survive even that."""
         if child not in self.statuses:
             send(child, signal.SIGTERM)
+            for pid in filter(is_paused, self._tree()):
+                send(pid, signal.SIGCONT)  # a paused process receives no TERM
             self._wait(lambda: child in self.statuses, self.grace_s)
         if child in self.statuses:
             for pid in self._tree():

@@ -6,7 +6,18 @@ import inspect
 from collections.abc import Sequence
 from importlib import import_module
 
-SUPERVISOR_MODULES = ("layout", "proc", "records", "gpu", "gpu_allocation", "gpu_queue", "exit_record", "supervisor")
+SUPERVISOR_MODULES = (
+    "layout",
+    "proc",
+    "records",
+    "gpu",
+    "gpu_allocation",
+    "gpu_queue",
+    "run_cgroup",
+    "process_list",
+    "exit_record",
+    "supervisor",
+)
 """Modules of `giblet_tui.agent` that make up `supervise.py` of a run directory, in the order they are loaded."""
 
 LOG_READER = "giblet_train.diagnosis.log_reader"
@@ -45,6 +56,8 @@ AGENT_MODULES = (
     "python_env",
     "engine_command",
     "adopted_run",
+    "kill",
+    "resources",
     "stop_run",
     "start_run",
     "evaluation_jobs",

@@ -49,6 +49,8 @@ class StopResult(msgspec.Struct, frozen=True, kw_only=True):
     steps: tuple[str, ...] = ()
     """What was done, one sentence each."""
     survivors: tuple[GpuProcess, ...] = ()
+    unproved: str = ""
+    """What the node could not verify, as a sentence; empty if the end is proved."""
 
     @property
     def sentence(self) -> str:
@@ -60,6 +62,8 @@ class StopResult(msgspec.Struct, frozen=True, kw_only=True):
             sentences += [f"{self.run_id} has ended, but on {self.node} {orphaned}."] if orphaned else []
             return " ".join(sentences)
         how = "had ended before" if self.already else f"ended in {self.seconds:.1f} s"
+        if self.unproved:
+            return f"{self.run_id} {how}. {self.unproved}"
         return f"{self.run_id} {how}; no process, no session and no GPU memory of it is left on {self.node}."
 
 
@@ -108,6 +112,7 @@ def stop(
         already=outcome.already,
         steps=tuple(step.sentence for step in outcome.steps),
         survivors=outcome.survivors,
+        unproved=outcome.unproved,
     )
 
 

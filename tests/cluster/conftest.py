@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.agent import run_processes, stop_run
+from giblet_tui.agent import kill, run_processes
 from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, missing, which
 
@@ -95,4 +95,4 @@ def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
     yield laptop
     for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:
         for run in run_processes.all_runs(str(workdir)):
-            stop_run.kill_tree(run)
+            kill.kill_tree(run)

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from giblet_tui.agent import run_processes, sessions, start_run, stop_run
+from giblet_tui.agent import kill, run_processes, sessions, start_run, stop_run
 from giblet_tui.connection import agent_bundle
 from tests.cluster import trees
 from tests.cluster.conftest import unavailable
@@ -70,7 +70,7 @@ class Ground:
 
     def clear(self) -> None:
         for run in run_processes.all_runs(str(self.workdir)):
-            stop_run.kill_tree(run)
+            kill.kill_tree(run)
             sessions.kill_session(run.session)
         for tag in self.tags:
             for pid in trees.living(tag):

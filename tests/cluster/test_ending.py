@@ -5,12 +5,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import os
 import platform
 import random
 import re
+import secrets
 import signal
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import pytest
 from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.health import Signals, health_of
 from giblet_train.schema.records import Exit, decode
-from giblet_tui.agent import proc, restore_socket, sessions, stop_run
+from giblet_tui.agent import kill, proc, process_list, resources, restore_socket, sessions, stop_run
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.launch.plan import training_argv
 from tests.cluster import trees
@@ -161,6 +163,121 @@ time.sleep(1.2)
     assert ended.code == 0 and ended.stop_requested
 
 
+HIDES = """
+import os, sys, time
+tag = sys.argv[1]
+if os.fork() == 0:
+    os.setsid()
+    if os.fork():
+        os._exit(0)
+    for stream in (0, 1, 2):
+        os.dup2(os.open(os.devnull, os.O_RDWR), stream)
+    os.execve(sys.executable, [sys.executable, '-S', '-c', 'import time; time.sleep(600)', tag], {})
+os.wait()
+print('up', flush=True)
+time.sleep(600)
+"""
+"""A daemon with no mark of the run: its environment is empty, its session its own, its streams /dev/null."""
+
+
+def start_hidden(ground):
+    """Start a run with such a daemon; its id, and the tag of its processes."""
+    tag = f"tree-{secrets.token_hex(4)}"
+    ground.tags.append(tag)
+    run_id = ground.start([sys.executable, "-S", "-c", HIDES, tag], "process")
+    up(ground, run_id)
+    trees.until(lambda: len(trees.living(tag)) == 2)
+    return run_id, tag
+
+
+def kill_supervisor(run):
+    os.kill(run.supervisor(), signal.SIGKILL)
+    trees.until(lambda: run.supervisor() is None)
+
+
+@pytest.mark.parametrize("found_by", ["cgroup", "list"])
+def test_a_daemon_without_a_mark_is_found_after_its_supervisor_was_killed(ground, found_by):
+    run_id, tag = start_hidden(ground)
+    run = ground.run(run_id)
+    path = run.path / "processes.json"
+    if found_by == "cgroup" and not process_list.has_cgroup(str(run.path)):
+        pytest.skip("this system lets us create no control group (cgroup v2)")
+    if found_by == "list":
+        trees.until(lambda: set(trees.living(tag)) <= set(map(int, run.record("processes.json")["processes"])))
+    kill_supervisor(run)
+    if found_by == "list":
+        path.write_text(json.dumps({**run.record("processes.json"), "cgroup": ""}))
+    outcome = ground.stop(run_id, grace_s=1.0)
+    assert trees.living(tag) == {} and outcome["survivors"] == []
+    assert bool(outcome["unproved"]) == (found_by == "list"), "a control group is a proof, a list is none"
+
+
+def test_what_cannot_be_proved_is_stated(ground):
+    """The supervisor died before it had recorded the daemon: nothing leads to it any more."""
+    run_id, tag = start_hidden(ground)
+    run = ground.run(run_id)
+    os.kill(run.supervisor(), signal.SIGSTOP)
+    (run.path / "processes.json").write_text(json.dumps({"boot_id": proc.boot_id(), "cgroup": "", "processes": {}}))
+    kill_supervisor(run)
+    for _ in range(2):  # a second stop states it too
+        outcome = ground.stop(run_id, grace_s=1.0)
+        assert outcome["steps"][-1]["step"] == "unproved" and "its supervisor was killed" in outcome["unproved"]
+    assert len(trees.living(tag)) == 1
+
+
+def test_a_proper_end_leaves_no_list_and_is_proved(ground):
+    run_id = ground.start(SLEEPS, "process")
+    run = ground.run(run_id)
+    cgroup = run.record("processes.json")["cgroup"]
+    outcome = ground.stop(run_id)
+    assert outcome["unproved"] == "" and outcome["steps"][-1]["step"] == "proved"
+    assert not (run.path / "processes.json").exists() and not (cgroup and os.path.exists(cgroup))
+
+
+def test_a_paused_trainer_is_continued_and_saves(ground):
+    trains = """
+import json, os, pathlib, sys, time
+run_dir = pathlib.Path(sys.argv[1])
+(run_dir / 'heartbeat.json').write_text(json.dumps(dict(state='training', step=3, phase='epoch 1', pid=os.getpid())))
+print('up', flush=True)
+while not (run_dir / 'stop').exists(): time.sleep(0.02)
+(run_dir / 'saved').touch()
+"""
+    run_id = "demo-20260101-120000-abcd"
+    folder = ground.workdir / "runs" / run_id
+    ground.start([sys.executable, "-S", "-c", trains, str(folder)], "process", run_id=run_id)
+    up(ground, run_id)
+    trainer = json.loads((folder / "heartbeat.json").read_text())["pid"]
+    os.kill(trainer, signal.SIGSTOP)
+    trees.until(lambda: proc.is_paused(trainer))
+    outcome = ground.stop(run_id, grace_s=20.0)
+    steps = {step["step"]: step["sentence"] for step in outcome["steps"]}
+    assert f"Continued pid {trainer}" in steps["continued"] and "TERM" not in steps
+    assert (folder / "saved").exists() and exit_record(ground, run_id).code == 0
+
+
+def test_a_run_stopped_on_a_full_disk_reads_stopped_once_there_is_room(ground):
+    ground.workdir.mkdir(mode=0o700)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(ground.workdir)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("needs a small file system of its own, which only root may mount")
+    try:
+        run_id = ground.start(SLEEPS, "process")
+        up(ground, run_id)
+        filler = ground.workdir / "filler"
+        with contextlib.suppress(OSError), filler.open("wb", buffering=0) as file:
+            while file.write(b"x" * 4096):
+                pass
+        outcome = ground.stop(run_id, grace_s=1.0)
+        assert outcome["survivors"] == [] and "no exit record" in [step["step"] for step in outcome["steps"]]
+        filler.unlink()
+        assert ground.stop(run_id)["already"]
+        ended = exit_record(ground, run_id)
+        assert ended.stop_requested and (ended.code, ended.signal) == (None, None)
+    finally:
+        subprocess.run(["umount", "-l", str(ground.workdir)], check=True)
+
+
 def test_the_grace_is_given_and_then_over(ground):
     run_id = ground.start(DEAF, "process", grace_s=60.0)
     up(ground, run_id)
@@ -186,13 +303,13 @@ def test_stopping_twice_is_a_success(ground):
 def test_a_run_that_died_before_is_closed_as_dead(ground):
     """Nobody asked for its end, and no supervisor recorded it."""
     run_id = ground.start(SLEEPS, "process")
-    stop_run.kill_tree(ground.run(run_id))
+    kill.kill_tree(ground.run(run_id))
     assert not ground.run(run_id).ended
     assert ground.stop(run_id)["already"]
     health = health_of(
         Signals(now=0.0, launched_at=0.0, process=False, exit=exit_record(ground, run_id)), WatchConfig()
     )
-    assert health.state == "died" and not stop_run.list_resources({"workdir": str(ground.workdir)}, print)["runs"]
+    assert health.state == "died" and not resources.list_resources({"workdir": str(ground.workdir)}, print)["runs"]
 
 
 def test_two_stops_at_once_do_not_cut_the_grace_short(ground):
@@ -325,7 +442,7 @@ def cards(tmp_path, monkeypatch, *pids):
 
 
 def remains(ground):
-    return stop_run.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
+    return resources.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
 
 
 def test_gpu_memory_that_outlives_its_process_is_told(ground, tmp_path, monkeypatch):
@@ -433,7 +550,7 @@ def test_remains_names_what_each_run_holds(ground):
     grown(tag, "T5")
     os.kill(ground.run(orphaned).supervisor(), signal.SIGKILL)
     trees.until(lambda: ground.run(orphaned).supervisor() is None)
-    said = stop_run.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
+    said = resources.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
     runs = {run["run_id"]: run for run in said["runs"]}
     assert set(runs) == {live, orphaned} and abs(said["now"] - time.time()) < 5
     assert runs[live]["supervised"] and runs[live]["sessions"] == ["tmux"] and len(runs[live]["processes"]) == 2

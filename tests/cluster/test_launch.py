@@ -17,7 +17,7 @@ import pytest
 
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError, PreflightRefused, RunFailed
-from giblet_tui.agent import run_processes, sessions, stop_run
+from giblet_tui.agent import kill, run_processes, sessions
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import NodeProbe
 from giblet_tui.control.stop import find_stale, probe_resources, raise_if_survivors, stop
@@ -97,7 +97,7 @@ def site(request, tmp_path, monkeypatch) -> Iterator[Site]:
         made = Site(Node(name="local", host="h", transport="local", workdir=work, multiplexer="process"), tmp_path)
     yield made
     for run in run_processes.all_runs(made.node.workdir):
-        stop_run.kill_tree(run)
+        kill.kill_tree(run)
         sessions.kill_session(run.session)
 
 

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from giblet_tui.agent import alert_answers, cleanup, host_info, python_env, start_run, stop_run, watch_runs
+from giblet_tui.agent import alert_answers, cleanup, host_info, python_env, resources, start_run, watch_runs
 from giblet_tui.connection import protocol
 from giblet_tui.errors import ProtocolError
 from tests.liveruns import append, beat, make_run, step_line
@@ -42,8 +42,8 @@ def test_a_probe(tmp_path):
 
 
 def test_what_is_held_and_what_takes_space(tmp_path, run_dir):
-    resources = check(stop_run.list_resources({"workdir": str(tmp_path)}, ignore), protocol.Resources)
-    (run,) = resources.runs
+    held = check(resources.list_resources({"workdir": str(tmp_path)}, ignore), protocol.Resources)
+    (run,) = held.runs
     assert (run.run_id, run.supervised, run.files["run.json"]) == (run_dir.run_id, True, run_dir.run.read_text())
     holdings = check(cleanup.holdings({"workdir": str(tmp_path)}, ignore), protocol.Holdings)
     assert holdings.runs[0].name == run_dir.run_id and holdings.runs[0].bytes > 0

@@ -127,6 +127,12 @@ def test_a_stop_tells_its_stages_and_gives_the_grace_time():
     assert left.value.exit_code == 4
 
 
+def test_a_stop_that_is_not_proved_does_not_claim_that_nothing_is_left():
+    answer = {"seconds": 2.0, "already": False, "unproved": "Nothing of it is found. But its supervisor was killed."}
+    result = stop(NODE, Node1(answer), RUN_ID, print)
+    assert result.sentence == f"{RUN_ID} ended in 2.0 s. Nothing of it is found. But its supervisor was killed."
+
+
 HOLDS = [{"index": 3, "uuid": "GPU-3", "memory_gib": 12.0}]
 
 
