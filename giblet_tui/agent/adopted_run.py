@@ -139,6 +139,7 @@ class FollowedLog:
         if ended and self._rest:
             rows += self._read(self._rest)
         if ended or self._is_silent():
+            self._reader.flush()
             rows += self._take(self._reader.table.epoch)
         return rows
 

@@ -124,6 +124,7 @@ STATEMENTS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
     )
 )
 """State -> what a log prints when the training ends by itself."""
+_STATEMENT_WORDS = ("interrupt", "early", "train", "complete", "done")
 _STATEMENT_OF_SETTINGS = re.compile(r"patience\s*[:=]|enabled|counter|will stop|callback|use early", re.IGNORECASE)
 RESUMED = re.compile(
     r"\bresum(?:ed|ing)\b|\brestart(?:ed|ing)\b|load(?:ed|ing) (?:the )?(?:last |latest )?checkpoint", re.I
@@ -140,16 +141,62 @@ SIGNALS: Dict[int, str] = {
 }
 
 
+_KEYWORDS: Dict[str, Tuple[str, ...]] = {
+    "too_many_files": ("too many", "errno 24", "ancdata", "emfile"),
+    "shared_memory": ("shm", "torch_", "shared memory", "bus error"),
+    "gpu_failure": ("ecc", "xid", "bus", "gpu", "nvlink", "device handle"),
+    "oom_gpu": ("memory", "alloc"),
+    "oom_host": ("memory", "oom", "alloc", "errno 12", "killed"),
+    "disk_full": (
+        "space",
+        "errno",
+        "os error",
+        "code: 28",
+        "quota",
+        "disk",
+        "writ",
+        "pos ",
+        "iostream",
+        "enospc",
+        "edquot",
+    ),
+    "tiny_batch_norm": ("per channel",),
+    "collective_timeout": ("time", "barrier"),
+    "hangup": ("hangup", "sighup", "signal: 1"),
+    "nan": ("nan", "inf", "loss", "overflow"),
+}
+"""Cause -> words of which its messages contain at least one, in lower case: a quick test before the pattern."""
+
+
+_ERROR_WORDS = (
+    *("error", "exception", "interrupt", "refused", "fail", "exit", "preempted", "kill", "timeout", "timed", "limit"),
+    *("traceback", "terminate", "what()", "fault", "dumped", "abort", "hangup", "signal", "cancelled", "fatal"),
+    *("memory", "space", "quota", "disk", "written", "unexpected pos", "too many", "ancdata", "shm", "xid", "ecc"),
+    *("gpu", "alloc", "oom", "per channel", "barrier", "nan", "scale", "overflow", "errno", "sighup", "giblet: "),
+    *("panic", "bus", "nvlink"),
+)
+_STACK_FRAME = "frame #"
+
+
+def may_be_error(text: str) -> bool:
+    """Return False if a line certainly reports no error: a quick test before all patterns."""
+    lowered = text.lower()
+    return not text.startswith(_STACK_FRAME) and any(word in lowered for word in _ERROR_WORDS)
+
+
 def cause_of(text: str) -> Optional[str]:
     """Return the cause that a line names; None if it names none, or only reports a setting."""
-    if CONFIGURATION_ECHO.match(text):
-        return None
-    return next((cause for cause, pattern in CAUSES if pattern.search(text)), None)
+    lowered = text.lower()
+    for cause, pattern in CAUSES:
+        if any(word in lowered for word in _KEYWORDS[cause]) and pattern.search(text):
+            return None if CONFIGURATION_ECHO.match(text) else cause
+    return None
 
 
 def statement_of(text: str) -> str:
     """Return `complete`, `early_stop` or `interrupted` if a line states that the training ended so; else empty."""
-    if len(text) > 400:
+    lowered = text.lower()
+    if len(text) > 400 or not any(word in lowered for word in _STATEMENT_WORDS):
         return ""
     state = next((state for state, pattern in STATEMENTS if pattern.search(text)), "")
     return "" if state == "early_stop" and _STATEMENT_OF_SETTINGS.search(text) else state

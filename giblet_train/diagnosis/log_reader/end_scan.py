@@ -131,7 +131,13 @@ class EndScan:
         if self._read_remedy(line.text):
             return
         self._read_statement(line.text)
-        self._read_error(line)
+        if (
+            self._in_traceback
+            or self._ignored
+            or patterns.may_be_error(line.text)
+            or line.level in ("CRITICAL", "FATAL")
+        ):
+            self._read_error(line)
 
     def result(self) -> LogEnd:
         """Return what is known so far."""

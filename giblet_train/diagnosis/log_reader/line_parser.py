@@ -42,6 +42,11 @@ _BARE_STEP = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]")
 _BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d+)/(\d+)\s*\[")
 _KERAS_BAR = re.compile(r"^\s*(\d+)/(\d+)\s+(?:\[[=>.\s]*\]|[━╸╺ ]+(?=\d|\s))")
 _UNREADABLE = re.compile(r"\bloss['\"]?\s*[:=]+\s*['\"\[(]*[-+]?[\d.,]", re.IGNORECASE)
+_INNER_COMMA = re.compile(r"\d,\d")
+_KEYWORDS = ("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost")
+"""At least one of them is in every line with a quantity, but for a correlation called `r`."""
+_SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr")
+_R = re.compile(r"\br\s*[:=]", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"(?<![\w'\"])(-?)(nan|inf)(?![\w'\"])")
 _MAX_DICT = 20_000
 
@@ -141,7 +146,9 @@ class LineParser:
 
     def _values(self, text: str, position: Observation) -> Tuple[Tuple[Value, ...], bool]:
         """Return the quantities of a line, and whether a printed loss could not be read."""
-        if "," in text:
+        if not _may_have_values(text, position):
+            return (), False
+        if _INNER_COMMA.search(text):
             self.learn_comma(text)
         values: List[Value] = []
         context = _Context(None if position.epoch is not None else self._section)
@@ -174,7 +181,8 @@ class _Context:
 
     def read_gap(self, text: str) -> None:
         """Read the text between two pairs."""
-        split = split_of(text)
+        lowered = text.lower()
+        split = split_of(text) if any(word in lowered for word in _SPLIT_WORDS) else None
         if split:
             self._from_text, self._from_name = split, None
 
@@ -193,6 +201,16 @@ class _Context:
             self._from_name = quantity.split
         split = quantity.split or self._from_name or self._from_text
         return quantity._replace(split=split)
+
+
+def _may_have_values(text: str, position: Observation) -> bool:
+    """Return False if a line certainly has no quantity; components alone count in a line of an epoch."""
+    lowered = text.lower()
+    return (
+        any(word in lowered for word in _KEYWORDS)
+        or _R.search(text) is not None
+        or (position.epoch is not None and position.kind == "line")
+    )
 
 
 def _position(text: str) -> Observation:

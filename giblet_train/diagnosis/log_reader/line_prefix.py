@@ -46,11 +46,15 @@ class LogLine(NamedTuple):
 
 def clean(text: str) -> str:
     """Remove terminal escapes and control characters, and cut the line to MAX_LINE characters."""
-    return _CONTROL.sub("", _ESCAPE.sub("", text)).rstrip()[:MAX_LINE]
+    if not text.isprintable():
+        text = _CONTROL.sub("", _ESCAPE.sub("", text))
+    return text[:MAX_LINE].rstrip()
 
 
 def split_prefix(text: str) -> LogLine:
     """Split a cleaned line into its prefixes and its text."""
+    if text.startswith("Epoch"):
+        return LogLine(text)
     rank: Optional[int] = None
     at, level = "", ""
     for _ in range(_MOST_PREFIXES):

@@ -13,6 +13,8 @@ from giblet_train.diagnosis.log_reader.line_parser import LineParser, Observatio
 from giblet_train.diagnosis.log_reader.line_prefix import clean, split_prefix
 
 UNREAD_SHOWN = 3
+BARS_PER_READING = 8
+"""Of this many progress bars with the same title in a row, one is read."""
 _BREAK = re.compile(r"[\r\n]+")
 _GLUED = re.compile(r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])")
 """Where two ranks printed an epoch line each into one line."""
@@ -71,15 +73,34 @@ class LogReader:
         self._unread: List[UnreadLine] = []
         self._n_unread, self._n_lines = 0, 0
         self._unnamed: Optional[UnreadLine] = None
+        self._bar, self._bar_title, self._n_bars = "", "", 0
 
     def feed(self, text: str) -> None:
         """Read a line, which may hold several separated by carriage returns."""
         self._n_lines += 1
-        for piece in _BREAK.split(text):
+        for piece in _BREAK.split(text) if "\r" in text or "\n" in text else (text,):
             cleaned = clean(piece)
-            if cleaned:
+            if "%|" in cleaned:
+                self._feed_bar(cleaned)
+            elif cleaned:
+                self.flush()
                 for part in _GLUED.split(cleaned):
                     self._feed_line(part)
+
+    def flush(self) -> None:
+        """Read the progress bar that was held back."""
+        if self._bar:
+            bar, self._bar = self._bar, ""
+            self._feed_line(bar)
+
+    def _feed_bar(self, text: str) -> None:
+        """Hold back a progress bar, because only the last of several with the same title is read."""
+        title = text.partition("%|")[0].rstrip("0123456789 ")
+        self._n_bars += 1
+        if title != self._bar_title or self._n_bars >= BARS_PER_READING:
+            self.flush()
+            self._bar_title, self._n_bars = title, 0
+        self._bar = text
 
     def feed_record(self, record: Dict[str, Any]) -> None:
         """Read a row of a table, or a JSON object."""
@@ -94,6 +115,7 @@ class LogReader:
 
     def result(self) -> TrainingLog:
         """Return what was read so far."""
+        self.flush()
         rows = self.table.rows()
         unread = list(self._unread)
         if not rows and not unread and self._unnamed is not None:
