@@ -87,7 +87,7 @@ ECHO = re.compile(
 )
 """Messages of a process whose peer has failed."""
 PLAIN_ERROR = re.compile(
-    r"^(?:RuntimeError|Error|Fatal|fatal error|panic|Fatal Python error)\b[: ]|^terminate called after throwing"
+    r"^(?:RuntimeError|Error|Fatal|fatal error|panic|Fatal Python error)\b:|^terminate called after throwing"
     r"|^\s*what\(\):|\b(?:FAILED|Segmentation fault|core dumped)\b|^(?:Killed|Terminated|Aborted|Bus error|Hangup)\s*$"
     r"|^\S+: line \d+:\s+\d+\s+(?:Killed|Terminated|Aborted|Segmentation|Bus error|Hangup)"
     r"|\bexit ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b|signal: (?:Killed|Aborted|Bus)",

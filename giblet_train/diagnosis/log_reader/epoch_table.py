@@ -48,15 +48,17 @@ class _Mean:
     def __init__(self) -> None:
         self.total, self.n, self.last = 0.0, 0, math.nan
         self.average: Optional[float] = None
+        self.is_average = False
+        """True if the printed value is itself an average of the epoch, so that the last one counts."""
 
-    def add(self, value: Value) -> None:
-        self.last = value.number
-        self.average = value.average if value.average is not None else self.average
-        if math.isfinite(value.number):
-            self.total, self.n = self.total + value.number, self.n + 1
+    def add(self, number: float, average: Optional[float] = None, is_average: bool = False) -> None:
+        self.last, self.is_average = number, is_average
+        self.average = average if average is not None else self.average
+        if math.isfinite(number):
+            self.total, self.n = self.total + number, self.n + 1
 
-    def value(self, prefer_last: bool) -> float:
-        if not math.isfinite(self.last) or prefer_last or not self.n:
+    def value(self) -> float:
+        if not math.isfinite(self.last) or self.is_average or not self.n:
             return self.last
         return self.average if self.average is not None else self.total / self.n
 
@@ -71,9 +73,9 @@ class _Epoch:
 
     def value(self, key: Key) -> Optional[float]:
         if key in self.final:
-            return self.final[key].value(prefer_last=False)
+            return self.final[key].value()
         if key in self.running:
-            return self.running[key].value(prefer_last=bool(key[1]) or key[0] != "loss")
+            return self.running[key].value()
         return None
 
     def first(self, keys: Tuple[Key, ...]) -> Optional[float]:
@@ -203,7 +205,8 @@ class EpochTable:
             store = epoch.running if is_step else epoch.final
             if key not in store or key[0] == "lr":
                 store[key] = _Mean()
-            store[key].add(value)
+            is_average = is_step and (key[0] != "loss" or (observation.kind == "bar" and bool(key[1])))
+            store[key].add(value.number, value.average, is_average)
         return self._advances(observation) or (bool(observation.values) and not is_running)
 
     def _advances(self, observation: Observation) -> bool:
@@ -293,10 +296,7 @@ class EpochTable:
 
 def _fill(epoch: _Epoch, point: Point) -> None:
     for key, number in point.values.items():
-        mean = epoch.running.setdefault(key, _Mean())
-        mean.last = number
-        if math.isfinite(number):
-            mean.total, mean.n = mean.total + number, mean.n + 1
+        epoch.running.setdefault(key, _Mean()).add(number)
 
 
 def _thinned(points: List[Point]) -> List[Point]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import math
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
@@ -25,22 +24,24 @@ _NOT_A_HEADER = re.compile(
     re.IGNORECASE,
 )
 _EPOCH = re.compile(
-    r"(?<![\w-])(?:ep|epoch)\b(?:\((?P<mode>\w+)\))?\.?['\"]?\s*[:=#-]?\s*[\[(]?\s*(?P<epoch>\d+(?:\.\d+)?)"
-    r"(?:\s*(?:/|of|out of)\s*(?P<of>\d+))?\s*[\])]?(?!\d|\s*(?:%|s\b|min|h\b|:\d))",
+    r"(?<![\w-])(?:ep|epoch)\b(?:\((?P<mode>\w+)\))?\.?['\"]?\s*[:=#-]?\s*[\[(]?\s*(?P<epoch>\d{1,9}(?:\.\d{1,9})?)"
+    r"(?:\s*(?:/|of|out of)\s*(?P<of>\d{1,9}))?\s*[\])]?(?!\d|\s*(?:%|s\b|min|h\b|:\d))",
     re.IGNORECASE,
 )
 _TIMM = re.compile(
-    r"\s*(?:Train|Test|Val\w*|Eval\w*):\s+(?:(?P<epoch>\d+)\s+)?\[\s*(?P<step>\d+)/\s*(?P<steps>\d+)\b", re.IGNORECASE
-)
-_BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d+)\s*/\s*(\d+)\b")
-_STEP = re.compile(
-    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates)s?\b\s*[:=#]?\s*\[?\s*(\d+)"
-    r"(?:\s*/\s*(\d+))?",
+    r"\s*(?:Train|Test|Val\w*|Eval\w*):\s+(?:(?P<epoch>\d{1,9})\s+)?"
+    r"\[\s*(?P<step>\d{1,12})/\s*(?P<steps>\d{1,12})\b",
     re.IGNORECASE,
 )
-_BARE_STEP = re.compile(r"^\s*\[\s*(\d+)\s*/\s*(\d+)\s*\]")
-_BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d+)/(\d+)\s*\[")
-_KERAS_BAR = re.compile(r"^\s*(\d+)/(\d+)\s+(?:\[[=>.\s]*\]|[━╸╺ ]+(?=\d|\s))")
+_BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d{1,12})\s*/\s*(\d{1,12})\b")
+_STEP = re.compile(
+    r"(?<![\w-])(?:global[_ ])?(?:step|iter|iteration|batch|update|num_updates)s?\b\s*[:=#]?\s*\[?\s*(\d{1,12})(?!\d)"
+    r"(?:\s*/\s*(\d{1,12}))?",
+    re.IGNORECASE,
+)
+_BARE_STEP = re.compile(r"^\s*\[\s*(\d{1,12})\s*/\s*(\d{1,12})\s*\]")
+_BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\s*\[")
+_KERAS_BAR = re.compile(r"^\s*(\d{1,12})/(\d{1,12})\s+(?:\[[=>.\s]*\]|[━╸╺ ]+(?=\d|\s))")
 _UNREADABLE = re.compile(r"\bloss['\"]?\s*[:=]+\s*['\"\[(]*[-+]?[\d.,]", re.IGNORECASE)
 _INNER_COMMA = re.compile(r"\d,\d")
 _KEYWORDS = ("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost")
@@ -49,6 +50,8 @@ _SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr")
 _R = re.compile(r"\br\s*[:=]", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"(?<![\w'\"])(-?)(nan|inf)(?![\w'\"])")
 _MAX_DICT = 20_000
+MAX_COUNT = 1e12
+"""Largest epoch or step that is believed."""
 
 
 class Value(NamedTuple):
@@ -113,9 +116,9 @@ class LineParser:
             if number is None or not words:
                 continue
             if words[-1] == "epoch" and not set(words) & {"loss", "num", "max", "total", "best"}:
-                epoch = number if math.isfinite(number) else epoch
+                epoch = number if abs(number) < MAX_COUNT else epoch
                 fractional = isinstance(item, float) or "." in str(item)
-            elif words[-1] in ("step", "iter", "iteration", "steps") and len(words) <= 3 and math.isfinite(number):
+            elif words[-1] in ("step", "iter", "iteration", "steps") and len(words) <= 3 and abs(number) < MAX_COUNT:
                 step = int(number)
             else:
                 quantity = quantity_of(name)

@@ -138,8 +138,10 @@ class LogReader:
 
     def _feed_line(self, raw: str) -> None:
         line = split_prefix(raw)
-        observation = self._parser.parse(line.text) if _HAS_NUMBER.search(line.text) else None
-        if observation is None and _HAS_NUMBER.search(line.text) is None:
+        is_statement = "nan" in line.text and end_patterns.cause_of(line.text) == "nan"
+        has_number = not is_statement and _HAS_NUMBER.search(line.text) is not None
+        observation = self._parser.parse(line.text) if has_number else None
+        if not has_number:
             self._parser.note_heading(line.text)
         is_progress = observation is not None and self._add(observation)
         if observation is not None and observation.unreadable:

@@ -1,0 +1,272 @@
+"""Ends of training logs: what a log prints last, by the cause that has to be named."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+EPOCH = "Epoch {e}/50 | Train Loss: {loss:.4f} | Val Loss: {val:.4f} | LR: 3.00e-04"
+
+
+def epochs(first: int, last: int) -> list[str]:
+    """Return the epoch lines of a healthy training."""
+    return [EPOCH.format(e=e, loss=0.9 + 1.5 * 0.93**e, val=1.0 + 1.5 * 0.93**e) for e in range(first, last + 1)]
+
+
+def bars(epoch: int, first: int = 0, last: int = 40) -> str:
+    """Return progress bars, separated by carriage returns."""
+    return "".join(
+        f"\rEpoch {epoch}/50:  {p}%|██  | {p}/79 [00:10<00:20, 1.3it/s, loss=1.2]" for p in range(first, last, 10)
+    )
+
+
+def traceback(error: str, prefix: str = "") -> list[str]:
+    """Return a Python traceback that ends in an error, each line with a prefix."""
+    frames = ['  File "/home/u/proj/main.py", line 40, in main', "    main(batch)", "    ^^^^^^^^^^^"]
+    return [prefix + line for line in ("Traceback (most recent call last):", *frames, *error.split("\n"))]
+
+
+def torchrun(rank: int, code: int) -> list[str]:
+    """Return what torchrun prints when a rank has failed."""
+    signal = f"Signal {-code} received by PID 4711" if code < 0 else "To enable traceback see: the docs"
+    return [
+        "W1105 21:21:01.123000 4700 torch/distributed/elastic/multiprocessing/api.py:900] Sending process 4709 closing "
+        "signal SIGTERM",
+        f"E1105 21:21:09.456000 4700 torch/distributed/elastic/multiprocessing/api.py:874] failed (exitcode: {code}) "
+        f"local_rank: {rank} (pid: 4711) of binary: /opt/env/bin/python",
+        *traceback("torch.distributed.elastic.multiprocessing.errors.ChildFailedError: "),
+        "=" * 60,
+        "scripts/train.py FAILED",
+        "-" * 60,
+        "Failures:",
+        "  <NO_OTHER_FAILURES>",
+        "-" * 60,
+        "Root Cause (first observed failure):",
+        "[0]:",
+        "  time      : 2025-11-04_21:21:09",
+        "  host      : node-a",
+        f"  rank      : {rank} (local_rank: {rank})",
+        f"  exitcode  : {code} (pid: 4711)",
+        "  error_file: <N/A>",
+        f"  traceback : {signal}",
+        "=" * 60,
+    ]
+
+
+def watchdog(ranks: Iterable[int]) -> list[str]:
+    """Return what NCCL's watchdog prints on the ranks that wait for another."""
+    return [
+        f"[rank{r}]:[E321 02:07:01.408271257 ProcessGroupNCCL.cpp:607] [Rank {r}] Watchdog caught collective operation "
+        f"timeout: WorkNCCL(SeqNum=1580, OpType=ALLREDUCE, Timeout(ms)=600000) ran for 6000{r}0 milliseconds"
+        for r in ranks
+    ]
+
+
+def stacks(n: int) -> list[str]:
+    """Return many lines of C++ stacks of ranks that only report the failure of another."""
+    return [
+        f"[rank{k % 8}]: frame #{k}: c10d::ProcessGroupNCCL::WorkNCCL::checkTimeout() + 0x{k:02x} (0x7f74 in torch.so)"
+        for k in range(n)
+    ]
+
+
+OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.26 GiB. GPU 3 has a total capacity of 47.40 GiB"
+ABORTED = "bash: line 1:  4711 Aborted                 (core dumped) python train.py"
+CUDA_RESET = "RuntimeError: NCCL communicator was aborted on rank 0: remote process exited"
+
+DEAD: dict[str, tuple[str, list[str]]] = {
+    "watchdog": ("collective_timeout", [*watchdog([0, 1, 2, 4, 5, 6, 7]), *stacks(40), *torchrun(0, -6)]),
+    "watchdog_aborted": ("collective_timeout", [*watchdog([0, 1, 2, 4, 5, 6, 7]), ABORTED]),
+    "barrier": (
+        "collective_timeout",
+        [
+            *traceback(
+                "torch.distributed.DistBackendError: [2] is setting up NCCL communicator and retrieving ncclUniqueId "
+                "from [0] via c10d key-value store by store->get('0'), but store->get('0') got error: wait timeout "
+                "after 600000ms, keys: /default_pg/0//cuda//",
+                "[rank2]: ",
+            ),
+            *torchrun(2, 1),
+        ],
+    ),
+    "gpu_memory": ("oom_gpu", [*traceback(OOM, "[rank3]: "), *torchrun(3, 1)]),
+    "gpu_memory_buried": ("oom_gpu", [*traceback(OOM, "[rank3]: "), *stacks(500), *torchrun(3, 1)]),
+    "gpu_memory_then_timeouts": (
+        "oom_gpu",
+        [*traceback(OOM, "[rank3]: "), *watchdog([0, 1, 2, 4, 5, 6, 7]), *stacks(300), *torchrun(3, 1)],
+    ),
+    "gpu_memory_while_others_go_on": (
+        "oom_gpu",
+        [bars(21), *traceback(OOM, "[rank3]: "), bars(21, 40, 60), *traceback(CUDA_RESET), *torchrun(3, 1)],
+    ),
+    "gpu_memory_tensorflow": (
+        "oom_gpu",
+        traceback("ResourceExhaustedError: OOM when allocating tensor with shape[64,512] on /device:GPU:0"),
+    ),
+    "host_memory_exit_code": ("oom_host", torchrun(6, -9)),
+    "host_memory_killed": ("oom_host", ["train.sh: line 3: 4711 Killed                  python train.py"]),
+    "host_memory_slurm": (
+        "oom_host",
+        ["slurmstepd: error: Detected 1 oom_kill event in StepId=123.0. Some of the step tasks have been OOM Killed."],
+    ),
+    "host_memory_worker": (
+        "oom_host",
+        traceback("RuntimeError: DataLoader worker (pid 325) is killed by signal: Killed. "),
+    ),
+    "host_memory_numpy": (
+        "oom_host",
+        traceback("numpy.core._exceptions._ArrayMemoryError: Unable to allocate 58.0 GiB for an array"),
+    ),
+    "host_memory_bad_alloc": (
+        "oom_host",
+        ["terminate called after throwing an instance of 'std::bad_alloc'", "  what():  std::bad_alloc", ABORTED],
+    ),
+    "shared_memory_bus_error": (
+        "shared_memory",
+        [
+            "ERROR: Unexpected bus error encountered in worker. This might be insufficient shared memory (shm).",
+            *traceback("RuntimeError: DataLoader worker (pid 325) is killed by signal: Bus error. "),
+            *traceback("RuntimeError: DataLoader worker (pid(s) 325) exited unexpectedly"),
+        ],
+    ),
+    "shared_memory_no_space": (
+        "shared_memory",
+        traceback("RuntimeError: unable to write to file </torch_325_12>: No space left on device (28)"),
+    ),
+    "gpu_ecc": ("gpu_failure", traceback("RuntimeError: CUDA error: uncorrectable ECC error encountered")),
+    "gpu_off_the_bus": (
+        "gpu_failure",
+        [
+            "[  12.34] NVRM: Xid (PCI:0000:41:00): 79, pid='<unknown>', name=<unknown>, GPU has fallen off the bus.",
+            *traceback("RuntimeError: CUDA error: unspecified launch failure"),
+        ],
+    ),
+    "disk_errno": ("disk_full", traceback("OSError: [Errno 28] No space left on device", "[rank0]: ") + torchrun(0, 1)),
+    "disk_chained": (
+        "disk_full",
+        [
+            *traceback("OSError: [Errno 28] No space left on device"),
+            "",
+            "During handling of the above exception, another exception occurred:",
+            "",
+            *traceback("RuntimeError: [enforce fail at inline_container.cc:603] . unexpected pos 21548 vs 21547"),
+        ],
+    ),
+    "disk_stream_writer": (
+        "disk_full",
+        traceback(
+            "RuntimeError: [enforce fail at inline_container.cc:471] . PytorchStreamWriter failed writing file: "
+            "file write failed"
+        ),
+    ),
+    "disk_numpy": ("disk_full", traceback("OSError: 4096000 requested and 1234 written")),
+    "disk_quota": ("disk_full", traceback("OSError: [Errno 122] Disk quota exceeded: 'checkpoints/last.pt'")),
+    "disk_safetensors": (
+        "disk_full",
+        traceback(
+            "safetensors_rust.SafetensorError: Error while serializing: IoError(Os { code: 28, kind: StorageFull, "
+            'message: "No space left on device" })'
+        ),
+    ),
+    "files": ("too_many_files", traceback("OSError: [Errno 24] Too many open files")),
+    "files_ancdata": ("too_many_files", traceback("RuntimeError: received 0 items of ancdata")),
+    "hangup_torchrun": (
+        "hangup",
+        traceback("torch.distributed.elastic.multiprocessing.api.SignalException: Process 4700 got signal: 1"),
+    ),
+    "hangup_shell": ("hangup", ["Hangup"]),
+    "nan_stopped": ("nan", ["Loss is nan, stopping training"]),
+    "nan_loss_scale": ("nan", traceback("FloatingPointError: Minimum loss scale reached (0.0001).")),
+    "configuration": (
+        "configuration_error",
+        [*traceback("giblet_train.schema.errors.ConfigError: num_epochs must be above 0."), "  Set num_epochs."],
+    ),
+    "data": (
+        "data_error",
+        [*traceback("giblet_train.schema.errors.DataError: sub-04 has no scans."), "  Copy them to bold/."],
+    ),
+    "key_error": ("crashed", traceback("KeyError: 'sub-04'")),
+    "key_error_timestamp": ("crashed", traceback("KeyError: 'sub-04'", "2025-11-05T10:00:01.123Z ")),
+    "key_error_default0": ("crashed", traceback("KeyError: 'sub-04'", "[default0]:")),
+    "key_error_srun": ("crashed", traceback("KeyError: 'sub-04'", "0: ")),
+    "key_error_pdsh": ("crashed", traceback("KeyError: 'sub-04'", "node01: ")),
+    "key_error_mpi": ("crashed", traceback("KeyError: 'sub-04'", "[1,3]<stderr>:")),
+    "key_error_compose": ("crashed", traceback("KeyError: 'sub-04'", "trainer-1  | ")),
+    "key_error_journal": ("crashed", traceback("KeyError: 'sub-04'", "Nov 05 10:00:01 node01 python[4711]: ")),
+    "key_error_logging": ("crashed", traceback("KeyError: 'sub-04'", "2025-11-05 10:00:01,123 - ERROR - ")),
+    "unknown_exception": ("crashed", traceback("trainlib.core.StopIt: the loader is empty")),
+    "unused_parameters": (
+        "crashed",
+        traceback(
+            "RuntimeError: Expected to have finished reduction in the prior iteration before starting a new one."
+        ),
+    ),
+    "device_assert": (
+        "crashed",
+        [
+            "../aten/src/ATen/native/cuda/Loss.cu:102: operator(): block: [0,0,0], thread: [0,0,0] Assertion "
+            "`input_val >= zero && input_val <= one` failed.",
+            *traceback("RuntimeError: CUDA error: device-side assert triggered"),
+        ],
+    ),
+    "segmentation_fault": ("crashed", ["Fatal Python error: Segmentation fault", "Segmentation fault (core dumped)"]),
+    "time_limit": (
+        "crashed",
+        ["slurmstepd: error: *** JOB 123 ON node01 CANCELLED AT 2025-11-05T10:00:00 DUE TO TIME LIMIT ***"],
+    ),
+}
+"""Kind of end -> (cause to be named, last lines)."""
+
+SURVIVED: dict[str, list[str]] = {
+    "no_error": [],
+    "handled_gpu_memory": [
+        "WARNING | ran out of memory with exception: CUDA out of memory. Tried to allocate 2.00 GiB; skipping batch",
+        bars(21),
+        *epochs(21, 24),
+    ],
+    "handled_traceback": [*traceback("requests.exceptions.ConnectionError: api.wandb.ai timed out"), *epochs(21, 24)],
+    "restarted": [*traceback(OOM), "[Rank 0] Loaded checkpoint, resumed from epoch 18", *epochs(19, 30)],
+    "complete": [*epochs(21, 50), "Training complete. Best validation 0.95"],
+    "complete_then_noise": [
+        *epochs(21, 50),
+        "Training complete. Best validation 0.95",
+        "Exception ignored in: <function _MultiProcessingDataLoaderIter.__del__ at 0x7f>",
+        *traceback("AssertionError: can only test a child process"),
+    ],
+    "complete_then_abort": [
+        *epochs(21, 50),
+        "Training finished in 3:12:01",
+        "terminate called without an active exception",
+        ABORTED,
+    ],
+    "last_epoch_then_ignored_exception": [
+        *epochs(21, 50),
+        "Exception ignored in: <function _MultiProcessingDataLoaderIter.__del__ at 0x7f>",
+        *traceback("AssertionError: can only test a child process"),
+    ],
+    "early_stopping": [*epochs(21, 22), "Early stopping triggered after 20 epochs without improvement"],
+    "lightning_stopped": [*epochs(21, 50), "`Trainer.fit` stopped: `max_epochs=50` reached."],
+    "interrupted": [
+        "^CTraceback (most recent call last):",
+        '  File "train.py", line 3, in <module>',
+        "KeyboardInterrupt",
+    ],
+    "settings": [
+        "docker: oom-kill-disable: true",
+        "EarlyStopping: patience=20, enabled",
+        "timeout: 600",
+        "shm_size: 16",
+    ],
+    "metrics_called_error": ["Error rate: 0.0512", "mean absolute error 0.31"],
+    "leaked_semaphores": [
+        "UserWarning: resource_tracker: There appear to be 6 leaked semaphore objects to clean up at shutdown"
+    ],
+    "process_group_warning": [
+        "[rank0]:[W1105 21:21:01.1 ProcessGroupNCCL.cpp:1496] Warning: WARNING: destroy_process_group() was not called"
+    ],
+}
+"""Kind of end -> last lines of a training that did not die of an error."""
+
+
+def log_of(last_lines: list[str]) -> list[str]:
+    """Return a log of twenty epochs with these last lines."""
+    return [*epochs(1, 20), *last_lines]

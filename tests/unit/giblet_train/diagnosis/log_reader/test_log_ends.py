@@ -1,0 +1,117 @@
+"""How trainings end: each kind of end is named, and nothing that a training survives is."""
+
+from __future__ import annotations
+
+import pytest
+
+from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
+from giblet_train.diagnosis.log_parser import ParsedLog, parse
+from giblet_train.schema.health import Health
+from giblet_train.schema.records import EventMetric, RunMetric
+from tests.collection.log_ends import DEAD, OOM, SURVIVED, epochs, log_of, stacks, torchrun, traceback, watchdog
+
+
+def judged(lines: list[str]) -> tuple[ParsedLog, Diagnosis]:
+    """Return a log and its diagnosis."""
+    parsed = parse(lines)
+    return parsed, diagnose(None, parsed.metrics, log=parsed.log)
+
+
+@pytest.mark.parametrize("kind", DEAD)
+def test_a_dead_training_is_named_by_its_cause(kind: str) -> None:
+    cause, last_lines = DEAD[kind]
+    _, diagnosis = judged(log_of(last_lines))
+    assert [c.cause for c in diagnosis.causes][:1] == [cause]
+    assert diagnosis.causes[0].confidence > 0.5 and diagnosis.causes[0].action.endswith((".", ")"))
+
+
+@pytest.mark.parametrize("kind", SURVIVED)
+def test_what_a_training_survives_accuses_nobody(kind: str) -> None:
+    _, diagnosis = judged(log_of(SURVIVED[kind]))
+    assert diagnosis.causes == ()
+
+
+def test_the_rank_that_did_not_join_a_collective_is_named() -> None:
+    _, diagnosis = judged(log_of([*watchdog([0, 1, 2, 4]), *torchrun(0, -6)]))
+    first = diagnosis.causes[0]
+    assert first.evidence["missing_ranks"] == [3] and "rank 3 did not join" in first.sentence
+
+
+def test_the_rank_of_torchruns_block_decides_between_errors() -> None:
+    echo = traceback("RuntimeError: Connection reset by peer", "[rank0]: ")
+    _, diagnosis = judged(log_of([*echo, *traceback("KeyError: 'sub-04'", "[rank5]: "), *torchrun(5, 1)]))
+    assert diagnosis.causes[0].evidence["error"] == "rank 5: KeyError: 'sub-04'"
+
+
+def test_an_error_is_found_however_much_follows_it() -> None:
+    _, diagnosis = judged(log_of([*traceback(OOM, "[rank3]: "), *stacks(20_000)]))
+    assert diagnosis.causes[0].cause == "oom_gpu"
+
+
+def test_a_killed_process_is_only_inferred_to_lack_memory() -> None:
+    _, diagnosis = judged(log_of(torchrun(6, -9)))
+    assert diagnosis.causes[0].cause == "oom_host" and diagnosis.causes[0].confidence == 0.6
+    assert diagnosis.causes[0].evidence["rank"] == 6
+
+
+def test_the_remedy_of_our_own_errors_is_kept() -> None:
+    _, diagnosis = judged(log_of(DEAD["data"][1]))
+    assert diagnosis.causes[0].action == "Copy them to bold/."
+    event = EventMetric(
+        seq=1, step=0, epoch=0, at=0.0, name="failed", level="error", sentence="num_epochs must be above 0.",
+        facts={"error": "ConfigError", "remedy": "Set num_epochs."},
+    )  # fmt: skip
+    failed = Health(state="failed", sentence="num_epochs must be above 0.")
+    first = diagnose(None, [event], health=failed).causes[0]
+    assert (first.cause, first.action) == ("configuration_error", "Set num_epochs.")
+
+
+def test_an_interrupted_training_is_noted_and_not_accused() -> None:
+    parsed, _ = judged(log_of(SURVIVED["interrupted"]))
+    assert "It was stopped by hand (KeyboardInterrupt) after epoch 20 of 50." in parsed.notes
+
+
+def test_the_log_states_how_a_training_ended() -> None:
+    parsed, _ = judged(log_of(SURVIVED["early_stopping"]))
+    assert any(note.startswith("It ended by early stopping after epoch 22 of 50") for note in parsed.notes)
+    parsed, _ = judged(log_of([]))
+    assert "It ends after epoch 20 of 50; the log does not say why." in parsed.notes
+
+
+@pytest.mark.parametrize(("first", "completed"), [(0, True), (1, False)])
+def test_epochs_may_be_counted_from_0(first: int, completed: bool) -> None:
+    assert parse(epochs(first, 49)).log.completed is completed
+
+
+def run_on(device: str) -> RunMetric:
+    """Return the plan of a run on a device."""
+    return RunMetric(
+        seq=0,
+        step=0,
+        epoch=0,
+        at=0.0,
+        steps_per_epoch=10,
+        total_steps=100,
+        warmup_steps=0,
+        start_total=1.0,
+        device=device,
+    )
+
+
+def test_the_log_never_outweighs_device_and_exit_code() -> None:
+    """A line about GPU memory cannot explain a run on a CPU, nor one that SIGKILL ended."""
+    lines = traceback("fake error: CUDA out of memory")
+    killed = Health(state="died", sentence="killed by signal 9", reason="signal")
+    failed = Health(state="failed", sentence="ended with code 1; see `giblet logs`", reason="exit")
+    for device, health in (("cpu", killed), ("cpu", failed), ("cuda", killed)):
+        causes = diagnose(None, [run_on(device)], health=health, log_tail=lines).causes
+        assert [c.cause for c in causes] == ["crashed"]
+    assert diagnose(None, [run_on("cuda")], health=failed, log_tail=lines).causes[0].cause == "oom_gpu"
+
+
+def test_actions_name_the_run() -> None:
+    failed = Health(state="failed", sentence="ended with code 1", reason="exit")
+    first = diagnose(None, [], health=failed, log_tail=traceback("KeyError: 'a'"), run_id="demo-1").causes[0]
+    assert "`giblet logs demo-1`" in first.action and "`giblet launch --resume demo-1`" in first.action
+    _, diagnosis = judged(log_of(traceback("KeyError: 'a'")))
+    assert "giblet" not in diagnosis.causes[0].action
