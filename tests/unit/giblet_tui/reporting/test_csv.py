@@ -95,6 +95,7 @@ def test_the_verb_writes_both_and_refuses_in_words(tmp_path: Path) -> None:
         env = {**environment, "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
         return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
+    (tmp_path / "out").mkdir()
     done = giblet("demo", "--svg", "out/run.svg", "--csv", "run.csv", "--size", "80x24", "--panel", "total")
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == ["out/run.svg", "run.csv"]
