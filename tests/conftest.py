@@ -21,6 +21,12 @@ SHARED = ("giblet_train.schema", "giblet_train.diagnosis")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True)
+def own_gpu_claims(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Keep this test's GPU claims apart from those of other tests on the machine: their recorded GPUs have one name."""
+    monkeypatch.setenv("GIBLET_GPU_CLAIMS", str(tmp_path_factory.mktemp("claims")))
+
+
 def needs_the_engine(path: Path) -> bool:
     """Does this file import the engine beyond its contract, itself or through another test module?"""
     modules = set()

@@ -14,6 +14,7 @@ import fcntl
 import hashlib
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -23,8 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_allocation, gpu_state, layout, run_processes, tail
-from giblet_tui.agent.gpu_queue import living_runs
+from giblet_tui.agent import gpu_allocation, gpu_claims, gpu_state, layout, run_processes, tail
 from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, home_path
 from giblet_tui.agent.proc import boot_id, descendants, start_ticks
 from giblet_tui.agent.records import write_record
@@ -36,6 +36,7 @@ _NAME = r"[a-z]+-step\d{1,12}-[0-9a-f]{8}"
 _SCRIPT = 'cd "$1" || exit; shift; "$@" </dev/null >/dev/null 2>said; echo $? >code.part; mv code.part code'
 """What the folder's process is: it outlives the command for as long as it takes to write down how that ended."""
 _POLL_S = 0.1
+_CLAIM_TRIES = 20
 _END_LIMIT_S = 10.0
 
 
@@ -123,7 +124,8 @@ def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, 
     shutil.rmtree(str(folder / "out"), ignore_errors=True)
     for name in ("said", "code", RECORD):
         (folder / name).unlink(missing_ok=True)
-    devices, on = _device(workdir, arguments.get("gpu"))
+    claim, on = _claim_device(workdir, folder.parent.name, arguments.get("gpu"))
+    devices = "" if claim is None else claim.record["gpus"][0]
     words = [word if isinstance(word, str) else str(workdir / word[0]) for word in arguments["argv"]]
     engine = ["nice", "-n", str(NICENESS), home_path(arguments["python"]), "-m", "giblet_train", *words]
     process = subprocess.Popen(
@@ -134,7 +136,12 @@ def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, 
         # No stop of a run matches this mark. It shows that the process belongs to giblet.
         env=dict(os.environ, GIBLET_RUN_ID=f"{folder.parent.name}:{folder.name}", CUDA_VISIBLE_DEVICES=devices),
         start_new_session=True,
+        # The job keeps the claim for as long as any of its processes lives.
+        pass_fds=() if claim is None else (claim.fd,),
     )
+    if claim is not None:
+        claim.add_process(process.pid)
+        claim.close()
     record = {
         "pid": process.pid,
         "start_ticks": start_ticks(process.pid),
@@ -148,33 +155,45 @@ def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, 
     return record
 
 
-def _device(workdir: Path, wanted: Any) -> tuple[str, str]:
-    """(CUDA_VISIBLE_DEVICES, in words): the GPU that is wanted, or any free one, or none. Never one that is in use."""
-    if wanted == ON_CPU:
-        return "", "the CPU"
-    seen = gpu_state.observe_gpus()
-    free = _free(workdir, seen["gpus"])
-    if wanted is None:
-        chosen = free[:1]
-        if not chosen:
-            return "", "the CPU" + (": no GPU is free" if seen["gpus"] else "")
-    else:
-        chosen = [each for each in seen["gpus"] if each["index"] == wanted]
-        if not chosen:
-            raise AgentRefusal(f"There is no GPU {wanted} here.", seen["gpu_note"] or "`giblet doctor` lists them.", 2)
-        if chosen[0] not in free:
-            raise AgentRefusal(f"GPU {wanted} is in use.", "Name a free one, or leave --gpu out: any free one.", 5)
-    return chosen[0]["uuid"], f"GPU {chosen[0]['index']} ({chosen[0]['name']})"
+def _claim_device(workdir: Path, run_id: str, device: Any) -> tuple[gpu_claims.GpuClaim | None, str]:
+    """Claim a free GPU for a job of this run; return the claim (None: the CPU) and the device for people.
+
+    device: an index, "cpu", or None for any free GPU, else the CPU. Raises AgentRefusal for a GPU that is not free.
+    """
+    if device == ON_CPU:
+        return None, "the CPU"
+    for _ in range(_CLAIM_TRIES):
+        state = gpu_state.observe_gpus()
+        chosen = _choose_gpu(workdir, state, device)
+        if chosen is None:
+            return None, "the CPU" + (": no GPU is free" if state["gpus"] else "")
+        claim = gpu_claims.claim(run_id, [chosen["uuid"]])
+        if not gpu_claims.conflicting(claim):
+            return claim, gpu_allocation.format_gpu(chosen)
+        claim.release()
+        time.sleep(random.uniform(0.0, 0.1))
+    return None, "the CPU: other starts claim the GPUs at the same moment"
 
 
-def _free(workdir: Path, gpus: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The GPUs that nobody has, no living run has taken, and no run here waits for."""
-    taken: set[str] = set()
-    for run, supervisor in living_runs(str(workdir / layout.RUNS)):
-        taken.update(run.get("gpus") or (), supervisor.get("gpus") or ())
-    free = {g["uuid"]: g for g in gpu_allocation.choose(gpus, len(gpus)) if g["uuid"] not in taken}
-    awaited = [run.record(layout.RUN)["awaits"] for run in run_processes.waiting(str(workdir))]
-    return [free[uuid] for uuid in gpu_allocation.free_after_queue(list(free), awaited)]
+def _choose_gpu(workdir: Path, state: dict[str, Any], index: int | None) -> dict[str, Any] | None:
+    """Return the GPU of that index, or the least used free one (None if there is none). Raises AgentRefusal."""
+    gpus = state["gpus"]
+    candidates = {device["uuid"]: device for device in gpu_allocation.choose(gpus, len(gpus))}
+    ahead = [run.record(layout.RUN)["awaits"] for run in run_processes.waiting(str(workdir))]
+    free = [candidates[uuid] for uuid in gpu_allocation.free_after_queue(list(candidates), ahead)]
+    if index is None:
+        return free[0] if free else None
+    named = [device for device in gpus if device["index"] == index]
+    if not named:
+        raise AgentRefusal(f"There is no GPU {index} here.", state["gpu_note"] or "`giblet doctor` lists them.", 2)
+    if named[0] not in free:
+        reason = gpu_allocation.format_not_free(named)
+        raise AgentRefusal(
+            f"GPU {index} is in use: {reason}." if reason else f"GPU {index} is in use: a run waits for it.",
+            "Name a free one, or leave --gpu out: any free one.",
+            5,
+        )
+    return dict(named[0])
 
 
 def _send_output(folder: Path, mark: Any, emit: Emit) -> None:

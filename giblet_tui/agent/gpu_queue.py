@@ -10,7 +10,7 @@ import os
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from giblet_tui.agent import gpu, gpu_allocation, layout
+from giblet_tui.agent import gpu_allocation, gpu_claims, gpu_state, layout
 from giblet_tui.agent.proc import boot_id, start_ticks
 from giblet_tui.agent.records import read_record
 
@@ -34,41 +34,48 @@ class GpuQueue:
         self._free_before: list[str] = []
         self._sentence = ""
 
-    def poll(self) -> list[str]:
-        """Return the GPUs that the run has taken: enough that were free at two polls in a row; else nothing."""
+    def poll(self) -> gpu_claims.GpuClaim | None:
+        """Claim enough GPUs that were free at two polls in a row; return the claim, or None for now."""
         with open(layout.gpu_lock(os.path.dirname(self._folder)), "a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
-            state = gpu.query_gpus()
-            in_use, ahead, n_behind = self._other_runs()
-            cards = gpu_allocation.choose(state["gpus"], len(state["gpus"]))
-            free = [card["uuid"] for card in cards if card["uuid"] not in in_use]
+            state = gpu_state.observe_gpus()
+            ahead, n_behind = self._other_waiting_runs()
+            free = [card["uuid"] for card in gpu_allocation.choose(state["gpus"], len(state["gpus"]))]
             available = gpu_allocation.free_after_queue(free, ahead)
             steady = [uuid for uuid in available if uuid in self._among and uuid in self._free_before]
-            # Other runs go by the record, so GPUs are taken only once it is written. A full disk makes it wait longer.
-            if len(steady) >= self._n_gpus and self._update_record(gpus=steady[: self._n_gpus]):
-                return steady[: self._n_gpus]
+            claim = self._claim(steady[: self._n_gpus]) if len(steady) >= self._n_gpus else None
+            if claim is not None:
+                return claim
         place = len(ahead) + 1 if ahead or n_behind else 0
         n_free = sum(uuid in self._among for uuid in free)
         self._report(waiting_sentence(self._n_gpus, n_free, len(self._among), str(state["gpu_note"]), place))
         self._free_before = free
-        return []
+        return None
+
+    def _claim(self, uuids: list[str]) -> gpu_claims.GpuClaim | None:
+        """Claim the GPUs and record them; None if another start was faster or a disk is full: then it waits longer."""
+        try:
+            claim = gpu_claims.claim(self._run_id, uuids)
+        except OSError:
+            return None
+        if gpu_claims.conflicting(claim) or not self._update_record(gpus=uuids):
+            claim.release()
+            return None
+        return claim
 
     def _report(self, sentence: str) -> None:
         if sentence != self._sentence and self._update_record(waiting_for=sentence):
             self._sentence = sentence
 
-    def _other_runs(self) -> tuple[set[str], list[dict[str, Any]], int]:
-        """Return what other live runs of this folder have and wait for.
+    def _other_waiting_runs(self) -> tuple[list[dict[str, Any]], int]:
+        """Return what runs of this folder wait for that came earlier, in their order, and the number that came later.
 
-        Returns the GPUs in use (whether or not they hold memory yet), the waits of runs that started to wait for some
-        of the same GPUs earlier, in their order, and the number of runs that came later.
+        Only runs that wait for some of the same GPUs count.
         """
-        in_use: set[str] = set()
         ahead: list[tuple[tuple[int, str], dict[str, Any]]] = []
         n_behind = 0
         own = (start_ticks(os.getpid()) or 0, self._run_id)
         for run, supervisor in living_runs(self._folder):
-            in_use.update(run.get("gpus") or (), supervisor.get("gpus") or ())
             awaits, key = run.get("awaits"), (supervisor["start_ticks"], str(run.get("run_id")))
             if key == own or not awaits or supervisor.get("gpus") or not self._among & set(awaits["among"]):
                 continue
@@ -76,7 +83,7 @@ class GpuQueue:
                 n_behind += 1
             elif not os.path.exists(os.path.join(self._folder, key[1], layout.STOP)):
                 ahead.append((key, awaits))
-        return in_use, [awaits for _, awaits in sorted(ahead, key=lambda entry: entry[0])], n_behind
+        return [awaits for _, awaits in sorted(ahead, key=lambda entry: entry[0])], n_behind
 
 
 def living_runs(folder: str) -> Iterator[tuple[dict[str, Any], dict[str, Any]]]:

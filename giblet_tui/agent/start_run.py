@@ -10,16 +10,17 @@ import contextlib
 import fcntl
 import json
 import os
+import random
 import shlex
 import shutil
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_allocation, gpu_state, layout, run_processes, sessions, stop_run
+from giblet_tui.agent import gpu_allocation, gpu_claims, gpu_state, layout, run_processes, sessions, stop_run
 from giblet_tui.agent.kill import kill_tree
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
 
@@ -28,6 +29,7 @@ _OURS = {*FILES, layout.RUN, layout.LAUNCH_SCRIPT, layout.LOG}
 ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
+_CLAIM_TRIES = 50
 _ABSENT_LIMIT_S = 2.0
 """A new session counts as gone when it was not seen for so long: a busy screen lists itself late."""
 
@@ -38,8 +40,8 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     Raises AgentRefusal; then nothing of the run is left.
 
     arguments: workdir; record, which becomes run.json (the node adds time and host); files, a text for each of FILES;
-    replaces, live runs to stop once all else is checked; again, to allow a second live run of one
-    config hash; force, to allow GPUs that a live run has.
+    gpus, what the run needs (see `_take_gpus`), or nothing for the CPU; replaces, live runs to stop once all else is
+    checked; again, to allow a second live run of one config hash; force, to allow GPUs that are in use.
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
@@ -53,21 +55,40 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             _clear_leftovers(str(workdir))
             replaced = [run_processes.find(str(workdir), run_id) for run_id in arguments.get("replaces") or ()]
             spared = {run.run_id for run in replaced}
-            _reject_duplicate(str(workdir), record, spared, bool(arguments.get("again")), bool(arguments.get("force")))
-            if not arguments.get("force"):
-                _reject_queue_jump(str(workdir), set(record.get("gpus", ())))
+            _reject_duplicate(str(workdir), record, spared, bool(arguments.get("again")))
             sessions.check_installed(record["multiplexer"])
             sessions.check_name_free(layout.session_name(run_id))
             record.update(launched_at=time.time(), hostname=os.uname().nodename)
-            emit({"step": "writing"})
-            run_dir = _write(workdir / layout.RUNS / run_id, record, files, emit)
-            try:
-                for run in replaced:
-                    _stop_replaced(run, str(workdir), emit)
-                return _start_in(run_dir, record, emit)
-            except BaseException:
-                _rollback(run_dir)
-                raise
+            with _claimed_gpus(str(workdir), record, arguments, replaced, emit):
+                emit({"step": "writing"})
+                run_dir = _write(workdir / layout.RUNS / run_id, record, files, emit)
+                try:
+                    for run in replaced:
+                        _stop_replaced(run, str(workdir), emit)
+                    return _start_in(run_dir, record, emit)
+                except BaseException:
+                    _rollback(run_dir)
+                    raise
+
+
+@contextlib.contextmanager
+def _claimed_gpus(
+    workdir: str,
+    record: dict[str, Any],
+    arguments: dict[str, Any],
+    replaced: Sequence[run_processes.LocalRun],
+    emit: Emit,
+) -> Iterator[None]:
+    """Hold a claim on the run's GPUs until its supervisor holds one of its own."""
+    record.update(gpus=[], awaits=None)
+    demand = arguments.get("gpus")
+    force = bool(arguments.get("force"))
+    claim = _take_gpus(workdir, record, demand, replaced, force, emit) if demand else None
+    try:
+        yield
+    finally:
+        if claim is not None:
+            claim.release()
 
 
 def _stop_replaced(run: run_processes.LocalRun, workdir: str, emit: Emit) -> None:
@@ -122,13 +143,16 @@ def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
 def script(python: str, run_dir: str, node_rank: int = 0) -> str:
     """Return launch.sh, which the session runs. It sets the mark, because a session has its server's environment."""
-    mark = Path(run_dir).name + (f"@{node_rank}" if node_rank else "")
+    variables = {layout.MARK_VARIABLE: Path(run_dir).name + (f"@{node_rank}" if node_rank else "")}
+    if gpu_claims.DIRECTORY_VARIABLE in os.environ:
+        variables[gpu_claims.DIRECTORY_VARIABLE] = os.environ[gpu_claims.DIRECTORY_VARIABLE]
+    assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return (
         "#!/bin/sh\n"
         "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
         "umask 077\n"
         f"exec 2>>{shlex.quote(f'{run_dir}/{layout.LOG}')}\n"
-        f"exec env {layout.MARK_VARIABLE}={mark} {shlex.quote(python)} -I"
+        f"exec env {assignments} {shlex.quote(python)} -I"
         f" {shlex.quote(f'{run_dir}/{layout.SUPERVISOR_SCRIPT}')} {shlex.quote(run_dir)}\n"
     )
 
@@ -181,8 +205,8 @@ def _clear_leftovers(workdir: str) -> None:
             _remove(run.path)
 
 
-def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], again: bool, force: bool) -> None:
-    """Raise AgentRefusal if a live run has this configuration (unless `again`) or these GPUs (unless `force`)."""
+def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], again: bool) -> None:
+    """Raise AgentRefusal if a live run has this configuration (unless `again`)."""
     for run in run_processes.all_runs(workdir):
         if run.run_id in spared or run.ended or not run.processes():
             continue
@@ -195,28 +219,70 @@ def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], ag
                 f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
                 5,
             )
-        gpus_in_use = {*other.get("gpus", ()), *run.record(layout.SUPERVISOR).get("gpus", ())}
-        shared = sorted(gpus_in_use & set(record.get("gpus", ())))
-        if shared and not force:
-            raise AgentRefusal(
-                f"GPU {', '.join(shared)} is in use by {who}.", "Choose other --gpus, or insist with --force.", 5
-            )
 
 
-def _reject_queue_jump(workdir: str, uuids: set[str]) -> None:
-    """Raise AgentRefusal if the chosen GPUs are those that waiting runs come first for."""
-    waiting = run_processes.waiting(workdir) if uuids else []
-    if not waiting:
-        return
-    gpus = gpu_state.observe_gpus()["gpus"]
-    free = [str(card["uuid"]) for card in gpu_allocation.choose(gpus, len(gpus))]
-    unreserved = gpu_allocation.free_after_queue(free, [run.record(layout.RUN)["awaits"] for run in waiting])
-    if uuids & set(free) - set(unreserved):
+def _take_gpus(
+    workdir: str,
+    record: dict[str, Any],
+    demand: dict[str, Any],
+    replaced: Sequence[run_processes.LocalRun],
+    force: bool,
+    emit: Emit,
+) -> gpu_claims.GpuClaim | None:
+    """Choose the run's GPUs and claim them; the record gets them, or what the run waits for (then None).
+
+    demand: n_gpus; among, the UUIDs to choose from in this order, or None; awaits, for a run that may wait.
+    Raises AgentRefusal if too few are free and the run may not wait.
+    """
+    replaced_ids = [run.run_id for run in replaced]
+    for _ in range(_CLAIM_TRIES):
+        chosen = _choose_gpus(workdir, demand, replaced, force)
+        uuids = [str(device["uuid"]) for device in chosen]
+        if not uuids:
+            record.update(gpus=[], awaits=demand["awaits"])
+            return None
+        claim = gpu_claims.claim(record["run_id"], uuids)
+        if force or not gpu_claims.conflicting(claim, replaced_ids):
+            record.update(gpus=uuids, awaits=None)
+            emit({"step": "claimed " + ", ".join(map(gpu_allocation.format_gpu, chosen))})
+            return claim
+        claim.release()
+        time.sleep(random.uniform(0.0, 0.1))
+    raise AgentRefusal("Other starts claim this node's GPUs at the same moment.", "Launch again.", 5)
+
+
+def _choose_gpus(
+    workdir: str, demand: dict[str, Any], replaced: Sequence[run_processes.LocalRun], force: bool
+) -> list[dict[str, Any]]:
+    """Return the GPUs that a run may take now, past no run that waits for them; nothing for a run that has to wait."""
+    state = gpu_state.observe_gpus()
+    pids = {pid for run in replaced for pid in run.processes()}
+    gpus = gpu_allocation.without_runs(state["gpus"], [run.run_id for run in replaced], pids)
+    candidates = gpu_allocation.choose(gpus, len(gpus), demand["among"], force)
+    waiting = [] if force or replaced else run_processes.waiting(workdir)
+    ahead = [run.record(layout.RUN)["awaits"] for run in waiting]
+    unreserved = gpu_allocation.free_after_queue([device["uuid"] for device in candidates], ahead)
+    allowed = [device for device in candidates if device["uuid"] in unreserved]
+    n_gpus = int(demand["n_gpus"])
+    if len(allowed) >= n_gpus:
+        return allowed[:n_gpus]
+    if demand["awaits"]:
+        return []
+    if len(candidates) >= n_gpus:
         raise AgentRefusal(
             f"{waiting[0].run_id} waits for GPUs here, and comes first.",
             "Wait behind it with --when-free, choose others with --gpus, or insist with --force.",
             5,
         )
+    among = demand["among"]
+    requested = [device for device in gpus if among is None or device["uuid"] in among]
+    reason = gpu_allocation.format_not_free(requested) or state["gpu_note"] or "nvidia-smi lists no other"
+    raise AgentRefusal(
+        f"{n_gpus} free {'GPU is' if n_gpus == 1 else 'GPUs are'} needed, {len(candidates)} of {len(requested)} are:"
+        f" {reason}.",
+        "Wait with --when-free, choose others with --gpus, or insist with --force.",
+        5,
+    )
 
 
 def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit) -> Path:

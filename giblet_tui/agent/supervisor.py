@@ -27,7 +27,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from giblet_tui.agent import layout, run_cgroup
+from giblet_tui.agent import gpu_claims, layout, run_cgroup
 from giblet_tui.agent.exit_record import ExitRecorder, split_status
 from giblet_tui.agent.gpu_queue import GpuQueue
 from giblet_tui.agent.proc import boot_id, descendants, is_paused, send, start_ticks
@@ -63,6 +63,7 @@ class Supervisor:
         self.statuses: dict[int, int] = {}
         self.killed: set[int] = set()
         self.watcher: int | None = None
+        self.claim: gpu_claims.GpuClaim | None = None
 
     def run(self) -> int:
         """Run it, from start to end. Returns 0 if the command ended with 0, else 1.
@@ -71,6 +72,8 @@ class Supervisor:
         """
         self._install_signal_handlers()
         recorder = ExitRecorder(self.run_dir, self.run_id)
+        if self.gpus:  # before the start record: until that is there, the start itself holds a claim
+            self.claim = gpu_claims.claim(self.run_id, self.gpus)
         write_record(self._path(layout.SUPERVISOR), self._record(), exclusive=True)
         log = os.open(self._path(layout.LOG), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
         ended = threading.Event()
@@ -78,7 +81,7 @@ class Supervisor:
         copier.start()
         self.process_list = ProcessList(self.run_dir, self.mark)
         may_start = not self.awaits or self._wait_for_gpus()
-        child = self._start(self.argv, log) if may_start else None
+        child = self._start(self.argv, log, self.claim) if may_start else None
         survivors: set[int] = set()
         code: int | None = 127 if may_start else None
         by_signal: int | None = None
@@ -90,6 +93,8 @@ class Supervisor:
             by_itself = child in self.statuses or recorder.has_failed()
             survivors = self._kill_tree(child)
             code, by_signal = split_status(self.statuses.get(child))
+        if self.claim is not None:
+            self.claim.release()
         recorder.write(code, by_signal, self.killed, survivors, signal.SIGINT in self.received, by_itself)
         self.process_list.remove()
         ended.set()
@@ -122,8 +127,9 @@ class Supervisor:
         """Wait for GPUs and take them. Returns False if the run was asked to end meanwhile."""
         queue = GpuQueue(self.run_dir, self.run_id, self.awaits, self._update_record)
         while not self._end_requested() and not os.path.exists(self._path(layout.STOP)):
-            self.gpus = queue.poll()
-            if self.gpus:
+            self.claim = queue.poll()
+            if self.claim is not None:
+                self.gpus = self.claim.record["gpus"]
                 return True
             self._wait(self._end_requested, queue.every_s)
         return False
@@ -152,8 +158,10 @@ class Supervisor:
     def _signalled(self, number: int, _frame: object) -> None:
         self.received.add(number)
 
-    def _start(self, argv: list[str], log: int) -> int | None:
+    def _start(self, argv: list[str], log: int, claim: gpu_claims.GpuClaim | None = None) -> int | None:
         """Start a command in a session of its own, its output appended to the log. None if it cannot be started.
+
+        It inherits the claim, so that its GPUs stay claimed even if this supervisor is killed.
 
         The log itself is its standard output, not a pipe: the run needs neither this process nor a terminal to accept
         its output, and an open log marks its processes as the run's even if their environment does not.
@@ -177,11 +185,14 @@ class Supervisor:
                 env=environment,
                 start_new_session=True,
                 preexec_fn=self._join_cgroup,
+                pass_fds=() if claim is None else (claim.fd,),
             )
         except OSError as error:
             os.write(log, f"{argv[0]} cannot be started: {error.strerror}\n".encode("utf-8", "replace"))
             return None
         process.returncode = 0  # it is reaped here, with all others
+        if claim is not None:
+            claim.add_process(process.pid)
         return process.pid
 
     def _join_cgroup(self) -> None:

@@ -30,8 +30,7 @@ def member_requests(request: LaunchRequest, n_members: int, every_fold: bool) ->
 
 def check_capacity(first_plan: LaunchPlan, requests: Sequence[LaunchRequest]) -> None:
     """Raise PreflightRefused if the members would all train on the CPU at once: only GPUs have a queue."""
-    on_cpu = not first_plan.run.gpus and first_plan.run.awaits is None
-    if on_cpu and len(requests) > 1 and not requests[0].force:
+    if first_plan.gpus is None and len(requests) > 1 and not requests[0].force:
         raise PreflightRefused(
             f"{first_plan.run.node} would train {len(requests)} members on the CPU, all at once.",
             "One after another: python -m giblet_train ensemble RUN_DIR --seeds N, there. Or insist with --force.",

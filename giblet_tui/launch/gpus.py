@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
+
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import GpuWait
 from giblet_tui.agent import gpu_allocation
@@ -11,24 +13,45 @@ from giblet_tui.connection.protocol import Gpu, NodeProbe
 from giblet_tui.launch.request import LaunchRequest
 
 
-def allocate_or_wait(request: LaunchRequest, facts: NodeProbe) -> tuple[list[Gpu], GpuWait | None]:
-    """Return the GPUs for a run (none: it trains on the CPU), or what it will wait for behind runs that wait already.
+class GpuDemand(msgspec.Struct, frozen=True, kw_only=True):
+    """What a run needs of a node's GPUs; the node chooses under its start lock."""
 
-    Raises as `choose_gpus` where waiting does not help.
+    n_gpus: int
+    among: tuple[str, ...] | None = None
+    """UUIDs to choose from, in this order; None: all."""
+    awaits: GpuWait | None = None
+    """What the run waits for if too few are free; None: it is refused then."""
+
+
+def gpu_demand(request: LaunchRequest, facts: NodeProbe) -> GpuDemand | None:
+    """Return what the run needs of the node's GPUs; None if it trains on the CPU. Raises as `needs_gpus`."""
+    if not needs_gpus(request, facts):
+        return None
+    named = _named_gpus(request, facts)
+    n_gpus = _number_of_gpus(request)
+    among = tuple(device["uuid"] for device in named) if named else None
+    candidates = [device["uuid"] for device in named or facts.gpus if not device.get("fault")]
+    may_wait = request.when_free and n_gpus <= len(candidates)
+    awaits = GpuWait(n_gpus=n_gpus, among=tuple(candidates)) if may_wait else None
+    return GpuDemand(n_gpus=n_gpus, among=among, awaits=awaits)
+
+
+def allocate_or_wait(request: LaunchRequest, facts: NodeProbe) -> tuple[list[Gpu], GpuWait | None]:
+    """Return the GPUs that a run gets if it starts now (none: the CPU), or what it will wait for.
+
+    The node decides again when it starts the run. Raises as `choose_gpus` where waiting does not help.
     """
-    refusal: PreflightRefused | None = None
+    demand = gpu_demand(request, facts)
+    if demand is None:
+        return [], None
     try:
         gpus = choose_gpus(request, facts)
-        must_queue = bool(gpus) and request.when_free and bool(facts.waiting)
-        if request.force or not must_queue:
-            return gpus, None
-    except PreflightRefused as error:
-        refusal = error
-    candidates = _named_gpus(request, facts) or list(facts.gpus)
-    n_gpus = _number_of_gpus(request)
-    if refusal and (not request.when_free or n_gpus > len(candidates)):
-        raise refusal
-    return [], GpuWait(n_gpus=n_gpus, among=tuple(gpu["uuid"] for gpu in candidates))
+    except PreflightRefused:
+        if demand.awaits is None:
+            raise
+        return [], demand.awaits
+    must_queue = demand.awaits is not None and bool(facts.waiting) and not request.force
+    return ([], demand.awaits) if must_queue else (gpus, None)
 
 
 def choose_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:

@@ -18,7 +18,7 @@ from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection.agent_bundle import supervisor_script
 from giblet_tui.connection.protocol import Gpu, NodeProbe, Resources
 from giblet_tui.inventory.nodes import Node
-from giblet_tui.launch.gpus import allocate_or_wait
+from giblet_tui.launch.gpus import GpuDemand, allocate_or_wait, gpu_demand
 from giblet_tui.launch.request import LaunchRequest
 
 
@@ -46,6 +46,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     script: str
     notes: tuple[str, ...] = ()
     """What a person should know before it starts: GPUs, session, replaced runs."""
+    gpus: GpuDemand | None = None
+    """What the run needs; its record names what it would get now. None: it trains on the CPU."""
     again: bool = False
     force: bool = False
     replaces: tuple[str, ...] = ()
@@ -85,7 +87,8 @@ def plan_node(
 
     Raises ConfigError for a request that makes no sense, PreflightRefused if the node cannot carry it out.
     """
-    gpus, awaits = allocate_or_wait(request, _facts_without(facts, replaced))
+    facts = _facts_without(facts, replaced)
+    gpus, awaits = allocate_or_wait(request, facts)
     _refuse_logout(request, node, facts)
     n_processes = (awaits.n_gpus if awaits else len(gpus)) or request.config.distributed.world_size
     config = with_world_size(request.config, n_processes * len(assignment.nodes))
@@ -121,6 +124,7 @@ def plan_node(
         files={layout.CONFIG: dump(config), layout.SUPERVISOR_SCRIPT: supervisor_script()},
         script=start_run.script(facts.python_path, run_dir, run.node_rank),
         notes=(*_notes(run, gpus, facts), *(f"replaces {run_id}" for run_id in replaced.run_ids)),
+        gpus=gpu_demand(request, facts),
         again=request.again,
         force=request.force,
         replaces=replaced.run_ids,

@@ -117,6 +117,7 @@ def start_on_node(plan: LaunchPlan, connection: Connection, report: Report) -> s
         "workdir": plan.workdir,
         "record": msgspec.to_builtins(plan.run),
         "files": plan.files,
+        "gpus": msgspec.to_builtins(plan.gpus),
         "again": plan.again,
         "force": plan.force,
         "replaces": plan.replaces,

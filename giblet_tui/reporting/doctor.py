@@ -127,16 +127,30 @@ def _sessions(node: Node, probe: NodeProbe) -> Finding:
 
 def _gpus(probe: NodeProbe) -> list[Finding]:
     gpus = probe.gpus
+    if probe.gpu_error:
+        remedy = "Have it repaired (after a driver update, reboot), or train on the CPU: --set device=cpu"
+        return [Finding(name="gpus", well=False, sentence=probe.gpu_error, remedy=remedy, needed=True)]
     if not gpus:
         return [Finding(name="gpus", well=True, sentence=probe.gpu_note or "none; runs use the CPU")]
-    return [Finding(name=f"gpu {gpu['index']}", well=True, sentence=_gpu(gpu)) for gpu in gpus]
+    findings = [
+        Finding(
+            name=f"gpu {gpu['index']}",
+            well=not gpu.get("fault"),
+            sentence=_gpu(gpu),
+            remedy="giblet does not use it. Ask the node's administrator.",
+        )
+        for gpu in gpus
+    ]
+    if probe.gpu_warning:
+        remedy = "The other values are used. Ask the node's administrator."
+        findings.append(Finding(name="nvidia-smi", well=False, sentence=probe.gpu_warning, remedy=remedy))
+    return findings
 
 
 def _gpu(gpu: Gpu) -> str:
-    """Describe a GPU's memory use, by process."""
-    holders = [f"{p.get('user') or '?'} {p['memory_gib']:.1f} GiB (pid {p['pid']})" for p in gpu["processes"]]
+    """Describe a GPU's memory use, and who holds it."""
     used = f"{gpu['memory_used_gib']:.1f}/{gpu['memory_total_gib']:.0f} GiB"
-    return f"{gpu['name']}, {used}, {', '.join(holders) or 'free'}"
+    return f"{gpu['name']}, {used}, {gpu['not_free'] or 'free'}"
 
 
 def _disk(node: Node, probe: NodeProbe) -> Finding:

@@ -108,7 +108,7 @@ class LoopbackNode:
         self.directory = cluster.root / name
         self.home = self.directory / "home"
         self.bin = self.directory / "bin"
-        for folder in (self.home, self.bin, self.directory / "tmux", self.directory / "screen"):
+        for folder in (self.home, self.bin, *(self.directory / name for name in ("tmux", "screen", "claims"))):
             folder.mkdir(parents=True, mode=0o700)
         self.host_key = self.directory / "hostkey"
         make_key(self.host_key)
@@ -128,6 +128,7 @@ class LoopbackNode:
             "PATH": f"{self.bin}:{SYSTEM_PATH}",
             "TMUX_TMPDIR": str(self.directory / "tmux"),
             "SCREENDIR": str(self.directory / "screen"),
+            "GIBLET_GPU_CLAIMS": str(self.directory / "claims"),
         }
 
     def node(self, **values: Any) -> Node:

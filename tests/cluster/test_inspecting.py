@@ -82,7 +82,7 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
 
     again = laptop.giblet("evaluate", trained)
     assert again.returncode == 0 and "tensor01 already has the results" in again.stderr
-    assert "Film rebuilt" in again.stdout
+    assert "Film reconstructed" in again.stdout
     [folder] = (laptop.folder / trained).iterdir()
     assert re.fullmatch(r"evaluate-step\d+-[0-9a-f]{8}", folder.name)
 
@@ -170,7 +170,7 @@ def test_a_lost_link_costs_no_word_of_it(bench: Bench, proxy: FaultProxy, tmp_pa
     thread.join(60)
     own = [line for line in bench.said if line in ("on ''", "the gate is open")]
     assert own == ["on ''", "the gate is open"]
-    assert any("Connecting again; it goes on there." in line for line in bench.said)
+    assert any("Connecting again; it continues there." in line for line in bench.said)
     assert results[0].code == 0
     paths = inspection.download(planned, results[0], tmp_path / "here", bench.said.append)
     assert [path.name for path in paths] == ["evaluation.json", "evaluation.txt"]
@@ -182,7 +182,7 @@ def test_two_who_ask_the_same_share_one_and_it_can_be_ended(bench: Bench) -> Non
     first, results = bench.attend(planned)
     wait_until(lambda: "on ''" in bench.said, 30.0, "its first word")
     second, others = bench.attend(planned)
-    wait_until(lambda: any("already, on the CPU; joined" in line for line in bench.said), 30.0, "the second one's word")
+    wait_until(lambda: any("on the CPU; joined" in line for line in bench.said), 30.0, "the second one's word")
     assert len({command for command in bench.at_work() if "/bin/sh -c" in command}) == 1
     with connect(bench.node) as connection:
         found = connection.call("holdings", {"workdir": bench.node.workdir}, Holdings)
@@ -271,7 +271,7 @@ def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
             EvaluationRequest(verb="lesion", inputs={"--atlas": tmp_path / "none.nii"}), [run], node, engine
         )
     on_cpu = replace(run, config=replace(run.config, device="cpu"))
-    with pytest.raises(ConfigError, match="--gpu 1: the run's configuration says device: cpu"):
+    with pytest.raises(ConfigError, match="--gpu 1, but the run's configuration has device: cpu"):
         inspection.plan(EvaluationRequest(verb="evaluate", gpu=1), [on_cpu], node, engine)
     names = {
         inspection.plan(EvaluationRequest(verb="lesion", options=options), [run], node, engine).name
@@ -279,5 +279,5 @@ def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
     }
     assert len(names) == 2 and all(name.startswith("lesion-step40-") for name in names)
     greedy = replace(run, steps=(replace(run.steps[-1], rss_gib=40.0),))
-    with pytest.raises(PreflightRefused, match=r"took 40\.0 GiB of memory"):
+    with pytest.raises(PreflightRefused, match=r"used 40\.0 GiB of memory"):
         inspection.refuse_without_memory(greedy, NodeFacts(ram_total_gib=64.0, ram_available_gib=8.0))

@@ -67,14 +67,6 @@ def test_the_same_configuration_starts_once_unless_again(ground):
     assert len(ground.runs()) == 2
 
 
-def test_a_gpu_has_one_run_unless_forced(ground):
-    first = ground.start(SLEEPS, "process", gpus=["GPU-1", "GPU-2"])
-    with pytest.raises(AgentRefusal, match=f"GPU GPU-2 is in use by {first}"):
-        ground.start(SLEEPS, "process", gpus=["GPU-2", "GPU-3"])
-    ground.start(SLEEPS, "process", gpus=["GPU-3"])
-    start_run.start(ground.arguments(ground.record(SLEEPS, gpus=["GPU-2"]), "process", force=True), print)
-
-
 def test_of_eight_starts_at_once_one_wins(ground):
     """Eight processes, as from eight laptops."""
     requests = [ground.arguments(ground.record(SLEEPS, config_hash="abc"), "process") for _ in range(8)]

@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -43,10 +44,19 @@ def cards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cards:
 
 def begin(ground: Ground, n_gpus: int = 1, **more: object) -> str:
     """Start a run that waits; its id."""
+    awaits = {"n_gpus": n_gpus, "among": list(GPUS), "every_s": 0.1}
     record = ground.record([sys.executable, "-c", SHOWS_GPUS])
-    record["awaits"] = {"n_gpus": n_gpus, "among": list(GPUS), "every_s": 0.1}
-    arguments = ground.arguments(record, "process", **more)
+    demand = {"n_gpus": n_gpus, "among": None, "awaits": awaits}
+    arguments = ground.arguments(record, "process", gpus=demand, **more)
     start_run.start(arguments, lambda event: None)
+    return str(record["run_id"])
+
+
+def start_on(ground: Ground, *uuids: str, emit: Any = lambda event: None, **more: object) -> str:
+    """Start a run on these GPUs or not at all; its id."""
+    record = ground.record([sys.executable, "-c", SHOWS_GPUS])
+    demand = {"n_gpus": len(uuids), "among": list(uuids), "awaits": None}
+    start_run.start(ground.arguments(record, "process", gpus=demand, **more), emit)
     return str(record["run_id"])
 
 
@@ -72,8 +82,9 @@ def test_it_waits_is_seen_and_starts_on_what_came_free(ground: Ground, cards: Ca
     assert printed(ground, first) == "on GPU-b\n"
     # What another run has taken is not free, although it shows no memory yet.
     wait_until(lambda: health(ground, second)[1].startswith("for 1 free GPU (0 of 2 are free); "), what="the second")
-    with pytest.raises(AgentRefusal, match=f"GPU-b is in use by {first}"):
-        ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-b"])
+    with pytest.raises(AgentRefusal, match=rf"0 of 1 are: GPU 1 \(A6000\): claimed by {first} ") as refused:
+        start_on(ground, "GPU-b")
+    assert refused.value.exit_code == 5
 
     assert ground.stop(second)["survivors"] == []
     assert health(ground, second) == ("stopped", "stopped on request") and printed(ground, second) == ""
@@ -101,7 +112,7 @@ def test_whoever_came_first_is_served_first(ground: Ground, cards: Cards) -> Non
     cards.held("GPU-a")
     wait_until(lambda: "(1 of 2 are free; number 2 in line)" in health(ground, runs[2])[1], what="a card")
     with pytest.raises(AgentRefusal, match=f"{runs[0]} waits for GPUs here, and comes first") as refused:
-        ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-b"])
+        start_on(ground, "GPU-b")
     assert refused.value.exit_code == 5 and "--when-free" in refused.value.remedy
     cards.held(*GPUS)
     wait_until(lambda: "(0 of 2 are free; number 2 in line)" in health(ground, runs[2])[1], what="another look")
@@ -116,18 +127,14 @@ def test_whoever_came_first_is_served_first(ground: Ground, cards: Cards) -> Non
 
 def test_a_run_takes_anothers_place_only_once_all_else_is_well(ground: Ground, cards: Cards) -> None:
     cards.held()
-    old = ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-a"])
-    other = ground.start([sys.executable, "-c", SHOWS_GPUS], "process", gpus=["GPU-b"])
-    record = ground.record([sys.executable, "-c", SHOWS_GPUS], gpus=["GPU-a", "GPU-b"])
-    with pytest.raises(AgentRefusal, match=f"GPU-b is in use by {other}"):
-        start_run.start(ground.arguments(record, "process", replaces=[old]), lambda event: None)
+    old, other = start_on(ground, "GPU-a"), start_on(ground, "GPU-b")
+    with pytest.raises(AgentRefusal, match=f"claimed by {other}"):
+        start_on(ground, "GPU-a", "GPU-b", replaces=[old])
     assert ground.run(old).supervisor() and not ground.run(old).ended
 
-    record["gpus"] = ["GPU-a"]
-    said: list[str] = []
-    start_run.start(
-        ground.arguments(record, "process", replaces=[old]), lambda event: said.append(str(event.get("step", "")))
-    )
-    assert f"stopping {old}, which this run replaces" in said
+    steps: list[str] = []
+    new = start_on(ground, "GPU-a", emit=lambda event: steps.append(str(event.get("step", ""))), replaces=[old])
+    assert f"stopping {old}, which this run replaces" in steps
     assert ground.run(old).ended and not ground.run(old).processes()
-    assert ground.run(record["run_id"]).supervisor() and ground.run(other).supervisor()
+    assert ground.run(new).supervisor() and ground.run(other).supervisor()
+    assert ground.run(new).record("run.json")["gpus"] == ["GPU-a"]

@@ -17,7 +17,7 @@ from tests import fleets
 ENGINE = EngineFacts(python="/e/bin/python", version="0.1.0", fingerprint="0" * 12, torch="2.13.0")
 GPU = {
     "index": 0, "uuid": "GPU-0", "name": "RTX A6000", "memory_used_gib": 41.5, "memory_total_gib": 48.0,
-    "processes": [{"pid": 77, "user": "ada", "memory_gib": 41.0}],
+    "processes": [{"pid": 77, "user": "ada", "memory_gib": 41.0}], "not_free": "ada (pid 77, 41.0 GiB)",
 }  # fmt: skip
 
 
@@ -30,7 +30,7 @@ def test_a_sound_node_has_no_remedies() -> None:
     found = findings(Node(name="n", host="n"), probe(), ENGINE)
     assert all(f.well for f in found)
     gpu = next(f for f in found if f.name == "gpu 0")
-    assert gpu.sentence == "RTX A6000, 41.5/48 GiB, ada 41.0 GiB (pid 77)"
+    assert gpu.sentence == "RTX A6000, 41.5/48 GiB, ada (pid 77, 41.0 GiB)"
 
 
 @pytest.mark.parametrize(
