@@ -28,6 +28,7 @@ from giblet_tui.agent import gpu_claims, gpu_state, proc, start_run
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.connection.agent_bundle import AGENT_COMMAND, supervisor_script
 from giblet_tui.connection.local import LocalConnection
+from giblet_tui.connection.protocol import NodeProbe, StartedRun
 from giblet_tui.connection.subprocess_pipe import SubprocessPipe
 from giblet_tui.inventory.nodes import Node
 from tests.cluster.conftest import unavailable
@@ -288,8 +289,8 @@ def start_as(user: UserConnection) -> list[str]:
     }  # fmt: skip
     files = {"config.yaml": "name: demo\n", "supervise.py": supervisor_script()}
     arguments = {"workdir": user.workdir, "record": record, "files": files, "gpus": demand()}
-    answer = user.call("start", arguments, timeout_s=60.0)
-    uuids = json.loads((Path(answer["run_dir"]) / "run.json").read_text())["gpus"]
+    answer = user.call("start", arguments, StartedRun, timeout_s=60.0)
+    uuids = json.loads((Path(answer.run_dir) / "run.json").read_text())["gpus"]
     assert isinstance(uuids, list)
     return uuids
 
@@ -297,9 +298,9 @@ def start_as(user: UserConnection) -> list[str]:
 def test_real_users_of_one_machine_never_get_the_same_gpu(users: list[UserConnection]) -> None:
     alice, bob, _ = users
     assert start_as(alice) == ["GPU-0"]
-    state = bob.call("probe", {"workdir": bob.workdir}, timeout_s=60.0)
-    assert state["gpus"][0]["not_free"].startswith("claimed by demo-") and alice.name in state["gpus"][0]["not_free"]
-    assert [device["not_free"] for device in state["gpus"][1:]] == ["", "", ""]
+    state = bob.call("probe", {"workdir": bob.workdir}, NodeProbe, timeout_s=60.0)
+    assert state.gpus[0]["not_free"].startswith("claimed by demo-") and alice.name in state.gpus[0]["not_free"]
+    assert [device["not_free"] for device in state.gpus[1:]] == ["", "", ""]
     assert start_as(bob) == ["GPU-1"]
 
     def attempt(user: UserConnection) -> list[str] | None:
