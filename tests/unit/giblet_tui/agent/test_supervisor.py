@@ -267,11 +267,11 @@ def test_a_terminal_that_takes_nothing_does_not_hold_up_the_run(supervised):
 
 
 def test_an_end_on_a_full_disk_is_recorded_once_there_is_room(supervised, tmp_path):
-    mount = ["mount", "-t", "tmpfs", "-o", "size=64k,mode=0700", "tmpfs", str(tmp_path)]
+    mount = ["mount", "-t", "tmpfs", "-o", "size=256k,mode=0700", "tmpfs", str(tmp_path)]
     if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("needs a small file system of its own, which only root may mount")
     try:
-        run = supervised("open('fill', 'wb', buffering=0).write(b'x' * 100_000); raise SystemExit(3)").start()
+        run = supervised("open('fill', 'wb', buffering=0).write(b'x' * 500_000); raise SystemExit(3)").start()
         until(lambda: (tmp_path / "fill").exists() and not proc.descendants([run.process.pid]))
         with pytest.raises(subprocess.TimeoutExpired):
             run.process.wait(1.0)
