@@ -11,7 +11,8 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
-from giblet_train.diagnosis.criteria import CriterionVerdict, Verdict
+from giblet_train.diagnosis.criteria import Verdict
+from giblet_train.diagnosis.criterion_verdict import CriterionVerdict
 from giblet_train.schema import yaml_io
 from giblet_train.schema.config import Config, Section, diff, nearest, set_dotted, to_mapping
 from giblet_train.schema.config_loader import from_mapping

@@ -16,6 +16,7 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+from giblet_train.monitoring.history import before_step, read_history, renumbered
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import EventMetric, Heartbeat, Metric, Number, TrainerState, encode
 from giblet_train.schema.run_dir import RunDir, write_record
@@ -38,12 +39,12 @@ class RunLogger:
         self._beaten_at = 0.0
         self._heartbeat: dict[str, Any] = {"state": "loading", "phase": "starting"}
         self._identity: dict[str, Any] = {"pid": os.getpid(), "boot_id": boot_id(), "start_ticks": start_ticks()}
-        self._seq = 0
+        self._seq = self._n_lines_at_start = 0
         if active:
             try:
                 self._file = os.open(run_dir.metrics, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
                 self._lock_exclusively()
-                self._seq = _truncate_partial_line(run_dir.metrics)
+                self._seq = self._n_lines_at_start = _truncate_partial_line(run_dir.metrics)
             except OSError as error:
                 raise PreflightRefused(
                     f"{run_dir.metrics} cannot be written: {error.strerror}.",
@@ -66,6 +67,23 @@ class RunLogger:
             self._flush()
             os.close(self._file)
             self.active = False
+
+    def copy_history(self, source: RunDir, step: int) -> None:
+        """Copy the records of the run that this one resumes at a step, so that this directory is complete.
+
+        Only a directory without records of its own is filled. A source without records is no error: a checkpoint file
+        may have been copied alone.
+        """
+        if not self.active or self._n_lines_at_start:
+            return
+        try:
+            records = before_step(read_history(source), step)
+        except ConfigError:
+            self.log_event("history_missing", "warning", f"{source.metrics} is missing: the history starts here.")
+            return
+        lines = b"".join(encode(record) + b"\n" for record in renumbered(records, self._seq))
+        if self._append(lines):
+            self._seq += len(records)
 
     def log_metric(self, kind: type[M], **fields: Any) -> M:
         """Append a record; seq, step, epoch and time are filled in unless given."""
@@ -114,18 +132,19 @@ class RunLogger:
             self._warn_once(error)
 
     def _flush(self) -> None:
-        while self._pending_lines:
-            line = self._pending_lines[0]
-            try:
-                size = os.fstat(self._file).st_size
-                written = os.write(self._file, line)
-                if written < len(line):
-                    os.ftruncate(self._file, size)
-                    return
-            except OSError as error:
-                self._warn_once(error)
-                return
+        while self._pending_lines and self._append(self._pending_lines[0]):
             self._pending_lines.popleft()
+
+    def _append(self, lines: bytes) -> bool:
+        """Append complete lines; leave the file as it was and return False if they do not fit on the disk."""
+        try:
+            size = os.fstat(self._file).st_size
+            if os.write(self._file, lines) == len(lines):
+                return True
+            os.ftruncate(self._file, size)
+        except OSError as error:
+            self._warn_once(error)
+        return False
 
     def _warn_once(self, error: OSError) -> None:
         if not self._warned:

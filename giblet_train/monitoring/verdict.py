@@ -1,4 +1,4 @@
-"""A run directory's records held against its criteria."""
+"""Judge the records in a run directory by its criteria."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from pathlib import Path
 import msgspec
 
 from giblet_train.diagnosis.criteria import FailOn, Verdict, reaches_level, verdict_of
-from giblet_train.schema.errors import ConfigError, DataError
-from giblet_train.schema.records import Heartbeat, decode, decode_metrics
+from giblet_train.monitoring.history import read_history
+from giblet_train.monitoring.run_end import recorded_end
 from giblet_train.schema.run_dir import RunDir
 
 
 def verdict_lines(path: Path, *, as_json: bool, fail_on: FailOn = "fail") -> tuple[bool, list[str]]:
-    """Whether the verdict is as bad as fail_on, and the lines that say so. Raises ConfigError."""
+    """Return whether the verdict is at least as bad as `fail_on`, and lines that explain it. Raises ConfigError."""
     run_dir = RunDir(path.resolve())
     verdict = read_verdict(run_dir)
     if as_json:
@@ -23,18 +23,6 @@ def verdict_lines(path: Path, *, as_json: bool, fail_on: FailOn = "fail") -> tup
 
 
 def read_verdict(run_dir: RunDir) -> Verdict:
-    """The verdict on what a run directory holds. Raises ConfigError when it is none."""
+    """Judge the run in a directory, including the runs that it resumed. Raises ConfigError if there is none."""
     config = run_dir.read_config()
-    try:
-        lines = run_dir.metrics.read_bytes().splitlines()
-    except OSError as error:
-        raise ConfigError(f"{run_dir.metrics} cannot be read: {error.strerror}.", "Has the run begun?") from None
-    metrics, _ = decode_metrics(lines)
-    return verdict_of(config, metrics, ended=run_dir.exit.exists() or _said_its_end(run_dir))
-
-
-def _said_its_end(run_dir: RunDir) -> bool:
-    try:
-        return decode(run_dir.heartbeat.read_bytes(), Heartbeat).state in ("finished", "stopped", "failed")
-    except (OSError, DataError):
-        return False
+    return verdict_of(config, read_history(run_dir), recorded_end(run_dir, config.watch))

@@ -18,16 +18,13 @@ import msgspec
 
 from giblet_train.diagnosis import alerts as alerting
 from giblet_train.diagnosis.diagnose import diagnose
-from giblet_train.schema.errors import DataError
+from giblet_train.monitoring.run_end import read_record, recorded_end
 from giblet_train.schema.health import Health, Signals, health_of
 from giblet_train.schema.records import (
     Alert,
     AlertResponse,
     AnyMetric,
-    Exit,
     Heartbeat,
-    R,
-    decode,
     decode_lines,
     decode_metrics,
     encode,
@@ -91,7 +88,7 @@ class Watcher:
     @property
     def ended(self) -> bool:
         """Return True if the run or its supervisor has recorded the end."""
-        heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
+        heartbeat = read_record(self.run_dir.heartbeat, Heartbeat)
         return self.run_dir.exit.exists() or (
             heartbeat is not None and heartbeat.state in ("finished", "stopped", "failed")
         )
@@ -138,7 +135,7 @@ class Watcher:
 
     def _health(self) -> Health:
         """Return the health by the heartbeat; the process is alive, because its supervisor runs this watcher."""
-        heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
+        heartbeat = read_record(self.run_dir.heartbeat, Heartbeat)
         now = time.time()
         return health_of(
             Signals(now=now, launched_at=self.launched_at, process=True, heartbeat=heartbeat), self.config.watch
@@ -146,18 +143,12 @@ class Watcher:
 
     def _ending(self) -> Health:
         """Return how the run ended, by its exit record, or else by its last heartbeat (the record is written later)."""
-        heartbeat = _record(self.run_dir.heartbeat, Heartbeat)
-        ended = _record(self.run_dir.exit, Exit)
-        if ended is not None:
-            signals = Signals(now=ended.ended_at, launched_at=0.0, process=False, heartbeat=heartbeat, exit=ended)
-            return health_of(signals, self.config.watch)
-        if heartbeat is not None and heartbeat.state == "failed":
-            return Health(state="failed", sentence=heartbeat.why or "failed", reason=heartbeat.why)
+        health = recorded_end(self.run_dir, self.config.watch)
+        if health is not None and (health.state == "failed" or self.run_dir.exit.exists()):
+            return health
         if self.run_dir.stop.exists():
             return Health(state="stopped", sentence="stopped on request")
-        if heartbeat is not None and heartbeat.state in ("finished", "stopped"):
-            return Health(state=heartbeat.state, sentence=heartbeat.state)
-        return Health(state="died", sentence="its processes ended without a record", reason="killed")
+        return health or Health(state="died", sentence="its processes ended without a record", reason="killed")
 
 
 def notify(command: str, run_id: str, alert: Alert, say: Say, limit_s: float) -> None:
@@ -208,10 +199,3 @@ def _tail(path: Path) -> list[str]:
             return file.read().decode("utf-8", "replace").splitlines()[-TAIL_LINES:]
     except OSError:
         return []
-
-
-def _record(path: Path, kind: type[R]) -> R | None:
-    try:
-        return decode(path.read_bytes(), kind)
-    except (OSError, DataError):
-        return None

@@ -50,6 +50,11 @@ class Check(NamedTuple):
 
 CHECKS: tuple[Check, ...] = (
     Check(
+        "criteria.completed",
+        lambda c: "completed" in c.criteria,
+        "criteria.completed: every run has this criterion; give yours another name.",
+    ),
+    Check(
         "min_lr",
         lambda c: c.min_lr > c.learning_rate,
         "min_lr {c.min_lr:g} is above learning_rate {c.learning_rate:g}.",

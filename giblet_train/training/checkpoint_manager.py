@@ -104,6 +104,8 @@ class CheckpointManager:
         self.learner.load(self.ranks.tensors_from_first(saved.tensors if saved else {}))
         standing, best_weights = TrainState(**state), None
         self.recorder.step = standing.step
+        if path.parent != self.run_dir.checkpoints:
+            self.recorder.copy_history(RunDir(path.parent.parent), standing.step)
         there = self.ranks.broadcast((best.record.step, best.record.validation_total) if best else None)
         if there is not None:
             whole = self.ranks.tensors_from_first(best.tensors if best else {})

@@ -35,7 +35,7 @@ def print_result(run: RunSnapshot) -> int:
     print_status(f"{run.run.run_id} {run.health.state}: {run.health.sentence}")
     run_verdict = verdict(run)
     if run_verdict is not None:
-        print_data("\n".join(verdict_lines(run_verdict)))
+        print_data("\n".join(verdict_lines(run_verdict, run.health)))
     met = run_verdict is None or run_verdict.status == "pass"
     return OK if met and run.health.state in ("finished", "stopped", "ended") else FAILED
 

@@ -88,7 +88,7 @@ def verdict(
     if json:
         show_json(verdict_json(run.run.run_id, judged))
     else:
-        print_data("\n".join(formatting.verdict_lines(judged)))
+        print_data("\n".join(formatting.verdict_lines(judged, run.health)))
     if reaches_level(judged.status, fail_on):
         raise typer.Exit(RunFailed.exit_code)
 

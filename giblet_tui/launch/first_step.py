@@ -48,7 +48,7 @@ def await_first_step(
             if run is None:
                 continue
             on_snapshot(run)
-            if run.steps or run.health.state in ("finished", "waiting"):
+            if run.steps_since_launch or run.health.state in ("finished", "waiting"):
                 return run
             if not run.health.live:
                 raise failure(run)

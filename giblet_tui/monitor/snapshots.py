@@ -118,11 +118,17 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
         return lr_schedule(self.config, self.plan_record.steps_per_epoch)
 
     @property
+    def steps_since_launch(self) -> tuple[StepMetric, ...]:
+        """Return the steps made in this run directory, without those copied from a run that it resumed."""
+        resumed = self.run.resumed_from is not None
+        return tuple(s for s in self.steps if s.at >= self.run.launched_at) if resumed else self.steps
+
+    @property
     def eta_s(self) -> float | None:
         """Seconds left at the pace of recent steps; None while unknown, not moving, or ended."""
         if self.heartbeat is not None and self.heartbeat.state in ("finished", "stopped", "ended", "failed"):
             return None  # the loop is over, though its processes may still be ending
-        estimate = eta(self.steps[-PACE_STEPS:], self.plan, self.health) if self.plan else None
+        estimate = eta(self.steps_since_launch[-PACE_STEPS:], self.plan, self.health) if self.plan else None
         return estimate.left_s if estimate and not estimate.frozen else None
 
     @property

@@ -12,7 +12,7 @@ from giblet_train.diagnosis.criteria import WORDS, Verdict, verdict_of
 from giblet_train.diagnosis.eta import eta
 from giblet_train.diagnosis.unsaved_work import disk_full_in_s, unsaved_work
 from giblet_train.schema.config import COMPONENTS
-from giblet_train.schema.health import GLYPHS, duration
+from giblet_train.schema.health import GLYPHS, Health, duration
 from giblet_train.schema.records import EpochMetric
 from giblet_train.schema.schedule import lr_at
 from giblet_tui.monitor.snapshots import Fleet, RunSnapshot, nodes_of
@@ -52,7 +52,7 @@ def verdict(run: RunSnapshot) -> Verdict | None:
     """Judge a run by its own criteria; None without criteria or configuration."""
     if run.config is None or not run.config.criteria:
         return None
-    return verdict_of(run.config, run.metrics, ended=not run.health.live)
+    return verdict_of(run.config, run.metrics, run.health)
 
 
 def lr_planned(run: RunSnapshot) -> float | None:
@@ -104,10 +104,10 @@ def node_lines(fleet: Fleet, now: float) -> list[str]:
     return lines
 
 
-def verdict_lines(judged: Verdict) -> list[str]:
+def verdict_lines(judged: Verdict, health: Health) -> list[str]:
     """Format one line per criterion with its arithmetic, then the overall verdict."""
     lines = [f"{MARKS[c.status]} {WORDS[c.status]:<8} {c.name}: {c.sentence}" for c in judged.criteria]
-    return [*lines, f"verdict: {judged.word}"]
+    return [*lines, f"verdict: {judged.word_for(health)}"]
 
 
 def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
@@ -115,14 +115,14 @@ def stakes_lines(run: RunSnapshot, disk_free_gib: float) -> list[str]:
     if not run.health.live or run.plan is None or run.config is None:
         return []
     lines = []
-    estimate = eta(run.steps, run.plan, run.health)
+    estimate = eta(run.steps_since_launch, run.plan, run.health)
     if estimate is not None:
         span = f"steps {duration(estimate.low_s)} to {duration(estimate.high_s)} in four cases of five"
         lines.append(
             f"about {duration(estimate.left_s)} to go ({span}, {duration(estimate.pauses_s)} between epochs)"
             + ("; it makes no progress now" if estimate.frozen else "")
         )
-    lost = unsaved_work(run.steps, run.checkpoints)
+    lost = unsaved_work(run.steps_since_launch, run.checkpoints)
     lines += [lost.sentence] if lost is not None else []
     full_s = disk_full_in_s(
         run.config, run.steps, run.checkpoints, run.plan.steps_per_epoch, run.plan.total_steps, disk_free_gib
@@ -140,7 +140,7 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
         *(f"  {line}" for line in (progress_line(run), rates(run)) if line),
     ]
     if judged:
-        lines += [f"  {line}" for line in verdict_lines(judged)]
+        lines += [f"  {line}" for line in verdict_lines(judged, run.health)]
     lines += [f"  {line}" for line in stakes_lines(run, disk_free_gib)]
     lines += [f"  alert: {a.sentence} {a.action}".rstrip() for a in open_alerts(run.alerts, run.answers, now)]
     started = f"{duration(now - facts.launched_at)} ago by {facts.launched_by}, giblet {facts.giblet_version}"
@@ -239,7 +239,7 @@ def _run_row(run: RunSnapshot) -> Row:
         total,
         fmri,
         lr,
-        judged.word if judged else "–",
+        judged.word_for(run.health) if judged else "–",
         duration(eta_s) if eta_s is not None else "–",
         run.health.sentence,
     )

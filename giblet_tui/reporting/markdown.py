@@ -103,7 +103,7 @@ def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
     moments += [(e.at, _sentence(e)) for e in run.events if e.name in REPORTED_EVENTS]
     moments += [(a.at, f"alert {a.state}: {a.name}. {redact(a.sentence)}") for a in run.alerts]
     moments += [(a.at, f"alert {'acknowledged' if a.until is None else 'snoozed'}: {a.name}") for a in run.answers]
-    changes = verdict_changes(run.config, run.metrics, ended=not run.health.live) if run.config else []
+    changes = verdict_changes(run.config, run.metrics, run.health) if run.config else []
     moments += [(c.at, f"epoch {c.epoch}: verdict {_state_change(c)}") for c in changes]
     moments += [(e.at, f"epoch {e.epoch}: best validation") for e in run.epochs if e.best][-1:]
     if run.steps:
@@ -131,8 +131,8 @@ def _verdict(run: RunSnapshot) -> list[str]:
         return [redact(f"- config.yaml cannot be read: {run.unread.get('config.yaml', 'It is not there.')}")]
     if not run.config.criteria:
         return ["- no criteria: nothing to be judged by"]
-    judged = verdict_of(run.config, run.metrics, ended=not run.health.live)
-    return [f"- {line}" for line in verdict_lines(judged)]
+    judged = verdict_of(run.config, run.metrics, run.health)
+    return [redact(f"- {line}") for line in verdict_lines(judged, run.health)]
 
 
 def _causes(run: RunSnapshot) -> list[str]:
@@ -170,7 +170,7 @@ def _best(run: RunSnapshot) -> list[str]:
 
 def _cost(run: RunSnapshot, now: float) -> list[str]:
     """Format the cost from measured step times. Validation and preparation count only in the wall time."""
-    stepping_s = sum(s.step_s or 0.0 for s in run.steps)
+    stepping_s = sum(s.step_s or 0.0 for s in run.steps_since_launch)
     n_gpus = len(run.run.gpus)
     until = run.exit.ended_at if run.exit else (now if run.health.live else run.health.since or now)
     held_for_s = max(0.0, until - run.run.launched_at)

@@ -136,14 +136,14 @@ def _row(run: RunSnapshot) -> tuple[str, ...]:
     judged, promotion = verdict(run), run.run.promotion
     epochs = run.epochs[-1].epoch if run.epochs else 0
     n_gpus = len(run.run.gpus)
-    hours = n_gpus * sum(s.step_s or 0.0 for s in run.steps) / 3600
+    hours = n_gpus * sum(s.step_s or 0.0 for s in run.steps_since_launch) / 3600
     return (
         run.config.stage,
         run.run.run_id,
         clock(run.run.launched_at),
         f"{GLYPHS[run.health.state]} {run.health.state}",
         f"{epochs}/{run.config.num_epochs}",
-        judged.word if judged else "–",
+        judged.word_for(run.health) if judged else "–",
         ", ".join(promotion.accepted) if promotion and promotion.accepted else "–",
         f"{hours:.2f}" if n_gpus else "CPU",
         promotion.from_run if promotion else "–",

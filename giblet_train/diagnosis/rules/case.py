@@ -26,6 +26,14 @@ COURSE_STEPS = 30
 """Steps per block of the training curve; an epoch, if that is shorter."""
 
 
+FIRST_STEPS = 10
+"""Steps whose mean is what a run with an initialisation better than the best constant began with."""
+ELSEWHERE = 0.05
+"""Relative difference from the best constant from which a run began elsewhere."""
+LEARNT_BEYOND = 0.01
+"""Relative decrease from its own beginning that shows that a run learnt more than its initialisation knew."""
+
+
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
     """One cause that a rule reports."""
 
@@ -144,6 +152,18 @@ def case_of(
         log=log if log is not None or not log_tail else read_lines(log_tail),
         run_id=run_id,
     )
+
+
+def initial_total(steps: Sequence[StepMetric], start_total: float | None) -> float | None:
+    """Return the total that a run began with; None if its first steps are unknown.
+
+    That is the best constant, or the mean of the first steps for weights that start clearly better, as after a ridge
+    initialisation.
+    """
+    first = [s.total for s in steps[:FIRST_STEPS] if s.total is not None and s.step < FIRST_STEPS]
+    if not first or not start_total:
+        return None
+    return fmean(first) if first[0] < start_total * (1 - ELSEWHERE) else start_total
 
 
 def median_or_none(values: Sequence[float | None]) -> float | None:

@@ -38,24 +38,31 @@ class RunView:
 
 
 def resume_chain(fleet: Fleet, run: RunSnapshot) -> tuple[RunSnapshot, ...]:
-    """The run and those that it went on from, oldest first, as far as the fleet has them."""
+    """Return the run and, oldest first, the runs whose steps it lacks because it resumed them.
+
+    A resumed run holds copies of the earlier records, unless an older version of giblet trained it.
+    """
     chain = [run]
-    while (source := chain[0].run.resumed_from) is not None:
-        named = re.split(r"[/\\]", source)
-        earlier = next((r for r in fleet.runs() if r.run.run_id in named), None)
-        if earlier is None or any(earlier.run.run_id == known.run.run_id for known in chain):
+    while (source := chain[0].run.resumed_from) is not None and not _has_first_step(chain[0]):
+        names = re.split(r"[/\\]", source)
+        earlier = next((r for r in fleet.runs() if r.run.run_id in names), None)
+        if earlier is None or any(earlier.run.run_id == member.run.run_id for member in chain):
             break
         chain.insert(0, earlier)
     return tuple(chain)
 
 
+def _has_first_step(run: RunSnapshot) -> bool:
+    return bool(run.steps) and run.steps[0].step == 0
+
+
 def merge_resumed(columns: StepColumns, fleet: Fleet, run: RunSnapshot) -> Curves:
-    """The run's columns, with those of the runs that it went on from before them."""
+    """Return the columns of a run, including those of the runs that it resumed."""
     chain = resume_chain(fleet, run)
-    if len(chain) == 1:
-        return columns.curves(run.steps, run.epochs, run.run.launched_at)
-    steps = tuple(step for one in chain for step in one.steps)
-    return columns.curves(steps, tuple(e for one in chain for e in one.epochs), chain[0].run.launched_at)
+    steps = run.steps if len(chain) == 1 else tuple(step for member in chain for step in member.steps)
+    epochs = run.epochs if len(chain) == 1 else tuple(epoch for member in chain for epoch in member.epochs)
+    started_at = min([chain[0].run.launched_at, *(step.at for step in steps[:1])])
+    return columns.curves(steps, epochs, started_at)
 
 
 def steps_per_epoch(run: RunSnapshot) -> int:

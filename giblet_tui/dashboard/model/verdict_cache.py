@@ -33,7 +33,7 @@ class VerdictCache:
         if known is not None and known[0] == key:
             return known[1]
         assert run.config is not None
-        verdict = verdict_of(run.config, run.metrics, ended=not run.health.live)
+        verdict = verdict_of(run.config, run.metrics, run.health)
         with self._lock:
             self._known[run.run.run_id] = (key, verdict)
         return verdict

@@ -10,7 +10,7 @@ from __future__ import annotations
 from functools import cache
 from typing import Literal, cast
 
-from giblet_train.diagnosis.criteria import Status
+from giblet_train.diagnosis.criterion_verdict import Status
 from giblet_train.schema.health import GLYPHS, State
 
 LineKind = Literal["train", "validation", "replaced"]

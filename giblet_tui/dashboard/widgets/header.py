@@ -9,7 +9,7 @@ from typing import NamedTuple
 from textual.content import Content
 
 from giblet_train.schema.health import duration
-from giblet_tui.dashboard.model.run_view import RunView, epoch_words, health_now, is_uncertain, open_alerts, state_words
+from giblet_tui.dashboard.model.run_view import RunView, epoch_words, health_now, open_alerts, state_words
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
@@ -53,7 +53,7 @@ class RunHeader(Pane, can_focus=False):
             parts.append(f"  epoch {epochs}")
         parts += self._progress(view, width)
         if view.verdict is not None:
-            parts += ["  ", *verdict_word(view.verdict.status, dimmed=is_uncertain(health))]
+            parts += ["  ", *verdict_word(view.verdict, health)]
         if trouble is not None and told:
             parts.append((f"  {trouble.glyph} {trouble.sentence}", trouble.style))
         elif trouble is None and (health.state not in ("running", "finished") or width >= ROOMY):

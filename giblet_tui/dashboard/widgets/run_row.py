@@ -5,7 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from giblet_train.diagnosis.criteria import Verdict
-from giblet_train.schema.health import duration
+from giblet_train.schema.health import Health, duration
 from giblet_tui.dashboard.charts import axis
 from giblet_tui.dashboard.model.run_view import epoch_words, health_now, is_uncertain, open_alerts, stale, state_words
 from giblet_tui.dashboard.style import styles
@@ -40,7 +40,7 @@ def run_row(
     words = state_words(health, node, now)
     glyph: Part = (f"{BLANK}{styles.glyph(health.state)} ", f"{ink} bold")
     mark: Part = (" ◆" if marked else "", f"{styles.INK[True]['other']} bold")
-    judged = _verdict(verdict, dimmed=is_uncertain(health))
+    judged = _verdict(verdict, health)
     calling: Part = (" ▲" if open_alerts(run, node, now) else "", "$warning bold")
     after: list[Part] = [(f" {run.run.run_id[-4:]}", styles.MUTED), mark, calling]
     if width < TABLE_CELLS:
@@ -91,8 +91,8 @@ def _below(run: RunSnapshot, words: tuple[str, str], judged: tuple[str, str], wi
     return whole if whole.cell_length <= width else join_parts(*parts, (judged[0][:1], judged[1]))
 
 
-def _verdict(verdict: Verdict | None, *, dimmed: bool) -> tuple[str, str]:
+def _verdict(verdict: Verdict | None, health: Health) -> tuple[str, str]:
     if verdict is None:
         return "", ""
-    word = f"{styles.STATUS_GLYPHS[verdict.status]} {verdict.word}"
-    return f"{word:<10}", styles.MUTED if dimmed else styles.STATUS_STYLES[verdict.status]
+    word = f"{styles.STATUS_GLYPHS[verdict.status]} {verdict.word_for(health)}"
+    return f"{word:<10}", styles.MUTED if is_uncertain(health) else styles.STATUS_STYLES[verdict.status]

@@ -6,7 +6,9 @@ import textwrap
 
 from textual.content import Content
 
-from giblet_train.diagnosis.criteria import WORDS, CriterionVerdict, Status
+from giblet_train.diagnosis.criteria import WORDS, Verdict
+from giblet_train.diagnosis.criterion_verdict import CriterionVerdict, Status
+from giblet_train.schema.health import Health
 from giblet_tui.dashboard.model.run_view import is_uncertain
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import join_parts
@@ -25,9 +27,7 @@ class VerdictStrip(Pane):
         if verdict is None:
             return join_parts(("verdict", "bold"))
         assert self.view is not None
-        return join_parts(
-            ("verdict  ", "bold"), *verdict_word(verdict.status, dimmed=is_uncertain(self.view.run.health))
-        )
+        return join_parts(("verdict  ", "bold"), *verdict_word(verdict, self.view.run.health))
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
@@ -46,10 +46,10 @@ class VerdictStrip(Pane):
         return _fitted(wrapped, height)
 
 
-def verdict_word(status: Status, *, dimmed: bool = False) -> tuple[tuple[str, str], ...]:
-    """Glyph and word of a status, coloured, or dimmed where its run is no longer heard or moves no more."""
-    ink = styles.MUTED if dimmed else f"{styles.STATUS_STYLES[status]} bold"
-    return ((f"{styles.STATUS_GLYPHS[status]} {WORDS[status]}", ink),)
+def verdict_word(verdict: Verdict, health: Health) -> tuple[tuple[str, str], ...]:
+    """Return glyph and word of a verdict, coloured; dimmed if the run makes no progress or has no contact."""
+    ink = styles.MUTED if is_uncertain(health) else f"{styles.STATUS_STYLES[verdict.status]} bold"
+    return ((f"{styles.STATUS_GLYPHS[verdict.status]} {verdict.word_for(health)}", ink),)
 
 
 def _criterion(criterion: CriterionVerdict, longest: int, width: int, *, wordy: bool) -> list[Content]:

@@ -21,7 +21,8 @@ from giblet_train.components.train_step import GRADIENT, TrainStep, parameters_w
 from giblet_train.diagnosis.criteria import verdict_of
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.distributed.process_group import ranks_of
-from giblet_train.schema.config import content_hash, dump
+from giblet_train.monitoring.run_end import recorded_end
+from giblet_train.schema.config import WatchConfig, content_hash, dump
 from giblet_train.schema.errors import ConfigError, DataError, Preempted, PreflightRefused, RunFailed
 from giblet_train.schema.records import (
     DataMetric,
@@ -181,7 +182,7 @@ def test_it_learns_what_follows_the_film(tmp_path):
     assert evaluation.encoding["r_difference_low"] > 0.05
     assert abs(evaluation.encoding["r_null"]) < 0.06
     metrics, _ = decode_metrics(run_dir.metrics.read_bytes().splitlines())
-    assert verdict_of(run_dir.read_config(), metrics, ended=True).status == "pass"
+    assert verdict_of(run_dir.read_config(), metrics, recorded_end(run_dir, WatchConfig())).status == "pass"
 
 
 def test_a_stop_file_ends_it_at_a_step_with_a_checkpoint(tmp_path):
@@ -214,13 +215,15 @@ def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
     assert set(ours) == set(theirs)
     assert [n for n in ours if not torch.equal(ours[n], theirs[n])] == []
     losses = {s.step: (s.total, s.loss, s.gradient_norm) for s in metrics_of(straight, StepMetric)}
-    assert {s.step: (s.total, s.loss, s.gradient_norm) for s in metrics_of(resumed, StepMetric)} == {
-        step: value for step, value in losses.items() if step >= at
+    assert {s.step: (s.total, s.loss, s.gradient_norm) for s in metrics_of(resumed, StepMetric)} == losses
+    assert [run.resumed_from_step for run in metrics_of(resumed, RunMetric)] == [None, at]
+    epochs = {
+        name: [(e.epoch, e.train, e.validation, e.best) for e in metrics_of(run_dir, EpochMetric)]
+        for name, run_dir in (("straight", straight), ("resumed", resumed))
     }
-    assert metrics_of(resumed, RunMetric)[0].resumed_from_step == at
-    straight_epochs = {e.epoch: (e.train, e.validation, e.best) for e in metrics_of(straight, EpochMetric)}
-    for epoch in metrics_of(resumed, EpochMetric):
-        assert (epoch.train, epoch.validation, epoch.best) == straight_epochs[epoch.epoch]
+    assert epochs["straight"] == epochs["resumed"]
+    lines = decode_metrics(resumed.metrics.read_bytes().splitlines())[0]
+    assert [metric.seq for metric in lines] == list(range(len(lines)))
 
 
 def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch, straight):
@@ -326,7 +329,7 @@ def test_minute_one_tells_what_it_saw_and_leaves_no_trace(tmp_path):
     run_dir = run_dir_of(tmp_path, "tells", num_epochs=1, warmup_steps=2)
     train_process.train(run_dir.path, load)
     [told] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "minute_one"]
-    for part in ("audio: 1 targets", "rate: 2.00e-04", "disk:", "one batch, seen 10 times"):
+    for part in ("audio: 1 targets", "rate: 2.00e-04", "disk:", "one batch, 10 times"):
         assert part in told
     slow = run_dir_of(tmp_path, "slow", learning_rate=1e-9)
     with pytest.raises(RunFailed, match="Not even one batch is learnt"):
@@ -345,7 +348,7 @@ def test_what_is_held_out_and_trained_on_stops_in_minute_one(tmp_path):
         return replace(data, split=replace(data.split, validation_blocks=data.split.train_blocks[:1]))
 
     run_dir = run_dir_of(tmp_path, "leaks")
-    with pytest.raises(RunFailed, match="90 TRs are trained on and held out"):
+    with pytest.raises(RunFailed, match="90 TRs are both trained on and held out"):
         train_process.train(run_dir.path, leaky)
     [data] = metrics_of(run_dir, DataMetric)
     assert [c.cause for c in diagnose(config(), [data]).causes] == ["leak"]
@@ -476,7 +479,7 @@ def test_a_best_checkpoint_that_is_gone_no_longer_counts(tmp_path):
     assert train_process.train(new.path, load) == 0
     [told] = [e for e in metrics_of(new, EventMetric) if e.name == "best_gone"]
     assert "of step 10" in told.sentence
-    assert [e.best for e in metrics_of(new, EpochMetric)] == [True]
+    assert [(e.epoch, e.best) for e in metrics_of(new, EpochMetric)] == [(1, True), (2, False), (3, True)]
     assert checkpoint_files.newest(new.checkpoints, checkpoint_files.BEST).step == 30
 
 

@@ -62,9 +62,10 @@ def test_status_names_verdict_losses_alerts_and_session() -> None:
 
 
 def test_the_last_line_of_a_verdict_is_the_word() -> None:
-    judged = formatting.verdict(fleets.run())
+    run = fleets.run()
+    judged = formatting.verdict(run)
     assert judged is not None
-    lines = formatting.verdict_lines(judged)
+    lines = formatting.verdict_lines(judged, run.health)
     assert lines[-1] == f"verdict: {judged.word}"
     assert len(lines) == len(judged.criteria) + 1
     value = json_output.verdict_json("demo-1", judged)
@@ -101,7 +102,7 @@ def test_a_narrow_terminal_keeps_a_run_to_one_line_with_its_verdict(width: int) 
     assert len(lines) == len(wide) and max(map(len, lines)) <= width < max(map(len, wide))
     for line, run in zip(lines[1:], runs, strict=True):
         judged = formatting.verdict(run)
-        assert run.run.run_id in line and (judged is None or judged.word in line)
+        assert run.run.run_id in line and (judged is None or judged.word_for(run.health) in line)
 
 
 def test_silent_nodes_are_named_with_the_remedy() -> None:

@@ -99,7 +99,8 @@ def test_since_tells_the_notebook_and_each_run_that_lived_then() -> None:
 
 
 def test_a_report_tells_how_the_verdict_went() -> None:
-    run = fleets.run(steps=280, config=fleets.demo_config(criteria={"drop": {"kind": "loss_drop", "threshold": 0.2}}))
+    config = fleets.demo_config(criteria={"drop": {"kind": "loss_drop", "threshold": 0.2}})
+    run = fleets.run(steps=400, state="finished", sentence="finished all its steps", config=config)
     told = [line for line in report(run, fleets.NOW).splitlines() if ": verdict " in line]
     assert "verdict ON TRACK" in told[0] or "verdict AT RISK" in told[0]
     assert told[-1].endswith("→ PASS")
