@@ -242,6 +242,17 @@ def prepare(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
     print(prepare(read_data_request(run_or_config, workdir), narrate))
 
 
+@data_app.command("propose")
+def data_propose(
+    folder: Annotated[Path, typer.Argument(help="Folder with a film, annotations and scans.")],
+    name: Annotated[str, typer.Option(help="Name of the configuration.")],
+) -> None:
+    """Print a configuration for the study in a folder, with comments on what a person must decide."""
+    from giblet_train.data.checks.propose_config import propose_config
+
+    print(propose_config(folder.expanduser().absolute(), name))
+
+
 @data_app.command("lag")
 def data_lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
     """Print the lag of each brain behind the film in TRs, overall and by thirds. Exit 1 if the thirds disagree."""

@@ -21,6 +21,7 @@ class Command(NamedTuple):
 
 COMMANDS: Mapping[str, Command] = {
     "demo": Command("demo", "Make a demo study, train on it on this machine, watch and judge the run"),
+    "init": Command("init", "Write a configuration for a folder with a film and scans"),
     "launch": Command("launch", "Start a run on a node and wait for its first step"),
     "ps": Command("ps", "List runs with state, losses, verdict and time left"),
     "status": Command("runs", "Show the state of one run"),

@@ -20,6 +20,7 @@ from giblet_train.schema import yaml_io
 from giblet_tui.cli.app import app
 from giblet_tui.cli.commands import COMMANDS, SYNONYMS
 from giblet_tui.inventory import configs
+from tests.marks import can_train
 
 GIBLET = Path(sys.executable).with_name("giblet")
 VERBS = [
@@ -142,6 +143,7 @@ def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
         ("doctor demo", "'demo' is a configuration; a node is expected here."),
         ("demo nosuchfault", "No fault is called 'nosuchfault'.\n"),
         ("wait x", "No run begins with"),
+        ("init local /none --to /none/a.yaml", "There is no folder /none."),
         ("config show demo --set data.tr=-1", '"data.tr"'),
         ("node add ../x", "cannot name a node"),
         ("node add x --session tmx", "not one of 'auto', 'tmux', 'screen', 'process'"),
@@ -299,3 +301,14 @@ def test_watching_runs_repeats_the_list_until_ctrl_c(settings: dict[str, str]) -
     watch.send_signal(signal.SIGINT)
     assert watch.wait(30) == 130
     watch.stdout.close()
+
+
+@can_train
+def test_init_writes_a_configuration_that_passes_the_check(
+    settings: dict[str, str], tiny_study: Path, tmp_path: Path
+) -> None:
+    written = giblet("init", "local", str(tiny_study), "--name", "mine", env=settings, cwd=tmp_path)
+    assert (written.returncode, written.stdout) == (0, "mine.yaml\n"), written.stderr
+    assert giblet("config", "check", "./mine.yaml", env=settings, cwd=tmp_path).stdout == "ok ./mine.yaml\n"
+    again = giblet("init", "local", str(tiny_study), "--name", "mine", env=settings, cwd=tmp_path)
+    assert again.returncode == 2 and "mine.yaml already exists" in again.stderr

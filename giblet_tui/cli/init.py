@@ -1,0 +1,52 @@
+"""`giblet init`: write a configuration for a folder with a film and scans."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path, PurePosixPath
+from typing import Annotated
+
+import typer
+
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.run_dir import replace_file
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import NodeName
+from giblet_tui.cli.console import check_parent, print_data, print_status
+from giblet_tui.connection.connect import connect
+from giblet_tui.deploy.engine_command import run_engine_command
+from giblet_tui.inventory import nodes
+
+
+@command(
+    app,
+    "init",
+    "giblet init tensor01 /data/lab/sherlock",
+    "giblet init local ~/study --name mine --to mine.yaml",
+)
+def init(
+    node_name: NodeName,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder on the node: film, annotations, scans.")],
+    name: Annotated[str | None, typer.Option(help="Name of the configuration; default: from the folder.")] = None,
+    to: Annotated[Path | None, typer.Option(help="File to write here; default: ./<name>.yaml.")] = None,
+) -> None:
+    """Write a configuration for a study on a node, with success criteria and comments on what you must decide.
+
+    It recognises fMRIPrep derivatives, and folders with one 4-D NIfTI file per subject. An existing file is kept.
+    """
+    config_name = name or re.sub(r"[^a-z0-9_-]+", "_", PurePosixPath(folder).name.lower()).strip("_-")[:40] or "study"
+    path = to.expanduser() if to else Path(f"{config_name}.yaml")
+    check_parent(path)
+    if path.exists():
+        raise ConfigError(f"{path} already exists.", "Choose another file with --to.")
+    node = nodes.resolve(node_name)
+    if node.transport == "local":
+        folder = str(Path(folder).expanduser().absolute())
+    with connect(node) as connection:
+        argv = ["data", "propose", folder, "--name", config_name]
+        result = run_engine_command(node, connection, argv, "", print_status)
+    if result.code:
+        raise typer.Exit(result.code if result.code > 0 else 1)
+    replace_file(path, result.printed.encode())
+    print_data(str(path))
+    print_status(f"next:\n  giblet config check ./{path}\n  giblet data check {node.name} ./{path}")
