@@ -18,6 +18,8 @@ import msgspec
 
 from giblet_train.diagnosis import alerts as alerting
 from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.log_reader.log_files import read_file
+from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.monitoring.run_end import read_record, recorded_end
 from giblet_train.schema.health import Health, Signals, health_of
 from giblet_train.schema.records import (
@@ -97,7 +99,9 @@ class Watcher:
         """Read new records, diagnose the run, and report new alerts. last: the run has ended."""
         self._read()
         health = self._ending() if last else self._health()
-        diagnosis = diagnose(self.config, self.metrics, health=health, log_tail=_tail(self.run_dir.log))
+        log, tail = (_whole_log(self.run_dir.log), ()) if last else (None, _tail(self.run_dir.log))
+        run_id = self.run_dir.run_id
+        diagnosis = diagnose(self.config, self.metrics, health=health, log_tail=tail, log=log, run_id=run_id)
         step = self.metrics[-1].step if self.metrics else 0
         self.watched, alerts = alerting.update(self.watched, diagnosis, self.config.watch, step, time.time(), last=last)
         self._unwritten += alerts
@@ -190,6 +194,14 @@ def _lines(path: Path) -> list[bytes]:
         return path.read_bytes().splitlines()
     except OSError:
         return []
+
+
+def _whole_log(path: Path) -> TrainingLog | None:
+    """Return what the whole log shows; None if it cannot be read."""
+    try:
+        return read_file(path)
+    except (OSError, EOFError):
+        return None
 
 
 def _tail(path: Path) -> list[str]:

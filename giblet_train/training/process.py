@@ -77,7 +77,8 @@ def _run_logger(run_dir: RunDir, ranks: ProcessGroup) -> Iterator[RunLogger]:
         raise
     except BaseException as error:
         why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
-        recorder.log_event("failed", "error", why)
+        refusal = {"error": type(error).__name__, "remedy": error.remedy} if isinstance(error, GibletError) else {}
+        recorder.log_event("failed", "error", why, **refusal)
         recorder.heartbeat("failed", why=why)
         raise
     finally:

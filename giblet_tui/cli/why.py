@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,6 +12,10 @@ from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import config_names, run_ids
 from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.cli.runs import find, unreadable_of
+
+if TYPE_CHECKING:
+    from giblet_train.diagnosis.log_reader.reader import TrainingLog
+    from giblet_tui.monitor.snapshots import RunSnapshot
 
 Subject = Annotated[
     str,
@@ -46,7 +50,9 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
             raise ConfigError(f"There is no file {subject}.", "Name a run, or the path of a log or run directory.")
         run = find(subject)
         errors, notes = unreadable_of(run)
-        answer, has_unread_files = explanation.of_run(run, [*map(str, errors), *notes]), bool(errors)
+        log, log_notes = _log_end(run)
+        answer = explanation.of_run(run, [*map(str, errors), *notes, *log_notes], log)
+        has_unread_files = bool(errors)
     for note in answer.notes:
         print_status(note)
     if json:
@@ -57,3 +63,17 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
         raise typer.Exit(RunFailed.exit_code)
     if has_unread_files or answer.inconclusive:
         raise typer.Exit(ConfigError.exit_code)
+
+
+def _log_end(run: RunSnapshot) -> tuple[TrainingLog | None, list[str]]:
+    """Return what the whole log of an ended run shows, and a note if it could not be read."""
+    from giblet_train.schema.errors import GibletError
+    from giblet_tui.inventory import nodes
+    from giblet_tui.monitor.logs import fetch_log_end
+
+    if run.health.state not in ("failed", "died", "ended"):
+        return None, []
+    try:
+        return fetch_log_end(nodes.resolve(run.run.node), run.run.run_id), []
+    except GibletError as error:
+        return None, [f"Only the last lines of its log could be read: {error.message}"]

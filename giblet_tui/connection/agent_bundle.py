@@ -57,6 +57,7 @@ AGENT_MODULES = (
     "python_env",
     "engine_command",
     "adopted_run",
+    "log_end",
     "kill",
     "resources",
     "stop_run",

@@ -467,3 +467,55 @@ class RunIds(Answer, frozen=True, kw_only=True):
     """Answer to `runs`."""
 
     runs: tuple[str, ...]
+
+
+class LogLineAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a log that reports an error."""
+
+    text: str
+    rank: int | None = None
+    """Rank that printed it, if known."""
+    at: str = ""
+    """Timestamp as printed."""
+
+
+class NamedLine(msgspec.Struct, frozen=True, kw_only=True):
+    """A line of a log that names a cause."""
+
+    cause: str
+    line: LogLineAnswer
+
+
+class FailedRankAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """First failure that torchrun reports."""
+
+    rank: int | None = None
+    exit_code: int | None = None
+    """Negative for the number of a signal."""
+    host: str = ""
+    at: str = ""
+
+
+class LogEndAnswer(Answer, frozen=True, kw_only=True):
+    """How a run ended, as far as its whole log shows (`log_end`)."""
+
+    causes: tuple[NamedLine, ...] = ()
+    """First line that names each cause, in the order of the log."""
+    errors: tuple[LogLineAnswer, ...] = ()
+    """First error lines."""
+    echoes: tuple[LogLineAnswer, ...] = ()
+    """First lines that only report the failure of another process."""
+    tail: tuple[str, ...] = ()
+    """Last lines."""
+    failed: FailedRankAnswer | None = None
+    timed_out_ranks: tuple[int, ...] = ()
+    """Ranks that reported that a collective operation timed out."""
+    missing_ranks: tuple[int, ...] = ()
+    """Ranks that did not join that operation."""
+    statement: str = ""
+    """`complete`, `early_stop` or `interrupted`, if the log states it; else empty."""
+    statement_line: str = ""
+    killed: str = ""
+    """Line that shows an end by SIGKILL."""
+    remedy: str = ""
+    """Remedy printed after an error of giblet's own."""

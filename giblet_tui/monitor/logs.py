@@ -7,16 +7,21 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 
+from giblet_train.diagnosis.log_reader.end_scan import ErrorLine, FailedRank, LogEnd
+from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.agent import layout
 from giblet_tui.connection.connect import connect
-from giblet_tui.connection.protocol import Done, Mark, WatchEvent, receive
+from giblet_tui.connection.protocol import Done, LogEndAnswer, LogLineAnswer, Mark, WatchEvent, receive
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor.node_state import FROM_THE_START, log_lines
 from giblet_tui.monitor.watch import LogChunk, follow_log
 
 LINE_BYTES = 400
 """A generous line length, used to decide how many bytes of the log's end hold N lines."""
+
+SCAN_LIMIT_S = 120.0
+"""Time for a node to scan a whole log."""
 
 LAST_WORDS_S = 15.0
 """How long the other nodes are followed after the first has ended; by then they have ended too or are cut off."""
@@ -44,6 +49,32 @@ def log_end(node: Node, run_id: str, n_lines: int) -> tuple[list[str], Mark]:
     if not there:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
     return (lines[-n_lines:] if n_lines else []), mark
+
+
+def fetch_log_end(node: Node, run_id: str) -> TrainingLog:
+    """Return how a run ended, from its whole log, which is scanned on the node. Raises Unreachable and refusals."""
+    arguments = {"workdir": node.workdir, "run_id": run_id}
+    with connect(node) as connection:
+        answer = connection.call("log_end", arguments, LogEndAnswer, timeout_s=SCAN_LIMIT_S)
+
+    def line(sent: LogLineAnswer) -> ErrorLine:
+        return ErrorLine(sent.text, sent.rank, sent.at)
+
+    failed = answer.failed
+    end = LogEnd(
+        causes={named.cause: line(named.line) for named in answer.causes},
+        errors=tuple(map(line, answer.errors)),
+        echoes=tuple(map(line, answer.echoes)),
+        tail=answer.tail,
+        failed=FailedRank(failed.rank, failed.exit_code, failed.host, failed.at) if failed else None,
+        timed_out_ranks=answer.timed_out_ranks,
+        missing_ranks=answer.missing_ranks,
+        statement=answer.statement,
+        statement_line=answer.statement_line,
+        killed=answer.killed,
+        remedy=answer.remedy,
+    )
+    return TrainingLog(end=end)
 
 
 def follow_logs(run_id: str, parts: Sequence[tuple[Node, Mark]]) -> Iterator[tuple[Node, LogChunk]]:

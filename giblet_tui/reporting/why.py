@@ -46,14 +46,15 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
         return not self.diagnosis.causes and (not self.begun or bool(self.unread) or not self.diagnosis.healthy)
 
 
-def of_run(run: RunSnapshot, unread: Sequence[str] = ()) -> Answer:
+def of_run(run: RunSnapshot, unread: Sequence[str] = (), log: TrainingLog | None = None) -> Answer:
     """Diagnose a run from its snapshot.
 
     Args:
         unread: Sentences about files of the run that could not be read.
+        log: What its whole log shows of the end; without it, the last lines in the snapshot are read.
     """
     run_id = run.run.run_id
-    diagnosis = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail, run_id=run_id)
+    diagnosis = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail, log=log, run_id=run_id)
     notes = (*unread, *_adopted_notes(run), *_empty_notes(run))
     return Answer(subject=run_id, diagnosis=diagnosis, notes=notes, begun=bool(run.steps or run.epochs))
 

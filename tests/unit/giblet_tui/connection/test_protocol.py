@@ -8,9 +8,10 @@ import time
 
 import pytest
 
-from giblet_tui.agent import alert_answers, cleanup, host_info, python_env, resources, start_run, watch_runs
+from giblet_tui.agent import alert_answers, cleanup, host_info, log_end, python_env, resources, start_run, watch_runs
 from giblet_tui.connection import protocol
 from giblet_tui.errors import ProtocolError
+from tests.collection.log_ends import OOM, stacks, torchrun, traceback
 from tests.liveruns import append, beat, make_run, step_line
 
 LINE = step_line(0)
@@ -86,3 +87,11 @@ def test_strings_are_sanitised_and_files_are_not():
 def test_what_is_no_answer_is_refused_in_words(answer):
     with pytest.raises(ProtocolError, match="The node's answer is not a NodeProbe"):
         protocol.decode(answer, protocol.NodeProbe)
+
+
+def test_the_end_of_a_log(tmp_path, run_dir):
+    lines = ["Epoch 1/9 | Train Loss: 1.5", *traceback(OOM, "[rank3]: "), *stacks(500), *torchrun(3, 1)]
+    run_dir.log.write_text("\n".join(lines) + "\n")
+    answer = check(log_end.log_end({"workdir": str(tmp_path), "run_id": run_dir.run_id}, ignore), protocol.LogEndAnswer)
+    assert [(named.cause, named.line.rank) for named in answer.causes] == [("oom_gpu", 3)]
+    assert answer.failed is not None and (answer.failed.rank, answer.failed.exit_code) == (3, 1)

@@ -1,0 +1,50 @@
+"""Find out how a run ended from its whole log, on the node where the log is.
+
+Part of the agent: standard library only, Python >= 3.8.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from giblet_train.diagnosis.log_reader.end_scan import ErrorLine
+from giblet_train.diagnosis.log_reader.reader import LogReader
+from giblet_tui.agent import layout, run_processes
+from giblet_tui.agent.main import Emit, Operation
+from giblet_tui.agent.records import open_regular
+
+
+def log_end(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Return what a run's log shows of its end, as the fields of `end_scan.LogEnd`.
+
+    arguments: workdir; run_id. Raises AgentRefusal if the run does not exist or belongs to another user.
+    """
+    run = run_processes.find(arguments["workdir"], arguments["run_id"])
+    reader = LogReader()
+    try:
+        with open(open_regular(str((run.path / layout.LOG).resolve())), "rb") as file:
+            for line in file:
+                reader.feed(line.decode("utf-8", "replace"))
+    except OSError:
+        pass
+    end = reader.result().end
+    return {
+        "causes": [{"cause": cause, "line": _line(line)} for cause, line in end.causes.items()],
+        "errors": [_line(line) for line in end.errors],
+        "echoes": [_line(line) for line in end.echoes],
+        "tail": list(end.tail),
+        "failed": end.failed._asdict() if end.failed else None,
+        "timed_out_ranks": list(end.timed_out_ranks),
+        "missing_ranks": list(end.missing_ranks),
+        "statement": end.statement,
+        "statement_line": end.statement_line,
+        "killed": end.killed,
+        "remedy": end.remedy,
+    }
+
+
+def _line(line: ErrorLine) -> dict[str, Any]:
+    return {"text": line.text, "rank": line.rank, "at": line.at}
+
+
+OPERATIONS: dict[str, Operation] = {"log_end": log_end}
