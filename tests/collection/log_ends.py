@@ -70,6 +70,7 @@ def stacks(n: int) -> list[str]:
 
 
 OOM = "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 6.26 GiB. GPU 3 has a total capacity of 47.40 GiB"
+KILLED_BY_SHELL = "train.sh: line 3: 4711 Killed                  python train.py"
 ABORTED = "bash: line 1:  4711 Aborted                 (core dumped) python train.py"
 CUDA_RESET = "RuntimeError: NCCL communicator was aborted on rank 0: remote process exited"
 
@@ -103,7 +104,7 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         traceback("ResourceExhaustedError: OOM when allocating tensor with shape[64,512] on /device:GPU:0"),
     ),
     "host_memory_exit_code": ("oom_host", torchrun(6, -9)),
-    "host_memory_killed": ("oom_host", ["train.sh: line 3: 4711 Killed                  python train.py"]),
+    "host_memory_killed": ("oom_host", [KILLED_BY_SHELL]),
     "host_memory_slurm": (
         "oom_host",
         ["slurmstepd: error: Detected 1 oom_kill event in StepId=123.0. Some of the step tasks have been OOM Killed."],
