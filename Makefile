@@ -14,7 +14,7 @@ UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis gible
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format unit flaky test-laptop test-setup debian storm test-ranks test-cluster \
   bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-study bench-why \
-  bench-month bench-aligned drills docs clean
+  bench-month bench-aligned drills docs site clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -156,6 +156,12 @@ drills: install ## Inject every fault of `giblet demo FAULT`; write docs/benchma
 
 docs: install ## Regenerate the pages that are made from the code
 	$(BIN)/python -m tools.cli_reference > docs/cli.md
+	$(BIN)/python -m tools.config_reference > docs/configuration.md
+	$(BIN)/python -m tools.record_reference > docs/records.md
+	$(BIN)/python -m tools.cause_reference > docs/troubleshooting.md
+
+site: install ## Build the documentation as a site in build/site; any broken link fails
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
 
 clean: ## Remove environments and build files
 	rm -rf .venv .venv-laptop build *.egg-info

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
+import os
 import re
 import shlex
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +16,7 @@ import typer
 
 from giblet_train.__main__ import app as engine_app
 from giblet_tui.cli.app import app
+from tests import fleets, rundirs
 from tests.paths import ROOT
 
 HISTORY = ("CHANGELOG.md", "DECISIONS.md")
@@ -94,6 +99,49 @@ def test_the_checks_find_what_is_wrong(tmp_path: Path) -> None:
     )
     assert broken_links(page) == ["none.md", "#three"]
     assert [problem(line) for line in commands(page)] == ["no such command", "no option --frob"]
+
+
+@pytest.mark.parametrize(
+    ("tool", "page"),
+    [("cli", "cli"), ("config", "configuration"), ("record", "records"), ("cause", "troubleshooting")],
+)
+def test_generated_pages_are_current(tool: str, page: str, capsys: pytest.CaptureFixture[str]) -> None:
+    importlib.import_module(f"tools.{tool}_reference").main()
+    assert capsys.readouterr().out == (ROOT / "docs" / f"{page}.md").read_text(), "run `make docs`"
+
+
+def test_python_examples_of_the_api_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run_dir = rundirs.write(tmp_path / "work", fleets.run("demo", nan_from=70), code=1)
+    text = (ROOT / "docs" / "api.md").read_text()
+    (tmp_path / re.findall(r'Path\("(demo-[^"]+)"\)', text)[0]).symlink_to(run_dir.path)
+    (tmp_path / "mine.yaml").write_text("extends: base\n")
+    (tmp_path / "base.yaml").symlink_to(ROOT / "configs" / "base.yaml")
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, Any] = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.S):
+        exec(compile(block, "docs/api.md", "exec"), names)
+    printed = capsys.readouterr().out
+    assert "0.001" in printed and "nan" in printed
+
+
+def test_the_site_builds_without_a_broken_link_or_missing_picture(tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    build = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
+    assert build.returncode == 0, build.stderr
+    pages = sorted(tmp_path.rglob("*.html"))
+    assert len(pages) > 25
+    assert {f"{page.name}: {target}" for page in pages for target in missing_targets(page)} == set()
+
+
+def missing_targets(page: Path) -> list[str]:
+    """Return links, pictures, styles and scripts of a built page that do not exist."""
+    targets = re.findall(r'(?:href|src)="([^"#?]+)', page.read_text())
+    local = [target for target in targets if not re.match(r"[a-z]+:|//", target)]
+    return [t for t in local if not (page.parent / t).exists() and not t.startswith("/")]
 
 
 def test_readme_is_short() -> None:
