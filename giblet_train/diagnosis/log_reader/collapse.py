@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections import deque
 from typing import Deque, Dict, NamedTuple, Optional
 
@@ -11,17 +12,25 @@ from giblet_train.diagnosis.log_reader.line_parser import Observation
 LINES = 3
 """Consecutive lines that make a collapse."""
 REMEMBERED = 20
+NUMBERS_BEFORE = 5
+"""Losses that must precede a loss of exactly 0 for it to be suspicious."""
+EXHAUSTED_SCALE = 1.0
+OVERFLOWS = 10
+"""Consecutive gradient overflows after which a loss scale at or below EXHAUSTED_SCALE cannot recover."""
 CLEARLY_POSITIVE = 0.05
 """Median loss above which exactly 0 on the next line cannot be progress."""
+_OVERFLOW = re.compile(
+    r"overflow.*(?:reducing(?: loss scale)? to|loss scale:?)\s*(\d[\d.]{0,30}(?:e[+-]?\d{1,3})?)", re.IGNORECASE
+)
 
 
 class Collapse(NamedTuple):
     """A quantity that stopped being a number, and did not recover."""
 
     quantity: str
-    """`training loss`, `validation loss` or `gradient norm`."""
+    """`training loss`, `validation loss`, `gradient norm` or `loss scale`."""
     value: str
-    """`nan`, `inf` or `exactly 0`."""
+    """`nan`, `inf`, `exactly 0` or `exhausted`."""
     epoch: Optional[int]
     step: Optional[int]
     n_lines: int
@@ -39,8 +48,8 @@ class _Track:
         self.epoch: Optional[int] = None
         self.step: Optional[int] = None
 
-    def add(self, number: float, epoch: Optional[int], step: Optional[int]) -> None:
-        value = self._collapsed(number)
+    def add(self, number: float, epoch: Optional[int], step: Optional[int], per_step: bool) -> None:
+        value = self._collapsed(number, per_step)
         if not value:
             self.value, self.n_lines = "", 0
             self.recent.append(number)
@@ -49,12 +58,12 @@ class _Track:
             self.value, self.epoch, self.step, self.n_lines = value, epoch, step, 0
         self.n_lines += 1
 
-    def _collapsed(self, number: float) -> str:
+    def _collapsed(self, number: float, per_step: bool) -> str:
         if math.isnan(number):
             return "nan"
         if math.isinf(number):
             return "inf"
-        if number != 0.0 or not self.recent:
+        if number != 0.0 or len(self.recent) < NUMBERS_BEFORE or not per_step:
             return ""
         if self.value == "exactly 0":
             return self.value
@@ -67,6 +76,13 @@ class CollapseWatch:
 
     def __init__(self) -> None:
         self._tracks: Dict[str, _Track] = {}
+        self._scale, self._n_overflows = 0.0, 0
+
+    def add_text(self, text: str) -> None:
+        """Follow the loss scale in messages about gradient overflow (DeepSpeed, apex)."""
+        match = _OVERFLOW.search(text)
+        if match:
+            self._scale, self._n_overflows = float(match[1]), self._n_overflows + 1
 
     def add(self, observation: Observation, epoch: Optional[int]) -> None:
         """Follow the values of a line of the given epoch."""
@@ -78,13 +94,17 @@ class CollapseWatch:
                 name = "validation loss" if split in ("validation", "test") else "training loss"
             else:
                 continue
-            self._tracks.setdefault(name, _Track()).add(value.number, epoch, observation.step)
+            # From one epoch to the next, a loss may well fall below what four printed digits show.
+            per_step = observation.fractional or observation.step is not None
+            self._tracks.setdefault(name, _Track()).add(value.number, epoch, observation.step, per_step)
 
     def result(self) -> Optional[Collapse]:
         """Return the collapse that began first and lasts until the end of the log; None without one."""
         order = ("training loss", "gradient norm", "validation loss")
         collapsed = [(name, self._tracks[name]) for name in order if name in self._tracks]
         lasting = [(name, track) for name, track in collapsed if track.n_lines >= LINES]
+        if not lasting and self._n_overflows >= OVERFLOWS and self._scale <= EXHAUSTED_SCALE:
+            return Collapse("loss scale", "exhausted", None, None, self._n_overflows, True)
         if not lasting:
             return None
         name, track = lasting[0]

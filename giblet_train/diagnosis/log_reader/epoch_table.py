@@ -199,7 +199,7 @@ class EpochTable:
     def _store(self, epoch: _Epoch, observation: Observation) -> bool:
         is_record = observation.kind == "record"
         is_running = observation.kind in ("bar", "keras", "step") or (is_record and observation.step is not None)
-        for key, value in {_key(value): value for value in reversed(observation.values)}.items():
+        for key, value in _first_of_each(observation).items():
             per_epoch = value.quantity.per == "epoch" or (is_record and key[1] in ("validation", "test"))
             is_step = value.quantity.per == "step" or (is_running and not per_epoch)
             store = epoch.running if is_step else epoch.final
@@ -223,7 +223,7 @@ class EpochTable:
         advanced = self._advances(observation)
         if not observation.values:
             return advanced
-        values = {_key(value): value.number for value in reversed(observation.values)}
+        values = {key: value.number for key, value in _first_of_each(observation).items()}
         position = observation.step if observation.step is not None else max(self._step, self._n_points)
         last = self.points[-1] if self.points else None
         if last is not None and observation.step is not None and observation.step == last.position:
@@ -268,7 +268,6 @@ class EpochTable:
                 number = _whole(point.epoch or 0.0)
                 _fill(groups.setdefault(number, _Epoch(number)), point)
             return [self._row(groups[number]) for number in sorted(groups)]
-        self.is_blocks = True
         size = self._block_size(points)
         blocks = []
         for number, start in enumerate(range(0, len(points) - size + 1, size), 1):
@@ -276,6 +275,7 @@ class EpochTable:
             for point in points[start : start + size]:
                 _fill(block, point)
             blocks.append(self._row(block))
+        self.is_blocks = any(row.train is not None or row.validation is not None for row in blocks)
         return blocks
 
     def _block_size(self, points: List[Point]) -> int:
@@ -302,6 +302,14 @@ def _fill(epoch: _Epoch, point: Point) -> None:
 def _thinned(points: List[Point]) -> List[Point]:
     """Return every other point; points with a number that is not finite stay."""
     return [p for i, p in enumerate(points) if i % 2 == 0 or not all(map(math.isfinite, p.values.values()))]
+
+
+def _first_of_each(observation: Observation) -> Dict[Key, Value]:
+    """Return the first value of each quantity in a line: some print the loss in two units."""
+    values: Dict[Key, Value] = {}
+    for value in observation.values:
+        values.setdefault(_key(value), value)
+    return values
 
 
 def _whole(epoch: float) -> int:

@@ -19,8 +19,8 @@ _PAIR = re.compile(
 )
 _NUMBER = re.compile(NUMBER, re.IGNORECASE)
 _NOT_A_HEADER = re.compile(
-    r"\b(?:best|from|at|since|until|for|every|of|in|to|total|num\w*|max\w*|resum\w*|load\w*|restor\w*|sav\w*|checkpoint\w*"
-    r"|previous|last|stopp\w*|warm\w*|per)[\s:(=\"']*$",
+    r"(?:@|\b(?:from|at|since|until|for|every|of|in|to|total|num\w*|max\w*|resum\w*|load\w*|restor\w*|sav\w*|checkpoint\w*"
+    r"|previous|last|stopp\w*|warm\w*|per))[\s:(=\"']*$|\b(?:best|improved|saved|saving)\b",
     re.IGNORECASE,
 )
 _EPOCH = re.compile(
@@ -194,9 +194,11 @@ class _Context:
         name = match["name"]
         quantity = quantity_of(name)
         if quantity is None:
-            component = component_of(name.rsplit(" ", 1)[-1]) if position.epoch is not None else None
+            last_word = name.rsplit(" ", 1)[-1]
+            component = component_of(last_word) if position.epoch is not None else None
+            is_loss = component or (last_word.lower() == "total" and position.epoch is not None)
             split = split_of(name) or self._from_text
-            return Quantity("loss", split, component) if component and len(name.split()) <= 2 else None
+            return Quantity("loss", split, component) if is_loss and len(name.split()) <= 2 else None
         if quantity.kind != "loss":
             is_named = quantity.kind != "r" or match["mark"] is not None
             return quantity if is_named and not (quantity.kind == "r" and self._from_text == "train") else None

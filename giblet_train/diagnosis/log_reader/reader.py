@@ -148,6 +148,8 @@ class LogReader:
             self._note_unread(raw)
         elif observation is not None and observation.epoch is not None and not observation.values:
             self._note_unnamed(raw)
+        if "verflow" in line.text or "OVERFLOW" in line.text:
+            self._collapse.add_text(line.text)
         if is_progress:
             self._scan.progress()
             return

@@ -91,6 +91,9 @@ def collapse_finding(case: RunHistory) -> Finding | None:
         return (
             _not_finite(f"The training stopped because its loss was not finite: {message[0]}", {}) if message else None
         )
+    if collapse.quantity == "loss scale":
+        facts = f"The gradients overflowed {collapse.n_lines} times and the loss scale is exhausted: no step is taken"
+        return _not_finite(facts, {"component": "loss scale", "epoch": None, "step": None})
     where = f" in epoch {collapse.epoch}" if collapse.epoch is not None else ""
     where += f" at step {collapse.step}" if collapse.step is not None else ""
     since = "at every line" if collapse.from_start else f"since then, in {collapse.n_lines} lines"
