@@ -77,7 +77,7 @@ def categorical_targets(case: RunHistory) -> Finding | None:
 )
 def scale_mismatch(case: RunHistory) -> Finding | None:
     """Report components whose losses start orders of magnitude apart, so that one hides the others."""
-    starts = first_losses(case)
+    starts = first_losses(case) or _first_epoch_losses(case)
     if len(starts) < 2 or (case.config and case.config.losses.scale == "std"):
         return None
     farthest = max(starts, key=lambda c: starts[c] / geometric_mean([v for o, v in starts.items() if o != c]))
@@ -154,6 +154,8 @@ def loss_not_unit_free(case: RunHistory) -> Finding | None:
 )
 def component_dominates(case: RunHistory) -> Finding | None:
     """Report a component with nearly all of the weighted loss and of the gradient after the warm-up."""
+    if not case.steps:
+        return _dominates_epochs(case)
     after = case.plan.warmup_steps if case.plan else 0
     warm = [s for s in case.steps if s.step >= after]
     measured = [s for s in warm if s.gradient_share][-JUDGED_SHARES:]
@@ -183,6 +185,27 @@ def component_dominates(case: RunHistory) -> Finding | None:
     )
 
 
+def _dominates_epochs(case: RunHistory) -> Finding | None:
+    """Report the same from the components that a log prints per epoch, where no gradient is known."""
+    weights = case.config.component_weights() if case.config else dict.fromkeys(case.components, 1.0)
+    losses = [e.train.loss for e in case.epochs if sum(v is not None and v > 0 for v in e.train.loss.values()) > 1]
+    if len(losses) < FEWEST_EPOCHS:
+        return None
+    weighted = [{c: weights.get(c, 0.0) * (v or 0.0) for c, v in loss.items()} for loss in losses[-JUDGED_SHARES:]]
+    shares = [{c: v / total for c, v in terms.items()} for terms in weighted if (total := sum(terms.values())) > 0]
+    components = [c for c in case.components if any(c in share for share in shares)]
+    medians = {c: median(share.get(c, 0.0) for share in shares) for c in components}
+    component = max(components, key=lambda c: medians[c], default=None)
+    if component is None or medians[component] <= case.watch.dominance_share:
+        return None
+    return Finding(
+        confidence=0.6,
+        sentence=f"{component} is {medians[component]:.1%} of the loss in the last {len(shares)} epochs.",
+        evidence={"component": component, "share": medians[component], "gradient_share": None, "epochs": len(shares)},
+        action=f"Lower the weight of {component}, or balance the losses (balance.kind: gradnorm).",
+    )
+
+
 def _medians(case: RunHistory, shares: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
     return {c: median(share.get(c) or 0.0 for share in shares) for c in case.components}
 
@@ -194,6 +217,13 @@ def first_losses(case: RunHistory) -> dict[str, float]:
     if not any(starts.values()) and len(case.steps) >= FIRST_STEPS and case.steps[0].step == 0:
         starts = {c: median_or_none([s.loss.get(c) for s in case.steps[:FIRST_STEPS]]) for c in case.components}
     return {c: v for c, v in starts.items() if v is not None and v > 0}
+
+
+def _first_epoch_losses(case: RunHistory) -> dict[str, float]:
+    """Return each component's loss in the first epoch of a log; empty if the log begins later."""
+    if case.steps or not case.epochs or case.epochs[0].epoch > 1:
+        return {}
+    return {c: v for c, v in case.epochs[0].train.loss.items() if c in case.components and v is not None and v > 0}
 
 
 def _total_not_unit_free(case: RunHistory) -> Finding | None:

@@ -96,6 +96,9 @@ def test_components_of_old_logs_show_a_wrong_scale() -> None:
     lines = [line.format(e=e, total=2700 - e, fmri=2697 - e, part=1.0 - 0.01 * e) for e in range(1, 9)]
     parsed = parse(lines)
     assert parsed.metrics[0].train.loss == {"fmri": 2696.0, "video": 0.99, "audio": 0.99, "text": 0.99}
+    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert causes[0].cause == "scale_mismatch" and causes[0].evidence["component"] == "fmri"
+    assert "component_dominates" in {cause.cause for cause in causes}
 
 
 def test_values_of_all_ranks_are_one_epoch() -> None:
