@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable, Sequence
 from typing import Annotated
 
@@ -15,11 +16,11 @@ from giblet_tui.cli.arguments import OptionalNodes
 from giblet_tui.cli.console import redirected_stream
 from giblet_tui.cli.launch_steps import build_request, config_changes, plan_only, run_launch
 from giblet_tui.cli.palette_commands import argv, output, verbs
-from giblet_tui.cli.stop import stop_run
+from giblet_tui.cli.stop import find_stale_runs, stop_run
 from giblet_tui.connection.connect import unshare
 from giblet_tui.connection.login_prompts import set_prompt_handler
 from giblet_tui.dashboard import run_dashboard
-from giblet_tui.dashboard.model.interfaces import PaletteCommand, Wish
+from giblet_tui.dashboard.model.interfaces import LaunchChoice, PaletteCommand, StaleRunChoice
 from giblet_tui.inventory import configs as catalog
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
@@ -90,9 +91,13 @@ class DashboardActions:
         """Return the commands of the palette."""
         return verbs(run_id, node)
 
-    def output(self, words: Sequence[str]) -> Sequence[str]:
-        """Run a command as a process of its own and return its output."""
-        return output(words)
+    def find_stale(self, say: Callable[[str], None]) -> Sequence[StaleRunChoice]:
+        """Return what `giblet stop --stale` would stop on all nodes."""
+        return [StaleRunChoice(run.run_id, node.name, run.why) for node, run in find_stale_runs((), say)]
+
+    def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
+        """Run the command as a process of its own and pass on what it prints."""
+        output(words, show, closed)
 
     def argv(self, words: Sequence[str]) -> Sequence[str]:
         """Return the command line of a command."""
@@ -102,22 +107,22 @@ class DashboardActions:
         """Return the names of all configurations."""
         return sorted(catalog.known())
 
-    def changes(self, wish: Wish) -> Sequence[str]:
+    def changes(self, choice: LaunchChoice) -> Sequence[str]:
         """Return what `giblet launch --dry-run` prints about the configuration."""
-        return config_changes(catalog.read(wish.config, wish.settings))
+        return config_changes(catalog.read(choice.config, choice.settings))
 
-    def dry_run(self, wish: Wish) -> Sequence[str]:
+    def dry_run(self, choice: LaunchChoice) -> Sequence[str]:
         """Return what `giblet launch --dry-run` prints: where it would run, its command line, what changes."""
-        node, request = self._request(wish)
+        node, request = self._request(choice)
         (plan,) = plan_only([node], request)
-        return [*plan.notes, shlex.join(plan.run.argv), *self.changes(wish)]
+        return [*plan.notes, shlex.join(plan.run.argv), *self.changes(choice)]
 
-    def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
+    def launch(self, choice: LaunchChoice, say: Callable[[str], None]) -> str:
         """Launch a run, without waiting for its first step."""
-        node, request = self._request(wish)
+        node, request = self._request(choice)
         return run_launch([node], request, say)
 
-    def _request(self, wish: Wish) -> tuple[Node, LaunchRequest]:
-        config = catalog.read(wish.config, wish.settings).config
-        request = build_request(config, gpus=wish.gpus, note=wish.note, again=False, force=False)
-        return nodes.resolve(wish.node), request
+    def _request(self, choice: LaunchChoice) -> tuple[Node, LaunchRequest]:
+        config = catalog.read(choice.config, choice.settings).config
+        request = build_request(config, gpus=choice.gpus, note=choice.note, again=False, force=False)
+        return nodes.resolve(choice.node), request

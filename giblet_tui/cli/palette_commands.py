@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import typer
@@ -14,14 +16,13 @@ from giblet_tui.dashboard.model.interfaces import How, PaletteCommand
 
 SHOWN = frozenset({
     "ps", "status", "verdict", "why", "alerts", "report", "logs", "ladder", "doctor", "node ls", "node check",
-    "config ls", "version",
+    "config ls", "version", "evaluate",
 })  # fmt: skip
 """Commands that only read: the palette shows their output."""
 KEYED = frozenset({"dashboard", "launch", "stop", "compare"})
 """Commands that have their own screen in the dashboard."""
 TERMINAL = frozenset({"attach"})
 FURTHER = {"logs": ("-n", "400")}
-LIMIT_S = 120.0
 PROGRAM = "import sys; from giblet_tui.cli import main; sys.exit(main())"
 
 
@@ -49,15 +50,27 @@ def argv(words: Sequence[str]) -> list[str]:
     return [sys.executable, "-c", PROGRAM, *words]
 
 
-def output(words: Sequence[str]) -> list[str]:
-    """Return what a command prints on stdout and stderr; an error is part of the output."""
-    try:
-        process = subprocess.run(
-            argv(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=LIMIT_S
-        )
-    except subprocess.TimeoutExpired:
-        return [f"giblet {' '.join(words)} did not end within {LIMIT_S:.0f} s.", "Run it in a shell."]
-    return process.stdout.decode("utf-8", "replace").splitlines() or ["(nothing)"]
+def output(words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
+    """Run a command and call `show` with each line that it prints, messages and data in their order.
+
+    There is no time limit: an evaluation takes minutes. The command ends early once `closed` is set; what it began on a
+    node continues there.
+    """
+    environment = os.environ | {"PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(
+        argv(words), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=environment
+    ) as process:
+        assert process.stdout is not None
+        threading.Thread(target=_terminate_when, args=(closed, process), daemon=True).start()
+        for line in process.stdout:
+            show(line.decode("utf-8", "replace").rstrip("\r\n"))
+    closed.set()
+
+
+def _terminate_when(closed: threading.Event, process: subprocess.Popen[bytes]) -> None:
+    closed.wait()
+    if process.poll() is None:
+        process.terminate()
 
 
 def _commands(group: Any, before: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

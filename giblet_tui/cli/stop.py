@@ -138,10 +138,11 @@ def _confirm_production(run: RunSnapshot, yes: bool) -> None:
         raise PreflightRefused(f"{run_id} is a production run; nothing was stopped.", "Type its name, or add --yes.")
 
 
-def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
-    """List the stale runs of these nodes (all if none) with the reason, ask once, and return them.
+def find_stale_runs(names: Sequence[str], say: Callable[[str], None]) -> list[tuple[Node, StaleRun]]:
+    """Return the stale runs of these nodes, of all nodes if none is named.
 
-    Raises Unreachable if nothing is stale but a node could not be asked.
+    Calls `say` for what else holds GPUs, and for nodes that cannot be reached. Raises Unreachable if nothing is stale
+    but a node could not be asked.
     """
     stale_runs: list[tuple[Node, StaleRun]] = []
     unreachable: list[str] = []
@@ -150,16 +151,22 @@ def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
             stale, others = _stale_on(node)
             stale_runs += [(node, run) for run in stale]
             for line in others:
-                print_status(f"{node.name}: {line}")
+                say(f"{node.name}: {line}")
         except Unreachable as error:
             unreachable.append(node.name)
-            print_status(f"{node.name} was not asked: {error.message}")
-    for node, run in stale_runs:
-        print_status(f"{run.run_id} on {node.name}{f', launched by {run.by}' if run.by else ''}: {run.why}")
+            say(f"{node.name} was not asked: {error.message}")
     if not stale_runs and unreachable:
         raise Unreachable(
             f"Whether anything is stale on {', '.join(unreachable)} is not known.", "Try again once it can be reached."
         )
+    return stale_runs
+
+
+def _stale_runs(names: Sequence[str], yes: bool) -> list[tuple[Node, str]]:
+    """List the stale runs of these nodes (all if none) with the reason, ask once, and return them."""
+    stale_runs = find_stale_runs(names, print_status)
+    for node, run in stale_runs:
+        print_status(f"{run.run_id} on {node.name}{f', launched by {run.by}' if run.by else ''}: {run.why}")
     if not stale_runs:
         print_status("Nothing is stale.")
     elif not yes and not confirm(f"Stop {'it' if len(stale_runs) == 1 else f'these {len(stale_runs)}'}?"):

@@ -1,9 +1,10 @@
-"""Axes of a chart: round ticks, and figures with as many digits as tell neighbouring values apart."""
+"""Axes of a chart: round ticks, and figures with enough digits to distinguish neighbouring values."""
 
 from __future__ import annotations
 
 import math
 import time
+from typing import NamedTuple
 
 from giblet_train.schema.health import duration
 from giblet_tui.monitor.metric_columns import Range
@@ -11,10 +12,12 @@ from giblet_tui.monitor.metric_columns import Range
 SIGNIFICANT = 4
 MOST_DECIMALS = 9
 SMALL, LARGE = 1e-3, 1e7
+FEWEST_ROWS, MOST_APART = 4, 7
+LEAST_SPAN = 1e-9
 
 
 def ticks(span: Range, count: int) -> tuple[float, ...]:
-    """At most `count` round values (1, 2 or 5 times a power of ten apart) inside the range, ascending."""
+    """Return at most `count` round values (1, 2 or 5 times a power of ten apart) inside the range, ascending."""
     if count < 1 or not math.isfinite(span.span) or span.span <= 0:
         return ()
     rough = span.span / count
@@ -27,8 +30,51 @@ def ticks(span: Range, count: int) -> tuple[float, ...]:
     return ()
 
 
+class EvenAxis(NamedTuple):
+    """A range whose ticks fall on rows at even distances."""
+
+    span: Range
+    places: tuple[float, ...]
+    """The ticks, ascending."""
+    pitch: float
+    row_value: float
+    """Difference between two rows."""
+
+    def row_of(self, place: float) -> int:
+        """Return the row of a tick, from the top."""
+        return round((self.span.last - place) / self.row_value)
+
+
+def even_axis(span: Range, n_rows: int) -> EvenAxis | None:
+    """Return the narrowest axis of `n_rows` rows around the span with round ticks a whole number of rows apart.
+
+    None if the span is too small for its size to be computed with, or if there are too few rows.
+    """
+    if n_rows < FEWEST_ROWS or not span.span > LEAST_SPAN * max(abs(span.first), abs(span.last)):
+        return None
+    least = span.span / (n_rows - 1)
+    aparts = range(2, max(3, min(MOST_APART, n_rows)))
+    steps = {(pitch / apart, apart) for apart in aparts for pitch in _nice_from(least * apart)}
+    for row_value, apart in sorted(steps):
+        last = math.ceil(span.last / row_value - 1e-6) * row_value
+        first = last - row_value * (n_rows - 1)
+        if first <= span.first + 1e-6 * span.span:
+            pitch = row_value * apart
+            lowest, highest = math.ceil(first / pitch - 1e-6), math.floor(last / pitch + 1e-6)
+            places = tuple(index * pitch for index in range(lowest, highest + 1))
+            return EvenAxis(Range(first, last), places, pitch, row_value)
+    return None
+
+
+def _nice_from(value: float) -> tuple[float, float, float]:
+    """Return the three smallest of 1, 2 and 5 times a power of ten that are not below the value."""
+    power = 10.0 ** math.floor(math.log10(value))
+    above = [factor * power for factor in (1, 2, 5, 10, 20, 50) if factor * power >= value * (1 - 1e-9)]
+    return above[0], above[1], above[2]
+
+
 def log_ticks(span: Range, count: int) -> tuple[float, ...]:
-    """Ticks of an axis that holds decimal logarithms: whole decades, or round values where it spans less than two."""
+    """Return ticks of an axis of decimal logarithms: whole decades, or round values if it spans less than two."""
     decades = [float(d) for d in range(math.ceil(span.first), math.floor(span.last) + 1)]
     if len(decades) >= 2:
         stride = math.ceil(len(decades) / max(1, count))
@@ -38,7 +84,7 @@ def log_ticks(span: Range, count: int) -> tuple[float, ...]:
 
 
 def figure(value: float, spread: float = 0.0, significant: int = SIGNIFICANT) -> str:
-    """A number with enough decimals to show a five-hundredth of `spread`, and at least so many significant digits.
+    """Format a number with enough decimals to show a five-hundredth of `spread`, and at least `significant` digits.
 
     275824.6 and 275958.9 in a spread of 134 read `275,824.6` and `275,958.9`. Not finite reads `nan`.
     """
@@ -49,14 +95,14 @@ def figure(value: float, spread: float = 0.0, significant: int = SIGNIFICANT) ->
     size = abs(value)
     if size < SMALL or size >= LARGE:
         return scientific(value)
-    wanted = significant - 1 - math.floor(math.log10(size))
+    decimals = significant - 1 - math.floor(math.log10(size))
     if spread > 0:
-        wanted = max(wanted, -math.floor(math.log10(spread / 500)))
-    return f"{value:,.{min(MOST_DECIMALS, max(0, wanted))}f}"
+        decimals = max(decimals, -math.floor(math.log10(spread / 500)))
+    return f"{value:,.{min(MOST_DECIMALS, max(0, decimals))}f}"
 
 
 def pair(first: float, second: float, room: int) -> tuple[str, str]:
-    """Two figures side by side in `room` cells: where that is tight, in as few digits as still tell them apart."""
+    """Format two figures for `room` cells: where that is tight, in the fewest digits in which they differ."""
     exact = figure(first, significant=3), figure(second, significant=3)
     if len(exact[0]) + len(exact[1]) <= room or min(abs(first), abs(second)) < 1000:
         return exact
@@ -65,7 +111,7 @@ def pair(first: float, second: float, room: int) -> tuple[str, str]:
 
 
 def scientific(value: float) -> str:
-    """`1.0e-3`: two significant digits and a short exponent, as learning rates are written."""
+    """Format a number as `1.0e-3`: two significant digits and a short exponent, as learning rates are written."""
     if not math.isfinite(value):
         return "nan"
     if value == 0:
@@ -75,7 +121,7 @@ def scientific(value: float) -> str:
 
 
 def tick_label(value: float, pitch: float) -> str:
-    """A tick with the decimals that its pitch needs, large counts as `12k`."""
+    """Format a tick with the decimals that its pitch needs, large counts as `12k`."""
     if pitch <= 0 or not math.isfinite(value):
         return figure(value)
     if value and (abs(value) < SMALL or abs(value) >= LARGE):
@@ -87,10 +133,10 @@ def tick_label(value: float, pitch: float) -> str:
 
 
 def span_label(seconds: float) -> str:
-    """A tick of an axis of seconds since the launch."""
+    """Format a tick of an axis of seconds since the launch."""
     return duration(seconds)
 
 
 def clock_label(at: float) -> str:
-    """A tick of an axis of wall time, in the laptop's time zone."""
+    """Format a tick of an axis of wall time, in the laptop's time zone."""
     return time.strftime("%H:%M", time.localtime(at))

@@ -1,7 +1,6 @@
-"""Series to rows of coloured braille: one pure function, min/max per pixel column first, dots second.
+"""Draw series as rows of coloured braille: one pure function, min/max per pixel column first, dots second.
 
-A cell holds 2 x 4 dots and has one colour: it shows its topmost layer only, so a line stays sharp over what lies
-behind it.
+A cell has 2 x 4 dots and one colour: it shows its topmost layer only, so a line stays sharp over those behind it.
 
 Shapes: C pixel columns (two per cell), R dot rows (four per cell), H rows and W columns of cells.
 """
@@ -31,12 +30,14 @@ BRAILLE, SPACE = 0x2800, 0x20
 
 @dataclass(frozen=True)
 class Layer:
-    """A series and how it looks. style: a name that the widget knows a colour for. joined: a line, not dots."""
+    """A series and how it looks."""
 
     points: Points
     style: str
+    """A name that the widget has a colour for."""
     dash: Dash = "solid"
     joined: bool = True
+    """Whether it is a line rather than dots."""
 
 
 class Mark(NamedTuple):
@@ -67,9 +68,9 @@ def draw(
     marks: Sequence[Mark] = (),
     cursor: float | None = None,
 ) -> list[Row]:
-    """`height` rows of `width` cells: layers from back to front, then the cursor's column, then marks.
+    """Return `height` rows of `width` cells: layers from back to front, then the cursor's column, then marks.
 
-    Both ranges must have a span above 0. What lies outside them is cut off. Empty cells are spaces.
+    Both ranges must have a span above 0. What is outside them is cut off. Empty cells are spaces.
     """
     if width < 1 or height < 1:
         return [()] * max(0, height)
@@ -96,18 +97,18 @@ def draw(
 
 
 def _dots(envelope: MinMax, layer: Layer, y_range: Range, rows: int) -> NDArray[np.bool_]:
-    """The R x C dots of one layer. A column reaches halfway to its neighbours, so a steep line does not fall apart."""
+    """Return the R x C dots of one layer. A column reaches halfway to its neighbours, so a steep line has no gaps."""
     scale = (rows - 1) / y_range.span
     top_C = (y_range.last - envelope.high_C) * scale
     bottom_C = (y_range.last - envelope.low_C) * scale
     if layer.joined:
         top_C, bottom_C = _bridged(top_C, bottom_C)
     with np.errstate(invalid="ignore"):
-        shown_C = np.isfinite(top_C) & (bottom_C >= -0.5) & (top_C <= rows - 0.5)
+        drawn_C = np.isfinite(top_C) & (bottom_C >= -0.5) & (top_C <= rows - 0.5)
     pattern = PATTERNS[layer.dash]
-    shown_C &= np.resize(np.array(pattern), len(shown_C))
-    first_C = np.where(shown_C, np.rint(np.clip(top_C, 0, rows - 1)), rows)
-    last_C = np.where(shown_C, np.rint(np.clip(bottom_C, 0, rows - 1)), -1)
+    drawn_C &= np.resize(np.array(pattern), len(drawn_C))
+    first_C = np.where(drawn_C, np.rint(np.clip(top_C, 0, rows - 1)), rows)
+    last_C = np.where(drawn_C, np.rint(np.clip(bottom_C, 0, rows - 1)), -1)
     row_R = np.arange(rows)[:, None]
     dots_RC: NDArray[np.bool_] = (row_R >= first_C) & (row_R <= last_C)
     return dots_RC
@@ -116,7 +117,7 @@ def _dots(envelope: MinMax, layer: Layer, y_range: Range, rows: int) -> NDArray[
 def _bridged(
     top_C: NDArray[np.float64], bottom_C: NDArray[np.float64]
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Stretch neighbouring columns towards each other where one ends above the other's begin."""
+    """Stretch neighbouring columns towards each other where they do not overlap."""
     top, bottom = top_C.copy(), bottom_C.copy()
     with np.errstate(invalid="ignore"):
         falls = top_C[1:] > bottom_C[:-1] + 1

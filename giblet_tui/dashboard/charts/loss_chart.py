@@ -1,6 +1,6 @@
 """A loss chart as rows of text: which range it spans, its lines from back to front, its labels. Pure.
 
-The y axis holds decimal logarithms when the lens asks for them; points are given as they were recorded.
+The y axis is in decimal logarithms if the lens asks for them; points are passed as they were recorded.
 """
 
 from __future__ import annotations
@@ -27,48 +27,51 @@ CLOSEST_LABELS = 1.45
 
 @dataclass(frozen=True, eq=False)
 class Chart:
-    """What one panel draws. constant: the loss of the best constant, 0 when unknown. others: runs to compare with.
-
-    replaced: steps as they were before a resume made them again. resumed: where on the x axis resumes began.
-    empty: what to say while there is nothing to draw.
-    """
+    """What one panel draws."""
 
     component: str
     lens: Viewport
     whole: Range
+    """The whole x axis."""
     raw: Points
+    """Every step's loss."""
     smooth: Points
     held_out: Points
+    """Validation loss of every epoch."""
     constant: float = 0.0
+    """Loss of the best constant; 0 if it is unknown."""
     others: Sequence[Points] = ()
+    """Curves of runs to compare with."""
     replaced: Sequence[Points] = ()
+    """Steps as they were before a resume repeated them."""
     resumed: Sequence[float] = ()
+    """Places on the x axis where resumes began."""
     empty: str = ""
+    """Sentence to show while there is nothing to draw."""
 
     @property
     def window(self) -> Range:
-        """The visible part of the x axis."""
+        """Return the visible part of the x axis."""
         return self.lens.window(self.whole)
 
     @property
     def cursor(self) -> float | None:
-        """Where the crosshair stands on the x axis."""
+        """Return the place of the crosshair on the x axis."""
         return None if self.lens.cursor is None else self.whole.first + self.lens.cursor * self.whole.span
 
 
 def rows(chart: Chart, width: int, height: int) -> list[Row]:
-    """`height` rows of `width` cells: labels of y, the plot, and a last row with labels of x.
+    """Return `height` rows of `width` cells: labels of y, the plot, and a last row with labels of x.
 
-    Nothing where that is too small to tell anything.
+    Nothing if that is too small to read.
     """
     plot_width, plot_height = width - GUTTER, height - 1
     if plot_width < SMALLEST_PLOT or plot_height < 1:
         return []
     if not len(chart.smooth.x_N) and not len(chart.held_out.x_N):
-        said: list[Row] = [(Run(words, "axis"),) for words in textwrap.wrap(chart.empty, width)[:height]]
-        return [*said, *[()] * (height - len(said))]
-    y_range = range_of(chart, plot_width)
-    labels = y_labels(chart, y_range, plot_height)
+        sentence: list[Row] = [(Run(words, "axis"),) for words in textwrap.wrap(chart.empty, width)[:height]]
+        return [*sentence, *[()] * (height - len(sentence))]
+    y_range, labels = y_axis(chart, plot_width, plot_height)
     gutter = max([GUTTER, *(len(label) + 2 for label in labels.values())])
     marks = [*resume_marks(chart, y_range), *nan_marks(chart, y_range, width - gutter)]
     plot = braille.draw(layers(chart), chart.window, y_range, width - gutter, plot_height, marks, chart.cursor)
@@ -78,7 +81,7 @@ def rows(chart: Chart, width: int, height: int) -> list[Row]:
 
 
 def layers(chart: Chart) -> list[Layer]:
-    """From back to front: best constant, every step, other runs, what resumes replaced, validation, smoothed course."""
+    """Return from back to front: best constant, every step, other runs, replaced steps, validation, smoothed curve."""
     name, log = chart.component, chart.lens.log
     drawn = []
     if chart.constant > 0:
@@ -87,15 +90,15 @@ def layers(chart: Chart) -> list[Layer]:
     if chart.lens.decay:
         drawn.append(Layer(_scaled(chart.raw, log), "faint"))
     drawn += [Layer(_scaled(other, log), "other", "dashdot") for other in chart.others]
-    drawn += [Layer(_scaled(again, log), f"{name} replaced") for again in chart.replaced]
+    drawn += [Layer(_scaled(retried, log), f"{name} replaced") for retried in chart.replaced]
     drawn.append(Layer(_scaled(chart.held_out, log), f"{name} validation", "dashed"))
     return [*drawn, Layer(_scaled(chart.smooth, log), f"{name} train")]
 
 
-def range_of(chart: Chart, plot_width: int) -> Range:
-    """What the courses span in the window, of the noise only its bulk; with the best constant when it is near."""
-    courses = (chart.smooth, chart.held_out, *chart.others)
-    spans = [reduced(points, chart.window, 2 * plot_width) for points in courses]
+def range_of(chart: Chart, plot_width: int, headroom: float = HEADROOM) -> Range:
+    """Return what the curves span in the window, and the bulk of the noise; with the best constant if it is near."""
+    curves = (chart.smooth, chart.held_out, *chart.others)
+    spans = [reduced(points, chart.window, 2 * plot_width) for points in curves]
     noise = reduced(chart.raw, chart.window, 2 * plot_width)
     bounds = [value for span in spans for side in span for value in _ends(side)]
     bounds += [*_bulk(noise.low_C, NOISE_PERCENT), *_bulk(noise.high_C, 100 - NOISE_PERCENT)]
@@ -108,26 +111,35 @@ def range_of(chart: Chart, plot_width: int) -> Range:
         level = math.log10(chart.constant) if chart.lens.log else chart.constant
         if abs(level - (low + high) / 2) <= (0.5 + NEAR_CONSTANT) * (high - low):
             low, high = min(low, level), max(high, level)
-    margin = HEADROOM * (high - low) or max(abs(high) * 0.01, 1e-9)
+    margin = headroom * (high - low)
+    if low == high:
+        margin = max(abs(high) * 0.01, 1e-9)
     return Range(low - margin, high + margin)
 
 
-def y_labels(chart: Chart, y_range: Range, plot_height: int) -> dict[int, str]:
-    """Labels of the y axis by row, from the top, not crowded where fewer of them would do."""
+def y_axis(chart: Chart, plot_width: int, plot_height: int) -> tuple[Range, dict[int, str]]:
+    """Return the range of the y axis and its labels by row, from the top.
+
+    A linear axis is widened a little so that round values fall on rows at even distances.
+    """
+    even = None if chart.lens.log else axis.even_axis(range_of(chart, plot_width, headroom=0.0), plot_height)
+    if even is not None:
+        return even.span, {even.row_of(place): axis.tick_label(place, even.pitch) for place in even.places}
+    y_range = range_of(chart, plot_width)
     ticks = axis.log_ticks if chart.lens.log else axis.ticks
+    candidates = (ticks(y_range, count) for count in range(max(2, (plot_height + 1) // 2), 1, -1))
     rows_per_unit = (plot_height - 1) / y_range.span
-    tries = (ticks(y_range, count) for count in range(max(2, (plot_height + 1) // 2), 1, -1))
-    places = next((p for p in tries if len(p) < 3 or (p[1] - p[0]) * rows_per_unit > CLOSEST_LABELS), ())
+    places = next((p for p in candidates if len(p) < 3 or (p[1] - p[0]) * rows_per_unit > CLOSEST_LABELS), ())
     pitch = places[1] - places[0] if len(places) > 1 else y_range.span
     labels = {}
     for place in places:
-        row = round((y_range.last - place) / y_range.span * (plot_height - 1))
+        row = round((y_range.last - place) * rows_per_unit)
         labels[row] = axis.figure(10**place) if chart.lens.log else axis.tick_label(place, pitch)
-    return labels
+    return y_range, labels
 
 
 def x_labels(chart: Chart, width: int, gutter: int) -> str:
-    """The bottom row: the unit under the gutter, labels under their places, none over another."""
+    """Return the bottom row: the unit under the gutter, labels under their places, none over another."""
     plot, window = width - gutter, chart.window
     cells = [" "] * plot
     places = axis.ticks(window, max(3, plot // 9))
@@ -140,12 +152,11 @@ def x_labels(chart: Chart, width: int, gutter: int) -> str:
         if not "".join(cells[max(0, start - 1) : start + len(label) + 1]).strip():
             cells[start : start + len(label)] = label
     unit = chart.lens.axis if chart.lens.axis in ("step", "epoch") else ""
-    note = f"{'log ' if chart.lens.log else ''}{unit}"[: gutter - 1]
-    return f"{note:>{gutter - 1}} " + "".join(cells)[:plot]
+    return f"{unit:>{gutter - 1}} " + "".join(cells)[:plot]
 
 
 def x_label(chart: Chart, x: float) -> str:
-    """A place on the x axis in words."""
+    """Format a place on the x axis."""
     if chart.lens.axis == "clock":
         return axis.clock_label(x)
     if chart.lens.axis == "since launch":
@@ -155,31 +166,31 @@ def x_label(chart: Chart, x: float) -> str:
 
 
 def nan_marks(chart: Chart, y_range: Range, plot_width: int) -> list[Mark]:
-    """One × at the bottom of each column of cells that holds a value that was not finite."""
+    """Return one × at the bottom of each column of cells with a value that was not finite."""
     window, last = chart.window, max(1, plot_width - 1)
     columns = np.unique(np.rint((gaps(chart.raw, window) - window.first) / window.span * last))
     return [Mark(window.first + float(c) / last * window.span, y_range.first, "×", "bad") for c in columns]
 
 
 def resume_marks(chart: Chart, y_range: Range) -> list[Mark]:
-    """One » at the bottom where a resume went on."""
+    """Return one » at the bottom of each place where a resume began."""
     return [Mark(x, y_range.first, "»", "axis") for x in chart.resumed]
 
 
 def spread_of(values_N: Floats) -> float:
-    """The distance between the lowest and the highest finite value."""
+    """Return the distance between the lowest and the highest finite value."""
     ends = _ends(values_N)
     return ends[1] - ends[0] if ends else 0.0
 
 
 def _ends(values: Floats) -> list[float]:
-    known = values[np.isfinite(values)]
-    return [float(known.min()), float(known.max())] if len(known) else []
+    finite = values[np.isfinite(values)]
+    return [float(finite.min()), float(finite.max())] if len(finite) else []
 
 
 def _bulk(values: Floats, percent: float) -> list[float]:
-    known = np.sort(values[np.isfinite(values)])
-    return [float(known[round(percent / 100 * (len(known) - 1))])] if len(known) else []
+    finite = np.sort(values[np.isfinite(values)])
+    return [float(finite[round(percent / 100 * (len(finite) - 1))])] if len(finite) else []
 
 
 def _scaled(points: Points, log: bool) -> Points:

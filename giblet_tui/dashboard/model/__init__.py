@@ -1,1 +1,1 @@
-"""What the dashboard shows, computed from snapshots without Textual."""
+"""What the dashboard shows, computed from snapshots; contains no widgets."""

@@ -1,8 +1,9 @@
-"""What the dashboard needs from outside: where snapshots come from, and what its keys may cause."""
+"""What the dashboard needs from outside: a source of snapshots, and the actions of its keys."""
 
 from __future__ import annotations
 
 import shlex
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
@@ -23,62 +24,76 @@ class SnapshotSource(Protocol):
 
 
 @dataclass(frozen=True)
-class Wish:
-    """A launch as a person asks for it. gpus: as `--gpus` takes them; settings: each as `--set` takes it."""
+class LaunchChoice:
+    """Values of the launch form."""
 
     node: str
     config: str
     gpus: str | None = None
+    """As `--gpus` takes them."""
     settings: tuple[str, ...] = ()
+    """Each as `--set` takes it."""
     note: str = ""
 
 
 @dataclass(frozen=True)
-class PaletteCommand:
-    """A verb of the command line with its arguments.
+class StaleRunChoice:
+    """A run that holds a GPU, a process or a session without making progress."""
 
-    how: `show` what it prints; give it the `terminal` until it ends; or `copy` it, for a shell to fill in or to run.
-    """
+    run_id: str
+    node: str
+    why: str
+    """The evidence, as a sentence."""
+
+
+@dataclass(frozen=True)
+class PaletteCommand:
+    """A command of giblet with its arguments."""
 
     words: tuple[str, ...]
     about: str
     how: How
+    """`show` what it prints, give it the `terminal` until it ends, or `copy` it for a shell."""
 
     @property
     def command(self) -> str:
-        """What one would type."""
+        """Return the line to type in a shell."""
         return shlex.join(("giblet", *self.words))
 
 
 class DashboardActions(Protocol):
-    """What a key may cause. The command line's verbs call the same functions.
+    """What keys may cause; the commands of giblet call the same functions.
 
-    Each call may take minutes and is made on a worker thread; each raises GibletError, which the dashboard shows.
+    Each call may take minutes and runs on a worker thread, except where it says that it returns at once. Each raises
+    GibletError for what the user can fix.
     """
 
     def stop(self, run_id: str, say: Callable[[str], None]) -> str:
-        """Stop a run, gracefully first, and prove it. say: told each stage. Returns what was proved, as a sentence."""
+        """Stop a run, gracefully first, and return the proof as a sentence. Calls `say` with each stage."""
+
+    def find_stale(self, say: Callable[[str], None]) -> Sequence[StaleRunChoice]:
+        """Return the stale runs of all nodes. Calls `say` for nodes that could not be asked."""
 
     def answer(self, run_id: str, snooze_s: float | None) -> str:
-        """Acknowledge every standing alert of a run, or snooze them for so long. Returns what was done."""
+        """Acknowledge every active alert of a run, or snooze them for some seconds; return what was done."""
 
     def verbs(self, run_id: str | None, node: str | None) -> Sequence[PaletteCommand]:
-        """All verbs, about this run and node. Answers at once."""
+        """Return all commands for this run and node, at once."""
 
-    def output(self, words: Sequence[str]) -> Sequence[str]:
-        """What a verb that only reads prints, its complaint included."""
+    def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
+        """Run a command and call `show` with each line that it prints, errors included, until `closed` is set."""
 
     def argv(self, words: Sequence[str]) -> Sequence[str]:
-        """The command line of a verb that takes the terminal."""
+        """Return the command line of a command that takes the terminal, at once."""
 
     def configs(self) -> Sequence[str]:
-        """The names of all configurations. Answers at once."""
+        """Return the names of all configurations, at once."""
 
-    def changes(self, wish: Wish) -> Sequence[str]:
-        """What is different from the base configuration and from the last run of that name; asks no node."""
+    def changes(self, choice: LaunchChoice) -> Sequence[str]:
+        """Return the difference from the base configuration and from the last run of that name; asks no node."""
 
-    def dry_run(self, wish: Wish) -> Sequence[str]:
-        """All that a launch would do, in lines, or why the node refuses; starts nothing."""
+    def dry_run(self, choice: LaunchChoice) -> Sequence[str]:
+        """Return all that a launch would do, in lines; starts nothing. Raises GibletError if the node refuses."""
 
-    def launch(self, wish: Wish, say: Callable[[str], None]) -> str:
-        """Start the run. say: told each stage. Returns its id."""
+    def launch(self, choice: LaunchChoice, say: Callable[[str], None]) -> str:
+        """Start the run and return its id. Calls `say` with each stage."""

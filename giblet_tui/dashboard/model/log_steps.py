@@ -1,7 +1,7 @@
-"""Where in training a line of the log was written, and which line stands at a step: the link of log and charts. Pure.
+"""Link lines of the log with steps of training. Pure.
 
-Only what lines say themselves is used: the end of an epoch, or a step by number. A line that says neither belongs to
-the last one before it that does; of a retry, which begins earlier again, the later lines count.
+Only what lines state themselves is used: the end of an epoch, or a step by number. Any other line belongs to the last
+line before it that states a step; after a retry that begins earlier again, the later lines count.
 """
 
 from __future__ import annotations
@@ -14,34 +14,36 @@ EPOCH = re.compile(r"\bEpoch\s+(\d+)\s*/\s*\d+\s*\|", re.IGNORECASE)
 STEP = re.compile(r"\bstep[ =:]+(\d[\d,]*)\b", re.IGNORECASE)
 
 
-def said_step(one: str, steps_per_epoch: int) -> int | None:
-    """The step that a line itself names: the last of an epoch that has ended, or one by number."""
-    if found := EPOCH.search(one):
-        return int(found[1]) * steps_per_epoch - 1
-    found = STEP.search(one)
-    return int(found[1].replace(",", "")) if found else None
+def stated_step(line: str, steps_per_epoch: int) -> int | None:
+    """Return the step that a line names: the last of an epoch that has ended, or one by number."""
+    if match := EPOCH.search(line):
+        return int(match[1]) * steps_per_epoch - 1
+    match = STEP.search(line)
+    return int(match[1].replace(",", "")) if match else None
 
 
 def steps_of(lines: Sequence[str], steps_per_epoch: int) -> list[int | None]:
-    """For each line the step at which it was written, None before the first line that says."""
+    """Return for each line the step at which it was written, None before the first line that names one."""
     steps: list[int | None] = []
-    for one in lines:
-        said = said_step(one, steps_per_epoch)
-        steps.append(said if said is not None else steps[-1] if steps else None)
+    for line in lines:
+        step = stated_step(line, steps_per_epoch)
+        steps.append(step if step is not None else steps[-1] if steps else None)
     return steps
 
 
 def line_at(steps: Sequence[int | None], step: float) -> int | None:
-    """The index of the last line written at that step or before it; None when the lines begin later.
+    """Return the index of the last line written at or before a step; None if the lines begin later.
 
-    steps: as `steps_of` gives them. Where a retry goes back, what it wrote replaces what was written there first.
+    Args:
+        steps: As `steps_of` returns them. Where a retry goes back, its lines replace those written there first.
+        step: Optimizer step.
     """
-    known: list[tuple[int, int]] = []
+    stated: list[tuple[int, int]] = []
     for index, at in enumerate(steps):
         if at is None:
             continue
-        while known and known[-1][0] > at:
-            known.pop()
-        known.append((at, index))
-    place = bisect_right([at for at, _ in known], step) - 1
-    return known[place][1] if place >= 0 else None
+        while stated and stated[-1][0] > at:
+            stated.pop()
+        stated.append((at, index))
+    place = bisect_right([at for at, _ in stated], step) - 1
+    return stated[place][1] if place >= 0 else None

@@ -1,4 +1,4 @@
-"""The compare screen: what two runs differ in on top, their losses over one another below."""
+"""The compare screen: the names of two runs over their columns, what they differ in, their losses drawn together."""
 
 from __future__ import annotations
 
@@ -11,14 +11,15 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from giblet_tui.dashboard.model.run_view import RunView, merge_resumed
+from giblet_tui.dashboard.model.run_view import RunView, components_of, merge_resumed
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import INK, MUTED
 from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
-from giblet_tui.monitor.metric_columns import NAMES, StepColumns
+from giblet_tui.monitor.metric_columns import StepColumns
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 from giblet_tui.reporting.compare import Comparison, change_lines, compare, doubt_lines, figure_lines
+from giblet_tui.reporting.formatting import clock
 
 
 class CompareScreen(Screen[None]):
@@ -39,48 +40,61 @@ class CompareScreen(Screen[None]):
             with VerticalScroll():
                 yield Static(id="changes", markup=False)
             yield Static(id="figures", markup=False)
-        with Charts(id="overlays"):
-            for name in NAMES:
-                yield LossPanel(name)
+        run = self._fleet.run(self._ids[1])
+        yield Charts(components_of(run) if run is not None else (), id="overlays")
 
     def on_mount(self) -> None:
         self.show(self._fleet)
         self.query_one(LossPanel).focus()
 
     def show(self, fleet: Fleet) -> None:
-        """Draw the two runs as this fleet has them; a run that it has no more stays as it was."""
+        """Draw the two runs as this fleet has them; a run that it no longer has stays as it was."""
         self._fleet = fleet
         old, new = (fleet.run(run_id) for run_id in self._ids)
         if old is None or new is None or not self.query(LossPanel):
             return
-        seen = self.comparison = compare(old, new)
+        comparison = self.comparison = compare(old, new)
+        self.query_one("#compared", Static).update(self._names(old, new))
+        changes = _lines(doubt_lines(comparison), "$error bold") + _lines(change_lines(comparison))
+        self.query_one("#changes", Static).update(changes)
+        self.query_one("#figures", Static).update(_lines(figure_lines(comparison), MUTED))
+        charts = self.query_one(Charts)
+        for panel in charts.panels:
+            panel.in_doubt = panel.component in comparison.doubts
+        charts.view = self._view(old, new)
+
+    def _names(self, old: RunSnapshot, new: RunSnapshot) -> Content:
+        """Return a row for each run: its role as in the columns, its line in the charts, its name and launch."""
         other = INK[self.app.current_theme.dark]["other"]
-        title = join_parts(("━ ", "bold"), (_title(new), "bold"), ("   ⠒⠂ ", other), (_title(old), other))
-        self.query_one("#compared", Static).update(title)
-        self.query_one("#changes", Static).update(_page(doubt_lines(seen), "$error bold") + _page(change_lines(seen)))
-        self.query_one("#figures", Static).update(_page(figure_lines(seen), MUTED))
-        view = self._view(old, new)
-        for panel in self.query(LossPanel):
-            panel.in_doubt = panel.component in seen.doubts
-            panel.view = view
+        return Content("\n").join(
+            [
+                join_parts(("OLD ", f"{other} bold"), ("⠒⠂ ", other), (_name(old), other), (_launch(old), MUTED)),
+                join_parts(("NEW ", "bold"), ("━━ ", "bold"), (_name(new), "bold"), (_launch(new), MUTED)),
+            ]
+        )
 
     def _view(self, old: RunSnapshot, new: RunSnapshot) -> RunView:
         curves = {r.run.run_id: merge_resumed(self._columns[r.run.run_id], self._fleet, r) for r in (old, new)}
         return RunView(
             run=new,
-            node=_holding(self._fleet, new),
+            node=_node_of(self._fleet, new),
             curves=curves[new.run.run_id],
             others=((old, curves[old.run.run_id]),),
         )
 
 
-def _page(lines: list[str], ink: str = "") -> Content:
-    return Content("").join([join_parts((one, ink)) + Content("\n") for one in lines])
+def _lines(lines: list[str], style: str = "") -> Content:
+    return Content("").join([join_parts((line, style)) + Content("\n") for line in lines])
 
 
-def _title(run: RunSnapshot) -> str:
+def _name(run: RunSnapshot) -> str:
     return f"{run.run.name} {run.run.run_id[-4:]} on {run.run.node}, {run.health.state}"
 
 
-def _holding(fleet: Fleet, run: RunSnapshot) -> NodeSnapshot:
+def _launch(run: RunSnapshot) -> str:
+    note = f": {run.run.note}" if run.run.note else ""
+    return f"  launched {clock(run.run.launched_at)}{note}"
+
+
+def _node_of(fleet: Fleet, run: RunSnapshot) -> NodeSnapshot:
     return next(node for node in fleet.nodes if any(r.run.run_id == run.run.run_id for r in node.runs))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Sequence
 from typing import ClassVar
 
@@ -12,128 +13,138 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Select, SelectionList, Static
+from textual.widgets import Button, Input, Label, Select, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
-from giblet_train.schema.errors import GibletError
-from giblet_tui.dashboard.model.interfaces import DashboardActions, Wish
+from giblet_tui.dashboard.model.attempt import attempt
+from giblet_tui.dashboard.model.interfaces import DashboardActions, LaunchChoice
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import MUTED
+from giblet_tui.dashboard.widgets.hardware import is_free
 from giblet_tui.monitor.snapshots import Fleet, Gpu
 
+HINT = "Choose a configuration. Its changes are shown here, then the node's answer to a dry run."
 
-class LaunchForm(ModalScreen[Wish | None]):
-    """Answers with what to launch, but only what a dry run of these very values has found possible."""
+
+class LaunchForm(ModalScreen[LaunchChoice | None]):
+    """Returns what to launch, but only values that a dry run has found possible."""
 
     BINDINGS: ClassVar[list[BindingType]] = [Binding("escape", "dismiss(None)", "cancel")]
 
-    class Foreseen(Message):
-        """What a wish would do, or why it cannot be. dry: the node itself was asked."""
+    class PreviewReady(Message):
+        """What a launch would do, or why it is not possible."""
 
-        def __init__(self, wish: Wish, lines: Sequence[str], *, dry: bool, possible: bool) -> None:
+        def __init__(self, choice: LaunchChoice, lines: Sequence[str], *, dry: bool, possible: bool) -> None:
             super().__init__()
-            self.wish, self.lines = wish, lines
-            self.dry, self.possible = dry, possible
+            self.choice, self.lines = choice, lines
+            self.dry = dry
+            """Whether the node itself was asked."""
+            self.possible = possible
 
-    def __init__(self, fleet: Fleet, actions: DashboardActions, node: str | None) -> None:
+    def __init__(self, fleet: Fleet, actions: DashboardActions, node: str | None, configs: Sequence[str]) -> None:
         super().__init__()
-        self._fleet, self._actions = fleet, actions
+        self._fleet, self._actions, self._configs = fleet, actions, configs
         self._node = node or fleet.nodes[0].node
 
     def compose(self) -> ComposeResult:
         with Vertical(id="launch-form"):
-            yield Static(join_parts(("Launch a run", "bold")))
+            yield Static(join_parts(("Launch a run", "bold"), ("   tab: next field, esc: cancel", MUTED)))
             with Horizontal(id="launch-what"):
                 nodes = [(node.node, node.node) for node in self._fleet.nodes]
                 yield Select(nodes, value=self._node, allow_blank=False, id="launch-node")
-                configs = [(name, name) for name in self._actions.configs()]
+                configs = [(name, name) for name in self._configs]
                 yield Select(configs, prompt="a configuration", id="launch-config")
             yield SelectionList[int](id="launch-gpus")
-            yield Input(placeholder="settings: key=value key=value", id="launch-settings")
-            yield Input(placeholder="note", id="launch-note")
+            with Horizontal(classes="field"):
+                yield Label("settings")
+                yield Input(placeholder="key=value key='two words'", id="launch-settings")
+            with Horizontal(classes="field"):
+                yield Label("note")
+                yield Input(placeholder="why this run", id="launch-note")
             with VerticalScroll(id="launch-preview"):
-                hint = "Choose a configuration: what it changes stands here, then what the node says to it."
-                yield Static(join_parts((hint, MUTED)), id="launch-lines", markup=False)
+                yield Static(join_parts((HINT, MUTED)), id="launch-lines", markup=False)
             with Horizontal(id="launch-buttons"):
                 yield Button("Cancel", id="cancel")
                 yield Button("Dry run", id="dry-run", disabled=True)
                 yield Button("Launch", id="launch", variant="primary", disabled=True)
 
     def on_mount(self) -> None:
+        self.query_one("#launch-node").border_title = "node"
+        self.query_one("#launch-config").border_title = "configuration"
         self.query_one("#launch-config").focus()
 
     @property
-    def wish(self) -> Wish | None:
-        """What the form asks for now; None until a configuration is chosen."""
+    def choice(self) -> LaunchChoice | None:
+        """Return what the form asks for now; None until a configuration is chosen and the settings can be read."""
         config = self.query_one("#launch-config", Select).value
-        if not isinstance(config, str):
+        settings = attempt(lambda: tuple(shlex.split(self.query_one("#launch-settings", Input).value)))
+        if not isinstance(config, str) or settings.value is None:
             return None
         gpus = sorted(self.query_one(SelectionList).selected)
-        return Wish(
+        return LaunchChoice(
             node=str(self.query_one("#launch-node", Select).value),
             config=config,
             gpus="".join(f"{index}," for index in gpus) or None,
-            settings=tuple(self.query_one("#launch-settings", Input).value.split()),
+            settings=settings.value,
             note=self.query_one("#launch-note", Input).value.strip(),
         )
 
     @on(Select.Changed, "#launch-node")
     def _list_gpus(self, event: Select.Changed) -> None:
         node = next(n for n in self._fleet.nodes if n.node == event.value)
-        listed = self.query_one(SelectionList)
-        listed.clear_options()
-        listed.add_options([Selection(_gpu_row(gpu), gpu.index) for gpu in node.facts.gpus])
-        listed.display = bool(node.facts.gpus)
+        gpu_list = self.query_one(SelectionList)
+        gpu_list.clear_options()
+        gpu_list.add_options([Selection(_gpu_row(gpu), gpu.index) for gpu in node.facts.gpus])
+        gpu_list.display = bool(node.facts.gpus)
 
     @on(Select.Changed)
     @on(Input.Changed)
     @on(SelectionList.SelectedChanged)
-    def _changed(self) -> None:
-        """Another wish: what it changes is said at once, and a dry run is due again."""
-        wish = self.wish
-        chosen = sorted(self.query_one(SelectionList).selected)
-        gpus = ", ".join(map(str, chosen)) or "free ones, as many as it needs"
+    def _on_values_changed(self) -> None:
+        """Show what the new values change at once, and ask for another dry run."""
+        choice = self.choice
+        selected = sorted(self.query_one(SelectionList).selected)
+        gpus = ", ".join(map(str, selected)) or "free ones, as many as the configuration needs"
         self.query_one(SelectionList).border_title = f"GPUs: {gpus}"
         self.query_one("#launch", Button).disabled = True
-        self.query_one("#dry-run", Button).disabled = wish is None
-        if wish is not None:
-            self._ask(wish, self._actions.changes, dry=False)
+        self.query_one("#dry-run", Button).disabled = choice is None
+        if choice is not None:
+            self._preview(choice, self._actions.changes, dry=False)
 
-    def _ask(self, wish: Wish, question: Callable[[Wish], Sequence[str]], *, dry: bool) -> None:
+    def _preview(self, choice: LaunchChoice, question: Callable[[LaunchChoice], Sequence[str]], *, dry: bool) -> None:
         def ask() -> None:
-            try:
-                told, possible = list(question(wish)), True
-            except GibletError as error:
-                told, possible = [str(error)], False
-            self.post_message(self.Foreseen(wish, told, dry=dry, possible=possible))
+            outcome = attempt(lambda: list(question(choice)))
+            lines = outcome.value if outcome.value is not None else [outcome.error]
+            self.post_message(self.PreviewReady(choice, lines, dry=dry, possible=not outcome.error))
 
-        self.run_worker(ask, thread=True, group="foresee", exclusive=True)
+        self.run_worker(ask, thread=True, group="preview", exclusive=True, exit_on_error=False)
 
-    def on_launch_form_foreseen(self, message: Foreseen) -> None:
-        if message.wish != self.wish:
+    def on_launch_form_preview_ready(self, message: PreviewReady) -> None:
+        if message.choice != self.choice:
             return
-        ink = "" if message.possible else "$error"
-        can = ("The node can do this: Launch starts it.", "$success")
-        end = can if message.dry else ("Dry run asks the node.", MUTED)
-        shown = [join_parts((one, ink)) for told in message.lines for one in told.split("\n")]
-        shown += [join_parts(end)] if message.possible else []
-        self.query_one("#launch-lines", Static).update(Content("\n").join(shown))
+        style = "" if message.possible else "$error"
+        lines = [join_parts((row, style)) for line in message.lines for row in line.split("\n")]
+        answer = ("The node can run this: Launch starts it.", "$success bold")
+        hint = ("Press Dry run to ask the node.", MUTED)
+        if message.possible:
+            lines = [join_parts(answer if message.dry else hint), *lines]
+        self.query_one("#launch-lines", Static).update(Content("\n").join(lines))
+        self.query_one("#launch-preview", VerticalScroll).scroll_home(animate=False)
         self.query_one("#launch", Button).disabled = not (message.dry and message.possible)
 
     def on_button_pressed(self, event: Button.Pressed) -> None:
-        wish = self.wish
+        choice = self.choice
         if event.button.id == "cancel":
             self.dismiss(None)
-        elif wish is not None and event.button.id == "dry-run":
-            self.query_one("#launch-lines", Static).update(join_parts((f"Asking {wish.node}.", MUTED)))
-            self._ask(wish, self._actions.dry_run, dry=True)
+        elif choice is not None and event.button.id == "dry-run":
+            self.query_one("#launch-lines", Static).update(join_parts((f"Asking {choice.node}.", MUTED)))
+            self._preview(choice, self._actions.dry_run, dry=True)
         elif event.button.id == "launch":
-            self.dismiss(wish)
+            self.dismiss(choice)
 
 
 def _gpu_row(gpu: Gpu) -> Content:
-    return join_parts(
-        (f"{gpu.index}  ", "bold"),
-        f"{gpu.memory_used_gib:.0f}/{gpu.memory_total_gib:.0f} GiB  ",
-        (gpu.not_free or "free", "$warning" if gpu.not_free else "$success"),
-    )
+    processes = ", ".join(f"{user} (pid {pid}, {gib:.1f} GiB)" for pid, user, gib in gpu.processes)
+    words, style = ("free", "$success") if is_free(gpu) else (processes or gpu.not_free, "$warning")
+    memory = f"{gpu.memory_used_gib:.0f}/{gpu.memory_total_gib:.0f} GiB  "
+    return join_parts((f"{gpu.index}  ", "bold"), memory, (words, style))

@@ -1,4 +1,4 @@
-"""Characters drawn as shapes, for few fonts have braille, blocks and state glyphs, and none has them all alike. Pure.
+"""Draw characters as shapes: few fonts have braille, blocks and state glyphs, and no two draw them alike. Pure.
 
 A cell is 1 wide and 2 high, its origin in the upper left corner.
 """
@@ -30,13 +30,15 @@ class Box(NamedTuple):
 
 
 class Disc(NamedTuple):
-    """A circle: filled, or a ring of `ring` thickness, of which half says that the left half is filled too."""
+    """A circle."""
 
     x: float
     y: float
     radius: float
     ring: float = 0.0
+    """Thickness of a ring; 0 for a filled circle."""
     half: bool = False
+    """Whether the left half of a ring is filled."""
 
 
 class Stroke(NamedTuple):
@@ -51,7 +53,7 @@ Shape = Box | Disc | Stroke
 
 @cache
 def shapes(character: str) -> tuple[Shape, ...]:
-    """What a character is drawn with; nothing for one that a font draws."""
+    """Return the shapes of a character; nothing for one that a font draws."""
     code = ord(character) - BRAILLE
     if 0 <= code < 2**DOTS:
         places = (DOT_PLACES[bit] for bit in range(DOTS) if code >> bit & 1)
@@ -66,7 +68,7 @@ def shapes(character: str) -> tuple[Shape, ...]:
 
 
 def _dashes(count: int, thickness: float) -> tuple[Shape, ...]:
-    """So many dashes on the middle of the cell; a single one has no gap to the next cell."""
+    """Return `count` dashes in the middle of the cell; a single one has no gap to the next cell."""
     gap = GAP if count > 1 else 0.0
     wide, half = 1 / count, thickness / 2
     return tuple(Box(i * wide + gap / 2, MIDDLE - half, (i + 1) * wide - gap / 2, MIDDLE + half) for i in range(count))

@@ -1,4 +1,4 @@
-"""A picture as a PNG file's bytes, drawn with Pillow; text in JetBrains Mono, which a package of its own brings."""
+"""Write a picture as a PNG file, drawn with Pillow; text is in JetBrains Mono, which comes from a package."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
 
 CELL = 20
-"""A cell's width in pixels of the drawing, which is then halved: that smooths what Pillow draws with hard edges."""
+"""A cell's width in pixels of the drawing, which is then halved: that smooths the hard edges that Pillow draws."""
 SHRINK = 2
 FONT = 0.6
-"""A glyph's advance in JetBrains Mono, as a part of the font's size."""
+"""A glyph's advance in JetBrains Mono, as a fraction of the font's size."""
 BASELINE = 1.5
 MARGIN = 24
 BOLD, REGULAR = 700, 400
@@ -28,7 +28,7 @@ FONT_PACKAGE, FONT_FILE = "fontpkg_jetbrains_mono", "files/JetBrainsMono[wght].t
 
 
 def png_bytes(picture: Picture) -> bytes:
-    """The whole file. Raises ConfigError where Pillow or the font is not installed."""
+    """Return the bytes of the file. Raises ConfigError if Pillow or the font is not installed."""
     if find_spec("PIL") is None or find_spec(FONT_PACKAGE) is None:
         raise ConfigError("PNG files need Pillow and a font.", "pip install 'giblet[picture]', or --svg FILE")
     from PIL import Image, ImageDraw
@@ -57,13 +57,13 @@ def _font(bold: bool) -> FreeTypeFont:
 def _draw(pen: ImageDraw, run: Run, top: int) -> None:
     left = MARGIN + run.column * CELL
     pen.rectangle((left, top, left + run.width * CELL - 1, top + 2 * CELL - 1), fill=run.ground)
-    for one in run.text:
-        drawn = shapes(one)
-        for shape in drawn:
+    for character in run.text:
+        character_shapes = shapes(character)
+        for shape in character_shapes:
             _shape(pen, shape, left, top, run)
-        if not drawn and not one.isspace():
-            pen.text((left, top + BASELINE * CELL), one, run.ink, _font(run.bold), anchor="ls")
-        left += CELL * run._replace(text=one).width
+        if not character_shapes and not character.isspace():
+            pen.text((left, top + BASELINE * CELL), character, run.ink, _font(run.bold), anchor="ls")
+        left += CELL * run._replace(text=character).width
 
 
 def _shape(pen: ImageDraw, shape: Shape, left: int, top: int, run: Run) -> None:

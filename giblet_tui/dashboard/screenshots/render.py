@@ -1,7 +1,6 @@
-"""A run's screen, or one panel of it, as a picture: cells with their colours, taken without a terminal from the very
-application that people look at.
+"""Take a run's screen, or one panel of it, as a picture: cells with their colours, drawn by the dashboard itself.
 
-`svg` and `png` turn a picture into a file.
+No terminal is needed. `svg_text` and `png_bytes` turn a picture into a file.
 """
 
 from __future__ import annotations
@@ -22,19 +21,21 @@ from textual.strip import Strip
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.dashboard.app import DashboardApp
+from giblet_tui.dashboard.panes import PANES
+from giblet_tui.dashboard.screens.main import MainScreen
 from giblet_tui.dashboard.style import themes
-from giblet_tui.dashboard.widgets.panes import Panes
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
 
 Colour = tuple[int, int, int]
 FAINT = 0.5
-"""How much of its colour a dim text keeps against its ground."""
+"""How much of its colour a dim text keeps against its background."""
 
 
 class Run(NamedTuple):
-    """Neighbouring cells of one look, beginning at `column`."""
+    """Neighbouring cells of one look."""
 
     column: int
+    """Where they begin."""
     text: str
     ink: Colour
     ground: Colour
@@ -42,28 +43,29 @@ class Run(NamedTuple):
 
     @property
     def width(self) -> int:
-        """In cells: some characters take two."""
+        """Return the width in cells: some characters take two."""
         return cell_len(self.text)
 
 
 @dataclass(frozen=True)
 class Picture:
-    """Rows of runs; `ground` is what lies between and around them."""
+    """Rows of runs."""
 
     title: str
     columns: int
     rows: tuple[tuple[Run, ...], ...]
     ground: Colour
+    """The background between and around them."""
 
 
 class StaticSource:
-    """A source without news."""
+    """A source that posts nothing."""
 
     def start(self, post: Callable[[NodeSnapshot], None]) -> None:
-        """Nothing begins."""
+        """Begin nothing."""
 
     def close(self) -> None:
-        """Nothing ends."""
+        """End nothing."""
 
 
 def run_picture(
@@ -76,37 +78,58 @@ def run_picture(
     light: bool = False,
     clock: Callable[[], float] = time.time,
 ) -> Picture:
-    """One run of the fleet in so many cells. panel: the id of one pane, in all those cells; else the whole screen.
+    """Return a picture of one run of the fleet.
 
-    Raises ConfigError for a panel that there is none of.
+    Args:
+        fleet: All nodes.
+        run_id: The run that is shown.
+        columns: Width in cells.
+        rows: Height in cells.
+        panel: Id of a pane or name of a loss, which is drawn alone; empty for the whole screen.
+        light: Whether the light theme is used.
+        clock: Seconds since 1970.
+
+    Raises ConfigError if there is no such panel.
     """
     app = DashboardApp(StaticSource(), None, fleet, clock=clock, chosen=run_id)
     if light:
         app.theme = themes.LIGHT_THEME.name
-    taken: list[Picture] = []
-    known: list[str] = []
+    pictures: list[Picture] = []
+    names: list[str] = []
 
     async def take(pilot: Pilot[object]) -> None:
         await pilot.pause()
-        known.extend(pane.id or "" for pane in app.screen.query_one(Panes).children)
-        if panel in known:
-            app.screen.full = panel  # type: ignore[attr-defined]
-            await pilot.pause()
-        region = app.screen.query_one(f"#{panel}").region if panel in known else app.screen.region
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        names.extend([*(spec.id for spec in PANES), *(chart.component for chart in screen.charts.panels)])
+        region = screen.region
+        if panel in names:
+            region = await _show_alone(screen, panel, pilot)
         title = f"giblet: {run_id}{f', {panel}' if panel else ''}"
-        taken.append(picture_of(app.screen._compositor.render_strips(), region, title))
+        pictures.append(picture_of(screen._compositor.render_strips(), region, title))
         app.exit(0)
 
     app.run(headless=True, size=(columns, rows), auto_pilot=take)
-    if panel and panel not in known:
-        raise ConfigError(f"There is no panel {panel}{nearest(panel, known) or '.'}", f"One of: {', '.join(known)}")
-    return taken[0]
+    if panel and panel not in names:
+        raise ConfigError(f"There is no panel {panel}{nearest(panel, names) or '.'}", f"One of: {', '.join(names)}")
+    return pictures[0]
+
+
+async def _show_alone(screen: MainScreen, panel: str, pilot: Pilot[object]) -> Region:
+    """Show a pane or a loss alone and return its place on the screen."""
+    if any(spec.id == panel for spec in PANES):
+        screen.action_show_pane(panel)
+        await pilot.pause()
+        return screen.panes.pane(panel).region
+    screen.action_show_pane("losses", panel)
+    await pilot.pause()
+    return next(chart.region for chart in screen.charts.panels if chart.component == panel)
 
 
 def picture_of(strips: Sequence[Strip], region: Region, title: str) -> Picture:
-    """What a screen's strips show within a region of it."""
-    shown = [strip.crop(region.x, region.right) for strip in strips[region.y : region.bottom]]
-    rows = tuple(tuple(_runs(strip)) for strip in shown)
+    """Return what a screen's strips show within a region of it."""
+    cropped = [strip.crop(region.x, region.right) for strip in strips[region.y : region.bottom]]
+    rows = tuple(tuple(_runs(strip)) for strip in cropped)
     grounds = [run.ground for row in rows for run in row for _ in range(run.width)]
     ground = max(set(grounds), key=grounds.count, default=(0, 0, 0))
     return Picture(title, region.width, rows, ground)

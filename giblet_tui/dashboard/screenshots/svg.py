@@ -1,4 +1,4 @@
-"""A picture as an SVG file's text. Charts, bars and state glyphs are shapes, so no font can spoil them. Pure."""
+"""Write a picture as an SVG file. Charts, bars and state glyphs are shapes, so they need no font. Pure."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAMILY = "ui-monospace, SFMono-Regular, Menlo, Consolas, 'DejaVu Sans Mono', mon
 
 
 def svg_text(picture: Picture) -> str:
-    """The whole file. It asks no other host for anything."""
+    """Return the text of the file, which loads nothing from other hosts."""
     width, height = picture.columns * CELL_W + 2 * MARGIN, len(picture.rows) * CELL_H + 2 * MARGIN
     body = [piece for y, row in enumerate(picture.rows) for run in row for piece in _run(run, y, picture.ground)]
     return "\n".join(
@@ -38,7 +38,7 @@ def _run(run: Run, y: int, ground: Colour) -> Iterator[str]:
     if run.ground != ground:
         yield f'<rect x="{left}" y="{top}" width="{run.width * CELL_W}" height="{CELL_H}" fill="{_hex(run.ground)}"/>'
     yield from _words(run, top)
-    outlines = [_outline(shape, left + i * CELL_W, top) for i, one in enumerate(run.text) for shape in shapes(one)]
+    outlines = [_outline(shape, left + i * CELL_W, top) for i, char in enumerate(run.text) for shape in shapes(char)]
     filled = "".join(path for path, stroke in outlines if not stroke)
     if filled:
         yield f'<path d="{filled}" fill="{_hex(run.ink)}"/>'
@@ -48,8 +48,8 @@ def _run(run: Run, y: int, ground: Colour) -> Iterator[str]:
 
 
 def _words(run: Run, top: int) -> Iterator[str]:
-    """What a font draws: each word at its own place, as wide as its cells, so no other font moves the next one."""
-    text = "".join(" " if shapes(one) else one for one in run.text)
+    """Yield what a font draws: each word at its place, as wide as its cells, so that any font keeps the columns."""
+    text = "".join(" " if shapes(character) else character for character in run.text)
     at = 0
     for word in text.split(" "):
         if word:
@@ -66,7 +66,7 @@ def _cells(text: str) -> int:
 
 
 def _outline(shape: Shape, left: float, top: float) -> tuple[str, float]:
-    """Path data of a shape, and its stroke's thickness, 0 for one that is filled."""
+    """Return the path data of a shape, and the thickness of its stroke, 0 if it is filled."""
     if isinstance(shape, Box):
         x, y = left + shape.left * CELL_W, top + shape.top * CELL_W
         wide, high = (shape.right - shape.left) * CELL_W, (shape.bottom - shape.top) * CELL_W

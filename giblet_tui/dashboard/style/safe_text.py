@@ -1,4 +1,4 @@
-"""Text from nodes made into content that cannot act: no markup is read, no control character gets through."""
+"""Turn text from nodes into content that cannot act: no markup is read, no control character gets through."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ Part = str | tuple[str, str]
 
 
 def escape_line(text: str) -> str:
-    """The text on one line, at most `LONGEST` characters, with `�` for whatever could act on a terminal.
+    """Return the text on one line, at most `LONGEST` characters, with `�` for whatever could act on a terminal.
 
-    Snapshots are sanitised where they are made; this is the second lock on the same door.
+    Snapshots are sanitised where they are made; this check is independent of that one.
     """
     return UNSAFE.sub("�", text.replace("\t", "    ")[:LONGEST])
 
 
 def join_parts(*parts: Part) -> Content:
-    """One line of content from texts, each plain or with a style."""
+    """Build one line of content from texts, each plain or with a style."""
     safe: list[Part] = [escape_line(p) if isinstance(p, str) else (escape_line(p[0]), p[1]) for p in parts]
     return Content.assemble(*safe)
 
 
 def fit_parts(parts: Sequence[Part], width: int) -> Content:
-    """One line of the first parts that fit in `width` cells, each whole; the first is always there."""
-    shown = join_parts(*parts[:1])
+    """Build one line of the first parts that fit in `width` cells, each whole; the first is always included."""
+    content = join_parts(*parts[:1])
     for part in parts[1:]:
-        longer = shown + join_parts(part)
+        longer = content + join_parts(part)
         if longer.cell_length > width:
             break
-        shown = longer
-    return shown
+        content = longer
+    return content
 
 
 def clip_lines(lines: Sequence[Content], width: int, height: int) -> Content:
-    """At most `height` lines, each cut to `width` cells with an ellipsis."""
-    return Content("\n").join([one.truncate(width, ellipsis=True) for one in lines[:height]])
+    """Return at most `height` lines, each cut to `width` cells with an ellipsis."""
+    return Content("\n").join([line.truncate(width, ellipsis=True) for line in lines[:height]])
 
 
 def progress_bar(fraction: float, width: int) -> tuple[str, str]:
-    """A thin bar in two parts, what is done and what is left, to half a cell; fraction from 0 to 1."""
+    """Return the done and the remaining part of a thin bar, to half a cell; fraction is from 0 to 1."""
     halves = round(max(0.0, min(1.0, fraction)) * width * 2)
     done = "━" * (halves // 2) + "╸" * (halves % 2)
     return done, "─" * (width - len(done))

@@ -1,12 +1,13 @@
-"""What everything looks like on every screen: one colour and one dash per component, a glyph per state.
+"""Colours, glyphs and line samples, the same on every screen.
 
-Colours are the xterm-256 entries nearest to the Okabe-Ito palette (Okabe and Ito 2008), exact in any 256-colour
-terminal; on light themes the darker entry of the same hue. No colour carries a meaning alone: a dash, a glyph or a word
-says the same.
+A component's colour and dash follow from its position in the run's configuration, so any name works. Colours are the
+xterm-256 entries nearest to the Okabe-Ito palette (Okabe and Ito 2008) and three more hues; light themes use the darker
+entry of the same hue. No colour carries a meaning alone: a dash, a glyph or a word says the same.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Literal, cast
 
@@ -14,44 +15,36 @@ from giblet_train.diagnosis.criterion_verdict import Status
 from giblet_train.schema.health import GLYPHS, State
 
 LineKind = Literal["train", "validation", "replaced"]
+KINDS: tuple[LineKind, ...] = ("train", "validation", "replaced")
 
-LABELS = {"total": "total", "fmri": "fMRI", "video": "video", "audio": "audio", "text": "text"}
-SAMPLES = {"total": "━━", "fmri": "━━", "video": "╍╍", "audio": "┅┅", "text": "╸╸"}
+LABELS = {"fmri": "fMRI"}
+"""Names that are not written as in the configuration."""
+TOTAL_SAMPLE = "━━"
+SAMPLES = ("━━", "╍╍", "┅┅", "╸╸")
 
-DARK: dict[tuple[str, LineKind], str] = {
-    ("total", "train"): "#d0d0d0",
-    ("total", "validation"): "#ffffff",
-    ("total", "replaced"): "#767676",
-    ("fmri", "train"): "#d75f00",
-    ("fmri", "validation"): "#ffaf87",
-    ("fmri", "replaced"): "#875f5f",
-    ("video", "train"): "#5fafd7",
-    ("video", "validation"): "#afd7ff",
-    ("video", "replaced"): "#5f5f87",
-    ("audio", "train"): "#d7af00",
-    ("audio", "validation"): "#ffd787",
-    ("audio", "replaced"): "#87875f",
-    ("text", "train"): "#00af87",
-    ("text", "validation"): "#87d7af",
-    ("text", "replaced"): "#5f8787",
+TOTAL_HUE = {True: ("#d0d0d0", "#ffffff", "#767676"), False: ("#444444", "#000000", "#a8a8a8")}
+"""Colours of the total on a dark and on a light theme, in the order of `KINDS`."""
+HUES: dict[bool, tuple[tuple[str, str, str], ...]] = {
+    True: (
+        ("#d75f00", "#ffaf87", "#875f5f"),
+        ("#5fafd7", "#afd7ff", "#5f5f87"),
+        ("#d7af00", "#ffd787", "#87875f"),
+        ("#00af87", "#87d7af", "#5f8787"),
+        ("#d787af", "#ffafd7", "#875f87"),
+        ("#5fd7d7", "#afffff", "#5f8787"),
+        ("#afaf5f", "#d7d7af", "#5f5f00"),
+    ),
+    False: (
+        ("#d75f00", "#870000", "#d7afaf"),
+        ("#0087d7", "#00005f", "#afafd7"),
+        ("#af8700", "#5f5f00", "#d7d7af"),
+        ("#00875f", "#005f00", "#afd7d7"),
+        ("#af5f87", "#5f005f", "#d7afd7"),
+        ("#008787", "#005f5f", "#afd7d7"),
+        ("#5f5f00", "#303000", "#d7d7af"),
+    ),
 }
-LIGHT: dict[tuple[str, LineKind], str] = {
-    ("total", "train"): "#444444",
-    ("total", "validation"): "#000000",
-    ("total", "replaced"): "#a8a8a8",
-    ("fmri", "train"): "#d75f00",
-    ("fmri", "validation"): "#870000",
-    ("fmri", "replaced"): "#d7afaf",
-    ("video", "train"): "#0087d7",
-    ("video", "validation"): "#00005f",
-    ("video", "replaced"): "#afafd7",
-    ("audio", "train"): "#af8700",
-    ("audio", "validation"): "#5f5f00",
-    ("audio", "replaced"): "#d7d7af",
-    ("text", "train"): "#00875f",
-    ("text", "validation"): "#005f00",
-    ("text", "replaced"): "#afd7d7",
-}
+"""Colours of the components by position, in the order of `KINDS`; further components start over."""
 INK: dict[bool, dict[str, str]] = {
     True: {
         "faint": "#585858",
@@ -95,22 +88,33 @@ MUTED = "$foreground 60%"
 
 
 def state_style(state: str) -> str:
-    """The style of a state; of one that this version does not know, that of no news."""
+    """Return the style of a state; a state that this version does not know is muted."""
     return STATE_STYLES.get(cast(State, state), MUTED)
 
 
 def glyph(state: str) -> str:
-    """The glyph of a state; a question mark for one that this version does not know."""
+    """Return the glyph of a state; a question mark for a state that this version does not know."""
     return GLYPHS.get(cast(State, state), "?")
 
 
-def colour(component: str, kind: LineKind = "train", *, dark: bool = True) -> str:
-    """The colour of a component's line, as #rrggbb."""
-    return (DARK if dark else LIGHT)[component, kind]
+def label(component: str) -> str:
+    """Return the name of a component as screens write it."""
+    return LABELS.get(component, component)
+
+
+def sample(component: str, components: tuple[str, ...]) -> str:
+    """Return two cells of a component's line, dashed by its position."""
+    return SAMPLES[components.index(component) % len(SAMPLES)] if component in components else TOTAL_SAMPLE
 
 
 @cache
-def styles(*, dark: bool) -> dict[str, str]:
-    """Every style name that a chart uses, with its colour: `fmri train`, `faint`, `cursor` and so on."""
-    lines = {f"{component} {kind}": value for (component, kind), value in (DARK if dark else LIGHT).items()}
-    return lines | INK[dark]
+def line_colors(components: tuple[str, ...], *, dark: bool) -> Mapping[str, str]:
+    """Return every style name that a chart uses with its colour as #rrggbb.
+
+    Names are `fmri train`, `total validation` and so on for lines, and the keys of `INK` for everything else.
+    """
+    hues = HUES[dark]
+    colors = dict(zip((f"total {kind}" for kind in KINDS), TOTAL_HUE[dark], strict=True))
+    for index, component in enumerate(components):
+        colors |= {f"{component} {kind}": hues[index % len(hues)][place] for place, kind in enumerate(KINDS)}
+    return colors | INK[dark]

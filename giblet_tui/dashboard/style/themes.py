@@ -1,4 +1,4 @@
-"""giblet's own two themes, in exact xterm-256 colours, and the order in which the theme key goes through them."""
+"""The two themes of giblet in exact xterm-256 colours, and the order in which the theme key selects themes."""
 
 from __future__ import annotations
 

@@ -1,62 +1,161 @@
-"""Charts side by side that look through one lens: its keys, and the mouse over any of them."""
+"""The loss charts side by side: one panel for the total and one for each component, all with one viewport."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import ClassVar
 
+from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Container
+from textual.geometry import NULL_OFFSET, NULL_SPACING, Region, Size
+from textual.layout import ArrangeResult, Layout, WidgetPlacement
 from textual.message import Message
 from textual.reactive import reactive
+from textual.widget import Widget
 
 from giblet_tui.dashboard.charts.viewport import Viewport
+from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.widgets.loss_chart import LossPanel
 
 PAN, STEP = 0.2, 0.02
+PANEL_CELLS, PANEL_ROWS = 25, 6
+"""The least size of a panel; where not all have it, only the total is shown."""
+PROPORTIONS = 4.5
+"""Cells per row of a panel that is easy to read."""
+GUTTER = 1
+TOTAL = "total"
+DEFAULT_COMPONENTS = ("fmri", "video", "audio", "text")
+"""Panels to show before the first run is known."""
+
+CHART_BINDINGS: list[BindingType] = [
+    Binding("left,h", "shift(-1)", "earlier, or crosshair left", id="earlier"),
+    Binding("right,l", "shift(1)", "later, or crosshair right", id="later"),
+    Binding("plus,equals_sign", "zoom(0.5)", "zoom in", id="zoom_in"),
+    Binding("minus", "zoom(2.0)", "zoom out", id="zoom_out"),
+    Binding("0", "whole", "whole run", id="whole_run"),
+    Binding("x", "cross", "crosshair", id="crosshair"),
+    Binding("a", "axis", "x axis: step, epoch, time", id="x_axis"),
+    Binding("L", "log_axis", "log y axis", id="log_axis"),
+    Binding("right_square_bracket", "smooth(1)", "smooth more", id="smooth_more"),
+    Binding("left_square_bracket", "smooth(-1)", "smooth less", id="smooth_less"),
+]
 
 
-class Charts(Container):
-    """Holds loss panels, among others."""
+class ChartKeys:
+    """Actions of `CHART_BINDINGS` for a widget that holds the charts, or is the charts."""
 
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("left,h", "shift(-1)", "earlier, or crosshair left"),
-        Binding("right,l", "shift(1)", "later, or crosshair right"),
-        Binding("plus,equals_sign", "zoom(0.5)", "zoom in"),
-        Binding("minus", "zoom(2.0)", "zoom out"),
-        Binding("0", "whole", "whole run"),
-        Binding("x", "cross", "crosshair"),
-        Binding("a", "axis", "x axis: step, epoch, time"),
-        Binding("L", "log_axis", "log y axis"),
-        Binding("right_square_bracket", "smooth(1)", "smooth more"),
-        Binding("left_square_bracket", "smooth(-1)", "smooth less"),
-    ]
+    @property
+    def charts(self) -> Charts:
+        """Return the charts that the keys act on."""
+        raise NotImplementedError
+
+    def action_shift(self, by: int) -> None:
+        lens = self.charts.lens
+        self.charts.lens = lens.move_cursor(by * STEP) if lens.cursor is not None else lens.panned(by * PAN)
+
+    def action_zoom(self, factor: float) -> None:
+        self.charts.lens = self.charts.lens.zoomed(factor)
+
+    def action_whole(self) -> None:
+        self.charts.lens = self.charts.lens.show_all()
+
+    def action_cross(self) -> None:
+        self.charts.lens = self.charts.lens.toggle_cursor()
+
+    def action_axis(self) -> None:
+        self.charts.lens = self.charts.lens.other_axis()
+
+    def action_log_axis(self) -> None:
+        self.charts.lens = replace(self.charts.lens, log=not self.charts.lens.log)
+
+    def action_smooth(self, by: int) -> None:
+        self.charts.lens = self.charts.lens.smoother(by)
+
+
+class PanelLayout(Layout):
+    """Puts the panels in rows of similar length."""
+
+    name = "panels"
+
+    def arrange(self, parent: Widget, children: list[Widget], size: Size, greedy: bool = True) -> ArrangeResult:
+        only = parent.only if isinstance(parent, Charts) else ""
+        panels = [child for child in children if child.id == only] or children
+        regions = panel_regions(len(panels), size)
+        return [
+            WidgetPlacement(region, NULL_OFFSET, NULL_SPACING, child)
+            for child, region in zip(panels, regions, strict=False)
+        ]
+
+
+class Charts(ChartKeys, Container):
+    """Holds the loss panels of a run; the components are those of the run's configuration."""
+
+    BINDINGS: ClassVar[list[BindingType]] = CHART_BINDINGS
 
     lens: reactive[Viewport] = reactive(Viewport(), repaint=False)
-
-    def reset_view(self) -> None:
-        """Look at all of another run, with scale and smoothing as they are."""
-        self.lens = replace(self.lens, share=1.0, end=None, cursor=None)
+    only: reactive[str] = reactive("", repaint=False)
+    """The panel that is shown alone; empty for all of them."""
+    view: reactive[RunView | None] = reactive(None, repaint=False)
 
     class Crossed(Message):
-        """The crosshair stands at a step, or nowhere any more (None)."""
+        """The crosshair moved to a step, or was switched off (None)."""
 
         def __init__(self, step: int | None) -> None:
             super().__init__()
             self.step = step
 
-    def watch_lens(self, old: Viewport, new: Viewport) -> None:
-        for panel in self.query(LossPanel):
-            panel.lens = new
-        if new.cursor != old.cursor:
-            first = self.query(LossPanel).first()
-            self.post_message(self.Crossed(None if new.cursor is None else first.step_at(new.cursor)))
+    def __init__(self, components: Sequence[str] = DEFAULT_COMPONENTS, id: str | None = None) -> None:
+        super().__init__(id=id)
+        self._components = tuple(components)
+        self._layout = PanelLayout()
+
+    @property
+    def layout(self) -> Layout:
+        return self._layout
+
+    @property
+    def charts(self) -> Charts:
+        return self
+
+    @property
+    def panels(self) -> list[LossPanel]:
+        """Return all panels, the total first."""
+        return list(self.query(LossPanel))
+
+    def compose(self) -> ComposeResult:
+        for name in (TOTAL, *self._components):
+            yield LossPanel(name)
+
+    def reset_view(self) -> None:
+        """Show all of another run, with scale and smoothing as they are."""
+        self.lens = replace(self.lens, share=1.0, end=None, cursor=None)
 
     def set_cursor(self, step: int) -> None:
-        """Set the crosshair at a step, where the charts have records."""
-        part = self.query(LossPanel).first().part_of(step)
-        if part is not None:
-            self.lens = self.lens.center_on(part)
+        """Set the crosshair at a step, if the charts have records of it."""
+        place = self.panels[0].axis_fraction_of(step)
+        if place is not None:
+            self.lens = self.lens.center_on(place)
+
+    def watch_view(self, view: RunView | None) -> None:
+        if view is not None and view.components != self._components:
+            self._replace_panels(view.components)
+        for panel in self.panels:
+            panel.view = view
+
+    def watch_lens(self, old: Viewport, new: Viewport) -> None:
+        for panel in self.panels:
+            panel.lens = new
+        if new.cursor != old.cursor:
+            self.post_message(self.Crossed(None if new.cursor is None else self.panels[0].step_at(new.cursor)))
+
+    def watch_only(self) -> None:
+        self._show_panels()
+
+    def on_resize(self) -> None:
+        self._show_panels()
 
     def on_loss_panel_zoomed(self, message: LossPanel.Zoomed) -> None:
         self.lens = self.lens.zoomed(message.factor, self.lens.to_axis_fraction(message.around))
@@ -67,24 +166,60 @@ class Charts(Container):
     def on_loss_panel_pointed(self, message: LossPanel.Pointed) -> None:
         self.lens = self.lens.with_cursor_at(message.around)
 
-    def action_shift(self, by: int) -> None:
-        self.lens = self.lens.move_cursor(by * STEP) if self.lens.cursor is not None else self.lens.panned(by * PAN)
+    def _replace_panels(self, components: tuple[str, ...]) -> None:
+        """Show the panels of another run's components, in their order; those that both have stay."""
+        order = {name: place for place, name in enumerate((TOTAL, *components))}
+        self._components = components
+        for panel in self.panels:
+            if panel.component not in order:
+                panel.remove()
+        present = {panel.component for panel in self.panels}
+        added = [LossPanel(name, lens=self.lens) for name in order if name not in present]
+        if added:
+            self.mount(*added)
+            self.sort_children(key=lambda child: order.get(getattr(child, "component", ""), len(order)))
+        self.call_after_refresh(self._show_panels)
 
-    def action_zoom(self, factor: float) -> None:
-        self.lens = self.lens.zoomed(factor)
+    def _show_panels(self) -> None:
+        """Hide the panels without room, so that the focus does not go to them."""
+        if not self.is_mounted:
+            return
+        panels = [panel for panel in self.panels if panel.component == self.only] or self.panels
+        count = len(panel_regions(len(panels), self.size))
+        for panel in self.panels:
+            panel.display = panel in panels[:count]
+        self.refresh(layout=True)
 
-    def action_whole(self) -> None:
-        self.lens = self.lens.show_all()
 
-    def action_cross(self) -> None:
-        self.lens = self.lens.toggle_cursor()
+def panel_regions(n_panels: int, size: Size) -> list[Region]:
+    """Return the places of the panels in rows of similar length, later rows the longer; only the first if cramped.
 
-    def action_axis(self) -> None:
-        self.lens = self.lens.other_axis()
+    Of the numbers of rows in which each panel has its least size, the one with the best proportions is used.
+    """
+    feasible = [
+        n_rows
+        for n_rows in range(1, n_panels + 1)
+        if size.width // -(-n_panels // n_rows) >= PANEL_CELLS and size.height // n_rows >= PANEL_ROWS
+    ]
+    if not feasible:
+        return [Region(0, 0, size.width, size.height)]
+    return _grid(n_panels, min(feasible, key=lambda n_rows: _distortion(n_panels, n_rows, size)), size)
 
-    def action_log_axis(self) -> None:
-        self.lens = replace(self.lens, log=not self.lens.log)
 
-    def action_smooth(self, by: int) -> None:
-        self.lens = self.lens.smoother(by)
-        self.notify(f"smoothing {self.lens.decay:g}" if self.lens.decay else "no smoothing", timeout=2)
+def _distortion(n_panels: int, n_rows: int, size: Size) -> float:
+    """Return how far the proportions of the narrowest panel are from the best ones."""
+    cells, rows = size.width / -(-n_panels // n_rows), size.height / n_rows
+    return abs(math.log(cells / rows / PROPORTIONS))
+
+
+def _grid(n_panels: int, n_rows: int, size: Size) -> list[Region]:
+    regions: list[Region] = []
+    lines = [round(row * size.height / n_rows) for row in range(n_rows + 1)]
+    for row in range(n_rows):
+        n_columns = (n_panels + row) // n_rows
+        edges = [round(column * (size.width + GUTTER) / n_columns) for column in range(n_columns + 1)]
+        regions += [
+            Region(edges[column], lines[row], edges[column + 1] - GUTTER - edges[column], lines[row + 1] - lines[row])
+            for column in range(n_columns)
+        ]
+    return regions

@@ -1,10 +1,14 @@
-"""The hardware pane: the node's GPUs, whose processes hold them, and the node's memory and disk."""
+"""The hardware pane: the node's GPUs with column headings, who holds them, and the node's memory and disk."""
 
 from __future__ import annotations
+
+import textwrap
+from typing import ClassVar
 
 from textual.content import Content
 
 from giblet_tui.dashboard.model.gpu_history import spark
+from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import Part, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
@@ -12,63 +16,111 @@ from giblet_tui.monitor.snapshots import Gpu, NodeFacts
 
 HOT_C = 85.0
 LOW_DISK_GIB = 20.0
-FEW_CELLS, WIDE_CELLS = 30, 58
-BAR_CELLS, HOLDER_CELLS = 14, 16
-HOST_ROWS = 3
+FEW_CELLS, WIDE_CELLS = 30, 60
+BAR_CELLS, HOLDER_CELLS = 14, 18
+HOST_ROWS, NOTE_ROWS, RULE = 3, 2, 1
+GPU_CELLS, NODE_CELLS = 32, 26
+"""Cells of the pane as a side column, with GPUs and without."""
 
-Lately = tuple[float | None, ...]
+Utilisations = tuple[float | None, ...]
 
 
 class Hardware(Pane):
-    """A row or two per GPU by width; on a node without GPUs the reason, and what it has instead."""
+    """One or two rows per GPU, depending on the width; on a node without GPUs the reason, and what it has instead."""
+
+    TICKS: ClassVar[bool] = True
 
     def title(self) -> Content:
         if self.view is None:
             return join_parts(("hardware", "bold"))
         return join_parts(("hardware  ", "bold"), (self.view.node.node, styles.MUTED))
 
+    def size_hint(self, width: int) -> SizeHint | None:
+        if self.view is None:
+            return None
+        n_gpus = len(self.view.node.facts.gpus)
+        least = RULE + HOST_ROWS + (1 + n_gpus if n_gpus else NOTE_ROWS)
+        return SizeHint(GPU_CELLS if n_gpus else NODE_CELLS, (1, least, least + n_gpus), 1)
+
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
         facts = self.view.node.facts
         if height == 1:
-            return [_in_one_row(facts)]
-        roomy = height >= 2 * len(facts.gpus) + HOST_ROWS
-        lately = self.view.gpus
-        cards = [row for gpu in facts.gpus for row in _card(gpu, width, roomy, lately.get(gpu.uuid, ()))]
+            return [_in_one_row(facts, width)]
         if not facts.gpus:
-            cards = [join_parts("no GPUs  ", (facts.gpu_note, styles.MUTED))]
-        return [*cards, *_host(facts)]
+            reason = textwrap.wrap(f"no GPUs: {facts.gpu_note}" if facts.gpu_note else "no GPUs", max(1, width))
+            return [*(join_parts((line, styles.MUTED)) for line in reason), *_host(facts)]
+        two_rows = height >= 1 + 2 * len(facts.gpus) + HOST_ROWS
+        utilisations, cells = self.view.gpus, _memory_cells(facts.gpus, width)
+        rows = [r for gpu in facts.gpus for r in _gpu_rows(gpu, width, cells, two_rows, utilisations.get(gpu.uuid, ()))]
+        return [_headings(facts.gpus, width), *rows, *_host(facts)]
 
 
-def _card(gpu: Gpu, width: int, roomy: bool, lately: Lately) -> list[Content]:
-    """One GPU in a row; what holds it and what it did lately in a second one, or on the same where it is wide."""
+def is_free(gpu: Gpu) -> bool:
+    """Return True if a run may take the GPU now: the judgement of the node's agent, which the launcher shares."""
+    return not gpu.not_free
+
+
+def free_gpus(facts: NodeFacts) -> int:
+    """Return how many GPUs a run may take now."""
+    return sum(is_free(gpu) for gpu in facts.gpus)
+
+
+def holder_words(gpu: Gpu) -> str:
+    """Return who holds a GPU in few cells: users with pids, else why it is not free, else `free`."""
+    holders = ", ".join(f"{user} {pid}" for pid, user, _ in gpu.processes)
+    return "free" if is_free(gpu) else holders or gpu.not_free
+
+
+def _memory_cells(gpus: tuple[Gpu, ...], width: int) -> int:
+    """Return the cells of `42/48`, 0 where the bar alone has room."""
+    if width < FEW_CELLS:
+        return 0
+    return max(len(_memory(gpu)) for gpu in gpus)
+
+
+def _memory(gpu: Gpu) -> str:
+    return f"{gpu.memory_used_gib:.0f}/{gpu.memory_total_gib:.0f}"
+
+
+def _bar_cells(width: int, memory_cells: int) -> int:
+    return BAR_CELLS if width >= WIDE_CELLS else max(4, width - 13 - memory_cells - bool(memory_cells))
+
+
+def _headings(gpus: tuple[Gpu, ...], width: int) -> Content:
+    """Return the names of the columns, at their places in `_gpu_rows`."""
+    memory_cells = _memory_cells(gpus, width)
+    memory = f"{'memory GiB' if memory_cells else 'memory':<{_bar_cells(width, memory_cells)}}"
+    memory = memory[: _bar_cells(width, memory_cells)]
+    wide = width >= WIDE_CELLS
+    gap = " " * (memory_cells + bool(memory_cells))
+    return join_parts((f"# {memory}{gap} {'load':>4} {'temp':>4}{'  used by' if wide else ''}", styles.MUTED))
+
+
+def _gpu_rows(gpu: Gpu, width: int, memory_cells: int, two_rows: bool, utilisations: Utilisations) -> list[Content]:
+    """Return a GPU in one row; who holds it and its recent load in a second one, or on the same where it is wide."""
     used = gpu.memory_used_gib / gpu.memory_total_gib if gpu.memory_total_gib else 0.0
-    heat = f"{gpu.temperature:.0f}°" if gpu.temperature is not None else "–"
+    temperature = f"{gpu.temperature:.0f}°" if gpu.temperature is not None else "–"
     load = f"{gpu.utilisation:.0f}%" if gpu.utilisation is not None else "–"
     hot = gpu.temperature is not None and gpu.temperature >= HOT_C
-    memory = f" {gpu.memory_used_gib:>3.0f}/{gpu.memory_total_gib:.0f}" if width >= FEW_CELLS else ""
     wide = width >= WIDE_CELLS
-    done, rest = progress_bar(used, BAR_CELLS if wide else max(4, width - 13 - len(memory)))
+    bar, rest = progress_bar(used, _bar_cells(width, memory_cells))
     first: list[Part] = [
         (f"{gpu.index} ", "bold"),
-        (done, "$accent"),
+        (bar, "$accent"),
         (rest, styles.MUTED),
-        (f"{memory} GiB" if wide else memory, styles.MUTED),
+        (f" {_memory(gpu):>{memory_cells}}" if memory_cells else "", styles.MUTED),
         f" {load:>4}",
-        (f" {heat:>4}", "$error bold" if hot else styles.MUTED),
+        (f" {temperature:>4}", "$error bold" if hot else styles.MUTED),
     ]
-    holders = _holders(gpu)
-    ink = styles.MUTED if gpu.not_free else "$success"
+    holders = holder_words(gpu)
+    style = "$success" if is_free(gpu) else styles.MUTED
     if wide:
-        shown = spark(lately, width - WIDE_CELLS)
-        return [join_parts(*first, (f"  {holders[:HOLDER_CELLS]:<{HOLDER_CELLS}} ", ink), (shown, "$accent"))]
+        recent = spark(utilisations, width - WIDE_CELLS)
+        return [join_parts(*first, (f"  {holders[:HOLDER_CELLS]:<{HOLDER_CELLS}} ", style), (recent, "$accent"))]
     room = width - len(holders) - 4
-    below = join_parts((f"  {holders}", ink), (f"  {spark(lately, room)}", "$accent"))
-    return [join_parts(*first), below] if roomy else [join_parts(*first)]
-
-
-def _holders(gpu: Gpu) -> str:
-    return ", ".join(f"{user} {pid}" for pid, user, _ in gpu.processes) or gpu.not_free or "free"
+    below = join_parts((f"  {holders}", style), (f"  {spark(utilisations, room)}", "$accent"))
+    return [join_parts(*first), below] if two_rows else [join_parts(*first)]
 
 
 def _host(facts: NodeFacts) -> list[Content]:
@@ -77,27 +129,29 @@ def _host(facts: NodeFacts) -> list[Content]:
     used = facts.ram_total_gib - facts.ram_available_gib
     disk = "$error bold" if facts.disk_free_gib < LOW_DISK_GIB else ""
     return [
-        join_parts(("cpu  ", styles.MUTED), f"load {facts.load_1m:.1f} on {facts.n_cpus}"),
+        join_parts(("cpu  ", styles.MUTED), f"load {facts.load_1m:.1f} on {facts.n_cpus} cores"),
         join_parts(("ram  ", styles.MUTED), f"{used:,.0f} of {facts.ram_total_gib:,.0f} GiB"),
         join_parts(("disk ", styles.MUTED), (f"{facts.disk_free_gib:,.0f} GiB free", disk)),
     ]
 
 
-def _in_one_row(facts: NodeFacts) -> Content:
+def _in_one_row(facts: NodeFacts, width: int) -> Content:
     if not facts.gpus:
-        return join_parts(
-            ("no GPUs", styles.MUTED),
-            f"  load {facts.load_1m:.1f} on {facts.n_cpus} cpus",
-            f"  ram {facts.ram_available_gib:,.0f} GiB free  disk {facts.disk_free_gib:,.0f} GiB free",
-        )
+        ram = f"  ram {facts.ram_available_gib:,.0f} GiB free  disk {facts.disk_free_gib:,.0f} GiB free"
+        return join_parts(("no GPUs", styles.MUTED), f"  load {facts.load_1m:.1f} on {facts.n_cpus} cores", ram)
     cells = spark(tuple(100 * g.memory_used_gib / max(g.memory_total_gib, 1e-9) for g in facts.gpus), len(facts.gpus))
-    busiest = max((g.temperature for g in facts.gpus if g.temperature is not None), default=None)
-    heat: Part = (f"  hottest {busiest:.0f}°" if busiest is not None else "", styles.MUTED)
-    return join_parts(
-        ("GPU memory ", styles.MUTED), (cells, "$accent"), f"  {free_gpus(facts)} of {len(facts.gpus)} free", heat
-    )
-
-
-def free_gpus(facts: NodeFacts) -> int:
-    """Return how many GPUs a run could take now."""
-    return sum(not gpu.not_free for gpu in facts.gpus)
+    hottest = max((g.temperature for g in facts.gpus if g.temperature is not None), default=None)
+    loads = [g.utilisation for g in facts.gpus if g.utilisation is not None]
+    parts: list[Part] = [
+        ("GPU memory ", styles.MUTED),
+        (cells, "$accent"),
+        f"  {free_gpus(facts)} of {len(facts.gpus)} free",
+        (f"  mean load {sum(loads) / len(loads):.0f}%" if loads else "", styles.MUTED),
+        (f"  hottest {hottest:.0f}°" if hottest is not None else "", styles.MUTED),
+        (f"  disk {facts.disk_free_gib:,.0f} GiB free", styles.MUTED),
+    ]
+    row = join_parts(*parts[:4])
+    for part in parts[4:]:
+        longer = row + join_parts(part)
+        row = longer if longer.cell_length <= width else row
+    return row

@@ -1,27 +1,42 @@
-"""The run's line at the top: state in glyph and word, where, how far, how long still, and its verdict."""
+"""The run's line at the top: state, age of the last step if late, name, progress, time left, verdict; then problems."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar
 
 from textual.content import Content
 
 from giblet_train.schema.health import duration
-from giblet_tui.dashboard.model.run_view import RunView, epoch_words, health_now, open_alerts, state_words
+from giblet_tui.dashboard.model.problem import Problem, problem_of
+from giblet_tui.dashboard.model.run_status import (
+    epoch_words,
+    health_now,
+    is_evaluating,
+    late_step_words,
+    state_words,
+    verdict_words,
+)
+from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
-from giblet_tui.dashboard.widgets.verdict import verdict_word
 from giblet_tui.monitor.snapshots import nodes_of
 
 BAR = 12
-ROOMY = 90
+TALL_ENOUGH = 20
+"""Rows of the screen from which problems have rows of their own."""
+
+
+Segment = tuple[int, Part]
+"""A part of the row, and how dispensable it is; 0 is always shown."""
 
 
 class RunHeader(Pane, can_focus=False):
-    """One row about the chosen run; a second, tinted one for the worst that there is to know now."""
+    """One row about the chosen run; one or two more, tinted, for the worst current problem and its remedy."""
+
+    TICKS: ClassVar[bool] = True
 
     def __init__(self, clock: Callable[[], float] = time.time) -> None:
         super().__init__(id="header")
@@ -31,80 +46,98 @@ class RunHeader(Pane, can_focus=False):
         return Content()
 
     def update_content(self) -> None:
-        self.set_class(self.view is not None and self._trouble(self.view) is not None, "-trouble")
+        self._set_height()
         super().update_content()
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
-        trouble = self._trouble(self.view)
-        if trouble is None or height == 1:
-            return [self._state(self.view, width, trouble)]
-        return [self._state(self.view, width, trouble, told=False), problem_bar(trouble, width)]
+        problem = problem_of(self.view, self._clock())
+        if problem is None or height == 1:
+            return [self._state(self.view, width, problem, has_bar=False)]
+        return [self._state(self.view, width, problem, has_bar=True), *problem_bar(problem, width, height - 1)]
 
-    def _state(self, view: RunView, width: int, trouble: Problem | None, *, told: bool = True) -> Content:
-        """The run in one row; told: what is wrong with it too, for there is no second row."""
+    def _set_height(self) -> None:
+        """Take a row for a problem on a tall screen, and a second one where the remedy needs it."""
+        width = max(1, self.size.width)
+        problem = problem_of(self.view, self._clock()) if self.view is not None else None
+        has_room = problem is not None and self.is_mounted and self.screen.size.height >= TALL_ENOUGH
+        n_rows = len(problem_bar(problem, width, 2)) if problem is not None and has_room else 0
+        self.set_class(n_rows == 1, "-problem")
+        self.set_class(n_rows == 2, "-long-problem")
+
+    def _state(self, view: RunView, width: int, problem: Problem | None, *, has_bar: bool) -> Content:
+        """Return the run in one row, with its problem if that has no row of its own (has_bar).
+
+        If the row is too short, what is least important is left out whole: see `_fit`.
+        """
         now = self._clock()
         health = health_now(view.run, view.node, now)
-        ink = styles.state_style(health.state)
-        parts: list[Part] = [(f"{styles.glyph(health.state)} {state_words(health, view.node, now)} ", f"{ink} bold")]
-        where = ",".join(nodes_of(view.run)) or view.node.node
-        parts += [(view.run.run.name, "bold"), (f" {view.run.run.run_id[-4:]} on {where}", styles.MUTED)]
-        if epochs := epoch_words(view.run):
-            parts.append(f"  epoch {epochs}")
-        parts += self._progress(view, width)
-        if view.verdict is not None:
-            parts += ["  ", *verdict_word(view.verdict, health)]
-        if trouble is not None and told:
-            parts.append((f"  {trouble.glyph} {trouble.sentence}", trouble.style))
-        elif trouble is None and (health.state not in ("running", "finished") or width >= ROOMY):
-            parts.append((f"  {health.sentence}", styles.MUTED))
-        return join_parts(*parts)
+        style = styles.state_style(health.state)
+        late = late_step_words(view.run, view.node, now)
+        epochs = epoch_words(view.run)
+        verdict = verdict_words(view.judgement.verdict, view.run, health)
+        segments: list[Segment] = [
+            (0, (f"{styles.glyph(health.state)} {state_words(health, view.node, now)} ", f"{style} bold")),
+            (0, (f"{late.text}  ", late.style) if late is not None else ""),
+            (0, (view.run.run.name, "bold")),
+            (4, (f" {view.run.run.run_id[-4:]}", styles.MUTED)),
+            (5, (f" on {','.join(nodes_of(view.run)) or view.node.node}", styles.MUTED)),
+            (2, f"  epoch {epochs}" if epochs else ""),
+            *self._progress(view, health.state),
+            (1, (f"  {verdict.text}" if verdict.text else "", verdict.style)),
+        ]
+        if problem is not None and not has_bar:
+            segments.append((0, (f"  {problem.glyph} {problem.sentence}", problem.style)))
+        elif (problem is None or health.sentence not in problem.sentence) and (late is None or not health.live):
+            segments.append((7, (f"  {health.sentence}", styles.MUTED)))
+        return _fit(segments, width)
 
-    def _progress(self, view: RunView, width: int) -> list[Part]:
+    def _progress(self, view: RunView, state: str) -> list[Segment]:
         plan = view.run.plan_record
         if plan is None or not view.run.steps:
             return []
         done = view.run.steps[-1].step + 1
-        parts: list[Part] = []
-        if width >= ROOMY:
-            behind, ahead = progress_bar(done / max(1, plan.total_steps), BAR)
-            parts += ["  ", (behind, "$accent"), (ahead, styles.MUTED), f" {done:,}/{plan.total_steps:,}"]
+        bar, rest = progress_bar(done / max(1, plan.total_steps), BAR)
+        segments: list[Segment] = [(8, ("  ", "")), (8, (bar, "$accent")), (8, (rest, styles.MUTED))]
+        segments.append((6, f"  step {done:,}/{plan.total_steps:,}"))
+        if state != "running":
+            return segments
+        if is_evaluating(view.run):
+            return [*segments, (1, ("  evaluating", "$accent bold"))]
         left = view.run.eta_s
-        if left is not None and health_now(view.run, view.node, self._clock()).state == "running":
-            parts.append((f"  {duration(left)} left", styles.MUTED))
-        return parts
-
-    def _trouble(self, view: RunView) -> Problem | None:
-        """The newest alert that nobody has answered, or else how the run failed or stalled."""
-        now = self._clock()
-        alerts = open_alerts(view.run, view.node, now)
-        health = health_now(view.run, view.node, now)
-        if alerts and health.live:
-            first = alerts[0]
-            more = f"  and {len(alerts) - 1} more" if len(alerts) > 1 else ""
-            keys = "A seen  Z snooze  9 all"
-            said = f"{first.name}: {first.sentence}{more}"
-            return Problem("▲", said, first.action, keys, styles.LEVEL_STYLES[first.level])
-        if health.state in ("failed", "died", "stalled"):
-            glyph, ink = styles.glyph(health.state), styles.state_style(health.state)
-            return Problem(glyph, health.sentence, f"giblet why {view.run.run.run_id}", "W why", ink)
-        return None
+        return [*segments, (3, (f"  {duration(left)} left", styles.MUTED))] if left is not None else segments
 
 
-class Problem(NamedTuple):
-    """What is wrong, what to do about it, and the keys for that."""
+def _fit(segments: list[Segment], width: int) -> Content:
+    """Return the segments in one row; while it is too long, those with the highest number are left out."""
+    row = join_parts(*(part for _, part in segments))
+    while row.cell_length > width and (dropped := max(number for number, _ in segments)):
+        segments = [segment for segment in segments if segment[0] < dropped]
+        row = join_parts(*(part for _, part in segments))
+    return row
 
-    glyph: str
-    sentence: str
-    action: str
-    keys: str
-    style: str
+
+def problem_bar(problem: Problem, width: int, height: int) -> list[Content]:
+    """Return tinted rows with the problem, its remedy and the keys: one row if all of it fits, else two.
+
+    The keys are at the right end. What does not fit is cut from the sentence, then from the remedy, not from the keys.
+    """
+    sentence: Part = (f"{problem.glyph} {problem.sentence}", f"{problem.style} bold")
+    remedy: Part = (f"  → {problem.remedy}" if problem.remedy else "", "")
+    room = max(1, width - len(problem.keys) - 2)
+    in_one_row = join_parts(sentence, remedy)
+    if height == 1 or in_one_row.cell_length <= room:
+        fitting = fit_parts([sentence, remedy], room).truncate(room, ellipsis=True)
+        return [_tinted(_with_keys(fitting, problem.keys, width), problem.style, width)]
+    first = join_parts(sentence).truncate(width, ellipsis=True)
+    second = join_parts(remedy).truncate(room, ellipsis=True)
+    rows = (first, _with_keys(second, problem.keys, width))
+    return [_tinted(row, problem.style, width) for row in rows]
 
 
-def problem_bar(trouble: Problem, width: int) -> Content:
-    """The whole row tinted, its keys at the right end; what is wrong is cut rather than they."""
-    room = max(1, width - len(trouble.keys) - 2)
-    parts = [(f"{trouble.glyph} {trouble.sentence}", f"{trouble.style} bold"), (f"  → {trouble.action}", "")]
-    said = fit_parts(parts, room).truncate(room, ellipsis=True)
-    keys = join_parts((f"{trouble.keys:>{max(0, width - said.cell_length)}}", styles.MUTED))
-    return (said + keys).stylize(f"on {trouble.style} 15%")
+def _with_keys(row: Content, keys: str, width: int) -> Content:
+    return row + join_parts((f"{keys:>{max(0, width - row.cell_length)}}", styles.MUTED))
+
+
+def _tinted(row: Content, style: str, width: int) -> Content:
+    return (row + Content(" " * max(0, width - row.cell_length))).stylize(f"on {style} 15%")

@@ -1,4 +1,4 @@
-"""The balance panel: what each component weighs in the total, and in the gradient, against its best constant."""
+"""The balance pane: what each component contributes to the total and to the gradient at the last step."""
 
 from __future__ import annotations
 
@@ -8,10 +8,11 @@ from itertools import islice
 from msgspec.structs import replace
 from textual.content import Content
 
-from giblet_train.schema.config import COMPONENTS, WatchConfig
+from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.records import StepMetric
 from giblet_tui.dashboard.charts import axis
-from giblet_tui.dashboard.model.run_view import constant_of, without_steps
+from giblet_tui.dashboard.model.pane_layout import SizeHint
+from giblet_tui.dashboard.model.run_status import constant_of, no_steps_sentence
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import Part, fit_parts, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
@@ -27,6 +28,8 @@ LAYOUTS = (
     ("loss", "share"),
 )
 SHORT_BAR, LONG_BAR = 4, 24
+FULL_WIDTH = LABEL + PERCENT + 1 + SHORT_BAR + sum(CELLS.get(column, 0) for column in LAYOUTS[0])
+RULE, TITLES, ALL_ROWS = 1, 1, 3
 LOOK_BACK_STEPS = 500
 ROOMY = 50
 
@@ -36,21 +39,27 @@ class Balance(Pane):
 
     def title(self) -> Content:
         step = self._newest()
-        return join_parts(("balance", "bold"), (f"  step {step.step:,}" if step else "", styles.MUTED))
+        return join_parts(("balance", "bold"), (f"  at step {step.step:,}" if step else "", styles.MUTED))
+
+    def size_hint(self, width: int) -> SizeHint | None:
+        n_components = len(self.view.components) if self.view is not None else 0
+        if not n_components:
+            return None
+        return SizeHint(FULL_WIDTH, (n_components, n_components + RULE + TITLES, n_components + ALL_ROWS), n_components)
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         step = self._newest()
         if step is None:
-            return [join_parts((without_steps(self.view.run), styles.MUTED))] if self.view is not None else []
+            return [join_parts((no_steps_sentence(self.view.run), styles.MUTED))] if self.view is not None else []
         columns = next((c for c in LAYOUTS if _bar_cells(c, width) >= SHORT_BAR), LAYOUTS[-1])
         cells = max(SHORT_BAR, min(LONG_BAR, _bar_cells(columns, width)))
-        rows = [self._row(step, component, columns, cells) for component in COMPONENTS]
+        rows = [self._row(step, component, columns, cells) for component in self._components]
         titles = [_titles(columns, cells)] if height > len(rows) else []
         total = [_total(step, width)] if height > len(rows) + 1 else []
         return [*titles, *rows, *total]
 
     def _newest(self) -> StepMetric | None:
-        """The last step, with the gradient shares that were measured last: not every step measures them."""
+        """Return the last step, with the newest gradient shares: not every step measures them."""
         if self.view is None or not self.view.run.steps:
             return None
         steps = self.view.run.steps
@@ -60,9 +69,10 @@ class Balance(Pane):
 
     def _row(self, step: StepMetric, component: str, columns: tuple[str, ...], cells: int) -> Content:
         ink = self.line_colors[f"{component} train"]
+        label = f"{styles.sample(component, self._components)} {styles.label(component):<{LABEL - 3}}"[:LABEL]
         constant = constant_of(self.view.run, component) if self.view is not None else 0.0
         share, gradient = _share(step, component), _gradient_share(step, component)
-        parts: list[Part] = [(f"{styles.SAMPLES[component]} {styles.LABELS[component]:<{LABEL - 3}}", ink)]
+        parts: list[Part] = [(label, ink)]
         for column in columns:
             if column == "share":
                 filled, rest = progress_bar(share if math.isfinite(share) else 0.0, cells)
@@ -75,9 +85,13 @@ class Balance(Pane):
         return join_parts(*parts)
 
     @property
+    def _components(self) -> tuple[str, ...]:
+        return self.view.components if self.view is not None else ()
+
+    @property
     def _watch(self) -> WatchConfig:
-        known = self.view.run.config if self.view is not None else None
-        return known.watch if known is not None else WatchConfig()
+        config = self.view.run.config if self.view is not None else None
+        return config.watch if config is not None else WatchConfig()
 
 
 def _bar_cells(columns: tuple[str, ...], width: int) -> int:
@@ -97,8 +111,8 @@ def _figure(column: str, step: StepMetric, component: str, constant: float) -> P
     if column == "loss":
         return f"{axis.figure(loss):>{wide}}", "bold" if math.isfinite(loss) else "$error bold"
     if column == "vs mean":
-        known = constant > 0 and math.isfinite(loss)
-        return f"{loss / constant - 1:>+{wide}.1%}" if known else f"{'–':>{wide}}", ""
+        comparable = constant > 0 and math.isfinite(loss)
+        return f"{loss / constant - 1:>+{wide}.1%}" if comparable else f"{'–':>{wide}}", ""
     if column == "weight":
         return f"{weight:>{wide}.3g}", styles.MUTED
     if column == "weighted":
@@ -108,7 +122,7 @@ def _figure(column: str, step: StepMetric, component: str, constant: float) -> P
 
 
 def _total(step: StepMetric, width: int) -> Content:
-    total = f"=  total {axis.figure(number(step.total)):>{CELLS['loss']}}"
+    total = f"step total {axis.figure(number(step.total)):>{CELLS['loss']}}"
     parts: list[Part] = [(total, "bold")]
     if step.gradient_norm is not None:
         norm = axis.figure(number(step.gradient_norm), significant=3)

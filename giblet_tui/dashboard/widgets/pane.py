@@ -11,52 +11,63 @@ from textual.reactive import reactive
 from textual.theme import Theme
 from textual.widget import Widget
 
+from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import clip_lines, join_parts
 from giblet_tui.dashboard.style.styles import MUTED
 
+TALLEST = 200
+
 
 class Pane(Widget, can_focus=True):
-    """Draws one `RunView`. A pane one or two rows high has no rule and says all in those rows.
+    """Draws one `RunView`. A pane in its bare form has no heading and uses all of its rows.
 
-    It is painted anew only where what it says has changed: most records change few panes, and of those few rows.
+    It is painted again only where its content has changed: most records change few panes, and of those few rows.
     """
 
     KEYS: ClassVar[tuple[str, ...]] = ()
-    """What the bottom line says of keys while this pane has the focus."""
+    """Keys that the bottom line names while this pane has the focus."""
+    TICKS: ClassVar[bool] = False
+    """Whether the content changes by time alone, so that it is brought up to date every second."""
 
     view: reactive[RunView | None] = reactive(None, repaint=False)
-    _shown_content = Content()
-    _said_in: Size | None = None
-    _headed = Content()
+    _content = Content()
+    _content_for: Size | None = None
+    _heading = Content()
     _heading_only = False
-    line_colors: Mapping[str, str] = styles.styles(dark=True)
-    """The colours of the present theme by the name of their use."""
 
     def title(self) -> Content:
-        """What stands in the top rule."""
+        """Return the heading."""
         raise NotImplementedError
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
-        """The content, best first: what does not fit below is cut."""
+        """Return the content, most important lines first: what does not fit below is cut."""
         raise NotImplementedError
 
     def empty(self) -> list[Content]:
-        """What to say while there is no run."""
+        """Return the content while there is no run."""
         return [join_parts(("no run chosen", MUTED))]
 
+    def size_hint(self, width: int) -> SizeHint | None:
+        """Return how much room the content can use in a column of `width` cells; None for the table's size."""
+        return None
+
+    @property
+    def line_colors(self) -> Mapping[str, str]:
+        """Return the colours of the present theme by the name of their use."""
+        components = self.view.components if self.view is not None else ()
+        return styles.line_colors(components, dark=self.app.current_theme.dark)
+
     def render(self) -> Content:
-        if self._said_in != self.content_size:
-            self._shown_content = self._page()
-        return self._shown_content
+        if self._content_for != self.content_size:
+            self._content = self._clipped_content()
+        return self._content
 
     def on_mount(self) -> None:
-        self.line_colors = styles.styles(dark=self.app.current_theme.dark)
-        self.app.theme_changed_signal.subscribe(self, self._theme_changed)
+        self.app.theme_changed_signal.subscribe(self, self._on_theme_changed)
 
-    def _theme_changed(self, theme: Theme) -> None:
-        self.line_colors = styles.styles(dark=theme.dark)
+    def _on_theme_changed(self, theme: Theme) -> None:
         self.update_content()
         self.refresh()
 
@@ -67,31 +78,34 @@ class Pane(Widget, can_focus=True):
         self.update_content()
 
     def update_content(self) -> None:
-        """Say anew what is to be said now; time alone may have changed it."""
+        """Bring heading and content up to date; time alone may have changed them."""
         self.update_title()
-        said = self._page()
-        if not said.is_same(self._shown_content):
-            self._shown_content = said
+        content = self._clipped_content()
+        if not content.is_same(self._content):
+            self._content = content
             self.refresh()
 
     def update_title(self) -> None:
-        """Set the top rule anew, if what stands in it has changed."""
+        """Bring the heading up to date."""
         heading = self.title()
-        if not heading.is_same(self._headed):
-            self._headed = heading
+        if not heading.is_same(self._heading):
+            self._heading = heading
             self._heading_only = self.is_mounted
             self.border_title = heading
             self._heading_only = False
 
     def refresh(self, *regions: Region, repaint: bool = True, layout: bool = False, recompose: bool = False) -> Self:
-        """As any widget's, but a new heading repaints its own row and no other."""
+        """Refresh as any widget does, but let a new heading repaint its own row only."""
         if self._heading_only and not regions:
             regions = (Region(0, -1, self.size.width, 1),)
         return super().refresh(*regions, repaint=repaint, layout=layout, recompose=recompose)
 
-    def _page(self) -> Content:
-        self._said_in = self.content_size
+    def content_rows(self, width: int) -> int:
+        """Return how many rows the whole content takes in `width` cells."""
+        return len(self.render_lines_for(width, TALLEST) if self.view is not None else self.empty())
+
+    def _clipped_content(self) -> Content:
+        self._content_for = self.content_size
         width, height = self.content_size
-        return clip_lines(
-            self.render_lines_for(width, height) if self.view is not None else self.empty(), width, height
-        )
+        lines = self.render_lines_for(width, height) if self.view is not None else self.empty()
+        return clip_lines(lines, width, height)

@@ -1,78 +1,101 @@
-"""The verdict strip: every criterion with its arithmetic, worst first."""
+"""The verdict pane: every criterion with its arithmetic, worst first."""
 
 from __future__ import annotations
 
 import textwrap
+import time
+from collections.abc import Callable
+from typing import ClassVar
 
 from textual.content import Content
 
-from giblet_train.diagnosis.criteria import WORDS, Verdict
-from giblet_train.diagnosis.criterion_verdict import CriterionVerdict, Status
+from giblet_train.diagnosis.criteria import CriterionVerdict, Status
 from giblet_train.schema.health import Health
-from giblet_tui.dashboard.model.run_view import is_uncertain
+from giblet_tui.dashboard.model.pane_layout import SizeHint
+from giblet_tui.dashboard.model.run_status import Words, criterion_words, health_now, is_uncertain, verdict_words
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.widgets.pane import Pane
 
-WORDY = 90
+WORDY, WORD_CELLS = 90, 11
 MINIMUM = 20
 ORDER: tuple[Status, ...] = ("fail", "at_risk", "on_track", "pass")
+RULE = 1
+MOST = 16
 
 
 class VerdictStrip(Pane):
-    """One line per criterion; in a single row, the worst of them."""
+    """One line or more per criterion; in a single row, the worst of them."""
+
+    TICKS: ClassVar[bool] = True
+
+    def __init__(self, clock: Callable[[], float] = time.time) -> None:
+        super().__init__(id="verdict")
+        self._clock = clock
 
     def title(self) -> Content:
-        verdict = self.view.verdict if self.view is not None else None
+        verdict = self.view.judgement.verdict if self.view is not None else None
         if verdict is None:
             return join_parts(("verdict", "bold"))
         assert self.view is not None
-        return join_parts(("verdict  ", "bold"), *verdict_word(verdict, self.view.run.health))
+        return join_parts(("verdict  ", "bold"), verdict_words(verdict, self.view.run, self._health()))
+
+    def size_hint(self, width: int) -> SizeHint | None:
+        """Ask for a row, for a row per criterion, and for all sentences in full."""
+        verdict = self.view.judgement.verdict if self.view is not None else None
+        if verdict is None:
+            return None
+        least = RULE + max(1, len(verdict.criteria))
+        return SizeHint(0, (1, least, max(least, min(MOST, RULE + self.content_rows(width)))), 1)
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
         assert self.view is not None
-        verdict = self.view.verdict
+        verdict = self.view.judgement.verdict
         if verdict is None:
-            adopted = self.view.run.run.adopted is not None
-            why = "it was adopted, without a configuration" if adopted else "the run's config.yaml was not read"
-            return [join_parts((f"no criteria are known: {why}", styles.MUTED))]
-        if not verdict.criteria:
-            return [join_parts(("the configuration names no criteria", styles.MUTED))]
+            return [join_parts((self._why_none(), styles.MUTED))]
         ordered = sorted(verdict.criteria, key=lambda c: ORDER.index(c.status))
+        words = {c.name: criterion_words(c, self.view.run, is_uncertain(self._health())) for c in ordered}
         if height == 1:
-            return _shortened(_criterion(ordered[0], len(ordered[0].name), width, wordy=False))
+            worst = ordered[0]
+            return _first_rows(_criterion(worst, words[worst.name], len(worst.name), width, wordy=False))
         longest = max(len(c.name) for c in ordered)
-        wrapped = [_criterion(c, longest, width, wordy=width >= WORDY) for c in ordered]
-        return _fitted(wrapped, height)
+        wrapped = [_criterion(c, words[c.name], longest, width, wordy=width >= WORDY) for c in ordered]
+        return _fit(wrapped, height)
+
+    def _health(self) -> Health:
+        assert self.view is not None
+        return health_now(self.view.run, self.view.node, self._clock())
+
+    def _why_none(self) -> str:
+        assert self.view is not None
+        run = self.view.run
+        if run.run.adopted is not None:
+            return "no verdict: the run was adopted, without a configuration"
+        if run.config is None:
+            return "no verdict: the run's config.yaml could not be read"
+        return "no verdict: the configuration has no criteria"
 
 
-def verdict_word(verdict: Verdict, health: Health) -> tuple[tuple[str, str], ...]:
-    """Return glyph and word of a verdict, coloured; dimmed if the run makes no progress or has no contact."""
-    ink = styles.MUTED if is_uncertain(health) else f"{styles.STATUS_STYLES[verdict.status]} bold"
-    return ((f"{styles.STATUS_GLYPHS[verdict.status]} {verdict.word_for(health)}", ink),)
-
-
-def _criterion(criterion: CriterionVerdict, longest: int, width: int, *, wordy: bool) -> list[Content]:
-    """The criterion as one line or more, its sentence wrapped beside its name."""
-    word = f"{styles.STATUS_GLYPHS[criterion.status]} " + (f"{WORDS[criterion.status]:<8} " if wordy else "")
-    ink = f"{styles.STATUS_STYLES[criterion.status]} bold"
+def _criterion(criterion: CriterionVerdict, words: Words, longest: int, width: int, *, wordy: bool) -> list[Content]:
+    """Return the criterion as one line or more, its sentence wrapped next to its name."""
+    word = f"{words.text:<{WORD_CELLS}}" if wordy else f"{words.text[0]} "
     name = f"{criterion.name:<{longest}}  "
     indent = len(word) + len(name)
     pieces = textwrap.wrap(criterion.sentence, max(MINIMUM, width - indent)) or [""]
     rest = [join_parts(" " * indent, (piece, styles.MUTED)) for piece in pieces[1:]]
-    return [join_parts((word, ink), name, (pieces[0], styles.MUTED)), *rest]
+    return [join_parts((word, words.style), name, (pieces[0], styles.MUTED)), *rest]
 
 
-def _fitted(wrapped: list[list[Content]], height: int) -> list[Content]:
-    """Every criterion's first line at least, and of the worst ones as many more as there is room for."""
-    spare, shown = height - len(wrapped), list[Content]()
+def _fit(wrapped: list[list[Content]], height: int) -> list[Content]:
+    """Return every criterion's first line at least, and more lines of the worst ones while there is room."""
+    spare, lines = height - len(wrapped), list[Content]()
     for rows in wrapped:
         more = min(len(rows) - 1, max(0, spare))
         spare -= more
-        shown += _shortened(rows, 1 + more)
-    return shown
+        lines += _first_rows(rows, 1 + more)
+    return lines
 
 
-def _shortened(rows: list[Content], most: int = 1) -> list[Content]:
-    """The first of them, with an ellipsis where more follow."""
+def _first_rows(rows: list[Content], most: int = 1) -> list[Content]:
+    """Return the first of them, with an ellipsis where more follow."""
     return rows if len(rows) <= most else [*rows[: most - 1], rows[most - 1] + join_parts(("…", styles.MUTED))]

@@ -1,4 +1,4 @@
-"""The warm-up clock: the planned learning rate, the observed one on it, and how long until the base rate."""
+"""The learning-rate pane: planned and observed rate, and how long until the base rate."""
 
 from __future__ import annotations
 
@@ -10,7 +10,8 @@ from giblet_train.schema.health import duration
 from giblet_train.schema.schedule import LrMismatch, LrSchedule, lr_at, lr_mismatch_at, warmup_at
 from giblet_tui.dashboard.charts import axis, braille
 from giblet_tui.dashboard.charts.braille import Layer
-from giblet_tui.dashboard.model.run_view import RunView, pace_s
+from giblet_tui.dashboard.model.run_status import pace_s
+from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import fit_parts, join_parts, progress_bar
 from giblet_tui.dashboard.widgets.pane import Pane
@@ -21,15 +22,15 @@ PLANNED_POINTS = 200
 BAR = 14
 RULE = 2
 SCALED_ROWS = 4
-"""A curve of fewer rows has none to spare for its scale."""
+"""A curve with fewer rows has none to spare for its scale."""
 CAUSES = {
-    "": "no known cause fits",
+    "": "no known cause matches",
     "stepped_per_epoch": "likely stepped once per epoch",
 }
 
 
 class WarmupClock(Pane):
-    """Words first, the curve below them where there is room."""
+    """Progress in words, then the curve where there is room."""
 
     def title(self) -> Content:
         if self.view is None or self.view.run.plan is None:
@@ -43,16 +44,16 @@ class WarmupClock(Pane):
         plan = view.run.plan
         if plan is None:
             return [_unplanned(view.run)]
-        departure = departure_of(view, plan)
-        words = [_progress(view, plan, departure, width), _rates(view, plan, departure)]
-        if departure is not None:
-            words.append(join_parts((f"✖ {CAUSES[departure.cause]}", "$error")))
+        mismatch = mismatch_of(view, plan)
+        words = [_progress(view, plan, mismatch, width), _rates(view, plan, mismatch)]
+        if mismatch is not None:
+            words.append(join_parts((f"✖ {CAUSES[mismatch.cause]}", "$error")))
         if height - len(words) < 2:
-            return [words[1], *words[::2]] if departure is not None else words
-        return [*words, *self._curve(view, plan, departure, width, height - len(words))]
+            return [words[1], *words[::2]] if mismatch is not None else words
+        return [*words, *self._curve(view, plan, mismatch, width, height - len(words))]
 
     def _curve(
-        self, view: RunView, plan: LrSchedule, departure: LrMismatch | None, width: int, height: int
+        self, view: RunView, plan: LrSchedule, mismatch: LrMismatch | None, width: int, height: int
     ) -> list[Content]:
         step = view.run.steps[-1].step if view.run.steps else 0
         last = plan.total_steps if step >= plan.warmup_steps else min(plan.total_steps, round(plan.warmup_steps * 1.5))
@@ -61,7 +62,7 @@ class WarmupClock(Pane):
         observed = Points(view.curves.step_N, view.curves.lr_N)
         layers = [
             Layer(planned, "axis", "dotted"),
-            Layer(observed, "bad" if departure is not None else "other", joined=False),
+            Layer(observed, "bad" if mismatch is not None else "other", joined=False),
         ]
         top = max(plan.learning_rate, float(view.curves.lr_N.max()) if len(view.curves.lr_N) else 0.0)
         scaled = height >= SCALED_ROWS
@@ -71,7 +72,7 @@ class WarmupClock(Pane):
 
 
 def _scale(last: int, top: float, width: int) -> Content:
-    """Under the curve: its first and last step, and between them the rate at its highest."""
+    """Return the line under the curve: its first and last step, and between them the highest rate."""
     first, end = "step 0", f"{last:,}"
     return join_parts(
         (f"{first}{f'top {axis.scientific(top)}'.center(width - len(first) - len(end))}{end}", styles.MUTED)
@@ -79,16 +80,16 @@ def _scale(last: int, top: float, width: int) -> Content:
 
 
 def _unplanned(run: RunSnapshot) -> Content:
-    """What there is to tell without a plan: of an adopted run the rate that its log says."""
+    """Return the line for a run without a plan; for an adopted run the rate in its log."""
     if run.run.adopted is not None:
         rate = axis.scientific(run.epochs[-1].lr) if run.epochs and run.epochs[-1].lr else "not known"
         return join_parts("LR ", (rate, "bold"), ("  no plan is known", styles.MUTED))
-    said = "waiting for the engine's plan" if run.health.live else "ended before the engine had a plan"
-    return join_parts((said, styles.MUTED))
+    sentence = "waiting for the engine's plan" if run.health.live else "ended before the engine had a plan"
+    return join_parts((sentence, styles.MUTED))
 
 
-def departure_of(view: RunView, plan: LrSchedule) -> LrMismatch | None:
-    """How the newest step's rate departs from the plan, None within the configured tolerance."""
+def mismatch_of(view: RunView, plan: LrSchedule) -> LrMismatch | None:
+    """Return how the newest step's rate differs from the plan, None within the configured tolerance."""
     if not view.run.steps:
         return None
     newest = view.run.steps[-1]
@@ -96,15 +97,15 @@ def departure_of(view: RunView, plan: LrSchedule) -> LrMismatch | None:
     return lr_mismatch_at(newest.step, newest.lr, plan, watch.lr_tolerance)
 
 
-def _progress(view: RunView, plan: LrSchedule, departure: LrMismatch | None, width: int) -> Content:
+def _progress(view: RunView, plan: LrSchedule, mismatch: LrMismatch | None, width: int) -> Content:
     step = view.run.steps[-1].step + 1 if view.run.steps else 0
     warmup = warmup_at(step, plan)
     if not plan.warmup_steps:
         return join_parts(
             ("no warm-up: ", styles.MUTED), f"base rate {axis.scientific(plan.learning_rate)} from step 0"
         )
-    if warmup.finished and departure is not None:
-        return join_parts((f"warm-up was to end at step {plan.warmup_steps:,}", styles.MUTED))
+    if warmup.finished and mismatch is not None:
+        return join_parts((f"warm-up should have ended at step {plan.warmup_steps:,}", styles.MUTED))
     if warmup.finished:
         kind = {"cosine": "cosine to", "step": "steps down to", "none": "constant at"}[plan.scheduler_type]
         end = plan.learning_rate if plan.scheduler_type == "none" else lr_at(plan.total_steps - 1, plan)
@@ -124,13 +125,13 @@ def _progress(view: RunView, plan: LrSchedule, departure: LrMismatch | None, wid
     )
 
 
-def _rates(view: RunView, plan: LrSchedule, departure: LrMismatch | None) -> Content:
+def _rates(view: RunView, plan: LrSchedule, mismatch: LrMismatch | None) -> Content:
     if not view.run.steps:
         return join_parts(("planned at step 0 ", styles.MUTED), axis.scientific(lr_at(0, plan)))
     newest = view.run.steps[-1]
     planned = lr_at(newest.step, plan)
-    if departure is None:
+    if mismatch is None:
         return join_parts("LR ", (axis.scientific(newest.lr), "bold"), ("  ✔ as planned", "$success"))
-    ratio = departure.ratio
+    ratio = mismatch.ratio
     factor = f"{ratio:.3g}×" if ratio >= 1 else f"1/{1 / ratio:.3g}" if ratio > 0 else "0×"
     return join_parts((f"✖ LR {axis.scientific(newest.lr)}, plan {axis.scientific(planned)} ({factor})", "$error bold"))

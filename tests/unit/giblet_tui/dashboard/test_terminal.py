@@ -17,7 +17,7 @@ PATIENCE_S = 60.0
 PROGRAM = """
 from giblet_tui.dashboard import run_dashboard
 from tests import fleets
-from tests.unit.giblet_tui.dashboard.test_dashboard import Recorder, Tape
+from tests.unit.giblet_tui.dashboard.driver import Recorder, Tape
 
 print("left with", run_dashboard(Tape(), Recorder(), fleets.healthy()))
 """

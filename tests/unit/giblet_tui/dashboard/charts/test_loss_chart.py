@@ -266,3 +266,23 @@ def test_long_labels_make_room_for_themselves() -> None:
     assert {len(row) for row in shown} == {60}
     labels = [row.split("┤")[0].strip() for row in shown if "┤" in row]
     assert len(labels) == len(set(labels)) >= 2
+
+
+@given(st.floats(-1e6, 1e6), st.floats(1e-3, 1e6), st.integers(4, 60))
+def test_an_even_axis_covers_the_values_with_round_ticks_on_rows(first: float, span: float, n_rows: int) -> None:
+    values = Range(first, first + span)
+    even = axis.even_axis(values, n_rows)
+    assert even is not None
+    tolerance = 1e-5 * span + 1e-9 * abs(first)
+    assert even.span.first <= values.first + tolerance and even.span.last >= values.last - tolerance
+    rows = [even.row_of(place) for place in even.places]
+    assert all(0 <= row < n_rows for row in rows)
+    assert len({before - after for before, after in pairwise(rows)}) <= 1
+    assert even.span.span <= 3 * span + 4 * even.row_value
+
+
+def test_labels_of_a_chart_are_equally_far_apart() -> None:
+    for height in range(5, 20):
+        text = text_of(loss_chart.rows(demo_chart(), 60, height))
+        rows = [y for y, row in enumerate(text[:-1]) if "┤" in row]
+        assert rows and len({after - before for before, after in pairwise(rows)}) <= 1, (height, text)

@@ -1,0 +1,77 @@
+"""The launch form: changes and a dry run come before the start."""
+
+from __future__ import annotations
+
+from textual.widgets import Button, Input, Select, SelectionList, Static
+
+from giblet_train.schema.errors import GibletError
+from giblet_tui.dashboard.model.interfaces import LaunchChoice
+from giblet_tui.dashboard.model.messages import ActionReported
+from giblet_tui.dashboard.screens.launch import LaunchForm
+from giblet_tui.dashboard.screens.main import MainScreen
+from tests import fleets
+from tests.unit.giblet_tui.dashboard.driver import Recorder, dashboard, screen_text, settle
+
+
+async def test_a_launch_needs_a_dry_run_of_its_very_values() -> None:
+    messages: list[object] = []
+    actions = Recorder()
+    app = dashboard(fleets.healthy(), actions=actions)
+    async with app.run_test(size=(120, 40), message_hook=messages.append) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        form = app.screen
+        assert isinstance(form, LaunchForm) and form.query_one("#launch", Button).disabled
+        text = "\n".join(screen_text(app))
+        assert "ada (pid 4242, 41.1 GiB)" in text and "free" in text
+        form.query_one("#launch-config", Select).value = "pilot"
+        form.query_one(SelectionList).select(6)
+        form.query_one("#launch-settings", Input).value = "num_epochs=5 note='two words'"
+        await settle(pilot)
+        assert form.query_one(SelectionList).border_title == "GPUs: 6"
+        assert "num_epochs: 20 → 5" in "\n".join(screen_text(app))
+        assert form.query_one("#launch", Button).disabled
+        await pilot.click("#dry-run")
+        await settle(pilot)
+        assert "on GPU 6, in a tmux session" in "\n".join(screen_text(app))
+        assert not form.query_one("#launch", Button).disabled and actions.launched == []
+        form.query_one("#launch-note", Input).value = "changed after the dry run"
+        await settle(pilot)
+        assert form.query_one("#launch", Button).disabled
+        await pilot.click("#dry-run")
+        await settle(pilot)
+        await pilot.click("#launch")
+        await settle(pilot)
+        settings = ("num_epochs=5", "note=two words")
+        assert actions.launched == [LaunchChoice("tensor01", "pilot", "6,", settings, "changed after the dry run")]
+        sentences = [m.sentence for m in messages if isinstance(m, ActionReported)]
+        assert sentences == ["placing files", "pilot-1 was started on tensor01"]
+
+
+async def test_what_the_node_refuses_cannot_be_launched() -> None:
+    actions = Recorder(GibletError("Busy: GPU 0: ada", "Choose others."))
+    app = dashboard(fleets.healthy(), actions=actions)
+    async with app.run_test(size=(80, 24)) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        app.screen.query_one("#launch-config", Select).value = "demo"
+        await settle(pilot)
+        app.screen.query_one("#dry-run", Button).press()
+        await settle(pilot)
+        assert "Busy: GPU 0: ada" in str(app.screen.query_one("#launch-lines", Static).render())
+        assert app.screen.query_one("#launch", Button).disabled and actions.launched == []
+        await pilot.press("escape")
+        assert isinstance(app.screen, MainScreen)
+
+
+async def test_the_launch_form_can_be_reached_to_its_end_on_a_small_screen() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(60, 15)) as pilot:
+        await pilot.pause()
+        await pilot.press("ctrl+n")
+        await pilot.pause()
+        app.screen.query_one("#cancel", Button).focus()
+        await pilot.pause()
+        assert "Cancel" in "\n".join(screen_text(app))
