@@ -8,7 +8,7 @@ import pytest
 
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.dashboard import DashboardActions
-from giblet_tui.dashboard.model.interfaces import Wish
+from giblet_tui.dashboard.model.interfaces import LaunchChoice
 from giblet_tui.monitor import cache
 from tests import fleets
 from tests.marks import can_train
@@ -23,20 +23,20 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_changes_are_told_against_the_base_and_the_last_run_of_that_name() -> None:
     assert "demo" in DashboardActions().configs()
     cache.save(fleets.healthy().nodes[0])
-    told = "\n".join(DashboardActions().changes(Wish("local", "demo", settings=("num_epochs=7",))))
+    told = "\n".join(DashboardActions().changes(LaunchChoice("local", "demo", settings=("num_epochs=7",))))
     assert "different from demo-20270115-080000-a1b2:" in told and "num_epochs: 20 → 7" in told
     assert "# num_epochs: from" in told
 
 
 def test_a_mistake_in_the_form_is_a_sentence() -> None:
     with pytest.raises(ConfigError, match="no_such_key"):
-        DashboardActions().changes(Wish("local", "demo", settings=("no_such_key=1",)))
+        DashboardActions().changes(LaunchChoice("local", "demo", settings=("no_such_key=1",)))
     with pytest.raises(ConfigError, match="--gpus"):
-        DashboardActions().dry_run(Wish("local", "demo", gpus="many"))
+        DashboardActions().dry_run(LaunchChoice("local", "demo", gpus="many"))
 
 
 @can_train
 def test_a_dry_run_asks_the_node_and_starts_nothing(tmp_path: Path) -> None:
-    told = DashboardActions().dry_run(Wish("local", "demo", settings=("device=cpu",)))
+    told = DashboardActions().dry_run(LaunchChoice("local", "demo", settings=("device=cpu",)))
     assert "on CPU" in told[0] and "giblet_train train" in told[1]
     assert not list((tmp_path / "GIBLET_HOME").glob("runs/*"))

@@ -29,5 +29,11 @@ def test_what_is_not_known_stays_for_a_shell_to_fill_in() -> None:
 def test_a_verb_s_lines_and_its_complaint_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for variable in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "GIBLET_HOME", "HOME"):
         monkeypatch.setenv(variable, str(tmp_path))
-    assert any("demo" in line for line in palette_commands.output(["config", "ls"]))
-    assert "no run" in " ".join(palette_commands.output(["verdict", "nothing-there"])).lower()
+    assert any("demo" in line for line in lines_of(["config", "ls"]))
+    assert "no run" in " ".join(lines_of(["verdict", "nothing-there"])).lower()
+
+
+def lines_of(words: list[str]) -> list[str]:
+    lines: list[str] = []
+    palette_commands.output(words, lines.append)
+    return lines
