@@ -265,7 +265,7 @@ class MainScreen(Screen[None]):
         pane = self.panes.pane(name)
         first = self.charts.panels[0] if pane is self.charts else pane
         if not panel:
-            self.call_after_refresh(first.focus)
+            self.set_focus(first)
         self.call_after_refresh(self._show_list)
 
     def _focus_list(self) -> None:
@@ -315,7 +315,8 @@ class MainScreen(Screen[None]):
 
     def action_search(self) -> None:
         """Filter the runs; search the log if it has the focus."""
-        self._searched = "log" if isinstance(self.focused, LogTail) else "runs"
+        in_log = isinstance(self.focused, LogTail) and self.panes.view != "runs"
+        self._searched = "log" if in_log or self.panes.view == "log" else "runs"
         if not self.query_one(f"#{self._searched}").display:
             self.action_show_pane(self._searched)
         search = self.query_one("#search", Input)

@@ -1,7 +1,8 @@
-"""The dashboard in a real terminal: tmux at 80x24, driven by keys, read as a person would."""
+"""The dashboard in a real terminal: tmux, driven by keys, read as a person would."""
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -24,14 +25,15 @@ print("left with", run_dashboard(Tape(), Recorder(), fleets.healthy()))
 
 
 class Terminal:
-    """A tmux of our own with one window, whose program's screen can be read."""
+    """A tmux server of its own with one window, whose screen can be read."""
 
-    def __init__(self, folder: Path, columns: int, rows: int) -> None:
+    def __init__(self, folder: Path, columns: int, rows: int, **variables: str) -> None:
         self._socket = folder / "tmux"
         program = folder / "program.py"
         program.write_text(PROGRAM)
-        # Some shells export their size as it was at their start; the dashboard must not believe it.
-        environment = f"env COLUMNS=80 LINES=24 TERM=tmux-256color PYTHONPATH={ROOT}"
+        # Some shells export their size as it was at their start; the dashboard must ignore it.
+        extra = " ".join(f"{name}={value}" for name, value in variables.items())
+        environment = f"env COLUMNS=80 LINES=24 TERM=tmux-256color PYTHONPATH={ROOT} {extra}"
         command = f"cd {ROOT} && {environment} {sys.executable} {program}; exec cat"
         self._tmux("-f", "/dev/null", "new-session", "-d", "-x", str(columns), "-y", str(rows), command)
 
@@ -45,7 +47,7 @@ class Terminal:
         return self._tmux("capture-pane", "-p").splitlines()
 
     def wait_for(self, *words: str, without: str = "") -> list[str]:
-        """The screen once it shows every one of the words, and not another."""
+        """Return the screen once it shows each of the words, and not `without`."""
         deadline = time.monotonic() + PATIENCE_S
         while time.monotonic() < deadline:
             rows = self.screen()
@@ -73,7 +75,7 @@ def terminal(tmp_path: Path) -> Iterator[Terminal]:
 
 
 def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
-    rows = terminal.wait_for(" on tensor01", "data ", "? help")
+    rows = terminal.wait_for(" on tensor01", "data ", "? help", "━━ fMRI")
     assert len(rows) == 24
     assert any("━━ fMRI" in row and "%" in row for row in rows)
     terminal.press("3")
@@ -83,7 +85,7 @@ def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
     terminal.press("Escape")
     terminal.wait_for("━━ total", without="raw")
     terminal.press("8")
-    terminal.wait_for("log  follows", "Epoch 14/20", without="╍╍ video")
+    terminal.wait_for("log  following", "Epoch 14/20", without="╍╍ video")
     terminal.press("/")
     terminal.wait_for("search the log")
     terminal.press("Epoch 3", "Enter")
@@ -97,14 +99,46 @@ def test_a_session_at_eighty_columns(terminal: Terminal) -> None:
     terminal.press("Escape")
     terminal.wait_for("“Epoch 3”", without="Launch a run")
     terminal.press("?")
-    terminal.wait_for("next pane or view")
+    terminal.wait_for("next pane")
     terminal.press("Escape")
-    terminal.wait_for("“Epoch 3”", without="next pane or view")
+    terminal.wait_for("“Epoch 3”", without="next pane")
+    terminal.press("Escape")
+    terminal.wait_for("log  following")
     terminal.press("1")
+    terminal.wait_for("balance", "━━ total")
+    terminal.press("2", "/")
+    terminal.wait_for("filter the runs")
+    terminal.press("nothing", "Enter")
+    terminal.wait_for("“nothing” 0 runs")
+    terminal.press("Escape")
+    terminal.wait_for("━━ total", "balance")
+    terminal.press("Escape")
+    terminal.wait_for("━━ total", "balance")
     terminal.resize(60, 15)
-    rows = terminal.wait_for(" on tensor01", "━━ total", "warm-up done", "? help", without="balance")
+    rows = terminal.wait_for(" demo a1b2", "━━ total", "warm-up done", "? help", without="balance")
     assert len(rows) == 15
     terminal.resize(120, 40)
     terminal.wait_for("runs", "hardware", "verdict", "balance", "learning rate")
     terminal.press("q")
     terminal.wait_for("left with 0", without="balance")
+
+
+def test_a_dumb_terminal_is_refused_in_words(tmp_path: Path) -> None:
+    program = tmp_path / "program.py"
+    program.write_text(PROGRAM)
+    environment = {**os.environ, "TERM": "dumb", "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, program], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and "ConfigError" in done.stderr
+    assert "cannot draw on this terminal (TERM=dumb)" in done.stderr and "giblet ps" in done.stderr
+
+
+def test_a_terminal_without_braille_gets_ascii_only(tmp_path: Path) -> None:
+    if shutil.which("tmux") is None:
+        pytest.skip("missing: tmux (apt-get install tmux)")
+    terminal = Terminal(tmp_path, 120, 40, GIBLET_GLYPHS="ascii")
+    try:
+        rows = terminal.wait_for("* running demo", "== fMRI", "* live tensor01")
+        assert all(row.isascii() for row in rows)
+        assert any("'" in row or ":" in row for row in rows[2:8]), "the curves are drawn"
+    finally:
+        terminal.close()
