@@ -48,7 +48,7 @@ class CommandOutputScreen(ModalScreen[None]):
         self.command = command
         self.lines: list[str] = []
         self._run = run
-        self._closed = threading.Event()
+        self._output_closed = threading.Event()
 
     def compose(self) -> ComposeResult:
         with VerticalScroll(id="reading"):
@@ -63,7 +63,7 @@ class CommandOutputScreen(ModalScreen[None]):
 
     def on_unmount(self) -> None:
         """End the command: nobody reads its output any more."""
-        self._closed.set()
+        self._output_closed.set()
 
     def on_command_output_screen_line_read(self, message: LineRead) -> None:
         self.lines = [*self.lines, message.line][-KEPT_LINES:]
@@ -81,11 +81,11 @@ class CommandOutputScreen(ModalScreen[None]):
         self.notify("copied", timeout=2)
 
     def _read(self) -> None:
-        outcome = attempt(lambda: self._run(lambda line: self._post(self.LineRead(line)), self._closed))
+        outcome = attempt(lambda: self._run(lambda line: self._post(self.LineRead(line)), self._output_closed))
         self._post(self.Ended(outcome.error))
 
     def _post(self, message: Message) -> None:
-        if not self._closed.is_set() or isinstance(message, self.Ended):
+        if not self._output_closed.is_set() or isinstance(message, self.Ended):
             self.post_message(message)
 
     def _show(self, state: str) -> None:

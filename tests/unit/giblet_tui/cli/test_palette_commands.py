@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -35,5 +37,20 @@ def test_a_verb_s_lines_and_its_complaint_are_read(tmp_path: Path, monkeypatch: 
 
 def lines_of(words: list[str]) -> list[str]:
     lines: list[str] = []
-    palette_commands.output(words, lines.append)
+    palette_commands.output(words, lines.append, threading.Event())
     return lines
+
+
+def test_a_command_ends_when_its_output_is_closed() -> None:
+    closed = threading.Event()
+    lines: list[str] = []
+
+    def show(line: str) -> None:
+        lines.append(line)
+        closed.set()
+
+    program = "import time; print('begun', flush=True); time.sleep(600)"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(palette_commands, "argv", lambda words: [sys.executable, "-c", program])
+        palette_commands.output([], show, closed)
+    assert lines == ["begun"]
