@@ -47,12 +47,12 @@ class JudgementCache:
         if run.config is None or not run.config.criteria:
             return None
         broken = bool(run.steps) and run.steps[-1].total is None
-        key = (len(run.epochs), bool(run.steps), run.health.live, run.evaluation is not None, broken)
+        key = (len(run.epochs), bool(run.steps), run.health.state, run.evaluation is not None, broken)
         with self._lock:
             cached = self._verdicts.get(run.run.run_id)
         if cached is not None and cached[0] == key:
             return cached[1]
-        verdict = verdict_of(run.config, run.metrics, ended=not run.health.live)
+        verdict = verdict_of(run.config, run.metrics, run.health)
         with self._lock:
             self._verdicts[run.run.run_id] = (key, verdict)
         return verdict

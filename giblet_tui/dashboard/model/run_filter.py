@@ -22,7 +22,7 @@ def matches(run: RunSnapshot, node: NodeSnapshot, words: str, judgements: Mappin
     if not words:
         return True
     health = health_now(run, node, now)
-    verdict = verdict_words(judgements.get(run.run.run_id, Judgement()).verdict, run, health).text
+    verdict = verdict_words(judgements.get(run.run.run_id, Judgement()).verdict, health).text
     stage = run.config.stage if run.config is not None else ""
     text = " ".join((run.run.run_id, node.node, health.state, verdict, stage, run.run.note)).lower()
     return all(word in text for word in words.lower().split())

@@ -10,7 +10,8 @@ from statistics import median
 from typing import NamedTuple
 
 from giblet_train.diagnosis import alerts
-from giblet_train.diagnosis.criteria import WORDS, CriterionVerdict, Status, Verdict
+from giblet_train.diagnosis.criteria import NO_NEWS, NOT_YET, WORDS, Verdict
+from giblet_train.diagnosis.criterion_verdict import CriterionVerdict, Status
 from giblet_train.schema.health import Health, duration
 from giblet_train.schema.records import Alert, EventMetric
 from giblet_tui.dashboard.style.styles import MUTED, STATUS_GLYPHS, STATUS_STYLES
@@ -29,10 +30,6 @@ class Words(NamedTuple):
 
     text: str
     style: str
-
-
-NO_NEWS = Words("? no news", MUTED)
-NOT_YET = Words("– not yet", MUTED)
 
 
 def node_age_s(node: NodeSnapshot, now: float) -> float | None:
@@ -69,28 +66,28 @@ def is_uncertain(health: Health) -> bool:
     return health.state in ("unknown", "stalled")
 
 
-def verdict_words(verdict: Verdict | None, run: RunSnapshot, health: Health) -> Words:
-    """Return glyph and word of the verdict: `– not yet` before there is anything to judge, `? no news` without news."""
+def verdict_words(verdict: Verdict | None, health: Health) -> Words:
+    """Return glyph and word of the verdict; NOT YET and NO NEWS have glyphs of their own."""
     if verdict is None:
         return Words("", MUTED)
-    if verdict.status in ("on_track", "at_risk") and is_uncertain(health):
-        return NO_NEWS
-    if verdict.status == "on_track" and not run.epochs:
-        return NOT_YET
-    return Words(f"{STATUS_GLYPHS[verdict.status]} {verdict.word}", _status_style(verdict.status))
+    return _words(verdict.status, verdict.word_for(health), health)
 
 
-def criterion_words(criterion: CriterionVerdict, run: RunSnapshot, uncertain: bool) -> Words:
-    """Return glyph and word of one criterion, in the vocabulary of `verdict_words`."""
-    if criterion.status in ("on_track", "at_risk") and uncertain:
-        return NO_NEWS
-    if criterion.status == "on_track" and (criterion.seen is None or not run.epochs):
-        return NOT_YET
-    return Words(f"{STATUS_GLYPHS[criterion.status]} {WORDS[criterion.status]}", _status_style(criterion.status))
+def criterion_words(criterion: CriterionVerdict, run: RunSnapshot, health: Health) -> Words:
+    """Return glyph and word of one criterion, in the vocabulary of the verdict."""
+    word = WORDS[criterion.status]
+    if criterion.status == "on_track" and is_uncertain(health):
+        word = NO_NEWS
+    elif criterion.status == "on_track" and (criterion.seen is None or not run.epochs):
+        word = NOT_YET
+    return _words(criterion.status, word, health)
 
 
-def _status_style(status: Status) -> str:
-    return f"{STATUS_STYLES[status]} bold"
+def _words(status: Status, word: str, health: Health) -> Words:
+    """Return a verdict's word with its glyph, dimmed if it is no statement about how the run does now."""
+    glyph = {NOT_YET: "–", NO_NEWS: "?"}.get(word, STATUS_GLYPHS[status])
+    is_dimmed = word in (NOT_YET, NO_NEWS) or is_uncertain(health)
+    return Words(f"{glyph} {word}", MUTED if is_dimmed else f"{STATUS_STYLES[status]} bold")
 
 
 def usual_step_s(run: RunSnapshot) -> float | None:

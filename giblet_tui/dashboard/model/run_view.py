@@ -81,9 +81,12 @@ def previous_run(fleet: Fleet, run: RunSnapshot) -> RunSnapshot | None:
 
 
 def resume_chain(fleet: Fleet, run: RunSnapshot) -> tuple[RunSnapshot, ...]:
-    """Return the run and those that it resumed, oldest first, as far as the fleet has them."""
+    """Return the run and, oldest first, the runs whose steps it lacks because it resumed them.
+
+    A resumed run has copies of the earlier records, unless an older version of giblet trained it.
+    """
     chain = [run]
-    while (source := chain[0].run.resumed_from) is not None:
+    while (source := chain[0].run.resumed_from) is not None and not _has_first_step(chain[0]):
         names = re.split(r"[/\\]", source)
         earlier = next((r for r in fleet.runs() if r.run.run_id in names), None)
         if earlier is None or any(earlier.run.run_id == member.run.run_id for member in chain):
@@ -95,11 +98,10 @@ def resume_chain(fleet: Fleet, run: RunSnapshot) -> tuple[RunSnapshot, ...]:
 def merge_resumed(columns: StepColumns, fleet: Fleet, run: RunSnapshot) -> Curves:
     """Return the run's columns, preceded by those of the runs that it resumed."""
     chain = resume_chain(fleet, run)
-    if len(chain) == 1:
-        return columns.curves(run.steps, run.epochs, run.run.launched_at)
-    steps = tuple(step for member in chain for step in member.steps)
-    epochs = tuple(epoch for member in chain for epoch in member.epochs)
-    return columns.curves(steps, epochs, chain[0].run.launched_at)
+    steps = run.steps if len(chain) == 1 else tuple(step for member in chain for step in member.steps)
+    epochs = run.epochs if len(chain) == 1 else tuple(epoch for member in chain for epoch in member.epochs)
+    started_at = min([chain[0].run.launched_at, *(step.at for step in steps[:1])])
+    return columns.curves(steps, epochs, started_at)
 
 
 def merge_snapshot(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
@@ -108,6 +110,10 @@ def merge_snapshot(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
     if new.observed_at is not None or cached is None:
         return new
     return msgspec.structs.replace(cached, link=new.link, link_sentence=new.link_sentence)
+
+
+def _has_first_step(run: RunSnapshot) -> bool:
+    return bool(run.steps) and run.steps[0].step == 0
 
 
 def _record_counts(run: RunSnapshot) -> Version:

@@ -75,7 +75,7 @@ class RunHeader(Pane, can_focus=False):
         style = styles.state_style(health.state)
         late = late_step_words(view.run, view.node, now)
         epochs = epoch_words(view.run)
-        verdict = verdict_words(view.judgement.verdict, view.run, health)
+        verdict = verdict_words(view.judgement.verdict, health)
         segments: list[Segment] = [
             (0, (f"{styles.glyph(health.state)} {state_words(health, view.node, now)} ", f"{style} bold")),
             (0, (f"{late.text}  ", late.style) if late is not None else ""),

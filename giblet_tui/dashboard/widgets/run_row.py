@@ -50,7 +50,7 @@ def run_row(
     """Return a run of the list, marked with ◆ if it is drawn behind the chosen one."""
     health = health_now(run, node, now)
     state = Words(state_words(health, node, now), styles.state_style(health.state))
-    verdict = verdict_words(judgement.verdict, run, health)
+    verdict = verdict_words(judgement.verdict, health)
     mark: Part = (" ◆" if marked else "", f"{styles.INK[True]['other']} bold")
     alert: Part = (" ▲" if open_alerts(run, node, now) else "", "$warning bold")
     late = late_step_words(run, node, now)

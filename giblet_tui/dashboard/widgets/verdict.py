@@ -9,10 +9,10 @@ from typing import ClassVar
 
 from textual.content import Content
 
-from giblet_train.diagnosis.criteria import CriterionVerdict, Status
+from giblet_train.diagnosis.criterion_verdict import CriterionVerdict, Status
 from giblet_train.schema.health import Health
 from giblet_tui.dashboard.model.pane_layout import SizeHint
-from giblet_tui.dashboard.model.run_status import Words, criterion_words, health_now, is_uncertain, verdict_words
+from giblet_tui.dashboard.model.run_status import Words, criterion_words, health_now, verdict_words
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.widgets.pane import Pane
@@ -38,7 +38,7 @@ class VerdictStrip(Pane):
         if verdict is None:
             return join_parts(("verdict", "bold"))
         assert self.view is not None
-        return join_parts(("verdict  ", "bold"), verdict_words(verdict, self.view.run, self._health()))
+        return join_parts(("verdict  ", "bold"), verdict_words(verdict, self._health()))
 
     def size_hint(self, width: int) -> SizeHint | None:
         """Ask for a row, for a row per criterion, and for all sentences in full."""
@@ -54,7 +54,7 @@ class VerdictStrip(Pane):
         if verdict is None:
             return [join_parts((self._why_none(), styles.MUTED))]
         ordered = sorted(verdict.criteria, key=lambda c: ORDER.index(c.status))
-        words = {c.name: criterion_words(c, self.view.run, is_uncertain(self._health())) for c in ordered}
+        words = {c.name: criterion_words(c, self.view.run, self._health()) for c in ordered}
         if height == 1:
             worst = ordered[0]
             return _first_rows(_criterion(worst, words[worst.name], len(worst.name), width, wordy=False))

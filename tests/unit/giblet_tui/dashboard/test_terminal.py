@@ -137,7 +137,7 @@ def test_a_terminal_without_braille_gets_ascii_only(tmp_path: Path) -> None:
         pytest.skip("missing: tmux (apt-get install tmux)")
     terminal = Terminal(tmp_path, 120, 40, GIBLET_GLYPHS="ascii")
     try:
-        rows = terminal.wait_for("* running demo", "== fMRI", "* live tensor01")
+        rows = terminal.wait_for("* running demo", "== fMRI", "* live tensor01", "step 0")
         assert all(row.isascii() for row in rows)
         assert any("'" in row or ":" in row for row in rows[2:8]), "the curves are drawn"
     finally:

@@ -62,7 +62,7 @@ async def test_a_stall_of_90_s_shows_its_present_age_and_not_the_one_it_was_rais
         assert "no step for 61s" not in text and "ON TRACK" not in "\n".join(rows)
         if size[1] >= 20:
             assert "▲ stalled: no step for 1m 30s" in rows[1] and "→ " in text and "A seen" in text
-            assert "? no news" in rows[0]
+            assert "? NO NEWS" in rows[0]
 
 
 @EVERY_SIZE
@@ -75,7 +75,7 @@ async def test_a_frozen_link_makes_the_run_unknown_with_its_age_and_without_a_ve
         app.screen.tick()  # type: ignore[attr-defined]
         await pilot.pause()
         rows = screen_text(app)
-        assert "○ unknown 8s demo" in rows[0] and "? no news" in rows[0]
+        assert "○ unknown 8s demo" in rows[0] and "? NO NEWS" in rows[0]
         assert "no step for" not in rows[0] and " left" not in rows[0] and "data 8s old" in rows[-1]
         assert "ON TRACK" not in "\n".join(rows)
 
@@ -100,7 +100,7 @@ async def test_before_the_first_step_there_is_no_verdict_yet(size: tuple[int, in
     async with app.run_test(size=size) as pilot:
         await pilot.pause()
         text = "\n".join(screen_text(app))
-        assert "◐ starting demo" in text and "– not yet" in text
+        assert "◐ starting demo" in text and "– NOT YET" in text
         assert "ON TRACK" not in text and "waiting for the first step" in text
 
 
