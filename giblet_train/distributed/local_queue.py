@@ -10,9 +10,9 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from threading import Thread
 
 import torch
 from msgspec.structs import replace
@@ -112,17 +112,14 @@ def train_all(paths: Sequence[Path], places: int, gpus: Sequence[str], say: Call
     trainings have saved.
     """
     queue = _Queue(paths, min(places, len(paths)), gpus, say)
-    workers = [Thread(target=queue.work, args=(n,)) for n in range(queue.n_places)]
-    with _interruptible():
+    with _interruptible(), ThreadPoolExecutor(queue.n_places) as pool:
+        workers = [pool.submit(queue.work, place) for place in range(queue.n_places)]
         try:
-            for worker in workers:
-                worker.start()
-            for worker in workers:
-                worker.join()
+            # Not Thread.join: once a signal interrupts it, CPython takes the thread for ended and waits no more.
+            _wait(workers)
         except KeyboardInterrupt:
             queue.end()
-            for worker in workers:
-                worker.join()
+            _wait(workers)
             progress = f"{len(queue.done)} of {len(paths)} trainings are done"
             raise Preempted(f"Interrupted; {progress}.", "Repeat the command to continue.") from None
     if queue.failed:
@@ -131,6 +128,13 @@ def train_all(paths: Sequence[Path], places: int, gpus: Sequence[str], say: Call
             f"{len(queue.failed)} of {len(paths)} runs failed: {names}.",
             "See their train.log; repeat the command to try them again. Finished runs are kept.",
         )
+
+
+def _wait(workers: Sequence[Future[None]]) -> None:
+    """Wait for all workers; raise what one of them raised."""
+    wait(workers)
+    for worker in workers:
+        worker.result()
 
 
 class _Queue:

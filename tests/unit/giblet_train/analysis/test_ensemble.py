@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import threading
 import time
 
@@ -158,7 +159,12 @@ def test_places_have_the_gpus_that_this_process_may_use():
 def test_told_to_end_it_lets_those_at_work_save_and_starts_no_more(tmp_path, monkeypatch):
     trainer_like = tmp_path / "stand-in"
     trainer_like.write_text(
-        "#!/bin/sh\ntrap 'echo saved; exit 75' TERM\necho up $LOCAL_WORLD_SIZE\nwhile :; do sleep .05; done\n"
+        f"#!{sys.executable} -S\nimport os, signal, sys, time\n"
+        # The first one saves longest: an interrupted wait that forgets it would return before it has saved.
+        "def save(*_):\n    time.sleep(0.5 if sys.argv[-1].endswith('a') else 0)\n"
+        "    print('saved', flush=True)\n    sys.exit(75)\n"
+        "signal.signal(signal.SIGTERM, save)\nprint('up', os.environ['LOCAL_WORLD_SIZE'], flush=True)\n"
+        "while True:\n    time.sleep(60)\n"
     )
     trainer_like.chmod(0o755)
     monkeypatch.setattr("giblet_train.distributed.local_queue.sys.executable", str(trainer_like))
