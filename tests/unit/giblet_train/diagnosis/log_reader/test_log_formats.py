@@ -10,6 +10,7 @@ import pytest
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import read_log
 from tests.collection.log_formats import FORMATS, course
+from tests.collection.log_formats_page import PAGE, page
 
 TOLERANCE = {"thousands": 1e-4, "lightning_bars": 1e-3}
 
@@ -42,3 +43,8 @@ def test_a_nan_keeps_its_epoch(tmp_path: Path) -> None:
     parsed = read_log(FORMATS["pipes"](course("nan"), tmp_path))
     assert [m.epoch for m in parsed.metrics if m.train.total is None] == list(range(17, 25))
     assert math.isnan(parsed.log.rows[-1].train or 0.0)
+
+
+def test_the_page_of_log_formats_shows_what_the_program_prints() -> None:
+    """Write it again with `python -m tests.collection.log_formats_page`."""
+    assert PAGE.read_text(encoding="utf-8") == page()

@@ -1,0 +1,125 @@
+"""Write docs/log-formats.md: one short example per log format with the output of `giblet why`.
+
+python -m tests.collection.log_formats_page
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+import tempfile
+from pathlib import Path
+
+from giblet_tui.reporting.why import of_path, why_lines
+from tests.collection.log_ends import DEAD, epochs
+from tests.collection.log_formats import FORMATS, course
+
+PAGE = Path(__file__).parents[2] / "docs" / "log-formats.md"
+EPOCH_LINES, END_LINES, SHOWN_COLUMNS = 3, 6, 160
+
+HEAD = """\
+# Log formats that `giblet why` reads
+
+For everyone who has a log of a training that giblet did not start: from your own script, Keras, Lightning, the
+Hugging Face Trainer, nnU-Net and others. `giblet why LOG` takes a file or a folder; `giblet adopt` reads the log of a
+live training in the same way.
+
+- **Names and layout are free.** A line needs an epoch or step and named numbers, such as `train_loss`, `Val Loss`,
+  `eval/loss`, `lr`, `fMRI Corr`. One epoch may take several lines. Prefixes (rank, time, level, host), colours and
+  progress bars are skipped.
+- **Numbers** may have thousands separators, decimal commas, a leading dot or an exponent.
+- **A loss that cannot be read is shown**, with its line and exit code 2. So is a log in which no loss is found. The
+  answer is then never "nothing is wrong".
+- **Without epochs**, blocks of steps are judged as epochs, and the answer says so.
+- **A folder** of per-rank logs is one training; the earliest error counts. An offline wandb folder is read by its
+  `files/output.log`; the binary `.wandb` file is not read.
+- **Not read**: tables drawn for the screen, and numbers without names.
+
+The examples show logs of a training whose loss becomes nan in epoch 7 of 9, each up to the first nan, and what
+`giblet why` prints for them. Notes on standard error are left out. This page is written by
+`python -m tests.collection.log_formats_page`, and a test compares it with the program.
+"""
+
+SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "Lines of a training script": (
+        "Any separator, any order, other metrics in between, one or several lines per epoch.",
+        ("pipes", "brackets", "commas", "equals", "padded", "metric_between", "uncertainties", "four_lines", "groups"),
+    ),
+    "Decimal commas and thousands separators": ("", ("decimal_comma", "thousands")),
+    "Prefixes": (
+        "Of Python's logging, loguru, torchrun and srun.",
+        ("logger", "loguru", "rank_prefix", "torchrun_tee", "srun_labels"),
+    ),
+    "JSON lines": ("", ("json_lines", "json_in_text")),
+    "Hugging Face Trainer": ("Printed lines, or `trainer_state.json`.", ("hugging_face_lines", "trainer_state")),
+    "PyTorch Lightning": ("Progress bars, or `metrics.csv`.", ("lightning_bars", "lightning_csv")),
+    "Keras": (
+        "Output of `fit`, CSVLogger, or the history as JSON.",
+        ("keras", "keras_3", "keras_csv", "keras_history"),
+    ),
+    "nnU-Net": ("Versions 1 and 2; losses may be negative.", ("nnunet_v1", "nnunet_v2")),
+    "Lines per step": ("MAE and timm, mmengine, fairseq, PyTorch's examples.", ("mae", "mmengine", "fairseq", "mnist")),
+    "Tables": ("ultralytics, and spreadsheets.", ("ultralytics_csv", "german_csv")),
+    "Files that are not plain text": (
+        "TensorBoard event files, compressed logs, UTF-16 of Windows, folders of wandb and of torchrun.",
+        ("tensorboard", "compressed", "utf_16", "wandb_folder", "rank_folder"),
+    ),
+}
+"""Section -> (introduction, names of formats)."""
+BINARY = {"tensorboard": "a binary event file", "compressed": "a gzip file", "utf_16": "text in UTF-16"}
+ENDS = ("gpu_memory", "watchdog", "host_memory_exit_code", "shared_memory_bus_error", "disk_stream_writer", "files")
+
+
+def page() -> str:
+    """Return the page."""
+    parts = [HEAD]
+    for title, (introduction, names) in SECTIONS.items():
+        parts.append(f"## {title}\n" + (f"\n{introduction}\n" if introduction else ""))
+        parts += _blocks([_example(name) for name in names])
+    parts.append("## How trainings end\n\nThe last lines of a log, and the cause that is named.\n")
+    parts += _blocks([_end_example(kind) for kind in ENDS])
+    return "\n".join(parts)
+
+
+def _example(name: str) -> tuple[str, str]:
+    """Return (excerpt of a log, command and answer)."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = FORMATS[name](course("nan", 9), Path(folder))
+        return "\n".join(_excerpt(name, path)), _answer(path)
+
+
+def _end_example(kind: str) -> tuple[str, str]:
+    _, last_lines = DEAD[kind]
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.log"
+        path.write_text("\n".join([*epochs(1, 20), *last_lines]) + "\n")
+        return "\n".join(line[:SHOWN_COLUMNS] for line in last_lines[:END_LINES]), _answer(path)
+
+
+def _answer(path: Path) -> str:
+    return "\n".join([f"$ giblet why {path.name}", *why_lines(of_path(path, None))[:3]])
+
+
+def _blocks(examples: list[tuple[str, str]]) -> list[str]:
+    """Format examples; those with the same answer share it."""
+    blocks = []
+    for answer, group in itertools.groupby(examples, key=lambda example: example[1]):
+        excerpts = "\n\n".join(excerpt for excerpt, _ in group)
+        blocks.append(f"```text\n{excerpts}\n```\n```console\n{answer}\n```\n")
+    return blocks
+
+
+def _excerpt(name: str, path: Path) -> list[str]:
+    if name in BINARY:
+        return [f"({BINARY[name]})"]
+    if path.is_dir():
+        return [f"{file.relative_to(path.parent)}" for file in sorted(path.glob("**/*")) if file.is_file()]
+    lines = [line for line in re.split(r"[\r\n]+", path.read_text()) if line.strip()]
+    head = lines[:1] if path.suffix == ".csv" else []
+    first_nan = next(number for number, line in enumerate(lines) if "nan" in line.lower())
+    shown = lines[max(len(head), first_nan - EPOCH_LINES + 1) : first_nan + 1]
+    return [line[:SHOWN_COLUMNS].rstrip() for line in [*head, *shown]]
+
+
+if __name__ == "__main__":
+    PAGE.write_text(page(), encoding="utf-8")
