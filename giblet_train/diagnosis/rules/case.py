@@ -124,6 +124,20 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
         return self.steps[-n:] if len(self.steps) >= n else ()
 
     @property
+    def begins_at_start(self) -> bool:
+        """Return True if the first records are those of the beginning of training, not of a rotated log."""
+        if self.steps:
+            return self.steps[0].step == 0
+        first = [e.epoch for e in self.epochs[:2]]
+        every = first[1] - first[0] if len(first) > 1 else 1
+        return bool(first) and first[0] <= max(1, every)
+
+    @property
+    def stopped_early(self) -> bool:
+        """Return True if early stopping has ended training."""
+        return any(event.name == "early_stop" for event in self.events)
+
+    @property
     def num_epochs(self) -> int | None:
         """Return the planned number of epochs."""
         return self.config.num_epochs if self.config else None
@@ -163,7 +177,7 @@ def initial_total(steps: Sequence[StepMetric], start_total: float | None) -> flo
     first = [s.total for s in steps[:FIRST_STEPS] if s.total is not None and s.step < FIRST_STEPS]
     if not first or not start_total:
         return None
-    return fmean(first) if first[0] < start_total * (1 - ELSEWHERE) else start_total
+    return min(start_total, fmean(first)) if first[0] < start_total * (1 - ELSEWHERE) else start_total
 
 
 def median_or_none(values: Sequence[float | None]) -> float | None:

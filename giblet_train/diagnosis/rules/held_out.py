@@ -1,23 +1,34 @@
-"""What is held out against what is trained on: overfitting, leaks, and what is predicted no better than by chance."""
+"""Rules for held-out data: overfitting, leaks, and predictions no better than chance."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean
+from statistics import fmean, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss
+from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, UNREGULARISED, WARN_ONLY, fault, rule
 from giblet_train.schema.records import DataMetric, EpochMetric
 
+FEWEST_OVERFIT = 3
+WINDOW = 3
+"""Validations whose median is compared."""
+RISE_ERRORS = 5.0
+"""Standard errors of a median that a rise of validation must exceed; the best of many is low by chance."""
+SEVERE_RISE = 5.0
+"""Multiple of the limit from which a rise is no longer thought to be the start of a double descent."""
+CERTAIN_VALIDATIONS = 8
+"""Validations after which held-out data that are not predicted are no longer thought to be a slow beginning."""
+RECENT_R = 12
 LEAK_VALIDATIONS = 4
 MEAN_VALIDATIONS = 3
 LEARNT = 0.025
 SKILL_DOUBT = 0.005
 R_DOUBT = 0.02
-"""A mean held-out r of fMRI below this is none: voxels that answer the film show more from the first epoch on."""
+"""Held-out r of fMRI below which nothing is predicted: responsive voxels show more from the first epoch on."""
 SAME_AS_TRAINING = 2e-4
-"""Log totals that agree this well, relatively, epoch after epoch, are of the same data."""
+"""Relative difference of a log's totals below which they are of the same data, if it lasts."""
 
 
 @rule(
@@ -37,39 +48,53 @@ SAME_AS_TRAINING = 2e-4
     ),
 )
 def overfit(case: RunHistory) -> Finding | None:
-    """Validation has turned and risen while training goes on falling."""
-    held, train = case.validation_totals, dict(case.train_totals)
-    if len(held) < 3:
+    """Report validation that has turned and keeps rising while training goes on falling.
+
+    Medians of windows are compared, with the noise of the validations, and a validation that falls again is left alone.
+    """
+    epochs = [e for e, _ in case.validation_totals]
+    values = [v for _, v in case.validation_totals]
+    train = dict(case.train_totals)
+    if len(values) < FEWEST_OVERFIT:
         return None
-    best_epoch, best = min(held, key=lambda item: item[1])
-    since = [v for e, v in held if e > best_epoch]
-    if len(since) < 2 or best <= 0 or not _better_than_start(case, best):
+    width = WINDOW if len(values) >= 2 * WINDOW else 1
+    levels = smoothed(values, width)
+    best_index = min(range(len(levels)), key=levels.__getitem__)
+    best, since = levels[best_index], levels[best_index + 1 :]
+    if len(since) < 2 or not _better_than_start(case, best):
         return None
-    rise = min(since[-2:]) / best - 1
-    falls = train.get(held[-1][0], math.inf) < train.get(best_epoch, -math.inf)
-    limit = case.watch.overfit_rise * (2 if _will_stop(case) else 1)
-    if rise < limit or not falls or any(e.name == "early_stop" for e in case.events):
+    rise, noise = min(since[-2:]) - best, jitter(values)
+    scale = abs(best) or abs(values[0])
+    limit = case.watch.overfit_rise * scale * (2 if _will_stop(case) else 1)
+    best_epoch, last_epoch = epochs[best_index], epochs[-1]
+    falls = train.get(last_epoch, math.inf) < train.get(best_epoch, -math.inf)
+    if rise < max(limit, RISE_ERRORS * median_error(noise, width)) or not falls or case.stopped_early:
         return None
+    if max(since) - since[-1] > 2 * RISE_ERRORS * median_error(noise, width) / 3 + scale * SKILL_DOUBT:
+        return None
+    severe = rise >= SEVERE_RISE * limit or last_epoch >= (case.num_epochs or math.inf)
     return Finding(
-        confidence=0.9,
+        confidence=0.9 if severe else TENTATIVE,
         sentence=(
-            f"Validation was best at epoch {best_epoch} ({format_loss(best)}) and has risen by {rise:.1%} since, while "
-            f"training fell to {format_loss(train[held[-1][0]])}."
+            f"Validation was best at epoch {best_epoch} ({format_loss(best)}) and has risen by {rise / scale:.1%} "
+            f"since, while training fell to {format_loss(train[last_epoch])}."
         ),
-        evidence={"best_epoch": best_epoch, "best": best, "rise": rise, "epoch": held[-1][0]},
+        evidence={"best_epoch": best_epoch, "best": best, "rise": rise / scale, "noise": noise, "epoch": last_epoch},
         action="Keep the best checkpoint; set early_stopping_patience, more dropout or weight decay, or more data.",
     )
 
 
 def _will_stop(case: RunHistory) -> bool:
-    """Is early stopping on its way to end this? Then a small rise is what it waits for."""
+    """Return True if early stopping is on its way: then it waits for a small rise."""
     return case.config is not None and case.config.early_stopping_patience is not None and case.run is not None
 
 
 def _better_than_start(case: RunHistory, best: float) -> bool:
+    if not case.begins_at_start:
+        return True
     first = case.validation_totals[0][1]
-    start = max(case.start_total or 0.0, first)
-    return best < start * (1 - SKILL_DOUBT) or best == first
+    start = max(case.start_total or first, first)
+    return best < start - abs(start) * SKILL_DOUBT or best == first
 
 
 @rule(
@@ -82,7 +107,7 @@ def _better_than_start(case: RunHistory, best: float) -> bool:
     fault=fault("leak", "validation uses the training TRs", **WARN_ONLY),
 )
 def leak(case: RunHistory) -> Finding | None:
-    """What is held out is trained on: the split says so, or the losses are training's own, component by component."""
+    """Report that held-out data are trained on: by the split, or because the losses equal those of training."""
     if case.data is not None and case.data.shared_trs:
         return _shared(case.data)
     pairs = [e for e in case.epochs if e.validation and e.validation.total is not None][-LEAK_VALIDATIONS:]
@@ -95,8 +120,8 @@ def leak(case: RunHistory) -> Finding | None:
     return Finding(
         confidence=0.95,
         sentence=(
-            f"Validation equals training within {worst:.1e} at each of the last {len(pairs)} epochs: it is held on the "
-            "data that is trained on."
+            f"Validation equals training within {worst:.1e} at each of the last {len(pairs)} epochs: it uses the "
+            "training data."
         ),
         evidence={"difference": worst, "epochs": len(pairs), "fmri_r": pairs[-1].fmri_r},
         action="Check the split: blocks must not overlap, with split.gap_trs between them.",
@@ -107,7 +132,7 @@ def _shared(data: DataMetric) -> Finding:
     return Finding(
         confidence=0.98,
         sentence=(
-            f"{data.shared_trs} TRs are trained on and held out as well, of {data.validation_trs} for validation and "
+            f"{data.shared_trs} TRs are both trained on and held out, of {data.validation_trs} for validation and "
             f"{data.test_trs} for the test."
         ),
         evidence={"shared_trs": data.shared_trs, "validation_trs": data.validation_trs, "test_trs": data.test_trs},
@@ -116,12 +141,12 @@ def _shared(data: DataMetric) -> Finding:
 
 
 def _difference(epoch: EpochMetric) -> float:
-    """The largest relative difference between validation and training, over total and known components."""
+    """Return the largest relative difference between validation and training, over total and components."""
     assert epoch.validation is not None
     pairs = [(epoch.train.total, epoch.validation.total)]
     pairs += [(v, epoch.validation.loss.get(c)) for c, v in epoch.train.loss.items()]
-    found = [abs(held / train - 1) for train, held in pairs if train and held is not None]
-    return max(found, default=math.inf)
+    differences = [abs(held_out / train - 1) for train, held_out in pairs if train and held_out is not None]
+    return max(differences, default=math.inf)
 
 
 @rule(
@@ -140,32 +165,53 @@ def _difference(epoch: EpochMetric) -> float:
     ),
 )
 def no_better_than_mean(case: RunHistory) -> Finding | None:
-    """Training falls, and no component is predicted better than by its training mean where it is held out."""
+    """Report that training falls while no component is predicted better than by its training mean where held out."""
     skills = [e.validation.skill for e in case.epochs if e.validation and e.validation.skill]
-    last = [v for _, v in case.train_totals]
-    if len(skills) < MEAN_VALIDATIONS or not case.start_total or last[-1] > case.start_total * (1 - LEARNT):
+    totals = [v for _, v in case.train_totals]
+    if len(skills) < MEAN_VALIDATIONS or not case.start_total or totals[-1] > case.start_total * (1 - LEARNT):
         return None
     means = [_mean_skill(case, skills[i : i + MEAN_VALIDATIONS]) for i in range(len(skills) - MEAN_VALIDATIONS + 1)]
     skill = means[-1]
-    if not skill or max(v for mean in means for v in mean.values()) > SKILL_DOUBT:
+    if not skill or max(v for mean in means for v in mean.values()) > SKILL_DOUBT or _rises(case, skills):
         return None
-    if max(skill.values()) > max(means[0].values()) + SKILL_DOUBT:  # on its way up
-        return None
-    said = ", ".join(f"{c} {v:+.3f}" for c, v in skill.items())
+    values = ", ".join(f"{c} {v:+.3f}" for c, v in skill.items())
     return Finding(
-        confidence=0.88,
+        confidence=0.88 if len(skills) >= CERTAIN_VALIDATIONS else TENTATIVE,
         sentence=(
-            f"Training fell to {format_loss(last[-1])} of {format_loss(case.start_total)}, but held out nothing is "
-            f"predicted better than by its mean: skill {said}."
+            f"Training fell to {format_loss(totals[-1])} of {format_loss(case.start_total)}, but on held-out data "
+            f"nothing is predicted better than by its mean: skill {values}."
         ),
-        evidence={"skill": skill, "train_total": last[-1], "validations": len(skills)},
+        evidence={"skill": skill, "train_total": totals[-1], "validations": len(skills)},
         action="Check the film's alignment with the brain (`python -m giblet_train data lag`), then regularise more.",
     )
 
 
+def _rises(case: RunHistory, skills: Sequence[Mapping[str, float | None]]) -> bool:
+    """Return True if a component's skill is on its way up: a loud held-out block begins far below 0."""
+    for component in case.components:
+        values = [v for s in skills if (v := s.get(component)) is not None]
+        if _trend(values) > SKILL_DOUBT:
+            return True
+    return False
+
+
+def _trend(values: Sequence[float]) -> float:
+    """Return the rise from the first half of the values to the second, less two standard errors."""
+    half = len(values) // 2
+    if half < 1:
+        return 0.0
+    early, late = values[:half], values[-half:]
+    error = math.hypot(_standard_error(early), _standard_error(late)) if half > 1 else 0.0
+    return fmean(late) - fmean(early) - 2 * error
+
+
+def _standard_error(values: Sequence[float]) -> float:
+    return stdev(values) / math.sqrt(len(values)) if len(values) > 1 else math.inf
+
+
 def _mean_skill(case: RunHistory, skills: Sequence[Mapping[str, float | None]]) -> dict[str, float]:
-    known = {c: [v for s in skills if (v := s.get(c)) is not None] for c in case.components}
-    return {c: fmean(values) for c, values in known.items() if values}
+    by_component = {c: [v for s in skills if (v := s.get(c)) is not None] for c in case.components}
+    return {c: fmean(values) for c, values in by_component.items() if values}
 
 
 @rule(
@@ -178,26 +224,27 @@ def _mean_skill(case: RunHistory, skills: Sequence[Mapping[str, float | None]]) 
     fault=fault("noise", "the scans hold no response of the brain, only noise"),
 )
 def brain_unexplained(case: RunHistory) -> Finding | None:
-    """The loss falls by the film alone: it is rebuilt ever better, and held-out brains have never been predicted."""
-    told = [e for e in case.epochs if e.fmri_r is not None and _learns_otherwise(case, e)]
-    r = [e.fmri_r for e in told if e.fmri_r is not None]
-    if "fmri" not in case.components or len(r) < MEAN_VALIDATIONS or max(r) >= R_DOUBT:
+    """Report that the film is learnt while held-out brains are never predicted: their mean r is 0 within its error."""
+    epochs = [e for e in case.epochs if e.fmri_r is not None and _learns_otherwise(case, e)]
+    r = [e.fmri_r for e in epochs if e.fmri_r is not None][-RECENT_R:]
+    if "fmri" not in case.components or len(r) < MEAN_VALIDATIONS:
         return None
-    if r[-1] > r[0] + R_DOUBT / 2:  # on its way up
+    mean, error = fmean(r), _standard_error(r)
+    if mean > R_DOUBT / 2 + error or mean + error > R_DOUBT or _trend(r) > R_DOUBT / 4 or min(r[-2:]) > R_DOUBT:
         return None
-    skill = [v for e in told if e.validation and (v := e.validation.skill.get("fmri")) is not None]
-    if skill and fmean(skill[-MEAN_VALIDATIONS:]) > SKILL_DOUBT:
+    skill = [v for e in epochs if e.validation and (v := e.validation.skill.get("fmri")) is not None]
+    if skill and (fmean(skill[-MEAN_VALIDATIONS:]) > SKILL_DOUBT or _trend(skill) > SKILL_DOUBT):
         return None
-    others = told[-1].validation.skill if told[-1].validation else {}
+    others = epochs[-1].validation.skill if epochs[-1].validation else {}
     film = ", ".join(f"{c} {v:+.3f}" for c, v in others.items() if c != "fmri" and v is not None)
-    fell = f"held-out skill {film}" if film else f"the training loss fell to {format_loss(told[-1].train.total or 0.0)}"
+    fell = f"held-out skill {film}" if film else f"the training loss fell to {format_loss(epochs[-1].train.total or 0)}"
     return Finding(
-        confidence=0.85,
+        confidence=0.85 if len(r) >= CERTAIN_VALIDATIONS else TENTATIVE,
         sentence=(
-            f"No brain is predicted: the held-out r of fMRI is {r[-1]:+.4f} and was at most {max(r):+.4f} in "
-            f"{len(r)} validations, while all else is learnt ({fell}). The total falls all the same."
+            f"No brain is predicted: the held-out r of fMRI is {mean:+.4f} ± {error:.4f} over {len(r)} validations, "
+            f"while all else is learnt ({fell}). The total falls all the same."
         ),
-        evidence={"fmri_r": r[-1], "most": max(r), "validations": len(r), "skill": dict(others)},
+        evidence={"fmri_r": r[-1], "mean": mean, "error": error, "validations": len(r), "skill": dict(others)},
         action=(
             "Check that the scans are of this film, in register and not noise (`python -m giblet_train data check`, "
             "`data lag`); then fmri_weight and data.mask."
@@ -206,7 +253,7 @@ def brain_unexplained(case: RunHistory) -> Finding | None:
 
 
 def _learns_otherwise(case: RunHistory, epoch: EpochMetric) -> bool:
-    """Is the film rebuilt by then? Where no skill is told, as in a lab's log: has the training total fallen?"""
+    """Return True if reconstruction improved by then; for logs without skill, if the training loss fell."""
     skill = epoch.validation.skill if epoch.validation else {}
     if skill:
         return max((v for c, v in skill.items() if c != "fmri" and v is not None), default=0.0) > LEARNT

@@ -1,4 +1,4 @@
-"""The training curve: not finite, diverging, frozen, flat, stopped short, always clipped, lost to rounding."""
+"""Rules for the training curve: not finite, diverging, frozen, flat, stopped short, always clipped, rounded away."""
 
 from __future__ import annotations
 
@@ -7,28 +7,56 @@ from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from statistics import fmean, median, stdev
 
-from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss, median_or_none
-from giblet_train.diagnosis.rules.curve_fit import best_bent, best_fall, from_steepest
+from giblet_train.diagnosis.rules.case import (
+    ELSEWHERE,
+    LEARNT_BEYOND,
+    Finding,
+    RunHistory,
+    format_loss,
+    initial_total,
+    median_or_none,
+)
+from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
+from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
 from giblet_train.schema.records import StepMetric
 
 BLOCK_STEPS = 10
-NOTHING = 1e-12
-"""A gradient norm below this is none."""
+RECENT_BLOCKS = 6
+"""Blocks of steps (or epochs) in which a rise must last to be called divergence."""
+RISE_SHARE = 0.3
+"""Share of what was learnt that a rise must undo: a low loss may rise by half and still be low."""
+RISE_SDS = 6.0
+"""Rise in standard deviations of the curve's own noise."""
+NO_GRADIENT = 1e-12
+"""Gradient norm below which there is no gradient."""
+VANISHED = 1e-6
+"""The same, relative to the largest norm of the run."""
+DEAD_SHARE = 1e-6
+"""Share of the gradient below which a component receives none."""
 FEWEST_VALIDATIONS = 3
 FEWEST_CURVE_EPOCHS = 6
 LEARNT = 0.01
-"""A relative fall that shows that something was learnt before learning stopped."""
+"""Relative decrease that shows that something was learnt before learning stopped."""
 HIGH_RATE = 0.5
 BEND = 15.0
-"""How much better, in F, a curve with a knee must fit than one without."""
+"""How much better, in F, a curve with a knee must fit than every smooth one."""
+GRID_MISFIT = 0.003
+"""Misfit of a fit from a grid of rates, relative to the height of the curve."""
 CURVE_EPOCHS = 60
 SETTLED_EPOCHS = 3
+LOW_LOSS = 0.2
+"""Level, relative to what was learnt, below which a loss is too low to be a scale of its own."""
+LONG_PLATEAU = 0.6
+"""Fraction of the planned epochs after which a plateau is no longer thought to end by itself."""
 SAME_EPOCHS = 3
 WHOLE_COURSE = 0.2
-"""The least relative fall that a whole plan is for."""
-ELSEWHERE = 0.05
+"""Smallest relative decrease that a whole plan is for."""
+FLAT_CERTAIN = 0.3
+"""Fraction of the plan after which a flat loss is no longer thought to be a slow beginning."""
+MOST_DOUBT = 0.01
+"""Largest relative error of the level of a log's loss at which its decrease is judged."""
 
 
 @rule(
@@ -43,15 +71,15 @@ ELSEWHERE = 0.05
     fault=fault("nan", "the audio's targets turn into NaN", FAULT_STEP),
 )
 def nan(case: RunHistory) -> Finding | None:
-    """A loss or a gradient that is not finite: the first component, and its step."""
+    """Report a loss or gradient that is not finite, with its first component and step."""
     measured = False
     for step in case.steps:
         bad = [c for c, v in step.loss.items() if v is None]
         measured = measured or step.gradient_norm is not None
         if bad or step.total is None or (measured and step.gradient_norm is None):
             return _not_finite(", ".join(bad) if 0 < len(bad) < len(step.loss) else _whole(bad), step.step, None)
-    lost = next((e for e in case.epochs if e.train.total is None), None)
-    return _not_finite("the training loss", None, lost.epoch) if lost else collapse_finding(case)
+    bad_epoch = next((e for e in case.epochs if e.train.total is None), None)
+    return _not_finite("the training loss", None, bad_epoch.epoch) if bad_epoch else collapse_finding(case)
 
 
 def _whole(bad: Sequence[str]) -> str:
@@ -78,43 +106,54 @@ def _not_finite(what: str, step: int | None, epoch: int | None) -> Finding:
     fault=fault("diverging", "from step 100 on every step makes the weights 5 % larger", 100, **SHORT_WARMUP),
 )
 def diverging(case: RunHistory) -> Finding | None:
-    """The training loss rises far above the best it had."""
+    """Report a training loss that stays far above its best, measured by its noise and by what was learnt before."""
     blocks, unit = _blocks(case.steps), "step"
     if len(blocks) < 3:
         blocks, unit = ([] if case.steps else case.train_totals), "epoch"
     if len(blocks) < 3:
         return None
-    since, best = min(blocks[:-1], key=lambda block: block[1])
-    (_, before), (now, last) = blocks[-2:]
-    high = case.watch.diverging_factor * best
-    if best <= 0 or last < high or (last < before and before < high):
+    values = [value for _, value in blocks]
+    best_index = min(range(len(values) - 1), key=values.__getitem__)
+    (since, best), start = blocks[best_index], values[0]
+    noise = RISE_SDS * jitter(values[: best_index + 1])
+    rise = max((case.watch.diverging_factor - 1) * abs(best), RISE_SHARE * (start - best), noise)
+    if rise <= 0:
         return None
+    high = [value > best + rise for value in values[best_index + 1 :][-RECENT_BLOCKS:]]
+    if sum(high) < (2 if len(high) <= 3 else 3) or (len(high) <= 3 and not high[-1]):
+        return None
+    sustained = sum(high) >= 4 or min(values[-2:]) > start + max(ELSEWHERE * abs(start), noise)
+    now, last = blocks[-1]
     return Finding(
-        confidence=0.96,
+        confidence=0.96 if sustained else 0.45,
         sentence=(
             f"The training loss rose from {format_loss(best)} at {unit} {since} to {format_loss(last)} at {unit} "
-            f"{now}: {last / best:.3g} times its best."
+            f"{now}{f': {last / best:.3g} times its best' if best > 0 else ''}."
         ),
         evidence={
             "best": best,
             "last": last,
-            "ratio": last / best,
+            "ratio": last / best if best else None,
             "gradient_norm": median_or_none([s.gradient_norm for s in case.steps[-BLOCK_STEPS:]]),
         },
-        action="Stop it; resume from the best checkpoint with a third of the learning_rate.",
+        action=(
+            "Stop it; resume from the best checkpoint with a third of the learning_rate."
+            if sustained
+            else "Wait: it may be a spike that recovers. If it lasts, resume with a third of the learning_rate."
+        ),
     )
 
 
 def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
-    """(first step, median total) of consecutive blocks of steps that end with the newest: no single spike counts."""
+    """Return (first step, median total) of consecutive blocks of steps that end with the newest one."""
     first = len(steps) % BLOCK_STEPS
-    found = []
+    blocks = []
     for i in range(first, len(steps), BLOCK_STEPS):
         block = steps[i : i + BLOCK_STEPS]
         value = median_or_none([s.total for s in block])
         if value is not None:
-            found.append((block[0].step, value))
-    return found
+            blocks.append((block[0].step, value))
+    return blocks
 
 
 @rule(
@@ -127,29 +166,35 @@ def _blocks(steps: Sequence[StepMetric]) -> list[tuple[int, float]]:
     fault=fault("frozen", "no gradient reaches any weight", FAULT_STEP),
 )
 def frozen_parameters(case: RunHistory) -> Finding | None:
-    """No gradient arrives: at all, or from one component."""
-    n = case.watch.frozen_steps
-    still = len(
-        list(takewhile(lambda s: s.gradient_norm is not None and s.gradient_norm < NOTHING, reversed(case.steps)))
-    )
-    if still >= n:
-        first = case.steps[-still].step
+    """Report that no gradient arrives: none at all, or none from one component."""
+    limit = max(NO_GRADIENT, VANISHED * max((s.gradient_norm or 0.0 for s in case.steps), default=0.0))
+    steps = list(takewhile(lambda s: s.gradient_norm is not None and s.gradient_norm < limit, reversed(case.steps)))
+    if len(steps) >= case.watch.frozen_steps:
+        first, norm = steps[-1].step, max(s.gradient_norm or 0.0 for s in steps)
         return Finding(
             confidence=0.98,
-            sentence=f"The gradient has been 0 for {still} steps, since step {first}: nothing can be learnt.",
-            evidence={"component": None, "since_step": first, "steps": still},
+            sentence=f"The gradient has been {norm:.2g} for {len(steps)} steps, since step {first}: nothing is learnt.",
+            evidence={"component": None, "since_step": first, "steps": len(steps), "gradient_norm": norm},
             action="Look for frozen or detached parameters, and for a loss that does not depend on the weights.",
         )
     shares = [s.gradient_share for s in case.steps if s.gradient_share][-3:]
-    dead = [c for c in case.components if len(shares) == 3 and all(share.get(c) == 0.0 for share in shares)]
+    dead = [c for c in case.components if len(shares) == 3 and all(_is_dead(share.get(c)) for share in shares)]
     if not dead:
         return None
+    largest = max(share.get(dead[0]) or 0.0 for share in shares)
     return Finding(
         confidence=0.9,
-        sentence=f"No gradient comes from {dead[0]}: its share was 0 at each of the last {len(shares)} measurements.",
-        evidence={"component": dead[0], "measured": len(shares)},
+        sentence=(
+            f"No gradient comes from {dead[0]}: its share was {largest:.1g} at most at each of the last {len(shares)} "
+            "measurements."
+        ),
+        evidence={"component": dead[0], "share": largest, "measured": len(shares)},
         action=f"Look for a detached tensor between the bottleneck and the loss of {dead[0]}.",
     )
+
+
+def _is_dead(share: float | None) -> bool:
+    return share is not None and share < DEAD_SHARE
 
 
 @rule(
@@ -163,72 +208,95 @@ def frozen_parameters(case: RunHistory) -> Finding | None:
     ),
 )
 def flat(case: RunHistory) -> Finding | None:
-    """After enough steps at a real rate, the loss is where it began."""
+    """Report a loss that is where it began, after enough steps at a real learning rate."""
     if case.start_total is None or not case.steps:
         return _flat_epochs(case)
     base = case.plan.learning_rate if case.plan else max(s.lr for s in case.steps)
     worth = sum(s.lr for s in case.steps) / base if base else 0.0
-    held = [v for _, v in case.validation_totals]
+    validations = [v for _, v in case.validation_totals]
     warm = case.plan is None or case.steps[-1].step >= case.plan.warmup_steps
-    if not warm or worth < case.watch.flat_steps or (held and len(held) < FEWEST_VALIDATIONS):
+    if not warm or worth < case.watch.flat_steps or (validations and len(validations) < FEWEST_VALIDATIONS):
         return None
-    known = [s.total for s in case.steps if s.total is not None]
-    last = known[-max(case.watch.recent_steps, len(known) // 4) :]
-    if len(last) < 2:
+    totals = [s.total for s in case.steps if s.total is not None]
+    last = totals[-max(case.watch.recent_steps, len(totals) // 4) :]
+    start = initial_total(case.steps, case.start_total)
+    if len(last) < 2 or not start:
         return None
-    start = _began(case, case.start_total)
-    doubt = 2 * stdev(last) / math.sqrt(len(last)) / start
+    doubt = 2 * stdev(last) * _correlation_factor(last) / math.sqrt(len(last)) / start
     fall = 1 - fmean(last) / start
-    held_fall = _held_fall(held, start)
-    # More steps owe more; a long plan may begin slowly: it owes no more than its share of the whole course.
-    gone = case.steps[-1].step / case.plan.total_steps if case.plan else 1.0
-    owed = min(case.watch.flat_change * math.sqrt(worth / case.watch.flat_steps), WHOLE_COURSE * gone)
-    if fall > owed + doubt or held_fall > owed:
+    validation_fall = _validation_fall(validations, start)
+    # More steps owe more; a long plan may begin slowly, and owes no more than its share of the whole course.
+    progress = case.steps[-1].step / case.plan.total_steps if case.plan else 1.0
+    owed = min(case.watch.flat_change * math.sqrt(worth / case.watch.flat_steps), WHOLE_COURSE * progress)
+    nothing_beyond_start = start < case.start_total and fall <= LEARNT_BEYOND
+    if (fall > owed + doubt or validation_fall > owed) and not (nothing_beyond_start and validation_fall <= owed):
         return None
     return _flat(
-        f"The training loss is {format_loss(fmean(last))} after {case.steps[-1].step + 1} steps, {-fall:+.2%} from its "
+        f"The training loss is {format_loss(fmean(last))} after {case.steps[-1].step + 1} steps, {_change(fall)} its "
         f"start {format_loss(start)} (± {doubt:.2%})",
-        {"fall": fall, "doubt": doubt, "steps": len(case.steps), "validation_fall": held_fall},
+        {"fall": fall, "doubt": doubt, "steps": len(case.steps), "validation_fall": validation_fall},
+        certain=progress >= FLAT_CERTAIN,
     )
 
 
-def _began(case: RunHistory, start_total: float) -> float:
-    """What learning is held against: the best constant, or the first steps where weights began better than that."""
-    first = [s.total for s in case.steps[:BLOCK_STEPS] if s.total is not None and s.step < BLOCK_STEPS]
-    begun = fmean(first) if len(first) == BLOCK_STEPS else start_total
-    return begun if begun < start_total * (1 - ELSEWHERE) else start_total
+def _correlation_factor(values: Sequence[float]) -> float:
+    """Return how much correlation of successive values widens the error of their mean, for AR(1) noise."""
+    mean = fmean(values)
+    variance = sum((v - mean) ** 2 for v in values)
+    product = sum((a - mean) * (b - mean) for a, b in pairwise(values))
+    correlation = min(0.9, max(0.0, product / variance)) if variance else 0.0
+    return math.sqrt((1 + correlation) / (1 - correlation))
 
 
-def _held_fall(held: Sequence[float], start: float) -> float:
-    """The relative fall of validation, over its last few; 0 while there is none."""
-    if len(held) < FEWEST_VALIDATIONS:
+def _change(fall: float) -> str:
+    """Describe a relative decrease from a value."""
+    return f"{fall:.2%} below" if fall >= 0 else f"{-fall:.2%} above"
+
+
+def _validation_fall(validations: Sequence[float], start: float) -> float:
+    """Return the relative decrease of the last validations; 0 while there are too few."""
+    if len(validations) < FEWEST_VALIDATIONS or not validations[0]:
         return 0.0
-    # A held-out block may have another mean than the training TRs have: then its own beginning counts.
-    first = start if abs(held[0] / start - 1) < ELSEWHERE else held[0]
-    return 1 - fmean(held[-FEWEST_VALIDATIONS:]) / first
+    # A held-out block may have another mean than the training TRs; then its own first value counts.
+    first = start if abs(validations[0] / start - 1) < ELSEWHERE else validations[0]
+    return 1 - fmean(validations[-FEWEST_VALIDATIONS:]) / first
 
 
 def _flat_epochs(case: RunHistory) -> Finding | None:
-    totals = case.train_totals
-    n = case.watch.flat_epochs
-    if len(totals) < n or not totals[0][1]:
+    """Report a flat loss from the epochs alone, as in a log, if its beginning was seen."""
+    totals = [v for _, v in case.train_totals]
+    if len(totals) < case.watch.flat_epochs or not case.begins_at_start:
         return None
-    fall = 1 - min(v for _, v in totals) / totals[0][1]
-    recent = [v for _, v in totals[-n:]]
-    change = (max(recent) - min(recent)) / abs(fmean(recent))
-    if fall > 2 * case.watch.flat_change or change > case.watch.flat_change:
+    n = max(case.watch.flat_epochs, len(totals) // 3)
+    first, last = median(totals[: max(1, n // 2)]), median(totals[-n:])
+    if not first:
         return None
-    (first_epoch, first), (epoch, last) = totals[0], totals[-1]
+    fall = 1 - last / first
+    doubt = 2 * median_error(jitter(totals), n) * math.sqrt(2) / abs(first)
+    lowest = 1 - min(smoothed(totals, 3)) / first
+    if fall > 2 * case.watch.flat_change or lowest > 2 * case.watch.flat_change + 3 * doubt or doubt > MOST_DOUBT:
+        return None
+    if _still_falls(totals[-n:], case.watch.flat_change):
+        return None
+    (first_epoch, first_value), (epoch, last_value) = case.train_totals[0], case.train_totals[-1]
     return _flat(
-        f"The training loss went from {format_loss(first)} to {format_loss(last)} in epochs {first_epoch} to {epoch}: "
-        f"{last / first - 1:+.2%}",
-        {"fall": 1 - last / first, "epochs": len(totals), "change": change},
+        f"The training loss went from {format_loss(first_value)} to {format_loss(last_value)} in epochs {first_epoch} "
+        f"to {epoch}: {_change(fall)} its start",
+        {"fall": fall, "epochs": len(totals), "doubt": doubt},
+        certain=fall > -0.05,
     )
 
 
-def _flat(facts: str, evidence: dict[str, float | int | None]) -> Finding:
+def _still_falls(values: Sequence[float], change: float) -> bool:
+    """Return True if the second half of the values is clearly below the first half."""
+    half = len(values) // 2
+    before, after = median(values[:half]), median(values[half:])
+    return before - after > max(change * abs(before), 3 * median_error(jitter(values), half))
+
+
+def _flat(facts: str, evidence: dict[str, float | int | None], *, certain: bool) -> Finding:
     return Finding(
-        confidence=0.85,
+        confidence=0.85 if certain else TENTATIVE,
         sentence=f"{facts}: nothing is learnt.",
         evidence=dict(evidence),
         action="Overfit one batch first; if that works, raise learning_rate, if not, look at targets and gradients.",
@@ -248,44 +316,66 @@ def _flat(facts: str, evidence: dict[str, float | int | None]) -> Finding:
     ),
 )
 def plateau(case: RunHistory) -> Finding | None:
-    """Learning stopped from one epoch to the next, while the rate was high and the curve was still falling.
+    """Report learning that stopped from one epoch to the next, while the rate was high and the curve still falling.
 
-    Validation has the steadier curve, but giblet's averaged weights round its knee: there training's is looked at too.
+    Validation has the steadier curve, but averaged weights smooth its knee; training is therefore tested too.
     """
     curves = (case.validation_totals, case.train_totals if case.steps or not case.validation_totals else [])
-    found = (_stopped_short(case, totals) for totals in curves if totals)
-    return next((cause for cause in found if cause is not None), None)
+    findings = (_stopped_short(case, totals) for totals in curves if totals)
+    return next((finding for finding in findings if finding is not None), None)
 
 
 def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Finding | None:
     points = from_steepest([(float(e), v) for e, v in source])[-CURVE_EPOCHS:]
     settled = SETTLED_EPOCHS if case.steps else case.watch.flat_epochs
-    if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + settled:
+    if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + settled or not _rate_held(case, points[-settled][0]):
         return None
-    if not _rate_held(case, points[-settled][0]):
-        return None
-    knees = [between for a, b in pairwise(x for x, _ in points[1 : -settled + 1]) for between in ((a + b) / 2, b)]
-    smooth, bent = best_fall(points), best_bent(points, knees)
-    freedom = max(1, len(points) - 4)
-    better = (smooth.error - bent.error) / max(bent.error / freedom, 1e-18)
+    knees = [knee for a, b in pairwise(x for x, _ in points[1 : -settled + 1]) for knee in ((a + b) / 2, b)]
+    bent, better = _knee(points, knees)
     now = bent.at(points[-1][0])
-    missing = (now - (bent.floor + bent.height * math.exp(-bent.rate * points[-1][0]))) / abs(now)
-    learnt = 1 - now / points[0][1]
-    if better < BEND or missing < case.watch.plateau_fall or learnt < LEARNT or not _rate_held(case, bent.knee):
+    missing = now - (bent.floor + bent.height * math.exp(-bent.rate * points[-1][0]))
+    learnt = points[0][1] - now
+    scale = max(abs(now), LOW_LOSS * learnt)
+    if scale <= 0 or better < BEND or missing < case.watch.plateau_fall * scale or learnt < LEARNT * abs(points[0][1]):
         return None
+    if not _rate_held(case, bent.knee) or _improves_again(source, bent.knee):
+        return None
+    lasted = points[-1][0] - bent.knee
     return Finding(
-        confidence=0.85,
+        confidence=0.85 if lasted >= LONG_PLATEAU * (case.num_epochs or CURVE_EPOCHS) else TENTATIVE,
         sentence=(
-            f"Learning stopped at epoch {bent.knee:g}: the loss has stayed at {format_loss(now)} since, where its own "
-            f"course would have taken it {missing:.1%} lower, and the rate is still high."
+            f"Learning stopped at epoch {bent.knee:g}: the loss has stayed at {format_loss(now)} since, although its "
+            f"own course would have led {missing / scale:.1%} lower, and the rate is still high."
         ),
-        evidence={"knee_epoch": bent.knee, "level": now, "missing_fall": missing, "better_f": better},
+        evidence={"knee_epoch": bent.knee, "level": now, "missing_fall": missing / scale, "better_f": better},
         action="Lower the rate (scheduler_type: cosine), or look at what changed at that epoch.",
     )
 
 
+def _knee(points: Points, knees: Sequence[float]) -> tuple[ExponentialFit, float]:
+    """Return the best curve with a knee, and how much better (in F) it fits than every smooth curve.
+
+    Smooth curves are exponentials, power laws and sums of two exponentials. The fits come from coarse grids, so both
+    errors include the misfit of a grid.
+    """
+    bent = best_bent(points, knees)
+    misfit = len(points) * (GRID_MISFIT * abs(points[0][1] - points[-1][1])) ** 2
+    freedom = max(1, len(points) - 4)
+    better = (smooth_error(points) - bent.error) / max((bent.error + misfit) / freedom, 1e-18)
+    return bent, better
+
+
+def _improves_again(source: Sequence[tuple[int, float]], knee: float) -> bool:
+    """Return True if the loss has left the plateau downwards."""
+    after = [v for e, v in source if e > knee]
+    if len(after) < 2 * SETTLED_EPOCHS:
+        return False
+    level, last = median(after[: len(after) // 2]), median(after[-SETTLED_EPOCHS:])
+    return level - last > max(LEARNT * abs(level), 3 * median_error(jitter(after), SETTLED_EPOCHS))
+
+
 def _rate_held(case: RunHistory, since_epoch: float) -> bool:
-    """Has the rate been high and nearly constant from the knee on? A schedule that ends explains a curve that does."""
+    """Return True if the rate was high and nearly constant since an epoch; else the schedule explains the curve."""
     rates = [e.lr for e in case.epochs if e.epoch >= since_epoch]
     base = case.plan.learning_rate if case.plan else max(e.lr for e in case.epochs)
     return min(rates) >= HIGH_RATE * max(base, max(rates))
@@ -303,7 +393,7 @@ def _rate_held(case: RunHistory, since_epoch: float) -> bool:
     ),
 )
 def clipping_always(case: RunHistory) -> Finding | None:
-    """Nearly every step is cut, and by a lot: the step's length is the limit's, whatever the rate says."""
+    """Report that nearly every step is clipped by a large factor, so the limit sets the length of each step."""
     n = 2 * case.watch.recent_steps
     recent = case.steps[-n:]
     if len(recent) < n:
@@ -333,17 +423,17 @@ def clipping_always(case: RunHistory) -> Finding | None:
     ),
 )
 def rounding(case: RunHistory) -> Finding | None:
-    """Gradients flow, yet validation repeats itself to the last digit: the weights' rounding swallows the updates."""
-    held = [v for _, v in case.validation_totals][-SAME_EPOCHS:]
+    """Report validation that repeats to the last digit while gradients arrive: rounding removes the updates."""
+    validations = [v for _, v in case.validation_totals][-SAME_EPOCHS:]
     moving = [s for s in case.steps[-BLOCK_STEPS:] if (s.gradient_norm or 0.0) > 0.0 and s.lr > 0.0]
-    if len(held) < SAME_EPOCHS or len(set(held)) > 1 or not moving:
+    if len(validations) < SAME_EPOCHS or len(set(validations)) > 1 or not moving:
         return None
     return Finding(
         confidence=0.93,
         sentence=(
-            f"Validation was exactly {held[-1]!r} {SAME_EPOCHS} times in a row while gradients of norm "
+            f"Validation was exactly {validations[-1]!r} {SAME_EPOCHS} times in a row while gradients of norm "
             f"{moving[-1].gradient_norm:.3g} arrived: the weights do not move."
         ),
-        evidence={"validation": held[-1], "epochs": SAME_EPOCHS, "lr": moving[-1].lr},
+        evidence={"validation": validations[-1], "epochs": SAME_EPOCHS, "lr": moving[-1].lr},
         action="Keep float32 master weights: updates this small vanish in half precision.",
     )
