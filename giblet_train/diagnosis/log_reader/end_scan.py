@@ -262,6 +262,8 @@ class EndScan:
         error = ErrorLine(text[:400], rank, line.at)
         if exception and exception[1] == "KeyboardInterrupt":
             return
+        if patterns.KILLED.search(text) and not self._killed:
+            self._killed = text[:400]
         if exception and exception[1] in patterns.WRAPPERS:
             self._echoes = [*self._echoes, error][:FIRST_ERRORS]
             return
@@ -269,8 +271,6 @@ class EndScan:
         if cause and not patterns.ADVICE.search(text):
             self._causes.setdefault(cause, error)
             self._note_timeout(text, rank)
-        if patterns.KILLED.search(text) and not self._killed:
-            self._killed = text[:400]
         is_error = bool(
             cause or exception or ends_traceback or patterns.PLAIN_ERROR.search(text)
             or patterns.ABORTED.search(text) or line.level in ("CRITICAL", "FATAL") or text.startswith("giblet: ")

@@ -29,8 +29,8 @@ _EPOCH = re.compile(
     re.IGNORECASE,
 )
 _TIMM = re.compile(
-    r"\s*(?:Train|Test|Val\w*|Eval\w*):\s+(?:(?P<epoch>\d{1,9})\s+)?"
-    r"\[\s*(?P<step>\d{1,12})/\s*(?P<steps>\d{1,12})\b",
+    r"\s*(?:(?:Train|Test|Val\w*|Eval\w*):\s+(?:(?P<epoch>\d{1,9})\s+)?\[|\[(?P<first>\d{1,9}):)"
+    r"\s*(?P<step>\d{1,12})/\s*(?P<steps>\d{1,12})\b",
     re.IGNORECASE,
 )
 _BRACKET_STEP = re.compile(r"\s*[:,]?\s*[\[(]\s*(\d{1,12})\s*/\s*(\d{1,12})\b")
@@ -224,7 +224,8 @@ def _position(text: str) -> Observation:
     keras = None if bar else _KERAS_BAR.match(text)
     timm = _TIMM.match(text)
     if timm:
-        timm_epoch = float(timm["epoch"]) if timm["epoch"] else None
+        number = timm["epoch"] or timm["first"]
+        timm_epoch = float(number) if number else None
         return Observation((), timm_epoch, None, int(timm["step"]), int(timm["steps"]), "step")
     epoch, n_epochs, end = _epoch(text)
     if bar or keras:

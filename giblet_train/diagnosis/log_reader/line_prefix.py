@@ -21,7 +21,8 @@ _CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?(?:Z|[+-]\d{2}:?\d{2})?"
 _TIME = re.compile(rf"\s*(?:\[({_DATE}[T ]{_CLOCK})\]|({_DATE}[T ]{_CLOCK}):?|\[({_CLOCK})\]|({_CLOCK}))\s?(?:[-|]\s)?")
 _GLOG = re.compile(r"\s*\[?([IWEF])(\d{3,4} \d{2}:\d{2}:\d{2}\.\d+)\s+(?:\d+\s+)?[\w./-]+:\d+\]\s?")
 _LEVEL = re.compile(
-    r"\s*[\[(|]?\s*(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\s*[\])|]?(?:\s*(?::[\w.]*:|[-|]|:))?(?=\s|$)\s?"
+    r"\s*[\[(|]?\s*(DEBUG|INFO|WARNING|WARN|ERROR|CRITICAL|FATAL)\s*[\])|]?"
+    r"(?:\s*:[\w.]*:(?!//)|(?:\s*[-|:])?(?=\s|$))\s?"
 )
 _SOURCE = re.compile(
     r"\s*(?:[\w.]+:[\w.<>]+:\d+|[\w./-]+\.(?:py|cpp|cu|c|h):\d+|\[[\w./-]+:\d+(?::[\w<>]+)?\])\s*[-|:]?\s"

@@ -18,6 +18,8 @@ BARS_PER_READING = 8
 _BREAK = re.compile(r"[\r\n]+")
 _GLUED = re.compile(r"(?<=\S)(?=Epoch[ :]\s*\[?\d+\s*/\s*\d+\]?\s*[|,:])")
 """Where two ranks printed an epoch line each into one line."""
+_BAR_BEFORE_TEXT = re.compile(r"([^{]*?\d%\|[^|]*\|[^\[\]]*\[[^\[\]]*\])\s*(\S.*)$")
+"""A progress bar after which another stream printed into the same line."""
 _HAS_NUMBER = re.compile(r"\d|\bnan\b|\binf\b", re.IGNORECASE)
 _DECIMAL = re.compile(r"\d[.,]\d")
 
@@ -80,6 +82,10 @@ class LogReader:
         self._n_lines += 1
         for piece in _BREAK.split(text) if "\r" in text or "\n" in text else (text,):
             cleaned = clean(piece)
+            bar = _BAR_BEFORE_TEXT.match(cleaned) if "%|" in cleaned else None
+            if bar:
+                self._feed_bar(bar[1])
+                cleaned = bar[2]
             if "%|" in cleaned:
                 self._feed_bar(cleaned)
             elif cleaned:

@@ -276,3 +276,21 @@ def test_memory_does_not_grow_with_the_log() -> None:
         reader.feed(f"RuntimeError: repeated {number}")
     assert len(reader.table.points) <= 8193
     assert len(reader.result().end.errors) <= 40 and len(reader.result().end.tail) <= 200
+
+
+def test_text_glued_to_a_progress_bar_is_read() -> None:
+    """The streams of progress bars and of prints are not synchronised."""
+    bar = "  6%|█████▉    | {k}/625 [47:47<13:21:36, 81.52s/it]"
+    record = (
+        "[INFO|2025-02-09 07:05:39] callbacks:157 >> {{'loss': {loss:.4f}, 'learning_rate': 1e-05, 'epoch': {e:.2f}}}"
+    )
+    lines = [bar.format(k=k) + record.format(loss=2 * 0.99**k, e=k / 100) for k in range(60)]
+    parsed = parse([*lines, bar.format(k=60) + "Traceback (most recent call last):", "  File x", "KeyError: 'a'"])
+    assert len(parsed.metrics) >= 6 and parsed.log.end.root_error is not None
+    assert parsed.log.end.root_error.text == "KeyError: 'a'"
+
+
+def test_a_wrapper_of_a_killed_process_shows_the_kill() -> None:
+    error = "torch.multiprocessing.spawn.ProcessExitedException: process 0 terminated with signal SIGKILL"
+    parsed = parse([*epochs(1, 5), *traceback(error)])
+    assert diagnose(None, parsed.metrics, log=parsed.log).causes[0].cause == "oom_host"
