@@ -11,7 +11,7 @@ from typing import Literal
 
 import msgspec
 
-from giblet_train.diagnosis.criterion_kinds import JUDGES, judge_completion
+from giblet_train.diagnosis.criterion_kinds import judge_criteria
 from giblet_train.diagnosis.criterion_verdict import CriterionVerdict, Status, observe
 from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health
@@ -61,10 +61,7 @@ def verdict_of(config: Config, metrics: Sequence[AnyMetric], health: Health | No
         health: how the run is, or how it ended; None counts as live.
     """
     run = observe(config, metrics, health)
-    verdicts = [
-        judge_completion(run),
-        *(JUDGES[criterion.kind](name, criterion, run) for name, criterion in config.criteria.items()),
-    ]
+    verdicts = judge_criteria(run)
     return Verdict(
         status=min((verdict.status for verdict in verdicts), key=_WORST_FIRST.index),
         criteria=tuple(verdicts),

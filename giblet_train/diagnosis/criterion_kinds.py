@@ -22,6 +22,12 @@ SUSPICIOUS_GAP = 0.5
 Judge = Callable[[str, Criterion, RunMetrics], CriterionVerdict]
 
 
+def judge_criteria(run: RunMetrics) -> list[CriterionVerdict]:
+    """Judge `completed` and every criterion of the configuration, in this order."""
+    criteria = run.config.criteria.items()
+    return [judge_completion(run), *(JUDGES[criterion.kind](name, criterion, run) for name, criterion in criteria)]
+
+
 def judge_completion(run: RunMetrics) -> CriterionVerdict:
     """Judge whether a run trained to its end, ended normally, and stayed finite after its best epoch."""
     planned, epoch = run.config.num_epochs, run.last_epoch

@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from giblet_train.diagnosis.rules.case import newest_plan
 from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
@@ -88,12 +89,10 @@ class RunMetrics(msgspec.Struct, frozen=True):
 
 
 def observe(config: Config, metrics: Sequence[AnyMetric], health: Health | None = None) -> RunMetrics:
-    """Sort metrics by kind. After a resume, the first losses of the first start are kept."""
-    plans = [m for m in metrics if isinstance(m, RunMetric)]
-    first_loss = next((plan.first_loss for plan in plans if plan.first_loss), {})
+    """Sort metrics by kind."""
     return RunMetrics(
         config,
-        msgspec.structs.replace(plans[-1], first_loss=first_loss) if plans else None,
+        newest_plan(metrics),
         tuple(m for m in metrics if isinstance(m, StepMetric)),
         tuple(m for m in metrics if isinstance(m, EpochMetric)),
         tuple(m for m in metrics if isinstance(m, EventMetric)),

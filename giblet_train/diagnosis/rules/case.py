@@ -155,7 +155,7 @@ def case_of(
     last: dict[type, Any] = {type(m): m for m in metrics}
     return RunHistory(
         config=config,
-        run=last.get(RunMetric),
+        run=newest_plan(metrics),
         data=last.get(DataMetric),
         steps=tuple(m for m in metrics if isinstance(m, StepMetric)),
         epochs=tuple(m for m in metrics if isinstance(m, EpochMetric)),
@@ -166,6 +166,13 @@ def case_of(
         log=log if log is not None or not log_tail else read_lines(log_tail),
         run_id=run_id,
     )
+
+
+def newest_plan(metrics: Sequence[AnyMetric]) -> RunMetric | None:
+    """Return the newest plan of a run, with the first losses of its first start: a resume does not measure them."""
+    plans = [m for m in metrics if isinstance(m, RunMetric)]
+    first_loss = next((plan.first_loss for plan in plans if plan.first_loss), {})
+    return msgspec.structs.replace(plans[-1], first_loss=first_loss) if plans else None
 
 
 def initial_total(steps: Sequence[StepMetric], start_total: float | None) -> float | None:

@@ -1,9 +1,11 @@
-"""Criteria against what the curve can still reach."""
+"""Rules for success criteria: out of reach for the curve, at risk, or not met."""
 
 from __future__ import annotations
 
 import math
 
+from giblet_train.diagnosis.criterion_kinds import judge_criteria
+from giblet_train.diagnosis.criterion_verdict import COMPLETED, RunMetrics
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.curve_fit import Points, lowest_at
 from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, fault, rule
@@ -12,7 +14,7 @@ from giblet_train.schema.schedule import LrSchedule
 
 FEWEST_POINTS = 5
 EARLIEST = 0.1
-"""Share of the planned epochs before which no course is drawn."""
+"""Fraction of the planned epochs before which no course is fitted."""
 MARGIN = 0.8
 """A criterion is called unreachable when even the best course takes the run to less than this share of it."""
 
@@ -27,19 +29,54 @@ MARGIN = 0.8
     ),
 )
 def criterion_unreachable(case: RunHistory) -> Finding | None:
-    """A fall that is asked for, and that even the best course of the curve does not bring by the last epoch."""
+    """Report a required decrease that even the best course of the curve does not reach by the last epoch."""
     if case.config is None or case.plan is None or not case.start_total:
         return None
     for name, criterion in case.config.criteria.items():
         if criterion.kind == "loss_drop" and criterion.scale == "raw":
-            found = _unreachable(case, name, criterion, case.start_total)
-            if found:
-                return found
+            finding = _unreachable(case, name, criterion, case.start_total)
+            if finding:
+                return finding
     return None
 
 
+@rule(group="verdict")
+def criterion_missed(case: RunHistory) -> Finding | None:
+    """Report every criterion that is at risk or not met, so that `why` and `verdict` never contradict each other."""
+    if case.config is None or case.run is None:
+        return None
+    run = RunMetrics(case.config, case.run, case.steps, case.epochs, case.events, case.evaluation, case.health)
+    missed = [verdict for verdict in judge_criteria(run) if verdict.status in ("at_risk", "fail")]
+    if not missed:
+        return None
+    worst = next((verdict for verdict in missed if verdict.status == "fail"), missed[0])
+    decided = worst.status == "fail" and run.trained_fully and any(verdict.name != COMPLETED for verdict in missed)
+    kind = case.config.criteria[worst.name].kind if worst.name in case.config.criteria else COMPLETED
+    return Finding(
+        confidence=MISSED if decided else AT_RISK,
+        sentence=". ".join(f"Criterion {v.name} {_WORDS[v.status]}: {v.sentence}" for v in missed) + ".",
+        evidence={v.name: {"status": v.status, "needed": v.needed, "seen": v.seen} for v in missed},
+        action=_ACTIONS.get(kind, "Compare the run with its criteria: `giblet verdict RUN`."),
+    )
+
+
+MISSED, AT_RISK = 0.9, 0.45
+"""Confidence for a run that trained to its end, and for one that is live or was stopped on request."""
+_WORDS = {"fail": "is not met", "at_risk": "is at risk"}
+_ACTIONS = {
+    COMPLETED: "Resume it to its last epoch, or accept this in a promotion: --accept completed --note WHY.",
+    "loss_drop": "Train longer, raise learning_rate, or judge it on what can be explained (scale: explainable).",
+    "val_gap": "Use more dropout, weight decay or data, or stop early: held-out data fit worse than training data.",
+    "no_dominance": "Lower the weight of that component, or balance the losses (balance.kind: gradnorm).",
+    "beats_null": "Check alignment and scans (`giblet data check NODE CONFIG`), then regularise more.",
+    "beats_mean": "Regularise more, or use more data: held-out data are predicted no better than by the mean.",
+    "reconstruction_skill": "Regularise more, or use more data: held-out stimuli are no better than the mean.",
+    "validation_improves": "Use more regularisation, or a lower learning_rate.",
+}
+
+
 def _loss_curve(case: RunHistory, plan: LrSchedule, split: str) -> Points:
-    """(epochs gone by, loss) after warm-up."""
+    """Return (epochs passed, loss) after the warm-up."""
     if split == "train" and case.steps:
         return case.block_losses
     warm = math.ceil(plan.warmup_steps / plan.steps_per_epoch)
@@ -59,8 +96,8 @@ def _unreachable(case: RunHistory, name: str, criterion: Criterion, start: float
     return Finding(
         confidence=0.75,
         sentence=(
-            f"{name} asks for {-criterion.threshold:+.0%}; the {criterion.split} loss is at {-seen:+.1%}, and its "
-            f"course takes it to {-at_best:+.1%} at best by epoch {case.config.num_epochs}."
+            f"{name} requires {-criterion.threshold:+.0%}; the {criterion.split} loss is at {-seen:+.1%}, and its "
+            f"course reaches {-at_best:+.1%} at best by epoch {case.config.num_epochs}."
         ),
         evidence={"criterion": name, "needed": criterion.threshold, "seen": seen, "at_best": at_best},
         action="Judge it on what can be explained (scale: explainable): noise cannot be learnt.",

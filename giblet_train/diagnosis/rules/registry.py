@@ -14,7 +14,7 @@ import msgspec
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 
-Group = Literal["ending", "numbers", "plan", "scale", "data", "curve", "speed", "fallback"]
+Group = Literal["ending", "numbers", "plan", "scale", "data", "curve", "speed", "fallback", "verdict"]
 """Groups of causes, in the order in which equally likely causes are reported."""
 
 Evaluate = Callable[[RunHistory], Finding | None]
@@ -126,6 +126,6 @@ def ordered_rules() -> list[Rule]:
 
 
 def consequences(name: str) -> frozenset[str]:
-    """Return the names of the causes that follow from a cause."""
-    explains = RULES[name].explains
+    """Return the names of the causes that follow from a cause; a missed criterion follows from every other cause."""
+    explains = RULES[name].explains | {"verdict"}
     return frozenset(r.name for r in RULES.values() if r.name != name and (r.name in explains or r.group in explains))

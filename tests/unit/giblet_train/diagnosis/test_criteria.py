@@ -3,10 +3,12 @@
 import re
 from typing import Any
 
+import msgspec
 import pytest
 
 from giblet_train.diagnosis.criteria import FailOn, reaches_level, verdict_of
 from giblet_train.diagnosis.criterion_verdict import CriterionVerdict
+from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.schema.config import Config, Criterion
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import (
@@ -316,3 +318,27 @@ def test_every_kind_of_criterion_has_a_judge() -> None:
         assert verdict.status in ("pass", "fail"), kind
     assert verdict_of(config, []).status == "on_track"
     assert verdict_of(config, falling(0.03, 20), FINISHED).status == "pass"
+
+
+@pytest.mark.parametrize("health", [None, FINISHED, STOPPED, CRASHED], ids=lambda h: h.state if h else "live")
+@pytest.mark.parametrize("kind", ["val_gap", "loss_drop", "lr_reaches_peak", "validation_improves", "no_dominance"])
+def test_why_reports_whatever_puts_a_criterion_at_risk(kind: Any, health: Health | None) -> None:
+    wide_gap: list[AnyMetric] = [
+        run_record(first_loss={"fmri": 1.0}),
+        *(step(i, lr=1e-4, share=0.95, gradient=0.95, total=1.9) for i in range(10, 200)),
+        *(epoch(i, 1.9, 1.9 * 2.7) for i in range(1, 21)),
+    ]
+    config = Config(name="x", num_epochs=EPOCHS, criteria={"it": Criterion(kind=kind, threshold=0.5)})
+    verdict = verdict_of(config, wide_gap, health)
+    assert verdict.status in ("at_risk", "fail")
+    causes = {cause.cause: cause for cause in diagnose(config, wide_gap, health=health).causes}
+    missed = causes["criterion_missed"]
+    assert all(c.sentence in missed.sentence for c in verdict.criteria if c.status in ("at_risk", "fail"))
+    assert missed.confidence <= 0.5 or (verdict.status == "fail" and len(causes) == 1)
+
+
+def test_why_is_silent_about_criteria_that_are_met() -> None:
+    config = Config(name="x", num_epochs=EPOCHS, criteria={"it": Criterion(kind="loss_drop", threshold=0.1)})
+    steps = [step(i, lr=1e-3 * min(1.0, 0.1 + 0.09 * i), total=2.0 - 0.004 * i) for i in range(200)]
+    config = msgspec.structs.replace(config, scheduler_type="none")
+    assert diagnose(config, [RUN, *steps, *falling(0.02, 20)[1:]], health=FINISHED).healthy

@@ -239,10 +239,12 @@ def test_without_gradient_shares_a_share_of_the_loss_is_believed_late_and_less()
     assert diagnose(curves.config, silent[:100]).healthy
 
 
-def test_a_run_that_was_stopped_on_request_is_healthy() -> None:
+def test_a_run_that_was_stopped_on_request_is_only_not_completed() -> None:
     curves = draw(18)
     stopped = Health(state="stopped", sentence="stopped on request")
-    assert diagnose(curves.config, healthy_run(curves, 3), health=stopped).healthy
+    [finding] = diagnose(curves.config, healthy_run(curves, 3), health=stopped).causes
+    assert (finding.cause, finding.confidence) == ("criterion_missed", 0.45)
+    assert "3 of 12 epochs; stopped: stopped on request" in finding.sentence
 
 
 def test_thresholds_are_the_configurations_own() -> None:
