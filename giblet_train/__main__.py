@@ -284,6 +284,19 @@ def data_check(
         sys.exit(FAILED)
 
 
+@data_app.command("files", hidden=True)
+def data_files(workdir: Workdir = None) -> None:
+    """Check that the files of the configuration on stdin exist. Prints a JSON object; reads no file."""
+    import json
+
+    from giblet_train.data.checks.presence import file_report
+    from giblet_train.schema.config_loader import from_mapping
+    from giblet_train.schema.yaml_io import load_text
+
+    config = from_mapping(load_text(sys.stdin.read(), "standard input"), "standard input").config
+    print(json.dumps(file_report(config, (workdir or Path("~/giblet")).expanduser().absolute())))
+
+
 @data_app.command("diagnose")
 def data_diagnose(
     run_or_config: RunOrConfig,

@@ -29,7 +29,7 @@ def engine(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     arguments: workdir; python (a path), or else key, the environment's name under <workdir>/envs.
     """
-    python = _interpreter(arguments)
+    python = interpreter_path(arguments)
     if not python.exists():
         return {"python": str(python), "problem": f"{python} does not exist"}
     completed = subprocess.run([str(python), "-c", _FACTS], capture_output=True, text=True, timeout=60, cwd="/")
@@ -84,7 +84,8 @@ OPERATIONS: dict[str, Operation] = {
 }
 
 
-def _interpreter(arguments: dict[str, Any]) -> Path:
+def interpreter_path(arguments: dict[str, Any]) -> Path:
+    """Return the interpreter that `python` or `key` names, whether it exists or not."""
     if arguments.get("python"):
         return _path(arguments["python"])
     own: str = arguments["key"]

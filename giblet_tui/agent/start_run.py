@@ -215,7 +215,7 @@ def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], ag
         who = f"{run.run_id}, launched by {other.get('launched_by', '?')} at {since}"
         if other.get("config_hash") == record["config_hash"] and not again:
             raise AgentRefusal(
-                f"This very configuration already runs here: {who}.",
+                f"This configuration already runs here: {who}.",
                 f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
                 5,
             )

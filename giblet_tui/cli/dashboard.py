@@ -14,7 +14,7 @@ from giblet_tui.cli.alerts import answer_all
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import OptionalNodes
 from giblet_tui.cli.console import redirected_stream
-from giblet_tui.cli.launch_steps import build_request, config_changes, plan_only, run_launch
+from giblet_tui.cli.launch_steps import build_request, check_lines, config_changes, plan_only, run_launch
 from giblet_tui.cli.palette_commands import argv, output, verbs
 from giblet_tui.cli.stop import find_stale_runs, stop_run
 from giblet_tui.connection.connect import unshare
@@ -115,7 +115,7 @@ class DashboardActions:
         """Return what `giblet launch --dry-run` prints: where it would run, its command line, what changes."""
         node, request = self._request(choice)
         (plan,) = plan_only([node], request)
-        return [*plan.notes, shlex.join(plan.run.argv), *self.changes(choice)]
+        return [*check_lines(plan), *plan.notes, shlex.join(plan.run.argv), *self.changes(choice)]
 
     def launch(self, choice: LaunchChoice, say: Callable[[str], None]) -> str:
         """Launch a run, without waiting for its first step."""

@@ -24,6 +24,7 @@ from giblet_tui.cli.launch_steps import (
     plan_notes,
     plan_only,
 )
+from giblet_tui.cli.nodes import print_findings
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch.ensemble import check_capacity, member_requests
@@ -162,6 +163,8 @@ def _launch_ensemble(node: Node, requests: Sequence[LaunchRequest], loaded: Load
 
 def _print_plans(plans: Sequence[LaunchPlan], loaded: Loaded) -> None:
     """Print everything that would be done: provenance, files, script, command line, resolved configuration."""
+    for plan in plans:
+        print_findings(plan.findings, print_status)
     for line in (*plan_notes(plans), *config_changes(loaded)):
         print_status(line)
     for plan in plans:

@@ -17,6 +17,7 @@ from giblet_tui.launch.request import LaunchRequest, parse_gpus
 from giblet_tui.launch.start import connected, plan_launch, start
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.doctor import finding_lines
 from giblet_tui.reporting.formatting import diff_lines
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 
@@ -56,7 +57,7 @@ def run_launch(nodes: Sequence[Node], request: LaunchRequest, report: Callable[[
     """Plan the run and start it; return its id. report: receives each stage. Raises GibletError."""
     with connected(nodes) as targets:
         plans = plan_launch(targets, request, report)
-        for line in (*diff_from_last_run(request.config), *plan_notes(plans)):
+        for line in (*warnings(plans), *diff_from_last_run(request.config), *plan_notes(plans)):
             report(line)
         run_id = plans[0].run.run_id
         if len(plans) > 1:
@@ -71,6 +72,27 @@ def plan_only(nodes: Sequence[Node], request: LaunchRequest) -> list[LaunchPlan]
     """Return the plans that a launch would carry out now; start nothing. Raises GibletError."""
     with connected(nodes) as targets:
         return plan_launch(targets, request)
+
+
+def warnings(plans: Sequence[LaunchPlan]) -> list[str]:
+    """Return the checks that are not well although the run can start, each with its node and remedy."""
+    return [
+        f"{plan.run.node}: {line}{' '.join(['.', *map(str.strip, remedy)]) if remedy else ''}"
+        for plan in plans
+        for finding in plan.findings
+        if not finding.well
+        for line, remedy in [finding_lines(finding)]
+    ]
+
+
+def check_lines(plan: LaunchPlan) -> list[str]:
+    """Return every check of the plan's node with its mark, and the remedies of those that are not well."""
+    return [
+        text
+        for finding in plan.findings
+        for line, remedy in [finding_lines(finding)]
+        for text in (f"{finding.mark} {line}", *remedy)
+    ]
 
 
 def plan_notes(plans: Sequence[LaunchPlan]) -> list[str]:

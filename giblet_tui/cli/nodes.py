@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,25 +11,30 @@ from typing import Annotated, Any
 import msgspec
 import typer
 
-from giblet_train.schema.config import Config, dump
+from giblet_train.schema.config import Config
 from giblet_train.schema.errors import GibletError, PreflightRefused
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.cli.app import app, command, node_app
 from giblet_tui.cli.arguments import Json, NodeName, OptionalNodes
 from giblet_tui.cli.completion import config_names
-from giblet_tui.cli.console import print_data, print_status, show_json, style
+from giblet_tui.cli.console import current_user, print_data, print_status, show_json, style
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import NodeProbe
-from giblet_tui.deploy import engine_command, install
+from giblet_tui.deploy import install
 from giblet_tui.errors import Unreachable
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node, Transport
 from giblet_tui.inventory.ssh_hosts import hosts_of
+from giblet_tui.launch import preflight
+from giblet_tui.launch.finding import Finding
+from giblet_tui.launch.request import LaunchRequest
 from giblet_tui.monitor import cache
-from giblet_tui.reporting import doctor as checks
+from giblet_tui.reporting.doctor import doctor_json, finding_lines
 from giblet_tui.reporting.formatting import table
 from giblet_tui.reporting.json_output import SCHEMA
+
+MARK_COLORS = {"✔": "green", "?": "yellow", "!": "red", "✖": "red"}
 
 
 @command(
@@ -148,40 +153,29 @@ def doctor(
             print_data(f"{style('✔', 'green')} reached: {node.name} ({node.host}) by {node.transport}")
         findings = _findings(node, connection, None if loaded is None else loaded.config)
     if json:
-        show_json(checks.doctor_json(node, findings))
+        show_json(doctor_json(node, findings))
     else:
-        _print_findings(findings)
+        print_findings(findings, print_data)
     if any(finding.needed and not finding.well for finding in findings):
         raise typer.Exit(PreflightRefused.exit_code)
 
 
-def _findings(node: Node, connection: Connection, config: Config | None) -> list[checks.Finding]:
-    probe = connection.call("probe", {"workdir": node.workdir}, NodeProbe)
-    skew_s = probe.now - time.time()
-    try:
-        engine: Any = install.environment(node, connection)
-    except GibletError as error:
-        engine = error
-    findings = checks.findings(node, probe, engine, skew_s)
+def _findings(node: Node, connection: Connection, config: Config | None) -> list[Finding]:
+    answer, skew_s = preflight.observe(node, connection, config)
+    engine = preflight.engine_of(node, answer)
+    device = "auto" if config is None else config.device
+    findings = preflight.check_node(node, answer.probe, engine, skew_s, device)
     if config is not None:
-        findings += checks.needs(config, probe, cache.load().runs())
-        if not isinstance(engine, GibletError):
-            findings.append(_check_data(node, connection, config))
+        request = LaunchRequest(config=config, launched_by=current_user())
+        findings += preflight.check_run(request, answer.probe, answer.files, cache.load().runs())
     return findings
 
 
-def _check_data(node: Node, connection: Connection, config: Config) -> checks.Finding:
-    lines: list[str] = []
-    argv = ["data", "check", "-", "--workdir", node.workdir, "--json"]
-    result = engine_command.run_engine_command(node, connection, argv, dump(config), lines.append)
-    return checks.data(result.code, lines, f"giblet data check {node.name} {config.name}")
-
-
-def _print_findings(findings: Sequence[checks.Finding]) -> None:
+def print_findings(findings: Sequence[Finding], write: Callable[[str], None]) -> None:
+    """Print each finding with its mark, and its remedy if it is not well."""
     for finding in findings:
-        mark = style("✔", "green") if finding.well else style("✖" if finding.needed else "!", "red")
-        remedy = f"\n    {finding.remedy}" if not finding.well else ""
-        print_data(f"{mark} {finding.name}: {finding.sentence}{remedy}")
+        line, remedy = finding_lines(finding)
+        write("\n".join([f"{style(finding.mark, MARK_COLORS[finding.mark])} {line}", *remedy]))
 
 
 def remember(node: Node) -> None:

@@ -17,7 +17,7 @@ from giblet_tui.errors import Unreachable
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.snapshots import Fleet
-from giblet_tui.reporting.formatting import node_lines, runs_table
+from giblet_tui.reporting.formatting import gpu_lines, node_lines, runs_table
 from giblet_tui.reporting.json_output import fleet_json
 
 WATCH_S = 2.0
@@ -70,7 +70,7 @@ def _list_runs(names: Sequence[str] | None, *, every: bool, json: bool, cached: 
     else:
         older = "" if every else "; list older runs: giblet ps -a"
         print_status(f"No runs. Start one: giblet launch NODE CONFIG, or giblet demo{older}")
-    for line in node_lines(fleet, now):
+    for line in (*node_lines(fleet, now), *gpu_lines(fleet)):
         print_status(line)
     return fleet
 

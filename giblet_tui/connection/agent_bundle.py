@@ -55,6 +55,7 @@ AGENT_MODULES = (
     "host_info",
     "watch_runs",
     "python_env",
+    "preflight",
     "engine_command",
     "adopted_run",
     "log_end",

@@ -128,6 +128,23 @@ class NodeProbe(Answer, frozen=True, kw_only=True):
     """What nvidia-smi complains of although its answer is usable."""
 
 
+class FileProblem(Answer, frozen=True, kw_only=True):
+    """A file of the study that is missing or cannot be used."""
+
+    sentence: str
+    remedy: str = ""
+
+
+class StudyFiles(Answer, frozen=True, kw_only=True):
+    """What the node's engine found of the study of a configuration."""
+
+    n_files: int = 0
+    """Number of files that the configuration names."""
+    problems: tuple[FileProblem, ...] = ()
+    unknown: str = ""
+    """Why the engine could not look; empty if it could."""
+
+
 class FreePort(Answer, frozen=True, kw_only=True):
     """Answer to `free_port`."""
 
@@ -152,6 +169,15 @@ class EngineFacts(Answer, frozen=True, kw_only=True):
     torch: str | None = None
     missing: tuple[str, ...] = ()
     """Packages that training needs and it lacks."""
+
+
+class Preflight(Answer, frozen=True, kw_only=True):
+    """Answer to `preflight`: everything that decides whether a run can start on the node."""
+
+    probe: NodeProbe
+    engine: EngineFacts
+    files: StudyFiles | None = None
+    """None without a configuration."""
 
 
 class WheelTarget(Answer, frozen=True, kw_only=True):

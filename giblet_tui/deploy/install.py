@@ -45,7 +45,7 @@ def environment(node: Node, connection: Connection) -> EngineFacts:
     """
     if _is_this_one(node):
         return decode(version.facts() | {"python": sys.executable}, EngineFacts)
-    return _checked(node, connection.call("engine", _where(node), EngineFacts, timeout_s=ENGINE_LIMIT_S))
+    return check_engine(node, connection.call("engine", _where(node), EngineFacts, timeout_s=ENGINE_LIMIT_S))
 
 
 def engine_facts(node: Node, connection: Connection) -> EngineFacts:
@@ -162,6 +162,13 @@ def _is_this_one(node: Node) -> bool:
     return node.transport == "local" and node.python is None and not version.facts()["missing"]
 
 
+def engine_location(node: Node) -> dict[str, Any]:
+    """Return where the agent finds the engine of this version: the arguments of `engine` and `preflight`."""
+    if _is_this_one(node):
+        return {"workdir": node.workdir, "python": sys.executable, "key": ""}
+    return _where(node)
+
+
 def _where(node: Node) -> dict[str, Any]:
     return {"workdir": node.workdir, "python": node.python, "key": environment_key()}
 
@@ -180,7 +187,8 @@ def _problem(facts: EngineFacts) -> str:
     return ""
 
 
-def _checked(node: Node, facts: EngineFacts) -> EngineFacts:
+def check_engine(node: Node, facts: EngineFacts) -> EngineFacts:
+    """Return the node's engine if it is this very version. Raises PreflightRefused with the command that fixes it."""
     problem = _problem(facts)
     if not problem:
         return facts

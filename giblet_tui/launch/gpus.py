@@ -28,7 +28,7 @@ def gpu_demand(request: LaunchRequest, facts: NodeProbe) -> GpuDemand | None:
     if not needs_gpus(request, facts):
         return None
     named = _named_gpus(request, facts)
-    n_gpus = _number_of_gpus(request)
+    n_gpus = number_of_gpus(request)
     among = tuple(device["uuid"] for device in named) if named else None
     candidates = [device["uuid"] for device in named or facts.gpus if not device.get("fault")]
     may_wait = request.when_free and n_gpus <= len(candidates)
@@ -69,9 +69,9 @@ def choose_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
             raise PreflightRefused(f"Busy: {busy}.", "Choose other --gpus, or insist with --force.")
         return gpus
     present = list(facts.gpus)
-    gpus = gpu_allocation.choose(present, _number_of_gpus(request), force=request.force)
-    if len(gpus) < _number_of_gpus(request):
-        raise _too_few(_number_of_gpus(request), present)
+    gpus = gpu_allocation.choose(present, number_of_gpus(request), force=request.force)
+    if len(gpus) < number_of_gpus(request):
+        raise _too_few(number_of_gpus(request), present)
     return gpus
 
 
@@ -99,7 +99,8 @@ def needs_gpus(request: LaunchRequest, facts: NodeProbe) -> bool:
     )
 
 
-def _number_of_gpus(request: LaunchRequest) -> int:
+def number_of_gpus(request: LaunchRequest) -> int:
+    """Return how many GPUs of a node the request needs."""
     if isinstance(request.gpus, tuple):
         return len(dict.fromkeys(request.gpus))
     return request.gpus or request.config.distributed.world_size

@@ -18,6 +18,7 @@ from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection.agent_bundle import supervisor_script
 from giblet_tui.connection.protocol import Gpu, NodeProbe, Resources
 from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.finding import Finding
 from giblet_tui.launch.gpus import GpuDemand, allocate_or_wait, gpu_demand
 from giblet_tui.launch.request import LaunchRequest
 
@@ -46,6 +47,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     script: str
     notes: tuple[str, ...] = ()
     """What a person should know before it starts: GPUs, session, replaced runs."""
+    findings: tuple[Finding, ...] = ()
+    """What the checks of the node found; none of them prevents the launch."""
     gpus: GpuDemand | None = None
     """What the run needs; its record names what it would get now. None: it trains on the CPU."""
     again: bool = False
@@ -87,7 +90,7 @@ def plan_node(
 
     Raises ConfigError for a request that makes no sense, PreflightRefused if the node cannot carry it out.
     """
-    facts = _facts_without(facts, replaced)
+    facts = facts_without(facts, replaced)
     gpus, awaits = allocate_or_wait(request, facts)
     _refuse_logout(request, node, facts)
     n_processes = (awaits.n_gpus if awaits else len(gpus)) or request.config.distributed.world_size
@@ -189,7 +192,7 @@ def _argv(
     return tuple(training_argv(python, run_dir, n_processes, request.drill))
 
 
-def _facts_without(facts: NodeProbe, replaced: ReplacedRuns) -> NodeProbe:
+def facts_without(facts: NodeProbe, replaced: ReplacedRuns) -> NodeProbe:
     """Return the facts as they will be once these runs have ended. Their GPUs go to the new run, not to the queue."""
     if not replaced.run_ids:
         return facts

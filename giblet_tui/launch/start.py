@@ -17,19 +17,23 @@ from giblet_tui.connection import protocol, ssh_config
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import Done, FreePort, NodeProbe, Resources, StartedRun
-from giblet_tui.deploy.install import environment
+from giblet_tui.deploy.install import check_engine
 from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch import preflight
 from giblet_tui.launch.checkpoint_transfer import plan_transfer
+from giblet_tui.launch.finding import Finding
 from giblet_tui.launch.plan import (
     NO_RUNS,
     LaunchPlan,
     NodeAssignment,
     ReplacedRuns,
+    facts_without,
     plan_node,
     runs_to_replace,
     with_world_size,
 )
 from giblet_tui.launch.request import LaunchRequest
+from giblet_tui.monitor import cache
 
 PROBE_LIMIT_S = 60.0
 DISCARD_LIMIT_S = 60.0
@@ -41,13 +45,15 @@ Target = tuple[Node, Connection]
 Report = Callable[[str], None]
 
 
-class NodeState(msgspec.Struct, frozen=True, kw_only=True):
-    """What planning needs to know of a node."""
+class CheckedNode(msgspec.Struct, frozen=True, kw_only=True):
+    """What planning needs to know of a node; its checks have passed."""
 
     facts: NodeProbe
     python: str
     """The interpreter on the node that has this version of giblet."""
     replaced: ReplacedRuns = NO_RUNS
+    findings: tuple[Finding, ...] = ()
+    """What the checks found."""
 
 
 @contextmanager
@@ -78,14 +84,15 @@ def plan_launch(targets: Sequence[Target], request: LaunchRequest, report: Repor
         request = _pin_checkpoint(targets, request, report)
     share = split_request(request, len(nodes))
     with ThreadPoolExecutor(max_workers=len(nodes)) as pool:
-        states = list(pool.map(lambda target: observe_node(target, request), targets))
+        states = list(pool.map(lambda target: check_target(target, share, len(nodes)), targets))
     rendezvous = _rendezvous(targets[0]) if len(nodes) > 1 else None
     run_id, names = new_run_id(request.config.name), tuple(node.name for node in nodes)
     plans = []
     for rank, (node, state) in enumerate(zip(nodes, states, strict=True)):
         assignment = NodeAssignment(run_id=run_id, nodes=names, node_rank=rank, rendezvous=rendezvous)
         with _named_errors(node, len(nodes)):
-            plans.append(plan_node(share, node, state.facts, state.python, assignment, state.replaced))
+            plan = plan_node(share, node, state.facts, state.python, assignment, state.replaced)
+            plans.append(replace(plan, findings=state.findings))
     if len({plan.run.config_hash for plan in plans}) > 1:
         raise PreflightRefused("The nodes offer different numbers of GPUs.", "Say how many each gives: --gpus N")
     return plans
@@ -127,15 +134,26 @@ def start_on_node(plan: LaunchPlan, connection: Connection, report: Report) -> s
     return connection.call("start", arguments, StartedRun, timeout_s=limit_s, on_event=on_event).run_dir
 
 
-def observe_node(target: Target, request: LaunchRequest) -> NodeState:
-    """Ask a node for everything that planning needs. Raises PreflightRefused if it lacks this version of giblet."""
+def check_target(target: Target, request: LaunchRequest, n_nodes: int) -> CheckedNode:
+    """Ask a node once for everything that planning needs, and check that it can carry out the request.
+
+    Raises PreflightRefused with everything that it lacks.
+    """
     node, connection = target
-    facts = connection.call("probe", {"workdir": node.workdir}, NodeProbe, timeout_s=PROBE_LIMIT_S)
-    replaced = NO_RUNS
-    if request.replace:
-        resources = connection.call("remains", {"workdir": node.workdir}, Resources, timeout_s=PROBE_LIMIT_S)
-        replaced = runs_to_replace(request.config.name, resources)
-    return NodeState(facts=facts, python=environment(node, connection).python, replaced=replaced)
+    with _named_errors(node, n_nodes):
+        answer, skew_s = preflight.observe(node, connection, request.config)
+        engine = check_engine(node, answer.engine)
+        replaced = NO_RUNS
+        if request.replace:
+            resources = connection.call("remains", {"workdir": node.workdir}, Resources, timeout_s=PROBE_LIMIT_S)
+            replaced = runs_to_replace(request.config.name, resources)
+        probe = facts_without(answer.probe, replaced)
+        findings = [
+            *preflight.check_node(node, answer.probe, engine, skew_s, request.config.device),
+            *preflight.check_run(request, probe, answer.files, cache.load().runs()),
+        ]
+        preflight.refuse(node, request, findings)
+    return CheckedNode(facts=answer.probe, python=engine.python, replaced=replaced, findings=tuple(findings))
 
 
 def split_request(request: LaunchRequest, n_nodes: int) -> LaunchRequest:

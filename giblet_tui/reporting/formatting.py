@@ -104,6 +104,18 @@ def node_lines(fleet: Fleet, now: float) -> list[str]:
     return lines
 
 
+def gpu_lines(fleet: Fleet) -> list[str]:
+    """Format one line for each live node with GPUs: how many are free, and who holds the others."""
+    lines = []
+    for node in fleet.nodes:
+        gpus = node.facts.gpus
+        if node.link == "live" and gpus:
+            holders = [f"GPU {gpu.index} ({gpu.name}): {gpu.not_free}" for gpu in gpus if gpu.not_free]
+            n_free = len(gpus) - len(holders)
+            lines.append("; ".join([f"{node.node}: {n_free} of {len(gpus)} GPUs free", *holders]))
+    return lines
+
+
 def verdict_lines(judged: Verdict, health: Health) -> list[str]:
     """Format one line per criterion with its arithmetic, then the overall verdict."""
     lines = [f"{MARKS[c.status]} {WORDS[c.status]:<8} {c.name}: {c.sentence}" for c in judged.criteria]

@@ -20,6 +20,7 @@ pytestmark = pytest.mark.timeout(600)
 def test_a_study_is_checked_where_it_lies(laptop: Laptop, tensor01: LoopbackNode) -> None:
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     page = laptop.folder / "pages" / "check.html"
+    page.parent.mkdir()
     stores = tensor01.home / "giblet" / "stores"
     before = set(stores.glob("*/manifest.json"))
     # A frame rate that no other test has, so that the node holds no store of it whichever test comes first.
@@ -138,9 +139,18 @@ def test_a_key_that_is_not_let_in_is_refused_once(laptop: Laptop, cluster: Clust
 
 def test_a_run_that_fails_at_its_start_says_why(laptop: Laptop, tensor01: LoopbackNode) -> None:
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
-    done = laptop.giblet("launch", "tensor01", "demo", "--set", "data.simulate=null", "--set", "data.data_dir=nowhere")
-    assert done.returncode == 1
-    assert "nowhere" in done.stderr and "before its first step" in done.stderr
+    study = laptop.folder / "damaged"
+    study.mkdir()
+    files = {"video": "film.mp4", "annotations": "words.csv", "bold": "sub-{subject}.nii.gz"}
+    for name in files.values():
+        (study / name.format(subject=1)).write_text("damaged")
+    names = {"simulate": "null", "data_dir": str(study), **files}
+    settings = [word for key, name in names.items() for word in ("--set", f"data.{key}='{name}'")]
+    settings[settings.index("data.simulate='null'")] = "data.simulate=null"
+    done = laptop.giblet("launch", "tensor01", "demo", *settings)
+    assert done.returncode == 1, done.stderr
+    assert str(study) in done.stderr or "film.mp4" in done.stderr or "sub-1.nii.gz" in done.stderr
+    assert "before its first step" in done.stderr
     run_id = done.stdout.strip()
     assert laptop.run(run_id)["state"] == "failed"
     assert laptop.giblet("status", run_id).returncode == 1

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from giblet_train.schema.config import Config
+from giblet_train.schema.config import Config, DataConfig
 from giblet_train.schema.errors import GibletError
 from giblet_tui.agent import run_processes
 from giblet_tui.launch.request import LaunchRequest
@@ -76,7 +76,9 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
     pair: tuple[LoopbackNode, LoopbackNode], tmp_path: Path
 ) -> None:
     nodes = [node.node(workdir=str(tmp_path / node.name), multiplexer="process") for node in pair]
-    request = LaunchRequest(config=Config(name="demo", device="cpu"), launched_by="x@y")
+    request = LaunchRequest(
+        config=Config(name="demo", device="cpu", data=DataConfig(simulate="tiny")), launched_by="x@y"
+    )
     told: list[str] = []
     with connected(nodes) as targets:
         plans = plan_launch(targets, request)

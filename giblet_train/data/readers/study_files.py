@@ -5,7 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -15,13 +17,15 @@ import msgspec
 from giblet_train.data.readers.atlas import parcel_names_file
 from giblet_train.data.readers.bids import BidsRun, bids_runs, events_files
 from giblet_train.schema.config import Config, nearest
-from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.errors import ConfigError, DataError, GibletError
 from giblet_train.schema.run_dir import replace_file
 
 T = TypeVar("T")
 
 Progress = Callable[[str, float], None]
 """Called with the current activity and the finished share, 0 to 1."""
+
+_missing: ContextVar[list[GibletError] | None] = ContextVar("missing", default=None)
 
 HASH_CHUNK_BYTES = 4 * 1024 * 1024
 SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
@@ -112,7 +116,23 @@ def _existing(folder: Path, name: str, key: str) -> Path:
     if path.is_file():
         return path
     there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    raise DataError(f"{path} does not exist{nearest(path.name, there) or '.'}", f"Set {key} or data.data_dir.")
+    error = DataError(f"{path} does not exist{nearest(path.name, there) or '.'}", f"Set {key} or data.data_dir.")
+    collected = _missing.get()
+    if collected is None:
+        raise error
+    collected.append(error)
+    return path
+
+
+@contextmanager
+def collect_missing() -> Iterator[list[GibletError]]:
+    """Collect the error of each file that does not exist, instead of raising the first one."""
+    errors: list[GibletError] = []
+    token = _missing.set(errors)
+    try:
+        yield errors
+    finally:
+        _missing.reset(token)
 
 
 def _numbered(role: str, paths: tuple[Path, ...]) -> dict[str, Path]:

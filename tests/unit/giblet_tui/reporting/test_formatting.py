@@ -111,6 +111,11 @@ def test_silent_nodes_are_named_with_the_remedy() -> None:
     assert formatting.node_lines(Fleet(), fleets.NOW) == []
 
 
+def test_gpu_lines_name_who_holds_what() -> None:
+    (line,) = formatting.gpu_lines(Fleet(nodes=(fleets.node("tensor01", gpus=7), fleets.node("tensor02"))))
+    assert line.startswith("tensor01: 1 of 7 GPUs free; GPU 0 (NVIDIA RTX A6000): ada (pid 4242, 41.1 GiB); GPU 1 ")
+
+
 def test_changed_values_are_told_as_a_file_would_have_them() -> None:
     changes = {"data.subjects": ("all", (1, 2)), "early_stopping_patience": (20, None), "split": (None, {"a": True})}
     assert formatting.diff_lines(changes) == [
