@@ -115,7 +115,7 @@ class DashboardActions:
         """Return what `giblet launch --dry-run` prints: where it would run, its command line, what changes."""
         node, request = self._request(choice)
         (plan,) = plan_only([node], request)
-        return [*check_lines(plan), *plan.notes, shlex.join(plan.run.argv), *self.changes(choice)]
+        return [*plan.notes, shlex.join(plan.run.argv), *check_lines(plan), *self.changes(choice)]
 
     def launch(self, choice: LaunchChoice, say: Callable[[str], None]) -> str:
         """Launch a run, without waiting for its first step."""

@@ -39,4 +39,6 @@ def test_a_mistake_in_the_form_is_a_sentence() -> None:
 def test_a_dry_run_asks_the_node_and_starts_nothing(tmp_path: Path) -> None:
     told = DashboardActions().dry_run(LaunchChoice("local", "demo", settings=("device=cpu",)))
     assert "on CPU" in told[0] and "giblet_train train" in told[1]
+    assert any(line.startswith("✔ data: the small demo study") for line in told)
+    assert "? memory: what it needs is not known before its first run" in told
     assert not list((tmp_path / "GIBLET_HOME").glob("runs/*"))
