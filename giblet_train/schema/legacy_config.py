@@ -12,7 +12,7 @@ _PATHS = "a run writes only into its own run directory, <workdir>/runs/<run_id>/
 _RAM = "the data are memory-mapped and shared by all ranks, so there are no loader workers"
 _AUDIO = "the audio target is a log-mel spectrogram; its size follows from model.n_mels and data.tr"
 
-_DROPPED = {
+DROPPED = {
     ("", "checkpoint_dir"): _PATHS,
     ("", "log_dir"): _PATHS,
     ("", "num_workers"): _RAM,
@@ -28,7 +28,7 @@ _DROPPED = {
     ("distributed", "enabled"): "a run is distributed exactly when distributed.world_size is above 1",
 }
 """(section, key) -> why the key no longer exists: what it asked for is met in another way, or was never read."""
-_RENAMED = {("model", "decoder_dropout"): "dropout", ("model", "audio_mels"): "n_mels"}
+RENAMED = {("model", "decoder_dropout"): "dropout", ("model", "audio_mels"): "n_mels"}
 RENDEZVOUS_KEYS = ("master_addr", "master_port")
 
 
@@ -59,11 +59,11 @@ def migrate(value: Mapping[str, Any]) -> Migration:
 def _drop_and_rename(name: str, section: dict[str, Any], notes: list[str]) -> None:
     prefix = f"{name}." if name else ""
     for key in list(section):
-        if (name, key) in _DROPPED:
+        if (name, key) in DROPPED:
             section.pop(key)
-            notes.append(f"{prefix}{key} is not used: {_DROPPED[name, key]}.")
-        elif (name, key) in _RENAMED:
-            new_key = _RENAMED[name, key]
+            notes.append(f"{prefix}{key} is not used: {DROPPED[name, key]}.")
+        elif (name, key) in RENAMED:
+            new_key = RENAMED[name, key]
             section.setdefault(new_key, section[key])
             section.pop(key)
             notes.append(f"{prefix}{key} is now {prefix}{new_key}.")

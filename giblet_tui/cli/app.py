@@ -121,7 +121,7 @@ class LazyGroup(TyperGroup):
 app = group(name="giblet", cls=LazyGroup, epilog=EXIT_CODES, help=ABOUT, invoke_without_command=True)
 node_app = group(help="Manage the machines that giblet works on.", no_args_is_help=True, add_completion=False)
 data_app = group(help="Check a study before training on it.", no_args_is_help=True, add_completion=False)
-config_app = group(help="List, show, compare and check configurations.", no_args_is_help=True)
+config_app = group(help="List, show, compare, check and convert configurations.", no_args_is_help=True)
 _GROUPS = {"node": node_app, "data": data_app, "config": config_app}
 
 

@@ -50,7 +50,7 @@ COMMANDS: Mapping[str, Command] = {
     "doctor": Command("nodes", "Check whether a node can run a configuration"),
     "data": Command("data", "Check a study before training on it"),
     "node": Command("nodes", "Add, list, check and remove nodes"),
-    "config": Command("configs", "List, show, compare and check configurations"),
+    "config": Command("configs", "List, show, compare, check and convert configurations"),
     "version": Command("version", "Print the versions of giblet here and of the engine on a node"),
 }
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json as jsonlib
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from giblet_train.schema.config import content_hash, diff, dump, to_mapping
+from giblet_train.schema.config_migration import migrate_file
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import command, config_app
 from giblet_tui.cli.arguments import ConfigName, Json, Settings
@@ -68,6 +70,36 @@ def print_schema() -> None:
     To use it, put `# yaml-language-server: $schema=giblet.schema.json` into the first line of a configuration.
     """
     print_data(jsonlib.dumps(config_schema(), indent=2))
+
+
+@command(
+    config_app,
+    "migrate",
+    "giblet config migrate production_500epoch_config.yaml",
+    "giblet config migrate old.yaml -o configs/new.yaml",
+)
+def migrate_config(
+    path: Annotated[Path, typer.Argument(metavar="OLD", help="Configuration of the older trainer.")],
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", metavar="NEW", help="File to write; printed if not given.")
+    ] = None,
+) -> None:
+    """Convert a configuration of the lab's older trainer, and list each key whose meaning changes.
+
+    If keys cannot be converted, all of them are listed with their lines, and nothing is written.
+    """
+    migrated = migrate_file(path)
+    for note in migrated.notes:
+        print_status(f"line {note.line}: {note.sentence}" if note.line else note.sentence)
+    if output is None:
+        print_data(migrated.text.rstrip())
+        return
+    try:
+        with output.open("x", encoding="utf-8") as file:
+            file.write(migrated.text)
+    except OSError as error:
+        raise ConfigError(f"{output} cannot be written: {error.strerror}.", "Choose another name with -o.") from None
+    print_status(f"Wrote {output}. Next: giblet config check {output}")
 
 
 @command(config_app, "check", "giblet config check my_config.yaml", "giblet config check")
