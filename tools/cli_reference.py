@@ -41,6 +41,7 @@ the names of nodes, configurations, runs and faults: `giblet --install-completio
 | variable | meaning | default |
 |---|---|---|
 | `GIBLET_HOME` | workdir of the node `local` | `~/giblet` |
+| `GIBLET_GPU_CLAIMS` | on a node: directory of the GPU claims of all users | `/dev/shm` |
 | `GIBLET_NODES` | file with the nodes | `$XDG_CONFIG_HOME/giblet/nodes.yaml` |
 | `GIBLET_SSH_CONFIG` | SSH configuration | `~/.ssh/config` |
 | `XDG_CONFIG_HOME` | folder of `giblet/nodes.yaml` | `~/.config` |
