@@ -9,7 +9,7 @@ TWO := -n 2 --dist loadgroup
 PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 # Folders whose tests start no trainer, no server and no terminal.
 UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis giblet_tui/inventory giblet_tui/reporting \
-  giblet_tui/launch) tests/unit/test_language.py tests/unit/test_docs.py
+  giblet_tui/launch) tests/unit/test_language.py tests/unit/test_packaging.py
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format unit flaky test-laptop test-setup debian storm test-ranks test-cluster \
@@ -45,7 +45,7 @@ format: install ## Format the code and fix what ruff can fix
 	$(BIN)/ruff format .
 
 unit: install ## Run the fast unit tests (under a minute)
-	$(BIN)/pytest -q $(UNIT)
+	$(BIN)/pytest -q $(TWO) $(UNIT)
 
 # make flaky TESTS='tests/cluster/test_launch.py' N=20
 flaky: install ## Repeat TESTS N times under load and report failures per test

@@ -8,29 +8,30 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.connection.agent_bundle import AGENT_MODULES
+from giblet_tui.connection.agent_bundle import AGENT_MODULES, LOG_READER, LOG_READER_MODULES
 from tests.paths import ROOT
 
-AGENT = ROOT / "giblet_tui" / "agent"
-AGENT_FILES = sorted(AGENT.glob("*.py"))
+AGENT_FILES = sorted((ROOT / "giblet_tui" / "agent").glob("*.py"))
+SHARED_FILES = [ROOT / f"{name.replace('.', '/')}.py" for name in LOG_READER_MODULES]
+"""Modules of the engine that are sent to nodes with the agent."""
+SENT = ("giblet_tui.agent", LOG_READER)
 
 
 def imported_packages(tree: ast.AST) -> set[str]:
-    """Return the top-level packages that a module imports by absolute name."""
-    packages = set()
+    """Return the modules that are imported by absolute name, those outside the agent by their package."""
+    modules: set[str] = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            packages |= {alias.name.partition(".")[0] for alias in node.names}
+            modules |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.level == 0:
-            module = node.module or ""
-            packages.add("own" if module.startswith("giblet_tui.agent") else module.partition(".")[0])
-    return packages
+            modules.add(node.module or "")
+    return {"sent" if module.startswith(SENT) else module.partition(".")[0] for module in modules}
 
 
-@pytest.mark.parametrize("path", AGENT_FILES, ids=lambda path: path.name)
-def test_the_agent_is_standard_library_and_python_3_8(path: Path) -> None:
+@pytest.mark.parametrize("path", [*AGENT_FILES, *SHARED_FILES], ids=lambda path: path.name)
+def test_what_runs_on_nodes_is_standard_library_and_python_3_8(path: Path) -> None:
     tree = ast.parse(path.read_text(encoding="utf-8"), feature_version=(3, 8))
-    assert imported_packages(tree) - {"own", *sys.stdlib_module_names} == set()
+    assert imported_packages(tree) - {"sent", *sys.stdlib_module_names} == set()
 
 
 def test_the_check_of_the_agent_finds_what_it_forbids() -> None:
@@ -44,7 +45,7 @@ def test_the_check_of_the_agent_finds_what_it_forbids() -> None:
 
 
 def test_every_module_of_the_agent_is_sent_to_nodes() -> None:
-    assert {path.stem for path in AGENT_FILES} - {"__init__"} == set(AGENT_MODULES)
+    assert {path.stem for path in AGENT_FILES} - {"__init__"} == {n for n in AGENT_MODULES if "." not in n}
 
 
 def test_the_packaged_constraints_are_those_of_the_repository() -> None:
