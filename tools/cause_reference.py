@@ -50,6 +50,7 @@ SYMPTOMS: Mapping[str, str] = {
     "data": "Film, brain or split are wrong",
     "curve": "The loss does not fall, or held-out data are not predicted",
     "speed": "Steps are slow",
+    "verdict": "A success criterion cannot be met",
     "fallback": "Anything else",
 }
 """Group of causes -> heading."""
