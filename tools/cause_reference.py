@@ -52,7 +52,6 @@ SYMPTOMS: Mapping[str, str] = {
     "speed": "Steps are slow",
     "verdict": "A success criterion cannot be met",
     "fallback": "Anything else",
-    "verdict": "A criterion of the verdict is at risk",
 }
 """Group of causes -> heading."""
 
