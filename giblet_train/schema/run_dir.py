@@ -124,19 +124,21 @@ class RunDir:
             ) from None
 
 
-def replace_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+def replace_file(path: Path, data: bytes, *, sync: bool = False, private: bool = False) -> None:
     """Replace a file so that a reader sees either all of the old or all of the new bytes.
 
     Args:
         path: the file.
         data: its new content.
         sync: also survive a power cut, by fsync of file and directory.
+        private: readable for this user alone (mode 0600).
 
     Raises OSError; the old file then stays.
     """
     aside = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with open(aside, "wb") as file:
+        mode = 0o600 if private else 0o666
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode), "wb") as file:
             file.write(data)
             if sync:
                 file.flush()

@@ -18,7 +18,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import adopted_run, gpu, layout, plain_process, run_processes, start_run, user_sessions
+from giblet_tui.agent import (
+    adopted_run,
+    gpu,
+    layout,
+    plain_process,
+    private_dirs,
+    run_processes,
+    start_run,
+    user_sessions,
+)
 from giblet_tui.agent.main import AgentRefusal, Emit, home_path
 from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.records import write_record
@@ -45,7 +54,7 @@ def adopt(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     session = user_sessions.find(arguments["session"])
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with start_run.refusing_full_disks(workdir):
-        (workdir / layout.RUNS).mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_dirs.make(str(workdir / layout.RUNS))
         with start_run.lock(workdir, {"run_id": f"adopting {session.address}", "launched_by": arguments["by"]}):
             adopted_before = _find_adopted_run(str(workdir), session)
             if adopted_before is not None and adopted_before.supervisor() is not None:

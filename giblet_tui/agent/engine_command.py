@@ -9,10 +9,10 @@ import ctypes
 import signal
 import subprocess
 import threading
-from pathlib import Path
 from typing import IO, Any
 
-from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, Operation, home_path
+from giblet_tui.agent import private_dirs
+from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, Operation, check_private, home_path
 
 _PR_SET_PDEATHSIG = 1
 MOST_PRINTED_BYTES = 8 * 1024 * 1024
@@ -28,9 +28,11 @@ def engine_command(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """
     INPUT.end_without_client()
     workdir = home_path(arguments["workdir"])
-    Path(workdir).mkdir(mode=0o700, parents=True, exist_ok=True)
+    python = home_path(arguments["python"])
+    private_dirs.make(workdir)
+    check_private(python, workdir)
     process = subprocess.Popen(
-        [home_path(arguments["python"]), "-m", "giblet_train", *arguments["argv"]],
+        [python, "-m", "giblet_train", *arguments["argv"]],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -12,7 +12,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import os
 import random
 import re
@@ -24,10 +23,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_allocation, gpu_claims, gpu_state, layout, run_processes, tail
-from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, home_path
+from giblet_tui.agent import gpu_allocation, gpu_claims, gpu_state, layout, private_dirs, run_processes, tail
+from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, check_private, home_path
 from giblet_tui.agent.proc import boot_id, descendants, start_ticks
-from giblet_tui.agent.records import write_record
+from giblet_tui.agent.records import read_bytes, read_record, write_record
 
 RECORD = "inspection.json"
 ON_CPU = "cpu"
@@ -94,7 +93,8 @@ def _folder(workdir: Path, arguments: dict[str, Any]) -> Path:
     if not re.fullmatch(_NAME, name):
         raise AgentRefusal(f"{name[:60]!r} cannot name an inspection.", "", 2)
     folder = jobs_dir(workdir, run.run_id) / name
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_dirs.make(str(folder))
+    check_private(str(folder), str(workdir))
     return folder
 
 
@@ -241,18 +241,12 @@ def _files(out: Path) -> list[dict[str, Any]]:
 
 
 def _record(folder: Path) -> dict[str, Any]:
-    try:
-        value = json.loads((folder / RECORD).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return {}
-    return value if isinstance(value, dict) and isinstance(value.get("pid"), int) else {}
+    record = read_record(str(folder / RECORD))
+    return record if isinstance(record.get("pid"), int) else {}
 
 
 def _code(folder: Path) -> int | None:
-    try:
-        text = (folder / "code").read_text(encoding="ascii").strip()
-    except (OSError, ValueError):
-        return None
+    text = (read_bytes(str(folder / "code")) or b"").decode("ascii", "replace").strip()
     return int(text) if text.isdigit() else None
 
 

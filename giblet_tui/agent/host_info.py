@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_state, layout, run_processes, sessions
+from giblet_tui.agent import gpu_state, layout, private_dirs, run_processes, sessions
 from giblet_tui.agent.main import Emit, Operation, home_path
 from giblet_tui.agent.proc import boot_id
 from giblet_tui.agent.run_command import answer
@@ -27,6 +27,7 @@ _ASK_LIMIT_S = 3.0
 
 def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Return everything that giblet needs to know before it works on a node. arguments: workdir."""
+    workdir = os.path.realpath(home_path(arguments["workdir"]))
     return {
         "now": time.time(),
         "boot_id": this_boot(),
@@ -42,6 +43,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "linger": _linger(),
         "sessions": open_sessions(),
         "waiting": [run.run_id for run in run_processes.waiting(arguments["workdir"])],
+        "workdir_problem": private_dirs.problem(workdir, workdir),
         "writable": os.access(_existing(home_path(arguments["workdir"])), os.W_OK),
         **fast_facts(arguments["workdir"]),
         **gpu_state.observe_gpus(),

@@ -19,6 +19,9 @@ import time
 from types import ModuleType
 from typing import IO, Any, Callable, Dict
 
+from giblet_tui.agent import private_dirs
+from giblet_tui.agent.records import open_regular
+
 Emit = Callable[[Dict[str, Any]], None]
 Operation = Callable[[Dict[str, Any], Emit], Dict[str, Any]]
 
@@ -102,10 +105,21 @@ def home_path(path: str) -> str:
     return expanded
 
 
+def check_private(path: str, workdir: str) -> None:
+    """Raise AgentRefusal if somebody else may have changed `path`, which is executed or trusted."""
+    sentence = private_dirs.problem(path, workdir)
+    if sentence:
+        raise AgentRefusal(
+            f"{sentence}, so others could have changed what giblet runs there.",
+            "See that everything below it is yours, then close it: chmod -R go-w " + os.path.realpath(workdir),
+            5,
+        )
+
+
 def receive(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Write the next `size` bytes of standard input to `path` if their SHA-256 matches; whole or not at all."""
     path, size = home_path(arguments["path"]), arguments["size"]
-    os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
+    private_dirs.make(os.path.dirname(path))
     aside = "%s.%d.part" % (path, os.getpid())
     try:
         descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o700 if arguments["executable"] else 0o600)
@@ -126,7 +140,7 @@ def read(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Send the bytes of `path` from `offset`, at most `limit`, as events {data: base64}. Returns the file's size."""
     INPUT.end_without_client()
     n_left = arguments.get("limit")
-    with open(home_path(arguments["path"]), "rb") as file:
+    with open(open_regular(home_path(arguments["path"])), "rb") as file:
         file.seek(arguments.get("offset", 0))
         while n_left is None or n_left > 0:
             piece = file.read(PIECE_BYTES if n_left is None else min(n_left, PIECE_BYTES))

@@ -15,8 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import layout
-from giblet_tui.agent.main import AgentRefusal, Emit, Operation
+from giblet_tui.agent import layout, private_dirs
+from giblet_tui.agent.main import AgentRefusal, Emit, Operation, check_private
 
 REFUSED, USAGE = 5, 2
 OLDEST = (3, 11)
@@ -32,9 +32,11 @@ def engine(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     python = interpreter_path(arguments)
     if not python.exists():
         return {"python": str(python), "problem": f"{python} does not exist"}
+    if arguments.get("workdir"):
+        check_private(str(python), str(_path(arguments["workdir"])))
     completed = subprocess.run([str(python), "-c", _FACTS], capture_output=True, text=True, timeout=60, cwd="/")
-    if completed.returncode:
-        lines = completed.stderr.strip().splitlines() or [f"it ended with code {completed.returncode}"]
+    if completed.returncode or not completed.stdout.strip():
+        lines = completed.stderr.strip().splitlines() or [f"it printed nothing, exit code {completed.returncode}"]
         return {"python": str(python), "problem": f"{python} cannot import giblet: {lines[-1]}"}
     return dict(json.loads(completed.stdout.splitlines()[-1]), python=str(python))
 
@@ -48,7 +50,8 @@ def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     their dependencies; wheelhouse, folders on the node to use in place of a package index.
     """
     folder = _path(arguments["workdir"]) / layout.ENVIRONMENTS
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_dirs.make(str(folder))
+    check_private(str(folder / arguments["key"]), str(folder.parent))
     target = folder / arguments["key"]
     with open(folder / (arguments["key"] + ".lock"), "w") as lock:
         _wait_for(lock, emit)

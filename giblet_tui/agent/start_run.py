@@ -20,9 +20,19 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_allocation, gpu_claims, gpu_state, layout, run_processes, sessions, stop_run
+from giblet_tui.agent import (
+    gpu_allocation,
+    gpu_claims,
+    gpu_state,
+    layout,
+    private_dirs,
+    run_processes,
+    sessions,
+    stop_run,
+)
 from giblet_tui.agent.kill import kill_tree
-from giblet_tui.agent.main import AgentRefusal, Emit, home_path
+from giblet_tui.agent.main import AgentRefusal, Emit, check_private, home_path
+from giblet_tui.agent.records import read_bytes
 
 FILES = (layout.CONFIG, layout.SUPERVISOR_SCRIPT)
 _OURS = {*FILES, layout.RUN, layout.LAUNCH_SCRIPT, layout.LOG}
@@ -49,7 +59,9 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with refusing_full_disks(workdir):
-        (workdir / layout.RUNS).mkdir(mode=0o700, parents=True, exist_ok=True)
+        private_dirs.make(str(workdir / layout.RUNS))
+        check_private(str(workdir / layout.RUNS), str(workdir))
+        check_private(str(record["argv"][0]), str(workdir))
         with lock(workdir, record):
             emit({"step": "checking"})
             _clear_leftovers(str(workdir))
@@ -135,7 +147,7 @@ def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     for record in reversed(records):
         weights = record.with_suffix(".safetensors")
         with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-            text = record.read_text(encoding="utf-8")
+            text = (read_bytes(str(record)) or b"").decode("utf-8")
             answer = {"bytes": weights.stat().st_size, "sha256": str(json.loads(text)["sha256"]), "record": text}
             return {**answer, "place": str(weights) if is_whole else str(weights.relative_to(runs))}
     return {}
@@ -333,10 +345,7 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
 
 
 def _last_log_line(run_dir: Path) -> str:
-    try:
-        lines = (run_dir / layout.LOG).read_text(encoding="utf-8", errors="replace").split("\n")
-    except OSError:
-        lines = []
+    lines = (read_bytes(str(run_dir / layout.LOG)) or b"").decode("utf-8", "replace").split("\n")
     last = [line.strip() for line in lines if line.strip()]
     return last[-1][:300] if last else "it printed nothing"
 

@@ -17,6 +17,8 @@ import zlib
 from pathlib import Path
 from typing import Any
 
+from giblet_tui.agent.records import open_regular
+
 PIECE_BYTES = 1024 * 1024
 """Read at once; also the longest line: a longer one is left out, up to its end."""
 
@@ -79,7 +81,7 @@ def _status(path: Path) -> os.stat_result | None:
 
 
 def _is_another(path: Path, mark: dict[str, Any]) -> bool:
-    with path.open("rb") as file:
+    with open(open_regular(str(path)), "rb") as file:
         return _is_another_file(file.fileno(), mark, os.fstat(file.fileno()))
 
 
@@ -87,7 +89,7 @@ def _read(
     path: Path, mark: dict[str, Any] | None, last_bytes: int | None, ended: bool, follows: bool = False
 ) -> dict[str, Any] | None:
     try:
-        descriptor = os.open(str(path), os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = open_regular(str(path))
     except OSError:
         return None
     try:

@@ -19,6 +19,7 @@ from typing import Any
 from giblet_tui.agent import host_info, layout
 from giblet_tui.agent.main import INPUT, Emit, Operation, home_path
 from giblet_tui.agent.proc import start_ticks
+from giblet_tui.agent.records import read_bytes
 from giblet_tui.agent.tail import read_new
 
 SMALL_FILES = (layout.RUN, layout.SUPERVISOR, layout.HEARTBEAT, layout.EXIT, layout.CAUSE)
@@ -26,7 +27,6 @@ FULL_FILES = (layout.CONFIG,)
 TAILED = {layout.METRICS: None, layout.ALERTS: None, layout.ANSWERS: None, layout.LOG: 64 * 1024}
 """File -> how much of its end is read at first; None = all."""
 
-MAX_SMALL_BYTES = 512 * 1024
 ENDED_PAUSE_S = 30.0
 HEARTBEAT_S = 1.0
 FACTS_S = 2.0
@@ -220,11 +220,8 @@ def _stamp(path: Path) -> tuple[int, int, int] | None:
 
 
 def _text(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return file.read(MAX_SMALL_BYTES).decode("utf-8", "surrogateescape")
-    except OSError:
-        return None
+    content = read_bytes(str(path))
+    return None if content is None else content.decode("utf-8", "surrogateescape")
 
 
 def _mapping(text: str | None) -> dict[str, Any]:

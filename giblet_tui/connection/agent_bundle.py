@@ -41,9 +41,10 @@ LOG_READER_MODULES = tuple(
 
 AGENT_MODULES = (
     *LOG_READER_MODULES,
+    *SUPERVISOR_MODULES,
+    "private_dirs",
     "main",
     "run_command",
-    *SUPERVISOR_MODULES,
     "session_backend",
     "tmux",
     "screen",

@@ -112,6 +112,8 @@ class NodeProbe(Answer, frozen=True, kw_only=True):
     """Names of giblet's open sessions."""
     waiting: tuple[str, ...] = ()
     """Runs that wait for GPUs, first in line first."""
+    workdir_problem: str = ""
+    """Why others may have changed the working directory; empty if nobody else can."""
     writable: bool = True
     """The working directory, or the nearest folder above it that exists, can be written."""
     n_cpus: int = 0

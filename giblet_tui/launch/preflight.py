@@ -234,6 +234,14 @@ def _gpu(gpu: Gpu) -> str:
 
 def _disk(node: Node, probe: NodeProbe) -> Finding:
     free = probe.disk_free_gib
+    if probe.workdir_problem:
+        return Finding(
+            name="disk",
+            well=False,
+            sentence=f"{probe.workdir_problem}: others could change what giblet runs there",
+            remedy=f"See that everything below it is yours, then close it: chmod -R go-w {node.workdir}",
+            needed=True,
+        )
     if not probe.writable:
         return Finding(
             name="disk",

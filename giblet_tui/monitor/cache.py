@@ -34,7 +34,7 @@ def save(snapshot: NodeSnapshot) -> None:
     shortened = replace(snapshot, link="connecting", runs=tuple(_downsample(run) for run in snapshot.runs[:MAX_RUNS]))
     try:
         folder().mkdir(mode=0o700, parents=True, exist_ok=True)
-        replace_file(folder() / f"{snapshot.node}.json", msgspec.json.encode(shortened))
+        replace_file(folder() / f"{snapshot.node}.json", msgspec.json.encode(shortened), private=True)
     except OSError:
         pass
 

@@ -34,6 +34,7 @@ def test_what_is_kept_comes_back() -> None:
             assert left.steps[-1:] == right.steps[-1:]
             assert {step.seq for step in left.steps} <= {step.seq for step in right.steps}
     assert cache.folder().stat().st_mode & 0o777 == 0o700
+    assert {path.stat().st_mode & 0o777 for path in cache.folder().iterdir()} == {0o600}
 
 
 def test_damage_is_as_if_it_were_not_there() -> None:

@@ -1,0 +1,97 @@
+"""A working directory that others can write: nothing in it is executed or trusted."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from giblet_tui.agent import private_dirs, python_env, start_run
+from giblet_tui.agent.main import INPUT, AgentRefusal, receive
+
+STRANGER = 65534
+
+
+def ignore(event):
+    """Progress that no one follows."""
+
+
+@pytest.fixture
+def open_umask():
+    """The umask of a lab whose members share a group."""
+    before = os.umask(0o002)
+    yield
+    os.umask(before)
+
+
+def modes(top):
+    return {path: stat.S_IMODE(path.stat().st_mode) for path in [top, *top.rglob("*")] if path.is_dir()}
+
+
+def test_every_new_directory_is_closed_whatever_the_umask(tmp_path, open_umask, monkeypatch):
+    lab = tmp_path / "lab"
+    lab.mkdir()
+    lab.chmod(0o2775)
+    private_dirs.make(str(lab / "ada" / "giblet" / "runs"))
+    assert all(mode & 0o777 == 0o700 for mode in modes(lab / "ada").values()) and len(modes(lab / "ada")) == 3
+    private_dirs.make(str(lab / "ada" / "giblet" / "runs"))
+
+
+def test_a_file_that_is_sent_opens_no_directory(tmp_path, open_umask, monkeypatch):
+    monkeypatch.setattr(INPUT, "file", io.BytesIO())
+    path = tmp_path / "giblet" / "envs" / "wheels" / "x.whl"
+    empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855"
+    receive({"path": str(path), "size": 0, "sha256": empty, "executable": False}, ignore)
+    assert {mode & 0o777 for mode in modes(tmp_path / "giblet").values()} == {0o700}
+
+
+@pytest.mark.parametrize("opened", ["", "envs", "envs/key", "envs/key/bin"])
+def test_an_interpreter_that_others_could_have_changed_is_never_run(tmp_path, opened):
+    python = tmp_path / "envs" / "key" / "bin" / "python"
+    private_dirs.make(str(python.parent))
+    tmp_path.chmod(0o700)
+    python.write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
+    python.chmod(0o755)
+    request = {"workdir": str(tmp_path), "key": "key", "python": None}
+    python_env.engine(request, ignore)
+    assert (tmp_path / "executed").exists(), "closed, it is run"
+    (tmp_path / "executed").unlink()
+    (tmp_path / opened).chmod(0o775)
+    with pytest.raises(AgentRefusal, match=r"can be written by others \(mode 0775\)") as refused:
+        python_env.engine(request, ignore)
+    assert refused.value.exit_code == 5 and refused.value.remedy.endswith(f"chmod -R go-w {tmp_path}")
+    assert not (tmp_path / "executed").exists()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a file to another user")
+def test_what_a_stranger_placed_is_never_run(tmp_path):
+    python = tmp_path / "envs" / "key" / "bin" / "python"
+    private_dirs.make(str(python.parent))
+    python.write_text(f"#!/bin/sh\ntouch {tmp_path}/executed\n")
+    python.chmod(0o755)
+    os.chown(python, STRANGER, STRANGER)
+    with pytest.raises(AgentRefusal, match=f"bin/python belongs to user {STRANGER}"):
+        python_env.engine({"workdir": str(tmp_path), "key": "key", "python": None}, ignore)
+    assert not (tmp_path / "executed").exists()
+
+
+def test_nothing_starts_below_an_open_directory(tmp_path):
+    workdir = tmp_path / "giblet"
+    private_dirs.make(str(workdir / "runs"))
+    (workdir / "runs").chmod(0o777)
+    record = {"run_id": "demo-20260101-120000-abcd", "argv": ["/bin/true"], "config_hash": "0"}
+    files = dict.fromkeys(start_run.FILES, "")
+    with pytest.raises(AgentRefusal, match="runs can be written by others"):
+        start_run.start({"workdir": str(workdir), "record": record, "files": files}, ignore)
+    assert list((workdir / "runs").iterdir()) == []
+
+
+def test_what_lies_outside_is_the_owners_choice(tmp_path):
+    (tmp_path / "shared").mkdir(mode=0o777)
+    (tmp_path / "shared").chmod(0o777)
+    private_dirs.make(str(tmp_path / "giblet"))
+    assert private_dirs.problem(str(tmp_path / "shared" / "python"), str(tmp_path / "giblet")) == ""
+    assert private_dirs.problem(str(Path("/usr/bin/python3")), str(tmp_path / "giblet")) == ""
