@@ -2,7 +2,8 @@
 
 GibletError
 ├── Unreachable        3  the node cannot be reached, or does not let us in
-│   └── NotLetIn       3  its host key or our keys are not accepted: trying again will not help
+│   ├── NotLetIn       3  its host key or our keys are not accepted: trying again will not help
+│   └── SSHMayHelp     3  giblet's own client cannot connect; the system's ssh may
 ├── TargetNotReached   4  the state asked for was not reached; something survives
 ├── ProtocolError      1  the node answered something that this version of giblet does not understand
 └── TimedOut         124  a deadline of ours ran out
@@ -21,6 +22,17 @@ class Unreachable(GibletError):
 
 class NotLetIn(Unreachable):
     """The host's key is not trusted, or ours are not taken: trying again by itself would only lock the account."""
+
+
+class SSHMayHelp(Unreachable):
+    """giblet's own client cannot connect for a reason that the system's ssh may not have."""
+
+    needs_reason_of_ssh = False
+    """If ssh fails too, its own reason says more than ours."""
+
+
+class KeysRefused(NotLetIn, SSHMayHelp):
+    """The host does not accept our keys; the system's ssh may have others."""
 
 
 class TargetNotReached(GibletError):

@@ -10,9 +10,10 @@ from typer.main import get_command
 
 from giblet_train.schema.errors import FAILED, OK, GibletError
 from giblet_tui.cli.app import ClosedPipe, app, closed_pipes
-from giblet_tui.cli.console import answer_login_prompt, print_error, print_usage_error
+from giblet_tui.cli.console import answer_login_prompt, print_error, print_status, print_usage_error
 from giblet_tui.connection.connect import shared
 from giblet_tui.connection.login_prompts import set_prompt_handler
+from giblet_tui.connection.notices import set_notice_handler
 
 __all__ = ["app", "main"]
 
@@ -22,6 +23,7 @@ SIGPIPE_EXIT = 141
 
 def main() -> None:
     """Run the command line; the process ends with the exit code that `giblet --help` documents."""
+    set_notice_handler(print_status)
     if sys.stdin.isatty() and sys.stderr.isatty():
         set_prompt_handler(answer_login_prompt)
     try:

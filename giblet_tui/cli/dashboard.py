@@ -19,6 +19,7 @@ from giblet_tui.cli.palette_commands import argv, output, verbs
 from giblet_tui.cli.stop import find_stale_runs, stop_run
 from giblet_tui.connection.connect import unshare
 from giblet_tui.connection.login_prompts import set_prompt_handler
+from giblet_tui.connection.notices import set_notice_handler
 from giblet_tui.dashboard import run_dashboard
 from giblet_tui.dashboard.model.interfaces import LaunchChoice, PaletteCommand, StaleRunChoice
 from giblet_tui.inventory import configs as catalog
@@ -51,6 +52,7 @@ def dashboard(
 def open_dashboard(which: Sequence[Node], *, readonly: bool = False) -> int:
     """Run the dashboard on these nodes until the user closes it; return its exit code."""
     set_prompt_handler(None)  # the dashboard owns the screen: no prompt may appear on it
+    set_notice_handler(None)
     unshare()  # each watch keeps its own connection; actions open others
     cached = {snapshot.node: snapshot for snapshot in cache.load().nodes}
     first = (cached.get(node.name) or NodeSnapshot(node=node.name, link="connecting") for node in which)

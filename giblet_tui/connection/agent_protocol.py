@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import time
 import zlib
@@ -16,7 +17,7 @@ from giblet_tui.connection.agent_bundle import agent_sources
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.errors import ProtocolError, TimedOut, Unreachable
 
-START_LIMIT_S = 20.0
+START_LIMIT_S = 60.0
 """How long a node may take from the command to the agent's first word: a shell's start-up files and an interpreter."""
 
 SILENCE_S = 2.0
@@ -26,6 +27,9 @@ END_LIMIT_S = 2.0
 """An agent that has answered ends at once."""
 
 SIGN_OF_LIFE_S = 5.0
+_NO_PYTHON = re.compile(r"exec: \S*: *(not found|No such file|cannot execute|Permission denied)|env: .*python")
+_STARTUP_FILE = re.compile(r"[/.]\w*(rc|profile|login|logout|zshenv|environment|module\w*|activate|config\.fish)\b")
+"""Names of files that shells read at a login, and of what such files usually call."""
 MAX_NOISE_BYTES = 1024 * 1024
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 
@@ -160,7 +164,7 @@ class AgentSession:
         while True:
             now = time.monotonic()
             if deadline is not None and now >= deadline:
-                raise TimedOut(f"{self._node} did not give {what} in time.", "Look at its load, then try again.")
+                raise self._too_late(what, starting)
             self._show_life(now)
             piece = self._pipe.read(min(SILENCE_S, SILENCE_S if deadline is None else deadline - now))
             if piece:
@@ -170,6 +174,15 @@ class AgentSession:
                 raise self._ended(starting)
             if time.monotonic() - silent_since >= SILENCE_S:
                 self._check_link()
+
+    def _too_late(self, what: str, starting: bool) -> TimedOut:
+        if starting:
+            return TimedOut(
+                f"The login shell of {self._node} took more than {START_LIMIT_S:.0f} s before giblet's agent began.",
+                "See how long this takes: time ssh NODE true. Start-up files (~/.bashrc and the like) that load "
+                "modules or environments should return at once where no person types; else look at the node's load.",
+            )
+        return TimedOut(f"{self._node} did not give {what} in time.", "Look at its load, then try again.")
 
     def _show_life(self, now: float) -> None:
         """Send a byte now and then: readers on the node end when they hear nothing for long."""
@@ -184,10 +197,22 @@ class AgentSession:
             return Unreachable(
                 f"The connection to {self._node} broke off{exit_reason and f' ({exit_reason})'}.", "Try again."
             )
-        if "not found" in exit_reason or "No such file" in exit_reason:
+        is_startup_file = _STARTUP_FILE.search(f"{exit_reason} {printed}")
+        if _NO_PYTHON.search(exit_reason) or ("not found" in exit_reason and not is_startup_file):
             return Unreachable(
                 f"There is no python3 on {self._node}: {exit_reason}.",
                 "Install Python 3.8 or newer there, or name one as `python:` of this node in nodes.yaml.",
+            )
+        if "nknown option: -I" in exit_reason:
+            return Unreachable(
+                f"`python:` of {self._node} is Python 2, or no Python: {exit_reason}.",
+                "Name a Python 3.8 or newer as `python:` of this node in nodes.yaml.",
+            )
+        if is_startup_file:
+            return Unreachable(
+                f"A start-up file of the login shell ends on {self._node} before giblet starts: {exit_reason}.",
+                "Let the file return at once where no person types (bash, as its first line: "
+                "case $- in *i*) ;; *) return ;; esac). Then this prints ok: ssh NODE 'echo ok'",
             )
         details = "; ".join(part for part in (exit_reason, printed and f"it printed: {printed}") if part)
         return Unreachable(

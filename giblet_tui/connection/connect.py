@@ -62,6 +62,6 @@ def _open(node: Node) -> AgentConnection:
         from giblet_tui.connection.openssh import OpenSSHConnection
 
         return OpenSSHConnection(node)
-    from giblet_tui.connection.ssh import SSHConnection
+    from giblet_tui.connection.transport_choice import connect_by_ssh
 
-    return SSHConnection(node)
+    return connect_by_ssh(node)

@@ -24,14 +24,16 @@ from giblet_tui.errors import NotLetIn, Unreachable
 from giblet_tui.inventory.nodes import Node
 
 LOGIN_LIMIT_S = 30.0
+"""Beyond the ConnectTimeout of the configuration."""
 ANSWER_LIMIT_S = 150.0
 """Where a person is asked: longer than sshd's own LoginGraceTime."""
 PROBE_LIMIT_S = 3.0
+CONNECT_LIMIT_S = 10
+"""Where the configuration has no ConnectTimeout."""
 PERSIST_S = 30
 """A master outlives a killed giblet by so long."""
 
 _ALWAYS = (
-    "StrictHostKeyChecking=ask",
     "ForwardAgent=no",
     "ForwardX11=no",
     "ClearAllForwardings=yes",
@@ -51,7 +53,8 @@ class OpenSSHConnection(AgentConnection):
         self._host = node.host
         self._folder = Path(tempfile.mkdtemp(prefix="gib-", dir="/tmp"))  # a socket's path must be short
         config_option = ["-F", str(Path(node.ssh_config).expanduser())] if node.ssh_config else []
-        self._ssh = ["ssh", *config_option, *(f"-o{option}" for option in _ALWAYS), "-oConnectTimeout=10"]
+        self._ssh = ["ssh", *config_option, *(f"-o{option}" for option in _ALWAYS)]
+        self._connect_timeout_s = self._find_connect_timeout()
         try:
             self._own = not self._master_is_up()
             if not self._own:
@@ -93,6 +96,16 @@ class OpenSSHConnection(AgentConnection):
             self.close()
             raise self._lost()
 
+    def _find_connect_timeout(self) -> float:
+        """Return ConnectTimeout of the configuration; without one, set CONNECT_LIMIT_S."""
+        answer = subprocess.run([*self._ssh, "-G", "--", self._host], capture_output=True, text=True, check=False)
+        values = dict(line.partition(" ")[::2] for line in answer.stdout.splitlines())
+        configured = values.get("connecttimeout", "none")
+        if configured.isdigit() and configured != "0":
+            return float(configured)
+        self._ssh.append(f"-oConnectTimeout={CONNECT_LIMIT_S}")
+        return float(CONNECT_LIMIT_S)
+
     def _master_is_up(self) -> bool:
         completed = self._run([*self._ssh, "-oBatchMode=yes", "-O", "check", "--", self._host], PROBE_LIMIT_S)
         return completed is not None and completed[0] == 0
@@ -102,7 +115,9 @@ class OpenSSHConnection(AgentConnection):
         asking = login_prompts.has_prompt_handler()
         batch = "no" if asking else "yes"
         command = [*self._ssh, "-oControlMaster=yes", f"-oBatchMode={batch}", "-T", "--", self._host, "exit 0"]
-        completed = self._run(command, ANSWER_LIMIT_S if asking else LOGIN_LIMIT_S, own_session=not asking)
+        completed = self._run(
+            command, ANSWER_LIMIT_S if asking else self._connect_timeout_s + LOGIN_LIMIT_S, own_session=not asking
+        )
         if completed is None:
             raise Unreachable(f"{self.node_name} did not let us in in time.", f"See that this works: {self._by_hand()}")
         code, stderr_text = completed

@@ -26,7 +26,7 @@ from giblet_tui.connection.agent_protocol import Pipe
 from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.connection.ssh_config import HostConfig
 from giblet_tui.connection.tcp import open_socket
-from giblet_tui.errors import Unreachable
+from giblet_tui.errors import SSHMayHelp, Unreachable
 from giblet_tui.inventory.nodes import Node
 
 # Without a handler, Python prints paramiko's own complaints over whatever is on the screen.
@@ -35,6 +35,8 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 HANDSHAKE_LIMIT_S = 10.0
 CHANNEL_LIMIT_S = 10.0
 PROBE_LIMIT_S = 3.0
+_PROHIBITED = 1
+"""Reason code of a channel that the server refuses by its configuration (RFC 4254, 5.1)."""
 
 KEX = (
     "mlkem768x25519-sha256",
@@ -201,19 +203,40 @@ def within(transport: paramiko.Transport, limit_s: float, node_name: str, stage:
             ) from None
         if isinstance(error, GibletError):
             raise
-        raise Unreachable(
-            f"Could not {stage} on {node_name}: {sanitize(str(error)) or type(error).__name__}.", "Try again."
-        ) from None
+        raise _unreachable(error, node_name, stage) from None
     finally:
         timer.cancel()
+
+
+def _unreachable(error: Exception, node_name: str, stage: str) -> Unreachable:
+    """Return a failure of paramiko as an error with a remedy."""
+    reason = sanitize(str(error)) or type(error).__name__
+    if isinstance(error, paramiko.ssh_exception.IncompatiblePeer):
+        failure = SSHMayHelp(f"giblet's own SSH client and {node_name} have no algorithm in common ({reason}).")
+        failure.needs_reason_of_ssh = True
+        return failure
+    if isinstance(error, paramiko.ChannelException) and error.code == _PROHIBITED:
+        return Unreachable(
+            f"The host before {node_name} forbids forwarding, so nothing can be reached through it.",
+            "Ask its administrator for AllowTcpForwarding, or reach the node by another way.",
+        )
+    if isinstance(error, paramiko.ChannelException):
+        return Unreachable(
+            f"{node_name} opens no further session on this connection: {reason}.",
+            "Wait until other commands have ended, or ask its administrator for a higher MaxSessions.",
+        )
+    return Unreachable(f"Could not {stage} on {node_name}: {reason}.", "Try again.")
 
 
 def _connect(config: HostConfig, node: Node) -> list[paramiko.Transport]:
     """Connect to each host on the way and return their transports, the node's last."""
     transports = _connect(config.jump, node) if config.jump else []
     try:
-        line = _through(transports[-1], config, node) if transports else open_socket(config)
-        transports.append(_handshake(line, config, node))
+        if transports:
+            transports.append(_handshake(_through(transports[-1], config, node), config, node))
+        else:
+            with open_socket(config) as line:
+                transports.append(_handshake(line, config, node))
     except BaseException:
         for transport in reversed(transports):
             transport.close()
@@ -225,10 +248,13 @@ def _handshake(line: socket.socket | paramiko.Channel, config: HostConfig, node:
     try:
         transport = paramiko.Transport(line)
         transport.daemon = True
-        transport.banner_timeout = transport.handshake_timeout = HANDSHAKE_LIMIT_S
+        limit_s = HANDSHAKE_LIMIT_S
+        if config.connect_timeout_s > ssh_config.CONNECT_LIMIT_S:  # a ConnectTimeout that a person has set
+            limit_s = max(limit_s, config.connect_timeout_s)
+        transport.banner_timeout = transport.handshake_timeout = limit_s
         _restrict(transport, config)
-        with within(transport, HANDSHAKE_LIMIT_S, node.name, "shake hands by SSH"):
-            transport.start_client(timeout=HANDSHAKE_LIMIT_S)
+        with within(transport, limit_s, node.name, "shake hands by SSH"):
+            transport.start_client(timeout=limit_s)
             key = transport.get_remote_server_key()
         ssh_auth.check_host_key(host_keys.HostKey(key.get_name(), key.asbytes()), config, node)
         limit_s = ssh_auth.ANSWER_LIMIT_S if login_prompts.has_prompt_handler() else ssh_auth.LIMIT_S

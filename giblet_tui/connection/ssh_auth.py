@@ -5,10 +5,12 @@ Further questions of the server (a code of a second factor) go to the user at th
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import os
 import socket
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import paramiko
@@ -16,15 +18,25 @@ import paramiko
 from giblet_tui.connection import host_keys, login_prompts
 from giblet_tui.connection.host_keys import HostKey
 from giblet_tui.connection.ssh_config import BY_OPENSSH, HostConfig
-from giblet_tui.errors import NotLetIn, Unreachable
+from giblet_tui.errors import KeysRefused, NotLetIn, Unreachable
 from giblet_tui.inventory.nodes import Node
 
 LIMIT_S = 30.0
 ANSWER_LIMIT_S = 150.0
 """Where a person is asked: longer than sshd's own LoginGraceTime."""
-INTERACTIVE = "keyboard-interactive"
+INTERACTIVE, PASSWORD = "keyboard-interactive", "password"
 MAX_KEYS = 5
 """sshd hangs up after MaxAuthTries (6) failures."""
+
+
+@dataclass
+class _KeyFiles:
+    """Key files that cannot be offered."""
+
+    locked: list[str] = field(default_factory=list)
+    """They need a passphrase."""
+    unreadable: list[str] = field(default_factory=list)
+    """Only the system's ssh can use them, such as keys on a security token."""
 
 
 def check_host_key(key: HostKey, config: HostConfig, node: Node) -> None:
@@ -49,12 +61,14 @@ def check_host_key(key: HostKey, config: HostConfig, node: Node) -> None:
             f"ssh-keygen -R '{name}' -f {file} && {trust}",
         )
     if verdict.status == "certified":
-        raise NotLetIn(
+        raise KeysRefused(
             f"{config.hostname} is known by a certificate authority ({verdict.place}), which giblet cannot check.",
             f"Set `transport: openssh` for the node in nodes.yaml. Or trust the key, if its fingerprint is right "
             f"({key_text}): {trust} -o HostKeyAlgorithms={key.kind}",
         )
-    raise NotLetIn(
+    # Where the configuration lets ssh accept an unknown host, ssh connects; here only known keys are accepted.
+    kind = NotLetIn if config.asks_for_unknown_hosts else KeysRefused
+    raise kind(
         f"{config.hostname} is not a known host: it shows {key_text}.",
         f"Ask its administrator whether that is its fingerprint; then answer yes to: {trust}",
     )
@@ -62,11 +76,10 @@ def check_host_key(key: HostKey, config: HostConfig, node: Node) -> None:
 
 def log_in(transport: paramiko.Transport, config: HostConfig, node: Node) -> None:
     """Log in with the keys that ssh would use, each at most once. Raises NotLetIn if none is accepted."""
-    tried: list[str] = []
-    locked: list[str] = []
+    files = _KeyFiles()
     agent = _agent(config)
     try:
-        _offer(transport, config, node, _keys(config, agent, locked), tried, locked)
+        _offer(transport, config, node, _keys(config, agent, files), files)
     finally:
         agent._close()  # type: ignore[attr-defined]
 
@@ -76,9 +89,9 @@ def _offer(
     config: HostConfig,
     node: Node,
     keys: Iterator[tuple[str, paramiko.PKey]],
-    tried: list[str],
-    locked: list[str],
+    files: _KeyFiles,
 ) -> None:
+    tried: list[str] = []
     for name, key in keys:
         if len(tried) == MAX_KEYS:
             break
@@ -95,14 +108,17 @@ def _offer(
                     f"The connection to {config.where} broke off during the login.", "Try again."
                 ) from None
     if transport.is_active() and login_prompts.has_prompt_handler():
-        with contextlib.suppress(paramiko.BadAuthenticationType):  # the server has no questions
+        try:
             return _ask(transport, config)
-    raise _refused(config, node, tried, locked)
+        except paramiko.BadAuthenticationType as error:  # the server has no questions
+            if PASSWORD in error.allowed_types:
+                return _ask_password(transport, config)
+    raise _refused(config, node, tried, files)
 
 
 def _answer(transport: paramiko.Transport, config: HostConfig, methods: list[str]) -> None:
     """Continue with the other methods that the server asks for. Raises NotLetIn if none is a question."""
-    if INTERACTIVE not in methods:
+    if INTERACTIVE not in methods and PASSWORD not in methods:
         raise _no_keys_wanted(config, methods)
     if not login_prompts.has_prompt_handler():
         raise NotLetIn(
@@ -110,7 +126,20 @@ def _answer(transport: paramiko.Transport, config: HostConfig, methods: list[str
             "At a terminal, verbs pass it on. For the dashboard, log in once for all (`ControlMaster auto` and "
             f"`ssh -fN {config.alias}`), and set `transport: openssh` for the node in nodes.yaml.",
         )
-    _ask(transport, config)
+    if INTERACTIVE in methods:
+        _ask(transport, config)
+    else:
+        _ask_password(transport, config)
+
+
+def _ask_password(transport: paramiko.Transport, config: HostConfig) -> None:
+    """Ask the user for the account's password, once. Raises NotLetIn if it is rejected."""
+    (password,) = login_prompts.prompt(config.where, "", [("Password: ", False)])
+    try:
+        if methods := transport.auth_password(config.user, password, fallback=False):
+            raise _no_keys_wanted(config, methods)
+    except paramiko.AuthenticationException:
+        raise NotLetIn(f"{config.where} did not accept the password.", "Try again.") from None
 
 
 def _ask(transport: paramiko.Transport, config: HostConfig) -> None:
@@ -128,28 +157,32 @@ def _ask(transport: paramiko.Transport, config: HostConfig) -> None:
         raise NotLetIn(f"{config.where} did not take the answer.", "Try again with a new code.") from None
 
 
-def _refused(config: HostConfig, node: Node, tried: list[str], locked: list[str]) -> NotLetIn:
+def _refused(config: HostConfig, node: Node, tried: list[str], files: _KeyFiles) -> NotLetIn:
+    """Return the refusal. The system's ssh may try only what was not offered yet: each refused key counts there."""
     offered = f"it was offered {', '.join(tried)}" if tried else "there was no key to offer"
-    if locked:
-        remedy = f"Unlock a key first: ssh-add {locked[0]}"
+    option = f"-F {node.ssh_config} " if node.ssh_config else ""
+    if files.locked:
+        remedy = f"Unlock a key first: ssh-add {files.locked[0]}"
+    elif tried:
+        remedy = f"Put a key of yours there: ssh-copy-id {option}{config.alias}"
     else:
-        option = f"-F {node.ssh_config} " if node.ssh_config else ""
-        remedy = f"See that this lets you in without a password: ssh {option}-o BatchMode=yes {config.alias} true"
-    return NotLetIn(f"{config.where} does not let us in: {offered}.", remedy)
+        remedy = f"Make a key (ssh-keygen -t ed25519), then put it there: ssh-copy-id {option}{config.alias}"
+    kind = KeysRefused if files.unreadable or not (tried or files.locked) else NotLetIn
+    return kind(f"{config.where} does not let us in: {offered}.", remedy)
 
 
-def _no_keys_wanted(config: HostConfig, allowed: list[str]) -> NotLetIn:
-    return NotLetIn(
+def _no_keys_wanted(config: HostConfig, allowed: list[str]) -> KeysRefused:
+    return KeysRefused(
         f"{config.where} wants {', '.join(allowed) or 'nothing that it names'}; giblet logs in with keys and answers.",
         BY_OPENSSH,
     )
 
 
-def _keys(config: HostConfig, agent: paramiko.agent.AgentSSH, locked: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
+def _keys(config: HostConfig, agent: paramiko.agent.AgentSSH, rest: _KeyFiles) -> Iterator[tuple[str, paramiko.PKey]]:
     """Yield the agent's keys that the configuration names, its other keys, then key files.
 
     Args:
-        locked: receives the files that need a passphrase.
+        rest: receives the files that cannot be offered.
     """
     files = [path for path in config.identity_files if path.is_file()]
     named = {blob for path in config.identity_files for blob in [_public_blob(path)] if blob}
@@ -163,21 +196,46 @@ def _keys(config: HostConfig, agent: paramiko.agent.AgentSSH, locked: list[str])
             key = paramiko.PKey.from_path(path)
         except (TypeError, paramiko.PasswordRequiredException):  # the former from the library below paramiko
             if _public_blob(path) not in offered:
-                locked.append(str(path))
+                rest.locked.append(str(path))
             continue
         except Exception:  # not a key that can be read: from_path raises what its parsers raise
+            if _public_blob(path) is not None and path.suffix != ".pub":
+                rest.unreadable.append(str(path))
             continue
         if key.asbytes() not in offered:
             yield str(path), key
 
 
 def _public_blob(path: Path) -> bytes | None:
-    """Read the public half that is stored next to a key file."""
-    try:
-        kind, encoded = path.with_name(path.name + ".pub").read_text().split()[:2]
-        return paramiko.pkey.PublicBlob.from_string(f"{kind} {encoded}").key_blob
-    except (OSError, ValueError, UnicodeDecodeError):
+    """Return the public half of a key: from the file itself if that is public, else from the file next to it.
+
+    An encrypted private key in OpenSSH's format contains its public half in clear.
+    """
+    for candidate in (path, path.with_name(path.name + ".pub")):
+        with contextlib.suppress(OSError, ValueError, UnicodeDecodeError):
+            kind, encoded = candidate.read_text().split()[:2]
+            return bytes(paramiko.pkey.PublicBlob.from_string(f"{kind} {encoded}").key_blob)
+    with contextlib.suppress(OSError, ValueError):
+        return _embedded_public_blob(path.read_bytes())
+    return None
+
+
+def _embedded_public_blob(content: bytes) -> bytes | None:
+    """Return the public half in a private key file (PROTOCOL.key of OpenSSH). Raises ValueError for other files."""
+    begin, end = b"-----BEGIN OPENSSH PRIVATE KEY-----", b"-----END OPENSSH PRIVATE KEY-----"
+    data = base64.b64decode(content[content.index(begin) + len(begin) : content.index(end)])
+    magic = b"openssh-key-v1\0"
+    if not data.startswith(magic):
         return None
+    fields, offset = [], len(magic)
+    for position in range(5):  # cipher, key derivation and its options; number of keys; first public key
+        if position == 3:
+            offset += 4
+            continue
+        size = int.from_bytes(data[offset : offset + 4], "big")
+        fields.append(data[offset + 4 : offset + 4 + size])
+        offset += 4 + size
+    return fields[-1] or None
 
 
 def _agent(config: HostConfig) -> paramiko.agent.AgentSSH:

@@ -37,6 +37,10 @@ _REFUSED = {
 BY_OPENSSH = "Set `transport: openssh` for the node in nodes.yaml: then the system's ssh makes the connection."
 
 
+class UnsupportedDirective(ConfigError):
+    """The ssh configuration asks for something that only the system's ssh can do."""
+
+
 @dataclass(frozen=True)
 class HostConfig:
     """How to reach one host.
@@ -55,6 +59,8 @@ class HostConfig:
     known_hosts: tuple[Path, ...]
     host_key_alias: str | None
     connect_timeout_s: float
+    asks_for_unknown_hosts: bool
+    """StrictHostKeyChecking is not `no` or `accept-new`: an unknown host needs a person's consent."""
     family: socket.AddressFamily
     bind_address: str | None
     proxy_command: str | None
@@ -88,7 +94,7 @@ def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth
     first = {key: entries[0] for key, entries in values.items()}
     for directive, remedy in _REFUSED.items():
         if first.get(directive, "none") != "none":
-            raise ConfigError(
+            raise UnsupportedDirective(
                 f"giblet cannot honour {directive} of the ssh config for {host}.",
                 f"{remedy} or set `transport: openssh` for the node in nodes.yaml." if remedy else BY_OPENSSH,
             )
@@ -100,7 +106,7 @@ def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth
         alias=host,
         hostname=_checked(first["hostname"], HOST_PATTERN, "host"),
         port=int(first["port"]),
-        user=_checked(first["user"], USER_PATTERN, "user"),
+        user=_user(first["user"]),
         identity_files=tuple(_path(name, tokens) for name in values.get("identityfile", []) if name != "none"),
         identities_only=first.get("identitiesonly") == "yes",
         identity_agent=_expand(first.get("identityagent", "SSH_AUTH_SOCK"), tokens),
@@ -112,6 +118,7 @@ def _lookup(host: str, config_file: Path | None, options: tuple[str, ...], depth
         ),
         host_key_alias=_set_or_none(first.get("hostkeyalias", "none")),
         connect_timeout_s=float(timeout) if timeout.isdigit() and timeout != "0" else CONNECT_LIMIT_S,
+        asks_for_unknown_hosts=first.get("stricthostkeychecking", "ask") not in ("no", "off", "false", "accept-new"),
         family={"inet": socket.AF_INET, "inet6": socket.AF_INET6}.get(first.get("addressfamily", ""), socket.AF_UNSPEC),
         bind_address=_set_or_none(first.get("bindaddress", "none")),
         proxy_command=None if command == "none" or jump != "none" else _expand(command, tokens),
@@ -176,6 +183,13 @@ def _checked(name: str, pattern: str, what: str) -> str:
     return name
 
 
+def _user(name: str) -> str:
+    """Return the user's name. Raises UnsupportedDirective for one with other characters, such as LAB\\ada."""
+    if not re.fullmatch(USER_PATTERN, name):
+        raise UnsupportedDirective(f"{name[:80]!r} is not a user name that giblet will use.", BY_OPENSSH)
+    return name
+
+
 def _tokens(host: str, first: Mapping[str, str]) -> dict[str, str]:
     """Return the tokens of ssh_config(5) that need no connection."""
     local = socket.gethostname()
@@ -197,7 +211,7 @@ def _tokens(host: str, first: Mapping[str, str]) -> dict[str, str]:
 def _expand(value: str, tokens: Mapping[str, str]) -> str:
     def token(match: re.Match[str]) -> str:
         if match[1] not in tokens:
-            raise ConfigError(f"giblet cannot expand %{match[1]} in the ssh config: {value!r}.", BY_OPENSSH)
+            raise UnsupportedDirective(f"giblet cannot expand %{match[1]} in the ssh config: {value!r}.", BY_OPENSSH)
         return tokens[match[1]]
 
     return re.sub("%(.)", token, value)

@@ -2,23 +2,53 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 import subprocess
+import tempfile
+from collections.abc import Iterator
 
+from giblet_tui.connection.sanitize import sanitize
 from giblet_tui.connection.ssh_config import HostConfig
 from giblet_tui.errors import Unreachable
 
+_PROXY_END_S = 1.0
+"""A ProxyCommand whose connection failed ends within this time, or is still at work."""
 
-def open_socket(config: HostConfig) -> socket.socket:
-    """Open a TCP connection to the host, or a socket joined to its ProxyCommand. Raises Unreachable."""
-    if config.proxy_command:
-        ours, theirs = socket.socketpair()
+
+@contextlib.contextmanager
+def open_socket(config: HostConfig) -> Iterator[socket.socket]:
+    """Open a TCP connection to the host, or a socket joined to its ProxyCommand.
+
+    A failure in the block is explained by what the ProxyCommand printed on standard error, which reaches no screen.
+    The socket stays open after the block. Raises Unreachable.
+    """
+    if not config.proxy_command:
+        yield _connect(config)
+        return
+    ours, theirs = socket.socketpair()
+    with tempfile.TemporaryFile() as stderr:
         with theirs:
+            command = ["/bin/sh", "-c", f"exec {config.proxy_command}"]
             end = theirs.fileno()
-            subprocess.Popen(
-                ["/bin/sh", "-c", f"exec {config.proxy_command}"], stdin=end, stdout=end, start_new_session=True
-            )
-        return ours
+            process = subprocess.Popen(command, stdin=end, stdout=end, stderr=stderr, start_new_session=True)
+        try:
+            yield ours
+        except Unreachable as error:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_PROXY_END_S)
+            stderr.seek(0)
+            lines = sanitize(stderr.read(4096).decode("utf-8", "replace").strip().replace("\n", " / "))
+            if process.returncode is None and not lines:
+                raise
+            reason = lines or f"it ended with code {process.returncode}"
+            raise Unreachable(
+                f"The ProxyCommand for {config.alias} did not reach it: {reason}.",
+                f"See that this works by itself: {config.proxy_command}",
+            ) from error
+
+
+def _connect(config: HostConfig) -> socket.socket:
     try:
         addresses = socket.getaddrinfo(config.hostname, config.port, config.family, socket.SOCK_STREAM)
     except (socket.gaierror, UnicodeError):

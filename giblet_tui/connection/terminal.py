@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import select
+import shlex
 import signal
 import sys
 import termios
@@ -13,10 +13,13 @@ import tty
 from collections.abc import Iterator
 from typing import Protocol
 
-ATTACH_COMMAND = (
-    'exec python3 -I -c "import sys,os,json;a=json.loads(bytes.fromhex(sys.argv[1]).decode());os.execvp(a[0],a)" '
+ATTACH_COMMAND = 'exec /bin/sh -c \'eval "$(printf "$0")"\' '
+"""Followed by a quoted script in octal escapes: no login shell expands anything in that."""
+
+_FALLBACK_TERM = (
+    'if command -v tput >/dev/null && ! tput -T "$TERM" longname >/dev/null 2>&1; then TERM=xterm-256color; fi; '
 )
-"""Followed by the command's words as JSON in hexadecimal: no login shell finds anything to expand in that."""
+"""A node may not know the terminal in front of the user (xterm-ghostty, xterm-kitty)."""
 
 
 class Screen(Protocol):
@@ -30,7 +33,8 @@ class Screen(Protocol):
 
 def encoded(argv: list[str]) -> str:
     """Encode the words of a command for `ATTACH_COMMAND`."""
-    return json.dumps(argv).encode("ascii").hex()
+    script = f"{_FALLBACK_TERM}export TERM; exec {shlex.join(argv)}"
+    return "'" + "".join(f"\\{byte:03o}" for byte in script.encode("utf-8")) + "'"
 
 
 def size() -> tuple[int, int]:

@@ -20,7 +20,7 @@ from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import SessionKind
 from giblet_train.schema.run_dir import replace_file
-from giblet_tui.inventory.ssh_hosts import HOST_PATTERN, hosts_of, names_host
+from giblet_tui.inventory.ssh_hosts import HOST_PATTERN, hosts_of, is_reachable_name, names_host
 
 LOCAL = "local"
 
@@ -65,7 +65,7 @@ def nodes_file() -> Path:
 
 def ssh_config_file() -> Path:
     """Return `$GIBLET_SSH_CONFIG`, else ~/.ssh/config."""
-    return Path(os.environ.get("GIBLET_SSH_CONFIG") or "~/.ssh/config").expanduser()
+    return Path(os.environ.get("GIBLET_SSH_CONFIG") or "~/.ssh/config").expanduser().absolute()
 
 
 def known_nodes() -> tuple[Node, ...]:
@@ -93,6 +93,8 @@ def resolve(name: str) -> Node:
         raise ConfigError(
             f"{name!r} is a configuration; a node is expected here.", "The node comes first: NODE CONFIG."
         )
+    if re.fullmatch(HOST_PATTERN, name) and is_reachable_name(name, config):
+        return _ssh_node(name)
     raise ConfigError(
         f"No node is called {name!r}{nearest(name, [*by_name, *hosts]) or '.'}",
         f"Known: {', '.join([*by_name, *(host for host in hosts if host not in by_name)])}. "

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import fnmatch
 import re
 import shlex
+import socket
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 HOST_PATTERN = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$"
 _INCLUDE_DEPTH = 8
+_UNKNOWN_HOST = "giblet-host-that-no-block-names"
 
 
 def hosts_of(config: Path) -> list[str]:
@@ -21,6 +25,32 @@ def hosts_of(config: Path) -> list[str]:
 def names_host(name: str, config: Path) -> bool:
     """Return True if a `Host` line other than a bare `*` matches the name."""
     return any(p != "*" and not p.startswith("!") and fnmatch.fnmatchcase(name, p) for p in _host_patterns(config))
+
+
+def is_reachable_name(name: str, config: Path) -> bool:
+    """Return True if ssh knows the name in another way: by a `Match` block, or because the name resolves."""
+    values, others = _ssh_values(name, config), _ssh_values(_UNKNOWN_HOST, config)
+    if values is None or others is None:
+        return False
+    if {k: v for k, v in values.items() if name not in v} != {
+        k: v for k, v in others.items() if _UNKNOWN_HOST not in v
+    }:
+        return True
+    with contextlib.suppress(OSError, UnicodeError):
+        return bool(socket.getaddrinfo(values["hostname"], None))
+    return False
+
+
+def _ssh_values(name: str, config: Path) -> dict[str, str] | None:
+    """Return what `ssh -G` prints for a host; None if ssh is missing or rejects its configuration."""
+    option = ["-F", str(config)] if config.exists() else []
+    try:
+        answer = subprocess.run(
+            ["ssh", "-G", *option, "--", name], stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=15
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return None if answer.returncode else dict(line.partition(" ")[::2] for line in answer.stdout.splitlines())
 
 
 def _host_patterns(config: Path, depth: int = 0) -> Iterator[str]:

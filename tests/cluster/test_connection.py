@@ -23,6 +23,7 @@ from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_tui.connection import ssh
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import Done, RunIds, WatchEvent
+from giblet_tui.connection.ssh import SSHConnection
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
 from tests.cluster.nodes import Cluster, LoopbackNode, make_key, wait_until
 
@@ -124,6 +125,34 @@ def test_a_real_terminal(tensor01: LoopbackNode) -> None:
         os.close(ours)
 
 
+@pytest.mark.parametrize("transport", ["ssh", "openssh"])
+@pytest.mark.parametrize(("terminal", "shown_as"), [("xterm-ghostty-x", "xterm-256color"), ("linux", "linux")])
+def test_a_terminal_needs_no_python_and_no_entry_for_an_unknown_one(
+    tensor01: LoopbackNode, monkeypatch: pytest.MonkeyPatch, transport: str, terminal: str, shown_as: str
+) -> None:
+    """A node whose only Python is named by `python:` has none on its PATH."""
+    (tensor01.home / ".bashrc").write_text("mkdir -p ~/few; ln -sf /usr/bin/tput /bin/sh ~/few; PATH=~/few\n")
+    monkeypatch.setenv("TERM", terminal)
+    node = tensor01.node(transport=transport)
+    program = (
+        "import sys; from giblet_tui.inventory.nodes import Node\n"
+        "from giblet_tui.connection.connect import connect\n"
+        f"node = Node(name='n', host={node.host!r}, transport={transport!r}, ssh_config={node.ssh_config!r})\n"
+        "with connect(node) as connection:"
+        " sys.exit(connection.interactive(['sh', '-c', 'command -v python3 || echo term $TERM \"$1\"', 's', 'é x']))\n"
+    )
+    ours, theirs = pty.openpty()
+    child = subprocess.Popen([sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs)
+    os.close(theirs)
+    try:
+        assert f"term {shown_as} é x".encode() in read_until(ours, b"\xa9 x")
+        assert child.wait(10) == 0
+    finally:
+        child.kill()
+        os.close(ours)
+        (tensor01.home / ".bashrc").unlink()
+
+
 def test_an_unknown_host_is_refused_before_it_hears_who_we_are(cluster: Cluster, tensor01: LoopbackNode) -> None:
     empty = cluster.root / "known_nobody"
     empty.write_text("# a comment, and nobody\n")
@@ -150,7 +179,7 @@ def test_a_refused_key_is_tried_once(cluster: Cluster, tensor01: LoopbackNode) -
     failures = tensor01.logged("Failed publickey")
     with pytest.raises(NotLetIn, match=r"does not let us in: it was offered .*stranger") as refused:
         connect(cluster.node("no-entry", tensor01.home))
-    assert "-o BatchMode=yes no-entry true" in refused.value.remedy
+    assert refused.value.remedy.startswith("Put a key of yours there: ssh-copy-id -F ")
     assert tensor01.logged("Failed publickey") == failures + 1
 
 
@@ -226,9 +255,12 @@ def test_a_frozen_server(tensor02: LoopbackNode, monkeypatch: pytest.MonkeyPatch
 
 
 def test_a_directive_that_cannot_be_honoured_is_named(cluster: Cluster, tensor01: LoopbackNode) -> None:
+    """The system's ssh does honour it, and asks nobody when it gets in without it."""
     cluster.add_host("card", tensor01.address, tensor01.port, "PKCS11Provider /usr/lib/card.so")
     with pytest.raises(ConfigError, match="cannot honour pkcs11provider"):
-        connect(cluster.node("card", tensor01.home))
+        SSHConnection(cluster.node("card", tensor01.home))
+    with connect(cluster.node("card", tensor01.home)) as connection:
+        assert type(connection).__name__ == "OpenSSHConnection"
 
 
 def read_until(descriptor: int, text: bytes) -> bytes:

@@ -172,6 +172,40 @@ def test_a_wrong_answer_is_not_tried_again(cluster: Cluster, tmp_path: Path) -> 
     assert server.asked == 1
 
 
+class PasswordServer(AskingServer):
+    """Accepts a password and nothing else."""
+
+    def get_allowed_auths(self, username: str) -> str:
+        return "password"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        return paramiko.AUTH_FAILED
+
+    def check_auth_password(self, username: str, password: str) -> int:
+        self.asked += 1
+        return paramiko.AUTH_SUCCESSFUL if password == CODE else paramiko.AUTH_FAILED
+
+
+def test_a_password_is_passed_on_once(cluster: Cluster, tmp_path: Path) -> None:
+    login_prompts.set_prompt_handler(lambda heading, prompts: [CODE for _ in prompts])
+    with (
+        asking(cluster, "password", kind=PasswordServer) as server,
+        SSHConnection(cluster.node("password", tmp_path)) as connection,
+    ):
+        assert connection._transport.is_authenticated()
+    assert server.asked == 1
+
+
+def test_a_wrong_password_is_not_tried_again(cluster: Cluster, tmp_path: Path) -> None:
+    login_prompts.set_prompt_handler(lambda heading, prompts: ["0" for _ in prompts])
+    with (
+        asking(cluster, "password-wrong", kind=PasswordServer) as server,
+        pytest.raises(NotLetIn, match="did not accept the password"),
+    ):
+        connect(cluster.node("password-wrong", tmp_path))
+    assert server.asked == 1
+
+
 def test_where_nobody_answers_nothing_is_asked(cluster: Cluster, tmp_path: Path) -> None:
     with asking(cluster, "asks-nobody") as server, pytest.raises(NotLetIn, match="nobody is here") as refused:
         SSHConnection(cluster.node("asks-nobody", tmp_path))

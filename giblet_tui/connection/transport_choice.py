@@ -1,0 +1,101 @@
+"""Chooses how to reach a node: giblet's own client, or the system's ssh where only that can connect.
+
+If ssh reaches a node, giblet does: after a failure that ssh may overcome (its algorithms, keys, directives), the
+system's ssh is tried once. If it connects, that is reported once and remembered for the node, so that later commands
+start with it.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import msgspec
+
+from giblet_train.schema.errors import GibletError
+from giblet_train.schema.run_dir import replace_file
+from giblet_tui.connection.agent_connection import AgentConnection
+from giblet_tui.connection.notices import send_notice
+from giblet_tui.connection.openssh import OpenSSHConnection
+from giblet_tui.connection.sanitize import sanitize
+from giblet_tui.connection.ssh_config import UnsupportedDirective
+from giblet_tui.errors import SSHMayHelp
+from giblet_tui.inventory.nodes import Node
+
+
+class RememberedTransport(msgspec.Struct, frozen=True, kw_only=True):
+    """A node that giblet's own client cannot reach and the system's ssh can."""
+
+    host: str
+    ssh_config: str | None
+    reason: str
+    """Why giblet's own client failed."""
+    is_reported: bool = False
+    """A person has read it."""
+
+
+def connect_by_ssh(node: Node) -> AgentConnection:
+    """Connect with giblet's own client, or with the system's ssh if only that can. Raises as `connect` does."""
+    remembered = recall(node)
+    if remembered is not None:
+        try:
+            connection = OpenSSHConnection(node)
+        except GibletError:
+            _path(node).unlink(missing_ok=True)  # what was true may have changed: next time both are tried
+            raise
+        _report(node, remembered)
+        return connection
+    from giblet_tui.connection.ssh import SSHConnection
+
+    try:
+        return SSHConnection(node)
+    except (SSHMayHelp, UnsupportedDirective) as error:
+        return _fall_back(node, error)
+
+
+def recall(node: Node) -> RememberedTransport | None:
+    """Return what is remembered for the node as it is configured now."""
+    try:
+        remembered = msgspec.json.decode(_path(node).read_bytes(), type=RememberedTransport)
+    except (OSError, msgspec.MsgspecError):
+        return None
+    is_same = (remembered.host, remembered.ssh_config) == (node.host, node.ssh_config)
+    return remembered if is_same else None
+
+
+def _fall_back(node: Node, error: GibletError) -> AgentConnection:
+    """Connect with the system's ssh. Raises the first client's error if that fails too, with ssh's reason."""
+    try:
+        connection = OpenSSHConnection(node)
+    except GibletError as second:
+        if isinstance(error, SSHMayHelp) and error.needs_reason_of_ssh:
+            error.message = f"{error.message} {second.message}"
+            error.remedy = second.remedy
+        raise error from None
+    remembered = RememberedTransport(host=node.host, ssh_config=node.ssh_config, reason=error.message)
+    _save(node, remembered)
+    _report(node, remembered)
+    return connection
+
+
+def _report(node: Node, remembered: RememberedTransport) -> None:
+    """Report the choice once."""
+    if not remembered.is_reported and send_notice(
+        f"{node.name} is reached by the system's ssh, since giblet's own client cannot: {sanitize(remembered.reason)}"
+        " To choose that yourself: `transport: openssh` for the node in nodes.yaml."
+    ):
+        _save(node, msgspec.structs.replace(remembered, is_reported=True))
+
+
+def _path(node: Node) -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
+    return Path(base).expanduser() / "giblet" / "transports" / f"{node.name}.json"
+
+
+def _save(node: Node, remembered: RememberedTransport) -> None:
+    """Write the memory; a full or read-only disk is ignored."""
+    try:
+        _path(node).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        replace_file(_path(node), msgspec.json.encode(remembered), private=True)
+    except OSError:
+        pass
