@@ -53,7 +53,7 @@ import asyncio, gc
 gc.disable()  # as run_dashboard does
 from giblet_tui.dashboard import load_numpy
 load_numpy()
-from giblet_tui import cache
+from giblet_tui.monitor import cache
 from giblet_tui.dashboard.app import DashboardApp
 
 class Silent:

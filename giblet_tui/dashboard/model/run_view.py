@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import msgspec
 
@@ -35,7 +36,7 @@ class RunView:
     version: Version = ()
     """Equal for two views that show the same, except for the log and for what changes by time alone."""
 
-    @property
+    @cached_property
     def components(self) -> tuple[str, ...]:
         """Return the names of the loss components, in the order of the configuration."""
         return components_of(self.run)

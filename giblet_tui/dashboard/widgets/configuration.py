@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, ClassVar
 
 from textual.content import Content
@@ -41,7 +42,7 @@ class ConfigurationPane(Pane):
         if run.config is None:
             why = "it was adopted" if run.run.adopted is not None else "its config.yaml could not be read"
             return [*rows, join_parts((f"configuration not known: {why}", styles.MUTED))]
-        return [*rows, *_settings(run.config)]
+        return [*rows, *islice(_settings(run.config), max(0, height - len(rows)))]
 
 
 def _difference(view: RunView) -> list[Content]:

@@ -103,6 +103,8 @@ class LossPanel(Pane):
 
     def update_content(self) -> None:
         """Draw again, and repaint only the rows that came out different."""
+        if not self.display:
+            return
         self.update_title()
         width, height = self.content_size
         rows = self._draw(self.view, width, height) if self.view is not None else []

@@ -36,6 +36,7 @@ class Pane(Widget, can_focus=True):
     _content_for: Size | None = None
     _heading = Content()
     _heading_only = False
+    _is_dark = True
 
     def title(self) -> Content:
         """Return the heading."""
@@ -57,7 +58,7 @@ class Pane(Widget, can_focus=True):
     def line_colors(self) -> Mapping[str, str]:
         """Return the colours of the present theme by the name of their use."""
         components = self.view.components if self.view is not None else ()
-        return styles.line_colors(components, dark=self.app.current_theme.dark)
+        return styles.line_colors(components, dark=self._is_dark)
 
     def render(self) -> Content:
         if self._content_for != self.content_size:
@@ -65,20 +66,29 @@ class Pane(Widget, can_focus=True):
         return self._content
 
     def on_mount(self) -> None:
+        self._is_dark = self.app.current_theme.dark
         self.app.theme_changed_signal.subscribe(self, self._on_theme_changed)
 
     def _on_theme_changed(self, theme: Theme) -> None:
+        self._is_dark = theme.dark
         self.update_content()
         self.refresh()
 
     def on_resize(self) -> None:
         self.update_content()
 
+    def on_show(self) -> None:
+        """Bring up to date what was not drawn while the pane was hidden."""
+        self.update_content()
+
     def watch_view(self) -> None:
         self.update_content()
 
     def update_content(self) -> None:
-        """Bring heading and content up to date; time alone may have changed them."""
+        """Bring heading and content up to date; time alone may have changed them. A hidden pane costs nothing."""
+        if not self.display:
+            self._content_for = None
+            return
         self.update_title()
         content = self._clipped_content()
         if not content.is_same(self._content):
