@@ -67,7 +67,9 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Curves:
-    """One run as columns. Keys of the mappings are `NAMES`; `step` counts optimizer steps, `at` is the node's clock.
+    """One run as columns. Keys of the mappings are `NAMES` and any further components of the records.
+
+    `step` counts optimizer steps, `at` is the node's clock.
 
     origin: which columns these came from; of two with one origin, the longer begins with the shorter.
     began_at: the launch of the first of the runs that were stitched together. resumed: the first step of each resume.
@@ -162,9 +164,17 @@ class StepColumns:
         self._at.extend(_floats(s.at for s in stretch))
         self._lr.extend(_floats(s.lr for s in stretch))
         self._loss["total"].extend(_floats(s.total for s in stretch))
-        for name in COMPONENTS:
+        for name in self._component_names(stretch):
             self._loss[name].extend(_floats(s.loss.get(name) for s in stretch))
         self._size, self._last = self._size + len(stretch), stretch[-1]
+
+    def _component_names(self, stretch: Sequence[StepMetric]) -> list[str]:
+        """Return all component names; the column of a new one begins with gaps."""
+        for name in dict.fromkeys(name for step in stretch for name in step.loss):
+            if name not in self._loss:
+                self._loss[name] = _Column()
+                self._loss[name].extend(np.full(len(self._lr) - len(stretch), np.nan))
+        return [name for name in self._loss if name != "total"]
 
     def _resume(self, step: int) -> None:
         """Continue from a step; records from there on are set aside as replaced."""
@@ -308,9 +318,6 @@ def _floats(values: Iterable[Number]) -> Floats:
 
 
 def _parts(parts: Sequence[SplitLoss | None]) -> dict[str, Floats]:
-    columns: dict[str, list[float]] = {name: [] for name in NAMES}
-    for part in parts:
-        columns["total"].append(number(part.total if part else None))
-        for name in COMPONENTS:
-            columns[name].append(number(part.loss.get(name) if part else None))
-    return {name: np.array(values, np.float64) for name, values in columns.items()}
+    names = dict.fromkeys([*COMPONENTS, *(name for part in parts if part for name in part.loss)])
+    totals = _floats(part.total if part else None for part in parts)
+    return {"total": totals} | {n: _floats(part.loss.get(n) if part else None for part in parts) for n in names}

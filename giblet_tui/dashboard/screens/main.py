@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from typing import ClassVar
 
 from textual import events
 from textual.app import ComposeResult
-from textual.binding import Binding, BindingType
-from textual.screen import Screen
 from textual.timer import Timer
 from textual.widgets import Input, Static
 
@@ -26,7 +23,7 @@ from giblet_tui.dashboard.model.run_view import (
     resume_chain,
     version_of,
 )
-from giblet_tui.dashboard.panes import OVERVIEW_KEY, PANES
+from giblet_tui.dashboard.screens.pane_navigation import PaneNavigation
 from giblet_tui.dashboard.screens.welcome import welcome
 from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.header import RunHeader
@@ -41,29 +38,10 @@ from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 
 REST_S = 0.3
 TICK_S = 1.0
-SEARCH_HINTS = {
-    "runs": "filter the runs by name, node, state, verdict or note; empty for all",
-    "log": "search the log: enter finds, esc closes",
-}
 
 
-class MainScreen(Screen[None]):
+class MainScreen(PaneNavigation):
     """All panes that have room, or one of them alone."""
-
-    BINDINGS: ClassVar[list[BindingType]] = [
-        Binding(OVERVIEW_KEY, f"show_pane('{OVERVIEW}')", OVERVIEW, id="pane_overview"),
-        *(Binding(spec.key, f"show_pane('{spec.id}')", spec.title, id=f"pane_{spec.id}") for spec in PANES),
-        Binding("tab", "next_pane", "next pane", priority=True, id="next_pane"),
-        Binding("shift+tab", "previous_pane", "previous pane", priority=True, id="previous_pane"),
-        Binding("z", "alone", "this pane alone, and back", id="alone"),
-        Binding("b", "toggle_column('side')", "show or hide the column on the left", id="left_column"),
-        Binding("B", "toggle_column('aside')", "show or hide the column on the right", id="right_column"),
-        Binding("escape", "back", "back", id="back"),
-        Binding("slash", "search", "filter the runs, or search the log if it has the focus", id="search"),
-        Binding("f", "follow", "follow the log", id="follow"),
-        Binding("y", "copy", "copy the run id", id="copy"),
-        Binding("ctrl+l", "repaint", "repaint the screen", id="repaint"),
-    ]
 
     def __init__(
         self, fleet: Fleet, judgements: Mapping[str, Judgement], clock: Callable[[], float] = time.time
@@ -75,9 +53,7 @@ class MainScreen(Screen[None]):
         self._drawn: RunView | None = None
         self._repaint: Timer | None = None
         self._gpus = GpuHistory()
-        self._searched = "log"
         self.marked: set[str] = set()
-        self.chosen: str | None = None
 
     def compose(self) -> ComposeResult:
         yield RunHeader(self._clock)
@@ -91,14 +67,6 @@ class MainScreen(Screen[None]):
         self._ticker = self.set_interval(TICK_S, self.tick)
         self.query_one(RunList).focus()
         self.show(self._fleet, self._judgements)
-
-    @property
-    def panes(self) -> PaneGrid:
-        return self.query_one(PaneGrid)
-
-    @property
-    def charts(self) -> Charts:
-        return self.query_one(Charts)
 
     @property
     def run(self) -> RunSnapshot | None:
@@ -140,12 +108,12 @@ class MainScreen(Screen[None]):
         if run is None:
             run = _first_choice(fleet.runs())
             self.chosen = run.run.run_id if run else None
-        self._show_list()
+        self.draw_run_list()
         self._show_run(run)
 
     def tick(self) -> None:
         """Bring up to date what changes by time alone: ages, and whether what is shown is still true."""
-        self._show_list()
+        self.draw_run_list()
         self._show_run(self.run)
         self.panes.fit_content()
 
@@ -154,7 +122,7 @@ class MainScreen(Screen[None]):
         drawn = self.marked | {self.chosen}
         return {node.node for node in self._fleet.nodes if any(run.run.run_id in drawn for run in node.runs)}
 
-    def _show_list(self) -> None:
+    def draw_run_list(self) -> None:
         self.query_one(RunList).show(self._fleet, self._judgements, self.marked, self.chosen, self._clock())
 
     def _show_run(self, run: RunSnapshot | None) -> None:
@@ -240,7 +208,7 @@ class MainScreen(Screen[None]):
         self.show(self._fleet, self._judgements)
 
     def on_run_list_list_changed(self) -> None:
-        self._show_list()
+        self.draw_run_list()
 
     def on_option_list_option_selected(self) -> None:
         self.action_show_pane(OVERVIEW)
@@ -250,102 +218,6 @@ class MainScreen(Screen[None]):
         if self._repaint is not None:
             self._repaint.stop()
         self._repaint = self.set_timer(REST_S, self.action_repaint)
-
-    def action_repaint(self) -> None:
-        self.app.refresh()
-
-    def action_show_pane(self, name: str, panel: str = "") -> None:
-        """Show a pane alone, and the overview if it is shown alone already; panel: one of the loss panels."""
-        again = self.panes.view == name and self.charts.only == panel
-        self.charts.only = "" if again else panel
-        self.panes.view = OVERVIEW if again else name
-        if self.panes.view == OVERVIEW:
-            self.call_after_refresh(self._focus_list)
-            return
-        pane = self.panes.pane(name)
-        first = self.charts.panels[0] if pane is self.charts else pane
-        if not panel:
-            self.set_focus(first)
-        self.call_after_refresh(self._show_list)
-
-    def _focus_list(self) -> None:
-        """Keep the focus where it is if that is in sight; else move it to the first pane."""
-        if self.focused is None or not self.focused.display:
-            visible = [spec.id for spec in PANES if self.panes.pane(spec.id).display]
-            first = self.panes.pane(visible[0]) if visible else self.panes
-            (self.charts.panels[0] if first is self.charts else first).focus()
-        self._show_list()
-
-    def action_next_pane(self) -> None:
-        self.focus_next()
-
-    def action_previous_pane(self) -> None:
-        self.focus_previous()
-
-    def action_alone(self) -> None:
-        """Show the focused pane alone, or return to the overview."""
-        if self.panes.view != OVERVIEW:
-            self.action_show_pane(self.panes.view, self.charts.only)
-        elif isinstance(self.focused, LossPanel):
-            self.action_show_pane("losses", self.focused.component)
-        elif self.focused is not None and any(spec.id == self.focused.id for spec in PANES):
-            self.action_show_pane(self.focused.id or OVERVIEW)
-
-    def action_toggle_column(self, column: str) -> None:
-        """Show a column of the overview even where there is little room, or hide it."""
-        self.panes.view = OVERVIEW
-        is_shown = bool(self.panes.columns()[0 if column == "side" else 1])
-        setattr(self.panes, column, not is_shown)
-        self.call_after_refresh(self._focus_list)
-
-    def action_back(self) -> None:
-        """Leave the innermost of: input, search, crosshair, filter, pane alone."""
-        search, log, runs = self.query_one("#search", Input), self.query_one(LogTail), self.query_one(RunList)
-        if search.display:
-            search.display = False
-            self.query_one(f"#{self._searched}").focus()
-        elif self.charts.lens.cursor is not None:
-            self.charts.action_cross()
-        elif log.has_left_end:
-            log.end_search()
-        elif self.panes.view != OVERVIEW:
-            self.action_show_pane(self.panes.view, self.charts.only)
-        elif runs.words:
-            runs.filter("")
-
-    def action_search(self) -> None:
-        """Filter the runs; search the log if it has the focus."""
-        in_log = isinstance(self.focused, LogTail) and self.panes.view != "runs"
-        self._searched = "log" if in_log or self.panes.view == "log" else "runs"
-        if not self.query_one(f"#{self._searched}").display:
-            self.action_show_pane(self._searched)
-        search = self.query_one("#search", Input)
-        search.placeholder = SEARCH_HINTS[self._searched]
-        search.value = self.query_one(RunList).words if self._searched == "runs" else ""
-        search.display = True
-        search.focus()
-
-    def on_input_changed(self, event: Input.Changed) -> None:
-        if event.input.display and self._searched == "runs":
-            self.query_one(RunList).filter(event.value)
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        event.input.display = False
-        self.query_one(f"#{self._searched}").focus()
-        if self._searched == "log":
-            log = self.query_one(LogTail)
-            log.needle = event.value
-            if event.value:
-                log.action_find(-1)
-
-    def action_follow(self) -> None:
-        log = self.query_one(LogTail)
-        log.follow = not log.follow
-
-    def action_copy(self) -> None:
-        if self.chosen is not None:
-            self.app.copy_to_clipboard(self.chosen)
-            self.notify(f"copied {self.chosen}", timeout=2, markup=False)
 
 
 def _first_choice(runs: tuple[RunSnapshot, ...]) -> RunSnapshot | None:

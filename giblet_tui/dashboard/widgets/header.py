@@ -74,6 +74,7 @@ class RunHeader(Pane, can_focus=False):
         health = health_now(view.run, view.node, now)
         style = styles.state_style(health.state)
         late = late_step_words(view.run, view.node, now)
+        is_late = late is not None and late.style != styles.MUTED
         epochs = epoch_words(view.run)
         verdict = verdict_words(view.judgement.verdict, health)
         segments: list[Segment] = [
@@ -83,8 +84,8 @@ class RunHeader(Pane, can_focus=False):
             (4, (f" {view.run.run.run_id[-4:]}", styles.MUTED)),
             (5, (f" on {','.join(nodes_of(view.run)) or view.node.node}", styles.MUTED)),
             (2, f"  epoch {epochs}" if epochs else ""),
-            *self._progress(view, health.state),
-            (1, (f"  {verdict.text}" if verdict.text else "", verdict.style)),
+            *self._progress(view, health.state, is_late),
+            (1, (f"  {verdict.text}" if verdict.text else "", styles.MUTED if is_late else verdict.style)),
         ]
         if problem is not None and not has_bar:
             segments.append((0, (f"  {problem.glyph} {problem.sentence}", problem.style)))
@@ -92,7 +93,7 @@ class RunHeader(Pane, can_focus=False):
             segments.append((7, (f"  {health.sentence}", styles.MUTED)))
         return _fit(segments, width)
 
-    def _progress(self, view: RunView, state: str) -> list[Segment]:
+    def _progress(self, view: RunView, state: str, is_late: bool) -> list[Segment]:
         plan = view.run.plan_record
         if plan is None or not view.run.steps:
             return []
@@ -104,7 +105,7 @@ class RunHeader(Pane, can_focus=False):
             return segments
         if is_evaluating(view.run):
             return [*segments, (1, ("  evaluating", "$accent bold"))]
-        left = view.run.eta_s
+        left = None if is_late else view.run.eta_s
         return [*segments, (3, (f"  {duration(left)} left", styles.MUTED))] if left is not None else segments
 
 

@@ -120,6 +120,7 @@ def _with_name(glyph: Part, name: str, after: list[Part], width: int) -> Content
 
 def _second_line(run: RunSnapshot, state: Words, verdict: Words, width: int) -> Content:
     """Return the second line of a narrow row; the verdict is reduced to its glyph where both have no room."""
-    parts: list[Part] = [(f"{BLANK} {state.text} ", state.style), (epoch_words(run), styles.MUTED), " "]
+    epochs = epoch_words(run)
+    parts: list[Part] = [(f"{BLANK} {state.text} ", state.style), (f"{epochs} " if epochs else "", styles.MUTED)]
     line = join_parts(*parts, verdict).rstrip()
     return line if line.cell_length <= width else join_parts(*parts, (verdict.text[:1], verdict.style))

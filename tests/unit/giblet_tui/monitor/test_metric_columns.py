@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from giblet_tui.monitor.metric_columns import (
     BLOCK,
@@ -141,3 +142,13 @@ def test_smoothing_of_noise_keeps_its_mean() -> None:
     random_of = random.Random(1)
     noisy = np.array([1 + random_of.gauss(0, 0.1) for _ in range(5000)])
     assert abs(Smoother(0.99).smoothed(noisy)[-1] - 1) < 0.05
+
+
+def test_a_component_of_any_name_has_a_column_that_begins_with_gaps() -> None:
+    steps = [replace(step, loss={"fmri": 0.5}) for step in fleets.run(steps=10).steps]
+    later = [replace(step, loss={"fmri": 0.5, "pose": 0.25}) for step in steps[6:]]
+    columns = StepColumns()
+    columns.curves(steps[:6], ())
+    loss = columns.curves([*steps[:6], *later], ()).loss
+    assert np.isnan(loss["pose"][:6]).all() and list(loss["pose"][6:]) == [0.25] * 4
+    assert list(loss["fmri"]) == [0.5] * 10

@@ -1,0 +1,70 @@
+"""Filtering and sorting the runs of the list."""
+
+import pytest
+
+from giblet_tui.dashboard.model.judgement import JudgementCache
+from giblet_tui.dashboard.model.run_filter import ORDERS, matches, sort_runs
+from giblet_tui.dashboard.widgets.run_list import RunList
+from tests import fleets
+from tests.unit.giblet_tui.dashboard.driver import dashboard, screen_text
+
+
+def names_matching(words: str) -> list[str]:
+    judge, names = JudgementCache(), []
+    for node in fleets.several().nodes:
+        judgements = judge.judgements(node)
+        names += [run.run.name for run in node.runs if matches(run, node, words, judgements, fleets.NOW + 1)]
+    return names
+
+
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        ("", ["demo", "flat", "pilot", "broken", "deep", "far"]),
+        ("failed", ["broken"]),
+        ("PASS", ["pilot"]),
+        ("tensor02", ["deep"]),
+        ("unknown", ["far"]),
+        ("running on", ["demo"]),
+        ("no news", ["deep", "far"]),
+        ("nothing-like-this", []),
+    ],
+)
+def test_words_are_looked_for_in_name_node_state_and_verdict(words: str, names: list[str]) -> None:
+    assert names_matching(words) == names
+
+
+def test_orders() -> None:
+    runs = fleets.several().nodes[0].runs
+    assert [run.run.name for run in sort_runs(runs, "launch")] == ["demo", "flat", "pilot", "broken"]
+    assert [run.run.name for run in sort_runs(runs, "state")] == ["demo", "flat", "broken", "pilot"]
+    assert [run.run.name for run in sort_runs(runs, "name")] == ["broken", "demo", "flat", "pilot"]
+    assert [run.run.name for run in sort_runs(runs, "loss")] == ["pilot", "demo", "flat", "broken"]
+
+
+async def test_the_list_is_filtered_while_typing_and_reset_by_escape() -> None:
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(160, 40)) as pilot:
+        await pilot.pause()
+        runs = app.screen.query_one(RunList)
+        all_rows = [option.id for option in runs.options]
+        await pilot.press("slash", *"fail")
+        await pilot.pause()
+        assert [option.id for option in runs.options if not option.disabled] == ["broken-20270115-080000-bad0"]
+        await pilot.press("enter")
+        await pilot.pause()
+        assert "“fail” 1 runs" in "\n".join(screen_text(app))
+        await pilot.press("escape")
+        await pilot.pause()
+        assert [option.id for option in runs.options] == all_rows
+
+
+async def test_a_key_changes_the_order() -> None:
+    app = dashboard(fleets.several())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        runs = app.screen.query_one(RunList)
+        for order in (*ORDERS[1:], ORDERS[0]):
+            await pilot.press("o")
+            await pilot.pause()
+            assert runs.order == order and (f"by {order}" in str(runs.border_title)) == (order != ORDERS[0])
