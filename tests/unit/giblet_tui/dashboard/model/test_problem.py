@@ -19,9 +19,7 @@ def view(judgement: Judgement) -> RunView:
 
 
 def test_a_cause_that_still_holds_has_its_present_sentence_and_remedy() -> None:
-    finding = Finding(
-        cause="flat", confidence=0.9, sentence="total moved 0.01 % in 9 epochs", evidence={}, action="stop"
-    )
+    finding = Finding(cause="flat", confidence=0.9, sentence="moved 0.01 %", evidence={}, action="stop")
     seen = view(Judgement(causes={"flat": finding}))
     alert = seen.run.alerts[0]
     assert current_sentence(alert, seen, RUNNING, NOW) == ("moved 0.01 %", "stop")
