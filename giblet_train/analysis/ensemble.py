@@ -77,7 +77,8 @@ def _score(fold: int, paths: Sequence[Path], role: str, load: DataLoaderFn, narr
         scores[path.name] = CorrelationAccumulator(data.responsive_V, data.null_V)
         for subject, own_TV in run.examiner.predicted(run.model):
             predicted_TV = to_voxels_of(run.data, data, own_TV)
-            scores[path.name].add(np.nan_to_num(predicted_TV), data.bold[subject][rows])
+            own_T = data.present[subject][rows] if data.present else None
+            scores[path.name].add(np.nan_to_num(predicted_TV), data.bold[subject][rows], own_T)
             total[subject].add(predicted_TV)
         film = {
             source: {m: to_features_of(run.data, data, m, own_TF) for m, own_TF in features.items()}
@@ -100,18 +101,21 @@ def _held_against(data: PreparedSplit, total: Mapping[str, Floats]) -> dict[str,
     scores = {name: CorrelationAccumulator(data.responsive_V, data.null_V) for name in (ENSEMBLE, RIDGE, POOLED, BOTH)}
     ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
     together_V = data.responsive_V if data.responsive_V.any() else np.ones(data.n_voxels, bool)
-    mean_TV = np.asarray(np.mean([data.bold[s] for s in data.subjects], axis=0), np.float32)
+    n_T1 = np.maximum(1, data.n_present_T())[:, None]
+    mean_TV = np.asarray(np.sum([data.bold[s] for s in data.subjects], axis=0) / n_T1, np.float32)
     pooled_TV = data.drift.apply(ridge.predict(mean_TV, rows, together_V), split.test_blocks)
     for subject, predicted_TV in total.items():
         bold_TV = data.bold[subject]
-        alone_TV = data.drift.apply(ridge.predict(bold_TV, rows, together_V), split.test_blocks)
+        own_T = data.present[subject][rows] if data.present else None
+        own_ridge = ridge.restricted_to(data.present[subject]) if data.present else ridge
+        alone_TV = data.drift.apply(own_ridge.predict(bold_TV, rows, together_V), split.test_blocks)
         for name, each_TV in (
             (ENSEMBLE, predicted_TV),
             (RIDGE, alone_TV),
             (POOLED, pooled_TV),
             (BOTH, (predicted_TV + pooled_TV) / 2.0),
         ):
-            scores[name].add(np.asarray(each_TV, np.float32), bold_TV[rows])
+            scores[name].add(np.asarray(each_TV, np.float32), bold_TV[rows], own_T)
     return scores
 
 

@@ -88,7 +88,11 @@ def _by_voxel(run: LoadedRun) -> tuple[NDArray[np.float64], NDArray[np.float64]]
     sample = slice(None, None, max(1, run.data.n_voxels // NULL_VOXELS))
     r, null = [], []
     for subject, predicted_TV in run.examiner.predicted(run.model):
-        measured_TV = run.data.bold[subject][rows]
+        own_T = run.data.present[subject][rows] if run.data.present else slice(None)
+        predicted_TV, measured_TV = predicted_TV[own_T], run.data.bold[subject][rows][own_T]
+        if len(measured_TV) < 2:
+            continue
         r.append(pearson(predicted_TV, measured_TV))
         null.append(shifted_r(predicted_TV[:, sample], measured_TV[:, sample]))
-    return np.mean(r, axis=0), np.mean(null, axis=0)
+    same = len({len(shifted) for shifted in null}) == 1
+    return np.mean(r, axis=0), np.mean(null, axis=0) if same else np.concatenate(null)

@@ -150,22 +150,23 @@ def _as_truth_says(shares: Mapping[str, float], changes: Mapping[str, Any]) -> b
 def lesion_lines(study: dict[str, Any]) -> list[str]:
     """Format the study as a table: skill before and after each lesion, and the loss with random sets."""
     before = study["before"]
-    columns = "".join(f"{m:>27}" for m in MODALITIES)
+    modalities = [m for m in MODALITIES if m in before]
+    columns = "".join(f"{m:>27}" for m in modalities)
     lines = [
         f"{study['run_id']}, fold {study['fold']}: held-out skill of the film reconstructed from "
         f"{study['source']} brains, voxels {'missing' if study['mode'] == 'missing' else 'silenced'}",
         "after each lesion: skill (loss; loss with random sets of its size) and * if p ≤ .05",
         "",
         f"{'region':32}{'voxels':>7}{columns}  as its truth says",
-        f"{'(no lesion)':32}{0:7}" + "".join(f"{before[m]['skill']:>+10.3f}{'':17}" for m in MODALITIES),
+        f"{'(no lesion)':32}{0:7}" + "".join(f"{before[m]['skill']:>+10.3f}{'':17}" for m in modalities),
     ]
     word = {True: "yes", False: "no", None: "–"}
     for lesion in study["lesions"]:
-        cells = "".join(_cell(lesion["changes"][m]["skill"]) for m in MODALITIES)
+        cells = "".join(_cell(lesion["changes"][m]["skill"]) for m in modalities)
         lines.append(f"{lesion['region']:32}{lesion['n_voxels']:7}{cells}  {word[lesion['as_truth_says']]}")
     lines += ["", "Segments identified (two-way, chance .5), before: " + _identified(before)]
     for lesion in study["lesions"]:
-        after = {m: {"two_way": lesion["changes"][m]["two_way"]["after"]} for m in MODALITIES}
+        after = {m: {"two_way": lesion["changes"][m]["two_way"]["after"]} for m in modalities}
         lines.append(f"  {lesion['region']:32}{_identified(after)}")
     return lines
 
@@ -177,5 +178,5 @@ def _cell(change: Mapping[str, float]) -> str:
 
 
 def _identified(figures: Mapping[str, Mapping[str, float]]) -> str:
-    two_way = {m: figures[m]["two_way"] for m in MODALITIES}
+    two_way = {m: figures[m]["two_way"] for m in MODALITIES if m in figures}
     return ", ".join(f"{m} –" if np.isnan(r) else f"{m} {r:.2f}" for m, r in two_way.items())

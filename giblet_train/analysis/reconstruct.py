@@ -60,7 +60,8 @@ def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object
     picture_trs, rows = _write_pictures(run, out, films, narrate)
     codes = {s: argmax_codes(run.data, film) for s, film in {"film": truth, **films}.items()}
     sounds = _write_sounds(run, out, {"film": truth, **films}, codes, narrate)
-    matches = retrieved(run.data, {s: film["text"] for s, film in films.items()})
+    has_text = "text" in run.data.targets
+    matches = retrieved(run.data, {s: film["text"] for s, film in films.items()}) if has_text else []
     facts: dict[str, object] = {
         "schema": SCHEMA,
         "run_id": run.run_dir.run_id,
@@ -117,8 +118,8 @@ def _write_codes(out: Path, codes: Mapping[str, Mapping[str, NDArray[np.int64]]]
 def _write_pictures(
     run: LoadedRun, out: Path, films: Mapping[str, Film], narrate: Narrate
 ) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
-    if "video" in run.data.unigram:
-        narrate("no pictures: these codes cannot be decoded", 0.1)
+    if "video" in run.data.unigram or not len(run.data.frame_pca.variance_F):
+        narrate("no pictures: the features have no components of frames", 0.1)
         return [], {}
     narrate("drawing frames", 0.1)
     picture_trs, rows = picture_rows(run.data, films)
@@ -165,6 +166,9 @@ def _write_sounds(
     giblet's own nor codes of an installed EnCodec."""
     source = run.config.data.features.audio
     rate_hz = SAMPLE_HZ
+    if "audio" not in run.data.targets:
+        narrate("no sound: the stimuli have none", 0.5)
+        return {}
     if source is None:
         waves = _waves_of_mel(run, films, narrate)
     elif source.extractor == "encodec":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import torch
+from msgspec.structs import replace
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
@@ -58,6 +59,7 @@ class TrainingSetup:
     ) -> TrainingSetup:
         """Build all parts. say: receives progress. Raises ConfigError if configuration and data are inconsistent."""
         _check_data(data)
+        config = _with_compression(config, data)
         shape = shape_of(config.model)
         _check_sizes(config, shape, len(data.split.train), ranks)
         shards = HeadSharding.of(config, data.subjects, ranks)
@@ -65,6 +67,7 @@ class TrainingSetup:
         # One thread gives the same bits on any machine: a resumed run must rebuild the basis of its saved heads.
         with threadpool_limits(config.threads or 1):
             if shards.evaluates:
+                assert config.model.compress != "auto", "resolved above"
                 compression = compress(config.model.compress, data.bold, data.split.train, shards.local_subjects)
                 if config.model.start == "ridge":
                     ridge = _ridge_of(config, data, shape, shards, say)
@@ -97,6 +100,28 @@ class TrainingSetup:
     def lr_at(self, step: int) -> float:
         """Return the learning rate of a step."""
         return lr_at(step, self.learner.plan)
+
+
+def _with_compression(config: Config, data: PreparedSplit) -> Config:
+    """Replace `compress: auto` by joint if all subjects share all training TRs, otherwise by per_subject.
+
+    Raises ConfigError for a configuration that needs subjects to share their rows.
+    """
+    shared = not data.present or all(present_T[data.split.train].all() for present_T in data.present.values())
+    kind = config.model.compress
+    if not shared and kind == "joint":
+        raise ConfigError(
+            "model.compress: joint needs subjects who share all training TRs; here some lack a part.",
+            "Set model.compress: auto, per_subject or none.",
+        )
+    if not shared and config.fmri_loss_type == "correlation":
+        raise ConfigError(
+            "fmri_loss_type: correlation needs subjects who share all training TRs; here some lack a part.",
+            "Set fmri_loss_type: mse.",
+        )
+    if kind != "auto":
+        return config
+    return replace(config, model=replace(config.model, compress="joint" if shared else "per_subject"))
 
 
 def windows_in(data: PreparedSplit, config: Config, shape: ModelSize, blocks: tuple[Block, ...]) -> WindowSampler:

@@ -21,6 +21,7 @@ from giblet_train.model.network import Network
 from giblet_train.schema.config import Config
 
 SOURCES = ("predicted", "measured")
+SMALLEST_SHARE = 1e-6
 
 
 @dataclass(frozen=True)
@@ -62,21 +63,32 @@ class LossTerms:
         scores_BWR = model.predict(portion.for_heads(z_BWK))
         index_BW, scored_BW = self._to_device(portion.all_)
         measured_BWR = self.targets.scores_TR[index_BW] * scored_BW[..., None]
+        if self.targets.share_T is not None:
+            # The readout sums over subjects: those who lack a row must not make its latents smaller.
+            measured_BWR = measured_BWR / self.targets.share_T[index_BW].clamp_min(SMALLEST_SHARE)[..., None]
         brains = dict(zip(SOURCES, (scores_BWR, measured_BWR), strict=True))
         return Forward(z_BWK, scores_BWR, model.reconstruct(z_BWK, brains, noise, portion.for_decoders))
 
-    def terms(self, forward: Forward, portion: RankBatch, n_scored: int, n_windows: int) -> dict[str, Tensor]:
+    def terms(
+        self, forward: Forward, portion: RankBatch, n_scored: Mapping[str, float], n_windows: int
+    ) -> dict[str, Tensor]:
         """Return component -> term. n_scored, n_windows: of the whole step, over all ranks and passes.
+
+        n_scored: component -> scored TRs as `Targets.n_scored` weights them.
 
         The term of a reconstruction is the mean over its sources of squared errors, or of the cross-entropy of codes.
         The term of the responses covers the local subjects over all ranks' windows: their share of the whole loss.
         """
         index_BW, scored_BW = self._to_device(portion.own)
-        terms = {"fmri": self._encoding_loss(forward.scores_BWR, *self._to_device(portion.all_), n_scored, n_windows)}
+        all_windows = self._to_device(portion.all_)
+        terms = {"fmri": self._encoding_loss(forward.scores_BWR, *all_windows, n_scored["fmri"], n_windows)}
         for modality, target_TF in self.targets.features.items():
             films = [film[modality] for film in forward.rebuilt.values()]
-            sums, n_each = self._reconstruction_loss(modality, films, target_TF[index_BW], scored_BW)
-            terms[modality] = torch.stack(sums).sum() / (n_scored * n_each * self.scales[modality] * len(sums))
+            shown_T = self.targets.shown.get(modality)
+            shown_BW = scored_BW if shown_T is None else scored_BW * shown_T[index_BW]
+            sums, n_each = self._reconstruction_loss(modality, films, target_TF[index_BW], shown_BW)
+            scale = n_scored[modality] * n_each * self.scales[modality] * len(sums)
+            terms[modality] = torch.stack(sums).sum() / (scale or 1.0)
         return terms
 
     def _reconstruction_loss(
@@ -90,15 +102,18 @@ class LossTerms:
         return [squared_error(f, target_BWF, scored_BW, weight_F) for f in films], target_BWF.shape[-1]
 
     def _encoding_loss(
-        self, scores_BWR: Tensor, index_BW: Tensor, scored_BW: Tensor, n_scored: int, n_windows: int
+        self, scores_BWR: Tensor, index_BW: Tensor, scored_BW: Tensor, n_scored: float, n_windows: int
     ) -> Tensor:
         loss, targets = self.encoding_loss, self.targets
+        present_BWR = targets.column_presence(index_BW)
+        if present_BWR is not None:
+            scores_BWR = scores_BWR * present_BWR
         error = loss.error(scores_BWR, targets.scores_TR[index_BW], scored_BW)
         if loss.per_window:
             return error / (n_windows * targets.n_responses)
         if loss.is_squared_error:
             error = error + (targets.residual_energy_T[index_BW] * scored_BW).sum()
-        return error / (n_scored * targets.n_responses * self.scales["fmri"])
+        return error / ((n_scored * targets.n_responses * self.scales["fmri"]) or 1.0)
 
     def _to_device(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """Return a batch's TR indices and its mask of scored TRs on the targets' device."""

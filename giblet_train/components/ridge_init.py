@@ -213,7 +213,7 @@ def _fits(
         return Fit(kernels, weight_CB, band_BNN.astype(np.float32), belief_VCH)
 
     fits = {GROUP: fit(kernels, weight_CB, kernels.quadratic_form(mean_NV), 1)}
-    if len(data.subjects) > 1:
+    if data.has_shared_rows:
         common = shards.from_rank_0(fits[GROUP].common)
         few = kernels.subset(common)
         added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
@@ -229,13 +229,18 @@ def _mean(data: PreparedSplit, shards: HeadSharding) -> Singles:
     sum_NV = np.zeros((len(data.split.train), data.n_voxels))
     for subject in shards.local_subjects:
         sum_NV += data.bold[subject][data.split.train]
-    return np.asarray(shards.total(sum_NV) / len(data.subjects), np.float32)
+    n_N1 = np.maximum(1, data.n_present_T()[data.split.train])[:, None]
+    return np.asarray(shards.total(sum_NV) / n_N1, np.float32)
 
 
 def _deviations(data: PreparedSplit, mean_NV: Singles, shards: HeadSharding) -> Iterator[tuple[str, Singles]]:
     """Each subject held here and what it adds to the mean (N, V); nobody where there is only one."""
-    for subject in shards.local_subjects if len(data.subjects) > 1 else ():
-        yield subject, data.bold[subject][data.split.train] - mean_NV
+    train = data.split.train
+    for subject in shards.local_subjects if data.has_shared_rows else ():
+        deviation_NV = data.bold[subject][train] - mean_NV
+        if data.present:
+            deviation_NV[~data.present[subject][train]] = 0.0
+        yield subject, deviation_NV
 
 
 def _strongest(gram_NN: Doubles, n_latents: int) -> tuple[Doubles, Doubles]:

@@ -5,8 +5,8 @@ T TRs, F features, R compressed responses, S subjects, V voxels, B windows, W wi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -47,6 +47,25 @@ class Targets:
     constant_loss: Mapping[str, float]
     deviation: float
     n_responses: int
+    present_TP: Tensor | None = None
+    """(T, parts) 1 where the part's subject has the row; None if all have all rows. Parts are those held here."""
+    share_T: Tensor | None = None
+    """(T,) share of all subjects that have the row; None if all have all rows."""
+    shown: Mapping[str, Tensor] = field(default_factory=dict)
+    """Modality -> (T,) 1 where the stimulus has it; no entry if it has it in all rows."""
+
+    def column_presence(self, index_BW: Tensor) -> Tensor | None:
+        """Return (B, W, R): 1 for the scores of subjects who have the row, None if all have it."""
+        if self.present_TP is None:
+            return None
+        widths = torch.tensor(list(self.parts.values()), device=self.present_TP.device)
+        return self.present_TP[index_BW].repeat_interleave(widths, dim=-1)
+
+    def n_scored(self, batches: Sequence[Batch]) -> dict[str, float]:
+        """Return component -> scored TRs: of responses weighted by the share of subjects who have them, of features
+        those in which the stimulus has the modality."""
+        weights = {"fmri": self.share_T, **{m: self.shown.get(m) for m in self.features}}
+        return {c: sum(_weighted_count(batch, weight_T) for batch in batches) for c, weight_T in weights.items()}
 
     def masked_inputs(self, batch: Batch) -> tuple[dict[str, Tensor], Tensor]:
         """Return the inputs, modality -> (B, W, F), zeroed outside valid TRs, and the validity mask (B, W)."""
@@ -74,6 +93,9 @@ class Targets:
             log_unigram={m: x.to(device) for m, x in self.log_unigram.items()},
             scores_TR=self.scores_TR.to(device),
             residual_energy_T=self.residual_energy_T.to(device),
+            present_TP=None if self.present_TP is None else self.present_TP.to(device),
+            share_T=None if self.share_T is None else self.share_T.to(device),
+            shown={m: x.to(device) for m, x in self.shown.items()},
         )
 
 
@@ -84,23 +106,29 @@ def targets_of(data: PreparedSplit, compression: VoxelBasis, shards: HeadShardin
     scores_TR = np.zeros((data.split.n_trs, compression.n_columns), np.float32)
     energy_T = np.zeros(data.split.n_trs)
     variance, deviation = 0.0, 0.0
+    n_present = int(data.n_present_T()[train].sum())
     for subject in shards.local_subjects:
         bold_TV = data.bold[subject]
         compression.add_scores(scores_TR, subject, bold_TV)
         energy_T += np.einsum("tv,tv->t", bold_TV, bold_TV, dtype=np.float64)
-        variance += float(bold_TV[train].var(axis=0, dtype=np.float64).sum()) / n_responses
+        own = data.rows_of(subject, train)
+        # Weighted by the rows that a subject has, so that the best constant scores 1 over all training TRs.
+        weight = len(own) * len(data.subjects) / n_present if data.present else 1.0
+        variance += weight * float(bold_TV[own].var(axis=0, dtype=np.float64).sum()) / n_responses
         if compression.kind == "none":
-            deviation += _absolute_deviation(bold_TV[train]) / len(data.subjects)
+            deviation += weight * _absolute_deviation(bold_TV[own]) / len(data.subjects)
     rest_T = np.maximum(energy_T - np.einsum("tr,tr->t", scores_TR, scores_TR, dtype=np.float64), 0.0)
     inputs, features, weights, unigram = shards.from_rank_0(
         (data.inputs, data.targets, data.target_weights, data.unigram)
     )
     constant_loss = {"fmri": shards.total(variance)}
     for modality, target_TF in features.items():
+        shown_T = data.study.shown.get(modality)
+        rows = train if shown_T is None else train[shown_T[train]]
         if modality in unigram:
-            constant_loss[modality] = code_cross_entropy(target_TF[train], unigram[modality])
+            constant_loss[modality] = code_cross_entropy(target_TF[rows], unigram[modality])
         else:
-            constant_loss[modality] = _weighted_variance(target_TF[train], weights[modality])
+            constant_loss[modality] = _weighted_variance(target_TF[rows], weights[modality])
     parts = {part.name: part.columns.stop - part.columns.start for part in compression.parts}
     return Targets(
         inputs={m: torch.from_numpy(np.ascontiguousarray(x)) for m, x in inputs.items()},
@@ -115,7 +143,25 @@ def targets_of(data: PreparedSplit, compression: VoxelBasis, shards: HeadShardin
         constant_loss=constant_loss,
         deviation=shards.total(deviation) if compression.kind == "none" else 1.0,
         n_responses=n_responses,
+        present_TP=_presence(data, list(parts)),
+        share_T=torch.from_numpy(data.n_present_T() / np.float32(len(data.subjects))).float() if data.present else None,
+        shown={m: torch.from_numpy(shown_T.astype(np.float32)) for m, shown_T in data.study.shown.items()},
     )
+
+
+def _weighted_count(batch: Batch, weight_T: Tensor | None) -> float:
+    """Return the sum of the weights of scored TRs; each counts 1 without weights."""
+    if weight_T is None:
+        return batch.n_scored
+    rows_BW = weight_T.cpu()[torch.from_numpy(batch.index_BW)]
+    return float(rows_BW[torch.from_numpy(batch.scored_BW)].sum())
+
+
+def _presence(data: PreparedSplit, parts: Sequence[str]) -> Tensor | None:
+    """Return (T, parts): 1 for the rows that each part's subject has; None if all have all rows."""
+    if not data.present or not parts:
+        return None
+    return torch.from_numpy(np.stack([data.present[part] for part in parts], axis=1).astype(np.float32))
 
 
 def _root_mean_square(scores_TR: NDArray[np.float32], train: NDArray[np.intp]) -> NDArray[np.float32]:

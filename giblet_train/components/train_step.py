@@ -83,7 +83,7 @@ class TrainStep:
         self.model, self.objective, self.windows = model, objective, windows
         self.plan, self.config, self.shards, self.ranks = plan, config, shards, shards.ranks
         self.components = tuple(objective.scales)
-        self.base_weight = {c: w for c, w in config.component_weights().items() if c in self.components}
+        self.base_weight = config.component_weights([c for c in self.components if c != "fmri"])
         self.balance = LossBalancer(config.balance.kind, self.components).to(self.ranks.device)
         self.trained = nn.ModuleDict({"model": model, "balance": self.balance})
         self.optimizer = adamw(self.trained, config.learning_rate, config.weight_decay)
@@ -165,14 +165,14 @@ class TrainStep:
         step: None for neither dropout nor balance.
         """
         due = step is not None and step >= self.plan.warmup_steps and step % self.config.balance.every_steps == 0
-        n_windows = self.config.batch_size
+        n_windows, n_scored = self.config.batch_size, self.objective.targets.n_scored([batch])
         loss: dict[str, Tensor] = {c: torch.zeros((), device=self.ranks.device) for c in self.components}
         pull = {c: torch.zeros((), device=self.ranks.device) for c in self.components} if due else None
         self.model.train()
         for portion, start, stop in self.shards.portions(batch, self.config.accumulate_steps):
             noise = None if step is None else StatelessDropout(self.config.seed, step, n_windows, start, stop)
             forward = self.objective.forward(self.model, portion, noise)
-            terms = self.objective.terms(forward, portion, batch.n_scored, n_windows)
+            terms = self.objective.terms(forward, portion, n_scored, n_windows)
             clock.lap("forward_s")
             if pull is not None:
                 for c, squared in squared_grad_norms(terms, forward.z_BWK).items():

@@ -51,6 +51,12 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Label -> name."""
     codes: dict[str, int] = {}
     """Modality -> codes in a book, if its features are shares of codes."""
+    block_names: tuple[str, ...] = ()
+    """Name of each scan: the stimulus that it shows, or `scan 1`."""
+    spans: tuple[tuple[str, int, int, float], ...] = ()
+    """Stimulus, first row, rows and starting second of each stretch."""
+    presence: dict[str, tuple[tuple[int, int], ...]] = {}
+    """Subject -> row ranges that it has; empty if all subjects have all rows."""
     space_code: int = 2
     """NIfTI code of the space of the affine."""
     schema: int = SCHEMA

@@ -7,11 +7,14 @@ V voxels of the store, X Y Z the grid of the volumes.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from giblet_train.data.readers.row_plan import Span
+from giblet_train.data.rows import PartialRows, Rows
 
 
 @dataclass(frozen=True)
@@ -32,10 +35,10 @@ class Study:
     features: Mapping[str, NDArray[np.floating[Any]]]
     """Modality -> (T, F) float16 or float32, free of any fitted parameter."""
     frames_TKHWC: NDArray[np.uint8]
-    """uint8 frames, for display and for the principal components of frames."""
+    """uint8 frames, for display and for their principal components; empty, (T, 1, 0, 0, 3), without pictures."""
     text_labels: tuple[str, ...]
     """Annotation of each TR, "" if there is none."""
-    bold: Mapping[str, NDArray[np.floating[Any]]]
+    bold: Mapping[str, Rows]
     """Subject ("sub-01") -> (T, V) float16 or float32, minus the subject's first TR."""
     reference: Mapping[str, NDArray[np.float32]]
     """Subject -> (V,) float32, that first TR: bold + reference is in the units of the file."""
@@ -55,10 +58,28 @@ class Study:
     """Label -> name."""
     stimulus_offset_s: float = 0.0
     """Film second at which the first TR begins."""
+    block_names: tuple[str, ...] = ()
+    """Name of each scan."""
+    spans: tuple[Span, ...] = ()
+    """Stretches of stimuli in order of rows; rows between them have no stimulus."""
+    present: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """Subject -> (T,), True for the rows that it has; empty if all subjects have all rows."""
+    shown: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """Modality -> (T,), True where the stimulus has it; no entry if it has it everywhere."""
     space_code: int = 2
     """NIfTI code of the space of the affine."""
     notes: tuple[str, ...] = ()
     """One sentence for each thing that was converted or cropped."""
+
+    @property
+    def has_pictures(self) -> bool:
+        """Return True if any stimulus has pictures."""
+        return bool(self.frames_TKHWC.size)
+
+    @property
+    def is_partial(self) -> bool:
+        """Return True if some subject lacks some rows."""
+        return bool(self.present)
 
     @property
     def n_trs(self) -> int:
@@ -69,6 +90,39 @@ class Study:
     def subjects(self) -> tuple[str, ...]:
         """Subjects' labels, in order."""
         return tuple(self.bold)
+
+    def present_T(self, subject: str) -> NDArray[np.bool_]:
+        """Return (T,): True for the rows that a subject has."""
+        present_T = self.present.get(subject)
+        return np.ones(self.n_trs, bool) if present_T is None else present_T
+
+    def own_rows(self, subject: str) -> NDArray[np.floating[Any]]:
+        """Return the responses of a subject in the rows that it has, (N, V)."""
+        stored = self.bold[subject]
+        own: NDArray[np.floating[Any]] = stored.stored_NV if isinstance(stored, PartialRows) else stored[:]
+        return own
+
+    def part(self, first: int, stop: int) -> Study:
+        """Return one scan as a study: rows first to stop, with the subjects who have any of them."""
+        rows = slice(first, stop)
+        subjects = [s for s in self.bold if self.present_T(s)[rows].any()]
+        bold = {s: self.bold[s] for s in subjects}
+        return replace(
+            self,
+            scan_lengths_trs=(stop - first,),
+            border_trs=tuple(b - first for b in self.border_trs if first < b < stop),
+            features={m: x_TF[rows] for m, x_TF in self.features.items()},
+            frames_TKHWC=self.frames_TKHWC[rows],
+            text_labels=self.text_labels[rows],
+            bold={s: x.part(first, stop) if isinstance(x, PartialRows) else x[rows] for s, x in bold.items()},
+            confounds={s: x_TN[rows] for s, x_TN in self.confounds.items()},
+            block_names=(),
+            spans=tuple(
+                Span(s.stimulus, s.first - first, s.n_trs, s.start_s) for s in self.spans if first <= s.first < stop
+            ),
+            present={s: self.present[s][rows] for s in subjects} if self.present else {},
+            shown={m: shown_T[rows] for m, shown_T in self.shown.items()},
+        )
 
     @property
     def n_voxels(self) -> int:

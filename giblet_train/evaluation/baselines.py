@@ -52,6 +52,12 @@ class RidgeFit:
     validation: NDArray[np.intp]
     solver: DualRidge
 
+    def restricted_to(self, present_T: NDArray[np.bool_]) -> RidgeFit:
+        """Return the same ridge for a subject who has only some rows; without validation rows training rows choose."""
+        train, validation = self.train[present_T[self.train]], self.validation[present_T[self.validation]]
+        solver = DualRidge.of(self.kernel_TT[np.ix_(train, train)])
+        return RidgeFit(self.kernel_TT, train, validation if len(validation) else train, solver)
+
     def predict(self, bold_TV: Floats, rows: NDArray[np.intp], together_V: NDArray[np.bool_] | None = None) -> Floats:
         """Predict responses (len(rows), V) at `rows`; only training and validation rows of `bold_TV` are read.
 

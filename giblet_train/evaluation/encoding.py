@@ -25,13 +25,15 @@ class CorrelationAccumulator:
         self.products: list[NDArray[np.float64]] = []
         self.null_products: list[NDArray[np.float64]] = []
 
-    def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
-        """Add one subject's predictions and responses."""
+    def add(self, predicted_TV: Floats, measured_TV: Floats, own_T: NDArray[np.bool_] | None = None) -> None:
+        """Add one subject's predictions and responses. own_T: the rows that the subject has; None for all."""
+        n_trs = len(measured_TV)
+        if own_T is not None:
+            predicted_TV, measured_TV = predicted_TV[own_T], measured_TV[own_T]
         self.r.append(pearson(predicted_TV, measured_TV))
-        if self.responsive_V.any():
-            self.products.append(products_of(predicted_TV[:, self.responsive_V], measured_TV[:, self.responsive_V]))
-        if self.null_V.any():
-            self.null_products.append(products_of(predicted_TV[:, self.null_V], measured_TV[:, self.null_V]))
+        for voxels_V, products in ((self.responsive_V, self.products), (self.null_V, self.null_products)):
+            if voxels_V.any():
+                products.append(_placed(products_of(predicted_TV[:, voxels_V], measured_TV[:, voxels_V]), own_T, n_trs))
 
     def extend(self, other: Self) -> None:
         """Add what another rank accumulated of its subjects."""
@@ -61,6 +63,15 @@ class CorrelationAccumulator:
         return float(np.mean([r_V[voxels_V].mean() for r_V in self.r]))
 
 
+def _placed(values_N: NDArray[np.float64], own_T: NDArray[np.bool_] | None, n_trs: int) -> NDArray[np.float64]:
+    """Return values of a subject's own rows on all rows, 0 elsewhere."""
+    if own_T is None:
+        return values_N
+    values_T = np.zeros((n_trs, *values_N.shape[1:]))
+    values_T[own_T] = values_N
+    return values_T
+
+
 class EncodingScores(CorrelationAccumulator):
     """All encoding figures; memory does not grow with voxels × TRs × subjects."""
 
@@ -69,24 +80,31 @@ class EncodingScores(CorrelationAccumulator):
         self._shifted: list[NDArray[np.float64]] = []
         self._unit_sum_TV: NDArray[np.float64] | None = None
         self._error, self._energy = 0.0, 0.0
+        self._own_trs: list[NDArray[np.bool_]] = []
+        """Rows of each subject, if any lacks some."""
 
-    def add(self, predicted_TV: Floats, measured_TV: Floats) -> None:
-        """Add one subject's predictions and responses."""
-        super().add(predicted_TV, measured_TV)
-        yes = self.responsive_V
+    def add(self, predicted_TV: Floats, measured_TV: Floats, own_T: NDArray[np.bool_] | None = None) -> None:
+        """Add one subject's predictions and responses. own_T: the rows that the subject has; None for all."""
+        super().add(predicted_TV, measured_TV, own_T)
+        yes, n_trs = self.responsive_V, len(measured_TV)
         if not yes.any():
             return
+        if own_T is not None:
+            predicted_TV, measured_TV = predicted_TV[own_T], measured_TV[own_T]
         predicted, measured = predicted_TV[:, yes], measured_TV[:, yes]
         self._shifted.append(shift_null(predicted, measured))
         self._error += float(((predicted - measured) ** 2).sum())
         self._energy += float((measured**2).sum())
-        unit_TV = unit(measured)
+        unit_TV = _placed(unit(measured), own_T, n_trs)
         self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
+        if own_T is not None:
+            self._own_trs.append(own_T)
 
     def extend(self, other: Self) -> None:
         """Add what another rank accumulated of its subjects."""
         super().extend(other)
         self._shifted += other._shifted
+        self._own_trs += other._own_trs
         self._error += other._error
         self._energy += other._energy
         sums = [x for x in (self._unit_sum_TV, other._unit_sum_TV) if x is not None]
@@ -113,15 +131,30 @@ class EncodingScores(CorrelationAccumulator):
         if self._energy:
             figures["skill_responsive"] = 1.0 - self._error / self._energy
         if self._shifted:
-            figures["null_r_99"] = float(np.quantile(np.mean(self._shifted, axis=0), 0.99))
+            figures["null_r_99"] = float(np.quantile(self._null(), 0.99))
         return figures | self._ceiling()
+
+    def _null(self) -> NDArray[np.float64]:
+        """Return mean correlations under shifts; pooled if subjects have different numbers of rows."""
+        same = len({len(shifted) for shifted in self._shifted}) == 1
+        return np.asarray(np.mean(self._shifted, axis=0) if same else np.concatenate(self._shifted))
+
+    def _n_shared_pairs(self) -> float:
+        """Return the number of ordered pairs of subjects, each weighted by the share of rows that both have."""
+        own_ST = np.stack(self._own_trs).astype(float)
+        shared_SS = own_ST @ own_ST.T
+        root_S = np.sqrt(np.diag(shared_SS))
+        return float((shared_SS / np.outer(root_S, root_S)).sum() - len(own_ST))
 
     def _ceiling(self) -> dict[str, float]:
         n = len(self.r)
         if n < 2 or self._unit_sum_TV is None:
             return {}
         # The square of a sum of unit vectors holds each pair's correlation twice.
-        rho = float((((self._unit_sum_TV**2).sum(axis=0) - n) / (n * (n - 1))).mean())
+        n_pairs = n * (n - 1) if not self._own_trs else self._n_shared_pairs()
+        if not n_pairs:
+            return {}
+        rho = float((((self._unit_sum_TV**2).sum(axis=0) - n) / n_pairs).mean())
         if rho <= 0:
             return {"isc_test": rho}
         return {

@@ -7,7 +7,7 @@ T TRs of a part of the split, S subjects, V voxels, K latents, R compressed resp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,8 @@ from giblet_train.model.voxel_basis import VoxelBasis
 from giblet_train.schema.records import Number, SplitLoss
 
 Floats = NDArray[np.float32]
+FEWEST_TRS = 4
+"""Held-out TRs of a subject without which its correlation is not measured."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +54,11 @@ class Evaluator:
         assert experiment.compression is not None
         shards = experiment.shards
         rows, responsive_V = data.split.validation, data.responsive_V
-        bold = {s: data.bold[s][np.ix_(rows, np.flatnonzero(responsive_V))] for s in shards.local_subjects}
+        bold = {
+            s: data.bold[s][np.ix_(own, np.flatnonzero(responsive_V))]
+            for s in shards.local_subjects
+            if len(own := data.rows_of(s, rows)) >= FEWEST_TRS
+        }
         return cls(experiment, data, experiment.learner.objective, shards, experiment.compression, bold)
 
     def initial_loss(self, model: Network) -> dict[str, float]:
@@ -76,13 +82,18 @@ class Evaluator:
         part = SplitLoss(total=self.experiment.total_of(loss), loss=dict(loss), skill=self._skill(loss, passes))
         if not self.data.responsive_V.any():
             return part, None
-        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        scores_TR, rows = _scored([forward.scores_BWR for _, forward in passes], passes), self.data.split.validation
         responsive = np.flatnonzero(self.data.responsive_V)
         r = [
-            pearson(self.compression.expand(s, scores_TR)[:, responsive], measured_TV).mean()
+            pearson(self._own(s, self.compression.expand(s, scores_TR), rows)[:, responsive], measured_TV).mean()
             for s, measured_TV in self.validation_bold.items()
         ]
-        return part, self.shards.total(float(np.sum(r))) / len(self.data.subjects)
+        n_subjects = self.shards.total(len(r))
+        return part, self.shards.total(float(np.sum(r))) / n_subjects if n_subjects else None
+
+    def _own(self, subject: str, series_TV: Floats, rows: NDArray[np.intp]) -> Floats:
+        """Return those rows of a series over `rows` that a subject has."""
+        return series_TV[self.data.present[subject][rows]] if self.data.present else series_TV
 
     def evaluation(self, model: Network, alive: Callable[[], None]) -> dict[str, Any]:
         """Return the fields of an EvaluationMetric over the test block, complete on rank 0.
@@ -111,7 +122,7 @@ class Evaluator:
         """Return component -> 1 - loss / loss of the training mean on the same TRs."""
         silent = [(batch, forward.with_mean_prediction()) for batch, forward in passes]
         of_the_mean = self._loss(silent)
-        return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items()}
+        return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items() if of_the_mean[c]}
 
     def predicted(self, model: Network) -> Iterator[tuple[str, Floats]]:
         """Yield each local subject with its predicted responses over the test TRs (T, V)."""
@@ -131,7 +142,7 @@ class Evaluator:
 
     def _loss(self, passes: list[tuple[Batch, Forward]]) -> dict[str, float]:
         """Return component -> loss over all scored TRs of the passes and all subjects."""
-        n_scored = sum(batch.n_scored for batch, _ in passes)
+        n_scored = self.objective.targets.n_scored([batch for batch, _ in passes])
         terms = [self.objective.terms(f, self.shards.whole(batch), n_scored, len(passes)) for batch, f in passes]
         loss = {c: float(sum(float(t[c]) for t in terms)) for c in terms[0]}
         return loss | {"fmri": self.shards.total(loss["fmri"])}
@@ -180,23 +191,27 @@ class Evaluator:
         names = ("ridge", "ridge_pooled", "start", "average_subject", "with_ridge_pooled")
         others = {name: CorrelationAccumulator(data.responsive_V, data.null_V) for name in names}
         ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
-        pooled_TV = ridge.predict(_mean(data.bold[s] for s in data.subjects), rows, together_V)
+        pooled_TV = ridge.predict(_mean(data), rows, together_V)
         pooled_TV = data.drift.apply(pooled_TV, split.test_blocks)
         average_TV = self.compression.expand_average(scores_TR)
         for subject in self.shards.local_subjects:
             alive()
+            own_T = data.present[subject][rows] if data.present else None
+            if own_T is not None and own_T.sum() < FEWEST_TRS:
+                continue
             bold_TV = data.bold[subject]
             measured_TV = bold_TV[rows]
             predicted_TV = self.compression.expand(subject, scores_TR)
-            network.add(predicted_TV, measured_TV)
-            alone_TV = ridge.predict(bold_TV, rows, together_V)
-            others["ridge"].add(data.drift.apply(alone_TV, split.test_blocks), measured_TV)
-            others["ridge_pooled"].add(pooled_TV, measured_TV)
-            others["with_ridge_pooled"].add((predicted_TV + pooled_TV) / 2.0, measured_TV)
+            network.add(predicted_TV, measured_TV, own_T)
+            own_ridge = ridge.restricted_to(data.present[subject]) if data.present else ridge
+            alone_TV = own_ridge.predict(bold_TV, rows, together_V)
+            others["ridge"].add(data.drift.apply(alone_TV, split.test_blocks), measured_TV, own_T)
+            others["ridge_pooled"].add(pooled_TV, measured_TV, own_T)
+            others["with_ridge_pooled"].add((predicted_TV + pooled_TV) / 2.0, measured_TV, own_T)
             if start_TR is not None:
-                others["start"].add(self.compression.expand(subject, start_TR), measured_TV)
+                others["start"].add(self.compression.expand(subject, start_TR), measured_TV, own_T)
             if average_TV is not None:
-                others["average_subject"].add(average_TV, measured_TV)
+                others["average_subject"].add(average_TV, measured_TV, own_T)
         for theirs_network, theirs in self.shards.gather_to_rank_0((network, others)):
             network.extend(theirs_network)
             for name, other in others.items():
@@ -231,7 +246,11 @@ class Evaluator:
         }
 
     def _reconstruction(self, modality: str, predicted_TF: Floats) -> dict[str, float]:
-        true_TF = self.data.targets[modality][self.data.split.test]
+        test = self.data.split.test
+        true_TF = self.data.targets[modality][test]
+        shown_T = self.data.study.shown.get(modality)
+        if shown_T is not None:
+            predicted_TF, true_TF = predicted_TF[shown_T[test]], true_TF[shown_T[test]]
         weight_F, unigram_BQ = self.data.target_weights[modality], self.data.unigram.get(modality)
         return reconstruction(predicted_TF, true_TF, weight_F, unigram_BQ)
 
@@ -242,10 +261,9 @@ def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Floats:
     return np.concatenate([c.cpu().numpy() for c in scored])
 
 
-def _mean(series: Iterable[Floats]) -> Floats:
-    """Return the mean of arrays, read one at a time."""
-    total, n = None, 0
-    for x in series:
-        total, n = x.astype(np.float64) if total is None else total + x, n + 1
-    assert total is not None
-    return (total / n).astype(np.float32)
+def _mean(data: PreparedSplit) -> Floats:
+    """Return the mean response of the subjects who have each row, (T, V), read one at a time."""
+    total_TV: Any = 0.0
+    for subject in data.subjects:
+        total_TV = data.bold[subject].astype(np.float64) + total_TV
+    return np.asarray(total_TV / np.maximum(1, data.n_present_T())[:, None], np.float32)

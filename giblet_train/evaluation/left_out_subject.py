@@ -52,7 +52,11 @@ def _predictions(data: PreparedSplit, view: StimulusPrediction, bold_TV: Floats)
         yield "own_head_on_average", view.average_TV[rows] + head.predict(bold_TV - view.average_TV, rows)
     plain = ridge_of(data.inputs, data.split.train, data.split.validation, data.study.scan_lengths_trs)
     yield "ridge", plain.predict(bold_TV, rows)
-    yield "other_brains", np.asarray(np.mean([data.bold[s][rows] for s in data.subjects], axis=0), np.float32)
+    n_present_T1 = np.maximum(1, data.n_present_T()[rows])[:, None]
+    yield (
+        "other_brains",
+        np.asarray(np.sum([data.bold[s][rows] for s in data.subjects], axis=0) / n_present_T1, np.float32),
+    )
 
 
 def _head_ridge(data: PreparedSplit, z_TK: Floats) -> RidgeFit:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -38,14 +38,21 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 class BidsConfig(Section, frozen=True, kw_only=True):
     """fMRIPrep files to read, and confounds to regress out."""
 
-    task: str | None = None
-    """Task of the film's runs, as in task-NAME."""
+    task: str | tuple[str, ...] | None = None
+    """Task of the film's runs, as in task-NAME, or several such as [bourne01, bourne02]."""
+    filters: dict[str, str | int | None] = {}
+    """Other entities that the files must have, such as {res: 2, desc: denoised}; null asks for files without one."""
     space: str = "MNI152NLin2009cAsym"
     """Space that all subjects share."""
     runs: tuple[Count, ...] | None = None
     """Run numbers such as [1, 2], in the order of the scans; null = all."""
     confounds: tuple[str, ...] | None = None
     """Columns such as [trans_*, rot_*, csf] to regress out, fitted on training TRs only."""
+
+    @property
+    def tasks(self) -> tuple[str, ...]:
+        """Return the tasks as a tuple."""
+        return (self.task,) if isinstance(self.task, str) else self.task or ()
 
 
 class FeatureSource(Section, frozen=True, kw_only=True):
@@ -77,6 +84,19 @@ class FeaturesConfig(Section, frozen=True, kw_only=True):
         return {m: source for m, source in named.items() if source is not None}
 
 
+class StimulusConfig(Section, frozen=True, kw_only=True):
+    """One film, sound or story of a study with a table of runs. Paths are relative to data_dir."""
+
+    video: str | None = None
+    """Film; null = no pictures."""
+    audio: str | None = None
+    """Sound file; null = the sound of the film, if it has one."""
+    annotations: str | None = None
+    """Annotations, words or subtitles in seconds of the stimulus; null = no text."""
+    features: FeaturesConfig = FeaturesConfig()
+    """Features of this stimulus that replace giblet's own."""
+
+
 class DataConfig(Section, frozen=True, kw_only=True):
     """The study and how it is read."""
 
@@ -90,16 +110,22 @@ class DataConfig(Section, frozen=True, kw_only=True):
     """Used with layout: bids only."""
     video: str = "stimuli_Sherlock.m4v"
     """Film, relative to data_dir."""
-    annotations: str = "annotations.xlsx"
+    annotations: str | None = "annotations.xlsx"
     """Annotations: .xlsx, .csv or BIDS events .tsv; {run} in the name for one file per run."""
     bold: str = "sherlock_nii/sherlock_movie_s{subject}.nii.gz"
     """Scans, with layout: lab; {subject} is the number of the subject."""
-    subjects: Literal["all"] | tuple[Count, ...] = "all"
-    """all, 3, 1-17, or a list such as [1-5, 9]."""
+    runs: str | None = None
+    """Table of runs (.tsv), relative to data_dir; it replaces layout, bold, video, annotations and scan_lengths_trs."""
+    stimuli: dict[str, StimulusConfig] = {}
+    """With a table of runs: name -> files of each stimulus."""
+    subjects: Literal["all"] | tuple[int | str, ...] = "all"
+    """all, 3, 1-17, a list such as [1-5, 9], or labels such as [sid000005, pixar001]."""
     tr: Positive = 1.5
     """Repetition time in seconds."""
     trust_tr: Literal["header", "sidecar", "config"] | None = None
     """header, sidecar or config: source of the TR if they disagree; null refuses."""
+    drop_first_trs: CountOrZero = 0
+    """Volumes at the start of each run that are not used: dummy scans, or before the steady state."""
     scan_lengths_trs: tuple[Count, ...] | None = None
     """TRs of each scan, such as [946, 1030]."""
     stimulus_offset_s: float | Literal["auto"] = 0.0
@@ -127,8 +153,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
 class SplitConfig(Section, frozen=True, kw_only=True):
     """Test block, gaps, and inner validation block."""
 
-    kind: Literal["blocks", "scans"] = "blocks"
-    """blocks: contiguous blocks with gaps; scans: one whole scan per fold."""
+    kind: Literal["blocks", "scans", "runs", "stimuli"] = "blocks"
+    """blocks: contiguous blocks with gaps; scans or runs: one whole run per fold; stimuli: one stimulus per fold."""
     n_folds: Annotated[int, Meta(ge=2)] = 5
     """Number of blocks, with kind: blocks."""
     fold: CountOrZero = 0
@@ -143,8 +169,8 @@ class SplitConfig(Section, frozen=True, kw_only=True):
     """Position of the validation block; 0 is next to the test block. Ensemble members use different ones."""
     usable_trs: Count | None = None
     """Use only the first N TRs, such as the film without its credits."""
-    leave_out_subject: Count | None = None
-    """Number of a subject that is not trained on and is evaluated separately."""
+    leave_out_subject: int | str | None = None
+    """Number or label of a subject that is not trained on and is evaluated separately."""
 
 
 class ModelConfig(Section, frozen=True, kw_only=True):
@@ -170,8 +196,8 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     """Dropout in the trunk."""
     modality_dropout: Fraction = 0.2
     """Probability that a whole modality is hidden from the trunk."""
-    compress: Literal["joint", "per_subject", "none"] = "joint"
-    """joint, per_subject or none: basis in which the fMRI loss is computed; results are equal."""
+    compress: Literal["auto", "joint", "per_subject", "none"] = "auto"
+    """auto, joint, per_subject or none: basis of the fMRI loss; auto: joint if all subjects share the training TRs."""
     start: Literal["ridge", "zero"] = "ridge"
     """ridge: initialise the heads from a ridge model of delayed features; zero: from zero."""
     start_near: Fraction = 0.8
@@ -396,11 +422,11 @@ class Config(Section, frozen=True, kw_only=True):
         """Return the configured weight of one reconstruction, of `MODALITIES`."""
         return float(getattr(self, f"{modality}_weight"))
 
-    def component_weights(self) -> dict[str, float]:
+    def component_weights(self, modalities: Sequence[str] = MODALITIES) -> dict[str, float]:
         """Return the weight of each component in fmri_weight·L_f + reconstruction_weight·Σ w_m L_m / Σ w_m."""
-        total = sum(self.modality_weight(m) for m in MODALITIES)
+        total = sum(self.modality_weight(m) for m in modalities)
         share = self.reconstruction_weight / total if total else 0.0
-        return {"fmri": self.fmri_weight, **{m: share * self.modality_weight(m) for m in MODALITIES}}
+        return {"fmri": self.fmri_weight, **{m: share * self.modality_weight(m) for m in modalities}}
 
 
 def dump(config: Config) -> str:

@@ -159,9 +159,12 @@ def _unknown_keys(value: Mapping[str, Any], section: type, path: str = "") -> It
 
 def _groups(path: str, kind: Any, item: Mapping[str, Any]) -> Iterable[tuple[str, type, Mapping[str, Any]]]:
     """Return (prefix, section, its data) for each section below a key."""
-    if path == "criteria":
+    if get_origin(kind) is dict:
+        value_kind = get_args(kind)[1]
+        if not (isinstance(value_kind, type) and issubclass(value_kind, Section)):
+            return []
         named = ((name, data) for name, data in item.items() if isinstance(data, Mapping))
-        return [(f"{path}.{name}.", Criterion, data) for name, data in named]
+        return [(f"{path}.{name}.", value_kind, data) for name, data in named]
     section = next((k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, Section)), None)
     return [(f"{path}.", section, item)] if section else []
 

@@ -102,12 +102,15 @@ def _subjects(data: dict[str, Any], notes: list[str]) -> Iterator[Problem]:
     value = data.get("subjects", "all")
     if value == "all":
         return
-    numbers: list[int] = []
+    numbers: list[int | str] = []
     for item in value if isinstance(value, list) else [value]:
+        if isinstance(item, str) and re.fullmatch(r"(sub-)?[A-Za-z0-9]*[A-Za-z][A-Za-z0-9]*", item):
+            numbers.append(item.removeprefix("sub-"))
+            continue
         match = re.fullmatch(r"(\d+)(?:-(\d+))?", str(item)) if not isinstance(item, bool) else None
         if match is None or int(match[2] or match[1]) < int(match[1]):
             del data["subjects"]
-            remedy = "Write all, 3, 1-17, or a list such as [1-5, 9]."
+            remedy = "Write all, 3, 1-17, a list such as [1-5, 9], or labels such as [sid000005]."
             yield Problem("data.subjects", f'"data.subjects" has {item!r}.', remedy)
             return
         numbers.extend(range(int(match[1]), int(match[2] or match[1]) + 1))

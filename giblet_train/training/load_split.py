@@ -25,4 +25,5 @@ def load_split(config: Config, workdir: Path, progress: Callable[[str, float], N
             f"An array of the store {path} is damaged: {error}", f"Delete {path}; the next run builds it again."
         ) from None
     progress("fitting scales and masks on the training TRs", 0.0)
-    return prepare_split(study, make_split(study.scan_lengths_trs, study.border_trs, config.split), config)
+    split = make_split(study.scan_lengths_trs, study.border_trs, config.split, study.spans, study.tr_s)
+    return prepare_split(study, split, config)

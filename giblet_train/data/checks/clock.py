@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import msgspec
+import numpy as np
 
 from giblet_train.data.checks.findings import Finding
 from giblet_train.data.statistics.lag import LagRow
 from giblet_train.data.statistics.subject_agreement import duplicate_subjects, subject_agreements
 from giblet_train.data.study import Study
-from giblet_train.diagnosis.alignment.film import misalignment
+from giblet_train.diagnosis.alignment.film import DELAY_S, PLAUSIBLE_LAG_S, PRE_SHIFTED_LAG_S, misalignment
 from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
 
 FINDINGS = {
@@ -21,6 +22,16 @@ FINDINGS = {
     "unrelated": "film_unrelated",
 }
 APART = {"shifted": "subject_shifted", "alone": "subject_alone"}
+
+
+def check_clock(lags: Sequence[LagRow], runs: Sequence[LagRow], study: Study) -> list[Finding]:
+    """Run all checks of timing. Runs are judged by themselves only if the study as a whole is not at fault."""
+    whole = [*check_lag(lags, study), *check_subjects(study)]
+    if any(finding.severity == "error" for finding in whole):
+        return whole
+    findings = check_runs(runs, study) if len(study.scan_lengths_trs) > 1 else []
+    answered = findings or any(row.whole.is_significant for row in runs)
+    return [*(f for f in whole if not (answered and f.finding == "lag_no_answer")), *findings]
 
 
 def check_lag(rows: Sequence[LagRow], study: Study) -> list[Finding]:
@@ -59,6 +70,46 @@ def _no_answer(average: LagRow) -> Finding:
         evidence={"score": average.whole.score, "height_sds": average.whole.height},
         action="Check that film and fMRI belong together; few subjects or short scans can also hide it.",
     )
+
+
+def check_runs(rows: Sequence[LagRow], study: Study) -> list[Finding]:
+    """Find runs that are late or early against their stimulus, and subjects who are shifted within one run.
+
+    rows: From `run_lag_table`.
+    """
+    findings = [
+        Finding(
+            finding="run_shifted",
+            severity="error",
+            sentence=f"{row.who}: the brain follows the stimulus by {row.whole.lag_trs:+d} TRs "
+            f"({row.whole.lag_trs * study.tr_s:+g} s), {row.whole.height:.1f} standard deviations above chance; a "
+            f"response takes {PLAUSIBLE_LAG_S[0]:g} to {PLAUSIBLE_LAG_S[1]:g} s.",
+            evidence={"lag_trs": row.whole.lag_trs, "sds": row.whole.height},
+            action=f"Move the onset of this run's stimulus by {row.whole.lag_trs * study.tr_s - DELAY_S:+.1f} s.",
+        )
+        for row in rows
+        if row.whole.is_significant and not _is_plausible(row.whole.lag_trs * study.tr_s)
+    ]
+    starts = np.cumsum([0, *study.scan_lengths_trs]).tolist()
+    for name, first, stop in zip(study.block_names, starts, starts[1:], strict=False):
+        agreements = subject_agreements(study.part(first, stop))
+        findings.extend(
+            Finding(
+                finding="subject_shifted_in_run",
+                severity="error",
+                subject=outlier.subject,
+                sentence=f"{name}: {outlier.sentence}",
+                evidence=msgspec.to_builtins(agreements[outlier.subject]),
+                action=outlier.action,
+            )
+            for outlier in find_outlier_subjects(agreements, study.tr_s)
+            if outlier.kind == "shifted"
+        )
+    return findings
+
+
+def _is_plausible(lag_s: float) -> bool:
+    return PRE_SHIFTED_LAG_S <= lag_s <= PLAUSIBLE_LAG_S[1]
 
 
 def check_subjects(study: Study) -> list[Finding]:

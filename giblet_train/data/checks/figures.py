@@ -49,7 +49,7 @@ def png_bytes(picture: Picture) -> bytes:
 
 def mean_slices(study: Study, subject: str) -> Picture:
     """Draw a subject's mean image, (H, W, 3): three slices through the middle of the mask, its edge in colour."""
-    mean_V = study.reference[subject] + study.bold[subject].mean(axis=0, dtype=np.float32)
+    mean_V = study.reference[subject] + study.own_rows(subject).mean(axis=0, dtype=np.float32)
     mean_XYZ = np.zeros(study.mask_XYZ.shape, np.float32)
     mean_XYZ[study.mask_XYZ] = mean_V
     low, high = np.percentile(mean_V, (1, 99))
@@ -102,12 +102,12 @@ def light_and_brain(study: Study) -> tuple[Series, Series, float]:
     light_T = _scaled(highpass(blurred_T1, study.tr_s))[:, 0]
     half = study.n_trs // 2
     total_TV = np.zeros((study.n_trs, study.n_voxels), np.float32)
-    for stored_TV in study.bold.values():
-        sd_V = np.asarray(stored_TV.std(axis=0, dtype=np.float32))
+    for subject, stored_TV in study.bold.items():
+        sd_V = np.asarray(study.own_rows(subject).std(axis=0, dtype=np.float32))
         for first in range(0, study.n_trs, CHUNK_TRS):
             rows = slice(first, first + CHUNK_TRS)
             total_TV[rows] += np.divide(
-                stored_TV[rows], sd_V, out=np.zeros(stored_TV[rows].shape, np.float32), where=sd_V > 0
+                stored_TV[rows], sd_V, out=np.zeros((len(total_TV[rows]), study.n_voxels), np.float32), where=sd_V > 0
             )
     r_V = _scaled(light_T[:half, None])[:, 0] @ _scaled(total_TV[:half]) / half
     voxels = np.argsort(-r_V)[: max(1, round(CHOSEN_SHARE * len(r_V)))]

@@ -98,21 +98,27 @@ def _lag(lag: LagEstimate) -> str:
 
 
 def _pictures(study: Study) -> list[str]:
-    light_T, brain_T, r = light_and_brain(study)
-    borders = list(accumulate(study.scan_lengths_trs))[:-1]
-    plot = line_plot((light_T, brain_T), ("luminance, through Glover's response", "the voxels that follow it"), borders)
-    parts = [
-        "<h2>The film's light and the brain</h2>",
-        _figure(plot, f"Voxels were chosen in the first half; in the second they follow with r = {r:.2f}."),
+    parts = _light(study) if study.has_pictures else []
+    parts.append(
         "<h2>Brains and voxels over time</h2><p>Mean images with the edge of the voxels that all subjects have; below "
         "each, voxels from top to bottom and TRs from left to right, black 2.5 sd below the voxel's mean, white "
-        "2.5 above.</p>",
-    ]
+        "2.5 above.</p>"
+    )
     for subject in study.subjects:
         brain = f'<img class="brain" alt="mean image" src="{png(mean_slices(study, subject))}">'
         voxels = f'<img class="carpet" alt="carpet" src="{png(carpet(study, subject))}">'
         parts.append(_figure(brain + voxels, f"<b>{escape(subject)}</b>"))
     return parts
+
+
+def _light(study: Study) -> list[str]:
+    light_T, brain_T, r = light_and_brain(study)
+    borders = list(accumulate(study.scan_lengths_trs))[:-1]
+    plot = line_plot((light_T, brain_T), ("luminance, through Glover's response", "the voxels that follow it"), borders)
+    return [
+        "<h2>The film's light and the brain</h2>",
+        _figure(plot, f"Voxels were chosen in the first half; in the second they follow with r = {r:.2f}."),
+    ]
 
 
 def _figure(content: str, caption: str) -> str:

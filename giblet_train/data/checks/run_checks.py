@@ -11,17 +11,16 @@ from dataclasses import dataclass
 
 import msgspec
 
-from giblet_train.data.checks.clock import check_lag, check_subjects
+from giblet_train.data.checks.clock import check_clock
 from giblet_train.data.checks.files import FileFacts, check_files
 from giblet_train.data.checks.findings import Finding, by_severity
 from giblet_train.data.checks.study import check_annotations, check_features, check_scales
 from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
-from giblet_train.data.readers.annotations import read_runs
 from giblet_train.data.readers.study_files import Progress, Sources, find_sources
-from giblet_train.data.readers.timeline import Timeline
-from giblet_train.data.statistics.lag import LagRow, lag_table
+from giblet_train.data.statistics.lag import LagRow, lag_table, run_lag_table
+from giblet_train.data.store.layout import annotated_stimuli
 from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import build_store, open_store, study_folder
 from giblet_train.data.study import Study
@@ -55,8 +54,10 @@ def check_study(request: DataRequest, progress: Progress) -> DataReport:
     folder, config = study_folder(request.config, request.data_dir, request.workdir, progress)
     sources = find_sources(config, folder)
     volumes, files, findings = check_files(sources.bold, config.data, sources.mask, progress)
-    usable, lengths = _of_common_length({s: v.n_trs for s, v in volumes.items()}, config)
-    findings.extend(lengths)
+    usable = list(volumes)
+    if not sources.runs:
+        usable, lengths = _of_common_length({s: v.n_trs for s, v in volumes.items()}, config)
+        findings.extend(lengths)
     components: dict[str, ModalityFacts] = {}
     lags: tuple[LagRow, ...] = ()
     study: Study | None = None
@@ -84,20 +85,20 @@ def check_study(request: DataRequest, progress: Progress) -> DataReport:
 def _check_study(
     study: Study, manifest: Manifest, config: Config, sources: Sources, reported: Collection[str]
 ) -> tuple[list[Finding], dict[str, ModalityFacts], tuple[LagRow, ...]]:
-    split = make_split(study.scan_lengths_trs, study.border_trs, config.split)
+    split = make_split(study.scan_lengths_trs, study.border_trs, config.split, study.spans, study.tr_s)
     data = prepare_split(study, split, config)
     lags = lag_table(study)
-    scan_lengths_trs = config.data.scan_lengths_trs or study.scan_lengths_trs
-    annotations = read_runs(sources.annotations, study.tr_s, scan_lengths_trs)
+    runs = run_lag_table(study) if len(study.scan_lengths_trs) > 1 else ()
+    stimuli = annotated_stimuli(sources, config, study.scan_lengths_trs)
     findings = [
         *_notes(manifest, reported),
         *check_features(study),
         *check_scales(dict(data.facts), config),
-        *check_lag(lags, study),
-        *check_subjects(study),
-        *check_annotations(study, annotations.segments, _timeline(manifest)),
+        *check_clock(lags, runs, study),
+        *check_annotations(study, stimuli),
+        *(Finding(finding="switched_off", severity="warning", sentence=n) for n in data.notes if "switched off" in n),
     ]
-    return findings, dict(data.facts), lags
+    return findings, dict(data.facts), (*lags, *runs)
 
 
 def _of_common_length(lengths_trs: Mapping[str, int], config: Config) -> tuple[list[str], list[Finding]]:
@@ -124,8 +125,8 @@ def _of_common_length(lengths_trs: Mapping[str, int], config: Config) -> tuple[l
 
 
 def _with_subjects(config: Config, labels: Sequence[str]) -> Config:
-    numbers = tuple(int(label.removeprefix("sub-")) for label in labels)
-    return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, subjects=numbers))
+    subjects = tuple(label.removeprefix("sub-") for label in labels)
+    return msgspec.structs.replace(config, data=msgspec.structs.replace(config.data, subjects=subjects))
 
 
 def _notes(manifest: Manifest, reported: Collection[str]) -> list[Finding]:
@@ -139,7 +140,3 @@ def _notes(manifest: Manifest, reported: Collection[str]) -> list[Finding]:
         for note in manifest.notes
         if note not in reported
     ]
-
-
-def _timeline(manifest: Manifest) -> Timeline:
-    return Timeline(manifest.tr_s, manifest.scan_lengths_trs, manifest.stimulus_offset_s)

@@ -5,15 +5,15 @@ T TRs, F features, N frames in a row, P pixels.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.checks.findings import Finding
 from giblet_train.data.readers.annotation_table import Segment
-from giblet_train.data.readers.timeline import Timeline
 from giblet_train.data.stimulus.code_frequencies import looks_categorical
+from giblet_train.data.stimulus.features import StimulusSource
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config
 from giblet_train.schema.records import ModalityFacts
@@ -108,24 +108,36 @@ def check_scales(facts: dict[str, ModalityFacts], config: Config) -> list[Findin
     return findings
 
 
-def check_annotations(study: Study, segments: Sequence[Segment], timeline: Timeline) -> list[Finding]:
+def check_annotations(study: Study, stimuli: Mapping[str, StimulusSource]) -> list[Finding]:
     """Find scans without annotations, overlapping annotations, and annotations that do not begin at picture changes."""
     findings = []
-    start = 0
-    for scan, length in enumerate(study.scan_lengths_trs, 1):
-        covered = sum(label != "" for label in study.text_labels[start : start + length]) / length
-        start += length
+    annotated_T = np.zeros(study.n_trs, bool)
+    for span in study.spans:
+        annotated_T[span.first : span.stop] = bool(stimuli[span.stimulus].segments)
+    for scan, (name, start, length) in enumerate(_scans(study), 1):
+        rows = slice(start, start + length)
+        if not annotated_T[rows].any():
+            continue
+        covered = float(np.mean([label != "" for label in np.array(study.text_labels[rows])[annotated_T[rows]]]))
         if covered < MIN_COVERAGE:
             findings.append(
                 Finding(
                     finding="annotations_missing",
                     severity="warning",
-                    sentence=f"Only {covered:.0%} of scan {scan} is annotated.",
+                    sentence=f"Only {covered:.0%} of {name} is annotated.",
                     evidence={"scan": scan, "share": covered},
                     action="Check the seconds of that scan: they may restart where data.scan_lengths_trs does not.",
                 )
             )
-    return [*findings, *_overlaps(segments), *_off_cuts(study, segments, timeline)]
+    overlaps = (finding for stimulus in stimuli.values() for finding in _overlaps(stimulus.segments))
+    return [*findings, *overlaps, *_off_cuts(study, stimuli)]
+
+
+def _scans(study: Study) -> list[tuple[str, int, int]]:
+    """Return name, first row and rows of each scan."""
+    starts = np.cumsum([0, *study.scan_lengths_trs]).tolist()
+    names = study.block_names or tuple(f"scan {n}" for n in range(1, len(study.scan_lengths_trs) + 1))
+    return list(zip(names, starts, study.scan_lengths_trs, strict=False))
 
 
 def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
@@ -148,16 +160,17 @@ def _overlaps(segments: Sequence[Segment]) -> list[Finding]:
     ]
 
 
-def _off_cuts(study: Study, segments: Sequence[Segment], timeline: Timeline) -> list[Finding]:
+def _off_cuts(study: Study, stimuli: Mapping[str, StimulusSource]) -> list[Finding]:
     """Annotations begin where shots begin, so the picture changes more there than at times shifted a little."""
+    if not study.has_pictures:
+        return []
     per_tr = study.frames_TKHWC.shape[1]
     step_s = study.tr_s / per_tr
     change_N = _picture_change(study.frames_TKHWC)
-    findings, first = [], 0
-    for scan, length in enumerate(study.scan_lengths_trs, 1):
+    findings = []
+    for scan, (name, first, length) in enumerate(_scans(study), 1):
         part_N = change_N[first * per_tr : (first + length) * per_tr]
-        times = np.array([timeline.tr_at(s.start_s) - first for s in segments]) * per_tr
-        first += length
+        times = (_annotation_rows(study, stimuli) - first) * per_tr
         places = np.unique(np.rint(times[(times >= 1) & (times < length * per_tr - 1)]).astype(int))
         if len(places) < 10:
             continue
@@ -171,13 +184,22 @@ def _off_cuts(study: Study, segments: Sequence[Segment], timeline: Timeline) -> 
                 Finding(
                     finding="annotations_misplaced",
                     severity="warning",
-                    sentence=f"In scan {scan} the picture does not change where annotations begin; "
+                    sentence=f"In {name} the picture does not change where annotations begin; "
                     f"{best_s:+.1f} s later fits best.",
                     evidence={"scan": scan, "height_sds": height, "best_shift_s": best_s},
                     action="The annotations may belong to another scan, or their seconds to another start of the film.",
                 )
             )
     return findings
+
+
+def _annotation_rows(study: Study, stimuli: Mapping[str, StimulusSource]) -> NDArray[np.float64]:
+    """Return the fractional rows at which annotations begin."""
+    rows: list[float] = []
+    for span in study.spans:
+        starts = [(s.start_s - span.start_s) / study.tr_s for s in stimuli[span.stimulus].segments]
+        rows += [span.first + row for row in starts if 0 <= row < span.n_trs]
+    return np.array(rows)
 
 
 def _picture_change(frames_TKHWC: NDArray[np.uint8]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.preprocessing.detrend import DetrendedBold
+from giblet_train.data.rows import Rows
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
 
@@ -91,7 +91,7 @@ def _number(cell: str) -> float:
 class DeconfoundedBold:
     """A subject's stored series with the confounds regressed out; rows are computed on access."""
 
-    stored_TV: Floats | DetrendedBold
+    stored_TV: Rows
     confounds_TN: NDArray[np.float32]
     """Confounds, centred and scaled."""
     weights_CNV: NDArray[np.float32]
@@ -118,7 +118,7 @@ class DeconfoundedBold:
 
 
 def without_confounds(
-    stored_TV: Floats | DetrendedBold, confounds_TN: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]
+    stored_TV: Rows, confounds_TN: Floats, train: NDArray[np.intp], scan_lengths_trs: Sequence[int]
 ) -> DeconfoundedBold:
     """Regress the confounds out: least squares with a constant, fitted to the training TRs of each scan.
 
@@ -155,7 +155,7 @@ def _scaled(confounds_TN: Floats, rows: NDArray[np.intp]) -> NDArray[np.float64]
 
 
 def _weights(
-    stored_TV: Floats | DetrendedBold, scaled_TN: NDArray[np.float64], rows: NDArray[np.intp], scan_T: NDArray[np.intp]
+    stored_TV: Rows, scaled_TN: NDArray[np.float64], rows: NDArray[np.intp], scan_T: NDArray[np.intp]
 ) -> NDArray[np.float32]:
     """Fit the weights, (N, V). Confounds centred in each scan stand in for a constant per scan."""
     scaled_RN = scaled_TN[rows]

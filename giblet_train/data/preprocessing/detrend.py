@@ -89,6 +89,15 @@ class DetrendedBold:
         return freed_RV
 
 
+def present_blocks(blocks: Sequence[Block], present_T: NDArray[np.bool_]) -> tuple[Block, ...]:
+    """Return the stretches of the blocks that a subject has."""
+    result: list[Block] = []
+    for first, stop in blocks:
+        edges = np.flatnonzero(np.diff(np.r_[False, present_T[first:stop], False].astype(int))) + first
+        result.extend((int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True))
+    return tuple(result)
+
+
 def without_drift(stored_TV: Any, blocks: Sequence[Block], drift: Detrend) -> DetrendedBold:
     """Remove the drift of each block, fitted to the rows of that block alone."""
     courses = [drift.regressors(stop - first) for first, stop in blocks]

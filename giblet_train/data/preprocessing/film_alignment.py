@@ -15,7 +15,15 @@ from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.statistics.film_predictivity import prediction_z_score
-from giblet_train.data.statistics.lag import FAST_S, SHOWN, Floats, filtered, lag_row, leading_series, response_series
+from giblet_train.data.statistics.lag import (
+    FAST_S,
+    Floats,
+    filtered,
+    lag_row,
+    leading_series,
+    perceived,
+    response_series,
+)
 from giblet_train.data.statistics.subject_agreement import leave_one_out_agreement, split_half_reliability
 from giblet_train.diagnosis.alignment.film import ANSWER_SDS, CERTAIN_SDS
 from giblet_train.schema.records import AgreementFact, AlignmentFacts
@@ -31,12 +39,16 @@ def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
     split, tr_s = data.split, data.study.tr_s
     voxels = _sample_responsive(data)
     halves = [_mean_response(data, subjects, voxels) for subjects in (data.subjects[::2], data.subjects[1::2])]
-    mean_RV = (len(data.subjects[::2]) * halves[0] + len(data.subjects[1::2]) * halves[1]) / len(data.subjects)
-    if not np.isfinite(mean_RV).all() or not all(np.isfinite(data.targets[m]).all() for m in SHOWN):
+    n_halves = [_n_present_R(data, subjects) for subjects in (data.subjects[::2], data.subjects[1::2])]
+    mean_RV = (n_halves[0] * halves[0] + n_halves[1] * halves[1]) / np.maximum(1, n_halves[0] + n_halves[1])
+    if not np.isfinite(mean_RV).all() or not all(np.isfinite(data.targets[m]).all() for m in perceived(data.targets)):
         return None
-    stimulus_TF = leading_series({m: data.targets[m] * np.sqrt(data.target_weights[m]) for m in SHOWN}, tr_s)
+    stimulus_TF = leading_series(
+        {m: data.targets[m] * np.sqrt(data.target_weights[m]) for m in perceived(data.targets)}, tr_s
+    )
     response_TN = response_series(mean_RV, split.train_blocks, tr_s, split.n_trs)
-    row = lag_row("average", stimulus_TF, response_TN, split.train, tr_s, data.study.scan_lengths_trs)
+    scans, one_film = data.study.scan_lengths_trs, len(data.study.spans) < 2
+    row = lag_row("average", stimulus_TF, response_TN, split.train, tr_s, scans, one_film)
     if len(data.subjects) < 2:
         return row.facts
     shared = split_half_reliability(*(filtered(half_RV, split.train_blocks, tr_s, FAST_S) for half_RV in halves))
@@ -63,8 +75,15 @@ def _mean_response(data: PreparedSplit, subjects: tuple[str, ...], voxels: NDArr
     """Return (R, V'): the mean over scaled subjects, read one at a time."""
     mean_RV = np.zeros((len(data.split.train), len(voxels)), np.float32)
     for subject in subjects:
-        mean_RV += _scaled_response(data, subject, voxels) / np.float32(len(subjects))
-    return mean_RV
+        mean_RV += _scaled_response(data, subject, voxels)
+    return np.asarray(mean_RV / np.maximum(1, _n_present_R(data, subjects)), np.float32)
+
+
+def _n_present_R(data: PreparedSplit, subjects: tuple[str, ...]) -> NDArray[np.float32]:
+    """Return (R, 1): how many of the subjects have each training TR."""
+    train = data.split.train
+    present = [data.present[s][train] if data.present else np.ones(len(train), bool) for s in subjects]
+    return np.asarray(np.sum([np.zeros(len(train)), *present], axis=0)[:, None], np.float32)
 
 
 def _scaled_response(data: PreparedSplit, subject: str, voxels: NDArray[np.intp]) -> NDArray[np.float32]:

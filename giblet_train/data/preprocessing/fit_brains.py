@@ -12,11 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.component_stats import bold_stats
-from giblet_train.data.preprocessing.confounds import DeconfoundedBold, Floats, without_confounds
-from giblet_train.data.preprocessing.detrend import Detrend, DetrendedBold, without_drift
+from giblet_train.data.preprocessing.confounds import without_confounds
+from giblet_train.data.preprocessing.detrend import Detrend, present_blocks, without_drift
 from giblet_train.data.preprocessing.splits import Split
-from giblet_train.data.preprocessing.standardize import BoldScale, ScanMoments, fit_columns, scan_moments, vote_mask
-from giblet_train.data.readers.study_files import label
+from giblet_train.data.preprocessing.standardize import BoldScale, fit_columns, scan_moments, vote_mask
+from giblet_train.data.readers.bids import is_subject
+from giblet_train.data.rows import Rows
 from giblet_train.data.statistics.isc import IscResult, shared_response
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config
@@ -24,6 +25,8 @@ from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import ModalityFacts
 
 AVERAGE = "average"
+MIN_SUBJECT_TRS = 16
+"""Training TRs without which a subject has no z-score."""
 
 
 @dataclass(frozen=True)
@@ -31,7 +34,7 @@ class LazyZScoredBold(Mapping[str, NDArray[np.float32]]):
     """Subject -> (T, V) float32, computed from the memory map at each access."""
 
     study: Study
-    bold: Mapping[str, Floats | DeconfoundedBold | DetrendedBold]
+    bold: Mapping[str, Rows]
     """Subject -> (T, V) of the store, without drift and confounds if these are to be removed."""
     voxels_V: NDArray[np.intp]
     scales: Mapping[str, BoldScale | None]
@@ -40,10 +43,13 @@ class LazyZScoredBold(Mapping[str, NDArray[np.float32]]):
     def __getitem__(self, subject: str) -> NDArray[np.float32]:
         scale = self.scales[subject]
         if scale is not None:
-            return scale.apply(self.bold[subject], self.study.scan_lengths_trs, self.voxels_V)
-        raw_TV = self.bold[subject][:][:, self.voxels_V].astype(np.float32)
-        raw_TV += self.study.reference[subject][self.voxels_V]
-        return raw_TV
+            scaled_TV = scale.apply(self.bold[subject], self.study.scan_lengths_trs, self.voxels_V)
+        else:
+            scaled_TV = self.bold[subject][:][:, self.voxels_V].astype(np.float32)
+            scaled_TV += self.study.reference[subject][self.voxels_V]
+        if self.study.is_partial:
+            scaled_TV[~self.study.present_T(subject)] = 0.0
+        return scaled_TV
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.scales)
@@ -70,6 +76,9 @@ class FittedBrains:
     facts: ModalityFacts
     pooled_scans: tuple[int, ...]
     """Scans with too few training TRs for a z-score of their own."""
+    present: Mapping[str, NDArray[np.bool_]]
+    """Head -> (T,), True for the rows that it has; empty if all heads have all rows."""
+    notes: tuple[str, ...] = ()
 
 
 def fit_brains(study: Study, split: Split, config: Config) -> FittedBrains:
@@ -79,49 +88,76 @@ def fit_brains(study: Study, split: Split, config: Config) -> FittedBrains:
     varies.
     """
     drift = Detrend(config.data.detrend if config.data.normalize_fmri else "none", study.tr_s)
-    series = {s: _without_nuisance(study, s, split, drift) for s in study.subjects}
-    moments = {s: scan_moments(series[s], split.train, study.scan_lengths_trs) for s in study.subjects}
+    train = {s: split.train[study.present_T(s)[split.train]] for s in study.subjects}
+    idle = [s for s in study.subjects if len(train[s]) < MIN_SUBJECT_TRS]
+    subjects = [s for s in study.subjects if s not in idle]
+    series = {s: _without_nuisance(study, s, split, train[s], drift) for s in subjects}
+    moments = {s: scan_moments(series[s], train[s], study.scan_lengths_trs) for s in subjects}
     held_out = _held_out_subjects(study, config)
-    training = [s for s in study.subjects if s not in held_out]
+    training = [s for s in subjects if s not in held_out]
+    if not training:
+        raise DataError("No subject has enough training TRs in this split.", "Choose another split.fold.")
     voxels_V, parcels = _in_parcels(study, _voxels(study, config, [moments[s].sd_V() for s in training]))
-    scales = {s: moments[s].scale() for s in study.subjects}
+    scales = {s: moments[s].scale() for s in subjects}
     z_scored = LazyZScoredBold(study, series, voxels_V, {s: scales[s] for s in training})
-    left_out = LazyZScoredBold(study, series, voxels_V, {s: scales[s] for s in held_out})
+    left_out = LazyZScoredBold(study, series, voxels_V, {s: scales[s] for s in held_out if s in scales})
+    present = {s: study.present_T(s) for s in training} if study.is_partial else {}
     bold = _targets(z_scored, split, config)
+    averaged = config.data.mode == "cross_subject"
     return FittedBrains(
         bold=bold,
         left_out=left_out if config.data.normalize_fmri else left_out.raw(),
         voxels_V=voxels_V,
         parcels=parcels,
-        shared=shared_response(z_scored, split.train) if len(training) > 1 else None,
+        shared=shared_response(z_scored, split.train, present) if _overlap(present, split, len(training)) else None,
         drift=drift,
-        facts=_facts(study, split, training, voxels_V, bold),
-        pooled_scans=tuple(sorted({scan for s in training for scan in scales[s].pooled_scans})),
+        facts=_facts(study, train, training, voxels_V, bold, split),
+        pooled_scans=_pooled_scans(study, {s: scales[s] for s in training}),
+        present={AVERAGE: np.any(list(present.values()), axis=0)} if averaged and present else present,
+        notes=tuple(f"{s} has {len(train[s])} training TRs in this split: it is left out." for s in idle),
     )
 
 
-def _without_nuisance(
-    study: Study, subject: str, split: Split, drift: Detrend
-) -> Floats | DeconfoundedBold | DetrendedBold:
+def _overlap(present: Mapping[str, NDArray[np.bool_]], split: Split, n_subjects: int) -> bool:
+    """Return True if two subjects share at least MIN_SUBJECT_TRS training TRs."""
+    if not present:
+        return n_subjects > 1
+    return int((np.sum(list(present.values()), axis=0)[split.train] > 1).sum()) >= MIN_SUBJECT_TRS
+
+
+def _pooled_scans(study: Study, scales: Mapping[str, BoldScale]) -> tuple[int, ...]:
+    """Return the scans that a subject has, but with too few training TRs for a z-score of its own."""
+    starts = np.cumsum([0, *study.scan_lengths_trs])
+    scans = {
+        scan
+        for subject, scale in scales.items()
+        for scan in scale.pooled_scans
+        if study.present_T(subject)[starts[scan] : starts[scan + 1]].any()
+    }
+    return tuple(sorted(scans))
+
+
+def _without_nuisance(study: Study, subject: str, split: Split, train: NDArray[np.intp], drift: Detrend) -> Rows:
     """Remove drift and confounds.
 
     Confounds lose their drift too, or they would bring back the drift that was removed (Lindquist et al. 2019).
     """
-    series: Floats | DetrendedBold = study.bold[subject]
+    series = study.bold[subject]
     confounds = study.confounds.get(subject)
+    blocks = present_blocks(split.blocks, study.present_T(subject)) if study.is_partial else split.blocks
     if drift.kind != "none":
-        series = without_drift(series, split.blocks, drift)
-        confounds = None if confounds is None else without_drift(confounds, split.blocks, drift)[:]
+        series = without_drift(series, blocks, drift)
+        confounds = None if confounds is None else without_drift(confounds, blocks, drift)[:]
     if confounds is None:
         return series
-    return without_confounds(series, confounds, split.train, study.scan_lengths_trs)
+    return without_confounds(series, confounds, train, study.scan_lengths_trs)
 
 
 def _held_out_subjects(study: Study, config: Config) -> tuple[str, ...]:
     number = config.split.leave_out_subject
     if number is None:
         return ()
-    held_out = tuple(s for s in study.subjects if s == label(number))
+    held_out = tuple(s for s in study.subjects if is_subject(s.removeprefix("sub-"), number))
     if not held_out or len(study.subjects) < 2:
         raise ConfigError(
             f"split.leave_out_subject is {number}; the study has {', '.join(study.subjects)}.",
@@ -171,8 +207,9 @@ def _targets(z_scored: LazyZScoredBold, split: Split, config: Config) -> Mapping
     if config.data.mode == "per_subject":
         return bold
     average_TV = np.zeros((bold.study.n_trs, len(bold.voxels_V)), np.float32)
+    n_T1 = np.sum([bold.study.present_T(s) for s in bold], axis=0).astype(np.float32)[:, None]
     for subject in bold:
-        average_TV += bold[subject] / np.float32(len(bold))
+        average_TV += bold[subject] / np.maximum(n_T1, np.float32(1.0))
     if config.data.normalize_fmri:
         average_TV = fit_columns(average_TV, split.train).apply(average_TV)
     return {AVERAGE: average_TV}
@@ -180,21 +217,23 @@ def _targets(z_scored: LazyZScoredBold, split: Split, config: Config) -> Mapping
 
 def _facts(
     study: Study,
-    split: Split,
+    train: Mapping[str, NDArray[np.intp]],
     training: Sequence[str],
     voxels_V: NDArray[np.intp],
     bold: Mapping[str, NDArray[np.float32]],
+    split: Split,
 ) -> ModalityFacts:
     """Describe the scale of the responses before and after normalisation."""
-    stored: list[ScanMoments] = [scan_moments(study.bold[s], split.train, study.scan_lengths_trs) for s in training]
-    return bold_stats(stored, [study.reference[s] for s in training], voxels_V, _target_stats(bold, split.train))
+    stored = [scan_moments(study.bold[s], train[s], study.scan_lengths_trs) for s in training]
+    stats = _target_stats(bold, {s: train.get(s, split.train) for s in bold})
+    return bold_stats(stored, [study.reference[s] for s in training], voxels_V, stats)
 
 
-def _target_stats(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> dict[str, float]:
+def _target_stats(bold: Mapping[str, NDArray[np.float32]], train: Mapping[str, NDArray[np.intp]]) -> dict[str, float]:
     """Return mean, SD and variance of the fMRI targets over training TRs, and the number of constant ones."""
     means, squares, variances, constant = [], [], [], 0
     for subject in bold:
-        rows_RV = bold[subject][train]
+        rows_RV = bold[subject][train[subject]]
         mean_V, variance_V = rows_RV.mean(axis=0, dtype=np.float64), rows_RV.var(axis=0, dtype=np.float64)
         means.append(float(mean_V.mean()))
         squares.append(float((variance_V + mean_V**2).mean()))

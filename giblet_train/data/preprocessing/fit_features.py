@@ -20,6 +20,7 @@ from giblet_train.data.stimulus.code_frequencies import unigram
 from giblet_train.data.stimulus.frame_pca import FramePca, fit_frame_pca
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config
+from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import ModalityFacts
 
 PCA_WIDTH = {"tiny": 64, "lab": 512, "large": 1024}
@@ -41,36 +42,80 @@ class FittedFeatures:
     feature_sd: Mapping[str, Singles]
     unigram: Mapping[str, Singles]
     facts: Mapping[str, ModalityFacts]
+    notes: tuple[str, ...] = ()
 
 
 def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
-    """Fit frame components, scales, weights and code frequencies to the split's training TRs."""
+    """Fit frame components, scales, weights and code frequencies to the split's training TRs.
+
+    A modality that never changes there is left out, with a note. Rows in which a stimulus lacks a modality are 0.
+    """
     stored = {m: np.array(x_TF, np.float32) for m, x_TF in study.features.items()}
-    frame_pca = fit_frame_pca(study.frames_TKHWC, split.train, PCA_WIDTH[config.model.preset])
-    raw = stored | {"video": np.concatenate([stored["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)}
-    scales = {m: fit_columns(raw_TF, split.train) for m, raw_TF in raw.items()}
-    scaled = {m: scales[m].apply(raw_TF) for m, raw_TF in raw.items()}
-    unigrams = {m: unigram(stored[m][split.train], n_codes, m) for m, n_codes in study.codes.items()}
+    train = {m: _shown_rows(study, m, split.train) for m in stored}
+    stored = {m: x_TF for m, x_TF in stored.items() if _varies(x_TF[train[m]])}
+    frame_pca, raw = _with_frame_components(study, stored, train, config)
+    scales = {m: fit_columns(raw_TF, train[m]) for m, raw_TF in raw.items()}
+    scaled = {m: _zero_if_absent(study, m, scales[m].apply(raw_TF)) for m, raw_TF in raw.items()}
+    unigrams = {m: unigram(stored[m][train[m]], n, m) for m, n in study.codes.items() if m in stored}
     targets = scaled | {m: stored[m] for m in unigrams}
-    weights = {m: _weights(scales[m], frame_pca.variance_F if m == "video" else None) for m in raw}
-    weights |= {m: _code_weights(stored[m][split.train]) for m in unigrams}
-    n_fixed = stored["video"].shape[1]
+    variance_F = frame_pca.variance_F if len(frame_pca.variance_F) else None
+    weights = {m: _weights(scales[m], variance_F if m == "video" else None) for m in raw}
+    weights |= {m: _code_weights(stored[m][train[m]]) for m in unigrams}
+    has_components = variance_F is not None and "video" not in unigrams
+    n_fixed = stored["video"].shape[1] if "video" in stored else 0
     return FittedFeatures(
         inputs=_inputs(raw, scaled, study, split, config),
         targets=targets,
         target_weights=weights,
         frame_pca=frame_pca,
-        pca_columns=slice(0) if "video" in unigrams else slice(n_fixed, raw["video"].shape[1]),
+        pca_columns=slice(n_fixed, raw["video"].shape[1]) if has_components else slice(0),
         feature_mean={m: scales[m].mean_F for m in raw if m not in unigrams},
         feature_sd={m: scales[m].sd_F for m in raw if m not in unigrams},
         unigram=unigrams,
         facts={
-            m: code_stats(stored[m][split.train], unigrams[m])
+            m: code_stats(stored[m][train[m]], unigrams[m])
             if m in unigrams
-            else feature_stats(raw[m][split.train], targets[m][split.train], weights[m])
+            else feature_stats(raw[m][train[m]], targets[m][train[m]], weights[m])
             for m in raw
         },
+        notes=tuple(
+            f"The {m} never changes over the training TRs: it is switched off." for m in study.features if m not in raw
+        ),
     )
+
+
+def _with_frame_components(
+    study: Study, stored: Mapping[str, Singles], train: Mapping[str, NDArray[np.intp]], config: Config
+) -> tuple[FramePca, dict[str, Singles]]:
+    """Fit components of frames and add them to the video features."""
+    if not study.has_pictures or "video" not in stored:
+        empty = np.zeros(0, np.float32)
+        return FramePca(empty, np.zeros((0, 0), np.float32), empty), dict(stored)
+    frame_pca = fit_frame_pca(study.frames_TKHWC, train["video"], PCA_WIDTH[config.model.preset])
+    video_TF = np.concatenate([stored["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)
+    return frame_pca, {**stored, "video": video_TF}
+
+
+def _shown_rows(study: Study, modality: str, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+    """Return the rows in which the stimulus has a modality. Raises DataError if there is none."""
+    shown_T = study.shown.get(modality)
+    chosen = rows if shown_T is None else rows[shown_T[rows]]
+    if not len(chosen):
+        raise DataError(
+            f"No training TR has {modality}: only stimuli that are held out have it.", "Choose another split.fold."
+        )
+    return chosen
+
+
+def _zero_if_absent(study: Study, modality: str, scaled_TF: Singles) -> Singles:
+    shown_T = study.shown.get(modality)
+    if shown_T is not None:
+        scaled_TF[~shown_T] = 0.0
+    return scaled_TF
+
+
+def _varies(rows_RF: Singles) -> bool:
+    return bool((rows_RF.max(axis=0) > rows_RF.min(axis=0)).any())
 
 
 def _weights(scale: ColumnScale, pca_variance_F: Singles | None) -> Singles:
@@ -97,7 +142,7 @@ def _inputs(
     raw: Mapping[str, Floats], scaled: Mapping[str, Floats], study: Study, split: Split, config: Config
 ) -> Mapping[str, Floats]:
     """Return the inputs of the network: the features, or for a dense model every pixel instead of video features."""
-    if config.model.kind == "dense":
+    if config.model.kind == "dense" and study.has_pictures and "video" in raw:
         pixels_TP = study.frames_TKHWC.reshape(len(study.frames_TKHWC), -1).astype(np.float32)
         raw = {**raw, "video": pixels_TP}
         scaled = {**scaled, "video": fit_columns(pixels_TP, split.train).apply(pixels_TP)}

@@ -56,7 +56,7 @@ class PreparedSplit:
     null_V: NDArray[np.bool_]
     """True if isc_V is below the 75th percentile of that null: no shared signal is expected."""
     frame_pca: FramePca
-    """Turns the columns `pca_columns` of predicted video features back into frames."""
+    """Turns the columns `pca_columns` of predicted video features back into frames; empty without pictures."""
     pca_columns: slice
     """Columns of the video features that are components of frames; empty if the video is codes."""
     feature_mean: Mapping[str, NDArray[np.float32]]
@@ -73,6 +73,8 @@ class PreparedSplit:
     """Parcel -> its voxels in V; voxels outside all parcels come last."""
     unigram: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Modality of codes -> (B, Q): training frequency of each code of each book."""
+    present: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    """Subject -> (T,), True for the rows that it has; empty if all subjects have all rows. `bold` is 0 elsewhere."""
     notes: tuple[str, ...] = ()
     """One sentence for each thing that the reader of a run should know."""
 
@@ -80,6 +82,21 @@ class PreparedSplit:
     def subjects(self) -> tuple[str, ...]:
         """Labels of the heads: every subject, or one "average" in cross_subject mode."""
         return tuple(self.bold)
+
+    def n_present_T(self) -> NDArray[np.intp]:
+        """Return (T,): the number of heads that have each row."""
+        if not self.present:
+            return np.full(self.split.n_trs, len(self.bold), np.intp)
+        return np.asarray(np.sum(list(self.present.values()), axis=0, dtype=np.intp))
+
+    @property
+    def has_shared_rows(self) -> bool:
+        """Return True if any training TR was seen by two heads."""
+        return bool((self.n_present_T()[self.split.train] > 1).any())
+
+    def rows_of(self, subject: str, rows: NDArray[np.intp]) -> NDArray[np.intp]:
+        """Return those of the rows that a subject has."""
+        return rows[self.present[subject][rows]] if self.present else rows
 
     @property
     def n_voxels(self) -> int:
@@ -124,7 +141,8 @@ def prepare_split(study: Study, split: Split, config: Config) -> PreparedSplit:
         left_out=brains.left_out,
         parcels=brains.parcels,
         unigram=features.unigram,
-        notes=_notes(study, brains, config),
+        present=brains.present,
+        notes=(*_notes(study, brains, config), *features.notes, *brains.notes),
     )
 
 
@@ -145,5 +163,5 @@ def _notes(study: Study, brains: FittedBrains, config: Config) -> tuple[str, ...
             "the subject with the largest units will dominate the loss."
         )
     if brains.shared is None:
-        notes.append("One subject has no inter-subject correlation: every voxel counts as responsive.")
+        notes.append("No two subjects share training TRs: without inter-subject correlation every voxel is responsive.")
     return tuple(notes)

@@ -6,18 +6,21 @@ T: TRs of the whole study.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.readers.row_plan import Span
 from giblet_train.schema.config import SplitConfig
 from giblet_train.schema.errors import DataError
 
 SNAP_TRS = 10
 MIN_TRAIN_TRS = 16
 MIN_HELD_OUT_TRS = 4
+SAME_SECOND = 1e-3
+"""Part of a TR by which clocks of the same seconds may differ without overlapping."""
 
 Block = tuple[int, int]
 """First TR and the TR after the last; never across a scan border."""
@@ -56,16 +59,38 @@ class Split:
         return _indices(self.test_blocks)
 
 
-def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig) -> Split:
+def make_split(
+    scan_lengths_trs: Sequence[int],
+    border_trs: Sequence[int],
+    config: SplitConfig,
+    spans: Sequence[Span] = (),
+    tr_s: float = 1.0,
+) -> Split:
     """Split the first usable TRs for one fold.
 
     kind `blocks`: n_folds test blocks of equal length. Borders move by up to SNAP_TRS to the nearest border of an
     annotation or a scan, so that no annotation is on both sides. Validation block 0 follows the gap on the longer side
     of the test block; the next ones are further out, then on the other side. The rest, beyond the gaps, is training.
-    kind `scans`: scan `fold` is the test. Validation block 0 is the end of the longest other scan, the next ones are
-    the ends of shorter scans. No gap is needed between scans; the validation block has one within its scan.
+    kind `scans` or `runs`: scan `fold` is the test. Validation block 0 is the end of the longest other scan, the next
+    ones are the ends of shorter scans. No gap is needed between scans; the validation block has one within its scan.
+    kind `stimuli`: all presentations of stimulus `fold`, in order of first rows, are the test.
+    Whatever the kind, the same stimulus seconds are never on two sides: a second showing of held-out seconds is gap,
+    and so are rows without a stimulus.
     Raises DataError, with the arithmetic, if too little is left or the scan does not exist.
+
+    Args:
+        spans: Stretches of stimuli on the rows; empty if one stimulus runs on over all rows.
+        tr_s: Seconds per TR, to compare the seconds of stimuli.
     """
+    by_stimulus = config.kind == "stimuli"
+    split = (_by_stimulus if by_stimulus else _by_rows)(scan_lengths_trs, border_trs, config, spans)
+    return separate_seconds(split, scan_lengths_trs, spans, tr_s) if by_stimulus or len(spans) > 1 else split
+
+
+def _by_rows(
+    scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig, _spans: Sequence[Span]
+) -> Split:
+    """Split by blocks or by scans."""
     test, choices = _held_out(scan_lengths_trs, border_trs, config)
     validation = choices[config.validation_block % len(choices)]
     usable, scan_starts = _usable(scan_lengths_trs, config), np.cumsum([0, *scan_lengths_trs]).tolist()
@@ -84,6 +109,99 @@ def make_split(scan_lengths_trs: Sequence[int], border_trs: Sequence[int], confi
         validation_blocks=_cut([validation], scan_starts),
         test_blocks=_cut([test], scan_starts),
     )
+
+
+def _by_stimulus(
+    scan_lengths_trs: Sequence[int], border_trs: Sequence[int], config: SplitConfig, spans: Sequence[Span]
+) -> Split:
+    """Leave one stimulus out; validation blocks are the ends of scans that do not show it."""
+    names = list(dict.fromkeys(span.stimulus for span in spans))
+    if len(names) < 2 or config.fold >= len(names):
+        raise DataError(
+            f"split.kind: stimuli with fold {config.fold} needs that many stimuli; the study has {len(names)}: "
+            f"{', '.join(names)}.",
+            "Lower split.fold, or use split.kind: blocks.",
+        )
+    test = [(s.first, s.stop) for s in spans if s.stimulus == names[config.fold]]
+    starts = np.cumsum([0, *scan_lengths_trs]).tolist()
+    others = [(a, b) for a, b in pairwise(starts) if not any(first < b and a < stop for first, stop in test)]
+    if not others:
+        raise DataError(f"Every run shows {names[config.fold]}; nothing is left to train on.", "Choose another fold.")
+    choices = _ends_of_scans(others, (0, 0), border_trs, config)
+    validation = choices[config.validation_block % len(choices)]
+    scan_start = max(start for start in starts if start <= validation[0])
+    held_out = [*test, (max(scan_start, validation[0] - config.gap_trs), validation[1])]
+    train = _without((0, starts[-1]), held_out)
+    return Split(
+        n_trs=starts[-1],
+        fold=config.fold,
+        gap_trs=config.gap_trs,
+        train_blocks=_cut(train, starts),
+        validation_blocks=_cut([validation], starts),
+        test_blocks=_cut(test, starts),
+    )
+
+
+def separate_seconds(split: Split, scan_lengths_trs: Sequence[int], spans: Sequence[Span], tr_s: float) -> Split:
+    """Turn rows into gap that have no stimulus, or show seconds that are held out elsewhere.
+
+    Raises DataError if too little is left.
+    """
+    parts = (split.test, split.validation, split.train)
+    test_T, validation_T, train_T = (_row_mask(split.n_trs, rows) for rows in parts)
+    shown_T = np.zeros(split.n_trs, bool)
+    for span in spans:
+        shown_T[span.first : span.stop] = True
+    validation_T &= shown_T & ~_repeats(test_T, spans, tr_s)
+    train_T &= shown_T & ~_repeats(test_T | validation_T, spans, tr_s)
+    borders = sorted({*np.cumsum([0, *scan_lengths_trs]).tolist(), *(b for s in spans for b in (s.first, s.stop))})
+    n_train, n_validation, n_test = (int(x.sum()) for x in (train_T, validation_T, test_T & shown_T))
+    if n_train < MIN_TRAIN_TRS or min(n_validation, n_test) < MIN_HELD_OUT_TRS:
+        raise DataError(
+            f"Fold {split.fold} leaves {n_train} TRs to train on, {n_validation} for validation and {n_test} for the "
+            "test, once seconds that are shown again are on one side only.",
+            "Use another split.kind or split.fold.",
+        )
+    return replace(
+        split,
+        train_blocks=_blocks_of(train_T, borders),
+        validation_blocks=_blocks_of(validation_T, borders),
+        test_blocks=_blocks_of(test_T & shown_T, borders),
+    )
+
+
+def _repeats(held_T: NDArray[np.bool_], spans: Sequence[Span], tr_s: float) -> NDArray[np.bool_]:
+    """Return (T,): rows that show, at least in part, the same seconds as a held-out row."""
+    second_T, stimulus_T = np.full(len(held_T), np.nan), np.full(len(held_T), -1)
+    names = list(dict.fromkeys(span.stimulus for span in spans))
+    for span in spans:
+        second_T[span.first : span.stop] = span.start_s + tr_s * np.arange(span.n_trs)
+        stimulus_T[span.first : span.stop] = names.index(span.stimulus)
+    repeats_T = np.zeros(len(held_T), bool)
+    for n in range(len(names)):
+        held_s = np.sort(second_T[held_T & (stimulus_T == n)])
+        rows = np.flatnonzero(stimulus_T == n)
+        if not len(held_s):
+            continue
+        after = np.searchsorted(held_s, second_T[rows])
+        nearest_s = np.minimum(
+            np.abs(second_T[rows] - held_s[np.minimum(after, len(held_s) - 1)]),
+            np.abs(second_T[rows] - held_s[np.maximum(after - 1, 0)]),
+        )
+        repeats_T[rows] = nearest_s < tr_s * (1 - SAME_SECOND)
+    return repeats_T
+
+
+def _row_mask(n_trs: int, rows: NDArray[np.intp]) -> NDArray[np.bool_]:
+    mask_T = np.zeros(n_trs, bool)
+    mask_T[rows] = True
+    return mask_T
+
+
+def _blocks_of(rows_T: NDArray[np.bool_], borders: Sequence[int]) -> tuple[Block, ...]:
+    """Return the contiguous blocks of some rows, cut at the borders."""
+    edges = np.flatnonzero(np.diff(np.r_[False, rows_T, False].astype(int)))
+    return _cut([(int(a), int(b)) for a, b in zip(edges[::2], edges[1::2], strict=True)], borders)
 
 
 def _held_out(

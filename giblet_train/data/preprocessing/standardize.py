@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from giblet_train.data.rows import Rows
 
 CHUNK_TRS = 8
 MIN_SCAN_TRS = 10
@@ -19,17 +21,6 @@ MASK_SHARE = 0.5
 LEAST_SHARE = 0.1
 
 Floats = NDArray[np.floating[Any]]
-
-
-class Rows(Protocol):
-    """A (T, V) array, or what gives its rows as one."""
-
-    @property
-    def shape(self) -> tuple[int, ...]: ...
-
-    def __len__(self) -> int: ...
-
-    def __getitem__(self, rows: Any, /) -> Floats: ...
 
 
 @dataclass(frozen=True)

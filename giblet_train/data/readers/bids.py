@@ -1,30 +1,40 @@
-"""Find the runs in fMRIPrep's derivatives.
+"""Find the runs of fMRIPrep's derivatives by their entities.
 
 `sub-XX[/ses-YY]/func/sub-XX[_ses-YY]_task-T[_run-N]_space-S[_res-R]_desc-preproc_bold.nii.gz`, with a brain mask
-(`_desc-brain_mask`) and confounds (`_desc-confounds_timeseries.tsv`, without space) next to each.
+(`_desc-brain_mask`) and confounds (`_desc-confounds_timeseries.tsv`, without space) next to each. Labels are text;
+sessions and runs that are numbers are in numerical order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from giblet_train.schema.config import BidsConfig, nearest
 from giblet_train.schema.errors import DataError
 
-BOLD = "_desc-preproc_bold.nii"
+PREPROCESSED = "preproc"
+BOLD = f"_desc-{PREPROCESSED}_bold.nii"
 FOLDERS = ("sub-*/func", "sub-*/ses-*/func")
 CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
 REMEDY = "Correct data.bids or data.data_dir."
+ENTITIES = ("acq", "ce", "rec", "dir", "echo", "part", "space", "res", "den", "cohort", "desc", "run", "ses", "task")
+
+T = TypeVar("T")
+Order = tuple[tuple[int, int, str], ...]
 
 
 @dataclass(frozen=True)
 class BidsRun:
     """One run of one subject."""
 
-    subject: int
+    subject: str
+    """Label without `sub-`."""
     session: str
+    task: str
     run: str
     bold: Path
     mask: Path | None
@@ -32,91 +42,174 @@ class BidsRun:
     confounds: Path | None
     """Table of confounds, None if fMRIPrep wrote none."""
 
+    @property
+    def order(self) -> Order:
+        """Return the key by which runs are in order: session, task, run."""
+        return tuple(natural(part) for part in (self.session, self.task, self.run))
 
-def bids_runs(folder: Path, config: BidsConfig) -> dict[int, tuple[BidsRun, ...]]:
-    """Subject's number -> its runs of the configured task and space, by session and run number.
 
-    Raises DataError where there is none, where two files are the same run, where subjects have other runs than most,
-    and for a subject whose label is no number.
+def bids_runs(
+    folder: Path, config: BidsConfig, subjects: Sequence[int | str] | None = None
+) -> dict[str, tuple[BidsRun, ...]]:
+    """Return subject's label -> its runs of the configured tasks, space and filters, in order.
+
+    Raises DataError if there are none, if two files are the same run, and if subjects have different runs. Subjects
+    that are not requested are not looked at.
+
+    Args:
+        subjects: Requested labels or numbers; None for all.
     """
-    files = [path for pattern in FOLDERS for path in sorted(folder.glob(f"{pattern}/*{BOLD}*"))]
-    here = [path for path in files if _entities(path).get("task") == config.task]
-    if not here:
-        tasks = sorted({_entities(path).get("task", "") for path in files})
-        known = f" of task {config.task}{nearest(str(config.task), tasks)}" if files else ""
-        raise DataError(f"{folder} has no file sub-*/func/*{BOLD}.gz{known}.", REMEDY)
-    found: dict[int, list[BidsRun]] = {}
-    for path in here:
-        if _entities(path).get("space") == config.space and _wanted(path, config.runs):
-            run = _run(path)
-            found.setdefault(run.subject, []).append(run)
-    if not found:
-        spaces = sorted({_entities(path).get("space", "none") for path in here})
-        numbers = f" and runs {', '.join(map(str, config.runs))}" if config.runs else ""
-        raise DataError(f"No run has space {config.space}{numbers}; there is {', '.join(spaces)}.", REMEDY)
-    _check_same_runs(found, config.runs)
-    return {subject: tuple(sorted(found[subject], key=_order)) for subject in sorted(found)}
+    files = _bold_files(folder, config)
+    tasks = config.tasks
+    of_task = [path for path in files if entities(path).get("task") in tasks]
+    if not of_task:
+        known = sorted({entities(path).get("task", "") for path in files})
+        named = f" of task {', '.join(tasks)}{nearest(tasks[0], known)}" if files and tasks else ""
+        raise DataError(f"{folder} has no file sub-*/func/*_desc-{_desc(config)}_bold.nii.gz{named}.", REMEDY)
+    runs: dict[str, list[BidsRun]] = {}
+    matching = [path for path in of_task if _matches(path, config)]
+    for path in matching:
+        runs.setdefault(entities(path)["sub"], []).append(_run(path))
+    if not runs:
+        raise DataError(_nothing_matches(of_task, config), REMEDY)
+    runs = select_subjects(runs, subjects, f"{folder}/sub-*/func")
+    _check_unique(runs)
+    _check_same_runs(runs, config.runs)
+    return {subject: tuple(sorted(runs[subject], key=lambda r: r.order)) for subject in sorted(runs, key=natural)}
+
+
+def select_subjects(files: Mapping[str, T], requested: Sequence[int | str] | None, where: str) -> dict[str, T]:
+    """Return the requested subjects, in their natural order; a number matches `01` as well as `1`. Raises DataError."""
+    if requested is None:
+        return {label: files[label] for label in sorted(files, key=natural)}
+    missing = [item for item in requested if not any(is_subject(label, item) for label in files)]
+    if missing:
+        raise DataError(
+            f"data.subjects asks for {', '.join(map(str, missing))}, but {where} exists only for "
+            f"{', '.join(sorted(files, key=natural)) or 'nobody'}.",
+            "Correct data.subjects or data.bold.",
+        )
+    chosen = [label for label in files if any(is_subject(label, item) for item in requested)]
+    return {label: files[label] for label in sorted(chosen, key=natural)}
+
+
+def is_subject(label: str, requested: int | str) -> bool:
+    """Return True if a label, without `sub-`, is the requested one; numbers ignore leading zeros."""
+    if label == str(requested).removeprefix("sub-"):
+        return True
+    return label.isdigit() and isinstance(requested, int) and int(label) == requested
+
+
+def natural(text: str) -> tuple[int, int, str]:
+    """Return a key that sorts 2 before 10, and numbers before other text."""
+    return (0, int(text), "") if text.isdigit() else (1, 0, text)
 
 
 def events_files(folder: Path, pattern: str, runs: Sequence[BidsRun]) -> tuple[Path, ...]:
-    """The annotation file of each run, `{run}` in its name being the run's own text."""
-    return tuple(folder / pattern.replace("{run}", run.run) for run in runs)
+    """Return the annotation file of each run; `{run}`, `{task}` and `{session}` in its name are replaced."""
+    return tuple(
+        folder / pattern.replace("{run}", r.run).replace("{task}", r.task).replace("{session}", r.session) for r in runs
+    )
+
+
+def entities(path: Path) -> dict[str, str]:
+    """Return the entities of a name: `sub-01_task-film` gives {"sub": "01", "task": "film"}."""
+    pairs = (part.partition("-") for part in path.name.split("_") if "-" in part)
+    return {key: value for key, _, value in pairs}
+
+
+def _bold_files(folder: Path, config: BidsConfig) -> list[Path]:
+    unknown = [name for name in config.filters if name not in ENTITIES]
+    if unknown:
+        raise DataError(
+            f"data.bids.filters has the unknown entity {unknown[0]!r}{nearest(unknown[0], list(ENTITIES)) or '.'}",
+            f"Entities are {', '.join(ENTITIES)}.",
+        )
+    name = re.compile(rf"sub-[^/]*_desc-{re.escape(_desc(config))}(_[a-z]+-[A-Za-z0-9]+)*_bold\.nii(\.gz)?")
+    paths = [path for pattern in FOLDERS for path in sorted(folder.glob(f"{pattern}/*_bold.nii*"))]
+    return [path for path in paths if name.fullmatch(path.name)]
+
+
+def _desc(config: BidsConfig) -> str:
+    return str(config.filters.get("desc", PREPROCESSED))
 
 
 def _run(path: Path) -> BidsRun:
-    entities = _entities(path)
-    if not entities["sub"].isdigit():
-        raise DataError(
-            f"{path.name}: subject {entities['sub']!r} is no number; giblet names subjects by their numbers.",
-            "Rename the subject, or link its files under a number.",
-        )
-    before_space = path.name.partition("_space-")[0]
+    found = entities(path)
+    before_space = path.name.partition("_space-")[0].partition("_desc-")[0]
     confounds = [path.with_name(before_space + ending) for ending in CONFOUNDS]
-    mask = path.with_name(path.name.replace("_desc-preproc_bold.", "_desc-brain_mask."))
+    mask = path.with_name(re.sub(r"_desc-[^_]+_bold\.", "_desc-brain_mask.", path.name))
     return BidsRun(
-        subject=int(entities["sub"]),
-        session=entities.get("ses", ""),
-        run=entities.get("run", ""),
+        subject=found["sub"],
+        session=found.get("ses", ""),
+        task=found.get("task", ""),
+        run=found.get("run", ""),
         bold=path,
         mask=mask if mask.is_file() else None,
         confounds=next((p for p in confounds if p.is_file()), None),
     )
 
 
-def _entities(path: Path) -> dict[str, str]:
-    """`sub-01_task-film` as {"sub": "01", "task": "film"}."""
-    pairs = (part.partition("-") for part in path.name.split("_") if "-" in part)
-    return {key: value for key, _, value in pairs}
+def _matches(path: Path, config: BidsConfig) -> bool:
+    """Return True for the configured space, runs and filters. A filter of null asks for files without the entity."""
+    found = entities(path)
+    number = found.get("run", "")
+    if found.get("space") != config.filters.get("space", config.space):
+        return False
+    if config.runs is not None and not (number.isdigit() and int(number) in config.runs):
+        return False
+    return all(_equal(found.get(name), value) for name, value in config.filters.items() if name != "desc")
 
 
-def _wanted(path: Path, runs: Sequence[int] | None) -> bool:
-    number = _entities(path).get("run", "")
-    return runs is None or (number.isdigit() and int(number) in runs)
+def _equal(value: str | None, requested: str | int | None) -> bool:
+    if value is None or requested is None:
+        return value is None and requested is None
+    return value == str(requested) or (value.isdigit() and str(requested).isdigit() and int(value) == int(requested))
 
 
-def _order(run: BidsRun) -> tuple[str, int]:
-    return run.session, int(run.run or 0)
+def _nothing_matches(paths: Sequence[Path], config: BidsConfig) -> str:
+    spaces = sorted({entities(path).get("space", "none") for path in paths})
+    numbers = f" and runs {', '.join(map(str, config.runs))}" if config.runs else ""
+    filters = "".join(f" and {name} {value}" for name, value in config.filters.items())
+    return f"No run has space {config.space}{numbers}{filters}; there is {', '.join(spaces)}."
 
 
-def _check_same_runs(found: dict[int, list[BidsRun]], wanted: Sequence[int] | None) -> None:
-    model: tuple[int, list[tuple[str, int]]] | None = None
-    for subject, runs in sorted(found.items()):
-        order = sorted(map(_order, runs))
-        if len(set(order)) < len(order):
-            names = ", ".join(sorted(run.bold.name for run in runs))
+def _check_unique(runs: Mapping[str, Sequence[BidsRun]]) -> None:
+    for subject, entries in runs.items():
+        orders = [entry.order for entry in entries]
+        twice = [entry for entry in entries if orders.count(entry.order) > 1]
+        if not twice:
+            continue
+        values = [entities(entry.bold) for entry in twice]
+        differing = [name for name in ENTITIES if len({v.get(name) for v in values}) > 1]
+        names = ", ".join(sorted(entry.bold.name for entry in twice))
+        choice = f"filters: {{{differing[0]}: {values[0].get(differing[0]) or 'null'}}}" if differing else ""
+        raise DataError(
+            f"sub-{subject} has two files of the same run: {names}.",
+            f"Choose one with data.bids.{choice}." if choice else "Keep one of them under data.data_dir.",
+        )
+
+
+def _check_same_runs(runs: Mapping[str, Sequence[BidsRun]], requested: Sequence[int] | None) -> None:
+    first: tuple[str, list[Order]] | None = None
+    for subject in sorted(runs, key=natural):
+        orders = sorted(entry.order for entry in runs[subject])
+        first = first or (subject, orders)
+        numbers = {entry.run for entry in runs[subject] if entry.run}
+        missing = [n for n in requested or () if n not in {int(number) for number in numbers if number.isdigit()}]
+        if orders != first[1] or missing:
             raise DataError(
-                f"sub-{subject:02d} has two files of the same run: {names}.", "Keep one of them under data.data_dir."
-            )
-        model = model or (subject, order)
-        numbers = {number for _, number in order}
-        lacking = [] if wanted is None else [n for n in wanted if n not in numbers]
-        if order != model[1] or lacking:
-            raise DataError(
-                f"sub-{subject:02d} has {_listed(order)}, sub-{model[0]:02d} has {_listed(model[1])}"
-                f"{f'; data.bids.runs asks for {lacking}' if lacking else ''}.",
-                "Choose runs that all have with data.bids.runs, or leave the subject out by data.subjects.",
+                f"sub-{subject} has {_described(runs[subject])}, sub-{first[0]} has {_described(runs[first[0]])}"
+                f"{f'; data.bids.runs asks for {missing}' if missing else ''}.",
+                "Choose runs that all have with data.bids.runs, leave the subject out by data.subjects, or write a "
+                "table of runs (data.runs), in which subjects may differ.",
             )
 
 
-def _listed(order: Sequence[tuple[str, int]]) -> str:
-    return ", ".join(f"{f'session {session} ' if session else ''}run {number or '-'}" for session, number in order)
+def _described(runs: Sequence[BidsRun]) -> str:
+    ordered = sorted(runs, key=lambda r: r.order)
+    several = len({r.task for r in runs}) > 1
+    return ", ".join(
+        f"{f'session {r.session} ' if r.session else ''}{f'task {r.task} ' if several else ''}run {r.run or '-'}"
+        for r in ordered
+    )

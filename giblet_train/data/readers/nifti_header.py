@@ -65,6 +65,11 @@ class Volumes:
         """N: voxels of one volume."""
         return int(np.prod(self.shape_XYZ))
 
+    def part(self, first: int, n_trs: int) -> Volumes:
+        """Return some volumes of this file alone."""
+        skipped = first * self.n_voxels * self.dtype.itemsize
+        return replace(self, offset_bytes=self.offset_bytes + skipped, file_trs=n_trs, n_trs=n_trs)
+
 
 def read_headers(paths: Sequence[Path], tr_s: float, trust: TrustTr = None) -> Volumes:
     """Read the headers of a subject's runs as one series. Raises DataError, also if their grids differ."""

@@ -10,17 +10,15 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
 
 import msgspec
 
 from giblet_train.data.readers.atlas import parcel_names_file
-from giblet_train.data.readers.bids import BidsRun, bids_runs, events_files
-from giblet_train.schema.config import Config, nearest
+from giblet_train.data.readers.bids import BidsRun, bids_runs, events_files, select_subjects
+from giblet_train.data.readers.runs_table import RunEntry, read_runs_table
+from giblet_train.schema.config import Config, DataConfig, FeaturesConfig, FeatureSource, StimulusConfig, nearest
 from giblet_train.schema.errors import ConfigError, DataError, GibletError
 from giblet_train.schema.run_dir import replace_file
-
-T = TypeVar("T")
 
 Progress = Callable[[str, float], None]
 """Called with the current activity and the finished share, 0 to 1."""
@@ -32,12 +30,31 @@ SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
 
 
 @dataclass(frozen=True)
+class StimulusFiles:
+    """Files of one stimulus of a table of runs."""
+
+    film: Path | None
+    sound: Path | None
+    annotations: Path | None
+    features: Mapping[str, FeatureSource]
+    """Modality -> source of features that replace giblet's own."""
+    feature_files: Mapping[str, Path]
+
+    def named(self, name: str) -> dict[str, Path]:
+        """Return every file by its role."""
+        files = {f"{name} film": self.film, f"{name} sound": self.sound, f"{name} annotations": self.annotations}
+        files |= {f"{name} {modality} features": path for modality, path in self.feature_files.items()}
+        return {role: path for role, path in files.items() if path is not None}
+
+
+@dataclass(frozen=True)
 class Sources:
     """Files of a study."""
 
-    film: Path
+    film: Path | None
+    """Film or sound of the short form; None with a table of runs."""
     annotations: tuple[Path, ...]
-    """One file, or one per run."""
+    """One file, one per run, or none."""
     bold: Mapping[str, tuple[Path, ...]]
     """Label ("sub-01") -> the file of each run."""
     mask: Path | None = None
@@ -48,11 +65,17 @@ class Sources:
     """Label -> fMRIPrep's confounds of each run."""
     features: Mapping[str, Path] = field(default_factory=dict)
     """Modality -> file of external features."""
+    runs: tuple[RunEntry, ...] = ()
+    """Runs of the table of runs; empty in the short form."""
+    stimuli: Mapping[str, StimulusFiles] = field(default_factory=dict)
+    """Stimuli of the table of runs."""
 
     def named(self) -> dict[str, Path]:
         """Return every file by its role, whatever its path."""
-        roles = {"film": self.film} | _numbered("annotations", self.annotations)
+        roles = ({} if self.film is None else {"film": self.film}) | _numbered("annotations", self.annotations)
         roles |= {f"{modality} features": path for modality, path in self.features.items()}
+        for name, stimulus in self.stimuli.items():
+            roles |= stimulus.named(name)
         for subject, paths in self.bold.items():
             roles |= _numbered(subject, paths)
             roles |= _numbered(f"{subject} brain mask", self.brain_masks.get(subject, ()))
@@ -64,64 +87,147 @@ class Sources:
 def find_sources(config: Config, folder: Path) -> Sources:
     """Find the files that the configuration names under `folder`.
 
-    Raises DataError for missing files, ConfigError for a bold pattern without `{subject}`.
+    Raises DataError that names all missing files at once, ConfigError for a bold pattern without `{subject}`.
     """
+    files = _Files(config, folder)
     data = config.data
-    film = _existing(folder, data.video, "data.video")
-    mask = None if data.mask in ("vote", "atlas") else _user_file(config, folder, data.mask, "data.mask")
-    atlas = None if data.atlas is None else _existing(folder, data.atlas, "data.atlas")
-    features = {
-        m: _user_file(config, folder, source.file, f"data.features.{m}.file")
-        for m, source in data.features.brought().items()
-        if source.file is not None
-    }
-    if data.layout == "lab":
-        annotations = (_existing(folder, data.annotations, "data.annotations"),)
-        files = _select_subjects(_all_subjects(folder, data.bold), data.subjects, str(folder / data.bold))
-        return Sources(
-            film, annotations, {label(n): (path,) for n, path in files.items()}, mask, atlas, features=features
-        )
-    runs = _select_subjects(bids_runs(folder, data.bids), data.subjects, f"{folder}/sub-*/func")
-    named = events_files(folder, data.annotations, next(iter(runs.values())))
+    mask = None if data.mask in ("vote", "atlas") else files.of_user(data.mask, "data.mask")
+    atlas = None if data.atlas is None else files.of_study(data.atlas, "data.atlas")
+    if data.runs is not None:
+        sources = _table_sources(files, data.runs, mask, atlas)
+    elif data.layout == "lab":
+        sources = _lab_sources(files, mask, atlas)
+    else:
+        sources = _bids_sources(files, mask, atlas)
+    files.require_all()
+    return sources
+
+
+class _Files:
+    """Files of a configuration; those that are missing are collected, to be reported together."""
+
+    def __init__(self, config: Config, folder: Path) -> None:
+        self.config, self.folder = config, folder
+        self._missing: list[tuple[str, str]] = []
+
+    def of_study(self, name: str | Path, key: str) -> Path:
+        """Return a path under the study's folder."""
+        path = self.folder / name
+        if not path.is_file():
+            self._missing.append((_absence(path), f"Set {key} or data.data_dir."))
+        return path
+
+    def of_user(self, name: str, key: str) -> Path:
+        """Return a file of the user's own. The folder of a simulated study contains none, so the message says so."""
+        path = self.folder / name
+        size = self.config.data.simulate
+        if size is not None and not path.is_file():
+            explanation = f"With data.simulate: {size}, {key} is looked for in the made study's folder."
+            remedy = f"Write {key} as a whole path, /…, on the node."
+            self._missing.append((f"{_absence(path)} {explanation}", remedy))
+            return path
+        return self.of_study(name, key)
+
+    def features(self, features: FeaturesConfig, key: str) -> dict[str, Path]:
+        """Return modality -> file of the features that come from files."""
+        named = {m: source.file for m, source in features.brought().items()}
+        return {m: self.of_user(file, f"{key}.{m}.file") for m, file in named.items() if file is not None}
+
+    def require_all(self) -> None:
+        """Raise DataError if any file is missing; within `collect_missing`, hand each over instead."""
+        if not self._missing:
+            return
+        collected = _missing.get()
+        if collected is not None:
+            collected.extend(DataError(sentence, remedy) for sentence, remedy in self._missing)
+            self._missing.clear()
+            return
+        sentences = list(dict.fromkeys(sentence for sentence, _ in self._missing))
+        remedies = " ".join(dict.fromkeys(remedy for _, remedy in self._missing))
+        if len(sentences) > 1:
+            sentences.insert(0, f"{len(sentences)} files are missing.")
+        raise DataError(" ".join(sentences), remedies)
+
+
+def _absence(path: Path) -> str:
+    if path.is_symlink():
+        return f"{path} is a link whose content is not on this machine; for a datalad dataset: datalad get {path}."
+    names = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
+    return f"{path} does not exist{nearest(path.name, names) or '.'}"
+
+
+def _lab_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sources:
+    data = files.config.data
+    annotations = () if data.annotations is None else (files.of_study(data.annotations, "data.annotations"),)
+    bold = select_subjects(_all_subjects(files.folder, data.bold), _requested(data), str(files.folder / data.bold))
     return Sources(
-        film=film,
-        annotations=tuple(_existing(p.parent, p.name, "data.annotations") for p in dict.fromkeys(named)),
-        bold={label(n): tuple(run.bold for run in runs[n]) for n in runs},
+        film=files.of_study(data.video, "data.video"),
+        annotations=annotations,
+        bold={label(subject): (path,) for subject, path in bold.items()},
         mask=mask,
         atlas=atlas,
-        features=features,
-        brain_masks={label(n): paths for n in runs if (paths := tuple(r.mask for r in runs[n] if r.mask))},
-        confounds={label(n): _confounds(runs[n]) for n in runs} if data.bids.confounds else {},
+        features=files.features(data.features, "data.features"),
     )
 
 
-def label(subject: int) -> str:
-    """Return `sub-01` for subject 1."""
-    return f"sub-{subject:02d}"
+def _bids_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sources:
+    data = files.config.data
+    runs = bids_runs(files.folder, data.bids, _requested(data))
+    first = next(iter(runs.values()))
+    named = () if data.annotations is None else events_files(files.folder, data.annotations, first)
+    return Sources(
+        film=files.of_study(data.video, "data.video"),
+        annotations=tuple(files.of_study(p, "data.annotations") for p in dict.fromkeys(named)),
+        bold={label(s): tuple(run.bold for run in runs[s]) for s in runs},
+        mask=mask,
+        atlas=atlas,
+        features=files.features(data.features, "data.features"),
+        brain_masks={label(s): paths for s in runs if (paths := tuple(r.mask for r in runs[s] if r.mask))},
+        confounds={label(s): _confounds(runs[s]) for s in runs} if data.bids.confounds else {},
+    )
 
 
-def _user_file(config: Config, folder: Path, name: str, key: str) -> Path:
-    """Find a file of the user's own. The folder of a simulated study contains none, so its message says so."""
-    try:
-        return _existing(folder, name, key)
-    except DataError as error:
-        if config.data.simulate is None:
-            raise
-        explanation = f"With data.simulate: {config.data.simulate}, {key} is looked for in the made study's folder."
-        raise DataError(f"{error.message} {explanation}", f"Write {key} as a whole path, /…, on the node.") from None
+def _table_sources(files: _Files, table: str, mask: Path | None, atlas: Path | None) -> Sources:
+    data = files.config.data
+    path = files.of_study(table, "data.runs")
+    stimuli = {name: _stimulus_files(files, name, stimulus) for name, stimulus in data.stimuli.items()}
+    files.require_all()
+    runs = read_runs_table(path, files.folder, list(stimuli))
+    by_subject: dict[str, list[RunEntry]] = {}
+    for run in runs:
+        by_subject.setdefault(run.subject.removeprefix("sub-"), []).append(run)
+    chosen = select_subjects(by_subject, _requested(data), str(path))
+    return Sources(
+        film=None,
+        annotations=(),
+        bold={label(s): tuple(run.bold for run in entries) for s, entries in chosen.items()},
+        mask=mask,
+        atlas=atlas,
+        runs=tuple(run for entries in chosen.values() for run in entries),
+        stimuli=stimuli,
+    )
 
 
-def _existing(folder: Path, name: str, key: str) -> Path:
-    path = folder / name
-    if path.is_file():
-        return path
-    there = sorted(p.name for p in path.parent.iterdir()) if path.parent.is_dir() else []
-    error = DataError(f"{path} does not exist{nearest(path.name, there) or '.'}", f"Set {key} or data.data_dir.")
-    collected = _missing.get()
-    if collected is None:
-        raise error
-    collected.append(error)
-    return path
+def _stimulus_files(files: _Files, name: str, stimulus: StimulusConfig) -> StimulusFiles:
+    key = f"data.stimuli.{name}"
+    named = {"video": stimulus.video, "audio": stimulus.audio, "annotations": stimulus.annotations}
+    paths = {part: None if file is None else files.of_study(file, f"{key}.{part}") for part, file in named.items()}
+    return StimulusFiles(
+        film=paths["video"],
+        sound=paths["audio"],
+        annotations=paths["annotations"],
+        features=stimulus.features.brought(),
+        feature_files=files.features(stimulus.features, f"{key}.features"),
+    )
+
+
+def _requested(data: DataConfig) -> tuple[int | str, ...] | None:
+    return None if data.subjects == "all" else data.subjects
+
+
+def label(subject: int | str) -> str:
+    """Return `sub-01` for subject 1 or "01", and `sub-pixar001` for "pixar001"."""
+    return f"sub-{subject:02d}" if isinstance(subject, int) else f"sub-{subject.removeprefix('sub-')}"
 
 
 @contextmanager
@@ -146,39 +252,26 @@ def _confounds(runs: Sequence[BidsRun]) -> tuple[Path, ...]:
     return tuple(run.confounds for run in runs if run.confounds is not None)
 
 
-def _select_subjects(files: Mapping[int, T], requested: str | tuple[int, ...], where: str) -> dict[int, T]:
-    """Select the requested subjects' files, in the order of their numbers."""
-    if requested == "all":
-        return {n: files[n] for n in sorted(files)}
-    missing = [n for n in requested if isinstance(n, int) and n not in files]
-    if missing:
-        raise DataError(
-            f"data.subjects asks for {', '.join(map(str, missing))}, but {where} exists only for "
-            f"{', '.join(map(str, sorted(files))) or 'nobody'}.",
-            "Correct data.subjects or data.bold.",
-        )
-    return {n: files[n] for n in sorted(files) if n in requested}
-
-
-def _all_subjects(folder: Path, pattern: str) -> dict[int, Path]:
-    """Return subject number -> file, for every file that matches the pattern."""
+def _all_subjects(folder: Path, pattern: str) -> dict[str, Path]:
+    """Return subject's label -> file, for every file that matches the pattern; numbers get two digits."""
     if not SUBJECT.search(pattern):
         raise ConfigError(
             f'data.bold is "{pattern}", which has no {{subject}} in it.', "Write sub-{subject:02d}.nii.gz."
         )
     parts = SUBJECT.split(pattern)
-    expression = re.compile(r"(\d+)".join(re.escape(part) for part in parts))
-    files: dict[int, Path] = {}
+    expression = re.compile(r"([A-Za-z0-9]+)".join(re.escape(part) for part in parts))
+    files: dict[str, Path] = {}
     for path in sorted(folder.glob("*".join(parts))):
         match = expression.fullmatch(path.relative_to(folder).as_posix())
-        if not match or len(set(map(int, match.groups()))) != 1:
+        if not match or len(set(match.groups())) != 1:
             continue
-        if int(match[1]) in files:
+        subject = f"{int(match[1]):02d}" if match[1].isdigit() else match[1]
+        if subject in files:
             raise DataError(
-                f"{files[int(match[1])].name} and {path.name} both are subject {int(match[1])} of data.bold.",
+                f"{files[subject].name} and {path.name} both are subject {subject} of data.bold.",
                 "Keep one of them, or write data.bold so that only one fits.",
             )
-        files[int(match[1])] = path
+        files[subject] = path
     if not files:
         raise DataError(f"No file matches {folder / pattern}.", "Set data.bold or data.data_dir.")
     return files

@@ -35,14 +35,22 @@ class IscResult:
         return self.isc_V < np.percentile(self.null, percentile)
 
 
-def shared_response(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp]) -> IscResult:
+def shared_response(
+    bold: Mapping[str, NDArray[np.float32]],
+    train: NDArray[np.intp],
+    present: Mapping[str, NDArray[np.bool_]] | None = None,
+) -> IscResult:
     """Correlate subjects over the training TRs, one subject in memory at a time.
 
     With unit variances the mean over pairs is (E[(Σ z)²] − Σ E[z²]) / (S (S − 1)).
 
     Args:
         bold: Subject -> (T, V), z-scored over the rows `train`; at least two subjects.
+        present: Subject -> (T,), True for the rows that it has, 0 elsewhere; each pair counts in the rows of both.
+            None or empty if all have all rows.
     """
+    if present:
+        return _partial(bold, train, present)
     sampled: list[NDArray[np.float32]] = []
     total_RV: NDArray[np.float32] | None = None
     powers: list[NDArray[np.float32]] = []
@@ -56,12 +64,36 @@ def shared_response(bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.i
     return IscResult(_mean_pair(total_RV, np.sum(powers, axis=0), len(sampled)), _null(np.stack(sampled)))
 
 
+def _partial(
+    bold: Mapping[str, NDArray[np.float32]], train: NDArray[np.intp], present: Mapping[str, NDArray[np.bool_]]
+) -> IscResult:
+    """Correlate subjects who share only some rows: a mean over pairs, weighted by the rows that they share."""
+    rows = train[np.sum(list(present.values()), axis=0)[train] > 1]
+    present_SR = np.stack([present[s][rows] for s in bold])
+    total_RV, powers, sampled = None, [], []
+    for subject in bold:
+        rows_RV = bold[subject][rows]
+        sampled.append(rows_RV[:, :: max(1, rows_RV.shape[1] // NULL_VOXELS)].copy())
+        powers.append(np.einsum("rv,rv->v", rows_RV, rows_RV))
+        total_RV = rows_RV if total_RV is None else np.add(total_RV, rows_RV, out=total_RV)
+    assert total_RV is not None
+    isc_V = _mean_shared_pair(total_RV, np.sum(powers, axis=0), present_SR.sum(axis=0))
+    return IscResult(isc_V, _null(np.stack(sampled), present_SR))
+
+
+def _mean_shared_pair(
+    total_RV: NDArray[np.float32], power_V: NDArray[np.float32], n_R: NDArray[np.intp]
+) -> NDArray[np.float32]:
+    joint_V = np.einsum("rv,rv->v", total_RV, total_RV)
+    return np.asarray((joint_V - power_V) / max(1, int((n_R * (n_R - 1)).sum())), np.float32)
+
+
 def _mean_pair(total_RV: NDArray[np.float32], power_V: NDArray[np.float32], n_subjects: int) -> NDArray[np.float32]:
     joint_V = np.einsum("rv,rv->v", total_RV, total_RV) / len(total_RV)
     return np.asarray((joint_V - power_V) / (n_subjects * (n_subjects - 1)), np.float32)
 
 
-def _null(sampled_SRN: NDArray[np.float32]) -> NDArray[np.float32]:
+def _null(sampled_SRN: NDArray[np.float32], present_SR: NDArray[np.bool_] | None = None) -> NDArray[np.float32]:
     n_subjects, n_rows, _ = sampled_SRN.shape
     power_N = np.einsum("srn,srn->n", sampled_SRN, sampled_SRN) / n_rows
     shortest = min(NULL_MIN_SHIFT_TRS, n_rows // 4)
@@ -72,7 +104,11 @@ def _null(sampled_SRN: NDArray[np.float32]) -> NDArray[np.float32]:
         total_RN = np.zeros_like(sampled_SRN[0])
         for rows_RN, shift in zip(sampled_SRN, shifts_S, strict=True):
             total_RN += np.roll(rows_RN, shift, axis=0)
-        draws.append(_mean_pair(total_RN, power_N, n_subjects))
+        if present_SR is None:
+            draws.append(_mean_pair(total_RN, power_N, n_subjects))
+            continue
+        n_R = np.sum([np.roll(p, shift) for p, shift in zip(present_SR, shifts_S, strict=True)], axis=0)
+        draws.append(_mean_shared_pair(total_RN, power_N * n_rows, n_R))
     return np.concatenate(draws)
 
 

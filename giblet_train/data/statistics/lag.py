@@ -7,13 +7,14 @@ stretched stimulus, a constant wrong lag an offset. T TRs, R given TRs, V voxels
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.rows import Rows
 from giblet_train.data.study import Study
 from giblet_train.diagnosis.alignment.film import ANSWER_SDS, DELAY_S, is_stretched
 from giblet_train.schema.errors import DataError
@@ -125,15 +126,30 @@ def lag_table(study: Study) -> tuple[LagRow, ...]:
     total_TV = np.zeros((), np.float32)
     rows: list[LagRow] = []
 
-    def row(who: str, response_TV: Floats) -> LagRow:
+    def row(who: str, response_TV: Floats, present_T: NDArray[np.bool_]) -> LagRow:
         response_TN = response_series(response_TV, _blocks(study.scan_lengths_trs), study.tr_s)
-        return lag_row(who, stimulus_TF, response_TN, np.arange(study.n_trs), study.tr_s, study.scan_lengths_trs)
+        response_TN[~present_T] = 0.0
+        trs = np.flatnonzero(present_T)
+        scans = study.scan_lengths_trs
+        return lag_row(who, stimulus_TF, response_TN, trs, study.tr_s, scans, len(study.spans) < 2)
 
+    anyone_T = np.zeros(study.n_trs, bool)
     for subject in study.subjects:
         response_TV = _response(study.bold[subject], study.scan_lengths_trs)
         total_TV = total_TV + response_TV
-        rows.append(row(subject, response_TV))
-    return tuple([row("average", total_TV), *rows] if len(rows) > 1 else rows)
+        anyone_T |= study.present_T(subject)
+        rows.append(row(subject, response_TV, study.present_T(subject)))
+    return tuple([row("average", total_TV, anyone_T), *rows] if len(rows) > 1 else rows)
+
+
+def run_lag_table(study: Study) -> tuple[LagRow, ...]:
+    """Return the row of the average subject in each scan that is long enough for an answer, named by the scan."""
+    rows = []
+    starts = np.cumsum([0, *study.scan_lengths_trs]).tolist()
+    for name, first, stop in zip(study.block_names, starts, starts[1:], strict=False):
+        if stop - first >= 2 * LEAST_SHIFTS:
+            rows.append(replace(lag_table(study.part(first, stop))[0], who=name))
+    return tuple(rows)
 
 
 def average_lag(
@@ -168,14 +184,21 @@ def offset_from_lag(lag: LagEstimate, tr_s: float) -> float:
     return (round(DELAY_S / tr_s) - lag.lag_trs) * tr_s
 
 
+def perceived(features: Mapping[str, Floats]) -> tuple[str, ...]:
+    """Return the modalities whose lag is measured: picture and sound, or whatever there is if neither exists."""
+    return tuple(m for m in SHOWN if m in features) or tuple(features)
+
+
 def stimulus_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:
     """Return (T, F): leading components of picture and sound without slow drifts; all features have equal weight."""
-    return leading_series({m: _scaled(np.asarray(features[m], np.float64)) for m in SHOWN}, tr_s)
+    return leading_series({m: _scaled(np.asarray(features[m], np.float64)) for m in perceived(features)}, tr_s)
 
 
 def leading_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:
     """Return the leading components of features that are weighted by their variance."""
-    return np.concatenate([_leading(highpass(features[m], tr_s, FAST_S), STIMULUS_SERIES) for m in SHOWN], axis=1)
+    return np.concatenate(
+        [_leading(highpass(features[m], tr_s, FAST_S), STIMULUS_SERIES) for m in perceived(features)], axis=1
+    )
 
 
 def response_series(
@@ -248,15 +271,17 @@ def lag_row(
     rows: NDArray[np.intp],
     tr_s: float,
     scan_lengths_trs: Sequence[int],
+    one_film: bool = True,
 ) -> LagRow:
     """Analyse one response: its lag over `rows`, in each third of them, and the best-fitting clock.
 
-    If there is no answer, the film is also read backwards and with its runs in other orders.
+    If there is no answer, the film is also read backwards and with its runs in other orders. Neither speed nor order is
+    tried over several stimuli, which have no common clock.
     """
-    clock = fitting_clock(stimulus_TF, response_TN, tr_s)
-    thirds = np.array_split(rows, 3)
     whole = best_lag(stimulus_TF, response_TN, tr_s)
-    others = {} if whole.is_significant else readings(stimulus_TF, scan_lengths_trs)
+    clock = fitting_clock(stimulus_TF, response_TN, tr_s) if one_film else FilmClock(1.0, whole)
+    thirds = np.array_split(rows, 3)
+    others = readings(stimulus_TF, scan_lengths_trs) if one_film and not whole.is_significant else {}
     lags = {reading: best_lag(read_TF, response_TN, tr_s) for reading, read_TF in others.items()}
     reading = max(lags, key=lambda name: lags[name].height, default="")
     return LagRow(
@@ -295,7 +320,7 @@ def _blocks(scan_lengths_trs: Sequence[int]) -> list[tuple[int, int]]:
     return list(pairwise(np.cumsum([0, *scan_lengths_trs]).tolist()))
 
 
-def _response(bold_TV: Floats, scan_lengths_trs: Sequence[int]) -> NDArray[np.float32]:
+def _response(bold_TV: Rows, scan_lengths_trs: Sequence[int]) -> NDArray[np.float32]:
     """Return (T, V): a regular sample of voxels, scaled in each scan."""
     step = max(1, bold_TV.shape[1] // MAX_VOXELS)
     sample_TV = np.asarray(bold_TV[:, ::step], np.float32)

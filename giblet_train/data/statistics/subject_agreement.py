@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.rows import Rows
 from giblet_train.data.statistics.lag import LEAST_SHIFTS, RESPONSE_SERIES, highpass
 from giblet_train.data.study import Study
 from giblet_train.schema.records import AgreementFact
@@ -22,6 +23,7 @@ COPY_CORRELATION = 0.95
 LEAST_OVERLAP = 0.25
 MAD_TO_SD = 1.4826
 UNSTEADY_TRS = 10
+FEWEST_COMMON_TRS = 20
 
 Floats = NDArray[np.floating[Any]]
 
@@ -30,10 +32,16 @@ def subject_agreements(study: Study) -> dict[str, AgreementFact]:
     """Compare each subject with the mean of the others over all TRs; empty for a single subject."""
     responses = {s: _response(study.bold[s], study) for s in study.subjects}
     total_TV = np.sum(list(responses.values()), axis=0)
-    rows = np.arange(study.n_trs)
     if len(responses) < 2:
         return {}
-    return {s: leave_one_out_agreement(own_TV, total_TV - own_TV, rows, study.n_trs) for s, own_TV in responses.items()}
+    n_present_T = np.sum([study.present_T(s) for s in responses], axis=0)
+    agreements = {}
+    for subject, own_TV in responses.items():
+        rows = np.flatnonzero(study.present_T(subject) & (n_present_T > 1))
+        others_TV = total_TV - own_TV
+        if len(rows) >= LEAST_SHIFTS or not study.is_partial:
+            agreements[subject] = leave_one_out_agreement(own_TV[rows], others_TV[rows], rows, study.n_trs)
+    return agreements
 
 
 def leave_one_out_agreement(own_RV: Floats, others_RV: Floats, rows: NDArray[np.intp], n_trs: int) -> AgreementFact:
@@ -76,9 +84,14 @@ def duplicate_subjects(study: Study) -> tuple[tuple[str, str, float], ...]:
 
     The first volumes are left out: before the steady state all brains change alike.
     """
-    rows = slice(min(UNSTEADY_TRS, study.n_trs // 4), None)
-    responses = {s: _of_length_one(_response(study.bold[s], study)[rows]) for s in study.subjects}
-    pairs = ((a, b, float((responses[a] * responses[b]).sum(axis=0).mean())) for a, b in combinations(responses, 2))
+    first = min(UNSTEADY_TRS, study.n_trs // 4)
+    responses = {s: _response(study.bold[s], study) for s in study.subjects}
+    pairs = []
+    for a, b in combinations(responses, 2):
+        rows = first + np.flatnonzero((study.present_T(a) & study.present_T(b))[first:])
+        if len(rows) >= FEWEST_COMMON_TRS:
+            own_RV, other_RV = (_of_length_one(responses[s][rows]) for s in (a, b))
+            pairs.append((a, b, float((own_RV * other_RV).sum(axis=0).mean())))
     return tuple(pair for pair in pairs if pair[2] > COPY_CORRELATION)
 
 
@@ -93,7 +106,7 @@ def _at_each_shift(own_RV: Floats, others_RV: Floats, rows: NDArray[np.intp], n_
     return np.asarray(np.fft.irfft(spectrum_K, n_trs) / np.sqrt(np.maximum(overlap_T, LEAST_OVERLAP)))
 
 
-def _response(bold_TV: Floats, study: Study) -> NDArray[np.float64]:
+def _response(bold_TV: Rows, study: Study) -> NDArray[np.float64]:
     """Return (T, V'): a regular sample of voxels without drifts, each of length 1."""
     step = max(1, bold_TV.shape[1] // MAX_VOXELS)
     sample_TV = np.asarray(bold_TV[:, ::step], np.float64)

@@ -62,6 +62,12 @@ def read_log_mel(path: Path, tr_s: float, n_trs: int, n_mels: int, start_s: floa
     return mel_IM.reshape(n_trs, steps, n_mels)
 
 
+def has_sound(path: Path) -> bool:
+    """Return True if the file has a sound track. Raises DataError if it cannot be read."""
+    with opened(path) as container:
+        return bool(container.streams.audio)
+
+
 def read_samples(path: Path, rate_hz: int) -> NDArray[np.float32]:
     """Return (S,) the whole sound from the film's time 0, mixed to one channel. Raises DataError if there is none."""
     return np.concatenate([np.zeros(0, np.float32), *_samples(path, rate_hz)])

@@ -53,6 +53,8 @@ def codes_of(model: Any, timeline: FilmTimeline) -> NDArray[np.int64]:
     """Return (T, N, B) codes at N evenly spaced moments of each TR; the sound is encoded in blocks of 30 s."""
     torch = import_module("torch")
     rate_hz = int(model.config.sampling_rate)
+    if timeline.film is None:
+        raise DataError("EnCodec needs a file with sound.", "Set data.video.")
     wave_S = read_samples(timeline.film, rate_hz)
     blocks = []
     for first in range(0, len(wave_S), BLOCK_S * rate_hz):

@@ -37,8 +37,8 @@ SLACK_S = 0.1
 class FilmTimeline:
     """Input of an extractor: the TRs to describe and the film."""
 
-    film: Path
-    """Path of the film."""
+    film: Path | None
+    """Path of the film; None if the stimulus has none."""
     tr_s: float
     """Seconds per TR."""
     n_trs: int

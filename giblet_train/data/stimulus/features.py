@@ -1,90 +1,170 @@
-"""The film on the scan's clock: small frames, their features, log-mel, embedded annotations, or what a lab brings.
+"""Put the features of all stimuli on the rows of a study: frames, visual features, log-mel, embedded annotations.
 
 T TRs, K frames in a TR, H W C rows, columns, colours, F features.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.readers.annotation_table import Segment
-from giblet_train.data.readers.study_files import Progress, Sources
-from giblet_train.data.readers.timeline import Timeline
-from giblet_train.data.stimulus.audio import read_log_mel
+from giblet_train.data.readers.row_plan import Span
+from giblet_train.data.readers.study_files import Progress
+from giblet_train.data.stimulus.audio import has_sound, read_log_mel
 from giblet_train.data.stimulus.external import FilmTimeline, external_features
 from giblet_train.data.stimulus.text import embed_timeline
-from giblet_train.data.stimulus.video import read_frames, video_features
-from giblet_train.schema.config import Config
-from giblet_train.schema.errors import ConfigError
+from giblet_train.data.stimulus.video import has_pictures, read_frames, video_features
+from giblet_train.schema.config import MODALITIES, Config, FeatureSource
+from giblet_train.schema.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class StimulusSource:
+    """What is known about one stimulus."""
+
+    film: Path | None
+    """File with pictures, sound or both."""
+    sound: Path | None = None
+    """File of the sound, if it is not the film's."""
+    segments: tuple[Segment, ...] = ()
+    """Annotations in seconds of the stimulus."""
+    features: Mapping[str, FeatureSource] = field(default_factory=dict)
+    """Modality -> source of features that replace giblet's own."""
+    files: Mapping[str, Path] = field(default_factory=dict)
+    """Modality -> file of such features."""
+
+    @property
+    def sound_file(self) -> Path | None:
+        """Return the file with the sound, or None if there is no sound."""
+        candidate = self.sound or self.film
+        return candidate if candidate is not None and has_sound(candidate) else None
+
+    @property
+    def picture_file(self) -> Path | None:
+        """Return the file with the pictures, or None if there are none."""
+        return self.film if self.film is not None and has_pictures(self.film) else None
 
 
 @dataclass(frozen=True)
 class Stimulus:
-    """Stored arrays of the film, one row per TR of the timeline. See `Study`."""
+    """Stored arrays of the stimuli, one row per TR. See `Study`."""
 
-    frames_TKHWC: NDArray[np.uint8]
-    video_TF: NDArray[np.float32]
-    audio_TF: NDArray[np.float32]
-    text_TF: NDArray[np.float32]
+    frames_TKHWC: NDArray[np.uint8] | None
+    """None if no stimulus has pictures."""
+    features: Mapping[str, NDArray[np.float32]]
+    shown: Mapping[str, NDArray[np.bool_]]
+    """Modality -> (T,), True where the stimulus has it."""
     labels: tuple[str, ...]
     border_trs: tuple[int, ...]
+    notes: tuple[str, ...] = ()
 
 
-def read_stimulus(
-    sources: Sources, segments: Sequence[Segment], timeline: Timeline, config: Config, progress: Progress
+def read_stimuli(
+    sources: Mapping[str, StimulusSource],
+    spans: Sequence[Span],
+    n_trs: int,
+    tr_s: float,
+    config: Config,
+    progress: Progress,
 ) -> Stimulus:
-    """Everything about the film on `timeline`. Raises DataError for a film that cannot be read or is too short.
+    """Read every span of every stimulus. Raises DataError for a film that cannot be read or is too short.
 
-    Raises ConfigError when `model.text_dim` is named and is not the width of the sentence embeddings.
+    Raises ConfigError if `model.text_dim` is set and is not the width of the sentence embeddings.
+
+    Args:
+        sources: Stimulus -> its files.
+        n_trs: T, rows of the study.
     """
-    data, model = config.data, config.model
-    start_s, n_trs = timeline.film_start_s, timeline.n_trs
-    film = FilmTimeline(sources.film, timeline.tr_s, n_trs, start_s, tuple(segments))
-    external = {
-        m: external_features(m, source, sources.features.get(m), film) for m, source in data.features.brought().items()
-    }
-    text_TF = external.get("text")
-    if text_TF is None:
-        progress("embedding the annotations", 0.0)
-        text_TF = embed_timeline(segments, timeline.tr_s, n_trs, start_s, data.text_model)
-        _check_text_width(text_TF.shape[1] - 1, config)
-    progress("reading the film's pictures", 0.1)
-    frames_TKHWC = read_frames(
-        sources.film, timeline.tr_s, n_trs, data.fps, model.video_height, model.video_width, start_s
-    )
-    audio_TF = external.get("audio")
-    if audio_TF is None:
-        progress("reading the film's sound", 0.8)
-        audio_TF = read_log_mel(sources.film, timeline.tr_s, n_trs, model.n_mels, start_s).reshape(n_trs, -1)
+    arrays: dict[str, _Rows] = {}
+    labels = [""] * n_trs
+    borders: set[int] = set()
+    for n, span in enumerate(spans):
+        source, where = sources[span.stimulus], slice(span.first, span.stop)
+        several = len({s.stimulus for s in spans}) > 1
+        progress(f"reading {span.stimulus if several else 'the film'}", n / len(spans))
+        for name, values in _read_span(source, span, tr_s, config).items():
+            arrays.setdefault(name, _Rows(name, n_trs)).put(where, values, span.stimulus)
+        labels[where] = labels_at(source.segments, span.start_s, span.n_trs, tr_s)
+        borders |= {span.first + b for b in annotation_borders(source.segments, span.start_s, span.n_trs, tr_s)}
+        borders |= {b for b in (span.first, span.stop) if 0 < b < n_trs and len(spans) > 1}
+    frames = arrays.pop("frames", None)
+    modalities = [m for m in MODALITIES if m in arrays]
+    if not modalities:
+        raise DataError("No stimulus has pictures, sound, annotations or features.", "Set data.video or data.stimuli.")
     return Stimulus(
-        frames_TKHWC=frames_TKHWC,
-        video_TF=external["video"] if "video" in external else video_features(frames_TKHWC),
-        audio_TF=audio_TF,
-        text_TF=text_TF,
-        labels=labels_at(segments, timeline),
-        border_trs=annotation_borders(segments, timeline),
+        frames_TKHWC=None if frames is None else frames.values,
+        features={m: arrays[m].values for m in modalities},
+        shown={m: arrays[m].filled_T for m in modalities},
+        labels=tuple(labels),
+        border_trs=tuple(sorted(borders)),
+        notes=tuple(f"No stimulus has {m}; it is not trained on." for m in MODALITIES if m not in arrays),
     )
 
 
-def labels_at(segments: Sequence[Segment], timeline: Timeline) -> tuple[str, ...]:
+class _Rows:
+    """An array of all rows that is filled span by span; the rest stays 0."""
+
+    def __init__(self, name: str, n_trs: int) -> None:
+        self.name = name
+        self.values: NDArray[Any] = np.empty((n_trs, 0))
+        self.filled_T = np.zeros(n_trs, bool)
+
+    def put(self, where: slice, values: NDArray[Any], stimulus: str) -> None:
+        """Store the rows of a span. Raises DataError if spans have other numbers of features."""
+        if not self.filled_T.any():
+            whole = len(values) == len(self.filled_T)
+            self.values = values if whole else np.zeros((len(self.filled_T), *values.shape[1:]), values.dtype)
+        if values.shape[1:] != self.values.shape[1:]:
+            raise DataError(
+                f"{stimulus} has {self.name} features of shape {values.shape[1:]}, others {self.values.shape[1:]}.",
+                "Use the same features for all stimuli.",
+            )
+        self.values[where] = values
+        self.filled_T[where] = True
+
+
+def _read_span(source: StimulusSource, span: Span, tr_s: float, config: Config) -> dict[str, NDArray[Any]]:
+    """Return modality -> (n, F) of what the stimulus has, and its frames."""
+    data, model = config.data, config.model
+    start_s, n_trs = span.start_s, span.n_trs
+    film = FilmTimeline(source.film, tr_s, n_trs, start_s, source.segments)
+    arrays: dict[str, NDArray[Any]] = {
+        m: external_features(m, feature, source.files.get(m), film) for m, feature in source.features.items()
+    }
+    if "text" not in arrays and any(segment.text for segment in source.segments):
+        arrays["text"] = embed_timeline(source.segments, tr_s, n_trs, start_s, data.text_model)
+        _check_text_width(arrays["text"].shape[1] - 1, config)
+    if source.picture_file is not None:
+        frames = read_frames(source.picture_file, tr_s, n_trs, data.fps, model.video_height, model.video_width, start_s)
+        arrays["frames"] = frames
+        if "video" not in arrays:
+            arrays["video"] = video_features(frames)
+    if "audio" not in arrays and source.sound_file is not None:
+        arrays["audio"] = read_log_mel(source.sound_file, tr_s, n_trs, model.n_mels, start_s).reshape(n_trs, -1)
+    return arrays
+
+
+def labels_at(segments: Sequence[Segment], start_s: float, n_trs: int, tr_s: float) -> list[str]:
     """Return the annotation at the middle of each TR, "" if there is none, the later one if two overlap."""
-    labels = [""] * timeline.n_trs
+    labels = [""] * n_trs
     for segment in sorted(segments, key=lambda s: s.start_s):
-        first = max(0, int(np.ceil(timeline.tr_at(segment.start_s) - 0.5)))
-        stop = min(timeline.n_trs, int(np.ceil(timeline.tr_at(segment.end_s) - 0.5)))
+        first = max(0, int(np.ceil((segment.start_s - start_s) / tr_s - 0.5)))
+        stop = min(n_trs, int(np.ceil((segment.end_s - start_s) / tr_s - 0.5)))
         labels[first:stop] = [segment.text] * max(0, stop - first)
-    return tuple(labels)
+    return labels
 
 
-def annotation_borders(segments: Sequence[Segment], timeline: Timeline) -> tuple[int, ...]:
+def annotation_borders(segments: Sequence[Segment], start_s: float, n_trs: int, tr_s: float) -> tuple[int, ...]:
     """Return the TRs nearest to the start and end of annotations, ascending."""
     times_s = [time for segment in segments for time in (segment.start_s, segment.end_s)]
-    borders = {round(timeline.tr_at(time_s)) for time_s in times_s}
-    return tuple(sorted(b for b in borders if 0 < b < timeline.n_trs))
+    borders = {round((time_s - start_s) / tr_s) for time_s in times_s}
+    return tuple(sorted(b for b in borders if 0 < b < n_trs))
 
 
 def _check_text_width(width: int, config: Config) -> None:

@@ -38,7 +38,7 @@ SCALING = Interpolation.AREA | Interpolation.FULL_CHR_H_INT | Interpolation.ACCU
 
 
 def film_seconds(path: Path) -> float:
-    """Return the duration of the film's pictures in seconds. Raises DataError."""
+    """Return the duration of the film's pictures in seconds, of its sound if it has none. Raises DataError."""
     with opened(path) as container:
         return _seconds(container, path)
 
@@ -92,9 +92,19 @@ def opened(path: Path) -> Iterator[Any]:
         raise DataError(f"{path} cannot be decoded as a film: {error.strerror}.", "Set data.video.") from None
 
 
+def has_pictures(path: Path) -> bool:
+    """Return True if the file has moving pictures. Raises DataError if it cannot be read."""
+    with opened(path) as container:
+        return bool(_moving_pictures(container))
+
+
+def _moving_pictures(container: Any) -> list[Any]:
+    return [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+
+
 def film_stream(container: Any, path: Path) -> Any:
     """Return the stream of moving pictures: a cover picture is none. Raises DataError if there is none."""
-    streams = [s for s in container.streams.video if not s.disposition & av.stream.Disposition.attached_pic]
+    streams = _moving_pictures(container)
     if not streams:
         raise DataError(f"{path} has no pictures.", "Set data.video to a film.")
     return streams[0]
@@ -115,7 +125,9 @@ def check_length(path: Path, film_s: float, start_s: float, needed_s: float) -> 
 
 
 def _seconds(container: Any, path: Path) -> float:
-    stream = film_stream(container, path)
+    stream = next(iter([*_moving_pictures(container), *container.streams.audio]), None)
+    if stream is None:
+        raise DataError(f"{path} has neither pictures nor sound.", "Set data.video to a film.")
     if stream.duration:
         return float(stream.duration * stream.time_base)
     if container.duration:

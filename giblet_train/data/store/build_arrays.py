@@ -1,4 +1,4 @@
-"""The arrays of a store, made from the files of a study: film and brains on one clock, each once.
+"""Build the arrays of a store from the files of a study.
 
 T TRs, V voxels, X Y Z grid.
 """
@@ -14,18 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.confounds import read_run_confounds
-from giblet_train.data.readers.annotation_table import Segment
-from giblet_train.data.readers.annotations import check_unit, read_runs
 from giblet_train.data.readers.atlas import parcel_names, read_parcels
 from giblet_train.data.readers.nifti import nonzero_voxels, read_mask
-from giblet_train.data.readers.nifti_header import Volumes, check_same_grid, read_headers
-from giblet_train.data.readers.repetition_time import TrustTr
+from giblet_train.data.readers.nifti_header import Volumes
 from giblet_train.data.readers.study_files import Progress, Sources
-from giblet_train.data.readers.timeline import Timeline, over_film, scan_timeline
 from giblet_train.data.statistics.lag import average_lag, offset_from_lag
-from giblet_train.data.stimulus.features import Stimulus, read_stimulus
-from giblet_train.data.stimulus.video import film_seconds
+from giblet_train.data.stimulus.features import Stimulus, read_stimuli
 from giblet_train.data.store.bold_array import write_bold_array
+from giblet_train.data.store.layout import Layout, layout_of_files, layout_of_table
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError, PreflightRefused
 
@@ -38,7 +34,7 @@ BRAINS_SHARE = 0.6
 class BuiltArrays:
     """Facts of the arrays that were written."""
 
-    timeline: Timeline
+    layout: Layout
     stimulus: Stimulus
     grid_XYZ: tuple[int, int, int]
     """Voxels along each axis."""
@@ -54,87 +50,56 @@ class BuiltArrays:
 def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progress) -> BuiltArrays:
     """Write every array of the store into `folder`.
 
-    Raises DataError where the files do not fit one another, PreflightRefused where the disk is too full.
+    Raises DataError if the files do not fit each other, PreflightRefused if the disk is too full.
     """
-    volumes = read_subjects(sources.bold, config.data.tr, config.data.trust_tr)
+    layout = layout_of_table(sources, config) if sources.runs else layout_of_files(sources, config)
+    volumes = layout.volumes
     first = next(iter(volumes.values()))
-    scans = common_scans(list(volumes.values()), config.data.scan_lengths_trs)
-    film_s = film_seconds(sources.film)
-    annotations = read_runs(sources.annotations, scans.tr_s, scans.scan_lengths_trs)
-    check_unit(annotations.segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
-    segments = annotations.segments
-    stated_offset = config.data.stimulus_offset_s
-    timeline = over_film(scans, film_s, 0.0 if stated_offset == "auto" else stated_offset, config.split.usable_trs)
-    stop_tr = scans.n_trs if stated_offset == "auto" else timeline.first_tr + timeline.n_trs
     mask_XYZ = _common_voxels(volumes, sources.brain_masks, progress)
-    _check_space(folder, volumes, mask_XYZ, stop_tr)
+    _check_space(folder, layout, mask_XYZ)
     _write_mask(folder, sources.mask, first, mask_XYZ)
-    _write_bold_arrays(folder, volumes, mask_XYZ, stop_tr, progress)
+    _write_bold_arrays(folder, layout, mask_XYZ, progress)
     columns = _write_confounds(folder, volumes, sources.confounds, config.data.bids.confounds or ())
-    if stated_offset == "auto":
-        offset_s = _measured_offset(folder, list(volumes), timeline, segments, sources, config)
-        timeline = over_film(scans, film_s, offset_s, config.split.usable_trs)
-        timeline = replace(timeline, notes=(*timeline.notes, _offset_note(offset_s, timeline.tr_s)))
-    stimulus = read_stimulus(sources, segments, timeline, config, _subrange(progress, BRAINS_SHARE, 1.0))
+    if not sources.runs and config.data.stimulus_offset_s == "auto":
+        offset_s = _measured_offset(folder, layout, config)
+        layout = layout_of_files(sources, config, offset_s)
+        layout = replace(layout, notes=(*layout.notes, _offset_note(offset_s, layout.tr_s)))
+    stimulus = _read_stimulus(layout, config, _subrange(progress, BRAINS_SHARE, 1.0))
     _write_stimulus(folder, stimulus)
     parcels = _write_parcels(folder, sources.atlas, first, mask_XYZ)
     return BuiltArrays(
-        timeline=timeline,
+        layout=layout,
         stimulus=stimulus,
         grid_XYZ=first.shape_XYZ,
         affine=first.affine,
         masked=sources.mask is not None,
         parcel_names=parcels,
-        codes={m: s.codes for m, s in config.data.features.brought().items() if s.codes is not None},
+        codes=_codes(layout),
         space_code=first.space_code,
         notes=(
             *(note.sentence for v in volumes.values() for note in v.notes),
             *_brain_mask_notes(volumes, sources.brain_masks),
-            *annotations.notes,
-            *timeline.notes,
+            *layout.notes,
+            *stimulus.notes,
             *columns,
         ),
     )
 
 
-def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float, trust: TrustTr = None) -> dict[str, Volumes]:
-    """Read every subject's headers and check that all share one grid. Raises DataError."""
-    volumes = {subject: read_headers(paths, tr_s, trust) for subject, paths in bold.items()}
-    first, *others = volumes.values()
-    for other in others:
-        check_same_grid(first, other)
-    return volumes
+def _read_stimulus(layout: Layout, config: Config, progress: Progress) -> Stimulus:
+    return read_stimuli(layout.stimuli, layout.spans, layout.n_trs, layout.tr_s, config, progress)
 
 
-def common_scans(volumes: Sequence[Volumes], scan_lengths_trs: Sequence[int] | None) -> Timeline:
-    """Return the scans that every subject has: the runs of multi-file subjects, else the stated lengths.
-
-    Raises DataError if lengths differ and no scan lengths are stated, or if these differ from the runs.
-    """
-    first = volumes[0]
-    if first.later_runs:
-        return _common_runs(volumes, scan_lengths_trs)
-    shortest = min(volumes, key=lambda v: v.n_trs)
-    longest = max(volumes, key=lambda v: v.n_trs)
-    if scan_lengths_trs is None and shortest.n_trs != longest.n_trs:
-        raise DataError(
-            f"{shortest.path.name} has {shortest.n_trs} TRs, {longest.path.name} has {longest.n_trs}.",
-            "State the scans that all share in data.scan_lengths_trs, or leave the subject out by data.subjects.",
-        )
-    return scan_timeline(shortest.n_trs, shortest.tr_s, scan_lengths_trs, shortest.path.name)
-
-
-def _common_runs(volumes: Sequence[Volumes], stated: Sequence[int] | None) -> Timeline:
-    first = volumes[0]
-    lengths = tuple(stated) if stated else first.run_lengths_trs
-    other = next((v for v in volumes if v.run_lengths_trs != lengths), None)
-    if other is not None:
-        whose = "data.scan_lengths_trs says" if stated else f"{first.path.name} has"
-        raise DataError(
-            f"The runs of {other.path.name} have {list(other.run_lengths_trs)} volumes; {whose} {list(lengths)}.",
-            "Choose runs of equal length with data.bids.runs, or leave the subject out by data.subjects.",
-        )
-    return Timeline(first.tr_s, lengths)
+def _codes(layout: Layout) -> dict[str, int]:
+    """Return modality -> codes in a book. Raises DataError if stimuli differ."""
+    codes: dict[str, int] = {}
+    for name, source in layout.stimuli.items():
+        for modality, feature in source.features.items():
+            if feature.codes is not None and codes.setdefault(modality, feature.codes) != feature.codes:
+                raise DataError(
+                    f"{name} has another number of {modality} codes than the others.", "Use the same codes."
+                )
+    return codes
 
 
 def _common_voxels(
@@ -150,17 +115,15 @@ def _common_voxels(
     return np.asarray(common)
 
 
-def _write_bold_arrays(
-    folder: Path, volumes: Mapping[str, Volumes], mask_XYZ: NDArray[np.bool_], n_trs: int, progress: Progress
-) -> None:
+def _write_bold_arrays(folder: Path, layout: Layout, mask_XYZ: NDArray[np.bool_], progress: Progress) -> None:
     (folder / "bold").mkdir()
     (folder / "reference").mkdir()
     given_mask = folder / "given_mask.npy"
     used_V = np.load(given_mask) if given_mask.is_file() else None
-    for n, (subject, subject_volumes) in enumerate(volumes.items()):
-        progress(f"reading {subject}", BRAINS_SHARE * n / len(volumes))
-        target = folder / "bold" / f"{subject}.npy"
-        reference_V = write_bold_array(target, subject_volumes, mask_XYZ, n_trs, used_V)
+    for n, (subject, volumes) in enumerate(layout.volumes.items()):
+        progress(f"reading {subject}", BRAINS_SHARE * n / len(layout.volumes))
+        n_trs = layout.stored_trs or volumes.n_trs
+        reference_V = write_bold_array(folder / "bold" / f"{subject}.npy", volumes, mask_XYZ, n_trs, used_V)
         np.save(folder / "reference" / f"{subject}.npy", reference_V)
 
 
@@ -185,20 +148,13 @@ def _brain_mask_notes(volumes: Mapping[str, Volumes], brain_masks: Mapping[str, 
     return [f"{n_runs - n_masks} of {n_runs} runs have no brain mask; those of the others are used."]
 
 
-def _measured_offset(
-    folder: Path,
-    subjects: Sequence[str],
-    timeline: Timeline,
-    segments: Sequence[Segment],
-    sources: Sources,
-    config: Config,
-) -> float:
+def _measured_offset(folder: Path, layout: Layout, config: Config) -> float:
     """Return the offset that makes the lag haemodynamic, from the lag measured at offset 0."""
-    stimulus = read_stimulus(sources, segments, timeline, config, lambda _sentence, _share: None)
-    rows = slice(timeline.first_tr, timeline.first_tr + timeline.n_trs)
-    bold = {s: np.load(folder / "bold" / f"{s}.npy", mmap_mode="r")[rows] for s in subjects}
-    features = {"video": stimulus.video_TF, "audio": stimulus.audio_TF}
-    return offset_from_lag(average_lag(features, bold, timeline.scan_lengths_trs, timeline.tr_s), timeline.tr_s)
+    stimulus = _read_stimulus(layout, config, lambda _sentence, _share: None)
+    rows = slice(layout.first_tr, layout.first_tr + layout.n_trs)
+    bold = {s: np.load(folder / "bold" / f"{s}.npy", mmap_mode="r")[rows] for s in layout.volumes}
+    lag = average_lag(stimulus.features, bold, layout.block_lengths_trs, layout.tr_s)
+    return offset_from_lag(lag, layout.tr_s)
 
 
 def _offset_note(offset_s: float, tr_s: float) -> str:
@@ -209,10 +165,13 @@ def _offset_note(offset_s: float, tr_s: float) -> str:
 
 
 def _write_stimulus(folder: Path, stimulus: Stimulus) -> None:
-    np.save(folder / "frames.npy", stimulus.frames_TKHWC)
-    np.save(folder / "video.npy", stimulus.video_TF)
-    np.save(folder / "audio.npy", stimulus.audio_TF)
-    np.save(folder / "text.npy", stimulus.text_TF)
+    if stimulus.frames_TKHWC is not None:
+        np.save(folder / "frames.npy", stimulus.frames_TKHWC)
+    for modality, features_TF in stimulus.features.items():
+        np.save(folder / f"{modality}.npy", features_TF)
+    absent = {m: ~shown_T for m, shown_T in stimulus.shown.items() if not shown_T.all()}
+    for modality, absent_T in absent.items():
+        np.save(folder / f"{modality}_shown.npy", ~absent_T)
 
 
 def _write_mask(folder: Path, mask_file: Path | None, like: Volumes, mask_XYZ: NDArray[np.bool_]) -> None:
@@ -236,8 +195,9 @@ def _write_parcels(folder: Path, atlas: Path | None, like: Volumes, mask_XYZ: ND
     return parcel_names(atlas, np.unique(parcel_V[parcel_V > 0]).tolist())
 
 
-def _check_space(folder: Path, volumes: Mapping[str, Volumes], mask_XYZ: NDArray[np.bool_], n_trs: int) -> None:
-    needed = len(volumes) * n_trs * int(mask_XYZ.sum()) * 2 + SPARE_BYTES
+def _check_space(folder: Path, layout: Layout, mask_XYZ: NDArray[np.bool_]) -> None:
+    n_trs = sum(layout.stored_trs or volumes.n_trs for volumes in layout.volumes.values())
+    needed = n_trs * int(mask_XYZ.sum()) * 2 + SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise PreflightRefused(

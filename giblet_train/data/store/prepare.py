@@ -9,6 +9,7 @@ from pathlib import Path
 
 from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.preprocessing.splits import make_split
+from giblet_train.data.readers.row_plan import Span
 from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.store.store import build_store
 from giblet_train.schema.config import Config
@@ -69,7 +70,8 @@ def prepare(request: DataRequest, progress: Progress) -> str:
     started = time.monotonic()
     path = build_store(request.config, request.data_dir, request.workdir, progress)
     manifest = read_manifest(path)
-    split = make_split(manifest.scan_lengths_trs, manifest.border_trs, request.config.split)
+    spans = [Span(*span) for span in manifest.spans]
+    split = make_split(manifest.scan_lengths_trs, manifest.border_trs, request.config.split, spans, manifest.tr_s)
     parts = f"{len(split.train)} train, {len(split.validation)} validation, {len(split.test)} test"
     lines = [
         str(path),

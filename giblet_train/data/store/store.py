@@ -19,7 +19,10 @@ from numpy.typing import NDArray
 from giblet_train import __version__
 from giblet_train.data.atomic_dir import atomic_directory
 from giblet_train.data.manifest import FILE, Manifest, read_manifest
-from giblet_train.data.readers.study_files import Progress, digests, find_sources
+from giblet_train.data.readers.row_plan import Span
+from giblet_train.data.readers.runs_table import runs_identity
+from giblet_train.data.readers.study_files import Progress, Sources, digests, find_sources
+from giblet_train.data.rows import PartialRows
 from giblet_train.data.simulation.demo_study import ATLAS, MAKER, simulate_study
 from giblet_train.data.stimulus.external import identity
 from giblet_train.data.store.build_arrays import BuiltArrays, build_arrays
@@ -35,6 +38,9 @@ CODE = (
     "readers/atlas",
     "readers/bids_events",
     "readers/nifti",
+    "readers/row_plan",
+    "readers/runs_table",
+    "readers/sidecar",
     "readers/nifti_header",
     "readers/repetition_time",
     "readers/scan_restarts",
@@ -48,6 +54,8 @@ CODE = (
     "stimulus/video",
     "store/bold_array",
     "store/build_arrays",
+    "store/layout",
+    "rows",
     "store/store",
     "study",
 )
@@ -67,7 +75,7 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
     stores = workdir / "stores"
     stores.mkdir(parents=True, exist_ok=True)
     digest = digests(sources, stores / "digests.json", progress)
-    parameters = store_parameters(config)
+    parameters = store_parameters(config, sources)
     key = store_key(digest, parameters)
     path = stores / key
     progress("waiting for the store's lock", 0.0)
@@ -86,28 +94,36 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
 def open_store(path: Path) -> Study:
     """Open the study in a store; large arrays are memory maps shared by all processes. Raises DataError."""
     manifest = read_manifest(path)
-    rows = slice(manifest.first_tr, manifest.first_tr + manifest.n_trs)
     mask_XYZ = np.load(path / "mask.npy")
     return Study(
         key=manifest.key,
         tr_s=manifest.tr_s,
         scan_lengths_trs=manifest.scan_lengths_trs,
         border_trs=manifest.border_trs,
-        features={m: _mapped(path / f"{m}.npy") for m in MODALITIES},
+        features={m: _mapped(path / f"{m}.npy") for m in MODALITIES if f"{m}.npy" in manifest.files},
+        shown={m: np.load(path / f"{m}_shown.npy") for m in MODALITIES if f"{m}_shown.npy" in manifest.files},
         codes=manifest.codes,
-        frames_TKHWC=_mapped(path / "frames.npy"),
+        frames_TKHWC=_frames(path, manifest),
         text_labels=manifest.text_labels,
-        bold={s: _mapped(path / "bold" / f"{s}.npy")[rows] for s in manifest.subjects},
+        bold={s: _rows_of(_mapped(path / "bold" / f"{s}.npy"), manifest, s) for s in manifest.subjects},
         reference={s: _mapped(path / "reference" / f"{s}.npy") for s in manifest.subjects},
         mask_XYZ=mask_XYZ,
         affine=np.array(manifest.affine),
         confounds={
-            s: _mapped(path / name)[rows] for s in manifest.subjects if (name := f"confounds/{s}.npy") in manifest.files
+            s: _rows_of(_mapped(path / name), manifest, s)[:]
+            for s in manifest.subjects
+            if (name := f"confounds/{s}.npy") in manifest.files
         },
         given_mask_V=np.load(path / "given_mask.npy") if manifest.masked else None,
         parcel_V=np.load(path / "parcels.npy") if manifest.parcel_names else None,
         parcel_names=manifest.parcel_names,
         stimulus_offset_s=manifest.stimulus_offset_s,
+        block_names=manifest.block_names,
+        spans=tuple(Span(*span) for span in manifest.spans),
+        present={
+            s: PartialRows.of(np.empty((0, 0)), ranges, manifest.n_trs).position_T >= 0
+            for s, ranges in manifest.presence.items()
+        },
         space_code=manifest.space_code,
         notes=manifest.notes,
     )
@@ -133,7 +149,7 @@ def study_folder(config: Config, data_dir: Path, workdir: Path, progress: Progre
     return folder, msgspec.structs.replace(config, data=data)
 
 
-def store_parameters(config: Config) -> dict[str, Any]:
+def store_parameters(config: Config, sources: Sources) -> dict[str, Any]:
     """Return the configuration values that decide the content of a store."""
     data, model = config.data, config.model
     return {
@@ -141,6 +157,7 @@ def store_parameters(config: Config) -> dict[str, Any]:
         "trust_tr": data.trust_tr,
         "scan_lengths_trs": data.scan_lengths_trs,
         "stimulus_offset_s": data.stimulus_offset_s,
+        "drop_first_trs": data.drop_first_trs,
         "fps": data.fps,
         "text_model": data.text_model,
         "video_height": model.video_height,
@@ -148,6 +165,11 @@ def store_parameters(config: Config) -> dict[str, Any]:
         "n_mels": model.n_mels,
         "confounds": data.bids.confounds,
         "features": {m: identity(source) for m, source in data.features.brought().items()},
+        "stimuli": {
+            name: {m: identity(source) for m, source in stimulus.features.brought().items()}
+            for name, stimulus in data.stimuli.items()
+        },
+        "runs": runs_identity(sources.runs),
         "usable_trs": config.split.usable_trs if data.simulate is None else None,
     }
 
@@ -168,13 +190,16 @@ def _code_digest() -> str:
 def _manifest(
     key: str, built: BuiltArrays, folder: Path, digest: dict[str, str], parameters: dict[str, Any], seconds: float
 ) -> Manifest:
-    timeline, stimulus = built.timeline, built.stimulus
+    layout, stimulus = built.layout, built.stimulus
     return Manifest(
         key=key,
-        tr_s=timeline.tr_s,
-        scan_lengths_trs=timeline.scan_lengths_trs,
-        first_tr=timeline.first_tr,
-        stimulus_offset_s=timeline.film_start_s,
+        tr_s=layout.tr_s,
+        scan_lengths_trs=layout.block_lengths_trs,
+        first_tr=layout.first_tr,
+        stimulus_offset_s=layout.film_start_s,
+        block_names=layout.block_names,
+        spans=tuple((s.stimulus, s.first, s.n_trs, s.start_s) for s in layout.spans),
+        presence={s: tuple(ranges) for s, ranges in layout.presence.items()},
         border_trs=stimulus.border_trs,
         text_labels=stimulus.labels,
         subjects=tuple(sorted(p.stem for p in (folder / "bold").iterdir())),
@@ -191,6 +216,19 @@ def _manifest(
         codes=dict(built.codes),
         space_code=built.space_code,
     )
+
+
+def _frames(path: Path, manifest: Manifest) -> NDArray[Any]:
+    if "frames.npy" in manifest.files:
+        return _mapped(path / "frames.npy")
+    return np.zeros((manifest.n_trs, 1, 0, 0, 3), np.uint8)
+
+
+def _rows_of(stored: NDArray[Any], manifest: Manifest, subject: str) -> NDArray[Any] | PartialRows:
+    """Return a subject's stored array on the rows of the study."""
+    if manifest.presence:
+        return PartialRows.of(stored, manifest.presence[subject], manifest.n_trs)
+    return stored[manifest.first_tr : manifest.first_tr + manifest.n_trs]
 
 
 def _mapped(path: Path) -> NDArray[Any]:

@@ -12,10 +12,10 @@ from giblet_train.data.checks.study import check_annotations, check_features, ch
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.annotation_table import Segment
-from giblet_train.data.readers.timeline import Timeline
+from giblet_train.data.readers.row_plan import Span
 from giblet_train.data.statistics.hrf import glover
 from giblet_train.data.statistics.lag import lag_table
-from giblet_train.data.stimulus.features import labels_at
+from giblet_train.data.stimulus.features import StimulusSource, labels_at
 from tests.made_study import made_config, made_study, made_volumes, write_nifti
 
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=4, shape=(6, 6, 6), lag_trs=3)
@@ -105,8 +105,9 @@ def film_of_shots(seed=0):
 
 
 def annotated(study, segments):
-    timeline = Timeline(1.5, study.scan_lengths_trs)
-    return named(check_annotations(replace(study, text_labels=labels_at(segments, timeline)), segments, timeline))
+    labels = tuple(labels_at(segments, 0.0, study.n_trs, 1.5))
+    study = replace(study, text_labels=labels, spans=(Span("film", 0, study.n_trs, 0.0),))
+    return named(check_annotations(study, {"film": StimulusSource(None, None, tuple(segments))}))
 
 
 def test_annotations_that_change_with_the_picture_are_fine():

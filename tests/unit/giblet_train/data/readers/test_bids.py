@@ -44,17 +44,17 @@ def runs_of(folder, config=FILM_TASK):
 
 
 def test_runs_are_found_in_order(folder):
-    assert runs_of(folder) == {1: [("", "1"), ("", "2")], 2: [("", "1"), ("", "2")]}
-    one = bids_runs(folder, FILM_TASK)[1][1]
+    assert runs_of(folder) == {"01": [("", "1"), ("", "2")], "02": [("", "1"), ("", "2")]}
+    one = bids_runs(folder, FILM_TASK)["01"][1]
     assert one.mask.name == "sub-01_task-film_run-2_space-MNI152NLin2009cAsym_desc-brain_mask.nii.gz"
     assert one.confounds.name == "sub-01_task-film_run-2_desc-confounds_timeseries.tsv"
-    assert runs_of(folder, BidsConfig(task="film", runs=(2,))) == {1: [("", "2")], 2: [("", "2")]}
+    assert runs_of(folder, BidsConfig(task="film", runs=(2,))) == {"01": [("", "2")], "02": [("", "2")]}
 
 
 def test_run_ten_comes_after_run_two_and_sessions_after_one_another(tmp_path):
-    for session, run in (("02", 1), ("01", 10), ("01", 2)):
+    for session, run in (("10", 1), ("2", 1), ("1", 10), ("1", 2)):
         write_run(tmp_path, 3, run, 4, session)
-    assert runs_of(tmp_path) == {3: [("01", "2"), ("01", "10"), ("02", "1")]}
+    assert runs_of(tmp_path) == {"03": [("1", "2"), ("1", "10"), ("2", "1"), ("10", "1")]}
 
 
 def test_what_is_not_there_is_said_with_what_is(folder, tmp_path):
@@ -74,20 +74,44 @@ def test_subjects_with_other_runs_and_doubled_runs_are_refused(tmp_path):
     write_run(tmp_path, 2, 1, 4)
     with pytest.raises(DataError, match="sub-02 has run 1, sub-01 has run 1, run 2"):
         bids_runs(tmp_path, FILM_TASK)
-    assert set(bids_runs(tmp_path, BidsConfig(task="film", runs=(1,)))) == {1, 2}
+    assert set(bids_runs(tmp_path, BidsConfig(task="film", runs=(1,)))) == {"01", "02"}
     bold = next((tmp_path / "sub-02" / "func").glob("*_bold.nii.gz"))
     shutil.copy(bold, bold.with_name(bold.name.replace("_desc-preproc", "_res-2_desc-preproc")))
-    with pytest.raises(DataError, match="sub-02 has two files of the same run"):
+    with pytest.raises(DataError, match="sub-02 has two files of the same run") as error:
         bids_runs(tmp_path, BidsConfig(task="film", runs=(1,)))
+    assert "data.bids.filters: {res: " in error.value.remedy
+    chosen = bids_runs(tmp_path, BidsConfig(task="film", runs=(1,), filters={"res": 2}), ["02"])
+    assert "_res-2_" in chosen["02"][0].bold.name
+    plain = bids_runs(tmp_path, BidsConfig(task="film", runs=(1,), filters={"res": None}))
+    assert not any("_res-" in run.bold.name for runs in plain.values() for run in runs)
 
 
-def test_a_label_that_is_no_number_is_refused(tmp_path):
+def test_subjects_who_are_not_requested_are_not_looked_at(tmp_path):
     write_run(tmp_path, 1, 1, 4)
-    func = tmp_path / "sub-anna" / "func"
-    func.mkdir(parents=True)
-    (func / "sub-anna_task-film_run-1_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz").touch()
-    with pytest.raises(DataError, match="subject 'anna' is no number"):
-        bids_runs(tmp_path, FILM_TASK)
+    write_run(tmp_path, 1, 2, 4)
+    write_run(tmp_path, 2, 1, 4)
+    for label in ("pilot", "NDARAB123"):
+        func = tmp_path / f"sub-{label}" / "func"
+        func.mkdir(parents=True)
+        (func / f"sub-{label}_task-film_run-1_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz").touch()
+    assert list(bids_runs(tmp_path, FILM_TASK, [1])) == ["01"]
+    assert list(bids_runs(tmp_path, FILM_TASK, ["02", "pilot", "NDARAB123"])) == ["02", "NDARAB123", "pilot"]
+    with pytest.raises(DataError, match="asks for anna, but .* exists only for 01, 02, NDARAB123, pilot"):
+        bids_runs(tmp_path, FILM_TASK, ["anna"])
+
+
+def test_several_tasks_and_other_derivatives_are_chosen_by_entities(tmp_path):
+    write_run(tmp_path, 1, 1, 4)
+    func = tmp_path / "sub-01" / "func"
+    bold = next(func.glob("*_bold.nii.gz"))
+    shutil.copy(bold, func / bold.name.replace("task-film", "task-story"))
+    shutil.copy(bold, func / bold.name.replace("desc-preproc", "desc-denoised"))
+    both = bids_runs(tmp_path, BidsConfig(task=("story", "film")))["01"]
+    assert [run.task for run in both] == ["film", "story"]
+    denoised = bids_runs(tmp_path, BidsConfig(task="film", filters={"desc": "denoised"}))["01"]
+    assert [run.bold.name for run in denoised] == [bold.name.replace("desc-preproc", "desc-denoised")]
+    with pytest.raises(DataError, match=r"unknown entity 'resolution'"):
+        bids_runs(tmp_path, BidsConfig(task="film", filters={"resolution": 2}))
 
 
 def test_the_configuration_needs_a_task_and_the_layout():
@@ -106,7 +130,7 @@ def test_every_file_is_part_of_the_key(folder, config):
 
 
 def test_runs_are_read_as_one_series(folder):
-    paths = [run.bold for run in bids_runs(folder, FILM_TASK)[1]]
+    paths = [run.bold for run in bids_runs(folder, FILM_TASK)["01"]]
     volumes = read_headers(paths, 1.5)
     mask = nonzero_voxels(volumes)
     each = [np.concatenate([b for _, b in stream(read_header(path, 1.5), mask)]) for path in paths]
@@ -119,7 +143,7 @@ def test_runs_are_read_as_one_series(folder):
 def test_the_store_holds_runs_as_scans_inside_the_brain_masks(study, folder):
     assert study.scan_lengths_trs == RUN_TRS
     runs = bids_runs(folder, FILM_TASK)
-    volumes = read_headers([run.bold for run in runs[1]], 1.5)
+    volumes = read_headers([run.bold for run in runs["01"]], 1.5)
     masks = [read_mask(run.mask, volumes) for subject in runs.values() for run in subject]
     np.testing.assert_array_equal(study.mask_XYZ, np.logical_and.reduce(masks))
     raw = np.concatenate([b for _, b in stream(volumes, study.mask_XYZ)])

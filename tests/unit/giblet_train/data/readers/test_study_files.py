@@ -31,7 +31,7 @@ def test_all_subjects_in_the_order_of_their_numbers(folder):
 
 def test_chosen_subjects(folder):
     assert list(find_sources(config(subjects=[10, 1]), folder).bold) == ["sub-01", "sub-10"]
-    with pytest.raises(DataError, match=r"asks for 3, 4.*exists only for 1, 2, 10"):
+    with pytest.raises(DataError, match=r"asks for 3, 4.*exists only for 01, 02, 10"):
         find_sources(config(subjects=[1, 3, 4]), folder)
 
 
@@ -48,7 +48,7 @@ def test_the_labs_pattern_and_a_folder_per_subject(tmp_path):
 
 def test_two_files_of_one_subject_are_refused(folder):
     (folder / "bold" / "sub-1.nii.gz").write_text("")
-    with pytest.raises(DataError, match=r"sub-01\.nii\.gz and sub-1\.nii\.gz both are subject 1"):
+    with pytest.raises(DataError, match=r"sub-01\.nii\.gz and sub-1\.nii\.gz both are subject 01"):
         find_sources(config(), folder)
 
 

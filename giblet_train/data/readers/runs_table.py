@@ -1,0 +1,190 @@
+"""Read the table of runs: which scan of whom shows which stimulus from when to when.
+
+A tab-separated file with one row per presentation: `subject`, `bold`, and optionally `session`, `task`, `run`,
+`stimulus`, `scan_onset_s`, `stimulus_start_s`, `duration_s`. An empty cell, `.` or `n/a` is a missing value. Rows
+with the same `bold` describe several presentations within one run.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from giblet_train.schema.config import nearest
+from giblet_train.schema.errors import DataError
+
+NEEDED = ("subject", "bold")
+COLUMNS = (
+    *("subject", "session", "task", "run", "bold", "stimulus"),
+    *("scan_onset_s", "stimulus_start_s", "duration_s"),
+)
+MISSING = ("", ".", "n/a")
+
+
+@dataclass(frozen=True)
+class Presentation:
+    """A stretch of a stimulus shown during a run."""
+
+    stimulus: str
+    onset_s: float
+    """Second of the scan at which the stimulus is at start_s; negative if the stimulus began before the scan."""
+    start_s: float = 0.0
+    """Second of the stimulus shown at onset_s."""
+    duration_s: float | None = None
+    """Length of the stretch; None up to the end of stimulus or scan, or the next presentation."""
+    row: int = 0
+    """Line of the table."""
+
+
+@dataclass(frozen=True)
+class RunEntry:
+    """One continuous scan of one subject."""
+
+    subject: str
+    """Label with prefix, such as `sub-01`."""
+    bold: Path
+    session: str = ""
+    task: str = ""
+    run: str = ""
+    presentations: tuple[Presentation, ...] = ()
+    """In order of onset; empty for a run without a stimulus."""
+    row: int = 0
+    """First line of the run in the table."""
+
+    @property
+    def name(self) -> str:
+        """Return the run's name for messages, such as `sub-01 task-film run-2`."""
+        parts = (("ses", self.session), ("task", self.task), ("run", self.run))
+        return " ".join([self.subject, *(f"{key}-{value}" for key, value in parts if value)])
+
+
+def read_runs_table(path: Path, folder: Path, stimuli: Sequence[str]) -> tuple[RunEntry, ...]:
+    """Read the runs of a table, in its order.
+
+    Raises DataError with the row for a missing column, an unknown stimulus, a time that is not a number, a file of two
+    subjects, duplicate rows, and presentations that begin at the same time. All missing files are named at once.
+
+    Args:
+        folder: Base of the paths in the table.
+        stimuli: Names that the configuration defines.
+    """
+    rows = _read_cells(path)
+    runs: dict[str, RunEntry] = {}
+    rows_before: dict[tuple[str, ...], int] = {}
+    for number, cells in rows:
+        content = tuple(cells[column] for column in COLUMNS)
+        if content in rows_before:
+            raise DataError(f"{path}, row {number} repeats row {rows_before[content]}.", "Delete one of them.")
+        rows_before[content] = number
+        entry = _entry(path, number, cells, folder, stimuli)
+        first = runs.setdefault(cells["bold"], entry)
+        if first is entry:
+            continue
+        if first.subject != entry.subject:
+            raise DataError(
+                f"{path}, row {number}: {cells['bold']} is already a run of {first.subject}, in row {first.row}.",
+                "Give each run its own file.",
+            )
+        merged = tuple(sorted((*first.presentations, *entry.presentations), key=lambda p: p.onset_s))
+        runs[cells["bold"]] = RunEntry(
+            first.subject, first.bold, first.session, first.task, first.run, merged, first.row
+        )
+    _check_files(path, runs.values())
+    return tuple(runs.values())
+
+
+def format_runs_table(runs: Sequence[RunEntry], folder: Path) -> str:
+    """Return the table as text, with paths relative to `folder` where they are below it."""
+    lines = ["\t".join(COLUMNS)]
+    for run in runs:
+        bold = run.bold.relative_to(folder) if run.bold.is_relative_to(folder) else run.bold
+        for shown in run.presentations or (None,):
+            times = (shown.onset_s, shown.start_s, shown.duration_s) if shown else (None, None, None)
+            cells = [run.subject.removeprefix("sub-"), run.session, run.task, run.run, str(bold)]
+            cells += [shown.stimulus if shown else "", *("" if t is None else f"{t:g}" for t in times)]
+            lines.append("\t".join(cell or "." for cell in cells))
+    return "\n".join(lines) + "\n"
+
+
+def runs_identity(runs: Sequence[RunEntry]) -> list[list[object]]:
+    """Return all of the runs but their paths, which a store does not depend on."""
+    return [
+        [run.subject, *((p.stimulus, p.onset_s, p.start_s, p.duration_s) for p in run.presentations)] for run in runs
+    ]
+
+
+def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
+    """Return line number and cells of each row; missing values are empty."""
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path} cannot be read: {error}.", "Set data.runs to a .tsv file.") from None
+    lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
+    table = list(csv.reader((line for _, line in lines), delimiter="\t"))
+    header = [cell.strip() for cell in table[0]] if table else []
+    missing = [name for name in NEEDED if name not in header]
+    unknown = [name for name in header if name not in COLUMNS]
+    if missing or unknown:
+        known = "; ".join(f"{name!r} is unknown{nearest(name, list(COLUMNS))}" for name in unknown)
+        lacking = f"has no column {', '.join(missing)}" if missing else ""
+        raise DataError(
+            f"{path}: the table {lacking}{'; ' if missing and unknown else ''}{known}.",
+            f"Its columns, separated by tabs, are {', '.join(COLUMNS)}.",
+        )
+    if len(table) < 2:
+        raise DataError(f"{path} has no run.", "Add a row for each run.")
+    rows = []
+    for (number, _), values in zip(lines[1:], table[1:], strict=True):
+        cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, (v.strip() for v in values), strict=False))
+        rows.append((number, {name: "" if value in MISSING else value for name, value in cells.items()}))
+    return rows
+
+
+def _entry(path: Path, number: int, cells: Mapping[str, str], folder: Path, stimuli: Sequence[str]) -> RunEntry:
+    where = f"{path}, row {number}"
+    for name in NEEDED:
+        if not cells[name]:
+            raise DataError(f"{where} has no {name}.", "Fill the cell.")
+    presentations: tuple[Presentation, ...] = ()
+    if cells["stimulus"]:
+        if cells["stimulus"] not in stimuli:
+            raise DataError(
+                f"{where}: stimulus {cells['stimulus']!r} is unknown{nearest(cells['stimulus'], list(stimuli)) or '.'}",
+                f"Define it in data.stimuli, which has {', '.join(stimuli) or 'none'}.",
+            )
+        onset_s, start_s = (_number(where, cells, name) or 0.0 for name in ("scan_onset_s", "stimulus_start_s"))
+        duration_s = _number(where, cells, "duration_s")
+        if start_s < 0 or (duration_s is not None and duration_s <= 0):
+            raise DataError(f"{where}: stimulus_start_s must be at least 0, duration_s above 0.", "Correct the row.")
+        presentations = (Presentation(cells["stimulus"], onset_s, start_s, duration_s, number),)
+    return RunEntry(
+        subject="sub-" + cells["subject"].removeprefix("sub-"),
+        bold=folder / cells["bold"],
+        session=cells["session"],
+        task=cells["task"],
+        run=cells["run"],
+        presentations=presentations,
+        row=number,
+    )
+
+
+def _number(where: str, cells: Mapping[str, str], name: str) -> float | None:
+    if not cells[name]:
+        return None
+    try:
+        return float(cells[name])
+    except ValueError:
+        raise DataError(f"{where}: {name} is {cells[name]!r}, which is not a number.", "Give seconds.") from None
+
+
+def _check_files(path: Path, runs: Iterable[RunEntry]) -> None:
+    missing = [run for run in runs if not run.bold.exists()]
+    if missing:
+        names = "; ".join(f"row {run.row}: {run.bold}" for run in missing)
+        fetch = any(run.bold.is_symlink() for run in missing)
+        raise DataError(
+            f"{path}: {len(missing)} files do not exist: {names}.",
+            "Fetch them, for a datalad dataset with datalad get." if fetch else "Correct the paths or data.data_dir.",
+        )

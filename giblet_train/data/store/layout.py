@@ -1,0 +1,204 @@
+"""Lay the files of a study on rows: from the short form of the configuration, or from a table of runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.readers.annotations import check_unit, read_annotations, read_runs
+from giblet_train.data.readers.nifti_header import Volumes, check_same_grid, read_header, read_headers
+from giblet_train.data.readers.repetition_time import TrustTr
+from giblet_train.data.readers.row_plan import Piece, Span, plan_rows
+from giblet_train.data.readers.study_files import Sources
+from giblet_train.data.readers.timeline import Timeline, over_film, scan_timeline
+from giblet_train.data.stimulus.features import StimulusSource
+from giblet_train.data.stimulus.video import film_seconds
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import DataError
+
+FILM = "film"
+"""Name of the stimulus in the short form."""
+
+Ranges = tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Rows of a store and the volumes that fill them."""
+
+    volumes: Mapping[str, Volumes]
+    """Subject -> its volumes, in the order of rows."""
+    stored_trs: int | None
+    """Volumes of each subject to store; None for all."""
+    first_tr: int
+    """First stored volume that is a row."""
+    tr_s: float
+    block_names: tuple[str, ...]
+    block_lengths_trs: tuple[int, ...]
+    spans: tuple[Span, ...]
+    stimuli: Mapping[str, StimulusSource]
+    presence: Mapping[str, Ranges] = field(default_factory=dict)
+    """Subject -> row ranges that its volumes fill; empty if every subject fills all rows."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def n_trs(self) -> int:
+        """T: rows of the study."""
+        return sum(self.block_lengths_trs)
+
+    @property
+    def film_start_s(self) -> float:
+        """Return the second of the first stimulus at the first row."""
+        return self.spans[0].start_s - self.spans[0].first * self.tr_s
+
+
+def layout_of_files(sources: Sources, config: Config, offset_s: float | None = None) -> Layout:
+    """Lay one film and the scans that all subjects share on rows.
+
+    Raises DataError if the files do not fit each other.
+
+    Args:
+        offset_s: Measured offset; None for the configured one, or 0 with all volumes stored if that is `auto`.
+    """
+    data = config.data
+    volumes = read_subjects(sources.bold, data.tr, data.trust_tr)
+    scans = common_scans(list(volumes.values()), data.scan_lengths_trs)
+    film_s = _stimulus_seconds(sources.film, ())
+    annotations = read_runs(sources.annotations, scans.tr_s, scans.scan_lengths_trs) if sources.annotations else None
+    segments = annotations.segments if annotations else ()
+    if segments:
+        check_unit(segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
+    stated = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
+    timeline = over_film(scans, film_s, stated if offset_s is None else offset_s, config.split.usable_trs)
+    source = StimulusSource(sources.film, None, segments, data.features.brought(), sources.features)
+    return Layout(
+        volumes=volumes,
+        stored_trs=scans.n_trs if data.stimulus_offset_s == "auto" else timeline.first_tr + timeline.n_trs,
+        first_tr=timeline.first_tr,
+        tr_s=timeline.tr_s,
+        block_names=tuple(f"scan {n}" for n in range(1, len(timeline.scan_lengths_trs) + 1)),
+        block_lengths_trs=timeline.scan_lengths_trs,
+        spans=(Span(FILM, 0, timeline.n_trs, timeline.film_start_s),),
+        stimuli={FILM: source},
+        notes=(*(annotations.notes if annotations else ()), *timeline.notes),
+    )
+
+
+def layout_of_table(sources: Sources, config: Config) -> Layout:
+    """Lay the runs of a table on rows. Raises DataError as `plan_rows` does, and for files that do not fit."""
+    data = config.data
+    headers = {str(run.bold): read_header(run.bold, data.tr, data.trust_tr) for run in sources.runs}
+    first, *others = headers.values()
+    for other in others:
+        check_same_grid(first, other)
+    stimuli, notes = read_stimulus_sources(sources, config)
+    seconds = {name: _stimulus_seconds(s.film or s.sound, s.segments) for name, s in stimuli.items()}
+    lengths = {path: v.n_trs for path, v in headers.items()}
+    plan = plan_rows(sources.runs, lengths, seconds, data.tr, data.drop_first_trs)
+    presence = {s: tuple((p.first_row, p.first_row + p.n_trs) for p in pieces) for s, pieces in plan.pieces.items()}
+    complete = all(_n_rows(ranges) == sum(plan.block_lengths_trs) for ranges in presence.values())
+    return Layout(
+        volumes={s: _volumes_of(pieces, headers) for s, pieces in plan.pieces.items()},
+        stored_trs=None,
+        first_tr=0,
+        tr_s=data.tr,
+        block_names=plan.block_names,
+        block_lengths_trs=plan.block_lengths_trs,
+        spans=plan.spans,
+        stimuli=stimuli,
+        presence={} if complete else presence,
+        notes=(*notes, *plan.notes),
+    )
+
+
+def annotated_stimuli(sources: Sources, config: Config, scan_lengths_trs: Sequence[int]) -> dict[str, StimulusSource]:
+    """Return the stimuli with their annotations. Raises DataError."""
+    if sources.runs:
+        return read_stimulus_sources(sources, config)[0]
+    lengths = config.data.scan_lengths_trs or scan_lengths_trs
+    segments = read_runs(sources.annotations, config.data.tr, lengths).segments if sources.annotations else ()
+    return {FILM: StimulusSource(sources.film, None, segments)}
+
+
+def read_stimulus_sources(sources: Sources, config: Config) -> tuple[dict[str, StimulusSource], tuple[str, ...]]:
+    """Read the annotations of each stimulus of `data.stimuli`. Returns the stimuli and notes. Raises DataError."""
+    stimuli: dict[str, StimulusSource] = {}
+    notes: list[str] = []
+    for name, files in sources.stimuli.items():
+        segments: tuple[Segment, ...] = ()
+        if files.annotations is not None:
+            annotations = read_annotations(files.annotations, config.data.tr)
+            segments = annotations.segments
+            notes += annotations.notes
+        source = StimulusSource(files.film, files.sound, segments, files.features, files.feature_files)
+        seconds = _stimulus_seconds(source.film or source.sound, segments)
+        if segments:
+            check_unit(segments, seconds, seconds, f"data.stimuli.{name}.annotations")
+        stimuli[name] = source
+    return stimuli, tuple(notes)
+
+
+def _stimulus_seconds(media: Path | None, segments: Sequence[Segment]) -> float:
+    """Return the duration of a film or sound; without either, the end of the last annotation."""
+    if media is not None:
+        return film_seconds(media)
+    return max((segment.end_s for segment in segments), default=0.0)
+
+
+def _volumes_of(pieces: Sequence[Piece], headers: Mapping[str, Volumes]) -> Volumes:
+    """Return the volumes of all pieces as one series."""
+    parts = [headers[str(piece.run.bold)].part(piece.first_volume, piece.n_trs) for piece in pieces]
+    if len(parts) == 1:
+        return parts[0]
+    return replace(
+        parts[0],
+        n_trs=sum(part.n_trs for part in parts),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        later_runs=tuple(parts[1:]),
+    )
+
+
+def _n_rows(ranges: Ranges) -> int:
+    return sum(stop - first for first, stop in ranges)
+
+
+def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float, trust: TrustTr = None) -> dict[str, Volumes]:
+    """Read every subject's headers and check that all share one grid. Raises DataError."""
+    volumes = {subject: read_headers(paths, tr_s, trust) for subject, paths in bold.items()}
+    first, *others = volumes.values()
+    for other in others:
+        check_same_grid(first, other)
+    return volumes
+
+
+def common_scans(volumes: Sequence[Volumes], scan_lengths_trs: Sequence[int] | None) -> Timeline:
+    """Return the scans that every subject has: the runs of multi-file subjects, else the stated lengths.
+
+    Raises DataError if lengths differ and no scan lengths are stated, or if these differ from the runs.
+    """
+    first = volumes[0]
+    if first.later_runs:
+        return _common_runs(volumes, scan_lengths_trs)
+    shortest = min(volumes, key=lambda v: v.n_trs)
+    longest = max(volumes, key=lambda v: v.n_trs)
+    if scan_lengths_trs is None and shortest.n_trs != longest.n_trs:
+        raise DataError(
+            f"{shortest.path.name} has {shortest.n_trs} TRs, {longest.path.name} has {longest.n_trs}.",
+            "State the scans that all share in data.scan_lengths_trs, or leave the subject out by data.subjects.",
+        )
+    return scan_timeline(shortest.n_trs, shortest.tr_s, scan_lengths_trs, shortest.path.name)
+
+
+def _common_runs(volumes: Sequence[Volumes], stated: Sequence[int] | None) -> Timeline:
+    first = volumes[0]
+    lengths = tuple(stated) if stated else first.run_lengths_trs
+    other = next((v for v in volumes if v.run_lengths_trs != lengths), None)
+    if other is not None:
+        whose = "data.scan_lengths_trs says" if stated else f"{first.path.name} has"
+        raise DataError(
+            f"The runs of {other.path.name} have {list(other.run_lengths_trs)} volumes; {whose} {list(lengths)}.",
+            "Choose runs of equal length with data.bids.runs, or leave the subject out by data.subjects.",
+        )
+    return Timeline(first.tr_s, lengths)

@@ -1,0 +1,155 @@
+"""A study with a table of runs, from its files to training: different films, crops, missing runs, text labels."""
+
+import nibabel
+import numpy as np
+import pytest
+
+from giblet_train.components.build import TrainingSetup
+from giblet_train.data.checks.run_checks import check_study
+from giblet_train.data.readers.study_files import find_sources
+from giblet_train.data.store.prepare import DataRequest
+from giblet_train.data.store.store import build_store, open_store
+from giblet_train.evaluation.evaluator import Evaluator
+from giblet_train.schema.errors import DataError
+from giblet_train.training.load_split import load_split
+from tests.engine_study import ALONE
+from tests.made_study import made_config
+from tests.table_study import DATA, FILM_TRS, FIXATION_TRS, RUNS, STIMULI, TR_S, write_study
+
+SPLIT = {"gap_trs": 8, "n_folds": 4, "validation_trs": 12}
+MODEL = {"width": 16, "n_layers": 1, "bottleneck_dim": 6, "window_trs": 40, "video_height": 18, "video_width": 32}
+
+
+def quiet(*_):
+    pass
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_study(tmp_path_factory.mktemp("table") / "study")
+
+
+def config(data=None, split=None, **changes):
+    return made_config(
+        data={"data_dir": "study", **DATA, **(data or {})},
+        split=SPLIT | (split or {}),
+        model=MODEL,
+        threads=1,
+        **changes,
+    )
+
+
+@pytest.fixture(scope="module")
+def study(folder):
+    return open_store(build_store(config(), folder, folder.parent, quiet))
+
+
+def test_rows_are_those_of_the_films(study):
+    assert study.block_names == ("a", "b")
+    assert study.scan_lengths_trs == (FILM_TRS["a"], FILM_TRS["b"])
+    assert study.subjects == ("sub-01", "sub-02", "sub-pixar4", "sub-sid03")
+    rows = {s: int(study.present_T(s).sum()) for s in study.subjects}
+    assert rows == {"sub-01": 280, "sub-02": 272, "sub-pixar4": 130, "sub-sid03": 130}
+
+
+@pytest.mark.parametrize("run", RUNS, ids=lambda run: "-".join(map(str, run[:2])))
+def test_each_row_holds_the_volume_that_showed_its_second(folder, study, run):
+    subject, film, onset, cut = run
+    volumes = np.asarray(nibabel.load(folder / "bold" / f"{subject}_{film}.nii.gz").dataobj)
+    span = next(s for s in study.spans if s.stimulus == film)
+    stored = study.bold[f"sub-{subject}"][:] + study.reference[f"sub-{subject}"]
+    for second_s in (15.0, 60.0, 90.0):
+        row = span.first + round((second_s - span.start_s) / TR_S)
+        volume = round(second_s / TR_S) + onset
+        if not study.present_T(f"sub-{subject}")[row]:
+            assert volume >= volumes.shape[3] - cut or volume < 0
+            continue
+        np.testing.assert_allclose(stored[row], volumes[..., volume].ravel(), atol=0.1)
+
+
+def test_features_are_those_of_each_films_own_seconds(folder, study):
+    alone = open_store(build_store(config({"subjects": ["pixar4"]}), folder, folder.parent, quiet))
+    assert alone.block_names == ("b",)
+    for modality in ("video", "audio"):
+        np.testing.assert_array_equal(study.features[modality][FILM_TRS["a"] :], alone.features[modality])
+
+
+def test_a_split_by_stimulus_leaves_one_film_out(folder):
+    data = load_split(config(split={"kind": "stimuli", "fold": 1}), folder.parent, quiet)
+    assert data.split.test.tolist() == list(range(150, 280))
+    assert data.split.train.max() < 150
+    assert "sub-pixar4" not in data.subjects
+    assert any("sub-pixar4 has 0 training TRs" in note for note in data.notes)
+
+
+def test_z_scores_and_correlations_use_the_rows_that_each_subject_has(folder):
+    data = load_split(config(split={"fold": 1}), folder.parent, quiet)
+    for subject in data.subjects:
+        own = data.rows_of(subject, data.split.train)
+        bold_TV = data.bold[subject]
+        assert not bold_TV[~data.present[subject]].any()
+        assert np.abs(bold_TV[own].mean(axis=0)).max() < 0.3
+    pairs, weights = [], []
+    for a, b in [("sub-01", "sub-02"), ("sub-01", "sub-sid03"), ("sub-02", "sub-pixar4"), ("sub-01", "sub-pixar4"),
+                 ("sub-02", "sub-sid03")]:  # fmt: skip
+        shared = [t for t in data.split.train if data.present[a][t] and data.present[b][t]]
+        pairs.append((data.bold[a][shared] * data.bold[b][shared]).sum(axis=0))
+        weights.append(len(shared))
+    np.testing.assert_allclose(data.isc_V, np.sum(pairs, axis=0) / np.sum(weights), atol=1e-4)
+    driven_V = data.voxels_V < data.study.n_voxels // 2
+    assert data.isc_V[driven_V].mean() > 0.3
+    assert abs(data.isc_V[~driven_V].mean()) < 0.1
+
+
+def test_it_trains_and_is_evaluated(folder):
+    data = load_split(config(split={"fold": 1}), folder.parent, quiet)
+    setup = TrainingSetup.build(config(split={"fold": 1}), data, ALONE)
+    assert setup.config.model.compress == "per_subject"
+    evaluator = Evaluator.of(setup, data)
+    first = evaluator.initial_loss(setup.learner.model)
+    assert first == pytest.approx(dict.fromkeys(first, 1.0), abs=2e-3)
+    for step in range(3):
+        setup.learner.step(step, {})
+    figures = evaluator.evaluation(setup.learner.model, lambda: None)["encoding"]
+    assert figures["r_responsive"] > 0.2
+    assert abs(figures["r_null"]) < 0.15
+    assert figures["isc_test"] > 0.2
+
+
+def test_the_check_accepts_it(folder):
+    findings = check_study(DataRequest(config(), folder.parent), quiet).findings
+    assert {f.finding for f in findings} <= {"units_differ", "converted", "lag_no_answer"}
+
+
+@pytest.mark.parametrize(
+    ("subject", "film", "onset", "named"),
+    [("02", "a", 0, "sub-02"), ("pixar4", "b", 14, "sub-pixar4")],
+    ids=["a crop that is not stated", "a late run"],
+)
+def test_the_check_names_a_run_with_a_wrong_onset(folder, tmp_path, subject, film, onset, named):
+    """One run of one subject has an onset that its brain contradicts; nobody else is accused."""
+    for path in folder.iterdir():
+        (tmp_path / "study").mkdir(exist_ok=True)
+        (tmp_path / "study" / path.name).symlink_to(path)
+    (tmp_path / "study" / "runs.tsv").unlink()
+    text = (folder / "runs.tsv").read_text().splitlines()
+    lines = [f"{line.rsplit(chr(9), 1)[0]}\t{onset * TR_S}" if f"/{subject}_{film}" in line else line for line in text]
+    (tmp_path / "study" / "runs.tsv").write_text("\n".join(lines))
+    findings = check_study(DataRequest(config(), tmp_path), quiet).findings
+    assert {f.subject for f in findings if f.severity == "error"} == {named}
+
+
+def test_all_missing_files_are_named_at_once(folder):
+    stimuli = {**STIMULI, "a": {"video": "no.mp4", "annotations": "none.csv"}}
+    with pytest.raises(DataError, match=r"2 files are missing\. .*no\.mp4.*none\.csv"):
+        find_sources(config({"stimuli": stimuli}), folder)
+
+
+def test_dropped_volumes_leave_the_clock(folder, study):
+    dropped = open_store(build_store(config({"drop_first_trs": 10}), folder, folder.parent, quiet))
+    first = dropped.present_T("sub-pixar4").argmax()
+    assert dropped.spans[1].start_s + (first - dropped.spans[1].first) * TR_S == 15.0
+    own = dropped.bold["sub-pixar4"][first] + dropped.reference["sub-pixar4"]
+    whole = study.bold["sub-pixar4"][160] + study.reference["sub-pixar4"]
+    np.testing.assert_allclose(own, whole, atol=0.1)
+    assert FIXATION_TRS < 10
