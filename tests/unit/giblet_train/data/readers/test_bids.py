@@ -96,7 +96,7 @@ def test_subjects_who_are_not_requested_are_not_looked_at(tmp_path):
         (func / f"sub-{label}_task-film_run-1_space-MNI152NLin2009cAsym_desc-preproc_bold.nii.gz").touch()
     assert list(bids_runs(tmp_path, FILM_TASK, [1])) == ["01"]
     assert list(bids_runs(tmp_path, FILM_TASK, ["02", "pilot", "NDARAB123"])) == ["02", "NDARAB123", "pilot"]
-    with pytest.raises(DataError, match="asks for anna, but .* exists only for 01, 02, NDARAB123, pilot"):
+    with pytest.raises(DataError, match=r"asks for anna, but .* exists only for 01, 02, NDARAB123, pilot"):
         bids_runs(tmp_path, FILM_TASK, ["anna"])
 
 
