@@ -162,6 +162,10 @@ def _notes(study: Study, brains: FittedBrains, config: Config) -> tuple[str, ...
             "data.normalize_fmri is false: the fMRI keeps the scanner's units, which differ between subjects; "
             "the subject with the largest units will dominate the loss."
         )
-    if brains.shared is None:
-        notes.append("No two subjects share training TRs: without inter-subject correlation every voxel is responsive.")
+    if brains.shared is None and len(study.subjects) == 1:
+        notes.append("One subject has no inter-subject correlation: every voxel counts as responsive.")
+    elif brains.shared is None:
+        notes.append(
+            "No two subjects share training TRs, so there is no inter-subject correlation: every voxel counts."
+        )
     return tuple(notes)

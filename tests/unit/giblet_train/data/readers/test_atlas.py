@@ -48,7 +48,7 @@ def test_what_is_no_atlas_is_refused(tmp_path, volumes):
     twice.with_name("twice.tsv").write_text("number\tname\n1\tV1\n")
     with pytest.raises(DataError, match="no table of parcels"):
         parcel_names(twice, [1])
-    with pytest.raises(ConfigError, match=r"data\.mask: atlas keeps the voxels of data\.atlas"):
+    with pytest.raises(ConfigError, match=r"data\.mask: atlas uses the voxels of data\.atlas"):
         made_config(data={"mask": "atlas"})
 
 
