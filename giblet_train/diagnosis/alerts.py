@@ -1,4 +1,4 @@
-"""Turn successive diagnoses into alerts, and combine them with people's responses. Pure.
+"""Turn successive diagnoses into alerts. Pure; `alert_responses` combines them with people's responses.
 
 An alert is raised after several checks that find a cause (one for a certain cause), and cleared after several checks
 without it.
@@ -14,7 +14,7 @@ from giblet_train.diagnosis.diagnose import Diagnosis
 from giblet_train.diagnosis.rules.case import Finding
 from giblet_train.diagnosis.rules.registry import RULES
 from giblet_train.schema.config import WatchConfig
-from giblet_train.schema.records import Alert, AlertResponse
+from giblet_train.schema.records import Alert
 
 CERTAIN = 0.95
 """Confidence from which one check is enough."""
@@ -78,28 +78,6 @@ def update(
         ),
         alerts,
     )
-
-
-def silenced_by(alert: Alert, answers: Sequence[AlertResponse], now: float) -> AlertResponse | None:
-    """Return the response that silences an alert now, if any.
-
-    It is the last response to that name, unless it acknowledged an earlier alert or its snooze has ended. now: seconds
-    since 1970 on the node's clock.
-    """
-    last = next((answer for answer in reversed(answers) if answer.name == alert.name), None)
-    if last is None or (last.alert != alert.seq if last.until is None else last.until <= now):
-        return None
-    return last
-
-
-def active_alerts(alerts: Sequence[Alert]) -> list[Alert]:
-    """Return alerts that were raised and not cleared since, newest first."""
-    return sorted(restore_state(alerts).raised.values(), key=lambda alert: (-alert.at, -alert.seq))
-
-
-def open_alerts(alerts: Sequence[Alert], answers: Sequence[AlertResponse], now: float) -> list[Alert]:
-    """Return active alerts that nobody has acknowledged or snoozed, newest first."""
-    return [alert for alert in active_alerts(alerts) if silenced_by(alert, answers, now) is None]
 
 
 def _raised(cause: Finding, step: int, at: float) -> Alert:

@@ -8,7 +8,7 @@ from statistics import median
 from typing import Any
 
 from giblet_train.diagnosis.criterion_verdict import COMPLETED, CriterionVerdict, RunMetrics, Status
-from giblet_train.diagnosis.rules.case import LEARNT_BEYOND, format_loss, initial_total
+from giblet_train.diagnosis.run_start import LEARNT_BEYOND, format_loss, initial_total
 from giblet_train.schema.config import COMPONENTS, MODALITIES, Criterion
 from giblet_train.schema.records import EpochMetric, StepMetric
 

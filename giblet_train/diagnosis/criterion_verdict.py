@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from giblet_train.diagnosis.rules.case import newest_plan
+from giblet_train.diagnosis.run_start import newest_plan
 from giblet_train.schema.config import Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric

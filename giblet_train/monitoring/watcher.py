@@ -17,6 +17,7 @@ from pathlib import Path
 import msgspec
 
 from giblet_train.diagnosis import alerts as alerting
+from giblet_train.diagnosis.alert_responses import silenced_by
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_reader.log_files import read_file
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
@@ -115,12 +116,12 @@ class Watcher:
         """Pass new alerts to the lab's own command, and alerts whose snooze has ended; snoozed ones are left out."""
         command, now = self.config.watch.notify, time.time()
         answers = decode_lines(_lines(self.run_dir.answers), AlertResponse)
-        silent = {a.name for a in self.watched.raised.values() if alerting.silenced_by(a, answers, now)}
+        silent = {a.name for a in self.watched.raised.values() if silenced_by(a, answers, now)}
         woken = [self.watched.raised[name] for name in self._silent - silent if name in self.watched.raised]
         self._silent = silent
         if not command:
             return
-        for alert in [*(a for a in alerts if not alerting.silenced_by(a, answers, now)), *woken]:
+        for alert in [*(a for a in alerts if not silenced_by(a, answers, now)), *woken]:
             notify(command, self.run_dir.run_id, alert, self.say, limit_s)
 
     def _read(self) -> None:

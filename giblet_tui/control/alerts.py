@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from giblet_train.diagnosis.alerts import active_alerts
+from giblet_train.diagnosis.alert_responses import active_alerts
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Alert

@@ -10,7 +10,7 @@ from textual.app import SystemCommand
 from textual.binding import Binding
 from textual.dom import DOMNode
 
-from giblet_train.diagnosis.alerts import active_alerts
+from giblet_train.diagnosis.alert_responses import active_alerts
 from giblet_tui.dashboard.screens.help import key_words
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.pane_grid import PaneGrid

@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 from textual.app import App
 
-from giblet_train.diagnosis.alerts import active_alerts
+from giblet_train.diagnosis.alert_responses import active_alerts
 from giblet_train.schema.health import duration
 from giblet_tui.dashboard.model.attempt import attempt
 from giblet_tui.dashboard.model.interfaces import DashboardActions, LaunchChoice, PaletteCommand

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from giblet_train.diagnosis.alerts import active_alerts, open_alerts, silenced_by
+from giblet_train.diagnosis.alert_responses import active_alerts, open_alerts, silenced_by
 from giblet_train.diagnosis.criteria import WORDS, Verdict, verdict_of
 from giblet_train.diagnosis.eta import eta
 from giblet_train.diagnosis.unsaved_work import disk_full_in_s, unsaved_work

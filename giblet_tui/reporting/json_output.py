@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from giblet_train.diagnosis.alerts import active_alerts, silenced_by
+from giblet_train.diagnosis.alert_responses import active_alerts, silenced_by
 from giblet_train.diagnosis.criteria import Verdict
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 from giblet_tui.reporting.formatting import lr_planned, verdict

@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 
 from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
+from giblet_train.diagnosis.run_start import newest_plan
 from giblet_train.schema.config import COMPONENTS, Config, WatchConfig
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import (
@@ -24,14 +25,6 @@ from giblet_train.schema.schedule import LrSchedule, lr_schedule
 
 COURSE_STEPS = 30
 """Steps per block of the training curve; an epoch, if that is shorter."""
-
-
-FIRST_STEPS = 10
-"""Steps whose mean is what a run with an initialisation better than the best constant began with."""
-ELSEWHERE = 0.05
-"""Relative difference from the best constant from which a run began elsewhere."""
-LEARNT_BEYOND = 0.01
-"""Relative decrease from its own beginning that shows that a run learnt more than its initialisation knew."""
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,31 +161,7 @@ def case_of(
     )
 
 
-def newest_plan(metrics: Sequence[AnyMetric]) -> RunMetric | None:
-    """Return the newest plan of a run, with the first losses of its first start: a resume does not measure them."""
-    plans = [m for m in metrics if isinstance(m, RunMetric)]
-    first_loss = next((plan.first_loss for plan in plans if plan.first_loss), {})
-    return msgspec.structs.replace(plans[-1], first_loss=first_loss) if plans else None
-
-
-def initial_total(steps: Sequence[StepMetric], start_total: float | None) -> float | None:
-    """Return the total that a run began with; None if its first steps are unknown.
-
-    That is the best constant, or the mean of the first steps for weights that start clearly better, as after a ridge
-    initialisation.
-    """
-    first = [s.total for s in steps[:FIRST_STEPS] if s.total is not None and s.step < FIRST_STEPS]
-    if not first or not start_total:
-        return None
-    return min(start_total, fmean(first)) if first[0] < start_total * (1 - ELSEWHERE) else start_total
-
-
 def median_or_none(values: Sequence[float | None]) -> float | None:
     """Return the median of the values that are not None; None if there is none."""
     numbers = [v for v in values if v is not None]
     return median(numbers) if numbers else None
-
-
-def format_loss(value: float) -> str:
-    """Format a loss: `275,959.0`, `0.9123`."""
-    return f"{value:,.1f}" if abs(value) >= 1000 else f"{value:.4g}"

@@ -6,9 +6,10 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss
+from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, UNREGULARISED, WARN_ONLY, fault, rule
+from giblet_train.diagnosis.run_start import format_loss
 from giblet_train.schema.records import DataMetric, EpochMetric
 
 FEWEST_OVERFIT = 3

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from statistics import geometric_mean, median
 
-from giblet_train.diagnosis.rules.case import Finding, RunHistory, format_loss, median_or_none
+from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, WARN_ONLY, fault, rule
+from giblet_train.diagnosis.run_start import format_loss
 
 FIRST_STEPS = 5
 FEWEST_SHARES = 3

@@ -7,19 +7,12 @@ from collections.abc import Sequence
 from itertools import pairwise, takewhile
 from statistics import fmean, median, stdev
 
-from giblet_train.diagnosis.rules.case import (
-    ELSEWHERE,
-    LEARNT_BEYOND,
-    Finding,
-    RunHistory,
-    format_loss,
-    initial_total,
-    median_or_none,
-)
+from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
+from giblet_train.diagnosis.run_start import ELSEWHERE, LEARNT_BEYOND, format_loss, initial_total
 from giblet_train.schema.records import StepMetric
 
 BLOCK_STEPS = 10

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from giblet_train.diagnosis.alerts import active_alerts
+from giblet_train.diagnosis.alert_responses import active_alerts
 from giblet_train.diagnosis.criteria import Verdict, verdict_of
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.rules.case import Finding

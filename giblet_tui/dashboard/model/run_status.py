@@ -9,7 +9,7 @@ from itertools import pairwise
 from statistics import median
 from typing import NamedTuple
 
-from giblet_train.diagnosis import alerts
+from giblet_train.diagnosis import alert_responses
 from giblet_train.diagnosis.criteria import NO_NEWS, NOT_YET, WORDS, Verdict
 from giblet_train.diagnosis.criterion_verdict import CriterionVerdict, Status
 from giblet_train.schema.health import Health, duration
@@ -176,12 +176,12 @@ def pace_s(run: RunSnapshot) -> float | None:
 
 def open_alerts(run: RunSnapshot, node: NodeSnapshot, now: float) -> list[Alert]:
     """Return the active alerts that nobody has answered, newest first; now is on the laptop's clock."""
-    return alerts.open_alerts(run.alerts, run.answers, now + node.facts.clock_skew_s)
+    return alert_responses.open_alerts(run.alerts, run.answers, now + node.facts.clock_skew_s)
 
 
 def answer_words(alert: Alert, run: RunSnapshot, node: NodeSnapshot, now: float) -> str:
     """Return who silenced an alert and how; empty if nobody did."""
-    answer = alerts.silenced_by(alert, run.answers, now + node.facts.clock_skew_s)
+    answer = alert_responses.silenced_by(alert, run.answers, now + node.facts.clock_skew_s)
     if answer is None:
         return ""
     how = "seen" if answer.until is None else f"snoozed {duration(answer.until - now - node.facts.clock_skew_s)} more"

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from textual.content import Content
 
-from giblet_train.diagnosis.alerts import active_alerts
+from giblet_train.diagnosis.alert_responses import active_alerts
 from giblet_train.schema.records import Alert
 from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.model.problem import current_sentence

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from giblet_train.diagnosis.alerts import AlertState, open_alerts, restore_state, update
+from giblet_train.diagnosis.alert_responses import open_alerts
+from giblet_train.diagnosis.alerts import AlertState, restore_state, update
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
 from giblet_train.diagnosis.rules.case import Finding
 from giblet_train.schema.config import WatchConfig
