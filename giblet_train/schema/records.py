@@ -124,6 +124,8 @@ class Run(Record, frozen=True, kw_only=True):
     """Seconds between a stop request and a forced end."""
     hostname: str = ""
     """The machine's own name; two nodes may share one working directory."""
+    machine_id: str = ""
+    """Hash of the machine's id; empty if it has none."""
     watcher_argv: tuple[str, ...] = ()
     """Program that the supervisor runs next to the trainer, and ends last."""
     promotion: Promotion | None = None

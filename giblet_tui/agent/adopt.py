@@ -22,6 +22,7 @@ from giblet_tui.agent import (
     adopted_run,
     gpu,
     layout,
+    machine,
     plain_process,
     private_dirs,
     run_processes,
@@ -102,6 +103,7 @@ def _write_run_dir(workdir: Path, session: UserSession, pids: set[int], argument
         "grace_s": GRACE_S,
         "note": f"adopted from the {session.kind} session {session.name}; not known: {UNKNOWN}",
         "hostname": os.uname().nodename,
+        "machine_id": machine.machine_id(),
         "adopted": {
             "address": session.address,
             "mark": session.mark,

@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_state, layout, private_dirs, run_processes, sessions
+from giblet_tui.agent import gpu_state, layout, machine, private_dirs, run_processes, sessions
 from giblet_tui.agent.main import Emit, Operation, home_path
 from giblet_tui.agent.proc import boot_id
 from giblet_tui.agent.run_command import answer
@@ -31,6 +31,7 @@ def probe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {
         "now": time.time(),
         "boot_id": this_boot(),
+        "machine_id": machine.machine_id(),
         "user": getpass.getuser(),
         "home": str(Path.home()),
         "python": platform.python_version(),

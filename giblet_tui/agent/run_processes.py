@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import layout, process_list
+from giblet_tui.agent import layout, machine, process_list
 from giblet_tui.agent.main import AgentRefusal, home_path
 from giblet_tui.agent.proc import boot_id, descendants, start_ticks, stat_fields
 from giblet_tui.agent.records import read_record
@@ -59,8 +59,10 @@ class LocalRun:
     @property
     def on_other_host(self) -> str:
         """Return the other machine, sharing this directory, that it was started on; empty if it was this one."""
-        host = str(self.record(layout.RUN).get("hostname") or os.uname().nodename)
-        return "" if host == os.uname().nodename else host
+        run = self.record(layout.RUN)
+        if machine.started_here(run, self.record(layout.SUPERVISOR)):
+            return ""
+        return str(run.get("hostname") or "another machine")
 
     @property
     def rebooted(self) -> bool:

@@ -25,6 +25,7 @@ from giblet_tui.agent import (
     gpu_claims,
     gpu_state,
     layout,
+    machine,
     private_dirs,
     run_processes,
     sessions,
@@ -70,7 +71,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             _reject_duplicate(str(workdir), record, spared, bool(arguments.get("again")))
             sessions.check_installed(record["multiplexer"])
             sessions.check_name_free(layout.session_name(run_id))
-            record.update(launched_at=time.time(), hostname=os.uname().nodename)
+            record.update(launched_at=time.time(), hostname=os.uname().nodename, machine_id=machine.machine_id())
             with _claimed_gpus(str(workdir), record, arguments, replaced, emit):
                 emit({"step": "writing"})
                 run_dir = _write(workdir / layout.RUNS / run_id, record, files, emit)

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import host_info, layout
+from giblet_tui.agent import host_info, layout, machine
 from giblet_tui.agent.main import INPUT, Emit, Operation, home_path
 from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.records import read_bytes
@@ -128,6 +128,7 @@ class RunWatcher:
         self._boot_id = boot_id
         self._stamps: dict[str, Any] = {}
         self._supervisor: dict[str, Any] = {}
+        self._run: dict[str, Any] = {}
         self._last_sent: dict[str, Any] = {}
 
     @property
@@ -147,6 +148,8 @@ class RunWatcher:
         self.ended = self._stamps[layout.EXIT] is not None
         if layout.SUPERVISOR in files:
             self._supervisor = _mapping(files[layout.SUPERVISOR])
+        if layout.RUN in files:
+            self._run = _mapping(files[layout.RUN])
         news: dict[str, Any] = {**({"files": files} if files else {}), **self._checkpoints()}
         alive = self._process()
         if alive != self._last_sent:
@@ -193,12 +196,17 @@ class RunWatcher:
         return {"checkpoints": [text for text in (_text(folder / name) for name in names) if text is not None]}
 
     def _process(self) -> dict[str, Any]:
-        """Return {process, here}: its supervisor lives; it was started in this boot of this machine. None = unknown."""
+        """Return {process, here, same_machine}; None = unknown.
+
+        process: its supervisor lives. here: it was started in this boot of this machine; same_machine: in any boot.
+        """
+        same_machine = machine.started_here(self._run, self._supervisor)
         pid, boot = self._supervisor.get("pid"), self._supervisor.get("boot_id")
         if not isinstance(pid, int):
-            return {"process": False, "here": None}
+            return {"process": False, "here": None, "same_machine": same_machine}
         here = boot == self._boot_id
-        return {"process": here and start_ticks(pid) == self._supervisor.get("start_ticks"), "here": here}
+        is_alive = here and start_ticks(pid) == self._supervisor.get("start_ticks")
+        return {"process": is_alive, "here": here, "same_machine": same_machine}
 
 
 def _run_ids(folder: Path) -> list[str]:

@@ -43,6 +43,7 @@ AGENT_MODULES = (
     *LOG_READER_MODULES,
     *SUPERVISOR_MODULES,
     "private_dirs",
+    "machine",
     "main",
     "run_command",
     "session_backend",

@@ -91,6 +91,8 @@ class NodeProbe(Answer, frozen=True, kw_only=True):
     now: float
     """Its clock, in seconds since 1970."""
     boot_id: str = ""
+    machine_id: str = ""
+    """Hash of the machine's id; empty if it has none."""
     user: str = ""
     home: str = ""
     python: str = ""
@@ -461,6 +463,8 @@ class RunNews(Answer, frozen=True, kw_only=True):
     """Its supervisor lives; None if that is unknown."""
     here: bool | msgspec.UnsetType | None = msgspec.UNSET
     """It was started in this boot of this machine; None if that is unknown."""
+    same_machine: bool | msgspec.UnsetType | None = msgspec.UNSET
+    """It was started on this machine, in whatever boot."""
 
 
 class Tick(Answer, frozen=True, kw_only=True):

@@ -62,6 +62,8 @@ class RunState(msgspec.Struct, frozen=True):
     marks: Mapping[str, Mark] = {}
     process: bool | None = None
     here: bool | None = None
+    same_machine: bool | None = None
+    """It was started on this machine, whatever the node is called."""
 
     @property
     def run_json_error(self) -> str:
@@ -189,7 +191,8 @@ def _fold_run(state: RunState, news: RunNews) -> RunState:
         marks[name] = appended.mark
     process = state.process if isinstance(news.process, msgspec.UnsetType) else news.process
     here = state.here if isinstance(news.here, msgspec.UnsetType) else news.here
-    return RunState(snapshot, marks, process, here)
+    same = state.same_machine if isinstance(news.same_machine, msgspec.UnsetType) else news.same_machine
+    return RunState(snapshot, marks, process, here, same)
 
 
 def _with_run(snapshot: RunSnapshot, text: str | None) -> RunSnapshot:
@@ -290,8 +293,9 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
             snapshot,
             health=Health(state="unknown", sentence=f"its run.json cannot be read: {state.run_json_error.rstrip('.')}"),
         )
-    run = replace(snapshot.run, node=node.node) if state.here else snapshot.run
-    elsewhere = state.here is False and run.node != node.node
+    is_ours = state.here or state.same_machine
+    run = replace(snapshot.run, node=node.node) if is_ours else snapshot.run
+    elsewhere = state.here is False and not state.same_machine
     has_session = BACKENDS[run.multiplexer].is_listed and node.sessions_known
     now = (node.now or 0.0) + elapsed_s
     signals = Signals(

@@ -189,6 +189,7 @@ def test_health_by_process_boot_and_machine(tmp_path: Path) -> None:
     supervise(run_dir, 1, boot=OTHER_BOOT)
     (run,) = to_snapshot(looker.look()).runs
     assert (run.health.state, run.health.reason) == ("died", "rebooted")
+    run_dir.run.write_text(json.dumps({**json.loads(run_dir.run.read_text()), "hostname": "tensor01"}))
     elsewhere = Looker(tmp_path, node="tensor02")
     (run,) = to_snapshot(elsewhere.look()).runs
     assert (run.health.state, run.run.node) == ("running", "tensor01"), "another machine mounts this home"
