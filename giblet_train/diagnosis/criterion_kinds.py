@@ -172,7 +172,7 @@ def _val_gap(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdi
     seen, limit = max(at_best, late), criterion.threshold
     facts = f"validation is {_times(at_best, limit)} training at epoch {best_epoch.epoch}"
     if len(ratios) >= FEWEST_GAPS:
-        facts += f" and {_times(late, limit)} over the last {len(recent)} epochs"
+        facts += f" and {_times(late, limit)} over the last third of training"
     facts += f", must stay below {limit:g}×"
     if seen < SUSPICIOUS_GAP:
         facts += "; so far below training, validation may be another loss or easier data"
