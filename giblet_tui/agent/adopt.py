@@ -155,7 +155,7 @@ def _has_epochs(path: Path) -> bool:
     try:
         with path.open("rb") as file:
             file.seek(max(0, path.stat().st_size - _LOG_TRIES))
-            return b"Epoch" in file.read()
+            return re.search(rb"epoch|loss", file.read(), re.IGNORECASE) is not None
     except OSError:
         return False
 

@@ -15,7 +15,7 @@ import os
 import re
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable
 
 from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.key_names import COMPONENT_NAMES
@@ -139,13 +139,18 @@ class FollowedLog:
         if ended and self._rest:
             rows += self._read(self._rest)
         if ended or self._is_silent():
-            self._reader.flush()
+            rows += self._advance(self._reader.flush)
             rows += self._take(self._reader.table.epoch)
         return rows
 
     def _read(self, line: bytes) -> list[EpochRow]:
+        text = line[:LINE_BYTES].decode("utf-8", "replace")
+        return self._advance(lambda: self._reader.feed(text))
+
+    def _advance(self, read: Callable[[], None]) -> list[EpochRow]:
+        """Read on, and return the epoch that was being read if another one has begun."""
         before = self._reader.table.epoch
-        self._reader.feed(line[:LINE_BYTES].decode("utf-8", "replace"))
+        read()
         after = self._reader.table.epoch
         if after is not None and self._last_returned is not None and after < self._last_returned:
             self._last_returned = None

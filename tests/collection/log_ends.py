@@ -103,12 +103,17 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         "oom_gpu",
         traceback("ResourceExhaustedError: OOM when allocating tensor with shape[64,512] on /device:GPU:0"),
     ),
+    "gpu_memory_nccl": ("oom_gpu", ["node-a:123:456 [0] include/alloc.h:185 NCCL WARN Cuda failure 2 'out of memory'"]),
+    "gpu_memory_driver": ("oom_gpu", traceback("RuntimeError: CUDA driver error: out of memory")),
     "host_memory_exit_code": ("oom_host", torchrun(6, -9)),
     "host_memory_killed": ("oom_host", [KILLED_BY_SHELL]),
     "host_memory_slurm": (
         "oom_host",
         ["slurmstepd: error: Detected 1 oom_kill event in StepId=123.0. Some of the step tasks have been OOM Killed."],
     ),
+    "host_memory_srun": ("oom_host", ["srun: error: node01: task 3: Out Of Memory"]),
+    "host_memory_srun_killed": ("oom_host", ["srun: error: node01: task 3: Killed"]),
+    "host_memory_kubernetes": ("oom_host", ["container trainer terminated: OOMKilled (exit code 137)"]),
     "host_memory_worker": (
         "oom_host",
         traceback("RuntimeError: DataLoader worker (pid 325) is killed by signal: Killed. "),
@@ -134,6 +139,24 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         traceback("RuntimeError: unable to write to file </torch_325_12>: No space left on device (28)"),
     ),
     "gpu_ecc": ("gpu_failure", traceback("RuntimeError: CUDA error: uncorrectable ECC error encountered")),
+    "illegal_access": (
+        "crashed",
+        [
+            "[  12.34] NVRM: Xid (PCI:0000:41:00): 31, pid=4711, name=python, MMU Fault",
+            *traceback("RuntimeError: CUDA error: an illegal memory access was encountered"),
+        ],
+    ),
+    "terminated": (
+        "crashed",
+        traceback("torch.distributed.elastic.multiprocessing.api.SignalException: Process 4700 got signal: 15"),
+    ),
+    "store_barrier": (
+        "collective_timeout",
+        traceback(
+            "RuntimeError: Timed out initializing process group in store based barrier on rank: 2, for key: "
+            "store_based_barrier_key:1 (world_size=4, worker_count=3, timeout=0:30:00)"
+        ),
+    ),
     "gpu_off_the_bus": (
         "gpu_failure",
         [
@@ -251,6 +274,9 @@ SURVIVED: dict[str, list[str]] = {
         '  File "train.py", line 3, in <module>',
         "KeyboardInterrupt",
     ],
+    "interrupted_torchrun": traceback(
+        "torch.distributed.elastic.multiprocessing.api.SignalException: Process 4700 got signal: 2"
+    ),
     "settings": [
         "docker: oom-kill-disable: true",
         "EarlyStopping: patience=20, enabled",

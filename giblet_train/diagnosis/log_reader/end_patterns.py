@@ -5,61 +5,109 @@ from __future__ import annotations
 import re
 from typing import Dict, Optional, Tuple
 
-CAUSES: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
-    (cause, re.compile(pattern, re.IGNORECASE))
-    for cause, pattern in (
-        (
-            "too_many_files",
-            r"too many open files|\bErrno 24\b|received 0 items of ancdata|EMFILE",
-        ),
-        (
-            "shared_memory",
-            r"insufficient shared memory|\(shm\)|(?:/dev/shm|</torch_)\S*.*(?:no space|error|fail|unable|bus)"
-            r"|(?:unable|fail\w*|error|no space)\b.*(?:/dev/shm|</torch_|shared memory (?:file|segment|object))"
-            r"|worker .*killed by signal: bus error|\bbus error\b",
-        ),
-        (
-            "gpu_failure",
-            r"uncorrectable ECC|double[- ]bit ECC|ECC error|\bXid\b.*\d|fallen off the bus|GPU (?:is|has been) lost"
-            r"|unable to determine the device handle|hardware error.*GPU|NVLink error|GPU requires reset|cudaErrorECC",
-        ),
-        (
-            "oom_gpu",
-            r"CUDA out of memory|OutOfMemoryError|CUDA error: out of memory|CUDA_ERROR_OUT_OF_MEMORY|HIP out of memory"
-            r"|hipErrorOutOfMemory|CUBLAS_STATUS_ALLOC_FAILED|CUDNN_STATUS_ALLOC_FAILED|Cuda failure '?out of memory"
-            r"|RESOURCE_EXHAUSTED.*memory|OOM when allocating tensor|MPS backend out of memory"
-            r"|cudaErrorMemoryAllocation",
-        ),
-        (
-            "oom_host",
-            r"out of memory: killed process|invoked oom-killer|memory cgroup out of memory|oom-kill:constraint"
-            r"|oom[-_ ]kill\w* (?:event|process)|detected \d+ oom|\bMemoryError\b|ArrayMemoryError"
-            r"|cannot allocate memory|\bErrno 12\b|for want of memory|DefaultCPUAllocator: (?:can't|not enough)"
-            r"|std::bad_alloc|worker .*killed by signal: killed|OUT_OF_MEMORY\b|exceeded (?:job )?memory limit",
-        ),
-        (
-            "disk_full",
-            r"no space left on device|\bErrno 28\b|os error 28|code: 28\b|disk quota exceeded|\bErrno 122\b"
-            r"|disk is full|PytorchStreamWriter failed|inline_container\.cc.*(?:unexpected pos|failed)"
-            r"|unexpected pos \d+ vs \d+|\d+ requested and \d+ written|basic_ios::clear: iostream error"
-            r"|file write failed|ENOSPC|EDQUOT",
-        ),
-        ("tiny_batch_norm", r"Expected more than 1 value per channel when training"),
-        (
-            "collective_timeout",
-            r"collective operation timeout|watchdog.*time(?:d )?out|wait timeout after \d+ ?ms|Timed out waiting \d+ms"
-            r"|monitoredBarrier|socket timeout|store->get\(.*timeout|DistStoreError.*time|heartbeat.*(?:NCCL|watchdog)"
-            r"|timed out.*(?:rank|barrier|all_?reduce|collective)|(?:barrier|all_?reduce|collective)\S* timed out",
-        ),
-        ("hangup", r"^Hangup\b|\bSIGHUP\b|got signal: 1\b|Signals\.SIGHUP"),
-        (
-            "nan",
-            r"loss is nan|loss is \S*nan|invalid loss, terminating|minimum loss scale reached"
-            r"|loss scale already at minimum|gradient overflow.*minimum|non[- ]finite loss|loss (?:became|is) nan"
-            r"|loss (?:became|is) inf|monitored metric \S+ = nan|nan loss encountered|nan or inf (?:found|detected)",
-        ),
-    )
-)
+_CAUSES: Dict[str, Tuple[str, ...]] = {
+    "too_many_files": (r"too many open files", r"\bErrno 24\b", r"received 0 items of ancdata", r"EMFILE"),
+    "shared_memory": (
+        r"insufficient shared memory",
+        r"\(shm\)",
+        r"(?:/dev/shm|</torch_)\S*.*(?:no space|error|fail|unable|bus)",
+        r"(?:unable|fail\w*|error|no space)\b.*(?:/dev/shm|</torch_|shared memory (?:file|segment|object))",
+        r"\bbus error\b",
+    ),
+    "gpu_failure": (
+        r"uncorrectable ECC",
+        r"double[- ]bit ECC",
+        r"ECC error",
+        # The other Xid numbers report faults of the program, such as an illegal memory access.
+        r"\bXid\b.*: (?:48|62|63|64|74|79|92|94|95|119|120)\b",
+        r"fallen off the bus",
+        r"GPU (?:is|has been) lost",
+        r"unable to determine the device handle",
+        r"hardware error.*GPU",
+        r"NVLink error",
+        r"GPU requires reset",
+        r"cudaErrorECC",
+    ),
+    "oom_gpu": (
+        r"CUDA out of memory",
+        r"OutOfMemoryError",
+        r"CUDA(?: driver)? error: out of memory",
+        r"CUDA_ERROR_OUT_OF_MEMORY",
+        r"Cuda failure \d*\s?'?out of memory",
+        r"cudaErrorMemoryAllocation",
+        r"CU(?:BLAS|DNN)_STATUS_ALLOC_FAILED",
+        r"unable to find a valid cuDNN algorithm",
+        r"HIP out of memory",
+        r"hipErrorOutOfMemory",
+        r"MPS backend out of memory",
+        r"RESOURCE_EXHAUSTED.*memory",
+        r"OOM when allocating tensor",
+    ),
+    "oom_host": (
+        r"out of memory: killed process",
+        r"invoked oom-killer",
+        r"memory cgroup out of memory",
+        r"oom-kill:constraint",
+        r"oom[-_ ]kill\w* (?:event|process)",
+        r"detected \d+ oom",
+        r"OOMKilled",
+        r"task \d+: out of memory",
+        r"OUT_OF_MEMORY\b",
+        r"exceeded (?:job )?memory limit",
+        r"\bMemoryError\b",
+        r"ArrayMemoryError",
+        r"cannot allocate memory",
+        r"\bErrno 12\b",
+        r"DefaultCPUAllocator: (?:can't|not enough)",
+        r"std::bad_alloc",
+        r"worker .*killed by signal: killed",
+        r"for want of memory",
+    ),
+    "disk_full": (
+        r"no space left on device",
+        r"\bErrno 28\b",
+        r"os error 28",
+        r"code: 28\b",
+        r"ENOSPC",
+        r"disk is full",
+        r"disk quota exceeded",
+        r"\bErrno 122\b",
+        r"EDQUOT",
+        r"PytorchStreamWriter failed",
+        r"inline_container\.cc.*(?:unexpected pos|failed)",
+        r"unexpected pos \d+ vs \d+",
+        r"\d+ requested and \d+ written",
+        r"basic_ios::clear: iostream error",
+        r"file write failed",
+    ),
+    "tiny_batch_norm": (r"Expected more than 1 value per channel when training",),
+    "collective_timeout": (
+        r"collective operation timeout",
+        r"watchdog.*time(?:d )?out",
+        r"wait timeout after \d+ ?ms",
+        r"Timed out waiting \d+ms",
+        r"monitoredBarrier",
+        r"socket timeout",
+        r"store->get\(.*timeout",
+        r"DistStoreError.*time",
+        r"heartbeat.*(?:NCCL|watchdog)",
+        r"timed out.*(?:rank|barrier|all_?reduce|collective)",
+        r"(?:barrier|all_?reduce|collective)\S* timed out",
+    ),
+    "hangup": (r"^Hangup\b", r"\bSIGHUP\b", r"got signal: 1\b"),
+    "nan": (
+        r"loss (?:is|became) \S*(?:nan|inf)",
+        r"nan loss encountered",
+        r"non[- ]finite loss",
+        r"nan or inf (?:found|detected)",
+        r"invalid loss, terminating",
+        r"monitored metric \S+ = nan",
+        r"minimum loss scale reached",
+        r"loss scale already at minimum",
+        r"gradient overflow.*minimum",
+    ),
+}
+CAUSES = tuple((cause, re.compile("|".join(messages), re.IGNORECASE)) for cause, messages in _CAUSES.items())
 """Cause -> the messages that name it. The first match of a line counts, so specific causes come first."""
 
 CONFIGURATION_ECHO = re.compile(r"^\s*[\w.-]+\s*[:=]\s*(?:true|false|null|none|\d+)\s*,?$", re.IGNORECASE)
@@ -93,7 +141,8 @@ PLAIN_ERROR = re.compile(
     r"|\bexit ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b|signal: (?:Killed|Aborted|Bus)",
 )
 KILLED = re.compile(
-    r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|\bSIGKILL\b|exit ?code[ :=]+(?:-9|137)\b|signal: 9\b|signal 9\b", re.I
+    r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|task \d+: Killed|\bSIGKILL\b|exit ?code[ :=]+(?:-9|137)\b|signal:? 9\b",
+    re.I,
 )
 ABORTED = re.compile(r"\bSIGABRT\b|Aborted \(core dumped\)|exit ?code[ :=]+(?:-6|134)\b")
 CLOSING = re.compile(
@@ -102,29 +151,33 @@ CLOSING = re.compile(
 """torchrun ends the other ranks: an echo."""
 TIME_LIMIT = re.compile(r"DUE TO TIME LIMIT|time limit (?:reached|exceeded)", re.IGNORECASE)
 
-STATEMENTS: Tuple[Tuple[str, "re.Pattern[str]"], ...] = tuple(
-    (state, re.compile(pattern, re.IGNORECASE))
-    for state, pattern in (
-        (
-            "interrupted",
-            r"^\^?C?KeyboardInterrupt\b|\binterrupted by user|training interrupted|detected keyboardinterrupt",
-        ),
-        (
-            "early_stop",
-            r"early[- ]?stopp\w*(?!.*(?:patience|counter|enabled|callback)\b\s*[:=]?\s*\d+\s*(?:/|of|out))"
-            r"(?:.*(?:trigger|epoch|stop|after|reach|no improvement|ran out)|[.!]?$)"
-            r"|stopping (?:training )?early|signaling Trainer to stop|early stop(?:ped)?[.! ]*$",
-        ),
-        (
-            "complete",
-            r"training (?:is )?(?:complete|completed|finished|done|ended)|finished training|done training"
-            r"|completed training|Trainer\.fit.? stopped: `?max_|training time\s*:?\s*\d|end of training"
-            r"|train(?:ing)? run(?:time)? .*complete|\d+ epochs completed in|training done|fit completed",
-        ),
-    )
-)
+_STATEMENTS: Dict[str, Tuple[str, ...]] = {
+    "interrupted": (
+        r"^\^?C?KeyboardInterrupt\b",
+        r"\binterrupted by user",
+        r"training interrupted",
+        r"detected keyboardinterrupt",
+        r"got signal: 2\b",
+    ),
+    "early_stop": (
+        r"early[- ]?stop\w*.*(?:trigger|epoch|stopped|after|reached|no improvement|ran out)",
+        r"early[- ]?stopp\w*[.! ]*$",
+        r"stopping (?:training )?early",
+        r"signaling Trainer to stop",
+    ),
+    "complete": (
+        r"training (?:is )?(?:complete|completed|finished|done|ended)",
+        r"(?:finished|done|completed|end of) training",
+        r"Trainer\.fit.? stopped: `?max_",
+        r"training time\s*:?\s*\d",
+        r"train(?:ing)? run(?:time)? .*complete",
+        r"\d+ epochs completed in",
+        r"fit completed",
+    ),
+}
+STATEMENTS = tuple((state, re.compile("|".join(texts), re.IGNORECASE)) for state, texts in _STATEMENTS.items())
 """State -> what a log prints when the training ends by itself."""
-_STATEMENT_WORDS = ("interrupt", "early", "train", "complete", "done")
+_STATEMENT_WORDS = ("interrupt", "early", "train", "complete", "done", "signal: 2")
 _STATEMENT_OF_SETTINGS = re.compile(r"patience\s*[:=]|enabled|counter|will stop|callback|use early", re.IGNORECASE)
 RESUMED = re.compile(
     r"\bresum(?:ed|ing)\b|\brestart(?:ed|ing)\b|load(?:ed|ing) (?:the )?(?:last |latest )?checkpoint", re.I
@@ -145,7 +198,7 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
     "too_many_files": ("too many", "errno 24", "ancdata", "emfile"),
     "shared_memory": ("shm", "torch_", "shared memory", "bus error"),
     "gpu_failure": ("ecc", "xid", "bus", "gpu", "nvlink", "device handle"),
-    "oom_gpu": ("memory", "alloc"),
+    "oom_gpu": ("memory", "alloc", "algorithm"),
     "oom_host": ("memory", "oom", "alloc", "errno 12", "killed"),
     "disk_full": (
         "space",
@@ -173,7 +226,7 @@ _ERROR_WORDS = (
     *("traceback", "terminate", "what()", "fault", "dumped", "abort", "hangup", "signal", "cancelled", "fatal"),
     *("memory", "space", "quota", "disk", "written", "unexpected pos", "too many", "ancdata", "shm", "xid", "ecc"),
     *("gpu", "alloc", "oom", "per channel", "barrier", "nan", "scale", "overflow", "errno", "sighup", "giblet: "),
-    *("panic", "bus", "nvlink"),
+    *("panic", "bus", "nvlink", "cudnn"),
 )
 _STACK_FRAME = "frame #"
 

@@ -42,6 +42,7 @@ _SPECIFIC_ACTIONS = (
         r"illegal memory access|unspecified launch failure",
         "Run it with CUDA_LAUNCH_BLOCKING=1 to find the operation",
     ),
+    (r"got signal: 15|SIGTERM", "Find out who ended it: a scheduler's limit, `kill`, or a shutdown of the node"),
     (r"TIME LIMIT", "Ask the scheduler for more time"),
     (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
     (r"FileNotFoundError|No such file", "Check that path on the node"),
