@@ -13,7 +13,6 @@ import contextlib
 import fcntl
 import hashlib
 import os
-import random
 import re
 import shutil
 import signal
@@ -23,7 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_allocation, gpu_claims, gpu_state, layout, private_dirs, run_processes, tail
+from giblet_tui.agent import gpu_choice, layout, private_dirs, run_processes, tail
 from giblet_tui.agent.main import INPUT, AgentRefusal, Emit, check_private, home_path
 from giblet_tui.agent.proc import boot_id, descendants, start_ticks
 from giblet_tui.agent.records import read_bytes, read_record, write_record
@@ -35,7 +34,6 @@ _NAME = r"[a-z]+-step\d{1,12}-[0-9a-f]{8}"
 _SCRIPT = 'cd "$1" || exit; shift; "$@" </dev/null >/dev/null 2>said; echo $? >code.part; mv code.part code'
 """What the folder's process is: it outlives the command for as long as it takes to write down how that ended."""
 _POLL_S = 0.1
-_CLAIM_TRIES = 20
 _END_LIMIT_S = 10.0
 
 
@@ -124,7 +122,9 @@ def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, 
     shutil.rmtree(str(folder / "out"), ignore_errors=True)
     for name in ("said", "code", RECORD):
         (folder / name).unlink(missing_ok=True)
-    claim, on = _claim_device(workdir, folder.parent.name, arguments.get("gpu"))
+    claim, on = None, "the CPU"
+    if arguments.get("gpu") != ON_CPU:
+        claim, on = gpu_choice.claim_for_evaluation(str(workdir), folder.parent.name, arguments.get("gpu"))
     devices = "" if claim is None else claim.record["gpus"][0]
     words = [word if isinstance(word, str) else str(workdir / word[0]) for word in arguments["argv"]]
     engine = ["nice", "-n", str(NICENESS), home_path(arguments["python"]), "-m", "giblet_train", *words]
@@ -153,47 +153,6 @@ def _begin(workdir: Path, folder: Path, arguments: dict[str, Any]) -> dict[str, 
     }
     write_record(str(folder / RECORD), record)
     return record
-
-
-def _claim_device(workdir: Path, run_id: str, device: Any) -> tuple[gpu_claims.GpuClaim | None, str]:
-    """Claim a free GPU for a job of this run; return the claim (None: the CPU) and the device for people.
-
-    device: an index, "cpu", or None for any free GPU, else the CPU. Raises AgentRefusal for a GPU that is not free.
-    """
-    if device == ON_CPU:
-        return None, "the CPU"
-    for _ in range(_CLAIM_TRIES):
-        state = gpu_state.observe_gpus()
-        chosen = _choose_gpu(workdir, state, device)
-        if chosen is None:
-            return None, "the CPU" + (": no GPU is free" if state["gpus"] else "")
-        claim = gpu_claims.claim(run_id, [chosen["uuid"]])
-        if not gpu_claims.conflicting(claim):
-            return claim, gpu_allocation.format_gpu(chosen)
-        claim.release()
-        time.sleep(random.uniform(0.0, 0.1))
-    return None, "the CPU: other starts claim the GPUs at the same moment"
-
-
-def _choose_gpu(workdir: Path, state: dict[str, Any], index: int | None) -> dict[str, Any] | None:
-    """Return the GPU of that index, or the least used free one (None if there is none). Raises AgentRefusal."""
-    gpus = state["gpus"]
-    candidates = {device["uuid"]: device for device in gpu_allocation.choose(gpus, len(gpus))}
-    ahead = [run.record(layout.RUN)["awaits"] for run in run_processes.waiting(str(workdir))]
-    free = [candidates[uuid] for uuid in gpu_allocation.free_after_queue(list(candidates), ahead)]
-    if index is None:
-        return free[0] if free else None
-    named = [device for device in gpus if device["index"] == index]
-    if not named:
-        raise AgentRefusal(f"There is no GPU {index} here.", state["gpu_note"] or "`giblet doctor` lists them.", 2)
-    if named[0] not in free:
-        reason = gpu_allocation.format_not_free(named)
-        raise AgentRefusal(
-            f"GPU {index} is in use: {reason}." if reason else f"GPU {index} is in use: a run waits for it.",
-            "Name a free one, or leave --gpu out: any free one.",
-            5,
-        )
-    return dict(named[0])
 
 
 def _send_output(folder: Path, mark: Any, emit: Emit) -> None:

@@ -10,7 +10,6 @@ import contextlib
 import fcntl
 import json
 import os
-import random
 import shlex
 import shutil
 import socket
@@ -20,17 +19,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import (
-    gpu_allocation,
-    gpu_claims,
-    gpu_state,
-    layout,
-    machine,
-    private_dirs,
-    run_processes,
-    sessions,
-    stop_run,
-)
+from giblet_tui.agent import gpu_choice, gpu_claims, layout, machine, private_dirs, run_processes, sessions, stop_run
 from giblet_tui.agent.kill import kill_tree
 from giblet_tui.agent.main import AgentRefusal, Emit, check_private, home_path
 from giblet_tui.agent.records import read_bytes
@@ -40,7 +29,6 @@ _OURS = {*FILES, layout.RUN, layout.LAUNCH_SCRIPT, layout.LOG}
 ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
-_CLAIM_TRIES = 50
 _ABSENT_LIMIT_S = 2.0
 """A new session counts as gone when it was not seen for so long: a busy screen lists itself late."""
 
@@ -51,8 +39,8 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     Raises AgentRefusal; then nothing of the run is left.
 
     arguments: workdir; record, which becomes run.json (the node adds time and host); files, a text for each of FILES;
-    gpus, what the run needs (see `_take_gpus`), or nothing for the CPU; replaces, live runs to stop once all else is
-    checked; again, to allow a second live run of one config hash; force, to allow GPUs that are in use.
+    gpus, what the run needs (see `gpu_choice.claim_for_run`), or nothing for the CPU; replaces, live runs to stop once
+    all else is checked; again, to allow a second live run of one config hash; force, to allow GPUs that are in use.
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
@@ -96,7 +84,7 @@ def _claimed_gpus(
     record.update(gpus=[], awaits=None)
     demand = arguments.get("gpus")
     force = bool(arguments.get("force"))
-    claim = _take_gpus(workdir, record, demand, replaced, force, emit) if demand else None
+    claim = gpu_choice.claim_for_run(workdir, record, demand, replaced, force, emit) if demand else None
     try:
         yield
     finally:
@@ -232,70 +220,6 @@ def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], ag
                 f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
                 5,
             )
-
-
-def _take_gpus(
-    workdir: str,
-    record: dict[str, Any],
-    demand: dict[str, Any],
-    replaced: Sequence[run_processes.LocalRun],
-    force: bool,
-    emit: Emit,
-) -> gpu_claims.GpuClaim | None:
-    """Choose the run's GPUs and claim them; the record gets them, or what the run waits for (then None).
-
-    demand: n_gpus; among, the UUIDs to choose from in this order, or None; awaits, for a run that may wait.
-    Raises AgentRefusal if too few are free and the run may not wait.
-    """
-    replaced_ids = [run.run_id for run in replaced]
-    for _ in range(_CLAIM_TRIES):
-        chosen = _choose_gpus(workdir, demand, replaced, force)
-        uuids = [str(device["uuid"]) for device in chosen]
-        if not uuids:
-            record.update(gpus=[], awaits=demand["awaits"])
-            return None
-        claim = gpu_claims.claim(record["run_id"], uuids)
-        if force or not gpu_claims.conflicting(claim, replaced_ids):
-            record.update(gpus=uuids, awaits=None)
-            emit({"step": "claimed " + ", ".join(map(gpu_allocation.format_gpu, chosen))})
-            return claim
-        claim.release()
-        time.sleep(random.uniform(0.0, 0.1))
-    raise AgentRefusal("Other starts claim this node's GPUs at the same moment.", "Launch again.", 5)
-
-
-def _choose_gpus(
-    workdir: str, demand: dict[str, Any], replaced: Sequence[run_processes.LocalRun], force: bool
-) -> list[dict[str, Any]]:
-    """Return the GPUs that a run may take now, past no run that waits for them; nothing for a run that has to wait."""
-    state = gpu_state.observe_gpus()
-    pids = {pid for run in replaced for pid in run.processes()}
-    gpus = gpu_allocation.without_runs(state["gpus"], [run.run_id for run in replaced], pids)
-    candidates = gpu_allocation.choose(gpus, len(gpus), demand["among"], force)
-    waiting = [] if force or replaced else run_processes.waiting(workdir)
-    ahead = [run.record(layout.RUN)["awaits"] for run in waiting]
-    unreserved = gpu_allocation.free_after_queue([device["uuid"] for device in candidates], ahead)
-    allowed = [device for device in candidates if device["uuid"] in unreserved]
-    n_gpus = int(demand["n_gpus"])
-    if len(allowed) >= n_gpus:
-        return allowed[:n_gpus]
-    if demand["awaits"]:
-        return []
-    if len(candidates) >= n_gpus:
-        raise AgentRefusal(
-            f"{waiting[0].run_id} waits for GPUs here, and comes first.",
-            "Wait behind it with --when-free, choose others with --gpus, or insist with --force.",
-            5,
-        )
-    among = demand["among"]
-    requested = [device for device in gpus if among is None or device["uuid"] in among]
-    reason = gpu_allocation.format_not_free(requested) or state["gpu_note"] or "nvidia-smi lists no other"
-    raise AgentRefusal(
-        f"{n_gpus} free {'GPU is' if n_gpus == 1 else 'GPUs are'} needed, {len(candidates)} of {len(requested)} are:"
-        f" {reason}.",
-        "Wait with --when-free, choose others with --gpus, or insist with --force.",
-        5,
-    )
 
 
 def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit) -> Path:

@@ -64,6 +64,7 @@ AGENT_MODULES = (
     "kill",
     "resources",
     "stop_run",
+    "gpu_choice",
     "start_run",
     "evaluation_jobs",
     "cleanup",
