@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from giblet_tui.agent import host_info, python_env
-from giblet_tui.agent.main import Emit, Operation, home_path
+from giblet_tui.agent.main import Emit, Operation, check_private, home_path
 
 FILES_LIMIT_S = 60.0
 
@@ -20,7 +20,11 @@ def preflight(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Return {probe, engine, files}; files is None without a configuration or an engine that can look.
 
     arguments: workdir; python or key, as for `engine`; config, the text of a configuration, or None.
+    Raises AgentRefusal if somebody else may have changed the interpreter: that is checked before it is run.
     """
+    python = python_env.interpreter_path(arguments)
+    if python.exists():
+        check_private(str(python), home_path(arguments["workdir"]))
     with ThreadPoolExecutor(max_workers=3) as pool:
         probe = pool.submit(host_info.probe, arguments, emit)
         engine = pool.submit(python_env.engine, arguments, emit)

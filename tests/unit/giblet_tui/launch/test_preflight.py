@@ -14,6 +14,7 @@ from giblet_train.schema.config import Config, DataConfig, DistributedConfig, du
 from giblet_train.schema.errors import PreflightRefused
 from giblet_train.schema.records import CheckpointRecord
 from giblet_tui.agent import preflight as agent_preflight
+from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.connection.protocol import EngineFacts, NodeProbe, Preflight, StudyFiles, decode
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.finding import Finding
@@ -200,6 +201,18 @@ def test_a_refusal_names_everything_and_force_overrules_some() -> None:
     with pytest.raises(PreflightRefused) as one:
         refuse(NODE, request(OWN, force=True), failures)
     assert (one.value.message, one.value.remedy) == ("n: film.mp4 does not exist.", "Set data.video.")
+
+
+def test_an_interpreter_that_others_can_change_is_not_run(tmp_path: Path) -> None:
+    folder, ran = tmp_path / "envs" / "key" / "bin", tmp_path / "ran"
+    folder.mkdir(parents=True)
+    (folder / "python").write_text(f"#!/bin/sh\ntouch {ran}\n")
+    (folder / "python").chmod(0o755)
+    (tmp_path / "envs").chmod(0o777)
+    arguments = {"workdir": str(tmp_path), "python": None, "key": "key", "config": dump(OWN)}
+    with pytest.raises(AgentRefusal, match="others could have changed"):
+        agent_preflight.preflight(arguments, lambda event: None)
+    assert not ran.exists()
 
 
 def test_the_node_answers_all_of_it_in_one_call(tmp_path: Path) -> None:
