@@ -93,12 +93,16 @@ def find_sources(config: Config, folder: Path) -> Sources:
     data = config.data
     mask = None if data.mask in ("vote", "atlas") else files.of_user(data.mask, "data.mask")
     atlas = None if data.atlas is None else files.of_study(data.atlas, "data.atlas")
-    if data.runs is not None:
-        sources = _table_sources(files, data.runs, mask, atlas)
-    elif data.layout == "lab":
-        sources = _lab_sources(files, mask, atlas)
-    else:
-        sources = _bids_sources(files, mask, atlas)
+    try:
+        if data.runs is not None:
+            sources = _table_sources(files, data.runs, mask, atlas)
+        elif data.layout == "lab":
+            sources = _lab_sources(files, mask, atlas)
+        else:
+            sources = _bids_sources(files, mask, atlas)
+    except DataError as error:
+        files.require_all(error)
+        raise
     files.require_all()
     return sources
 
@@ -133,8 +137,11 @@ class _Files:
         named = {m: source.file for m, source in features.brought().items()}
         return {m: self.of_user(file, f"{key}.{m}.file") for m, file in named.items() if file is not None}
 
-    def require_all(self) -> None:
-        """Raise DataError if any file is missing; within `collect_missing`, hand each over instead."""
+    def require_all(self, last: DataError | None = None) -> None:
+        """Raise DataError if any file is missing; within `collect_missing`, hand each over instead.
+
+        last: the error that ended the search, to be named after the missing files.
+        """
         if not self._missing:
             return
         collected = _missing.get()
@@ -142,8 +149,9 @@ class _Files:
             collected.extend(DataError(sentence, remedy) for sentence, remedy in self._missing)
             self._missing.clear()
             return
-        sentences = list(dict.fromkeys(sentence for sentence, _ in self._missing))
-        remedies = " ".join(dict.fromkeys(remedy for _, remedy in self._missing))
+        entries = [*self._missing, *([(last.message, last.remedy)] if last else [])]
+        sentences = list(dict.fromkeys(sentence for sentence, _ in entries))
+        remedies = " ".join(dict.fromkeys(remedy for _, remedy in entries))
         if len(sentences) > 1:
             sentences.insert(0, f"{len(sentences)} files are missing.")
         raise DataError(" ".join(sentences), remedies)
@@ -158,15 +166,17 @@ def _absence(path: Path) -> str:
 
 def _lab_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sources:
     data = files.config.data
+    film = files.of_study(data.video, "data.video")
     annotations = () if data.annotations is None else (files.of_study(data.annotations, "data.annotations"),)
+    features = files.features(data.features, "data.features")
     bold = select_subjects(_all_subjects(files.folder, data.bold), _requested(data), str(files.folder / data.bold))
     return Sources(
-        film=files.of_study(data.video, "data.video"),
+        film=film,
         annotations=annotations,
         bold={label(subject): (path,) for subject, path in bold.items()},
         mask=mask,
         atlas=atlas,
-        features=files.features(data.features, "data.features"),
+        features=features,
     )
 
 
