@@ -1,0 +1,107 @@
+"""Curves of healthy trainings in logs, which must accuse nobody, next to those that must be named."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable
+
+import pytest
+
+from giblet_train.diagnosis.diagnose import diagnose
+from giblet_train.diagnosis.log_parser import parse
+
+Curve = Callable[[int, random.Random], tuple[float, float]]
+"""(epoch, random numbers) -> (training loss, validation loss)"""
+
+
+def falling(start: float, floor: float, tau: float, noise: float = 0.0, gap: float = 1.05) -> Curve:
+    """Return an exponential fall with relative noise."""
+
+    def at(epoch: int, rng: random.Random) -> tuple[float, float]:
+        level = floor + (start - floor) * math.exp(-epoch / tau)
+        return level * (1 + rng.gauss(0, noise)), level * gap * (1 + rng.gauss(0, noise))
+
+    return at
+
+
+def late_drop(epoch: int, rng: random.Random) -> tuple[float, float]:
+    level = 2.0 - 0.002 * epoch if epoch <= 30 else 0.4 + 1.54 * math.exp(-(epoch - 30) / 5)
+    return level, 1.05 * level
+
+
+def last_spike(epoch: int, rng: random.Random) -> tuple[float, float]:
+    level = falling(2.0, 0.5, 20)(epoch, rng)[0] * (1.9 if epoch in (13, 31, 49) else 1.0)
+    return level, 1.05 * level
+
+
+def fine_tuning(epoch: int, rng: random.Random) -> tuple[float, float]:
+    return 0.3 - 0.0001 * epoch, 0.4 - 0.004 * epoch
+
+
+def overfitting(epoch: int, rng: random.Random) -> tuple[float, float]:
+    train = falling(0.5, 0.03, 9, 0.03)(epoch, rng)[0]
+    return train, (0.22 + 0.25 * abs(epoch - 16) / 16) * (1 + rng.gauss(0, 0.02))
+
+
+def rising(epoch: int, rng: random.Random) -> tuple[float, float]:
+    level = falling(2.0, 1.0, 6, 0.01)(epoch, rng)[0] * (1.0 if epoch < 22 else 1.25 ** (epoch - 21))
+    return level, 1.05 * level
+
+
+def power_law(epoch: int, rng: random.Random) -> tuple[float, float]:
+    level = 0.3 + 2.0 * epoch**-0.5
+    return level * (1 + rng.gauss(0, 0.002)), 1.04 * level * (1 + rng.gauss(0, 0.002))
+
+
+HEALTHY: dict[str, tuple[Curve, range]] = {
+    "smooth": (falling(2.0, 0.6, 12), range(1, 61)),
+    "noisy_validation": (falling(2.0, 0.6, 15, 0.06, 1.08), range(1, 61)),
+    "low_noisy_loss": (falling(0.4, 0.01, 5, 0.15, 1.3), range(1, 31)),
+    "spike_in_the_last_epoch": (last_spike, range(1, 50)),
+    "late_drop": (late_drop, range(1, 61)),
+    "summed_loss": (falling(182.0, 104.0, 8), range(1, 41)),
+    "thousands": (falling(1950.0, 600.0, 14), range(1, 16)),
+    "power_law": (power_law, range(1, 80)),
+    "every_tenth_epoch": (falling(60.0, 1.5, 18), range(10, 101, 10)),
+    "converged_end_of_a_rotated_log": (falling(2.0, 0.6, 9, 0.002), range(81, 101)),
+    "beginning_missing": (falling(2.0, 0.6, 12, 0.01), range(21, 41)),
+    "one_epoch": (falling(2.0, 0.6, 12), range(1, 2)),
+    "two_epochs": (falling(2.0, 0.6, 12), range(1, 3)),
+    "500_epochs": (falling(2.0, 0.6, 90, 0.01), range(1, 501)),
+    "falls_to_zero": (falling(1.2, 0.0, 0.8), range(1, 20)),
+}
+NAMED: dict[str, tuple[str, Curve, range]] = {
+    "overfitting": ("overfit", overfitting, range(1, 41)),
+    "flat": ("flat", falling(1.8, 1.795, 20, 0.001), range(1, 41)),
+    "diverging": ("diverging", rising, range(1, 31)),
+}
+
+
+def log_of(curve: Curve, numbers: range, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    values = [(number, *curve(number, rng)) for number in numbers]
+    last = max(numbers[-1], 100 if numbers[0] > 10 else numbers[-1])
+    return [f"Epoch {e}/{last} | Train Loss: {t:.4f} | Val Loss: {v:.4f} | LR: 3.00e-04" for e, t, v in values]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", HEALTHY)
+def test_a_healthy_curve_is_not_accused(kind: str, seed: int) -> None:
+    curve, numbers = HEALTHY[kind]
+    parsed = parse(log_of(curve, numbers, seed))
+    causes = diagnose(None, parsed.metrics, log=parsed.log).causes
+    assert [(c.cause, c.confidence, c.sentence) for c in causes if c.confidence > 0.5] == []
+
+
+def test_a_fine_tuning_that_hardly_moves_is_at_most_flat() -> None:
+    parsed = parse(log_of(fine_tuning, range(1, 13), 0))
+    assert {c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes} <= {"flat"}
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("kind", NAMED)
+def test_a_curve_that_goes_wrong_is_named(kind: str, seed: int) -> None:
+    cause, curve, numbers = NAMED[kind]
+    parsed = parse(log_of(curve, numbers, seed))
+    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == [cause]
