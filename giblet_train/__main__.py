@@ -265,6 +265,15 @@ def data_lag(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
         sys.exit(FAILED)
 
 
+@data_app.command("show")
+def data_show(run_or_config: RunOrConfig, workdir: Workdir = None) -> None:
+    """Print the table of runs, also of a configuration without one: who saw what when, and the rows it leads to."""
+    from giblet_train.data.store.prepare import read_data_request
+    from giblet_train.data.store.show import show_table
+
+    print(show_table(read_data_request(run_or_config, workdir), narrate))
+
+
 @data_app.command("check")
 def data_check(
     run_or_config: RunOrConfig,

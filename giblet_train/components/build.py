@@ -59,16 +59,16 @@ class TrainingSetup:
     ) -> TrainingSetup:
         """Build all parts. say: receives progress. Raises ConfigError if configuration and data are inconsistent."""
         _check_data(data)
-        config = _with_compression(config, data)
+        resolved = _with_compression(config, data)
         shape = shape_of(config.model)
         _check_sizes(config, shape, len(data.split.train), ranks)
-        shards = HeadSharding.of(config, data.subjects, ranks)
+        shards = HeadSharding.of(resolved, data.subjects, ranks)
         compression, targets, start, signal = None, None, None, None
         # One thread gives the same bits on any machine: a resumed run must rebuild the basis of its saved heads.
         with threadpool_limits(config.threads or 1):
             if shards.evaluates:
-                assert config.model.compress != "auto", "resolved above"
-                compression = compress(config.model.compress, data.bold, data.split.train, shards.local_subjects)
+                assert resolved.model.compress != "auto"
+                compression = compress(resolved.model.compress, data.bold, data.split.train, shards.local_subjects)
                 if config.model.start == "ridge":
                     ridge = _ridge_of(config, data, shape, shards, say)
                     compression, heads_KR = compression.extended_by(ridge.group_KV, ridge.own)

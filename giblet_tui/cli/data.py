@@ -68,6 +68,14 @@ def diagnose(
     _end(result)
 
 
+@command(data_app, "show", "giblet data show tensor01 production_500epoch", "giblet data show local demo")
+def show(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
+    """Print the table of runs: who saw which stimulus when. Its lines are a table for data.runs."""
+    result = _check("show", name, config, settings, [], None)
+    _show(result, json=False)
+    _end(result)
+
+
 @command(data_app, "lag", "giblet data lag tensor01 production_500epoch", "giblet data lag local demo")
 def lag(name: NodeName, config: ConfigName, settings: Settings = None) -> None:
     """Measure by how many TRs each brain follows the film, in all and in thirds. Exit code 1 if the thirds disagree."""

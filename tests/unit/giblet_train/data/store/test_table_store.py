@@ -6,8 +6,10 @@ import pytest
 
 from giblet_train.components.build import TrainingSetup
 from giblet_train.data.checks.run_checks import check_study
+from giblet_train.data.readers.runs_table import read_runs_table
 from giblet_train.data.readers.study_files import find_sources
 from giblet_train.data.store.prepare import DataRequest
+from giblet_train.data.store.show import show_table
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.schema.errors import DataError
@@ -104,7 +106,7 @@ def test_z_scores_and_correlations_use_the_rows_that_each_subject_has(folder):
 def test_it_trains_and_is_evaluated(folder):
     data = load_split(config(split={"fold": 1}), folder.parent, quiet)
     setup = TrainingSetup.build(config(split={"fold": 1}), data, ALONE)
-    assert setup.config.model.compress == "per_subject"
+    assert setup.compression.kind == "per_subject"
     evaluator = Evaluator.of(setup, data)
     first = evaluator.initial_loss(setup.learner.model)
     assert first == pytest.approx(dict.fromkeys(first, 1.0), abs=2e-3)
@@ -143,6 +145,40 @@ def test_all_missing_files_are_named_at_once(folder):
     stimuli = {**STIMULI, "a": {"video": "no.mp4", "annotations": "none.csv"}}
     with pytest.raises(DataError, match=r"2 files are missing\. .*no\.mp4.*none\.csv"):
         find_sources(config({"stimuli": stimuli}), folder)
+
+
+def test_show_prints_a_table_that_reads_back_as_the_same_runs(folder, tmp_path):
+    text = show_table(DataRequest(config(), folder.parent), quiet)
+    assert "# rows 0 to 149: a, 3 of 4 subjects" in text
+    (tmp_path / "again.tsv").write_text(text)
+    runs = read_runs_table(tmp_path / "again.tsv", folder, list(STIMULI))
+    original = {r.bold.name: r for r in read_runs_table(folder / "runs.tsv", folder, list(STIMULI))}
+    assert len(runs) == len(original)
+    for run in runs:
+        shown = original[run.bold.name].presentations
+        assert [(p.stimulus, p.onset_s, p.start_s) for p in run.presentations] == [
+            (p.stimulus, p.onset_s, p.start_s) for p in shown
+        ]
+
+
+def test_the_short_form_expands_to_a_table_with_the_same_rows(folder, tmp_path):
+    """One film, two subjects, the film 6 TRs after the scan: as keys, and as the table that `data show` prints."""
+    short = {"video": "b.mp4", "annotations": "b.csv", "bold": "bold/{subject}_b.nii.gz", "subjects": ["01", "02"]}
+    short |= {"data_dir": "study", "stimulus_offset_s": -FIXATION_TRS * TR_S}
+    by_keys = made_config(data=short, split=SPLIT, model=MODEL)
+    text = show_table(DataRequest(by_keys, folder.parent), quiet)
+    (folder / "short.tsv").write_text(text)
+    stimuli = {"film": STIMULI["b"]}
+    by_table = made_config(
+        data={"data_dir": "study", "runs": "short.tsv", "stimuli": stimuli}, split=SPLIT, model=MODEL
+    )
+    one, other = (open_store(build_store(c, folder, folder.parent, quiet)) for c in (by_keys, by_table))
+    assert one.scan_lengths_trs == other.scan_lengths_trs
+    for modality in ("video", "audio", "text"):
+        np.testing.assert_array_equal(one.features[modality], other.features[modality])
+    for subject in ("sub-01", "sub-02"):
+        raw, again = (s.bold[subject][:] + s.reference[subject] for s in (one, other))
+        np.testing.assert_allclose(raw, again, atol=0.3)
 
 
 def test_dropped_volumes_leave_the_clock(folder, study):
