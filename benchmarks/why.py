@@ -1,11 +1,11 @@
-"""How well `giblet why` names what is wrong: over labelled runs that no rule was tuned on.
+"""Measure how often `giblet why` reports the right cause, on labelled runs that no rule was tuned on.
 
-    python benchmarks/why.py                  the test part: table, confusion matrix, delays, as Markdown
-    python benchmarks/why.py --part tuning    the other part, for who writes rules
+    python benchmarks/why.py                  the test part: tables, confusion matrix, delays, as Markdown
+    python benchmarks/why.py --part tuning    the other part, for those who write rules
 
-A prefix of a run is what a watcher would have seen by then. Delay: from the step (a log: the epoch) at which the fault
-could first be seen to the first prefix whose first cause is the true one. Early: a prefix that accuses the run of
-something else before its fault began; in a healthy run, of anything at all.
+A prefix of a run is what a watcher would have read by then. Delay: from the step (in a log: the epoch) at which the
+fault could first be seen to the first prefix whose first cause is the true one. Early: a prefix that reports something
+else before the fault began; in a healthy run, anything at all.
 """
 
 from __future__ import annotations
@@ -35,12 +35,12 @@ from giblet_train.schema.records import AnyMetric, EpochMetric, StepMetric
 from tests.collection import Case, Part, collection
 
 ENDINGS = frozenset({"stalled", "oom_host", "oom_gpu", "disk_full", "crashed"})
-"""What only the end shows: there is no prefix in which it could be seen earlier."""
+"""Causes that only the end shows: no earlier prefix could contain them."""
 HEALTHY = "healthy"
 STRIDE_STEPS = 10
 LIMIT_STEPS, LIMIT_EPOCHS = 200, 5
 WITHIN_REACH = 0.95
-"""Of the fall that a run comes to in the end."""
+"""Share of the decrease that a run reaches in the end."""
 LOOK_STEPS = 3 * LIMIT_STEPS
 N_LOOKS = 25
 
@@ -64,21 +64,21 @@ class Tally:
 
 
 def whole(case: Case) -> Diagnosis:
-    """The diagnosis of all that a case holds."""
+    """Diagnose everything that a case contains."""
     if case.kind == "log":
         return of_log(case.config, parse(case.log.split("\n")))
     return diagnose(case.config, case.metrics, health=case.health, log_tail=case.log_tail)
 
 
 def of_log(config: Config | None, log: ParsedLog, n_epochs: int | None = None) -> Diagnosis:
-    """The diagnosis of a log, or of its first epochs."""
+    """Diagnose a log, or its first epochs."""
     if n_epochs is None:
         return diagnose(config, log.metrics, log=log.log)
     return diagnose(config, log.metrics[:n_epochs])
 
 
 def first_cause(diagnosis: Diagnosis) -> tuple[str, str]:
-    """Name and reason of the most likely cause, of a healthy run its name."""
+    """Return name and reason of the most likely cause; `healthy` without one."""
     if diagnosis.healthy:
         return HEALTHY, ""
     cause = diagnosis.causes[0]
@@ -86,13 +86,13 @@ def first_cause(diagnosis: Diagnosis) -> tuple[str, str]:
 
 
 def is_right(case: Case, diagnosis: Diagnosis) -> bool:
-    """Is the first cause the true one, and its reason too?"""
+    """Return True if the first cause and its reason are the true ones."""
     cause, reason = first_cause(diagnosis)
     return cause == (case.cause or HEALTHY) and (not case.reason or reason == case.reason)
 
 
 def prefixes(case: Case, first: int, last: int, stride: int) -> Iterator[tuple[int, Diagnosis]]:
-    """(step or epoch reached, diagnosis) of growing parts of a case."""
+    """Yield (step or epoch reached, diagnosis) for growing parts of a case."""
     if case.kind == "log":
         log = parse(case.log.split("\n"))
         for n in range(max(1, first), min(last, len(log.metrics)) + 1):
@@ -102,34 +102,34 @@ def prefixes(case: Case, first: int, last: int, stride: int) -> Iterator[tuple[i
 
 
 def delay_of(case: Case) -> int | None:
-    """Steps (epochs) from the fault's onset to the first prefix that names it first; None if none does."""
+    """Return the steps (epochs) from the onset to the first prefix that reports the fault first; None if none does."""
     far = case.onset + (LOOK_STEPS if case.kind == "records" else 10**6)
     return next(
         (
             max(0, n - case.onset)
-            for n, seen in prefixes(case, case.onset + 1, far, STRIDE_STEPS)
-            if is_right(case, seen)
+            for n, diagnosis in prefixes(case, case.onset + 1, far, STRIDE_STEPS)
+            if is_right(case, diagnosis)
         ),
         None,
     )
 
 
 def accused_early(case: Case) -> str:
-    """The first cause that a prefix names though nothing is wrong yet, with where; empty when none does."""
+    """Return the first cause that a prefix reports before anything is wrong, with its place; empty if none does."""
     if case.kind == "log":
         length, stride = len(parse(case.log.split("\n")).metrics), 1
     else:
         length = sum(isinstance(m, StepMetric) for m in cast(Sequence[AnyMetric], case.metrics))
         stride = max(STRIDE_STEPS, length // N_LOOKS)
     last = length if not case.cause else min(length, case.onset - 1)
-    for n, seen in prefixes(case, 1, last, stride):
-        if not seen.healthy:
-            return f"{seen.causes[0].cause} at {n}: {seen.causes[0].sentence}"
+    for n, diagnosis in prefixes(case, 1, last, stride):
+        if not diagnosis.healthy:
+            return f"{diagnosis.causes[0].cause} at {n}: {diagnosis.causes[0].sentence}"
     return ""
 
 
 def run(part: Part, n_seeds: int, only: str, narrate: bool) -> tuple[dict[str, Tally], Counter[tuple[str, str]]]:
-    """Every case judged: a tally for each family, and how often each cause was taken for each."""
+    """Diagnose every case; return a tally per family, and how often each cause was reported for each."""
     tallies: dict[str, Tally] = {}
     confusion: Counter[tuple[str, str]] = Counter()
     for case in collection(part, n_seeds):
@@ -137,25 +137,25 @@ def run(part: Part, n_seeds: int, only: str, narrate: bool) -> tuple[dict[str, T
         if only not in family:
             continue
         tally = tallies.setdefault(family, Tally(case.kind))
-        found = whole(case)
+        diagnosis = whole(case)
         early = accused_early(case)
         tally.n += 1
-        tally.right += is_right(case, found)
-        tally.silent += found.healthy and bool(case.cause)
+        tally.right += is_right(case, diagnosis)
+        tally.silent += diagnosis.healthy and bool(case.cause)
         tally.early += bool(early)
-        confusion[case.cause or HEALTHY, first_cause(found)[0]] += 1
+        confusion[case.cause or HEALTHY, first_cause(diagnosis)[0]] += 1
         if case.cause and case.cause not in ENDINGS:
             tally.delays.append(delay_of(case))
-        if narrate and (early or not is_right(case, found)):
-            said = "; ".join(f"{c.cause} {c.confidence:.2f} {c.sentence}" for c in found.causes)
-            print(f"{case.name}: {case.cause} {case.reason} → {said or HEALTHY} | early: {early}", file=sys.stderr)
+        if narrate and (early or not is_right(case, diagnosis)):
+            causes = "; ".join(f"{c.cause} {c.confidence:.2f} {c.sentence}" for c in diagnosis.causes)
+            print(f"{case.name}: {case.cause} {case.reason} → {causes or HEALTHY} | early: {early}", file=sys.stderr)
         if narrate and tally.delays and tally.n == len(tally.delays):
             print(f"{case.name}: delay {tally.delays[-1]}", file=sys.stderr)
     return tallies, confusion
 
 
 def within_reach(part: Part, n_runs: int) -> tuple[int, int]:
-    """Healthy runs held to a criterion just within their reach, and how many were told at any look that it is not."""
+    """Return how many healthy runs with a criterion just within reach were reported to miss it, and their number."""
     accused = n = 0
     for case in islice(collection(part, n_runs), n_runs):
         assert case.config is not None
@@ -170,22 +170,22 @@ def within_reach(part: Part, n_runs: int) -> tuple[int, int]:
 
 
 def table(tallies: dict[str, Tally]) -> str:
-    """One line a family, as Markdown."""
+    """Return one line per family, as Markdown."""
     lines = [
         "| fault | cases | first cause right | silent | accused early | named in time | delay, median (most) |",
         "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
     ]
     for family, t in tallies.items():
-        seen = sorted(d for d in t.delays if d is not None)
+        delays = sorted(d for d in t.delays if d is not None)
         unit = "epochs" if t.kind == "log" else "steps"
-        delay = f"{median(seen):g} ({seen[-1]}) {unit}" if seen else "–"
+        delay = f"{median(delays):g} ({delays[-1]}) {unit}" if delays else "–"
         in_time = f"{t.in_time}/{len(t.delays)}" if t.delays else "–"
         lines.append(f"| {family} | {t.n} | {t.right} | {t.silent} | {t.early} | {in_time} | {delay} |")
     return "\n".join(lines)
 
 
 def summary(tallies: dict[str, Tally]) -> str:
-    """The figures of the goal."""
+    """Return the figures of the targets."""
     healthy = [t for f, t in tallies.items() if f.endswith(HEALTHY)]
     failing = [t for f, t in tallies.items() if not f.endswith(HEALTHY)]
     n, silent = sum(t.n for t in failing), sum(t.silent for t in failing)
@@ -199,12 +199,12 @@ def summary(tallies: dict[str, Tally]) -> str:
 
 
 def matrix(confusion: Counter[tuple[str, str]]) -> str:
-    """True causes down, first causes named across; only what was ever confused, and how much was right."""
+    """Return a table of true causes: how often they were reported first, and what was reported instead."""
     lines = ["| true cause | named right | named otherwise |", "| --- | ---: | --- |"]
     for true in dict.fromkeys(t for t, _ in confusion):
         others = {named: n for (t, named), n in confusion.items() if t == true and named != true}
-        said = ", ".join(f"{named} {n}" for named, n in others.items()) or "–"
-        lines.append(f"| {true} | {confusion[true, true]} | {said} |")
+        mistakes = ", ".join(f"{named} {n}" for named, n in others.items()) or "–"
+        lines.append(f"| {true} | {confusion[true, true]} | {mistakes} |")
     return "\n".join(lines)
 
 

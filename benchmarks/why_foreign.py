@@ -99,8 +99,8 @@ def _judge_records(row: Row, case: Foreign, metrics: list[AnyMetric], label: str
         points = replay.prefixes(config, metrics, 1, n_steps, max(10, n_steps // N_POINTS))
         accused = [
             (n, cause)
-            for n, seen in (*points, (n_steps, diagnosis))
-            for cause in seen.causes
+            for n, prefix_diagnosis in (*points, (n_steps, diagnosis))
+            for cause in prefix_diagnosis.causes
             if cause.confidence > ACCUSED
         ]
         row.right += not any(n == n_steps for n, _ in accused)
@@ -123,7 +123,14 @@ def _judge_records(row: Row, case: Foreign, metrics: list[AnyMetric], label: str
 def _delay(case: Foreign, metrics: list[AnyMetric], cause: str) -> int | None:
     """Return the steps from the onset to the first prefix that names the cause first."""
     points = replay.prefixes(case.study.config, metrics, case.onset + 1, case.onset + LOOK_STEPS, STRIDE_STEPS)
-    return next((n - case.onset for n, seen in points if seen.causes and seen.causes[0].cause == cause), None)
+    return next(
+        (
+            n - case.onset
+            for n, prefix_diagnosis in points
+            if prefix_diagnosis.causes and prefix_diagnosis.causes[0].cause == cause
+        ),
+        None,
+    )
 
 
 def course_of(metrics: list[AnyMetric]) -> Course:

@@ -121,17 +121,17 @@ def _learnt_beyond_start(run: RunMetrics) -> bool:
 
 def _drop_under_way(name: str, needed: float, drops: Sequence[float], facts: str, run: RunMetrics) -> CriterionVerdict:
     """Judge a loss_drop before the last epoch, by its rate."""
-    seen, left, planned = drops[-1], run.epochs_left, run.config.num_epochs
-    if seen >= needed - EPSILON:
-        return _undecided(name, needed, seen, f"{facts}; reached, and judged at epoch {planned}", run, "on_track")
+    value, left, planned = drops[-1], run.epochs_left, run.config.num_epochs
+    if value >= needed - EPSILON:
+        return _undecided(name, needed, value, f"{facts}; reached, and judged at epoch {planned}", run, "on_track")
     pace, best_pace = _pace(drops)
-    needed_pace = (needed - seen) / left if left else math.inf
-    more = math.ceil((needed - seen) / best_pace) if best_pace > 0 else None
+    needed_pace = (needed - value) / left if left else math.inf
+    more = math.ceil((needed - value) / best_pace) if best_pace > 0 else None
     return CriterionVerdict(
         name=name,
         status="on_track" if pace >= needed_pace else "at_risk",
         needed=needed,
-        seen=seen,
+        seen=value,
         sentence=f"{facts}; {_rate_sentence(pace, needed_pace, more, left)}",
         deadline_epoch=max(0, planned - more) if more is not None else run.last_epoch,
         pace_needed=needed_pace if math.isfinite(needed_pace) else None,
@@ -152,12 +152,12 @@ def _rate_sentence(pace: float, needed_pace: float, epochs_at_best: int | None, 
 
 def _explainable_drop(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     """Judge the skill on voxels with signal, relative to the variance that any model could explain."""
-    seen = _figure(run, "encoding", "explainable_skill")
-    if seen is None:
+    value = _figure(run, "encoding", "explainable_skill")
+    if value is None:
         return _waiting(name, criterion, run, "judged at the end, on the test block")
     needed = criterion.threshold
-    facts = f"explains {_percent(seen, needed, sign=False)} of the explainable variance, needs {needed:.0%}"
-    return _decided(name, needed, seen, facts, passed=seen >= needed - EPSILON)
+    facts = f"explains {_percent(value, needed, sign=False)} of the explainable variance, needs {needed:.0%}"
+    return _decided(name, needed, value, facts, passed=value >= needed - EPSILON)
 
 
 def _val_gap(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
@@ -169,14 +169,14 @@ def _val_gap(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdi
     best_epoch, at_best = next((r for r in reversed(ratios) if r[0].best), ratios[-1])
     recent = [ratio for _, ratio in ratios[-max(1, math.ceil(len(ratios) / 3)) :]]
     late = median(recent) if len(ratios) >= FEWEST_GAPS else at_best
-    seen, limit = max(at_best, late), criterion.threshold
+    value, limit = max(at_best, late), criterion.threshold
     facts = f"validation is {_times(at_best, limit)} training at epoch {best_epoch.epoch}"
     if len(ratios) >= FEWEST_GAPS:
         facts += f" and {_times(late, limit)} over the last third of training"
     facts += f", must stay below {limit:g}×"
-    if seen < SUSPICIOUS_GAP:
+    if value < SUSPICIOUS_GAP:
         facts += "; so far below training, validation may be another loss or easier data"
-    return _current(name, limit, seen, facts, run, good=seen < limit - EPSILON)
+    return _current(name, limit, value, facts, run, good=value < limit - EPSILON)
 
 
 def _no_dominance(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
@@ -187,7 +187,7 @@ def _no_dominance(name: str, criterion: Criterion, run: RunMetrics) -> Criterion
         return _waiting(name, criterion, run, "gradient shares are measured from the end of warm-up on")
     components = [c for c in COMPONENTS if c in steps[-1].share]
     shares = {c: median(min(_loss_share(s, c), _gradient_share(s, c)) for s in steps) for c in components}
-    component, seen = max(shares.items(), key=lambda item: item[1])
+    component, value = max(shares.items(), key=lambda item: item[1])
     loss = median(_loss_share(s, component) for s in steps)
     gradient = median(_gradient_share(s, component) for s in steps)
     limit = criterion.threshold
@@ -195,7 +195,7 @@ def _no_dominance(name: str, criterion: Criterion, run: RunMetrics) -> Criterion
         f"{component} is {_percent(loss, limit, sign=False)} of the loss and {_percent(gradient, limit, sign=False)} "
         f"of the gradient, the largest; limit {limit:.0%} of both"
     )
-    return _current(name, limit, seen, facts, run, good=seen <= limit + EPSILON)
+    return _current(name, limit, value, facts, run, good=value <= limit + EPSILON)
 
 
 def _loss_share(step: StepMetric, component: str) -> float:
@@ -211,28 +211,28 @@ def _starts_at_one(name: str, criterion: Criterion, run: RunMetrics) -> Criterio
     if not first:
         return _waiting(name, criterion, run, "the first losses are not measured yet")
     component, value = max(first.items(), key=lambda item: abs(item[1] - 1.0))
-    seen = abs(value - 1.0)
+    deviation = abs(value - 1.0)
     facts = f"{component} starts at {value:.4g}, the farthest from 1 ± {criterion.threshold:g}"
-    return _decided(name, criterion.threshold, seen, facts, passed=seen <= criterion.threshold + EPSILON)
+    return _decided(name, criterion.threshold, deviation, facts, passed=deviation <= criterion.threshold + EPSILON)
 
 
 def _lr_reaches_peak(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     if not run.steps or run.plan is None:
         return _waiting(name, criterion, run, "no step yet")
-    seen, needed = max(s.lr for s in run.steps) / run.plan.learning_rate, criterion.threshold
+    value, needed = max(s.lr for s in run.steps) / run.plan.learning_rate, criterion.threshold
     facts = (
-        f"the rate reached {_percent(seen, needed, sign=False)} of its base {run.plan.learning_rate:.2g}, "
+        f"the rate reached {_percent(value, needed, sign=False)} of its base {run.plan.learning_rate:.2g}, "
         f"needs {needed:.0%}"
     )
-    reached = seen >= needed - EPSILON
+    reached = value >= needed - EPSILON
     if reached or run.ended:
-        return _decided(name, needed, seen, facts, passed=reached)
+        return _decided(name, needed, value, facts, passed=reached)
     late = run.steps[-1].step > run.plan.warmup_steps
     return CriterionVerdict(
         name=name,
         status="at_risk" if late else "on_track",
         needed=needed,
-        seen=seen,
+        seen=value,
         sentence=facts + (f", although warm-up was to end at step {run.plan.warmup_steps}" if late else ""),
         deadline_epoch=run.plan.epoch_of(run.plan.warmup_steps),
     )
@@ -240,9 +240,9 @@ def _lr_reaches_peak(name: str, criterion: Criterion, run: RunMetrics) -> Criter
 
 def _beats_null(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
     """Judge that responsive voxels are predicted better than null voxels and better than the shift null."""
-    seen = _figure(run, "encoding", "r_difference")
+    value = _figure(run, "encoding", "r_difference")
     low = _figure(run, "encoding", "r_difference_low")
-    if seen is None or low is None:
+    if value is None or low is None:
         last = next((e.fmri_r for e in reversed(run.epochs) if e.fmri_r is not None), None)
         hint = f"; validation r is {last:.3f}" if last is not None else ""
         return _waiting(name, criterion, run, f"judged at the end, on the test block{hint}")
@@ -250,12 +250,12 @@ def _beats_null(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVe
     null = _figure(run, "encoding", "null_r_99")
     responsive = _figure(run, "encoding", "r_responsive")
     above_null = null is None or responsive is None or responsive > null
-    facts = f"held-out r of responsive minus null voxels {seen:.3f} [{low:.3f}, {_number(high)}], needs"
+    facts = f"held-out r of responsive minus null voxels {value:.3f} [{low:.3f}, {_number(high)}], needs"
     facts += f" {criterion.threshold:g} and an interval above 0"
     if null is not None and responsive is not None:
         facts += f"; responsive r {responsive:.3f} against {null:.3f}, the shift null's 99th percentile"
-    passed = seen >= criterion.threshold - EPSILON and low > 0 and above_null
-    return _decided(name, criterion.threshold, seen, facts, passed=passed)
+    passed = value >= criterion.threshold - EPSILON and low > 0 and above_null
+    return _decided(name, criterion.threshold, value, facts, passed=passed)
 
 
 def _beats_mean(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
@@ -272,9 +272,9 @@ def _least_skill(name: str, criterion: Criterion, run: RunMetrics, components: S
     measured = {c: v for c in components if (v := skill.get(c)) is not None}
     if len(measured) < len(components):
         return _waiting(name, criterion, run, "no held-out skill is known yet")
-    seen = min(measured.values())
+    value = min(measured.values())
     facts = f"held-out skill {', '.join(f'{c} {v:+.2g}' for c, v in measured.items())}; needs > {criterion.threshold:g}"
-    return _current(name, criterion.threshold, seen, facts, run, good=seen > criterion.threshold)
+    return _current(name, criterion.threshold, value, facts, run, good=value > criterion.threshold)
 
 
 def _validation_improves(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
@@ -284,11 +284,11 @@ def _validation_improves(name: str, criterion: Criterion, run: RunMetrics) -> Cr
         return _waiting(name, criterion, run, "fewer than two validations yet")
     first, needed = losses[0][1], criterion.threshold
     epoch, best = min(losses, key=lambda item: item[1])
-    seen = 1.0 - best / first if first else 0.0
-    requirement = f"needs more than {_percent(-needed, -seen)}" if needed else "needs any decrease"
-    decrease = f"{_percent(-seen, -needed)} at epoch {epoch}" if seen else "no decrease"
+    value = 1.0 - best / first if first else 0.0
+    requirement = f"needs more than {_percent(-needed, -value)}" if needed else "needs any decrease"
+    decrease = f"{_percent(-value, -needed)} at epoch {epoch}" if value else "no decrease"
     facts = f"validation {format_loss(first)} → {format_loss(best)}: {decrease}, {requirement}"
-    return _current(name, needed, seen, facts, run, good=seen > needed + EPSILON)
+    return _current(name, needed, value, facts, run, good=value > needed + EPSILON)
 
 
 def _no_nan(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
@@ -315,25 +315,27 @@ JUDGES: dict[str, Judge] = {
 """Kind of criterion -> function that judges it."""
 
 
-def _decided(name: str, needed: float, seen: float, sentence: str, *, passed: bool) -> CriterionVerdict:
+def _decided(name: str, needed: float, value: float, sentence: str, *, passed: bool) -> CriterionVerdict:
     """Return a verdict that no further step can change, or that the end of the run decides."""
-    return CriterionVerdict(name=name, status="pass" if passed else "fail", needed=needed, seen=seen, sentence=sentence)
-
-
-def _undecided(
-    name: str, needed: float, seen: float, sentence: str, run: RunMetrics, status: Status
-) -> CriterionVerdict:
-    """Return a verdict that is decided at the last epoch."""
     return CriterionVerdict(
-        name=name, status=status, needed=needed, seen=seen, sentence=sentence, deadline_epoch=run.config.num_epochs
+        name=name, status="pass" if passed else "fail", needed=needed, seen=value, sentence=sentence
     )
 
 
-def _current(name: str, needed: float, seen: float, sentence: str, run: RunMetrics, *, good: bool) -> CriterionVerdict:
+def _undecided(
+    name: str, needed: float, value: float, sentence: str, run: RunMetrics, status: Status
+) -> CriterionVerdict:
+    """Return a verdict that is decided at the last epoch."""
+    return CriterionVerdict(
+        name=name, status=status, needed=needed, seen=value, sentence=sentence, deadline_epoch=run.config.num_epochs
+    )
+
+
+def _current(name: str, needed: float, value: float, sentence: str, run: RunMetrics, *, good: bool) -> CriterionVerdict:
     """Return a verdict that may still change while the run is live."""
     if run.ended:
-        return _decided(name, needed, seen, sentence, passed=good)
-    return _undecided(name, needed, seen, sentence, run, "on_track" if good else "at_risk")
+        return _decided(name, needed, value, sentence, passed=good)
+    return _undecided(name, needed, value, sentence, run, "on_track" if good else "at_risk")
 
 
 def _waiting(name: str, criterion: Criterion, run: RunMetrics, why: str) -> CriterionVerdict:
@@ -373,7 +375,7 @@ def _figure(run: RunMetrics, part: str, key: str) -> float | None:
 
 
 def _percent(value: float, other: float, *, sign: bool = True) -> str:
-    """Format a fraction in percent with as many digits as are needed to tell it from another one."""
+    """Format a fraction in percent with as many digits as are needed to distinguish it from another one."""
     for digits in (1, 2, 3, 4):
         text = f"{value:+.{digits}%}" if sign else f"{value:.{digits}%}"
         other_text = f"{other:+.{digits}%}" if sign else f"{other:.{digits}%}"
@@ -385,7 +387,7 @@ def _percent(value: float, other: float, *, sign: bool = True) -> str:
 
 
 def _times(value: float, limit: float) -> str:
-    """Format a factor with as many digits as are needed to tell it from its limit."""
+    """Format a factor with as many digits as are needed to distinguish it from its limit."""
     for digits in (2, 3, 4):
         text = f"{value:.{digits}f}×"
         if float(text[:-1]) != limit or abs(value - limit) <= EPSILON:

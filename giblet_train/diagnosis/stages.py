@@ -114,13 +114,13 @@ def promote_config(config: Config, stage: Stage, settings: Mapping[str, Any]) ->
 
 
 def unmet_criteria(verdict: Verdict, accepted: Collection[str]) -> list[CriterionVerdict]:
-    """The criteria that were not met and that nobody has accepted. Raises ConfigError for one that need not be."""
+    """Return the criteria that are neither met nor accepted. Raises ConfigError for a needless acceptance."""
     unmet = {c.name: c for c in verdict.criteria if c.status != "pass"}
     for name in accepted:
         if name not in unmet:
-            known = [c.name for c in verdict.criteria]
+            names = [c.name for c in verdict.criteria]
             was = (
-                f"{name} was met." if name in known else f"There is no criterion {name!r}{nearest(name, known) or '.'}"
+                f"{name} was met." if name in names else f"There is no criterion {name!r}{nearest(name, names) or '.'}"
             )
             remedy = f"Not met: {', '.join(unmet)}." if unmet else "Every criterion was met; leave out --accept."
             raise ConfigError(f"--accept {name}: {was}", remedy)

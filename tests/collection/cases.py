@@ -37,7 +37,7 @@ class Case:
 
 
 def collection(part: Part, n_seeds: int = 8) -> Iterator[Case]:
-    """The cases of one part: n_seeds of each fault, six times as many healthy ones. Even seeds tune, odd ones test."""
+    """Yield the cases of one part: n_seeds per fault, six times as many healthy ones; even seeds tune, odd test."""
     offset = 0 if part == "tuning" else 1
     for k in range(6 * n_seeds):
         seed = 2 * (1000 + k) + offset

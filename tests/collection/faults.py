@@ -53,7 +53,7 @@ def play(
 
 
 def _wrong_rate(curves: Curves, rate: Rate, reason: str) -> Failing:
-    """A run whose rate is not the planned one learns in proportion to the rate that it does use."""
+    """Return a run that uses another rate than planned, and learns in proportion to it."""
     base = curves.config.learning_rate
     speed = [rate(s) / base for s in range(curves.plan.total_steps)]
     total = [0.0]
@@ -77,7 +77,7 @@ def stepped_per_epoch(seed: int) -> Failing:
 
 
 def wrong_world_size(seed: int) -> Failing:
-    """The schedule was built for another number of ranks, so it runs that many times too fast or too slow."""
+    """Use a schedule for another number of ranks, which runs too fast or too slowly by that factor."""
     curves = draw(seed, distributed__world_size=[2, 4, 6, 8][seed // 2 % 4], warmup_epochs=2)
     ranks = curves.config.distributed.world_size
     curves.world_size = ranks
@@ -86,7 +86,7 @@ def wrong_world_size(seed: int) -> Failing:
 
 
 def resumed_without_state(seed: int) -> Failing:
-    """After a resume the schedule begins again at step 0."""
+    """Start the schedule again at step 0 after a resume."""
     curves = draw(seed, warmup_epochs=2)
     n = curves.steps_per_epoch
     resumed = n * curves.rng.randint(4, 8)
@@ -163,7 +163,7 @@ def loss_not_unit_free(seed: int) -> Failing:
 
 
 def flat(seed: int) -> Failing:
-    """The rate follows its plan, gradients flow, and nothing is learnt from the first step on."""
+    """Learn nothing from the first step on, although the rate follows its plan and gradients arrive."""
     curves = draw(seed)
     return Failing(curves, play(curves, learnt=lambda e: 0.002 * e).metrics, 0)
 
@@ -194,7 +194,7 @@ def diverging(seed: int) -> Failing:
 
 
 def nan(seed: int) -> Failing:
-    """A component turns NaN from one step to the next."""
+    """Let a component become NaN from one step to the next."""
     curves = draw(seed)
     n = curves.steps_per_epoch
     onset = curves.rng.randint(n, 5 * n)
@@ -211,7 +211,7 @@ def nan(seed: int) -> Failing:
 
 
 def overfit(seed: int) -> Failing:
-    """Training goes on falling while validation turns and rises far above its best."""
+    """Let validation rise far above its best while training continues to fall."""
     curves = draw(seed, num_epochs=[30, 50, 80][seed % 3])
     curves.floor = dict.fromkeys(COMPONENTS, 0.05)
     turn = curves.rng.randint(4, 8)
@@ -250,7 +250,7 @@ def leak(seed: int) -> Failing:
 
 
 def clipping_always(seed: int) -> Failing:
-    """Every step is cut to the limit, by a factor of ten or more, so the step size is not the rate's."""
+    """Clip every step by a factor of ten or more, so the limit sets the size of a step."""
     curves = draw(seed)
     curves.gradient_norm = curves.rng.uniform(10, 200)
     tape = play(curves, learnt=lambda e: 0.3 * e)
@@ -258,7 +258,7 @@ def clipping_always(seed: int) -> Failing:
 
 
 def frozen_parameters(seed: int) -> Failing:
-    """No gradient arrives: its norm is zero, and the losses keep their first value but for the batches' noise."""
+    """Let no gradient arrive: its norm is zero, and the losses keep their first value except for noise."""
     curves = draw(seed)
     tape = play(
         curves,
@@ -278,7 +278,7 @@ def no_better_than_mean(seed: int) -> Failing:
 
 
 def brain_unexplained(seed: int) -> Failing:
-    """The film is learnt, and what the scans hold is not of it: fMRI is fitted a little, held out never."""
+    """Learn the film but not the scans: fMRI is fitted a little, and never predicted on held-out data."""
     curves = draw(seed, num_epochs=[20, 30, 50][seed % 3])
     curves.floor["fmri"] = curves.rng.uniform(0.93, 0.99)
     curves.held_out_floor["fmri"] = 1 + curves.rng.uniform(0.002, 0.08)
@@ -312,7 +312,7 @@ def communication_bound(seed: int) -> Failing:
 
 
 def straggler(seed: int) -> Failing:
-    """All wait for one rank: the others' time is communication, and the slowest rank is nearly always the same."""
+    """Let all ranks wait for one: their time is communication, and the slowest rank is nearly always the same."""
     curves = draw(seed, distributed__world_size=[4, 6, 8][seed % 3])
     curves.world_size = curves.config.distributed.world_size
     slow = curves.rng.randrange(curves.world_size)
@@ -328,7 +328,7 @@ def straggler(seed: int) -> Failing:
 
 
 def criterion_unreachable(seed: int) -> Failing:
-    """A 50 % fall is asked of a loss whose noise lets it fall by a tenth."""
+    """Require a decrease of 50 % of a loss that can decrease by a tenth."""
     drop = {"drop": {"kind": "loss_drop", "threshold": 0.5}}
     curves = draw(seed, num_epochs=[30, 50, 80][seed % 3], criteria=drop, reconstruction_weight=0.0)
     curves.floor = dict.fromkeys(COMPONENTS, curves.rng.uniform(0.85, 0.93))
@@ -340,7 +340,7 @@ def criterion_unreachable(seed: int) -> Failing:
 
 
 def _cut(seed: int, **facts: Any) -> Failing:
-    """A healthy beginning that ends from outside."""
+    """Return a healthy beginning that is ended from outside."""
     curves = draw(seed)
     epochs = curves.rng.randint(2, 8)
     metrics = healthy_run(curves, min(epochs, curves.config.num_epochs - 1))
@@ -418,5 +418,5 @@ FAULTS: dict[str, tuple[str, Callable[[int], Failing]]] = {
 
 
 def steps_of(metrics: list[AnyMetric]) -> list[StepMetric]:
-    """The step records among them."""
+    """Return the step records."""
     return [m for m in metrics if isinstance(m, StepMetric)]

@@ -154,17 +154,17 @@ def records(s: Study) -> list[AnyMetric]:
         validation_trs=60, test_trs=100, stimulus_offset_s=0.0,
         components={c: ModalityFacts(**{**base, **s.facts[c]}) for c in COMPONENTS},
     )  # fmt: skip
-    deviation, taken = 0.0, list[StepMetric]()
+    deviation, steps = 0.0, list[StepMetric]()
     for step in range(s.n_epochs * s.steps_per_epoch):
         deviation = s.memory * deviation + math.sqrt(1 - s.memory**2) * s.rng.gauss(0, s.noise)
         record = add(StepMetric, step, **_step(s, step, deviation, weights))
         clock += record.step_s or 0.0
-        taken.append(record)
+        steps.append(record)
         if (step + 1) % s.steps_per_epoch == 0:
             epoch = (step + 1) // s.steps_per_epoch
             clock += 2 * s.step_s
-            add(EpochMetric, step, **_epoch(s, epoch, taken, weights))
-            taken = []
+            add(EpochMetric, step, **_epoch(s, epoch, steps, weights))
+            steps = []
     if s.early_stop:
         add(EventMetric, s.n_epochs * s.steps_per_epoch, epoch=s.n_epochs, name="early_stop", level="warning",
             sentence="Early stopping.")  # fmt: skip
@@ -218,25 +218,27 @@ def _healthy_times(s: Study) -> tuple[StepTimes, int | None]:
     return times, slowest
 
 
-def _epoch(s: Study, epoch: int, taken: list[StepMetric], weights: dict[str, float]) -> dict[str, Any]:
+def _epoch(s: Study, epoch: int, steps: list[StepMetric], weights: dict[str, float]) -> dict[str, Any]:
     def mean(values: list[float | None]) -> float | None:
         finite = [v for v in values if v is not None]
         return sum(finite) / len(finite) if len(finite) == len(values) else None
 
     level = s.validation(float(epoch)) * (1 + s.rng.gauss(0, s.validation_noise))
-    held = {c: _part(s, c, level) for c in COMPONENTS}
-    broken = taken[-1].total is None
-    skill = s.skill_of(epoch) if s.skill_of else {c: 1 - held[c] / s.scale[c] for c in COMPONENTS}
+    validation = {c: _part(s, c, level) for c in COMPONENTS}
+    broken = steps[-1].total is None
+    skill = s.skill_of(epoch) if s.skill_of else {c: 1 - validation[c] / s.scale[c] for c in COMPONENTS}
     r = s.r(epoch) if s.r else max(0.0, 0.4 * skill["fmri"]) + s.rng.gauss(0, 0.008)
     return {
         "epoch": epoch,
-        "lr": taken[-1].lr,
+        "lr": steps[-1].lr,
         "train": SplitLoss(
-            total=mean([t.total for t in taken]), loss={c: mean([t.loss[c] for t in taken]) for c in COMPONENTS}
+            total=mean([t.total for t in steps]), loss={c: mean([t.loss[c] for t in steps]) for c in COMPONENTS}
         ),
         "validation": SplitLoss(
-            total=None if broken else sum(weights[c] * v for c, v in held.items()), loss=dict(held), skill=dict(skill)
+            total=None if broken else sum(weights[c] * v for c, v in validation.items()),
+            loss=dict(validation),
+            skill=dict(skill),
         ),
         "fmri_r": r,
-        "seconds": sum(t.step_s or 0.0 for t in taken),
+        "seconds": sum(t.step_s or 0.0 for t in steps),
     }

@@ -70,7 +70,7 @@ def noisy_validation(seed: int) -> Foreign:
 
 
 def loud_block(seed: int) -> Foreign:
-    """The held-out block is louder than training's: its skill is below 0 for long, and rises."""
+    """Hold out a block that is louder than training: its skill is below 0 for long, and rises."""
     s = study(seed, epochs=40)
     loud, train = s.rng.uniform(1.15, 1.4), s.train
     s.validation = lambda e: loud * (0.75 + 0.25 * train(e))
@@ -109,7 +109,7 @@ def one_epoch(seed: int) -> Foreign:
 
 
 def slightly_slow_rank(seed: int) -> Foreign:
-    """One of two ranks is slowest in most steps, by next to nothing; a quarter of a step is communication."""
+    """Let one of two ranks be slowest in most steps by very little; a quarter of a step is communication."""
     s = study(seed, distributed__world_size=2)
     s.world_size = 2
 
@@ -171,7 +171,7 @@ def flat_and_noisy(seed: int) -> Foreign:
 
 
 def flat_from_ridge(seed: int) -> Foreign:
-    """Nothing is learnt beyond a ridge initialisation."""
+    """Learn nothing beyond a ridge initialisation."""
     s = flat_and_noisy(seed).study
     s.initial, s.noise = s.rng.uniform(0.75, 0.9), min(s.noise, 0.03)
     s.skill_of = lambda epoch: dict.fromkeys(COMPONENTS, 1 - s.initial)
@@ -189,7 +189,7 @@ def never_better_than_mean(seed: int) -> Foreign:
 
 
 def brain_is_noise(seed: int) -> Foreign:
-    """The film is learnt; r of the brain scatters around 0 by 0.015."""
+    """Learn the film while r of the brain scatters around 0 by 0.015."""
     s = study(seed, epochs=40)
     s.r = lambda epoch: s.rng.gauss(0, 0.015)
     s.skill_of = lambda epoch: {
@@ -212,7 +212,7 @@ def loader_in_bursts(seed: int) -> Foreign:
 
 
 def straggler_in_spells(seed: int) -> Foreign:
-    """A hot GPU: one rank is late in two of three spells of 20 steps."""
+    """Let one rank be late in two of three spells of 20 steps, like a hot GPU."""
     s = study(seed, distributed__world_size=6)
     s.world_size, slow = 6, s.rng.randrange(6)
 
@@ -243,7 +243,7 @@ def slow_exchange(seed: int) -> Foreign:
 
 
 def dead_head(seed: int) -> Foreign:
-    """The gradient of one component is a billionth of the others'."""
+    """Make the gradient of one component a billionth of the others'."""
     s = study(seed)
     dead = COMPONENTS[seed // 2 % 4]
     s.pulls[dead], s.learning[dead] = 1e-9, 0.0

@@ -54,7 +54,7 @@ class Curves:
 
 
 def draw(seed: int, **changes: Any) -> Curves:
-    """A healthy run's curves. changes: configuration keys (dotted) that the run was given."""
+    """Return the curves of a healthy run. changes: configuration keys of the run, with `__` for the dot."""
     rng = random.Random(seed)
     epochs = rng.choice([10, 12, 20, 30, 50, 80, 120])
     mapping: dict[str, Any] = {
@@ -105,7 +105,7 @@ class Tape:
 
 
 def open_run(curves: Curves) -> Tape:
-    """The records that come before the first step."""
+    """Write the records before the first step."""
     tape, plan = Tape(curves), curves.plan
     weights = curves.config.component_weights()
     tape.add(
@@ -141,7 +141,7 @@ def open_run(curves: Curves) -> Tape:
 
 
 def mean_loss(curves: Curves, component: str, epochs: float, *, held_out: bool = False) -> float:
-    """A component's expected loss after so many epochs' worth of learning."""
+    """Return the expected loss of a component after some epochs' worth of learning."""
     floor = (curves.held_out_floor if held_out else curves.floor)[component]
     value = floor + (1 - floor) * math.exp(-curves.rate_per_epoch[component] * epochs)
     rise = curves.overfit_per_epoch * epochs if held_out else 0.0
@@ -184,7 +184,7 @@ def one_step(tape: Tape, step: int, learnt: float, **fields: Any) -> StepMetric:
 
 
 def end_epoch(tape: Tape, epoch: int, learnt: float, **fields: Any) -> EpochMetric:
-    """The epoch record over the steps just taped."""
+    """Write the record of the epoch whose steps were just written."""
     curves, rng = tape.curves, tape.curves.rng
     taken = [m for m in tape.metrics if isinstance(m, StepMetric)][-curves.steps_per_epoch :]
     weights = curves.config.component_weights()
@@ -208,7 +208,7 @@ def end_epoch(tape: Tape, epoch: int, learnt: float, **fields: Any) -> EpochMetr
 
 
 def healthy_run(curves: Curves, epochs: int | None = None) -> list[AnyMetric]:
-    """All records of a run in which nothing is wrong, over its first `epochs` epochs."""
+    """Return all records of the first `epochs` epochs of a run in which nothing is wrong."""
     tape, n = open_run(curves), curves.steps_per_epoch
     for epoch in range(1, (epochs or curves.config.num_epochs) + 1):
         for step in range((epoch - 1) * n, epoch * n):
@@ -218,10 +218,10 @@ def healthy_run(curves: Curves, epochs: int | None = None) -> list[AnyMetric]:
 
 
 def _mean(values: list[float | None]) -> float | None:
-    known = [v for v in values if v is not None]
-    return sum(known) / len(known) if len(known) == len(values) else None
+    numbers = [v for v in values if v is not None]
+    return sum(numbers) / len(numbers) if len(numbers) == len(values) else None
 
 
 def _weighted(loss: Mapping[str, float | None], weights: dict[str, float]) -> float | None:
-    known = {c: v for c, v in loss.items() if v is not None}
-    return sum(weights[c] * v for c, v in known.items()) if len(known) == len(loss) else None
+    finite = {c: v for c, v in loss.items() if v is not None}
+    return sum(weights[c] * v for c, v in finite.items()) if len(finite) == len(loss) else None

@@ -31,7 +31,7 @@ class Line:
 
 
 def write_log(lines: list[Line], n_epochs: int, seed: int, tail: str = "") -> str:
-    """The text of a log with those epochs, and the noise that stood between them."""
+    """Return the text of a log with these epochs, and noise between them."""
     rng = random.Random(seed)
     out = ["NCCL INFO Bootstrap : Using eno1:10.0.0.5<0>", "\x1b[32mINFO\x1b[0m Loading dataset...", ""]
     for number, line in enumerate(lines, 1):
@@ -59,7 +59,7 @@ def _config(rng: random.Random, epochs: int, lr: float = 1e-4, warmup: float = 1
 
 
 def _rate(epoch: int, epochs: int, base: float, warmup: float) -> float:
-    """The rate at the end of an epoch, stepped as it should be: linear from a tenth, then cosine to 0."""
+    """Return the correct rate at the end of an epoch: linear from a tenth, then cosine to 0."""
     if epoch < warmup:
         return base * (0.1 + 0.9 * epoch / warmup)
     return base * 0.5 * (1 + math.cos(math.pi * min(1.0, (epoch - warmup) / max(1, epochs - warmup))))
@@ -83,7 +83,7 @@ def healthy(seed: int) -> Log:
 
 
 def lab_flat(seed: int, *, known: bool = True) -> Log:
-    """The lab's own run: 275,959 to 275,825 in 15 epochs while the rate never leaves a tenth of its base."""
+    """Write the lab's own run: 275,959 to 275,825 in 15 epochs while the rate never leaves a tenth of its base."""
     rng = random.Random(seed)
     start, fall = rng.uniform(2.5e5, 2.9e5), rng.uniform(0.0002, 0.003)
     n = rng.randint(10, 20)
@@ -100,12 +100,12 @@ def lab_flat(seed: int, *, known: bool = True) -> Log:
 
 
 def flat_unknown_plan(seed: int) -> Log:
-    """The same without its configuration: the file shows a huge loss that hardly moves."""
+    """Write the same run without its configuration: the file shows a huge loss that hardly changes."""
     return lab_flat(seed, known=False)
 
 
 def std_scaled(seed: int) -> Log:
-    """The lab's repair: MSE over sd starts at 725 and falls by 2.5 %, with a rate that follows its plan."""
+    """Write the lab's repair: MSE over sd starts at 725 and falls by 2.5 %, with a rate that follows its plan."""
     rng = random.Random(seed)
     start = rng.uniform(500, 1000)
     train = [start * (1 - 0.025 * e / 29) * (1 + rng.gauss(0, 2e-4)) for e in range(1, 30)]
@@ -114,7 +114,7 @@ def std_scaled(seed: int) -> Log:
 
 
 def flat_log(seed: int) -> Log:
-    """A loss of the right size that does not move though the rate follows its plan."""
+    """Write a loss of the right size that does not change although the rate follows its plan."""
     rng = random.Random(seed)
     start, n = rng.uniform(1.8, 4), rng.randint(15, 40)
     lines = [Line(start * (1 + rng.gauss(0, 0.0008)), _rate(e, 50, 3e-4, 2), start * 1.01, rng.gauss(0, 0.003))

@@ -1,4 +1,4 @@
-"""A healthy month, as a watcher beside the run lives through it: slow nights, validation, saving, stops and resumes.
+"""A healthy month, as the watcher of a run sees it: slow nights, validation, saving, stops and resumes.
 
 The run is the lab's production: 500 epochs whose steps take over a minute each. Every look has the records so far and
 the heartbeat as it is at that moment, the awkward ones included.
@@ -31,7 +31,7 @@ class Look:
 
 
 def healthy_month(seed: int, epochs: int = 500) -> tuple[Curves, list[AnyMetric], list[Look]]:
-    """A run's curves, its records, and looks at it: some in each epoch, and in all that interrupts it."""
+    """Return the curves of a run, its records, and checks of it in every epoch and interruption."""
     curves = draw(seed, num_epochs=epochs, scheduler_type="cosine")
     curves.steps_per_epoch = 60
     curves.rate_per_epoch = dict.fromkeys(curves.rate_per_epoch, 5 / epochs)
@@ -71,7 +71,7 @@ def _resumed(tape: Tape, step: int) -> Iterator[Look]:
 
 
 def _look(tape: Tape, state: TrainerState, what: str, after_s: float) -> Look:
-    """The watcher looks so long after the last heartbeat."""
+    """Return a check some seconds after the last heartbeat."""
     config = tape.curves.config
     beat = Heartbeat(
         state=state,

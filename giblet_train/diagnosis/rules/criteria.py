@@ -90,15 +90,15 @@ def _unreachable(case: RunHistory, name: str, criterion: Criterion, start: float
     if len(points) < FEWEST_POINTS or points[-1][0] < EARLIEST * case.config.num_epochs:
         return None
     at_best = 1 - lowest_at(points, case.config.num_epochs) / start
-    seen = 1 - min(v for _, v in points) / start
-    if max(at_best, seen) >= MARGIN * criterion.threshold:
+    lowest_drop = 1 - min(v for _, v in points) / start
+    if max(at_best, lowest_drop) >= MARGIN * criterion.threshold:
         return None
     return Finding(
         confidence=0.75,
         sentence=(
-            f"{name} requires {-criterion.threshold:+.0%}; the {criterion.split} loss is at {-seen:+.1%}, and its "
-            f"course reaches {-at_best:+.1%} at best by epoch {case.config.num_epochs}."
+            f"{name} requires {-criterion.threshold:+.0%}; the {criterion.split} loss is at {-lowest_drop:+.1%}, and "
+            f"its course reaches {-at_best:+.1%} at best by epoch {case.config.num_epochs}."
         ),
-        evidence={"criterion": name, "needed": criterion.threshold, "seen": seen, "at_best": at_best},
+        evidence={"criterion": name, "needed": criterion.threshold, "seen": lowest_drop, "at_best": at_best},
         action="Judge it on what can be explained (scale: explainable): noise cannot be learnt.",
     )

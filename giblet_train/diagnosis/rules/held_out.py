@@ -49,7 +49,7 @@ SAME_AS_TRAINING = 2e-4
     ),
 )
 def overfit(case: RunHistory) -> Finding | None:
-    """Report validation that has turned and keeps rising while training goes on falling.
+    """Report validation that has turned and keeps rising while training continues to fall.
 
     Medians of windows are compared, with the noise of the validations, and a validation that falls again is left alone.
     """

@@ -98,7 +98,7 @@ def rule(
 
 
 def fault(name: str, says: str, step: int = 0, processes: int = 1, **settings: Any) -> Fault:
-    """Return a fault; `__` in a keyword stands for the dot in a configuration key."""
+    """Return a fault; `__` in a keyword means the dot in a configuration key."""
     dotted = {key.replace("__", "."): value for key, value in settings.items()}
     return Fault(
         name=name,

@@ -327,9 +327,14 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
     bent, better = _knee(points, knees)
     now = bent.at(points[-1][0])
     missing = now - (bent.floor + bent.height * math.exp(-bent.rate * points[-1][0]))
-    learnt = points[0][1] - now
-    scale = max(abs(now), LOW_LOSS * learnt)
-    if scale <= 0 or better < BEND or missing < case.watch.plateau_fall * scale or learnt < LEARNT * abs(points[0][1]):
+    decrease = points[0][1] - now
+    scale = max(abs(now), LOW_LOSS * decrease)
+    if (
+        scale <= 0
+        or better < BEND
+        or missing < case.watch.plateau_fall * scale
+        or decrease < LEARNT * abs(points[0][1])
+    ):
         return None
     if not _rate_held(case, bent.knee) or _improves_again(source, bent.knee):
         return None
