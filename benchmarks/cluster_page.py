@@ -119,7 +119,7 @@ def _verbs(verbs: tuple[Verb, ...]) -> str:
 
 
 _VERBS = """\
-## What each verb takes of a node
+## Connections and round trips of each command
 
 A login is an authenticated connection; a channel is one command on it. A turn is the laptop speaking after the node
 did, all included: handshake, login, flow control, keep-alives. The watch's turns are those after its first picture.
@@ -142,7 +142,7 @@ tree still grew: **{storm.survivors} survivors**. With 1 s of grace a stop took 
 def _cuts(cuts: Cuts) -> str:
     noticed = f"{_at(cuts.noticed_s, 50)} s (p50) to {max(cuts.noticed_s):.1f} s" if len(cuts.noticed_s) > 1 else "–"
     return f"""\
-## A link that breaks
+## Lost connections
 
 A run writes {LINES_PER_S:.0f} times a second at most to its records and its log, watched and followed through
 {cuts.faults} faults in turn: connections reset, the server's sessions killed, silence of {OUTAGES_S[1]:.0f} and of

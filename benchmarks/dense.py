@@ -26,7 +26,7 @@ from giblet_train.training.load_split import load_split
 DENSE = Path(__file__).with_name("dense.yaml")
 TURN_S = 1.0
 LONGER = 4
-PAGE = """# Beside the lab's first shape of network
+PAGE = """# Compared with a dense network
 
 `make bench-dense` (simulated brain, real film, fold 0 of the demo, one thread, both in one process taking turns). The
 dense network is `benchmarks/dense.yaml`: 24×32 frames flattened, two TRs a step, every width written out; LayerNorm,

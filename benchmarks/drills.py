@@ -21,13 +21,13 @@ GIBLET = Path(sys.executable).with_name("giblet")
 LIMIT_S = 900.0
 
 HEAD = """\
-# Faults that really happen, and when they are named
+# Injected faults, and when they are detected
 
 Made by `make drills`: each line is one run of `giblet demo FAULT` on the demo study (real film, simulated brain), in
-which the fault is made in the running engine. "Shown after": steps from its beginning until `giblet why`, given the
+which the fault is injected into the engine. "Shown after": steps from its beginning until `giblet why`, given the
 records so far, names it first. "Raised after": until the watcher beside the run had written its alert; it looks every
 two seconds, and waits for a second look where a cause is not certain, so its steps depend on the pace ({pace:.2g} s a
-step here, the median). A run that stands still writes no record of it: only its heartbeat shows that.
+step here, the median). A stalled run writes no record; its heartbeat shows it.
 """
 
 

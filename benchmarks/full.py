@@ -35,7 +35,7 @@ TRAIN_S, TRAIN_GIB = 600.0, 6.0
 PAGE = """# The full-size study: seventeen subjects
 
 `make bench-full` (simulated brain, real film; the demo's configuration with `data.simulate: full`, one thread).
-Simulating the study is not counted; training is, up to the judgement on the test block.
+Simulating the study is not counted; training and the evaluation on the test block are.
 
 | | CPU | peak memory (RSS) | goal |
 |---|---|---|---|

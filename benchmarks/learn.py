@@ -60,7 +60,7 @@ GAINS = (
     (ENSEMBLE, FIRST),
     (BOTH, ENSEMBLE),
 )
-PAGE = """# What the engine learns
+PAGE = """# Encoding and reconstruction on the demo study
 
 `make bench-train` writes this page. Simulated brain, real film: `configs/demo.yaml` for each of folds {folds}, and
 {n_others} more members of each fold's ensemble. All figures are held out: TRs that neither fitted nor chose anything. r

@@ -30,14 +30,14 @@ PAGE = """# A subject who was left out
     giblet launch NODE demo --set split.leave_out_subject=3   # nothing is learnt of subject 3
     python -m giblet_train evaluate RUN_DIR                    # how well that brain is predicted
 
-With `split.leave_out_subject` a person takes no part in training, in the mask, or in the choice of voxels. On the test
-block, new film and new brain, that person is predicted
+With `split.leave_out_subject`, a subject takes no part in training, mask or choice of voxels. On the test
+block, with new film and a new brain, that subject is predicted
 
-- by the **average subject**: the head that the others share; it needs nothing of the person but a z-score;
-- by an **own head**: ridge from the trunk's latents, fitted on the person's own training TRs;
+- by the **average subject**: the head that the others share; it needs only a z-score of the subject;
+- by an **own head**: ridge from the trunk's latents, fitted on the subject's own training TRs;
 - by an **own head on the average**: the same, fitted on what the average leaves;
 - by **ridge** on the film's features and own TRs, without the model;
-- by the **other brains**, measured in the same TRs: what any model of shared responses could reach at most.
+- by the **other brains**, measured in the same TRs: the bound for models of shared responses.
 
 ## On the demo study
 

@@ -20,7 +20,7 @@ from giblet_train.training.load_split import load_split
 
 LESIONS = {"early_visual+higher_visual": "video", "auditory": "audio", "semantic+default_mode": "text"}
 FOLDS = range(5)
-PAGE = """# Lesions: what each part of the brain does for the rebuilt film
+PAGE = """# Lesions: what each brain region contributes to the reconstructed film
 
     python -m giblet_train lesion RUN_DIR                                     # every region of the demo study
     python -m giblet_train lesion RUN_DIR --region early_visual+higher_visual --mode silence
@@ -29,12 +29,12 @@ PAGE = """# Lesions: what each part of the brain does for the rebuilt film
 
 From a laptop, `giblet lesion RUN` has the same options and runs on the run's node ([evaluating a run](../inspect.md)).
 
-The film of the test block is rebuilt from measured (or `--source predicted`) brains without the region's voxels, in
-all subjects. `missing` tells the readout, which then reads what the other voxels still carry; `silence` does not, as
-the brain itself would not be told. Beside each lesion stand random sets of as many voxels, as many of them responsive;
-p is the share of sets that lose as much. Parts of several regions are lesioned together as `a+b`.
+The film of the test block is reconstructed from measured (or `--source predicted`) brains without the region's voxels,
+in all subjects. With `missing`, the decoder knows which voxels are missing and uses the others; with `silence`, their
+responses are set to 0. Each lesion is compared with random sets of as many voxels, as many of them responsive; p is the
+share of sets that lose as much. Several regions are lesioned together as `a+b`.
 
-## On the demo study: each removes its own modality and only that
+## On the demo study: each lesion removes only its own modality
 
 `make bench-lesions` (simulated brain, real film; {n_folds} folds, each a model of its own, measured brains, {n_draws}
 random sets). Regions are those to which the study's truth file gives one modality. Held-out skill of the rebuilt film,
