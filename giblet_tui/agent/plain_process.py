@@ -33,7 +33,7 @@ class PlainProcess(SessionBackend):
         return {}
 
     def kill(self, address: str) -> None:
-        """Do not kill anything: the run's processes are found by their marks."""
+        """Kill nothing: the run's processes are found by their marks."""
 
 
 def daemonize(work: Callable[[], object]) -> int:

@@ -14,7 +14,9 @@ from giblet_tui.agent.main import AgentRefusal, Emit, Operation
 from giblet_tui.agent.proc import send, stat_fields
 from giblet_tui.agent.session_backend import SessionBackend
 
-LIMIT_S = 3.0
+LIMIT_S = 10.0
+"""A busy server answers its signal late."""
+ASK_EVERY_S = 1.0
 
 
 def restore_socket(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
@@ -33,13 +35,17 @@ def restore_socket(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     address = backend.open_sessions().get(run.session)
     if address is not None or not backend.has_terminal:
         return {"again": False, "argv": backend.attach_argv(address or "", write)}
-    if _ask_server(run, backend):
-        deadline = time.monotonic() + LIMIT_S
-        while time.monotonic() < deadline:
-            address = backend.open_sessions().get(run.session)
-            if address is not None:
-                return {"again": True, "argv": backend.attach_argv(address, write)}
-            time.sleep(0.05)
+    deadline = time.monotonic() + LIMIT_S
+    ask_at = 0.0
+    while time.monotonic() < deadline:
+        if time.monotonic() >= ask_at:
+            ask_at = time.monotonic() + ASK_EVERY_S
+            if not _ask_server(run, backend):
+                break
+        address = backend.open_sessions().get(run.session)
+        if address is not None:
+            return {"again": True, "argv": backend.attach_argv(address, write)}
+        time.sleep(0.05)
     raise AgentRefusal(
         f"The {backend.kind} session of {run.run_id} is gone; the run continues.", f"giblet logs {run.run_id} -f", 1
     )

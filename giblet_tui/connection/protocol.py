@@ -54,9 +54,9 @@ def _sanitized(value: Any, raw_fields: frozenset[str]) -> Any:
     if not raw_fields:
         return sanitize_value(value)
     if isinstance(value, dict):
-        return {key: each if key in raw_fields else _sanitized(each, raw_fields) for key, each in value.items()}
+        return {key: item if key in raw_fields else _sanitized(item, raw_fields) for key, item in value.items()}
     if isinstance(value, list):
-        return [_sanitized(each, raw_fields) for each in value]
+        return [_sanitized(item, raw_fields) for item in value]
     return sanitize_value(value)
 
 
@@ -78,7 +78,7 @@ class Progress(Answer, frozen=True, kw_only=True):
 
     @property
     def text(self) -> str:
-        """What a person should read."""
+        """Return the text for people."""
         return self.sentence or self.step or self.line or self.say
 
 

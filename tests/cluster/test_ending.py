@@ -228,6 +228,7 @@ def test_what_cannot_be_proved_is_stated(ground):
 def test_a_proper_end_leaves_no_list_and_is_proved(ground):
     run_id = ground.start(SLEEPS, "process")
     run = ground.run(run_id)
+    trees.until((run.path / "processes.json").exists)
     cgroup = run.record("processes.json")["cgroup"]
     outcome = ground.stop(run_id)
     assert outcome["unproved"] == "" and outcome["steps"][-1]["step"] == "proved"
