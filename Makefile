@@ -13,8 +13,8 @@ UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis gible
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format unit flaky test-laptop test-setup debian storm test-ranks test-cluster \
-  bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-study bench-why \
-  bench-month bench-aligned drills docs site clean
+  bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-learning \
+  bench-study bench-why bench-month bench-aligned drills docs site clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -128,6 +128,11 @@ bench-scale: install ## Measure memory and traffic of sharded heads; write docs/
 	mkdir -p build
 	$(BIN)/python -m benchmarks.scale > build/scale.md
 	mv build/scale.md docs/benchmarks/scale.md
+
+bench-learning: install ## Measure what is learnt on truths of known form; write docs/benchmarks/learning.md
+	mkdir -p build
+	$(BIN)/python -m benchmarks.learning --json build/learning.json > build/learning.md
+	mv build/learning.md docs/benchmarks/learning.md
 
 bench-dense: install ## Compare with a dense network; write docs/benchmarks/dense.md
 	mkdir -p build

@@ -22,6 +22,7 @@ from giblet_train.distributed.process_group import ProcessGroup, set_threads
 from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.schema.config_loader import load
 from giblet_train.training.load_split import load_split
+from giblet_train.training.train_state import ENCODING, FILM, TrainState
 
 DENSE = Path(__file__).with_name("dense.yaml")
 TURN_S = 1.0
@@ -47,7 +48,7 @@ class Racer:
     """One of the two, and what it has used and reached.
 
     before_cpu_s: CPU before the first step. wall_s: wall time since the split was there. cpu_s: CPU of steps alone.
-    best: weights of the best validation.
+    state: which weights were best.
     """
 
     name: str
@@ -58,9 +59,7 @@ class Racer:
     wall_s: float
     step: int = 0
     cpu_s: float = 0.0
-    best_total: float = float("inf")
-    best_step: int = 0
-    best: dict[str, torch.Tensor] = field(default_factory=dict)
+    state: TrainState = field(default_factory=TrainState)
 
     @classmethod
     def of(cls, name: str, config_path: Path, workdir: Path) -> Racer:
@@ -86,10 +85,14 @@ class Racer:
             self.step += 1
         self.wall_s += time.perf_counter() - wall
         self.cpu_s += time.process_time() - cpu
-        part, _ = self.examiner.validation(self.experiment.learner.average.model)
-        if part.total is not None and part.total < self.best_total:
-            self.best_total, self.best_step = part.total, self.step
-            self.best = {n: t.clone() for n, t in self.experiment.learner.average.model.state_dict().items()}
+        self.validate()
+
+    def validate(self) -> None:
+        """Keep the averaged weights if they are the best so far, as the trainer does."""
+        learner, self.state.step = self.experiment.learner, self.step
+        improved = self.state.record_validation(self.examiner.validation(learner.average.model), 0.0)
+        every = bool(improved) and not learner.is_split
+        learner.keep_best(film=every or FILM in improved, encoding=every or ENCODING in improved)
 
     def n_parameters(self) -> int:
         """Trained numbers."""
@@ -105,7 +108,8 @@ class Racer:
         """Held-out figures of the best weights so far."""
         model = self.experiment.learner.average.model
         now = {n: t.clone() for n, t in model.state_dict().items()}
-        model.load_state_dict(self.best)
+        model.load_state_dict(now | self.experiment.learner.best)
+        model.share = self.state.best_share
         figures = self.examiner.evaluation(model, lambda: None)
         model.load_state_dict(now)
         return figures
@@ -117,7 +121,7 @@ def main() -> None:
     parser.add_argument("workdir", type=Path)
     workdir = parser.parse_args().workdir.resolve()
     ours, dense = Racer.of("giblet", CONFIG, workdir), Racer.of("dense", DENSE, workdir)
-    begun = ours.examiner.validation(ours.experiment.learner.average.model)[1]
+    begun = ours.examiner.validation(ours.experiment.learner.average.model).r
     while not ours.finished:
         ours.turn(TURN_S)
         dense.turn(max(0.0, ours.wall_s - dense.wall_s))

@@ -327,6 +327,20 @@ def data_diagnose(
         sys.exit(FAILED)
 
 
+@app.command("gpu-check")
+def gpu_check() -> None:
+    """Check that training on this machine's GPU is correct, and print one table. Exit 1 if a line fails.
+
+    Without a GPU it says which lines could not run, and runs the others on the CPU.
+    """
+    from giblet_train.analysis.gpu_check import check_gpu, table
+
+    lines = check_gpu(narrate)
+    print(table(lines))
+    if any(line.status == "fail" for line in lines):
+        sys.exit(FAILED)
+
+
 def narrate(sentence: str, fraction: float | None = None) -> None:
     """Print a progress message to stderr, with the finished fraction if it is known."""
     print(sentence if fraction is None else f"[{fraction:4.0%}] {sentence}", file=sys.stderr, flush=True)

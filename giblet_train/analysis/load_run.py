@@ -105,7 +105,9 @@ def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdi
     narrate(f"{record.file} (step {record.step}, epoch {record.epoch}), on {_named(device)}", 0.0)
     experiment = TrainingSetup.build(alone, data, ProcessGroup(0, 1, device))
     model = experiment.learner.average.model
-    model.load_state_dict(with_prefix("average.", saved.tensors))
+    prefix = "best." if role == checkpoint_files.BEST else "average."
+    model.load_state_dict(with_prefix("model.", saved.tensors) | with_prefix(prefix, saved.tensors))
+    model.share = saved.state["best_share" if role == checkpoint_files.BEST else "last_share"]
     return LoadedRun(run_dir, where, config, record, data, experiment, model, Evaluator.of(experiment, data))
 
 

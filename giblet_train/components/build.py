@@ -14,7 +14,7 @@ from giblet_train.components.batches import Block, WindowSampler, windows_of
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.loss_terms import LossTerms
 from giblet_train.components.losses import ENCODING_LOSSES
-from giblet_train.components.ridge_init import RidgeInit, lag_priors, ridge_start
+from giblet_train.components.ridge_init import MEMORIES_S, RidgeInit, lag_priors, ridge_start
 from giblet_train.components.targets import Targets, targets_of
 from giblet_train.components.train_step import TrainStep
 from giblet_train.data.preprocessing.film_alignment import alignment_of
@@ -72,7 +72,7 @@ class TrainingSetup:
                 if config.model.start == "ridge":
                     ridge = _ridge_of(config, data, shape, shards, say)
                     compression, heads_KR = compression.extended_by(ridge.group_KV, ridge.own)
-                    start, signal = LinearInit(ridge.path, torch.from_numpy(heads_KR)), ridge.signal
+                    start, signal = LinearInit(ridge.path, torch.from_numpy(heads_KR), ridge.expansion), ridge.signal
                 targets = targets_of(data, compression, shards)
         if not shards.sharded:
             # Eigenvectors may differ between processors, so all ranks use rank 0's basis.
@@ -88,6 +88,12 @@ class TrainingSetup:
         objective = LossTerms(targets, config)
         learner = TrainStep(model, objective, windows, plan, config, shards)
         return cls(config, shards, shape, learner, compression, signal)
+
+    @property
+    def n_latents(self) -> int:
+        """Return the size of the bottleneck."""
+        has_start = self.config.model.start == "ridge"
+        return self.shape.bottleneck_dim + (self.shape.residual_dim if has_start else 0)
 
     @property
     def ranks(self) -> ProcessGroup:
@@ -239,6 +245,8 @@ def _ridge_of(
         config.model.start_near,
         shards,
         say,
+        nonlinear=config.model.start_nonlinear,
+        seed=config.seed,
     )
 
 
@@ -256,12 +264,11 @@ def _model(config: Config, shape: ModelSize, targets: Targets, tr_s: float, star
     return BrainModel(
         shape,
         sizes,
-        response_kernel(config, tr_s, shape.fir_trs),
+        initial_kernels(config, tr_s, shape.fir_trs),
         _score_scale(targets),
         dropout=config.model.dropout,
         modality_dropout=config.model.modality_dropout,
         start=start,
-        learnt_share=config.model.learnt_share,
         zero_heads=not ENCODING_LOSSES[config.fmri_loss_type].flat_at_zero,
         mixed_precision=config.use_mixed_precision and targets.scores_TR.device.type == "cuda",
     )
@@ -271,6 +278,20 @@ def _score_scale(targets: Targets) -> Tensor:
     """Return the size of each score (R,); individual deviations are learnt more slowly than the group part."""
     pace = torch.tensor([OWN_PACE if part == DEVIATION else 1.0 for part in targets.parts])
     return targets.score_rms_R * pace.repeat_interleave(torch.tensor(list(targets.parts.values()), dtype=torch.long))
+
+
+def initial_kernels(config: Config, tr_s: float, n_trs: int) -> Tensor:
+    """Return the response kernel for each memory of the ridge start (M, n_trs), each of area 1."""
+    kernel_L = response_kernel(config, tr_s, n_trs)
+    if config.data.apply_hrf:
+        return kernel_L[None]
+    lag_s = torch.arange(n_trs) * tr_s
+    kernels = [kernel_L]
+    for memory_s in MEMORIES_S[1:]:
+        decay_L = torch.exp(-lag_s / memory_s)
+        longer_L = torch.stack([(kernel_L[: lag + 1].flip(0) * decay_L[: lag + 1]).sum() for lag in range(n_trs)])
+        kernels.append(longer_L / longer_L.sum())
+    return torch.stack(kernels)
 
 
 def response_kernel(config: Config, tr_s: float, n_trs: int) -> Tensor:

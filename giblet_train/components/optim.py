@@ -40,6 +40,5 @@ class ExponentialMovingAverage(Generic[Model]):
     def update(self, model: Model, step: int) -> None:
         """Update the average with the weights after `step` (from 0)."""
         decay = min(self.decay, (1.0 + step) / (10.0 + step))
-        weights = model.state_dict()
-        for name, mean in self.model.state_dict().items():
-            mean.lerp_(weights[name], 1.0 - decay)
+        for mean, weight in zip(self.model.parameters(), model.parameters(), strict=True):
+            mean.lerp_(weight, 1.0 - decay)

@@ -1,11 +1,13 @@
-"""Ridge regression in the network's own terms: what it starts from, and what weight decay pulls it back to.
+"""Initialise the network with ridge regression, which weight decay also pulls back to.
 
-All subjects' mean response and each one's deviation from it are regressed on the film's delayed features in the space
-of TRs: heads shrunk towards the group. A prior says how modalities share a voxel's variance and how long its memory is;
-each voxel chooses among them by `evidence`. The prediction's strongest components over training TRs become latents.
+The mean response of all subjects and each subject's deviation from it are regressed on the film's delayed features in
+the space of TRs: heads shrunk towards the group. A prior states how feature spaces share a voxel's explained variance
+and how long its memory is; each voxel chooses by evidence (`marginal_likelihood`). Priors with one modality or several
+are tried first, then the common ones with a share of a nonlinear feature space (`model.feature_expansion`). The
+strongest components of the predictions over training TRs become latents.
 
-N training TRs, F features of a modality, L lags (0 first), B bands (a modality with a memory), C priors (weights of
-bands), H shares of variance, K latents, V voxels.
+T TRs, N training TRs, F features of a space, L lags (0 first), B bands (a feature space with a memory), C priors
+(weights of bands), H shares of variance, K latents, V voxels.
 """
 
 from __future__ import annotations
@@ -20,9 +22,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from giblet_train.components.batches import Batch
+from giblet_train.components.fit_expansion import expanded, fit_expansion
 from giblet_train.components.head_sharding import HeadSharding
+from giblet_train.components.lagged_features import FeatureBand, LagIndex, bands_of
 from giblet_train.components.marginal_likelihood import Kernels, neighbouring_voxels, posterior_weights
 from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.model.feature_expansion import FeatureExpansion
 from giblet_train.model.voxel_basis import DEVIATION, GROUP, fix_eigenvector_signs
 
 Doubles = NDArray[np.float64]
@@ -31,44 +36,37 @@ QUARTERS = 4
 MEMORIES_S = (0.0, 15.0)
 SMOOTH_S, JITTER_S = 3.75, 1.1
 LEAST_SHARE = 0.01
-LEAST_VARIANCE = 1e-12
 ENOUGH_VOXELS = 8192
+LINEAR_PARENTS = 3
+"""Linear priors that are combined with nonlinear feature spaces: the most common ones."""
+LEAST_NONLINEAR = 0.05
+"""Share of the explained variance below which a nonlinear feature space is dropped."""
+NONLINEAR_SHARES = (0.35, 0.7, 1.0)
+SCREENING_TRS = 800
+"""Priors are screened on at most this many training TRs; the evidence of those that remain uses all of them."""
 
 
 @dataclass(frozen=True)
 class RidgeInit:
-    """A linear model of voxels.
-
-    path: modality -> (K, F, L), lag 0 first. group_KV: the heads that all subjects share; own: subject -> (K, V), what
-    its heads add, of several subjects. signal: part -> share of variance that the film is believed to explain, mean of
-    voxels.
-    """
+    """A model of voxels that is linear in features and expanded features."""
 
     path: Mapping[str, Tensor]
+    """Feature space -> (K, F, L), lag 0 first."""
+    expansion: FeatureExpansion | None
+    """Computes the nonlinear feature spaces of `path`; None if no voxel uses one."""
     group_KV: Singles
+    """Heads that all subjects share."""
     own: Mapping[str, Singles]
+    """Subject -> (K, V) deviation of its heads; empty for a single subject."""
     signal: Mapping[str, float]
-
-
-@dataclass(frozen=True)
-class FeatureBand:
-    """One modality with one memory. weighed_NLF: features as the prior weighs them; kernel_NN has mean diagonal 1."""
-
-    modality: str
-    weighed_NLF: Doubles
-    kernel_NN: Doubles
-
-    @classmethod
-    def of(cls, modality: str, seen_NLF: Doubles, prior_LL: Doubles) -> FeatureBand:
-        """seen_NLF: the delayed features. prior_LL: how weights at two lags belong together."""
-        weighed_NLF = np.einsum("lm,nmf->nlf", prior_LL, seen_NLF)
-        weighed_NLF /= max(float((weighed_NLF * seen_NLF).sum()) / len(seen_NLF), LEAST_VARIANCE)
-        return cls(modality, weighed_NLF, np.tensordot(weighed_NLF, seen_NLF, axes=([1, 2], [1, 2])))
+    """Part -> share of variance that the film is estimated to explain, mean over voxels."""
+    space_shares: Mapping[str, float]
+    """Feature space -> share of the explained variance of the mean response."""
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Ridge of one part, group or deviation, with a prior of each voxel's own. weight_CB: the priors' weights."""
+    """Ridge of one part, group or deviation, with a posterior over priors in each voxel."""
 
     kernels: Kernels
     weight_CB: Doubles
@@ -77,44 +75,53 @@ class Fit:
 
     @property
     def signal(self) -> float:
-        """Mean over voxels of the share of variance that the film explains."""
+        """Return the share of variance that the film explains, mean over voxels."""
         return float((self.belief_VCH.sum(axis=1) @ np.array(self.kernels.shares)).mean())
 
     @property
+    def explained_C(self) -> Doubles:
+        """Return the explained variance of all voxels by prior."""
+        return np.asarray((self.belief_VCH @ np.array(self.kernels.shares)).sum(axis=0), np.float64)
+
+    @property
     def common(self) -> NDArray[np.intp]:
-        """The priors that explain at least LEAST_SHARE of all that is explained."""
-        explained_C = (self.belief_VCH @ np.array(self.kernels.shares)).sum(axis=0)
-        return np.flatnonzero(explained_C >= LEAST_SHARE * explained_C.sum())
+        """Return the priors that account for at least LEAST_SHARE of the explained variance."""
+        return common_priors(self.explained_C)
 
     def predicted(self, bold_NV: Singles, every: int) -> Iterator[tuple[Singles, Singles]]:
-        """Every so many voxels, some at a time: dual weights (B, N, V) and predictions over training TRs (N, V)."""
+        """Yield dual weights (B, N, V) and training predictions (N, V) of every n-th voxel, a tile at a time."""
         bold_NV, belief_VCH = bold_NV[:, ::every], self.belief_VCH[::every]
         to_duals = [self.kernels.to_duals(c) for c in range(len(self.weight_CB))]
-        for tile, answers in self.kernels.posterior_means(bold_NV, belief_VCH):
+        for tile, groups in self.kernels.posterior_means(bold_NV, belief_VCH):
             dual_BNV = np.zeros((len(self.band_BNN), *bold_NV[:, tile].shape), np.float32)
-            for answer in answers:
-                dual_NV = to_duals[answer.kernel] @ answer.size_nV
-                for band in np.flatnonzero(self.weight_CB[answer.kernel]):
-                    dual_BNV[band][:, answer.voxels] += self.weight_CB[answer.kernel, band].astype(np.float32) * dual_NV
+            for group in groups:
+                dual_NV = to_duals[group.kernel] @ group.size_nV
+                for band in np.flatnonzero(self.weight_CB[group.kernel]):
+                    dual_BNV[band][:, group.voxels] += self.weight_CB[group.kernel, band].astype(np.float32) * dual_NV
             yield dual_BNV, np.asarray((self.band_BNN @ dual_BNV).sum(axis=0))
 
     def heads(self, bold_NV: Singles, reader_NK: Singles) -> Singles:
-        """(K, V): the prediction of every voxel, read by K combinations of training TRs."""
+        """Return heads (K, V): the prediction of every voxel, read by K combinations of training TRs."""
         kernel_CNN = np.tensordot(self.weight_CB.astype(np.float32), self.band_BNN, axes=1)
         reading = [reader_NK.T @ kernel_NN @ self.kernels.to_duals(c) for c, kernel_NN in enumerate(kernel_CNN)]
         heads_KV = np.zeros((reader_NK.shape[1], bold_NV.shape[1]), np.float32)
-        for tile, answers in self.kernels.posterior_means(bold_NV, self.belief_VCH):
-            for answer in answers:
-                heads_KV[:, tile.start + answer.voxels] += reading[answer.kernel] @ answer.size_nV
+        for tile, groups in self.kernels.posterior_means(bold_NV, self.belief_VCH):
+            for group in groups:
+                heads_KV[:, tile.start + group.voxels] += reading[group.kernel] @ group.size_nV
         return heads_KV
 
 
-def lag_priors(response_L: Doubles, tr_s: float, convolved: bool) -> tuple[Doubles, ...]:
-    """(L, L) for each of MEMORIES_S: how weights at two lags belong together before anything is seen.
+def common_priors(explained_C: Doubles) -> NDArray[np.intp]:
+    """Return the priors that account for at least LEAST_SHARE of the explained variance."""
+    return np.flatnonzero(explained_C >= LEAST_SHARE * explained_C.sum())
 
-    Weights are as large as the root of the haemodynamic response, blurred as people's latencies are, and near lags are
-    alike (smooth FIR, Goutte et al. 2000). With a memory the response outlasts its cause, as in areas that gather over
-    seconds (Hasson et al. 2008). convolved: features that are already convolved have no further lag.
+
+def lag_priors(response_L: Doubles, tr_s: float, convolved: bool) -> tuple[Doubles, ...]:
+    """Return the prior covariance (L, L) of the weights at two lags, for each of MEMORIES_S.
+
+    A weight's size is the root of the haemodynamic response, blurred by the variation of latencies between people;
+    weights at close lags are similar (smooth FIR, Goutte et al. 2000). With a memory the response outlasts its cause,
+    as in areas that integrate over seconds (Hasson et al. 2008). convolved: features already convolved have no lag.
     """
     if convolved:
         return (np.outer(response_L, response_L),)
@@ -138,21 +145,194 @@ def ridge_start(
     near: float,
     shards: HeadSharding,
     say: Callable[[str], None] = lambda sentence: None,
+    *,
+    nonlinear: bool = False,
+    seed: int = 0,
 ) -> RidgeInit:
-    """Fit on the training batches, each a whole block of the split, and on nothing else.
+    """Fit on training TRs alone.
 
-    priors_LL: of lags, from `lag_priors`. near: how much a voxel leans on the voxels it touches. Latents are those
-    of all subjects, heads those of the subjects held here. say: told what comes next, for it may take minutes.
+    Args:
+        data: the split.
+        train: batches of one window each, the blocks of training TRs.
+        priors_LL: priors over lags, from `lag_priors`.
+        n_latents: K, for the responses of all subjects.
+        near: weight of neighbouring voxels in a voxel's prior.
+        shards: heads are returned for local subjects only.
+        say: receives progress messages, because this may take minutes.
+        nonlinear: also try nonlinear feature spaces.
+        seed: of their random projections.
     """
-    seen = delayed(data.inputs, train, len(priors_LL[0]))
-    bands = [FeatureBand.of(modality, x_NLF, prior_LL) for prior_LL in priors_LL for modality, x_NLF in seen.items()]
+    index = LagIndex.of(train, len(priors_LL[0]))
+    spaces = {m: x_TF / np.sqrt(x_TF.shape[1]) for m, x_TF in data.inputs.items()}
+    expansion = fit_expansion(data.inputs, priors_LL[0], index, seed) if nonlinear else None
+    expansion = shards.from_rank_0(expansion)
+    linear_names = tuple(spaces)
+    if expansion is not None:
+        spaces |= expanded(expansion, data.inputs)
+    bands = bands_of(spaces, priors_LL, index)
     mean_NV = _mean(data, shards)
-    say("weighing priors of what subjects share, and of what is a person's own")
-    fits = _fits(data, mean_NV, bands, _weights(len(seen), len(priors_LL)), near, shards)
+    search = PriorSearch(data, bands, index, linear_names, near, shards, say)
+    weight_CB = search.common_weights(mean_NV)
+    used_B = np.asarray(weight_CB.any(axis=0))
+    bands, weight_CB = [band for band, used in zip(bands, used_B, strict=True) if used], weight_CB[:, used_B]
+    say(f"computing the evidence of {len(weight_CB)} priors")
+    fits = _fits(data, mean_NV, np.stack([band.kernel(index) for band in bands]), weight_CB, near, shards)
+    reader_NK, dual_BNK = _latents(data, mean_NV, fits, len(bands), n_latents, shards)
+    own = {}
+    for subject, own_NV in _deviations(data, mean_NV, shards):
+        say(f"solving the heads of {subject}")
+        own[subject] = fits[DEVIATION].heads(own_NV, reader_NK)
+    path: dict[str, Doubles] = {}
+    for band, dual_NK in zip(bands, dual_BNK, strict=True):
+        path[band.space] = path.get(band.space, 0.0) + band.path(dual_NK, index)
+    tensors = {
+        space: _as_path(path_KLF, np.sqrt(path_KLF.shape[-1]) if space in linear_names else 1.0)
+        for space, path_KLF in path.items()
+    }
+    return RidgeInit(
+        shards.from_rank_0(tensors),
+        expansion if set(path) - set(linear_names) else None,
+        fits[GROUP].heads(mean_NV, reader_NK),
+        own,
+        {part: fit.signal for part, fit in fits.items()},
+        _space_shares(fits[GROUP], bands),
+    )
+
+
+@dataclass(frozen=True)
+class PriorSearch:
+    """Search for the priors that at least some voxels need, by the evidence of the mean response."""
+
+    data: PreparedSplit
+    bands: Sequence[FeatureBand]
+    index: LagIndex
+    linear_names: Sequence[str]
+    near: float
+    shards: HeadSharding
+    say: Callable[[str], None]
+
+    def common_weights(self, mean_NV: Singles) -> Doubles:
+        """Return the weights of bands (C, B) of the common priors; all linear ones without nonlinear spaces."""
+        linear_CB = self._linear_weights()
+        if all(band.space in self.linear_names for band in self.bands):
+            return linear_CB
+        rows, blocks = screening_rows(self.data.split.train_blocks)
+        few = self.index.rows(rows)
+        self.say(f"screening {len(linear_CB)} linear priors on {len(rows)} TRs")
+        band_BNN = np.stack([band.kernel(few) for band in self.bands])
+        explained_C = self._explained(mean_NV[rows], band_BNN, linear_CB, blocks)
+        parents = explained_C.argsort()[::-1][:LINEAR_PARENTS]
+        linear_CB = linear_CB[np.union1d(common_priors(explained_C), parents)]
+        mixed_CB = self._mixed_weights(self._linear_weights()[parents])
+        self.say(f"screening {len(mixed_CB)} nonlinear priors on {len(rows)} TRs")
+        weight_CB = np.concatenate([linear_CB, mixed_CB])
+        explained_C = self._explained(mean_NV[rows], band_BNN, weight_CB, blocks)
+        rare_B = explained_C @ weight_CB < LEAST_NONLINEAR * explained_C.sum()
+        rare_B &= np.array([band.space not in self.linear_names for band in self.bands])
+        explained_C = np.where(weight_CB[:, rare_B].any(axis=1), 0.0, explained_C)
+        return weight_CB[np.union1d(np.arange(len(linear_CB)), common_priors(explained_C))]
+
+    def _explained(
+        self, mean_NV: Singles, band_BNN: Doubles, weight_CB: Doubles, blocks: Sequence[tuple[int, int]]
+    ) -> Doubles:
+        fit = _fit_group(self.data, mean_NV, band_BNN, weight_CB, blocks, self.near)
+        return self.shards.from_rank_0(fit.explained_C)
+
+    def _linear_weights(self) -> Doubles:
+        """Return every way to share a voxel's variance among modalities in quarters, each with one memory (C, B)."""
+        n_linear, n_spaces = len(self.linear_names), len({band.space for band in self.bands})
+        shares = [share for share in np.ndindex(*[QUARTERS + 1] * n_linear) if sum(share) == QUARTERS]
+        padded = np.pad(np.array(shares) / QUARTERS, ((0, 0), (0, n_spaces - n_linear)))
+        return np.asarray(np.kron(np.eye(len(self.bands) // n_spaces), padded))
+
+    def _mixed_weights(self, parent_CB: Doubles) -> Doubles:
+        """Return the parents with a share of one nonlinear band of the same memory, and each such band alone (C, B)."""
+        rows = []
+        for band, nonlinear in enumerate(self.bands):
+            if nonlinear.space in self.linear_names:
+                continue
+            same_memory = [
+                parent_B for parent_B in parent_CB if self._memory(np.flatnonzero(parent_B)[0]) == self._memory(band)
+            ]
+            for share in NONLINEAR_SHARES:
+                for parent_B in same_memory if share < 1.0 else [np.zeros(len(self.bands))]:
+                    mixed_B = (1.0 - share) * parent_B
+                    mixed_B[band] += share
+                    rows.append(mixed_B)
+        return np.array(rows)
+
+    def _memory(self, band: int) -> int:
+        return band // len({b.space for b in self.bands})
+
+
+def screening_rows(blocks: Sequence[tuple[int, int]]) -> tuple[NDArray[np.intp], list[tuple[int, int]]]:
+    """Return positions among the training TRs of at most SCREENING_TRS TRs, and their blocks.
+
+    The first part of every block is used, so that all of the film is represented.
+    """
+    n_trs = sum(stop - start for start, stop in blocks)
+    share = min(1.0, SCREENING_TRS / n_trs)
+    rows, parts, first = [], [], 0
+    for start, stop in blocks:
+        n = max(1, int(share * (stop - start)))
+        rows.append(np.arange(first, first + n))
+        parts.append((start, start + n))
+        first += stop - start
+    return np.concatenate(rows), parts
+
+
+def _fit_group(
+    data: PreparedSplit,
+    mean_NV: Singles,
+    band_BNN: Doubles,
+    weight_CB: Doubles,
+    blocks: Sequence[tuple[int, int]],
+    near: float,
+) -> Fit:
+    """Fit the mean response."""
+    kernels = Kernels.of([np.tensordot(weight_B, band_BNN, axes=1) for weight_B in weight_CB], blocks, data.drift)
+    touching = neighbouring_voxels(data.study.mask_XYZ, data.voxels_V)
+    belief_VCH = posterior_weights(kernels.log_evidence(kernels.quadratic_form(mean_NV), 1), touching, near)
+    return Fit(kernels, weight_CB, band_BNN.astype(np.float32), belief_VCH)
+
+
+def _fits(
+    data: PreparedSplit,
+    mean_NV: Singles,
+    band_BNN: Doubles,
+    weight_CB: Doubles,
+    near: float,
+    shards: HeadSharding,
+) -> dict[str, Fit]:
+    """Fit the mean response, and the deviations by the priors that are common in the mean."""
+    group = _fit_group(data, mean_NV, band_BNN, weight_CB, data.split.train_blocks, near)
+    fits = {GROUP: group}
+    if data.has_shared_rows:
+        touching = neighbouring_voxels(data.study.mask_XYZ, data.voxels_V)
+        common = shards.from_rank_0(group.common)
+        few = group.kernels.subset(common)
+        added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
+        for _, own_NV in _deviations(data, mean_NV, shards):
+            added_VCH += few.quadratic_form(own_NV)
+        misfit_VCH = shards.total(added_VCH).astype(np.float32)
+        belief_VCH = posterior_weights(few.log_evidence(misfit_VCH, len(data.subjects) - 1), touching, near)
+        fits[DEVIATION] = Fit(few, weight_CB[common], group.band_BNN, belief_VCH)
+    return fits
+
+
+def _latents(
+    data: PreparedSplit,
+    mean_NV: Singles,
+    fits: Mapping[str, Fit],
+    n_bands: int,
+    n_latents: int,
+    shards: HeadSharding,
+) -> tuple[Singles, Doubles]:
+    """Return what reads a prediction's latents (N, K), and the latents' dual weights by band (B, N, K)."""
     n_trs = len(mean_NV)
-    # What moves a whole brain moves a part of it: some voxels are enough to find the strongest components.
+    # What moves a whole brain moves a part of it: some voxels suffice to find the strongest components.
     every = -(-data.n_voxels // ENOUGH_VOXELS)
-    gram_NN, cross_BNN = np.zeros((n_trs, n_trs)), np.zeros((len(bands), n_trs, n_trs))
+    gram_NN, cross_BNN = np.zeros((n_trs, n_trs)), np.zeros((n_bands, n_trs, n_trs))
     for subject, bold_NV in chain([(None, mean_NV)], _deviations(data, mean_NV, shards)):
         fit, times = (fits[DEVIATION], 1) if subject else (fits[GROUP], len(shards.local_subjects))
         for dual_BNV, predicted_NV in fit.predicted(bold_NV, every):
@@ -162,70 +342,19 @@ def ridge_start(
     axes_NK, power_K = shards.from_rank_0(_strongest(gram_NN, n_latents))
     # A latent has mean square 1 over training TRs: its head is the prediction's projection on it.
     reader_NK = (axes_NK / np.sqrt(n_trs)).astype(np.float32)
-    own = {}
-    for subject, own_NV in _deviations(data, mean_NV, shards):
-        say(f"solving the heads of {subject}")
-        own[subject] = fits[DEVIATION].heads(own_NV, reader_NK)
-    path = {m: np.zeros((n_latents, *x_NLF.shape[1:])) for m, x_NLF in seen.items()}
-    for band, cross_NN in zip(bands, cross_BNN, strict=True):
-        path[band.modality] += np.einsum(
-            "nk,nlf->klf", np.sqrt(n_trs) * (cross_NN @ axes_NK) / power_K, band.weighed_NLF
-        )
-    group_KV = fits[GROUP].heads(mean_NV, reader_NK)
-    return RidgeInit(
-        shards.from_rank_0(_as_path(path)), group_KV, own, {part: fit.signal for part, fit in fits.items()}
-    )
+    return reader_NK, np.sqrt(n_trs) * (cross_BNN @ axes_NK) / power_K
 
 
-def delayed(inputs: Mapping[str, Singles], batches: Sequence[Batch], n_lags: int) -> dict[str, Doubles]:
-    """modality -> (N, L, F): what the network sees at and before each scored TR, each modality of the same weight."""
-    rows: dict[str, list[Doubles]] = {modality: [] for modality in inputs}
-    for batch in batches:
-        for modality, x_TF in inputs.items():
-            x_WF = x_TF[batch.index_BW[0]] * batch.seen_BW[0][:, None] / np.sqrt(x_TF.shape[1])
-            padded = np.concatenate([np.zeros((n_lags - 1, x_WF.shape[1])), x_WF])
-            lagged_WLF = np.stack([padded[n_lags - 1 - lag : len(padded) - lag] for lag in range(n_lags)], axis=1)
-            rows[modality].append(lagged_WLF[batch.scored_BW[0]])
-    return {modality: np.concatenate(parts) for modality, parts in rows.items()}
-
-
-def _weights(n_modalities: int, n_memories: int) -> Doubles:
-    """(C, B): every way to share a voxel's variance among modalities in quarters, each with one memory throughout."""
-    shares = [share for share in np.ndindex(*[QUARTERS + 1] * n_modalities) if sum(share) == QUARTERS]
-    return np.asarray(np.kron(np.eye(n_memories), np.array(shares) / QUARTERS))
-
-
-def _fits(
-    data: PreparedSplit,
-    mean_NV: Singles,
-    bands: Sequence[FeatureBand],
-    weight_CB: Doubles,
-    near: float,
-    shards: HeadSharding,
-) -> dict[str, Fit]:
-    """Of the mean response, and of the deviations by the priors that the mean has found common."""
-    band_BNN = np.stack([band.kernel_NN for band in bands])
-    kernels = Kernels.of(list(np.tensordot(weight_CB, band_BNN, axes=1)), data.split.train_blocks, data.drift)
-    touching = neighbouring_voxels(data.study.mask_XYZ, data.voxels_V)
-
-    def fit(kernels: Kernels, weight_CB: Doubles, misfit_VCH: Singles, n_series: int) -> Fit:
-        belief_VCH = posterior_weights(kernels.log_evidence(misfit_VCH, n_series), touching, near)
-        return Fit(kernels, weight_CB, band_BNN.astype(np.float32), belief_VCH)
-
-    fits = {GROUP: fit(kernels, weight_CB, kernels.quadratic_form(mean_NV), 1)}
-    if data.has_shared_rows:
-        common = shards.from_rank_0(fits[GROUP].common)
-        few = kernels.subset(common)
-        added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))
-        for _, own_NV in _deviations(data, mean_NV, shards):
-            added_VCH += few.quadratic_form(own_NV)
-        misfit_VCH = shards.total(added_VCH).astype(np.float32)
-        fits[DEVIATION] = fit(few, weight_CB[common], misfit_VCH, len(data.subjects) - 1)
-    return fits
+def _space_shares(fit: Fit, bands: Sequence[FeatureBand]) -> dict[str, float]:
+    """Return feature space -> its share of the explained variance."""
+    explained_C = fit.explained_C
+    share_B = explained_C @ fit.weight_CB / max(explained_C.sum(), 1e-12)
+    spaces = dict.fromkeys(band.space for band in bands)
+    return {s: float(sum(v for band, v in zip(bands, share_B, strict=True) if band.space == s)) for s in spaces}
 
 
 def _mean(data: PreparedSplit, shards: HeadSharding) -> Singles:
-    """(N, V): the mean response of all subjects over training TRs."""
+    """Return the mean response (N, V) of all subjects over training TRs."""
     sum_NV = np.zeros((len(data.split.train), data.n_voxels))
     for subject in shards.local_subjects:
         sum_NV += data.bold[subject][data.split.train]
@@ -234,7 +363,7 @@ def _mean(data: PreparedSplit, shards: HeadSharding) -> Singles:
 
 
 def _deviations(data: PreparedSplit, mean_NV: Singles, shards: HeadSharding) -> Iterator[tuple[str, Singles]]:
-    """Each subject held here and what it adds to the mean (N, V); nobody where there is only one."""
+    """Yield each local subject and its deviation from the mean (N, V); nothing if no rows are shared."""
     train = data.split.train
     for subject in shards.local_subjects if data.has_shared_rows else ():
         deviation_NV = data.bold[subject][train] - mean_NV
@@ -244,18 +373,15 @@ def _deviations(data: PreparedSplit, mean_NV: Singles, shards: HeadSharding) -> 
 
 
 def _strongest(gram_NN: Doubles, n_latents: int) -> tuple[Doubles, Doubles]:
-    """(N, K) axes in which predictions are largest, and their squared size; where there are fewer, zeros and ones."""
+    """Return the axes (N, K) of largest predictions and their squared size; zeros and ones if there are fewer."""
     power_N, axes_NN = np.linalg.eigh(gram_NN)
-    n_kept = min(n_latents, int((power_N > 1e-10 * power_N[-1]).sum()))
+    rank = min(n_latents, int((power_N > 1e-10 * power_N[-1]).sum()))
     axes_NK, power_K = np.zeros((len(gram_NN), n_latents)), np.ones(n_latents)
-    axes_NK[:, :n_kept] = fix_eigenvector_signs(axes_NN[:, ::-1][:, :n_kept])
-    power_K[:n_kept] = power_N[::-1][:n_kept]
+    axes_NK[:, :rank] = fix_eigenvector_signs(axes_NN[:, ::-1][:, :rank])
+    power_K[:rank] = power_N[::-1][:rank]
     return axes_NK, power_K
 
 
-def _as_path(path_KLF: Mapping[str, Doubles]) -> dict[str, Tensor]:
-    """Weights of features as the network sees them, in its order of axes."""
-    return {
-        modality: torch.from_numpy((x_KLF / np.sqrt(x_KLF.shape[-1])).transpose(0, 2, 1).astype(np.float32))
-        for modality, x_KLF in path_KLF.items()
-    }
+def _as_path(path_KLF: Doubles, divisor: float) -> Tensor:
+    """Return weights (K, F, L) for features as the network receives them."""
+    return torch.from_numpy(np.ascontiguousarray((path_KLF / divisor).transpose(0, 2, 1), np.float32))

@@ -1,22 +1,29 @@
-"""Where a step's seconds go."""
+"""Measure where the seconds of a step go."""
 
 from __future__ import annotations
 
 import time
 
-from giblet_train.distributed.process_group import Collectives
+from giblet_train.distributed.process_group import ProcessGroup, synchronize
 
 
 class StepTimer:
-    """Seconds by what they were spent on, in the order of the laps; what sums over ranks took is communication."""
+    """Seconds of a step by stage; all-reduces count as communication.
 
-    def __init__(self, wire: Collectives) -> None:
+    On a GPU every lap waits for the device: kernels are only enqueued, and their time would otherwise be counted in
+    whatever stage first needs a result.
+    """
+
+    def __init__(self, ranks: ProcessGroup) -> None:
+        self._device, self._wire = ranks.device, ranks.wire
+        synchronize(self._device)
         self._started = self._last = time.perf_counter()
-        self._wire, self._sent_s = wire, wire.seconds
+        self._sent_s = self._wire.seconds
         self.laps: dict[str, float] = {"communication_s": 0.0}
 
     def lap(self, name: str) -> None:
-        """What went by since the last lap went into `name`."""
+        """Count the time since the last lap as `name`."""
+        synchronize(self._device)
         now, sent_s = time.perf_counter(), self._wire.seconds - self._sent_s
         self.laps[name] = self.laps.get(name, 0.0) + now - self._last - sent_s
         self.laps["communication_s"] += sent_s
@@ -24,10 +31,10 @@ class StepTimer:
 
     @property
     def alone_s(self) -> float:
-        """Up to the last lap, without waiting for others."""
+        """Return the seconds up to the last lap, without communication."""
         return self._last - self._started - self.laps["communication_s"]
 
     @property
     def total_s(self) -> float:
-        """Up to the last lap."""
+        """Return the seconds up to the last lap."""
         return self._last - self._started

@@ -88,6 +88,10 @@ class TrainStep:
         self.trained = nn.ModuleDict({"model": model, "balance": self.balance})
         self.optimizer = adamw(self.trained, config.learning_rate, config.weight_decay)
         self.average = ExponentialMovingAverage(model, config.ema_decay)
+        self.best = {name: p.detach().clone() for name, p in self.average.model.named_parameters()}
+        """Best averaged weights by validation so far, by parameter."""
+        film_ids = {id(p) for p in model.film_parameters}
+        self.film_names = frozenset(name for name, p in model.named_parameters() if id(p) in film_ids)
         self.unused_parameters: list[str] = []
         """Parameters without a gradient in the last step."""
         self.hook = StepHook()
@@ -97,7 +101,7 @@ class TrainStep:
 
         The weights are unchanged if a loss or gradient is not finite; the result names it.
         """
-        clock = StepTimer(self.ranks.wire)
+        clock = StepTimer(self.ranks)
         self.hook.before_sampling(step)
         batch = self.windows.sample(self.config.seed, step, self.config.batch_size)
         clock.lap("data_s")
@@ -132,7 +136,7 @@ class TrainStep:
 
     def compute_gradients(self, batch: Batch) -> GradientResult:
         """Compute a batch's gradients with the configured weights and without dropout."""
-        return self._descent(batch, None, {}, StepTimer(self.ranks.wire))
+        return self._descent(batch, None, {}, StepTimer(self.ranks))
 
     def _weights(self, step: int | None) -> dict[str, Tensor]:
         """Return the weight of each component: balanced for a step, as configured for step None."""
@@ -178,14 +182,39 @@ class TrainStep:
                 for c, squared in squared_grad_norms(terms, forward.z_BWK).items():
                     pull[c] = pull[c] + squared
             weight = self._weights(step)  # again in each pass, because backward frees its graph
-            total = torch.stack([weight[c] * terms[c] for c in self.components]).sum()
-            shared = self.balance.penalty() + KERNEL_PULL * self.model.kernel_penalty()
             # Every rank and pass adds the same penalty, which must count once in all.
-            (total + shared * ((stop - start) / n_windows)).backward()  # type: ignore[no-untyped-call]
+            penalty = self.balance.penalty() + KERNEL_PULL * self.model.kernel_penalty()
+            penalty = penalty * ((stop - start) / n_windows)
+            self._backward_pass({c: weight[c] * terms[c] for c in self.components}, penalty)
             for c in self.components:
                 loss[c] = loss[c] + terms[c].detach()
             clock.lap("backward_s")
         return loss, pull
+
+    def _backward_pass(self, terms: Mapping[str, Tensor], penalty: Tensor) -> None:
+        """Add the gradients of one pass.
+
+        Without balancing, the film's loss trains only the film's own parameters where the network has such: it would
+        otherwise pull the encoding towards latents that reconstruct the film.
+        """
+        film = self.model.film_parameters if self.config.balance.kind == "fixed" else []
+        if not film:
+            (torch.stack(list(terms.values())).sum() + penalty).backward()  # type: ignore[no-untyped-call]
+            return
+        (terms["fmri"] + penalty).backward(retain_graph=True)  # type: ignore[no-untyped-call]
+        film_terms = [term for component, term in terms.items() if component != "fmri"]
+        torch.stack(film_terms).sum().backward(inputs=film)  # type: ignore[no-untyped-call]
+
+    def keep_best(self, film: bool, encoding: bool) -> None:
+        """Take the averaged weights of the film's own parameters, of all others, or of both, as the best ones."""
+        for name, parameter in self.average.model.named_parameters():
+            if film if name in self.film_names else encoding:
+                self.best[name].copy_(parameter.detach())
+
+    @property
+    def is_split(self) -> bool:
+        """Return True if film and encoding have parameters of their own, and are selected independently."""
+        return bool(self.film_names)
 
     def _all_reduce(
         self,
@@ -246,9 +275,10 @@ class TrainStep:
         return self.shards.total_of(other) + self.shards.total_of(moments)
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return the local tensors that the next step depends on: weights, average, balance, optimizer moments."""
+        """Return the local tensors of a checkpoint: weights, their average and best, balance, optimizer moments."""
         tensors = {f"model.{n}": t for n, t in self.model.state_dict().items()}
-        tensors |= {f"average.{n}": t for n, t in self.average.model.state_dict().items()}
+        tensors |= {f"average.{n}": p.detach() for n, p in self.average.model.named_parameters()}
+        tensors |= {f"best.{n}": t for n, t in self.best.items()}
         tensors |= {f"balance.{n}": t for n, t in self.balance.state_dict().items()}
         for name, parameter in self.trained.named_parameters():
             for slot, value in self.optimizer.state.get(parameter, {}).items():
@@ -272,7 +302,9 @@ class TrainStep:
                 "Start a new run without resume_from.",
             )
         self.model.load_state_dict(with_prefix("model.", loaded))
-        self.average.model.load_state_dict(with_prefix("average.", loaded))
+        self.average.model.load_state_dict(self.model.state_dict() | with_prefix("average.", loaded))
+        for name, tensor in with_prefix("best.", loaded).items():
+            self.best[name].copy_(tensor)
         self.balance.load_state_dict(with_prefix("balance.", loaded))
         for key, value in with_prefix("optimizer.", loaded).items():
             name, _, slot = key.partition(":")

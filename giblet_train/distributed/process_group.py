@@ -22,7 +22,10 @@ from giblet_train.distributed.tensor_file import Layout, Series, layout_of
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError, GibletError, RunFailed
 
-PATIENCE = timedelta(hours=2)  # rank 0 may build a store while the others wait
+SETUP_TIMEOUT = timedelta(hours=2)
+"""Of all collectives except all-reduces: rank 0 may build a store while the others wait."""
+STEP_TIMEOUT = timedelta(minutes=10)
+"""Of all-reduces, which every step makes: a rank that hangs must not block the others for hours."""
 T = TypeVar("T")
 
 
@@ -42,6 +45,8 @@ class ProcessGroup:
     world_size: int
     device: torch.device
     wire: Collectives = field(default_factory=Collectives, compare=False)
+    step_group: Any = field(default=None, compare=False)
+    """torch's group of all ranks with STEP_TIMEOUT; None for the default group."""
 
     @property
     def is_first(self) -> bool:
@@ -54,9 +59,11 @@ class ProcessGroup:
     def all_reduce_sum(self, vector: Tensor) -> Tensor:
         """Sum a vector over ranks, in place."""
         if self.world_size > 1:
+            synchronize(self.device)
             began = time.perf_counter()
             with together():
-                dist.all_reduce(vector)
+                dist.all_reduce(vector, group=self.step_group)
+            synchronize(self.device)
             self.wire.seconds += time.perf_counter() - began
             self.wire.n_bytes += vector.numel() * vector.element_size()
         return vector
@@ -152,6 +159,12 @@ class ProcessGroup:
                 yield tensor
 
 
+def synchronize(device: torch.device) -> None:
+    """Wait for the GPU, so that the clock measures work and not only its launch."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
 @contextmanager
 def together() -> Iterator[None]:
     """Turn the error of a collective into RunFailed: another rank is gone."""
@@ -166,7 +179,7 @@ def together() -> Iterator[None]:
 
 
 @contextmanager
-def ranks_of(config: Config) -> Iterator[ProcessGroup]:
+def ranks_of(config: Config, step_timeout: timedelta = STEP_TIMEOUT) -> Iterator[ProcessGroup]:
     """Join the process group that torchrun describes in the environment, or return this process alone.
 
     Raises ConfigError if a configured GPU is missing, or if the configuration names another number of processes.
@@ -190,9 +203,9 @@ def ranks_of(config: Config) -> Iterator[ProcessGroup]:
         raise ConfigError(
             "distributed.backend: nccl links GPUs, and these processes have none.", "Use `backend: auto`, or a GPU."
         )
-    dist.init_process_group(backend, timeout=PATIENCE)
+    dist.init_process_group(backend, timeout=SETUP_TIMEOUT)
     try:
-        yield ProcessGroup(rank, world_size, device)
+        yield ProcessGroup(rank, world_size, device, step_group=dist.new_group(timeout=step_timeout))
     finally:
         dist.destroy_process_group()
 
@@ -219,4 +232,7 @@ def set_threads(config: Config, n_processes: int) -> None:
     torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.set_float32_matmul_precision("highest" if config.deterministic else "high")
+    # TF32 has 10 bits of mantissa: too few for the readout's Cholesky factor and for losses. bfloat16 in encoders and
+    # trunk (`use_mixed_precision`) is the way to speed.
+    torch.set_float32_matmul_precision("highest")
+    torch.backends.cudnn.allow_tf32 = False

@@ -25,13 +25,31 @@ from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.encoding import CorrelationAccumulator, EncodingScores
 from giblet_train.evaluation.left_out_subject import StimulusPrediction, left_out_figures
 from giblet_train.evaluation.metrics import pearson, reconstruction
-from giblet_train.model.network import Network
+from giblet_train.model.linear_encoder import LinearEncoder
+from giblet_train.model.network import BrainModel, Network
 from giblet_train.model.voxel_basis import VoxelBasis
 from giblet_train.schema.records import Number, SplitLoss
 
 Floats = NDArray[np.float32]
 FEWEST_TRS = 4
 """Held-out TRs of a subject without which its correlation is not measured."""
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
+"""Candidate shares of the learnt addition to the ridge start."""
+START_RANKS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
+"""Candidate numbers of the ridge start's latents."""
+
+
+@dataclass(frozen=True)
+class Validation:
+    """Result of a validation."""
+
+    loss: SplitLoss
+    r: float | None
+    """Mean over responsive voxels and subjects; None without responsive voxels."""
+    share: float
+    """Share of the learnt addition with the best encoding."""
+    scores: Mapping[str, float]
+    """`encoding` and `film` -> what their weights are selected by; higher is better."""
 
 
 @dataclass(frozen=True)
@@ -75,21 +93,70 @@ class Evaluator:
         """Return component -> loss over all training TRs."""
         return self._loss(self._predict_blocks(model, self.data.split.train_blocks))
 
-    def validation(self, model: Network) -> tuple[SplitLoss, float | None]:
-        """Return the losses over the validation block, and r averaged over responsive voxels and subjects."""
+    def validation(self, model: Network) -> Validation:
+        """Validate on the validation block, with the share of the learnt addition that encodes best."""
+        model.share, r = self._select_share(model)
         passes = self._predict_blocks(model, self.data.split.validation_blocks)
         loss = self._loss(passes)
-        part = SplitLoss(total=self.experiment.total_of(loss), loss=dict(loss), skill=self._skill(loss, passes))
+        total = self.experiment.total_of(loss)
+        part = SplitLoss(total=total, loss=dict(loss), skill=self._skill(loss, passes))
+        if not self.experiment.learner.is_split:
+            return Validation(part, r, model.share, {"encoding": -total, "film": -total})
+        weight = self.experiment.learner.base_weight["fmri"]
+        scores = {"encoding": -loss["fmri"] if r is None else r, "film": weight * loss["fmri"] - total}
+        return Validation(part, r, model.share, scores)
+
+    @torch.no_grad()
+    def select_start_rank(self, model: Network) -> int | None:
+        """Return how many of the ridge start's latents have the highest r on the validation block; None without one."""
+        if not isinstance(model, BrainModel) or model.linear_path is None or not self.data.responsive_V.any():
+            return None
+        blocks, start_ZR = self.data.split.validation_blocks, model.heads.start_ZR.cpu().numpy()
+        z_TZ = self.data.drift.apply(self._start_latents(model.linear_path, blocks), blocks)
+        ranks = [*(rank for rank in START_RANKS if rank < z_TZ.shape[1]), z_TZ.shape[1]]
+        r = [self._mean_r(np.asarray(z_TZ[:, :rank] @ start_ZR[:rank], np.float32)) or 0.0 for rank in ranks]
+        best: int = ranks[int(np.argmax(r))]
+        return best
+
+    def _start_latents(self, path: LinearEncoder, blocks: tuple[tuple[int, int], ...]) -> Floats:
+        """Return the latents (T, Z) of the ridge start over some blocks."""
+        parts = []
+        for batch in windows_in(self.data, self.experiment.config, self.experiment.shape, blocks).sequential():
+            z_BWZ = path(*self.objective.targets.masked_inputs(batch))
+            parts.append(z_BWZ[torch.from_numpy(batch.scored_BW)].cpu().numpy())
+        return np.concatenate(parts)
+
+    def _select_share(self, model: Network) -> tuple[float, float | None]:
+        """Return the share of the learnt addition with the highest r on the validation block, and that r."""
+        blocks, fixed = self.data.split.validation_blocks, self.experiment.config.model.learnt_share
+        model.share = 1.0
+        passes = self._predict_blocks(model, blocks)
+        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        if model.linear_path is None:
+            return 1.0, self._mean_r(scores_TR)
+        model.share = 0.0
+        passes = self._predict_blocks(model, blocks)
+        start_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        shares = SHARES if fixed is None else (fixed,)
+        measured = [(self._mean_r(start_TR + share * (scores_TR - start_TR)), share) for share in shares]
+        r_of = {share: r for r, share in measured if r is not None}
+        if not r_of:
+            return shares[-1], None
+        best = max(r_of, key=lambda share: r_of[share])
+        return best, r_of[best]
+
+    def _mean_r(self, scores_TR: Floats) -> float | None:
+        """Return r of the validation block, averaged over responsive voxels and subjects."""
         if not self.data.responsive_V.any():
-            return part, None
-        scores_TR, rows = _scored([forward.scores_BWR for _, forward in passes], passes), self.data.split.validation
+            return None
+        rows = self.data.split.validation
         responsive = np.flatnonzero(self.data.responsive_V)
         r = [
             pearson(self._own(s, self.compression.expand(s, scores_TR), rows)[:, responsive], measured_TV).mean()
             for s, measured_TV in self.validation_bold.items()
         ]
         n_subjects = self.shards.total(len(r))
-        return part, self.shards.total(float(np.sum(r))) / n_subjects if n_subjects else None
+        return self.shards.total(float(np.sum(r))) / n_subjects if n_subjects else None
 
     def _own(self, subject: str, series_TV: Floats, rows: NDArray[np.intp]) -> Floats:
         """Return those rows of a series over `rows` that a subject has."""
@@ -103,11 +170,13 @@ class Evaluator:
         passes = self._predict_blocks(model, self.data.split.test_blocks)
         loss = self._loss(passes)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
-        encoding, baselines = self._encoding(scores_TR, self._start_scores(model), alive)
+        encoding, baselines = self._encoding(scores_TR, self._start_scores(model, self.data.split.test_blocks), alive)
         if self.data.left_out:
             view = self._film_view(model)
             if self.shards.ranks.is_first:
                 encoding["left_out"] = left_out_figures(self.data, view)
+        if encoding and isinstance(model, BrainModel) and model.linear_path is not None:
+            encoding |= {"start_latents": float(model.start_gate_Z.sum()), "learnt_share": model.share}
         decoding = self.decoding(self._rebuilt(passes))
         skill = {"fmri": self._skill(loss, passes)["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
         return {
@@ -148,11 +217,11 @@ class Evaluator:
         return loss | {"fmri": self.shards.total(loss["fmri"])}
 
     @torch.no_grad()
-    def _start_scores(self, model: Network) -> Floats | None:
-        """Return the scores (T, R) over test TRs of the ridge initialisation."""
+    def _start_scores(self, model: Network, blocks: tuple[tuple[int, int], ...]) -> Floats | None:
+        """Return the scores (T, R) of the ridge initialisation over some blocks; None without one."""
         parts = []
-        for batch, forward in self._predict_blocks(model, self.data.split.test_blocks):
-            scores_BWR = model.start_scores(self.objective.targets.masked_inputs(batch)[0])
+        for batch, forward in self._predict_blocks(model, blocks):
+            scores_BWR = model.start_scores(*self.objective.targets.masked_inputs(batch))
             if scores_BWR is None:
                 return None
             detrended = self._detrended(replace(forward, scores_BWR=scores_BWR), batch)
@@ -170,7 +239,7 @@ class Evaluator:
     def _film_view(self, model: Network) -> StimulusPrediction:
         """Predict every part of the split, in one series; context before a block may reach into its gap."""
         split = self.data.split
-        z_TK = np.zeros((split.n_trs, self.experiment.shape.bottleneck_dim), np.float32)
+        z_TK = np.zeros((split.n_trs, self.experiment.n_latents), np.float32)
         scores_TR = np.zeros((split.n_trs, self.compression.n_columns), np.float32)
         for blocks in (split.train_blocks, split.validation_blocks, split.test_blocks):
             for (start, stop), (batch, forward) in zip(blocks, self._predict_blocks(model, blocks), strict=True):

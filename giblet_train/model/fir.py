@@ -13,13 +13,14 @@ from torch import Tensor, nn
 class CausalFir(nn.Module):
     """Depthwise finite impulse response: out(t) = Σ_l kernel(l)·z(t - l), causal."""
 
-    start_L: Tensor
+    start_KL: Tensor
 
-    def __init__(self, n_latents: int, kernel_L: Tensor) -> None:
-        """kernel_L: initial kernel of every latent, lag 0 first; its area is the gain of a constant input."""
+    def __init__(self, n_latents: int, kernel_ML: Tensor) -> None:
+        """kernel_ML: initial kernels, lag 0 first, which the latents use in turn."""
         super().__init__()
-        self.kernel_KL = nn.Parameter(kernel_L.to(torch.float32).repeat(n_latents, 1))
-        self.register_buffer("start_L", kernel_L.to(torch.float32).clone(), persistent=False)
+        start_KL = kernel_ML.to(torch.float32)[torch.arange(n_latents) % len(kernel_ML)]
+        self.kernel_KL = nn.Parameter(start_KL.clone())
+        self.register_buffer("start_KL", start_KL, persistent=False)
 
     def forward(self, z_BWK: Tensor) -> Tensor:
         """Filter latents (B, W, K) along time; zeros are used before the window."""
@@ -29,4 +30,4 @@ class CausalFir(nn.Module):
 
     def drift(self) -> Tensor:
         """Return the mean squared distance of the kernels from their initial shape; the penalty is a multiple of it."""
-        return ((self.kernel_KL - self.start_L) ** 2).mean()
+        return ((self.kernel_KL - self.start_KL) ** 2).mean()

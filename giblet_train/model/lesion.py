@@ -40,7 +40,7 @@ class VoxelReadout:
     @classmethod
     def of(cls, model: BrainModel, compression: VoxelBasis, bold: Mapping[str, Matrix]) -> VoxelReadout:
         """Build the readout of `bold` by the model's heads, over all subjects."""
-        weight_KR = model.heads.weight_KR.detach().cpu().numpy()
+        weight_KR = model.reading_KR.detach().cpu().numpy()
         heads = {s: compression.expand(s, weight_KR) for s in bold}
         seen_TK = np.sum([_product(bold[s], heads[s]) for s in bold], axis=0)
         normal_KK = np.sum([_product(h_KV, h_KV) for h_KV in heads.values()], axis=0)

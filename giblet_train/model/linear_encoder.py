@@ -1,4 +1,4 @@
-"""A fixed linear path from delayed features to latents, and the heads that belong to it: where training starts from.
+"""A fixed causal filter from features, and from nonlinear features of them, to latents: the ridge initialisation.
 
 B windows, W window TRs, F features, K latents, L lags (0 first), R compressed responses.
 """
@@ -12,28 +12,39 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from giblet_train.model.feature_expansion import FeatureExpansion
+
 
 @dataclass(frozen=True)
 class LinearInit:
-    """A linear model in the network's terms. path: modality -> (K, F, L), lag 0 first. heads_KR: in scores' units."""
+    """The ridge initialisation in the network's terms."""
 
     path: Mapping[str, Tensor]
+    """Feature space -> (K, F, L), lag 0 first."""
     heads_KR: Tensor
+    """In units of the scores."""
+    expansion: FeatureExpansion | None = None
+    """Computes the feature spaces of `path` that are not modalities."""
 
 
 class LinearEncoder(nn.Module):
-    """Latents as a causal filter of all features, the same at every step: what is learnt is added to them."""
+    """Latents as a causal filter of all feature spaces; it is not trained."""
 
-    def __init__(self, path: Mapping[str, Tensor]) -> None:
+    def __init__(self, path: Mapping[str, Tensor], expansion: FeatureExpansion | None = None) -> None:
         super().__init__()
-        for modality, weight_KFL in path.items():
-            self.register_buffer(modality, weight_KFL.flip(-1).contiguous())
+        self.spaces = tuple(path)
+        self.expansion = expansion
+        for space, weight_KFL in path.items():
+            self.register_buffer(space, weight_KFL.flip(-1).contiguous())
 
-    def forward(self, features: Mapping[str, Tensor]) -> Tensor:
-        """modality -> (B, W, F) to (B, W, K); before the window there is nothing."""
+    def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor) -> Tensor:
+        """Map modality -> (B, W, F) to latents (B, W, K); zeros are used before the window."""
+        spaces = dict(features)
+        if self.expansion is not None:
+            spaces |= self.expansion(features, seen_BW)
         parts = []
-        for modality, x_BWF in features.items():
-            weight_KFL = self.get_buffer(modality)
-            past = F.pad(x_BWF.transpose(1, 2), (weight_KFL.shape[-1] - 1, 0))
+        for space in self.spaces:
+            weight_KFL = self.get_buffer(space)
+            past = F.pad(spaces[space].transpose(1, 2), (weight_KFL.shape[-1] - 1, 0))
             parts.append(F.conv1d(past, weight_KFL).transpose(1, 2))
         return torch.stack(parts).sum(dim=0)

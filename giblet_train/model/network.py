@@ -1,6 +1,6 @@
 """The whole network: film features to latents, latents to brains, brains back to latents, latents to film features.
 
-B windows, W window TRs, F features, K latents, R compressed numbers, L kernel TRs.
+B windows, W window TRs, F features, K latents, Z latents of the ridge start, R compressed numbers, L kernel TRs.
 """
 
 from __future__ import annotations
@@ -26,125 +26,166 @@ HEAD_START_SD = 0.01
 
 @dataclass(frozen=True)
 class Sizes:
-    """Sizes that the data decide. n_columns: part of the compression -> numbers. n_responses: S·V.
-
-    held: the parts whose heads are here.
-    """
+    """Sizes that follow from the data."""
 
     n_inputs: Mapping[str, int]
+    """Modality -> features of the input."""
     n_targets: Mapping[str, int]
+    """Modality -> features to reconstruct."""
     n_columns: Mapping[str, int]
+    """Part of the compression -> numbers."""
     n_responses: int
-    held: tuple[str, ...]
+    """Subjects times voxels."""
+    local_parts: tuple[str, ...]
+    """Parts whose heads are on this rank."""
 
 
 class Network(nn.Module):
-    """What the engine trains: film features to a bottleneck, the bottleneck to brains, and the film rebuilt."""
+    """What the engine trains: film features to a bottleneck, the bottleneck to brains, and the film reconstructed."""
 
     mixed_precision = False
+    share = 1.0
+    """Share of the learnt addition to the start that counts outside training; selected on validation TRs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear_path: LinearEncoder | None = None
+        """Latents of a ridge start."""
+
+    @property
+    def film_parameters(self) -> list[nn.Parameter]:
+        """Return the parameters that only the reconstruction uses and that need no other learnt ones; may be empty.
+
+        If there are any, encoding and reconstruction are trained and selected independently of one another.
+        """
+        return []
 
     def predict(self, z_BWK: Tensor) -> Tensor:
-        """The bottleneck (B, W, K) to the responses of all subjects held here, compressed or not, (B, W, R)."""
+        """Map the bottleneck (B, W, K) to the responses of all local subjects, compressed or not, (B, W, R)."""
         raise NotImplementedError
 
     def reconstruct(
         self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: StatelessDropout | None, gather: Gather = no_gather
     ) -> dict[str, dict[str, Tensor]]:
-        """Source of the brain -> modality -> the film (B, W, F), of the sources that this network can read.
+        """Return source of the brain -> modality -> the film (B, W, F), for the sources this network can read.
 
-        brains: source -> responses held here, of these windows and of all others that `gather` sees.
+        brains: source -> local responses, of these windows and of all others that `gather` uses.
         """
         raise NotImplementedError
 
     def kernel_penalty(self) -> Tensor:
-        """How far the network is from what it is pulled back to; 0 where there is nothing."""
+        """Return the distance from what the network is pulled back to; 0 if there is nothing."""
         return torch.zeros(())
 
-    def start_scores(self, features: Mapping[str, Tensor]) -> Tensor | None:
-        """The scores (B, W, R) of a linear model that the network adds to, where there is one."""
+    def start_scores(self, features: Mapping[str, Tensor], seen_BW: Tensor) -> Tensor | None:
+        """Return the scores (B, W, R) of the ridge start; None without one."""
         return None
+
+    def limit_start(self, rank: int) -> None:
+        """Let only the strongest latents of the ridge start count."""
 
 
 class BrainModel(Network):
-    """Its bottleneck is the predicted brain: decoders see only what a ridge inverse of the heads reads from one."""
+    """Its bottleneck is the predicted brain: decoders receive only latents read from responses by a ridge inverse.
+
+    With a ridge start, the first Z latents and their heads are fixed, and those that `limit_start` leaves out are 0;
+    the trunk adds further latents with heads of their own. Decoders then read the fixed latents, so that what encoding
+    learns cannot harm the reconstruction, or the other way round.
+    """
+
+    start_gate_Z: Tensor
 
     def __init__(
         self,
         shape: ModelSize,
         sizes: Sizes,
-        kernel_L: Tensor,
+        kernel_ML: Tensor,
         gain_R: Tensor,
         *,
         dropout: float,
         modality_dropout: float,
         start: LinearInit | None = None,
-        learnt_share: float = 1.0,
         zero_heads: bool = True,
         mixed_precision: bool = False,
     ) -> None:
-        """kernel_L: the response kernel to start from. gain_R: the size of each score.
+        """Build the network.
 
-        start: a linear model that the network equals at first and adds to.
-        learnt_share: how much of what it adds counts outside training: weights between start and end hold up better on
-        what was not seen than either (Wortsman et al. 2022, arXiv 2109.01903).
-        zero_heads: False for losses whose gradient vanishes there.
-        mixed_precision: bfloat16 in encoders and trunk; heads, readout and losses always stay float32.
+        Args:
+            shape: sizes of the preset and the configuration.
+            sizes: sizes of the data.
+            kernel_ML: initial response kernels, which the latents use in turn.
+            gain_R: size of each score.
+            dropout: in trunk and decoders.
+            modality_dropout: probability that a modality is hidden from the trunk.
+            start: a model that the network equals at first and adds to.
+            zero_heads: False for losses whose gradient vanishes at zero heads.
+            mixed_precision: bfloat16 in encoders and trunk; heads, readout and losses always stay float32.
         """
         super().__init__()
         self.mixed_precision = mixed_precision
-        n_latents = shape.bottleneck_dim
+        n_learnt = shape.residual_dim if start else shape.bottleneck_dim
         self.encoders = Encoders(sizes.n_inputs, shape.width, modality_dropout)
-        self.trunk = Trunk(shape.width, shape.n_layers, shape.n_attention_heads, n_latents, dropout)
-        self.fir = CausalFir(n_latents, kernel_L)
-        self.learnt_share = learnt_share if start else 1.0
+        self.trunk = Trunk(shape.width, shape.n_layers, shape.n_attention_heads, n_learnt, dropout)
+        self.fir = CausalFir(n_learnt, kernel_ML)
         self.heads = Heads(
-            n_latents,
+            n_learnt,
             sizes.n_columns,
             gain_R,
             0.0 if zero_heads else HEAD_START_SD,
             start.heads_KR if start else None,
-            self.learnt_share,
-            sizes.held,
+            sizes.local_parts,
         )
-        self.linear_path = LinearEncoder(start.path) if start else None
+        self.linear_path = LinearEncoder(start.path, start.expansion) if start else None
         if start:
-            nn.init.zeros_(self.trunk.direct.weight)
-            nn.init.zeros_(self.trunk.direct.bias)
-        self.decoders = Decoders(n_latents, shape.decoder_width, sizes.n_targets, dropout)
-        # What one latent explains grows with the number of responses, and so must what is weighed against it.
+            self.register_buffer("start_gate_Z", torch.ones(shape.bottleneck_dim))
+        self.decoders = Decoders(shape.bottleneck_dim, shape.decoder_width, sizes.n_targets, dropout)
+        # What one latent explains grows with the number of responses, and so must its ridge.
         self.log_ridge = nn.Parameter(torch.tensor(START_RIDGE * sizes.n_responses).log())
 
+    @property
+    def film_parameters(self) -> list[nn.Parameter]:
+        """Return decoders and the readout's ridge, if they read the fixed latents of a start."""
+        return [] if self.linear_path is None else [*self.decoders.parameters(), self.log_ridge]
+
+    @property
+    def reading_KR(self) -> Tensor:
+        """Return the heads by which latents are read from responses."""
+        return self.heads.weight_KR if self.linear_path is None else self.heads.start_ZR
+
     def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: StatelessDropout | None = None) -> Tensor:
-        """The bottleneck z (B, W, K), delayed as the brain is. features: modality -> (B, W, F)."""
+        """Return the bottleneck z (B, W, K), delayed as responses are. features: modality -> (B, W, F)."""
         with torch.autocast(seen_BW.device.type, torch.bfloat16, enabled=self.mixed_precision):
             now_BWK = self.trunk(self.encoders(features, noise), seen_BW, noise)
         z_BWK: Tensor = self.fir(now_BWK.float())
         if self.linear_path is None:
             return z_BWK
-        share = 1.0 if self.training else self.learnt_share
-        started_BWK: Tensor = self.linear_path(features)
-        return started_BWK + share * z_BWK
+        start_BWZ = self.linear_path(features, seen_BW) * self.start_gate_Z
+        return torch.cat([start_BWZ, (1.0 if self.training else self.share) * z_BWK], dim=-1)
+
+    def limit_start(self, rank: int) -> None:
+        """Let only the strongest latents of the ridge start count."""
+        self.start_gate_Z.copy_(torch.arange(len(self.start_gate_Z)) < rank)
 
     def predict(self, z_BWK: Tensor) -> Tensor:
-        """(B, W, K) to scores (B, W, R)."""
+        """Map latents (B, W, K) to scores (B, W, R)."""
         scores_BWR: Tensor = self.heads(z_BWK)
         return scores_BWR
 
     def reconstruct(
         self, z_BWK: Tensor, brains: Mapping[str, Tensor], noise: StatelessDropout | None, gather: Gather = no_gather
     ) -> dict[str, dict[str, Tensor]]:
-        """The film from what is read out of each source's brains."""
+        """Reconstruct the film from the latents read from each source's brains."""
         read = self.readout(list(brains.values()), gather)
         return {source: self.decoders(x_BWK, noise) for source, x_BWK in zip(brains, read, strict=True)}
 
+    def readout(self, scores: Sequence[Tensor], gather: Gather = no_gather) -> list[Tensor]:
+        """Return the latents (B, W, K) that responses (B, W, R) of each source show; see `heads.ridge_readout`."""
+        return ridge_readout(scores, self.reading_KR, self.log_ridge.exp(), gather)
+
     def kernel_penalty(self) -> Tensor:
-        """Of the response kernels from their start."""
+        """Return the distance of the response kernels from their initial shape."""
         return self.fir.drift()
 
-    def start_scores(self, features: Mapping[str, Tensor]) -> Tensor | None:
-        """The scores (B, W, R) that the linear model predicts by itself, where there is one."""
-        return None if self.linear_path is None else self.linear_path(features) @ self.heads.start_KR
-
-    def readout(self, scores: Sequence[Tensor], gather: Gather = no_gather) -> list[Tensor]:
-        """Latents (B, W, K) that responses (B, W, R) show, of each source; see `heads.readout`."""
-        return ridge_readout(scores, self.heads.weight_KR, self.log_ridge.exp(), gather)
+    def start_scores(self, features: Mapping[str, Tensor], seen_BW: Tensor) -> Tensor | None:
+        """Return the scores (B, W, R) of the ridge start; None without one."""
+        return None if self.linear_path is None else self.linear_path(features, seen_BW) @ self.heads.start_ZR

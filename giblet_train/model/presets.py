@@ -16,6 +16,9 @@ class ModelSize:
     n_layers: int
     n_attention_heads: int
     bottleneck_dim: int
+    """Latents of the ridge start, or of the whole network without one."""
+    residual_dim: int
+    """Latents that the network adds to a ridge start."""
     window_trs: int
     context_trs: int
     fir_trs: int
@@ -24,9 +27,9 @@ class ModelSize:
 
 # tiny has no blocks: with minutes of film they fit noise, and its latents are then a reduced-rank FIR regression.
 _PRESETS = {
-    "tiny": ModelSize(64, 0, 2, 24, 64, 12, 13, 128),
-    "lab": ModelSize(384, 4, 6, 256, 128, 12, 13, 512),
-    "large": ModelSize(1024, 8, 16, 1024, 192, 12, 13, 1024),
+    "tiny": ModelSize(64, 0, 2, 24, 16, 64, 12, 13, 128),
+    "lab": ModelSize(384, 4, 6, 256, 32, 128, 12, 13, 512),
+    "large": ModelSize(1024, 8, 16, 1024, 64, 192, 12, 13, 1024),
 }
 
 
@@ -38,6 +41,7 @@ def shape_of(config: ModelConfig) -> ModelSize:
         n_layers=preset.n_layers if config.n_layers is None else config.n_layers,
         n_attention_heads=preset.n_attention_heads,
         bottleneck_dim=config.bottleneck_dim or preset.bottleneck_dim,
+        residual_dim=preset.residual_dim,
         window_trs=config.window_trs or preset.window_trs,
         context_trs=config.context_trs,
         fir_trs=config.fir_trs,

@@ -68,9 +68,10 @@ class Block(nn.Module):
 
 
 class Trunk(nn.Module):
-    """To the K latents by a linear map of the stream, as ridge regression would, and by what the blocks add to it.
+    """Maps the stream to K latents: a linear map, as in ridge regression, plus nonlinear units after the blocks.
 
-    What the blocks add starts at zero and is dropped out: with minutes of data, most of what can be learnt is linear.
+    Half of the units are GELUs, for thresholds and saturation; the others are products of two linear maps, for energies
+    and interactions, which sums of GELUs only approximate.
     """
 
     def __init__(self, width: int, n_layers: int, n_heads: int, n_latents: int, dropout: float) -> None:
@@ -78,18 +79,18 @@ class Trunk(nn.Module):
         self.dropout = dropout
         self.blocks = nn.ModuleList([Block(width, n_heads, dropout) for _ in range(n_layers)])
         self.direct = nn.Linear(width, n_latents)
-        if n_layers:
-            self.norm = nn.LayerNorm(width)
-            self.added = nn.Linear(width, n_latents, bias=False)
-            nn.init.zeros_(self.added.weight)
+        self.rectified = nn.Linear(width, width)
+        self.factors = nn.Linear(width, 2 * width)
+        self.mixed = nn.Linear(2 * width, n_latents, bias=False)
 
     def forward(self, x_BWD: Tensor, seen_BW: Tensor, noise: StatelessDropout | None) -> Tensor:
         """Map (B, W, D) to latents (B, W, K). seen_BW: which TRs are on the scan; a window may start before it."""
         latents_BWK: Tensor = self.direct(_dropped(x_BWD, self.dropout, noise))
         for block in self.blocks:
             x_BWD = block(x_BWD, seen_BW, noise)
-        if len(self.blocks):
-            latents_BWK = latents_BWK + self.added(_dropped(self.norm(x_BWD), self.dropout, noise))
+        first_BWD, second_BWD = self.factors(x_BWD).chunk(2, dim=-1)
+        units_BWU = torch.cat([F.gelu(self.rectified(x_BWD)), first_BWD * second_BWD], dim=-1)
+        latents_BWK = latents_BWK + self.mixed(_dropped(units_BWU, self.dropout, noise))
         return latents_BWK * seen_BW[..., None]
 
 

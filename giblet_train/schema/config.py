@@ -202,10 +202,12 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     """ridge: initialise the heads from a ridge model of delayed features; zero: from zero."""
     start_near: Fraction = 0.8
     """With start: ridge, weight of neighbouring voxels in the prior; 0 = none."""
+    start_nonlinear: bool = True
+    """With start: ridge, also try products and rectified projections of the features as kernels."""
     head_width: Count = 4096
     """Width of the layer before the voxels; kind: dense only."""
-    learnt_share: Annotated[float, Meta(gt=0, le=1)] = 0.1
-    """With start: ridge, weight of the network's addition outside training, where it overfits."""
+    learnt_share: Annotated[float, Meta(gt=0, le=1)] | None = None
+    """With start: ridge, weight of the network's addition outside training; null = selected on validation TRs."""
     video_height: Count = 36
     """Height of a stored frame in pixels."""
     video_width: Count = 64

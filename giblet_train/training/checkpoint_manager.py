@@ -6,14 +6,14 @@ Rank 0 reads and writes; tensors of other ranks' heads pass through it one at a 
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
 from giblet_train.components.build import TrainingSetup
-from giblet_train.components.train_step import with_prefix
 from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config, content_hash
 from giblet_train.schema.errors import DataError, PreflightRefused
@@ -27,26 +27,36 @@ from giblet_train.training.train_state import TrainState
 
 @dataclass(frozen=True)
 class ResumePoint:
-    """What to go on from, the best checkpoint there is, and a sentence about each damaged one.
+    """The checkpoint to resume from, equal on every rank except for its tensors."""
 
-    best_ahead: the best one is a later one, so training will meet it again.
-    """
-
-    saved: Checkpoint
-    best: Checkpoint | None
-    damaged: Sequence[str] = ()
-    best_ahead: bool = False
+    path: Path
+    state: Mapping[str, Any]
+    note: str
+    """Why results will differ by rounding; empty if they will not."""
+    damaged: Sequence[str]
+    """A sentence about each newer checkpoint that cannot be used."""
+    tensors: Mapping[str, Tensor]
+    """Read on access, on rank 0; empty elsewhere."""
 
 
 class CheckpointManager:
     """Saves and resumes a run."""
 
     def __init__(
-        self, run_dir: RunDir, experiment: TrainingSetup, store_key: str, recorder: RunLogger, hook: TrainerHook
+        self,
+        run_dir: RunDir,
+        config: Config,
+        experiment: TrainingSetup,
+        store_key: str,
+        recorder: RunLogger,
+        hook: TrainerHook,
     ) -> None:
-        """Open the checkpoint folder. Raises PreflightRefused on rank 0 if no checkpoint can be written."""
+        """Open the checkpoint folder. Raises PreflightRefused on rank 0 if no checkpoint can be written.
+
+        config: the run's own, which is saved; that of the setup has values in place of `auto`.
+        """
         self.run_dir, self.experiment, self.store_key, self.recorder = run_dir, experiment, store_key, recorder
-        self.config, self.ranks, self.learner = experiment.config, experiment.ranks, experiment.learner
+        self.config, self.ranks, self.learner = config, experiment.ranks, experiment.learner
         self.hook = hook
         self.last_save_error = ""
         """Why the last checkpoint could not be written; empty if it was."""
@@ -57,77 +67,61 @@ class CheckpointManager:
         """Return the newest checkpoint in this run's directory."""
         return checkpoint_files.newest(self.run_dir.checkpoints)
 
-    def save(self, standing: TrainState, roles: tuple[str, ...], validation_total: float | None = None) -> bool:
+    def save(self, state: TrainState, roles: tuple[str, ...], validation_total: float | None = None) -> bool:
         """Save on rank 0. Returns False if the disk is full; earlier checkpoints are then unchanged."""
         self.recorder.heartbeat("saving")
-        tensors, holds = self.learner.tensors(), self.experiment.shards.is_local
-        series = self.ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if holds(n)})
+        tensors, is_local = self.learner.tensors(), self.experiment.shards.is_local
+        series = self.ranks.tensors_at_first(tensors, {n: t for n, t in tensors.items() if is_local(n)})
         if self._checkpoints is None:
             return True
         try:
-            self.hook.before_save(standing.step)
+            self.hook.before_save(state.step)
             saved = self._checkpoints.save(
                 series,
-                state=asdict(standing),
+                state=asdict(state),
                 config=self.config,
                 config_hash=content_hash(self.config),
                 store_key=self.store_key,
-                step=standing.step,
-                epoch=self.learner.plan.epoch_of(max(0, standing.step - 1)),
+                step=state.step,
+                epoch=self.learner.plan.epoch_of(max(0, state.step - 1)),
                 validation_total=validation_total,
-                roles=roles,
+                roles=self._with_best(state, roles),
             )
         except OSError as error:
-            self._report_save_failure(standing.step, error)
+            self._report_save_failure(state.step, error)
             return False
         self.last_save_error = ""
         self.recorder.set_last_checkpoint(saved.file, saved.step)
         self.recorder.log_event(
-            "checkpoint", "info", f"Saved {saved.file}.", file=saved.file, roles=list(roles), bytes=saved.bytes
+            "checkpoint", "info", f"Saved {saved.file}.", file=saved.file, roles=list(saved.roles), bytes=saved.bytes
         )
         return True
 
-    def resume(self) -> tuple[TrainState, dict[str, Tensor] | None] | None:
-        """Continue this directory's own run, or the one that `resume_from` names; None where there is neither.
+    def resume(self) -> TrainState | None:
+        """Resume this directory's own run, or the one that `resume_from` names; None if there is neither.
 
-        Returns where it stands and the best weights so far. Rank 0 reads, and every rank takes what it holds: others
-        need no file, and may be as many as they like. Raises ConfigError, DataError, PreflightRefused.
+        Rank 0 reads, and every rank takes its tensors: other ranks need no file, and may be of any number. Raises
+        ConfigError, DataError, PreflightRefused.
         """
-        found = self.ranks.on_rank_0(self._found)
-        saved, best = (found.saved, found.best) if found else (None, None)
-        told = self.ranks.broadcast(
-            None if saved is None else (saved.path, saved.state, self._inexact_resume_note(saved.config))
-        )
-        if told is None:
+        chosen_on_rank_0 = self.ranks.on_rank_0(self._choose)
+        point = self.ranks.broadcast(chosen_on_rank_0 and replace(chosen_on_rank_0, tensors={}))
+        if point is None:
             return None
-        path, state, inexact = told
-        self.learner.load(self.ranks.tensors_from_first(saved.tensors if saved else {}))
-        standing, best_weights = TrainState(**state), None
-        self.recorder.step = standing.step
-        if path.parent != self.run_dir.checkpoints:
-            self.recorder.copy_history(RunDir(path.parent.parent), standing.step)
-        there = self.ranks.broadcast((best.record.step, best.record.validation_total) if best else None)
-        if there is not None:
-            whole = self.ranks.tensors_from_first(best.tensors if best else {})
-            own = {f"average.{name}" for name in self.learner.average.model.state_dict()}
-            best_weights = with_prefix("average.", {name: tensor for name, tensor in whole if name in own})
-        ahead = self.ranks.broadcast(found.best_ahead if found else False)
-        if not ahead and standing.best_step is not None and (there is None or there[0] < standing.best_step):
-            self._replace_missing_best(standing, there)
-        for sentence in found.damaged if found else ():
+        self.learner.load(self.ranks.tensors_from_first(chosen_on_rank_0.tensors if chosen_on_rank_0 else {}))
+        state = TrainState(**point.state)
+        self.recorder.step = state.step
+        if point.path.parent != self.run_dir.checkpoints:
+            self.recorder.copy_history(RunDir(point.path.parent.parent), state.step)
+        for sentence in point.damaged:
             self.recorder.log_event("checkpoint_damaged", "error", sentence)
-        self.recorder.log_event("resumed", "info", f"Resumed from {path}, step {standing.step}.{inexact}")
-        return standing, best_weights
+        self.recorder.log_event("resumed", "info", f"Resumed from {point.path}, step {state.step}.{point.note}")
+        return state
 
-    def _replace_missing_best(self, standing: TrainState, there: tuple[int, float | None] | None) -> None:
-        """Let the best that has weights, (step, validation total), count in place of one that has none any more."""
-        self.recorder.log_event(
-            "best_gone",
-            "warning",
-            f"The best checkpoint so far, of step {standing.best_step}, is not there: "
-            f"{f'that of step {there[0]}' if there else 'the best from here on'} counts.",
-        )
-        standing.best_step, standing.best_total = there or (None, None)
+    def _with_best(self, state: TrainState, roles: tuple[str, ...]) -> tuple[str, ...]:
+        """Add the role `best` if no checkpoint on disk has the best weights, which every checkpoint carries."""
+        on_disk = checkpoint_files.newest(self.run_dir.checkpoints, BEST)
+        is_saved = on_disk is not None and (state.best_step is None or on_disk.step >= state.best_step)
+        return roles if is_saved or BEST in roles else (*roles, BEST)
 
     def _inexact_resume_note(self, saved: Config) -> str:
         """Return a note if sums are computed in another order than before; empty otherwise."""
@@ -143,8 +137,8 @@ class CheckpointManager:
         except OSError as error:
             raise _cannot_write(self.run_dir.checkpoints, error) from None
 
-    def _found(self) -> ResumePoint | None:
-        """What to go on from, with the best so far kept in this run's own directory."""
+    def _choose(self) -> ResumePoint | None:
+        """Choose the checkpoint to resume from; keep the best one of a continued run in this run's own directory."""
         own = checkpoint_files.records_in(self.run_dir.checkpoints)
         if not own and self.config.resume_from is None:
             if unread := checkpoint_files.unread_records_in(self.run_dir.checkpoints):
@@ -154,15 +148,23 @@ class CheckpointManager:
             folder, records = self.run_dir.checkpoints, own
         else:
             folder, records = checkpoint_files.find(self.config.resume_from or "", self.run_dir)
-        found = newest_intact(folder, records)
-        checkpoint_files.check_fits(found.saved, self.config, self.store_key)
-        best = found.best
-        if best is not None and best.record.step <= found.saved.record.step and not own and self._checkpoints:
-            try:
-                self._checkpoints.import_best(folder, best.record)
-            except OSError as error:
-                raise _cannot_write(self.run_dir.checkpoints, error) from None
-        return found
+        saved, damaged = newest_intact(folder, records)
+        checkpoint_files.check_fits(saved, self.config, self.store_key)
+        if not own:
+            self._import_best(folder, saved)
+        return ResumePoint(saved.path, saved.state, self._inexact_resume_note(saved.config), damaged, saved.tensors)
+
+    def _import_best(self, folder: Path, saved: Checkpoint) -> None:
+        best = checkpoint_files.newest(folder, BEST)
+        if best is None or best.step > saved.record.step or self._checkpoints is None:
+            return
+        try:
+            checkpoint_files.read(folder, best)
+            self._checkpoints.import_best(folder, best)
+        except DataError:
+            return  # the next checkpoint gets its role
+        except OSError as error:
+            raise _cannot_write(self.run_dir.checkpoints, error) from None
 
     def _report_save_failure(self, step: int, error: OSError) -> None:
         full = error.errno == errno.ENOSPC or "No space left" in str(error)
@@ -175,40 +177,25 @@ class CheckpointManager:
         )
 
 
-def newest_intact(folder: Path, records: Sequence[CheckpointRecord]) -> ResumePoint:
-    """The newest checkpoint from which a run can go on to the same end. records: candidates, by step, at least one.
+def newest_intact(folder: Path, records: Sequence[CheckpointRecord]) -> tuple[Checkpoint, tuple[str, ...]]:
+    """Return the newest intact checkpoint, and a sentence about each damaged one.
 
-    That is one which is what was written, and so is the best one before it; a best one after it is met again on the
-    way. Raises DataError where there is none.
+    records: candidates by step, at least one. Raises DataError if none is intact.
     """
-    unread = checkpoint_files.unread_records_in(folder)
-    damaged: dict[str, str] = {}
-
-    def whole(record: CheckpointRecord | None) -> Checkpoint | None:
-        if record is None or record.file in damaged:
-            return None
-        try:
-            return checkpoint_files.read(folder, record)
-        except DataError as error:
-            damaged[record.file] = error.message
-            return None
-
-    best = checkpoint_files.newest(folder, BEST)
+    problems = list(checkpoint_files.unread_records_in(folder))
     for record in reversed(records):
-        saved = whole(record)
-        if saved is None:
+        try:
+            saved = checkpoint_files.read(folder, record)
+        except DataError as error:
+            problems.insert(0, error.message)
             continue
-        kept = whole(best)
-        ahead = best is not None and best.step > record.step
-        if best is None or kept is not None or ahead:
-            whys = (*damaged.values(), *unread)
-            return ResumePoint(saved, kept, tuple(f"{why} Gone on from step {record.step}." for why in whys), ahead)
-    raise _no_intact_checkpoint(folder, (*damaged.values(), *unread))
+        return saved, tuple(f"{problem} Resumed from step {record.step}." for problem in problems)
+    raise _no_intact_checkpoint(folder, problems)
 
 
-def _no_intact_checkpoint(folder: Path, whys: Sequence[str]) -> DataError:
+def _no_intact_checkpoint(folder: Path, problems: Sequence[str]) -> DataError:
     return DataError(
-        f"{folder} has no checkpoint to resume from: {' '.join(whys)}",
+        f"{folder} has no checkpoint to resume from: {' '.join(problems)}",
         f"Start a new run, or remove {folder} to restart this one.",
     )
 

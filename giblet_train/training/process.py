@@ -6,6 +6,7 @@ that was not.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,6 +43,7 @@ def train(path: Path, load: DataLoaderFn, hook: TrainerHook | None = None) -> in
         _run_logger(run_dir, ranks) as recorder,
         StopSignals(run_dir, ranks) as stop_signals,
     ):
+        _warn_of_shared_cores(ranks, recorder)
         data = _load_data_on_all_ranks(load, config, run_dir, ranks, recorder)
         return Trainer(run_dir, config, data, ranks, recorder, stop_signals, hook).fit()
 
@@ -83,6 +85,18 @@ def _run_logger(run_dir: RunDir, ranks: ProcessGroup) -> Iterator[RunLogger]:
         raise
     finally:
         recorder.close()
+
+
+def _warn_of_shared_cores(ranks: ProcessGroup, recorder: RunLogger) -> None:
+    """Warn if this node has more CPU ranks than cores: they only wait for one another."""
+    n_local, n_cores = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), len(os.sched_getaffinity(0))
+    if ranks.device.type == "cpu" and n_local > n_cores:
+        sentence = (
+            f"{n_local} processes share {n_cores} CPU core(s), so each step takes longer than with {n_cores}; "
+            f"set distributed.world_size to at most {n_cores}."
+        )
+        recorder.log_event("ranks_share_cores", "warning", sentence)
+        recorder.print_line(f"note: {sentence}")
 
 
 def _load_data_on_all_ranks(

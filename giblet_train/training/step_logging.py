@@ -6,6 +6,7 @@ import torch
 
 from giblet_train.components.build import TrainingSetup
 from giblet_train.components.train_step import StepResult
+from giblet_train.evaluation.evaluator import Validation
 from giblet_train.monitoring.run_logger import RunLogger, resident_gib
 from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric
 from giblet_train.training.train_state import TrainState
@@ -48,8 +49,7 @@ def log_epoch(
     experiment: TrainingSetup,
     recorder: RunLogger,
     standing: TrainState,
-    validation: SplitLoss | None,
-    r: float | None,
+    validation: Validation | None,
     *,
     epoch: int,
     best: bool,
@@ -66,27 +66,35 @@ def log_epoch(
         epoch=epoch,
         lr=rate,
         train=SplitLoss(total=total, loss=means, skill=skill),
-        validation=validation,
-        fmri_r=r,
+        validation=validation.loss if validation else None,
+        fmri_r=validation.r if validation else None,
         best=best,
         seconds=standing.epoch_seconds,
     )
     line = f"Epoch {epoch}/{experiment.config.num_epochs} | Train Loss: {total:.4f}"
-    if validation is not None and validation.total is not None:
-        line += f" | Val Loss: {validation.total:.4f}" + (f" | fMRI Corr: {r:.4f}" if r is not None else "")
+    if validation is not None and validation.loss.total is not None:
+        line += f" | Val Loss: {validation.loss.total:.4f}"
+        line += f" | fMRI Corr: {validation.r:.4f}" if validation.r is not None else ""
     recorder.print_line(f"{line} | LR: {rate:.2e} | " + " ".join(f"{c} {v:.4f}" for c, v in means.items()))
 
 
 def log_ridge_baseline(
-    experiment: TrainingSetup, recorder: RunLogger, fitted: float, validation: SplitLoss, r: float | None
+    experiment: TrainingSetup,
+    recorder: RunLogger,
+    fitted: float,
+    validation: SplitLoss,
+    r: float | None,
+    rank: int | None,
 ) -> None:
     """Record the losses of the ridge initialisation before the first step. fitted: fmri loss over training TRs."""
     recorder.log_event(
         "ridge_start",
         "info",
-        f"Starts from ridge: fmri {fitted:.3f} over training TRs, {validation.loss['fmri']:.3f} over validation TRs.",
+        f"Starts from ridge: fmri {fitted:.3f} over training TRs, {validation.loss['fmri']:.3f} over validation TRs, "
+        f"with {rank or 'all'} latents.",
         training_loss=fitted,
         validation_loss=validation.loss["fmri"],
         validation_r=r,
         signal=dict(experiment.start_signal or {}),
+        latents=rank,
     )

@@ -6,7 +6,7 @@ from giblet_train.components.build import TrainingSetup, log_run_metadata
 from giblet_train.components.train_step import GRADIENT, StepResult
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.distributed.process_group import ProcessGroup
-from giblet_train.evaluation.evaluator import Evaluator
+from giblet_train.evaluation.evaluator import Evaluator, Validation
 from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import OK, PREEMPTED, RunFailed
@@ -18,7 +18,7 @@ from giblet_train.training.checkpoint_manager import CheckpointManager
 from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.step_logging import log_epoch, log_ridge_baseline, log_step, warn_unused_parameters
 from giblet_train.training.stop_signals import StopSignals
-from giblet_train.training.train_state import TrainState
+from giblet_train.training.train_state import ENCODING, FILM, TrainState
 
 
 class Trainer:
@@ -38,15 +38,12 @@ class Trainer:
         self.run_dir, self.config, self.data, self.ranks, self.recorder = run_dir, config, data, ranks, recorder
         self.stop_signals, self.hook = stop_signals, hook or TrainerHook()
         recorder.heartbeat("loading", "preparing the network")
-        self.experiment = TrainingSetup.build(
-            config, data, ranks, lambda sentence: recorder.heartbeat("loading", sentence)
-        )
+        self.experiment = TrainingSetup.build(config, data, ranks, self._report_preparation)
         self.learner, self.plan = self.experiment.learner, self.experiment.learner.plan
         self.learner.hook = self.hook
         self.examiner = Evaluator.of(self.experiment, data) if self.experiment.shards.evaluates else None
-        self.keeper = CheckpointManager(run_dir, self.experiment, data.study.key, recorder, self.hook)
+        self.keeper = CheckpointManager(run_dir, config, self.experiment, data.study.key, recorder, self.hook)
         self.standing = TrainState()
-        self.best_weights = self.learner.average.model.state_dict()
         self.hook.on_start(self)
 
     def fit(self) -> int:
@@ -57,12 +54,16 @@ class Trainer:
         facts = log_run_metadata(self.experiment, self.data, first, self.recorder, resumed)
         if resumed is None:
             sanity_check.run_sanity_checks(self.experiment, facts, first, self.recorder, self.run_dir)
-            self._log_ridge_baseline()
+            self._validate_start()
         self.stop_signals.defer_signals()
         exit_code = self._train_loop()
         if exit_code is None:
             self._final_evaluation()
         return OK if exit_code is None else exit_code
+
+    def _report_preparation(self, sentence: str) -> None:
+        self.recorder.heartbeat("loading", sentence)
+        self.recorder.print_line(sentence)
 
     def _train_loop(self) -> int | None:
         """Step until the schedule or early stopping ends training (None), or a stop request does (its exit code)."""
@@ -91,17 +92,28 @@ class Trainer:
         resumed = self.keeper.resume()
         if resumed is None:
             return None
-        self.standing, best_weights = resumed
-        if best_weights is not None:
-            self.best_weights = best_weights
+        self.standing = resumed
         return self.standing.step
 
-    def _log_ridge_baseline(self) -> None:
-        """Record the losses of the ridge initialisation before the first step."""
-        if self.experiment.start_signal is None or self.examiner is None:
+    def _validate_start(self) -> None:
+        """Validate the untrained network, which is a candidate for the best weights; record a ridge initialisation."""
+        rank = self.ranks.broadcast(self.examiner.select_start_rank(self.learner.model) if self.examiner else None)
+        if rank is not None:
+            self.learner.model.limit_start(rank)
+            self.learner.average.model.limit_start(rank)
+        validation = self._validate()
+        if validation is None:
             return
-        fitted = self.examiner.training_loss(self.learner.model)["fmri"]
-        log_ridge_baseline(self.experiment, self.recorder, fitted, *self.examiner.validation(self.learner.model))
+        self._update_best_weights(validation)
+        if self.experiment.start_signal is not None and self.examiner is not None:
+            fitted = self.examiner.training_loss(self.learner.model)["fmri"]
+            log_ridge_baseline(self.experiment, self.recorder, fitted, validation.loss, validation.r, rank)
+
+    def _validate(self) -> Validation | None:
+        """Validate the averaged weights, with the same result on every rank."""
+        self.recorder.heartbeat("validating")
+        validation = self.examiner.validation(self.learner.average.model) if self.examiner else None
+        return self.ranks.broadcast(validation)
 
     def _sync_logger_position(self) -> None:
         """Set the step and epoch that the logger writes."""
@@ -138,18 +150,15 @@ class Trainer:
         epoch = standing.step // self.plan.steps_per_epoch
         last = standing.step == self.plan.total_steps
         due = epoch % self.config.validate_every == 0 or last
-        if due:
-            self.recorder.heartbeat("validating")
-        measured = self.examiner.validation(self.learner.average.model) if due and self.examiner else None
-        validation, r = self.ranks.broadcast(measured) or (None, None)
-        best = self._update_best_weights(validation)
-        log_epoch(self.experiment, self.recorder, standing, validation, r, epoch=epoch, best=best)
+        validation = self._validate() if due else None
+        best = validation is not None and self._update_best_weights(validation)
+        log_epoch(self.experiment, self.recorder, standing, validation, epoch=epoch, best=best)
         standing.begin_epoch()
         stops = due and not last and self._should_stop_early()
         periodic = epoch % self.config.save_every == 0
         if best or periodic or last or stops:
             roles = (LAST, *([BEST] if best else []), *([PERIODIC] if periodic else []))
-            self._save(roles, validation)
+            self._save(roles, validation.loss if validation else None)
         self.recorder.heartbeat("training")  # if the next step hangs, the heartbeat must not say "saving"
         if stops:
             self.recorder.log_event("early_stop", "warning", f"{self._stopped_early()}.")
@@ -164,13 +173,13 @@ class Trainer:
             f"step {standing.best_step}"
         )
 
-    def _update_best_weights(self, validation: SplitLoss | None) -> bool:
-        if validation is None or validation.total is None:
-            return False
-        best = self.standing.record_validation(validation.total, self.config.early_stopping_delta)
-        if best:
-            self.best_weights = {n: t.clone() for n, t in self.learner.average.model.state_dict().items()}
-        return best
+    def _update_best_weights(self, validation: Validation) -> bool:
+        """Keep the averaged weights of encoding and film where they are the best so far. Returns True if any are."""
+        improved = self.standing.record_validation(validation, self.config.early_stopping_delta)
+        if improved and not self.learner.is_split:
+            improved = {ENCODING, FILM}
+        self.learner.keep_best(film=FILM in improved, encoding=ENCODING in improved)
+        return bool(improved)
 
     def _save(self, roles: tuple[str, ...], validation: SplitLoss | None = None) -> bool:
         self._sync_logger_position()
@@ -195,9 +204,11 @@ class Trainer:
         """Evaluate the best weights on the test block; rank 0 records the result."""
         self._sync_logger_position()
         if self.examiner is not None:
-            self.learner.average.model.load_state_dict(self.best_weights)
+            model = self.learner.average.model
+            model.load_state_dict(model.state_dict() | self.learner.best)
+            model.share = self.standing.best_share
             figures = self.examiner.evaluation(
-                self.learner.average.model,
+                model,
                 lambda: self.recorder.heartbeat("validating", "evaluating the best weights on the test block"),
             )
             self.recorder.log_metric(EvaluationMetric, **figures)

@@ -89,7 +89,7 @@ def test_figures_are_printed_and_kept_and_what_is_no_number_is_null(tmp_path):
     assert (folder / "found.txt").read_text() == "r  1.5\n"
     with pytest.raises(ConfigError, match="not an empty folder"):
         make_output_dir(folder)
-    with pytest.raises(ConfigError, match="cannot be made: Not a directory"):
+    with pytest.raises(ConfigError, match="cannot be created: Not a directory"):
         make_output_dir(folder / "found.txt" / "below")
 
 
@@ -101,8 +101,9 @@ def test_without_a_checkpoint_there_is_nothing_to_judge(tmp_path):
 def test_the_verdict_names_each_criterion(finished, tmp_path):
     failed, lines = verdict_lines(finished.path, as_json=False)
     assert failed and lines[-1] == "Verdict: FAIL"
-    assert lines[0].startswith("PASS      drop: train loss 2 → ") and lines[1].startswith("FAIL      far: ")
+    assert lines[0].startswith("PASS      completed: 2 of 2 epochs")
+    assert lines[1].startswith("PASS      drop: train loss 2 → ") and lines[2].startswith("FAIL      far: ")
     _, [as_json] = verdict_lines(finished.path, as_json=True)
-    assert [c["status"] for c in json.loads(as_json)["criteria"]] == ["pass", "fail"]
+    assert [c["status"] for c in json.loads(as_json)["criteria"]] == ["pass", "pass", "fail"]
     with pytest.raises(ConfigError, match="Has the run begun"):
         verdict_lines(run_dir_of(tmp_path).path, as_json=False)

@@ -9,7 +9,8 @@ import torch
 from giblet_train.components.build import TrainingSetup, response_kernel, windows_in
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.marginal_likelihood import SHARES
-from giblet_train.components.ridge_init import Fit, lag_priors, ridge_start
+from giblet_train.components.ridge_init import lag_priors, ridge_start
+from giblet_train.data.simulation.learning_study import simulate_learning_study
 from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.model.presets import shape_of
 from tests.engine_study import ALONE, config, split_data
@@ -52,7 +53,9 @@ def test_it_predicts_what_ridge_with_the_believed_prior_predicts(monkeypatch):
     monkeypatch.setattr(
         "giblet_train.components.ridge_init.posterior_weights", lambda evidence, *_: _certain(evidence, prior, share)
     )
-    monkeypatch.setattr(Fit, "common", property(lambda fit: np.arange(fit.weight_CB.shape[0])))
+    monkeypatch.setattr(
+        "giblet_train.components.ridge_init.common_priors", lambda explained_C: np.arange(len(explained_C))
+    )
     found, priors = started(data)
     train, test = data.split.train, data.split.test
     kernels, first = [], 0
@@ -88,7 +91,7 @@ def test_the_network_equals_its_start_before_the_first_step():
     batch = windows_in(data, experiment.config, experiment.shape, data.split.test_blocks).sequential()[0]
     inputs, seen_BW = experiment.learner.objective.targets.masked_inputs(batch)
     model.eval()
-    torch.testing.assert_close(model.heads(model(inputs, seen_BW)), model.start_scores(inputs))
+    torch.testing.assert_close(model.heads(model(inputs, seen_BW)), model.start_scores(inputs, seen_BW))
     assert examiner.training_loss(model)["fmri"] < 0.95
     assert abs(examiner.initial_loss(model)["fmri"] - 1.0) < 1e-4
 
@@ -133,17 +136,59 @@ def test_one_subject_has_a_start_without_deviations():
 
 def test_a_share_of_what_is_learnt_counts_outside_training():
     data = split_data()
-    model = TrainingSetup.build(config(model={"learnt_share": 0.5}), data, ALONE).learner.model
+    model = TrainingSetup.build(config(), data, ALONE).learner.model
     with torch.no_grad():
         for parameter in (*model.heads.parts.values(), model.trunk.direct.weight):
             parameter.normal_()
     features = {m: torch.from_numpy(x[None, :30]) for m, x in data.inputs.items()}
     seen_BW = torch.ones(1, 30, dtype=torch.bool)
-    start_z, start_heads = model.linear_path(features), model.heads.start_KR
-    learnt_z, learnt_heads = model.train()(features, seen_BW) - start_z, model.heads.weight_KR - start_heads
-    model.eval()
-    torch.testing.assert_close(model(features, seen_BW) - start_z, 0.5 * learnt_z)
-    torch.testing.assert_close(model.heads.weight_KR - start_heads, 0.5 * learnt_heads)
+    start_scores = model.start_scores(features, seen_BW)
+    learnt_scores = model.train().predict(model(features, seen_BW)) - start_scores
+    model.eval().share = 0.5
+    torch.testing.assert_close(model.predict(model(features, seen_BW)) - start_scores, 0.5 * learnt_scores)
+
+
+def test_latents_of_the_start_can_be_left_out():
+    data = split_data()
+    model = TrainingSetup.build(config(), data, ALONE).learner.model.eval()
+    features = {m: torch.from_numpy(x[None, :30]) for m, x in data.inputs.items()}
+    seen_BW = torch.ones(1, 30, dtype=torch.bool)
+    model.limit_start(4)
+    z_BWZ = model.linear_path(features, seen_BW)
+    expected = z_BWZ[..., :4] @ model.heads.start_ZR[:4]
+    torch.testing.assert_close(model.predict(model(features, seen_BW)), expected)
+
+
+@pytest.mark.parametrize(
+    ("form", "space"), [("linear", None), ("energy", "video_x_video"), ("interaction", "video_x_audio")]
+)
+def test_evidence_selects_the_feature_space_of_the_truth(form, space):
+    study = simulate_learning_study(form, 300, 0, n_voxels=60)
+    cfg = config()
+    shape = shape_of(cfg.model)
+    priors = lag_priors(response_kernel(cfg, 1.5, shape.fir_trs).double().numpy(), 1.5, False)
+    train = windows_in(study.data, cfg, shape, study.data.split.train_blocks).sequential()
+    shards = HeadSharding.of(cfg, study.data.subjects, ALONE)
+    init = ridge_start(study.data, train, priors, 24, 0.8, shards, nonlinear=True)
+    nonlinear = {name: share for name, share in init.space_shares.items() if name not in study.data.inputs}
+    if space is None:
+        assert sum(nonlinear.values()) < 0.1
+    else:
+        assert max(nonlinear, key=nonlinear.get) == space and nonlinear[space] > 0.6
+
+
+def test_nonlinear_spaces_of_new_films_need_no_training_rows():
+    """The network computes them from features alone, and equals the kernel prediction of the start."""
+    study = simulate_learning_study("interaction", 300, 0, n_voxels=60)
+    data = study.data
+    model = TrainingSetup.build(config(model={"bottleneck_dim": 24}), data, ALONE).learner.model.eval()
+    assert "video_x_audio" in model.linear_path.spaces
+    rows = data.split.test
+    features = {m: torch.from_numpy(x[rows][None]) for m, x in data.inputs.items()}
+    seen_BW = torch.ones(1, len(rows), dtype=torch.bool)
+    whole = model.start_scores(features, seen_BW)
+    late = model.start_scores({m: x[:, 100:] for m, x in features.items()}, seen_BW[:, 100:])
+    torch.testing.assert_close(whole[:, 112:], late[:, 12:], rtol=1e-3, atol=1e-3)
 
 
 def test_a_part_of_the_voxels_finds_the_components_of_all(monkeypatch):

@@ -12,7 +12,7 @@ def test_an_impulse_answers_later_and_never_before():
     kernel_L = response_kernel(config(), 1.5, 13)
     z_BWK = torch.zeros(1, 40, 2)
     z_BWK[0, 10, 0] = 1.0
-    response_WK = CausalFir(2, kernel_L)(z_BWK)[0].detach()
+    response_WK = CausalFir(2, kernel_L[None])(z_BWK)[0].detach()
     assert torch.equal(response_WK[:10], torch.zeros(10, 2))
     assert torch.equal(response_WK[:, 1], torch.zeros(40))
     np.testing.assert_allclose(response_WK[10:23, 0], kernel_L, atol=1e-7)
@@ -22,7 +22,7 @@ def test_an_impulse_answers_later_and_never_before():
 def test_it_is_a_convolution_cut_to_length():
     rng = np.random.default_rng(0)
     z, kernel = rng.normal(size=50), rng.normal(size=7)
-    out = CausalFir(1, torch.tensor(kernel))(torch.tensor(z, dtype=torch.float32)[None, :, None]).detach()
+    out = CausalFir(1, torch.tensor(kernel)[None])(torch.tensor(z, dtype=torch.float32)[None, :, None]).detach()
     np.testing.assert_allclose(out[0, :, 0], np.convolve(z, kernel)[:50], rtol=1e-4, atol=1e-5)
 
 
@@ -32,7 +32,7 @@ def test_features_convolved_beforehand_get_no_second_delay():
 
 
 def test_drift_is_zero_at_the_start():
-    fir = CausalFir(3, torch.ones(4))
+    fir = CausalFir(3, torch.ones(1, 4))
     assert fir.drift().item() == 0.0
     with torch.no_grad():
         fir.kernel_KL += 2.0

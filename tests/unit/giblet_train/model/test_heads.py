@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from giblet_train.model.heads import ridge_readout
+from giblet_train.model.heads import Heads, ridge_readout
 
 
 def test_readout_is_the_ridge_inverse():
@@ -36,3 +36,8 @@ def test_weights_that_are_not_finite_read_as_not_finite_and_raise_nothing():
     weight_KR = torch.randn(3, 10)
     weight_KR[0, 0] = torch.inf
     assert ridge_readout([torch.randn(2, 10)], weight_KR, torch.tensor(1.0))[0].isnan().all()
+
+
+def test_a_rank_without_subjects_has_heads_with_a_row_per_latent():
+    heads = Heads(3, {"sub-01": 5}, torch.ones(0), start_ZR=torch.zeros(4, 0), local_parts=())
+    assert heads.weight_KR.shape == (7, 0) and heads.start_ZR.shape == (4, 0)

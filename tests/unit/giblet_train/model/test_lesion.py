@@ -22,7 +22,7 @@ def brain():
 
 def solved(brain, subjects, lost_V, mode):
     data, model, compression = brain
-    weight_KR = model.heads.weight_KR.detach().numpy()
+    weight_KR = model.reading_KR.detach().numpy()
     heads = {s: compression.expand(s, weight_KR) for s in subjects}
     expected = {s: h * ~lost_V for s, h in heads.items()} if mode == "missing" else heads
     normal = sum(h @ h.T for h in expected.values()) + model.log_ridge.exp().item() * np.eye(len(weight_KR))

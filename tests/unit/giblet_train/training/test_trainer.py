@@ -153,11 +153,15 @@ def test_the_order_of_records_and_the_end(finished):
     assert all(math.isfinite(v) for v in evaluation.skill.values())
 
 
-def test_the_best_checkpoint_is_the_best_validation(finished):
+def test_the_best_checkpoint_has_the_best_encoding_and_the_best_film(finished):
     epochs = metrics_of(finished, EpochMetric)
-    best = min(epochs, key=lambda e: e.validation.total)
     record = checkpoint_files.newest(finished.checkpoints, checkpoint_files.BEST)
-    assert record.step == best.step and record.validation_total == pytest.approx(best.validation.total)
+    assert record.step == [e.step for e in epochs if e.best][-1]
+    state = checkpoint_files.read(finished.checkpoints, record).state
+    films = [sum(v for c, v in e.validation.loss.items() if c != "fmri") / 3 for e in epochs]
+    assert state["best_scores"]["film"] == pytest.approx(-min(films), rel=1e-5)
+    start = next(e for e in metrics_of(finished, EventMetric) if e.name == "ridge_start")
+    assert state["best_scores"]["encoding"] >= start.facts["validation_r"]
     assert record.config_hash == content_hash(finished.read_config()) and record.store_key == "synthetic"
 
 
@@ -388,14 +392,15 @@ def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
 def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
     run_dir = run_dir_of(tmp_path, num_epochs=30, early_stopping_patience=1, early_stopping_delta=10.0, save_every=30)
     assert train_process.train(run_dir.path, load) == 0
-    assert [e.epoch for e in metrics_of(run_dir, EpochMetric)] == [1, 2]
+    # The untrained network was the first candidate.
+    assert [e.epoch for e in metrics_of(run_dir, EpochMetric)] == [1]
     assert "early_stop" in [e.name for e in metrics_of(run_dir, EventMetric)]
-    assert heartbeat_of(run_dir).why.startswith("stopped early at step 20: ")
+    assert heartbeat_of(run_dir).why.startswith("stopped early at step 10: ")
     assert metrics_of(run_dir, EvaluationMetric)
     # Killed while it was judged and started again, it has no more patience than before.
     assert train_process.train(run_dir.path, load) == 0
-    assert [s.step for s in metrics_of(run_dir, StepMetric)] == list(range(20))
-    assert heartbeat_of(run_dir).why.startswith("stopped early at step 20: ")
+    assert [s.step for s in metrics_of(run_dir, StepMetric)] == list(range(10))
+    assert heartbeat_of(run_dir).why.startswith("stopped early at step 10: ")
     first, second = metrics_of(run_dir, EvaluationMetric)
     assert second.encoding == first.encoding
 
@@ -410,8 +415,7 @@ def test_a_damaged_checkpoint_is_told_and_the_one_before_ends_in_the_same_bits(t
             path.write_bytes(damage(path.read_bytes()))
     assert train_process.train(run_dir.path, load) == 0
     [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
-    assert told.level == "error" and "checksum differs" in told.sentence and "Gone on from step 10" in told.sentence
-    assert not [e for e in metrics_of(run_dir, EventMetric) if e.name == "best_gone"], "it comes again"
+    assert told.level == "error" and "checksum differs" in told.sentence and "Resumed from step 10" in told.sentence
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(run_dir, 20).items())
 
 
@@ -455,7 +459,7 @@ def test_a_checkpoint_whose_record_is_damaged_is_told(tmp_path, straight, lost):
     assert train_process.train(run_dir.path, load) == 0
     [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
     assert f"step-000000{lost}.json cannot be read" in told.sentence
-    assert f"Gone on from step {30 - lost}" in told.sentence
+    assert f"Resumed from step {30 - lost}" in told.sentence
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(run_dir, 20).items())
 
 
@@ -469,44 +473,59 @@ def test_where_no_record_can_be_read_nothing_starts_from_zero(tmp_path, straight
     assert not metrics_of(run_dir, StepMetric)
 
 
-def test_a_best_checkpoint_that_is_gone_no_longer_counts(tmp_path):
-    overrides = {"num_epochs": 3, "early_stopping_delta": 10.0}
-    old = run_dir_of(tmp_path, "old", **overrides)
+def encoding_scores(monkeypatch, scores):
+    """Replace the validation score of the encoding at some steps."""
+    record = TrainState.record_validation
+
+    def recorded(self, validation, delta):
+        changed = {**validation.scores, "encoding": scores[self.step], "film": 0.0}
+        return record(self, replace(validation, scores=changed), delta)
+
+    monkeypatch.setattr(TrainState, "record_validation", recorded)
+
+
+def test_every_checkpoint_carries_the_best_weights(tmp_path, monkeypatch):
+    """The checkpoint of the best step is gone, and a resumed run still ends with its weights."""
+    encoding_scores(monkeypatch, {0: 0.1, 10: 0.3, 20: 0.2, 30: 0.2})
+    old = run_dir_of(tmp_path, "old", num_epochs=3)
     assert train_process.train(old.path, load) == 0
-    new = run_dir_of(tmp_path, "new", **overrides, resume_from=str(old.checkpoints / "step-00000020.safetensors"))
+    new = run_dir_of(tmp_path, "new", num_epochs=3, resume_from=str(old.checkpoints / "step-00000020.safetensors"))
     for path in old.checkpoints.glob("step-00000010.*"):
         path.unlink()
     assert train_process.train(new.path, load) == 0
-    [told] = [e for e in metrics_of(new, EventMetric) if e.name == "best_gone"]
-    assert "of step 10" in told.sentence
-    assert [(e.epoch, e.best) for e in metrics_of(new, EpochMetric)] == [(1, True), (2, False), (3, True)]
+    ours, theirs = weights_of(old, 30), weights_of(new, 30)
+    assert all(torch.equal(ours[n], theirs[n]) for n in ours)
+    [ours], [theirs] = metrics_of(old, EvaluationMetric), metrics_of(new, EvaluationMetric)
+    assert ours.encoding == theirs.encoding
     assert checkpoint_files.newest(new.checkpoints, checkpoint_files.BEST).step == 30
 
 
-def test_a_best_that_a_full_disk_took_leaves_its_place_to_the_one_before(tmp_path, monkeypatch):
+def test_a_best_that_a_full_disk_did_not_take_is_in_the_next_checkpoint(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path, num_epochs=4, early_stopping_patience=None)
-    totals = {10: 1.9, 20: 1.5, 30: 1.85, 40: 1.7}
-    judge, save, note = TrainState.record_validation, checkpoint_files.CheckpointDir.save, trainer.Trainer._log_step
+    encoding_scores(monkeypatch, {0: 0.1, 10: 0.2, 20: 0.4, 30: 0.3, 40: 0.35})
+    save = checkpoint_files.CheckpointDir.save
 
     def full_at_20(self, *args, **kwargs):
         if kwargs["step"] == 20:
             raise OSError(28, "No space left on device")
         return save(self, *args, **kwargs)
 
-    def interrupted(self, stepped):
-        note(self, stepped)
-        stepped.stop_requests["stop"] = self.standing.step == 31
-
-    monkeypatch.setattr(TrainState, "record_validation", lambda self, _, delta: judge(self, totals[self.step], delta))
     monkeypatch.setattr(checkpoint_files.CheckpointDir, "save", full_at_20)
-    monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(run_dir.path, load) == 0
-    assert checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST).step == 10
+    assert [e.best for e in metrics_of(run_dir, EpochMetric)] == [True, True, False, False]
+    record = checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST)
+    saved = checkpoint_files.read(run_dir.checkpoints, record)
+    assert (record.step, saved.state["best_step"]) == (30, 20)
+
+
+def test_a_run_whose_training_does_not_help_ends_as_its_start(tmp_path, monkeypatch):
+    run_dir = run_dir_of(tmp_path, learning_rate=0.05)
+    encoding_scores(monkeypatch, {0: 0.5, 10: 0.3, 20: 0.2})
     assert train_process.train(run_dir.path, load) == 0
-    [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "best_gone"]
-    assert "of step 20, is not there: that of step 10 counts" in told.sentence
-    assert [e.best for e in metrics_of(run_dir, EpochMetric)] == [True, True, False, True]
-    assert checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST).step == 40
+    tensors = weights_of(run_dir, 20)
+    heads = [n for n in tensors if n.startswith("best.heads.parts.")]
+    assert heads and not any(tensors[n].any() for n in heads)
+    assert any(tensors[n.replace("best.", "average.")].any() for n in heads)
 
 
 def test_told_to_terminate_while_it_loads_it_leaves_as_preempted(tmp_path):
@@ -618,5 +637,5 @@ def test_a_gpu_that_is_not_there_is_refused(tmp_path):
 def test_checkpoints_carry_what_they_need_to_be_read_alone(finished):
     saved = checkpoint_files.read(finished.checkpoints, checkpoint_files.newest(finished.checkpoints))
     assert saved.config == finished.read_config()
-    assert {name.split(".")[0] for name in saved.tensors} == {"model", "average", "optimizer", "balance"}
+    assert {name.split(".")[0] for name in saved.tensors} == {"model", "average", "best", "optimizer", "balance"}
     assert json.loads(json.dumps(saved.state))["step"] == 30

@@ -1,0 +1,95 @@
+"""Delayed features of training TRs under a prior over lags, without building all lags at once.
+
+N training TRs, L lags (0 first), F features, Q axes of a prior, K latents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.components.batches import Batch
+
+Doubles = NDArray[np.float64]
+EIGENVALUE_FLOOR = 1e-6
+LEAST_VARIANCE = 1e-12
+
+
+@dataclass(frozen=True)
+class LagIndex:
+    """Which TR each scored training TR sees at each lag."""
+
+    tr_NL: NDArray[np.intp]
+    seen_NL: NDArray[np.bool_]
+    """False where nothing is seen: before a scan, or beyond a gap."""
+
+    @classmethod
+    def of(cls, batches: Sequence[Batch], n_lags: int) -> LagIndex:
+        """Build it from batches of one window each: whole blocks of the split."""
+        trs, seen = [], []
+        for batch in batches:
+            position_N = np.flatnonzero(batch.scored_BW[0])
+            lagged_NL = position_N[:, None] - np.arange(n_lags)
+            inside_NL = lagged_NL >= 0
+            lagged_NL = np.where(inside_NL, lagged_NL, 0)
+            trs.append(batch.index_BW[0][lagged_NL])
+            seen.append(batch.seen_BW[0][lagged_NL] & inside_NL)
+        return cls(np.concatenate(trs), np.concatenate(seen))
+
+    def rows(self, index_N: NDArray[np.intp]) -> LagIndex:
+        """Return some of the training TRs."""
+        return LagIndex(self.tr_NL[index_N], self.seen_NL[index_N])
+
+
+@dataclass(frozen=True)
+class FeatureBand:
+    """One feature space with one prior over lags: prior = axes · axesᵀ."""
+
+    space: str
+    x_TF: NDArray[np.floating]
+    axes_LQ: Doubles
+    scale: float
+    """Divides the kernel, so that its mean diagonal over training TRs is 1."""
+
+    @classmethod
+    def of(cls, space: str, x_TF: NDArray[np.floating], prior_LL: Doubles, index: LagIndex) -> FeatureBand:
+        """Fit the scale on the training TRs."""
+        values_L, vectors_LL = np.linalg.eigh(prior_LL)
+        large_L = values_L > EIGENVALUE_FLOOR * values_L[-1]
+        band = cls(space, x_TF, vectors_LL[:, large_L] * np.sqrt(values_L[large_L]), 1.0)
+        power = sum(float((x_NF**2).sum()) for x_NF in band.filtered(index)) / len(index.tr_NL)
+        return cls(space, x_TF, band.axes_LQ, max(power, LEAST_VARIANCE))
+
+    def filtered(self, index: LagIndex) -> list[Doubles]:
+        """Return for each axis of the prior the features (N, F) filtered by it."""
+        weight_NLQ = index.seen_NL[..., None] * self.axes_LQ
+        parts = [np.zeros((len(index.tr_NL), self.x_TF.shape[1])) for _ in range(self.axes_LQ.shape[1])]
+        for lag in range(self.axes_LQ.shape[0]):
+            x_NF = self.x_TF[index.tr_NL[:, lag]].astype(np.float64)
+            for q, part_NF in enumerate(parts):
+                part_NF += weight_NLQ[:, lag, q, None] * x_NF
+        return parts
+
+    def kernel(self, index: LagIndex) -> Doubles:
+        """Return the kernel (N, N) of the training TRs."""
+        kernel_NN = np.zeros((len(index.tr_NL), len(index.tr_NL)))
+        for x_NF in self.filtered(index):
+            kernel_NN += x_NF @ x_NF.T
+        return kernel_NN / self.scale
+
+    def path(self, dual_NK: Doubles, index: LagIndex) -> Doubles:
+        """Return the primal weights (K, L, F) of K functions given by dual weights."""
+        path_KLF = np.zeros((dual_NK.shape[1], len(self.axes_LQ), self.x_TF.shape[1]))
+        for axis_L, x_NF in zip(self.axes_LQ.T, self.filtered(index), strict=True):
+            path_KLF += axis_L[None, :, None] * (dual_NK.T @ x_NF)[:, None, :]
+        return path_KLF / self.scale
+
+
+def bands_of(
+    spaces: Mapping[str, NDArray[np.floating]], priors_LL: Sequence[Doubles], index: LagIndex
+) -> list[FeatureBand]:
+    """Return a band for each prior and feature space, in this order."""
+    return [FeatureBand.of(space, x_TF, prior_LL, index) for prior_LL in priors_LL for space, x_TF in spaces.items()]
