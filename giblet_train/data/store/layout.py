@@ -72,6 +72,8 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
         check_unit(segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
     stated = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
     timeline = over_film(scans, film_s, stated if offset_s is None else offset_s, config.split.usable_trs)
+    if data.drop_first_trs:
+        timeline = _without_first(timeline, data.drop_first_trs, volumes)
     source = StimulusSource(sources.film, None, segments, data.features.brought(), sources.features)
     return Layout(
         volumes=volumes,
@@ -84,6 +86,21 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
         stimuli={FILM: source},
         notes=(*(annotations.notes if annotations else ()), *timeline.notes),
     )
+
+
+def _without_first(timeline: Timeline, drop: int, volumes: Mapping[str, Volumes]) -> Timeline:
+    """Leave out the first volumes of a scan; the film's time of the others stays. Raises DataError for several runs."""
+    if len(timeline.scan_lengths_trs) > 1 or any(v.later_runs for v in volumes.values()):
+        raise DataError(
+            "data.drop_first_trs with several runs needs a table of runs, since each run begins with such volumes.",
+            "Write the table that `giblet data show` prints to a file, and name it in data.runs.",
+        )
+    first = drop - timeline.first_tr
+    if first <= 0:
+        return timeline
+    if first >= timeline.n_trs:
+        raise DataError(f"data.drop_first_trs: {drop} leaves no volume.", "Lower it.")
+    return timeline.cropped(first, timeline.n_trs, f"The first {drop} volumes are not used: data.drop_first_trs.")
 
 
 def layout_of_table(sources: Sources, config: Config) -> Layout:

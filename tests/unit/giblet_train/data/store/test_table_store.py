@@ -181,6 +181,18 @@ def test_the_short_form_expands_to_a_table_with_the_same_rows(folder, tmp_path):
         np.testing.assert_allclose(raw, again, atol=0.3)
 
 
+def test_dropped_volumes_of_the_short_form_leave_the_clock(folder):
+    short = {"video": "b.mp4", "annotations": "b.csv", "bold": "bold/{subject}_b.nii.gz", "subjects": ["pixar4"]}
+    whole, cut = (
+        open_store(build_store(made_config(data=short | d, split=SPLIT, model=MODEL), folder, folder.parent, quiet))
+        for d in ({}, {"drop_first_trs": 4})
+    )
+    assert cut.n_trs == whole.n_trs - 4
+    np.testing.assert_allclose(cut.features["audio"], whole.features["audio"][4:], atol=1e-3)
+    raw, rest = (s.bold["sub-pixar4"] + s.reference["sub-pixar4"] for s in (whole, cut))
+    np.testing.assert_allclose(rest, raw[4:], atol=0.3)
+
+
 def test_dropped_volumes_leave_the_clock(folder, study):
     dropped = open_store(build_store(config({"drop_first_trs": 10}), folder, folder.parent, quiet))
     first = dropped.present_T("sub-pixar4").argmax()
