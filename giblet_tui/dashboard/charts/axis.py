@@ -14,6 +14,7 @@ MOST_DECIMALS = 9
 SMALL, LARGE = 1e-3, 1e7
 FEWEST_ROWS, MOST_APART = 4, 7
 LEAST_SPAN = 1e-9
+MANY_TIMES = 10.0
 
 
 def ticks(span: Range, count: int) -> tuple[float, ...]:
@@ -108,6 +109,17 @@ def pair(first: float, second: float, room: int) -> tuple[str, str]:
         return exact
     thousands = [(f"{first / 1000:,.{d}f}k", f"{second / 1000:,.{d}f}k") for d in (1, 2, 3)]
     return next((short for short in thousands if short[0] != short[1]), thousands[0])
+
+
+def change(value: float, reference: float) -> str:
+    """Format a value relative to a reference as `-36%`, with a decimal below 10 %; as `12×` from ten times on."""
+    if not reference or not math.isfinite(value):
+        return "–"
+    ratio = value / reference
+    if ratio >= MANY_TIMES:
+        return f"{ratio:.0f}×" if ratio < 1000 else f"{scientific(ratio)}×"
+    digits = 1 if abs(ratio - 1) < 0.1 else 0
+    return f"{ratio - 1:+.{digits}%}"
 
 
 def scientific(value: float) -> str:

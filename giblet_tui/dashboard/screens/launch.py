@@ -49,6 +49,9 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
     def compose(self) -> ComposeResult:
         with Vertical(id="launch-form"):
             yield Static(join_parts(("Launch a run", "bold"), ("   tab: next field, esc: cancel", MUTED)))
+            with Horizontal(id="launch-names"):
+                yield Label("node")
+                yield Label("configuration")
             with Horizontal(id="launch-what"):
                 nodes = [(node.node, node.node) for node in self._fleet.nodes]
                 yield Select(nodes, value=self._node, allow_blank=False, id="launch-node")
@@ -69,8 +72,6 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
                 yield Button("Launch", id="launch", variant="primary", disabled=True)
 
     def on_mount(self) -> None:
-        self.query_one("#launch-node").border_title = "node"
-        self.query_one("#launch-config").border_title = "configuration"
         self.query_one("#launch-config").focus()
 
     @property

@@ -112,7 +112,7 @@ def _figure(column: str, step: StepMetric, component: str, constant: float) -> P
         return f"{axis.figure(loss):>{wide}}", "bold" if math.isfinite(loss) else "$error bold"
     if column == "vs mean":
         comparable = constant > 0 and math.isfinite(loss)
-        return f"{loss / constant - 1:>+{wide}.1%}" if comparable else f"{'–':>{wide}}", ""
+        return f"{axis.change(loss, constant) if comparable else '–':>{wide}}", ""
     if column == "weight":
         return f"{weight:>{wide}.3g}", styles.MUTED
     if column == "weighted":

@@ -70,9 +70,8 @@ def _figure(value: float, constant: float, spread: float) -> list[Part]:
     figure: Part = (f" {axis.figure(value, spread)}", "$error bold" if 0 < constant < value else "bold")
     if not constant or not math.isfinite(value):
         return [figure]
-    change = value / constant - 1
-    digits = 1 if abs(change) < 0.1 else 0
-    return [figure, (f" {change:+.{digits}%}", "$success" if change < -SETTLED else "$warning")]
+    style = "$success" if value < constant * (1 - SETTLED) else "$warning"
+    return [figure, (f" {axis.change(value, constant)}", style)]
 
 
 def _waiting(view: RunView) -> Part:

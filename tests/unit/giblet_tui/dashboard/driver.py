@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -14,6 +15,7 @@ from giblet_tui.dashboard.model.interfaces import LaunchChoice, PaletteCommand, 
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
 from tests import fleets
 
+PATIENCE_S = 30.0
 SIZES = [(80, 24), (120, 40), (200, 50), (60, 15)]
 
 
@@ -124,6 +126,14 @@ def screen_text(app: DashboardApp) -> list[str]:
     rows = ["".join(segment.text for segment in strip) for strip in strips]
     assert len(rows) == height and all(cell_len(row) == width for row in rows)
     return rows
+
+
+async def until(pilot: Pilot[int], condition: Callable[[], bool]) -> None:
+    """Wait until the condition holds; fail after `PATIENCE_S`."""
+    deadline = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline, "\n".join(screen_text(pilot.app))  # type: ignore[arg-type]
+        await pilot.pause(0.02)
 
 
 async def settle(pilot: Pilot[int]) -> None:

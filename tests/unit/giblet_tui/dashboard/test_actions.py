@@ -19,7 +19,7 @@ from giblet_tui.dashboard.screens.main import MainScreen
 from giblet_tui.dashboard.screens.stop import StopStaleDialog
 from giblet_tui.monitor.snapshots import Fleet
 from tests import fleets
-from tests.unit.giblet_tui.dashboard.driver import Recorder, dashboard, screen_text, settle
+from tests.unit.giblet_tui.dashboard.driver import Recorder, dashboard, screen_text, settle, until
 
 UNEXPECTED = KeyError("survivors")
 
@@ -185,8 +185,7 @@ async def test_the_output_of_a_command_appears_line_by_line() -> None:
         await pilot.press("W")
         screen = app.screen
         assert isinstance(screen, CommandOutputScreen)
-        while not screen.lines:
-            await pilot.pause(0.02)
+        await until(pilot, lambda: bool(screen.lines))
         assert "first line" in "\n".join(screen_text(app)) and "running" in "\n".join(screen_text(app))
         proceed.set()
         await settle(pilot)

@@ -73,3 +73,19 @@ async def test_losses_that_are_not_comparable_are_marked() -> None:
         assert "≠ total: not comparable, for video_weight differs" in text and "video_weight: 1.0 → 3.0" in text
         assert "≠" in str(app.screen.query_one("#total", LossPanel).title())
         assert "≠" not in str(app.screen.query_one("#fmri", LossPanel).title())
+
+
+@pytest.mark.parametrize("size", [(80, 24), (120, 40), (200, 50)])
+async def test_the_names_of_the_runs_have_the_titles_of_their_columns(size: tuple[int, int]) -> None:
+    fleet = fleets.several()
+    old, new = (run.run.run_id for run in fleet.nodes[0].runs[1::-1])
+    app = dashboard(fleet)
+    async with app.run_test(size=size) as pilot:
+        await app.push_screen(CompareScreen(fleet, old, new))
+        await pilot.pause()
+        rows = screen_text(app)
+        assert rows[0].startswith(" OLD ⠒⠂ flat f1a7 on tensor01") and rows[1].startswith(
+            " NEW ━━ demo a1b2 on tensor01"
+        )
+        titles = next(row for row in rows if "EPOCH 14" in row)
+        assert titles.index("TRAIN OLD") < titles.index("NEW") < titles.index("VALIDATION OLD")

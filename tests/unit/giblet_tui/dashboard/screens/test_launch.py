@@ -10,7 +10,7 @@ from giblet_tui.dashboard.model.messages import ActionReported
 from giblet_tui.dashboard.screens.launch import LaunchForm
 from giblet_tui.dashboard.screens.main import MainScreen
 from tests import fleets
-from tests.unit.giblet_tui.dashboard.driver import Recorder, dashboard, screen_text, settle
+from tests.unit.giblet_tui.dashboard.driver import Recorder, dashboard, screen_text, settle, until
 
 
 async def test_a_launch_needs_a_dry_run_of_its_very_values() -> None:
@@ -72,6 +72,6 @@ async def test_the_launch_form_can_be_reached_to_its_end_on_a_small_screen() -> 
         await pilot.pause()
         await pilot.press("ctrl+n")
         await pilot.pause()
+        await until(pilot, lambda: bool(app.screen.query("#cancel")))
         app.screen.query_one("#cancel", Button).focus()
-        await pilot.pause()
-        assert "Cancel" in "\n".join(screen_text(app))
+        await until(pilot, lambda: "Cancel" in "\n".join(screen_text(app)))

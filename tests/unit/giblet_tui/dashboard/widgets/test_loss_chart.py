@@ -112,3 +112,30 @@ async def test_a_log_axis_is_suggested_for_values_over_decades() -> None:
         assert "L for log" in str(panel.title())
         await pilot.press("L")
         assert "L for log" not in str(panel.title())
+
+
+async def test_each_percentage_follows_its_figure_and_both_have_one_reference() -> None:
+    app = dashboard(fleets.healthy())
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        run = app.fleet.runs()[0]
+        epoch = run.epochs[-1]
+        assert epoch.validation is not None and run.plan_record is not None
+        start = run.plan_record.start_total
+        for size in ((120, 40), (60, 15)):
+            await pilot.resize_terminal(*size)
+            await pilot.pause()
+            title = str(app.screen.query_one("#total", LossPanel).title())
+            train, held_out = epoch.train.total or 0.0, epoch.validation.total or 0.0
+            assert f"train {train:.3f} {train / start - 1:+.0%}" in title
+            assert f"val {held_out:.3f} {held_out / start - 1:+.0%}" in title
+            assert f"epoch {epoch.epoch}" in title
+
+
+async def test_a_loss_of_many_constants_is_a_multiple() -> None:
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run("flat", flat=True, loss_scale=200_000.0),)),)))
+    async with app.run_test(size=(200, 50)) as pilot:
+        await pilot.pause()
+        assert "2.0e5×" in str(app.screen.query_one("#video", LossPanel).title())
+        rows = screen_text(app)
+        assert not any("…" in row for row in rows if "━━ fMRI" in row or "╍╍ video" in row)
