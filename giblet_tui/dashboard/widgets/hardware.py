@@ -18,7 +18,7 @@ HOT_C = 85.0
 LOW_DISK_GIB = 20.0
 FEW_CELLS, WIDE_CELLS = 30, 60
 BAR_CELLS, HOLDER_CELLS = 14, 18
-HOST_ROWS, NOTE_ROWS, RULE = 3, 2, 1
+HOST_ROWS, RULE = 3, 1
 GPU_CELLS, NODE_CELLS = 32, 26
 """Cells of the pane as a side column, with GPUs and without."""
 
@@ -39,7 +39,7 @@ class Hardware(Pane):
         if self.view is None:
             return None
         n_gpus = len(self.view.node.facts.gpus)
-        least = RULE + HOST_ROWS + (1 + n_gpus if n_gpus else NOTE_ROWS)
+        least = RULE + (HOST_ROWS + 1 + n_gpus if n_gpus else self.content_rows(width or NODE_CELLS))
         return SizeHint(GPU_CELLS if n_gpus else NODE_CELLS, (1, least, least + n_gpus), 1)
 
     def render_lines_for(self, width: int, height: int) -> list[Content]:
