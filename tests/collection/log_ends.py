@@ -197,7 +197,7 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         "hangup",
         traceback("torch.distributed.elastic.multiprocessing.api.SignalException: Process 4700 got signal: 1"),
     ),
-    "hangup_shell": ("hangup", ["Hangup"]),
+    "hangup_shell": ("hangup", ["train.sh: line 3:  4711 Hangup                 python train.py"]),
     "nan_stopped": ("nan", ["Loss is nan, stopping training"]),
     "nan_loss_scale": ("nan", traceback("FloatingPointError: Minimum loss scale reached (0.0001).")),
     "configuration": (
@@ -268,6 +268,11 @@ SURVIVED: dict[str, list[str]] = {
         *traceback("AssertionError: can only test a child process"),
     ],
     "early_stopping": [*epochs(21, 22), "Early stopping triggered after 20 epochs without improvement"],
+    "early_stopping_then_test": [
+        *epochs(21, 22),
+        "EarlyStopping: stop training at epoch 22",
+        "Test loss: 0.91  Test corr: 0.12",
+    ],
     "lightning_stopped": [*epochs(21, 50), "`Trainer.fit` stopped: `max_epochs=50` reached."],
     "interrupted": [
         "^CTraceback (most recent call last):",

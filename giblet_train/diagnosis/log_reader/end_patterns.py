@@ -94,7 +94,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"timed out.*(?:rank|barrier|all_?reduce|collective)",
         r"(?:barrier|all_?reduce|collective)\S* timed out",
     ),
-    "hangup": (r"^Hangup\b", r"\bSIGHUP\b", r"got signal: 1\b"),
+    "hangup": (r"^Hangup\b", r":\s+\d+ Hangup\b", r"\bSIGHUP\b", r"got signal: 1\b"),
     "nan": (
         r"loss (?:is|became) \S*(?:nan|inf)",
         r"nan loss encountered",

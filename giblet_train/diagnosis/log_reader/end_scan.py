@@ -111,13 +111,18 @@ class EndScan:
         """Return True if an error was printed after the last progress."""
         return bool(self._errors or self._causes)
 
-    def progress(self) -> None:
-        """Note progress of the training: the errors before it were not its end."""
+    def progress(self, is_new_epoch: bool) -> None:
+        """Note progress of the training: the errors before it were not its end.
+
+        What the log states about the end counts until another epoch begins: figures of a test may follow it.
+        """
+        statement = ("", "") if is_new_epoch else (self._statement, self._statement_line)
         if self._errors or self._causes or self._echoes or self._statement or self._tail:
             self._survived = {**self._survived, **self._causes}
             self._survived_errors = (self._survived_errors + self._errors)[-FIRST_ERRORS:]
             self._tail.clear()
             self._reset()
+            self._statement, self._statement_line = statement
 
     def add(self, line: LogLine, raw: str) -> None:
         """Read a line that shows no progress."""

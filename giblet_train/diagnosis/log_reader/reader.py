@@ -149,6 +149,7 @@ class LogReader:
         observation = self._parser.parse(line.text) if has_number else None
         if not has_number:
             self._parser.note_heading(line.text)
+        epoch_before = self.table.epoch
         is_progress = observation is not None and self._add(observation)
         if observation is not None and observation.unreadable:
             self._note_unread(raw)
@@ -157,7 +158,7 @@ class LogReader:
         if "verflow" in line.text or "OVERFLOW" in line.text:
             self._collapse.add_text(line.text)
         if is_progress:
-            self._scan.progress()
+            self._scan.progress(is_new_epoch=self.table.epoch != epoch_before)
             return
         is_quiet = observation is not None and (observation.values or observation.kind in ("bar", "keras"))
         if is_quiet and not end_patterns.cause_of(line.text):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from giblet_train.diagnosis.log_reader.end_patterns import cause_of
+from giblet_train.diagnosis.log_reader.end_patterns import SIGNALS, cause_of
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.log_evidence import (
     describe,
@@ -229,9 +229,11 @@ def _log_error(case: RunHistory) -> str:
     """Return the error that ended the log; empty without one."""
     end = log_end(case)
     root = end.root_error
-    if root is not None:
-        return describe(root)
-    return end.killed
+    failed = end.failed
+    if failed is not None and failed.exit_code is not None and (root is None or root.text.endswith(" FAILED")):
+        signal = f"signal {failed.signal} ({SIGNALS.get(failed.signal, 'unknown')})" if failed.signal else ""
+        return f"rank {failed.rank} ended with {signal or f'exit code {failed.exit_code}'} and printed no error"
+    return describe(root) if root is not None else end.killed
 
 
 def _place_of_end(case: RunHistory) -> str:

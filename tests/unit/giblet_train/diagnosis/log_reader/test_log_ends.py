@@ -71,9 +71,16 @@ def test_an_interrupted_training_is_noted_and_not_accused() -> None:
     assert "It was stopped by hand (KeyboardInterrupt) after epoch 20 of 50." in parsed.notes
 
 
+def test_a_rank_without_an_error_of_its_own_is_named_with_its_signal() -> None:
+    _, diagnosis = judged(log_of(torchrun(2, -11)))
+    assert diagnosis.causes[0].evidence["error"] == "rank 2 ended with signal 11 (SIGSEGV) and printed no error"
+
+
 def test_the_log_states_how_a_training_ended() -> None:
     parsed, _ = judged(log_of(SURVIVED["early_stopping"]))
     assert any(note.startswith("It ended by early stopping after epoch 22 of 50") for note in parsed.notes)
+    parsed, _ = judged(log_of(SURVIVED["early_stopping_then_test"]))
+    assert parsed.log.end.statement == "early_stop"
     parsed, _ = judged(log_of([]))
     assert "It ends after epoch 20 of 50; the log does not say why." in parsed.notes
 
