@@ -117,6 +117,7 @@ def open_run(curves: Curves) -> Tape:
         start_total=sum(weights.values()),
         first_loss={c: curves.scale[c] * curves.rng.gauss(1.0, 0.003) for c in COMPONENTS},
         world_size=curves.world_size,
+        device="cuda",
         n_parameters=curves.rng.randrange(10**5, 10**7),
     )
     base = {"n_targets": 100, "raw_mean": 0.3, "raw_sd": 0.2, "raw_min": 0.0, "raw_max": 1.0, "mean": 0.0, "sd": 1.0,

@@ -15,9 +15,11 @@ from giblet_train.schema.records import DataMetric, EpochMetric
 FEWEST_OVERFIT = 3
 WINDOW = 3
 """Validations whose median is compared."""
-RISE_ERRORS = 5.0
+EARLY_RISE = 0.75
+"""Share of the limit from which a rise is reported as tentative."""
+RISE_ERRORS = 4.0
 """Standard errors of a median that a rise of validation must exceed; the best of many is low by chance."""
-SEVERE_RISE = 5.0
+SEVERE_RISE = 8.0
 """Multiple of the limit from which a rise is no longer thought to be the start of a double descent."""
 CERTAIN_VALIDATIONS = 8
 """Validations after which held-out data that are not predicted are no longer thought to be a slow beginning."""
@@ -64,12 +66,12 @@ def overfit(case: RunHistory) -> Finding | None:
     best, since = levels[best_index], levels[best_index + 1 :]
     if len(since) < 2 or not _better_than_start(case, best):
         return None
-    rise, noise = min(since[-2:]) - best, jitter(values)
+    rise, noise = (min(since[-2:]) if width == 1 else since[-1]) - best, jitter(values)
     scale = abs(best) or abs(values[0])
     limit = case.watch.overfit_rise * scale * (2 if _will_stop(case) else 1)
     best_epoch, last_epoch = epochs[best_index], epochs[-1]
     falls = train.get(last_epoch, math.inf) < train.get(best_epoch, -math.inf)
-    if rise < max(limit, RISE_ERRORS * median_error(noise, width)) or not falls or case.stopped_early:
+    if rise < max(EARLY_RISE * limit, RISE_ERRORS * median_error(noise, width)) or not falls or case.stopped_early:
         return None
     if max(since) - since[-1] > 2 * RISE_ERRORS * median_error(noise, width) / 3 + scale * SKILL_DOUBT:
         return None

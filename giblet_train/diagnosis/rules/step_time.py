@@ -12,7 +12,7 @@ from giblet_train.schema.records import StepMetric
 
 OUTLIERS = 0.05
 """Share of the longest steps that is left out: a single pause is no bottleneck."""
-FEWEST_BOUND = 0.15
+FEWEST_BOUND = 0.1
 """Share of steps that must each be dominated by an activity, besides their total."""
 FEWEST_SLOW = 12
 """Slow steps from which a straggler that comes and goes is judged."""
