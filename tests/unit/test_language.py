@@ -12,11 +12,11 @@ from pathlib import Path
 
 from tests.paths import ROOT
 
-ALLOWED_NOUN_PHRASES = 900
+ALLOWED_NOUN_PHRASES = 40
 """Docstrings of functions that do not open with a verb."""
-ALLOWED_BARE_PARTICIPLES = 450
+ALLOWED_BARE_PARTICIPLES = 50
 """Functions that store a value in a variable such as `found` or `kept`."""
-ALLOWED_BANNED_LINES = 700
+ALLOWED_BANNED_LINES = 30
 """Lines of code and prose with a word of the private idiom."""
 
 BARE = frozenset({
