@@ -72,7 +72,7 @@ def log_place(case: RunHistory) -> str:
 
 def resume(case: RunHistory) -> str:
     """Return how to resume the run."""
-    return f"`giblet launch --resume {case.run_id}`" if case.run_id else "resume from the last checkpoint"
+    return f"launch it again with `--resume {case.run_id}`" if case.run_id else "resume from the last checkpoint"
 
 
 def exit_signal(case: RunHistory) -> int | None:

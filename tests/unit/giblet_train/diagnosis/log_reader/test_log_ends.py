@@ -119,6 +119,6 @@ def test_the_log_never_outweighs_device_and_exit_code() -> None:
 def test_actions_name_the_run() -> None:
     failed = Health(state="failed", sentence="ended with code 1", reason="exit")
     first = diagnose(None, [], health=failed, log_tail=traceback("KeyError: 'a'"), run_id="demo-1").causes[0]
-    assert "`giblet logs demo-1`" in first.action and "`giblet launch --resume demo-1`" in first.action
+    assert "`giblet logs demo-1`" in first.action and "with `--resume demo-1`" in first.action
     _, diagnosis = judged(log_of(traceback("KeyError: 'a'")))
     assert "giblet" not in diagnosis.causes[0].action
