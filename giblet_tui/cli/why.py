@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
+from giblet_train.diagnosis.log_reader.reader import TrainingLog
+from giblet_train.schema.errors import ConfigError, GibletError, RunFailed
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import config_names, run_ids
 from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.cli.runs import find, unreadable_of
-
-if TYPE_CHECKING:
-    from giblet_train.diagnosis.log_reader.reader import TrainingLog
-    from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.inventory import nodes
+from giblet_tui.monitor.logs import fetch_log_end
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting import why as explanation
 
 Subject = Annotated[
     str,
@@ -37,9 +39,6 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
     LOG is a file or a folder of any training: text, CSV, JSON or TensorBoard events, also compressed. Exit code 0 if
     nothing is wrong, 1 if something is, 2 if nothing can be concluded because too little could be read.
     """
-    from giblet_train.schema.errors import ConfigError, RunFailed
-    from giblet_tui.reporting import why as explanation
-
     has_unread_files = False
     if explanation.is_path(subject):
         answer = explanation.of_path(Path(subject).expanduser(), config)
@@ -67,10 +66,6 @@ def why(subject: Subject, config: Plan = None, json: Json = False) -> None:
 
 def _log_end(run: RunSnapshot) -> tuple[TrainingLog | None, list[str]]:
     """Return what the whole log of an ended run shows, and a note if it could not be read."""
-    from giblet_train.schema.errors import GibletError
-    from giblet_tui.inventory import nodes
-    from giblet_tui.monitor.logs import fetch_log_end
-
     if run.health.state not in ("failed", "died", "ended"):
         return None, []
     try:
