@@ -55,6 +55,7 @@ responses come from `giblet_train/data/simulation/learning_study.py`, not from t
 - **selected start**: the start with as many latents as validation TRs select. No weight of it is learnt.
 - **network**: what a run ends with: the selected start and the learnt addition, whose share validation TRs select. The
   last column says how many runs kept an addition.
+- **–**: not measured.
 - **product ridge**: knows the form of the truth (`benchmarks/product_ridge.py`).
 
 r on the test block, mean over the seeds; preset `tiny`, {epochs} epochs. Intervals: paired block bootstrap over all
@@ -213,10 +214,11 @@ def page(figures: Mapping[str, Any], epochs: int) -> str:
 
 def _row(n_trs: int, label: str, measured: Sequence[Mapping[str, Any]]) -> str:
     """Format a row of the table."""
-    series: Series = {m: np.concatenate([x["r"][m] for x in measured]) / len(measured) for m in MODELS}
-    cells = [str(n_trs), label, str(len(measured)), *(f"{series[m].sum():.3f}" for m in MODELS)]
+    complete = [m for m in MODELS if all(m in x["r"] for x in measured)]
+    series: Series = {m: np.concatenate([x["r"][m] for x in measured]) / len(measured) for m in complete}
+    cells = [str(n_trs), label, str(len(measured)), *(f"{series[m].sum():.3f}" if m in series else "–" for m in MODELS)]
     cells.append(f"{np.mean([x['ceiling'] for x in measured]):.3f}")
-    cells += [_gain(series["network"] - series[other]) for other in COMPARED]
+    cells += [_gain(series["network"] - series[other]) if other in series else "–" for other in COMPARED]
     cells.append(f"{sum(x['share'] > 0 for x in measured)} of {len(measured)}")
     return f"| {' | '.join(cells)} |"
 

@@ -7,7 +7,7 @@ from benchmarks import learning
 
 @pytest.fixture(scope="module")
 def measured():
-    return learning.measure(learning.Cell(200, "interaction", 0), epochs=1)
+    return learning.measure(learning.Cell(200, "interaction", 0), epochs=2)
 
 
 def r_of(measured, model):
@@ -25,6 +25,6 @@ def test_no_model_exceeds_the_ceiling(measured):
 
 
 def test_the_page_has_a_row_per_truth(measured):
-    page = learning.page({"200 interaction 0": measured}, epochs=1)
+    page = learning.page({"200 interaction 0": measured}, epochs=2)
     row = next(line for line in page.splitlines() if line.startswith("| 200 | interaction | 1 |"))
     assert row.count("|") == len(learning.MODELS) + len(learning.COMPARED) + 6
