@@ -156,7 +156,7 @@ def check_initial_loss(config: Config, first: Mapping[str, Number], facts: Mappi
 
 def first_shares(config: Config, first: Mapping[str, Number]) -> dict[str, float]:
     """Return each component's share of the first weighted total; empty if that is not finite."""
-    weights = config.component_weights()
+    weights = config.component_weights([c for c in first if c != "fmri"])
     weighted = {c: weights.get(c, 0.0) * v for c, v in first.items() if v is not None and math.isfinite(v)}
     total = sum(weighted.values())
     return {c: w / total for c, w in weighted.items()} if total > 0 and len(weighted) == len(first) else {}

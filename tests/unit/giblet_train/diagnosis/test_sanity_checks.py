@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import msgspec
 
-from giblet_train.diagnosis.sanity_checks import Machine, OverfitResult, SanityInputs, failures, report_lines
+from giblet_train.diagnosis.sanity_checks import (
+    Machine,
+    OverfitResult,
+    SanityInputs,
+    failures,
+    first_shares,
+    report_lines,
+)
 from giblet_train.schema.config import Config, LossConfig
 from giblet_train.schema.records import AgreementFact, AlignmentFacts, DataMetric, LagFact, ModalityFacts
 from giblet_train.schema.schedule import lr_schedule
@@ -126,3 +133,9 @@ def test_a_peak_out_of_reach_is_found() -> None:
         "The warm-up takes 400 steps and the run has 400: the base rate is never reached; shorten warmup_steps."
     ]
     assert failures(begun(config=Config(name="a", warmup_steps=399))) == []
+
+
+def test_shares_of_the_first_total_are_those_of_the_modalities_that_exist():
+    """A study with sound alone: the whole weight of the reconstructions is the sound's."""
+    config = Config(name="sound")
+    assert first_shares(config, {"fmri": 1.0, "audio": 1.0}) == {"fmri": 0.5, "audio": 0.5}
