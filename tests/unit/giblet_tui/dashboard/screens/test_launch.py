@@ -72,6 +72,6 @@ async def test_the_launch_form_can_be_reached_to_its_end_on_a_small_screen() -> 
         await pilot.pause()
         await pilot.press("ctrl+n")
         await pilot.pause()
-        await until(pilot, lambda: bool(app.screen.query("#cancel")))
+        await until(pilot, lambda: app.focused is not None and app.focused.id == "launch-config")
         app.screen.query_one("#cancel", Button).focus()
         await until(pilot, lambda: "Cancel" in "\n".join(screen_text(app)))
