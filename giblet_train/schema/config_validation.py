@@ -87,6 +87,12 @@ CHECKS: tuple[Check, ...] = (
         "data.layout: bids reads the runs of one task; name it in data.bids.task.",
     ),
     Check(
+        "data.bids.confounds",
+        lambda c: c.data.runs is not None and bool(c.data.bids.confounds),
+        "data.bids.confounds is not read with a table of runs (data.runs).",
+        "Regress the confounds out of the files that the table names, or use data.layout: bids.",
+    ),
+    Check(
         "data.bids",
         lambda c: c.data.layout == "lab" and c.data.bids != BidsConfig(),
         "data.bids is read only with data.layout: bids.",

@@ -53,15 +53,17 @@ def own_settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
 
 
 @pytest.fixture
-def tensor01(cluster: Cluster) -> LoopbackNode:
-    """The first node."""
-    return cluster.nodes["tensor01"]
+def tensor01(cluster: Cluster) -> Iterator[LoopbackNode]:
+    """The first node; a recording of GPUs ends with the test."""
+    yield cluster.nodes["tensor01"]
+    cluster.nodes["tensor01"].forget_gpus()
 
 
 @pytest.fixture
-def tensor02(cluster: Cluster) -> LoopbackNode:
-    """The second node."""
-    return cluster.nodes["tensor02"]
+def tensor02(cluster: Cluster) -> Iterator[LoopbackNode]:
+    """The second node; a recording of GPUs ends with the test."""
+    yield cluster.nodes["tensor02"]
+    cluster.nodes["tensor02"].forget_gpus()
 
 
 @pytest.fixture(scope="session")

@@ -188,6 +188,10 @@ class LoopbackNode:
         program.write_text("\n".join(["#!/bin/sh", *script]) + "\n")
         program.chmod(0o755)
 
+    def forget_gpus(self) -> None:
+        """Remove the recording, so that no later test sees its GPUs."""
+        (self.bin / "nvidia-smi").unlink(missing_ok=True)
+
     def close(self) -> None:
         self.cut()
         self.stop()

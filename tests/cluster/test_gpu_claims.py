@@ -182,6 +182,26 @@ def locked_file(folder: Path, content: bytes) -> int:
         (b"[]", False),
         (b"7", False),
     ],
+    # Named by hand: the contents hold pids and times, and all workers must collect the same names.
+    ids=[
+        "whole",
+        "another_boot",
+        "another_start_time",
+        "init",
+        "no_process",
+        "hostile_process",
+        "path_as_id",
+        "escapes_in_id",
+        "escapes_in_gpu",
+        "gpus_a_number",
+        "time_a_word",
+        "too_long",
+        "deep_json",
+        "not_utf8",
+        "empty",
+        "a_list",
+        "a_number",
+    ],
 )
 def test_a_claim_counts_only_if_it_is_whole_and_its_process_lives(content: bytes, counts: bool) -> None:
     folder = Path(gpu_claims.directory())

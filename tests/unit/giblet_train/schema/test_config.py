@@ -61,6 +61,10 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_pa
         ("fmri_loss_type: mae", "set model.compress: none"),
         ("fmri_weight: 0\nreconstruction_weight: 0", "every loss weight is 0"),
         ("model: {window_trs: 12}", "is all context"),
+        (
+            "data: {layout: bids, runs: runs.tsv, bids: {task: film, confounds: [csf]}}",
+            "is not read with a table of runs",
+        ),
         ("data: {subjects: 5-2}", "\"data.subjects\" has '5-2'"),
         ("data: {subjects: [1, 1-3]}", "names a subject twice"),
         ("distributed: {master_port: 29500}", '"distributed.master_port" may only be null'),

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from giblet_train.data.preprocessing.splits import Split, make_split
+from giblet_train.data.readers.row_plan import Span
 from giblet_train.schema.config import SplitConfig
 from giblet_train.schema.errors import DataError
 
@@ -178,6 +179,31 @@ def test_scans_left_out_keep_the_gap_inside_a_scan_and_nothing_is_used_twice(stu
     assert not set(scan_of[split.test]) & set(scan_of[np.r_[split.train, split.validation]])
     same = scan_of[split.train][:, None] == scan_of[split.validation]
     assert (np.abs(split.train[:, None] - split.validation)[same] > config.gap_trs).all()
+
+
+def seconds_of(rows, spans, tr_s):
+    """Return {(stimulus, second of it)} that rows show, by whole TRs."""
+    return {
+        (span.stimulus, round((span.start_s + (row - span.first) * tr_s) / tr_s))
+        for span in spans
+        for row in rows
+        if span.first <= row < span.stop
+    }
+
+
+@pytest.mark.parametrize("kind", ["blocks", "runs", "stimuli"])
+@pytest.mark.parametrize("fold", [0, 1])
+def test_the_same_seconds_are_never_on_two_sides_of_a_split(kind, fold):
+    """Film a is shown twice, the second time in part; film b once."""
+    tr_s = 2.0
+    spans = [Span("a", 0, 120, 0.0), Span("b", 120, 150, 0.0), Span("a", 270, 60, 80.0), Span("b", 330, 90, 300.0)]
+    config = SplitConfig(kind=kind, fold=fold, n_folds=4, gap_trs=4, validation_trs=20)
+    split = make_split([120, 150, 60, 90], [], config, spans, tr_s)
+    train, validation, test = (seconds_of(rows, spans, tr_s) for rows in (split.train, split.validation, split.test))
+    assert train and validation and test
+    assert not train & test and not train & validation and not validation & test
+    if kind == "stimuli":
+        assert {stimulus for stimulus, _ in test} == {"ab"[fold]} and {s for s, _ in train} == {"ba"[fold]}
 
 
 def test_one_scan_cannot_be_left_out():
