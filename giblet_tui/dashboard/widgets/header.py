@@ -97,16 +97,16 @@ class RunHeader(Pane, can_focus=False):
         plan = view.run.plan_record
         if plan is None or not view.run.steps:
             return []
-        done = view.run.steps[-1].step + 1
-        bar, rest = progress_bar(done / max(1, plan.total_steps), BAR)
+        n_done = view.run.steps[-1].step + 1
+        bar, rest = progress_bar(n_done / max(1, plan.total_steps), BAR)
         segments: list[Segment] = [(8, ("  ", "")), (8, (bar, "$accent")), (8, (rest, styles.MUTED))]
-        segments.append((6, f"  step {done:,}/{plan.total_steps:,}"))
+        segments.append((6, f"  step {n_done:,}/{plan.total_steps:,}"))
         if state != "running":
             return segments
         if is_evaluating(view.run):
             return [*segments, (1, ("  evaluating", "$accent bold"))]
-        left = None if is_late else view.run.eta_s
-        return [*segments, (3, (f"  {duration(left)} left", styles.MUTED))] if left is not None else segments
+        left_s = None if is_late else view.run.eta_s
+        return [*segments, (3, (f"  {duration(left_s)} left", styles.MUTED))] if left_s is not None else segments
 
 
 def _fit(segments: list[Segment], width: int) -> Content:

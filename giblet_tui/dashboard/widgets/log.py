@@ -156,7 +156,7 @@ class LogTail(ScrollView, can_focus=True):
             self.follow = True
 
     def render_line(self, y: int) -> Strip:
-        left, top = self.scroll_offset
+        scroll_x, top = self.scroll_offset
         width = self.content_size.width
         style = self.rich_style
         index = top + y
@@ -167,7 +167,7 @@ class LogTail(ScrollView, can_focus=True):
             return Strip.blank(width, style)
         text = escape_line(self._matching_lines[index])
         strip = Strip(self._segments(text, style + self._line_color(self._severities[index]), index))
-        return strip.crop(left, left + width).adjust_cell_length(width, style)
+        return strip.crop(scroll_x, scroll_x + width).adjust_cell_length(width, style)
 
     def action_find(self, direction: int) -> None:
         """Show the next or previous line that contains what is searched for."""

@@ -51,14 +51,14 @@ class StatusLine(Widget):
     def _line(self) -> Content:
         width = self.content_size.width
         parts = self._link() if self.node is not None else [("no nodes", styles.MUTED)]
-        left = join_parts(*parts)
-        room = width - left.cell_length - 2
+        link = join_parts(*parts)
+        room = width - link.cell_length - 2
         if room < len(HELP + LEAVE):
-            return left.truncate(width, ellipsis=True)
+            return link.truncate(width, ellipsis=True)
         names = (self.keys or KEYS) if self.fleet.runs() else (*KEYS[: bool(self.fleet.nodes)], *EMPTY_KEYS)
         keys: list[Part] = [(HELP, styles.MUTED), *((f"  {key}", styles.MUTED) for key in names)]
         right = fit_parts(keys, room - len(LEAVE)) + join_parts((LEAVE, styles.MUTED))
-        return left + Content(" " * (width - left.cell_length - right.cell_length)) + right
+        return link + Content(" " * (width - link.cell_length - right.cell_length)) + right
 
     def _link(self) -> list[Part]:
         assert self.node is not None

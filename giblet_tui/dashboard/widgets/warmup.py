@@ -115,10 +115,10 @@ def _progress(view: RunView, plan: LrSchedule, mismatch: LrMismatch | None, widt
         )
     pace = pace_s(view.run)
     time_left = f", {duration(warmup.steps_left * pace)}" if pace is not None and view.run.health.live else ""
-    done, rest = progress_bar(warmup.fraction, max(4, min(BAR, width - 34)))
+    bar, rest = progress_bar(warmup.fraction, max(4, min(BAR, width - 34)))
     return join_parts(
         ("warm-up ", "bold"),
-        (done, "$accent"),
+        (bar, "$accent"),
         (rest, styles.MUTED),
         f" {step:,}/{plan.warmup_steps:,}",
         (f"  {warmup.steps_left:,} steps{time_left} to base", styles.MUTED),

@@ -61,8 +61,8 @@ class Terminal:
         subprocess.run(["tmux", "-S", self._socket, "kill-server"], capture_output=True, check=False)
 
     def _tmux(self, *words: str) -> str:
-        done = subprocess.run(["tmux", "-S", self._socket, *words], capture_output=True, text=True, check=True)
-        return done.stdout
+        process = subprocess.run(["tmux", "-S", self._socket, *words], capture_output=True, text=True, check=True)
+        return process.stdout
 
 
 @pytest.fixture
@@ -127,9 +127,9 @@ def test_a_dumb_terminal_is_refused_in_words(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)
     environment = {**os.environ, "TERM": "dumb", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, program], env=environment, cwd=ROOT, capture_output=True, text=True)
-    assert done.returncode == 1 and "ConfigError" in done.stderr
-    assert "cannot draw on this terminal (TERM=dumb)" in done.stderr and "giblet ps" in done.stderr
+    process = subprocess.run([sys.executable, program], env=environment, cwd=ROOT, capture_output=True, text=True)
+    assert process.returncode == 1 and "ConfigError" in process.stderr
+    assert "cannot draw on this terminal (TERM=dumb)" in process.stderr and "giblet ps" in process.stderr
 
 
 def test_a_terminal_without_braille_gets_ascii_only(tmp_path: Path) -> None:

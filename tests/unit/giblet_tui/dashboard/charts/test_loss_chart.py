@@ -1,4 +1,4 @@
-"""From series to rows of text: dots where the values are, ticks that are round, figures that can be told apart."""
+"""From series to rows of text: dots where the values are, ticks that are round, figures that differ."""
 
 import math
 from dataclasses import replace
@@ -22,15 +22,15 @@ def points(*pairs: tuple[float, float]) -> Points:
 
 
 def dots(rows: list[braille.Row], width: int) -> set[tuple[int, int]]:
-    """(column, row from the top) of every dot drawn."""
-    found = set()
+    """Return (column, row from the top) of every dot drawn."""
+    places = set()
     for y, row in enumerate(rows):
         text = "".join(run.text for run in row)
         assert len(text) == width
         for x, character in enumerate(text):
             code = ord(character) - 0x2800 if character != " " else 0
-            found |= {(2 * x + c, 4 * y + r) for r in range(4) for c in range(2) if code & int(BITS[r][c])}
-    return found
+            places |= {(2 * x + c, 4 * y + r) for r in range(4) for c in range(2) if code & int(BITS[r][c])}
+    return places
 
 
 def text_of(rows: list[braille.Row]) -> list[str]:
@@ -77,12 +77,12 @@ def test_a_gap_is_left_open_and_what_is_outside_is_cut() -> None:
 
 def test_dashes_tell_lines_apart_without_colour() -> None:
     level = points((0, 1), (39, 1))
-    shown = {}
+    columns = {}
     for dash in braille.PATTERNS:
         rows = braille.draw([Layer(level, "a", dash)], Range(0, 39), Range(0, 2), 20, 1)
-        shown[dash] = frozenset(x for x, _ in dots(rows, 20))
-    assert len(set(shown.values())) == len(braille.PATTERNS)
-    assert shown["solid"] == set(range(40))
+        columns[dash] = frozenset(x for x, _ in dots(rows, 20))
+    assert len(set(columns.values())) == len(braille.PATTERNS)
+    assert columns["solid"] == set(range(40))
 
 
 def test_a_cell_shows_its_topmost_layer_then_marks() -> None:
@@ -99,10 +99,10 @@ def test_ticks_are_few_round_and_inside(first: float, span: float, count: int) -
     whole = Range(first, first + span)
     if whole.span < 1e-9 * max(1.0, abs(first)):
         return
-    found = axis.ticks(whole, count)
-    assert len(found) <= count
-    assert all(whole.first - 1e-6 * span <= t <= whole.last + 1e-6 * span for t in found)
-    pitches = {f"{b - a:.3g}" for a, b in pairwise(found)}
+    ticks = axis.ticks(whole, count)
+    assert len(ticks) <= count
+    assert all(whole.first - 1e-6 * span <= t <= whole.last + 1e-6 * span for t in ticks)
+    pitches = {f"{b - a:.3g}" for a, b in pairwise(ticks)}
     assert len(pitches) <= 1 or abs(first) > 1e4 * span
 
 
@@ -234,14 +234,14 @@ def test_the_best_constant_is_in_sight_when_it_is_near() -> None:
 
 def test_a_log_axis_is_logarithmic() -> None:
     series = points(*((x, 10.0 ** (x / 10)) for x in range(41)))
-    shown = loss_chart.rows(
+    rows = loss_chart.rows(
         demo_chart(
             lens=Viewport(log=True), raw=series, smooth=series, held_out=points(), whole=Range(0, 40), constant=0.0
         ),
         49,
         42,
     )
-    labels = [row[:GUTTER].strip(" ┤│") for row in text_of(shown)[:-1]]
+    labels = [row[:GUTTER].strip(" ┤│") for row in text_of(rows)[:-1]]
     rows_of_decades = [
         labels.index(label) for label in ("1.000", "10.00", "100.0", "1,000", "10,000") if label in labels
     ]
@@ -262,9 +262,9 @@ def test_each_axis_spans_the_run(axis_kind: str) -> None:
 def test_long_labels_make_room_for_themselves() -> None:
     series = points(*((x, 275_824.6 + x / 100) for x in range(101)))
     flat = demo_chart(raw=series, smooth=series, held_out=points(), whole=Range(0, 100), constant=0.0)
-    shown = text_of(loss_chart.rows(flat, 60, 12))
-    assert {len(row) for row in shown} == {60}
-    labels = [row.split("┤")[0].strip() for row in shown if "┤" in row]
+    rows = text_of(loss_chart.rows(flat, 60, 12))
+    assert {len(row) for row in rows} == {60}
+    labels = [row.split("┤")[0].strip() for row in rows if "┤" in row]
     assert len(labels) == len(set(labels)) >= 2
 
 

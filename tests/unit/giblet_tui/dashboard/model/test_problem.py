@@ -20,22 +20,22 @@ def view(judgement: Judgement) -> RunView:
 
 def test_a_cause_that_still_holds_has_its_present_sentence_and_remedy() -> None:
     finding = Finding(cause="flat", confidence=0.9, sentence="moved 0.01 %", evidence={}, action="stop")
-    seen = view(Judgement(causes={"flat": finding}))
-    alert = seen.run.alerts[0]
-    assert current_sentence(alert, seen, RUNNING, NOW) == ("moved 0.01 %", "stop")
+    run_view = view(Judgement(causes={"flat": finding}))
+    alert = run_view.run.alerts[0]
+    assert current_sentence(alert, run_view, RUNNING, NOW) == ("moved 0.01 %", "stop")
 
 
 def test_a_cause_that_no_longer_holds_is_dated() -> None:
-    seen = view(Judgement())
-    sentence, remedy = current_sentence(seen.run.alerts[0], seen, RUNNING, NOW)
+    run_view = view(Judgement())
+    sentence, remedy = current_sentence(run_view.run.alerts[0], run_view, RUNNING, NOW)
     assert sentence == "total moved 0.05 % in 5 epochs (raised 31s ago)" and remedy == "giblet why @last"
 
 
 def test_without_news_the_sentence_is_dated() -> None:
     finding = Finding(cause="flat", confidence=0.9, sentence="now", evidence={}, action="stop")
-    seen = view(Judgement(causes={"flat": finding}))
+    run_view = view(Judgement(causes={"flat": finding}))
     unknown = Health(state="unknown", sentence="not heard")
-    assert "(raised 31s ago)" in current_sentence(seen.run.alerts[0], seen, unknown, NOW)[0]
+    assert "(raised 31s ago)" in current_sentence(run_view.run.alerts[0], run_view, unknown, NOW)[0]
 
 
 def test_causes_are_looked_for_while_an_alert_is_active_and_at_most_every_few_seconds() -> None:

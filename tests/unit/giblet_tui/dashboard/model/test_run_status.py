@@ -46,5 +46,5 @@ def test_the_age_of_a_step_is_shown_from_five_usual_steps_on() -> None:
     run = replace(run, steps=slow)
     last = slow[-1].at
     for age, late in ((9.0, False), (11.0, True)):
-        heard = replace(node, observed_at=last + age)
-        assert (late_step_words(run, heard, last + age) is not None) == late
+        node_then = replace(node, observed_at=last + age)
+        assert (late_step_words(run, node_then, last + age) is not None) == late

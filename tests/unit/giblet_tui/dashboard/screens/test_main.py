@@ -134,10 +134,10 @@ async def test_a_dead_node_leaves_the_others_live() -> None:
 async def test_a_run_over_two_nodes_has_one_row_and_one_verdict() -> None:
     """The node with the records shows the run, whichever node is listed first."""
     first = fleets.several().nodes[0]
-    one = first.runs[0]
+    run = first.runs[0]
     names = (first.node, "second")
-    head = replace(one, run=replace(one.run, node=first.node, nodes=names))
-    bare = replace(one, run=replace(head.run, node="second", node_rank=1), steps=(), epochs=(), heartbeat=None)
+    head = replace(run, run=replace(run.run, node=first.node, nodes=names))
+    bare = replace(run, run=replace(head.run, node="second", node_rank=1), steps=(), epochs=(), heartbeat=None)
     second = replace(first, node="second", runs=(bare,))
     app = dashboard(Fleet(nodes=(second, replace(first, runs=(head,)))))
     async with app.run_test(size=(120, 40)) as pilot:

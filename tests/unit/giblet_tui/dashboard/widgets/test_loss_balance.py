@@ -25,8 +25,8 @@ async def test_gradient_shares_stay_until_they_are_measured_again() -> None:
     run = fleets.run(steps=60)
     measured = msgspec.structs.replace(run.steps[-2], gradient_share={"fmri": 0.07, "video": 0.5, "audio": 0.4})
     last = msgspec.structs.replace(run.steps[-1], gradient_share=None)
-    shown = msgspec.structs.replace(run, steps=(*run.steps[:-2], measured, last))
-    app = dashboard(Fleet(nodes=(fleets.node(runs=(shown,)),)))
+    run_measured_before = msgspec.structs.replace(run, steps=(*run.steps[:-2], measured, last))
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(run_measured_before,)),)))
     async with app.run_test(size=(120, 40)) as pilot:
         await pilot.pause()
         rows = str(app.screen.query_one(Balance).render()).splitlines()

@@ -32,10 +32,10 @@ async def test_large_losses_are_shown_with_enough_digits() -> None:
     app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run("flat", flat=True, loss_scale=137_000.0),)),)))
     async with app.run_test(size=(200, 50)) as pilot:
         await pilot.pause()
-        shown = "\n".join(screen_text(app))
+        text = "\n".join(screen_text(app))
         total = app.fleet.runs()[0].epochs[-1].validation
         assert total is not None and total.total is not None
-        assert f"val {total.total:,.0f}"[:-2] in shown
+        assert f"val {total.total:,.0f}"[:-2] in text
 
 
 async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:

@@ -22,10 +22,10 @@ async def test_moving_in_the_list_chooses_the_run() -> None:
         await pilot.pause()
         await pilot.press("g", "j")
         await pilot.pause()
-        chosen = list(dict.fromkeys(m.run_id for m in messages if isinstance(m, RunChosen)))
-        assert [run_id[:4] for run_id in chosen] == ["demo", "flat"]
+        run_ids = list(dict.fromkeys(m.run_id for m in messages if isinstance(m, RunChosen)))
+        assert [run_id[:4] for run_id in run_ids] == ["demo", "flat"]
         assert "flat" in screen_text(app)[0] and "AT RISK" in screen_text(app)[0]
-        assert app.screen.query_one("#total", LossPanel).view.run.run.run_id == chosen[-1]  # type: ignore[union-attr]
+        assert app.screen.query_one("#total", LossPanel).view.run.run.run_id == run_ids[-1]  # type: ignore[union-attr]
 
 
 def row_of(run: RunSnapshot, width: int, judgement: Verdict | None = None) -> list[str]:
