@@ -56,7 +56,9 @@ def criterion_missed(case: RunHistory) -> Finding | None:
         confidence=MISSED if decided else AT_RISK,
         sentence=". ".join(f"Criterion {v.name} {_WORDS[v.status]}: {v.sentence}" for v in missed) + ".",
         evidence={v.name: {"status": v.status, "needed": v.needed, "seen": v.seen} for v in missed},
-        action=_ACTIONS.get(kind, "Compare the run with its criteria: `giblet verdict RUN`."),
+        action=_ACTIONS.get(
+            kind, "Compare the run with its plan: `giblet launch --dry-run` prints its learning rates."
+        ),
     )
 
 
