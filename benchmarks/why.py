@@ -225,6 +225,8 @@ FOREIGN_HEAD = """\
 {seeds} seeds of each family, with other dynamics than the first collection: power laws and two-speed curves, saddles,
 double descent, spikes, correlated noise, validation noise of several percent, heavy-tailed step times, bursts and
 spells.
+
+The thresholds for bursts of waiting and for early overfitting were changed once after a first measurement on odd seeds.
 """
 
 
