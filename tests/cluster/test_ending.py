@@ -446,7 +446,7 @@ def remains(ground):
     return resources.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
 
 
-def test_gpu_memory_that_outlives_its_process_is_told(ground, tmp_path, monkeypatch):
+def test_gpu_memory_that_outlives_its_process_is_reported(ground, tmp_path, monkeypatch):
     monkeypatch.setattr(stop_run, "GPU_LIMIT_S", 0.2)
     run_id = ground.start(SLEEPS, "process")
     up(ground, run_id)

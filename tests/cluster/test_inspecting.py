@@ -196,7 +196,7 @@ def test_two_who_ask_the_same_share_one_and_it_can_be_ended(bench: Bench) -> Non
     assert not inspection.cancel(planned)
 
 
-def test_what_failed_is_begun_anew_and_what_was_found_is_kept(bench: Bench) -> None:
+def test_what_failed_is_started_again_and_what_was_found_is_kept(bench: Bench) -> None:
     planned = bench.inspection()
     for code, begins in ((3, True), (0, True), (0, False)):
         bench.open(code)

@@ -134,7 +134,7 @@ def test_the_wait_counts_from_the_end_of_loading(site):
     assert site.first_step(site.run(LOADS_THEN_STEPS), limit_s=1.0).steps
 
 
-def test_a_run_without_a_step_is_told_of_and_goes_on(site):
+def test_a_run_without_a_step_is_reported_and_continues(site):
     run_id = site.run(HANGS)
     with pytest.raises(TimedOut, match="has made no step yet") as late:
         site.first_step(run_id, limit_s=0.5)

@@ -64,7 +64,9 @@ def test_a_frozen_server_is_noticed_by_the_systems_ssh_too(tensor01: LoopbackNod
             tensor01.signal_sessions(signal.SIGCONT)
 
 
-def test_a_master_that_is_up_is_used_and_left_alone(cluster: Cluster, tensor01: LoopbackNode, tmp_path: Path) -> None:
+def test_a_master_that_is_up_is_used_and_left_unchanged(
+    cluster: Cluster, tensor01: LoopbackNode, tmp_path: Path
+) -> None:
     socket_path = cluster.root / "master"
     cluster.add_host("shared", tensor01.address, tensor01.port, f"ControlPath {socket_path}")
     master = subprocess.Popen(["ssh", "-F", str(cluster.ssh_config), "-MN", "shared"], stdin=subprocess.DEVNULL)

@@ -92,7 +92,7 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
 
 
 @pytest.mark.skipif(not FULL, reason="a minute more: make test-cluster")
-def test_a_stop_ends_every_node_a_resume_goes_on_and_a_lost_node_ends_the_other(
+def test_a_stop_ends_every_node_a_resume_continues_and_a_lost_node_ends_the_other(
     laptop: Laptop, pair: tuple[LoopbackNode, LoopbackNode]
 ) -> None:
     run_id = launched(laptop)

@@ -78,7 +78,7 @@ def test_the_ensemble_is_the_mean_of_what_its_members_predict(members, folds):
     np.testing.assert_allclose(fold.rebuilt["measured"]["text"], (film[0] + film[1]) / 2, atol=1e-5)
 
 
-def test_it_is_reported_beside_members_and_ridge_with_intervals(folds):
+def test_it_is_reported_next_to_members_and_ridge_with_intervals(folds):
     figures = report(folds)
     assert set(figures["r"]) == {MEMBER, FIRST, ENSEMBLE, RIDGE, POOLED, BOTH}
     series = series_of(folds)
@@ -97,7 +97,7 @@ def test_runs_of_another_experiment_are_not_averaged(members, tmp_path):
         score_folds([members[0], other], "best", load, quiet)
 
 
-def test_missing_seeds_and_folds_are_made_beside_the_first(members, monkeypatch):
+def test_missing_seeds_and_folds_are_made_next_to_the_first(members, monkeypatch):
     made = []
     monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", lambda paths, *rest: made.extend(paths))
     assert train_missing_members(members, 2, False, 1, quiet) == members and not made
@@ -118,7 +118,7 @@ def test_a_training_that_fails_is_named(tmp_path):
     assert "unheard_of" in (path / "train.log").read_text()
 
 
-def test_the_same_call_goes_on_with_what_was_left_half_done(tmp_path, members, monkeypatch):
+def test_the_same_call_continues_with_what_was_left_half_done(tmp_path, members, monkeypatch):
     run_dir = tmp_path / "runs" / "seed-0"
     shutil.copytree(members[0], run_dir)
     trained = []
@@ -156,7 +156,7 @@ def test_places_have_the_gpus_that_this_process_may_use():
     assert visible({"CUDA_VISIBLE_DEVICES": "GPU-8a,GPU-9b,-1,3"}, 2) == ["GPU-8a", "GPU-9b"]
 
 
-def test_told_to_end_it_lets_those_at_work_save_and_starts_no_more(tmp_path, monkeypatch):
+def test_asked_to_end_it_lets_running_trainings_save_and_starts_no_more(tmp_path, monkeypatch):
     trainer_like = tmp_path / "stand-in"
     trainer_like.write_text(
         f"#!{sys.executable} -S\nimport os, signal, sys, time\n"

@@ -65,7 +65,7 @@ def test_other_data_are_not_judged(finished):
         look(finished.path, other)
 
 
-def test_what_was_pulled_is_judged_beside_a_study_that_lies_elsewhere(finished, tmp_path, monkeypatch):
+def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished, tmp_path, monkeypatch):
     copy = tmp_path / "pulled"
     shutil.copytree(finished.path, copy)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))

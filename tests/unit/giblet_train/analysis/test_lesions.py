@@ -52,7 +52,7 @@ def test_only_what_follows_the_film_is_missed(run):
     assert any(line.startswith("film ") for line in table) and any(line.startswith("noise ") for line in table)
 
 
-def test_random_sets_as_responsive_as_the_region_tell_a_half_from_chance(run):
+def test_random_sets_as_responsive_as_the_region_distinguish_a_half_from_chance(run):
     """Half of the responsive voxels are no special half: random halves of them lose as much."""
     half_V = run.data.responsive_V & (np.arange(run.data.n_voxels) % 2 == 0)
     parcel = Parcel("half", half_V, {"video": 0.9, "audio": 0.1, "text": 0.0})

@@ -121,7 +121,7 @@ def test_nothing_but_training_responses_is_read():
         torch.testing.assert_close(dirty.path[modality], weight, rtol=0, atol=0)
 
 
-def test_voxels_that_follow_no_film_are_left_alone():
+def test_voxels_that_follow_no_film_are_left_unchanged():
     data = split_data()
     found, _ = started(data)
     size_V = np.linalg.norm(found.group_KV, axis=0)

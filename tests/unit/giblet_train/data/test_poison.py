@@ -255,7 +255,7 @@ def test_a_healthy_study_is_not_accused(healthy):
     assert {row.whole.lag_trs for row in report.lags} <= {3, 4}
 
 
-def test_a_film_that_was_running_already_is_placed_by_auto_and_said(copy):
+def test_a_film_that_was_running_already_is_placed_by_auto_and_reported(copy):
     for path in (copy / "bold").iterdir():
         rewrite(path, lambda values, *rest: (values[..., 6:], *rest))
     scans = (SCANS_TRS[0] - 6, SCANS_TRS[1])

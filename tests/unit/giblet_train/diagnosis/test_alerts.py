@@ -60,7 +60,7 @@ def test_levels_actions_and_numbers_are_carried() -> None:
     assert watched.n_alerts == 5
 
 
-def test_a_watcher_that_starts_anew_repeats_nothing() -> None:
+def test_a_watcher_that_starts_again_repeats_nothing() -> None:
     watched, alerts = update(AlertState(), sick("nan", 0.99), WATCH, 1, 1.0)
     again = restore_state(alerts)
     assert again.raised == watched.raised and again.n_alerts == 1
@@ -95,7 +95,7 @@ def said(alert: Alert, until: float | None = None) -> AlertResponse:
     return AlertResponse(at=10.0, alert=alert.seq, name=alert.name, until=until)
 
 
-def test_acknowledged_is_silent_until_raised_anew_and_snoozed_until_its_time() -> None:
+def test_acknowledged_is_silent_until_raised_again_and_snoozed_until_its_time() -> None:
     first = update(AlertState(), sick("nan", 0.99), WATCH, 1, 1.0)[1][0]
     again = replace(first, seq=2, at=3.0)
     cleared = replace(first, seq=1, state="cleared")

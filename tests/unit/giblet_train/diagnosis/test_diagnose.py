@@ -87,7 +87,7 @@ def test_nothing_known_is_nothing_wrong() -> None:
     assert diagnose(draw(0).config, []).healthy
 
 
-def test_what_follows_from_a_cause_stands_behind_it() -> None:
+def test_what_follows_from_a_cause_comes_after_it() -> None:
     curves = draw(4, losses__scale="none")
     curves.scale["audio"] = 133_000.0
     found = diagnose(curves.config, play(curves, epochs=8).metrics)
@@ -216,7 +216,7 @@ def test_a_film_out_of_step_is_named_before_the_first_step() -> None:
         (["Traceback (most recent call last):", "KeyError: 'sub-04'", "ChildFailedError: train.py FAILED"], "crashed"),
     ],
 )
-def test_the_log_of_a_run_that_died_tells_why(tail: list[str], cause: str) -> None:
+def test_the_log_of_a_run_that_died_reports_why(tail: list[str], cause: str) -> None:
     curves = draw(16)
     metrics = [replace(m, device="cuda") if isinstance(m, RunMetric) else m for m in healthy_run(curves, 2)]
     found = diagnose(curves.config, metrics, health=DIED, log_tail=tail)
@@ -225,7 +225,7 @@ def test_the_log_of_a_run_that_died_tells_why(tail: list[str], cause: str) -> No
     assert diagnose(curves.config, metrics, health=running, log_tail=tail).healthy
 
 
-def test_a_crash_is_told_by_its_first_error_not_by_torchruns_echo() -> None:
+def test_a_crash_is_reported_by_its_first_error_not_by_torchruns_echo() -> None:
     tail = ["Traceback (most recent call last):", "KeyError: 'sub-04'", "x.ChildFailedError: train.py FAILED"]
     found = diagnose(None, [], health=DIED, log_tail=tail)
     assert found.causes[0].evidence["error"] == "KeyError: 'sub-04'"
@@ -299,7 +299,7 @@ def test_a_loss_that_falls_by_the_film_alone_is_named() -> None:
     assert "brain_unexplained" not in {c.cause for c in diagnose(failing.curves.config, rising).causes}
 
 
-def test_a_log_tells_of_a_brain_unexplained_by_its_correlation() -> None:
+def test_a_log_reports_a_brain_unexplained_by_its_correlation() -> None:
     line = "Epoch {e}/50 | Train Loss: {loss:.4f} | fMRI Corr: {r:.4f} | LR: 1.00e-04"
     losses = [3.9 - 0.05 * e for e in range(1, 9)]
     told = parse(line.format(e=e, loss=v, r=0.0013) for e, v in enumerate(losses, 1))

@@ -57,7 +57,7 @@ def test_four_of_five_intervals_hold_what_comes(pace: Callable[[random.Random, i
     assert 0.70 <= held / N_RUNS <= 0.92, held / N_RUNS
 
 
-def test_pauses_between_epochs_are_told_apart() -> None:
+def test_pauses_between_epochs_are_distinguished() -> None:
     left = eta(steps_of([0.5] * 100, pause_s=7.0), plan(200), RUNNING)
     assert left is not None
     assert left.steps_s == pytest.approx(50.0) and left.pauses_s == pytest.approx(5 * 7.0)

@@ -94,7 +94,7 @@ def test_without_its_configuration_it_says_what_the_file_shows_and_what_it_canno
     ("log", "said"),
     [("/home/ada/v3.log", "This log does not show the components' losses"), (None, "No log of it is known")],
 )
-def test_an_adopted_run_that_does_well_is_told_with_what_its_log_cannot_show(log: str | None, said: str) -> None:
+def test_an_adopted_run_that_does_well_is_reported_with_what_its_log_cannot_show(log: str | None, said: str) -> None:
     lines = [Line(2.0 - 0.1 * e, 1e-4, 2.1 - 0.1 * e, 0.01 * e) for e in range(1, 6)]
     epochs = parse(write_log(lines, 50, 2).split("\n")).metrics
     run = fleets.run()

@@ -44,7 +44,7 @@ def with_audio(fact: ModalityFacts, **first: float) -> SanityInputs:
     )
 
 
-def test_a_good_beginning_has_no_findings_and_tells_all() -> None:
+def test_a_good_beginning_has_no_findings_and_reports_all() -> None:
     assert failures(begun()) == []
     told = report_lines(begun())
     assert told[2] == "audio: 10 targets, raw 5 ± 2 [0, 9] → 0 ± 1; first loss 0.99, expected 1"
@@ -82,7 +82,7 @@ def test_each_fault_has_its_sentence() -> None:
     assert failures(begun(machine=full)) == ["The whole run needs 5.59 GiB of disk; 1.00 GiB are free."]
 
 
-def test_a_film_out_of_step_stops_and_one_shifted_beforehand_is_told() -> None:
+def test_a_film_out_of_step_stops_and_one_shifted_beforehand_is_reported() -> None:
     def lagged(lag_trs: int, answers: bool = True) -> SanityInputs:
         whole = LagFact(lag_trs=lag_trs, sds=9.0 if answers else 3.0, answers=answers)
         alignment = AlignmentFacts(whole=whole, thirds=(whole,) * 3, reach_trs=60)
@@ -97,7 +97,7 @@ def test_a_film_out_of_step_stops_and_one_shifted_beforehand_is_told() -> None:
     assert "no answer" in report_lines(lagged(14, answers=False))[4]
 
 
-def test_only_an_answer_stops_a_run_what_gives_none_is_told() -> None:
+def test_only_an_answer_stops_a_run_what_gives_none_is_reported() -> None:
     no_answer = LagFact(lag_trs=14, sds=1.0, answers=False)
     unrelated = AlignmentFacts(
         whole=no_answer, thirds=(), reach_trs=60, shared=0.9, responsive_part=0.3, least_part=0.3,

@@ -130,7 +130,7 @@ def test_what_it_makes_pointless_is_named() -> None:
     ]
 
 
-def test_the_notebook_is_told_by_stage_with_what_was_accepted() -> None:
+def test_the_notebook_is_reported_by_stage_with_what_was_accepted() -> None:
     below = ended()
     came = Promotion(from_run=below.run.run_id, from_stage="test", verdict="fail", accepted={"unreal": "-3 %"})
     above = fleets.run("up", config=fleets.demo_config("up", stage="cluster"))

@@ -60,7 +60,7 @@ def test_the_disk_fills_as_checkpoints_come_until_old_ones_go() -> None:
     assert disk_full_in_s(CONFIG, steps(50), [], 20, 1000, 0.0) is None
 
 
-def test_a_living_run_tells_its_stakes_and_an_ended_one_has_none() -> None:
+def test_a_living_run_reports_its_stakes_and_an_ended_one_has_none() -> None:
     told = stakes_lines(fleets.run(), 1e9)
     assert "in four cases of five" in told[0] and "no checkpoint yet" in told[1] and len(told) == 2
     assert stakes_lines(fleets.run(state="finished"), 0.0) == []

@@ -59,7 +59,7 @@ def ended(tmp_path: Path, code: int, stderr: str = "", error: str = "") -> RunDi
         (2, "W1 warning\ngiblet: sub-02.nii.gz is 3-D.\n  mend it\n", "", "sub-02.nii.gz is 3-D.", False),
     ],
 )
-def test_the_first_failure_is_told_in_its_own_words(tmp_path, code, stderr, error, sentence, echo):
+def test_the_first_failure_is_reported_in_its_own_words(tmp_path, code, stderr, error, sentence, echo):
     found = first_failure(ended(tmp_path, code, stderr, error))
     assert found is not None
     assert (found.local_rank, found.echo) == (1, echo)
@@ -70,7 +70,7 @@ def test_without_torchruns_summary_nothing_is_named(tmp_path):
     assert first_failure(RunDir(tmp_path)) is None
 
 
-def test_nodes_meet_by_their_key_and_a_broken_link_is_told():
+def test_nodes_meet_by_their_key_and_a_broken_link_is_reported():
     rendezvous = Rendezvous(address="127.0.0.1", port=free_port(), key="ab" * 16)
     first = NodeLink(rendezvous, 0, 2)
     scan = socket.create_connection(("127.0.0.1", rendezvous.port))  # says nothing, and stays

@@ -111,7 +111,7 @@ def close(ours, theirs):
         np.testing.assert_allclose([of(s) for s in theirs], [of(s) for s in ours], rtol=1e-4)
 
 
-def test_sharded_and_killed_it_goes_on_with_the_same_bits_and_on_fewer_ranks_within_rounding(tmp_path, runs_of):
+def test_sharded_and_killed_it_continues_with_the_same_bits_and_on_fewer_ranks_within_rounding(tmp_path, runs_of):
     one, straight = runs_of(2, "none", "mse")
     broken = run_dir_of(tmp_path, "broken", **overrides_of("none"), distributed={"world_size": 2})
     # Rank 1 asks to leave in mid-epoch, and rank 0 dies right after the checkpoint that follows.
@@ -171,7 +171,7 @@ def test_a_failure_on_one_rank_ends_all_with_its_cause(tmp_path):
     assert [e.name for e in metrics_of(run_dir, EventMetric)][-1] == "failed"
 
 
-def test_what_the_first_cannot_load_is_said_once_and_in_words(tmp_path):
+def test_what_the_first_cannot_load_is_reported_once_and_in_words(tmp_path):
     run_dir = run_dir_of(tmp_path, distributed={"world_size": 2}, data={"data_dir": "nowhere"})
     command = [*TORCHRUN, "2", "--tee", "3", "--log-dir", str(tmp_path / "ranks"), "-m", "giblet_train", "train"]
     done = subprocess.run([*command, str(run_dir.path)], capture_output=True, text=True, timeout=120)
@@ -186,7 +186,7 @@ def test_another_number_of_processes_is_refused(tmp_path):
         trainer.train(run_dir_of(tmp_path, distributed={"world_size": 2}).path, load)
 
 
-def test_what_the_first_has_to_say_is_said_also_when_the_others_are_gone(monkeypatch):
+def test_what_the_first_has_to_say_is_reported_also_when_the_others_are_gone(monkeypatch):
     def nobody_there(*arguments, **options):
         raise RuntimeError(
             "[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:1. This is typically"

@@ -18,7 +18,7 @@ def lines_of(run_dir):
     return metrics
 
 
-def test_records_count_on_and_carry_where_the_run_stands(tmp_path):
+def test_records_count_on_and_carry_the_position_of_the_run(tmp_path):
     run_dir = RunDir(tmp_path)
     recorder = RunLogger(run_dir)
     recorder.log_event("one", "info", "First.")
@@ -127,7 +127,7 @@ def test_other_ranks_write_nothing(tmp_path, capsys):
     assert list(tmp_path.iterdir()) == [] and capsys.readouterr().out == ""
 
 
-def test_warnings_are_also_said(tmp_path, capsys):
+def test_warnings_are_also_reported(tmp_path, capsys):
     recorder = RunLogger(RunDir(tmp_path))
     recorder.log_event("w", "warning", "Mind this.")
     recorder.close()

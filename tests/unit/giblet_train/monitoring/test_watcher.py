@@ -64,7 +64,7 @@ def configure(run_dir: RunDir, curves_config: object, command: str | None = None
     run_dir.config.write_text(dump(replace(curves_config, watch=replace(curves_config.watch, notify=command))))
 
 
-def test_it_tells_of_a_nan_while_the_run_goes_on_and_ends_with_it(
+def test_it_reports_a_nan_while_the_run_continues_and_ends_with_it(
     run_dir: RunDir, watching: Callable[[], subprocess.Popen[str]], tmp_path: Path
 ) -> None:
     failing = nan(4)
@@ -128,7 +128,7 @@ def test_a_line_half_written_is_read_when_it_is_whole(run_dir: RunDir) -> None:
     assert len(watcher.metrics) == 1
 
 
-def test_a_heartbeat_that_stops_is_an_alert_and_is_cleared_when_it_goes_on(run_dir: RunDir) -> None:
+def test_a_heartbeat_that_stops_is_an_alert_and_is_cleared_when_it_continues(run_dir: RunDir) -> None:
     watcher = Watcher(run_dir, print)
     beat(run_dir, at=time.time() - 600)
     watcher.check()
@@ -167,7 +167,7 @@ def test_an_exit_for_want_of_memory_is_the_last_alert(run_dir: RunDir) -> None:
     assert alerts_of(run_dir) == [("oom_host", "raised")]
 
 
-def test_a_command_that_hangs_or_fails_is_said_and_survived(run_dir: RunDir) -> None:
+def test_a_command_that_hangs_or_fails_is_reported_and_survived(run_dir: RunDir) -> None:
     watcher = Watcher(run_dir, print)
     beat(run_dir, at=time.time() - 600)
     watcher.check()

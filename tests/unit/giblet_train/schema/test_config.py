@@ -191,7 +191,7 @@ def test_a_word_that_is_no_choice_is_answered_with_the_choices(value: dict[str, 
         config_loader.from_mapping({"name": "mine", **value})
 
 
-def test_extends_tells_a_path_from_a_name(tmp_path: Path) -> None:
+def test_extends_distinguishes_a_path_from_a_name(tmp_path: Path) -> None:
     (tmp_path / "mine.yaml").write_text("extends: small.yaml\nname: mine\n")
     with pytest.raises(ConfigError) as refused:
         config_loader.load(tmp_path / "mine.yaml")

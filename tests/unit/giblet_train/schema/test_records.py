@@ -82,7 +82,7 @@ def test_hostile_names_name_no_run(name: str) -> None:
         new_run_id(name)
 
 
-def test_a_replaced_file_is_old_or_new_and_leaves_nothing_beside_it(tmp_path: Path) -> None:
+def test_a_replaced_file_is_old_or_new_and_leaves_nothing_next_to_it(tmp_path: Path) -> None:
     target = tmp_path / "run.json"
     write_record(target, RUN, sync=True)
     assert decode(target.read_bytes(), Run) == RUN

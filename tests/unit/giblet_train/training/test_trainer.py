@@ -230,7 +230,7 @@ def test_told_to_terminate_and_resumed_it_ends_with_the_same_bits(tmp_path):
     assert [metric.seq for metric in lines] == list(range(len(lines)))
 
 
-def test_a_restart_in_its_own_directory_goes_on_mid_epoch(tmp_path, monkeypatch, straight):
+def test_a_restart_in_its_own_directory_continues_mid_epoch(tmp_path, monkeypatch, straight):
     broken = run_dir_of(tmp_path, "broken")
     note = trainer.Trainer._log_step
 
@@ -255,7 +255,7 @@ def test_killed_it_resumes_from_the_checkpoint_before(tmp_path, straight):
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(broken, 20).items())
 
 
-def test_other_threads_are_told_as_rounding(tmp_path, straight):
+def test_other_threads_are_reported_as_rounding(tmp_path, straight):
     run_dir = run_dir_of(tmp_path, "threads", threads=2)
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
     assert train_process.train(run_dir.path, load) == 0
@@ -322,7 +322,7 @@ def test_minute_one_stops_what_cannot_work(tmp_path):
     assert [e.level for e in metrics_of(warned, EventMetric) if e.name == "sanity"] == ["warning"]
 
 
-def test_minute_one_tells_what_it_saw_and_leaves_no_trace(tmp_path):
+def test_minute_one_reports_what_it_saw_and_leaves_no_trace(tmp_path):
     data, cfg = split_data(), config()
     learner = TrainingSetup.build(cfg, data, ALONE).learner
     before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
@@ -372,7 +372,7 @@ def test_an_end_that_could_not_be_saved_is_a_failure(tmp_path, monkeypatch):
         train_process.train(run_dir.path, load)
 
 
-def test_a_disk_that_is_full_is_said_and_survived(tmp_path, monkeypatch):
+def test_a_disk_that_is_full_is_reported_and_survived(tmp_path, monkeypatch):
     run_dir = run_dir_of(tmp_path)
     save, calls = checkpoint_files.CheckpointDir.save, []
 
@@ -406,7 +406,7 @@ def test_early_stopping_ends_it_and_the_best_is_judged(tmp_path):
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-100], lambda data: data[:-1] + bytes([data[-1] ^ 1])])
-def test_a_damaged_checkpoint_is_told_and_the_one_before_ends_in_the_same_bits(tmp_path, straight, damage):
+def test_a_damaged_checkpoint_is_reported_and_the_one_before_ends_in_the_same_bits(tmp_path, straight, damage):
     run_dir = run_dir_of(tmp_path, "damaged")
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
     for record in checkpoint_files.records_in(run_dir.checkpoints):
@@ -452,7 +452,7 @@ def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_pa
 
 
 @pytest.mark.parametrize("lost", [10, 20])
-def test_a_checkpoint_whose_record_is_damaged_is_told(tmp_path, straight, lost):
+def test_a_checkpoint_whose_record_is_damaged_is_reported(tmp_path, straight, lost):
     run_dir = run_dir_of(tmp_path, "damaged")
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
     (run_dir.checkpoints / f"step-000000{lost}.json").write_text("{")
@@ -617,7 +617,7 @@ def test_a_window_too_short_to_correlate_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(("scale", "above_variance"), [("variance", False), ("std", True), ("none", True)])
-def test_an_absolute_error_is_scaled_as_told(scale, above_variance):
+def test_an_absolute_error_is_scaled_as_configured(scale, above_variance):
     """Of z-scored responses the mean absolute deviation is below the standard deviation, which is 1."""
     data = split_data()
     experiment = TrainingSetup.build(

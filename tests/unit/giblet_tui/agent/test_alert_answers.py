@@ -42,7 +42,7 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDir]
     yield run_dir
 
 
-def test_one_is_snoozed_the_other_acknowledged_and_both_are_told(run_dir: RunDir) -> None:
+def test_one_is_snoozed_the_other_acknowledged_and_both_are_reported(run_dir: RunDir) -> None:
     assert "▲ flat" in RUNNER.invoke(app, ["alerts", "@last"]).stdout
     snoozed = RUNNER.invoke(app, ["alerts", run_dir.run_id, "plateau", "--snooze", "8h", "--json"])
     told = {a["name"]: a["answer"] for a in json.loads(snoozed.stdout)["alerts"]}
@@ -62,7 +62,9 @@ def test_one_is_snoozed_the_other_acknowledged_and_both_are_told(run_dir: RunDir
         (["--snooze", "soon"], "not a length of time"),
     ],
 )
-def test_what_makes_no_sense_is_said_and_nothing_is_written(run_dir: RunDir, words: list[str], sentence: str) -> None:
+def test_what_makes_no_sense_is_reported_and_nothing_is_written(
+    run_dir: RunDir, words: list[str], sentence: str
+) -> None:
     found = RUNNER.invoke(app, ["alerts", "@last", *words])
     assert isinstance(found.exception, ConfigError) and sentence in str(found.exception)
     assert not run_dir.answers.exists()

@@ -94,7 +94,7 @@ def test_an_unusable_answer_is_an_error_and_never_an_exception(recorded: Path, s
     assert state["gpus"] == [] and note in state["gpu_note"] and state["gpu_error"] == state["gpu_note"]
 
 
-def test_a_warning_beside_good_rows_is_only_a_warning(recorded: Path) -> None:
+def test_a_warning_next_to_good_rows_is_only_a_warning(recorded: Path) -> None:
     """Exit code 14: a damaged infoROM, while all rows are good."""
     warning = "WARNING: infoROM is corrupted at gpu 0000:03:00.0"
     write(recorded, f"case $1 in *gpu=index*) printf '{escaped(GPUS)}'; echo '{warning}'; exit 14;; esac")

@@ -140,7 +140,7 @@ def test_nothing_is_lost_or_doubled(shown: Any, habit: str, n_lines: int) -> Non
         assert seen == list(range(first, N_LINES)), f"seed {seed}"
 
 
-def test_a_log_that_was_cut_short_is_told_of(shown: Any) -> None:
+def test_a_log_that_was_cut_short_is_reported(shown: Any) -> None:
     """What was written and cut off between two looks, nobody can show."""
     for seed in SEEDS:
         seen, _ = shown(seed, "truncates", 5)

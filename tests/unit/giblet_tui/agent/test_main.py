@@ -180,7 +180,7 @@ def test_messages_in_pieces_after_noise() -> None:
         assert talk(*parts) == [{"a": 1}, {"result": {"b": 2}}]
 
 
-def test_what_is_not_the_protocol_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_is_not_the_protocol_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(agent_protocol, "START_LIMIT_S", 0.3)
     monkeypatch.setattr(agent_protocol, "MAX_NOISE_BYTES", 10_000)
     monkeypatch.setattr(agent_protocol, "MAX_MESSAGE_BYTES", 10_000)

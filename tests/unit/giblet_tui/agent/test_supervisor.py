@@ -141,7 +141,7 @@ def test_term_lets_a_trainer_save(supervised, tmp_path):
 
 
 @pytest.mark.parametrize("told", [False, True])
-def test_a_failure_beside_a_stop_file_is_its_own_unless_the_supervisor_was_told(supervised, told):
+def test_a_failure_next_to_a_stop_file_is_its_own_unless_the_supervisor_was_asked_to_end(supervised, told):
     fails = (
         "import pathlib, signal, sys, time; signal.signal(15, lambda *_: sys.exit(1)); print('up', flush=True)\n"
         f"while {told} or not pathlib.Path('runs/{RUN_ID}/stop').exists(): time.sleep(0.01)\n"

@@ -89,7 +89,7 @@ def test_a_last_line_without_newline_counts_once_the_run_ended(tmp_path: Path) -
     assert reader.lines(ended=True) == [b""]
 
 
-def test_a_file_that_becomes_another_is_read_anew(tmp_path: Path) -> None:
+def test_a_file_that_becomes_another_is_read_again(tmp_path: Path) -> None:
     path, long = tmp_path / "metrics.jsonl", b"old line of many letters, so that the head of the file is known\n" * 3
     for change in (truncated, replaced, rewritten):
         path.write_bytes(long)

@@ -20,7 +20,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setenv(key, str(tmp_path / key))
 
 
-def test_changes_are_told_against_the_base_and_the_last_run_of_that_name() -> None:
+def test_changes_are_reported_against_the_base_and_the_last_run_of_that_name() -> None:
     assert "demo" in DashboardActions().configs()
     cache.save(fleets.healthy().nodes[0])
     told = "\n".join(DashboardActions().changes(LaunchChoice("local", "demo", settings=("num_epochs=7",))))

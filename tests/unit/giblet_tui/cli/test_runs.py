@@ -82,7 +82,7 @@ def test_status_and_verdict_speak_by_their_exit_codes(giblet: Giblet, tmp_path: 
     assert giblet("verdict", "broken").stdout.splitlines()[-1] == "verdict: FAIL"
 
 
-def test_watching_a_status_tells_what_is_new_in_plain_lines(environment: dict[str, str], tmp_path: Path) -> None:
+def test_watching_a_status_reports_what_is_new_in_plain_lines(environment: dict[str, str], tmp_path: Path) -> None:
     run = now(fleets.run("demo", steps=40))
     folder = rundirs.write(tmp_path / "work", run, alive=True)
     out, err = tmp_path / "out", tmp_path / "err"
@@ -140,7 +140,7 @@ def test_following_a_log_ends_with_the_runs_result(giblet: Giblet, tmp_path: Pat
     assert (done.returncode, done.stdout) == (result, "first\nlast\n")
 
 
-def test_logs_of_a_run_over_several_nodes_are_told_apart(
+def test_logs_of_a_run_over_several_nodes_are_distinguished(
     giblet: Giblet, environment: dict[str, str], tmp_path: Path
 ) -> None:
     whole = now(fleets.run(log=["first"]))
@@ -220,7 +220,7 @@ def test_what_a_run_has_is_pulled_whole(giblet: Giblet, tmp_path: Path) -> None:
     assert giblet("pull", "@last", "--best").returncode == 2
 
 
-def test_an_adopted_run_is_not_said_to_have_a_bad_configuration(giblet: Giblet, tmp_path: Path) -> None:
+def test_an_adopted_run_is_not_accused_of_a_bad_configuration(giblet: Giblet, tmp_path: Path) -> None:
     adoption = Adoption(address="s", mark="STY=1.s", at=0.0, by="ada")
     run = fleets.run("by_hand")
     rundirs.write(tmp_path / "work", replace(run, run=replace(run.run, adopted=adoption), config=None))

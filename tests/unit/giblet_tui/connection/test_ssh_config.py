@@ -100,7 +100,7 @@ def test_what_cannot_be_honoured_is_refused_by_name(tmp_path: Path, directive: s
 
 
 @pytest.mark.parametrize("line", ["Portt 22", "Port twenty", "Match shoesize 44"])
-def test_what_ssh_does_not_take_is_told_in_its_words(tmp_path: Path, line: str) -> None:
+def test_what_ssh_does_not_take_is_reported_in_its_words(tmp_path: Path, line: str) -> None:
     with pytest.raises(ConfigError, match="ssh rejects its configuration for gpu1"):
         resolved(tmp_path, f"{line}\n  User x\n")
 

@@ -96,7 +96,7 @@ def test_stale_runs_of_a_node():
     assert (found.node, found.run_id, found.processes, found.sessions) == ("tensor01", RUN_ID, (7,), ("tmux",))
 
 
-def test_a_stop_tells_its_stages_and_gives_the_grace_time():
+def test_a_stop_reports_its_stages_and_gives_the_grace_time():
     survivor = {
         "pid": 7,
         "cmdline": "python \x1b[2Jx ",
@@ -136,7 +136,7 @@ def test_a_stop_that_is_not_proved_does_not_claim_that_nothing_is_left():
 HOLDS = [{"index": 3, "uuid": "GPU-3", "memory_gib": 12.0}]
 
 
-def test_gpu_memory_of_a_run_that_ended_is_told_with_its_card_and_its_process():
+def test_gpu_memory_of_a_run_that_ended_is_reported_with_its_card_and_its_process():
     seen = run(supervised=False, processes=[7, 8], ended=True)
     seen["holds"] = {"7": HOLDS, "8": HOLDS, "9": HOLDS}
     assert (
@@ -158,7 +158,7 @@ def test_memory_of_an_ended_process_is_not_called_freed():
     assert "nvidia-smi --gpu-reset -i 3" in told.value.remedy and "stuck in the kernel" not in told.value.remedy
 
 
-def test_what_is_not_giblets_is_told_and_left_alone():
+def test_what_is_not_giblets_is_reported_and_left_unchanged():
     mine = {"pid": 5, "cmdline": "python\x1b x.py", "uid": 0, "wchan": "", "holds": HOLDS, "gone": False}
     alive, gone = unowned_gpu_processes(decode({"now": NOW, "unclaimed": [mine, {**mine, "gone": True}]}, Resources))
     assert alive == (

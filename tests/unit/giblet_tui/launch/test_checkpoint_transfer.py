@@ -44,7 +44,7 @@ def save(node: Node, step: int, weights: bytes) -> Path:
 
 
 @pytest.mark.parametrize("named", [lambda path: f"{RUN_ID}/checkpoints/{path.name}", lambda path: RUN_ID])
-def test_who_lacks_it_is_brought_the_very_one(members: Members, named: Callable[[Path], str]) -> None:
+def test_a_node_without_it_gets_the_same_one(members: Members, named: Callable[[Path], str]) -> None:
     """`two` has a later one of the same run, left from elsewhere: it must not be taken there."""
     path = save(members[0][0], 20, b"weights" * 1000)
     save(members[1][0], 30, b"others")

@@ -180,7 +180,7 @@ def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
 @pytest.mark.parametrize(
     ("request_", "error"), [({"gpus": 4}, PreflightRefused), ({"gpus": (9,)}, ConfigError), ({"gpus": 3}, None)]
 )
-def test_no_waiting_mends_what_the_node_does_not_have(request_, error):
+def test_no_waiting_fixes_what_the_node_does_not_have(request_, error):
     said = facts(gpu(0, 7), gpu(1), gpu(2, 8))
     if error is None:
         assert planned(said, when_free=True, **request_).run.awaits is not None

@@ -52,7 +52,7 @@ def test_columns_hold_what_the_records_say() -> None:
     assert curves.validation["video"].tolist() == [e.validation.loss["video"] for e in run.epochs if e.validation]
 
 
-def test_columns_read_each_record_once_and_begin_anew_for_another_history() -> None:
+def test_columns_read_each_record_once_and_start_again_for_another_history() -> None:
     run = fleets.run(steps=600)
     columns = StepColumns()
     early = columns.curves(run.steps[:300], ())

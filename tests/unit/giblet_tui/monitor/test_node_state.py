@@ -38,7 +38,7 @@ class Looker:
         self.state = apply_event(self.state, decode(json.loads(json.dumps(event)), WatchEvent), heard_at)
 
 
-def test_news_is_told_once(tmp_path: Path) -> None:
+def test_news_is_reported_once(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, node="tensor01")
     looker = Looker(tmp_path)
     append(run_dir.metrics, step_line(0))
@@ -101,7 +101,7 @@ def test_every_text_is_disarmed(tmp_path: Path) -> None:
     assert (run.run.launched_by, snapshot.facts.hostname, snapshot.facts.gpus[0].name) == (safe, safe, safe)
 
 
-def test_a_file_begun_anew_replaces_what_was_read(tmp_path: Path) -> None:
+def test_a_file_started_again_replaces_what_was_read(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, node="tensor01")
     looker = Looker(tmp_path)
     append(run_dir.metrics, step_line(0) + step_line(1))
@@ -116,7 +116,7 @@ def test_a_file_begun_anew_replaces_what_was_read(tmp_path: Path) -> None:
     assert run.log_tail[:-1] == ("(the log was cut short or replaced here: lines may be missing)",)
 
 
-def test_a_new_reader_goes_on_where_the_last_stopped(tmp_path: Path) -> None:
+def test_a_new_reader_continues_where_the_last_stopped(tmp_path: Path) -> None:
     run_dir = make_run(tmp_path, node="tensor01")
     append(run_dir.metrics, step_line(0))
     first = Looker(tmp_path)
@@ -135,7 +135,7 @@ def test_the_log_keeps_its_end(tmp_path: Path) -> None:
     assert len(run.log_tail) == LOG_LINES and run.log_tail[-1] == "line 1999"
 
 
-def test_old_runs_are_told_in_brief_and_then_cost_nothing(tmp_path: Path) -> None:
+def test_old_runs_are_reported_in_brief_and_then_cost_nothing(tmp_path: Path) -> None:
     for number in range(30):
         run_dir = make_run(tmp_path, f"old{number}", "tensor01", launched_at=1_700_000_000.0 + number)
         append(run_dir.metrics, step_line(0))

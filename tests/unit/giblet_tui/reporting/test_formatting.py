@@ -116,7 +116,7 @@ def test_gpu_lines_name_who_holds_what() -> None:
     assert line.startswith("tensor01: 1 of 7 GPUs free; GPU 0 (NVIDIA RTX A6000): ada (pid 4242, 41.1 GiB); GPU 1 ")
 
 
-def test_changed_values_are_told_as_a_file_would_have_them() -> None:
+def test_changed_values_are_reported_as_a_file_would_have_them() -> None:
     changes = {"data.subjects": ("all", (1, 2)), "early_stopping_patience": (20, None), "split": (None, {"a": True})}
     assert formatting.diff_lines(changes) == [
         "  data.subjects: all → [1, 2]",
@@ -125,7 +125,7 @@ def test_changed_values_are_told_as_a_file_would_have_them() -> None:
     ]
 
 
-def test_a_run_known_by_its_log_alone_is_told_by_its_last_epoch() -> None:
+def test_a_run_known_by_its_log_alone_is_reported_by_its_last_epoch() -> None:
     made = fleets.run()
     logged = msgspec.structs.replace(made, steps=(), config=None, plan_record=None)
     newest = made.epochs[-1]

@@ -61,7 +61,7 @@ def event(name: str, sentence: str, **facts: object) -> EventMetric:
                        facts=facts)  # fmt: skip
 
 
-def test_a_report_tells_what_happened_and_names_nobody() -> None:
+def test_a_report_states_what_happened_and_names_nobody() -> None:
     run = fleets.run(steps=120, state="failed", sentence="KeyError in /home/alice/study/sub-04.nii.gz")
     best = CheckpointRecord(file="step-100.safetensors", step=100, epoch=5, at=0, sha256="ab" * 32, bytes=5_000_000,
                             config_hash="0", store_key="0", validation_total=1.2345, roles=("best",))  # fmt: skip
@@ -84,12 +84,12 @@ def test_a_report_tells_what_happened_and_names_nobody() -> None:
         assert secret not in text
 
 
-def test_a_run_that_goes_on_says_what_is_to_come() -> None:
+def test_a_run_that_continues_says_what_is_to_come() -> None:
     text = report(fleets.run(steps=120), fleets.NOW)
     assert "to go (steps " in text and "best checkpoint yet" in text
 
 
-def test_since_tells_the_notebook_and_each_run_that_lived_then() -> None:
+def test_since_reports_the_notebook_and_each_run_that_lived_then() -> None:
     old = replace(fleets.run("old", state="finished"), exit=Exit(run_id="x", ended_at=fleets.NOW - 9e5, code=0))
     old = replace(old, run=replace(old.run, launched_at=fleets.NOW - 1e6), steps=(), epochs=())
     text = report_since([fleets.run(steps=280), old], ["test"], fleets.NOW - 60, fleets.NOW)
@@ -98,7 +98,7 @@ def test_since_tells_the_notebook_and_each_run_that_lived_then() -> None:
     assert "Nothing ran" in report_since([old], ["test"], fleets.NOW, fleets.NOW)
 
 
-def test_a_report_tells_how_the_verdict_went() -> None:
+def test_a_report_shows_how_the_verdict_changed() -> None:
     config = fleets.demo_config(criteria={"drop": {"kind": "loss_drop", "threshold": 0.2}})
     run = fleets.run(steps=400, state="finished", sentence="finished all its steps", config=config)
     told = [line for line in report(run, fleets.NOW).splitlines() if ": verdict " in line]

@@ -9,7 +9,7 @@ from giblet_tui.reporting.progress_lines import STEP_LINE_EVERY_S, ProgressPrint
 from tests import fleets
 
 
-def test_every_epoch_is_told_once_and_steps_now_and_then() -> None:
+def test_every_epoch_is_reported_once_and_steps_now_and_then() -> None:
     narrator = ProgressPrinter()
     lines: list[str] = []
     for steps in range(1, 101):
@@ -22,7 +22,7 @@ def test_every_epoch_is_told_once_and_steps_now_and_then() -> None:
     assert narrator.new_lines(fleets.run(steps=100)) == []
 
 
-def test_states_and_events_are_told_when_they_come() -> None:
+def test_states_and_events_are_reported_when_they_come() -> None:
     narrator = ProgressPrinter()
     waiting = msgspec.structs.replace(fleets.run(steps=1, state="starting", sentence="building the store"), steps=())
     assert narrator.new_lines(waiting)[0] == "starting: building the store"
@@ -33,7 +33,7 @@ def test_states_and_events_are_told_when_they_come() -> None:
     assert narrator.new_lines(failed)[0] == "failed: audio is not finite"
 
 
-def test_each_stage_of_loading_is_told_once() -> None:
+def test_each_stage_of_loading_is_reported_once() -> None:
     narrator = ProgressPrinter()
     told: list[str] = []
     for phase in ("making the study", "making the study", "reading sub-01", "reading sub-02"):
@@ -44,7 +44,7 @@ def test_each_stage_of_loading_is_told_once() -> None:
     assert told == ["starting: making the study", "reading sub-01", "reading sub-02"]
 
 
-def test_epochs_that_end_between_two_looks_are_all_told_but_not_those_before_the_first() -> None:
+def test_epochs_that_end_between_two_looks_are_all_reported_but_not_those_before_the_first() -> None:
     def epochs_told(narrator: ProgressPrinter, steps: int) -> list[str]:
         return [line.split()[1] for line in narrator.new_lines(fleets.run(steps=steps)) if line.startswith("epoch ")]
 

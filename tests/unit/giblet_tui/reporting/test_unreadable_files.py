@@ -67,7 +67,7 @@ def test_a_file_that_cannot_be_read_is_named_with_fault_place_and_remedy(
     assert "as far as the records show" not in why.stdout
 
 
-def test_damaged_lines_are_counted_beside_those_that_are_read(giblet: Giblet, folder: RunDir) -> None:
+def test_damaged_lines_are_counted_next_to_those_that_are_read(giblet: Giblet, folder: RunDir) -> None:
     lines = folder.metrics.read_bytes().splitlines()
     folder.metrics.write_bytes(b"\n".join([*lines[:4], b"{", *lines[4:], b"no record"]) + b"\n")
     told = f"metrics.jsonl: 2 lines are no records; the other {len(lines)} are read."
@@ -88,7 +88,7 @@ def test_a_copied_folder_hides_no_run(giblet: Giblet, folder: RunDir) -> None:
     assert f"It is {folder.run_id}'s: the folder was copied or renamed." in giblet("why", copy.name).stderr
 
 
-def test_a_folder_here_that_holds_no_run_is_told_from_a_damaged_one(
+def test_a_folder_here_that_holds_no_run_is_distinguished_from_a_damaged_one(
     giblet: Giblet, folder: RunDir, tmp_path: Path
 ) -> None:
     (tmp_path / "empty").mkdir()

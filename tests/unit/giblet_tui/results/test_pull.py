@@ -77,7 +77,7 @@ def test_a_checkpoint_arrives_whole_and_is_not_brought_twice(node: Node, run: Ru
 
 
 @pytest.mark.parametrize("here", [0, 1, 262_144, len(WEIGHTS) - 1, len(WEIGHTS)])
-def test_a_cut_pull_goes_on_where_it_was(node: Node, run: RunSnapshot, tmp_path: Path, here: int) -> None:
+def test_a_cut_pull_continues_where_it_was(node: Node, run: RunSnapshot, tmp_path: Path, here: int) -> None:
     part = part_in(tmp_path)
     part.write_bytes(WEIGHTS[:here])
     path, n_bytes = bring(node, run, tmp_path)
@@ -104,7 +104,7 @@ def test_a_hostile_file_name_is_refused(run: RunSnapshot, name: str) -> None:
         pull.checkpoint(replace(run, checkpoints=(record,)), "best", WAYS)
 
 
-def test_a_role_that_no_checkpoint_has_is_said_with_the_words_that_bring_another(run: RunSnapshot) -> None:
+def test_a_role_that_no_checkpoint_has_is_reported_with_the_words_that_bring_another(run: RunSnapshot) -> None:
     """Of a run that goes on it is not there yet; of one that ended before it saved, the reason is to be looked for."""
     run_id = run.run.run_id
     ended = replace(run, checkpoints=(), health=Health(state="failed", sentence="ended with code 1"))

@@ -44,7 +44,7 @@ def test_convolving_the_inputs_does_not_move_what_is_measured():
 
 
 @pytest.mark.parametrize("late_trs", [-20, -8, 8, 20])
-def test_a_shifted_film_is_named_with_the_offset_that_mends_it(late_trs):
+def test_a_shifted_film_is_named_with_the_offset_that_fixes_it(late_trs):
     facts = alignment_of(with_film(prepared(), lambda x: np.roll(x, -late_trs, axis=0)))
     wrong = misalignment(facts, 1.5, 10.0)
     assert wrong.kind == "shifted"
@@ -61,7 +61,7 @@ def test_a_stretched_film_is_named(speed):
     assert kind_of(with_film(prepared(), played)) == "stretched"
 
 
-def test_what_follows_another_film_gets_no_answer_and_is_said_to_follow_another():
+def test_what_follows_another_film_gets_no_answer_and_is_reported_to_follow_another():
     for seed in range(1, 3):
         other = made_study(scan_lengths_trs=(150, 150), seed=seed)
         facts = alignment_of(prepared(replace(STUDY, bold=other.bold)))
@@ -71,7 +71,7 @@ def test_what_follows_another_film_gets_no_answer_and_is_said_to_follow_another(
         assert "no answer" in alignment_line(facts, 1.5)
 
 
-def test_nothing_is_said_of_the_film_where_its_own_would_not_have_been_seen():
+def test_nothing_is_reported_of_the_film_where_its_own_would_not_have_been_seen():
     facts = alignment_of(prepared(replace(STUDY, bold=made_study(scan_lengths_trs=(150, 150), seed=1).bold)))
     for unknown in (
         {"foreseen_sds": 7.0},
@@ -132,7 +132,7 @@ def test_what_a_response_may_lag(lag_trs, kind):
     assert (wrong and wrong.kind) == kind
 
 
-def test_thirds_that_drift_are_told_in_trs():
+def test_thirds_that_drift_are_reported_in_trs():
     thirds = tuple(LagFact(lag_trs=lag, sds=9.0, answers=True) for lag in (8, 17, 20))
     wrong = misalignment(structs.replace(IN_STEP, thirds=thirds), 1.5, 0.0)
     assert wrong.kind == "stretched"

@@ -48,7 +48,7 @@ def test_parts_are_disjoint_and_inside_the_usable_trs(study):
 
 
 @given(studies())
-def test_the_gap_lies_between_any_two_parts(study):
+def test_the_gap_is_between_any_two_parts(study):
     split = split_of(study)
     held_out = [split.test, split.validation]
     for part in held_out:

@@ -57,7 +57,7 @@ def test_run_ten_comes_after_run_two_and_sessions_after_one_another(tmp_path):
     assert runs_of(tmp_path) == {"03": [("1", "2"), ("1", "10"), ("2", "1"), ("10", "1")]}
 
 
-def test_what_is_not_there_is_said_with_what_is(folder, tmp_path):
+def test_what_is_not_there_is_reported_with_what_is(folder, tmp_path):
     with pytest.raises(DataError, match=r'of task flim, did you mean "film"\?'):
         bids_runs(folder, BidsConfig(task="flim"))
     with pytest.raises(DataError, match="No run has space T1w; there is MNI152NLin2009cAsym"):

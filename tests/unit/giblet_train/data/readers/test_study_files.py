@@ -61,7 +61,7 @@ def test_what_is_missing_is_named_with_its_nearest(folder):
         find_sources(config(bold="bold/sub-01.nii.gz"), folder)
 
 
-def test_a_file_of_ones_own_beside_a_made_study_is_asked_for_by_its_whole_path(folder):
+def test_a_file_of_ones_own_next_to_a_made_study_is_asked_for_by_its_whole_path(folder):
     made = config(simulate="tiny", features={"audio": {"file": "mine.npy"}})
     with pytest.raises(DataError, match=r"data\.features\.audio\.file is looked for in the made study") as error:
         find_sources(made, folder)

@@ -13,7 +13,7 @@ def test_seconds_and_trs_go_round():
     assert timeline.tr_at(15.0) == 10.0
 
 
-def test_a_film_as_long_as_the_scans_is_left_alone():
+def test_a_film_as_long_as_the_scans_is_left_unchanged():
     timeline = over_film(scan_timeline(397, 1.5, (200, 197), "a"), 596.47, 0.0, None)
     assert timeline.scan_lengths_trs == (200, 197)
     assert timeline.notes == ()

@@ -30,7 +30,7 @@ def no_index(monkeypatch):
         monkeypatch.delenv(name, raising=False)
 
 
-def test_an_index_out_of_reach_is_said_and_leaves_nothing(tmp_path, no_index):
+def test_an_index_out_of_reach_is_reported_and_leaves_nothing(tmp_path, no_index):
     with pytest.raises(FilmUnreachable, match=r"pip could not download moviepy==2\.2\.1, which holds the film: ERROR"):
         fetch_film(tmp_path)
     assert [p.name for p in tmp_path.iterdir()] == [f"{FILM_NAME}.lock"]
@@ -42,7 +42,7 @@ def test_a_damaged_film_in_the_cache_is_not_trusted(tmp_path, no_index):
         fetch_film(tmp_path)
 
 
-def test_a_cache_that_cannot_be_made_is_said(tmp_path):
+def test_a_cache_that_cannot_be_made_is_reported(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(DataError, match="The film cannot be kept in"):
         fetch_film(tmp_path / "file" / "cache")

@@ -101,7 +101,7 @@ def test_another_seed_gives_other_bytes_and_fewer_subjects_fewer_files(tiny, tmp
     assert same == {"atlas.nii.gz", "atlas.tsv"}
 
 
-def test_a_finished_study_is_left_alone_and_said_so(tiny):
+def test_a_finished_study_is_left_unchanged_and_reported(tiny):
     out, facts = tiny
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     said = []

@@ -84,7 +84,7 @@ def test_text_is_the_pca_of_annotated_trs_and_zero_elsewhere():
     assert np.ptp(ours[30:], axis=0).max() == 0.0
 
 
-def test_narrative_remembers_what_text_said():
+def test_narrative_remembers_what_text_contained():
     sentences = np.zeros((T, 20))
     sentences[:10, 0], sentences[10:, 1] = 1.0, 1.0
     drawn = features(sentences=sentences)

@@ -45,7 +45,7 @@ def test_the_response_to_an_impulse_is_zero_before_it_and_peaks_three_to_five_tr
 
 
 @pytest.mark.parametrize("peak_s", [4.2, 5.2, 6.2])
-def test_double_gamma_peaks_where_it_is_told(peak_s):
+def test_double_gamma_peaks_where_configured(peak_s):
     fine = hrf.double_gamma(peak_s, tr_s=0.02, oversampling=1)
     assert 0.02 * fine.argmax() == pytest.approx(peak_s, abs=0.1)
 

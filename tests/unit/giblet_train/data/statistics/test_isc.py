@@ -35,7 +35,7 @@ def test_equals_the_mean_of_all_pairs():
     np.testing.assert_allclose(shared_response(bold, train).isc_V, expected, atol=1e-5)
 
 
-def test_shared_voxels_are_told_from_the_others():
+def test_shared_voxels_are_distinguished_from_the_others():
     train = np.arange(200)
     bold = {s: fit_columns(y, train).apply(y) for s, y in brains(5, 200, 300, 2000).items()}
     shared = shared_response(bold, train)

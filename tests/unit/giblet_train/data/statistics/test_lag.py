@@ -29,7 +29,7 @@ def test_an_aligned_study_lags_the_same_in_every_third_and_subject():
         assert [third.lag_trs for third in row.thirds] == [3, 3, 3]
 
 
-def test_a_shifted_subject_stands_out():
+def test_a_shifted_subject_is_an_outlier():
     shifted = {**STUDY.bold, "sub-02": np.roll(STUDY.bold["sub-02"], 3, axis=0)}
     lags = {row.who: row.whole.lag_trs for row in lag_table(replace(STUDY, bold=shifted))}
     assert (lags["sub-01"], lags["sub-02"], lags["sub-03"]) == (3, 6, 3)
@@ -86,7 +86,7 @@ def test_highpass_takes_away_drifts_and_keeps_the_rest():
     assert np.abs(filtered - fast)[20:-20].max() < 0.1
 
 
-def test_too_few_shifts_to_know_chance_are_no_answer_however_high_the_lag_stands():
+def test_too_few_shifts_to_know_chance_are_no_answer_however_high_the_lag_is():
     short = lag_table(made_study(scan_lengths_trs=(30, 30), n_subjects=3, lag_trs=3))[0]
     assert short.whole.height == 0.0 and not short.whole.is_significant and short.clock.lag.height == 0.0
     assert short.agrees

@@ -170,7 +170,7 @@ def test_ensembles_and_lesions_speak_of_probabilities(run_dir, run):
     assert study["lesions"][0]["changes"]["audio"]["skill"]["lost"] > 0.5 * before
 
 
-def test_the_likeliest_codes_are_written_and_silence_is_said(run, tmp_path):
+def test_the_likeliest_codes_are_written_and_silence_is_reported(run, tmp_path):
     said = []
     brought = made_config(data={"features": {"audio": {"file": "codes.npy", "rows_per_s": 75.0, "codes": CODES}}})
     features = dataclasses.replace(run, config=brought)

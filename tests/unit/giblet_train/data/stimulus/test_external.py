@@ -61,7 +61,7 @@ def test_codes_are_counted_book_by_book(tmp_path):
     np.testing.assert_allclose(shares[0, :5] * 112, np.bincount(in_first[:, 0], minlength=5), atol=1.01)
 
 
-def test_an_extractor_is_found_by_name_and_told_the_timeline(monkeypatch):
+def test_an_extractor_is_found_by_name_and_given_the_timeline(monkeypatch):
     seen = []
 
     def extract(timeline):
@@ -92,7 +92,7 @@ def test_what_does_not_fit_is_refused(monkeypatch, values, source, sentence):
         brought({"extractor": "lab", **source})
 
 
-def test_another_packages_fault_is_told_in_a_sentence(monkeypatch):
+def test_another_packages_fault_is_reported_in_a_sentence(monkeypatch):
     def broken(_):
         raise RuntimeError("no weights in /models")
 

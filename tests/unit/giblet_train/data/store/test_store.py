@@ -162,7 +162,7 @@ def test_damage_and_newer_schemas_are_named(store, tmp_path):
         open_store(tmp_path)
 
 
-def test_an_array_of_the_right_length_that_is_none_is_told_as_damage(store, tmp_path, monkeypatch):
+def test_an_array_of_the_right_length_that_is_none_is_reported_as_damage(store, tmp_path, monkeypatch):
     copy = tmp_path / store.name
     shutil.copytree(store, copy)
     path = copy / "bold" / "sub-02.npy"
@@ -177,7 +177,7 @@ def test_a_typed_text_width_is_checked(tiny_study, tmp_path):
         build_store(config({"text_dim": 1024}), tiny_study, tmp_path, quiet)
 
 
-def test_a_film_shorter_than_the_scan_is_refused_unless_said(tiny_study, tmp_path):
+def test_a_film_shorter_than_the_scan_is_refused_unless_allowed(tiny_study, tmp_path):
     data = {**DATA, "stimulus_offset_s": 30.0, "scan_lengths_trs": None, "annotations": "words.csv"}
     study = tmp_path / "study"
     shutil.copytree(tiny_study, study)

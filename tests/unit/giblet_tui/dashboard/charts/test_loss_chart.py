@@ -75,7 +75,7 @@ def test_a_gap_is_left_open_and_what_is_outside_is_cut() -> None:
     assert not dots(braille.draw([Layer(series, "a")], Range(0, 9), Range(6, 10), 5, 1), 5)
 
 
-def test_dashes_tell_lines_apart_without_colour() -> None:
+def test_dashes_distinguish_lines_without_colour() -> None:
     level = points((0, 1), (39, 1))
     columns = {}
     for dash in braille.PATTERNS:
