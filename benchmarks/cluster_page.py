@@ -162,7 +162,7 @@ def _fleets(fleets: tuple[Fleet, ...]) -> str:
 _FLEETS = """\
 ## `ps` over 8 nodes, one of them dead
 
-A dead node refuses connections, or takes them and says nothing.
+A dead node refuses connections, or accepts them and sends nothing.
 
 | the dead one | all 8, s | slowest alone, s | ratio | a well one alone, s |
 |---|---|---|---|---|"""

@@ -38,7 +38,7 @@ losses in units of their variance, a causal response: the lab's shape without it
 {rows}
 
 CPU of a step per subject-TR: {ratio:.0f} times less. A dense step is scored against all subjects at once, where the
-lab's samples were one subject's; taken so, its subject-TRs would cost {n_subjects} times more. giblet's network
+lab's samples were one subject's; counted that way, its subject-TRs would cost {n_subjects} times more. giblet's network
 {start}.
 """
 

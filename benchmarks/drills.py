@@ -25,7 +25,7 @@ HEAD = """\
 
 Made by `make drills`: each line is one run of `giblet demo FAULT` on the demo study (real film, simulated brain), in
 which the fault is injected into the engine. "Shown after": steps from its beginning until `giblet why`, given the
-records so far, names it first. "Raised after": until the watcher beside the run had written its alert; it looks every
+records so far, names it first. "Raised after": until the watcher next to the run had written its alert; it looks every
 two seconds, and waits for a second look where a cause is not certain, so its steps depend on the pace ({pace:.2g} s a
 step here, the median). A stalled run writes no record; its heartbeat shows it.
 """

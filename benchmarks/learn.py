@@ -69,12 +69,12 @@ is the mean over responsive voxels (inter-subject correlation above chance in tr
 the same features, folds and training TRs, and pass through the filter that each block of responses has passed
 (`data.detrend: mean`).
 
-The form of the network's start (priors, noise, lags, what neighbours weigh), `model.learnt_share` and the demo's
-length were chosen on two studies of other seeds (other brains, same film), whose maker is the demo's too: colour of
-noise and spans of memory that suit it may suit a real brain less. Within a fold, evidence on training TRs chooses; the
-inner block only says when to stop. Width, decay and dropout are older, and were chosen while looking at the test blocks
-of folds 0, 2 and 4 of this study. The baselines know neither coloured noise nor neighbours, and the delays of ridge end
-at 8 TRs.
+The form of the network's start (priors, noise, lags, weight of neighbours), `model.learnt_share` and the demo's
+length were chosen on two studies of other seeds (other brains, same film), made by the same simulator as the demo:
+noise colours and memory spans that suit it may suit a real brain less. Within a fold, evidence on training TRs
+chooses; the inner block only decides when to stop. Width, decay and dropout are older, and were chosen while looking
+at the test blocks of folds 0, 2 and 4 of this study. The baselines know neither coloured noise nor neighbours, and
+the delays of ridge end at 8 TRs.
 
 | predicts held-out brains | r, mean of folds | r / ceiling | {fold_heads} |
 |---|---|---|{rule}|
@@ -94,16 +94,17 @@ Voxels outside every region of the simulated brain, null by the truth: mean r of
 Held-out skill of fMRI, 1 - MSE / MSE of the training mean: {skill:+.3f} over responsive voxels, {skill_all:+.3f} over
 all, most of which are noise.
 
-The film, rebuilt by network and ensemble: skill of both, and of the ensemble how many 5-TR segments are told from the
-others of their block (top 1), the share by chance, and the middle 95 % of {n_permutations} permutations of segments.
-Zero is the network's training mean, for the ensemble, too, whose other members have learnt another one.
+The film, rebuilt by network and ensemble: skill of both, and of the ensemble how many 5-TR segments are
+distinguished from the others of their block (top 1), the share by chance, and the middle 95 % of {n_permutations}
+permutations of segments. Zero is the network's training mean, also for the ensemble, although its other members have
+other means.
 
 | brain | modality | skill of the network (0 = training mean) | of the ensemble | top 1 | chance | permutations |
 |---|---|---|---|---|---|---|
 {films}
 
-The ensemble's members have a seed and a validation block of their own (`split.validation_block`), so that each lacks
-other TRs and all together learn from nearly all that lie beyond the gaps of the test block: `python -m giblet_train
+The ensemble's members have a seed and a validation block of their own (`split.validation_block`), so each lacks
+different TRs, and together they learn from nearly all TRs beyond the gaps of the test block: `python -m giblet_train
 ensemble RUN_DIR --seeds {n_members}`. Its first member is the network above, with whose training TRs the baselines are
 fitted, too.
 

@@ -54,7 +54,7 @@ responses come from `giblet_train/data/simulation/learning_study.py`, not from t
 - **start**: with nonlinear bands (products within and between modalities, rectified projections).
 - **selected start**: the start with as many latents as validation TRs select. No weight of it is learnt.
 - **network**: what a run ends with: the selected start and the learnt addition, whose share validation TRs select. The
-  last column says how many runs kept an addition.
+  last column gives the number of runs that kept an addition.
 - **–**: not measured.
 - **product ridge**: knows the form of the truth (`benchmarks/product_ridge.py`).
 

@@ -27,7 +27,7 @@ COLUMNS = {
 }
 PAGE = """# A subject who was left out
 
-    giblet launch NODE demo --set split.leave_out_subject=3   # nothing is learnt of subject 3
+    giblet launch NODE demo --set split.leave_out_subject=3   # nothing is learned from subject 3
     python -m giblet_train evaluate RUN_DIR                    # how well that brain is predicted
 
 With `split.leave_out_subject`, a subject takes no part in training, mask or choice of voxels. On the test

@@ -36,13 +36,13 @@ PAGE = """# Heads sharded over ranks
 
 With `distributed.world_size` above 1 and `model.compress: per_subject` or `none`, rank r of n holds the heads of
 subjects r, r + n, … and nothing of the others: no targets, averages or optimizer moments. Encoders, trunk and
-decoders are on every rank and take its share of the windows. Sharding is automatic; the `run` record says
+decoders are on every rank and take its share of the windows. Sharding is automatic; the `run` record states
 `heads: sharded`. Joint and dense heads cannot be sharded and are replicated on each rank.
 
 - Same curve: losses and gradient norms of 1, 2 and 4 ranks agree to a relative 1e-4 over 50 steps, with `mse`, `mae`
   and `correlation`, and with more ranks than subjects (`make test-ranks`; some 1e-7 seen).
 - One checkpoint file whatever the number of ranks, written and read by rank 0 a tensor at a time. A resume is exact to
-  the bit on as many ranks, and equal within rounding on more or fewer: the event `resumed` says which.
+  the bit on as many ranks, and equal within rounding on more or fewer: the event `resumed` records which.
 - Validation and the final evaluation are sharded as well; rank 0 reports them.
 
 ## What it saves
