@@ -72,9 +72,9 @@ the same features, folds and training TRs, and pass through the filter that each
 The form of the network's start (priors, noise, lags, weight of neighbours), `model.learnt_share` and the demo's
 length were chosen on two studies of other seeds (other brains, same film), made by the same simulator as the demo:
 noise colours and memory spans that suit it may suit a real brain less. Within a fold, evidence on training TRs
-chooses; the inner block only decides when to stop. Width, decay and dropout are older, and were chosen while looking
-at the test blocks of folds 0, 2 and 4 of this study. The baselines know neither coloured noise nor neighbours, and
-the delays of ridge end at 8 TRs.
+chooses the priors; the inner block selects the number of latents and the share of the learnt addition, and when to
+stop. Width, decay and dropout are older, and were chosen while looking at the test blocks of folds 0, 2 and 4 of
+this study. The baselines know neither coloured noise nor neighbours, and the delays of ridge end at 8 TRs.
 
 | predicts held-out brains | r, mean of folds | r / ceiling | {fold_heads} |
 |---|---|---|{rule}|
