@@ -237,6 +237,10 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         "crashed",
         ["slurmstepd: error: *** JOB 123 ON node01 CANCELLED AT 2025-11-05T10:00:00 DUE TO TIME LIMIT ***"],
     ),
+    "preempted": (
+        "crashed",
+        ["slurmstepd: error: *** STEP 123.0 ON node01 CANCELLED AT 2025-11-05T10:00:00 DUE TO PREEMPTION ***"],
+    ),
 }
 """Kind of end -> (cause to be named, last lines)."""
 

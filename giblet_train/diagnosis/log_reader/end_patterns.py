@@ -149,7 +149,8 @@ CLOSING = re.compile(
     r"sending process \d+ closing signal|received signal.*sigterm|sigterm.*(?:closing|torchelastic)", re.I
 )
 """torchrun ends the other ranks: an echo."""
-TIME_LIMIT = re.compile(r"DUE TO TIME LIMIT|time limit (?:reached|exceeded)", re.IGNORECASE)
+SCHEDULER_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b")
+"""A message of Slurm. Its `STEP 123.0` is not a step of the training."""
 
 _STATEMENTS: Dict[str, Tuple[str, ...]] = {
     "interrupted": (

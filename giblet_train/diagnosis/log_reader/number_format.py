@@ -1,4 +1,4 @@
-"""Parse numbers as people print them: `1,950.12`, `0,4512`, `1'950`, `-.0012`, `3e-04`, `nan`."""
+"""Parse numbers as people print them: `1,950.12`, `0,4512`, `1'950`, `-.0012`, `3e-04`, `nan`, `nan.0`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from typing import Iterable, Optional
 
 SPACES = "\u00a0\u202f\u2009"
 NUMBER = (
-    r"[-+\u2212]?(?:(?:\d|[.,](?=\d))(?:\d|[.,'_" + SPACES + r"](?=\d))*\.?(?:[eE][-+]?\d+)?|nan|inf(?:inity)?)"
+    r"[-+\u2212]?(?:(?:\d|[.,](?=\d))(?:\d|[.,'_" + SPACES + r"](?=\d))*\.?(?:[eE][-+]?\d+)?"
+    r"|(?:nan|inf(?:inity)?)(?:\.0+(?!\d))?)"
     r"(?![\w%]|[.,'_]\d)"
 )
 """A number in any of these formats. A unit or suffix directly after it (`1.2k`, `45%`) means that it is not one."""
@@ -26,6 +27,8 @@ def parse_number(text: str, decimal_comma: bool = False) -> Optional[float]:
     """
     body = _IGNORED.sub("", text.strip().lower().replace("\u2212", "-"))
     sign, digits = (body[:1], body[1:]) if body[:1] in ("-", "+") else ("", body)
+    if digits.startswith(("nan", "inf")):
+        digits = digits.partition(".")[0]  # a progress bar of tqdm pads `nan` to `nan.0`
     mantissa, exponent = re.match(r"([\d.,]*)(.*)", digits).groups()  # type: ignore[union-attr]
     try:
         return float(sign + _plain(mantissa.rstrip("."), bool(exponent), decimal_comma) + exponent)

@@ -144,7 +144,9 @@ class LogReader:
 
     def _feed_line(self, raw: str) -> None:
         line = split_prefix(raw)
-        is_statement = "nan" in line.text and end_patterns.cause_of(line.text) == "nan"
+        is_statement = (
+            "nan" in line.text and end_patterns.cause_of(line.text) == "nan"
+        ) or end_patterns.SCHEDULER_ERROR.search(line.text)
         has_number = not is_statement and _HAS_NUMBER.search(line.text) is not None
         observation = self._parser.parse(line.text) if has_number else None
         if not has_number:

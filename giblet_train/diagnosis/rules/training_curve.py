@@ -48,6 +48,10 @@ WHOLE_COURSE = 0.2
 """Smallest relative decrease that a whole plan is for."""
 FLAT_CERTAIN = 0.3
 """Fraction of the plan after which a flat loss is no longer thought to be a slow beginning."""
+OWED_EPOCHS = 20
+"""Epochs up to which a loss owes no more than twice watch.flat_change; beyond, the debt grows with their root."""
+AT_ONCE = 0.05
+"""Relative decrease in the first epochs after which a flat loss may also be one that has converged."""
 MOST_DOUBT = 0.01
 """Largest relative error of the level of a log's loss at which its decrease is judged."""
 
@@ -264,33 +268,50 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     first, last = median(totals[: max(1, n // 2)]), median(totals[-n:])
     if not first:
         return None
-    fall = 1 - last / first
+    fall = (first - last) / abs(first)
     doubt = 2 * median_error(jitter(totals), n) * math.sqrt(2) / abs(first)
-    lowest = 1 - min(smoothed(totals, 3)) / first
-    if fall > 2 * case.watch.flat_change or lowest > 2 * case.watch.flat_change + 3 * doubt or doubt > MOST_DOUBT:
+    lowest = (first - min(smoothed(totals, 3))) / abs(first)
+    nothing = 2 * case.watch.flat_change
+    # More epochs owe more: a drift that is nothing in 20 epochs is still next to nothing in 40.
+    owed = nothing * max(1.0, math.sqrt(len(totals) / OWED_EPOCHS))
+    if fall > owed or lowest > owed + 3 * doubt or doubt > MOST_DOUBT or _still_falls(totals[-n:], owed / 2):
         return None
-    if _still_falls(totals[-n:], case.watch.flat_change):
+    if fall > nothing and _validation_learns([v for _, v in case.validation_totals], owed):
         return None
     (first_epoch, first_value), (epoch, last_value) = case.train_totals[0], case.train_totals[-1]
-    return _flat(
+    at_once = 1 - last / first_value if first_value > 0 else 0.0
+    facts = (
         f"The training loss went from {format_loss(first_value)} to {format_loss(last_value)} in epochs {first_epoch} "
-        f"to {epoch}: {_change(fall)} its start",
-        {"fall": fall, "epochs": len(totals), "doubt": doubt},
-        certain=fall > -0.05,
+        f"to {epoch}: {_change(fall)} its {'start' if at_once <= AT_ONCE else 'level after the first epochs'}"
     )
+    return _flat(
+        facts,
+        {"fall": fall, "epochs": len(totals), "doubt": doubt},
+        certain=-0.05 < fall <= nothing and at_once <= AT_ONCE,
+        learnt="nothing" if fall <= nothing and at_once <= AT_ONCE else "hardly anything",
+    )
+
+
+def _validation_learns(validations: Sequence[float], owed: float) -> bool:
+    """Return True if validation fell by more than a share of its start and more than its own noise."""
+    if len(validations) < FEWEST_CURVE_EPOCHS:
+        return False
+    n = len(validations) // 3
+    before, after = median(validations[:n]), median(validations[-n:])
+    return before - after > owed * abs(before) + 3 * median_error(jitter(validations), n)
 
 
 def _still_falls(values: Sequence[float], change: float) -> bool:
     """Return True if the second half of the values is clearly below the first half."""
     half = len(values) // 2
     before, after = median(values[:half]), median(values[half:])
-    return before - after > max(change * abs(before), 3 * median_error(jitter(values), half))
+    return before - after > max(change * abs(before), 3 * math.sqrt(2) * median_error(jitter(values), half))
 
 
-def _flat(facts: str, evidence: dict[str, float | int | None], *, certain: bool) -> Finding:
+def _flat(facts: str, evidence: dict[str, float | int | None], *, certain: bool, learnt: str = "nothing") -> Finding:
     return Finding(
         confidence=0.85 if certain else TENTATIVE,
-        sentence=f"{facts}: nothing is learnt.",
+        sentence=f"{facts}: {learnt} is learnt.",
         evidence=dict(evidence),
         action="Overfit one batch first; if that works, raise learning_rate, if not, look at targets and gradients.",
     )
@@ -326,7 +347,10 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
     knees = [knee for a, b in pairwise(x for x, _ in points[1 : -settled + 1]) for knee in ((a + b) / 2, b)]
     bent, better = _knee(points, knees)
     now = bent.at(points[-1][0])
-    missing = now - (bent.floor + bent.height * math.exp(-bent.rate * points[-1][0]))
+    predicted = bent.floor + bent.height * math.exp(-bent.rate * points[-1][0])
+    if all(value >= 0 for _, value in points):
+        predicted = max(predicted, 0.0)  # a loss that was never negative has no further to fall
+    missing = now - predicted
     decrease = points[0][1] - now
     scale = max(abs(now), LOW_LOSS * decrease)
     if (

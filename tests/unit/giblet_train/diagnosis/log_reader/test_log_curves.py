@@ -44,6 +44,19 @@ def overfitting(epoch: int, rng: random.Random) -> tuple[float, float]:
     return train, (0.22 + 0.25 * abs(epoch - 16) / 16) * (1 + rng.gauss(0, 0.02))
 
 
+def stuck_after_the_first_epoch(epoch: int, rng: random.Random) -> tuple[float, float]:
+    return (1.173 - 0.0004 * epoch if epoch else 1.333), 1.16 * (1 + rng.gauss(0, 0.001))
+
+
+def straight_to_zero(epoch: int, _: random.Random) -> tuple[float, float]:
+    train = max(0.0, 0.9 - 0.15 * epoch)
+    return train, train + 0.01
+
+
+def noisy_drift(epoch: int, rng: random.Random) -> tuple[float, float]:
+    return (0.412 - 0.00015 * epoch) * (1 + rng.gauss(0, 0.003)), 0.398 * (1 + rng.gauss(0, 0.005))
+
+
 def rising(epoch: int, rng: random.Random) -> tuple[float, float]:
     level = falling(2.0, 1.0, 6, 0.01)(epoch, rng)[0] * (1.0 if epoch < 22 else 1.25 ** (epoch - 21))
     return level, 1.05 * level
@@ -69,11 +82,17 @@ HEALTHY: dict[str, tuple[Curve, range]] = {
     "one_epoch": (falling(2.0, 0.6, 12), range(1, 2)),
     "two_epochs": (falling(2.0, 0.6, 12), range(1, 3)),
     "500_epochs": (falling(2.0, 0.6, 90, 0.01), range(1, 501)),
+    "negative_loss": (falling(-0.3, -0.9, 6, 0.003), range(1, 61)),
+    "slow_descent": (lambda epoch, _: (3.05 - 0.006 * epoch, 3.1 - 0.006 * epoch), range(1, 41)),
+    "straight_to_zero": (straight_to_zero, range(1, 21)),
     "falls_to_zero": (falling(1.2, 0.0, 0.8), range(1, 20)),
 }
 NAMED: dict[str, tuple[str, Curve, range]] = {
     "overfitting": ("overfit", overfitting, range(1, 41)),
     "flat": ("flat", falling(1.8, 1.795, 20, 0.001), range(1, 41)),
+    "slow_drift": ("flat", lambda epoch, _: (1.1735 - 0.0004 * epoch, 1.1635 - 0.0004 * epoch), range(40)),
+    "first_epoch_apart": ("flat", stuck_after_the_first_epoch, range(40)),
+    "noisy_drift": ("flat", noisy_drift, range(1, 41)),
     "diverging": ("diverging", rising, range(1, 31)),
 }
 

@@ -33,7 +33,7 @@ def test_numbers_are_read_as_people_print_them(text: str, value: float) -> None:
     assert parse_number(text) == pytest.approx(value)
 
 
-@pytest.mark.parametrize("text", ["nan", "NaN", "inf", "-inf", "Infinity"])
+@pytest.mark.parametrize("text", ["nan", "NaN", "inf", "-inf", "Infinity", "nan.0"])
 def test_numbers_may_be_not_finite(text: str) -> None:
     value = parse_number(text)
     assert value is not None and not math.isfinite(value)
