@@ -5,7 +5,8 @@ T TRs, V voxels.
 
 from __future__ import annotations
 
-from typing import Self
+from collections.abc import Mapping
+from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,7 @@ from giblet_train.evaluation.metrics import block_interval, pearson, products_of
 
 N_DRAWS = 1000
 Floats = NDArray[np.float32]
+Candidate = TypeVar("Candidate", int, float)
 
 
 class CorrelationAccumulator:
@@ -33,7 +35,9 @@ class CorrelationAccumulator:
         self.r.append(pearson(predicted_TV, measured_TV))
         for voxels_V, products in ((self.responsive_V, self.products), (self.null_V, self.null_products)):
             if voxels_V.any():
-                products.append(_placed(products_of(predicted_TV[:, voxels_V], measured_TV[:, voxels_V]), own_T, n_trs))
+                products.append(
+                    place_rows(products_of(predicted_TV[:, voxels_V], measured_TV[:, voxels_V]), own_T, n_trs)
+                )
 
     def extend(self, other: Self) -> None:
         """Add what another rank accumulated of its subjects."""
@@ -63,13 +67,27 @@ class CorrelationAccumulator:
         return float(np.mean([r_V[voxels_V].mean() for r_V in self.r]))
 
 
-def _placed(values_N: NDArray[np.float64], own_T: NDArray[np.bool_] | None, n_trs: int) -> NDArray[np.float64]:
+def place_rows(values_N: NDArray[np.float64], own_T: NDArray[np.bool_] | None, n_trs: int) -> NDArray[np.float64]:
     """Return values of a subject's own rows on all rows, 0 elsewhere."""
     if own_T is None:
         return values_N
     values_T = np.zeros((n_trs, *values_N.shape[1:]))
     values_T[own_T] = values_N
     return values_T
+
+
+def select_candidate(r: Mapping[Candidate, NDArray[np.float64]], reference: Candidate) -> Candidate:
+    """Return the candidate with the highest r among those reliably better than the reference; else the reference.
+
+    Reliably better: the 95 % interval of the paired gain in r is above 0. Its seed is fixed, so that all ranks and a
+    resumed run select the same. r: candidate -> each TR's contribution (T,) to r.
+    """
+    better = [
+        candidate
+        for candidate, r_T in r.items()
+        if block_interval(r_T - r[reference], N_DRAWS, np.random.default_rng(0))[0] > 0.0
+    ]
+    return max(better, key=lambda candidate: float(r[candidate].sum()), default=reference)
 
 
 class EncodingScores(CorrelationAccumulator):
@@ -95,7 +113,7 @@ class EncodingScores(CorrelationAccumulator):
         self._shifted.append(shift_null(predicted, measured))
         self._error += float(((predicted - measured) ** 2).sum())
         self._energy += float((measured**2).sum())
-        unit_TV = _placed(unit(measured), own_T, n_trs)
+        unit_TV = place_rows(unit(measured), own_T, n_trs)
         self._unit_sum_TV = unit_TV if self._unit_sum_TV is None else self._unit_sum_TV + unit_TV
         if own_T is not None:
             self._own_trs.append(own_T)

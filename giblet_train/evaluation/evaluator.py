@@ -22,9 +22,15 @@ from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.loss_terms import Forward, LossTerms
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
-from giblet_train.evaluation.encoding import CorrelationAccumulator, EncodingScores
+from giblet_train.evaluation.encoding import (
+    Candidate,
+    CorrelationAccumulator,
+    EncodingScores,
+    place_rows,
+    select_candidate,
+)
 from giblet_train.evaluation.left_out_subject import StimulusPrediction, left_out_figures
-from giblet_train.evaluation.metrics import pearson, reconstruction
+from giblet_train.evaluation.metrics import products_of, reconstruction
 from giblet_train.model.linear_encoder import LinearEncoder
 from giblet_train.model.network import BrainModel, Network
 from giblet_train.model.voxel_basis import VoxelBasis
@@ -47,7 +53,7 @@ class Validation:
     r: float | None
     """Mean over responsive voxels and subjects; None without responsive voxels."""
     share: float
-    """Share of the learnt addition with the best encoding."""
+    """Selected share of the learnt addition."""
     scores: Mapping[str, float]
     """`encoding` and `film` -> what their weights are selected by; higher is better."""
 
@@ -94,7 +100,7 @@ class Evaluator:
         return self._loss(self._predict_blocks(model, self.data.split.train_blocks))
 
     def validation(self, model: Network) -> Validation:
-        """Validate on the validation block, with the share of the learnt addition that encodes best."""
+        """Validate on the validation block, with the share of the learnt addition that is selected there."""
         model.share, r = self._select_share(model)
         passes = self._predict_blocks(model, self.data.split.validation_blocks)
         loss = self._loss(passes)
@@ -108,15 +114,20 @@ class Evaluator:
 
     @torch.no_grad()
     def select_start_rank(self, model: Network) -> int | None:
-        """Return how many of the ridge start's latents have the highest r on the validation block; None without one."""
+        """Return how many of the ridge start's latents count; None without a start or without responsive voxels.
+
+        All count, unless fewer are reliably better on the validation block.
+        """
         if not isinstance(model, BrainModel) or model.linear_path is None or not self.data.responsive_V.any():
             return None
         blocks, start_ZR = self.data.split.validation_blocks, model.heads.start_ZR.cpu().numpy()
         z_TZ = self.data.drift.apply(self._start_latents(model.linear_path, blocks), blocks)
-        ranks = [*(rank for rank in START_RANKS if rank < z_TZ.shape[1]), z_TZ.shape[1]]
-        r = [self._mean_r(np.asarray(z_TZ[:, :rank] @ start_ZR[:rank], np.float32)) or 0.0 for rank in ranks]
-        best: int = ranks[int(np.argmax(r))]
-        return best
+        n_latents: int = z_TZ.shape[1]
+        r = {
+            rank: self._r_T(np.asarray(z_TZ[:, :rank] @ start_ZR[:rank], np.float32))
+            for rank in (*(rank for rank in START_RANKS if rank < n_latents), n_latents)
+        }
+        return _select(r, n_latents)[0]
 
     def _start_latents(self, path: LinearEncoder, blocks: tuple[tuple[int, int], ...]) -> Floats:
         """Return the latents (T, Z) of the ridge start over some blocks."""
@@ -127,36 +138,37 @@ class Evaluator:
         return np.concatenate(parts)
 
     def _select_share(self, model: Network) -> tuple[float, float | None]:
-        """Return the share of the learnt addition with the highest r on the validation block, and that r."""
+        """Return the share of the learnt addition, and its r on the validation block.
+
+        The share is 0, unless another one is reliably better there.
+        """
         blocks, fixed = self.data.split.validation_blocks, self.experiment.config.model.learnt_share
         model.share = 1.0
         passes = self._predict_blocks(model, blocks)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         if model.linear_path is None:
-            return 1.0, self._mean_r(scores_TR)
+            return _select({1.0: self._r_T(scores_TR)}, 1.0)
         model.share = 0.0
         passes = self._predict_blocks(model, blocks)
         start_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         shares = SHARES if fixed is None else (fixed,)
-        measured = [(self._mean_r(start_TR + share * (scores_TR - start_TR)), share) for share in shares]
-        r_of = {share: r for r, share in measured if r is not None}
-        if not r_of:
-            return shares[-1], None
-        best = max(r_of, key=lambda share: r_of[share])
-        return best, r_of[best]
+        candidates = {share: self._r_T(start_TR + share * (scores_TR - start_TR)) for share in shares}
+        share, r = _select(candidates, shares[0])
+        return (shares[-1], None) if r is None else (share, r)
 
-    def _mean_r(self, scores_TR: Floats) -> float | None:
-        """Return r of the validation block, averaged over responsive voxels and subjects."""
+    def _r_T(self, scores_TR: Floats) -> NDArray[np.float64] | None:
+        """Return each validation TR's contribution (T,) to r averaged over responsive voxels and subjects."""
         if not self.data.responsive_V.any():
             return None
         rows = self.data.split.validation
         responsive = np.flatnonzero(self.data.responsive_V)
-        r = [
-            pearson(self._own(s, self.compression.expand(s, scores_TR), rows)[:, responsive], measured_TV).mean()
-            for s, measured_TV in self.validation_bold.items()
-        ]
-        n_subjects = self.shards.total(len(r))
-        return self.shards.total(float(np.sum(r))) / n_subjects if n_subjects else None
+        total_T = np.zeros(len(rows))
+        for s, measured_TV in self.validation_bold.items():
+            predicted_TV = self._own(s, self.compression.expand(s, scores_TR), rows)[:, responsive]
+            own_T = self.data.present[s][rows] if self.data.present else None
+            total_T += place_rows(products_of(predicted_TV, measured_TV), own_T, len(rows))
+        n_subjects = self.shards.total(len(self.validation_bold))
+        return self.shards.total(total_T) / n_subjects if n_subjects else None
 
     def _own(self, subject: str, series_TV: Floats, rows: NDArray[np.intp]) -> Floats:
         """Return those rows of a series over `rows` that a subject has."""
@@ -322,6 +334,20 @@ class Evaluator:
             predicted_TF, true_TF = predicted_TF[shown_T[test]], true_TF[shown_T[test]]
         weight_F, unigram_BQ = self.data.target_weights[modality], self.data.unigram.get(modality)
         return reconstruction(predicted_TF, true_TF, weight_F, unigram_BQ)
+
+
+def _select(
+    candidates: Mapping[Candidate, NDArray[np.float64] | None], reference: Candidate
+) -> tuple[Candidate, float | None]:
+    """Return the candidate that `select_candidate` selects, and its r; the reference and None if r was not measured.
+
+    candidates: candidate -> each validation TR's contribution (T,) to r; of all or of none.
+    """
+    r = {candidate: r_T for candidate, r_T in candidates.items() if r_T is not None}
+    if not r:
+        return reference, None
+    selected = select_candidate(r, reference)
+    return selected, float(r[selected].sum())
 
 
 def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Floats:

@@ -207,7 +207,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
     head_width: Count = 4096
     """Width of the layer before the voxels; kind: dense only."""
     learnt_share: Annotated[float, Meta(gt=0, le=1)] | None = None
-    """With start: ridge, weight of the network's addition outside training; null = selected on validation TRs."""
+    """With start: ridge, weight of the network's addition outside training; null = 0 unless validation shows a gain."""
     video_height: Count = 36
     """Height of a stored frame in pixels."""
     video_width: Count = 64
