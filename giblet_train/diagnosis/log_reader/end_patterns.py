@@ -165,6 +165,9 @@ _STATEMENTS: Dict[str, Tuple[str, ...]] = {
         r"early[- ]?stopp\w*[.! ]*$",
         r"stopping (?:training )?early",
         r"signaling Trainer to stop",
+        r"\btrigger\w* early[- ]?stop",
+        r"no improvement .*\bstopping training",
+        r"\bpatience (?:is )?(?:exhausted|exceeded)",
     ),
     "complete": (
         r"training (?:is )?(?:complete|completed|finished|done|ended)",
@@ -178,7 +181,7 @@ _STATEMENTS: Dict[str, Tuple[str, ...]] = {
 }
 STATEMENTS = tuple((state, re.compile("|".join(texts), re.IGNORECASE)) for state, texts in _STATEMENTS.items())
 """State -> what a log prints when the training ends by itself."""
-_STATEMENT_WORDS = ("interrupt", "early", "train", "complete", "done", "signal: 2")
+_STATEMENT_WORDS = ("interrupt", "early", "train", "complete", "done", "signal: 2", "patience")
 _STATEMENT_OF_SETTINGS = re.compile(r"patience\s*[:=]|enabled|counter|will stop|callback|use early", re.IGNORECASE)
 RESUMED = re.compile(
     r"\bresum(?:ed|ing)\b|\brestart(?:ed|ing)\b|load(?:ed|ing) (?:the )?(?:last |latest )?checkpoint", re.I

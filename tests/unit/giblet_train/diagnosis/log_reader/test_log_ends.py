@@ -6,6 +6,7 @@ import pytest
 
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
 from giblet_train.diagnosis.log_parser import ParsedLog, parse
+from giblet_train.diagnosis.log_reader.end_patterns import statement_of
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import EventMetric, RunMetric
 from tests.collection.log_ends import DEAD, OOM, SURVIVED, epochs, log_of, stacks, torchrun, traceback, watchdog
@@ -122,3 +123,16 @@ def test_actions_name_the_run() -> None:
     assert "`giblet logs demo-1`" in first.action and "with `--resume demo-1`" in first.action
     _, diagnosis = judged(log_of(traceback("KeyError: 'a'")))
     assert "giblet" not in diagnosis.causes[0].action
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["Trigger Early Stop!", "No improvement in 8 epochs, stopping training.", "Patience exhausted. Best epoch 16."],
+)
+def test_early_stopping_is_recognised_in_other_words(line: str) -> None:
+    assert statement_of(line) == "early_stop"
+
+
+@pytest.mark.parametrize("line", ["patience: 8", "EarlyStopping counter: 3 out of 10", "No improvement in 3 epochs"])
+def test_a_setting_or_counter_is_not_an_end(line: str) -> None:
+    assert statement_of(line) == ""
