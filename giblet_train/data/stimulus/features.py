@@ -5,7 +5,7 @@ T TRs, K frames in a TR, H W C rows, columns, colours, F features.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,9 +86,9 @@ def read_stimuli(
     borders: set[int] = set()
     for n, span in enumerate(spans):
         source, where = sources[span.stimulus], slice(span.first, span.stop)
-        several = len({s.stimulus for s in spans}) > 1
-        progress(f"reading {span.stimulus if several else 'the film'}", n / len(spans))
-        for name, values in _read_span(source, span, tr_s, config).items():
+        name_of_film = span.stimulus if len({s.stimulus for s in spans}) > 1 else "the film"
+        step = _step_of(progress, name_of_film, n, len(spans))
+        for name, values in _read_span(source, span, tr_s, config, step).items():
             arrays.setdefault(name, _Rows(name, n_trs)).put(where, values, span.stimulus)
         labels[where] = labels_at(source.segments, span.start_s, span.n_trs, tr_s)
         borders |= {span.first + b for b in annotation_borders(source.segments, span.start_s, span.n_trs, tr_s)}
@@ -129,7 +129,14 @@ class _Rows:
         self.filled_T[where] = True
 
 
-def _read_span(source: StimulusSource, span: Span, tr_s: float, config: Config) -> dict[str, NDArray[Any]]:
+def _step_of(progress: Progress, film: str, n: int, n_spans: int) -> Callable[[str, float], None]:
+    """Return a function that reports a step of reading one span: what is read of it, and the share of it done."""
+    return lambda sentence, share: progress(sentence.format(film=film), (n + share) / n_spans)
+
+
+def _read_span(
+    source: StimulusSource, span: Span, tr_s: float, config: Config, step: Callable[[str, float], None]
+) -> dict[str, NDArray[Any]]:
     """Return modality -> (n, F) of what the stimulus has, and its frames."""
     data, model = config.data, config.model
     start_s, n_trs = span.start_s, span.n_trs
@@ -138,14 +145,17 @@ def _read_span(source: StimulusSource, span: Span, tr_s: float, config: Config) 
         m: external_features(m, feature, source.files.get(m), film) for m, feature in source.features.items()
     }
     if "text" not in arrays and any(segment.text for segment in source.segments):
+        step("embedding the annotations of {film}", 0.0)
         arrays["text"] = embed_timeline(source.segments, tr_s, n_trs, start_s, data.text_model)
         _check_text_width(arrays["text"].shape[1] - 1, config)
     if source.picture_file is not None:
+        step("reading the pictures of {film}", 0.1)
         frames = read_frames(source.picture_file, tr_s, n_trs, data.fps, model.video_height, model.video_width, start_s)
         arrays["frames"] = frames
         if "video" not in arrays:
             arrays["video"] = video_features(frames)
     if "audio" not in arrays and source.sound_file is not None:
+        step("reading the sound of {film}", 0.8)
         arrays["audio"] = read_log_mel(source.sound_file, tr_s, n_trs, model.n_mels, start_s).reshape(n_trs, -1)
     return arrays
 

@@ -102,8 +102,10 @@ def test_the_verdict_names_each_criterion(finished, tmp_path):
     failed, lines = verdict_lines(finished.path, as_json=False)
     assert failed and lines[-1] == "Verdict: FAIL"
     assert lines[0].startswith("PASS      completed: 2 of 2 epochs")
-    assert lines[1].startswith("PASS      drop: train loss 2 → ") and lines[2].startswith("FAIL      far: ")
+    assert lines[1].startswith("PASS      drop: train loss 2 (best constant) → ") and lines[2].startswith(
+        "FAIL      far: "
+    )
     _, [as_json] = verdict_lines(finished.path, as_json=True)
     assert [c["status"] for c in json.loads(as_json)["criteria"]] == ["pass", "pass", "fail"]
-    with pytest.raises(ConfigError, match="Has the run begun"):
+    with pytest.raises(ConfigError, match="cannot be read"):
         verdict_lines(run_dir_of(tmp_path).path, as_json=False)

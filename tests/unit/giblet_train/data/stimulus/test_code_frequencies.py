@@ -125,11 +125,12 @@ def test_pieces_of_a_step_add_up_to_it():
         learner.model.decoders.maps["audio"].weight.normal_(0, 0.1)
     learner.model.eval()
     batch = learner.windows.sample(0, 0, 4)
+    n_scored = learner.objective.targets.n_scored([batch])
 
     def term(piece):
         portion = learner.shards.whole(piece)
         forward = learner.objective.forward(learner.model, portion, None)
-        return learner.objective.terms(forward, portion, batch.n_scored, 4)["audio"].item()
+        return learner.objective.terms(forward, portion, n_scored, 4)["audio"].item()
 
     whole = term(batch)
     assert whole == pytest.approx(term(batch.rows(0, 1)) + term(batch.rows(1, 4)), rel=1e-5)

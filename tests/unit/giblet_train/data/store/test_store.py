@@ -15,6 +15,7 @@ from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.nifti import nonzero_voxels, stream
 from giblet_train.data.readers.nifti_header import read_header
+from giblet_train.data.readers.study_files import Sources
 from giblet_train.data.store import build_arrays
 from giblet_train.data.store.store import build_store, open_store, store_key, store_parameters
 from giblet_train.schema.config import dump
@@ -85,8 +86,9 @@ def test_is_found_again_and_says_nothing_of_paths(store, tiny_study, tmp_path):
 
 def test_the_key_follows_content_and_parameters():
     digest = {"film": "a", "sub-01": "b"}
+    sources = Sources(None, (), {})
     keys = {
-        store_key(d, store_parameters(config(model, **data)))
+        store_key(d, store_parameters(config(model, **data), sources))
         for d in (digest, {**digest, "film": "c"}, {"film": "a", "sub-02": "b"})
         for model, data in (
             ({}, {}),
@@ -99,8 +101,8 @@ def test_the_key_follows_content_and_parameters():
         )
     }
     assert len(keys) == 3 * 7
-    same = store_parameters(config({"preset": "lab", "dropout": 0.5}, normalize_fmri=False, mode="cross_subject"))
-    assert store_key(digest, same) == store_key(digest, store_parameters(config()))
+    other = config({"preset": "lab", "dropout": 0.5}, normalize_fmri=False, mode="cross_subject")
+    assert store_key(digest, store_parameters(other, sources)) == store_key(digest, store_parameters(config(), sources))
 
 
 def test_processes_that_ask_together_build_it_once(tiny_study, tmp_path):
@@ -109,11 +111,11 @@ def test_processes_that_ask_together_build_it_once(tiny_study, tmp_path):
     builders = [subprocess.Popen(argv, stdout=subprocess.PIPE, text=True) for _ in range(2)]
     outputs = [builder.communicate(timeout=120)[0] for builder in builders]
     assert [builder.returncode for builder in builders] == [0, 0]
-    assert sum("embedding the annotations" in output for output in outputs) == 1
+    assert sum("embedding the annotations of the film" in output for output in outputs) == 1
     assert len([p for p in (tmp_path / "work" / "stores").iterdir() if p.is_dir()]) == 1
 
 
-@pytest.mark.parametrize("moment", ["reading sub-02\n", "reading the film's pictures"])
+@pytest.mark.parametrize("moment", ["reading sub-02\n", "reading the pictures of the film"])
 def test_a_killed_builder_leaves_no_store_and_the_next_one_builds(tiny_study, tmp_path, moment):
     (tmp_path / "config.yaml").write_text(dump(config()))
     argv = [sys.executable, "-c", BUILD, tmp_path / "config.yaml", tiny_study, tmp_path / "work"]
