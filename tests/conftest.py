@@ -37,7 +37,7 @@ def needs_the_engine(path: Path) -> bool:
             modules |= {alias.name for alias in node.names}
     if any(m.startswith(ENGINE) and not m.startswith(SHARED) for m in modules):
         return True
-    ours = [HERE.parent / (m.replace(".", "/") + ".py") for m in modules if m.startswith("tests.")]
+    ours = [HERE.parent / (m.replace(".", "/") + ".py") for m in modules if m.startswith(("tests.", "benchmarks."))]
     return any(p.exists() and p != path and needs_the_engine(p) for p in ours)
 
 
