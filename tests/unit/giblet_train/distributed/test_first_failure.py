@@ -80,7 +80,7 @@ def test_nodes_meet_by_their_key_and_a_broken_link_is_reported():
     assert second_heard == (0, {"port": 7})
     assert first.missing == set() and stranger.missing == {0}
     second.close()
-    assert heard(first) == (1, {"gone": "its part of the run broke off"})
+    assert heard(first) == (1, {"gone": "its connection broke"})
     for each in (first, stranger, scan):
         each.close()
 
@@ -90,7 +90,7 @@ def test_silence_is_an_end(monkeypatch):
     later = time.monotonic() + SILENCE_S + 1.0
     first._heard_at[1] = time.monotonic()
     monkeypatch.setattr("giblet_train.distributed.node_link.time.monotonic", lambda: later)
-    assert first.receive(0.01) == (1, {"gone": "nothing was heard from it for 20 s"})
+    assert first.receive(0.01) == (1, {"gone": "no message from it for 20 s"})
     assert first.receive(0.01) is None
     first.close()
 
