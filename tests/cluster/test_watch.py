@@ -157,11 +157,11 @@ def test_a_refusal_is_not_tried_again_until_asked(
 ) -> None:
     strangers = tmp_path / "known_hosts"
     strangers.write_text("")
-    cluster.add_host("stranger", tensor01.address, tensor01.port)
+    cluster.add_host("unlisted", tensor01.address, tensor01.port)
     before, mark, block = cluster.ssh_config.read_text().rpartition("Host ")
     cluster.ssh_config.write_text(before + mark + block.replace(str(cluster.known_hosts), str(strangers)))
     came = tensor01.logged("Connection from")
-    seen = watched(cluster.node("stranger", tensor01.home, workdir=str(home)))
+    seen = watched(cluster.node("unlisted", tensor01.home, workdir=str(home)))
     wait_until(lambda: seen.posts and seen.last.link == "refused", what="the refusal")
     assert "not a known host" in seen.last.link_sentence
     posts = len(seen.posts)
