@@ -148,7 +148,7 @@ while not (run_dir / 'stop').exists(): time.sleep(0.02)
 time.sleep(1.2)
 (run_dir / 'saved').touch()
 """
-    run_id = "demo-20260101-120000-abcd"
+    run_id = f"demo-20260101-120000-{secrets.token_hex(2)}"  # tests on another worker have runs of their own
     run_dir = str(ground.workdir / "runs" / run_id)
     ground.start([sys.executable, "-S", "-c", trains, run_dir], "process", run_id=run_id)
     up(ground, run_id)
@@ -244,7 +244,7 @@ print('up', flush=True)
 while not (run_dir / 'stop').exists(): time.sleep(0.02)
 (run_dir / 'saved').touch()
 """
-    run_id = "demo-20260101-120000-abcd"
+    run_id = f"demo-20260101-120000-{secrets.token_hex(2)}"  # tests on another worker have runs of their own
     folder = ground.workdir / "runs" / run_id
     ground.start([sys.executable, "-S", "-c", trains, str(folder)], "process", run_id=run_id)
     up(ground, run_id)
@@ -408,7 +408,7 @@ def test_a_real_torchrun_that_was_killed_leaves_no_rank_and_no_loader(ground, tm
         "dist.barrier(); print('up', dist.get_rank(), flush=True)\n"
         "while True: dist.all_reduce(torch.ones(1)); time.sleep(0.01)\n"
     )
-    run_id = "demo-20260101-120000-abcd"
+    run_id = f"demo-20260101-120000-{secrets.token_hex(2)}"  # tests on another worker have runs of their own
     argv = training_argv(sys.executable, str(ground.workdir / "runs" / run_id), 2)
     argv[argv.index("giblet_train") - 1 :] = [str(tmp_path / "ranks.py")]
     ground.start(argv, "process", run_id=run_id)
