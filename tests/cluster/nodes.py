@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import getpass
 import os
+import re
 import shutil
 import signal
 import socket
@@ -67,9 +68,9 @@ class Cluster:
             raise
 
     def add_host(self, name: str, address: str, port: int, *extra: str) -> None:
-        """A Host block of the ssh config."""
-        lines = [
-            f"Host {name}",
+        """Append a Host block that logs in with the cluster's key to the ssh config."""
+        self.add_block(
+            name,
             f"HostName {address}",
             f"Port {port}",
             f"User {getpass.getuser()}",
@@ -79,9 +80,17 @@ class Cluster:
             f"UserKnownHostsFile {self.known_hosts}",
             "GlobalKnownHostsFile none",
             *extra,
-        ]
+        )
+
+    def add_block(self, name: str, *lines: str) -> None:
+        """Append a Host block with exactly these lines to the ssh config.
+
+        Raises ValueError if the name exists: ssh takes the first block of a name, so another test's would count.
+        """
+        if re.search(rf"^Host {re.escape(name)}$", self.ssh_config.read_text(), re.MULTILINE):
+            raise ValueError(f"the ssh config has a host {name} already")
         with self.ssh_config.open("a") as file:
-            file.write("\n  ".join(lines) + "\n")
+            file.write("\n  ".join([f"Host {name}", *lines]) + "\n")
 
     def trust(self, address: str, port: int, host_key: Path) -> None:
         """A line of known_hosts."""

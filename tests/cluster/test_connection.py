@@ -228,10 +228,11 @@ def test_a_server_that_stalls_or_is_none(
 ) -> None:
     monkeypatch.setattr(ssh, "HANDSHAKE_LIMIT_S", 0.7)
     with silent_server(greeting) as port:
-        cluster.add_host(f"stall-{port}", "127.0.0.1", port)
+        name = f"stall-{len(greeting)}"
+        cluster.add_host(name, "127.0.0.1", port)
         began = time.monotonic()
         with pytest.raises(Unreachable, match="shake hands by SSH"):
-            connect(cluster.node(f"stall-{port}", tensor01.home))
+            connect(cluster.node(name, tensor01.home))
         assert time.monotonic() - began < 3.0
 
 

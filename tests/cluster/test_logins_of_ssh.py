@@ -68,9 +68,7 @@ def ssh_agent(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 def add_host(cluster: Cluster, name: str, *lines: str) -> None:
     """A Host block with exactly these lines."""
     node = cluster.nodes["tensor01"]
-    block = [f"Host {name}", f"HostName {node.address}", f"Port {node.port}", *lines]
-    with cluster.ssh_config.open("a") as file:
-        file.write("\n  ".join(block) + "\n")
+    cluster.add_block(name, f"HostName {node.address}", f"Port {node.port}", *lines)
 
 
 def known(cluster: Cluster) -> list[str]:

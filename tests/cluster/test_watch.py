@@ -155,17 +155,17 @@ def test_a_frozen_server_is_lost_and_runs_are_unknown_not_dead(
 def test_a_refusal_is_not_tried_again_until_asked(
     cluster: Cluster, tensor01: LoopbackNode, home: Path, watched: Callable[[Node], Seen], tmp_path: Path
 ) -> None:
-    strangers = tmp_path / "known_hosts"
-    strangers.write_text("")
-    cluster.add_host("unlisted", tensor01.address, tensor01.port)
+    known_hosts = tmp_path / "known_hosts"
+    known_hosts.write_text("")
+    cluster.add_host("not-yet-trusted", tensor01.address, tensor01.port)
     before, mark, block = cluster.ssh_config.read_text().rpartition("Host ")
-    cluster.ssh_config.write_text(before + mark + block.replace(str(cluster.known_hosts), str(strangers)))
+    cluster.ssh_config.write_text(before + mark + block.replace(str(cluster.known_hosts), str(known_hosts)))
     came = tensor01.logged("Connection from")
-    seen = watched(cluster.node("unlisted", tensor01.home, workdir=str(home)))
+    seen = watched(cluster.node("not-yet-trusted", tensor01.home, workdir=str(home)))
     wait_until(lambda: seen.posts and seen.last.link == "refused", what="the refusal")
     assert "not a known host" in seen.last.link_sentence
     posts = len(seen.posts)
-    strangers.write_text(cluster.known_hosts.read_text())
+    known_hosts.write_text(cluster.known_hosts.read_text())
     seen.watch.retry()
     wait_until(lambda: seen.last.link == "live", what="the link once it is trusted")
     assert seen.links(posts) in (["live"], ["connecting", "live"])
