@@ -5,6 +5,7 @@ Every check is made, so that a file with three mistakes is refused once with thr
 
 from __future__ import annotations
 
+import functools
 import math
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -121,6 +122,12 @@ CHECKS: tuple[Check, ...] = (
 """Checks of keys against one another."""
 
 
+@functools.cache
+def _type_hints(section: type) -> Mapping[str, Any]:
+    """Return the types of a section's keys. Kept, because each call evaluates every annotation again."""
+    return get_type_hints(section)
+
+
 def validate(value: Mapping[str, Any]) -> tuple[Config | None, list[Problem]]:
     """Return the configuration, or None and everything that is wrong with the data."""
     problems = [*_unknown_keys(value, Config), *_wrong_types(value)]
@@ -151,7 +158,7 @@ def _infinite_numbers(config: Config) -> Iterator[Problem]:
 
 def _unknown_keys(value: Mapping[str, Any], section: type, path: str = "") -> Iterator[Problem]:
     """Yield every unknown key with the nearest known one, which msgspec does not name."""
-    hints = get_type_hints(section)
+    hints = _type_hints(section)
     for key, item in value.items():
         dotted = f"{path}{key}"
         if key not in hints:
@@ -176,8 +183,8 @@ def _groups(path: str, kind: Any, item: Mapping[str, Any]) -> Iterable[tuple[str
 
 
 def _sections_with(key: str) -> str:
-    sections = {n: t for n, t in get_type_hints(Config).items() if isinstance(t, type) and issubclass(t, Section)}
-    return next((name for name, kind in sections.items() if key in get_type_hints(kind)), "")
+    sections = {n: t for n, t in _type_hints(Config).items() if isinstance(t, type) and issubclass(t, Section)}
+    return next((name for name, kind in sections.items() if key in _type_hints(kind)), "")
 
 
 def _wrong_types(value: Mapping[str, Any]) -> Iterator[Problem]:
@@ -209,7 +216,7 @@ def _type_errors(data: Any, kind: type, prefix: str = "") -> Iterator[Problem]:
 
 def _known_keys(value: Mapping[str, Any], section: type, path: str = "") -> dict[str, Any]:
     """Return a copy of the data without unknown keys."""
-    hints = get_type_hints(section)
+    hints = _type_hints(section)
     data = {key: item for key, item in value.items() if key in hints}
     for key, item in data.items():
         if isinstance(item, Mapping):
@@ -248,9 +255,7 @@ def _choices(path: str) -> tuple[str, ...]:
     section: Any = Config
     *parents, last = path.split(".")
     for parent in parents:
-        section = (
-            Criterion if parent.startswith("criteria") or section is Criterion else get_type_hints(section)[parent]
-        )
-    hint = get_type_hints(section).get(last)
+        section = Criterion if parent.startswith("criteria") or section is Criterion else _type_hints(section)[parent]
+    hint = _type_hints(section).get(last)
     kinds = (hint, *get_args(hint))
     return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())

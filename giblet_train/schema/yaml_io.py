@@ -6,6 +6,8 @@ Here `1e-4` is a float, duplicate keys and aliases are errors with their line, a
 
 from __future__ import annotations
 
+import copy
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -78,6 +80,13 @@ def parse(text: str, where: str) -> Document:
 
     Raises ConfigError with line and column.
     """
+    value, lines = _parse(text, where)
+    return Document(copy.deepcopy(value), dict(lines))
+
+
+@functools.lru_cache(maxsize=16)
+def _parse(text: str, where: str) -> Document:
+    """Parse a text once: every configuration extends base.yaml."""
     if len(text) > MAX_BYTES:
         raise ConfigError(f"{where} is {len(text) // 1024} KiB; a configuration has at most {MAX_BYTES // 1024} KiB.")
     try:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Annotated
 
+import msgspec
 import typer
 
 from giblet_tui.cli.app import app, command
-from giblet_tui.cli.arguments import NodeName
-from giblet_tui.cli.console import current_user, next_commands, print_data, print_status
+from giblet_tui.cli.arguments import Json, NodeName
+from giblet_tui.cli.console import current_user, next_commands, print_data, print_status, show_json
 from giblet_tui.cli.nodes import remember
 from giblet_tui.connection.connect import connect
 from giblet_tui.control.adopt import adopt as take_in
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor import find_run
+from giblet_tui.reporting.json_output import SCHEMA
 
 
 @command(
@@ -29,6 +31,7 @@ def adopt(
     run_name: Annotated[
         str | None, typer.Option("--name", help="Name of the run; default: that of the session.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Monitor a screen or tmux session that was started by hand: `ps` and the dashboard show it, `stop` ends it.
 
@@ -47,7 +50,10 @@ def adopt(
     )
     if adopted.again:
         print_status("It was adopted before; the process that reads its log had ended and was started again.")
-    print_data(adopted.run_id)
+    if json:
+        show_json({"schema": SCHEMA, "node": node.name, **msgspec.to_builtins(adopted)})
+    else:
+        print_data(adopted.run_id)
     remember(node)
     find_run.observe([node])
     print_status(next_commands(adopted.run_id, live=True))

@@ -16,8 +16,9 @@ from typer.core import TyperGroup
 from typer.main import get_command_from_info, get_group
 
 from giblet_train import __version__
+from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.commands import COMMANDS, SYNONYMS
-from giblet_tui.cli.console import print_data, redirected_stream
+from giblet_tui.cli.console import print_data, redirected_stream, set_verbosity
 
 Verb = TypeVar("Verb", bound=Callable[..., Any])
 
@@ -137,11 +138,16 @@ def _build(name: str) -> Any:
 def bare(
     context: typer.Context,
     version: Annotated[bool, typer.Option("-V", "--version", help="Print the version of giblet and exit.")] = False,
+    quiet: Annotated[bool, typer.Option("-q", "--quiet", help="Print only results and errors.")] = False,
+    verbose: Annotated[bool, typer.Option("-v", "--verbose", help="Also print each operation on a node.")] = False,
 ) -> None:
     """Open the dashboard if no command is given; print the help if no person is in front of the terminal."""
     if version:
         print_data(f"giblet {__version__}")
         raise typer.Exit()
+    if quiet and verbose:
+        raise ConfigError("--quiet and --verbose exclude each other.", "Use one of them.")
+    set_verbosity(quiet=quiet, verbose=verbose)
     if context.invoked_subcommand is not None:
         return
     if redirected_stream():

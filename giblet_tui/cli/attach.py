@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,11 +12,15 @@ from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_train.schema.records import CheckpointRecord
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.cli.app import app, command
-from giblet_tui.cli.arguments import RunName
-from giblet_tui.cli.console import check_parent, confirm, print_data, print_status
+from giblet_tui.cli.arguments import Json, RunName
+from giblet_tui.cli.console import check_parent, confirm, print_data, print_status, show_json
+from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import AttachableSession
+from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.json_output import SCHEMA
 from giblet_tui.results import pull as pulling
 from giblet_tui.results.pull import ASK_ABOVE_BYTES
 
@@ -48,6 +53,7 @@ def pull(
     logs: Annotated[bool, typer.Option("--logs", help="Only records, configuration and log.")] = False,
     to: Annotated[Path | None, typer.Option(help="Local folder; default: ./<run id>.")] = None,
     yes: Annotated[bool, typer.Option("--yes", help="Copy more than 100 MB without asking.")] = False,
+    json: Json = False,
 ) -> None:
     """Copy a run's records and log to this machine, and a checkpoint if asked. An interrupted copy is continued.
 
@@ -62,10 +68,22 @@ def pull(
     target = to.expanduser() if to else Path(run_id)
     check_parent(target)
     with connect(node) as connection:
-        for path in pulling.record_files(connection, node, run, target, print_status):
-            print_data(str(path))
-        for record in checkpoints:
-            print_data(str(pulling.weights(connection, node, run, record, target, print_status)))
+        paths = []
+        for path in _copies(connection, node, run, target, checkpoints):
+            paths.append(str(path))
+            if not json:
+                print_data(paths[-1])
+    if json:
+        show_json({"schema": SCHEMA, "run_id": run_id, "node": node.name, "paths": paths})
+
+
+def _copies(
+    connection: Connection, node: Node, run: RunSnapshot, target: Path, checkpoints: Sequence[CheckpointRecord]
+) -> Iterator[Path]:
+    """Copy records, log and checkpoints; yield the path of each file when it is complete."""
+    yield from pulling.record_files(connection, node, run, target, print_status)
+    for record in checkpoints:
+        yield pulling.weights(connection, node, run, record, target, print_status)
 
 
 def _confirm_size(record: CheckpointRecord, yes: bool) -> bool:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated
 
+import msgspec
 import typer
 
 from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_tui.cli.app import app, command
-from giblet_tui.cli.arguments import NodeName
+from giblet_tui.cli.arguments import Json, NodeName
 from giblet_tui.cli.completion import run_ids
-from giblet_tui.cli.console import confirm, print_data, print_status
+from giblet_tui.cli.console import confirm, print_data, print_status, show_json
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.control import cleanup
@@ -19,6 +20,7 @@ from giblet_tui.control.cleanup import DiskItem
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import find_run
+from giblet_tui.reporting.json_output import SCHEMA
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be removed and its size.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")]
@@ -29,6 +31,7 @@ def rm(
     names: Annotated[list[str], typer.Argument(metavar="RUN...", help="Runs that have ended.", autocompletion=run_ids)],
     dry_run: DryRun = False,
     yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Remove ended runs from their nodes: records, log and checkpoints. This cannot be undone.
 
@@ -43,7 +46,7 @@ def rm(
             items = [item for item in cleanup.list_disk_usage(node, connection) if item.name in run_ids_there]
             if missing := sorted(set(run_ids_there) - {item.name for item in items}):
                 raise ConfigError(f"{node.name} no longer has {', '.join(missing)}.", "`giblet ps -a` lists them.")
-            n_kept += _clear(node, connection, items, dry_run, yes)
+            n_kept += _clear(node, connection, items, dry_run, yes, json)
     _refuse(n_kept)
 
 
@@ -53,6 +56,7 @@ def prune(
     older_than: Annotated[float, typer.Option(min=0.0, help="Days since an ended run last changed.")] = 30.0,
     dry_run: DryRun = False,
     yes: Yes = False,
+    json: Json = False,
 ) -> None:
     """Remove old runs from a node, and environments of other versions that no live run uses.
 
@@ -64,18 +68,22 @@ def prune(
         items = cleanup.prune_candidates(cleanup.list_disk_usage(node, connection), older_than)
         if not items:
             print_status(f"There is nothing to remove on {node.name}.")
+            _show_cleared(node, items, {}, {}) if json else None
             return
-        _refuse(_clear(node, connection, items, dry_run, yes))
+        _refuse(_clear(node, connection, items, dry_run, yes, json))
 
 
-def _clear(node: Node, connection: Connection, items: Sequence[DiskItem], dry_run: bool, yes: bool) -> int:
+def _clear(node: Node, connection: Connection, items: Sequence[DiskItem], dry_run: bool, yes: bool, json: bool) -> int:
     """List, ask, remove; return how many items had to stay. Raises PreflightRefused if the user declines."""
     for item in items:
         print_status(f"{node.name}: {item.sentence}")
     removable = [item for item in items if not item.kept]
     total = cleanup.format_bytes(sum(item.bytes for item in removable))
     if dry_run:
-        print_data(f"{total} would be freed on {node.name}; nothing was removed.")
+        if json:
+            _show_cleared(node, items, {}, {})
+        else:
+            print_data(f"{total} would be freed on {node.name}; nothing was removed.")
         return 0
     if (
         removable
@@ -86,9 +94,20 @@ def _clear(node: Node, connection: Connection, items: Sequence[DiskItem], dry_ru
     cleared = cleanup.remove(node, connection, removable, print_status)
     for removed, why in cleared.refused.items():
         print_status(f"{node.name}: {removed} stays: {why}")
-    print_data(f"{cleanup.format_bytes(cleared.bytes)} freed on {node.name}.")
+    if json:
+        _show_cleared(node, items, cleared.removed, cleared.refused)
+    else:
+        print_data(f"{cleanup.format_bytes(cleared.bytes)} freed on {node.name}.")
     find_run.observe([node])
     return len(items) - len(cleared.removed)
+
+
+def _show_cleared(
+    node: Node, items: Sequence[DiskItem], removed: Mapping[str, int], refused: Mapping[str, str]
+) -> None:
+    """Print one JSON object: what was listed on the node, the bytes freed by name, and why others stay."""
+    facts = {"node": node.name, "items": [msgspec.to_builtins(item) for item in items]}
+    show_json({"schema": SCHEMA, **facts, "removed": dict(removed), "refused": dict(refused)})
 
 
 def _refuse(n_kept: int) -> None:

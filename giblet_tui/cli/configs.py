@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from giblet_train.schema.config import content_hash, diff, dump, to_mapping
+from giblet_train.schema.config_loader import Loaded
 from giblet_train.schema.config_migration import migrate_file
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import command, config_app
@@ -83,6 +84,7 @@ def migrate_config(
     output: Annotated[
         Path | None, typer.Option("--output", "-o", metavar="NEW", help="File to write; printed if not given.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Convert a configuration of the lab's older trainer, and list each key whose meaning changes.
 
@@ -91,8 +93,11 @@ def migrate_config(
     migrated = migrate_file(path)
     for note in migrated.notes:
         print_status(f"line {note.line}: {note.sentence}" if note.line else note.sentence)
+    if json:
+        notes = [{"line": note.line, "sentence": note.sentence} for note in migrated.notes]
+        show_json({"schema": SCHEMA, "text": migrated.text, "notes": notes, "path": output and str(output)})
     if output is None:
-        print_data(migrated.text.rstrip())
+        print_data(migrated.text.rstrip()) if not json else None
         return
     try:
         with output.open("x", encoding="utf-8") as file:
@@ -108,21 +113,33 @@ def check_configs(
         list[str] | None,
         typer.Argument(metavar="[CONFIG]...", help="Names or paths; default: all.", autocompletion=config_names),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Check configurations: unknown keys, types, ranges, keys that contradict each other. Report every problem."""
-    failed = 0
+    results: list[dict[str, object]] = []
     for name in names or sorted(catalog.known()):
         try:
             loaded = catalog.read(name)
         except ConfigError as error:
-            failed += 1
             print_error(error)
+            results.append({"name": name, "ok": False, "error": str(error), "notes": []})
             continue
-        own_keys = [key for key, file in loaded.provenance.items() if file != "base.yaml"]
-        print_data(f"ok {name}" + ("" if own_keys else ": sets no key, so every key has its default"))
-        if not loaded.config.criteria:
-            print_status("  It has no criteria, so there will be no verdict; configs/demo.yaml has examples.")
-        for note in loaded.notes:
+        notes = _notes(loaded)
+        results.append({"name": name, "ok": True, "error": "", "notes": notes})
+        if not json:
+            print_data(f"ok {name}")
+        for note in notes:
             print_status(f"  {note}")
-    if failed:
+    if json:
+        show_json({"schema": SCHEMA, "configs": results})
+    if not all(result["ok"] for result in results):
         raise typer.Exit(ConfigError.exit_code)
+
+
+def _notes(loaded: Loaded) -> list[str]:
+    """Return what a user should know about a valid configuration, one sentence each."""
+    sets_own_key = any(file != "base.yaml" for file in loaded.provenance.values())
+    notes = [] if sets_own_key else ["It sets no key, so every key has its default."]
+    if not loaded.config.criteria:
+        notes.append("It has no criteria, so there will be no verdict; configs/demo.yaml has examples.")
+    return [*notes, *loaded.notes]

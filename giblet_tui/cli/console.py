@@ -31,6 +31,7 @@ STATE_COLOURS = {
     "died": "red",
 }
 """Colour of a run's state."""
+_prints_status = True
 _COLOURS = {"green": 32, "yellow": 33, "red": 31, "blue": 36, "dim": 2, "bold": 1}
 
 
@@ -46,15 +47,34 @@ def show_json(value: Mapping[str, Any]) -> None:
     print(json.dumps(nan_to_null(dict(value)), ensure_ascii=True, allow_nan=False), flush=True)
 
 
+def set_verbosity(*, quiet: bool, verbose: bool) -> None:
+    """Choose what appears on stderr besides errors: nothing (quiet), or also each operation on a node (verbose)."""
+    global _prints_status
+    _prints_status = not quiet
+    if verbose:
+        import logging  # costs a tenth of `giblet --help`, which does not need it
+
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        logger = logging.getLogger("giblet_tui")
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+
+
 def print_status(sentence: str) -> None:
-    """Print a status message on stderr."""
+    """Print a status message on stderr, unless the user wants only results and errors."""
+    if _prints_status:
+        _print_on_stderr(sentence)
+
+
+def _print_on_stderr(sentence: str) -> None:
     for line in sentence.split("\n"):
         print(sanitize(line), file=sys.stderr, flush=True)
 
 
 def print_error(error: GibletError) -> None:
     """Print an error and its remedy on stderr."""
-    print_status(f"giblet: {error}")
+    _print_on_stderr(f"giblet: {error}")
 
 
 def print_usage_error(error: typer.TyperException) -> None:
@@ -64,7 +84,7 @@ def print_usage_error(error: typer.TyperException) -> None:
     if context is None:
         print_error(ConfigError(message))
     elif message == context.get_help():
-        print_status(message)
+        _print_on_stderr(message)
     else:
         print_error(ConfigError(message, f"{context.get_usage()}\n  Help: {context.command_path} --help"))
 
@@ -107,7 +127,7 @@ def prompt_line(question: str) -> str:
 
 def answer_login_prompt(heading: str, prompts: Sequence[tuple[str, bool]]) -> list[str]:
     """Answer a server's login prompts at this terminal; typed text is hidden unless the server allows echo."""
-    print_status(heading)
+    _print_on_stderr(heading)
     answers = []
     for prompt, echo in prompts:
         try:

@@ -36,6 +36,12 @@ def print_result(run: RunSnapshot) -> int:
     run_verdict = verdict(run)
     if run_verdict is not None:
         print_data("\n".join(verdict_lines(run_verdict, run.health)))
+    return result_code(run)
+
+
+def result_code(run: RunSnapshot) -> int:
+    """Return 0 only if a run ended well and met all its criteria."""
+    run_verdict = verdict(run)
     met = run_verdict is None or run_verdict.status == "pass"
     return OK if met and run.health.state in ("finished", "stopped", "ended") else FAILED
 

@@ -55,6 +55,7 @@ def add(
     transport: Annotated[
         Transport, typer.Option(help="ssh, openssh (the system's own ssh), or local (this machine).")
     ] = "ssh",
+    json: Json = False,
 ) -> None:
     """Add a node to nodes.yaml. A host of ~/.ssh/config works without this."""
     values = {
@@ -65,7 +66,10 @@ def add(
         "transport": transport,
     }
     node = nodes.node_from({key: value for key, value in values.items() if value is not None}, name)
-    print_status(f"{name} is in {nodes.add(node)}. Next: giblet setup {name}")
+    path = nodes.add(node)
+    print_status(f"{name} is in {path}. Next: giblet setup {name}")
+    if json:
+        show_json({"schema": SCHEMA, "path": str(path), "node": msgspec.to_builtins(node)})
 
 
 @command(node_app, "ls", "giblet node ls", "giblet node ls --json")
@@ -83,9 +87,12 @@ def list_nodes(json: Json = False) -> None:
 
 
 @command(node_app, "rm", "giblet node rm tensor02")
-def remove(name: NodeName) -> None:
+def remove(name: NodeName, json: Json = False) -> None:
     """Remove a node from nodes.yaml. Nothing on the node itself changes."""
-    print_status(f"{name} is no longer in {nodes.remove(name)}.")
+    path = nodes.remove(name)
+    print_status(f"{name} is no longer in {path}.")
+    if json:
+        show_json({"schema": SCHEMA, "path": str(path), "node": name})
 
 
 @command(node_app, "check", "giblet node check", "giblet node check tensor01 tensor02 --json")
@@ -109,6 +116,7 @@ def setup(
         Path | None,
         typer.Option(help="For a node without network: send the wheels of this folder; if it is new, fill it first."),
     ] = None,
+    json: Json = False,
 ) -> None:
     """Install this version of giblet on a node, in an environment of its own; does nothing if it is there.
 
@@ -119,10 +127,13 @@ def setup(
         folder = wheelhouse.expanduser() if wheelhouse else None
         environment = install.setup(node, connection, print_status, folder)
     remember(node)
-    print_data(
-        f"{name} has giblet {environment.version} ({environment.fingerprint}), torch {environment.torch}:"
-        f" {environment.python}"
-    )
+    if json:
+        show_json({"schema": SCHEMA, "node": name, **msgspec.to_builtins(environment)})
+    else:
+        print_data(
+            f"{name} has giblet {environment.version} ({environment.fingerprint}), torch {environment.torch}:"
+            f" {environment.python}"
+        )
     print_status(f"Next: giblet launch {name} demo")
 
 

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 
 from giblet_train.schema.errors import INTERRUPTED, ConfigError, GibletError, PreflightRefused
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
-from giblet_tui.cli.console import confirm, print_data, print_error, print_status, prompt_line
+from giblet_tui.cli.console import confirm, print_data, print_error, print_status, prompt_line, show_json
 from giblet_tui.connection.connect import connect
 from giblet_tui.control import stop as control
 from giblet_tui.control.stop import StaleRun, StopResult, raise_if_survivors
@@ -19,6 +21,7 @@ from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.json_output import SCHEMA
 
 Report = Callable[[str], None]
 
@@ -46,6 +49,7 @@ def stop(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Kill at once, without time for a last checkpoint.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask about stale runs or a production run.")] = False,
+    json: Json = False,
 ) -> None:
     """End runs: ask to save and stop, then TERM, then KILL; then prove that no process, session or GPU is left.
 
@@ -56,7 +60,7 @@ def stop(
         raise ConfigError("No run was named.", "giblet stop RUN, giblet stop @last, or giblet stop --stale")
     selected, errors = (_stale_runs(names or (), yes), []) if stale else _named_runs(names or (), yes)
     try:
-        _stop_all(selected, errors, grace, force)
+        _stop_all(selected, errors, grace, force, json)
     except KeyboardInterrupt:
         print_status("\nThe node finishes what was begun. To see how it ended, repeat the stop.")
         raise typer.Exit(INTERRUPTED) from None
@@ -72,16 +76,22 @@ def stop_run(run_id: str, report: Report) -> str:
 
 
 def _stop_all(
-    selected: Sequence[tuple[Node, str]], errors: Sequence[GibletError], grace: float | None, force: bool
+    selected: Sequence[tuple[Node, str]], errors: Sequence[GibletError], grace: float | None, force: bool, json: bool
 ) -> None:
     """Stop run after run, whatever happens to the others. Raises TargetNotReached for survivors before other errors."""
     results: list[StopResult] = []
     all_errors = list(errors)
     for node, run_id in selected:
         try:
-            results.append(_stop_one(node, run_id, grace, force))
+            result = _stop_one(node, run_id, grace, force)
         except GibletError as error:
             all_errors.append(error)
+            continue
+        results.append(result)
+        if not json:
+            print_data(result.sentence)
+    if json:
+        show_json({"schema": SCHEMA, "runs": [_result_json(result) for result in results]})
     any_survivor = any(result.survivors for result in results)
     for failure in all_errors if any_survivor else all_errors[1:]:
         print_error(failure)
@@ -93,9 +103,12 @@ def _stop_all(
 def _stop_one(node: Node, run_id: str, grace: float | None, force: bool) -> StopResult:
     print_status(f"stopping {run_id} on {node.name}")
     result = _stop_on(node, run_id, grace, force, print_status)
-    print_data(result.sentence)
     find_run.observe([node])
     return result
+
+
+def _result_json(result: StopResult) -> dict[str, Any]:
+    return {**msgspec.to_builtins(result), "sentence": result.sentence}
 
 
 def _stop_on(node: Node, run_id: str, grace: float | None, force: bool, report: Report) -> StopResult:

@@ -9,11 +9,13 @@ import typer
 
 from giblet_train.schema.errors import FAILED, INTERRUPTED
 from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
-from giblet_tui.cli.console import print_status
-from giblet_tui.cli.follow_output import print_result
+from giblet_tui.cli.console import print_status, show_json
+from giblet_tui.cli.follow_output import print_result, result_code
 from giblet_tui.monitor import find_run
 from giblet_tui.monitor.follow import follow
+from giblet_tui.reporting.json_output import SCHEMA, run_json
 
 
 @command(
@@ -28,6 +30,7 @@ def wait(
     timeout: Annotated[
         float | None, typer.Option(metavar="SECONDS", min=0.0, help="Give up after this time; default: never.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Wait until all these runs have ended, through lost connections; print how each ended and its verdict.
 
@@ -35,12 +38,16 @@ def wait(
     """
     deadline = None if timeout is None else time.monotonic() + timeout
     runs = [find_run.locate(name, print_status) for name in dict.fromkeys(names)]
-    codes = []
+    ended = []
     try:
         for node, run_id in runs:
             *_, last = follow(node, run_id, deadline)
-            codes.append(print_result(last.run) if last.run else FAILED)
+            ended.append(last.run)
+            if last.run and not json:
+                print_result(last.run)
     except KeyboardInterrupt:
         print_status("\nThe runs continue.")
         raise typer.Exit(INTERRUPTED) from None
-    raise typer.Exit(max(codes))
+    if json:
+        show_json({"schema": SCHEMA, "runs": [run_json(run) for run in ended if run]})
+    raise typer.Exit(max(result_code(run) if run else FAILED for run in ended))

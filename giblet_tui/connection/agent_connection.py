@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import io
+import logging
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -15,6 +17,8 @@ from giblet_tui.connection.agent_protocol import AgentSession, Pipe
 from giblet_tui.connection.protocol import A, Event, FileBytes, decode
 from giblet_tui.errors import TimedOut
 from giblet_tui.inventory.nodes import Node
+
+logger = logging.getLogger(__name__)
 
 _PIECE_BYTES = 256 * 1024
 _TRANSFER_BYTES_PER_S = 20_000
@@ -92,12 +96,14 @@ class AgentConnection(ABC):
 
     @contextmanager
     def _dialogue(self, operation: str, arguments: Mapping[str, Any]) -> Iterator[AgentSession]:
+        began = time.monotonic()
         dialogue = AgentSession(self._open(), self.node_name, self._check_link)
         try:
             dialogue.begin(self._interpreter, operation, arguments)
             yield dialogue
         finally:
             dialogue.close()
+            logger.debug("%s: %s, %.2f s", self.node_name, operation, time.monotonic() - began)
 
 
 def _result_of(dialogue: AgentSession, timeout_s: float, on_event: Callable[[Event], None] | None) -> dict[str, Any]:

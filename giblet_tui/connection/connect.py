@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import logging
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
@@ -11,6 +13,8 @@ if TYPE_CHECKING:
     from giblet_tui.connection.agent_connection import AgentConnection
     from giblet_tui.connection.base import Connection
     from giblet_tui.inventory.nodes import Node
+
+logger = logging.getLogger(__name__)
 
 _shared_connections: dict[str, AgentConnection] | None = None
 _locks: dict[str, threading.Lock] = {}
@@ -54,6 +58,13 @@ def unshare() -> None:
 
 
 def _open(node: Node) -> AgentConnection:
+    began = time.monotonic()
+    connection = _connection_to(node)
+    logger.debug("%s: connected by %s, %.2f s", node.name, node.transport, time.monotonic() - began)
+    return connection
+
+
+def _connection_to(node: Node) -> AgentConnection:
     if node.transport == "local":
         from giblet_tui.connection.local import LocalConnection
 

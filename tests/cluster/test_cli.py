@@ -73,7 +73,15 @@ def test_the_walk(laptop: Laptop, tensor01: LoopbackNode, multiplexer: str) -> N
 
     assert laptop.run(run_id)["state"] == "stopped"
     assert not [command for _, _, command in processes() if run_id in command]
-    assert laptop.giblet("stop", run_id).returncode == 0
+    [again] = json.loads(laptop.giblet("stop", run_id, "--json").stdout)["runs"]
+    assert (again["run_id"], again["already"], again["survivors"]) == (run_id, True, [])
+    waited = laptop.giblet("--quiet", "wait", run_id, "--json")
+    assert [run["state"] for run in json.loads(waited.stdout)["runs"]] == ["stopped"] and waited.stderr == ""
+    [copied] = json.loads(laptop.giblet("pull", run_id, "--logs", "--json", "--to", "copy").stdout)["paths"][:1]
+    assert (laptop.folder / copied).is_file()
+    assert "tensor01: connected by ssh" in laptop.giblet("--verbose", "ps", "tensor01").stderr
+    removed = json.loads(laptop.giblet("rm", run_id, "--yes", "--json").stdout)
+    assert list(removed["removed"]) == [run_id] and not run_dir.exists()
 
 
 def test_a_host_of_the_ssh_config_is_remembered_once_used(laptop: Laptop, tensor01: LoopbackNode) -> None:

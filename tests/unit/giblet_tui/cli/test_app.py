@@ -10,10 +10,12 @@ import resource
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
+from typer.main import get_command
 
 from giblet_train import __version__
 from giblet_train.schema import yaml_io
@@ -169,6 +171,22 @@ def test_bare_giblet_off_a_terminal_is_help(settings: dict[str, str]) -> None:
     assert (done.returncode, done.stdout[:13]) == (0, "Usage: giblet")
 
 
+def test_every_verb_that_returns_facts_has_a_json_form() -> None:
+    without = {name for name, verb in verbs(get_command(app)) if not any("--json" in p.opts for p in verb.params)}
+    interactive_or_files = {"attach", "dashboard", "config schema", "export", "init"}
+    assert without <= {*interactive_or_files, "launch", "promote", "data lag", "data show"}
+
+
+def verbs(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield each command of a group and its groups, with its full name."""
+    for name in group.list_commands(None):
+        verb = group.get_command(None, name)
+        if hasattr(verb, "list_commands"):
+            yield from verbs(verb, f"{prefix}{name} ")
+        else:
+            yield f"{prefix}{name}", verb
+
+
 def test_a_reader_that_leaves_early_is_no_error(settings: dict[str, str]) -> None:
     show = subprocess.Popen(
         [GIBLET, "config", "show", "demo"], env=settings, stdout=subprocess.PIPE, stderr=subprocess.PIPE
@@ -214,7 +232,10 @@ def test_config_check_names_each_bad_file(settings: dict[str, str], tmp_path: Pa
     done = giblet("config", "check", "./bad.yaml", "./good.yaml", env=settings, cwd=tmp_path)
     assert done.returncode == 2
     assert 'did you mean "warmup_epochs"?' in done.stderr
-    assert done.stdout == "ok ./good.yaml: sets no key, so every key has its default\n"
+    assert done.stdout == "ok ./good.yaml\n" and "It sets no key" in done.stderr
+    done = giblet("config", "check", "./bad.yaml", "./good.yaml", "--json", env=settings, cwd=tmp_path)
+    bad, good = json.loads(done.stdout)["configs"]
+    assert done.returncode == 2 and not bad["ok"] and "warmup_epocs" in bad["error"] and good["ok"]
 
 
 def test_nodes_are_added_listed_and_removed(settings: dict[str, str]) -> None:
