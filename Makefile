@@ -5,7 +5,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 LAPTOP := .venv-laptop/bin
 PIP := install -q --no-compile --disable-pip-version-check -c constraints.txt
-TWO := -n 2 --dist loadgroup
+# The files are begun in the order of tests/conftest.py, not by their number of tests.
+TWO := -n 2 --dist loadgroup --no-loadscope-reorder
 PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 # Folders whose tests start no trainer, no server and no terminal.
 UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis giblet_tui/inventory giblet_tui/reporting \

@@ -33,7 +33,7 @@ def unavailable(reason: str) -> None:
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """Two nodes, tensor01 on 127.0.0.2 and tensor02 on 127.0.0.3, each with its own host key."""
+    """Two nodes of this worker, tensor01 and tensor02, each with its own address and host key."""
     lacking = missing()
     if lacking:
         unavailable("the test cluster cannot run here; missing: " + ", ".join(lacking))

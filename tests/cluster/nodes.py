@@ -1,4 +1,4 @@
-"""Nodes on one machine: a private real sshd each, on 127.0.0.N, with its own host key, HOME, tmux and screen sockets.
+"""Nodes on one machine: a private real sshd each, with its own address, host key, HOME, tmux and screen sockets.
 
 Nothing in /etc or in the user's ~/.ssh is read or changed, MaxSessions and MaxStartups keep their defaults, and every
 process is started here and ended by its own pid. GPUs are recorded, not real: `record_gpus` puts a script that prints a
@@ -62,7 +62,7 @@ class Cluster:
         self.nodes: dict[str, LoopbackNode] = {}
         try:
             for number, name in enumerate(names, start=2):
-                self.nodes[name] = LoopbackNode(self, name, f"127.0.0.{number}")
+                self.nodes[name] = LoopbackNode(self, name, f"{worker_network()}.{number}")
         except BaseException:
             self.close()
             raise
@@ -138,6 +138,7 @@ class LoopbackNode:
             "TMUX_TMPDIR": str(self.directory / "tmux"),
             "SCREENDIR": str(self.directory / "screen"),
             "GIBLET_GPU_CLAIMS": str(self.directory / "claims"),
+            "OMP_NUM_THREADS": "1",
         }
 
     def node(self, **values: Any) -> Node:
@@ -284,6 +285,12 @@ class FaultProxy:
         self._flowing.wait()
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+
+def worker_network() -> str:
+    """Return the first three numbers of this test worker's addresses: workers never compete for a port."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    return f"127.0.{worker}"
 
 
 def make_key(path: Path, kind: str = "ed25519") -> None:

@@ -72,7 +72,7 @@ SHAPES: dict[str, Shape] = {
     "upper case": lambda name, key, other: f"{name.upper()} {key}\n",
     "negated": lambda name, key, other: f"*,!{name} {key}\n",
     "negated another": lambda name, key, other: f"*,!tensor99 {key}\n",
-    "without the port": lambda name, key, other: f"127.0.0.2 {key}\n",
+    "without the port": lambda name, key, other: f"{address_of(name)} {key}\n",
     "another key": lambda name, key, other: f"{name} {other}\n",
     "another key first": lambda name, key, other: f"{name} {other}\n{name} {key}\n",
     "another key after": lambda name, key, other: f"{name} {key}\n{name} {other}\n",
@@ -87,7 +87,7 @@ SHAPES: dict[str, Shape] = {
     "cut key": lambda name, key, other: f"{name} {key[:-8]}\n",
     "no UTF-8": lambda name, key, other: f"caf\udce9 {other}\n{name} {key} \udcff\n",
     "another type": lambda name, key, other: f"{name} {key.replace('ssh-ed25519', 'ssh-rsa')}\n",
-    "another host": lambda name, key, other: f"[127.0.0.2]:1 {key}\n",
+    "another host": lambda name, key, other: f"[{address_of(name)}]:1 {key}\n",
     "indented": lambda name, key, other: f"  \t{name}\t{key}\n",
     "no newline at the end": lambda name, key, other: f"{name} {key}",
     "empty": lambda name, key, other: "",
@@ -116,10 +116,10 @@ def test_known_hosts_are_read_as_ssh_reads_them(
     assert known_hosts.read_bytes() == content
 
 
-def test_a_known_key_is_asked_for_first(cluster: Cluster, tmp_path: Path) -> None:
+def test_a_known_key_is_asked_for_first(cluster: Cluster, tensor01: LoopbackNode) -> None:
     """A host with two keys, of which known_hosts has the one that would not be chosen otherwise."""
     make_key(second := cluster.root / "second", "ecdsa")
-    node = LoopbackNode(cluster, "two-keys", "127.0.0.2", f"HostKey {second}")
+    node = LoopbackNode(cluster, "two-keys", tensor01.address, f"HostKey {second}")
     try:
         kept = [line for line in cluster.known_hosts.read_text().splitlines() if f":{node.port} " not in line]
         name = f"[{node.address}]:{node.port}"
@@ -165,11 +165,13 @@ def test_a_host_name_is_never_a_command(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 @pytest.mark.parametrize("shell", ["bash", "dash", "zsh", "fish", "tcsh"])
-def test_login_shells_find_nothing_to_expand(cluster: Cluster, shell: str) -> None:
+def test_login_shells_find_nothing_to_expand(cluster: Cluster, tensor01: LoopbackNode, shell: str) -> None:
     """sshd hands a command to `SHELL -c`; here ForceCommand does the same with each shell."""
     if which(shell) is None:
         unavailable(f"missing: {shell} (apt-get install {shell})")
-    node = LoopbackNode(cluster, f"by-{shell}", "127.0.0.2", f'ForceCommand {which(shell)} -c "$SSH_ORIGINAL_COMMAND"')
+    node = LoopbackNode(
+        cluster, f"by-{shell}", tensor01.address, f'ForceCommand {which(shell)} -c "$SSH_ORIGINAL_COMMAND"'
+    )
     try:
         with connect(node.node()) as connection:
             for name in ("".join(HOSTILE), "--help"):
@@ -219,6 +221,11 @@ def test_an_interpreter_that_is_missing_or_old(tensor01: LoopbackNode) -> None:
             assert connection.call("runs", {"workdir": "~/none"}, RunIds).runs == ()
     finally:
         program.unlink()
+
+
+def address_of(name: str) -> str:
+    """Return ADDRESS of a name [ADDRESS]:PORT."""
+    return name[1:].partition("]")[0]
 
 
 def public(path: Path) -> str:
