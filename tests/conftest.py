@@ -7,6 +7,8 @@ rest where it is not.
 import ast
 import os
 import signal
+import sys
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -22,6 +24,11 @@ LONG = ("e2e", "cluster", "unit/giblet_train")
 # busy loop: on a loaded machine the same tests cost seven times the CPU. Programs that tests start inherit it.
 os.environ["OMP_NUM_THREADS"] = "1"
 
+# Compiled modules are stored even where the environment forbids it: each of the hundreds of programs that tests start
+# would compile torch and giblet again, which takes twice as long as to run them.
+sys.dont_write_bytecode = False
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell starts what it puts into the background with SIGINT ignored, and so would every program that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
@@ -32,6 +39,7 @@ def own_gpu_claims(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
     monkeypatch.setenv("GIBLET_GPU_CLAIMS", str(tmp_path_factory.mktemp("claims")))
 
 
+@cache
 def needs_the_engine(path: Path) -> bool:
     """Does this file import the engine beyond its contract, itself or through another test module?"""
     modules = set()
