@@ -22,12 +22,15 @@ from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_reader.log_files import read_file
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.monitoring.run_end import read_record, recorded_end
+from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.health import Health, Signals, health_of
 from giblet_train.schema.records import (
     Alert,
     AlertResponse,
     AnyMetric,
+    Exit,
     Heartbeat,
+    SupervisorRecord,
     decode_lines,
     decode_metrics,
     encode,
@@ -73,13 +76,15 @@ class Watcher:
     """Records that were read of a run, and its active alerts."""
 
     def __init__(self, run_dir: RunDir, say: Say) -> None:
-        """Raises ConfigError if the run has no readable configuration."""
+        """Raises ConfigError if a run of giblet's trainer has no readable configuration."""
         self.run_dir, self._say = run_dir, say
-        self.config = run_dir.read_config()
-        self.launched_at = run_dir.read_run().launched_at if run_dir.run.exists() else time.time()
+        run = run_dir.read_run() if run_dir.run.exists() else None
+        self.config = run_dir.read_config() if run is None or not run.foreign else None
+        self._settings = self.config.watch if self.config is not None else WatchConfig()
+        self.launched_at = run.launched_at if run is not None else time.time()
         self.watched = alerting.restore_state(decode_lines(_lines(run_dir.alerts), Alert))
         self.metrics: list[AnyMetric] = []
-        self._offset = 0
+        self._offset, self._inode = 0, 0
         self._silent: set[str] = set()
         self._unwritten: list[Alert] = []
 
@@ -104,7 +109,7 @@ class Watcher:
         run_id = self.run_dir.run_id
         diagnosis = diagnose(self.config, self.metrics, health=health, log_tail=tail, log=log, run_id=run_id)
         step = self.metrics[-1].step if self.metrics else 0
-        self.watched, alerts = alerting.update(self.watched, diagnosis, self.config.watch, step, time.time(), last=last)
+        self.watched, alerts = alerting.update(self.watched, diagnosis, self._settings, step, time.time(), last=last)
         self._unwritten += alerts
         if self._unwritten and _append(self.run_dir.alerts, self._unwritten):
             self._unwritten = []
@@ -114,7 +119,7 @@ class Watcher:
 
     def _notify(self, alerts: Sequence[Alert], limit_s: float) -> None:
         """Pass new alerts to the lab's own command, and alerts whose snooze has ended; snoozed ones are left out."""
-        command, now = self.config.watch.notify, time.time()
+        command, now = self._settings.notify, time.time()
         answers = decode_lines(_lines(self.run_dir.answers), AlertResponse)
         silent = {a.name for a in self.watched.raised.values() if silenced_by(a, answers, now)}
         woken = [self.watched.raised[name] for name in self._silent - silent if name in self.watched.raised]
@@ -125,11 +130,12 @@ class Watcher:
             notify(command, self.run_dir.run_id, alert, self.say, limit_s)
 
     def _read(self) -> None:
-        """Read new complete lines of metrics.jsonl; start again if the file has become shorter."""
+        """Read new complete lines of metrics.jsonl; start again if the file was replaced or has become shorter."""
         try:
             with self.run_dir.metrics.open("rb") as file:
-                if os.fstat(file.fileno()).st_size < self._offset:
-                    self._offset, self.metrics = 0, []
+                status = os.fstat(file.fileno())
+                if status.st_ino != self._inode or status.st_size < self._offset:
+                    self._offset, self._inode, self.metrics = 0, status.st_ino, []
                 file.seek(self._offset)
                 data = file.read()
         except OSError:
@@ -143,17 +149,28 @@ class Watcher:
         heartbeat = read_record(self.run_dir.heartbeat, Heartbeat)
         now = time.time()
         return health_of(
-            Signals(now=now, launched_at=self.launched_at, process=True, heartbeat=heartbeat), self.config.watch
+            Signals(now=now, launched_at=self.launched_at, process=True, heartbeat=heartbeat), self._settings
         )
 
     def _ending(self) -> Health:
         """Return how the run ended, by its exit record, or else by its last heartbeat (the record is written later)."""
-        health = recorded_end(self.run_dir, self.config.watch)
+        health = recorded_end(self.run_dir, self._settings)
         if health is not None and (health.state == "failed" or self.run_dir.exit.exists()):
             return health
         if self.run_dir.stop.exists():
             return Health(state="stopped", sentence="stopped on request")
-        return health or Health(state="died", sentence="its processes ended without a record", reason="killed")
+        return health or self._end_of_command()
+
+    def _end_of_command(self) -> Health:
+        """Return how the command ended, by the supervisor's record of it."""
+        supervisor = read_record(self.run_dir.supervisor, SupervisorRecord)
+        if supervisor is None or (supervisor.code is None and supervisor.signal is None):
+            return Health(state="died", sentence="its processes ended without a record", reason="killed")
+        now = time.time()
+        ending = Exit(
+            run_id=supervisor.run_id, ended_at=now, code=supervisor.code, signal=supervisor.signal, by_itself=True
+        )
+        return health_of(Signals(now=now, launched_at=self.launched_at, process=False, exit=ending), self._settings)
 
 
 def notify(command: str, run_id: str, alert: Alert, say: Say, limit_s: float) -> None:

@@ -81,6 +81,25 @@ class Adoption(Record, frozen=True, kw_only=True):
     """Log file whose lines are its metrics."""
 
 
+class Command(Record, frozen=True, kw_only=True):
+    """A program of the user's that a run starts in place of giblet's trainer."""
+
+    words: tuple[str, ...]
+    """The command line, as typed."""
+    cwd: str = ""
+    """Directory on the node in which it starts; empty until the node has made it."""
+    environment: tuple[str, ...] = ()
+    """Names of the variables that were set for it; the values are in environment.json."""
+    commit: str = ""
+    """Git commit of the directory that was sent; empty if none was."""
+    uncommitted: bool = False
+    """The directory differed from that commit; the difference is in uncommitted.patch."""
+    pushed: tuple[str, ...] = ()
+    """Names of the single files that were sent."""
+    log: str = ""
+    """File or folder, relative to `cwd`, whose losses are its metrics; empty: its output, or a file that it writes."""
+
+
 SessionKind = Literal["tmux", "screen", "process"]
 """What holds the session of a run; each kind has a `SessionBackend` in the agent."""
 
@@ -132,10 +151,19 @@ class Run(Record, frozen=True, kw_only=True):
     """Why it may be on its stage."""
     adopted: Adoption | None = None
     """Session that it was adopted from."""
+    command: Command | None = None
+    """Program of the user's that it runs; None for giblet's own trainer."""
     awaits: GpuWait | None = None
     """GPUs that it waits for before training."""
     schema: int = SCHEMA
     """Version of the run directory."""
+
+    @property
+    def foreign(self) -> str:
+        """Return why it has no configuration, and no checkpoints that giblet can read; empty for giblet's trainer."""
+        if self.adopted is not None:
+            return "it was adopted"
+        return "it is a command of your own" if self.command is not None else ""
 
 
 class Heartbeat(Record, frozen=True, kw_only=True):
@@ -186,6 +214,10 @@ class SupervisorRecord(Record, frozen=True, kw_only=True):
     """What it waits for before it starts the trainer."""
     gpus: tuple[str, ...] = ()
     """GPUs that it waited for and now uses."""
+    code: int | None = None
+    """Exit code of the trainer, once it has ended by itself."""
+    signal: int | None = None
+    """Signal that ended the trainer."""
 
 
 class Exit(Record, frozen=True, kw_only=True):

@@ -22,14 +22,28 @@ from giblet_train.schema.records import Run as RunRecord
 RUN_ID_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}-\d{8}-\d{6}-[0-9a-f]{4}$"
 
 
+LONGEST_NAME = 40
+
+
 def new_run_id(name: str, now: float | None = None) -> str:
     """Return `<config name>-<yyyymmdd-hhmmss>-<4 hex>`. Its tail has a fixed width, so no id is a prefix of another."""
+    name_from(name, strict=True)
+    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
+    return f"{name}-{stamp}-{secrets.token_hex(2)}"
+
+
+def name_from(text: str, *, strict: bool = False) -> str:
+    """Return a name for runs made from any text, such as the name of a script or a session.
+
+    strict: the text is the name itself. Raises ConfigError if it cannot name a run.
+    """
+    bare = re.sub(r"[^a-z0-9_-]+", "-", text.lower()).strip("-_")[:LONGEST_NAME]
+    name = text if strict else bare or "unnamed"
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(
             f"{name!r} cannot name a run.", "Use at most 40 of a-z, 0-9, _ and -, starting with a letter or digit."
         )
-    stamp = time.strftime("%Y%m%d-%H%M%S", time.localtime(now))
-    return f"{name}-{stamp}-{secrets.token_hex(2)}"
+    return name
 
 
 def session_name(run_id: str) -> str:

@@ -19,13 +19,28 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import gpu_choice, gpu_claims, layout, machine, private_dirs, run_processes, sessions, stop_run
+from giblet_tui.agent import (
+    gpu_choice,
+    gpu_claims,
+    layout,
+    machine,
+    private_dirs,
+    run_processes,
+    sessions,
+    stop_run,
+    user_command,
+)
 from giblet_tui.agent.kill import kill_tree
 from giblet_tui.agent.main import AgentRefusal, Emit, check_private, home_path
 from giblet_tui.agent.records import read_bytes
 
 FILES = (layout.CONFIG, layout.SUPERVISOR_SCRIPT)
-_OURS = {*FILES, layout.RUN, layout.LAUNCH_SCRIPT, layout.LOG}
+COMMAND_FILES = (layout.ENVIRONMENT, layout.SUPERVISOR_SCRIPT, layout.COMMAND_MONITOR_SCRIPT)
+"""Files of a run of the user's own command."""
+_OURS = {
+    *(*FILES, *COMMAND_FILES, layout.RUN, layout.LAUNCH_SCRIPT, layout.LOG),
+    *(layout.WORK, layout.PUSHED, layout.UNCOMMITTED),
+}
 ASIDE = f".new-{os.uname().nodename}-"
 _LOCK_LIMIT_S = 60.0
 _SUPERVISOR_LIMIT_S = 30.0
@@ -38,19 +53,22 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     Raises AgentRefusal; then nothing of the run is left.
 
-    arguments: workdir; record, which becomes run.json (the node adds time and host); files, a text for each of FILES;
-    gpus, what the run needs (see `gpu_choice.claim_for_run`), or nothing for the CPU; replaces, live runs to stop once
-    all else is checked; again, to allow a second live run of one config hash; force, to allow GPUs that are in use.
+    arguments: workdir; record, which becomes run.json (the node adds time and host); files, a text for each of FILES
+    or COMMAND_FILES; archive, the path of what was sent with a command; gpus, what the run needs (see
+    `gpu_choice.claim_for_run`), or nothing for the CPU; replaces, live runs to stop once all else is checked; again, to
+    allow a second live run of one config hash; force, to allow GPUs that are in use.
     """
     record = dict(arguments["record"])
     run_id, files = str(record["run_id"]), dict(arguments["files"])
-    if not layout.is_run_id(run_id) or set(files) != set(FILES):
+    is_command = record.get("command") is not None
+    if not layout.is_run_id(run_id) or set(files) != set(COMMAND_FILES if is_command else FILES):
         raise AgentRefusal(f"{run_id[:60]!r} is not a run that can be started.", "", 2)
     workdir = Path(os.path.realpath(home_path(arguments["workdir"])))
     with refusing_full_disks(workdir):
         private_dirs.make(str(workdir / layout.RUNS))
         check_private(str(workdir / layout.RUNS), str(workdir))
-        check_private(str(record["argv"][0]), str(workdir))
+        if not is_command:
+            check_private(str(record["argv"][0]), str(workdir))
         with lock(workdir, record):
             emit({"step": "checking"})
             _clear_leftovers(str(workdir))
@@ -62,7 +80,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             record.update(launched_at=time.time(), hostname=os.uname().nodename, machine_id=machine.machine_id())
             with _claimed_gpus(str(workdir), record, arguments, replaced, emit):
                 emit({"step": "writing"})
-                run_dir = _write(workdir / layout.RUNS / run_id, record, files, emit)
+                run_dir = _write(workdir / layout.RUNS / run_id, record, files, emit, arguments.get("archive") or "")
                 try:
                     for run in replaced:
                         _stop_replaced(run, str(workdir), emit)
@@ -215,15 +233,16 @@ def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], ag
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(other.get("launched_at", 0)))
         who = f"{run.run_id}, launched by {other.get('launched_by', '?')} at {since}"
         if other.get("config_hash") == record["config_hash"] and not again:
+            what = "command" if other.get("command") else "configuration"
             raise AgentRefusal(
-                f"This configuration already runs here: {who}.",
+                f"This {what} already runs here: {who}.",
                 f"Watch it (giblet logs {run.run_id} -f), or launch a second one with --again.",
                 5,
             )
 
 
-def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit) -> Path:
-    """Write the run directory aside and rename it into place, complete."""
+def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Emit, archive: str) -> Path:
+    """Write the run directory aside and rename it into place, complete. archive: what was sent with a command."""
     if target.exists():
         remedy = "Launch again: the id is new."
         if record.get("node_rank"):
@@ -231,9 +250,14 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
         raise AgentRefusal(f"{target} exists already; nothing was started.", remedy, 5)
     aside = target.with_name(ASIDE + target.name)
     begin = script(sys.executable, str(target), record.get("node_rank", 0))
-    texts = {**files, layout.RUN: json.dumps(record), layout.LAUNCH_SCRIPT: begin}
     try:
         aside.mkdir(mode=0o700)
+        if record.get("command") is not None:
+            environment = json.loads(files[layout.ENVIRONMENT])
+            user_command.prepare(aside, target, record, archive, environment)
+            files = {**files, layout.ENVIRONMENT: json.dumps(environment)}
+            user_command.clear_archives(target.parent.parent, os.path.realpath(home_path(archive)) if archive else "")
+        texts = {**files, layout.RUN: json.dumps(record), layout.LAUNCH_SCRIPT: begin}
         for name, text in texts.items():
             with open(os.open(str(aside / name), os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
                 file.write(text.encode("utf-8"))

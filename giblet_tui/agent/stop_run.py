@@ -116,12 +116,13 @@ class _StopProcedure:
 
     def _end(self, grace_s: float) -> None:
         """Ask for a last checkpoint if there is anything to save; then send signals."""
-        can_save = not self.adopted and self._has_begun()
+        is_foreign = bool(self.adopted or self.run.record(layout.RUN).get("command"))  # it knows no stop file
+        can_save = not is_foreign and self._has_begun()
         was_asked = self._create_stop_file()
         self._continue_paused()
         if can_save and was_asked and grace_s and self._wait_for_save(grace_s):
             return
-        keeps_grace = self.adopted or (can_save and not was_asked)
+        keeps_grace = is_foreign or (can_save and not was_asked)
         self._send_signals(grace_s if keeps_grace else min(grace_s, UNHEEDED_GRACE_S))
 
     def _has_begun(self) -> bool:

@@ -32,7 +32,7 @@ from giblet_tui.agent.exit_record import ExitRecorder, split_status
 from giblet_tui.agent.gpu_queue import GpuQueue
 from giblet_tui.agent.proc import boot_id, descendants, is_paused, send, start_ticks
 from giblet_tui.agent.process_list import EVERY_S, ProcessList
-from giblet_tui.agent.records import write_record
+from giblet_tui.agent.records import read_record, write_record
 
 LEFTOVER_GRACE_S = 10.0
 """For processes that outlive the command that started them."""
@@ -58,6 +58,7 @@ class Supervisor:
         self.watcher_argv = [str(word) for word in run.get("watcher_argv") or ()]
         self.gpus = [str(gpu) for gpu in run.get("gpus") or ()]
         self.awaits = run.get("awaits") or {}
+        self.command = run.get("command") or {}
         self.grace_s = float(run.get("grace_s", 120.0))
         self.received: set[int] = set()
         self.statuses: dict[int, int] = {}
@@ -81,16 +82,18 @@ class Supervisor:
         copier.start()
         self.process_list = ProcessList(self.run_dir, self.mark)
         may_start = not self.awaits or self._wait_for_gpus()
-        child = self._start(self.argv, log, self.claim) if may_start else None
+        child = self._start_command(log) if may_start else None
         survivors: set[int] = set()
         code: int | None = 127 if may_start else None
         by_signal: int | None = None
         by_itself = may_start
         if child is not None:
-            self.watcher = self._start(self.watcher_argv, log) if self.watcher_argv else None
+            holds_term = bool(self.command)
+            self.watcher = self._start(self.watcher_argv, log, holds_term=holds_term) if self.watcher_argv else None
             self._wait_for_end(child)
             self._reap()
             by_itself = child in self.statuses or recorder.has_failed()
+            self._record_end_of_command(child)
             survivors = self._kill_tree(child)
             code, by_signal = split_status(self.statuses.get(child))
         if self.claim is not None:
@@ -122,6 +125,13 @@ class Supervisor:
         except OSError:
             return False
         return True
+
+    def _record_end_of_command(self, child: int) -> None:
+        """Record how the command ended by itself, for the watcher: exit.json is written after the watcher's end."""
+        if child in self.statuses:
+            code, by_signal = split_status(self.statuses[child])
+            awaited = {"gpus": self.gpus} if self.awaits else {}
+            self._update_record(code=code, signal=by_signal, **awaited)
 
     def _wait_for_gpus(self) -> bool:
         """Wait for GPUs and take them. Returns False if the run was asked to end meanwhile."""
@@ -158,33 +168,53 @@ class Supervisor:
     def _signalled(self, number: int, _frame: object) -> None:
         self.received.add(number)
 
-    def _start(self, argv: list[str], log: int, claim: gpu_claims.GpuClaim | None = None) -> int | None:
+    def _start_command(self, log: int) -> int | None:
+        """Start the trainer; or a command of the user's, with its environment, in its directory."""
+        environment = read_record(self._path(layout.ENVIRONMENT)) if self.command else {}
+        cwd = self.command.get("cwd") or os.path.dirname(os.path.dirname(self.run_dir))
+        return self._start(self.argv, log, self.claim, str(cwd), environment)
+
+    def _start(
+        self,
+        argv: list[str],
+        log: int,
+        claim: gpu_claims.GpuClaim | None = None,
+        cwd: str | None = None,
+        environment: dict[str, Any] | None = None,
+        holds_term: bool = False,
+    ) -> int | None:
         """Start a command in a session of its own, its output appended to the log. None if it cannot be started.
 
         It inherits the claim, so that its GPUs stay claimed even if this supervisor is killed.
 
         The log itself is its standard output, not a pipe: the run needs neither this process nor a terminal to accept
         its output, and an open log marks its processes as the run's even if their environment does not.
+
+        Args:
+            cwd: where it starts; None: the working directory of giblet.
+            environment: variables on top of the supervisor's own.
+            holds_term: it starts with TERM blocked, and unblocks it when it can handle it. A command may end before
+                its monitor is ready to look at it once.
         """
-        environment = dict(
+        variables = dict(
             os.environ,
+            **{name: str(value) for name, value in (environment or {}).items()},
             GIBLET_RUN_ID=self.mark,
             CUDA_VISIBLE_DEVICES=",".join(self.gpus),
             PYTHONUNBUFFERED="1",
             # torchrun's workers must be gone before this supervisor's grace for torchrun has passed.
             TORCH_ELASTIC_SHUTDOWN_TIMEOUT=str(max(1, int(self.grace_s) - 10)),
         )
-        workdir = os.path.dirname(os.path.dirname(self.run_dir))
         try:
             process = subprocess.Popen(
                 argv,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                cwd=workdir,
-                env=environment,
+                cwd=cwd or os.path.dirname(os.path.dirname(self.run_dir)),
+                env=variables,
                 start_new_session=True,
-                preexec_fn=self._join_cgroup,
+                preexec_fn=self._prepare_process if holds_term else self._join_cgroup,
                 pass_fds=() if claim is None else (claim.fd,),
             )
         except OSError as error:
@@ -194,6 +224,11 @@ class Supervisor:
         if claim is not None:
             claim.add_process(process.pid)
         return process.pid
+
+    def _prepare_process(self) -> None:
+        """Prepare a process that handles TERM itself, in the process before its command starts."""
+        self._join_cgroup()
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
 
     def _join_cgroup(self) -> None:
         """Move a new process into the run's control group, in the process itself before its command starts."""

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import Annotated, Any, NamedTuple, TypeVar
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command_from_info, get_group
 
 from giblet_train import __version__
@@ -156,7 +156,26 @@ def bare(
         context.invoke(context.command.get_command(context, "dashboard").callback)  # type: ignore[attr-defined]
 
 
-def command(parent: typer.Typer, name: str, *examples: str) -> Callable[[Verb], Verb]:
+class WithCommand(TyperCommand):
+    """A command after which, behind `--`, the words of another command follow; they are not parsed."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> Any:
+        if "--" in args:
+            at = args.index("--")
+            ctx.meta[WORDS], args = tuple(args[at + 1 :]), args[:at]
+        return super().parse_args(ctx, args)
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [*super().collect_usage_pieces(ctx), "[-- COMMAND...]"]
+
+
+WORDS = "giblet.words"
+"""Key in a context's `meta` of the words behind `--`."""
+
+
+def command(
+    parent: typer.Typer, name: str, *examples: str, kind: type[TyperCommand] = TyperCommand
+) -> Callable[[Verb], Verb]:
     """Register a function as the command `name` of `parent`; its help shows `examples`, then its docstring."""
 
     def register(function: Verb) -> Verb:
@@ -164,6 +183,7 @@ def command(parent: typer.Typer, name: str, *examples: str) -> Callable[[Verb], 
         lines = "\n".join(f"  {example}" for example in examples)
         parent.command(
             name,
+            cls=kind,
             help=f"\b\nExamples:\n{lines}\n\n{text}",
             short_help=COMMANDS[name].about if parent is app else re.split(r"[:;.](?:\s|$)", text)[0],
             epilog=EXIT_CODES,

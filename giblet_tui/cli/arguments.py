@@ -17,6 +17,9 @@ NodeName = Annotated[
 OptionalNodes = Annotated[
     list[str] | None, typer.Argument(metavar="[NODE]...", help="Nodes; default: all.", autocompletion=node_names)
 ]
+OptionalConfigName = Annotated[
+    str | None, typer.Argument(metavar="[CONFIG]", help="A configuration's name or path.", autocompletion=config_names)
+]
 ConfigName = Annotated[
     str, typer.Argument(metavar="CONFIG", help="A configuration's name or path.", autocompletion=config_names)
 ]

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import typer
 from msgspec.structs import replace as replace_fields
 
 from giblet_train.schema.config import dump
 from giblet_train.schema.config_loader import Loaded
-from giblet_train.schema.errors import GibletError
-from giblet_tui.cli.app import app, command
-from giblet_tui.cli.arguments import ConfigName, NodeName, Settings
+from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_tui.cli.app import WORDS, WithCommand, app, command
+from giblet_tui.cli.arguments import NodeName, OptionalConfigName, Settings
 from giblet_tui.cli.console import next_commands, print_data, print_status
 from giblet_tui.cli.follow_output import follow_and_print
 from giblet_tui.cli.launch_steps import (
@@ -27,11 +28,51 @@ from giblet_tui.cli.launch_steps import (
 from giblet_tui.cli.nodes import print_findings
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node
+from giblet_tui.launch.command import GRACE_S as COMMAND_GRACE_S
+from giblet_tui.launch.command import build_command, command_config
 from giblet_tui.launch.ensemble import check_capacity, member_requests
 from giblet_tui.launch.plan import LaunchPlan
 from giblet_tui.launch.request import LaunchOptions, LaunchRequest, check_options
 from giblet_tui.launch.resume import resolve_resume
 from giblet_tui.reporting.progress_lines import ProgressPrinter
+
+
+class CommandOptions(NamedTuple):
+    """The options of a launch that are for a command of the user's."""
+
+    name: str | None
+    cwd: str | None
+    untracked: bool
+    push: tuple[Path, ...]
+    env: tuple[str, ...]
+    log: str | None
+
+    def request(self, words: Sequence[str], gpus: str | None, common: Mapping[str, Any]) -> LaunchRequest:
+        """Build the request for a command, with everything packed that is sent. Raises ConfigError, PreflightRefused.
+
+        gpus: the value of --gpus; `0` is no GPU. common: the options that every launch has.
+        """
+        requested = build_command(
+            words,
+            here=Path.cwd(),
+            cwd=self.cwd,
+            environment=self.env,
+            pushed=self.push,
+            with_untracked=self.untracked,
+            log=self.log or "",
+        )
+        uses_gpus = gpus != "0"
+        config = command_config(requested, self.name, uses_gpus=uses_gpus)
+        request = build_request(config, gpus=gpus if uses_gpus else None, **common)
+        return replace_fields(request, command=requested, grace_s=COMMAND_GRACE_S)
+
+    def refuse(self) -> None:
+        """Raise ConfigError if one of them was given, because there is no command."""
+        for option, value in self._asdict().items():
+            if value:
+                raise ConfigError(
+                    f"--{option} is for a command of your own, behind --.", "giblet launch NODE -- COMMAND"
+                )
 
 
 @command(
@@ -45,10 +86,14 @@ from giblet_tui.reporting.progress_lines import ProgressPrinter
     "giblet launch tensor01 demo --set learning_rate=1e-4 --replace",
     "giblet launch tensor01,tensor02 production_500epoch --gpus 8",
     "giblet launch tensor01 demo --ensemble 5 --all-folds",
+    "giblet launch tensor01 --gpus 2 -- torchrun --nproc-per-node 2 train.py --lr 1e-4",
+    "giblet launch tensor01 --cwd '~/old' --name v3 -- python -m lab.train --config configs/v3.yaml",
+    kind=WithCommand,
 )
 def launch(
+    context: typer.Context,
     name: NodeName,
-    config: ConfigName,
+    config: OptionalConfigName = None,
     gpus: Annotated[str | None, typer.Option(help="How many GPUs (6), or which (0,1,2; for just one: 3,).")] = None,
     settings: Settings = None,
     note: Annotated[str, typer.Option(help="A note to show next to the run.")] = "",
@@ -80,6 +125,29 @@ def launch(
     follow: Annotated[
         bool, typer.Option("--follow", help="Print progress until the run ends, then its result.")
     ] = False,
+    run_name: Annotated[
+        str | None, typer.Option("--name", help="Name of a command's run; default: its script.")
+    ] = None,
+    cwd: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DIR",
+            help="Start a command in this directory of the node, as it is; default: send the"
+            " git repository that you are in.",
+        ),
+    ] = None,
+    untracked: Annotated[
+        bool, typer.Option("--untracked", help="Also send files that git neither tracks nor ignores.")
+    ] = False,
+    push: Annotated[
+        list[Path] | None, typer.Option(metavar="FILE", help="Send a file that a command names; repeatable.")
+    ] = None,
+    env: Annotated[
+        list[str] | None, typer.Option("--env", metavar="NAME=VALUE", help="Set a command's variable; repeatable.")
+    ] = None,
+    log: Annotated[
+        str | None, typer.Option(help="File on the node with a command's losses; default: its output, or a search.")
+    ] = None,
 ) -> None:
     """Start a run on a node and wait for its first real step, or print why there was none.
 
@@ -89,8 +157,12 @@ def launch(
 
     --ensemble N and --all-folds start several runs. Each waits on the node for its own GPUs, as many as --gpus says;
     `giblet ensemble` then averages them.
+
+    Behind -- follows any command in place of CONFIG. It gets one free GPU, or what --gpus says (0: none). The git
+    repository that you are in is sent as it is now, uncommitted changes included. Losses are read from what it prints.
     """
     targets = nodes.resolve_all(name)
+    words = context.meta.get(WORDS)
     check_options(
         LaunchOptions(
             nodes=tuple(node.name for node in targets),
@@ -99,17 +171,39 @@ def launch(
             resume=resume is not None,
             follow=follow,
             ensemble=bool(ensemble or all_folds),
+            command=words is not None,
         )
     )
+    own = CommandOptions(run_name, cwd, untracked, tuple(push or ()), tuple(env or ()), log)
+    common: dict[str, Any] = {"note": note, "session": session, "again": again, "force": force}
+    if words is not None:
+        if config is not None or settings:
+            raise ConfigError(
+                f"{config or '--set'} is for giblet's trainer, and behind -- follows a command of your own.",
+                "Leave out one of them.",
+            )
+        request = own.request(words, gpus, common)
+        request = replace_fields(request, when_free=when_free, replace=replace)
+        if dry_run:
+            _print_command_plan(plan_only(targets, request)[0])
+        else:
+            _launch(targets, request, (), follow)
+        return
+    own.refuse()
+    if config is None:
+        raise ConfigError(
+            "Name a configuration, or a command behind --.",
+            "giblet launch NODE CONFIG (giblet config ls lists them), or giblet launch NODE -- python train.py",
+        )
     loaded = _load(targets[0], config, settings or [], resume)
-    request = build_request(loaded.config, gpus=gpus, note=note, session=session, again=again, force=force)
+    request = build_request(loaded.config, gpus=gpus, **common)
     request = replace_fields(request, when_free=when_free, replace=replace)
     if ensemble or all_folds:
         _launch_ensemble(targets[0], member_requests(request, ensemble or 1, all_folds), loaded, dry_run)
     elif dry_run:
         _print_plans(plan_only(targets, request), loaded)
     else:
-        _launch(targets, request, loaded, follow)
+        _launch(targets, request, loaded.notes, follow)
 
 
 def _load(node: Node, config: str, settings: Sequence[str], resume: str | None) -> Loaded:
@@ -120,14 +214,14 @@ def _load(node: Node, config: str, settings: Sequence[str], resume: str | None) 
     return configs.read(config, [*settings, f"resume_from={checkpoint}"])
 
 
-def _launch(targets: Sequence[Node], request: LaunchRequest, loaded: Loaded, follow: bool) -> None:
+def _launch(targets: Sequence[Node], request: LaunchRequest, notes: Sequence[str], follow: bool) -> None:
     """Start one run, wait for its first step, and follow it if asked."""
-    for line in loaded.notes:
+    for line in notes:
         print_status(line)
     run_id = launch_and_print(targets, request)
     printer = ProgressPrinter()
-    await_first_step(targets[0], run_id, printer)
-    print_status(next_commands(run_id, live=True))
+    begun = await_first_step(targets[0], run_id, printer)
+    print_status(next_commands(run_id, live=begun.health.live))
     if follow:
         raise typer.Exit(follow_and_print(targets[0], run_id, printer))
 
@@ -159,6 +253,15 @@ def _launch_ensemble(node: Node, requests: Sequence[LaunchRequest], loaded: Load
     finally:
         if run_ids:
             print_status(f"next:\n  giblet ensemble {' '.join(run_ids)}\n  giblet stop {' '.join(run_ids)}")
+
+
+def _print_command_plan(plan: LaunchPlan) -> None:
+    """Print everything that would be done for a command: checks, what is sent, files, command line."""
+    print_findings(plan.findings, print_status)
+    for line in plan_notes([plan]):
+        print_status(line)
+    files = "\n".join(f"# {plan.run_dir}/{name}" for name in ("run.json", "launch.sh", *plan.files))
+    print_data(f"{files}\n# {shlex.join(plan.run.argv)}\n\n{plan.script.rstrip()}")
 
 
 def _print_plans(plans: Sequence[LaunchPlan], loaded: Loaded) -> None:

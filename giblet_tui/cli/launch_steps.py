@@ -57,7 +57,8 @@ def run_launch(nodes: Sequence[Node], request: LaunchRequest, report: Callable[[
     """Plan the run and start it; return its id. report: receives each stage. Raises GibletError."""
     with connected(nodes) as targets:
         plans = plan_launch(targets, request, report)
-        for line in (*warnings(plans), *diff_from_last_run(request.config), *plan_notes(plans)):
+        changes = diff_from_last_run(request.config) if request.command is None else ()
+        for line in (*warnings(plans), *changes, *plan_notes(plans)):
             report(line)
         run_id = plans[0].run.run_id
         if len(plans) > 1:

@@ -75,9 +75,9 @@ def verdict(
     if run.config is None and (unread := unreadable_of(run)[0]):
         raise unread[0]
     print_unreadable(run)
-    if run.run.adopted is not None and judged is None:
+    if run.run.foreign and judged is None:
         raise DataError(
-            f"{run.run.run_id} was adopted and has no configuration, so there are no criteria to compare it with.",
+            f"{run.run.run_id} has no criteria to be compared with, because {run.run.foreign}.",
             f"giblet why {run.run.run_id}",
         )
     if judged is None:

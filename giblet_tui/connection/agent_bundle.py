@@ -22,6 +22,18 @@ SUPERVISOR_MODULES = (
 )
 """Modules of `giblet_tui.agent` that make up `supervise.py` of a run directory, in the order they are loaded."""
 
+COMMAND_MONITOR_MODULES = (
+    "giblet_train.diagnosis.log_reader.tables",
+    "giblet_train.diagnosis.log_reader.tensorboard",
+    "giblet_train.diagnosis.log_reader.log_files",
+    "layout",
+    "proc",
+    "records",
+    "followed_log",
+    "command_monitor",
+)
+"""Modules that make up `monitor.py` of a command's run directory, after those of the log reader."""
+
 LOG_READER = "giblet_train.diagnosis.log_reader"
 LOG_READER_MODULES = tuple(
     f"{LOG_READER}.{name}"
@@ -59,12 +71,14 @@ AGENT_MODULES = (
     "python_env",
     "preflight",
     "engine_command",
+    "followed_log",
     "adopted_run",
     "log_end",
     "kill",
     "resources",
     "stop_run",
     "gpu_choice",
+    "user_command",
     "start_run",
     "evaluation_jobs",
     "cleanup",
@@ -85,24 +99,31 @@ length of a program, and the program.
 """
 
 
-_SUPERVISOR_HEAD = '''\
-"""The supervisor of this run: python3 supervise.py RUN_DIR
+_SCRIPT_HEAD = '''\
+"""{what}
 
 Made by giblet from its modules below. Standard library only, Python >= 3.8.
 """
 import sys
 import types
 
-for name in ("giblet_tui", "giblet_tui.agent"):
-    sys.modules[name] = types.ModuleType(name)
-    sys.modules[name].__path__ = []
+
+def package(name):
+    if name not in sys.modules:
+        sys.modules[name] = types.ModuleType(name)
+        sys.modules[name].__path__ = []
+        parent, dot, own = name.rpartition(".")
+        if dot:
+            setattr(package(parent), own, sys.modules[name])
+    return sys.modules[name]
 
 
 def load(name, source):
-    full_name = "giblet_tui.agent." + name
-    module = sys.modules[full_name] = types.ModuleType(full_name)
-    setattr(sys.modules["giblet_tui.agent"], name, module)
-    exec(compile(source, full_name, "exec"), module.__dict__)
+    parent, _, own = name.rpartition(".")
+    module = types.ModuleType(name)
+    setattr(package(parent), own, module)
+    sys.modules[name] = module
+    exec(compile(source, name, "exec"), module.__dict__)
     return module
 
 
@@ -116,10 +137,25 @@ def agent_sources() -> Sequence[tuple[str, str]]:
 
 def supervisor_script() -> str:
     """Return `supervise.py`: the supervisor and all that it imports in one file."""
-    parts = [f"load({name!r}, r'''\n{_source(name)}''')\n\n" for name in SUPERVISOR_MODULES]
-    end = 'sys.exit(sys.modules["giblet_tui.agent.supervisor"].main(sys.argv))\n'
-    return "".join([_SUPERVISOR_HEAD, *parts, end])
+    return _script("The supervisor of this run: python3 supervise.py RUN_DIR", SUPERVISOR_MODULES)
+
+
+def command_monitor_script() -> str:
+    """Return `monitor.py`: the monitor of a command and all that it imports in one file."""
+    modules = (*LOG_READER_MODULES, *COMMAND_MONITOR_MODULES)
+    return _script("Follows the command of this run: python3 monitor.py RUN_DIR [WATCHER...]", modules)
+
+
+def _script(what: str, modules: Sequence[str]) -> str:
+    """Return a program of several modules in one file; the last one has its `main`."""
+    parts = [f"load({_full_name(name)!r}, r'''\n{_source(name)}''')\n\n" for name in modules]
+    end = f"sys.exit(sys.modules[{_full_name(modules[-1])!r}].main(sys.argv))\n"
+    return "".join([_SCRIPT_HEAD.format(what=what), *parts, end])
+
+
+def _full_name(name: str) -> str:
+    return name if "." in name else f"giblet_tui.agent.{name}"
 
 
 def _source(name: str) -> str:
-    return inspect.getsource(import_module(name if "." in name else f"giblet_tui.agent.{name}"))
+    return inspect.getsource(import_module(_full_name(name)))

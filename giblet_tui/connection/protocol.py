@@ -322,6 +322,15 @@ class AdoptedSession(Answer, frozen=True, kw_only=True):
     """It was adopted before; only its monitor was started again."""
 
 
+class CheckedCommand(Answer, frozen=True, kw_only=True):
+    """Answer to `check_command`."""
+
+    program: str
+    """Full path of its program; as typed if it is sent with the command."""
+    cwd: str
+    """Full path of the directory that it would start in; empty for one that is sent."""
+
+
 class AlertReply(Answer, frozen=True, kw_only=True):
     """Answer to `answer`, in the node's time."""
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import re
 
 import giblet_train
-from giblet_train.schema.config import NAME_PATTERN
-from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.run_dir import name_from
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.protocol import AdoptedSession
 from giblet_tui.inventory.nodes import Node
 
 LIMIT_S = 60.0
-_LONGEST_NAME = 40
 
 
 def adopt(
@@ -29,7 +27,7 @@ def adopt(
     arguments = {
         "workdir": node.workdir,
         "session": session,
-        "name": run_name(session) if name is None else _checked(name),
+        "name": run_name(session) if name is None else name_from(name, strict=True),
         "node": node.name,
         "by": by,
         "log": log,
@@ -40,13 +38,4 @@ def adopt(
 
 def run_name(session: str) -> str:
     """Return a run name made from a session's name. Raises ConfigError."""
-    bare = re.sub(r"^\d+\.", "", session).lower()
-    return _checked(re.sub(r"[^a-z0-9_-]+", "-", bare).strip("-_")[:_LONGEST_NAME] or "adopted")
-
-
-def _checked(name: str) -> str:
-    if not re.fullmatch(NAME_PATTERN, name):
-        raise ConfigError(
-            f"{name!r} cannot name a run.", "Use at most 40 of a-z, 0-9, _ and -, starting with a letter or digit."
-        )
-    return name
+    return name_from(re.sub(r"^\d+\.", "", session))

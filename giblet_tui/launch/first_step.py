@@ -17,6 +17,8 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 
 FIRST_STEP_LIMIT_S = 600.0
 """How long the first step may take once the data is loaded."""
+COMMAND_LIMIT_S = 8.0
+"""How long a command is watched for a failure at its start, unless it shows a loss before."""
 LOG_LINES_SHOWN = 12
 _INTERVAL_S = 0.25
 _RANK_PREFIX = re.compile(r"^\[default\d+\]:")
@@ -32,6 +34,8 @@ def await_first_step(
 ) -> RunSnapshot:
     """Watch a run until it has made a step, finished without one, or waits for GPUs; return its last snapshot.
 
+    A command of the user's need not show any step: it is watched for some seconds.
+
     Args:
         on_snapshot: called with every new snapshot.
         limit_s: counts from the end of `loading`, which may build a store for hours.
@@ -40,6 +44,7 @@ def await_first_step(
     """
     state = NodeState(node.name)
     loading_until = time.monotonic()
+    watch_until = float("inf")
     arguments = {"workdir": node.workdir, "interval_s": _INTERVAL_S, "runs": [run_id]}
     try:
         for event in connection.stream("watch", arguments, WatchEvent):
@@ -52,6 +57,11 @@ def await_first_step(
                 return run
             if not run.health.live:
                 raise failure(run)
+            if run.run.command is not None and run.heartbeat is not None:
+                watch_until = min(watch_until, time.monotonic() + COMMAND_LIMIT_S)
+                if run.epochs or time.monotonic() >= watch_until:
+                    return run
+                continue
             if run.heartbeat is None or run.heartbeat.state == "loading":
                 loading_until = time.monotonic()
             if run.health.state == "stalled" or time.monotonic() - loading_until > limit_s:
@@ -68,7 +78,8 @@ def failure(run: RunSnapshot) -> RunFailed:
     log = [line for line in run.log_tail if line.strip()]
     lines = _printed_remedy(log) or log[-LOG_LINES_SHOWN:]
     outcome = "was stopped" if run.health.state == "stopped" else run.health.state
-    sentence = f"{run.run.run_id} {outcome} before its first step: {run.health.sentence.rstrip('.')}."
+    when = "at its start" if run.run.command is not None else "before its first step"
+    sentence = f"{run.run.run_id} {outcome} {when}: {run.health.sentence.rstrip('.')}."
     return RunFailed(sentence, "\n  ".join([*lines, f"giblet logs {run.run.run_id}"]))
 
 

@@ -89,13 +89,13 @@ def needs_gpus(request: LaunchRequest, facts: NodeProbe) -> bool:
     if facts.gpu_error:
         raise PreflightRefused(
             f"{facts.gpu_error}. giblet cannot see whether this node has a free GPU.",
-            "Have it repaired (after a driver update, reboot), or train on the CPU: --set device=cpu",
+            f"Have it repaired (after a driver update, reboot), or use the CPU: {request.use_the_cpu}",
         )
     if request.config.device == "auto" and request.gpus is None:
         return False
     raise PreflightRefused(
         f"This node has no GPU: {facts.gpu_note or 'none was found'}.",
-        "Choose another node, or train on the CPU: --set device=cpu",
+        f"Choose another node, or use the CPU: {request.use_the_cpu}",
     )
 
 

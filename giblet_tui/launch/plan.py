@@ -15,12 +15,15 @@ from giblet_train.schema.records import Rendezvous, Run, SessionKind
 from giblet_train.schema.run_dir import config_name, new_run_id, session_name
 from giblet_tui.agent import gpu_allocation, layout, start_run
 from giblet_tui.agent.sessions import BACKENDS
-from giblet_tui.connection.agent_bundle import supervisor_script
+from giblet_tui.connection.agent_bundle import command_monitor_script, supervisor_script
 from giblet_tui.connection.protocol import Gpu, NodeProbe, Resources
 from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.command import command_argv, command_hash, command_record, environment_file
+from giblet_tui.launch.command import notes as command_notes
 from giblet_tui.launch.finding import Finding
 from giblet_tui.launch.gpus import GpuDemand, allocate_or_wait, gpu_demand
 from giblet_tui.launch.request import LaunchRequest
+from giblet_tui.launch.working_tree import Archive
 
 
 class NodeAssignment(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +48,8 @@ class LaunchPlan(msgspec.Struct, frozen=True, kw_only=True):
     files: dict[str, str]
     """File name -> text, written into the run directory."""
     script: str
+    archive: Archive | None = None
+    """What is sent with a command."""
     notes: tuple[str, ...] = ()
     """What a person should know before it starts: GPUs, session, replaced runs."""
     findings: tuple[Finding, ...] = ()
@@ -85,7 +90,7 @@ def plan_node(
     Args:
         request: its configuration counts this node's processes only.
         facts: the answer of the node's `probe`.
-        python: the interpreter on the node that has giblet.
+        python: the interpreter on the node that has giblet; empty if a command does without.
         replaced: runs that will have ended before this one starts.
 
     Raises ConfigError for a request that makes no sense, PreflightRefused if the node cannot carry it out.
@@ -95,6 +100,7 @@ def plan_node(
     _refuse_logout(request, node, facts)
     n_processes = (awaits.n_gpus if awaits else len(gpus)) or request.config.distributed.world_size
     config = with_world_size(request.config, n_processes * len(assignment.nodes))
+    command = request.command
     workdir = facts.home + node.workdir[1:] if node.workdir.startswith("~/") else node.workdir
     run_dir = f"{workdir}/runs/{assignment.run_id}"
     run = Run(
@@ -104,8 +110,8 @@ def plan_node(
         session=session_name(assignment.run_id),
         multiplexer=choose_multiplexer(request.session or node.multiplexer, facts),
         argv=_argv(request, assignment, python, run_dir, n_processes),
-        watcher_argv=() if assignment.node_rank else (python, "-m", "giblet_train", "watch", run_dir),
-        config_hash=content_hash(config),
+        watcher_argv=_watcher_argv(request, assignment, facts, python, run_dir),
+        config_hash=content_hash(config) if command is None else command_hash(command),
         giblet_version=giblet_train.__version__,
         launched_by=request.launched_by,
         launched_at=facts.now,
@@ -117,6 +123,7 @@ def plan_node(
         resumed_from=config.resume_from,
         grace_s=request.grace_s,
         promotion=request.promotion,
+        command=command_record(command) if command is not None else None,
         awaits=awaits,
     )
     return LaunchPlan(
@@ -124,9 +131,14 @@ def plan_node(
         config=config,
         workdir=workdir,
         run_dir=run_dir,
-        files={layout.CONFIG: dump(config), layout.SUPERVISOR_SCRIPT: supervisor_script()},
+        files=_files(request, config, run_dir),
+        archive=command.archive if command is not None else None,
         script=start_run.script(facts.python_path, run_dir, run.node_rank),
-        notes=(*_notes(run, gpus, facts), *(f"replaces {run_id}" for run_id in replaced.run_ids)),
+        notes=(
+            *(command_notes(command) if command is not None else ()),
+            *_notes(run, gpus, facts),
+            *(f"replaces {run_id}" for run_id in replaced.run_ids),
+        ),
         gpus=gpu_demand(request, facts),
         again=request.again,
         force=request.force,
@@ -187,9 +199,32 @@ def runs_to_replace(name: str, resources: Resources) -> ReplacedRuns:
 def _argv(
     request: LaunchRequest, assignment: NodeAssignment, python: str, run_dir: str, n_processes: int
 ) -> tuple[str, ...]:
+    if request.command is not None:
+        return command_argv(request.command, run_dir)
     if assignment.rendezvous is not None:
         return tuple(multi_node_argv(python, run_dir))
     return tuple(training_argv(python, run_dir, n_processes, request.drill))
+
+
+def _watcher_argv(
+    request: LaunchRequest, assignment: NodeAssignment, facts: NodeProbe, python: str, run_dir: str
+) -> tuple[str, ...]:
+    """Return what runs next to the trainer: the watcher; next to a command its monitor, which starts the watcher."""
+    watcher = (python, "-m", "giblet_train", "watch", run_dir) if python and not assignment.node_rank else ()
+    if request.command is None:
+        return watcher
+    return (facts.python_path, "-I", f"{run_dir}/{layout.COMMAND_MONITOR_SCRIPT}", run_dir, *watcher)
+
+
+def _files(request: LaunchRequest, config: Config, run_dir: str) -> dict[str, str]:
+    """Return the texts that the run directory begins with."""
+    if request.command is None:
+        return {layout.CONFIG: dump(config), layout.SUPERVISOR_SCRIPT: supervisor_script()}
+    return {
+        layout.ENVIRONMENT: environment_file(request.command, run_dir),
+        layout.SUPERVISOR_SCRIPT: supervisor_script(),
+        layout.COMMAND_MONITOR_SCRIPT: command_monitor_script(),
+    }
 
 
 def facts_without(facts: NodeProbe, replaced: ReplacedRuns) -> NodeProbe:

@@ -54,16 +54,22 @@ def engine_of(node: Node, answer: Preflight) -> EngineFacts | GibletError:
 
 
 def check_node(
-    node: Node, probe: NodeProbe, engine: EngineFacts | GibletError, clock_skew_s: float = 0.0, device: str = "auto"
+    node: Node,
+    probe: NodeProbe,
+    engine: EngineFacts | GibletError,
+    clock_skew_s: float = 0.0,
+    device: str = "auto",
+    needs_engine: bool = True,
 ) -> list[Finding]:
     """Judge a node for any run. Pure.
 
     Args:
         clock_skew_s: Clock of the node minus clock of the laptop, in seconds.
         device: of the configuration, if there is one; a run on the CPU needs no readable nvidia-smi.
+        needs_engine: false for a command of the user's; without an engine its alerts are missing, nothing else.
     """
     own = [_disk(node, probe), _clock(clock_skew_s), _logout(node, probe)]
-    return [_engine(engine), _sessions(node, probe), *_gpus(probe, device != "cpu"), *own]
+    return [_engine(engine, needs_engine), _sessions(node, probe), *_gpus(probe, device != "cpu"), *own]
 
 
 def check_run(
@@ -76,6 +82,8 @@ def check_run(
         files: what the node's engine found of the study; None if it could not be asked.
         earlier_runs: seen from here, newest first. They show what a run of this name needs; nothing is guessed.
     """
+    if request.command is not None:
+        return [_processes(request, probe)]
     config = request.config
     own = [run for run in earlier_runs if run.run.name == config.name]
     return [
@@ -185,7 +193,10 @@ def _space(name: str, need: tuple[float, str] | None, free_gib: float, remedy: s
     return Finding(name=name, well=needed_gib <= free_gib, sentence=sentence, remedy=remedy, needed=True)
 
 
-def _engine(engine: EngineFacts | GibletError) -> Finding:
+def _engine(engine: EngineFacts | GibletError, needed: bool) -> Finding:
+    if isinstance(engine, GibletError) and not needed:
+        sentence = f"no alerts will be raised: {engine.message.rstrip('.')}"
+        return Finding(name="engine", well=False, sentence=sentence, remedy=engine.remedy)
     if isinstance(engine, GibletError):
         return Finding(name="engine", well=False, sentence=engine.message, remedy=engine.remedy, needed=True)
     return Finding(name="engine", well=True, sentence=f"giblet {engine.version}, torch {engine.torch}, {engine.python}")

@@ -8,13 +8,17 @@ from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Promotion
 from giblet_tui.inventory.nodes import Multiplexer
+from giblet_tui.launch.command import CommandRequest
 
 
 class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """A run to be launched, as a person asked for it."""
 
     config: Config
+    """The plan of the training; for a command only its name and its device count."""
     launched_by: str
+    command: CommandRequest | None = None
+    """A program of the user's to run in place of giblet's trainer."""
     gpus: int | tuple[int, ...] | None = None
     """How many GPUs of each node, or which by index; None: as many as the configuration has processes."""
     session: Multiplexer | None = None
@@ -34,6 +38,11 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     replace: bool = False
     """Stop the node's live runs of the same name once everything else has been checked."""
 
+    @property
+    def use_the_cpu(self) -> str:
+        """Return what to type to train on the CPU."""
+        return "--set device=cpu" if self.command is None else "--gpus 0"
+
 
 class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """The options of one launch that exclude one another."""
@@ -45,11 +54,18 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     follow: bool = False
     ensemble: bool = False
     """Several runs: members, folds, or both."""
+    command: bool = False
+    """A command of the user's in place of a configuration."""
 
 
 def check_options(options: LaunchOptions) -> None:
     """Raise ConfigError if two options exclude one another."""
     several_nodes = len(options.nodes) > 1
+    if options.command and (several_nodes or options.resume or options.ensemble):
+        raise ConfigError(
+            "A command of your own is one run on one node; giblet cannot resume it or change its seed.",
+            "Leave out --resume, --ensemble, --all-folds and more nodes.",
+        )
     if options.ensemble and (several_nodes or options.replace or options.resume or options.follow):
         raise ConfigError(
             "An ensemble is several new runs on one node.", "Leave out --replace, --resume, --follow and more nodes."

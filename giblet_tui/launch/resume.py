@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.inventory.nodes import Node
-from giblet_tui.monitor import find_run, watch
+from giblet_tui.monitor import cache, find_run, watch
 
 
 def resolve_resume(node: Node, text: str, config_name: str, report: Callable[[str], None]) -> str:
@@ -18,6 +18,9 @@ def resolve_resume(node: Node, text: str, config_name: str, report: Callable[[st
     run_node, run_id = find_run.locate(text, report)
     if run_node.name != node.name:
         raise ConfigError(f"{run_id} is on {run_node.name}, not on {node.name}.", f"giblet launch {run_node.name} …")
+    run = cache.load().run(run_id)
+    if run is not None and run.run.foreign:
+        raise ConfigError(f"giblet cannot resume {run_id}: {run.run.foreign}.", "Give your program its own checkpoint.")
     return run_id
 
 

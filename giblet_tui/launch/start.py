@@ -6,6 +6,7 @@ import secrets
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
+from typing import Any
 
 import msgspec
 from msgspec.structs import replace
@@ -13,14 +14,16 @@ from msgspec.structs import replace
 from giblet_train.schema.errors import ConfigError, GibletError, PreflightRefused
 from giblet_train.schema.records import Rendezvous
 from giblet_train.schema.run_dir import new_run_id
+from giblet_tui.agent import layout
 from giblet_tui.connection import protocol, ssh_config
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
-from giblet_tui.connection.protocol import Done, FreePort, NodeProbe, Resources, StartedRun
+from giblet_tui.connection.protocol import Done, EngineFacts, FreePort, NodeProbe, Resources, StartedRun
 from giblet_tui.deploy.install import check_engine
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch import preflight
 from giblet_tui.launch.checkpoint_transfer import plan_transfer
+from giblet_tui.launch.command import check_on_node
 from giblet_tui.launch.finding import Finding
 from giblet_tui.launch.plan import (
     NO_RUNS,
@@ -50,7 +53,7 @@ class CheckedNode(msgspec.Struct, frozen=True, kw_only=True):
 
     facts: NodeProbe
     python: str
-    """The interpreter on the node that has this version of giblet."""
+    """The interpreter on the node that has this version of giblet; empty if a command does without."""
     replaced: ReplacedRuns = NO_RUNS
     findings: tuple[Finding, ...] = ()
     """What the checks found."""
@@ -120,7 +123,7 @@ def start_on_node(plan: LaunchPlan, connection: Connection, report: Report) -> s
     Raises the node's refusal with its own exit code (then nothing of the run is left), and Unreachable if the
     connection breaks (the run may have started: `giblet ps` shows).
     """
-    arguments = {
+    arguments: dict[str, Any] = {
         "workdir": plan.workdir,
         "record": msgspec.to_builtins(plan.run),
         "files": plan.files,
@@ -128,7 +131,12 @@ def start_on_node(plan: LaunchPlan, connection: Connection, report: Report) -> s
         "again": plan.again,
         "force": plan.force,
         "replaces": plan.replaces,
+        "archive": "",
     }
+    if plan.archive is not None:
+        report(f"sending {plan.archive.n_files} files, {len(plan.archive.data) / 1e6:.1f} MB")
+        arguments["archive"] = f"{plan.workdir}/{layout.SOURCES}/{plan.archive.name}"
+        connection.put(plan.archive.data, arguments["archive"])
     limit_s = START_LIMIT_S + len(plan.replaces) * STOP_LIMIT_S
     on_event = protocol.progress_to(report)
     return connection.call("start", arguments, StartedRun, timeout_s=limit_s, on_event=on_event).run_dir
@@ -141,19 +149,23 @@ def check_target(target: Target, request: LaunchRequest, n_nodes: int) -> Checke
     """
     node, connection = target
     with _named_errors(node, n_nodes):
-        answer, skew_s = preflight.observe(node, connection, request.config)
-        engine = check_engine(node, answer.engine)
+        command = request.command
+        answer, skew_s = preflight.observe(node, connection, request.config if command is None else None)
+        engine = check_engine(node, answer.engine) if command is None else preflight.engine_of(node, answer)
+        if command is not None:
+            check_on_node(connection, command)
         replaced = NO_RUNS
         if request.replace:
             resources = connection.call("remains", {"workdir": node.workdir}, Resources, timeout_s=PROBE_LIMIT_S)
             replaced = runs_to_replace(request.config.name, resources)
         probe = facts_without(answer.probe, replaced)
         findings = [
-            *preflight.check_node(node, answer.probe, engine, skew_s, request.config.device),
+            *preflight.check_node(node, answer.probe, engine, skew_s, request.config.device, command is None),
             *preflight.check_run(request, probe, answer.files, cache.load().runs()),
         ]
         preflight.refuse(node, request, findings)
-    return CheckedNode(facts=answer.probe, python=engine.python, replaced=replaced, findings=tuple(findings))
+    python = engine.python if isinstance(engine, EngineFacts) else ""
+    return CheckedNode(facts=answer.probe, python=python, replaced=replaced, findings=tuple(findings))
 
 
 def split_request(request: LaunchRequest, n_nodes: int) -> LaunchRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -13,7 +14,7 @@ from giblet_train.diagnosis.eta import eta
 from giblet_train.diagnosis.unsaved_work import disk_full_in_s, unsaved_work
 from giblet_train.schema.config import COMPONENTS
 from giblet_train.schema.health import GLYPHS, Health, duration
-from giblet_train.schema.records import EpochMetric
+from giblet_train.schema.records import EpochMetric, Run
 from giblet_train.schema.schedule import lr_at
 from giblet_tui.monitor.snapshots import Fleet, RunSnapshot, nodes_of
 
@@ -161,7 +162,17 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
         lines.append(f"  gpus {', '.join(facts.gpus)}")
     if facts.note:
         lines.append(f"  note: {facts.note}")
-    return lines
+    return [*lines, *command_lines(facts)]
+
+
+def command_lines(facts: Run) -> list[str]:
+    """Format what a run of the user's own command starts, where, and from which commit; nothing for other runs."""
+    command = facts.command
+    if command is None:
+        return []
+    changed = " with uncommitted changes" if command.uncommitted else ""
+    commit = f" (commit {command.commit[:12]}{changed})" if command.commit else ""
+    return [f"  command: {shlex.join(command.words)}", f"  in {command.cwd}{commit}"]
 
 
 def alert_lines(run: RunSnapshot, now: float) -> list[str]:

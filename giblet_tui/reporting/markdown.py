@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 import re
+import shlex
 from collections.abc import Sequence
 
 from giblet_train.diagnosis.criteria import WORDS, VerdictChange, verdict_changes, verdict_of
@@ -84,11 +85,12 @@ def _section(title: str, lines: list[str]) -> str:
 def _summary(run: RunSnapshot) -> str:
     stage = f", stage {run.config.stage}" if run.config else ""
     subjects = f"; {len(run.data.subjects)} subjects, {run.data.n_voxels} voxels" if run.data else ""
-    configuration = (
-        f"Adopted as `{run.run.name}`"
-        if run.run.adopted is not None
-        else f"Configuration `{run.run.name}` ({run.run.config_hash}{stage})"
-    )
+    if run.run.adopted is not None:
+        configuration = f"Adopted as `{run.run.name}`"
+    elif run.run.command is not None:
+        configuration = f"Command `{redact(shlex.join(run.run.command.words))}`"
+    else:
+        configuration = f"Configuration `{run.run.name}` ({run.run.config_hash}{stage})"
     return (
         f"**{run.health.state}**: {redact(run.health.sentence)}. {configuration} on {run.run.node}, giblet "
         f"{run.run.giblet_version}{subjects}."
@@ -125,8 +127,8 @@ def _sentence(event: EventMetric) -> str:
 
 
 def _verdict(run: RunSnapshot) -> list[str]:
-    if run.config is None and run.run.adopted is not None:
-        return ["- adopted without a configuration: nothing to be judged by"]
+    if run.config is None and run.run.foreign:
+        return [f"- without a configuration, because {run.run.foreign}: nothing to be judged by"]
     if run.config is None:
         return [redact(f"- config.yaml cannot be read: {run.unread.get('config.yaml', 'It is not there.')}")]
     if not run.config.criteria:

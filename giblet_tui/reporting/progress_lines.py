@@ -28,7 +28,8 @@ class ProgressPrinter:
         if run.health.state != self._state:
             self._state = run.health.state
             lines.append(f"{run.health.state}: {run.health.sentence}")
-        phase = run.heartbeat.phase if run.heartbeat and not run.steps else ""
+        shows_epochs = bool(run.steps) or (run.run.command is not None and bool(run.epochs))
+        phase = run.heartbeat.phase if run.heartbeat and not shows_epochs else ""
         if phase and phase != self._phase and not any(phase in line for line in lines):
             lines.append(phase)
         self._phase = phase

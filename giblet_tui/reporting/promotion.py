@@ -45,7 +45,7 @@ def plan_promotion(
     """
     run_id, config, judged = run.run.run_id, run.config, verdict(run)
     if config is None:
-        why = "is not known: it was adopted" if run.run.adopted is not None else "cannot be read"
+        why = f"is not known: {run.run.foreign}" if run.run.foreign else "cannot be read"
         raise ConfigError(f"The configuration of {run_id} {why}.", "Launch the next stage by its own file.")
     next_stage = rungs.next_stage(stages, config, stage)
     if accepted and not why:

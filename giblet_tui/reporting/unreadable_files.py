@@ -19,7 +19,7 @@ def read_errors(run: RunSnapshot, folder: str) -> list[DataError]:
         folder: Location of the files, such as `tensor01:~/giblet/…`.
     """
     unread = dict(run.unread)
-    if run.config is None and run.run.adopted is None:
+    if run.config is None and not run.run.foreign:
         unread.setdefault("config.yaml", "It is not there.")
     return [_unreadable_file_error(name, why, folder) for name, why in unread.items()]
 

@@ -13,10 +13,10 @@ from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
 from giblet_train.diagnosis.log_reader.end_scan import ErrorLine
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
 from giblet_train.diagnosis.rules.case import Finding
-from giblet_train.schema.config import Config
+from giblet_train.schema.config import Config, WatchConfig
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Signals, health_of
-from giblet_train.schema.records import AnyMetric, Exit, Heartbeat, R, decode, decode_metrics
+from giblet_train.schema.records import AnyMetric, Exit, Heartbeat, R, Run, decode, decode_metrics
 from giblet_train.schema.run_dir import RunDir
 from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line
 from giblet_tui.inventory import configs
@@ -55,7 +55,7 @@ def of_run(run: RunSnapshot, unread: Sequence[str] = (), log: TrainingLog | None
     """
     run_id = run.run.run_id
     diagnosis = diagnose(run.config, run.metrics, health=run.health, log_tail=run.log_tail, log=log, run_id=run_id)
-    notes = (*unread, *_adopted_notes(run), *_empty_notes(run))
+    notes = (*unread, *_foreign_notes(run), *_empty_notes(run))
     return Answer(subject=run_id, diagnosis=diagnosis, notes=notes, begun=bool(run.steps or run.epochs))
 
 
@@ -149,17 +149,19 @@ def _unread_lines(log: TrainingLog) -> tuple[str, ...]:
 def _of_run_dir(run_dir: RunDir) -> Answer:
     """Diagnose a run directory from its files. Whether a process of the run lives cannot be known from them.
 
-    Raises ConfigError if it has no configuration or no metrics that can be read.
+    Raises ConfigError if it has no configuration or no metrics that can be read; a command of the user's need not.
     """
+    run = _record(run_dir.run, Run)
+    is_foreign = run is not None and bool(run.foreign)
     try:
-        config = run_dir.read_config()
+        config = None if is_foreign else run_dir.read_config()
     except ConfigError as error:
         raise ConfigError(error.message, BRING_AGAIN.format(run_dir.run_id)) from None
-    metrics, notes = _metrics(run_dir)
+    metrics, notes = _metrics(run_dir) if run_dir.metrics.exists() or not is_foreign else ([], [])
     heartbeat, exit_record = _record(run_dir.heartbeat, Heartbeat), _record(run_dir.exit, Exit)
     now = metrics[-1].at if metrics else 0.0
     signals = Signals(now=now, launched_at=now, process=None, heartbeat=heartbeat, exit=exit_record)
-    health = health_of(signals, config.watch)
+    health = health_of(signals, config.watch if config is not None else WatchConfig())
     diagnosis = diagnose(config, metrics, health=health, log=_read_train_log(run_dir.log), run_id=run_dir.run_id)
     return Answer(subject=run_dir.run_id, diagnosis=diagnosis, notes=tuple(notes))
 
@@ -184,14 +186,14 @@ def _metrics(run_dir: RunDir) -> tuple[list[AnyMetric], list[str]]:
     return metrics, damaged_record_message(n_malformed, len(metrics), str(run_dir.path), first)
 
 
-def _adopted_notes(run: RunSnapshot) -> tuple[str, ...]:
-    adopted = run.run.adopted
-    if adopted is None:
+def _foreign_notes(run: RunSnapshot) -> tuple[str, ...]:
+    facts = run.run
+    if not facts.foreign:
         return ()
-    plan = "It was adopted, without a configuration: nothing can be held against a plan, the learning rate least."
+    plan = f"There is no plan to compare with, because {facts.foreign}."
     unseen = (
         log_parser.unavailable_from_log(run.epochs)
-        if adopted.log
+        if facts.command is not None or (facts.adopted is not None and facts.adopted.log)
         else ["No log of it is known: only its processes are seen."]
     )
     return (plan, *unseen)

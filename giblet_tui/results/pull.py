@@ -47,9 +47,10 @@ def checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> Checkpoi
 
 def _no_checkpoint(run: RunSnapshot, role: str, ways: Mapping[str, str]) -> ConfigError:
     run_id, live = run.run.run_id, run.health.live
-    if run.run.adopted is not None:
+    if run.run.foreign:
         return ConfigError(
-            f"{run_id} was adopted; giblet knows nothing about its checkpoints.", f"giblet pull {run_id} --logs"
+            f"{run_id} has no checkpoints that giblet knows of: {run.run.foreign}.",
+            f"giblet pull {run_id} --logs",
         )
     there = {other for record in run.checkpoints for other in record.roles}
     other = next((way for other, way in ways.items() if other in there), None)
@@ -75,7 +76,13 @@ def record_files(
     """Copy records, configuration and log, each replaced whole. report: receives the names that could not be copied."""
     target.mkdir(parents=True, exist_ok=True)
     paths = []
-    absent = {"exit.json": run.exit is None, "alerts.jsonl": not run.alerts, "answers.jsonl": not run.answers}
+    absent = {
+        "config.yaml": bool(run.run.foreign),
+        "metrics.jsonl": bool(run.run.foreign) and not run.metrics,
+        "exit.json": run.exit is None,
+        "alerts.jsonl": not run.alerts,
+        "answers.jsonl": not run.answers,
+    }
     for name in (name for name in SMALL_FILES if not absent.get(name)):
         aside = target / f".{name}.part"
         try:

@@ -76,7 +76,7 @@ def engine_of(run: RunSnapshot, node: Node, connection: Connection, report: Call
 
     Raises ConfigError for a run that giblet did not train, PreflightRefused if there is neither environment.
     """
-    if run.run.adopted is not None or not run.run.argv:
+    if run.run.foreign or not run.run.argv:
         raise ConfigError(f"{run.run.run_id} was not trained by giblet: giblet cannot read its checkpoints.")
     own = own_environment(node, connection, run.run.argv[0])
     if own is not None:

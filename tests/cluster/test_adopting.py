@@ -186,5 +186,5 @@ def test_what_cannot_be_adopted_is_refused_and_nothing_is_written(lab: Lab) -> N
 
 def test_a_run_is_called_as_its_session() -> None:
     assert [run_name(text) for text in ("4242.Train.V3", "--help", "🙂", "x" * 90)] == [
-        "train-v3", "help", "adopted", "x" * 40,
+        "train-v3", "help", "unnamed", "x" * 40,
     ]  # fmt: skip

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.connection.agent_bundle import AGENT_MODULES, LOG_READER, LOG_READER_MODULES
+from giblet_tui.connection.agent_bundle import AGENT_MODULES, COMMAND_MONITOR_MODULES, LOG_READER, LOG_READER_MODULES
 from tests.paths import ROOT
 
 AGENT_FILES = sorted((ROOT / "giblet_tui" / "agent").glob("*.py"))
-SHARED_FILES = [ROOT / f"{name.replace('.', '/')}.py" for name in LOG_READER_MODULES]
-"""Modules of the engine that are sent to nodes with the agent."""
+SHARED_MODULES = (*LOG_READER_MODULES, *(name for name in COMMAND_MONITOR_MODULES if "." in name))
+"""Modules of the engine that are sent to nodes with the agent or a command's monitor."""
+SHARED_FILES = [ROOT / f"{name.replace('.', '/')}.py" for name in SHARED_MODULES]
 SENT = ("giblet_tui.agent", LOG_READER)
 
 
@@ -45,7 +46,8 @@ def test_the_check_of_the_agent_finds_what_it_forbids() -> None:
 
 
 def test_every_module_of_the_agent_is_sent_to_nodes() -> None:
-    assert {path.stem for path in AGENT_FILES} - {"__init__"} == {n for n in AGENT_MODULES if "." not in n}
+    sent = {*AGENT_MODULES, *COMMAND_MONITOR_MODULES}
+    assert {path.stem for path in AGENT_FILES} - {"__init__"} == {name for name in sent if "." not in name}
 
 
 def test_the_packaged_constraints_are_those_of_the_repository() -> None:

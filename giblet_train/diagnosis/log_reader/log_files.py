@@ -52,6 +52,11 @@ def log_files(path: Path) -> List[Path]:
     return list(dict.fromkeys([*metric_files, *logs]))[:4096]
 
 
+def is_log_name(name: str) -> bool:
+    """Return True if a file of this name may be a log of a training."""
+    return name in _METRIC_FILES or _LOG_NAME.search(name) is not None
+
+
 def rank_of(path: Path) -> Optional[int]:
     """Return the rank that a path names, such as `3/stderr.log` or `rank_3.log`; None if it names none."""
     numbers = _RANK_IN_PATH.findall(path.as_posix())

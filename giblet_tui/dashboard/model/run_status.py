@@ -155,6 +155,8 @@ def no_steps_sentence(run: RunSnapshot) -> str:
     """Return what to show in place of a run's steps while it has none."""
     if run.run.adopted is not None:
         return "not in its log" if run.run.adopted.log else "no log of it is known"
+    if run.run.command is not None:
+        return "not in its output"
     return "waiting for the first step" if run.health.live else "ended before its first step"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Iterator, Mapping
 from itertools import islice
@@ -40,7 +41,10 @@ class ConfigurationPane(Pane):
         rows += _difference(self.view)
         rows.append(join_parts((launched, styles.MUTED)))
         if run.config is None:
-            why = "it was adopted" if run.run.adopted is not None else "its config.yaml could not be read"
+            if run.run.command is not None:
+                lines = textwrap.wrap(f"command: {shlex.join(run.run.command.words)}", max(1, width))
+                return [*rows, *(join_parts(line) for line in lines)]
+            why = run.run.foreign or "its config.yaml could not be read"
             return [*rows, join_parts((f"configuration not known: {why}", styles.MUTED))]
         return [*rows, *islice(_settings(run.config), max(0, height - len(rows)))]
 

@@ -69,8 +69,8 @@ class VerdictStrip(Pane):
     def _why_none(self) -> str:
         assert self.view is not None
         run = self.view.run
-        if run.run.adopted is not None:
-            return "no verdict: the run was adopted, without a configuration"
+        if run.run.foreign:
+            return f"no verdict: {run.run.foreign}, without criteria"
         if run.config is None:
             return "no verdict: the run's config.yaml could not be read"
         return "no verdict: the configuration has no criteria"

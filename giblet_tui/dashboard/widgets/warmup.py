@@ -80,8 +80,8 @@ def _scale(last: int, top: float, width: int) -> Content:
 
 
 def _unplanned(run: RunSnapshot) -> Content:
-    """Return the line for a run without a plan; for an adopted run the rate in its log."""
-    if run.run.adopted is not None:
+    """Return the line for a run without a plan; for another program's the rate in its log."""
+    if run.run.foreign:
         rate = axis.scientific(run.epochs[-1].lr) if run.epochs and run.epochs[-1].lr else "not known"
         return join_parts("LR ", (rate, "bold"), ("  no plan is known", styles.MUTED))
     sentence = "waiting for the engine's plan" if run.health.live else "ended before the engine had a plan"

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from giblet_tui.agent import adopted_run
-from giblet_tui.agent.adopted_run import FollowedLog, Metrics
+from giblet_tui.agent import adopted_run, followed_log
+from giblet_tui.agent.adopted_run import Metrics
+from giblet_tui.agent.followed_log import FollowedLog
 from tests.collection.log_ends import SURVIVED, epochs, traceback
 from tests.collection.log_formats import LINES, course
 
@@ -49,7 +50,7 @@ def test_every_layout_is_followed_epoch_by_epoch(log: Path, name: str, size: int
 def test_an_epoch_is_complete_once_the_log_is_silent(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     followed = FollowedLog(log)
     assert follow(log, ["\n".join(epochs(1, 3)).encode() + b"\n"], followed) == follow_result(1, 2)
-    monkeypatch.setattr(adopted_run, "SETTLE_S", 0.0)
+    monkeypatch.setattr(followed_log, "SETTLE_S", 0.0)
     assert [row.epoch for row in followed.new_epochs()] == [3]
     assert followed.new_epochs() == [] and followed.new_epochs(ended=True) == []
 

@@ -116,7 +116,7 @@ def test_a_role_that_no_checkpoint_has_is_reported_with_the_words_that_bring_ano
         (goes_on, "has no best checkpoint yet.", f"`giblet status {run_id}` shows its state."),
         (newest, "has no best checkpoint yet.", "pull it --last"),
         (ended, "has no best checkpoint.", f"It ended before it saved one: giblet why {run_id}"),
-        (adopted, "was adopted; giblet knows nothing about its checkpoints.", f"giblet pull {run_id} --logs"),
+        (adopted, "has no checkpoints that giblet knows of: it was adopted.", f"giblet pull {run_id} --logs"),
     ):
         with pytest.raises(ConfigError) as error:
             pull.checkpoint(seen, "best", WAYS)

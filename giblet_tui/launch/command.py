@@ -1,0 +1,223 @@
+"""A command of the user's as a run: what is asked for, what is sent, and what the supervisor starts."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import ConfigError, PreflightRefused
+from giblet_train.schema.records import Command
+from giblet_train.schema.run_dir import name_from
+from giblet_tui.agent import layout
+from giblet_tui.connection.base import Connection
+from giblet_tui.connection.protocol import CheckedCommand
+from giblet_tui.launch import working_tree
+from giblet_tui.launch.working_tree import Archive, WorkingTree
+
+GRACE_S = 40.0
+"""How long TERM gets at a stop: torchrun gives its workers 30 s of it."""
+CHECK_LIMIT_S = 60.0
+RESERVED = {
+    layout.MARK_VARIABLE: "giblet recognises the processes of the run by it",
+    "CUDA_VISIBLE_DEVICES": "it names the GPUs that the run has claimed; choose them with --gpus",
+}
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_INTERPRETERS = re.compile(r"(python|pypy|bash|sh|zsh|perl|ruby|Rscript|julia|node|env|uv|poetry|conda|torchrun)[\d.]*")
+_SCRIPT = re.compile(r"\.(py|sh|R|jl|m|ipynb|pl)$")
+
+
+class CommandRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that is to run on a node, as a person asked for it."""
+
+    words: tuple[str, ...]
+    environment: Mapping[str, str] = {}
+    cwd: str = ""
+    """Directory on the node to start in, as it is there; empty: what is sent."""
+    tree: WorkingTree | None = None
+    """The git repository that is sent; None: none."""
+    archive: Archive | None = None
+    """What is sent; None: nothing."""
+    pushed: tuple[Path, ...] = ()
+    log: str = ""
+    """The file on the node whose losses are the metrics; empty: its output, or a file that it writes."""
+
+
+def build_command(
+    words: Sequence[str],
+    *,
+    here: Path,
+    cwd: str | None,
+    environment: Sequence[str],
+    pushed: Sequence[Path],
+    with_untracked: bool,
+    log: str,
+) -> CommandRequest:
+    """Return the request, with everything packed that is sent.
+
+    Args:
+        here: the directory that the user is in.
+        cwd: a directory on the node; None: the git repository of `here` is sent, or nothing outside of one.
+        environment: texts NAME=VALUE.
+
+    Raises ConfigError for what makes no sense, PreflightRefused if too much would be sent.
+    """
+    if not words or not words[0]:
+        raise ConfigError("There is no command after --.", "For example: giblet launch NODE -- python train.py")
+    if "\0" in "".join(words):
+        raise ConfigError("A command cannot contain a zero byte.")
+    if cwd is not None and with_untracked:
+        raise ConfigError("--untracked is for a directory that is sent; with --cwd none is.", "Leave out one of them.")
+    if cwd is not None and not cwd.startswith(("/", "~/")) and cwd != "~":
+        raise ConfigError(f"--cwd {cwd} is not a full path on the node.", "Start it with / or ~/.")
+    names = [path.name for path in pushed]
+    for path in pushed:
+        if not path.is_file():
+            raise ConfigError(f"--push {path}: there is no such file.", "Name a file on this machine.")
+        if names.count(path.name) > 1:
+            raise ConfigError(f"Two files called {path.name} are to be pushed.", "Rename one of them.")
+    tree = working_tree.find_working_tree(here, with_untracked=with_untracked) if cwd is None else None
+    if with_untracked and tree is None:
+        raise ConfigError("--untracked: this directory is in no git repository.", "Leave it out, or use --push FILE.")
+    return CommandRequest(
+        words=tuple(words),
+        environment=parse_environment(environment),
+        cwd=cwd or "",
+        tree=tree,
+        archive=working_tree.pack(tree, pushed),
+        pushed=tuple(pushed),
+        log=log,
+    )
+
+
+def parse_environment(settings: Sequence[str]) -> dict[str, str]:
+    """Parse `--env NAME=VALUE` texts. Raises ConfigError."""
+    environment: dict[str, str] = {}
+    for setting in settings:
+        name, equals, value = setting.partition("=")
+        if not equals or not _VARIABLE.fullmatch(name):
+            raise ConfigError(
+                f"--env {name}: a variable is written NAME=VALUE.", "For example: --env OMP_NUM_THREADS=4"
+            )
+        if name in RESERVED:
+            raise ConfigError(f"--env {name}: {RESERVED[name]}.", "Leave it out.")
+        environment[name] = value
+    return environment
+
+
+def command_config(command: CommandRequest, name: str | None, *, uses_gpus: bool) -> Config:
+    """Return a configuration that names the run and its device: all that planning asks of one. Raises ConfigError."""
+    return Config(
+        name=name_from(default_name(command.words)) if name is None else name_from(name, strict=True),
+        device="auto" if uses_gpus else "cpu",
+    )
+
+
+def default_name(words: Sequence[str]) -> str:
+    """Return a name for the run of a command: that of its script, else of its module or program."""
+    scripts = [word for word in words if _SCRIPT.search(word) and " " not in word]
+    if scripts:
+        return PurePosixPath(scripts[0]).stem
+    if "-m" in words[:-1]:
+        return words[words.index("-m") + 1]
+    plain = [PurePosixPath(word).name for word in words if not word.startswith("-") and "=" not in word]
+    own = [word for word in plain if not _INTERPRETERS.fullmatch(word) and " " not in word]
+    return (own or plain or ["command"])[0]
+
+
+def check_on_node(connection: Connection, command: CommandRequest) -> None:
+    """Ask the node whether the command could start there.
+
+    Raises PreflightRefused, or the node's refusal, if its program or directory does not exist.
+    """
+    program = command.words[0]
+    if Path(program).absolute() in [path.absolute() for path in command.pushed]:
+        program = "/bin/sh"  # the node will have it; whether it can be executed, the start checks
+    elif not command.cwd and "/" in program and not program.startswith(("/", "~")):
+        _check_sent(program, command)
+    arguments = {"program": program, "cwd": command.cwd, "path": command.environment.get("PATH", "")}
+    connection.call("check_command", arguments, CheckedCommand, timeout_s=CHECK_LIMIT_S)
+
+
+def command_record(command: CommandRequest) -> Command:
+    """Return what run.json says about the command."""
+    tree = command.tree
+    return Command(
+        words=command.words,
+        cwd=command.cwd or (tree.subfolder if tree else "."),
+        environment=tuple(command.environment),
+        commit=tree.commit if tree else "",
+        uncommitted=bool(tree and tree.patch),
+        pushed=tuple(path.name for path in command.pushed),
+        log=command.log,
+    )
+
+
+def command_argv(command: CommandRequest, run_dir: str) -> tuple[str, ...]:
+    """Return the command line on the node: a word that names a pushed file becomes its path there."""
+    there = {path.absolute(): f"{run_dir}/{layout.PUSHED}/{path.name}" for path in command.pushed}
+    return tuple(_translated(word, there) for word in command.words)
+
+
+def environment_file(command: CommandRequest, run_dir: str) -> str:
+    """Return the text of environment.json."""
+    own = {"GIBLET_RUN_DIR": run_dir, "GIBLET_LOG": f"{run_dir}/{layout.COMMAND_LOG}"}
+    return json.dumps({**own, **command.environment})
+
+
+def command_hash(command: CommandRequest) -> str:
+    """Return a hash of all that decides what the command does, so that it is not started twice by mistake."""
+    sent = command.archive.sha256 if command.archive else ""
+    identity = [command.words, dict(command.environment), command.cwd, sent]
+    return hashlib.sha256(json.dumps(identity).encode()).hexdigest()[:16]
+
+
+def notes(command: CommandRequest) -> list[str]:
+    """Return for people where the command starts, what is sent, and which pushed files it does not name."""
+    lines = working_tree.describe(command.tree) if command.tree else []
+    if command.cwd:
+        lines.append(f"starts in {command.cwd} as it is on the node")
+    elif command.tree is None:
+        lines.append(
+            "starts in an empty directory, because this one is in no git repository (--cwd DIR names one on the node)"
+        )
+    for path in command.pushed:
+        if all(_translated(word, {path.absolute(): ""}) == word for word in command.words):
+            lines.append(
+                f"{path.name} is $GIBLET_RUN_DIR/{layout.PUSHED}/{path.name} there: no word of the command names it"
+            )
+    return lines
+
+
+def _check_sent(program: str, command: CommandRequest) -> None:
+    """Raise PreflightRefused if a program that would be sent is not among the files, or cannot be executed."""
+    tree = command.tree
+    if tree is None:
+        raise PreflightRefused(
+            f"There is no program {program}: this directory is in no git repository, so nothing is sent.",
+            "Name a directory on the node with --cwd, or the program by its full path there.",
+        )
+    name = os.path.normpath(f"{tree.subfolder}/{program}")
+    if name not in tree.files:
+        remedy = "git does not track it: git add it, or send it with --untracked." if name in tree.untracked else ""
+        raise PreflightRefused(f"There is no program {program} in what is sent.", remedy or "Check the path.")
+    if not os.access(tree.root / name, os.X_OK):
+        raise PreflightRefused(
+            f"{program} may not be executed.",
+            f"Make it executable (chmod +x {program}), or name its interpreter first.",
+        )
+
+
+def _translated(word: str, there: Mapping[Path, str]) -> str:
+    """Return a word, or the part of it after `=`, as a path on the node if it names a pushed file."""
+    option, _, value = word.partition("=")
+    if Path(word).absolute() in there:
+        return there[Path(word).absolute()]
+    path = there.get(Path(value).absolute()) if value else None
+    return f"{option}={path}" if path else word

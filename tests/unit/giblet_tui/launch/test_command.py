@@ -1,0 +1,171 @@
+"""What is asked of a command: its words, its variables, and exactly the files that one has in front of oneself."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from giblet_train.schema.errors import ConfigError, GibletError, PreflightRefused
+from giblet_tui.agent import user_command
+from giblet_tui.agent.main import AgentRefusal
+from giblet_tui.launch import command as commands
+from giblet_tui.launch import working_tree
+from giblet_tui.launch.command import CommandRequest, build_command, command_argv, default_name
+
+
+def git(folder: Path, *words: str) -> str:
+    own = ["-c", "user.email=a@b", "-c", "user.name=ada", "-c", "init.defaultBranch=main"]
+    return subprocess.run(["git", *own, *words], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> Path:
+    """A repository with a committed, a changed, a deleted, a new, an ignored and an untracked file, and a link."""
+    top = tmp_path / "study"
+    (top / "scripts").mkdir(parents=True)
+    for name, text in {"train.py": "print(1)\n", "gone.py": "", "scripts/run.sh": "#!/bin/sh\n"}.items():
+        (top / name).write_text(text)
+    (top / "scripts" / "run.sh").chmod(0o755)
+    (top / "data").symlink_to("/data/sherlock")
+    (top / ".gitignore").write_text("*.npy\n")
+    git(top, "init", "-q")
+    git(top, "add", ".")
+    git(top, "commit", "-qm", "first")
+    (top / "train.py").write_text("print(2)\n")
+    (top / "gone.py").unlink()
+    (top / "added.py").write_text("")
+    git(top, "add", "added.py")
+    (top / "cache.npy").write_text("x")
+    (top / "notes.txt").write_text("n")
+    return top
+
+
+def build(words: list[str], here: Path, **options: object) -> CommandRequest:
+    known = {"cwd": None, "environment": (), "pushed": (), "with_untracked": False, "log": ""}
+    return build_command(words, here=here, **{**known, **options})  # type: ignore[arg-type]
+
+
+def members(request: CommandRequest) -> dict[str, tarfile.TarInfo]:
+    assert request.archive is not None
+    with tarfile.open(fileobj=io.BytesIO(request.archive.data)) as tar:
+        return {member.name: member for member in tar.getmembers()}
+
+
+def test_what_lies_in_the_repository_is_sent_as_it_is_now(repository: Path, tmp_path: Path) -> None:
+    request = build(["python", "train.py"], repository)
+    sent = members(request)
+    names = ("work/.gitignore", "work/added.py", "work/data", "work/scripts/run.sh", "work/train.py")
+    assert set(sent) == {*names, "uncommitted.patch"}
+    assert sent["work/data"].linkname == "/data/sherlock" and sent["work/scripts/run.sh"].mode & 0o100
+    record = commands.command_record(request)
+    assert record.commit == git(repository, "rev-parse", "HEAD").strip() and record.uncommitted
+    lines = commands.notes(request)
+    assert "5 files" in lines[0] and lines[1] == "leaves out 1 untracked file: notes.txt (--untracked sends them)"
+
+    (tmp_path / "a.tar.gz").write_bytes(request.archive.data if request.archive else b"")
+    user_command.unpack(str(tmp_path / "a.tar.gz"), tmp_path / "out")
+    assert (tmp_path / "out/work/train.py").read_text() == "print(2)\n"
+    fresh = tmp_path / "fresh"
+    git(tmp_path, "clone", "-q", str(repository), str(fresh))
+    git(fresh, "apply", str(tmp_path / "out/uncommitted.patch"))
+    assert (fresh / "train.py").read_text() == "print(2)\n" and not (fresh / "gone.py").exists()
+
+
+def test_the_same_files_are_the_same_archive_and_untracked_ones_are_optional(repository: Path) -> None:
+    first, second = build(["ls"], repository), build(["ls"], repository)
+    assert first.archive == second.archive and commands.command_hash(first) == commands.command_hash(second)
+    with_all = build(["ls"], repository, with_untracked=True)
+    assert "work/notes.txt" in members(with_all) and "work/cache.npy" not in members(with_all)
+    assert commands.command_hash(with_all) != commands.command_hash(first)
+    below = build(["./run.sh"], repository / "scripts")
+    assert commands.command_record(below).cwd == "scripts" and "work/train.py" in members(below)
+
+
+def test_a_repository_without_a_commit_and_a_place_without_one(tmp_path: Path) -> None:
+    new = tmp_path / "new"
+    new.mkdir()
+    git(new, "init", "-q")
+    (new / "a.py").write_text("")
+    git(new, "add", "a.py")
+    request = build(["python", "a.py"], new)
+    assert set(members(request)) == {"work/a.py"} and commands.command_record(request).commit == ""
+    outside = build(["nvidia-smi"], tmp_path)
+    assert outside.archive is None and "no git repository" in commands.notes(outside)[0]
+
+
+def test_too_much_is_refused_with_the_largest_files(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (repository / "weights.bin").write_bytes(b"x" * 30_000)
+    git(repository, "add", "weights.bin")
+    monkeypatch.setattr(working_tree, "LIMIT_BYTES", 20_000)
+    with pytest.raises(PreflightRefused, match="more than 0 MB; the largest") as refused:
+        build(["ls"], repository)
+    assert refused.value.exit_code == 5 and "weights.bin" in refused.value.remedy and "--cwd" in refused.value.remedy
+
+
+def test_a_pushed_file_is_named_by_its_path_on_the_node(tmp_path: Path) -> None:
+    config = tmp_path / "v3.yaml"
+    config.write_text("a: 1\n")
+    words = ["python", "train.py", str(config), f"--config={config}", "--other=x.yaml"]
+    request = build(words, tmp_path, pushed=[config])
+    there = "/w/runs/r/pushed/v3.yaml"
+    assert command_argv(request, "/w/runs/r") == ("python", "train.py", there, f"--config={there}", "--other=x.yaml")
+    assert set(members(request)) == {"pushed/v3.yaml"}
+    unnamed = build(["python"], tmp_path, pushed=[config])
+    assert "$GIBLET_RUN_DIR/pushed/v3.yaml" in commands.notes(unnamed)[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "options", "sentence"),
+    [
+        ([], {}, "There is no command after --"),
+        (["ls"], {"environment": ["1X=2"]}, "--env 1X"),
+        (["ls"], {"environment": ["NAME"]}, "is written NAME=VALUE"),
+        (["ls"], {"environment": ["CUDA_VISIBLE_DEVICES=0"]}, "choose them with --gpus"),
+        (["ls"], {"environment": ["GIBLET_RUN_ID=0"]}, "GIBLET_RUN_ID"),
+        (["ls"], {"cwd": "here"}, "is not a full path"),
+        (["ls"], {"cwd": "/x", "with_untracked": True}, "--untracked"),
+        (["ls"], {"with_untracked": True}, "in no git repository"),
+        (["ls"], {"pushed": [Path("/nowhere.yaml")]}, "there is no such file"),
+        (["ls"], {"pushed": [Path("/etc/hostname"), Path("/etc/hostname")]}, "Two files called hostname"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    tmp_path: Path, words: list[str], options: dict[str, object], sentence: str
+) -> None:
+    with pytest.raises(ConfigError) as refused:
+        build(words, tmp_path, **options)
+    assert sentence in refused.value.message + refused.value.remedy and refused.value.exit_code == 2
+
+
+@pytest.mark.parametrize(
+    ("program", "sentence"),
+    [("./train.py", "may not be executed"), ("./notes.txt", "is in what is sent"), ("../up.sh", "in what is sent")],
+)
+def test_a_program_that_would_be_missing_is_refused_here(repository: Path, program: str, sentence: str) -> None:
+    with pytest.raises(GibletError) as refused:
+        commands.check_on_node(None, build([program], repository))  # type: ignore[arg-type]
+    assert refused.value.exit_code == 5 and sentence.removeprefix("is ") in refused.value.message
+
+
+def test_a_run_is_named_after_the_script() -> None:
+    for words, name in {
+        "python scripts/train.py --lr 1e-4": "train",
+        "torchrun --nproc-per-node 2 fit.py": "fit",
+        "python -m lab.train --config x": "lab.train",
+        "nvidia-smi": "nvidia-smi",
+        "bash -lc true": "true",
+        "env A=1 ./Run_All.sh": "Run_All",
+    }.items():
+        assert default_name(words.split()) == name
+
+
+def test_a_member_that_would_lie_elsewhere_is_refused(tmp_path: Path) -> None:
+    for name in ("/etc/x", "work/../../x"):
+        with tarfile.open(tmp_path / "bad.tar", "w") as tar:
+            tar.addfile(tarfile.TarInfo(name))
+        with pytest.raises(AgentRefusal, match="may not be in what is sent"):
+            user_command.unpack(str(tmp_path / "bad.tar"), tmp_path / "out")
