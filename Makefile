@@ -65,7 +65,7 @@ test-laptop: .venv-laptop/.ready ## Test the application where torch is not inst
 	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout pytest-xdist
 	@touch $@
 
-# sshd, tmux and screen for the cluster tests: installed if root; otherwise the tests say what is missing.
+# sshd, tmux, screen, shells and Slurm for the cluster tests: installed if root; otherwise the tests say what is missing.
 debian:
 	@lacking=""; \
 	  [ -x /usr/sbin/sshd ] || lacking="$$lacking openssh-server"; \
@@ -74,6 +74,7 @@ debian:
 	  command -v zsh >/dev/null || lacking="$$lacking zsh"; \
 	  command -v fish >/dev/null || lacking="$$lacking fish"; \
 	  command -v tcsh >/dev/null || lacking="$$lacking tcsh"; \
+	  [ -x /usr/sbin/slurmctld ] || lacking="$$lacking slurmctld slurmd slurm-client munge"; \
 	  if [ -n "$$lacking" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$lacking; \
 	  elif [ -n "$$lacking" ]; then echo "The cluster tests lack:$$lacking (apt-get install$$lacking)" >&2; fi

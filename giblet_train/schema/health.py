@@ -55,7 +55,9 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     rebooted: bool = False
     """The node rebooted since the start."""
     waiting_for: str = ""
-    """What the supervisor waits for before it starts the trainer."""
+    """What it waits for before the trainer starts: GPUs, or a scheduler."""
+    job_end: str = ""
+    """How a scheduler ended its job, as a sentence."""
     unreachable_since: float | None = None
     """Last contact with the node, if there is none now."""
 
@@ -178,6 +180,8 @@ def _without_process(signals: Signals) -> Health:
     heartbeat = signals.heartbeat
     if heartbeat is not None and heartbeat.state in ("finished", "stopped", "ended"):
         return Health(state=heartbeat.state, sentence=f"{heartbeat.state}; no exit record", since=heartbeat.at)
+    if signals.job_end:
+        return Health(state="died", sentence=signals.job_end, reason="ended by the scheduler")
     if heartbeat is None and not signals.supervised and signals.now - signals.launched_at < 10.0:
         return Health(state="starting", sentence="launched, its supervisor is not seen yet")
     where = "; its session is still open" if signals.session else ""

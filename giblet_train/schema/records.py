@@ -100,7 +100,7 @@ class Command(Record, frozen=True, kw_only=True):
     """File or folder, relative to `cwd`, whose losses are its metrics; empty: its output, or a file that it writes."""
 
 
-SessionKind = Literal["tmux", "screen", "process"]
+SessionKind = Literal["tmux", "screen", "process", "slurm"]
 """What holds the session of a run; each kind has a `SessionBackend` in the agent."""
 
 
@@ -153,6 +153,8 @@ class Run(Record, frozen=True, kw_only=True):
     """Session that it was adopted from."""
     command: Command | None = None
     """Program of the user's that it runs; None for giblet's own trainer."""
+    sbatch: tuple[str, ...] = ()
+    """Options of its Slurm job, `partition=gpu`."""
     awaits: GpuWait | None = None
     """GPUs that it waits for before training."""
     schema: int = SCHEMA

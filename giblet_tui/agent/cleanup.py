@@ -84,6 +84,7 @@ class _References:
             or run.processes_in(marked)
             or run.session in open_sessions
             or run.supervisor() is not None
+            or run.has_job
         }
         self.inspections = evaluation_jobs.running_jobs(Path(workdir))
         self.records = {run.run_id: run.record(layout.RUN) for run in self.runs}

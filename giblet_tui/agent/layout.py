@@ -28,6 +28,8 @@ PROCESSES = "processes.json"
 """The run's processes, for a stop after its supervisor was killed."""
 RANKS = "ranks"
 CHECKPOINTS = "checkpoints"
+SLURM_OUTPUT = "slurm.out"
+"""What Slurm itself prints about the job."""
 
 SUPERVISOR_SCRIPT = "supervise.py"
 COMMAND_MONITOR_SCRIPT = "monitor.py"

@@ -8,7 +8,7 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from giblet_tui.agent import gpu, layout, run_processes, sessions
+from giblet_tui.agent import gpu, layout, run_processes, sessions, slurm
 from giblet_tui.agent.main import Emit
 from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.records import read_bytes
@@ -41,7 +41,8 @@ def list_resources(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             {
                 "run_id": run.run_id,
                 "files": {name: _text(run, name) for name in _RECORDS},
-                "supervised": run.supervisor() is not None,
+                "supervised": run.supervisor() is not None or run.has_job,
+                "pending": pending_reason(run),
                 "rebooted": run.rebooted,
                 "processes": processes,
                 "sessions": session_kinds,
@@ -54,6 +55,12 @@ def list_resources(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         for pid in run_processes.unclaimed(holders, claimed)
     ]
     return {"now": time.time(), "runs": runs, "unclaimed": unclaimed}
+
+
+def pending_reason(run: LocalRun) -> str:
+    """Return what a scheduled run waits for; empty for any other run."""
+    job = (slurm.jobs() or {}).get(run.session) if run.is_scheduled else None
+    return slurm.pending_sentence(job) if job is not None else ""
 
 
 def _text(run: LocalRun, name: str) -> str | None:

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import layout, machine, process_list
+from giblet_tui.agent import layout, machine, process_list, sessions, slurm
 from giblet_tui.agent.main import AgentRefusal, home_path
 from giblet_tui.agent.proc import boot_id, descendants, start_ticks, stat_fields
 from giblet_tui.agent.records import read_record
@@ -57,8 +57,27 @@ class LocalRun:
         return (self.path / layout.EXIT).exists()
 
     @property
+    def is_scheduled(self) -> bool:
+        """Return True if it is a job of a scheduler, which runs it on a machine of its choice."""
+        return sessions.starts_later(str(self.record(layout.RUN).get("multiplexer")))
+
+    @property
+    def has_job(self) -> bool:
+        """Return True if a scheduler lists a live job of it, or does not answer."""
+        if not self.is_scheduled or self.ended:
+            return False
+        listed = slurm.jobs()
+        job = listed.get(self.session) if listed is not None else None
+        return listed is None or (job is not None and job.is_live)
+
+    @property
     def on_other_host(self) -> str:
-        """Return the other machine, sharing this directory, that it was started on; empty if it was this one."""
+        """Return the other machine, sharing this directory, that it was started on; empty if it was this one.
+
+        A scheduled run is on no other host: any machine with the scheduler's programs can end it.
+        """
+        if self.is_scheduled:
+            return ""
         run = self.record(layout.RUN)
         if machine.started_here(run, self.record(layout.SUPERVISOR)):
             return ""
@@ -68,7 +87,7 @@ class LocalRun:
     def rebooted(self) -> bool:
         """Return True if it was started in an earlier boot."""
         here = boot_id()
-        return bool(self.record(layout.SUPERVISOR).get("boot_id", here) != here)
+        return not self.is_scheduled and bool(self.record(layout.SUPERVISOR).get("boot_id", here) != here)
 
     def supervisor(self) -> int | None:
         """Return the pid of its living supervisor, or None. Boot and start time must match, because pids are reused."""
@@ -81,7 +100,7 @@ class LocalRun:
     @property
     def supervisor_lost(self) -> bool:
         """Return True if its supervisor was killed in this boot: it left neither itself nor an exit record."""
-        started = bool(self.record(layout.SUPERVISOR)) and not self.rebooted and not self.adopted
+        started = bool(self.record(layout.SUPERVISOR)) and not (self.rebooted or self.adopted or self.is_scheduled)
         return started and not self.ended and self.supervisor() is None
 
     def processes_in(self, pids_by_mark: dict[str, set[int]]) -> set[int]:

@@ -1,4 +1,4 @@
-"""The interface to whatever holds a run's session on a node: tmux, screen, or nothing but a plain process.
+"""The interface to whatever holds a run on a node: a session of tmux or screen, a Slurm job, or a plain process.
 
 To add a kind, write one module with a class that implements `SessionBackend`, and add it to `sessions.BACKENDS`.
 Part of the agent: standard library only, Python >= 3.8.
@@ -45,6 +45,8 @@ class SessionBackend(Protocol):
     """`open_sessions` lists the session of a run as long as the run lives."""
     is_automatic: ClassVar[bool] = True
     """`auto` may choose it."""
+    starts_later: ClassVar[bool] = False
+    """A scheduler decides when and on which machine the run starts; until then it is pending."""
     restore_signal: ClassVar[int | None] = None
     """Signal on which its server recreates a deleted socket; None if it has none."""
 

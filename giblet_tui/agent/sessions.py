@@ -11,9 +11,10 @@ from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.agent.plain_process import PlainProcess
 from giblet_tui.agent.screen import Screen
 from giblet_tui.agent.session_backend import SessionBackend
+from giblet_tui.agent.slurm import Slurm
 from giblet_tui.agent.tmux import Tmux
 
-BACKENDS: Dict[str, SessionBackend] = {backend.kind: backend for backend in (Tmux(), Screen(), PlainProcess())}
+BACKENDS: Dict[str, SessionBackend] = {backend.kind: backend for backend in (Tmux(), Screen(), PlainProcess(), Slurm())}
 """Every kind of session, in the order in which `auto` prefers them."""
 
 
@@ -22,6 +23,11 @@ def backend_of(kind: str) -> SessionBackend:
     if kind not in BACKENDS:
         raise AgentRefusal(f"{kind[:60]!r} is no kind of session.", f"There are: {', '.join(BACKENDS)}", 2)
     return BACKENDS[kind]
+
+
+def starts_later(kind: str) -> bool:
+    """Return True if a scheduler decides when a run with such a session starts."""
+    return kind in BACKENDS and BACKENDS[kind].starts_later
 
 
 def check_installed(kind: str) -> None:

@@ -160,14 +160,18 @@ def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {}
 
 
-def script(python: str, run_dir: str, node_rank: int = 0) -> str:
-    """Return launch.sh, which the session runs. It sets the mark, because a session has its server's environment."""
+def script(python: str, run_dir: str, node_rank: int = 0, sbatch: Sequence[str] = ()) -> str:
+    """Return launch.sh, which the session runs. It sets the mark, because a session has its server's environment.
+
+    sbatch: options of the job, `partition=gpu`, if Slurm runs it.
+    """
+    directives = "".join(f"#SBATCH --{option}\n" for option in sbatch)
     variables = {layout.MARK_VARIABLE: Path(run_dir).name + (f"@{node_rank}" if node_rank else "")}
     if gpu_claims.DIRECTORY_VARIABLE in os.environ:
         variables[gpu_claims.DIRECTORY_VARIABLE] = os.environ[gpu_claims.DIRECTORY_VARIABLE]
     assignments = " ".join(f"{name}={shlex.quote(value)}" for name, value in variables.items())
     return (
-        "#!/bin/sh\n"
+        f"#!/bin/sh\n{directives}"
         "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
         "umask 077\n"
         f"exec 2>>{shlex.quote(f'{run_dir}/{layout.LOG}')}\n"
@@ -217,7 +221,7 @@ def _clear_leftovers(workdir: str) -> None:
     for aside in run_processes.runs_folder(workdir).glob(ASIDE + "*"):
         shutil.rmtree(aside, ignore_errors=True)
     for run in run_processes.all_runs(workdir):
-        if run.on_other_host:
+        if run.on_other_host or run.is_scheduled:
             continue
         begun = {entry.name for entry in run.path.iterdir()}
         if begun <= _OURS and not run.processes() and not sessions.find_session(run.session):
@@ -227,7 +231,7 @@ def _clear_leftovers(workdir: str) -> None:
 def _reject_duplicate(workdir: str, record: dict[str, Any], spared: set[str], again: bool) -> None:
     """Raise AgentRefusal if a live run has this configuration (unless `again`)."""
     for run in run_processes.all_runs(workdir):
-        if run.run_id in spared or run.ended or not run.processes():
+        if run.run_id in spared or run.ended or not (run.has_job or run.processes()):
             continue
         other = run.record(layout.RUN)
         since = time.strftime("%Y-%m-%d %H:%M", time.localtime(other.get("launched_at", 0)))
@@ -249,7 +253,7 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
             remedy = "Does it share a home with another node of the run? Give it a `workdir:` of its own in nodes.yaml."
         raise AgentRefusal(f"{target} exists already; nothing was started.", remedy, 5)
     aside = target.with_name(ASIDE + target.name)
-    begin = script(sys.executable, str(target), record.get("node_rank", 0))
+    begin = script(sys.executable, str(target), record.get("node_rank", 0), record.get("sbatch") or ())
     try:
         aside.mkdir(mode=0o700)
         if record.get("command") is not None:
@@ -278,6 +282,8 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
     backend = sessions.backend_of(kind)
     emit({"step": f"starting {backend.phrase}"})
     is_open = backend.start(run.session, ["/bin/sh", str(run_dir / layout.LAUNCH_SCRIPT)])
+    if backend.starts_later:
+        return {"run_id": run.run_id, "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
     emit({"step": "waiting for the supervisor"})
     seen_at = began = time.monotonic()
     while not run.record(layout.SUPERVISOR):

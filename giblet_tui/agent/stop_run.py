@@ -13,7 +13,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from giblet_tui.agent import adopted_run, gpu, layout, process_list, run_processes, sessions, user_sessions
+from giblet_tui.agent import adopted_run, gpu, layout, process_list, run_processes, sessions, stop_job, user_sessions
 from giblet_tui.agent.kill import KILL_LIMIT_S, kill_tree, surviving
 from giblet_tui.agent.main import AgentRefusal, Emit
 from giblet_tui.agent.proc import descendants, is_paused, send, start_ticks
@@ -66,7 +66,9 @@ def stop(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     grace_s = arguments.get("grace_s")
     if grace_s is None:
         grace_s = run.record(layout.RUN).get("grace_s", DEFAULT_GRACE_S)
-    return asdict(_StopProcedure(run, emit).execute(0.0 if arguments.get("force") else float(grace_s)))
+    procedure = _StopProcedure(run, emit)
+    execute = procedure.execute_job if run.is_scheduled else procedure.execute
+    return asdict(execute(0.0 if arguments.get("force") else float(grace_s)))
 
 
 @dataclass
@@ -113,6 +115,22 @@ class _StopProcedure:
             ],
             unproved=unproved,
         )
+
+    def execute_job(self, grace_s: float) -> StopOutcome:
+        """Stop a run that is a job of a scheduler. Raises AgentRefusal if the scheduler does not end it."""
+        already = stop_job.live_job(self.run) is None
+        if already:
+            self._report("ended", "Slurm lists no live job of it.")
+        else:
+            can_save = self._has_begun() and self._create_stop_file()
+            if can_save and grace_s:
+                self._report("asked", f"Asked it to stop at its next step, and to save; it has {grace_s:.0f} s.")
+            stop_job.end_job(self.run, grace_s if can_save else 0.0, grace_s, self._report)
+            stop_job.await_exit_record(self.run)
+        self._record_end({}, requested=not already)
+        unproved = stop_job.proof_limits(self.run)
+        self._report("unproved", unproved)
+        return StopOutcome(time.monotonic() - self.began, already, self.steps, [], unproved)
 
     def _end(self, grace_s: float) -> None:
         """Ask for a last checkpoint if there is anything to save; then send signals."""

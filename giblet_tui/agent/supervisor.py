@@ -59,6 +59,7 @@ class Supervisor:
         self.gpus = [str(gpu) for gpu in run.get("gpus") or ()]
         self.awaits = run.get("awaits") or {}
         self.command = run.get("command") or {}
+        self.is_scheduled = run.get("multiplexer") == "slurm"
         self.grace_s = float(run.get("grace_s", 120.0))
         self.received: set[int] = set()
         self.statuses: dict[int, int] = {}
@@ -200,11 +201,12 @@ class Supervisor:
             os.environ,
             **{name: str(value) for name, value in (environment or {}).items()},
             GIBLET_RUN_ID=self.mark,
-            CUDA_VISIBLE_DEVICES=",".join(self.gpus),
             PYTHONUNBUFFERED="1",
             # torchrun's workers must be gone before this supervisor's grace for torchrun has passed.
             TORCH_ELASTIC_SHUTDOWN_TIMEOUT=str(max(1, int(self.grace_s) - 10)),
         )
+        if not self.is_scheduled:  # a scheduler has chosen the GPUs, and says so in this variable
+            variables["CUDA_VISIBLE_DEVICES"] = ",".join(self.gpus)
         try:
             process = subprocess.Popen(
                 argv,

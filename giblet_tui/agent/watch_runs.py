@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import host_info, layout, machine
+from giblet_tui.agent import host_info, layout, machine, sessions, slurm
 from giblet_tui.agent.main import INPUT, Emit, Operation, home_path
 from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.records import read_bytes
@@ -200,6 +200,8 @@ class RunWatcher:
 
         process: its supervisor lives. here: it was started in this boot of this machine; same_machine: in any boot.
         """
+        if sessions.starts_later(str(self._run.get("multiplexer"))):
+            return self._job()
         same_machine = machine.started_here(self._run, self._supervisor)
         pid, boot = self._supervisor.get("pid"), self._supervisor.get("boot_id")
         if not isinstance(pid, int):
@@ -207,6 +209,18 @@ class RunWatcher:
         here = boot == self._boot_id
         is_alive = here and start_ticks(pid) == self._supervisor.get("start_ticks")
         return {"process": is_alive, "here": here, "same_machine": same_machine}
+
+    def _job(self) -> dict[str, Any]:
+        """Return {process, here, same_machine, pending, job_end} of a run that is a job of a scheduler."""
+        listed = slurm.jobs()
+        job = listed.get(layout.session_name(self.path.name)) if listed is not None else None
+        return {
+            "process": None if listed is None else job is not None and job.is_live,
+            "here": True if self._supervisor else None,
+            "same_machine": True,
+            "pending": slurm.pending_sentence(job) if job is not None else "",
+            "job_end": slurm.end_sentence(job) if job is not None else "",
+        }
 
 
 def _run_ids(folder: Path) -> list[str]:

@@ -88,6 +88,7 @@ class CommandOptions(NamedTuple):
     "giblet launch tensor01 demo --ensemble 5 --all-folds",
     "giblet launch tensor01 --gpus 2 -- torchrun --nproc-per-node 2 train.py --lr 1e-4",
     "giblet launch tensor01 --cwd '~/old' --name v3 -- python -m lab.train --config configs/v3.yaml",
+    "giblet launch cluster production_500epoch --gpus 4 --partition gpu --time 24:00:00",
     kind=WithCommand,
 )
 def launch(
@@ -98,6 +99,11 @@ def launch(
     settings: Settings = None,
     note: Annotated[str, typer.Option(help="A note to show next to the run.")] = "",
     session: Annotated[Multiplexer | None, typer.Option(help="Session type; default: the node's preference.")] = None,
+    partition: Annotated[str | None, typer.Option(help="Slurm: partition of the job.")] = None,
+    time: Annotated[str | None, typer.Option(metavar="[D-]HH:MM:SS", help="Slurm: time limit of the job.")] = None,
+    sbatch: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Slurm: another option of sbatch; repeatable.")
+    ] = None,
     resume: Annotated[
         str | None,
         typer.Option(metavar="RUN|STEP", help="Resume from a run, a step of the newest run of this name, or a path."),
@@ -175,6 +181,7 @@ def launch(
         )
     )
     own = CommandOptions(run_name, cwd, untracked, tuple(push or ()), tuple(env or ()), log)
+    job_options = _sbatch_options(partition, time, sbatch or [])
     common: dict[str, Any] = {"note": note, "session": session, "again": again, "force": force}
     if words is not None:
         if config is not None or settings:
@@ -183,7 +190,7 @@ def launch(
                 "Leave out one of them.",
             )
         request = own.request(words, gpus, common)
-        request = replace_fields(request, when_free=when_free, replace=replace)
+        request = replace_fields(request, when_free=when_free, replace=replace, sbatch=job_options)
         if dry_run:
             _print_command_plan(plan_only(targets, request)[0])
         else:
@@ -197,13 +204,19 @@ def launch(
         )
     loaded = _load(targets[0], config, settings or [], resume)
     request = build_request(loaded.config, gpus=gpus, **common)
-    request = replace_fields(request, when_free=when_free, replace=replace)
+    request = replace_fields(request, when_free=when_free, replace=replace, sbatch=job_options)
     if ensemble or all_folds:
         _launch_ensemble(targets[0], member_requests(request, ensemble or 1, all_folds), loaded, dry_run)
     elif dry_run:
         _print_plans(plan_only(targets, request), loaded)
     else:
         _launch(targets, request, loaded.notes, follow)
+
+
+def _sbatch_options(partition: str | None, time: str | None, more: Sequence[str]) -> tuple[str, ...]:
+    """Return the options of a Slurm job that the command line names."""
+    named = (("partition", partition), ("time", time))
+    return (*(f"{key}={value}" for key, value in named if value is not None), *more)
 
 
 def _load(node: Node, config: str, settings: Sequence[str], resume: str | None) -> Loaded:

@@ -218,8 +218,8 @@ class StartedRun(Answer, frozen=True, kw_only=True):
     """The run directory's path on the node."""
     session: str
     multiplexer: str
-    pid: int
-    """Pid of the supervisor."""
+    pid: int = 0
+    """Pid of the supervisor; 0 for a job that a scheduler starts later."""
 
 
 class CheckpointFile(Answer, frozen=True, kw_only=True):
@@ -289,6 +289,8 @@ class HeldRun(Answer, frozen=True, kw_only=True):
     """Texts of its records, by file name."""
     supervised: bool = False
     """Its supervisor lives."""
+    pending: str = ""
+    """What a scheduled run waits for; empty for other runs."""
     rebooted: bool = False
     """It was started in an earlier boot."""
     processes: tuple[int, ...] = ()
@@ -474,6 +476,10 @@ class RunNews(Answer, frozen=True, kw_only=True):
     """It was started in this boot of this machine; None if that is unknown."""
     same_machine: bool | msgspec.UnsetType | None = msgspec.UNSET
     """It was started on this machine, in whatever boot."""
+    pending: str | msgspec.UnsetType = msgspec.UNSET
+    """What a scheduled run waits for; empty once it was started."""
+    job_end: str | msgspec.UnsetType = msgspec.UNSET
+    """How a scheduler ended a run; empty while its job lives."""
 
 
 class Tick(Answer, frozen=True, kw_only=True):

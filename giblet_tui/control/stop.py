@@ -198,10 +198,10 @@ def stale_reason(run: HeldRun, now: float) -> str:
     supervisor = _record(run, layout.SUPERVISOR, SupervisorRecord)
     signals = Signals(
         now=now,
-        launched_at=record.launched_at if record else now,
+        launched_at=max(record.launched_at if record else now, supervisor.started_at if supervisor else 0.0),
         process=True,
         heartbeat=heartbeat,
-        waiting_for=supervisor.waiting_for if supervisor else "",
+        waiting_for=run.pending or (supervisor.waiting_for if supervisor else ""),
     )
     health = health_of(signals, _thresholds(run.files.get(layout.CONFIG)))
     return sanitize(health.sentence) if health.state == "stalled" else ""

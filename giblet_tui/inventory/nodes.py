@@ -48,7 +48,9 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     python: NodePath | None = None
     """An interpreter there with this version of giblet and its [train] extra; None: the one `giblet setup` makes."""
     multiplexer: Multiplexer = "auto"
-    """What a run's session lives in; auto: tmux, else screen, else a plain process."""
+    """What a run's session lives in; auto: tmux, else screen, else a plain process. slurm: a job of the scheduler."""
+    sbatch: tuple[str, ...] = ()
+    """Options of every Slurm job from this node: `partition=gpu`, `time=24:00:00`."""
     ssh_config: NodePath | None = None
     """A file to use instead of ~/.ssh/config."""
     address: HostName | None = None
@@ -192,7 +194,7 @@ def _in_words(error: str) -> str:
 
 
 def _block(node: Node) -> str:
-    defaults = {"transport": "ssh", "workdir": "~/giblet", "python": None, "multiplexer": "auto", "ssh_config": None}
-    fields = msgspec.structs.asdict(node)
-    fields.pop("name")
-    return yaml_io.dump({node.name: {k: v for k, v in fields.items() if defaults.get(k, ...) != v}})
+    values = {field.name: getattr(node, field.name) for field in msgspec.structs.fields(Node)}
+    defaults = {field.name: field.default for field in msgspec.structs.fields(Node) if not field.required}
+    own = {key: value for key, value in values.items() if key != "name" and defaults.get(key, ...) != value}
+    return yaml_io.dump({node.name: own})

@@ -76,10 +76,12 @@ def choose_gpus(request: LaunchRequest, facts: NodeProbe) -> list[Gpu]:
 
 
 def needs_gpus(request: LaunchRequest, facts: NodeProbe) -> bool:
-    """Return True if the run trains on GPUs of this node, False if on its CPU.
+    """Return True if giblet chooses GPUs of this node for the run, False if it needs none or a scheduler chooses them.
 
     Raises ConfigError for options that contradict the configuration, PreflightRefused for a node without usable GPUs.
     """
+    if request.is_job:
+        return False
     if request.config.device == "cpu":
         if request.gpus is not None:
             raise ConfigError("--gpus asks for GPUs, but the configuration has device: cpu.", "Leave out one of them.")

@@ -21,8 +21,9 @@ from giblet_tui.inventory.nodes import Node
 from giblet_tui.launch.command import command_argv, command_hash, command_record, environment_file
 from giblet_tui.launch.command import notes as command_notes
 from giblet_tui.launch.finding import Finding
-from giblet_tui.launch.gpus import GpuDemand, allocate_or_wait, gpu_demand
+from giblet_tui.launch.gpus import GpuDemand, allocate_or_wait, gpu_demand, number_of_gpus
 from giblet_tui.launch.request import LaunchRequest
+from giblet_tui.launch.slurm_options import sbatch_options
 from giblet_tui.launch.working_tree import Archive
 
 
@@ -97,8 +98,10 @@ def plan_node(
     """
     facts = facts_without(facts, replaced)
     gpus, awaits = allocate_or_wait(request, facts)
-    _refuse_logout(request, node, facts)
-    n_processes = (awaits.n_gpus if awaits else len(gpus)) or request.config.distributed.world_size
+    if not request.is_job:
+        _refuse_logout(request, node, facts)
+    n_gpus = awaits.n_gpus if awaits else len(gpus)
+    n_processes = number_of_gpus(request) if request.is_job else n_gpus or request.config.distributed.world_size
     config = with_world_size(request.config, n_processes * len(assignment.nodes))
     command = request.command
     workdir = facts.home + node.workdir[1:] if node.workdir.startswith("~/") else node.workdir
@@ -125,6 +128,7 @@ def plan_node(
         promotion=request.promotion,
         command=command_record(command) if command is not None else None,
         awaits=awaits,
+        sbatch=tuple(sbatch_options(request)) if request.is_job else (),
     )
     return LaunchPlan(
         run=run,
@@ -133,7 +137,7 @@ def plan_node(
         run_dir=run_dir,
         files=_files(request, config, run_dir),
         archive=command.archive if command is not None else None,
-        script=start_run.script(facts.python_path, run_dir, run.node_rank),
+        script=start_run.script(facts.python_path, run_dir, run.node_rank, run.sbatch),
         notes=(
             *(command_notes(command) if command is not None else ()),
             *_notes(run, gpus, facts),
@@ -244,6 +248,8 @@ def _refuse_logout(request: LaunchRequest, node: Node, facts: NodeProbe) -> None
 
 
 def _notes(run: Run, gpus: Sequence[Gpu], facts: NodeProbe) -> list[str]:
+    if run.sbatch:
+        return [f"as a Slurm job: {', '.join(run.sbatch)}"]
     if run.awaits is not None:
         n_gpus, n_candidates = run.awaits.n_gpus, len(run.awaits.among)
         behind = f" (behind {', '.join(facts.waiting)})" if facts.waiting else ""

@@ -120,6 +120,9 @@ def _remedy_lines(finding: Finding) -> list[str]:
 
 def _processes(request: LaunchRequest, probe: NodeProbe) -> Finding:
     """Check the number of processes against the GPUs that are free, or on the CPU against the cores."""
+    if request.is_job:
+        sentence = f"{number_of_gpus(request)} on a machine that Slurm chooses"
+        return Finding(name="processes", well=True, known=False, sentence=sentence)
     try:
         if needs_gpus(request, probe):
             return _gpu_processes(request, probe)
@@ -174,6 +177,9 @@ def _checkpoint_space(config: Config, probe: NodeProbe, earlier_runs: Sequence[R
 
 
 def _memory(request: LaunchRequest, probe: NodeProbe, earlier_runs: Sequence[RunSnapshot]) -> Finding:
+    if request.is_job:
+        sentence = "not checked: Slurm chooses the machine"
+        return Finding(name="memory", well=True, known=False, sentence=sentence)
     peaks = [max(s.rss_gib or 0.0 for s in run.steps) for run in earlier_runs if any(s.rss_gib for s in run.steps)]
     n_processes = request.config.distributed.world_size
     if isinstance(request.gpus, int | tuple) and request.config.device != "cpu":
@@ -205,6 +211,8 @@ def _engine(engine: EngineFacts | GibletError, needed: bool) -> Finding:
 def _sessions(node: Node, probe: NodeProbe) -> Finding:
     present = [kind for kind in probe.session_kinds if BACKENDS[kind].has_terminal]
     multiplexer = node.multiplexer
+    if multiplexer == "slurm" and multiplexer in probe.session_kinds:
+        return Finding(name="sessions", well=True, sentence="jobs of Slurm")
     if multiplexer != "auto" and multiplexer not in probe.session_kinds:
         remedy = f"Have {multiplexer} installed there, or set `multiplexer: auto` for the node."
         return Finding(name="sessions", well=False, sentence=f"{multiplexer} is missing", remedy=remedy, needed=True)

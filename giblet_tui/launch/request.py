@@ -7,6 +7,7 @@ import msgspec
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import Promotion
+from giblet_tui.agent.sessions import starts_later
 from giblet_tui.inventory.nodes import Multiplexer
 from giblet_tui.launch.command import CommandRequest
 
@@ -37,6 +38,13 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Wait on the node until GPUs are free."""
     replace: bool = False
     """Stop the node's live runs of the same name once everything else has been checked."""
+    sbatch: tuple[str, ...] = ()
+    """Options of the Slurm job, `partition=gpu`, if the session is one."""
+
+    @property
+    def is_job(self) -> bool:
+        """Return True if a scheduler chooses machine, time and GPUs."""
+        return self.session is not None and starts_later(self.session)
 
     @property
     def use_the_cpu(self) -> str:

@@ -36,6 +36,7 @@ from giblet_tui.launch.plan import (
     with_world_size,
 )
 from giblet_tui.launch.request import LaunchRequest
+from giblet_tui.launch.slurm_options import for_node
 from giblet_tui.monitor import cache
 
 PROBE_LIMIT_S = 60.0
@@ -83,6 +84,9 @@ def plan_launch(targets: Sequence[Target], request: LaunchRequest, report: Repor
     nodes = [node for node, _ in targets]
     if len({node.name for node in nodes}) < len(nodes):
         raise ConfigError("A node is named twice.", "Name each node of the run once.")
+    request = for_node(request, nodes[0])
+    if len(nodes) > 1 and request.is_job:
+        raise ConfigError("A job of Slurm is launched from one node: Slurm chooses where it runs.", "Name one node.")
     if len(nodes) > 1:
         request = _pin_checkpoint(targets, request, report)
     share = split_request(request, len(nodes))
@@ -159,8 +163,9 @@ def check_target(target: Target, request: LaunchRequest, n_nodes: int) -> Checke
             resources = connection.call("remains", {"workdir": node.workdir}, Resources, timeout_s=PROBE_LIMIT_S)
             replaced = runs_to_replace(request.config.name, resources)
         probe = facts_without(answer.probe, replaced)
+        device = "cpu" if request.is_job else request.config.device
         findings = [
-            *preflight.check_node(node, answer.probe, engine, skew_s, request.config.device, command is None),
+            *preflight.check_node(node, answer.probe, engine, skew_s, device, command is None),
             *preflight.check_run(request, probe, answer.files, cache.load().runs()),
         ]
         preflight.refuse(node, request, findings)

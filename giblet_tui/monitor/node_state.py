@@ -64,6 +64,12 @@ class RunState(msgspec.Struct, frozen=True):
     here: bool | None = None
     same_machine: bool | None = None
     """It was started on this machine, whatever the node is called."""
+    pending: str = ""
+    """What a scheduled run waits for."""
+    job_end: str = ""
+    """How a scheduler ended it."""
+    started_at: float = 0.0
+    """When its supervisor started; 0 before that."""
 
     @property
     def run_json_error(self) -> str:
@@ -167,7 +173,7 @@ def _unread(run_id: str, node: str) -> RunState:
 
 
 def _fold_run(state: RunState, news: RunNews) -> RunState:
-    snapshot = state.snapshot
+    snapshot, started_at = state.snapshot, state.started_at
     for name, text in news.files.items():
         if name == layout.RUN:
             snapshot = _with_run(snapshot, text)
@@ -178,6 +184,7 @@ def _fold_run(state: RunState, news: RunNews) -> RunState:
         elif name == layout.SUPERVISOR:
             supervisor = _record(text, SupervisorRecord)
             snapshot = replace(snapshot, waiting_for=supervisor.waiting_for if supervisor else "")
+            started_at = supervisor.started_at if supervisor else started_at
         elif name == layout.EXIT:
             snapshot = replace(snapshot, exit=_record(text, Exit))
         elif name == layout.CAUSE:
@@ -192,7 +199,9 @@ def _fold_run(state: RunState, news: RunNews) -> RunState:
     process = state.process if isinstance(news.process, msgspec.UnsetType) else news.process
     here = state.here if isinstance(news.here, msgspec.UnsetType) else news.here
     same = state.same_machine if isinstance(news.same_machine, msgspec.UnsetType) else news.same_machine
-    return RunState(snapshot, marks, process, here, same)
+    pending = state.pending if isinstance(news.pending, msgspec.UnsetType) else news.pending
+    job_end = state.job_end if isinstance(news.job_end, msgspec.UnsetType) else news.job_end
+    return RunState(snapshot, marks, process, here, same, pending, job_end, started_at)
 
 
 def _with_run(snapshot: RunSnapshot, text: str | None) -> RunSnapshot:
@@ -300,13 +309,14 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
     now = (node.now or 0.0) + elapsed_s
     signals = Signals(
         now=now,
-        launched_at=run.launched_at,
+        launched_at=max(run.launched_at, state.started_at),
         process=None if elsewhere else state.process,
         supervised=state.here is not None,
         session=run.session in node.facts.sessions if has_session else None,
         heartbeat=snapshot.heartbeat,
         exit=snapshot.exit,
-        waiting_for=snapshot.waiting_for,
+        waiting_for=state.pending or snapshot.waiting_for,
+        job_end=state.job_end,
         rebooted=state.here is False and not elsewhere,
         unreachable_since=node.now if lost else None,
     )

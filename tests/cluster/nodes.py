@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -112,8 +112,12 @@ class Cluster:
 class LoopbackNode:
     """One sshd, as the current user. Sessions on it see their own HOME, PATH, TMUX_TMPDIR and SCREENDIR."""
 
-    def __init__(self, cluster: Cluster, name: str, address: str, *settings: str) -> None:
+    def __init__(
+        self, cluster: Cluster, name: str, address: str, *settings: str, variables: Mapping[str, str] | None = None
+    ) -> None:
+        """variables: more environment variables for sessions on the node."""
         self.cluster, self.name, self.address = cluster, name, address
+        self.variables = dict(variables or {})
         self.directory = cluster.root / name
         self.home = self.directory / "home"
         self.bin = self.directory / "bin"
@@ -139,6 +143,7 @@ class LoopbackNode:
             "SCREENDIR": str(self.directory / "screen"),
             "GIBLET_GPU_CLAIMS": str(self.directory / "claims"),
             "OMP_NUM_THREADS": "1",
+            **self.variables,
         }
 
     def node(self, **values: Any) -> Node:

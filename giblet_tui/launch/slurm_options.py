@@ -1,0 +1,67 @@
+"""Options of a Slurm job: what a run needs, what the node's settings add, and what the user chooses. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from msgspec.structs import replace
+
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.gpus import number_of_gpus
+from giblet_tui.launch.request import LaunchRequest
+
+OPTION_PATTERN = r"^[a-z][a-z-]{0,39}(=[A-Za-z0-9_.,:=@%+/\[\]*-]{1,200})?$"
+"""An option without its two dashes. The value becomes part of a line of the job script, so nothing else is allowed."""
+
+CPUS_PER_GPU = 4
+_OWN_OPTIONS = {
+    "array", "chdir", "error", "job-name", "no-requeue", "nodes", "ntasks", "open-mode", "output", "parsable",
+    "requeue", "signal", "wrap",
+}  # fmt: skip
+
+
+def for_node(request: LaunchRequest, node: Node) -> LaunchRequest:
+    """Return the request with the node's session and Slurm options, if the run becomes a job there.
+
+    Raises ConfigError for options that make no sense for a job.
+    """
+    session = request.session or ("slurm" if request.sbatch or node.multiplexer == "slurm" else None)
+    if session != "slurm":
+        if request.sbatch:
+            raise ConfigError(f"--session {session} is no job of Slurm.", "Leave out --partition, --time and --sbatch.")
+        return request
+    if request.when_free:
+        raise ConfigError("A job of Slurm waits in Slurm's own queue.", "Leave out --when-free.")
+    return replace(request, session="slurm", sbatch=(*node.sbatch, *request.sbatch))
+
+
+def sbatch_options(request: LaunchRequest) -> list[str]:
+    """Return the options of the job, the user's last. Raises ConfigError for one that giblet sets or cannot pass on."""
+    if isinstance(request.gpus, tuple):
+        raise ConfigError("Slurm chooses the GPUs of a job.", "Give their number: --gpus 2")
+    n_processes = number_of_gpus(request)
+    # A command of the user's needs GPUs only if it is given some; giblet's trainer uses what it finds.
+    uses_gpus = request.gpus is not None if request.command is not None else request.config.device != "cpu"
+    own_options = checked(request.sbatch)
+    names_gpus = any(option.startswith(("gres=gpu", "gpus")) for option in own_options)
+    options = ["nodes=1", "ntasks=1", f"cpus-per-task={n_processes * (CPUS_PER_GPU if uses_gpus else 1)}"]
+    options += [f"gres=gpu:{n_processes}"] if uses_gpus and not names_gpus else []
+    # TERM to the supervisor before the time limit: its trainer saves and ends.
+    options += [f"signal=B:TERM@{max(1, round(request.grace_s))}"]
+    by_key = {option.partition("=")[0]: option for option in options}
+    by_key.update((option.partition("=")[0], option) for option in own_options)
+    return list(by_key.values())
+
+
+def checked(options: Iterable[str]) -> list[str]:
+    """Return the user's options without leading dashes. Raises ConfigError for the first that cannot be used."""
+    bare_options = [option.strip().lstrip("-") for option in options]
+    for option in bare_options:
+        key = option.partition("=")[0]
+        if not re.fullmatch(OPTION_PATTERN, option):
+            raise ConfigError(f"--sbatch {option!r} is no long option of sbatch.", "For example: --sbatch mem=64G")
+        if key in _OWN_OPTIONS:
+            raise ConfigError(f"--sbatch {key}: giblet sets this option itself.", "Leave it out.")
+    return bare_options

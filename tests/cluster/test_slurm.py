@@ -1,0 +1,133 @@
+"""Runs as jobs of a real Slurm, launched through a login node by ssh. Login and compute node are this machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from giblet_tui.agent import run_processes
+from tests.cluster.conftest import unavailable
+from tests.cluster.laptop import Laptop
+from tests.cluster.nodes import Cluster, LoopbackNode, processes, wait_until
+from tests.cluster.slurm import LIMITED_PARTITION, PARTITION, SlurmCluster, lacking
+
+ON_CPU = ("--set", "device=cpu")
+
+
+@pytest.fixture(scope="module")
+def slurm() -> Iterator[SlurmCluster]:
+    """Yield a Slurm cluster of one node."""
+    if reason := lacking():
+        unavailable(reason)
+    made = SlurmCluster()
+    yield made
+    for job_id in made.output("squeue", "--noheader", "--format=%i").split():
+        made.output("scancel", job_id)
+    wait_until(lambda: not made.output("squeue", "--noheader"), 60.0, "the end of all jobs")
+    made.close()
+
+
+@pytest.fixture(scope="module")
+def login_node(cluster: Cluster, slurm: SlurmCluster) -> Iterator[LoopbackNode]:
+    """Yield a node by ssh on which Slurm's client programs work."""
+    node = LoopbackNode(cluster, "login-of-slurm", "127.0.0.8", variables=slurm.environment)
+    yield node
+    node.close()
+
+
+@pytest.fixture
+def user(laptop: Laptop, login_node: LoopbackNode) -> Laptop:
+    """Return a laptop whose nodes.yaml makes every run on the login node a job."""
+    laptop.name_nodes(f"{login_node.name}:\n  python: {sys.executable}\n  multiplexer: slurm\n")
+    return laptop
+
+
+def job_names(slurm: SlurmCluster) -> list[str]:
+    return slurm.output("squeue", "--noheader", "--format=%j").split()
+
+
+def test_a_job_is_launched_watched_and_stopped(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
+    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--partition", PARTITION)
+    assert launched.returncode == 0, launched.stderr
+    run_id = launched.stdout.strip()
+    assert f"partition={PARTITION}" in launched.stderr
+    assert job_names(slurm) == [f"gib-{run_id}"]
+    run_dir = login_node.home / "giblet" / "runs" / run_id
+    assert f"#SBATCH --partition={PARTITION}\n" in (run_dir / "launch.sh").read_text()
+    wait_until(lambda: user.run(run_id)["step"], 180.0, "a step of the job")
+    run = user.run(run_id)
+    assert (run["state"], run["multiplexer"]) == ("running", "slurm")
+    again = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU)
+    assert again.returncode == 5 and "already runs here" in again.stderr
+    stopped = user.giblet("stop", run_id)
+    assert stopped.returncode == 0, stopped.stderr
+    assert "as COMPLETED" in stopped.stdout and "sees none of that node's processes itself" in stopped.stdout
+    assert user.run(run_id)["state"] == "stopped"
+    assert not [command for _, _, command in processes() if run_id in command]
+    assert list((run_dir / "checkpoints").glob("*.safetensors")), "it saved before it ended"
+
+
+def test_a_refusal_of_slurm_leaves_nothing(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
+    runs = login_node.home / "giblet" / "runs"
+    runs_before, jobs_before = sorted(runs.glob("*")), job_names(slurm)
+    refusals = {
+        ("--partition", "attic"): "invalid partition name",
+        ("--partition", LIMITED_PARTITION, "--sbatch", "mem=900T"): "memory",
+    }
+    for options, reason in refusals.items():
+        refused = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, *options)
+        assert refused.returncode == 5 and "Slurm refuses the job" in refused.stderr, refused.stderr
+        assert reason in refused.stderr.lower()
+    assert "sinfo" in refused.stderr
+    wrong = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "nodes=4")
+    assert wrong.returncode == 2 and "giblet sets this option itself" in wrong.stderr
+    assert (sorted(runs.glob("*")), job_names(slurm)) == (runs_before, jobs_before)
+
+
+def test_a_held_job_waits_and_can_be_stopped(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
+    held = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "hold", "--again")
+    assert held.returncode == 0, held.stderr
+    run_id = held.stdout.strip()
+    run = user.run(run_id)
+    assert run["state"] == "waiting"
+    assert "JobHeldUser" in run["evidence"] and "scontrol release" in run["evidence"]
+    assert "Nothing is stale" in user.giblet("stop", "--stale", login_node.name).stderr
+    stopped = user.giblet("stop", run_id)
+    assert stopped.returncode == 0 and "as CANCELLED" in stopped.stdout, stopped.stderr
+    assert user.run(run_id)["state"] == "stopped"
+
+
+def test_a_command_of_the_users_runs_as_a_job(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
+    words = (sys.executable, "-c", "import os; print('epoch 1 loss 0.5 in job', os.environ['SLURM_JOB_ID'])")
+    launched = user.giblet("launch", login_node.name, "--cwd", "~", "--name", "in-slurm", "--", *words)
+    run_id = launched.stdout.strip()
+    assert run_id, launched.stderr
+    wait_until(lambda: user.run(run_id)["state"] not in ("waiting", "starting", "running"), 60.0, "the end of the job")
+    assert "in job" in user.giblet("logs", run_id).stdout
+    assert user.run(run_id)["state"] in ("finished", "ended")
+
+
+def test_a_job_that_is_cancelled_behind_giblet_is_not_called_running(
+    user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
+) -> None:
+    run_id = user.giblet(
+        "launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "hold", "--again"
+    ).stdout.strip()
+    (job_id,) = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").split()
+    slurm.output("scancel", job_id)
+    wait_until(lambda: f"gib-{run_id}" not in job_names(slurm), what="the end of the job")
+    run = user.run(run_id)
+    assert run["state"] == "died" and "it was cancelled (CANCELLED)" in run["evidence"]
+    local = run_processes.LocalRun(login_node.home / "giblet" / "runs" / run_id)
+    assert local.is_scheduled and not local.on_other_host
+
+
+def test_slurm_is_installed_where_it_is_required() -> None:
+    if lacking():
+        unavailable(lacking())
+    completed = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, env=dict(os.environ))
+    assert completed.stdout.startswith("slurm")

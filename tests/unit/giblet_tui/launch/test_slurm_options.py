@@ -1,0 +1,53 @@
+"""Options of a Slurm job from what a run needs, what the node adds and what a user chooses."""
+
+from __future__ import annotations
+
+import pytest
+from msgspec.structs import replace
+
+from giblet_train.schema.config import Config
+from giblet_train.schema.errors import ConfigError
+from giblet_tui.inventory.nodes import Node
+from giblet_tui.launch.request import LaunchRequest
+from giblet_tui.launch.slurm_options import for_node, sbatch_options
+
+CLUSTER = Node(name="cluster", host="cluster", multiplexer="slurm", sbatch=("partition=gpu", "time=24:00:00"))
+REQUEST = LaunchRequest(config=Config(name="demo"), launched_by="me@laptop")
+
+
+def test_the_users_options_come_after_the_nodes() -> None:
+    request = for_node(replace(REQUEST, gpus=4, sbatch=("--time=1:00:00", "mem=64G")), CLUSTER)
+    assert request.session == "slurm" and request.is_job
+    options = sbatch_options(request)
+    assert {"gres=gpu:4", "cpus-per-task=16", "partition=gpu", "time=1:00:00", "mem=64G", "signal=B:TERM@120"} <= {
+        *options
+    }
+    assert "time=24:00:00" not in options
+
+
+def test_a_named_kind_of_gpu_replaces_the_number() -> None:
+    options = sbatch_options(for_node(replace(REQUEST, sbatch=("gres=gpu:a100:2",)), CLUSTER))
+    assert [option for option in options if option.startswith("gres")] == ["gres=gpu:a100:2"]
+    on_cpu = replace(REQUEST, config=replace(REQUEST.config, device="cpu"))
+    assert not [option for option in sbatch_options(for_node(on_cpu, CLUSTER)) if option.startswith("gres")]
+
+
+@pytest.mark.parametrize("option", ["x=$(touch /tmp/x)", "a b", "-p gpu", "comment=one\n#SBATCH --wrap=x", "X=1", ""])
+def test_an_option_that_could_change_the_script_is_refused(option: str) -> None:
+    with pytest.raises(ConfigError, match="no long option of sbatch"):
+        sbatch_options(for_node(replace(REQUEST, sbatch=(option,)), CLUSTER))
+
+
+def test_options_that_make_no_sense_for_a_job_are_refused() -> None:
+    with pytest.raises(ConfigError, match="giblet sets this option itself"):
+        sbatch_options(for_node(replace(REQUEST, sbatch=("nodes=2",)), CLUSTER))
+    with pytest.raises(ConfigError, match="own queue"):
+        for_node(replace(REQUEST, when_free=True), CLUSTER)
+    with pytest.raises(ConfigError, match="Slurm chooses the GPUs"):
+        sbatch_options(for_node(replace(REQUEST, gpus=(0, 1)), CLUSTER))
+    with pytest.raises(ConfigError, match="no job of Slurm"):
+        for_node(replace(REQUEST, session="tmux", sbatch=("partition=gpu",)), CLUSTER)
+
+
+def test_a_node_without_slurm_is_not_affected() -> None:
+    assert for_node(REQUEST, Node(name="tensor01", host="tensor01")) == REQUEST
