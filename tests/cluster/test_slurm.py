@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 import sys
 from collections.abc import Iterator
 
@@ -124,10 +122,3 @@ def test_a_job_that_is_cancelled_behind_giblet_is_not_called_running(
     assert run["state"] == "died" and "it was cancelled (CANCELLED)" in run["evidence"]
     local = run_processes.LocalRun(login_node.home / "giblet" / "runs" / run_id)
     assert local.is_scheduled and not local.on_other_host
-
-
-def test_slurm_is_installed_where_it_is_required() -> None:
-    if lacking():
-        unavailable(lacking())
-    completed = subprocess.run(["sbatch", "--version"], capture_output=True, text=True, env=dict(os.environ))
-    assert completed.stdout.startswith("slurm")
