@@ -65,7 +65,8 @@ test-laptop: .venv-laptop/.ready ## Test the application where torch is not inst
 	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout pytest-xdist
 	@touch $@
 
-# sshd, tmux, screen, shells and Slurm for the cluster tests: installed if root; otherwise the tests say what is missing.
+# sshd, tmux, screen, shells and Slurm for the cluster tests, a browser for the pages: installed if root; otherwise the tests
+# say what is missing.
 debian:
 	@lacking=""; \
 	  [ -x /usr/sbin/sshd ] || lacking="$$lacking openssh-server"; \
@@ -75,9 +76,10 @@ debian:
 	  command -v fish >/dev/null || lacking="$$lacking fish"; \
 	  command -v tcsh >/dev/null || lacking="$$lacking tcsh"; \
 	  [ -x /usr/sbin/slurmctld ] || lacking="$$lacking slurmctld slurmd slurm-client munge"; \
+	  command -v chromium >/dev/null || lacking="$$lacking chromium"; \
 	  if [ -n "$$lacking" ] && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$lacking; \
-	  elif [ -n "$$lacking" ]; then echo "The cluster tests lack:$$lacking (apt-get install$$lacking)" >&2; fi
+	  elif [ -n "$$lacking" ]; then echo "The tests lack:$$lacking (apt-get install$$lacking)" >&2; fi
 
 storm: install debian ## Stop each kind of process tree 40 times in each kind of session
 	GIBLET_STORM=1 $(BIN)/pytest tests/cluster/test_ending.py -k survives_a_stop --timeout=3600

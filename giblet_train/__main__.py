@@ -61,10 +61,11 @@ def simulate(
 @app.command()
 def train(run_dir: Annotated[Path, typer.Argument(help="Run directory with a resolved config.yaml.")]) -> None:
     """Train RUN_DIR/config.yaml, alone or under torchrun. Exit 0 done or stopped, 75 terminated, 1 failed."""
+    from giblet_train.analysis.report_hook import ReportHook
     from giblet_train.training.load_split import load_split
     from giblet_train.training.process import train_with_error_file
 
-    sys.exit(train_with_error_file(run_dir, load_split))
+    sys.exit(train_with_error_file(run_dir, load_split, ReportHook()))
 
 
 @app.command()
@@ -98,19 +99,19 @@ def evaluate(
 ) -> None:
     """Evaluate a run's checkpoint on the test block of its fold; the run is not changed.
 
-    --out also writes r.nii.gz, the held-out r of each voxel.
+    --out also writes report.html, lesions of each region, and maps: r, p, FDR and noise ceiling of each voxel.
 
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """
-    from giblet_train.analysis.evaluate_run import MAP, evaluate_checkpoint, evaluation_lines
+    from giblet_train.analysis.evaluation_folder import evaluate_into
     from giblet_train.analysis.load_run import load_run
     from giblet_train.analysis.results import make_output_dir, write_results
     from giblet_train.training.load_split import load_split
 
     folder = make_output_dir(out)
     run = load_run(run_dir, role, load_split, narrate, workdir)
-    figures = evaluate_checkpoint(run, narrate, folder and folder / MAP)
-    print(write_results("evaluation", figures, evaluation_lines(figures), folder, as_json))
+    figures, lines = evaluate_into(run, folder, narrate)
+    print(write_results("evaluation", figures, lines, None, as_json))
 
 
 @app.command()

@@ -1,43 +1,34 @@
 """Evaluate a run's checkpoint on the test block of its fold.
 
-T TRs, V voxels, N shifts.
+V voxels.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
+from giblet_train.analysis.held_out_maps import HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun, Narrate
-from giblet_train.data.readers.nifti import write_map
-from giblet_train.evaluation.metrics import pearson, shifted_r
 from giblet_train.schema.records import SCHEMA, EvaluationMetric, encode
 
-MAP = "r.nii.gz"
-NULL_VOXELS = 2000
-NULL_PERCENTILE = 99.0
+CHANCE_P = 0.01
 
 
-def evaluate_checkpoint(run: LoadedRun, narrate: Narrate, map_path: Path | None = None) -> dict[str, Any]:
+def evaluate_checkpoint(run: LoadedRun, maps: HeldOutMaps, narrate: Narrate) -> dict[str, Any]:
     """Evaluate a run's checkpoint: {schema, run_id, step, folds, encoding, decoding, baselines, skill}.
 
-    map_path: NIfTI file to which r of each voxel is written.
+    maps: held-out maps of the run.
     """
     narrate("evaluating the weights on the test block", 0.5)
     figures = run.examiner.evaluation(run.model, lambda: None)
-    r_V, null = _by_voxel(run)
-    if map_path is not None:
-        write_map(
-            map_path, run.data.in_grid_order(r_V), run.data.mask_XYZ, run.data.study.affine, run.data.study.space_code
-        )
+    r_V = maps.group_r_V
     figures["encoding"] |= {
         "r_mean": float(r_V.mean()),
         "r_p95": figures["encoding"]["r_95th_percentile"],
-        "share_above_null": float((r_V > np.percentile(null, NULL_PERCENTILE)).mean()),
+        "share_above_null": float((maps.p["group"] <= CHANCE_P).mean()),
+        "share_significant": float(maps.significant().mean()),
         "by_region": {p.name: float(r_V[p.voxels_V].mean()) for p in run.regions() if p.voxels_V.any()},
     }
     record = EvaluationMetric(seq=0, step=run.record.step, epoch=run.record.epoch, at=run.record.at, **figures)
@@ -60,6 +51,7 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
         "r, all voxels": encoding["r_mean"],
         "  median / 95th percentile": (encoding["r_median"], encoding["r_p95"]),
         "share of voxels above chance": encoding["share_above_null"],
+        "  after correction (FDR .05)": encoding["share_significant"],
     }
     lines += [f"  {name:30}{_number(value)}" for name, value in values.items() if value is not None]
     lines += [f"  {'r, ' + name:30}{_number(value)}" for name, value in encoding["by_region"].items()]
@@ -80,19 +72,3 @@ def _number(value: Any) -> str:
     if isinstance(value, tuple):
         return " / ".join(map(_number, value))
     return "–" if value is None else f"{value:.3f}"
-
-
-def _by_voxel(run: LoadedRun) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return held-out r of each voxel (V,), and r of some voxels under all shifts, averaged over subjects."""
-    rows = run.data.split.test
-    sample = slice(None, None, max(1, run.data.n_voxels // NULL_VOXELS))
-    r, null = [], []
-    for subject, predicted_TV in run.examiner.predicted(run.model):
-        own_T = run.data.present[subject][rows] if run.data.present else slice(None)
-        predicted_TV, measured_TV = predicted_TV[own_T], run.data.bold[subject][rows][own_T]
-        if len(measured_TV) < 2:
-            continue
-        r.append(pearson(predicted_TV, measured_TV))
-        null.append(shifted_r(predicted_TV[:, sample], measured_TV[:, sample]))
-    same = len({len(shifted) for shifted in null}) == 1
-    return np.mean(r, axis=0), np.mean(null, axis=0) if same else np.concatenate(null)

@@ -20,11 +20,11 @@ from numpy.typing import NDArray
 from giblet_train.analysis.lesions import LesionContext
 from giblet_train.analysis.load_run import LoadedRun, Narrate
 from giblet_train.components.loss_terms import SOURCES
-from giblet_train.data.checks.figures import png_bytes
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus import encodec
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
+from giblet_train.pages.png import png_bytes
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import SCHEMA
 
@@ -118,7 +118,7 @@ def _write_codes(out: Path, codes: Mapping[str, Mapping[str, NDArray[np.int64]]]
 def _write_pictures(
     run: LoadedRun, out: Path, films: Mapping[str, Film], narrate: Narrate
 ) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
-    if "video" in run.data.unigram or not len(run.data.frame_pca.variance_F):
+    if not has_pictures(run.data):
         narrate("no pictures: the features have no components of frames", 0.1)
         return [], {}
     narrate("drawing frames", 0.1)
@@ -128,11 +128,25 @@ def _write_pictures(
 
 
 def picture_rows(data: PreparedSplit, films: Mapping[str, Film]) -> tuple[list[int], dict[str, NDArray[np.uint8]]]:
-    """Return evenly spaced TRs of the test block, and pictures (P, H, W, C) of the film, of its frame components and
-    of each reconstruction."""
+    """Return evenly spaced TRs of the test block, and their `pictures_at`."""
     test = data.split.test
     position_P = np.unique(np.linspace(0, len(test) - 1, min(N_PICTURES, len(test))).round().astype(int))
-    frames_TKHWC = data.study.frames_TKHWC[test[position_P]]
+    return test[position_P].tolist(), pictures_at(data, films, position_P)
+
+
+def has_pictures(data: PreparedSplit) -> bool:
+    """Return True if reconstructed video features can be shown as pictures."""
+    return "video" in data.targets and "video" not in data.unigram and len(data.frame_pca.variance_F) > 0
+
+
+def pictures_at(
+    data: PreparedSplit, films: Mapping[str, Film], position_P: NDArray[np.intp]
+) -> dict[str, NDArray[np.uint8]]:
+    """Return pictures (P, H, W, C) of the film, of its frame components and of each reconstruction.
+
+    position_P: positions in the test block.
+    """
+    frames_TKHWC = data.study.frames_TKHWC[data.split.test[position_P]]
     shape = frames_TKHWC.shape[2:]
     columns = data.pca_columns
     mean_F, sd_F = data.feature_mean["video"][columns], data.feature_sd["video"][columns]
@@ -143,7 +157,7 @@ def picture_rows(data: PreparedSplit, films: Mapping[str, Film]) -> tuple[list[i
     for source, film in films.items():
         scores_PF = film["video"][position_P][:, columns] * sd_F + mean_F
         rows[f"from {source} brains"] = data.frame_pca.pictures(scores_PF, shape)
-    return test[position_P].tolist(), rows
+    return rows
 
 
 def _sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
@@ -162,13 +176,25 @@ def _write_sounds(
     codes: Mapping[str, Mapping[str, NDArray[np.int64]]],
     narrate: Narrate,
 ) -> dict[str, str]:
-    """Write the sounds, all as loud as the film's; return source -> file. Returns {} if the audio features are neither
-    giblet's own nor codes of an installed EnCodec."""
+    """Write the sounds that can be decoded; return source -> file."""
+    waves, rate_hz = decoded_sounds(run, films, codes, narrate)
+    for name, wave_S in waves.items():
+        write_wav(out / f"sound_{name}.wav", wave_S, rate_hz)
+    return {name: f"sound_{name}.wav" for name in waves}
+
+
+def decoded_sounds(
+    run: LoadedRun, films: Mapping[str, Film], codes: Mapping[str, Mapping[str, NDArray[np.int64]]], narrate: Narrate
+) -> tuple[dict[str, NDArray[np.float32]], int]:
+    """Return source -> sound (S,), all as loud as the film's, and samples per second.
+
+    There are none if the audio features are neither giblet's own nor codes of an installed EnCodec.
+    """
     source = run.config.data.features.audio
     rate_hz = SAMPLE_HZ
     if "audio" not in run.data.targets:
         narrate("no sound: the stimuli have none", 0.5)
-        return {}
+        return {}, rate_hz
     if source is None:
         waves = _waves_of_mel(run, films, narrate)
     elif source.extractor == "encodec":
@@ -176,16 +202,14 @@ def _write_sounds(
             decoded = {name: encodec.sound(books["audio"], run.data.study.tr_s) for name, books in codes.items()}
         except DataError as error:
             narrate(f"no sound: {error.message}", 0.5)
-            return {}
+            return {}, rate_hz
         waves, rate_hz = {name: wave_S for name, (wave_S, _) in decoded.items()}, decoded["film"][1]
     else:
         narrate("no sound: only giblet's own audio features and extractor: encodec can be decoded", 0.5)
-        return {}
+        return {}, rate_hz
     # A quantile instead of the maximum: inconsistent phases produce single loud samples.
-    scale = LOUD / max(float(np.quantile(np.abs(waves["film"]), LOUD_SHARE)), 1e-9)
-    for name, wave_S in waves.items():
-        write_wav(out / f"sound_{name}.wav", wave_S * np.float32(scale), rate_hz)
-    return {name: f"sound_{name}.wav" for name in waves}
+    scale = np.float32(LOUD / max(float(np.quantile(np.abs(waves["film"]), LOUD_SHARE)), 1e-9))
+    return {name: wave_S * scale for name, wave_S in waves.items()}, rate_hz
 
 
 def _waves_of_mel(run: LoadedRun, films: Mapping[str, Film], narrate: Narrate) -> dict[str, NDArray[np.float32]]:

@@ -205,9 +205,11 @@ class Evaluator:
         of_the_mean = self._loss(silent)
         return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items() if of_the_mean[c]}
 
-    def predicted(self, model: Network) -> Iterator[tuple[str, Floats]]:
-        """Yield each local subject with its predicted responses over the test TRs (T, V)."""
-        passes = self._predict_blocks(model, self.data.split.test_blocks)
+    def predicted(
+        self, model: Network, blocks: tuple[tuple[int, int], ...] | None = None
+    ) -> Iterator[tuple[str, Floats]]:
+        """Yield each local subject with its predicted responses (T, V) over some blocks, by default the test block."""
+        passes = self._predict_blocks(model, self.data.split.test_blocks if blocks is None else blocks)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         for subject in self.shards.local_subjects:
             yield subject, self.compression.expand(subject, scores_TR)

@@ -123,6 +123,11 @@ class RunDir:
     def checkpoints(self) -> Path:
         return self.path / "checkpoints"
 
+    @property
+    def report(self) -> Path:
+        """Return the folder with the report of a finished run."""
+        return self.path / "report"
+
     def read_config(self) -> Config:
         """Return the resolved configuration. Raises ConfigError."""
         return read_resolved(self.config)

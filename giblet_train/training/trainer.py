@@ -218,6 +218,7 @@ class Trainer:
                 f"Training ended, but {which} checkpoint could be written: {self.keeper.last_save_error}.",
                 "Free space on the node, then continue: giblet launch NODE CONFIG --resume RUN",
             )
+        self.hook.on_finished(self)
         self.recorder.log_event("finished", "info", f"Finished after {self.standing.step} steps.")
         self.recorder.heartbeat("finished", why=self._stopped_early())
         self.ranks.barrier()

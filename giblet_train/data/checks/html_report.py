@@ -2,51 +2,64 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from html import escape
 from itertools import accumulate
 from pathlib import Path
 
-from giblet_train.data.checks.figures import carpet, light_and_brain, line_plot, mean_slices, png
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.checks.figures import (
+    bad_examples,
+    brain_canvas,
+    carpet,
+    carpet_chart,
+    frame_changes,
+    light_and_brain,
+    temporal_snr,
+)
 from giblet_train.data.checks.findings import count_severities, format_number
 from giblet_train.data.checks.run_checks import DataReport
 from giblet_train.data.statistics.lag import LagEstimate
 from giblet_train.data.study import Study
-from giblet_train.schema.errors import DataError
-from giblet_train.schema.run_dir import replace_file
+from giblet_train.pages.brain import Overlay, colour_bar
+from giblet_train.pages.charts import Line, line_chart
+from giblet_train.pages.colours import SEQUENTIAL
+from giblet_train.pages.page import figure, html_page, paragraph, table, write_page
+from giblet_train.pages.png import png_uri
+
+MOST_CONFOUNDS = 6
 
 LAG_MEANING = (
     "A response comes some 3 to 6 s after what caused it, in every third of the scan. A lag that grows from third to "
     "third shows a stretched film; one that is wrong but the same, a film that began at another time."
 )
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: .5rem 0 1.5rem; }
-th, td { text-align: left; padding: .15rem .8rem .15rem 0; border-bottom: 1px solid #ddd; vertical-align: top; }
-td.number, th + th { text-align: right; font-variant-numeric: tabular-nums; }
-.error { color: #b3261e; } .warning { color: #8a5a00; } .info { color: #555; }
-figure { margin: 0 0 1.2rem; } figcaption { color: #555; margin-bottom: .2rem; } b { font-weight: 600; }
-img { image-rendering: pixelated; display: block; height: 9rem; } img.carpet { width: 100%; }
-svg { width: 100%; } svg text { font: 13px system-ui, sans-serif; } .border { stroke: #aaa; stroke-dasharray: 4; }
-"""
+TSNR_MEANING = (
+    "tSNR is the mean of a voxel over its standard deviation within scans. At 3 T, preprocessed "
+    "cortex has some 40 to 100; "
+    "low values near sinuses and ear canals are normal, low values everywhere are not. All subjects "
+    "have one colour scale. "
+    "Grey lines are the edge of the voxels that all subjects have; left is on the left."
+)
+CARPET_MEANING = (
+    "Each row is a voxel, each column a TR, black 2.5 sd below the voxel's mean, white 2.5 above. "
+    "The line above is the "
+    "change from TR to TR: its peaks are motion or scanner faults."
+)
 
 
-def write_page(report: DataReport, path: Path) -> None:
+def write_data_page(report: DataReport, path: Path) -> None:
     """Write the page of a report. Raises DataError where the file cannot be written."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, page(report).encode())
-    except OSError as error:
-        raise DataError(f"{path} cannot be written: {error.strerror or error}.", "Choose another --html.") from None
+    write_page(page(report), path, "--html")
 
 
 def page(report: DataReport) -> str:
     """Return the page as HTML."""
-    parts = [f"<h1>Data check: {count_severities(report.findings)}</h1>", *_findings(report), *_tables(report)]
+    sections = [("Findings", "".join(_findings(report))), *_tables(report)]
     if report.study is not None:
-        parts += _pictures(report.study)
-    head = f'<meta charset="utf-8"><title>Data check</title><style>{STYLE}</style>'
-    return f'<!doctype html><html lang="en"><head>{head}</head><body>{"".join(parts)}</body></html>\n'
+        sections += _pictures(report.study)
+    return html_page(f"Data check: {count_severities(report.findings)}", sections)
 
 
 def _findings(report: DataReport) -> list[str]:
@@ -57,69 +70,101 @@ def _findings(report: DataReport) -> list[str]:
         sentence = f"<b>{escape(finding.finding)}</b> {escape(finding.full_sentence)}"
         action = f"<br>{escape(finding.action)}" if finding.action else ""
         rows.append(f'<tr><td class="{finding.severity}">{finding.severity}</td><td>{sentence}{action}</td></tr>')
-    return ["<h2>Findings</h2><table>", *rows, "</table>"]
+    return ['<div class="scroll" tabindex="0"><table>', *rows, "</table></div>"]
 
 
-def _tables(report: DataReport) -> list[str]:
-    parts = []
+def _tables(report: DataReport) -> list[tuple[str, str]]:
+    sections = []
     if report.files:
-        files = [(subject, f.mean, f.sd, f.low, f.high) for subject, f in report.files.items()]
-        parts += ["<h2>Files</h2>", *_table(("", "mean", "sd", "lowest", "highest"), files)]
+        files = [_row(subject, f.mean, f.sd, f.low, f.high) for subject, f in report.files.items()]
+        sections.append(("Files", table(("", "mean", "sd", "lowest", "highest"), files)))
     if report.components:
         facts = report.components.items()
-        scales = [(name, f.raw_mean, f.raw_sd, f.mean, f.sd, f.expected_first_loss) for name, f in facts]
+        scales = [_row(name, f.raw_mean, f.raw_sd, f.mean, f.sd, f.expected_first_loss) for name, f in facts]
         columns = ("", "raw mean", "raw sd", "mean", "sd", "first loss")
-        parts += ["<h2>Scales before and after normalisation</h2>", *_table(columns, scales)]
+        sections.append(("Scales before and after normalisation", table(columns, scales)))
     if report.lags:
         lags = [
             (row.who, *(_lag(lag) for lag in (row.whole, *row.thirds)), "" if row.agrees else "the thirds disagree")
             for row in report.lags
         ]
-        thirds = ("", "whole", "third 1", "third 2", "third 3", "")
-        parts += ["<h2>TRs by which the brain follows the film</h2>", *_table(thirds, lags)]
-        parts.append(f"<p>{LAG_MEANING}</p>")
-    return parts
+        thirds = ("", "whole", "third 1", "third 2", "third 3", " ")
+        content = table(thirds, lags, (0, 5)) + paragraph(LAG_MEANING)
+        sections.append(("TRs by which the brain follows the film", content))
+    return sections
 
 
-def _table(header: Sequence[str], rows: Iterable[Sequence[str | float | None]]) -> list[str]:
-    lines = ["<table><tr>", *(f"<th>{escape(cell)}</th>" for cell in header), "</tr>"]
-    for first, *numbers in rows:
-        cells = "".join(f'<td class="number">{_shown(number)}</td>' for number in numbers)
-        lines.append(f"<tr><td>{escape(str(first))}</td>{cells}</tr>")
-    return [*lines, "</table>"]
-
-
-def _shown(cell: str | float | None) -> str:
-    return escape(cell) if isinstance(cell, str) else format_number(cell)
+def _row(name: str, *numbers: float | None) -> tuple[str, ...]:
+    return (name, *(format_number(number) for number in numbers))
 
 
 def _lag(lag: LagEstimate) -> str:
     return f"{lag.lag_trs:+d}" if lag.is_significant else "no answer"
 
 
-def _pictures(study: Study) -> list[str]:
-    parts = _light(study) if study.has_pictures else []
-    parts.append(
-        "<h2>Brains and voxels over time</h2><p>Mean images with the edge of the voxels that all subjects have; below "
-        "each, voxels from top to bottom and TRs from left to right, black 2.5 sd below the voxel's mean, white "
-        "2.5 above.</p>"
+def _pictures(study: Study) -> list[tuple[str, str]]:
+    sections = [("The film's light and the brain", _light(study))] if study.has_pictures else []
+    tsnr = {subject: temporal_snr(study, subject) for subject in study.subjects}
+    high = max(1.0, float(np.median([np.quantile(tsnr_V, 0.98) for tsnr_V in tsnr.values()])))
+    brains = paragraph(TSNR_MEANING)
+    for subject, tsnr_V in tsnr.items():
+        brains += _brain(study, subject, tsnr_V, high)
+    sections.append(("Brains", brains))
+    carpets = paragraph(CARPET_MEANING) + "".join(_carpet(study, subject) for subject in study.subjects)
+    sections.append(("Voxels over time", carpets))
+    examples = "".join(
+        figure(f'<img class="pixels" alt="Simulated carpet. {escape(words)}" src="{png_uri(picture)}">', escape(words))
+        for words, picture in bad_examples()
     )
-    for subject in study.subjects:
-        brain = f'<img class="brain" alt="mean image" src="{png(mean_slices(study, subject))}">'
-        voxels = f'<img class="carpet" alt="carpet" src="{png(carpet(study, subject))}">'
-        parts.append(_figure(brain + voxels, f"<b>{escape(subject)}</b>"))
-    return parts
+    sections.append(("What bad data look like", f'<div class="columns">{examples}</div>'))
+    return sections
 
 
-def _light(study: Study) -> list[str]:
+def _brain(study: Study, subject: str, tsnr_V: NDArray[np.float32], high: float) -> str:
+    canvas = brain_canvas(study, subject)
+    tsnr_XYZ = np.zeros(study.mask_XYZ.shape, np.float32)
+    tsnr_XYZ[study.mask_XYZ] = tsnr_V
+    overlay = Overlay(tsnr_XYZ, 0.0, high, positive=SEQUENTIAL)
+    nothing = Overlay(tsnr_XYZ, np.inf, high)
+    middle_mm = canvas.box_mm.mean(axis=0)
+    slices = canvas.slices(nothing, f"Mean image of {subject}", middle_mm, n_axial=0)
+    maps = canvas.slices(overlay, f"tSNR of {subject}", middle_mm, n_axial=0) + colour_bar(overlay, "tSNR")
+    caption = f"<b>{escape(subject)}</b>: mean image and tSNR (median {np.median(tsnr_V):.0f})."
+    return figure(f'<div class="columns"><div>{slices}</div><div>{maps}</div></div>', caption)
+
+
+def _carpet(study: Study, subject: str) -> str:
+    borders = list(accumulate(study.scan_lengths_trs))[:-1]
+    chart = carpet_chart(
+        carpet(study, subject), f"Carpet of {subject}", borders, frame_changes(study, subject), study.tr_s
+    )
+    motion = _confounds(study, subject, borders)
+    return figure(
+        f'<div class="scroll" tabindex="0"><div class="wide">{chart}{motion}</div></div>', f"<b>{escape(subject)}</b>"
+    )
+
+
+def _confounds(study: Study, subject: str, borders: Sequence[int]) -> str:
+    """Draw the subject's confounds, such as motion; nothing without any."""
+    if subject not in study.confounds:
+        return ""
+    confounds_TN = np.asarray(study.confounds[subject], float)
+    sd_N = confounds_TN.std(axis=0)
+    scaled_TN = (confounds_TN - confounds_TN.mean(axis=0)) / np.where(sd_N > 0, sd_N, 1.0)
+    x = list(range(len(scaled_TN)))
+    lines = [
+        Line(f"confound {n + 1}", x, scaled_TN[:, n].tolist(), n // 6, n % 6)
+        for n in range(min(MOST_CONFOUNDS, scaled_TN.shape[1]))
+    ]
+    return line_chart(f"Confounds of {subject}", lines, "TR", "z", borders=borders)
+
+
+def _light(study: Study) -> str:
     light_T, brain_T, r = light_and_brain(study)
     borders = list(accumulate(study.scan_lengths_trs))[:-1]
-    plot = line_plot((light_T, brain_T), ("luminance, through Glover's response", "the voxels that follow it"), borders)
-    return [
-        "<h2>The film's light and the brain</h2>",
-        _figure(plot, f"Voxels were chosen in the first half; in the second they follow with r = {r:.2f}."),
-    ]
-
-
-def _figure(content: str, caption: str) -> str:
-    return f"<figure><figcaption>{caption}</figcaption>{content}</figure>"
+    x = list(range(len(light_T)))
+    lines = [Line("luminance, through Glover's response", x, light_T.tolist(), 0, 0)]
+    lines.append(Line("the voxels that follow it", x, brain_T.tolist(), 0, 5))
+    chart = line_chart("Film luminance and the voxels that follow it", lines, "TR", "z", borders=borders)
+    caption = f"Voxels were chosen in the first half; in the second they follow with r = {r:.2f}."
+    return figure(f'<div class="chart">{chart}</div>', escape(caption))

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from giblet_train.data.checks.findings import count_severities, format_number
-from giblet_train.data.checks.html_report import write_page
+from giblet_train.data.checks.html_report import write_data_page
 from giblet_train.data.checks.run_checks import DataReport, check_study
 from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.statistics.lag import LagEstimate, LagRow, lag_table
@@ -38,7 +38,7 @@ def check_report(
     """
     report = check_study(request, progress)
     if html is not None:
-        write_page(report, html)
+        write_data_page(report, html)
     text = msgspec.json.encode(to_json(report)).decode() if as_json else "\n".join(report_lines(report))
     return report.failed, text
 

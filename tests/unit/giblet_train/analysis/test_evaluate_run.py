@@ -7,7 +7,8 @@ import msgspec
 import nibabel
 import pytest
 
-from giblet_train.analysis.evaluate_run import evaluate_checkpoint, evaluation_lines
+from giblet_train.analysis.evaluate_run import evaluation_lines
+from giblet_train.analysis.evaluation_folder import evaluate_into
 from giblet_train.analysis.load_run import load_run
 from giblet_train.analysis.results import make_output_dir, write_results
 from giblet_train.monitoring.verdict import verdict_lines
@@ -16,6 +17,11 @@ from giblet_train.schema.records import EvaluationMetric
 from giblet_train.training import process
 from tests.engine_study import load, split_data
 from tests.unit.giblet_train.training.test_trainer import metrics_of, run_dir_of
+
+
+def evaluate_checkpoint(run):
+    return evaluate_into(run, None, QUIET)[0]
+
 
 QUIET = lambda sentence, fraction=0.0: None  # noqa: E731
 
@@ -34,7 +40,7 @@ def finished(tmp_path_factory):
 
 def test_judging_again_gives_the_recorded_figures(finished):
     lines = finished.metrics.read_bytes()
-    again = json.loads(json.dumps(evaluate_checkpoint(look(finished.path), QUIET)))
+    again = json.loads(json.dumps(evaluate_checkpoint(look(finished.path))))
     recorded = msgspec.to_builtins(metrics_of(finished, EvaluationMetric)[0])
     for part in ("encoding", "skill", "baselines"):
         assert {k: again[part][k] for k in recorded[part]} == pytest.approx(recorded[part], rel=1e-5)
@@ -46,7 +52,7 @@ def test_judging_again_gives_the_recorded_figures(finished):
 
 
 def test_each_voxels_r_can_be_had_as_a_volume(finished, tmp_path):
-    figures = evaluate_checkpoint(look(finished.path), QUIET, tmp_path / "r.nii.gz")
+    figures, _ = evaluate_into(look(finished.path), tmp_path, QUIET)
     r_XYZ = nibabel.load(tmp_path / "r.nii.gz").get_fdata()
     data = split_data()
     assert r_XYZ.shape == data.mask_XYZ.shape
@@ -76,8 +82,8 @@ def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished, t
         return load(config, workdir, progress)
 
     for given in (None, tmp_path / "lab"):
-        figures = evaluate_checkpoint(load_run(copy, "best", noting, QUIET, given), QUIET)
-        assert figures["encoding"] == evaluate_checkpoint(look(finished.path), QUIET)["encoding"]
+        figures = evaluate_checkpoint(load_run(copy, "best", noting, QUIET, given))
+        assert figures["encoding"] == evaluate_checkpoint(look(finished.path))["encoding"]
     assert asked == [tmp_path / "home" / "giblet", tmp_path / "lab"]
 
 

@@ -1,15 +1,12 @@
 """Pictures of a study show what is in its arrays."""
 
-from base64 import b64decode
 from dataclasses import replace
-from io import BytesIO
 from xml.etree import ElementTree
 
-import av
 import numpy as np
 import pytest
 
-from giblet_train.data.checks.figures import EDGE_COLOUR, carpet, light_and_brain, line_plot, mean_slices, png
+from giblet_train.data.checks.figures import carpet, carpet_chart, frame_changes, light_and_brain, temporal_snr
 from giblet_train.data.statistics.hrf import convolve_causal, glover
 from giblet_train.data.stimulus.video import LUMA
 from tests.made_study import made_study
@@ -17,36 +14,28 @@ from tests.made_study import made_study
 STUDY = made_study(scan_lengths_trs=(150, 150), shape=(9, 10, 8))
 
 
-def decoded(uri):
-    kind, data = uri.split(",", 1)
-    assert kind == "data:image/png;base64"
-    with av.open(BytesIO(b64decode(data)), format="png_pipe") as container:
-        return next(container.decode(video=0))
-
-
-@pytest.mark.parametrize(("shape", "pixels"), [((7, 13), "gray"), ((6, 9, 3), "rgb24")])
-def test_a_picture_survives_as_png(shape, pixels):
-    picture = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    np.testing.assert_array_equal(decoded(png(picture)).to_ndarray(format=pixels), picture)
-
-
-def test_slices_show_the_mean_image_and_the_edge_of_the_voxels():
-    mask = np.zeros((9, 10, 8), bool)
-    mask[2:7, 2:8, 2:6] = True
-    n_voxels = int(mask.sum())
-    bright = np.linspace(800, 1200, n_voxels).astype(np.float32)
+def test_tsnr_is_the_mean_over_the_deviation_within_scans():
+    rng = np.random.default_rng(0)
+    noise = 10.0 * rng.standard_normal((300, 720))
+    noise[150:] += 500.0  # a jump between scans is no noise
     study = replace(
         STUDY,
-        mask_XYZ=mask,
-        bold={"sub-01": np.zeros((300, n_voxels), np.float16)},
-        reference={"sub-01": bright},
+        bold={"sub-01": noise.astype(np.float32)},
+        reference={"sub-01": np.full(720, 1000.0 - 250.0, np.float32)},
     )
-    picture = mean_slices(study, "sub-01")
-    assert picture.shape == (10, 30, 3)
-    edge = (picture == EDGE_COLOUR).all(axis=-1)
-    assert edge.sum() == 2 * (6 + 4 - 2) + 2 * (5 + 4 - 2) + 2 * (5 + 6 - 2)
-    middle = picture[:, 20:][~edge[:, 20:]]
-    assert middle.max() > 150
+    tsnr_V = temporal_snr(study, "sub-01")
+    assert np.median(tsnr_V) == pytest.approx(100.0, rel=0.03)
+
+
+def test_the_change_from_tr_to_tr_shows_a_spike_and_no_run_border():
+    bold = np.zeros((300, 720), np.float32)
+    bold[150:] += 300.0
+    bold[217] += 50.0
+    study = replace(STUDY, bold={"sub-01": bold}, reference={"sub-01": np.full(720, 850.0, np.float32)})
+    change_T = frame_changes(study, "sub-01")
+    assert np.isnan(change_T[[0, 150]]).all() and np.nansum(change_T[:150]) == 0
+    assert np.flatnonzero(np.nan_to_num(change_T)).tolist() == [217, 218]
+    assert change_T[217] == pytest.approx(5.0, rel=0.01)
 
 
 def test_a_carpet_shows_a_spike_where_it_is():
@@ -70,10 +59,8 @@ def test_the_brain_follows_the_light_only_where_it_does():
     assert abs(light_and_brain(replace(STUDY, bold={"sub-01": noise}))[2]) < 0.25
 
 
-def test_a_plot_is_a_drawing_with_a_line_for_each_series():
-    drawing = ElementTree.fromstring(line_plot((np.arange(5.0), np.ones(5)), ("up", "level"), (3,)))
-    lines = drawing.findall("polyline")
-    heights = [[float(p.split(",")[1]) for p in line.get("points").split()] for line in lines]
-    assert heights[0] == sorted(heights[0], reverse=True)
-    assert len(set(heights[1])) == 1
-    assert len(drawing.findall("line")) == 1
+def test_a_carpet_chart_marks_each_run_border():
+    picture = np.zeros((4, 300), np.uint8)
+    drawing = ElementTree.fromstring(carpet_chart(picture, "carpet", [150], np.full(300, np.nan), 1.5))
+    borders = [line for line in drawing.findall("line") if line.get("class") == "border"]
+    assert [float(line.get("x1")) for line in borders] == [52 + 310]

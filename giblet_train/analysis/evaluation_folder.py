@@ -1,0 +1,122 @@
+"""Write everything that the evaluation of a run yields into a folder: figures, maps, tables, lesions and the report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.analysis.evaluate_run import evaluate_checkpoint, evaluation_lines
+from giblet_train.analysis.film_clip import film_clip
+from giblet_train.analysis.held_out_maps import HeldOutMaps, held_out_maps
+from giblet_train.analysis.lesions import LesionContext, lesion_lines, lesion_study
+from giblet_train.analysis.load_run import LoadedRun, Narrate
+from giblet_train.analysis.results import write_results
+from giblet_train.analysis.run_report import ReportParts, report_page
+from giblet_train.components.loss_terms import SOURCES
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.data.readers.nifti import write_map
+from giblet_train.diagnosis.criteria import Verdict, verdict_of
+from giblet_train.model.network import BrainModel
+from giblet_train.monitoring.history import read_history
+from giblet_train.monitoring.run_end import recorded_end
+from giblet_train.pages.page import write_page
+from giblet_train.schema.health import Health
+
+PAGE = "report.html"
+N_DRAWS = 20
+"""Random sets of a lesion on the page: the fewest with which p can be below .05."""
+
+
+def evaluate_into(
+    run: LoadedRun, folder: Path | None, narrate: Narrate, health: Health | None = None
+) -> tuple[dict[str, Any], list[str]]:
+    """Evaluate a run; return the figures and their lines.
+
+    Args:
+        run: the run.
+        folder: an empty folder for all files, None to write none.
+        narrate: receives progress.
+        health: how the run ended; by default what its directory records.
+    """
+    maps = held_out_maps(run)
+    figures = evaluate_checkpoint(run, maps, narrate)
+    lines = evaluation_lines(figures)
+    if folder is not None:
+        write_results("evaluation", figures, lines, folder, as_json=False)
+        write_maps(run.data, maps, folder)
+        write_regions(run, maps, folder / "regions.tsv")
+        verdict = verdict_of(
+            run.config, read_history(run.run_dir), health or recorded_end(run.run_dir, run.config.watch)
+        )
+        write_report(run, figures, maps, verdict, folder, narrate)
+    return figures, lines
+
+
+def write_maps(data: PreparedSplit, maps: HeldOutMaps, folder: Path) -> None:
+    """Write a map for each figure of the group, and r and p of each subject."""
+    shown: dict[str, NDArray[Any]] = {
+        "r": maps.group_r_V,
+        "ceiling": np.nan_to_num(maps.ceiling_V),
+        "r_over_ceiling": np.nan_to_num(maps.relative_V),
+        "p": maps.p["group"],
+        "q": maps.q(),
+    }
+    for subject, r_V in maps.r.items():
+        shown |= {f"{subject}_r": r_V, f"{subject}_p": maps.p[subject], f"{subject}_q": maps.q(subject)}
+    for name, values_V in shown.items():
+        _write_map(data, folder / name, values_V)
+
+
+def _write_map(data: PreparedSplit, stem: Path, values_V: NDArray[Any]) -> None:
+    path = stem.with_name(stem.name + ".nii.gz")
+    write_map(path, data.in_grid_order(values_V), data.mask_XYZ, data.study.affine, data.study.space_code)
+
+
+def write_regions(run: LoadedRun, maps: HeldOutMaps, path: Path) -> None:
+    """Write a row for each region of the atlas and each subject; nothing without an atlas."""
+    regions = [p for p in run.regions() if p.voxels_V.any()]
+    if not regions:
+        return
+    columns = ("region", "subject", "n_voxels", "r", "ceiling", "r_over_ceiling", "share_significant")
+    rows = []
+    for subject, r_V in {"group": maps.group_r_V, **maps.r}.items():
+        significant_V = maps.significant(subject)
+        for region in regions:
+            inside_V = region.voxels_V
+            values = (r_V[inside_V], maps.ceiling_V[inside_V], r_V[inside_V] / maps.ceiling_V[inside_V])
+            cells = [_mean(value) for value in (*values, significant_V[inside_V])]
+            rows.append((region.name, subject, str(int(inside_V.sum())), *cells))
+    path.write_text("\n".join("\t".join(row) for row in (columns, *rows)) + "\n", encoding="utf-8")
+
+
+def _mean(values: NDArray[Any]) -> str:
+    """Format a mean over finite values as BIDS asks for: n/a if there are none."""
+    finite = values[np.isfinite(values)]
+    return f"{finite.mean():.4f}" if len(finite) else "n/a"
+
+
+def write_report(
+    run: LoadedRun,
+    figures: Mapping[str, Any],
+    maps: HeldOutMaps,
+    verdict: Verdict,
+    folder: Path,
+    narrate: Narrate,
+) -> None:
+    """Write lesion.json, lesion.txt and the page."""
+    lesions, clip = None, None
+    if isinstance(run.model, BrainModel):
+        regions = tuple(p for p in run.regions() if p.voxels_V.any())
+        if regions:
+            lesions = lesion_study(run, regions, "measured", "missing", N_DRAWS, narrate)
+            write_results("lesion", lesions, lesion_lines(lesions), folder, as_json=False)
+        narrate("making the clip of the film", 0.8)
+        none_V = np.zeros(run.data.n_voxels, bool)
+        clip = film_clip(run, {s: LesionContext.of(run, s, "missing").film(none_V) for s in SOURCES}, narrate)
+    parts = ReportParts(run, figures, maps, read_history(run.run_dir), verdict, lesions, clip)
+    narrate("writing the page", 0.9)
+    write_page(report_page(parts), folder / PAGE, "--out")

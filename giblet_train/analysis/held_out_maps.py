@@ -1,0 +1,124 @@
+"""Held-out maps of each voxel: r, r relative to the ceiling, and p, per subject and group.
+
+The null is the correlation of measured test responses with predictions of other stretches of the film, detrended alike.
+Circular shifts within a short test block would underestimate chance, because few of its shifts are independent and
+detrended ends do not match.
+
+T TRs of the test block that a subject has, V voxels, N stretches of the null.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.evaluation.evaluator import FEWEST_TRS
+from giblet_train.evaluation.metrics import pearson, shifted_r, unit
+
+FDR = 0.05
+MOST_STRETCHES = 48
+FEWEST_STRETCHES = 6
+"""With fewer, circular shifts of the test block are the null."""
+Floats = NDArray[np.floating[Any]]
+Block = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class HeldOutMaps:
+    """Held-out r of each voxel, and what it is compared with."""
+
+    r: Mapping[str, Floats]
+    """Subject -> (V,)."""
+    group_r_V: Floats
+    """Mean over subjects."""
+    p: Mapping[str, Floats]
+    """Subject, or "group" -> (V,): one-sided p of r."""
+    ceiling_V: Floats
+    """Root of the inter-subject correlation over training TRs; NaN where it is not positive or not measured."""
+    null: str
+    """How the null was made, for the methods."""
+
+    @property
+    def relative_V(self) -> Floats:
+        """Return r relative to the ceiling (V,); NaN without a ceiling."""
+        return np.asarray(self.group_r_V / self.ceiling_V)
+
+    def q(self, name: str = "group") -> NDArray[np.float64]:
+        """Return the false-discovery rate at which each voxel (V,) becomes significant."""
+        return q_values(self.p[name])
+
+    def significant(self, name: str = "group") -> NDArray[np.bool_]:
+        """Return the voxels (V,) that are significant at a false-discovery rate of FDR."""
+        return self.q(name) <= FDR
+
+
+def held_out_maps(run: LoadedRun) -> HeldOutMaps:
+    """Compute the maps of a run on the test block."""
+    data, rows = run.data, run.data.split.test
+    elsewhere = {*data.split.train_blocks, *data.split.validation_blocks}
+    blocks = tuple(sorted(elsewhere))
+    stretches = stretches_of(blocks, len(rows))
+    series = zip(run.examiner.predicted(run.model), run.examiner.predicted(run.model, blocks), strict=True)
+    r, p, group_null_NV = {}, {}, None
+    for (subject, predicted_TV), (_, other_TV) in series:
+        own_T = data.present[subject][rows] if data.present else np.ones(len(rows), bool)
+        if own_T.sum() < FEWEST_TRS:
+            continue
+        measured_TV = data.bold[subject][rows][own_T]
+        r[subject] = pearson(predicted_TV[own_T], measured_TV)
+        if len(stretches) >= FEWEST_STRETCHES:
+            parts = (data.drift.apply(other_TV[first:stop], [(0, len(rows))]) for first, stop in stretches)
+            null_NV = _correlations((part_TV[own_T] for part_TV in parts), measured_TV)
+        else:
+            null_NV = shifted_r(predicted_TV[own_T], measured_TV).astype(np.float32)
+        p[subject] = pooled_p(r[subject], null_NV)
+        n_null = len(null_NV) if group_null_NV is None else min(len(null_NV), len(group_null_NV))
+        group_null_NV = null_NV[:n_null] if group_null_NV is None else group_null_NV[:n_null] + null_NV[:n_null]
+    assert group_null_NV is not None
+    group_r_V = np.mean(list(r.values()), axis=0)
+    p["group"] = pooled_p(group_r_V, group_null_NV / len(r))
+    isc_V = np.asarray(data.isc_V, np.float64)
+    null = (
+        f"predictions of {len(stretches)} other stretches of the film"
+        if len(stretches) >= FEWEST_STRETCHES
+        else "circular shifts of the test block, because no other block is as long"
+    )
+    return HeldOutMaps(r, group_r_V, p, np.sqrt(np.where(isc_V > 0, isc_V, np.nan)), null)
+
+
+def stretches_of(blocks: tuple[Block, ...], n_trs: int) -> list[Block]:
+    """Return up to MOST_STRETCHES evenly spaced stretches of `n_trs` rows within blocks that follow one another."""
+    starts: list[int] = []
+    first = 0
+    for start, stop in blocks:
+        starts += range(first, first + (stop - start) - n_trs + 1)
+        first += stop - start
+    every = max(1, -(-len(starts) // MOST_STRETCHES))
+    return [(start, start + n_trs) for start in starts[::every]]
+
+
+def _correlations(parts: Iterator[Floats], measured_TV: Floats) -> NDArray[np.float32]:
+    """Return the correlation of each part (T, V) with the measured responses: (N, V)."""
+    unit_TV = unit(measured_TV)
+    return np.stack([(unit(part_TV) * unit_TV).sum(axis=0).astype(np.float32) for part_TV in parts])
+
+
+def pooled_p(r_V: Floats, null_NV: Floats) -> NDArray[np.float64]:
+    """Return p of r (V,) against a null pooled over voxels: (1 + values at least as large) / (1 + values)."""
+    pool = np.sort(null_NV.ravel())
+    n_larger_V = len(pool) - np.searchsorted(pool, r_V, side="left")
+    return np.asarray((1.0 + n_larger_V) / (1.0 + len(pool)))
+
+
+def q_values(p_V: Floats) -> NDArray[np.float64]:
+    """Return the false-discovery rate at which each voxel becomes significant (Benjamini and Hochberg 1995)."""
+    order = np.argsort(p_V)
+    scaled = np.asarray(p_V, float)[order] * len(p_V) / np.arange(1, len(p_V) + 1)
+    q_V = np.empty(len(p_V))
+    q_V[order] = np.minimum(1.0, np.minimum.accumulate(scaled[::-1])[::-1])
+    return q_V

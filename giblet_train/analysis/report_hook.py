@@ -1,0 +1,61 @@
+"""Write the report of a run when its training has finished, with the weights and data that are still loaded."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from typing import TYPE_CHECKING
+
+from giblet_train.analysis.evaluation_folder import PAGE, evaluate_into
+from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.schema.errors import GibletError
+from giblet_train.schema.health import Health
+from giblet_train.training import checkpoint_files
+from giblet_train.training.hooks import TrainerHook
+
+if TYPE_CHECKING:
+    from giblet_train.training.trainer import Trainer
+
+
+class ReportHook(TrainerHook):
+    """Writes `<run directory>/report/` after the final evaluation; a report that fails does not fail the run."""
+
+    def on_finished(self, trainer: Trainer) -> None:
+        if not trainer.ranks.is_first or trainer.examiner is None:
+            return
+        recorder = trainer.recorder
+        if trainer.experiment.shards.sharded:
+            recorder.log_event("report", "info", "Heads are sharded, so no report was written: giblet evaluate RUN.")
+            return
+        try:
+            self._write(trainer)
+        except Exception as error:
+            why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
+            recorder.log_event("report", "warning", f"The report could not be written: {why}")
+
+    def _write(self, trainer: Trainer) -> None:
+        record = checkpoint_files.newest(trainer.run_dir.checkpoints, checkpoint_files.BEST)
+        if record is None or trainer.examiner is None:
+            return
+        run = LoadedRun(
+            run_dir=trainer.run_dir,
+            workdir=trainer.run_dir.path.parent.parent,
+            config=trainer.config,
+            record=record,
+            data=trainer.data,
+            experiment=trainer.experiment,
+            model=trainer.learner.average.model,
+            examiner=trainer.examiner,
+        )
+        aside = trainer.run_dir.report.with_name(".report.part")
+        shutil.rmtree(aside, ignore_errors=True)
+        aside.mkdir()
+
+        def narrate(sentence: str, fraction: float = 0.0) -> None:
+            trainer.recorder.heartbeat("validating", f"report: {sentence}")
+
+        health = Health(state="finished", sentence="finished all its steps", since=time.time())
+        evaluate_into(run, aside, narrate, health)
+        shutil.rmtree(trainer.run_dir.report, ignore_errors=True)
+        aside.rename(trainer.run_dir.report)
+        trainer.recorder.log_event("report", "info", f"Wrote {trainer.run_dir.report.name}/{PAGE}.")

@@ -1,0 +1,419 @@
+"""The report of a finished run as one HTML page: what was asked and found, maps, curves, lesions, a clip, methods."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import giblet_train
+from giblet_train.analysis.film_clip import STRIP_PIXELS, FilmClip
+from giblet_train.analysis.held_out_maps import FDR, HeldOutMaps
+from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.diagnosis.criteria import WORDS, Verdict
+from giblet_train.pages.brain import BrainCanvas, Overlay, colour_bar
+from giblet_train.pages.charts import Line, bars, line_chart, value_table
+from giblet_train.pages.page import figure, html_page, paragraph, table
+from giblet_train.pages.png import data_uri, png_uri
+from giblet_train.schema.config import MODALITIES, Config
+from giblet_train.schema.records import AnyMetric, EpochMetric, StepMetric
+
+MOST_POINTS = 200
+"""Points of a curve over steps."""
+PARTS = ("fmri", *MODALITIES)
+
+
+@dataclass(frozen=True)
+class ReportParts:
+    """What a report is made of."""
+
+    run: LoadedRun
+    figures: Mapping[str, Any]
+    """Content of evaluation.json."""
+    maps: HeldOutMaps
+    metrics: Sequence[AnyMetric]
+    """All records of the run."""
+    verdict: Verdict
+    lesions: Mapping[str, Any] | None
+    """Content of lesion.json; None if the study has no atlas or the network does not read brains."""
+    clip: FilmClip | None
+    """None if the video features cannot be shown as pictures."""
+
+
+def report_page(parts: ReportParts) -> str:
+    """Return the report as HTML."""
+    sections = [
+        ("Maps of the brain", _maps(parts)),
+        ("Regions", _regions(parts)),
+        ("The film, reconstructed", _film(parts)),
+        ("Which regions carry which modality", _lesions(parts)),
+        ("Learning curves", _curves(parts.metrics)),
+        ("Balance of the losses", _balance(parts.metrics)),
+        ("Success criteria", _criteria(parts.verdict)),
+        ("Methods", _methods(parts)),
+        ("How to read this page", GUIDE),
+    ]
+    return html_page(f"Report: {parts.figures['run_id']}", sections, _opening(parts))
+
+
+def _opening(parts: ReportParts) -> str:
+    status = {"pass": "pass", "fail": "fail"}.get(parts.verdict.status, parts.verdict.status)
+    badge = f'<p><span class="badge {status}">{escape(parts.verdict.word)}</span></p>'
+    return badge + "".join(paragraph(sentence, "lead") for sentence in summary_sentences(parts))
+
+
+def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
+    """Return three sentences: what was asked, how well brains are predicted, and how well the film is reconstructed."""
+    data, encoding = parts.run.data, parts.figures["encoding"]
+    tr_s, n_test = data.study.tr_s, len(data.split.test)
+    spaces = _listed([m for m in MODALITIES if m in data.inputs])
+    asked = (
+        f"Can the fMRI responses of {_counted(len(data.subjects), 'subject')} be predicted from the "
+        f"{spaces} of a film, "
+        f"and the film be reconstructed from the responses, on {n_test} TRs ({n_test * tr_s / 60:.1f} min) that were "
+        "used neither for training nor for selection?"
+    )
+    r, ceiling = encoding["r_responsive"], encoding.get("r_ceiling")
+    share = f", {r / ceiling:.0%} of the noise ceiling of {ceiling:.2f}" if _is_number(ceiling) else ""
+    ridge = f" (ridge regression: {encoding['r_ridge']:.2f})" if _is_number(encoding.get("r_ridge")) else ""
+    n_significant = int(parts.maps.significant().sum())
+    found = (
+        f"In responsive voxels, predicted and measured responses correlate with r = {_decimal(r)}{share}{ridge}; "
+        f"{n_significant} of {data.n_voxels} voxels are predicted above chance (false-discovery rate {FDR:g})."
+    )
+    skills = parts.figures["decoding"].get("predicted", {})
+    better = [m for m in MODALITIES if m in skills and (skills[m]["skill"] or 0.0) > 0]
+    values = "; ".join(f"{m} {_decimal(skills[m]['skill'], sign=True)}" for m in MODALITIES if m in skills)
+    if not skills:
+        rebuilt = "The network does not reconstruct the film."
+    elif better:
+        verb = "is" if len(better) == 1 else "are"
+        rebuilt = (
+            f"From predicted brains, {_listed(better)} {verb} reconstructed better than by the mean (skill: {values})."
+        )
+    else:
+        rebuilt = f"No modality is reconstructed better than by the mean (skill: {values})."
+    return asked, found, rebuilt
+
+
+def canvas_of(data: PreparedSplit) -> BrainCanvas:
+    """Return the brain that a study's maps are drawn on, with the mean image of its subjects."""
+    study = data.study
+    anatomy_XYZ = np.zeros(study.mask_XYZ.shape)
+    for subject in study.subjects:
+        anatomy_XYZ[study.mask_XYZ] += study.reference[subject] + study.own_rows(subject).mean(0, dtype=np.float32)
+    return BrainCanvas(data.mask_XYZ, study.affine, anatomy_XYZ)
+
+
+def on_grid(data: PreparedSplit, values_V: NDArray[Any]) -> NDArray[Any]:
+    """Return values (V,) on the grid (X, Y, Z), 0 outside."""
+    volume_XYZ = np.zeros(data.mask_XYZ.shape, values_V.dtype)
+    volume_XYZ[data.mask_XYZ] = data.in_grid_order(values_V)
+    return volume_XYZ
+
+
+def significance_threshold(maps: HeldOutMaps) -> float:
+    """Return the smallest significant r of the group; the largest r if no voxel is significant."""
+    significant_V = maps.significant()
+    if significant_V.any():
+        return float(maps.group_r_V[significant_V].min())
+    return float(max(maps.group_r_V.max(), 1e-3))
+
+
+def _maps(parts: ReportParts) -> str:
+    maps, data = parts.maps, parts.run.data
+    canvas, threshold = canvas_of(data), significance_threshold(maps)
+    ceiling_V = np.nan_to_num(maps.ceiling_V)
+    high = max(0.1, float(np.quantile(np.maximum(maps.group_r_V, ceiling_V), 0.995)), threshold * 1.2)
+    r = Overlay(on_grid(data, np.maximum(maps.group_r_V, 0.0)), threshold, high)
+    peak_mm = canvas.peak_mm(r)
+    n_significant = int(maps.significant().sum())
+    source = "r.nii.gz, p.nii.gz and ceiling.nii.gz next to this page; giblet evaluate RUN"
+    content = paragraph(
+        "All maps are drawn in millimetres of the study's space, left on the left. Slices pass "
+        "through the voxel that is "
+        f"predicted best, at ({', '.join(f'{x:.0f}' for x in peak_mm)}) mm.",
+        "soft",
+    )
+    caption = (
+        f"Held-out r, mean over subjects. Coloured: significant at a false-discovery rate of {FDR:g} "
+        f"({n_significant} of {data.n_voxels} voxels)."
+        if n_significant
+        else "Held-out r, mean over subjects. No voxel is significant, so none is coloured."
+    )
+    content += _map(canvas, r, "How well each voxel is predicted", "held-out r", caption, source, peak_mm)
+    if ceiling_V.any():
+        ceiling = Overlay(on_grid(data, ceiling_V), threshold, high)
+        caption = (
+            "Noise ceiling: root of the inter-subject correlation over training TRs, on the same "
+            "colours. No model that "
+            "predicts what subjects share can exceed it by more than chance; the test block may be "
+            "easier or harder than training."
+        )
+        content += _map(canvas, ceiling, "How well it could be predicted", "noise ceiling", caption, source, peak_mm)
+    return content
+
+
+def _map(
+    canvas: BrainCanvas,
+    overlay: Overlay,
+    heading: str,
+    label: str,
+    caption: str,
+    source: str,
+    at_mm: NDArray[np.float64],
+) -> str:
+    pictures = canvas.glass(overlay, heading) + canvas.slices(overlay, heading, at_mm) + colour_bar(overlay, label)
+    return f"<h3>{escape(heading)}</h3>" + figure(pictures, escape(caption), source)
+
+
+def _regions(parts: ReportParts) -> str:
+    maps, regions = parts.maps, parts.run.regions()
+    rows = [(p.name, p.voxels_V) for p in regions if p.voxels_V.any()]
+    if not rows:
+        return ""
+    significant_V = maps.significant()
+    ordered = sorted(rows, key=lambda row: -float(maps.group_r_V[row[1]].mean()))
+    shown = [(name, float(maps.group_r_V[v].mean()), _mean(maps.ceiling_V[v])) for name, v in ordered[:40]]
+    chart = bars(
+        "Held-out r of each region and its noise ceiling", shown, "held-out r, mean of voxels", "noise ceiling"
+    )
+    cells = [
+        (
+            name,
+            str(int(v.sum())),
+            _decimal(float(maps.group_r_V[v].mean())),
+            _decimal(_mean(maps.ceiling_V[v])),
+            f"{significant_V[v].mean():.0%}",
+        )
+        for name, v in ordered
+    ]
+    figures = table(("region", "voxels", "r", "ceiling", "significant"), cells)
+    source = "regions.tsv next to this page; giblet evaluate RUN"
+    return (
+        f'<div class="columns">{figure(chart, "Regions of the atlas, best first.", source)}<div>{figures}</div></div>'
+    )
+
+
+def _film(parts: ReportParts) -> str:
+    rows = [
+        (
+            f"{m} from {source} brains",
+            _decimal(scores.get("skill"), sign=True),
+            _decimal(scores.get("r")),
+            _percent(scores.get("two_way")),
+            f"{_percent(scores.get('top_1'))} ({_percent(scores.get('top_1_chance'))})",
+        )
+        for source, modalities in parts.figures["decoding"].items()
+        for m, scores in modalities.items()
+    ]
+    header = ("", "skill", "r", "two-way (chance 50 %)", "first of all (chance)")
+    scores = table(header, rows) if rows else ""
+    if parts.clip is None:
+        note = "There is no clip, because the video features cannot be turned back into pictures."
+        return scores and scores + paragraph(note, "soft")
+    clip = parts.clip
+    height, strip = clip.poster.shape[0], STRIP_PIXELS
+    n_rows = math.ceil(len(clip.panels) / 2)
+    labels = "".join(
+        f'<span style="left:{50 * (n % 2)}%;top:{100 * (strip + n // 2 * (height - strip) / n_rows) / height:.1f}%">'
+        f"{escape(_panel_label(parts, name))}</span>"
+        for n, name in enumerate(clip.panels)
+    )
+    begin, end = (f"{int(s) // 60}:{int(s) % 60:02d}" for s in clip.film_s)
+    description = f"Film and reconstructions from {begin} to {end} of the film"
+    video = (
+        f'<div class="clip"><video controls playsinline preload="metadata" aria-label="{description}" '
+        f'poster="{png_uri(clip.poster)}" src="{data_uri(clip.mp4, "video/mp4")}"></video>{labels}</div>'
+        f'<img class="print-only" alt="{description}: one frame" src="{png_uri(clip.poster)}">'
+    )
+    if clip.film_sound_mp4:
+        video += (
+            '<p class="soft">The clip has the sound reconstructed from predicted brains. For comparison, the sound of '
+            f'the film\'s own audio features:</p><audio controls preload="metadata" aria-label="Sound of the film" '
+            f'src="{data_uri(clip.film_sound_mp4, "audio/mp4")}"></audio>'
+        )
+    caption = (
+        f"{description}, at the start of the test block; the film time is at the upper left. “its components” is the "
+        f"best that this model's video features can show. {parts.run.credit()}"
+    )
+    return scores + figure(video, escape(caption), "giblet rebuild RUN has all of the test block")
+
+
+def _panel_label(parts: ReportParts, name: str) -> str:
+    source = next((s for s in parts.figures["decoding"] if s in name), None)
+    if source is None:
+        return name
+    skill = parts.figures["decoding"][source].get("video", {}).get("skill")
+    return f"{name}, skill {_decimal(skill, sign=True)}"
+
+
+def _lesions(parts: ReportParts) -> str:
+    study = parts.lesions
+    if study is None or not study["lesions"]:
+        return ""
+    modalities = [m for m in MODALITIES if m in study["before"]]
+    rows = {}
+    for lesion in study["lesions"]:
+        changes = [lesion["changes"][m]["skill"] for m in modalities]
+        rows[lesion["region"]] = [
+            (c["lost"], f"{_decimal(c['lost'], sign=True)}{' *' if c['p'] <= 0.05 else ''}") for c in changes
+        ]
+    largest = max([0.02, *(abs(value) for cells in rows.values() for value, _ in cells if math.isfinite(value))])
+    caption = (
+        f"Skill that the reconstruction from {study['source']} brains loses without the voxels of a region. "
+        f"* more than with {study['n_draws']} random sets of as many voxels (p ≤ .05)."
+    )
+    return figure(value_table("region", rows, modalities, largest), escape(caption), "giblet lesion RUN")
+
+
+def _curves(metrics: Sequence[AnyMetric]) -> str:
+    epochs = [m for m in metrics if isinstance(m, EpochMetric)]
+    if not epochs:
+        return ""
+    x = [float(e.epoch) for e in epochs]
+    charts = []
+    for part in [p for p in PARTS if p in epochs[0].train.loss]:
+        train = [_value(e.train.loss.get(part)) for e in epochs]
+        validation = [_value(e.validation.loss.get(part)) if e.validation else math.nan for e in epochs]
+        lines = [Line("training", x, train, 0, 5), Line("validation", x, validation, 1, 4)]
+        charts.append(figure(line_chart(f"Loss of {part} by epoch", lines, "epoch", f"{part} loss"), f"<b>{part}</b>"))
+    r = [_value(e.fmri_r) for e in epochs]
+    if any(math.isfinite(value) for value in r):
+        chart = line_chart("Validation r by epoch", [Line("validation r", x, r, 0, 2)], "epoch", "r, responsive voxels")
+        charts.append(figure(chart, "<b>r on the validation block</b>"))
+    note = paragraph(
+        "1 is the loss of the best constant. The source of these curves is metrics.jsonl of the run.", "soft"
+    )
+    return note + f'<div class="columns">{"".join(charts)}</div>'
+
+
+def _balance(metrics: Sequence[AnyMetric]) -> str:
+    steps = [m for m in metrics if isinstance(m, StepMetric)]
+    steps = steps[:: max(1, len(steps) // MOST_POINTS)]
+    if not steps:
+        return ""
+    x = [float(s.step) for s in steps]
+    names = [p for p in PARTS if p in steps[-1].share]
+    lines = [Line(p, x, [_value(s.share.get(p)) for s in steps], n % 4, n) for n, p in enumerate(names)]
+    chart = line_chart("Share of each loss in the total by step", lines, "step", "share of the total", zero=True)
+    gradient = [
+        Line(p, x, [_value((s.gradient_share or {}).get(p)) for s in steps], n % 4, n) for n, p in enumerate(names)
+    ]
+    second = line_chart(
+        "Share of each loss in the gradient by step", gradient, "step", "share of the gradient", zero=True
+    )
+    charts = [figure(chart, "Share of each weighted loss in the total.", "metrics.jsonl")]
+    if second:
+        charts.append(figure(second, "Share of each loss in the gradient, where it was measured.", "metrics.jsonl"))
+    return f'<div class="columns">{"".join(charts)}</div>'
+
+
+def _criteria(verdict: Verdict) -> str:
+    rows = "".join(
+        f'<tr><td><span class="badge {c.status}">{WORDS[c.status]}</span></td><td><b>{escape(c.name)}</b><br>'
+        f"{escape(c.sentence)}</td></tr>"
+        for c in verdict.criteria
+    )
+    return f'<div class="scroll" tabindex="0"><table>{rows}</table></div>' + paragraph(
+        "Source: config.yaml (criteria) and metrics.jsonl; giblet verdict RUN", "source"
+    )
+
+
+def _methods(parts: ReportParts) -> str:
+    return f'<div class="card">{paragraph(methods_sentence(parts))}</div>' + paragraph(
+        f"giblet {giblet_train.__version__}; checkpoint {parts.figures['checkpoint']} (step {parts.figures['step']}).",
+        "soft",
+    )
+
+
+def methods_sentence(parts: ReportParts) -> str:
+    """Return a paragraph for a methods section, with the numbers of this run."""
+    config, data, encoding = parts.run.config, parts.run.data, parts.figures["encoding"]
+    split = data.split
+    kind = "a ridge regression with per-voxel priors over feature spaces and a transformer that adds to it"
+    if config.model.start != "ridge":
+        kind = "a transformer"
+    if config.model.kind == "dense":
+        kind = "a dense network"
+    sizes = f"{len(split.train)} training, {len(split.validation)} validation and {len(split.test)} test TRs"
+    responsive = int(encoding["n_responsive"])
+    return (
+        f"Responses of {_counted(len(data.subjects), 'subject')} ({data.n_voxels} voxels, TR "
+        f"{data.study.tr_s:g} s) were "
+        f"predicted from {_listed([m for m in MODALITIES if m in data.inputs])} features by {kind}. "
+        "The scans were split "
+        f"into {sizes}, with gaps of {split.gap_trs} TRs between them (fold {split.fold}). Scales, "
+        "masks and all weights "
+        f"were fitted to training TRs alone; the weights were selected on the validation block. {_drift(config)} "
+        f"Prediction was measured by the Pearson correlation of predicted and measured responses of the test block, "
+        f"averaged over subjects and over the {responsive} voxels with reliable inter-subject correlation in training. "
+        f"One-sided p values compare it with {parts.maps.null}, pooled over voxels; they were corrected by the "
+        f"false-discovery rate (Benjamini and Hochberg 1995). The noise ceiling is the root of the inter-subject "
+        f"correlation. Intervals are from a moving-block bootstrap (Künsch 1989)."
+    )
+
+
+def _drift(config: Config) -> str:
+    kind = config.data.detrend
+    if kind == "none":
+        return "No drift was removed."
+    if kind == "mean":
+        return "The mean of each block was removed."
+    return f"From each block, its mean and cosines with periods above {kind:g} s were regressed out."
+
+
+def _mean(values: NDArray[Any]) -> float:
+    return float(np.nanmean(values)) if np.isfinite(values).any() else math.nan
+
+
+def _is_number(value: Any) -> bool:
+    return value is not None and math.isfinite(value)
+
+
+def _value(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _decimal(value: float | None, *, sign: bool = False) -> str:
+    if value is None or not math.isfinite(value):
+        return "–"
+    return f"{value:{'+' if sign else ''}.2f}".replace("-", "−")
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None or not math.isfinite(value) else f"{value:.0%}"
+
+
+def _listed(words: Sequence[str]) -> str:
+    return " and ".join([", ".join(words[:-1]), words[-1]] if len(words) > 1 else words)
+
+
+def _counted(n: int, noun: str) -> str:
+    return f"{n} {noun}{'' if n == 1 else 's'}"
+
+
+GUIDE = """
+<p>A good result has all of these:</p><ul>
+<li>The map of r looks like the map of the ceiling, in the regions that the stimulus should drive, on both sides.</li>
+<li>r is well above ridge regression, or at least not below it, and reaches a large part of the ceiling.</li>
+<li>Validation loss falls with training loss and stays flat at the end.</li>
+<li>Each reconstructed modality has a skill above 0, and segments are identified far above chance.</li>
+<li>A lesion of a sensory region costs its own modality more than the others.</li></ul>
+<p>Signs of a bad result, and what to check:</p><ul>
+<li>r above the ceiling by more than its interval, or voxels predicted outside the brain or in white matter: held-out
+data reached training, or responses follow motion. Check the split and the confounds.</li>
+<li>A rim of high r along the edge of the brain: motion that follows the film.</li>
+<li>r near 0 everywhere, but a clear ceiling: film and brain are not aligned. Run <code>giblet data lag</code>.</li>
+<li>No ceiling and no r: the subjects do not share the stimulus, or the scans are not in one space.</li>
+<li>Training loss falls, validation loss rises from the start: too little data for the size of the model.</li>
+<li>One loss has nearly all of the total or of the gradient: the other parts are not learnt. See its weight.</li></ul>
+<p>Skill is 1 − error / error of predicting the training mean: 1 is perfect, 0 is no better than the mean. Two-way
+identification asks how often a reconstructed segment resembles the true one more than another.</p>
+"""

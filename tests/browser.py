@@ -1,0 +1,128 @@
+"""A headless Chromium that opens pages without a network and reports what a reader would stumble over."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+LIMIT_S = 60.0
+FAULTS = """(() => {
+  const faults = [];
+  const wide = document.documentElement.scrollWidth - window.innerWidth;
+  if (wide > 0) faults.push(`the page is ${wide} pixels too wide`);
+  for (const image of document.querySelectorAll('img'))
+    if (!image.alt) faults.push('an img has no alt text');
+    else if (image.getClientRects().length && !image.naturalWidth) faults.push(`${image.alt}: the picture is broken`);
+  for (const drawing of document.querySelectorAll('svg'))
+    if (!drawing.getAttribute('aria-label')) faults.push('an svg has no aria-label');
+  for (const player of document.querySelectorAll('video, audio')) {
+    if (!player.getAttribute('aria-label')) faults.push('a player has no aria-label');
+    if (player.error) faults.push(`a player cannot play: ${player.error.message}`);
+  }
+  for (const node of document.querySelectorAll('[src], [href]')) {
+    const target = node.getAttribute('src') || node.getAttribute('href');
+    if (!target.startsWith('data:') && !target.startsWith('#')) faults.push(`another file is needed: ${target}`);
+  }
+  return faults;
+})()"""
+
+
+@dataclass
+class Browser:
+    """One browser, spoken to by the DevTools protocol over pipes."""
+
+    requests: Any
+    responses: Any
+    n: int = 0
+    session: str | None = None
+    messages: list[dict[str, Any]] = None  # type: ignore[assignment]
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """Send a command and return its result; other messages are kept."""
+        self.n += 1
+        request = {"id": self.n, "method": method, "params": parameters}
+        if self.session:
+            request["sessionId"] = self.session
+        self.requests.write(json.dumps(request).encode() + b"\0")
+        self.requests.flush()
+        while True:
+            message = self.receive()
+            if message.get("id") == self.n:
+                assert "error" not in message, message
+                result: dict[str, Any] = message["result"]
+                return result
+            self.messages.append(message)
+
+    def receive(self) -> dict[str, Any]:
+        data = b""
+        while not data.endswith(b"\0"):
+            byte = self.responses.read(1)
+            assert byte, "the browser ended"
+            data += byte
+        message: dict[str, Any] = json.loads(data[:-1])
+        return message
+
+    def faults(self, page: Path, width: int, *, dark: bool = False) -> list[str]:
+        """Open a page at a width and return what is wrong with it, with errors of the console."""
+        self.messages = []
+        self.session = None
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
+        for domain in ("Page", "Runtime", "Log"):
+            self.call(f"{domain}.enable")
+        self.call(
+            "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.call("Emulation.setEmulatedMedia", features=[scheme])
+        self.call("Page.navigate", url=page.as_uri())
+        deadline = time.monotonic() + LIMIT_S
+        while not any(m.get("method") == "Page.loadEventFired" for m in self.messages):
+            assert time.monotonic() < deadline, "the page did not load"
+            self.messages.append(self.receive())
+        faults: list[str] = self.call("Runtime.evaluate", expression=FAULTS, returnByValue=True)["result"]["value"]
+        for message in self.messages:
+            if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
+                faults.append(message["params"]["entry"]["text"])
+            if message.get("method") == "Runtime.exceptionThrown":
+                faults.append(message["params"]["exceptionDetails"]["text"])
+        self.call("Page.close")
+        return faults
+
+
+@contextmanager
+def browser(folder: Path) -> Iterator[Browser]:
+    """Start Chromium with its profile in `folder`; skip the test where there is none."""
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("Chromium is not installed (make debian, as root; or apt-get install chromium).")
+    to_browser, ours_out = os.pipe()
+    ours_in, from_browser = os.pipe()
+    command = f'exec "$0" "$@" 3<&{to_browser} 4>&{from_browser}'
+    options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--remote-debugging-pipe", "--no-first-run"]
+    process = subprocess.Popen(
+        ["bash", "-c", command, program, *options, f"--user-data-dir={folder}"],
+        pass_fds=(to_browser, from_browser),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    os.close(to_browser)
+    os.close(from_browser)
+    with open(ours_out, "wb") as requests, open(ours_in, "rb") as responses:
+        started = Browser(requests, responses, messages=[])
+        try:
+            yield started
+        finally:
+            started.session = None
+            started.call("Browser.close")
+            process.wait(LIMIT_S)

@@ -1,0 +1,32 @@
+"""Held-out maps name the voxels that are predicted, and no others."""
+
+import numpy as np
+import pytest
+
+from giblet_train.analysis.held_out_maps import pooled_p, q_values, stretches_of
+
+
+def test_q_values_are_those_of_benjamini_and_hochberg():
+    p = np.array([0.01, 0.04, 0.03, 0.005, 0.8])
+    assert q_values(p) == pytest.approx([0.025, 0.05, 0.05, 0.025, 0.8])
+
+
+def test_p_counts_the_values_of_the_null_that_are_as_large():
+    null = np.arange(19.0).reshape(19, 1)
+    assert pooled_p(np.array([18.5, 18.0, -1.0]), null) == pytest.approx([1 / 20, 2 / 20, 1.0])
+
+
+def test_a_null_of_noise_is_rarely_significant_and_a_signal_is():
+    rng = np.random.default_rng(0)
+    r, null = 0.2 * rng.standard_normal(2000), 0.2 * rng.standard_normal((40, 2000))
+    r[:200] += 1.0
+    significant = q_values(pooled_p(r, null)) <= 0.05
+    assert significant[:200].mean() > 0.95 and significant[200:].mean() < 0.01
+
+
+def test_stretches_stay_within_blocks():
+    stretches = stretches_of(((0, 90), (104, 150), (150, 200)), 46)
+    starts = np.array([start for start, _ in stretches])
+    ends = starts + 46
+    assert ((ends <= 90) | ((starts >= 90) & (ends <= 136)) | ((starts >= 136) & (ends <= 186))).all()
+    assert stretches_of(((0, 20),), 46) == []
