@@ -58,7 +58,7 @@ def evaluate_into(
 
 def write_maps(data: PreparedSplit, maps: HeldOutMaps, folder: Path) -> None:
     """Write a map for each figure of the group, and r and p of each subject."""
-    shown: dict[str, NDArray[Any]] = {
+    values_by_name: dict[str, NDArray[Any]] = {
         "r": maps.group_r_V,
         "ceiling": np.nan_to_num(maps.ceiling_V),
         "r_over_ceiling": np.nan_to_num(maps.relative_V),
@@ -66,8 +66,8 @@ def write_maps(data: PreparedSplit, maps: HeldOutMaps, folder: Path) -> None:
         "q": maps.q(),
     }
     for subject, r_V in maps.r.items():
-        shown |= {f"{subject}_r": r_V, f"{subject}_p": maps.p[subject], f"{subject}_q": maps.q(subject)}
-    for name, values_V in shown.items():
+        values_by_name |= {f"{subject}_r": r_V, f"{subject}_p": maps.p[subject], f"{subject}_q": maps.q(subject)}
+    for name, values_V in values_by_name.items():
         _write_map(data, folder / name, values_V)
 
 

@@ -65,9 +65,9 @@ def film_clip(run: LoadedRun, films: Mapping[str, Film], narrate: Narrate) -> Fi
     start_s = first_block[0] * tr_s + data.study.stimulus_offset_s
     frames = [_frame([row_THWC[t] for row_THWC in rows.values()], start_s + t * tr_s) for t in position_T]
     truth = {m: target_TF[data.split.test[:n_trs]] for m, target_TF in data.targets.items()}
-    heard = {"film": truth, "predicted": {m: x_TF[:n_trs] for m, x_TF in films["predicted"].items()}}
-    codes = {name: argmax_codes(data, film) for name, film in heard.items()}
-    waves, rate_hz = decoded_sounds(run, heard, codes, narrate)
+    audible = {"film": truth, "predicted": {m: x_TF[:n_trs] for m, x_TF in films["predicted"].items()}}
+    codes = {name: argmax_codes(data, film) for name, film in audible.items()}
+    waves, rate_hz = decoded_sounds(run, audible, codes, narrate)
     return FilmClip(
         mp4=encode_clip(frames, tr_s, waves.get("predicted"), rate_hz),
         panels=tuple(rows),

@@ -73,7 +73,7 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     data, encoding = parts.run.data, parts.figures["encoding"]
     tr_s, n_test = data.study.tr_s, len(data.split.test)
     spaces = _listed([m for m in MODALITIES if m in data.inputs])
-    asked = (
+    question = (
         f"Can the fMRI responses of {_counted(len(data.subjects), 'subject')} be predicted from the "
         f"{spaces} of a film, "
         f"and the film be reconstructed from the responses, on {n_test} TRs ({n_test * tr_s / 60:.1f} min) that were "
@@ -83,7 +83,7 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     share = f", {r / ceiling:.0%} of the noise ceiling of {ceiling:.2f}" if _is_number(ceiling) else ""
     ridge = f" (ridge regression: {encoding['r_ridge']:.2f})" if _is_number(encoding.get("r_ridge")) else ""
     n_significant = int(parts.maps.significant().sum())
-    found = (
+    prediction = (
         f"In responsive voxels, predicted and measured responses correlate with r = {_decimal(r)}{share}{ridge}; "
         f"{n_significant} of {data.n_voxels} voxels are predicted above chance (false-discovery rate {FDR:g})."
     )
@@ -91,15 +91,15 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     better = [m for m in MODALITIES if m in skills and (skills[m]["skill"] or 0.0) > 0]
     values = "; ".join(f"{m} {_decimal(skills[m]['skill'], sign=True)}" for m in MODALITIES if m in skills)
     if not skills:
-        rebuilt = "The network does not reconstruct the film."
+        reconstruction = "The network does not reconstruct the film."
     elif better:
         verb = "is" if len(better) == 1 else "are"
-        rebuilt = (
+        reconstruction = (
             f"From predicted brains, {_listed(better)} {verb} reconstructed better than by the mean (skill: {values})."
         )
     else:
-        rebuilt = f"No modality is reconstructed better than by the mean (skill: {values})."
-    return asked, found, rebuilt
+        reconstruction = f"No modality is reconstructed better than by the mean (skill: {values})."
+    return question, prediction, reconstruction
 
 
 def canvas_of(data: PreparedSplit) -> BrainCanvas:
@@ -180,9 +180,9 @@ def _regions(parts: ReportParts) -> str:
         return ""
     significant_V = maps.significant()
     ordered = sorted(rows, key=lambda row: -float(maps.group_r_V[row[1]].mean()))
-    shown = [(name, float(maps.group_r_V[v].mean()), _mean(maps.ceiling_V[v])) for name, v in ordered[:40]]
+    means = [(name, float(maps.group_r_V[v].mean()), _mean(maps.ceiling_V[v])) for name, v in ordered[:40]]
     chart = bars(
-        "Held-out r of each region and its noise ceiling", shown, "held-out r, mean of voxels", "noise ceiling"
+        "Held-out r of each region and its noise ceiling", means, "held-out r, mean of voxels", "noise ceiling"
     )
     cells = [
         (

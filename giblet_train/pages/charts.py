@@ -107,12 +107,12 @@ def bars(title: str, rows: Sequence[tuple[str, float, float | None]], x_label: s
     if not values:
         return ""
     axis = ticks(min(0.0, *values), max(0.0, *values), 5)
-    left, step, width = 150, 26, WIDTH - 150 - 20
+    margin, step, width = 150, 26, WIDTH - 150 - 20
     top = TOP + LEGEND_ROW
     height = top + step * len(rows) + BOTTOM
 
     def across(value: float) -> float:
-        return left + (value - axis[0]) / max(axis[-1] - axis[0], 1e-12) * width
+        return margin + (value - axis[0]) / max(axis[-1] - axis[0], 1e-12) * width
 
     parts = [
         f'<line class="grid" x1="{across(x):.1f}" x2="{across(x):.1f}" y1="{top}" y2="{height - BOTTOM}"/>'
@@ -121,7 +121,7 @@ def bars(title: str, rows: Sequence[tuple[str, float, float | None]], x_label: s
     ]
     for n, (name, value, mark) in enumerate(rows):
         y = top + step * n
-        parts.append(f'<text x="{left - 8}" y="{y + 17}" text-anchor="end">{escape(_shortened(name))}</text>')
+        parts.append(f'<text x="{margin - 8}" y="{y + 17}" text-anchor="end">{escape(_shortened(name))}</text>')
         if math.isfinite(value):
             start, end = sorted((across(0.0), across(value)))
             colour = css(CATEGORIES[5])
@@ -135,10 +135,10 @@ def bars(title: str, rows: Sequence[tuple[str, float, float | None]], x_label: s
             )
     if any(mark is not None for *_, mark in rows):
         parts.append(
-            f'<line x1="{left}" x2="{left}" y1="6" y2="20" stroke="{css(CATEGORIES[4])}" stroke-width="3"/>'
-            f'<text x="{left + 8}" y="18">{escape(reference)}</text>'
+            f'<line x1="{margin}" x2="{margin}" y1="6" y2="20" stroke="{css(CATEGORIES[4])}" stroke-width="3"/>'
+            f'<text x="{margin + 8}" y="18">{escape(reference)}</text>'
         )
-    parts.append(f'<text x="{left + width / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
+    parts.append(f'<text x="{margin + width / 2}" y="{height - 6}" text-anchor="middle">{escape(x_label)}</text>')
     return svg(title, WIDTH, height, "".join(parts))
 
 

@@ -1,4 +1,4 @@
-"""Colours that people with colour-blindness can tell apart, on light and dark backgrounds."""
+"""Colours that people with colour-blindness can distinguish, on light and dark backgrounds."""
 
 from __future__ import annotations
 

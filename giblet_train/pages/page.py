@@ -21,11 +21,11 @@ def html_page(title: str, sections: Iterable[tuple[str, str]], opening: str = ""
         sections: heading and HTML content of each section; empty sections are left out.
         opening: HTML between the first heading and the table of contents.
     """
-    shown = [(heading, content) for heading, content in sections if content]
-    links = "".join(f'<a href="#s{n}">{escape(heading)}</a>' for n, (heading, _) in enumerate(shown))
+    sections_with_content = [(heading, content) for heading, content in sections if content]
+    links = "".join(f'<a href="#s{n}">{escape(heading)}</a>' for n, (heading, _) in enumerate(sections_with_content))
     body = "".join(
         f'<section id="s{n}"><h2>{escape(heading)}</h2>{content}</section>'
-        for n, (heading, content) in enumerate(shown)
+        for n, (heading, content) in enumerate(sections_with_content)
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -98,11 +98,11 @@ def carpet_of(series_TV: NDArray[np.floating[Any]]) -> Picture:
 
 def carpet_chart(picture: Picture, title: str, borders: Sequence[int], change_T: Series, tr_s: float) -> str:
     """Draw a carpet with axes and run borders, below the frame-to-frame change of the same TRs."""
-    width, left, top, height = 620, 52, 92, 200
+    width, margin, top, height = 620, 52, 92, 200
     n_trs = picture.shape[1]
 
     def across(tr: float) -> float:
-        return left + tr / int(n_trs) * width
+        return margin + tr / int(n_trs) * width
 
     finite = change_T[np.isfinite(change_T)]
     highest = max(1e-6, float(finite.max(initial=0.0)))
@@ -114,11 +114,11 @@ def carpet_chart(picture: Picture, title: str, borders: Sequence[int], change_T:
     marks = [tr for tr in ticks(0, n_trs, 6) if tr <= n_trs]
     parts = [
         f'<polyline points="{" ".join(points)}" fill="none" stroke="{css(CATEGORIES[4])}"/>',
-        f'<line class="axis" x1="{left}" x2="{left + width}" y1="70" y2="70"/>',
-        f'<text class="faint" x="{left - 6}" y="18" text-anchor="end">{highest:.2g}</text>',
-        f'<text class="faint" x="{left - 6}" y="74" text-anchor="end">0</text>',
-        f'<text class="faint" x="{left}" y="11">change from TR to TR (DVARS), % of the mean</text>',
-        f'<image class="pixels" href="{png_uri(picture)}" x="{left}" y="{top}" width="{width}" height="{height}" '
+        f'<line class="axis" x1="{margin}" x2="{margin + width}" y1="70" y2="70"/>',
+        f'<text class="faint" x="{margin - 6}" y="18" text-anchor="end">{highest:.2g}</text>',
+        f'<text class="faint" x="{margin - 6}" y="74" text-anchor="end">0</text>',
+        f'<text class="faint" x="{margin}" y="11">change from TR to TR (DVARS), % of the mean</text>',
+        f'<image class="pixels" href="{png_uri(picture)}" x="{margin}" y="{top}" width="{width}" height="{height}" '
         'preserveAspectRatio="none"/>',
         f'<text class="faint" x="14" y="{top + height / 2}" text-anchor="middle" '
         f'transform="rotate(-90 14 {top + height / 2})">voxels</text>',
@@ -131,10 +131,10 @@ def carpet_chart(picture: Picture, title: str, borders: Sequence[int], change_T:
             f'<text class="faint" x="{across(tr):.1f}" y="{top + height + 17}" text-anchor="middle">{tr:g}</text>'
             for tr in marks
         ),
-        f'<text x="{left + width / 2}" y="{top + height + 36}" text-anchor="middle">'
+        f'<text x="{margin + width / 2}" y="{top + height + 36}" text-anchor="middle">'
         f"TR of {tr_s:g} s; dashed: a run begins</text>",
     ]
-    return svg(title, left + width + 12, top + height + 42, "".join(parts))
+    return svg(title, margin + width + 12, top + height + 42, "".join(parts))
 
 
 def bad_examples() -> list[tuple[str, Picture]]:
