@@ -13,6 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
 ENGINE = ("giblet_train.", "torch", "nibabel", "av")
@@ -31,6 +32,11 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 # A shell starts what it puts into the background with SIGINT ignored, and so would every program that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No verdict depends on the clock or on chance: a loaded machine takes long over an example, and a counterexample that
+# was found once must be found again.
+settings.register_profile("giblet", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("giblet")
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +71,7 @@ elif os.environ.get("GIBLET_TESTS") == "engine":
     collect_ignore = [str(p) for p in HERE.rglob("test_*.py") if runs_on_a_laptop(p)]
 
 
+@pytest.hookimpl(tryfirst=True)  # xdist reads the groups in its own hook, which comes before that of a conftest.py
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep each file with one worker, which makes its fixtures once, and begin with the files that take longest."""
     for item in items:

@@ -1,6 +1,6 @@
 """Features that are categories: shares of codes, a cross-entropy over the best constant's, and what is made of them.
 
-The codes have EnCodec's shape, 4 books at 112 moments a TR, with 128 codes instead of 1024: fewer columns to train. They
+The codes have EnCodec's shape, 4 books at 112 moments a TR, but with 128 codes instead of 1024 to save time. They
 follow what the synthetic brains follow.
 """
 
