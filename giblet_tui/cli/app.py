@@ -156,7 +156,14 @@ def bare(
         context.invoke(context.command.get_command(context, "dashboard").callback)  # type: ignore[attr-defined]
 
 
-class WithCommand(TyperCommand):
+class PlainUsage(TyperCommand):
+    """A command whose usage line shows a required argument as NODE. Typer writes {NODE}, which reads as a choice."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [re.sub(r"^\{([\w.]+)\}", r"\1", piece) for piece in super().collect_usage_pieces(ctx)]
+
+
+class WithCommand(PlainUsage):
     """A command after which, behind `--`, the words of another command follow; they are not parsed."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> Any:
@@ -174,7 +181,7 @@ WORDS = "giblet.words"
 
 
 def command(
-    parent: typer.Typer, name: str, *examples: str, kind: type[TyperCommand] = TyperCommand
+    parent: typer.Typer, name: str, *examples: str, kind: type[TyperCommand] = PlainUsage
 ) -> Callable[[Verb], Verb]:
     """Register a function as the command `name` of `parent`; its help shows `examples`, then its docstring."""
 

@@ -21,7 +21,7 @@ from giblet_tui.monitor.snapshots import Fleet, RunSnapshot, nodes_of
 MARKS = {"pass": "✔", "on_track": "●", "at_risk": "!", "fail": "✖"}
 
 _GAP = "  "
-_SPARE = ("LR", "FMRI", "LEFT", "EPOCH")
+_SPARE = ("LR", "STEP FMRI", "LEFT", "EPOCH")
 """Columns of `ps` dropped on a narrow terminal, in this order."""
 
 Row = Sequence[str]
@@ -72,7 +72,7 @@ def runs_table(runs: Sequence[RunSnapshot], width: int | None = None) -> str:
     Args:
         width: Columns of the terminal. Wider lines first lose the least important columns, then their end.
     """
-    head = ("STATE", "RUN", "NODE", "EPOCH", "TOTAL", "FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
+    head = ("STATE", "RUN", "NODE", "EPOCH", "STEP TOTAL", "STEP FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
     rows = [head, *(_one_line(_run_row(run)) for run in runs)]
     if width is None:
         return table(head, rows[1:])

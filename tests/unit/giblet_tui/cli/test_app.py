@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 from typer.main import get_command
 
 from giblet_train import __version__
@@ -175,6 +176,12 @@ def test_every_verb_that_returns_facts_has_a_json_form() -> None:
     without = {name for name, verb in verbs(get_command(app)) if not any("--json" in p.opts for p in verb.params)}
     interactive_or_files = {"attach", "dashboard", "config schema", "export", "init"}
     assert without <= {*interactive_or_files, "launch", "promote", "data lag", "data show"}
+
+
+def test_a_usage_line_shows_a_required_argument_without_braces() -> None:
+    usages = [verb.get_usage(typer.Context(verb, info_name=name)) for name, verb in verbs(get_command(app))]
+    assert any(usage.endswith("[NODE] RUN") for usage in usages)
+    assert [usage for usage in usages if "{" in usage] == []
 
 
 def verbs(group: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
