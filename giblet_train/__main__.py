@@ -50,9 +50,24 @@ def simulate(
         Path | None, typer.Option(help="Another film; a .csv file of the same name describes its shots.")
     ] = None,
     subjects: Annotated[int | None, typer.Option(min=1, help="Number of subjects; default: the size's.")] = None,
+    layout: Annotated[
+        str | None, typer.Option(help="Layout of a public data set instead, tiny: sherlock, hbn, ...; `list` for all.")
+    ] = None,
 ) -> None:
-    """Create the demo study: a real film and brains simulated from it with known truth. Prints the study's facts."""
+    """Create the demo study: a real film and brains simulated from it with known truth. Prints the study's facts.
+
+    With --layout, OUT/study has the files of a study as a public data set shares them, and OUT/truth.tsv the true table
+    of runs, which is printed.
+    """
     from giblet_train.data.simulation.demo_study import format_json, simulate_study
+    from giblet_train.data.simulation.layout_study import describe_layouts, simulate_layout
+
+    if layout is not None:
+        print(
+            describe_layouts() if layout == "list" else simulate_layout(out, layout, seed=seed, progress=narrate),
+            end="",
+        )
+        return
 
     facts = simulate_study(out, size, seed=seed, film=film, n_subjects=subjects, progress=narrate)
     print(format_json(facts).decode(), end="")
@@ -252,6 +267,27 @@ def data_propose(
     from giblet_train.data.checks.propose_config import propose_config
 
     print(propose_config(folder.expanduser().absolute(), name))
+
+
+@data_app.command("discover")
+def data_discover(
+    folder: Annotated[Path, typer.Argument(help="Folder with films or sounds and scans; annotations are optional.")],
+    write: Annotated[
+        Path | None, typer.Option(help="Save a configuration with the table; an existing file is kept.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of the configuration; default: from the file.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Propose the table of runs of a folder, verified by what the brains follow, and report what is unusual in it.
+
+    Exit 1 if a file had to be left out.
+    """
+    from giblet_train.data.discover.command import discover_text
+
+    failed, text = discover_text(folder, write, name, narrate, as_json=as_json)
+    print(text)
+    if failed:
+        sys.exit(FAILED)
 
 
 @data_app.command("lag")

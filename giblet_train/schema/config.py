@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
@@ -93,6 +94,8 @@ class StimulusConfig(Section, frozen=True, kw_only=True):
     """Sound file; null = the sound of the film, if it has one."""
     annotations: str | None = None
     """Annotations, words or subtitles in seconds of the stimulus; null = no text."""
+    annotations_scan: Count | None = None
+    """Part, from 1, of an annotation file whose seconds restart; null = all of it is about this stimulus."""
     features: FeaturesConfig = FeaturesConfig()
     """Features of this stimulus that replace giblet's own."""
 
@@ -115,7 +118,7 @@ class DataConfig(Section, frozen=True, kw_only=True):
     bold: str = "sherlock_nii/sherlock_movie_s{subject}.nii.gz"
     """Scans, with layout: lab; {subject} is the number of the subject."""
     runs: str | None = None
-    """Table of runs (.tsv), relative to data_dir; it replaces layout, bold, video, annotations and scan_lengths_trs."""
+    """Table of runs: a .tsv relative to data_dir, or its lines; it replaces layout, bold, video and annotations."""
     stimuli: dict[str, StimulusConfig] = {}
     """With a table of runs: name -> files of each stimulus."""
     subjects: Literal["all"] | tuple[int | str, ...] = "all"
@@ -455,6 +458,11 @@ def diff(old: Config, new: Config) -> dict[str, tuple[Any, Any]]:
     old_values, new_values = dict(flatten(to_mapping(old))), dict(flatten(to_mapping(new)))
     keys = [k for k in dict.fromkeys([*old_values, *new_values]) if k not in ("name", "note")]
     return {k: (old_values.get(k), new_values.get(k)) for k in keys if old_values.get(k) != new_values.get(k)}
+
+
+def name_from(text: str) -> str:
+    """Return a name for a configuration from that of a file or folder."""
+    return re.sub(r"[^a-z0-9_-]+", "_", text.lower()).strip("_-")[:40] or "study"
 
 
 def nearest(name: str, names: list[str]) -> str:

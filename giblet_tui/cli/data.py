@@ -8,7 +8,9 @@ from typing import Annotated
 
 import typer
 
-from giblet_train.schema.config import dump
+from giblet_train.schema.config import dump, name_from
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import command, data_app
 from giblet_tui.cli.arguments import ConfigName, Json, NodeName, Settings
 from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
@@ -65,6 +67,51 @@ def diagnose(
     options = ["--steps", str(steps), *(["--json"] if json else [])]
     result = _check("diagnose", name, config, settings, options, None)
     _show(result, json)
+    _end(result)
+
+
+@command(
+    data_app,
+    "discover",
+    "giblet data discover tensor01 /data/lab/sherlock",
+    "giblet data discover local ~/study --write study.yaml",
+)
+def discover(
+    name: NodeName,
+    folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder on the node: films or sounds, and scans.")],
+    write: Annotated[Path | None, typer.Option(help="Save a configuration here; an existing file is kept.")] = None,
+    json: Json = False,
+) -> None:
+    """Propose the table of runs of a folder, and report crops, swaps, late runs, copies and files without a place.
+
+    Films and brains are compared: who saw which film from which second on is measured, not asked. Exit code 1 if a file
+    had to be left out.
+    """
+    node = nodes.resolve(name)
+    if write is not None:
+        check_parent(write)
+        if write.expanduser().exists():
+            raise ConfigError(f"{write} already exists.", "Choose another file with --write.")
+    if node.transport == "local":
+        folder = str(Path(folder).expanduser().absolute())
+    argv = ["data", "discover", folder, "--json"]
+    if write is not None:
+        argv += ["--name", name_from(write.stem)]
+    with connect(node) as connection:
+        result = engine_command.run_engine_command(node, connection, argv, "", print_status)
+    if not result.printed.strip():
+        raise typer.Exit(result.code if result.code > 0 else 1)
+    proposal = jsonlib.loads(result.printed)
+    report, config = proposal.pop("report"), proposal.pop("config")
+    if json:
+        show_json(sanitize_value(proposal))
+    else:
+        print_data("\n".join(sanitize(line) for line in report))
+    if write is not None and config is not None:
+        replace_file(write.expanduser(), config.encode())
+        print_status(f"written: {write}\nnext:\n  giblet data check {node.name} ./{write}")
+    elif write is not None:
+        print_status("Nothing is written: no run follows a stimulus of the folder.")
     _end(result)
 
 

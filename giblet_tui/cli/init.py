@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated
 
 import typer
 
+from giblet_train.schema.config import name_from
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
@@ -34,7 +34,7 @@ def init(
 
     It recognises fMRIPrep derivatives, and folders with one 4-D NIfTI file per subject. An existing file is kept.
     """
-    config_name = name or re.sub(r"[^a-z0-9_-]+", "_", PurePosixPath(folder).name.lower()).strip("_-")[:40] or "study"
+    config_name = name or name_from(PurePosixPath(folder).name)
     path = to.expanduser() if to else Path(f"{config_name}.yaml")
     check_parent(path)
     if path.exists():

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from giblet_train.data.readers.annotation_table import Row, Segment, read_rows
-from giblet_train.data.readers.scan_restarts import scan_of_rows, scan_starts_s
+from giblet_train.data.readers.scan_restarts import scan_of_rows, scan_starts_s, scans_of_rows
 from giblet_train.schema.errors import DataError
 
 POINT_S = 0.1
@@ -53,7 +53,9 @@ def read_runs(paths: Sequence[Path], tr_s: float, scan_lengths_trs: Sequence[int
     )
 
 
-def read_annotations(path: Path, tr_s: float, scan_lengths_trs: Sequence[int] | None = None) -> Annotations:
+def read_annotations(
+    path: Path, tr_s: float, scan_lengths_trs: Sequence[int] | None = None, scan: int | None = None
+) -> Annotations:
     """Read the segments of a workbook, CSV, events or subtitle file on the common timeline of all scans.
 
     If seconds restart, `scan_lengths_trs` gives the length of the scans before, in TRs of tr_s seconds. Rows may be in
@@ -61,8 +63,12 @@ def read_annotations(path: Path, tr_s: float, scan_lengths_trs: Sequence[int] | 
     be blank. An annotation without a duration lasts POINT_S.
     Raises DataError for an unreadable file, a missing column, a time that is not a number, an end before its start,
     times that are all zero, and seconds that restart more often than scan_lengths_trs allows.
+
+    Args:
+        scan: Part of a file whose seconds restart that is read, from 1, in its own seconds; None for all of them.
     """
-    rows, n_duplicates = _without_duplicates(read_rows(path))
+    every = read_rows(path)
+    rows, n_duplicates = _without_duplicates(every if scan is None else _rows_of_scan(every, scan, path))
     if not rows:
         raise DataError(f"{path} has no annotated segment.", "Give the lab's workbook or a CSV with its columns.")
     if len(rows) > 1 and all(row.segment.start_s == row.segment.end_s == 0 for row in rows):
@@ -71,7 +77,8 @@ def read_annotations(path: Path, tr_s: float, scan_lengths_trs: Sequence[int] | 
             "If the times are formulas, open the file in a spreadsheet and save it, so that their values are stored.",
         )
     starts_s = scan_starts_s(tr_s, scan_lengths_trs)
-    scans, n_unsorted = scan_of_rows(rows, starts_s, tr_s, scan_lengths_trs, path)
+    whole = [0] * len(rows), 0
+    scans, n_unsorted = scan_of_rows(rows, starts_s, tr_s, scan_lengths_trs, path) if scan is None else whole
     segments = [_shifted(row.segment, starts_s[scan]) for row, scan in zip(rows, scans, strict=True)]
     points = [segment.start_s == segment.end_s for segment in segments]
     segments = [
@@ -102,6 +109,17 @@ def check_unit(segments: Sequence[Segment], film_s: float, scans_s: float, where
             "spreadsheet's times of day, which are fractions of a day.",
             "Convert them to seconds: multiply by 86400.",
         )
+
+
+def _rows_of_scan(rows: Sequence[Row], scan: int, path: Path) -> list[Row]:
+    numbers = scans_of_rows(rows)
+    last = max(numbers, default=-1) + 1
+    if scan > last:
+        raise DataError(
+            f"{path} describes {last} scans, not {scan}: its seconds restart {max(0, last - 1)} times.",
+            "Correct annotations_scan.",
+        )
+    return [row for row, number in zip(rows, numbers, strict=True) if number == scan - 1]
 
 
 def _without_duplicates(rows: Iterable[Row]) -> tuple[list[Row], int]:

@@ -31,7 +31,7 @@ def checked_tr(
     Without `trust`, header and sidecar must agree with the configuration as far as they have a TR. With it, the named
     source must agree, and the others only get a note.
     """
-    header_s, notes = _header_seconds(value, unit, path)
+    header_s, notes = header_seconds(value, unit, path)
     sidecar_s = _sidecar_seconds(sidecar, path)
     if header_s is None and sidecar_s is None:
         notes.append(HeaderNote("tr_missing", f"{path.name}: the header has no TR; data.tr = {stated_s:g} s is used."))
@@ -47,8 +47,11 @@ def checked_tr(
     return stated_s, (*notes, *_slice_time_notes(sidecar, stated_s, path))
 
 
-def _header_seconds(value: float, unit: str, path: Path) -> tuple[float | None, list[HeaderNote]]:
-    """Convert the header's TR to seconds. Headers in milliseconds often have the unit of seconds, and the reverse."""
+def header_seconds(value: float, unit: str, path: Path) -> tuple[float | None, list[HeaderNote]]:
+    """Return the header's TR in seconds, None if it has none, with notes.
+
+    Headers in milliseconds often have the unit of seconds, and the reverse.
+    """
     if not math.isfinite(value) or value <= 0:
         return None, []
     seconds = value * {"msec": 1e-3, "usec": 1e-6}.get(unit, 1.0)

@@ -60,7 +60,7 @@ class RunEntry:
         return " ".join([self.subject, *(f"{key}-{value}" for key, value in parts if value)])
 
 
-def read_runs_table(path: Path, folder: Path, stimuli: Sequence[str]) -> tuple[RunEntry, ...]:
+def read_runs_table(path: Path, folder: Path, stimuli: Sequence[str], text: str | None = None) -> tuple[RunEntry, ...]:
     """Read the runs of a table, in its order.
 
     Raises DataError with the row for a missing column, an unknown stimulus, a time that is not a number, a file of two
@@ -69,8 +69,9 @@ def read_runs_table(path: Path, folder: Path, stimuli: Sequence[str]) -> tuple[R
     Args:
         folder: Base of the paths in the table.
         stimuli: Names that the configuration defines.
+        text: The table itself; None to read it from `path`, which otherwise only names it in messages.
     """
-    rows = _read_cells(path)
+    rows = _read_cells(path, _text_of(path) if text is None else text)
     runs: dict[str, RunEntry] = {}
     rows_before: dict[tuple[str, ...], int] = {}
     for number, cells in rows:
@@ -115,12 +116,15 @@ def runs_identity(runs: Sequence[RunEntry]) -> list[list[object]]:
     ]
 
 
-def _read_cells(path: Path) -> list[tuple[int, dict[str, str]]]:
-    """Return line number and cells of each row; missing values are empty."""
+def _text_of(path: Path) -> str:
     try:
-        text = path.read_text(encoding="utf-8-sig")
+        return path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Set data.runs to a .tsv file.") from None
+
+
+def _read_cells(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
+    """Return line number and cells of each row; missing values are empty."""
     lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip() and not line.startswith("#")]
     table = list(csv.reader((line for _, line in lines), delimiter="\t"))
     header = [cell.strip() for cell in table[0]] if table else []

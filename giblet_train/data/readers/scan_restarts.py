@@ -28,9 +28,7 @@ def scan_of_rows(
     Seconds that run on over the end of the first scan do not restart at all: then every row is of scan 0, the common
     timeline. Raises DataError if seconds restart more often than there are scans, or not where the TR column says.
     """
-    scans = [0]
-    for n in range(1, len(rows)):
-        scans.append(scans[-1] + _restarts(rows, n))
+    scans = scans_of_rows(rows)
     if scan_lengths_trs and _runs_on(rows, scans, tr_s * scan_lengths_trs[0]):
         scans = [0] * len(rows)
     for n in range(1, len(rows)):
@@ -40,6 +38,14 @@ def scan_of_rows(
         scans[n] == scans[n - 1] and rows[n].segment.start_s < rows[n - 1].segment.start_s for n in range(1, len(rows))
     )
     return scans, n_unsorted
+
+
+def scans_of_rows(rows: Sequence[Row]) -> list[int]:
+    """Return the number of the scan of each row, from 0: one more after each restart of the seconds."""
+    scans = [0] if rows else []
+    for n in range(1, len(rows)):
+        scans.append(scans[-1] + _restarts(rows, n))
+    return scans
 
 
 def _restarts(rows: Sequence[Row], n: int) -> bool:

@@ -39,6 +39,8 @@ class StimulusFiles:
     features: Mapping[str, FeatureSource]
     """Modality -> source of features that replace giblet's own."""
     feature_files: Mapping[str, Path]
+    annotations_scan: int | None = None
+    """Part of the annotations that is about this stimulus, from 1; None for all of them."""
 
     def named(self, name: str) -> dict[str, Path]:
         """Return every file by its role."""
@@ -199,10 +201,11 @@ def _bids_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sourc
 
 def _table_sources(files: _Files, table: str, mask: Path | None, atlas: Path | None) -> Sources:
     data = files.config.data
-    path = files.of_study(table, "data.runs")
+    is_text = "\n" in table
+    path = Path("data.runs") if is_text else files.of_study(table, "data.runs")
     stimuli = {name: _stimulus_files(files, name, stimulus) for name, stimulus in data.stimuli.items()}
     files.require_all()
-    runs = read_runs_table(path, files.folder, list(stimuli))
+    runs = read_runs_table(path, files.folder, list(stimuli), table if is_text else None)
     by_subject: dict[str, list[RunEntry]] = {}
     for run in runs:
         by_subject.setdefault(run.subject.removeprefix("sub-"), []).append(run)
@@ -228,6 +231,7 @@ def _stimulus_files(files: _Files, name: str, stimulus: StimulusConfig) -> Stimu
         annotations=paths["annotations"],
         features=stimulus.features.brought(),
         feature_files=files.features(stimulus.features, f"{key}.features"),
+        annotations_scan=stimulus.annotations_scan,
     )
 
 

@@ -48,7 +48,7 @@ class SimulatedGroup:
         percent_TV = np.concatenate([noise.values_TV for noise in scans])
         percent_TV *= np.float32(100.0 / subject.tsnr)
         percent_TV[:, self.region_of_V > 0] += response_TR
-        self.scanner.record(path, rng, subject, percent_TV)
+        self.scanner.record(path, rng, subject, self.scanner.draw_head(rng, subject), percent_TV)
         truth: Arrays = {f"weights_{group}_FR": values.astype(np.float16) for group, values in weights_FR.items()}
         truth["motion_TP"] = np.concatenate([noise.motion_TP for noise in scans]).astype(np.float32)
         return subject, {f"sub-{number:02d}_{name}": values for name, values in truth.items()}

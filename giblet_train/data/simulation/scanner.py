@@ -59,6 +59,16 @@ def draw_subject(rng: np.random.Generator, number: int) -> Subject:
 
 
 @dataclass(frozen=True)
+class Head:
+    """What a subject's volumes look like on average."""
+
+    mean_V: Single
+    """Mean of each brain voxel in the scanner's units."""
+    rim_XYZ: Mask
+    """Dark voxels around the brain."""
+
+
+@dataclass(frozen=True)
 class Scanner:
     """Everything that turns percent signal change into a file."""
 
@@ -69,15 +79,18 @@ class Scanner:
     """Smooth maps inside the brain."""
     tr_s: float
 
-    def record(self, path: Path, rng: np.random.Generator, subject: Subject, percent_TV: Single) -> None:
+    def draw_head(self, rng: np.random.Generator, subject: Subject) -> Head:
+        """Draw the average volume of a subject. A part of the rim is outside this subject's head."""
+        mean_V = BRAIN_UNITS * subject.gain * np.exp(BRAIN_LOG_SD * self.maps.draw(rng, 1)[0])
+        return Head(mean_V, self.rim_XYZ & (rng.random(self.rim_XYZ.shape) < RIM_KEPT))
+
+    def record(self, path: Path, rng: np.random.Generator, subject: Subject, head: Head, percent_TV: Single) -> None:
         """Write `percent_TV`, signal and noise in percent of each voxel's mean, in the scanner's own units.
 
-        The rim is dark tissue with Rician noise, a part of it outside this subject's head; all else is exactly 0.
+        The rim is dark tissue with Rician noise; all else is exactly 0.
         """
-        units = BRAIN_UNITS * subject.gain
-        mean_V = units * np.exp(BRAIN_LOG_SD * self.maps.draw(rng, 1)[0])
-        rim_XYZ = self.rim_XYZ & (rng.random(self.rim_XYZ.shape) < RIM_KEPT)
-        brain_at, rim_at = _file_order(self.brain_XYZ), _file_order(rim_XYZ)
+        units, mean_V = BRAIN_UNITS * subject.gain, head.mean_V
+        brain_at, rim_at = _file_order(self.brain_XYZ), _file_order(head.rim_XYZ)
         volume = np.zeros(self.brain_XYZ.size, np.int16)
         with open(path, "wb") as file, gzip.GzipFile("", "wb", GZIP_LEVEL, file, mtime=0) as zipped:
             zipped.write(_header(self.grid, (*self.grid.shape, len(percent_TV)), np.dtype("i2"), self.tr_s))

@@ -146,7 +146,7 @@ def read_stimulus_sources(sources: Sources, config: Config) -> tuple[dict[str, S
     for name, files in sources.stimuli.items():
         segments: tuple[Segment, ...] = ()
         if files.annotations is not None:
-            annotations = read_annotations(files.annotations, config.data.tr)
+            annotations = read_annotations(files.annotations, config.data.tr, scan=files.annotations_scan)
             segments = annotations.segments
             notes += annotations.notes
         source = StimulusSource(files.film, files.sound, segments, files.features, files.feature_files)

@@ -53,7 +53,7 @@ def read_data_request(run_or_config: Path, workdir: Path | None) -> DataRequest:
     if str(run_or_config) == STDIN:
         config = from_mapping(load_text(sys.stdin.read(), "standard input"), "standard input").config
     else:
-        config = load(run_or_config).config
+        config = load(run_or_config, folders=(Path(__file__).parents[2] / "configs",)).config
     return DataRequest(config, (workdir or DEFAULT_WORKDIR).expanduser().absolute())
 
 

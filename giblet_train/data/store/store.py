@@ -167,6 +167,7 @@ def store_parameters(config: Config, sources: Sources) -> dict[str, Any]:
         "features": {m: identity(source) for m, source in data.features.brought().items()},
         "stimuli": {
             name: {m: identity(source) for m, source in stimulus.features.brought().items()}
+            | {"annotations_scan": stimulus.annotations_scan}
             for name, stimulus in data.stimuli.items()
         },
         "runs": runs_identity(sources.runs),

@@ -1,0 +1,168 @@
+"""What names, lengths and tables of events say about which stimulus a run shows, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from giblet_train.data.discover.groups import Group, GroupKey
+from giblet_train.data.discover.inventory import Timing
+from giblet_train.data.discover.matching import Expectation, Hit
+from giblet_train.data.discover.names import GENERIC, stem, tokens
+from giblet_train.data.discover.stimuli import Candidate
+from giblet_train.data.readers.bids import natural
+
+SHARED_WORD, SHARED_GENERIC, SHARED_NUMBER, CONTAINED, SAME_RANK = 3.0, 0.5, 1.0, 4.0, 2.0
+LEAST_SCORE = 1.5
+REST = frozenset(["rest", "resting", "restingstate", "fixation", "eyesopen", "eyesclosed"])
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A stimulus and its time, as a table of events says."""
+
+    stimulus: str
+    onset_s: float
+    timing: Timing
+
+
+def expectations(
+    groups: Sequence[Group], stimuli: Sequence[Candidate], timings: Sequence[Timing], tr_s: float
+) -> list[Expectation]:
+    """Return what is known about each group without looking at its responses."""
+    named = named_stimuli([group.key for group in groups], stimuli)
+    seconds = {s.name: s.seconds for s in stimuli}
+    result = []
+    for group in groups:
+        shown = shown_by_events(group.key, [m.scan.name.path for m in group.members], stimuli, timings)
+        if any(s.stimulus for s in shown):
+            hits = tuple(Hit(s.stimulus, round(s.onset_s / tr_s), 0.0, False) for s in shown)
+            result.append(Expectation(hits, tuple(hit.onset_trs for hit in hits)))
+            continue
+        name = named.get(group.key) or _only(group.key, groups, stimuli)
+        if not name:
+            result.append(Expectation((), ()))
+            continue
+        onsets_s = [*(s.onset_s for s in shown), *likely_onsets_s(group.usual_trs * tr_s, seconds[name])]
+        onsets_trs = tuple(dict.fromkeys(round(onset_s / tr_s) for onset_s in onsets_s))
+        result.append(Expectation((Hit(name, onsets_trs[0], 0.0, False),), onsets_trs))
+    return result
+
+
+def _only(key: GroupKey, groups: Sequence[Group], stimuli: Sequence[Candidate]) -> str:
+    """Return the only stimulus for the only runs that may show one, else nothing."""
+    keys = {group.key for group in groups if not is_rest(group.key)}
+    return stimuli[0].name if len(stimuli) == 1 and keys == {key} else ""
+
+
+def likely_onsets_s(run_s: float, stimulus_s: float) -> tuple[float, ...]:
+    """Return the seconds at which a stimulus often begins: at once, to end with the scan, or in its middle."""
+    spare_s = round(run_s - stimulus_s, 3)
+    return (0.0, spare_s, spare_s / 2) if spare_s > 0 else (0.0,)
+
+
+def is_rest(key: GroupKey) -> bool:
+    """Return True if the name of a run says that it shows nothing."""
+    return bool(REST & set(tokens(key[1])))
+
+
+def named_stimuli(keys: Sequence[GroupKey], stimuli: Sequence[Candidate]) -> dict[GroupKey, str]:
+    """Return the stimulus whose name fits that of each group best, for groups where one clearly does.
+
+    A stimulus whose name fits another group better does not belong to this one: its own is missing.
+    """
+    unique = [key for key in dict.fromkeys(keys) if not is_rest(key)]
+    ranks = _ranks(unique, stimuli)
+    scores = {
+        (key, s.name): _score(key, s) + (SAME_RANK if ranks.get(key) == s.name else 0.0)
+        for key in unique
+        for s in stimuli
+    }
+    named: dict[GroupKey, str] = {}
+    for key in unique:
+        own = sorted((scores[key, s.name], s.name) for s in stimuli)
+        if own and own[-1][0] >= LEAST_SCORE and (len(own) == 1 or own[-1][0] > own[-2][0]):
+            best = own[-1][1]
+            if own[-1][0] == max(scores[other, best] for other in unique):
+                named[key] = best
+    return named
+
+
+def _ranks(keys: Sequence[GroupKey], stimuli: Sequence[Candidate]) -> dict[GroupKey, str]:
+    """Return the stimulus of the same rank for each run, if a task has as many runs as there are numbered stimuli."""
+    tasks: dict[str, list[GroupKey]] = {}
+    for key in keys:
+        tasks.setdefault(_words_of(key[1]), []).append(key)
+    series: dict[str, list[Candidate]] = {}
+    for stimulus in stimuli:
+        series.setdefault(_words_of(stimulus.name), []).append(stimulus)
+    numbered = [members for members in series.values() if len(members) > 1]
+    result: dict[GroupKey, str] = {}
+    for members in tasks.values():
+        fitting = [films for films in numbered if len(films) == len(members)]
+        if len(members) > 1 and len(fitting) == 1:
+            runs = sorted(members, key=lambda k: (natural(k[0]), _number_of(k[1]), natural(k[2])))
+            films = sorted(fitting[0], key=lambda s: _number_of(s.name))
+            result |= {run: film.name for run, film in zip(runs, films, strict=True)}
+    return result
+
+
+def _words_of(text: str) -> str:
+    return " ".join(token for token in tokens(text) if not token.isdigit())
+
+
+def _number_of(text: str) -> tuple[int, ...]:
+    return tuple(int(token) for token in tokens(text) if token.isdigit())
+
+
+def _score(key: GroupKey, stimulus: Candidate) -> float:
+    own, other = set(tokens(" ".join(key))), set(tokens(stimulus.name))
+    shared = {token for token in own & other if not token.isdigit()}
+    score = SHARED_WORD * len(shared - GENERIC) + SHARED_GENERIC * len(shared & GENERIC)
+    score += SHARED_NUMBER * len({token for token in own & other if token.isdigit()})
+    task, name = "".join(tokens(key[1])), "".join(tokens(stimulus.name))
+    if task and task not in GENERIC and len(task) > 2 and (task in name or name in task):
+        score += CONTAINED
+    return score
+
+
+def shown_by_events(
+    key: GroupKey, scans: Sequence[Path], stimuli: Sequence[Candidate], timings: Sequence[Timing]
+) -> list[Shown]:
+    """Return what the tables of events say about a group: those next to its scans, or those named like it."""
+    folders = {path.parent for path in scans}
+    stems = {_without_version(path) for path in scans}
+    beside = [t for t in timings if t.path.parent in folders and stem(t.path).removesuffix("_events") in stems]
+    chosen = beside or [t for t in timings if _is_about(t.path, key)]
+    first = [t for t in chosen if t.path == chosen[0].path] if chosen else []
+    return [Shown(_stimulus_named(t.stimulus, stimuli), t.onset_s, t) for t in first]
+
+
+def _without_version(path: Path) -> str:
+    return stem(path).partition("_space-")[0].partition("_desc-")[0].removesuffix("_bold")
+
+
+def _is_about(path: Path, key: GroupKey) -> bool:
+    words = set(tokens(stem(path).removesuffix("_events"))) - GENERIC
+    own = set(tokens(" ".join(key)))
+    return bool(words) and words <= own
+
+
+def _stimulus_named(text: str, stimuli: Sequence[Candidate]) -> str:
+    name = Path(text).name
+    exact = [s.name for s in stimuli if name and name == s.file.path.name]
+    alike = [s.name for s in stimuli if text and stem(Path(name)) in (s.name, stem(s.file.path))]
+    return next(iter([*exact, *alike]), "")
+
+
+def texts_of_stimuli(texts: Sequence[Path], stimuli: Sequence[Candidate], folder: Path) -> Mapping[Path, str]:
+    """Return the stimulus that each table of annotations is named after; tables that fit none are left out."""
+    chosen: dict[Path, str] = {}
+    for path in texts:
+        words = set(tokens(" ".join(path.relative_to(folder).with_suffix("").parts)))
+        common = set.intersection(*(set(tokens(s.name)) for s in stimuli)) if len(stimuli) > 1 else set()
+        scores = sorted((len(words & (set(tokens(s.name)) - common)), s.name) for s in stimuli)
+        if len(stimuli) == 1 or (scores[-1][0] > 0 and scores[-1][0] > scores[-2][0]):
+            chosen.setdefault(path, scores[-1][1])
+    return chosen

@@ -1,0 +1,146 @@
+"""Find which stimulus a group of runs follows, and from which second of the scan on.
+
+A linear model of the response is learned from the other groups and predicts the response to each stimulus; the group
+follows the one whose prediction it matches at some lag. With a single group, its response is compared with the stimuli
+directly. R rows of a group, U TRs of a stimulus, F features, V voxels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.discover.alignment import Curve, agreement, following, leading_responses
+from giblet_train.data.discover.groups import Group
+
+CERTAIN_SDS = 6.0
+"""Height at which a stimulus is taken whatever the files are called."""
+CONFIRMED_SDS = 4.0
+"""Height that confirms the stimulus after which a run is named, at the time at which it is expected."""
+PENALTY = 0.3
+"""Ridge penalty relative to the mean variance of the features."""
+ROUNDS = 3
+FEWEST_ROWS = 60
+"""Rows of other groups from which a model is learned."""
+SHARED_SCAN = 0.3
+"""Fraction of a stimulus that may lie in the time of a better one."""
+
+Series = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A stimulus that a group follows."""
+
+    stimulus: str
+    onset_trs: int
+    """Row of the group at which the stimulus is at its second 0; negative if it began before."""
+    height: float
+    """Standard deviations above other lags; 0 if it was not measured."""
+    is_measured: bool
+    """True if the response shows it, False if only names and lengths do."""
+
+
+@dataclass(frozen=True)
+class Expectation:
+    """What names, lengths and tables of events say about a group."""
+
+    hits: tuple[Hit, ...]
+    """Expected stimuli; empty if nothing is known."""
+    onsets_trs: tuple[int, ...]
+    """Rows at which a stimulus plausibly begins."""
+
+
+def match(
+    groups: Sequence[Group], expected: Sequence[Expectation], stimuli: Mapping[str, Series], tr_s: float
+) -> list[tuple[Hit, ...]]:
+    """Return the stimuli that each group follows, in order of onset; empty for a group that follows none."""
+    hits = [_directly(group, e, stimuli, tr_s) or e.hits for group, e in zip(groups, expected, strict=True)]
+    for _ in range(ROUNDS):
+        before = hits
+        hits = [_by_model(n, groups, e, before, stimuli, tr_s) for n, e in enumerate(expected)]
+        if hits == before:
+            break
+    return hits
+
+
+def _directly(group: Group, expected: Expectation, stimuli: Mapping[str, Series], tr_s: float) -> tuple[Hit, ...]:
+    """Compare a group with the stimuli themselves; () without an answer."""
+    response = leading_responses(group.mean_RV, tr_s)
+    curves = {name: following(response, series) for name, series in stimuli.items()}
+    return _chosen(group, expected, curves, stimuli, tr_s)
+
+
+def _by_model(
+    own: int,
+    groups: Sequence[Group],
+    expected: Expectation,
+    hits: Sequence[tuple[Hit, ...]],
+    stimuli: Mapping[str, Series],
+    tr_s: float,
+) -> tuple[Hit, ...]:
+    """Compare a group with the responses that a model of the other groups predicts; keep its hits without an answer."""
+    others = [(groups[n], hits[n]) for n in range(len(groups)) if n != own and hits[n]]
+    weights_FV = _learned(others, stimuli)
+    if weights_FV is None:
+        return hits[own]
+    curves = {name: agreement(groups[own].mean_RV, series @ weights_FV) for name, series in stimuli.items()}
+    return _chosen(groups[own], expected, curves, stimuli, tr_s) or hits[own]
+
+
+def _learned(
+    groups: Sequence[tuple[Group, tuple[Hit, ...]]], stimuli: Mapping[str, Series]
+) -> NDArray[np.float64] | None:
+    """Return the weights (F, V) with which the groups follow their stimuli; None with too few rows."""
+    seen, responses = [], []
+    for group, hits in groups:
+        for hit in hits:
+            series = stimuli[hit.stimulus]
+            first = max(hit.onset_trs, group.first_row)
+            stop = min(hit.onset_trs + len(series), group.first_row + len(group.mean_RV))
+            if stop > first:
+                seen.append(series[first - hit.onset_trs : stop - hit.onset_trs])
+                responses.append(group.mean_RV[first - group.first_row : stop - group.first_row])
+    if sum(map(len, seen)) < FEWEST_ROWS:
+        return None
+    x_RF, y_RV = np.concatenate(seen), np.concatenate(responses)
+    gram_FF = x_RF.T @ x_RF
+    gram_FF += PENALTY * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF))
+    return np.asarray(np.linalg.solve(gram_FF, x_RF.T @ y_RV))
+
+
+def _chosen(
+    group: Group, expected: Expectation, curves: Mapping[str, Curve], stimuli: Mapping[str, Series], tr_s: float
+) -> tuple[Hit, ...]:
+    """Return the stimuli that stand out, those that are expected with less evidence."""
+    hits = []
+    for name, curve in curves.items():
+        peak = curve.peak(tr_s)
+        hits.append(Hit(name, peak.lag_trs + group.first_row, peak.height, True))
+    certain = [hit for hit in hits if hit.height > CERTAIN_SDS]
+    named = {hit.stimulus for hit in expected.hits}
+    confirmed = [
+        hit
+        for hit in hits
+        if hit not in certain
+        and hit.stimulus in named
+        and hit.height > CONFIRMED_SDS
+        and any(abs(hit.onset_trs - onset) <= 2 for onset in expected.onsets_trs)
+    ]
+    return _without_overlaps([*certain, *confirmed], stimuli)
+
+
+def _without_overlaps(hits: Sequence[Hit], stimuli: Mapping[str, Series]) -> tuple[Hit, ...]:
+    """Return the best hits that do not lie in the same time, and not near to a better one of another stimulus."""
+    kept: list[Hit] = []
+    for hit in sorted(hits, key=lambda h: -h.height):
+        start, stop = hit.onset_trs, hit.onset_trs + len(stimuli[hit.stimulus])
+        shared = [
+            min(stop, other.onset_trs + len(stimuli[other.stimulus])) - max(start, other.onset_trs) for other in kept
+        ]
+        if all(n <= SHARED_SCAN * (stop - start) for n in shared):
+            kept.append(hit)
+    return tuple(sorted(kept, key=lambda h: h.onset_trs))

@@ -1,0 +1,150 @@
+"""Read subject, session, task and run from the names of scans, in BIDS or in a lab's own way."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from giblet_train.data.readers.bids import natural
+
+SUBJECT = re.compile(r"(?:sub|subj|subject|sid|s|p|pp|participant|pixar|ndar[a-z]*)[-_]?0*\d+[a-z0-9]*", re.IGNORECASE)
+SESSION = re.compile(r"(?:ses|session|visit|day)[-_]?0*(\d+)", re.IGNORECASE)
+RUN = re.compile(r"(?:run|r)[-_]?0*(\d+)", re.IGNORECASE)
+NAME_OF_RUN = ("ses", "task", "acq", "dir", "run")
+"""BIDS entities that tell runs of one subject apart; the others tell versions of one run apart."""
+PREFERRED = ({"space": "MNI152NLin2009cAsym", "desc": "preproc"}, {"desc": "preproc"})
+GENERIC = frozenset(
+    "movie film video stim stimulus audio task run ses session bold sub part seg segment clip av func".split()  # noqa: SIM905
+)
+"""Words of names that say nothing about which film or run it is."""
+SUFFIXES = (".dtseries.nii", ".ptseries.nii", ".func.gii", ".nii.gz", ".nii", ".h5", ".hdf5", ".npy", ".tsv", ".gii")
+
+
+@dataclass(frozen=True)
+class ScanName:
+    """What the path of a scan says about it."""
+
+    path: Path
+    subject: str
+    """Label without `sub-`."""
+    session: str
+    task: str
+    run: str
+    version: tuple[tuple[str, str], ...]
+    """Entities that tell versions of one run apart, such as its space."""
+
+    @property
+    def group(self) -> tuple[str, str, str]:
+        """Return what the runs of all subjects that show the same have in common."""
+        return self.session, self.task, self.run
+
+    @property
+    def text(self) -> str:
+        """Return the run's name for messages, such as `sub-01 task-film run-2`."""
+        parts = (("ses", self.session), ("task", self.task), ("run", self.run))
+        return " ".join([f"sub-{self.subject}", *(f"{key}-{value}" for key, value in parts if value)])
+
+
+def tokens(text: str) -> tuple[str, ...]:
+    """Split a name at punctuation, and between letters and numbers: `filmPart01` gives film, part, 1."""
+    spread = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text)
+    return tuple(str(int(part)) if part.isdigit() else part for part in re.findall(r"[a-z]+|\d+", spread.lower()))
+
+
+def stem(path: Path) -> str:
+    """Return a file's name without its endings."""
+    lower = path.name.lower()
+    ending = next((e for e in SUFFIXES if lower.endswith(e)), path.suffix)
+    return path.name[: len(path.name) - len(ending)] if ending else path.name
+
+
+def scan_names(paths: Sequence[Path], folder: Path) -> list[ScanName]:
+    """Return the name of each scan, in natural order."""
+    own = [path for path in paths if "sub" not in _entities(path)]
+    names = [_bids_name(path) for path in paths if path not in own] + _house_names(own, folder)
+    return sorted(names, key=lambda n: (natural(n.subject), natural(n.session), n.task, natural(n.run)))
+
+
+def chosen_versions(names: Sequence[ScanName]) -> tuple[list[ScanName], list[ScanName]]:
+    """Return the scans of one version of the data, and the others.
+
+    Of several versions of a run, such as spaces or levels of preprocessing, the preferred one is taken, else the one
+    that most runs have.
+    """
+    counts = Counter(name.version for name in names)
+    if len(counts) < 2:
+        return list(names), []
+    order = sorted(counts, key=lambda version: (-_preference(dict(version)), -counts[version], version))
+    chosen: dict[tuple[str, tuple[str, str, str]], ScanName] = {}
+    for version in order[:1]:
+        chosen |= {(n.subject, n.group): n for n in names if n.version == version}
+    used = [n for n in names if chosen.get((n.subject, n.group)) is n]
+    return used, [n for n in names if n not in used]
+
+
+def _preference(version: Mapping[str, str]) -> int:
+    for n, wanted in enumerate(PREFERRED):
+        if all(version.get(key) == value for key, value in wanted.items()):
+            return len(PREFERRED) - n
+    return 0
+
+
+def _entities(path: Path) -> dict[str, str]:
+    pairs = (part.partition("-") for part in stem(path).split("_") if "-" in part)
+    return {key: value for key, _, value in pairs if key.isalpha() and value}
+
+
+def _bids_name(path: Path) -> ScanName:
+    values = _entities(path)
+    folder = next((p.name[4:] for p in path.parents if p.name.startswith("ses-")), "")
+    rest = [part for part in stem(path).split("_") if "-" not in part]
+    task = "_".join(values[key] for key in ("task", "acq", "dir") if key in values) or _words(rest)
+    version = {k: v for k, v in values.items() if k not in (*NAME_OF_RUN, "sub", "hemi")}
+    version["suffix"] = "_".join(rest)
+    return ScanName(
+        path, values["sub"], values.get("ses", folder), task, values.get("run", ""), tuple(sorted(version.items()))
+    )
+
+
+def _words(parts: Sequence[str]) -> str:
+    return "_".join(part for part in parts if part.lower() not in ("bold", "func"))
+
+
+def _house_names(paths: Sequence[Path], folder: Path) -> list[ScanName]:
+    """Read names without BIDS entities: the subject from a usual prefix, else from the first part that differs."""
+    parts = {path: _parts(path, folder) for path in paths}
+    position = _subject_position(list(parts.values()))
+    names = []
+    for path, words in parts.items():
+        subject = words[position] if position is not None and position < len(words) else stem(path)
+        others = [word for n, word in enumerate(words) if n != position and word != subject]
+        varying = [word for word in dict.fromkeys(others) if _varies(word, list(parts.values()))]
+        session = next((m[1] for word in varying if (m := SESSION.fullmatch(word))), "")
+        run = next((m[1] for word in varying if (m := RUN.fullmatch(word))), "")
+        task = "_".join(word for word in varying if not SESSION.fullmatch(word) and not RUN.fullmatch(word))
+        label = re.sub(r"^(?:sub|subj|subject|s|participant)[-_]?(?=\d)", "", subject, flags=re.IGNORECASE)
+        names.append(ScanName(path, re.sub(r"[^A-Za-z0-9]", "", label) or subject, session, task, run, ()))
+    return names
+
+
+def _parts(path: Path, folder: Path) -> list[str]:
+    relative = path.relative_to(folder)
+    pieces = [*relative.parts[:-1], stem(path)]
+    return [word for piece in pieces for word in re.split(r"[_\-. ]+", piece) if word]
+
+
+def _subject_position(names: Sequence[Sequence[str]]) -> int | None:
+    """Return the position of the subject in all names."""
+    if not names:
+        return None
+    width = min(map(len, names))
+    usual = [n for n in range(width) if all(SUBJECT.fullmatch(words[n]) for words in names)]
+    varying = [n for n in range(width) if len({words[n] for words in names}) > 1]
+    return next((n for n in usual if n in varying), usual[0] if usual else (varying[0] if varying else None))
+
+
+def _varies(word: str, names: Sequence[Sequence[str]]) -> bool:
+    return not all(word in words for words in names)

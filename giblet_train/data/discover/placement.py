@@ -1,0 +1,100 @@
+"""Give each run its stimuli and their onsets in seconds of its scan."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from giblet_train.data.discover.expectation import likely_onsets_s, shown_by_events
+from giblet_train.data.discover.groups import Group, Grouping, recentred
+from giblet_train.data.discover.inventory import Timing
+from giblet_train.data.discover.matching import Hit
+from giblet_train.data.discover.responses import Scan
+from giblet_train.data.discover.stimuli import Candidate
+from giblet_train.data.readers.bids import natural
+from giblet_train.data.readers.runs_table import Presentation
+
+NEAR_TRS = 1.05
+NEAR_S = 1.6
+"""A likely onset at this distance from the measured one is the true one: the measured one is a whole number of TRs."""
+
+
+@dataclass(frozen=True)
+class PlacedRun:
+    """A run with what it shows."""
+
+    scan: Scan
+    presentations: tuple[Presentation, ...]
+    shift_trs: int
+    """TRs by which its stimuli begin later than in most runs of its name."""
+    hits: tuple[Hit, ...]
+    """Evidence for the presentations."""
+    is_stranger: bool
+    """True if it does not agree with the other runs of its name."""
+
+
+def place_runs(
+    groupings: Sequence[Grouping],
+    units: Sequence[Group],
+    matched: Sequence[tuple[Hit, ...]],
+    stimuli: Sequence[Candidate],
+    timings: Sequence[Timing],
+    tr_s: float,
+) -> list[PlacedRun]:
+    """Return every run with its presentations, in order of subject and name.
+
+    Args:
+        units: The group of each grouping, then each stranger alone.
+    """
+    placed = []
+    for n, (group, found) in enumerate(zip(units, matched, strict=True)):
+        unit, hits = _recentred(group, found, stimuli, tr_s)
+        onsets_s = onsets_of(unit, hits, stimuli, timings, tr_s)
+        for member in unit.members:
+            shown = tuple(
+                Presentation(hit.stimulus, round(onset_s + member.shift_trs * tr_s, 3))
+                for hit, onset_s in zip(hits, onsets_s, strict=True)
+            )
+            placed.append(PlacedRun(member.scan, shown, member.shift_trs, hits, n >= len(groupings)))
+    return sorted(placed, key=_order)
+
+
+def _recentred(
+    unit: Group, hits: tuple[Hit, ...], stimuli: Sequence[Candidate], tr_s: float
+) -> tuple[Group, tuple[Hit, ...]]:
+    """Return group and hits such that the usual run begins at a likely time, if some of its runs do."""
+    shifts = {m.shift_trs for m in unit.members}
+    if not hits or len(shifts) < 2:
+        return unit, hits
+    seconds = next(s.seconds for s in stimuli if s.name == hits[0].stimulus)
+    for shift in sorted(shifts, key=abs):
+        lengths = [m.scan.n_trs * tr_s for m in unit.members if m.shift_trs == shift]
+        begins_s = (hits[0].onset_trs + shift) * tr_s
+        if any(_is_near(begins_s, s, tr_s) for length_s in lengths for s in likely_onsets_s(length_s, seconds)):
+            return recentred(unit, shift), tuple(replace(h, onset_trs=h.onset_trs + shift) for h in hits)
+    return unit, hits
+
+
+def _is_near(measured_s: float, likely_s: float, tr_s: float) -> bool:
+    return abs(likely_s - measured_s) <= max(NEAR_S, NEAR_TRS * tr_s)
+
+
+def _order(placed: PlacedRun) -> tuple[object, ...]:
+    name = placed.scan.name
+    return natural(name.subject), natural(name.session), name.task, natural(name.run)
+
+
+def onsets_of(
+    unit: Group, hits: Sequence[Hit], stimuli: Sequence[Candidate], timings: Sequence[Timing], tr_s: float
+) -> list[float]:
+    """Return the second at which each stimulus begins: a likely one near the measured one, else the measured one."""
+    seconds = {s.name: s.seconds for s in stimuli}
+    shown = shown_by_events(unit.key, [m.scan.name.path for m in unit.members], stimuli, timings)
+    onsets_s = []
+    for hit in hits:
+        stated = [s.onset_s for s in shown if s.stimulus in ("", hit.stimulus)]
+        likely = [*stated, *likely_onsets_s(unit.usual_trs * tr_s, seconds[hit.stimulus])]
+        measured_s = hit.onset_trs * tr_s
+        near = [onset_s for onset_s in likely if _is_near(measured_s, onset_s, tr_s)]
+        onsets_s.append(round(near[0] if near else measured_s, 3))
+    return onsets_s

@@ -1,0 +1,163 @@
+"""Propose the table of runs of a folder, verified by what the brains follow, with a finding for whatever is unusual."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import median
+
+from giblet_train.data.checks.findings import Finding, by_severity
+from giblet_train.data.discover.alignment import NO_PEAK
+from giblet_train.data.discover.annotations import StimulusText, annotations_of
+from giblet_train.data.discover.expectation import expectations
+from giblet_train.data.discover.faults import (
+    crop_findings,
+    duplicates,
+    file_findings,
+    group_name,
+    missing_findings,
+    placement_findings,
+    stimulus_findings,
+    tr_findings,
+)
+from giblet_train.data.discover.groups import Group, Grouping, Member, grouped
+from giblet_train.data.discover.inventory import Inventory, take_inventory
+from giblet_train.data.discover.matching import Hit, match
+from giblet_train.data.discover.names import stem
+from giblet_train.data.discover.placement import PlacedRun, place_runs
+from giblet_train.data.discover.responses import Scan, Scans, read_scans
+from giblet_train.data.discover.stimuli import Candidate, candidates, expected_series
+from giblet_train.data.readers.runs_table import RunEntry
+from giblet_train.data.readers.study_files import Progress
+from giblet_train.schema.errors import ConfigError, DataError
+
+
+@dataclass(frozen=True)
+class GroupSummary:
+    """One line of the report: the runs of one name."""
+
+    name: str
+    n_subjects: int
+    n_trs: int
+    hits: tuple[Hit, ...]
+    onsets_s: tuple[float, ...]
+    agreement: float
+    """Median height of the agreement between subjects; 0 for a single one."""
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A study as its files and its brains describe it."""
+
+    folder: Path
+    tr_s: float
+    trust_tr: str | None
+    """Source of the TR if files disagree, None if they do not."""
+    stimuli: tuple[Candidate, ...]
+    """Stimuli that somebody saw."""
+    texts: Mapping[str, StimulusText]
+    runs: tuple[RunEntry, ...]
+    groups: tuple[GroupSummary, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def failed(self) -> bool:
+        """Return True if any finding is an error."""
+        return any(finding.severity == "error" for finding in self.findings)
+
+
+def discover(folder: Path, progress: Progress) -> Proposal:
+    """Propose the table of runs of a folder.
+
+    Raises ConfigError if there is no folder, DataError if it has no readable scan or stimulus.
+    """
+    if not folder.is_dir():
+        raise ConfigError(f"There is no folder {folder} here.", "Give the folder of the study.")
+    inventory = take_inventory(folder)
+    _check_complete(folder, inventory)
+    stimuli = candidates(inventory.media)
+    scans = read_scans(inventory.scans, _part(progress, 0.0, 0.5))
+    copies = duplicates(scans.scans)
+    usable = [scan for scan in scans.scans if scan.name.path not in {copy.copied for copy in copies}]
+    series, unreadable = expected_series(stimuli, scans.tr_s, _part(progress, 0.5, 0.9))
+    stimuli = [s for s in stimuli if s.name in series]
+    if not stimuli:
+        raise DataError(unreadable[0][1].message, unreadable[0][1].remedy)
+    progress("comparing brains and stimuli", 0.9)
+    groupings = grouped(usable, scans.tr_s)
+    units = [g.group for g in groupings] + [_alone(scan) for g in groupings for scan in g.strangers]
+    expected = expectations(units, stimuli, inventory.timings, scans.tr_s)
+    matched = match(units, expected, series, scans.tr_s)
+    placed = place_runs(groupings, units, matched, stimuli, inventory.timings, scans.tr_s)
+    used = {p.stimulus for run in placed for p in run.presentations}
+    shown = [s for s in stimuli if s.name in used]
+    idle = [s.name for s in (*stimuli, *(s for s, _ in unreadable)) if s.name not in used]
+    idle += [stem(path) for path in inventory.broken]
+    texts, text_findings = annotations_of(inventory.texts, shown, idle, folder)
+    findings = [
+        *file_findings(inventory, scans, unreadable, folder),
+        *(copy.finding for copy in copies),
+        *tr_findings(scans, groupings),
+        *placement_findings(placed, groupings, expected, stimuli, scans.tr_s),
+        *crop_findings(placed, stimuli, scans.tr_s),
+        *missing_findings(placed),
+        *stimulus_findings(stimuli, used),
+        *text_findings,
+    ]
+    return Proposal(
+        folder=folder,
+        tr_s=scans.tr_s,
+        trust_tr=_trusted(scans),
+        stimuli=tuple(shown),
+        texts=texts,
+        runs=tuple(_entry(run) for run in placed),
+        groups=tuple(_summary(g, hits, placed) for g, hits in zip(groupings, matched, strict=False)),
+        findings=tuple(by_severity(findings)),
+    )
+
+
+def _check_complete(folder: Path, inventory: Inventory) -> None:
+    if not inventory.scans:
+        raise DataError(
+            f"{folder} has no scan: no 4-D image, CIFTI file or table of parcels.",
+            "Give the folder that has the scans and the films.",
+        )
+    if not inventory.media:
+        first = f" {inventory.problems[0].message}" if inventory.problems else ""
+        raise DataError(f"{folder} has no readable film or sound.{first}", "Put the films next to the scans.")
+
+
+def _part(progress: Progress, start: float, end: float) -> Progress:
+    return lambda sentence, share: progress(sentence, start + (end - start) * share)
+
+
+def _alone(scan: Scan) -> Group:
+    return Group(scan.name.group, (Member(scan, 0, NO_PEAK),), 0, scan.fast_TV)
+
+
+def _trusted(scans: Scans) -> str | None:
+    """Return which TR to trust where a header or sidecar differs from the usual TR."""
+    headers = {round(s.header_s, 4) for s in scans.scans if s.header_s}
+    sidecars = {round(s.sidecar_s, 4) for s in scans.scans if s.sidecar_s}
+    if headers | sidecars <= {scans.tr_s}:
+        return None
+    return "sidecar" if sidecars == {scans.tr_s} and all(s.sidecar_s for s in scans.scans) else "config"
+
+
+def _entry(run: PlacedRun) -> RunEntry:
+    name = run.scan.name
+    return RunEntry(f"sub-{name.subject}", name.path, name.session, name.task, name.run, run.presentations)
+
+
+def _summary(grouping: Grouping, hits: tuple[Hit, ...], placed: Sequence[PlacedRun]) -> GroupSummary:
+    members = grouping.group.members
+    own = min((p for p in placed if any(p.scan is m.scan for m in members)), key=lambda p: abs(p.shift_trs))
+    return GroupSummary(
+        name=group_name(grouping.key),
+        n_subjects=len(members) + len(grouping.strangers),
+        n_trs=grouping.group.usual_trs,
+        hits=hits,
+        onsets_s=tuple(p.onset_s for p in own.presentations),
+        agreement=median(m.peak.height for m in members),
+    )

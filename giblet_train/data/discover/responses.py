@@ -1,0 +1,151 @@
+"""Read a sample of each scan's voxels, comparable between scans. T TRs, V voxels."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import isclose
+from pathlib import Path
+
+import nibabel
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.data.discover.alignment import comparable
+from giblet_train.data.discover.names import ScanName
+from giblet_train.data.readers.nifti import nonzero_voxels, stream
+from giblet_train.data.readers.nifti_header import UNREADABLE, Volumes, check_same_grid, read_header
+from giblet_train.data.readers.repetition_time import header_seconds
+from giblet_train.data.readers.sidecar import read_sidecar
+from giblet_train.data.readers.study_files import Progress
+from giblet_train.schema.errors import DataError
+
+MAX_VOXELS = 600
+FEWEST_TRS = 20
+SAME_TR = 1e-3
+
+
+Header = tuple[ScanName, Volumes, float | None, float | None]
+
+
+@dataclass(frozen=True)
+class Scan:
+    """One continuous scan of one subject."""
+
+    name: ScanName
+    n_trs: int
+    header_s: float | None
+    """TR of the header; None if it has none."""
+    sidecar_s: float | None
+    """TR of the sidecar; None if it has none."""
+    fast_TV: NDArray[np.float32]
+    """A sample of voxels without slow drifts, each with variance 1."""
+    mean_V: NDArray[np.float32]
+    """Mean of each of these voxels in the units of the file."""
+
+    @property
+    def stated_s(self) -> float | None:
+        """Return the TR that the files state: the sidecar's before the header's."""
+        return self.sidecar_s or self.header_s
+
+
+@dataclass(frozen=True)
+class Scans:
+    """All scans that can be read."""
+
+    tr_s: float
+    """TR that most of them state."""
+    scans: tuple[Scan, ...]
+    problems: tuple[tuple[ScanName, DataError], ...]
+    """Scans that cannot be read or do not fit the others."""
+
+
+def read_scans(names: Sequence[ScanName], progress: Progress) -> Scans:
+    """Read all scans. Raises DataError if none can be read or none states its TR."""
+    problems: list[tuple[ScanName, DataError]] = []
+    headers: list[Header] = []
+    for name in names:
+        try:
+            header_s, sidecar_s = stated_trs(name.path)
+            stated_s = sidecar_s or header_s
+            headers.append((name, read_header(name.path, stated_s or 1.0, "config"), header_s, sidecar_s))
+        except DataError as error:
+            problems.append((name, error))
+    headers = _of_one_grid([h for h in headers if h[1].n_trs >= FEWEST_TRS], problems)
+    known = Counter(round(tr_s, 4) for _, _, header_s, sidecar_s in headers if (tr_s := sidecar_s or header_s))
+    if not headers:
+        first = f" {problems[0][1].message}" if problems else ""
+        raise DataError(f"The folder has no readable scan.{first}", "Put 4-D NIfTI files of the runs into it.")
+    if not known:
+        raise DataError("No scan states its TR.", "Write a table of runs by hand, with data.tr.")
+    tr_s = known.most_common(1)[0][0]
+    scans: list[Scan] = []
+    mask: NDArray[np.bool_] | None = None
+    for n, (name, volumes, header_s, sidecar_s) in enumerate(headers):
+        progress(f"reading {name.path.name}", n / len(headers))
+        try:
+            mask = _sample(volumes) if mask is None else mask
+            values_TV = np.concatenate([part for _, part in stream(volumes, mask)])
+        except DataError as error:
+            problems.append((name, error))
+            continue
+        values_TV = np.nan_to_num(values_TV, posinf=0.0, neginf=0.0)
+        scans.append(
+            Scan(name, len(values_TV), header_s, sidecar_s, comparable(values_TV, tr_s), values_TV.mean(axis=0))
+        )
+    if not scans:
+        raise DataError(f"No scan can be read. {problems[0][1].message}", problems[0][1].remedy)
+    return Scans(tr_s, tuple(scans), tuple(problems))
+
+
+def stated_trs(path: Path) -> tuple[float | None, float | None]:
+    """Return the TR of the header and of the sidecar, None where there is none. Raises DataError."""
+    sidecar = read_sidecar(path).get("RepetitionTime")
+    sidecar_s = float(sidecar) if isinstance(sidecar, int | float) and sidecar > 0 else None
+    return header_tr(path), sidecar_s
+
+
+def header_tr(path: Path) -> float | None:
+    """Return the TR of an image's header in seconds; None if it states none. Raises DataError."""
+    try:
+        header = nibabel.load(path).header
+        value, unit = float(header.get_zooms()[3]), header.get_xyzt_units()[1]
+    except (*UNREADABLE, IndexError, AttributeError) as error:
+        raise DataError(f"{path} is not a readable series: {error}.", "Copy it again from its source.") from None
+    return header_seconds(value, unit, path)[0]
+
+
+def _of_one_grid(headers: Sequence[Header], problems: list[tuple[ScanName, DataError]]) -> list[Header]:
+    """Return the scans on the grid of most; the others become problems."""
+    grids = Counter(_grid(volumes) for _, volumes, _, _ in headers)
+    if len(grids) < 2:
+        return list(headers)
+    usual = grids.most_common(1)[0][0]
+    like = next(volumes for _, volumes, _, _ in headers if _grid(volumes) == usual)
+    chosen = []
+    for header in headers:
+        try:
+            check_same_grid(like, header[1])
+            chosen.append(header)
+        except DataError as error:
+            problems.append((header[0], error))
+    return chosen
+
+
+def _grid(volumes: Volumes) -> tuple[object, ...]:
+    return volumes.shape_XYZ, volumes.affine.round(2).tobytes()
+
+
+def _sample(volumes: Volumes) -> NDArray[np.bool_]:
+    """Return a mask of at most MAX_VOXELS voxels, at regular distances among those that are not zero."""
+    nonzero = nonzero_voxels(volumes)
+    places = np.flatnonzero(nonzero)
+    mask = np.zeros(nonzero.size, bool)
+    mask[places[:: -(-len(places) // MAX_VOXELS)]] = True
+    return mask.reshape(nonzero.shape)
+
+
+def is_same_tr(first_s: float | None, second_s: float | None) -> bool:
+    """Return True if both are known and equal."""
+    return first_s is not None and second_s is not None and isclose(first_s, second_s, rel_tol=SAME_TR)
