@@ -30,7 +30,7 @@ class Peak:
 
     lag_trs: int
     height: float
-    """Standard deviations above the other lags; 0 if there are too few to tell."""
+    """Standard deviations above the other lags; 0 if there are too few."""
 
 
 NO_PEAK = Peak(0, 0.0)

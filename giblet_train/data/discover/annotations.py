@@ -38,7 +38,7 @@ def annotations_of(
     Args:
         others: Names of films that are not used; what belongs to them is not missed.
     """
-    chosen: dict[str, StimulusText] = {}
+    assignment: dict[str, StimulusText] = {}
     findings: list[Finding] = []
     named = texts_of_stimuli(texts, stimuli, folder)
     for path in texts:
@@ -50,11 +50,11 @@ def annotations_of(
             continue
         parts = _parts(rows)
         placed = _placed(parts, stimuli, named.get(path))
-        new = {name: number for name, number in placed.items() if name not in chosen}
-        chosen |= {name: StimulusText(path, number if len(parts) > 1 else None) for name, number in new.items()}
+        new = {name: number for name, number in placed.items() if name not in assignment}
+        assignment |= {name: StimulusText(path, number if len(parts) > 1 else None) for name, number in new.items()}
         if not placed and not any(set(tokens(other)) <= set(tokens(path.stem)) for other in others):
             findings.append(_unplaced(path.relative_to(folder), parts, stimuli))
-    return chosen, findings
+    return assignment, findings
 
 
 def _parts(rows: Sequence[Row]) -> list[float]:

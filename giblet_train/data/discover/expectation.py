@@ -35,16 +35,16 @@ def expectations(
     seconds = {s.name: s.seconds for s in stimuli}
     result = []
     for group in groups:
-        shown = shown_by_events(group.key, [m.scan.name.path for m in group.members], stimuli, timings)
-        if any(s.stimulus for s in shown):
-            hits = tuple(Hit(s.stimulus, round(s.onset_s / tr_s), 0.0, False) for s in shown)
+        events = shown_by_events(group.key, [m.scan.name.path for m in group.members], stimuli, timings)
+        if any(s.stimulus for s in events):
+            hits = tuple(Hit(s.stimulus, round(s.onset_s / tr_s), 0.0, False) for s in events)
             result.append(Expectation(hits, tuple(hit.onset_trs for hit in hits)))
             continue
         name = named.get(group.key) or _only(group.key, groups, stimuli)
         if not name:
             result.append(Expectation((), ()))
             continue
-        onsets_s = [*(s.onset_s for s in shown), *likely_onsets_s(group.usual_trs * tr_s, seconds[name])]
+        onsets_s = [*(s.onset_s for s in events), *likely_onsets_s(group.usual_trs * tr_s, seconds[name])]
         onsets_trs = tuple(dict.fromkeys(round(onset_s / tr_s) for onset_s in onsets_s))
         result.append(Expectation((Hit(name, onsets_trs[0], 0.0, False),), onsets_trs))
     return result
@@ -133,9 +133,9 @@ def shown_by_events(
     """Return what the tables of events say about a group: those next to its scans, or those named like it."""
     folders = {path.parent for path in scans}
     stems = {_without_version(path) for path in scans}
-    beside = [t for t in timings if t.path.parent in folders and stem(t.path).removesuffix("_events") in stems]
-    chosen = beside or [t for t in timings if _is_about(t.path, key)]
-    first = [t for t in chosen if t.path == chosen[0].path] if chosen else []
+    own_tables = [t for t in timings if t.path.parent in folders and stem(t.path).removesuffix("_events") in stems]
+    rows = own_tables or [t for t in timings if _is_about(t.path, key)]
+    first = [t for t in rows if t.path == rows[0].path] if rows else []
     return [Shown(_stimulus_named(t.stimulus, stimuli), t.onset_s, t) for t in first]
 
 
@@ -158,11 +158,11 @@ def _stimulus_named(text: str, stimuli: Sequence[Candidate]) -> str:
 
 def texts_of_stimuli(texts: Sequence[Path], stimuli: Sequence[Candidate], folder: Path) -> Mapping[Path, str]:
     """Return the stimulus that each table of annotations is named after; tables that fit none are left out."""
-    chosen: dict[Path, str] = {}
+    assignment: dict[Path, str] = {}
     for path in texts:
         words = set(tokens(" ".join(path.relative_to(folder).with_suffix("").parts)))
         common = set.intersection(*(set(tokens(s.name)) for s in stimuli)) if len(stimuli) > 1 else set()
         scores = sorted((len(words & (set(tokens(s.name)) - common)), s.name) for s in stimuli)
         if len(stimuli) == 1 or (scores[-1][0] > 0 and scores[-1][0] > scores[-2][0]):
-            chosen.setdefault(path, scores[-1][1])
-    return chosen
+            assignment.setdefault(path, scores[-1][1])
+    return assignment

@@ -71,9 +71,9 @@ def file_findings(
 def duplicates(scans: Sequence[Scan]) -> list[Copy]:
     """Return the scans that are copies of others. Of two, the one stays that looks like its subject's other scans."""
     copies: list[Copy] = []
-    gone: set[Path] = set()
+    removed_paths: set[Path] = set()
     for first, second in combinations(scans, 2):
-        if first.n_trs != second.n_trs or {first.name.path, second.name.path} & gone:
+        if first.n_trs != second.n_trs or {first.name.path, second.name.path} & removed_paths:
             continue
         r = _correlation(first, second)
         if r <= COPY_CORRELATION:
@@ -81,7 +81,7 @@ def duplicates(scans: Sequence[Scan]) -> list[Copy]:
         copy, original = (
             (first, second) if _likeness(second, scans) > _likeness(first, scans) + 0.01 else (second, first)
         )
-        gone.add(copy.name.path)
+        removed_paths.add(copy.name.path)
         sentence = (
             f"{copy.name.text} and {original.name.text} are the same scan: their voxels correlate {r:.3f}. "
             f"{copy.name.path.name} is left out."
@@ -123,7 +123,7 @@ def tr_findings(scans: Scans, groupings: Sequence[Grouping]) -> Iterator[Finding
         wrong = {what: tr for what, tr in stated.items() if tr is not None and not is_same_tr(tr, scans.tr_s)}
         if not wrong:
             continue
-        said = " and ".join(f"the {what} says {tr:g} s" for what, tr in wrong.items())
+        statement = " and ".join(f"the {what} says {tr:g} s" for what, tr in wrong.items())
         height = in_step.get(scan.name.path, 0.0)
         if is_same_tr(scan.sidecar_s, scans.tr_s):
             proof = f"The sidecar says {scans.tr_s:g} s."
@@ -135,7 +135,7 @@ def tr_findings(scans: Scans, groupings: Sequence[Grouping]) -> Iterator[Finding
             finding="wrong_tr",
             severity="warning",
             subject=f"sub-{scan.name.subject}",
-            sentence=f"{scan.name.text}: {said}, the TR of most scans is {scans.tr_s:g} s. {proof}",
+            sentence=f"{scan.name.text}: {statement}, the TR of most scans is {scans.tr_s:g} s. {proof}",
             evidence={what: float(tr) for what, tr in wrong.items()},
             action="The configuration overrules it by data.trust_tr; correct the file, or leave the run out.",
         )
@@ -178,11 +178,13 @@ def _group_findings(
     measured = {hit.stimulus for hit in run.hits if hit.is_measured}
     named = {hit.stimulus for hit in expectation.hits}
     if named and measured and not measured & named:
-        shown, meant = (", ".join(sorted(stimuli[n].file.path.name for n in names)) for names in (measured, named))
+        followed_files, named_files = (
+            ", ".join(sorted(stimuli[n].file.path.name for n in names)) for names in (measured, named)
+        )
         yield Finding(
             finding="stimulus_swapped",
             severity="warning",
-            sentence=f"{name} is named after {meant}, but all {len(scans)} runs follow {shown} "
+            sentence=f"{name} is named after {named_files}, but all {len(scans)} runs follow {followed_files} "
             f"({max(h.height for h in run.hits):.1f} standard deviations above chance).",
             evidence={"sds": max(h.height for h in run.hits)},
             action="Check the names of the films. The table lists what the brains follow.",
@@ -214,7 +216,7 @@ def _stranger_finding(
     own: Grouping,
 ) -> Finding:
     name, home = run.scan.name, homes[id(run)]
-    shown = ", ".join(p.stimulus for p in run.presentations if run.hits and run.hits[0].is_measured)
+    stimulus_names = ", ".join(p.stimulus for p in run.presentations if run.hits and run.hits[0].is_measured)
     if home is not None:
         partner = next(
             (
@@ -243,12 +245,12 @@ def _stranger_finding(
             "Correct its name. The table lists it with what it shows.",
             home[1],
         )
-    if shown:
+    if stimulus_names:
         height = max(h.height for h in run.hits)
         return _finding(
             "run_mislabelled",
             run,
-            f"{name.text} does not agree with the other runs of its name; it follows {shown} "
+            f"{name.text} does not agree with the other runs of its name; it follows {stimulus_names} "
             f"({height:.1f} standard deviations above chance).",
             "Check its name. The table lists it with what it shows.",
             height,

@@ -16,9 +16,9 @@ FILMS = (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".wmv
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".ogg", ".aac", ".opus", ".aif", ".aiff")
 TEXTS = (".xlsx", ".csv", ".srt", ".vtt", ".tsv")
 SCANS = (".nii", ".nii.gz", ".func.gii", ".h5", ".hdf5")
-BESIDE = ("_mask", "_boldref", "_sbref", "_dseg", "_probseg", "_t1w", "_t2w", "_epi", "_magnitude", "_phasediff")
+NO_SERIES = ("_mask", "_boldref", "_sbref", "_dseg", "_probseg", "_t1w", "_t2w", "_epi", "_magnitude", "_phasediff")
 """Ends of names of images that are no time series."""
-TABLES_BESIDE = ("confounds", "participants", "_scans", "_sessions", "regressors", "physio", "motion", "runs.tsv")
+OTHER_TABLES = ("confounds", "participants", "_scans", "_sessions", "regressors", "physio", "motion", "runs.tsv")
 DEEPEST = 8
 """Levels of folders that are searched."""
 
@@ -78,7 +78,7 @@ def take_inventory(folder: Path) -> Inventory:
                 problems.append(DataError(error.message, "Copy it again, or remove it from the folder."))
         elif path.name.endswith("_events.tsv") and (rows := _timings(path)):
             timings += rows
-        elif path.suffix.lower() in TEXTS and not any(part in path.name for part in TABLES_BESIDE):
+        elif path.suffix.lower() in TEXTS and not any(part in path.name for part in OTHER_TABLES):
             texts.append(path)
     return Inventory(
         tuple(scans), tuple(others), tuple(media), tuple(texts), tuple(timings), tuple(broken), tuple(problems)
@@ -98,7 +98,9 @@ def _may_be_scan(path: Path) -> bool:
     if not name.endswith(SCANS):
         return False
     stem = name.removesuffix(".gz").rpartition(".")[0]
-    return not stem.endswith(BESIDE) and "atlas.nii" not in name and "_anat" not in name and "/anat/" not in str(path)
+    return (
+        not stem.endswith(NO_SERIES) and "atlas.nii" not in name and "_anat" not in name and "/anat/" not in str(path)
+    )
 
 
 def _timings(path: Path) -> list[Timing]:

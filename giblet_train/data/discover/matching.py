@@ -26,7 +26,7 @@ ROUNDS = 3
 FEWEST_ROWS = 60
 """Rows of other groups from which a model is learned."""
 SHARED_SCAN = 0.3
-"""Fraction of a stimulus that may lie in the time of a better one."""
+"""Fraction of a stimulus that a better one may overlap."""
 
 Series = NDArray[np.float64]
 
@@ -95,18 +95,18 @@ def _learned(
     groups: Sequence[tuple[Group, tuple[Hit, ...]]], stimuli: Mapping[str, Series]
 ) -> NDArray[np.float64] | None:
     """Return the weights (F, V) with which the groups follow their stimuli; None with too few rows."""
-    seen, responses = [], []
+    inputs, responses = [], []
     for group, hits in groups:
         for hit in hits:
             series = stimuli[hit.stimulus]
             first = max(hit.onset_trs, group.first_row)
             stop = min(hit.onset_trs + len(series), group.first_row + len(group.mean_RV))
             if stop > first:
-                seen.append(series[first - hit.onset_trs : stop - hit.onset_trs])
+                inputs.append(series[first - hit.onset_trs : stop - hit.onset_trs])
                 responses.append(group.mean_RV[first - group.first_row : stop - group.first_row])
-    if sum(map(len, seen)) < FEWEST_ROWS:
+    if sum(map(len, inputs)) < FEWEST_ROWS:
         return None
-    x_RF, y_RV = np.concatenate(seen), np.concatenate(responses)
+    x_RF, y_RV = np.concatenate(inputs), np.concatenate(responses)
     gram_FF = x_RF.T @ x_RF
     gram_FF += PENALTY * np.trace(gram_FF) / len(gram_FF) * np.eye(len(gram_FF))
     return np.asarray(np.linalg.solve(gram_FF, x_RF.T @ y_RV))
@@ -134,13 +134,14 @@ def _chosen(
 
 
 def _without_overlaps(hits: Sequence[Hit], stimuli: Mapping[str, Series]) -> tuple[Hit, ...]:
-    """Return the best hits that do not lie in the same time, and not near to a better one of another stimulus."""
-    kept: list[Hit] = []
+    """Return the best hits that do not overlap in time."""
+    accepted_hits: list[Hit] = []
     for hit in sorted(hits, key=lambda h: -h.height):
         start, stop = hit.onset_trs, hit.onset_trs + len(stimuli[hit.stimulus])
         shared = [
-            min(stop, other.onset_trs + len(stimuli[other.stimulus])) - max(start, other.onset_trs) for other in kept
+            min(stop, other.onset_trs + len(stimuli[other.stimulus])) - max(start, other.onset_trs)
+            for other in accepted_hits
         ]
         if all(n <= SHARED_SCAN * (stop - start) for n in shared):
-            kept.append(hit)
-    return tuple(sorted(kept, key=lambda h: h.onset_trs))
+            accepted_hits.append(hit)
+    return tuple(sorted(accepted_hits, key=lambda h: h.onset_trs))

@@ -14,7 +14,7 @@ SUBJECT = re.compile(r"(?:sub|subj|subject|sid|s|p|pp|participant|pixar|ndar[a-z
 SESSION = re.compile(r"(?:ses|session|visit|day)[-_]?0*(\d+)", re.IGNORECASE)
 RUN = re.compile(r"(?:run|r)[-_]?0*(\d+)", re.IGNORECASE)
 NAME_OF_RUN = ("ses", "task", "acq", "dir", "run")
-"""BIDS entities that tell runs of one subject apart; the others tell versions of one run apart."""
+"""BIDS entities that distinguish the runs of a subject; the others distinguish versions of a run."""
 PREFERRED = ({"space": "MNI152NLin2009cAsym", "desc": "preproc"}, {"desc": "preproc"})
 GENERIC = frozenset(
     "movie film video stim stimulus audio task run ses session bold sub part seg segment clip av func".split()  # noqa: SIM905
@@ -34,7 +34,7 @@ class ScanName:
     task: str
     run: str
     version: tuple[tuple[str, str], ...]
-    """Entities that tell versions of one run apart, such as its space."""
+    """Entities that distinguish versions of one run, such as its space."""
 
     @property
     def group(self) -> tuple[str, str, str]:
@@ -78,16 +78,16 @@ def chosen_versions(names: Sequence[ScanName]) -> tuple[list[ScanName], list[Sca
     if len(counts) < 2:
         return list(names), []
     order = sorted(counts, key=lambda version: (-_preference(dict(version)), -counts[version], version))
-    chosen: dict[tuple[str, tuple[str, str, str]], ScanName] = {}
+    versions: dict[tuple[str, tuple[str, str, str]], ScanName] = {}
     for version in order[:1]:
-        chosen |= {(n.subject, n.group): n for n in names if n.version == version}
-    used = [n for n in names if chosen.get((n.subject, n.group)) is n]
+        versions |= {(n.subject, n.group): n for n in names if n.version == version}
+    used = [n for n in names if versions.get((n.subject, n.group)) is n]
     return used, [n for n in names if n not in used]
 
 
 def _preference(version: Mapping[str, str]) -> int:
-    for n, wanted in enumerate(PREFERRED):
-        if all(version.get(key) == value for key, value in wanted.items()):
+    for n, entities in enumerate(PREFERRED):
+        if all(version.get(key) == value for key, value in entities.items()):
             return len(PREFERRED) - n
     return 0
 

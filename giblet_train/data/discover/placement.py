@@ -47,15 +47,15 @@ def place_runs(
         units: The group of each grouping, then each stranger alone.
     """
     placed = []
-    for n, (group, found) in enumerate(zip(units, matched, strict=True)):
-        unit, hits = _recentred(group, found, stimuli, tr_s)
+    for n, (group, group_hits) in enumerate(zip(units, matched, strict=True)):
+        unit, hits = _recentred(group, group_hits, stimuli, tr_s)
         onsets_s = onsets_of(unit, hits, stimuli, timings, tr_s)
         for member in unit.members:
-            shown = tuple(
+            presentations = tuple(
                 Presentation(hit.stimulus, round(onset_s + member.shift_trs * tr_s, 3))
                 for hit, onset_s in zip(hits, onsets_s, strict=True)
             )
-            placed.append(PlacedRun(member.scan, shown, member.shift_trs, hits, n >= len(groupings)))
+            placed.append(PlacedRun(member.scan, presentations, member.shift_trs, hits, n >= len(groupings)))
     return sorted(placed, key=_order)
 
 
@@ -89,10 +89,10 @@ def onsets_of(
 ) -> list[float]:
     """Return the second at which each stimulus begins: a likely one near the measured one, else the measured one."""
     seconds = {s.name: s.seconds for s in stimuli}
-    shown = shown_by_events(unit.key, [m.scan.name.path for m in unit.members], stimuli, timings)
+    events = shown_by_events(unit.key, [m.scan.name.path for m in unit.members], stimuli, timings)
     onsets_s = []
     for hit in hits:
-        stated = [s.onset_s for s in shown if s.stimulus in ("", hit.stimulus)]
+        stated = [s.onset_s for s in events if s.stimulus in ("", hit.stimulus)]
         likely = [*stated, *likely_onsets_s(unit.usual_trs * tr_s, seconds[hit.stimulus])]
         measured_s = hit.onset_trs * tr_s
         near = [onset_s for onset_s in likely if _is_near(measured_s, onset_s, tr_s)]

@@ -91,10 +91,10 @@ def discover(folder: Path, progress: Progress) -> Proposal:
     matched = match(units, expected, series, scans.tr_s)
     placed = place_runs(groupings, units, matched, stimuli, inventory.timings, scans.tr_s)
     used = {p.stimulus for run in placed for p in run.presentations}
-    shown = [s for s in stimuli if s.name in used]
+    used_stimuli = [s for s in stimuli if s.name in used]
     idle = [s.name for s in (*stimuli, *(s for s, _ in unreadable)) if s.name not in used]
     idle += [stem(path) for path in inventory.broken]
-    texts, text_findings = annotations_of(inventory.texts, shown, idle, folder)
+    texts, text_findings = annotations_of(inventory.texts, used_stimuli, idle, folder)
     findings = [
         *file_findings(inventory, scans, unreadable, folder),
         *(copy.finding for copy in copies),
@@ -109,7 +109,7 @@ def discover(folder: Path, progress: Progress) -> Proposal:
         folder=folder,
         tr_s=scans.tr_s,
         trust_tr=_trusted(scans),
-        stimuli=tuple(shown),
+        stimuli=tuple(used_stimuli),
         texts=texts,
         runs=tuple(_entry(run) for run in placed),
         groups=tuple(_summary(g, hits, placed) for g, hits in zip(groupings, matched, strict=False)),

@@ -73,13 +73,13 @@ def read_scans(names: Sequence[ScanName], progress: Progress) -> Scans:
         except DataError as error:
             problems.append((name, error))
     headers = _of_one_grid([h for h in headers if h[1].n_trs >= FEWEST_TRS], problems)
-    known = Counter(round(tr_s, 4) for _, _, header_s, sidecar_s in headers if (tr_s := sidecar_s or header_s))
+    tr_counts = Counter(round(tr_s, 4) for _, _, header_s, sidecar_s in headers if (tr_s := sidecar_s or header_s))
     if not headers:
         first = f" {problems[0][1].message}" if problems else ""
         raise DataError(f"The folder has no readable scan.{first}", "Put 4-D NIfTI files of the runs into it.")
-    if not known:
+    if not tr_counts:
         raise DataError("No scan states its TR.", "Write a table of runs by hand, with data.tr.")
-    tr_s = known.most_common(1)[0][0]
+    tr_s = tr_counts.most_common(1)[0][0]
     scans: list[Scan] = []
     mask: NDArray[np.bool_] | None = None
     for n, (name, volumes, header_s, sidecar_s) in enumerate(headers):
@@ -123,14 +123,14 @@ def _of_one_grid(headers: Sequence[Header], problems: list[tuple[ScanName, DataE
         return list(headers)
     usual = grids.most_common(1)[0][0]
     like = next(volumes for _, volumes, _, _ in headers if _grid(volumes) == usual)
-    chosen = []
+    of_usual_grid = []
     for header in headers:
         try:
             check_same_grid(like, header[1])
-            chosen.append(header)
+            of_usual_grid.append(header)
         except DataError as error:
             problems.append((header[0], error))
-    return chosen
+    return of_usual_grid
 
 
 def _grid(volumes: Volumes) -> tuple[object, ...]:
@@ -147,5 +147,5 @@ def _sample(volumes: Volumes) -> NDArray[np.bool_]:
 
 
 def is_same_tr(first_s: float | None, second_s: float | None) -> bool:
-    """Return True if both are known and equal."""
+    """Return True if both are tr_counts and equal."""
     return first_s is not None and second_s is not None and isclose(first_s, second_s, rel_tol=SAME_TR)

@@ -1,4 +1,4 @@
-"""Write what lies next to the scans of a simulated study: sidecars, brain masks, confounds, reference volumes."""
+"""Write the files next to the scans of a simulated study: sidecars, brain masks, confounds, reference volumes."""
 
 from __future__ import annotations
 

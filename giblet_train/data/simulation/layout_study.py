@@ -171,15 +171,15 @@ def _clock(second: float) -> str:
 
 
 def _clocks(layout: StudyLayout) -> dict[Clock, int]:
-    """Return the rows of each clock at which a stimulus is shown."""
+    """Return the rows of each clock at which a stimulus is presentation."""
     seconds = {s.name: s.seconds for s in layout.stimuli}
     clocks = {_clock_of(p, layout.tr_s) for run in layout.runs for p in run.presentations}
     return {clock: floor((seconds[clock[0]] - clock[1]) / layout.tr_s + 1e-6) for clock in sorted(clocks)}
 
 
-def _clock_of(shown: Presentation, tr_s: float) -> Clock:
-    phase_s = (shown.start_s - shown.onset_s) % tr_s
-    return shown.stimulus, round(0.0 if tr_s - phase_s < 1e-6 else phase_s, 6)
+def _clock_of(presentation: Presentation, tr_s: float) -> Clock:
+    phase_s = (presentation.start_s - presentation.onset_s) % tr_s
+    return presentation.stimulus, round(0.0 if tr_s - phase_s < 1e-6 else phase_s, 6)
 
 
 def _firsts(clocks: Mapping[Clock, int]) -> dict[Clock, tuple[int, int]]:
@@ -249,16 +249,16 @@ def _trs_before(run: MadeRun, tr_s: float) -> int:
 def _seen(
     x_TF: NDArray[np.float64], run: MadeRun, before: int, rows: Mapping[Clock, tuple[int, int]], tr_s: float
 ) -> NDArray[np.float64]:
-    """Return the features at each TR of a run and the TRs before it; 0, their mean, while no stimulus is shown."""
+    """Return the features at each TR of a run and the TRs before it; 0, their mean, without a stimulus."""
     seen_TF = np.zeros((before + run.n_trs, x_TF.shape[1]))
-    for shown in run.presentations:
-        clock = _clock_of(shown, tr_s)
+    for presentation in run.presentations:
+        clock = _clock_of(presentation, tr_s)
         first, stop = rows[clock]
-        second_s = shown.start_s - shown.onset_s - clock[1]
+        second_s = presentation.start_s - presentation.onset_s - clock[1]
         start = before - round(second_s / tr_s)
         end = min(start + stop - first, len(seen_TF))
-        if shown.duration_s is not None:
-            end = min(end, before + floor((shown.onset_s + shown.duration_s) / tr_s + 1e-6))
+        if presentation.duration_s is not None:
+            end = min(end, before + floor((presentation.onset_s + presentation.duration_s) / tr_s + 1e-6))
         begin = max(0, start)
         seen_TF[begin:end] = x_TF[first + begin - start : first + end - start]
     return seen_TF
