@@ -8,13 +8,13 @@ import shutil
 import signal
 import subprocess
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from giblet_train.schema.run_dir import new_run_id
 from giblet_tui.agent import kill, run_processes, sessions, start_run, stop_run
 from giblet_tui.connection import agent_bundle
 from tests.cluster import trees
@@ -37,7 +37,7 @@ class Ground:
         self.tags: list[str] = []
 
     def record(self, argv: list[str], name: str = "demo", **fields: Any) -> dict[str, Any]:
-        run_id = f"{name}-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+        run_id = new_run_id(name)
         return {
             "run_id": run_id, "name": name, "node": "local", "session": f"gib-{run_id}",
             "argv": argv, "config_hash": secrets.token_hex(6), "giblet_version": "0", "launched_by": "tester@laptop",

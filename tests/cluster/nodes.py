@@ -39,7 +39,7 @@ def missing() -> list[str]:
     return [f"{name} (apt-get install {package})" for name, package in PACKAGES.items() if which(name) is None]
 
 
-def wait_until(condition: Callable[[], Any], limit_s: float = 30.0, what: str = "the condition") -> Any:
+def wait_until(condition: Callable[[], Any], limit_s: float = 120.0, what: str = "the condition") -> Any:
     """The first true value of `condition`, polled. Raises AssertionError after `limit_s`."""
     deadline = time.monotonic() + limit_s
     while not (value := condition()):

@@ -45,7 +45,7 @@ class SlurmCluster:
             self._write_config()
             self._start("slurmctld", "-D", "-f", str(self.config))
             self._start("slurmd", "-D", "-f", str(self.config))
-            wait_until(lambda: "idle" in self.output("sinfo", "-h", "-o", "%T"), 60.0, "an idle Slurm node")
+            wait_until(lambda: "idle" in self.output("sinfo", "-h", "-o", "%T"), what="an idle Slurm node")
         except BaseException:
             self.close()
             raise

@@ -144,7 +144,7 @@ def test_its_end_is_neutral_and_quotes_the_log(lab: Lab, epochs: int, last_line:
     for pid, _, command in processes():
         if lab.tag in command and "trainer.py" in command:
             os.kill(pid, 9)
-    wait_until(lambda: not lab.health(done.run_id).live, 20.0)
+    wait_until(lambda: not lab.health(done.run_id).live)
     seen = lab.seen(done.run_id)
     assert seen.exit is not None and seen.exit.code is None
     assert (seen.health.state, "exit code is not known" in seen.health.sentence) == ("ended", True)

@@ -121,7 +121,7 @@ def test_a_real_terminal(tensor01: LoopbackNode) -> None:
         shown = read_until(ours, b"size 33 101")
         os.write(ours, b"caf\xc3\xa9\r")
         assert b"got caf\xc3\xa9" in shown + read_until(ours, b"got caf\xc3\xa9")
-        assert child.wait(10) == 7, transport
+        assert child.wait(120) == 7, transport
         os.close(ours)
 
 
@@ -146,7 +146,7 @@ def test_a_terminal_needs_no_python_and_no_entry_for_an_unknown_one(
     os.close(theirs)
     try:
         assert f"term {shown_as} é x".encode() in read_until(ours, b"\xa9 x")
-        assert child.wait(10) == 0
+        assert child.wait(120) == 0
     finally:
         child.kill()
         os.close(ours)
@@ -233,7 +233,7 @@ def test_a_server_that_stalls_or_is_none(
         began = time.monotonic()
         with pytest.raises(Unreachable, match="shake hands by SSH"):
             connect(cluster.node(name, tensor01.home))
-        assert time.monotonic() - began < 3.0
+        assert time.monotonic() - began < 8.0
 
 
 def test_a_frozen_server(tensor02: LoopbackNode, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -250,7 +250,7 @@ def test_a_frozen_server(tensor02: LoopbackNode, monkeypatch: pytest.MonkeyPatch
                 began = time.monotonic()
                 with pytest.raises(Unreachable, match=stage):
                     list(events)
-                assert time.monotonic() - began < 6.0
+                assert time.monotonic() - began < 9.0
             finally:
                 tensor02.signal_sessions(signal.SIGCONT)
 
@@ -274,7 +274,7 @@ def read_until(descriptor: int, text: bytes) -> bytes:
             shown += os.read(descriptor, 4096)
         return text in shown
 
-    wait_until(arrived, 15, repr(text))
+    wait_until(arrived, what=repr(text))
     return shown
 
 

@@ -24,6 +24,7 @@ from typing import Any
 import pytest
 
 from giblet_train.schema.errors import GibletError
+from giblet_train.schema.run_dir import new_run_id
 from giblet_tui.agent import gpu_claims, gpu_state, proc, start_run
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.connection.agent_bundle import AGENT_COMMAND, supervisor_script
@@ -301,7 +302,7 @@ def end_processes_of(name: str) -> list[int]:
 
 def start_as(user: UserConnection) -> list[str]:
     """Start a run of this user; the GPUs it got."""
-    run_id = f"demo-{time.strftime('%Y%m%d-%H%M%S')}-{secrets.token_hex(2)}"
+    run_id = new_run_id("demo")
     record = {
         "run_id": run_id, "name": "demo", "node": "local", "session": f"gib-{run_id}", "multiplexer": "process",
         "argv": ["/usr/bin/python3", "-c", SLEEPS], "config_hash": secrets.token_hex(6), "giblet_version": "0",

@@ -64,7 +64,7 @@ def test_an_ensemble_takes_a_gpu_for_each_member(laptop: Laptop, gpu_node: Loopb
     third = waits.stdout.strip()
     assert laptop.run(third)["state"] == "waiting"
     assert laptop.giblet("stop", first).returncode == 0
-    wait_until(lambda: laptop.run(third)["state"] == "running", 60.0, "the run that waited")
+    wait_until(lambda: laptop.run(third)["state"] == "running", what="the run that waited")
     assert laptop.giblet("stop", second, third).returncode == 0
     assert "2 of 2 GPUs free" in laptop.giblet("ps").stderr
 

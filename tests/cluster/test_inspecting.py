@@ -164,7 +164,7 @@ def bench(tensor02: LoopbackNode, proxy: FaultProxy) -> Iterator[Bench]:
 def test_a_lost_link_costs_no_word_of_it(bench: Bench, proxy: FaultProxy, tmp_path: Path) -> None:
     planned = bench.inspection()
     thread, results = bench.attend(planned)
-    wait_until(lambda: "on ''" in bench.said, 30.0, "its first word")
+    wait_until(lambda: "on ''" in bench.said, what="its first word")
     proxy.cut()
     bench.open()
     thread.join(60)
@@ -180,17 +180,17 @@ def test_a_lost_link_costs_no_word_of_it(bench: Bench, proxy: FaultProxy, tmp_pa
 def test_two_who_ask_the_same_share_one_and_it_can_be_ended(bench: Bench) -> None:
     planned = bench.inspection()
     first, results = bench.attend(planned)
-    wait_until(lambda: "on ''" in bench.said, 30.0, "its first word")
+    wait_until(lambda: "on ''" in bench.said, what="its first word")
     second, others = bench.attend(planned)
-    wait_until(lambda: any("on the CPU; joined" in line for line in bench.said), 30.0, "the second one's word")
+    wait_until(lambda: any("on the CPU; joined" in line for line in bench.said), what="the second one's word")
     assert len({command for command in bench.at_work() if "/bin/sh -c" in command}) == 1
     with connect(bench.node) as connection:
         found = connection.call("holdings", {"workdir": bench.node.workdir}, Holdings)
     kept = {run.name: run.kept for run in found.runs}
     assert kept[bench.run.run.run_id] == "it is being inspected"
     assert inspection.cancel(planned)
-    first.join(30)
-    second.join(30)
+    first.join(120)
+    second.join(120)
     assert [result.code for result in (*results, *others)] == [None, None] and not bench.at_work()
     assert "was ended on tensor02-by-proxy" in str(inspection.failure(planned, None))
     assert not inspection.cancel(planned)
@@ -239,9 +239,9 @@ def test_ctrl_c_leaves_it_at_work_and_says_how_to_come_back(
             stderr=talk,
             start_new_session=True,
         )
-    wait_until(lambda: "on ''" in (laptop.folder / "talk").read_text(), 60.0, "its first word")
+    wait_until(lambda: "on ''" in (laptop.folder / "talk").read_text(), what="its first word")
     os.killpg(asking.pid, signal.SIGINT)
-    assert asking.communicate(timeout=30)[0] == b"" and asking.returncode == 130
+    assert asking.communicate(timeout=120)[0] == b"" and asking.returncode == 130
     told = (laptop.folder / "talk").read_text()
     again = f"giblet evaluate tensor02 {bench.run.run.run_id}"
     assert f"continues on tensor02 without this terminal.\nnext:\n  {again}\n  {again} --end\n" in told

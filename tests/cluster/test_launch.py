@@ -187,7 +187,7 @@ def test_the_node_finishes_a_stop_whose_link_was_cut(tensor01, tmp_path, monkeyp
     with connect(site.node) as connection, pytest.raises(Unreachable) as lost:
         stop(site.node, connection, run_id, cut_when_told, grace_s=0.7)
     assert told.is_set() and f"giblet stop {run_id}" in lost.value.remedy
-    wait_until(lambda: run.ended and not run.processes() and not sessions.find_session(run.session), 20.0)
+    wait_until(lambda: run.ended and not run.processes() and not sessions.find_session(run.session))
     assert site.stop(run_id).already
 
 

@@ -68,7 +68,7 @@ def test_a_dead_rank_ends_every_node_with_its_cause(laptop: Laptop, pair: tuple[
     assert ended.returncode == 1
     assert ended.stderr.endswith("failed: tensor02, rank 1: was killed by signal 9\n")
     assert laptop.run(run_id)["evidence"] == "tensor02, rank 1: was killed by signal 9"
-    wait_until(lambda: all(run.ended for run in parts), 30.0)
+    wait_until(lambda: all(run.ended for run in parts))
     assert [run.processes() for run in parts] == [{}, {}]
 
 
@@ -110,7 +110,7 @@ def test_a_stop_ends_every_node_a_resume_continues_and_a_lost_node_ends_the_othe
     parts = [part(node, run_id) for node in pair]
     for pid in parts[1].processes():
         os.kill(pid, signal.SIGKILL)
-    wait_until(lambda: parts[0].ended, 30.0, "the end on the other node")
+    wait_until(lambda: parts[0].ended, what="the end on the other node")
     assert json.loads((parts[0].path / "cause.json").read_text())["node"] == "tensor02"
     assert laptop.giblet("status", run_id).returncode == 1
     assert parts[0].processes() == {}

@@ -25,7 +25,7 @@ def slurm() -> Iterator[SlurmCluster]:
     yield made
     for job_id in made.output("squeue", "--noheader", "--format=%i").split():
         made.output("scancel", job_id)
-    wait_until(lambda: not made.output("squeue", "--noheader"), 60.0, "the end of all jobs")
+    wait_until(lambda: not made.output("squeue", "--noheader"), what="the end of all jobs")
     made.close()
 
 
@@ -104,7 +104,7 @@ def test_a_command_of_the_users_runs_as_a_job(user: Laptop, login_node: Loopback
     launched = user.giblet("launch", login_node.name, "--cwd", "~", "--name", "in-slurm", "--", *words)
     run_id = launched.stdout.strip()
     assert run_id, launched.stderr
-    wait_until(lambda: user.run(run_id)["state"] not in ("waiting", "starting", "running"), 60.0, "the end of the job")
+    wait_until(lambda: user.run(run_id)["state"] not in ("waiting", "starting", "running"), what="the end of the job")
     assert "in job" in user.giblet("logs", run_id).stdout
     assert user.run(run_id)["state"] in ("finished", "ended")
 

@@ -112,17 +112,17 @@ def test_nothing_is_lost_or_doubled_over_cut_connections(
     for fault in (tensor02.cut, proxy.cut, tensor02.cut, proxy.cut, tensor02.cut):
         posts = len(seen.posts)
         fault()
-        wait_until(lambda: seen.links(posts)[-2:] == ["lost", "live"], 30, "news after a fault")  # noqa: B023
+        wait_until(lambda: seen.links(posts)[-2:] == ["lost", "live"], what="news after a fault")  # noqa: B023
     before, posts = steps(), len(seen.posts)
     proxy.silence()
     wait_until(lambda: "lost" in seen.links(posts), what="word of the silence")
     proxy.resume()
-    wait_until(lambda: steps() > before, 30, "news after the silence")
+    wait_until(lambda: steps() > before, what="news after the silence")
     (tmp_path / "enough").touch()
-    n_written = int(writer.communicate(timeout=10)[0])
+    n_written = int(writer.communicate(timeout=120)[0])
     end(run_dir)
     wait_until(lambda: seen.last.runs[0].exit is not None, what="the run's end")
-    follower.join(10)
+    follower.join(120)
     assert not follower.is_alive()
     assert [step.seq for step in seen.last.runs[0].steps] == list(range(n_written))
     assert seen.last.runs[0].malformed_lines == 0
@@ -141,14 +141,14 @@ def test_a_frozen_server_is_lost_and_runs_are_unknown_not_dead(
     wait_until(lambda: seen.posts and seen.last.runs, what="the run")
     assert seen.last.runs[0].health.state == "running"
     proxy.silence()
-    wait_until(lambda: seen.last.link == "lost", 10.0, "word of the silence")
+    wait_until(lambda: seen.last.link == "lost", what="word of the silence")
     assert "is lost" in seen.last.link_sentence
     assert seen.last.runs[0].health.state == "unknown"
     assert seen.last.observed_at is not None and seen.last.observed_at < time.time() - 2
     resumed_at = time.monotonic()
     proxy.resume()
     wait_until(lambda: seen.last.link == "live", what="the link")
-    assert time.monotonic() - resumed_at < 5.0
+    assert time.monotonic() - resumed_at < 20.0
     assert seen.last.runs[0].health.state == "running"
 
 

@@ -46,7 +46,7 @@ def living(tag: str) -> dict[int, str]:
     return found
 
 
-def until(reached: Callable[[], object], limit_s: float = 15.0, what: str = "it") -> None:
+def until(reached: Callable[[], object], limit_s: float = 120.0, what: str = "it") -> None:
     """Poll until `reached()`; fail when the limit has passed."""
     deadline = time.monotonic() + limit_s
     while not reached():

@@ -201,7 +201,7 @@ def test_a_reader_that_leaves_early_is_no_error(settings: dict[str, str]) -> Non
     assert show.stdout is not None and show.stderr is not None
     show.stdout.close()
     assert b"Traceback" not in show.stderr.read()
-    show.wait(30)
+    show.wait(120)
     show.stderr.close()
 
 
@@ -327,7 +327,7 @@ def test_watching_runs_repeats_the_list_until_ctrl_c(settings: dict[str, str]) -
     first, second = json.loads(watch.stdout.readline()), json.loads(watch.stdout.readline())
     assert second["at"] > first["at"] and second["runs"] == []
     watch.send_signal(signal.SIGINT)
-    assert watch.wait(30) == 130
+    assert watch.wait(120) == 130
     watch.stdout.close()
 
 

@@ -90,18 +90,18 @@ def test_watching_a_status_reports_what_is_new_in_plain_lines(environment: dict[
         watching = subprocess.Popen(
             [GIBLET, "status", "demo", "--watch"], env=environment, stdout=stdout, stderr=stderr
         )
-    wait_until(lambda: "● running" in out.read_text() and "next:" in err.read_text(), 30.0)
+    wait_until(lambda: "● running" in out.read_text() and "next:" in err.read_text())
     before = err.read_text()
     with folder.metrics.open("ab") as metrics:
         metrics.write(encode(fleets.run("demo", steps=60).epochs[-1]) + b"\n")
-    wait_until(lambda: "epoch 3 train total" in err.read_text(), 30.0)
+    wait_until(lambda: "epoch 3 train total" in err.read_text())
     assert (
         "\x1b" not in err.read_text()
         and "\r" not in err.read_text()
         and "epoch 2" not in err.read_text()[len(before) :]
     )
     watching.send_signal(signal.SIGINT)
-    assert watching.wait(30) == 130
+    assert watching.wait(120) == 130
 
 
 def test_an_ambiguous_run_lists_the_candidates(giblet: Giblet, tmp_path: Path) -> None:
@@ -161,14 +161,14 @@ def test_logs_of_a_run_over_several_nodes_are_distinguished(
     out = tmp_path / "out"
     with out.open("w") as file:
         logs = subprocess.Popen([GIBLET, "logs", run_id, "-f"], env=environment, stdout=file, stderr=-1, text=True)
-    wait_until(lambda: out.read_text().count("\n") == 2, 30.0)
+    wait_until(lambda: out.read_text().count("\n") == 2)
     for folder, line in ((other, "more of theirs\n"), (one, "more\n")):
         with folder.log.open("a") as log:
             log.write(line)
-    wait_until(lambda: out.read_text().count("\n") == 4, 30.0)
+    wait_until(lambda: out.read_text().count("\n") == 4)
     for folder in (one, other):
         folder.exit.write_bytes(encode(Exit(run_id=run_id, ended_at=time.time(), code=1)))
-    _, said = logs.communicate(timeout=30)
+    _, said = logs.communicate(timeout=120)
     assert logs.returncode == 1 and said.endswith(f"{run_id} failed: ended with code 1; see `giblet logs`\n")
     assert sorted(out.read_text().splitlines()[2:]) == ["[local]:more", "[other]:more of theirs"]
 
@@ -177,12 +177,12 @@ def test_ctrl_c_ends_the_looking_and_not_the_run(environment: dict[str, str], tm
     folder = rundirs.write(tmp_path / "work", now(fleets.run(log=["first"])), alive=True)
     with (tmp_path / "out").open("w") as out, (tmp_path / "err").open("w") as err:
         logs = subprocess.Popen([GIBLET, "logs", "demo", "-f"], env=environment, stdout=out, stderr=err)
-    wait_until(lambda: (tmp_path / "out").read_text() == "first\n", 30.0)
+    wait_until(lambda: (tmp_path / "out").read_text() == "first\n")
     with folder.log.open("a") as log:
         log.write("second\n")
-    wait_until(lambda: (tmp_path / "out").read_text() == "first\nsecond\n", 30.0)
+    wait_until(lambda: (tmp_path / "out").read_text() == "first\nsecond\n")
     logs.send_signal(signal.SIGINT)
-    assert logs.wait(30) == 130
+    assert logs.wait(120) == 130
     assert f"giblet stop {folder.run_id}" in (tmp_path / "err").read_text()
     assert "Traceback" not in (tmp_path / "err").read_text()
 

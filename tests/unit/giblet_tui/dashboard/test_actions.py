@@ -176,7 +176,7 @@ async def test_the_output_of_a_command_appears_line_by_line() -> None:
     class Slow(Recorder):
         def output(self, words: Sequence[str], show: Callable[[str], None], closed: threading.Event) -> None:
             show("first line")
-            proceed.wait(30)
+            proceed.wait(120)
             show("second line")
 
     app = dashboard(fleets.healthy(), actions=Slow())

@@ -124,7 +124,7 @@ def test_a_killed_builder_leaves_no_store_and_the_next_one_builds(tiny_study, tm
         if moment.strip() == line.strip():
             break
     os.kill(builder.pid, signal.SIGKILL)
-    builder.wait(30)
+    builder.wait(120)
     stores = tmp_path / "work" / "stores"
     assert not [p for p in stores.glob("[0-9a-f]*") if p.is_dir()]
     path = build_store(config(), tiny_study, tmp_path / "work", quiet)
