@@ -69,6 +69,25 @@ def verdict_of(config: Config, metrics: Sequence[AnyMetric], health: Health | No
     )
 
 
+def hopeless_criterion(config: Config, verdict: Verdict) -> CriterionVerdict | None:
+    """Return a criterion that a live run can no longer meet; None while all can be.
+
+    Such a criterion is decided already; or a third of the epochs after the warm-up have ended, and even the run's best
+    rate so far would not reach the value in the epochs that are left.
+    """
+    judged_from = config.warmup_epochs + (config.num_epochs - config.warmup_epochs) / 3
+    for criterion in verdict.criteria:
+        if criterion.status == "fail":
+            return criterion
+        deadline = criterion.deadline_epoch
+        if criterion.status != "at_risk" or deadline is None or verdict.n_epochs < judged_from:
+            continue
+        stands_still = criterion.pace_seen is not None and criterion.pace_seen <= 0.0
+        if deadline < verdict.n_epochs or (deadline == verdict.n_epochs and stands_still):
+            return criterion
+    return None
+
+
 class VerdictChange(msgspec.Struct, frozen=True, kw_only=True):
     """A change of the verdict."""
 

@@ -18,6 +18,7 @@ import msgspec
 
 from giblet_train.diagnosis import alerts as alerting
 from giblet_train.diagnosis.alert_responses import silenced_by
+from giblet_train.diagnosis.criteria import hopeless_criterion, verdict_of
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_reader.log_files import read_file
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
@@ -35,7 +36,7 @@ from giblet_train.schema.records import (
     decode_metrics,
     encode,
 )
-from giblet_train.schema.run_dir import RunDir
+from giblet_train.schema.run_dir import RunDir, replace_file
 
 LOOK_EVERY_S = 2.0
 SHARE_OF_CORE = 0.02
@@ -82,6 +83,8 @@ class Watcher:
         self.config = run_dir.read_config() if run is None or not run.foreign else None
         self._settings = self.config.watch if self.config is not None else WatchConfig()
         self.launched_at = run.launched_at if run is not None else time.time()
+        sweep = run.sweep if run is not None else None
+        self._ends_hopeless = sweep is not None and sweep.stop_hopeless and self.config is not None
         self.watched = alerting.restore_state(decode_lines(_lines(run_dir.alerts), Alert))
         self.metrics: list[AnyMetric] = []
         self._offset, self._inode = 0, 0
@@ -115,7 +118,20 @@ class Watcher:
             self._unwritten = []
         for alert in alerts:
             self.say(f"alert {alert.state}: {alert.name}: {alert.sentence}")
+        if not last and self._ends_hopeless:
+            self._end_if_hopeless(health)
         self._notify(alerts, NOTIFY_LIMIT_S if not last else LAST_NOTIFY_LIMIT_S)
+
+    def _end_if_hopeless(self, health: Health) -> None:
+        """Ask the trainer to save and stop if the run can no longer pass; its sweep was launched so."""
+        assert self.config is not None
+        criterion = hopeless_criterion(self.config, verdict_of(self.config, self.metrics, health))
+        if criterion is None or self.run_dir.stop.exists():
+            return
+        request = {"at": time.time(), "by": "watcher", "why": f"{criterion.name}: {criterion.sentence}"}
+        with contextlib.suppress(OSError):
+            replace_file(self.run_dir.stop, msgspec.json.encode(request) + b"\n", private=True)
+            self.say(f"stopped early, because it can no longer pass: {criterion.name}: {criterion.sentence}")
 
     def _notify(self, alerts: Sequence[Alert], limit_s: float) -> None:
         """Pass new alerts to the lab's own command, and alerts whose snooze has ended; snoozed ones are left out."""

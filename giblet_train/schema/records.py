@@ -66,6 +66,35 @@ class GpuWait(Record, frozen=True, kw_only=True):
     """Seconds between two checks."""
 
 
+class SlotWait(Record, frozen=True, kw_only=True):
+    """What a run of a sweep waits for on a node without GPUs."""
+
+    n_slots: int
+    """Runs of the sweep that may train at once."""
+    every_s: float = 2.0
+    """Seconds between two checks."""
+
+
+class SweepCell(Record, frozen=True, kw_only=True):
+    """One run of a sweep."""
+
+    name: str
+    """Name of the sweep."""
+    values: dict[str, str]
+    """Dotted configuration key, or name of a placeholder of a command -> this run's value."""
+    number: int
+    """Position of the run in the sweep, from 1."""
+    n_runs: int
+    """Number of runs of the sweep."""
+    stop_hopeless: bool = False
+    """The run is stopped as soon as it can no longer pass."""
+
+    @property
+    def label(self) -> str:
+        """Return the values for people, such as `learning_rate=1e-4 normalize_fmri=true`."""
+        return " ".join(f"{key.rpartition('.')[2]}={value}" for key, value in self.values.items())
+
+
 class Adoption(Record, frozen=True, kw_only=True):
     """The session, started by hand, that a run was adopted from."""
 
@@ -157,6 +186,10 @@ class Run(Record, frozen=True, kw_only=True):
     """Options of its Slurm job, `partition=gpu`."""
     awaits: GpuWait | None = None
     """GPUs that it waits for before training."""
+    sweep: SweepCell | None = None
+    """The sweep that it belongs to."""
+    awaits_slot: SlotWait | None = None
+    """Place among the runs of its sweep that it waits for, on a node without GPUs."""
     schema: int = SCHEMA
     """Version of the run directory."""
 
@@ -216,6 +249,8 @@ class SupervisorRecord(Record, frozen=True, kw_only=True):
     """What it waits for before it starts the trainer."""
     gpus: tuple[str, ...] = ()
     """GPUs that it waited for and now uses."""
+    has_slot: bool = False
+    """It waited for a place among the runs of its sweep, and has it now."""
     code: int | None = None
     """Exit code of the trainer, once it has ended by itself."""
     signal: int | None = None

@@ -33,6 +33,7 @@ from giblet_tui.agent.gpu_queue import GpuQueue
 from giblet_tui.agent.proc import boot_id, descendants, is_paused, send, start_ticks
 from giblet_tui.agent.process_list import EVERY_S, ProcessList
 from giblet_tui.agent.records import read_record, write_record
+from giblet_tui.agent.slot_queue import SlotQueue
 
 LEFTOVER_GRACE_S = 10.0
 """For processes that outlive the command that started them."""
@@ -58,9 +59,11 @@ class Supervisor:
         self.watcher_argv = [str(word) for word in run.get("watcher_argv") or ()]
         self.gpus = [str(gpu) for gpu in run.get("gpus") or ()]
         self.awaits = run.get("awaits") or {}
+        self.slot_queue = SlotQueue(self.run_dir, run, self._update_record) if run.get("awaits_slot") else None
         self.command = run.get("command") or {}
         self.is_scheduled = run.get("multiplexer") == "slurm"
         self.grace_s = float(run.get("grace_s", 120.0))
+        self.started_at = time.time()
         self.received: set[int] = set()
         self.statuses: dict[int, int] = {}
         self.killed: set[int] = set()
@@ -82,7 +85,7 @@ class Supervisor:
         copier = threading.Thread(target=copy_to_terminal, args=(self._path(layout.LOG), ended), daemon=True)
         copier.start()
         self.process_list = ProcessList(self.run_dir, self.mark)
-        may_start = not self.awaits or self._wait_for_gpus()
+        may_start = (not self.awaits or self._wait_for_gpus()) and self._wait_for_slot()
         child = self._start_command(log) if may_start else None
         survivors: set[int] = set()
         code: int | None = 127 if may_start else None
@@ -115,7 +118,7 @@ class Supervisor:
             "pid": pid,
             "start_ticks": start_ticks(pid),
             "boot_id": boot_id(),
-            "started_at": time.time(),
+            "started_at": self.started_at,
             "argv": self.argv,
         }
 
@@ -132,7 +135,7 @@ class Supervisor:
         if child in self.statuses:
             code, by_signal = split_status(self.statuses[child])
             awaited = {"gpus": self.gpus} if self.awaits else {}
-            self._update_record(code=code, signal=by_signal, **awaited)
+            self._update_record(code=code, signal=by_signal, has_slot=self.slot_queue is not None, **awaited)
 
     def _wait_for_gpus(self) -> bool:
         """Wait for GPUs and take them. Returns False if the run was asked to end meanwhile."""
@@ -144,6 +147,14 @@ class Supervisor:
                 return True
             self._wait(self._end_requested, queue.every_s)
         return False
+
+    def _wait_for_slot(self) -> bool:
+        """Wait until this run of a sweep may train. Returns False if it was asked to end meanwhile."""
+        while self.slot_queue is not None and not self.slot_queue.poll():
+            self._wait(self._end_requested, self.slot_queue.every_s)
+            if self._end_requested() or os.path.exists(self._path(layout.STOP)):
+                return False
+        return True
 
     def _wait_for_end(self, child: int) -> None:
         """Wait until the command has ended or an end is requested; record the run's processes meanwhile."""

@@ -12,7 +12,7 @@ from msgspec.structs import replace as replace_fields
 
 from giblet_train.schema.config import dump
 from giblet_train.schema.config_loader import Loaded
-from giblet_train.schema.errors import ConfigError, GibletError
+from giblet_train.schema.errors import ConfigError, GibletError, RunFailed
 from giblet_tui.cli.app import WORDS, WithCommand, app, command
 from giblet_tui.cli.arguments import NodeName, OptionalConfigName, Settings
 from giblet_tui.cli.console import next_commands, print_data, print_status
@@ -24,8 +24,11 @@ from giblet_tui.cli.launch_steps import (
     launch_and_print,
     plan_notes,
     plan_only,
+    plan_sweep_only,
+    start_sweep,
+    warnings,
 )
-from giblet_tui.cli.nodes import print_findings
+from giblet_tui.cli.nodes import print_findings, remember
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch.command import GRACE_S as COMMAND_GRACE_S
@@ -34,6 +37,8 @@ from giblet_tui.launch.ensemble import check_capacity, member_requests
 from giblet_tui.launch.plan import LaunchPlan
 from giblet_tui.launch.request import LaunchOptions, LaunchRequest, check_options
 from giblet_tui.launch.resume import resolve_resume
+from giblet_tui.launch.sweep import GRID_EXAMPLE, Cell, fill_placeholders, parse_grid, sweep_requests
+from giblet_tui.monitor import find_run
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 
@@ -86,6 +91,7 @@ class CommandOptions(NamedTuple):
     "giblet launch tensor01 demo --set learning_rate=1e-4 --replace",
     "giblet launch tensor01,tensor02 production_500epoch --gpus 8",
     "giblet launch tensor01 demo --ensemble 5 --all-folds",
+    "giblet launch tensor01 demo --grid learning_rate=1e-4,3e-4 --grid data.normalize_fmri=true,false",
     "giblet launch tensor01 --gpus 2 -- torchrun --nproc-per-node 2 train.py --lr 1e-4",
     "giblet launch tensor01 --cwd '~/old' --name v3 -- python -m lab.train --config configs/v3.yaml",
     "giblet launch cluster production_500epoch --gpus 4 --partition gpu --time 24:00:00",
@@ -119,6 +125,13 @@ def launch(
         typer.Option(min=1, metavar="N", help="Start N runs per fold with different seeds and validation blocks."),
     ] = None,
     all_folds: Annotated[bool, typer.Option("--all-folds", help="Start a run, or N, for each fold.")] = False,
+    grid: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=A,B", help="Start a run for each combination of such values; repeatable."),
+    ] = None,
+    stop_hopeless: Annotated[
+        bool, typer.Option("--stop-hopeless", help="Of a sweep, stop runs that can no longer meet their criteria.")
+    ] = False,
     again: Annotated[
         bool, typer.Option("--again", help="Start even if this configuration is already running there.")
     ] = False,
@@ -164,6 +177,9 @@ def launch(
     --ensemble N and --all-folds start several runs. Each waits on the node for its own GPUs, as many as --gpus says;
     `giblet ensemble` then averages them.
 
+    --grid starts a run for each combination of values, all checked first; `giblet sweep` shows them as one table. They
+    wait on the node for GPUs of their own; on a CPU, as many train at once as fit.
+
     Behind -- follows any command in place of CONFIG. It gets one free GPU, or what --gpus says (0: none). The git
     repository that you are in is sent as it is now, uncommitted changes included. Losses are read from what it prints.
     """
@@ -178,33 +194,42 @@ def launch(
             follow=follow,
             ensemble=bool(ensemble or all_folds),
             command=words is not None,
+            sweep=bool(grid),
         )
     )
+    cells = parse_grid(grid) if grid else []
+    if stop_hopeless and not cells:
+        raise ConfigError("--stop-hopeless is for a sweep.", GRID_EXAMPLE)
     own = CommandOptions(run_name, cwd, untracked, tuple(push or ()), tuple(env or ()), log)
     job_options = _sbatch_options(partition, time, sbatch or [])
     common: dict[str, Any] = {"note": note, "session": session, "again": again, "force": force}
+    if words is not None and (config is not None or settings):
+        raise ConfigError(
+            f"{config or '--set'} is for giblet's trainer, and behind -- follows a command of your own.",
+            "Leave out one of them.",
+        )
+    if words is None:
+        own.refuse()
+
+    def build(cell: Cell) -> LaunchRequest:
+        if words is not None:
+            request = own.request(fill_placeholders(words, cell), gpus, common)
+        else:
+            own_settings = [*(settings or ()), *(f"{key}={value}" for key, value in cell.items())]
+            request = build_request(_load(targets[0], config, own_settings, resume).config, gpus=gpus, **common)
+        return replace_fields(request, when_free=when_free, replace=replace, sbatch=job_options)
+
+    if cells:
+        _launch_sweep(targets[0], sweep_requests(cells, build, stop_hopeless=stop_hopeless), dry_run)
+        return
+    request = build({})
     if words is not None:
-        if config is not None or settings:
-            raise ConfigError(
-                f"{config or '--set'} is for giblet's trainer, and behind -- follows a command of your own.",
-                "Leave out one of them.",
-            )
-        request = own.request(words, gpus, common)
-        request = replace_fields(request, when_free=when_free, replace=replace, sbatch=job_options)
         if dry_run:
             _print_command_plan(plan_only(targets, request)[0])
         else:
             _launch(targets, request, (), follow)
         return
-    own.refuse()
-    if config is None:
-        raise ConfigError(
-            "Name a configuration, or a command behind --.",
-            "giblet launch NODE CONFIG (giblet config ls lists them), or giblet launch NODE -- python train.py",
-        )
     loaded = _load(targets[0], config, settings or [], resume)
-    request = build_request(loaded.config, gpus=gpus, **common)
-    request = replace_fields(request, when_free=when_free, replace=replace, sbatch=job_options)
     if ensemble or all_folds:
         _launch_ensemble(targets[0], member_requests(request, ensemble or 1, all_folds), loaded, dry_run)
     elif dry_run:
@@ -219,8 +244,13 @@ def _sbatch_options(partition: str | None, time: str | None, more: Sequence[str]
     return (*(f"{key}={value}" for key, value in named if value is not None), *more)
 
 
-def _load(node: Node, config: str, settings: Sequence[str], resume: str | None) -> Loaded:
+def _load(node: Node, config: str | None, settings: Sequence[str], resume: str | None) -> Loaded:
     """Read the configuration with its overrides; --resume is one of them. Raises ConfigError."""
+    if config is None:
+        raise ConfigError(
+            "Name a configuration, or a command behind --.",
+            "giblet launch NODE CONFIG (giblet config ls lists them), or giblet launch NODE -- python train.py",
+        )
     if resume is None:
         return configs.read(config, settings)
     checkpoint = resolve_resume(node, resume, configs.read(config, settings).config.name, print_status)
@@ -266,6 +296,45 @@ def _launch_ensemble(node: Node, requests: Sequence[LaunchRequest], loaded: Load
     finally:
         if run_ids:
             print_status(f"next:\n  giblet ensemble {' '.join(run_ids)}\n  giblet stop {' '.join(run_ids)}")
+
+
+def _launch_sweep(node: Node, requests: Sequence[LaunchRequest], dry_run: bool) -> None:
+    """Plan all runs of a sweep, then start them, and wait for the first steps of those that need not wait."""
+    sweep = requests[0].sweep
+    assert sweep is not None
+    if dry_run:
+        plans = plan_sweep_only(node, requests)
+        for line in (*warnings(plans[:1]), *plans[0].notes):
+            print_status(line)
+        for plan in plans:
+            print_data(f"{plan.run.run_id}  {plan.run.sweep.label if plan.run.sweep else ''}")
+        return
+    run_ids: list[str] = []
+    try:
+        for run_id in start_sweep(node, requests):
+            run_ids.append(run_id)
+            print_data(run_id)
+        remember(node)
+        find_run.observe([node])
+        n_failed = _await_first_steps(node, run_ids)
+    finally:
+        if run_ids:
+            print_status(f"{len(run_ids)} of {sweep.n_runs} runs of {sweep.name} were started.")
+            print_status(f"next:\n  giblet sweep {sweep.name}\n  giblet stop {' '.join(run_ids)}")
+    if n_failed:
+        raise typer.Exit(RunFailed.exit_code)
+
+
+def _await_first_steps(node: Node, run_ids: Sequence[str]) -> int:
+    """Wait for the first step of each run that need not wait; return how many failed. The others are not stopped."""
+    n_failed = 0
+    for run_id in run_ids:
+        try:
+            await_first_step(node, run_id, ProgressPrinter())
+        except RunFailed as error:
+            n_failed += 1
+            print_status(f"{error.message}\n  {error.remedy}")
+    return n_failed
 
 
 def _print_command_plan(plan: LaunchPlan) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from giblet_train.schema.config import Config, diff
 from giblet_train.schema.config_loader import Loaded
@@ -14,7 +14,7 @@ from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch import first_step
 from giblet_tui.launch.plan import LaunchPlan
 from giblet_tui.launch.request import LaunchRequest, parse_gpus
-from giblet_tui.launch.start import connected, plan_launch, start
+from giblet_tui.launch.start import connected, plan_launch, plan_sweep, start
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.doctor import finding_lines
@@ -73,6 +73,29 @@ def plan_only(nodes: Sequence[Node], request: LaunchRequest) -> list[LaunchPlan]
     """Return the plans that a launch would carry out now; start nothing. Raises GibletError."""
     with connected(nodes) as targets:
         return plan_launch(targets, request)
+
+
+def plan_sweep_only(node: Node, requests: Sequence[LaunchRequest]) -> list[LaunchPlan]:
+    """Return the plans of all runs of a sweep; start nothing. Raises GibletError."""
+    with connected([node]) as targets:
+        return plan_sweep(targets[0], requests)
+
+
+def start_sweep(node: Node, requests: Sequence[LaunchRequest]) -> Iterator[str]:
+    """Plan all runs, then start them one after the other; yield the id of each. Raises GibletError.
+
+    Nothing starts if one of them cannot. If a start itself fails, the runs before it go on.
+    """
+    with connected([node]) as targets:
+        plans = plan_sweep(targets[0], requests)
+        for line in (*warnings(plans[:1]), *plans[0].notes):
+            print_status(line)
+        for plan in plans:
+            label = plan.run.sweep.label if plan.run.sweep else ""
+            with detach_on_interrupt(plan.run.run_id):
+                start(targets, [plan], lambda stage: None)
+            print_status(f"started {label}")
+            yield plan.run.run_id
 
 
 def warnings(plans: Sequence[LaunchPlan]) -> list[str]:

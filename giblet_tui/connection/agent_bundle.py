@@ -15,6 +15,7 @@ SUPERVISOR_MODULES = (
     "gpu_claims",
     "gpu_state",
     "gpu_queue",
+    "slot_queue",
     "run_cgroup",
     "process_list",
     "exit_record",

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 import giblet_train
 from giblet_train.schema.config import Config, content_hash, dump
 from giblet_train.schema.errors import PreflightRefused
-from giblet_train.schema.records import Rendezvous, Run, SessionKind
+from giblet_train.schema.records import Rendezvous, Run, SessionKind, SlotWait
 from giblet_train.schema.run_dir import config_name, new_run_id, session_name
 from giblet_tui.agent import gpu_allocation, layout, start_run
 from giblet_tui.agent.sessions import BACKENDS
@@ -129,6 +129,8 @@ def plan_node(
         command=command_record(command) if command is not None else None,
         awaits=awaits,
         sbatch=tuple(sbatch_options(request)) if request.is_job else (),
+        sweep=request.sweep,
+        awaits_slot=_slot_wait(request, n_processes, facts) if gpu_demand(request, facts) is None else None,
     )
     return LaunchPlan(
         run=run,
@@ -210,6 +212,22 @@ def _argv(
     return tuple(training_argv(python, run_dir, n_processes, request.drill))
 
 
+def _slot_wait(request: LaunchRequest, n_processes: int, facts: NodeProbe) -> SlotWait | None:
+    """Return what a run of a sweep waits for on a node's CPU; None for any other run, and for a scheduler's job.
+
+    A run whose threads are not limited takes all cores.
+    """
+    if request.sweep is None or request.is_job:
+        return None
+    threads = request.config.threads
+    if request.command is not None:
+        limit = request.command.environment.get("OMP_NUM_THREADS", "")
+        threads = int(limit) if limit.isdecimal() and int(limit) else None
+    n_cpus = max(1, facts.n_cpus)
+    per_run = n_processes * (threads or max(1, n_cpus // n_processes))
+    return SlotWait(n_slots=max(1, n_cpus // per_run))
+
+
 def _watcher_argv(
     request: LaunchRequest, assignment: NodeAssignment, facts: NodeProbe, python: str, run_dir: str
 ) -> tuple[str, ...]:
@@ -254,6 +272,9 @@ def _notes(run: Run, gpus: Sequence[Gpu], facts: NodeProbe) -> list[str]:
         n_gpus, n_candidates = run.awaits.n_gpus, len(run.awaits.among)
         behind = f" (behind {', '.join(facts.waiting)})" if facts.waiting else ""
         return [f"waits on the node until {n_gpus} of {n_candidates} GPUs are free{behind}, in {_session_phrase(run)}"]
+    if run.awaits_slot is not None and run.sweep is not None:
+        n_at_once = min(run.awaits_slot.n_slots, run.sweep.n_runs)
+        return [f"on CPU, {n_at_once} of the sweep at once, in {_session_phrase(run)}"]
     where = f"GPU {', '.join(str(device['index']) for device in gpus)}" if gpus else "CPU"
     return [f"on {where}, in {_session_phrase(run)}"]
 

@@ -6,7 +6,7 @@ import msgspec
 
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
-from giblet_train.schema.records import Promotion
+from giblet_train.schema.records import Promotion, SweepCell
 from giblet_tui.agent.sessions import starts_later
 from giblet_tui.inventory.nodes import Multiplexer
 from giblet_tui.launch.command import CommandRequest
@@ -40,6 +40,8 @@ class LaunchRequest(msgspec.Struct, frozen=True, kw_only=True):
     """Stop the node's live runs of the same name once everything else has been checked."""
     sbatch: tuple[str, ...] = ()
     """Options of the Slurm job, `partition=gpu`, if the session is one."""
+    sweep: SweepCell | None = None
+    """The sweep that the run belongs to."""
 
     @property
     def is_job(self) -> bool:
@@ -64,6 +66,8 @@ class LaunchOptions(msgspec.Struct, frozen=True, kw_only=True):
     """Several runs: members, folds, or both."""
     command: bool = False
     """A command of the user's in place of a configuration."""
+    sweep: bool = False
+    """A run for each combination of a grid's values."""
 
 
 def check_options(options: LaunchOptions) -> None:
@@ -77,6 +81,11 @@ def check_options(options: LaunchOptions) -> None:
     if options.ensemble and (several_nodes or options.replace or options.resume or options.follow):
         raise ConfigError(
             "An ensemble is several new runs on one node.", "Leave out --replace, --resume, --follow and more nodes."
+        )
+    if options.sweep and (several_nodes or options.replace or options.resume or options.follow or options.ensemble):
+        raise ConfigError(
+            "A sweep is several new runs on one node.",
+            "Leave out --replace, --resume, --follow, --ensemble, --all-folds and more nodes.",
         )
     if several_nodes and options.when_free:
         raise ConfigError(

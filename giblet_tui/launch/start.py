@@ -105,6 +105,24 @@ def plan_launch(targets: Sequence[Target], request: LaunchRequest, report: Repor
     return plans
 
 
+def plan_sweep(target: Target, requests: Sequence[LaunchRequest]) -> list[LaunchPlan]:
+    """Plan the runs of a sweep on one node; runs that need the same of it are checked once. Starts nothing.
+
+    Raises as `plan_launch`.
+    """
+    node, _ = target
+    checked: dict[bytes, CheckedNode] = {}
+    plans = []
+    for request in requests:
+        config, command = request.config, request.command
+        needs = msgspec.json.encode([config.data, config.device, config.distributed, command and command.words[0]])
+        state = checked.get(needs) or checked.setdefault(needs, check_target(target, request, 1))
+        assignment = NodeAssignment(run_id=new_run_id(config.name), nodes=(node.name,))
+        plan = plan_node(request, node, state.facts, state.python, assignment)
+        plans.append(replace(plan, findings=state.findings))
+    return plans
+
+
 def start(targets: Sequence[Target], plans: Sequence[LaunchPlan], report: Report) -> None:
     """Carry out the plans, one node after the other.
 

@@ -29,10 +29,23 @@ def matches(run: RunSnapshot, node: NodeSnapshot, words: str, judgements: Mappin
 
 
 def sort_runs(runs: Sequence[RunSnapshot], order: Order) -> list[RunSnapshot]:
-    """Return the runs in this order; within equal ones, newest first, as snapshots have them."""
+    """Return the runs in this order; within equal ones, newest first, as snapshots have them.
+
+    In the order of launch, the runs of a sweep stay together, in the order of its grid.
+    """
     if order == "launch":
-        return list(runs)
+        return _with_sweeps_together(runs)
     return sorted(runs, key=_KEYS[order])
+
+
+def _with_sweeps_together(runs: Sequence[RunSnapshot]) -> list[RunSnapshot]:
+    """Return the runs with all of a sweep at the place of its newest one."""
+    first: dict[str, int] = {}
+    places: list[tuple[int, int, RunSnapshot]] = []
+    for place, run in enumerate(runs):
+        sweep = run.run.sweep
+        places.append((place, 0, run) if sweep is None else (first.setdefault(sweep.name, place), sweep.number, run))
+    return [run for _, _, run in sorted(places, key=lambda entry: entry[:2])]
 
 
 def _state_place(run: RunSnapshot) -> int:

@@ -16,11 +16,13 @@ from giblet_tui.dashboard.model.messages import RunChosen, RunMarked
 from giblet_tui.dashboard.model.pane_layout import SizeHint
 from giblet_tui.dashboard.model.run_filter import ORDERS, Order, matches, sort_runs
 from giblet_tui.dashboard.model.run_status import health_now, late_step_words, open_alerts
-from giblet_tui.dashboard.widgets.run_row import heading, node_row, row_cells, run_row
+from giblet_tui.dashboard.widgets.run_row import heading, node_row, row_cells, run_row, sweep_row
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
 
 RULE, SCROLLBAR = 1, 2
 NO_JUDGEMENT = Judgement()
+HEADINGS = ("node ", "sweep ")
+"""Beginnings of the keys of rows that are no runs; a run id contains no space."""
 
 RowKey = tuple[RunSnapshot, Judgement, bool, str, int]
 
@@ -63,10 +65,10 @@ class RunList(OptionList):
                     self.replace_option_prompt(key, content)
         else:
             with self.prevent(OptionList.OptionHighlighted):
-                self.set_options(Option(c, id=key, disabled=key.startswith("node ")) for key, c in rows.items())
+                self.set_options(Option(c, id=key, disabled=key.startswith(HEADINGS)) for key, c in rows.items())
         self._contents = rows
         self._cells = max((row_cells(run) for run in fleet.runs()), default=0)
-        self._n_rows = len(fleet.nodes) + 2 * len(self._rows_by_run)
+        self._n_rows = sum(key.startswith(HEADINGS) for key in rows) + 2 * len(self._rows_by_run)
         if chosen in rows and self._highlighted_id() != chosen:
             with self.prevent(OptionList.OptionHighlighted):
                 self.highlighted = self.get_option_index(chosen)
@@ -116,8 +118,12 @@ class RunList(OptionList):
             runs = [run for run in self._runs_of(fleet, node) if matches(run, node, self.words, judgements, now)]
             if runs or not self.words:
                 yield f"node {node.node}", node_row(node, now)
+            listed_sweeps: set[str] = set()
             for run in sort_runs(runs, self.order):
-                run_id = run.run.run_id
+                run_id, sweep = run.run.run_id, run.run.sweep
+                if sweep is not None and self.order == ORDERS[0] and sweep.name not in listed_sweeps:
+                    listed_sweeps.add(sweep.name)
+                    yield f"sweep {sweep.name} {node.node}", sweep_row(sweep, self.content_size.width)
                 key = self._row_key(run, node, judgements.get(run_id, NO_JUDGEMENT), run_id in marked, now)
                 row = cached.get(run_id)
                 if row is None or not _same(row[0], key):

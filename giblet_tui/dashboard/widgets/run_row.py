@@ -5,6 +5,7 @@ from __future__ import annotations
 from textual.content import Content
 
 from giblet_train.schema.health import duration
+from giblet_train.schema.records import SweepCell
 from giblet_tui.dashboard.charts import axis
 from giblet_tui.dashboard.model.judgement import Judgement
 from giblet_tui.dashboard.model.run_status import (
@@ -31,6 +32,8 @@ NOTE_CELLS = 150
 BLANK = "\u00a0"
 VERDICT_CELLS = 10
 SHORTEST_NAME = 12
+LONGEST_LABEL = 40
+"""Cells that the values of a sweep's run may ask for, so that they do not push other panes away."""
 
 
 def node_row(node: NodeSnapshot, now: float) -> Content:
@@ -42,6 +45,18 @@ def node_row(node: NodeSnapshot, now: float) -> Content:
     if not node.runs:
         parts.append(("  no runs", styles.MUTED))
     return join_parts(*parts)
+
+
+def sweep_row(sweep: SweepCell, width: int) -> Content:
+    """Return the heading of a sweep's runs: its name, and what their values are of."""
+    keys = ", ".join(key.rpartition(".")[2] for key in sweep.values)
+    gap = Content("\n" if width < TABLE_CELLS else BLANK)
+    return join_parts((f"{BLANK}{sweep.name}", "bold")) + gap + join_parts((f"{BLANK}{keys}"[:width], styles.MUTED))
+
+
+def run_label(run: RunSnapshot) -> str:
+    """Return what a run is called in the list: its name, or its values if it belongs to a sweep."""
+    return ", ".join(run.run.sweep.values.values()) if run.run.sweep is not None else run.run.name
 
 
 def run_row(
@@ -58,9 +73,9 @@ def run_row(
     glyph: Part = (f"{BLANK}{styles.glyph(health.state)} ", f"{state.style} bold")
     if width < TABLE_CELLS:
         below = _second_line(run, late if late and late.style != styles.MUTED else state, verdict, width)
-        return _with_name(glyph, run.run.name, after, width) + Content("\n") + below
+        return _with_name(glyph, run_label(run), after, width) + Content("\n") + below
     name_cells, left_cells = _cells(width)
-    title = _with_name(glyph, run.run.name, after, name_cells - 1)
+    title = _with_name(glyph, run_label(run), after, name_cells - 1)
     return title + join_parts(
         BLANK * (name_cells - title.cell_length),
         (f"{state.text:<13}", state.style),
@@ -87,7 +102,7 @@ def heading(width: int, note: str = "") -> Content:
 
 def row_cells(run: RunSnapshot) -> int:
     """Return the cells that a narrow row needs to show the run's name and state in full."""
-    return max(SHORTEST_NAME, len(run.run.name)) + 12
+    return max(SHORTEST_NAME, min(LONGEST_LABEL, len(run_label(run)))) + 12
 
 
 def total_words(run: RunSnapshot) -> str:

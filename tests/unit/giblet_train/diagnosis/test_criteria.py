@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from giblet_train.diagnosis.criteria import FailOn, reaches_level, verdict_of
+from giblet_train.diagnosis.criteria import FailOn, hopeless_criterion, reaches_level, verdict_of
 from giblet_train.diagnosis.criterion_verdict import CriterionVerdict
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.schema.config import Config, Criterion
@@ -123,6 +123,26 @@ def test_a_decrease_too_slow_is_at_risk_and_fails_at_the_end() -> None:
     assert verdict.status == "at_risk"
     assert "it would need 490 more epochs of the 10 left" in verdict.sentence and verdict.deadline_epoch == 0
     assert judge(DROP, falling(0.001, 20), FINISHED).status == "fail"
+
+
+@pytest.mark.parametrize(
+    ("per_epoch", "n_epochs", "hopeless"),
+    [(0.001, 7, False), (0.001, 8, True), (0.04, 12, False), (0.0, 8, True), (0.0, 7, False), (-0.01, 8, True)],
+)
+def test_a_run_is_hopeless_when_even_its_best_rate_is_too_slow_after_a_third(
+    per_epoch: float, n_epochs: int, hopeless: bool
+) -> None:
+    """With 1 epoch of warm-up and 20 in all, nothing is decided before epoch 8."""
+    config = Config(name="t", num_epochs=EPOCHS, warmup_epochs=1, criteria={"drop": DROP})
+    verdict = verdict_of(config, falling(per_epoch, n_epochs))
+    assert (hopeless_criterion(config, verdict) is not None) == hopeless
+
+
+def test_what_is_decided_is_hopeless_at_once() -> None:
+    config = Config(name="t", num_epochs=EPOCHS, criteria={"finite": Criterion(kind="no_nan", threshold=0.0)})
+    verdict = verdict_of(config, [RUN, step(0, total=None), epoch(1, None)])
+    criterion = hopeless_criterion(config, verdict)
+    assert criterion is not None and criterion.name == "finite"
 
 
 def test_what_is_too_bad_is_ones_own_choice() -> None:

@@ -14,8 +14,19 @@ import pytest
 from msgspec.structs import replace
 
 from giblet_train.monitoring.watcher import Watcher, notify
-from giblet_train.schema.config import dump
-from giblet_train.schema.records import Alert, AlertResponse, Exit, RunMetric, decode_lines, encode
+from giblet_train.schema.config import Criterion, dump
+from giblet_train.schema.records import (
+    Alert,
+    AlertResponse,
+    Command,
+    Exit,
+    RunMetric,
+    SupervisorRecord,
+    SweepCell,
+    decode,
+    decode_lines,
+    encode,
+)
 from giblet_train.schema.run_dir import RunDir, write_record
 from tests.collection.faults import nan
 from tests.collection.healthy import draw, healthy_run
@@ -94,6 +105,35 @@ def test_told_to_end_it_looks_once_more(run_dir: RunDir, watching: Callable[[], 
     process.send_signal(signal.SIGTERM)
     assert process.wait(timeout=60) == 0
     assert ("oom_gpu", "raised") in alerts_of(run_dir)
+
+
+def test_a_hopeless_run_of_a_sweep_is_asked_to_stop_if_the_sweep_was_launched_so(run_dir: RunDir) -> None:
+    curves = draw(2)
+    criterion = Criterion(kind="loss_drop", threshold=0.999)
+    run_dir.config.write_text(dump(replace(curves.config, criteria={"drop": criterion})))
+    append(run_dir.metrics, b"".join(encode(metric) + b"\n" for metric in healthy_run(curves)))
+    beat(run_dir)
+    for stop_hopeless in (False, True):
+        sweep = SweepCell(name="g", values={"seed": "1"}, number=1, n_runs=2, stop_hopeless=stop_hopeless)
+        write_record(run_dir.run, replace(run_dir.read_run(), sweep=sweep))
+        said: list[str] = []
+        Watcher(run_dir, said.append).check()
+        assert run_dir.stop.exists() == stop_hopeless
+        assert any("can no longer pass: drop" in line for line in said) == stop_hopeless
+    assert json.loads(run_dir.stop.read_text())["by"] == "watcher"
+
+
+def test_a_command_is_watched_without_a_configuration_and_its_exit_code_is_known(run_dir: RunDir) -> None:
+    run_dir.config.unlink()
+    write_record(run_dir.run, replace(run_dir.read_run(), command=Command(words=("python", "train.py"))))
+    write_record(run_dir.supervisor, replace(decode(run_dir.supervisor.read_bytes(), SupervisorRecord), code=0))
+    beat(run_dir)
+    watcher = Watcher(run_dir, print)
+    watcher.check(last=True)
+    assert alerts_of(run_dir) == []
+    write_record(run_dir.supervisor, replace(decode(run_dir.supervisor.read_bytes(), SupervisorRecord), code=3))
+    watcher.check(last=True)
+    assert alerts_of(run_dir) == [("crashed", "raised")]
 
 
 def test_a_run_that_failed_as_it_was_being_stopped_has_failed(run_dir: RunDir) -> None:
