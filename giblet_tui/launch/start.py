@@ -112,12 +112,17 @@ def plan_sweep(target: Target, requests: Sequence[LaunchRequest]) -> list[Launch
     """
     node, _ = target
     checked: dict[bytes, CheckedNode] = {}
-    plans = []
-    for request in requests:
+    plans: list[LaunchPlan] = []
+    for free_request in requests:
+        job = for_node(replace(free_request, when_free=False), node)
+        request = job if job.is_job else free_request  # a scheduler has a queue of its own
         config, command = request.config, request.command
         needs = msgspec.json.encode([config.data, config.device, config.distributed, command and command.words[0]])
         state = checked.get(needs) or checked.setdefault(needs, check_target(target, request, 1))
-        assignment = NodeAssignment(run_id=new_run_id(config.name), nodes=(node.name,))
+        run_id = new_run_id(config.name)
+        while run_id in [plan.run.run_id for plan in plans]:  # many ids of one second, with four digits each
+            run_id = new_run_id(config.name)
+        assignment = NodeAssignment(run_id=run_id, nodes=(node.name,))
         plan = plan_node(request, node, state.facts, state.python, assignment)
         plans.append(replace(plan, findings=state.findings))
     return plans
