@@ -36,6 +36,25 @@ Workdir = Annotated[
     Path | None, typer.Option(help="Folder of stores and studies; default: the run's own, or ~/giblet.")
 ]
 Out = Annotated[Path | None, typer.Option(help="New folder in which the figures are also saved, as JSON and as text.")]
+Model = Annotated[Path, typer.Argument(help="A published model, or a run directory whose study is here.")]
+FilmFile = Annotated[Path, typer.Argument(help="A film that is on this machine.")]
+FilmAnnotations = Annotated[
+    Path | None, typer.Option(help="Annotations of the film: a table with start, end and text.")
+]
+FilmFeatureFiles = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODALITY=FILE", help="Features that giblet does not compute, as .npy; repeatable."),
+]
+WithoutModality = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODALITY", help="Predict as if this modality were at its training mean; repeatable."),
+]
+FilmStart = Annotated[float, typer.Option(min=0, help="Second of the film at which the first volume begins.")]
+ScanLengths = Annotated[
+    str, typer.Option(metavar="N,N", help="Rows of each part, if the times of the annotations restart in each.")
+]
+NewFolder = Annotated[Path, typer.Option("-o", "--out", help="New folder for the files.")]
+Subjects = Annotated[str, typer.Option(metavar="1,2", help="Subjects whose heads are included; default: none.")]
 
 
 @app.command()
@@ -223,6 +242,71 @@ def rebuild(
     words = reconstruct(load_run(run_dir, role, load_split, narrate, workdir), folder, narrate)
     text = write_results("words", words, format_reconstruction(words), folder, as_json)
     print(text if as_json else f"{folder / 'index.html'}\n{text}")
+
+
+@app.command("publish")
+def publish_model(
+    run_dir: RunWithCheckpoint,
+    out: Annotated[
+        Path, typer.Option("-o", "--out", help="File that ends with .giblet, or a new folder for it and its card.")
+    ],
+    subjects: Subjects = "",
+    licence: Annotated[str | None, typer.Option(help="Licence of the model, for its card.")] = None,
+    role: Role = "best",
+    workdir: Workdir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a model to one file that opens without study, store or node; it has no training data. Prints its card.
+
+    Only the average subject is included unless --subjects names some: a head describes one person's brain.
+
+    python -m giblet_train publish RUN_DIR -o model.giblet --licence CC-BY-4.0
+    """
+    import json
+
+    from giblet_train.portable.open_model import card_facts, publish_run
+    from giblet_train.portable.publish import model_card
+
+    chosen = [s for s in subjects.split(",") if s]
+    path, model = publish_run(run_dir, role, chosen, licence, out, narrate, workdir)
+    narrate(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+    print(json.dumps(card_facts(model)) if as_json else "\n".join(model_card(model)))
+
+
+@app.command()
+def predict(
+    model: Model,
+    film: FilmFile,
+    out: NewFolder,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A head of the model; repeatable. Default: average.")
+    ] = None,
+    annotations: FilmAnnotations = None,
+    features: FilmFeatureFiles = None,
+    without: WithoutModality = None,
+    tr: Annotated[float | None, typer.Option(help="Seconds per volume; default: the model's TR.")] = None,
+    start: FilmStart = 0.0,
+    scan_lengths: ScanLengths = "",
+    workdir: Workdir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Predict responses to a new film: series in the study's format with BIDS names and sidecars.
+
+    python -m giblet_train predict model.giblet film.mp4 --annotations film.csv -o predicted
+    """
+    import json
+
+    from giblet_train.analysis.results import make_output_dir
+    from giblet_train.portable.film_features import film_of
+    from giblet_train.portable.open_model import open_model
+    from giblet_train.portable.predict import predict_to_folder
+
+    folder = make_output_dir(out)
+    assert folder is not None
+    shown = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
+    written = predict_to_folder(open_model(model, narrate, workdir), shown, subject or (), tr, folder, narrate)
+    lines = [f"{label}  {file}" for label, file in written["files"].items()]
+    print(json.dumps(written) if as_json else "\n".join(lines))
 
 
 @app.command()

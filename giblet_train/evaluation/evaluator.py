@@ -205,6 +205,11 @@ class Evaluator:
         of_the_mean = self._loss(silent)
         return {c: 1.0 - value / of_the_mean[c] for c, value in loss.items() if of_the_mean[c]}
 
+    def latents(self, model: Network, blocks: tuple[tuple[int, int], ...]) -> Floats:
+        """Return the bottleneck (T, K) of the rows of some blocks, one block after another."""
+        passes = self._predict_blocks(model, blocks)
+        return _scored([forward.z_BWK for _, forward in passes], passes)
+
     def predicted(
         self, model: Network, blocks: tuple[tuple[int, int], ...] | None = None
     ) -> Iterator[tuple[str, Floats]]:

@@ -44,6 +44,8 @@ COMMANDS: Mapping[str, Command] = {
     "lesion": Command("evaluation", "Reconstruct the film without the voxels of a region"),
     "rebuild": Command("evaluation", "Reconstruct the held-out film as a page with pictures and sound"),
     "ensemble": Command("evaluation", "Average several runs and evaluate the mean"),
+    "publish": Command("evaluation", "Write a run's model to one file for other people"),
+    "predict": Command("models", "Predict responses to a new film with a published model"),
     "attach": Command("attach", "Open the terminal of a run's tmux or screen session"),
     "pull": Command("attach", "Copy a run's records, log and checkpoints to this machine"),
     "export": Command("export", "Write a run's screen as a picture or its records as CSV"),

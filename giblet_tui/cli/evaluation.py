@@ -1,10 +1,11 @@
-"""`giblet evaluate`, `lesion`, `rebuild`, `ensemble`: evaluate runs on their node and copy the results here."""
+"""`giblet evaluate`, `lesion`, `rebuild`, `ensemble`, `publish`: use runs on their node, copy the results."""
 
 from __future__ import annotations
 
 import json as jsonlib
 import shlex
 import sys
+import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import nodes_and_runs, run_ids
 from giblet_tui.cli.console import check_parent, confirm, print_data, print_status, show_json
+from giblet_tui.cli.engine_here import run_here
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import JobResult
 from giblet_tui.connection.sanitize import sanitize, sanitize_value
@@ -28,7 +30,7 @@ from giblet_tui.monitor import find_run
 from giblet_tui.monitor.find_run import LAST
 from giblet_tui.results import remote_evaluation
 from giblet_tui.results.pull import ASK_ABOVE_BYTES
-from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationRequest
+from giblet_tui.results.remote_evaluation import EvaluationJob, EvaluationRequest, Verb
 
 Words = Annotated[
     list[str],
@@ -45,6 +47,8 @@ To = Annotated[Path | None, typer.Option(help="Local folder for the files; defau
 End = Annotated[bool, typer.Option("--end", help="End this evaluation on the node and remove its files.")]
 Force = Annotated[bool, typer.Option("--force", help="Start even if memory may not suffice.")]
 Yes = Annotated[bool, typer.Option("--yes", help="Copy more than 100 MB without asking.")]
+
+MODEL_SUFFIX = ".giblet"
 
 
 @dataclass(frozen=True)
@@ -175,8 +179,52 @@ def ensemble(
     _evaluate(runs[0][0], run_ids_there, request, "ensemble", _Options(to, end, force, yes, json))
 
 
+@command(
+    app,
+    "publish",
+    "giblet publish @last -o model.giblet --licence CC-BY-4.0",
+    "giblet publish tensor01 demo-2026 -o model.giblet --subjects 1,2",
+    "giblet publish ./demo-20261125-101500-3f2a -o model.giblet",
+)
+def publish(
+    words: Words,
+    out: Annotated[Path, typer.Option("-o", "--out", help="File to write; its name ends with .giblet.")],
+    subjects: Annotated[
+        str, typer.Option(metavar="1,2", help="Subjects whose heads are included; default: only the average subject.")
+    ] = "",
+    licence: Annotated[str | None, typer.Option(help="Licence of the model, for its card.")] = None,
+    last: Last = False,
+    gpu: Gpu = None,
+    end: End = False,
+    force: Force = False,
+    yes: Yes = False,
+    json: Json = False,
+) -> None:
+    """Write a model to one file that opens without study, store or node, and print its card.
+
+    The file has weights, feature scales and geometry, but no training data. Heads of single persons describe their
+    brains; they are included only if --subjects names them. The run is a local run directory, or on a node, where it
+    is read as `giblet evaluate` does.
+    """
+    out = out.expanduser()
+    if out.suffix != MODEL_SUFFIX:
+        raise ConfigError(f"{out} does not end with {MODEL_SUFFIX}.", f"giblet publish RUN -o {out}{MODEL_SUFFIX}")
+    check_parent(out)
+    options = [*(["--subjects", subjects] if subjects else []), *(["--licence", licence] if licence else [])]
+    if len(words) == 1 and (Path(words[0]).expanduser() / "config.yaml").is_file():
+        argv = ["publish", words[0], "-o", str(out), "--role", "last" if last else "best", *options]
+        run_here(argv, json, paths=(1, 3))
+        return
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as folder:
+        request = _build_request("publish", last, gpu, options)
+        _run_evaluation(words, request, "publish", _Options(Path(folder) / "out", end, force, yes, json))
+        for path in (Path(folder) / "out").glob(f"*{MODEL_SUFFIX}"):
+            path.replace(out)
+            print_status(str(out))
+
+
 def _build_request(
-    kind: Literal["evaluate", "lesion", "rebuild", "ensemble"],
+    kind: Verb,
     last: bool,
     gpu: str | None,
     options: Sequence[str] = (),

@@ -36,7 +36,7 @@ _END_LIMIT_S = 60.0
 _INPUT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 T = TypeVar("T")
 
-Verb = Literal["evaluate", "lesion", "rebuild", "ensemble"]
+Verb = Literal["evaluate", "lesion", "rebuild", "ensemble", "publish"]
 
 
 class EvaluationRequest(msgspec.Struct, frozen=True, kw_only=True):

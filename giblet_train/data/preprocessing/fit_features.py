@@ -42,6 +42,7 @@ class FittedFeatures:
     feature_sd: Mapping[str, Singles]
     unigram: Mapping[str, Singles]
     facts: Mapping[str, ModalityFacts]
+    input_scales: Mapping[str, ColumnScale]
     notes: tuple[str, ...] = ()
 
 
@@ -63,8 +64,10 @@ def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
     weights |= {m: _code_weights(stored[m][train[m]]) for m in unigrams}
     has_components = variance_F is not None and "video" not in unigrams
     n_fixed = stored["video"].shape[1] if "video" in stored else 0
+    inputs, input_scales = _inputs(raw, scaled, scales, study, split, config)
     return FittedFeatures(
-        inputs=_inputs(raw, scaled, study, split, config),
+        inputs=inputs,
+        input_scales=input_scales,
         targets=targets,
         target_weights=weights,
         frame_pca=frame_pca,
@@ -139,23 +142,31 @@ def _code_weights(shares_RF: Singles) -> Singles:
 
 
 def _inputs(
-    raw: Mapping[str, Floats], scaled: Mapping[str, Floats], study: Study, split: Split, config: Config
-) -> Mapping[str, Floats]:
-    """Return the inputs of the network: the features, or for a dense model every pixel instead of video features."""
+    raw: Mapping[str, Floats],
+    scaled: Mapping[str, Singles],
+    scales: Mapping[str, ColumnScale],
+    study: Study,
+    split: Split,
+    config: Config,
+) -> tuple[Mapping[str, Singles], Mapping[str, ColumnScale]]:
+    """Return the inputs of the network and their scales: features, or for a dense model pixels instead of video."""
     if config.model.kind == "dense" and study.has_pictures and "video" in raw:
         pixels_TP = study.frames_TKHWC.reshape(len(study.frames_TKHWC), -1).astype(np.float32)
-        raw = {**raw, "video": pixels_TP}
-        scaled = {**scaled, "video": fit_columns(pixels_TP, split.train).apply(pixels_TP)}
-    return _convolved(raw, study, split, config) if config.data.apply_hrf else scaled
+        scales = {**scales, "video": fit_columns(pixels_TP, split.train)}
+        raw, scaled = {**raw, "video": pixels_TP}, {**scaled, "video": scales["video"].apply(pixels_TP)}
+    return _convolved(raw, study, split, config) if config.data.apply_hrf else (scaled, scales)
 
 
-def _convolved(raw: Mapping[str, Floats], study: Study, split: Split, config: Config) -> dict[str, Singles]:
+def _convolved(
+    raw: Mapping[str, Floats], study: Study, split: Split, config: Config
+) -> tuple[dict[str, Singles], dict[str, ColumnScale]]:
     """Convolve the features with Glover's HRF of `model.fir_trs` TRs within each scan, then scale them."""
     kernel = glover(study.tr_s, config.model.fir_trs * study.tr_s)
     edges = np.cumsum(study.scan_lengths_trs)[:-1]
-    inputs = {}
+    inputs, scales = {}, {}
     for modality, raw_TF in raw.items():
         parts = [convolve_causal(part.astype(np.float64), kernel) for part in np.split(raw_TF, edges)]
         blurred_TF = np.concatenate(parts)
-        inputs[modality] = fit_columns(blurred_TF, split.train).apply(blurred_TF)
-    return inputs
+        scales[modality] = fit_columns(blurred_TF, split.train)
+        inputs[modality] = scales[modality].apply(blurred_TF)
+    return inputs, scales

@@ -16,6 +16,7 @@ from giblet_train.data.preprocessing.detrend import Detrend
 from giblet_train.data.preprocessing.fit_brains import FittedBrains, fit_brains
 from giblet_train.data.preprocessing.fit_features import fit_features
 from giblet_train.data.preprocessing.splits import Split
+from giblet_train.data.preprocessing.standardize import ColumnScale
 from giblet_train.data.stimulus.frame_pca import FramePca
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config
@@ -73,6 +74,8 @@ class PreparedSplit:
     """Parcel -> its voxels in V; voxels outside all parcels come last."""
     unigram: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     """Modality of codes -> (B, Q): training frequency of each code of each book."""
+    input_scales: Mapping[str, ColumnScale] = field(default_factory=dict)
+    """Modality -> the scale that made `inputs` from features, convolved ones if `data.apply_hrf`."""
     present: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     """Subject -> (T,), True for the rows that it has; empty if all subjects have all rows. `bold` is 0 elsewhere."""
     notes: tuple[str, ...] = ()
@@ -141,6 +144,7 @@ def prepare_split(study: Study, split: Split, config: Config) -> PreparedSplit:
         left_out=brains.left_out,
         parcels=brains.parcels,
         unigram=features.unigram,
+        input_scales=features.input_scales,
         present=brains.present,
         notes=(*_notes(study, brains, config), *features.notes, *brains.notes),
     )

@@ -49,17 +49,37 @@ def read_log_mel(path: Path, tr_s: float, n_trs: int, n_mels: int, start_s: floa
     Raises DataError if there is no sound, or if it ends before the last TR does.
     """
     steps = steps_per_tr(tr_s)
+    pieces = list(_log_mel_pieces(path, tr_s, n_trs, n_mels, start_s))
+    return np.concatenate([np.zeros((0, n_mels), np.float32), *pieces]).reshape(n_trs, steps, n_mels)
+
+
+def read_log_mel_in_parts(
+    path: Path, tr_s: float, n_trs: int, n_mels: int, start_s: float, part_trs: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield the spectrogram of `read_log_mel` in parts of at most part_trs TRs."""
+    steps = steps_per_tr(tr_s)
+    rest_IM = np.zeros((0, n_mels), np.float32)
+    for piece_IM in _log_mel_pieces(path, tr_s, n_trs, n_mels, start_s):
+        rest_IM = np.concatenate([rest_IM, piece_IM])
+        while len(rest_IM) >= part_trs * steps:
+            yield rest_IM[: part_trs * steps].reshape(part_trs, steps, n_mels)
+            rest_IM = rest_IM[part_trs * steps :]
+    if len(rest_IM):
+        yield rest_IM.reshape(-1, steps, n_mels)
+
+
+def _log_mel_pieces(path: Path, tr_s: float, n_trs: int, n_mels: int, start_s: float) -> Iterator[NDArray[np.float32]]:
+    """Yield consecutive steps (I, M) of the spectrogram, one piece for each block of the sound."""
+    steps = steps_per_tr(tr_s)
     centres_I = np.rint((start_s + (np.arange(n_trs * steps) + 0.5) * (tr_s / steps)) * SAMPLE_HZ).astype(np.int64)
-    mel_IM = np.empty((len(centres_I), n_mels), np.float32)
     n_done, end = 0, 0
     for first, wave_S in _blocks(path):
         end = first + len(wave_S) - HALF
         upto = int(np.searchsorted(centres_I, end, side="right"))
-        mel_IM[n_done:upto] = log_mel(wave_S, centres_I[n_done:upto] - first, n_mels)
+        yield log_mel(wave_S, centres_I[n_done:upto] - first, n_mels)
         n_done = upto
     _check_length(path, end / SAMPLE_HZ, start_s, n_trs * tr_s)
-    mel_IM[n_done:] = log_mel(np.zeros(WINDOW, np.float32), np.full(len(centres_I) - n_done, HALF), n_mels)
-    return mel_IM.reshape(n_trs, steps, n_mels)
+    yield log_mel(np.zeros(WINDOW, np.float32), np.full(len(centres_I) - n_done, HALF), n_mels)
 
 
 def has_sound(path: Path) -> bool:

@@ -55,23 +55,37 @@ def read_frames(
         n_trs: None for as many whole TRs as the film has.
         start_s: Film second at which TR 0 begins.
     """
-    per_tr = max(1, round(fps * tr_s))
-    film_s = film_seconds(path)
     if n_trs is None:
-        n_trs = floor((film_s - start_s) / tr_s + 1e-6)
-    check_length(path, film_s, start_s, n_trs * tr_s)
+        n_trs = floor((film_seconds(path) - start_s) / tr_s + 1e-6)
+    return next(read_frames_in_parts(path, tr_s, n_trs, fps, height, width, start_s, max(1, n_trs)))
+
+
+def read_frames_in_parts(
+    path: Path, tr_s: float, n_trs: int, fps: float, height: int, width: int, start_s: float, part_trs: int
+) -> Iterator[NDArray[np.uint8]]:
+    """Yield the frames of `read_frames` in parts of at most part_trs TRs; the film is decoded once."""
+    per_tr = max(1, round(fps * tr_s))
+    check_length(path, film_seconds(path), start_s, n_trs * tr_s)
     stamps_N = _stamps_on_screen(path, start_s + (np.arange(n_trs * per_tr) + 0.5) * (tr_s / per_tr))
-    frames_NHWC = np.empty((len(stamps_N), height, width, 3), np.uint8)
-    missing = set(stamps_N.tolist())
-    for frame in _decoded(path, frozenset(missing)):
-        here = slice(np.searchsorted(stamps_N, frame.pts, "left"), np.searchsorted(stamps_N, frame.pts, "right"))
-        frames_NHWC[here] = _upright(frame, height, width)
-        missing.discard(frame.pts)
-        if not missing:
-            break
-    if missing:
-        raise DataError(f"{path} is damaged: {len(missing)} of its frames cannot be decoded.", "Copy it again.")
-    return frames_NHWC.reshape(n_trs, per_tr, height, width, 3)
+    decoded = _decoded(path, frozenset(stamps_N.tolist()))
+    on_screen: tuple[int, NDArray[np.uint8]] | None = None
+    for first in range(0, max(1, len(stamps_N)), part_trs * per_tr):
+        part_N = stamps_N[first : first + part_trs * per_tr]
+        frames_NHWC = np.empty((len(part_N), height, width, 3), np.uint8)
+        missing = set(part_N.tolist())
+        while missing:
+            # A frame that stays on screen across parts was decoded for the part before.
+            if on_screen is None or on_screen[0] not in missing:
+                frame = next(decoded, None)
+                if frame is None:
+                    raise DataError(
+                        f"{path} is damaged: {len(missing)} of its frames cannot be decoded.", "Copy it again."
+                    )
+                on_screen = frame.pts, _upright(frame, height, width)
+            stamp, image_HWC = on_screen
+            frames_NHWC[np.searchsorted(part_N, stamp, "left") : np.searchsorted(part_N, stamp, "right")] = image_HWC
+            missing.discard(stamp)
+        yield frames_NHWC.reshape(-1, per_tr, height, width, 3)
 
 
 def _upright(frame: Any, height: int, width: int) -> NDArray[np.uint8]:

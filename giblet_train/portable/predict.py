@@ -1,0 +1,179 @@
+"""Predict the responses to a new film with a published model, a part at a time, and write them as the study's files.
+
+T rows, K latents, V voxels.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+import giblet_train
+from giblet_train.portable.film_features import Film, FilmFeatures
+from giblet_train.portable.inference import Inference
+from giblet_train.portable.model_file import AVERAGE, ModelFile
+from giblet_train.portable.resample import n_rows, resample_parts
+from giblet_train.portable.series_file import NiftiSeries
+from giblet_train.schema.errors import ConfigError
+
+Singles = NDArray[np.float32]
+Narrate = Callable[[str, float], None]
+SHORTEST_TR_S, LONGEST_TR_S = 0.1, 20.0
+
+
+@dataclass(frozen=True)
+class FilmLatents:
+    """Latents of a film, computed a part at a time."""
+
+    inference: Inference
+    features: FilmFeatures
+
+    @property
+    def n_trs(self) -> int:
+        """Return the rows of the film."""
+        return self.features.n_trs
+
+    def parts(self, narrate: Narrate = lambda sentence, fraction: None) -> Iterator[Singles]:
+        """Yield the latents (n, K) of consecutive rows."""
+        shape, context = self.inference.file.header.shape, self.inference.context_trs
+        before: dict[str, Singles] = {}
+        n_done = 0
+        for part in self.features.parts(shape.chunk_trs):
+            joined = {m: np.concatenate([before[m], x_TF]) if m in before else x_TF for m, x_TF in part.items()}
+            n_new = len(next(iter(part.values())))
+            z_TK = self.inference.latents(joined)
+            yield z_TK[len(z_TK) - n_new :]
+            before = {m: x_TF[max(0, len(x_TF) - context) :] for m, x_TF in joined.items()}
+            n_done += n_new
+            narrate(f"{n_done} of {self.n_trs} rows", n_done / self.n_trs)
+
+    def all(self) -> Singles:
+        """Return the latents (T, K) of the whole film."""
+        return np.concatenate(list(self.parts()))
+
+
+def predict_to_folder(
+    model: ModelFile, film: Film, subjects: Sequence[str], tr_s: float | None, out: Path, narrate: Narrate
+) -> dict[str, Any]:
+    """Write the predicted series of each subject, with sidecars, into the new folder `out`; return what was written.
+
+    The folder appears whole or not at all. Raises ConfigError for an unknown subject or an impossible TR, and what
+    `FilmFeatures.of` raises.
+
+    Args:
+        subjects: heads of the model; the average subject's if empty.
+        tr_s: seconds per volume; None for the model's.
+    """
+    labels = list(dict.fromkeys(model.label(s) for s in subjects or [_default_subject(model)]))
+    to_s = model.header.tr_s if tr_s is None else tr_s
+    if not SHORTEST_TR_S <= to_s <= LONGEST_TR_S:
+        raise ConfigError(
+            f"A TR of {to_s:g} s is not one of fMRI.",
+            f"Give {SHORTEST_TR_S:g} to {LONGEST_TR_S:g} s, or leave --tr out.",
+        )
+    features = FilmFeatures.of(model, film)
+    n_volumes = n_rows(features.n_trs, model.header.tr_s, to_s)
+    if n_volumes < 1:
+        raise ConfigError(f"The film is shorter than one TR of {to_s:g} s.", "Give a shorter TR.")
+    for note in features.notes:
+        narrate(note, 0.0)
+    latents = FilmLatents(Inference.of(model), features)
+    aside = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        files = _write(model, latents, labels, to_s, n_volumes, aside, narrate)
+        for path in files.values():
+            sidecar = _sidecar(model, film, features, to_s, n_volumes)
+            _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+        _write_json(aside / "dataset_description.json", _dataset_description())
+        out.parent.mkdir(parents=True, exist_ok=True)
+        if out.is_dir():
+            out.rmdir()
+        aside.replace(out)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Name another folder.") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return {
+        "model": model.header.card.run_id,
+        "film": str(film.path),
+        "tr_s": to_s,
+        "n_volumes": n_volumes,
+        "files": {label: str(out / path.relative_to(aside)) for label, path in files.items()},
+        "notes": list(features.notes),
+    }
+
+
+def _write(
+    model: ModelFile,
+    latents: FilmLatents,
+    labels: Sequence[str],
+    to_s: float,
+    n_volumes: int,
+    folder: Path,
+    narrate: Narrate,
+) -> dict[str, Path]:
+    """Write one series per subject in one pass over the film; return label -> file."""
+    task = re.sub(r"[^A-Za-z0-9]", "", latents.features.film.path.stem) or "film"
+    paths = {label: folder / _bids_path(label, task) for label in labels}
+    series = {label: NiftiSeries(path, model, n_volumes, to_s) for label, path in paths.items()}
+    try:
+        from_s = model.header.tr_s
+        for z_TK in resample_parts(latents.parts(narrate), latents.n_trs, from_s, to_s):
+            for label in labels:
+                series[label].add(latents.inference.predict(z_TK, label))
+    finally:
+        for one in series.values():
+            one.close()
+    return paths
+
+
+def _bids_path(label: str, task: str) -> Path:
+    subject = f"sub-{re.sub('[^A-Za-z0-9]', '', label.removeprefix('sub-'))}"
+    return Path(subject) / "func" / f"{subject}_task-{task}_desc-predicted_bold.nii.gz"
+
+
+def _default_subject(model: ModelFile) -> str:
+    return AVERAGE if AVERAGE in model.header.subjects else model.header.subjects[0]
+
+
+def _sidecar(model: ModelFile, film: Film, features: FilmFeatures, tr_s: float, n_volumes: int) -> dict[str, Any]:
+    header = model.header
+    return {
+        "RepetitionTime": tr_s,
+        "TaskName": film.path.stem,
+        "SkullStripped": True,
+        "Units": header.units,
+        "NumberOfVolumes": n_volumes,
+        "StartTime": 0.0,
+        "FilmSecondOfFirstVolume": film.start_s,
+        "Description": "Predicted, not measured.",
+        "Sources": [film.path.name],
+        "ModelRun": header.card.run_id,
+        "ModelRepetitionTime": header.tr_s,
+        "ModelLicence": header.card.licence,
+        "Features": {m: f"{space.extractor} {space.version}".strip() for m, space in header.features.items()},
+        "WithoutFeatures": sorted(film.without),
+        "Notes": list(features.notes),
+    }
+
+
+def _dataset_description() -> dict[str, Any]:
+    return {
+        "Name": "Predicted responses",
+        "BIDSVersion": "1.10.0",
+        "DatasetType": "derivative",
+        "GeneratedBy": [{"Name": "giblet", "Version": giblet_train.__version__}],
+    }
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,98 @@
+"""`giblet predict`: use a published model on files of this machine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from giblet_tui.cli.app import app, command
+from giblet_tui.cli.arguments import Json
+from giblet_tui.cli.console import check_parent
+from giblet_tui.cli.engine_here import run_here
+
+Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A published model, or a run directory with its study.")]
+Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film.")]
+Annotations = Annotated[Path | None, typer.Option(help="Annotations of the film: a table with start, end and text.")]
+ScanLengths = Annotated[
+    str, typer.Option(metavar="N,N", help="Rows of each part, if the times of the annotations restart in each.")
+]
+Features = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODALITY=FILE", help="Features that giblet does not compute, as .npy; repeatable."),
+]
+Without = Annotated[
+    list[str] | None,
+    typer.Option(metavar="MODALITY", help="Go on as if this modality were at its training mean; repeatable."),
+]
+Out = Annotated[Path, typer.Option("-o", "--out", help="New folder for the files.")]
+
+
+class _Words:
+    """Words of an engine command line, and the positions of those that are files."""
+
+    def __init__(self, *words: str) -> None:
+        self.argv = list(words)
+        self.paths: set[int] = set()
+
+    def path(self, path: Path | None, option: str = "") -> None:
+        """Add a file, behind its option if it has one; nothing without a file."""
+        if path is not None:
+            self.argv += [option] if option else []
+            self.paths.add(len(self.argv))
+            self.argv.append(str(path))
+
+    def option(self, name: str, *values: object) -> None:
+        """Add an option once for each value."""
+        for value in values:
+            self.argv += [name, str(value)]
+
+    def film(
+        self, annotations: Path | None, scan_lengths: str, features: list[str] | None, without: list[str] | None
+    ) -> None:
+        """Add what belongs to a film."""
+        self.path(annotations, "--annotations")
+        self.option("--scan-lengths", *([scan_lengths] if scan_lengths else []))
+        self.option("--without", *(without or []))
+        for word in features or []:
+            modality, _, file = word.partition("=")
+            self.option("--features", f"{modality}={Path(file).expanduser().absolute()}" if file else word)
+
+
+@command(
+    app,
+    "predict",
+    "giblet predict model.giblet film.mp4 --annotations film.csv -o predicted",
+    "giblet predict model.giblet film.mp4 --without text --subject 1 --tr 2 -o predicted",
+)
+def predict(
+    model: Model,
+    film: Film,
+    out: Out,
+    subject: Annotated[
+        list[str] | None, typer.Option(help="A head of the model, such as 1; repeatable. Default: average.")
+    ] = None,
+    annotations: Annotations = None,
+    scan_lengths: ScanLengths = "",
+    features: Features = None,
+    without: Without = None,
+    tr: Annotated[float | None, typer.Option(help="Seconds per volume; default: the model's TR.")] = None,
+    start: Annotated[float, typer.Option(min=0, help="Second of the film at which the first volume begins.")] = 0.0,
+    json: Json = False,
+) -> None:
+    """Predict the responses to a new film, as series in the study's format with BIDS names and sidecars.
+
+    It runs on this machine, which needs the engine, and reads the film a part at a time: memory does not grow with
+    its length.
+    """
+    check_parent(out)
+    words = _Words("predict")
+    words.path(model)
+    words.path(film)
+    words.path(out, "--out")
+    words.option("--subject", *(subject or []))
+    words.film(annotations, scan_lengths, features, without)
+    words.option("--tr", *([] if tr is None else [tr]))
+    words.option("--start", start)
+    run_here(words.argv, json, words.paths)

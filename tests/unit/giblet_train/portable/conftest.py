@@ -1,0 +1,37 @@
+"""A run on one of two films, trained once for all tests of published models."""
+
+import pytest
+
+from tests.pair_study import PairStudy, make_pair_study
+
+
+@pytest.fixture(scope="session")
+def pair(tmp_path_factory) -> PairStudy:
+    return make_pair_study(tmp_path_factory.mktemp("pair"))
+
+
+@pytest.fixture(scope="session")
+def loaded(pair):
+    """The run as `evaluate` loads it."""
+    from giblet_train.analysis.load_run import load_run
+    from giblet_train.training.load_split import load_split
+
+    return load_run(pair.run_dir, "best", load_split, lambda *_: None)
+
+
+@pytest.fixture(scope="session")
+def model(loaded):
+    """Its published model with the heads of all subjects."""
+    from giblet_train.analysis.evaluate_run import evaluate_checkpoint
+    from giblet_train.portable.publish import publish
+
+    return publish(loaded, loaded.data.subjects, "CC-BY-4.0", evaluate_checkpoint(loaded, lambda *_: None))
+
+
+@pytest.fixture(scope="session")
+def model_path(model, tmp_path_factory):
+    from giblet_train.portable.model_file import write_model
+
+    path = tmp_path_factory.mktemp("published") / "model.giblet"
+    write_model(model, path)
+    return path
