@@ -123,7 +123,7 @@ def _write_pictures(
         return [], {}
     narrate("drawing frames", 0.1)
     picture_trs, rows = picture_rows(run.data, films)
-    (out / "frames.png").write_bytes(png_bytes(_sheet(rows)))
+    (out / "frames.png").write_bytes(png_bytes(picture_sheet(rows)))
     return picture_trs, rows
 
 
@@ -160,7 +160,8 @@ def pictures_at(
     return rows
 
 
-def _sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+def picture_sheet(rows: Mapping[str, NDArray[np.uint8]]) -> NDArray[np.uint8]:
+    """Return one picture (H, W, C) with a row of enlarged pictures for each entry."""
     strips = []
     for row_PHWC in rows.values():
         large = row_PHWC.repeat(ENLARGED, axis=1).repeat(ENLARGED, axis=2)

@@ -1,0 +1,280 @@
+"""The Python API: `import giblet_train as giblet; model = giblet.load("model.giblet")`. See docs/api.md.
+
+T volumes or rows, V voxels of the model, X Y Z grid, F features.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.evaluation.encoding import N_DRAWS
+from giblet_train.evaluation.metrics import block_interval, pearson, products_of
+from giblet_train.portable.decode import Decoded, decode
+from giblet_train.portable.film_features import Film, FilmFeatures
+from giblet_train.portable.inference import Inference
+from giblet_train.portable.measured import read_measured
+from giblet_train.portable.model_file import AVERAGE, Card, Grid, ModelFile, write_model
+from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of
+from giblet_train.portable.open_model import open_model
+from giblet_train.portable.predict import FilmLatents
+from giblet_train.portable.resample import resample
+from giblet_train.schema.errors import DataError
+
+FilmLike = str | Path | Film
+BoldLike = str | Path | NDArray[Any]
+FEWEST_TRS = 4
+_SILENT = lambda sentence, fraction=None: None  # noqa: E731
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Where the values of a model are."""
+
+    grid: Grid
+    """Grid of the volumes."""
+    mask_XYZ: NDArray[np.bool_]
+    """The V voxels of the model, in C order."""
+
+    def volume(self, values_V: NDArray[Any]) -> NDArray[Any]:
+        """Return values (..., V) on the grid, (..., X, Y, Z); 0 outside the mask."""
+        values_V = np.asarray(values_V)
+        volume = np.zeros((*values_V.shape[:-1], *self.mask_XYZ.shape), values_V.dtype)
+        volume[..., self.mask_XYZ] = values_V
+        return volume
+
+    @property
+    def affine(self) -> NDArray[np.float64]:
+        """Return (4, 4), voxel to mm."""
+        return np.array(self.grid.affine)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Predicted responses to a film."""
+
+    series_TV: NDArray[np.float32]
+    """(T, V), in standard deviations of each voxel."""
+    tr_s: float
+    """Seconds per row."""
+    subject: str
+    """Label of the head."""
+    geometry: Geometry
+    notes: tuple[str, ...]
+    """One sentence for each thing that differs from training."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """Correlation of predicted and measured responses."""
+
+    r_V: NDArray[np.float64]
+    """(V,)."""
+    r: float
+    """Mean over voxels that were responsive in training."""
+    low: float
+    """Lower end of its 95 % interval, by a block bootstrap over rows."""
+    high: float
+    """Upper end of its 95 % interval."""
+    n_rows: int
+    """Rows that were compared."""
+    geometry: Geometry
+
+
+class Model:
+    """A model that predicts responses to films. Made by `load`."""
+
+    def __init__(self, file: ModelFile) -> None:
+        self.file = file
+
+    @property
+    def subjects(self) -> tuple[str, ...]:
+        """Return the labels of the heads."""
+        return self.file.header.subjects
+
+    @property
+    def card(self) -> Card:
+        """Return the model card."""
+        return self.file.header.card
+
+    @property
+    def tr_s(self) -> float:
+        """Return the seconds per row."""
+        return self.file.header.tr_s
+
+    @property
+    def geometry(self) -> Geometry:
+        """Return where the values are."""
+        return Geometry(self.file.header.grid, self.file.mask_XYZ)
+
+    @property
+    def responsive_V(self) -> NDArray[np.bool_]:
+        """Return (V,): voxels whose responses the training subjects shared."""
+        return np.asarray(self.file.arrays["responsive_V"], bool)
+
+    @cached_property
+    def _inference(self) -> Inference:
+        return Inference.of(self.file)
+
+    def predict(
+        self,
+        film: FilmLike,
+        subject: str | None = None,
+        *,
+        annotations: str | Path | None = None,
+        features: Mapping[str, str | Path] | None = None,
+        without: Sequence[str] = (),
+        tr_s: float | None = None,
+    ) -> Prediction:
+        """Predict the responses to a film.
+
+        Args:
+            film: file with pictures, sound or both, or a `Film`, which also names what follows.
+            subject: head, such as `1`; None for the average subject.
+            annotations: table of the film's annotations.
+            features: modality -> .npy file of features that giblet does not compute.
+            without: modalities to predict without, as if they were at their training mean.
+            tr_s: seconds per row of the result; None for the model's.
+
+        Raises ConfigError and DataError, which have a message and a remedy.
+        """
+        label = self._label(subject)
+        shown = FilmFeatures.of(self.file, _film(film, annotations, features, without))
+        z_TK = FilmLatents(self._inference, shown).all()
+        to_s = self.tr_s if tr_s is None else tr_s
+        series_TV = resample(self._inference.predict(z_TK, label), self.tr_s, to_s)
+        return Prediction(series_TV, to_s, label, self.geometry, shown.notes)
+
+    def score(
+        self,
+        bold: BoldLike,
+        film: FilmLike,
+        subject: str | None = None,
+        *,
+        annotations: str | Path | None = None,
+        features: Mapping[str, str | Path] | None = None,
+        without: Sequence[str] = (),
+        tr_s: float | None = None,
+    ) -> Score:
+        """Correlate predicted with measured responses; the first volume belongs to the beginning of the film.
+
+        Args:
+            bold: NIfTI series on the model's grid, or an array (T, V).
+            tr_s: seconds per volume, if the file does not state it.
+        """
+        measured = read_measured(self.file, _bold(bold), tr_s)
+        predicted = self.predict(
+            film, subject, annotations=annotations, features=features, without=without, tr_s=measured.tr_s
+        )
+        n_rows = min(len(predicted.series_TV), len(measured.bold_TV))
+        if n_rows < FEWEST_TRS:
+            raise DataError(f"Film and scan share {n_rows} volumes.", f"Give at least {FEWEST_TRS}.")
+        block = [(0, n_rows)]
+        predicted_TV = measured.drift.apply(predicted.series_TV[:n_rows], block)
+        measured_TV = measured.parts(block, slice(None))
+        responsive_V = self.responsive_V if self.responsive_V.any() else np.ones_like(self.responsive_V)
+        products_T = products_of(predicted_TV[:, responsive_V], measured_TV[:, responsive_V])
+        low, high = block_interval(products_T, N_DRAWS, np.random.default_rng(0))
+        r_V = pearson(predicted_TV, measured_TV)
+        return Score(r_V, float(products_T.sum()), low, high, n_rows, self.geometry)
+
+    def decode(
+        self,
+        bold: BoldLike,
+        subject: str | None = None,
+        *,
+        film: FilmLike | None = None,
+        annotations: str | Path | None = None,
+        sentences: Sequence[str] = (),
+        tr_s: float | None = None,
+    ) -> Decoded:
+        """Reconstruct the film from one person's responses.
+
+        Args:
+            bold: NIfTI series on the model's grid, or an array (T, V).
+            subject: head that reads the responses; None for the average subject's.
+            film: the film that was shown, if it is known: what is decoded is then compared with it.
+            annotations: annotations of that film.
+            sentences: sentences among which the nearest is searched; those of the annotations if empty.
+            tr_s: seconds per volume, if the file does not state it.
+        """
+        measured = read_measured(self.file, _bold(bold), tr_s)
+        shown = None if film is None else FilmFeatures.of(self.file, _film(film, annotations, None, ()))
+        return decode(self._inference, measured, self._label(subject), shown, tuple(sentences))
+
+    def fit_subject(
+        self,
+        bold: BoldLike,
+        film: FilmLike,
+        name: str = "new",
+        *,
+        annotations: str | Path | None = None,
+        features: Mapping[str, str | Path] | None = None,
+        without: Sequence[str] = (),
+        tr_s: float | None = None,
+    ) -> FittedSubject:
+        """Fit a head for a new person in closed form; the model itself is not changed.
+
+        Args:
+            bold: NIfTI series on the model's grid, or an array (T, V).
+            film: the film that was shown.
+            name: label of the new head.
+            tr_s: seconds per volume, if the file does not state it.
+        """
+        measured = read_measured(self.file, _bold(bold), tr_s)
+        shown = FilmFeatures.of(self.file, _film(film, annotations, features, without))
+        fitted = fit_new_subject(self._inference, shown, measured, label_of(name), _SILENT)
+        return FittedSubject(Model(fitted.model), fitted)
+
+    def save(self, path: str | Path) -> None:
+        """Write the model to a file, whole or not at all."""
+        write_model(self.file, Path(path))
+
+    def _label(self, subject: str | None) -> str:
+        if subject is None:
+            return AVERAGE if AVERAGE in self.subjects else self.subjects[0]
+        return self.file.label(str(subject))
+
+
+@dataclass(frozen=True)
+class FittedSubject:
+    """A new person's head."""
+
+    model: Model
+    """The model with the new head."""
+    result: NewSubject
+    """Held-out r of the head, of the average subject and of ridge."""
+
+
+def load(path: str | Path, workdir: str | Path | None = None) -> Model:
+    """Open a published model, or a run directory whose study is on this machine.
+
+    Args:
+        path: `.giblet` file, or run directory; the heads of all its subjects are then available.
+        workdir: folder of the run's study and store; None for the run's own.
+
+    Raises ConfigError, DataError.
+    """
+    return Model(open_model(Path(path), _SILENT, None if workdir is None else Path(workdir)))
+
+
+def _film(
+    film: FilmLike,
+    annotations: str | Path | None,
+    features: Mapping[str, str | Path] | None,
+    without: Sequence[str],
+) -> Film:
+    if isinstance(film, Film):
+        return film
+    files = {m: Path(file) for m, file in (features or {}).items()}
+    return Film(Path(film), None if annotations is None else Path(annotations), files, frozenset(without))
+
+
+def _bold(bold: BoldLike) -> Path | NDArray[Any]:
+    return Path(bold) if isinstance(bold, str | Path) else bold

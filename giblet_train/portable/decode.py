@@ -1,0 +1,251 @@
+"""Reconstruct the film that one person saw from that person's responses.
+
+T rows of the model, F features, H W C rows, columns and colours of a picture, L annotations.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from html import escape
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from giblet_train.analysis.reconstruct import N_PICTURES, picture_sheet
+from giblet_train.data.checks.figures import png_bytes
+from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
+from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
+from giblet_train.data.stimulus.text import embed
+from giblet_train.evaluation.metrics import SEGMENT_TRS, reconstruction
+from giblet_train.portable.film_features import FilmFeatures, frame_components
+from giblet_train.portable.inference import Inference
+from giblet_train.portable.measured import Measured
+from giblet_train.portable.model_file import ModelFile
+from giblet_train.portable.resample import resample
+from giblet_train.schema.errors import ConfigError
+
+Singles = NDArray[np.float32]
+Narrate = Callable[[str, float], None]
+FEWEST_TRS = 10
+LOUDNESS, LOUD_SHARE = 0.5, 0.999
+
+
+@dataclass(frozen=True)
+class Word:
+    """The annotation that is nearest to the decoded text of some rows."""
+
+    first_tr: int
+    n_trs: int
+    nearest: str
+    said: str
+    """The true annotation; "" if the film is not known."""
+    rank: int | None
+    """Rank of the true annotation among all, from 1; None if the film is not known."""
+
+
+@dataclass(frozen=True)
+class Decoded:
+    """The film as one person's responses show it."""
+
+    subject: str
+    """Head that read the responses."""
+    tr_s: float
+    """Seconds per row."""
+    features: Mapping[str, Singles]
+    """Modality -> (T, F), standardised, or probabilities of codes."""
+    pictures_THWC: NDArray[np.uint8] | None
+    """A picture of each row; None if the model has no components of frames."""
+    mel_IM: Singles | None
+    """Decibels of mel bands in steps of about a tenth of a second; None if the sound is not giblet's own features."""
+    words: tuple[Word, ...]
+    """Nearest annotations; empty without annotations or text."""
+    figures: Mapping[str, Mapping[str, float]]
+    """Modality -> skill, r and identification of segments, as in docs/inspect.md; empty if the film is not known."""
+
+    @property
+    def seconds(self) -> float:
+        """Return the seconds that were decoded."""
+        return len(next(iter(self.features.values()))) * self.tr_s
+
+
+def decode(
+    inference: Inference, measured: Measured, subject: str, film: FilmFeatures | None, sentences: tuple[str, ...]
+) -> Decoded:
+    """Decode one person's responses.
+
+    Args:
+        inference: the model.
+        measured: the person's responses, from the first volume on.
+        subject: head that reads them.
+        film: the film that was shown, if it is known: decoding is then compared with it.
+        sentences: annotations among which the nearest one is searched; those of the film if empty.
+
+    Raises ConfigError for an unknown subject or too short a series.
+    """
+    model = inference.file
+    label = model.label(subject)
+    bold_TV = resample(measured.whole(), measured.tr_s, model.header.tr_s)
+    if film is not None:
+        bold_TV = bold_TV[: film.n_trs]
+    if len(bold_TV) < FEWEST_TRS:
+        raise ConfigError(
+            f"The series has {len(bold_TV)} rows of {model.header.tr_s:g} s; decoding needs {FEWEST_TRS}.",
+            "Give a longer one.",
+        )
+    features = inference.reconstruct(bold_TV, label)
+    true = {} if film is None else {m: x_TF[: len(bold_TV)] for m, x_TF in film.targets().items()}
+    arrays = model.arrays
+    return Decoded(
+        subject=label,
+        tr_s=model.header.tr_s,
+        features=features,
+        pictures_THWC=_pictures(model, features),
+        mel_IM=_mel(model, features),
+        words=tuple(_words(model, features["text"], film, sentences)) if "text" in features else (),
+        figures={
+            m: reconstruction(features[m], true_TF, arrays[f"target.{m}.weight_F"], arrays.get(f"target.{m}.unigram"))
+            for m, true_TF in true.items()
+            if m in features
+        },
+    )
+
+
+def write_decoded(decoded: Decoded, film: FilmFeatures | None, out: Path, narrate: Narrate) -> list[str]:
+    """Write pictures, sound, words, features and a page into the folder `out`; return lines that describe them.
+
+    The files appear together or not at all. Raises ConfigError if they cannot be written.
+    """
+    aside = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        aside.mkdir(parents=True)
+        np.savez(aside / "features.npz", allow_pickle=False, **decoded.features)
+        rows = _picture_rows(decoded, film)
+        if rows:
+            (aside / "frames.png").write_bytes(png_bytes(picture_sheet(rows)))
+        if decoded.mel_IM is not None:
+            narrate("finding phases for the sound", 0.5)
+            wave_S = wave_of_mel(decoded.mel_IM, decoded.tr_s / steps_per_tr(decoded.tr_s))
+            loud = max(float(np.quantile(np.abs(wave_S), LOUD_SHARE)), 1e-9)
+            write_wav(aside / "sound.wav", wave_S * np.float32(LOUDNESS / loud), SAMPLE_HZ)
+        facts = decoded_facts(decoded)
+        (aside / "decoded.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        lines = decoded_lines(decoded)
+        (aside / "index.html").write_text(_page(decoded, list(rows), lines), encoding="utf-8")
+        if out.is_dir():
+            out.rmdir()
+        aside.replace(out)
+    except OSError as error:
+        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Name another folder.") from None
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return lines
+
+
+def decoded_facts(decoded: Decoded) -> dict[str, Any]:
+    """Return subject, seconds, figures and words."""
+    return {
+        "subject": decoded.subject,
+        "tr_s": decoded.tr_s,
+        "seconds": decoded.seconds,
+        "figures": {m: dict(scores) for m, scores in decoded.figures.items()},
+        "words": [vars(word) for word in decoded.words],
+    }
+
+
+def decoded_lines(decoded: Decoded) -> list[str]:
+    """Format the result as text."""
+    lines = [f"decoded {decoded.seconds:.0f} s of film with the head of {decoded.subject}"]
+    for modality, scores in decoded.figures.items():
+        chance = f" (chance {scores['top_1_chance']:.3f})" if "top_1_chance" in scores else ""
+        numbers = "  ".join(
+            f"{name} {scores[name]:.3f}" for name in ("skill", "r", "two_way", "top_1") if name in scores
+        )
+        lines.append(f"  {modality:6} {numbers}{chance}")
+    ranks = [word.rank for word in decoded.words if word.rank is not None]
+    if ranks:
+        lines.append(f"  words: the true annotation has median rank {np.median(ranks):g}, of {len(ranks)} decoded")
+    return lines
+
+
+def _pictures(model: ModelFile, features: Mapping[str, Singles]) -> NDArray[np.uint8] | None:
+    pca = frame_components(model)
+    if pca is None or "video" not in features or "target.video.unigram" in model.arrays:
+        return None
+    columns = slice(features["video"].shape[1] - len(pca.variance_F), None)
+    mean_F, sd_F = model.arrays["target.video.mean_F"][columns], model.arrays["target.video.sd_F"][columns]
+    settings = model.header.settings
+    return pca.pictures(features["video"][:, columns] * sd_F + mean_F, (settings.video_height, settings.video_width, 3))
+
+
+def _mel(model: ModelFile, features: Mapping[str, Singles]) -> Singles | None:
+    space = model.header.features.get("audio")
+    if space is None or space.source != "giblet" or "audio" not in features:
+        return None
+    decibels_TF = features["audio"] * model.arrays["target.audio.sd_F"] + model.arrays["target.audio.mean_F"]
+    return np.asarray(decibels_TF.reshape(-1, model.header.settings.n_mels), np.float32)
+
+
+def _words(model: ModelFile, text_TF: Singles, film: FilmFeatures | None, sentences: tuple[str, ...]) -> list[Word]:
+    """Return the annotation nearest to the decoded text of each annotation of the film, or of every few rows."""
+    space = model.header.features["text"]
+    spoken = film.labels[: len(text_TF)] if film is not None else []
+    labels = sorted({*sentences} or {label for label in spoken if label})
+    if not labels or space.source != "giblet":
+        return []
+    vectors_LE = embed(labels, model.header.settings.text_model)
+    annotated_LF = np.concatenate([vectors_LE, np.ones((len(labels), 1), np.float32)], axis=1)
+    sd_F = np.where(model.arrays["target.text.sd_F"] > 0, model.arrays["target.text.sd_F"], np.inf)
+    unit_LF = (annotated_LF - model.arrays["target.text.mean_F"]) / sd_F
+    unit_LF /= np.maximum(np.linalg.norm(unit_LF, axis=1, keepdims=True), 1e-9)
+    keys = spoken or [str(row // SEGMENT_TRS) for row in range(len(text_TF))]
+    words = []
+    for key, group in groupby(enumerate(keys), key=lambda item: item[1]):
+        rows = [row for row, _ in group]
+        if not key:
+            continue
+        like_L = unit_LF @ text_TF[rows].mean(axis=0)
+        said = key if spoken and key in labels else ""
+        rank = int((like_L > like_L[labels.index(said)]).sum()) + 1 if said else None
+        words.append(Word(rows[0], len(rows), labels[int(like_L.argmax())], said, rank))
+    return words
+
+
+def _picture_rows(decoded: Decoded, film: FilmFeatures | None) -> dict[str, NDArray[np.uint8]]:
+    """Return rows of evenly spaced pictures: of the film if it is known, and decoded ones."""
+    if decoded.pictures_THWC is None:
+        return {}
+    n_trs = len(decoded.pictures_THWC)
+    chosen = np.unique(np.linspace(0, n_trs - 1, min(N_PICTURES, n_trs)).round().astype(int))
+    rows = {}
+    if film is not None:
+        [frames] = film.frames_in_parts(film.n_trs)
+        rows["film"] = frames[chosen].mean(axis=1).round().astype(np.uint8)
+    return rows | {"decoded": decoded.pictures_THWC[chosen]}
+
+
+def _page(decoded: Decoded, rows: list[str], lines: list[str]) -> str:
+    above = escape("; ".join(rows))
+    pictures = (
+        f'<p>From above: {above}.</p><img src="frames.png" alt="rows of frames: {above}">' if rows else "<p>None.</p>"
+    )
+    sound = '<audio controls src="sound.wav"></audio>' if decoded.mel_IM is not None else "<p>None.</p>"
+    words = "".join(
+        f"<tr><td>{word.first_tr * decoded.tr_s:.0f} s<td>{escape(word.said)}<td>{escape(word.nearest)}"
+        f"<td>{'' if word.rank is None else word.rank}"
+        for word in decoded.words
+    )
+    return f"""<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>Decoded film</title>
+<style>:root{{color-scheme:light dark}}body{{font:15px/1.4 system-ui;margin:2em;max-width:110em}}img{{max-width:100%}}
+td,th{{text-align:left;vertical-align:top;padding:.2em .8em .2em 0;border-top:1px solid #ccc}}</style>
+<h1>A film, decoded from one person's responses</h1><pre>{escape(chr(10).join(lines))}</pre>
+<h2>Pictures</h2>{pictures}<h2>Sound</h2>{sound}
+<h2>Words</h2><table><tr><th>at<th>annotation<th>nearest to the decoded text<th>rank{words}</table></html>
+"""
