@@ -53,6 +53,8 @@ FilmStart = Annotated[float, typer.Option(min=0, help="Second of the film at whi
 ScanLengths = Annotated[
     str, typer.Option(metavar="N,N", help="Rows of each part, if the times of the annotations restart in each.")
 ]
+Bold = Annotated[Path, typer.Option(help="Responses: a NIfTI series on the model's grid.")]
+BoldTr = Annotated[float | None, typer.Option(help="Seconds per volume, if the file does not state it.")]
 NewFolder = Annotated[Path, typer.Option("-o", "--out", help="New folder for the files.")]
 Subjects = Annotated[str, typer.Option(metavar="1,2", help="Subjects whose heads are included; default: none.")]
 
@@ -307,6 +309,91 @@ def predict(
     written = predict_to_folder(open_model(model, narrate, workdir), shown, subject or (), tr, folder, narrate)
     lines = [f"{label}  {file}" for label, file in written["files"].items()]
     print(json.dumps(written) if as_json else "\n".join(lines))
+
+
+@app.command("new-subject")
+def new_subject(
+    model: Model,
+    bold: Bold,
+    film: Annotated[Path, typer.Option(help="The film that the person saw.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File for the model with the new head; ends with .giblet.")],
+    name: Annotated[str, typer.Option(help="Label of the person, letters and digits.")] = "new",
+    annotations: FilmAnnotations = None,
+    features: FilmFeatureFiles = None,
+    without: WithoutModality = None,
+    tr: BoldTr = None,
+    start: FilmStart = 0.0,
+    scan_lengths: ScanLengths = "",
+    workdir: Workdir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fit a head for a new person in closed form, from minutes of data; report held-out r.
+
+    The model is written again with the head. The first volume belongs to second --start of the film.
+
+    python -m giblet_train new-subject model.giblet --bold sub-07.nii.gz --film film.mp4 --name 07 -o with07.giblet
+    """
+    import json
+
+    from giblet_train.portable.film_features import FilmFeatures, film_of
+    from giblet_train.portable.inference import Inference
+    from giblet_train.portable.measured import read_measured
+    from giblet_train.portable.model_file import check_model_path, write_model
+    from giblet_train.portable.new_subject import fit_new_subject, label_of, new_subject_facts, new_subject_lines
+    from giblet_train.portable.open_model import open_model
+
+    label, path = label_of(name), check_model_path(out)
+    opened = open_model(model, narrate, workdir)
+    measured = read_measured(opened, bold.expanduser(), tr)
+    shown = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
+    fitted = fit_new_subject(Inference.of(opened), FilmFeatures.of(opened, shown), measured, label, narrate)
+    write_model(fitted.model, path)
+    narrate(str(path))
+    print(json.dumps(new_subject_facts(fitted)) if as_json else "\n".join(new_subject_lines(fitted)))
+
+
+@app.command("decode")
+def decode_film(
+    model: Model,
+    bold: Bold,
+    out: NewFolder,
+    subject: Annotated[str | None, typer.Option(help="Head that reads the responses; default: average.")] = None,
+    film: Annotated[Path | None, typer.Option(help="The film that was shown, to compare with.")] = None,
+    annotations: FilmAnnotations = None,
+    tr: BoldTr = None,
+    start: FilmStart = 0.0,
+    scan_lengths: ScanLengths = "",
+    workdir: Workdir = None,
+    as_json: AsJson = False,
+) -> None:
+    """Reconstruct the film from one person's responses: pictures, sound, nearest annotations, identification.
+
+    python -m giblet_train decode model.giblet --bold sub-01.nii.gz --subject 1 --film film.mp4 -o decoded
+    """
+    import json
+
+    from giblet_train.analysis.results import make_output_dir
+    from giblet_train.portable.decode import decode, decoded_facts, read_sentences, write_decoded
+    from giblet_train.portable.film_features import FilmFeatures, film_of
+    from giblet_train.portable.inference import Inference
+    from giblet_train.portable.measured import read_measured
+    from giblet_train.portable.model_file import default_subject
+    from giblet_train.portable.open_model import open_model
+
+    folder = make_output_dir(out)
+    assert folder is not None
+    opened = open_model(model, narrate, workdir)
+    measured = read_measured(opened, bold.expanduser(), tr)
+    shown = None
+    if film is not None:
+        without = [] if annotations is not None or "text" not in opened.header.features else ["text"]
+        seen = film_of(film, annotations, (), without, start, scan_lengths=scan_lengths)
+        shown = FilmFeatures.of(opened, seen)
+    sentences = read_sentences(annotations, opened.header.tr_s) if film is None else ()
+    decoded = decode(Inference.of(opened), measured, subject or default_subject(opened), shown, sentences)
+    lines = write_decoded(decoded, shown, folder, narrate)
+    narrate(str(folder / "index.html"))
+    print(json.dumps(decoded_facts(decoded)) if as_json else "\n".join(lines))
 
 
 @app.command()

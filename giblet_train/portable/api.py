@@ -20,7 +20,7 @@ from giblet_train.portable.decode import Decoded, decode
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import read_measured
-from giblet_train.portable.model_file import AVERAGE, Card, Grid, ModelFile, write_model
+from giblet_train.portable.model_file import Card, Grid, ModelFile, default_subject, write_model
 from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of
 from giblet_train.portable.open_model import open_model
 from giblet_train.portable.predict import FilmLatents
@@ -237,9 +237,7 @@ class Model:
         write_model(self.file, Path(path))
 
     def _label(self, subject: str | None) -> str:
-        if subject is None:
-            return AVERAGE if AVERAGE in self.subjects else self.subjects[0]
-        return self.file.label(str(subject))
+        return default_subject(self.file) if subject is None else self.file.label(str(subject))
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from giblet_train.analysis.reconstruct import N_PICTURES, picture_sheet
 from giblet_train.data.checks.figures import png_bytes
+from giblet_train.data.readers.annotations import read_annotations
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
 from giblet_train.data.stimulus.text import embed
@@ -72,6 +73,13 @@ class Decoded:
     def seconds(self) -> float:
         """Return the seconds that were decoded."""
         return len(next(iter(self.features.values()))) * self.tr_s
+
+
+def read_sentences(annotations: Path | None, tr_s: float) -> tuple[str, ...]:
+    """Return the different texts of an annotation table; none without a table. Raises DataError."""
+    if annotations is None:
+        return ()
+    return tuple(sorted({s.text for s in read_annotations(annotations.expanduser(), tr_s).segments if s.text}))
 
 
 def decode(

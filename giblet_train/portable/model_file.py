@@ -194,6 +194,19 @@ class ModelFile:
         return {name[len(prefix) :]: array for name, array in self.arrays.items() if name.startswith(prefix)}
 
 
+def check_model_path(path: Path) -> Path:
+    """Return the path of a model to write. Raises ConfigError if it does not end with `.giblet` or is a folder."""
+    path = path.expanduser()
+    if path.suffix != SUFFIX or path.is_dir():
+        raise ConfigError(f"{path} is not the name of a model file.", f"Name a file that ends with {SUFFIX}.")
+    return path
+
+
+def default_subject(model: ModelFile) -> str:
+    """Return the average subject, or the first subject of a model without one."""
+    return AVERAGE if AVERAGE in model.header.subjects else model.header.subjects[0]
+
+
 def write_model(model: ModelFile, path: Path) -> None:
     """Write the file, whole or not at all. Raises ConfigError if it cannot be written."""
     arrays = {name: np.array(array, order="C") for name, array in model.arrays.items()}

@@ -11,6 +11,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -162,6 +163,18 @@ def new_subject_lines(fitted: NewSubject) -> list[str]:
         f"[{fitted.gain_low:+.3f}, {fitted.gain_high:+.3f}]",
         f"  ridge            {fitted.r_ridge:.3f}",
     ]
+
+
+def new_subject_facts(fitted: NewSubject) -> dict[str, Any]:
+    """Return the figures of the result."""
+    return {
+        "subject": fitted.label,
+        "seconds": fitted.seconds,
+        "own_head": msgspec.to_builtins(fitted.head),
+        "r_average": fitted.r_average,
+        "r_ridge": fitted.r_ridge,
+        "gain_over_average": {"low": fitted.gain_low, "high": fitted.gain_high},
+    }
 
 
 def _responsive(model: ModelFile) -> NDArray[np.bool_]:

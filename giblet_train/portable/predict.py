@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 import giblet_train
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
-from giblet_train.portable.model_file import AVERAGE, ModelFile
+from giblet_train.portable.model_file import ModelFile, default_subject
 from giblet_train.portable.resample import n_rows, resample_parts
 from giblet_train.portable.series_file import NiftiSeries
 from giblet_train.schema.errors import ConfigError
@@ -72,7 +72,7 @@ def predict_to_folder(
         subjects: heads of the model; the average subject's if empty.
         tr_s: seconds per volume; None for the model's.
     """
-    labels = list(dict.fromkeys(model.label(s) for s in subjects or [_default_subject(model)]))
+    labels = list(dict.fromkeys(model.label(s) for s in subjects or [default_subject(model)]))
     to_s = model.header.tr_s if tr_s is None else tr_s
     if not SHORTEST_TR_S <= to_s <= LONGEST_TR_S:
         raise ConfigError(
@@ -139,10 +139,6 @@ def _write(
 def _bids_path(label: str, task: str) -> Path:
     subject = f"sub-{re.sub('[^A-Za-z0-9]', '', label.removeprefix('sub-'))}"
     return Path(subject) / "func" / f"{subject}_task-{task}_desc-predicted_bold.nii.gz"
-
-
-def _default_subject(model: ModelFile) -> str:
-    return AVERAGE if AVERAGE in model.header.subjects else model.header.subjects[0]
 
 
 def _sidecar(model: ModelFile, film: Film, features: FilmFeatures, tr_s: float, n_volumes: int) -> dict[str, Any]:

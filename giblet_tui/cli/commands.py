@@ -46,6 +46,8 @@ COMMANDS: Mapping[str, Command] = {
     "ensemble": Command("evaluation", "Average several runs and evaluate the mean"),
     "publish": Command("evaluation", "Write a run's model to one file for other people"),
     "predict": Command("models", "Predict responses to a new film with a published model"),
+    "new-subject": Command("models", "Fit a published model to a new person"),
+    "decode": Command("models", "Reconstruct the film from one person's responses"),
     "attach": Command("attach", "Open the terminal of a run's tmux or screen session"),
     "pull": Command("attach", "Copy a run's records, log and checkpoints to this machine"),
     "export": Command("export", "Write a run's screen as a picture or its records as CSV"),

@@ -1,4 +1,4 @@
-"""`giblet predict`: use a published model on files of this machine."""
+"""`giblet predict`, `new-subject`, `decode`: use a published model on files of this machine."""
 
 from __future__ import annotations
 
@@ -26,6 +26,9 @@ Without = Annotated[
     list[str] | None,
     typer.Option(metavar="MODALITY", help="Go on as if this modality were at its training mean; repeatable."),
 ]
+Bold = Annotated[Path, typer.Option(help="Responses: a NIfTI series on the model's grid.")]
+BoldTr = Annotated[float | None, typer.Option(help="Seconds per volume, if the file does not state it.")]
+Start = Annotated[float, typer.Option(min=0, help="Second of the film at which the first volume begins.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="New folder for the files.")]
 
 
@@ -78,7 +81,7 @@ def predict(
     features: Features = None,
     without: Without = None,
     tr: Annotated[float | None, typer.Option(help="Seconds per volume; default: the model's TR.")] = None,
-    start: Annotated[float, typer.Option(min=0, help="Second of the film at which the first volume begins.")] = 0.0,
+    start: Start = 0.0,
     json: Json = False,
 ) -> None:
     """Predict the responses to a new film, as series in the study's format with BIDS names and sidecars.
@@ -93,6 +96,79 @@ def predict(
     words.path(out, "--out")
     words.option("--subject", *(subject or []))
     words.film(annotations, scan_lengths, features, without)
+    words.option("--tr", *([] if tr is None else [tr]))
+    words.option("--start", start)
+    run_here(words.argv, json, words.paths)
+
+
+@command(
+    app,
+    "new-subject",
+    "giblet new-subject model.giblet --bold sub-07.nii.gz --film film.mp4 --without text --name 07 -o 07.giblet",
+)
+def new_subject(
+    model: Model,
+    bold: Bold,
+    film: Annotated[Path, typer.Option(help="The film that the person saw.")],
+    out: Annotated[Path, typer.Option("-o", "--out", help="File for the model with the new head; ends with .giblet.")],
+    name: Annotated[str, typer.Option(help="Label of the person, letters and digits.")] = "new",
+    annotations: Annotations = None,
+    scan_lengths: ScanLengths = "",
+    features: Features = None,
+    without: Without = None,
+    tr: BoldTr = None,
+    start: Start = 0.0,
+    json: Json = False,
+) -> None:
+    """Fit a head for a new person from minutes of data, and report held-out r next to the average subject and ridge.
+
+    The head is fitted in closed form; the model is written to a new file with the head in it. It runs on this machine.
+    """
+    check_parent(out)
+    words = _Words("new-subject")
+    words.path(model)
+    words.path(bold, "--bold")
+    words.path(film, "--film")
+    words.path(out, "--out")
+    words.option("--name", name)
+    words.film(annotations, scan_lengths, features, without)
+    words.option("--tr", *([] if tr is None else [tr]))
+    words.option("--start", start)
+    run_here(words.argv, json, words.paths)
+
+
+@command(
+    app,
+    "decode",
+    "giblet decode model.giblet --bold sub-01.nii.gz --subject 1 -o decoded",
+    "giblet decode model.giblet --bold sub-01.nii.gz --film film.mp4 --annotations film.csv -o decoded",
+)
+def decode(
+    model: Model,
+    bold: Bold,
+    out: Out,
+    subject: Annotated[
+        str | None, typer.Option(help="Head that reads the responses; default: the average subject's.")
+    ] = None,
+    film: Annotated[Path | None, typer.Option(help="The film that was shown, to compare with.")] = None,
+    annotations: Annotations = None,
+    scan_lengths: ScanLengths = "",
+    tr: BoldTr = None,
+    start: Start = 0.0,
+    json: Json = False,
+) -> None:
+    """Reconstruct the film from one person's responses: a page with pictures, sound and the nearest annotations.
+
+    With --film, segments of the film are also identified. It runs on this machine.
+    """
+    check_parent(out)
+    words = _Words("decode")
+    words.path(model)
+    words.path(bold, "--bold")
+    words.path(out, "--out")
+    words.option("--subject", *([] if subject is None else [subject]))
+    words.path(film, "--film")
+    words.film(annotations, scan_lengths, None, None)
     words.option("--tr", *([] if tr is None else [tr]))
     words.option("--start", start)
     run_here(words.argv, json, words.paths)

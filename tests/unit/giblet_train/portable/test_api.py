@@ -1,0 +1,137 @@
+"""The Python API on a trained run, and the notebook that uses it."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+import giblet_train as giblet
+from giblet_train.portable.api import Model
+from giblet_train.schema.errors import ConfigError, DataError
+from tests.pair_study import FIRST_TRS, SECOND_TRS
+from tests.paths import ROOT
+
+NOTEBOOK = ROOT / "docs" / "notebooks" / "from-demo-to-map.ipynb"
+
+
+@pytest.fixture(scope="module")
+def opened(model_path):
+    return giblet.load(model_path)
+
+
+@pytest.fixture(scope="module")
+def second_film(pair):
+    return giblet.Film(pair.second, pair.second.with_suffix(".csv"))
+
+
+@pytest.fixture(scope="module")
+def second_bold(pair, model, tmp_path_factory):
+    """The scan of the second film, of each subject, as a file of its own."""
+    folder = tmp_path_factory.mktemp("second")
+    paths = {}
+    for n in (1, 2):
+        image = nibabel.load(pair.folder / "bold" / f"sub-{n:02d}.nii.gz")
+        part = nibabel.Nifti1Image(np.asarray(image.dataobj)[..., FIRST_TRS:], image.affine, image.header)
+        paths[n] = folder / f"sub-{n:02d}.nii.gz"
+        nibabel.save(part, paths[n])
+    return paths
+
+
+def test_importing_reads_no_torch_and_has_no_side_effects():
+    script = (
+        "import sys, giblet_train as g; assert 'torch' not in sys.modules and 'numpy' not in sys.modules; g.read_run"
+    )
+    subprocess.run([sys.executable, "-c", script + "; assert 'torch' not in sys.modules"], check=True)
+    assert {"load", "read_run", "Film", "Model"} <= set(dir(giblet))
+    with pytest.raises(AttributeError, match="no attribute 'absent'"):
+        _ = giblet.absent
+
+
+def test_a_run_is_read_as_frozen_records(pair):
+    run = giblet.read_run(pair.run_dir)
+    assert run.run_id == pair.run_dir.name and len(run.epochs) == 1 and run.evaluation.encoding["r_responsive"] > 0.1
+    with pytest.raises(ConfigError, match="not a run directory"):
+        giblet.read_run(pair.folder)
+
+
+def test_the_score_of_an_unseen_film_is_the_correlation_with_the_measured_series(opened, second_film, second_bold):
+    score = opened.score(second_bold[1], second_film, "1")
+    prediction = opened.predict(second_film, "1")
+    measured_TV = np.asarray(nibabel.load(second_bold[1]).dataobj)[opened.geometry.mask_XYZ].T
+    voxel = int(np.argmax(score.r_V))
+    expected = np.corrcoef(prediction.series_TV[:, voxel], measured_TV[:, voxel])[0, 1]
+    assert score.r_V[voxel] == pytest.approx(expected, abs=1e-4)
+    assert score.n_rows == SECOND_TRS and score.low <= score.r <= score.high and score.r > 0.15
+    assert score.geometry.volume(score.r_V).shape == opened.geometry.mask_XYZ.shape
+    from_array = opened.score(measured_TV, second_film, "1")
+    np.testing.assert_allclose(from_array.r_V, score.r_V, atol=1e-6)
+
+
+def test_measured_series_that_do_not_fit_are_refused(opened, second_film, second_bold, tmp_path):
+    image = nibabel.load(second_bold[1])
+    values = np.asarray(image.dataobj)
+    moved = image.affine.copy()
+    moved[0, 3] += 2.0
+    constant = np.ones_like(values)
+    for name, array, affine, words in (
+        ("smaller", values[:-1], image.affine, "has a grid of .* voxels; the model has"),
+        ("moved", values, moved, "another affine: up to 2 apart"),
+        ("still", values[..., 0], image.affine, "is no series of volumes"),
+        ("constant", constant, image.affine, "never changes"),
+    ):
+        path = tmp_path / f"{name}.nii.gz"
+        nibabel.save(nibabel.Nifti1Image(array, affine), path)
+        with pytest.raises(DataError, match=words):
+            opened.score(path, second_film, "1")
+    truncated = tmp_path / "truncated.nii.gz"
+    truncated.write_bytes(second_bold[1].read_bytes()[:20000])
+    with pytest.raises(DataError, match="cannot be read"):
+        opened.score(truncated, second_film, "1")
+    with pytest.raises(DataError, match=r"array has shape \(50, 3\)"):
+        opened.score(np.zeros((50, 3)), second_film, "1")
+
+
+def test_a_new_head_beats_the_average_subject_on_held_out_rows(opened, pair, model):
+    film = giblet.Film(pair.first, pair.first.with_suffix(".csv"))
+    image = nibabel.load(pair.folder / "bold" / "sub-02.nii.gz")
+    bold_TV = np.asarray(image.dataobj)[model.mask_XYZ].T[:FIRST_TRS].astype(np.float32)
+    fitted = opened.fit_subject(bold_TV, film, "07")
+    result = fitted.result
+    assert result.head.r >= result.r_average - 0.01 and result.head.r > result.r_ridge and result.r_ridge > 0
+    assert fitted.model.subjects == (*opened.subjects, "sub-07") and "sub-07" not in opened.subjects
+    head, own, average = (fitted.model.file.head(s).ravel() for s in ("07", "2", "average"))
+    assert np.corrcoef(head, own)[0, 1] > 0.5 and result.seconds == FIRST_TRS * 1.5
+    assert np.isfinite(average).all()
+    with pytest.raises(DataError, match="a head needs at least"):
+        opened.fit_subject(bold_TV[:60], film)
+    with pytest.raises(ConfigError, match="cannot label a subject"):
+        opened.fit_subject(bold_TV, film, "a b")
+
+
+def test_one_persons_brain_tells_which_film_it_saw(opened, second_film, second_bold):
+    decoded = opened.decode(second_bold[1], "1", film=second_film)
+    assert decoded.features["video"].shape[0] == SECOND_TRS and decoded.pictures_THWC.shape == (SECOND_TRS, 36, 64, 3)
+    assert decoded.mel_IM.shape == (SECOND_TRS * 15, 64)
+    assert decoded.words and all(word.said and word.rank >= 1 for word in decoded.words)
+    assert decoded.figures["audio"]["two_way"] > 0.5
+    unknown = opened.decode(second_bold[1], sentences=("a red disc", "a blue cross"))
+    assert not unknown.figures and {word.nearest for word in unknown.words} <= {"a red disc", "a blue cross"}
+
+
+def test_the_notebook_runs_from_a_run_to_a_map(pair, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    notebook = json.loads(NOTEBOOK.read_text())
+    assert all(not cell.get("outputs") for cell in notebook["cells"]), "outputs are made when it runs"
+    given = {"RUN": pair.run_dir, "STUDY": pair.folder, "SCAN_LENGTHS": (FIRST_TRS, SECOND_TRS), "OUT": Path("map")}
+    namespace = dict(given)
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
+            exec(compile("".join(cell["source"]), cell["id"], "exec"), namespace)
+    r_XYZ = nibabel.load(tmp_path / "map" / "r.nii.gz").get_fdata()
+    mask_XYZ = namespace["model"].geometry.mask_XYZ
+    assert r_XYZ.shape == mask_XYZ.shape and r_XYZ.max() > 0.3 and not r_XYZ[~mask_XYZ].any()
+    assert isinstance(namespace["model"], Model) and "held-out r" in capsys.readouterr().out
