@@ -18,12 +18,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.analysis.reconstruct import N_PICTURES, picture_sheet
-from giblet_train.data.checks.figures import png_bytes
 from giblet_train.data.readers.annotations import read_annotations
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
 from giblet_train.data.stimulus.text import embed
 from giblet_train.evaluation.metrics import SEGMENT_TRS, reconstruction
+from giblet_train.pages.png import png_bytes
 from giblet_train.portable.film_features import FilmFeatures, frame_components
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import Measured

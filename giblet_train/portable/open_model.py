@@ -8,11 +8,10 @@ from typing import Any
 
 import msgspec
 
-from giblet_train.analysis.evaluate_run import evaluate_checkpoint
 from giblet_train.analysis.load_run import Narrate, load_run
 from giblet_train.analysis.results import make_output_dir
 from giblet_train.portable.model_file import SUFFIX, ModelFile, read_model, write_model
-from giblet_train.portable.publish import model_card, publish
+from giblet_train.portable.publish import evaluated, model_card, publish
 from giblet_train.schema.errors import ConfigError
 from giblet_train.training.load_split import load_split
 
@@ -50,7 +49,8 @@ def publish_run(
         raise ConfigError(f"{out} is a folder.", "Name a file.")
     folder = None if out.suffix == SUFFIX else make_output_dir(out)
     run = load_run(run_dir, role, load_split, narrate, workdir)
-    model = publish(run, subjects, licence, evaluate_checkpoint(run, narrate))
+    narrate("evaluating the weights on the test block", 0.5)
+    model = publish(run, subjects, licence, evaluated(run))
     path = out if folder is None else folder / f"{model.header.card.run_id}{SUFFIX}"
     write_model(model, path)
     if folder is not None:

@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -37,6 +38,7 @@ from giblet_train.portable.model_file import (
 )
 from giblet_train.schema.config import FeatureSource
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.records import EvaluationMetric, encode
 
 Singles = NDArray[np.float32]
 CHUNK_TRS = 256
@@ -54,7 +56,7 @@ def publish(
         subjects: whose heads to include, as `1`, `01` or `sub-01`, next to the average subject's; none by default,
             because a head describes one person's brain.
         licence: licence of the model.
-        figures: of `evaluate_checkpoint`, for the card.
+        figures: of `evaluated`, for the card.
 
     Raises ConfigError for a network without voxel heads, an unknown subject, or a study of one subject of whom
     nothing was asked for: its average would be that person.
@@ -90,6 +92,14 @@ def publish(
         "responsive_V": run.data.in_grid_order(run.data.responsive_V),
     }
     return ModelFile(header, arrays)
+
+
+def evaluated(run: LoadedRun) -> dict[str, Any]:
+    """Return the held-out figures of a run: encoding, decoding, baselines, skill."""
+    figures = run.examiner.evaluation(run.model, lambda: None)
+    record = EvaluationMetric(seq=0, step=run.record.step, epoch=run.record.epoch, at=run.record.at, **figures)
+    finite = msgspec.json.decode(encode(record))
+    return {key: finite[key] for key in ("step", "epoch", "folds", "encoding", "decoding", "baselines", "skill")}
 
 
 def model_card(model: ModelFile) -> list[str]:

@@ -22,10 +22,9 @@ def loaded(pair):
 @pytest.fixture(scope="session")
 def model(loaded):
     """Its published model with the heads of all subjects."""
-    from giblet_train.analysis.evaluate_run import evaluate_checkpoint
-    from giblet_train.portable.publish import publish
+    from giblet_train.portable.publish import evaluated, publish
 
-    return publish(loaded, loaded.data.subjects, "CC-BY-4.0", evaluate_checkpoint(loaded, lambda *_: None))
+    return publish(loaded, loaded.data.subjects, "CC-BY-4.0", evaluated(loaded))
 
 
 @pytest.fixture(scope="session")
