@@ -269,8 +269,8 @@ def publish_model(
     from giblet_train.portable.open_model import card_facts, publish_run
     from giblet_train.portable.publish import model_card
 
-    chosen = [s for s in subjects.split(",") if s]
-    path, model = publish_run(run_dir, role, chosen, licence, out, narrate, workdir)
+    labels = [s for s in subjects.split(",") if s]
+    path, model = publish_run(run_dir, role, labels, licence, out, narrate, workdir)
     narrate(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
     print(json.dumps(card_facts(model)) if as_json else "\n".join(model_card(model)))
 
@@ -305,8 +305,8 @@ def predict(
 
     folder = make_output_dir(out)
     assert folder is not None
-    shown = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
-    written = predict_to_folder(open_model(model, narrate, workdir), shown, subject or (), tr, folder, narrate)
+    given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
+    written = predict_to_folder(open_model(model, narrate, workdir), given_film, subject or (), tr, folder, narrate)
     lines = [f"{label}  {file}" for label, file in written["files"].items()]
     print(json.dumps(written) if as_json else "\n".join(lines))
 
@@ -345,8 +345,8 @@ def new_subject(
     label, path = label_of(name), check_model_path(out)
     opened = open_model(model, narrate, workdir)
     measured = read_measured(opened, bold.expanduser(), tr)
-    shown = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
-    fitted = fit_new_subject(Inference.of(opened), FilmFeatures.of(opened, shown), measured, label, narrate)
+    given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
+    fitted = fit_new_subject(Inference.of(opened), FilmFeatures.of(opened, given_film), measured, label, narrate)
     write_model(fitted.model, path)
     narrate(str(path))
     print(json.dumps(new_subject_facts(fitted)) if as_json else "\n".join(new_subject_lines(fitted)))
@@ -384,14 +384,14 @@ def decode_film(
     assert folder is not None
     opened = open_model(model, narrate, workdir)
     measured = read_measured(opened, bold.expanduser(), tr)
-    shown = None
+    film_features = None
     if film is not None:
         without = [] if annotations is not None or "text" not in opened.header.features else ["text"]
-        seen = film_of(film, annotations, (), without, start, scan_lengths=scan_lengths)
-        shown = FilmFeatures.of(opened, seen)
+        given_film = film_of(film, annotations, (), without, start, scan_lengths=scan_lengths)
+        film_features = FilmFeatures.of(opened, given_film)
     sentences = read_sentences(annotations, opened.header.tr_s) if film is None else ()
-    decoded = decode(Inference.of(opened), measured, subject or default_subject(opened), shown, sentences)
-    lines = write_decoded(decoded, shown, folder, narrate)
+    decoded = decode(Inference.of(opened), measured, subject or default_subject(opened), film_features, sentences)
+    lines = write_decoded(decoded, film_features, folder, narrate)
     narrate(str(folder / "index.html"))
     print(json.dumps(decoded_facts(decoded)) if as_json else "\n".join(lines))
 

@@ -145,11 +145,11 @@ class Model:
         Raises ConfigError and DataError, which have a message and a remedy.
         """
         label = self._label(subject)
-        shown = FilmFeatures.of(self.file, _film(film, annotations, features, without))
-        z_TK = FilmLatents(self._inference, shown).all()
+        film_features = FilmFeatures.of(self.file, _film(film, annotations, features, without))
+        z_TK = FilmLatents(self._inference, film_features).all()
         to_s = self.tr_s if tr_s is None else tr_s
         series_TV = resample(self._inference.predict(z_TK, label), self.tr_s, to_s)
-        return Prediction(series_TV, to_s, label, self.geometry, shown.notes)
+        return Prediction(series_TV, to_s, label, self.geometry, film_features.notes)
 
     def score(
         self,
@@ -205,8 +205,8 @@ class Model:
             tr_s: seconds per volume, if the file does not state it.
         """
         measured = read_measured(self.file, _bold(bold), tr_s)
-        shown = None if film is None else FilmFeatures.of(self.file, _film(film, annotations, None, ()))
-        return decode(self._inference, measured, self._label(subject), shown, tuple(sentences))
+        film_features = None if film is None else FilmFeatures.of(self.file, _film(film, annotations, None, ()))
+        return decode(self._inference, measured, self._label(subject), film_features, tuple(sentences))
 
     def fit_subject(
         self,
@@ -228,8 +228,8 @@ class Model:
             tr_s: seconds per volume, if the file does not state it.
         """
         measured = read_measured(self.file, _bold(bold), tr_s)
-        shown = FilmFeatures.of(self.file, _film(film, annotations, features, without))
-        fitted = fit_new_subject(self._inference, shown, measured, label_of(name), _SILENT)
+        film_features = FilmFeatures.of(self.file, _film(film, annotations, features, without))
+        fitted = fit_new_subject(self._inference, film_features, measured, label_of(name), _SILENT)
         return FittedSubject(Model(fitted.model), fitted)
 
     def save(self, path: str | Path) -> None:

@@ -44,7 +44,7 @@ class Word:
     first_tr: int
     n_trs: int
     nearest: str
-    said: str
+    annotation: str
     """The true annotation; "" if the film is not known."""
     rank: int | None
     """Rank of the true annotation among all, from 1; None if the film is not known."""
@@ -219,9 +219,9 @@ def _words(model: ModelFile, text_TF: Singles, film: FilmFeatures | None, senten
         if not key:
             continue
         like_L = unit_LF @ text_TF[rows].mean(axis=0)
-        said = key if spoken and key in labels else ""
-        rank = int((like_L > like_L[labels.index(said)]).sum()) + 1 if said else None
-        words.append(Word(rows[0], len(rows), labels[int(like_L.argmax())], said, rank))
+        own_label = key if spoken and key in labels else ""
+        rank = int((like_L > like_L[labels.index(own_label)]).sum()) + 1 if own_label else None
+        words.append(Word(rows[0], len(rows), labels[int(like_L.argmax())], own_label, rank))
     return words
 
 
@@ -230,12 +230,12 @@ def _picture_rows(decoded: Decoded, film: FilmFeatures | None) -> dict[str, NDAr
     if decoded.pictures_THWC is None:
         return {}
     n_trs = len(decoded.pictures_THWC)
-    chosen = np.unique(np.linspace(0, n_trs - 1, min(N_PICTURES, n_trs)).round().astype(int))
+    row_P = np.unique(np.linspace(0, n_trs - 1, min(N_PICTURES, n_trs)).round().astype(int))
     rows = {}
     if film is not None:
         [frames] = film.frames_in_parts(film.n_trs)
-        rows["film"] = frames[chosen].mean(axis=1).round().astype(np.uint8)
-    return rows | {"decoded": decoded.pictures_THWC[chosen]}
+        rows["film"] = frames[row_P].mean(axis=1).round().astype(np.uint8)
+    return rows | {"decoded": decoded.pictures_THWC[row_P]}
 
 
 def _page(decoded: Decoded, rows: list[str], lines: list[str]) -> str:
@@ -245,7 +245,7 @@ def _page(decoded: Decoded, rows: list[str], lines: list[str]) -> str:
     )
     sound = '<audio controls src="sound.wav"></audio>' if decoded.mel_IM is not None else "<p>None.</p>"
     words = "".join(
-        f"<tr><td>{word.first_tr * decoded.tr_s:.0f} s<td>{escape(word.said)}<td>{escape(word.nearest)}"
+        f"<tr><td>{word.first_tr * decoded.tr_s:.0f} s<td>{escape(word.annotation)}<td>{escape(word.nearest)}"
         f"<td>{'' if word.rank is None else word.rank}"
         for word in decoded.words
     )

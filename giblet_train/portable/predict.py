@@ -131,8 +131,8 @@ def _write(
             for label in labels:
                 series[label].add(latents.inference.predict(z_TK, label))
     finally:
-        for one in series.values():
-            one.close()
+        for file in series.values():
+            file.close()
     return paths
 
 

@@ -188,8 +188,8 @@ def _products(
 
 
 def _features(run: LoadedRun) -> dict[str, FeatureSpace]:
-    brought = _brought(run)
-    return {m: _feature_space(m, x_TF.shape[1], brought.get(m), run) for m, x_TF in run.data.inputs.items()}
+    sources = _brought(run)
+    return {m: _feature_space(m, x_TF.shape[1], sources.get(m), run) for m, x_TF in run.data.inputs.items()}
 
 
 def _brought(run: LoadedRun) -> Mapping[str, FeatureSource]:

@@ -34,17 +34,17 @@ def resample_parts(parts: Iterable[Singles], n_trs: int, from_s: float, to_s: fl
         return
     ratio, n_out = to_s / from_s, n_rows(n_trs, from_s, to_s)
     rows_NX: Singles | None = None
-    first_row, done, n_seen = 0, 0, 0
+    first_row, n_yielded, n_received = 0, 0, 0
     for part_TX in parts:
         rows_NX = part_TX if rows_NX is None else np.concatenate([rows_NX, part_TX])
-        n_seen += len(part_TX)
+        n_received += len(part_TX)
         # The slope at an edge needs the row behind it, which may not be here yet.
-        ready = n_out if n_seen >= n_trs else min(n_out, int((n_seen - 1) / ratio))
-        if ready > done:
-            edges = np.minimum(np.arange(done, ready + 1) * ratio, n_trs)
+        ready = n_out if n_received >= n_trs else min(n_out, int((n_received - 1) / ratio))
+        if ready > n_yielded:
+            edges = np.minimum(np.arange(n_yielded, ready + 1) * ratio, n_trs)
             yield _means_between(rows_NX, edges - first_row, ratio)
-            done = ready
-            drop = max(0, int(done * ratio) - 2 - first_row)
+            n_yielded = ready
+            drop = max(0, int(n_yielded * ratio) - 2 - first_row)
             rows_NX, first_row = rows_NX[drop:], first_row + drop
 
 

@@ -122,7 +122,7 @@ def test_python_examples_of_the_api_run(
 ) -> None:
     run_dir = rundirs.write(tmp_path / "work", fleets.run("demo", nan_from=70), code=1)
     text = (ROOT / "docs" / "api.md").read_text()
-    (tmp_path / re.findall(r'Path\("(demo-[^"]+)"\)', text)[0]).symlink_to(run_dir.path)
+    (tmp_path / re.findall(r'"(demo-\d[^"]+)"', text)[0]).symlink_to(run_dir.path)
     (tmp_path / "mine.yaml").write_text("extends: base\n")
     (tmp_path / "base.yaml").symlink_to(ROOT / "configs" / "base.yaml")
     monkeypatch.chdir(tmp_path)

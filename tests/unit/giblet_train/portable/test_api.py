@@ -116,7 +116,7 @@ def test_one_persons_brain_tells_which_film_it_saw(opened, second_film, second_b
     decoded = opened.decode(second_bold[1], "1", film=second_film)
     assert decoded.features["video"].shape[0] == SECOND_TRS and decoded.pictures_THWC.shape == (SECOND_TRS, 36, 64, 3)
     assert decoded.mel_IM.shape == (SECOND_TRS * 15, 64)
-    assert decoded.words and all(word.said and word.rank >= 1 for word in decoded.words)
+    assert decoded.words and all(word.annotation and word.rank >= 1 for word in decoded.words)
     assert decoded.figures["audio"]["two_way"] > 0.5
     unknown = opened.decode(second_bold[1], sentences=("a red disc", "a blue cross"))
     assert not unknown.figures and {word.nearest for word in unknown.words} <= {"a red disc", "a blue cross"}
