@@ -6,7 +6,10 @@ BIN := .venv/bin
 LAPTOP := .venv-laptop/bin
 PIP := install -q --no-compile --disable-pip-version-check -c constraints.txt
 # The files are begun in the order of tests/conftest.py, not by their number of tests.
-TWO := -n 2 --dist loadgroup --no-loadscope-reorder
+BY_FILE := --dist loadgroup --no-loadscope-reorder
+TWO := -n 2 $(BY_FILE)
+# Tests of the cluster mostly wait, so that a third worker keeps two cores busy.
+THREE := -n 3 $(BY_FILE)
 PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 # Folders whose tests start no trainer, no server and no terminal.
 UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis giblet_tui/inventory giblet_tui/reporting \
@@ -33,7 +36,7 @@ demo: install ## Make the demo study, train on it, watch and judge the run
 	$(BIN)/giblet demo
 
 test: install debian check test-laptop ## Run every check; what CI runs
-	GIBLET_TESTS=engine $(BIN)/pytest $(TWO)
+	GIBLET_TESTS=engine $(BIN)/pytest $(THREE)
 
 check: install ## Check format, lint, types and import contracts
 	$(BIN)/ruff format --check .
