@@ -147,5 +147,5 @@ def _sample(volumes: Volumes) -> NDArray[np.bool_]:
 
 
 def is_same_tr(first_s: float | None, second_s: float | None) -> bool:
-    """Return True if both are tr_counts and equal."""
+    """Return True if both are known and equal."""
     return first_s is not None and second_s is not None and isclose(first_s, second_s, rel_tol=SAME_TR)

@@ -171,7 +171,7 @@ def _clock(second: float) -> str:
 
 
 def _clocks(layout: StudyLayout) -> dict[Clock, int]:
-    """Return the rows of each clock at which a stimulus is presentation."""
+    """Return the rows of each clock at which a stimulus is shown."""
     seconds = {s.name: s.seconds for s in layout.stimuli}
     clocks = {_clock_of(p, layout.tr_s) for run in layout.runs for p in run.presentations}
     return {clock: floor((seconds[clock[0]] - clock[1]) / layout.tr_s + 1e-6) for clock in sorted(clocks)}
