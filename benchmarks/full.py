@@ -46,12 +46,12 @@ Simulating the study is not counted; training and the evaluation on the test blo
 
 Held-out r of responsive and of null voxels:
 
-| | parameters | best validation at step | responsive | null |
-|---|---|---|---|---|
+| | parameters | best validation at step | responsive | null | responsive, ridge initialisation |
+|---|---|---|---|---|---|
 {accuracies}
-| ridge | | | {ridge:.3f} | |
-| ridge, subjects pooled | | | {pooled:.3f} | |
-| noise ceiling | | | {ceiling:.3f} | |
+| ridge | | | {ridge:.3f} | | |
+| ridge, subjects pooled | | | {pooled:.3f} | | |
+| root of inter-subject correlation | | | {ceiling:.3f} | | |
 """
 
 
@@ -117,7 +117,7 @@ def page(prepare: Cost, trains: Sequence[Cost], records: Sequence[list[dict[str,
         over += cost.over(f"`{preset}`", TRAIN_S, TRAIN_GIB)
         accuracies.append(
             f"| `{preset}` | {run['n_parameters'] / 1e6:.2f} M | {best['step']} | {encoding['r_responsive']:.3f} | "
-            f"{encoding['r_null']:+.3f} |"
+            f"{encoding['r_null']:+.3f} | {encoding['r_start']:.3f} |"
         )
     return PAGE.format(
         prepare=prepare,

@@ -42,7 +42,7 @@ from giblet_train.training.load_split import load_split
 BANDED, BANDED_POOLED = "banded_ridge", "banded_ridge_pooled"
 INNER_FOLDS, N_BANDS_TRIED, N_PERMUTATIONS = 5, 20, 200
 WORDS = {
-    FIRST: "network",
+    FIRST: "network after training",
     MEMBER: "members of its ensemble, each by itself",
     ENSEMBLE: "ensemble: their mean",
     BOTH: "that and pooled ridge, averaged",
@@ -76,11 +76,11 @@ chooses the priors; the inner block selects the number of latents and the share 
 stop. Width, decay and dropout are older, and were chosen while looking at the test blocks of folds 0, 2 and 4 of
 this study. The baselines know neither coloured noise nor neighbours, and the delays of ridge end at 8 TRs.
 
-| predicts held-out brains | r, mean of folds | r / ceiling | {fold_heads} |
+| predicts held-out brains | r, mean of folds | r / root of ISC | {fold_heads} |
 |---|---|---|{rule}|
+| ridge initialisation, before the first step: nothing is learnt | {start:.3f} | {start_share:.2f} | {starts} |
 {rows}
-| noise ceiling (root of inter-subject correlation) | {ceiling:.3f} | 1 | {ceilings} |
-| network before its first step (ridge, priors by evidence) | {start:.3f} | {start_share:.2f} | {starts} |
+| root of inter-subject correlation | {ceiling:.3f} | 1 | {ceilings} |
 
 | paired difference | r | 95 % interval | ratio |
 |---|---|---|---|

@@ -63,8 +63,11 @@ Subjects = Annotated[str, typer.Option(metavar="1,2", help="Subjects whose heads
 def simulate(
     out: Annotated[Path, typer.Argument(help="Folder of the study; created if missing, unchanged if complete.")],
     size: Annotated[
-        Literal["tiny", "small", "full", "scale"],
-        typer.Option(help="tiny: unit tests; small: the demo; full: 17 subjects at 3 mm; scale: 920 TRs."),
+        Literal["tiny", "small", "full", "scale", "sherlock"],
+        typer.Option(
+            help="tiny: unit tests; small: the demo; full: 17 subjects at 3 mm; scale: 920 TRs; sherlock: 5 subjects, "
+            "two scans of 946 and 1030 TRs, generated film."
+        ),
     ] = "small",
     seed: Annotated[int, typer.Option(min=0, help="The same seed and film give the same bytes.")] = 0,
     film: Annotated[

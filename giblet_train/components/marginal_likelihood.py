@@ -12,7 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,50 +28,105 @@ NOISE_S = 6.7
 ROUNDS = 10
 TILE_VOXELS = 4096
 LEAST_BELIEF = 1e-3
+SEGMENT_TRS = 512
 
 
 @dataclass(frozen=True)
 class PosteriorGroup:
-    """A kernel's part in the prediction of some voxels of a tile: coefficients of its axes, (n, those voxels)."""
+    """A kernel's part in the prediction of some voxels of a tile: coefficients of its k axes, (k, those voxels)."""
 
     kernel: int
     voxels: NDArray[np.intp]
     size_nV: Singles
 
 
+class Whitener(Protocol):
+    """Removes the drift of each block from responses and whitens the scanner's noise."""
+
+    def coordinates(self, bold_NV: Responses) -> tuple[Singles, Singles]:
+        """Return white responses in the coordinates that kernels use (M, V), and their total energy (V,)."""
+
+
+@dataclass(frozen=True)
+class DenseWhitener:
+    """Exact; coordinates are the n white responses."""
+
+    matrix_nN: Doubles
+
+    def coordinates(self, bold_NV: Responses) -> tuple[Singles, Singles]:
+        """Return the white responses (n, V), and their total energy (V,)."""
+        white_nV = (self.matrix_nN @ bold_NV).astype(np.float32)
+        return white_nV, np.einsum("nv,nv->v", white_nV, white_nV)
+
+
+@dataclass(frozen=True)
+class BlockWhitener:
+    """Whitens at most SEGMENT_TRS TRs together, as if the noise of the next ones were independent.
+
+    Coordinates are inner products with P white features.
+    """
+
+    blocks: Sequence[Block]
+    drift: Detrend
+    features_NP: Singles
+    n_free: int
+
+    @classmethod
+    def of(cls, blocks: Sequence[Block], drift: Detrend, features_NP: Singles) -> BlockWhitener:
+        """Whiten the features. blocks: the blocks of training TRs, in order."""
+        n_free = sum(stop - start - drift.regressors(stop - start).shape[1] for start, stop in blocks)
+        return cls(blocks, drift, _white_by_segment(features_NP, blocks, drift), n_free)
+
+    def coordinates(self, bold_NV: Responses) -> tuple[Singles, Singles]:
+        """Return inner products of features and responses (P, V), and the total energy of responses (V,)."""
+        white_NV = _white_by_segment(bold_NV, self.blocks, self.drift)
+        return self.features_NP.T @ white_NV, np.einsum("nv,nv->v", white_NV, white_NV)
+
+
 @dataclass(frozen=True)
 class Kernels:
     """Eigenvalues and eigenvectors of TR kernels after drift removal and noise whitening."""
 
-    whitener_nN: Doubles
-    values_Cn: Doubles
-    axes_Cnn: Singles
+    whitener: Whitener
+    values: tuple[Doubles, ...]
+    """Kernel -> its eigenvalues (k,); those left out are 0."""
+    axes: tuple[Singles, ...]
+    """Kernel -> (M, k): the coordinates of the whitener to coefficients of the kernel's axes."""
+    n_free: int
+    """n: white responses of a voxel."""
     shares: tuple[float, ...] = SHARES
 
     @classmethod
     def of(cls, kernels: Sequence[Doubles], blocks: Sequence[Block], drift: Detrend) -> Kernels:
         """Decompose kernels (N, N). blocks: the blocks of training TRs, in order."""
         whitener_nN = _whitener(blocks, drift)
-        decomposed = [np.linalg.eigh(whitener_nN @ kernel_NN @ whitener_nN.T) for kernel_NN in kernels]
-        values_Cn = np.stack([np.maximum(values_n, 0.0) for values_n, _ in decomposed])
-        return cls(whitener_nN, values_Cn, np.stack([axes_nn.astype(np.float32) for _, axes_nn in decomposed]))
+        values, axes = [], []
+        for kernel_NN in kernels:
+            values_n, axes_nn = np.linalg.eigh(whitener_nN @ kernel_NN @ whitener_nN.T)
+            values.append(np.maximum(values_n, 0.0))
+            axes.append(axes_nn.astype(np.float32))
+        return cls(DenseWhitener(whitener_nN), tuple(values), tuple(axes), len(whitener_nN))
 
     def subset(self, index: NDArray[np.intp]) -> Kernels:
         """Return some of the kernels."""
-        return replace(self, values_Cn=self.values_Cn[index], axes_Cnn=self.axes_Cnn[index])
+        return replace(self, values=tuple(self.values[c] for c in index), axes=tuple(self.axes[c] for c in index))
 
-    def variance_CHn(self) -> Doubles:
-        """Return the expected variance along each axis per kernel and share, relative to the voxel's variance."""
+    def variance_Hk(self, kernel: int) -> Doubles:
+        """Return the expected variance along each axis by share, relative to the voxel's variance."""
         share_H1 = np.array(self.shares)[:, None]
-        return np.asarray(share_H1 * self.values_Cn[:, None] + 1.0 - share_H1)
+        return np.asarray(share_H1 * self.values[kernel] + 1.0 - share_H1)
 
     def quadratic_form(self, bold_NV: Responses) -> Singles:
         """Return (V, C, H): squared responses over their expected variance; additive over subjects."""
-        precision_CHn = (1.0 / self.variance_CHn()).astype(np.float32)
-        misfit_VCH = np.empty((bold_NV.shape[1], *precision_CHn.shape[:2]), np.float32)
-        for tile, white_nV in self._white(bold_NV):
-            for c, axes_nn in enumerate(self.axes_Cnn):
-                misfit_VCH[tile, c] = (precision_CHn[c] @ (axes_nn.T @ white_nV) ** 2).T
+        misfit_VCH = np.empty((bold_NV.shape[1], len(self.values), len(self.shares)), np.float32)
+        rest_H1 = (1.0 / (1.0 - np.array(self.shares)))[:, None]
+        for tile, at_MV, energy_V in self._white(bold_NV):
+            for c, axes_Mk in enumerate(self.axes):
+                square_kV = (axes_Mk.T @ at_MV) ** 2
+                misfit_HV = (1.0 / self.variance_Hk(c)).astype(np.float32) @ square_kV
+                if len(square_kV) < self.n_free:
+                    misfit_HV = misfit_HV + rest_H1 * np.maximum(energy_V - square_kV.sum(axis=0), 0.0)
+                misfit_VCH[tile, c] = misfit_HV.T
         return misfit_VCH
 
     def log_evidence(self, misfit_VCH: Singles, n_series: int) -> Singles:
@@ -79,32 +134,34 @@ class Kernels:
 
         n_series: number of independent series per voxel whose misfit is summed.
         """
-        n = self.values_Cn.shape[1]
-        spread_CH = np.log(self.variance_CHn()).sum(axis=2)
+        n, shares = self.n_free, np.array(self.shares)
+        spread_CH = np.stack(
+            [
+                np.log(self.variance_Hk(c)).sum(axis=1) + (n - len(values_k)) * np.log(1.0 - shares)
+                for c, values_k in enumerate(self.values)
+            ]
+        )
         fit_VCH = n * np.log(np.maximum(misfit_VCH, np.finfo(np.float32).tiny))
         return np.asarray(-0.5 * n_series * (spread_CH + fit_VCH), np.float32)
 
     def posterior_means(self, bold_NV: Responses, belief_VCH: Singles) -> Iterator[tuple[slice, list[PosteriorGroup]]]:
         """Yield each tile of voxels with the posterior mean of every kernel that has weight there."""
-        gain_CHn = (np.array(self.shares)[:, None] / self.variance_CHn()).astype(np.float32)
-        for tile, white_nV in self._white(bold_NV):
+        share_H1 = np.array(self.shares)[:, None]
+        gains = [(share_H1 / self.variance_Hk(c)).astype(np.float32) for c in range(len(self.values))]
+        for tile, at_MV, _ in self._white(bold_NV):
             groups = []
-            for c, axes_nn in enumerate(self.axes_Cnn):
+            for c, axes_Mk in enumerate(self.axes):
                 believed_VH = belief_VCH[tile, c]
                 voxels = np.flatnonzero(believed_VH[:, 1:].sum(axis=1) > LEAST_BELIEF)
                 if len(voxels):
-                    gain_nV = gain_CHn[c].T @ believed_VH[voxels].T
-                    groups.append(PosteriorGroup(c, voxels, gain_nV * (axes_nn.T @ white_nV[:, voxels])))
+                    gain_kV = gains[c].T @ believed_VH[voxels].T
+                    groups.append(PosteriorGroup(c, voxels, gain_kV * (axes_Mk.T @ at_MV[:, voxels])))
             yield tile, groups
 
-    def to_duals(self, kernel: int) -> Singles:
-        """Return (N, n): maps a kernel's coefficients to dual weights; a prediction is the sum of kernel · dual."""
-        return np.asarray(self.whitener_nN.T @ self.axes_Cnn[kernel], np.float32)
-
-    def _white(self, bold_NV: Responses) -> Iterator[tuple[slice, Singles]]:
+    def _white(self, bold_NV: Responses) -> Iterator[tuple[slice, Singles, Singles]]:
         for start in range(0, bold_NV.shape[1], TILE_VOXELS):
             tile = slice(start, start + TILE_VOXELS)
-            yield tile, (self.whitener_nN @ bold_NV[:, tile]).astype(np.float32)
+            yield tile, *self.whitener.coordinates(bold_NV[:, tile])
 
 
 def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.intp]], near: float) -> Singles:
@@ -160,8 +217,28 @@ def _whitener(blocks: Sequence[Block], drift: Detrend) -> Doubles:
         free_nN = np.zeros((n - courses_NK.shape[1], sum(n_trs)))
         free_nN[:, first : first + n] = complete_NN[:, courses_NK.shape[1] :].T
         rows.append(free_nN)
-        apart_NN = np.abs(np.subtract.outer(np.arange(n), np.arange(n))) * drift.tr_s
-        noise_NN[first : first + n, first : first + n] = 0.5 * np.exp(-apart_NN / NOISE_S) + 0.5 * np.eye(n)
+        noise_NN[first : first + n, first : first + n] = _noise_covariance(n, drift.tr_s)
         first += n
     free_nN = np.concatenate(rows)
     return np.asarray(np.linalg.solve(np.linalg.cholesky(free_nN @ noise_NN @ free_nN.T), free_nN))
+
+
+def _white_by_segment(x_NV: Responses, blocks: Sequence[Block], drift: Detrend) -> Singles:
+    """Return series over training TRs (N, V) without the drift of each block, and with white noise."""
+    white_NV, first = drift.apply(np.asarray(x_NV, np.float32), blocks), 0
+    root_of = {}
+    for start, stop in blocks:
+        n_parts = -(-(stop - start) // SEGMENT_TRS)
+        for part in np.array_split(np.arange(first, first + stop - start), n_parts):
+            n = len(part)
+            if n not in root_of:
+                root_of[n] = np.linalg.inv(np.linalg.cholesky(_noise_covariance(n, drift.tr_s))).astype(np.float32)
+            white_NV[part] = root_of[n] @ white_NV[part]
+        first += stop - start
+    return np.asarray(white_NV, np.float32)
+
+
+def _noise_covariance(n_trs: int, tr_s: float) -> Doubles:
+    """Return the covariance (N, N) of the scanner's noise in consecutive TRs, of variance 1."""
+    apart_NN = np.abs(np.subtract.outer(np.arange(n_trs), np.arange(n_trs))) * tr_s
+    return np.asarray(0.5 * np.exp(-apart_NN / NOISE_S) + 0.5 * np.eye(n_trs))

@@ -1,13 +1,13 @@
 """Initialise the network with ridge regression, which weight decay also pulls back to.
 
-The mean response of all subjects and each subject's deviation from it are regressed on the film's delayed features in
-the space of TRs: heads shrunk towards the group. A prior states how feature spaces share a voxel's explained variance
+The mean response of all subjects and each subject's deviation from it are regressed on the film's delayed features:
+heads shrunk towards the group. A prior states how feature spaces share a voxel's explained variance
 and how long its memory is; each voxel chooses by evidence (`marginal_likelihood`). Priors with one modality or several
 are tried first, then the common ones with a share of a nonlinear feature space (`model.feature_expansion`). The
 strongest components of the predictions over training TRs become latents.
 
 T TRs, N training TRs, F features of a space, L lags (0 first), B bands (a feature space with a memory), C priors
-(weights of bands), H shares of variance, K latents, V voxels.
+(weights of bands), H shares of variance, P coordinates of `band_functions`, K latents, V voxels.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from giblet_train.components.band_functions import BandFunctions, DualBands, PrimalBands, band_functions
 from giblet_train.components.batches import Batch
 from giblet_train.components.fit_expansion import expanded, fit_expansion
 from giblet_train.components.head_sharding import HeadSharding
@@ -28,7 +29,7 @@ from giblet_train.components.lagged_features import FeatureBand, LagIndex, bands
 from giblet_train.components.marginal_likelihood import Kernels, neighbouring_voxels, posterior_weights
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.model.feature_expansion import FeatureExpansion
-from giblet_train.model.voxel_basis import DEVIATION, GROUP, fix_eigenvector_signs
+from giblet_train.model.voxel_basis import DEVIATION, GROUP
 
 Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]
@@ -68,9 +69,9 @@ class RidgeInit:
 class Fit:
     """Ridge of one part, group or deviation, with a posterior over priors in each voxel."""
 
+    functions: BandFunctions
     kernels: Kernels
     weight_CB: Doubles
-    band_BNN: Singles
     belief_VCH: Singles
 
     @property
@@ -88,26 +89,19 @@ class Fit:
         """Return the priors that account for at least LEAST_SHARE of the explained variance."""
         return common_priors(self.explained_C)
 
-    def predicted(self, bold_NV: Singles, every: int) -> Iterator[tuple[Singles, Singles]]:
-        """Yield dual weights (B, N, V) and training predictions (N, V) of every n-th voxel, a tile at a time."""
+    def weights(self, bold_NV: Singles, every: int) -> Iterator[Singles]:
+        """Yield the weights (P, V) of the predictions of every n-th voxel, a tile at a time."""
         bold_NV, belief_VCH = bold_NV[:, ::every], self.belief_VCH[::every]
-        to_duals = [self.kernels.to_duals(c) for c in range(len(self.weight_CB))]
         for tile, groups in self.kernels.posterior_means(bold_NV, belief_VCH):
-            dual_BNV = np.zeros((len(self.band_BNN), *bold_NV[:, tile].shape), np.float32)
-            for group in groups:
-                dual_NV = to_duals[group.kernel] @ group.size_nV
-                for band in np.flatnonzero(self.weight_CB[group.kernel]):
-                    dual_BNV[band][:, group.voxels] += self.weight_CB[group.kernel, band].astype(np.float32) * dual_NV
-            yield dual_BNV, np.asarray((self.band_BNN @ dual_BNV).sum(axis=0))
+            yield self.functions.weights(self.kernels, self.weight_CB, groups, bold_NV[:, tile].shape[1])
 
-    def heads(self, bold_NV: Singles, reader_NK: Singles) -> Singles:
-        """Return heads (K, V): the prediction of every voxel, read by K combinations of training TRs."""
-        kernel_CNN = np.tensordot(self.weight_CB.astype(np.float32), self.band_BNN, axes=1)
-        reading = [reader_NK.T @ kernel_NN @ self.kernels.to_duals(c) for c, kernel_NN in enumerate(kernel_CNN)]
-        heads_KV = np.zeros((reader_NK.shape[1], bold_NV.shape[1]), np.float32)
+    def heads(self, bold_NV: Singles, reader_KP: Singles) -> Singles:
+        """Return heads (K, V): K numbers that are read from the prediction of every voxel."""
+        readings = self.functions.readings(reader_KP, self.kernels, self.weight_CB)
+        heads_KV = np.zeros((len(reader_KP), bold_NV.shape[1]), np.float32)
         for tile, groups in self.kernels.posterior_means(bold_NV, self.belief_VCH):
             for group in groups:
-                heads_KV[:, tile.start + group.voxels] += reading[group.kernel] @ group.size_nV
+                heads_KV[:, tile.start + group.voxels] += readings[group.kernel] @ group.size_nV
         return heads_KV
 
 
@@ -175,16 +169,20 @@ def ridge_start(
     weight_CB = search.common_weights(mean_NV)
     used_B = np.asarray(weight_CB.any(axis=0))
     bands, weight_CB = [band for band, used in zip(bands, used_B, strict=True) if used], weight_CB[:, used_B]
+    functions = band_functions(bands, index)
+    if isinstance(functions, PrimalBands):
+        n_axes = functions.z_NP.shape[1]
+        say(f"{len(mean_NV)} training TRs: {n_axes} leading axes of {len(bands)} feature bands in place of all TRs")
     say(f"computing the evidence of {len(weight_CB)} priors")
-    fits = _fits(data, mean_NV, np.stack([band.kernel(index) for band in bands]), weight_CB, near, shards)
-    reader_NK, dual_BNK = _latents(data, mean_NV, fits, len(bands), n_latents, shards)
+    fits = _fits(data, mean_NV, functions, weight_CB, near, shards)
+    reader_KP, weights_PK = _latents(data, mean_NV, fits, n_latents, shards)
     own = {}
     for subject, own_NV in _deviations(data, mean_NV, shards):
         say(f"solving the heads of {subject}")
-        own[subject] = fits[DEVIATION].heads(own_NV, reader_NK)
+        own[subject] = fits[DEVIATION].heads(own_NV, reader_KP)
     path: dict[str, Doubles] = {}
-    for band, dual_NK in zip(bands, dual_BNK, strict=True):
-        path[band.space] = path.get(band.space, 0.0) + band.path(dual_NK, index)
+    for band, path_KLF in zip(bands, functions.paths(weights_PK), strict=True):
+        path[band.space] = path.get(band.space, 0.0) + path_KLF
     tensors = {
         space: _as_path(path_KLF, np.sqrt(path_KLF.shape[-1]) if space in linear_names else 1.0)
         for space, path_KLF in path.items()
@@ -192,7 +190,7 @@ def ridge_start(
     return RidgeInit(
         shards.from_rank_0(tensors),
         expansion if set(path) - set(linear_names) else None,
-        fits[GROUP].heads(mean_NV, reader_NK),
+        fits[GROUP].heads(mean_NV, reader_KP),
         own,
         {part: fit.signal for part, fit in fits.items()},
         _space_shares(fits[GROUP], bands),
@@ -219,23 +217,23 @@ class PriorSearch:
         rows, blocks = screening_rows(self.data.split.train_blocks)
         few = self.index.rows(rows)
         self.say(f"screening {len(linear_CB)} linear priors on {len(rows)} TRs")
-        band_BNN = np.stack([band.kernel(few) for band in self.bands])
-        explained_C = self._explained(mean_NV[rows], band_BNN, linear_CB, blocks)
+        functions = DualBands.of(self.bands, few)
+        explained_C = self._explained(mean_NV[rows], functions, linear_CB, blocks)
         parents = explained_C.argsort()[::-1][:LINEAR_PARENTS]
         linear_CB = linear_CB[np.union1d(common_priors(explained_C), parents)]
         mixed_CB = self._mixed_weights(self._linear_weights()[parents])
         self.say(f"screening {len(mixed_CB)} nonlinear priors on {len(rows)} TRs")
         weight_CB = np.concatenate([linear_CB, mixed_CB])
-        explained_C = self._explained(mean_NV[rows], band_BNN, weight_CB, blocks)
+        explained_C = self._explained(mean_NV[rows], functions, weight_CB, blocks)
         rare_B = explained_C @ weight_CB < LEAST_NONLINEAR * explained_C.sum()
         rare_B &= np.array([band.space not in self.linear_names for band in self.bands])
         explained_C = np.where(weight_CB[:, rare_B].any(axis=1), 0.0, explained_C)
         return weight_CB[np.union1d(np.arange(len(linear_CB)), common_priors(explained_C))]
 
     def _explained(
-        self, mean_NV: Singles, band_BNN: Doubles, weight_CB: Doubles, blocks: Sequence[tuple[int, int]]
+        self, mean_NV: Singles, functions: BandFunctions, weight_CB: Doubles, blocks: Sequence[tuple[int, int]]
     ) -> Doubles:
-        fit = _fit_group(self.data, mean_NV, band_BNN, weight_CB, blocks, self.near)
+        fit = _fit_group(self.data, mean_NV, functions, weight_CB, blocks, self.near)
         return self.shards.from_rank_0(fit.explained_C)
 
     def _linear_weights(self) -> Doubles:
@@ -284,28 +282,28 @@ def screening_rows(blocks: Sequence[tuple[int, int]]) -> tuple[NDArray[np.intp],
 def _fit_group(
     data: PreparedSplit,
     mean_NV: Singles,
-    band_BNN: Doubles,
+    functions: BandFunctions,
     weight_CB: Doubles,
     blocks: Sequence[tuple[int, int]],
     near: float,
 ) -> Fit:
     """Fit the mean response."""
-    kernels = Kernels.of([np.tensordot(weight_B, band_BNN, axes=1) for weight_B in weight_CB], blocks, data.drift)
+    kernels = functions.kernels(weight_CB, blocks, data.drift)
     touching = neighbouring_voxels(data.study.mask_XYZ, data.voxels_V)
     belief_VCH = posterior_weights(kernels.log_evidence(kernels.quadratic_form(mean_NV), 1), touching, near)
-    return Fit(kernels, weight_CB, band_BNN.astype(np.float32), belief_VCH)
+    return Fit(functions, kernels, weight_CB, belief_VCH)
 
 
 def _fits(
     data: PreparedSplit,
     mean_NV: Singles,
-    band_BNN: Doubles,
+    functions: BandFunctions,
     weight_CB: Doubles,
     near: float,
     shards: HeadSharding,
 ) -> dict[str, Fit]:
     """Fit the mean response, and the deviations by the priors that are common in the mean."""
-    group = _fit_group(data, mean_NV, band_BNN, weight_CB, data.split.train_blocks, near)
+    group = _fit_group(data, mean_NV, functions, weight_CB, data.split.train_blocks, near)
     fits = {GROUP: group}
     if data.has_shared_rows:
         touching = neighbouring_voxels(data.study.mask_XYZ, data.voxels_V)
@@ -316,33 +314,24 @@ def _fits(
             added_VCH += few.quadratic_form(own_NV)
         misfit_VCH = shards.total(added_VCH).astype(np.float32)
         belief_VCH = posterior_weights(few.log_evidence(misfit_VCH, len(data.subjects) - 1), touching, near)
-        fits[DEVIATION] = Fit(few, weight_CB[common], group.band_BNN, belief_VCH)
+        fits[DEVIATION] = Fit(functions, few, weight_CB[common], belief_VCH)
     return fits
 
 
 def _latents(
-    data: PreparedSplit,
-    mean_NV: Singles,
-    fits: Mapping[str, Fit],
-    n_bands: int,
-    n_latents: int,
-    shards: HeadSharding,
+    data: PreparedSplit, mean_NV: Singles, fits: Mapping[str, Fit], n_latents: int, shards: HeadSharding
 ) -> tuple[Singles, Doubles]:
-    """Return what reads a prediction's latents (N, K), and the latents' dual weights by band (B, N, K)."""
-    n_trs = len(mean_NV)
+    """Return what reads the latents of predictions (K, P), and the weights of the latents (P, K)."""
     # What moves a whole brain moves a part of it: some voxels suffice to find the strongest components.
     every = -(-data.n_voxels // ENOUGH_VOXELS)
-    gram_NN, cross_BNN = np.zeros((n_trs, n_trs)), np.zeros((n_bands, n_trs, n_trs))
+    functions = fits[GROUP].functions
+    moments = functions.moments()
     for subject, bold_NV in chain([(None, mean_NV)], _deviations(data, mean_NV, shards)):
         fit, times = (fits[DEVIATION], 1) if subject else (fits[GROUP], len(shards.local_subjects))
-        for dual_BNV, predicted_NV in fit.predicted(bold_NV, every):
-            gram_NN += times * (predicted_NV @ predicted_NV.T)
-            cross_BNN += times * (dual_BNV @ predicted_NV.T)
-    gram_NN, cross_BNN = shards.total(gram_NN), shards.total(cross_BNN)
-    axes_NK, power_K = shards.from_rank_0(_strongest(gram_NN, n_latents))
-    # A latent has mean square 1 over training TRs: its head is the prediction's projection on it.
-    reader_NK = (axes_NK / np.sqrt(n_trs)).astype(np.float32)
-    return reader_NK, np.sqrt(n_trs) * (cross_BNN @ axes_NK) / power_K
+        for weights_PV in fit.weights(bold_NV, every):
+            functions.add_moments(moments, weights_PV, times)
+    moments = [shards.total(moment) for moment in moments]
+    return shards.from_rank_0(functions.strongest(moments, n_latents))
 
 
 def _space_shares(fit: Fit, bands: Sequence[FeatureBand]) -> dict[str, float]:
@@ -370,16 +359,6 @@ def _deviations(data: PreparedSplit, mean_NV: Singles, shards: HeadSharding) -> 
         if data.present:
             deviation_NV[~data.present[subject][train]] = 0.0
         yield subject, deviation_NV
-
-
-def _strongest(gram_NN: Doubles, n_latents: int) -> tuple[Doubles, Doubles]:
-    """Return the axes (N, K) of largest predictions and their squared size; zeros and ones if there are fewer."""
-    power_N, axes_NN = np.linalg.eigh(gram_NN)
-    rank = min(n_latents, int((power_N > 1e-10 * power_N[-1]).sum()))
-    axes_NK, power_K = np.zeros((len(gram_NN), n_latents)), np.ones(n_latents)
-    axes_NK[:, :rank] = fix_eigenvector_signs(axes_NN[:, ::-1][:, :rank])
-    power_K[:rank] = power_N[::-1][:rank]
-    return axes_NK, power_K
 
 
 def _as_path(path_KLF: Doubles, divisor: float) -> Tensor:

@@ -11,7 +11,7 @@ T TRs, S subjects, V voxels, R compressed numbers, N training TRs, K latents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,9 +22,12 @@ from giblet_train.schema.errors import DataError
 
 Kind = Literal["joint", "per_subject", "none"]
 Matrix = NDArray[np.float32]
+Responses = Callable[[NDArray[np.intp]], Matrix]
+"""Returns some rows of a subject's responses (n, V)."""
 GROUP, DEVIATION = "group", "deviation"
 EIGENVALUE_FLOOR = 1e-6
 TILE_VOXELS = 8192
+TILE_TRS = 4096
 
 
 @dataclass(frozen=True)
@@ -136,8 +139,7 @@ def _per_subject(
     basis: dict[str, tuple[tuple[slice, Matrix | None], ...]] = {}
     start = 0
     for subject in subjects:
-        bold_NV = bold[subject][train]
-        rows_RV = _whitener(_gram(bold_NV)) @ bold_NV
+        (rows_RV,) = _row_space([lambda rows, subject=subject: bold[subject][rows]], train, n_voxels)
         columns = slice(start, start + len(rows_RV))
         parts.append(BasisBlock(subject, columns))
         basis[subject] = ((columns, rows_RV),)
@@ -151,20 +153,46 @@ def _joint(bold: Mapping[str, Matrix], train: NDArray[np.intp], n_voxels: int) -
     for subject in subjects:
         mean_NV += bold[subject][train]
     mean_NV /= len(subjects)
-    group_RV = _whitener(_gram(mean_NV)) @ mean_NV / np.float32(np.sqrt(len(subjects)))
+    place_T = np.zeros(train.max() + 1, np.intp)
+    place_T[train] = np.arange(len(train))
+
+    def mean_of(rows: NDArray[np.intp]) -> Matrix:
+        return np.asarray(mean_NV[place_T[rows]])
+
+    def deviation_of(subject: str) -> Responses:
+        return lambda rows: np.asarray(bold[subject][rows] - mean_of(rows), np.float32)
+
+    (group_RV,) = _row_space([mean_of], train, n_voxels)
+    group_RV /= np.float32(np.sqrt(len(subjects)))
     group = BasisBlock(GROUP, slice(0, len(group_RV)))
     if len(subjects) == 1:
         return VoxelBasis("joint", (group,), {subjects[0]: ((group.columns, group_RV),)}, n_voxels)
-    gram_NN = np.zeros((len(train), len(train)))
-    for subject in subjects:
-        gram_NN += _gram(bold[subject][train] - mean_NV)
-    whitener_RN = _whitener(gram_NN)
-    deviation = BasisBlock(DEVIATION, slice(group.columns.stop, group.columns.stop + len(whitener_RN)))
+    deviation_rows = _row_space([deviation_of(subject) for subject in subjects], train, n_voxels)
+    deviation = BasisBlock(DEVIATION, slice(group.columns.stop, group.columns.stop + len(deviation_rows[0])))
     basis = {
-        subject: ((group.columns, group_RV), (deviation.columns, whitener_RN @ (bold[subject][train] - mean_NV)))
-        for subject in subjects
+        subject: ((group.columns, group_RV), (deviation.columns, rows_RV))
+        for subject, rows_RV in zip(subjects, deviation_rows, strict=True)
     }
     return VoxelBasis("joint", (group, deviation), basis, n_voxels)
+
+
+def _row_space(series: Sequence[Responses], train: NDArray[np.intp], n_voxels: int) -> list[Matrix]:
+    """Return orthonormal rows (R, V) of each series that span their training responses, side by side.
+
+    Decomposes inner products of TRs or of voxels, whichever are fewer.
+    """
+    if len(series) * n_voxels >= len(train):
+        gram_NN = np.zeros((len(train), len(train)))
+        for bold in series:
+            gram_NN += _gram(bold(train))
+        whitener_RN = _whitener(gram_NN)
+        return [whitener_RN @ bold(train) for bold in series]
+    gram_VV = np.zeros((len(series) * n_voxels, len(series) * n_voxels))
+    for start in range(0, len(train), TILE_TRS):
+        rows_NV = np.concatenate([bold(train[start : start + TILE_TRS]) for bold in series], axis=1)
+        gram_VV += rows_NV.T @ rows_NV
+    vectors_VR, _ = _large_axes(gram_VV)
+    return [np.ascontiguousarray(part_VR.T, np.float32) for part_VR in np.split(vectors_VR, len(series))]
 
 
 def _extend_basis(rows: Sequence[Matrix], heads: Sequence[Matrix], times: int) -> tuple[Matrix, list[Matrix]]:
@@ -198,6 +226,12 @@ def _gram(bold_NV: Matrix) -> NDArray[np.float64]:
 
 def _whitener(gram_NN: NDArray[np.float64]) -> Matrix:
     """Return S^-1 U^T (R, N) of responses from their Gram matrix, without directions of no variance."""
+    vectors_NR, values_R = _large_axes(gram_NN)
+    return np.asarray((vectors_NR / np.sqrt(values_R)).T, np.float32)
+
+
+def _large_axes(gram_NN: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return eigenvectors (N, R) and their eigenvalues, the largest first. Raises DataError if there are none."""
     values_N, vectors_NN = np.linalg.eigh(gram_NN)
     # Centring leaves one direction with nothing but rounding in it; dividing by that would fill the basis with noise.
     large_N = values_N > EIGENVALUE_FLOOR * max(float(values_N[-1]), 0.0)
@@ -207,9 +241,7 @@ def _whitener(gram_NN: NDArray[np.float64]) -> Matrix:
             "Run `python -m giblet_train data check`.",
         )
     order = np.flatnonzero(large_N)[::-1]
-    vectors_NN = fix_eigenvector_signs(vectors_NN[:, order])
-    whitener_RN: Matrix = (vectors_NN / np.sqrt(values_N[order])).T.astype(np.float32)
-    return whitener_RN
+    return fix_eigenvector_signs(vectors_NN[:, order]), values_N[order]
 
 
 def fix_eigenvector_signs(vectors_NR: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -31,7 +31,7 @@ ATLAS = "atlas.nii.gz"
 MAKER = 2
 """Raised whenever the same seed gives other bytes."""
 
-SizeName = Literal["tiny", "small", "full", "scale"]
+SizeName = Literal["tiny", "small", "full", "scale", "sherlock"]
 Progress = Callable[[str, float], None]
 
 
@@ -61,6 +61,7 @@ SIZES: Mapping[str, Size] = {
     "small": Size(COARSE, (200, 197), 5),
     "full": Size(FINE, (200, 197), 17),
     "scale": Size(FINE, (460, 460), 17, repeated=True),
+    "sherlock": Size(COARSE, (946, 1030), 5, generated=True),
 }
 
 

@@ -46,7 +46,7 @@ def test_evidence_and_prediction_are_those_of_a_gaussian_process(kernels):
     belief_VCH = np.zeros((3, 2, len(SHARES)), np.float32)
     belief_VCH[:, 1, 4] = 1.0
     [(_, [answer])] = list(fitted.posterior_means(bold_NV, belief_VCH))
-    dual_NV = fitted.to_duals(answer.kernel) @ answer.size_nV
+    dual_NV = fitted.whitener.matrix_nN.T @ fitted.axes[answer.kernel] @ answer.size_nV
     covariance_nn, axes_Nn = covariance(kernels[1], SHARES[4])
     expected = SHARES[4] * axes_Nn @ np.linalg.solve(covariance_nn, axes_Nn.T @ bold_NV)
     np.testing.assert_allclose(kernels[1] @ dual_NV, kernels[1] @ expected, atol=1e-4)

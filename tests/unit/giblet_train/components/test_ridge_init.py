@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from giblet_train.components import band_functions
 from giblet_train.components.build import TrainingSetup, response_kernel, windows_in
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.marginal_likelihood import SHARES
@@ -76,6 +77,21 @@ def test_it_predicts_what_ridge_with_the_believed_prior_predicts(monkeypatch):
         expected = SHARES[share] * kernel[len(train) :] @ np.linalg.solve(covariance, data.bold[subject][train])
         predicted = latents(data, test, found.path) @ (found.group_KV + found.own[subject])
         np.testing.assert_allclose(predicted, expected, atol=5e-3)
+
+
+def test_many_trs_are_fitted_by_leading_axes_as_few_are_by_all_trs(monkeypatch):
+    data = split_data()
+    exact, _ = started(data, n_latents=24)
+    monkeypatch.setattr(band_functions, "MOST_DUAL_TRS", 100)
+    monkeypatch.setattr(band_functions, "BAND_AXES", 120)
+    primal, _ = started(data, n_latents=24)
+    assert primal.signal == pytest.approx(exact.signal, abs=0.02)
+    for subject in data.subjects:
+        of_axes, of_trs = (
+            latents(data, data.split.test, init.path) @ (init.group_KV + init.own[subject]) for init in (primal, exact)
+        )
+        assert not np.array_equal(of_axes, of_trs)
+        assert ((of_axes - of_trs) ** 2).sum() < 0.01 * (of_trs**2).sum()
 
 
 def _certain(evidence_VCH, prior, share):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from himalaya.kernel_ridge import solve_kernel_ridge_eigenvalues
 
+from giblet_train.evaluation import baselines
 from giblet_train.evaluation.baselines import delayed_by, ridge_of
 from giblet_train.evaluation.metrics import pearson
 from tests.engine_study import split_data
@@ -19,6 +20,16 @@ def test_predictions_equal_himalayas(alpha):
     expected = ridge.kernel_TT[np.ix_(test, train)] @ dual
     found = ridge.solver.predict(ridge.kernel_TT[np.ix_(test, train)], data.bold["sub-01"][train], alpha)
     np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+
+
+def test_many_trs_are_predicted_from_components_as_few_are_from_trs(monkeypatch):
+    data = split_data()
+    arguments = data.inputs, data.split.train, data.split.validation, data.study.scan_lengths_trs
+    exact = ridge_of(*arguments).predict(data.bold["sub-01"], data.split.test)
+    monkeypatch.setattr(baselines, "MOST_DUAL_TRS", 100)
+    primal = ridge_of(*arguments)
+    assert isinstance(primal, baselines.PrimalRidgeFit)
+    np.testing.assert_allclose(primal.predict(data.bold["sub-01"], data.split.test), exact, atol=2e-3)
 
 
 def test_it_predicts_what_follows_the_film_and_nothing_else():

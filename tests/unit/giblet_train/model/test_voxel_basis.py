@@ -13,9 +13,9 @@ from tests.engine_study import ALONE, split_data
 KINDS = ("joint", "per_subject", "none")
 
 
-@pytest.fixture(scope="module")
-def data():
-    return split_data(n_voxels=90)
+@pytest.fixture(scope="module", params=[90, 40], ids=["more-voxels-than-trs", "fewer-voxels-than-trs"])
+def data(request):
+    return split_data(n_voxels=request.param)
 
 
 @pytest.mark.parametrize("kind", KINDS)

@@ -178,4 +178,5 @@ def test_sizes_are_those_of_the_paper():
         "small": ((16, 19, 16), 397, 5),
         "full": ((61, 73, 61), 397, 17),
         "scale": ((61, 73, 61), 920, 17),
+        "sherlock": ((16, 19, 16), 1976, 5),
     }
