@@ -105,8 +105,9 @@ class TrainStep:
         self.hook.before_sampling(step)
         batch = self.windows.sample(self.config.seed, step, self.config.batch_size)
         clock.lap("data_s")
-        weight = {c: w.item() for c, w in self._weights(step).items()}
+        weights = torch.stack([w.detach() for w in self._weights(step).values()])
         gradients = self._descent(batch, step, stop_requests, clock)
+        weight = dict(zip(self.components, weights.tolist(), strict=True))
         set_rate(self.optimizer, self.hook.learning_rate(step, lr_at(step, self.plan)))
         if not gradients.not_finite:
             self.optimizer.step()
@@ -151,14 +152,12 @@ class TrainStep:
         loss, pull = self._backward(batch, step, clock)
         facts = self._all_reduce(loss, pull, stop_requests, clock, step)
         limit = self.config.gradient_clip_val
-        norm = math.hypot(facts.norm, get_total_norm(self._gradients(local=False)).item())
         if limit is not None:
-            clip_grads_with_norm_(self.trained.parameters(), limit, torch.tensor(norm, device=self.ranks.device))
+            clip_grads_with_norm_(self.trained.parameters(), limit, torch.tensor(facts.norm, device=self.ranks.device))
         return replace(
             facts,
-            norm=norm,
-            clipped=limit is not None and norm > limit,
-            not_finite=facts.not_finite or (((GRADIENT, 0),) if not math.isfinite(norm) else ()),
+            clipped=limit is not None and facts.norm > limit,
+            not_finite=facts.not_finite or (((GRADIENT, 0),) if not math.isfinite(facts.norm) else ()),
         )
 
     def _backward(
@@ -224,7 +223,7 @@ class TrainStep:
         clock: StepTimer,
         step: int | None,
     ) -> GradientResult:
-        """Sum losses and gradients of replicated parameters over ranks. The norm is that of all local parameters."""
+        """Sum losses and gradients of replicated parameters over ranks."""
         n_ranks, device = self.ranks.world_size, self.ranks.device
         per_rank = torch.zeros(1 + len(self.components), n_ranks, device=device)
         per_rank[0, self.ranks.rank] = clock.alone_s
@@ -244,17 +243,23 @@ class TrainStep:
             for gradient, total in zip(gradients, summed, strict=True):
                 gradient.copy_(total.view_as(gradient))
             per_rank = flat.view_as(per_rank)
+        squared = squared + get_total_norm(gradients).to(device).square()
+        # One copy for all: the host waits for the device once.
+        values = iter(torch.cat([losses, pulls, requested, squared, per_rank.flatten()]).tolist())
         clock.lap("communication_s")
-        bad = per_rank[1:].nonzero().tolist()
+        loss_of = {c: next(values) for c in self.components}
+        pull_of = {c: math.sqrt(next(values)) for c in self.components} if pull is not None else None
+        requests = {w: bool(next(values)) for w in stop_requests}
+        norm = math.sqrt(next(values))
+        alone_s = [next(values) for _ in range(n_ranks)]
+        bad = [(c, rank) for c in self.components for rank in range(n_ranks) if next(values)]
         return GradientResult(
-            loss=dict(zip(self.components, losses.tolist(), strict=True)),
-            bottleneck_grad_norm=dict(zip(self.components, pulls.sqrt().tolist(), strict=True))
-            if pull is not None
-            else None,
-            stop_requests={w: bool(v) for w, v in zip(stop_requests, requested.tolist(), strict=True)},
-            slowest_rank=int(per_rank[0].argmax()) if n_ranks > 1 else None,
-            not_finite=tuple((self.components[component], rank) for component, rank in bad),
-            norm=squared.sqrt().item(),
+            loss=loss_of,
+            bottleneck_grad_norm=pull_of,
+            stop_requests=requests,
+            slowest_rank=alone_s.index(max(alone_s)) if n_ranks > 1 else None,
+            not_finite=tuple(bad),
+            norm=norm,
             clipped=False,
         )
 

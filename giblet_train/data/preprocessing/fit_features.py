@@ -23,7 +23,8 @@ from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import ModalityFacts
 
-PCA_WIDTH = {"tiny": 64, "lab": 512, "large": 1024}
+N_FRAME_COMPONENTS = 64
+"""Each component is scaled to variance 1, so further ones would weigh as much as the first in the ridge start."""
 
 Floats = NDArray[np.floating[Any]]
 Singles = NDArray[np.float32]
@@ -54,7 +55,7 @@ def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
     stored = {m: np.array(x_TF, np.float32) for m, x_TF in study.features.items()}
     train = {m: _shown_rows(study, m, split.train) for m in stored}
     stored = {m: x_TF for m, x_TF in stored.items() if _varies(x_TF[train[m]])}
-    frame_pca, raw = _with_frame_components(study, stored, train, config)
+    frame_pca, raw = _with_frame_components(study, stored, train)
     scales = {m: fit_columns(raw_TF, train[m]) for m, raw_TF in raw.items()}
     scaled = {m: _zero_if_absent(study, m, scales[m].apply(raw_TF)) for m, raw_TF in raw.items()}
     unigrams = {m: unigram(stored[m][train[m]], n, m) for m, n in study.codes.items() if m in stored}
@@ -88,13 +89,13 @@ def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
 
 
 def _with_frame_components(
-    study: Study, stored: Mapping[str, Singles], train: Mapping[str, NDArray[np.intp]], config: Config
+    study: Study, stored: Mapping[str, Singles], train: Mapping[str, NDArray[np.intp]]
 ) -> tuple[FramePca, dict[str, Singles]]:
     """Fit components of frames and add them to the video features."""
     if not study.has_pictures or "video" not in stored:
         empty = np.zeros(0, np.float32)
         return FramePca(empty, np.zeros((0, 0), np.float32), empty), dict(stored)
-    frame_pca = fit_frame_pca(study.frames_TKHWC, train["video"], PCA_WIDTH[config.model.preset])
+    frame_pca = fit_frame_pca(study.frames_TKHWC, train["video"], N_FRAME_COMPONENTS)
     video_TF = np.concatenate([stored["video"], frame_pca.scores(study.frames_TKHWC)], axis=1)
     return frame_pca, {**stored, "video": video_TF}
 

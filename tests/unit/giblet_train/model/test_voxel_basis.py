@@ -93,7 +93,7 @@ def test_heads_that_leave_the_span_are_held_and_the_loss_stays_that_of_every_vox
 
 def test_what_heads_add_to_the_basis_is_orthogonal_and_the_group_is_kept_once(data):
     rng = np.random.default_rng(4)
-    own_SKV = rng.normal(size=(3, 2, 90)).astype(np.float32)
+    own_SKV = rng.normal(size=(3, 2, data.n_voxels)).astype(np.float32)
     own = dict(zip(data.subjects, own_SKV - own_SKV.mean(axis=0), strict=True))
     wide, _ = compress("joint", data.bold, data.split.train).extended_by(own_SKV[0], own)
     unit_RR = np.eye(wide.n_columns, dtype=np.float32)
