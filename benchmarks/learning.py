@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import product_ridge
+from benchmarks import expert_ridge, product_ridge
 from giblet_train.components.build import TrainingSetup
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.simulation.learning_study import LearningStudy, simulate_learning_study
@@ -35,8 +35,11 @@ from giblet_train.training.stop_signals import StopSignals
 from giblet_train.training.trainer import Trainer
 
 FORMS = ("linear", "saturation", "energy", "interaction", "integration")
-MODELS = ("pooled ridge", "linear start", "start", "selected start", "network", "product ridge")
-COMPARED = ("linear start", "start", "selected start", "product ridge")
+MODELS = (
+    "pooled ridge", "expert ridge", "linear start", "start", "selected start", "start + pooled ridge", "network",
+    "product ridge",
+)  # fmt: skip
+COMPARED = ("expert ridge", "linear start", "start", "selected start", "product ridge")
 N_DRAWS = 1000
 Series = dict[str, NDArray[np.float64]]
 
@@ -50,9 +53,13 @@ responses come from `giblet_train/data/simulation/learning_study.py`, not from t
 {n_subjects} subjects, 80 responsive voxels of 120, 30 % signal, 400 test TRs, 150 validation TRs.
 
 - **pooled ridge**: ridge on the mean of the subjects at delays of 1 to 8 TRs, penalty by validation.
+- **expert ridge**: banded ridge by himalaya, with HRF and memory bands, whitened, one penalty for all voxels, mean of
+  the subjects plus each subject's deviation (`benchmarks/expert_ridge.py`). Its penalty lay at the edge of the grid in
+  {n_edges} of {n_experts} fits.
 - **linear start**: the ridge initialisation with linear bands only.
 - **start**: with nonlinear bands (products within and between modalities, rectified projections).
 - **selected start**: the start with as many latents as validation TRs select. No weight of it is learnt.
+- **start + pooled ridge**: the mean of the predictions of `selected start` and `pooled ridge`.
 - **network**: what a run ends with: the selected start and the learnt addition, whose share validation TRs select. The
   last column gives the number of runs that kept an addition.
 - **–**: not measured.
@@ -125,18 +132,27 @@ def measure(cell: Cell, epochs: int) -> dict[str, Any]:
     study = simulate_learning_study(cell.form, cell.n_trs, cell.seed, form_share=cell.form_share)
     data = study.data
     config = config_of(cell, epochs)
+    expert = expert_ridge.predict(data)
     linear = TrainingSetup.build(config_of(cell, epochs, start_nonlinear=False), data, _alone(config))
-    r = {"pooled ridge": _series(data, _pooled(data)), "linear start": _network_series(data, linear, start=True)}
+    pooled = _pooled(data)
+    r = {
+        "pooled ridge": _series(data, pooled),
+        "expert ridge": _series(data, expert.predicted),
+        "linear start": _network_series(data, linear, start=True),
+    }
     trainer = train(config, study)
     r["start"] = _network_series(data, trainer.experiment, start=True)
     r["network"] = _network_series(data, trainer.experiment, start=False)
     trainer.experiment.learner.average.model.share = 0.0
-    r["selected start"] = _network_series(data, trainer.experiment, start=False)
+    selected = dict(Evaluator.of(trainer.experiment, data).predicted(trainer.experiment.learner.average.model))
+    r["selected start"] = _series(data, selected)
+    r["start + pooled ridge"] = _series(data, {s: (x_TV + pooled[s]) / 2.0 for s, x_TV in selected.items()})
     r["product ridge"] = _series(data, dict.fromkeys(data.subjects, product_ridge.predict(data, cell.form)))
     return {
         "r": {name: series_T.tolist() for name, series_T in r.items()},
         "ceiling": study.ceiling(),
         "share": trainer.standing.best_share,
+        "expert_at_edge": expert.alpha_at_edge,
         "cpu_s": time.process_time() - began,
     }
 
@@ -204,6 +220,8 @@ def page(figures: Mapping[str, Any], epochs: int) -> str:
     return PAGE.format(
         n_subjects=3,
         epochs=epochs,
+        n_edges=sum(bool(measured.get("expert_at_edge")) for measured in figures.values()),
+        n_experts=sum("expert_at_edge" in measured for measured in figures.values()),
         columns=" | ".join(MODELS),
         gains=" | ".join(f"network − {other}" for other in COMPARED),
         rule="---|" * (len(MODELS) + len(COMPARED) + 5),

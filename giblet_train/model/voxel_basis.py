@@ -139,7 +139,7 @@ def _per_subject(
     basis: dict[str, tuple[tuple[slice, Matrix | None], ...]] = {}
     start = 0
     for subject in subjects:
-        (rows_RV,) = _row_space([lambda rows, subject=subject: bold[subject][rows]], train, n_voxels)
+        (rows_RV,) = _row_space([bold[subject].__getitem__], train, n_voxels)
         columns = slice(start, start + len(rows_RV))
         parts.append(BasisBlock(subject, columns))
         basis[subject] = ((columns, rows_RV),)
