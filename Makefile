@@ -18,7 +18,7 @@ UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis gible
 .DEFAULT_GOAL := help
 .PHONY: help install demo test check format unit flaky test-laptop test-setup debian storm test-ranks test-cluster \
   bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-learning \
-  bench-study bench-why bench-month bench-aligned rehearsal drills docs site clean
+  bench-study bench-why bench-month bench-aligned bench-growth rehearsal drills docs site clean
 
 help: ## List the commands
 	@grep -hE '^[a-z-]+:.*## ' Makefile | sed -E 's/:.*## /\t/' | expand -t 18
@@ -140,6 +140,11 @@ bench-learning: install ## Measure what is learnt on truths of known form; write
 	mkdir -p build
 	$(BIN)/python -m benchmarks.learning --json build/learning.json > build/learning.md
 	mv build/learning.md docs/benchmarks/learning.md
+
+bench-growth: install ## Measure cost against the number of training TRs; write docs/benchmarks/growth.md
+	mkdir -p build
+	$(BIN)/python -m benchmarks.growth --json build/growth.json > build/growth.md
+	mv build/growth.md docs/benchmarks/growth.md
 
 rehearsal: install debian ## Launch the lab's configurations on a study of its shape; write docs/benchmarks/rehearsal.md
 	mkdir -p build

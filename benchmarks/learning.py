@@ -131,9 +131,9 @@ def measure(cell: Cell, epochs: int) -> dict[str, Any]:
     began = time.process_time()
     study = simulate_learning_study(cell.form, cell.n_trs, cell.seed, form_share=cell.form_share)
     data = study.data
-    config = config_of(cell, epochs)
+    config = config_of_seed(cell.seed, epochs)
     expert = expert_ridge.predict(data)
-    linear = TrainingSetup.build(config_of(cell, epochs, start_nonlinear=False), data, _alone(config))
+    linear = TrainingSetup.build(config_of_seed(cell.seed, epochs, start_nonlinear=False), data, _alone(config))
     pooled = _pooled(data)
     r = {
         "pooled ridge": _series(data, pooled),
@@ -157,9 +157,9 @@ def measure(cell: Cell, epochs: int) -> dict[str, Any]:
     }
 
 
-def config_of(cell: Cell, epochs: int, **model: Any) -> Config:
+def config_of_seed(seed: int, epochs: int, **model: Any) -> Config:
     """Return the run's configuration: the defaults, on one thread."""
-    value = {"name": "learning", "threads": 1, "device": "cpu", "seed": cell.seed, "num_epochs": epochs, "model": model}
+    value = {"name": "learning", "threads": 1, "device": "cpu", "seed": seed, "num_epochs": epochs, "model": model}
     return from_mapping(value | {"criteria": {}, "on_sanity_fail": "warn"}).config
 
 

@@ -34,15 +34,16 @@ CONFIGS = Path(__file__).parents[1] / "configs"
 CHANGES: Mapping[str, Mapping[str, Any]] = {
     "test_normalized_fmri": {},
     "test_full_fixes": {},
-    "test_50epoch_fixed": {"distributed.world_size": 2},
+    "test_50epoch_fixed": {"distributed.world_size": 2, "steps_per_epoch": 4},
     "production_500epoch": {
         "distributed.world_size": 2,
         "data.subjects": f"1-{N_SUBJECTS}",
         "steps_per_epoch": 1,
         "validate_every": 10,
+        "batch_size": 4,
     },
 }
-"""Each configuration with what a machine without GPUs and a study of five subjects need to differ in."""
+"""Each configuration with its differences for a study of five subjects and two CPU cores: fewer processes and steps."""
 PAGE = """# The lab's configurations on a study of the lab's shape
 
     make rehearsal      # this page
