@@ -11,6 +11,7 @@ import msgspec
 
 from giblet_train.analysis.held_out_maps import HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun, Narrate
+from giblet_train.evaluation.evaluator import RIDGE_DECODER
 from giblet_train.schema.records import SCHEMA, EvaluationMetric, encode
 
 CHANCE_P = 0.01
@@ -45,6 +46,7 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
     lines = [f"{figures['run_id']}, {figures['checkpoint']}, held-out TRs of fold {folds}", "", "Predicted brains"]
     values = {
         "r, responsive voxels": encoding["r_responsive"],
+        "  ridge initialisation alone": encoding.get("r_start"),
         "  ridge / pooled ridge": (encoding["r_ridge"], encoding["r_ridge_pooled"]),
         "  root of ISC": encoding.get("r_ceiling"),
         "r, null voxels": encoding["r_null"],
@@ -64,7 +66,8 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
     for source, modalities in decoding.items():
         for modality, scores in modalities.items():
             numbers = [scores.get(k) for k in ("skill", "r", "two_way", "top_1", "top_1_chance")]
-            lines.append(f"  {f'{modality} from {source} brains':30}" + "".join(f"{_number(n):>8}" for n in numbers))
+            by = "by ridge, measured brains" if source == RIDGE_DECODER else f"from {source} brains"
+            lines.append(f"  {f'{modality} {by}':30}" + "".join(f"{_number(n):>8}" for n in numbers))
     return lines
 
 

@@ -31,6 +31,7 @@ from giblet_train.evaluation.encoding import (
 )
 from giblet_train.evaluation.left_out_subject import StimulusPrediction, left_out_figures
 from giblet_train.evaluation.metrics import products_of, reconstruction
+from giblet_train.evaluation.ridge_decoder import ridge_decoded
 from giblet_train.model.linear_encoder import LinearEncoder
 from giblet_train.model.network import BrainModel, Network
 from giblet_train.model.voxel_basis import VoxelBasis
@@ -41,6 +42,8 @@ FEWEST_TRS = 4
 """Held-out TRs of a subject without which its correlation is not measured."""
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Candidate shares of the learnt addition to the ridge start."""
+RIDGE_DECODER = "ridge"
+"""Entry of the decoding figures that belongs to the baseline, which reads measured brains."""
 START_RANKS = (4, 6, 8, 12, 16, 24, 32, 48, 64, 96, 128, 192, 256, 384, 512)
 """Candidate numbers of the ridge start's latents."""
 
@@ -190,6 +193,8 @@ class Evaluator:
         if encoding and isinstance(model, BrainModel) and model.linear_path is not None:
             encoding |= {"start_latents": float(model.start_gate_Z.sum()), "learnt_share": model.share}
         decoding = self.decoding(self._rebuilt(passes))
+        ridge = {m: self._reconstruction(m, x_TF) for m, x_TF in ridge_decoded(self.data, self.shards).items()}
+        decoding |= {RIDGE_DECODER: ridge} if ridge else {}
         skill = {"fmri": self._skill(loss, passes)["fmri"]} | {m: d["skill"] for m, d in decoding["predicted"].items()}
         return {
             "folds": (self.data.split.fold,),
