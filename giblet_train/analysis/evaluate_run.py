@@ -66,9 +66,13 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
     for source, modalities in decoding.items():
         for modality, scores in modalities.items():
             numbers = [scores.get(k) for k in ("skill", "r", "two_way", "top_1", "top_1_chance")]
-            by = "by ridge, measured brains" if source == RIDGE_DECODER else f"from {source} brains"
-            lines.append(f"  {f'{modality} {by}':30}" + "".join(f"{_number(n):>8}" for n in numbers))
+            lines.append(f"  {f'{modality} {origin(source)}':30}" + "".join(f"{_number(n):>8}" for n in numbers))
     return lines
+
+
+def origin(source: str) -> str:
+    """Return in words from what a film was reconstructed. source: entry of the decoding figures."""
+    return "by ridge, measured brains" if source == RIDGE_DECODER else f"from {source} brains"
 
 
 def _number(value: Any) -> str:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import giblet_train
+from giblet_train.analysis.evaluate_run import origin
 from giblet_train.analysis.film_clip import STRIP_PIXELS, FilmClip
 from giblet_train.analysis.held_out_maps import FDR, HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun
@@ -204,7 +205,7 @@ def _regions(parts: ReportParts) -> str:
 def _film(parts: ReportParts) -> str:
     rows = [
         (
-            f"{m} from {source} brains",
+            f"{m} {origin(source)}",
             _decimal(scores.get("skill"), sign=True),
             _decimal(scores.get("r")),
             _percent(scores.get("two_way")),

@@ -44,7 +44,9 @@ def test_judging_again_gives_the_recorded_figures(finished):
     recorded = msgspec.to_builtins(metrics_of(finished, EvaluationMetric)[0])
     for part in ("encoding", "skill", "baselines"):
         assert {k: again[part][k] for k in recorded[part]} == pytest.approx(recorded[part], rel=1e-5)
-    assert again["schema"] == 1 and again["folds"] == [0] and set(again["decoding"]) == {"predicted", "measured"}
+    assert (
+        again["schema"] == 1 and again["folds"] == [0] and set(again["decoding"]) == {"predicted", "measured", "ridge"}
+    )
     said = {"r_mean", "r_median", "r_p95", "share_above_null", "r_ridge", "r_ceiling", "by_region"}
     assert said <= set(again["encoding"])
     assert any(line.startswith("  r, responsive voxels") for line in evaluation_lines(again))
