@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -22,9 +21,11 @@ from giblet_train.diagnosis.criteria import hopeless_criterion, verdict_of
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_reader.log_files import read_file
 from giblet_train.diagnosis.log_reader.reader import TrainingLog
+from giblet_train.monitoring import notify
 from giblet_train.monitoring.run_end import read_record, recorded_end
 from giblet_train.schema.config import WatchConfig
 from giblet_train.schema.health import Health, Signals, health_of
+from giblet_train.schema.notify_target import parse_targets
 from giblet_train.schema.records import (
     Alert,
     AlertResponse,
@@ -82,6 +83,7 @@ class Watcher:
         run = run_dir.read_run() if run_dir.run.exists() else None
         self.config = run_dir.read_config() if run is None or not run.foreign else None
         self._settings = self.config.watch if self.config is not None else WatchConfig()
+        self._targets = parse_targets(self._settings.notify)
         self.launched_at = run.launched_at if run is not None else time.time()
         sweep = run.sweep if run is not None else None
         self._ends_hopeless = sweep is not None and sweep.stop_hopeless and self.config is not None
@@ -134,16 +136,15 @@ class Watcher:
             self.say(f"stopped early, because it can no longer pass: {criterion.name}: {criterion.sentence}")
 
     def _notify(self, alerts: Sequence[Alert], limit_s: float) -> None:
-        """Pass new alerts to the lab's own command, and alerts whose snooze has ended; snoozed ones are left out."""
-        command, now = self._settings.notify, time.time()
+        """Send new alerts to every target, and alerts whose snooze has ended; snoozed ones are left out."""
+        now = time.time()
         answers = decode_lines(_lines(self.run_dir.answers), AlertResponse)
         silent = {a.name for a in self.watched.raised.values() if silenced_by(a, answers, now)}
         woken = [self.watched.raised[name] for name in self._silent - silent if name in self.watched.raised]
         self._silent = silent
-        if not command:
-            return
         for alert in [*(a for a in alerts if not silenced_by(a, answers, now)), *woken]:
-            notify(command, self.run_dir.run_id, alert, self.say, limit_s)
+            for target in self._targets:
+                notify.send(target, self.run_dir.run_id, alert, self.say, limit_s)
 
     def _read(self) -> None:
         """Read new complete lines of metrics.jsonl; start again if the file was replaced or has become shorter."""
@@ -187,21 +188,6 @@ class Watcher:
             run_id=supervisor.run_id, ended_at=now, code=supervisor.code, signal=supervisor.signal, by_itself=True
         )
         return health_of(Signals(now=now, launched_at=self.launched_at, process=False, exit=ending), self._settings)
-
-
-def notify(command: str, run_id: str, alert: Alert, say: Say, limit_s: float) -> None:
-    """Run the lab's own command with the alert as JSON on its standard input. Its failures are only printed."""
-    message = msgspec.json.encode({"run_id": run_id, **msgspec.to_builtins(alert)})
-    try:
-        process = subprocess.run(["/bin/sh", "-c", command], input=message, timeout=limit_s, check=False)
-    except subprocess.TimeoutExpired:
-        say(f"warning: watch.notify did not end within {limit_s:g} s.")
-        return
-    except OSError as error:
-        say(f"warning: watch.notify cannot be started: {error.strerror}.")
-        return
-    if process.returncode:
-        say(f"warning: watch.notify ended with code {process.returncode}.")
 
 
 def _append(path: Path, alerts: Sequence[Alert]) -> bool:

@@ -323,8 +323,8 @@ class WatchConfig(Section, frozen=True, kw_only=True):
     """Checks by the watcher that find a cause before an alert is raised, unless it is certain."""
     clear_looks: Count = 5
     """Checks without the cause before the alert is cleared."""
-    notify: str | None = None
-    """Command on the node that receives each alert as JSON on stdin."""
+    notify: str | tuple[str, ...] | None = None
+    """Targets of each alert: `ntfy:URL`, `slack:URL`, `mailto:ADDRESS`, or a command that gets it as JSON on stdin."""
 
 
 class Config(Section, frozen=True, kw_only=True):

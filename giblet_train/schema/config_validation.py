@@ -23,6 +23,8 @@ from giblet_train.schema.config import (
     nearest,
     to_mapping,
 )
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.notify_target import parse_targets
 
 
 class Problem(NamedTuple):
@@ -142,6 +144,10 @@ def _violations(config: Config) -> Iterator[Problem]:
     for check in CHECKS:
         if check.violated(config):
             yield Problem(check.key, check.sentence.format(c=config), check.remedy)
+    try:
+        parse_targets(config.watch.notify)
+    except ConfigError as error:
+        yield Problem("watch.notify", error.message, error.remedy)
     for modality, source in config.data.features.brought().items():
         key = f"data.features.{modality}"
         if (source.extractor is None) == (source.file is None):

@@ -13,8 +13,10 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
-from giblet_train.monitoring.watcher import Watcher, notify
+from giblet_train.monitoring.notify import send
+from giblet_train.monitoring.watcher import Watcher
 from giblet_train.schema.config import Criterion, dump
+from giblet_train.schema.notify_target import parse_target
 from giblet_train.schema.records import (
     Alert,
     AlertResponse,
@@ -213,8 +215,8 @@ def test_a_command_that_hangs_or_fails_is_reported_and_survived(run_dir: RunDir)
     watcher.check()
     alert = watcher.watched.raised["stalled"]
     said: list[str] = []
-    notify("exec sleep 60", "x", alert, said.append, 0.2)
-    notify("exit 3", "x", alert, said.append, 5.0)
+    send(parse_target("exec sleep 60"), "x", alert, said.append, 0.2)
+    send(parse_target("exit 3"), "x", alert, said.append, 5.0)
     assert "did not end within 0.2 s" in said[0] and "code 3" in said[1]
 
 
