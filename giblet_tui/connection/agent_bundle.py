@@ -42,6 +42,7 @@ LOG_READER_MODULES = tuple(
         "number_format",
         "key_names",
         "line_prefix",
+        "screen_table",
         "line_parser",
         "epoch_table",
         "collapse",

@@ -170,7 +170,7 @@ _STATEMENTS: Dict[str, Tuple[str, ...]] = {
         r"\bpatience (?:is )?(?:exhausted|exceeded)",
     ),
     "complete": (
-        r"training (?:is )?(?:complete|completed|finished|done|ended)",
+        r"training (?:is |was )?(?:complete|completed|finished|done|ended|abgeschlossen|beendet)",
         r"(?:finished|done|completed|end of) training",
         r"Trainer\.fit.? stopped: `?max_",
         r"training time\s*:?\s*\d",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from types import MappingProxyType
-from typing import Dict, List, Mapping, NamedTuple, Optional, Tuple
+from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
 from giblet_train.diagnosis.log_reader.line_parser import Observation, Value
 
@@ -15,6 +15,9 @@ FEWEST_POINTS_PER_BLOCK = 5
 FEWEST_BLOCKS = 6
 WHOLE_EPOCHS = 4
 """A log with fractional epochs is divided into epochs if it has at least this many."""
+
+LOSS_KINDS = ("loss", "error", "bare")
+"""Kinds of quantities that may be the loss of a log; the first that it prints is."""
 
 Key = Tuple[str, str, str]
 """(kind, split, part) of a quantity; empty strings for none."""
@@ -113,6 +116,7 @@ class EpochTable:
         self._disturbed = False
         self._heading: Optional[int] = None
         self._n_points, self._step = 0, 0
+        self._loss_kind = LOSS_KINDS[0]
 
     @property
     def epoch(self) -> Optional[int]:
@@ -152,9 +156,24 @@ class EpochTable:
         return self._add_point(observation)
 
     def rows(self) -> Tuple[EpochRow, ...]:
-        """Return one row per epoch that has a loss; blocks of steps if the log has no epochs."""
+        """Return one row per epoch that has a loss; blocks of steps if the log has no epochs.
+
+        Numbers that only their split names (`train: 1.2`) are losses if they fall; an accuracy would rise.
+        """
+        kinds = self._kinds()
+        self._loss_kind = next((kind for kind in LOSS_KINDS if kind in kinds), LOSS_KINDS[0])
+        rows = self._rows()
+        return () if self._loss_kind == "bare" and not _falls(rows) else rows
+
+    def _kinds(self) -> Set[str]:
+        stores = (store for epoch in self._epochs.values() for store in (epoch.final, epoch.running))
+        keys = {key[0] for store in stores for key in store}
+        return keys | {key[0] for point in self.points for key in point.values}
+
+    def _rows(self) -> Tuple[EpochRow, ...]:
         epochs = [epoch for epoch in self._epochs.values() if epoch.final or epoch.running]
-        if any(epoch.has("loss", "") or epoch.has("loss", "train") for epoch in epochs):
+        kind = self._loss_kind
+        if any(epoch.has(kind, "") or epoch.has(kind, "train") for epoch in epochs):
             epochs = [epoch for epoch in epochs if epoch.final]
         rows = self._complete([self._row(epoch) for epoch in epochs])
         return tuple(rows or self._complete(self._rows_of_points()))
@@ -205,7 +224,7 @@ class EpochTable:
             store = epoch.running if is_step else epoch.final
             if key not in store or key[0] == "lr":
                 store[key] = _Mean()
-            is_average = is_step and (key[0] != "loss" or (observation.kind == "bar" and bool(key[1])))
+            is_average = is_step and (key[0] not in LOSS_KINDS or (observation.kind == "bar" and bool(key[1])))
             store[key].add(value.number, value.average, is_average)
         return self._advances(observation) or (bool(observation.values) and not is_running)
 
@@ -241,8 +260,9 @@ class EpochTable:
     def _row(self, epoch: _Epoch) -> EpochRow:
         train_parts = {**epoch.parts(""), **epoch.parts("train")}
         validation_parts = epoch.parts("validation") or epoch.parts("test")
-        train = epoch.first((("loss", "train", ""), ("loss", "", "")))
-        validation = epoch.first((("loss", "validation", ""), ("loss", "test", "")))
+        kind = self._loss_kind
+        train = epoch.first(((kind, "train", ""), (kind, "", "")))
+        validation = epoch.first(((kind, "validation", ""), (kind, "test", "")))
         r = epoch.first((("r", "validation", ""), ("r", "", ""), ("r", "test", "")))
         train = self._total(train, train_parts, False)
         validation = self._total(validation, validation_parts, True)
@@ -299,6 +319,13 @@ def _fill(epoch: _Epoch, point: Point) -> None:
         epoch.running.setdefault(key, _Mean()).add(number)
 
 
+def _falls(rows: Sequence[EpochRow]) -> bool:
+    """Return True if the training loss of the last third is below that of the first."""
+    values = [row.train for row in rows if row.train is not None and math.isfinite(row.train)]
+    third = max(1, len(values) // 3)
+    return len(values) > 1 and sum(values[-third:]) < sum(values[:third])
+
+
 def _thinned(points: List[Point]) -> List[Point]:
     """Return every other point; points with a number that is not finite stay."""
     return [p for i, p in enumerate(points) if i % 2 == 0 or not all(map(math.isfinite, p.values.values()))]
@@ -319,6 +346,6 @@ def _whole(epoch: float) -> int:
 
 def _key(value: Value) -> Key:
     quantity = value.quantity
-    if quantity.kind != "loss":
+    if quantity.kind not in LOSS_KINDS:
         return (quantity.kind, (quantity.split or "") if quantity.kind == "r" else "", "")
-    return ("loss", quantity.split or "", quantity.part or "")
+    return (quantity.kind, quantity.split or "", quantity.part or "")

@@ -14,13 +14,25 @@ COMPONENT_NAMES = {
 }
 _COMPONENT = {alias: name for name, aliases in COMPONENT_NAMES.items() for alias in aliases}
 SPLIT_NAMES = {
-    "train": ("train", "training", "tr", "trn"),
-    "validation": ("val", "valid", "validation", "eval", "evaluation", "validate", "validating", "dev", "heldout"),
+    "train": ("train", "training", "tr", "trn", "trainings", "learn"),
+    "validation": (
+        *("val", "valid", "validation", "eval", "evaluation", "validate", "validating", "dev", "heldout", "va"),
+        "validierungs",
+    ),
     "test": ("test", "testing"),
 }
 _SPLIT = {alias: name for name, aliases in SPLIT_NAMES.items() for alias in aliases}
-_LOSS = frozenset({"loss", "losses", "nll", "objective", "cost"})
-_RATE = frozenset({"lr", "learningrate"})
+_ONLY_IN_NAMES = ("tr", "trn", "va", "learn")
+"""Splits that mean something else outside a name."""
+_LOSS = frozenset({"loss", "losses", "nll", "objective", "cost", "verlust", "fehler"})
+_ERROR = frozenset(
+    (
+        *("mse", "rmse", "mae", "mape", "rmsle", "bce", "xent", "crossentropy", "logloss", "mlogloss", "deviance"),
+        *("ppl", "perplexity"),
+    )
+)
+"""Errors that training minimises, for logs that print no loss."""
+_RATE = frozenset({"lr", "learningrate", "lernrate"})
 _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
 
 
@@ -46,14 +58,14 @@ _OTHER_QUANTITY = frozenset(
 """Words that turn the number after them into something other than the loss itself."""
 _CAMEL = re.compile(r"(?<=[a-z])(?=[A-Z])")
 _WORD = re.compile(r"[a-z]+|\d+")
-_JOINED = re.compile(r"(train|val|valid|test|eval)(loss|corr|lr)\Z")
+_JOINED = re.compile(r"(trainings?|train|val|valid|validierungs|test|eval)(loss|corr|lr|verlust|fehler)\Z")
 
 
 class Quantity(NamedTuple):
     """Meaning of a printed name."""
 
     kind: str
-    """`loss`, `lr`, `r` (correlation) or `grad_norm`."""
+    """`loss`, `lr`, `r` (correlation), `grad_norm`; for logs without a loss: `error` (`rmse`) or `bare` (`train: 1.2`)."""
     split: Optional[str] = None
     """`train`, `validation` or `test`; None if the name does not contain it."""
     part: Optional[str] = None
@@ -76,7 +88,9 @@ def quantity_of(name: str) -> Optional[Quantity]:
         return Quantity("grad_norm")
     if bag & _CORRELATION and not bag & _LOSS:
         return _correlation(bag, split)
-    return _loss(words, bag, split) if bag & _LOSS else None
+    if bag & _LOSS:
+        return _loss(words, bag, split)
+    return Quantity("error", split) if _is_error(words, bag, split) else None
 
 
 def component_of(name: str) -> Optional[str]:
@@ -87,8 +101,19 @@ def component_of(name: str) -> Optional[str]:
 
 def split_of(text: str) -> Optional[str]:
     """Return the last split named in a text; None if it names none."""
-    splits = [_SPLIT[word] for word in words_of(text) if word in _SPLIT and word not in ("tr", "trn")]
+    splits = [_SPLIT[word] for word in words_of(text) if word in _SPLIT and word not in _ONLY_IN_NAMES]
     return splits[-1] if splits else None
+
+
+def single_split(name: str) -> Optional[str]:
+    """Return the split that is all of a name, such as `train` or `Validation`; None for any other name."""
+    words = words_of(name)
+    return _SPLIT.get(words[0]) if len(words) == 1 else None
+
+
+def names_a_loss(name: str) -> bool:
+    """Return True if a name contains the word, also where the number is not the loss itself, as in `best loss`."""
+    return bool(frozenset(words_of(name)) & _LOSS)
 
 
 def words_of(name: str) -> Tuple[str, ...]:
@@ -104,6 +129,12 @@ def words_of(name: str) -> Tuple[str, ...]:
 def _correlation(bag: FrozenSet[str], split: Optional[str]) -> Optional[Quantity]:
     rest = bag - _CORRELATION - _FILLER - frozenset(_SPLIT) - frozenset(COMPONENT_NAMES["fmri"])
     return Quantity("r", split) if not rest and split != "train" else None
+
+
+def _is_error(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> bool:
+    """Return True for the name of an error; `l2` counts with a split only, because it may be a weight decay."""
+    is_distance = words[-2:] in (("l", "1"), ("l", "2"))
+    return bool(bag & _ERROR) or (is_distance and split is not None)
 
 
 def _loss(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> Quantity:

@@ -7,8 +7,17 @@ import json
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
-from giblet_train.diagnosis.log_reader.key_names import Quantity, component_of, quantity_of, split_of, words_of
+from giblet_train.diagnosis.log_reader.key_names import (
+    Quantity,
+    component_of,
+    names_a_loss,
+    quantity_of,
+    single_split,
+    split_of,
+    words_of,
+)
 from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number, uses_decimal_comma
+from giblet_train.diagnosis.log_reader.screen_table import Row, ScreenTable
 
 _WORD = r"[^\W\d_][\w@./]*"
 _PAIR = re.compile(
@@ -24,8 +33,9 @@ _NOT_A_HEADER = re.compile(
     re.IGNORECASE,
 )
 _EPOCH = re.compile(
-    r"(?<![\w-])(?:ep|epoch)\b(?:\((?P<mode>\w+)\))?\.?['\"]?\s*[:=#-]?\s*[\[(]?\s*(?P<epoch>\d{1,9}(?:\.\d{1,9})?)"
-    r"(?:\s*(?:/|of|out of)\s*(?P<of>\d{1,9}))?\s*[\])]?(?!\d|\s*(?:%|s\b|min|h\b|:\d))",
+    r"(?<![\w-])(?:ep|epoche?)\b(?:\((?P<mode>\w+)\))?\.?['\"]?\s*[:=#-]?\s*[\[(]?\s*(?P<epoch>\d{1,9}(?:\.\d{1,9})?)"
+    r"(?:\s*(?:/|of|out of|von)\s*(?P<of>\d{1,9}))?\s*[\])]?(?!\d|\s*(?:%|s\b|min|h\b|:\d))"
+    r"|(?<![\w.-])(?P<before>\d{1,9})epoch(?=:|\sresults)",
     re.IGNORECASE,
 )
 _TIMM = re.compile(
@@ -39,14 +49,38 @@ _STEP = re.compile(
     r"(?:\s*/\s*(\d{1,12}))?",
     re.IGNORECASE,
 )
+_ESPNET_STEP = re.compile(r":\w+:\d{1,12}-(\d{1,12})batch:")
+_ROUND = re.compile(r"\s*(?:\[(\d{1,12})\]|(\d{1,12}):)\s+(?=(?:train|learn|val|eval|test|cv)[\w' -]{0,40}:\s*[-\d.n])")
+"""Round of a boosted model (XGBoost, LightGBM, CatBoost) in front of its errors."""
+_DARKNET = re.compile(
+    rf"\s*(?P<step>\d{{1,12}}):\s*{NUMBER},\s*(?P<loss>{NUMBER})\s+avg(?:\s+loss)?,\s*(?P<lr>{NUMBER})\s+rate\b",
+    re.IGNORECASE,
+)
+_DARKNET_LAYER = re.compile(r"\s*(?:v3 \(|Region \d+ Avg)")
+"""Line about one layer of darknet: it is nan wherever an image has no object."""
+_UNNAMED_STEP = re.compile(rf"\s*(train|valid|val|test)\s+(\d{{1,9}})\s+({NUMBER})\s+{NUMBER}(?:\s+{NUMBER})?\s*$")
+"""Step of DARTS and its many descendants: split, step, loss, accuracies."""
+_SUMMARY_FOLLOWS = re.compile(r"best iteration is:?\s*$", re.IGNORECASE)
+_SPLITS = r"train(?:ing)?|val(?:id|idation)?|dev|test"
+_GROUP = re.compile(rf"([A-Za-z][\w-]*)\s*[:=]?\s*[({{\[]\s*((?:{_SPLITS})\b[^(){{}}\[\]]{{1,200}})[)}}\]]", re.IGNORECASE)
+_IN_GROUP = re.compile(rf"({_SPLITS})\s*[:=]?\s*({NUMBER})", re.IGNORECASE)
+_SIDE_BY_SIDE = re.compile(
+    rf"(?:([A-Za-z][\w-]*)\s*)?[(\[]?\s*({_SPLITS})\s*[/|,]\s*({_SPLITS})\s*[)\]]?\s*([A-Za-z][\w-]*)?\s*[:=]\s*"
+    rf"({NUMBER})\s*[/|,]\s*({NUMBER})",
+    re.IGNORECASE,
+)
+_OTHER_METRIC = re.compile(r"acc|auc|f1|dice|iou|score|corr|r2|top|map\b|recall|precision|bleu|wer|cer|psnr|ssim", re.I)
 _BARE_STEP = re.compile(r"^\s*\[\s*(\d{1,12})\s*/\s*(\d{1,12})\s*\]")
 _BAR = re.compile(r"\d+%\|[^|]*\|\s*(\d{1,12})/(\d{1,12})\s*\[")
 _KERAS_BAR = re.compile(r"^\s*(\d{1,12})/(\d{1,12})\s+(?:\[[=>.\s]*\]|[━╸╺ ]+(?=\d|\s))")
 _UNREADABLE = re.compile(r"\bloss['\"]?\s*[:=]+\s*['\"\[(]*[-+]?[\d.,]", re.IGNORECASE)
 _INNER_COMMA = re.compile(r"\d,\d")
-_KEYWORDS = ("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost")
+_KEYWORDS = (
+    *("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost", "verlust", "fehler"),
+    *("mse", "mae", "mape", "rmsle", "bce", "xent", "entropy", "deviance", "ppl", "perplexity", "lernrate"),
+)
 """At least one of them is in every line with a quantity, but for a correlation called `r`."""
-_SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr")
+_SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr", "va")
 _R = re.compile(r"\br\s*[:=]", re.IGNORECASE)
 _NOT_FINITE = re.compile(r"(?<![\w'\"])(-?)(nan|inf)(?![\w'\"])")
 _MAX_DICT = 20_000
@@ -75,7 +109,8 @@ class Observation(NamedTuple):
     n_steps: Optional[int] = None
     """Steps per epoch, where the line prints `step/steps`."""
     kind: str = "line"
-    """`line`, `step` (one of several lines per epoch), `bar` or `keras` (progress bars), `record` (dict, table row)."""
+    """`line`, `step` (one of several lines per epoch), `round` (of a boosted model), `bar` or `keras` (progress bars),
+    `record` (dict, table row)."""
     unreadable: bool = False
     """True if the line prints a loss whose number cannot be read."""
     final: bool = False
@@ -90,13 +125,26 @@ class LineParser:
     def __init__(self) -> None:
         self._decimal_comma = False
         self._section: Optional[str] = None
+        self._table = ScreenTable()
+        self._summary_follows = False
 
     def parse(self, text: str) -> Optional[Observation]:
         """Return what a line without prefixes shows; None if it shows nothing of a training."""
         record = _mapping(text)
         if record is not None:
             return self.record(record)
+        row = self._table.read_row(text)
+        if row is not None:
+            return self._of_row(row)
+        if self._table.read_header(text) or _DARKNET_LAYER.match(text):
+            return None
+        unnamed = _unnamed(text)
+        if unnamed is not None:
+            return unnamed
+        text = _ungrouped(text)
         position = _position(text)
+        if self._is_summary(position):
+            return None
         self._section = None if position.epoch is not None else self._section
         values, unreadable = self._values(text, position)
         self._note_section(position, values)
@@ -130,7 +178,8 @@ class LineParser:
 
     def note_heading(self, text: str) -> None:
         """Remember the split that a short line without numbers announces for the lines after it."""
-        if len(text) < 60:
+        self._summary_follows = bool(_SUMMARY_FOLLOWS.search(text))
+        if not self._table.read_header(text) and len(text) < 60:
             self._section = split_of(text) or self._section
 
     def number(self, item: Any) -> Optional[float]:
@@ -147,6 +196,18 @@ class LineParser:
         style = uses_decimal_comma(match[0] for match in _NUMBER.finditer(text))
         self._decimal_comma = self._decimal_comma if style is None else style
 
+    def _of_row(self, row: Row) -> Optional[Observation]:
+        observation = self.record(dict(row.record))
+        if observation is None or not row.is_bar:
+            return observation and observation._replace(n_epochs=row.n_epochs)
+        values = tuple(value._replace(average=value.number) for value in observation.values)
+        return observation._replace(values=values, n_epochs=row.n_epochs, kind="bar")
+
+    def _is_summary(self, position: Observation) -> bool:
+        """Return True for the best round of a boosted model, which is printed once more at its end."""
+        follows, self._summary_follows = self._summary_follows, False
+        return follows and position.kind == "round"
+
     def _values(self, text: str, position: Observation) -> Tuple[Tuple[Value, ...], bool]:
         """Return the quantities of a line, and whether a printed loss could not be read."""
         if not _may_have_values(text, position):
@@ -154,16 +215,16 @@ class LineParser:
         if _INNER_COMMA.search(text):
             self.learn_comma(text)
         values: List[Value] = []
-        context = _Context(None if position.epoch is not None else self._section)
+        context = _Context(None if position.epoch is not None else self._section, "loss" in text.lower())
         end, n_losses = 0, 0
         for match in _PAIR.finditer(text):
             context.read_gap(text[end : match.start("name")])
             end = match.end()
             quantity = context.meaning(match, position)
             number = parse_number(match["number"], self._decimal_comma)
+            n_losses += names_a_loss(match["name"])
             if quantity is None or number is None:
                 continue
-            n_losses += quantity.kind == "loss"
             average = parse_number(match["average"], self._decimal_comma) if match["average"] else None
             average = number if position.kind == "keras" else average
             values.append(Value(quantity, number, average))
@@ -178,13 +239,18 @@ class LineParser:
 class _Context:
     """Split that applies to the names of a line: from the text between pairs, or from an earlier name."""
 
-    def __init__(self, section: Optional[str]) -> None:
+    def __init__(self, section: Optional[str], has_loss: bool) -> None:
         self._from_text = section
         self._from_name: Optional[str] = None
+        self._has_loss = has_loss
+        self._is_other = False
 
     def read_gap(self, text: str) -> None:
         """Read the text between two pairs."""
         lowered = text.lower()
+        if "|" in text or ";" in text:
+            self._is_other = False
+        self._is_other = self._is_other or _OTHER_METRIC.search(text) is not None
         split = split_of(text) if any(word in lowered for word in _SPLIT_WORDS) else None
         if split:
             self._from_text, self._from_name = split, None
@@ -193,19 +259,33 @@ class _Context:
         """Return the meaning of a printed pair; None if it is of no use here."""
         name = match["name"]
         quantity = quantity_of(name)
+        if quantity is None and single_split(name) and _may_be_bare(position):
+            return self._bare(single_split(name))
+        self._is_other = quantity is None
         if quantity is None:
             last_word = name.rsplit(" ", 1)[-1]
             component = component_of(last_word) if position.epoch is not None else None
             is_loss = component or (last_word.lower() == "total" and position.epoch is not None)
             split = split_of(name) or self._from_text
             return Quantity("loss", split, component) if is_loss and len(name.split()) <= 2 else None
-        if quantity.kind != "loss":
+        if quantity.kind not in ("loss", "error"):
             is_named = quantity.kind != "r" or match["mark"] is not None
             return quantity if is_named and not (quantity.kind == "r" and self._from_text == "train") else None
         if quantity.split and " " in name:
             self._from_name = quantity.split
         split = quantity.split or self._from_name or self._from_text
         return quantity._replace(split=split)
+
+    def _bare(self, split: Optional[str]) -> Optional[Quantity]:
+        """Return the meaning of a number that only its split names, such as `val 0.61`."""
+        if self._is_other:
+            return None
+        return Quantity("loss" if self._has_loss else "bare", split)
+
+
+def _may_be_bare(position: Observation) -> bool:
+    """Return True if a number may stand for a loss that only its split names; in `Train: 3 [100/1251]` it does not."""
+    return (position.kind == "step") == (position.epoch is None) or position.kind == "round"
 
 
 def _may_have_values(text: str, position: Observation) -> bool:
@@ -214,6 +294,8 @@ def _may_have_values(text: str, position: Observation) -> bool:
     return (
         any(word in lowered for word in _KEYWORDS)
         or _R.search(text) is not None
+        or position.kind == "round"
+        or (position.step is not None and "train" in lowered and "val" in lowered)
         or (position.epoch is not None and position.kind == "line")
     )
 
@@ -231,11 +313,14 @@ def _position(text: str) -> Observation:
     if bar or keras:
         counts, kind = (bar, "bar") if bar else (keras, "keras")
         return Observation((), epoch, n_epochs, int(counts[1]), int(counts[2]), kind)  # type: ignore[index]
-    bracket = _BRACKET_STEP.match(text, end) if end else None
+    boosted = _ROUND.match(text)
+    if boosted:
+        return Observation((), None, None, int(boosted[1] or boosted[2]), None, "round")
+    bracket = (_BRACKET_STEP.match(text, end) or _ESPNET_STEP.match(text, end)) if end else None
     counter = bracket or _STEP.search(text, end) or (None if end else _BARE_STEP.match(text))
     if counter is None:
         return Observation((), epoch, n_epochs)
-    steps = int(counter[2]) if counter[2] else None
+    steps = int(counter[2]) if counter.re is not _ESPNET_STEP and counter[2] else None
     return Observation((), epoch, n_epochs, int(counter[1]), steps, "step")
 
 
@@ -244,8 +329,41 @@ def _epoch(text: str) -> Tuple[Optional[float], Optional[int], int]:
     for match in _EPOCH.finditer(text):
         if _NOT_A_HEADER.search(text[: match.start()]):
             continue
-        return float(match["epoch"]), int(match["of"]) if match["of"] else None, match.end()
+        epoch = float(match["epoch"] or match["before"])
+        return epoch, int(match["of"]) if match["of"] else None, match.end()
     return None, None, 0
+
+
+def _unnamed(text: str) -> Optional[Observation]:
+    """Return what a line of darknet or DARTS shows, whose numbers have no names; None for any other line."""
+    darknet = _DARKNET.match(text)
+    if darknet:
+        loss, lr = parse_number(darknet["loss"]), parse_number(darknet["lr"])
+        values = [Value(Quantity("loss"), loss)] if loss is not None else []
+        values += [Value(Quantity("lr"), lr)] if lr is not None else []
+        return Observation(tuple(values), step=int(darknet["step"]), kind="step")
+    step = _UNNAMED_STEP.match(text)
+    number = parse_number(step[3]) if step else None
+    if step is None or number is None:
+        return None
+    value = Value(Quantity("loss", split_of(step[1])), number, number)
+    return Observation((value,), step=int(step[2]), kind="step")
+
+
+def _ungrouped(text: str) -> str:
+    """Write `loss=(train 1.2; valid 1.3)` and `loss (train/val): 1.2/1.3` as `train loss 1.2, valid loss 1.3`."""
+    lowered = text.lower()
+    if "train" not in lowered or not ("(" in text or "/" in text or "[" in text or "{" in text):
+        return text
+    text = _GROUP.sub(_pairs_of_group, text)
+    return _SIDE_BY_SIDE.sub(
+        lambda m: f"{m[2]} {m[1] or m[4] or ''} {m[5]}, {m[3]} {m[1] or m[4] or ''} {m[6]}", text
+    )
+
+
+def _pairs_of_group(match: "re.Match[str]") -> str:
+    pairs = _IN_GROUP.findall(match[2])
+    return ", ".join(f"{split} {match[1]} {number}" for split, number in pairs) if len(pairs) > 1 else match[0]
 
 
 def _mapping(text: str) -> Optional[Dict[str, Any]]:

@@ -13,11 +13,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f]")
 
 _RANK = re.compile(
     r"\s*(?:\[rank\s?(\d+)\]:?|\[default(\d+)\]:|\[\d+,(\d+)\]<std(?:out|err)>:|\(?rank[ =](\d+)\)?\s?[:|-]"
-    r"|(\d{1,4}):(?=\s|$))\s?",
+    r"|(\d{1,4}):(?=\s|$)(?!\s*(?:learn:|[-\w.]+, [-\w.]+ avg\b)))\s?",
     re.IGNORECASE,
 )
-_DATE = r"(?:\d{4}[-/.]\d{2}[-/.]\d{2}|\d{2}[-/.]\d{2}[-/.]\d{4}|[A-Z][a-z]{2}\s+\d{1,2})"
-_CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?(?:Z|[+-]\d{2}:?\d{2})?"
+_DATE = r"(?:\d{4}[-/.]\d{2}[-/.]\d{2}|\d{2}[-/.]\d{2}[-/.]\d{4}|\d{2}/\d{2}|[A-Z][a-z]{2}\s+\d{1,2})"
+_CLOCK = r"\d{1,2}:\d{2}:\d{2}(?:[.,]\d+)?(?: [AP]M\b)?(?:Z|[+-]\d{2}:?\d{2})?"
 _TIME = re.compile(rf"\s*(?:\[({_DATE}[T ]{_CLOCK})\]|({_DATE}[T ]{_CLOCK}):?|\[({_CLOCK})\]|({_CLOCK}))\s?(?:[-|]\s)?")
 _GLOG = re.compile(r"\s*\[?([IWEF])(\d{3,4} \d{2}:\d{2}:\d{2}\.\d+)\s+(?:\d+\s+)?[\w./-]+:\d+\]\s?")
 _LEVEL = re.compile(

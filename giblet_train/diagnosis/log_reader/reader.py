@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import Any, Dict, Iterable, List, NamedTuple, Optional, Tuple
 
@@ -144,9 +145,7 @@ class LogReader:
 
     def _feed_line(self, raw: str) -> None:
         line = split_prefix(raw)
-        is_statement = (
-            "nan" in line.text and end_patterns.cause_of(line.text) == "nan"
-        ) or end_patterns.SCHEDULER_ERROR.search(line.text)
+        is_statement = _is_statement(line.text)
         has_number = not is_statement and _HAS_NUMBER.search(line.text) is not None
         observation = self._parser.parse(line.text) if has_number else None
         if not has_number:
@@ -159,7 +158,7 @@ class LogReader:
             self._note_unnamed(raw)
         if "verflow" in line.text or "OVERFLOW" in line.text:
             self._collapse.add_text(line.text)
-        if is_progress:
+        if is_progress and not (self._scan.has_errors and _is_all_lost(observation)):
             self._scan.progress(is_new_epoch=self.table.epoch != epoch_before)
             return
         is_quiet = observation is not None and (observation.values or observation.kind in ("bar", "keras"))
@@ -183,6 +182,19 @@ class LogReader:
     def _note_unnamed(self, raw: str) -> None:
         if self._unnamed is None and _DECIMAL.search(raw):
             self._unnamed = UnreadLine(self._n_lines, raw.strip()[:300])
+
+
+def _is_statement(text: str) -> bool:
+    """Return True for an error, in which `iteration=802` or `STEP 4711.0` is no progress of the training."""
+    is_exception = end_patterns.EXCEPTION.match(text.strip()) is not None
+    is_nan = "nan" in text.lower() and end_patterns.cause_of(text) == "nan"
+    return is_exception or is_nan or end_patterns.SCHEDULER_ERROR.search(text) is not None
+
+
+def _is_all_lost(observation: Optional[Observation]) -> bool:
+    """Return True if a line shows only numbers that are not finite: after an error, these are its details."""
+    values = observation.values if observation is not None else ()
+    return bool(values) and not any(math.isfinite(value.number) for value in values)
 
 
 def read_lines(lines: Iterable[str]) -> TrainingLog:

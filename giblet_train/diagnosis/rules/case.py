@@ -127,8 +127,9 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def stopped_early(self) -> bool:
-        """Return True if early stopping has ended training."""
-        return any(event.name == "early_stop" for event in self.events)
+        """Return True if early stopping has ended training, by its events or by what its log states."""
+        is_stated = self.log is not None and self.log.end.statement == "early_stop"
+        return is_stated or any(event.name == "early_stop" for event in self.events)
 
     @property
     def num_epochs(self) -> int | None:

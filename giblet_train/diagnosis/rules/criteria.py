@@ -54,7 +54,7 @@ def criterion_missed(case: RunHistory) -> Finding | None:
     kind = case.config.criteria[worst.name].kind if worst.name in case.config.criteria else COMPLETED
     return Finding(
         confidence=MISSED if decided else AT_RISK,
-        sentence=". ".join(f"Criterion {v.name} {_WORDS[v.status]}: {v.sentence}" for v in missed) + ".",
+        sentence=". ".join(f"Criterion {v.name} {_WORDS[v.status]}: {v.sentence.rstrip('.')}" for v in missed) + ".",
         evidence={v.name: {"status": v.status, "needed": v.needed, "seen": v.seen} for v in missed},
         action=_ACTIONS.get(
             kind, "Compare the run with its plan: `giblet launch --dry-run` prints its learning rates."

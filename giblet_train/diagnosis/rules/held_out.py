@@ -13,6 +13,8 @@ from giblet_train.diagnosis.run_start import format_loss
 from giblet_train.schema.records import DataMetric, EpochMetric
 
 FEWEST_OVERFIT = 3
+SIGNED_SHARE = 0.2
+"""Smallest fall, relative to the best loss, that is a scale for losses that are not always positive."""
 WINDOW = 3
 """Validations whose median is compared."""
 EARLY_RISE = 0.75
@@ -67,7 +69,7 @@ def overfit(case: RunHistory) -> Finding | None:
     if len(since) < 2 or not _better_than_start(case, best):
         return None
     rise, noise = (min(since[-2:]) if width == 1 else since[-1]) - best, jitter(values)
-    scale = abs(best) or abs(values[0])
+    scale, of = _scale(values, best)
     limit = case.watch.overfit_rise * scale * (2 if _will_stop(case) else 1)
     best_epoch, last_epoch = epochs[best_index], epochs[-1]
     falls = train.get(last_epoch, math.inf) < train.get(best_epoch, -math.inf)
@@ -79,12 +81,19 @@ def overfit(case: RunHistory) -> Finding | None:
     return Finding(
         confidence=0.9 if severe else TENTATIVE,
         sentence=(
-            f"Validation was best at epoch {best_epoch} ({format_loss(best)}) and has risen by {rise / scale:.1%} "
-            f"since, while training fell to {format_loss(train[last_epoch])}."
+            f"Validation was best at epoch {best_epoch} ({format_loss(best)}) and has risen by {rise / scale:.1%}"
+            f"{of} since, while training fell to {format_loss(train[last_epoch])}."
         ),
         evidence={"best_epoch": best_epoch, "best": best, "rise": rise / scale, "noise": noise, "epoch": last_epoch},
         action="Keep the best checkpoint; set early_stopping_patience, more dropout or weight decay, or more data.",
     )
+
+
+def _scale(values: Sequence[float], best: float) -> tuple[float, str]:
+    """Return what a rise is compared with, and words for it: the best loss; where losses have both signs, their fall."""
+    if min(values) > 0:
+        return best, ""
+    return max(values[0] - best, SIGNED_SHARE * abs(best)) or 1.0, " of its fall"
 
 
 def _will_stop(case: RunHistory) -> bool:
@@ -117,6 +126,8 @@ def leak(case: RunHistory) -> Finding | None:
     if len(pairs) < LEAK_VALIDATIONS:
         return None
     worst = max(_difference(e) for e in pairs)
+    if worst == 0.0 and case.log is not None and not case.steps:
+        return _equal_in_log(pairs)
     tolerance = case.watch.leak_tolerance if pairs[-1].train.loss else SAME_AS_TRAINING
     if worst > tolerance:
         return None
@@ -128,6 +139,19 @@ def leak(case: RunHistory) -> Finding | None:
         ),
         evidence={"difference": worst, "epochs": len(pairs), "fmri_r": pairs[-1].fmri_r},
         action="Check the split: blocks must not overlap, with split.gap_trs between them.",
+    )
+
+
+def _equal_in_log(pairs: Sequence[EpochMetric]) -> Finding:
+    """Return the finding for a log that prints the same losses for training and validation."""
+    return Finding(
+        confidence=TENTATIVE,
+        sentence=(
+            f"The log prints exactly the same loss for validation and training at each of the last {len(pairs)} "
+            "epochs: one number is logged under both names, or both are computed from the same data."
+        ),
+        evidence={"difference": 0.0, "epochs": len(pairs), "fmri_r": pairs[-1].fmri_r},
+        action="Look at what the script logs as validation; then check that its split holds data out.",
     )
 
 

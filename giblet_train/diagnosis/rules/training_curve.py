@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from itertools import pairwise, takewhile
-from statistics import fmean, median, stdev
+from statistics import fmean, linear_regression, median, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
@@ -20,6 +20,10 @@ RECENT_BLOCKS = 6
 """Blocks of steps (or epochs) in which a rise must last to be called divergence."""
 RISE_SHARE = 0.3
 """Share of what was learnt that a rise must undo: a low loss may rise by half and still be low."""
+UNDONE = 0.6
+"""Share of what was learnt whose loss is divergence, however high the loss was: one of 6.9 cannot rise by half."""
+MUCH_LEARNT = 0.2
+"""What was learnt, relative to the best loss, from which that share is a scale."""
 RISE_SDS = 6.0
 """Rise in standard deviations of the curve's own noise."""
 NO_GRADIENT = 1e-12
@@ -37,7 +41,10 @@ BEND = 15.0
 """How much better, in F, a curve with a knee must fit than every smooth one."""
 GRID_MISFIT = 0.003
 """Misfit of a fit from a grid of rates, relative to the height of the curve."""
+STILL_FALLS = 0.5
+"""Share of the fall expected after a knee that a curve may still show there."""
 CURVE_EPOCHS = 60
+"""Most points of a curve that are fitted."""
 SETTLED_EPOCHS = 3
 LOW_LOSS = 0.2
 """Level, relative to what was learnt, below which a loss is too low to be a scale of its own."""
@@ -50,6 +57,8 @@ FLAT_CERTAIN = 0.3
 """Fraction of the plan after which a flat loss is no longer thought to be a slow beginning."""
 OWED_EPOCHS = 20
 """Epochs up to which a loss owes no more than twice watch.flat_change; beyond, the debt grows with their root."""
+SIGNED_SCALE = 1.0
+"""Smallest scale of a loss that is not always positive: a Dice loss, a correlation, nats. Its level may be near 0."""
 AT_ONCE = 0.05
 """Relative decrease in the first epochs after which a flat loss may also be one that has converged."""
 MOST_DOUBT = 0.01
@@ -112,8 +121,11 @@ def diverging(case: RunHistory) -> Finding | None:
     values = [value for _, value in blocks]
     best_index = min(range(len(values) - 1), key=values.__getitem__)
     (since, best), start = blocks[best_index], values[0]
-    noise = RISE_SDS * jitter(values[: best_index + 1])
-    rise = max((case.watch.diverging_factor - 1) * abs(best), RISE_SHARE * (start - best), noise)
+    noise, learnt = RISE_SDS * jitter(values[: best_index + 1]), start - best
+    factor = (case.watch.diverging_factor - 1) * abs(best)
+    if learnt > MUCH_LEARNT * abs(best):
+        factor = min(factor, UNDONE * learnt)
+    rise = max(factor, RISE_SHARE * learnt, noise)
     if rise <= 0:
         return None
     high = [value > best + rise for value in values[best_index + 1 :][-RECENT_BLOCKS:]]
@@ -266,11 +278,12 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
         return None
     n = max(case.watch.flat_epochs, len(totals) // 3)
     first, last = median(totals[: max(1, n // 2)]), median(totals[-n:])
-    if not first:
+    scale = abs(first) if min(totals) > 0 else max(SIGNED_SCALE, abs(first))
+    if not scale:
         return None
-    fall = (first - last) / abs(first)
-    doubt = 2 * median_error(jitter(totals), n) * math.sqrt(2) / abs(first)
-    lowest = (first - min(smoothed(totals, 3))) / abs(first)
+    fall = (first - last) / scale
+    doubt = 2 * median_error(jitter(totals), n) * math.sqrt(2) / scale
+    lowest = (first - min(smoothed(totals, 3))) / scale
     nothing = 2 * case.watch.flat_change
     # More epochs owe more: a drift that is nothing in 20 epochs is still next to nothing in 40.
     owed = nothing * max(1.0, math.sqrt(len(totals) / OWED_EPOCHS))
@@ -334,13 +347,15 @@ def plateau(case: RunHistory) -> Finding | None:
 
     Validation has the steadier curve, but averaged weights smooth its knee; training is therefore tested too.
     """
+    if case.stopped_early:
+        return None
     curves = (case.validation_totals, case.train_totals if case.steps or not case.validation_totals else [])
     findings = (_stopped_short(case, totals) for totals in curves if totals)
     return next((finding for finding in findings if finding is not None), None)
 
 
 def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Finding | None:
-    points = from_steepest([(float(e), v) for e, v in source])[-CURVE_EPOCHS:]
+    points = _condensed(from_steepest([(float(e), v) for e, v in source]))
     settled = SETTLED_EPOCHS if case.steps else case.watch.flat_epochs
     if len(points) < FEWEST_CURVE_EPOCHS - SETTLED_EPOCHS + settled or not _rate_held(case, points[-settled][0]):
         return None
@@ -362,16 +377,33 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
         return None
     if not _rate_held(case, bent.knee) or _improves_again(source, bent.knee):
         return None
-    lasted = points[-1][0] - bent.knee
+    if _fall_after(points, bent.knee) >= STILL_FALLS * missing:
+        return None
+    lasts = points[-1][0] - bent.knee >= LONG_PLATEAU * (case.num_epochs or CURVE_EPOCHS)
+    # Without its rate, and on averages of epochs, a curve that has converged looks much like one that was stopped.
+    rate_is_known = any(e.lr for e in case.epochs)
+    is_certain = lasts and (bool(case.steps) or (rate_is_known and len(source) <= CURVE_EPOCHS))
     return Finding(
-        confidence=0.85 if lasted >= LONG_PLATEAU * (case.num_epochs or CURVE_EPOCHS) else TENTATIVE,
+        confidence=0.85 if is_certain else TENTATIVE,
         sentence=(
             f"Learning stopped at epoch {bent.knee:g}: the loss has stayed at {format_loss(now)} since, although its "
-            f"own course would have led {missing / scale:.1%} lower, and the rate is still high."
+            f"own course would have led {missing / scale:.1%} lower"
+            f"{', and the rate is still high' if rate_is_known else ''}."
         ),
         evidence={"knee_epoch": bent.knee, "level": now, "missing_fall": missing / scale, "better_f": better},
-        action="Lower the rate (scheduler_type: cosine), or look at what changed at that epoch.",
+        action=(
+            "Lower the rate (scheduler_type: cosine), or look at what changed at that epoch."
+            if rate_is_known
+            else "Look at what changed at that epoch. If the rate was lowered then, it has converged."
+        ),
     )
+
+
+def _condensed(points: Points) -> Points:
+    """Average neighbours of a long course, so that a knee far back is seen as well."""
+    n = -(-len(points) // CURVE_EPOCHS)
+    groups = [points[i : i + n] for i in range(len(points) % n, len(points), n)]
+    return points if n == 1 else [(fmean(x for x, _ in group), fmean(y for _, y in group)) for group in groups]
 
 
 def _knee(points: Points, knees: Sequence[float]) -> tuple[ExponentialFit, float]:
@@ -385,6 +417,15 @@ def _knee(points: Points, knees: Sequence[float]) -> tuple[ExponentialFit, float
     freedom = max(1, len(points) - 4)
     better = (smooth_error(points) - bent.error) / max((bent.error + misfit) / freedom, 1e-18)
     return bent, better
+
+
+def _fall_after(points: Points, knee: float) -> float:
+    """Return how far the line through the points after a knee falls; 0 for fewer than three points."""
+    after = [(x, y) for x, y in points if x > knee]
+    if len(after) < 3:
+        return 0.0
+    line = linear_regression([x for x, _ in after], [y for _, y in after])
+    return -line.slope * (after[-1][0] - knee)
 
 
 def _improves_again(source: Sequence[tuple[int, float]], knee: float) -> bool:

@@ -1,0 +1,137 @@
+"""Read tables that a training prints for the screen: a header with names of columns, then rows of numbers."""
+
+from __future__ import annotations
+
+import re
+from typing import Dict, List, NamedTuple, Optional, Tuple
+
+from giblet_train.diagnosis.log_reader.key_names import quantity_of, single_split, words_of
+from giblet_train.diagnosis.log_reader.number_format import NUMBER
+
+MAX_COLUMNS = 64
+_COUNTERS = frozenset({"epoch", "ep", "step", "iteration", "iter", "epoche"})
+_DETECTOR_LOSSES = frozenset({"box", "obj", "cls", "dfl", "seg", "pose", "kobj", "giou", "total"})
+"""Columns of losses in the tables of YOLO, whose names do not say so."""
+_FRAME = re.compile("[│┃┆┊║]")
+_GAP = re.compile(r"\t+|\s{2,}")
+_COUNTER = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(?:/(\d{1,9}))?")
+_CELL = re.compile(NUMBER, re.IGNORECASE)
+_BAR_AFTER_ROW = re.compile(r":?\s+\d{1,3}%(?:\||\s+[━─╸╺]).*")
+_NOT_A_NAME = re.compile(r"[=:{}\[\];]|\d[.,]\d")
+
+
+class Row(NamedTuple):
+    """A row of a table."""
+
+    record: Dict[str, str]
+    """Name of a column -> its cell."""
+    n_epochs: Optional[int]
+    """Planned number of epochs, from a cell such as `3/99`; None without one."""
+    is_bar: bool
+    """True if a progress bar follows the row, whose numbers are then averages of the epoch so far."""
+
+
+class ScreenTable:
+    """Remembers the newest header, and reads the rows below it."""
+
+    def __init__(self) -> None:
+        self._columns: Tuple[str, ...] = ()
+        self._splits: Tuple[str, ...] = ()
+        self._upper: Tuple[str, ...] = ()
+
+    def read_header(self, text: str) -> bool:
+        """Remember the columns that a line names. Return False if it is no header."""
+        cells, upper = _cells(text), self._upper
+        self._upper = ()
+        if not 2 <= len(cells) <= MAX_COLUMNS or _NOT_A_NAME.search("".join(cells)) or any(map(_CELL.fullmatch, cells)):
+            return False
+        splits = tuple(single_split(cell) or "" for cell in cells)
+        if all(splits):
+            self._columns, self._splits = (), splits
+            return True
+        if "|" in text or _FRAME.search(text):
+            cells = _joined(upper, cells)
+            self._upper = cells
+        if not all(cells) or not _is_header(cells):
+            return False
+        self._columns, self._splits = _named_losses(cells), ()
+        return True
+
+    def read_row(self, text: str) -> Optional[Row]:
+        """Return the row in a line; None if it is no row of the newest header."""
+        if self._splits and "|" in text:
+            return self._row_of_splits(text)
+        if not self._columns:
+            return None
+        body, _, _ = text.partition("%|")
+        is_bar = len(body) < len(text) or bool(_BAR_AFTER_ROW.search(text))
+        cells = [cell.rstrip(":") for cell in _cells(_BAR_AFTER_ROW.sub("", text), is_row=True) if cell != "+"]
+        record = dict(zip(self._columns, cells))
+        if len(cells) > len(self._columns) or not _has_counter(record) or not _has_loss(record):
+            return None
+        return _row(record, is_bar)
+
+    def _row_of_splits(self, text: str) -> Optional[Row]:
+        name, *cells = _cells(text) or ("",)
+        if len(cells) != len(self._splits) or quantity_of(name) is None:
+            return None
+        return Row({f"{split} {name}": cell for split, cell in zip(self._splits, cells)}, None, False)
+
+
+def _cells(text: str, is_row: bool = False) -> Tuple[str, ...]:
+    """Split a line at its rules, tabulators, wide gaps, or single spaces."""
+    text = _FRAME.sub("|", text).strip()
+    if "|" in text:
+        return tuple(cell.strip() for cell in text.strip("|").split("|"))
+    if is_row:
+        return tuple(text.split())
+    return tuple(cell.strip() for cell in (_GAP.split(text) if _GAP.search(text) else text.split()))
+
+
+def _joined(upper: Tuple[str, ...], lower: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Join a header of two lines, such as `Mini-batch` above `Loss`."""
+    return tuple(f"{a} {b}".strip() for a, b in zip(upper, lower)) if len(upper) == len(lower) else lower
+
+
+def _is_header(cells: Tuple[str, ...]) -> bool:
+    return any(map(_is_counter, cells)) and any(map(_is_loss, _named_losses(cells)))
+
+
+def _named_losses(cells: Tuple[str, ...]) -> Tuple[str, ...]:
+    """Return the names of columns, with `loss` after those of YOLO that lack it."""
+    names = [cell.lower() for cell in cells]
+    if "gpu_mem" not in names:
+        return cells
+    return tuple(f"{name}_loss" if name in _DETECTOR_LOSSES else name for name in names)
+
+
+def _is_counter(name: str) -> bool:
+    words = words_of(name)
+    return len(words) == 1 and words[0] in _COUNTERS
+
+
+def _is_loss(name: str) -> bool:
+    quantity = quantity_of(name)
+    return quantity is not None and quantity.kind == "loss"
+
+
+def _has_counter(record: Dict[str, str]) -> bool:
+    return any(_is_counter(name) and _COUNTER.fullmatch(cell) for name, cell in record.items())
+
+
+def _has_loss(record: Dict[str, str]) -> bool:
+    return any(_is_loss(name) and _CELL.fullmatch(cell) for name, cell in record.items())
+
+
+def _row(record: Dict[str, str], is_bar: bool) -> Row:
+    """Return a row whose cells `3/99` are divided into number and planned number."""
+    n_epochs: Optional[int] = None
+    counts: List[Tuple[str, str]] = []
+    for name, cell in record.items():
+        match = _COUNTER.fullmatch(cell) if _is_counter(name) else None
+        if match:
+            is_epoch = words_of(name)[0].startswith("ep")
+            n_epochs = int(match[2]) if match[2] and is_epoch else n_epochs
+            counts.append(("epoch" if is_epoch else "step", match[1]))
+    others = {name: cell for name, cell in record.items() if not _is_counter(name)}
+    return Row({**dict(counts), **others}, n_epochs, is_bar)
