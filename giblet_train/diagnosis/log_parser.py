@@ -128,6 +128,8 @@ def _reading_notes(log: TrainingLog) -> list[str]:
         notes.append(f"It counts no epochs: {len(log.rows)} blocks of its steps are judged as epochs.")
     if log.summed_parts:
         notes.append(f"It prints no total loss: the sum of {', '.join(log.summed_parts)} is taken for it.")
+    if log.is_adversarial:
+        notes.append("Its losses balance each other (adversarial or actor-critic): they need not fall, and are not judged.")
     if log.validation_only:
         notes.append("It prints only validation losses: they are judged as training losses.")
     if log.rows and not log.is_blocks and log.rows[0].epoch > 1 and log.rows[0].epoch != _step_between(log):

@@ -96,15 +96,22 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
     ),
     "hangup": (r"^Hangup\b", r":\s+\d+ Hangup\b", r"\bSIGHUP\b", r"got signal: 1\b"),
     "nan": (
-        r"loss (?:is|became) \S*(?:nan|inf)",
+        r"loss (?:is|became|turned|was) \S*(?:nan|inf)",
         r"nan loss encountered",
         r"non[- ]finite loss",
         r"nan or inf (?:found|detected)",
         r"invalid loss, terminating",
+        r"\bNaN : Tensor",
         r"monitored metric \S+ = nan",
         r"minimum loss scale reached",
         r"loss scale already at minimum",
         r"gradient overflow.*minimum",
+        r"returned nan values in its",
+        r"tensor had (?:nan|inf)",
+        r"satisfy the constraint .*found invalid values",
+        r"(?:loss|gradients?|grad_?norm|logits|output|activations?)\b.{0,30}(?:contains?|has|have|are|=) ?(?:nan|inf)\b",
+        r"NanLossDuringTraining",
+        r"(?:nan|inf) (?:in|value of) (?:the )?(?:loss|gradient)",
     ),
 }
 CAUSES = tuple((cause, re.compile("|".join(messages), re.IGNORECASE)) for cause, messages in _CAUSES.items())
@@ -220,7 +227,7 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
     "tiny_batch_norm": ("per channel",),
     "collective_timeout": ("time", "barrier"),
     "hangup": ("hangup", "sighup", "signal: 1"),
-    "nan": ("nan", "inf", "loss", "overflow"),
+    "nan": ("nan", "inf", "loss", "overflow", "invalid values"),
 }
 """Cause -> words of which its messages contain at least one, in lower case: a quick test before the pattern."""
 
@@ -230,7 +237,7 @@ _ERROR_WORDS = (
     *("traceback", "terminate", "what()", "fault", "dumped", "abort", "hangup", "signal", "cancelled", "fatal"),
     *("memory", "space", "quota", "disk", "written", "unexpected pos", "too many", "ancdata", "shm", "xid", "ecc"),
     *("gpu", "alloc", "oom", "per channel", "barrier", "nan", "scale", "overflow", "errno", "sighup", "giblet: "),
-    *("panic", "bus", "nvlink", "cudnn"),
+    *("panic", "bus", "nvlink", "cudnn", "terminating", "invalid values"),
 )
 _STACK_FRAME = "frame #"
 

@@ -147,7 +147,7 @@ class EndScan:
     def result(self) -> LogEnd:
         """Return what is known so far."""
         failed = self._failed_rank()
-        causes, errors = self._causes, self._errors
+        causes, errors = self._causes, self._errors or self._cut_off()
         if failed is not None and not any(error.rank == failed.rank for error in errors):
             # The rank that failed first may have printed its error before a last sign of progress of another rank.
             earlier = [error for error in self._survived_errors if error.rank is not None and error.rank == failed.rank]
@@ -171,6 +171,13 @@ class EndScan:
             killed=self._killed,
             remedy=self._remedy,
         )
+
+    def _cut_off(self) -> List[ErrorLine]:
+        """Return the last line of a traceback whose exception was not written any more."""
+        rank = next((rank for rank, is_open in self._in_traceback.items() if is_open), None)
+        if not any(self._in_traceback.values()) or self._ignored or self._statement == "complete" or not self._tail:
+            return []
+        return [ErrorLine(f"the log ends inside a traceback: {self._tail[-1].strip()}"[:400], rank)]
 
     def _note_ranks(self, line: LogLine) -> None:
         rank = rank_in(line)

@@ -6,6 +6,7 @@ import math
 from types import MappingProxyType
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
+from giblet_train.diagnosis.log_reader.key_names import ADVERSARIAL
 from giblet_train.diagnosis.log_reader.line_parser import Observation, Value
 
 MAX_POINTS = 4096
@@ -108,6 +109,8 @@ class EpochTable:
         """True if the rows are blocks of steps, because the log has no epochs."""
         self.summed_parts: Tuple[str, ...] = ()
         """Parts whose sum is taken for the total, because no total is printed."""
+        self.is_adversarial = False
+        """True if only losses are printed that balance each other, which have no total."""
         self.validation_only = False
         self.n_observed = 0
         self._epochs: Dict[int, _Epoch] = {}
@@ -272,6 +275,9 @@ class EpochTable:
     def _total(self, total: Optional[float], parts: Dict[str, float], is_validation: bool) -> Optional[float]:
         if total is not None or not parts:
             return total
+        if any(ADVERSARIAL & set(name.split("_")) for name in parts) and all(map(math.isfinite, parts.values())):
+            self.is_adversarial = True
+            return None
         if not is_validation:
             self.summed_parts = tuple(parts)
         return math.fsum(parts.values()) if all(map(math.isfinite, parts.values())) else math.nan

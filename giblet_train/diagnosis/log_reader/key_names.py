@@ -6,6 +6,12 @@ import re
 from functools import lru_cache
 from typing import FrozenSet, List, NamedTuple, Optional, Tuple
 
+
+
+def _words(text: str) -> Tuple[str, ...]:
+    return tuple(text.split())
+
+
 COMPONENT_NAMES = {
     "fmri": ("fmri", "bold", "brain", "voxel", "voxels", "neural", "cortex"),
     "video": ("video", "visual", "vision", "frame", "frames", "image", "images", "img", "pixel", "vid"),
@@ -32,18 +38,18 @@ _ERROR = frozenset(
     )
 )
 """Errors that training minimises, for logs that print no loss."""
+ADVERSARIAL = frozenset(
+    _words("d g gen generator disc discriminator dis adv adversarial gan netd netg actor critic policy")
+)
+"""Words of losses that balance each other, so that neither they nor their sum must fall."""
 _RATE = frozenset({"lr", "learningrate", "lernrate"})
 _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
-
-
-def _words(text: str) -> Tuple[str, ...]:
-    return tuple(text.split())
 
 
 _FILLER = _LOSS | frozenset(
     _words(
         "total overall avg average averaged mean epoch step batch running current global sum all value final lm "
-        "smoothed iter the is e dataloader idx and with of s ms sec took after done finished complete completed "
+        "smoothed iter mini minibatch the is e dataloader idx and with of s ms sec took after done finished complete completed "
         "results set model network net now at end on in info"
     )
 )

@@ -261,7 +261,7 @@ class _Context:
         quantity = quantity_of(name)
         if quantity is None and single_split(name) and _may_be_bare(position):
             return self._bare(single_split(name))
-        self._is_other = quantity is None
+        self._is_other = quantity is None and _OTHER_METRIC.search(name) is not None
         if quantity is None:
             last_word = name.rsplit(" ", 1)[-1]
             component = component_of(last_word) if position.epoch is not None else None

@@ -47,6 +47,8 @@ class TrainingLog(NamedTuple):
     """True if the rows are blocks of steps, because the log counts no epochs."""
     summed_parts: Tuple[str, ...] = ()
     """Parts of the loss whose sum is taken for the total, because no total is printed."""
+    is_adversarial: bool = False
+    """True if only losses are printed that balance each other, as those of generator and discriminator."""
     validation_only: bool = False
     """True if only validation losses are printed; they are then taken for the training loss."""
     unread: Tuple[UnreadLine, ...] = ()
@@ -136,6 +138,7 @@ class LogReader:
             restarted=self.table.restarted,
             is_blocks=self.table.is_blocks,
             summed_parts=self.table.summed_parts,
+            is_adversarial=self.table.is_adversarial,
             validation_only=self.table.validation_only,
             unread=tuple(unread),
             n_unread=max(self._n_unread, len(unread)),
@@ -187,7 +190,7 @@ class LogReader:
 def _is_statement(text: str) -> bool:
     """Return True for an error, in which `iteration=802` or `STEP 4711.0` is no progress of the training."""
     is_exception = end_patterns.EXCEPTION.match(text.strip()) is not None
-    is_nan = "nan" in text.lower() and end_patterns.cause_of(text) == "nan"
+    is_nan = any(word in text.lower() for word in ("nan", "inf", "invalid")) and end_patterns.cause_of(text) == "nan"
     return is_exception or is_nan or end_patterns.SCHEDULER_ERROR.search(text) is not None
 
 

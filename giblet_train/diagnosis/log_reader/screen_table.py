@@ -17,7 +17,9 @@ _GAP = re.compile(r"\t+|\s{2,}")
 _COUNTER = re.compile(r"(\d{1,9}(?:\.\d{1,9})?)(?:/(\d{1,9}))?")
 _CELL = re.compile(NUMBER, re.IGNORECASE)
 _BAR_AFTER_ROW = re.compile(r":?\s+\d{1,3}%(?:\||\s+[━─╸╺]).*")
-_NOT_A_NAME = re.compile(r"[=:{}\[\];]|\d[.,]\d")
+_NOT_A_NAME = re.compile(r"[={}\[\]]|\w:(?![a-z])|\d\.\d|(?:^|\s)\d")
+SEPARATORS = (",", ";")
+"""Separators of a table whose cells have no gaps between them, in the order in which they are tried."""
 
 
 class Row(NamedTuple):
@@ -38,12 +40,14 @@ class ScreenTable:
         self._columns: Tuple[str, ...] = ()
         self._splits: Tuple[str, ...] = ()
         self._upper: Tuple[str, ...] = ()
+        self._separator = ""
 
     def read_header(self, text: str) -> bool:
         """Remember the columns that a line names. Return False if it is no header."""
-        cells, upper = _cells(text), self._upper
+        separator = next((mark for mark in SEPARATORS if mark in text), "") if "|" not in text else ""
+        cells, upper = _cells(text, separator), self._upper
         self._upper = ()
-        if not 2 <= len(cells) <= MAX_COLUMNS or _NOT_A_NAME.search("".join(cells)) or any(map(_CELL.fullmatch, cells)):
+        if not 2 <= len(cells) <= MAX_COLUMNS or any(map(is_no_name, cells)):
             return False
         splits = tuple(single_split(cell) or "" for cell in cells)
         if all(splits):
@@ -54,7 +58,7 @@ class ScreenTable:
             self._upper = cells
         if not all(cells) or not _is_header(cells):
             return False
-        self._columns, self._splits = _named_losses(cells), ()
+        self._columns, self._splits, self._separator = _named_losses(cells), (), separator
         return True
 
     def read_row(self, text: str) -> Optional[Row]:
@@ -65,7 +69,8 @@ class ScreenTable:
             return None
         body, _, _ = text.partition("%|")
         is_bar = len(body) < len(text) or bool(_BAR_AFTER_ROW.search(text))
-        cells = [cell.rstrip(":") for cell in _cells(_BAR_AFTER_ROW.sub("", text), is_row=True) if cell != "+"]
+        row = _BAR_AFTER_ROW.sub("", text)
+        cells = [cell.rstrip(":") for cell in _cells(row, self._separator, is_row=True) if cell != "+"]
         record = dict(zip(self._columns, cells))
         if len(cells) > len(self._columns) or not _has_counter(record) or not _has_loss(record):
             return None
@@ -78,9 +83,16 @@ class ScreenTable:
         return Row({f"{split} {name}": cell for split, cell in zip(self._splits, cells)}, None, False)
 
 
-def _cells(text: str, is_row: bool = False) -> Tuple[str, ...]:
-    """Split a line at its rules, tabulators, wide gaps, or single spaces."""
+def is_no_name(cell: str) -> bool:
+    """Return True if a cell is no name of a column, because it is or contains a value."""
+    return _NOT_A_NAME.search(cell) is not None or _CELL.fullmatch(cell) is not None
+
+
+def _cells(text: str, separator: str = "", is_row: bool = False) -> Tuple[str, ...]:
+    """Split a line at its separator, rules, tabulators, wide gaps, or single spaces."""
     text = _FRAME.sub("|", text).strip()
+    if separator:
+        return tuple(cell.strip() for cell in text.split(separator))
     if "|" in text:
         return tuple(cell.strip() for cell in text.strip("|").split("|"))
     if is_row:

@@ -9,6 +9,7 @@ from typing import Any, Dict, Iterable, Iterator, List, Optional, Tuple
 from giblet_train.diagnosis.log_reader.key_names import quantity_of, words_of
 from giblet_train.diagnosis.log_reader.number_format import uses_decimal_comma
 from giblet_train.diagnosis.log_reader.reader import LogReader
+from giblet_train.diagnosis.log_reader.screen_table import is_no_name
 
 SEPARATORS = ",;\t"
 MAX_CELLS = 2000
@@ -85,7 +86,8 @@ def _with_whole_epoch(record: Dict[str, str]) -> Dict[str, str]:
 
 
 def _is_name(name: str) -> bool:
-    return bool(name) and any(map(str.isalpha, name)) and len(name) < 100 and not any(mark in name for mark in "=:|{}")
+    is_short = any(map(str.isalpha, name)) and len(name) < 100
+    return is_short and not any(mark in name for mark in "=:|{}") and not is_no_name(name)
 
 
 def _is_loss(name: str) -> bool:
