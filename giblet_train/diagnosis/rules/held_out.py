@@ -17,10 +17,12 @@ SIGNED_SHARE = 0.2
 """Smallest fall, relative to the best loss, that is a scale for losses that are not always positive."""
 WINDOW = 3
 """Validations whose median is compared."""
-EARLY_RISE = 0.75
+EARLY_RISE = 0.6
 """Share of the limit from which a rise is reported as tentative."""
-RISE_ERRORS = 4.0
+RISE_ERRORS = 3.5
 """Standard errors of a median that a rise of validation must exceed; the best of many is low by chance."""
+CERTAIN_ERRORS = 6.0
+"""The same for certainty at the last epoch."""
 SEVERE_RISE = 8.0
 """Multiple of the limit from which a rise is no longer thought to be the start of a double descent."""
 CERTAIN_VALIDATIONS = 8
@@ -77,7 +79,8 @@ def overfit(case: RunHistory) -> Finding | None:
         return None
     if max(since) - since[-1] > 2 * RISE_ERRORS * median_error(noise, width) / 3 + scale * SKILL_DOUBT:
         return None
-    severe = rise >= SEVERE_RISE * limit or last_epoch >= (case.num_epochs or math.inf)
+    is_clear = rise >= max(limit, CERTAIN_ERRORS * median_error(noise, width))
+    severe = rise >= SEVERE_RISE * limit or (is_clear and last_epoch >= (case.num_epochs or math.inf))
     return Finding(
         confidence=0.9 if severe else TENTATIVE,
         sentence=(

@@ -42,7 +42,7 @@ BEND = 15.0
 GRID_MISFIT = 0.003
 """Misfit of a fit from a grid of rates, relative to the height of the curve."""
 STILL_FALLS = 0.5
-"""Share of the fall expected after a knee that a curve may still show there."""
+"""Share of the fall expected after a knee that shows, in this curve or in training, that learning goes on."""
 CURVE_EPOCHS = 60
 """Most points of a curve that are fitted."""
 SETTLED_EPOCHS = 3
@@ -377,7 +377,8 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
         return None
     if not _rate_held(case, bent.knee) or _improves_again(source, bent.knee):
         return None
-    if _fall_after(points, bent.knee) >= STILL_FALLS * missing:
+    training = [(float(e), v) for e, v in case.train_totals]
+    if max(_fall_after(points, bent.knee), _fall_after(training, bent.knee)) >= STILL_FALLS * missing:
         return None
     lasts = points[-1][0] - bent.knee >= LONG_PLATEAU * (case.num_epochs or CURVE_EPOCHS)
     # Without its rate, and on averages of epochs, a curve that has converged looks much like one that was stopped.
