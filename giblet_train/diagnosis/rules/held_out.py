@@ -32,6 +32,8 @@ LEAK_VALIDATIONS = 4
 MEAN_VALIDATIONS = 3
 LEARNT = 0.025
 SKILL_DOUBT = 0.005
+RISE_SKILL = 0.1
+"""Rise of a skill below 0, relative to its first value, that shows that a louder held-out block is learnt."""
 R_DOUBT = 0.02
 """Held-out r of fMRI below which nothing is predicted: responsive voxels show more from the first epoch on."""
 SAME_AS_TRAINING = 2e-4
@@ -220,9 +222,18 @@ def _rises(case: RunHistory, skills: Sequence[Mapping[str, float | None]]) -> bo
     """Return True if a component's skill is on its way up: a loud held-out block begins far below 0."""
     for component in case.components:
         values = [v for s in skills if (v := s.get(component)) is not None]
-        if _trend(values) > SKILL_DOUBT:
+        if _trend(values) > SKILL_DOUBT or _has_risen(values):
             return True
     return False
+
+
+def _has_risen(values: Sequence[float]) -> bool:
+    """Return True if skill has risen far beyond its noise since the first validation, and stayed far below 0."""
+    if len(values) <= MEAN_VALIDATIONS:
+        return False
+    level = fmean(values[-MEAN_VALIDATIONS:])
+    rise = level - values[0]
+    return rise > max(2 * SKILL_DOUBT, RISE_SKILL * abs(values[0]), RISE_ERRORS * jitter(values)) and level < -rise
 
 
 def _trend(values: Sequence[float]) -> float:
