@@ -129,7 +129,9 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     if log.summed_parts:
         notes.append(f"It prints no total loss: the sum of {', '.join(log.summed_parts)} is taken for it.")
     if log.is_adversarial:
-        notes.append("Its losses balance each other (adversarial or actor-critic): they need not fall, and are not judged.")
+        notes.append(
+            "Its losses balance each other (adversarial or actor-critic): they need not fall, and are not judged."
+        )
     if log.validation_only:
         notes.append("It prints only validation losses: they are judged as training losses.")
     if log.rows and not log.is_blocks and log.rows[0].epoch > 1 and log.rows[0].epoch != _step_between(log):

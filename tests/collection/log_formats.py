@@ -130,6 +130,33 @@ def _mnist(epoch: Epoch) -> str:
     return f"{steps}\n\nTest set: Average loss: {epoch.validation:.4f}, Accuracy: 9830/10000 (98%)\n"
 
 
+def _darts(epoch: Epoch) -> str:
+    at = "03/12 11:48:04 AM"
+    steps = [f"{at} train {step:03d} {epoch.train:e} 52.083333 94.791664" for step in (0, 50, 100)]
+    end = [f"{at} train_acc 52.17", f"{at} valid 000 {epoch.validation:e} 50.100000 93.000000", f"{at} valid_acc 50.16"]
+    return "\n".join([f"{at} epoch {epoch.number} lr {epoch.lr:e}", *steps, *end])
+
+
+def _allennlp(epoch: Epoch) -> str:
+    at = "2019-10-14 16:48:27,962 - INFO - allennlp.training"
+    return (
+        f"{at}.trainer - Epoch {epoch.number - 1}/{epoch.of - 1}\n"
+        f"{at}.tensorboard_writer -             Training |  Validation\n"
+        f"{at}.tensorboard_writer - accuracy |    0.512  |     0.493\n"
+        f"{at}.tensorboard_writer - loss     |   {epoch.train:.4f}  |    {epoch.validation:.4f}\n"
+        f"{at}.trainer - Epoch duration: 0:05:01"
+    )
+
+
+def _espnet(epoch: Epoch) -> str:
+    at = "[node07] 2024-03-01 10:00:01,321"
+    return (
+        f"{at} (trainer:738) INFO: {epoch.number}epoch:train:1-50batch: loss_ctc=1.2, acc=0.6, loss={epoch.train:.4f}\n"
+        f"{at} (trainer:343) INFO: {epoch.number}epoch results: [train] loss_ctc=1.2, acc=0.6, loss={epoch.train:.4f}, "
+        f"optim0_lr0={epoch.lr:.1e}, [valid] loss_ctc=1.3, acc=0.5, loss={epoch.validation:.4f}, total_count=100"
+    )
+
+
 def _comma(value: float, digits: int = 4) -> str:
     return f"{value:.{digits}f}".replace(".", ",")
 
@@ -200,8 +227,53 @@ LINES: dict[str, Callable[[Epoch], str]] = {
     "mmengine": _mmengine,
     "fairseq": _fairseq,
     "mnist": _mnist,
+    "loss_groups": lambda e: (
+        f"epoch {e.number:3d}: loss=(train {e.train:.4f}; valid {e.validation:.4f}) acc=(train 0.5; valid 0.5) lr=3e-4"
+    ),
+    "side_by_side": lambda e: f"Epoch {e.number:03d} loss (train/val): {e.train:.4f}/{e.validation:.4f}, time 9s",
+    "bare_splits": lambda e: (
+        f"[{e.number:03d}/{e.of:03d}] train: {e.train:.4f} acc 51% | valid: {e.validation:.4f} acc 49%"
+    ),
+    "german_words": lambda e: (
+        f"Epoche {e.number} von {e.of}: Trainingsverlust = {_comma(e.train)}, "
+        f"Validierungsverlust = {_comma(e.validation)}"
+    ),
+    "espnet": _espnet,
+    "darts": _darts,
+    "allennlp": _allennlp,
+    "xgboost": lambda e: f"[{e.number - 1}]\ttrain-rmse:{e.train:.5f}\teval-rmse:{e.validation:.5f}",
+    "lightgbm": lambda e: f"[{50 * e.number}]\ttraining's l2: {e.train:.6f}\tvalid_1's l2: {e.validation:.6f}",
 }
 """Text format -> the lines of one epoch."""
+
+TABLES: dict[str, tuple[str, Callable[[Epoch], str]]] = {
+    "fastai": (
+        "epoch     train_loss  valid_loss  accuracy  time    \n",
+        lambda e: f"{e.number}         {e.train:.6f}    {e.validation:.6f}    0.512000  00:12     ",
+    ),
+    "skorch": (
+        "  epoch    train_loss    valid_acc    valid_loss     dur\n"
+        "-------  ------------  -----------  ------------  ------\n",
+        lambda e: f"{e.number:7d}        {e.train:.4f}       0.5120        {e.validation:.4f}  1.2345",
+    ),
+    "markdown_table": (
+        "| Training Loss | Epoch | Step | Validation Loss |\n|:-------------:|:-----:|:----:|:---------------:|\n",
+        lambda e: f"| {e.train:.4f}        | {e.number}.0   | {500 * e.number} | {e.validation:.4f}          |",
+    ),
+    "ruled_table": (
+        "┃ epoch ┃ train_loss ┃ val_loss ┃\n",
+        lambda e: f"│ {e.number:5d} │ {e.train:10.4f} │ {e.validation:8.4f} │",
+    ),
+    "two_line_header": (
+        "|  Epoch  |  Mini-batch  |  Validation  |\n|         |     Loss     |     Loss     |\n",
+        lambda e: f"|  {e.number:6d} | {e.train:12.4f} | {e.validation:12.4f} |",
+    ),
+    "csv_in_text": (
+        "device: cuda:0\nepoch,train_loss,val_loss\n",
+        lambda e: f"{e.number},{e.train:.5f},{e.validation:.5f}",
+    ),
+}
+"""Table that is printed for the screen -> (its header, the row of one epoch)."""
 
 
 def keras_csv(epochs: Course, folder: Path) -> Path:
@@ -318,6 +390,7 @@ def rank_folder(epochs: Course, folder: Path) -> Path:
 
 FORMATS: dict[str, Write] = {
     **{name: text_format(line) for name, line in LINES.items()},
+    **{name: text_format(row, head=head) for name, (head, row) in TABLES.items()},
     "carriage_returns": text_format(LINES["pipes"], end="\r\n"),
     **{
         write.__name__: write

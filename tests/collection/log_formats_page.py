@@ -12,7 +12,7 @@ from pathlib import Path
 
 from giblet_tui.reporting.why import of_path, why_lines
 from tests.collection.log_ends import DEAD, epochs
-from tests.collection.log_formats import FORMATS, course
+from tests.collection.log_formats import FORMATS, TABLES, course
 
 PAGE = Path(__file__).parents[2] / "docs" / "log-formats.md"
 EPOCH_LINES, END_LINES, SHOWN_COLUMNS = 3, 6, 160
@@ -33,7 +33,11 @@ live training in the same way.
 - **Without epochs**, blocks of steps are judged as epochs, and the answer says so.
 - **A folder** of per-rank logs is one training; the earliest error counts. An offline wandb folder is read by its
   `files/output.log`; the binary `.wandb` file is not read.
-- **Not read**: tables drawn for the screen, and numbers without names.
+- **A table printed for the screen** is read if its header names an epoch or step and a loss.
+- **A log without a loss** is judged by an error such as `rmse`, or by numbers that only `train` and `val` name, if
+  they fall.
+- **Not read**: other numbers without names. **Not judged**: losses that balance each other, as of adversarial
+  networks.
 
 The examples show logs of a training whose loss becomes nan in epoch 7 of 9, each up to the first nan, and what
 `giblet why` prints for them. Notes on standard error are left out. This page is written by
@@ -43,9 +47,12 @@ The examples show logs of a training whose loss becomes nan in epoch 7 of 9, eac
 SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Lines of a training script": (
         "Any separator, any order, other metrics in between, one or several lines per epoch.",
-        ("pipes", "brackets", "commas", "equals", "padded", "metric_between", "uncertainties", "four_lines", "groups"),
+        (
+            *("pipes", "brackets", "commas", "equals", "padded", "metric_between", "uncertainties", "four_lines"),
+            *("groups", "loss_groups", "side_by_side", "bare_splits"),
+        ),
     ),
-    "Decimal commas and thousands separators": ("", ("decimal_comma", "thousands")),
+    "Decimal commas and thousands separators": ("", ("decimal_comma", "thousands", "german_words")),
     "Prefixes": (
         "Of Python's logging, loguru, torchrun and srun.",
         ("logger", "loguru", "rank_prefix", "torchrun_tee", "srun_labels"),
@@ -58,8 +65,16 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("keras", "keras_3", "keras_csv", "keras_history"),
     ),
     "nnU-Net": ("Versions 1 and 2; losses may be negative.", ("nnunet_v1", "nnunet_v2")),
-    "Lines per step": ("MAE and timm, mmengine, fairseq, PyTorch's examples.", ("mae", "mmengine", "fairseq", "mnist")),
-    "Tables": ("ultralytics, and spreadsheets.", ("ultralytics_csv", "german_csv")),
+    "Lines per step": (
+        "MAE and timm, mmengine, fairseq, PyTorch's examples, ESPnet, DARTS.",
+        ("mae", "mmengine", "fairseq", "mnist", "espnet", "darts"),
+    ),
+    "Boosted models": ("XGBoost and LightGBM.", ("xgboost", "lightgbm")),
+    "Files of tables": ("ultralytics, and spreadsheets.", ("ultralytics_csv", "german_csv")),
+    "Tables printed for the screen": (
+        "fastai, skorch, model cards of Hugging Face, rich, MATLAB, AllenNLP, and comma-separated lines in a log.",
+        ("fastai", "skorch", "markdown_table", "ruled_table", "two_line_header", "allennlp", "csv_in_text"),
+    ),
     "Files that are not plain text": (
         "TensorBoard event files, compressed logs, UTF-16 of Windows, folders of wandb and of torchrun.",
         ("tensorboard", "compressed", "utf_16", "wandb_folder", "rank_folder"),
@@ -115,7 +130,8 @@ def _excerpt(name: str, path: Path) -> list[str]:
     if path.is_dir():
         return [f"{file.relative_to(path.parent)}" for file in sorted(path.glob("**/*")) if file.is_file()]
     lines = [line for line in re.split(r"[\r\n]+", path.read_text()) if line.strip()]
-    head = lines[:1] if path.suffix == ".csv" else []
+    n_header_lines = len(TABLES[name][0].splitlines()) if name in TABLES else int(path.suffix == ".csv")
+    head = lines[:n_header_lines]
     first_nan = next(number for number, line in enumerate(lines) if "nan" in line.lower())
     shown = lines[max(len(head), first_nan - EPOCH_LINES + 1) : first_nan + 1]
     return [line[:SHOWN_COLUMNS].rstrip() for line in [*head, *shown]]

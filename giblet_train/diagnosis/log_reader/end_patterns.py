@@ -109,7 +109,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"returned nan values in its",
         r"tensor had (?:nan|inf)",
         r"satisfy the constraint .*found invalid values",
-        r"(?:loss|gradients?|grad_?norm|logits|output|activations?)\b.{0,30}(?:contains?|has|have|are|=) ?(?:nan|inf)\b",
+        r"(?:loss|gradients?|grad_?norm|logits|outputs?)\b.{0,30}(?:contains?|has|have|are|=) ?(?:nan|inf)\b",
         r"NanLossDuringTraining",
         r"(?:nan|inf) (?:in|value of) (?:the )?(?:loss|gradient)",
     ),

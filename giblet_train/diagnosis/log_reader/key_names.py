@@ -7,7 +7,6 @@ from functools import lru_cache
 from typing import FrozenSet, List, NamedTuple, Optional, Tuple
 
 
-
 def _words(text: str) -> Tuple[str, ...]:
     return tuple(text.split())
 
@@ -49,7 +48,8 @@ _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "
 _FILLER = _LOSS | frozenset(
     _words(
         "total overall avg average averaged mean epoch step batch running current global sum all value final lm "
-        "smoothed iter mini minibatch the is e dataloader idx and with of s ms sec took after done finished complete completed "
+        "smoothed iter mini minibatch the is e dataloader idx and with of s ms sec took after done finished complete "
+        "completed "
         "results set model network net now at end on in info"
     )
 )
@@ -71,7 +71,7 @@ class Quantity(NamedTuple):
     """Meaning of a printed name."""
 
     kind: str
-    """`loss`, `lr`, `r` (correlation), `grad_norm`; for logs without a loss: `error` (`rmse`) or `bare` (`train: 1.2`)."""
+    """`loss`, `lr`, `r` (correlation), `grad_norm`; without a loss, `error` (`rmse`) or `bare` (`val: 1`)."""
     split: Optional[str] = None
     """`train`, `validation` or `test`; None if the name does not contain it."""
     part: Optional[str] = None

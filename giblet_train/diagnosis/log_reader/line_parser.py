@@ -60,9 +60,13 @@ _DARKNET_LAYER = re.compile(r"\s*(?:v3 \(|Region \d+ Avg)")
 """Line about one layer of darknet: it is nan wherever an image has no object."""
 _UNNAMED_STEP = re.compile(rf"\s*(train|valid|val|test)\s+(\d{{1,9}})\s+({NUMBER})\s+{NUMBER}(?:\s+{NUMBER})?\s*$")
 """Step of DARTS and its many descendants: split, step, loss, accuracies."""
+_POSSESSIVE = re.compile(r"\b(train(?:ing)?|val(?:id)?|test|eval)(?:_\d+)?'s\s")
+"""Data set in front of an error of LightGBM, such as `valid_1's rmse`."""
 _SUMMARY_FOLLOWS = re.compile(r"best iteration is:?\s*$", re.IGNORECASE)
 _SPLITS = r"train(?:ing)?|val(?:id|idation)?|dev|test"
-_GROUP = re.compile(rf"([A-Za-z][\w-]*)\s*[:=]?\s*[({{\[]\s*((?:{_SPLITS})\b[^(){{}}\[\]]{{1,200}})[)}}\]]", re.IGNORECASE)
+_GROUP = re.compile(
+    rf"([A-Za-z][\w-]*)\s*[:=]?\s*[({{\[]\s*((?:{_SPLITS})\b[^(){{}}\[\]]{{1,200}})[)}}\]]", re.IGNORECASE
+)
 _IN_GROUP = re.compile(rf"({_SPLITS})\s*[:=]?\s*({NUMBER})", re.IGNORECASE)
 _SIDE_BY_SIDE = re.compile(
     rf"(?:([A-Za-z][\w-]*)\s*)?[(\[]?\s*({_SPLITS})\s*[/|,]\s*({_SPLITS})\s*[)\]]?\s*([A-Za-z][\w-]*)?\s*[:=]\s*"
@@ -141,7 +145,7 @@ class LineParser:
         unnamed = _unnamed(text)
         if unnamed is not None:
             return unnamed
-        text = _ungrouped(text)
+        text = _ungrouped(_POSSESSIVE.sub(r"\1 ", text) if "'s" in text else text)
         position = _position(text)
         if self._is_summary(position):
             return None
@@ -248,9 +252,8 @@ class _Context:
     def read_gap(self, text: str) -> None:
         """Read the text between two pairs."""
         lowered = text.lower()
-        if "|" in text or ";" in text:
-            self._is_other = False
-        self._is_other = self._is_other or _OTHER_METRIC.search(text) is not None
+        group = re.split(r"[|;]", text)
+        self._is_other = (self._is_other and len(group) == 1) or _OTHER_METRIC.search(group[-1]) is not None
         split = split_of(text) if any(word in lowered for word in _SPLIT_WORDS) else None
         if split:
             self._from_text, self._from_name = split, None
@@ -356,9 +359,7 @@ def _ungrouped(text: str) -> str:
     if "train" not in lowered or not ("(" in text or "/" in text or "[" in text or "{" in text):
         return text
     text = _GROUP.sub(_pairs_of_group, text)
-    return _SIDE_BY_SIDE.sub(
-        lambda m: f"{m[2]} {m[1] or m[4] or ''} {m[5]}, {m[3]} {m[1] or m[4] or ''} {m[6]}", text
-    )
+    return _SIDE_BY_SIDE.sub(lambda m: f"{m[2]} {m[1] or m[4] or ''} {m[5]}, {m[3]} {m[1] or m[4] or ''} {m[6]}", text)
 
 
 def _pairs_of_group(match: "re.Match[str]") -> str:

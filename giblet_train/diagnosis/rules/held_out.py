@@ -95,7 +95,7 @@ def overfit(case: RunHistory) -> Finding | None:
 
 
 def _scale(values: Sequence[float], best: float) -> tuple[float, str]:
-    """Return what a rise is compared with, and words for it: the best loss; where losses have both signs, their fall."""
+    """Return what a rise is compared with, and words for it: the best loss; if some are not positive, their fall."""
     if min(values) > 0:
         return best, ""
     return max(values[0] - best, SIGNED_SHARE * abs(best)) or 1.0, " of its fall"
@@ -133,8 +133,10 @@ def leak(case: RunHistory) -> Finding | None:
     worst = max(_difference(e) for e in pairs)
     if worst == 0.0 and case.log is not None and not case.steps:
         return _equal_in_log(pairs)
-    tolerance = case.watch.leak_tolerance if pairs[-1].train.loss else SAME_AS_TRAINING
-    if worst > tolerance:
+    has_components = bool(pairs[-1].train.loss)
+    if worst > (case.watch.leak_tolerance if has_components else SAME_AS_TRAINING):
+        return None
+    if not has_components and not _has_learnt(case):
         return None
     return Finding(
         confidence=0.95,
@@ -145,6 +147,12 @@ def leak(case: RunHistory) -> Finding | None:
         evidence={"difference": worst, "epochs": len(pairs), "fmri_r": pairs[-1].fmri_r},
         action="Check the split: blocks must not overlap, with split.gap_trs between them.",
     )
+
+
+def _has_learnt(case: RunHistory) -> bool:
+    """Return True if training fell: totals of a model that learns nothing are equal on all data."""
+    totals = [v for _, v in case.train_totals]
+    return totals[0] - totals[-1] > LEARNT * abs(totals[0])
 
 
 def _equal_in_log(pairs: Sequence[EpochMetric]) -> Finding:
