@@ -75,6 +75,26 @@ ABORTED = "bash: line 1:  4711 Aborted                 (core dumped) python trai
 CUDA_RESET = "RuntimeError: NCCL communicator was aborted on rank 0: remote process exited"
 
 DEAD: dict[str, tuple[str, list[str]]] = {
+    "not_finite_at_an_iteration": (
+        "nan",
+        [
+            *traceback("FloatingPointError: Loss became infinite or NaN at iteration=802!"),
+            "loss_dict = {'loss_cls': nan, 'loss_box_reg': nan}",
+        ],
+    ),
+    "anomaly_mode": ("nan", traceback("RuntimeError: Function 'MulBackward0' returned nan values in its 0th output.")),
+    "distribution_of_nan": (
+        "nan",
+        [
+            *traceback(
+                "ValueError: Expected parameter loc to satisfy the constraint Real(), but found invalid values:"
+            ),
+            "tensor([[nan, nan, nan],",
+            "        [nan, nan, nan]], device='cuda:0')",
+        ],
+    ),
+    "terminate_on_nan": ("nan", ["Batch 12: Invalid loss, terminating training"]),
+    "cut_off_traceback": ("crashed", traceback("")[:-1]),
     "watchdog": ("collective_timeout", [*watchdog([0, 1, 2, 4, 5, 6, 7]), *stacks(40), *torchrun(0, -6)]),
     "watchdog_aborted": ("collective_timeout", [*watchdog([0, 1, 2, 4, 5, 6, 7]), ABORTED]),
     "barrier": (

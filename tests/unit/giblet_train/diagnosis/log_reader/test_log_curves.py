@@ -10,6 +10,7 @@ import pytest
 
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import parse
+from giblet_train.diagnosis.rules.case import Finding
 
 Curve = Callable[[int, random.Random], tuple[float, float]]
 """(epoch, random numbers) -> (training loss, validation loss)"""
@@ -62,6 +63,25 @@ def rising(epoch: int, rng: random.Random) -> tuple[float, float]:
     return level, 1.05 * level
 
 
+def rising_from_a_high_loss(epoch: int, rng: random.Random) -> tuple[float, float]:
+    level = (6.9 - 0.35 * epoch if epoch < 7 else 4.8 + 0.7 * (epoch - 7)) * (1 + rng.gauss(0, 0.005))
+    return level, 1.02 * level
+
+
+def overfitting_below_zero(epoch: int, rng: random.Random) -> tuple[float, float]:
+    train = falling(120.0, -90.0, 12)(epoch, rng)[0] + rng.gauss(0, 0.8)
+    return train, falling(125.0, -65.0, 9)(epoch, rng)[0] + 1.1 * max(0, epoch - 22) + rng.gauss(0, 1)
+
+
+def stopped_long_ago(epoch: int, rng: random.Random) -> tuple[float, float]:
+    level = max(0.8, 1.6 - 0.06 * epoch)
+    return level * (1 + rng.gauss(0, 0.004)), 1.03 * level * (1 + rng.gauss(0, 0.005))
+
+
+def stuck_at_chance(epoch: int, rng: random.Random) -> tuple[float, float]:
+    return 2.3026 + rng.gauss(0, 0.0002), 2.3025 + rng.gauss(0, 0.0002)
+
+
 def power_law(epoch: int, rng: random.Random) -> tuple[float, float]:
     level = 0.3 + 2.0 * epoch**-0.5
     return level * (1 + rng.gauss(0, 0.002)), 1.04 * level * (1 + rng.gauss(0, 0.002))
@@ -94,6 +114,10 @@ NAMED: dict[str, tuple[str, Curve, range]] = {
     "first_epoch_apart": ("flat", stuck_after_the_first_epoch, range(40)),
     "noisy_drift": ("flat", noisy_drift, range(1, 41)),
     "diverging": ("diverging", rising, range(1, 31)),
+    "diverging_from_a_high_loss": ("diverging", rising_from_a_high_loss, range(12)),
+    "overfitting_below_zero": ("overfit", overfitting_below_zero, range(60)),
+    "stopped_long_ago": ("plateau", stopped_long_ago, range(1, 91)),
+    "at_chance_on_all_data": ("flat", stuck_at_chance, range(1, 51)),
 }
 
 
@@ -124,3 +148,24 @@ def test_a_curve_that_goes_wrong_is_named(kind: str, seed: int) -> None:
     cause, curve, numbers = NAMED[kind]
     parsed = parse(log_of(curve, numbers, seed))
     assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == [cause]
+
+
+def test_early_stopping_is_no_plateau() -> None:
+    values = [max(0.45, falling(1.0, 0.35, 6)(e, random.Random(e))[0]) for e in range(1, 25)]
+    lines = [f"Epoch {e}/200 loss {v:.4f} val_loss {1.05 * v:.4f}" for e, v in enumerate(values, 1)]
+    assert [c.cause for c in judged(lines)] == ["plateau"]
+    assert judged([*lines, "Epoch 00024: early stopping"]) == ()
+
+
+def test_one_number_under_two_names_is_only_a_possible_leak() -> None:
+    values = [falling(1.0, 0.2, 8)(e, random.Random(0))[0] for e in range(1, 25)]
+    (leak,) = judged([f"Epoch {e}/24 loss {v:.4f} val_loss {v:.4f}" for e, v in enumerate(values, 1)])
+    assert leak.cause == "leak" and leak.confidence <= 0.5 and "logged under both names" in leak.sentence
+    (leak,) = judged([f"Epoch {e}/24 loss {v:.5f} val_loss {1.0001 * v:.5f}" for e, v in enumerate(values, 1)])
+    assert leak.cause == "leak" and leak.confidence > 0.9
+
+
+def judged(lines: list[str]) -> tuple[Finding, ...]:
+    """Return the causes that a log shows."""
+    parsed = parse(lines)
+    return diagnose(None, parsed.metrics, log=parsed.log).causes

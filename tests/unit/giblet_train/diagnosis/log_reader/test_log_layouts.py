@@ -1,0 +1,122 @@
+"""Layouts of particular programs: which numbers are the loss, and which only look like it."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+from giblet_train.diagnosis.log_parser import ParsedLog, parse, read_log
+from giblet_tui.reporting.why import of_path
+
+FALL = [round(0.4 + 1.6 * math.exp(-i / 6), 4) for i in range(20)]
+"""Training losses of a healthy run."""
+
+
+def totals(parsed: ParsedLog) -> list[float | None]:
+    """Return the training losses of a log."""
+    return [metric.train.total for metric in parsed.metrics]
+
+
+def yolo(names: str, width: int) -> list[str]:
+    """Return the console of YOLO, whose losses are divided into columns, with its table of classes in between."""
+    lines = []
+    for i, loss in enumerate(FALL):
+        cells = "  ".join(f"{loss / width:.6g}" for _ in range(width))
+        bars = (
+            f"  {i}/19  2.64G  {cells}  {12 + p}  640: {p}%|███| {p}/100 [00:15<00:00, 2it/s]" for p in (0, 50, 100)
+        )
+        lines += [
+            names,
+            "\r".join(bars),
+            "     Class  Images  Labels      P      R  mAP@.5 mAP@.5:.95: 100%|███| 4/4 [00:01<00:00,  1.30it/s]",
+            "       all     128     929    0.6    0.5    0.55    0.3",
+        ]
+    return lines
+
+
+def darknet(n_finite: int) -> list[str]:
+    """Return the lines of darknet, in which a layer without objects is nan also while all is well."""
+    lines = []
+    for i in range(40):
+        loss = f"{FALL[i // 2]:.6f}" if i < n_finite else "-nan"
+        lines += [
+            "Region 106 Avg IOU: nan, Class: nan, Obj: nan, No Obj: 0.000000, .5R: nan, .75R: nan,  count: 0",
+            "v3 (iou loss, Normalizer: (iou: 0.07) Region 161 Avg (IOU: 0.0), class_loss = 9.1, total_loss = 9.6",
+            f" {i + 1}: {loss}, {loss} avg loss, 0.001000 rate, 3.430528 seconds, {64 * i} images",
+        ]
+    return lines
+
+
+@pytest.mark.parametrize(
+    ("names", "width"),
+    [
+        ("     Epoch   gpu_mem       box       obj       cls    labels  img_size", 3),
+        ("      Epoch    GPU_mem   box_loss   cls_loss   dfl_loss  Instances       Size", 3),
+    ],
+)
+def test_the_columns_of_yolo_are_summed(names: str, width: int) -> None:
+    parsed = parse(yolo(names, width))
+    assert totals(parsed) == pytest.approx(FALL, rel=1e-4) and parsed.n_epochs == 19
+
+
+def test_a_layer_of_darknet_without_objects_is_no_loss() -> None:
+    parsed = parse(darknet(40))
+    assert totals(parsed)[0] == pytest.approx(FALL[0], rel=0.1) and None not in totals(parsed)
+    assert parsed.log.collapse is None and parsed.metrics[0].lr == 0.001
+    collapse = parse(darknet(30)).log.collapse
+    assert collapse is not None and (collapse.value, collapse.step) == ("nan", 31)
+
+
+def test_the_best_round_printed_again_is_no_restart() -> None:
+    rounds = [f"[{i}]\ttraining's l2: {v}\tvalid_1's l2: {1.1 * v}" for i, v in enumerate(FALL)]
+    parsed = parse([*rounds, "Early stopping, best iteration is:", rounds[12]])
+    assert totals(parsed) == FALL and not parsed.log.restarted
+
+
+def test_rounds_of_catboost_have_no_rank() -> None:
+    parsed = parse(
+        [f"{i}:\tlearn: {v}\ttest: {1.1 * v}\tbest: {1.1 * v} ({i})\ttotal: 60ms" for i, v in enumerate(FALL)]
+    )
+    assert totals(parsed) == FALL
+
+
+def test_bare_numbers_that_rise_are_no_losses() -> None:
+    lines = [f"Epoch {i + 1}/20 train: {v} val: {0.9 * v:.4f}" for i, v in enumerate(FALL)]
+    assert totals(parse(lines)) == FALL
+    assert parse(lines[::-1]).metrics == ()
+
+
+def test_a_bare_number_after_another_metric_is_that_metric() -> None:
+    parsed = parse(
+        [f"Epoch {i + 1}/20 loss=(train {v}; val {v + 1}) acc=(train 0.6; val 0.5)" for i, v in enumerate(FALL)]
+    )
+    assert totals(parsed) == FALL
+    validation = parsed.metrics[0].validation
+    assert validation is not None and validation.total == FALL[0] + 1
+
+
+def test_a_first_line_with_a_comma_is_no_table(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    path.write_text("".join(f"Epoch {i + 1}/20 train loss {v}, val loss {v}\n" for i, v in enumerate(FALL)))
+    assert totals(read_log(path)) == FALL
+
+
+def test_a_best_loss_at_the_end_is_not_unread() -> None:
+    parsed = parse([*(f"Epoch {i + 1}/20 loss: {v}" for i, v in enumerate(FALL)), "Best val loss: 0.5512"])
+    assert not parsed.unread and totals(parsed) == FALL
+
+
+def test_adversarial_losses_are_not_judged(tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    line = "[{e}/20][0/1583]\tLoss_D: {d:.4f}\tLoss_G: {g:.4f}\tD(x): 0.6420"
+    path.write_text("".join(line.format(e=i, d=v / 4, g=2 + 0.2 * i) + "\n" for i, v in enumerate(FALL)))
+    assert of_path(path, None).inconclusive
+    assert any("balance each other" in note for note in read_log(path).notes)
+
+
+def test_losses_of_several_subjects_are_read() -> None:
+    lines = [f"sub-0{s} epoch {i + 1}/20 train {v} val {v + 0.1:.4f} r=0.1" for i, v in enumerate(FALL) for s in (1, 2)]
+    parsed = parse(lines)
+    assert len(parsed.metrics) == 20 and parsed.metrics[-1].fmri_r == 0.1
