@@ -42,7 +42,7 @@ BEND = 15.0
 GRID_MISFIT = 0.003
 """Misfit of a fit from a grid of rates, relative to the height of the curve."""
 STILL_FALLS = 0.5
-"""Share of the fall expected after a knee that shows, in this curve or in training, that learning goes on."""
+"""Share of the fall expected after a knee that shows, in this curve or in training, that learning continues."""
 CURVE_EPOCHS = 60
 """Most points of a curve that are fitted."""
 SETTLED_EPOCHS = 3
@@ -121,11 +121,11 @@ def diverging(case: RunHistory) -> Finding | None:
     values = [value for _, value in blocks]
     best_index = min(range(len(values) - 1), key=values.__getitem__)
     (since, best), start = blocks[best_index], values[0]
-    noise, learnt = RISE_SDS * jitter(values[: best_index + 1]), start - best
+    noise, decrease = RISE_SDS * jitter(values[: best_index + 1]), start - best
     factor = (case.watch.diverging_factor - 1) * abs(best)
-    if learnt > MUCH_LEARNT * abs(best):
-        factor = min(factor, UNDONE * learnt)
-    rise = max(factor, RISE_SHARE * learnt, noise)
+    if decrease > MUCH_LEARNT * abs(best):
+        factor = min(factor, UNDONE * decrease)
+    rise = max(factor, RISE_SHARE * decrease, noise)
     if rise <= 0:
         return None
     high = [value > best + rise for value in values[best_index + 1 :][-RECENT_BLOCKS:]]
