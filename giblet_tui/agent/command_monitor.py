@@ -54,13 +54,22 @@ def monitor_command(run_dir: Path, watcher_argv: list[str]) -> None:
     pause_s = 0.0
     while not end_request.wait(pause_s):
         began = time.monotonic()
-        monitor.look()
+        _look(monitor)
         pause_s = max(INTERVAL_S, (time.monotonic() - began) / SHARE_OF_CORE)
-    monitor.look(ended=True)
+    _look(monitor, ended=True)
     if watcher is not None:
         watcher.terminate()
         with contextlib.suppress(subprocess.TimeoutExpired):
             watcher.wait(WATCHER_LIMIT_S)
+
+
+def _look(monitor: CommandMonitor, ended: bool = False) -> None:
+    """Look once. An error of ours is printed into the run's log and must not end the watch of the command."""
+    try:
+        monitor.look(ended)
+    except Exception as error:
+        sys.stderr.write(f"giblet: the losses of this command cannot be read: {type(error).__name__}: {error}\n")
+        sys.stderr.flush()
 
 
 class CommandMonitor:
@@ -199,7 +208,7 @@ class WholeFile:
     def new_epochs(self, ended: bool = False) -> None:
         """Read the file if it has changed. A file that is being written may be incomplete: it is read again later."""
         stamp = (_modified(self._path), _size(self._path))
-        if stamp == self._stamp or stamp[1] > MAX_JSON:
+        if stamp == self._stamp or stamp[1] > MAX_JSON or not self._path.is_file():
             return
         self._stamp, self._changed = stamp, time.monotonic()
         with contextlib.suppress(Exception):  # a half-written file raises what its format raises
@@ -299,7 +308,7 @@ def _written_since(folder: Path, began_at: float) -> Iterator[Path]:
             if entry.is_dir(follow_symlinks=False):
                 if depth < MAX_DEPTH and not entry.name.startswith("."):
                     folders.append((Path(entry.path), depth + 1))
-            elif is_log_name(entry.name) and _modified(Path(entry.path)) >= began_at:
+            elif entry.is_file() and is_log_name(entry.name) and _modified(Path(entry.path)) >= began_at:
                 yield Path(entry.path)
 
 

@@ -15,6 +15,7 @@ from typing import Any, Callable
 from giblet_train.diagnosis.log_reader.epoch_table import EpochRow
 from giblet_train.diagnosis.log_reader.key_names import COMPONENT_NAMES
 from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
+from giblet_tui.agent.records import open_regular
 
 SETTLE_S = 2.0
 """Seconds without a new line after which the epoch being read counts as complete."""
@@ -69,7 +70,7 @@ class FollowedLog:
         """
         rows: list[EpochRow] = []
         try:
-            with self._path.open("rb") as file:
+            with open(open_regular(str(self._path)), "rb") as file:
                 status = os.fstat(file.fileno())
                 is_another = self._inode not in (-1, status.st_ino)
                 self._inode = status.st_ino

@@ -79,7 +79,8 @@ def build_command(
     names = [path.name for path in pushed]
     for path in pushed:
         if not path.is_file():
-            raise ConfigError(f"--push {path}: there is no such file.", "Name a file on this machine.")
+            reason = "it is not a file" if path.exists() else "there is no such file"
+            raise ConfigError(f"--push {path}: {reason}.", "Name a file on this machine.")
         if names.count(path.name) > 1:
             raise ConfigError(f"Two files called {path.name} are to be pushed.", "Rename one of them.")
     tree = working_tree.find_working_tree(here, with_untracked=with_untracked) if cwd is None else None
@@ -121,13 +122,17 @@ def command_config(command: CommandRequest, name: str | None, *, uses_gpus: bool
 
 def default_name(words: Sequence[str]) -> str:
     """Return a name for the run of a command: that of its script, else of its module or program."""
-    scripts = [word for word in words if _SCRIPT.search(word) and " " not in word]
+    parts: list[str] = []
+    for before, word in zip(("", *words), words, strict=False):
+        is_shell_text = re.fullmatch(r"-\w*c", before) is not None
+        parts += word.split() if is_shell_text else [word]
+    scripts = [part for part in parts if _SCRIPT.search(part)]
     if scripts:
         return PurePosixPath(scripts[0]).stem
-    if "-m" in words[:-1]:
-        return words[words.index("-m") + 1]
-    plain = [PurePosixPath(word).name for word in words if not word.startswith("-") and "=" not in word]
-    own = [word for word in plain if not _INTERPRETERS.fullmatch(word) and " " not in word]
+    if "-m" in parts[:-1]:
+        return parts[parts.index("-m") + 1]
+    plain = [PurePosixPath(part).name for part in parts if part[:1] not in "-$" and "=" not in part]
+    own = [part for part in plain if not _INTERPRETERS.fullmatch(part)]
     return (own or plain or ["command"])[0]
 
 

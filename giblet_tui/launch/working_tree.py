@@ -23,6 +23,11 @@ from giblet_tui.agent import layout
 LIMIT_BYTES = 100_000_000
 """Most that is sent, unpacked. Data belong on the node."""
 GIT_LIMIT_S = 60.0
+_DIFF = (
+    *("diff", "--binary", "--submodule=diff"),
+    *("--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"),
+)
+"""A difference that `git apply` reads, whatever the user's settings are."""
 SHOWN = 5
 
 
@@ -64,14 +69,24 @@ def find_working_tree(folder: Path, *, with_untracked: bool) -> WorkingTree | No
     Raises ConfigError if git cannot read it.
     """
     try:
-        top = _git(folder, "rev-parse", "--show-toplevel", "--show-prefix").decode("utf-8", "surrogateescape")
+        top = os.fsdecode(_git(folder, "rev-parse", "--show-toplevel", "--show-prefix"))
     except FileNotFoundError:
         return None
     except subprocess.CalledProcessError as error:
         message = error.stderr.decode("utf-8", "replace").strip()
         if "not a git repository" in message or "must be run in a work tree" in message:
             return None
-        raise ConfigError(f"git cannot read {folder}: {message.splitlines()[0]}", "Or use --cwd DIR.") from None
+        raise _unreadable(folder, message) from None
+    try:
+        return _read(top, with_untracked)
+    except subprocess.CalledProcessError as error:
+        raise _unreadable(folder, error.stderr.decode("utf-8", "replace").strip()) from None
+    except subprocess.TimeoutExpired:
+        raise _unreadable(folder, f"it did not answer within {GIT_LIMIT_S:.0f} s") from None
+
+
+def _read(top: str, with_untracked: bool) -> WorkingTree:
+    """Read a repository. top: its root and, in a second line, where one is in it. Raises CalledProcessError."""
     root, _, prefix = top.rstrip("\n").partition("\n")
     path = Path(root)
     try:
@@ -88,7 +103,7 @@ def find_working_tree(folder: Path, *, with_untracked: bool) -> WorkingTree | No
             name for name in dict.fromkeys(sent) if os.path.lexists(path / name) and not _is_folder(path / name)
         ),
         commit=commit,
-        patch=_git(path, "diff", "--binary", "--submodule=diff", "HEAD") if commit else b"",
+        patch=_git(path, *_DIFF, "HEAD") if commit else b"",
         untracked=tuple(untracked),
         sends_untracked=with_untracked,
     )
@@ -154,6 +169,13 @@ def _add(tar: tarfile.TarFile, name: str, path: Path) -> None:
             tar.addfile(info)
     except OSError as error:
         raise ConfigError(f"{path} cannot be read: {error.strerror}.", "Nothing was started.") from None
+
+
+def _unreadable(folder: Path, message: str) -> ConfigError:
+    reason = message.splitlines()[0] if message else "it failed without a message"
+    return ConfigError(
+        f"git cannot read {folder}: {reason}", "Repair it, or start in a directory of the node: --cwd DIR"
+    )
 
 
 def _too_large(n_bytes: int, sizes: dict[str, int]) -> PreflightRefused:

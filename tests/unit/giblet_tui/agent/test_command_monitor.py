@@ -194,6 +194,16 @@ def test_silence_counts_only_once_the_pace_of_an_epoch_is_known(
     assert health.state == "stalled" and diagnose(None, run.metrics(), health=health).causes[0].cause == "stalled"
 
 
+def test_a_file_that_never_ends_or_answers_is_not_read(tmp_path: Path) -> None:
+    run = CommandRun(tmp_path, log="pipe.log")
+    os.mkfifo(run.cwd / "pipe.log")
+    CommandMonitor(run.path).look(ended=True)
+    assert "no loss was read" in run.heartbeat().phase
+    for name in ("results.csv", "events.out.tfevents.1"):
+        os.mkfifo(run.cwd / name)
+    CommandMonitor(run.path).look(ended=True)
+
+
 def test_the_script_of_the_run_directory_is_complete(tmp_path: Path) -> None:
     script = tmp_path / "monitor.py"
     script.write_text(command_monitor_script())

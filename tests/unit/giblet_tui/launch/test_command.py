@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import os
+import shlex
 import subprocess
 import tarfile
 from pathlib import Path
@@ -33,6 +35,8 @@ def repository(tmp_path: Path) -> Path:
     (top / "data").symlink_to("/data/sherlock")
     (top / ".gitignore").write_text("*.npy\n")
     git(top, "init", "-q")
+    git(top, "config", "color.ui", "always")
+    git(top, "config", "diff.noprefix", "true")
     git(top, "add", ".")
     git(top, "commit", "-qm", "first")
     (top / "train.py").write_text("print(2)\n")
@@ -83,6 +87,27 @@ def test_the_same_files_are_the_same_archive_and_untracked_ones_are_optional(rep
     assert commands.command_hash(with_all) != commands.command_hash(first)
     below = build(["./run.sh"], repository / "scripts")
     assert commands.command_record(below).cwd == "scripts" and "work/train.py" in members(below)
+
+
+def test_a_repository_that_git_cannot_read_is_named(repository: Path) -> None:
+    (repository / ".git" / "index").write_bytes(b"damaged")
+    with pytest.raises(ConfigError, match=r"git cannot read .*: .*index file") as refused:
+        build(["ls"], repository)
+    assert refused.value.exit_code == 2 and "--cwd DIR" in refused.value.remedy
+
+
+def test_odd_file_names_arrive(tmp_path: Path) -> None:
+    top = tmp_path / "odd"
+    top.mkdir()
+    git(top, "init", "-q")
+    names = [b"a b.py", b"line\nbreak", b"\xff\xfe.bin", "größe.txt".encode()]
+    for name in names:
+        Path(os.fsdecode(bytes(top) + b"/" + name)).write_text("x")
+    git(top, "add", "-A")
+    request = build(["ls"], top)
+    (tmp_path / "a.tar.gz").write_bytes(request.archive.data if request.archive else b"")
+    user_command.unpack(str(tmp_path / "a.tar.gz"), tmp_path / "out")
+    assert sorted(os.listdir(bytes(tmp_path / "out" / "work"))) == sorted(names)
 
 
 def test_a_repository_without_a_commit_and_a_place_without_one(tmp_path: Path) -> None:
@@ -159,8 +184,10 @@ def test_a_run_is_named_after_the_script() -> None:
         "nvidia-smi": "nvidia-smi",
         "bash -lc true": "true",
         "env A=1 ./Run_All.sh": "Run_All",
+        "bash -lc 'conda activate brain && python train.py --lr 1'": "train",
+        "python3 'a b.py' '$HOME'": "a b",
     }.items():
-        assert default_name(words.split()) == name
+        assert default_name(shlex.split(words)) == name
 
 
 def test_a_member_that_would_lie_elsewhere_is_refused(tmp_path: Path) -> None:
