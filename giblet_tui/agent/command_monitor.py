@@ -94,7 +94,7 @@ class CommandMonitor:
         self._note_growth(changed_at)
         with contextlib.suppress(OSError):
             self._metrics.update(self._sources.complete_rows(ended), ended)
-            write_record(str(self._run_dir / layout.HEARTBEAT), self._heartbeat(log))
+            write_record(str(self._run_dir / layout.HEARTBEAT), self._heartbeat(log, ended))
 
     def _note_growth(self, changed_at: float | None) -> None:
         now = time.monotonic()
@@ -103,15 +103,15 @@ class CommandMonitor:
                 self._pauses = [*self._pauses[-99:], now - self._grew_at]
             self._changed_at, self._grew_at = changed_at, now
 
-    def _heartbeat(self, log: TrainingLog) -> dict[str, Any]:
+    def _heartbeat(self, log: TrainingLog, ended: bool) -> dict[str, Any]:
         """Return the heartbeat: dated by the last output once the pace of a whole epoch is known, by now before."""
         epoch = self._metrics.epoch
-        pace_s = max(self._pauses) if epoch and len(self._pauses) >= GROWTHS_FOR_A_PACE else None
+        pace_s = max(self._pauses) if epoch is not None and len(self._pauses) >= GROWTHS_FOR_A_PACE else None
         return {
             "state": "training",
-            "step": epoch,
-            "epoch": epoch,
-            "phase": _phase(log, epoch),
+            "step": epoch or 0,
+            "epoch": epoch or 0,
+            "phase": _phase(log, epoch, ended),
             "at": self._changed_at if pace_s is not None and self._changed_at is not None else time.time(),
             "pid": self._supervisor.get("pid") or 0,
             "boot_id": boot_id(),
@@ -225,9 +225,9 @@ class MetricsFile:
         self._n_rewrites = 0
 
     @property
-    def epoch(self) -> int:
-        """Return the last epoch in the file; 0 before the first."""
-        return int(self._records[-1]["epoch"]) if self._records else 0
+    def epoch(self) -> int | None:
+        """Return the last epoch in the file, counted as the log counts; None before the first."""
+        return int(self._records[-1]["epoch"]) if self._records else None
 
     def update(self, rows: list[Any], ended: bool = False) -> None:
         """Append the rows that are new. If earlier ones have changed, replace the file: a restart repeats epochs."""
@@ -312,9 +312,9 @@ def _written_since(folder: Path, began_at: float) -> Iterator[Path]:
                 yield Path(entry.path)
 
 
-def _phase(log: TrainingLog, epoch: int) -> str:
-    if not epoch:
-        return "it runs; no loss was read from its output yet"
+def _phase(log: TrainingLog, epoch: int | None, ended: bool) -> str:
+    if epoch is None:
+        return "no loss was read from its output" + ("" if ended else " yet")
     if log.is_blocks:
         return f"{epoch} blocks of steps were read from its log"
     return f"epoch {epoch}{f' of {log.n_epochs}' if log.n_epochs else ''} has ended, by its log"

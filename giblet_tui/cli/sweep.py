@@ -11,7 +11,7 @@ from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json
-from giblet_tui.cli.console import print_data, print_status, show_json
+from giblet_tui.cli.console import columns, print_data, print_status, show_json
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor import find_run
 from giblet_tui.reporting import sweep as reporting
@@ -42,7 +42,7 @@ def sweep(
         show_json(reporting.sweep_json(matches[0], runs))
         return
     print_status(f"sweep {matches[0]}")
-    print_data("\n".join(reporting.sweep_lines(runs)))
+    print_data("\n".join(reporting.sweep_lines(runs, columns())))
 
 
 def _not_one(name: str, matches: list[str], all_names: list[str]) -> ConfigError:

@@ -78,8 +78,10 @@ def failure(run: RunSnapshot) -> RunFailed:
     log = [line for line in run.log_tail if line.strip()]
     lines = _printed_remedy(log) or log[-LOG_LINES_SHOWN:]
     outcome = "was stopped" if run.health.state == "stopped" else run.health.state
-    when = "at its start" if run.run.command is not None else "before its first step"
-    sentence = f"{run.run.run_id} {outcome} {when}: {run.health.sentence.rstrip('.')}."
+    when = " before its first step"
+    if run.run.command is not None:
+        when = f" after epoch {run.epochs[-1].epoch}" if run.epochs else " at its start"
+    sentence = f"{run.run.run_id} {outcome}{when}: {run.health.sentence.rstrip('.')}."
     return RunFailed(sentence, "\n  ".join([*lines, f"giblet logs {run.run.run_id}"]))
 
 

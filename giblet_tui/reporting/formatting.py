@@ -73,15 +73,25 @@ def runs_table(runs: Sequence[RunSnapshot], width: int | None = None) -> str:
         width: Columns of the terminal. Wider lines first lose the least important columns, then their end.
     """
     head = ("STATE", "RUN", "NODE", "EPOCH", "STEP TOTAL", "STEP FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
-    rows = [head, *(_one_line(_run_row(run)) for run in runs)]
-    if width is None:
-        return table(head, rows[1:])
-    spare = [head.index(name) for name in _SPARE]
-    while spare and _width([row[:-1] for row in rows]) > width:
-        column = spare.pop(0)
-        rows = [[*row[:column], *row[column + 1 :]] for row in rows]
-        spare = [at - (at > column) for at in spare]
-    return "\n".join(_cut(line, width) for line in table(rows[0], rows[1:]).split("\n"))
+    return fitted_table(head, [_run_row(run) for run in runs], _SPARE, width)
+
+
+def fitted_table(head: Row, rows: Sequence[Row], spare: Sequence[str], width: int | None) -> str:
+    """Format columns as `table` does, in lines of at most a width.
+
+    Args:
+        spare: Columns that are dropped, in this order, until all but the last column fit.
+        width: Columns of the terminal; None: any.
+    """
+    lines = [list(head), *map(_one_line, rows)]
+    if width is not None:
+        for name in spare:
+            if _width([line[:-1] for line in lines]) <= width:
+                break
+            column = lines[0].index(name)
+            lines = [[*line[:column], *line[column + 1 :]] for line in lines]
+    text = table(lines[0], lines[1:])
+    return text if width is None else "\n".join(_cut(line, width) for line in text.split("\n"))
 
 
 def _cut(line: str, width: int) -> str:

@@ -46,6 +46,8 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
         "eta_s": run.eta_s,
         "session": run.run.session,
         "multiplexer": run.run.multiplexer,
+        "command": list(run.run.command.words) if run.run.command is not None else None,
+        "sweep": run.run.sweep.name if run.run.sweep is not None else None,
     }
 
 

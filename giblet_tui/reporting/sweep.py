@@ -12,11 +12,14 @@ from giblet_train.diagnosis.criterion_verdict import COMPLETED
 from giblet_train.schema.health import GLYPHS
 from giblet_train.schema.records import EpochMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
-from giblet_tui.reporting.formatting import number, table, verdict
+from giblet_tui.reporting.formatting import fitted_table, number, verdict
 from giblet_tui.reporting.json_output import SCHEMA, nan_to_null, run_json
 
 FIGURE = "r_difference"
 """Held-out r of responsive minus null voxels, which every evaluation contains with its 95 % interval."""
+
+
+_SPARE = ("TRAIN", "EPOCH", "VALIDATION", "VERDICT")
 
 
 class Interval(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,8 +42,12 @@ def sweeps(runs: Sequence[RunSnapshot]) -> dict[str, list[RunSnapshot]]:
     return {name: sorted(group, key=_number) for name, group in groups.items()}
 
 
-def sweep_lines(runs: Sequence[RunSnapshot]) -> list[str]:
-    """Format the table of a sweep and sentences on the best run and on what is still open."""
+def sweep_lines(runs: Sequence[RunSnapshot], width: int | None = None) -> list[str]:
+    """Format the table of a sweep and sentences on the best run and on what is still open.
+
+    Args:
+        width: Columns of the terminal. A wider table first loses the least important columns.
+    """
     first = runs[0].run.sweep
     assert first is not None
     keys = [key.rpartition(".")[2] for key in first.values]
@@ -49,7 +56,7 @@ def sweep_lines(runs: Sequence[RunSnapshot]) -> list[str]:
     best = best_run(runs)
     rows = [_row(run, run is best) for run in runs]
     missing = first.n_runs - len(runs)
-    lines = table(head, rows).split("\n")
+    lines = fitted_table(head, rows, _SPARE, width).split("\n")
     lines += [f"{missing} of its {first.n_runs} runs are not there: not started, removed, or on another node."] * bool(
         missing
     )

@@ -33,8 +33,8 @@ def newest_figures(view: RunView, component: str, room: int, raw_N: Floats, smoo
     if not len(smooth_N):
         return []
     if not math.isfinite(last_value(smooth_N)):
-        since = _first_bad(view.curves.step_N, smooth_N)
-        return [(" ✖ NaN", "$error bold"), (f" from step {since:,}", "$error")]
+        unit, number_N = _positions(view)
+        return [(" ✖ NaN", "$error bold"), (f" from {unit} {_first_bad(number_N, smooth_N):,}", "$error")]
     constant, spread = constant_of(view.run, component), loss_chart.spread_of(smooth_N)
     train = last_value(view.curves.train.get(component, smooth_N[:0]))
     held_out = last_value(view.curves.validation.get(component, smooth_N[:0]))
@@ -78,8 +78,15 @@ def _waiting(view: RunView) -> Part:
     return ("  val after epoch 1" if view.run.health.live else "", styles.MUTED)
 
 
-def _first_bad(step_N: Floats, values_N: Floats) -> int:
-    """Return the step from which on nothing is finite."""
+def _positions(view: RunView) -> tuple[str, Floats]:
+    """Return the steps of the curve; the epochs of a run that records no steps."""
+    if len(view.curves.step_N):
+        return "step", view.curves.step_N
+    return "epoch", np.array([epoch.epoch for epoch in view.run.epochs], dtype=float)
+
+
+def _first_bad(number_N: Floats, values_N: Floats) -> int:
+    """Return the step or epoch from which on nothing is finite."""
     finite = np.flatnonzero(np.isfinite(values_N))
     first = int(finite[-1]) + 1 if len(finite) else 0
-    return int(step_N[min(first, len(step_N) - 1)]) if len(step_N) else 0
+    return int(number_N[min(first, len(number_N) - 1)]) if len(number_N) else 0

@@ -120,6 +120,7 @@ def test_a_table_next_to_it_is_read_if_its_output_shows_nothing(run: CommandRun,
     run.writes(name, CSV)
     monitor.look(ended=True)
     assert run.losses() == [(0, 1.5), (1, 1.25)]
+    assert run.heartbeat().phase == "epoch 1 has ended, by its log"
 
 
 def test_an_event_file_is_read(run: CommandRun) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
+from msgspec.structs import replace
 
 from giblet_tui.dashboard.charts.viewport import Viewport
 from giblet_tui.dashboard.widgets.chart_group import Charts
@@ -36,6 +37,15 @@ async def test_large_losses_are_shown_with_enough_digits() -> None:
         total = app.fleet.runs()[0].epochs[-1].validation
         assert total is not None and total.total is not None
         assert f"val {total.total:,.0f}"[:-2] in text
+
+
+async def test_a_run_without_steps_names_the_epoch_of_its_first_nan() -> None:
+    run = fleets.run(steps=200)
+    broken = [replace(e, train=replace(e.train, total=None if e.epoch > 6 else e.train.total)) for e in run.epochs]
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(replace(run, steps=(), config=None, epochs=tuple(broken)),)),)))
+    async with app.run_test(size=(160, 40)) as pilot:
+        await pilot.pause()
+        assert "✖ NaN from epoch 7" in "\n".join(screen_text(app))
 
 
 async def test_chart_keys_move_one_lens_that_all_panels_share() -> None:
