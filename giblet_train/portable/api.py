@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.evaluation.encoding import N_DRAWS
-from giblet_train.evaluation.metrics import block_interval, pearson, products_of
+from giblet_train.evaluation.metrics import pearson, products_of
 from giblet_train.portable.decode import Decoded, decode
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
+from giblet_train.portable.interval import centred_interval
 from giblet_train.portable.measured import read_measured
 from giblet_train.portable.model_file import Card, Grid, ModelFile, default_subject, write_model
 from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of
@@ -180,7 +180,7 @@ class Model:
         measured_TV = measured.parts(block, slice(None))
         responsive_V = self.responsive_V if self.responsive_V.any() else np.ones_like(self.responsive_V)
         products_T = products_of(predicted_TV[:, responsive_V], measured_TV[:, responsive_V])
-        low, high = block_interval(products_T, N_DRAWS, np.random.default_rng(0))
+        low, high = centred_interval(products_T)
         r_V = pearson(predicted_TV, measured_TV)
         return Score(r_V, float(products_T.sum()), low, high, n_rows, self.geometry)
 

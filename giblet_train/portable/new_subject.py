@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.evaluation.baselines import ALPHAS, ridge_of
-from giblet_train.evaluation.encoding import N_DRAWS
-from giblet_train.evaluation.metrics import block_interval, pearson, products_of
+from giblet_train.evaluation.metrics import pearson, products_of
 from giblet_train.portable.film_features import FilmFeatures
 from giblet_train.portable.inference import Inference
+from giblet_train.portable.interval import centred_interval
 from giblet_train.portable.measured import Measured
 from giblet_train.portable.model_file import AVERAGE, HeadFigures, ModelFile
 from giblet_train.portable.predict import FilmLatents
@@ -130,8 +130,8 @@ def fit_new_subject(
         return products_of(predicted_NV, bold_TV[rows][:, responsive_V])
 
     own_T, average_T = products(own_TV[test], test, parts.test), products(average_TV[test], test, parts.test)
-    low, high = block_interval(own_T, N_DRAWS, np.random.default_rng(0))
-    gain_low, gain_high = block_interval(own_T - average_T, N_DRAWS, np.random.default_rng(0))
+    low, high = centred_interval(own_T)
+    gain_low, gain_high = centred_interval(own_T - average_T)
     figures = HeadFigures(
         r=float(own_T.sum()),
         low=low,

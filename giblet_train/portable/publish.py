@@ -19,11 +19,11 @@ import giblet_train
 from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus.external import identity
-from giblet_train.evaluation.encoding import N_DRAWS
-from giblet_train.evaluation.metrics import block_interval, products_of
+from giblet_train.evaluation.metrics import products_of
 from giblet_train.model.network import BrainModel
 from giblet_train.monitoring.verdict import read_verdict
 from giblet_train.portable.inference import NETWORK
+from giblet_train.portable.interval import centred_interval
 from giblet_train.portable.model_file import (
     AVERAGE,
     FORMAT,
@@ -118,7 +118,7 @@ def model_card(model: ModelFile) -> list[str]:
         ),
         f"verdict      {card.verdict['status']}",
         f"licence      {card.licence}",
-        f"stimulus     {card.credit}",
+        f"stimulus     {card.credit or NO_LICENCE}",
         *(f"limitation   {sentence}" for sentence in card.limitations),
     ]
 
@@ -164,7 +164,7 @@ def _figures_of_heads(run: LoadedRun, network: BrainModel, heads: Mapping[str, S
     for label, head_KV in heads.items():
         people = run.data.subjects if label == AVERAGE else (label,)
         products_T = _products(run.data, test_TK @ head_KV, people, split.test, split.test_blocks)
-        low, high = block_interval(products_T, N_DRAWS, np.random.default_rng(0))
+        low, high = centred_interval(products_T)
         training = _products(run.data, train_TK @ head_KV, people, split.train, split.train_blocks).sum()
         figures[label] = HeadFigures(r=float(products_T.sum()), low=low, high=high, r_training=float(training))
     return figures

@@ -60,10 +60,11 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
         "evaluate": [trained],
         "lesion": ["tensor01", trained, "--draws", "20", "--region", "auditory"],
         "rebuild": ["tensor01", trained[:-1]],
+        "publish": [trained],
     }
     started = {
         verb: subprocess.Popen(
-            [GIBLET, verb, *words, "--to", verb, "--json"],
+            [GIBLET, verb, *words, *(["-o", "m.giblet"] if verb == "publish" else ["--to", verb]), "--json"],
             env=laptop.environment, cwd=laptop.folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         )
         for verb, words in verbs.items()
@@ -73,8 +74,11 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
         assert started[verb].returncode == 0, said
         assert re.search(rf"^{trained}: best checkpoint, step \d+, epoch \d+$", said, re.M)
         assert "at work on tensor01, on the CPU" in said
-        assert json.loads(printed)["run_id"] == trained
-    brought = {verb: {path.name for path in (laptop.folder / verb).iterdir()} for verb in verbs}
+        facts = json.loads(printed)
+        assert (facts["card"] if verb == "publish" else facts)["run_id"] == trained
+    header = (laptop.folder / "m.giblet").read_bytes()[8:].split(b'"heads.average"')[0]
+    assert b"__metadata__" in header and not list(laptop.folder.glob(".m.giblet*"))
+    brought = {verb: {path.name for path in (laptop.folder / verb).iterdir()} for verb in verbs if verb != "publish"}
     assert brought["evaluate"] == {"evaluation.json", "evaluation.txt", "r.nii.gz"}
     assert brought["lesion"] == {"lesion.json", "lesion.txt"}
     assert brought["rebuild"] > {"index.html", "frames.png", "sound_measured.wav", "words.json"}
