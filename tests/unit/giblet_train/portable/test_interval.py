@@ -19,7 +19,7 @@ def test_the_bias_of_the_bootstrap_is_exact(n_rows):
 
 
 def test_a_correlation_that_the_ends_carry_is_inside_its_interval():
-    products_T = np.r_[np.full(5, 1.0), np.full(35, 0.1), np.full(5, 1.0)] / 45
+    products_T = np.r_[np.full(5, 1.0), np.full(190, 0.1), np.full(5, 1.0)] / 200
     low, high = block_interval(products_T, N_DRAWS, np.random.default_rng(0))
     assert products_T.sum() > high
     low, high = centred_interval(products_T)
