@@ -45,14 +45,14 @@ _TEXT_ENDINGS = (".log", ".txt", ".out", ".err", ".jsonl")
 
 
 def monitor_command(run_dir: Path, watcher_argv: list[str]) -> None:
-    """Follow the run's command until TERM arrives; then look once more and end the watcher."""
+    """Follow the run's command until TERM arrives or the supervisor is gone; look once more and end the watcher."""
     end_request = threading.Event()
     signal.signal(signal.SIGTERM, lambda number, frame: end_request.set())
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM})  # the supervisor starts it with TERM blocked
     watcher = _start_watcher(watcher_argv)
     monitor = CommandMonitor(run_dir)
-    pause_s = 0.0
-    while not end_request.wait(pause_s):
+    pause_s, supervisor = 0.0, os.getppid()
+    while not end_request.wait(pause_s) and os.getppid() == supervisor:
         began = time.monotonic()
         _look(monitor)
         pause_s = max(INTERVAL_S, (time.monotonic() - began) / SHARE_OF_CORE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import os
@@ -45,6 +46,8 @@ class CommandRequest(msgspec.Struct, frozen=True, kw_only=True):
     archive: Archive | None = None
     """What is sent; None: nothing."""
     pushed: tuple[Path, ...] = ()
+    not_sent: tuple[str, ...] = ()
+    """Words that name a file of this machine which git ignores, or which is outside of the repository."""
     log: str = ""
     """The file on the node whose losses are the metrics; empty: its output, or a file that it writes."""
 
@@ -86,8 +89,11 @@ def build_command(
     tree = working_tree.find_working_tree(here, with_untracked=with_untracked) if cwd is None else None
     if with_untracked and tree is None:
         raise ConfigError("--untracked: this directory is in no git repository.", "Leave it out, or use --push FILE.")
+    not_sent = _not_sent(words, here, tree, pushed) if cwd is None else []
+    _refuse_missing(not_sent, tree)
     return CommandRequest(
         words=tuple(words),
+        not_sent=tuple(not_sent),
         environment=parse_environment(environment),
         cwd=cwd or "",
         tree=tree,
@@ -192,12 +198,43 @@ def notes(command: CommandRequest) -> list[str]:
         lines.append(
             "starts in an empty directory, because this one is in no git repository (--cwd DIR names one on the node)"
         )
+    lines += [f"{word} is not sent: git ignores it, or it is elsewhere (--push {word})" for word in command.not_sent]
     for path in command.pushed:
         if all(_translated(word, {path.absolute(): ""}) == word for word in command.words):
             lines.append(
                 f"{path.name} is $GIBLET_RUN_DIR/{layout.PUSHED}/{path.name} there: no word of the command names it"
             )
     return lines
+
+
+def _not_sent(words: Sequence[str], here: Path, tree: WorkingTree | None, pushed: Sequence[Path]) -> list[str]:
+    """Return the parts of a command that name a file here, by a relative path, which will not be on the node."""
+    parts = dict.fromkeys(part for word in words for part in (word, word.partition("=")[2]) if part)
+    own_files = set(tree.files) if tree else set()
+    one_by_one = [path.absolute() for path in pushed]
+    names = []
+    for part in parts:
+        is_sent = tree is not None and os.path.normpath(f"{tree.subfolder}/{part}") in own_files
+        with contextlib.suppress(OSError, ValueError):  # a word may be longer than any path
+            if not (is_sent or part.startswith(("/", "~")) or Path(part).absolute() in one_by_one):
+                names += [part] if (here / part).is_file() else []
+    return names
+
+
+def _refuse_missing(names: Sequence[str], tree: WorkingTree | None) -> None:
+    """Raise PreflightRefused for a file that the command would not find there, unless git ignores it on purpose."""
+    if tree is None and names:
+        raise PreflightRefused(
+            f"{names[0]} is on this machine only: this directory is in no git repository, so it is not sent.",
+            f"Send it with --push {names[0]}, work in a repository (git init && git add .), or name a directory of the"
+            " node with --cwd.",
+        )
+    untracked = [name for name in names if tree and os.path.normpath(f"{tree.subfolder}/{name}") in tree.untracked]
+    if untracked:
+        raise PreflightRefused(
+            f"{untracked[0]} is named by the command, but git does not track it, so it is not sent.",
+            f"git add {untracked[0]}, or send it with --untracked or --push {untracked[0]}.",
+        )
 
 
 def _check_sent(program: str, command: CommandRequest) -> None:

@@ -18,6 +18,7 @@ from giblet_train.schema.records import EpochMetric, Heartbeat, decode, decode_m
 from giblet_tui.agent import followed_log
 from giblet_tui.agent.command_monitor import CommandMonitor
 from giblet_tui.connection.agent_bundle import command_monitor_script
+from tests.cluster.nodes import wait_until
 from tests.collection.log_ends import epochs
 from tests.collection.log_formats import course, tensorboard
 from tests.paths import ROOT
@@ -203,6 +204,21 @@ def test_a_file_that_never_ends_or_answers_is_not_read(tmp_path: Path) -> None:
     for name in ("results.csv", "events.out.tfevents.1"):
         os.mkfifo(run.cwd / name)
     CommandMonitor(run.path).look(ended=True)
+
+
+def test_it_ends_with_its_supervisor(run: CommandRun) -> None:
+    script = run.path / "monitor.py"
+    script.write_text(command_monitor_script())
+    supervisor = (
+        "import os, subprocess, sys, time\n"
+        "process = subprocess.Popen([sys.executable, '-I', sys.argv[1], sys.argv[2]])\n"
+        "while not os.path.exists(sys.argv[2] + '/heartbeat.json'): time.sleep(0.02)\n"
+        "print(process.pid, flush=True)\n"
+        "os._exit(0)\n"
+    )
+    argv = [sys.executable, "-c", supervisor, str(script), str(run.path)]
+    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    wait_until(lambda: not Path(f"/proc/{done.stdout.strip()}/cmdline").exists(), what="the monitor's end")
 
 
 def test_the_script_of_the_run_directory_is_complete(tmp_path: Path) -> None:

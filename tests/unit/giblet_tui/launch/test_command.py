@@ -131,6 +131,23 @@ def test_too_much_is_refused_with_the_largest_files(repository: Path, monkeypatc
     assert refused.value.exit_code == 5 and "weights.bin" in refused.value.remedy and "--cwd" in refused.value.remedy
 
 
+def test_a_file_that_would_be_missing_there_is_refused_or_named(
+    repository: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(PreflightRefused, match=r"notes\.txt is named by the command, but git does not track it"):
+        build(["python", "train.py", "--notes=notes.txt"], repository)
+    build(["cat", "notes.txt"], repository, with_untracked=True)
+    monkeypatch.chdir(repository)
+    build(["cat", "notes.txt"], repository, pushed=[Path("notes.txt")])
+    build(["cat", "notes.txt"], repository, cwd="/data")
+    ignored = build(["python", "train.py", "cache.npy", "x" * 5000], repository)
+    assert "cache.npy is not sent: git ignores it, or it is elsewhere (--push cache.npy)" in commands.notes(ignored)
+    (tmp_path / "alone.py").write_text("")
+    with pytest.raises(PreflightRefused, match=r"alone\.py is on this machine only") as refused:
+        build(["python", "alone.py"], tmp_path)
+    assert refused.value.exit_code == 5 and "--push alone.py" in refused.value.remedy
+
+
 def test_a_pushed_file_is_named_by_its_path_on_the_node(tmp_path: Path) -> None:
     config = tmp_path / "v3.yaml"
     config.write_text("a: 1\n")
@@ -168,12 +185,12 @@ def test_what_makes_no_sense_is_refused(
 
 @pytest.mark.parametrize(
     ("program", "sentence"),
-    [("./train.py", "may not be executed"), ("./notes.txt", "is in what is sent"), ("../up.sh", "in what is sent")],
+    [("./train.py", "may not be executed"), ("./notes.txt", "git does not track it"), ("../up.sh", "in what is sent")],
 )
 def test_a_program_that_would_be_missing_is_refused_here(repository: Path, program: str, sentence: str) -> None:
     with pytest.raises(GibletError) as refused:
         commands.check_on_node(None, build([program], repository))  # type: ignore[arg-type]
-    assert refused.value.exit_code == 5 and sentence.removeprefix("is ") in refused.value.message
+    assert refused.value.exit_code == 5 and sentence in refused.value.message
 
 
 def test_a_run_is_named_after_the_script() -> None:
