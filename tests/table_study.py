@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.simulation.generated_film import generated_film
+from giblet_train.data.simulation.generated_film import SMALL, generated_film
 from giblet_train.data.statistics.hrf import convolve_causal, glover
 from giblet_train.data.stimulus.audio import read_log_mel
 from giblet_train.data.stimulus.video import read_frames, video_features
@@ -58,7 +58,7 @@ def expected_volume(film: str, second_s: float, onset: int) -> int:
 def _write_film(folder: Path, name: str, seed: int) -> NDArray[np.float64]:
     """Write a film with annotations; return what drives the brain, (T, 4): light, contrast, motion, loudness."""
     n_trs = FILM_TRS[name]
-    film = generated_film(folder / f"{name}.mp4", n_trs * TR_S + 0.5, seed + 3)
+    film = generated_film(folder / f"{name}.mp4", n_trs * TR_S + 0.5, seed + 3, form=SMALL)
     rows = ["start_s,end_s,detail", *(f"{s.start_s},{s.end_s},{s.detail}" for s in film.shots)]
     (folder / f"{name}.csv").write_text("\n".join(rows))
     video_TF = video_features(read_frames(film.path, TR_S, n_trs, 2.0, 18, 32))
