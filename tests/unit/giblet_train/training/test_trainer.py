@@ -149,7 +149,7 @@ def test_the_order_of_records_and_the_end(finished):
     evaluation = metrics_of(finished, EvaluationMetric)[0]
     said = {"r_responsive", "r_null", "r_difference_low", "null_r_99", "r_ridge", "r_average_subject", "r_ceiling"}
     assert said <= set(evaluation.encoding)
-    assert set(evaluation.decoding) == {"predicted", "measured"}
+    assert set(evaluation.decoding) == {"predicted", "measured", "ridge"}
     assert all(math.isfinite(v) for v in evaluation.skill.values())
 
 
