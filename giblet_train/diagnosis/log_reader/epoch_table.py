@@ -120,6 +120,7 @@ class EpochTable:
         self._heading: Optional[int] = None
         self._n_points, self._step = 0, 0
         self._loss_kind = LOSS_KINDS[0]
+        self._bare: Dict[int, float] = {}
 
     @property
     def epoch(self) -> Optional[int]:
@@ -165,8 +166,29 @@ class EpochTable:
         """
         kinds = self._kinds()
         self._loss_kind = next((kind for kind in LOSS_KINDS if kind in kinds), LOSS_KINDS[0])
+        self._bare = {}
         rows = self._rows()
-        return () if self._loss_kind == "bare" and not _falls(rows) else rows
+        if self._loss_kind == "bare":
+            return rows if _falls([row.train for row in rows]) else ()
+        return self._with_bare_validation(rows)
+
+    def _with_bare_validation(self, rows: Tuple[EpochRow, ...]) -> Tuple[EpochRow, ...]:
+        """Take `val 0.61` behind a loss for the validation loss, if it falls and is of the same size.
+
+        Not where the line also has a `train 0.59` besides its loss: then both are another metric.
+        """
+        pairs = [(row.train, self._bare[row.epoch]) for row in rows if row.train and row.epoch in self._bare]
+        if any(row.validation is not None for row in rows) or not pairs or self._has_bare_train():
+            return rows
+        is_similar = all(value is not None and 0.5 < abs(value / train) < 2.0 for train, value in pairs[:WHOLE_EPOCHS])
+        if not is_similar or not _falls([value for _, value in pairs]):
+            return rows
+        return tuple(row._replace(validation=self._bare.get(row.epoch)) for row in rows)
+
+    def _has_bare_train(self) -> bool:
+        return any(("bare", "train", "") in epoch.final for epoch in self._epochs.values()) or any(
+            ("bare", "train", "") in point.values for point in self.points
+        )
 
     def _kinds(self) -> Set[str]:
         stores = (store for epoch in self._epochs.values() for store in (epoch.final, epoch.running))
@@ -264,6 +286,9 @@ class EpochTable:
         train_parts = {**epoch.parts(""), **epoch.parts("train")}
         validation_parts = epoch.parts("validation") or epoch.parts("test")
         kind = self._loss_kind
+        bare = epoch.value(("bare", "validation", ""))
+        if bare is not None:
+            self._bare[epoch.epoch] = bare
         train = epoch.first(((kind, "train", ""), (kind, "", "")))
         validation = epoch.first(((kind, "validation", ""), (kind, "test", "")))
         r = epoch.first((("r", "validation", ""), ("r", "", ""), ("r", "test", "")))
@@ -325,9 +350,9 @@ def _fill(epoch: _Epoch, point: Point) -> None:
         epoch.running.setdefault(key, _Mean()).add(number)
 
 
-def _falls(rows: Sequence[EpochRow]) -> bool:
-    """Return True if the training loss of the last third is below that of the first."""
-    values = [row.train for row in rows if row.train is not None and math.isfinite(row.train)]
+def _falls(course: Sequence[Optional[float]]) -> bool:
+    """Return True if the last third of the values is below the first."""
+    values = [value for value in course if value is not None and math.isfinite(value)]
     third = max(1, len(values) // 3)
     return len(values) > 1 and sum(values[-third:]) < sum(values[:third])
 

@@ -140,7 +140,7 @@ def _correlation(bag: FrozenSet[str], split: Optional[str]) -> Optional[Quantity
 def _is_error(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> bool:
     """Return True for the name of an error; `l2` counts with a split only, because it may be a weight decay."""
     is_distance = words[-2:] in (("l", "1"), ("l", "2"))
-    return bool(bag & _ERROR) or (is_distance and split is not None)
+    return bool(bag & _ERROR) or {"cross", "entropy"} <= bag or (is_distance and split is not None)
 
 
 def _loss(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> Quantity:

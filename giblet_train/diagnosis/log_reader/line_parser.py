@@ -21,7 +21,7 @@ from giblet_train.diagnosis.log_reader.screen_table import Row, ScreenTable
 
 _WORD = r"[^\W\d_][\w@./]*"
 _PAIR = re.compile(
-    rf"(?<!\w)(?P<name>{_WORD}(?:[ -]{_WORD}){{0,4}})['\"]?\s{{0,3}}(?P<mark>[:=]+|->|→|is\b)?[\s\u00a0]{{0,8}}"
+    rf"(?<!\w)(?P<name>{_WORD}(?:[ -]{_WORD}){{0,4}})['\"]?\s{{0,3}}(?P<mark>[:=]+|->|→|-(?=\s)|is\b)?[\s\u00a0]{{0,8}}"
     rf"['\"\[(]{{0,2}}(?:tensor\(|array\(|np\.float\d+\()?(?P<number>{NUMBER})"
     rf"(?:\s?\((?P<average>{NUMBER})\))?",
     re.IGNORECASE,
@@ -33,7 +33,7 @@ _NOT_A_HEADER = re.compile(
     re.IGNORECASE,
 )
 _EPOCH = re.compile(
-    r"(?<![\w-])(?:ep|epoche?)\b(?:\((?P<mode>\w+)\))?\.?['\"]?\s*[:=#-]?\s*[\[(]?\s*(?P<epoch>\d{1,9}(?:\.\d{1,9})?)"
+    r"(?<![\w-])(?<!s/)(?:ep|epoche?)\b(?:\((?P<mode>\w+)\))?\.?['\"]?\s*[:=#-]?\s*[\[(]?\s*(?P<epoch>\d{1,9}(?:\.\d{1,9})?)"
     r"(?:\s*(?:/|of|out of|von)\s*(?P<of>\d{1,9}))?\s*[\])]?(?!\d|\s*(?:%|s\b|min|h\b|:\d))"
     r"|(?<![\w.-])(?P<before>\d{1,9})epoch(?=:|\sresults)",
     re.IGNORECASE,
@@ -86,6 +86,8 @@ _KEYWORDS = (
 """At least one of them is in every line with a quantity, but for a correlation called `r`."""
 _SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr", "va")
 _R = re.compile(r"\br\s*[:=]", re.IGNORECASE)
+_PLANNED = frozenset({"total", "max", "num", "remaining", "n"})
+"""Words of a number of steps that is planned, and not reached."""
 _NOT_FINITE = re.compile(r"(?<![\w'\"])(-?)(nan|inf)(?![\w'\"])")
 _MAX_DICT = 20_000
 MAX_COUNT = 1e12
@@ -171,6 +173,8 @@ class LineParser:
                 epoch = number if abs(number) < MAX_COUNT else epoch
                 fractional = isinstance(item, float) or "." in str(item)
             elif words[-1] in ("step", "iter", "iteration", "steps") and len(words) <= 3 and abs(number) < MAX_COUNT:
+                if set(words) & _PLANNED:
+                    continue
                 step = int(number)
             else:
                 quantity = quantity_of(name)
@@ -219,7 +223,7 @@ class LineParser:
         if _INNER_COMMA.search(text):
             self.learn_comma(text)
         values: List[Value] = []
-        context = _Context(None if position.epoch is not None else self._section, "loss" in text.lower())
+        context = _Context(None if position.epoch is not None else self._section)
         end, n_losses = 0, 0
         for match in _PAIR.finditer(text):
             context.read_gap(text[end : match.start("name")])
@@ -243,10 +247,9 @@ class LineParser:
 class _Context:
     """Split that applies to the names of a line: from the text between pairs, or from an earlier name."""
 
-    def __init__(self, section: Optional[str], has_loss: bool) -> None:
+    def __init__(self, section: Optional[str]) -> None:
         self._from_text = section
         self._from_name: Optional[str] = None
-        self._has_loss = has_loss
         self._is_other = False
 
     def read_gap(self, text: str) -> None:
@@ -263,7 +266,8 @@ class _Context:
         name = match["name"]
         quantity = quantity_of(name)
         if quantity is None and single_split(name) and _may_be_bare(position):
-            return self._bare(single_split(name))
+            # The number may be a loss, but in `Loss: 0.5, Train: 0.91, Val: 0.88` it is an accuracy.
+            return None if self._is_other else Quantity("bare", single_split(name))
         self._is_other = quantity is None and _OTHER_METRIC.search(name) is not None
         if quantity is None:
             last_word = name.rsplit(" ", 1)[-1]
@@ -278,12 +282,6 @@ class _Context:
             self._from_name = quantity.split
         split = quantity.split or self._from_name or self._from_text
         return quantity._replace(split=split)
-
-    def _bare(self, split: Optional[str]) -> Optional[Quantity]:
-        """Return the meaning of a number that only its split names, such as `val 0.61`."""
-        if self._is_other:
-            return None
-        return Quantity("loss" if self._has_loss else "bare", split)
 
 
 def _may_be_bare(position: Observation) -> bool:

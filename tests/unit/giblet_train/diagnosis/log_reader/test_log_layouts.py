@@ -88,6 +88,38 @@ def test_bare_numbers_that_rise_are_no_losses() -> None:
     assert parse(lines[::-1]).metrics == ()
 
 
+def test_accuracies_behind_a_loss_are_no_losses() -> None:
+    lines = [f"Epoch: {i:03d}, Loss: {v}, Train: {0.4 + i / 50}, Val: {0.3 + i / 50}" for i, v in enumerate(FALL)]
+    assert totals(parse(lines)) == FALL and not any(metric.validation for metric in parse(lines).metrics)
+    without_train = parse([f"Epoch: {i:03d}, Loss: {v}, Val: {0.3 + i / 50}" for i, v in enumerate(FALL)])
+    assert not any(metric.validation for metric in without_train.metrics)
+
+
+def test_a_bare_validation_that_falls_with_the_loss_is_one() -> None:
+    parsed = parse([f"Epoch {i + 1}/20 | loss {v} | val {v + 0.1:.4f}" for i, v in enumerate(FALL)])
+    validation = parsed.metrics[0].validation
+    assert validation is not None and validation.total == pytest.approx(FALL[0] + 0.1)
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "Epoch {e}/20\n1875/1875 - 3s - loss: {v} - val_loss: {w} - 3s/epoch - 2ms/step",
+        "Epoch: {e}\ntrain: 100%|██| 40/40 [00:10<00:00,  3.8it/s, dice_loss - {v}, iou_score - 0.6]",
+        "INFO:root:Epoch[{e}] Batch [10] Speed: 9.1 samples/sec\nINFO:root:Epoch[{e}] Train-cross-entropy={v}",
+        '{{"current_steps": {e}, "total_steps": 600, "loss": {v}, "lr": 1e-4, "epoch": 0.{e:02d}}}',
+        "Epoch {e}/19 ━━━━━━━━━━━━ 100/100 0:00:12 • 0:00:00 8.10it/s v_num: 0.000 train_loss: {v}",
+    ],
+    ids=["keras_verbose_2", "segmentation_models", "mxnet", "llama_factory", "rich_bar"],
+)
+def test_every_epoch_of_a_layout_is_read(line: str) -> None:
+    lines = [text for e, v in enumerate(FALL, 1) for text in line.format(e=e, v=v, w=v + 0.1).split("\n")]
+    parsed = parse(lines)
+    assert not parsed.unread and totals(parsed)[0] == pytest.approx(FALL[0], rel=0.1)
+    if not parsed.log.is_blocks:
+        assert totals(parsed) == FALL and len(parsed.metrics) == len(FALL)
+
+
 def test_a_bare_number_after_another_metric_is_that_metric() -> None:
     parsed = parse(
         [f"Epoch {i + 1}/20 loss=(train {v}; val {v + 1}) acc=(train 0.6; val 0.5)" for i, v in enumerate(FALL)]
