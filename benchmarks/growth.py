@@ -26,11 +26,12 @@ from giblet_train.components import band_functions
 from giblet_train.components.build import TrainingSetup
 from giblet_train.data.simulation.learning_study import simulate_learning_study
 from giblet_train.distributed.process_group import ranks_of
+from giblet_train.evaluation import baselines
 from giblet_train.evaluation.evaluator import Evaluator
 
 FORM, SHARE = "interaction", 0.5
 N_SUBJECTS, N_VOXELS, N_STEPS = 2, 60, 10
-SIZES = (2_600, 5_200, 10_400, 20_800)
+SIZES = (2_600, 5_200, 10_400, 20_800, 41_600)
 EXACT_TRS = 1_000
 """Size at which leading axes are compared with the exact initialisation."""
 PAGE = """# Cost against the number of training TRs
@@ -39,12 +40,12 @@ PAGE = """# Cost against the number of training TRs
 
 Simulated responses in memory ({n_subjects} subjects, {n_voxels} voxels; half of the explainable variance comes from
 interactions), preset `tiny`, one thread. Above {most_dual:,} training TRs the initialisation uses leading axes of each
-feature band in place of all TRs, and the ridge baseline leading components of the delayed features.
+feature band in place of all TRs; the ridge baseline changes to leading components above {most_ridge:,}.
 
 - **s**: CPU seconds.
 - **whole run**: preparation, evaluation and one epoch of the default length, estimated from {n_steps} steps.
 - **exponent**: of the whole run against the previous row; 1 is proportional growth.
-- **memory**: peak resident size.
+- **memory**: peak resident size. **r**: of the start, on 400 test TRs.
 
 | TRs | preparation, s | evaluation, s | step, s | whole run, s | exponent | memory, GiB | r | pooled ridge | ceiling |
 |---|---|---|---|---|---|---|---|---|---|
@@ -119,6 +120,7 @@ def page(figures: Mapping[str, Mapping[str, float]], sizes: tuple[int, ...]) -> 
         n_subjects=N_SUBJECTS,
         n_voxels=N_VOXELS,
         n_steps=N_STEPS,
+        most_ridge=baselines.MOST_DUAL_TRS,
         most_dual=band_functions.MOST_DUAL_TRS,
         rows="\n".join(
             f"| {n:,} | {row['prepare_s']:.1f} | {row['evaluate_s']:.1f} | {row['step_s']:.3f} | {_run_s(row):.0f} | "

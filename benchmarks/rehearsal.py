@@ -32,8 +32,8 @@ SEED = 23
 N_SUBJECTS = 5
 CONFIGS = Path(__file__).parents[1] / "configs"
 CHANGES: Mapping[str, Mapping[str, Any]] = {
-    "test_normalized_fmri": {},
-    "test_full_fixes": {},
+    "test_normalized_fmri": {"threads": 1},
+    "test_full_fixes": {"threads": 1},
     "test_50epoch_fixed": {"distributed.world_size": 2, "steps_per_epoch": 4},
     "production_500epoch": {
         "distributed.world_size": 2,
@@ -43,7 +43,7 @@ CHANGES: Mapping[str, Mapping[str, Any]] = {
         "batch_size": 4,
     },
 }
-"""Each configuration with its differences for a study of five subjects and two CPU cores: fewer processes and steps."""
+"""Each configuration with its differences for a study of five subjects and two shared CPU cores."""
 PAGE = """# The lab's configurations on a study of the lab's shape
 
     make rehearsal      # this page
