@@ -61,7 +61,8 @@ judges it.
 {rows}
 
 r on the test block, over responsive voxels. **–**: a single subject has no inter-subject correlation, by which voxels
-count as responsive.
+count as responsive. Where the network is below its start, the validation block (90 TRs) accepted an addition that the
+test block does not confirm.
 
 {verdicts}
 {refusal}

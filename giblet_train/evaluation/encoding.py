@@ -5,15 +5,26 @@ T TRs, V voxels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
+from statistics import NormalDist
 from typing import Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.evaluation.metrics import block_interval, pearson, products_of, shift_null, unit
+from giblet_train.evaluation.metrics import (
+    BLOCK_TRS,
+    FEWEST_BLOCKS,
+    block_interval,
+    pearson,
+    products_of,
+    shift_null,
+    unit,
+)
 
 N_DRAWS = 1000
+CHANCE = 0.025
 Floats = NDArray[np.float32]
 Candidate = TypeVar("Candidate", int, float)
 
@@ -76,18 +87,40 @@ def place_rows(values_N: NDArray[np.float64], own_T: NDArray[np.bool_] | None, n
     return values_T
 
 
-def select_candidate(r: Mapping[Candidate, NDArray[np.float64]], reference: Candidate) -> Candidate:
+def select_candidate(
+    r: Mapping[Candidate, NDArray[np.float64]], reference: Candidate, chance: float = CHANCE
+) -> Candidate:
     """Return the candidate with the highest r among those reliably better than the reference; else the reference.
 
-    Reliably better: the 95 % interval of the paired gain in r is above 0. Its seed is fixed, so that all ranks and a
-    resumed run select the same. r: candidate -> each TR's contribution (T,) to r.
+    Reliably better: the paired gain in r is above 0 by a t test over blocks of TRs. A bootstrap of the few blocks of a
+    validation block would be too optimistic. r: candidate -> each TR's contribution (T,) to r. chance: probability
+    of accepting a candidate that is no better.
     """
-    better = [
-        candidate
-        for candidate, r_T in r.items()
-        if block_interval(r_T - r[reference], N_DRAWS, np.random.default_rng(0))[0] > 0.0
-    ]
+    better = [candidate for candidate, r_T in r.items() if _is_reliable(r_T - r[reference], chance)]
     return max(better, key=lambda candidate: float(r[candidate].sum()), default=reference)
+
+
+def _is_reliable(gain_T: NDArray[np.float64], chance: float) -> bool:
+    """Return True if the sum of a gain over TRs is above 0 by a one-sided t test over blocks."""
+    length = max(1, min(BLOCK_TRS, len(gain_T) // FEWEST_BLOCKS))
+    n_blocks = -(-len(gain_T) // length)
+    if n_blocks < FEWEST_BLOCKS:
+        return False
+    gain_B = np.array([block_T.sum() for block_T in np.array_split(gain_T, n_blocks)])
+    error = float(gain_B.std(ddof=1)) * math.sqrt(n_blocks)
+    return float(gain_B.sum()) > t_quantile(1.0 - chance, n_blocks - 1) * error
+
+
+def t_quantile(probability: float, n_free: int) -> float:
+    """Return a quantile of Student's t by the expansion 26.7.5 of Abramowitz and Stegun (1964)."""
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4.0,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96.0,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160.0,
+    )
+    return z + sum(term / n_free**power for power, term in enumerate(terms, 1))
 
 
 class EncodingScores(CorrelationAccumulator):

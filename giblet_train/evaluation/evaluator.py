@@ -23,6 +23,7 @@ from giblet_train.components.loss_terms import Forward, LossTerms
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.encoding import (
+    CHANCE,
     Candidate,
     CorrelationAccumulator,
     EncodingScores,
@@ -156,7 +157,8 @@ class Evaluator:
         start_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         shares = SHARES if fixed is None else (fixed,)
         candidates = {share: self._r_T(start_TR + share * (scores_TR - start_TR)) for share in shares}
-        share, r = _select(candidates, shares[0])
+        # Every epoch tries all shares, so a gain by chance has many occasions.
+        share, r = _select(candidates, shares[0], CHANCE / len(SHARES))
         return (shares[-1], None) if r is None else (share, r)
 
     def _r_T(self, scores_TR: Floats) -> NDArray[np.float64] | None:
@@ -349,7 +351,7 @@ class Evaluator:
 
 
 def _select(
-    candidates: Mapping[Candidate, NDArray[np.float64] | None], reference: Candidate
+    candidates: Mapping[Candidate, NDArray[np.float64] | None], reference: Candidate, chance: float = CHANCE
 ) -> tuple[Candidate, float | None]:
     """Return the candidate that `select_candidate` selects, and its r; the reference and None if r was not measured.
 
@@ -358,7 +360,7 @@ def _select(
     r = {candidate: r_T for candidate, r_T in candidates.items() if r_T is not None}
     if not r:
         return reference, None
-    selected = select_candidate(r, reference)
+    selected = select_candidate(r, reference, chance)
     return selected, float(r[selected].sum())
 
 

@@ -13,7 +13,7 @@ import torch
 from giblet_train.components.build import TrainingSetup
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.distributed.process_group import ProcessGroup
-from giblet_train.evaluation.encoding import select_candidate
+from giblet_train.evaluation.encoding import select_candidate, t_quantile
 from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.evaluation.metrics import products_of
 from tests.engine_study import ALONE, config, split_data
@@ -65,6 +65,21 @@ def test_of_clearly_better_candidates_the_best_is_selected():
     _, better_T = contributions(120, 2.0, 0)
     assert select_candidate({0.0: start_T, 0.5: good_T}, 0.0) == 0.5
     assert select_candidate({0.0: start_T, 0.5: better_T, 1.0: good_T}, 0.0) == 0.5
+
+
+def test_a_t_quantile_is_that_of_the_tables():
+    tabulated = {(0.975, 4): 2.776, (0.995, 4): 4.604, (0.975, 7): 2.365, (0.995, 14): 2.977}
+    for (probability, n_free), quantile in tabulated.items():
+        assert t_quantile(probability, n_free) == pytest.approx(quantile, rel=0.02)
+
+
+def test_a_gain_of_one_block_out_of_five_is_no_reliable_gain():
+    start_T = np.full(90, 0.005)
+    luck_T = start_T.copy()
+    luck_T[20:40] += 0.0005
+    everywhere_T = start_T + 0.0001 * (1.0 + 0.1 * np.sin(np.arange(90)))
+    assert select_candidate({0.0: start_T, 0.5: luck_T}, 0.0) == 0.0
+    assert select_candidate({0.0: start_T, 0.5: luck_T, 1.0: everywhere_T}, 0.0) == 1.0
 
 
 def test_equal_candidates_leave_the_reference():
