@@ -120,7 +120,7 @@ def t_quantile(probability: float, n_free: int) -> float:
         (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0,
         (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160.0,
     )
-    return z + sum(term / n_free**power for power, term in enumerate(terms, 1))
+    return float(z + sum(term / n_free**power for power, term in enumerate(terms, 1)))
 
 
 class EncodingScores(CorrelationAccumulator):
