@@ -138,7 +138,8 @@ def evaluate(
 ) -> None:
     """Evaluate a run's checkpoint on the test block of its fold; the run is not changed.
 
-    --out also writes report.html, lesions of each region, and maps: r, p, FDR and noise ceiling of each voxel.
+    --out also writes report.html, lesions of each region, and maps: r, p, FDR and noise ceiling of each voxel,
+    in the format of the study.
 
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.preprocessing.splits import Split
 from giblet_train.data.statistics.hrf import glover
@@ -73,8 +74,8 @@ def split_data(
         text_labels=("",) * n_trs,
         bold=bold,
         reference={s: np.zeros(n_voxels, np.float32) for s in bold},
-        mask_XYZ=mask,
-        affine=np.eye(4),
+        mask=mask,
+        geometry=VolumeGrid.of(mask.shape, np.eye(4)),
     )
     fact = ModalityFacts(
         n_targets=1, raw_mean=0.0, raw_sd=1.0, raw_min=-3.0, raw_max=3.0, mean=0.0, sd=1.0, train_variance=1.0
@@ -87,7 +88,7 @@ def split_data(
         target_weights={m: np.ones(w, np.float32) for m, w in WIDTHS.items()},
         bold=bold,
         voxels_V=np.arange(n_voxels),
-        mask_XYZ=mask,
+        mask=mask,
         isc_V=np.where(responsive, 0.5, 0.0).astype(np.float32),
         responsive_V=responsive,
         null_V=~responsive,

@@ -12,6 +12,7 @@ import nibabel
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.study import Study
 from giblet_train.schema.config import Config
 from giblet_train.schema.config_loader import from_mapping
@@ -68,8 +69,8 @@ def made_study(
         text_labels=("scene",) * n_trs,
         bold=bold,
         reference=reference,
-        mask_XYZ=np.ones(shape, bool),
-        affine=AFFINE,
+        mask=np.ones(shape, bool),
+        geometry=VolumeGrid.of(shape, AFFINE),
     )
 
 

@@ -37,7 +37,7 @@ def to_voxels_of(member: PreparedSplit, other: PreparedSplit, predicted_TV: Floa
     """Return predictions (T, V of the other), NaN in voxels that the member dropped."""
     if np.array_equal(member.voxels_V, other.voxels_V):
         return predicted_TV
-    studied_TV = np.full((len(predicted_TV), np.count_nonzero(member.study.mask_XYZ)), np.nan, np.float32)
+    studied_TV = np.full((len(predicted_TV), np.count_nonzero(member.study.mask)), np.nan, np.float32)
     studied_TV[:, member.voxels_V] = predicted_TV
     return studied_TV[:, other.voxels_V]
 

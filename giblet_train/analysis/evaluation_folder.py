@@ -18,7 +18,6 @@ from giblet_train.analysis.results import write_results
 from giblet_train.analysis.run_report import ReportParts, report_page
 from giblet_train.components.loss_terms import SOURCES
 from giblet_train.data.preprocessing.split_data import PreparedSplit
-from giblet_train.data.readers.nifti import write_map
 from giblet_train.diagnosis.criteria import Verdict, verdict_of
 from giblet_train.model.network import BrainModel
 from giblet_train.monitoring.history import read_history
@@ -27,6 +26,8 @@ from giblet_train.pages.page import write_page
 from giblet_train.schema.health import Health
 
 PAGE = "report.html"
+MOST_LESIONS = 100
+"""Regions with more, such as the parcels of a fine atlas, are lesioned by `giblet lesion` alone: each takes N_DRAWS."""
 N_DRAWS = 20
 """Random sets of a lesion on the page: the fewest with which p can be below .05."""
 
@@ -68,12 +69,7 @@ def write_maps(data: PreparedSplit, maps: HeldOutMaps, folder: Path) -> None:
     for subject, r_V in maps.r.items():
         values_by_name |= {f"{subject}_r": r_V, f"{subject}_p": maps.p[subject], f"{subject}_q": maps.q(subject)}
     for name, values_V in values_by_name.items():
-        _write_map(data, folder / name, values_V)
-
-
-def _write_map(data: PreparedSplit, stem: Path, values_V: NDArray[Any]) -> None:
-    path = stem.with_name(stem.name + ".nii.gz")
-    write_map(path, data.in_grid_order(values_V), data.mask_XYZ, data.study.affine, data.study.space_code)
+        data.study.geometry.write_map(folder / name, data.in_grid_order(values_V), data.mask)
 
 
 def write_regions(run: LoadedRun, maps: HeldOutMaps, path: Path) -> None:
@@ -111,7 +107,7 @@ def write_report(
     lesions, clip = None, None
     if isinstance(run.model, BrainModel):
         regions = tuple(p for p in run.regions() if p.voxels_V.any())
-        if regions:
+        if 0 < len(regions) <= MOST_LESIONS:
             lesions = lesion_study(run, regions, "measured", "missing", N_DRAWS, narrate)
             write_results("lesion", lesions, lesion_lines(lesions), folder, as_json=False)
         narrate("making the clip of the film", 0.8)

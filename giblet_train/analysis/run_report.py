@@ -16,6 +16,7 @@ from giblet_train.analysis.evaluate_run import origin
 from giblet_train.analysis.film_clip import STRIP_PIXELS, FilmClip
 from giblet_train.analysis.held_out_maps import FDR, HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.diagnosis.criteria import WORDS, Verdict
 from giblet_train.pages.brain import BrainCanvas, Overlay, colour_bar
@@ -106,16 +107,17 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
 def canvas_of(data: PreparedSplit) -> BrainCanvas:
     """Return the brain that a study's maps are drawn on, with the mean image of its subjects."""
     study = data.study
-    anatomy_XYZ = np.zeros(study.mask_XYZ.shape)
+    assert isinstance(study.geometry, VolumeGrid)
+    anatomy_XYZ = np.zeros(study.mask.shape)
     for subject in study.subjects:
-        anatomy_XYZ[study.mask_XYZ] += study.reference[subject] + study.own_rows(subject).mean(0, dtype=np.float32)
-    return BrainCanvas(data.mask_XYZ, study.affine, anatomy_XYZ)
+        anatomy_XYZ[study.mask] += study.reference[subject] + study.own_rows(subject).mean(0, dtype=np.float32)
+    return BrainCanvas(data.mask, study.geometry.affine, anatomy_XYZ)
 
 
 def on_grid(data: PreparedSplit, values_V: NDArray[Any]) -> NDArray[Any]:
     """Return values (V,) on the grid (X, Y, Z), 0 outside."""
-    volume_XYZ = np.zeros(data.mask_XYZ.shape, values_V.dtype)
-    volume_XYZ[data.mask_XYZ] = data.in_grid_order(values_V)
+    volume_XYZ = np.zeros(data.mask.shape, values_V.dtype)
+    volume_XYZ[data.mask] = data.in_grid_order(values_V)
     return volume_XYZ
 
 
@@ -129,6 +131,13 @@ def significance_threshold(maps: HeldOutMaps) -> float:
 
 def _maps(parts: ReportParts) -> str:
     maps, data = parts.maps, parts.run.data
+    if not isinstance(data.study.geometry, VolumeGrid):
+        return paragraph(
+            f"The brains of this study are {data.study.geometry.description}, which this page does not draw. The maps "
+            "next to it are in the format of the study. Held-out r, mean over subjects: median "
+            f"{np.median(maps.group_r_V):.2f}, 95th percentile {np.quantile(maps.group_r_V, 0.95):.2f}; "
+            f"{int(maps.significant().sum())} of {data.n_voxels} are significant at a false-discovery rate of {FDR:g}."
+        )
     canvas, threshold = canvas_of(data), significance_threshold(maps)
     ceiling_V = np.nan_to_num(maps.ceiling_V)
     high = max(0.1, float(np.quantile(np.maximum(maps.group_r_V, ceiling_V), 0.995)), threshold * 1.2)

@@ -183,13 +183,16 @@ def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.i
     return np.asarray(belief_VP.reshape(log_evidence_VCH.shape))
 
 
-def neighbouring_voxels(mask_XYZ: NDArray[np.bool_], voxels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
+def neighbouring_voxels(mask: NDArray[np.bool_], voxels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Return for each of the six faces (V,) the neighbouring voxel, -1 if it is outside the mask.
 
+    mask: in the shape of the study's geometry; a geometry that is not a grid has no neighbours, [].
     voxels: indices into the voxels of the mask, in any order; only these count as neighbours.
     """
-    place_V3 = np.argwhere(mask_XYZ)[voxels] + 1
-    at_XYZ = np.full(np.array(mask_XYZ.shape) + 2, -1, np.intp)
+    if mask.ndim != 3:
+        return []
+    place_V3 = np.argwhere(mask)[voxels] + 1
+    at_XYZ = np.full(np.array(mask.shape) + 2, -1, np.intp)
     at_XYZ[tuple(place_V3.T)] = np.arange(len(voxels))
     steps = [sign * np.eye(3, dtype=np.intp)[axis] for axis, sign in itertools.product(range(3), (-1, 1))]
     return [at_XYZ[tuple((place_V3 + step).T)] for step in steps]

@@ -289,7 +289,7 @@ def _fit_group(
 ) -> Fit:
     """Fit the mean response."""
     kernels = functions.kernels(weight_CB, blocks, data.drift)
-    touching = neighbouring_voxels(data.study.mask_XYZ, data.voxels_V)
+    touching = neighbouring_voxels(data.study.mask, data.voxels_V)
     belief_VCH = posterior_weights(kernels.log_evidence(kernels.quadratic_form(mean_NV), 1), touching, near)
     return Fit(functions, kernels, weight_CB, belief_VCH)
 
@@ -306,7 +306,7 @@ def _fits(
     group = _fit_group(data, mean_NV, functions, weight_CB, data.split.train_blocks, near)
     fits = {GROUP: group}
     if data.has_shared_rows:
-        touching = neighbouring_voxels(data.study.mask_XYZ, data.voxels_V)
+        touching = neighbouring_voxels(data.study.mask, data.voxels_V)
         common = shards.from_rank_0(group.common)
         few = group.kernels.subset(common)
         added_VCH = np.zeros((data.n_voxels, len(common), len(few.shares)))

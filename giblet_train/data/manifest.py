@@ -6,9 +6,10 @@ from pathlib import Path
 
 import msgspec
 
+from giblet_train.data.geometry import Geometry
 from giblet_train.schema.errors import DataError
 
-SCHEMA = 1
+SCHEMA = 2
 FILE = "manifest.json"
 
 
@@ -29,10 +30,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     text_labels: tuple[str, ...]
     """Annotation at the middle of each TR."""
     subjects: tuple[str, ...]
-    grid_XYZ: tuple[int, int, int]
-    """Voxels along each axis."""
-    affine: tuple[tuple[float, ...], ...]
-    """(4, 4), voxel to mm."""
+    geometry: Geometry
+    """Where the voxels are."""
     masked: bool
     """True if a mask file was given."""
     notes: tuple[str, ...]
@@ -57,8 +56,6 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Stimulus, first row, rows and starting second of each stretch."""
     presence: dict[str, tuple[tuple[int, int], ...]] = {}
     """Subject -> row ranges that it has; empty if all subjects have all rows."""
-    space_code: int = 2
-    """NIfTI code of the space of the affine."""
     schema: int = SCHEMA
 
     @property

@@ -1,7 +1,7 @@
 """A study as the engine sees it: one stimulus and every subject's response on the scan's clock.
 
 Array names carry their axes: T scan TRs, K frames in a TR, H W C rows, columns and colours of a frame, F features,
-V voxels of the store, X Y Z the grid of the volumes.
+V voxels of the store.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.geometry import Geometry
 from giblet_train.data.readers.row_plan import Span
 from giblet_train.data.rows import PartialRows, Rows
 
@@ -42,10 +43,10 @@ class Study:
     """Subject ("sub-01") -> (T, V) float16 or float32, minus the subject's first TR."""
     reference: Mapping[str, NDArray[np.float32]]
     """Subject -> (V,) float32, that first TR: bold + reference is in the units of the file."""
-    mask_XYZ: NDArray[np.bool_]
-    """The V voxels of the store in C order: those that are non-zero in every subject."""
-    affine: NDArray[np.float64]
-    """(4, 4), voxel to mm."""
+    mask: NDArray[np.bool_]
+    """The V voxels of the store in C order, in the shape of the geometry: those that are non-zero in every subject."""
+    geometry: Geometry
+    """Where the voxels are; a "voxel" may also be a vertex or a parcel."""
     codes: Mapping[str, int] = field(default_factory=dict)
     """Modality -> codes in a book, if its features are shares of codes, (T, books · codes)."""
     confounds: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
@@ -66,8 +67,6 @@ class Study:
     """Subject -> (T,), True for the rows that it has; empty if all subjects have all rows."""
     shown: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     """Modality -> (T,), True where the stimulus has it; no entry if it has it everywhere."""
-    space_code: int = 2
-    """NIfTI code of the space of the affine."""
     notes: tuple[str, ...] = ()
     """One sentence for each thing that was converted or cropped."""
 
@@ -127,4 +126,4 @@ class Study:
     @property
     def n_voxels(self) -> int:
         """V: voxels of the store, before a split's mask."""
-        return int(np.count_nonzero(self.mask_XYZ))
+        return int(np.count_nonzero(self.mask))

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 import giblet_train
 from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus.external import identity
 from giblet_train.evaluation.metrics import products_of
@@ -88,7 +89,7 @@ def publish(
     arrays |= {f"heads.{label}": run.data.in_grid_order(head_KV) for label, head_KV in heads.items()}
     arrays |= _scales(run.data)
     arrays |= {
-        "mask_XYZ": run.data.mask_XYZ,
+        "mask_XYZ": run.data.mask,
         "responsive_V": run.data.in_grid_order(run.data.responsive_V),
     }
     return ModelFile(header, arrays)
@@ -258,12 +259,13 @@ def _shape(run: LoadedRun, network: BrainModel) -> Shape:
 
 
 def _grid(data: PreparedSplit) -> Grid:
-    n_x, n_y, n_z = data.mask_XYZ.shape
-    return Grid(
-        shape_XYZ=(n_x, n_y, n_z),
-        affine=tuple(tuple(map(float, row)) for row in data.study.affine),
-        space_code=data.study.space_code,
-    )
+    geometry = data.study.geometry
+    if not isinstance(geometry, VolumeGrid):
+        raise ConfigError(
+            f"The brains of this run are {geometry.description}; only models of volumes can be published.",
+            "Train on the volumes of the same preprocessing.",
+        )
+    return Grid(shape_XYZ=geometry.shape_XYZ, affine=geometry.affine_rows, space_code=geometry.space_code)
 
 
 def _scales(data: PreparedSplit) -> dict[str, NDArray[Any]]:

@@ -123,8 +123,8 @@ class DataConfig(Section, frozen=True, kw_only=True):
     """With a table of runs: name -> files of each stimulus."""
     subjects: Literal["all"] | tuple[int | str, ...] = "all"
     """all, 3, 1-17, a list such as [1-5, 9], or labels such as [sid000005, pixar001]."""
-    tr: Positive = 1.5
-    """Repetition time in seconds."""
+    tr: Positive | None = None
+    """Repetition time in seconds; null = that of headers and sidecars."""
     trust_tr: Literal["header", "sidecar", "config"] | None = None
     """header, sidecar or config: source of the TR if they disagree; null refuses."""
     drop_first_trs: CountOrZero = 0
@@ -136,7 +136,9 @@ class DataConfig(Section, frozen=True, kw_only=True):
     mask: str = "vote"
     """vote; atlas (voxels inside a parcel); or a mask file."""
     atlas: str | None = None
-    """Label image on the same grid, with names in a .tsv next to it; voxels are ordered by parcel."""
+    """Labels in the format of the scans, with names in a .tsv next to it; voxels are ordered by parcel."""
+    parcellate: bool = False
+    """true: predict the mean of each parcel of the atlas instead of its voxels."""
     normalize_fmri: bool = True
     """Z-score per subject, voxel and scan, from training TRs only."""
     detrend: Literal["mean", "none"] | Positive = "mean"

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.statistics.hrf import convolve_causal, glover
 from giblet_train.data.statistics.lag import highpass
 from giblet_train.data.stimulus.video import LUMA
@@ -34,9 +35,10 @@ Series = NDArray[np.float64]
 
 def brain_canvas(study: Study, subject: str) -> BrainCanvas:
     """Return the brain to draw on, with the subject's mean image."""
-    mean_XYZ = np.zeros(study.mask_XYZ.shape, np.float32)
-    mean_XYZ[study.mask_XYZ] = mean_image(study, subject)
-    return BrainCanvas(study.mask_XYZ, study.affine, mean_XYZ)
+    assert isinstance(study.geometry, VolumeGrid)
+    mean_XYZ = np.zeros(study.mask.shape, np.float32)
+    mean_XYZ[study.mask] = mean_image(study, subject)
+    return BrainCanvas(study.mask, study.geometry.affine, mean_XYZ)
 
 
 def mean_image(study: Study, subject: str) -> NDArray[np.float32]:

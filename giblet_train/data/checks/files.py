@@ -5,7 +5,6 @@ T TRs, B TRs of a chunk, V voxels.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,9 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.checks.findings import Finding
-from giblet_train.data.readers.nifti import nonzero_voxels, read_mask, stream
-from giblet_train.data.readers.nifti_header import Volumes, check_same_grid, read_headers
+from giblet_train.data.geometry import check_same_kind
+from giblet_train.data.readers.headers import read_headers
+from giblet_train.data.readers.maps import read_mask
 from giblet_train.data.readers.study_files import Progress
+from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
 from giblet_train.schema.config import DataConfig
 from giblet_train.schema.errors import DataError
 
@@ -67,7 +68,7 @@ def check_files(
         progress(f"reading {subject}", n / len(headers))
         findings.extend(_header_notes(subject, volumes))
         try:
-            facts[subject] = file_facts(volumes, None if mask is None else read_mask(mask, volumes))
+            facts[subject] = file_facts(volumes, None if mask is None else read_mask(mask, volumes.geometry))
         except DataError as error:
             findings.append(_from_error("truncated_file", subject, error))
             continue
@@ -78,17 +79,17 @@ def check_files(
     return usable, facts, findings
 
 
-def file_facts(volumes: Volumes, used_XYZ: NDArray[np.bool_] | None = None) -> FileFacts:
+def file_facts(volumes: Volumes, used: NDArray[np.bool_] | None = None) -> FileFacts:
     """Stream one file once, within a mask if there is one. Raises DataError if the file is damaged."""
-    mask_XYZ = nonzero_voxels(volumes)
-    if used_XYZ is not None and (mask_XYZ & used_XYZ).any():
-        mask_XYZ &= used_XYZ
-    n_voxels = int(mask_XYZ.sum())
+    mask = nonzero_voxels(volumes)
+    if used is not None and (mask & used).any():
+        mask &= used
+    n_voxels = int(mask.sum())
     global_T = np.zeros(volumes.n_trs)
     first_V, sum_V, square_V = np.zeros((3, n_voxels))
     bad_V = np.zeros(n_voxels, bool)
     bad_tr, low, high = -1, np.inf, -np.inf
-    for start, bold_BV in stream(volumes, mask_XYZ):
+    for start, bold_BV in stream(volumes, mask):
         bad_BV = ~np.isfinite(bold_BV)
         if bad_BV.any():
             bad_V |= bad_BV.any(axis=0)
@@ -119,13 +120,15 @@ def _on_the_common_grid(headers: dict[str, Volumes], findings: list[Finding]) ->
     """Only the headers on the grid that most subjects have."""
     if not headers:
         return headers
-    grids = Counter((v.shape_XYZ, tuple(np.round(v.affine, 2).ravel())) for v in headers.values())
-    most = grids.most_common(1)[0][0]
-    model = next(v for v in headers.values() if (v.shape_XYZ, tuple(np.round(v.affine, 2).ravel())) == most)
+    groups: list[list[Volumes]] = []
+    for volumes in headers.values():
+        same = next((g for g in groups if not check_same_kind(g[0].geometry, volumes.geometry)), None)
+        groups.append([volumes]) if same is None else same.append(volumes)
+    model = max(groups, key=len)[0]
     matching = {}
     for subject, volumes in headers.items():
         try:
-            check_same_grid(model, volumes)
+            check_same_geometry(model, volumes)
             matching[subject] = volumes
         except DataError as error:
             findings.append(_from_error("other_grid", subject, error))

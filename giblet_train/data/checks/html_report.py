@@ -21,6 +21,7 @@ from giblet_train.data.checks.figures import (
 )
 from giblet_train.data.checks.findings import count_severities, format_number
 from giblet_train.data.checks.run_checks import DataReport
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.statistics.lag import LagEstimate
 from giblet_train.data.study import Study
 from giblet_train.pages.brain import Overlay, colour_bar
@@ -121,9 +122,15 @@ def _pictures(study: Study) -> list[tuple[str, str]]:
 
 
 def _brain(study: Study, subject: str, tsnr_V: NDArray[np.float32], high: float) -> str:
+    if not isinstance(study.geometry, VolumeGrid):
+        low, middle, top = np.quantile(tsnr_V, (0.05, 0.5, 0.95))
+        return paragraph(
+            f"{subject}: {study.geometry.description}; tSNR median {middle:.0f}, 5th to 95th percentile {low:.0f} to "
+            f"{top:.0f}."
+        )
     canvas = brain_canvas(study, subject)
-    tsnr_XYZ = np.zeros(study.mask_XYZ.shape, np.float32)
-    tsnr_XYZ[study.mask_XYZ] = tsnr_V
+    tsnr_XYZ = np.zeros(study.mask.shape, np.float32)
+    tsnr_XYZ[study.mask] = tsnr_V
     overlay = Overlay(tsnr_XYZ, 0.0, high, positive=SEQUENTIAL)
     nothing = Overlay(tsnr_XYZ, np.inf, high)
     middle_mm = canvas.box_mm.mean(axis=0)

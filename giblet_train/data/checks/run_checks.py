@@ -89,7 +89,7 @@ def _check_study(
     data = prepare_split(study, split, config)
     lags = lag_table(study)
     runs = run_lag_table(study) if len(study.scan_lengths_trs) > 1 else ()
-    stimuli = annotated_stimuli(sources, config, study.scan_lengths_trs)
+    stimuli = annotated_stimuli(sources, config, study.scan_lengths_trs, study.tr_s)
     findings = [
         *_notes(manifest, reported),
         *check_features(study),

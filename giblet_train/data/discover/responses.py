@@ -14,11 +14,13 @@ from numpy.typing import NDArray
 
 from giblet_train.data.discover.alignment import comparable
 from giblet_train.data.discover.names import ScanName
-from giblet_train.data.readers.nifti import nonzero_voxels, stream
-from giblet_train.data.readers.nifti_header import UNREADABLE, Volumes, check_same_grid, read_header
+from giblet_train.data.geometry import check_same_kind
+from giblet_train.data.readers.headers import read_header
+from giblet_train.data.readers.image_files import UNREADABLE
 from giblet_train.data.readers.repetition_time import header_seconds
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.study_files import Progress
+from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
 from giblet_train.schema.errors import DataError
 
 MAX_VOXELS = 600
@@ -108,6 +110,8 @@ def stated_trs(path: Path) -> tuple[float | None, float | None]:
 
 def header_tr(path: Path) -> float | None:
     """Return the TR of an image's header in seconds; None if it states none. Raises DataError."""
+    if not path.name.endswith((".nii", ".nii.gz")) or path.name.endswith((".dtseries.nii", ".ptseries.nii")):
+        return _tr_without_grid(path)
     try:
         header = nibabel.load(path).header
         value, unit = float(header.get_zooms()[3]), header.get_xyzt_units()[1]
@@ -116,25 +120,31 @@ def header_tr(path: Path) -> float | None:
     return header_seconds(value, unit, path)[0]
 
 
+def _tr_without_grid(path: Path) -> float | None:
+    """Return the TR in the header of a series that is no volume; None without one, also if it is unreadable."""
+    try:
+        return read_header(path, None, "header").tr_s
+    except DataError:
+        return None
+
+
 def _of_one_grid(headers: Sequence[Header], problems: list[tuple[ScanName, DataError]]) -> list[Header]:
     """Return the scans on the grid of most; the others become problems."""
-    grids = Counter(_grid(volumes) for _, volumes, _, _ in headers)
-    if len(grids) < 2:
+    groups: list[list[Volumes]] = []
+    for _, volumes, _, _ in headers:
+        alike = next((g for g in groups if not check_same_kind(g[0].geometry, volumes.geometry)), None)
+        groups.append([volumes]) if alike is None else alike.append(volumes)
+    if len(groups) < 2:
         return list(headers)
-    usual = grids.most_common(1)[0][0]
-    like = next(volumes for _, volumes, _, _ in headers if _grid(volumes) == usual)
+    like = max(groups, key=len)[0]
     of_usual_grid = []
     for header in headers:
         try:
-            check_same_grid(like, header[1])
+            check_same_geometry(like, header[1])
             of_usual_grid.append(header)
         except DataError as error:
             problems.append((header[0], error))
     return of_usual_grid
-
-
-def _grid(volumes: Volumes) -> tuple[object, ...]:
-    return volumes.shape_XYZ, volumes.affine.round(2).tobytes()
 
 
 def _sample(volumes: Volumes) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.component_stats import bold_stats
 from giblet_train.data.preprocessing.confounds import without_confounds
 from giblet_train.data.preprocessing.detrend import Detrend, present_blocks, without_drift
@@ -172,8 +173,11 @@ def _voxels(study: Study, config: Config, sd_SV: Sequence[NDArray[np.float64]]) 
         mask_V = study.given_mask_V & (np.stack(sd_SV) > 0).any(axis=0)
     elif config.data.mask == "atlas" and study.parcel_V is not None:
         mask_V = (study.parcel_V > 0) & (np.stack(sd_SV) > 0).any(axis=0)
-    else:
+    elif isinstance(study.geometry, VolumeGrid):
         mask_V = vote_mask(sd_SV)
+    else:
+        # Grayordinates and parcels are brain by definition: the vote is against voxels outside it.
+        mask_V = np.asarray((np.stack(sd_SV) > 0).any(axis=0))
     voxels_V = np.flatnonzero(mask_V)
     if not len(voxels_V):
         raise DataError(

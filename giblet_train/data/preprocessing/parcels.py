@@ -14,10 +14,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.split_data import PreparedSplit
-from giblet_train.data.readers.atlas import MOST_PARCELS, parcel_names
-from giblet_train.data.readers.nifti import read_map
+from giblet_train.data.readers.atlas import parcel_names, read_parcels
+from giblet_train.data.readers.maps import read_map
 from giblet_train.schema.config import MODALITIES, nearest
-from giblet_train.schema.errors import ConfigError, DataError
+from giblet_train.schema.errors import ConfigError
 
 MODALITY_OF = {
     "low_vision": "video",
@@ -28,7 +28,7 @@ MODALITY_OF = {
 }
 """What the model sees of each group of true features."""
 
-REMEDY = "An atlas or mask is a 3-D NIfTI file on the grid of the BOLD files."
+REMEDY = "An atlas or mask is a map in the format of the BOLD files."
 Mask = NDArray[np.bool_]
 
 
@@ -55,17 +55,16 @@ def parcels_of_split(data: PreparedSplit, study: Path) -> tuple[Parcel, ...]:
 
 def parcels_of_atlas(path: Path, data: PreparedSplit) -> tuple[Parcel, ...]:
     """Return one parcel per non-zero label of another atlas, named by the table next to it. Raises DataError."""
-    values_V = data.from_grid(read_map(path, data.mask_XYZ.shape, data.study.affine, REMEDY))
-    label_V = np.rint(np.nan_to_num(values_V.astype(np.float64))).astype(np.int64)
+    atlas = read_parcels(path, data.study.geometry)
+    label_V = data.from_grid(atlas.values)
     labels = [n for n in np.unique(label_V).tolist() if n]
-    if not np.array_equal(label_V, np.nan_to_num(values_V)) or len(labels) > MOST_PARCELS:
-        raise DataError(f"{path} is no atlas: its voxels are not labelled by whole numbers.", "Give a mask as --mask.")
-    return tuple(Parcel(name, label_V == label) for label, name in parcel_names(path, labels).items())
+    names = parcel_names(path, labels, atlas.names)
+    return tuple(Parcel(name, label_V == label) for label, name in names.items())
 
 
 def parcel_of_mask(path: Path, data: PreparedSplit) -> Parcel:
     """Return the non-zero voxels of a NIfTI file as a parcel with the file's name. Raises DataError."""
-    values_V = data.from_grid(read_map(path, data.mask_XYZ.shape, data.study.affine, REMEDY))
+    values_V = data.from_grid(read_map(path, data.study.geometry, REMEDY).values)
     return Parcel(path.name.split(".")[0], np.isfinite(values_V) & (values_V != 0))
 
 

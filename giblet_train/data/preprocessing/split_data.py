@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.detrend import Detrend
 from giblet_train.data.preprocessing.fit_brains import FittedBrains, fit_brains
 from giblet_train.data.preprocessing.fit_features import fit_features
@@ -45,8 +46,8 @@ class PreparedSplit:
     """
     voxels_V: NDArray[np.intp]
     """Kept voxels as indices into the study's V: parcel by parcel if there is an atlas, otherwise in C order."""
-    mask_XYZ: NDArray[np.bool_]
-    """Kept voxels on the grid."""
+    mask: NDArray[np.bool_]
+    """Kept voxels in the shape of the geometry."""
     isc_V: NDArray[np.float32]
     """Mean correlation of all pairs of subjects over training TRs, NaN for one subject.
 
@@ -107,12 +108,12 @@ class PreparedSplit:
         return len(self.voxels_V)
 
     def in_grid_order(self, values_V: NDArray[Any]) -> NDArray[Any]:
-        """Return (..., V) in C order of the grid, as `write_map` and `write_bold` take it."""
+        """Return (..., V) in C order of `mask`, as `Geometry.write_map` and `Geometry.write_series` take it."""
         return values_V[..., np.argsort(self.voxels_V)]
 
-    def from_grid(self, values_XYZ: NDArray[Any]) -> NDArray[Any]:
-        """Return (V,): the values of a volume on the study's grid at the kept voxels, in their order."""
-        return values_XYZ.ravel()[np.flatnonzero(self.study.mask_XYZ)[self.voxels_V]]
+    def from_grid(self, values: NDArray[Any]) -> NDArray[Any]:
+        """Return (V,): the values of a map in the shape of the geometry at the kept voxels, in their order."""
+        return values.ravel()[np.flatnonzero(self.study.mask)[self.voxels_V]]
 
 
 def prepare_split(study: Study, split: Split, config: Config) -> PreparedSplit:
@@ -131,7 +132,7 @@ def prepare_split(study: Study, split: Split, config: Config) -> PreparedSplit:
         target_weights=features.target_weights,
         bold=brains.bold,
         voxels_V=brains.voxels_V,
-        mask_XYZ=_mask_on_grid(study, brains.voxels_V),
+        mask=_mask_of(study, brains.voxels_V),
         isc_V=shared.isc_V if shared else np.full(n_voxels, np.nan, np.float32),
         responsive_V=shared.above_chance() if shared else np.ones(n_voxels, bool),
         null_V=shared.at_chance() if shared else np.zeros(n_voxels, bool),
@@ -150,10 +151,10 @@ def prepare_split(study: Study, split: Split, config: Config) -> PreparedSplit:
     )
 
 
-def _mask_on_grid(study: Study, voxels_V: NDArray[np.intp]) -> NDArray[np.bool_]:
-    mask_XYZ = np.zeros(study.mask_XYZ.shape, bool)
-    mask_XYZ.ravel()[np.flatnonzero(study.mask_XYZ)[voxels_V]] = True
-    return mask_XYZ
+def _mask_of(study: Study, voxels_V: NDArray[np.intp]) -> NDArray[np.bool_]:
+    mask = np.zeros(study.mask.shape, bool)
+    mask.ravel()[np.flatnonzero(study.mask)[voxels_V]] = True
+    return mask
 
 
 def _notes(study: Study, brains: FittedBrains, config: Config) -> tuple[str, ...]:
@@ -166,6 +167,8 @@ def _notes(study: Study, brains: FittedBrains, config: Config) -> tuple[str, ...
             "data.normalize_fmri is false: the fMRI keeps the scanner's units, which differ between subjects; "
             "the subject with the largest units will dominate the loss."
         )
+    if not isinstance(study.geometry, VolumeGrid) and config.model.start == "ridge" and config.model.start_near:
+        notes.append(f"{study.geometry.description} have no known neighbours; model.start_near is not used.")
     if brains.shared is None and len(study.subjects) == 1:
         notes.append("One subject has no inter-subject correlation: every voxel counts as responsive.")
     elif brains.shared is None:

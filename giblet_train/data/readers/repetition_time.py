@@ -24,27 +24,43 @@ class HeaderNote(NamedTuple):
 
 
 def checked_tr(
-    value: float, unit: str, sidecar: Mapping[str, Any], stated_s: float, trust: TrustTr, path: Path
+    value: float, unit: str, sidecar: Mapping[str, Any], stated_s: float | None, trust: TrustTr, path: Path
 ) -> tuple[float, tuple[HeaderNote, ...]]:
     """Return the repetition time and notes on whatever disagrees. Raises DataError.
 
-    Without `trust`, header and sidecar must agree with the configuration as far as they have a TR. With it, the named
-    source must agree, and the others only get a note.
+    Without `trust`, header, sidecar and configuration must agree as far as they have a TR, and one must have it. With
+    it, the named source must agree, and the others only get a note.
+
+    Args:
+        value: TR of the header in `unit`; 0 if the format or file has none.
+        stated_s: TR of the configuration; None if it has none.
     """
     header_s, notes = header_seconds(value, unit, path)
-    sidecar_s = _sidecar_seconds(sidecar, path)
-    if header_s is None and sidecar_s is None:
-        notes.append(HeaderNote("tr_missing", f"{path.name}: the header has no TR; data.tr = {stated_s:g} s is used."))
-    if trust == "sidecar" and sidecar_s is None:
-        raise DataError(f"{path} has no sidecar with RepetitionTime.", "Set data.trust_tr: header or config.")
-    sources = {"header": header_s, "sidecar": sidecar_s}
-    for name, seconds in sources.items():
-        if seconds is None or math.isclose(seconds, stated_s, rel_tol=TR_TOLERANCE):
+    sources = {"header": header_s, "sidecar": _sidecar_seconds(sidecar, path), "config": stated_s}
+    if trust is not None and sources[trust] is None:
+        name = "data.tr" if trust == "config" else f"TR in the {trust}"
+        others = [n for n, seconds in sources.items() if seconds is not None] or ["config"]
+        remedy = f"Set data.trust_tr: {' or '.join(others)}."
+        raise DataError(f"{path} has no {name}, which data.trust_tr: {trust} asks for.", remedy)
+    by_source: dict[str, float] = {name: seconds for name, seconds in sources.items() if seconds is not None}
+    if not by_source:
+        raise DataError(
+            f"{path} has no TR, neither in its header nor in a sidecar.",
+            "Set data.tr in seconds, or write RepetitionTime to the .json file next to it.",
+        )
+    reference_s = (
+        by_source["config"] if "config" in by_source else by_source[trust] if trust else next(iter(by_source.values()))
+    )
+    if list(by_source) == ["config"]:
+        sentence = f"{path.name}: the header has no TR; data.tr = {reference_s:g} s is used."
+        notes.append(HeaderNote("tr_missing", sentence))
+    for name, seconds in by_source.items():
+        if math.isclose(seconds, reference_s, rel_tol=TR_TOLERANCE):
             continue
         if trust in (None, name):
-            raise DataError(_conflict(path, sources, stated_s), _remedy(name, seconds, sources, stated_s))
+            raise DataError(_conflict(path, by_source), _remedy(name, by_source))
         notes.append(HeaderNote("tr_overruled", f"{path.name}: the {name}'s TR {seconds:g} s is not used."))
-    return stated_s, (*notes, *_slice_time_notes(sidecar, stated_s, path))
+    return reference_s, (*notes, *_slice_time_notes(sidecar, reference_s, path))
 
 
 def header_seconds(value: float, unit: str, path: Path) -> tuple[float | None, list[HeaderNote]]:
@@ -76,15 +92,18 @@ def _sidecar_seconds(sidecar: Mapping[str, Any], path: Path) -> float | None:
     return float(value)
 
 
-def _conflict(path: Path, sources: Mapping[str, float | None], stated_s: float) -> str:
-    found = [f"the {name}'s TR is {seconds:g} s" for name, seconds in sources.items() if seconds is not None]
-    return f"{path}: {', '.join(found)}, data.tr is {stated_s:g} s."
+def _conflict(path: Path, by_source: Mapping[str, float]) -> str:
+    parts = [f"the {name}'s TR is {seconds:g} s" for name, seconds in by_source.items() if name != "config"]
+    stated = [f"data.tr is {by_source['config']:g} s"] if "config" in by_source else []
+    return f"{path}: {', '.join([*parts, *stated])}."
 
 
-def _remedy(name: str, seconds: float, sources: Mapping[str, float | None], stated_s: float) -> str:
-    other = next(n for n in sources if n != name)
-    other_s = sources[other]
-    if other_s is not None and math.isclose(other_s, stated_s, rel_tol=TR_TOLERANCE):
+def _remedy(name: str, by_source: Mapping[str, float]) -> str:
+    seconds = by_source[name]
+    if "config" not in by_source:
+        return "Set data.trust_tr: header or data.trust_tr: sidecar, whichever is right."
+    other = next(n for n in ("header", "sidecar") if n != name)
+    if other in by_source and math.isclose(by_source[other], by_source["config"], rel_tol=TR_TOLERANCE):
         return f"If the {other} is right, set data.trust_tr: {other}; if the {name} is right, set data.tr: {seconds:g}."
     return f"If the {name} is right, set data.tr: {seconds:g}; if not, set data.trust_tr: config."
 

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from giblet_train.data.readers.series_path import missing_file, split_dataset
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
 
@@ -112,7 +113,12 @@ def format_runs_table(runs: Sequence[RunEntry], folder: Path) -> str:
 def runs_identity(runs: Sequence[RunEntry]) -> list[list[object]]:
     """Return all of the runs but their paths, which a store does not depend on."""
     return [
-        [run.subject, *((p.stimulus, p.onset_s, p.start_s, p.duration_s) for p in run.presentations)] for run in runs
+        [
+            run.subject,
+            split_dataset(run.bold)[1],
+            *((p.stimulus, p.onset_s, p.start_s, p.duration_s) for p in run.presentations),
+        ]
+        for run in runs
     ]
 
 
@@ -184,10 +190,10 @@ def _number(where: str, cells: Mapping[str, str], name: str) -> float | None:
 
 
 def _check_files(path: Path, runs: Iterable[RunEntry]) -> None:
-    missing = [run for run in runs if not run.bold.exists()]
+    missing = [(run, file) for run in runs if (file := missing_file(run.bold))]
     if missing:
-        names = "; ".join(f"row {run.row}: {run.bold}" for run in missing)
-        fetch = any(run.bold.is_symlink() for run in missing)
+        names = "; ".join(f"row {run.row}: {file}" for run, file in missing)
+        fetch = any(file.is_symlink() for _, file in missing)
         raise DataError(
             f"{path}: {len(missing)} files do not exist: {names}.",
             "Fetch them, for a datalad dataset with datalad get." if fetch else "Correct the paths or data.data_dir.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,8 @@ from giblet_train.schema.errors import DataError
 
 ROOT_FILE = "dataset_description.json"
 MOST_LEVELS = 5
+KINDS = (".dtseries", ".ptseries", ".func", ".time")
+"""Parts of endings that say what an image holds."""
 
 
 def read_sidecar(image: Path) -> dict[str, Any]:
@@ -17,14 +20,27 @@ def read_sidecar(image: Path) -> dict[str, Any]:
 
     A file applies if its entities are among the image's and the suffix is equal. Raises DataError for a damaged file.
     """
-    stem = image.name.removesuffix(".gz").rpartition(".")[0]
+    stem = image_stem(image)
     parts = stem.split("_")
     metadata: dict[str, Any] = {}
     for folder in reversed(_folders_to_root(image.parent)):
-        candidates = [path for path in folder.glob(f"*{parts[-1]}.json") if set(path.stem.split("_")) <= set(parts)]
+        candidates = [path for path in folder.glob(f"*{parts[-1]}*.json") if _applies(path, parts)]
         for path in sorted(candidates, key=lambda p: len(p.stem.split("_"))):
             metadata |= _read_json(path)
     return metadata
+
+
+def image_stem(image: Path) -> str:
+    """Return the name without its ending, which may have several parts: `.nii.gz`, `.dtseries.nii`, `.func.gii`."""
+    stem = image.name.removesuffix(".gz").rpartition(".")[0]
+    kind = next((kind for kind in KINDS if stem.endswith(kind)), "")
+    return stem.removesuffix(kind)
+
+
+def _applies(sidecar: Path, parts: Sequence[str]) -> bool:
+    """Return True if the suffix is that of the image and all other parts are among the image's."""
+    own = image_stem(sidecar).split("_")
+    return own[-1] == parts[-1] and set(own) <= set(parts)
 
 
 def _folders_to_root(folder: Path) -> list[Path]:

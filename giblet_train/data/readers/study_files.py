@@ -16,6 +16,7 @@ import msgspec
 from giblet_train.data.readers.atlas import parcel_names_file
 from giblet_train.data.readers.bids import BidsRun, bids_runs, events_files, select_subjects
 from giblet_train.data.readers.runs_table import RunEntry, read_runs_table
+from giblet_train.data.readers.series_path import SEPARATOR, files_of
 from giblet_train.schema.config import Config, DataConfig, FeaturesConfig, FeatureSource, StimulusConfig, nearest
 from giblet_train.schema.errors import ConfigError, DataError, GibletError
 from giblet_train.schema.run_dir import replace_file
@@ -83,7 +84,8 @@ class Sources:
             roles |= _numbered(f"{subject} brain mask", self.brain_masks.get(subject, ()))
             roles |= _numbered(f"{subject} confounds", self.confounds.get(subject, ()))
         optional = {"mask": self.mask, "atlas": self.atlas, "parcel names": parcel_names_file(self.atlas)}
-        return roles | {role: path for role, path in optional.items() if path}
+        maps = {role: path for role, path in optional.items() if path}
+        return roles | {r: file for role, path in maps.items() for r, file in _numbered(role, (path,)).items()}
 
 
 def find_sources(config: Config, folder: Path) -> Sources:
@@ -255,8 +257,9 @@ def collect_missing() -> Iterator[list[GibletError]]:
         _missing.reset(token)
 
 
-def _numbered(role: str, paths: tuple[Path, ...]) -> dict[str, Path]:
-    return {role: paths[0]} if len(paths) == 1 else {f"{role} {n}": path for n, path in enumerate(paths, 1)}
+def _numbered(role: str, paths: Sequence[Path]) -> dict[str, Path]:
+    files = [file for path in paths for file in files_of(path)]
+    return {role: files[0]} if len(files) == 1 else {f"{role} {n}": file for n, file in enumerate(files, 1)}
 
 
 def _confounds(runs: Sequence[BidsRun]) -> tuple[Path, ...]:
@@ -272,7 +275,8 @@ def _all_subjects(folder: Path, pattern: str) -> dict[str, Path]:
         raise ConfigError(
             f'data.bold is "{pattern}", which has no {{subject}} in it.', "Write sub-{subject:02d}.nii.gz."
         )
-    parts = SUBJECT.split(pattern)
+    files_pattern, separator, dataset = pattern.partition(SEPARATOR)
+    parts = SUBJECT.split(files_pattern)
     expression = re.compile(r"([A-Za-z0-9]+)".join(re.escape(part) for part in parts))
     files: dict[str, Path] = {}
     for path in sorted(folder.glob("*".join(parts))):
@@ -285,7 +289,7 @@ def _all_subjects(folder: Path, pattern: str) -> dict[str, Path]:
                 f"{files[subject].name} and {path.name} both are subject {subject} of data.bold.",
                 "Keep one of them, or write data.bold so that only one fits.",
             )
-        files[subject] = path
+        files[subject] = Path(f"{path}{separator}{SUBJECT.sub(match[1], dataset)}")
     if not files:
         raise DataError(f"No file matches {folder / pattern}.", "Set data.bold or data.data_dir.")
     return files

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.preprocessing.splits import Split
 from giblet_train.data.simulation.response_forms import FORMS, FormInputs, leaky_integral, standardized
@@ -161,7 +162,7 @@ def _prepared(
 ) -> PreparedSplit:
     n_voxels = next(iter(bold.values())).shape[1]
     responsive_V = np.arange(n_voxels) < n_responsive
-    mask_XYZ = np.ones((n_voxels, 1, 1), bool)
+    mask = np.ones((n_voxels, 1, 1), bool)
     study = Study(
         key="learning-study",
         tr_s=TR_S,
@@ -172,8 +173,8 @@ def _prepared(
         text_labels=("",) * split.n_trs,
         bold=bold,
         reference={s: np.zeros(n_voxels, np.float32) for s in bold},
-        mask_XYZ=mask_XYZ,
-        affine=np.eye(4),
+        mask=mask,
+        geometry=VolumeGrid.of(mask.shape, np.eye(4)),
     )
     facts = ModalityFacts(
         n_targets=1, raw_mean=0.0, raw_sd=1.0, raw_min=-3.0, raw_max=3.0, mean=0.0, sd=1.0, train_variance=1.0
@@ -186,7 +187,7 @@ def _prepared(
         target_weights={m: np.ones(x.shape[1], np.float32) for m, x in features.items()},
         bold=bold,
         voxels_V=np.arange(n_voxels),
-        mask_XYZ=mask_XYZ,
+        mask=mask,
         isc_V=np.where(responsive_V, 0.3, 0.0).astype(np.float32),
         responsive_V=responsive_V,
         null_V=~responsive_V,

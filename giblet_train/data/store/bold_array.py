@@ -11,8 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.nifti import stream
-from giblet_train.data.readers.nifti_header import Volumes
+from giblet_train.data.readers.volumes import Volumes, stream
 from giblet_train.schema.errors import DataError
 
 MAX_ROUNDING = 1e-3
@@ -25,7 +24,7 @@ class _TooCoarse(Exception):
 def write_bold_array(
     path: Path,
     volumes: Volumes,
-    mask_XYZ: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
     n_trs: int,
     used_V: NDArray[np.bool_] | None = None,
 ) -> NDArray[np.float32]:
@@ -37,36 +36,36 @@ def write_bold_array(
     Args:
         used_V: Voxels that a mask file keeps. Values that are not finite elsewhere are stored as 0.
     """
-    used_V = np.ones(int(np.count_nonzero(mask_XYZ)), bool) if used_V is None else used_V
+    used_V = np.ones(int(np.count_nonzero(mask)), bool) if used_V is None else used_V
     try:
-        return _write(path, volumes, mask_XYZ, n_trs, used_V, np.dtype(np.float16))
+        return _write(path, volumes, mask, n_trs, used_V, np.dtype(np.float16))
     except _TooCoarse:
-        return _write(path, volumes, mask_XYZ, n_trs, used_V, np.dtype(np.float32))
+        return _write(path, volumes, mask, n_trs, used_V, np.dtype(np.float32))
 
 
 def _write(
     path: Path,
     volumes: Volumes,
-    mask_XYZ: NDArray[np.bool_],
+    mask: NDArray[np.bool_],
     n_trs: int,
     used_V: NDArray[np.bool_],
     dtype: np.dtype[Any],
 ) -> NDArray[np.float32]:
-    n_voxels = int(np.count_nonzero(mask_XYZ))
+    n_voxels = int(np.count_nonzero(mask))
     sum_V, square_V, lost_V = np.zeros(n_voxels), np.zeros(n_voxels), np.zeros(n_voxels)
     reference_V = np.zeros(n_voxels, np.float32)
     with open(path, "wb") as file:
         np.lib.format.write_array_header_2_0(
             file, {"descr": dtype.str, "fortran_order": False, "shape": (n_trs, n_voxels)}
         )
-        for start, bold_BV in stream(volumes, mask_XYZ, n_trs):
+        for start, bold_BV in stream(volumes, mask, n_trs):
             _check_finite(bold_BV, start, volumes, used_V)
             if start == 0:
                 reference_V = bold_BV[0].copy()
             bold_BV -= reference_V
             with np.errstate(over="ignore"):
                 stored_BV = bold_BV.astype(dtype)
-            file.write(stored_BV.data)
+            file.write(np.ascontiguousarray(stored_BV).data)
             if dtype == np.float16:
                 sum_V += bold_BV.sum(axis=0)
                 square_V += np.einsum("bv,bv->v", bold_BV, bold_BV)

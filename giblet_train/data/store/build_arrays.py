@@ -1,6 +1,6 @@
 """Build the arrays of a store from the files of a study.
 
-T TRs, V voxels, X Y Z grid.
+T TRs, V voxels, which may also be vertices or parcels.
 """
 
 from __future__ import annotations
@@ -13,15 +13,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data.geometry import Geometry
 from giblet_train.data.preprocessing.confounds import read_run_confounds
 from giblet_train.data.readers.atlas import parcel_names, read_parcels
-from giblet_train.data.readers.nifti import nonzero_voxels, read_mask
-from giblet_train.data.readers.nifti_header import Volumes
+from giblet_train.data.readers.maps import Map, read_mask
 from giblet_train.data.readers.study_files import Progress, Sources
+from giblet_train.data.readers.volumes import Volumes, nonzero_voxels
 from giblet_train.data.statistics.lag import average_lag, offset_from_lag
 from giblet_train.data.stimulus.features import Stimulus, read_stimuli
 from giblet_train.data.store.bold_array import write_bold_array
 from giblet_train.data.store.layout import Layout, layout_of_files, layout_of_table
+from giblet_train.data.store.parcel_means import with_parcel_means
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError, PreflightRefused
 
@@ -36,14 +38,10 @@ class BuiltArrays:
 
     layout: Layout
     stimulus: Stimulus
-    grid_XYZ: tuple[int, int, int]
-    """Voxels along each axis."""
-    affine: NDArray[np.float64]
-    """(4, 4), voxel to mm."""
+    geometry: Geometry
     masked: bool
     parcel_names: Mapping[int, str]
     codes: Mapping[str, int]
-    space_code: int
     notes: tuple[str, ...]
 
 
@@ -53,32 +51,39 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
     Raises DataError if the files do not fit each other, PreflightRefused if the disk is too full.
     """
     layout = layout_of_table(sources, config) if sources.runs else layout_of_files(sources, config)
+    mask = _common_voxels(layout.volumes, sources.brain_masks, progress)
+    file_mask = None if sources.mask is None else _given_mask(sources.mask, layout.geometry, mask)
+    regions = _regions(sources.atlas, layout.geometry, mask)
+    if config.data.parcellate:
+        layout, mask, file_mask = _parcellated(layout, regions, mask, file_mask)
+        regions = replace(_regions(None, layout.geometry, mask), notes=regions.notes)
     volumes = layout.volumes
-    first = next(iter(volumes.values()))
-    mask_XYZ = _common_voxels(volumes, sources.brain_masks, progress)
-    _check_space(folder, layout, mask_XYZ)
-    _write_mask(folder, sources.mask, first, mask_XYZ)
-    _write_bold_arrays(folder, layout, mask_XYZ, progress)
+    _check_space(folder, layout, mask)
+    np.save(folder / "mask.npy", mask)
+    if file_mask is not None:
+        np.save(folder / "given_mask.npy", file_mask[mask])
+    if regions.names:
+        np.save(folder / "parcels.npy", regions.values[mask])
+    _write_bold_arrays(folder, layout, mask, progress)
     columns = _write_confounds(folder, volumes, sources.confounds, config.data.bids.confounds or ())
     if not sources.runs and config.data.stimulus_offset_s == "auto":
         offset_s = _measured_offset(folder, layout, config)
-        layout = layout_of_files(sources, config, offset_s)
-        layout = replace(layout, notes=(*layout.notes, _offset_note(offset_s, layout.tr_s)))
+        timed = layout_of_files(sources, config, offset_s)
+        notes = (*timed.notes, _offset_note(offset_s, timed.tr_s))
+        layout = replace(timed, volumes=layout.volumes, notes=notes)
     stimulus = _read_stimulus(layout, config, _subrange(progress, BRAINS_SHARE, 1.0))
     _write_stimulus(folder, stimulus)
-    parcels = _write_parcels(folder, sources.atlas, first, mask_XYZ)
     return BuiltArrays(
         layout=layout,
         stimulus=stimulus,
-        grid_XYZ=first.shape_XYZ,
-        affine=first.affine,
-        masked=sources.mask is not None,
-        parcel_names=parcels,
+        geometry=layout.geometry,
+        masked=file_mask is not None,
+        parcel_names=regions.names,
         codes=_codes(layout),
-        space_code=first.space_code,
         notes=(
             *(note.sentence for v in volumes.values() for note in v.notes),
             *_brain_mask_notes(volumes, sources.brain_masks),
+            *regions.notes,
             *layout.notes,
             *stimulus.notes,
             *columns,
@@ -108,22 +113,22 @@ def _common_voxels(
     """Return the voxels that are non-zero in every run of every subject and inside every brain mask."""
     progress("finding the voxels that all subjects have", 0.0)
     masks = [nonzero_voxels(run) for v in volumes.values() for run in (v, *v.later_runs)]
-    masks += [read_mask(path, volumes[subject]) for subject, paths in brain_masks.items() for path in paths]
+    masks += [read_mask(path, volumes[subject].geometry) for subject, paths in brain_masks.items() for path in paths]
     common = np.logical_and.reduce(masks)
     if not common.any():
         raise DataError("No voxel is different from zero in every subject.", "Check that the files share one space.")
     return np.asarray(common)
 
 
-def _write_bold_arrays(folder: Path, layout: Layout, mask_XYZ: NDArray[np.bool_], progress: Progress) -> None:
+def _write_bold_arrays(folder: Path, layout: Layout, mask: NDArray[np.bool_], progress: Progress) -> None:
     (folder / "bold").mkdir()
     (folder / "reference").mkdir()
-    given_mask = folder / "given_mask.npy"
-    used_V = np.load(given_mask) if given_mask.is_file() else None
+    mask_file = folder / "given_mask.npy"
+    used_V = np.load(mask_file) if mask_file.is_file() else None
     for n, (subject, volumes) in enumerate(layout.volumes.items()):
         progress(f"reading {subject}", BRAINS_SHARE * n / len(layout.volumes))
         n_trs = layout.stored_trs or volumes.n_trs
-        reference_V = write_bold_array(folder / "bold" / f"{subject}.npy", volumes, mask_XYZ, n_trs, used_V)
+        reference_V = write_bold_array(folder / "bold" / f"{subject}.npy", volumes, mask, n_trs, used_V)
         np.save(folder / "reference" / f"{subject}.npy", reference_V)
 
 
@@ -174,30 +179,42 @@ def _write_stimulus(folder: Path, stimulus: Stimulus) -> None:
         np.save(folder / f"{modality}_shown.npy", ~absent_T)
 
 
-def _write_mask(folder: Path, mask_file: Path | None, like: Volumes, mask_XYZ: NDArray[np.bool_]) -> None:
-    np.save(folder / "mask.npy", mask_XYZ)
-    if mask_file is None:
-        return
-    given_V = read_mask(mask_file, like)[mask_XYZ]
-    if not given_V.any():
-        raise DataError(f"{mask_file} shares no voxel with the brains.", "Check that it is in their space.")
-    np.save(folder / "given_mask.npy", given_V)
+def _given_mask(path: Path, geometry: Geometry, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Read a mask file, in the shape of the geometry. Raises DataError if it has no voxel of the brains."""
+    file_mask = read_mask(path, geometry)
+    if not (file_mask & mask).any():
+        raise DataError(f"{path} shares no voxel with the brains.", "Check that it is in their space.")
+    return file_mask
 
 
-def _write_parcels(folder: Path, atlas: Path | None, like: Volumes, mask_XYZ: NDArray[np.bool_]) -> Mapping[int, str]:
-    """Write each voxel's parcel; return the names of the parcels that contain a voxel."""
+def _regions(atlas: Path | None, geometry: Geometry, mask: NDArray[np.bool_]) -> Map:
+    """Return the parcels that contain a voxel: of the atlas, else those that the geometry has by itself."""
     if atlas is None:
-        return {}
-    parcel_V = read_parcels(atlas, like)[mask_XYZ]
-    if not parcel_V.any():
+        own = geometry.regions()
+        return Map(np.zeros(geometry.shape, np.int32)) if own is None else Map(own.labels, own.names)
+    parcels = read_parcels(atlas, geometry)
+    labels = np.unique(parcels.values[mask & (parcels.values > 0)]).tolist()
+    if not labels:
         raise DataError(f"No voxel of the brains is in a parcel of {atlas}.", "Check that it is in their space.")
-    np.save(folder / "parcels.npy", parcel_V)
-    return parcel_names(atlas, np.unique(parcel_V[parcel_V > 0]).tolist())
+    return replace(parcels, names=parcel_names(atlas, labels, parcels.names))
 
 
-def _check_space(folder: Path, layout: Layout, mask_XYZ: NDArray[np.bool_]) -> None:
+def _parcellated(
+    layout: Layout, regions: Map, mask: NDArray[np.bool_], file_mask: NDArray[np.bool_] | None
+) -> tuple[Layout, NDArray[np.bool_], None]:
+    """Return the layout of parcel means, and a mask of all parcels."""
+    inside = mask & (regions.values > 0) & (True if file_mask is None else file_mask)
+    if not regions.names or not inside.any():
+        raise DataError("data.parcellate needs parcels that contain voxels of the brains.", "Set data.atlas.")
+    volumes = with_parcel_means(layout.volumes, regions.values, inside, regions.names)
+    geometry = next(iter(volumes.values())).geometry
+    note = f"The means of {geometry.n_positions} parcels are used instead of {int(inside.sum())} voxels."
+    return replace(layout, volumes=volumes, notes=(*layout.notes, note)), np.ones(geometry.shape, bool), None
+
+
+def _check_space(folder: Path, layout: Layout, mask: NDArray[np.bool_]) -> None:
     n_trs = sum(layout.stored_trs or volumes.n_trs for volumes in layout.volumes.values())
-    needed = n_trs * int(mask_XYZ.sum()) * 2 + SPARE_BYTES
+    needed = n_trs * int(mask.sum()) * 2 + SPARE_BYTES
     free = shutil.disk_usage(folder).free
     if free < needed:
         raise PreflightRefused(

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
+from giblet_train.data.geometry import Geometry
 from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.annotations import check_unit, read_annotations, read_runs
-from giblet_train.data.readers.nifti_header import Volumes, check_same_grid, read_header, read_headers
+from giblet_train.data.readers.headers import read_header, read_headers
 from giblet_train.data.readers.repetition_time import TrustTr
 from giblet_train.data.readers.row_plan import Piece, Span, plan_rows
 from giblet_train.data.readers.study_files import Sources
 from giblet_train.data.readers.timeline import Timeline, over_film, scan_timeline
+from giblet_train.data.readers.volumes import Volumes, check_alike, joined
 from giblet_train.data.stimulus.features import StimulusSource
 from giblet_train.data.stimulus.video import film_seconds
 from giblet_train.schema.config import Config
@@ -42,6 +44,11 @@ class Layout:
     presence: Mapping[str, Ranges] = field(default_factory=dict)
     """Subject -> row ranges that its volumes fill; empty if every subject fills all rows."""
     notes: tuple[str, ...] = ()
+
+    @property
+    def geometry(self) -> Geometry:
+        """Return where the values of every subject are."""
+        return next(iter(self.volumes.values())).geometry
 
     @property
     def n_trs(self) -> int:
@@ -107,20 +114,19 @@ def layout_of_table(sources: Sources, config: Config) -> Layout:
     """Lay the runs of a table on rows. Raises DataError as `plan_rows` does, and for files that do not fit."""
     data = config.data
     headers = {str(run.bold): read_header(run.bold, data.tr, data.trust_tr) for run in sources.runs}
-    first, *others = headers.values()
-    for other in others:
-        check_same_grid(first, other)
-    stimuli, notes = read_stimulus_sources(sources, config)
+    check_alike(list(headers.values()))
+    tr_s = next(iter(headers.values())).tr_s
+    stimuli, notes = read_stimulus_sources(sources, config, tr_s)
     seconds = {name: _stimulus_seconds(s.film or s.sound, s.segments) for name, s in stimuli.items()}
     lengths = {path: v.n_trs for path, v in headers.items()}
-    plan = plan_rows(sources.runs, lengths, seconds, data.tr, data.drop_first_trs)
+    plan = plan_rows(sources.runs, lengths, seconds, tr_s, data.drop_first_trs)
     presence = {s: tuple((p.first_row, p.first_row + p.n_trs) for p in pieces) for s, pieces in plan.pieces.items()}
     complete = all(_n_rows(ranges) == sum(plan.block_lengths_trs) for ranges in presence.values())
     return Layout(
         volumes={s: _volumes_of(pieces, headers) for s, pieces in plan.pieces.items()},
         stored_trs=None,
         first_tr=0,
-        tr_s=data.tr,
+        tr_s=tr_s,
         block_names=plan.block_names,
         block_lengths_trs=plan.block_lengths_trs,
         spans=plan.spans,
@@ -130,23 +136,27 @@ def layout_of_table(sources: Sources, config: Config) -> Layout:
     )
 
 
-def annotated_stimuli(sources: Sources, config: Config, scan_lengths_trs: Sequence[int]) -> dict[str, StimulusSource]:
+def annotated_stimuli(
+    sources: Sources, config: Config, scan_lengths_trs: Sequence[int], tr_s: float
+) -> dict[str, StimulusSource]:
     """Return the stimuli with their annotations. Raises DataError."""
     if sources.runs:
-        return read_stimulus_sources(sources, config)[0]
+        return read_stimulus_sources(sources, config, tr_s)[0]
     lengths = config.data.scan_lengths_trs or scan_lengths_trs
-    segments = read_runs(sources.annotations, config.data.tr, lengths).segments if sources.annotations else ()
+    segments = read_runs(sources.annotations, tr_s, lengths).segments if sources.annotations else ()
     return {FILM: StimulusSource(sources.film, None, segments)}
 
 
-def read_stimulus_sources(sources: Sources, config: Config) -> tuple[dict[str, StimulusSource], tuple[str, ...]]:
+def read_stimulus_sources(
+    sources: Sources, config: Config, tr_s: float
+) -> tuple[dict[str, StimulusSource], tuple[str, ...]]:
     """Read the annotations of each stimulus of `data.stimuli`. Returns the stimuli and notes. Raises DataError."""
     stimuli: dict[str, StimulusSource] = {}
     notes: list[str] = []
     for name, files in sources.stimuli.items():
         segments: tuple[Segment, ...] = ()
         if files.annotations is not None:
-            annotations = read_annotations(files.annotations, config.data.tr, scan=files.annotations_scan)
+            annotations = read_annotations(files.annotations, tr_s, scan=files.annotations_scan)
             segments = annotations.segments
             notes += annotations.notes
         source = StimulusSource(files.film, files.sound, segments, files.features, files.feature_files)
@@ -166,27 +176,17 @@ def _stimulus_seconds(media: Path | None, segments: Sequence[Segment]) -> float:
 
 def _volumes_of(pieces: Sequence[Piece], headers: Mapping[str, Volumes]) -> Volumes:
     """Return the volumes of all pieces as one series."""
-    parts = [headers[str(piece.run.bold)].part(piece.first_volume, piece.n_trs) for piece in pieces]
-    if len(parts) == 1:
-        return parts[0]
-    return replace(
-        parts[0],
-        n_trs=sum(part.n_trs for part in parts),
-        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
-        later_runs=tuple(parts[1:]),
-    )
+    return joined(tuple(headers[str(piece.run.bold)].part(piece.first_volume, piece.n_trs) for piece in pieces))
 
 
 def _n_rows(ranges: Ranges) -> int:
     return sum(stop - first for first, stop in ranges)
 
 
-def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float, trust: TrustTr = None) -> dict[str, Volumes]:
-    """Read every subject's headers and check that all share one grid. Raises DataError."""
+def read_subjects(bold: Mapping[str, Sequence[Path]], tr_s: float | None, trust: TrustTr = None) -> dict[str, Volumes]:
+    """Read every subject's headers and check that all share one geometry and TR. Raises DataError."""
     volumes = {subject: read_headers(paths, tr_s, trust) for subject, paths in bold.items()}
-    first, *others = volumes.values()
-    for other in others:
-        check_same_grid(first, other)
+    check_alike(list(volumes.values()))
     return volumes
 
 

@@ -21,6 +21,7 @@ from giblet_train.data.atomic_dir import atomic_directory
 from giblet_train.data.manifest import FILE, Manifest, read_manifest
 from giblet_train.data.readers.row_plan import Span
 from giblet_train.data.readers.runs_table import runs_identity
+from giblet_train.data.readers.series_path import split_dataset
 from giblet_train.data.readers.study_files import Progress, Sources, digests, find_sources
 from giblet_train.data.rows import PartialRows
 from giblet_train.data.simulation.demo_study import ATLAS, MAKER, simulate_study
@@ -31,14 +32,23 @@ from giblet_train.schema.config import MODALITIES, Config
 
 STUDY_SEED = 0
 CODE = (
+    "geometry",
     "manifest",
     "preprocessing/confounds",
     "readers/annotation_table",
     "readers/annotations",
+    "readers/array_reader",
     "readers/atlas",
     "readers/bids_events",
+    "readers/cifti_header",
+    "readers/gifti_header",
+    "readers/headers",
+    "readers/maps",
     "readers/nifti",
+    "readers/volumes",
+    "readers/parcel_series",
     "readers/row_plan",
+    "readers/series_path",
     "readers/runs_table",
     "readers/sidecar",
     "readers/nifti_header",
@@ -55,6 +65,7 @@ CODE = (
     "store/bold_array",
     "store/build_arrays",
     "store/layout",
+    "store/parcel_means",
     "rows",
     "store/store",
     "study",
@@ -94,7 +105,6 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
 def open_store(path: Path) -> Study:
     """Open the study in a store; large arrays are memory maps shared by all processes. Raises DataError."""
     manifest = read_manifest(path)
-    mask_XYZ = np.load(path / "mask.npy")
     return Study(
         key=manifest.key,
         tr_s=manifest.tr_s,
@@ -107,8 +117,8 @@ def open_store(path: Path) -> Study:
         text_labels=manifest.text_labels,
         bold={s: _rows_of(_mapped(path / "bold" / f"{s}.npy"), manifest, s) for s in manifest.subjects},
         reference={s: _mapped(path / "reference" / f"{s}.npy") for s in manifest.subjects},
-        mask_XYZ=mask_XYZ,
-        affine=np.array(manifest.affine),
+        mask=np.load(path / "mask.npy"),
+        geometry=manifest.geometry,
         confounds={
             s: _rows_of(_mapped(path / name), manifest, s)[:]
             for s in manifest.subjects
@@ -124,7 +134,6 @@ def open_store(path: Path) -> Study:
             s: PartialRows.of(np.empty((0, 0)), ranges, manifest.n_trs).position_T >= 0
             for s, ranges in manifest.presence.items()
         },
-        space_code=manifest.space_code,
         notes=manifest.notes,
     )
 
@@ -164,6 +173,8 @@ def store_parameters(config: Config, sources: Sources) -> dict[str, Any]:
         "video_width": model.video_width,
         "n_mels": model.n_mels,
         "confounds": data.bids.confounds,
+        "parcellate": data.parcellate,
+        "datasets": {s: [split_dataset(p)[1] for p in paths] for s, paths in sources.bold.items()},
         "features": {m: identity(source) for m, source in data.features.brought().items()},
         "stimuli": {
             name: {m: identity(source) for m, source in stimulus.features.brought().items()}
@@ -204,8 +215,7 @@ def _manifest(
         border_trs=stimulus.border_trs,
         text_labels=stimulus.labels,
         subjects=tuple(sorted(p.stem for p in (folder / "bold").iterdir())),
-        grid_XYZ=built.grid_XYZ,
-        affine=tuple(tuple(row) for row in built.affine.tolist()),
+        geometry=built.geometry,
         masked=built.masked,
         notes=built.notes,
         sources=digest,
@@ -215,7 +225,6 @@ def _manifest(
         seconds=seconds,
         parcel_names=dict(built.parcel_names),
         codes=dict(built.codes),
-        space_code=built.space_code,
     )
 
 

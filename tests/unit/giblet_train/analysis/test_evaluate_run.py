@@ -57,10 +57,8 @@ def test_each_voxels_r_can_be_had_as_a_volume(finished, tmp_path):
     figures, _ = evaluate_into(look(finished.path), tmp_path, QUIET)
     r_XYZ = nibabel.load(tmp_path / "r.nii.gz").get_fdata()
     data = split_data()
-    assert r_XYZ.shape == data.mask_XYZ.shape
-    assert r_XYZ[data.mask_XYZ][data.responsive_V].mean() == pytest.approx(
-        figures["encoding"]["r_responsive"], rel=1e-4
-    )
+    assert r_XYZ.shape == data.mask.shape
+    assert r_XYZ[data.mask][data.responsive_V].mean() == pytest.approx(figures["encoding"]["r_responsive"], rel=1e-4)
 
 
 def test_other_data_are_not_judged(finished):

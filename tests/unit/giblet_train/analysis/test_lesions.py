@@ -9,6 +9,7 @@ import pytest
 
 from giblet_train.analysis.lesions import lesion_lines, lesion_study
 from giblet_train.analysis.load_run import load_run
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.parcels import (
     Parcel,
     parcel_of_mask,
@@ -82,9 +83,10 @@ def test_regions_are_the_atlas_with_what_the_truth_says_of_them(run, tmp_path):
 
 def test_an_atlas_and_a_mask_on_the_grid_are_read(run, tmp_path):
     """The split keeps three voxels of four, in an order of its own."""
-    study = dataclasses.replace(run.data.study, mask_XYZ=np.ones((4, 1, 1), bool))
+    grid = VolumeGrid.of((4, 1, 1), np.eye(4))
+    study = dataclasses.replace(run.data.study, mask=np.ones((4, 1, 1), bool), geometry=grid)
     kept_XYZ = np.array([1, 1, 1, 0], bool).reshape(4, 1, 1)
-    data = dataclasses.replace(run.data, study=study, voxels_V=np.array([2, 0, 1]), mask_XYZ=kept_XYZ)
+    data = dataclasses.replace(run.data, study=study, voxels_V=np.array([2, 0, 1]), mask=kept_XYZ)
     values_XYZ = np.array([0, 7, 9, 8], np.float32).reshape(4, 1, 1)
     path = tmp_path / "areas.nii.gz"
     nibabel.save(nibabel.Nifti1Image(values_XYZ, np.eye(4)), path)
@@ -93,9 +95,10 @@ def test_an_atlas_and_a_mask_on_the_grid_are_read(run, tmp_path):
     assert set(named) == {"parcel 7", "nine"} and named["nine"].voxels_V.tolist() == [True, False, False]
     assert parcel_of_mask(path, data).voxels_V.tolist() == [True, False, True]
     with pytest.raises(DataError, match="not on the grid"):
-        parcel_of_mask(path, dataclasses.replace(data, mask_XYZ=np.ones((5, 1, 1), bool)))
+        other = dataclasses.replace(study, geometry=VolumeGrid.of((5, 1, 1), np.eye(4)))
+        parcel_of_mask(path, dataclasses.replace(data, study=other))
     nibabel.save(nibabel.Nifti1Image(values_XYZ + 0.5, np.eye(4)), path)
-    with pytest.raises(DataError, match="is no atlas"):
+    with pytest.raises(DataError, match="no labels"):
         parcels_of_atlas(path, data)
 
 

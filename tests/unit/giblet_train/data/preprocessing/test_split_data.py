@@ -51,7 +51,7 @@ def test_poison_outside_training_leaves_every_parameter_bitwise_the_same(fold, m
     assert set(clean.split.test) <= set(rows)
     dirty = prepared(poisoned(STUDY, rows), split=split, data=data)
     train = clean.split.train
-    for name in ("voxels_V", "mask_XYZ", "isc_V", "responsive_V", "null_V"):
+    for name in ("voxels_V", "mask", "isc_V", "responsive_V", "null_V"):
         np.testing.assert_array_equal(getattr(dirty, name), getattr(clean, name))
     for name in ("feature_mean", "feature_sd", "target_weights"):
         for modality, value in getattr(clean, name).items():
@@ -90,10 +90,10 @@ def test_the_mean_of_training_scores_exactly_one():
 def test_bold_equals_nilearn_through_the_half_precision_store():
     data = prepared(replace(STUDY, scan_lengths_trs=(110,)), split={**SPLIT, "fold": 0})
     train = data.split.train
-    mask = nibabel.Nifti1Image(data.mask_XYZ.astype(np.int8), STUDY.affine)
+    mask = nibabel.Nifti1Image(data.mask.astype(np.int8), STUDY.geometry.affine)
     for subject, stored_TV in STUDY.bold.items():
         raw_VT = (stored_TV.astype(np.float64) + STUDY.reference[subject])[train].T
-        image = nibabel.Nifti1Image(raw_VT.reshape(*STUDY.mask_XYZ.shape, len(train)), STUDY.affine)
+        image = nibabel.Nifti1Image(raw_VT.reshape(*STUDY.mask.shape, len(train)), STUDY.geometry.affine)
         expected = NiftiMasker(mask_img=mask, standardize="zscore_sample").fit_transform(image)
         ours = data.bold[subject][train] * np.sqrt((len(train) - 1) / len(train))
         np.testing.assert_allclose(ours, expected, rtol=2e-3, atol=2e-3)
@@ -178,7 +178,7 @@ def test_a_given_mask_decides():
     given[[3, 50, 119]] = True
     data = prepared(replace(STUDY, given_mask_V=given))
     np.testing.assert_array_equal(data.voxels_V, [3, 50, 119])
-    np.testing.assert_array_equal(np.flatnonzero(data.mask_XYZ), [3, 50, 119])
+    np.testing.assert_array_equal(np.flatnonzero(data.mask), [3, 50, 119])
 
 
 def with_parcels(study, labels_V):
@@ -194,7 +194,7 @@ def test_parcels_order_the_voxels_and_the_way_back_to_the_grid_is_known():
         assert set(label_V[ordered.voxels_V[where]]) == {label}
     inside = sum(where.stop - where.start for where in ordered.parcels.values())
     assert set(label_V[ordered.voxels_V[inside:]]) == {0}
-    np.testing.assert_array_equal(ordered.mask_XYZ, plain.mask_XYZ)
+    np.testing.assert_array_equal(ordered.mask, plain.mask)
     for subject in STUDY.subjects:
         np.testing.assert_array_equal(ordered.in_grid_order(ordered.bold[subject]), plain.bold[subject])
     np.testing.assert_array_equal(ordered.in_grid_order(ordered.isc_V), plain.isc_V)

@@ -10,9 +10,10 @@ import pytest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.bids import bids_runs
-from giblet_train.data.readers.nifti import nonzero_voxels, read_mask, stream
-from giblet_train.data.readers.nifti_header import read_header, read_headers
+from giblet_train.data.readers.headers import read_header, read_headers
+from giblet_train.data.readers.maps import read_mask
 from giblet_train.data.readers.study_files import find_sources
+from giblet_train.data.readers.volumes import nonzero_voxels, stream
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import BidsConfig, dump
 from giblet_train.schema.errors import ConfigError, DataError
@@ -144,9 +145,9 @@ def test_the_store_holds_runs_as_scans_inside_the_brain_masks(study, folder):
     assert study.scan_lengths_trs == RUN_TRS
     runs = bids_runs(folder, FILM_TASK)
     volumes = read_headers([run.bold for run in runs["01"]], 1.5)
-    masks = [read_mask(run.mask, volumes) for subject in runs.values() for run in subject]
-    np.testing.assert_array_equal(study.mask_XYZ, np.logical_and.reduce(masks))
-    raw = np.concatenate([b for _, b in stream(volumes, study.mask_XYZ)])
+    masks = [read_mask(run.mask, volumes.geometry) for subject in runs.values() for run in subject]
+    np.testing.assert_array_equal(study.mask, np.logical_and.reduce(masks))
+    raw = np.concatenate([b for _, b in stream(volumes, study.mask)])
     stored = study.bold["sub-01"].astype(np.float32) + study.reference["sub-01"]
     np.testing.assert_allclose(stored, raw, atol=2e-3 * raw.std())
     assert {s: c.shape for s, c in study.confounds.items()} == {s: (sum(RUN_TRS), 3) for s in study.subjects}

@@ -11,8 +11,11 @@ from nibabel.testing import data_path
 from nilearn.maskers import NiftiMasker
 
 from giblet_train.data.preprocessing.standardize import scan_moments
-from giblet_train.data.readers import nifti, nifti_header
+from giblet_train.data.readers import nifti
+from giblet_train.data.readers.headers import read_header
+from giblet_train.data.readers.maps import read_mask
 from giblet_train.data.readers.sidecar import read_sidecar
+from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
 from giblet_train.schema.errors import DataError
 from tests.made_study import AFFINE, made_volumes, write_nifti
 
@@ -20,9 +23,9 @@ FUNCTIONAL = Path(data_path) / "functional.nii"
 EXAMPLE = Path(data_path) / "example4d.nii.gz"
 
 
-def matrix(volumes: nifti_header.Volumes, mask=None, n_trs=None):
-    mask = np.ones(volumes.shape_XYZ, bool) if mask is None else mask
-    chunks = list(nifti.stream(volumes, mask, n_trs))
+def matrix(volumes: Volumes, mask=None, n_trs=None):
+    mask = np.ones(volumes.geometry.shape, bool) if mask is None else mask
+    chunks = list(stream(volumes, mask, n_trs))
     starts = np.cumsum([0, *(len(chunk) for _, chunk in chunks)])[:-1]
     assert [start for start, _ in chunks] == starts.tolist()
     return np.concatenate([chunk for _, chunk in chunks])
@@ -30,7 +33,7 @@ def matrix(volumes: nifti_header.Volumes, mask=None, n_trs=None):
 
 @pytest.mark.parametrize(("path", "tr_s"), [(FUNCTIONAL, 2.0), (EXAMPLE, 2.0)])
 def test_reads_what_nibabel_reads(path, tr_s):
-    volumes = nifti_header.read_header(path, tr_s)
+    volumes = read_header(path, tr_s)
     expected = nibabel.load(path).get_fdata(dtype=np.float32)
     np.testing.assert_allclose(matrix(volumes), expected.reshape(-1, expected.shape[3]).T, rtol=1e-6)
 
@@ -39,7 +42,7 @@ def test_reads_what_nibabel_reads(path, tr_s):
 @pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
 def test_every_number_format_zipped_or_not(tmp_path, dtype, suffix):
     values = np.random.default_rng(0).integers(0, 100, (3, 4, 5, 6)).astype(dtype)
-    volumes = nifti_header.read_header(write_nifti(tmp_path / f"a{suffix}", values), 1.5)
+    volumes = read_header(write_nifti(tmp_path / f"a{suffix}", values), 1.5)
     np.testing.assert_array_equal(matrix(volumes), values.reshape(-1, 6).T.astype(np.float32))
 
 
@@ -49,15 +52,15 @@ def test_slope_and_intercept_are_applied(tmp_path):
     image.set_data_dtype(np.int16)
     image.header["pixdim"][4] = 1.5
     nibabel.save(image, tmp_path / "a.nii.gz")
-    volumes = nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
-    assert volumes.slope != 1.0
-    np.testing.assert_allclose(matrix(volumes), values.reshape(-1, 6).T, atol=volumes.slope)
+    volumes = read_header(tmp_path / "a.nii.gz", 1.5)
+    assert volumes.reader.slope != 1.0
+    np.testing.assert_allclose(matrix(volumes), values.reshape(-1, 6).T, atol=volumes.reader.slope)
 
 
 def test_chunks_and_masks_do_not_change_the_numbers(tmp_path, monkeypatch):
     values = made_volumes(n_trs=23)
-    volumes = nifti_header.read_header(write_nifti(tmp_path / "a.nii.gz", values), 1.5)
-    mask = nifti.nonzero_voxels(volumes)
+    volumes = read_header(write_nifti(tmp_path / "a.nii.gz", values), 1.5)
+    mask = nonzero_voxels(volumes)
     np.testing.assert_array_equal(mask, values.any(axis=3))
     whole = matrix(volumes, mask)
     monkeypatch.setattr(nifti, "CHUNK_BYTES", 5 * values[..., 0].nbytes)
@@ -72,9 +75,9 @@ def test_equals_nileans_masker(tmp_path, source):
         path, tr_s = FUNCTIONAL, 2.0
     else:
         path, tr_s = write_nifti(tmp_path / "a.nii.gz", made_volumes(n_trs=40)), 1.5
-    volumes = nifti_header.read_header(path, tr_s)
-    mask = nifti.nonzero_voxels(volumes)
-    image = nibabel.Nifti1Image(mask.astype(np.int8), volumes.affine)
+    volumes = read_header(path, tr_s)
+    mask = nonzero_voxels(volumes)
+    image = nibabel.Nifti1Image(mask.astype(np.int8), volumes.geometry.affine)
     raw = NiftiMasker(mask_img=image, standardize=None, dtype=np.float32).fit_transform(str(path))
     ours = matrix(volumes, mask)
     np.testing.assert_allclose(ours, raw, rtol=1e-6)
@@ -87,20 +90,20 @@ def test_equals_nileans_masker(tmp_path, source):
 
 def test_milliseconds_are_converted_with_a_note(tmp_path):
     for tr, unit in ((1500.0, "msec"), (1500.0, "sec"), (1500.0, "unknown")):
-        volumes = nifti_header.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), tr, unit), 1.5)
+        volumes = read_header(write_nifti(tmp_path / "a.nii", made_volumes(), tr, unit), 1.5)
         assert volumes.tr_s == 1.5
         assert "milliseconds" in volumes.notes[0].sentence
 
 
 def test_missing_tr_takes_the_stated_one_with_a_note(tmp_path):
-    volumes = nifti_header.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 0.0), 1.5)
+    volumes = read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 0.0), 1.5)
     assert volumes.tr_s == 1.5
     assert "no TR" in volumes.notes[0].sentence
 
 
 def test_another_tr_is_refused(tmp_path):
     with pytest.raises(DataError, match=r"TR is 2 s, data\.tr is 1\.5 s") as caught:
-        nifti_header.read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 2.0), 1.5)
+        read_header(write_nifti(tmp_path / "a.nii", made_volumes(), 2.0), 1.5)
     assert "data.tr: 2" in caught.value.remedy
 
 
@@ -128,7 +131,7 @@ def header_with(path, tr_s, sidecar=None, unit="sec"):
 )
 def test_the_trusted_source_decides_the_tr(tmp_path, header_s, sidecar_s, stated_s, trust, finding):
     sidecar = None if sidecar_s is None else {"RepetitionTime": sidecar_s}
-    volumes = nifti_header.read_header(header_with(tmp_path / "a_bold.nii.gz", header_s, sidecar), stated_s, trust)
+    volumes = read_header(header_with(tmp_path / "a_bold.nii.gz", header_s, sidecar), stated_s, trust)
     assert volumes.tr_s == stated_s
     assert {note.finding for note in volumes.notes} == ({finding} if finding else set())
 
@@ -149,12 +152,12 @@ def test_a_tr_that_disagrees_is_refused_with_the_key_that_decides(
     sidecar = None if sidecar_s is None else {"RepetitionTime": sidecar_s}
     path = header_with(tmp_path / "a_bold.nii.gz", header_s, sidecar)
     with pytest.raises(DataError) as error:
-        nifti_header.read_header(path, stated_s, trust)
+        read_header(path, stated_s, trust)
     assert remedy in error.value.remedy
 
 
 def test_seconds_with_the_unit_of_milliseconds_are_read_as_seconds(tmp_path):
-    volumes = nifti_header.read_header(header_with(tmp_path / "a.nii.gz", 1.5, unit="msec"), 1.5)
+    volumes = read_header(header_with(tmp_path / "a.nii.gz", 1.5, unit="msec"), 1.5)
     assert [note.finding for note in volumes.notes] == ["tr_unit_wrong"]
 
 
@@ -173,7 +176,7 @@ def test_a_sidecar_is_inherited_from_the_root_of_the_dataset(tmp_path):
 @pytest.mark.parametrize(("start_s", "noted"), [(0.0, True), (0.75, False), (0.7, False)])
 def test_a_slice_time_reference_far_from_the_middle_is_noted(tmp_path, start_s, noted):
     path = header_with(tmp_path / "a_bold.nii.gz", 1.5, {"RepetitionTime": 1.5, "StartTime": start_s})
-    notes = nifti_header.read_header(path, 1.5).notes
+    notes = read_header(path, 1.5).notes
     assert bool(notes) == noted
     if noted:
         assert "data.stimulus_offset_s -0.75 s" in notes[0].sentence
@@ -194,7 +197,7 @@ def test_an_orientation_that_is_unknown_or_contradictory_is_noted(tmp_path, qfor
     image.set_sform(AFFINE, sform_code)
     image.set_qform(AFFINE * [[-1, 1, 1, -1]] if flip else AFFINE, qform_code)
     nibabel.save(image, tmp_path / "a.nii.gz")
-    volumes = nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
+    volumes = read_header(tmp_path / "a.nii.gz", 1.5)
     assert [note.finding for note in volumes.notes] == ([finding] if finding else [])
 
 
@@ -204,7 +207,7 @@ def test_a_fifth_dimension_of_one_is_dropped(tmp_path, shape):
     image = nibabel.Nifti1Image(values.reshape(*values.shape[:3], *shape), AFFINE)
     image.header["pixdim"][4:6] = 1.5
     nibabel.save(image, tmp_path / "a.nii.gz")
-    volumes = nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
+    volumes = read_header(tmp_path / "a.nii.gz", 1.5)
     np.testing.assert_array_equal(matrix(volumes), values.reshape(-1, 12).T)
     assert [note.finding for note in volumes.notes] == ["extra_dimension"]
 
@@ -214,41 +217,41 @@ def test_a_pair_of_header_and_image_is_read(tmp_path):
     image.header.set_zooms((*image.header.get_zooms()[:3], 1.5))
     nibabel.save(image, tmp_path / "a.img")
     for name in ("a.img", "a.hdr"):
-        volumes = nifti_header.read_header(tmp_path / name, 1.5)
+        volumes = read_header(tmp_path / name, 1.5)
         np.testing.assert_array_equal(matrix(volumes), made_volumes(n_trs=12).reshape(-1, 12).T)
 
 
 def test_a_link_without_content_is_named(tmp_path):
     (tmp_path / "a.nii.gz").symlink_to(tmp_path / ".git" / "annex" / "none")
     with pytest.raises(DataError, match="content is not on this machine") as error:
-        nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
+        read_header(tmp_path / "a.nii.gz", 1.5)
     assert "datalad get" in error.value.remedy
 
 
 def test_first_volumes_that_are_zero_hide_no_voxel(tmp_path):
     values = made_volumes(n_trs=24)
-    usual = nifti.nonzero_voxels(nifti_header.read_header(write_nifti(tmp_path / "a.nii.gz", values), 1.5))
+    usual = nonzero_voxels(read_header(write_nifti(tmp_path / "a.nii.gz", values), 1.5))
     values[..., :12] = 0
-    late = nifti.nonzero_voxels(nifti_header.read_header(write_nifti(tmp_path / "b.nii.gz", values), 1.5))
+    late = nonzero_voxels(read_header(write_nifti(tmp_path / "b.nii.gz", values), 1.5))
     np.testing.assert_array_equal(late, usual)
-    nothing = nifti_header.read_header(write_nifti(tmp_path / "c.nii.gz", np.zeros_like(values)), 1.5)
+    nothing = read_header(write_nifti(tmp_path / "c.nii.gz", np.zeros_like(values)), 1.5)
     with pytest.raises(DataError, match="zero throughout"):
-        nifti.nonzero_voxels(nothing)
+        nonzero_voxels(nothing)
 
 
 def test_three_dimensions_are_refused(tmp_path):
     path = tmp_path / "a.nii.gz"
     nibabel.save(nibabel.Nifti1Image(made_volumes()[..., 0], AFFINE), path)
     with pytest.raises(DataError, match="3 dimensions"):
-        nifti_header.read_header(path, 1.5)
+        read_header(path, 1.5)
 
 
 def test_missing_and_foreign_files_are_refused(tmp_path):
     with pytest.raises(DataError, match="does not exist"):
-        nifti_header.read_header(tmp_path / "none.nii.gz", 1.5)
+        read_header(tmp_path / "none.nii.gz", 1.5)
     (tmp_path / "text.nii.gz").write_bytes(b"not an image at all")
-    with pytest.raises(DataError, match="not a readable NIfTI"):
-        nifti_header.read_header(tmp_path / "text.nii.gz", 1.5)
+    with pytest.raises(DataError, match="not a readable image"):
+        read_header(tmp_path / "text.nii.gz", 1.5)
 
 
 @pytest.mark.parametrize("keep", [0.3, 0.8, 0.999])
@@ -258,7 +261,7 @@ def test_a_truncated_file_is_named(tmp_path, keep, suffix):
     data = whole.read_bytes()
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(data[: int(len(data) * keep)])
-    volumes = nifti_header.read_header(path, 1.5)
+    volumes = read_header(path, 1.5)
     with pytest.raises(DataError, match=r"truncated|damaged") as caught:
         matrix(volumes)
     assert "Copy it again" in caught.value.remedy
@@ -270,21 +273,21 @@ def test_a_flipped_byte_is_found_by_the_checksum(tmp_path):
     zipped[-6] ^= 1
     (tmp_path / "a.nii.gz").write_bytes(zipped)
     with pytest.raises(DataError, match=r"damaged|truncated"):
-        matrix(nifti_header.read_header(tmp_path / "a.nii.gz", 1.5))
+        matrix(read_header(tmp_path / "a.nii.gz", 1.5))
 
 
 def test_other_grids_are_refused(tmp_path):
-    first = nifti_header.read_header(write_nifti(tmp_path / "a.nii", made_volumes()), 1.5)
-    smaller = nifti_header.read_header(write_nifti(tmp_path / "b.nii", made_volumes(shape=(5, 6, 3))), 1.5)
-    with pytest.raises(DataError, match=r"5 x 6 x 3 voxels, a\.nii of 5 x 6 x 4"):
-        nifti_header.check_same_grid(first, smaller)
+    first = read_header(write_nifti(tmp_path / "a.nii", made_volumes()), 1.5)
+    smaller = read_header(write_nifti(tmp_path / "b.nii", made_volumes(shape=(5, 6, 3))), 1.5)
+    with pytest.raises(DataError, match=r"b\.nii does not fit a\.nii: a grid of 5 x 6 x 3 voxels instead of 5 x 6 x 4"):
+        check_same_geometry(first, smaller)
     image = nibabel.load(tmp_path / "a.nii")
     moved = AFFINE.copy()
     moved[0, 3] += 1.5
     nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), moved, image.header), tmp_path / "c.nii")
     with pytest.raises(DataError, match=r"1\.5 mm apart"):
-        nifti_header.check_same_grid(first, nifti_header.read_header(tmp_path / "c.nii", 1.5))
-    nifti_header.check_same_grid(first, first)
+        check_same_geometry(first, read_header(tmp_path / "c.nii", 1.5))
+    check_same_geometry(first, first)
 
 
 def test_matrix_and_volumes_go_round(tmp_path):
@@ -293,35 +296,24 @@ def test_matrix_and_volumes_go_round(tmp_path):
     image.set_sform(AFFINE, "mni")
     image.header["pixdim"][4] = 1.5
     nibabel.save(image, tmp_path / "a.nii.gz")
-    first = nifti_header.read_header(tmp_path / "a.nii.gz", 1.5)
-    mask = nifti.nonzero_voxels(first)
-    nifti.write_bold(tmp_path / "back.nii.gz", matrix(first, mask), mask, first.affine, 1.5, first.space_code)
-    again = nifti_header.read_header(tmp_path / "back.nii.gz", 1.5)
+    first = read_header(tmp_path / "a.nii.gz", 1.5)
+    mask = nonzero_voxels(first)
+    first.geometry.write_series(tmp_path / "back", matrix(first, mask), mask, 1.5)
+    again = read_header(tmp_path / "back.nii.gz", 1.5)
     assert again.notes == ()
-    assert again.space_code == first.space_code == 4
-    np.testing.assert_array_equal(again.affine, first.affine)
+    assert again.geometry.space_code == first.geometry.space_code == 4
+    np.testing.assert_array_equal(again.geometry.affine, first.geometry.affine)
     np.testing.assert_array_equal(nibabel.load(tmp_path / "back.nii.gz").get_fdata(), values)
-    nifti.write_map(tmp_path / "map.nii.gz", np.arange(mask.sum(), dtype=float), mask, first.affine)
+    first.geometry.write_map(tmp_path / "map", np.arange(mask.sum(), dtype=float), mask)
     np.testing.assert_array_equal(nibabel.load(tmp_path / "map.nii.gz").get_fdata()[mask], np.arange(mask.sum()))
 
 
 def test_a_mask_file_must_share_the_grid(tmp_path):
-    volumes = nifti_header.read_header(write_nifti(tmp_path / "a.nii.gz", made_volumes()), 1.5)
-    mask = np.zeros(volumes.shape_XYZ, np.uint8)
+    volumes = read_header(write_nifti(tmp_path / "a.nii.gz", made_volumes()), 1.5)
+    mask = np.zeros(volumes.geometry.shape, np.uint8)
     mask[2:4, 2, 1] = 1
     nibabel.save(nibabel.Nifti1Image(mask, AFFINE), tmp_path / "mask.nii.gz")
-    np.testing.assert_array_equal(nifti.read_mask(tmp_path / "mask.nii.gz", volumes), mask == 1)
+    np.testing.assert_array_equal(read_mask(tmp_path / "mask.nii.gz", volumes.geometry), mask == 1)
     nibabel.save(nibabel.Nifti1Image(mask[:-1], AFFINE), tmp_path / "other.nii.gz")
     with pytest.raises(DataError, match="not on the grid"):
-        nifti.read_mask(tmp_path / "other.nii.gz", volumes)
-
-
-def test_a_surface_is_refused_by_name(tmp_path):
-    series = nibabel.gifti.GiftiDataArray(np.zeros((10, 4), np.float32))
-    nibabel.save(nibabel.gifti.GiftiImage(darrays=[series]), tmp_path / "left.func.gii")
-    with pytest.raises(DataError, match="is a GiftiImage, which holds a surface; giblet reads volumes only"):
-        nifti_header.read_header(tmp_path / "left.func.gii", 1.5)
-    axes = (nibabel.cifti2.SeriesAxis(0, 1.5, 5), nibabel.cifti2.ScalarAxis(["one", "two"]))
-    nibabel.save(nibabel.Cifti2Image(np.zeros((5, 2), np.float32), axes), tmp_path / "a.dtseries.nii")
-    with pytest.raises(DataError, match="is a Cifti2Image, which holds a surface"):
-        nifti_header.read_header(tmp_path / "a.dtseries.nii", 1.5)
+        read_mask(tmp_path / "other.nii.gz", volumes.geometry)

@@ -12,8 +12,8 @@ import pytest
 from nilearn.maskers import NiftiMasker
 
 from giblet_train.data.preprocessing.standardize import scan_moments
-from giblet_train.data.readers.nifti import nonzero_voxels, stream
-from giblet_train.data.readers.nifti_header import read_header
+from giblet_train.data.readers.headers import read_header
+from giblet_train.data.readers.volumes import nonzero_voxels, stream
 from giblet_train.data.simulation.demo_film import default_cache_dir
 from giblet_train.data.store.bold_array import write_bold_array
 
@@ -75,7 +75,7 @@ def test_real_series_equal_nilearns_masker(real, tmp_path):
     path, tr_s = real
     volumes = read_header(path, tr_s)
     mask = nonzero_voxels(volumes)
-    image = nibabel.Nifti1Image(mask.astype(np.int8), volumes.affine)
+    image = nibabel.Nifti1Image(mask.astype(np.int8), volumes.geometry.affine)
     raw = NiftiMasker(mask_img=image, standardize=None, dtype=np.float32).fit_transform(str(path))
     standard = NiftiMasker(mask_img=image, standardize="zscore_sample", dtype=np.float32).fit_transform(str(path))
     assert raw.shape[0] == volumes.n_trs > 20

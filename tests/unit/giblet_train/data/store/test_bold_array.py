@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from giblet_train.data.readers.nifti import nonzero_voxels
-from giblet_train.data.readers.nifti_header import read_header
+from giblet_train.data.readers.headers import read_header
+from giblet_train.data.readers.volumes import nonzero_voxels
 from giblet_train.data.store.bold_array import write_bold_array
 from giblet_train.schema.errors import DataError
 from tests.made_study import made_volumes, write_nifti

@@ -13,9 +13,9 @@ import pytest
 
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
-from giblet_train.data.readers.nifti import nonzero_voxels, stream
-from giblet_train.data.readers.nifti_header import read_header
+from giblet_train.data.readers.headers import read_header
 from giblet_train.data.readers.study_files import Sources
+from giblet_train.data.readers.volumes import nonzero_voxels, stream
 from giblet_train.data.store import build_arrays
 from giblet_train.data.store.store import build_store, open_store, store_key, store_parameters
 from giblet_train.schema.config import dump
@@ -56,7 +56,7 @@ def test_holds_what_the_files_hold(store, tiny_study):
     assert len(study.text_labels) == 60
     volumes = {s: read_header(tiny_study / "bold" / f"{s}.nii.gz", 1.5) for s in study.subjects}
     mask = np.logical_and.reduce([nonzero_voxels(v) for v in volumes.values()])
-    np.testing.assert_array_equal(study.mask_XYZ, mask)
+    np.testing.assert_array_equal(study.mask, mask)
     for subject, one in volumes.items():
         raw = np.concatenate([chunk for _, chunk in stream(one, mask)])
         np.testing.assert_array_equal(study.reference[subject], raw[0])

@@ -1,0 +1,35 @@
+"""Open image files with nibabel, with clear errors."""
+
+from __future__ import annotations
+
+import zlib
+from pathlib import Path
+from typing import Any
+from xml.parsers.expat import ExpatError
+
+import nibabel
+from nibabel.filebasedimages import ImageFileError
+from nibabel.spatialimages import HeaderDataError
+
+from giblet_train.schema.errors import DataError
+
+UNREADABLE = (ImageFileError, HeaderDataError, EOFError, OSError, zlib.error, ValueError, ExpatError)
+
+
+def check_present(path: Path) -> None:
+    """Raise DataError for a file that does not exist, and for a link without content."""
+    if path.is_symlink() and not path.exists():
+        raise DataError(
+            f"{path} is a link whose content is not on this machine.",
+            f"Fetch it, for a datalad or git-annex dataset with: datalad get {path}",
+        )
+    if not path.exists():
+        raise DataError(f"{path} does not exist.", "Check data.data_dir, data.bold and data.subjects.")
+
+
+def load_image(path: Path, remedy: str) -> Any:
+    """Open an image with nibabel. Raises DataError if it is unreadable."""
+    try:
+        return nibabel.load(path)
+    except UNREADABLE as error:
+        raise DataError(f"{path} is not a readable image: {error}.", remedy) from None

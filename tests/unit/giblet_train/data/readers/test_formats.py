@@ -1,0 +1,190 @@
+"""Series that are no volumes: read, checked, and written back in their own format."""
+
+import json
+
+import msgspec
+import nibabel
+import numpy as np
+import pytest
+
+from giblet_train.data.geometry import Geometry, ParcelTable
+from giblet_train.data.readers.headers import read_header, read_headers
+from giblet_train.data.readers.volumes import check_same_geometry, nonzero_voxels, stream
+from giblet_train.schema.errors import DataError
+from tests.brain_files import (
+    WRITERS,
+    N,
+    brain_models,
+    parcels_axis,
+    write_cifti,
+    write_dense,
+    write_npy,
+    write_surfaces,
+    write_tsv,
+)
+
+VALUES = np.random.default_rng(0).normal(100, 10, (12, N)).astype(np.float32)
+HAS_TR = ("dense", "parcellated", "surfaces")
+
+
+def rows(volumes, mask=None):
+    mask = np.ones(volumes.geometry.shape, bool) if mask is None else mask
+    return np.concatenate([chunk for _, chunk in stream(volumes, mask)])
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_values_are_those_of_the_file_at_any_mask_and_part(tmp_path, form):
+    volumes = read_header(WRITERS[form](tmp_path / "a", VALUES, 1.5), 1.5)
+    assert (volumes.n_trs, volumes.tr_s, volumes.geometry.shape) == (12, 1.5, (N,))
+    mask = np.arange(N) % 3 == 0
+    expected = np.round(VALUES, 6) if form == "tsv" else VALUES
+    np.testing.assert_allclose(rows(volumes), expected, rtol=0 if form != "tsv" else 1e-6)
+    np.testing.assert_array_equal(rows(volumes.part(3, 5), mask), rows(volumes)[3:8, mask])
+    np.testing.assert_array_equal(nonzero_voxels(volumes), np.ones(N, bool))
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_a_series_goes_round_through_its_own_format(tmp_path, form):
+    first = read_header(WRITERS[form](tmp_path / "a", VALUES, 1.5), 1.5)
+    geometry = msgspec.json.decode(msgspec.json.encode(first.geometry), type=Geometry)
+    assert geometry == first.geometry and geometry.difference(first.geometry) == ""
+    written = geometry.write_series(tmp_path / "back", rows(first), np.ones(N, bool), 1.5)
+    again = read_header(written[0], None)
+    assert again.tr_s == 1.5 and geometry.difference(again.geometry) == ""
+    np.testing.assert_allclose(rows(again), VALUES, rtol=1e-6)
+    assert not [p.name for p in tmp_path.iterdir() if p.name.startswith(".")]
+
+
+@pytest.mark.parametrize("form", WRITERS)
+def test_the_tr_is_the_files_own_or_that_of_a_sidecar_and_must_exist(tmp_path, form):
+    path = WRITERS[form](tmp_path / "a", VALUES, 1.5)
+    if form in HAS_TR:
+        assert read_header(path, None).tr_s == 1.5
+        with pytest.raises(DataError, match=r"header's TR is 1\.5 s, data\.tr is 2 s"):
+            read_header(path, 2.0)
+    else:
+        with pytest.raises(DataError, match="has no TR") as error:
+            read_header(path, None)
+        assert "Set data.tr" in error.value.remedy
+    stem = "a_hemi-L_bold" if form == "surfaces" else "a"
+    (tmp_path / f"{stem}.json").write_text(json.dumps({"RepetitionTime": 1.5}))
+    assert read_header(path, None).tr_s == 1.5
+
+
+def test_maps_have_the_brain_models_of_the_input(tmp_path):
+    geometry = read_header(write_dense(tmp_path / "a", VALUES), None).geometry
+    mask = np.ones(N, bool)
+    mask[[0, N - 1]] = False
+    [path] = geometry.write_map(tmp_path / "r", np.arange(1.0, N - 1), mask)
+    image = nibabel.load(path)
+    assert path.name == "r.dscalar.nii" and image.header.get_axis(1) == brain_models()
+    np.testing.assert_array_equal(image.get_fdata()[0], [0, *range(1, N - 1), 0])
+    assert {n: (geometry.regions().labels == k).sum() for k, n in geometry.regions().names.items()} == {
+        "CORTEX_LEFT": 14,
+        "CORTEX_RIGHT": 10,
+        "AMYGDALA_LEFT": 8,
+    }
+
+
+def test_maps_of_parcels_and_surfaces_have_their_names_and_sides(tmp_path):
+    table = ParcelTable(names=("V1", "A1", "M1"))
+    [path] = table.write_map(tmp_path / "r", np.array([0.5, -0.25]), np.array([True, False, True]))
+    assert path.read_text() == "parcel\tr\nV1\t0.5\nM1\t-0.25\n"
+    pair = read_header(write_surfaces(tmp_path / "a", VALUES), None).geometry
+    left, right = pair.write_map(tmp_path / "r", np.arange(N), np.ones(N, bool))
+    assert (left.name, right.name) == ("r_hemi-L.func.gii", "r_hemi-R.func.gii")
+    np.testing.assert_array_equal(nibabel.load(left).darrays[0].data, np.arange(N // 2))
+    assert nibabel.load(right).meta["AnatomicalStructurePrimary"] == "CortexRight"
+
+
+def test_other_brain_models_are_refused_with_the_structure_that_differs(tmp_path):
+    first = read_header(write_dense(tmp_path / "a", VALUES), None)
+    fewer = write_cifti(tmp_path / "b.dtseries.nii", VALUES[:, :-8], brain_models()[:-8])
+    with pytest.raises(DataError, match=r"b\.dtseries\.nii does not fit .*AMYGDALA_LEFT: 0 instead of 8"):
+        check_same_geometry(first, read_header(fewer, None))
+    parcels = write_cifti(tmp_path / "c.ptseries.nii", VALUES, parcels_axis())
+    with pytest.raises(DataError, match=f"{N} parcels instead of {N} grayordinates"):
+        read_headers([first.path, parcels], None)
+
+
+def test_parcels_of_other_numbers_or_names_are_refused(tmp_path):
+    first, other = write_npy(tmp_path / "a", VALUES), write_npy(tmp_path / "b", VALUES.T)
+    with pytest.raises(DataError, match=f"12 parcels instead of {N}"):
+        read_headers([first, other], 1.5)
+    named = [write_tsv(tmp_path / n, VALUES, names=[f"{n}{k}" for k in range(N)]) for n in "ab"]
+    with pytest.raises(DataError, match="parcel 1 called 'b0' instead of 'a0'"):
+        read_headers(named, 1.5)
+
+
+def test_a_transposed_table_is_read_and_reported(tmp_path):
+    plain = read_header(write_tsv(tmp_path / "a", VALUES), 1.5)
+    lines = ["\t".join([f"P{n}", *map(str, VALUES[:, n].tolist())]) for n in range(N)]
+    (tmp_path / "b.tsv").write_text("\n".join(lines))
+    (tmp_path / "c.tsv").write_text("\n".join(["\t".join(["parcel", *map(str, range(12))]), *lines]))
+    for name in ("b.tsv", "c.tsv"):
+        turned = read_header(tmp_path / name, 1.5)
+        assert "transposed_table" in [note.finding for note in turned.notes]
+        assert turned.geometry == plain.geometry
+        np.testing.assert_array_equal(rows(turned), rows(plain))
+
+
+def test_an_unnamed_first_column_is_an_index(tmp_path):
+    lines = ["\tV1\tA1", *(f"{n}\t{n}.5\t{n}.25" for n in range(4))]
+    (tmp_path / "a.tsv").write_text("\n".join(lines))
+    volumes = read_header(tmp_path / "a.tsv", 1.5)
+    assert volumes.geometry == ParcelTable(names=("V1", "A1"))
+    np.testing.assert_array_equal(rows(volumes)[:, 0], [0.5, 1.5, 2.5, 3.5])
+
+
+@pytest.mark.parametrize(
+    ("write", "message"),
+    [
+        (lambda p: p.parent / "a.h5::ses-1/fil", 'no dataset .ses-1/fil., did you mean "ses-1/film"'),
+        (lambda p: p.with_name("a.h5"), "holds 2 datasets"),
+        (lambda p: p.with_name("none.h5::x"), "does not exist"),
+        (lambda p: np.save(p.with_name("cube.npy"), np.zeros((3, 3, 3))) or p.with_name("cube.npy"), "3 dimensions"),
+        (lambda p: p.with_name("bad.npy").write_bytes(b"no") and p.with_name("bad.npy"), "not a readable array"),
+        (lambda p: p.with_name("w.tsv").write_text("a\tb\n1\t2\n3\n") and p.with_name("w.tsv"), "row 3 has 1 cells"),
+        (lambda p: p.with_name("x.tsv").write_text("a\tb\n1\tx\n2\t3\n") and p.with_name("x.tsv"), "'x' is not a num"),
+        (lambda p: p.with_name("t.tsv").write_text("a\ta\n1\t2\n2\t3\n") and p.with_name("t.tsv"), "two parcels 'a'"),
+    ],
+)
+def test_unreadable_parcels_are_refused(tmp_path, write, message):
+    WRITERS["h5"](tmp_path / "a", VALUES, 1.5)
+    with pytest.raises(DataError, match=message):
+        read_header(write(tmp_path / "a"), 1.5)
+
+
+def test_hemispheres_must_both_be_there_and_agree(tmp_path):
+    left = write_surfaces(tmp_path / "a", VALUES)
+    right = left.with_name("a_hemi-R_bold.func.gii")
+    with pytest.raises(DataError, match="not named as a left hemisphere"):
+        read_header(right, None)
+    write_surfaces(tmp_path / "b", VALUES[:9])
+    kept = right.read_bytes()
+    right.write_bytes(left.with_name("b_hemi-R_bold.func.gii").read_bytes())
+    with pytest.raises(DataError, match="have 12 and 9 volumes"):
+        read_header(left, None)
+    right.write_bytes(kept[: len(kept) // 2])
+    with pytest.raises(DataError, match="not a readable image"):
+        read_header(left, None)
+    right.unlink()
+    with pytest.raises(DataError, match=r"a_hemi-R_bold\.func\.gii does not exist"):
+        read_header(left, None)
+
+
+def test_a_cut_or_timeless_cifti_file_is_refused(tmp_path):
+    whole = write_dense(tmp_path / "a", VALUES)
+    (tmp_path / "cut.dtseries.nii").write_bytes(whole.read_bytes()[:-100])
+    with pytest.raises(DataError, match=r"cut\.dtseries\.nii is truncated or damaged"):
+        rows(read_header(tmp_path / "cut.dtseries.nii", None))
+    [scalar] = read_header(whole, None).geometry.write_map(tmp_path / "r", VALUES[0], np.ones(N, bool))
+    with pytest.raises(DataError, match="has no time axis"):
+        read_header(scalar, None)
+
+
+def test_grayordinates_that_are_nan_or_zero_are_left_out(tmp_path):
+    values = VALUES.copy()
+    values[:, 1], values[:, 2] = np.nan, 0.0
+    inside = nonzero_voxels(read_header(write_dense(tmp_path / "a", values), None))
+    assert np.flatnonzero(~inside).tolist() == [1, 2]
