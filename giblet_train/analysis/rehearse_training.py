@@ -77,7 +77,7 @@ def diagnose(
         findings += _about(rehearsal, data.facts, request.config) + _about_rate(plan)
     except GibletError as error:
         findings.append(_error("no_model", f"The network was not tested: {error.message}", error.remedy))
-    whole = DataReport(by_severity(findings), report.files, report.components, report.lags, report.study)
+    whole = DataReport(by_severity(findings), report.files, report.components, report.lags, report.study, report.about)
     if as_json:
         model = None if rehearsal is None else msgspec.to_builtins(rehearsal)
         return whole.failed, msgspec.json.encode(to_json(whole) | {"model": model}).decode()

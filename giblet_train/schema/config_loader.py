@@ -14,6 +14,8 @@ from giblet_train.schema.config import NAME_PATTERN, Config, flatten, nearest, s
 from giblet_train.schema.config_validation import Problem, validate
 from giblet_train.schema.errors import ConfigError
 
+BASE = "base"
+"""Configuration that spells out the defaults."""
 SETTING = "--set"
 """Source of a key that was given on the command line."""
 
@@ -42,7 +44,7 @@ def load(path: Path, overrides: Mapping[str, Any] | None = None, folders: Sequen
     """Read a configuration file, with what it extends and overrides on top.
 
     Args:
-        path: a YAML file; `extends: base` reads base.yaml next to it, else in the first of `folders` that has it.
+        path: a YAML file; `extends: lab` reads lab.yaml next to it, else in the first of `folders` that has it.
         overrides: dotted key -> value, as from `--set`.
         folders: where to look for the file that is extended.
 
@@ -104,12 +106,18 @@ def _read_chain(path: Path, children: tuple[Path, ...], folders: Sequence[Path])
     )
     if parent is None:
         return value, own
-    base, inherited = _read_chain(_parent_path(path, parent, folders), (*children, path), folders)
+    parent_path = _parent_path(path, parent, folders)
+    if parent_path is None:
+        return value, own
+    base, inherited = _read_chain(parent_path, (*children, path), folders)
     return _merge(base, value), _Sources(inherited.files | own.files, inherited.places | own.places)
 
 
-def _parent_path(path: Path, parent: Any, folders: Sequence[Path]) -> Path:
-    """Return the file that `extends: parent` names. Raises ConfigError."""
+def _parent_path(path: Path, parent: Any, folders: Sequence[Path]) -> Path | None:
+    """Return the file that `extends: parent` names; None for `base` without a file, which spells out the defaults.
+
+    Raises ConfigError.
+    """
     if not isinstance(parent, str) or not re.fullmatch(NAME_PATTERN, parent):
         raise ConfigError(
             f"{path}: `extends: {parent}` is not the name of a configuration.",
@@ -118,8 +126,13 @@ def _parent_path(path: Path, parent: Any, folders: Sequence[Path]) -> Path:
     candidates = [folder / f"{parent}.yaml" for folder in (path.parent, *folders)]
     parent_path = next((p for p in candidates if p.exists()), None)
     if parent_path is None:
-        names = sorted({p.stem for folder in (path.parent, *folders) for p in folder.glob("*.yaml")})
-        raise ConfigError(f'{path}: extends "{parent}", which does not exist{nearest(parent, names)}')
+        if parent == BASE:
+            return None
+        names = sorted({BASE, *(p.stem for folder in (path.parent, *folders) for p in folder.glob("*.yaml"))})
+        raise ConfigError(
+            f'{path}: extends "{parent}", which does not exist{nearest(parent, names)}',
+            f"Put {parent}.yaml next to it, or remove `extends`.",
+        )
     return parent_path
 
 

@@ -90,15 +90,17 @@ CHECKS: tuple[Check, ...] = (
         "data.layout: bids reads the runs of one task; name it in data.bids.task.",
     ),
     Check(
-        "data.bids.confounds",
-        lambda c: c.data.runs is not None and bool(c.data.bids.confounds),
-        "data.bids.confounds is not read with a table of runs (data.runs).",
-        "Regress the confounds out of the files that the table names, or use data.layout: bids.",
+        "data.parcellate",
+        lambda c: c.data.parcellate and c.data.atlas is None and c.data.simulate is None,
+        "data.parcellate needs data.atlas, whose parcels it averages.",
     ),
     Check(
         "data.bids",
-        lambda c: c.data.layout == "lab" and c.data.bids != BidsConfig(),
-        "data.bids is read only with data.layout: bids.",
+        lambda c: (
+            c.data.layout == "lab"
+            and c.data.bids != BidsConfig(confounds=c.data.bids.confounds if c.data.runs else None)
+        ),
+        "data.bids is read only with data.layout: bids; with a table of runs (data.runs), only its confounds.",
     ),
     Check(
         "fmri_loss_type",

@@ -60,7 +60,8 @@ def page(report: DataReport) -> str:
     sections = [("Findings", "".join(_findings(report))), *_tables(report)]
     if report.study is not None:
         sections += _pictures(report.study)
-    return html_page(f"Data check: {count_severities(report.findings)}", sections)
+    opening = "".join(f"<b>{escape(name)}</b> {escape(value)}<br>" for name, value in report.about.items())
+    return html_page(f"Data check: {count_severities(report.findings)}", sections, f"<p>{opening}</p>")
 
 
 def _findings(report: DataReport) -> list[str]:

@@ -58,7 +58,8 @@ def _lag(lag: LagEstimate) -> str:
 
 def report_lines(report: DataReport, more: Sequence[str] = ()) -> list[str]:
     """Format the report for people: the tables, then `more`, then the findings with their remedies."""
-    lines = [f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
+    lines = [f"{name:14}{value}" for name, value in report.about.items()]
+    lines += ["", f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
     for subject, facts in report.files.items():
         lines.append(
             f"{subject:8}{format_number(facts.mean):>12}{format_number(facts.sd):>12}{format_number(facts.low):>12}{format_number(facts.high):>12}"
@@ -83,6 +84,7 @@ def to_json(report: DataReport) -> dict[str, Any]:
     """Return the report as `--json` prints it."""
     lags = {row.who: {"whole": _fields(row.whole), "thirds": [_fields(t) for t in row.thirds]} for row in report.lags}
     value: dict[str, Any] = {"schema": SCHEMA, "ok": not report.failed, "findings": report.findings}
+    value["about"] = report.about
     return value | {"components": report.components, "lags": lags}
 
 

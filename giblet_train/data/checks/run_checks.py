@@ -7,10 +7,13 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
 
 import msgspec
 
+from giblet_train import __version__
 from giblet_train.data.checks.clock import check_clock
 from giblet_train.data.checks.files import FileFacts, check_files
 from giblet_train.data.checks.findings import Finding, by_severity
@@ -19,12 +22,13 @@ from giblet_train.data.manifest import Manifest, read_manifest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.readers.study_files import Progress, Sources, find_sources
+from giblet_train.data.readers.volumes import Volumes
 from giblet_train.data.statistics.lag import LagRow, lag_table, run_lag_table
 from giblet_train.data.store.layout import annotated_stimuli
 from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import build_store, open_store, study_folder
 from giblet_train.data.study import Study
-from giblet_train.schema.config import Config
+from giblet_train.schema.config import Config, content_hash
 from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import ModalityFacts
 
@@ -42,6 +46,8 @@ class DataReport:
     """Rows of the lag table; empty if the study could not be prepared."""
     study: Study | None = None
     """The prepared study, or None."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """What was checked, when and by which version."""
 
     @property
     def failed(self) -> bool:
@@ -67,7 +73,7 @@ def check_study(request: DataRequest, progress: Progress) -> DataReport:
             path = build_store(config, folder, request.workdir, progress)
             study = open_store(path)
             study_findings, components, lags = _check_study(
-                study, read_manifest(path), config, sources, {f.sentence for f in findings}
+                study, read_manifest(path), config, sources, volumes, {f.sentence for f in findings}
             )
             findings.extend(study_findings)
         except DataError as error:
@@ -79,17 +85,37 @@ def check_study(request: DataRequest, progress: Progress) -> DataReport:
                     action=error.remedy,
                 )
             )
-    return DataReport(by_severity(findings), files, components, lags, study)
+    about = _about(request, sources, list(volumes.values()), study)
+    return DataReport(by_severity(findings), files, components, lags, study, about)
+
+
+def _about(request: DataRequest, sources: Sources, volumes: Sequence[Volumes], study: Study | None) -> dict[str, str]:
+    """Return the lines at the head of a report. Values of the files are in the units of the files."""
+    config = request.config
+    name = f"simulated, {config.data.simulate}" if config.data.simulate else config.data.data_dir
+    brains = f"{volumes[0].geometry.description}, TR {volumes[0].tr_s:g} s" if volumes else "none that is readable"
+    about = {
+        "study": f"{Path(name).name or name}: {len(sources.bold)} subjects, {brains}",
+        "configuration": f"{config.name} ({content_hash(config)})",
+        "checked": f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC with giblet {__version__}",
+        "units": "brain values in the units of the files, features in their own, times in seconds or TRs",
+    }
+    return about | ({"store": study.key} if study else {})
 
 
 def _check_study(
-    study: Study, manifest: Manifest, config: Config, sources: Sources, reported: Collection[str]
+    study: Study,
+    manifest: Manifest,
+    config: Config,
+    sources: Sources,
+    volumes: Mapping[str, Volumes],
+    reported: Collection[str],
 ) -> tuple[list[Finding], dict[str, ModalityFacts], tuple[LagRow, ...]]:
     split = make_split(study.scan_lengths_trs, study.border_trs, config.split, study.spans, study.tr_s)
     data = prepare_split(study, split, config)
     lags = lag_table(study)
     runs = run_lag_table(study) if len(study.scan_lengths_trs) > 1 else ()
-    stimuli = annotated_stimuli(sources, config, study.scan_lengths_trs, study.tr_s)
+    stimuli = annotated_stimuli(sources, config, _run_lengths(study, volumes), study.tr_s)
     findings = [
         *_notes(manifest, reported),
         *check_features(study),
@@ -99,6 +125,12 @@ def _check_study(
         *(Finding(finding="switched_off", severity="warning", sentence=n) for n in data.notes if "switched off" in n),
     ]
     return findings, dict(data.facts), (*lags, *runs)
+
+
+def _run_lengths(study: Study, volumes: Mapping[str, Volumes]) -> Sequence[int]:
+    """Return the volumes of each run, of which a study with dropped volumes has fewer rows."""
+    first = next(iter(volumes.values()))
+    return first.run_lengths_trs if first.later_runs else study.scan_lengths_trs
 
 
 def _of_common_length(lengths_trs: Mapping[str, int], config: Config) -> tuple[list[str], list[Finding]]:

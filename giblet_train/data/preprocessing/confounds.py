@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,25 +25,37 @@ TRS_PER_CONFOUND = 3
 Floats = NDArray[np.floating[Any]]
 
 
-def read_run_confounds(paths: Sequence[Path], patterns: Sequence[str], lengths_trs: Sequence[int]) -> Floats:
-    """Read the confounds of a subject's runs, one run after another, (T, N).
+class ConfoundRows(NamedTuple):
+    """Volumes of a run whose confounds are read."""
+
+    table: Path
+    file_trs: int
+    """Volumes of the run's file; the table has a row for each."""
+    first: int
+    """First volume that is read."""
+    n_trs: int
+
+
+def read_run_confounds(parts: Sequence[ConfoundRows], patterns: Sequence[str]) -> Floats:
+    """Read the confounds of a subject's series, one part after another, (T, N).
 
     A column that some runs lack, such as `motion_outlier05`, is 0 in those. Raises what `read_confounds` does, and
     DataError for a pattern that no run has a column for.
     """
-    runs = [read_confounds(path, patterns, n) for path, n in zip(paths, lengths_trs, strict=True)]
+    tables = {part.table: read_confounds(part.table, patterns, part.file_trs) for part in parts}
+    runs = [tables[part.table] for part in parts]
     for pattern in patterns:
         if not any(fnmatchcase(name, pattern) for names, _ in runs for name in names):
-            header = _read_table(paths[0])[0]
-            raise DataError(
-                f"{paths[0].name} has no column {pattern}{nearest(pattern, header)}", "Correct data.bids.confounds."
-            )
+            header = _read_table(parts[0].table)[0]
+            sentence = f"{parts[0].table.name} has no column {pattern}{nearest(pattern, header)}"
+            raise DataError(sentence, "Correct data.bids.confounds.")
     columns = list(dict.fromkeys(name for names, _ in runs for name in names))
-    values_TN = np.zeros((sum(lengths_trs), len(columns)), np.float32)
+    values_TN = np.zeros((sum(part.n_trs for part in parts), len(columns)), np.float32)
     start = 0
-    for names, run_TN in runs:
-        values_TN[start : start + len(run_TN), [columns.index(name) for name in names]] = run_TN
-        start += len(run_TN)
+    for part, (names, run_TN) in zip(parts, runs, strict=True):
+        rows = slice(start, start + part.n_trs)
+        values_TN[rows, [columns.index(name) for name in names]] = run_TN[part.first : part.first + part.n_trs]
+        start += part.n_trs
     return values_TN
 
 

@@ -1,8 +1,10 @@
-"""Find the runs of fMRIPrep's derivatives by their entities.
+"""Find the runs of fMRIPrep's derivatives, and of programs that follow it, by their entities.
 
 `sub-XX[/ses-YY]/func/sub-XX[_ses-YY]_task-T[_run-N]_space-S[_res-R]_desc-preproc_bold.nii.gz`, with a brain mask
-(`_desc-brain_mask`) and confounds (`_desc-confounds_timeseries.tsv`, without space) next to each. Labels are text;
-sessions and runs that are numbers are in numerical order.
+(`_desc-brain_mask`) and confounds (`_desc-confounds_timeseries.tsv`, without space) next to each. CIFTI
+(`_space-fsLR_den-91k_bold.dtseries.nii`) and pairs of GIFTI (`_hemi-L_space-fsaverage5_bold.func.gii`) have no `desc`;
+parcels are `_timeseries.ptseries.nii` or `_timeseries.tsv`. Labels are text; sessions and runs that are numbers are in
+numerical order.
 """
 
 from __future__ import annotations
@@ -21,7 +23,16 @@ BOLD = f"_desc-{PREPROCESSED}_bold.nii"
 FOLDERS = ("sub-*/func", "sub-*/ses-*/func")
 CONFOUNDS = ("_desc-confounds_timeseries.tsv", "_desc-confounds_regressors.tsv")
 REMEDY = "Correct data.bids or data.data_dir."
-ENTITIES = ("acq", "ce", "rec", "dir", "echo", "part", "space", "res", "den", "cohort", "desc", "run", "ses", "task")
+ENTITIES = (
+    *("acq", "ce", "rec", "dir", "echo", "part", "hemi", "space", "res", "den", "cohort", "atlas", "seg", "stat"),
+    *("desc", "run", "ses", "task"),
+)
+FILTERS = (*ENTITIES, "suffix", "extension")
+OF_SPACE = ("hemi", "space", "res", "den", "cohort", "atlas", "seg", "stat", "desc")
+"""Entities that the names of confounds do not have."""
+VOLUMES = (".nii", ".nii.gz")
+EXTENSIONS = {"bold": (*VOLUMES, ".dtseries.nii", ".func.gii"), "timeseries": (".ptseries.nii", ".tsv")}
+"""Suffix -> endings of series."""
 
 T = TypeVar("T")
 Order = tuple[tuple[int, int, str], ...]
@@ -65,7 +76,9 @@ def bids_runs(
     if not of_task:
         known = sorted({entities(path).get("task", "") for path in files})
         named = f" of task {', '.join(tasks)}{nearest(tasks[0], known)}" if files and tasks else ""
-        raise DataError(f"{folder} has no file sub-*/func/*_desc-{_desc(config)}_bold.nii.gz{named}.", REMEDY)
+        suffix = _suffix(config)
+        ending = f"_desc-{_desc(config)}_bold.nii.gz" if suffix == "bold" else f"_{suffix}{EXTENSIONS[suffix][0]}"
+        raise DataError(f"{folder} has no file sub-*/func/*{ending}{named}.", REMEDY)
     runs: dict[str, list[BidsRun]] = {}
     matching = [path for path in of_task if _matches(path, config)]
     for path in matching:
@@ -113,52 +126,79 @@ def events_files(folder: Path, pattern: str, runs: Sequence[BidsRun]) -> tuple[P
 
 
 def entities(path: Path) -> dict[str, str]:
-    """Return the entities of a name: `sub-01_task-film` gives {"sub": "01", "task": "film"}."""
-    pairs = (part.partition("-") for part in path.name.split("_") if "-" in part)
-    return {key: value for key, _, value in pairs}
+    """Return the entities of a name: `sub-01_task-film_bold.nii.gz` gives sub, task, suffix and extension."""
+    *parts, last = path.name.split("_")
+    suffix, _, extension = last.partition(".")
+    pairs = (part.partition("-") for part in parts if "-" in part)
+    return {key: value for key, _, value in pairs} | {"suffix": suffix, "extension": f".{extension}"}
+
+
+def companions(bold: Path) -> tuple[Path | None, Path | None]:
+    """Return the brain mask and the table of confounds that fMRIPrep writes next to a run, None for what is missing."""
+    values = entities(bold)
+    parts = [part for part in bold.name.split("_")[:-1] if part.partition("-")[0] not in OF_SPACE]
+    tables = [bold.with_name("_".join(parts) + ending) for ending in CONFOUNDS]
+    mask = bold.with_name(re.sub(r"(_desc-[^_]+)?_bold\.", "_desc-brain_mask.", bold.name))
+    has_mask = values["extension"] in VOLUMES and values["suffix"] == "bold" and mask.is_file()
+    return mask if has_mask else None, next((table for table in tables if table.is_file()), None)
 
 
 def _bold_files(folder: Path, config: BidsConfig) -> list[Path]:
-    unknown = [name for name in config.filters if name not in ENTITIES]
+    """Return the series of a suffix; a pair of hemispheres is its left file."""
+    unknown = [name for name in config.filters if name not in FILTERS]
     if unknown:
         raise DataError(
-            f"data.bids.filters has the unknown entity {unknown[0]!r}{nearest(unknown[0], list(ENTITIES)) or '.'}",
-            f"Entities are {', '.join(ENTITIES)}.",
+            f"data.bids.filters has the unknown entity {unknown[0]!r}{nearest(unknown[0], list(FILTERS)) or '.'}",
+            f"Entities are {', '.join(FILTERS)}.",
         )
-    name = re.compile(rf"sub-[^/]*_desc-{re.escape(_desc(config))}(_[a-z]+-[A-Za-z0-9]+)*_bold\.nii(\.gz)?")
-    paths = [path for pattern in FOLDERS for path in sorted(folder.glob(f"{pattern}/*_bold.nii*"))]
-    return [path for path in paths if name.fullmatch(path.name)]
+    suffix = _suffix(config)
+    if suffix not in EXTENSIONS:
+        raise DataError(f"data.bids.filters: suffix {suffix!r} is unknown.", f"It is {' or '.join(EXTENSIONS)}.")
+    paths = [path for pattern in FOLDERS for path in sorted(folder.glob(f"{pattern}/sub-*_{suffix}.*"))]
+    return [path for path in paths if _is_series(entities(path), config)]
 
 
-def _desc(config: BidsConfig) -> str:
-    return str(config.filters.get("desc", PREPROCESSED))
+def _is_series(values: Mapping[str, str], config: BidsConfig) -> bool:
+    desc, suffix = values.get("desc"), values["suffix"]
+    if values["extension"] not in EXTENSIONS[suffix] or values.get("hemi", "L") != "L":
+        return False
+    if "desc" in config.filters or values["extension"] in VOLUMES:
+        return desc == _desc(config)
+    return desc != "confounds"
+
+
+def _suffix(config: BidsConfig) -> str:
+    return str(config.filters.get("suffix", "bold"))
+
+
+def _desc(config: BidsConfig) -> str | None:
+    desc = config.filters.get("desc", PREPROCESSED)
+    return None if desc is None else str(desc)
 
 
 def _run(path: Path) -> BidsRun:
-    found = entities(path)
-    before_space = path.name.partition("_space-")[0].partition("_desc-")[0]
-    confounds = [path.with_name(before_space + ending) for ending in CONFOUNDS]
-    mask = path.with_name(re.sub(r"_desc-[^_]+_bold\.", "_desc-brain_mask.", path.name))
+    values = entities(path)
+    mask, confounds = companions(path)
     return BidsRun(
-        subject=found["sub"],
-        session=found.get("ses", ""),
-        task=found.get("task", ""),
-        run=found.get("run", ""),
+        subject=values["sub"],
+        session=values.get("ses", ""),
+        task=values.get("task", ""),
+        run=values.get("run", ""),
         bold=path,
-        mask=mask if mask.is_file() else None,
-        confounds=next((p for p in confounds if p.is_file()), None),
+        mask=mask,
+        confounds=confounds,
     )
 
 
 def _matches(path: Path, config: BidsConfig) -> bool:
     """Return True for the configured space, runs and filters. A filter of null asks for files without the entity."""
-    found = entities(path)
-    number = found.get("run", "")
-    if found.get("space") != config.filters.get("space", config.space):
+    values = entities(path)
+    number = values.get("run", "")
+    if values.get("space") != config.filters.get("space", config.space):
         return False
     if config.runs is not None and not (number.isdigit() and int(number) in config.runs):
         return False
-    return all(_equal(found.get(name), value) for name, value in config.filters.items() if name != "desc")
+    return all(_equal(values.get(name), value) for name, value in config.filters.items() if name != "desc")
 
 
 def _equal(value: str | None, requested: str | int | None) -> bool:
@@ -181,7 +221,7 @@ def _check_unique(runs: Mapping[str, Sequence[BidsRun]]) -> None:
         if not twice:
             continue
         values = [entities(entry.bold) for entry in twice]
-        differing = [name for name in ENTITIES if len({v.get(name) for v in values}) > 1]
+        differing = [name for name in FILTERS if len({v.get(name) for v in values}) > 1]
         names = ", ".join(sorted(entry.bold.name for entry in twice))
         choice = f"filters: {{{differing[0]}: {values[0].get(differing[0]) or 'null'}}}" if differing else ""
         raise DataError(

@@ -1,7 +1,8 @@
 """Read the table of runs: which scan of whom shows which stimulus from when to when.
 
 A tab-separated file with one row per presentation: `subject`, `bold`, and optionally `session`, `task`, `run`,
-`stimulus`, `scan_onset_s`, `stimulus_start_s`, `duration_s`. An empty cell, `.` or `n/a` is a missing value. Rows
+`stimulus`, `scan_onset_s`, `stimulus_start_s`, `duration_s`, `brain_mask`, `confounds`. Without the last two, the files
+that fMRIPrep writes next to a scan are used. An empty cell, `.` or `n/a` is a missing value. Rows
 with the same `bold` describe several presentations within one run.
 """
 
@@ -9,9 +10,10 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from giblet_train.data.readers.bids import companions
 from giblet_train.data.readers.series_path import missing_file, split_dataset
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
@@ -21,6 +23,8 @@ COLUMNS = (
     *("subject", "session", "task", "run", "bold", "stimulus"),
     *("scan_onset_s", "stimulus_start_s", "duration_s"),
 )
+FILES = ("brain_mask", "confounds")
+"""Columns of files that a run may have besides its scan."""
 MISSING = ("", ".", "n/a")
 
 
@@ -51,6 +55,10 @@ class RunEntry:
     run: str = ""
     presentations: tuple[Presentation, ...] = ()
     """In order of onset; empty for a run without a stimulus."""
+    brain_mask: Path | None = None
+    """Voxels inside the brain; None if there is no file."""
+    confounds: Path | None = None
+    """Table of confounds; None if there is no file."""
     row: int = 0
     """First line of the run in the table."""
 
@@ -90,9 +98,7 @@ def read_runs_table(path: Path, folder: Path, stimuli: Sequence[str], text: str 
                 "Give each run its own file.",
             )
         merged = tuple(sorted((*first.presentations, *entry.presentations), key=lambda p: p.onset_s))
-        runs[cells["bold"]] = RunEntry(
-            first.subject, first.bold, first.session, first.task, first.run, merged, first.row
-        )
+        runs[cells["bold"]] = replace(first, presentations=merged)
     _check_files(path, runs.values())
     return tuple(runs.values())
 
@@ -135,19 +141,19 @@ def _read_cells(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     table = list(csv.reader((line for _, line in lines), delimiter="\t"))
     header = [cell.strip() for cell in table[0]] if table else []
     missing = [name for name in NEEDED if name not in header]
-    unknown = [name for name in header if name not in COLUMNS]
+    unknown = [name for name in header if name not in (*COLUMNS, *FILES)]
     if missing or unknown:
         known = "; ".join(f"{name!r} is unknown{nearest(name, list(COLUMNS))}" for name in unknown)
         lacking = f"has no column {', '.join(missing)}" if missing else ""
         raise DataError(
             f"{path}: the table {lacking}{'; ' if missing and unknown else ''}{known}.",
-            f"Its columns, separated by tabs, are {', '.join(COLUMNS)}.",
+            f"Its columns, separated by tabs, are {', '.join((*COLUMNS, *FILES))}.",
         )
     if len(table) < 2:
         raise DataError(f"{path} has no run.", "Add a row for each run.")
     rows = []
     for (number, _), values in zip(lines[1:], table[1:], strict=True):
-        cells = dict.fromkeys(COLUMNS, "") | dict(zip(header, (v.strip() for v in values), strict=False))
+        cells = dict.fromkeys((*COLUMNS, *FILES), "") | dict(zip(header, (v.strip() for v in values), strict=False))
         rows.append((number, {name: "" if value in MISSING else value for name, value in cells.items()}))
     return rows
 
@@ -169,9 +175,13 @@ def _entry(path: Path, number: int, cells: Mapping[str, str], folder: Path, stim
         if start_s < 0 or (duration_s is not None and duration_s <= 0):
             raise DataError(f"{where}: stimulus_start_s must be at least 0, duration_s above 0.", "Correct the row.")
         presentations = (Presentation(cells["stimulus"], onset_s, start_s, duration_s, number),)
+    bold = folder / cells["bold"]
+    brain_mask, confounds = companions(bold)
     return RunEntry(
         subject="sub-" + cells["subject"].removeprefix("sub-"),
-        bold=folder / cells["bold"],
+        bold=bold,
+        brain_mask=folder / cells["brain_mask"] if cells["brain_mask"] else brain_mask,
+        confounds=folder / cells["confounds"] if cells["confounds"] else confounds,
         session=cells["session"],
         task=cells["task"],
         run=cells["run"],
@@ -190,11 +200,12 @@ def _number(where: str, cells: Mapping[str, str], name: str) -> float | None:
 
 
 def _check_files(path: Path, runs: Iterable[RunEntry]) -> None:
-    missing = [(run, file) for run in runs if (file := missing_file(run.bold))]
+    named = [(run, file) for run in runs for file in (run.bold, run.brain_mask, run.confounds) if file]
+    missing = [(run, file) for run, series in named if (file := missing_file(series))]
     if missing:
         names = "; ".join(f"row {run.row}: {file}" for run, file in missing)
         fetch = any(file.is_symlink() for _, file in missing)
         raise DataError(
-            f"{path}: {len(missing)} files do not exist: {names}.",
+            f"{path}: {'a file does' if len(missing) == 1 else f'{len(missing)} files do'} not exist: {names}.",
             "Fetch them, for a datalad dataset with datalad get." if fetch else "Correct the paths or data.data_dir.",
         )

@@ -206,7 +206,8 @@ def _table_sources(files: _Files, table: str, mask: Path | None, atlas: Path | N
     is_text = "\n" in table
     path = Path("data.runs") if is_text else files.of_study(table, "data.runs")
     stimuli = {name: _stimulus_files(files, name, stimulus) for name, stimulus in data.stimuli.items()}
-    files.require_all()
+    if not is_text and not path.is_file():
+        files.require_all()
     runs = read_runs_table(path, files.folder, list(stimuli), table if is_text else None)
     by_subject: dict[str, list[RunEntry]] = {}
     for run in runs:
@@ -218,6 +219,10 @@ def _table_sources(files: _Files, table: str, mask: Path | None, atlas: Path | N
         bold={label(s): tuple(run.bold for run in entries) for s, entries in chosen.items()},
         mask=mask,
         atlas=atlas,
+        brain_masks={
+            label(s): paths for s in chosen if (paths := tuple(r.brain_mask for r in chosen[s] if r.brain_mask))
+        },
+        confounds={label(s): _confounds(chosen[s]) for s in chosen} if data.bids.confounds else {},
         runs=tuple(run for entries in chosen.values() for run in entries),
         stimuli=stimuli,
     )
@@ -262,7 +267,7 @@ def _numbered(role: str, paths: Sequence[Path]) -> dict[str, Path]:
     return {role: files[0]} if len(files) == 1 else {f"{role} {n}": file for n, file in enumerate(files, 1)}
 
 
-def _confounds(runs: Sequence[BidsRun]) -> tuple[Path, ...]:
+def _confounds(runs: Sequence[BidsRun | RunEntry]) -> tuple[Path, ...]:
     missing = next((run.bold for run in runs if run.confounds is None), None)
     if missing is not None:
         raise DataError(f"{missing.name} has no table of confounds next to it.", "Set data.bids.confounds: null.")

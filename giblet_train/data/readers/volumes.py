@@ -26,6 +26,10 @@ PRESENCE_TRS = 8
 class VolumeReader(Protocol):
     """Reads the volumes of one file."""
 
+    @property
+    def n_trs(self) -> int:
+        """Return the volumes of the file."""
+
     def chunks(self, mask: NDArray[np.bool_], first: int, n_trs: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (volumes read before, (B, V) float32) over n_trs volumes from `first` on. Raises DataError."""
 

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 NULL_VOXELS = 4096
 NULL_DRAWS = 25
 NULL_MIN_SHIFT_TRS = 20
+SCALE_TOLERANCE = 1e-3
+CONSTANT_SD = 1e-6
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,28 @@ def shared_response(
     total_RV: NDArray[np.float32] | None = None
     powers: list[NDArray[np.float32]] = []
     for subject in bold:
-        rows_RV = bold[subject][train]
+        rows_RV = _unit_variance(bold[subject][train])
         sampled.append(rows_RV[:, :: max(1, rows_RV.shape[1] // NULL_VOXELS)].copy())
         powers.append(np.einsum("rv,rv->v", rows_RV, rows_RV) / len(train))
         total_RV = rows_RV if total_RV is None else np.add(total_RV, rows_RV, out=total_RV)
     if total_RV is None or len(sampled) < 2:
         raise ValueError("inter-subject correlation needs two subjects")
     return IscResult(_mean_pair(total_RV, np.sum(powers, axis=0), len(sampled)), _null(np.stack(sampled)))
+
+
+def _unit_variance(rows_RV: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Z-score the rows, unless all voxels that vary are z-scored already.
+
+    Scans with few training TRs have the scale of all scans, so that theirs may have another mean and variance.
+    """
+    mean_V = rows_RV.mean(axis=0, dtype=np.float64)
+    power_V = np.einsum("rv,rv->v", rows_RV, rows_RV) / len(rows_RV)
+    sd_V = np.sqrt(np.maximum(power_V - mean_V**2, 0.0))
+    varies_V = sd_V > CONSTANT_SD
+    if np.abs(mean_V).max() < SCALE_TOLERANCE and np.abs(sd_V[varies_V] - 1.0).max(initial=0.0) < SCALE_TOLERANCE:
+        return rows_RV
+    centred_RV = rows_RV - mean_V
+    return np.asarray(np.divide(centred_RV, sd_V, out=np.zeros_like(centred_RV), where=varies_V), np.float32)
 
 
 def _partial(

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.geometry import Geometry
-from giblet_train.data.preprocessing.confounds import read_run_confounds
+from giblet_train.data.preprocessing.confounds import ConfoundRows, read_run_confounds
 from giblet_train.data.readers.atlas import parcel_names, read_parcels
 from giblet_train.data.readers.maps import Map, read_mask
 from giblet_train.data.readers.study_files import Progress, Sources
@@ -65,7 +65,7 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
     if regions.names:
         np.save(folder / "parcels.npy", regions.values[mask])
     _write_bold_arrays(folder, layout, mask, progress)
-    columns = _write_confounds(folder, volumes, sources.confounds, config.data.bids.confounds or ())
+    columns = _write_confounds(folder, volumes, sources, config.data.bids.confounds or ())
     if not sources.runs and config.data.stimulus_offset_s == "auto":
         offset_s = _measured_offset(folder, layout, config)
         timed = layout_of_files(sources, config, offset_s)
@@ -113,7 +113,8 @@ def _common_voxels(
     """Return the voxels that are non-zero in every run of every subject and inside every brain mask."""
     progress("finding the voxels that all subjects have", 0.0)
     masks = [nonzero_voxels(run) for v in volumes.values() for run in (v, *v.later_runs)]
-    masks += [read_mask(path, volumes[subject].geometry) for subject, paths in brain_masks.items() for path in paths]
+    geometry = next(iter(volumes.values())).geometry
+    masks += [read_mask(path, geometry) for s, paths in brain_masks.items() if s in volumes for path in paths]
     common = np.logical_and.reduce(masks)
     if not common.any():
         raise DataError("No voxel is different from zero in every subject.", "Check that the files share one space.")
@@ -133,20 +134,25 @@ def _write_bold_arrays(folder: Path, layout: Layout, mask: NDArray[np.bool_], pr
 
 
 def _write_confounds(
-    folder: Path, volumes: Mapping[str, Volumes], tables: Mapping[str, Sequence[Path]], patterns: Sequence[str]
+    folder: Path, volumes: Mapping[str, Volumes], sources: Sources, patterns: Sequence[str]
 ) -> tuple[str, ...]:
-    """Write every subject's confounds, runs one after another; return a note that names them."""
-    if not tables:
+    """Write every subject's confounds, one run after another; return a note that names them."""
+    if not sources.confounds:
         return ()
     (folder / "confounds").mkdir()
-    for subject, paths in tables.items():
-        values_TN = read_run_confounds(paths, patterns, volumes[subject].run_lengths_trs)
+    for subject, tables in sources.confounds.items():
+        if subject not in volumes:
+            continue
+        table_of = dict(zip(sources.bold[subject], tables, strict=True))
+        runs = (volumes[subject], *volumes[subject].later_runs)
+        parts = [ConfoundRows(table_of[run.path], run.reader.n_trs, run.first, run.file_trs) for run in runs]
+        values_TN = read_run_confounds(parts, patterns)
         np.save(folder / "confounds" / f"{subject}.npy", values_TN)
     return (f"Confounds {', '.join(patterns)} are regressed out, by weights from training TRs only.",)
 
 
 def _brain_mask_notes(volumes: Mapping[str, Volumes], brain_masks: Mapping[str, Sequence[Path]]) -> list[str]:
-    n_runs = sum(len(v.run_lengths_trs) for v in volumes.values())
+    n_runs = sum(len({run.path for run in (v, *v.later_runs)}) for v in volumes.values())
     n_masks = sum(map(len, brain_masks.values()))
     if n_masks in (0, n_runs):
         return []

@@ -12,6 +12,7 @@ from giblet_train.data.readers.annotations import check_unit, read_annotations, 
 from giblet_train.data.readers.headers import read_header, read_headers
 from giblet_train.data.readers.repetition_time import TrustTr
 from giblet_train.data.readers.row_plan import Piece, Span, plan_rows
+from giblet_train.data.readers.runs_table import Presentation, RunEntry
 from giblet_train.data.readers.study_files import Sources
 from giblet_train.data.readers.timeline import Timeline, over_film, scan_timeline
 from giblet_train.data.readers.volumes import Volumes, check_alike, joined
@@ -79,9 +80,12 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
         check_unit(segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
     stated = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
     timeline = over_film(scans, film_s, stated if offset_s is None else offset_s, config.split.usable_trs)
-    if data.drop_first_trs:
-        timeline = _without_first(timeline, data.drop_first_trs, volumes)
     source = StimulusSource(sources.film, None, segments, data.features.brought(), sources.features)
+    notes = (*(annotations.notes if annotations else ()), *timeline.notes)
+    if data.drop_first_trs and any(v.later_runs for v in volumes.values()):
+        return _without_first_of_each(volumes, source, film_s, stated, config, notes)
+    if data.drop_first_trs:
+        timeline = _without_first(timeline, data.drop_first_trs)
     return Layout(
         volumes=volumes,
         stored_trs=scans.n_trs if data.stimulus_offset_s == "auto" else timeline.first_tr + timeline.n_trs,
@@ -95,11 +99,39 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
     )
 
 
-def _without_first(timeline: Timeline, drop: int, volumes: Mapping[str, Volumes]) -> Timeline:
-    """Leave out the first volumes of a scan; the film's time of the others stays. Raises DataError for several runs."""
-    if len(timeline.scan_lengths_trs) > 1 or any(v.later_runs for v in volumes.values()):
+def _without_first_of_each(
+    volumes: Mapping[str, Volumes],
+    source: StimulusSource,
+    film_s: float,
+    offset_s: float,
+    config: Config,
+    notes: Sequence[str],
+) -> Layout:
+    """Leave out the first volumes of each run; each run continues the film. Raises DataError."""
+    data = config.data
+    if data.stimulus_offset_s == "auto" or config.split.usable_trs is not None:
         raise DataError(
-            "data.drop_first_trs with several runs needs a table of runs, since each run begins with such volumes.",
+            "data.drop_first_trs with several runs needs a number as data.stimulus_offset_s and no split.usable_trs.",
+            "Set them, or write the table that `giblet data show` prints to a file and name it in data.runs.",
+        )
+    entries, headers = [], {}
+    for subject, first in volumes.items():
+        begin_s = offset_s
+        for n, run in enumerate((first, *first.later_runs), 1):
+            headers[str(run.path)] = run.part(0, run.file_trs)
+            second_s = max(begin_s, 0.0)
+            film = (Presentation(FILM, second_s - begin_s, second_s),) if second_s < film_s else ()
+            entries.append(RunEntry(subject, run.path, run=str(n), presentations=film))
+            begin_s += run.file_trs * run.tr_s
+    note = f"The first {data.drop_first_trs} volumes of each run are not used: data.drop_first_trs."
+    return _layout_of_runs(entries, headers, {FILM: source}, {FILM: film_s}, data.drop_first_trs, (*notes, note))
+
+
+def _without_first(timeline: Timeline, drop: int) -> Timeline:
+    """Leave out the first volumes; the film's time of the others stays. Raises DataError for several scans."""
+    if len(timeline.scan_lengths_trs) > 1:
+        raise DataError(
+            "data.drop_first_trs with several scans in a file needs a table of runs: each begins with such volumes.",
             "Write the table that `giblet data show` prints to a file, and name it in data.runs.",
         )
     first = drop - timeline.first_tr
@@ -118,8 +150,20 @@ def layout_of_table(sources: Sources, config: Config) -> Layout:
     tr_s = next(iter(headers.values())).tr_s
     stimuli, notes = read_stimulus_sources(sources, config, tr_s)
     seconds = {name: _stimulus_seconds(s.film or s.sound, s.segments) for name, s in stimuli.items()}
+    return _layout_of_runs(sources.runs, headers, stimuli, seconds, data.drop_first_trs, notes)
+
+
+def _layout_of_runs(
+    runs: Sequence[RunEntry],
+    headers: Mapping[str, Volumes],
+    stimuli: Mapping[str, StimulusSource],
+    stimulus_s: Mapping[str, float],
+    drop: int,
+    notes: Sequence[str],
+) -> Layout:
     lengths = {path: v.n_trs for path, v in headers.items()}
-    plan = plan_rows(sources.runs, lengths, seconds, tr_s, data.drop_first_trs)
+    tr_s = next(iter(headers.values())).tr_s
+    plan = plan_rows(runs, lengths, stimulus_s, tr_s, drop)
     presence = {s: tuple((p.first_row, p.first_row + p.n_trs) for p in pieces) for s, pieces in plan.pieces.items()}
     complete = all(_n_rows(ranges) == sum(plan.block_lengths_trs) for ranges in presence.values())
     return Layout(

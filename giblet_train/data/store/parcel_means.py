@@ -29,6 +29,11 @@ class MeanReader:
     start_P: NDArray[np.intp]
     """First voxel of each parcel in that order."""
 
+    @property
+    def n_trs(self) -> int:
+        """Return the volumes of the file."""
+        return self.voxels.n_trs
+
     def chunks(self, mask: NDArray[np.bool_], first: int, n_trs: int) -> Iterator[tuple[int, NDArray[np.float32]]]:
         """Yield (volumes read before, (B, parcels of the mask) float32)."""
         size_P = np.diff(np.append(self.start_P, len(self.order_V)))

@@ -4,7 +4,12 @@ import numpy as np
 import pytest
 from nilearn.signal import clean
 
-from giblet_train.data.preprocessing.confounds import read_confounds, read_run_confounds, without_confounds
+from giblet_train.data.preprocessing.confounds import (
+    ConfoundRows,
+    read_confounds,
+    read_run_confounds,
+    without_confounds,
+)
 from giblet_train.schema.errors import DataError
 
 SCANS = (40, 50)
@@ -87,16 +92,19 @@ def test_a_column_that_some_runs_lack_is_zero_in_those(tmp_path):
     """fMRIPrep writes as many motion_outlier columns as a run has outliers."""
     none = table(tmp_path / "1.tsv", ("csf",), [(1,), (2,)])
     one = table(tmp_path / "2.tsv", ("csf", "motion_outlier00"), [(3, 0), (4, 1), (5, 0)])
-    values_TN = read_run_confounds([none, one], ["csf", "motion_outlier*"], [2, 3])
+    runs = [ConfoundRows(none, 2, 0, 2), ConfoundRows(one, 3, 0, 3)]
+    values_TN = read_run_confounds(runs, ["csf", "motion_outlier*"])
     np.testing.assert_array_equal(values_TN, [[1, 0], [2, 0], [3, 0], [4, 1], [5, 0]])
     with pytest.raises(DataError, match=r"no column cosine\*"):
-        read_run_confounds([none, one], ["csf", "cosine*"], [2, 3])
+        read_run_confounds(runs, ["csf", "cosine*"])
+    clips = [ConfoundRows(one, 3, 2, 1), ConfoundRows(one, 3, 0, 1), runs[0]]
+    np.testing.assert_array_equal(read_run_confounds(clips, ["csf"])[:, 0], [5, 3, 1, 2])
 
 
 def test_wrong_tables_are_refused_in_words(tmp_path):
     path = table(tmp_path / "c.tsv", ("csf", "rot_x"), [(1, 2), (1, "n/a"), (2, 3)])
     with pytest.raises(DataError, match=r'c\.tsv has no column csv, did you mean "csf"\?'):
-        read_run_confounds([path], ["csv"], [3])
+        read_run_confounds([ConfoundRows(path, 3, 0, 3)], ["csv"])
     with pytest.raises(DataError, match=r"has 3 rows, its run has 4 volumes"):
         read_confounds(path, ["csf"], 4)
     with pytest.raises(DataError, match="rot_x has values that are no numbers"):

@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import sys
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -14,6 +15,8 @@ from giblet_train.data.readers.headers import read_header, read_headers
 from giblet_train.data.readers.maps import read_mask
 from giblet_train.data.readers.study_files import find_sources
 from giblet_train.data.readers.volumes import nonzero_voxels, stream
+from giblet_train.data.store.prepare import DataRequest
+from giblet_train.data.store.show import show_table
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import BidsConfig, dump
 from giblet_train.schema.errors import ConfigError, DataError
@@ -115,6 +118,70 @@ def test_several_tasks_and_other_derivatives_are_chosen_by_entities(tmp_path):
         bids_runs(tmp_path, BidsConfig(task="film", filters={"resolution": 2}))
 
 
+def test_cifti_surfaces_and_parcels_are_found_by_space_density_and_suffix(tmp_path):
+    """Names as fMRIPrep and XCP-D write them, also the older order of hemi and space."""
+    func = tmp_path / "sub-01" / "func"
+    func.mkdir(parents=True)
+    stem = "sub-01_task-film"
+    names = [
+        f"{stem}_space-fsLR_den-91k_bold.dtseries.nii",
+        f"{stem}_space-fsLR_den-170k_bold.dtseries.nii",
+        f"{stem}_hemi-L_space-fsaverage5_bold.func.gii",
+        f"{stem}_hemi-R_space-fsaverage5_bold.func.gii",
+        f"{stem}_space-fsLR_den-91k_desc-denoised_bold.dtseries.nii",
+        f"{stem}_space-fsLR_seg-4S156Parcels_den-91k_stat-mean_timeseries.ptseries.nii",
+        f"{stem}_space-MNI_seg-4S156Parcels_stat-mean_timeseries.tsv",
+        f"{stem}_desc-confounds_timeseries.tsv",
+    ]
+    for name in names:
+        (func / name).touch()
+
+    def chosen(space, **filters):
+        [run] = bids_runs(tmp_path, BidsConfig(task="film", space=space, filters=filters))["01"]
+        assert run.mask is None and run.confounds.name == f"{stem}_desc-confounds_timeseries.tsv"
+        return run.bold.name
+
+    assert chosen("fsLR", den="91k", desc=None) == names[0]
+    assert chosen("fsLR", den="170k") == names[1]
+    assert chosen("fsaverage5") == names[2]
+    assert chosen("fsLR", desc="denoised") == names[4]
+    assert chosen("fsLR", suffix="timeseries") == names[5]
+    assert chosen("MNI", suffix="timeseries") == names[6]
+    with pytest.raises(DataError, match="two files of the same run") as error:
+        bids_runs(tmp_path, BidsConfig(task="film", space="fsLR", filters={"desc": None}))
+    assert error.value.remedy == "Choose one with data.bids.filters: {den: 170k}."
+
+
+def test_a_table_of_runs_uses_masks_and_confounds_next_to_the_scans(folder, study, config, tmp_path):
+    """The table that `data show` prints for the layout gives the same brains, masks and confounds."""
+    own = msgspec.structs.replace(config.data, data_dir=folder.name)
+    request = DataRequest(msgspec.structs.replace(config, data=own), folder.parent)
+    (folder / "shown.tsv").write_text(show_table(request, lambda *_: None))
+    stimuli = {"film": {"video": "film.mp4"}}
+    data = {"runs": "shown.tsv", "stimuli": stimuli, "bids": {"confounds": ["trans_?", "csf"]}}
+    table = open_store(build_store(made_config(data=data), folder, tmp_path, lambda *_: None))
+    np.testing.assert_array_equal(table.mask, study.mask)
+    for subject in study.subjects:
+        n_trs = table.scan_lengths_trs[0]
+        np.testing.assert_array_equal(table.confounds[subject][:n_trs], study.confounds[subject][:n_trs])
+        raw, again = (s.bold[subject][:n_trs] + s.reference[subject] for s in (study, table))
+        np.testing.assert_allclose(raw, again, atol=0.5)
+
+
+def test_first_volumes_of_each_run_can_be_dropped(folder, study, tmp_path):
+    dropped = made_config(data={**BIDS_DATA, "drop_first_trs": 3})
+    again = open_store(build_store(dropped, folder, tmp_path, lambda *_: None))
+    assert again.scan_lengths_trs == tuple(n - 3 for n in RUN_TRS)
+    rows = np.r_[3 : RUN_TRS[0], RUN_TRS[0] + 3 : sum(RUN_TRS)]
+    for subject in study.subjects:
+        raw, rest = (s.bold[subject][:] + s.reference[subject] for s in (study, again))
+        np.testing.assert_allclose(rest, raw[rows], atol=0.5)
+        np.testing.assert_array_equal(again.confounds[subject], study.confounds[subject][rows])
+    np.testing.assert_allclose(again.features["audio"], study.features["audio"][rows], atol=1e-2)
+    n_rows = RUN_TRS[0] - 3
+    assert again.text_labels[:n_rows] == tuple(study.text_labels[row] for row in rows[:n_rows])
+
+
 def test_the_configuration_needs_a_task_and_the_layout():
     with pytest.raises(ConfigError, match=r"name it in data\.bids\.task"):
         made_config(data={"layout": "bids"})
@@ -192,5 +259,5 @@ def test_the_check_reads_the_layout_and_writes_its_page(folder, tmp_path):
     assert "errors" in done.stdout, done.stderr
     assert done.stdout.count("sub-01") >= 2
     text = (tmp_path / "check.html").read_text()
-    assert text.count("<img") == 4
+    assert text.count("<img") == 5
     assert str(tmp_path) not in text

@@ -35,6 +35,15 @@ def test_equals_the_mean_of_all_pairs():
     np.testing.assert_allclose(shared_response(bold, train).isc_V, expected, atol=1e-5)
 
 
+def test_rows_with_the_scale_of_other_scans_are_still_correlated():
+    """A scan with few training TRs is z-scored by all scans: its rows have another mean and variance."""
+    train = np.arange(60)
+    raw = brains(3, 60, 5, 6)
+    bold = {s: (0.7 * y + 0.4).astype(np.float32) for s, y in raw.items()}
+    pairs = [[np.corrcoef(raw[a][:, v], raw[b][:, v])[0, 1] for v in range(11)] for a, b in combinations(raw, 2)]
+    np.testing.assert_allclose(shared_response(bold, train).isc_V, np.mean(pairs, axis=0), atol=1e-5)
+
+
 def test_shared_voxels_are_distinguished_from_the_others():
     train = np.arange(200)
     bold = {s: fit_columns(y, train).apply(y) for s, y in brains(5, 200, 300, 2000).items()}
