@@ -451,6 +451,7 @@ def data_discover(
         Path | None, typer.Option(help="Save a configuration with the table; an existing file is kept.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the configuration; default: from the file.")] = None,
+    tr: Annotated[float | None, typer.Option(min=0.02, help="TR in seconds, of scans that state none.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Propose the table of runs of a folder, verified by what the brains follow, and report what is unusual in it.
@@ -459,7 +460,7 @@ def data_discover(
     """
     from giblet_train.data.discover.command import discover_text
 
-    failed, text = discover_text(folder, write, name, narrate, as_json=as_json)
+    failed, text = discover_text(folder, write, name, narrate, as_json=as_json, tr_s=tr)
     print(text)
     if failed:
         sys.exit(FAILED)

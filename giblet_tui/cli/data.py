@@ -80,6 +80,7 @@ def discover(
     name: NodeName,
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder on the node: films or sounds, and scans.")],
     write: Annotated[Path | None, typer.Option(help="Save a configuration here; an existing file is kept.")] = None,
+    tr: Annotated[float | None, typer.Option(min=0.02, help="TR in seconds, of scans that state none.")] = None,
     json: Json = False,
 ) -> None:
     """Propose the table of runs of a folder, and report crops, swaps, late runs, copies and files without a place.
@@ -94,7 +95,7 @@ def discover(
             raise ConfigError(f"{write} already exists.", "Choose another file with --write.")
     if node.transport == "local":
         folder = str(Path(folder).expanduser().absolute())
-    argv = ["data", "discover", folder, "--json"]
+    argv = ["data", "discover", folder, "--json", *([] if tr is None else ["--tr", str(tr)])]
     if write is not None:
         argv += ["--name", name_from(write.stem)]
     with connect(node) as connection:

@@ -13,7 +13,7 @@ from giblet_train.schema.run_dir import replace_file
 
 
 def discover_text(
-    folder: Path, write: Path | None, name: str | None, progress: Progress, *, as_json: bool
+    folder: Path, write: Path | None, name: str | None, progress: Progress, *, as_json: bool, tr_s: float | None = None
 ) -> tuple[bool, str]:
     """Return True if a file had to be left out, and the report. Writes the configuration if it is asked for.
 
@@ -29,7 +29,7 @@ def discover_text(
     name = name or name_from(target.stem if target else folder.name)
     if target is not None:
         _check_writable(target)
-    proposal = discover(folder, progress)
+    proposal = discover(folder, progress, tr_s)
     if target is None:
         return proposal.failed, to_json(proposal, name) if as_json else "\n".join(report_lines(proposal))
     config = to_config(proposal, name)

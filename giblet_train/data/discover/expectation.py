@@ -15,6 +15,8 @@ from giblet_train.data.readers.bids import natural
 
 SHARED_WORD, SHARED_GENERIC, SHARED_NUMBER, CONTAINED, SAME_RANK = 3.0, 0.5, 1.0, 4.0, 2.0
 LEAST_SCORE = 1.5
+SAME_LENGTH = 0.03
+"""Largest relative difference of a run and a stimulus of the same length."""
 REST = frozenset(["rest", "resting", "restingstate", "fixation", "eyesopen", "eyesclosed"])
 
 
@@ -40,7 +42,7 @@ def expectations(
             hits = tuple(Hit(s.stimulus, round(s.onset_s / tr_s), 0.0, False) for s in events)
             result.append(Expectation(hits, tuple(hit.onset_trs for hit in hits)))
             continue
-        name = named.get(group.key) or _only(group.key, groups, stimuli)
+        name = named.get(group.key) or _only(group.key, groups, stimuli, tr_s)
         if not name:
             result.append(Expectation((), ()))
             continue
@@ -50,10 +52,13 @@ def expectations(
     return result
 
 
-def _only(key: GroupKey, groups: Sequence[Group], stimuli: Sequence[Candidate]) -> str:
-    """Return the only stimulus for the only runs that may show one, else nothing."""
-    keys = {group.key for group in groups if not is_rest(group.key)}
-    return stimuli[0].name if len(stimuli) == 1 and keys == {key} else ""
+def _only(key: GroupKey, groups: Sequence[Group], stimuli: Sequence[Candidate], tr_s: float) -> str:
+    """Return the only stimulus for the only runs that may show one, or that are as long, else nothing."""
+    if len(stimuli) != 1:
+        return ""
+    lengths_s = {group.key: group.usual_trs * tr_s for group in groups if not is_rest(group.key)}
+    fitting = [k for k, s in lengths_s.items() if abs(s - stimuli[0].seconds) <= SAME_LENGTH * stimuli[0].seconds]
+    return stimuli[0].name if set(lengths_s) == {key} or fitting == [key] else ""
 
 
 def likely_onsets_s(run_s: float, stimulus_s: float) -> tuple[float, ...]:
@@ -158,11 +163,14 @@ def _stimulus_named(text: str, stimuli: Sequence[Candidate]) -> str:
 
 def texts_of_stimuli(texts: Sequence[Path], stimuli: Sequence[Candidate], folder: Path) -> Mapping[Path, str]:
     """Return the stimulus that each table of annotations is named after; tables that fit none are left out."""
+    common = set.intersection(*(set(tokens(s.name)) for s in stimuli)) if len(stimuli) > 1 else set()
     assignment: dict[Path, str] = {}
     for path in texts:
+        alike = [s.name for s in stimuli if stem(s.file.path) == path.stem]
         words = set(tokens(" ".join(path.relative_to(folder).with_suffix("").parts)))
-        common = set.intersection(*(set(tokens(s.name)) for s in stimuli)) if len(stimuli) > 1 else set()
         scores = sorted((len(words & (set(tokens(s.name)) - common)), s.name) for s in stimuli)
-        if len(stimuli) == 1 or (scores[-1][0] > 0 and scores[-1][0] > scores[-2][0]):
-            assignment.setdefault(path, scores[-1][1])
+        if alike:
+            assignment[path] = alike[0]
+        elif len(stimuli) == 1 or (scores and scores[-1][0] > max(0, scores[-2][0])):
+            assignment[path] = scores[-1][1]
     return assignment

@@ -4,21 +4,26 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_train.data.discover.names import ScanName, chosen_versions, scan_names
+from giblet_train.data.readers.parcel_series import HDF5, dataset_names
+from giblet_train.data.readers.series_path import SEPARATOR
 from giblet_train.data.stimulus.video import film_seconds, has_pictures
 from giblet_train.schema.errors import DataError
 
 FILMS = (".mp4", ".m4v", ".mkv", ".mov", ".avi", ".webm", ".mpg", ".mpeg", ".wmv", ".ts", ".flv", ".ogv")
 SOUNDS = (".wav", ".mp3", ".flac", ".m4a", ".ogg", ".aac", ".opus", ".aif", ".aiff")
 TEXTS = (".xlsx", ".csv", ".srt", ".vtt", ".tsv")
-SCANS = (".nii", ".nii.gz", ".func.gii", ".h5", ".hdf5")
+SCANS = (".nii", ".nii.gz", ".func.gii", ".npy", *HDF5)
 NO_SERIES = ("_mask", "_boldref", "_sbref", "_dseg", "_probseg", "_t1w", "_t2w", "_epi", "_magnitude", "_phasediff")
 """Ends of names of images that are no time series."""
 OTHER_TABLES = ("confounds", "participants", "_scans", "_sessions", "regressors", "physio", "motion", "runs.tsv")
+RIGHT_HALF = re.compile(r"hemi-r[_.].*\.gii$|[._-]r\..*gii$|(^|[._-])rh[._-].*gii$")
+"""Names of right hemispheres, which are read with the left ones."""
 DEEPEST = 8
 """Levels of folders that are searched."""
 
@@ -63,10 +68,17 @@ class Inventory:
 def take_inventory(folder: Path) -> Inventory:
     """Sort the files under a folder. Files that are unreadable become problems, not errors."""
     files = sorted(_files(folder))
-    scans, others = chosen_versions(scan_names([p for p in files if _may_be_scan(p)], folder))
     media: list[Medium] = []
     problems: list[DataError] = []
     broken: list[Path] = []
+    series: list[Path] = []
+    for path in filter(_may_be_scan, files):
+        try:
+            series += _series_in(path)
+        except DataError as error:
+            broken.append(path)
+            problems.append(error)
+    scans, others = chosen_versions(scan_names(series, folder))
     timings: list[Timing] = []
     texts: list[Path] = []
     for path in files:
@@ -95,12 +107,20 @@ def _files(folder: Path) -> Iterator[Path]:
 
 def _may_be_scan(path: Path) -> bool:
     name = path.name.lower()
-    if not name.endswith(SCANS):
+    if not name.endswith(SCANS) or RIGHT_HALF.search(name):
         return False
     stem = name.removesuffix(".gz").rpartition(".")[0]
     return (
         not stem.endswith(NO_SERIES) and "atlas.nii" not in name and "_anat" not in name and "/anat/" not in str(path)
     )
+
+
+def _series_in(path: Path) -> list[Path]:
+    """Return the series of a file: each dataset of an HDF5 file, one of other files. Raises DataError."""
+    if path.suffix.lower() not in HDF5:
+        return [path]
+    datasets = dataset_names(path)
+    return [Path(f"{path}{SEPARATOR}{name}") for name in datasets] if len(datasets) > 1 else [path]
 
 
 def _timings(path: Path) -> list[Timing]:

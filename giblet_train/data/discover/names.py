@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_train.data.readers.bids import natural
+from giblet_train.data.readers.series_path import split_dataset
 
 SUBJECT = re.compile(r"(?:sub|subj|subject|sid|s|p|pp|participant|pixar|ndar[a-z]*)[-_]?0*\d+[a-z0-9]*", re.IGNORECASE)
 SESSION = re.compile(r"(?:ses|session|visit|day)[-_]?0*(\d+)", re.IGNORECASE)
@@ -55,7 +56,10 @@ def tokens(text: str) -> tuple[str, ...]:
 
 
 def stem(path: Path) -> str:
-    """Return a file's name without its endings."""
+    """Return a file's name without its endings, and the dataset in it."""
+    file, dataset = split_dataset(path)
+    if dataset:
+        return f"{stem(file)}_{dataset.replace('/', '_')}"
     lower = path.name.lower()
     ending = next((e for e in SUFFIXES if lower.endswith(e)), path.suffix)
     return path.name[: len(path.name) - len(ending)] if ending else path.name

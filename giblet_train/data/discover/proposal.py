@@ -10,6 +10,7 @@ from statistics import median
 from giblet_train.data.checks.findings import Finding, by_severity
 from giblet_train.data.discover.alignment import NO_PEAK
 from giblet_train.data.discover.annotations import StimulusText, annotations_of
+from giblet_train.data.discover.borders import borders_in_files
 from giblet_train.data.discover.expectation import expectations
 from giblet_train.data.discover.faults import (
     crop_findings,
@@ -67,17 +68,22 @@ class Proposal:
         return any(finding.severity == "error" for finding in self.findings)
 
 
-def discover(folder: Path, progress: Progress) -> Proposal:
+def discover(folder: Path, progress: Progress, tr_s: float | None = None) -> Proposal:
     """Propose the table of runs of a folder.
 
     Raises ConfigError if there is no folder, DataError if it has no readable scan or stimulus.
+
+    Args:
+        tr_s: TR of files that state none.
     """
     if not folder.is_dir():
         raise ConfigError(f"There is no folder {folder} here.", "Give the folder of the study.")
     inventory = take_inventory(folder)
     _check_complete(folder, inventory)
     stimuli = candidates(inventory.media)
-    scans = read_scans(inventory.scans, _part(progress, 0.0, 0.5))
+    scans = read_scans(
+        inventory.scans, borders_in_files(inventory.texts, inventory.media), tr_s, _part(progress, 0.0, 0.5)
+    )
     copies = duplicates(scans.scans)
     usable = [scan for scan in scans.scans if scan.name.path not in {copy.copied for copy in copies}]
     series, unreadable = expected_series(stimuli, scans.tr_s, _part(progress, 0.5, 0.9))

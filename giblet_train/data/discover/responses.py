@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from math import isclose
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from giblet_train.data.geometry import check_same_kind
 from giblet_train.data.readers.headers import read_header
 from giblet_train.data.readers.image_files import UNREADABLE
 from giblet_train.data.readers.repetition_time import header_seconds
+from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
@@ -63,14 +64,24 @@ class Scans:
     """Scans that cannot be read or do not fit the others."""
 
 
-def read_scans(names: Sequence[ScanName], progress: Progress) -> Scans:
-    """Read all scans. Raises DataError if none can be read or none states its TR."""
+def read_scans(
+    names: Sequence[ScanName],
+    borders_of: Callable[[int, float], tuple[int, ...]],
+    tr_s: float | None,
+    progress: Progress,
+) -> Scans:
+    """Read all scans. Raises DataError if none can be read or none states its TR.
+
+    Args:
+        borders_of: Returns, for a number of volumes and a TR, the volumes at which further scans of a file begin.
+        tr_s: TR of files that state none; None without.
+    """
     problems: list[tuple[ScanName, DataError]] = []
     headers: list[Header] = []
     for name in names:
         try:
             header_s, sidecar_s = stated_trs(name.path)
-            stated_s = sidecar_s or header_s
+            stated_s = sidecar_s or header_s or tr_s
             headers.append((name, read_header(name.path, stated_s or 1.0, "config"), header_s, sidecar_s))
         except DataError as error:
             problems.append((name, error))
@@ -79,9 +90,12 @@ def read_scans(names: Sequence[ScanName], progress: Progress) -> Scans:
     if not headers:
         first = f" {problems[0][1].message}" if problems else ""
         raise DataError(f"The folder has no readable scan.{first}", "Put 4-D NIfTI files of the runs into it.")
-    if not tr_counts:
-        raise DataError("No scan states its TR.", "Write a table of runs by hand, with data.tr.")
-    tr_s = tr_counts.most_common(1)[0][0]
+    if not tr_counts and tr_s is None:
+        raise DataError(
+            "No scan states its TR.", "Give it with --tr, or as RepetitionTime in a .json next to the scans."
+        )
+    tr_s = tr_counts.most_common(1)[0][0] if tr_counts else tr_s
+    assert tr_s is not None
     scans: list[Scan] = []
     mask: NDArray[np.bool_] | None = None
     for n, (name, volumes, header_s, sidecar_s) in enumerate(headers):
@@ -93,17 +107,29 @@ def read_scans(names: Sequence[ScanName], progress: Progress) -> Scans:
             problems.append((name, error))
             continue
         values_TV = np.nan_to_num(values_TV, posinf=0.0, neginf=0.0)
-        scans.append(
-            Scan(name, len(values_TV), header_s, sidecar_s, comparable(values_TV, tr_s), values_TV.mean(axis=0))
-        )
+        borders = () if name.run else borders_of(len(values_TV), tr_s)
+        for part, part_TV in zip(_part_names(name, len(values_TV), borders), np.split(values_TV, borders), strict=True):
+            fast_TV = comparable(part_TV, tr_s)
+            scans.append(Scan(part, len(part_TV), header_s, sidecar_s, fast_TV, part_TV.mean(axis=0)))
     if not scans:
         raise DataError(f"No scan can be read. {problems[0][1].message}", problems[0][1].remedy)
     return Scans(tr_s, tuple(scans), tuple(problems))
 
 
+def _part_names(name: ScanName, n_trs: int, borders: Sequence[int]) -> list[ScanName]:
+    """Return the name of each scan in a file, which are runs 1, 2, ... if there are several."""
+    if not borders:
+        return [name]
+    starts, stops = (0, *borders), (*borders, n_trs)
+    return [
+        replace(name, path=Path(f"{name.path}{SEPARATOR}{start}-{stop - 1}"), run=str(n))
+        for n, (start, stop) in enumerate(zip(starts, stops, strict=True), 1)
+    ]
+
+
 def stated_trs(path: Path) -> tuple[float | None, float | None]:
     """Return the TR of the header and of the sidecar, None where there is none. Raises DataError."""
-    sidecar = read_sidecar(path).get("RepetitionTime")
+    sidecar = read_sidecar(split_dataset(path)[0]).get("RepetitionTime")
     sidecar_s = float(sidecar) if isinstance(sidecar, int | float) and sidecar > 0 else None
     return header_tr(path), sidecar_s
 

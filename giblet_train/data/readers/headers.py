@@ -13,7 +13,7 @@ from giblet_train.data.readers.image_files import check_present, load_image
 from giblet_train.data.readers.nifti_header import read_nifti_header
 from giblet_train.data.readers.parcel_series import SUFFIXES, read_parcel_header
 from giblet_train.data.readers.repetition_time import TrustTr
-from giblet_train.data.readers.series_path import split_dataset
+from giblet_train.data.readers.series_path import split_dataset, volume_range
 from giblet_train.data.readers.volumes import Volumes, check_alike, joined
 from giblet_train.schema.errors import DataError
 
@@ -40,6 +40,8 @@ def read_header(path: Path, tr_s: float | None, trust: TrustTr = None) -> Volume
         return read_parcel_header(path, tr_s, trust)
     if file.suffix == ".gii":
         return read_gifti_header(path, tr_s, trust)
+    if volumes := volume_range(path):
+        return _part_of(read_header(file, tr_s, trust), volumes)
     check_present(path)
     image = load_image(path, "Copy it again from its source.")
     if isinstance(image, nibabel.Nifti1Pair):
@@ -50,3 +52,13 @@ def read_header(path: Path, tr_s: float | None, trust: TrustTr = None) -> Volume
         f"{path} is a {type(image).__name__}, which giblet does not read.",
         "Give NIfTI, CIFTI, GIFTI, or parcels as .npy, .h5 or .tsv.",
     )
+
+
+def _part_of(volumes: Volumes, part: tuple[int, int]) -> Volumes:
+    """Return some volumes of a file, as a scan of their own. Raises DataError if it has fewer."""
+    first, last = part
+    if last >= volumes.n_trs:
+        raise DataError(
+            f"{volumes.path} has {volumes.n_trs} volumes, 0 to {volumes.n_trs - 1}, not {last}.", "Correct it."
+        )
+    return volumes.part(first, last - first + 1)

@@ -70,17 +70,33 @@ def load_array(path: Path) -> NDArray[Any]:
     return values
 
 
+def dataset_names(file: Path) -> list[str]:
+    """Return the names of the datasets of an HDF5 file. Raises DataError if it is unreadable or h5py is missing."""
+    h5py = hdf5_package(file)
+    names: list[str] = []
+    try:
+        with h5py.File(file, "r") as opened:
+            opened.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
+    except OSError as error:
+        raise DataError(f"{file} is not a readable HDF5 file: {error}.", "Copy it again from its source.") from None
+    return names
+
+
 def _from_hdf5(file: Path, dataset: str) -> NDArray[Any]:
+    name = _chosen(file, dataset, dataset_names(file))
+    with hdf5_package(file).File(file, "r") as opened:
+        return np.asarray(opened[name])
+
+
+def hdf5_package(file: Path) -> Any:
+    """Return the package h5py. Raises DataError if it is not installed."""
     try:
         import h5py
     except ImportError:
         raise DataError(
             f"{file} needs the package h5py.", "Install it on the node: pip install h5py (the extra giblet[h5])."
         ) from None
-    with h5py.File(file, "r") as opened:
-        names: list[str] = []
-        opened.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-        return np.asarray(opened[_chosen(file, dataset, names)])
+    return h5py
 
 
 def _chosen(file: Path, dataset: str, names: Sequence[str]) -> str:

@@ -1,6 +1,7 @@
 """Paths of time series that are more than one file, or a part of one.
 
-`sub-01.h5::film` is the dataset `film` of a file, and the name of a left hemisphere means both.
+`sub-01.h5::film` is the dataset `film` of a file, `sub-01.nii.gz::946-1975` its volumes from 946 to 1975, counted from
+0, and the name of a left hemisphere means both.
 """
 
 from __future__ import annotations
@@ -21,9 +22,20 @@ RIGHT = {"L": "R", "left": "right", "lh": "rh"}
 
 
 def split_dataset(path: Path) -> tuple[Path, str]:
-    """Return the file and the name of the dataset in it, "" if none is named."""
+    """Return the file and the dataset or volumes in it, "" for all of it."""
     file, _, dataset = str(path).partition(SEPARATOR)
     return Path(file), dataset
+
+
+def volume_range(path: Path) -> tuple[int, int] | None:
+    """Return the first and the last volume that a path names; None for all. Raises DataError for a bad range."""
+    _, part = split_dataset(path)
+    if not part:
+        return None
+    match = re.fullmatch(r"(\d+)-(\d+)", part)
+    if match is None or int(match[1]) >= int(match[2]):
+        raise DataError(f"{path}: {part!r} is no range of volumes.", "Write the first and the last one: ::946-1975.")
+    return int(match[1]), int(match[2])
 
 
 def hemispheres(path: Path) -> tuple[Path, Path]:

@@ -25,7 +25,7 @@ from giblet_train.data.simulation.demo_film import Film
 from giblet_train.data.simulation.generated_film import SMALL, generated_film, generated_sound
 from giblet_train.data.simulation.ground_truth import ground_truth_features
 from giblet_train.data.simulation.group import SimulatedGroup, draw_cohort
-from giblet_train.data.simulation.layout_files import write_side_files
+from giblet_train.data.simulation.layout_files import write_cifti, write_parcels, write_side_files
 from giblet_train.data.simulation.noise import draw_noise
 from giblet_train.data.simulation.regions import Grid, ellipsoid_brain
 from giblet_train.data.simulation.scanner import draw_subject
@@ -237,6 +237,13 @@ def _scan(
     for response in responses:
         path = study / response.run.bold
         path.parent.mkdir(parents=True, exist_ok=True)
+        values_TV = head.mean_V * (1.0 + response.percent_TV / np.float32(100.0))
+        if layout.series == "cifti":
+            write_cifti(path, values_TV, cohort.scanner.brain_XYZ, GRID, tr_s)
+            continue
+        if layout.series == "parcels":
+            write_parcels(path, values_TV, cohort.region_of_V)
+            continue
         cohort.scanner.record(path, rng, subject, head, response.percent_TV)
         write_side_files(path, layout, cohort.scanner.brain_XYZ, GRID, response.run.n_trs, rng)
 

@@ -1,4 +1,4 @@
-"""Layouts in which public data sets share films and scans: who saw what when, and how the files are named.
+"""Eight layouts in which public data sets share films and scans: who saw what when, and how the files are named.
 
 Each is tiny: minutes of film and a handful of subjects. `simulated_layout` writes one with simulated brains.
 """
@@ -12,6 +12,7 @@ from typing import Literal
 from giblet_train.data.readers.runs_table import Presentation
 
 StimulusKind = Literal["film", "silent film", "sound"]
+SeriesKind = Literal["nifti", "cifti", "parcels"]
 
 
 @dataclass(frozen=True)
@@ -56,6 +57,7 @@ class StudyLayout:
     tr_s: float
     stimuli: tuple[MadeStimulus, ...]
     runs: tuple[MadeRun, ...]
+    series: SeriesKind = "nifti"
     workbook: str | None = None
     """Path of one workbook of the lab's 23 columns for all stimuli, whose seconds restart; None without."""
     sidecars: bool = False
@@ -132,6 +134,72 @@ def _studyforrest() -> StudyLayout:
         tuple(runs),
         texts=_described("StudyForrest"),
         sidecars=True,
+    )
+
+
+def _cneuromod() -> StudyLayout:
+    """Return means of parcels, all runs of a subject in one file; one subject lacks an episode."""
+    tr_s, trs = 1.49, {"s01e01a": 130, "s01e01b": 120, "s01e02a": 125}
+    stimuli = [
+        MadeStimulus(
+            task, f"stimuli/friends_{task}.mkv", n_trs * tr_s + 0.5, 20 + n, annotations=f"stimuli/friends_{task}.srt"
+        )
+        for n, (task, n_trs) in enumerate(trs.items())
+    ]
+    runs = [
+        MadeRun(
+            subject,
+            f"fmri/sub-{subject}_task-friends_space-MNI152NLin2009cAsym_atlas-Schaefer18_parcels_bold.h5"
+            f"::ses-{'001' if n < 2 else '002'}_task-{task}",
+            n_trs + 2,
+            _shown(task),
+            session="001" if n < 2 else "002",
+            task=task,
+        )
+        for subject in ("01", "02", "03")
+        for n, (task, n_trs) in enumerate(trs.items())
+        if (subject, task) != ("03", "s01e02a")
+    ]
+    return StudyLayout(
+        "cneuromod",
+        "CNeuroMod and Algonauts 2025: parcels in .h5, an episode per task, subtitles, a missing run",
+        tr_s,
+        tuple(stimuli),
+        tuple(runs),
+        series="parcels",
+        texts={"fmri/task-friends_bold.json": '{"RepetitionTime": 1.49}\n'},
+    )
+
+
+def _hcp7t() -> StudyLayout:
+    """Return runs of several clips with rest between them; the last clip of each run is the same."""
+    tr_s, rest_s = 1.0, 20.0
+    clip_s = {"twomen": 90.0, "bridgeville": 70.0, "pockets": 80.0, "inception": 75.0, "testretest": 60.0}
+    clips_of = {
+        "MOVIE1_AP": ("twomen", "bridgeville", "testretest"),
+        "MOVIE2_PA": ("pockets", "inception", "testretest"),
+    }
+    stimuli = [MadeStimulus(name, f"clips/{name}.mp4", s, 30 + n) for n, (name, s) in enumerate(clip_s.items())]
+    texts, runs = {}, []
+    for task, clips in clips_of.items():
+        onset_s, shown = rest_s, []
+        for clip in clips:
+            shown.append(Presentation(clip, onset_s))
+            onset_s += clip_s[clip] + rest_s
+        lines = [f"{p.onset_s:g}\t{clip_s[p.stimulus]:g}\tclips/{p.stimulus}.mp4" for p in shown]
+        texts[f"clips/{task}_events.tsv"] = "\n".join(["onset\tduration\tstim_file", *lines, ""])
+        for subject in ("100610", "102311", "104416"):
+            name = f"tfMRI_{task[:-3]}_7T{task[-3:]}"
+            path = f"{subject}/MNINonLinear/Results/{name}/{name}_Atlas_1.6mm_hp2000_clean.dtseries.nii"
+            runs.append(MadeRun(subject, path, round(onset_s / tr_s), tuple(shown), task=task))
+    return StudyLayout(
+        "hcp7t",
+        "HCP 7T films: grayordinates (CIFTI), clips with rest between them, one clip repeated in each run",
+        tr_s,
+        tuple(stimuli),
+        tuple(runs),
+        series="cifti",
+        texts=texts,
     )
 
 
@@ -264,6 +332,8 @@ def _hbn() -> StudyLayout:
 LAYOUTS: Mapping[str, Callable[[], StudyLayout]] = {
     "sherlock": _sherlock,
     "studyforrest": _studyforrest,
+    "cneuromod": _cneuromod,
+    "hcp7t": _hcp7t,
     "nndb": _nndb,
     "narratives": _narratives,
     "dartmouth": _dartmouth,
