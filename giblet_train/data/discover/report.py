@@ -39,7 +39,7 @@ def report_lines(proposal: Proposal) -> list[str]:
         "onset: second of the scan at which the stimulus begins; sds: height of the response to it above chance (- if",
         "taken from the name); agreement: height of the correlation between subjects above chance.",
         "",
-        format_runs_table(proposal.runs, proposal.folder).rstrip("\n"),
+        *format_runs_table(proposal.runs, proposal.folder).splitlines(),
         "",
     ]
     for finding in proposal.findings:
