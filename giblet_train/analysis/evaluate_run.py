@@ -12,6 +12,7 @@ import msgspec
 from giblet_train.analysis.held_out_maps import HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun, Narrate
 from giblet_train.evaluation.evaluator import RIDGE_DECODER
+from giblet_train.evaluation.repeats import repeat_reliability, repeated_rows
 from giblet_train.schema.records import SCHEMA, EvaluationMetric, encode
 
 CHANCE_P = 0.01
@@ -32,11 +33,21 @@ def evaluate_checkpoint(run: LoadedRun, maps: HeldOutMaps, narrate: Narrate) -> 
         "share_significant": float(maps.significant().mean()),
         "by_region": {p.name: float(r_V[p.voxels_V].mean()) for p in run.regions() if p.voxels_V.any()},
     }
+    if repeats := _repeats(run):
+        figures["encoding"]["repeats"] = repeats
     record = EvaluationMetric(seq=0, step=run.record.step, epoch=run.record.epoch, at=run.record.at, **figures)
     finite = msgspec.json.decode(encode(record))
     return {"schema": SCHEMA, "run_id": run.run_dir.run_id, "checkpoint": run.record.file} | {
         key: finite[key] for key in ("step", "epoch", "folds", "encoding", "decoding", "baselines", "skill")
     }
+
+
+def _repeats(run: LoadedRun) -> dict[str, dict[str, float]]:
+    """Return subject -> reliability of what it saw more than once, over responsive voxels; empty without repeats."""
+    data = run.data
+    showings = repeated_rows(data.study.spans, data.study.tr_s)
+    reliability = repeat_reliability(data.bold, data.present, showings, data.responsive_V) if showings else {}
+    return {s: {"n_trs": r.n_trs, "r": r.r, "r_ceiling": r.ceiling} for s, r in reliability.items()}
 
 
 def evaluation_lines(figures: dict[str, Any]) -> list[str]:
@@ -57,6 +68,10 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
     }
     lines += [f"  {name:30}{_number(value)}" for name, value in values.items() if value is not None]
     lines += [f"  {'r, ' + name:30}{_number(value)}" for name, value in encoding["by_region"].items()]
+    lines += [
+        f"  {f'{subject}, root of repeats':30}{_number(scores['r_ceiling'])} ({scores['n_trs']:.0f} TRs seen again)"
+        for subject, scores in encoding.get("repeats", {}).items()
+    ]
     for subject, scores in encoding.get("left_out", {}).items():
         lines += ["", f"{subject}, left out of training: r over responsive (null) voxels"]
         for name in (n for n in scores if not n.endswith("_null")):
