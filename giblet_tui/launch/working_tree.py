@@ -12,7 +12,7 @@ import io
 import os
 import subprocess
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,7 @@ from giblet_tui.agent import layout
 LIMIT_BYTES = 100_000_000
 """Most that is sent, unpacked. Data belong on the node."""
 GIT_LIMIT_S = 60.0
+_NO_ANSWER = f"it did not answer within {GIT_LIMIT_S:.0f} s"
 _DIFF = (
     *("diff", "--binary", "--submodule=diff"),
     *("--no-ext-diff", "--no-textconv", "--no-color", "--src-prefix=a/", "--dst-prefix=b/"),
@@ -66,7 +67,7 @@ class Archive(msgspec.Struct, frozen=True, kw_only=True):
 def find_working_tree(folder: Path, *, with_untracked: bool) -> WorkingTree | None:
     """Return the git repository that a folder is in; None outside of one, or without git.
 
-    Raises ConfigError if git cannot read it.
+    Raises ConfigError if git cannot read it, PreflightRefused if its files are too large to be sent.
     """
     try:
         top = os.fsdecode(_git(folder, "rev-parse", "--show-toplevel", "--show-prefix"))
@@ -77,12 +78,14 @@ def find_working_tree(folder: Path, *, with_untracked: bool) -> WorkingTree | No
         if "not a git repository" in message or "must be run in a work tree" in message:
             return None
         raise _unreadable(folder, message) from None
+    except subprocess.TimeoutExpired:
+        raise _unreadable(folder, _NO_ANSWER) from None
     try:
         return _read(top, with_untracked)
     except subprocess.CalledProcessError as error:
         raise _unreadable(folder, error.stderr.decode("utf-8", "replace").strip()) from None
     except subprocess.TimeoutExpired:
-        raise _unreadable(folder, f"it did not answer within {GIT_LIMIT_S:.0f} s") from None
+        raise _unreadable(folder, _NO_ANSWER) from None
 
 
 def _read(top: str, with_untracked: bool) -> WorkingTree:
@@ -95,13 +98,13 @@ def _read(top: str, with_untracked: bool) -> WorkingTree:
         commit = ""
     untracked = _names(_git(path, "ls-files", "-z", "--others", "--exclude-standard"))
     tracked = _names(_git(path, "ls-files", "-z", "--cached", "--recurse-submodules"))
-    sent = [*tracked, *(untracked if with_untracked else ())]
+    sent = dict.fromkeys([*tracked, *(untracked if with_untracked else ())])
+    files = [name for name in sent if os.path.lexists(path / name) and not _is_folder(path / name)]
+    _checked_size({name: path / name for name in files})  # before the difference, which contains large files again
     return WorkingTree(
         root=path,
         subfolder=prefix.rstrip("/") or ".",
-        files=tuple(
-            name for name in dict.fromkeys(sent) if os.path.lexists(path / name) and not _is_folder(path / name)
-        ),
+        files=tuple(files),
         commit=commit,
         patch=_git(path, *_DIFF, "HEAD") if commit else b"",
         untracked=tuple(untracked),
@@ -119,10 +122,7 @@ def pack(tree: WorkingTree | None, pushed: Sequence[Path]) -> Archive | None:
     if not members:
         return None
     patch = tree.patch if tree else b""
-    sizes = {name: path.lstat().st_size for name, path in members}
-    n_bytes = sum(sizes.values()) + len(patch)
-    if n_bytes > LIMIT_BYTES:
-        raise _too_large(n_bytes, sizes)
+    n_bytes = _checked_size({name.partition("/")[2]: path for name, path in members})
     data = io.BytesIO()
     with (
         gzip.GzipFile(fileobj=data, mode="wb", compresslevel=6, mtime=0) as packed,
@@ -145,7 +145,7 @@ def describe(tree: WorkingTree) -> list[str]:
     at = f"commit {tree.commit[:12]}, {state}" if tree.commit else "no commit yet"
     lines = [f"sends {tree.root.name}: {len(tree.files)} file{'s' if len(tree.files) != 1 else ''} ({at})"]
     if tree.untracked and not tree.sends_untracked:
-        names = ", ".join(tree.untracked[:SHOWN]) + (", …" if len(tree.untracked) > SHOWN else "")
+        names = ", ".join(map(_printable, tree.untracked[:SHOWN])) + (", …" if len(tree.untracked) > SHOWN else "")
         n_files = len(tree.untracked)
         files = f"{n_files} untracked file{'s' if n_files > 1 else ''}"
         lines.append(f"leaves out {files}: {names} (--untracked sends them)")
@@ -178,13 +178,22 @@ def _unreadable(folder: Path, message: str) -> ConfigError:
     )
 
 
-def _too_large(n_bytes: int, sizes: dict[str, int]) -> PreflightRefused:
+def _checked_size(paths: Mapping[str, Path]) -> int:
+    """Return the bytes of these files. Raises PreflightRefused with the largest if they are too many to be sent."""
+    sizes = {name: path.lstat().st_size for name, path in paths.items()}
+    n_bytes = sum(sizes.values())
+    if n_bytes <= LIMIT_BYTES:
+        return n_bytes
     largest = sorted(sizes, key=lambda name: -sizes[name])[:SHOWN]
-    listed = "\n  ".join(f"{sizes[name] / 1e6:.1f} MB  {name.partition('/')[2]}" for name in largest)
-    return PreflightRefused(
+    listed = "\n  ".join(f"{sizes[name] / 1e6:.1f} MB  {_printable(name)}" for name in largest)
+    raise PreflightRefused(
         f"What would be sent has {n_bytes / 1e6:.0f} MB, more than {LIMIT_BYTES / 1e6:.0f} MB; the largest:",
         f"{listed}\n  Data belong on the node: keep them out of git (.gitignore), or use a copy there with --cwd DIR.",
     )
+
+
+def _printable(name: str) -> str:
+    return name if name.isprintable() else repr(name)
 
 
 def _git(folder: Path, *words: str) -> bytes:
