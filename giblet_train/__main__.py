@@ -53,7 +53,7 @@ FilmStart = Annotated[float, typer.Option(min=0, help="Second of the film at whi
 ScanLengths = Annotated[
     str, typer.Option(metavar="N,N", help="Rows of each part, if the times of the annotations restart in each.")
 ]
-Bold = Annotated[Path, typer.Option(help="Responses: a NIfTI series on the model's grid.")]
+Bold = Annotated[Path, typer.Option(help="Responses: a series in the model's space, such as NIfTI.")]
 BoldTr = Annotated[float | None, typer.Option(help="Seconds per volume, if the file does not state it.")]
 NewFolder = Annotated[Path, typer.Option("-o", "--out", help="New folder for the files.")]
 Subjects = Annotated[str, typer.Option(metavar="1,2", help="Subjects whose heads are included; default: none.")]
@@ -311,7 +311,7 @@ def predict(
     assert folder is not None
     given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
     written = predict_to_folder(open_model(model, narrate, workdir), given_film, subject or (), tr, folder, narrate)
-    lines = [f"{label}  {file}" for label, file in written["files"].items()]
+    lines = [f"{label}  {file}" for label, files in written["files"].items() for file in files]
     print(json.dumps(written) if as_json else "\n".join(lines))
 
 

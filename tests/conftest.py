@@ -16,6 +16,8 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 HERE = Path(__file__).parent
+SHARING = ("unit/giblet_train/portable/",)
+"""Folders whose files share a fixture that takes long: one worker runs them all."""
 ENGINE = ("giblet_train.", "torch", "nibabel", "av")
 SHARED = ("giblet_train.schema", "giblet_train.diagnosis")
 LONG = ("e2e", "cluster", "unit/giblet_train")
@@ -75,8 +77,12 @@ elif os.environ.get("GIBLET_TESTS") == "engine":
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep each file with one worker, which makes its fixtures once, and begin with the files that take longest."""
     for item in items:
-        item.add_marker(pytest.mark.xdist_group(str(item.path.relative_to(HERE))))
+        item.add_marker(pytest.mark.xdist_group(_group(item.path.relative_to(HERE).as_posix())))
     items.sort(key=lambda item: _rank(item.path.relative_to(HERE).as_posix()))
+
+
+def _group(path: str) -> str:
+    return next((folder for folder in SHARING if path.startswith(folder)), path)
 
 
 def _rank(path: str) -> int:

@@ -14,13 +14,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.data import geometry as data_geometry
 from giblet_train.evaluation.metrics import pearson, products_of
 from giblet_train.portable.decode import Decoded, decode
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.interval import centred_interval
 from giblet_train.portable.measured import read_measured
-from giblet_train.portable.model_file import Card, Grid, ModelFile, default_subject, write_model
+from giblet_train.portable.model_file import Card, ModelFile, default_subject, write_model
 from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of
 from giblet_train.portable.open_model import open_model
 from giblet_train.portable.predict import FilmLatents
@@ -37,22 +38,28 @@ _SILENT = lambda sentence, fraction=None: None  # noqa: E731
 class Geometry:
     """Where the values of a model are."""
 
-    grid: Grid
-    """Grid of the volumes."""
-    mask_XYZ: NDArray[np.bool_]
-    """The V voxels of the model, in C order."""
+    space: data_geometry.Geometry
+    """Grid, grayordinates, vertices or parcels."""
+    mask: NDArray[np.bool_]
+    """The V positions of the model in the shape of the space, (X, Y, Z) of a grid; values are in C order."""
 
     def volume(self, values_V: NDArray[Any]) -> NDArray[Any]:
-        """Return values (..., V) on the grid, (..., X, Y, Z); 0 outside the mask."""
+        """Return values (..., V) in the shape of the space, such as (..., X, Y, Z); 0 outside the mask."""
         values_V = np.asarray(values_V)
-        volume = np.zeros((*values_V.shape[:-1], *self.mask_XYZ.shape), values_V.dtype)
-        volume[..., self.mask_XYZ] = values_V
+        volume = np.zeros((*values_V.shape[:-1], *self.mask.shape), values_V.dtype)
+        volume[..., self.mask] = values_V
         return volume
 
     @property
     def affine(self) -> NDArray[np.float64]:
-        """Return (4, 4), voxel to mm."""
-        return np.array(self.grid.affine)
+        """Return (4, 4), voxel to mm. Raises DataError if the space has no grid."""
+        if not isinstance(self.space, data_geometry.VolumeGrid):
+            raise DataError(f"{self.space.description} have no affine.", "Write maps with save_map.")
+        return self.space.affine
+
+    def save_map(self, stem: str | Path, values_V: NDArray[Any]) -> tuple[Path, ...]:
+        """Write one number for each position in the format of the study; stem: path without the ending."""
+        return self.space.write_map(Path(stem), np.asarray(values_V, np.float32), self.mask)
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class Model:
     @property
     def geometry(self) -> Geometry:
         """Return where the values are."""
-        return Geometry(self.file.header.grid, self.file.mask_XYZ)
+        return Geometry(self.file.header.geometry, self.file.mask)
 
     @property
     def responsive_V(self) -> NDArray[np.bool_]:
@@ -165,7 +172,7 @@ class Model:
         """Correlate predicted with measured responses; the first volume belongs to the beginning of the film.
 
         Args:
-            bold: NIfTI series on the model's grid, or an array (T, V).
+            bold: series in the model's space, or an array (T, V).
             tr_s: seconds per volume, if the file does not state it.
         """
         measured = read_measured(self.file, _bold(bold), tr_s)
@@ -197,7 +204,7 @@ class Model:
         """Reconstruct the film from one person's responses.
 
         Args:
-            bold: NIfTI series on the model's grid, or an array (T, V).
+            bold: series in the model's space, or an array (T, V).
             subject: head that reads the responses; None for the average subject's.
             film: the film that was shown, if it is known: what is decoded is then compared with it.
             annotations: annotations of that film.
@@ -222,7 +229,7 @@ class Model:
         """Fit a head for a new person in closed form; the model itself is not changed.
 
         Args:
-            bold: NIfTI series on the model's grid, or an array (T, V).
+            bold: series in the model's space, or an array (T, V).
             film: the film that was shown.
             name: label of the new head.
             tr_s: seconds per volume, if the file does not state it.

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from giblet_train.data.geometry import Geometry
 from giblet_train.schema.errors import ConfigError, DataError
 
 FORMAT = 1
@@ -93,17 +94,6 @@ class Shape(msgspec.Struct, frozen=True, kw_only=True):
     """Rows that are predicted as one window."""
 
 
-class Grid(msgspec.Struct, frozen=True, kw_only=True):
-    """The grid of a volume."""
-
-    shape_XYZ: tuple[int, int, int]
-    """Voxels along each axis."""
-    affine: tuple[tuple[float, ...], ...]
-    """(4, 4), voxel to mm."""
-    space_code: int
-    """NIfTI code of the space of the affine."""
-
-
 class HeadFigures(msgspec.Struct, frozen=True, kw_only=True):
     """Held-out correlation of a head, mean over responsive voxels; of the average head also over subjects."""
 
@@ -153,7 +143,8 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     """Modality -> what computes it."""
     settings: Settings
     shape: Shape
-    grid: Grid
+    geometry: Geometry
+    """Where the V positions are."""
     detrend: float | str
     """Drift that was removed from responses: `mean`, `none`, or a period in seconds."""
     gap_s: float
@@ -171,9 +162,9 @@ class ModelFile:
     arrays: Arrays
 
     @property
-    def mask_XYZ(self) -> NDArray[np.bool_]:
-        """Return the voxels that the model predicts."""
-        return np.asarray(self.arrays["mask_XYZ"], bool)
+    def mask(self) -> NDArray[np.bool_]:
+        """Return the positions that the model predicts, in the shape of its geometry."""
+        return np.asarray(self.arrays["mask"], bool)
 
     def head(self, subject: str) -> NDArray[np.float32]:
         """Return the head (K, V) of a subject. Raises ConfigError if the file has none."""
@@ -270,9 +261,9 @@ def _header(path: Path, text: str) -> Header:
 def _check_complete(path: Path, model: ModelFile) -> None:
     """Raise DataError if a head or the mask is missing, has a wrong shape, or has values that are not finite."""
     header = model.header
-    mask = model.arrays.get("mask_XYZ")
-    if mask is None or mask.shape != tuple(header.grid.shape_XYZ):
-        raise DataError(f"{path} is damaged: it has no voxel mask of its grid.", "Publish it again.")
+    mask = model.arrays.get("mask")
+    if mask is None or mask.shape != header.geometry.shape:
+        raise DataError(f"{path} is damaged: it has no mask of its geometry.", "Publish it again.")
     shape_KV = (header.shape.n_latents, int(np.count_nonzero(mask)))
     for subject in header.subjects:
         head_KV = model.arrays.get(f"heads.{subject}")

@@ -21,7 +21,7 @@ from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.model_file import ModelFile, default_subject
 from giblet_train.portable.resample import n_rows, resample_parts
-from giblet_train.portable.series_file import NiftiSeries
+from giblet_train.portable.series_file import series_file, stem_suffix
 from giblet_train.schema.errors import ConfigError
 
 Singles = NDArray[np.float32]
@@ -90,9 +90,9 @@ def predict_to_folder(
     shutil.rmtree(aside, ignore_errors=True)
     try:
         files = _write(model, latents, labels, to_s, n_volumes, aside, narrate)
-        for path in files.values():
+        for label in labels:
             sidecar = _sidecar(model, film, features, to_s, n_volumes)
-            _write_json(path.with_name(path.name.replace(".nii.gz", ".json")), sidecar)
+            _write_json(aside / f"{_bids_stem(model, film, label)}.json", sidecar)
         _write_json(aside / "dataset_description.json", _dataset_description())
         out.parent.mkdir(parents=True, exist_ok=True)
         if out.is_dir():
@@ -107,7 +107,10 @@ def predict_to_folder(
         "film": str(film.path),
         "tr_s": to_s,
         "n_volumes": n_volumes,
-        "files": {label: str(out / path.relative_to(aside)) for label, path in files.items()},
+        "files": {
+            label: [str(out / path.relative_to(aside)) for path in paths if path.suffix != ".json"]
+            for label, paths in files.items()
+        },
         "notes": list(features.notes),
     }
 
@@ -120,25 +123,21 @@ def _write(
     n_volumes: int,
     folder: Path,
     narrate: Narrate,
-) -> dict[str, Path]:
-    """Write one series per subject in one pass over the film; return label -> file."""
-    task = re.sub(r"[^A-Za-z0-9]", "", latents.features.film.path.stem) or "film"
-    paths = {label: folder / _bids_path(label, task) for label in labels}
-    series = {label: NiftiSeries(path, model, n_volumes, to_s) for label, path in paths.items()}
-    try:
-        from_s = model.header.tr_s
-        for z_TK in resample_parts(latents.parts(narrate), latents.n_trs, from_s, to_s):
-            for label in labels:
-                series[label].add(latents.inference.predict(z_TK, label))
-    finally:
-        for file in series.values():
-            file.close()
-    return paths
+) -> dict[str, tuple[Path, ...]]:
+    """Write one series per subject in one pass over the film; return label -> its files."""
+    film = latents.features.film
+    series = {s: series_file(folder / _bids_stem(model, film, s), model, n_volumes, to_s) for s in labels}
+    for z_TK in resample_parts(latents.parts(narrate), latents.n_trs, model.header.tr_s, to_s):
+        for label in labels:
+            series[label].add(latents.inference.predict(z_TK, label))
+    return {label: file.close() for label, file in series.items()}
 
 
-def _bids_path(label: str, task: str) -> Path:
+def _bids_stem(model: ModelFile, film: Film, label: str) -> Path:
+    """Return the path of a series in the folder, without its ending."""
+    task = re.sub(r"[^A-Za-z0-9]", "", film.path.stem) or "film"
     subject = f"sub-{re.sub('[^A-Za-z0-9]', '', label.removeprefix('sub-'))}"
-    return Path(subject) / "func" / f"{subject}_task-{task}_desc-predicted_bold.nii.gz"
+    return Path(subject) / "func" / f"{subject}_task-{task}_desc-predicted_{stem_suffix(model)}"
 
 
 def _sidecar(model: ModelFile, film: Film, features: FilmFeatures, tr_s: float, n_volumes: int) -> dict[str, Any]:

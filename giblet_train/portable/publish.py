@@ -17,7 +17,6 @@ from numpy.typing import NDArray
 
 import giblet_train
 from giblet_train.analysis.load_run import LoadedRun
-from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus.external import identity
 from giblet_train.evaluation.metrics import products_of
@@ -30,7 +29,6 @@ from giblet_train.portable.model_file import (
     FORMAT,
     Card,
     FeatureSpace,
-    Grid,
     Header,
     HeadFigures,
     ModelFile,
@@ -79,7 +77,7 @@ def publish(
         features=_features(run),
         settings=_settings(run),
         shape=_shape(run, network),
-        grid=_grid(run.data),
+        geometry=run.data.study.geometry,
         detrend=run.data.drift.kind,
         gap_s=run.config.split.gap_trs * run.data.study.tr_s,
         units="standard deviations of each voxel" if run.config.data.normalize_fmri else "units of the BOLD files",
@@ -89,7 +87,7 @@ def publish(
     arrays |= {f"heads.{label}": run.data.in_grid_order(head_KV) for label, head_KV in heads.items()}
     arrays |= _scales(run.data)
     arrays |= {
-        "mask_XYZ": run.data.mask,
+        "mask": run.data.mask,
         "responsive_V": run.data.in_grid_order(run.data.responsive_V),
     }
     return ModelFile(header, arrays)
@@ -111,7 +109,7 @@ def model_card(model: ModelFile) -> list[str]:
     return [
         f"Model of run {card.run_id}, format {header.format}",
         f"study        {study['name']}: {study['n_subjects']} subjects, {study['n_trs']} rows of {header.tr_s:g} s",
-        f"predicts     {int(model.mask_XYZ.sum())} voxels, in {header.units}",
+        f"predicts     {int(model.mask.sum())} of {header.geometry.description}, in {header.units}",
         f"features     {features}",
         *(
             f"head         {label}: held-out r {f.r:.3f} [{f.low:.3f}, {f.high:.3f}], training rows {f.r_training:.3f}"
@@ -256,16 +254,6 @@ def _shape(run: LoadedRun, network: BrainModel) -> Shape:
         # Attention sees a whole window, so its windows are as long as those it was evaluated on.
         chunk_trs=longest if size.n_layers else CHUNK_TRS,
     )
-
-
-def _grid(data: PreparedSplit) -> Grid:
-    geometry = data.study.geometry
-    if not isinstance(geometry, VolumeGrid):
-        raise ConfigError(
-            f"The brains of this run are {geometry.description}; only models of volumes can be published.",
-            "Train on the volumes of the same preprocessing.",
-        )
-    return Grid(shape_XYZ=geometry.shape_XYZ, affine=geometry.affine_rows, space_code=geometry.space_code)
 
 
 def _scales(data: PreparedSplit) -> dict[str, NDArray[Any]]:

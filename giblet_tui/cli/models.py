@@ -26,7 +26,7 @@ Without = Annotated[
     list[str] | None,
     typer.Option(metavar="MODALITY", help="Go on as if this modality were at its training mean; repeatable."),
 ]
-Bold = Annotated[Path, typer.Option(help="Responses: a NIfTI series on the model's grid.")]
+Bold = Annotated[Path, typer.Option(help="Responses: a series in the model's space, such as NIfTI.")]
 BoldTr = Annotated[float | None, typer.Option(help="Seconds per volume, if the file does not state it.")]
 Start = Annotated[float, typer.Option(min=0, help="Second of the film at which the first volume begins.")]
 Out = Annotated[Path, typer.Option("-o", "--out", help="New folder for the files.")]

@@ -61,12 +61,12 @@ def test_a_run_is_read_as_frozen_records(pair):
 def test_the_score_of_an_unseen_film_is_the_correlation_with_the_measured_series(opened, second_film, second_bold):
     score = opened.score(second_bold[1], second_film, "1")
     prediction = opened.predict(second_film, "1")
-    measured_TV = np.asarray(nibabel.load(second_bold[1]).dataobj)[opened.geometry.mask_XYZ].T
+    measured_TV = np.asarray(nibabel.load(second_bold[1]).dataobj)[opened.geometry.mask].T
     voxel = int(np.argmax(score.r_V))
     expected = np.corrcoef(prediction.series_TV[:, voxel], measured_TV[:, voxel])[0, 1]
     assert score.r_V[voxel] == pytest.approx(expected, abs=1e-4)
     assert score.n_rows == SECOND_TRS and score.low <= score.r <= score.high and score.r > 0.15
-    assert score.geometry.volume(score.r_V).shape == opened.geometry.mask_XYZ.shape
+    assert score.geometry.volume(score.r_V).shape == opened.geometry.mask.shape
     from_array = opened.score(measured_TV, second_film, "1")
     np.testing.assert_allclose(from_array.r_V, score.r_V, atol=1e-6)
 
@@ -78,9 +78,9 @@ def test_measured_series_that_do_not_fit_are_refused(opened, second_film, second
     moved[0, 3] += 2.0
     constant = np.ones_like(values)
     for name, array, affine, words in (
-        ("smaller", values[:-1], image.affine, "has a grid of .* voxels; the model has"),
-        ("moved", values, moved, "another affine: up to 2 apart"),
-        ("still", values[..., 0], image.affine, "is no series of volumes"),
+        ("smaller", values[:-1], image.affine, "does not fit the model: it has a grid of"),
+        ("moved", values, moved, "another affine: corners are up to 2 mm apart"),
+        ("still", values[..., 0], image.affine, "volumes"),
         ("constant", constant, image.affine, "never changes"),
     ):
         path = tmp_path / f"{name}.nii.gz"
@@ -89,7 +89,7 @@ def test_measured_series_that_do_not_fit_are_refused(opened, second_film, second
             opened.score(path, second_film, "1")
     truncated = tmp_path / "truncated.nii.gz"
     truncated.write_bytes(second_bold[1].read_bytes()[:20000])
-    with pytest.raises(DataError, match="cannot be read"):
+    with pytest.raises(DataError, match=r"truncated|damaged|cannot be read"):
         opened.score(truncated, second_film, "1")
     with pytest.raises(DataError, match=r"array has shape \(50, 3\)"):
         opened.score(np.zeros((50, 3)), second_film, "1")
@@ -98,7 +98,7 @@ def test_measured_series_that_do_not_fit_are_refused(opened, second_film, second
 def test_a_new_head_beats_the_average_subject_on_held_out_rows(opened, pair, model):
     film = giblet.Film(pair.first, pair.first.with_suffix(".csv"))
     image = nibabel.load(pair.folder / "bold" / "sub-02.nii.gz")
-    bold_TV = np.asarray(image.dataobj)[model.mask_XYZ].T[:FIRST_TRS].astype(np.float32)
+    bold_TV = np.asarray(image.dataobj)[model.mask].T[:FIRST_TRS].astype(np.float32)
     fitted = opened.fit_subject(bold_TV, film, "07")
     result = fitted.result
     assert result.head.r >= result.r_average - 0.01 and result.head.r > result.r_ridge and result.r_ridge > 0
@@ -132,6 +132,6 @@ def test_the_notebook_runs_from_a_run_to_a_map(pair, tmp_path, monkeypatch, caps
         if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
             exec(compile("".join(cell["source"]), cell["id"], "exec"), namespace)
     r_XYZ = nibabel.load(tmp_path / "map" / "r.nii.gz").get_fdata()
-    mask_XYZ = namespace["model"].geometry.mask_XYZ
-    assert r_XYZ.shape == mask_XYZ.shape and r_XYZ.max() > 0.3 and not r_XYZ[~mask_XYZ].any()
+    mask = namespace["model"].geometry.mask
+    assert r_XYZ.shape == mask.shape and r_XYZ.max() > 0.3 and not r_XYZ[~mask].any()
     assert isinstance(namespace["model"], Model) and "held-out r" in capsys.readouterr().out

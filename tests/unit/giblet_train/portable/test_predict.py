@@ -1,15 +1,20 @@
 """Predicted series of a film: equal to the run's on its own film, close to the truth on another, at any TR."""
 
 import json
+from pathlib import Path
 
+import msgspec
 import nibabel
 import numpy as np
 import pytest
+from nibabel import cifti2
 
+from giblet_train.data.geometry import Grayordinates, ParcelTable, SurfacePair
 from giblet_train.evaluation.metrics import pearson
 from giblet_train.portable.film_features import Film, FilmFeatures, film_of
 from giblet_train.portable.inference import Inference
-from giblet_train.portable.model_file import ModelFile
+from giblet_train.portable.measured import read_measured
+from giblet_train.portable.model_file import ModelFile, read_model, write_model
 from giblet_train.portable.predict import FilmLatents, predict_to_folder
 from giblet_train.schema.errors import ConfigError, DataError
 from tests.pair_study import FIRST_TRS, SECOND_TRS
@@ -39,7 +44,7 @@ def test_an_unseen_film_is_predicted_almost_as_well(loaded, pair, model, latents
     [(start, stop)] = loaded.data.split.test_blocks
     within, unseen = [], []
     for subject in loaded.data.subjects:
-        truth_TV = pair.truth(subject)[:, model.mask_XYZ]
+        truth_TV = pair.truth(subject)[:, model.mask]
         signal_V = truth_TV.std(axis=0) > 0
         first_TV, second_TV = (inference.predict(latents[film], subject) for film in ("first", "second"))
         within.append(pearson(first_TV[start:stop], truth_TV[start:stop])[signal_V].mean())
@@ -49,12 +54,8 @@ def test_an_unseen_film_is_predicted_almost_as_well(loaded, pair, model, latents
 
 
 def test_small_parts_give_the_same_prediction(model, pair, latents):
-    shape = {**{f: getattr(model.header.shape, f) for f in model.header.shape.__struct_fields__}, "chunk_trs": 17}
-    header = type(model.header)(
-        **{f: getattr(model.header, f) for f in model.header.__struct_fields__}
-        | {"shape": type(model.header.shape)(**shape)}
-    )
-    small = ModelFile(header, model.arrays)
+    shape = msgspec.structs.replace(model.header.shape, chunk_trs=17)
+    small = ModelFile(msgspec.structs.replace(model.header, shape=shape), model.arrays)
     film = Film(pair.second, pair.second.with_suffix(".csv"))
     parts = list(FilmLatents(Inference.of(small), FilmFeatures.of(small, film)).parts())
     assert max(map(len, parts)) == 17
@@ -71,10 +72,10 @@ def test_files_have_bids_names_the_grid_and_the_wanted_tr(model, pair, latents, 
         "sub-average/func/sub-average_task-second_desc-predicted_bold",
     ]
     assert files == ["dataset_description.json", *(f"{s}{e}" for s in stems for e in (".json", ".nii.gz"))]
-    image = nibabel.load(written["files"]["sub-02"])
-    assert image.shape == (*model.mask_XYZ.shape, SECOND_TRS // 2) and image.header.get_zooms()[3] == 3.0
-    np.testing.assert_allclose(image.affine, np.array(model.header.grid.affine))
-    series_TV = image.get_fdata(dtype=np.float32)[model.mask_XYZ].T
+    image = nibabel.load(written["files"]["sub-02"][0])
+    assert image.shape == (*model.mask.shape, SECOND_TRS // 2) and image.header.get_zooms()[3] == 3.0
+    np.testing.assert_allclose(image.affine, model.header.geometry.affine)
+    series_TV = image.get_fdata(dtype=np.float32)[model.mask].T
     expected_TV = Inference.of(model).predict(latents["second"], "2").reshape(SECOND_TRS // 2, 2, -1).mean(axis=1)
     np.testing.assert_allclose(series_TV, expected_TV, atol=1e-4)
     sidecar = json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text())
@@ -113,3 +114,35 @@ def test_nothing_is_left_after_a_refusal(model, pair, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict_to_folder(model, film, [], None, tmp_path / "out", stop)
     assert not list(tmp_path.iterdir())
+
+
+def grayordinates(n_left, n_right):
+    structures = (("CORTEX_LEFT", n_left), ("CORTEX_RIGHT", n_right))
+    left, right = (cifti2.BrainModelAxis.from_surface(np.arange(n), n, f"CIFTI_STRUCTURE_{s}") for s, n in structures)
+    return Grayordinates.of(left + right)
+
+
+@pytest.mark.parametrize(
+    ("space", "names"),
+    [
+        (lambda n: SurfacePair(n_left=n // 2, n_right=n - n // 2), ["hemi-L_desc-predicted_bold.func.gii"]),
+        (lambda n: ParcelTable(names=tuple(f"p{i}" for i in range(n))), ["desc-predicted_timeseries.tsv"]),
+        (lambda n: grayordinates(n // 2, n - n // 2), ["desc-predicted_bold.dtseries.nii"]),
+    ],
+    ids=["surfaces", "parcels", "grayordinates"],
+)
+def test_series_are_written_in_the_space_of_the_study_and_read_back(space, names, model, pair, latents, tmp_path):
+    n_positions = int(model.mask.sum())
+    header = msgspec.structs.replace(model.header, geometry=space(n_positions))
+    write_model(ModelFile(header, {**model.arrays, "mask": np.ones(n_positions, bool)}), tmp_path / "m.giblet")
+    other = read_model(tmp_path / "m.giblet")
+    film = Film(pair.second, pair.second.with_suffix(".csv"))
+    files = predict_to_folder(other, film, ["1"], None, tmp_path / "out", QUIET)["files"]["sub-01"]
+    assert [Path(file).name.removeprefix("sub-01_task-second_") for file in files[:1]] == names
+    assert not list((tmp_path / "out").rglob("*.rows"))
+    expected_TV = Inference.of(other).predict(latents["second"], "1")
+    measured = read_measured(other, Path(files[0]), None)
+    assert measured.tr_s == 1.5
+    np.testing.assert_allclose(measured.bold_TV, expected_TV, atol=1e-4)
+    with pytest.raises(DataError, match="does not fit the model: it has"):
+        read_measured(model, Path(files[0]), None)

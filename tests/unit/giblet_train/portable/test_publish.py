@@ -41,11 +41,11 @@ def test_no_array_of_the_file_has_a_time_axis(model, model_path):
     n_decoder_inputs = 9 * shape.bottleneck_dim
     sizes = {shape.n_latents, shape.bottleneck_dim, shape.residual_dim, shape.fir_trs, shape.width, 2 * shape.width}
     sizes |= {shape.decoder_width, n_decoder_inputs, n_decoder_inputs + shape.decoder_width} | features
-    sizes |= {settings.video_height * settings.video_width * 3, int(model.mask_XYZ.sum()), *model.mask_XYZ.shape}
+    sizes |= {settings.video_height * settings.video_width * 3, int(model.mask.sum()), *model.mask.shape}
     arrays = load_file(model_path)
     sizes.add(shape.n_inputs["video"] - len(feature_names()))
     assert {n for array in arrays.values() for n in array.shape} <= sizes
-    assert {"heads.average", "mask_XYZ", "network.linear_path.audio", "frames.components_FP"} <= set(arrays)
+    assert {"heads.average", "mask", "network.linear_path.audio", "frames.components_FP"} <= set(arrays)
 
 
 def test_persons_cannot_be_recovered_from_the_average_subject(loaded):
