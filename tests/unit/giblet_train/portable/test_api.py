@@ -80,7 +80,7 @@ def test_measured_series_that_do_not_fit_are_refused(opened, second_film, second
     for name, array, affine, words in (
         ("smaller", values[:-1], image.affine, "does not fit the model: it has a grid of"),
         ("moved", values, moved, "another affine: corners are up to 2 mm apart"),
-        ("still", values[..., 0], image.affine, "volumes"),
+        ("still", values[..., 0], image.affine, "has 3 dimensions"),
         ("constant", constant, image.affine, "never changes"),
     ):
         path = tmp_path / f"{name}.nii.gz"
