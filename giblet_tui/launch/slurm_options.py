@@ -32,9 +32,8 @@ def for_node(request: LaunchRequest, node: Node) -> LaunchRequest:
         if request.sbatch:
             raise ConfigError(f"--session {session} is no job of Slurm.", "Leave out --partition, --time and --sbatch.")
         return request
-    if request.when_free:
-        raise ConfigError("A job of Slurm waits in Slurm's own queue.", "Leave out --when-free.")
-    return replace(request, session="slurm", sbatch=(*node.sbatch, *request.sbatch))
+    # Slurm's own queue takes the place of giblet's, so --when-free asks for nothing more.
+    return replace(request, session="slurm", when_free=False, sbatch=(*node.sbatch, *request.sbatch))
 
 
 def sbatch_options(request: LaunchRequest) -> list[str]:
