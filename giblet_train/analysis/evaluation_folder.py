@@ -17,6 +17,7 @@ from giblet_train.analysis.load_run import LoadedRun, Narrate
 from giblet_train.analysis.results import write_results
 from giblet_train.analysis.run_report import ReportParts, report_page
 from giblet_train.components.loss_terms import SOURCES
+from giblet_train.components.voxel_posterior import VoxelPosterior
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.diagnosis.criteria import Verdict, verdict_of
 from giblet_train.model.network import BrainModel
@@ -48,7 +49,8 @@ def evaluate_into(
     lines = evaluation_lines(figures)
     if folder is not None:
         write_results("evaluation", figures, lines, folder, as_json=False)
-        write_maps(run.data, maps, folder)
+        write_maps(run.data, maps, run.experiment.posterior, folder)
+        write_series(run.data, maps, folder / "series.tsv")
         write_regions(run, maps, folder / "regions.tsv")
         verdict = verdict_of(
             run.config, read_history(run.run_dir), health or recorded_end(run.run_dir, run.config.watch)
@@ -57,8 +59,11 @@ def evaluate_into(
     return figures, lines
 
 
-def write_maps(data: PreparedSplit, maps: HeldOutMaps, folder: Path) -> None:
-    """Write a map for each figure of the group, and r and p of each subject."""
+def write_maps(data: PreparedSplit, maps: HeldOutMaps, posterior: VoxelPosterior | None, folder: Path) -> None:
+    """Write a map for each figure of the group, and r and p of each subject.
+
+    posterior: what the ridge start concludes about each voxel; None without one.
+    """
     values_by_name: dict[str, NDArray[Any]] = {
         "r": maps.group_r_V,
         "ceiling": np.nan_to_num(maps.ceiling_V),
@@ -68,8 +73,32 @@ def write_maps(data: PreparedSplit, maps: HeldOutMaps, folder: Path) -> None:
     }
     for subject, r_V in maps.r.items():
         values_by_name |= {f"{subject}_r": r_V, f"{subject}_p": maps.p[subject], f"{subject}_q": maps.q(subject)}
+    values_by_name |= {f"lost_without_{modality}": lost_V for modality, lost_V in maps.lost_without.items()}
+    if posterior is not None:
+        values_by_name |= {
+            "explained": posterior.explained_V,
+            "explained_low": posterior.low_V,
+            "explained_high": posterior.high_V,
+            "memory_s": np.where(posterior.driven_V, posterior.memory_s_V, 0.0),
+            "space": posterior.preferred_V + 1.0,
+        }
+        values_by_name |= {f"share_{s}": posterior.share_VM[:, n] for n, s in enumerate(posterior.spaces)}
+        names = "".join(f"{n}\t{name}\n" for n, name in enumerate(posterior.preferred_names, 1))
+        (folder / "space.tsv").write_text("index\tname\n" + names, encoding="utf-8")
     for name, values_V in values_by_name.items():
         data.study.geometry.write_map(folder / name, data.in_grid_order(values_V), data.mask)
+
+
+def write_series(data: PreparedSplit, maps: HeldOutMaps, path: Path) -> None:
+    """Write measured and predicted responses of each region, a row for each test TR."""
+    rows = data.split.test
+    columns = ["tr", "film_s", *(f"{name}_{kind}" for name in maps.measured for kind in ("measured", "predicted"))]
+    lines = ["\t".join(column.replace(" ", "_") for column in columns)]
+    for t, tr in enumerate(rows):
+        values = [series[name][t] for name in maps.measured for series in (maps.measured, maps.predicted)]
+        film_s = tr * data.study.tr_s + data.study.stimulus_offset_s
+        lines.append("\t".join([str(int(tr)), f"{film_s:.3f}", *(f"{value:.5f}" for value in values)]))
+    path.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def write_regions(run: LoadedRun, maps: HeldOutMaps, path: Path) -> None:
@@ -77,7 +106,10 @@ def write_regions(run: LoadedRun, maps: HeldOutMaps, path: Path) -> None:
     regions = [p for p in run.regions() if p.voxels_V.any()]
     if not regions:
         return
-    columns = ("region", "subject", "n_voxels", "r", "ceiling", "r_over_ceiling", "share_significant")
+    posterior = run.experiment.posterior
+    spaces = () if posterior is None else posterior.spaces
+    columns = ["region", "subject", "n_voxels", "r", "ceiling", "r_over_ceiling", "share_significant", "explained"]
+    columns += [*(f"share_{space}" for space in spaces), "memory_s"]
     rows = []
     for subject, r_V in {"group": maps.group_r_V, **maps.r}.items():
         significant_V = maps.significant(subject)
@@ -85,6 +117,13 @@ def write_regions(run: LoadedRun, maps: HeldOutMaps, path: Path) -> None:
             inside_V = region.voxels_V
             values = (r_V[inside_V], maps.ceiling_V[inside_V], r_V[inside_V] / maps.ceiling_V[inside_V])
             cells = [_mean(value) for value in (*values, significant_V[inside_V])]
+            if posterior is None or subject != "group":
+                cells += ["n/a"] * (len(spaces) + 2)
+            else:
+                driven_V = inside_V & posterior.driven_V
+                cells.append(_mean(posterior.explained_V[inside_V]))
+                cells += [_mean(posterior.share_VM[driven_V, n]) for n in range(len(spaces))]
+                cells.append(_mean(posterior.memory_s_V[driven_V]))
             rows.append((region.name, subject, str(int(inside_V.sum())), *cells))
     path.write_text("\n".join("\t".join(row) for row in (columns, *rows)) + "\n", encoding="utf-8")
 

@@ -10,17 +10,20 @@ T TRs of the test block that a subject has, V voxels, N stretches of the null.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.components.loss_terms import LossTerms
 from giblet_train.evaluation.evaluator import FEWEST_TRS
 from giblet_train.evaluation.metrics import pearson, shifted_r, unit
 
 FDR = 0.05
+N_VOXEL_SERIES = 10
 MOST_STRETCHES = 48
 FEWEST_STRETCHES = 6
 """With fewer, circular shifts of the test block are the null."""
@@ -42,6 +45,12 @@ class HeldOutMaps:
     """Root of the inter-subject correlation over training TRs; NaN where it is not positive or not measured."""
     null: str
     """How the null was made, for the methods."""
+    lost_without: Mapping[str, Floats]
+    """Modality -> (V,): how much r² of the group falls when the network gets the modality's training mean instead."""
+    measured: Mapping[str, Floats]
+    """Set of voxels -> (T,) measured response of the test block, mean over subjects who have the row and voxels."""
+    predicted: Mapping[str, Floats]
+    """The same of the predicted response."""
 
     @property
     def relative_V(self) -> Floats:
@@ -83,12 +92,59 @@ def held_out_maps(run: LoadedRun) -> HeldOutMaps:
     group_r_V = np.mean(list(r.values()), axis=0)
     p["group"] = pooled_p(group_r_V, group_null_NV / len(r))
     isc_V = np.asarray(data.isc_V, np.float64)
+    measured, predicted = _series(run, group_r_V)
     null = (
         f"predictions of {len(stretches)} other stretches of the film"
         if len(stretches) >= FEWEST_STRETCHES
         else "circular shifts of the test block, because no other block is as long"
     )
-    return HeldOutMaps(r, group_r_V, p, np.sqrt(np.where(isc_V > 0, isc_V, np.nan)), null)
+    ceiling_V = np.sqrt(np.where(isc_V > 0, isc_V, np.nan))
+    lost = _lost_without(run, group_r_V)
+    return HeldOutMaps(r, group_r_V, p, ceiling_V, null, lost, measured, predicted)
+
+
+def _lost_without(run: LoadedRun, group_r_V: Floats) -> dict[str, Floats]:
+    """Predict again with each modality at its training mean, which is 0."""
+    targets = run.examiner.objective.targets
+    lost: dict[str, Floats] = {}
+    for modality in targets.inputs if len(targets.inputs) > 1 else ():
+        silent = {**targets.inputs, modality: torch.zeros_like(targets.inputs[modality])}
+        examiner = replace(run.examiner, objective=LossTerms(replace(targets, inputs=silent), run.config))
+        r = [_r_of(run, subject, predicted_TV) for subject, predicted_TV in examiner.predicted(run.model)]
+        without_V = np.mean([r_V for r_V in r if r_V is not None], axis=0)
+        lost[modality] = _explained(group_r_V) - _explained(without_V)
+    return lost
+
+
+def _r_of(run: LoadedRun, subject: str, predicted_TV: Floats) -> Floats | None:
+    """Return r over the test TRs that a subject has; None if there are too few."""
+    rows = run.data.split.test
+    own_T = run.data.present[subject][rows] if run.data.present else np.ones(len(rows), bool)
+    if own_T.sum() < FEWEST_TRS:
+        return None
+    return pearson(predicted_TV[own_T], run.data.bold[subject][rows][own_T])
+
+
+def _explained(r_V: Floats) -> Floats:
+    """Return r², 0 where r is negative."""
+    return np.asarray(np.maximum(r_V, 0.0) ** 2)
+
+
+def _series(run: LoadedRun, group_r_V: Floats) -> tuple[dict[str, Floats], dict[str, Floats]]:
+    """Return measured and predicted series (T,) of each region; of the best voxels where there is no atlas."""
+    sets = {region.name: region.voxels_V for region in run.regions() if region.voxels_V.any()}
+    if not sets:
+        sets = {f"voxel {v + 1}": np.arange(len(group_r_V)) == v for v in np.argsort(-group_r_V)[:N_VOXEL_SERIES]}
+    rows = run.data.split.test
+    n_T = np.maximum(1, run.data.n_present_T()[rows])
+    measured: dict[str, Floats] = {name: np.zeros(len(rows)) for name in sets}
+    predicted: dict[str, Floats] = {name: np.zeros(len(rows)) for name in sets}
+    for subject, predicted_TV in run.examiner.predicted(run.model):
+        own_T1 = run.data.present[subject][rows][:, None] if run.data.present else np.ones((len(rows), 1), bool)
+        for name, voxels_V in sets.items():
+            measured[name] += (run.data.bold[subject][rows][:, voxels_V] * own_T1).mean(axis=1) / n_T
+            predicted[name] += (predicted_TV[:, voxels_V] * own_T1).mean(axis=1) / n_T
+    return measured, predicted
 
 
 def stretches_of(blocks: tuple[Block, ...], n_trs: int) -> list[Block]:

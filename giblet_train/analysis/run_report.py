@@ -16,11 +16,13 @@ from giblet_train.analysis.evaluate_run import origin
 from giblet_train.analysis.film_clip import STRIP_PIXELS, FilmClip
 from giblet_train.analysis.held_out_maps import FDR, HeldOutMaps
 from giblet_train.analysis.load_run import LoadedRun
+from giblet_train.components.voxel_posterior import LEAST_SIGNAL
 from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.diagnosis.criteria import WORDS, Verdict
-from giblet_train.pages.brain import BrainCanvas, Overlay, colour_bar
+from giblet_train.pages.brain import BrainCanvas, Overlay, category_key, colour_bar
 from giblet_train.pages.charts import Line, bars, line_chart, value_table
+from giblet_train.pages.colours import SEQUENTIAL
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import data_uri, png_uri
 from giblet_train.schema.config import MODALITIES, Config
@@ -167,7 +169,34 @@ def _maps(parts: ReportParts) -> str:
             "easier or harder than training."
         )
         content += _map(canvas, ceiling, "How well it could be predicted", "noise ceiling", caption, source, peak_mm)
-    return content
+    return content + _posterior_maps(parts, canvas, peak_mm)
+
+
+def _posterior_maps(parts: ReportParts, canvas: BrainCanvas, at_mm: NDArray[np.float64]) -> str:
+    """Return the maps of what drives each voxel and for how long; nothing without a ridge start."""
+    posterior, data = parts.run.experiment.posterior, parts.run.data
+    if posterior is None or not posterior.driven_V.any():
+        return ""
+    preferred_V = posterior.preferred_V
+    strength_XYZ = on_grid(data, np.where(posterior.driven_V, posterior.explained_V, 0.0))
+    labels_XYZ = on_grid(data, preferred_V)
+    spaces = Overlay(strength_XYZ, float(posterior.explained_V[posterior.driven_V].min()) / 2, 1.0, labels_XYZ)
+    names = posterior.preferred_names
+    counts = {name: int((preferred_V == n).sum()) for n, name in enumerate(names)}
+    heading = "What drives each voxel"
+    pictures = category_key(names, counts) + canvas.glass(spaces, heading) + canvas.slices(spaces, heading, at_mm)
+    caption = (
+        "Feature space with more than half of the variance that the film explains in training; mixed: none has half. "
+        f"Coloured where a response is {LEAST_SIGNAL:.0%} probable."
+    )
+    content = f"<h3>{heading}</h3>" + figure(pictures, caption, "space and share_* maps next to this page")
+    memory_XYZ = on_grid(data, np.where(posterior.driven_V, posterior.memory_s_V, 0.0))
+    memory = Overlay(memory_XYZ, 1.0, max(2.0, float(memory_XYZ.max())), positive=SEQUENTIAL)
+    caption = (
+        "Mean time constant of each voxel's memory, in seconds: how long a response outlasts its cause beyond the "
+        "haemodynamic response."
+    )
+    return content + _map(canvas, memory, "How long it remembers", "memory, s", caption, "memory_s map", at_mm)
 
 
 def _map(

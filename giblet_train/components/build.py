@@ -17,6 +17,7 @@ from giblet_train.components.losses import ENCODING_LOSSES
 from giblet_train.components.ridge_init import MEMORIES_S, RidgeInit, lag_priors, ridge_start
 from giblet_train.components.targets import Targets, targets_of
 from giblet_train.components.train_step import TrainStep
+from giblet_train.components.voxel_posterior import VoxelPosterior
 from giblet_train.data.preprocessing.film_alignment import alignment_of
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.preprocessing.splits import Split
@@ -48,6 +49,8 @@ class TrainingSetup:
     """Basis of the local subjects, on the ranks that evaluate."""
     start_signal: Mapping[str, float] | None = None
     """Share of variance explained by the ridge initialisation, on the ranks that evaluate; None without one."""
+    posterior: VoxelPosterior | None = None
+    """What the ridge initialisation concludes about each voxel, on the ranks that evaluate; None without one."""
 
     @classmethod
     def build(
@@ -63,7 +66,7 @@ class TrainingSetup:
         shape = shape_of(config.model)
         _check_sizes(config, shape, len(data.split.train), ranks)
         shards = HeadSharding.of(resolved, data.subjects, ranks)
-        compression, targets, start, signal = None, None, None, None
+        compression, targets, start, signal, posterior = None, None, None, None, None
         # One thread gives the same bits on any machine: a resumed run must rebuild the basis of its saved heads.
         with threadpool_limits(config.threads or 1):
             if shards.evaluates:
@@ -73,6 +76,7 @@ class TrainingSetup:
                     ridge = _ridge_of(config, data, shape, shards, say)
                     compression, heads_KR = compression.extended_by(ridge.group_KV, ridge.own)
                     start, signal = LinearInit(ridge.path, torch.from_numpy(heads_KR), ridge.expansion), ridge.signal
+                    posterior = ridge.posterior
                 targets = targets_of(data, compression, shards)
         if not shards.sharded:
             # Eigenvectors may differ between processors, so all ranks use rank 0's basis.
@@ -87,7 +91,7 @@ class TrainingSetup:
         model = _model(config, shape, targets, data.study.tr_s, start).to(ranks.device)
         objective = LossTerms(targets, config)
         learner = TrainStep(model, objective, windows, plan, config, shards)
-        return cls(config, shards, shape, learner, compression, signal)
+        return cls(config, shards, shape, learner, compression, signal, posterior)
 
     @property
     def n_latents(self) -> int:

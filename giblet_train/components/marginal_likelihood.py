@@ -183,6 +183,13 @@ def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.i
     return np.asarray(belief_VP.reshape(log_evidence_VCH.shape))
 
 
+def common_posterior(log_evidence_VCH: Singles, common_CH: Singles) -> Singles:
+    """Return the posterior (V, C, H) of each voxel under a prior that all voxels share."""
+    flat_VCH = log_evidence_VCH - log_evidence_VCH.max(axis=(1, 2), keepdims=True)
+    belief_VCH = np.exp(flat_VCH) * common_CH
+    return np.asarray(belief_VCH / np.maximum(belief_VCH.sum(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny))
+
+
 def neighbouring_voxels(mask: NDArray[np.bool_], voxels: NDArray[np.intp]) -> list[NDArray[np.intp]]:
     """Return for each of the six faces (V,) the neighbouring voxel, -1 if it is outside the mask.
 

@@ -26,7 +26,13 @@ from giblet_train.components.batches import Batch
 from giblet_train.components.fit_expansion import expanded, fit_expansion
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.lagged_features import FeatureBand, LagIndex, bands_of
-from giblet_train.components.marginal_likelihood import Kernels, neighbouring_voxels, posterior_weights
+from giblet_train.components.marginal_likelihood import (
+    Kernels,
+    common_posterior,
+    neighbouring_voxels,
+    posterior_weights,
+)
+from giblet_train.components.voxel_posterior import VoxelPosterior, voxel_posterior
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.model.feature_expansion import FeatureExpansion
 from giblet_train.model.voxel_basis import DEVIATION, GROUP
@@ -63,6 +69,8 @@ class RidgeInit:
     """Part -> share of variance that the film is estimated to explain, mean over voxels."""
     space_shares: Mapping[str, float]
     """Feature space -> share of the explained variance of the mean response."""
+    posterior: VoxelPosterior
+    """Posterior of each voxel of the mean response."""
 
 
 @dataclass(frozen=True)
@@ -73,6 +81,8 @@ class Fit:
     kernels: Kernels
     weight_CB: Doubles
     belief_VCH: Singles
+    own_share_VH: Singles | None = None
+    """Posterior of the share of variance by each voxel's own evidence, without its neighbours."""
 
     @property
     def signal(self) -> float:
@@ -168,6 +178,7 @@ def ridge_start(
     search = PriorSearch(data, bands, index, linear_names, near, shards, say)
     weight_CB = search.common_weights(mean_NV)
     used_B = np.asarray(weight_CB.any(axis=0))
+    memory_s_B = np.repeat(MEMORIES_S[: len(priors_LL)], len(spaces))[used_B]
     bands, weight_CB = [band for band, used in zip(bands, used_B, strict=True) if used], weight_CB[:, used_B]
     functions = band_functions(bands, index)
     if isinstance(functions, PrimalBands):
@@ -194,6 +205,7 @@ def ridge_start(
         own,
         {part: fit.signal for part, fit in fits.items()},
         _space_shares(fits[GROUP], bands),
+        _posterior(fits[GROUP], bands, memory_s_B),
     )
 
 
@@ -290,8 +302,10 @@ def _fit_group(
     """Fit the mean response."""
     kernels = functions.kernels(weight_CB, blocks, data.drift)
     touching = neighbouring_voxels(data.study.mask, data.voxels_V)
-    belief_VCH = posterior_weights(kernels.log_evidence(kernels.quadratic_form(mean_NV), 1), touching, near)
-    return Fit(functions, kernels, weight_CB, belief_VCH)
+    log_evidence_VCH = kernels.log_evidence(kernels.quadratic_form(mean_NV), 1)
+    belief_VCH = posterior_weights(log_evidence_VCH, touching, near)
+    own_share_VH = common_posterior(log_evidence_VCH, belief_VCH.mean(axis=0)).sum(axis=1)
+    return Fit(functions, kernels, weight_CB, belief_VCH, own_share_VH)
 
 
 def _fits(
@@ -332,6 +346,12 @@ def _latents(
             functions.add_moments(moments, weights_PV, times)
     moments = [shards.total(moment) for moment in moments]
     return shards.from_rank_0(functions.strongest(moments, n_latents))
+
+
+def _posterior(fit: Fit, bands: Sequence[FeatureBand], memory_s_B: Doubles) -> VoxelPosterior:
+    assert fit.own_share_VH is not None
+    spaces = [band.space for band in bands]
+    return voxel_posterior(fit.belief_VCH, fit.own_share_VH, fit.kernels.shares, fit.weight_CB, spaces, memory_s_B)
 
 
 def _space_shares(fit: Fit, bands: Sequence[FeatureBand]) -> dict[str, float]:

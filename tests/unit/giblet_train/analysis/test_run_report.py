@@ -5,6 +5,7 @@ from io import BytesIO
 from types import SimpleNamespace
 
 import av
+import nibabel
 import numpy as np
 import pytest
 
@@ -53,6 +54,13 @@ def test_a_finished_run_has_its_report(finished):
     assert {"report.html", "evaluation.json", "r.nii.gz", "q.nii.gz", "sub-01_r.nii.gz"} <= {
         p.name for p in report.iterdir()
     }
+    assert {"space.nii.gz", "memory_s.nii.gz", "lost_without_video.nii.gz"} <= {p.name for p in report.iterdir()}
+    shares = sum(nibabel.load(report / f"share_{m}.nii.gz").get_fdata() for m in ("video", "audio", "text"))
+    space = nibabel.load(report / "space.nii.gz").get_fdata().ravel()
+    assert shares == pytest.approx(1.0, abs=1e-5), "no voxel uses a nonlinear space"
+    assert (space[:20] > 0).all() and (space[20:] > 0).mean() < 0.1, "the first third is driven"
+    series = np.genfromtxt(report / "series.tsv", names=True)
+    assert len(series) == 46 and series["film_s"][1] - series["film_s"][0] == 1.5
     text = (report / "report.html").read_text()
     figures = json.loads((report / "evaluation.json").read_text())
     assert f"r = {figures['encoding']['r_responsive']:.2f}" in text
