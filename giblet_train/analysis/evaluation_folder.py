@@ -34,7 +34,11 @@ N_DRAWS = 20
 
 
 def evaluate_into(
-    run: LoadedRun, folder: Path | None, narrate: Narrate, health: Health | None = None
+    run: LoadedRun,
+    folder: Path | None,
+    narrate: Narrate,
+    maps: HeldOutMaps | None = None,
+    health: Health | None = None,
 ) -> tuple[dict[str, Any], list[str]]:
     """Evaluate a run; return the figures and their lines.
 
@@ -42,9 +46,10 @@ def evaluate_into(
         run: the run.
         folder: an empty folder for all files, None to write none.
         narrate: receives progress.
+        maps: its held-out maps, if they are computed already.
         health: how the run ended; by default what its directory records.
     """
-    maps = held_out_maps(run)
+    maps = maps or held_out_maps(run)
     figures = evaluate_checkpoint(run, maps, narrate)
     lines = evaluation_lines(figures)
     if folder is not None:

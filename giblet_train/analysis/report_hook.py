@@ -6,10 +6,14 @@ import shutil
 import time
 from typing import TYPE_CHECKING
 
+from giblet_train.analysis.brain_record import CoarseGrid, fixed_maps, held_out_brain
 from giblet_train.analysis.evaluation_folder import PAGE, evaluate_into
+from giblet_train.analysis.held_out_maps import held_out_maps
 from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.schema.errors import GibletError
 from giblet_train.schema.health import Health
+from giblet_train.schema.records import BrainMap
+from giblet_train.schema.run_dir import write_record
 from giblet_train.training import checkpoint_files
 from giblet_train.training.hooks import TrainerHook
 
@@ -18,7 +22,33 @@ if TYPE_CHECKING:
 
 
 class ReportHook(TrainerHook):
-    """Writes `<run directory>/report/` after the final evaluation; a report that fails does not fail the run."""
+    """Writes brain.json at each validation and `<run directory>/report/` after the final evaluation.
+
+    A report that fails does not fail the run. With sharded heads neither is written.
+    """
+
+    def __init__(self) -> None:
+        self._grid: CoarseGrid | None = None
+        self._fixed: dict[str, BrainMap] = {}
+        self._is_broken = False
+
+    def on_validated(self, trainer: Trainer) -> None:
+        if not trainer.ranks.is_first or trainer.examiner is None or trainer.experiment.shards.sharded:
+            return
+        if self._is_broken:
+            return
+        try:
+            if self._grid is None:
+                self._grid = CoarseGrid(trainer.data)
+                self._fixed = fixed_maps(self._grid, trainer.data, trainer.experiment.posterior)
+            r_V = trainer.examiner.validation_map(trainer.learner.average.model)
+            r = self._grid.values("r on the validation block, responsive voxels", r_V)
+            record = self._grid.record(trainer.standing.step, {"r": r, **self._fixed}, held_out=False)
+            write_record(trainer.run_dir.brain, record)
+        except Exception as error:
+            self._is_broken = True
+            why = f"{type(error).__name__}: {error}"
+            trainer.recorder.log_event("brain_map", "warning", f"Maps for the terminal could not be written: {why}")
 
     def on_finished(self, trainer: Trainer) -> None:
         if not trainer.ranks.is_first or trainer.examiner is None:
@@ -55,7 +85,11 @@ class ReportHook(TrainerHook):
             trainer.recorder.heartbeat("validating", f"report: {sentence}")
 
         health = Health(state="finished", sentence="finished all its steps", since=time.time())
-        evaluate_into(run, aside, narrate, health)
+        maps = held_out_maps(run)
+        evaluate_into(run, aside, narrate, maps, health)
+        if self._grid is not None:
+            brain = held_out_brain(self._grid, maps) | self._fixed
+            write_record(trainer.run_dir.brain, self._grid.record(record.step, brain, held_out=True))
         shutil.rmtree(trainer.run_dir.report, ignore_errors=True)
         aside.rename(trainer.run_dir.report)
         trainer.recorder.log_event("report", "info", f"Wrote {trainer.run_dir.report.name}/{PAGE}.")

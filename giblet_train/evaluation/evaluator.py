@@ -31,7 +31,7 @@ from giblet_train.evaluation.encoding import (
     select_candidate,
 )
 from giblet_train.evaluation.left_out_subject import StimulusPrediction, left_out_figures
-from giblet_train.evaluation.metrics import products_of, reconstruction
+from giblet_train.evaluation.metrics import pearson, products_of, reconstruction
 from giblet_train.evaluation.ridge_decoder import ridge_decoded
 from giblet_train.model.linear_encoder import LinearEncoder
 from giblet_train.model.network import BrainModel, Network
@@ -174,6 +174,20 @@ class Evaluator:
             total_T += place_rows(products_of(predicted_TV, measured_TV), own_T, len(rows))
         n_subjects = self.shards.total(len(self.validation_bold))
         return self.shards.total(total_T) / n_subjects if n_subjects else None
+
+    def validation_map(self, model: Network) -> Floats:
+        """Return r of each responsive voxel on the validation block (V,), mean over local subjects; NaN elsewhere."""
+        rows, responsive = self.data.split.validation, np.flatnonzero(self.data.responsive_V)
+        passes = self._predict_blocks(model, self.data.split.validation_blocks)
+        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        r_V = np.full(self.data.n_voxels, np.nan, np.float32)
+        r = [
+            pearson(self._own(s, self.compression.expand(s, scores_TR), rows)[:, responsive], measured_TV)
+            for s, measured_TV in self.validation_bold.items()
+        ]
+        if r:
+            r_V[responsive] = np.mean(r, axis=0)
+        return r_V
 
     def _own(self, subject: str, series_TV: Floats, rows: NDArray[np.intp]) -> Floats:
         """Return those rows of a series over `rows` that a subject has."""

@@ -582,6 +582,40 @@ class EvaluationMetric(Metric, frozen=True, kw_only=True, tag="evaluation"):
     """Component -> 1 - MSE / MSE of the training mean."""
 
 
+class BrainMap(Record, frozen=True, kw_only=True):
+    """A map of the brain, coarse enough to travel with every validation."""
+
+    title: str
+    """What the values are."""
+    low: float
+    """Value of the byte 2."""
+    high: float
+    """Value of the byte 255."""
+    names: tuple[str, ...] = ()
+    """Names of categories, of which the byte 2 is the first; empty for a map of values."""
+    voxels: str = ""
+    """One byte per voxel of the grid in C order, zlib, base64: 0 outside the brain, 1 without a value."""
+
+
+class BrainRecord(Record, frozen=True, kw_only=True):
+    """brain.json: maps for the terminal, replaced at each validation and once more after the evaluation."""
+
+    step: int
+    """Optimizer step of the maps of r."""
+    at: float
+    """Seconds since 1970."""
+    held_out: bool
+    """True: r on the test block, False: r on the validation block in responsive voxels."""
+    shape: tuple[int, int, int]
+    """Voxels of the grid along right, anterior, superior."""
+    origin_mm: tuple[float, float, float]
+    """Centre of its first voxel."""
+    step_mm: float
+    """Edge length of its voxels."""
+    maps: dict[str, BrainMap] = {}
+    """Name of a map -> the map: r, ceiling, space, memory, region, and r of a subject as `r:sub-01`."""
+
+
 class Alert(Record, frozen=True, kw_only=True):
     """alerts.jsonl: a condition that began or ended, as the watcher saw it."""
 

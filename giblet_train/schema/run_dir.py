@@ -124,6 +124,10 @@ class RunDir:
         return self.path / "checkpoints"
 
     @property
+    def brain(self) -> Path:
+        return self.path / "brain.json"
+
+    @property
     def report(self) -> Path:
         """Return the folder with the report of a finished run."""
         return self.path / "report"

@@ -30,5 +30,8 @@ class TrainerHook(StepHook):
     def before_save(self, step: int) -> None:
         """Run before a checkpoint is written; an OSError counts as a failed save."""
 
+    def on_validated(self, trainer: Trainer) -> None:
+        """Run on every rank after each validation, also that of the untrained network."""
+
     def on_finished(self, trainer: Trainer) -> None:
         """Run on every rank after the final evaluation, with the best weights, before the run counts as ended."""

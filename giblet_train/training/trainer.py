@@ -113,6 +113,7 @@ class Trainer:
         """Validate the averaged weights, with the same result on every rank."""
         self.recorder.heartbeat("validating")
         validation = self.examiner.validation(self.learner.average.model) if self.examiner else None
+        self.hook.on_validated(self)
         return self.ranks.broadcast(validation)
 
     def _sync_logger_position(self) -> None:

@@ -23,7 +23,7 @@ from giblet_tui.agent.records import read_bytes
 from giblet_tui.agent.tail import read_new
 
 SMALL_FILES = (layout.RUN, layout.SUPERVISOR, layout.HEARTBEAT, layout.EXIT, layout.CAUSE)
-FULL_FILES = (layout.CONFIG,)
+FULL_FILES = (layout.CONFIG, layout.BRAIN)
 TAILED = {layout.METRICS: None, layout.ALERTS: None, layout.ANSWERS: None, layout.LOG: 64 * 1024}
 """File -> how much of its end is read at first; None = all."""
 

@@ -12,6 +12,7 @@ from textual.widget import Widget
 
 from giblet_tui.dashboard.model.pane_layout import Area, SizeHint
 from giblet_tui.dashboard.widgets.alerts import Alerts
+from giblet_tui.dashboard.widgets.brain import BrainPane
 from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.configuration import ConfigurationPane
 from giblet_tui.dashboard.widgets.hardware import Hardware
@@ -67,6 +68,7 @@ PANES: tuple[PaneSpec, ...] = (
     PaneSpec("alerts", "alerts", "9", lambda clock: Alerts(clock), "aside", (40, 3)),
     PaneSpec("configuration", "configuration", "i", lambda _: ConfigurationPane(id="configuration"), "aside",
              (40, 3), grows=1),
+    PaneSpec("brain", "brain", "v", lambda _: BrainPane(id="brain"), "full", (30, 6)),
 )  # fmt: skip
 """The most important first: where rows are short, the last ones give way."""
 

@@ -21,6 +21,7 @@ from giblet_train.schema.health import Health, Signals, health_of
 from giblet_train.schema.records import (
     Alert,
     AlertResponse,
+    BrainRecord,
     CheckpointRecord,
     DataMetric,
     EpochMetric,
@@ -187,6 +188,8 @@ def _fold_run(state: RunState, news: RunNews) -> RunState:
             started_at = supervisor.started_at if supervisor else started_at
         elif name == layout.EXIT:
             snapshot = replace(snapshot, exit=_record(text, Exit))
+        elif name == layout.BRAIN:
+            snapshot = replace(snapshot, brain=_record(text, BrainRecord))
         elif name == layout.CAUSE:
             snapshot = replace(snapshot, cause=_record(text, NodeFailure))
     if news.checkpoints is not None:

@@ -19,6 +19,7 @@ from giblet_train.schema.records import (
     Alert,
     AlertResponse,
     AnyMetric,
+    BrainRecord,
     CheckpointRecord,
     DataMetric,
     EpochMetric,
@@ -92,6 +93,7 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
     exit: Exit | None = None
     waiting_for: str = ""
     cause: NodeFailure | None = None
+    brain: BrainRecord | None = None
     parts: tuple[Part, ...] = ()
     """State of a multi-node run on each node, in their order."""
     plan_record: RunMetric | None = None

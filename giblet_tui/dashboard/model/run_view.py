@@ -119,4 +119,4 @@ def _has_first_step(run: RunSnapshot) -> bool:
 
 def _record_counts(run: RunSnapshot) -> Version:
     records = (run.steps, run.epochs, run.events, run.alerts, run.answers)
-    return (run.run.run_id, *map(len, records), run.plan_record, run.evaluation is None, run.config is None)
+    return (run.run.run_id, *map(len, records), run.plan_record, run.evaluation is None, run.config is None, run.brain)

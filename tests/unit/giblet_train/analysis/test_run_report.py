@@ -1,6 +1,8 @@
 """The report of a run: written at its end, whole in one file, and free of faults in a browser."""
 
 import json
+import zlib
+from base64 import b64decode
 from io import BytesIO
 from types import SimpleNamespace
 
@@ -20,7 +22,7 @@ from giblet_train.data.checks.run_checks import DataReport
 from giblet_train.data.statistics.lag import lag_table
 from giblet_train.monitoring.history import read_history
 from giblet_train.monitoring.verdict import read_verdict
-from giblet_train.schema.records import EventMetric
+from giblet_train.schema.records import BrainRecord, EventMetric, decode
 from giblet_train.training import process
 from tests.browser import browser
 from tests.engine_study import load
@@ -69,11 +71,21 @@ def test_a_finished_run_has_its_report(finished):
     assert any(e.name == "report" for e in metrics_of(finished, EventMetric))
 
 
+def test_the_terminal_gets_the_maps_of_the_evaluation(finished):
+    record = decode(finished.brain.read_bytes(), BrainRecord)
+    assert record.held_out and record.shape == (40, 1, 1) and record.step_mm == 1.5
+    assert {"r", "ceiling", "space", "memory", "r:sub-01"} <= set(record.maps)
+    codes = np.frombuffer(zlib.decompress(b64decode(record.maps["space"].voxels)), np.uint8)
+    assert (codes[:13] >= 2).all() and (codes[14:] == 1).mean() > 0.9, "the first third of the voxels is driven"
+    assert record.maps["space"].names == ("video", "audio", "text", "mixed")
+    assert finished.brain.stat().st_size < 10_000
+
+
 def test_a_report_that_fails_does_not_fail_the_run(finished, monkeypatch):
     def broken(*_):
         raise RuntimeError("no space for maps")
 
-    monkeypatch.setattr(report_hook, "evaluate_into", broken)
+    monkeypatch.setattr(report_hook, "held_out_maps", broken)
     events = []
     trainer = SimpleNamespace(
         ranks=SimpleNamespace(is_first=True),
