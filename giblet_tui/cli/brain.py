@@ -87,8 +87,8 @@ def _label(subject: str, labels: list[str]) -> str:
         digits = label.removeprefix("sub-")
         if subject in (label, digits) or (subject.isdigit() and digits.isdigit() and int(subject) == int(digits)):
             return label
-    known = f"There are: {', '.join(labels)}." if labels else "They are written when the run is evaluated, at its end."
-    raise ConfigError(f"There is no map of subject {subject}.", known)
+    remedy = f"There are: {', '.join(labels)}." if labels else "They are written when the run is evaluated, at its end."
+    raise ConfigError(f"There is no map of subject {subject}.", remedy)
 
 
 def _n_colors() -> int:
