@@ -51,7 +51,7 @@ COMMANDS: Mapping[str, Command] = {
     "decode": Command("models", "Reconstruct the film from one person's responses"),
     "attach": Command("attach", "Open the terminal of a run's tmux or screen session"),
     "pull": Command("attach", "Copy a run's records, log and checkpoints to this machine"),
-    "export": Command("export", "Write a run's screen as a picture or its records as CSV"),
+    "export": Command("export", "Write a run's screen as a picture, or its records for other programs"),
     "setup": Command("nodes", "Install this version of giblet on a node"),
     "doctor": Command("nodes", "Check whether a node can run a configuration"),
     "data": Command("data", "Check a study before training on it"),

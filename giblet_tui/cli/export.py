@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +20,7 @@ from giblet_tui.dashboard.screenshots.svg import svg_text
 from giblet_tui.monitor import find_run, watch
 from giblet_tui.monitor.snapshots import Fleet
 from giblet_tui.reporting.csv import csv_text
+from giblet_tui.reporting.trackers import event_file, event_file_name, mlflow_files
 
 SMALLEST, LARGEST = 20, 500
 
@@ -30,6 +32,8 @@ SMALLEST, LARGEST = 20, 500
     "giblet export @last --png slide.png --size 160x45 --light",
     "giblet export @last --png fmri.png --panel fmri --size 80x20",
     "giblet export demo --csv demo.csv",
+    "giblet export @last --tensorboard tb    # then: tensorboard --logdir tb",
+    "giblet export @last --mlflow mlruns     # then: mlflow ui --backend-store-uri mlruns",
 )
 def export(
     name: RunName,
@@ -38,6 +42,12 @@ def export(
         Path | None, typer.Option(metavar="FILE", help="Write it as PNG; needs `pip install 'giblet[picture]'`.")
     ] = None,
     csv: Annotated[Path | None, typer.Option(metavar="FILE", help="Write every step and epoch as a row.")] = None,
+    tensorboard: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every scalar as a TensorBoard event file.")
+    ] = None,
+    mlflow: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every scalar as a run of an MLflow file store.")
+    ] = None,
     panel: Annotated[
         str,
         typer.Option(metavar="PANEL", help="One panel only: total fmri video audio text balance clock verdict log ..."),
@@ -45,10 +55,12 @@ def export(
     size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Size of the picture in characters.")] = "120x40",
     light: Annotated[bool, typer.Option("--light", help="Use a white background.")] = False,
 ) -> None:
-    """Write a run's screen, or one panel of it, as SVG or PNG, or its records as CSV; print the paths."""
-    if svg is None and png is None and csv is None:
+    """Write a run's screen, or one panel of it, as SVG or PNG, or its records for other programs; print the paths."""
+    if all(target is None for target in (svg, png, csv, tensorboard, mlflow)):
         raise ConfigError(
-            "No output file is named.", "Add --svg FILE or --png FILE for a picture, --csv FILE for the records."
+            "No output is named.",
+            "Add --svg FILE or --png FILE for a picture; --csv FILE, --tensorboard DIR or --mlflow "
+            "DIR for the records.",
         )
     columns, rows = _cells(size)
     node, run_id = find_run.locate(name, print_status)
@@ -64,6 +76,11 @@ def export(
             _write(png, png_bytes(picture))
     if csv is not None:
         _write(csv, csv_text(run).encode())
+    if tensorboard is not None:
+        _write_into(tensorboard / run_id, {tensorboard / run_id / event_file_name(run): event_file(run)})
+    if mlflow is not None:
+        files = {path: text.encode() for path, text in mlflow_files(run, mlflow).items()}
+        _write_into(mlflow, files)
 
 
 def _cells(size: str) -> tuple[int, int]:
@@ -72,6 +89,17 @@ def _cells(size: str) -> tuple[int, int]:
     if match is None or not SMALLEST <= int(match[1]) <= LARGEST or not 1 <= int(match[2]) <= LARGEST:
         raise ConfigError(f"--size {size}: columns by rows, up to {LARGEST} each.", "For example: --size 120x40")
     return int(match[1]), int(match[2])
+
+
+def _write_into(folder: Path, files: Mapping[Path, bytes]) -> None:
+    """Write files below a folder, each whole; print the folder. An earlier export of the run is replaced."""
+    try:
+        for path, data in files.items():
+            path.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(path, data)
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from None
+    print_data(str(folder))
 
 
 def _write(path: Path, data: bytes) -> None:
