@@ -23,7 +23,7 @@ LONGEST = 40
 """Voxels of the coarse grid along its longest side."""
 OUTSIDE, NO_VALUE, FIRST = 0, 1, 2
 LEVELS = 32
-"""Values are rounded to so many levels, because noise does not compress."""
+"""Number of levels that values are rounded to, because noise does not compress."""
 Floats = NDArray[np.floating[Any]]
 
 
