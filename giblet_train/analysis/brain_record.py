@@ -16,7 +16,9 @@ from numpy.typing import NDArray
 
 from giblet_train.analysis.held_out_maps import HeldOutMaps
 from giblet_train.components.voxel_posterior import VoxelPosterior
+from giblet_train.data.geometry import VolumeGrid
 from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import BrainMap, BrainRecord
 
 LONGEST = 40
@@ -28,11 +30,16 @@ Floats = NDArray[np.floating[Any]]
 
 
 class CoarseGrid:
-    """A grid of cubes in millimetres around the voxels of a split; each cube takes the nearest voxel."""
+    """A grid of cubes in millimetres around the voxels of a split; each cube takes the nearest voxel.
+
+    Raises DataError for a study whose brains are not on a grid.
+    """
 
     def __init__(self, data: PreparedSplit) -> None:
-        affine = data.study.affine
-        place_V3 = np.argwhere(data.mask_XYZ)
+        if not isinstance(data.study.geometry, VolumeGrid):
+            raise DataError(f"{data.study.geometry.description} have no grid to draw; the report has tables.")
+        affine = data.study.geometry.affine
+        place_V3 = np.argwhere(data.mask)
         mm_V3 = place_V3 @ affine[:3, :3].T + affine[:3, 3]
         voxel_mm = float(np.abs(np.linalg.det(affine[:3, :3])) ** (1 / 3))
         low_mm, high_mm = mm_V3.min(axis=0) - voxel_mm / 2, mm_V3.max(axis=0) + voxel_mm / 2
@@ -43,9 +50,9 @@ class CoarseGrid:
         inverse = np.linalg.inv(affine)
         mm_G3 = centres * self.step_mm + np.array(self.origin_mm)
         voxel_G3 = np.rint(mm_G3 @ inverse[:3, :3].T + inverse[:3, 3]).astype(int)
-        inside_G = ((voxel_G3 >= 0) & (voxel_G3 < np.array(data.mask_XYZ.shape))).all(axis=1)
-        column_XYZ = np.full(data.mask_XYZ.shape, -1)
-        column_XYZ[data.mask_XYZ] = data.in_grid_order(np.arange(data.n_voxels))
+        inside_G = ((voxel_G3 >= 0) & (voxel_G3 < np.array(data.mask.shape))).all(axis=1)
+        column_XYZ = np.full(data.mask.shape, -1)
+        column_XYZ[data.mask] = data.in_grid_order(np.arange(data.n_voxels))
         self._column_G = np.full(len(voxel_G3), -1)
         self._column_G[inside_G] = column_XYZ[tuple(voxel_G3[inside_G].T)]
 

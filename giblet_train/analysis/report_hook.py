@@ -47,7 +47,7 @@ class ReportHook(TrainerHook):
             write_record(trainer.run_dir.brain, record)
         except Exception as error:
             self._is_broken = True
-            why = f"{type(error).__name__}: {error}"
+            why = error.message if isinstance(error, GibletError) else f"{type(error).__name__}: {error}"
             trainer.recorder.log_event("brain_map", "warning", f"Maps for the terminal could not be written: {why}")
 
     def on_finished(self, trainer: Trainer) -> None:
