@@ -2,11 +2,11 @@
 
 import pytest
 
-from tests.pair_study import PairStudy, make_pair_study
-
 
 @pytest.fixture(scope="session")
-def pair(tmp_path_factory) -> PairStudy:
+def pair(tmp_path_factory):
+    from tests.pair_study import make_pair_study
+
     return make_pair_study(tmp_path_factory.mktemp("pair"))
 
 
