@@ -25,7 +25,8 @@ from giblet_train.data.readers.volumes import Volumes
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
 
-TABLES = {".tsv": "\t", ".csv": ","}
+TABLES = (".tsv", ".csv")
+DELIMITERS = "\t,;"
 HDF5 = (".h5", ".hdf5")
 SUFFIXES = (*TABLES, *HDF5, ".npy", ".npz")
 MISSING = ("", "n/a", "nan", "na")
@@ -144,7 +145,10 @@ def _is_header(row: Sequence[str]) -> bool:
 def _cells(path: Path) -> list[list[str]]:
     try:
         with open(path, encoding="utf-8-sig", newline="") as file:
-            rows = [[cell.strip() for cell in row] for row in csv.reader(file, delimiter=TABLES[path.suffix]) if row]
+            text = file.read()
+        header = text.partition("\n")[0]
+        delimiter = max(DELIMITERS, key=header.count)
+        rows = [[cell.strip() for cell in row] for row in csv.reader(text.splitlines(), delimiter=delimiter) if row]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise DataError(f"{path} cannot be read: {error}.", "Give a table with a header of parcel names.") from None
     if len(rows) < 2:

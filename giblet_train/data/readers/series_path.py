@@ -52,7 +52,7 @@ def hemispheres(path: Path) -> tuple[Path, Path]:
 def files_of(path: Path) -> tuple[Path, ...]:
     """Return the files that hold a series."""
     file, _ = split_dataset(path)
-    if file.suffix != ".gii":
+    if file.suffix not in (".gii", ".annot"):
         return (file,)
     try:
         return hemispheres(file)

@@ -9,6 +9,7 @@ import pytest
 
 from giblet_train.data.geometry import Geometry, ParcelTable
 from giblet_train.data.readers.headers import read_header, read_headers
+from giblet_train.data.readers.study_files import find_sources
 from giblet_train.data.readers.volumes import check_same_geometry, nonzero_voxels, stream
 from giblet_train.schema.errors import DataError
 from tests.brain_files import (
@@ -22,6 +23,7 @@ from tests.brain_files import (
     write_surfaces,
     write_tsv,
 )
+from tests.made_study import made_config
 
 VALUES = np.random.default_rng(0).normal(100, 10, (12, N)).astype(np.float32)
 HAS_TR = ("dense", "parcellated", "surfaces")
@@ -126,6 +128,25 @@ def test_a_transposed_table_is_read_and_reported(tmp_path):
         assert "transposed_table" in [note.finding for note in turned.notes]
         assert turned.geometry == plain.geometry
         np.testing.assert_array_equal(rows(turned), rows(plain))
+
+
+def test_a_table_may_be_separated_by_commas_or_semicolons(tmp_path):
+    for name, separator in (("a.csv", ","), ("b.csv", ";"), ("c.tsv", ",")):
+        (tmp_path / name).write_text("\n".join([f"V1{separator}A1", *(f"{n}.5{separator}{n}" for n in range(3))]))
+        assert rows(read_header(tmp_path / name, 1.5)).tolist() == [[0.5, 0], [1.5, 1], [2.5, 2]]
+
+
+def test_the_short_form_names_datasets_and_left_hemispheres(tmp_path):
+    for subject in ("01", "anna"):
+        WRITERS["h5"](tmp_path / f"sub-{subject}", VALUES, 1.5)
+        write_surfaces(tmp_path / f"sub-{subject}", VALUES)
+    (tmp_path / "film.mp4").touch()
+    (tmp_path / "annotations.xlsx").touch()
+    for pattern, n_files in (("sub-{subject}.h5::ses-1/film", 2), ("sub-{subject}_hemi-L_bold.func.gii", 4)):
+        sources = find_sources(made_config(data={"video": "film.mp4", "bold": pattern}), tmp_path)
+        assert list(sources.bold) == ["sub-01", "sub-anna"]
+        assert rows(read_headers(sources.bold["sub-anna"], 1.5)).shape == VALUES.shape
+        assert sum(role.startswith("sub-") for role in sources.named()) == n_files
 
 
 def test_an_unnamed_first_column_is_an_index(tmp_path):
