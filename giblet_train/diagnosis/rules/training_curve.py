@@ -123,7 +123,7 @@ def diverging(case: RunHistory) -> Finding | None:
     (since, best), start = blocks[best_index], values[0]
     noise, decrease = RISE_SDS * jitter(values[: best_index + 1]), start - best
     factor = (case.watch.diverging_factor - 1) * abs(best)
-    if decrease > MUCH_LEARNT * abs(best):
+    if unit == "epoch" and decrease > MUCH_LEARNT * abs(best):  # a few blocks of steps may be a spike
         factor = min(factor, UNDONE * decrease)
     rise = max(factor, RISE_SHARE * decrease, noise)
     if rise <= 0:
