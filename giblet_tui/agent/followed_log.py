@@ -92,7 +92,7 @@ class FollowedLog:
         if ended or self.is_silent:
             rows += self._advance(self._reader.flush)
             rows += self._take(self._reader.table.epoch)
-        return rows
+        return rows + self._take_undecided(complete=ended or self.is_silent, ended=ended)
 
     def _read(self, line: bytes) -> list[EpochRow]:
         text = line[:LINE_BYTES].decode("utf-8", "replace")
@@ -116,6 +116,20 @@ class FollowedLog:
             return []
         self._last_returned = epoch
         return [row]
+
+    def _take_undecided(self, complete: bool, ended: bool) -> list[EpochRow]:
+        """Return new rows of a log whose numbers get their meaning from all rows together.
+
+        complete: the last row is complete. ended: no line will follow, so rows that could still change are returned.
+        """
+        table = self._reader.table
+        if not (table.n_observed and table.needs_all_rows) or not (table.rows_are_final or ended):
+            return []
+        new = [row for row in table.rows() if self._last_returned is None or row.epoch > self._last_returned]
+        new = new if complete else new[:-1]
+        if new:
+            self._last_returned = new[-1].epoch
+        return new
 
     @property
     def is_silent(self) -> bool:

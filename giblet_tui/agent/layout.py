@@ -29,6 +29,7 @@ PROCESSES = "processes.json"
 """The run's processes, for a stop after its supervisor was killed."""
 RANKS = "ranks"
 CHECKPOINTS = "checkpoints"
+REPORT = "report"
 SLURM_OUTPUT = "slurm.out"
 """What Slurm itself prints about the job."""
 

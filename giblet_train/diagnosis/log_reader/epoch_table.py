@@ -131,7 +131,9 @@ class EpochTable:
         return _whole(last) if last is not None else None
 
     def row(self, number: int) -> Optional[EpochRow]:
-        """Return the row of one epoch; None if the log prints no loss for it."""
+        """Return the row of one epoch; None if the log prints no loss for it, or if `needs_all_rows`."""
+        if self.needs_all_rows:
+            return None
         epoch = self._epochs.get(number)
         if epoch is None:
             epoch = _Epoch(number)
@@ -139,6 +141,17 @@ class EpochTable:
                 if point.epoch is not None and _whole(point.epoch) == number:
                     _fill(epoch, point)
         return next(iter(self._complete([self._row(epoch)])), None)
+
+    @property
+    def needs_all_rows(self) -> bool:
+        """Return True if only `rows` can tell what the numbers are: they have no name, or steps but no epochs."""
+        self._choose_loss_kind()
+        return self._loss_kind == "bare" or (self.epoch is None and bool(self.points))
+
+    @property
+    def rows_are_final(self) -> bool:
+        """Return True if later lines add rows and change none: steps without an evaluation are divided anew."""
+        return self.epoch is not None or self._block_size(self.points) == 1
 
     def disturb(self) -> None:
         """Note that the next epoch may belong to a restarted training: an error or a resume message was printed."""
@@ -164,8 +177,7 @@ class EpochTable:
 
         Numbers that only their split names (`train: 1.2`) are losses if they fall; an accuracy would rise.
         """
-        kinds = self._kinds()
-        self._loss_kind = next((kind for kind in LOSS_KINDS if kind in kinds), LOSS_KINDS[0])
+        self._choose_loss_kind()
         self._bare = {}
         rows = self._rows()
         if self._loss_kind == "bare":
@@ -189,6 +201,11 @@ class EpochTable:
         return any(("bare", "train", "") in epoch.final for epoch in self._epochs.values()) or any(
             ("bare", "train", "") in point.values for point in self.points
         )
+
+    def _choose_loss_kind(self) -> None:
+        """Take numbers called loss, else errors, else numbers without a name."""
+        kinds = self._kinds()
+        self._loss_kind = next((kind for kind in LOSS_KINDS if kind in kinds), LOSS_KINDS[0])
 
     def _kinds(self) -> Set[str]:
         stores = (store for epoch in self._epochs.values() for store in (epoch.final, epoch.running))

@@ -105,7 +105,7 @@ def test_an_adopted_run_that_does_well_is_reported_with_what_its_log_cannot_show
     )
     assert finding.diagnosis.healthy and own.notes == ()
     assert "no records of steps or epochs" in of_run(replace(run, steps=(), epochs=())).notes[-1]
-    assert "nothing can be held against a plan" in finding.notes[0]
+    assert "There is no plan to compare with" in finding.notes[0]
     assert finding.notes[1].startswith(said) and len(finding.notes) == 2
 
 

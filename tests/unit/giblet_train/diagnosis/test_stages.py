@@ -59,7 +59,7 @@ def test_what_was_proved_is_what_climbs_and_only_the_stages_keys_differ() -> Non
     )
     opened = {key.partition(".")[0] for key in LADDER.stages[1].open_keys} | {"stage"}
     assert {key.partition(".")[0] for key in ascent.target.changes} <= opened
-    assert set(config.criteria) == {"loss_drop", "val_gap", "no_dominance", "beats_null"}
+    assert set(config.criteria) == {"loss_drop", "explained", "val_gap", "no_dominance", "beats_null"}
 
 
 def test_the_cost_is_bounded_by_measured_steps_and_by_work() -> None:

@@ -245,5 +245,5 @@ async def test_a_lab_log_without_components_is_not_shown_as_nan() -> None:
         await settle(pilot)
         text = "\n".join(screen_text(app))
         assert "NaN" not in text and [panel.component for panel in app.screen.query(LossPanel)] == ["total"]
-        assert "waiting" not in text and "no plan is known" in text and "adopted, without a configuration" in text
+        assert "waiting" not in text and "no plan is known" in text and "it was adopted, without criteria" in text
     assert epoch_words(adopted) == str(epochs[-1].epoch)
