@@ -36,7 +36,7 @@ class KeysRefused(NotLetIn, SSHMayHelp):
 
 
 class TargetNotReached(GibletError):
-    """What was asked for did not come about, and something still stands."""
+    """The requested state was not reached, and something survives."""
 
     exit_code = NOT_REACHED
 

@@ -160,7 +160,7 @@ def series_of(folds: Sequence[FoldScores]) -> dict[str, NDArray[np.float64]]:
 
 
 def member_label(fold: FoldScores, name: str) -> Sequence[str]:
-    """Return the names of a fold's scores that a name of `series_of` stands for."""
+    """Return the names of a fold's scores that a name of `series_of` means."""
     return {MEMBER: fold.members, FIRST: fold.members[:1]}.get(name, [name])
 
 

@@ -16,7 +16,7 @@ ALLOWED_NOUN_PHRASES = 2
 """Docstrings of functions that do not open with a verb."""
 ALLOWED_BARE_PARTICIPLES = 30
 """Functions that store a value in a variable such as `found` or `kept`."""
-ALLOWED_BANNED_LINES = 14
+ALLOWED_BANNED_LINES = 10
 """Lines of code and prose with a word of the private idiom."""
 
 BARE = frozenset({

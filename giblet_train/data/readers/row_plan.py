@@ -122,7 +122,7 @@ def plan_rows(
 def _placed(
     run: RunEntry, n_volumes: int, stimulus_s: Mapping[str, float], tr_s: float, drop: int
 ) -> tuple[_Shown, ...]:
-    """Return the presentations of a run with the volumes that lie in them completely."""
+    """Return the presentations of a run with the volumes that are completely inside them."""
     scan_s = n_volumes * tr_s
     shown: list[_Shown] = []
     reached_s = -float("inf")

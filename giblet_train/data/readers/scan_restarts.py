@@ -49,7 +49,7 @@ def scans_of_rows(rows: Sequence[Row]) -> list[int]:
 
 
 def _restarts(rows: Sequence[Row], n: int) -> bool:
-    """Return True if a scan begins with row n: its seconds fall far back and stay there, while its TR goes on.
+    """Return True if a scan begins with row n: its seconds fall far back and stay there, while its TR continues.
 
     A single row that falls back, with the next one further on than the row before it, is merely out of order.
     """

@@ -144,13 +144,13 @@ class EpochTable:
 
     @property
     def needs_all_rows(self) -> bool:
-        """Return True if only `rows` can tell what the numbers are: they have no name, or steps but no epochs."""
+        """Return True if only `rows` shows what the numbers are: they have no name, or steps but no epochs."""
         self._choose_loss_kind()
         return self._loss_kind == "bare" or (self.epoch is None and bool(self.points))
 
     @property
     def rows_are_final(self) -> bool:
-        """Return True if later lines add rows and change none: steps without an evaluation are divided anew."""
+        """Return True if later lines only add rows; blocks of steps without an evaluation change with their number."""
         return self.epoch is not None or self._block_size(self.points) == 1
 
     def disturb(self) -> None:
