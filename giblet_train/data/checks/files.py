@@ -5,6 +5,7 @@ T TRs, B TRs of a chunk, V voxels.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +18,7 @@ from giblet_train.data.geometry import check_same_kind
 from giblet_train.data.readers.headers import read_headers
 from giblet_train.data.readers.maps import read_mask
 from giblet_train.data.readers.study_files import Progress
-from giblet_train.data.readers.volumes import Volumes, check_same_geometry, nonzero_voxels, stream
+from giblet_train.data.readers.volumes import Volumes, check_same_geometry, check_same_tr, nonzero_voxels, stream
 from giblet_train.schema.config import DataConfig
 from giblet_train.schema.errors import DataError
 
@@ -61,8 +62,8 @@ def check_files(
         try:
             headers[subject] = read_headers(paths, data.tr, data.trust_tr)
         except DataError as error:
-            findings.append(_from_error("unreadable_file", subject, error))
-    headers = _on_the_common_grid(headers, findings)
+            findings.append(_from_error(getattr(error, "finding", "unreadable_file"), subject, error))
+    headers = _with_the_common_tr(_on_the_common_grid(headers, findings), findings)
     facts: dict[str, FileFacts] = {}
     for n, (subject, volumes) in enumerate(headers.items()):
         progress(f"reading {subject}", n / len(headers))
@@ -132,6 +133,22 @@ def _on_the_common_grid(headers: dict[str, Volumes], findings: list[Finding]) ->
             matching[subject] = volumes
         except DataError as error:
             findings.append(_from_error("other_grid", subject, error))
+    return matching
+
+
+def _with_the_common_tr(headers: dict[str, Volumes], findings: list[Finding]) -> dict[str, Volumes]:
+    """Return the headers with the TR that most subjects have; the others become findings."""
+    if not headers:
+        return headers
+    n_subjects = Counter(volumes.tr_s for volumes in headers.values())
+    model = max(headers.values(), key=lambda volumes: n_subjects[volumes.tr_s])
+    matching = {}
+    for subject, volumes in headers.items():
+        try:
+            check_same_tr(model, volumes)
+            matching[subject] = volumes
+        except DataError as error:
+            findings.append(_from_error("tr_conflict", subject, error))
     return matching
 
 

@@ -15,6 +15,18 @@ LONGEST_TR_S = 30.0
 SHORTEST_TR_S = 0.02
 
 
+class MissingTrError(DataError):
+    """A file has no repetition time, and nothing else states one."""
+
+    finding = "tr_missing"
+
+
+class TrConflictError(DataError):
+    """Repetition times of one file, or of several, contradict each other."""
+
+    finding = "tr_conflict"
+
+
 class HeaderNote(NamedTuple):
     """A property of a header that had to be interpreted."""
 
@@ -41,10 +53,10 @@ def checked_tr(
         name = "data.tr" if trust == "config" else f"TR in the {trust}"
         others = [n for n, seconds in sources.items() if seconds is not None] or ["config"]
         remedy = f"Set data.trust_tr: {' or '.join(others)}."
-        raise DataError(f"{path} has no {name}, which data.trust_tr: {trust} asks for.", remedy)
+        raise MissingTrError(f"{path} has no {name}, which data.trust_tr: {trust} asks for.", remedy)
     by_source: dict[str, float] = {name: seconds for name, seconds in sources.items() if seconds is not None}
     if not by_source:
-        raise DataError(
+        raise MissingTrError(
             f"{path} has no TR, neither in its header nor in a sidecar.",
             "Set data.tr in seconds, or write RepetitionTime to the .json file next to it.",
         )
@@ -58,7 +70,7 @@ def checked_tr(
         if math.isclose(seconds, reference_s, rel_tol=TR_TOLERANCE):
             continue
         if trust in (None, name):
-            raise DataError(_conflict(path, by_source), _remedy(name, by_source))
+            raise TrConflictError(_conflict(path, by_source), _remedy(name, by_source))
         notes.append(HeaderNote("tr_overruled", f"{path.name}: the {name}'s TR {seconds:g} s is not used."))
     return reference_s, (*notes, *_slice_time_notes(sidecar, reference_s, path))
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.geometry import Geometry, check_same_kind
-from giblet_train.data.readers.repetition_time import TR_TOLERANCE, HeaderNote
+from giblet_train.data.readers.repetition_time import TR_TOLERANCE, HeaderNote, TrConflictError
 from giblet_train.schema.errors import DataError
 
 CHUNK_BYTES = 4 * 1024 * 1024
@@ -120,11 +120,17 @@ def check_alike(volumes: Sequence[Volumes]) -> None:
     """Raise DataError where a file's geometry or TR differs from those of the first."""
     for other in volumes[1:]:
         check_same_geometry(volumes[0], other)
-        if not math.isclose(volumes[0].tr_s, other.tr_s, rel_tol=TR_TOLERANCE):
-            raise DataError(
-                f"{other.path}: the TR is {other.tr_s:g} s; that of {volumes[0].path} is {volumes[0].tr_s:g} s.",
-                "Leave the run or subject out, or set data.tr and data.trust_tr: config if a header is wrong.",
-            )
+        check_same_tr(volumes[0], other)
+
+
+def check_same_tr(first: Volumes, other: Volumes) -> None:
+    """Raise TrConflictError where the repetition times of two files differ."""
+    if math.isclose(first.tr_s, other.tr_s, rel_tol=TR_TOLERANCE):
+        return
+    raise TrConflictError(
+        f"{other.path}: the TR is {other.tr_s:g} s; that of {first.path} is {first.tr_s:g} s.",
+        "Leave the run or subject out, or set data.tr and data.trust_tr: config if a header is wrong.",
+    )
 
 
 def check_same_geometry(first: Volumes, other: Volumes) -> None:

@@ -229,7 +229,7 @@ FAULTS = {
     another_grid: {("other_grid", "sub-01")},
     truncated: {("truncated_file", "sub-04")},
     no_tr: {("tr_missing", "sub-02")},
-    another_tr: {("unreadable_file", "sub-02")},
+    another_tr: {("tr_conflict", "sub-02")},
     another_place: {("other_grid", "sub-02")},
     two_volumes_short: {("other_length", "sub-02")},
     not_a_number: {("not_numbers", "sub-02")},
@@ -238,7 +238,7 @@ FAULTS = {
     dummy_scans: {("not_steady", f"sub-{n:02d}") for n in range(1, 5)},
     bright_start: {("not_steady", f"sub-{n:02d}") for n in range(1, 5)},
     missing_value_as_a_number: {("feature_outliers", "")},
-    sidecar_of_another_tr: {("unreadable_file", "sub-02")},
+    sidecar_of_another_tr: {("tr_conflict", "sub-02")},
 }
 
 
