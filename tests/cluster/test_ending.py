@@ -130,11 +130,18 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
     (socket,) = Path(folder).iterdir()
     socket.unlink()
     trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))
-    assert restore_socket.restore_socket(request, print)["again"] is True
+    gone = f"The {kind} session of {run_id} is gone; the run continues"
+    try:
+        assert restore_socket.restore_socket(request, print)["again"] is True
+    except AgentRefusal as refusal:
+        # screen 4.9 makes its socket anew in a signal handler, and of 30 servers one crashes there.
+        assert kind == "screen" and gone in str(refusal)
+        assert proc.stat_fields(ground.run(run_id).supervisor())[1] == "1", "its parent, the server, has ended"
+        return
     assert [each for each, _ in sessions.find_session(f"gib-{run_id}")] == [kind]
     sessions.kill_session(f"gib-{run_id}")
     assert ground.run(run_id).supervisor(), "it outlives its session"
-    with pytest.raises(AgentRefusal, match=f"The {kind} session of {run_id} is gone; the run continues"):
+    with pytest.raises(AgentRefusal, match=gone):
         restore_socket.restore_socket(request, print)
 
 
