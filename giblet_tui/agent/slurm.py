@@ -105,8 +105,8 @@ def job_of(session: str) -> SlurmJob | None:
 def jobs() -> dict[str, SlurmJob] | None:
     """Return this user's jobs of giblet by session name, those that ended minutes ago too; None without an answer."""
     global _list
-    if shutil.which("squeue") is None:
-        return {}
+    if shutil.which("squeue") is None:  # a PATH without Slurm says nothing about its jobs
+        return None
     if _list is None or time.monotonic() - _list[0] > _LIST_EVERY_S:
         argv = ["squeue", "--noheader", f"--user={getpass.getuser()}", "--states=all", "--format=%i|%j|%T|%r|%N"]
         completed = answer(argv, _LIMIT_S)

@@ -134,7 +134,7 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
     try:
         assert restore_socket.restore_socket(request, print)["again"] is True
     except AgentRefusal as refusal:
-        # screen 4.9 makes its socket anew in a signal handler, and of 30 servers one crashes there.
+        # screen 4.9 recreates its socket in a signal handler, and about one server in thirty crashes there.
         assert kind == "screen" and gone in str(refusal)
         assert proc.stat_fields(ground.run(run_id).supervisor())[1] == "1", "its parent, the server, has ended"
         return

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
+from giblet_tui.agent import slurm
+from giblet_tui.agent.run_processes import LocalRun
 from giblet_tui.agent.slurm import SlurmJob, end_sentence, parse_jobs, pending_sentence
 
 LISTED = """\
@@ -43,3 +47,15 @@ def test_what_a_pending_job_waits_for() -> None:
 def test_how_slurm_ended_a_job(state: str, words: str) -> None:
     assert words in end_sentence(SlurmJob("14", "gib-x", state, "None", "node04"))
     assert end_sentence(SlurmJob("14", "gib-x", "RUNNING", "None", "node04")) == ""
+
+
+def test_without_slurm_on_the_path_a_job_counts_as_live(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_dir = tmp_path / "demo-20261129-101500-3f2a"
+    run_dir.mkdir()
+    (run_dir / "run.json").write_text('{"multiplexer": "slurm"}')
+    monkeypatch.setenv("PATH", str(tmp_path))
+    slurm.forget_list()
+    assert slurm.jobs() is None
+    assert LocalRun(run_dir).has_job, "so `rm` keeps the run"
+    (run_dir / "exit.json").write_text("{}")
+    assert not LocalRun(run_dir).has_job
