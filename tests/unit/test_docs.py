@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import typer
 
-from giblet_train.__main__ import app as engine_app
+from giblet_train.cli.app import app as engine_app
 from giblet_tui.cli.app import app
 from tests import fleets, rundirs
 from tests.paths import ROOT

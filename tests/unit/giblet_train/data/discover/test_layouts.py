@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from giblet_train.__main__ import app
+from giblet_train.cli.app import app
 from giblet_train.data.simulation.study_layouts import LAYOUTS
 from giblet_train.schema.config_loader import load
 from tests.paths import ROOT
