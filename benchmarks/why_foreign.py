@@ -110,9 +110,10 @@ def _judge_records(row: Row, case: Foreign, metrics: list[AnyMetric], label: str
     first = diagnosis.causes[0] if diagnosis.causes else None
     right = first is not None and first.cause == row.cause and first.evidence.get("reason", "") in (case.reason, "")
     row.right += right
-    delay = _delay(case, metrics, row.cause)
+    limit = max(LIMIT_STEPS, LIMIT_EPOCHS * case.study.steps_per_epoch)
+    delay = _delay(case, metrics, row.cause, limit)
     row.delays.append(delay)
-    in_time = delay is not None and delay <= max(LIMIT_STEPS, LIMIT_EPOCHS * case.study.steps_per_epoch)
+    in_time = delay is not None and delay <= limit
     row.in_time += in_time
     if not right:
         row.failures.append(f"{label}: {first.cause if first else 'nothing'} instead of {row.cause}")
@@ -120,17 +121,18 @@ def _judge_records(row: Row, case: Foreign, metrics: list[AnyMetric], label: str
         row.failures.append(f"{label}: named after {delay} steps")
 
 
-def _delay(case: Foreign, metrics: list[AnyMetric], cause: str) -> int | None:
-    """Return the steps from the onset to the first prefix that names the cause first."""
-    points = replay.prefixes(case.study.config, metrics, case.onset + 1, case.onset + LOOK_STEPS, STRIDE_STEPS)
-    return next(
-        (
-            n - case.onset
-            for n, prefix_diagnosis in points
-            if prefix_diagnosis.causes and prefix_diagnosis.causes[0].cause == cause
-        ),
-        None,
-    )
+def _delay(case: Foreign, metrics: list[AnyMetric], cause: str, limit: int) -> int | None:
+    """Return the steps from the onset to the first of several looks that names the cause first.
+
+    Looks are every STRIDE_STEPS steps, and at the limit, so that what is named in time does not count as late.
+    """
+    looks: list[int] = sorted({*range(1, LOOK_STEPS + 1, STRIDE_STEPS), limit})
+    for delay in looks:
+        n = case.onset + delay
+        diagnoses = [diagnosis for _, diagnosis in replay.prefixes(case.study.config, metrics, n, n)]
+        if any(d.causes and d.causes[0].cause == cause for d in diagnoses):
+            return delay
+    return None
 
 
 def course_of(metrics: list[AnyMetric]) -> Course:

@@ -20,6 +20,9 @@ from giblet_train.schema.errors import DataError
 from giblet_train.schema.records import EpochMetric, Number, SplitLoss
 
 MAX_BYTES = 1024**3
+BALANCED = (
+    "Its losses balance each other (adversarial or reinforcement learning): they need not fall, and are not judged."
+)
 _PLAN_KEYS = (
     *("num_epochs", "learning_rate", "min_lr", "warmup_epochs", "scheduler_type", "gradient_clip_val"),
     *("fmri_weight", "reconstruction_weight", "video_weight", "audio_weight", "text_weight"),
@@ -88,7 +91,8 @@ def parse(lines: Iterable[str]) -> ParsedLog:
 def as_records(log: TrainingLog) -> ParsedLog:
     """Convert a log to records. An epoch that is repeated after a restart counts as written last."""
     metrics = tuple(_metric(row) for row in log.rows)
-    return ParsedLog(metrics=metrics, log=log, notes=(*_reading_notes(log), *unavailable_from_log(metrics)))
+    missing = [] if log.is_adversarial and not metrics else unavailable_from_log(metrics)
+    return ParsedLog(metrics=metrics, log=log, notes=(*_reading_notes(log), *missing))
 
 
 def unavailable_from_log(metrics: Sequence[EpochMetric]) -> list[str]:
@@ -129,12 +133,11 @@ def _reading_notes(log: TrainingLog) -> list[str]:
     if log.summed_parts:
         notes.append(f"It prints no total loss: the sum of {', '.join(log.summed_parts)} is taken for it.")
     if log.is_adversarial:
-        notes.append(
-            "Its losses balance each other (adversarial or actor-critic): they need not fall, and are not judged."
-        )
+        notes.append(BALANCED)
     if log.validation_only:
         notes.append("It prints only validation losses: they are judged as training losses.")
-    if log.rows and not log.is_blocks and log.rows[0].epoch > 1 and log.rows[0].epoch != _step_between(log):
+    is_divided = not log.is_blocks and not log.is_adversarial
+    if log.rows and is_divided and log.rows[0].epoch > 1 and log.rows[0].epoch != _step_between(log):
         first, last = log.rows[0].epoch, log.rows[-1].epoch
         notes.append(f"Its beginning is missing: only epochs {first} to {last} are seen.")
     return notes + _end_notes(log)

@@ -43,6 +43,7 @@ LOG_READER_MODULES = tuple(
         "key_names",
         "line_prefix",
         "screen_table",
+        "box_table",
         "line_parser",
         "epoch_table",
         "collapse",

@@ -37,6 +37,8 @@ class Answer(msgspec.Struct, frozen=True, kw_only=True):
     """What could not be known, and how the plan was read."""
     begun: bool = True
     """False if no epoch or step was seen, so that the training cannot be called healthy."""
+    balanced: bool = False
+    """True if only losses were seen that balance each other, and therefore show neither progress nor failure."""
     unread: tuple[str, ...] = ()
     """A sentence for each line of a log, or file of a run, that could not be read."""
 
@@ -81,6 +83,7 @@ def of_path(path: Path, config: str | None) -> Answer:
         diagnosis=diagnosis,
         notes=(*plan_notes, *unplanned, *map(sanitize, parsed.notes)),
         begun=bool(parsed.metrics),
+        balanced=log.is_adversarial,
         unread=_unread_lines(log),
     )
 
@@ -124,7 +127,12 @@ def why_lines(answer: Answer, has_unread_files: bool = False) -> list[str]:
     """
     causes = answer.diagnosis.causes
     lines = [line for number, cause in enumerate(causes, 1) for line in _cause_lines(number, cause)]
-    if not causes and not answer.begun:
+    if not causes and not answer.begun and answer.balanced:
+        lines = [
+            "Nothing can be concluded: its losses balance each other (adversarial or reinforcement learning), so they "
+            "show neither progress nor failure. None of them is nan, and no error is at the end."
+        ]
+    elif not causes and not answer.begun:
         lines = ["Nothing can be concluded: no loss of a training was found, and no error at the end."]
     elif not causes and answer.unread:
         lines = ["Nothing can be concluded: lines that print a loss could not be read."]

@@ -96,6 +96,15 @@ DEAD: dict[str, tuple[str, list[str]]] = {
     "terminate_on_nan": ("nan", ["Batch 12: Invalid loss, terminating training"]),
     "cut_off_traceback": ("crashed", traceback("")[:-1]),
     "watchdog": ("collective_timeout", [*watchdog([0, 1, 2, 4, 5, 6, 7]), *stacks(40), *torchrun(0, -6)]),
+    "watchdog_stuck": (
+        "collective_timeout",
+        [
+            "[rank1]:[E ProcessGroupNCCL.cpp:1316] [PG 0 Rank 1] Heartbeat monitor timed out! It will be terminated",
+            "[rank1]:[F ProcessGroupNCCL.cpp:1169] [PG 0 Rank 1] [PG 0 Rank 1] ProcessGroupNCCL's watchdog got stuck "
+            "for 600 seconds without making progress in monitoring enqueued collectives.",
+            ABORTED,
+        ],
+    ),
     "watchdog_aborted": ("collective_timeout", [*watchdog([0, 1, 2, 4, 5, 6, 7]), ABORTED]),
     "barrier": (
         "collective_timeout",
@@ -123,9 +132,27 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         "oom_gpu",
         traceback("ResourceExhaustedError: OOM when allocating tensor with shape[64,512] on /device:GPU:0"),
     ),
+    "gpu_memory_jax": (
+        "oom_gpu",
+        [
+            *traceback("jax.errors.SimplifiedTraceback: For simplicity, JAX has removed its internal frames."),
+            "",
+            "The above exception was the direct cause of the following exception:",
+            "",
+            *traceback("ValueError: RESOURCE_EXHAUSTED: Failed to allocate request for 8.00GiB on device ordinal 0"),
+        ],
+    ),
     "gpu_memory_nccl": ("oom_gpu", ["node-a:123:456 [0] include/alloc.h:185 NCCL WARN Cuda failure 2 'out of memory'"]),
     "gpu_memory_driver": ("oom_gpu", traceback("RuntimeError: CUDA driver error: out of memory")),
     "host_memory_exit_code": ("oom_host", torchrun(6, -9)),
+    "host_memory_return_code": (
+        "oom_host",
+        [
+            "[2023-04-01 10:02:01,001] [INFO] [launch.py:318:sigkill_handler] Killing subprocess 101",
+            "[2023-04-01 10:02:01,001] [ERROR] [launch.py:324:sigkill_handler] ['/usr/bin/python3', '-u', 'train.py', "
+            "'--local_rank=3'] exits with return code = -9",
+        ],
+    ),
     "host_memory_killed": ("oom_host", [KILLED_BY_SHELL]),
     "host_memory_slurm": (
         "oom_host",
@@ -257,6 +284,15 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         "crashed",
         ["slurmstepd: error: *** JOB 123 ON node01 CANCELLED AT 2025-11-05T10:00:00 DUE TO TIME LIMIT ***"],
     ),
+    "time_limit_then_progress": (
+        "crashed",
+        [
+            "slurmstepd: error: *** STEP 123.0 ON node01 CANCELLED AT 2025-11-05T10:00:00 DUE TO TIME LIMIT ***",
+            "srun: Job step aborted: Waiting up to 32 seconds for job step to finish.",
+            "[rank: 0] Received SIGTERM: 15",
+            bars(21),
+        ],
+    ),
     "preempted": (
         "crashed",
         ["slurmstepd: error: *** STEP 123.0 ON node01 CANCELLED AT 2025-11-05T10:00:00 DUE TO PREEMPTION ***"],
@@ -273,6 +309,11 @@ SURVIVED: dict[str, list[str]] = {
     ],
     "handled_traceback": [*traceback("requests.exceptions.ConnectionError: api.wandb.ai timed out"), *epochs(21, 24)],
     "restarted": [*traceback(OOM), "[Rank 0] Loaded checkpoint, resumed from epoch 18", *epochs(19, 30)],
+    "preempted_and_resumed": [
+        "slurmstepd: error: *** JOB 608 ON gpu01 CANCELLED AT 2025-11-05T10:00:00 DUE TO PREEMPTION ***",
+        "loading checkpoint ckpt_19.pt",
+        *epochs(20, 30),
+    ],
     "complete": [*epochs(21, 50), "Training complete. Best validation 0.95"],
     "complete_then_noise": [
         *epochs(21, 50),

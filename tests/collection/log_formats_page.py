@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from giblet_tui.reporting.why import of_path, why_lines
+from tests.collection.balanced_logs import BALANCED, balanced_log
 from tests.collection.log_ends import DEAD, epochs
 from tests.collection.log_formats import FORMATS, TABLES, course
 
@@ -35,9 +36,9 @@ live training in the same way.
   `files/output.log`; the binary `.wandb` file is not read.
 - **A table printed for the screen** is read if its header names an epoch or step and a loss.
 - **A log without a loss** is judged by an error such as `rmse`, or by numbers that only `train` and `val` name, if
-  they fall.
+  they fall at first.
 - **Not read**: other numbers without names. **Not judged**: losses that balance each other, as of adversarial
-  networks.
+  networks and reinforcement learning; only nan and the end are reported.
 
 The examples show logs of a training whose loss becomes nan in epoch 7 of 9, each up to the first nan, and what
 `giblet why` prints for them. Notes on standard error are left out. This page is written by
@@ -82,6 +83,10 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
 }
 """Section -> (introduction, names of formats)."""
 BINARY = {"tensorboard": "a binary event file", "compressed": "a gzip file", "utf_16": "text in UTF-16"}
+BALANCED_INTRODUCTION = (
+    "Of CycleGAN, Stable-Baselines3 and RSL-RL. They need not fall, so the exit code is 2 as long as they are\n"
+    "numbers; nan and errors are reported as in any other log."
+)
 ENDS = ("gpu_memory", "watchdog", "host_memory_exit_code", "shared_memory_bus_error", "disk_stream_writer", "files")
 
 
@@ -91,6 +96,8 @@ def page() -> str:
     for title, (introduction, names) in SECTIONS.items():
         parts.append(f"## {title}\n" + (f"\n{introduction}\n" if introduction else ""))
         parts += _blocks([_example(name) for name in names])
+    parts.append(f"## Losses that balance each other\n\n{BALANCED_INTRODUCTION}\n")
+    parts += _blocks([_balanced_example(name) for name in BALANCED])
     parts.append("## How trainings end\n\nThe last lines of a log, and the cause that is named.\n")
     parts += _blocks([_end_example(kind) for kind in ENDS])
     return "\n".join(parts)
@@ -109,6 +116,15 @@ def _end_example(kind: str) -> tuple[str, str]:
         path = Path(folder) / "train.log"
         path.write_text("\n".join([*epochs(1, 20), *last_lines]) + "\n")
         return "\n".join(line[:SHOWN_COLUMNS] for line in last_lines[:END_LINES]), _answer(path)
+
+
+def _balanced_example(name: str) -> tuple[str, str]:
+    """Return an iteration of a training whose losses balance each other, and the answer for its log."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "train.log"
+        path.write_text(balanced_log(name))
+        excerpt = [line.rstrip() for line in BALANCED[name](1, 1.0).splitlines()]
+        return "\n".join(excerpt), _answer(path)
 
 
 def _answer(path: Path) -> str:

@@ -9,6 +9,7 @@ from typing import Deque, Dict, NamedTuple, Optional
 
 from giblet_train.diagnosis.log_reader.line_parser import Observation
 
+_TOTAL = "training loss"
 LINES = 3
 """Consecutive lines that make a collapse."""
 REMEMBERED = 20
@@ -28,7 +29,7 @@ class Collapse(NamedTuple):
     """A quantity that stopped being a number, and did not recover."""
 
     quantity: str
-    """`training loss`, `validation loss`, `gradient norm` or `loss scale`."""
+    """`training loss`, `validation loss`, `gradient norm` or `loss scale`; a part's loss in a log without a total."""
     value: str
     """`nan`, `inf`, `exactly 0` or `exhausted`."""
     epoch: Optional[int]
@@ -90,17 +91,21 @@ class CollapseWatch:
             kind, split = value.quantity.kind, value.quantity.split
             if kind == "grad_norm":
                 name = "gradient norm"
-            elif kind == "loss" and value.quantity.part is None:
-                name = "validation loss" if split in ("validation", "test") else "training loss"
+            elif kind == "loss" and split in ("validation", "test") and value.quantity.part is None:
+                name = "validation loss"
+            elif kind == "loss" and split not in ("validation", "test"):
+                name = f"{value.quantity.part} loss" if value.quantity.part else _TOTAL
             else:
                 continue
-            # From one epoch to the next, a loss may well fall below what four printed digits show.
-            per_step = observation.fractional or observation.step is not None
+            # From one epoch to the next, a loss may well fall below what four printed digits show; a part may be 0.
+            per_step = (observation.fractional or observation.step is not None) and value.quantity.part is None
             self._tracks.setdefault(name, _Track()).add(value.number, epoch, observation.step, per_step)
 
     def result(self) -> Optional[Collapse]:
         """Return the collapse that began first and lasts until the end of the log; None without one."""
-        order = ("training loss", "gradient norm", "validation loss")
+        order = [_TOTAL, "gradient norm", "validation loss"]
+        if _TOTAL not in self._tracks:
+            order += [name for name in self._tracks if name not in order]
         collapsed = [(name, self._tracks[name]) for name in order if name in self._tracks]
         lasting = [(name, track) for name, track in collapsed if track.n_lines >= LINES]
         if not lasting and self._n_overflows >= OVERFLOWS and self._scale <= EXHAUSTED_SCALE:

@@ -40,7 +40,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"HIP out of memory",
         r"hipErrorOutOfMemory",
         r"MPS backend out of memory",
-        r"RESOURCE_EXHAUSTED.*memory",
+        r"RESOURCE_EXHAUSTED.*(?:memory|failed to allocate)",
         r"OOM when allocating tensor",
     ),
     "oom_host": (
@@ -91,6 +91,8 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"store->get\(.*timeout",
         r"DistStoreError.*time",
         r"heartbeat.*(?:NCCL|watchdog)",
+        r"heartbeat monitor timed out",
+        r"watchdog got stuck",
         r"timed out.*(?:rank|barrier|all_?reduce|collective)",
         r"(?:barrier|all_?reduce|collective)\S* timed out",
     ),
@@ -137,27 +139,34 @@ WRAPPERS = frozenset(
 ECHO = re.compile(
     r"connection (?:reset|closed|refused) by|connection was (?:reset|closed)|remote process exited|broken ?pipe"
     r"|NCCL communicator was aborted|peer .*(?:closed|exited|failed)|process group has been destroyed"
-    r"|exited unexpectedly|ncclRemoteError|unhandled system error",
+    r"|exited unexpectedly|ncclRemoteError|unhandled system error|For simplicity, JAX has removed",
     re.IGNORECASE,
 )
-"""Messages of a process whose peer has failed."""
+"""Messages of a process whose peer has failed, or of a library that only refers to another error."""
 PLAIN_ERROR = re.compile(
     r"^(?:RuntimeError|Error|Fatal|fatal error|panic|Fatal Python error)\b:|^terminate called after throwing"
     r"|^\s*what\(\):|\b(?:FAILED|Segmentation fault|core dumped)\b|^(?:Killed|Terminated|Aborted|Bus error|Hangup)\s*$"
     r"|^\S+: line \d+:\s+\d+\s+(?:Killed|Terminated|Aborted|Segmentation|Bus error|Hangup)"
-    r"|\bexit ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b|signal: (?:Killed|Aborted|Bus)",
+    r"|\b(?:exit|return) ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b"
+    r"|signal: (?:Killed|Aborted|Bus)",
 )
 KILLED = re.compile(
-    r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|task \d+: Killed|\bSIGKILL\b|exit ?code[ :=]+(?:-9|137)\b|signal:? 9\b",
+    r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|task \d+: Killed|\bSIGKILL\b"
+    r"|(?:exit|return) ?code[ :=]+(?:-9|137)\b|signal:? 9\b",
     re.I,
 )
-ABORTED = re.compile(r"\bSIGABRT\b|Aborted \(core dumped\)|exit ?code[ :=]+(?:-6|134)\b")
+ABORTED = re.compile(r"\bSIGABRT\b|Aborted \(core dumped\)|(?:exit|return) ?code[ :=]+(?:-6|134)\b")
 CLOSING = re.compile(
     r"sending process \d+ closing signal|received signal.*sigterm|sigterm.*(?:closing|torchelastic)", re.I
 )
 """torchrun ends the other ranks: an echo."""
 SCHEDULER_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b")
 """A message of Slurm. Its `STEP 123.0` is not a step of the training."""
+
+CANCELLED = re.compile(
+    r"\bCANCELLED AT\b|(?:job|step) \S+ .*(?:exceeded|reached) .*(?:time|walltime) limit|job killed: walltime", re.I
+)
+"""A scheduler ends the job: cancelled, preempted, or out of time."""
 
 _STATEMENTS: Dict[str, Tuple[str, ...]] = {
     "interrupted": (
@@ -225,7 +234,7 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
         "edquot",
     ),
     "tiny_batch_norm": ("per channel",),
-    "collective_timeout": ("time", "barrier"),
+    "collective_timeout": ("time", "barrier", "watchdog"),
     "hangup": ("hangup", "sighup", "signal: 1"),
     "nan": ("nan", "inf", "loss", "overflow", "invalid values"),
 }

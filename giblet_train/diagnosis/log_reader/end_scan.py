@@ -14,6 +14,8 @@ FIRST_ERRORS = 40
 """Error lines kept from the beginning of the end."""
 LAST_LINES = 200
 MAX_RANKS = 4096
+EPOCHS_AFTER_CANCEL = 1
+"""Epochs that may begin between a scheduler's message and the end of the job."""
 _FIELD = re.compile(r"^\s*(time|host|rank|exitcode|traceback|error_file)\s*:\s*(.*)$")
 _ROOT_CAUSE = re.compile(r"^Root Cause \(first observed failure\)")
 _FAILED_RANK = re.compile(r"failed \(exitcode: (-?\d+)\) local_rank: (\d+)")
@@ -90,6 +92,8 @@ class EndScan:
         self._survived: Dict[str, ErrorLine] = {}
         self._survived_errors: List[ErrorLine] = []
         self._tail: Deque[str] = deque(maxlen=LAST_LINES)
+        self._cancelled: Optional[ErrorLine] = None
+        self._n_epochs_since = 0
         self._reset()
 
     def _reset(self) -> None:
@@ -117,12 +121,17 @@ class EndScan:
         What the log states about the end counts until another epoch begins: figures of a test may follow it.
         """
         statement = ("", "") if is_new_epoch else (self._statement, self._statement_line)
+        self._n_epochs_since += is_new_epoch
+        if self._n_epochs_since > EPOCHS_AFTER_CANCEL:
+            self._cancelled = None
         if self._errors or self._causes or self._echoes or self._statement or self._tail:
             self._survived = {**self._survived, **self._causes}
             self._survived_errors = (self._survived_errors + self._errors)[-FIRST_ERRORS:]
             self._tail.clear()
             self._reset()
             self._statement, self._statement_line = statement
+            if self._cancelled is not None:
+                self._errors.append(self._cancelled)
 
     def add(self, line: LogLine, raw: str) -> None:
         """Read a line that shows no progress."""
@@ -131,6 +140,7 @@ class EndScan:
             return
         self._tail.append(raw)
         self._note_ranks(line)
+        self._note_cancel(line)
         if self._read_torchrun(line.text):
             return
         if self._read_remedy(line.text):
@@ -178,6 +188,13 @@ class EndScan:
         if not any(self._in_traceback.values()) or self._ignored or self._statement == "complete" or not self._tail:
             return []
         return [ErrorLine(f"the log ends inside a traceback: {self._tail[-1].strip()}"[:400], rank)]
+
+    def _note_cancel(self, line: LogLine) -> None:
+        """Remember that a scheduler ends the job: the training may print progress until the signal reaches it."""
+        if patterns.CANCELLED.search(line.text):
+            self._cancelled, self._n_epochs_since = ErrorLine(line.text.strip()[:400], None, line.at), 0
+        elif patterns.RESUMED.search(line.text):
+            self._cancelled = None
 
     def _note_ranks(self, line: LogLine) -> None:
         rank = rank_in(line)

@@ -6,7 +6,7 @@ import math
 from types import MappingProxyType
 from typing import Dict, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 
-from giblet_train.diagnosis.log_reader.key_names import ADVERSARIAL
+from giblet_train.diagnosis.log_reader.key_names import ADVERSARIAL, REINFORCEMENT
 from giblet_train.diagnosis.log_reader.line_parser import Observation, Value
 
 MAX_POINTS = 4096
@@ -14,6 +14,11 @@ MAX_POINTS = 4096
 BLOCKS = 40
 FEWEST_POINTS_PER_BLOCK = 5
 FEWEST_BLOCKS = 6
+FEWEST_FALLS = 4
+STEADY = 0.7
+"""Share of the steps down to the lowest value that must be falls."""
+FALL_SHARE = 0.3
+"""Fall, relative to the first value, that no accuracy begins with."""
 WHOLE_EPOCHS = 4
 """A log with fractional epochs is divided into epochs if it has at least this many."""
 
@@ -175,13 +180,13 @@ class EpochTable:
     def rows(self) -> Tuple[EpochRow, ...]:
         """Return one row per epoch that has a loss; blocks of steps if the log has no epochs.
 
-        Numbers that only their split names (`train: 1.2`) are losses if they fall; an accuracy would rise.
+        Numbers that only their split names (`train: 1.2`) are losses if they fall at first; an accuracy would rise.
         """
         self._choose_loss_kind()
         self._bare = {}
         rows = self._rows()
         if self._loss_kind == "bare":
-            return rows if _falls([row.train for row in rows]) else ()
+            return rows if _falls([row.train for row in rows]) or _fell([row.train for row in rows]) else ()
         return self._with_bare_validation(rows)
 
     def _with_bare_validation(self, rows: Tuple[EpochRow, ...]) -> Tuple[EpochRow, ...]:
@@ -315,11 +320,13 @@ class EpochTable:
         return EpochRow(epoch.epoch, train, validation, lr, r, norm, train_parts, validation_parts)
 
     def _total(self, total: Optional[float], parts: Dict[str, float], is_validation: bool) -> Optional[float]:
-        if total is not None or not parts:
-            return total
-        if any(ADVERSARIAL & set(name.split("_")) for name in parts) and all(map(math.isfinite, parts.values())):
+        words = {word for name in parts for word in name.split("_")}
+        is_balanced = words & REINFORCEMENT or (total is None and words & ADVERSARIAL)
+        if is_balanced and all(map(math.isfinite, (*parts.values(), total or 0.0))):
             self.is_adversarial = True
             return None
+        if total is not None or not parts:
+            return total
         if not is_validation:
             self.summed_parts = tuple(parts)
         return math.fsum(parts.values()) if all(map(math.isfinite, parts.values())) else math.nan
@@ -368,10 +375,23 @@ def _fill(epoch: _Epoch, point: Point) -> None:
 
 
 def _falls(course: Sequence[Optional[float]]) -> bool:
-    """Return True if the last third of the values is below the first."""
+    """Return True if the last third of the values is below the first, and the first value is no low one."""
     values = [value for value in course if value is not None and math.isfinite(value)]
     third = max(1, len(values) // 3)
-    return len(values) > 1 and sum(values[-third:]) < sum(values[:third])
+    is_high = len(values) > 1 and values[0] >= sorted(values)[len(values) // 2]
+    return is_high and sum(values[-third:]) < sum(values[:third])
+
+
+def _fell(course: Sequence[Optional[float]]) -> bool:
+    """Return True if the values fell steadily from the first before they rose, as a loss that diverges does.
+
+    An accuracy that collapses rises first.
+    """
+    values = [value for value in course if value is not None and math.isfinite(value)]
+    lowest = min(range(len(values)), key=values.__getitem__) if values else 0
+    n_falls = sum(b < a for a, b in zip(values[:lowest], values[1 : lowest + 1]))
+    is_steady = lowest >= FEWEST_FALLS and n_falls >= STEADY * lowest
+    return is_steady and values[0] - values[lowest] > FALL_SHARE * abs(values[0])
 
 
 def _thinned(points: List[Point]) -> List[Point]:

@@ -41,6 +41,11 @@ ADVERSARIAL = frozenset(
     _words("d g gen generator disc discriminator dis adv adversarial gan netd netg actor critic policy")
 )
 """Words of losses that balance each other, so that neither they nor their sum must fall."""
+REINFORCEMENT = frozenset(_words("policy critic actor surrogate pi"))
+"""The same for reinforcement learning, where also a total that is printed need not fall."""
+_NETWORK = re.compile(r"(?:net)?[DG](?:_[A-Za-z]\w*)?\Z")
+_OF_NETWORKS = re.compile(r"(?:cycle|idt|rec|kl|z)_[A-Z]\w*\Z")
+_NETWORK_PAIR = re.compile(r"(?<![\w.])(?:net)?([DG])(?:_[A-Za-z]\w*)?\s?[:=]\s?[-\d.ni]")
 _RATE = frozenset({"lr", "learningrate", "lernrate"})
 _CORRELATION = frozenset({"corr", "correlation", "pearson", "pearsonr", "pcc", "r"})
 
@@ -85,7 +90,7 @@ def quantity_of(name: str) -> Optional[Quantity]:
     """Return the meaning of a printed name, such as `Train Loss` or `val/fmri_loss`; None if it is of no use here."""
     words = words_of(name)
     bag = frozenset(words)
-    if not words or bag & _OTHER_QUANTITY:
+    if not words or (bag & _OTHER_QUANTITY and not _is_of_value(words)):
         return None
     split = next((_SPLIT[word] for word in words if word in _SPLIT), None)
     if bag & _RATE or {"learning", "rate"} <= bag:
@@ -94,6 +99,8 @@ def quantity_of(name: str) -> Optional[Quantity]:
         return Quantity("grad_norm")
     if bag & _CORRELATION and not bag & _LOSS:
         return _correlation(bag, split)
+    if bag & _LOSS and _is_of_value(words):
+        return Quantity("loss", split, "value_critic")
     if bag & _LOSS:
         return _loss(words, bag, split)
     return Quantity("error", split) if _is_error(words, bag, split) else None
@@ -103,6 +110,16 @@ def component_of(name: str) -> Optional[str]:
     """Return the loss component that a name consists of, such as `fMRI` or `video`; None for any other name."""
     words = [word for word in words_of(name) if word not in _SPLIT]
     return _COMPONENT.get(words[0]) if len(words) == 1 else None
+
+
+def names_networks(text: str) -> bool:
+    """Return True if a line prints numbers of a discriminator and a generator as `D_A: 0.2 G_A: 0.3`."""
+    return len(set(_NETWORK_PAIR.findall(text))) == 2
+
+
+def network_part(name: str) -> Optional[str]:
+    """Return the part of the loss that a name means in a line of two networks; None if it is no such name."""
+    return name.lower() if _NETWORK.match(name) or _OF_NETWORKS.match(name) else None
 
 
 def split_of(text: str) -> Optional[str]:
@@ -135,6 +152,11 @@ def words_of(name: str) -> Tuple[str, ...]:
 def _correlation(bag: FrozenSet[str], split: Optional[str]) -> Optional[Quantity]:
     rest = bag - _CORRELATION - _FILLER - frozenset(_SPLIT) - frozenset(COMPONENT_NAMES["fmri"])
     return Quantity("r", split) if not rest and split != "train" else None
+
+
+def _is_of_value(words: Tuple[str, ...]) -> bool:
+    """Return True for the loss of a value function, as of reinforcement learning: `value_loss`, not `loss value`."""
+    return words[-2:] == ("value", "loss") or words[-3:] == ("value", "function", "loss")
 
 
 def _is_error(words: Tuple[str, ...], bag: FrozenSet[str], split: Optional[str]) -> bool:

@@ -7,10 +7,13 @@ import json
 import re
 from typing import Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
 
+from giblet_train.diagnosis.log_reader.box_table import BoxTable
 from giblet_train.diagnosis.log_reader.key_names import (
     Quantity,
     component_of,
     names_a_loss,
+    names_networks,
+    network_part,
     quantity_of,
     single_split,
     split_of,
@@ -132,13 +135,24 @@ class LineParser:
         self._decimal_comma = False
         self._section: Optional[str] = None
         self._table = ScreenTable()
+        self._box = BoxTable()
         self._summary_follows = False
+
+    @property
+    def in_box(self) -> bool:
+        """Return True if the next line may close a box, although it has no number."""
+        return self._box.is_open
 
     def parse(self, text: str) -> Optional[Observation]:
         """Return what a line without prefixes shows; None if it shows nothing of a training."""
         record = _mapping(text)
         if record is not None:
             return self.record(record)
+        if self._box.read_row(text):
+            return None
+        box = self._box.close(text)
+        if box is not None:
+            return self.record(dict(box))
         row = self._table.read_row(text)
         if row is not None:
             return self._of_row(row)
@@ -187,7 +201,7 @@ class LineParser:
     def note_heading(self, text: str) -> None:
         """Remember the split that a short line without numbers announces for the lines after it."""
         self._summary_follows = bool(_SUMMARY_FOLLOWS.search(text))
-        if not self._table.read_header(text) and len(text) < 60:
+        if not self._box.read_row(text) and not self._table.read_header(text) and len(text) < 60:
             self._section = split_of(text) or self._section
 
     def number(self, item: Any) -> Optional[float]:
@@ -223,7 +237,7 @@ class LineParser:
         if _INNER_COMMA.search(text):
             self.learn_comma(text)
         values: List[Value] = []
-        context = _Context(None if position.epoch is not None else self._section)
+        context = _Context(None if position.epoch is not None else self._section, names_networks(text))
         end, n_losses = 0, 0
         for match in _PAIR.finditer(text):
             context.read_gap(text[end : match.start("name")])
@@ -247,8 +261,9 @@ class LineParser:
 class _Context:
     """Split that applies to the names of a line: from the text between pairs, or from an earlier name."""
 
-    def __init__(self, section: Optional[str]) -> None:
+    def __init__(self, section: Optional[str], names_networks: bool) -> None:
         self._from_text = section
+        self._names_networks = names_networks
         self._from_name: Optional[str] = None
         self._is_other = False
 
@@ -269,6 +284,9 @@ class _Context:
             # The number may be a loss, but in `Loss: 0.5, Train: 0.91, Val: 0.88` it is an accuracy.
             return None if self._is_other else Quantity("bare", single_split(name))
         self._is_other = quantity is None and _OTHER_METRIC.search(name) is not None
+        part = network_part(name) if quantity is None and self._names_networks else None
+        if part:
+            return Quantity("loss", self._from_text, part)
         if quantity is None:
             last_word = name.rsplit(" ", 1)[-1]
             component = component_of(last_word) if position.epoch is not None else None
@@ -298,6 +316,7 @@ def _may_have_values(text: str, position: Observation) -> bool:
         or position.kind == "round"
         or (position.step is not None and "train" in lowered and "val" in lowered)
         or (position.epoch is not None and position.kind == "line")
+        or (position.step is not None and names_networks(text))
     )
 
 

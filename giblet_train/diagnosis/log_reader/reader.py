@@ -149,7 +149,7 @@ class LogReader:
     def _feed_line(self, raw: str) -> None:
         line = split_prefix(raw)
         is_statement = _is_statement(line.text)
-        has_number = not is_statement and _HAS_NUMBER.search(line.text) is not None
+        has_number = not is_statement and (self._parser.in_box or _HAS_NUMBER.search(line.text) is not None)
         observation = self._parser.parse(line.text) if has_number else None
         if not has_number:
             self._parser.note_heading(line.text)

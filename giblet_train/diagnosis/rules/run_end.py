@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from giblet_train.diagnosis.log_reader.end_patterns import SIGNALS, cause_of
+from giblet_train.diagnosis.log_reader.end_patterns import CANCELLED, SIGNALS, cause_of
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.log_evidence import (
     describe,
@@ -42,8 +42,10 @@ _SPECIFIC_ACTIONS = (
         r"illegal memory access|unspecified launch failure",
         "Run it with CUDA_LAUNCH_BLOCKING=1 to find the operation",
     ),
+    (r"TIME LIMIT|time limit|walltime", "Ask the scheduler for more time"),
+    (r"PREEMPTION", "Submit it again: a job of higher priority took its place"),
+    (r"CANCELLED AT", "Ask who cancelled the job: `scancel`, or a limit of the cluster"),
     (r"got signal: 15|SIGTERM", "Find out who ended it: a scheduler's limit, `kill`, or a shutdown of the node"),
-    (r"TIME LIMIT", "Ask the scheduler for more time"),
     (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
     (r"FileNotFoundError|No such file", "Check that path on the node"),
     (
@@ -205,7 +207,8 @@ def crashed(case: RunHistory) -> Finding | None:
         return None
     end = health.sentence if health is not None else _place_of_end(case)
     evidence = {"error": error or None, "health": end, "last_step": case.steps[-1].step if case.steps else None}
-    return _finding(_crash_confidence(case), f"It crashed: {error or end}", evidence, _crash_action(case, error))
+    what = "Its scheduler ended it" if CANCELLED.search(error) else "It crashed"
+    return _finding(_crash_confidence(case), f"{what}: {error or end}", evidence, _crash_action(case, error))
 
 
 def _crash_confidence(case: RunHistory) -> float:

@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import ParsedLog, parse, read_log
-from giblet_tui.reporting.why import of_path
+from giblet_tui.reporting.why import of_path, why_lines
+from tests.collection.balanced_logs import BALANCED, balanced_log
 
 FALL = [round(0.4 + 1.6 * math.exp(-i / 6), 4) for i in range(20)]
 """Training losses of a healthy run."""
@@ -146,6 +148,32 @@ def test_adversarial_losses_are_not_judged(tmp_path: Path) -> None:
     path.write_text("".join(line.format(e=i, d=v / 4, g=2 + 0.2 * i) + "\n" for i, v in enumerate(FALL)))
     assert of_path(path, None).inconclusive
     assert any("balance each other" in note for note in read_log(path).notes)
+
+
+@pytest.mark.parametrize("name", BALANCED)
+def test_a_log_of_balanced_losses_is_read_and_its_answer_says_why_it_is_not_judged(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    path.write_text(balanced_log(name))
+    answer = of_path(path, None)
+    assert answer.inconclusive and not answer.unread and "balance each other" in why_lines(answer)[0]
+
+
+@pytest.mark.parametrize("name", BALANCED)
+def test_balanced_losses_that_become_nan_are_reported(name: str, tmp_path: Path) -> None:
+    path = tmp_path / "train.log"
+    path.write_text(balanced_log(name, n_lost=3))
+    assert [cause.cause for cause in of_path(path, None).diagnosis.causes][:1] == ["nan"]
+
+
+def test_numbers_without_a_name_that_fall_and_then_rise_are_losses() -> None:
+    course = [0.4 + 1.6 * 0.85**e if e < 25 else 0.43 * 1.22 ** (e - 25) for e in range(1, 41)]
+    parsed = parse([f"epoch {e:3d}  train {v:.4f}  val {v + 0.1:.4f}" for e, v in enumerate(course, 1)])
+    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes] == ["diverging"]
+
+
+def test_an_accuracy_that_collapses_is_no_loss() -> None:
+    course = [min(0.9, 0.1 + 0.08 * e) if e < 25 else 0.12 for e in range(40)]
+    assert not parse([f"epoch {e:3d}  train {v:.4f}  val {v - 0.05:.4f}" for e, v in enumerate(course, 1)]).metrics
 
 
 def test_losses_of_several_subjects_are_read() -> None:
