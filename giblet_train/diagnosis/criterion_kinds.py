@@ -267,11 +267,15 @@ def _reconstruction_skill(name: str, criterion: Criterion, run: RunMetrics) -> C
 
 
 def _least_skill(name: str, criterion: Criterion, run: RunMetrics, components: Sequence[str]) -> CriterionVerdict:
-    """Judge the smallest held-out skill, 1 - MSE / MSE of the training mean, of some components."""
+    """Judge the smallest held-out skill, 1 - MSE / MSE of the training mean, of components that are trained."""
+    trained = [c for c in components if c in run.components]
+    if not trained:
+        return _waiting(name, criterion, run, f"the run trains none of {', '.join(components)}")
     skill = run.evaluation.skill if run.evaluation else _last_validation_skill(run)
-    measured = {c: v for c in components if (v := skill.get(c)) is not None}
-    if len(measured) < len(components):
-        return _waiting(name, criterion, run, "no held-out skill is known yet")
+    measured = {c: v for c in trained if (v := skill.get(c)) is not None}
+    if len(measured) < len(trained):
+        unknown = [c for c in trained if c not in measured]
+        return _waiting(name, criterion, run, f"no held-out skill of {', '.join(unknown)} is known yet")
     value = min(measured.values())
     facts = f"held-out skill {', '.join(f'{c} {v:+.2g}' for c, v in measured.items())}; needs > {criterion.threshold:g}"
     return _current(name, criterion.threshold, value, facts, run, good=value > criterion.threshold)

@@ -8,7 +8,7 @@ from typing import Literal
 import msgspec
 
 from giblet_train.diagnosis.run_start import newest_plan
-from giblet_train.schema.config import Config
+from giblet_train.schema.config import COMPONENTS, Config
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
 from giblet_train.schema.schedule import LrSchedule, lr_schedule
@@ -78,6 +78,11 @@ class RunMetrics(msgspec.Struct, frozen=True):
         return max(0, self.config.num_epochs - self.last_epoch)
 
     @property
+    def components(self) -> tuple[str, ...]:
+        """Return the components that the run trains, as far as known."""
+        return trained_components(self.config, self.steps, self.epochs)
+
+    @property
     def stopped_early(self) -> bool:
         """Return True if early stopping ended training at the last epoch."""
         return any(e.name == "early_stop" and e.epoch >= self.last_epoch for e in self.events)
@@ -86,6 +91,19 @@ class RunMetrics(msgspec.Struct, frozen=True):
     def trained_fully(self) -> bool:
         """Return True if all planned epochs have ended, or early stopping ended training."""
         return bool(self.epochs) and (self.epochs_left == 0 or self.stopped_early)
+
+
+def trained_components(
+    config: Config | None, steps: Sequence[StepMetric], epochs: Sequence[EpochMetric] = ()
+) -> tuple[str, ...]:
+    """Return the components with a weight in the total that occur in the newest losses; all weighted ones before those.
+
+    A study without sound or annotations has no such loss, although the configuration gives it a weight.
+    """
+    weights = config.component_weights() if config else dict.fromkeys(COMPONENTS, 1.0)
+    newest = steps[-1].loss if steps else epochs[-1].train.loss if epochs else {}
+    losses = newest or weights
+    return tuple(c for c in COMPONENTS if weights[c] > 0 and c in losses)
 
 
 def observe(config: Config, metrics: Sequence[AnyMetric], health: Health | None = None) -> RunMetrics:

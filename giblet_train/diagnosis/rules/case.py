@@ -8,9 +8,10 @@ from typing import Any
 
 import msgspec
 
+from giblet_train.diagnosis.criterion_verdict import trained_components
 from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
 from giblet_train.diagnosis.run_start import newest_plan
-from giblet_train.schema.config import COMPONENTS, Config, WatchConfig
+from giblet_train.schema.config import Config, WatchConfig
 from giblet_train.schema.health import Health
 from giblet_train.schema.records import (
     AnyMetric,
@@ -86,8 +87,7 @@ class RunHistory(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def components(self) -> tuple[str, ...]:
         """Return the components with a weight in the total, as far as known."""
-        weights = self.config.component_weights() if self.config else dict.fromkeys(COMPONENTS, 1.0)
-        return tuple(c for c in COMPONENTS if weights[c] > 0 and (not self.steps or c in self.steps[-1].loss))
+        return trained_components(self.config, self.steps)
 
     @property
     def train_totals(self) -> list[tuple[int, float]]:

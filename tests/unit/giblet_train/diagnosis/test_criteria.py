@@ -308,7 +308,7 @@ BELOW_NULL = {"r_difference": 0.1, "r_difference_low": 0.01, "r_responsive": 0.1
          "fail", "99th percentile"),
         ("reconstruction_skill", 0.0, [RUN, evaluation(SKILL)], "on_track", "text +0.01"),
         ("reconstruction_skill", 0.0, [RUN, evaluation({**SKILL, "text": 0.0})], "at_risk", "needs > 0"),
-        ("reconstruction_skill", 0.0, [RUN, evaluation({"video": 0.2})], "on_track", "no held-out skill is known"),
+        ("reconstruction_skill", 0.0, [RUN, evaluation({"video": 0.2})], "on_track", "skill of audio, text is"),
         ("beats_mean", 0.0, [RUN, epoch(1, 1, 1, fmri=-0.1, **SKILL)], "at_risk", "fmri -0.1,"),
         ("validation_improves", 0.0, [RUN, epoch(1, 1, 1.0), epoch(2, 1, 0.9)], "on_track", "-10%"),
         ("validation_improves", 0.0, [RUN, epoch(1, 1, 1.0), epoch(2, 1, 1.1)], "at_risk", "no decrease"),
@@ -319,6 +319,24 @@ BELOW_NULL = {"r_difference": 0.1, "r_difference_low": 0.01, "r_responsive": 0.1
 def test_every_kind_under_way(kind: Any, threshold: float, metrics: list[AnyMetric], status: str, words: str) -> None:
     verdict = judge(Criterion(kind=kind, threshold=threshold), metrics)
     assert (verdict.status, words in verdict.sentence) == (status, True), verdict
+
+
+@pytest.mark.parametrize("kind", ["reconstruction_skill", "beats_mean"])
+def test_a_study_without_text_is_judged_by_what_it_has(kind: Any) -> None:
+    trained = step(200, video=1.0, audio=1.0)
+    metrics = [RUN, trained, evaluation({"fmri": 0.1, "video": 0.2, "audio": 0.1})]
+    verdict = judge(Criterion(kind=kind, threshold=0.0), metrics, FINISHED)
+    assert verdict.status == "pass" and "text" not in verdict.sentence
+    unknown = judge(
+        Criterion(kind=kind, threshold=0.0), [RUN, trained, evaluation({"fmri": 0.1, "video": 0.2})], FINISHED
+    )
+    assert (unknown.status, "no held-out skill of audio" in unknown.sentence) == ("fail", True)
+
+
+def test_a_run_that_reconstructs_nothing_fails_its_criterion_with_the_reason() -> None:
+    metrics = [RUN, step(200), evaluation({"fmri": 0.1})]
+    verdict = judge(Criterion(kind="reconstruction_skill", threshold=0.0), metrics, FINISHED)
+    assert verdict.status == "fail" and "trains none of video, audio, text" in verdict.sentence
 
 
 def test_the_whole_is_as_good_as_its_worst() -> None:
