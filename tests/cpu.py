@@ -1,7 +1,7 @@
 """Measure the CPU seconds of tests with all programs that they start: `python -m tests.cpu [FILE ...]`. Linux.
 
 Each file runs in a pytest of its own, so that the figures do not depend on what else the machine does. As a pytest
-plugin (`-p tests.cpu`) it appends the seconds of each test and fixture to the file that GIBLET_TEST_CPU names.
+plugin (`-p tests.cpu`) it appends the CPU and wall seconds of each test and fixture to the file GIBLET_TEST_CPU.
 Detached programs, such as sessions and supervisors, count for the file, not for one test.
 """
 
@@ -35,11 +35,13 @@ def cpu_s() -> float:
 
 @contextlib.contextmanager
 def _measured(kind: str, name: str) -> Iterator[None]:
-    start = cpu_s()
+    start, wall_start = cpu_s(), time.monotonic()
     yield
     if path := os.environ.get(OUTPUT):
         with open(path, "a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "name": name, "cpu_s": round(cpu_s() - start, 2)}) + "\n")
+            row = {"kind": kind, "name": name, "cpu_s": round(cpu_s() - start, 2)}
+            row["wall_s"] = round(time.monotonic() - wall_start, 2)
+            file.write(json.dumps(row) + "\n")
 
 
 @pytest.hookimpl(wrapper=True)
@@ -54,20 +56,21 @@ def pytest_fixture_setup(fixturedef: pytest.FixtureDef[object], request: pytest.
         return (yield)
 
 
-def measure_file(path: Path) -> tuple[float, int, list[dict[str, object]]]:
-    """Run a file's tests; return its CPU seconds, pytest's exit code, and a row for each test and fixture."""
+def measure_file(path: Path) -> tuple[float, float, int, list[dict[str, object]]]:
+    """Run a file's tests; return its CPU and wall seconds, pytest's exit code, and a row for each test and fixture."""
     with tempfile.TemporaryDirectory() as folder:
         output = Path(folder) / "rows.jsonl"
-        start = cpu_s()
+        start, wall_start = cpu_s(), time.monotonic()
         process = subprocess.run(
             [sys.executable, "-m", "pytest", "-q", "-p", "tests.cpu", str(path)],
             env=os.environ | {OUTPUT: str(output)},
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
+        wall_s = time.monotonic() - wall_start
         _wait_for_orphans()
         rows = [json.loads(line) for line in output.read_text().splitlines()] if output.exists() else []
-        return cpu_s() - start, process.returncode, rows
+        return cpu_s() - start, wall_s, process.returncode, rows
 
 
 def _wait_for_orphans() -> None:
@@ -89,14 +92,17 @@ def main() -> None:
     arguments = parser.parse_args()
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     total_s = 0.0
+    print("    CPU    wall  [s]")
     for path in arguments.files or sorted(Path(__file__).parent.rglob("test_*.py")):
-        file_s, exit_code, rows = measure_file(path)
+        file_s, wall_s, exit_code, rows = measure_file(path)
         total_s += file_s
-        print(f"{file_s:7.1f}  {path}{'' if exit_code == 0 else f'  (pytest exit {exit_code})'}", flush=True)
+        print(
+            f"{file_s:7.1f} {wall_s:7.1f}  {path}{'' if exit_code == 0 else f'  (pytest exit {exit_code})'}", flush=True
+        )
         rows.sort(key=lambda row: -float(str(row["cpu_s"])))
         for row in rows[: arguments.rows]:
             name = str(row["name"]).split("::", 1)[-1]
-            print(f"         {row['cpu_s']:7.1f}  {row['kind']:7}  {name}", flush=True)
+            print(f"        {row['cpu_s']:7.1f} {row['wall_s']:7.1f}  {row['kind']:7}  {name}", flush=True)
     print(f"{total_s:7.1f}  total")
 
 

@@ -117,7 +117,7 @@ class TrainStep:
             if gradients.bottleneck_grad_norm is not None:
                 self.balance.observe({c: self.base_weight[c] * p for c, p in gradients.bottleneck_grad_norm.items()})
         self.unused_parameters = parameters_without_gradient(self.trained)
-        self.optimizer.zero_grad(set_to_none=True)
+        self.optimizer.zero_grad()
         clock.lap("optimizer_s")
         return StepResult(
             lr=self.optimizer.param_groups[0]["lr"],  # the rate that was used

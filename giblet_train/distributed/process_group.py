@@ -229,7 +229,8 @@ def device_of(config: Config, local_rank: int) -> torch.device:
 def set_threads(config: Config, n_processes: int) -> None:
     """Share the node's cores among its processes, and set the arithmetic precision."""
     torch.set_num_threads(config.threads or max(1, len(os.sched_getaffinity(0)) // n_processes))
-    torch.use_deterministic_algorithms(config.deterministic, warn_only=True)
+    # Not use_deterministic_algorithms, which imports the compiler of torch, a second of work in each process.
+    torch.set_deterministic_debug_mode("warn" if config.deterministic else "default")
     if config.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     # TF32 has 10 bits of mantissa: too few for the readout's Cholesky factor and for losses. bfloat16 in encoders and
