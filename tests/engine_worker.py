@@ -27,9 +27,14 @@ class TerminateAtStep(TrainerHook):
         return {"terminate": True} if self.is_last and step == int(os.environ.get("GIBLET_LEAVE_AT", "-1")) else {}
 
 
-if __name__ == "__main__":
+def main():
+    """Train the run directory that the command line names."""
     try:
         sys.exit(train_with_error_file(Path(sys.argv[1]), load, TerminateAtStep()))
     except GibletError as error:
         print(error, file=sys.stderr)
         os._exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from tests.fork_server import giblet_server
+
 GIBLET = Path(sys.executable).with_name("giblet")
 SMALL_CONFIG = """\
 extends: demo
@@ -34,9 +36,7 @@ class Laptop:
         (folder / "small.yaml").write_text(SMALL_CONFIG)
 
     def giblet(self, *words: str, limit_s: float = 240.0) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [GIBLET, *words], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=limit_s
-        )
+        return giblet_server().run(words, self.environment, self.folder, limit_s)
 
     def name_nodes(self, text: str) -> None:
         path = self.folder / "config" / "giblet" / "nodes.yaml"

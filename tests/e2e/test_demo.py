@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.cluster.nodes import wait_until
+from tests.fork_server import giblet_server
 
 GIBLET = Path(sys.executable).with_name("giblet")
 REDUCED = {
@@ -45,9 +46,7 @@ class Desk:
         self.environment = own | {key: str(folder / name) for key, name in folders.items()}
 
     def giblet(self, *words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [GIBLET, *words], env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=300
-        )
+        return giblet_server().run(words, self.environment, self.folder, 300)
 
     def demo(self, criteria: str, **changes: str) -> list[str]:
         settings = REDUCED | {"criteria": criteria} | changes

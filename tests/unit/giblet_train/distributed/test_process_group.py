@@ -1,4 +1,7 @@
-"""Several processes of one run by the real torchrun: the same curve, the same end, one cause when one fails."""
+"""Several processes of one run: the same curve, the same end, one cause when one fails.
+
+The real torchrun starts them where the end of a run is the subject, and in one case of each other subject.
+"""
 
 import os
 import signal
@@ -15,9 +18,11 @@ from giblet_train.schema.errors import ConfigError, Preempted, RunFailed
 from giblet_train.schema.records import EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
 from giblet_train.training import checkpoint_files
 from giblet_train.training import process as trainer
+from tests.cluster.nodes import free_port, worker_network
 from tests.engine_study import load
+from tests.fork_server import engine_server
+from tests.paths import ENGINE_WORKER
 from tests.unit.giblet_train.training.test_trainer import (
-    ENGINE_WORKER,
     heartbeat_of,
     metrics_of,
     run_dir_of,
@@ -29,6 +34,7 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--ma
 
 
 def start(run_dir, world_size=2, **environment):
+    """Start a run by torchrun."""
     return subprocess.Popen(
         [*TORCHRUN, str(world_size), str(ENGINE_WORKER), str(run_dir.path)],
         env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
@@ -36,6 +42,15 @@ def start(run_dir, world_size=2, **environment):
         stderr=subprocess.STDOUT,
         text=True,
     )
+
+
+def start_ranks(run_dir, world_size=2, **environment):
+    """Start a run as torchrun does, but by forking: nothing is imported."""
+    address = f"{worker_network()}.1"
+    common = {"MASTER_ADDR": address, "MASTER_PORT": str(free_port(address)), **environment}
+    common |= {"WORLD_SIZE": str(world_size), "LOCAL_WORLD_SIZE": str(world_size)}
+    environments = [os.environ | common | {"RANK": str(rank), "LOCAL_RANK": str(rank)} for rank in range(world_size)]
+    return engine_server().start([str(run_dir.path)], environments)
 
 
 def overrides_of(compress, loss="mse"):
@@ -62,7 +77,10 @@ ALL = [
 
 @pytest.fixture(scope="module")
 def runs_of(tmp_path_factory):
-    """(world_size, compress, loss) -> a run by one process, and the same by several; each made once."""
+    """(world_size, compress, loss) -> a run by one process, and the same by several; each made once.
+
+    The first case is started by torchrun.
+    """
     made = {}
 
     def runs(world_size, compress, loss):
@@ -71,7 +89,8 @@ def runs_of(tmp_path_factory):
             one = run_dir_of(folder, "one", **overrides)
             trainer.train(one.path, load)
             several = run_dir_of(folder, "several", **overrides, distributed={"world_size": world_size})
-            process = start(several, world_size)
+            by_torchrun = (world_size, compress, loss) == CASES[0]
+            process = start(several, world_size) if by_torchrun else start_ranks(several, world_size)
             out, _ = process.communicate(timeout=300)
             assert process.returncode == 0, out
             made[world_size, compress, loss] = one, several
@@ -115,13 +134,13 @@ def test_sharded_and_killed_it_continues_with_the_same_bits_and_on_fewer_ranks_w
     one, straight = runs_of(2, "none", "mse")
     broken = run_dir_of(tmp_path, "broken", **overrides_of("none"), distributed={"world_size": 2})
     # Rank 1 asks to leave in mid-epoch, and rank 0 dies right after the checkpoint that follows.
-    process = start(broken, GIBLET_LEAVE_AT="13", GIBLET_CRASH_AT="checkpoint-retired")
+    process = start_ranks(broken, GIBLET_LEAVE_AT="13", GIBLET_CRASH_AT="checkpoint-retired")
     process.communicate(timeout=300)
     assert process.returncode != 0
     assert checkpoint_files.newest(broken.checkpoints).step == 14
     alone = run_dir_of(tmp_path, "alone", **overrides_of("none"), resume_from="broken")
     assert trainer.train(alone.path, load) == 0
-    process = start(broken)
+    process = start_ranks(broken)
     out, _ = process.communicate(timeout=300)
     assert process.returncode == 0, out
     ours, theirs = weights_of(straight, 50), weights_of(broken, 50)
@@ -135,7 +154,7 @@ def test_sharded_and_killed_it_continues_with_the_same_bits_and_on_fewer_ranks_w
 
 def test_all_ranks_stop_together(tmp_path):
     run_dir = run_dir_of(tmp_path, num_epochs=1000, early_stopping_patience=None, distributed={"world_size": 2})
-    process = start(run_dir)
+    process = start_ranks(run_dir)
     wait_for(lambda: run_dir.heartbeat.exists() and heartbeat_of(run_dir).step > 3, process)
     run_dir.stop.touch()
     out, _ = process.communicate(timeout=300)

@@ -5,8 +5,6 @@ import math
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from dataclasses import replace
 
@@ -42,7 +40,7 @@ from giblet_train.training import process as train_process
 from giblet_train.training.sanity_check import ONE_BATCH_STEPS
 from giblet_train.training.train_state import TrainState
 from tests.engine_study import ALONE, config, load, split_data
-from tests.paths import ENGINE_WORKER
+from tests.fork_server import engine_server
 
 
 def run_dir_of(folder, name="run", **overrides):
@@ -68,13 +66,7 @@ def weights_of(run_dir, step):
 
 
 def start(run_dir, **environment):
-    return subprocess.Popen(
-        [sys.executable, str(ENGINE_WORKER), str(run_dir.path)],
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-    )
+    return engine_server().start([str(run_dir.path)], [os.environ | {"OMP_NUM_THREADS": "1"} | environment])
 
 
 def wait_for(condition, process, deadline_s=300.0):
