@@ -27,7 +27,8 @@ def log_end(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
                 reader.feed(line.decode("utf-8", "replace"))
     except OSError:
         pass
-    end = reader.result().end
+    log = reader.result()
+    end = log.end
     return {
         "causes": [{"cause": cause, "line": _line(line)} for cause, line in end.causes.items()],
         "errors": [_line(line) for line in end.errors],
@@ -39,6 +40,7 @@ def log_end(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         "statement": end.statement,
         "statement_line": end.statement_line,
         "killed": end.killed,
+        "complaint": _line(end.complaint) if end.complaint is not None and not log.completed else None,
         "remedy": end.remedy,
     }
 

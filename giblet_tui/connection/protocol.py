@@ -564,5 +564,7 @@ class LogEndAnswer(Answer, frozen=True, kw_only=True):
     statement_line: str = ""
     killed: str = ""
     """Line that shows an end by SIGKILL."""
+    complaint: LogLineAnswer | None = None
+    """First line that a logger marked as an error, although its words name none; None if all epochs had ended."""
     remedy: str = ""
     """Remedy printed after an error of giblet's own."""

@@ -72,6 +72,7 @@ def fetch_log_end(node: Node, run_id: str) -> TrainingLog:
         statement=answer.statement,
         statement_line=answer.statement_line,
         killed=answer.killed,
+        complaint=line(answer.complaint) if answer.complaint is not None else None,
         remedy=answer.remedy,
     )
     return TrainingLog(end=end)

@@ -99,6 +99,7 @@ def sanitize_log(log: TrainingLog) -> TrainingLog:
         errors=tuple(map(safe, log.end.errors)),
         echoes=tuple(map(safe, log.end.echoes)),
         tail=tuple(map(sanitize_line, log.end.tail)),
+        complaint=safe(log.end.complaint) if log.end.complaint is not None else None,
         statement_line=sanitize(log.end.statement_line),
         killed=sanitize(log.end.killed),
         remedy=sanitize(log.end.remedy),

@@ -142,6 +142,21 @@ DEAD: dict[str, tuple[str, list[str]]] = {
             *traceback("ValueError: RESOURCE_EXHAUSTED: Failed to allocate request for 8.00GiB on device ordinal 0"),
         ],
     ),
+    "gpu_memory_paddle": (
+        "oom_gpu",
+        [
+            "--------------------------------------",
+            "C++ Traceback (most recent call last):",
+            "--------------------------------------",
+            "0   paddle::memory::allocation::CUDAAllocator::AllocateImpl(unsigned long)",
+            "----------------------",
+            "Error Message Summary:",
+            "----------------------",
+            "ResourceExhaustedError: ",
+            "",
+            "Out of memory error on GPU 0. Cannot allocate 1.125000GB memory on GPU 0, 15.5GB has been allocated.",
+        ],
+    ),
     "gpu_memory_nccl": ("oom_gpu", ["node-a:123:456 [0] include/alloc.h:185 NCCL WARN Cuda failure 2 'out of memory'"]),
     "gpu_memory_driver": ("oom_gpu", traceback("RuntimeError: CUDA driver error: out of memory")),
     "host_memory_exit_code": ("oom_host", torchrun(6, -9)),
@@ -161,6 +176,10 @@ DEAD: dict[str, tuple[str, list[str]]] = {
     "host_memory_srun": ("oom_host", ["srun: error: node01: task 3: Out Of Memory"]),
     "host_memory_srun_killed": ("oom_host", ["srun: error: node01: task 3: Killed"]),
     "host_memory_kubernetes": ("oom_host", ["container trainer terminated: OOMKilled (exit code 137)"]),
+    "host_memory_ray": (
+        "oom_host",
+        ["ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory."],
+    ),
     "host_memory_worker": (
         "oom_host",
         traceback("RuntimeError: DataLoader worker (pid 325) is killed by signal: Killed. "),
@@ -196,6 +215,10 @@ DEAD: dict[str, tuple[str, list[str]]] = {
     "terminated": (
         "crashed",
         traceback("torch.distributed.elastic.multiprocessing.api.SignalException: Process 4700 got signal: 15"),
+    ),
+    "rendezvous": (
+        "collective_timeout",
+        traceback("torch.distributed.elastic.rendezvous.api.RendezvousTimeoutError"),
     ),
     "store_barrier": (
         "collective_timeout",
@@ -245,6 +268,7 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         traceback("torch.distributed.elastic.multiprocessing.api.SignalException: Process 4700 got signal: 1"),
     ),
     "hangup_shell": ("hangup", ["train.sh: line 3:  4711 Hangup                 python train.py"]),
+    "nan_lightning": ("nan", traceback("ValueError: The loss returned in `training_step` is nan.")),
     "nan_stopped": ("nan", ["Loss is nan, stopping training"]),
     "nan_loss_scale": ("nan", traceback("FloatingPointError: Minimum loss scale reached (0.0001).")),
     "configuration": (
@@ -291,6 +315,27 @@ DEAD: dict[str, tuple[str, list[str]]] = {
             "srun: Job step aborted: Waiting up to 32 seconds for job step to finish.",
             "[rank: 0] Received SIGTERM: 15",
             bars(21),
+        ],
+    ),
+    "walltime": ("crashed", ["=>> PBS: job killed: walltime 86412 exceeded limit 86400"]),
+    "run_time_limit": ("crashed", ["TERM_RUNLIMIT: job killed after reaching LSF run time limit."]),
+    "spot_instance": (
+        "crashed",
+        [
+            "2025-11-05 10:00:00 WARNING Received spot interruption notice: the instance ends in 2 minutes",
+            "2025-11-05 10:02:01 ERROR SIGTERM received, exiting",
+        ],
+    ),
+    "exception_in_a_group": (
+        "crashed",
+        [
+            "  + Exception Group Traceback (most recent call last):",
+            '  |   File "/a/train.py", line 3, in <module>',
+            "  | ExceptionGroup: unhandled errors in a TaskGroup (1 sub-exception)",
+            "  +-+---------------- 1 ----------------",
+            "    | Traceback (most recent call last):",
+            "    | ValueError: bad shard 12",
+            "    +------------------------------------",
         ],
     ),
     "preempted": (
@@ -347,6 +392,7 @@ SURVIVED: dict[str, list[str]] = {
     "interrupted_torchrun": traceback(
         "torch.distributed.elastic.multiprocessing.api.SignalException: Process 4700 got signal: 2"
     ),
+    "warning_about_nan": [*epochs(21, 50), "Warning: NaN or Inf found in input tensor."],
     "settings": [
         "docker: oom-kill-disable: true",
         "EarlyStopping: patience=20, enabled",

@@ -30,7 +30,8 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
     ),
     "oom_gpu": (
         r"CUDA out of memory",
-        r"OutOfMemoryError",
+        r"(?<!ray\.exceptions\.)(?<!java\.lang\.)OutOfMemoryError",
+        r"out of memory\b.*\bon GPU\b",
         r"CUDA(?: driver)? error: out of memory",
         r"CUDA_ERROR_OUT_OF_MEMORY",
         r"Cuda failure \d*\s?'?out of memory",
@@ -62,6 +63,9 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"std::bad_alloc",
         r"worker .*killed by signal: killed",
         r"for want of memory",
+        r"\b(?:ray\.exceptions|java\.lang)\.OutOfMemoryError",
+        r"running low on memory",
+        r"TERM_MEMLIMIT",
     ),
     "disk_full": (
         r"no space left on device",
@@ -89,6 +93,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"monitoredBarrier",
         r"socket timeout",
         r"store->get\(.*timeout",
+        r"Rendezvous\w*Timeout",
         r"DistStoreError.*time",
         r"heartbeat.*(?:NCCL|watchdog)",
         r"heartbeat monitor timed out",
@@ -98,7 +103,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
     ),
     "hangup": (r"^Hangup\b", r":\s+\d+ Hangup\b", r"\bSIGHUP\b", r"got signal: 1\b"),
     "nan": (
-        r"loss (?:is|became|turned|was) \S*(?:nan|inf)",
+        r"loss\b.{0,40} (?:is|became|turned|was) \S*(?:nan|inf)",
         r"nan loss encountered",
         r"non[- ]finite loss",
         r"nan or inf (?:found|detected)",
@@ -131,6 +136,8 @@ TRACEBACK = "Traceback (most recent call last)"
 IGNORED_EXCEPTION = re.compile(
     r"^Exception (?:ignored|in thread .*(?:wandb|SenderThread|Tqdm|NetStatThr|WriterThread))", re.I
 )
+WARNING = re.compile(r"(?:\S+:\d+: )?(?:\w+: )?\w*Warning: ", re.IGNORECASE)
+"""A line of Python's warnings, or one that calls itself a warning."""
 CHAINED = re.compile(r"^(?:During handling of the above exception|The above exception was the direct cause)")
 WRAPPERS = frozenset(
     {"ChildFailedError", "ProcessRaisedException", "CalledProcessError", "ProcessExitedException", "RayTaskError"}
@@ -148,7 +155,7 @@ PLAIN_ERROR = re.compile(
     r"|^\s*what\(\):|\b(?:FAILED|Segmentation fault|core dumped)\b|^(?:Killed|Terminated|Aborted|Bus error|Hangup)\s*$"
     r"|^\S+: line \d+:\s+\d+\s+(?:Killed|Terminated|Aborted|Segmentation|Bus error|Hangup)"
     r"|\b(?:exit|return) ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b"
-    r"|signal: (?:Killed|Aborted|Bus)",
+    r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b",
 )
 KILLED = re.compile(
     r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|task \d+: Killed|\bSIGKILL\b"
@@ -164,7 +171,9 @@ SCHEDULER_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b")
 """A message of Slurm. Its `STEP 123.0` is not a step of the training."""
 
 CANCELLED = re.compile(
-    r"\bCANCELLED AT\b|(?:job|step) \S+ .*(?:exceeded|reached) .*(?:time|walltime) limit|job killed: walltime", re.I
+    r"\bCANCELLED AT\b|\bjob killed: walltime|(?:reached|exceeded) .*(?:run ?time|walltime|time) limit|TERM_RUNLIMIT"
+    r"|\bspot (?:instance )?interruption|\b(?:job|instance|node) (?:is being|was|has been|is) preempted",
+    re.IGNORECASE,
 )
 """A scheduler ends the job: cancelled, preempted, or out of time."""
 
@@ -246,7 +255,8 @@ _ERROR_WORDS = (
     *("traceback", "terminate", "what()", "fault", "dumped", "abort", "hangup", "signal", "cancelled", "fatal"),
     *("memory", "space", "quota", "disk", "written", "unexpected pos", "too many", "ancdata", "shm", "xid", "ecc"),
     *("gpu", "alloc", "oom", "per channel", "barrier", "nan", "scale", "overflow", "errno", "sighup", "giblet: "),
-    *("panic", "bus", "nvlink", "cudnn", "terminating", "invalid values"),
+    *("panic", "bus", "nvlink", "cudnn", "terminating", "invalid values", "sigterm", "preempted", "spot", "term_"),
+    *("low on", "is nan"),
 )
 _STACK_FRAME = "frame #"
 

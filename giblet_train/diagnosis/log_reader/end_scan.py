@@ -70,6 +70,8 @@ class LogEnd(NamedTuple):
     statement_line: str = ""
     killed: str = ""
     """Line that shows an end by SIGKILL; empty without one."""
+    complaint: Optional[ErrorLine] = None
+    """First line that a logger marked as an error, although its words name none."""
     remedy: str = ""
     """Remedy printed after an error of giblet's own."""
 
@@ -108,6 +110,7 @@ class EndScan:
         self._ignored = False
         self._statement, self._statement_line = "", ""
         self._killed, self._remedy = "", ""
+        self._complaint: Optional[ErrorLine] = None
         self._remedy_expected = False
 
     @property
@@ -150,7 +153,7 @@ class EndScan:
             self._in_traceback
             or self._ignored
             or patterns.may_be_error(line.text)
-            or line.level in ("CRITICAL", "FATAL")
+            or line.level in ("ERROR", "CRITICAL", "FATAL")
         ):
             self._read_error(line)
 
@@ -179,6 +182,7 @@ class EndScan:
             statement=self._statement,
             statement_line=self._statement_line,
             killed=self._killed,
+            complaint=self._complaint,
             remedy=self._remedy,
         )
 
@@ -271,15 +275,17 @@ class EndScan:
         if patterns.TRACEBACK in text:
             self._in_traceback[rank] = True
             return
-        indented = text[:1].isspace()
-        if self._in_traceback.get(rank) and indented:
+        is_part = text[:1].isspace() or not any(map(str.isalpha, text))
+        if self._in_traceback.get(rank) and is_part:
             return
         exception = patterns.EXCEPTION.match(text.strip())
         ends_traceback = self._in_traceback.pop(rank, False)
         if self._ignored:
             self._ignored = not (ends_traceback or exception)
             return
-        is_warning = line.level in ("DEBUG", "WARN", "WARNING") and not ends_traceback
+        is_warning = not ends_traceback and (
+            line.level in ("DEBUG", "WARN", "WARNING") or patterns.WARNING.match(text) is not None
+        )
         if is_warning or (self._statement == "complete" and not ends_traceback and not exception):
             return
         self._classify(line, rank, exception, ends_traceback)
@@ -300,10 +306,11 @@ class EndScan:
         if cause and not patterns.ADVICE.search(text):
             self._causes.setdefault(cause, error)
             self._note_timeout(text, rank)
-        is_error = bool(
-            cause or exception or ends_traceback or patterns.PLAIN_ERROR.search(text)
-            or patterns.ABORTED.search(text) or line.level in ("CRITICAL", "FATAL") or text.startswith("giblet: ")
-        )  # fmt: skip
+        is_named = any(pattern.search(text) for pattern in (patterns.PLAIN_ERROR, patterns.ABORTED, patterns.CANCELLED))
+        is_marked = line.level in ("CRITICAL", "FATAL") or text.startswith("giblet: ")
+        is_error = bool(cause or exception or ends_traceback or is_named or is_marked)
+        if line.level == "ERROR" and not is_error and self._complaint is None:
+            self._complaint = error
         if not is_error or text == ":" or patterns.CHAINED.match(text):
             return
         self._remedy_expected = True

@@ -33,7 +33,7 @@ _LOSS = frozenset({"loss", "losses", "nll", "objective", "cost", "verlust", "feh
 _ERROR = frozenset(
     (
         *("mse", "rmse", "mae", "mape", "rmsle", "bce", "xent", "crossentropy", "logloss", "mlogloss", "deviance"),
-        *("ppl", "perplexity"),
+        *("ppl", "perplexity", "nce", "infonce", "ntxent"),
     )
 )
 """Errors that training minimises, for logs that print no loss."""
@@ -99,6 +99,8 @@ def quantity_of(name: str) -> Optional[Quantity]:
         return Quantity("grad_norm")
     if bag & _CORRELATION and not bag & _LOSS:
         return _correlation(bag, split)
+    if len(words) > 1 and words[0] == "l" and words[1].isalpha():
+        return _loss(words[1:], bag, split)  # BasicSR: l_pix, l_g_gan
     if bag & _LOSS and _is_of_value(words):
         return Quantity("loss", split, "value_critic")
     if bag & _LOSS:

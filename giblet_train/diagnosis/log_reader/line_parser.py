@@ -85,6 +85,7 @@ _INNER_COMMA = re.compile(r"\d,\d")
 _KEYWORDS = (
     *("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost", "verlust", "fehler"),
     *("mse", "mae", "mape", "rmsle", "bce", "xent", "entropy", "deviance", "ppl", "perplexity", "lernrate"),
+    *("infonce", "ntxent"),
 )
 """At least one of them is in every line with a quantity, but for a correlation called `r`."""
 _SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr", "va")

@@ -90,6 +90,7 @@ def merge(logs: List[Tuple[Optional[int], TrainingLog]]) -> TrainingLog:
         statement=next((end.statement for _, end in ends if end.statement), ""),
         statement_line=next((end.statement_line for _, end in ends if end.statement), ""),
         killed=next((end.killed for _, end in ends if end.killed), ""),
+        complaint=next((end.complaint for _, end in ends if end.complaint is not None), None),
     )
     collapse = main.collapse or next((log.collapse for _, log in logs if log.collapse), None)
     return main._replace(end=end, collapse=collapse, n_lines=sum(log.n_lines for _, log in logs))

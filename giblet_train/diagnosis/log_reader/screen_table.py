@@ -10,6 +10,8 @@ from giblet_train.diagnosis.log_reader.number_format import NUMBER
 
 MAX_COLUMNS = 64
 _COUNTERS = frozenset({"epoch", "ep", "step", "iteration", "iter", "epoche"})
+_SHORT_COUNTERS = ("E", "#")
+"""Columns of spaCy for the epoch and the step."""
 _DETECTOR_LOSSES = frozenset({"box", "obj", "cls", "dfl", "seg", "pose", "kobj", "giou", "total"})
 """Columns of losses in the tables of YOLO, whose names do not say so."""
 _FRAME = re.compile("[│┃┆┊║]")
@@ -119,7 +121,7 @@ def _named_losses(cells: Tuple[str, ...]) -> Tuple[str, ...]:
 
 def _is_counter(name: str) -> bool:
     words = words_of(name)
-    return len(words) == 1 and words[0] in _COUNTERS
+    return name in _SHORT_COUNTERS or (len(words) == 1 and words[0] in _COUNTERS)
 
 
 def _is_loss(name: str) -> bool:
@@ -142,7 +144,7 @@ def _row(record: Dict[str, str], is_bar: bool) -> Row:
     for name, cell in record.items():
         match = _COUNTER.fullmatch(cell) if _is_counter(name) else None
         if match:
-            is_epoch = words_of(name)[0].startswith("ep")
+            is_epoch = name == "E" or name.lower().startswith("ep")
             n_epochs = int(match[2]) if match[2] and is_epoch else n_epochs
             counts.append(("epoch" if is_epoch else "step", match[1]))
     others = {name: cell for name, cell in record.items() if not _is_counter(name)}

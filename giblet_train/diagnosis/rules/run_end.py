@@ -16,6 +16,7 @@ from giblet_train.diagnosis.rules.log_evidence import (
     named_cause,
     resume,
 )
+from giblet_train.diagnosis.rules.noise import TENTATIVE
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, fault, rule
 
 INFERRED = 0.6
@@ -204,11 +205,20 @@ def crashed(case: RunHistory) -> Finding | None:
     event = next((e.sentence for e in reversed(case.events) if e.name == "failed"), "")
     error = event or _log_error(case)
     if not error and (health is None or health.state == "ended"):
-        return None
+        return _complaint(case)
     end = health.sentence if health is not None else _place_of_end(case)
     evidence = {"error": error or None, "health": end, "last_step": case.steps[-1].step if case.steps else None}
     what = "Its scheduler ended it" if CANCELLED.search(error) else "It crashed"
     return _finding(_crash_confidence(case), f"{what}: {error or end}", evidence, _crash_action(case, error))
+
+
+def _complaint(case: RunHistory) -> Finding | None:
+    """Return a tentative finding for a log that ends before its time after a line marked as an error."""
+    line = log_end(case).complaint
+    if line is None or case.log is None or case.log.completed or case.stopped_early:
+        return None
+    sentence = f"It may have crashed: the last lines contain an error: {describe(line)}"
+    return _finding(TENTATIVE, sentence, {"error": line.text}, _crash_action(case, line.text))
 
 
 def _crash_confidence(case: RunHistory) -> float:

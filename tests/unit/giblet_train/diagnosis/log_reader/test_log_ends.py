@@ -55,6 +55,20 @@ def test_a_killed_process_is_only_inferred_to_lack_memory() -> None:
     assert diagnosis.causes[0].evidence["rank"] == 6
 
 
+def test_a_line_marked_as_an_error_at_an_early_end_is_reported_as_a_doubt() -> None:
+    last = ["2025-11-05 10:00:00 ERROR Reading sample 991 was given up"]
+    _, diagnosis = judged(log_of(last))
+    assert [(c.cause, c.confidence) for c in diagnosis.causes] == [("crashed", 0.5)]
+    _, complete = judged(log_of([*epochs(21, 50), *last]))
+    assert complete.healthy
+
+
+def test_a_job_that_its_scheduler_ends_is_not_said_to_crash() -> None:
+    _, diagnosis = judged(log_of(DEAD["preempted"][1]))
+    assert diagnosis.causes[0].sentence.startswith("Its scheduler ended it: ")
+    assert diagnosis.causes[0].action.startswith("Submit it again")
+
+
 def test_the_remedy_of_our_own_errors_is_kept() -> None:
     _, diagnosis = judged(log_of(DEAD["data"][1]))
     assert diagnosis.causes[0].action == "Copy them to bold/."

@@ -165,6 +165,26 @@ def test_balanced_losses_that_become_nan_are_reported(name: str, tmp_path: Path)
     assert [cause.cause for cause in of_path(path, None).diagnosis.causes][:1] == ["nan"]
 
 
+FEW_NAMES = {
+    "basicsr": [
+        f"2025-11-05 10:00:00,001 INFO: [train..][epoch:{e:3d}, iter:{500 * e:8,d}, lr:(1.000e-04,)] l_pix: {v:.4e}"
+        for e, v in enumerate(FALL, 1)
+    ],
+    "info_nce": [f"Epoch [{e}/20] InfoNCE {v:.4f} top1 {10 + e}" for e, v in enumerate(FALL, 1)],
+    "spacy": [
+        "E    #       LOSS NER  ENTS_F  SCORE ",
+        "---  ------  --------  ------  ------",
+        *(f"{e:3d}  {200 * e:6d}  {v:8.4f}  {50 + e:6.2f}    0.{50 + e}" for e, v in enumerate(FALL, 1)),
+    ],
+}
+"""Logs whose loss has a name of its own."""
+
+
+@pytest.mark.parametrize("name", FEW_NAMES)
+def test_losses_with_a_name_of_their_own_are_read(name: str) -> None:
+    assert totals(parse(FEW_NAMES[name])) == pytest.approx(FALL)
+
+
 def test_numbers_without_a_name_that_fall_and_then_rise_are_losses() -> None:
     course = [0.4 + 1.6 * 0.85**e if e < 25 else 0.43 * 1.22 ** (e - 25) for e in range(1, 41)]
     parsed = parse([f"epoch {e:3d}  train {v:.4f}  val {v + 0.1:.4f}" for e, v in enumerate(course, 1)])
