@@ -21,10 +21,10 @@ from giblet_train.components.voxel_posterior import VoxelPosterior
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.diagnosis.criteria import Verdict, verdict_of
 from giblet_train.model.network import BrainModel
-from giblet_train.monitoring.history import read_history
 from giblet_train.monitoring.run_end import recorded_end
 from giblet_train.pages.page import write_page
 from giblet_train.schema.health import Health
+from giblet_train.schema.history import read_history
 
 PAGE = "report.html"
 MOST_LESIONS = 100

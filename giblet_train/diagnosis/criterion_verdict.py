@@ -10,6 +10,7 @@ import msgspec
 from giblet_train.diagnosis.run_start import newest_plan
 from giblet_train.schema.config import COMPONENTS, Config
 from giblet_train.schema.health import Health
+from giblet_train.schema.history import latest_epochs
 from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric, EventMetric, RunMetric, StepMetric
 from giblet_train.schema.schedule import LrSchedule, lr_schedule
 
@@ -112,7 +113,7 @@ def observe(config: Config, metrics: Sequence[AnyMetric], health: Health | None 
         config,
         newest_plan(metrics),
         tuple(m for m in metrics if isinstance(m, StepMetric)),
-        tuple(m for m in metrics if isinstance(m, EpochMetric)),
+        tuple(latest_epochs(m for m in metrics if isinstance(m, EpochMetric))),
         tuple(m for m in metrics if isinstance(m, EventMetric)),
         next((m for m in reversed(metrics) if isinstance(m, EvaluationMetric)), None),
         health,

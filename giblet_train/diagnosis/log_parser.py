@@ -128,6 +128,8 @@ def _raise_if_too_big(path: Path) -> None:
 def _reading_notes(log: TrainingLog) -> list[str]:
     """Return sentences on how the log was read, and how it states its own end."""
     notes = ["It was restarted: epochs written twice count as last written."] if log.restarted else []
+    if log.n_logs > 1:
+        notes.append(f"It was resumed: {log.n_logs} logs of its starts are read as one training.")
     if log.is_blocks:
         notes.append(f"It counts no epochs: {len(log.rows)} blocks of its steps are judged as epochs.")
     if log.summed_parts:

@@ -16,8 +16,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from giblet_train.monitoring.history import before_step, read_history, renumbered
 from giblet_train.schema.errors import ConfigError, PreflightRefused
+from giblet_train.schema.history import before_step, read_history, renumbered
 from giblet_train.schema.records import EventMetric, Heartbeat, Metric, Number, TrainerState, encode
 from giblet_train.schema.run_dir import RunDir, write_record
 

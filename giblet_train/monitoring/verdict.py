@@ -7,8 +7,8 @@ from pathlib import Path
 import msgspec
 
 from giblet_train.diagnosis.criteria import FailOn, Verdict, reaches_level, verdict_of
-from giblet_train.monitoring.history import read_history
 from giblet_train.monitoring.run_end import recorded_end
+from giblet_train.schema.history import read_history
 from giblet_train.schema.run_dir import RunDir
 
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_train.diagnosis.criteria import Verdict
-from giblet_train.monitoring.history import read_history
 from giblet_train.monitoring.verdict import read_verdict
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.history import read_history
 from giblet_train.schema.records import AnyMetric, EpochMetric, EvaluationMetric
 from giblet_train.schema.run_dir import RunDir
 

@@ -30,6 +30,8 @@ GLYPHS: dict[State, str] = {
     "stalled": "!",
 }
 LIVE: frozenset[State] = frozenset({"waiting", "starting", "running", "stalled", "unknown"})
+BY_SCHEDULER = "ended by the scheduler"
+"""Reason of a run that its scheduler ended."""
 START_LIMIT_S = 900.0
 SAVE_LIMIT_S = 900.0
 """A checkpoint of many gigabytes on a network file system takes minutes."""
@@ -181,7 +183,7 @@ def _without_process(signals: Signals) -> Health:
     if heartbeat is not None and heartbeat.state in ("finished", "stopped", "ended"):
         return Health(state=heartbeat.state, sentence=f"{heartbeat.state}; no exit record", since=heartbeat.at)
     if signals.job_end:
-        return Health(state="died", sentence=signals.job_end, reason="ended by the scheduler")
+        return Health(state="died", sentence=signals.job_end, reason=BY_SCHEDULER)
     if heartbeat is None and not signals.supervised and signals.now - signals.launched_at < 10.0:
         return Health(state="starting", sentence="launched, its supervisor is not seen yet")
     where = "; its session is still open" if signals.session else ""

@@ -14,6 +14,7 @@ from giblet_tui.errors import NotLetIn
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache, watch
+from giblet_tui.monitor.resumed import whole_run
 from giblet_tui.monitor.snapshots import Fleet, LinkState, NodeFacts, NodeSnapshot, RunSnapshot, nodes_of, one_run
 
 LAST = "@last"
@@ -75,11 +76,12 @@ def fetch_run(node: Node, run_id: str) -> RunSnapshot:
 
 
 def fresh_with_node(node: Node, run_id: str) -> tuple[RunSnapshot, NodeFacts]:
-    """Return the run as it is now and its node's facts. Raises as `fetch_run`."""
+    """Return the run as it is now, with the runs that it resumed, and its node's facts. Raises as `fetch_run`."""
     snapshot = watch.observe_once(node, [run_id])
-    if not snapshot.runs:
+    run = next((run for run in snapshot.runs if run.run.run_id == run_id), None)
+    if run is None:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
-    run = snapshot.runs[0]
+    run = whole_run(run, lambda name: _run_on(node, name))
     others = [name for name in nodes_of(run) if name != run.run.node]
     with ThreadPoolExecutor(max_workers=max(1, len(others))) as pool:
         parts = [part for part in pool.map(lambda name: _part_on(name, run_id), others) if part]
@@ -89,6 +91,11 @@ def fresh_with_node(node: Node, run_id: str) -> tuple[RunSnapshot, NodeFacts]:
 def all_nodes(run: RunSnapshot) -> list[Node]:
     """Return every node of a run, the one with its records first."""
     return [nodes.resolve(name) for name in nodes_of(run)]
+
+
+def _run_on(node: Node, run_id: str) -> RunSnapshot | None:
+    """Return a run of the node; None if it has none of that id."""
+    return next((run for run in watch.observe_once(node, [run_id]).runs if run.run.run_id == run_id), None)
 
 
 def _part_on(name: str, run_id: str) -> tuple[str, RunSnapshot] | None:

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.schema.config import COMPONENTS
+from giblet_train.schema.history import latest_epochs
 from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric
 
 Floats = NDArray[np.float64]
@@ -192,16 +193,6 @@ def contiguous_runs(steps: Sequence[StepMetric]) -> list[Sequence[StepMetric]]:
     """Split records at each resume."""
     borders = [i for i, (a, b) in enumerate(pairwise(steps), 1) if _resumes(a, b)]
     return [steps[a:b] for a, b in pairwise([0, *borders, len(steps)]) if a < b]
-
-
-def latest_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
-    """Return the epochs in order; of an epoch that a resume repeated, the later one."""
-    retained: list[EpochMetric] = []
-    for epoch in epochs:
-        while retained and retained[-1].step >= epoch.step:
-            retained.pop()
-        retained.append(epoch)
-    return retained
 
 
 def _resumes(before: StepMetric, after: StepMetric) -> bool:

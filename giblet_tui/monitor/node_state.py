@@ -18,6 +18,7 @@ from giblet_train.schema import config_loader, yaml_io
 from giblet_train.schema.config import Config, WatchConfig
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Health, Signals, health_of
+from giblet_train.schema.history import latest_epochs
 from giblet_train.schema.records import (
     Alert,
     AlertResponse,
@@ -45,6 +46,7 @@ from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection import protocol
 from giblet_tui.connection.protocol import Appended, Mark, RunNews, Tick, WatchEvent
 from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_value
+from giblet_tui.monitor.resumed import whole_run
 from giblet_tui.monitor.snapshots import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
 
 LOG_LINES = 400
@@ -118,6 +120,8 @@ def to_snapshot(state: NodeState, link: LinkState = "live", sentence: str = "", 
     """Return the node elapsed_s after its last tick, runs newest first. sentence: why the link is not live."""
     lost = link != "live"
     runs = [run.snapshot if run.is_final else _with_health(run, state, lost, elapsed_s) for run in state.runs.values()]
+    by_id = {run.run.run_id: run for run in runs}
+    runs = [whole_run(run, by_id.get) for run in runs]
     return NodeSnapshot(
         node=state.node,
         link=link,
@@ -250,7 +254,7 @@ def _with_metrics(snapshot: RunSnapshot, appended: Appended) -> RunSnapshot:
         plan_record=_newest_plan(snapshot.plan_record, of_kind.get(RunMetric, [])),
         data=of_kind.get(DataMetric, [snapshot.data])[-1],
         steps=(*snapshot.steps, *of_kind.get(StepMetric, ())),
-        epochs=(*snapshot.epochs, *of_kind.get(EpochMetric, ())),
+        epochs=tuple(latest_epochs((*snapshot.epochs, *of_kind.get(EpochMetric, ())))),
         events=(*snapshot.events, *of_kind.get(EventMetric, ())),
         evaluation=of_kind.get(EvaluationMetric, [snapshot.evaluation])[-1],
         malformed_lines=snapshot.malformed_lines + malformed + appended.skipped,

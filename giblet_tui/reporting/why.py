@@ -16,6 +16,7 @@ from giblet_train.diagnosis.rules.case import Finding
 from giblet_train.schema.config import Config, WatchConfig
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.health import Signals, health_of
+from giblet_train.schema.history import with_earlier_runs
 from giblet_train.schema.records import AnyMetric, Exit, Heartbeat, R, Run, decode, decode_metrics
 from giblet_train.schema.run_dir import RunDir
 from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line
@@ -166,7 +167,8 @@ def _of_run_dir(run_dir: RunDir) -> Answer:
         config = None if is_foreign else run_dir.read_config()
     except ConfigError as error:
         raise ConfigError(error.message, BRING_AGAIN.format(run_dir.run_id)) from None
-    metrics, notes = _metrics(run_dir) if run_dir.metrics.exists() or not is_foreign else ([], [])
+    own, notes = _metrics(run_dir) if run_dir.metrics.exists() or not is_foreign else ([], [])
+    metrics = with_earlier_runs(run_dir, own)
     heartbeat, exit_record = _record(run_dir.heartbeat, Heartbeat), _record(run_dir.exit, Exit)
     now = metrics[-1].at if metrics else 0.0
     signals = Signals(now=now, launched_at=now, process=None, heartbeat=heartbeat, exit=exit_record)

@@ -32,8 +32,9 @@ live training in the same way.
 - **A loss that cannot be read is shown**, with its line and exit code 2. So is a log in which no loss is found. The
   answer is then never "nothing is wrong".
 - **Without epochs**, blocks of steps are judged as epochs, and the answer says so.
-- **A folder** of per-rank logs is one training; the earliest error counts. An offline wandb folder is read by its
-  `files/output.log`; the binary `.wandb` file is not read.
+- **A folder** of per-rank logs is one training; the earliest error counts. Logs of successive starts (`slurm-1.out`,
+  `slurm-2.out`; `train.log.1`, `train.log`; attempts of torchrun) are read in turn if each begins at a later epoch.
+  An offline wandb folder is read by its `files/output.log`; the binary `.wandb` file is not read.
 - **A table printed for the screen** is read if its header names an epoch or step and a loss.
 - **A log without a loss** is judged by an error such as `rmse`, or by numbers that only `train` and `val` name, if
   they fall at first.

@@ -135,6 +135,13 @@ class EpochTable:
         last = self.points[-1].epoch if self.points else None
         return _whole(last) if last is not None else None
 
+    @property
+    def span(self) -> Optional[Tuple[float, float]]:
+        """Return the first and last epoch that is read; in a log without epochs its steps, None without them."""
+        if self._epochs:
+            return min(self._epochs), max(self._epochs)
+        return (self.points[0].position, self.points[-1].position) if self.points and self._step else None
+
     def row(self, number: int) -> Optional[EpochRow]:
         """Return the row of one epoch; None if the log prints no loss for it, or if `needs_all_rows`."""
         if self.needs_all_rows:

@@ -14,6 +14,8 @@ from giblet_train.diagnosis.log_reader import tables, tensorboard
 from giblet_train.diagnosis.log_reader.end_scan import ErrorLine
 from giblet_train.diagnosis.log_reader.reader import LogReader, TrainingLog
 
+CONTINUED = 0.5
+"""Part of a log after which the log that continues it begins: a resume repeats the epochs since a checkpoint."""
 MAX_JSON = 256 * 1024 * 1024
 _START = 64 * 1024
 _PIECE = 1024 * 1024
@@ -21,6 +23,8 @@ _LOG_NAME = re.compile(
     r"(?:\.(?:log|txt|out|err|jsonl|csv)(?:\.\d+)?(?:\.gz)?|^std(?:out|err)|^nohup\.out|tfevents.*|^output\.log)$", re.I
 )
 _RANK_IN_PATH = re.compile(r"(?:^|[/_.-])(?:rank|local_rank|worker|gpu|proc)?[_-]?(\d{1,4})(?:[/_.-]|$)", re.IGNORECASE)
+_ATTEMPT = re.compile(r"(?:^|.*/)attempt_\d+(?=/)")
+_STREAM = re.compile(r"(?:[-_.]?(?:std)?(?:out|err))?(?:\.(?:log|txt|out|err))*$", re.IGNORECASE)
 _METRIC_FILES = ("trainer_state.json", "metrics.csv", "results.csv", "progress.csv", "log.txt")
 WANDB_LOG = Path("files/output.log")
 
@@ -34,13 +38,72 @@ def read_file(path: Path) -> TrainingLog:
 
 
 def read_folder(path: Path) -> Optional[TrainingLog]:
-    """Read a folder as one training: per-rank logs, or an offline wandb folder. Return None if it holds no log.
+    """Read a folder as one training. Return None if it holds no log.
 
-    The epochs come from the file that shows most of them. Errors of all files count, the earliest timestamp first.
+    It may hold per-rank logs, the logs of several starts that resumed each other, or an offline wandb run. The epochs
+    of a start come from the file that shows most of them. Errors of all files of the last start count, the earliest
+    timestamp first; those of earlier starts are past.
     """
-    files = log_files(path)
-    logs = [(rank_of(file.relative_to(path)), read_file(file)) for file in files]
-    return merge(logs) if logs else None
+    logs = {file: read_file(file) for file in log_files(path)}
+    if not logs:
+        return None
+    starts = _starts(path, logs)
+    last = starts[-1]
+    by_rank = [(rank_of(file.relative_to(path)), logs[file]) for file in last]
+    if len(starts) == 1:
+        return merge(by_rank)
+    whole = read_in_turn([_main_file(start, logs) for start in starts])
+    others = [(rank, logs[file]) for (rank, _), file in zip(by_rank, last) if file != _main_file(last, logs)]
+    return merge([(None, whole), *others])._replace(n_logs=len(starts))
+
+
+def read_in_turn(paths: List[Path]) -> TrainingLog:
+    """Read logs of successive starts of one training, in their order."""
+    reader = LogReader()
+    for path in paths:
+        with _opened(path) as file:
+            _read(file, reader)
+        reader.flush()
+    return reader.result()
+
+
+def _starts(folder: Path, logs: Dict[Path, TrainingLog]) -> List[List[Path]]:
+    """Return the files of each start, in the order of training; all files as one start if they are not successive.
+
+    Starts are successive if each begins at a later epoch than the one before, as when a training is resumed. Files
+    without epochs belong to the start with their name, else to the last one.
+    """
+    groups: Dict[str, List[Path]] = {}
+    for file in logs:
+        groups.setdefault(_start_name(file.relative_to(folder)), []).append(file)
+    spans = {name: logs[_main_file(files, logs)].span for name, files in groups.items()}
+    order = sorted((name for name in groups if spans[name]), key=lambda name: spans[name] or (0.0, 0.0))
+    if len({logs[_main_file(groups[name], logs)].is_blocks for name in order}) != 1 or not _is_chain(
+        [span for name in order for span in [spans[name]] if span]
+    ):
+        return [list(logs)]
+    unknown = [file for name, files in groups.items() if not spans[name] for file in files]
+    starts = [groups[name] for name in order]
+    return [*starts[:-1], [*starts[-1], *unknown]]
+
+
+def _is_chain(spans: List[Tuple[float, float]]) -> bool:
+    """Return True if each span continues the one before: it begins in its last part or after it, and ends later."""
+    return len(spans) > 1 and all(
+        later[0] > earlier[0] + (earlier[1] - earlier[0]) * CONTINUED and later[1] > earlier[1]
+        for earlier, later in zip(spans, spans[1:])
+    )
+
+
+def _start_name(path: Path) -> str:
+    """Return what the files of one start have in common: an attempt of torchrun, or a name without its ending."""
+    attempt = _ATTEMPT.search(path.as_posix())
+    return attempt[0] if attempt else _STREAM.sub("", path.as_posix())
+
+
+def _main_file(files: List[Path], logs: Dict[Path, TrainingLog]) -> Path:
+    """Return the file of a start that shows most epochs."""
+    return max(files, key=lambda file: len(logs[file].rows))
 
 
 def log_files(path: Path) -> List[Path]:

@@ -55,6 +55,10 @@ class TrainingLog(NamedTuple):
     """First lines whose loss cannot be read."""
     n_unread: int = 0
     n_lines: int = 0
+    span: Optional[Tuple[float, float]] = None
+    """First and last epoch; in a log without epochs its steps, None without them."""
+    n_logs: int = 1
+    """Logs of successive starts that were read as one training."""
     last_epoch: Optional[int] = None
     """Last epoch that the log mentions, complete or not."""
 
@@ -143,6 +147,7 @@ class LogReader:
             unread=tuple(unread),
             n_unread=max(self._n_unread, len(unread)),
             n_lines=self._n_lines,
+            span=self.table.span,
             last_epoch=self.table.epoch,
         )
 

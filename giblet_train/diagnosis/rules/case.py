@@ -13,6 +13,7 @@ from giblet_train.diagnosis.log_reader.reader import TrainingLog, read_lines
 from giblet_train.diagnosis.run_start import newest_plan
 from giblet_train.schema.config import Config, WatchConfig
 from giblet_train.schema.health import Health
+from giblet_train.schema.history import latest_epochs
 from giblet_train.schema.records import (
     AnyMetric,
     DataMetric,
@@ -152,7 +153,7 @@ def case_of(
         run=newest_plan(metrics),
         data=last.get(DataMetric),
         steps=tuple(m for m in metrics if isinstance(m, StepMetric)),
-        epochs=tuple(m for m in metrics if isinstance(m, EpochMetric)),
+        epochs=tuple(latest_epochs(m for m in metrics if isinstance(m, EpochMetric))),
         events=tuple(m for m in metrics if isinstance(m, EventMetric)),
         evaluation=last.get(EvaluationMetric),
         health=health,

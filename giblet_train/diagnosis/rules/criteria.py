@@ -43,7 +43,7 @@ def criterion_unreachable(case: RunHistory) -> Finding | None:
 @rule(group="verdict")
 def criterion_missed(case: RunHistory) -> Finding | None:
     """Report every criterion that is at risk or not met, so that `why` and `verdict` never contradict each other."""
-    if case.config is None or case.run is None:
+    if case.config is None or (case.run is None and case.health is None):
         return None
     run = RunMetrics(case.config, case.run, case.steps, case.epochs, case.events, case.evaluation, case.health)
     missed = [verdict for verdict in judge_criteria(run) if verdict.status in ("at_risk", "fail")]

@@ -18,6 +18,7 @@ from giblet_train.diagnosis.rules.log_evidence import (
 )
 from giblet_train.diagnosis.rules.noise import TENTATIVE
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, fault, rule
+from giblet_train.schema.health import BY_SCHEDULER
 
 INFERRED = 0.6
 """Confidence in a cause that only an exit code suggests."""
@@ -43,10 +44,14 @@ _SPECIFIC_ACTIONS = (
         r"illegal memory access|unspecified launch failure",
         "Run it with CUDA_LAUNCH_BLOCKING=1 to find the operation",
     ),
-    (r"TIME LIMIT|time limit|walltime", "Ask the scheduler for more time"),
-    (r"PREEMPTION", "Submit it again: a job of higher priority took its place"),
-    (r"CANCELLED AT", "Ask who cancelled the job: `scancel`, or a limit of the cluster"),
-    (r"got signal: 15|SIGTERM", "Find out who ended it: a scheduler's limit, `kill`, or a shutdown of the node"),
+    (r"TIME LIMIT|time limit|walltime|RUNLIMIT", "Ask the scheduler for more time"),
+    (r"PREEMPT|preempted|spot interruption", "Submit it again: a job of higher priority took its place"),
+    (r"NODE[_ ]FAIL", "Start it on another node, and report this one to its administrator"),
+    (r"CANCELLED", "Ask who cancelled the job: `scancel`, or a limit of the cluster"),
+    (
+        r"got signal: 15|signal 15\b|SIGTERM",
+        "Find out who ended it: a scheduler's limit, `kill`, or a shutdown of the node",
+    ),
     (r"ModuleNotFoundError|ImportError", "Install the missing module in the environment of the training"),
     (r"FileNotFoundError|No such file", "Check that path on the node"),
     (
@@ -203,13 +208,20 @@ def crashed(case: RunHistory) -> Finding | None:
     if (health is not None and health.state not in ("failed", "died", "ended")) or is_over(case):
         return None
     event = next((e.sentence for e in reversed(case.events) if e.name == "failed"), "")
-    error = event or _log_error(case)
+    is_stated = health is not None and health.reason == BY_SCHEDULER
+    error = event or ("" if is_stated else _log_error(case))
     if not error and (health is None or health.state == "ended"):
         return _complaint(case)
     end = health.sentence if health is not None else _place_of_end(case)
     evidence = {"error": error or None, "health": end, "last_step": case.steps[-1].step if case.steps else None}
-    what = "Its scheduler ended it" if CANCELLED.search(error) else "It crashed"
+    what = "Its scheduler ended it" if _is_cancelled(case, error) else "It crashed"
     return _finding(_crash_confidence(case), f"{what}: {error or end}", evidence, _crash_action(case, error))
+
+
+def _is_cancelled(case: RunHistory, error: str) -> bool:
+    """Return True if a scheduler ended the run, by its log or as the scheduler itself states."""
+    is_stated = case.health is not None and case.health.reason == BY_SCHEDULER
+    return is_stated or CANCELLED.search(error) is not None
 
 
 def _complaint(case: RunHistory) -> Finding | None:
@@ -228,7 +240,8 @@ def _crash_confidence(case: RunHistory) -> float:
 
 def _crash_action(case: RunHistory, error: str) -> str:
     end = log_end(case)
-    texts = "\n".join([error, *(line.text for line in end.errors), *end.tail[-20:]])
+    health = case.health.sentence if case.health is not None else ""
+    texts = "\n".join([error, health, *(line.text for line in end.errors), *end.tail[-20:]])
     if end.remedy:
         return end.remedy
     specific = next((action for pattern, action in _SPECIFIC_ACTIONS if re.search(pattern, texts)), None)

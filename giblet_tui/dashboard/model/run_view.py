@@ -5,9 +5,8 @@ A view is replaced whole. Its version says whether a pane has to be drawn again.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import msgspec
@@ -81,28 +80,13 @@ def previous_run(fleet: Fleet, run: RunSnapshot) -> RunSnapshot | None:
     return next(earlier, None)
 
 
-def resume_chain(fleet: Fleet, run: RunSnapshot) -> tuple[RunSnapshot, ...]:
-    """Return the run and, oldest first, the runs whose steps it lacks because it resumed them.
-
-    A resumed run has copies of the earlier records, unless an older version of giblet trained it.
-    """
-    chain = [run]
-    while (source := chain[0].run.resumed_from) is not None and not _has_first_step(chain[0]):
-        names = re.split(r"[/\\]", source)
-        earlier = next((r for r in fleet.runs() if r.run.run_id in names), None)
-        if earlier is None or any(earlier.run.run_id == member.run.run_id for member in chain):
-            break
-        chain.insert(0, earlier)
-    return tuple(chain)
-
-
-def merge_resumed(columns: StepColumns, fleet: Fleet, run: RunSnapshot) -> Curves:
-    """Return the run's columns, preceded by those of the runs that it resumed."""
-    chain = resume_chain(fleet, run)
-    steps = run.steps if len(chain) == 1 else tuple(step for member in chain for step in member.steps)
-    epochs = run.epochs if len(chain) == 1 else tuple(epoch for member in chain for epoch in member.epochs)
-    started_at = min([chain[0].run.launched_at, *(step.at for step in steps[:1])])
-    return columns.curves(steps, epochs, started_at)
+def curves_of(columns: StepColumns, run: RunSnapshot) -> Curves:
+    """Return the columns of a run, with the step of its resume; its beginning may be that of a run that it resumed."""
+    started_at = min([run.run.launched_at, *(step.at for step in run.steps[:1])])
+    curves = columns.curves(run.steps, run.epochs, started_at)
+    step = run.plan_record.resumed_from_step if run.plan_record is not None else None
+    steps = curves.resumed if step is None or step in curves.resumed else (*curves.resumed, float(step))
+    return replace(curves, resumed=steps)
 
 
 def merge_snapshot(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
@@ -111,10 +95,6 @@ def merge_snapshot(fleet: Fleet, new: NodeSnapshot) -> NodeSnapshot:
     if new.observed_at is not None or cached is None:
         return new
     return msgspec.structs.replace(cached, link=new.link, link_sentence=new.link_sentence)
-
-
-def _has_first_step(run: RunSnapshot) -> bool:
-    return bool(run.steps) and run.steps[0].step == 0
 
 
 def _record_counts(run: RunSnapshot) -> Version:

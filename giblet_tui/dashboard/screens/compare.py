@@ -11,7 +11,7 @@ from textual.content import Content
 from textual.screen import Screen
 from textual.widgets import Static
 
-from giblet_tui.dashboard.model.run_view import RunView, components_of, merge_resumed
+from giblet_tui.dashboard.model.run_view import RunView, components_of, curves_of
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.style.styles import INK, MUTED
 from giblet_tui.dashboard.widgets.chart_group import Charts
@@ -74,7 +74,7 @@ class CompareScreen(Screen[None]):
         )
 
     def _view(self, old: RunSnapshot, new: RunSnapshot) -> RunView:
-        curves = {r.run.run_id: merge_resumed(self._columns[r.run.run_id], self._fleet, r) for r in (old, new)}
+        curves = {r.run.run_id: curves_of(self._columns[r.run.run_id], r) for r in (old, new)}
         return RunView(
             run=new,
             node=_node_of(self._fleet, new),

@@ -18,9 +18,8 @@ from giblet_tui.dashboard.model.run_status import is_stale, steps_per_epoch
 from giblet_tui.dashboard.model.run_view import (
     RunView,
     Version,
-    merge_resumed,
+    curves_of,
     previous_run,
-    resume_chain,
     version_of,
 )
 from giblet_tui.dashboard.screens.pane_navigation import PaneNavigation
@@ -163,8 +162,7 @@ class MainScreen(PaneNavigation):
     def _version(self, run: RunSnapshot) -> Version:
         node = self.node_shown
         assert node is not None
-        drawn_with = (*self._others(run), *resume_chain(self._fleet, run)[:-1])
-        return version_of(run, node, self._judgements.get(run.run.run_id, Judgement()), drawn_with)
+        return version_of(run, node, self._judgements.get(run.run.run_id, Judgement()), self._others(run))
 
     def _view_of(self, run: RunSnapshot) -> RunView:
         node = self.node_shown
@@ -181,7 +179,7 @@ class MainScreen(PaneNavigation):
         )
 
     def _curves(self, run: RunSnapshot) -> Curves:
-        return merge_resumed(self._columns.setdefault(run.run.run_id, StepColumns()), self._fleet, run)
+        return curves_of(self._columns.setdefault(run.run.run_id, StepColumns()), run)
 
     def on_descendant_focus(self) -> None:
         """Name the keys of the focused pane in the bottom line."""

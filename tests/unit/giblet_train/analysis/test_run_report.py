@@ -20,8 +20,8 @@ from giblet_train.data.checks.findings import Finding
 from giblet_train.data.checks.html_report import page
 from giblet_train.data.checks.run_checks import DataReport
 from giblet_train.data.statistics.lag import lag_table
-from giblet_train.monitoring.history import read_history
 from giblet_train.monitoring.verdict import read_verdict
+from giblet_train.schema.history import read_history
 from giblet_train.schema.records import BrainRecord, EventMetric, decode
 from giblet_train.training import process
 from tests.browser import browser

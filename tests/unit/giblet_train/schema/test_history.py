@@ -8,12 +8,16 @@ from pathlib import Path
 from msgspec.structs import replace
 
 from giblet_train.diagnosis.criteria import verdict_of
-from giblet_train.monitoring.history import before_step, read_history
+from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.monitoring.verdict import read_verdict
 from giblet_train.schema.health import Health
+from giblet_train.schema.history import before_step, latest_epochs, read_history
 from giblet_train.schema.records import AnyMetric, EpochMetric, EventMetric, RunMetric, StepMetric
 from giblet_train.schema.run_dir import RunDir
+from giblet_tui.monitor.resumed import whole_run
+from giblet_tui.monitor.snapshots import RunSnapshot
+from giblet_tui.reporting.why import of_path
 from tests import fleets, rundirs
 
 CRITERIA = {
@@ -105,3 +109,43 @@ def test_a_checkpoint_without_records_is_reported_and_no_error(tmp_path: Path) -
     logger.close()
     [event] = read_history(second)
     assert isinstance(event, EventMetric) and event.name == "history_missing"
+
+
+def test_why_judges_a_directory_with_the_run_that_it_resumed_as_verdict_does(tmp_path: Path) -> None:
+    _, second, whole = parts(tmp_path)
+    answer = of_path(second.path, None)
+    alone = diagnose(second.read_config(), whole, health=Health(state="finished", sentence=""))
+    assert [c.cause for c in answer.diagnosis.causes] == [c.cause for c in alone.causes] == []
+
+
+def test_a_node_shows_an_old_run_with_the_records_of_the_run_before_it() -> None:
+    whole = fleets.run("long", steps=400, state="finished", config=fleets.demo_config("long", criteria=CRITERIA))
+    assert whole.plan_record is not None
+    source = f"/home/ada/giblet/runs/{whole.run.run_id}/checkpoints/last"
+    later = replace(
+        whole,
+        run=replace(whole.run, run_id="long-20270116-080000-bbbb", resumed_from=source),
+        plan_record=replace(whole.plan_record, resumed_from_step=STEP, first_loss={}),
+        steps=whole.steps[STEP:],
+        epochs=whole.epochs[10:],
+    )
+    stitched = whole_run(later, {whole.run.run_id: whole}.get)
+    assert [s.step for s in stitched.steps] == list(range(400)) and stitched.run == later.run
+    assert verdict(stitched) == verdict(whole) and diagnose(whole.config, stitched.metrics).healthy
+    assert whole_run(later, {}.get) == later
+    assert whole_run(
+        later, {whole.run.run_id: replace(later, run=replace(later.run, resumed_from=later.run.run_id))}.get
+    )
+
+
+def verdict(run: RunSnapshot) -> list[tuple[str, str]]:
+    assert run.config is not None
+    judged = verdict_of(run.config, run.metrics, run.health)
+    return [(criterion.name, criterion.status) for criterion in judged.criteria]
+
+
+def test_epochs_that_a_restart_repeats_count_as_written_last() -> None:
+    run = fleets.run("long", steps=400, state="finished")
+    again = [replace(e, train=replace(e.train, total=9.0)) for e in run.epochs[10:12]]
+    epochs = latest_epochs([*run.epochs[:14], *again])
+    assert [e.epoch for e in epochs] == list(range(1, 13)) and epochs[-1].train.total == 9.0

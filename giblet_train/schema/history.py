@@ -7,7 +7,7 @@ directory is complete. Directories of older versions have no copy; then the chai
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import msgspec
 
@@ -36,12 +36,28 @@ def read_history(run_dir: RunDir) -> list[AnyMetric]:
         raise ConfigError(
             f"{run_dir.metrics} cannot be read: {error.strerror}.", "A run has this file once it has started."
         ) from None
-    metrics, _ = decode_metrics(lines)
-    first = next((m.step for m in metrics if isinstance(m, StepMetric)), 0)
-    earlier = _resumed_run(run_dir) if first > 0 else None
-    if earlier is None or not earlier.metrics.exists():
-        return metrics
-    return renumbered([*before_step(read_history(earlier), first), *metrics])
+    return with_earlier_runs(run_dir, decode_metrics(lines)[0])
+
+
+def with_earlier_runs(run_dir: RunDir, metrics: Sequence[AnyMetric]) -> list[AnyMetric]:
+    """Return a run's records behind those of the runs that it resumed, if it has no copies and they are next to it."""
+    earlier = _resumed_run(run_dir) if first_step(metrics) > 0 else None
+    return stitched(read_history(earlier), metrics) if earlier is not None else list(metrics)
+
+
+def first_step(metrics: Sequence[AnyMetric]) -> int:
+    """Return the first optimizer step that is recorded; 0 if none is."""
+    return next((m.step for m in metrics if isinstance(m, StepMetric)), 0)
+
+
+def stitched(earlier: Sequence[AnyMetric], later: Sequence[AnyMetric]) -> list[AnyMetric]:
+    """Return the records of a run and of the one that resumed it as those of one run."""
+    return renumbered([*before_step(earlier, first_step(later)), *later])
+
+
+def source_names(resumed_from: str | None) -> list[str]:
+    """Return the ids that the resumed run may have, the likeliest first: the parts of a path to its checkpoint."""
+    return [name for name in reversed(re.split(r"[/\\]", resumed_from or "")) if name]
 
 
 def before_step(metrics: Sequence[AnyMetric], step: int) -> list[AnyMetric]:
@@ -59,6 +75,16 @@ def before_step(metrics: Sequence[AnyMetric], step: int) -> list[AnyMetric]:
     return [m for m in metrics if not isinstance(m, EvaluationMetric) and continued(m)]
 
 
+def latest_epochs(epochs: Iterable[EpochMetric]) -> list[EpochMetric]:
+    """Return the epochs in order; of an epoch that a resume repeated, the later one."""
+    retained: list[EpochMetric] = []
+    for epoch in epochs:
+        while retained and retained[-1].step >= epoch.step:
+            retained.pop()
+        retained.append(epoch)
+    return retained
+
+
 def renumbered(metrics: Sequence[AnyMetric], first: int = 0) -> list[AnyMetric]:
     """Return the records with consecutive numbers."""
     return [msgspec.structs.replace(metric, seq=first + i) for i, metric in enumerate(metrics)]
@@ -70,6 +96,5 @@ def _resumed_run(run_dir: RunDir) -> RunDir | None:
         source = run_dir.read_run().resumed_from
     except (ConfigError, DataError):
         return None
-    names = re.split(r"[/\\]", source) if source else []
-    siblings = (RunDir(run_dir.path.parent / name) for name in reversed(names) if name)
+    siblings = (RunDir(run_dir.path.parent / name) for name in source_names(source))
     return next((s for s in siblings if s.run_id != run_dir.run_id and s.metrics.is_file()), None)
