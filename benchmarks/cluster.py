@@ -129,7 +129,7 @@ def watching(cluster: Cluster, folder: Path, runs: int = 8, seconds: float = 5.0
 def storm(cycles: int) -> Storm:
     """Stops of five trees (trees.py) on tmux and screen in turn, each second one while it still grows."""
     survivors, seconds = 0, []
-    with _ground() as ground:
+    with ground_of_its_own() as ground:
         for cycle in range(cycles):
             variant = trees.VARIANTS[cycle % len(trees.VARIANTS)]
             kind = ("tmux", "screen")[cycle // len(trees.VARIANTS) % 2]
@@ -280,7 +280,7 @@ def _break(relay: FaultProxy, node: LoopbackNode, fault: int, outage_s: float) -
 
 
 @contextmanager
-def _ground() -> Iterator[Ground]:
+def ground_of_its_own() -> Iterator[Ground]:
     """A place for runs with tmux and screen sockets of its own; their paths must be short."""
     with tempfile.TemporaryDirectory(prefix="gib-", dir="/tmp") as folder:
         for variable, name in (("TMUX_TMPDIR", "tmux"), ("SCREENDIR", "screen")):

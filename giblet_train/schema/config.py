@@ -19,7 +19,8 @@ from msgspec import Meta
 from giblet_train.schema import yaml_io
 from giblet_train.schema.errors import ConfigError
 
-NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$"
+NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$(?!\n)"
+"""`$` alone also matches before a line feed at the end."""
 MODALITIES = ("video", "audio", "text")
 COMPONENTS = ("fmri", *MODALITIES)
 TINY_TRS = 60

@@ -24,14 +24,14 @@ from giblet_tui.inventory.ssh_hosts import HOST_PATTERN, hosts_of, is_reachable_
 
 LOCAL = "local"
 
-_PATH_PATTERN = r"^(?:~/|/)[^\x00-\x1f\x7f]*$"
+_PATH_PATTERN = r"^(?:~/|/)[^\x00-\x1f\x7f]*$(?!\n)"
 _HEADER = """\
 # Nodes of giblet, in addition to `local` and the hosts of ~/.ssh/config. See configs/nodes.example.yaml for every key.
 """
 
 Transport = Literal["local", "ssh", "openssh"]
 Multiplexer = Literal["auto", SessionKind]
-HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$")]
+HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$(?!\n)")]
 NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
 
 

@@ -7,6 +7,7 @@ is sanitised here, once, before anything else sees it.
 from __future__ import annotations
 
 import functools
+import re
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
@@ -366,4 +367,10 @@ def _clean(text: str) -> bytes:
 
 def _bytes(text: str) -> bytes:
     """Return the file's own bytes; invalid UTF-8 in it was sent as surrogate escapes."""
-    return text.encode("utf-8", "surrogateescape")
+    try:
+        return text.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:  # other surrogates come from no file
+        return _NO_ESCAPE.sub("\ufffd", text).encode("utf-8", "surrogateescape")
+
+
+_NO_ESCAPE = re.compile("[\ud800-\udc7f\udd00-\udfff]")

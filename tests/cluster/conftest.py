@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from giblet_tui.agent import kill, run_processes
+from tests.cluster.accounts import Account, lacking_for_accounts, made_accounts
 from tests.cluster.laptop import Laptop
 from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, missing, which
 
@@ -98,3 +99,12 @@ def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
     for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:
         for run in run_processes.all_runs(str(workdir)):
             kill.kill_tree(run)
+
+
+@pytest.fixture
+def accounts() -> Iterator[list[Account]]:
+    """Three real accounts of this machine."""
+    if reason := lacking_for_accounts():
+        unavailable(reason)
+    with made_accounts(3) as (made, _):
+        yield made

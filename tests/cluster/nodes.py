@@ -19,7 +19,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -295,6 +295,25 @@ class FaultProxy:
         self._flowing.wait()
         with contextlib.suppress(OSError):
             sink.shutdown(socket.SHUT_WR)
+
+
+@contextlib.contextmanager
+def silent_server(greeting: bytes) -> Iterator[int]:
+    """Accepts, greets, and says nothing more."""
+    held = []
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    line, _ = listener.accept()
+                    held.append(line)
+                    line.sendall(greeting)
+
+        threading.Thread(target=serve, daemon=True).start()
+        yield listener.getsockname()[1]
+    for line in held:
+        line.close()
 
 
 def worker_network() -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import pty
 import select
@@ -13,7 +12,6 @@ import sys
 import termios
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -25,7 +23,7 @@ from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import Done, RunIds, WatchEvent
 from giblet_tui.connection.ssh import SSHConnection
 from giblet_tui.errors import NotLetIn, TimedOut, Unreachable
-from tests.cluster.nodes import Cluster, LoopbackNode, make_key, wait_until
+from tests.cluster.nodes import Cluster, LoopbackNode, make_key, silent_server, wait_until
 
 
 def test_bytes_arrive_whole(tensor01: LoopbackNode) -> None:
@@ -281,22 +279,3 @@ def read_until(descriptor: int, text: bytes) -> bytes:
 def replace_in_last_block(cluster: Cluster, old: str, new: str) -> None:
     before, mark, block = cluster.ssh_config.read_text().rpartition("Host ")
     cluster.ssh_config.write_text(before + mark + block.replace(old, new))
-
-
-@contextlib.contextmanager
-def silent_server(greeting: bytes) -> Iterator[int]:
-    """Accepts, greets, and says nothing more."""
-    held = []
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-
-        def serve() -> None:
-            with contextlib.suppress(OSError):
-                while True:
-                    line, _ = listener.accept()
-                    held.append(line)
-                    line.sendall(greeting)
-
-        threading.Thread(target=serve, daemon=True).start()
-        yield listener.getsockname()[1]
-    for line in held:
-        line.close()

@@ -5,16 +5,12 @@ nvidia-smi is a recording on the node's PATH; no GPU is used. The agent, the sup
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import pwd
 import secrets
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,27 +20,15 @@ from typing import Any
 import pytest
 
 from giblet_train.schema.errors import GibletError
-from giblet_train.schema.run_dir import new_run_id
 from giblet_tui.agent import gpu_claims, gpu_state, proc, start_run
 from giblet_tui.agent.main import AgentRefusal
-from giblet_tui.connection.agent_bundle import AGENT_COMMAND, supervisor_script
-from giblet_tui.connection.local import LocalConnection
-from giblet_tui.connection.protocol import NodeProbe, StartedRun
-from giblet_tui.connection.subprocess_pipe import SubprocessPipe
-from giblet_tui.inventory.nodes import Node
-from tests.cluster.conftest import unavailable
+from giblet_tui.connection.protocol import NodeProbe
+from tests.cluster.accounts import Account, UserConnection, demand, gpu_users, record_gpus, start_as
+from tests.cluster.accounts import gpus_of as gpus_of_run
 from tests.cluster.ground import Ground, make_ground  # noqa: F401 - a fixture
 from tests.cluster.nodes import wait_until
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
-
-
-def record_gpus(folder: Path, n_gpus: int) -> None:
-    """Put a recorded nvidia-smi of idle GPUs into a folder."""
-    rows = "".join(f"echo '{i}, GPU-{i}, A100, 4, 81559, 0, 30';" for i in range(n_gpus))
-    program = folder / "nvidia-smi"
-    program.write_text(f"#!/bin/sh\ncase $1 in *gpu=index*) {rows} ;; esac\n")
-    program.chmod(0o755)
 
 
 @pytest.fixture
@@ -52,10 +36,6 @@ def two_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record_gpus(tmp_path, 2)
     monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
-
-
-def demand(n_gpus: int = 1) -> dict[str, Any]:
-    return {"n_gpus": n_gpus, "among": None, "awaits": None}
 
 
 def start(ground: Ground, n_gpus: int = 1, **more: Any) -> str:
@@ -251,82 +231,24 @@ def test_a_directory_where_others_can_replace_files_is_not_used(
         gpu_claims.directory()
 
 
-class UserConnection(LocalConnection):
-    """The agent as another user of this machine, with the system's own Python."""
-
-    def __init__(self, name: str, home: Path, path: str, claims: Path) -> None:
-        self.name, self.workdir = name, str(home / "giblet")
-        super().__init__(Node(name=name, host="h", transport="local", workdir=self.workdir, python="/none"))
-        variables = [f"HOME={home}", f"PATH={path}", f"GIBLET_GPU_CLAIMS={claims}", f"USER={name}", f"LOGNAME={name}"]
-        ids = [f"--reuid={name}", f"--regid={name}", "--clear-groups"]
-        self._argv = ["setpriv", *ids, "env", "-i", *variables, "/bin/sh", "-c", f"cd; {AGENT_COMMAND}"]
-
-    def _open(self) -> SubprocessPipe:
-        return SubprocessPipe(self._argv)
-
-
 @pytest.fixture
-def users() -> Iterator[list[UserConnection]]:
-    """Three real accounts with homes of their own, one recorded nvidia-smi of four GPUs, and one claim directory."""
-    if os.geteuid() != 0 or not shutil.which("useradd") or not shutil.which("setpriv"):
-        unavailable("real accounts need root, useradd and setpriv")
-    base = Path(tempfile.mkdtemp(prefix="gib-"))
-    base.chmod(0o755)
-    record_gpus(base, 4)
-    claims = base / "claims"
-    claims.mkdir()
-    claims.chmod(0o1777)
-    names = [f"gib{secrets.token_hex(3)}" for _ in range(3)]
-    try:
-        for name in names:
-            subprocess.run(["useradd", "--create-home", "--home-dir", str(base / name), name], check=True)
-        path = f"{base}:/usr/local/bin:/usr/bin:/bin"
-        yield [UserConnection(name, base / name, path, claims) for name in names]
-    finally:
-        for name in names:
-            wait_until(lambda name=name: not end_processes_of(name), what="the end of the account's processes")
-            subprocess.run(["userdel", "--remove", "--force", name], check=False, capture_output=True)
-        shutil.rmtree(base, ignore_errors=True)
-
-
-def end_processes_of(name: str) -> list[int]:
-    """Kill the processes of an account that this test made; those that were still there."""
-    uid, pids = pwd.getpwnam(name).pw_uid, []
-    for entry in Path("/proc").iterdir():
-        with contextlib.suppress(OSError):
-            if entry.name.isdigit() and entry.stat().st_uid == uid and proc.stat_fields(int(entry.name)):
-                pids.append(int(entry.name))
-                os.kill(pids[-1], signal.SIGKILL)
-    return pids
-
-
-def start_as(user: UserConnection) -> list[str]:
-    """Start a run of this user; the GPUs it got."""
-    run_id = new_run_id("demo")
-    record = {
-        "run_id": run_id, "name": "demo", "node": "local", "session": f"gib-{run_id}", "multiplexer": "process",
-        "argv": ["/usr/bin/python3", "-c", SLEEPS], "config_hash": secrets.token_hex(6), "giblet_version": "0",
-        "launched_by": "tester@laptop", "launched_at": 0.0, "gpus": [], "grace_s": 1.0, "schema": 1,
-    }  # fmt: skip
-    files = {"config.yaml": "name: demo\n", "supervise.py": supervisor_script()}
-    arguments = {"workdir": user.workdir, "record": record, "files": files, "gpus": demand()}
-    answer = user.call("start", arguments, StartedRun, timeout_s=60.0)
-    uuids = json.loads((Path(answer.run_dir) / "run.json").read_text())["gpus"]
-    assert isinstance(uuids, list)
-    return uuids
+def users(accounts: list[Account]) -> Iterator[list[UserConnection]]:
+    """Three real accounts, one recorded nvidia-smi of four GPUs, and one claim directory."""
+    with gpu_users(accounts, n_gpus=4) as connections:
+        yield connections
 
 
 def test_real_users_of_one_machine_never_get_the_same_gpu(users: list[UserConnection]) -> None:
     alice, bob, _ = users
-    assert start_as(alice) == ["GPU-0"]
+    assert gpus_of_run(start_as(alice)) == ["GPU-0"]
     state = bob.call("probe", {"workdir": bob.workdir}, NodeProbe, timeout_s=60.0)
     assert state.gpus[0]["not_free"].startswith("claimed by demo-") and alice.name in state.gpus[0]["not_free"]
     assert [device["not_free"] for device in state.gpus[1:]] == ["", "", ""]
-    assert start_as(bob) == ["GPU-1"]
+    assert gpus_of_run(start_as(bob)) == ["GPU-1"]
 
     def attempt(user: UserConnection) -> list[str] | None:
         try:
-            return start_as(user)
+            return gpus_of_run(start_as(user))
         except GibletError as error:
             assert error.exit_code == 5 and "claimed by demo-" in error.message
             return None
