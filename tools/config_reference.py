@@ -45,7 +45,9 @@ def _sections(
 
 def _reference(value: Mapping[str, Any]) -> str:
     """Return the section that a key contains; "" for a plain key."""
-    for candidate in (value, *value.get("allOf", ()), value.get("additionalProperties") or {}):
+    inner = value.get("additionalProperties") or {}
+    options = inner.get("anyOf", ()) if isinstance(inner, Mapping) else ()
+    for candidate in (value, *value.get("allOf", ()), inner, *options):
         if isinstance(candidate, Mapping) and "$ref" in candidate:
             return str(candidate["$ref"]).rpartition("/")[2]
     return ""

@@ -77,7 +77,8 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
         for name in (n for n in scores if not n.endswith("_null")):
             words = name.removeprefix("r_").replace("_", " ")
             lines.append(f"  {words:30}{_number(scores[name])} ({_number(scores.get(name + '_null'))})")
-    lines += ["", f"{'Film reconstructed':32}{'skill':>8}{'r':>8}{'2-way':>8}{'top-1':>8}{'chance':>8}"]
+    if any(decoding.values()):
+        lines += ["", f"{'Film reconstructed':32}{'skill':>8}{'r':>8}{'2-way':>8}{'top-1':>8}{'chance':>8}"]
     for source, modalities in decoding.items():
         for modality, scores in modalities.items():
             numbers = [scores.get(k) for k in ("skill", "r", "two_way", "top_1", "top_1_chance")]

@@ -19,7 +19,7 @@ from giblet_train.data.preprocessing.parcels import Parcel
 from giblet_train.evaluation.metrics import reconstruction
 from giblet_train.model.lesion import Mode, VoxelReadout
 from giblet_train.model.network import BrainModel
-from giblet_train.schema.config import MODALITIES
+from giblet_train.schema.config import ordered_spaces
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import SCHEMA
 
@@ -150,7 +150,7 @@ def _as_truth_says(shares: Mapping[str, float], changes: Mapping[str, Any]) -> b
 def lesion_lines(study: dict[str, Any]) -> list[str]:
     """Format the study as a table: skill before and after each lesion, and the loss with random sets."""
     before = study["before"]
-    modalities = [m for m in MODALITIES if m in before]
+    modalities = ordered_spaces(before)
     columns = "".join(f"{m:>27}" for m in modalities)
     lines = [
         f"{study['run_id']}, fold {study['fold']}: held-out skill of the film reconstructed from "
@@ -178,5 +178,5 @@ def _cell(change: Mapping[str, float]) -> str:
 
 
 def _identified(figures: Mapping[str, Mapping[str, float]]) -> str:
-    two_way = {m: figures[m]["two_way"] for m in MODALITIES if m in figures}
+    two_way = {m: figures[m]["two_way"] for m in ordered_spaces(figures)}
     return ", ".join(f"{m} –" if np.isnan(r) else f"{m} {r:.2f}" for m, r in two_way.items())

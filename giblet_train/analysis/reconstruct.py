@@ -25,7 +25,7 @@ from giblet_train.data.stimulus import encodec
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
 from giblet_train.pages.png import png_bytes
-from giblet_train.schema.errors import DataError
+from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import SCHEMA
 
 N_PICTURES = 12
@@ -54,6 +54,10 @@ def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object
 
     Codes are written as the most likely ones, a .npy file per source; pictures or sound only if codes can be decoded.
     """
+    if not run.data.targets:
+        raise ConfigError(
+            "This run reconstructs no feature space.", "Train one with a weight: data.features.NAME.weight."
+        )
     none_V = np.zeros(run.data.n_voxels, bool)
     films: dict[str, Film] = {s: LesionContext.of(run, s, "missing").film(none_V) for s in SOURCES}
     truth = {m: target_TF[run.data.split.test] for m, target_TF in run.data.targets.items()}
@@ -71,7 +75,7 @@ def reconstruct(run: LoadedRun, out: Path, narrate: Narrate) -> dict[str, object
         "frames": {"rows": list(rows), "trs": picture_trs},
         "sounds": sounds,
         "codes": _write_codes(out, codes),
-        "n_annotations": len(_annotations(run.data)[0]),
+        "n_annotations": len(_annotations(run.data)[0]) if has_text else 0,
         "words": [asdict(match) for match in matches],
     }
     (out / "index.html").write_text(_page(facts, matches))
@@ -191,7 +195,7 @@ def decoded_sounds(
 
     There are none if the audio features are neither giblet's own nor codes of an installed EnCodec.
     """
-    source = run.config.data.features.audio
+    source = run.config.data.all_sources().get("audio")
     rate_hz = SAMPLE_HZ
     if "audio" not in run.data.targets:
         narrate("no sound: the stimuli have none", 0.5)

@@ -25,12 +25,11 @@ from giblet_train.pages.charts import Line, bars, line_chart, value_table
 from giblet_train.pages.colours import SEQUENTIAL
 from giblet_train.pages.page import figure, html_page, paragraph, table
 from giblet_train.pages.png import data_uri, png_uri
-from giblet_train.schema.config import MODALITIES, Config
+from giblet_train.schema.config import Config, ordered_spaces
 from giblet_train.schema.records import AnyMetric, EpochMetric, StepMetric
 
 MOST_POINTS = 200
 """Points of a curve over steps."""
-PARTS = ("fmri", *MODALITIES)
 
 
 @dataclass(frozen=True)
@@ -76,7 +75,7 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
     """Return three sentences: what was asked, how well brains are predicted, and how well the film is reconstructed."""
     data, encoding = parts.run.data, parts.figures["encoding"]
     tr_s, n_test = data.study.tr_s, len(data.split.test)
-    spaces = _listed([m for m in MODALITIES if m in data.inputs])
+    spaces = _listed(list(data.inputs))
     question = (
         f"Can the fMRI responses of {_counted(len(data.subjects), 'subject')} be predicted from the "
         f"{spaces} of a film, "
@@ -92,8 +91,8 @@ def summary_sentences(parts: ReportParts) -> tuple[str, str, str]:
         f"{n_significant} of {data.n_voxels} voxels are predicted above chance (false-discovery rate {FDR:g})."
     )
     skills = parts.figures["decoding"].get("predicted", {})
-    better = [m for m in MODALITIES if m in skills and (skills[m]["skill"] or 0.0) > 0]
-    values = "; ".join(f"{m} {_decimal(skills[m]['skill'], sign=True)}" for m in MODALITIES if m in skills)
+    better = [m for m in ordered_spaces(skills) if (skills[m]["skill"] or 0.0) > 0]
+    values = "; ".join(f"{m} {_decimal(skills[m]['skill'], sign=True)}" for m in ordered_spaces(skills))
     if not skills:
         reconstruction = "The network does not reconstruct the film."
     elif better:
@@ -297,7 +296,7 @@ def _lesions(parts: ReportParts) -> str:
     study = parts.lesions
     if study is None or not study["lesions"]:
         return ""
-    modalities = [m for m in MODALITIES if m in study["before"]]
+    modalities = ordered_spaces(study["before"])
     rows = {}
     for lesion in study["lesions"]:
         changes = [lesion["changes"][m]["skill"] for m in modalities]
@@ -318,7 +317,7 @@ def _curves(metrics: Sequence[AnyMetric]) -> str:
         return ""
     x = [float(e.epoch) for e in epochs]
     charts = []
-    for part in [p for p in PARTS if p in epochs[0].train.loss]:
+    for part in epochs[0].train.loss:
         train = [_value(e.train.loss.get(part)) for e in epochs]
         validation = [_value(e.validation.loss.get(part)) if e.validation else math.nan for e in epochs]
         lines = [Line("training", x, train, 0, 5), Line("validation", x, validation, 1, 4)]
@@ -339,7 +338,7 @@ def _balance(metrics: Sequence[AnyMetric]) -> str:
     if not steps:
         return ""
     x = [float(s.step) for s in steps]
-    names = [p for p in PARTS if p in steps[-1].share]
+    names = list(steps[-1].share)
     lines = [Line(p, x, [_value(s.share.get(p)) for s in steps], n % 4, n) for n, p in enumerate(names)]
     chart = line_chart("Share of each loss in the total by step", lines, "step", "share of the total", zero=True)
     gradient = [
@@ -386,7 +385,7 @@ def methods_sentence(parts: ReportParts) -> str:
     return (
         f"Responses of {_counted(len(data.subjects), 'subject')} ({data.n_voxels} voxels, TR "
         f"{data.study.tr_s:g} s) were "
-        f"predicted from {_listed([m for m in MODALITIES if m in data.inputs])} features by {kind}. "
+        f"predicted from {_listed(list(data.inputs))} features by {kind}. "
         "The scans were split "
         f"into {sizes}, with gaps of {split.gap_trs} TRs between them (fold {split.fold}). Scales, "
         "masks and all weights "

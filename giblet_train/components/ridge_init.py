@@ -39,7 +39,7 @@ from giblet_train.model.voxel_basis import DEVIATION, GROUP
 
 Doubles = NDArray[np.float64]
 Singles = NDArray[np.float32]
-QUARTERS = 4
+QUARTERS, HALVES, FEW_SPACES = 4, 2, 6
 MEMORIES_S = (0.0, 15.0)
 SMOOTH_S, JITTER_S = 3.75, 1.1
 LEAST_SHARE = 0.01
@@ -249,10 +249,13 @@ class PriorSearch:
         return self.shards.from_rank_0(fit.explained_C)
 
     def _linear_weights(self) -> Doubles:
-        """Return every way to share a voxel's variance among modalities in quarters, each with one memory (C, B)."""
+        """Return every way to share a voxel's variance among feature spaces in quarters, each with one memory (C, B).
+
+        Among more than FEW_SPACES it is shared in halves: the number of ways grows with the fourth power of theirs.
+        """
         n_linear, n_spaces = len(self.linear_names), len({band.space for band in self.bands})
-        shares = [share for share in np.ndindex(*[QUARTERS + 1] * n_linear) if sum(share) == QUARTERS]
-        padded = np.pad(np.array(shares) / QUARTERS, ((0, 0), (0, n_spaces - n_linear)))
+        n_parts = QUARTERS if n_linear <= FEW_SPACES else HALVES
+        padded = np.pad(np.array(compositions(n_parts, n_linear)) / n_parts, ((0, 0), (0, n_spaces - n_linear)))
         return np.asarray(np.kron(np.eye(len(self.bands) // n_spaces), padded))
 
     def _mixed_weights(self, parent_CB: Doubles) -> Doubles:
@@ -352,6 +355,13 @@ def _posterior(fit: Fit, bands: Sequence[FeatureBand], memory_s_B: Doubles) -> V
     assert fit.own_share_VH is not None
     spaces = [band.space for band in bands]
     return voxel_posterior(fit.belief_VCH, fit.own_share_VH, fit.kernels.shares, fit.weight_CB, spaces, memory_s_B)
+
+
+def compositions(total: int, n: int) -> list[tuple[int, ...]]:
+    """Return every n-tuple of whole numbers, from 0, that sum to `total`, in ascending order."""
+    if n == 1:
+        return [(total,)]
+    return [(first, *rest) for first in range(total + 1) for rest in compositions(total - first, n - 1)]
 
 
 def _space_shares(fit: Fit, bands: Sequence[FeatureBand]) -> dict[str, float]:

@@ -116,7 +116,7 @@ class TrainStep:
             self.average.update(self.model, step)
             if gradients.bottleneck_grad_norm is not None:
                 self.balance.observe({c: self.base_weight[c] * p for c, p in gradients.bottleneck_grad_norm.items()})
-        self.unused_parameters = parameters_without_gradient(self.trained)
+        self.unused_parameters = self._parameters_without_gradient()
         self.optimizer.zero_grad()
         clock.lap("optimizer_s")
         return StepResult(
@@ -134,6 +134,11 @@ class TrainStep:
             stop_requests=gradients.stop_requests,
             not_finite=gradients.not_finite,
         )
+
+    def _parameters_without_gradient(self) -> list[str]:
+        """Return the names of parameters that should have a gradient and have none after the last backward pass."""
+        idle = {f"model.{name}" for name in self.film_names} if self.components == ("fmri",) else set()
+        return [name for name in parameters_without_gradient(self.trained) if name not in idle]
 
     def compute_gradients(self, batch: Batch) -> GradientResult:
         """Compute a batch's gradients with the configured weights and without dropout."""
@@ -202,7 +207,8 @@ class TrainStep:
             return
         (terms["fmri"] + penalty).backward(retain_graph=True)  # type: ignore[no-untyped-call]
         film_terms = [term for component, term in terms.items() if component != "fmri"]
-        torch.stack(film_terms).sum().backward(inputs=film)  # type: ignore[no-untyped-call]
+        if film_terms:
+            torch.stack(film_terms).sum().backward(inputs=film)  # type: ignore[no-untyped-call]
 
     def keep_best(self, film: bool, encoding: bool) -> None:
         """Take the averaged weights of the film's own parameters, of all others, or of both, as the best ones."""

@@ -9,7 +9,7 @@ import msgspec
 from giblet_train.data.geometry import Geometry
 from giblet_train.schema.errors import DataError
 
-SCHEMA = 2
+SCHEMA = 3
 FILE = "manifest.json"
 
 
@@ -49,7 +49,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     parcel_names: dict[int, str] = {}
     """Label -> name."""
     codes: dict[str, int] = {}
-    """Modality -> codes in a book, if its features are shares of codes."""
+    """Feature space -> codes in a book, if its features are shares of codes."""
     block_names: tuple[str, ...] = ()
     """Name of each scan: the stimulus that it shows, or `scan 1`."""
     spans: tuple[tuple[str, int, int, float], ...] = ()

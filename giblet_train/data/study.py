@@ -34,7 +34,7 @@ class Study:
     border_trs: tuple[int, ...]
     """TRs at which an annotation begins or ends, ascending: a block that starts there cuts no annotation."""
     features: Mapping[str, NDArray[np.floating[Any]]]
-    """Modality -> (T, F) float16 or float32, free of any fitted parameter."""
+    """Feature space -> (T, F) float16 or float32, free of any fitted parameter."""
     frames_TKHWC: NDArray[np.uint8]
     """uint8 frames, for display and for their principal components; empty, (T, 1, 0, 0, 3), without pictures."""
     text_labels: tuple[str, ...]
@@ -48,7 +48,7 @@ class Study:
     geometry: Geometry
     """Where the voxels are; a "voxel" may also be a vertex or a parcel."""
     codes: Mapping[str, int] = field(default_factory=dict)
-    """Modality -> codes in a book, if its features are shares of codes, (T, books · codes)."""
+    """Feature space -> codes in a book, if its features are shares of codes, (T, books · codes)."""
     confounds: Mapping[str, NDArray[np.floating[Any]]] = field(default_factory=dict)
     """Subject -> (T, N) float32, to be regressed out; empty if there are none."""
     given_mask_V: NDArray[np.bool_] | None = None
@@ -66,7 +66,7 @@ class Study:
     present: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     """Subject -> (T,), True for the rows that it has; empty if all subjects have all rows."""
     shown: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
-    """Modality -> (T,), True where the stimulus has it; no entry if it has it everywhere."""
+    """Feature space -> (T,), True where the stimulus has it; no entry if it has it everywhere."""
     notes: tuple[str, ...] = ()
     """One sentence for each thing that was converted or cropped."""
 

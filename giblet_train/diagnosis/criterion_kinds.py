@@ -9,7 +9,7 @@ from typing import Any
 
 from giblet_train.diagnosis.criterion_verdict import COMPLETED, CriterionVerdict, RunMetrics, Status
 from giblet_train.diagnosis.run_start import LEARNT_BEYOND, format_loss, initial_total
-from giblet_train.schema.config import COMPONENTS, MODALITIES, Criterion
+from giblet_train.schema.config import Criterion
 from giblet_train.schema.records import EpochMetric, StepMetric
 
 EPSILON = 1e-9
@@ -185,8 +185,7 @@ def _no_dominance(name: str, criterion: Criterion, run: RunMetrics) -> Criterion
     steps = [s for s in run.steps if s.step >= warmup_steps and s.gradient_share]
     if not steps:
         return _waiting(name, criterion, run, "gradient shares are measured from the end of warm-up on")
-    components = [c for c in COMPONENTS if c in steps[-1].share]
-    shares = {c: median(min(_loss_share(s, c), _gradient_share(s, c)) for s in steps) for c in components}
+    shares = {c: median(min(_loss_share(s, c), _gradient_share(s, c)) for s in steps) for c in steps[-1].share}
     component, value = max(shares.items(), key=lambda item: item[1])
     loss = median(_loss_share(s, component) for s in steps)
     gradient = median(_gradient_share(s, component) for s in steps)
@@ -259,18 +258,17 @@ def _beats_null(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVe
 
 
 def _beats_mean(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
-    return _least_skill(name, criterion, run, COMPONENTS)
+    return _least_skill(name, criterion, run, run.components)
 
 
 def _reconstruction_skill(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
-    return _least_skill(name, criterion, run, MODALITIES)
+    return _least_skill(name, criterion, run, [c for c in run.components if c != "fmri"])
 
 
-def _least_skill(name: str, criterion: Criterion, run: RunMetrics, components: Sequence[str]) -> CriterionVerdict:
+def _least_skill(name: str, criterion: Criterion, run: RunMetrics, trained: Sequence[str]) -> CriterionVerdict:
     """Judge the smallest held-out skill, 1 - MSE / MSE of the training mean, of components that are trained."""
-    trained = [c for c in components if c in run.components]
     if not trained:
-        return _waiting(name, criterion, run, f"the run trains none of {', '.join(components)}")
+        return _waiting(name, criterion, run, "no feature space is reconstructed")
     skill = run.evaluation.skill if run.evaluation else _last_validation_skill(run)
     measured = {c: v for c in trained if (v := skill.get(c)) is not None}
     if len(measured) < len(trained):

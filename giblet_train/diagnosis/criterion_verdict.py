@@ -104,7 +104,7 @@ def trained_components(
     weights = config.component_weights() if config else dict.fromkeys(COMPONENTS, 1.0)
     newest = steps[-1].loss if steps else epochs[-1].train.loss if epochs else {}
     losses = newest or weights
-    return tuple(c for c in COMPONENTS if weights[c] > 0 and c in losses)
+    return tuple(c for c, weight in weights.items() if weight > 0 and c in losses)
 
 
 def observe(config: Config, metrics: Sequence[AnyMetric], health: Health | None = None) -> RunMetrics:

@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 from giblet_train.data.preprocessing.standardize import ColumnScale
 from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.annotations import check_unit, read_annotations
+from giblet_train.data.readers.model_folder import model_folder
 from giblet_train.data.statistics.hrf import convolve_causal, glover
 from giblet_train.data.stimulus.audio import has_sound, read_log_mel_in_parts
-from giblet_train.data.stimulus.external import FilmTimeline, external_features, identity
+from giblet_train.data.stimulus.external import external_features, identity
 from giblet_train.data.stimulus.features import labels_at
+from giblet_train.data.stimulus.film_timeline import FilmTimeline
 from giblet_train.data.stimulus.frame_pca import FramePca
+from giblet_train.data.stimulus.pretrained import ModelRuns
 from giblet_train.data.stimulus.text import embed_timeline
 from giblet_train.data.stimulus.video import film_seconds, has_pictures, opened, read_frames_in_parts, video_features
 from giblet_train.portable.model_file import FeatureSpace, ModelFile
@@ -121,7 +124,8 @@ class FilmFeatures:
         arrays = self.model.under("target.")
         targets = {}
         for modality in self.model.header.features:
-            if modality in self.film.without:
+            is_target = any(name.startswith(f"{modality}.") for name in arrays)
+            if modality in self.film.without or not is_target:
                 continue
             [raw_TF] = self._raw_parts(modality, self.n_trs)
             unigram_BQ = arrays.get(f"{modality}.unigram")
@@ -193,14 +197,36 @@ class FilmFeatures:
 
     def _external(self, modality: str, space: FeatureSpace) -> Singles:
         file = self.film.features.get(modality)
+        is_model = space.source == "model" and file is None
         source = FeatureSource(
-            extractor=None if file else space.extractor,
+            extractor=None if file or is_model else space.extractor,
             file=str(file) if file else None,
+            model=space.extractor if is_model else None,
+            reads=space.reads if is_model else None,
+            layer=space.layer if is_model else None,
+            context_words=space.context_words if is_model else None,
             rows_per_s=space.rows_per_s if file else None,
             codes=space.codes,
         )
-        timeline = FilmTimeline(self.film.path, self.model.header.tr_s, self.n_trs, self.film.start_s, self.segments)
-        return external_features(modality, source, file, timeline)
+        path = self.film.path
+        timeline = FilmTimeline(
+            path if has_pictures(path) else None,
+            self.model.header.tr_s,
+            self.n_trs,
+            self.film.start_s,
+            self.segments,
+            path if has_sound(path) else None,
+            film_seconds(path),
+        )
+        folder = model_folder(space.extractor, Path.cwd(), f"--features {modality}") if is_model else file
+        runs = ModelRuns(self.model.header.settings.fps)
+        features_TF = external_features(modality, source, folder, timeline, runs)
+        if features_TF is None:
+            raise DataError(
+                f"The model needs {modality}, and {path.name} has nothing that {space.extractor} reads.",
+                f"Predict as if it were at its mean: --without {modality}.",
+            )
+        return features_TF
 
     def _check_spaces(self) -> None:
         for modality, space in self.model.header.features.items():
@@ -217,6 +243,8 @@ class FilmFeatures:
         """Return what is missing for a modality; "" if nothing is."""
         if space.source == "file":
             return f"its features come from a file and none is given with --features {modality}=FILE"
+        if space.source == "model":
+            return ""
         if space.source == "extractor":
             identity(FeatureSource(extractor=space.extractor))
             return ""

@@ -20,7 +20,7 @@ from giblet_train.model.linear_encoder import LinearInit
 from giblet_train.model.network import BrainModel, Sizes
 from giblet_train.model.presets import ModelSize
 from giblet_train.portable.model_file import ModelFile, Shape
-from giblet_train.schema.config import MODALITIES
+from giblet_train.schema.config import ordered_spaces
 
 Singles = NDArray[np.float32]
 NETWORK = "network."
@@ -71,7 +71,7 @@ class Inference:
 
         present_W: rows that belong to the window's film; None for all.
         """
-        ordered = {m: features[m] for m in MODALITIES if m in features}
+        ordered = {m: features[m] for m in ordered_spaces(features)}
         n_trs = len(next(iter(ordered.values())))
         present_BW = torch.ones(1, n_trs, dtype=torch.bool) if present_W is None else torch.from_numpy(present_W)[None]
         inputs = {m: _tensor(x_WF)[None] * present_BW[..., None] for m, x_WF in ordered.items()}
@@ -139,7 +139,7 @@ def _expansion(shape: Shape, state: Mapping[str, Tensor]) -> FeatureExpansion:
     components = by_name("components_")
     return FeatureExpansion(
         ExpansionInit(
-            components_FP={m: components[m] for m in MODALITIES if m in components},
+            components_FP={m: components[m] for m in ordered_spaces(components)},
             limit_P=by_name("limit_"),
             directions_PE=own["directions_PE"],
             bias_E=own["bias_E"],

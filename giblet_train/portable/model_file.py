@@ -35,10 +35,11 @@ Arrays = Mapping[str, NDArray[Any]]
 class FeatureSpace(msgspec.Struct, frozen=True, kw_only=True):
     """A modality of the input and what computes its features."""
 
-    source: Literal["giblet", "extractor", "file"]
-    """`giblet`: computed by giblet; `extractor`: by an installed package; `file`: given by the user."""
+    source: Literal["giblet", "extractor", "file", "model"]
+    """`giblet`: computed by giblet; `extractor`: by an installed package; `file`: given by the user; `model`: by a
+    pretrained model."""
     extractor: str
-    """Name of the extractor."""
+    """Name of the extractor or of the pretrained model."""
     version: str
     """Version of the package that computed the features for training."""
     n_features: int
@@ -47,6 +48,12 @@ class FeatureSpace(msgspec.Struct, frozen=True, kw_only=True):
     """Codes in a book, if the features are shares of codes."""
     rows_per_s: float | None = None
     """Rows a second of a features file; None for one row per TR."""
+    reads: Literal["pictures", "sound", "text"] | None = None
+    """What a pretrained model is shown; None for what it was made for."""
+    layer: int | tuple[int, ...] | None = None
+    """Layers of a pretrained model; None for the one at two thirds of its depth."""
+    context_words: int | None = None
+    """Words before each word that a pretrained model of text reads; None for giblet's default."""
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

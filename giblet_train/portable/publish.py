@@ -187,15 +187,8 @@ def _products(
 
 
 def _features(run: LoadedRun) -> dict[str, FeatureSpace]:
-    sources = _brought(run)
+    sources = run.config.data.all_sources()
     return {m: _feature_space(m, x_TF.shape[1], sources.get(m), run) for m, x_TF in run.data.inputs.items()}
-
-
-def _brought(run: LoadedRun) -> Mapping[str, FeatureSource]:
-    """Return modality -> source of features that are not giblet's own; stimuli of a table share their sources."""
-    data = run.config.data
-    stimuli = [stimulus.features.brought() for stimulus in data.stimuli.values()]
-    return data.features.brought() or (stimuli[0] if stimuli else {})
 
 
 def _feature_space(modality: str, n_features: int, source: FeatureSource | None, run: LoadedRun) -> FeatureSpace:
@@ -204,6 +197,16 @@ def _feature_space(modality: str, n_features: int, source: FeatureSource | None,
         made_by = f"giblet {giblet_train.__version__}"
         return FeatureSpace(source="giblet", extractor=name, version=made_by, n_features=n_features)
     codes = run.data.study.codes.get(modality)
+    if source.model is not None:
+        return FeatureSpace(
+            source="model",
+            extractor=source.model,
+            version=f"transformers {version('transformers')}",
+            n_features=n_features,
+            reads=source.reads,
+            layer=source.layer,
+            context_words=source.context_words,
+        )
     if source.extractor is None:
         return FeatureSpace(
             source="file",

@@ -10,7 +10,7 @@ import difflib
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Annotated, Any, Literal
 
 import msgspec
@@ -21,8 +21,11 @@ from giblet_train.schema.errors import ConfigError
 
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$(?!\n)"
 """`$` alone also matches before a line feed at the end."""
+SPACE_PATTERN = r"^[a-z][a-z0-9_]{0,29}$"
 MODALITIES = ("video", "audio", "text")
+"""Feature spaces that giblet computes by itself."""
 COMPONENTS = ("fmri", *MODALITIES)
+"""Components of the loss that every study may have; `Config.components` are those of one run."""
 TINY_TRS = 60
 """TRs of `data.simulate: tiny`; the other sizes fit the splits of the film."""
 
@@ -58,32 +61,26 @@ class BidsConfig(Section, frozen=True, kw_only=True):
 
 
 class FeatureSource(Section, frozen=True, kw_only=True):
-    """Features of one modality from an installed extractor or from a file."""
+    """Where the features of one space come from: an extractor, a file or a pretrained model."""
 
     extractor: str | None = None
-    """Name of an installed feature extractor."""
+    """Installed feature extractor: a name, or package.module:function."""
     file: str | None = None
-    """A .npy file with one row per sample."""
+    """A .npy, .npz or .h5 file (FILE::NAME) with one row per sample; {stimulus} is replaced by the stimulus's name."""
+    model: str | None = None
+    """Hugging Face model that runs on the film, such as openai/clip-vit-base-patch32, or a folder."""
+    reads: Literal["pictures", "sound", "text"] | None = None
+    """pictures, sound or text: what the model is shown; null = what it was made for."""
+    layer: int | tuple[int, ...] | None = None
+    """Layers of a model or file, from 0, such as 8 or [4, 8]; null = a model's at two thirds of its depth."""
+    context_words: Count | None = None
+    """Words before each word that a text model reads; null = 32."""
     rows_per_s: Positive | None = None
-    """Rows per second of film in the file."""
+    """Rows per second of film in the file; null = one row per TR."""
     codes: Count | None = None
     """Number of categories, if the values are codes; they are trained by cross-entropy."""
-
-
-class FeaturesConfig(Section, frozen=True, kw_only=True):
-    """Features that replace giblet's own."""
-
-    video: FeatureSource | None = None
-    """Source of the video features; null = built in. {..., codes: 1024} for categorical codes."""
-    audio: FeatureSource | None = None
-    """Source of the audio features; null = built in."""
-    text: FeatureSource | None = None
-    """Source of the text features; null = built in."""
-
-    def brought(self) -> dict[str, FeatureSource]:
-        """Return modality -> source of all features that replace giblet's own."""
-        named = {m: getattr(self, m) for m in MODALITIES}
-        return {m: source for m, source in named.items() if source is not None}
+    weight: NonNegative | None = None
+    """Weight of its reconstruction; null = NAME_weight for video, audio and text, and 0 for others: inputs only."""
 
 
 class StimulusConfig(Section, frozen=True, kw_only=True):
@@ -97,8 +94,8 @@ class StimulusConfig(Section, frozen=True, kw_only=True):
     """Annotations, words or subtitles in seconds of the stimulus; null = no text."""
     annotations_scan: Count | None = None
     """Part, from 1, of an annotation file whose seconds restart; null = all of it is about this stimulus."""
-    features: FeaturesConfig = FeaturesConfig()
-    """Features of this stimulus that replace giblet's own."""
+    features: dict[str, FeatureSource | None] = {}
+    """Feature spaces of this stimulus; they replace those of data.features that have the same name."""
 
 
 class DataConfig(Section, frozen=True, kw_only=True):
@@ -152,8 +149,33 @@ class DataConfig(Section, frozen=True, kw_only=True):
     """Frames per second of film that are used."""
     text_model: str = "all-minilm-l6-v2"
     """Sentence encoder; all-minilm-l6-v2 comes with a package, or any sentence-transformers model."""
-    features: FeaturesConfig = FeaturesConfig()
-    """Features of your own: {extractor: NAME} of a package, or {file: a.npy, rows_per_s: 2.0}."""
+    features: dict[str, FeatureSource | None] = {}
+    """Feature spaces: name -> source. Those named video, audio or text replace giblet's own; others are added."""
+    spaces: tuple[str, ...] | None = None
+    """Feature spaces that are used, such as [video, clip]; null = all."""
+
+    def sources_of(self, stimulus: StimulusConfig | None = None) -> dict[str, FeatureSource]:
+        """Return feature space -> source of a stimulus, for all spaces that are not giblet's own."""
+        named = self.features | (stimulus.features if stimulus else {})
+        return {m: source for m, source in named.items() if source is not None and self.uses(m)}
+
+    def all_sources(self) -> dict[str, FeatureSource]:
+        """Return feature space -> source, of the first stimulus that has it."""
+        sources = self.sources_of()
+        for stimulus in self.stimuli.values():
+            sources = self.sources_of(stimulus) | sources
+        return sources
+
+    def uses(self, space: str) -> bool:
+        """Return True if a feature space is used."""
+        return self.spaces is None or space in self.spaces
+
+    @property
+    def space_names(self) -> tuple[str, ...]:
+        """Names of all feature spaces that stimuli may have: video, audio and text, then the others in order."""
+        added = [self.features, *(stimulus.features for stimulus in self.stimuli.values())]
+        names = ordered_spaces({*MODALITIES, *(m for group in added for m, s in group.items() if s is not None)})
+        return tuple(m for m in names if self.uses(m))
 
 
 class SplitConfig(Section, frozen=True, kw_only=True):
@@ -426,15 +448,38 @@ class Config(Section, frozen=True, kw_only=True):
     criteria: dict[str, Criterion] = {}
     """name -> {kind, threshold, split: train|held-out, scale: raw|explainable}."""
 
-    def modality_weight(self, modality: str) -> float:
-        """Return the configured weight of one reconstruction, of `MODALITIES`."""
-        return float(getattr(self, f"{modality}_weight"))
+    def space_weight(self, space: str) -> float:
+        """Return the weight of a feature space's reconstruction; 0 for a space that is not reconstructed."""
+        groups = (self.data.features, *(stimulus.features for stimulus in self.data.stimuli.values()))
+        stated = (s.weight for group in groups if (s := group.get(space)) is not None and s.weight is not None)
+        return next(stated, float(getattr(self, f"{space}_weight")) if space in MODALITIES else 0.0)
 
-    def component_weights(self, modalities: Sequence[str] = MODALITIES) -> dict[str, float]:
-        """Return the weight of each component in fmri_weight·L_f + reconstruction_weight·Σ w_m L_m / Σ w_m."""
-        total = sum(self.modality_weight(m) for m in modalities)
+    def reconstructs(self, space: str) -> bool:
+        """Return True if a feature space is reconstructed: video, audio and text, and others with a weight."""
+        return space in MODALITIES or self.space_weight(space) > 0
+
+    @property
+    def components(self) -> tuple[str, ...]:
+        """Components that the loss may have: the responses and all spaces that are reconstructed, in order."""
+        return ("fmri", *(m for m in self.data.space_names if self.reconstructs(m)))
+
+    def component_weights(self, spaces: Sequence[str] | None = None) -> dict[str, float]:
+        """Return the weight of each component in fmri_weight·L_f + reconstruction_weight·Σ w_m L_m / Σ w_m.
+
+        Args:
+            spaces: Feature spaces that are reconstructed; None for all that may be.
+        """
+        names = self.components[1:] if spaces is None else spaces
+        weights = {m: self.space_weight(m) for m in names}
+        total = sum(weights.values())
         share = self.reconstruction_weight / total if total else 0.0
-        return {"fmri": self.fmri_weight, **{m: share * self.modality_weight(m) for m in modalities}}
+        return {"fmri": self.fmri_weight, **{m: share * weight for m, weight in weights.items()}}
+
+
+def ordered_spaces(names: Iterable[str]) -> list[str]:
+    """Return video, audio and text first, in this order, then the other feature spaces by name."""
+    present = set(names)
+    return [*(m for m in MODALITIES if m in present), *sorted(present - {*MODALITIES})]
 
 
 def dump(config: Config) -> str:

@@ -11,8 +11,9 @@ import msgspec
 
 from giblet_train.schema import legacy_config, yaml_io
 from giblet_train.schema.config import NAME_PATTERN, Config, flatten, nearest, set_dotted
-from giblet_train.schema.config_validation import Problem, validate
+from giblet_train.schema.config_validation import validate
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.feature_spaces import Problem
 
 BASE = "base"
 """Configuration that spells out the defaults."""

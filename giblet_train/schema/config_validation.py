@@ -17,25 +17,14 @@ from giblet_train.schema.config import (
     TINY_TRS,
     BidsConfig,
     Config,
-    Criterion,
     Section,
     flatten,
     nearest,
     to_mapping,
 )
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.feature_spaces import Problem, space_problems
 from giblet_train.schema.notify_target import parse_targets
-
-
-class Problem(NamedTuple):
-    """One reason why a configuration is refused."""
-
-    key: str
-    """Dotted key that it concerns; "" if it concerns the whole configuration."""
-    sentence: str
-    """What is wrong."""
-    remedy: str = ""
-    """What to do about it."""
 
 
 class Check(NamedTuple):
@@ -150,12 +139,7 @@ def _violations(config: Config) -> Iterator[Problem]:
         parse_targets(config.watch.notify)
     except ConfigError as error:
         yield Problem("watch.notify", error.message, error.remedy)
-    for modality, source in config.data.features.brought().items():
-        key = f"data.features.{modality}"
-        if (source.extractor is None) == (source.file is None):
-            yield Problem(key, f"{key} names either an extractor or a file.")
-        if source.rows_per_s is not None and source.file is None:
-            yield Problem(key, f"{key}.rows_per_s is the rate of a file; an extractor gives one row per TR.")
+    yield from space_problems(config.data)
 
 
 def _infinite_numbers(config: Config) -> Iterator[Problem]:
@@ -181,13 +165,20 @@ def _unknown_keys(value: Mapping[str, Any], section: type, path: str = "") -> It
 def _groups(path: str, kind: Any, item: Mapping[str, Any]) -> Iterable[tuple[str, type, Mapping[str, Any]]]:
     """Return (prefix, section, its data) for each section below a key."""
     if get_origin(kind) is dict:
-        value_kind = get_args(kind)[1]
-        if not (isinstance(value_kind, type) and issubclass(value_kind, Section)):
+        value_kind = _section_of(get_args(kind)[1])
+        if value_kind is None:
             return []
         named = ((name, data) for name, data in item.items() if isinstance(data, Mapping))
         return [(f"{path}.{name}.", value_kind, data) for name, data in named]
-    section = next((k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, Section)), None)
+    section = _section_of(kind)
     return [(f"{path}.", section, item)] if section else []
+
+
+def _section_of(kind: Any) -> type[Section] | None:
+    """Return the section that a type is, alone or among others such as None; None for a mapping of sections."""
+    if get_origin(kind) is dict:
+        return None
+    return next((k for k in (kind, *get_args(kind)) if isinstance(k, type) and issubclass(k, Section)), None)
 
 
 def _sections_with(key: str) -> str:
@@ -198,12 +189,30 @@ def _sections_with(key: str) -> str:
 def _wrong_types(value: Mapping[str, Any]) -> Iterator[Problem]:
     """Yield every value of a wrong type or out of range."""
     data = _known_keys(value, Config)
-    criteria = data.get("criteria")
-    if isinstance(criteria, dict):
-        del data["criteria"]
-        for name, criterion in criteria.items():
-            yield from _type_errors(criterion, Criterion, f"criteria.{name}.")
+    yield from _member_errors(data, Config)
     yield from _type_errors(data, Config)
+
+
+def _member_errors(data: dict[str, Any], section: type, path: str = "") -> Iterator[Problem]:
+    """Yield the type errors of sections that have names of their own, and take these out.
+
+    msgspec does not say which of them an error is in.
+    """
+    for key, kind in _type_hints(section).items():
+        item, inner = data.get(key), _section_of(kind)
+        if not isinstance(item, dict):
+            continue
+        if inner is not None:
+            yield from _member_errors(item, inner, f"{path}{key}.")
+        elif get_origin(kind) is dict and (inner := _section_of(get_args(kind)[1])):
+            del data[key]
+            for name, member in item.items():
+                if not isinstance(name, str):
+                    yield Problem(f"{path}{key}", f'"{path}{key}": {name} is not a name.', "Put it in quotes.")
+                if isinstance(member, dict):
+                    yield from _member_errors(member, inner, f"{path}{key}.{name}.")
+                if member is not None or inner is get_args(kind)[1]:
+                    yield from _type_errors(member, inner, f"{path}{key}.{name}.")
 
 
 def _type_errors(data: Any, kind: type, prefix: str = "") -> Iterator[Problem]:
@@ -263,7 +272,10 @@ def _choices(path: str) -> tuple[str, ...]:
     section: Any = Config
     *parents, last = path.split(".")
     for parent in parents:
-        section = Criterion if parent.startswith("criteria") or section is Criterion else _type_hints(section)[parent]
+        # A mapping's next part is a name, whose section its values have.
+        is_mapping = get_origin(section) is dict
+        section = get_args(section)[1] if is_mapping else _type_hints(_section_of(section) or section)[parent]
+    section = _section_of(section) or section
     hint = _type_hints(section).get(last)
     kinds = (hint, *get_args(hint))
     return next((get_args(kind) for kind in kinds if get_origin(kind) is Literal), ())

@@ -6,7 +6,7 @@ import re
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from giblet_train.schema.config_validation import Problem
+from giblet_train.schema.feature_spaces import Problem
 
 _PATHS = "a run writes only into its own run directory, <workdir>/runs/<run_id>/"
 _RAM = "the data are memory-mapped and shared by all ranks, so there are no loader workers"

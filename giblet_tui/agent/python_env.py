@@ -20,6 +20,7 @@ from giblet_tui.agent.main import AgentRefusal, Emit, Operation, check_private
 
 REFUSED, USAGE = 5, 2
 OLDEST = (3, 11)
+CONSTRAINTS = "constraints.txt"
 _FACTS = "import json; from giblet_train.schema.version import facts; print(json.dumps(facts()))"
 _VERSION = "import sys; print(*sys.version_info[:2])"
 
@@ -65,6 +66,23 @@ def setup(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return engine({"workdir": arguments["workdir"], "key": arguments["key"], "python": None}, emit)
 
 
+def add_packages(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
+    """Add packages to an environment; those that giblet needs keep their versions. Returns what `engine` returns.
+
+    arguments: workdir; key; packages, requirements or paths of wheels on the node; wheelhouse, folders on the node to
+    use in place of a package index.
+    """
+    folder = _path(arguments["workdir"]) / layout.ENVIRONMENTS
+    target = folder / arguments["key"]
+    check_private(str(target), str(folder.parent))
+    with open(folder / (arguments["key"] + ".lock"), "w") as lock:
+        _wait_for(lock, emit)
+        emit({"step": "adding " + ", ".join(Path(package).name for package in arguments["packages"])})
+        packages = [str(_path(p)) if p.endswith(".whl") else p for p in arguments["packages"]]
+        _run([*_pip(target, arguments), "--", *packages], emit, "the packages could not be added")
+    return engine({"workdir": arguments["workdir"], "key": arguments["key"], "python": None}, emit)
+
+
 def interpreter(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Return {python, version, machine, glibc_minor} of the interpreter that `setup` would use."""
     python = _newest_python()
@@ -82,6 +100,7 @@ def lacking(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 OPERATIONS: dict[str, Operation] = {
     "engine": engine,
     "setup": setup,
+    "add_packages": add_packages,
     "interpreter": interpreter,
     "lacking": lacking,
 }
@@ -111,21 +130,24 @@ def _install(target: Path, arguments: dict[str, Any], emit: Emit) -> None:
     python = _newest_python()
     emit({"step": f"making an environment with {python}"})
     _run([python, "-m", "venv", str(target)], emit, "the virtual environment could not be made")
-    constraints = target / "constraints.txt"
-    constraints.write_text(arguments["constraints"])
-    pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
-    pip += ["--progress-bar", "off", "-c", str(constraints)]
-    if arguments.get("wheelhouse"):
-        pip += [
-            "--no-index",
-            *(word for folder in arguments["wheelhouse"] for word in ("--find-links", str(_path(folder)))),
-        ]
+    (target / CONSTRAINTS).write_text(arguments["constraints"])
+    pip = _pip(target, arguments)
     wheel = _path(arguments["wheel"])
     emit({"step": "installing giblet with what training needs (torch alone is some GB)"})
     _run([*pip, "giblet[train] @ " + wheel.as_uri()], emit, "the packages could not be installed")
     if arguments["alone"]:
         _run([*pip, "--no-deps", *arguments["alone"]], emit, "the packages could not be installed")
     (target / ".ready").touch()
+
+
+def _pip(target: Path, arguments: dict[str, Any]) -> list[str]:
+    """Return the command that installs into an environment, with the versions that giblet needs."""
+    pip = [str(target / "bin" / "python"), "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
+    pip += ["--progress-bar", "off", "-c", str(target / CONSTRAINTS)]
+    if arguments.get("wheelhouse"):
+        pip.append("--no-index")
+        pip += [word for folder in arguments["wheelhouse"] for word in ("--find-links", str(_path(folder)))]
+    return pip
 
 
 def _newest_python() -> str:

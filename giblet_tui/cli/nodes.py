@@ -109,23 +109,36 @@ def check(names: OptionalNodes = None, json: Json = False) -> None:
         raise typer.Exit(Unreachable.exit_code)
 
 
-@command(app, "setup", "giblet setup tensor01", "giblet setup tensor01 --wheelhouse ~/wheels")
+@command(
+    app,
+    "setup",
+    "giblet setup tensor01",
+    "giblet setup tensor01 --wheelhouse ~/wheels",
+    "giblet setup tensor01 --with transformers --with ./ourlab",
+)
 def setup(
     name: NodeName,
     wheelhouse: Annotated[
         Path | None,
         typer.Option(help="For a node without network: send the wheels of this folder; if it is new, fill it first."),
     ] = None,
+    packages: Annotated[
+        list[str] | None,
+        typer.Option("--with", metavar="PACKAGE", help="Also install a package there: a name, a folder, a wheel."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Install this version of giblet on a node, in an environment of its own; does nothing if it is there.
 
-    A node with `python:` in nodes.yaml has its own environment; setup only checks its version.
+    A node with `python:` in nodes.yaml has its own environment; setup only checks its version. `--with` adds packages,
+    such as transformers or a lab's extractor of features; those that giblet needs keep their versions.
     """
     node = nodes.resolve(name)
     with connect(node) as connection:
         folder = wheelhouse.expanduser() if wheelhouse else None
         environment = install.setup(node, connection, print_status, folder)
+        if packages:
+            environment = install.add_packages(node, connection, packages, print_status, folder)
     remember(node)
     if json:
         show_json({"schema": SCHEMA, "node": name, **msgspec.to_builtins(environment)})

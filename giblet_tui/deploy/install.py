@@ -11,6 +11,7 @@ import hashlib
 import io
 import os
 import re
+import subprocess
 import sys
 import tempfile
 import zipfile
@@ -22,7 +23,7 @@ from typing import Any
 import giblet_train
 import giblet_tui
 from giblet_train.schema import version
-from giblet_train.schema.errors import PreflightRefused
+from giblet_train.schema.errors import ConfigError, PreflightRefused
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.protocol import EngineFacts, WheelTarget, decode, progress_to
 from giblet_tui.deploy import wheelhouse as wheelhouses
@@ -100,6 +101,66 @@ def setup(
             "What this installation says it needs is older than its source: install giblet here again (make install).",
         )
     return facts
+
+
+def add_packages(
+    node: Node,
+    connection: Connection,
+    packages: Sequence[str],
+    say: Callable[[str], None],
+    wheelhouse: Path | None = None,
+) -> EngineFacts:
+    """Add packages to giblet's environment on a node, such as a lab's extractor of features.
+
+    Raises ConfigError for what is no package, PreflightRefused if the environment is not giblet's own or the packages
+    contradict what giblet needs; nothing is changed then.
+
+    Args:
+        packages: Names as pip takes them, or folders and wheels here, which are sent.
+        wheelhouse: Folder here whose wheels are used in place of a package index on the node.
+    """
+    if node.python is not None or _is_this_one(node):
+        python = node.python or sys.executable
+        raise PreflightRefused(
+            f"{node.name} uses {python}, which giblet does not change.",
+            f"Install there: {python} -m pip install {' '.join(packages)}",
+        )
+    named = [_sent(package, node, connection, say) for package in packages]
+    request: dict[str, Any] = _where(node) | {"packages": named}
+    if wheelhouse is not None:
+        wheels = wheelhouses.wheels(wheelhouse)
+        request["wheelhouse"] = wheelhouses.send(connection, node.workdir, wheels, say)
+    return connection.call("add_packages", request, EngineFacts, timeout_s=SETUP_LIMIT_S, on_event=progress_to(say))
+
+
+def _sent(package: str, node: Node, connection: Connection, say: Callable[[str], None]) -> str:
+    """Return what pip on the node installs: the name of a package, or the path of a wheel that was sent there."""
+    path = Path(package).expanduser()
+    if path.suffix == ".whl" or ("/" in package and path.is_dir()):
+        wheel = path if path.is_file() else _wheel_of(path)
+        data = wheel.read_bytes()
+        remote = f"{node.workdir}/envs/wheels/{hashlib.sha256(data).hexdigest()[:12]}/{wheel.name}"
+        say(f"sending {wheel.name} ({len(data) / 1024:.0f} KiB)")
+        connection.put(data, remote)
+        return remote
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?([<>=!~].*)?", package):
+        raise ConfigError(
+            f"--with {package!r} is neither the name of a package nor a folder or wheel here.",
+            "Name it as pip does, such as transformers or ourlab==1.2, or give a path.",
+        )
+    return package
+
+
+def _wheel_of(folder: Path) -> Path:
+    """Build the wheel of a package's folder; it is in a temporary folder. Raises ConfigError if that fails."""
+    out = Path(tempfile.mkdtemp(prefix="giblet-wheel-"))
+    argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), "--", str(folder)]
+    built = subprocess.run(argv, capture_output=True, text=True)
+    wheels = list(out.glob("*.whl"))
+    if built.returncode or len(wheels) != 1:
+        last = (built.stderr.strip().splitlines() or ["no wheel was written"])[-1]
+        raise ConfigError(f"{folder} cannot be built as a package: {last}", "It needs a pyproject.toml.")
+    return wheels[0]
 
 
 def _fill(folder: Path, connection: Connection, wheel: bytes, say: Callable[[str], None]) -> None:

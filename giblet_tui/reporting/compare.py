@@ -10,7 +10,6 @@ from giblet_train.schema.records import EpochMetric, Number
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.formatting import diff_lines, number, table
 
-PARTS = ("total", *COMPONENTS)
 KEYS_OF_EVERY_LOSS = ("losses.", "data.", "split.")
 KEY_TO_COMPONENT = {
     "fmri_loss_type": "fmri",
@@ -39,20 +38,31 @@ class Comparison:
     """Id of the run whose configuration cannot be read; no loss can be compared then."""
 
     @property
+    def parts(self) -> tuple[str, ...]:
+        """Return the losses of both runs, the total first."""
+        return parts_of(self.old.config, self.new.config)
+
+    @property
     def epoch(self) -> int:
         """Return the last epoch that both runs completed, or 0."""
         common = {e.epoch for e in self.old.epochs} & {e.epoch for e in self.new.epochs}
         return max(common, default=0)
 
 
+def parts_of(old: Config | None, new: Config | None) -> tuple[str, ...]:
+    """Return the losses of two runs, the total first."""
+    components = [c for config in (old, new) for c in (COMPONENTS if config is None else config.components)]
+    return ("total", *dict.fromkeys(components))
+
+
 def compare(old: RunSnapshot, new: RunSnapshot) -> Comparison:
     """Compare two runs by their snapshots; no file is read."""
     if old.config is None or new.config is None:
         unread = (old if old.config is None else new).run.run_id
-        return Comparison(old, new, {}, dict.fromkeys(PARTS, ("config.yaml",)), unread)
+        return Comparison(old, new, {}, dict.fromkeys(parts_of(old.config, new.config), ("config.yaml",)), unread)
     changes = {key: pair for key, pair in diff(old.config, new.config).items() if key not in IGNORED_KEYS}
     doubts = doubts_of(changes, old.config, new.config)
-    for part in PARTS:
+    for part in parts_of(old.config, new.config):
         if _scales_differ(_best_constant_loss(old, part), _best_constant_loss(new, part)):
             doubts[part] = (*doubts.get(part, ()), "the best constant")
     return Comparison(old, new, changes, doubts)
@@ -73,10 +83,11 @@ def _scales_differ(old: Number, new: Number) -> bool:
 
 def doubts_of(changes: dict[str, tuple[Any, Any]], old: Config, new: Config) -> dict[str, tuple[str, ...]]:
     """Return each loss that the configuration change turns into a different quantity, with the keys that do it."""
-    changed_keys: dict[str, list[str]] = {part: [] for part in PARTS}
+    parts = parts_of(old, new)
+    changed_keys: dict[str, list[str]] = {part: [] for part in parts}
     for key in changes:
         if key.startswith(KEYS_OF_EVERY_LOSS):
-            touched: tuple[str, ...] = PARTS
+            touched: tuple[str, ...] = parts
         elif key in KEY_TO_COMPONENT:
             touched = ("total", KEY_TO_COMPONENT[key])
         elif key.startswith("balance."):
@@ -119,7 +130,7 @@ def figure_lines(comparison: Comparison) -> list[str]:
     old, new = _at(comparison.old, comparison.epoch), _at(comparison.new, comparison.epoch)
     head = (f"EPOCH {comparison.epoch}", "TRAIN OLD", "NEW", "VALIDATION OLD", "NEW", "CHANGE")
     rows = []
-    for part in PARTS:
+    for part in comparison.parts:
         figures = [loss_of(epoch, part, held_out) for held_out in (False, True) for epoch in (old, new)]
         rows.append((part, *map(number, figures), _change(comparison, part, figures[2], figures[3])))
     return table(head, rows).split("\n")
@@ -136,7 +147,7 @@ def compare_json(comparison: Comparison) -> dict[str, Any]:
             "train": {"old": loss_of(old, part, False), "new": loss_of(new, part, False)},
             "not_comparable_for": list(comparison.doubts.get(part, ())),
         }
-        for part in PARTS
+        for part in comparison.parts
     }
     return {
         "schema": 1,

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from giblet_train.schema.config import COMPONENTS
 from giblet_train.schema.records import EpochMetric, Number, SplitLoss, StepMetric
 from giblet_tui.monitor.snapshots import RunSnapshot
 
-FIELDS = (
-    *("kind", "seq", "step", "epoch", "at", "lr", "total", *COMPONENTS),
-    *("validation_total", *(f"validation_{c}" for c in COMPONENTS), "fmri_r"),
-    *(f"weight_{c}" for c in COMPONENTS),
-    *(f"share_{c}" for c in COMPONENTS),
-    *("gradient_norm", "step_s"),
-)
-
 Cells = dict[str, str | int | Number]
+
+
+def fields(components: Sequence[str] = COMPONENTS) -> tuple[str, ...]:
+    """Return the names of the columns for a run with these components of the loss."""
+    return (
+        *("kind", "seq", "step", "epoch", "at", "lr", "total", *components),
+        *("validation_total", *(f"validation_{c}" for c in components), "fmri_r"),
+        *(f"weight_{c}" for c in components),
+        *(f"share_{c}" for c in components),
+        *("gradient_norm", "step_s"),
+    )
 
 
 def csv_text(run: RunSnapshot) -> str:
@@ -28,7 +31,8 @@ def csv_text(run: RunSnapshot) -> str:
     was not finite. Times are seconds since 1970 on the node's clock.
     """
     out = io.StringIO()
-    writer = csv.DictWriter(out, FIELDS, restval="", lineterminator="\n")
+    columns = fields(COMPONENTS if run.config is None else run.config.components)
+    writer = csv.DictWriter(out, columns, restval="", extrasaction="ignore", lineterminator="\n")
     writer.writeheader()
     records: list[StepMetric | EpochMetric] = [*run.steps, *run.epochs]
     for record in sorted(records, key=lambda record: record.seq):
@@ -40,8 +44,8 @@ def _step(step: StepMetric) -> Cells:
     return {
         **_common("step", step),
         **_losses("", step.total, step.loss),
-        **{f"weight_{c}": _number(v) for c, v in step.weight.items() if c in COMPONENTS},
-        **{f"share_{c}": _number(v) for c, v in step.share.items() if c in COMPONENTS},
+        **{f"weight_{c}": _number(v) for c, v in step.weight.items()},
+        **{f"share_{c}": _number(v) for c, v in step.share.items()},
         "gradient_norm": "" if step.gradient_norm is None else step.gradient_norm,
         "step_s": "" if step.step_s is None else step.step_s,
     }
@@ -69,9 +73,7 @@ def _common(kind: str, record: StepMetric | EpochMetric) -> Cells:
 
 
 def _losses(prefix: str, total: Number, loss: Mapping[str, Number]) -> Cells:
-    return {
-        f"{prefix}{name}": _number(v) for name, v in {"total": total, **loss}.items() if f"{prefix}{name}" in FIELDS
-    }
+    return {f"{prefix}{name}": _number(v) for name, v in {"total": total, **loss}.items()}
 
 
 def _number(value: Number) -> str | float:

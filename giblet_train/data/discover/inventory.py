@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from giblet_train.data.discover.names import ScanName, chosen_versions, scan_names
-from giblet_train.data.readers.parcel_series import HDF5, dataset_names
+from giblet_train.data.readers.array_file import HDF5, dataset_names
 from giblet_train.data.readers.series_path import SEPARATOR
 from giblet_train.data.stimulus.video import film_seconds, has_pictures
 from giblet_train.schema.errors import DataError

@@ -7,7 +7,9 @@ T TRs, R training TRs, V voxels.
 
 from __future__ import annotations
 
+import dataclasses
 import math
+from typing import Any
 
 import numpy as np
 from msgspec.structs import replace
@@ -41,14 +43,16 @@ def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
     halves = [_mean_response(data, subjects, voxels) for subjects in (data.subjects[::2], data.subjects[1::2])]
     n_halves = [_n_present_R(data, subjects) for subjects in (data.subjects[::2], data.subjects[1::2])]
     mean_RV = (n_halves[0] * halves[0] + n_halves[1] * halves[1]) / np.maximum(1, n_halves[0] + n_halves[1])
-    if not np.isfinite(mean_RV).all() or not all(np.isfinite(data.targets[m]).all() for m in perceived(data.targets)):
+    features = _weighted_features(data)
+    if not np.isfinite(mean_RV).all() or not all(np.isfinite(features[m]).all() for m in perceived(features)):
         return None
-    stimulus_TF = leading_series(
-        {m: data.targets[m] * np.sqrt(data.target_weights[m]) for m in perceived(data.targets)}, tr_s
-    )
+    stimulus_TF = leading_series(features, tr_s)
     response_TN = response_series(mean_RV, split.train_blocks, tr_s, split.n_trs)
     scans, one_film = data.study.scan_lengths_trs, len(data.study.spans) < 2
     row = lag_row("average", stimulus_TF, response_TN, split.train, tr_s, scans, one_film)
+    if not one_film:
+        # A third of the rows holds parts of several stimuli: noise in it agrees with some far lag too often.
+        row = dataclasses.replace(row, thirds=tuple(dataclasses.replace(t, spread=0.0) for t in row.thirds))
     if len(data.subjects) < 2:
         return row.facts
     shared = split_half_reliability(*(filtered(half_RV, split.train_blocks, tr_s, FAST_S) for half_RV in halves))
@@ -60,9 +64,16 @@ def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
         least_part=to_answer / shared if shared > 0 and to_answer else None,
         foreseen_sds=None
         if row.whole.is_significant
-        else prediction_z_score(data.targets, response_TN[split.train], split.train, tr_s),
+        else prediction_z_score(data.targets or features, response_TN[split.train], split.train, tr_s),
         subjects=_agreements(data, voxels, mean_RV),
     )
+
+
+def _weighted_features(data: PreparedSplit) -> dict[str, NDArray[np.floating[Any]]]:
+    """Return the features to follow: those that are reconstructed, as their loss weighs them, or else all inputs."""
+    if data.targets:
+        return {m: x_TF * np.sqrt(data.target_weights[m]) for m, x_TF in data.targets.items()}
+    return {m: data.input_scales[m].apply(data.study.features[m]) for m in data.inputs}
 
 
 def _sample_responsive(data: PreparedSplit) -> NDArray[np.intp]:

@@ -50,7 +50,8 @@ class FittedFeatures:
 def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
     """Fit frame components, scales, weights and code frequencies to the split's training TRs.
 
-    A modality that never changes there is left out, with a note. Rows in which a stimulus lacks a modality are 0.
+    A space that never changes there is left out, with a note. Rows in which a stimulus lacks a space are 0. Targets are
+    the spaces that the configuration reconstructs.
     """
     stored = {m: np.array(x_TF, np.float32) for m, x_TF in study.features.items()}
     train = {m: _shown_rows(study, m, split.train) for m in stored}
@@ -58,10 +59,11 @@ def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
     frame_pca, raw = _with_frame_components(study, stored, train)
     scales = {m: fit_columns(raw_TF, train[m]) for m, raw_TF in raw.items()}
     scaled = {m: _zero_if_absent(study, m, scales[m].apply(raw_TF)) for m, raw_TF in raw.items()}
-    unigrams = {m: unigram(stored[m][train[m]], n, m) for m, n in study.codes.items() if m in stored}
-    targets = scaled | {m: stored[m] for m in unigrams}
+    reconstructed = [m for m in stored if config.reconstructs(m)]
+    unigrams = {m: unigram(stored[m][train[m]], n, m) for m, n in study.codes.items() if m in reconstructed}
+    targets = {m: stored[m] if m in unigrams else scaled[m] for m in reconstructed}
     variance_F = frame_pca.variance_F if len(frame_pca.variance_F) else None
-    weights = {m: _weights(scales[m], variance_F if m == "video" else None) for m in raw}
+    weights = {m: _weights(scales[m], variance_F if m == "video" else None) for m in targets}
     weights |= {m: _code_weights(stored[m][train[m]]) for m in unigrams}
     has_components = variance_F is not None and "video" not in unigrams
     n_fixed = stored["video"].shape[1] if "video" in stored else 0
@@ -73,14 +75,14 @@ def fit_features(study: Study, split: Split, config: Config) -> FittedFeatures:
         target_weights=weights,
         frame_pca=frame_pca,
         pca_columns=slice(n_fixed, raw["video"].shape[1]) if has_components else slice(0),
-        feature_mean={m: scales[m].mean_F for m in raw if m not in unigrams},
-        feature_sd={m: scales[m].sd_F for m in raw if m not in unigrams},
+        feature_mean={m: scales[m].mean_F for m in targets if m not in unigrams},
+        feature_sd={m: scales[m].sd_F for m in targets if m not in unigrams},
         unigram=unigrams,
         facts={
             m: code_stats(stored[m][train[m]], unigrams[m])
             if m in unigrams
             else feature_stats(raw[m][train[m]], targets[m][train[m]], weights[m])
-            for m in raw
+            for m in targets
         },
         notes=tuple(
             f"The {m} never changes over the training TRs: it is switched off." for m in study.features if m not in raw

@@ -7,7 +7,6 @@ as well, and reported.
 from __future__ import annotations
 
 import csv
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -16,18 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.geometry import ParcelTable
+from giblet_train.data.readers.array_file import HDF5, read_array
 from giblet_train.data.readers.array_reader import ArrayReader
 from giblet_train.data.readers.image_files import check_present
 from giblet_train.data.readers.repetition_time import HeaderNote, TrustTr, checked_tr
-from giblet_train.data.readers.series_path import SEPARATOR, split_dataset
+from giblet_train.data.readers.series_path import split_dataset
 from giblet_train.data.readers.sidecar import read_sidecar
 from giblet_train.data.readers.volumes import Volumes
-from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import DataError
 
 TABLES = (".tsv", ".csv")
 DELIMITERS = "\t,;"
-HDF5 = (".h5", ".hdf5")
 SUFFIXES = (*TABLES, *HDF5, ".npy", ".npz")
 MISSING = ("", "n/a", "nan", "na")
 
@@ -54,63 +52,13 @@ def read_parcel_header(path: Path, tr_s: float | None, trust: TrustTr) -> Volume
 
 def load_array(path: Path) -> NDArray[Any]:
     """Return the (T, P) array of a `.npy`, `.npz` or `.h5` file. Raises DataError."""
-    file, dataset = split_dataset(path)
-    try:
-        if file.suffix in HDF5:
-            values = _from_hdf5(file, dataset)
-        else:
-            loaded: Any = np.load(file, mmap_mode="r" if file.suffix == ".npy" else None, allow_pickle=False)
-            values = loaded if isinstance(loaded, np.ndarray) else loaded[_chosen(file, dataset, list(loaded))]
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        raise DataError(f"{file} is not a readable array: {error}.", "Copy it again from its source.") from None
+    values = read_array(path)
     if values.ndim != 2:
         raise DataError(
             f"{path} has {values.ndim} dimensions; a series of parcels has 2: volumes and parcels.",
             "Give one row per volume and one column per parcel.",
         )
     return values
-
-
-def dataset_names(file: Path) -> list[str]:
-    """Return the names of the datasets of an HDF5 file. Raises DataError if it is unreadable or h5py is missing."""
-    h5py = hdf5_package(file)
-    names: list[str] = []
-    try:
-        with h5py.File(file, "r") as opened:
-            opened.visititems(lambda name, item: names.append(name) if isinstance(item, h5py.Dataset) else None)
-    except OSError as error:
-        raise DataError(f"{file} is not a readable HDF5 file: {error}.", "Copy it again from its source.") from None
-    return names
-
-
-def _from_hdf5(file: Path, dataset: str) -> NDArray[Any]:
-    name = _chosen(file, dataset, dataset_names(file))
-    with hdf5_package(file).File(file, "r") as opened:
-        return np.asarray(opened[name])
-
-
-def hdf5_package(file: Path) -> Any:
-    """Return the package h5py. Raises DataError if it is not installed."""
-    try:
-        import h5py
-    except ImportError:
-        raise DataError(
-            f"{file} needs the package h5py.", "Install it on the node: pip install h5py (the extra giblet[h5])."
-        ) from None
-    return h5py
-
-
-def _chosen(file: Path, dataset: str, names: Sequence[str]) -> str:
-    """Return the dataset to read: the named one, or the only one. Raises DataError."""
-    if dataset in names:
-        return dataset
-    if not dataset and len(names) == 1:
-        return names[0]
-    some = ", ".join(names[:8]) + (", ..." if len(names) > 8 else "")
-    if dataset:
-        raise DataError(f"{file} has no dataset {dataset!r}{nearest(dataset, list(names)) or '.'}", f"It has {some}.")
-    example = f"{file.name}{SEPARATOR}NAME"
-    raise DataError(f"{file} holds {len(names)} datasets.", f"Name one, as in {example}: {some}.")
 
 
 def _read_table(path: Path) -> tuple[NDArray[np.float32], tuple[str, ...], tuple[HeaderNote, ...]]:

@@ -15,9 +15,10 @@ import msgspec
 
 from giblet_train.data.readers.atlas import parcel_names_file
 from giblet_train.data.readers.bids import BidsRun, bids_runs, events_files, select_subjects
+from giblet_train.data.readers.model_folder import model_files, model_folder
 from giblet_train.data.readers.runs_table import RunEntry, read_runs_table
-from giblet_train.data.readers.series_path import SEPARATOR, files_of
-from giblet_train.schema.config import Config, DataConfig, FeaturesConfig, FeatureSource, StimulusConfig, nearest
+from giblet_train.data.readers.series_path import SEPARATOR, files_of, split_dataset
+from giblet_train.schema.config import Config, DataConfig, FeatureSource, StimulusConfig, nearest
 from giblet_train.schema.errors import ConfigError, DataError, GibletError
 from giblet_train.schema.run_dir import replace_file
 
@@ -27,6 +28,8 @@ Progress = Callable[[str, float], None]
 _missing: ContextVar[list[GibletError] | None] = ContextVar("missing", default=None)
 
 HASH_CHUNK_BYTES = 4 * 1024 * 1024
+STIMULUS = "{stimulus}"
+"""What is replaced by the name of the stimulus in the name of a file of features."""
 SUBJECT = re.compile(r"\{subject(?::0?\d*d)?\}")
 
 
@@ -38,16 +41,17 @@ class StimulusFiles:
     sound: Path | None
     annotations: Path | None
     features: Mapping[str, FeatureSource]
-    """Modality -> source of features that replace giblet's own."""
+    """Feature space -> source, of those that are not giblet's own."""
     feature_files: Mapping[str, Path]
+    """Feature space -> file of its features, or folder of its model."""
     annotations_scan: int | None = None
     """Part of the annotations that is about this stimulus, from 1; None for all of them."""
 
     def named(self, name: str) -> dict[str, Path]:
         """Return every file by its role."""
         files = {f"{name} film": self.film, f"{name} sound": self.sound, f"{name} annotations": self.annotations}
-        files |= {f"{name} {modality} features": path for modality, path in self.feature_files.items()}
-        return {role: path for role, path in files.items() if path is not None}
+        named = {role: path for role, path in files.items() if path is not None}
+        return named | _named_features(self.feature_files, f"{name} ")
 
 
 @dataclass(frozen=True)
@@ -67,7 +71,7 @@ class Sources:
     confounds: Mapping[str, tuple[Path, ...]] = field(default_factory=dict)
     """Label -> fMRIPrep's confounds of each run."""
     features: Mapping[str, Path] = field(default_factory=dict)
-    """Modality -> file of external features."""
+    """Feature space -> file of its features, or folder of its model."""
     runs: tuple[RunEntry, ...] = ()
     """Runs of the table of runs; empty in the short form."""
     stimuli: Mapping[str, StimulusFiles] = field(default_factory=dict)
@@ -76,7 +80,7 @@ class Sources:
     def named(self) -> dict[str, Path]:
         """Return every file by its role, whatever its path."""
         roles = ({} if self.film is None else {"film": self.film}) | _numbered("annotations", self.annotations)
-        roles |= {f"{modality} features": path for modality, path in self.features.items()}
+        roles |= _named_features(self.features)
         for name, stimulus in self.stimuli.items():
             roles |= stimulus.named(name)
         for subject, paths in self.bold.items():
@@ -136,10 +140,24 @@ class _Files:
             return path
         return self.of_study(name, key)
 
-    def features(self, features: FeaturesConfig, key: str) -> dict[str, Path]:
-        """Return modality -> file of the features that come from files."""
-        named = {m: source.file for m, source in features.brought().items()}
-        return {m: self.of_user(file, f"{key}.{m}.file") for m, file in named.items() if file is not None}
+    def features(self, sources: Mapping[str, FeatureSource], key: str, stimulus: str) -> dict[str, Path]:
+        """Return feature space -> file of its features, with its dataset, or folder of its model."""
+        paths: dict[str, Path] = {}
+        for space, source in sources.items():
+            if source.file is not None:
+                file, separator, dataset = source.file.replace(STIMULUS, stimulus).partition(SEPARATOR)
+                paths[space] = Path(f"{self.of_user(file, f'{key}.{space}.file')}{separator}{dataset}")
+            elif source.model is not None:
+                paths[space] = self.of_model(source.model, f"{key}.{space}.model")
+        return paths
+
+    def of_model(self, name: str, key: str) -> Path:
+        """Return the folder of a pretrained model."""
+        try:
+            return model_folder(name, self.folder, key)
+        except DataError as error:
+            self._missing.append((error.message, error.remedy))
+            return self.folder / name
 
     def require_all(self, last: DataError | None = None) -> None:
         """Raise DataError if any file is missing; within `collect_missing`, hand each over instead.
@@ -172,7 +190,7 @@ def _lab_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Source
     data = files.config.data
     film = files.of_study(data.video, "data.video")
     annotations = () if data.annotations is None else (files.of_study(data.annotations, "data.annotations"),)
-    features = files.features(data.features, "data.features")
+    features = files.features(data.sources_of(), "data.features", film.stem)
     bold = select_subjects(_all_subjects(files.folder, data.bold), _requested(data), str(files.folder / data.bold))
     return Sources(
         film=film,
@@ -188,14 +206,15 @@ def _bids_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sourc
     data = files.config.data
     runs = bids_runs(files.folder, data.bids, _requested(data))
     first = next(iter(runs.values()))
+    film = files.of_study(data.video, "data.video")
     named = () if data.annotations is None else events_files(files.folder, data.annotations, first)
     return Sources(
-        film=files.of_study(data.video, "data.video"),
+        film=film,
         annotations=tuple(files.of_study(p, "data.annotations") for p in dict.fromkeys(named)),
         bold={label(s): tuple(run.bold for run in runs[s]) for s in runs},
         mask=mask,
         atlas=atlas,
-        features=files.features(data.features, "data.features"),
+        features=files.features(data.sources_of(), "data.features", film.stem),
         brain_masks={label(s): paths for s in runs if (paths := tuple(r.mask for r in runs[s] if r.mask))},
         confounds={label(s): _confounds(runs[s]) for s in runs} if data.bids.confounds else {},
     )
@@ -232,12 +251,13 @@ def _stimulus_files(files: _Files, name: str, stimulus: StimulusConfig) -> Stimu
     key = f"data.stimuli.{name}"
     named = {"video": stimulus.video, "audio": stimulus.audio, "annotations": stimulus.annotations}
     paths = {part: None if file is None else files.of_study(file, f"{key}.{part}") for part, file in named.items()}
+    sources = files.config.data.sources_of(stimulus)
     return StimulusFiles(
         film=paths["video"],
         sound=paths["audio"],
         annotations=paths["annotations"],
-        features=stimulus.features.brought(),
-        feature_files=files.features(stimulus.features, f"{key}.features"),
+        features=sources,
+        feature_files=files.features(sources, f"{key}.features", name),
         annotations_scan=stimulus.annotations_scan,
     )
 
@@ -260,6 +280,17 @@ def collect_missing() -> Iterator[list[GibletError]]:
         yield errors
     finally:
         _missing.reset(token)
+
+
+def _named_features(features: Mapping[str, Path], prefix: str = "") -> dict[str, Path]:
+    """Return every file of feature spaces by its role: arrays, and all files of models."""
+    roles: dict[str, Path] = {}
+    for space, path in features.items():
+        if path.is_dir():
+            roles |= {f"{prefix}{space} model {file.name}": file for file in model_files(path)}
+        else:
+            roles[f"{prefix}{space} features"] = split_dataset(path)[0]
+    return roles
 
 
 def _numbered(role: str, paths: Sequence[Path]) -> dict[str, Path]:
@@ -315,7 +346,7 @@ def digests(sources: Sources, cache: Path, progress: Progress) -> dict[str, str]
         stamp = [stat.st_size, stat.st_mtime_ns, stat.st_ino]
         entry = cached.get(str(path.resolve()))
         if not entry or entry[:3] != stamp:
-            entry = [*stamp, _digest(path)]
+            entry = [*stamp, file_digest(path)]
             cached[str(path.resolve())] = entry
         result[role] = str(entry[3])
     cache.parent.mkdir(parents=True, exist_ok=True)
@@ -331,7 +362,8 @@ def _read_cache(cache: Path) -> dict[str, list[object]]:
         return {}
 
 
-def _digest(path: Path) -> str:
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 of a file's bytes."""
     digest = hashlib.sha256()
     with open(path, "rb") as file:
         while block := file.read(HASH_CHUNK_BYTES):

@@ -10,7 +10,7 @@ import numpy as np
 from nibabel import cifti2
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.parcel_series import hdf5_package
+from giblet_train.data.readers.array_file import hdf5_package
 from giblet_train.data.readers.series_path import split_dataset
 from giblet_train.data.simulation.regions import Grid
 from giblet_train.data.simulation.study_layouts import StudyLayout

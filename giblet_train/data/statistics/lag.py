@@ -185,8 +185,9 @@ def offset_from_lag(lag: LagEstimate, tr_s: float) -> float:
 
 
 def perceived(features: Mapping[str, Floats]) -> tuple[str, ...]:
-    """Return the modalities whose lag is measured: picture and sound, or whatever there is if neither exists."""
-    return tuple(m for m in SHOWN if m in features) or tuple(features)
+    """Return the spaces whose lag is measured: picture and sound if they vary, or whatever there is if neither does."""
+    varying = tuple(m for m, x_TF in features.items() if (x_TF.max(axis=0) > x_TF.min(axis=0)).any())
+    return tuple(m for m in SHOWN if m in varying) or varying or tuple(features)
 
 
 def stimulus_series(features: Mapping[str, Floats], tr_s: float) -> NDArray[np.float64]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.stimulus.audio import read_samples
-from giblet_train.data.stimulus.external import FilmTimeline
+from giblet_train.data.stimulus.film_timeline import FilmTimeline
 from giblet_train.schema.errors import DataError
 
 MODEL = "facebook/encodec_24khz"
@@ -41,7 +41,7 @@ def _model() -> Any:
         )
     library = import_module("transformers")
     try:
-        return library.EncodecModel.from_pretrained(MODEL).eval()
+        return library.EncodecModel.from_pretrained(MODEL, local_files_only=True).eval()
     except (OSError, ValueError) as error:
         raise DataError(
             f"EnCodec's weights ({MODEL}) cannot be had: {str(error).splitlines()[0]}",
@@ -53,9 +53,10 @@ def codes_of(model: Any, timeline: FilmTimeline) -> NDArray[np.int64]:
     """Return (T, N, B) codes at N evenly spaced moments of each TR; the sound is encoded in blocks of 30 s."""
     torch = import_module("torch")
     rate_hz = int(model.config.sampling_rate)
-    if timeline.film is None:
+    media = timeline.sound or timeline.film
+    if media is None:
         raise DataError("EnCodec needs a file with sound.", "Set data.video.")
-    wave_S = read_samples(timeline.film, rate_hz)
+    wave_S = read_samples(media, rate_hz)
     blocks = []
     for first in range(0, len(wave_S), BLOCK_S * rate_hz):
         block = torch.from_numpy(wave_S[first : first + BLOCK_S * rate_hz])[None, None]

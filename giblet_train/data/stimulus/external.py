@@ -1,4 +1,4 @@
-"""Features of the film that a lab brings in the place of giblet's own: from an installed extractor, or from a file.
+"""Features of a stimulus that are not giblet's own: from an installed extractor, a file, or a pretrained model.
 
 An extractor is a function that a package offers under the entry point group `giblet.features`. It is given a
 `FilmTimeline` and returns a row for each TR: (T, F) amounts, or (T, N, B) codes at N moments of a TR in B books.
@@ -7,19 +7,24 @@ T TRs, N moments or rows of a file, F features, B books of codes, Q codes in a b
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.readers.annotation_table import Segment
+from giblet_train.data.readers.array_file import HDF5, read_array
+from giblet_train.data.readers.series_path import split_dataset
 from giblet_train.data.stimulus.code_frequencies import looks_categorical
-from giblet_train.data.stimulus.video import film_seconds
+from giblet_train.data.stimulus.film_timeline import FilmTimeline
+from giblet_train.data.stimulus.pretrained import ModelRuns, pretrained_features
+from giblet_train.data.stimulus.row_means import row_means
 from giblet_train.schema.config import FeatureSource, nearest
 from giblet_train.schema.errors import DataError
 
@@ -28,25 +33,9 @@ OWN = {"encodec": "giblet_train.data.stimulus.encodec:extract"}
 """Extractors that come with giblet, next to those that packages offer."""
 
 LONGER_SHARE, LONGER_TRS = 0.02, 2
-"""How much longer than the film a file may be: rates are rounded and credits cut."""
+SUFFIXES = (".npy", ".npz", *HDF5)
 
 SLACK_S = 0.1
-
-
-@dataclass(frozen=True)
-class FilmTimeline:
-    """Input of an extractor: the TRs to describe and the film."""
-
-    film: Path | None
-    """Path of the film; None if the stimulus has none."""
-    tr_s: float
-    """Seconds per TR."""
-    n_trs: int
-    """TRs to describe."""
-    start_s: float
-    """Film second at which the first TR begins."""
-    segments: tuple[Segment, ...]
-    """Annotations."""
 
 
 class CodesAsAmounts(DataError):
@@ -60,16 +49,22 @@ Extractor = Callable[[FilmTimeline], NDArray[Any]]
 
 
 def external_features(
-    modality: str, source: FeatureSource, file: Path | None, timeline: FilmTimeline
-) -> NDArray[np.float32]:
+    space: str, source: FeatureSource, file: Path | None, timeline: FilmTimeline, runs: ModelRuns | None = None
+) -> NDArray[np.float32] | None:
     """Return (T, F) amounts, or (T, B·Q) shares of a TR's moments at which each book has each code.
 
-    Raises DataError if the extractor is not installed, or for a wrong shape or values that are not finite.
+    Returns None if a model reads what the stimulus lacks. Raises DataError if the extractor is not installed, the model
+    cannot be run, or for a wrong shape or values that are not finite.
 
     Args:
-        file: Path of `source.file`.
+        file: Path of `source.file`, or folder of `source.model`.
+        runs: How pretrained models are run.
     """
-    where = f"data.features.{modality}"
+    where = f"data.features.{space}"
+    if source.model is not None:
+        assert file is not None
+        features_TF = pretrained_features(where, source, file, timeline, runs or ModelRuns())
+        return None if features_TF is None else _amounts(where, features_TF, timeline.n_trs)
     values = _from_file(where, source, file, timeline) if file else _extracted(where, source, timeline)
     if source.codes is None:
         return _amounts(where, values, timeline.n_trs)
@@ -79,19 +74,26 @@ def external_features(
 def identity(source: FeatureSource) -> dict[str, Any]:
     """Return the identity of a source: an extractor has its package's version, so that a new version runs again.
 
-    Raises DataError if the extractor is not installed.
+    Of an extractor that is named by its module, the text of the module counts. Raises DataError if it is not installed.
     """
-    version = None
-    if source.extractor is not None and source.extractor not in OWN:
-        package = _entry_point(source.extractor).dist
-        version = f"{package.name} {package.version}" if package else None
-    return {
-        "extractor": source.extractor,
-        "package": version,
-        "file": source.file is not None,
-        "rows_per_s": source.rows_per_s,
-        "codes": source.codes,
-    }
+    stated = msgspec.to_builtins(source)
+    if source.file is not None:
+        # The content of the file is part of the key, not its path.
+        stated["file"] = split_dataset(Path(source.file))[1]
+    if source.model is not None:
+        stated["model"] = True
+    return {name: value for name, value in stated.items() if name != "weight"} | {"package": _version(source)}
+
+
+def _version(source: FeatureSource) -> str | None:
+    name = source.extractor
+    if name is None or name in OWN:
+        return None
+    if ":" in name:
+        module = _module(name)
+        return hashlib.sha256(Path(module.__file__).read_bytes()).hexdigest() if module.__file__ else None
+    package = _entry_point(name).dist
+    return f"{package.name} {package.version}" if package else None
 
 
 def _extracted(where: str, source: FeatureSource, timeline: FilmTimeline) -> NDArray[Any]:
@@ -107,12 +109,27 @@ def _extracted(where: str, source: FeatureSource, timeline: FilmTimeline) -> NDA
 
 
 def _extractor(name: str) -> Extractor:
-    if name in OWN:
-        module, _, function = OWN[name].partition(":")
-        extractor: Extractor = getattr(import_module(module), function)
+    if ":" in OWN.get(name, name):
+        extractor: Extractor = getattr(_module(OWN.get(name, name)), OWN.get(name, name).partition(":")[2])
         return extractor
     loaded: Extractor = _entry_point(name).load()
     return loaded
+
+
+def _module(name: str) -> ModuleType:
+    """Import the module of `package.module:function`. Raises DataError if it has no such function."""
+    where, _, function = name.partition(":")
+    try:
+        module = import_module(where)
+    except Exception as error:  # another's code: whatever it raises is its answer
+        raise DataError(
+            f"The extractor {name!r} cannot be imported: {type(error).__name__}: {error}.",
+            "Install its package on the node: giblet setup NODE --with PACKAGE.",
+        ) from None
+    if not callable(getattr(module, function, None)):
+        names = [n for n, value in vars(module).items() if callable(value) and not n.startswith("_")]
+        raise DataError(f"{where} has no function {function!r}{nearest(function, names) or '.'}", "Correct its name.")
+    return module
 
 
 def _entry_point(name: str) -> EntryPoint:
@@ -122,39 +139,48 @@ def _entry_point(name: str) -> EntryPoint:
     names = sorted({*points, *OWN})
     raise DataError(
         f"There is no extractor called {name!r}{nearest(name, names) or '.'}",
-        f"Available: {', '.join(names)}. Install the package that offers it under the entry point group {GROUP}.",
+        f"Available: {', '.join(names)}. Others: giblet setup NODE --with PACKAGE, a package that offers it under the "
+        f"entry point group {GROUP}, or package.module:function.",
     )
 
 
 def _from_file(where: str, source: FeatureSource, path: Path, timeline: FilmTimeline) -> NDArray[Any]:
-    """Average the rows of a .npy file, (N, F) or (N,), over each TR; of codes, return all moments.
+    """Average the rows of a file over each TR; of codes, return all moments.
 
     Row n covers seconds n / rows_per_s to (n + 1) / rows_per_s of the film; without a rate there is one row per TR.
     """
-    rows_NF = _load(where, path)
+    rows_NF = read_rows(where, path, source.layer)
     rate_hz = source.rows_per_s or 1.0 / timeline.tr_s
-    _check_duration(where, path, len(rows_NF), rate_hz, timeline)
+    _check_duration(where, path, rows_NF.shape, rate_hz, timeline)
     if source.codes is None:
         _check_amounts(where, path, rows_NF)
     edges_T1 = (timeline.start_s + timeline.tr_s * np.arange(timeline.n_trs + 1, dtype=np.float64)) * rate_hz
-    return _means(rows_NF, edges_T1) if source.codes is None else _moments(rows_NF, edges_T1)
+    return row_means(rows_NF, edges_T1) if source.codes is None else _moments(rows_NF, edges_T1)
 
 
-def _check_duration(where: str, path: Path, n_rows: int, rate_hz: float, timeline: FilmTimeline) -> None:
-    """Raise DataError if the rows end before the last TR, or well after the film."""
+def _check_duration(where: str, path: Path, shape: Sequence[int], rate_hz: float, timeline: FilmTimeline) -> None:
+    """Raise DataError if the rows end before the last TR, or well after the stimulus."""
+    n_rows = shape[0]
     rows_s, needed_s = n_rows / rate_hz, timeline.start_s + timeline.n_trs * timeline.tr_s
     have = f"{where}: {path.name} has {n_rows} rows at {rate_hz:g} a second, {rows_s:.1f} s"
     if rows_s + SLACK_S < needed_s:
+        transposed = len(shape) == 2 and abs(shape[1] / rate_hz - needed_s) <= timeline.tr_s
         raise DataError(
-            f"{have} of the film; {needed_s:.1f} s are needed.",
-            "State rows_per_s, or split.usable_trs; rows are never stretched.",
+            f"{have} of the stimulus; {needed_s:.1f} s are needed.",
+            f"Its {shape[1]} columns would fit: write one row per moment, not one per feature."
+            if transposed
+            else "State rows_per_s, or split.usable_trs; rows are never stretched.",
         )
-    film_s = None if timeline.film is None else film_seconds(timeline.film)
-    if film_s is not None and rows_s > film_s * (1 + LONGER_SHARE) + LONGER_TRS * timeline.tr_s:
+    if timeline.seconds is not None and rows_s > longest_s(timeline.seconds, timeline.tr_s):
         raise DataError(
-            f"{have}, but the film lasts {film_s:.1f} s.",
-            f"State the rate of the file: rows_per_s: {n_rows / film_s:.4g} would fit the whole film.",
+            f"{have}, but the stimulus lasts {timeline.seconds:.1f} s.",
+            f"State the rate of the file: rows_per_s: {n_rows / timeline.seconds:.4g} would fit the whole stimulus.",
         )
+
+
+def longest_s(stimulus_s: float, tr_s: float) -> float:
+    """Return how long features of a stimulus may last: rates are rounded and credits cut."""
+    return stimulus_s * (1 + LONGER_SHARE) + LONGER_TRS * tr_s
 
 
 def _check_amounts(where: str, path: Path, rows_NF: NDArray[Any]) -> None:
@@ -173,23 +199,34 @@ def _check_amounts(where: str, path: Path, rows_NF: NDArray[Any]) -> None:
         )
 
 
-def _load(where: str, path: Path) -> NDArray[Any]:
-    try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise DataError(f"{where}: {path} is no .npy file: {error}.", "Write it with numpy.save.") from None
-    if not isinstance(array, np.ndarray) or array.ndim not in (1, 2) or array.dtype.kind not in "iufb":
-        raise DataError(f"{where}: {path} is not rows of numbers.", "Write (rows, features) with numpy.save.")
-    return array.reshape(len(array), -1)
-
-
-def _means(rows_NF: NDArray[Any], edges_T1: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return (T, F) means of the rows between the edges; a row in two TRs counts by its part in each."""
-    total_NF = np.concatenate([np.zeros((1, rows_NF.shape[1])), np.cumsum(rows_NF, axis=0, dtype=np.float64)])
-    edges_T1 = edges_T1.clip(0, len(rows_NF))
-    whole_T1 = np.minimum(edges_T1.astype(int), len(rows_NF) - 1)
-    reached_T1F = total_NF[whole_T1] + (edges_T1 - whole_T1)[:, None] * rows_NF[whole_T1]
-    return np.asarray(np.diff(reached_T1F, axis=0) / np.diff(edges_T1)[:, None])
+def read_rows(where: str, path: Path, layer: int | Sequence[int] | None) -> NDArray[Any]:
+    """Return the rows (N, F) of a file: (N,), (N, F), or some layers of (N, layers, F). Raises DataError."""
+    if split_dataset(path)[0].suffix not in SUFFIXES:
+        raise DataError(
+            f"{where}: {path.name} is no {', '.join(SUFFIXES)} file.", "Write rows of features with numpy.save."
+        )
+    array = read_array(path)
+    if array.ndim not in (1, 2, 3) or not array.size or array.dtype.kind not in "iufb":
+        raise DataError(
+            f"{where}: {path} has shape {_times(array.shape)} and type {array.dtype}; it is not rows of numbers.",
+            "Write (rows, features), or (rows, layers, features), as numbers.",
+        )
+    if array.ndim < 3:
+        if layer is not None:
+            raise DataError(f"{where}: {path} has no layers, its shape is {_times(array.shape)}.", "Leave layer out.")
+        return array.reshape(len(array), -1)
+    layers = range(array.shape[1]) if layer is None else [layer] if isinstance(layer, int) else layer
+    if len(layers) > 1 and layer is None:
+        raise DataError(
+            f"{where}: {path} has {array.shape[1]} layers, its shape is {_times(array.shape)}.",
+            f"Choose one, counted from 0, or several: {where}.layer: {array.shape[1] // 2}.",
+        )
+    outside = [n for n in layers if not -array.shape[1] <= n < array.shape[1]]
+    if outside:
+        raise DataError(
+            f"{where}: {path} has no layer {outside[0]}; it has {array.shape[1]}, counted from 0.", "Correct layer."
+        )
+    return array[:, layers].reshape(len(array), -1)
 
 
 def _moments(rows_NF: NDArray[Any], edges_T1: NDArray[np.floating[Any]]) -> NDArray[Any]:

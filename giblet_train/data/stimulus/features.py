@@ -6,7 +6,8 @@ T TRs, K frames in a TR, H W C rows, columns, colours, F features.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,17 @@ from giblet_train.data.readers.annotation_table import Segment
 from giblet_train.data.readers.row_plan import Span
 from giblet_train.data.readers.study_files import Progress
 from giblet_train.data.stimulus.audio import has_sound, read_log_mel
-from giblet_train.data.stimulus.external import FilmTimeline, external_features
+from giblet_train.data.stimulus.external import external_features
+from giblet_train.data.stimulus.feature_cache import FeatureCache
+from giblet_train.data.stimulus.film_timeline import FilmTimeline
+from giblet_train.data.stimulus.pretrained import ModelRuns
 from giblet_train.data.stimulus.text import embed_timeline
-from giblet_train.data.stimulus.video import has_pictures, read_frames, video_features
-from giblet_train.schema.config import MODALITIES, Config, FeatureSource
+from giblet_train.data.stimulus.video import film_seconds, has_pictures, read_frames, video_features
+from giblet_train.schema.config import Config, FeatureSource, ordered_spaces
 from giblet_train.schema.errors import ConfigError, DataError
+
+MODELS_SHARE = 0.1
+"""How much of the time of reading a stimulus its pretrained models take, for the progress."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +42,21 @@ class StimulusSource:
     segments: tuple[Segment, ...] = ()
     """Annotations in seconds of the stimulus."""
     features: Mapping[str, FeatureSource] = field(default_factory=dict)
-    """Modality -> source of features that replace giblet's own."""
+    """Feature space -> source, of those that are not giblet's own."""
     files: Mapping[str, Path] = field(default_factory=dict)
-    """Modality -> file of such features."""
+    """Feature space -> file of its features, or folder of its model."""
 
     @property
     def sound_file(self) -> Path | None:
         """Return the file with the sound, or None if there is no sound."""
         candidate = self.sound or self.film
         return candidate if candidate is not None and has_sound(candidate) else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Return the duration of the film or sound, or None if there is neither."""
+        media = self.film or self.sound
+        return None if media is None else film_seconds(media)
 
     @property
     def picture_file(self) -> Path | None:
@@ -59,7 +72,7 @@ class Stimulus:
     """None if no stimulus has pictures."""
     features: Mapping[str, NDArray[np.float32]]
     shown: Mapping[str, NDArray[np.bool_]]
-    """Modality -> (T,), True where the stimulus has it."""
+    """Feature space -> (T,), True where the stimulus has it."""
     labels: tuple[str, ...]
     border_trs: tuple[int, ...]
     notes: tuple[str, ...] = ()
@@ -72,6 +85,7 @@ def read_stimuli(
     tr_s: float,
     config: Config,
     progress: Progress,
+    cache: FeatureCache | None = None,
 ) -> Stimulus:
     """Read every span of every stimulus. Raises DataError for a film that cannot be read or is too short.
 
@@ -80,7 +94,9 @@ def read_stimuli(
     Args:
         sources: Stimulus -> its files.
         n_trs: T, rows of the study.
+        cache: What pretrained models computed before.
     """
+    runs = ModelRuns(config.data.fps, config.device, cache or FeatureCache())
     arrays: dict[str, _Rows] = {}
     labels = [""] * n_trs
     borders: set[int] = set()
@@ -88,22 +104,26 @@ def read_stimuli(
         source, where = sources[span.stimulus], slice(span.first, span.stop)
         name_of_film = span.stimulus if len({s.stimulus for s in spans}) > 1 else "the film"
         step = _step_of(progress, name_of_film, n, len(spans))
-        for name, values in _read_span(source, span, tr_s, config, step).items():
+        for name, values in _read_span(source, span, tr_s, config, step, runs).items():
             arrays.setdefault(name, _Rows(name, n_trs)).put(where, values, span.stimulus)
         labels[where] = labels_at(source.segments, span.start_s, span.n_trs, tr_s)
         borders |= {span.first + b for b in annotation_borders(source.segments, span.start_s, span.n_trs, tr_s)}
         borders |= {b for b in (span.first, span.stop) if 0 < b < n_trs and len(spans) > 1}
     frames = arrays.pop("frames", None)
-    modalities = [m for m in MODALITIES if m in arrays]
+    modalities = ordered_spaces(arrays)
     if not modalities:
-        raise DataError("No stimulus has pictures, sound, annotations or features.", "Set data.video or data.stimuli.")
+        used = "" if config.data.spaces is None else f" that data.spaces uses ({', '.join(config.data.spaces)})"
+        raise DataError(
+            f"No stimulus has pictures, sound, annotations or features{used}.",
+            "Set data.video, data.stimuli or data.spaces.",
+        )
     return Stimulus(
         frames_TKHWC=None if frames is None else frames.values,
         features={m: arrays[m].values for m in modalities},
         shown={m: arrays[m].filled_T for m in modalities},
         labels=tuple(labels),
         border_trs=tuple(sorted(borders)),
-        notes=tuple(f"No stimulus has {m}; it is not trained on." for m in MODALITIES if m not in arrays),
+        notes=tuple(f"No stimulus has {m}; it is not trained on." for m in config.data.space_names if m not in arrays),
     )
 
 
@@ -135,29 +155,44 @@ def _step_of(progress: Progress, film: str, n: int, n_spans: int) -> Callable[[s
 
 
 def _read_span(
-    source: StimulusSource, span: Span, tr_s: float, config: Config, step: Callable[[str, float], None]
+    source: StimulusSource,
+    span: Span,
+    tr_s: float,
+    config: Config,
+    step: Callable[[str, float], None],
+    runs: ModelRuns,
 ) -> dict[str, NDArray[Any]]:
-    """Return modality -> (n, F) of what the stimulus has, and its frames."""
+    """Return feature space -> (n, F) of what the stimulus has, and its frames."""
     data, model = config.data, config.model
     start_s, n_trs = span.start_s, span.n_trs
-    film = FilmTimeline(source.film, tr_s, n_trs, start_s, source.segments)
-    arrays: dict[str, NDArray[Any]] = {
-        m: external_features(m, feature, source.files.get(m), film) for m, feature in source.features.items()
-    }
-    if "text" not in arrays and any(segment.text for segment in source.segments):
+    timeline = FilmTimeline(
+        source.picture_file, tr_s, n_trs, start_s, source.segments, source.sound_file, source.seconds
+    )
+    arrays: dict[str, NDArray[Any]] = {}
+    for m, feature in source.features.items():
+        own_runs = replace(runs, report=partial(_report_model, step, m))
+        values = external_features(m, feature, source.files.get(m), timeline, own_runs)
+        if values is not None:
+            arrays[m] = values
+    own = [m for m in data.space_names if m not in source.features]
+    if "text" in own and any(segment.text for segment in source.segments):
         step("embedding the annotations of {film}", 0.0)
         arrays["text"] = embed_timeline(source.segments, tr_s, n_trs, start_s, data.text_model)
         _check_text_width(arrays["text"].shape[1] - 1, config)
-    if source.picture_file is not None:
+    if source.picture_file is not None and data.uses("video"):
         step("reading the pictures of {film}", 0.1)
         frames = read_frames(source.picture_file, tr_s, n_trs, data.fps, model.video_height, model.video_width, start_s)
         arrays["frames"] = frames
-        if "video" not in arrays:
+        if "video" in own:
             arrays["video"] = video_features(frames)
-    if "audio" not in arrays and source.sound_file is not None:
+    if "audio" in own and source.sound_file is not None:
         step("reading the sound of {film}", 0.8)
         arrays["audio"] = read_log_mel(source.sound_file, tr_s, n_trs, model.n_mels, start_s).reshape(n_trs, -1)
     return arrays
+
+
+def _report_model(step: Callable[[str, float], None], space: str, share: float) -> None:
+    step(f"computing {space} of {{film}}", MODELS_SHARE * share)
 
 
 def labels_at(segments: Sequence[Segment], start_s: float, n_trs: int, tr_s: float) -> list[str]:

@@ -20,6 +20,7 @@ from giblet_train.data.readers.maps import Map, read_mask
 from giblet_train.data.readers.study_files import Progress, Sources
 from giblet_train.data.readers.volumes import Volumes, nonzero_voxels
 from giblet_train.data.statistics.lag import average_lag, offset_from_lag
+from giblet_train.data.stimulus.feature_cache import FeatureCache
 from giblet_train.data.stimulus.features import Stimulus, read_stimuli
 from giblet_train.data.store.bold_array import write_bold_array
 from giblet_train.data.store.layout import Layout, layout_of_files, layout_of_table
@@ -27,6 +28,8 @@ from giblet_train.data.store.parcel_means import with_parcel_means
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError, PreflightRefused
 
+FEATURES, SHOWN = "features", "shown"
+"""Folders of a store: the features of each space, and the rows that have it."""
 SPARE_BYTES = 64 * 1024 * 1024
 BRAINS_SHARE = 0.6
 """How much of a build's time the brains take, for its progress."""
@@ -45,7 +48,9 @@ class BuiltArrays:
     notes: tuple[str, ...]
 
 
-def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progress) -> BuiltArrays:
+def build_arrays(
+    folder: Path, sources: Sources, config: Config, progress: Progress, cache: FeatureCache
+) -> BuiltArrays:
     """Write every array of the store into `folder`.
 
     Raises DataError if the files do not fit each other, PreflightRefused if the disk is too full.
@@ -67,11 +72,11 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
     _write_bold_arrays(folder, layout, mask, progress)
     columns = _write_confounds(folder, volumes, sources, config.data.bids.confounds or ())
     if not sources.runs and config.data.stimulus_offset_s == "auto":
-        offset_s = _measured_offset(folder, layout, config)
+        offset_s = _measured_offset(folder, layout, config, cache)
         timed = layout_of_files(sources, config, offset_s)
         notes = (*timed.notes, _offset_note(offset_s, timed.tr_s))
         layout = replace(timed, volumes=layout.volumes, notes=notes)
-    stimulus = _read_stimulus(layout, config, _subrange(progress, BRAINS_SHARE, 1.0))
+    stimulus = _read_stimulus(layout, config, _subrange(progress, BRAINS_SHARE, 1.0), cache)
     _write_stimulus(folder, stimulus)
     return BuiltArrays(
         layout=layout,
@@ -91,12 +96,12 @@ def build_arrays(folder: Path, sources: Sources, config: Config, progress: Progr
     )
 
 
-def _read_stimulus(layout: Layout, config: Config, progress: Progress) -> Stimulus:
-    return read_stimuli(layout.stimuli, layout.spans, layout.n_trs, layout.tr_s, config, progress)
+def _read_stimulus(layout: Layout, config: Config, progress: Progress, cache: FeatureCache) -> Stimulus:
+    return read_stimuli(layout.stimuli, layout.spans, layout.n_trs, layout.tr_s, config, progress, cache)
 
 
 def _codes(layout: Layout) -> dict[str, int]:
-    """Return modality -> codes in a book. Raises DataError if stimuli differ."""
+    """Return feature space -> codes in a book. Raises DataError if stimuli differ."""
     codes: dict[str, int] = {}
     for name, source in layout.stimuli.items():
         for modality, feature in source.features.items():
@@ -159,9 +164,9 @@ def _brain_mask_notes(volumes: Mapping[str, Volumes], brain_masks: Mapping[str, 
     return [f"{n_runs - n_masks} of {n_runs} runs have no brain mask; those of the others are used."]
 
 
-def _measured_offset(folder: Path, layout: Layout, config: Config) -> float:
+def _measured_offset(folder: Path, layout: Layout, config: Config, cache: FeatureCache) -> float:
     """Return the offset that makes the lag haemodynamic, from the lag measured at offset 0."""
-    stimulus = _read_stimulus(layout, config, lambda _sentence, _share: None)
+    stimulus = _read_stimulus(layout, config, lambda _sentence, _share: None, cache)
     rows = slice(layout.first_tr, layout.first_tr + layout.n_trs)
     bold = {s: np.load(folder / "bold" / f"{s}.npy", mmap_mode="r")[rows] for s in layout.volumes}
     lag = average_lag(stimulus.features, bold, layout.block_lengths_trs, layout.tr_s)
@@ -178,11 +183,13 @@ def _offset_note(offset_s: float, tr_s: float) -> str:
 def _write_stimulus(folder: Path, stimulus: Stimulus) -> None:
     if stimulus.frames_TKHWC is not None:
         np.save(folder / "frames.npy", stimulus.frames_TKHWC)
-    for modality, features_TF in stimulus.features.items():
-        np.save(folder / f"{modality}.npy", features_TF)
-    absent = {m: ~shown_T for m, shown_T in stimulus.shown.items() if not shown_T.all()}
-    for modality, absent_T in absent.items():
-        np.save(folder / f"{modality}_shown.npy", ~absent_T)
+    (folder / FEATURES).mkdir()
+    for space, features_TF in stimulus.features.items():
+        np.save(folder / FEATURES / f"{space}.npy", features_TF)
+    (folder / SHOWN).mkdir()
+    for space, shown_T in stimulus.shown.items():
+        if not shown_T.all():
+            np.save(folder / SHOWN / f"{space}.npy", shown_T)
 
 
 def _given_mask(path: Path, geometry: Geometry, mask: NDArray[np.bool_]) -> NDArray[np.bool_]:

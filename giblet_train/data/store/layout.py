@@ -80,7 +80,7 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
         check_unit(segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
     stated = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
     timeline = over_film(scans, film_s, stated if offset_s is None else offset_s, config.split.usable_trs)
-    source = StimulusSource(sources.film, None, segments, data.features.brought(), sources.features)
+    source = StimulusSource(sources.film, None, segments, data.sources_of(), sources.features)
     notes = (*(annotations.notes if annotations else ()), *timeline.notes)
     if data.drop_first_trs and any(v.later_runs for v in volumes.values()):
         return _without_first_of_each(volumes, source, film_s, stated, config, notes)

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import msgspec
@@ -26,9 +26,10 @@ from giblet_train.data.readers.study_files import Progress, Sources, digests, fi
 from giblet_train.data.rows import PartialRows
 from giblet_train.data.simulation.demo_study import ATLAS, MAKER, simulate_study
 from giblet_train.data.stimulus.external import identity
-from giblet_train.data.store.build_arrays import BuiltArrays, build_arrays
+from giblet_train.data.stimulus.feature_cache import FeatureCache
+from giblet_train.data.store.build_arrays import FEATURES, SHOWN, BuiltArrays, build_arrays
 from giblet_train.data.study import Study
-from giblet_train.schema.config import MODALITIES, Config
+from giblet_train.schema.config import Config, ordered_spaces
 
 STUDY_SEED = 0
 CODE = (
@@ -37,6 +38,7 @@ CODE = (
     "preprocessing/confounds",
     "readers/annotation_table",
     "readers/annotations",
+    "readers/array_file",
     "readers/array_reader",
     "readers/atlas",
     "readers/bids_events",
@@ -59,6 +61,11 @@ CODE = (
     "stimulus/audio",
     "stimulus/encodec",
     "stimulus/external",
+    "stimulus/feature_cache",
+    "stimulus/film_timeline",
+    "stimulus/pretrained",
+    "stimulus/pretrained_model",
+    "stimulus/row_means",
     "stimulus/features",
     "stimulus/text",
     "stimulus/video",
@@ -94,7 +101,8 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
         if path.exists():
             return path
         started = time.monotonic()
-        built = build_arrays(aside, sources, config, progress)
+        cache = FeatureCache(workdir / "features", {file: digest[role] for role, file in sources.named().items()})
+        built = build_arrays(aside, sources, config, progress, cache)
         manifest = _manifest(key, built, aside, digest, parameters, time.monotonic() - started)
         (aside / FILE).write_bytes(msgspec.json.encode(manifest))
         aside.rename(path)
@@ -110,8 +118,8 @@ def open_store(path: Path) -> Study:
         tr_s=manifest.tr_s,
         scan_lengths_trs=manifest.scan_lengths_trs,
         border_trs=manifest.border_trs,
-        features={m: _mapped(path / f"{m}.npy") for m in MODALITIES if f"{m}.npy" in manifest.files},
-        shown={m: np.load(path / f"{m}_shown.npy") for m in MODALITIES if f"{m}_shown.npy" in manifest.files},
+        features={m: _mapped(path / FEATURES / f"{m}.npy") for m in _spaces_in(manifest, FEATURES)},
+        shown={m: np.load(path / SHOWN / f"{m}.npy") for m in _spaces_in(manifest, SHOWN)},
         codes=manifest.codes,
         frames_TKHWC=_frames(path, manifest),
         text_labels=manifest.text_labels,
@@ -175,9 +183,10 @@ def store_parameters(config: Config, sources: Sources) -> dict[str, Any]:
         "confounds": data.bids.confounds,
         "parcellate": data.parcellate,
         "datasets": {s: [split_dataset(p)[1] for p in paths] for s, paths in sources.bold.items()},
-        "features": {m: identity(source) for m, source in data.features.brought().items()},
+        "spaces": data.spaces,
+        "features": {m: identity(source) for m, source in data.sources_of().items()},
         "stimuli": {
-            name: {m: identity(source) for m, source in stimulus.features.brought().items()}
+            name: {"features": {m: identity(source) for m, source in data.sources_of(stimulus).items()}}
             | {"annotations_scan": stimulus.annotations_scan}
             for name, stimulus in data.stimuli.items()
         },
@@ -226,6 +235,12 @@ def _manifest(
         parcel_names=dict(built.parcel_names),
         codes=dict(built.codes),
     )
+
+
+def _spaces_in(manifest: Manifest, folder: str) -> list[str]:
+    """Return the feature spaces that a folder of the store has an array of, in order."""
+    paths = (PurePosixPath(name) for name in manifest.files)
+    return ordered_spaces(path.stem for path in paths if path.parts[:-1] == (folder,))
 
 
 def _frames(path: Path, manifest: Manifest) -> NDArray[Any]:

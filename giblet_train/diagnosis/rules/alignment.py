@@ -9,7 +9,6 @@ from giblet_train.diagnosis.alignment.film import Misalignment, expected_trs, mi
 from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
 from giblet_train.diagnosis.rules.case import Finding, RunHistory
 from giblet_train.diagnosis.rules.registry import WARN_ONLY, fault, rule
-from giblet_train.schema.config import MODALITIES
 
 
 @rule(
@@ -122,7 +121,7 @@ def _evaluated(case: RunHistory) -> Finding | None:
     if evaluation is None or _in_step(case):
         return None
     low, difference = evaluation.encoding.get("r_difference_low"), evaluation.encoding.get("r_difference")
-    skill = [evaluation.skill.get(m) for m in MODALITIES if m in case.components]
+    skill = [evaluation.skill.get(m) for m in case.components if m != "fmri"]
     rebuilt = bool(skill) and all(s is not None and s > 0 for s in skill)
     if not isinstance(low, (int, float)) or low > 0 or not rebuilt:
         return None

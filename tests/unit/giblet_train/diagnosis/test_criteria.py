@@ -70,7 +70,7 @@ def step(
     )
 
 
-def evaluation(skill: dict[str, float] | None = None, **encoding: float) -> EvaluationMetric:
+def evaluation(skill: dict[str, float | None] | None = None, **encoding: float) -> EvaluationMetric:
     facts: dict[str, Any] = {"encoding": dict(encoding), "decoding": {}, "skill": dict(skill or {})}
     return EvaluationMetric(seq=999, step=200, epoch=20, at=0, folds=(0,), **facts)
 
@@ -336,7 +336,7 @@ def test_a_study_without_text_is_judged_by_what_it_has(kind: Any) -> None:
 def test_a_run_that_reconstructs_nothing_fails_its_criterion_with_the_reason() -> None:
     metrics = [RUN, step(200), evaluation({"fmri": 0.1})]
     verdict = judge(Criterion(kind="reconstruction_skill", threshold=0.0), metrics, FINISHED)
-    assert verdict.status == "fail" and "trains none of video, audio, text" in verdict.sentence
+    assert verdict.status == "fail" and "no feature space is reconstructed" in verdict.sentence
 
 
 def test_the_whole_is_as_good_as_its_worst() -> None:

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tomllib
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -151,6 +152,57 @@ def test_a_real_setup(tmp_path: Path) -> None:
     assert found.fingerprint == version.fingerprint()
     assert found.python.startswith(str(tmp_path))
     assert install.environment(node, connection) == found
+
+
+def lab_wheel(folder: Path, requires: str = "") -> Path:
+    """The wheel of a lab's package, which may require another one."""
+    wheel = folder / "ourlab-1.0-py3-none-any.whl"
+    info, metadata = "ourlab-1.0.dist-info", "Metadata-Version: 2.1\nName: ourlab\nVersion: 1.0\n"
+    with zipfile.ZipFile(wheel, "w") as archive:
+        archive.writestr("ourlab.py", "def extract(timeline):\n    return None\n")
+        archive.writestr(f"{info}/METADATA", metadata + (f"Requires-Dist: {requires}\n" if requires else ""))
+        archive.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        archive.writestr(f"{info}/RECORD", "")
+    return wheel
+
+
+def test_a_lab_adds_its_package_and_no_version_changes(tmp_path: Path, installed: Path) -> None:
+    node, connection = remote_like(tmp_path)
+    environment = tmp_path / "envs" / install.environment_key()
+    tmp_path.joinpath("envs").mkdir(mode=0o700)
+    environment.symlink_to(installed.parent.parent)
+    (environment / "constraints.txt").write_text("msgspec==0.0.1\n")
+    python, house = environment / "bin" / "python", tmp_path / "house"
+    house.mkdir()
+    with connection, pytest.raises(GibletError, match="could not be added"):
+        install.add_packages(
+            node, connection, [str(lab_wheel(tmp_path, "msgspec>=1"))], print, wheelhouse=lab_house(house)
+        )
+    assert subprocess.run([python, "-c", "import ourlab"], capture_output=True).returncode
+    with connection:
+        facts = install.add_packages(node, connection, [str(lab_wheel(tmp_path))], print, wheelhouse=house)
+    assert facts.fingerprint == version.fingerprint()
+    subprocess.run([python, "-c", "import ourlab; ourlab.extract(0)"], check=True, cwd="/")
+
+
+def lab_house(folder: Path) -> Path:
+    """A wheelhouse with one wheel, so that pip asks no index."""
+    lab_wheel(folder).rename(folder / "other-1.0-py3-none-any.whl")
+    return folder
+
+
+@pytest.mark.parametrize("package", ["--index-url=http://example.org", "a b", "no/such/folder", ""])
+def test_what_is_no_package_is_refused(tmp_path: Path, package: str) -> None:
+    node, connection = remote_like(tmp_path)
+    with connection, pytest.raises(GibletError, match="neither the name of a package nor a folder"):
+        install.add_packages(node, connection, [package], print)
+
+
+def test_an_environment_that_is_not_giblets_is_not_changed(tmp_path: Path) -> None:
+    node, connection = remote_like(tmp_path, "/opt/python")
+    with connection, pytest.raises(PreflightRefused) as refusal:
+        install.add_packages(node, connection, ["ourlab"], print)
+    assert refusal.value.remedy == "Install there: /opt/python -m pip install ourlab"
 
 
 def test_what_counts_as_missing_is_what_training_requires() -> None:

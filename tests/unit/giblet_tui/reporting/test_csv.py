@@ -20,7 +20,7 @@ from giblet_tui.dashboard.screenshots.glyph_shapes import shapes
 from giblet_tui.dashboard.screenshots.png import MARGIN, png_bytes
 from giblet_tui.dashboard.screenshots.render import Picture, run_picture
 from giblet_tui.dashboard.screenshots.svg import svg_text
-from giblet_tui.reporting.csv import FIELDS, csv_text
+from giblet_tui.reporting.csv import csv_text, fields
 from tests import fleets, rundirs
 
 GIBLET = Path(sys.executable).with_name("giblet")
@@ -29,7 +29,7 @@ GIBLET = Path(sys.executable).with_name("giblet")
 def test_every_record_is_a_row_with_its_own_figures() -> None:
     run = fleets.run(steps=60, nan_from=50)
     rows = list(csv.DictReader(csv_text(run).splitlines()))
-    assert tuple(rows[0]) == FIELDS
+    assert tuple(rows[0]) == fields()
     steps = [row for row in rows if row["kind"] == "step"]
     epochs = [row for row in rows if row["kind"] == "epoch"]
     assert (len(steps), len(epochs)) == (60, 3)

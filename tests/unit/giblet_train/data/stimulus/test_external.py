@@ -9,7 +9,8 @@ import pytest
 from giblet_train.data.preprocessing.split_data import prepare_split
 from giblet_train.data.preprocessing.splits import make_split
 from giblet_train.data.stimulus import encodec, external
-from giblet_train.data.stimulus.external import FilmTimeline, external_features
+from giblet_train.data.stimulus.external import external_features
+from giblet_train.data.stimulus.film_timeline import FilmTimeline
 from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import FeatureSource
 from giblet_train.schema.errors import ConfigError, DataError
@@ -102,21 +103,20 @@ def test_another_packages_fault_is_reported_in_a_sentence(monkeypatch):
 
 
 def test_a_file_that_is_too_short_or_none_is_refused(tmp_path):
-    with pytest.raises(DataError, match=r"has 40 rows at 2 a second, 20\.0 s of the film; 33\.0 s are needed"):
+    with pytest.raises(DataError, match=r"has 40 rows at 2 a second, 20\.0 s of the stimulus; 33\.0 s are needed"):
         brought({"file": "a.npy", "rows_per_s": 2.0}, saved(tmp_path / "a.npy", np.ones((40, 2))))
     (tmp_path / "b.npy").write_text("no array")
-    with pytest.raises(DataError, match=r"is no \.npy file"):
+    with pytest.raises(DataError, match=r"is not a readable array"):
         brought({"file": "b.npy"}, tmp_path / "b.npy")
-    with pytest.raises(ConfigError, match=r"data\.features\.audio names either an extractor or a file"):
+    with pytest.raises(ConfigError, match=r"data\.features\.audio names one of extractor, file and model; here: none"):
         made_config(data={"features": {"audio": {"rows_per_s": 2.0}}})
 
 
-def test_a_file_longer_than_the_film_is_refused_with_the_rate_that_fits(tmp_path, monkeypatch):
-    monkeypatch.setattr(external, "film_seconds", lambda _: 40.0)
-    film = dataclasses.replace(FILM, film=tmp_path / "film.mp4")
+def test_a_file_longer_than_the_film_is_refused_with_the_rate_that_fits(tmp_path):
+    film = dataclasses.replace(FILM, seconds=40.0)
     rows = np.random.default_rng(0).standard_normal((80, 3))
     source = FeatureSource(file="a.npy", rows_per_s=1.0)
-    with pytest.raises(DataError, match=r"80\.0 s, but the film lasts 40\.0 s") as error:
+    with pytest.raises(DataError, match=r"80\.0 s, but the stimulus lasts 40\.0 s") as error:
         external_features("video", source, saved(tmp_path / "a.npy", rows), film)
     assert "rows_per_s: 2 would fit" in error.value.remedy
     external_features("video", FeatureSource(file="a.npy", rows_per_s=2.0), tmp_path / "a.npy", film)
