@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import gc
 import importlib
 import json
 import os
@@ -15,11 +16,13 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
-from collections.abc import Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from tests.paths import ROOT
 
@@ -141,6 +144,7 @@ def _serve(entry: str) -> None:
     module, _, function = entry.partition(":")
     main = getattr(importlib.import_module(module), function)
     codes: dict[int, int | None] = {}
+    gc.freeze()  # a collection in a fork would copy the memory that it looks at
     for line in sys.stdin:
         request = json.loads(line)
         if "poll" in request:
@@ -153,12 +157,31 @@ def _serve(entry: str) -> None:
             answer = os.fork()
             if answer == 0:
                 _become(**request)
-                sys.exit(main())
+                _run_and_leave(main)
             codes[answer] = None
         print(json.dumps(answer), flush=True)
     for pid in (pid for pid, code in codes.items() if code is None):
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+
+
+def _run_and_leave(main: Callable[[], object]) -> NoReturn:
+    """Run the program and end the process as the interpreter would, but without taking every module apart."""
+    code: object = None
+    try:
+        code = main()
+    except SystemExit as leave:
+        code = leave.code
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if isinstance(code, str):
+        print(code, file=sys.stderr)
+    threading._shutdown()
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code if isinstance(code, int) else 0 if code is None else 1)
 
 
 def _become(arguments: list[str], environment: dict[str, str], folder: str, output: str) -> None:
