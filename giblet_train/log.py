@@ -27,7 +27,7 @@ def log(step: int, **values: float) -> None:
     """
     numbers = {name: value if isinstance(value, (int, float)) else float(value) for name, value in values.items()}
     line = json.dumps({"step": int(step), **numbers}) + "\n"
-    descriptor = os.open(PATH, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(PATH, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     try:
         os.write(descriptor, line.encode("ascii"))  # in one piece, so that several processes do not mix their lines
     finally:

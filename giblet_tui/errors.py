@@ -4,6 +4,7 @@ GibletError
 ├── Unreachable        3  the node cannot be reached, or does not let us in
 │   ├── NotLetIn       3  its host key or our keys are not accepted: trying again will not help
 │   └── SSHMayHelp     3  giblet's own client cannot connect; the system's ssh may
+├── NotYours           5  the run is another user's, and may only be read
 ├── TargetNotReached   4  the state asked for was not reached; something survives
 ├── ProtocolError      1  the node answered something that this version of giblet does not understand
 └── TimedOut         124  a deadline of ours ran out
@@ -11,7 +12,7 @@ GibletError
 
 from __future__ import annotations
 
-from giblet_train.schema.errors import NOT_REACHED, TIMED_OUT, UNREACHABLE, GibletError
+from giblet_train.schema.errors import NOT_REACHED, REFUSED, TIMED_OUT, UNREACHABLE, GibletError
 
 
 class Unreachable(GibletError):
@@ -33,6 +34,12 @@ class SSHMayHelp(Unreachable):
 
 class KeysRefused(NotLetIn, SSHMayHelp):
     """The host does not accept our keys; the system's ssh may have others."""
+
+
+class NotYours(GibletError):
+    """The run belongs to another user, who lets the lab read it."""
+
+    exit_code = REFUSED
 
 
 class TargetNotReached(GibletError):

@@ -194,7 +194,7 @@ def _append(path: Path, alerts: Sequence[Alert]) -> bool:
     """Append all alerts or none. Returns False if they could not be written."""
     data = b"".join(encode(alert) + b"\n" for alert in alerts)
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     except OSError:
         return False
     try:

@@ -190,6 +190,8 @@ class Run(Record, frozen=True, kw_only=True):
     """The sweep that it belongs to."""
     awaits_slot: SlotWait | None = None
     """Place among the runs of its sweep that it waits for, on a node without GPUs."""
+    lab: str = ""
+    """Unix group that may read it."""
     schema: int = SCHEMA
     """Version of the run directory."""
 

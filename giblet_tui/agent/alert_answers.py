@@ -25,7 +25,7 @@ def answer(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     until = None if snooze_s is None else now + float(snooze_s)
     reply = {"at": now, "until": until, "by": str(arguments.get("by", ""))[:200]}
     lines = [json.dumps({"alert": int(a["alert"]), "name": str(a["name"])[:100], **reply}) for a in arguments["alerts"]]
-    descriptor = os.open(str(run.path / layout.ANSWERS), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+    descriptor = os.open(str(run.path / layout.ANSWERS), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
     try:
         os.write(descriptor, "".join(line + "\n" for line in lines).encode("ascii"))
     finally:

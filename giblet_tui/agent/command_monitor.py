@@ -249,7 +249,7 @@ class MetricsFile:
 
     def _append(self, records: list[dict[str, Any]]) -> None:
         data = b"".join(_line(record) for record in records)
-        descriptor = os.open(str(self._path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        descriptor = os.open(str(self._path), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         try:
             os.write(descriptor, data)
         finally:
@@ -261,7 +261,7 @@ class MetricsFile:
         aside = self._path.with_name(self._path.name + ".tmp")
         # Readers distinguish files by their first bytes, so these differ each time.
         lines = [_line(dict({"rewrite": self._n_rewrites}, **record)) for record in records]
-        with open(os.open(str(aside), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as file:
+        with open(os.open(str(aside), os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "wb") as file:
             file.writelines(lines)
         os.replace(str(aside), str(self._path))
         self._records = records

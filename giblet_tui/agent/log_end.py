@@ -9,7 +9,7 @@ from typing import Any
 
 from giblet_train.diagnosis.log_reader.end_scan import ErrorLine
 from giblet_train.diagnosis.log_reader.reader import LogReader
-from giblet_tui.agent import layout, run_processes
+from giblet_tui.agent import layout, run_processes, watch_runs
 from giblet_tui.agent.main import Emit, Operation
 from giblet_tui.agent.records import open_regular
 
@@ -17,12 +17,14 @@ from giblet_tui.agent.records import open_regular
 def log_end(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     """Return what a run's log shows of its end, as the fields of `end_scan.LogEnd`.
 
-    arguments: workdir; run_id. Raises AgentRefusal if the run does not exist or belongs to another user.
+    arguments: workdir; run_id; lab, a group whose members' runs may be named too.
+
+    Raises AgentRefusal if there is no such run.
     """
-    run = run_processes.find(arguments["workdir"], arguments["run_id"])
+    path = watch_runs.find_directory(arguments) or run_processes.find(arguments["workdir"], arguments["run_id"]).path
     reader = LogReader()
     try:
-        with open(open_regular(str((run.path / layout.LOG).resolve())), "rb") as file:
+        with open(open_regular(str((path / layout.LOG).resolve())), "rb") as file:
             for line in file:
                 reader.feed(line.decode("utf-8", "replace"))
     except OSError:

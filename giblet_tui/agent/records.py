@@ -44,14 +44,14 @@ def read_record(path: str) -> dict[str, Any]:
 
 
 def write_record(path: str, value: dict[str, Any], exclusive: bool = False) -> None:
-    """Write a JSON file with mode 0600, whole and synced.
+    """Write a JSON file, whole and synced, that nobody else can change; the umask may hide it from the group.
 
     Args:
         exclusive: raise FileExistsError if the file exists already.
     """
     aside = f"{path}.{os.getpid()}.tmp"
     try:
-        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as file:
+        with open(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o640), "w") as file:
             json.dump(value, file)
             file.write("\n")
             file.flush()

@@ -22,6 +22,7 @@ from typing import Any
 from giblet_tui.agent import (
     gpu_choice,
     gpu_claims,
+    lab,
     layout,
     machine,
     private_dirs,
@@ -69,6 +70,8 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         check_private(str(workdir / layout.RUNS), str(workdir))
         if not is_command:
             check_private(str(record["argv"][0]), str(workdir))
+        if record.get("lab"):
+            lab.open_workdir(str(workdir), str(record["lab"]))
         with lock(workdir, record):
             emit({"step": "checking"})
             _clear_leftovers(str(workdir))
@@ -160,10 +163,11 @@ def checkpoint(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
     return {}
 
 
-def script(python: str, run_dir: str, node_rank: int = 0, sbatch: Sequence[str] = ()) -> str:
+def script(python: str, run_dir: str, node_rank: int = 0, sbatch: Sequence[str] = (), group: str = "") -> str:
     """Return launch.sh, which the session runs. It sets the mark, because a session has its server's environment.
 
-    sbatch: options of the job, `partition=gpu`, if Slurm runs it.
+    sbatch: options of the job, `partition=gpu`, if Slurm runs it. group: who may read
+    what the run writes; empty: nobody.
     """
     directives = "".join(f"#SBATCH --{option}\n" for option in sbatch)
     variables = {layout.MARK_VARIABLE: Path(run_dir).name + (f"@{node_rank}" if node_rank else "")}
@@ -173,7 +177,7 @@ def script(python: str, run_dir: str, node_rank: int = 0, sbatch: Sequence[str] 
     return (
         f"#!/bin/sh\n{directives}"
         "# What this run's session runs. What goes wrong before the supervisor is there, the log says.\n"
-        "umask 077\n"
+        f"umask {lab.UMASK if group else '077'}\n"
         f"exec 2>>{shlex.quote(f'{run_dir}/{layout.LOG}')}\n"
         f"exec env {assignments} {shlex.quote(python)} -I"
         f" {shlex.quote(f'{run_dir}/{layout.SUPERVISOR_SCRIPT}')} {shlex.quote(run_dir)}\n"
@@ -253,7 +257,8 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
             remedy = "Does it share a home with another node of the run? Give it a `workdir:` of its own in nodes.yaml."
         raise AgentRefusal(f"{target} exists already; nothing was started.", remedy, 5)
     aside = target.with_name(ASIDE + target.name)
-    begin = script(sys.executable, str(target), record.get("node_rank", 0), record.get("sbatch") or ())
+    group = str(record.get("lab") or "")
+    begin = script(sys.executable, str(target), record.get("node_rank", 0), record.get("sbatch") or (), group)
     try:
         aside.mkdir(mode=0o700)
         if record.get("command") is not None:
@@ -267,6 +272,8 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
                 file.write(text.encode("utf-8"))
                 file.flush()
                 os.fsync(file.fileno())
+        if group:
+            lab.share(str(aside), group)
         emit({"step": "placing"})
         aside.rename(target)
     except BaseException:

@@ -80,7 +80,7 @@ class Supervisor:
         if self.gpus:  # before the start record: until that is there, the start itself holds a claim
             self.claim = gpu_claims.claim(self.run_id, self.gpus)
         write_record(self._path(layout.SUPERVISOR), self._record(), exclusive=True)
-        log = os.open(self._path(layout.LOG), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        log = os.open(self._path(layout.LOG), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         ended = threading.Event()
         copier = threading.Thread(target=copy_to_terminal, args=(self._path(layout.LOG), ended), daemon=True)
         copier.start()

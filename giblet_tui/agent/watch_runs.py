@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from giblet_tui.agent import host_info, layout, machine, sessions, slurm
+from giblet_tui.agent import host_info, lab, layout, machine, sessions, slurm
 from giblet_tui.agent.main import INPUT, Emit, Operation, home_path
 from giblet_tui.agent.proc import start_ticks
 from giblet_tui.agent.records import read_bytes
@@ -38,7 +38,8 @@ def observe(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
 
     arguments: workdir; runs, ids to read (else all); n_full, how many ended runs, newest first, are read with
     configuration, metrics and log (only small files of older ones); marks {run id: {file: mark}}, how far each was
-    read before; files, which of TAILED (else all); log_bytes, how much of a log's end.
+    read before; files, which of TAILED (else all); log_bytes, how much of a log's end; lab, a group whose members' runs
+    are read too, as far as they are open to it.
     """
     rounds = RunPoller(arguments)
     rounds.poll(emit)
@@ -76,6 +77,7 @@ class RunPoller:
 
     def __init__(self, arguments: dict[str, Any]) -> None:
         self._folder = Path(home_path(arguments["workdir"])) / layout.RUNS
+        self._members = _members(arguments)
         self._only = arguments.get("runs")
         self._n_full = arguments.get("n_full", 20)
         self._marks = arguments.get("marks") or {}
@@ -88,14 +90,15 @@ class RunPoller:
 
     def poll(self, emit: Emit) -> bool:
         """Send what is new. Returns True if anything was."""
-        present = [run_id for run_id in _run_ids(self._folder) if self._only is None or run_id in self._only]
+        places = _places(self._folder, self._members)
+        present = [run_id for run_id in places if self._only is None or run_id in self._only]
         for run_id in set(self._watched) - set(present):
             del self._watched[run_id]
         n_ended = 0
         news = False
         for run_id in present:
             if run_id not in self._watched:
-                self._watched[run_id] = RunWatcher(self._folder / run_id, self._marks.get(run_id, {}), self._boot_id)
+                self._watched[run_id] = RunWatcher(*places[run_id], self._marks.get(run_id, {}), self._boot_id)
             run = self._watched[run_id]
             pieces: Iterable[dict[str, Any]] = run.poll() if run.is_due else ()
             n_ended += run.ended
@@ -119,8 +122,10 @@ class RunPoller:
 class RunWatcher:
     """One run directory, and what was sent of it. A directory without run.json is no run."""
 
-    def __init__(self, path: Path, marks: dict[str, Any], boot_id: str) -> None:
+    def __init__(self, path: Path, owner: str, marks: dict[str, Any], boot_id: str) -> None:
+        """owner: another user whose run it is; empty: this user's."""
         self.path = path
+        self._owner = owner
         self.is_run = False
         self.ended = False
         self._due_at = 0.0
@@ -155,7 +160,8 @@ class RunWatcher:
         if alive != self._last_sent:
             self._last_sent = alive
             news.update(alive)
-        return [{"run_id": self.path.name, **news}] if news and self.is_run else []
+        owner = {"owner": self._owner} if self._owner else {}
+        return [{"run_id": self.path.name, **owner, **news}] if news and self.is_run else []
 
     def read(self, tailed: dict[str, int | None]) -> Iterator[dict[str, Any]]:
         """Yield its configuration and appended lines: {run_id, files} and {run_id, appended: {file: piece}}."""
@@ -221,6 +227,31 @@ class RunWatcher:
             "pending": slurm.pending_sentence(job) if job is not None else "",
             "job_end": slurm.end_sentence(job) if job is not None else "",
         }
+
+
+def find_directory(arguments: dict[str, Any]) -> Path | None:
+    """Return the directory of a colleague's run that this user may read; None for other runs.
+
+    arguments: workdir; run_id; lab.
+    """
+    own = Path(home_path(arguments["workdir"])) / layout.RUNS
+    path, owner = _places(own, _members(arguments)).get(arguments["run_id"], (None, ""))
+    return path if owner else None
+
+
+def _members(arguments: dict[str, Any]) -> list[lab.Member]:
+    return lab.other_members(arguments["workdir"], arguments["lab"]) if arguments.get("lab") else []
+
+
+def _places(own: Path, members: list[lab.Member]) -> dict[str, tuple[Path, str]]:
+    """Map each run id to its directory and its owner, "" for this user, whose runs hide others of the same id."""
+    places = {run_id: (own / run_id, "") for run_id in _run_ids(own)}
+    for member in members:
+        folder = Path(member.workdir) / layout.RUNS
+        for run_id in _run_ids(folder):
+            if run_id not in places and lab.is_theirs(str(folder / run_id), member.uid):
+                places[run_id] = folder / run_id, member.user
+    return places
 
 
 def _run_ids(folder: Path) -> list[str]:

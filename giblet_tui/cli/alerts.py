@@ -52,9 +52,10 @@ def alerts(
             "Alerts are named without an answer to them.",
             "Add --ack or --snooze 8h; without names, all alerts are shown.",
         )
-    node, run_id = find_run.locate(name, print_status)
+    is_answer = ack or snooze is not None
+    node, run_id = find_run.locate(name, print_status, all_users=not is_answer)
     run, facts = find_run.fresh_with_node(node, run_id)
-    if ack or snooze is not None:
+    if is_answer:
         _answer(node, run, names or (), snooze_s)
         run, facts = find_run.fresh_with_node(node, run_id)
     now = time.time() + facts.clock_skew_s  # alerts and answers carry the time of the node

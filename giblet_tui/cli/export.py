@@ -63,7 +63,7 @@ def export(
             "DIR for the records.",
         )
     columns, rows = _cells(size)
-    node, run_id = find_run.locate(name, print_status)
+    node, run_id = find_run.locate(name, print_status, all_users=True)
     fleet = Fleet(nodes=(watch.observe_once(node, [run_id]),))
     run = fleet.run(run_id)
     if run is None:

@@ -33,7 +33,7 @@ def logs(
     For a run on several nodes, each line begins with the node's name. With -f the exit code is 1 if the run failed or
     died. Ctrl-C does not stop the run.
     """
-    node, run_id = find_run.locate(name, print_status)
+    node, run_id = find_run.locate(name, print_status, all_users=True)
     printer = _LogPrinter(run_id, _select_nodes(node, run_id, on), json)
     try:
         parts = printer.ends(n_lines)

@@ -16,7 +16,7 @@ from giblet_tui.cli.console import STATE_COLOURS, columns, print_data, print_sta
 from giblet_tui.errors import Unreachable
 from giblet_tui.inventory import nodes
 from giblet_tui.monitor import cache, find_run
-from giblet_tui.monitor.snapshots import Fleet
+from giblet_tui.monitor.snapshots import Fleet, own_runs
 from giblet_tui.reporting.formatting import gpu_lines, node_lines, runs_table
 from giblet_tui.reporting.json_output import fleet_json
 
@@ -27,12 +27,21 @@ RECENT_S = 86_400.0
 
 
 @command(
-    app, "ps", "giblet ps", "giblet ps -a tensor01", "giblet ps --watch", "giblet ps --json | jq '.runs[].verdict'"
+    app,
+    "ps",
+    "giblet ps",
+    "giblet ps -a tensor01",
+    "giblet ps --watch",
+    "giblet ps --all-users",
+    "giblet ps --json | jq '.runs[].verdict'",
 )
 def ps(
     names: OptionalNodes = None,
     every: Annotated[bool, typer.Option("-a", "--all", help="Also list runs that ended over a day ago.")] = False,
     json: Json = False,
+    all_users: Annotated[
+        bool, typer.Option("--all-users", help="Also list the runs of others in the group `lab:` of each node.")
+    ] = False,
     cached: Annotated[bool, typer.Option("--cached", help="List what was last seen; open no connection.")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="Repeat every 2 s until Ctrl-C.")] = False,
 ) -> None:
@@ -43,22 +52,26 @@ def ps(
 
     Exit code 3 if no node could be reached.
     """
-    fleet = _list_runs(names, every=every, json=json, cached=cached, clear=watch)
+    options = {"every": every, "all_users": all_users, "json": json, "cached": cached}
+    fleet = _list_runs(names, **options, clear=watch)
     try:
         while watch:
             time.sleep(WATCH_S)
-            fleet = _list_runs(names, every=every, json=json, cached=cached, clear=True)
+            fleet = _list_runs(names, **options, clear=True)
     except KeyboardInterrupt:
         raise typer.Exit(INTERRUPTED) from None
     if not cached and fleet.nodes and not any(node.link == "live" for node in fleet.nodes):
         raise typer.Exit(Unreachable.exit_code)
 
 
-def _list_runs(names: Sequence[str] | None, *, every: bool, json: bool, cached: bool, clear: bool) -> Fleet:
+def _list_runs(
+    names: Sequence[str] | None, *, every: bool, all_users: bool, json: bool, cached: bool, clear: bool
+) -> Fleet:
     """Print the runs once; return what was seen. clear: empty the screen of a terminal first."""
-    fleet = _fleet(names, cached)
+    fleet = _fleet(names, cached, all_users)
     now = time.time()
-    runs = [run for run in fleet.runs() if every or run.health.live or now - (run.health.since or now) < RECENT_S]
+    in_view = fleet.runs() if all_users else own_runs(fleet.runs())
+    runs = [run for run in in_view if every or run.health.live or now - (run.health.since or now) < RECENT_S]
     if clear and sys.stdout.isatty():
         print("\x1b[H\x1b[2J", end="")
     if json:
@@ -75,10 +88,10 @@ def _list_runs(names: Sequence[str] | None, *, every: bool, json: bool, cached: 
     return fleet
 
 
-def _fleet(names: Sequence[str] | None, cached: bool) -> Fleet:
+def _fleet(names: Sequence[str] | None, cached: bool, all_users: bool) -> Fleet:
     """Return the nodes of these names (default: all) with their runs, from the cache or from the nodes themselves."""
     selected = [nodes.resolve(name) for name in names] if names else list(nodes.known_nodes())
     if not cached:
-        return find_run.observe(selected)
+        return find_run.observe(selected, all_users=all_users)
     node_names = {node.name for node in selected}
     return Fleet(nodes=tuple(node for node in cache.load().nodes if node.node in node_names))

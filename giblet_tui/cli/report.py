@@ -85,7 +85,7 @@ def report(
 
 def _write_page(name: str, out: Path | None, json: bool) -> None:
     """Write the page of a run and print its path."""
-    node, run_id = find_run.locate(name, print_status)
+    node, run_id = find_run.locate(name, print_status, all_users=True)
     path = out.expanduser() if out is not None else Path(f"{run_id}.html")
     check_parent(path)
     run, facts = find_run.fresh_with_node(node, run_id)

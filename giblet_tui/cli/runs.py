@@ -37,7 +37,7 @@ def status(
     """
     if json and watch:
         raise ConfigError("--watch prints text and --json prints once.", "Repeat giblet status RUN --json instead.")
-    run, facts = find_run.fresh_with_node(*find_run.locate(name, print_status))
+    run, facts = find_run.fresh_with_node(*find_run.locate(name, print_status, all_users=True))
     print_unreadable(run)
     if json:
         show_json({"schema": SCHEMA, "run": run_json(run)})
@@ -102,7 +102,7 @@ def _follow(run: RunSnapshot) -> None:
 
 def find(name: str) -> RunSnapshot:
     """Return the current snapshot of the run of that name."""
-    node, run_id = find_run.locate(name, print_status)
+    node, run_id = find_run.locate(name, print_status, all_users=True)
     return find_run.fetch_run(node, run_id)
 
 

@@ -71,6 +71,7 @@ AGENT_MODULES = (
     "tail",
     "run_processes",
     "host_info",
+    "lab",
     "watch_runs",
     "python_env",
     "preflight",

@@ -478,6 +478,8 @@ class RunNews(Answer, frozen=True, kw_only=True):
     """It was started on this machine, in whatever boot."""
     pending: str | msgspec.UnsetType = msgspec.UNSET
     """What a scheduled run waits for; empty once it was started."""
+    owner: str = ""
+    """Another user whose run it is; empty: the run of the user who asks."""
     job_end: str | msgspec.UnsetType = msgspec.UNSET
     """How a scheduler ended a run; empty while its job lives."""
 

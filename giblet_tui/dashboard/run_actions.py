@@ -22,7 +22,7 @@ from giblet_tui.dashboard.screens.command_output import CommandOutputScreen
 from giblet_tui.dashboard.screens.main import MainScreen
 from giblet_tui.dashboard.screens.stop import StopDialog, StopStaleDialog
 from giblet_tui.dashboard.style.safe_text import escape_line
-from giblet_tui.monitor.snapshots import Fleet
+from giblet_tui.monitor.snapshots import Fleet, RunSnapshot
 
 SNOOZE_S = 8 * 3600.0
 
@@ -43,6 +43,8 @@ class RunActions(App[int]):
         run = self._main.run
         if run is None or not run.health.live:
             self.notify("This run has ended." if run else "No run is chosen.", severity="warning")
+        elif run.owner:
+            self._notify_owner(run)
         elif self.readonly:
             self._notify_readonly(f"giblet stop {run.run.run_id}")
         else:
@@ -111,6 +113,8 @@ class RunActions(App[int]):
         option = f"--snooze {duration(SNOOZE_S).split()[0]}" if snooze else "--ack"
         if run is None or not active_alerts(run.alerts):
             self.notify("There is no active alert.", severity="warning")
+        elif run.owner:
+            self._notify_owner(run)
         elif self._actions is None or self.readonly:
             self._notify_readonly(f"giblet alerts {run.run.run_id} {option}")
         else:
@@ -163,6 +167,9 @@ class RunActions(App[int]):
         outcome = attempt(call)
         if outcome.error:
             self._report("giblet", outcome.error, "error")
+
+    def _notify_owner(self, run: RunSnapshot) -> None:
+        self.notify(f"A run of {run.owner}: you may read it, not change it.", severity="warning", markup=False)
 
     def _notify_readonly(self, command: str) -> None:
         self.notify(f"Read-only here. In a shell: {command}", severity="warning", markup=False)

@@ -32,6 +32,7 @@ _HEADER = """\
 Transport = Literal["local", "ssh", "openssh"]
 Multiplexer = Literal["auto", SessionKind]
 HostName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9_][A-Za-z0-9_.:-]{0,254}$(?!\n)")]
+GroupName = Annotated[str, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_.-]{0,31}$(?!\n)")]
 NodePath = Annotated[str, Meta(pattern=_PATH_PATTERN)]
 
 
@@ -53,6 +54,8 @@ class Node(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     """Options of every Slurm job from this node: `partition=gpu`, `time=24:00:00`."""
     ssh_config: NodePath | None = None
     """A file to use instead of ~/.ssh/config."""
+    lab: GroupName | None = None
+    """A Unix group of the node whose members may read your runs, and whose runs you see with `ps --all-users`."""
     address: HostName | None = None
     """Where other nodes of a run reach this one; None: as ssh does."""
 

@@ -130,6 +130,7 @@ def plan_node(
         awaits=awaits,
         sbatch=tuple(sbatch_options(request)) if request.is_job else (),
         sweep=request.sweep,
+        lab=node.lab or "",
         awaits_slot=_slot_wait(request, n_processes, facts) if gpu_demand(request, facts) is None else None,
     )
     return LaunchPlan(
@@ -139,7 +140,7 @@ def plan_node(
         run_dir=run_dir,
         files=_files(request, config, run_dir),
         archive=command.archive if command is not None else None,
-        script=start_run.script(facts.python_path, run_dir, run.node_rank, run.sbatch),
+        script=start_run.script(facts.python_path, run_dir, run.node_rank, run.sbatch, run.lab),
         notes=(
             *(command_notes(command) if command is not None else ()),
             *_notes(run, gpus, facts),

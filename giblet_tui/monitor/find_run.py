@@ -4,51 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from msgspec.structs import replace
 
 from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError, GibletError
 from giblet_train.schema.health import Health
-from giblet_tui.errors import NotLetIn
+from giblet_tui.errors import NotLetIn, NotYours
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
 from giblet_tui.monitor import cache, watch
 from giblet_tui.monitor.resumed import whole_run
-from giblet_tui.monitor.snapshots import Fleet, LinkState, NodeFacts, NodeSnapshot, RunSnapshot, nodes_of, one_run
+from giblet_tui.monitor.snapshots import (
+    Fleet,
+    LinkState,
+    NodeFacts,
+    NodeSnapshot,
+    RunSnapshot,
+    nodes_of,
+    one_run,
+    own_runs,
+)
 
 LAST = "@last"
 MAX_SHOWN = 8
 
 
-def observe(nodes_to_observe: Sequence[Node]) -> Fleet:
-    """Observe all nodes at once and cache the result; takes as long as the slowest node."""
+def observe(nodes_to_observe: Sequence[Node], *, all_users: bool = False) -> Fleet:
+    """Observe all nodes at once and cache the result; takes as long as the slowest node.
+
+    all_users: also the runs of other members of each node's `lab:`.
+    """
     with ThreadPoolExecutor(max_workers=max(1, len(nodes_to_observe))) as pool:
-        return Fleet(nodes=tuple(pool.map(_observe, nodes_to_observe)))
+        return Fleet(nodes=tuple(pool.map(partial(_observe, all_users=all_users), nodes_to_observe)))
 
 
 def matching(runs: Sequence[RunSnapshot], text: str) -> list[RunSnapshot]:
-    """Return the runs that a text may name, in the given order (newest first)."""
+    """Return the runs that a text may name, in the given order (newest first); a colleague's only if none of ours."""
     if text == LAST:
-        return list(runs[:1])
+        return list(own_runs(runs)[:1])
     exact = [run for run in runs if run.run.run_id == text]
-    return exact or [run for run in runs if run.run.run_id.startswith(text)]
+    beginning = [run for run in runs if run.run.run_id.startswith(text)]
+    return exact or list(own_runs(beginning)) or beginning
 
 
-def locate(text: str, report: Callable[[str], None]) -> tuple[Node, str]:
+def locate(text: str, report: Callable[[str], None], *, all_users: bool = False) -> tuple[Node, str]:
     """Return the node and the id of the run that a text names.
 
-    report: receives the nodes that could not be asked. Raises ConfigError with the candidates or the nearest id.
+    report: receives the nodes that could not be asked. all_users: a colleague's run may be named, because it is only
+    read. Raises ConfigError with the candidates or the nearest id, or if the run is somebody else's.
     """
     matches = matching(cache.load().runs(), text)
     if len(matches) != 1:
-        fleet = observe(nodes.known_nodes())
+        fleet = observe(nodes.known_nodes(), all_users=True)
         for snapshot in fleet.nodes:
             if snapshot.link != "live":
                 report(f"{snapshot.node} was not asked: {snapshot.link_sentence}")
         matches = [single_match(fleet.runs(), text)]
-    run = matches[0].run
-    return nodes.resolve(run.node), run.run_id
+    [named] = matches
+    if named.owner and not all_users:
+        raise NotYours(
+            f"{named.run.run_id} is a run of {named.owner}; you may read it, not change it.",
+            f"Ask {named.owner}. Reading works: giblet status, logs, why, verdict, report, alerts.",
+        )
+    return nodes.resolve(named.run.node), named.run.run_id
 
 
 def locate_on(node: Node, text: str) -> str:
@@ -107,9 +127,9 @@ def _part_on(name: str, run_id: str) -> tuple[str, RunSnapshot] | None:
     return (name, runs[0]) if runs else None
 
 
-def _observe(node: Node) -> NodeSnapshot:
+def _observe(node: Node, all_users: bool) -> NodeSnapshot:
     try:
-        snapshot = watch.observe_once(node)
+        snapshot = watch.observe_once(node, all_users=all_users)
     except GibletError as error:  # one node that is late or at fault must not hide the others
         cached = next((n for n in cache.load().nodes if n.node == node.name), NodeSnapshot(node=node.name, link="lost"))
         return unreachable_nodes(cached, error)

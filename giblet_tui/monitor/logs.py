@@ -44,7 +44,7 @@ def log_end(node: Node, run_id: str, n_lines: int) -> tuple[list[str], Mark]:
 
     selection = {"runs": [run_id], "files": [layout.LOG], "log_bytes": max(1, n_lines) * LINE_BYTES}
     with connect(node) as connection:
-        arguments = {"workdir": node.workdir, **selection}
+        arguments = {"workdir": node.workdir, "lab": node.lab, **selection}
         connection.call("observe", arguments, Done, timeout_s=60.0, on_event=receive(WatchEvent, take))
     if not there:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
@@ -53,7 +53,7 @@ def log_end(node: Node, run_id: str, n_lines: int) -> tuple[list[str], Mark]:
 
 def fetch_log_end(node: Node, run_id: str) -> TrainingLog:
     """Return how a run ended, from its whole log, which is scanned on the node. Raises Unreachable and refusals."""
-    arguments = {"workdir": node.workdir, "run_id": run_id}
+    arguments = {"workdir": node.workdir, "run_id": run_id, "lab": node.lab}
     with connect(node) as connection:
         answer = connection.call("log_end", arguments, LogEndAnswer, timeout_s=SCAN_LIMIT_S)
 

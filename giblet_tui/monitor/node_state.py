@@ -180,6 +180,8 @@ def _unread(run_id: str, node: str) -> RunState:
 
 def _fold_run(state: RunState, news: RunNews) -> RunState:
     snapshot, started_at = state.snapshot, state.started_at
+    if news.owner:
+        snapshot = replace(snapshot, owner=news.owner)
     for name, text in news.files.items():
         if name == layout.RUN:
             snapshot = _with_run(snapshot, text)

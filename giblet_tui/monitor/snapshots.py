@@ -88,6 +88,8 @@ class RunSnapshot(Snapshot, frozen=True, kw_only=True):
 
     run: Run
     health: Health
+    owner: str = ""
+    """Another user of the node whose run it is; empty: it is ours."""
     config: Config | None = None
     heartbeat: Heartbeat | None = None
     exit: Exit | None = None
@@ -177,6 +179,11 @@ class Fleet(Snapshot, frozen=True, kw_only=True):
     def run(self, run_id: str) -> RunSnapshot | None:
         """Return the run of that id, or None."""
         return next((r for r in self.runs() if r.run.run_id == run_id), None)
+
+
+def own_runs(runs: Sequence[RunSnapshot]) -> tuple[RunSnapshot, ...]:
+    """Return the runs that are not another user's, in the same order."""
+    return tuple(run for run in runs if not run.owner)
 
 
 def one_run(copies: Sequence[tuple[str, RunSnapshot]]) -> RunSnapshot:

@@ -132,6 +132,7 @@ class NodeWatch:
             "workdir": self._node.workdir,
             "interval_s": self._interval_s,
             "marks": self._state.marks,
+            "lab": self._node.lab,
         }
         with connect(self._node) as connection:
             self._connection = connection
@@ -156,10 +157,11 @@ class NodeWatch:
             cache.save(to_snapshot(self._state))
 
 
-def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
+def observe_once(node: Node, runs: Sequence[str] | None = None, *, all_users: bool = False) -> NodeSnapshot:
     """Return the node as it is now.
 
-    runs: only these, in full; None: all, of which the newest and the live ones in full.
+    runs: only these, in full; None: all, of which the newest and the live ones in full. all_users: also the runs of
+    other members of the node's `lab:`.
 
     Raises Unreachable, ConfigError.
     """
@@ -169,7 +171,8 @@ def observe_once(node: Node, runs: Sequence[str] | None = None) -> NodeSnapshot:
         nonlocal state
         state = apply_event(state, event, time.time())
 
-    arguments = {"workdir": node.workdir, "runs": None if runs is None else list(runs)}
+    group = node.lab if all_users or runs is not None else None
+    arguments = {"workdir": node.workdir, "runs": None if runs is None else list(runs), "lab": group}
     with connect(node) as connection:
         connection.call("observe", arguments, Done, timeout_s=OBSERVE_LIMIT_S, on_event=receive(WatchEvent, take))
     return to_snapshot(state)
@@ -190,6 +193,7 @@ def follow_log(node: Node, run_id: str, mark: Mark | None = None, last_bytes: in
             "workdir": node.workdir,
             "interval_s": INTERVAL_S,
             "runs": [run_id],
+            "lab": node.lab,
             "files": [layout.LOG],
             "log_bytes": last_bytes,
             "marks": {run_id: {layout.LOG: mark} if mark else {}},

@@ -72,8 +72,12 @@ def runs_table(runs: Sequence[RunSnapshot], width: int | None = None) -> str:
     Args:
         width: Columns of the terminal. Wider lines first lose the least important columns, then their end.
     """
-    head = ("STATE", "RUN", "NODE", "EPOCH", "STEP TOTAL", "STEP FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
-    return fitted_table(head, [_run_row(run) for run in runs], _SPARE, width)
+    head: Row = ("STATE", "RUN", "NODE", "EPOCH", "STEP TOTAL", "STEP FMRI", "LR", "VERDICT", "LEFT", "EVIDENCE")
+    rows = [_run_row(run) for run in runs]
+    if any(run.owner for run in runs):
+        head = ("USER", *head)
+        rows = [(run.owner or "you", *row) for run, row in zip(runs, rows, strict=True)]
+    return fitted_table(head, rows, _SPARE, width)
 
 
 def fitted_table(head: Row, rows: Sequence[Row], spare: Sequence[str], width: int | None) -> str:
@@ -158,6 +162,7 @@ def status_lines(run: RunSnapshot, now: float, disk_free_gib: float = math.inf) 
     facts, judged = run.run, verdict(run)
     lines = [
         f"{GLYPHS[run.health.state]} {run.health.state}  {facts.run_id} on {node_names(run)}",
+        *([f"  a run of {run.owner}; you may read it, not change it"] if run.owner else []),
         f"  {run.health.sentence}",
         *(f"  {GLYPHS[part.state]} {part.node}: {part.state}, {part.sentence}" for part in run.parts),
         *(f"  {line}" for line in (progress_line(run), rates(run)) if line),

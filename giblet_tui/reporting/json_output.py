@@ -34,6 +34,7 @@ def run_json(run: RunSnapshot) -> dict[str, Any]:
         "run_id": run.run.run_id,
         "name": run.run.name,
         "node": run.run.node,
+        "owner": run.owner or None,
         "nodes": [msgspec.to_builtins(part) for part in run.parts],
         "state": run.health.state,
         "evidence": run.health.sentence,

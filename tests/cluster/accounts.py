@@ -13,7 +13,7 @@ import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from giblet_train.schema.run_dir import new_run_id
 from giblet_tui.agent import proc
@@ -22,17 +22,9 @@ from giblet_tui.connection.local import LocalConnection
 from giblet_tui.connection.protocol import StartedRun
 from giblet_tui.connection.subprocess_pipe import SubprocessPipe
 from giblet_tui.inventory.nodes import Node
-from tests.cluster.nodes import wait_until
+from tests.cluster.nodes import Account, wait_until
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
-
-
-class Account(NamedTuple):
-    """A user of this machine, made for a test."""
-
-    name: str
-    home: Path
-    """In a directory that every account may enter."""
 
 
 def lacking_for_accounts() -> str:
@@ -52,7 +44,9 @@ def made_accounts(number: int, n_in_group: int = 0) -> Iterator[tuple[list[Accou
         subprocess.run(["groupadd", group], check=True)
         for place, name in enumerate(names):
             groups = ["--groups", group] if place < n_in_group else []
-            subprocess.run(["useradd", "--create-home", "--home-dir", base / name, *groups, name], check=True)
+            # With "*" there is no password; without any, sshd takes the account for locked.
+            made = ["useradd", "--create-home", "--password", "*", "--home-dir", base / name, *groups, name]
+            subprocess.run(made, check=True)
         yield [Account(name, base / name) for name in names], group
     finally:
         for name in names:

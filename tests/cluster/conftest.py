@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 from giblet_tui.agent import kill, run_processes
-from tests.cluster.accounts import Account, lacking_for_accounts, made_accounts
+from tests.cluster.accounts import lacking_for_accounts, made_accounts
 from tests.cluster.laptop import Laptop
-from tests.cluster.nodes import Cluster, FaultProxy, LoopbackNode, missing, which
+from tests.cluster.nodes import Account, Cluster, FaultProxy, LoopbackNode, missing, which
 
 HERE = Path(__file__).parent
 

@@ -21,7 +21,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from giblet_tui.inventory.nodes import Node
 
@@ -72,13 +72,13 @@ class Cluster:
             self.close()
             raise
 
-    def add_host(self, name: str, address: str, port: int, *extra: str) -> None:
-        """Append a Host block that logs in with the cluster's key to the ssh config."""
+    def add_host(self, name: str, address: str, port: int, *extra: str, user: str = "") -> None:
+        """Append a Host block that logs in with the cluster's key to the ssh config. user: this one if empty."""
         self.add_block(
             name,
             f"HostName {address}",
             f"Port {port}",
-            f"User {getpass.getuser()}",
+            f"User {user or getpass.getuser()}",
             f"IdentityFile {self.key}",
             "IdentitiesOnly yes",
             "IdentityAgent none",
@@ -114,20 +114,36 @@ class Cluster:
         shutil.rmtree(self.root, ignore_errors=True)
 
 
+class Account(NamedTuple):
+    """A user of this machine, made for a test."""
+
+    name: str
+    home: Path
+    """In a directory that every account may enter."""
+
+
 class LoopbackNode:
-    """One sshd, as the current user. Sessions on it see their own HOME, PATH, TMUX_TMPDIR and SCREENDIR."""
+    """One sshd, as this user or an account. Sessions on it see their own HOME, PATH, TMUX_TMPDIR and SCREENDIR."""
 
     def __init__(
-        self, cluster: Cluster, name: str, address: str, *settings: str, variables: Mapping[str, str] | None = None
+        self,
+        cluster: Cluster,
+        name: str,
+        address: str,
+        *settings: str,
+        variables: Mapping[str, str] | None = None,
+        account: Account | None = None,
     ) -> None:
-        """variables: more environment variables for sessions on the node."""
+        """variables: more environment variables for sessions on the node. account: who logs in; None: this user."""
         self.cluster, self.name, self.address = cluster, name, address
         self.variables = dict(variables or {})
         self.directory = cluster.root / name
-        self.home = self.directory / "home"
+        self.home = account.home if account else self.directory / "home"
         self.bin = self.directory / "bin"
         for folder in (self.home, self.bin, *(self.directory / name for name in ("tmux", "screen", "claims"))):
-            folder.mkdir(parents=True, mode=0o700)
+            folder.mkdir(parents=True, mode=0o700, exist_ok=folder == self.home)
+        if account:
+            self._give_to(account.name)
         self.host_key = self.directory / "hostkey"
         make_key(self.host_key)
         self.port = free_port(address)
@@ -136,7 +152,7 @@ class LoopbackNode:
         self._process: subprocess.Popen[bytes] | None = None
         self.start()
         cluster.trust(address, self.port, self.host_key)
-        cluster.add_host(name, address, self.port)
+        cluster.add_host(name, address, self.port, user=account.name if account else "")
 
     @property
     def environment(self) -> dict[str, str]:
@@ -215,6 +231,13 @@ class LoopbackNode:
     def close(self) -> None:
         self.cut()
         self.stop()
+
+    def _give_to(self, user: str) -> None:
+        """Let another user enter the node's folders and own what sessions write to."""
+        for folder in (self.cluster.root, self.directory):
+            folder.chmod(0o711)
+        for name in ("bin", "tmux", "screen", "claims"):
+            shutil.chown(self.directory / name, user)
 
     def _write_config(self, settings: tuple[str, ...]) -> None:
         authorized = self.directory / "authorized_keys"

@@ -23,10 +23,10 @@ from giblet_train.schema.errors import GibletError
 from giblet_tui.agent import gpu_claims, gpu_state, proc, start_run
 from giblet_tui.agent.main import AgentRefusal
 from giblet_tui.connection.protocol import NodeProbe
-from tests.cluster.accounts import Account, UserConnection, demand, gpu_users, record_gpus, start_as
+from tests.cluster.accounts import UserConnection, demand, gpu_users, record_gpus, start_as
 from tests.cluster.accounts import gpus_of as gpus_of_run
 from tests.cluster.ground import Ground, make_ground  # noqa: F401 - a fixture
-from tests.cluster.nodes import wait_until
+from tests.cluster.nodes import Account, wait_until
 
 SLEEPS = "import time; print('up', flush=True); time.sleep(600)"
 

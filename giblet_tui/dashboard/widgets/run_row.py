@@ -55,8 +55,9 @@ def sweep_row(sweep: SweepCell, width: int) -> Content:
 
 
 def run_label(run: RunSnapshot) -> str:
-    """Return what a run is called in the list: its name, or its values if it belongs to a sweep."""
-    return ", ".join(run.run.sweep.values.values()) if run.run.sweep is not None else run.run.name
+    """Return what a run is called in the list: its name, or its values if it belongs to a sweep; its owner first."""
+    label = ", ".join(run.run.sweep.values.values()) if run.run.sweep is not None else run.run.name
+    return f"{run.owner}: {label}" if run.owner else label
 
 
 def run_row(

@@ -58,7 +58,7 @@ class Supervised:
         self.process = None
 
     def start(self, **streams):
-        self.process = subprocess.Popen(self.argv, start_new_session=True, **streams)
+        self.process = subprocess.Popen(self.argv, start_new_session=True, umask=0o077, **streams)
         return self
 
     def ended(self) -> Exit:

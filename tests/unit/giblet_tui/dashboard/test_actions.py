@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Sequence
 
 import pytest
+from msgspec.structs import replace
 from textual.pilot import Pilot
 from textual.widgets import Button, Select, Static
 
@@ -190,3 +191,17 @@ async def test_the_output_of_a_command_appears_line_by_line() -> None:
         proceed.set()
         await settle(pilot)
         assert screen.lines == ["first line", "second line"]
+
+
+@pytest.mark.parametrize("use", [stop, acknowledge])
+async def test_a_colleague_s_run_is_shown_with_its_owner_and_not_changed(use: Callable[[Pilot[int]], object]) -> None:
+    run = replace(fleets.run(alerts=(fleets.alert(),)), owner="bob")
+    actions = Recorder()
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(run,)),)), actions=actions)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await pilot.pause()
+        assert any("bob: demo" in row for row in screen_text(app))
+        await use(pilot)  # type: ignore[misc]
+        await settle(pilot)
+        assert actions.stopped == [] and actions.answered == []
+        assert [notice.message for notice in app._notifications] == ["A run of bob: you may read it, not change it."]

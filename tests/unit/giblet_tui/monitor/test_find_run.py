@@ -79,10 +79,10 @@ def test_one_node_that_is_late_or_at_fault_does_not_hide_the_others(
 ) -> None:
     real = watch.observe_once
 
-    def observe_once(node: Node) -> NodeSnapshot:
+    def observe_once(node: Node, *, all_users: bool = False) -> NodeSnapshot:
         if node.name == "slow":
             raise fault
-        return real(node)
+        return real(node, all_users=all_users)
 
     monkeypatch.setattr(watch, "observe_once", observe_once)
     here = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path / "work"))
