@@ -22,7 +22,7 @@ from giblet_train.distributed.process_group import ProcessGroup, set_threads
 from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.schema.config_loader import load
 from giblet_train.training.load_split import load_split
-from giblet_train.training.train_state import ENCODING, FILM, TrainState
+from giblet_train.training.train_state import TrainState
 
 DENSE = Path(__file__).with_name("dense.yaml")
 TURN_S = 1.0
@@ -91,8 +91,7 @@ class Racer:
         """Keep the averaged weights if they are the best so far, as the trainer does."""
         learner, self.state.step = self.experiment.learner, self.step
         improved = self.state.record_validation(self.examiner.validation(learner.average.model), 0.0)
-        every = bool(improved) and not learner.is_split
-        learner.keep_best(film=every or FILM in improved, encoding=every or ENCODING in improved)
+        learner.keep_best(improved)
 
     def n_parameters(self) -> int:
         """Trained numbers."""

@@ -8,7 +8,7 @@ all-reduce, so that every rank takes the same step.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -30,6 +30,8 @@ from giblet_train.schema.records import StepTimes
 from giblet_train.schema.schedule import LrSchedule, lr_at
 
 KERNEL_PULL = 1.0
+ENCODING = "fmri"
+"""Component by which all parameters are selected that no modality's decoder owns."""
 GRADIENT = "gradient"
 """Name of what is not finite if every loss is finite but the gradient is not."""
 
@@ -90,8 +92,9 @@ class TrainStep:
         self.average = ExponentialMovingAverage(model, config.ema_decay)
         self.best = {name: p.detach().clone() for name, p in self.average.model.named_parameters()}
         """Best averaged weights by validation so far, by parameter."""
-        film_ids = {id(p) for p in model.film_parameters}
-        self.film_names = frozenset(name for name, p in model.named_parameters() if id(p) in film_ids)
+        modality_of = {id(p): m for m, parameters in model.decoder_parameters.items() for p in parameters}
+        self.selected_by = {name: modality_of.get(id(p), ENCODING) for name, p in model.named_parameters()}
+        """Parameter -> component by which it is selected: the modality of its decoder, `fmri` for all others."""
         self.unused_parameters: list[str] = []
         """Parameters without a gradient in the last step."""
         self.hook = StepHook()
@@ -116,7 +119,7 @@ class TrainStep:
             self.average.update(self.model, step)
             if gradients.bottleneck_grad_norm is not None:
                 self.balance.observe({c: self.base_weight[c] * p for c, p in gradients.bottleneck_grad_norm.items()})
-        self.unused_parameters = self._parameters_without_gradient()
+        self.unused_parameters = parameters_without_gradient(self.trained)
         self.optimizer.zero_grad()
         clock.lap("optimizer_s")
         return StepResult(
@@ -134,11 +137,6 @@ class TrainStep:
             stop_requests=gradients.stop_requests,
             not_finite=gradients.not_finite,
         )
-
-    def _parameters_without_gradient(self) -> list[str]:
-        """Return the names of parameters that should have a gradient and have none after the last backward pass."""
-        idle = {f"model.{name}" for name in self.film_names} if self.components == ("fmri",) else set()
-        return [name for name in parameters_without_gradient(self.trained) if name not in idle]
 
     def compute_gradients(self, batch: Batch) -> GradientResult:
         """Compute a batch's gradients with the configured weights and without dropout."""
@@ -201,7 +199,8 @@ class TrainStep:
         Without balancing, the film's loss trains only the film's own parameters where the network has such: it would
         otherwise pull the encoding towards latents that reconstruct the film.
         """
-        film = self.model.film_parameters if self.config.balance.kind == "fixed" else []
+        film = [p for own in self.model.decoder_parameters.values() for p in own]
+        film = film if self.config.balance.kind == "fixed" else []
         if not film:
             (torch.stack(list(terms.values())).sum() + penalty).backward()  # type: ignore[no-untyped-call]
             return
@@ -210,16 +209,16 @@ class TrainStep:
         if film_terms:
             torch.stack(film_terms).sum().backward(inputs=film)  # type: ignore[no-untyped-call]
 
-    def keep_best(self, film: bool, encoding: bool) -> None:
-        """Take the averaged weights of the film's own parameters, of all others, or of both, as the best ones."""
+    def keep_best(self, components: Collection[str]) -> None:
+        """Take the averaged weights of some components of `selected_by` as the best ones."""
         for name, parameter in self.average.model.named_parameters():
-            if film if name in self.film_names else encoding:
+            if self.selected_by[name] in components:
                 self.best[name].copy_(parameter.detach())
 
     @property
     def is_split(self) -> bool:
-        """Return True if film and encoding have parameters of their own, and are selected independently."""
-        return bool(self.film_names)
+        """Return True if no reconstruction shares learnt weights with the encoding, so that each selects its own."""
+        return set(self.components) <= {ENCODING, *self.selected_by.values()}
 
     def _all_reduce(
         self,

@@ -20,6 +20,7 @@ from giblet_train.components.batches import Batch
 from giblet_train.components.build import TrainingSetup, windows_in
 from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.loss_terms import Forward, LossTerms
+from giblet_train.components.train_step import ENCODING
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.encoding import (
@@ -59,7 +60,7 @@ class Validation:
     share: float
     """Selected share of the learnt addition."""
     scores: Mapping[str, float]
-    """`encoding` and `film` -> what their weights are selected by; higher is better."""
+    """`fmri` and each modality -> what the weights of the encoding, or of its decoder, are selected by."""
 
 
 @dataclass(frozen=True)
@@ -111,9 +112,9 @@ class Evaluator:
         total = self.experiment.total_of(loss)
         part = SplitLoss(total=total, loss=dict(loss), skill=self._skill(loss, passes))
         if not self.experiment.learner.is_split:
-            return Validation(part, r, model.share, {"encoding": -total, "film": -total})
-        weight = self.experiment.learner.base_weight["fmri"]
-        scores = {"encoding": -loss["fmri"] if r is None else r, "film": weight * loss["fmri"] - total}
+            return Validation(part, r, model.share, {ENCODING: -total})
+        scores = {ENCODING: -loss["fmri"] if r is None else r}
+        scores |= {modality: -value for modality, value in loss.items() if modality != ENCODING}
         return Validation(part, r, model.share, scores)
 
     @torch.no_grad()

@@ -17,26 +17,32 @@ LOOK_AHEAD_TRS = 8
 
 
 class Decoders(nn.Module):
-    """A shared hidden layer and the latents, mapped to each modality by a linear map that is initialised to zero.
+    """For each modality, latents and a hidden layer of its own, mapped to features by a linear map that starts at zero.
 
-    A decoder looks forward in time because the response lags the stimulus by about five seconds.
+    Modalities share no weight, so that each keeps its own best ones. A decoder looks forward in time because the
+    response lags the stimulus by about five seconds.
     """
 
     def __init__(self, n_latents: int, width: int, n_features: Mapping[str, int], dropout: float) -> None:
         super().__init__()
         n_inputs = n_latents * (LOOK_AHEAD_TRS + 1)
         self.dropout = dropout
-        self.hidden = nn.Linear(n_inputs, width)
+        self.hidden = nn.ModuleDict({m: nn.Linear(n_inputs, width) for m in n_features})
         self.maps = nn.ModuleDict({m: zero_linear(n_inputs + width, n) for m, n in n_features.items()})
 
     def forward(self, z_BWK: Tensor, noise: StatelessDropout | None) -> dict[str, Tensor]:
         """Map latents (B, W, K) to modality -> (B, W, F); zeros are used after the window."""
         ahead_BWAK = F.pad(z_BWK, (0, 0, 0, LOOK_AHEAD_TRS)).unfold(1, LOOK_AHEAD_TRS + 1, 1)
         ahead_BWI = ahead_BWAK.flatten(2)
-        both = torch.cat([ahead_BWI, F.gelu(self.hidden(ahead_BWI))], dim=-1)
-        if noise is not None:
-            both = noise.dropout(both, self.dropout)
-        return {m: linear(both) for m, linear in self.maps.items()}
+        return {m: linear(self._units(m, ahead_BWI, noise)) for m, linear in self.maps.items()}
+
+    def parameters_of(self, modality: str) -> list[nn.Parameter]:
+        """Return the weights of one modality's decoder."""
+        return [*self.hidden[modality].parameters(), *self.maps[modality].parameters()]
+
+    def _units(self, modality: str, ahead_BWI: Tensor, noise: StatelessDropout | None) -> Tensor:
+        units_BWU = torch.cat([ahead_BWI, F.gelu(self.hidden[modality](ahead_BWI))], dim=-1)
+        return units_BWU if noise is None else noise.dropout(units_BWU, self.dropout)
 
 
 def zero_linear(n_in: int, n_out: int) -> nn.Linear:

@@ -53,12 +53,12 @@ class Network(nn.Module):
         """Latents of a ridge start."""
 
     @property
-    def film_parameters(self) -> list[nn.Parameter]:
-        """Return the parameters that only the reconstruction uses and that need no other learnt ones; may be empty.
+    def decoder_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Return modality -> parameters that only its reconstruction uses and that need no other learnt ones; or {}.
 
-        If there are any, encoding and reconstruction are trained and selected independently of one another.
+        If there are any, encoding and each modality are trained and selected independently of one another.
         """
-        return []
+        return {}
 
     def predict(self, z_BWK: Tensor) -> Tensor:
         """Map the bottleneck (B, W, K) to the responses of all local subjects, compressed or not, (B, W, R)."""
@@ -94,6 +94,7 @@ class BrainModel(Network):
     """
 
     start_gate_Z: Tensor
+    log_ridge: Tensor
 
     def __init__(
         self,
@@ -139,13 +140,14 @@ class BrainModel(Network):
         if start:
             self.register_buffer("start_gate_Z", torch.ones(shape.bottleneck_dim))
         self.decoders = Decoders(shape.bottleneck_dim, shape.decoder_width, sizes.n_targets, dropout)
-        # What one latent explains grows with the number of responses, and so must its ridge.
-        self.log_ridge = nn.Parameter(torch.tensor(START_RIDGE * sizes.n_responses).log())
+        # What one latent explains grows with the number of responses, and so must its ridge. Learning it would tie the
+        # decoders of all modalities to the same step.
+        self.register_buffer("log_ridge", torch.tensor(START_RIDGE * sizes.n_responses).log())
 
     @property
-    def film_parameters(self) -> list[nn.Parameter]:
-        """Return decoders and the readout's ridge, if they read the fixed latents of a start."""
-        return [] if self.linear_path is None else [*self.decoders.parameters(), self.log_ridge]
+    def decoder_parameters(self) -> dict[str, list[nn.Parameter]]:
+        """Return each modality's decoder, if it reads the fixed latents of a start."""
+        return {} if self.linear_path is None else {m: self.decoders.parameters_of(m) for m in self.decoders.maps}
 
     @property
     def reading_KR(self) -> Tensor:

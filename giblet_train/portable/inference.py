@@ -86,7 +86,7 @@ class Inference:
     def reconstruct(self, bold_TV: Singles, subject: str) -> dict[str, Singles]:
         """Return modality -> features (T, F) that one person's responses show: standardised, or probabilities of codes.
 
-        The ridge of the readout was learnt for the responses of all subjects; one person's is as many times smaller.
+        The ridge of the readout is that of the responses of all subjects; one person's is as many times smaller.
         """
         n_read = self.file.header.shape.bottleneck_dim if self.file.header.shape.has_start else None
         heads_ZV = _tensor(self.file.head(subject)[:n_read])

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from giblet_train.data.geometry import Geometry
 from giblet_train.schema.errors import ConfigError, DataError
 
-FORMAT = 1
+FORMAT = 2
 """Raised when an older giblet could not read the file."""
 SUFFIX = ".giblet"
 AVERAGE = "average"
@@ -257,8 +257,12 @@ def _header(path: Path, text: str) -> Header:
         version = msgspec.json.decode(text)["format"]
         if isinstance(version, int) and version > FORMAT:
             raise DataError(
-                f"{path} has model format {version}; this giblet reads formats up to {FORMAT}.",
+                f"{path} has model format {version}; this giblet reads format {FORMAT}.",
                 "Install a newer giblet.",
+            )
+        if isinstance(version, int) and version < FORMAT:
+            raise DataError(
+                f"{path} has model format {version}; this giblet reads format {FORMAT}.", "Publish its run again."
             )
         return msgspec.json.decode(text, type=Header)
     except (msgspec.MsgspecError, KeyError, TypeError) as error:

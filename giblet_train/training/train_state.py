@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from giblet_train.components.train_step import ENCODING
 from giblet_train.evaluation.evaluator import Validation
-
-ENCODING, FILM = "encoding", "film"
 
 
 @dataclass
@@ -21,7 +20,7 @@ class TrainState:
     best_step: int | None = None
     """Step at which the best weights last changed."""
     best_scores: dict[str, float] = field(default_factory=dict)
-    """`encoding` and `film` -> best validation score so far; higher is better."""
+    """`fmri` and each modality -> best validation score so far; higher is better."""
     best_share: float = 1.0
     """Share of the learnt addition that belongs to the best weights of the encoding."""
     last_share: float = 1.0
@@ -45,7 +44,7 @@ class TrainState:
         self.epoch_steps, self.epoch_seconds, self.epoch_sums = 0, 0.0, {}
 
     def record_validation(self, validation: Validation, delta: float) -> set[str]:
-        """Record a validation. Returns what improved by more than delta: `encoding`, `film`, both or neither."""
+        """Record a validation. Returns what improved by more than delta: `fmri`, modalities, or nothing."""
         improved = {
             part
             for part, score in validation.scores.items()

@@ -18,7 +18,7 @@ from giblet_train.training.checkpoint_manager import CheckpointManager
 from giblet_train.training.hooks import TrainerHook
 from giblet_train.training.step_logging import log_epoch, log_ridge_baseline, log_step, warn_unused_parameters
 from giblet_train.training.stop_signals import StopSignals
-from giblet_train.training.train_state import ENCODING, FILM, TrainState
+from giblet_train.training.train_state import TrainState
 
 
 class Trainer:
@@ -175,11 +175,9 @@ class Trainer:
         )
 
     def _update_best_weights(self, validation: Validation) -> bool:
-        """Keep the averaged weights of encoding and film where they are the best so far. Returns True if any are."""
+        """Keep the averaged weights of the encoding and of each modality that are the best so far; True if any are."""
         improved = self.standing.record_validation(validation, self.config.early_stopping_delta)
-        if improved and not self.learner.is_split:
-            improved = {ENCODING, FILM}
-        self.learner.keep_best(film=FILM in improved, encoding=ENCODING in improved)
+        self.learner.keep_best(improved)
         return bool(improved)
 
     def _save(self, roles: tuple[str, ...], validation: SplitLoss | None = None) -> bool:
