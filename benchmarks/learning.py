@@ -26,7 +26,8 @@ from giblet_train.data.simulation.learning_study import LearningStudy, simulate_
 from giblet_train.distributed.process_group import ProcessGroup, ranks_of
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.evaluator import Evaluator
-from giblet_train.evaluation.metrics import block_interval, products_of
+from giblet_train.evaluation.intervals import block_interval
+from giblet_train.evaluation.metrics import products_of
 from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.config_loader import from_mapping
@@ -40,7 +41,6 @@ MODELS = (
     "product ridge",
 )  # fmt: skip
 COMPARED = ("expert ridge", "linear start", "start", "selected start", "product ridge")
-N_DRAWS = 1000
 Series = dict[str, NDArray[np.float64]]
 
 PAGE = """# What the engine learns
@@ -242,7 +242,7 @@ def _row(n_trs: int, label: str, measured: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _gain(gain_T: NDArray[np.float64]) -> str:
-    low, high = block_interval(gain_T, N_DRAWS, np.random.default_rng(0))
+    low, high = block_interval(gain_T)
     return f"{gain_T.sum():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 

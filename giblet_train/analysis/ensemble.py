@@ -19,8 +19,8 @@ from giblet_train.analysis.align_members import Mean, to_features_of, to_voxels_
 from giblet_train.analysis.load_run import Narrate, load_run
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
-from giblet_train.evaluation.encoding import N_DRAWS, CorrelationAccumulator, Floats
-from giblet_train.evaluation.metrics import block_interval
+from giblet_train.evaluation.encoding import CorrelationAccumulator, Floats
+from giblet_train.evaluation.intervals import block_interval
 from giblet_train.schema.config import diff
 from giblet_train.schema.ensemble_configs import FREE_KEYS, PLACE_KEYS
 from giblet_train.schema.errors import ConfigError
@@ -141,7 +141,7 @@ def report(folds: Sequence[FoldScores]) -> dict[str, Any]:
 
 def interval(gain_T: NDArray[np.float64]) -> dict[str, float]:
     """Return a sum over TRs with its 95 % block-bootstrap interval."""
-    low, high = block_interval(gain_T, N_DRAWS, np.random.default_rng(0))
+    low, high = block_interval(gain_T)
     return {"mean": float(gain_T.sum()), "low": low, "high": high}
 
 

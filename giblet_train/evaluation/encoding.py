@@ -13,17 +13,14 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from giblet_train.evaluation.intervals import FEWEST_BLOCKS, block_interval, block_length
 from giblet_train.evaluation.metrics import (
-    BLOCK_TRS,
-    FEWEST_BLOCKS,
-    block_interval,
     pearson,
     products_of,
     shift_null,
     unit,
 )
 
-N_DRAWS = 1000
 CHANCE = 0.025
 Floats = NDArray[np.float32]
 Candidate = TypeVar("Candidate", int, float)
@@ -61,7 +58,7 @@ class CorrelationAccumulator:
         if not self.products:
             return {}
         gain_T = np.mean(self.products, axis=0) - np.mean(other.products, axis=0)
-        low, high = block_interval(gain_T, N_DRAWS, np.random.default_rng(0))
+        low, high = block_interval(gain_T)
         return {name: float(gain_T.sum()), f"{name}_low": low, f"{name}_high": high}
 
     @property
@@ -102,7 +99,7 @@ def select_candidate(
 
 def _is_reliable(gain_T: NDArray[np.float64], chance: float) -> bool:
     """Return True if the sum of a gain over TRs is above 0 by a one-sided t test over blocks."""
-    length = max(1, min(BLOCK_TRS, len(gain_T) // FEWEST_BLOCKS))
+    length = block_length(len(gain_T))
     n_blocks = -(-len(gain_T) // length)
     if n_blocks < FEWEST_BLOCKS:
         return False
@@ -175,9 +172,9 @@ class EncodingScores(CorrelationAccumulator):
         }
         if self.null_products and self.products:
             null_T, yes_T = np.mean(self.null_products, axis=0), np.mean(self.products, axis=0)
-            low, high = block_interval(yes_T - null_T, N_DRAWS, np.random.default_rng(0))
+            low, high = block_interval(yes_T - null_T)
             figures |= {"r_difference_low": low, "r_difference_high": high}
-            low, high = block_interval(null_T, N_DRAWS, np.random.default_rng(0))
+            low, high = block_interval(null_T)
             figures |= {"r_null_low": low, "r_null_high": high}
         if self._energy:
             figures["skill_responsive"] = 1.0 - self._error / self._energy

@@ -1,4 +1,4 @@
-"""Correlation over time, its chance level, intervals that respect autocorrelation, and segment identification.
+"""Correlation over time, its chance level, and segment identification.
 
 T TRs, V voxels, F features, G segments, N shifts.
 """
@@ -11,10 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.stimulus.code_frequencies import code_cross_entropy
+from giblet_train.evaluation.intervals import BLOCK_TRS
 
 Array = NDArray[np.floating[Any]]
-BLOCK_TRS = 20
-FEWEST_BLOCKS = 3
 SEGMENT_TRS = 5
 
 
@@ -42,24 +41,6 @@ def shifted_r(predicted_TV: Array, measured_TV: Array, smallest_trs: int = BLOCK
     # r of every shift at once, as a circular cross-correlation.
     spectrum = np.fft.rfft(unit(measured_TV), axis=0) * np.conj(np.fft.rfft(unit(predicted_TV), axis=0))
     return np.asarray(np.fft.irfft(spectrum, n=n_trs, axis=0)[smallest : n_trs - smallest + 1])
-
-
-def block_interval(
-    products_T: Array, n_draws: int, rng: np.random.Generator, block_trs: int = BLOCK_TRS
-) -> tuple[float, float]:
-    """Return the 95 % interval of a sum over TRs by moving-block bootstrap (Künsch 1989), blocks of `block_trs` TRs.
-
-    products_T: each TR's contribution to the figure, such as `products_of`. Blocks are shortened if fewer than
-    FEWEST_BLOCKS of them fit, because with a single block all draws are equal.
-    """
-    n_trs = len(products_T)
-    length = max(1, min(block_trs, n_trs // FEWEST_BLOCKS))
-    n_blocks = -(-n_trs // length)
-    starts = rng.integers(0, n_trs - length + 1, size=(n_draws, n_blocks))
-    index = (starts[..., None] + np.arange(length)).reshape(n_draws, -1)[:, :n_trs]
-    sums = products_T[index].sum(axis=1)
-    low, high = np.quantile(sums, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def products_of(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data import geometry as data_geometry
+from giblet_train.evaluation.intervals import centred_interval
 from giblet_train.evaluation.metrics import pearson, products_of
 from giblet_train.portable.decode import Decoded, decode
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
-from giblet_train.portable.interval import centred_interval
 from giblet_train.portable.measured import read_measured
 from giblet_train.portable.model_file import Card, ModelFile, default_subject, write_model
 from giblet_train.portable.new_subject import NewSubject, fit_new_subject, label_of

@@ -18,10 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.evaluation.baselines import ALPHAS, ridge_of
+from giblet_train.evaluation.intervals import centred_interval
 from giblet_train.evaluation.metrics import pearson, products_of
 from giblet_train.portable.film_features import FilmFeatures
 from giblet_train.portable.inference import Inference
-from giblet_train.portable.interval import centred_interval
 from giblet_train.portable.measured import Measured
 from giblet_train.portable.model_file import AVERAGE, HeadFigures, ModelFile
 from giblet_train.portable.predict import FilmLatents

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from giblet_train.evaluation.metrics import block_interval, identification, pearson, products_of, shift_null, shifted_r
+from giblet_train.evaluation.intervals import block_interval
+from giblet_train.evaluation.metrics import identification, pearson, products_of, shift_null, shifted_r
 
 RNG = np.random.default_rng(0)
 
