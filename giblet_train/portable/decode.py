@@ -6,7 +6,6 @@ T rows of the model, F features, H W C rows, columns and colours of a picture, L
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html import escape
@@ -18,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.analysis.reconstruct import N_PICTURES, picture_sheet
+from giblet_train.data.atomic_dir import atomic_directory
 from giblet_train.data.readers.annotations import read_annotations
 from giblet_train.data.stimulus.audio import SAMPLE_HZ, steps_per_tr
 from giblet_train.data.stimulus.griffin_lim import wave_of_mel, write_wav
@@ -127,32 +127,23 @@ def decode(
 def write_decoded(decoded: Decoded, film: FilmFeatures | None, out: Path, narrate: Narrate) -> list[str]:
     """Write pictures, sound, words, features and a page into the folder `out`; return lines that describe them.
 
-    The files appear together or not at all. Raises ConfigError if they cannot be written.
+    The files appear together or not at all. Raises what `atomic_directory` raises.
     """
-    aside = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        aside.mkdir(parents=True)
-        np.savez(aside / "features.npz", allow_pickle=False, **decoded.features)
+    with atomic_directory(out) as folder:
+        np.savez(folder / "features.npz", allow_pickle=False, **decoded.features)
         rows = _picture_rows(decoded, film)
         if rows:
-            (aside / "frames.png").write_bytes(png_bytes(picture_sheet(rows)))
+            (folder / "frames.png").write_bytes(png_bytes(picture_sheet(rows)))
         if decoded.mel_IM is not None:
             narrate("finding phases for the sound", 0.5)
             wave_S = wave_of_mel(decoded.mel_IM, decoded.tr_s / steps_per_tr(decoded.tr_s))
             loud = max(float(np.quantile(np.abs(wave_S), LOUD_SHARE)), 1e-9)
-            write_wav(aside / "sound.wav", wave_S * np.float32(LOUDNESS / loud), SAMPLE_HZ)
+            write_wav(folder / "sound.wav", wave_S * np.float32(LOUDNESS / loud), SAMPLE_HZ)
         facts = decoded_facts(decoded)
-        (aside / "decoded.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+        (folder / "decoded.json").write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
         lines = decoded_lines(decoded)
-        (aside / "index.html").write_text(_page(decoded, list(rows), lines), encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()
-        aside.replace(out)
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Name another folder.") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+        (folder / "index.html").write_text(_page(decoded, list(rows), lines), encoding="utf-8")
+        folder.replace(out)
     return lines
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import giblet_train
+from giblet_train.data.atomic_dir import atomic_directory
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.model_file import ModelFile, default_subject
@@ -66,7 +66,7 @@ def predict_to_folder(
     """Write the predicted series of each subject, with sidecars, into the new folder `out`; return what was written.
 
     The folder appears whole or not at all. Raises ConfigError for an unknown subject or an impossible TR, and what
-    `FilmFeatures.of` raises.
+    `FilmFeatures.of` and `atomic_directory` raise.
 
     Args:
         subjects: heads of the model; the average subject's if empty.
@@ -86,29 +86,20 @@ def predict_to_folder(
     for note in features.notes:
         narrate(note, 0.0)
     latents = FilmLatents(Inference.of(model), features)
-    aside = out.with_name(f".{out.name}.tmp")
-    shutil.rmtree(aside, ignore_errors=True)
-    try:
-        files = _write(model, latents, labels, to_s, n_volumes, aside, narrate)
+    with atomic_directory(out) as folder:
+        files = _write(model, latents, labels, to_s, n_volumes, folder, narrate)
         for label in labels:
             sidecar = _sidecar(model, film, features, to_s, n_volumes)
-            _write_json(aside / f"{_bids_stem(model, film, label)}.json", sidecar)
-        _write_json(aside / "dataset_description.json", _dataset_description())
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if out.is_dir():
-            out.rmdir()
-        aside.replace(out)
-    except OSError as error:
-        raise ConfigError(f"{out} cannot be written: {error.strerror}.", "Name another folder.") from None
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+            _write_json(folder / f"{_bids_stem(model, film, label)}.json", sidecar)
+        _write_json(folder / "dataset_description.json", _dataset_description())
+        folder.replace(out)
     return {
         "model": model.header.card.run_id,
         "film": str(film.path),
         "tr_s": to_s,
         "n_volumes": n_volumes,
         "files": {
-            label: [str(out / path.relative_to(aside)) for path in paths if path.suffix != ".json"]
+            label: [str(out / path.relative_to(folder)) for path in paths if path.suffix != ".json"]
             for label, paths in files.items()
         },
         "notes": list(features.notes),
