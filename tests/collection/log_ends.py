@@ -338,6 +338,13 @@ DEAD: dict[str, tuple[str, list[str]]] = {
             "    +------------------------------------",
         ],
     ),
+    "evicted": ("crashed", ["The node had too little memory.", "Evicted"]),
+    "storage": ("disk_full", ["The node was low on resource: ephemeral-storage. Threshold quantity: 10Gi", "Evicted"]),
+    "wrong_argument": (
+        "crashed",
+        ["usage: train.py [-h] [--lr LR]", "train.py: error: unrecognized arguments: --learning_rate 0.1"],
+    ),
+    "wrong_override": ("crashed", ["Could not override 'optimizer.lrr'.", "Key 'lrr' is not in struct"]),
     "preempted": (
         "crashed",
         ["slurmstepd: error: *** STEP 123.0 ON node01 CANCELLED AT 2025-11-05T10:00:00 DUE TO PREEMPTION ***"],

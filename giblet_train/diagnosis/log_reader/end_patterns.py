@@ -65,6 +65,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"for want of memory",
         r"\b(?:ray\.exceptions|java\.lang)\.OutOfMemoryError",
         r"running low on memory",
+        r"low on resource: memory",
         r"TERM_MEMLIMIT",
     ),
     "disk_full": (
@@ -75,6 +76,7 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"ENOSPC",
         r"disk is full",
         r"disk quota exceeded",
+        r"low on resource: ephemeral-storage",
         r"\bErrno 122\b",
         r"EDQUOT",
         r"PytorchStreamWriter failed",
@@ -154,6 +156,7 @@ PLAIN_ERROR = re.compile(
     r"^(?:RuntimeError|Error|Fatal|fatal error|panic|Fatal Python error)\b:|^terminate called after throwing"
     r"|^\s*what\(\):|\b(?:FAILED|Segmentation fault|core dumped)\b|^(?:Killed|Terminated|Aborted|Bus error|Hangup)\s*$"
     r"|^\S+: line \d+:\s+\d+\s+(?:Killed|Terminated|Aborted|Segmentation|Bus error|Hangup)"
+    r"|^[A-Za-z][\w./-]*: error: [a-z]|\bError response from daemon|^Could not override\b|^Evicted$"
     r"|\b(?:exit|return) ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b"
     r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b",
 )
@@ -167,9 +170,8 @@ CLOSING = re.compile(
     r"sending process \d+ closing signal|received signal.*sigterm|sigterm.*(?:closing|torchelastic)", re.I
 )
 """torchrun ends the other ranks: an echo."""
-SCHEDULER_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b")
-"""A message of Slurm. Its `STEP 123.0` is not a step of the training."""
-
+PROGRAM_ERROR = re.compile(r"\b(?:slurmstepd|srun): error|\bCANCELLED AT\b|^[A-Za-z][\w./-]*: error: [a-z]")
+"""A message of Slurm or of a command line. Its `STEP 123.0` or `--learning_rate 0.1` is no progress of the training."""
 CANCELLED = re.compile(
     r"\bCANCELLED AT\b|\bjob killed: walltime|(?:reached|exceeded) .*(?:run ?time|walltime|time) limit|TERM_RUNLIMIT"
     r"|\bspot (?:instance )?interruption|\b(?:job|instance|node) (?:is being|was|has been|is) preempted",
@@ -241,6 +243,7 @@ _KEYWORDS: Dict[str, Tuple[str, ...]] = {
         "iostream",
         "enospc",
         "edquot",
+        "storage",
     ),
     "tiny_batch_norm": ("per channel",),
     "collective_timeout": ("time", "barrier", "watchdog"),
@@ -256,7 +259,7 @@ _ERROR_WORDS = (
     *("memory", "space", "quota", "disk", "written", "unexpected pos", "too many", "ancdata", "shm", "xid", "ecc"),
     *("gpu", "alloc", "oom", "per channel", "barrier", "nan", "scale", "overflow", "errno", "sighup", "giblet: "),
     *("panic", "bus", "nvlink", "cudnn", "terminating", "invalid values", "sigterm", "preempted", "spot", "term_"),
-    *("low on", "is nan"),
+    *("low on", "is nan", "could not override", "evicted"),
 )
 _STACK_FRAME = "frame #"
 

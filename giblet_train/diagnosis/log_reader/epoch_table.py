@@ -321,14 +321,18 @@ class EpochTable:
         train = epoch.first(((kind, "train", ""), (kind, "", "")))
         validation = epoch.first(((kind, "validation", ""), (kind, "test", "")))
         r = epoch.first((("r", "validation", ""), ("r", "", ""), ("r", "test", "")))
-        train = self._total(train, train_parts, False)
-        validation = self._total(validation, validation_parts, True)
+        has_reward = epoch.value(("reward", "", "")) is not None
+        train = self._total(train, train_parts, False, has_reward)
+        validation = self._total(validation, validation_parts, True, has_reward)
         lr, norm = epoch.value(("lr", "", "")), epoch.value(("grad_norm", "", ""))
         return EpochRow(epoch.epoch, train, validation, lr, r, norm, train_parts, validation_parts)
 
-    def _total(self, total: Optional[float], parts: Dict[str, float], is_validation: bool) -> Optional[float]:
+    def _total(
+        self, total: Optional[float], parts: Dict[str, float], is_validation: bool, has_reward: bool
+    ) -> Optional[float]:
+        """Return the loss of a split; None if it shows no progress, because its parts balance each other."""
         words = {word for name in parts for word in name.split("_")}
-        is_balanced = words & REINFORCEMENT or (total is None and words & ADVERSARIAL)
+        is_balanced = has_reward or words & REINFORCEMENT or (total is None and words & ADVERSARIAL)
         if is_balanced and all(map(math.isfinite, (*parts.values(), total or 0.0))):
             self.is_adversarial = True
             return None

@@ -43,6 +43,9 @@ ADVERSARIAL = frozenset(
 """Words of losses that balance each other, so that neither they nor their sum must fall."""
 REINFORCEMENT = frozenset(_words("policy critic actor surrogate pi"))
 """The same for reinforcement learning, where also a total that is printed need not fall."""
+_REWARD = frozenset({"reward", "rew"})
+_OF_REWARDS = _REWARD | frozenset(_words("mean avg average total episode ep rollout train score objective rlhf env"))
+"""Words of the reward that a training raises. Preference losses print `rewards/chosen`, and fall."""
 _NETWORK = re.compile(r"(?:net)?[DG](?:_[A-Za-z]\w*)?\Z")
 _OF_NETWORKS = re.compile(r"(?:cycle|idt|rec|kl|z)_[A-Z]\w*\Z")
 _NETWORK_PAIR = re.compile(r"(?<![\w.])(?:net)?([DG])(?:_[A-Za-z]\w*)?\s?[:=]\s?[-\d.ni]")
@@ -76,7 +79,7 @@ class Quantity(NamedTuple):
     """Meaning of a printed name."""
 
     kind: str
-    """`loss`, `lr`, `r` (correlation), `grad_norm`; without a loss, `error` (`rmse`) or `bare` (`val: 1`)."""
+    """`loss`, `lr`, `r` (correlation), `grad_norm`, `reward`; without a loss, `error` (`rmse`) or `bare` (`val: 1`)."""
     split: Optional[str] = None
     """`train`, `validation` or `test`; None if the name does not contain it."""
     part: Optional[str] = None
@@ -97,6 +100,8 @@ def quantity_of(name: str) -> Optional[Quantity]:
         return Quantity("lr")
     if {"grad", "norm"} <= bag or {"gradient", "norm"} <= bag or bag & {"gnorm", "gradnorm"}:
         return Quantity("grad_norm")
+    if bag & _REWARD and bag <= _OF_REWARDS:
+        return Quantity("reward")
     if bag & _CORRELATION and not bag & _LOSS:
         return _correlation(bag, split)
     if len(words) > 1 and words[0] == "l" and words[1].isalpha():

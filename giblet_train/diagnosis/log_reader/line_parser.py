@@ -22,7 +22,8 @@ from giblet_train.diagnosis.log_reader.key_names import (
 from giblet_train.diagnosis.log_reader.number_format import NUMBER, parse_number, uses_decimal_comma
 from giblet_train.diagnosis.log_reader.screen_table import Row, ScreenTable
 
-_WORD = r"[^\W\d_][\w@./]*"
+_WORD = r"(?!(?:nan|inf(?:inity)?)\b)[^\W\d_][\w@./]*"
+"""Word of a name; `nan` in `loss nan acc 0.1` is a number."""
 _PAIR = re.compile(
     rf"(?<!\w)(?P<name>{_WORD}(?:[ -]{_WORD}){{0,4}})['\"]?\s{{0,3}}(?P<mark>[:=]+|->|→|-(?=\s)|is\b)?[\s\u00a0]{{0,8}}"
     rf"['\"\[(]{{0,2}}(?:tensor\(|array\(|np\.float\d+\()?(?P<number>{NUMBER})"
@@ -85,7 +86,7 @@ _INNER_COMMA = re.compile(r"\d,\d")
 _KEYWORDS = (
     *("loss", "lr", "learning", "corr", "pearson", "pcc", "norm", "nll", "objective", "cost", "verlust", "fehler"),
     *("mse", "mae", "mape", "rmsle", "bce", "xent", "entropy", "deviance", "ppl", "perplexity", "lernrate"),
-    *("infonce", "ntxent"),
+    *("infonce", "ntxent", "reward"),
 )
 """At least one of them is in every line with a quantity, but for a correlation called `r`."""
 _SPLIT_WORDS = ("train", "trn", "val", "eval", "dev", "test", "heldout", "tr", "va")

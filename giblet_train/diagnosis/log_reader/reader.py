@@ -196,7 +196,7 @@ def _is_statement(text: str) -> bool:
     """Return True for an error, in which `iteration=802` or `STEP 4711.0` is no progress of the training."""
     is_exception = end_patterns.EXCEPTION.match(text.strip()) is not None
     is_nan = any(word in text.lower() for word in ("nan", "inf", "invalid")) and end_patterns.cause_of(text) == "nan"
-    return is_exception or is_nan or end_patterns.SCHEDULER_ERROR.search(text) is not None
+    return is_exception or is_nan or end_patterns.PROGRAM_ERROR.search(text) is not None
 
 
 def _is_all_lost(observation: Optional[Observation]) -> bool:

@@ -39,6 +39,10 @@ LEARNT = 0.01
 HIGH_RATE = 0.5
 BEND = 15.0
 """How much better, in F, a curve with a knee must fit than every smooth one."""
+SHARP_BEND = 300.0
+"""The same for a knee that no healthy curve shows, so that its rate need not be known: those have at most 170."""
+WITHOUT_RATE = 0.7
+"""Confidence in such a knee."""
 GRID_MISFIT = 0.003
 """Misfit of a fit from a grid of rates, relative to the height of the curve."""
 STILL_FALLS = 0.5
@@ -381,11 +385,13 @@ def _stopped_short(case: RunHistory, source: Sequence[tuple[int, float]]) -> Fin
     if max(_fall_after(points, bent.knee), _fall_after(training, bent.knee)) >= STILL_FALLS * missing:
         return None
     lasts = points[-1][0] - bent.knee >= LONG_PLATEAU * (case.num_epochs or CURVE_EPOCHS)
-    # Without its rate, and on averages of epochs, a curve that has converged looks much like one that was stopped.
+    # Without its rate, and on averages of epochs, a curve that has converged looks much like one that was stopped,
+    # unless it bends from one epoch to the next.
     rate_is_known = any(e.lr for e in case.epochs)
     is_certain = lasts and (bool(case.steps) or (rate_is_known and len(source) <= CURVE_EPOCHS))
+    is_likely = lasts and better >= SHARP_BEND
     return Finding(
-        confidence=0.85 if is_certain else TENTATIVE,
+        confidence=0.85 if is_certain else WITHOUT_RATE if is_likely else TENTATIVE,
         sentence=(
             f"Learning stopped at epoch {bent.knee:g}: the loss has stayed at {format_loss(now)} since, although its "
             f"own course would have led {missing / scale:.1%} lower"

@@ -169,3 +169,12 @@ def judged(lines: list[str]) -> tuple[Finding, ...]:
     """Return the causes that a log shows."""
     parsed = parse(lines)
     return diagnose(None, parsed.metrics, log=parsed.log).causes
+
+
+def test_a_sharp_plateau_is_likely_without_a_rate_and_a_saddle_is_not() -> None:
+    stopped = [line.partition(" | LR")[0] for line in log_of(stopped_long_ago, range(1, 91), 0)]
+    parsed = parse(stopped)
+    first = diagnose(None, parsed.metrics, log=parsed.log).causes[0]
+    assert (first.cause, first.confidence) == ("plateau", 0.7)
+    saddle = parse([line.partition(" | LR")[0] for line in log_of(late_drop, range(1, 91), 0)])
+    assert all(c.confidence <= 0.5 for c in diagnose(None, saddle.metrics, log=saddle.log).causes)

@@ -185,6 +185,22 @@ def test_losses_with_a_name_of_their_own_are_read(name: str) -> None:
     assert totals(parse(FEW_NAMES[name])) == pytest.approx(FALL)
 
 
+@pytest.mark.parametrize("value", ["nan", "inf"])
+def test_a_loss_that_is_no_number_is_seen_without_a_mark_between_name_and_value(value: str) -> None:
+    lines = [f"epoch {e} step {i} loss {v if e < 9 else value} acc 0.1" for e, v in enumerate(FALL) for i in range(3)]
+    parsed = parse(lines)
+    assert totals(parsed)[9] is None
+    assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == ["nan"]
+
+
+def test_the_loss_of_a_log_with_rewards_is_not_judged() -> None:
+    lines = [str({"loss": 1e-4 * (1.5 + math.sin(i)), "reward": 0.004 * i, "epoch": 0.01 * i}) for i in range(1, 90)]
+    parsed = parse(lines)
+    assert parsed.log.is_adversarial and not parsed.metrics
+    preferences = [str({"loss": v, "rewards/chosen": 0.1, "epoch": 0.5 * i}) for i, v in enumerate(FALL, 1)]
+    assert len(parse(preferences).metrics) == 10
+
+
 def test_numbers_without_a_name_that_fall_and_then_rise_are_losses() -> None:
     course = [0.4 + 1.6 * 0.85**e if e < 25 else 0.43 * 1.22 ** (e - 25) for e in range(1, 41)]
     parsed = parse([f"epoch {e:3d}  train {v:.4f}  val {v + 0.1:.4f}" for e, v in enumerate(course, 1)])
