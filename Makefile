@@ -8,7 +8,6 @@ PIP := install -q --no-compile --disable-pip-version-check -c constraints.txt
 # The files are begun in the order of tests/conftest.py, not by their number of tests.
 BY_FILE := --dist loadgroup --no-loadscope-reorder
 TWO := -n 2 $(BY_FILE)
-# Tests of the cluster mostly wait, so that a third worker keeps two cores busy.
 THREE := -n 3 $(BY_FILE)
 PYTHON_CHECK := import sys; sys.exit(sys.version_info < (3, 11) and "giblet needs Python 3.11 or newer: make PYTHON=python3.12")
 # Folders whose tests start no trainer, no server and no terminal.
@@ -16,7 +15,7 @@ UNIT := $(addprefix tests/unit/,giblet_train/schema giblet_train/diagnosis gible
   giblet_tui/launch) tests/unit/test_language.py tests/unit/test_packaging.py
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check format unit flaky test-laptop test-setup debian storm test-ranks test-cluster \
+.PHONY: help install demo test check format unit flaky test-laptop test-engine test-setup debian storm test-ranks test-cluster \
   bench-tui bench-data bench-train bench-lesions bench-left-out bench-full bench-scale bench-dense bench-learning \
   bench-study bench-why bench-month bench-aligned bench-growth rehearsal drills docs site clean
 
@@ -35,8 +34,8 @@ install: .venv/.ready ## Install giblet and its development tools into .venv
 demo: install ## Make the demo study, train on it, watch and judge the run
 	$(BIN)/giblet demo
 
-test: install debian check test-laptop ## Run every check; what CI runs
-	GIBLET_TESTS=engine $(BIN)/pytest $(THREE)
+test: install debian check .venv-laptop/.ready ## Run every check; what CI runs
+	$(MAKE) --no-print-directory --jobs=2 test-laptop test-engine
 
 check: install ## Check format, lint, types and import contracts
 	$(BIN)/ruff format --check .
@@ -57,6 +56,10 @@ flaky: install ## Repeat TESTS N times under load and report failures per test
 
 test-setup: install ## Run a real `giblet setup`, torch included (slow; downloads)
 	GIBLET_TEST_SETUP=1 $(BIN)/pytest tests/unit/giblet_tui/deploy/test_install.py
+
+# `make test` runs both parts at the same time: tests of the cluster mostly wait, so that five workers keep two cores busy.
+test-engine: install debian ## Test the engine, the cluster and the demo
+	GIBLET_TESTS=engine $(BIN)/pytest -q $(THREE)
 
 test-laptop: .venv-laptop/.ready ## Test the application where torch is not installed
 	$(LAPTOP)/python -c 'import importlib.util as u, sys; sys.exit(u.find_spec("torch") is not None and "torch is here")'

@@ -20,8 +20,21 @@ SHARING = ("unit/giblet_train/portable/",)
 """Folders whose files share a fixture that takes long: one worker runs them all."""
 ENGINE = ("giblet_train.", "torch", "nibabel", "av")
 SHARED = ("giblet_train.schema", "giblet_train.diagnosis")
-LONG = ("e2e", "cluster", "unit/giblet_train")
-"""Folders whose files take longest, in the order in which they are begun: short ones fill what is left at the end."""
+LONG = (
+    "cluster/test_inspecting.py",
+    "e2e",
+    "unit/giblet_train/portable",
+    "unit/giblet_train/training/test_trainer.py",
+    "unit/giblet_train/distributed",
+    "cluster/test_cli.py",
+    "cluster",
+    "unit/giblet_train/data/test_poison.py",
+    "unit/giblet_train/data/discover",
+    "unit/giblet_train",
+)
+"""Files and folders that take longest, in the order in which they are begun: short ones fill what is left at the end.
+
+`python -m tests.cpu` measures them."""
 
 # One thread of linear algebra per worker. The workers use all cores already, and OpenBLAS threads wait for a core in a
 # busy loop: on a loaded machine the same tests cost seven times the CPU. Programs that tests start inherit it.
