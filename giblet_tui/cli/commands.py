@@ -57,6 +57,8 @@ COMMANDS: Mapping[str, Command] = {
     "data": Command("data", "Check a study before training on it"),
     "node": Command("nodes", "Add, list, check and remove nodes"),
     "config": Command("configs", "List, show, compare, check and convert configurations"),
+    "mcp": Command("mcp", "Offer runs to a program that speaks the Model Context Protocol"),
+    "confirm": Command("mcp", "Decide on a change that such a program asked for"),
     "version": Command("version", "Print the versions of giblet here and of the engine on a node"),
 }
 

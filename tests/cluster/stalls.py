@@ -75,8 +75,9 @@ def _call(target: Node, node: LoopbackNode, stage: str) -> None:
             node.signal_sessions(signal.SIGSTOP)
             connection.put(b"x" * 1_000_000, f"{node.home}/sent")
         for _ in connection.stream("watch", {"workdir": "~/giblet", "interval_s": 0.2}, WatchEvent):
-            if stage == "middle of an answer":
-                node.signal_sessions(signal.SIGSTOP)
+            if stage != "middle of an answer":
+                return
+            node.signal_sessions(signal.SIGSTOP)
 
 
 @contextlib.contextmanager
@@ -92,9 +93,11 @@ def _stalling(cluster: Cluster, node: LoopbackNode, stage: str) -> Iterator[Node
             cluster.add_host(name, "127.0.0.1", port)
             yield cluster.node(name, node.home)
     elif stage in ("login", "first answer"):
-        settings = ("AuthorizedKeysCommand /bin/sleep 300", "AuthorizedKeysCommandUser root", "AuthorizedKeysFile none")
+        settings = ("AuthorizedKeysCommand /bin/sleep 300", "AuthorizedKeysCommandUser root")
         asleep = settings if stage == "login" else ("ForceCommand exec sleep 300",)
         stalling = LoopbackNode(cluster, name, node.address, *asleep)
+        if stage == "login":
+            (stalling.directory / "authorized_keys").write_text("")  # so that the command is asked
         try:
             yield stalling.node()
         finally:

@@ -1,0 +1,113 @@
+"""Changes that a program asked for and a person has not decided on yet: files on this machine, decided on once each."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import time
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.run_dir import replace_file
+
+VALID_S = 600.0
+"""Later the person may not remember what it was about."""
+MAX_WAITING = 20
+
+Decision = Literal["waiting", "confirmed", "refused"]
+
+
+class ChangeRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """A command of giblet that a program wants a person to run."""
+
+    request_id: str
+    words: tuple[str, ...]
+    """Its words after `giblet`."""
+    reason: str
+    """The program's own words."""
+    client: str
+    """Name that the program gave itself."""
+    asked_at: float
+    decision: Decision = "waiting"
+    exit_code: int | None = None
+    """Of the command, once it has ended."""
+
+    def state(self, now: float) -> str:
+        """Return what became of the request, as a sentence."""
+        if self.decision == "refused":
+            return "A person refused it."
+        if self.decision == "confirmed":
+            how = "is running" if self.exit_code is None else f"ended with exit code {self.exit_code}"
+            return f"A person confirmed it; the command {how}."
+        if self.has_expired(now):
+            return "Nobody confirmed it in time; ask again if it is still needed."
+        return f"Waiting for a person, who runs in a terminal: giblet confirm {self.request_id}"
+
+    def has_expired(self, now: float) -> bool:
+        """Return True if it can no longer be decided on."""
+        return not 0 <= now - self.asked_at <= VALID_S
+
+
+def folder() -> Path:
+    """Return `giblet/requests` under `$XDG_STATE_HOME` (~/.local/state)."""
+    return Path(os.environ.get("XDG_STATE_HOME") or "~/.local/state").expanduser() / "giblet" / "requests"
+
+
+def ask(words: tuple[str, ...], reason: str, client: str) -> ChangeRequest:
+    """Store a new request. Raises ConfigError if too many wait."""
+    now = time.time()
+    if len(waiting(now)) >= MAX_WAITING:
+        raise ConfigError(f"{MAX_WAITING} requests wait for a person already.", "Decide on them: giblet confirm")
+    request = ChangeRequest(request_id=secrets.token_hex(4), words=words, reason=reason, client=client, asked_at=now)
+    save(request)
+    return request
+
+
+def save(request: ChangeRequest) -> None:
+    """Write a request, readable by this user only."""
+    folder().mkdir(mode=0o700, parents=True, exist_ok=True)
+    replace_file(_path(request.request_id), msgspec.json.encode(request), private=True)
+
+
+def find(request_id: str) -> ChangeRequest:
+    """Return a request. Raises ConfigError if there is none of that id."""
+    if re.fullmatch(r"[0-9a-f]{8}", request_id):
+        try:
+            return msgspec.json.decode(_path(request_id).read_bytes(), type=ChangeRequest)
+        except (OSError, msgspec.DecodeError):
+            pass
+    raise ConfigError(f"There is no request {request_id[:40]!r}.", "List those that wait: giblet confirm")
+
+
+def waiting(now: float) -> list[ChangeRequest]:
+    """Return the requests that can be decided on, oldest first; remove those of yesterday and before."""
+    requests = []
+    for path in folder().glob("*.json"):
+        try:
+            request = find(path.stem)
+        except ConfigError:
+            continue
+        if now - request.asked_at > 86_400:
+            path.unlink(missing_ok=True)
+        elif request.decision == "waiting" and not request.has_expired(now):
+            requests.append(request)
+    return sorted(requests, key=lambda request: request.asked_at)
+
+
+def decide(request: ChangeRequest, decision: Decision) -> ChangeRequest:
+    """Record a decision, once. Raises ConfigError if another terminal was faster."""
+    try:
+        os.close(os.open(_path(request.request_id).with_suffix(".decided"), os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        raise ConfigError(f"{request.request_id} was decided on already.", find(request.request_id).state(0)) from None
+    decided = msgspec.structs.replace(request, decision=decision)
+    save(decided)
+    return decided
+
+
+def _path(request_id: str) -> Path:
+    return folder() / f"{request_id}.json"
