@@ -20,9 +20,8 @@ N_EPOCHS = 4
 def kill_points(count: int, chance: random.Random, folder: Path) -> tuple[str, bool]:
     """Train, kill, resume and compare with the run that was never killed."""
     straight = _new_run(folder, "straight")
-    began = time.monotonic()
     _await(_train(straight))
-    usual_s = time.monotonic() - began
+    whole = straight.metrics.stat().st_size
     wanted = _weights(straight)
     n_killed = n_wrong = most_lost = 0
     for kill in range(count):
@@ -30,10 +29,7 @@ def kill_points(count: int, chance: random.Random, folder: Path) -> tuple[str, b
         if kill % 2 == 0:
             signalled = _await(_train(run_dir, crash_at=POINTS[kill // 2 % len(POINTS)]))
         else:
-            process = _train(run_dir)
-            time.sleep(chance.uniform(0.0, usual_s))
-            os.kill(process, signal.SIGKILL)
-            signalled = _await(process)
+            signalled = _killed_at(_train(run_dir), run_dir.metrics, int(chance.random() * whole))
         n_killed += signalled == -signal.SIGKILL
         most_lost = max(most_lost, _epochs_recorded(run_dir) - _epoch_of_checkpoint(run_dir))
         n_wrong += _await(_train(run_dir)) != 0 or _weights(run_dir) != wanted
@@ -68,6 +64,16 @@ def _train(run_dir: RunDir, crash_at: str = "") -> int:
         print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(code)
+
+
+def _killed_at(process: int, metrics: Path, size: int) -> int:
+    """Kill a trainer as soon as its records have a size, or before there are any; how it ended."""
+    while not (ended := os.waitpid(process, os.WNOHANG))[0]:
+        if (metrics.stat().st_size if metrics.exists() else 0) >= size:
+            os.kill(process, signal.SIGKILL)
+            return _await(process)
+        time.sleep(0.002)
+    return os.waitstatus_to_exitcode(ended[1])
 
 
 def _await(process: int) -> int:
