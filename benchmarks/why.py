@@ -226,6 +226,8 @@ FOREIGN_HEAD = """\
 double descent, spikes, correlated noise, validation noise of several percent, heavy-tailed step times, bursts and
 spells.
 
+Each run is diagnosed every 20 steps after its onset, and at the limit of 200 steps or 5 epochs.
+
 The thresholds for bursts of waiting and for early overfitting were changed once after a first measurement on odd seeds.
 """
 

@@ -180,6 +180,21 @@ DEAD: dict[str, tuple[str, list[str]]] = {
         "oom_host",
         ["ray.exceptions.OutOfMemoryError: Task was killed due to the node running low on memory."],
     ),
+    "host_memory_systemd": (
+        "oom_host",
+        [
+            "Nov 05 10:01:30 node01 systemd[1]: train.service: A process of it has been killed by the OOM killer.",
+            "Nov 05 10:01:30 node01 systemd[1]: train.service: Failed with result 'oom-kill'.",
+        ],
+    ),
+    "killed_by_systemd": (
+        "oom_host",
+        ["Nov 05 10:01:30 node01 systemd[1]: train.service: Main process exited, code=killed, status=9/KILL"],
+    ),
+    "ended_by_systemd": (
+        "crashed",
+        ["Nov 05 10:01:30 node01 systemd[1]: train.service: Main process exited, code=exited, status=1/FAILURE"],
+    ),
     "host_memory_worker": (
         "oom_host",
         traceback("RuntimeError: DataLoader worker (pid 325) is killed by signal: Killed. "),

@@ -66,6 +66,8 @@ _CAUSES: Dict[str, Tuple[str, ...]] = {
         r"\b(?:ray\.exceptions|java\.lang)\.OutOfMemoryError",
         r"running low on memory",
         r"low on resource: memory",
+        r"killed by the OOM killer",
+        r"result 'oom-kill'",
         r"TERM_MEMLIMIT",
     ),
     "disk_full": (
@@ -157,12 +159,13 @@ PLAIN_ERROR = re.compile(
     r"|^\s*what\(\):|\b(?:FAILED|Segmentation fault|core dumped)\b|^(?:Killed|Terminated|Aborted|Bus error|Hangup)\s*$"
     r"|^\S+: line \d+:\s+\d+\s+(?:Killed|Terminated|Aborted|Segmentation|Bus error|Hangup)"
     r"|^[A-Za-z][\w./-]*: error: [a-z]|\bError response from daemon|^Could not override\b|^Evicted$"
+    r"|Main process exited, code=(?:killed|dumped)|Main process exited, code=exited, status=[1-9]"
     r"|\b(?:exit|return) ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b"
     r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b",
 )
 KILLED = re.compile(
     r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|task \d+: Killed|\bSIGKILL\b"
-    r"|(?:exit|return) ?code[ :=]+(?:-9|137)\b|signal:? 9\b",
+    r"|(?:exit|return) ?code[ :=]+(?:-9|137)\b|signal:? 9\b|status=9/KILL",
     re.I,
 )
 ABORTED = re.compile(r"\bSIGABRT\b|Aborted \(core dumped\)|(?:exit|return) ?code[ :=]+(?:-6|134)\b")

@@ -195,9 +195,9 @@ class EndScan:
 
     def _note_cancel(self, line: LogLine) -> None:
         """Remember that a scheduler ends the job: the training may print progress until the signal reaches it."""
-        if patterns.CANCELLED.search(line.text):
+        if patterns.may_be_error(line.text) and patterns.CANCELLED.search(line.text):
             self._cancelled, self._n_epochs_since = ErrorLine(line.text.strip()[:400], None, line.at), 0
-        elif patterns.RESUMED.search(line.text):
+        elif self._cancelled is not None and patterns.RESUMED.search(line.text):
             self._cancelled = None
 
     def _note_ranks(self, line: LogLine) -> None:

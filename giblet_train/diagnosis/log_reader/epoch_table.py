@@ -246,8 +246,10 @@ class EpochTable:
         self._disturbed = self._disturbed and not is_new
         epoch = self._epochs.get(number)
         if epoch is None:
+            is_last = not self._epochs or number > next(reversed(self._epochs))
             epoch = self._epochs[number] = _Epoch(number)
-            self._epochs = dict(sorted(self._epochs.items()))
+            if not is_last:
+                self._epochs = dict(sorted(self._epochs.items()))
         if is_new:
             self._current, self._step = epoch, 0
         self._heading = None

@@ -21,6 +21,8 @@ EARLY_RISE = 0.6
 """Share of the limit from which a rise is reported as tentative."""
 RISE_ERRORS = 3.5
 """Standard errors of a median that a rise of validation must exceed; the best of many is low by chance."""
+USUAL_VALIDATIONS = 60
+"""Validations up to which RISE_ERRORS suffice."""
 CERTAIN_ERRORS = 6.0
 """The same for certainty at the last epoch."""
 SEVERE_RISE = 8.0
@@ -77,7 +79,8 @@ def overfit(case: RunHistory) -> Finding | None:
     limit = case.watch.overfit_rise * scale * (2 if _will_stop(case) else 1)
     best_epoch, last_epoch = epochs[best_index], epochs[-1]
     falls = train.get(last_epoch, math.inf) < train.get(best_epoch, -math.inf)
-    if rise < max(EARLY_RISE * limit, RISE_ERRORS * median_error(noise, width)) or not falls or case.stopped_early:
+    error = _rise_errors(len(levels)) * median_error(noise, width)
+    if rise < max(EARLY_RISE * limit, error) or not falls or case.stopped_early:
         return None
     if max(since) - since[-1] > 2 * RISE_ERRORS * median_error(noise, width) / 3 + scale * SKILL_DOUBT:
         return None
@@ -92,6 +95,11 @@ def overfit(case: RunHistory) -> Finding | None:
         evidence={"best_epoch": best_epoch, "best": best, "rise": rise / scale, "noise": noise, "epoch": last_epoch},
         action="Keep the best checkpoint; set early_stopping_patience, more dropout or weight decay, or more data.",
     )
+
+
+def _rise_errors(n: int) -> float:
+    """Return the standard errors that a rise from the best of n medians must exceed: the best of more is lower."""
+    return RISE_ERRORS + max(0.0, math.sqrt(2 * math.log(n)) - math.sqrt(2 * math.log(USUAL_VALIDATIONS)))
 
 
 def _scale(values: Sequence[float], best: float) -> tuple[float, str]:

@@ -102,6 +102,7 @@ HEALTHY: dict[str, tuple[Curve, range]] = {
     "one_epoch": (falling(2.0, 0.6, 12), range(1, 2)),
     "two_epochs": (falling(2.0, 0.6, 12), range(1, 3)),
     "500_epochs": (falling(2.0, 0.6, 90, 0.01), range(1, 501)),
+    "10,000_epochs": (falling(2.0, 0.6, 2000, 0.02), range(1, 10_001)),
     "negative_loss": (falling(-0.3, -0.9, 6, 0.003), range(1, 61)),
     "slow_descent": (lambda epoch, _: (3.05 - 0.006 * epoch, 3.1 - 0.006 * epoch), range(1, 41)),
     "straight_to_zero": (straight_to_zero, range(1, 21)),
