@@ -177,7 +177,7 @@ def _run_and_leave(main: Callable[[], object]) -> NoReturn:
         code = 1
     if isinstance(code, str):
         print(code, file=sys.stderr)
-    threading._shutdown()
+    threading._shutdown()  # type: ignore[attr-defined]
     atexit._run_exitfuncs()
     sys.stdout.flush()
     sys.stderr.flush()

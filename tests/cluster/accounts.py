@@ -12,6 +12,7 @@ import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -45,26 +46,26 @@ def made_accounts(number: int, n_in_group: int = 0) -> Iterator[tuple[list[Accou
         for place, name in enumerate(names):
             groups = ["--groups", group] if place < n_in_group else []
             # With "*" there is no password; without any, sshd takes the account for locked.
-            made = ["useradd", "--create-home", "--password", "*", "--home-dir", base / name, *groups, name]
-            subprocess.run(made, check=True)
+            home = ["--create-home", "--home-dir", str(base / name)]
+            subprocess.run(["useradd", "--password", "*", *home, *groups, name], check=True)
         yield [Account(name, base / name) for name in names], group
     finally:
         for name in names:
-            wait_until(lambda name=name: not end_processes_of(name), what="the end of the account's processes")
+            wait_until(partial(no_process_is_left, name), what="the end of the account's processes")
             subprocess.run(["userdel", "--remove", "--force", name], check=False, capture_output=True)
         subprocess.run(["groupdel", group], check=False, capture_output=True)
         shutil.rmtree(base, ignore_errors=True)
 
 
-def end_processes_of(name: str) -> list[int]:
-    """Kill the processes of an account that this test made; those that were still there."""
-    uid, pids = pwd.getpwnam(name).pw_uid, []
+def no_process_is_left(name: str) -> bool:
+    """Kill the processes of an account that this test made, and return whether there were none."""
+    uid, pids = pwd.getpwnam(name).pw_uid, list[int]()
     for entry in Path("/proc").iterdir():
         with contextlib.suppress(OSError):
             if entry.name.isdigit() and entry.stat().st_uid == uid and proc.stat_fields(int(entry.name)):
                 pids.append(int(entry.name))
                 os.kill(pids[-1], signal.SIGKILL)
-    return pids
+    return not pids
 
 
 class UserConnection(LocalConnection):
