@@ -96,8 +96,7 @@ def _largest_difference(first: Sequence[dict[str, float]], second: Sequence[dict
 
 
 def _cpu_against_gpu(device: torch.device) -> tuple[Status, str]:
-    config = check_config(model={"dropout": 0.0, "modality_dropout": 0.0})  # masks differ between generators
-    losses = [_steps(_learner(d, config), 0, 50) for d in (CPU, device)]
+    losses = [_steps(_learner(d), 0, 50) for d in (CPU, device)]
     return _judged(_largest_difference(*losses), LOSS_TOLERANCE, "largest relative difference of a loss")
 
 

@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.components.loss_terms import LossTerms
-from giblet_train.evaluation.evaluator import FEWEST_TRS
 from giblet_train.evaluation.metrics import pearson, shifted_r, unit
+from giblet_train.evaluation.validation_responses import FEWEST_TRS
 
 FDR = 0.05
 N_VOXEL_SERIES = 10

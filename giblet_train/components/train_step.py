@@ -176,7 +176,7 @@ class TrainStep:
         pull = {c: torch.zeros((), device=self.ranks.device) for c in self.components} if due else None
         self.model.train()
         for portion, start, stop in self.shards.portions(batch, self.config.accumulate_steps):
-            noise = None if step is None else StatelessDropout(self.config.seed, step, n_windows, start, stop)
+            noise = None if step is None else StatelessDropout(self.config.seed, step, start, self.ranks.device)
             forward = self.objective.forward(self.model, portion, noise)
             terms = self.objective.terms(forward, portion, n_scored, n_windows)
             clock.lap("forward_s")

@@ -7,7 +7,7 @@ T TRs of a part of the split, S subjects, V voxels, K latents, R compressed resp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -28,20 +28,18 @@ from giblet_train.evaluation.encoding import (
     Candidate,
     CorrelationAccumulator,
     EncodingScores,
-    place_rows,
     select_candidate,
 )
 from giblet_train.evaluation.left_out_subject import StimulusPrediction, left_out_figures
-from giblet_train.evaluation.metrics import pearson, products_of, reconstruction
+from giblet_train.evaluation.metrics import reconstruction
 from giblet_train.evaluation.ridge_decoder import ridge_decoded
+from giblet_train.evaluation.validation_responses import FEWEST_TRS, ValidationResponses
 from giblet_train.model.linear_encoder import LinearEncoder
 from giblet_train.model.network import BrainModel, Network
 from giblet_train.model.voxel_basis import VoxelBasis
 from giblet_train.schema.records import Number, SplitLoss
 
 Floats = NDArray[np.float32]
-FEWEST_TRS = 4
-"""Held-out TRs of a subject without which its correlation is not measured."""
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)
 """Candidate shares of the learnt addition to the ridge start."""
 RIDGE_DECODER = "ridge"
@@ -75,20 +73,15 @@ class Evaluator:
     objective: LossTerms
     shards: HeadSharding
     compression: VoxelBasis
-    validation_bold: Mapping[str, Floats]
+    validation_responses: ValidationResponses
 
     @classmethod
     def of(cls, experiment: TrainingSetup, data: PreparedSplit) -> Evaluator:
         """Build it, and keep the validation responses of responsive voxels, which every epoch needs."""
         assert experiment.compression is not None
         shards = experiment.shards
-        rows, responsive_V = data.split.validation, data.responsive_V
-        bold = {
-            s: data.bold[s][np.ix_(own, np.flatnonzero(responsive_V))]
-            for s in shards.local_subjects
-            if len(own := data.rows_of(s, rows)) >= FEWEST_TRS
-        }
-        return cls(experiment, data, experiment.learner.objective, shards, experiment.compression, bold)
+        responses = ValidationResponses.of(data, experiment.compression, shards.local_subjects, shards.ranks.device)
+        return cls(experiment, data, experiment.learner.objective, shards, experiment.compression, responses)
 
     def initial_loss(self, model: Network) -> dict[str, float]:
         """Return component -> loss over all training TRs of predicting the training mean, which is 1.
@@ -125,11 +118,13 @@ class Evaluator:
         """
         if not isinstance(model, BrainModel) or model.linear_path is None or not self.data.responsive_V.any():
             return None
-        blocks, start_ZR = self.data.split.validation_blocks, model.heads.start_ZR.cpu().numpy()
-        z_TZ = self.data.drift.apply(self._start_latents(model.linear_path, blocks), blocks)
+        blocks, start_ZR = self.data.split.validation_blocks, model.heads.start_ZR
+        z_TZ = torch.from_numpy(self.data.drift.apply(self._start_latents(model.linear_path, blocks), blocks)).to(
+            start_ZR
+        )
         n_latents: int = z_TZ.shape[1]
         r = {
-            rank: self._r_T(np.asarray(z_TZ[:, :rank] @ start_ZR[:rank], np.float32))
+            rank: self._r_T(z_TZ[:, :rank] @ start_ZR[:rank])[0.0]
             for rank in (*(rank for rank in START_RANKS if rank < n_latents), n_latents)
         }
         return _select(r, n_latents)[0]
@@ -150,49 +145,39 @@ class Evaluator:
         blocks, fixed = self.data.split.validation_blocks, self.experiment.config.model.learnt_share
         model.share = 1.0
         passes = self._predict_blocks(model, blocks)
-        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        scores_TR = _scored_scores(passes)
         if model.linear_path is None:
-            return _select({1.0: self._r_T(scores_TR)}, 1.0)
+            return _select({1.0: self._r_T(scores_TR)[0.0]}, 1.0)
         model.share = 0.0
-        passes = self._predict_blocks(model, blocks)
-        start_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        start_TR = _scored_scores(self._predict_blocks(model, blocks))
         shares = SHARES if fixed is None else (fixed,)
-        candidates = {share: self._r_T(start_TR + share * (scores_TR - start_TR)) for share in shares}
+        candidates = self._r_T(start_TR, scores_TR - start_TR, shares)
         # Every epoch tries all shares, so a gain by chance has many occasions.
         share, r = _select(candidates, shares[0], CHANCE / len(SHARES))
         return (shares[-1], None) if r is None else (share, r)
 
-    def _r_T(self, scores_TR: Floats) -> NDArray[np.float64] | None:
-        """Return each validation TR's contribution (T,) to r averaged over responsive voxels and subjects."""
+    def _r_T(
+        self, scores_TR: Tensor, added_TR: Tensor | None = None, shares: Sequence[float] = (0.0,)
+    ) -> dict[float, NDArray[np.float64] | None]:
+        """Return for each share of an addition each validation TR's contribution (T,) to r, or None if not measured.
+
+        r is averaged over responsive voxels and subjects.
+        """
         if not self.data.responsive_V.any():
-            return None
-        rows = self.data.split.validation
-        responsive = np.flatnonzero(self.data.responsive_V)
-        total_T = np.zeros(len(rows))
-        for s, measured_TV in self.validation_bold.items():
-            predicted_TV = self._own(s, self.compression.expand(s, scores_TR), rows)[:, responsive]
-            own_T = self.data.present[s][rows] if self.data.present else None
-            total_T += place_rows(products_of(predicted_TV, measured_TV), own_T, len(rows))
-        n_subjects = self.shards.total(len(self.validation_bold))
-        return self.shards.total(total_T) / n_subjects if n_subjects else None
+            return dict.fromkeys(shares)
+        n_subjects = self.shards.total(len(self.validation_responses.subjects))
+        total_HT = torch.stack(self.validation_responses.r_T(scores_TR, added_TR, shares)).double().cpu().numpy()
+        total_HT = self.shards.total(total_HT)
+        return {h: total_T / n_subjects if n_subjects else None for h, total_T in zip(shares, total_HT, strict=True)}
 
     def validation_map(self, model: Network) -> Floats:
         """Return r of each responsive voxel on the validation block (V,), mean over local subjects; NaN elsewhere."""
-        rows, responsive = self.data.split.validation, np.flatnonzero(self.data.responsive_V)
         passes = self._predict_blocks(model, self.data.split.validation_blocks)
-        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
         r_V = np.full(self.data.n_voxels, np.nan, np.float32)
-        r = [
-            pearson(self._own(s, self.compression.expand(s, scores_TR), rows)[:, responsive], measured_TV)
-            for s, measured_TV in self.validation_bold.items()
-        ]
-        if r:
-            r_V[responsive] = np.mean(r, axis=0)
+        r = self.validation_responses.r_V(_scored_scores(passes))
+        if r is not None:
+            r_V[self.data.responsive_V] = r
         return r_V
-
-    def _own(self, subject: str, series_TV: Floats, rows: NDArray[np.intp]) -> Floats:
-        """Return those rows of a series over `rows` that a subject has."""
-        return series_TV[self.data.present[subject][rows]] if self.data.present else series_TV
 
     def evaluation(self, model: Network, alive: Callable[[], None]) -> dict[str, Any]:
         """Return the fields of an EvaluationMetric over the test block, complete on rank 0.
@@ -377,6 +362,12 @@ def _select(
         return reference, None
     selected = select_candidate(r, reference, chance)
     return selected, float(r[selected].sum())
+
+
+def _scored_scores(passes: list[tuple[Batch, Forward]]) -> Tensor:
+    """Return the predicted scores of scored TRs (T, R), in order, on the run's device."""
+    scored = [forward.scores_BWR[torch.from_numpy(batch.scored_BW)] for batch, forward in passes]
+    return torch.cat(scored)
 
 
 def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Floats:

@@ -1,40 +1,68 @@
 """Dropout that depends only on seed, step and position: identical for any number of ranks and after a resume.
 
-B windows of this rank, D any other axes. Every mask is drawn for all windows of the step and cut to this rank's, from a
-generator seeded by (seed, step, number of masks drawn before), so no generator state has to be saved.
+A mask is a hash of a key and of each number's position in the whole step's windows, so a rank computes only its own
+part, no generator state is saved, and `torch.compile` can trace it: the key is a tensor, so a step recompiles nothing.
+B windows of this rank, D any other axes.
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 import torch
 from torch import Tensor
 
+N_KEYS = 2
+BITS = 24
+"""Bits of a draw."""
+MASKS_APART = 0x9E3779B1
+POSITIONS_APART = 0x85EBCA6B
+ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))
+"""Shift and factor of each round of the hash: `lowbias32` by C. Wellons."""
+
 
 class StatelessDropout:
-    """Random masks of one forward pass over windows `first` to `last` of the step's `n_windows`."""
+    """Random masks of one forward pass over the windows from `first` of a step."""
 
-    def __init__(self, seed: int, step: int, n_windows: int, first: int, last: int) -> None:
-        self._key = (seed, step)
-        self._n_windows = n_windows
-        self._rows = slice(first, last)
-        self._drawn = 0
+    def __init__(self, seed: int, step: int, first: int = 0, device: torch.device | str = "cpu") -> None:
+        keys = np.random.SeedSequence([seed, step]).generate_state(N_KEYS)
+        self._keys = torch.from_numpy(keys.view(np.int32)).to(device)
+        self._first = first
+        self._n_masks = 0
 
-    def _uniform(self, shape: torch.Size | tuple[int, ...], device: torch.device) -> Tensor:
-        state = np.random.SeedSequence([*self._key, self._drawn]).generate_state(2)
-        self._drawn += 1
-        generator = torch.Generator(device).manual_seed(int(state[0]) << 31 ^ int(state[1]))
-        return torch.rand((self._n_windows, *shape[1:]), generator=generator, device=device)[self._rows]
+    def _draws(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
+        """Return integers of BITS bits (B, ...), others at each call."""
+        salt = _int32(self._n_masks * MASKS_APART)
+        self._n_masks += 1
+        n_each = math.prod(shape[1:])
+        first, n_draws = self._first * n_each, shape[0] * n_each
+        position = torch.arange(first, first + n_draws, dtype=torch.int32, device=self._keys.device)
+        hashed = position * _int32(POSITIONS_APART) + (self._keys[0] ^ salt)
+        for key, (shift, factor) in zip(self._keys.unbind(), ROUNDS, strict=True):
+            hashed = ((hashed ^ _shifted(hashed, shift)) + key) * _int32(factor)
+        return _shifted(hashed, 32 - BITS).view(shape)
 
     def dropout(self, x_BD: Tensor, p: float) -> Tensor:
         """Set a share `p` of the numbers to 0 and scale the others by 1 / (1 - p)."""
         if p == 0.0:
             return x_BD
-        return x_BD * (self._uniform(x_BD.shape, x_BD.device) >= p) / (1.0 - p)
+        kept_BD = self._draws(x_BD.shape) >= round(p * (1 << BITS))
+        return x_BD * kept_BD / (1.0 - p)
 
-    def keep_mask(self, n: int, p: float, device: torch.device) -> Tensor:
+    def keep_mask(self, n_windows: int, n: int, p: float) -> Tensor:
         """Return a mask (B, n) of the inputs that each window keeps; each is dropped with probability p, never all."""
-        draw_BN = self._uniform((self._n_windows, n), device)
-        kept_BN = draw_BN >= p
+        draw_BN = self._draws((n_windows, n))
+        kept_BN = draw_BN >= round(p * (1 << BITS))
         kept_BN |= draw_BN == draw_BN.amax(dim=1, keepdim=True)
         return kept_BN.to(torch.float32)
+
+
+def _shifted(x: Tensor, n_bits: int) -> Tensor:
+    """Shift to the right and fill with zeros; `>>` alone would repeat the sign."""
+    return (x >> n_bits) & ((1 << (32 - n_bits)) - 1)
+
+
+def _int32(number: int) -> int:
+    """Return the signed number with the same low 32 bits."""
+    return (number + 2**31) % 2**32 - 2**31

@@ -33,6 +33,6 @@ class Encoders(nn.Module):
         parts = {m: self.maps[m](x_BWF.clamp(-LARGEST_SD, LARGEST_SD)) for m, x_BWF in features.items()}
         if noise is not None and self.modality_dropout:
             any_part = next(iter(parts.values()))
-            kept_BM = noise.keep_mask(len(parts), self.modality_dropout, any_part.device)
+            kept_BM = noise.keep_mask(len(any_part), len(parts), self.modality_dropout)
             parts = {m: part * kept_BM[:, i, None, None] for i, (m, part) in enumerate(parts.items())}
         return torch.stack(list(parts.values())).sum(dim=0)

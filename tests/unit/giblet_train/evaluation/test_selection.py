@@ -152,12 +152,12 @@ def test_all_ranks_select_what_one_alone_selects(monkeypatch, kind):
     scores_TR = evaluator.objective.targets.scores_TR
     add_to_predictions(monkeypatch, scores_TR if kind == "signal" else noise_like(scores_TR, seed=3))
     share, r = evaluator._select_share(model)
-    subjects, barrier, parts = list(evaluator.validation_bold), threading.Barrier(2), {}
+    subjects, barrier, parts = evaluator.validation_responses.subjects, threading.Barrier(2), {}
 
     def selected(rank):
         shards = ThreadRanks(ProcessGroup(rank, 2, ALONE.device), evaluator.shards.subjects, False, barrier, parts)
-        own = {s: evaluator.validation_bold[s] for s in subjects[rank::2]}
-        return replace(evaluator, shards=shards, validation_bold=own)._select_share(copy.deepcopy(model))
+        own = replace(evaluator.validation_responses, subjects=dict(list(subjects.items())[rank::2]))
+        return replace(evaluator, shards=shards, validation_responses=own)._select_share(copy.deepcopy(model))
 
     with ThreadPoolExecutor(2) as pool:
         first, second = pool.map(selected, range(2))
