@@ -50,8 +50,8 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
     "Lines of a training script": (
         "Any separator, any order, other metrics in between, one or several lines per epoch.",
         (
-            *("pipes", "brackets", "commas", "equals", "padded", "metric_between", "uncertainties", "four_lines"),
-            *("groups", "loss_groups", "side_by_side", "bare_splits"),
+            *("pipes", "brackets", "commas", "dashes", "equals", "camel_case", "padded", "metric_between"),
+            *("uncertainties", "two_lines", "four_lines", "groups", "loss_groups", "side_by_side", "bare_splits"),
         ),
     ),
     "Decimal commas and thousands separators": ("", ("decimal_comma", "thousands", "german_words")),
@@ -59,7 +59,7 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         "Of Python's logging, loguru, torchrun and srun.",
         ("logger", "loguru", "rank_prefix", "torchrun_tee", "srun_labels"),
     ),
-    "JSON lines": ("", ("json_lines", "json_in_text")),
+    "JSON lines": ("", ("json_lines", "nested_json", "json_in_text")),
     "Hugging Face Trainer": ("Printed lines, or `trainer_state.json`.", ("hugging_face_lines", "trainer_state")),
     "PyTorch Lightning": ("Progress bars, or `metrics.csv`.", ("lightning_bars", "lightning_csv")),
     "Keras": (
@@ -78,12 +78,24 @@ SECTIONS: dict[str, tuple[str, tuple[str, ...]]] = {
         ("fastai", "skorch", "markdown_table", "ruled_table", "two_line_header", "allennlp", "csv_in_text"),
     ),
     "Files that are not plain text": (
-        "TensorBoard event files, compressed logs, UTF-16 of Windows, folders of wandb and of torchrun.",
-        ("tensorboard", "compressed", "utf_16", "wandb_folder", "rank_folder"),
+        "TensorBoard event files, compressed logs, UTF-16 and line ends of Windows, colours, folders of wandb and of\n"
+        "torchrun.",
+        (
+            *("tensorboard", "compressed", "utf_16", "byte_order_mark", "carriage_returns", "colours"),
+            *("wandb_folder", "rank_folder"),
+        ),
     ),
 }
 """Section -> (introduction, names of formats)."""
-BINARY = {"tensorboard": "a binary event file", "compressed": "a gzip file", "utf_16": "text in UTF-16"}
+NOT_SHOWN = {
+    "tensorboard": "a binary event file",
+    "compressed": "a gzip file",
+    "utf_16": "text in UTF-16",
+    "byte_order_mark": "text with a byte order mark",
+    "carriage_returns": "lines that end with CR and LF",
+    "colours": "lines with colours",
+}
+"""Format -> description in place of an excerpt."""
 BALANCED_INTRODUCTION = (
     "Of CycleGAN, Stable-Baselines3 and RSL-RL. They need not fall, so the exit code is 2 as long as they are\n"
     "numbers; nan and errors are reported as in any other log."
@@ -142,8 +154,8 @@ def _blocks(examples: list[tuple[str, str]]) -> list[str]:
 
 
 def _excerpt(name: str, path: Path) -> list[str]:
-    if name in BINARY:
-        return [f"({BINARY[name]})"]
+    if name in NOT_SHOWN:
+        return [f"({NOT_SHOWN[name]})"]
     if path.is_dir():
         return [f"{file.relative_to(path.parent)}" for file in sorted(path.glob("**/*")) if file.is_file()]
     lines = [line for line in re.split(r"[\r\n]+", path.read_text()) if line.strip()]

@@ -10,7 +10,7 @@ import pytest
 from giblet_train.diagnosis.diagnose import diagnose
 from giblet_train.diagnosis.log_parser import read_log
 from tests.collection.log_formats import FORMATS, course
-from tests.collection.log_formats_page import PAGE, page
+from tests.collection.log_formats_page import PAGE, SECTIONS, page
 
 TOLERANCE = {"thousands": 1e-4, "lightning_bars": 1e-3}
 
@@ -46,3 +46,7 @@ def test_a_nan_keeps_its_epoch(tmp_path: Path) -> None:
 def test_the_page_of_log_formats_shows_what_the_program_prints() -> None:
     """Write it again with `python -m tests.collection.log_formats_page`."""
     assert PAGE.read_text(encoding="utf-8") == page()
+
+
+def test_the_page_has_an_example_of_every_format() -> None:
+    assert {name for _, names in SECTIONS.values() for name in names} == set(FORMATS)
