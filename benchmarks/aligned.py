@@ -38,7 +38,7 @@ LATE_TRS = 4
 
 
 def split_of(workdir: Path, seed: int, fold: int) -> PreparedSplit:
-    """A fold of the small demo study of a seed, which is made if it is not there."""
+    """Return a fold of the small demo study of a seed, which is made if it is not there."""
     folder = f"studies/small-{seed}"
     simulate_study(workdir / folder, "small", seed=seed)
     changes = {
@@ -52,7 +52,7 @@ def split_of(workdir: Path, seed: int, fold: int) -> PreparedSplit:
 
 
 def with_film(change: Callable[[Floats, Sequence[int]], Floats]) -> Change:
-    """The film's rows changed, of all modalities alike."""
+    """Return the film's rows changed, of all modalities alike."""
 
     def changed(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
         del random
@@ -63,7 +63,7 @@ def with_film(change: Callable[[Floats, Sequence[int]], Floats]) -> Change:
 
 
 def another_cut(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
-    """The film's half minutes in another order."""
+    """Return the film's half minutes in another order."""
     scenes = np.array_split(np.arange(data.split.n_trs), data.split.n_trs // SCENE_TRS)
     order = np.concatenate([scenes[n] for n in random.permutation(len(scenes))])
     return replace(data, targets={m: x_TF[order] for m, x_TF in data.targets.items()})
@@ -81,7 +81,7 @@ def another_film(data: PreparedSplit, random: np.random.Generator) -> PreparedSp
 
 
 def swapped_runs(x_TF: Floats, scans: Sequence[int]) -> Floats:
-    """The second run's film first."""
+    """Return the second run's film first."""
     return np.concatenate([x_TF[scans[0] :], x_TF[: scans[0]]])
 
 
@@ -100,7 +100,7 @@ def noisier(factor: float) -> Change:
 
 
 def first_subject(change: Callable[[Floats, Sequence[int]], Floats]) -> Change:
-    """The first subject's volumes changed."""
+    """Return the first subject's volumes changed."""
 
     def changed(data: PreparedSplit, random: np.random.Generator) -> PreparedSplit:
         del random
@@ -132,7 +132,7 @@ CASES: dict[str, Change] = {
 
 
 def verdicts(facts: AlignmentFacts | None, tr_s: float) -> list[str]:
-    """What minute one says of it: the kinds of what is wrong, `fine` for nothing."""
+    """Return what minute one says of it: the kinds of what is wrong, `fine` for nothing."""
     if facts is None:
         return ["not measured"]
     wrong = misalignment(facts, tr_s, 0.0)

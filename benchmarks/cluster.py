@@ -68,7 +68,7 @@ class CountingProxy(FaultProxy):
 
 
 def verbs(cluster: Cluster, folder: Path) -> Iterator[Verb]:
-    """A run's life at the command line, each verb through a relay that counts."""
+    """Yield a run's life at the command line, each verb through a relay that counts."""
     node = cluster.nodes["n1"]
     relay = CountingProxy(node, "counted")
     laptop = Laptop(folder, cluster.ssh_config)
@@ -104,7 +104,7 @@ def verbs(cluster: Cluster, folder: Path) -> Iterator[Verb]:
 
 
 def watching(cluster: Cluster, folder: Path, runs: int = 8, seconds: float = 5.0) -> Verb:
-    """The dashboard's watch on one node with so many live runs."""
+    """Return the dashboard's watch on one node with so many live runs."""
     node = cluster.nodes["n1"]
     relay = CountingProxy(node, "watched")
     made = [make_run(folder, f"run{n}", "watched") for n in range(runs)]
@@ -149,7 +149,7 @@ def _await_tree(tag: str, size: int) -> None:
 
 
 def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
-    """A writer of LINES_PER_S; the link is reset, the server's sessions are killed, or all falls silent, in turn."""
+    """Follow a log of LINES_PER_S while the link is reset, sessions are killed, or nothing passes, in turn."""
     relay = FaultProxy(node, f"cut-{time.time_ns()}")
     run_dir = make_run(folder, "demo", relay.name)
     writing, written = threading.Event(), [0]
@@ -202,7 +202,7 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
 
 
 def fleet(cluster: Cluster, folder: Path, how: str) -> Fleet:
-    """`ps` over NODES nodes of which one refuses connections, or accepts them and says nothing."""
+    """Return `ps` over NODES nodes of which one refuses connections, or accepts them and says nothing."""
     relay = FaultProxy(cluster.nodes["n1"], f"dead-{how}")
     relay.silence() if how == "silent" else relay._listener.close()
     laptop = Laptop(folder, cluster.ssh_config)
@@ -242,7 +242,7 @@ def growth(node: Node, connects: int) -> Growth:
 
 
 def measure(share: float, folder: Path, say: Callable[[str], None]) -> Figures:
-    """All of it. share: of the full counts. say: told what is measured."""
+    """Return all of it. share: of the full counts. say: told what is measured."""
     cluster = Cluster(tuple(f"n{n}" for n in range(1, NODES + 1)))
     try:
         say("verbs")
@@ -281,7 +281,7 @@ def _break(relay: FaultProxy, node: LoopbackNode, fault: int, outage_s: float) -
 
 @contextmanager
 def ground_of_its_own() -> Iterator[Ground]:
-    """A place for runs with tmux and screen sockets of its own; their paths must be short."""
+    """Yield a place for runs with tmux and screen sockets of its own; their paths must be short."""
     with tempfile.TemporaryDirectory(prefix="gib-", dir="/tmp") as folder:
         for variable, name in (("TMUX_TMPDIR", "tmux"), ("SCREENDIR", "screen")):
             Path(folder, name).mkdir(mode=0o700)

@@ -92,7 +92,7 @@ def broken_promises(found: Figures) -> list[str]:
 
 
 def page(found: Figures) -> str:
-    """The page, in Markdown."""
+    """Return the page, in Markdown."""
     return "\n".join(
         [
             _HEAD.format(cores=os.cpu_count()),

@@ -19,7 +19,7 @@ CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
 
 
 def demo_run(workdir: Path, changes: Mapping[str, Any], config: Path = CONFIG) -> Path:
-    """The run directory of this configuration, changed so; its training is talked of on stderr."""
+    """Return the run directory of this configuration, changed so; its training is talked of on stderr."""
     resolved = load(config, changes).config
     run_dir = RunDir(workdir / "runs" / f"{resolved.name}-{content_hash(resolved)}")
     run_dir.path.mkdir(parents=True, exist_ok=True)

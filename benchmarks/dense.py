@@ -74,7 +74,7 @@ class Racer:
 
     @property
     def finished(self) -> bool:
-        """Whether the plan has no further step."""
+        """Return whether the plan has no further step."""
         return self.step >= self.experiment.learner.plan.total_steps
 
     def turn(self, seconds: float) -> None:

@@ -32,7 +32,7 @@ step here, the median). A stalled run writes no record; its heartbeat shows it.
 
 
 def drill(name: str) -> dict[str, Any]:
-    """What `giblet demo NAME --json` tells; its last words on stderr where it tells nothing."""
+    """Return what `giblet demo NAME --json` tells; its last words on stderr where it tells nothing."""
     done = subprocess.run(
         [GIBLET, "demo", name, "--json"], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
@@ -43,7 +43,7 @@ def drill(name: str) -> dict[str, Any]:
 
 
 def row(seen: dict[str, Any]) -> str:
-    """One line of the table."""
+    """Return one line of the table."""
     name = seen["name"]
     shown = seen.get("shown_after")
     raised = seen.get("raised_after")
@@ -62,7 +62,7 @@ def row(seen: dict[str, Any]) -> str:
 
 
 def pace_of(seen: list[dict[str, Any]]) -> float:
-    """The median seconds of a step while a fault was waited for, over the drills."""
+    """Return the median seconds of a step while a fault was waited for, over the drills."""
     paces = sorted(s["raised_s"] / s["raised_after"] for s in seen if s.get("raised_after"))
     return paces[len(paces) // 2] if paces else float("nan")
 

@@ -66,7 +66,7 @@ class Cost:
         return f"{self.cpu_s:.0f} s | {self.rss_gib:.2f} GiB"
 
     def over(self, what: str, goal_s: float, goal_gib: float) -> list[str]:
-        """A sentence for each goal that this is over."""
+        """Return a sentence for each goal that this is over."""
         asked = (("CPU", self.cpu_s, goal_s, "s"), ("memory", self.rss_gib, goal_gib, "GiB"))
         return [
             f"{what} misses its goal for {of}: {seen:.4g} {unit}, {seen - goal:.2g} {unit} over."
@@ -90,7 +90,7 @@ def main() -> None:
 
 
 def written(workdir: Path, preset: str) -> RunDir:
-    """A new run directory of this preset."""
+    """Return a new run directory of this preset."""
     config = load(CONFIG, {"data.simulate": "full", "name": f"full-{preset}", **PRESETS[preset]}).config
     run_dir = RunDir(workdir / "runs" / new_run_id(config.name))
     run_dir.path.mkdir(parents=True)
@@ -99,12 +99,12 @@ def written(workdir: Path, preset: str) -> RunDir:
 
 
 def records_of(run_dir: RunDir) -> list[dict[str, Any]]:
-    """All that the run recorded."""
+    """Return all that the run recorded."""
     return [json.loads(line) for line in run_dir.metrics.read_text().splitlines()]
 
 
 def page(prepare: Cost, trains: Sequence[Cost], records: Sequence[list[dict[str, Any]]]) -> str:
-    """The figures of all processes, and of what each run recorded."""
+    """Return the figures of all processes, and of what each run recorded."""
     data, said = _first(records[0], "data"), _first(records[0], "evaluation")["encoding"]
     costs, accuracies = [], []
     over = prepare.over("`prepare`", math.inf, PREPARE_GIB)

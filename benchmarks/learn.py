@@ -167,7 +167,7 @@ def banded(data: PreparedSplit) -> dict[str, CorrelationAccumulator]:
 
 
 def _kernel(x_TF: NDArray[np.float32], train: NDArray[np.intp], scans: tuple[int, ...]) -> NDArray[np.float64]:
-    """One modality's part of the kernel of `baselines.ridge_of`."""
+    """Return one modality's part of the kernel of `baselines.ridge_of`."""
     scaled_TF = x_TF.astype(np.float64) / np.sqrt(x_TF.shape[1])
     kernel_TT = np.zeros((len(x_TF), len(x_TF)))
     for delay in DELAYS_TRS:
@@ -178,7 +178,7 @@ def _kernel(x_TF: NDArray[np.float32], train: NDArray[np.intp], scans: tuple[int
 
 
 def page(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> str:
-    """All figures as Markdown. judged: each fold's evaluation of its first member."""
+    """Return all figures as Markdown. judged: each fold's evaluation of its first member."""
     series, encodings = series_of(folds), [e["encoding"] for e in judged]
     ceilings = np.array([e["r_ceiling"] for e in encodings])
     starts = np.array([e["r_start"] for e in encodings])
@@ -245,7 +245,7 @@ def _null_products(fold: FoldScores) -> NDArray[np.float64]:
 
 
 def _films(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> list[str]:
-    """A row for each source of brains and modality, averaged over folds."""
+    """Return a row for each source of brains and modality, averaged over folds."""
     rows, rng = [], np.random.default_rng(0)
     for source, film in folds[0].decoding.items():
         for modality in film:
@@ -262,7 +262,7 @@ def _films(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> lis
 
 
 def _permuted(fold: FoldScores, source: str, modality: str, rng: np.random.Generator) -> NDArray[np.float64]:
-    """(N_PERMUTATIONS,): top 1 when segments are rebuilt in another order."""
+    """Return (N_PERMUTATIONS,): top 1 when segments are rebuilt in another order."""
     root_F = np.sqrt(fold.data.target_weights[modality])
     true_TF = fold.data.targets[modality][fold.data.split.test] * root_F
     rebuilt_TF = fold.rebuilt[source][modality] * root_F
@@ -305,7 +305,7 @@ def _contains(bounds: dict[str, float]) -> str:
 
 
 def _evaluation(path: Path) -> dict[str, Any]:
-    """A run's figures on its test block, and what each TR adds to r over voxels outside every region of the truth."""
+    """Return a run's test figures, and each TR's contribution to r over voxels outside every true region."""
     run = load_run(path, "best", load_split, narrate)
     data, outside_V = run.data, ~_in_regions(run.data)
     products = [

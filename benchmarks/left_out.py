@@ -72,7 +72,7 @@ def r_of_each(run_dir: Path) -> dict[str, float]:
 
 
 def row_of(workdir: Path, number: int, included: dict[str, float]) -> tuple[str, list[float], str]:
-    """A subject's figures, and their row."""
+    """Return a subject's figures, and their row."""
     run_dir = RunDir(demo_run(workdir, {"split.leave_out_subject": number}))
     metrics, _ = decode_metrics(run_dir.metrics.read_bytes().splitlines())
     evaluation = next(m for m in metrics if isinstance(m, EvaluationMetric))

@@ -98,17 +98,17 @@ def cell(studies: list[dict[str, Any]], region: str, modality: str, *, bold: boo
 
 
 def hits(studies: list[dict[str, Any]], region: str, modalities: tuple[str, ...]) -> int:
-    """In how many studies, and modalities of each, more was lost than random sets lose."""
+    """Count the studies, and the modalities of each, that lost more than with random voxel sets."""
     return sum(changes(s, region)[m]["skill"]["p"] <= 0.05 for s in studies for m in modalities)
 
 
 def others(own: str) -> tuple[str, ...]:
-    """The modalities that a lesion should spare."""
+    """Return the modalities that a lesion should spare."""
     return tuple(m for m in MODALITIES if m != own)
 
 
 def changes(study: dict[str, Any], region: str) -> dict[str, Any]:
-    """What one lesion of a study changed."""
+    """Return what one lesion of a study changed."""
     found: dict[str, Any] = next(lesion["changes"] for lesion in study["lesions"] if lesion["region"] == region)
     return found
 

@@ -76,7 +76,7 @@ class Live:
         _append(self.folder.log, "".join(f"{line}\n" for line in lines).encode())
 
     def step(self) -> None:
-        """The next step, as the engine records it."""
+        """Append the next step, as the engine records it."""
         _append(self.folder.metrics, encode(replace(next(self._coming), at=time.time())) + b"\n")
         self.beat()
 
@@ -101,7 +101,7 @@ def told(lags: list[float]) -> str:
 
 
 def latencies(terminal: Terminal, write: Callable[[str], None], count: int = WRITES) -> list[float]:
-    """From the write of a line until it is drawn, at moments that follow no beat."""
+    """Measure the seconds from the write of a line until it is drawn, at moments that follow no beat."""
     lags = []
     for number in range(count):
         time.sleep(random.uniform(0.3, 0.9))
@@ -147,7 +147,7 @@ def flooded(terminal: Terminal, write: Callable[..., None]) -> tuple[list[float]
 
 
 def followed(environment: Mapping[str, str], live: Live) -> Figures:
-    """`giblet logs -f` while the log grows fast: every line once and in order, its lag, and the CPU of this side."""
+    """Measure `giblet logs -f` of a log that grows fast: order and delay of lines, and CPU of this side."""
     command = [*GIBLET, "logs", live.run_id, "-f", "-n", "0"]
     process = subprocess.Popen(command, env=dict(environment), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
     assert process.stdout is not None
@@ -207,7 +207,7 @@ def reconnected(terminal: Terminal, node: LoopbackNode, live: Live, number: int)
 
 
 def opened(environment: Mapping[str, str], node: LoopbackNode) -> Figures:
-    """A run of EPOCHS epochs with a log of LOG_BYTES, never seen before: until its epoch and last line are drawn."""
+    """Measure the seconds until an unknown run of EPOCHS epochs and LOG_BYTES of log is drawn."""
     live = Live(node, "long", EPOCHS * fleets.STEPS_PER_EPOCH - 20)
     with live.folder.log.open("r+b") as log:
         log.truncate(LOG_BYTES)
@@ -245,7 +245,7 @@ def giblet(environment: Mapping[str, str], node: LoopbackNode) -> Figures:
 
 
 def _agent(node: LoopbackNode) -> int:
-    """The process of this node that observes."""
+    """Return the process of this node that observes."""
     sessions = set(node.sessions())
     return next(pid for pid, parent, command in processes() if parent in sessions and "stdin.buffer" in command)
 

@@ -27,7 +27,7 @@ RUNNING = Health(state="running", sentence="training")
 
 
 def month(seed: int, every: int) -> tuple[int, int, Counter[str]]:
-    """(looks, alerts raised, causes that a single look found) of one healthy month, each `every`th look diagnosed."""
+    """Return (looks, alerts, causes of single looks) of a healthy month; each `every`th look is diagnosed."""
     curves, metrics, looks = healthy_month(seed)
     watched, alerts, causes = AlertState(), 0, Counter[str]()
     for i, seen in enumerate(looks):
@@ -64,7 +64,7 @@ def nightly(rng: random.Random) -> Iterator[float]:
 
 
 def coverage(pace: Pace, done: int, n_runs: int) -> float:
-    """How many of the intervals that say 80 % hold what the rest of the run then takes."""
+    """Return how many of the intervals that say 80 % hold what the rest of the run then takes."""
     plan = lr_schedule(Config(name="a", num_epochs=STEPS // 20), 20)
     held = 0
     for seed in range(n_runs):

@@ -26,7 +26,7 @@ def trouble() -> tuple[Fleet, str]:
 
 
 def resumed() -> tuple[Fleet, str]:
-    """A run that died and went on in another from its last checkpoint."""
+    """Return a run that died and went on in another from its last checkpoint."""
     died = fleets.run(steps=DIED, state="died", sentence="the node rebooted while it ran", suffix="d1ed")
     worse = tuple(
         replace(step, loss={name: 1.06 * (value or 0.0) for name, value in step.loss.items()})

@@ -135,7 +135,7 @@ def _rank(heads: str, folder: Path, n_ranks: int) -> None:
 
 
 def _tell(ranks: ProcessGroup, gib: Mapping[str, float], sent: int, cpu_s: float, n_parameters: int) -> None:
-    """One line from rank 0: the largest memory of any rank, and the CPU seconds of all."""
+    """Print one line from rank 0: the largest memory of any rank, and the CPU seconds of all."""
     each = ranks.all_gather((gib, cpu_s))
     if ranks.is_first:
         worst = {name: max(theirs[name] for theirs, _ in each) for name in gib}
@@ -174,7 +174,7 @@ class Memory:
 
 
 def _data(folder: Path) -> PreparedSplit:
-    """The tests' film, with brains that are read from memory maps as those of a store are."""
+    """Return the tests' film, with brains that are read from memory maps as those of a store are."""
     bold = {f"sub-{n + 1:02d}": np.load(_bold(folder, n), mmap_mode="r") for n in range(N_SUBJECTS)}
     data, all_V = split_data(n_trs=N_TRS, n_subjects=1, n_voxels=3), np.ones(N_VOXELS, bool)
     return replace(

@@ -54,7 +54,7 @@ def main() -> None:
 def sampled_voxels(
     brain_XYZ: NDArray[np.bool_], region_XYZ: NDArray[np.int8]
 ) -> tuple[NDArray[np.bool_], NDArray[np.int8]]:
-    """All responsive voxels and at most NULL_SAMPLE null ones, with their regions."""
+    """Return all responsive voxels and at most NULL_SAMPLE null ones, with their regions."""
     null_at = np.flatnonzero(brain_XYZ & (region_XYZ == 0))
     kept_XYZ = region_XYZ > 0
     kept_XYZ.flat[np.random.default_rng(0).permutation(null_at)[:NULL_SAMPLE]] = True
@@ -62,21 +62,21 @@ def sampled_voxels(
 
 
 def read(path: Path, kept_XYZ: NDArray[np.bool_], scan_lengths_trs: list[int]) -> Floats:
-    """(T, V), each scan standardised."""
+    """Return (T, V), each scan standardised."""
     raw_TV = np.asarray(nibabel.load(path).dataobj)[kept_XYZ].T.astype(float)
     scans = np.split(raw_TV, np.cumsum(scan_lengths_trs)[:-1])
     return np.concatenate([(scan - scan.mean(axis=0)) / scan.std(axis=0) for scan in scans])
 
 
 def isc(bold_STV: Floats) -> Floats:
-    """(V,) mean correlation over pairs of subjects."""
+    """Return (V,) mean correlation over pairs of subjects."""
     n = len(bold_STV)
     pairs_PV = np.array([(bold_STV[a] * bold_STV[b]).mean(axis=0) for a in range(n) for b in range(a)])
     return np.asarray(pairs_PV.mean(axis=0))
 
 
 def lagged(x_TF: Floats, scan_lengths_trs: list[int]) -> Floats:
-    """(T, F·lags) earlier rows beside each row, none from another scan."""
+    """Return (T, F·lags) earlier rows beside each row, none from another scan."""
     scans = []
     for scan in np.split(x_TF, np.cumsum(scan_lengths_trs)[:-1]):
         padded = np.vstack([np.zeros((max(LAGS_TRS), scan.shape[1])), scan])
@@ -85,7 +85,7 @@ def lagged(x_TF: Floats, scan_lengths_trs: list[int]) -> Floats:
 
 
 def held_out_r(design_TF: Floats, y_TV: Floats) -> Floats:
-    """(V,) correlation of prediction and data in the test blocks, mean over folds."""
+    """Return (V,) correlation of prediction and data in the test blocks, mean over folds."""
     n_trs, folds = len(y_TV), []
     for fold in range(N_FOLDS):
         first, stop = fold * n_trs // N_FOLDS, (fold + 1) * n_trs // N_FOLDS
@@ -99,7 +99,7 @@ def held_out_r(design_TF: Floats, y_TV: Floats) -> Floats:
 
 
 def correlation(a_TV: Floats, b_TV: Floats) -> Floats:
-    """(V,) Pearson's r over rows."""
+    """Return (V,) Pearson's r over rows."""
     a_TV, b_TV = a_TV - a_TV.mean(axis=0), b_TV - b_TV.mean(axis=0)
     norm_V = np.sqrt((a_TV**2).sum(axis=0) * (b_TV**2).sum(axis=0) + 1e-12)
     return np.asarray((a_TV * b_TV).sum(axis=0) / norm_V)

@@ -35,11 +35,11 @@ class Terminal:
         threading.Thread(target=self._read, daemon=True).start()
 
     def press(self, keys: str) -> None:
-        """As if typed."""
+        """Send keys, as if they were typed."""
         os.write(self._master, keys.encode())
 
     def since(self, moment: float) -> list[tuple[float, bytes]]:
-        """What came from that moment on."""
+        """Return what came from that moment on."""
         return [chunk for chunk in list(self.chunks) if chunk[0] >= moment]
 
     def wait(self, text: str, since: float, limit_s: float = 30.0) -> float:

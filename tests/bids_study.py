@@ -33,7 +33,7 @@ def write_bids_study(folder: Path, n_subjects: int = 2, session: str = "", space
 
 
 def write_run(folder: Path, subject: int, run: int, n_trs: int, session: str = "", space: str = "MNI152NLin2009cAsym"):
-    """One run of one subject: BOLD, brain mask, confounds."""
+    """Write one run of one subject: BOLD, brain mask, confounds."""
     parts = [f"sub-{subject:02d}", *([f"ses-{session}"] if session else [])]
     stem = "_".join([*parts, "task-film", f"run-{run}"])
     func = folder.joinpath(*parts, "func")

@@ -29,7 +29,7 @@ def brain_models() -> Any:
 
 
 def parcels_axis(names: Sequence[str] = tuple(f"P{n}" for n in range(N))) -> Any:
-    """One parcel per grayordinate."""
+    """Return one parcel per grayordinate."""
     models = brain_models()
     return cifti2.ParcelsAxis.from_brain_models([(name, models[n : n + 1]) for n, name in enumerate(names)])
 
@@ -50,7 +50,7 @@ def write_parcellated(path: Path, values_TN: Array, tr_s: float = 1.5) -> Path:
 
 
 def write_surfaces(path: Path, values_TN: Array, tr_s: float = 1.5) -> Path:
-    """A pair of GIFTI series; the left one has the first half of the columns. Returns the left file."""
+    """Write a pair of GIFTI series; the left one has the first half of the columns. Return the left file."""
     path.parent.mkdir(parents=True, exist_ok=True)
     half = values_TN.shape[1] // 2
     files = []

@@ -62,7 +62,7 @@ def own_gpu_claims(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest
 
 @cache
 def needs_the_engine(path: Path) -> bool:
-    """Does this file import the engine beyond its contract, itself or through another test module?"""
+    """Return True if this file imports the engine beyond its contract, itself or through another test module."""
     modules = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.module:
@@ -76,7 +76,7 @@ def needs_the_engine(path: Path) -> bool:
 
 
 def runs_on_a_laptop(path: Path) -> bool:
-    """Is this a unit test that a laptop runs whole?"""
+    """Return True for a unit test that a laptop runs completely."""
     return HERE / "unit" in path.parents and not needs_the_engine(path) and "can_train" not in path.read_text()
 
 

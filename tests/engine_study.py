@@ -26,7 +26,7 @@ WIDTHS = {"video": 20, "audio": 12, "text": 8}
 
 
 def config(**overrides: Any) -> Config:
-    """A configuration that trains in seconds."""
+    """Return a configuration that trains in seconds."""
     value: dict[str, Any] = {
         "name": "unit",
         "threads": 1,
@@ -101,7 +101,7 @@ def split_data(
 
 
 def load(config: Config, workdir: Path, progress: Callable[[str, float], None]) -> PreparedSplit:
-    """What `train` is given instead of a store."""
+    """Return what `train` is given instead of a store."""
     progress("making a synthetic study", 1.0)
     return split_data()
 

@@ -20,7 +20,7 @@ FALL = {"fmri": 0.25, "video": 0.55, "audio": 0.45, "text": 0.65}
 
 
 def demo_config(name: str = "demo", stage: str = "test", **changes: object) -> Config:
-    """A small complete configuration; `changes` are top-level keys."""
+    """Return a small complete configuration; `changes` are top-level keys."""
     value: dict[str, object] = {
         "name": name,
         "stage": stage,
@@ -52,7 +52,7 @@ def run(
     suffix: str = "a1b2",
     loss_scale: float = 1.0,
 ) -> RunSnapshot:
-    """One run after `steps` optimizer steps.
+    """Return one run after `steps` optimizer steps.
 
     flat: losses stay where they start. nan_from: audio and the total are null from that step on. stuck_lr: the observed
     rate never moves. loss_scale multiplies every loss, as the lab's 275,000 did.
@@ -105,7 +105,7 @@ def node(
     observed_at: float | None = NOW,
     sentence: str = "",
 ) -> NodeSnapshot:
-    """A node with its runs; `gpus` idle-to-busy GPUs of 48 GiB."""
+    """Return a node with its runs; `gpus` idle-to-busy GPUs of 48 GiB."""
     cards = tuple(
         Gpu(
             index=i, uuid=f"GPU-{i}", name="NVIDIA RTX A6000", memory_used_gib=41.5 if i < 6 else 0.4,
@@ -130,7 +130,7 @@ def node(
 
 
 def alert(name: str = "flat", sentence: str = "total moved 0.05 % in 5 epochs", level: str = "warning") -> Alert:
-    """A raised alert."""
+    """Return a raised alert."""
     return Alert(
         seq=0, at=NOW - 30, step=200, name=name, level=level, state="raised", sentence=sentence,  # type: ignore[arg-type]
         action="giblet why @last",
@@ -138,12 +138,12 @@ def alert(name: str = "flat", sentence: str = "total moved 0.05 % in 5 epochs", 
 
 
 def healthy() -> Fleet:
-    """One node with a run in its fourteenth epoch."""
+    """Return one node with a run in its fourteenth epoch."""
     return Fleet(nodes=(node(runs=(run(),), gpus=8),))
 
 
 def warming_up() -> Fleet:
-    """A run in the middle of its warm-up, before its first epoch has ended."""
+    """Return a run in the middle of its warm-up, before its first epoch has ended."""
     return Fleet(nodes=(node(runs=(run(steps=12),)),))
 
 

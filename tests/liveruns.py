@@ -13,7 +13,7 @@ from giblet_tui.agent.proc import boot_id, start_ticks
 
 
 def make_run(workdir: Path, name: str = "demo", node: str = "local", launched_at: float | None = None) -> RunDir:
-    """A run directory with run.json, config.yaml, and this very process as its supervisor."""
+    """Return a run directory with run.json, config.yaml, and this very process as its supervisor."""
     launched_at = time.time() if launched_at is None else launched_at
     run_id = new_run_id(name, launched_at)
     run_dir = RunDir(workdir / "runs" / run_id)
@@ -49,7 +49,7 @@ def supervise(run_dir: RunDir, pid: int, boot: str | None = None) -> None:
 
 
 def beat(run_dir: RunDir, state: str = "training", step: int = 1, at: float | None = None, phase: str = "") -> None:
-    """A heartbeat of the trainer."""
+    """Write a heartbeat of the trainer."""
     heartbeat = Heartbeat(
         state=state,  # type: ignore[arg-type]
         step=step,
@@ -65,12 +65,12 @@ def beat(run_dir: RunDir, state: str = "training", step: int = 1, at: float | No
 
 
 def end(run_dir: RunDir, code: int = 0) -> None:
-    """The supervisor's last word."""
+    """Write the record of the end, as the supervisor does."""
     write_record(run_dir.exit, Exit(run_id=run_dir.run_id, ended_at=time.time(), code=code))
 
 
 def step_line(seq: int) -> bytes:
-    """A step record as the engine appends it."""
+    """Return a step record as the engine appends it."""
     loss = SplitLoss(total=1.0, loss={"fmri": 1.0, "video": 0.5})
     step = StepMetric(
         seq=seq,
@@ -87,7 +87,7 @@ def step_line(seq: int) -> bytes:
 
 
 def append(path: Path, data: bytes) -> None:
-    """As the engine's recorder: one write."""
+    """Append by one write, as the engine's logger does."""
     descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
     try:
         os.write(descriptor, data)

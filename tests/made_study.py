@@ -29,7 +29,7 @@ AFFINE = np.array([[3.0, 0, 0, -20], [0, 3, 0, -30], [0, 0, 3, -10], [0, 0, 0, 1
 
 
 def made_config(**changes: Any) -> Config:
-    """A configuration for tests; keyword arguments are top-level keys, dicts for sections."""
+    """Return a configuration for tests; keyword arguments are top-level keys, dicts for sections."""
     return from_mapping({"name": "made", **changes}).config
 
 
@@ -41,7 +41,7 @@ def made_study(
     noise: float = 1.0,
     seed: int = 0,
 ) -> Study:
-    """A study whose first half of voxels follow the features by `lag_trs`; the others are noise."""
+    """Return a study whose first half of voxels follow the features by `lag_trs`; the others are noise."""
     random = np.random.default_rng(seed)
     n_trs, n_voxels = sum(scan_lengths_trs), int(np.prod(shape))
     frames = random.integers(0, 256, (n_trs, 2, 6, 8, 3), dtype=np.uint8)
@@ -75,7 +75,7 @@ def made_study(
 
 
 def write_nifti(path: Path, volumes_XYZT: NDArray[Any], tr: float = 1.5, unit: str = "sec") -> Path:
-    """A NIfTI file with the given TR in the given unit of its header."""
+    """Write a NIfTI file with the given TR in the given unit of its header."""
     path.parent.mkdir(parents=True, exist_ok=True)
     image: Any = nibabel.Nifti1Image(volumes_XYZT, AFFINE)
     image.header.set_xyzt_units("mm", unit)

@@ -41,7 +41,7 @@ DATA = {
 
 
 def write_study(folder: Path) -> Path:
-    """The healthy study."""
+    """Write the healthy study; return its folder."""
     folder.mkdir(parents=True)
     write_film(folder / "film.mkv")
     write_annotations(folder / "annotations.xlsx", segments(), TR_S, SCANS_TRS)
@@ -53,20 +53,20 @@ def write_study(folder: Path) -> Path:
 
 
 def cuts_s() -> NDArray[np.float64]:
-    """Where shots begin, and the film's end; one begins with the second scan."""
+    """Return where shots begin, and the film's end; one begins with the second scan."""
     random = np.random.default_rng(1)
     inner = np.cumsum(np.rint(random.uniform(2.0, 6.0, 200) * FRAMES_HZ) / FRAMES_HZ)
     return np.unique(np.r_[0.0, inner[inner < FILM_S - 2.0], SCANS_TRS[0] * TR_S, FILM_S])
 
 
 def segments() -> list[Segment]:
-    """A row for each shot."""
+    """Return a row for each shot."""
     edges = cuts_s()
     return [Segment(float(a), float(b), f"shot {n}") for n, (a, b) in enumerate(pairwise(edges))]
 
 
 def write_film(path: Path, speed: float = 1.0) -> None:
-    """The film, played at `speed` times its own."""
+    """Write the film, played at `speed` times its own."""
     edges = cuts_s() / speed
     random = np.random.default_rng(2)
     looks = random.integers(0, 256, (len(edges), 6, 8, 3), dtype=np.uint8).repeat(6, axis=1).repeat(8, axis=2)
@@ -101,13 +101,13 @@ def film_features(folder: Path) -> dict[str, NDArray[np.float32]]:
 
 
 def features(folder: Path) -> NDArray[np.float64]:
-    """(T, F) what the brains follow."""
+    """Return (T, F) what the brains follow."""
     series_TF = stimulus_series(film_features(folder), TR_S)
     return series_TF / series_TF.std(axis=0)
 
 
 def _volumes(drive_TF: NDArray[np.float64], subject: int) -> NDArray[np.int16]:
-    """(X, Y, Z, T) in a scanner's units, 0 at the rim: half of the voxels follow the film, the same in all subjects."""
+    """Return (X, Y, Z, T) in a scanner's units, 0 at the rim: the same half of the voxels follows the film."""
     shared, own = np.random.default_rng(3), np.random.default_rng([4, subject])
     inner = tuple(n - 2 for n in GRID)
     weights_FV = shared.standard_normal((drive_TF.shape[1], int(np.prod(inner))))

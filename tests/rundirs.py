@@ -15,7 +15,7 @@ from giblet_tui.monitor.snapshots import RunSnapshot
 
 
 def write(workdir: Path, run: RunSnapshot, *, alive: bool = False, code: int | None = 0) -> RunDir:
-    """The run's directory under workdir.
+    """Return the run's directory under workdir.
 
     alive: this process stands for its supervisor. code: what exit.json says it ended with, when it is not alive; None
     leaves the record out, as a killed supervisor does.

@@ -103,7 +103,7 @@ def record_gpus(folder: Path, n_gpus: int) -> None:
 
 
 def demand(n_gpus: int = 1) -> dict[str, Any]:
-    """What a run asks for that needs so many GPUs, whichever are free."""
+    """Return what a run asks for that needs so many GPUs, whichever are free."""
     return {"n_gpus": n_gpus, "among": None, "awaits": None}
 
 

@@ -55,14 +55,14 @@ def own_settings(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: py
 
 @pytest.fixture
 def tensor01(cluster: Cluster) -> Iterator[LoopbackNode]:
-    """The first node; a recording of GPUs ends with the test."""
+    """Yield the first node; a recording of GPUs ends with the test."""
     yield cluster.nodes["tensor01"]
     cluster.nodes["tensor01"].forget_gpus()
 
 
 @pytest.fixture
 def tensor02(cluster: Cluster) -> Iterator[LoopbackNode]:
-    """The second node; a recording of GPUs ends with the test."""
+    """Yield the second node; a recording of GPUs ends with the test."""
     yield cluster.nodes["tensor02"]
     cluster.nodes["tensor02"].forget_gpus()
 
@@ -84,7 +84,7 @@ def proxy(_proxy: FaultProxy) -> Iterator[FaultProxy]:
 
 @pytest.fixture(params=["tmux", "screen"])
 def multiplexer(request: pytest.FixtureRequest) -> str:
-    """Each multiplexer in turn."""
+    """Return each multiplexer in turn."""
     name: str = request.param
     if which(name) is None:
         unavailable(f"missing: {name} (apt-get install {name})")
@@ -93,7 +93,7 @@ def multiplexer(request: pytest.FixtureRequest) -> str:
 
 @pytest.fixture
 def laptop(tmp_path: Path, cluster: Cluster) -> Iterator[Laptop]:
-    """A laptop whose test leaves no run behind, whatever became of the test and of giblet itself."""
+    """Yield a laptop whose test leaves no run behind, whatever became of the test and of giblet itself."""
     laptop = Laptop(tmp_path, cluster.ssh_config)
     yield laptop
     for workdir in [*(node.home / "giblet" for node in cluster.nodes.values()), tmp_path / "local"]:

@@ -30,12 +30,12 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def which(name: str) -> str | None:
-    """Where a program is; sshd lies in directories that a user's PATH need not have."""
+    """Return where a program is; sshd lies in directories that a user's PATH need not have."""
     return shutil.which(name, path=f"{os.environ.get('PATH', '')}:{SYSTEM_PATH}")
 
 
 def missing() -> list[str]:
-    """What this machine lacks for a loopback node, with the Debian package that brings it."""
+    """Return what this machine lacks for a loopback node, with the Debian package that brings it."""
     return [f"{name} (apt-get install {package})" for name, package in PACKAGES.items() if which(name) is None]
 
 
@@ -98,7 +98,7 @@ class Cluster:
             file.write("\n  ".join([f"Host {name}", *lines]) + "\n")
 
     def trust(self, address: str, port: int, host_key: Path) -> None:
-        """A line of known_hosts."""
+        """Append a line to known_hosts."""
         kind, encoded = host_key.with_suffix(".pub").read_text().split()[:2]
         with self.known_hosts.open("a") as file:
             file.write(f"[{address}]:{port} {kind} {encoded}\n")
@@ -156,7 +156,7 @@ class LoopbackNode:
 
     @property
     def environment(self) -> dict[str, str]:
-        """What sessions on the node have in their environment beyond the user's own."""
+        """Return what sessions on the node have in their environment beyond the user's own."""
         return {
             "HOME": str(self.home),
             "PATH": f"{self.bin}:{SYSTEM_PATH}",
@@ -205,7 +205,7 @@ class LoopbackNode:
                 os.kill(pid, number)
 
     def sessions(self) -> list[int]:
-        """The pids of this node's sshd processes that serve a connection."""
+        """Return the pids of this node's sshd processes that serve a connection."""
         assert self._process is not None
         found, parents = [], {self._process.pid}
         for pid, parent, command in processes():
@@ -215,7 +215,7 @@ class LoopbackNode:
         return found
 
     def logged(self, text: str) -> int:
-        """How many lines of sshd's log hold the text."""
+        """Return how many lines of sshd's log hold the text."""
         return sum(text in line for line in self.log.read_text(errors="replace").splitlines())
 
     def record_gpus(self, *script: str) -> None:
@@ -278,7 +278,7 @@ class FaultProxy:
         return self.target.cluster.node(self.name, self.target.home, **values)
 
     def silence(self) -> None:
-        """From now on nothing passes, in either direction, and no connection closes."""
+        """Let nothing pass in either direction, and close no connection."""
         self._flowing.clear()
 
     def resume(self) -> None:
@@ -346,19 +346,19 @@ def worker_network() -> str:
 
 
 def make_key(path: Path, kind: str = "ed25519") -> None:
-    """A new key pair without a passphrase."""
+    """Write a new key pair without a passphrase."""
     subprocess.run([which("ssh-keygen") or "ssh-keygen", "-q", "-t", kind, "-N", "", "-f", str(path)], check=True)
 
 
 def free_port(address: str) -> int:
-    """A port nobody listens on at this moment."""
+    """Return a port nobody listens on at this moment."""
     with socket.socket() as probe:
         probe.bind((address, 0))
         return int(probe.getsockname()[1])
 
 
 def processes() -> list[tuple[int, int, str]]:
-    """(pid, parent, command line) of every process, by pid, straight from /proc: the ground truth."""
+    """Return (pid, parent, command line) of every process, by pid, straight from /proc: the ground truth."""
     found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():

@@ -79,8 +79,8 @@ class Lab:
     def sessions(self) -> list[str]:
         own = os.environ | self.loopback.environment
         lists = (["screen", "-ls"], ["tmux", "ls", "-F", "#{session_name}"])
-        said = [subprocess.run(argv, env=own, capture_output=True, text=True).stdout for argv in lists]
-        return [line.split()[0] for line in "\n".join(said).splitlines() if "ab" in line and "v3" in line]
+        output = [subprocess.run(argv, env=own, capture_output=True, text=True).stdout for argv in lists]
+        return [line.split()[0] for line in "\n".join(output).splitlines() if "ab" in line and "v3" in line]
 
     def left(self) -> list[str]:
         return [c for _, _, c in processes() if self.tag in c and c.startswith(sys.executable)]

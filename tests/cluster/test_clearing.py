@@ -23,7 +23,7 @@ def quietly(event: object) -> None:
 
 
 def ended(ground: Ground, name: str = "old", days: float = 0.0, **record: object) -> str:
-    """A run that has ended, `days` ago, with a checkpoint of 1 MB."""
+    """Return a run that has ended, `days` ago, with a checkpoint of 1 MB."""
     fields = ground.record(["true"], name=name, **record)
     path = ground.workdir / "runs" / fields["run_id"]
     (path / "checkpoints").mkdir(parents=True)

@@ -153,8 +153,8 @@ def test_its_losses_and_its_end_are_explained(lab: OldLab) -> None:
         assert run.record("exit.json")["code"] == code, how
         snapshot = watch.observe_once(lab.target, [run.run_id]).runs[0]
         answer = why.of_run(snapshot, log=fetch_log_end(lab.target, run.run_id))
-        found = [finding.cause for finding in answer.diagnosis.causes]
-        assert (snapshot.health.state, cause in found) == (state, True), (how, found)
+        findings = [finding.cause for finding in answer.diagnosis.causes]
+        assert (snapshot.health.state, cause in findings) == (state, True), (how, findings)
         assert len(snapshot.epochs) == 12, how
     pulled = lab.laptop.giblet("pull", run_ids["oom"])
     assert pulled.returncode == 0 and "without" not in pulled.stderr, pulled.stderr

@@ -263,7 +263,7 @@ def test_a_directive_that_cannot_be_honoured_is_named(cluster: Cluster, tensor01
 
 
 def read_until(descriptor: int, text: bytes) -> bytes:
-    """What came, once the text is in it."""
+    """Return what came, once the text is in it."""
     shown = b""
 
     def arrived() -> bool:

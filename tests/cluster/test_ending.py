@@ -434,7 +434,7 @@ ctypes.CDLL(None).syscall(exit_of_a_thread, 0)
 
 
 def cards(tmp_path, monkeypatch, *pids):
-    """A recorded nvidia-smi stands in for a GPU whose memory these processes hold."""
+    """Record an nvidia-smi that shows a GPU whose memory these processes hold."""
     listed = "".join(f"echo GPU-1, {pid}, 512;" for pid in pids) or ":;"
     answers = f"case $1 in *compute*) {listed}; *) echo 0, GPU-1, H200, 512, 143771, 0, 30;; esac"
     (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{answers}\n")
@@ -492,7 +492,7 @@ def test_a_half_dead_process_of_an_ended_run_is_found_and_ended(ground, tmp_path
 
 @pytest.fixture
 def freezer():
-    """A control group whose processes no signal ends while it is frozen: as one that is stuck in a driver's call."""
+    """Yield a control group; no signal ends its processes while it is frozen, as in a driver's call."""
     group = Path(f"/sys/fs/cgroup/freezer/giblet-test-{os.getpid()}")
     try:
         group.mkdir()

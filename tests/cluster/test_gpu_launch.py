@@ -23,7 +23,7 @@ pytestmark = pytest.mark.timeout(300)
 
 @pytest.fixture
 def gpu_node(laptop: Laptop, tensor01: LoopbackNode, tmp_path: Path) -> Iterator[LoopbackNode]:
-    """A node with two idle recorded GPUs, whose trainer prints its GPUs and steps until it is stopped."""
+    """Yield a node with two idle recorded GPUs, whose trainer prints its GPUs and steps until it is stopped."""
     trainer = tmp_path / "trainer.py"
     trainer.write_text(TRAINER + "print('on', os.environ['CUDA_VISIBLE_DEVICES'], flush=True)\n" + STEPS + "\n")
     python = tmp_path / "python"
@@ -45,10 +45,10 @@ def idle_gpus(node: LoopbackNode, *indices: int) -> None:
 
 
 def test_an_ensemble_takes_a_gpu_for_each_member(laptop: Laptop, gpu_node: LoopbackNode) -> None:
-    done = laptop.giblet("launch", "tensor01", "./small.yaml", "--ensemble", "2")
-    assert done.returncode == 0, done.stderr
-    first, second = done.stdout.split()
-    assert "claimed GPU 0 (A100)" in done.stderr and "claimed GPU 1 (A100)" in done.stderr
+    result = laptop.giblet("launch", "tensor01", "./small.yaml", "--ensemble", "2")
+    assert result.returncode == 0, result.stderr
+    first, second = result.stdout.split()
+    assert "claimed GPU 0 (A100)" in result.stderr and "claimed GPU 1 (A100)" in result.stderr
 
     held = laptop.giblet("ps").stderr
     assert f"tensor01: 0 of 2 GPUs free; GPU 0 (A100): claimed by {first} (" in held
@@ -102,11 +102,11 @@ def test_a_sick_nvidia_smi_never_means_the_cpu(
 def test_warnings_are_shown_and_a_lost_card_is_left_out(laptop: Laptop, gpu_node: LoopbackNode) -> None:
     lost = "echo '0, GPU-0, A100, [GPU is lost], [GPU is lost], [N/A], [N/A]'; echo '1, GPU-1, A100, 4, 81559, 0, 30'"
     gpu_node.record_gpus(f"case $1 in *gpu=index*) {lost}; echo 'WARNING: infoROM is corrupted'; exit 14;; esac")
-    done = laptop.giblet("launch", "tensor01", "./small.yaml", "--dry-run")
-    assert done.returncode == 0, done.stderr
-    assert "! nvidia-smi: nvidia-smi: it ended with status 14: WARNING: infoROM is corrupted" in done.stderr
-    assert "! gpu 0: A100, 0.0/0 GiB, nvidia-smi reports [GPU is lost] for its memory" in done.stderr
-    assert "on GPU 1, in a plain process" in done.stderr
+    result = laptop.giblet("launch", "tensor01", "./small.yaml", "--dry-run")
+    assert result.returncode == 0, result.stderr
+    assert "! nvidia-smi: nvidia-smi: it ended with status 14: WARNING: infoROM is corrupted" in result.stderr
+    assert "! gpu 0: A100, 0.0/0 GiB, nvidia-smi reports [GPU is lost] for its memory" in result.stderr
+    assert "on GPU 1, in a plain process" in result.stderr
     refused = laptop.giblet("launch", "tensor01", "./small.yaml", "--gpus", "0,", "--force")
     assert refused.returncode == 5 and "[GPU is lost]" in refused.stderr
 

@@ -53,7 +53,7 @@ RC_FILES = {
 
 @pytest.fixture(scope="module")
 def other_key(cluster: Cluster) -> str:
-    """A public key of the same type that is not the node's: `kind encoded`."""
+    """Return a public key of the same type that is not the node's: `kind encoded`."""
     make_key(path := cluster.root / "other")
     return public(path)
 

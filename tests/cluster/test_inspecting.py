@@ -47,7 +47,7 @@ exit $(cat {gate})
 
 @pytest.fixture
 def trained(laptop: Laptop, tensor01: LoopbackNode) -> str:
-    """A short run of tensor01 that has ended with its best checkpoint."""
+    """Return a short run of tensor01 that has ended with its best checkpoint."""
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     settings = ("--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
     done = laptop.giblet("launch", "tensor01", "./small.yaml", "--follow", *settings)

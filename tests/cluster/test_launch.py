@@ -103,8 +103,8 @@ def site(request, tmp_path, monkeypatch) -> Iterator[Site]:
 
 def test_a_launch_waits_for_the_first_step_and_a_stop_ends_it(site):
     run_id = site.run(STEPS)
-    seen = site.first_step(run_id)
-    assert len(seen.steps) == 1 and seen.health.state == "running"
+    snapshot = site.first_step(run_id)
+    assert len(snapshot.steps) == 1 and snapshot.health.state == "running"
     done = site.stop(run_id)
     raise_if_survivors([done])
     assert done.steps[0].startswith("Asked it to stop") and not done.already

@@ -127,7 +127,7 @@ class StallingServer(AskingServer):
 def asking(
     cluster: Cluster, name: str, key_first: bool = True, kind: type[AskingServer] = AskingServer
 ) -> Iterator[AskingServer]:
-    """A host of the ssh config that asks."""
+    """Yield a host of the ssh config that asks."""
     host_key = cluster.root / f"{name}-hostkey"
     make_key(host_key)
     server = kind(key_first)
@@ -156,13 +156,13 @@ def test_a_login_that_stalls_has_a_deadline(cluster: Cluster, tmp_path: Path, mo
 
 @pytest.mark.parametrize("key_first", [True, False])
 def test_a_question_is_passed_on_once_and_made_harmless(cluster: Cluster, tmp_path: Path, key_first: bool) -> None:
-    heard = []
-    login_prompts.set_prompt_handler(lambda heading, prompts: heard.append((heading, list(prompts))) or [CODE])
+    messages = []
+    login_prompts.set_prompt_handler(lambda heading, prompts: messages.append((heading, list(prompts))) or [CODE])
     name = f"asks-{key_first}"
     with asking(cluster, name, key_first) as server, SSHConnection(cluster.node(name, tmp_path)) as connection:
         assert connection._transport.is_authenticated()
     assert server.asked == 1
-    ((heading, prompts),) = heard
+    ((heading, prompts),) = messages
     assert prompts == [("Code:", False)] or prompts == [("Code: ", False)]
     assert "127.0.0.1" in heading and "Look at your token." in heading and "\x1b" not in heading
 

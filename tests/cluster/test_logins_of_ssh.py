@@ -43,7 +43,7 @@ def reported() -> Iterator[list[str]]:
 
 @pytest.fixture
 def ssh_agent(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """An ssh-agent that holds one encrypted key, which the first node accepts."""
+    """Yield an ssh-agent that holds one encrypted key, which the first node accepts."""
     if shutil.which("ssh-agent") is None:
         unavailable("ssh-agent is not installed")
     folder = Path(subprocess.run(["mktemp", "-d", "/tmp/gib-XXXXXX"], capture_output=True, text=True).stdout.strip())
@@ -66,7 +66,7 @@ def ssh_agent(cluster: Cluster, tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def add_host(cluster: Cluster, name: str, *lines: str) -> None:
-    """A Host block with exactly these lines."""
+    """Append a Host block with exactly these lines."""
     node = cluster.nodes["tensor01"]
     cluster.add_block(name, f"HostName {node.address}", f"Port {node.port}", *lines)
 

@@ -35,9 +35,9 @@ def pair(tensor01: LoopbackNode, tensor02: LoopbackNode, laptop: Laptop) -> tupl
 
 
 def launched(laptop: Laptop, *more: str) -> str:
-    done = laptop.giblet("launch", "tensor01,tensor02", "./small.yaml", "--session", "process", *more)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
+    result = laptop.giblet("launch", "tensor01,tensor02", "./small.yaml", "--session", "process", *more)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.strip()
 
 
 def part(node: LoopbackNode, run_id: str) -> run_processes.LocalRun:
@@ -45,7 +45,7 @@ def part(node: LoopbackNode, run_id: str) -> run_processes.LocalRun:
 
 
 def ranks(run: run_processes.LocalRun) -> list[int]:
-    """Its trainers, not torchrun above them."""
+    """Return its trainers, not torchrun above them."""
     living = run.processes()
     return [
         pid for pid, _, argv in processes() if pid in living and "giblet_train train" in argv and "torch." not in argv
@@ -59,8 +59,8 @@ def test_a_dead_rank_ends_every_node_with_its_cause(laptop: Laptop, pair: tuple[
     configs = {(run.path / "config.yaml").read_text() for run in parts}
     assert len(configs) == 1 and "world_size: 2" in configs.pop()
     assert [len(ranks(run)) for run in parts] == [1, 1]
-    seen = laptop.run(run_id)
-    assert [(p["node"], p["state"]) for p in seen["nodes"]] == [("tensor01", "running"), ("tensor02", "running")]
+    snapshot = laptop.run(run_id)
+    assert [(p["node"], p["state"]) for p in snapshot["nodes"]] == [("tensor01", "running"), ("tensor02", "running")]
     assert laptop.giblet("ps").stdout.count(run_id) == 1
 
     os.kill(ranks(parts[1])[0], signal.SIGKILL)
@@ -79,14 +79,14 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
     request = LaunchRequest(
         config=Config(name="demo", device="cpu", data=DataConfig(simulate="tiny")), launched_by="x@y"
     )
-    told: list[str] = []
+    messages: list[str] = []
     with connected(nodes) as targets:
         plans = plan_launch(targets, request)
         Path(plans[1].run_dir).mkdir(parents=True)
         with pytest.raises(GibletError, match=r"^tensor02: .* exists already") as refused:
-            start(targets, plans, told.append)
+            start(targets, plans, messages.append)
     assert refused.value.exit_code == 5 and "`workdir:` of its own" in refused.value.remedy
-    assert "tensor01: supervised" in told
+    assert "tensor01: supervised" in messages
     assert list((tmp_path / "tensor01" / "runs").iterdir()) == []
     assert not [argv for _, _, argv in processes() if plans[0].run.run_id in argv]
 

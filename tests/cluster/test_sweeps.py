@@ -44,9 +44,9 @@ class Grid:
     def launch(self, *options: str) -> list[str]:
         command = ("python3", "fit.py", "{rate}", f"{self.folder}/gate-{{rate}}", f"{self.folder}/notes")
         grid = ("--push", "fit.py", "--grid", "rate=0.1,0.3,0.2")
-        done = self.laptop.giblet("launch", "tensor01", *grid, *options, "--", *command)
-        assert done.returncode == 0, done.stderr
-        return done.stdout.split()
+        result = self.laptop.giblet("launch", "tensor01", *grid, *options, "--", *command)
+        assert result.returncode == 0, result.stderr
+        return result.stdout.split()
 
     def notes(self) -> list[list[str]]:
         path = self.folder / "notes"
@@ -82,9 +82,9 @@ def test_on_a_cpu_one_after_the_other_and_the_best_is_named(grid: Grid) -> None:
     grid.open("0.3")
     wait_until(lambda: grid.run(third).ended, 60.0, what="the last run")
     assert [word for word, _ in grid.notes()] == ["begin", "end"] * 3
-    shown = grid.laptop.giblet("sweep")
-    assert shown.returncode == 0, shown.stderr
-    lines = shown.stdout.splitlines()
+    result = grid.laptop.giblet("sweep")
+    assert result.returncode == 0, result.stderr
+    lines = result.stdout.splitlines()
     assert lines[2].startswith("★  0.3") and second in lines[2] and "✔ finished  3" in lines[2]
     assert lines[4] == f"best: rate=0.3 ({second}), validation r 0.900"
 

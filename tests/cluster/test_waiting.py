@@ -92,7 +92,7 @@ def test_it_waits_is_seen_and_starts_on_what_came_free(ground: Ground, cards: Ca
 
 
 def place(ground: Ground, run_id: str) -> str:
-    """What a waiting run says of its place in the line."""
+    """Return what a waiting run says of its place in the line."""
     state, sentence = health(ground, run_id)
     return sentence.partition(" are free")[2].partition(")")[0] if state == "waiting" else state
 

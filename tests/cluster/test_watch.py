@@ -221,7 +221,7 @@ def test_pauses_grow_and_are_jittered() -> None:
 
 @pytest.fixture
 def home(tmp_path: Path) -> Path:
-    """A working directory for the node, of this test alone."""
+    """Return a working directory for the node, of this test alone."""
     folder = tmp_path / "giblet"
     (folder / "runs").mkdir(parents=True)
     return folder

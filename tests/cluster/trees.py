@@ -26,7 +26,7 @@ _KILLS_AFTER_S = 0.4
 
 
 def argv(variant: str, tag: str) -> list[str]:
-    """The command that grows a tree."""
+    """Return the command that grows a tree."""
     return [sys.executable, "-S", PROGRAM, variant, tag]
 
 

@@ -150,7 +150,7 @@ def mean_loss(curves: Curves, component: str, epochs: float, *, held_out: bool =
 
 
 def one_step(tape: Tape, step: int, learnt: float, **fields: Any) -> StepMetric:
-    """One step record; learnt: epochs' worth of learning so far. fields replace what a healthy step would say."""
+    """Return a step record. learnt: epochs of learning so far; fields: values that differ from a healthy step's."""
     curves, plan, rng = tape.curves, tape.curves.plan, tape.curves.rng
     shared = rng.gauss(0, curves.noise)
     loss = {c: mean_loss(curves, c, learnt) * (1 + shared + rng.gauss(0, curves.noise / 2)) for c in COMPONENTS}

@@ -7,7 +7,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_study(tmp_path_factory) -> Path:
-    """A folder with the tiny demo study: 60 TRs, 3 subjects. Tests copy it before they change anything."""
+    """Return a folder with the tiny demo study: 60 TRs, 3 subjects. Tests copy it before they change anything."""
     from giblet_train.data.simulation.demo_study import simulate_study
 
     folder = tmp_path_factory.mktemp("studies") / "tiny"

@@ -54,7 +54,7 @@ def test_the_truth_of_one_member_is_the_truth_of_another(here, there, modality):
 
 def test_frames_of_one_member_are_those_of_another_as_far_as_its_components_reach(here, there):
     def light(data, target_TF):
-        """(T, P): what the components of the frames add up to."""
+        """Return (T, P): what the components of the frames add up to."""
         columns, pca = data.pca_columns, data.frame_pca
         scores_TF = target_TF[:, columns] * data.feature_sd["video"][columns] + data.feature_mean["video"][columns]
         return scores_TF @ pca.components_FP + pca.mean_P

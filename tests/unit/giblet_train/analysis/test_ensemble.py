@@ -135,9 +135,9 @@ def test_the_same_call_continues_with_what_was_left_half_done(tmp_path, members,
     monkeypatch.setattr(
         "giblet_train.distributed.local_queue.train_all", lambda paths, *rest: trained.append(list(paths))
     )
-    said = []
-    assert train_missing_members([run_dir], 3, False, 1, said.append) == [run_dir, done, half]
-    assert trained[1:] == [[half]] and f"{half.name} has not finished" in said[-1]
+    messages = []
+    assert train_missing_members([run_dir], 3, False, 1, messages.append) == [run_dir, done, half]
+    assert trained[1:] == [[half]] and f"{half.name} has not finished" in messages[-1]
     (half / "run.json").write_text("{}")  # as launched by someone, who may go on with it
     assert train_missing_members([run_dir], 3, False, 1, quiet)[2] != half
 

@@ -18,7 +18,7 @@ def kernels():
 
 
 def covariance(kernel_NN, share):
-    """Of responses whose blocks have lost their means, and the way to coordinates where it is not singular."""
+    """Return the covariance of responses whose blocks have mean 0, and the way to regular coordinates."""
     noise_NN, keep_NN, first = np.zeros((N_TRS, N_TRS)), np.zeros((N_TRS, N_TRS)), 0
     for start, stop in BLOCKS:
         n = stop - start

@@ -26,7 +26,7 @@ def started(data, n_latents=200, near=0.8):
 
 
 def delayed(data, rows, n_lags):
-    """(N, L, F) by index, with nothing before a scan."""
+    """Return (N, L, F) by index, with nothing before a scan."""
     film = np.concatenate([x / np.sqrt(x.shape[1]) for x in data.inputs.values()], axis=1)
     scan = np.repeat([0, 1], [150, len(film) - 150])
     lagged = np.zeros((len(rows), n_lags, film.shape[1]))

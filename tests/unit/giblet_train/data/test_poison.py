@@ -29,7 +29,7 @@ def healthy(tmp_path_factory):
 
 @pytest.fixture
 def copy(healthy, tmp_path):
-    """A copy of the healthy study to spoil."""
+    """Return a copy of the healthy study to spoil."""
     shutil.copytree(healthy, tmp_path / "study")
     return tmp_path / "study"
 
@@ -41,7 +41,7 @@ def look(folder, **data):
 
 
 def accused(folder, **data):
-    """(finding, subject) of all that is no mere information."""
+    """Return (finding, subject) of all that is no mere information."""
     report = look(folder, **data)
     assert all(f.action for f in report.findings if f.severity == "error")
     return {(f.finding, f.subject) for f in report.findings if f.severity != "info"}
@@ -308,5 +308,5 @@ def test_the_network_names_the_labs_three_problems(healthy):
     raw = {"data": {"normalize_fmri": False}, "losses": {"scale": "none"}}
     failed, value = diagnosed(healthy, warmup_epochs=10, **raw)
     assert failed
-    found = {f["finding"] for f in value["findings"] if f["severity"] != "info"}
-    assert {"fmri_not_normalised", "first_loss", "component_dominates", "late_base_rate"} <= found
+    findings = {f["finding"] for f in value["findings"] if f["severity"] != "info"}
+    assert {"fmri_not_normalised", "first_loss", "component_dominates", "late_base_rate"} <= findings

@@ -23,7 +23,7 @@ def sick(name: str = "flat", confidence: float = 0.85) -> Diagnosis:
 
 
 def after(*looks: Diagnosis, watched: AlertState | None = None) -> tuple[AlertState, list[list[tuple[str, str]]]]:
-    """What stands after some looks, and what each of them told."""
+    """Return what stands after some looks, and what each of them told."""
     watched, told = watched or AlertState(), []
     for step, found in enumerate(looks):
         watched, alerts = update(watched, found, WATCH, step, float(step))

@@ -142,7 +142,7 @@ def test_losses_that_repeat_to_the_last_digit_are_lost_in_rounding() -> None:
 
 
 def lagging(lag_trs: int, answers: bool = True) -> DataMetric:
-    """The data record of a brain that follows its film by so many TRs of 1.5 s."""
+    """Return the data record of a brain that follows its film by so many TRs of 1.5 s."""
     whole = LagFact(lag_trs=lag_trs, sds=9.0 if answers else 3.0, answers=answers)
     return DataMetric(
         seq=0, step=0, epoch=1, at=0.0, store_key="0", subjects=("1",), n_voxels=10, tr_s=1.5, n_trs=400, train_trs=200,
@@ -164,7 +164,7 @@ def test_a_brain_that_no_voxel_follows_may_be_out_of_step() -> None:
 
 
 def with_facts(**facts: object) -> DataMetric:
-    """The data record of a brain that gives no answer to its film, and what else was measured."""
+    """Return the data record of a brain that gives no answer to its film, and what else was measured."""
     silent = lagging(14, answers=False)
     assert silent.alignment is not None
     return replace(silent, alignment=replace(silent.alignment, **facts))

@@ -29,7 +29,7 @@ distributed: {enabled: true, world_size: 8, master_addr: localhost, master_port:
 
 @pytest.fixture
 def lab(tmp_path: Path) -> Path:
-    """The lab's own flat run: 275,959 to 275,825 in fifteen epochs, the rate at a tenth of its base."""
+    """Return the lab's own flat run: 275,959 to 275,825 in fifteen epochs, the rate at a tenth of its base."""
     lines = [Line(275_959 - 134 * e / 14, 1e-5, 198_234.1, 0.0013) for e in range(15)]
     log = tmp_path / "training_production_20251105_091500.log"
     log.write_text(write_log(lines, 500, 2))

@@ -33,7 +33,7 @@ BOTH = EASY | {"unreal": {"kind": "loss_drop", "threshold": 0.99}}
 
 
 def ended(criteria: dict[str, object] | None = None, **changes: object) -> RunSnapshot:
-    """A run of 20 epochs that has finished, on one process with three subjects."""
+    """Return a run of 20 epochs that has finished, on one process with three subjects."""
     config = fleets.demo_config("flies", criteria=EASY if criteria is None else criteria, **changes)
     run = fleets.run("flies", steps=400, state="finished", config=config)
     data = DataMetric(

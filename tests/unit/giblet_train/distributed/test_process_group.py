@@ -77,7 +77,7 @@ ALL = [
 
 @pytest.fixture(scope="module")
 def runs_of(tmp_path_factory):
-    """(world_size, compress, loss) -> a run by one process, and the same by several; each made once.
+    """Return (world_size, compress, loss) -> a run by one process, and the same by several; each made once.
 
     The first case is started by torchrun.
     """

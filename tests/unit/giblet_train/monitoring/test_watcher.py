@@ -87,8 +87,13 @@ def test_it_reports_a_nan_while_the_run_continues_and_ends_with_it(
     process = watching()
     append(run_dir.metrics, b"".join(encode(m) + b"\n" for m in failing.metrics[10:]))
     until(lambda: (tmp_path / "told").exists() and (tmp_path / "told").read_text().endswith("}"))
-    told = json.loads((tmp_path / "told").read_text())
-    assert (told["run_id"], told["name"], told["level"], told["state"]) == (run_dir.run_id, "nan", "error", "raised")
+    alert = json.loads((tmp_path / "told").read_text())
+    assert (alert["run_id"], alert["name"], alert["level"], alert["state"]) == (
+        run_dir.run_id,
+        "nan",
+        "error",
+        "raised",
+    )
     assert alerts_of(run_dir) == [("nan", "raised")]
     assert process.poll() is None
     end(run_dir, 1)
@@ -118,10 +123,10 @@ def test_a_hopeless_run_of_a_sweep_is_asked_to_stop_if_the_sweep_was_launched_so
     for stop_hopeless in (False, True):
         sweep = SweepCell(name="g", values={"seed": "1"}, number=1, n_runs=2, stop_hopeless=stop_hopeless)
         write_record(run_dir.run, replace(run_dir.read_run(), sweep=sweep))
-        said: list[str] = []
-        Watcher(run_dir, said.append).check()
+        messages: list[str] = []
+        Watcher(run_dir, messages.append).check()
         assert run_dir.stop.exists() == stop_hopeless
-        assert any("can no longer pass: drop" in line for line in said) == stop_hopeless
+        assert any("can no longer pass: drop" in line for line in messages) == stop_hopeless
     assert json.loads(run_dir.stop.read_text())["by"] == "watcher"
 
 
@@ -149,14 +154,14 @@ def test_a_run_that_failed_as_it_was_being_stopped_has_failed(run_dir: RunDir) -
 def test_a_healthy_run_is_watched_in_silence(run_dir: RunDir) -> None:
     curves = draw(2)
     configure(run_dir, curves.config)
-    said: list[str] = []
-    watcher = Watcher(run_dir, said.append)
+    messages: list[str] = []
+    watcher = Watcher(run_dir, messages.append)
     lines = [encode(m) + b"\n" for m in healthy_run(curves)]
     for i in range(0, len(lines), 200):
         append(run_dir.metrics, b"".join(lines[i : i + 200]))
         beat(run_dir)
         watcher.check()
-    assert len(watcher.metrics) == len(lines) and not said and not run_dir.alerts.exists()
+    assert len(watcher.metrics) == len(lines) and not messages and not run_dir.alerts.exists()
 
 
 def test_a_line_half_written_is_read_when_it_is_whole(run_dir: RunDir) -> None:
@@ -214,10 +219,10 @@ def test_a_command_that_hangs_or_fails_is_reported_and_survived(run_dir: RunDir)
     beat(run_dir, at=time.time() - 600)
     watcher.check()
     alert = watcher.watched.raised["stalled"]
-    said: list[str] = []
-    send(parse_target("exec sleep 60"), "x", alert, said.append, 0.2)
-    send(parse_target("exit 3"), "x", alert, said.append, 5.0)
-    assert "did not end within 0.2 s" in said[0] and "code 3" in said[1]
+    messages: list[str] = []
+    send(parse_target("exec sleep 60"), "x", alert, messages.append, 0.2)
+    send(parse_target("exit 3"), "x", alert, messages.append, 5.0)
+    assert "did not end within 0.2 s" in messages[0] and "code 3" in messages[1]
 
 
 def test_a_snoozed_alert_calls_again_when_its_time_is_over(run_dir: RunDir, tmp_path: Path) -> None:

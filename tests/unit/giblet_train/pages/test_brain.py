@@ -12,7 +12,7 @@ MM = 3.0
 
 
 def canvas_and_map(affine, shape):
-    """A ball of brain, and a map that is 1 in a small ball at the right, front and top."""
+    """Return a ball of brain, and a map that is 1 in a small ball at the right, front and top."""
     places = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1) @ affine[:3, :3].T + affine[:3, 3]
     mask = np.linalg.norm(places, axis=-1) < 40
     return BrainCanvas(mask, affine), np.exp(-(np.linalg.norm(places - (20, 15, 10), axis=-1) ** 2) / 100)

@@ -12,7 +12,7 @@ def pair(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def loaded(pair):
-    """The run as `evaluate` loads it."""
+    """Return the run as `evaluate` loads it."""
     from giblet_train.analysis.load_run import load_run
     from giblet_train.training.load_split import load_split
 
@@ -21,7 +21,7 @@ def loaded(pair):
 
 @pytest.fixture(scope="session")
 def model(loaded):
-    """Its published model with the heads of all subjects."""
+    """Return its published model with the heads of all subjects."""
     from giblet_train.portable.publish import evaluated, publish
 
     return publish(loaded, loaded.data.subjects, "CC-BY-4.0", evaluated(loaded))

@@ -30,7 +30,7 @@ def second_film(pair):
 
 @pytest.fixture(scope="module")
 def second_bold(pair, model, tmp_path_factory):
-    """The scan of the second film, of each subject, as a file of its own."""
+    """Return the scan of the second film, of each subject, as a file of its own."""
     folder = tmp_path_factory.mktemp("second")
     paths = {}
     for n in (1, 2):

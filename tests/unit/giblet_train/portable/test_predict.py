@@ -64,8 +64,8 @@ def test_small_parts_give_the_same_prediction(model, pair, latents):
 
 def test_files_have_bids_names_the_grid_and_the_wanted_tr(model, pair, latents, tmp_path):
     film = Film(pair.second, pair.second.with_suffix(".csv"))
-    said = []
-    written = predict_to_folder(model, film, ["average", "2"], 3.0, tmp_path / "out", lambda *a: said.append(a))
+    messages = []
+    written = predict_to_folder(model, film, ["average", "2"], 3.0, tmp_path / "out", lambda *a: messages.append(a))
     files = sorted(str(p.relative_to(tmp_path / "out")) for p in (tmp_path / "out").rglob("*.*"))
     stems = [
         "sub-02/func/sub-02_task-second_desc-predicted_bold",
@@ -81,7 +81,7 @@ def test_files_have_bids_names_the_grid_and_the_wanted_tr(model, pair, latents, 
     sidecar = json.loads((tmp_path / "out" / f"{stems[0]}.json").read_text())
     assert sidecar["RepetitionTime"] == 3.0 and sidecar["ModelLicence"] == "CC-BY-4.0"
     assert json.loads((tmp_path / "out" / "dataset_description.json").read_text())["DatasetType"] == "derivative"
-    assert said[-1][1] == 1.0
+    assert messages[-1][1] == 1.0
 
 
 def test_a_film_without_what_the_model_needs_is_refused_or_predicted_without_it(model, pair, tmp_path):

@@ -86,7 +86,7 @@ def finished(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def straight(tmp_path_factory):
-    """An uninterrupted run of the default configuration: what an interrupted one must end as."""
+    """Return an uninterrupted run of the default configuration: what an interrupted one must end as."""
     run_dir = run_dir_of(tmp_path_factory.mktemp("work"), "straight")
     assert train_process.train(run_dir.path, load) == 0
     return run_dir

@@ -45,8 +45,8 @@ def run_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[RunDir]
 def test_one_is_snoozed_the_other_acknowledged_and_both_are_reported(run_dir: RunDir) -> None:
     assert "▲ flat" in RUNNER.invoke(app, ["alerts", "@last"]).stdout
     snoozed = RUNNER.invoke(app, ["alerts", run_dir.run_id, "plateau", "--snooze", "8h", "--json"])
-    told = {a["name"]: a["answer"] for a in json.loads(snoozed.stdout)["alerts"]}
-    assert told["flat"] is None and told["plateau"]["until"] == pytest.approx(time.time() + 8 * 3600, abs=300)
+    output = {a["name"]: a["answer"] for a in json.loads(snoozed.stdout)["alerts"]}
+    assert output["flat"] is None and output["plateau"]["until"] == pytest.approx(time.time() + 8 * 3600, abs=300)
     shown = RUNNER.invoke(app, ["alerts", "@last", "flat", "--ack"]).stdout
     assert "✓ flat" in shown and "acknowledged by" in shown and re.search("snoozed for another (8h 00m|7h 59m)", shown)
     assert "alert:" not in RUNNER.invoke(app, ["status", "@last"]).stdout

@@ -217,12 +217,12 @@ def test_it_ends_with_its_supervisor(run: CommandRun) -> None:
         "os._exit(0)\n"
     )
     argv = [sys.executable, "-c", supervisor, str(script), str(run.path)]
-    done = subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
-    wait_until(lambda: not Path(f"/proc/{done.stdout.strip()}/cmdline").exists(), what="the monitor's end")
+    result = subprocess.run(argv, stdout=subprocess.PIPE, text=True, timeout=60, check=True)
+    wait_until(lambda: not Path(f"/proc/{result.stdout.strip()}/cmdline").exists(), what="the monitor's end")
 
 
 def test_the_script_of_the_run_directory_is_complete(tmp_path: Path) -> None:
     script = tmp_path / "monitor.py"
     script.write_text(command_monitor_script())
-    done = subprocess.run([sys.executable, "-I", script], capture_output=True, text=True, cwd="/")
-    assert (done.returncode, done.stderr) == (2, "usage: python3 monitor.py RUN_DIR [WATCHER...]\n")
+    result = subprocess.run([sys.executable, "-I", script], capture_output=True, text=True, cwd="/")
+    assert (result.returncode, result.stderr) == (2, "usage: python3 monitor.py RUN_DIR [WATCHER...]\n")

@@ -71,7 +71,7 @@ class Writer:
 
 
 def as_sent(arguments: dict[str, Any]) -> dict[str, Any]:
-    """The arguments as they reach the agent."""
+    """Return the arguments as they reach the agent."""
     sent: dict[str, Any] = json.loads(json.dumps(arguments, default=msgspec.to_builtins))
     return sent
 
@@ -106,7 +106,7 @@ class Node1:
 
 @pytest.fixture
 def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What `giblet logs -f -n N` shows of a run, as numbers of lines and notices between them."""
+    """Yield what `giblet logs -f -n N` shows of a run, as numbers of lines and notices between them."""
 
     def follow(seed: int, habit: str, n_lines: int) -> tuple[list[int | str], Writer]:
         draw = random.Random(seed)

@@ -47,7 +47,7 @@ def test_the_id_itself_is_not_shown():
 
 
 def seen_as(node, workdir):
-    """The runs of a working directory as a laptop sees them that calls the machine `node`."""
+    """Return the runs of a working directory as a laptop sees them that calls the machine `node`."""
     rounds, state = RunPoller({"workdir": str(workdir)}), NodeState(node)
 
     def take(event):

@@ -79,9 +79,9 @@ def test_output_of_an_operation_s_children_is_no_message(tmp_path: Path) -> None
         "module = types.ModuleType('m'); module.OPERATIONS = {'noisy': noisy}\n"
         "agent.main('TOKEN', [module], {'operation': 'noisy', 'arguments': {}})\n"
     )
-    done = subprocess.run([sys.executable, "-c", program], input=b"", capture_output=True, check=True)
-    assert done.stdout == b'\nTOKEN\n{"event":{"n":1}}\n{"result":{"n":2}}\n'
-    assert done.stderr == b""
+    result = subprocess.run([sys.executable, "-c", program], input=b"", capture_output=True, check=True)
+    assert result.stdout == b'\nTOKEN\n{"event":{"n":1}}\n{"result":{"n":2}}\n'
+    assert result.stderr == b""
 
 
 def test_a_file_arrives_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ def ignore(event):
 
 @pytest.fixture
 def open_umask():
-    """The umask of a lab whose members share a group."""
+    """Yield the umask of a lab whose members share a group."""
     before = os.umask(0o002)
     yield
     os.umask(before)

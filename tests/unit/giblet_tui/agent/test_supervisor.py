@@ -285,7 +285,7 @@ def test_an_end_on_a_full_disk_is_recorded_once_there_is_room(supervised, tmp_pa
 
 @pytest.fixture
 def memory_group():
-    """A control group of this test that may have 64 MiB."""
+    """Yield a control group of this test that may have 64 MiB."""
     version_1, version_2 = Path("/sys/fs/cgroup/memory"), Path("/sys/fs/cgroup")
     group = (version_1 if version_1.is_dir() else version_2) / f"giblet-test-{os.getpid()}"
     limits = {"memory.limit_in_bytes": 64 << 20, "memory.max": 64 << 20, "memory.swap.max": 0}

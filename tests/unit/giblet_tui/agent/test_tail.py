@@ -118,5 +118,5 @@ def replaced(path: Path) -> None:
 
 
 def rewritten(path: Path) -> None:
-    """In place, and longer than what was read."""
+    """Rewrite the file in place, longer than what was read."""
     path.write_bytes(b"new\n" + b"another line, and the same inode\n" * 40)

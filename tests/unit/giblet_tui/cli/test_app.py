@@ -50,7 +50,7 @@ HELP_LIMIT_CPU_S = 0.25
 
 @pytest.fixture
 def settings(tmp_path: Path) -> dict[str, str]:
-    """An environment in which giblet finds nobody's files but the test's."""
+    """Return an environment in which giblet finds nobody's files but the test's."""
     folders = {"XDG_CONFIG_HOME": "config", "XDG_CACHE_HOME": "cache", "GIBLET_HOME": "home", "HOME": "user"}
     own = {k: v for k, v in os.environ.items() if not k.startswith("GIBLET_")}
     return own | {key: str(tmp_path / folder) for key, folder in folders.items()}

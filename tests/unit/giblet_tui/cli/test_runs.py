@@ -42,7 +42,7 @@ def giblet(environment: dict[str, str], tmp_path: Path) -> Giblet:
 
 
 def now(run: RunSnapshot) -> RunSnapshot:
-    """The recorded run as if it had been launched a minute ago and had just made a step."""
+    """Return the recorded run as if it had been launched a minute ago and had just made a step."""
     assert run.heartbeat is not None
     heartbeat: Heartbeat = replace(run.heartbeat, at=time.time())
     return replace(run, run=replace(run.run, launched_at=time.time() - 60), heartbeat=heartbeat)

@@ -68,9 +68,9 @@ def test_stale_is_what_holds_on_for_nothing(seen, why):
 
 
 def test_a_configuration_that_cannot_be_read_is_judged_by_the_defaults():
-    seen = run(beat_s_ago=300)
-    seen["files"]["config.yaml"] = "unknown_key: 1"
-    assert stale_reason(decode(seen, HeldRun), NOW).startswith("no step for 5m")
+    snapshot = run(beat_s_ago=300)
+    snapshot["files"]["config.yaml"] = "unknown_key: 1"
+    assert stale_reason(decode(snapshot, HeldRun), NOW).startswith("no step for 5m")
 
 
 class Node1:
@@ -137,13 +137,14 @@ HOLDS = [{"index": 3, "uuid": "GPU-3", "memory_gib": 12.0}]
 
 
 def test_gpu_memory_of_a_run_that_ended_is_reported_with_its_card_and_its_process():
-    seen = run(supervised=False, processes=[7, 8], ended=True)
-    seen["holds"] = {"7": HOLDS, "8": HOLDS, "9": HOLDS}
+    snapshot = run(supervised=False, processes=[7, 8], ended=True)
+    snapshot["holds"] = {"7": HOLDS, "8": HOLDS, "9": HOLDS}
     assert (
-        stale_reason(decode(seen, HeldRun), NOW) == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) is still alive"
+        stale_reason(decode(snapshot, HeldRun), NOW)
+        == "it has ended, but pid 7, 8 (with 24.0 GiB of GPU 3) is still alive"
     )
-    seen |= {"processes": [], "gone": [9]}
-    reason = stale_reason(decode(seen, HeldRun), NOW)
+    snapshot |= {"processes": [], "gone": [9]}
+    reason = stale_reason(decode(snapshot, HeldRun), NOW)
     assert reason == "it has ended, but 12.0 GiB of GPU 3 is still counted for pid 9, which has ended"
 
 

@@ -24,14 +24,14 @@ from tests.paths import ROOT
 
 
 def remote_like(workdir: Path, python: str | None = None) -> tuple[Node, LocalConnection]:
-    """A node that is reached as `local` is, but for which setup has to do what it does on a server."""
+    """Return a node that is reached as `local` is, but for which setup has to do what it does on a server."""
     node = Node(name="tensor01", host="tensor01", workdir=str(workdir), python=python)
     return node, LocalConnection(node)
 
 
 @pytest.fixture(scope="module")
 def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The interpreter of a bare environment into which our wheel was installed, without what it depends on."""
+    """Return the interpreter of a bare environment into which our wheel was installed, without what it depends on."""
     folder = tmp_path_factory.mktemp("bare")
     venv.create(folder / "env", with_pip=True)
     wheel = folder / install.wheel_name()
@@ -155,7 +155,7 @@ def test_a_real_setup(tmp_path: Path) -> None:
 
 
 def lab_wheel(folder: Path, requires: str = "") -> Path:
-    """The wheel of a lab's package, which may require another one."""
+    """Return the wheel of a lab's package, which may require another one."""
     wheel = folder / "ourlab-1.0-py3-none-any.whl"
     info, metadata = "ourlab-1.0.dist-info", "Metadata-Version: 2.1\nName: ourlab\nVersion: 1.0\n"
     with zipfile.ZipFile(wheel, "w") as archive:
@@ -186,7 +186,7 @@ def test_a_lab_adds_its_package_and_no_version_changes(tmp_path: Path, installed
 
 
 def lab_house(folder: Path) -> Path:
-    """A wheelhouse with one wheel, so that pip asks no index."""
+    """Return a wheelhouse with one wheel, so that pip asks no index."""
     lab_wheel(folder).rename(folder / "other-1.0-py3-none-any.whl")
     return folder
 

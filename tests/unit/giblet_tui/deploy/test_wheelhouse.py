@@ -19,7 +19,7 @@ from giblet_tui.inventory.nodes import Node
 
 
 def make_wheel(folder: Path, name: str, content: str = "X = 1\n") -> Path:
-    """A wheel of one module."""
+    """Return a wheel of one module."""
     folder.mkdir(parents=True, exist_ok=True)
     path, info = folder / f"{name}-1.0-py3-none-any.whl", f"{name}-1.0.dist-info"
     with zipfile.ZipFile(path, "w") as archive:
@@ -33,7 +33,7 @@ def make_wheel(folder: Path, name: str, content: str = "X = 1\n") -> Path:
 
 
 def offline(workdir: Path) -> tuple[Node, LocalConnection]:
-    """A node that is reached as `local` is, but for which setup has to do what it does on a server."""
+    """Return a node that is reached as `local` is, but for which setup has to do what it does on a server."""
     node = Node(name="tensor01", host="tensor01", workdir=str(workdir))
     return node, LocalConnection(node)
 
@@ -55,17 +55,19 @@ def test_wheels_are_sent_by_content_and_once(tmp_path: Path) -> None:
     for name in ("one", "two"):
         make_wheel(tmp_path / "house", name)
     _, connection = offline(tmp_path / "work")
-    told: list[str] = []
-    folders = wheelhouse.send(connection, str(tmp_path / "work"), wheelhouse.wheels(tmp_path / "house"), told.append)
+    messages: list[str] = []
+    folders = wheelhouse.send(
+        connection, str(tmp_path / "work"), wheelhouse.wheels(tmp_path / "house"), messages.append
+    )
     assert sorted(p.name for folder in folders for p in Path(folder).iterdir()) == [
         "one-1.0-py3-none-any.whl",
         "two-1.0-py3-none-any.whl",
     ]
-    assert len(told) == 2
+    assert len(messages) == 2
     before = (Path(folders[0]) / "one-1.0-py3-none-any.whl").stat().st_mtime_ns
     make_wheel(tmp_path / "house", "two", "X = 2\n")
-    again = wheelhouse.send(connection, str(tmp_path / "work"), wheelhouse.wheels(tmp_path / "house"), told.append)
-    assert (again[0], again[1] != folders[1], len(told)) == (folders[0], True, 3)
+    again = wheelhouse.send(connection, str(tmp_path / "work"), wheelhouse.wheels(tmp_path / "house"), messages.append)
+    assert (again[0], again[1] != folders[1], len(messages)) == (folders[0], True, 3)
     assert (Path(folders[0]) / "one-1.0-py3-none-any.whl").stat().st_mtime_ns == before
 
 
@@ -108,10 +110,10 @@ def test_a_node_without_network_is_set_up(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(install, "ALONE", ())
     monkeypatch.setattr(install, "needed", lambda: ["msgspec"])
     node, connection = offline(tmp_path / "work")
-    said: list[str] = []
+    messages: list[str] = []
     with pytest.raises(GibletError, match=r"was set up, but .* lacks .*torch"):
-        install.setup(node, connection, said.append, tmp_path / "house")
-    assert any(sentence.startswith("downloading wheels for Python 3.") for sentence in said)
+        install.setup(node, connection, messages.append, tmp_path / "house")
+    assert any(sentence.startswith("downloading wheels for Python 3.") for sentence in messages)
     python = tmp_path / "work" / "envs" / install.environment_key() / "bin" / "python"
     code = "import giblet_train, msgspec; print(giblet_train.__version__)"
     assert subprocess.run([python, "-c", code], capture_output=True, text=True, cwd="/", check=True).stdout.strip()

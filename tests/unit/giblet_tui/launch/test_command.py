@@ -26,7 +26,7 @@ def git(folder: Path, *words: str) -> str:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> Path:
-    """A repository with a committed, a changed, a deleted, a new, an ignored and an untracked file, and a link."""
+    """Return a repository with a committed, changed, deleted, new, ignored and untracked file, and a link."""
     top = tmp_path / "study"
     (top / "scripts").mkdir(parents=True)
     for name, text in {"train.py": "print(1)\n", "gone.py": "", "scripts/run.sh": "#!/bin/sh\n"}.items():

@@ -13,7 +13,7 @@ from giblet_tui.launch.sweep import Cell, fill_placeholders, parse_grid, sweep_r
 
 
 def build(cell: Cell) -> LaunchRequest:
-    """The request of a cell, as the command line builds it from a configuration with criteria."""
+    """Return the request of a cell, as the command line builds it from a configuration with criteria."""
     values: dict[str, object] = {"name": "demo", "criteria": {"drop": {"kind": "loss_drop", "threshold": 0.1}}}
     if "learning_rate" in cell:
         values["learning_rate"] = float(cell["learning_rate"])

@@ -24,7 +24,7 @@ def node(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Node:
 
 
 def write_run(node: Node) -> tuple[Path, str]:
-    """A run directory as it is once the engine has written some steps."""
+    """Return a run directory as it is once the engine has written some steps."""
     snapshot = fleets.run(steps=30, node="local")
     record = msgspec.structs.replace(snapshot.run, multiplexer="process")
     run_dir = Path(node.workdir) / "runs" / record.run_id
@@ -44,7 +44,7 @@ def write_run(node: Node) -> tuple[Path, str]:
 def test_what_is_written_is_seen_until_the_run_has_ended(node: Node) -> None:
     run_dir, run_id = write_run(node)
     lines = [encode(metric) for metric in fleets.run(steps=30, node="local").metrics]
-    seen: list[int] = []
+    events: list[int] = []
 
     def go_on() -> None:
         with (run_dir / "metrics.jsonl").open("ab") as file:
@@ -53,13 +53,13 @@ def test_what_is_written_is_seen_until_the_run_has_ended(node: Node) -> None:
 
     for sight in follow(node, run_id):
         if sight.run is not None:
-            if not seen:
+            if not events:
                 threading.Thread(target=go_on).start()
-            seen.append(len(sight.run.steps))
+            events.append(len(sight.run.steps))
     assert sight.run is not None
     assert (sight.link, sight.run.health.state) == ("live", "finished")
     assert len(sight.run.steps) == 30
-    assert seen == sorted(seen)
+    assert events == sorted(events)
 
 
 def test_a_run_that_is_not_there_is_an_error(node: Node) -> None:

@@ -30,7 +30,7 @@ def points(*pairs: tuple[float, float]) -> Points:
 
 
 def looped_average(values: list[float], decay: float) -> list[float]:
-    """The definition, one value at a time."""
+    """Return the definition, one value at a time."""
     total = weight = 0.0
     averages = []
     for value in values:

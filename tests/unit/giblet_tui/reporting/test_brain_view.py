@@ -27,7 +27,7 @@ def packed(code_XYZ):
 
 
 def record(**maps):
-    """A block of 8 × 10 × 6 voxels of 5 mm, one of which is at the right, front and top."""
+    """Return a block of 8 × 10 × 6 voxels of 5 mm, one of which is at the right, front and top."""
     code = np.ones((8, 10, 6), np.uint8)
     code[6, 8, 5] = 255
     region = np.ones_like(code)

@@ -35,13 +35,13 @@ def test_states_and_events_are_reported_when_they_come() -> None:
 
 def test_each_stage_of_loading_is_reported_once() -> None:
     narrator = ProgressPrinter()
-    told: list[str] = []
+    messages: list[str] = []
     for phase in ("making the study", "making the study", "reading sub-01", "reading sub-02"):
         run = fleets.run(steps=1, state="starting", sentence=phase)
         assert run.heartbeat is not None
         heartbeat = msgspec.structs.replace(run.heartbeat, state="loading", phase=phase)
-        told += narrator.new_lines(msgspec.structs.replace(run, steps=(), heartbeat=heartbeat))
-    assert told == ["starting: making the study", "reading sub-01", "reading sub-02"]
+        messages += narrator.new_lines(msgspec.structs.replace(run, steps=(), heartbeat=heartbeat))
+    assert messages == ["starting: making the study", "reading sub-01", "reading sub-02"]
 
 
 def test_epochs_that_end_between_two_looks_are_all_reported_but_not_those_before_the_first() -> None:

@@ -12,7 +12,7 @@ from tests import fleets
 
 
 def cell(number: int, r: float | None, held: tuple[float, float, float] | None, state: str = "finished") -> RunSnapshot:
-    """One run of a sweep of three; r: validation r of its best epoch; held: held-out figure with its interval."""
+    """Return one of three runs of a sweep. r: validation r of its best epoch; held: held-out figure, interval."""
     run = fleets.run(state=state, suffix=f"000{number}", steps=60)
     epochs = [replace(epoch, best=False, fmri_r=0.9 if r is not None else None) for epoch in run.epochs]
     epochs[1] = replace(epochs[1], best=True, fmri_r=r)

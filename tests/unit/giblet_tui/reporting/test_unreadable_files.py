@@ -34,7 +34,7 @@ def giblet(tmp_path: Path) -> Giblet:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> RunDir:
-    """A run of this machine that finished well."""
+    """Return a run of this machine that finished well."""
     return rundirs.write(tmp_path / "work", fleets.run("demo"), code=0)
 
 

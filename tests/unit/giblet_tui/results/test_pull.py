@@ -31,7 +31,7 @@ def node(tmp_path: Path) -> Node:
 
 @pytest.fixture
 def run(tmp_path: Path) -> RunSnapshot:
-    """A run with one checkpoint, which is its best."""
+    """Return a run with one checkpoint, which is its best."""
     record = CheckpointRecord(
         file="step-00000040.safetensors", step=40, epoch=2, at=0.0, sha256=hashlib.sha256(WEIGHTS).hexdigest(),
         bytes=len(WEIGHTS), config_hash="c", store_key="s", roles=("best", "last"),

@@ -93,7 +93,7 @@ def test_scales_are_right_when_normalised():
 
 
 def film_of_shots(seed=0):
-    """A study whose pictures change at random cuts, and the segments between them."""
+    """Return a study whose pictures change at random cuts, and the segments between them."""
     random = np.random.default_rng(seed)
     cuts = np.unique(random.integers(1, STUDY.n_trs * 2, 110))
     shot = np.searchsorted(cuts, np.arange(STUDY.n_trs * 2), side="right")

@@ -24,7 +24,7 @@ def prepared(study=STUDY, **changes):
 
 
 def poisoned(study, rows):
-    """The study with every value of these rows replaced by NaN (pictures, which have none, by white)."""
+    """Return the study with every value of these rows replaced by NaN (pictures, which have none, by white)."""
     frames = study.frames_TKHWC.copy()
     frames[rows] = 255
 

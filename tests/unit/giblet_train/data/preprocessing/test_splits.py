@@ -106,7 +106,7 @@ def test_validation_is_the_smaller_of_length_and_share():
 
 
 def in_turn(scans, borders, config) -> list[Split]:
-    """The splits of all the validation blocks that a fold has."""
+    """Return the splits of all the validation blocks that a fold has."""
     splits = [make_split(scans, borders, config)]
     while (following := make_split(scans, borders, replace(config, validation_block=len(splits)))) != splits[0]:
         splits.append(following)

@@ -254,10 +254,10 @@ def test_the_check_reads_the_layout_and_writes_its_page(folder, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(dump(made_config(data={**BIDS_DATA, "data_dir": str(folder)}, split={"gap_trs": 2, "n_folds": 3})))
     argv = [sys.executable, "-m", "giblet_train", "data", "check", path, "--workdir", tmp_path / "work"]
-    done = subprocess.run([*argv, "--html", tmp_path / "check.html"], capture_output=True, text=True, timeout=150)
-    assert "cannot_prepare" not in done.stdout
-    assert "errors" in done.stdout, done.stderr
-    assert done.stdout.count("sub-01") >= 2
+    result = subprocess.run([*argv, "--html", tmp_path / "check.html"], capture_output=True, text=True, timeout=150)
+    assert "cannot_prepare" not in result.stdout
+    assert "errors" in result.stdout, result.stderr
+    assert result.stdout.count("sub-01") >= 2
     text = (tmp_path / "check.html").read_text()
     assert text.count("<img") == 5
     assert str(tmp_path) not in text

@@ -108,7 +108,7 @@ def test_another_tr_is_refused(tmp_path):
 
 
 def header_with(path, tr_s, sidecar=None, unit="sec"):
-    """A file whose header says tr_s in `unit`, with a sidecar next to it."""
+    """Return a file whose header says tr_s in `unit`, with a sidecar next to it."""
     image = nibabel.Nifti1Image(made_volumes(n_trs=8), AFFINE)
     image.header.set_xyzt_units("mm", unit)
     image.header["pixdim"][4] = tr_s

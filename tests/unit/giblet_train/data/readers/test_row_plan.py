@@ -13,7 +13,7 @@ FILMS_S = {"a": 60.0, "b": 45.0}
 
 
 def run(subject, *shown, name="1"):
-    """A run of 40 volumes; shown: (stimulus, onset_s, start_s, duration_s)."""
+    """Return a run of 40 volumes; shown: (stimulus, onset_s, start_s, duration_s)."""
     presentations = tuple(Presentation(*item) for item in shown)
     return RunEntry(f"sub-{subject}", Path(f"{subject}_{name}.nii.gz"), run=name, presentations=presentations)
 
@@ -23,7 +23,7 @@ def plan(*runs, n_trs=40, **options):
 
 
 def seconds_of(rows, subject):
-    """(stimulus, second, volume) of each volume of a subject, by its rows."""
+    """Return (stimulus, second, volume) of each volume of a subject, by its rows."""
     shown = {}
     for span in rows.spans:
         shown |= {span.first + n: (span.stimulus, span.start_s + n * TR_S) for n in range(span.n_trs)}

@@ -72,15 +72,15 @@ def test_a_file_of_ones_own_next_to_a_made_study_is_asked_for_by_its_whole_path(
 
 
 def test_digests_follow_content_not_path(folder, tmp_path):
-    said = []
-    before = digests(find_sources(config(), folder), tmp_path / "cache.json", lambda s, _: said.append(s))
+    messages = []
+    before = digests(find_sources(config(), folder), tmp_path / "cache.json", lambda s, _: messages.append(s))
     assert set(before) == {"film", "annotations", "sub-01", "sub-02", "sub-10"}
     shutil.copytree(folder, tmp_path / "copy")
     quiet = digests(find_sources(config(), tmp_path / "copy"), tmp_path / "other.json", lambda *_: None)
     assert quiet == before
     (folder / "film.mp4").write_text("another film")
     assert digests(find_sources(config(), folder), tmp_path / "cache.json", lambda *_: None)["film"] != before["film"]
-    assert "reading film.mp4" in said
+    assert "reading film.mp4" in messages
 
 
 def test_a_known_file_is_not_read_again(folder, tmp_path):

@@ -61,7 +61,7 @@ def prepare_metadata_for_build_wheel(folder, config_settings=None):
 
 @pytest.fixture
 def own_index(tmp_path, monkeypatch):
-    """A folder that the real pip takes for its index, with a small archive of the real one's shape."""
+    """Let pip use a folder as its index, with a small archive of the real one's shape."""
     folder = tmp_path / "index"
     folder.mkdir()
     zipped = io.BytesIO()

@@ -37,7 +37,7 @@ def tiny(tiny_study) -> tuple[Path, dict]:
 
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory) -> Path:
-    """A film of 12 s that nobody has annotated."""
+    """Return a film of 12 s that nobody has annotated."""
     path = tmp_path_factory.mktemp("clip") / "clip.mp4"
     generated_film(path, 12.0, seed=3)
     return path
@@ -75,8 +75,8 @@ def test_the_truth_fits_the_volumes(tiny):
     assert n_responsive == sum(facts["region_voxels"].values())
     assert 1.0 - n_responsive / facts["brain_voxels"] == pytest.approx(facts["null_share"], abs=1e-4)
     assert facts["null_share"] > 0.6
-    told = json.loads((out / "truth.json").read_text())
-    for group, names in told["features"].items():
+    description = json.loads((out / "truth.json").read_text())
+    for group, names in description["features"].items():
         assert truth[f"features_{group}_TF"].shape == (60, len(names))
         assert truth[f"sub-03_weights_{group}_FR"].shape == (len(names), n_responsive)
         assert truth[f"features_{group}_TF"].any(), group
@@ -104,10 +104,10 @@ def test_another_seed_gives_other_bytes_and_fewer_subjects_fewer_files(tiny, tmp
 def test_a_finished_study_is_left_unchanged_and_reported(tiny):
     out, facts = tiny
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    said = []
-    left = simulate_study(out, "tiny", progress=lambda sentence, fraction: said.append(sentence))
+    messages = []
+    left = simulate_study(out, "tiny", progress=lambda sentence, fraction: messages.append(sentence))
     assert json.loads(format_json(left)) == facts
-    assert said == [f"{out} holds this study already; it stays as it is."]
+    assert messages == [f"{out} holds this study already; it stays as it is."]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
@@ -146,10 +146,12 @@ print(facts.source)
 """
     environment = {**os.environ, "XDG_CACHE_HOME": str(tmp_path), "PIP_CONFIG_FILE": os.devnull, "PIP_RETRIES": "0"}
     environment |= {"PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_EXTRA_INDEX_URL": "", "PIP_FIND_LINKS": ""}
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "A GENERATED FILM TAKES ITS PLACE" in done.stdout
-    assert done.stdout.splitlines()[-1] == "generated"
+    result = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, env=environment, check=False
+    )
+    assert result.returncode == 0, result.stderr
+    assert "A GENERATED FILM TAKES ITS PLACE" in result.stdout
+    assert result.stdout.splitlines()[-1] == "generated"
 
 
 def test_a_film_runs_again_until_the_scans_are_over(tmp_path, clip):

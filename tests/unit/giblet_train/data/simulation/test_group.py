@@ -26,7 +26,7 @@ def draw(seed=0):
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory):
-    """A cohort of five, their files, subjects and truth."""
+    """Return a cohort of five, their files, subjects and truth."""
     folder, drawn = tmp_path_factory.mktemp("bold"), draw()
     paths = [folder / f"sub-{n:02d}.nii.gz" for n in range(1, 6)]
     results = [drawn.scan_subject(path, n) for n, path in enumerate(paths, 1)]

@@ -64,7 +64,7 @@ def test_every_step_is_heard_at_its_own_time_across_all_blocks(tmp_path, tr_s, s
 
 
 def with_gap(path, wave, at_s, gap_s):
-    """The sound in PCM packets whose time stamps jump by gap_s after at_s seconds."""
+    """Return the sound in PCM packets whose time stamps jump by gap_s after at_s seconds."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=SAMPLE_HZ, layout="mono")
         for first in range(0, len(wave), 1600):

@@ -42,7 +42,7 @@ QUIET = lambda sentence, fraction=0.0: None  # noqa: E731
 
 
 def counted(ids_TNB, n_codes):
-    """(T, B·Q), as `brought_features` counts them."""
+    """Return (T, B·Q), as `brought_features` counts them."""
     n_trs, n_moments, n_books = ids_TNB.shape
     cells = (np.arange(n_trs)[:, None, None] * n_books + np.arange(n_books)) * n_codes + ids_TNB
     counts = np.bincount(cells.ravel(), minlength=n_trs * n_books * n_codes)
@@ -50,7 +50,7 @@ def counted(ids_TNB, n_codes):
 
 
 def coded_study(*_, n_codes=CODES):
-    """The synthetic study whose audio is ids; the first moment of a held-out TR has one that training never shows."""
+    """Return the synthetic study with audio ids; the first of a held-out TR never occurs in training."""
     data, rng = split_data(signal=0.9), np.random.default_rng(1)
     train, width = data.split.train, n_codes // 8
     heard_TNB = data.targets["audio"][:, None, [0, 1, 2, 0]] + rng.normal(0, 0.3, (300, MOMENTS, BOOKS))
@@ -177,12 +177,12 @@ def test_ensembles_and_lesions_speak_of_probabilities(run_dir, run):
 
 
 def test_the_likeliest_codes_are_written_and_silence_is_reported(run, tmp_path):
-    said = []
+    messages = []
     brought = made_config(data={"features": {"audio": {"file": "codes.npy", "rows_per_s": 75.0, "codes": CODES}}})
     features = dataclasses.replace(run, config=brought)
     (tmp_path / "out").mkdir()
-    told = reconstruct(features, tmp_path / "out", lambda sentence, share=0.0: said.append(sentence))
-    assert told["sounds"] == {} and any("no sound" in sentence for sentence in said)
+    told = reconstruct(features, tmp_path / "out", lambda sentence, share=0.0: messages.append(sentence))
+    assert told["sounds"] == {} and any("no sound" in sentence for sentence in messages)
     films = {source: np.load(tmp_path / "out" / files["audio"]) for source, files in told["codes"].items()}
     assert {source: codes.shape for source, codes in films.items()} == dict.fromkeys(
         ("film", "predicted", "measured"), (46, BOOKS)

@@ -29,7 +29,7 @@ def saved(path, array):
 
 
 def offered(monkeypatch, function, name="lab"):
-    """An installed package's extractor, without the package."""
+    """Register an extractor as an installed package does, without the package."""
     point = EntryPoint(name, "nowhere:extract", external.GROUP)
     monkeypatch.setattr(EntryPoint, "load", lambda _: function)
     monkeypatch.setattr(external, "entry_points", lambda group: [point])

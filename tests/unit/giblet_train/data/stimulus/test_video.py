@@ -24,7 +24,7 @@ N_FRAMES = 240
 
 
 def film(path, pictures, codec="libx264", **options):
-    """A film of 48 by 64 pixels whose frame n is pictures(n)."""
+    """Return a film of 48 by 64 pixels whose frame n is pictures(n)."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=FPS, options=options)
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -48,7 +48,7 @@ def clip(tmp_path_factory):
 
 
 def decoded(path, height, width):
-    """Every frame with its time, decoded one after another."""
+    """Return every frame with its time, decoded one after another."""
     with av.open(str(path)) as container:
         return [
             (f.time - container.start_time / 1e6,
@@ -74,7 +74,7 @@ def test_each_frame_is_the_one_on_screen_at_its_moment(clip, tr_s, fps, start_s,
 
 
 def slide_show(path, stamps_s, codec="libx264"):
-    """A film whose picture n appears at stamps_s[n] and stays until the next one."""
+    """Return a film whose picture n appears at stamps_s[n] and stays until the next one."""
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=1000, options={"bf": "0", "qp": "4"})
         stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
@@ -100,7 +100,7 @@ def test_at_a_variable_frame_rate_a_picture_stays_until_the_next_one_appears(tmp
 
 
 def with_rotation(path, out, degrees):
-    """The film with a display matrix that tells players to turn it counterclockwise."""
+    """Return the film with a display matrix that tells players to turn it counterclockwise."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 4 + 40
     turn = np.deg2rad(-degrees)

@@ -74,9 +74,9 @@ def test_a_split_of_it_is_ready_to_train_on(store):
 
 
 def test_is_found_again_and_says_nothing_of_paths(store, tiny_study, tmp_path):
-    said = []
-    assert build_store(config(), tiny_study, store.parent.parent, lambda s, _: said.append(s)) == store
-    assert not any("reading sub" in sentence and "nii" not in sentence for sentence in said)
+    messages = []
+    assert build_store(config(), tiny_study, store.parent.parent, lambda s, _: messages.append(s)) == store
+    assert not any("reading sub" in sentence and "nii" not in sentence for sentence in messages)
     shutil.copytree(tiny_study, tmp_path / "elsewhere")
     assert build_store(config(), tmp_path / "elsewhere", store.parent.parent, quiet) == store
     text = (store / "manifest.json").read_text()
