@@ -216,7 +216,7 @@ def page(figures: Mapping[str, Any], epochs: int) -> str:
     for name, measured in figures.items():
         n_trs, *words, _ = name.split()
         groups.setdefault((int(n_trs), " ".join(words)), []).append(measured)
-    cpu_h = sum(measured["cpu_s"] for measured in figures.values()) / 3600
+    cpu_min = sum(measured["cpu_s"] for measured in figures.values()) / 60
     return PAGE.format(
         n_subjects=3,
         epochs=epochs,
@@ -226,7 +226,7 @@ def page(figures: Mapping[str, Any], epochs: int) -> str:
         gains=" | ".join(f"network − {other}" for other in COMPARED),
         rule="---|" * (len(MODELS) + len(COMPARED) + 5),
         rows="\n".join(_row(n_trs, label, measured) for (n_trs, label), measured in sorted(groups.items())),
-        machine=f"one thread of a shared two-core machine, {cpu_h:.1f} CPU hours",
+        machine=f"one thread of a shared two-core machine, {cpu_min:.0f} CPU minutes",
     ).rstrip()
 
 
