@@ -32,6 +32,8 @@ from giblet_train.evaluation.evaluator import Evaluator
 FORM, SHARE = "interaction", 0.5
 N_SUBJECTS, N_VOXELS, N_STEPS = 2, 60, 10
 SIZES = (2_600, 5_200, 10_400, 20_800, 41_600)
+LARGE_TRS, LARGE_SUBJECTS, LARGE_VOXELS, MOST_GIB = 40_000, 4, 1_000, 16
+"""Hours of data of several people in parcels, and the memory that they may take."""
 EXACT_TRS = 1_000
 """Size at which leading axes are compared with the exact initialisation."""
 PAGE = """# Cost against the number of training TRs
@@ -51,6 +53,10 @@ feature band in place of all TRs; the ridge baseline changes to leading componen
 |---|---|---|---|---|---|---|---|---|---|
 {rows}
 
+{large_subjects} subjects × {large_voxels:,} parcels × {large_trs:,} TRs: preparation {large[prepare_s]:.0f} s,
+evaluation {large[evaluate_s]:.0f} s, {large[rss_gib]:.1f} GiB at most (goal {most_gib}), r {large[r_start]:.3f}
+(pooled ridge {large[r_pooled]:.3f}, ceiling {large[ceiling]:.3f}).
+
 The initialisation of {exact_trs:,} training TRs by both ways: r {r_exact:.4f} exactly, {r_axes:.4f} by leading axes.
 
 Measured on one thread of a shared two-core machine, {date}.
@@ -62,12 +68,14 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=SIZES)
     parser.add_argument("--json", type=Path)
-    parser.add_argument("--one", nargs=2, metavar=("TRS", "WAY"), help="TRs and `exact` or `axes`; prints JSON")
+    parser.add_argument(
+        "--one", nargs=2, metavar=("TRS", "WAY"), help="one size: TRs and its way, see `measure`; prints JSON"
+    )
     options = parser.parse_args()
     if options.one:
-        print(json.dumps(measure(int(options.one[0]), exact=options.one[1] == "exact")))
+        print(json.dumps(measure(int(options.one[0]), options.one[1])))
         return
-    wanted = [(n, "axes") for n in options.sizes] + [(EXACT_TRS, "exact"), (EXACT_TRS, "axes")]
+    wanted = [(n, "axes") for n in (*options.sizes, EXACT_TRS)] + [(EXACT_TRS, "exact"), (LARGE_TRS, "large")]
     figures: dict[str, Any] = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
     for n, way in wanted:
         name = f"{n} {way}"
@@ -81,10 +89,14 @@ def main() -> None:
     print(page(figures, options.sizes), end="")
 
 
-def measure(n_trs: int, *, exact: bool) -> dict[str, float]:
-    """Return the costs and r of one size. exact: in the space of TRs, whatever their number."""
-    band_functions.MOST_DUAL_TRS = n_trs if exact else 0
-    study = simulate_learning_study(FORM, n_trs, 0, form_share=SHARE, n_voxels=N_VOXELS, n_subjects=N_SUBJECTS)
+def measure(n_trs: int, way: str) -> dict[str, float]:
+    """Return the costs and r of one size.
+
+    way: `exact`, in the space of TRs whatever their number, `axes`, or `large`, which is `axes` for more voxels.
+    """
+    band_functions.MOST_DUAL_TRS = n_trs if way == "exact" else 0
+    n_subjects, n_voxels = (LARGE_SUBJECTS, LARGE_VOXELS) if way == "large" else (N_SUBJECTS, N_VOXELS)
+    study = simulate_learning_study(FORM, n_trs, 0, form_share=SHARE, n_voxels=n_voxels, n_subjects=n_subjects)
     config = config_of_seed(0, 2)
     with ranks_of(config) as ranks:
         began = time.process_time()
@@ -127,6 +139,11 @@ def page(figures: Mapping[str, Mapping[str, float]], sizes: tuple[int, ...]) -> 
             f"{exponent} | {row['rss_gib']:.2f} | {row['r_start']:.3f} | {row['r_pooled']:.3f} | {row['ceiling']:.3f} |"
             for n, row, exponent in zip(sizes, rows, exponents, strict=True)
         ),
+        large=figures[f"{LARGE_TRS} large"],
+        large_trs=LARGE_TRS,
+        large_subjects=LARGE_SUBJECTS,
+        large_voxels=LARGE_VOXELS,
+        most_gib=MOST_GIB,
         exact_trs=EXACT_TRS,
         r_exact=figures[f"{EXACT_TRS} exact"]["r_start"],
         r_axes=figures[f"{EXACT_TRS} axes"]["r_start"],
