@@ -107,7 +107,8 @@ class Evaluator:
         if not self.experiment.learner.is_split:
             return Validation(part, r, model.share, {ENCODING: -total})
         scores = {ENCODING: -loss["fmri"] if r is None else r}
-        scores |= {modality: -value for modality, value in loss.items() if modality != ENCODING}
+        weight = self.experiment.learner.base_weight
+        scores |= {modality: -weight[modality] * value for modality, value in loss.items() if modality != ENCODING}
         return Validation(part, r, model.share, scores)
 
     @torch.no_grad()

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from giblet_train.components.train_step import ENCODING
 from giblet_train.evaluation.evaluator import Validation
+
+FILM = "film"
+"""Entry of `best_scores`: the reconstruction of all modalities."""
 
 
 @dataclass
@@ -20,7 +24,9 @@ class TrainState:
     best_step: int | None = None
     """Step at which the best weights last changed."""
     best_scores: dict[str, float] = field(default_factory=dict)
-    """`fmri` and each modality -> best validation score so far; higher is better."""
+    """`fmri` -> best validation score so far; `film` -> best sum of the modalities' gains over the start."""
+    start_scores: dict[str, float] = field(default_factory=dict)
+    """`fmri` and each modality -> score of the untrained network."""
     best_share: float = 1.0
     """Share of the learnt addition that belongs to the best weights of the encoding."""
     last_share: float = 1.0
@@ -44,20 +50,26 @@ class TrainState:
         self.epoch_steps, self.epoch_seconds, self.epoch_sums = 0, 0.0, {}
 
     def record_validation(self, validation: Validation, delta: float) -> set[str]:
-        """Record a validation. Returns what improved by more than delta: `fmri`, modalities, or nothing."""
+        """Record a validation. Returns what improved by more than delta: `fmri`, modalities, or nothing.
+
+        All modalities choose one step together, which depends less on noise than one step each. A modality that is no
+        better than at the start takes no part and keeps the weights that it has.
+        """
+        scores = validation.scores
+        self.start_scores = self.start_scores or dict(scores)
+        gains = {m: max(scores[m] - self.start_scores[m], 0.0) for m in scores if m != ENCODING}
+        part_scores = {ENCODING: scores[ENCODING]} | ({FILM: sum(gains.values())} if gains else {})
         improved = {
-            part
-            for part, score in validation.scores.items()
-            if part not in self.best_scores or score > self.best_scores[part] + delta
+            part for part, score in part_scores.items() if score > self.best_scores.get(part, -math.inf) + delta
         }
-        self.best_scores |= {part: validation.scores[part] for part in improved}
+        self.best_scores |= {part: part_scores[part] for part in improved}
         self.last_share = validation.share
         if ENCODING in improved:
             self.best_share = validation.share
         self.validations_since_best = 0 if improved else self.validations_since_best + 1
         if improved:
             self.best_total, self.best_step = validation.loss.total, self.step
-        return improved
+        return improved - {FILM} | ({m for m, gain in gains.items() if gain > 0.0} if FILM in improved else set())
 
     def should_stop_early(self, patience: int | None) -> bool:
         """Return True if the last `patience` validations were not better; also true after a resume."""
