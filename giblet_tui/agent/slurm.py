@@ -71,7 +71,10 @@ class Slurm(SessionBackend):
         script = command[-1]
         run_dir = os.path.dirname(script)
         argv = ["sbatch", "--parsable", f"--job-name={session}", f"--output={run_dir}/{layout.SLURM_OUTPUT}"]
-        argv += [f"--chdir={os.path.dirname(os.path.dirname(run_dir))}", "--no-requeue", script]
+        # Only giblet's own trainer continues where it was; a command of the user's would begin again from nothing.
+        is_command = os.path.exists(os.path.join(run_dir, layout.ENVIRONMENT))
+        argv += [f"--chdir={os.path.dirname(os.path.dirname(run_dir))}", "--open-mode=append"]
+        argv += ["--no-requeue" if is_command else "--requeue", script]
         completed = answer(argv, _LIMIT_S, session_environment())
         if completed is None:
             raise AgentRefusal(f"sbatch gave no answer within {_LIMIT_S:.0f} s.", "See whether `sinfo` answers.", 5)
@@ -141,7 +144,7 @@ def pending_sentence(job: SlurmJob) -> str:
     """Return what a pending job waits for, as `Slurm to start job 12 (Resources)`; empty if it is not pending."""
     if job.state != PENDING:
         return ""
-    remedy = f"; scontrol release {job.job_id}" if job.reason.startswith("JobHeld") else ""
+    remedy = f"; scontrol release {job.job_id}" if "held" in job.reason.lower() else ""
     return f"Slurm to start job {job.job_id} ({job.reason}{remedy})"
 
 

@@ -36,7 +36,8 @@ def end_job(run: LocalRun, save_s: float, term_s: float, report: Report) -> None
 
     Raises AgentRefusal if Slurm does not answer, or does not end the job.
     """
-    if save_s and _wait(run, save_s):
+    job = live_job(run)
+    if job is not None and job.state != slurm.PENDING and save_s and _wait(run, save_s):
         return
     job = live_job(run)
     if job is not None and job.state != slurm.PENDING and term_s:

@@ -19,6 +19,7 @@ import ctypes
 import json
 import os
 import select
+import shutil
 import signal
 import subprocess
 import sys
@@ -62,6 +63,8 @@ class Supervisor:
         self.slot_queue = SlotQueue(self.run_dir, run, self._update_record) if run.get("awaits_slot") else None
         self.command = run.get("command") or {}
         self.is_scheduled = run.get("multiplexer") == "slurm"
+        self.n_restarts = int(os.environ.get("SLURM_RESTART_COUNT") or 0) if self.is_scheduled else 0
+        """How often Slurm has put the job back into its queue, after preemption or a failed node."""
         self.grace_s = float(run.get("grace_s", 120.0))
         self.started_at = time.time()
         self.received: set[int] = set()
@@ -76,10 +79,12 @@ class Supervisor:
         Raises FileExistsError if this run already has, or had, a supervisor.
         """
         self._install_signal_handlers()
+        if self.n_restarts and not self._prepare_restart():
+            return 0
         recorder = ExitRecorder(self.run_dir, self.run_id)
         if self.gpus:  # before the start record: until that is there, the start itself holds a claim
             self.claim = gpu_claims.claim(self.run_id, self.gpus)
-        write_record(self._path(layout.SUPERVISOR), self._record(), exclusive=True)
+        write_record(self._path(layout.SUPERVISOR), self._record(), exclusive=not self.n_restarts)
         log = os.open(self._path(layout.LOG), os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
         ended = threading.Event()
         copier = threading.Thread(target=copy_to_terminal, args=(self._path(layout.LOG), ended), daemon=True)
@@ -107,6 +112,18 @@ class Supervisor:
         ended.set()
         copier.join(timeout=1.0)
         return int(code != 0)
+
+    def _prepare_restart(self) -> bool:
+        """Remove what the job's last start recorded of its end. Returns False if the run was asked to stop."""
+        if os.path.exists(self._path(layout.STOP)):
+            return False
+        shutil.rmtree(self._path(layout.RANKS), ignore_errors=True)
+        for name in (layout.EXIT, layout.CAUSE):
+            if os.path.exists(self._path(name)):
+                os.unlink(self._path(name))
+        with open(self._path(layout.LOG), "a") as log:
+            log.write("Slurm starts this job again; the run continues from its newest checkpoint.\n")
+        return True
 
     def _path(self, name: str) -> str:
         return os.path.join(self.run_dir, name)

@@ -83,7 +83,7 @@ class RunState(msgspec.Struct, frozen=True):
     @property
     def is_final(self) -> bool:
         """True if it has ended and nothing about it will change."""
-        return self.snapshot.exit is not None and not self.run_json_error
+        return self.snapshot.exit is not None and not self.run_json_error and not self.pending
 
 
 class NodeState(msgspec.Struct, frozen=True):
@@ -323,8 +323,9 @@ def _with_health(state: RunState, node: NodeState, lost: bool, elapsed_s: float)
         process=None if elsewhere else state.process,
         supervised=state.here is not None,
         session=run.session in node.facts.sessions if has_session else None,
-        heartbeat=snapshot.heartbeat,
-        exit=snapshot.exit,
+        # A job that Slurm has put back into its queue has both from its last start.
+        heartbeat=None if state.pending else snapshot.heartbeat,
+        exit=None if state.pending else snapshot.exit,
         waiting_for=state.pending or snapshot.waiting_for,
         job_end=state.job_end,
         rebooted=state.here is False and not elsewhere,

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from giblet_train.schema.errors import GibletError
-from giblet_tui.connection import agent_protocol, ssh, ssh_config
+from giblet_tui.connection import agent_protocol, ssh, ssh_auth, ssh_config
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import RunIds, WatchEvent
 from giblet_tui.inventory.nodes import Node
@@ -59,11 +59,13 @@ def stall(cluster: Cluster, node: LoopbackNode, stage: str) -> Stalled:
 def _deadline_s(stage: str) -> float:
     if stage == "accept":
         return ssh_config.CONNECT_LIMIT_S
-    if stage in ("banner", "key exchange", "login"):
+    if stage in ("banner", "key exchange"):
         return ssh.HANDSHAKE_LIMIT_S
+    if stage == "login":
+        return ssh_auth.LIMIT_S
     if stage == "first answer":
         return agent_protocol.START_LIMIT_S
-    return ssh.CHANNEL_LIMIT_S if stage == "channel" else 3 * ssh.PROBE_LIMIT_S
+    return ssh.CHANNEL_LIMIT_S if stage in ("channel", "sent file") else 3 * ssh.PROBE_LIMIT_S
 
 
 def _call(target: Node, node: LoopbackNode, stage: str) -> None:

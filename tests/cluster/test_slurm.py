@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+from giblet_train.schema.records import StepMetric, decode_metrics
 from giblet_tui.agent import run_processes
 from tests.cluster.conftest import unavailable
 from tests.cluster.laptop import Laptop
@@ -44,6 +46,12 @@ def user(laptop: Laptop, login_node: LoopbackNode) -> Laptop:
     return laptop
 
 
+def steps_of(run_dir: Path) -> list[int]:
+    """The steps in the run's records."""
+    metrics, _ = decode_metrics((run_dir / "metrics.jsonl").read_bytes().splitlines())
+    return [metric.step for metric in metrics if isinstance(metric, StepMetric)]
+
+
 def job_names(slurm: SlurmCluster) -> list[str]:
     return slurm.output("squeue", "--noheader", "--format=%j").split()
 
@@ -67,6 +75,32 @@ def test_a_job_is_launched_watched_and_stopped(user: Laptop, login_node: Loopbac
     assert user.run(run_id)["state"] == "stopped"
     assert not [command for _, _, command in processes() if run_id in command]
     assert list((run_dir / "checkpoints").glob("*.safetensors")), "it saved before it ended"
+
+
+def test_a_job_that_slurm_puts_back_into_its_queue_continues_from_its_checkpoint(
+    user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster
+) -> None:
+    launched = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--again")
+    run_id = launched.stdout.strip()
+    assert run_id, launched.stderr
+    run_dir = login_node.home / "giblet" / "runs" / run_id
+    wait_until(lambda: list((run_dir / "checkpoints").glob("*.json")), 180.0, "a checkpoint")
+    (job_id,) = slurm.output("squeue", "--noheader", f"--name=gib-{run_id}", "--format=%i").split()
+    slurm.output("scontrol", "requeuehold", job_id)
+    wait_until(lambda: "PENDING" in slurm.output("squeue", "--noheader", "--format=%T", f"--job={job_id}"))
+    waiting = user.run(run_id)
+    assert waiting["state"] == "waiting" and "scontrol release" in waiting["evidence"], waiting
+    n_before = len(steps_of(run_dir))
+    slurm.output("scontrol", "release", job_id)
+    slurm.output("scontrol", "update", f"JobId={job_id}", "StartTime=now")
+    wait_until(lambda: len(steps_of(run_dir)) > n_before + 2, 180.0, "steps after the restart")
+    run = user.run(run_id)
+    assert run["state"] == "running" and "Slurm starts this job again" in (run_dir / "train.log").read_text()
+    stopped = user.giblet("stop", run_id)
+    assert stopped.returncode == 0, stopped.stderr
+    assert user.run(run_id)["state"] == "stopped"
+    steps = steps_of(run_dir)
+    assert steps == list(range(len(steps))), "no step is missing or comes twice"
 
 
 def test_a_refusal_of_slurm_leaves_nothing(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
