@@ -35,7 +35,10 @@ logging.getLogger("paramiko").addHandler(logging.NullHandler())
 HANDSHAKE_LIMIT_S = 10.0
 CHANNEL_LIMIT_S = 10.0
 PROBE_LIMIT_S = 3.0
+SLOT_LIMIT_S = 3.0
+"""How long sshd may count a command that has ended: until then it opens no further session."""
 _PROHIBITED = 1
+_CONNECT_FAILED = 2
 """Reason code of a channel that the server refuses by its configuration (RFC 4254, 5.1)."""
 
 KEX = (
@@ -75,7 +78,7 @@ class SSHConnection(AgentConnection):
         from giblet_tui.connection.terminal import ATTACH_COMMAND, encoded, join_terminal, size
 
         with self._within(CHANNEL_LIMIT_S, "open a terminal"):
-            channel = self._transport.open_session(timeout=CHANNEL_LIMIT_S)
+            channel = self._open_session()
             width, height = size()
             channel.get_pty(os.environ.get("TERM", "xterm-256color"), width, height)
             channel.exec_command(ATTACH_COMMAND + encoded(argv))
@@ -94,9 +97,20 @@ class SSHConnection(AgentConnection):
 
     def _open(self) -> Pipe:
         with self._within(CHANNEL_LIMIT_S, "open a channel"):
-            channel = self._transport.open_session(timeout=CHANNEL_LIMIT_S)
+            channel = self._open_session()
             channel.exec_command(AGENT_COMMAND)
         return _ChannelPipe(channel, self._lost, self._check_link)
+
+    def _open_session(self) -> paramiko.Channel:
+        """Open a channel; wait for a moment if sshd still counts the command before it (MaxSessions)."""
+        deadline = time.monotonic() + SLOT_LIMIT_S
+        while True:
+            try:
+                return self._transport.open_session(timeout=CHANNEL_LIMIT_S)
+            except paramiko.ChannelException as error:
+                if error.code != _CONNECT_FAILED or time.monotonic() > deadline:
+                    raise
+            time.sleep(0.02)
 
     def _check_link(self) -> None:
         """Ask sshd itself for an answer. Frozen, cut off or gone, it gives none within PROBE_LIMIT_S."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import getpass
+import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -63,12 +65,18 @@ def locate(text: str, report: Callable[[str], None], *, all_users: bool = False)
                 report(f"{snapshot.node} was not asked: {snapshot.link_sentence}")
         matches = [single_match(fleet.runs(), text)]
     [named] = matches
+    if text == LAST and named.run.launched_by not in ("", _current_user()):
+        report(f"@last is {named.run.run_id}, launched by {named.run.launched_by}.")
     if named.owner and not all_users:
         raise NotYours(
             f"{named.run.run_id} is a run of {named.owner}; you may read it, not change it.",
             f"Ask {named.owner}. Reading works: giblet status, logs, why, verdict, report, alerts.",
         )
     return nodes.resolve(named.run.node), named.run.run_id
+
+
+def _current_user() -> str:
+    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def locate_on(node: Node, text: str) -> str:

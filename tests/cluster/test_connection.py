@@ -79,6 +79,18 @@ def test_connections_leave_nothing_behind(tensor01: LoopbackNode) -> None:
     assert len(os.listdir("/proc/self/fd")) <= descriptors
 
 
+def test_a_server_that_allows_one_session_at_a_time(cluster: Cluster, tensor01: LoopbackNode) -> None:
+    """It counts a command until the process has ended, so the next one may come too early."""
+    node = LoopbackNode(cluster, "one-session", tensor01.address, "MaxSessions 1")
+    try:
+        with connect(node.node()) as connection:
+            for number in range(8):
+                connection.put(b"x" * number, f"{node.home}/file")
+                assert b"".join(connection.get(f"{node.home}/file")) == b"x" * number
+    finally:
+        node.close()
+
+
 def test_modern_algorithms_and_no_delay(tensor01: LoopbackNode) -> None:
     with ssh.SSHConnection(tensor01.node()) as connection:
         transport = connection._transport

@@ -103,3 +103,11 @@ def test_observing_this_machine_fills_the_cache(tmp_path: Path) -> None:
 def test_a_slip_in_at_last_names_it() -> None:
     with pytest.raises(ConfigError, match='did you mean "@last"'):
         find_run.single_match(fleets.healthy().runs(), "@lst")
+
+
+def test_the_newest_run_of_another_laptop_is_named_with_who_launched_it() -> None:
+    run = fleets.run(node="local")
+    cache.save(fleets.node("local", (run,)))
+    reports: list[str] = []
+    assert find_run.locate("@last", reports.append)[1] == run.run.run_id
+    assert reports == [f"@last is {run.run.run_id}, launched by {run.run.launched_by}."]
