@@ -19,6 +19,7 @@ SLOW_S = 5.0
 _MIB_PER_GIB = 1024.0
 _GPU_FIELDS = "index,uuid,name,memory.used,memory.total,utilization.gpu,temperature.gpu"
 _HEALTH_FIELDS = "uuid,compute_mode,mig.mode.current,display_active,ecc.errors.uncorrected.volatile.total"
+_SLOWDOWN_FIELDS = "uuid,clocks_throttle_reasons.hw_slowdown,clocks_throttle_reasons.sw_thermal_slowdown"
 _PROCESS_FIELDS = "gpu_uuid,pid,used_memory"
 _FORMAT = "--format=csv,noheader,nounits"
 _VALUES_AFTER_NAME = 4
@@ -36,6 +37,11 @@ def gpus_argv() -> list[str]:
 def health_argv() -> list[str]:
     """Return the command that lists what old drivers do not know: compute mode, MIG, display, ECC errors."""
     return [PROGRAM, "--query-gpu=" + _HEALTH_FIELDS, _FORMAT]
+
+
+def slowdown_argv() -> list[str]:
+    """Return the command that lists which GPUs are slowed down because of heat or power."""
+    return [PROGRAM, "--query-gpu=" + _SLOWDOWN_FIELDS, _FORMAT]
 
 
 def processes_argv() -> list[str]:
@@ -73,6 +79,12 @@ def parse_health(output: str) -> dict[str, dict[str, Any]]:
     return health
 
 
+def parse_slowdown(output: str) -> set[str]:
+    """Return the UUIDs of the GPUs that are slowed down; none from a driver that does not know the question."""
+    rows = [cells for cells in _rows(output) if len(cells) == 3 and cells[0].startswith("GPU-")]
+    return {uuid for uuid, *reasons in rows if "Active" in reasons}
+
+
 def parse_processes(output: str) -> tuple[list[dict[str, Any]], list[str]]:
     """Return {uuid, pid, memory_gib} of each compute process, and all other lines; pid 0: not reported."""
     processes, other_lines = [], []
@@ -97,7 +109,7 @@ def query_gpus() -> dict[str, Any]:
     empty: dict[str, Any] = {"gpus": [], "gpu_note": "", "gpu_error": "", "gpu_warning": ""}
     began = time.monotonic()
     try:
-        answers = _run([gpus_argv(), processes_argv(), health_argv()], began + LIMIT_S)
+        answers = _run([gpus_argv(), processes_argv(), health_argv(), slowdown_argv()], began + LIMIT_S)
         gpus, warnings = _usable_gpus(*answers[0])
     except FileNotFoundError:
         return dict(empty, gpu_note="no nvidia-smi on the node's PATH, so giblet sees no GPU")
@@ -111,6 +123,13 @@ def query_gpus() -> dict[str, Any]:
     if took_s > SLOW_S:
         warnings.append("it took %.0f s to answer; persistence mode (nvidia-smi -pm 1) makes it fast" % took_s)
     health = parse_health(answers[2][1])
+    slow = parse_slowdown(answers[3][1])
+    warnings += [
+        "GPU %d (%s) is slowed down because of heat or power: nvidia-smi -q -d PERFORMANCE"
+        % (gpu["index"], gpu["name"])
+        for gpu in gpus
+        if gpu["uuid"] in slow
+    ]
     processes, other_lines = parse_processes(answers[1][1])
     if other_lines:
         warnings.append("its processes cannot be listed: %s" % other_lines[0])

@@ -64,6 +64,18 @@ def test_health_names_mode_slices_display_and_errors() -> None:
     assert gpu.parse_health('Field "mig.mode.current" is not a valid field to query.') == {}
 
 
+def test_a_gpu_that_is_slowed_down_is_a_warning_and_stays_usable(recorded: Path) -> None:
+    slow = f"{UUIDS[0]}, Not Active, Not Active\n{UUIDS[1]}, Active, Not Active\n"
+    script = f"case $1 in *throttle*) printf '{escaped(slow)}';; *=index*) printf '{escaped(GPUS)}';; esac"
+    write(recorded, script)
+    answer = gpu.query_gpus()
+    assert answer["gpu_warning"].startswith(
+        "nvidia-smi: GPU 1 (NVIDIA RTX A6000) is slowed down because of heat or power"
+    )
+    assert [card["fault"] for card in answer["gpus"]] == ["", ""]
+    assert gpu.parse_slowdown('Field "clocks_throttle_reasons.hw_slowdown" is not a valid field to query.') == set()
+
+
 def test_a_query_joins_all_answers(recorded: Path) -> None:
     health = f"{UUIDS[0]}, Default, Disabled, Disabled, 0\n{UUIDS[1]}, Prohibited, Disabled, Disabled, 0\n"
     write(
