@@ -38,7 +38,7 @@ def rm(
     Live runs, and runs from which another was promoted or a live run was resumed, are kept: exit code 5.
     """
     by_node: dict[Node, list[str]] = {}
-    for node, run_id in [find_run.locate(name, print_status) for name in dict.fromkeys(names)]:
+    for node, run_id in find_run.locate_all(names, print_status):
         by_node.setdefault(node, []).append(run_id)
     n_kept = 0
     for node, run_ids_there in by_node.items():

@@ -120,7 +120,7 @@ def _named_runs(names: Sequence[str], yes: bool) -> tuple[list[tuple[Node, str]]
     """Return the confirmed runs on each of their nodes, and the errors of those whose node cannot be reached."""
     selected: list[tuple[Node, str]] = []
     errors: list[GibletError] = []
-    for node, run_id in [find_run.locate(name, print_status) for name in dict.fromkeys(names)]:
+    for node, run_id in find_run.locate_all(names, print_status):
         try:
             run = _last_known_run(node, run_id)
         except Unreachable as error:

@@ -37,7 +37,7 @@ def wait(
     Exit code 0 if every run ended well and met its criteria, 1 if not, 124 after --timeout. Ctrl-C stops no run.
     """
     deadline = None if timeout is None else time.monotonic() + timeout
-    runs = [find_run.locate(name, print_status, all_users=True) for name in dict.fromkeys(names)]
+    runs = find_run.locate_all(names, print_status, all_users=True)
     ended = []
     try:
         for node, run_id in runs:

@@ -75,6 +75,29 @@ def locate(text: str, report: Callable[[str], None], *, all_users: bool = False)
     return nodes.resolve(named.run.node), named.run.run_id
 
 
+def locate_all(
+    names: Sequence[str], report: Callable[[str], None], *, all_users: bool = False
+) -> list[tuple[Node, str]]:
+    """Return node and id of each run that the texts name, once; the name of a sweep stands for all its runs.
+
+    Args and errors as for `locate`.
+    """
+    targets: list[tuple[Node, str]] = []
+    for name in dict.fromkeys(names):
+        try:
+            targets.append(locate(name, report, all_users=all_users))
+        except ConfigError:
+            members = _runs_of_sweep(name)  # `locate` has just asked all nodes
+            if not members:
+                raise
+            targets += [(nodes.resolve(run.run.node), run.run.run_id) for run in members]
+    return list(dict.fromkeys(targets))
+
+
+def _runs_of_sweep(name: str) -> list[RunSnapshot]:
+    return [run for run in own_runs(cache.load().runs()) if run.run.sweep is not None and run.run.sweep.name == name]
+
+
 def _current_user() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 

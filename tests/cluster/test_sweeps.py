@@ -100,3 +100,19 @@ def test_on_gpus_as_many_as_are_free_and_a_waiting_run_can_be_stopped(grid: Grid
     grid.open("0.1", "0.3")
     wait_until(lambda: grid.run(first).ended and grid.run(second).ended, what="the end of both")
     assert len(grid.notes()) == 4
+
+
+def test_a_whole_sweep_is_stopped_awaited_and_removed_by_its_name(grid: Grid) -> None:
+    run_ids = grid.launch()
+    wait_until(lambda: grid.notes() == [["begin", "0.1"]], what="the first run")
+    name = grid.run(run_ids[0]).record("run.json")["sweep"]["name"]
+    stopped = grid.laptop.giblet("stop", name, "--grace", "1")
+    assert stopped.returncode == 0, stopped.stderr
+    assert all(grid.run(run_id).ended for run_id in run_ids)
+    awaited = grid.laptop.giblet("wait", name, "--timeout", "30").stderr
+    assert all(f"{run_id} stopped" in awaited for run_id in run_ids)
+    removed = grid.laptop.giblet("rm", name, "--yes")
+    assert removed.returncode == 0, removed.stderr
+    assert not list((grid.workdir / "runs").glob("fit*"))
+    unknown = grid.laptop.giblet("stop", f"{name}-x")
+    assert unknown.returncode == 2 and "No run begins with" in unknown.stderr
