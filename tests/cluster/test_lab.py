@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import stat
 import subprocess
 from collections.abc import Iterator
@@ -118,6 +120,65 @@ def test_a_link_in_a_colleague_s_runs_is_not_followed(lab: Lab, run_of_alice: st
         assert set(listed(lab.laptops["bob"], "--all-users")) == {run_of_alice}
     finally:
         alias.unlink()
+
+
+def test_hostile_files_of_a_colleague_block_and_confuse_nobody(lab: Lab, run_of_alice: str) -> None:
+    """A FIFO would block its reader; a record may be endless, name another run, or hold what acts on a terminal."""
+    runs = lab.nodes["alice"].home / "giblet" / "runs"
+    record = (runs / run_of_alice / "run.json").read_text()
+    made = []
+    for number, (name, content) in enumerate({
+        "run.json": None, "train.log": None, "heartbeat.json": None, "metrics.jsonl": "x" * 3_000_000,
+        "supervisor.json": "[" * 100_000, "exit.json": "7", "alerts.jsonl": "\x1b]52;c;aGFjaw==\x07\n" * 100,
+    }.items()):  # fmt: skip
+        run_dir = runs / f"hostile-20260101-120000-{number:04x}"
+        run_dir.mkdir(mode=0o755)
+        (run_dir / "run.json").write_text(record.replace(run_of_alice, run_dir.name).replace("shared", "\\u001b[2J"))
+        if content is None:
+            (run_dir / name).unlink(missing_ok=True)
+            os.mkfifo(run_dir / name, 0o644)
+        else:
+            (run_dir / name).write_text(content)
+        for path in (run_dir, *run_dir.iterdir()):
+            shutil.chown(path, lab.nodes["alice"].home.name)
+        made.append(run_dir)
+    try:
+        shown = lab.laptops["bob"].giblet("ps", "-a", "--all-users", limit_s=60.0)
+        assert shown.returncode == 0 and run_of_alice in shown.stdout and "\x1b" not in shown.stdout + shown.stderr
+        for run_dir in made:
+            for verb in ("status", "logs", "why"):
+                done = lab.laptops["bob"].giblet(verb, run_dir.name, limit_s=60.0)
+                assert "Traceback" not in done.stderr and "\x1b" not in done.stdout + done.stderr
+    finally:
+        for run_dir in made:
+            shutil.rmtree(run_dir)
+
+
+def test_a_run_of_a_colleague_with_our_id_does_not_hide_ours(lab: Lab, run_of_alice: str) -> None:
+    bob = lab.nodes["bob"].home
+    copy = bob / "giblet" / "runs" / run_of_alice
+    shutil.copytree(lab.nodes["alice"].home / "giblet" / "runs" / run_of_alice, copy)
+    for path in (bob / "giblet", bob / "giblet" / "runs", copy):
+        shutil.chown(path, bob.name)
+        path.chmod(0o755)
+    try:
+        assert listed(lab.laptops["alice"], "--all-users") == {run_of_alice: None}
+    finally:
+        shutil.rmtree(copy)
+
+
+@pytest.mark.parametrize("group", ["no-such-group", "-x", "''", "[a, b]", "7"])
+def test_a_group_that_does_not_exist_is_refused(lab: Lab, group: str) -> None:
+    laptop, node = lab.laptops["carol"], lab.nodes["carol"]
+    path = laptop.folder / "config" / "giblet" / "nodes.yaml"
+    before = path.read_text()
+    laptop.name_nodes(f"{node.name}:\n  lab: {group}\n")
+    try:
+        refused = laptop.giblet("launch", node.name, "--cwd", "~", "--", "sleep", "1")
+    finally:
+        path.write_text(before)
+    assert refused.returncode == (5 if group == "no-such-group" else 2), refused.stderr
+    assert "lab" in refused.stderr and "Traceback" not in refused.stderr
 
 
 def test_a_closed_home_is_named(lab: Lab) -> None:
