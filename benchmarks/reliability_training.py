@@ -33,7 +33,7 @@ def kill_points(count: int, chance: random.Random, folder: Path) -> tuple[str, b
         n_killed += signalled == -signal.SIGKILL
         most_lost = max(most_lost, _epochs_recorded(run_dir) - _epoch_of_checkpoint(run_dir))
         n_wrong += _await(_train(run_dir)) != 0 or _weights(run_dir) != wanted
-    sentence = f"{n_killed} killed in time; {n_wrong} not resumed to equal bits; at most {most_lost} epochs lost"
+    sentence = f"{n_killed} killed in time; {n_wrong} not resumed to equal bits; epochs lost: {most_lost} at most"
     return sentence, n_wrong == 0 and most_lost <= 1
 
 
