@@ -29,7 +29,7 @@ class Sample(NamedTuple):
     rss_mib: float
     agent_rss_mib: float
     cpu_s: float
-    """Of the watch's own process since its start, without the writer of the records."""
+    """Of the watch since its start, without this thread, which only takes the samples."""
     n_steps: int
     """Steps that the snapshots hold."""
 
@@ -79,13 +79,12 @@ def _write(runs: Sequence, seconds: float) -> None:  # type: ignore[type-arg]
 def _sample(snapshot: NodeSnapshot) -> Sample:
     mine = descendants([os.getpid()])
     agents = [pid for pid, _, command in processes() if pid in mine and " -I -c " in command]
-    times = os.times()
     return Sample(
         len(os.listdir("/proc/self/fd")),
         threading.active_count(),
         _rss_mib(os.getpid()),
         max(map(_rss_mib, agents), default=0.0),
-        times.user + times.system,
+        time.process_time() - time.thread_time(),
         sum(len(run.steps) for run in snapshot.runs),
     )
 
