@@ -78,7 +78,7 @@ def locate(text: str, report: Callable[[str], None], *, all_users: bool = False)
 def locate_all(
     names: Sequence[str], report: Callable[[str], None], *, all_users: bool = False
 ) -> list[tuple[Node, str]]:
-    """Return node and id of each run that the texts name, once; the name of a sweep stands for all its runs.
+    """Return node and id of each run that the texts name, once; the name of a sweep means all its runs.
 
     Args and errors as for `locate`.
     """
