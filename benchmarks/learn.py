@@ -36,7 +36,7 @@ from giblet_train.analysis.load_run import load_run
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import DELAYS_TRS, delayed_by
 from giblet_train.evaluation.encoding import CorrelationAccumulator
-from giblet_train.evaluation.metrics import identification, products_of
+from giblet_train.evaluation.metrics import contributions_of, identification
 from giblet_train.training.load_split import load_split
 
 BANDED, BANDED_POOLED = "banded_ridge", "banded_ridge_pooled"
@@ -65,7 +65,7 @@ PAGE = """# Encoding and reconstruction on the demo study
 `make bench-train` writes this page. Simulated brain, real film: `configs/demo.yaml` for each of folds {folds}, and
 {n_others} more members of each fold's ensemble. All figures are held out: TRs that neither fitted nor chose anything. r
 is the mean over responsive voxels (inter-subject correlation above chance in training TRs) and subjects; intervals are
-95 % of a block bootstrap over TRs (blocks of 20), paired where two predictions are compared. Network and baselines use
+95 % over TRs (long-run variance), paired where two predictions are compared. Network and baselines use
 the same features, folds and training TRs, and pass through the filter that each block of responses has passed
 (`data.detrend: mean`).
 
@@ -183,7 +183,7 @@ def page(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> str:
     ceilings = np.array([e["r_ceiling"] for e in encodings])
     starts = np.array([e["r_start"] for e in encodings])
     gains = {(one, other): interval(series[one] - series[other]) for one, other in GAINS}
-    null_T = np.concatenate([_null_products(fold) for fold in folds]) / len(folds)
+    null_T = np.concatenate([_null_contributions(fold) for fold in folds]) / len(folds)
     null = interval(null_T)
     true = interval(np.concatenate([e["outside_T"] for e in judged]) / len(folds))
     films = _films(folds, judged)
@@ -240,8 +240,8 @@ def _gain(pair: tuple[str, str], gain: dict[str, float], series: dict[str, NDArr
     return f"| {WORDS[one]} - {WORDS[other]} | {shown} |"
 
 
-def _null_products(fold: FoldScores) -> NDArray[np.float64]:
-    return np.asarray(np.mean(fold.scores[fold.members[0]].null_products, axis=0))
+def _null_contributions(fold: FoldScores) -> NDArray[np.float64]:
+    return np.asarray(np.mean(fold.scores[fold.members[0]].null_contributions, axis=0))
 
 
 def _films(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> list[str]:
@@ -309,7 +309,7 @@ def _evaluation(path: Path) -> dict[str, Any]:
     run = load_run(path, "best", load_split, narrate)
     data, outside_V = run.data, ~_in_regions(run.data)
     products = [
-        products_of(predicted_TV[:, outside_V], data.bold[subject][data.split.test][:, outside_V])
+        contributions_of(predicted_TV[:, outside_V], data.bold[subject][data.split.test][:, outside_V])
         for subject, predicted_TV in run.examiner.predicted(run.model)
     ]
     return run.examiner.evaluation(run.model, lambda: None) | {"outside_T": np.mean(products, axis=0)}

@@ -26,8 +26,7 @@ from giblet_train.data.simulation.learning_study import LearningStudy, simulate_
 from giblet_train.distributed.process_group import ProcessGroup, ranks_of
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.evaluator import Evaluator
-from giblet_train.evaluation.intervals import block_interval
-from giblet_train.evaluation.metrics import products_of
+from giblet_train.evaluation.metrics import contributions_of, interval_of_sum
 from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.config_loader import from_mapping
@@ -65,7 +64,7 @@ responses come from `giblet_train/data/simulation/learning_study.py`, not from t
 - **–**: not measured.
 - **product ridge**: knows the form of the truth (`benchmarks/product_ridge.py`).
 
-r on the test block, mean over the seeds; preset `tiny`, {epochs} epochs. Intervals: paired block bootstrap over all
+r on the test block, mean over the seeds; preset `tiny`, {epochs} epochs. Intervals: 95 %, paired, over all
 test TRs of these seeds, 95 %.
 
 | training TRs | truth | seeds | {columns} | ceiling | {gains} | runs with an addition |
@@ -206,7 +205,9 @@ def _pooled(data: PreparedSplit) -> dict[str, NDArray[np.float32]]:
 def _series(data: PreparedSplit, predicted: Mapping[str, NDArray[np.float32]]) -> NDArray[np.float64]:
     yes_V, rows = data.responsive_V, data.split.test
     return np.asarray(
-        np.mean([products_of(x_TV[:, yes_V], data.bold[s][rows][:, yes_V]) for s, x_TV in predicted.items()], axis=0)
+        np.mean(
+            [contributions_of(x_TV[:, yes_V], data.bold[s][rows][:, yes_V]) for s, x_TV in predicted.items()], axis=0
+        )
     )
 
 
@@ -242,7 +243,7 @@ def _row(n_trs: int, label: str, measured: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _gain(gain_T: NDArray[np.float64]) -> str:
-    low, high = block_interval(gain_T)
+    low, high = interval_of_sum(gain_T)
     return f"{gain_T.sum():+.3f} [{low:+.3f}, {high:+.3f}]"
 
 

@@ -20,7 +20,7 @@ from giblet_train.analysis.load_run import Narrate, load_run
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.encoding import CorrelationAccumulator, Floats
-from giblet_train.evaluation.intervals import block_interval
+from giblet_train.evaluation.metrics import interval_of_sum
 from giblet_train.schema.config import diff
 from giblet_train.schema.ensemble_configs import FREE_KEYS, PLACE_KEYS
 from giblet_train.schema.errors import ConfigError
@@ -140,8 +140,8 @@ def report(folds: Sequence[FoldScores]) -> dict[str, Any]:
 
 
 def interval(gain_T: NDArray[np.float64]) -> dict[str, float]:
-    """Return a sum over TRs with its 95 % block-bootstrap interval."""
-    low, high = block_interval(gain_T)
+    """Return a sum over TRs with its 95 % interval."""
+    low, high = interval_of_sum(gain_T)
     return {"mean": float(gain_T.sum()), "low": low, "high": high}
 
 
@@ -153,7 +153,8 @@ def series_of(folds: Sequence[FoldScores]) -> dict[str, NDArray[np.float64]]:
     series = {}
     for name in (MEMBER, FIRST, *(name for name in folds[0].scores if name not in folds[0].members)):
         parts = [
-            np.mean([p for n in member_label(fold, name) for p in fold.scores[n].products], axis=0) for fold in folds
+            np.mean([p for n in member_label(fold, name) for p in fold.scores[n].contributions], axis=0)
+            for fold in folds
         ]
         series[name] = np.concatenate(parts) / len(folds)
     return series
@@ -173,7 +174,7 @@ def lines_of(figures: Mapping[str, Any]) -> list[str]:
     n_members = sum(len(m) for m in figures["members"].values())
     lines = [f"{n_members} runs, folds {', '.join(map(str, figures['folds']))}; held-out r over responsive voxels", ""]
     lines += [f"{name.replace('_', ' '):<28} {value:6.3f}" for name, value in figures["r"].items()]
-    lines += ["", "gain, with 95 % interval over blocks"]
+    lines += ["", "gain, with 95 % interval"]
     for name, g in figures["gain"].items():
         lines.append(f"{name.replace('_', ' '):<44} {g['mean']:+.3f}  [{g['low']:+.3f}, {g['high']:+.3f}]")
     lines += ["", "reconstructed film: skill, and identification of 5-TR segments (chance)"]

@@ -1,15 +1,11 @@
 """Held-out maps of each voxel: r, r relative to the ceiling, and p, per subject and group.
 
-The null is the correlation of measured test responses with predictions of other stretches of the film, detrended alike.
-Circular shifts within a short test block would underestimate chance, because few of its shifts are independent and
-detrended ends do not match.
-
-T TRs of the test block that a subject has, V voxels, N stretches of the null.
+T TRs of the test block that a subject has, V voxels, N draws of the null.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -19,16 +15,13 @@ from numpy.typing import NDArray
 
 from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.components.loss_terms import LossTerms
-from giblet_train.evaluation.metrics import pearson, shifted_r, unit
+from giblet_train.evaluation.chance import chance_r, stretches_of
+from giblet_train.evaluation.metrics import pearson
 from giblet_train.evaluation.validation_responses import FEWEST_TRS
 
 FDR = 0.05
 N_VOXEL_SERIES = 10
-MOST_STRETCHES = 48
-FEWEST_STRETCHES = 6
-"""With fewer, circular shifts of the test block are the null."""
 Floats = NDArray[np.floating[Any]]
-Block = tuple[int, int]
 
 
 @dataclass(frozen=True)
@@ -69,8 +62,7 @@ class HeldOutMaps:
 def held_out_maps(run: LoadedRun) -> HeldOutMaps:
     """Compute the maps of a run on the test block."""
     data, rows = run.data, run.data.split.test
-    elsewhere = {*data.split.train_blocks, *data.split.validation_blocks}
-    blocks = tuple(sorted(elsewhere))
+    blocks = data.split.other_blocks
     stretches = stretches_of(blocks, len(rows))
     series = zip(run.examiner.predicted(run.model), run.examiner.predicted(run.model, blocks), strict=True)
     r, p, group_null_NV = {}, {}, None
@@ -78,13 +70,9 @@ def held_out_maps(run: LoadedRun) -> HeldOutMaps:
         own_T = data.present[subject][rows] if data.present else np.ones(len(rows), bool)
         if own_T.sum() < FEWEST_TRS:
             continue
-        measured_TV = data.bold[subject][rows][own_T]
-        r[subject] = pearson(predicted_TV[own_T], measured_TV)
-        if len(stretches) >= FEWEST_STRETCHES:
-            parts = (data.drift.apply(other_TV[first:stop], [(0, len(rows))]) for first, stop in stretches)
-            null_NV = _correlations((part_TV[own_T] for part_TV in parts), measured_TV)
-        else:
-            null_NV = shifted_r(predicted_TV[own_T], measured_TV).astype(np.float32)
+        measured_TV = data.bold[subject][rows]
+        r[subject] = pearson(predicted_TV[own_T], measured_TV[own_T])
+        null_NV = chance_r(predicted_TV, measured_TV, other_TV, stretches, data.drift, own_T)
         p[subject] = pooled_p(r[subject], null_NV)
         n_null = len(null_NV) if group_null_NV is None else min(len(null_NV), len(group_null_NV))
         group_null_NV = null_NV[:n_null] if group_null_NV is None else group_null_NV[:n_null] + null_NV[:n_null]
@@ -95,7 +83,7 @@ def held_out_maps(run: LoadedRun) -> HeldOutMaps:
     measured, predicted = _series(run, group_r_V)
     null = (
         f"predictions of {len(stretches)} other stretches of the film"
-        if len(stretches) >= FEWEST_STRETCHES
+        if stretches
         else "circular shifts of the test block, because no other block is as long"
     )
     ceiling_V = np.sqrt(np.where(isc_V > 0, isc_V, np.nan))
@@ -145,23 +133,6 @@ def _series(run: LoadedRun, group_r_V: Floats) -> tuple[dict[str, Floats], dict[
             measured[name] += (run.data.bold[subject][rows][:, voxels_V] * own_T1).mean(axis=1) / n_T
             predicted[name] += (predicted_TV[:, voxels_V] * own_T1).mean(axis=1) / n_T
     return measured, predicted
-
-
-def stretches_of(blocks: tuple[Block, ...], n_trs: int) -> list[Block]:
-    """Return up to MOST_STRETCHES evenly spaced stretches of `n_trs` rows within blocks that follow one another."""
-    starts: list[int] = []
-    first = 0
-    for start, stop in blocks:
-        starts += range(first, first + (stop - start) - n_trs + 1)
-        first += stop - start
-    every = max(1, -(-len(starts) // MOST_STRETCHES))
-    return [(start, start + n_trs) for start in starts[::every]]
-
-
-def _correlations(parts: Iterator[Floats], measured_TV: Floats) -> NDArray[np.float32]:
-    """Return the correlation of each part (T, V) with the measured responses: (N, V)."""
-    unit_TV = unit(measured_TV)
-    return np.stack([(unit(part_TV) * unit_TV).sum(axis=0).astype(np.float32) for part_TV in parts])
 
 
 def pooled_p(r_V: Floats, null_NV: Floats) -> NDArray[np.float64]:

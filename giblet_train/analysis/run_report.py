@@ -394,7 +394,8 @@ def methods_sentence(parts: ReportParts) -> str:
         f"averaged over subjects and over the {responsive} voxels with reliable inter-subject correlation in training. "
         f"One-sided p values compare it with {parts.maps.null}, pooled over voxels; they were corrected by the "
         f"false-discovery rate (Benjamini and Hochberg 1995). The noise ceiling is the root of the inter-subject "
-        f"correlation. Intervals are from a moving-block bootstrap (Künsch 1989)."
+        f"correlation. 95 % intervals use the "
+        "long-run variance of what each TR contributes, from its slowest cosines (Lazarus et al. 2018)."
     )
 
 

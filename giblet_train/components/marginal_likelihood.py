@@ -4,7 +4,8 @@ A voxel's responses are a Gaussian process of the film with one of C kernels, pl
 decaying over NOISE_S seconds. The evidence for each kernel and share of variance has a closed form (MacKay 1992), so it
 needs training TRs alone. The prior over them is estimated from all voxels and from each voxel's neighbours.
 
-N training TRs, n of them after removing drift, C kernels, H shares of variance, V voxels.
+N training TRs, n of them after removing drift, C kernels, k axes of a kernel, H shares of variance, V voxels,
+G values of EXPLAINED.
 """
 
 from __future__ import annotations
@@ -12,9 +13,11 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.detrend import Block, Detrend
@@ -24,6 +27,10 @@ Singles = NDArray[np.float32]
 Responses = NDArray[np.floating[Any]]
 SHARES = (0.0, 0.01, 0.03, 0.08, 0.15, 0.25, 0.4, 0.6, 0.8)
 """Candidate shares of a voxel's variance that the film explains; 0 is an unresponsive voxel."""
+FINE_SHARES = (0.0, 0.01, 0.02, 0.03, 0.055, 0.08, 0.115, 0.15, 0.2, 0.25, 0.325, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+"""SHARES and the middles between those above 0, for intervals."""
+EXPLAINED = np.linspace(0.0, 1.0, 101)
+"""Shares of variance at which the posterior of what the film explained is evaluated."""
 NOISE_S = 6.7
 ROUNDS = 10
 TILE_VOXELS = 4096
@@ -46,6 +53,12 @@ class Whitener(Protocol):
     def coordinates(self, bold_NV: Responses) -> tuple[Singles, Singles]:
         """Return white responses in the coordinates that kernels use (M, V), and their total energy (V,)."""
 
+    def gram(self, axes_Mk: Singles) -> Doubles:
+        """Return the inner products (k, k) over TRs of a kernel's axes as responses, before whitening."""
+
+    def energy(self, bold_NV: Responses) -> Doubles:
+        """Return the sum of squares (V,) of responses without drift, before whitening."""
+
 
 @dataclass(frozen=True)
 class DenseWhitener:
@@ -58,6 +71,20 @@ class DenseWhitener:
         white_nV = (self.matrix_nN @ bold_NV).astype(np.float32)
         return white_nV, np.einsum("nv,nv->v", white_nV, white_nV)
 
+    def gram(self, axes_Mk: Singles) -> Doubles:
+        """Return the inner products (k, k) over TRs of a kernel's axes as responses, before whitening."""
+        return np.asarray(axes_Mk.T @ self._covariance_nn @ axes_Mk, np.float64)
+
+    def energy(self, bold_NV: Responses) -> Doubles:
+        """Return the sum of squares (V,) of responses without drift, before whitening."""
+        white_nV = self.matrix_nN @ bold_NV
+        return np.asarray(np.einsum("nv,nv->v", white_nV, self._covariance_nn @ white_nV))
+
+    @cached_property
+    def _covariance_nn(self) -> Doubles:
+        """Return the covariance of the noise without drift: inner products of white series become those before."""
+        return np.asarray(np.linalg.inv(self.matrix_nN @ self.matrix_nN.T))
+
 
 @dataclass(frozen=True)
 class BlockWhitener:
@@ -69,18 +96,31 @@ class BlockWhitener:
     blocks: Sequence[Block]
     drift: Detrend
     features_NP: Singles
+    plain_NP: Singles
+    """Features without drift, before whitening."""
     n_free: int
 
     @classmethod
     def of(cls, blocks: Sequence[Block], drift: Detrend, features_NP: Singles) -> BlockWhitener:
         """Whiten the features. blocks: the blocks of training TRs, in order."""
         n_free = sum(stop - start - drift.regressors(stop - start).shape[1] for start, stop in blocks)
-        return cls(blocks, drift, _white_by_segment(features_NP, blocks, drift), n_free)
+        plain_NP = drift.apply(features_NP, blocks)
+        return cls(blocks, drift, _white_by_segment(features_NP, blocks, drift), plain_NP, n_free)
 
     def coordinates(self, bold_NV: Responses) -> tuple[Singles, Singles]:
         """Return inner products of features and responses (P, V), and the total energy of responses (V,)."""
         white_NV = _white_by_segment(bold_NV, self.blocks, self.drift)
         return self.features_NP.T @ white_NV, np.einsum("nv,nv->v", white_NV, white_NV)
+
+    def gram(self, axes_Mk: Singles) -> Doubles:
+        """Return the inner products (k, k) over TRs of a kernel's axes as responses, before whitening."""
+        axes_Nk = self.plain_NP @ axes_Mk
+        return np.asarray(axes_Nk.T @ axes_Nk, np.float64)
+
+    def energy(self, bold_NV: Responses) -> Doubles:
+        """Return the sum of squares (V,) of responses without drift, before whitening."""
+        plain_NV = self.drift.apply(np.asarray(bold_NV, np.float32), self.blocks)
+        return np.asarray(np.einsum("nv,nv->v", plain_NV, plain_NV), np.float64)
 
 
 @dataclass(frozen=True)
@@ -158,6 +198,47 @@ class Kernels:
                     groups.append(PosteriorGroup(c, voxels, gain_kV * (axes_Mk.T @ at_MV[:, voxels])))
             yield tile, groups
 
+    def explained(self, bold_NV: Responses, misfit_VCH: Singles, belief_VCH: Singles) -> Singles:
+        """Return the posterior distribution (V, G) of the share of variance that the film explained in these TRs.
+
+        It is the probability that the share is at most EXPLAINED. The share in these TRs is that of the response
+        itself, which scatters around the prior's share: a film of minutes has few independent events.
+        misfit_VCH: from `quadratic_form`.
+        """
+        below_VG = np.repeat(belief_VCH[:, :, :1].sum(axis=1), len(EXPLAINED), axis=1).astype(np.float32)
+        gram_Ckk = [self.whitener.gram(axes_Mk) for axes_Mk in self.axes]
+        for tile, at_MV, _ in self._white(bold_NV):
+            energy_V = np.maximum(self.whitener.energy(bold_NV[:, tile]), np.finfo(np.float32).tiny)
+            for c, axes_Mk in enumerate(self.axes):
+                size_kV = (axes_Mk.T @ at_MV) / np.sqrt(energy_V)
+                for h in range(1, len(self.shares)):
+                    belief_V = belief_VCH[tile, c, h]
+                    voxels = np.flatnonzero(belief_V > LEAST_BELIEF)
+                    scale_V = misfit_VCH[tile, c, h][voxels] / (self.n_free * energy_V[voxels])
+                    mean_V, sd_V = self._response_energy(c, h, gram_Ckk[c], size_kV[:, voxels], scale_V)
+                    distance_VG = torch.from_numpy((EXPLAINED - mean_V[:, None]) / sd_V[:, None])
+                    probability_VG = torch.special.ndtr(distance_VG).numpy()
+                    below_VG[tile.start + voxels] += belief_V[voxels, None] * probability_VG
+        return np.asarray(below_VG / np.maximum(below_VG[:, -1:], np.finfo(np.float32).tiny))
+
+    def _response_energy(
+        self, kernel: int, h: int, gram_kk: Doubles, size_kV: Responses, scale_V: Responses
+    ) -> tuple[Doubles, Doubles]:
+        """Return mean and standard deviation (V,) of a response's sum of squares under one kernel and share.
+
+        size_kV: coefficients of the kernel's axes in the responses. scale_V: variance of the responses.
+        """
+        share, expected_k = self.shares[h], self.variance_Hk(kernel)[h]
+        gain_k = share * self.values[kernel] / expected_k
+        spread_k = gain_k * (1.0 - share)
+        mean_kV = gain_k[:, None] * size_kV
+        seen_kV = gram_kk @ mean_kV
+        energy_V = np.einsum("kv,kv->v", mean_kV, seen_kV) + scale_V * (np.diag(gram_kk) @ spread_k)
+        spread_kk = gram_kk * spread_k
+        variance_V = 2.0 * scale_V**2 * float((spread_kk * spread_kk.T).sum())
+        variance_V = variance_V + 4.0 * scale_V * (spread_k @ seen_kV**2)
+        return energy_V, np.sqrt(np.maximum(variance_V, np.finfo(np.float32).tiny))
+
     def _white(self, bold_NV: Responses) -> Iterator[tuple[slice, Singles, Singles]]:
         for start in range(0, bold_NV.shape[1], TILE_VOXELS):
             tile = slice(start, start + TILE_VOXELS)
@@ -183,11 +264,31 @@ def posterior_weights(log_evidence_VCH: Singles, touching: Sequence[NDArray[np.i
     return np.asarray(belief_VP.reshape(log_evidence_VCH.shape))
 
 
-def common_posterior(log_evidence_VCH: Singles, common_CH: Singles) -> Singles:
-    """Return the posterior (V, C, H) of each voxel under a prior that all voxels share."""
-    flat_VCH = log_evidence_VCH - log_evidence_VCH.max(axis=(1, 2), keepdims=True)
-    belief_VCH = np.exp(flat_VCH) * common_CH
-    return np.asarray(belief_VCH / np.maximum(belief_VCH.sum(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny))
+def explained_distribution(kernels: Kernels, bold_NV: Responses, common_CH: Singles) -> Singles:
+    """Return the posterior distribution (V, G) of the share that the film explained, by each voxel's own evidence.
+
+    common_CH: prior that all voxels share, over the shares of the kernels.
+    """
+    fine = replace(kernels, shares=FINE_SHARES)
+    misfit_VCH = fine.quadratic_form(bold_NV)
+    log_evidence_VCH = fine.log_evidence(misfit_VCH, 1)
+    belief_VCH = np.exp(log_evidence_VCH - log_evidence_VCH.max(axis=(1, 2), keepdims=True)) * _refined(common_CH)
+    belief_VCH /= np.maximum(belief_VCH.sum(axis=(1, 2), keepdims=True), np.finfo(np.float32).tiny)
+    return fine.explained(bold_NV, misfit_VCH, belief_VCH)
+
+
+def _refined(prior_CH: Singles) -> Singles:
+    """Return a prior over SHARES as one over FINE_SHARES: half stays, a quarter goes to either middle.
+
+    All of the share of 0 stays, and the first share above it keeps what would go below it.
+    """
+    fine_CH = np.zeros((len(prior_CH), len(FINE_SHARES)), np.float32)
+    fine_CH[:, 0] = prior_CH[:, 0]
+    fine_CH[:, 1::2] = 0.5 * prior_CH[:, 1:]
+    fine_CH[:, 1] += 0.25 * prior_CH[:, 1]
+    fine_CH[:, 2::2] = 0.25 * prior_CH[:, 1:]
+    fine_CH[:, 2:-1:2] += 0.25 * prior_CH[:, 2:]
+    return fine_CH
 
 
 def neighbouring_voxels(mask: NDArray[np.bool_], voxels: NDArray[np.intp]) -> list[NDArray[np.intp]]:

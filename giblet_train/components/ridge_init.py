@@ -28,7 +28,7 @@ from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.components.lagged_features import FeatureBand, LagIndex, bands_of
 from giblet_train.components.marginal_likelihood import (
     Kernels,
-    common_posterior,
+    explained_distribution,
     neighbouring_voxels,
     posterior_weights,
 )
@@ -81,8 +81,6 @@ class Fit:
     kernels: Kernels
     weight_CB: Doubles
     belief_VCH: Singles
-    own_share_VH: Singles | None = None
-    """Posterior of the share of variance by each voxel's own evidence, without its neighbours."""
 
     @property
     def signal(self) -> float:
@@ -205,7 +203,7 @@ def ridge_start(
         own,
         {part: fit.signal for part, fit in fits.items()},
         _space_shares(fits[GROUP], bands),
-        _posterior(fits[GROUP], bands, memory_s_B),
+        _posterior(fits[GROUP], mean_NV, bands, memory_s_B),
     )
 
 
@@ -305,10 +303,8 @@ def _fit_group(
     """Fit the mean response."""
     kernels = functions.kernels(weight_CB, blocks, data.drift)
     touching = neighbouring_voxels(data.study.mask, data.voxels_V)
-    log_evidence_VCH = kernels.log_evidence(kernels.quadratic_form(mean_NV), 1)
-    belief_VCH = posterior_weights(log_evidence_VCH, touching, near)
-    own_share_VH = common_posterior(log_evidence_VCH, belief_VCH.mean(axis=0)).sum(axis=1)
-    return Fit(functions, kernels, weight_CB, belief_VCH, own_share_VH)
+    belief_VCH = posterior_weights(kernels.log_evidence(kernels.quadratic_form(mean_NV), 1), touching, near)
+    return Fit(functions, kernels, weight_CB, belief_VCH)
 
 
 def _fits(
@@ -351,10 +347,10 @@ def _latents(
     return shards.from_rank_0(functions.strongest(moments, n_latents))
 
 
-def _posterior(fit: Fit, bands: Sequence[FeatureBand], memory_s_B: Doubles) -> VoxelPosterior:
-    assert fit.own_share_VH is not None
+def _posterior(fit: Fit, mean_NV: Singles, bands: Sequence[FeatureBand], memory_s_B: Doubles) -> VoxelPosterior:
     spaces = [band.space for band in bands]
-    return voxel_posterior(fit.belief_VCH, fit.own_share_VH, fit.kernels.shares, fit.weight_CB, spaces, memory_s_B)
+    explained_VG = explained_distribution(fit.kernels, mean_NV, fit.belief_VCH.mean(axis=0))
+    return voxel_posterior(fit.belief_VCH, explained_VG, fit.kernels.shares, fit.weight_CB, spaces, memory_s_B)
 
 
 def compositions(total: int, n: int) -> list[tuple[int, ...]]:

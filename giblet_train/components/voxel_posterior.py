@@ -2,7 +2,8 @@
 
 All of it is the posterior over the priors that the start tried, given the training TRs of the mean response.
 
-V voxels, C priors, B bands (a feature space with a memory), H shares of variance, M feature spaces.
+V voxels, C priors, B bands (a feature space with a memory), H shares of variance, M feature spaces, G values of
+EXPLAINED.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from giblet_train.components.marginal_likelihood import EXPLAINED
 
 Floats = NDArray[np.floating[Any]]
 NONLINEAR = "nonlinear"
@@ -37,9 +40,9 @@ class VoxelPosterior:
     signal_V: Floats
     """Probability that the film explains at least LEAST_EXPLAINED of the variance."""
     explained_V: Floats
-    """Mean share of the variance of the mean response that the film explains."""
+    """Share of the variance of the mean response in training TRs that the film explains: mean of its posterior."""
     low_V: Floats
-    """Lower end of the interval of that share that contains INTERVAL of the posterior by the voxel's own evidence."""
+    """Lower end of the interval of that share that contains INTERVAL of its posterior."""
     high_V: Floats
     """Upper end of it."""
     memory_s_V: Floats
@@ -72,7 +75,7 @@ class VoxelPosterior:
 
 def voxel_posterior(
     belief_VCH: Floats,
-    own_share_VH: Floats,
+    explained_VG: Floats,
     shares: Sequence[float],
     weight_CB: Floats,
     band_spaces: Sequence[str],
@@ -82,22 +85,23 @@ def voxel_posterior(
 
     Args:
         belief_VCH: posterior probability of each prior and share of variance.
-        own_share_VH: posterior of the share of variance by each voxel's own evidence. Neighbours sharpen the choice of
-            spaces, but their shares of variance differ, so that intervals that borrow from them would be too narrow.
+        explained_VG: posterior distribution of the explained share at EXPLAINED by each voxel's own evidence.
+            Neighbours sharpen the choice of spaces, but their shares of variance differ, so that intervals that borrow
+            from them would be too narrow.
         shares: share of variance of each H, increasing from 0.
         weight_CB: weight of each band in each prior.
         band_spaces: feature space of each band.
         memories_s: (B,) memory of each band in seconds.
     """
     share_H = np.array(shares)
-    explained_VC = belief_VCH @ share_H
-    explained_V = explained_VC.sum(axis=1)
-    band_VB = explained_VC @ weight_CB / np.maximum(explained_V, 1e-9)[:, None]
+    expected_VC = belief_VCH @ share_H
+    band_VB = expected_VC @ weight_CB / np.maximum(expected_VC.sum(axis=1), 1e-9)[:, None]
     groups = [space_group(space) for space in band_spaces]
     spaces = tuple(sorted(set(groups), key=groups.index))
     share_VM = np.stack([band_VB[:, [g == space for g in groups]].sum(axis=1) for space in spaces], axis=1)
     signal_V = belief_VCH[:, :, share_H >= LEAST_EXPLAINED].sum(axis=(1, 2))
-    low_V, high_V = interval(own_share_VH, share_H, INTERVAL)
+    explained_V = np.trapezoid(1.0 - explained_VG, EXPLAINED, axis=1)
+    low_V, high_V = interval(explained_VG, EXPLAINED, INTERVAL)
     return VoxelPosterior(spaces, share_VM, signal_V, explained_V, low_V, high_V, np.asarray(band_VB @ memories_s))
 
 
@@ -109,18 +113,8 @@ def space_group(space: str) -> str:
     return parts[0]
 
 
-def interval(belief_VH: Floats, share_H: Floats, level: float) -> tuple[Floats, Floats]:
-    """Return the ends (V,) of the central interval of a posterior on a grid.
-
-    The grid is coarse, so each probability is spread evenly up to the middle of the neighbouring values; that of a
-    share of 0 stays at 0.
-    """
-    middle = (share_H[1:] + share_H[:-1]) / 2.0
-    upper_H = np.append(middle, min(1.0, 1.5 * share_H[-1] - 0.5 * share_H[-2]))
-    # The share of 0 has a place of its own, so the interval of the next one begins there.
-    edges = np.concatenate([[0.0, 0.0], upper_H[1:]])
-    cumulative_VH = np.cumsum(np.concatenate([np.zeros((len(belief_VH), 1)), belief_VH], axis=1), axis=1)
-    ends = []
-    for target in ((1.0 - level) / 2.0, (1.0 + level) / 2.0):
-        ends.append(np.array([np.interp(target, row / row[-1], edges) for row in cumulative_VH]))
-    return ends[0], ends[1]
+def interval(below_VG: Floats, share_G: Floats, level: float) -> tuple[Floats, Floats]:
+    """Return the ends (V,) of the central interval of a distribution function (V, G) on a grid of shares."""
+    low, high = ((1.0 - level) / 2.0, (1.0 + level) / 2.0)
+    ends_V2 = np.array([np.interp((low, high), row_G, share_G) for row_G in below_VG]).reshape(-1, 2)
+    return ends_V2[:, 0], ends_V2[:, 1]

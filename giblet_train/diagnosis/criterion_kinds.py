@@ -238,7 +238,7 @@ def _lr_reaches_peak(name: str, criterion: Criterion, run: RunMetrics) -> Criter
 
 
 def _beats_null(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVerdict:
-    """Judge that responsive voxels are predicted better than null voxels and better than the shift null."""
+    """Judge that responsive voxels are predicted better than null voxels and better than by chance."""
     value = _figure(run, "encoding", "r_difference")
     low = _figure(run, "encoding", "r_difference_low")
     if value is None or low is None:
@@ -252,7 +252,7 @@ def _beats_null(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVe
     facts = f"held-out r of responsive minus null voxels {value:.3f} [{low:.3f}, {_number(high)}], needs"
     facts += f" {criterion.threshold:g} and an interval above 0"
     if null is not None and responsive is not None:
-        facts += f"; responsive r {responsive:.3f} against {null:.3f}, the shift null's 99th percentile"
+        facts += f"; responsive r {responsive:.3f} against {null:.3f}, the 99th percentile by chance"
     passed = value >= criterion.threshold - EPSILON and low > 0 and above_null
     return _decided(name, criterion.threshold, value, facts, passed=passed)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from statistics import NormalDist
 from typing import Self, TypeVar
 
 import numpy as np
@@ -15,13 +14,16 @@ from numpy.typing import NDArray
 
 from giblet_train.evaluation.intervals import FEWEST_BLOCKS, block_interval, block_length
 from giblet_train.evaluation.metrics import (
+    contributions_of,
+    interval_of_sum,
     pearson,
-    products_of,
-    shift_null,
+    t_quantile,
     unit,
 )
 
 CHANCE = 0.025
+BLOCK_TRS = 20
+FEWEST_BLOCKS = 3
 Floats = NDArray[np.float32]
 Candidate = TypeVar("Candidate", int, float)
 
@@ -32,8 +34,8 @@ class CorrelationAccumulator:
     def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
         self.responsive_V, self.null_V = responsive_V, null_V
         self.r: list[NDArray[np.float64]] = []
-        self.products: list[NDArray[np.float64]] = []
-        self.null_products: list[NDArray[np.float64]] = []
+        self.contributions: list[NDArray[np.float64]] = []
+        self.null_contributions: list[NDArray[np.float64]] = []
 
     def add(self, predicted_TV: Floats, measured_TV: Floats, own_T: NDArray[np.bool_] | None = None) -> None:
         """Add one subject's predictions and responses. own_T: the rows that the subject has; None for all."""
@@ -41,24 +43,24 @@ class CorrelationAccumulator:
         if own_T is not None:
             predicted_TV, measured_TV = predicted_TV[own_T], measured_TV[own_T]
         self.r.append(pearson(predicted_TV, measured_TV))
-        for voxels_V, products in ((self.responsive_V, self.products), (self.null_V, self.null_products)):
+        sets = ((self.responsive_V, self.contributions), (self.null_V, self.null_contributions))
+        for voxels_V, contributions in sets:
             if voxels_V.any():
-                products.append(
-                    place_rows(products_of(predicted_TV[:, voxels_V], measured_TV[:, voxels_V]), own_T, n_trs)
-                )
+                influence_N = contributions_of(predicted_TV[:, voxels_V], measured_TV[:, voxels_V])
+                contributions.append(place_rows(influence_N, own_T, n_trs))
 
     def extend(self, other: Self) -> None:
         """Add what another rank accumulated of its subjects."""
         self.r += other.r
-        self.products += other.products
-        self.null_products += other.null_products
+        self.contributions += other.contributions
+        self.null_contributions += other.null_contributions
 
     def above(self, other: CorrelationAccumulator, name: str) -> dict[str, float]:
-        """Return the gain in r of responsive voxels over another model, with a paired block-bootstrap interval."""
-        if not self.products:
+        """Return the gain in r of responsive voxels over another model, with its paired interval."""
+        if not self.contributions:
             return {}
-        gain_T = np.mean(self.products, axis=0) - np.mean(other.products, axis=0)
-        low, high = block_interval(gain_T)
+        gain_T = np.mean(self.contributions, axis=0) - np.mean(other.contributions, axis=0)
+        low, high = interval_of_sum(gain_T)
         return {name: float(gain_T.sum()), f"{name}_low": low, f"{name}_high": high}
 
     @property
@@ -108,24 +110,12 @@ def _is_reliable(gain_T: NDArray[np.float64], chance: float) -> bool:
     return float(gain_B.sum()) > t_quantile(1.0 - chance, n_blocks - 1) * error
 
 
-def t_quantile(probability: float, n_free: int) -> float:
-    """Return a quantile of Student's t by the expansion 26.7.5 of Abramowitz and Stegun (1964)."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4.0,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96.0,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160.0,
-    )
-    return float(z + sum(term / n_free**power for power, term in enumerate(terms, 1)))
-
-
 class EncodingScores(CorrelationAccumulator):
     """All encoding figures; memory does not grow with voxels × TRs × subjects."""
 
     def __init__(self, responsive_V: NDArray[np.bool_], null_V: NDArray[np.bool_]) -> None:
         super().__init__(responsive_V, null_V)
-        self._shifted: list[NDArray[np.float64]] = []
+        self._chance: list[NDArray[np.float64]] = []
         self._unit_sum_TV: NDArray[np.float64] | None = None
         self._error, self._energy = 0.0, 0.0
         self._own_trs: list[NDArray[np.bool_]] = []
@@ -140,7 +130,6 @@ class EncodingScores(CorrelationAccumulator):
         if own_T is not None:
             predicted_TV, measured_TV = predicted_TV[own_T], measured_TV[own_T]
         predicted, measured = predicted_TV[:, yes], measured_TV[:, yes]
-        self._shifted.append(shift_null(predicted, measured))
         self._error += float(((predicted - measured) ** 2).sum())
         self._energy += float((measured**2).sum())
         unit_TV = place_rows(unit(measured), own_T, n_trs)
@@ -148,10 +137,14 @@ class EncodingScores(CorrelationAccumulator):
         if own_T is not None:
             self._own_trs.append(own_T)
 
+    def add_chance(self, chance_NV: Floats) -> None:
+        """Add one subject's correlations by chance, of responsive voxels."""
+        self._chance.append(chance_NV.mean(axis=1, dtype=np.float64))
+
     def extend(self, other: Self) -> None:
         """Add what another rank accumulated of its subjects."""
         super().extend(other)
-        self._shifted += other._shifted
+        self._chance += other._chance
         self._own_trs += other._own_trs
         self._error += other._error
         self._energy += other._energy
@@ -170,22 +163,22 @@ class EncodingScores(CorrelationAccumulator):
             "n_responsive": float(self.responsive_V.sum()),
             "n_null": float(self.null_V.sum()),
         }
-        if self.null_products and self.products:
-            null_T, yes_T = np.mean(self.null_products, axis=0), np.mean(self.products, axis=0)
-            low, high = block_interval(yes_T - null_T)
+        if self.null_contributions and self.contributions:
+            null_T, yes_T = np.mean(self.null_contributions, axis=0), np.mean(self.contributions, axis=0)
+            low, high = interval_of_sum(yes_T - null_T)
             figures |= {"r_difference_low": low, "r_difference_high": high}
-            low, high = block_interval(null_T)
+            low, high = interval_of_sum(null_T)
             figures |= {"r_null_low": low, "r_null_high": high}
         if self._energy:
             figures["skill_responsive"] = 1.0 - self._error / self._energy
-        if self._shifted:
+        if self._chance:
             figures["null_r_99"] = float(np.quantile(self._null(), 0.99))
         return figures | self._ceiling()
 
     def _null(self) -> NDArray[np.float64]:
-        """Return mean correlations under shifts; pooled if subjects have different numbers of rows."""
-        same = len({len(shifted) for shifted in self._shifted}) == 1
-        return np.asarray(np.mean(self._shifted, axis=0) if same else np.concatenate(self._shifted))
+        """Return mean correlations by chance; pooled if subjects have different numbers of them."""
+        same = len({len(chance_N) for chance_N in self._chance}) == 1
+        return np.asarray(np.mean(self._chance, axis=0) if same else np.concatenate(self._chance))
 
     def _n_shared_pairs(self) -> float:
         """Return the number of ordered pairs of subjects, each weighted by the share of rows that both have."""

@@ -23,6 +23,7 @@ from giblet_train.components.loss_terms import Forward, LossTerms
 from giblet_train.components.train_step import ENCODING
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
+from giblet_train.evaluation.chance import chance_r, stretches_of
 from giblet_train.evaluation.encoding import (
     CHANCE,
     Candidate,
@@ -188,7 +189,8 @@ class Evaluator:
         passes = self._predict_blocks(model, self.data.split.test_blocks)
         loss = self._loss(passes)
         scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
-        encoding, baselines = self._encoding(scores_TR, self._start_scores(model, self.data.split.test_blocks), alive)
+        start_TR = self._start_scores(model, self.data.split.test_blocks)
+        encoding, baselines = self._encoding(scores_TR, start_TR, self._elsewhere(model), alive)
         if self.data.left_out:
             view = self._film_view(model)
             if self.shards.ranks.is_first:
@@ -274,16 +276,23 @@ class Evaluator:
                 scores_TR[start:stop] = _scored([forward.scores_BWR], [(batch, forward)])
         return StimulusPrediction(z_TK, self.compression.expand_average(scores_TR))
 
+    def _elsewhere(self, model: Network) -> Floats:
+        """Return the scores (T, R) of all training and validation blocks in their order in the film."""
+        passes = self._predict_blocks(model, self.data.split.other_blocks)
+        return _scored([forward.scores_BWR for _, forward in passes], passes)
+
     def _encoding(
-        self, scores_TR: Floats, start_TR: Floats | None, alive: Callable[[], None]
+        self, scores_TR: Floats, start_TR: Floats | None, elsewhere_SR: Floats, alive: Callable[[], None]
     ) -> tuple[dict[str, Any], dict[str, float]]:
         """Return the figures of the network and of the baselines over test TRs.
 
         start_TR: scores predicted by the ridge initialisation. All predictions are detrended alike.
+        elsewhere_SR: scores of the rest of the film, for correlations by chance.
         """
         data, split, rows = self.data, self.data.split, self.data.split.test
         together_V = data.responsive_V if data.responsive_V.any() else np.ones(data.n_voxels, bool)
         network = EncodingScores(data.responsive_V, data.null_V)
+        stretches, responsive = stretches_of(split.other_blocks, len(rows)), np.flatnonzero(data.responsive_V)
         names = ("ridge", "ridge_pooled", "start", "average_subject", "with_ridge_pooled")
         others = {name: CorrelationAccumulator(data.responsive_V, data.null_V) for name in names}
         ridge = ridge_of(data.inputs, split.train, split.validation, data.study.scan_lengths_trs)
@@ -299,6 +308,18 @@ class Evaluator:
             measured_TV = bold_TV[rows]
             predicted_TV = self.compression.expand(subject, scores_TR)
             network.add(predicted_TV, measured_TV, own_T)
+            if len(responsive):
+                elsewhere_SV = self.compression.expand(subject, elsewhere_SR)[:, responsive]
+                network.add_chance(
+                    chance_r(
+                        predicted_TV[:, responsive],
+                        measured_TV[:, responsive],
+                        elsewhere_SV,
+                        stretches,
+                        data.drift,
+                        own_T,
+                    )
+                )
             own_ridge = ridge.restricted_to(data.present[subject]) if data.present else ridge
             alone_TV = own_ridge.predict(bold_TV, rows, together_V)
             others["ridge"].add(data.drift.apply(alone_TV, split.test_blocks), measured_TV, own_T)

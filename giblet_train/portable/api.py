@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data import geometry as data_geometry
-from giblet_train.evaluation.intervals import centred_interval
-from giblet_train.evaluation.metrics import pearson, products_of
+from giblet_train.evaluation.metrics import contributions_of, interval_of_sum, pearson
 from giblet_train.portable.decode import Decoded, decode
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference
@@ -86,7 +85,7 @@ class Score:
     r: float
     """Mean over voxels that were responsive in training."""
     low: float
-    """Lower end of its 95 % interval, by a block bootstrap over rows."""
+    """Lower end of its 95 % interval."""
     high: float
     """Upper end of its 95 % interval."""
     n_rows: int
@@ -186,10 +185,10 @@ class Model:
         predicted_TV = measured.drift.apply(predicted.series_TV[:n_rows], block)
         measured_TV = measured.parts(block, slice(None))
         responsive_V = self.responsive_V if self.responsive_V.any() else np.ones_like(self.responsive_V)
-        products_T = products_of(predicted_TV[:, responsive_V], measured_TV[:, responsive_V])
-        low, high = centred_interval(products_T)
+        contributions_T = contributions_of(predicted_TV[:, responsive_V], measured_TV[:, responsive_V])
+        low, high = interval_of_sum(contributions_T)
         r_V = pearson(predicted_TV, measured_TV)
-        return Score(r_V, float(products_T.sum()), low, high, n_rows, self.geometry)
+        return Score(r_V, float(contributions_T.sum()), low, high, n_rows, self.geometry)
 
     def decode(
         self,

@@ -106,7 +106,7 @@ class HeadFigures(msgspec.Struct, frozen=True, kw_only=True):
 
     r: float
     low: float
-    """Lower end of the 95 % interval, by a block bootstrap over rows."""
+    """Lower end of the 95 % interval."""
     high: float
     """Upper end of the interval."""
     r_training: float

@@ -18,8 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.evaluation.baselines import ALPHAS, ridge_of
-from giblet_train.evaluation.intervals import centred_interval
-from giblet_train.evaluation.metrics import pearson, products_of
+from giblet_train.evaluation.metrics import contributions_of, interval_of_sum, pearson
 from giblet_train.portable.film_features import FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import Measured
@@ -127,11 +126,11 @@ def fit_new_subject(
 
     def products(predicted_NV: Singles, rows: NDArray[np.intp], block: tuple[int, int]) -> Doubles:
         predicted_NV = measured.drift.apply(predicted_NV[:, responsive_V], [block])
-        return products_of(predicted_NV, bold_TV[rows][:, responsive_V])
+        return contributions_of(predicted_NV, bold_TV[rows][:, responsive_V])
 
     own_T, average_T = products(own_TV[test], test, parts.test), products(average_TV[test], test, parts.test)
-    low, high = centred_interval(own_T)
-    gain_low, gain_high = centred_interval(own_T - average_T)
+    low, high = interval_of_sum(own_T)
+    gain_low, gain_high = interval_of_sum(own_T - average_T)
     figures = HeadFigures(
         r=float(own_T.sum()),
         low=low,

@@ -19,8 +19,7 @@ import giblet_train
 from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus.external import identity
-from giblet_train.evaluation.intervals import centred_interval
-from giblet_train.evaluation.metrics import products_of
+from giblet_train.evaluation.metrics import contributions_of, interval_of_sum
 from giblet_train.model.network import BrainModel
 from giblet_train.monitoring.verdict import read_verdict
 from giblet_train.portable.inference import NETWORK
@@ -162,10 +161,10 @@ def _figures_of_heads(run: LoadedRun, network: BrainModel, heads: Mapping[str, S
     figures = {}
     for label, head_KV in heads.items():
         people = run.data.subjects if label == AVERAGE else (label,)
-        products_T = _products(run.data, test_TK @ head_KV, people, split.test, split.test_blocks)
-        low, high = centred_interval(products_T)
+        contributions_T = _products(run.data, test_TK @ head_KV, people, split.test, split.test_blocks)
+        low, high = interval_of_sum(contributions_T)
         training = _products(run.data, train_TK @ head_KV, people, split.train, split.train_blocks).sum()
-        figures[label] = HeadFigures(r=float(products_T.sum()), low=low, high=high, r_training=float(training))
+        figures[label] = HeadFigures(r=float(contributions_T.sum()), low=low, high=high, r_training=float(training))
     return figures
 
 
@@ -182,7 +181,9 @@ def _products(
     total_T = np.zeros(len(rows))
     for subject in people:
         own_T = data.present[subject][rows] if data.present else np.ones(len(rows), bool)
-        total_T[own_T] += products_of(predicted_TV[own_T], data.bold[subject][rows][own_T][:, voxels_V]) / len(people)
+        total_T[own_T] += contributions_of(predicted_TV[own_T], data.bold[subject][rows][own_T][:, voxels_V]) / len(
+            people
+        )
     return total_T
 
 

@@ -44,6 +44,11 @@ class Split:
         return (*self.train_blocks, *self.validation_blocks, *self.test_blocks)
 
     @property
+    def other_blocks(self) -> tuple[Block, ...]:
+        """Return the training and validation blocks in the order of the film."""
+        return tuple(sorted((*self.train_blocks, *self.validation_blocks)))
+
+    @property
     def train(self) -> NDArray[np.intp]:
         """Indices of the training TRs, ascending."""
         return _indices(self.train_blocks)

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from giblet_train.analysis.held_out_maps import pooled_p, q_values, stretches_of
+from giblet_train.analysis.held_out_maps import pooled_p, q_values
 
 
 def test_q_values_are_those_of_benjamini_and_hochberg():
@@ -22,11 +22,3 @@ def test_a_null_of_noise_is_rarely_significant_and_a_signal_is():
     r[:200] += 1.0
     significant = q_values(pooled_p(r, null)) <= 0.05
     assert significant[:200].mean() > 0.95 and significant[200:].mean() < 0.01
-
-
-def test_stretches_stay_within_blocks():
-    stretches = stretches_of(((0, 90), (104, 150), (150, 200)), 46)
-    starts = np.array([start for start, _ in stretches])
-    ends = starts + 46
-    assert ((ends <= 90) | ((starts >= 90) & (ends <= 136)) | ((starts >= 136) & (ends <= 186))).all()
-    assert stretches_of(((0, 20),), 46) == []

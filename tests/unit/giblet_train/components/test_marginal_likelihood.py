@@ -3,7 +3,17 @@
 import numpy as np
 import pytest
 
-from giblet_train.components.marginal_likelihood import NOISE_S, SHARES, Kernels, neighbouring_voxels, posterior_weights
+from giblet_train.components.marginal_likelihood import (
+    EXPLAINED,
+    NOISE_S,
+    SHARES,
+    BlockWhitener,
+    Kernels,
+    explained_distribution,
+    neighbouring_voxels,
+    posterior_weights,
+)
+from giblet_train.components.voxel_posterior import interval
 from giblet_train.data.preprocessing.detrend import Detrend
 
 BLOCKS = ((3, 21), (30, 42), (42, 44))
@@ -75,3 +85,43 @@ def test_a_voxel_in_doubt_leans_on_its_neighbours_and_no_further_than_the_gap():
     alone = posterior_weights(log_evidence, neighbouring_voxels(mask_XYZ, np.arange(5)), 0.0)[:, 0, 0]
     assert leaning[1] > 0.9 > alone[1] and leaning[3] < 0.3 < alone[3]
     assert alone[1] == pytest.approx(alone[3])
+
+
+def smooth_film(n_trs, n_features, rng):
+    """Return features (N, F) of events that last a few TRs."""
+    events_TF = rng.normal(size=(n_trs + 7, n_features))
+    return np.apply_along_axis(lambda x: np.convolve(x, np.hanning(10)[1:-1], "valid"), 0, events_TF)
+
+
+def test_an_interval_of_the_explained_share_covers_what_the_film_did_explain():
+    """Also where a short film explained more or less than voxels of that kind do on average."""
+    n_trs, n_voxels, drift, rng = 90, 600, Detrend("mean", 1.5), np.random.default_rng(0)
+    film_NF = smooth_film(n_trs, 5, rng)
+    film_NF /= np.linalg.norm(film_NF) / np.sqrt(n_trs)
+    apart_NN = np.abs(np.subtract.outer(np.arange(n_trs), np.arange(n_trs))) * drift.tr_s
+    root_NN = np.linalg.cholesky(0.5 * np.exp(-apart_NN / NOISE_S) + 0.5 * np.eye(n_trs))
+    prior_H = np.where(np.array(SHARES) >= 0.15, 0.2, 0.0).astype(np.float32)
+    share_V = rng.choice(SHARES, n_voxels, p=prior_H / prior_H.sum())
+    signal_NV = np.sqrt(share_V) * (film_NF @ rng.normal(size=(5, n_voxels)))
+    noise_NV = np.sqrt(1.0 - share_V) * (root_NN @ rng.normal(size=(n_trs, n_voxels)))
+    signal_NV, bold_NV = (drift.apply(x_NV, [(0, n_trs)]) for x_NV in (signal_NV, signal_NV + noise_NV))
+    true_V = (signal_NV**2).sum(axis=0) / (bold_NV**2).sum(axis=0)
+    kernels = Kernels.of([film_NF @ film_NF.T], [(0, n_trs)], drift)
+    low_V, high_V = interval(explained_distribution(kernels, bold_NV, prior_H[None]), EXPLAINED, 0.9)
+    assert true_V.std() > 0.15
+    assert 0.86 <= ((low_V <= true_V) & (true_V <= high_V)).mean() <= 0.94
+    assert (high_V - low_V).mean() < 0.45
+
+
+def test_axes_of_features_give_the_distribution_of_the_kernel_itself():
+    n_trs, drift, rng = 90, Detrend("mean", 1.5), np.random.default_rng(1)
+    blocks, film_NF = [(0, 40), (60, 110)], smooth_film(n_trs, 5, rng).astype(np.float32)
+    bold_NV = (film_NF @ rng.normal(size=(5, 20)) + 3.0 * rng.normal(size=(n_trs, 20))).astype(np.float32)
+    whitener = BlockWhitener.of(blocks, drift, film_NF)
+    values_k, axes_Fk = np.linalg.eigh((whitener.features_NP.T @ whitener.features_NP).astype(float))
+    axes = (axes_Fk / np.sqrt(values_k)).astype(np.float32)
+    primal = Kernels(whitener, (values_k,), (axes,), whitener.n_free)
+    dual = Kernels.of([(film_NF @ film_NF.T).astype(float)], blocks, drift)
+    prior_CH = np.full((1, len(SHARES)), 1.0 / len(SHARES), np.float32)
+    distributions = [explained_distribution(kernels, bold_NV, prior_CH) for kernels in (primal, dual)]
+    np.testing.assert_allclose(*distributions, atol=0.03)

@@ -3,8 +3,14 @@
 import numpy as np
 import pytest
 
-from giblet_train.evaluation.intervals import block_interval
-from giblet_train.evaluation.metrics import identification, pearson, products_of, shift_null, shifted_r
+from giblet_train.evaluation.metrics import (
+    contributions_of,
+    identification,
+    interval_of_sum,
+    pearson,
+    products_of,
+    shifted_r,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -17,7 +23,8 @@ def test_pearson_is_numpys():
     a, b = RNG.normal(size=(2, 50, 7))
     expected = [np.corrcoef(a[:, v], b[:, v])[0, 1] for v in range(7)]
     np.testing.assert_allclose(pearson(a.astype(np.float32), b.astype(np.float32)), expected, atol=1e-6)
-    assert products_of(a, b).sum() == pytest.approx(np.mean(expected))
+    for contributions in (products_of, contributions_of):
+        assert contributions(a, b).sum() == pytest.approx(np.mean(expected))
 
 
 def test_a_constant_correlates_with_nothing():
@@ -28,16 +35,38 @@ def test_the_shift_null_is_rolling():
     a, b = smooth(60, 4), smooth(60, 4)
     expected = [pearson(np.roll(a, shift, axis=0), b) for shift in range(20, 41)]
     np.testing.assert_allclose(shifted_r(a, b), expected, atol=1e-10)
-    np.testing.assert_allclose(shift_null(a, b), np.mean(expected, axis=1), atol=1e-10)
 
 
-def test_the_interval_covers_the_truth_of_autocorrelated_series():
-    covered = 0
-    for seed in range(100):
-        rng = np.random.default_rng(seed)
-        low, high = block_interval(products_of(smooth(200, 1, rng), smooth(200, 1, rng)), 300, rng)
-        covered += low <= 0.0 <= high
-    assert covered >= 85
+def autoregressive(n_trs, n_series, coefficient, rng):
+    x_TN = rng.normal(size=(n_trs + 50, n_series))
+    for t in range(1, len(x_TN)):
+        x_TN[t] = coefficient * x_TN[t - 1] + np.sqrt(1.0 - coefficient**2) * x_TN[t]
+    return x_TN[50:]
+
+
+@pytest.mark.parametrize(
+    ("n_trs", "of_signal", "of_noise", "least"),
+    [(65, 0.0, 0.0, 0.92), (65, 0.85, 0.45, 0.88), (200, 0.5, 0.5, 0.92), (400, 0.85, 0.45, 0.91)],
+)
+@pytest.mark.parametrize("truth", [0.0, 0.6])
+def test_an_interval_covers_the_correlation_of_autocorrelated_series(n_trs, of_signal, of_noise, least, truth):
+    rng, n_series = np.random.default_rng(0), 600
+    signal_TN = autoregressive(n_trs, n_series, of_signal, rng)
+    measured_TN = truth * signal_TN + np.sqrt(1.0 - truth**2) * autoregressive(n_trs, n_series, of_noise, rng)
+    pairs = zip(signal_TN.T[..., None], measured_TN.T[..., None], strict=True)
+    ends_N2 = np.array([interval_of_sum(contributions_of(*pair)) for pair in pairs])
+    assert least <= ((ends_N2[:, 0] <= truth) & (truth <= ends_N2[:, 1])).mean() <= 0.97
+
+
+def test_a_correlation_that_few_trs_carry_is_the_middle_of_its_interval():
+    contributions_T = np.r_[np.full(5, 1.0), np.full(190, 0.1), np.full(5, 1.0)] / 200
+    assert sum(interval_of_sum(contributions_T)) / 2 == pytest.approx(contributions_T.sum())
+
+
+def test_one_tr_has_no_interval():
+    assert np.isnan(interval_of_sum(np.array([0.3]))).all()
+    low, high = interval_of_sum(np.array([0.3, 0.1]))
+    assert low < 0.4 < high
 
 
 def test_identification_of_the_truth_and_of_noise():
@@ -51,9 +80,3 @@ def test_identification_of_the_truth_and_of_noise():
 
 def test_too_few_segments_say_so():
     assert identification(smooth(10, 3), smooth(10, 3)) == {"n_segments": 2.0}
-
-
-def test_an_interval_of_few_trs_is_never_empty() -> None:
-    products = np.random.default_rng(0).normal(0.01, 0.02, size=13)
-    low, high = block_interval(products, 300, np.random.default_rng(1))
-    assert low < products.sum() < high
