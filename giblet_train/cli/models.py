@@ -117,6 +117,8 @@ def new_subject(
     label, path = label_of(name), check_model_path(out)
     opened = open_model(model, narrate, workdir)
     measured = read_measured(opened, bold.expanduser(), tr)
+    for note in measured.notes:
+        narrate(note)
     given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
     fitted = fit_new_subject(Inference.of(opened), FilmFeatures.of(opened, given_film), measured, label, narrate)
     write_model(fitted.model, path)
@@ -146,6 +148,8 @@ def decode(
     assert folder is not None
     opened = open_model(model, narrate, workdir)
     measured = read_measured(opened, bold.expanduser(), tr)
+    for note in measured.notes:
+        narrate(note)
     film_features = None
     if film is not None:
         without = [] if annotations is not None or "text" not in opened.header.features else ["text"]

@@ -91,6 +91,8 @@ class Score:
     n_rows: int
     """Rows that were compared."""
     geometry: Geometry
+    notes: tuple[str, ...] = ()
+    """One sentence for each thing that had to be done to fit film or scan to the model."""
 
 
 class Model:
@@ -188,7 +190,9 @@ class Model:
         contributions_T = contributions_of(predicted_TV[:, responsive_V], measured_TV[:, responsive_V])
         low, high = interval_of_sum(contributions_T)
         r_V = pearson(predicted_TV, measured_TV)
-        return Score(r_V, float(contributions_T.sum()), low, high, n_rows, self.geometry)
+        return Score(
+            r_V, float(contributions_T.sum()), low, high, n_rows, self.geometry, (*predicted.notes, *measured.notes)
+        )
 
     def decode(
         self,

@@ -13,14 +13,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.data.geometry import check_same_kind
+from giblet_train.data.geometry import VolumeGrid, check_same_kind
 from giblet_train.data.preprocessing.detrend import Block, Detrend
 from giblet_train.data.readers.headers import read_header
-from giblet_train.data.readers.volumes import stream
+from giblet_train.data.readers.volumes import Volumes, stream
 from giblet_train.portable.model_file import ModelFile
+from giblet_train.portable.regrid import Regridding
 from giblet_train.schema.errors import DataError
 
 Singles = NDArray[np.float32]
+LEAST_COVERED = 0.9
+"""Share of the model's voxels that a series on another grid must cover."""
+TEMPLATES = {3: "Talairach", 4: "MNI"}
+"""NIfTI codes of spaces that cannot be taken for one another."""
 
 
 @dataclass(frozen=True)
@@ -33,6 +38,8 @@ class Measured:
     """Seconds per volume."""
     drift: Detrend
     """Drift that the model's responses lack."""
+    notes: tuple[str, ...] = ()
+    """A sentence for whatever had to be done to fit the file to the model."""
 
     def parts(self, blocks: Sequence[Block], scale: slice) -> Singles:
         """Return the rows of the blocks, one block after another, each without its drift, z-scored over some of them.
@@ -55,13 +62,15 @@ def read_measured(model: ModelFile, bold: Path | NDArray[Any], tr_s: float | Non
 
     Args:
         model: model whose voxels are read.
-        bold: file in the model's space (NIfTI, CIFTI, GIFTI, parcels), or an array (T, V) of the model's voxels.
+        bold: file in the model's space (NIfTI on any grid, CIFTI, GIFTI, parcels), or an array (T, V) of the model's
+            voxels.
         tr_s: seconds per volume; None for those of the file, or of the model for an array.
 
-    Raises DataError for an unreadable file, another grid, a TR that is not stated, or values that are not finite.
+    Raises DataError for an unreadable file, another space, a TR that is not stated, or values that are not finite.
     """
+    notes: tuple[str, ...] = ()
     if isinstance(bold, Path):
-        values_TV, file_tr_s = _read_file(model, bold, tr_s)
+        values_TV, file_tr_s, notes = _read_file(model, bold, tr_s)
         name = str(bold)
     else:
         values_TV, file_tr_s, name = np.asarray(bold, np.float32), model.header.tr_s, "The array"
@@ -76,16 +85,45 @@ def read_measured(model: ModelFile, bold: Path | NDArray[Any], tr_s: float | Non
         raise DataError(f"{name} never changes in the model's voxels.", "Check that it is the right file.")
     used_s = tr_s or file_tr_s
     kind: Any = model.header.detrend
-    return Measured(values_TV, used_s, Detrend(kind, used_s))
+    return Measured(values_TV, used_s, Detrend(kind, used_s), notes)
 
 
-def _read_file(model: ModelFile, path: Path, tr_s: float | None) -> tuple[Singles, float]:
-    """Return the series (T, V) and its TR. tr_s: a stated TR, which wins over that of the file."""
+def _read_file(model: ModelFile, path: Path, tr_s: float | None) -> tuple[Singles, float, tuple[str, ...]]:
+    """Return the series (T, V), its TR, and notes. tr_s: a stated TR, which wins over that of the file."""
     volumes = read_header(path, tr_s, "config" if tr_s else None)
     difference = check_same_kind(model.header.geometry, volumes.geometry)
-    if difference:
+    if not difference:
+        return np.concatenate([bold_BV for _, bold_BV in stream(volumes, model.mask)]), volumes.tr_s, ()
+    if isinstance(volumes.geometry, VolumeGrid) and isinstance(model.header.geometry, VolumeGrid):
+        series_TV, note = _on_grid_of(model, model.header.geometry, volumes, volumes.geometry, difference)
+        return series_TV, volumes.tr_s, (note,)
+    raise DataError(
+        f"{path} does not fit the model: it has {difference}.",
+        "Resample it to the model's space, which a predicted series has.",
+    )
+
+
+def _on_grid_of(
+    model: ModelFile, grid: VolumeGrid, volumes: Volumes, source: VolumeGrid, difference: str
+) -> tuple[Singles, str]:
+    """Return a series (T, V) that is interpolated to the model's voxels, and a note.
+
+    Raises DataError if it is not in the model's space: by its header, or because it does not cover the model's voxels.
+    """
+    codes = {source.space_code, grid.space_code}
+    if len(codes) == 2 and codes <= set(TEMPLATES):
         raise DataError(
-            f"{path} does not fit the model: it has {difference}.",
-            "Resample it to the model's space, which a predicted series has: nilearn.image.resample_to_img.",
+            f"{volumes.path} is in {TEMPLATES[source.space_code]} space; the model is in "
+            f"{TEMPLATES[grid.space_code]} space.",
+            "Normalise it to the model's template.",
         )
-    return np.concatenate([bold_BV for _, bold_BV in stream(volumes, model.mask)]), volumes.tr_s
+    regridding = Regridding.of(source, grid, model.mask)
+    share = float(regridding.covered_V.mean())
+    if share < LEAST_COVERED:
+        raise DataError(
+            f"{volumes.path} does not fit the model: it has {difference}, and covers {share:.0%} of its voxels.",
+            "Normalise it to the model's template; any grid that covers the brain will do.",
+        )
+    uncovered = "" if share == 1.0 else f" {share:.1%} of the model's voxels are inside it; the others are left out."
+    note = f"{volumes.path.name} has {difference}; it is interpolated to the model's voxels.{uncovered}"
+    return np.concatenate(list(regridding.series(volumes))), note

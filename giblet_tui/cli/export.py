@@ -21,6 +21,7 @@ from giblet_tui.monitor import find_run, watch
 from giblet_tui.monitor.snapshots import Fleet
 from giblet_tui.reporting.csv import csv_text
 from giblet_tui.reporting.trackers import event_file, event_file_name, mlflow_files
+from giblet_tui.reporting.wandb_file import wandb_files
 
 SMALLEST, LARGEST = 20, 500
 
@@ -33,6 +34,7 @@ SMALLEST, LARGEST = 20, 500
     "giblet export @last --png fmri.png --panel fmri --size 80x20",
     "giblet export demo --csv demo.csv",
     "giblet export @last --tensorboard tb    # then: tensorboard --logdir tb",
+    "giblet export @last --wandb-offline wandb    # then: wandb sync wandb/offline-run-*",
     "giblet export @last --mlflow mlruns     # then: mlflow ui --backend-store-uri mlruns",
 )
 def export(
@@ -45,6 +47,9 @@ def export(
     tensorboard: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write every scalar as a TensorBoard event file.")
     ] = None,
+    wandb_offline: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Write every scalar as an offline run of Weights & Biases.")
+    ] = None,
     mlflow: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Write every scalar as a run of an MLflow file store.")
     ] = None,
@@ -56,11 +61,11 @@ def export(
     light: Annotated[bool, typer.Option("--light", help="Use a white background.")] = False,
 ) -> None:
     """Write a run's screen, or one panel of it, as SVG or PNG, or its records for other programs; print the paths."""
-    if all(target is None for target in (svg, png, csv, tensorboard, mlflow)):
+    if all(target is None for target in (svg, png, csv, tensorboard, wandb_offline, mlflow)):
         raise ConfigError(
             "No output is named.",
-            "Add --svg FILE or --png FILE for a picture; --csv FILE, --tensorboard DIR or --mlflow "
-            "DIR for the records.",
+            "Add --svg FILE or --png FILE for a picture; --csv FILE, --tensorboard DIR, --wandb-offline DIR or "
+            "--mlflow DIR for the records.",
         )
     columns, rows = _cells(size)
     node, run_id = find_run.locate(name, print_status, all_users=True)
@@ -78,6 +83,8 @@ def export(
         _write(csv, csv_text(run).encode())
     if tensorboard is not None:
         _write_into(tensorboard / run_id, {tensorboard / run_id / event_file_name(run): event_file(run)})
+    if wandb_offline is not None:
+        _write_into(wandb_offline, wandb_files(run, wandb_offline))
     if mlflow is not None:
         files = {path: text.encode() for path, text in mlflow_files(run, mlflow).items()}
         _write_into(mlflow, files)

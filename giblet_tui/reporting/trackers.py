@@ -66,11 +66,13 @@ def _scalars(named: Mapping[str, Number], step: int, at: float, missing: float |
 
 def event_file(run: RunSnapshot) -> bytes:
     """Return the content of a TensorBoard event file: TFRecords of protobuf events."""
-    first = _double(1, run.run.launched_at) + _bytes(3, b"brain.Event:2")
+    first = _double(1, run.run.launched_at) + protobuf_bytes(3, b"brain.Event:2")
     records = [_tf_record(first)]
     for scalar in scalars_of(run):
-        value = _bytes(1, scalar.tag.encode()) + b"\x15" + struct.pack("<f", scalar.value)
-        event = _double(1, scalar.at) + b"\x10" + _varint(scalar.step) + _bytes(5, _bytes(1, value))
+        value = protobuf_bytes(1, scalar.tag.encode()) + b"\x15" + struct.pack("<f", scalar.value)
+        event = (
+            _double(1, scalar.at) + b"\x10" + protobuf_varint(scalar.step) + protobuf_bytes(5, protobuf_bytes(1, value))
+        )
         records.append(_tf_record(event))
     return b"".join(records)
 
@@ -116,16 +118,21 @@ def mlflow_files(run: RunSnapshot, folder: Path) -> dict[Path, str]:
     files = {folder / EXPERIMENT_ID / "meta.yaml": _yaml(experiment), base / "meta.yaml": _yaml(meta)}
     files[base / "tags" / "mlflow.runName"] = run.run.run_id
     files[base / "artifacts" / ".keep"] = ""
+    files |= {base / "params" / name: value for name, value in parameters_of(run).items()}
+    metrics: dict[str, list[str]] = {}
+    for scalar in scalars_of(run):
+        metrics.setdefault(scalar.tag, []).append(f"{int(scalar.at * 1000)} {scalar.value!r} {scalar.step}\n")
+    return files | {base / "metrics" / tag: "".join(lines) for tag, lines in metrics.items()}
+
+
+def parameters_of(run: RunSnapshot) -> dict[str, str]:
+    """Return the settings of a run that are exported."""
     parameters = {"config_hash": run.run.config_hash, "giblet_version": run.run.giblet_version}
     if run.config is not None:
         parameters |= {
             key: str(getattr(run.config, key)) for key in ("learning_rate", "num_epochs", "batch_size", "seed", "stage")
         }
-    files |= {base / "params" / name: value for name, value in parameters.items()}
-    metrics: dict[str, list[str]] = {}
-    for scalar in scalars_of(run):
-        metrics.setdefault(scalar.tag, []).append(f"{int(scalar.at * 1000)} {scalar.value!r} {scalar.step}\n")
-    return files | {base / "metrics" / tag: "".join(lines) for tag, lines in metrics.items()}
+    return parameters
 
 
 def _yaml(values: Mapping[str, object]) -> str:
@@ -163,11 +170,13 @@ def _double(field: int, value: float) -> bytes:
     return bytes([field << 3 | 1]) + struct.pack("<d", value)
 
 
-def _bytes(field: int, value: bytes) -> bytes:
-    return bytes([field << 3 | 2]) + _varint(len(value)) + value
+def protobuf_bytes(field: int, value: bytes) -> bytes:
+    """Return a field with bytes, a string or a message."""
+    return protobuf_varint(field << 3 | 2) + protobuf_varint(len(value)) + value
 
 
-def _varint(value: int) -> bytes:
+def protobuf_varint(value: int) -> bytes:
+    """Return a number of variable length."""
     parts = []
     while value > 0x7F:
         parts.append(value & 0x7F | 0x80)

@@ -2,11 +2,18 @@
 
 import io
 import math
+import re
+import shutil
+import struct
+import subprocess
+import zlib
+from pathlib import Path
 
 import pytest
 
 from giblet_train.diagnosis.log_reader import tensorboard
 from giblet_tui.reporting.trackers import event_file, event_file_name, masked_crc, mlflow_files, scalars_of
+from giblet_tui.reporting.wandb_file import BLOCK_BYTES, wandb_files
 from tests import fleets
 
 RUN = fleets.run("demo", steps=40, nan_from=30)
@@ -64,3 +71,40 @@ def test_mlflow_itself_reads_it(tmp_path, monkeypatch):
     (run,) = client.search_runs(["0"])
     assert run.info.run_name == RUN.run.run_id and run.data.params["num_epochs"] == "20"
     assert [m.step for m in client.get_metric_history(run.info.run_id, "train/total")] == list(range(40))
+
+
+def records_of(log):
+    """Return the records of a LevelDB log after wandb's header of seven bytes, checked by their CRC."""
+    assert log[:7] == b":W&B" + struct.pack("<HB", 0xBEE1, 0)
+    at, parts, records = 7, b"", []
+    while at < len(log):
+        if BLOCK_BYTES - at % BLOCK_BYTES < 7:
+            at += BLOCK_BYTES - at % BLOCK_BYTES
+        crc, size, kind = struct.unpack("<IHB", log[at : at + 7])
+        part = log[at + 7 : at + 7 + size]
+        assert crc == zlib.crc32(bytes([kind]) + part)
+        assert at // BLOCK_BYTES == (at + 6 + size) // BLOCK_BYTES, "no part crosses the end of a block"
+        at, parts = at + 7 + size, parts + part
+        if kind in (1, 4):  # whole, or the last part
+            records, parts = [*records, parts], b""
+    assert not parts
+    return records
+
+
+def test_an_offline_run_of_wandb_has_a_record_for_each_step():
+    [(path, log)] = wandb_files(fleets.run("demo", steps=400), Path("tb")).items()
+    assert re.fullmatch(r"tb/offline-run-\d{8}_\d{6}-demo-\S+/run-demo-\S+\.wandb", str(path))
+    records = records_of(log)
+    rows = [record for record in records if b'"_step"' not in record and b"_step" in record]
+    assert len(log) > 3 * BLOCK_BYTES and len(rows) > 400
+    assert sum(b"train/total" in row for row in rows) == 401, "400 steps, and the last values"
+
+
+@pytest.mark.skipif(shutil.which("wandb") is None, reason="wandb is not installed")
+def test_wandb_itself_reads_it(tmp_path):
+    [(path, log)] = wandb_files(RUN, tmp_path).items()
+    path.parent.mkdir()
+    path.write_bytes(log)
+    command = ["wandb", "leet", "inspect", "--summary", str(path.parent)]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert RUN.run.run_id in shown and "train/total" in shown
