@@ -26,7 +26,8 @@ from giblet_train.data.simulation.learning_study import LearningStudy, simulate_
 from giblet_train.distributed.process_group import ProcessGroup, ranks_of
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.evaluator import Evaluator
-from giblet_train.evaluation.metrics import contributions_of, interval_of_sum
+from giblet_train.evaluation.intervals import interval_of_sum
+from giblet_train.evaluation.metrics import contributions_of
 from giblet_train.monitoring.run_logger import RunLogger
 from giblet_train.schema.config import Config, dump
 from giblet_train.schema.config_loader import from_mapping

@@ -20,7 +20,7 @@ from giblet_train.analysis.load_run import Narrate, load_run
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.evaluation.baselines import ridge_of
 from giblet_train.evaluation.encoding import CorrelationAccumulator, Floats
-from giblet_train.evaluation.metrics import interval_of_sum
+from giblet_train.evaluation.intervals import interval_of_sum
 from giblet_train.schema.config import diff
 from giblet_train.schema.ensemble_configs import FREE_KEYS, PLACE_KEYS
 from giblet_train.schema.errors import ConfigError

@@ -12,14 +12,8 @@ from typing import Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from giblet_train.evaluation.intervals import FEWEST_BLOCKS, block_interval, block_length
-from giblet_train.evaluation.metrics import (
-    contributions_of,
-    interval_of_sum,
-    pearson,
-    t_quantile,
-    unit,
-)
+from giblet_train.evaluation.intervals import interval_of_sum, t_quantile
+from giblet_train.evaluation.metrics import contributions_of, pearson, unit
 
 CHANCE = 0.025
 BLOCK_TRS = 20
@@ -101,7 +95,7 @@ def select_candidate(
 
 def _is_reliable(gain_T: NDArray[np.float64], chance: float) -> bool:
     """Return True if the sum of a gain over TRs is above 0 by a one-sided t test over blocks."""
-    length = block_length(len(gain_T))
+    length = max(1, min(BLOCK_TRS, len(gain_T) // FEWEST_BLOCKS))
     n_blocks = -(-len(gain_T) // length)
     if n_blocks < FEWEST_BLOCKS:
         return False

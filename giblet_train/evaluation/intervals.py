@@ -1,63 +1,51 @@
-"""95 % intervals of a correlation, by a moving-block bootstrap over TRs.
+"""Intervals of a figure that is a sum over autocorrelated TRs, such as a correlation.
 
-T TRs or rows.
+T TRs or rows, C cosines.
 """
 
 from __future__ import annotations
 
+import math
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-BLOCK_TRS = 20
-FEWEST_BLOCKS = 3
-N_DRAWS = 1000
+LEVEL = 0.95
+"""Probability that an interval contains the truth."""
+FEWEST_COSINES = 3
 
 
-def block_length(n_trs: int) -> int:
-    """Return the TRs of a block; blocks are shortened if fewer than FEWEST_BLOCKS fit, or all draws would be equal."""
-    return max(1, min(BLOCK_TRS, n_trs // FEWEST_BLOCKS))
+def interval_of_sum(contributions_T: NDArray[np.floating[Any]], level: float = LEVEL) -> tuple[float, float]:
+    """Return the interval of a sum over TRs whose contributions are autocorrelated; NaN for fewer than two TRs.
 
+    The long-run variance is the mean power of the slowest cosines of the contributions, and the interval is that of a t
+    distribution with as many degrees of freedom (Lazarus et al. 2018). A bootstrap of the few blocks of a test block
+    is too narrow.
 
-def block_interval(
-    products_T: NDArray[np.floating[Any]], n_draws: int = N_DRAWS, rng: np.random.Generator | None = None
-) -> tuple[float, float]:
-    """Return the interval of a sum over TRs by moving-block bootstrap (Künsch 1989).
-
-    Args:
-        products_T: each TR's contribution to the figure, such as `metrics.products_of`.
-        rng: None for the same draws in every call.
+    contributions_T: each TR's contribution to the figure, such as `metrics.contributions_of`.
     """
-    n_trs = len(products_T)
-    length = block_length(n_trs)
-    n_blocks = -(-n_trs // length)
-    random = np.random.default_rng(0) if rng is None else rng
-    starts = random.integers(0, n_trs - length + 1, size=(n_draws, n_blocks))
-    index = (starts[..., None] + np.arange(length)).reshape(n_draws, -1)[:, :n_trs]
-    sums = products_T[index].sum(axis=1)
-    low, high = np.quantile(sums, [0.025, 0.975])
-    return float(low), float(high)
+    n_trs = len(contributions_T)
+    n_cosines = min(n_trs - 1, max(FEWEST_COSINES, round(0.4 * n_trs ** (2 / 3))))
+    if n_cosines < 1:
+        return math.nan, math.nan
+    phase_T = (np.arange(n_trs) + 0.5) / n_trs
+    cosine_CT = np.cos(math.pi * np.outer(np.arange(1, n_cosines + 1), phase_T))
+    # A cosine has the mean square 1/2, so this is the variance of the sum.
+    variance = 2.0 * float(((cosine_CT @ contributions_T) ** 2).mean())
+    half = t_quantile((1.0 + level) / 2.0, n_cosines) * math.sqrt(variance)
+    total = float(contributions_T.sum())
+    return total - half, total + half
 
 
-def centred_interval(products_T: NDArray[np.float64]) -> tuple[float, float]:
-    """Return `block_interval` shifted by the exact bias of the bootstrap (Lahiri 2003, section 2.5).
-
-    The bootstrap draws the ends of a series less often than its middle. Of a short series, such as one person's scan,
-    the ends may carry much of the correlation.
-    """
-    low, high = block_interval(products_T)
-    bias = float((_expected_draws(len(products_T)) - 1.0) @ products_T)
-    return low - bias, high - bias
-
-
-def _expected_draws(n_rows: int) -> NDArray[np.float64]:
-    """Return (T,): how often `block_interval` draws each row on average."""
-    length = block_length(n_rows)
-    n_starts = n_rows - length + 1
-    draws_T = np.zeros(n_rows)
-    for first in range(0, n_rows, length):
-        n_used = min(length, n_rows - first)
-        for offset in range(n_used):
-            draws_T[offset : offset + n_starts] += 1.0 / n_starts
-    return draws_T
+def t_quantile(probability: float, n_free: int) -> float:
+    """Return a quantile of Student's t by the expansion 26.7.5 of Abramowitz and Stegun (1964)."""
+    z = NormalDist().inv_cdf(probability)
+    terms = (
+        (z**3 + z) / 4.0,
+        (5 * z**5 + 16 * z**3 + 3 * z) / 96.0,
+        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0,
+        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160.0,
+    )
+    return float(z + sum(term / n_free**power for power, term in enumerate(terms, 1)))

@@ -1,25 +1,19 @@
 """Correlation over time, its chance level, and segment identification.
 
-T TRs, V voxels, F features, G segments, N shifts, C cosines.
+T TRs, V voxels, F features, G segments, N shifts.
 """
 
 from __future__ import annotations
 
-import math
-from statistics import NormalDist
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.stimulus.code_frequencies import code_cross_entropy
-from giblet_train.evaluation.intervals import BLOCK_TRS
 
 Array = NDArray[np.floating[Any]]
 SMALLEST_SHIFT_TRS = 20
-LEVEL = 0.95
-"""Probability that an interval of `interval_of_sum` contains the truth."""
-FEWEST_COSINES = 3
 SEGMENT_TRS = 5
 
 
@@ -42,40 +36,6 @@ def shifted_r(predicted_TV: Array, measured_TV: Array, smallest_trs: int = SMALL
     # r of every shift at once, as a circular cross-correlation.
     spectrum = np.fft.rfft(unit(measured_TV), axis=0) * np.conj(np.fft.rfft(unit(predicted_TV), axis=0))
     return np.asarray(np.fft.irfft(spectrum, n=n_trs, axis=0)[smallest : n_trs - smallest + 1])
-
-
-def interval_of_sum(contributions_T: Array, level: float = LEVEL) -> tuple[float, float]:
-    """Return the interval of a sum over TRs whose contributions are autocorrelated; NaN for fewer than two TRs.
-
-    The long-run variance is the mean power of the slowest cosines of the contributions, and the interval is that of a t
-    distribution with as many degrees of freedom (Lazarus et al. 2018). A bootstrap of the few blocks of a test block
-    is too narrow.
-
-    contributions_T: each TR's contribution to the figure, such as `contributions_of`.
-    """
-    n_trs = len(contributions_T)
-    n_cosines = min(n_trs - 1, max(FEWEST_COSINES, round(0.4 * n_trs ** (2 / 3))))
-    if n_cosines < 1:
-        return math.nan, math.nan
-    phase_T = (np.arange(n_trs) + 0.5) / n_trs
-    cosine_CT = np.cos(math.pi * np.outer(np.arange(1, n_cosines + 1), phase_T))
-    # A cosine has the mean square 1/2, so this is the variance of the sum.
-    variance = 2.0 * float(((cosine_CT @ contributions_T) ** 2).mean())
-    half = t_quantile((1.0 + level) / 2.0, n_cosines) * math.sqrt(variance)
-    total = float(contributions_T.sum())
-    return total - half, total + half
-
-
-def t_quantile(probability: float, n_free: int) -> float:
-    """Return a quantile of Student's t by the expansion 26.7.5 of Abramowitz and Stegun (1964)."""
-    z = NormalDist().inv_cdf(probability)
-    terms = (
-        (z**3 + z) / 4.0,
-        (5 * z**5 + 16 * z**3 + 3 * z) / 96.0,
-        (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / 384.0,
-        (79 * z**9 + 776 * z**7 + 1482 * z**5 - 1920 * z**3 - 945 * z) / 92160.0,
-    )
-    return float(z + sum(term / n_free**power for power, term in enumerate(terms, 1)))
 
 
 def contributions_of(predicted_TV: Array, measured_TV: Array) -> NDArray[np.float64]:

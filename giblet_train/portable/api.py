@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data import geometry as data_geometry
-from giblet_train.evaluation.metrics import contributions_of, interval_of_sum, pearson
+from giblet_train.evaluation.intervals import interval_of_sum
+from giblet_train.evaluation.metrics import contributions_of, pearson
 from giblet_train.portable.decode import Decoded, decode
 from giblet_train.portable.film_features import Film, FilmFeatures
 from giblet_train.portable.inference import Inference

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.evaluation.baselines import ALPHAS, ridge_of
-from giblet_train.evaluation.metrics import contributions_of, interval_of_sum, pearson
+from giblet_train.evaluation.intervals import interval_of_sum
+from giblet_train.evaluation.metrics import contributions_of, pearson
 from giblet_train.portable.film_features import FilmFeatures
 from giblet_train.portable.inference import Inference
 from giblet_train.portable.measured import Measured

@@ -19,7 +19,8 @@ import giblet_train
 from giblet_train.analysis.load_run import LoadedRun
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.stimulus.external import identity
-from giblet_train.evaluation.metrics import contributions_of, interval_of_sum
+from giblet_train.evaluation.intervals import interval_of_sum
+from giblet_train.evaluation.metrics import contributions_of
 from giblet_train.model.network import BrainModel
 from giblet_train.monitoring.verdict import read_verdict
 from giblet_train.portable.inference import NETWORK

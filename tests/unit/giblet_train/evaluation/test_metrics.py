@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from giblet_train.evaluation.intervals import interval_of_sum
 from giblet_train.evaluation.metrics import (
     contributions_of,
     identification,
-    interval_of_sum,
     pearson,
     products_of,
     shifted_r,
@@ -31,7 +31,7 @@ def test_a_constant_correlates_with_nothing():
     assert pearson(np.ones((20, 2)), RNG.normal(size=(20, 2))).tolist() == [0.0, 0.0]
 
 
-def test_the_shift_null_is_rolling():
+def test_shifted_series_are_rolled():
     a, b = smooth(60, 4), smooth(60, 4)
     expected = [pearson(np.roll(a, shift, axis=0), b) for shift in range(20, 41)]
     np.testing.assert_allclose(shifted_r(a, b), expected, atol=1e-10)

@@ -15,7 +15,8 @@ from giblet_train.components.head_sharding import HeadSharding
 from giblet_train.distributed.process_group import ProcessGroup
 from giblet_train.evaluation.encoding import select_candidate
 from giblet_train.evaluation.evaluator import Evaluator
-from giblet_train.evaluation.metrics import products_of, t_quantile
+from giblet_train.evaluation.intervals import t_quantile
+from giblet_train.evaluation.metrics import products_of
 from tests.engine_study import ALONE, config, split_data
 
 
