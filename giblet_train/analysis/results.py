@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,25 @@ from typing import Any
 import msgspec
 
 from giblet_train.schema.errors import ConfigError
+
+
+def check_output_dir(path: Path) -> Path:
+    """Return the path of a folder that is made when its content is complete.
+
+    Raises ConfigError if it is not empty or cannot be created.
+    """
+    folder = path.expanduser()
+    try:
+        if folder.is_dir() and not any(folder.iterdir()):
+            return folder
+    except OSError as error:
+        raise ConfigError(f"{folder} cannot be read: {error.strerror}.", "Name another folder.") from None
+    if folder.exists():
+        raise ConfigError(f"{folder} exists and is not an empty folder.", "Name a new one.")
+    above = next(parent for parent in folder.absolute().parents if parent.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise ConfigError(f"{folder} cannot be created in {above}.", "Name another folder.")
+    return folder
 
 
 def make_output_dir(path: Path | None) -> Path | None:

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from giblet_train.analysis.results import make_output_dir
+from giblet_train.analysis.results import check_output_dir
 from giblet_train.cli.arguments import (
     AsJson,
     Bold,
@@ -84,8 +84,7 @@ def predict(
     \b
     python -m giblet_train predict model.giblet film.mp4 --annotations film.csv -o predicted
     """
-    folder = make_output_dir(out)
-    assert folder is not None
+    folder = check_output_dir(out)
     given_film = film_of(film, annotations, features or (), without or (), start, scan_lengths=scan_lengths)
     written = predict_to_folder(open_model(model, narrate, workdir), given_film, subject or (), tr, folder, narrate)
     lines = [f"{label}  {file}" for label, files in written["files"].items() for file in files]
@@ -144,8 +143,7 @@ def decode(
     \b
     python -m giblet_train decode model.giblet --bold sub-01.nii.gz --subject 1 --film film.mp4 -o decoded
     """
-    folder = make_output_dir(out)
-    assert folder is not None
+    folder = check_output_dir(out)
     opened = open_model(model, narrate, workdir)
     measured = read_measured(opened, bold.expanduser(), tr)
     for note in measured.notes:

@@ -247,7 +247,7 @@ def read_model(path: Path) -> ModelFile:
 def _checksum(header: str, arrays: Arrays) -> str:
     total = hashlib.sha256(header.encode())
     for name in sorted(arrays):
-        total.update(name.encode())
+        total.update(f"{name} {arrays[name].dtype} {arrays[name].shape}".encode())
         total.update(arrays[name].tobytes())
     return total.hexdigest()
 

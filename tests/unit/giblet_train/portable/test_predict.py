@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from nibabel import cifti2
 
+from giblet_train.analysis.results import check_output_dir
 from giblet_train.data.geometry import Grayordinates, ParcelTable, SurfacePair
 from giblet_train.evaluation.metrics import pearson
 from giblet_train.portable.film_features import Film, FilmFeatures, film_of
@@ -114,6 +115,19 @@ def test_nothing_is_left_after_a_refusal(model, pair, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         predict_to_folder(model, film, [], None, tmp_path / "out", stop)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_folder_for_results_is_not_made_before_there_are_any(tmp_path):
+    assert check_output_dir(tmp_path / "new" / "out") == tmp_path / "new" / "out"
+    (tmp_path / "empty").mkdir()
+    assert check_output_dir(tmp_path / "empty").is_dir()
+    (tmp_path / "file").write_text("")
+    for taken in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ConfigError, match="exists and is not an empty folder"):
+            check_output_dir(taken)
+    with pytest.raises(ConfigError, match="cannot be created in"):
+        check_output_dir(tmp_path / "file" / "out")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]
 
 
 def grayordinates(n_left, n_right):

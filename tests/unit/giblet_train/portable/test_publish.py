@@ -5,6 +5,7 @@ import dataclasses
 import msgspec
 import numpy as np
 import pytest
+from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from giblet_train.analysis.load_run import load_run
@@ -139,6 +140,10 @@ def test_damaged_and_newer_files_are_refused(model, model_path, tmp_path):
             read_model(damaged)
     with pytest.raises(ConfigError, match="There is no model"):
         read_model(tmp_path / "absent.giblet")
+    metadata, arrays = safe_open(model_path, framework="numpy").metadata(), dict(model.arrays)
+    save_file(arrays | {"responsive_V": arrays["responsive_V"][None]}, damaged, metadata)
+    with pytest.raises(DataError, match="checksum differs"):
+        read_model(damaged)
     save_file({"x": np.zeros(2)}, damaged)
     with pytest.raises(DataError, match="no giblet header"):
         read_model(damaged)
