@@ -132,6 +132,13 @@ def engine_server() -> ForkServer:
 
 
 @cache
+def engine_cli_server() -> ForkServer:
+    """Return the server of this test worker that runs `python -m giblet_train`."""
+    commands = importlib.import_module("giblet_train.cli.commands").COMMANDS.values()
+    return ForkServer("giblet_train.cli:main", [f"giblet_train.cli.{command.module}" for command in commands])
+
+
+@cache
 def giblet_server() -> ForkServer:
     """Return the server of this test worker that runs `giblet`."""
     commands = importlib.import_module("giblet_tui.cli.commands").COMMANDS.values()

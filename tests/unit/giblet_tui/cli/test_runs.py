@@ -18,6 +18,7 @@ from giblet_train.schema.records import Adoption, Exit, Heartbeat, encode
 from giblet_tui.monitor.snapshots import RunSnapshot
 from tests import fleets, rundirs
 from tests.cluster.nodes import wait_until
+from tests.fork_server import giblet_server
 
 GIBLET = Path(sys.executable).with_name("giblet")
 HOSTILE = "\x1b]52;c;ZXZpbA==\x07[bold]note\x1b[2J\u202e"
@@ -34,9 +35,7 @@ def environment(tmp_path: Path) -> dict[str, str]:
 @pytest.fixture
 def giblet(environment: dict[str, str], tmp_path: Path) -> Giblet:
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [GIBLET, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
+        return giblet_server().run(words, environment, tmp_path, 60)
 
     return run
 

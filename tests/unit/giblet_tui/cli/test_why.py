@@ -15,6 +15,7 @@ from msgspec.structs import replace
 from giblet_tui.monitor.snapshots import RunSnapshot
 from tests import fleets, rundirs
 from tests.collection.log_ends import KILLED_BY_SHELL, OOM, epochs, stacks, traceback
+from tests.fork_server import giblet_server
 
 GIBLET = Path(sys.executable).with_name("giblet")
 Why = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -27,8 +28,7 @@ def why(tmp_path: Path) -> Why:
     environment = inherited | {key: str(tmp_path / folder) for key, folder in folders.items()}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        command = [GIBLET, "why", *words]
-        return subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+        return giblet_server().run(["why", *words], environment, tmp_path, 60)
 
     return run
 

@@ -13,6 +13,7 @@ import pytest
 
 from giblet_train.schema.run_dir import RunDir
 from tests import fleets, rundirs
+from tests.fork_server import giblet_server
 
 GIBLET = Path(sys.executable).with_name("giblet")
 Giblet = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -25,9 +26,7 @@ def giblet(tmp_path: Path) -> Giblet:
     environment = own | {key: str(tmp_path / folder) for key, folder in folders.items()}
 
     def run(*words: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [GIBLET, *words], env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=60
-        )
+        return giblet_server().run(words, environment, tmp_path, 60)
 
     return run
 

@@ -1,8 +1,7 @@
 """fMRIPrep's derivatives: found by their names, read as one series, in one store with the film."""
 
+import os
 import shutil
-import subprocess
-import sys
 
 import msgspec
 import numpy as np
@@ -21,6 +20,7 @@ from giblet_train.data.store.store import build_store, open_store
 from giblet_train.schema.config import BidsConfig, dump
 from giblet_train.schema.errors import ConfigError, DataError
 from tests.bids_study import BIDS_DATA, RUN_TRS, write_bids_study, write_run
+from tests.fork_server import engine_cli_server
 from tests.made_study import made_config
 
 FILM_TASK = BidsConfig(task="film")
@@ -253,8 +253,8 @@ def test_runs_of_other_lengths_are_refused(folder, tmp_path, config):
 def test_the_check_reads_the_layout_and_writes_its_page(folder, tmp_path):
     path = tmp_path / "study.yaml"
     path.write_text(dump(made_config(data={**BIDS_DATA, "data_dir": str(folder)}, split={"gap_trs": 2, "n_folds": 3})))
-    argv = [sys.executable, "-m", "giblet_train", "data", "check", path, "--workdir", tmp_path / "work"]
-    result = subprocess.run([*argv, "--html", tmp_path / "check.html"], capture_output=True, text=True, timeout=150)
+    argv = ["data", "check", path, "--workdir", tmp_path / "work", "--html", tmp_path / "check.html"]
+    result = engine_cli_server().run([*map(str, argv)], os.environ, tmp_path, 150)
     assert "cannot_prepare" not in result.stdout
     assert "errors" in result.stdout, result.stderr
     assert result.stdout.count("sub-01") >= 2

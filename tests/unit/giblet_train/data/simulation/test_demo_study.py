@@ -19,6 +19,7 @@ from giblet_train.data.simulation.generated_film import generated_film
 from giblet_train.data.simulation.stimulus import FILM, SimulatedStimulus, prepare_stimulus
 from giblet_train.data.stimulus.video import film_seconds, read_frames
 from giblet_train.schema.errors import ConfigError, DataError
+from tests.fork_server import engine_cli_server
 
 
 def quiet(sentence, fraction):
@@ -26,8 +27,7 @@ def quiet(sentence, fraction):
 
 
 def simulate(*arguments, **environment):
-    argv = [sys.executable, "-m", "giblet_train", "simulate", *map(str, arguments)]
-    return subprocess.run(argv, capture_output=True, text=True, env={**os.environ, **environment}, check=False)
+    return engine_cli_server().run(["simulate", *map(str, arguments)], {**os.environ, **environment}, Path.cwd(), 500)
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,6 @@
 """The data commands as people call them: `prepare`, `data lag`, `data check`."""
 
-import subprocess
-import sys
+import os
 from pathlib import Path
 
 import pytest
@@ -10,6 +9,7 @@ from giblet_train.data.store.prepare import prepare, read_data_request
 from giblet_train.data.store.store import open_store
 from giblet_train.schema.config import dump
 from giblet_train.schema.errors import ConfigError
+from tests.fork_server import engine_cli_server
 from tests.made_study import TINY_DATA, made_config
 
 
@@ -25,9 +25,7 @@ def config_file(tiny_study, tmp_path):
 
 
 def call(*arguments):
-    return subprocess.run(
-        [sys.executable, "-m", "giblet_train", *map(str, arguments)], capture_output=True, text=True, timeout=150
-    )
+    return engine_cli_server().run([*map(str, arguments)], os.environ, Path.cwd(), 150)
 
 
 def test_a_configuration_is_prepared_under_the_workdir(config_file, tmp_path):
