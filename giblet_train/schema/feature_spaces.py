@@ -50,6 +50,7 @@ def space_problems(data: DataConfig) -> Iterator[Problem]:
             if source is not None:
                 yield from _source_problems(f"{path}.{space}", space, source)
     yield from _weight_problems(groups)
+    yield from _shared_file_problems(data)
     yield from _choice_problems(data)
 
 
@@ -70,6 +71,8 @@ def _source_problems(key: str, space: str, source: FeatureSource) -> Iterator[Pr
         named = " and ".join(kinds) if kinds else "none"
         yield Problem(key, f"{key} names one of extractor, file and model; here: {named}.")
         return
+    if isinstance(source.layer, tuple) and len(set(source.layer)) < max(1, len(source.layer)):
+        yield Problem(f"{key}.layer", f"{key}.layer names no layer or one twice.", "Name each layer once.")
     for name, (owners, reason) in ONLY_WITH.items():
         if getattr(source, name) is not None and kinds[0] not in owners:
             yield Problem(f"{key}.{name}", f"{key}.{name} {reason}; {space} comes from {_article(kinds[0])}.")
@@ -90,6 +93,15 @@ def _weight_problems(groups: Mapping[str, Mapping[str, FeatureSource | None]]) -
                 yield Problem(key, f"{key} is {weight:g}, elsewhere {weights[space]:g}.", "State it once.")
 
 
+def _shared_file_problems(data: DataConfig) -> Iterator[Problem]:
+    """Yield each file that several stimuli would share, although a file describes one stimulus."""
+    for space, source in data.features.items():
+        sharing = [name for name, stimulus in data.stimuli.items() if space not in stimulus.features]
+        if source is not None and source.file is not None and len(sharing) > 1 and "{stimulus}" not in source.file:
+            key = f"data.features.{space}.file"
+            yield Problem(key, f"{key} is one file for {len(sharing)} stimuli.", "Write {stimulus} for their names.")
+
+
 def _choice_problems(data: DataConfig) -> Iterator[Problem]:
     if data.spaces is None:
         return
@@ -100,5 +112,7 @@ def _choice_problems(data: DataConfig) -> Iterator[Problem]:
             yield Problem(
                 "data.spaces", f"data.spaces: there is no feature space {space}{nearest(space, names) or '.'}"
             )
+    if len(set(data.spaces)) < len(data.spaces):
+        yield Problem("data.spaces", "data.spaces names a space twice.", "Name each once.")
     if not data.spaces:
         yield Problem("data.spaces", "data.spaces is empty, so there is nothing to predict brains from.")

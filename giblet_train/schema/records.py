@@ -451,6 +451,8 @@ class AlignmentFacts(Record, frozen=True, kw_only=True):
     """How much better all features predict held-out TRs than other times; None if not measured."""
     subjects: dict[str, AgreementFact] = {}
     """Each subject against the others."""
+    runs: dict[str, LagFact] = {}
+    """Lag within each run that is long enough to be measured; empty for a study of one run."""
 
 
 class DataMetric(Metric, frozen=True, kw_only=True, tag="data"):

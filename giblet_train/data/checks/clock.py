@@ -15,6 +15,7 @@ from giblet_train.diagnosis.alignment.film import DELAY_S, PLAUSIBLE_LAG_S, PRE_
 from giblet_train.diagnosis.alignment.subjects import find_outlier_subjects
 
 FINDINGS = {
+    "run": "run_shifted",
     "shifted": "lag_implausible",
     "stretched": "stimulus_stretched",
     "reordered": "film_reordered",

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,9 @@ from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.statistics.film_predictivity import prediction_z_score
 from giblet_train.data.statistics.lag import (
     FAST_S,
+    LEAST_SHIFTS,
     Floats,
+    best_lag,
     filtered,
     lag_row,
     leading_series,
@@ -28,7 +31,7 @@ from giblet_train.data.statistics.lag import (
 )
 from giblet_train.data.statistics.subject_agreement import leave_one_out_agreement, split_half_reliability
 from giblet_train.diagnosis.alignment.film import ANSWER_SDS, CERTAIN_SDS
-from giblet_train.schema.records import AgreementFact, AlignmentFacts
+from giblet_train.schema.records import AgreementFact, AlignmentFacts, LagFact
 
 MAX_VOXELS = 4096
 
@@ -53,12 +56,13 @@ def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
     if not one_film:
         # A third of the rows holds parts of several stimuli: noise in it agrees with some far lag too often.
         row = dataclasses.replace(row, thirds=tuple(dataclasses.replace(t, spread=0.0) for t in row.thirds))
+    facts = replace(row.facts, runs=_run_lags(data, stimulus_TF, response_TN))
     if len(data.subjects) < 2:
-        return row.facts
+        return facts
     shared = split_half_reliability(*(filtered(half_RV, split.train_blocks, tr_s, FAST_S) for half_RV in halves))
     to_answer = (ANSWER_SDS + CERTAIN_SDS) * row.whole.spread * stimulus_TF.shape[1]
     return replace(
-        row.facts,
+        facts,
         responsive_part=float(data.responsive_V.mean()),
         shared=shared,
         least_part=to_answer / shared if shared > 0 and to_answer else None,
@@ -67,6 +71,18 @@ def alignment_of(data: PreparedSplit) -> AlignmentFacts | None:
         else prediction_z_score(data.targets or features, response_TN[split.train], split.train, tr_s),
         subjects=_agreements(data, voxels, mean_RV),
     )
+
+
+def _run_lags(data: PreparedSplit, stimulus_TF: Floats, response_TN: Floats) -> dict[str, LagFact]:
+    """Return the lag within each run with enough training TRs; of a study with several runs only."""
+    edges = list(pairwise(np.cumsum([0, *data.study.scan_lengths_trs]).tolist()))
+    names = data.study.block_names or [f"scan {n}" for n in range(1, len(edges) + 1)]
+    lags = {}
+    for name, (first, stop) in zip(names, edges, strict=True):
+        n_measured = int((response_TN[first:stop] != 0).any(axis=1).sum())
+        if len(edges) > 1 and stop - first >= 2 * LEAST_SHIFTS and n_measured >= LEAST_SHIFTS:
+            lags[name] = best_lag(stimulus_TF[first:stop], response_TN[first:stop], data.study.tr_s).fact
+    return lags
 
 
 def _weighted_features(data: PreparedSplit) -> dict[str, NDArray[np.floating[Any]]]:

@@ -25,6 +25,8 @@ def model_folder(name: str, folder: Path, key: str) -> Path:
         key: Key of the configuration that names the model.
     """
     own = (folder / name).expanduser()
+    if own.is_file():
+        raise DataError(f"{key}: {own} is a file, not the folder of a model.", "Name the folder.")
     if own.is_dir():
         path, remedy = own, f"Save it there with save_pretrained, or set {key} to the name of a model."
     else:

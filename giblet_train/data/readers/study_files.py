@@ -140,15 +140,22 @@ class _Files:
             return path
         return self.of_study(name, key)
 
-    def features(self, sources: Mapping[str, FeatureSource], key: str, stimulus: str) -> dict[str, Path]:
-        """Return feature space -> file of its features, with its dataset, or folder of its model."""
+    def features(self, name: str, stimulus: StimulusConfig | None = None) -> dict[str, Path]:
+        """Return feature space -> file of its features, with its dataset, or folder of its model.
+
+        Args:
+            name: Name of the stimulus.
+            stimulus: Stimulus of a table of runs; None in the short form.
+        """
         paths: dict[str, Path] = {}
-        for space, source in sources.items():
+        for space, source in self.config.data.sources_of(stimulus).items():
+            is_own = stimulus is not None and space in stimulus.features
+            key = f"data.stimuli.{name}.features.{space}" if is_own else f"data.features.{space}"
             if source.file is not None:
-                file, separator, dataset = source.file.replace(STIMULUS, stimulus).partition(SEPARATOR)
-                paths[space] = Path(f"{self.of_user(file, f'{key}.{space}.file')}{separator}{dataset}")
+                file, separator, dataset = source.file.replace(STIMULUS, name).partition(SEPARATOR)
+                paths[space] = Path(f"{self.of_user(file, f'{key}.file')}{separator}{dataset}")
             elif source.model is not None:
-                paths[space] = self.of_model(source.model, f"{key}.{space}.model")
+                paths[space] = self.of_model(source.model, f"{key}.model")
         return paths
 
     def of_model(self, name: str, key: str) -> Path:
@@ -190,7 +197,7 @@ def _lab_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Source
     data = files.config.data
     film = files.of_study(data.video, "data.video")
     annotations = () if data.annotations is None else (files.of_study(data.annotations, "data.annotations"),)
-    features = files.features(data.sources_of(), "data.features", film.stem)
+    features = files.features(film.stem)
     bold = select_subjects(_all_subjects(files.folder, data.bold), _requested(data), str(files.folder / data.bold))
     return Sources(
         film=film,
@@ -214,7 +221,7 @@ def _bids_sources(files: _Files, mask: Path | None, atlas: Path | None) -> Sourc
         bold={label(s): tuple(run.bold for run in runs[s]) for s in runs},
         mask=mask,
         atlas=atlas,
-        features=files.features(data.sources_of(), "data.features", film.stem),
+        features=files.features(film.stem),
         brain_masks={label(s): paths for s in runs if (paths := tuple(r.mask for r in runs[s] if r.mask))},
         confounds={label(s): _confounds(runs[s]) for s in runs} if data.bids.confounds else {},
     )
@@ -257,7 +264,7 @@ def _stimulus_files(files: _Files, name: str, stimulus: StimulusConfig) -> Stimu
         sound=paths["audio"],
         annotations=paths["annotations"],
         features=sources,
-        feature_files=files.features(sources, f"{key}.features", name),
+        feature_files=files.features(name, stimulus),
         annotations_scan=stimulus.annotations_scan,
     )
 

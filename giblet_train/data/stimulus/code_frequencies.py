@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from giblet_train.schema.errors import DataError
 
 LEAST_NATS = 0.01
-CATEGORICAL_MIN_RANGE = 16
+CATEGORICAL_MIN_RANGE, CATEGORICAL_MAX_RANGE = 16, 1 << 24
+"""No book has more codes; above, numbers in single precision are whole anyway."""
 CATEGORICAL_MAX_LAG1 = 0.3
 
 Floats = NDArray[np.floating[Any]]
@@ -50,7 +51,8 @@ def code_cross_entropy(shares_TF: Floats, probability_TBQ: Floats) -> float:
 def looks_categorical(raw_RF: NDArray[np.floating[Any]]) -> bool:
     """Return True if the values look like codes: integers over a wide range, unrelated from one row to the next."""
     values = raw_RF.astype(np.float64)
-    if np.ptp(values) < CATEGORICAL_MIN_RANGE or not np.array_equal(values, np.rint(values)):
+    in_range = CATEGORICAL_MIN_RANGE <= np.ptp(values) <= CATEGORICAL_MAX_RANGE
+    if not in_range or not np.array_equal(values, np.rint(values)):
         return False
     centred = values - values.mean(axis=0)
     power = (centred**2).sum()

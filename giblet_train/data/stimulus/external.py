@@ -102,7 +102,7 @@ def _extracted(where: str, source: FeatureSource, timeline: FilmTimeline) -> NDA
         return np.asarray(_extractor(name)(timeline))
     except DataError:
         raise
-    except Exception as error:  # another's code: whatever it raises is its answer
+    except (Exception, SystemExit) as error:  # another's code: whatever it raises is its answer
         raise DataError(
             f"{where}: the extractor {name!r} failed: {type(error).__name__}: {error}.", "Fix it, or bring a file."
         ) from error
@@ -121,7 +121,7 @@ def _module(name: str) -> ModuleType:
     where, _, function = name.partition(":")
     try:
         module = import_module(where)
-    except Exception as error:  # another's code: whatever it raises is its answer
+    except (Exception, SystemExit) as error:  # another's code: whatever it raises is its answer
         raise DataError(
             f"The extractor {name!r} cannot be imported: {type(error).__name__}: {error}.",
             "Install its package on the node: giblet setup NODE --with PACKAGE.",

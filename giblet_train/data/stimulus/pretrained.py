@@ -81,7 +81,8 @@ def pretrained_features(
     rate_hz, rows_of = method
 
     def compute() -> Singles:
-        return rows_of(load_pretrained(where, folder, source, runs.device), media, runs)
+        model = load_pretrained(where, folder, source, runs.device)
+        return _rows(where, source, lambda: rows_of(model, media, runs))
 
     key = _identity(runs.cache.digest_of(media), source, folder, runs) | {"reads": reads, "rate_hz": rate_hz}
     rows_NF = runs.cache.rows(key, compute)
@@ -118,7 +119,8 @@ def _word_features(
     n_context = source.context_words or CONTEXT_WORDS
 
     def compute() -> Singles:
-        return _word_rows(load_pretrained(where, folder, source, runs.device), words, n_context, runs)
+        model = load_pretrained(where, folder, source, runs.device)
+        return _rows(where, source, lambda: _word_rows(model, words, n_context, runs))
 
     content = hashlib.sha256("\n".join(words).encode()).hexdigest()
     key = _identity(content, source, folder, runs) | {"reads": "text", "context_words": n_context}
@@ -130,6 +132,20 @@ def _word_features(
     np.add.at(total_TF, tr_N[inside_N], np.pad(rows_NF, ((0, 0), (0, 1)), constant_values=1.0)[inside_N])
     total_TF[:, :-1] /= total_TF[:, -1:].clip(min=1.0)
     return total_TF.astype(np.float32)
+
+
+def _rows(where: str, source: FeatureSource, compute: Callable[[], Singles]) -> Singles:
+    """Return the rows of a model. Raises DataError for whatever the model raises."""
+    try:
+        return compute()
+    except DataError:
+        raise
+    except Exception as error:  # another's code: whatever it raises is its answer
+        sentence = next(iter(str(error).splitlines()), "")
+        raise DataError(
+            f"{where}: {source.model} failed: {type(error).__name__}: {sentence}.",
+            "Use another model or layer, or bring its features as a file.",
+        ) from error
 
 
 def _picture_rows(model: PretrainedModel, film: Path, runs: ModelRuns) -> Singles:

@@ -37,6 +37,15 @@ PARTS: Mapping[Reads, tuple[str, ...]] = {
     "text": ("text_model", "language_model"),
 }
 """Names of the parts of a model that reads several things."""
+VOCABULARIES = (
+    "tokenizer.json",
+    "vocab.json",
+    "vocab.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "sentencepiece.bpe.model",
+)
+"""Files of which a tokenizer has one."""
 DEPTH = 2 / 3
 """Layer that is used if none is stated, as a share of the depth: middle to late layers predict brains best."""
 LEAST_MISSING = 0.01
@@ -118,6 +127,10 @@ class PretrainedModel:
 
     def helper(self, kind: str) -> Any:
         """Return the model's tokenizer or feature extractor. Raises DataError if its files are missing."""
+        if kind == "AutoTokenizer" and not any((self.folder / name).is_file() for name in VOCABULARIES):
+            raise DataError(
+                f"{self.where}: {self.folder} has no tokenizer.", "Fetch all files of the model, not its weights alone."
+            )
         try:
             return getattr(import_module("transformers"), kind).from_pretrained(self.folder, local_files_only=True)
         except (OSError, ValueError, TypeError, ImportError) as error:

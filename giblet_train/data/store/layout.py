@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from giblet_train.data.geometry import Geometry
@@ -17,7 +17,7 @@ from giblet_train.data.readers.study_files import Sources
 from giblet_train.data.readers.timeline import Timeline, over_film, scan_timeline
 from giblet_train.data.readers.volumes import Volumes, check_alike, joined
 from giblet_train.data.stimulus.features import StimulusSource
-from giblet_train.data.stimulus.video import film_seconds
+from giblet_train.data.store.feature_lengths import check_feature_lengths, stimulus_seconds
 from giblet_train.schema.config import Config
 from giblet_train.schema.errors import DataError
 
@@ -73,14 +73,15 @@ def layout_of_files(sources: Sources, config: Config, offset_s: float | None = N
     data = config.data
     volumes = read_subjects(sources.bold, data.tr, data.trust_tr)
     scans = common_scans(list(volumes.values()), data.scan_lengths_trs)
-    film_s = _stimulus_seconds(sources.film, ())
+    source = StimulusSource(sources.film)
+    film_s = stimulus_seconds(source, scans.tr_s)
     annotations = read_runs(sources.annotations, scans.tr_s, scans.scan_lengths_trs) if sources.annotations else None
     segments = annotations.segments if annotations else ()
     if segments:
         check_unit(segments, film_s, scans.n_trs * scans.tr_s, "data.annotations")
     stated = 0.0 if data.stimulus_offset_s == "auto" else data.stimulus_offset_s
     timeline = over_film(scans, film_s, stated if offset_s is None else offset_s, config.split.usable_trs)
-    source = StimulusSource(sources.film, None, segments, data.sources_of(), sources.features)
+    source = replace(source, segments=segments, features=data.sources_of(), files=sources.features)
     notes = (*(annotations.notes if annotations else ()), *timeline.notes)
     if data.drop_first_trs and any(v.later_runs for v in volumes.values()):
         return _without_first_of_each(volumes, source, film_s, stated, config, notes)
@@ -149,8 +150,10 @@ def layout_of_table(sources: Sources, config: Config) -> Layout:
     check_alike(list(headers.values()))
     tr_s = next(iter(headers.values())).tr_s
     stimuli, notes = read_stimulus_sources(sources, config, tr_s)
-    seconds = {name: _stimulus_seconds(s.film or s.sound, s.segments) for name, s in stimuli.items()}
-    return _layout_of_runs(sources.runs, headers, stimuli, seconds, data.drop_first_trs, notes)
+    seconds = {name: stimulus_seconds(stimulus, tr_s) for name, stimulus in stimuli.items()}
+    layout = _layout_of_runs(sources.runs, headers, stimuli, seconds, data.drop_first_trs, notes)
+    check_feature_lengths(stimuli, layout.spans, sources.runs, tr_s)
+    return layout
 
 
 def _layout_of_runs(
@@ -204,18 +207,11 @@ def read_stimulus_sources(
             segments = annotations.segments
             notes += annotations.notes
         source = StimulusSource(files.film, files.sound, segments, files.features, files.feature_files)
-        seconds = _stimulus_seconds(source.film or source.sound, segments)
         if segments:
+            seconds = stimulus_seconds(source, tr_s)
             check_unit(segments, seconds, seconds, f"data.stimuli.{name}.annotations")
         stimuli[name] = source
     return stimuli, tuple(notes)
-
-
-def _stimulus_seconds(media: Path | None, segments: Sequence[Segment]) -> float:
-    """Return the duration of a film or sound; without either, the end of the last annotation."""
-    if media is not None:
-        return film_seconds(media)
-    return max((segment.end_s for segment in segments), default=0.0)
 
 
 def _volumes_of(pieces: Sequence[Piece], headers: Mapping[str, Volumes]) -> Volumes:

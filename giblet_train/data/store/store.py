@@ -71,6 +71,7 @@ CODE = (
     "stimulus/video",
     "store/bold_array",
     "store/build_arrays",
+    "store/feature_lengths",
     "store/layout",
     "store/parcel_means",
     "rows",

@@ -7,11 +7,12 @@ significant, and nothing is concluded from it.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Literal
 
 import msgspec
 
-from giblet_train.schema.records import AlignmentFacts
+from giblet_train.schema.records import AlignmentFacts, LagFact
 
 PLAUSIBLE_LAG_S = (2.5, 8.0)
 """Lags of a haemodynamic response; half a TR more on both sides, since lags are whole TRs."""
@@ -45,8 +46,9 @@ LEAST_DRIFT_TRS = 3.0
 class Misalignment(msgspec.Struct, frozen=True, kw_only=True):
     """Film and brain out of sync."""
 
-    kind: Literal["shifted", "stretched", "reordered", "early", "unrelated"]
-    """Wrong offset, wrong speed, wrong order; early, which training survives; unrelated, which is not proved."""
+    kind: Literal["shifted", "run", "stretched", "reordered", "early", "unrelated"]
+    """Wrong offset, of the study or of one run; wrong speed; wrong order; early, which training survives; unrelated,
+    which is not proved."""
     sentence: str
     """What was measured."""
     action: str
@@ -83,6 +85,8 @@ def misalignment(facts: AlignmentFacts, tr_s: float, offset_s: float) -> Misalig
 
     offset_s: assumed film time of the first volume.
     """
+    if late := shifted_runs(facts, tr_s):
+        return _shifted_run(facts, late, tr_s)
     if is_stretched(facts):
         return _stretched(facts)
     if not facts.whole.answers:
@@ -102,6 +106,29 @@ def misalignment(facts: AlignmentFacts, tr_s: float, offset_s: float) -> Misalig
         kind="shifted",
         sentence=f"{measured}: film and brain are out of step.",
         action=f"Set data.stimulus_offset_s to {right_s:g} (or to auto), and look at `giblet data lag NODE CONFIG`.",
+    )
+
+
+def shifted_runs(facts: AlignmentFacts, tr_s: float) -> dict[str, LagFact]:
+    """Return the runs that certainly have another lag than a response, where another run has a plausible one."""
+    low, high = expected_trs(tr_s)
+    answered = {name: lag for name, lag in facts.runs.items() if lag.answers}
+    usual = [name for name, lag in answered.items() if low <= lag.lag_trs <= high or is_early(lag.lag_trs, tr_s)]
+    late = {n: lag for n, lag in answered.items() if n not in usual and (lag.sds or 0.0) > STRETCHED_SDS}
+    return late if usual else {}
+
+
+def _shifted_run(facts: AlignmentFacts, late: Mapping[str, LagFact], tr_s: float) -> Misalignment:
+    low, high = expected_trs(tr_s)
+    runs = "; ".join(f"in {name} by {lag.lag_trs:+d} TRs ({lag.lag_trs * tr_s:+g} s)" for name, lag in late.items())
+    moves = "; ".join(f"{name} by {lag.lag_trs * tr_s - DELAY_S:+.1f} s" for name, lag in late.items())
+    return Misalignment(
+        kind="run",
+        sentence=(
+            f"The brain follows the stimulus {runs}, where {low} to {high} TRs are expected; it follows the other runs "
+            "as a response does."
+        ),
+        action=f"Correct scan_onset_s in the table of runs (`giblet data show NODE CONFIG`): move {moves}.",
     )
 
 
@@ -155,7 +182,7 @@ def _unrelated(facts: AlignmentFacts) -> Misalignment | None:
 
 def _stretched(facts: AlignmentFacts) -> Misalignment:
     answered = [third.lag_trs for third in facts.thirds if third.answers]
-    apart = len(answered) == len(facts.thirds) and max(answered) - min(answered) > MAX_DISAGREEMENT_TRS
+    apart = bool(answered) and max(answered) - min(answered) > MAX_DISAGREEMENT_TRS
     played = 1 / (facts.speed or 1.0)
     lags = ", ".join(f"{lag:.0f}" for lag in (answered if apart else facts.speed_lags_trs))
     return Misalignment(

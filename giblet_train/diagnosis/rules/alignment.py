@@ -62,6 +62,23 @@ def wrong_film(case: RunHistory) -> Finding | None:
     )
 
 
+@rule(group="data", explains=("no_better_than_mean", "brain_unexplained", "overfit", "criterion_unreachable"))
+def run_shifted(case: RunHistory) -> Finding | None:
+    """Report a run whose stimulus has a wrong onset, although the other runs are in step."""
+    wrong = _misalignment(case)
+    if case.data is None or case.data.alignment is None or wrong is None or wrong.kind != "run":
+        return None
+    return Finding(
+        confidence=0.95,
+        sentence=wrong.sentence,
+        evidence={
+            "lags_trs": {name: lag.lag_trs if lag.answers else None for name, lag in case.data.alignment.runs.items()},
+            "expected_trs": list(expected_trs(case.data.tr_s)),
+        },
+        action=wrong.action,
+    )
+
+
 @rule(group="data", fault=fault("subject", "one subject's volumes come 6 TRs late", **WARN_ONLY))
 def subject_apart(case: RunHistory) -> Finding | None:
     """Report a subject shifted against the others, or, less certainly, one who agrees with nobody."""

@@ -202,6 +202,14 @@ def test_a_film_out_of_step_is_named_before_the_first_step() -> None:
         assert diagnose(config, [fine]).healthy
 
 
+def test_a_run_out_of_step_is_named_and_not_the_study() -> None:
+    config, data = draw(14).config, lagging(3)
+    assert data.alignment is not None
+    runs = {f"scan {n}": LagFact(lag_trs=lag, sds=12.0, answers=True) for n, lag in ((1, 3), (2, 13))}
+    found = diagnose(config, [replace(data, alignment=replace(data.alignment, runs=runs))]).causes[0]
+    assert (found.cause, found.evidence["lags_trs"]) == ("run_shifted", {"scan 1": 3, "scan 2": 13})
+
+
 @pytest.mark.parametrize(
     ("tail", "cause"),
     [

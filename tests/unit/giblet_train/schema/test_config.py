@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from giblet_train.schema import config as configs
-from giblet_train.schema import config_loader, yaml_io
+from giblet_train.schema import config_loader, feature_spaces, yaml_io
 from giblet_train.schema.config import Config, Section
 from giblet_train.schema.errors import ConfigError
 from tests.paths import ROOT
@@ -56,6 +56,17 @@ def test_every_shipped_config_loads_and_survives_a_round_trip(path: Path, tmp_pa
         ("data:\n  subjcts: 3", 'unknown key "data.subjcts", did you mean "subjects"?'),
         ("n_mels: 64", 'unknown key "n_mels"; it belongs under "model:"'),
         ("criteria:\n  drop: {kind: loss_drop, treshold: 1}", 'unknown key "criteria.drop.treshold"'),
+        ("data:\n  features: {type: {file: a.npy}}", "the name type means something else in giblet"),
+        ("data:\n  features: {My-Clip: {file: a.npy}}", "'My-Clip' is no name of a feature space"),
+        (
+            "data:\n  features: {clip: {file: a.npy, model: b}}",
+            "names one of extractor, file and model; here: file and model",
+        ),
+        ("data:\n  features: {clip: {model: a, layer: [3, 3]}}", "names no layer or one twice"),
+        ("data:\n  features: {clip: {model: a, rows_per_s: 2}}", "is the rate of a file; clip comes from a model"),
+        ("data:\n  features: {clip: {layer: x, file: a}}", '"data.features.clip.layer": expected'),
+        ("data:\n  spaces: [vidoe]", 'there is no feature space vidoe, did you mean "video"?'),
+        ("data:\n  stimuli: {a: {}, b: {}}\n  features: {x: {file: a.npy}}", "is one file for 2 stimuli"),
         ("learning_rate: fast", '"learning_rate": expected `float`, got `str`'),
         ("learning_rate: 1e400", '"learning_rate": inf is too large for a number'),
         ("learning_rate: -1", '"learning_rate": expected `float` > 0'),
@@ -198,3 +209,12 @@ def test_extends_distinguishes_a_path_from_a_name(tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as refused:
         config_loader.load(tmp_path / "mine.yaml")
     assert "small.yaml" in refused.value.message and "without folder and .yaml" in refused.value.remedy
+
+
+def test_no_space_has_a_name_that_the_network_needs() -> None:
+    torch = pytest.importorskip("torch")
+    from giblet_train.model.linear_encoder import LinearEncoder
+
+    modules = (torch.nn.ModuleDict(), LinearEncoder({}))
+    names = {n for module in modules for n in dir(module) if re.fullmatch(configs.SPACE_PATTERN, n)}
+    assert {n for n in names if not n.startswith("register_")} <= feature_spaces.RESERVED

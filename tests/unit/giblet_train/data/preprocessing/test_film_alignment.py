@@ -137,3 +137,25 @@ def test_thirds_that_drift_are_reported_in_trs():
     wrong = misalignment(structs.replace(IN_STEP, thirds=thirds), 1.5, 0.0)
     assert wrong.kind == "stretched"
     assert "by 8, 17, 20 TRs in the thirds" in wrong.sentence
+
+
+@pytest.mark.parametrize("late_trs", [-12, 10])
+def test_a_run_with_a_wrong_onset_is_named_and_no_other(late_trs):
+    data = prepared(made_study(scan_lengths_trs=(260, 260), n_subjects=3, lag_trs=3))
+
+    def late(x_TF):
+        return np.concatenate([x_TF[:260], np.roll(x_TF[260:], -late_trs, axis=0)])
+
+    assert misalignment(alignment_of(data), 1.5, 0.0) is None
+    facts = alignment_of(with_film(data, late))
+    wrong = misalignment(facts, 1.5, 0.0)
+    assert wrong.kind == "run" and wrong.stops
+    assert f"in scan 2 by {3 + late_trs:+d} TRs" in wrong.sentence and "scan 1" not in wrong.sentence
+    assert f"move scan 2 by {late_trs * 1.5:+.1f} s" in wrong.action
+
+
+def test_a_run_is_not_accused_if_no_other_run_is_in_step():
+    late = {name: LagFact(lag_trs=20, sds=12.0, answers=True) for name in ("a", "b")}
+    assert misalignment(structs.replace(IN_STEP, runs=late), 1.5, 0.0) is None
+    weak = {"a": LagFact(lag_trs=3, sds=9.0, answers=True), "b": LagFact(lag_trs=20, sds=7.0, answers=True)}
+    assert misalignment(structs.replace(IN_STEP, runs=weak), 1.5, 0.0) is None

@@ -34,6 +34,7 @@ def folder(tmp_path_factory):
     folder = write_study(tmp_path_factory.mktemp("spaces") / "study")
     random = np.random.default_rng(0)
     for name, n_trs in FILM_TRS.items():
+        np.savez(folder / f"{name}_two.npz", one=np.ones(3), two=np.ones(3))
         np.save(folder / f"{name}_layers.npy", random.standard_normal((2 * round(n_trs * TR_S), 3, 4)))
     np.savez(folder / "both.npz", **{name: random.standard_normal((n, 5)) for name, n in FILM_TRS.items()})
     return folder
@@ -145,14 +146,46 @@ def test_a_pretrained_model_runs_once_per_stimulus(folder):
     assert len(list((folder.parent / "features").glob("*.npy"))) == 2
 
 
+def test_a_stimulus_may_be_known_by_its_features_alone(folder):
+    features = {"llm": {"file": "both.npz::{stimulus}"}}
+    study = stored(folder, features, stimuli={"a": {}, "b": {}})
+    assert list(study.features) == ["llm"] and study.scan_lengths_trs == (150, 130)
+    features["llm"]["rows_per_s"] = 0.3
+    with pytest.raises(
+        DataError, match=r"The llm features of a last 500\.0 s; row 2 of the table of runs shows 225"
+    ) as error:
+        stored(folder, features, stimuli={"a": {}, "b": {}})
+    assert "rows_per_s: 0.6667 would fit" in error.value.remedy
+    table = (folder / "runs.tsv").read_text().splitlines()
+    lines = [f"{table[0]}\tduration_s", *(f"{line}\t195" for line in table[1:])]
+    study = stored(folder, features, stimuli={"a": {}, "b": {}}, runs="\n".join(lines) + "\n")
+    assert study.scan_lengths_trs == (130, 130)
+
+
+def test_an_extractor_that_ends_the_program_is_refused(folder, tmp_path, monkeypatch):
+    (tmp_path / "lab_exit.py").write_text("def extract(timeline):\n    raise SystemExit('no licence')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(DataError, match="the extractor 'lab_exit:extract' failed: SystemExit: no licence"):
+        stored(folder, {"mine": {"extractor": "lab_exit:extract"}})
+
+
+@needs_transformers
+def test_a_model_of_text_without_its_tokenizer_is_refused(folder):
+    write_model(folder / "gpt2", "gpt2")
+    for path in (folder / "gpt2").glob("tokenizer*"):
+        path.unlink()
+    with pytest.raises(DataError, match="has no tokenizer"):
+        stored(folder, {"gpt2": {"model": "gpt2"}})
+
+
 @pytest.mark.parametrize(
     ("source", "sentence"),
     [
         ({"file": "{stimulus}_layers.npy", "rows_per_s": 2.0}, "a_layers.npy has 3 layers"),
         ({"file": "{stimulus}_layers.npy", "rows_per_s": 2.0, "layer": 3}, "has no layer 3; it has 3"),
         ({"file": "both.npz::{stimulus}", "layer": 0}, "has no layers"),
-        ({"file": "both.npz"}, "holds 2 datasets"),
-        ({"file": "both.npz::c"}, "has no dataset 'c'"),
+        ({"file": "{stimulus}_two.npz"}, "holds 2 datasets"),
+        ({"file": "both.npz::c{stimulus}"}, "has no dataset 'ca'"),
         ({"file": "{stimulus}.csv"}, "is no .npy, .npz, .h5, .hdf5 file"),
         ({"file": "{stimulus}_none.npy"}, "2 files are missing"),
         ({"extractor": "no_such_lab:clock"}, "cannot be imported"),
