@@ -27,12 +27,12 @@ VOCABULARY = "[UNK] [CLS] [SEP] [PAD] the a cat dog sat ran on mat far away and 
 WORDS = tuple(VOCABULARY.split())
 
 
-def write_model(folder: Path, kind: str) -> Path:
+def write_model(folder: Path, kind: str, depth: int = DEPTH) -> Path:
     """Write a model of a kind: vit, clip, videomae, wav2vec2, whisper, bert or gpt2."""
     import transformers
 
     torch.manual_seed(0)
-    getattr(_Writers, kind)(transformers).save_pretrained(folder)
+    getattr(_Writers, kind)(transformers, SIZES | {"num_hidden_layers": depth}).save_pretrained(folder)
     if kind in ("vit", "clip", "videomae"):
         _write_json(folder / "preprocessor_config.json", {"image_mean": [0.5, 0.4, 0.3], "image_std": [0.2, 0.3, 0.4]})
     if kind in ("bert", "gpt2", "clip"):
@@ -48,38 +48,45 @@ class _Writers:
     """Makes each kind of model."""
 
     @staticmethod
-    def vit(library: Any) -> Any:
-        return library.ViTModel(library.ViTConfig(**SIZES, **PICTURE))
+    def vit(library: Any, sizes: dict[str, int]) -> Any:
+        return library.ViTModel(library.ViTConfig(**sizes, **PICTURE))
 
     @staticmethod
-    def clip(library: Any) -> Any:
-        text = SIZES | {"vocab_size": len(WORDS), "max_position_embeddings": 20}
-        return library.CLIPModel(library.CLIPConfig(text_config=text, vision_config=SIZES | PICTURE, projection_dim=8))
+    def clip(library: Any, sizes: dict[str, int]) -> Any:
+        text = sizes | {"vocab_size": len(WORDS), "max_position_embeddings": 20}
+        return library.CLIPModel(library.CLIPConfig(text_config=text, vision_config=sizes | PICTURE, projection_dim=8))
 
     @staticmethod
-    def videomae(library: Any) -> Any:
-        return library.VideoMAEModel(library.VideoMAEConfig(**SIZES, **PICTURE, num_frames=16, tubelet_size=2))
+    def videomae(library: Any, sizes: dict[str, int]) -> Any:
+        return library.VideoMAEModel(library.VideoMAEConfig(**sizes, **PICTURE, num_frames=16, tubelet_size=2))
 
     @staticmethod
-    def wav2vec2(library: Any) -> Any:
+    def wav2vec2(library: Any, sizes: dict[str, int]) -> Any:
         convolutions = {"conv_dim": (8,) * 7, "num_conv_pos_embeddings": 8, "num_conv_pos_embedding_groups": 2}
-        return library.Wav2Vec2Model(library.Wav2Vec2Config(**SIZES, **convolutions))
+        return library.Wav2Vec2Model(library.Wav2Vec2Config(**sizes, **convolutions))
 
     @staticmethod
-    def whisper(library: Any) -> Any:
-        encoder = {"d_model": WIDTH, "encoder_layers": DEPTH, "encoder_attention_heads": 2, "encoder_ffn_dim": 32}
+    def whisper(library: Any, sizes: dict[str, int]) -> Any:
+        encoder = {
+            "d_model": WIDTH,
+            "encoder_layers": sizes["num_hidden_layers"],
+            "encoder_attention_heads": 2,
+            "encoder_ffn_dim": 32,
+        }
         decoder = {"decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 32, "vocab_size": 60}
         tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
         return library.WhisperModel(library.WhisperConfig(**encoder, **decoder, **tokens, num_mel_bins=8))
 
     @staticmethod
-    def bert(library: Any) -> Any:
-        return library.BertModel(library.BertConfig(**SIZES, vocab_size=len(WORDS), max_position_embeddings=40))
+    def bert(library: Any, sizes: dict[str, int]) -> Any:
+        return library.BertModel(library.BertConfig(**sizes, vocab_size=len(WORDS), max_position_embeddings=40))
 
     @staticmethod
-    def gpt2(library: Any) -> Any:
+    def gpt2(library: Any, sizes: dict[str, int]) -> Any:
         return library.GPT2Model(
-            library.GPT2Config(n_embd=WIDTH, n_layer=DEPTH, n_head=2, vocab_size=len(WORDS), n_positions=40)
+            library.GPT2Config(
+                n_embd=WIDTH, n_layer=sizes["num_hidden_layers"], n_head=2, vocab_size=len(WORDS), n_positions=40
+            )
         )
 
 
