@@ -13,7 +13,7 @@ _WORDS = (
     "expansion extra_repr float forward get_buffer get_extra_state get_parameter get_submodule half ipu items keys "
     "load_state_dict modules mtia named_buffers named_children named_modules named_parameters parameters pop "
     "register_buffer register_module register_parameter requires_grad_ set_extra_state set_submodule share_memory "
-    "spaces state_dict to to_empty train training type update values xpu zero_grad "
+    "smart_apply spaces state_dict to to_empty train training type update values xpu zero_grad "
     "frames learnt mixed nonlinear rectified total"
 )
 RESERVED = frozenset(_WORDS.split())

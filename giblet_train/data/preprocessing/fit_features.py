@@ -105,12 +105,12 @@ def _with_frame_components(
 def _shown_rows(study: Study, modality: str, rows: NDArray[np.intp]) -> NDArray[np.intp]:
     """Return the rows in which the stimulus has a modality. Raises DataError if there is none."""
     shown_T = study.shown.get(modality)
-    chosen = rows if shown_T is None else rows[shown_T[rows]]
-    if not len(chosen):
+    own_rows = rows if shown_T is None else rows[shown_T[rows]]
+    if not len(own_rows):
         raise DataError(
             f"No training TR has {modality}: only stimuli that are held out have it.", "Choose another split.fold."
         )
-    return chosen
+    return own_rows
 
 
 def _zero_if_absent(study: Study, modality: str, scaled_TF: Singles) -> Singles:

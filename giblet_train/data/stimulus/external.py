@@ -45,7 +45,7 @@ class CodesAsAmounts(DataError):
     """Name of the finding in `data check`."""
 
 
-Extractor = Callable[[FilmTimeline], NDArray[Any]]
+Extractor = Callable[[FilmTimeline], NDArray[Any] | None]
 
 
 def external_features(
@@ -53,8 +53,8 @@ def external_features(
 ) -> NDArray[np.float32] | None:
     """Return (T, F) amounts, or (T, B·Q) shares of a TR's moments at which each book has each code.
 
-    Returns None if a model reads what the stimulus lacks. Raises DataError if the extractor is not installed, the model
-    cannot be run, or for a wrong shape or values that are not finite.
+    Returns None if the stimulus lacks what a model or an extractor describes. Raises DataError if the extractor is not
+    installed, the model cannot be run, or for a wrong shape or values that are not finite.
 
     Args:
         file: Path of `source.file`, or folder of `source.model`.
@@ -66,6 +66,8 @@ def external_features(
         features_TF = pretrained_features(where, source, file, timeline, runs or ModelRuns())
         return None if features_TF is None else _amounts(where, features_TF, timeline.n_trs)
     values = _from_file(where, source, file, timeline) if file else _extracted(where, source, timeline)
+    if values is None:
+        return None
     if source.codes is None:
         return _amounts(where, values, timeline.n_trs)
     return _shares(where, values, timeline.n_trs, source.codes)
@@ -96,10 +98,11 @@ def _version(source: FeatureSource) -> str | None:
     return f"{package.name} {package.version}" if package else None
 
 
-def _extracted(where: str, source: FeatureSource, timeline: FilmTimeline) -> NDArray[Any]:
+def _extracted(where: str, source: FeatureSource, timeline: FilmTimeline) -> NDArray[Any] | None:
     name = source.extractor or ""
     try:
-        return np.asarray(_extractor(name)(timeline))
+        values = _extractor(name)(timeline)
+        return None if values is None else np.asarray(values)
     except DataError:
         raise
     except (Exception, SystemExit) as error:  # another's code: whatever it raises is its answer

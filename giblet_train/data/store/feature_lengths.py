@@ -32,8 +32,8 @@ def check_feature_lengths(
     how much is shown.
     """
     for name, stimulus in stimuli.items():
-        shown = [p for run in runs for p in run.presentations if p.stimulus == name]
-        if stimulus.seconds is not None or not shown or any(p.duration_s is not None for p in shown):
+        presentations = [p for run in runs for p in run.presentations if p.stimulus == name]
+        if stimulus.seconds is not None or not presentations or any(p.duration_s for p in presentations):
             continue
         spoken_s = max((segment.end_s for segment in stimulus.segments), default=0.0)
         shown_s = max((s.start_s + s.n_trs * tr_s for s in spans if s.stimulus == name), default=0.0)
@@ -42,8 +42,8 @@ def check_feature_lengths(
             if seconds > longest_s(known_s, tr_s):
                 fitting = (stimulus.features[space].rows_per_s or 1.0 / tr_s) * seconds / shown_s
                 raise DataError(
-                    f"The {space} features of {name} last {seconds:.1f} s; row {shown[0].row} of the table of runs "
-                    f"shows {shown_s:.1f} s, and neither film nor sound states how long {name} is.",
+                    f"The {space} features of {name} last {seconds:.1f} s; row {presentations[0].row} of the table of "
+                    f"runs shows {shown_s:.1f} s, and neither film nor sound states how long {name} is.",
                     f"State their rate (rows_per_s: {fitting:.4g} would fit what is shown), or duration_s in that row.",
                 )
 

@@ -92,3 +92,13 @@ def test_too_few_shifts_to_know_chance_are_no_answer_however_high_the_lag_is():
     assert short.agrees
     with pytest.raises(DataError, match="no lag that beats chance"):
         offset_from_lag(short.whole, 1.5)
+
+
+@pytest.mark.parametrize("constant", ["video", "audio"])
+def test_a_constant_picture_or_sound_does_not_hide_the_lag(constant):
+    study = made_study(scan_lengths_trs=(150, 150), n_subjects=1, lag_trs=3)
+    flat = replace(study, features=study.features | {constant: np.full((300, 4), 7.0, np.float32)})
+    rest = {m: x_TF for m, x_TF in study.features.items() if m != constant}
+    without = replace(study, features=rest)
+    assert lag_table(flat) == lag_table(without)
+    assert lag_table(flat)[0].whole.lag_trs == 3 and lag_table(flat)[0].whole.is_significant

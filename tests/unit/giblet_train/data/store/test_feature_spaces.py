@@ -162,6 +162,16 @@ def test_a_stimulus_may_be_known_by_its_features_alone(folder):
     assert study.scan_lengths_trs == (130, 130)
 
 
+def test_an_extractor_may_find_nothing_in_a_stimulus(folder, tmp_path, monkeypatch):
+    (tmp_path / "lab_some.py").write_text(
+        "import numpy as np\n\ndef extract(timeline):\n"
+        "    return np.arange(130.0)[:, None] if timeline.n_trs == 130 else None\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    study = stored(folder, {"mine": {"extractor": "lab_some:extract"}})
+    assert study.shown["mine"].tolist() == [False] * 150 + [True] * 130
+
+
 def test_an_extractor_that_ends_the_program_is_refused(folder, tmp_path, monkeypatch):
     (tmp_path / "lab_exit.py").write_text("def extract(timeline):\n    raise SystemExit('no licence')\n")
     monkeypatch.syspath_prepend(tmp_path)
