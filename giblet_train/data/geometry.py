@@ -9,9 +9,10 @@ from __future__ import annotations
 import csv
 import json
 from abc import abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -308,8 +309,8 @@ class ParcelTable(_Base, frozen=True, kw_only=True, tag="parcels"):
         return (_written_table(stem, [["parcel", stem.name], *rows]),)
 
     def write_series(self, stem: Path, rows_TV: Values, mask: Mask, tr_s: float) -> tuple[Path, ...]:
-        rows = [[f"{value:.7g}" for value in row] for row in rows_TV.tolist()]
-        table = _written_table(stem, [self._names_in(mask), *rows])
+        rows = ([f"{value:.7g}" for value in row_V.tolist()] for row_V in rows_TV)
+        table = _written_table(stem, chain([self._names_in(mask)], rows))
         sidecar = {"RepetitionTime": tr_s}
         return table, _written(stem, ".json", lambda path: Path(path).write_text(json.dumps(sidecar) + "\n"))
 
@@ -354,13 +355,15 @@ def _other_names(mine: Sequence[str], theirs: Sequence[str]) -> str:
 
 
 def _placed(values: Values, mask: Mask) -> NDArray[np.float32]:
-    """Return (..., V) values at their positions, 0 elsewhere: (..., *shape) float32."""
+    """Return (..., V) values at their positions, 0 elsewhere: (..., *shape) float32; no copy if all have one."""
+    if mask.ndim == 1 and mask.all():
+        return np.asarray(values, np.float32)
     placed = np.zeros((*values.shape[:-1], *mask.shape), np.float32)
     placed[..., mask] = values
     return placed
 
 
-def _written_table(stem: Path, rows: Sequence[Sequence[str]]) -> Path:
+def _written_table(stem: Path, rows: Iterable[Sequence[str]]) -> Path:
     def write(path: str) -> None:
         with open(path, "w", encoding="utf-8", newline="") as file:
             csv.writer(file, delimiter="\t", lineterminator="\n").writerows(rows)

@@ -81,23 +81,28 @@ class _NiftiSeries:
 
 
 class _BufferedSeries:
-    """A series of another format, which is written as a whole from rows on disk."""
+    """A series of another format, which is written from rows on disk."""
 
     def __init__(self, stem: Path, model: ModelFile, n_rows: int, tr_s: float) -> None:
         self._stem, self._model, self._tr_s = stem, model, tr_s
         self._buffer = stem.with_name(f".{stem.name}.rows")
-        shape = (n_rows, int(model.mask.sum()))
-        self._rows_TV = np.memmap(self._buffer, np.float32, "w+", shape=shape)
+        # A table has the positions of the mask alone; other formats have all, and take the rows as they are on disk.
+        self._is_table = isinstance(model.header.geometry, ParcelTable)
+        self._place_V = np.arange(int(model.mask.sum())) if self._is_table else np.flatnonzero(model.mask)
+        n_columns = len(self._place_V) if self._is_table else model.mask.size
+        self._rows_TV = np.memmap(self._buffer, np.float32, "w+", shape=(n_rows, n_columns))
         self._n_added = 0
 
     def add(self, rows_TV: Rows) -> None:
-        self._rows_TV[self._n_added : self._n_added + len(rows_TV)] = rows_TV
+        self._rows_TV[self._n_added : self._n_added + len(rows_TV), self._place_V] = rows_TV
         self._n_added += len(rows_TV)
 
     def close(self) -> tuple[Path, ...]:
-        geometry = self._model.header.geometry
+        geometry, mask = self._model.header.geometry, self._model.mask
+        if not self._is_table:
+            mask = np.ones_like(mask)
         try:
-            paths = geometry.write_series(self._stem, self._rows_TV, self._model.mask, self._tr_s)
+            paths = geometry.write_series(self._stem, self._rows_TV, mask, self._tr_s)
         finally:
             self._buffer.unlink()
         return tuple(_with_hemisphere_first(path) for path in paths)
