@@ -24,7 +24,7 @@ from giblet_train.data.store.store import study_folder
 from giblet_train.distributed.process_group import ProcessGroup, device_of, set_threads
 from giblet_train.evaluation.evaluator import Evaluator
 from giblet_train.model.network import Network
-from giblet_train.schema.config import Config
+from giblet_train.schema.config import Config, DataConfig
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import CheckpointRecord
 from giblet_train.schema.run_dir import RunDir
@@ -62,15 +62,25 @@ class LoadedRun:
         return parcels_of_split(self.data, self._study())
 
     def credit(self) -> str:
-        """Return the credit that the film's licence asks for; only a demo study records it."""
+        """Return the credit that the licence of a demo's film asks for; for other studies the names of the files."""
         try:
             facts = msgspec.json.decode((self._study() / "study.json").read_bytes())
             return str(facts["film"]["credit"])
         except (OSError, msgspec.MsgspecError, KeyError, TypeError):
-            return f"Film: {self.config.data.video}, of this study."
+            files = stimulus_files(self.config.data)
+            return f"Stimuli: {', '.join(files)}, of this study." if files else "The stimuli are feature files."
 
     def _study(self) -> Path:
         return study_folder(self.config, self.workdir / self.config.data.data_dir, self.workdir, lambda *_: None)[0]
+
+
+def stimulus_files(data: DataConfig) -> list[str]:
+    """Return the files of films and sounds that the configuration names; more than three as a count."""
+    if data.runs is None:
+        named = [data.video]
+    else:
+        named = list(dict.fromkeys(file for s in data.stimuli.values() if (file := s.video or s.audio) is not None))
+    return named if len(named) <= 3 else [f"{len(named)} files"]
 
 
 def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdir: Path | None = None) -> LoadedRun:

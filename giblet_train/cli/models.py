@@ -59,7 +59,7 @@ def publish(
     """
     labels = [s for s in subjects.split(",") if s]
     path, model = publish_run(run_dir, role, labels, licence, out, narrate, workdir)
-    narrate(f"{path}, {path.stat().st_size / 1e6:.1f} MB")
+    narrate(f"{path.name}, {path.stat().st_size / 1e6:.1f} MB")
     print(json.dumps(card_facts(model)) if as_json else "\n".join(model_card(model)))
 
 

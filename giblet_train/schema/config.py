@@ -22,6 +22,7 @@ from giblet_train.schema.errors import ConfigError
 NAME_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,39}$(?!\n)"
 """`$` alone also matches before a line feed at the end."""
 SPACE_PATTERN = r"^[a-z][a-z0-9_]{0,29}$"
+Preset = Literal["tiny", "lab", "large"]
 MODALITIES = ("video", "audio", "text")
 """Feature spaces that giblet computes by itself."""
 COMPONENTS = ("fmri", *MODALITIES)
@@ -206,7 +207,7 @@ class ModelConfig(Section, frozen=True, kw_only=True):
 
     kind: Literal["trunk", "dense"] = "trunk"
     """trunk, or dense (first architecture of the lab, for comparison)."""
-    preset: Literal["tiny", "lab", "large"] = "tiny"
+    preset: Preset = "tiny"
     """tiny, lab or large; sets the keys below that are null."""
     bottleneck_dim: Count | None = None
     """Latent dimensions from which brain and film are predicted."""

@@ -73,7 +73,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
         if record.get("lab"):
             lab.open_workdir(str(workdir), str(record["lab"]))
         with lock(workdir, record):
-            emit({"step": "checking"})
+            emit({"step": "checking the node"})
             _clear_leftovers(str(workdir))
             replaced = [run_processes.find(str(workdir), run_id) for run_id in arguments.get("replaces") or ()]
             spared = {run.run_id for run in replaced}
@@ -82,7 +82,7 @@ def start(arguments: dict[str, Any], emit: Emit) -> dict[str, Any]:
             sessions.check_name_free(layout.session_name(run_id))
             record.update(launched_at=time.time(), hostname=os.uname().nodename, machine_id=machine.machine_id())
             with _claimed_gpus(str(workdir), record, arguments, replaced, emit):
-                emit({"step": "writing"})
+                emit({"step": "writing the run directory"})
                 run_dir = _write(workdir / layout.RUNS / run_id, record, files, emit, arguments.get("archive") or "")
                 try:
                     for run in replaced:
@@ -274,7 +274,6 @@ def _write(target: Path, record: dict[str, Any], files: dict[str, str], emit: Em
                 os.fsync(file.fileno())
         if group:
             lab.share(str(aside), group)
-        emit({"step": "placing"})
         aside.rename(target)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
@@ -302,7 +301,7 @@ def _start_in(run_dir: Path, record: dict[str, Any], emit: Emit) -> dict[str, An
         if is_open() or run.processes():
             seen_at = now
         time.sleep(0.02)
-    emit({"step": "supervised"})
+    emit({"step": "the supervisor is running"})
     return {**run.record(layout.SUPERVISOR), "multiplexer": kind, "session": run.session, "run_dir": str(run_dir)}
 
 

@@ -139,9 +139,11 @@ def answer_login_prompt(heading: str, prompts: Sequence[tuple[str, bool]]) -> li
 
 def next_commands(run_id: str, *, live: bool) -> str:
     """Return the commands that a user needs next for this run."""
-    last = f"giblet stop {run_id}" if live else f"giblet pull {run_id}"
-    follow = f"giblet logs {run_id}{' -f' if live else ''}"
-    return f"next:\n  {follow}\n  giblet status {run_id}\n  {last}"
+    if live:
+        commands = ["giblet", f"giblet logs {run_id} -f", f"giblet stop {run_id}"]
+    else:
+        commands = [f"giblet {verb} {run_id}" for verb in ("why", "evaluate", "pull")]
+    return "\n  ".join(["next:", *commands])
 
 
 def check_parent(path: Path) -> None:

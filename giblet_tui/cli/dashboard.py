@@ -5,16 +5,17 @@ from __future__ import annotations
 import shlex
 import threading
 from collections.abc import Callable, Sequence
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
+from msgspec.structs import replace
 
 from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.alerts import answer_all
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import OptionalNodes
 from giblet_tui.cli.console import redirected_stream
-from giblet_tui.cli.launch_steps import build_request, check_lines, config_changes, plan_only, run_launch
+from giblet_tui.cli.launch_steps import build_request, check_lines, config_changes, load_config, plan_only, run_launch
 from giblet_tui.cli.palette_commands import argv, output, verbs
 from giblet_tui.cli.stop import find_stale_runs, stop_run
 from giblet_tui.connection.connect import unshare
@@ -24,7 +25,7 @@ from giblet_tui.dashboard import run_dashboard
 from giblet_tui.dashboard.model.interfaces import LaunchChoice, PaletteCommand, StaleRunChoice
 from giblet_tui.inventory import configs as catalog
 from giblet_tui.inventory import nodes
-from giblet_tui.inventory.nodes import Node
+from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch.request import LaunchRequest
 from giblet_tui.monitor import cache
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot
@@ -125,6 +126,8 @@ class DashboardActions:
         return run_launch([node], request, say)
 
     def _request(self, choice: LaunchChoice) -> tuple[Node, LaunchRequest]:
-        config = catalog.read(choice.config, choice.settings).config
-        request = build_request(config, gpus=choice.gpus, note=choice.note, again=False, force=False)
-        return nodes.resolve(choice.node), request
+        node = nodes.resolve(choice.node)
+        config = load_config(node, choice.config, choice.settings, choice.resume or None).config
+        session = cast("Multiplexer", choice.session) if choice.session else None
+        request = build_request(config, gpus=choice.gpus, note=choice.note, session=session, again=False, force=False)
+        return node, replace(request, when_free=choice.when_free)

@@ -289,9 +289,16 @@ def _bring(planned: EvaluationJob, result: JobResult, target: Path, yes: bool) -
         paths = remote_evaluation.download(planned, result, target, print_status)
     except OSError as error:
         raise ConfigError(f"{target} cannot be written: {error.strerror or error}.", "Choose another --to.") from None
-    print_status(f"{size} in {target}: {', '.join(path.name for path in paths)}")
+    if planned.name.startswith("publish"):  # the folder is temporary, and the file's own name is printed later
+        return
+    print_status(f"{_counted(paths)}, {size}, in {target}")
     for path in (path for path in paths if path.suffix == ".html"):
         print_status(f"page: {path}")
+
+
+def _counted(paths: Sequence[Path]) -> str:
+    """Return the names of the files; of more than five only their number."""
+    return ", ".join(path.name for path in paths) if len(paths) <= 5 else f"{len(paths)} files"
 
 
 def _show(folder: Path, name: str, json: bool) -> None:

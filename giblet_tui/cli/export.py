@@ -12,14 +12,15 @@ import typer
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
-from giblet_tui.cli.arguments import RunName
-from giblet_tui.cli.console import check_parent, print_data, print_status
+from giblet_tui.cli.arguments import Json, RunName
+from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
 from giblet_tui.dashboard.screenshots.png import png_bytes
 from giblet_tui.dashboard.screenshots.render import run_picture
 from giblet_tui.dashboard.screenshots.svg import svg_text
 from giblet_tui.monitor import find_run, watch
 from giblet_tui.monitor.snapshots import Fleet
 from giblet_tui.reporting.csv import csv_text
+from giblet_tui.reporting.json_output import SCHEMA
 from giblet_tui.reporting.trackers import event_file, event_file_name, mlflow_files
 from giblet_tui.reporting.wandb_file import wandb_files
 
@@ -59,6 +60,7 @@ def export(
     ] = "",
     size: Annotated[str, typer.Option(metavar="COLUMNSxROWS", help="Size of the picture in characters.")] = "120x40",
     light: Annotated[bool, typer.Option("--light", help="Use a white background.")] = False,
+    json: Json = False,
 ) -> None:
     """Write a run's screen, or one panel of it, as SVG or PNG, or its records for other programs; print the paths."""
     if all(target is None for target in (svg, png, csv, tensorboard, wandb_offline, mlflow)):
@@ -73,21 +75,27 @@ def export(
     run = fleet.run(run_id)
     if run is None:
         raise ConfigError(f"{node.name} has no run {run_id}.", "`giblet ps -a` lists every run.")
+    paths: list[Path] = []
     if svg is not None or png is not None:
         picture = run_picture(fleet, run_id, columns, rows, panel=panel, light=light)
         if svg is not None:
-            _write(svg, svg_text(picture).encode())
+            paths.append(_write(svg, svg_text(picture).encode()))
         if png is not None:
-            _write(png, png_bytes(picture))
+            paths.append(_write(png, png_bytes(picture)))
     if csv is not None:
-        _write(csv, csv_text(run).encode())
+        paths.append(_write(csv, csv_text(run).encode()))
     if tensorboard is not None:
-        _write_into(tensorboard / run_id, {tensorboard / run_id / event_file_name(run): event_file(run)})
+        folder = tensorboard / run_id
+        paths.append(_write_into(folder, {folder / event_file_name(run): event_file(run)}))
     if wandb_offline is not None:
-        _write_into(wandb_offline, wandb_files(run, wandb_offline))
+        paths.append(_write_into(wandb_offline, wandb_files(run, wandb_offline)))
     if mlflow is not None:
         files = {path: text.encode() for path, text in mlflow_files(run, mlflow).items()}
-        _write_into(mlflow, files)
+        paths.append(_write_into(mlflow, files))
+    if json:
+        show_json({"schema": SCHEMA, "run_id": run_id, "paths": [str(path) for path in paths]})
+    else:
+        print_data("\n".join(map(str, paths)))
 
 
 def _cells(size: str) -> tuple[int, int]:
@@ -98,21 +106,22 @@ def _cells(size: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _write_into(folder: Path, files: Mapping[Path, bytes]) -> None:
-    """Write files below a folder, each whole; print the folder. An earlier export of the run is replaced."""
+def _write_into(folder: Path, files: Mapping[Path, bytes]) -> Path:
+    """Write files below a folder, each whole; return the folder. An earlier export of the run is replaced."""
     try:
         for path, data in files.items():
             path.parent.mkdir(parents=True, exist_ok=True)
             replace_file(path, data)
     except OSError as error:
         raise ConfigError(f"{folder} cannot be written: {error.strerror}.", "Name another folder.") from None
-    print_data(str(folder))
+    return folder
 
 
-def _write(path: Path, data: bytes) -> None:
+def _write(path: Path, data: bytes) -> Path:
+    """Write a file whole and return its path. Raises ConfigError."""
     check_parent(path)
     try:
         replace_file(path, data)
     except OSError as error:
         raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Name another file.") from None
-    print_data(str(path))
+    return path

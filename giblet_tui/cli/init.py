@@ -11,11 +11,12 @@ from giblet_train.schema.config import name_from
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.run_dir import replace_file
 from giblet_tui.cli.app import app, command
-from giblet_tui.cli.arguments import NodeName
-from giblet_tui.cli.console import check_parent, print_data, print_status
+from giblet_tui.cli.arguments import Json, NodeName
+from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
 from giblet_tui.connection.connect import connect
 from giblet_tui.deploy.engine_command import run_engine_command
 from giblet_tui.inventory import nodes
+from giblet_tui.reporting.json_output import SCHEMA
 
 
 @command(
@@ -29,6 +30,7 @@ def init(
     folder: Annotated[str, typer.Argument(metavar="FOLDER", help="Folder on the node: film, annotations, scans.")],
     name: Annotated[str | None, typer.Option(help="Name of the configuration; default: from the folder.")] = None,
     to: Annotated[Path | None, typer.Option(help="File to write here; default: ./<name>.yaml.")] = None,
+    json: Json = False,
 ) -> None:
     """Write a configuration for a study on a node, with success criteria and comments on what you must decide.
 
@@ -48,5 +50,8 @@ def init(
     if result.code:
         raise typer.Exit(result.code if result.code > 0 else 1)
     replace_file(path, result.printed.encode())
-    print_data(str(path))
+    if json:
+        show_json({"schema": SCHEMA, "path": str(path), "name": config_name})
+    else:
+        print_data(str(path))
     print_status(f"next:\n  giblet config check ./{path}\n  giblet data check {node.name} ./{path}")

@@ -8,20 +8,22 @@ from pathlib import Path
 from typing import Annotated, Any, NamedTuple
 
 import typer
+from msgspec import to_builtins
 from msgspec.structs import replace as replace_fields
 
-from giblet_train.schema.config import dump
+from giblet_train.schema.config import dump, to_mapping
 from giblet_train.schema.config_loader import Loaded
 from giblet_train.schema.errors import ConfigError, GibletError, RunFailed
 from giblet_tui.cli.app import WORDS, WithCommand, app, command
-from giblet_tui.cli.arguments import NodeName, OptionalConfigName, Settings
-from giblet_tui.cli.console import next_commands, print_data, print_status
+from giblet_tui.cli.arguments import Json, NodeName, OptionalConfigName, Settings
+from giblet_tui.cli.console import next_commands, print_data, print_status, show_json
 from giblet_tui.cli.follow_output import follow_and_print
 from giblet_tui.cli.launch_steps import (
     await_first_step,
     build_request,
     config_changes,
     launch_and_print,
+    load_config,
     plan_notes,
     plan_only,
     plan_sweep_only,
@@ -29,16 +31,16 @@ from giblet_tui.cli.launch_steps import (
     warnings,
 )
 from giblet_tui.cli.nodes import print_findings, remember
-from giblet_tui.inventory import configs, nodes
+from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch.command import GRACE_S as COMMAND_GRACE_S
 from giblet_tui.launch.command import build_command, command_config
 from giblet_tui.launch.ensemble import check_capacity, member_requests
 from giblet_tui.launch.plan import LaunchPlan
 from giblet_tui.launch.request import LaunchOptions, LaunchRequest, check_options
-from giblet_tui.launch.resume import resolve_resume
 from giblet_tui.launch.sweep import GRID_EXAMPLE, Cell, fill_placeholders, parse_grid, sweep_requests
 from giblet_tui.monitor import find_run
+from giblet_tui.reporting.json_output import SCHEMA
 from giblet_tui.reporting.progress_lines import ProgressPrinter
 
 
@@ -167,6 +169,7 @@ def launch(
     log: Annotated[
         str | None, typer.Option(help="File on the node with a command's losses; default: its output, or a search.")
     ] = None,
+    json: Json = False,
 ) -> None:
     """Start a run on a node and wait for its first real step, or print why there was none.
 
@@ -210,32 +213,90 @@ def launch(
         )
     if words is None:
         own.refuse()
+    if json and follow:
+        raise ConfigError("--json and --follow are given.", "giblet launch ... --json, then giblet wait RUN --json")
+    output = _Output(targets, json)
 
     def build(cell: Cell) -> LaunchRequest:
         if words is not None:
             request = own.request(fill_placeholders(words, cell), gpus, common)
         else:
             own_settings = [*(settings or ()), *(f"{key}={value}" for key, value in cell.items())]
-            request = build_request(_load(targets[0], config, own_settings, resume).config, gpus=gpus, **common)
+            request = build_request(load_config(targets[0], config, own_settings, resume).config, gpus=gpus, **common)
         return replace_fields(request, when_free=when_free, replace=replace, sbatch=job_options)
 
     if cells:
-        _launch_sweep(targets[0], sweep_requests(cells, build, stop_hopeless=stop_hopeless), dry_run)
+        _launch_sweep(targets[0], sweep_requests(cells, build, stop_hopeless=stop_hopeless), dry_run, output)
         return
     request = build({})
     if words is not None:
         if dry_run:
-            _print_command_plan(plan_only(targets, request)[0])
+            _print_command_plan(plan_only(targets, request)[0], output)
         else:
-            _launch(targets, request, (), follow)
+            _launch(targets, request, (), follow, output)
         return
-    loaded = _load(targets[0], config, settings or [], resume)
+    loaded = load_config(targets[0], config, settings or [], resume)
     if ensemble or all_folds:
-        _launch_ensemble(targets[0], member_requests(request, ensemble or 1, all_folds), loaded, dry_run)
+        _launch_ensemble(targets[0], member_requests(request, ensemble or 1, all_folds), loaded, dry_run, output)
     elif dry_run:
-        _print_plans(plan_only(targets, request), loaded)
+        _print_plans(plan_only(targets, request), loaded, output)
     else:
-        _launch(targets, request, loaded.notes, follow)
+        _launch(targets, request, loaded.notes, follow, output)
+
+
+class _Output:
+    """Prints ids of runs and the plan of a dry run on stdout, or all of it as one JSON object."""
+
+    def __init__(self, targets: Sequence[Node], json: bool) -> None:
+        self._nodes, self._json = [node.name for node in targets], json
+        self._run_ids: list[str] = []
+
+    def run_id(self, run_id: str) -> None:
+        """Print the id of a run that was started, or keep it for the object."""
+        self._run_ids.append(run_id)
+        if not self._json:
+            print_data(run_id)
+
+    def text(self, text: str) -> None:
+        """Print a part of the plan of a dry run, which the object contains as facts."""
+        if not self._json:
+            print_data(text)
+
+    def started(self) -> None:
+        """Print the object of a launch; also of one whose run then failed, because the run exists."""
+        if self._json and self._run_ids:
+            runs = [{"run_id": run_id, "nodes": self._nodes} for run_id in self._run_ids]
+            show_json({"schema": SCHEMA, "started": True, "runs": runs})
+
+    def planned(self, plans: Sequence[LaunchPlan], others: Sequence[LaunchRequest] = ()) -> None:
+        """Print the object of a dry run; others: runs that differ from the first one by these keys only."""
+        if self._json:
+            members = [
+                {"seed": r.config.seed, "fold": split.fold, "validation_block": split.validation_block}
+                for r in others
+                for split in [r.config.split]
+            ]
+            runs = [_plan_json(plan) for plan in plans]
+            show_json({"schema": SCHEMA, "started": False, "runs": runs, "further_members": members})
+        print_status(NOTHING_STARTED)
+
+
+NOTHING_STARTED = "Nothing was started. The same command without --dry-run starts it."
+
+
+def _plan_json(plan: LaunchPlan) -> dict[str, Any]:
+    """Return a plan as `--dry-run --json` prints it."""
+    return {
+        "run_id": plan.run.run_id,
+        "nodes": [plan.run.node],
+        "run_dir": plan.run_dir,
+        "argv": list(plan.run.argv),
+        "files": ["run.json", "launch.sh", *plan.files],
+        "script": plan.script,
+        "notes": list(plan.notes),
+        "findings": [to_builtins(finding) for finding in plan.findings],
+        "config": to_mapping(plan.config),
+    }
 
 
 def _sbatch_options(partition: str | None, time: str | None, more: Sequence[str]) -> tuple[str, ...]:
@@ -244,49 +305,38 @@ def _sbatch_options(partition: str | None, time: str | None, more: Sequence[str]
     return (*(f"{key}={value}" for key, value in named if value is not None), *more)
 
 
-def _load(node: Node, config: str | None, settings: Sequence[str], resume: str | None) -> Loaded:
-    """Read the configuration with its overrides; --resume is one of them. Raises ConfigError."""
-    if config is None:
-        raise ConfigError(
-            "Name a configuration, or a command behind --.",
-            "giblet launch NODE CONFIG (giblet config ls lists them), or giblet launch NODE -- python train.py",
-        )
-    if resume is None:
-        return configs.read(config, settings)
-    checkpoint = resolve_resume(node, resume, configs.read(config, settings).config.name, print_status)
-    return configs.read(config, [*settings, f"resume_from={checkpoint}"])
-
-
-def _launch(targets: Sequence[Node], request: LaunchRequest, notes: Sequence[str], follow: bool) -> None:
+def _launch(
+    targets: Sequence[Node], request: LaunchRequest, notes: Sequence[str], follow: bool, output: _Output
+) -> None:
     """Start one run, wait for its first step, and follow it if asked."""
     for line in notes:
         print_status(line)
-    run_id = launch_and_print(targets, request)
     printer = ProgressPrinter()
-    begun = await_first_step(targets[0], run_id, printer)
+    try:
+        run_id = launch_and_print(targets, request, output.run_id)
+        begun = await_first_step(targets[0], run_id, printer)
+    finally:
+        output.started()
     print_status(next_commands(run_id, live=begun.health.live))
     if follow:
         raise typer.Exit(follow_and_print(targets[0], run_id, printer))
 
 
-def _launch_ensemble(node: Node, requests: Sequence[LaunchRequest], loaded: Loaded, dry_run: bool) -> None:
+def _launch_ensemble(
+    node: Node, requests: Sequence[LaunchRequest], loaded: Loaded, dry_run: bool, output: _Output
+) -> None:
     """Start all members and wait for their first steps; a dry run prints the first and how the others differ."""
     plans = plan_only([node], requests[0])
     check_capacity(plans[0], requests)
     for line in loaded.notes:
         print_status(line)
     if dry_run:
-        _print_plans(plans, loaded)
-        for request in requests[1:]:
-            split = request.config.split
-            print_data(
-                f"# and: seed {request.config.seed}, fold {split.fold}, validation block {split.validation_block}"
-            )
+        _print_plans(plans, loaded, output, requests[1:])
         return
     run_ids: list[str] = []
     try:
         for request in requests:
-            run_ids.append(launch_and_print([node], request))
+            run_ids.append(launch_and_print([node], request, output.run_id))
         for run_id in run_ids:
             await_first_step(node, run_id, ProgressPrinter())
     except GibletError:
@@ -294,11 +344,12 @@ def _launch_ensemble(node: Node, requests: Sequence[LaunchRequest], loaded: Load
         print_status(f"{len(run_ids)} of {len(requests)} members were started{remainder}")
         raise
     finally:
+        output.started()
         if run_ids:
             print_status(f"next:\n  giblet ensemble {' '.join(run_ids)}\n  giblet stop {' '.join(run_ids)}")
 
 
-def _launch_sweep(node: Node, requests: Sequence[LaunchRequest], dry_run: bool) -> None:
+def _launch_sweep(node: Node, requests: Sequence[LaunchRequest], dry_run: bool, output: _Output) -> None:
     """Plan all runs of a sweep, then start them, and wait for the first steps of those that need not wait."""
     sweep = requests[0].sweep
     assert sweep is not None
@@ -307,17 +358,19 @@ def _launch_sweep(node: Node, requests: Sequence[LaunchRequest], dry_run: bool) 
         for line in (*warnings(plans[:1]), *plans[0].notes):
             print_status(line)
         for plan in plans:
-            print_data(f"{plan.run.run_id}  {plan.run.sweep.label if plan.run.sweep else ''}")
+            output.text(f"{plan.run.run_id}  {plan.run.sweep.label if plan.run.sweep else ''}")
+        output.planned(plans)
         return
     run_ids: list[str] = []
     try:
         for run_id in start_sweep(node, requests):
             run_ids.append(run_id)
-            print_data(run_id)
+            output.run_id(run_id)
         remember(node)
         find_run.observe([node])
         n_failed = _await_first_steps(node, run_ids)
     finally:
+        output.started()
         if run_ids:
             print_status(f"{len(run_ids)} of {sweep.n_runs} runs of {sweep.name} were started.")
             print_status(f"next:\n  giblet sweep {sweep.name}\n  giblet stop {' '.join(run_ids)}")
@@ -337,16 +390,19 @@ def _await_first_steps(node: Node, run_ids: Sequence[str]) -> int:
     return n_failed
 
 
-def _print_command_plan(plan: LaunchPlan) -> None:
+def _print_command_plan(plan: LaunchPlan, output: _Output) -> None:
     """Print everything that would be done for a command: checks, what is sent, files, command line."""
     print_findings(plan.findings, print_status)
     for line in plan_notes([plan]):
         print_status(line)
     files = "\n".join(f"# {plan.run_dir}/{name}" for name in ("run.json", "launch.sh", *plan.files))
-    print_data(f"{files}\n# {shlex.join(plan.run.argv)}\n\n{plan.script.rstrip()}")
+    output.text(f"{files}\n# {shlex.join(plan.run.argv)}\n\n{plan.script.rstrip()}")
+    output.planned([plan])
 
 
-def _print_plans(plans: Sequence[LaunchPlan], loaded: Loaded) -> None:
+def _print_plans(
+    plans: Sequence[LaunchPlan], loaded: Loaded, output: _Output, others: Sequence[LaunchRequest] = ()
+) -> None:
     """Print everything that would be done: provenance, files, script, command line, resolved configuration."""
     for plan in plans:
         print_findings(plan.findings, print_status)
@@ -354,7 +410,11 @@ def _print_plans(plans: Sequence[LaunchPlan], loaded: Loaded) -> None:
         print_status(line)
     for plan in plans:
         if len(plans) > 1:
-            print_data(f"# {plan.run.node}, node {plan.run.node_rank} of {len(plans)}")
+            output.text(f"# {plan.run.node}, node {plan.run.node_rank} of {len(plans)}")
         files = "\n".join(f"# {plan.run_dir}/{name}" for name in ("run.json", "launch.sh", *plan.files))
-        print_data(f"{files}\n# {shlex.join(plan.run.argv)}\n\n{plan.script.rstrip()}\n")
-    print_data(dump(plans[0].config).rstrip())
+        output.text(f"{files}\n# {shlex.join(plan.run.argv)}\n\n{plan.script.rstrip()}\n")
+    output.text(dump(plans[0].config).rstrip())
+    for other in others:
+        split = other.config.split
+        output.text(f"# and: seed {other.config.seed}, fold {split.fold}, validation block {split.validation_block}")
+    output.planned(plans, others)

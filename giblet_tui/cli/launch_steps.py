@@ -6,14 +6,17 @@ from collections.abc import Callable, Iterator, Sequence
 
 from giblet_train.schema.config import Config, diff
 from giblet_train.schema.config_loader import Loaded
+from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.console import current_user, print_data, print_status
 from giblet_tui.cli.follow_output import detach_on_interrupt
 from giblet_tui.cli.nodes import remember
 from giblet_tui.connection.connect import connect
+from giblet_tui.inventory import configs
 from giblet_tui.inventory.nodes import Multiplexer, Node
 from giblet_tui.launch import first_step
 from giblet_tui.launch.plan import LaunchPlan
 from giblet_tui.launch.request import LaunchRequest, parse_gpus
+from giblet_tui.launch.resume import resolve_resume
 from giblet_tui.launch.start import connected, plan_launch, plan_sweep, start
 from giblet_tui.monitor import cache, find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
@@ -43,10 +46,25 @@ def build_request(
     )
 
 
-def launch_and_print(nodes: Sequence[Node], request: LaunchRequest) -> str:
+def load_config(node: Node, config: str | None, settings: Sequence[str], resume: str | None) -> Loaded:
+    """Read the configuration with its overrides; --resume is one of them. Raises ConfigError."""
+    if config is None:
+        raise ConfigError(
+            "Name a configuration, or a command behind --.",
+            "giblet launch NODE CONFIG (giblet config ls lists them), or giblet launch NODE -- python train.py",
+        )
+    if resume is None:
+        return configs.read(config, settings)
+    checkpoint = resolve_resume(node, resume, configs.read(config, settings).config.name, print_status)
+    return configs.read(config, [*settings, f"resume_from={checkpoint}"])
+
+
+def launch_and_print(
+    nodes: Sequence[Node], request: LaunchRequest, print_id: Callable[[str], None] = print_data
+) -> str:
     """Start the run, print each stage on stderr and its id on stdout; return the id."""
     run_id = run_launch(nodes, request, print_status)
-    print_data(run_id)
+    print_id(run_id)
     for node in nodes:
         remember(node)
     find_run.observe(nodes)

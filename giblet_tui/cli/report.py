@@ -15,7 +15,7 @@ from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.completion import run_ids
 from giblet_tui.cli.console import check_parent, print_data, print_status, show_json
 from giblet_tui.cli.runs import find, print_unreadable
-from giblet_tui.control.alerts import parse_duration
+from giblet_tui.cli.since import moment
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.monitor import find_run
 from giblet_tui.reporting import markdown
@@ -106,15 +106,3 @@ def _since(text: str, now: float) -> str:
     for line in node_lines(fleet, now):
         print_status(line)
     return report_since(fleet.runs(), configs.ladder().names, since, now)
-
-
-def moment(text: str, now: float) -> float:
-    """Return the time that is `24h` or `7d` before now, or the start of a day. Raises ConfigError."""
-    try:
-        return time.mktime(time.strptime(text, "%Y-%m-%d"))
-    except ValueError:
-        pass
-    try:
-        return now - parse_duration(text)
-    except ConfigError:
-        raise ConfigError(f"--since {text} is neither a duration nor a day.", "Use 24h, 7d, or 2026-11-20.") from None

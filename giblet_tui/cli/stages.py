@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from msgspec.structs import replace
 
-from giblet_train.schema.config import dump
+from giblet_train.schema.config import dump, to_mapping
 from giblet_train.schema.errors import PreflightRefused
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName, Settings
@@ -58,6 +58,7 @@ def promote(
     supersede: Annotated[bool, typer.Option("--supersede", help="Stop the runs that the new run replaces.")] = False,
     yes: Annotated[bool, typer.Option("--yes", help="Start without asking.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the plan; start and stop nothing.")] = False,
+    json: Json = False,
 ) -> None:
     """Start the next stage of the ladder for a run that passed: its own configuration with the keys of the stage.
 
@@ -71,18 +72,26 @@ def promote(
         print_status(line)
     others = obsolete_runs(find_run.observe(nodes.known_nodes()).runs(), ascent)
     if dry_run:
-        _print_estimate(ascent, others)
+        _print_estimate(ascent, others, json)
         return
     node = nodes.resolve(node_name) if node_name else where
     _confirm(ascent, node.name, yes)
     _offer_to_stop_obsolete(others, supersede)
-    _start(node, ascent, gpus, note)
+    _start(node, ascent, gpus, note, json)
 
 
-def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str) -> None:
+def _start(node: Node, ascent: PromotionPlan, gpus: str | None, note: str, json: bool) -> None:
     """Launch the run, wait for its first step, print the next commands."""
+
+    def print_id(run_id: str) -> None:
+        if json:
+            runs = [{"run_id": run_id, "nodes": [node.name]}]
+            show_json({"schema": SCHEMA, "started": True, "runs": runs})
+        else:
+            print_data(run_id)
+
     request = build_request(ascent.target.config, gpus=gpus, note=note, again=False, force=False)
-    run_id = launch_and_print([node], replace(request, promotion=ascent.promotion))
+    run_id = launch_and_print([node], replace(request, promotion=ascent.promotion), print_id)
     await_first_step(node, run_id, ProgressPrinter())
     print_status(next_commands(run_id, live=True))
 
@@ -113,10 +122,15 @@ def ladder(
         print_status("There is no run yet. Start with the first stage: giblet launch NODE CONFIG")
 
 
-def _print_estimate(ascent: PromotionPlan, others: list[RunSnapshot]) -> None:
+def _print_estimate(ascent: PromotionPlan, others: list[RunSnapshot], json: bool) -> None:
     for other in others:
         print_status(f"would supersede {other.run.run_id} on {other.run.node} ({other.health.state})")
-    print_data(dump(ascent.target.config).rstrip())
+    if json:
+        superseded = [other.run.run_id for other in others]
+        config = to_mapping(ascent.target.config)
+        show_json({"schema": SCHEMA, "started": False, "supersedes": superseded, "config": config})
+    else:
+        print_data(dump(ascent.target.config).rstrip())
 
 
 def _confirm(ascent: PromotionPlan, node: str, yes: bool) -> None:

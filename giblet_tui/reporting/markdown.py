@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 import re
 import shlex
+import time
 from collections.abc import Sequence
 
 from giblet_train.diagnosis.criteria import WORDS, VerdictChange, verdict_changes, verdict_of
@@ -46,7 +47,7 @@ def report(run: RunSnapshot, now: float) -> str:
     sections = [
         f"# {run.run.run_id}",
         _summary(run),
-        _section("What happened", _history(run)),
+        _section("What happened", [f"Times in {time.strftime('%Z', time.localtime(now))}.", "", *_history(run)]),
         _section("Verdict", _verdict(run)),
         _section("What is wrong", _causes(run)),
         _section("Losses", _losses(run)),
@@ -108,7 +109,7 @@ def _history(run: RunSnapshot, since: float = 0.0) -> list[str]:
     changes = verdict_changes(run.config, run.metrics, run.health) if run.config else []
     moments += [(c.at, f"epoch {c.epoch}: verdict {_state_change(c)}") for c in changes]
     moments += [(e.at, f"epoch {e.epoch}: best validation") for e in run.epochs if e.best][-1:]
-    if run.steps:
+    if run.steps and not run.exit:
         moments.append((run.steps[-1].at, f"last step known ({run.steps[-1].step})"))
     if run.exit:
         moments.append((run.exit.ended_at, f"ended: {redact(run.health.sentence)}"))

@@ -32,6 +32,7 @@ from giblet_tui.results import pull
 LIMIT_S = 7 * 24 * 3600.0
 KILLED = 128
 """A shell's exit code for a command that a signal ended is this plus the signal's number."""
+NO_REGIONS = "This study has no atlas, so no region has a name."
 _END_LIMIT_S = 60.0
 _INPUT = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,120}")
 T = TypeVar("T")
@@ -96,6 +97,9 @@ def plan(question: EvaluationRequest, runs: Sequence[RunSnapshot], node: Node, e
     records = [checkpoint(run, question.role) for run in runs]
     for path in question.inputs.values():
         _check_input(path)
+    data = runs[0].config.data if runs[0].config is not None else None
+    if question.verb == "lesion" and not question.inputs and data and data.atlas is None and data.simulate is None:
+        raise ConfigError(NO_REGIONS, "Give an atlas as --atlas FILE, or voxels as --mask FILE.")
     identity = {
         "node": node.name,
         "question": [question.verb, question.role, question.options],

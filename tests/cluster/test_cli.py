@@ -169,6 +169,10 @@ def test_nothing_is_written_when_a_launch_is_refused(laptop: Laptop, tensor01: L
     for words, code in (("--set nope=1", 2), ("--gpus 2", 5), ("--dry-run", 0)):
         assert laptop.giblet("launch", "tensor01", "demo", *words.split()).returncode == code
     assert not (laptop.folder / "untouched").exists()
+    dry = laptop.giblet("launch", "tensor01", "demo", "--dry-run", "--json")
+    [plan] = json.loads(dry.stdout)["runs"]
+    assert plan["config"]["name"] == "demo" and plan["argv"][2] == "giblet_train"
+    assert dry.stderr.rstrip().endswith("Nothing was started. The same command without --dry-run starts it.")
 
 
 def test_the_doctor_looks_a_node_over(laptop: Laptop, tensor01: LoopbackNode) -> None:

@@ -277,8 +277,12 @@ def test_what_cannot_be_asked_is_refused_in_words(tmp_path: Path) -> None:
     on_cpu = replace(run, config=replace(run.config, device="cpu"))
     with pytest.raises(ConfigError, match="--gpu 1, but the run's configuration has device: cpu"):
         inspection.plan(EvaluationRequest(verb="evaluate", gpu=1), [on_cpu], node, engine)
+    regionless = replace(run, config=replace(run.config, data=replace(run.config.data, simulate=None, atlas=None)))
+    with pytest.raises(ConfigError, match="no atlas, so no region has a name"):
+        inspection.plan(EvaluationRequest(verb="lesion"), [regionless], node, engine)
+    parcelled = replace(run, config=replace(run.config, data=replace(run.config.data, atlas="atlas.nii.gz")))
     names = {
-        inspection.plan(EvaluationRequest(verb="lesion", options=options), [run], node, engine).name
+        inspection.plan(EvaluationRequest(verb="lesion", options=options), [parcelled], node, engine).name
         for options in (("--draws", "20"), ("--draws", "30"))
     }
     assert len(names) == 2 and all(name.startswith("lesion-step40-") for name in names)

@@ -17,6 +17,9 @@ from giblet_train.data.store.prepare import DataRequest
 from giblet_train.data.store.store import build_store, open_store
 
 SCHEMA = 1
+SCANS_TITLE = "scans, in the units of the files"
+COMPONENTS_TITLE = "components before and after scaling; the best constant has a loss of 1"
+LAG_TITLE = "delay of the brain behind the film, in TRs; no answer: no delay stands out from chance"
 MARKS = {"error": "✖", "warning": "!", "info": "·"}
 
 
@@ -25,7 +28,7 @@ def lag_report(request: DataRequest, progress: Progress) -> tuple[bool, str]:
     study = open_store(build_store(request.config, request.data_dir, request.workdir, progress))
     rows = lag_table(study)
     failed = any(not row.agrees for row in rows)
-    return failed, "\n".join([*lag_lines(rows), f"TRs of {study.tr_s:g} s by which the brain follows the film."])
+    return failed, "\n".join([*lag_lines(rows), f"A TR is {study.tr_s:g} s; 4 to 6 s are right."])
 
 
 def check_report(
@@ -45,7 +48,7 @@ def check_report(
 
 def lag_lines(rows: Sequence[LagRow]) -> list[str]:
     """Format a line for each subject: the lag of the whole scan, of each third, and whether they agree."""
-    lines = [f"{'':10}{'whole':>11}{'third 1':>11}{'third 2':>11}{'third 3':>11}"]
+    lines = [LAG_TITLE, f"{'':10}{'whole':>11}{'third 1':>11}{'third 2':>11}{'third 3':>11}"]
     for row in rows:
         cells = "".join(f"{_lag(lag):>11}" for lag in (row.whole, *row.thirds))
         lines.append(f"{row.who:10}{cells}  {'' if row.agrees else 'the thirds disagree'}".rstrip())
@@ -59,13 +62,14 @@ def _lag(lag: LagEstimate) -> str:
 def report_lines(report: DataReport, more: Sequence[str] = ()) -> list[str]:
     """Format the report for people: the tables, then `more`, then the findings with their remedies."""
     lines = [f"{name:14}{value}" for name, value in report.about.items()]
-    lines += ["", f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}  file"]
+    lines += ["", SCANS_TITLE, f"{'':8}{'mean':>12}{'sd':>12}{'lowest':>12}{'highest':>12}"]
     for subject, facts in report.files.items():
         lines.append(
             f"{subject:8}{format_number(facts.mean):>12}{format_number(facts.sd):>12}{format_number(facts.low):>12}{format_number(facts.high):>12}"
         )
     if report.components:
-        lines += ["", f"{'':8}{'raw mean':>12}{'raw sd':>12}{'mean':>12}{'sd':>12}{'1st loss':>12}{'targets':>12}"]
+        titles = ("raw mean", "raw sd", "mean", "sd", "1st loss", "targets")
+        lines += ["", COMPONENTS_TITLE, " " * 8 + "".join(f"{title:>12}" for title in titles)]
     for component, fact in report.components.items():
         numbers = (fact.raw_mean, fact.raw_sd, fact.mean, fact.sd, fact.expected_first_loss)
         cells = "".join(f"{format_number(n):>12}" for n in numbers)

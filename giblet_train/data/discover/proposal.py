@@ -77,7 +77,7 @@ def discover(folder: Path, progress: Progress, tr_s: float | None = None) -> Pro
         tr_s: TR of files that state none.
     """
     if not folder.is_dir():
-        raise ConfigError(f"There is no folder {folder} here.", "Give the folder of the study.")
+        raise ConfigError(f"There is no folder {folder}.", "Give the folder as ~/FOLDER or /FOLDER on the node.")
     inventory = take_inventory(folder)
     _check_complete(folder, inventory)
     stimuli = candidates(inventory.media)

@@ -97,7 +97,9 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
     parameters = store_parameters(config, sources)
     key = store_key(digest, parameters)
     path = stores / key
-    progress("waiting for the store's lock", 0.0)
+    if path.exists():
+        return path
+    progress("preparing the study", 0.0)
     with atomic_directory(path) as aside:
         if path.exists():
             return path
@@ -107,7 +109,7 @@ def build_store(config: Config, data_dir: Path, workdir: Path, progress: Progres
         manifest = _manifest(key, built, aside, digest, parameters, time.monotonic() - started)
         (aside / FILE).write_bytes(msgspec.json.encode(manifest))
         aside.rename(path)
-    progress(f"the store {key} is ready", 1.0)
+    progress("the study is prepared", 1.0)
     return path
 
 

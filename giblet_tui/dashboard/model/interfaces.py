@@ -34,6 +34,12 @@ class LaunchChoice:
     settings: tuple[str, ...] = ()
     """Each as `--set` takes it."""
     note: str = ""
+    resume: str = ""
+    """As `--resume` takes it; empty for a new run."""
+    session: str = ""
+    """As `--session` takes it; empty for the node's preference."""
+    when_free: bool = False
+    """Whether the run waits on the node for its GPUs."""
 
 
 @dataclass(frozen=True)

@@ -61,10 +61,14 @@ def version_of(run: RunSnapshot, node: NodeSnapshot, judgement: Judgement, other
 
 
 def components_of(run: RunSnapshot) -> tuple[str, ...]:
-    """Return the run's loss components: those of its configuration, then any more that its records name."""
+    """Return the loss components that the run's newest records name, or before any record those of its configuration.
+
+    A study without annotations has no loss of the text, although the configuration gives it a weight.
+    """
     records = [step.loss for step in run.steps[-1:]] + [epoch.train.loss for epoch in run.epochs[-1:]]
+    recorded = dict.fromkeys(name for record in records for name in record)
     configured = run.config.component_weights() if run.config is not None else {}
-    return tuple(dict.fromkeys([*configured, *(name for record in records for name in record)]))
+    return tuple(dict.fromkeys([*(name for name in configured if name in recorded or not recorded), *recorded]))
 
 
 def previous_run(fleet: Fleet, run: RunSnapshot) -> RunSnapshot | None:

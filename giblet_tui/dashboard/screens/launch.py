@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Sequence
-from typing import ClassVar
+from typing import ClassVar, get_args
 
 from textual import on
 from textual.app import ComposeResult
@@ -13,9 +13,11 @@ from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.content import Content
 from textual.message import Message
 from textual.screen import ModalScreen
-from textual.widgets import Button, Input, Label, Select, SelectionList, Static
+from textual.widgets import Button, Checkbox, Input, Label, Select, SelectionList, Static
 from textual.widgets.selection_list import Selection
 
+from giblet_train.schema.config import Preset
+from giblet_train.schema.records import SessionKind
 from giblet_tui.dashboard.model.attempt import attempt
 from giblet_tui.dashboard.model.interfaces import DashboardActions, LaunchChoice
 from giblet_tui.dashboard.style.safe_text import join_parts
@@ -23,6 +25,8 @@ from giblet_tui.dashboard.style.styles import MUTED
 from giblet_tui.dashboard.widgets.hardware import is_free
 from giblet_tui.monitor.snapshots import Fleet, Gpu
 
+PRESETS: tuple[str, ...] = get_args(Preset)
+SESSIONS: tuple[str, ...] = get_args(SessionKind)
 HINT = "Choose a configuration. Its changes are shown here, then the node's answer to a dry run."
 
 
@@ -64,6 +68,13 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
             with Horizontal(classes="field"):
                 yield Label("note")
                 yield Input(placeholder="why this run", id="launch-note")
+            with Horizontal(classes="field"):
+                yield Label("resume")
+                yield Input(placeholder="a run or a step; empty: start anew", id="launch-resume")
+            with Horizontal(id="launch-how"):
+                yield Select([(name, name) for name in PRESETS], prompt="preset: as configured", id="launch-preset")
+                yield Select([(name, name) for name in SESSIONS], prompt="session: as the node", id="launch-session")
+                yield Checkbox("wait for free GPUs", id="launch-when-free")
             with VerticalScroll(id="launch-preview"):
                 yield Static(join_parts((HINT, MUTED)), id="launch-lines", markup=False)
             with Horizontal(id="launch-buttons"):
@@ -82,12 +93,16 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
         if not isinstance(config, str) or settings.value is None:
             return None
         gpus = sorted(self.query_one(SelectionList).selected)
+        preset = _chosen(self.query_one("#launch-preset", Select))
         return LaunchChoice(
             node=str(self.query_one("#launch-node", Select).value),
             config=config,
             gpus="".join(f"{index}," for index in gpus) or None,
-            settings=settings.value,
+            settings=(*settings.value, *([f"model.preset={preset}"] if preset else [])),
             note=self.query_one("#launch-note", Input).value.strip(),
+            resume=self.query_one("#launch-resume", Input).value.strip(),
+            session=_chosen(self.query_one("#launch-session", Select)),
+            when_free=self.query_one("#launch-when-free", Checkbox).value,
         )
 
     @on(Select.Changed, "#launch-node")
@@ -100,6 +115,7 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
 
     @on(Select.Changed)
     @on(Input.Changed)
+    @on(Checkbox.Changed)
     @on(SelectionList.SelectedChanged)
     def _on_values_changed(self) -> None:
         """Show what the new values change at once, and ask for another dry run."""
@@ -142,6 +158,11 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
             self._preview(choice, self._actions.dry_run, dry=True)
         elif event.button.id == "launch":
             self.dismiss(choice)
+
+
+def _chosen(select: Select[str]) -> str:
+    """Return the chosen value; "" for none."""
+    return select.value if isinstance(select.value, str) else ""
 
 
 def _gpu_row(gpu: Gpu) -> Content:

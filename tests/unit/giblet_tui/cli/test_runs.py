@@ -227,3 +227,24 @@ def test_an_adopted_run_is_not_accused_of_a_bad_configuration(giblet: Giblet, tm
         done = giblet(*words.split())
         assert done.returncode == 2 and "adopted" in done.stderr and "cannot be read" not in done.stderr
     assert "Adopted as `by_hand` on" in giblet("report", "by_hand").stdout
+
+
+def test_a_log_since_a_time_begins_behind_the_epoch_before_it(giblet: Giblet, tmp_path: Path) -> None:
+    run = fleets.run(suffix="51ce", steps=80)
+    shift = time.time() - run.epochs[1].at - 3600  # two epochs ended over an hour ago, the others later
+    epochs = tuple(replace(e, at=e.at + shift + (7200 if e.epoch > 2 else 0)) for e in run.epochs)
+    lines = tuple(f"Epoch {e.epoch}/20 | Train Loss: 1.0" for e in epochs)
+    rundirs.write(tmp_path / "work", replace(run, epochs=epochs, log_tail=("begin", *lines)))
+    since = giblet("logs", run.run.run_id, "--since", "30m")
+    assert since.stdout.splitlines() == list(lines[2:]), since.stderr
+    assert giblet("logs", run.run.run_id, "--since", "2030-01-01").stdout == ""
+    assert giblet("logs", run.run.run_id, "--since", "9d").stdout.splitlines()[0] == "begin"
+    refused = giblet("logs", run.run.run_id, "--since", "yesterday")
+    assert refused.returncode == 2 and "neither a duration nor a day" in refused.stderr
+
+
+def test_a_log_without_epochs_has_no_times(giblet: Giblet, tmp_path: Path) -> None:
+    run = now(replace(fleets.run(suffix="51cf", steps=1), epochs=()))
+    rundirs.write(tmp_path / "work", run)
+    refused = giblet("logs", run.run.run_id, "--since", "10s")
+    assert refused.returncode == 2 and "has recorded no epoch" in refused.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from textual.widgets import Button, Input, Select, SelectionList, Static
+from textual.widgets import Button, Checkbox, Input, Select, SelectionList, Static
 
 from giblet_train.schema.errors import GibletError
 from giblet_tui.dashboard.model.interfaces import LaunchChoice
@@ -37,14 +37,20 @@ async def test_a_launch_needs_a_dry_run_of_its_very_values() -> None:
         assert "on GPU 6, in a tmux session" in "\n".join(screen_text(app))
         assert not form.query_one("#launch", Button).disabled and actions.launched == []
         form.query_one("#launch-note", Input).value = "changed after the dry run"
+        form.query_one("#launch-resume", Input).value = "@last"
+        form.query_one("#launch-preset", Select).value = "lab"
+        form.query_one("#launch-session", Select).value = "screen"
+        form.query_one("#launch-when-free", Checkbox).value = True
         await settle(pilot)
         assert form.query_one("#launch", Button).disabled
         await pilot.click("#dry-run")
         await settle(pilot)
         await pilot.click("#launch")
         await settle(pilot)
-        settings = ("num_epochs=5", "note=two words")
-        assert actions.launched == [LaunchChoice("tensor01", "pilot", "6,", settings, "changed after the dry run")]
+        settings = ("num_epochs=5", "note=two words", "model.preset=lab")
+        note = "changed after the dry run"
+        choice = LaunchChoice("tensor01", "pilot", "6,", settings, note, "@last", "screen", when_free=True)
+        assert actions.launched == [choice]
         sentences = [m.sentence for m in messages if isinstance(m, ActionReported)]
         assert sentences == ["placing files", "pilot-1 was started on tensor01"]
 

@@ -1,5 +1,7 @@
 """The loss panels of a run with any components."""
 
+import re
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -47,6 +49,24 @@ async def test_panels_balance_and_help_follow_the_components_of_the_run(size: tu
         await pilot.press("question_mark")
         await pilot.pause()
         assert "clip-l14" in str(app.screen.query_one("#help Static").render())  # type: ignore[attr-defined]
+
+
+async def test_a_study_without_annotations_shows_no_panel_and_no_nan_for_the_text() -> None:
+    full = fleets.run()
+
+    def without_text(values: dict[str, float | None]) -> dict[str, float | None]:
+        return {name: value for name, value in values.items() if name != "text"}
+
+    steps = tuple(
+        replace(s, loss=without_text(s.loss), weight=without_text(s.weight), share=without_text(s.share))
+        for s in full.steps
+    )
+    epochs = tuple(replace(e, train=replace(e.train, loss=without_text(e.train.loss))) for e in full.epochs)
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(replace(full, steps=steps, epochs=epochs),)),)))
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        assert [panel.component for panel in app.screen.query(LossPanel)] == ["total", "fmri", "video", "audio"]
+        assert re.findall(r"\bnan\b", "\n".join(screen_text(app)), re.I) == []
 
 
 async def test_the_curves_of_other_components_are_drawn() -> None:
