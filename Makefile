@@ -188,7 +188,7 @@ docs: install ## Regenerate the pages that are made from the code
 	$(BIN)/python -m tools.cause_reference > docs/troubleshooting.md
 
 site: install ## Build the documentation as a site in build/site; any broken link fails
-	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build
 
 clean: ## Remove environments and build files
 	rm -rf .venv .venv-laptop build *.egg-info

@@ -37,6 +37,17 @@ FAULTS = """(() => {
 })()"""
 
 
+SITE_PAGE = """(() => {
+  const faults = [];
+  for (const image of document.querySelectorAll('img'))
+    if (!image.alt) faults.push(`${image.src}: no alt text`);
+    else if (!image.complete || !image.naturalWidth) faults.push(`${image.src}: the picture is broken`);
+  const links = [...document.querySelectorAll('a[href]')].map(a => a.href).filter(h => h.startsWith(location.origin));
+  const ids = [...document.querySelectorAll('[id]')].map(node => node.id);
+  return {faults, links: [...new Set(links)], ids};
+})()"""
+
+
 @dataclass
 class Browser:
     """One browser, spoken to by the DevTools protocol over pipes."""
@@ -74,24 +85,49 @@ class Browser:
 
     def faults(self, page: Path, width: int, *, dark: bool = False) -> list[str]:
         """Open a page at a width and return what is wrong with it, with errors of the console."""
+        self._open(page.as_uri(), width, dark=dark)
+        faults: list[str] = self._evaluate(FAULTS)
+        return [*faults, *self._close()]
+
+    def site_page(self, url: str) -> tuple[list[str], list[str], list[str]]:
+        """Open a page of a site; return its faults, the links to the same server, and the ids of its elements.
+
+        Faults are broken pictures, errors of the console, and resources that the server does not have.
+        """
+        self._open(url, 1400)
+        page = self._evaluate(SITE_PAGE)
+        return [*page["faults"], *self._close()], page["links"], page["ids"]
+
+    def _open(self, url: str, width: int, *, dark: bool = False) -> None:
+        """Open a tab and load an address in it."""
         self.messages = []
         self.session = None
         target = self.call("Target.createTarget", url="about:blank")["targetId"]
         self.session = self.call("Target.attachToTarget", targetId=target, flatten=True)["sessionId"]
-        for domain in ("Page", "Runtime", "Log"):
+        for domain in ("Page", "Runtime", "Log", "Network"):
             self.call(f"{domain}.enable")
         self.call(
             "Emulation.setDeviceMetricsOverride", width=width, height=900, deviceScaleFactor=1, mobile=width < 500
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         self.call("Emulation.setEmulatedMedia", features=[scheme])
-        self.call("Page.navigate", url=page.as_uri())
+        self.call("Page.navigate", url=url)
         deadline = time.monotonic() + LIMIT_S
         while not any(m.get("method") == "Page.loadEventFired" for m in self.messages):
             assert time.monotonic() < deadline, "the page did not load"
             self.messages.append(self.receive())
-        faults: list[str] = self.call("Runtime.evaluate", expression=FAULTS, returnByValue=True)["result"]["value"]
+
+    def _evaluate(self, expression: str) -> Any:
+        return self.call("Runtime.evaluate", expression=expression, returnByValue=True)["result"]["value"]
+
+    def _close(self) -> list[str]:
+        """Close the tab; return errors of the console, exceptions, and what the server refused."""
+        faults = []
         for message in self.messages:
+            if message.get("method") == "Network.responseReceived":
+                response = message["params"]["response"]
+                if response["status"] >= 400:
+                    faults.append(f"{response['url']}: status {response['status']}")
             if message.get("method") == "Log.entryAdded" and message["params"]["entry"]["level"] == "error":
                 faults.append(message["params"]["entry"]["text"])
             if message.get("method") == "Runtime.exceptionThrown":

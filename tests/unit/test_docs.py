@@ -9,8 +9,13 @@ import re
 import shlex
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 import typer
@@ -18,6 +23,7 @@ import typer
 from giblet_train.cli.app import app as engine_app
 from giblet_tui.cli.app import app
 from tests import fleets, rundirs
+from tests.browser import Browser, browser
 from tests.paths import ROOT
 
 HISTORY = ("CHANGELOG.md", "DECISIONS.md")
@@ -133,13 +139,20 @@ def test_python_examples_of_the_api_run(
     assert "0.001" in printed and "nan" in printed
 
 
-def test_the_site_builds_without_a_broken_link_or_missing_picture(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Build the site once, strictly, as `make site` does; --quiet would hide the warnings from --strict."""
     pytest.importorskip("mkdocs")
-    command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--site-dir", str(tmp_path)]
+    folder = tmp_path_factory.mktemp("site")
+    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(folder)]
     environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
     build = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120)
     assert build.returncode == 0, build.stderr
-    pages = sorted(tmp_path.rglob("*.html"))
+    return folder
+
+
+def test_the_site_builds_without_a_broken_link_or_missing_picture(site: Path) -> None:
+    pages = sorted(site.rglob("*.html"))
     assert len(pages) > 25
     assert {f"{page.name}: {target}" for page in pages for target in missing_targets(page)} == set()
 
@@ -165,3 +178,62 @@ def test_every_page_is_reachable_from_the_readme() -> None:
         linked = [(page.parent / t.partition("#")[0]).resolve() for t in LINK.findall(page.read_text())]
         pages += [path for path in linked if path.suffix == ".md" and path.exists()]
     assert set(PAGES) - reached == set()
+
+
+def test_the_site_has_no_dead_link_missing_picture_or_error_in_a_browser(site: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "index.html").write_text('<a href="none.html#x">a</a><img src="none.png" alt="a">')
+    with browser(tmp_path / "profile") as opened:
+        with served(site) as address:
+            pages, faults = crawl(opened, f"{address}/index.html")
+        assert faults == []
+        assert len(pages) > 25 and {page.rsplit("/", 1)[-1] for page in pages} >= {"api.html", "cli.html"}
+        with served(tmp_path / "broken") as address:
+            _, faults = crawl(opened, f"{address}/index.html")
+        assert any("none.png" in fault for fault in faults) and any("none.html" in fault for fault in faults)
+
+
+def crawl(opened: Browser, start: str) -> tuple[set[str], list[str]]:
+    """Follow every link from a page; return the pages of the same server, and what is wrong with them."""
+    ids: dict[str, set[str]] = {}
+    anchors_of: dict[str, set[str]] = {}
+    faults: list[str] = []
+    queue = [start]
+    while queue:
+        page = queue.pop()
+        if page in ids:
+            continue
+        page_faults, links, page_ids = opened.site_page(page)
+        ids[page] = set(page_ids)
+        faults += [f"{page}: {fault}" for fault in page_faults]
+        for link in links:
+            target, _, anchor = link.partition("#")
+            anchors_of.setdefault(target, set()).update([unquote(anchor)] if anchor else [])
+            if target.endswith((".html", "/")):
+                queue.append(target)
+    for target, anchors in anchors_of.items():
+        lacking = anchors - ids.get(target, anchors) - {"__skip"}
+        faults += [f"{target} has no #{anchor}" for anchor in sorted(lacking)]
+    return set(ids), faults
+
+
+@contextmanager
+def served(folder: Path) -> Iterator[str]:
+    """Serve a folder on loopback; yield its address."""
+    handler = functools.partial(QuietHandler, directory=str(folder))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+class QuietHandler(SimpleHTTPRequestHandler):
+    """Serves files without a line per request."""
+
+    def log_message(self, *words: object) -> None:
+        """Print nothing."""

@@ -19,7 +19,7 @@ from giblet_train.data.store.store import build_store, open_store
 SCHEMA = 1
 SCANS_TITLE = "scans, in the units of the files"
 COMPONENTS_TITLE = "components before and after scaling; the best constant has a loss of 1"
-LAG_TITLE = "delay of the brain behind the film, in TRs; no answer: no delay stands out from chance"
+LAG_TITLE = "delay of the brain behind the film, in TRs; no answer: not above chance"
 MARKS = {"error": "✖", "warning": "!", "info": "·"}
 
 

@@ -70,7 +70,7 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
                 yield Input(placeholder="why this run", id="launch-note")
             with Horizontal(classes="field"):
                 yield Label("resume")
-                yield Input(placeholder="a run or a step; empty: start anew", id="launch-resume")
+                yield Input(placeholder="a run or a step; empty: a new run", id="launch-resume")
             with Horizontal(id="launch-how"):
                 yield Select([(name, name) for name in PRESETS], prompt="preset: as configured", id="launch-preset")
                 yield Select([(name, name) for name in SESSIONS], prompt="session: as the node", id="launch-session")
