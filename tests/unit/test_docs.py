@@ -19,6 +19,7 @@ from urllib.parse import unquote
 
 import pytest
 import typer
+from typer._click.exceptions import ClickException, MissingParameter
 
 from giblet_train.cli.app import app as engine_app
 from giblet_tui.cli.app import app
@@ -79,7 +80,11 @@ def root_command(program: str) -> Any:
 
 
 def problem(line: str) -> str:
-    """Return what is wrong with a command of the docs; "" if it and its options exist."""
+    """Return what is wrong with a command of the docs; "" if the command line itself would accept it.
+
+    Its words are parsed as giblet parses them: number of arguments, options, their values. A command that is only
+    named, without its arguments, is accepted.
+    """
     words = words_of(line)
     command = root_command(words[0])
     words = words[1:] if words[0] == "giblet" else words[3:]
@@ -88,11 +93,18 @@ def problem(line: str) -> str:
         if child is None:
             return "no such command"
         command = child
-    options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
-    unknown = [
-        w for w in words if re.match(r"--?[a-zA-Z]", w) and w.partition("=")[0] not in {*options, "-h", "--help"}
-    ]
-    return f"no option {', '.join(unknown)}" if unknown else ""
+    if not words or {"-h", "--help"} & set(words):
+        return ""
+    if hasattr(command, "commands"):  # options of giblet itself act while they are parsed
+        options = {option for parameter in command.params for option in (*parameter.opts, *parameter.secondary_opts)}
+        return "" if set(words) <= options else f"no option {' '.join(words)}"
+    try:
+        command.make_context(command.name, [word for word in words if word not in ("...", "…")])
+    except MissingParameter:  # the command is named, not typed
+        return ""
+    except ClickException as error:
+        return error.format_message()
+    return ""
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
@@ -111,7 +123,7 @@ def test_the_checks_find_what_is_wrong(tmp_path: Path) -> None:
         "# One two\n[a](page.md#one-two) [b](none.md) [c](#three)\n\n    giblet lanch x\n\n`giblet ps --frob`\n"
     )
     assert broken_links(page) == ["none.md", "#three"]
-    assert [problem(line) for line in commands(page)] == ["no such command", "no option --frob"]
+    assert [problem(line) for line in commands(page)] == ["no such command", "No such option: --frob"]
 
 
 @pytest.mark.parametrize(
