@@ -24,6 +24,11 @@ def sanitize(text: str) -> str:
     return _UNSAFE.sub(_visible, text)
 
 
+def sanitize_table(text: str) -> str:
+    """Sanitise the cells of a table; the tabs between them and the ends of lines stay. Not for the screen."""
+    return "\n".join("\t".join(map(sanitize, line.split("\t"))) for line in text.split("\n"))
+
+
 def sanitize_value(value: Any) -> Any:
     """Sanitise every string in a value, including keys."""
     if isinstance(value, str):

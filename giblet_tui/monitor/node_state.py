@@ -46,7 +46,7 @@ from giblet_tui.agent import layout
 from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.connection import protocol
 from giblet_tui.connection.protocol import Appended, Mark, RunNews, Tick, WatchEvent
-from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_value
+from giblet_tui.connection.sanitize import sanitize, sanitize_json, sanitize_line, sanitize_table, sanitize_value
 from giblet_tui.monitor.resumed import whole_run
 from giblet_tui.monitor.snapshots import Gpu, LinkState, NodeFacts, NodeSnapshot, RunSnapshot
 
@@ -360,8 +360,16 @@ def _record(text: str | None, kind: type[R]) -> R | None:
 
 @functools.lru_cache(maxsize=256)
 def _config(text: str) -> Config:
-    """Decode a config.yaml; cached by text. Raises ConfigError."""
-    return config_loader.from_mapping(sanitize_value(yaml_io.load_text(text, layout.CONFIG)), layout.CONFIG).config
+    """Decode a config.yaml; cached by text. Raises ConfigError.
+
+    The table in data.runs keeps its lines and tabs: a promotion launches this configuration again.
+    """
+    mapping = yaml_io.load_text(text, layout.CONFIG)
+    value = sanitize_value(mapping)
+    data = mapping.get("data") if isinstance(mapping, dict) else None
+    if isinstance(data, dict) and isinstance(table := data.get("runs"), str):
+        value["data"]["runs"] = sanitize_table(table)
+    return config_loader.from_mapping(value, layout.CONFIG).config
 
 
 def _clean(text: str) -> bytes:

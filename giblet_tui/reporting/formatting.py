@@ -309,7 +309,9 @@ def _ordered(loss: Mapping[str, float | None]) -> dict[str, float | None]:
 
 
 def as_yaml(value: Any) -> str:
-    """Format a value on one line as YAML."""
+    """Format a value on one line as YAML; a text of several lines, such as a table of runs, as their number."""
+    if isinstance(value, str) and "\n" in value:
+        return f"a table of {len(value.splitlines())} lines"
     if isinstance(value, Mapping):
         return f"{{{', '.join(f'{key}: {as_yaml(item)}' for key, item in value.items())}}}"
     if isinstance(value, list | tuple):

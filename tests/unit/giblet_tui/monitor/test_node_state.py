@@ -9,12 +9,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from giblet_train.schema.config import Config, dump
+from giblet_train.schema.config import Config, DataConfig, StimulusConfig, diff, dump
 from giblet_train.schema.records import Alert, EventMetric, encode
 from giblet_tui.agent.main import Emit
 from giblet_tui.agent.watch_runs import RunPoller, observe
 from giblet_tui.connection.protocol import WatchEvent, decode
 from giblet_tui.monitor.node_state import LOG_LINES, NodeState, apply_event, to_snapshot
+from giblet_tui.reporting.formatting import as_yaml
 from tests.liveruns import append, beat, end, make_run, step_line, supervise
 
 OTHER_BOOT = "00000000-0000-0000-0000-000000000000"
@@ -245,3 +246,18 @@ def health(looker: Looker) -> str:
 def gpu(**values: Any) -> dict[str, Any]:
     facts = {"index": 0, "uuid": "GPU-1", "name": "x", "memory_used_gib": 0.5, "memory_total_gib": 1.0}
     return {**facts, "processes": [{"pid": 1, "memory_gib": 0.25, "user": "alice"}], **values}
+
+
+def test_a_table_of_runs_in_a_configuration_is_read_as_it_was_launched(tmp_path: Path) -> None:
+    run_dir = make_run(tmp_path, node="tensor01")
+    stimuli = {"film": StimulusConfig(video="film.mp4")}
+    table = "subject\tbold\tstimulus\n01\tsub-01.nii.gz\tfilm\n"
+    launched = Config(name="demo", data=DataConfig(runs=table, stimuli=stimuli))
+    run_dir.config.write_text(dump(launched))
+    (run,) = to_snapshot(Looker(tmp_path).look()).runs
+    assert run.config is not None and diff(launched, run.config) == {}
+    hostile = dump(launched).replace("film.mp4", "f\\x1b]0;x\\x07").replace("sub-01", "sub\\x1b[2J")
+    run_dir.config.write_text(hostile)
+    (run,) = to_snapshot(Looker(tmp_path).look()).runs
+    assert run.config is not None and "\x1b" not in dump(run.config)
+    assert as_yaml(run.config.data.runs) == "a table of 2 lines"
