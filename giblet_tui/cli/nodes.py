@@ -67,7 +67,7 @@ def add(
     }
     node = nodes.node_from({key: value for key, value in values.items() if value is not None}, name)
     path = nodes.add(node)
-    print_status(f"{name} is in {path}. Next: giblet setup {name}")
+    print_status(f"{name} is in {path}. Next: giblet {'doctor' if python else 'setup'} {name}")
     if json:
         show_json({"schema": SCHEMA, "path": str(path), "node": msgspec.to_builtins(node)})
 

@@ -182,3 +182,10 @@ def test_the_doctor_looks_a_node_over(laptop: Laptop, tensor01: LoopbackNode) ->
     assert "giblet setup tensor01" in done.stdout
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     assert "✔ engine: giblet " in laptop.giblet("doctor", "tensor01").stdout
+    script = tensor01.bin / "giblet-python"  # as containers/giblet-python, without a container
+    script.write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    script.chmod(0o755)
+    laptop.name_nodes("")
+    added = laptop.giblet("node", "add", "tensor01", "--python", str(script))
+    assert added.stderr.rstrip().endswith("Next: giblet doctor tensor01")
+    assert f", {script}" in laptop.giblet("doctor", "tensor01").stdout
