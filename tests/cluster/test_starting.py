@@ -37,7 +37,7 @@ def test_a_start_leaves_a_whole_run(ground, kind):
     assert path.stat().st_mode & 0o777 == 0o700
     assert all(p.stat().st_mode & 0o077 == 0 for p in path.iterdir())
     assert [k for k, _ in sessions.find_session(f"gib-{run_id}")] == ([] if kind == "process" else [kind])
-    assert steps[0] == "checking" and steps[-1] == "supervised"
+    assert steps[0] == "checking the node" and steps[-1] == "the supervisor is running"
     trees.until(lambda: (path / "train.log").exists() and "up" in (path / "train.log").read_text())
 
 
