@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,18 +32,31 @@ def check_output_dir(path: Path) -> Path:
     return folder
 
 
-def make_output_dir(path: Path | None) -> Path | None:
-    """Create and return the output folder. Raises ConfigError if it is not empty or cannot be created."""
+@contextmanager
+def output_dir(path: Path | None) -> Iterator[Path | None]:
+    """Create and yield the output folder; None for None. If the block fails, folders that are still empty are removed.
+
+    Raises ConfigError if it is not empty or cannot be created.
+    """
     if path is None:
-        return None
+        yield None
+        return
     folder = path.expanduser()
+    new = [parent for parent in (folder, *folder.parents) if not parent.exists()]
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        if not any(folder.iterdir()):
-            return folder
+        is_empty = not any(folder.iterdir())
     except OSError as error:
         raise ConfigError(f"{folder} cannot be created: {error.strerror}.", "Name another folder.") from None
-    raise ConfigError(f"{folder} exists and is not an empty folder.", "Name a new one.")
+    if not is_empty:
+        raise ConfigError(f"{folder} exists and is not an empty folder.", "Name a new one.")
+    try:
+        yield folder
+    except BaseException:
+        for parent in new:
+            with suppress(OSError):
+                parent.rmdir()
+        raise
 
 
 def write_results(

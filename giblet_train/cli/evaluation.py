@@ -12,7 +12,7 @@ from giblet_train.analysis.evaluation_folder import evaluate_into
 from giblet_train.analysis.lesions import lesion_lines, lesion_study
 from giblet_train.analysis.load_run import load_run
 from giblet_train.analysis.reconstruct import format_reconstruction, reconstruct
-from giblet_train.analysis.results import make_output_dir, write_results
+from giblet_train.analysis.results import output_dir, write_results
 from giblet_train.cli.arguments import AsJson, Out, Role, RunWithCheckpoint, Workdir, narrate
 from giblet_train.distributed.local_queue import train_missing_members
 from giblet_train.training.load_split import load_split
@@ -33,10 +33,10 @@ def evaluate(
     \b
     python -m giblet_train evaluate ~/giblet/runs/demo-20261125-101500-3f2a --json
     """
-    folder = make_output_dir(out)
-    run = load_run(run_dir, role, load_split, narrate, workdir)
-    figures, lines = evaluate_into(run, folder, narrate)
-    print(write_results("evaluation", figures, lines, None, as_json))
+    with output_dir(out) as folder:
+        run = load_run(run_dir, role, load_split, narrate, workdir)
+        figures, lines = evaluate_into(run, folder, narrate)
+        print(write_results("evaluation", figures, lines, None, as_json))
 
 
 def ensemble(
@@ -59,10 +59,10 @@ def ensemble(
     python -m giblet_train ensemble ~/giblet/runs/demo-*            # existing runs
     python -m giblet_train ensemble RUN_DIR --seeds 5 --all-folds --jobs 8   # trains the missing runs first
     """
-    folder = make_output_dir(out)
-    members = train_missing_members(run_dirs, seeds, all_folds, jobs, narrate)
-    figures = report(score_folds(members, role, load_split, narrate))
-    print(write_results("ensemble", figures, lines_of(figures), folder, as_json))
+    with output_dir(out) as folder:
+        members = train_missing_members(run_dirs, seeds, all_folds, jobs, narrate)
+        figures = report(score_folds(members, role, load_split, narrate))
+        print(write_results("ensemble", figures, lines_of(figures), folder, as_json))
 
 
 def lesion(
@@ -94,10 +94,10 @@ def lesion(
     python -m giblet_train lesion RUN_DIR --region early_visual+higher_visual --mode silence
     python -m giblet_train lesion RUN_DIR --atlas parcels.nii.gz --region 17 --region 18 --json
     """
-    folder = make_output_dir(out)
-    run = load_run(run_dir, role, load_split, narrate, workdir)
-    study = lesion_study(run, run.parcels(region or (), atlas, mask), source, mode, draws, narrate)
-    print(write_results("lesion", study, lesion_lines(study), folder, as_json))
+    with output_dir(out) as folder:
+        run = load_run(run_dir, role, load_split, narrate, workdir)
+        study = lesion_study(run, run.parcels(region or (), atlas, mask), source, mode, draws, narrate)
+        print(write_results("lesion", study, lesion_lines(study), folder, as_json))
 
 
 def rebuild(
@@ -112,8 +112,8 @@ def rebuild(
     \b
     python -m giblet_train rebuild ~/giblet/runs/demo-20261125-101500-3f2a rebuilt && open rebuilt/index.html
     """
-    folder = make_output_dir(out)
-    assert folder is not None
-    words = reconstruct(load_run(run_dir, role, load_split, narrate, workdir), folder, narrate)
-    text = write_results("words", words, format_reconstruction(words), folder, as_json)
-    print(text if as_json else f"{folder / 'index.html'}\n{text}")
+    with output_dir(out) as folder:
+        assert folder is not None
+        words = reconstruct(load_run(run_dir, role, load_split, narrate, workdir), folder, narrate)
+        text = write_results("words", words, format_reconstruction(words), folder, as_json)
+        print(text if as_json else f"{folder / 'index.html'}\n{text}")

@@ -231,8 +231,8 @@ def read_model(path: Path) -> ModelFile:
         with safe_open(path, framework="numpy") as file:
             metadata = file.metadata() or {}
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
-        raise DataError(f"{path} is damaged or no published model: {error}.", "Copy or publish it again.") from None
+    except (SafetensorError, OSError, ValueError):
+        raise DataError(f"{path} is damaged or no published model.", "Copy or publish it again.") from None
     if HEADER not in metadata:
         raise DataError(
             f"{path} is no published model: it has no giblet header.", f"giblet publish RUN -o model{SUFFIX}"

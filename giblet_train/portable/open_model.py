@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 from giblet_train.analysis.load_run import Narrate, load_run
-from giblet_train.analysis.results import make_output_dir
+from giblet_train.analysis.results import output_dir
 from giblet_train.portable.model_file import SUFFIX, ModelFile, read_model, write_model
 from giblet_train.portable.publish import evaluated, model_card, publish
 from giblet_train.schema.errors import ConfigError
@@ -47,15 +47,15 @@ def publish_run(
     out = out.expanduser()
     if out.suffix == SUFFIX and out.is_dir():
         raise ConfigError(f"{out} is a folder.", "Name a file.")
-    folder = None if out.suffix == SUFFIX else make_output_dir(out)
-    run = load_run(run_dir, role, load_split, narrate, workdir)
-    narrate("evaluating the weights on the test block", 0.5)
-    model = publish(run, subjects, licence, evaluated(run))
-    path = out if folder is None else folder / f"{model.header.card.run_id}{SUFFIX}"
-    write_model(model, path)
-    if folder is not None:
-        (folder / "publish.json").write_bytes(msgspec.json.format(msgspec.json.encode(card_facts(model))) + b"\n")
-        (folder / "publish.txt").write_text("\n".join(model_card(model)) + "\n", encoding="utf-8")
+    with output_dir(None if out.suffix == SUFFIX else out) as folder:
+        run = load_run(run_dir, role, load_split, narrate, workdir)
+        narrate("evaluating the weights on the test block", 0.5)
+        model = publish(run, subjects, licence, evaluated(run))
+        path = out if folder is None else folder / f"{model.header.card.run_id}{SUFFIX}"
+        write_model(model, path)
+        if folder is not None:
+            (folder / "publish.json").write_bytes(msgspec.json.format(msgspec.json.encode(card_facts(model))) + b"\n")
+            (folder / "publish.txt").write_text("\n".join(model_card(model)) + "\n", encoding="utf-8")
     return path, model
 
 

@@ -25,6 +25,7 @@ from giblet_train.schema.config import (
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.feature_spaces import Problem, space_problems
 from giblet_train.schema.notify_target import parse_targets
+from giblet_train.schema.type_errors import type_error_in_words
 
 
 class Check(NamedTuple):
@@ -263,6 +264,7 @@ def _type_error(error: str, prefix: str) -> Problem:
     key = prefix + re.sub(r"\[.*?\]", "", path).strip(".`")
     if what.startswith("Invalid enum value") and (choices := _choices(key)):
         what = f"{what.removeprefix('Invalid enum value ')} is none of {', '.join(choices)}"
+    what = type_error_in_words(what)
     place = f'"{key.rstrip(".")}": ' if key else ""
     return Problem(key.rstrip("."), f"{place}{what[:1].lower()}{what[1:]}.")
 

@@ -96,13 +96,15 @@ def _parse(text: str, where: str) -> Document:
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = f"line {mark.line + 1}, column {mark.column + 1}" if mark else "unknown place"
-        raise ConfigError(f"{where}, {place}: {error.problem or error}.") from None
+        raise ConfigError(
+            f"{where}, {place}: {error.problem or error}.", "Check the indentation, colons and quotes there."
+        ) from None
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise ConfigError(f"{where} is not readable as YAML: {error}.") from None
     if value is None:
         return Document({}, {})
     if not isinstance(value, dict):
-        raise ConfigError(f"{where} must hold `key: value` lines, not a {type(value).__name__}.")
+        raise ConfigError(f"{where} does not consist of `key: value` lines.", "For example: num_epochs: 20")
     return Document(value, dict(_key_lines(node)))
 
 

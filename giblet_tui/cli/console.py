@@ -5,6 +5,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import re
 import shlex
 import shutil
 import socket
@@ -72,15 +73,28 @@ def _print_on_stderr(sentence: str) -> None:
         print(sanitize(line), file=sys.stderr, flush=True)
 
 
+USAGE_WORDS = (
+    (r"is not a valid int(eger)?( range)?\b", "is not a whole number"),
+    (r"is not a valid float( range)?\b", "is not a number"),
+    (r"is not in the range ([\d.]+)<=x<=([\d.]+)", r"must be from \1 to \2"),
+    (r"is not in the range x>=([\d.]+)", r"must be at least \1"),
+)
+"""Patterns in usage errors of the command-line library, and what is printed instead."""
+LONGEST_WORD = 400
+
+
 def print_error(error: GibletError) -> None:
-    """Print an error and its remedy on stderr."""
-    _print_on_stderr(f"giblet: {error}")
+    """Print an error and its remedy on stderr; of a word as long as a file, only the beginning."""
+    text = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:100]}… ({len(word[0])} characters)", str(error))
+    _print_on_stderr(f"giblet: {text}")
 
 
 def print_usage_error(error: typer.TyperException) -> None:
     """Print a usage error of the command line in the style of all other errors; the help, if only that is missing."""
     context = getattr(error, "ctx", None)
     message = error.format_message()
+    for pattern, words in USAGE_WORDS:
+        message = re.sub(pattern, words, message)
     if context is None:
         print_error(ConfigError(message))
     elif message == context.get_help():

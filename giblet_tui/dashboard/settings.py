@@ -15,6 +15,7 @@ import msgspec
 
 from giblet_train.schema import yaml_io
 from giblet_train.schema.errors import ConfigError
+from giblet_train.schema.type_errors import type_error_in_words
 
 FILE = "dashboard.yaml"
 
@@ -41,7 +42,7 @@ def read_settings(path: Path) -> Settings:
         return msgspec.convert(yaml_io.load_file(path), Settings)
     except msgspec.ValidationError as error:
         remedy = "It has the keys `theme` and `keys`; `keys` maps a name from docs/dashboard.md to a key."
-        raise ConfigError(f"{path}: {error}", remedy) from None
+        raise ConfigError(f"{path}: {type_error_in_words(str(error))}", remedy) from None
 
 
 def check_keys(settings: Settings, binding_ids: frozenset[str]) -> None:

@@ -40,6 +40,8 @@ def find(name: str) -> Path:
     """Return the file of a configuration, by name or path. Raises ConfigError with the nearest name."""
     if "/" in name or name.endswith((".yaml", ".yml")):
         path = Path(name).expanduser()
+        if path.is_dir():
+            raise ConfigError(f"{name} is a folder, not a configuration.", f"Name a file in it: {name.rstrip('/')}/...")
         if not path.is_file():
             raise ConfigError(f"There is no configuration file {name}.", "`giblet config ls` lists those with a name.")
         return path

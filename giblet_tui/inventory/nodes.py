@@ -20,6 +20,7 @@ from giblet_train.schema.config import nearest
 from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.records import SessionKind
 from giblet_train.schema.run_dir import replace_file
+from giblet_train.schema.type_errors import type_error_in_words
 from giblet_tui.inventory.ssh_hosts import HOST_PATTERN, hosts_of, is_reachable_name, names_host
 
 LOCAL = "local"
@@ -100,6 +101,7 @@ def resolve(name: str) -> Node:
         )
     if re.fullmatch(HOST_PATTERN, name) and is_reachable_name(name, config):
         return _ssh_node(name)
+    check_name(name)
     raise ConfigError(
         f"No node is called {name!r}{nearest(name, [*by_name, *hosts]) or '.'}",
         f"Known: {', '.join([*by_name, *(host for host in hosts if host not in by_name)])}. "
@@ -122,8 +124,11 @@ def add(node: Node) -> Path:
     if node.name in _read_file(path):
         raise ConfigError(f"The node {node.name} is already in {path}.", f"To replace it: giblet node rm {node.name}")
     old = path.read_text(encoding="utf-8") if path.exists() else _HEADER
-    path.parent.mkdir(parents=True, exist_ok=True)
-    replace_file(path, (old.rstrip("\n") + "\n\n" + _block(node)).encode())
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(path, (old.rstrip("\n") + "\n\n" + _block(node)).encode())
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be written: {error.strerror}.", "Set XDG_CONFIG_HOME to a folder.") from None
     return path
 
 
@@ -132,7 +137,7 @@ def remove(name: str) -> Path:
     path = nodes_file()
     listed = _read_file(path)
     if name not in listed:
-        raise ConfigError(f"No node {name!r} in {path}{nearest(name, list(listed)) or '.'}")
+        raise ConfigError(f"No node {name!r} in {path}{nearest(name, list(listed)) or '.'}", "giblet node ls")
     text = path.read_text(encoding="utf-8")
     shorter = re.sub(rf"(?m)^(['\"]?){re.escape(name)}\1\s*:.*\n?(?:^[ \t]+.*\n?|^\n(?=[ \t\n]))*", "", text)
     remaining = yaml_io.load_text(shorter, str(path))
@@ -147,7 +152,7 @@ def node_from(value: Any, name: str, where: str = "node") -> Node:
     check_name(name)
     value = {} if value is None else value
     if not isinstance(value, Mapping):
-        raise ConfigError(f"{where}: {name} must hold `key: value` lines, not a {type(value).__name__}.")
+        raise ConfigError(f"{where}: {name} does not consist of `key: value` lines.", "For example: workdir: ~/giblet")
     fields = [f for f in Node.__struct_fields__ if f != "name"]
     for key in value:
         if key not in fields:
@@ -193,6 +198,7 @@ def _in_words(error: str) -> str:
     what, _, where = error.partition(" - at `$.")
     if f"matching regex {_PATH_PATTERN!r}" in what:
         what = "Expected a path that starts with / or ~/"
+    what = type_error_in_words(what)
     return f"{where.rstrip('`')}: {what}." if where else f"{what}."
 
 

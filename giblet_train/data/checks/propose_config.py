@@ -61,7 +61,7 @@ def propose_config(folder: Path, name: str) -> str:
     if not re.fullmatch(NAME_PATTERN, name):
         raise ConfigError(f"{name!r} cannot name a run.", "Use at most 40 of a-z, 0-9, _ and -.")
     if not folder.is_dir():
-        raise ConfigError(f"There is no folder {folder} here.", "Give the path of the study on the node.")
+        raise ConfigError(f"There is no folder {folder}.", "Give the folder as ~/FOLDER or /FOLDER on the node.")
     files = sorted(_files(folder))
     scans = _bids_scans(folder) or _lab_scans(folder, files)
     film, other_films = _film(files)

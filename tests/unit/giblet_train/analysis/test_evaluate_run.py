@@ -10,7 +10,7 @@ import pytest
 from giblet_train.analysis.evaluate_run import evaluation_lines
 from giblet_train.analysis.evaluation_folder import evaluate_into
 from giblet_train.analysis.load_run import load_run
-from giblet_train.analysis.results import make_output_dir, write_results
+from giblet_train.analysis.results import output_dir, write_results
 from giblet_train.monitoring.verdict import verdict_lines
 from giblet_train.schema.errors import ConfigError, DataError
 from giblet_train.schema.records import EvaluationMetric
@@ -88,15 +88,27 @@ def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished, t
 
 
 def test_figures_are_printed_and_kept_and_what_is_no_number_is_null(tmp_path):
-    folder = make_output_dir(tmp_path / "new" / "folder")
-    assert write_results("found", {"r": float("nan")}, ["r  –"], folder, as_json=True) == '{"r":null}'
-    assert write_results("found", {"r": 1.5}, ["r  1.5"], folder, as_json=False) == "r  1.5"
+    with output_dir(tmp_path / "new" / "folder") as folder:
+        assert write_results("found", {"r": float("nan")}, ["r  –"], folder, as_json=True) == '{"r":null}'
+        assert write_results("found", {"r": 1.5}, ["r  1.5"], folder, as_json=False) == "r  1.5"
     assert json.loads((folder / "found.json").read_text()) == {"r": 1.5}
     assert (folder / "found.txt").read_text() == "r  1.5\n"
-    with pytest.raises(ConfigError, match="not an empty folder"):
-        make_output_dir(folder)
-    with pytest.raises(ConfigError, match="cannot be created: Not a directory"):
-        make_output_dir(folder / "found.txt" / "below")
+    with pytest.raises(ConfigError, match="not an empty folder"), output_dir(folder):
+        pass
+    with pytest.raises(ConfigError, match="cannot be created: Not a directory"), output_dir(folder / "found.txt" / "x"):
+        pass
+
+
+def test_what_is_refused_leaves_no_folder_but_keeps_what_was_written(tmp_path):
+    (tmp_path / "there").mkdir()
+    for path in ("there", "a/b/c"):
+        with pytest.raises(DataError), output_dir(tmp_path / path):
+            raise DataError("The model is damaged.")
+    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+    with pytest.raises(DataError), output_dir(tmp_path / "a/b") as folder:
+        (folder / "figures.json").touch()
+        raise DataError("The disk is full.")
+    assert (tmp_path / "a/b/figures.json").exists()
 
 
 def test_without_a_checkpoint_there_is_nothing_to_judge(tmp_path):

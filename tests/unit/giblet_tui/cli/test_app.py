@@ -7,6 +7,7 @@ import json
 import os
 import re
 import resource
+import shlex
 import signal
 import subprocess
 import sys
@@ -155,6 +156,15 @@ def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
         ("why training.log", "There is no file training.log."),
         ("node rm nowhere", "No node 'nowhere'"),
         ("dashboard", "needs a terminal"),
+        ("launch '' demo", "'' cannot name a node."),
+        ("launch 'local demo' demo", "cannot name a node."),
+        ("launch local ./", "./ is a folder, not a configuration."),
+        ("launch local demo --set num_epochs=ten", '"num_epochs": expected a whole number, got text.'),
+        ("launch local demo --set data=5", '"data": expected a group of keys, got a whole number.'),
+        ("launch local demo --ensemble 0", "0 must be at least 1."),
+        ("logs @last -n many", "'many' is not a whole number."),
+        ("stop x --grace 9999", "9999.0 must be from 0.0 to 3600.0."),
+        (f"launch local {'x' * 5000}", f"'{'x' * 99}… (50"),
         ("status demo-20260101-000000-aaaa", "No run begins with"),
         ("verdict @last", "There is no run yet"),
         ("logs x", "No run begins with"),
@@ -162,7 +172,7 @@ def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(words: str, sentence: str, settings: dict[str, str]) -> None:
-    done = giblet(*words.split(), env=settings)
+    done = giblet(*shlex.split(words), env=settings)
     assert done.returncode == 2, done.stderr
     assert sentence in done.stderr
     assert done.stdout == ""
@@ -342,3 +352,32 @@ def test_init_writes_a_configuration_that_passes_the_check(
     assert giblet("config", "check", "./mine.yaml", env=settings, cwd=tmp_path).stdout == "ok ./mine.yaml\n"
     again = giblet("init", "local", str(tiny_study), "--name", "mine", env=settings, cwd=tmp_path)
     assert again.returncode == 2 and "mine.yaml already exists" in again.stderr
+
+
+@pytest.mark.parametrize(
+    ("command", "code", "words"),
+    [
+        ("config ls <&-", 0, ""),
+        ("config ls >&-", 1, "Standard output is closed."),
+        ("config ls > /dev/full", 1, "Standard output: No space left on device."),
+        ("--help > /dev/full", 1, "Standard output: No space left on device."),
+        ("nope 2>&-", 2, ""),
+    ],
+)
+def test_streams_that_are_closed_or_full_are_named(
+    command: str, code: int, words: str, settings: dict[str, str], tmp_path: Path
+) -> None:
+    done = subprocess.run(["sh", "-c", f"{GIBLET} {command}"], env=settings, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert words in done.stderr and "Traceback" not in done.stdout + done.stderr and "ignored" not in done.stderr
+
+
+def test_a_terminal_without_the_glyphs_gets_their_codes(settings: dict[str, str]) -> None:
+    done = giblet("config", "diff", "demo", "base", env={**settings, "PYTHONIOENCODING": "ascii"})
+    assert done.returncode == 0 and "\\u2192" in done.stdout and "Traceback" not in done.stderr
+
+
+def test_a_settings_folder_that_cannot_be_made_is_named(settings: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    done = giblet("node", "add", "x", env={**settings, "XDG_CONFIG_HOME": str(tmp_path / "file")})
+    assert done.returncode == 2 and "nodes.yaml cannot be written: Not a directory." in done.stderr

@@ -79,13 +79,13 @@ def test_an_unknown_node_gets_the_nearest_of_all(own_files: Path) -> None:
     ("text", "sentence"),
     [
         ("lab:\n  wrkdir: /x\n", 'unknown key "lab.wrkdir", did you mean "workdir"?'),
-        ("lab: 3\n", "must hold `key: value` lines"),
+        ("lab: 3\n", "does not consist of `key: value` lines"),
         ("lab:\n  workdir: relative\n", "starts with / or ~/"),
         ("lab:\n  multiplexer: byobu\n", "byobu"),
         ("lab:\n  host: -oProxyCommand=id\n", "host"),
         ("'../lab':\n", "cannot name a node"),
         ("lab:\nlab:\n", "appears twice"),
-        ("- lab\n", "must hold"),
+        ("- lab\n", "does not consist of"),
     ],
 )
 def test_a_bad_file_is_refused_in_words(own_files: Path, text: str, sentence: str) -> None:

@@ -1,0 +1,25 @@
+"""Type errors of msgspec in words that do not name types of the code."""
+
+from __future__ import annotations
+
+import re
+
+TYPES_IN_WORDS = {
+    "int": "a whole number",
+    "float": "a number",
+    "bool": "true or false",
+    "str": "text",
+    "object": "a group of keys",
+    "array": "a list",
+    "null": "null",
+}
+
+
+def type_error_in_words(error: str) -> str:
+    """Return a type error of msgspec, such as "Expected `int | null`, got `str`", without names of types in code."""
+
+    def words(match: re.Match[str]) -> str:
+        names = match[1].split(" | ")
+        return " or ".join(TYPES_IN_WORDS[n] for n in names) if set(names) <= set(TYPES_IN_WORDS) else match[0]
+
+    return re.sub(r"`([a-z |]+)`", words, error).replace(" matching regex ", " of the form ")
