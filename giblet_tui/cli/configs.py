@@ -25,13 +25,14 @@ from giblet_tui.reporting.json_output import SCHEMA
 @command(config_app, "ls", "giblet config ls", "giblet config ls --json")
 def list_configs(json: Json = False) -> None:
     """List configurations by name, with the file each comes from."""
-    configs = {name: catalog.read(str(path)).config for name, path in catalog.known().items()}
+    paths = catalog.known()
+    configs = {name: catalog.read(str(path)).config for name, path in paths.items()}
     if json:
-        facts = [{"name": n, "path": str(catalog.known()[n]), "stage": c.stage} for n, c in sorted(configs.items())]
+        facts = [{"name": n, "path": str(paths[n]), "stage": c.stage} for n, c in sorted(configs.items())]
         show_json({"schema": SCHEMA, "configs": facts})
         return
     rows = [
-        (name, c.stage, str(c.num_epochs), str(c.distributed.world_size), c.note, str(catalog.known()[name]))
+        (name, c.stage, str(c.num_epochs), str(c.distributed.world_size), c.note, str(paths[name]))
         for name, c in sorted(configs.items())
     ]
     print_data(table(("NAME", "STAGE", "EPOCHS", "GPUS", "NOTE", "FILE"), rows))

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from typing import ClassVar
+from collections.abc import Callable, Mapping
+from typing import Any, ClassVar
 
 from textual.content import Content
 
@@ -17,6 +17,7 @@ from giblet_tui.dashboard.model.run_view import RunView
 from giblet_tui.dashboard.style import styles
 from giblet_tui.dashboard.style.safe_text import join_parts
 from giblet_tui.dashboard.widgets.pane import Pane
+from giblet_tui.reporting.formatting import as_yaml
 
 LEAST, MOST = 3, 14
 
@@ -67,11 +68,18 @@ def _open_alert(alert: Alert, view: RunView, now: float) -> list[Content]:
     rows = [join_parts((f"▲ {alert.name}  ", f"{style} bold"), sentence)]
     if remedy:
         rows.append(join_parts("    → ", (remedy, "bold")))
-    evidence = ", ".join(f"{key} {value}" for key, value in alert.evidence.items())
+    evidence = ", ".join(f"{key} {_words(value)}" for key, value in alert.evidence.items())
     history = f"    raised {_time_of_day(alert.at)} at step {alert.step}"
     if not sentence.startswith(alert.sentence):
         history += f": {alert.sentence}"
     return [*rows, join_parts((f"{history}{f' ({evidence})' if evidence else ''}", styles.MUTED))]
+
+
+def _words(value: Any) -> str:
+    """Return a value of the evidence as people write it: `status fail, needed 0` for a mapping."""
+    if isinstance(value, Mapping):
+        return ", ".join(f"{key} {_words(item)}" for key, item in value.items())
+    return f"{value:.4g}" if isinstance(value, float) else "unknown" if value is None else as_yaml(value)
 
 
 def _cleared(alert: Alert) -> Content:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from giblet_train.schema.records import AlertResponse
+from giblet_tui.dashboard.widgets.alerts import Alerts
 from giblet_tui.monitor.snapshots import Fleet
 from tests import fleets
 from tests.unit.giblet_tui.dashboard.driver import Clock, Recorder, Tape, dashboard, screen_text, settle
@@ -44,3 +45,14 @@ async def test_a_snooze_ends_by_time_alone() -> None:
         app.screen.tick()  # type: ignore[attr-defined]
         await settle(pilot)
         assert "▲ flat" in screen_text(app)[1]
+
+
+async def test_the_evidence_of_an_alert_is_in_words() -> None:
+    evidence = {"loss_drop": {"status": "fail", "needed": 0.1, "seen": None}, "epochs": [3, 4]}
+    alert = msgspec.structs.replace(fleets.alert("criterion_missed"), evidence=evidence)
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(fleets.run(alerts=(alert,)),)),)))
+    async with app.run_test(size=(200, 50)) as pilot:
+        await settle(pilot)
+        pane = app.screen.query_one(Alerts)
+        lines = "\n".join(str(line) for line in pane.render_lines_for(150, 8))
+        assert "(loss_drop status fail, needed 0.1, seen unknown, epochs [3, 4])" in lines
