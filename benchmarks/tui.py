@@ -32,6 +32,7 @@ from giblet_tui.dashboard.charts.viewport import Viewport
 from giblet_tui.monitor import cache
 from giblet_tui.monitor.metric_columns import NAMES, Points, Range, Smoother
 from giblet_tui.monitor.snapshots import Fleet, NodeSnapshot, RunSnapshot
+from giblet_tui.monitor.watch import INTERVAL_S
 from tests import fleets
 
 POINTS = 500_000
@@ -107,8 +108,9 @@ def frame() -> dict[str, float]:
     return {"redraw_ms": round(1e3 * median(still), 2), "redraw_with_new_point_ms": round(1e3 * median(growing), 2)}
 
 
-async def live(n_nodes: int, runs_per_node: int, seconds: float) -> float:
-    """Percent of a core while every run gains a step and a log line each second."""
+async def live(n_nodes: int, runs_per_node: int, seconds: float, steps_per_s: int = 1) -> float:
+    """Percent of a core while every run gains so many steps each second, in as many snapshots as a node sends."""
+    rounds_per_s = min(steps_per_s, round(1 / INTERVAL_S))
     full = fleets.run(steps=380)
     names = [f"tensor{i:02d}" for i in range(n_nodes)]
 
@@ -127,15 +129,15 @@ async def live(n_nodes: int, runs_per_node: int, seconds: float) -> float:
         await pilot.pause()
         await asyncio.sleep(2)
         used, spent_on_feed, began = time.process_time(), 0.0, time.monotonic()
-        for second in count(1):
+        for round_ in count(1):
             for name in names:
                 before = time.process_time()
-                fresh = snapshot(name, 200 + second % 180)
+                fresh = snapshot(name, 200 + round_ * steps_per_s // rounds_per_s % 180)
                 aged = msgspec.structs.replace(fresh, observed_at=fleets.NOW + time.time() - started_at)
                 spent_on_feed += time.process_time() - before
                 feed.post(aged)
-            await asyncio.sleep(max(0.0, began + second - time.monotonic()))
-            if second >= seconds:
+            await asyncio.sleep(max(0.0, began + round_ / rounds_per_s - time.monotonic()))
+            if round_ >= seconds * rounds_per_s:
                 break
         busy = time.process_time() - used - spent_on_feed
         return round(100 * busy / (time.monotonic() - began), 2)
@@ -177,6 +179,7 @@ def main() -> None:
     figures = {
         **frame(),
         "one_run_percent_of_core": asyncio.run(live(1, 1, chosen.seconds)),
+        "one_run_of_ten_steps_per_second_percent_of_core": asyncio.run(live(1, 1, chosen.seconds, steps_per_s=10)),
         "eight_nodes_of_four_runs_percent_of_core": asyncio.run(live(8, 4, chosen.seconds)),
         "first_screen_cpu_s": first_screen_s(),
         "bare_textual_first_screen_cpu_s": min(cpu_s(BARE) for _ in range(3)),

@@ -60,6 +60,18 @@ def version_of(run: RunSnapshot, node: NodeSnapshot, judgement: Judgement, other
     )
 
 
+def grew_by_steps(old: RunView, new: RunView) -> bool:
+    """Return True if the views differ in the steps of their run alone, and the new one has more of them."""
+
+    def but_steps(view: RunView) -> Version:
+        counts = _record_counts(view.run)
+        word = view.judgement.verdict.word if view.judgement.verdict is not None else ""
+        link, state, _, *others = view.version
+        return (link, state, word, view.judgement.causes.keys(), counts[0], counts[2:], others[2:])
+
+    return but_steps(old) == but_steps(new) and len(old.run.steps) < len(new.run.steps)
+
+
 def components_of(run: RunSnapshot) -> tuple[str, ...]:
     """Return the loss components that the run's newest records name, or before any record those of its configuration.
 

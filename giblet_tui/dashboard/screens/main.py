@@ -19,6 +19,7 @@ from giblet_tui.dashboard.model.run_view import (
     RunView,
     Version,
     curves_of,
+    grew_by_steps,
     previous_run,
     version_of,
 )
@@ -52,6 +53,7 @@ class MainScreen(PaneNavigation):
         self._drawn: RunView | None = None
         self._repaint: Timer | None = None
         self._gpus = GpuHistory()
+        self._drawn_at = -TICK_S
         self.marked: set[str] = set()
 
     def compose(self) -> ComposeResult:
@@ -91,7 +93,8 @@ class MainScreen(PaneNavigation):
             fleet: All nodes.
             judgements: By run id.
             updated: The only node that is new in it. If no pane shows a run of that node, its rows of the list are
-                drawn at the next tick, so that many nodes cost no more than one.
+                drawn at the next tick, so that many nodes cost no more than one. Steps that follow within a second are
+                shown by header and log at once, and by the curves at the next tick.
         """
         self._fleet, self._judgements = fleet, judgements
         for node in fleet.nodes:
@@ -103,6 +106,13 @@ class MainScreen(PaneNavigation):
             if self._drawn is not None and self._version(run) == self._drawn.version:
                 self._show_log(run)
                 return
+            if self._drawn is not None and not self._is_rested():
+                view = self._view_of(run)
+                if grew_by_steps(self._drawn, view):
+                    self.query_one(RunHeader).view = view
+                    self._show_log(run)
+                    self._show_link()
+                    return
         self._ticker.reset()
         if run is None:
             run = _first_choice(fleet.runs())
@@ -115,6 +125,10 @@ class MainScreen(PaneNavigation):
         self.draw_run_list()
         self._show_run(self.run)
         self.panes.fit_content()
+
+    def _is_rested(self) -> bool:
+        """Return True if the curves were last drawn a tick ago or earlier."""
+        return time.monotonic() - self._drawn_at >= TICK_S
 
     def _nodes_drawn(self) -> set[str]:
         """Return the nodes that have the chosen run or one that is drawn behind it."""
@@ -134,6 +148,8 @@ class MainScreen(PaneNavigation):
                 continue
             if changed or pane.TICKS:
                 pane.view = view
+        if changed:
+            self._drawn_at = time.monotonic()
         self._drawn = view
         self._show_log(run)
         self._show_link()
