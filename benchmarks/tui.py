@@ -1,6 +1,6 @@
-"""What the dashboard costs: a chart frame, a live run, eight busy nodes, the first screen. CPU seconds of this process.
+"""What the dashboard costs: a chart frame, a live run, eight busy nodes, the first screen; and the start of commands.
 
-    python -m benchmarks.tui            all four
+    python -m benchmarks.tui            all of them, in CPU seconds of a process
     python -m benchmarks.tui --json     one JSON object
 
 Wall time depends on who else uses the machine; process time does not, so that is what is reported, with the load.
@@ -163,12 +163,29 @@ def first_screen_s() -> float:
         return min(cpu_s(FIRST_SCREEN) for _ in range(3))
 
 
+def start_up_ratios() -> dict[str, float]:
+    """CPU of commands that reach no node, over that of `python -c pass` in the same environment."""
+    command = "import sys; sys.argv[1:] = {!r}; from giblet_tui.cli import main; main()"
+    bare_s = min(cpu_s("pass") for _ in range(9))
+    verbs = ("--help", "ps --cached", "config ls")
+    return {
+        f"{verb}_over_python_pass": round(min(cpu_s(command.format(verb.split())) for _ in range(9)) / bare_s, 1)
+        for verb in verbs
+    }
+
+
 def cpu_s(program: str) -> float:
     """CPU seconds of a new process that runs this program, the interpreter's own start included."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", program], check=True, cwd=Path(__file__).parents[1])
+    subprocess.run(
+        [sys.executable, "-c", program],
+        check=True,
+        cwd=Path(__file__).parents[1],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 3)
+    return round(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime, 4)
 
 
 def main() -> None:
@@ -183,6 +200,7 @@ def main() -> None:
         "eight_nodes_of_four_runs_percent_of_core": asyncio.run(live(8, 4, chosen.seconds)),
         "first_screen_cpu_s": first_screen_s(),
         "bare_textual_first_screen_cpu_s": min(cpu_s(BARE) for _ in range(3)),
+        **start_up_ratios(),
         "load_1m": round(os.getloadavg()[0], 1),
     }
     if chosen.json:
