@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 
 import msgspec
@@ -12,6 +13,7 @@ from giblet_train.schema.records import Adoption
 from giblet_tui.dashboard.model.judgement import JudgementCache
 from giblet_tui.dashboard.model.messages import NodeObserved, RunChosen
 from giblet_tui.dashboard.model.run_status import epoch_words
+from giblet_tui.dashboard.screens.main import MainScreen
 from giblet_tui.dashboard.widgets.chart_group import Charts
 from giblet_tui.dashboard.widgets.log import LogTail
 from giblet_tui.dashboard.widgets.loss_balance import Balance
@@ -247,3 +249,27 @@ async def test_a_lab_log_without_components_is_not_shown_as_nan() -> None:
         assert "NaN" not in text and [panel.component for panel in app.screen.query(LossPanel)] == ["total"]
         assert "waiting" not in text and "no plan is known" in text and "it was adopted, without criteria" in text
     assert epoch_words(adopted) == str(epochs[-1].epoch)
+
+
+async def test_steps_within_a_second_reach_header_and_log_at_once_and_the_curves_at_the_tick() -> None:
+    tape, whole = Tape(), fleets.run(steps=45)
+    begun = replace(whole, steps=whole.steps[:41])
+    app = dashboard(Fleet(nodes=(fleets.node(runs=(begun,)),)), source=tape)
+    async with app.run_test(size=(120, 40)) as pilot:
+        await settle(pilot)
+        screen = app.screen
+        assert isinstance(screen, MainScreen)
+        screen._ticker.pause()
+        screen._drawn_at = time.monotonic() + 3600  # drawn a moment ago, however slow this machine is
+        tape.play(fleets.node(runs=(replace(whole, log_tail=("step 44 is made",)),)))
+        await settle(pilot)
+        rows = screen_text(app)
+        assert "step 45/" in rows[0] and "step 44 is made" in "\n".join(rows)
+        assert screen.charts.view is not None and len(screen.charts.view.run.steps) == 41
+        screen.tick()
+        await settle(pilot)
+        assert len(screen.charts.view.run.steps) == 45
+        epoch = fleets.run(steps=60)
+        tape.play(fleets.node(runs=(epoch,)))
+        await settle(pilot)
+        assert len(screen.charts.view.run.steps) == 60, "an epoch has ended, so everything is drawn"
