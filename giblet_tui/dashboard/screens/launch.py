@@ -72,8 +72,8 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
                 yield Label("resume")
                 yield Input(placeholder="a run or a step; empty: a new run", id="launch-resume")
             with Horizontal(id="launch-how"):
-                yield Select([(name, name) for name in PRESETS], prompt="preset: as configured", id="launch-preset")
-                yield Select([(name, name) for name in SESSIONS], prompt="session: as the node", id="launch-session")
+                yield Select([(name, name) for name in PRESETS], prompt="usual preset", id="launch-preset")
+                yield Select([(name, name) for name in SESSIONS], prompt="usual session", id="launch-session")
                 yield Checkbox("wait for free GPUs", id="launch-when-free")
             with VerticalScroll(id="launch-preview"):
                 yield Static(join_parts((HINT, MUTED)), id="launch-lines", markup=False)
