@@ -69,7 +69,7 @@ def commands(page: Path) -> list[str]:
 def words_of(line: str) -> list[str]:
     """Return the words of one command, without comment, pipe and redirection."""
     words = shlex.split(line, comments=True)
-    end = next((i for i, word in enumerate(words) if word in ("|", "||", "&&", ">", ";", "--")), len(words))
+    end = next((i for i, word in enumerate(words) if word in ("|", "||", "&&", "<", ">", ";", "--")), len(words))
     return words[:end]
 
 
