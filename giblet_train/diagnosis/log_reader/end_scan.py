@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from itertools import takewhile
 from types import MappingProxyType
 from typing import Deque, Dict, List, Mapping, NamedTuple, Optional, Set, Tuple
 
@@ -76,8 +77,19 @@ class LogEnd(NamedTuple):
     """Remedy printed after an error of giblet's own."""
 
     @property
+    def error_before_timeout(self) -> Optional[ErrorLine]:
+        """Return the error because of which a rank did not join a collective operation; None if it printed none."""
+        timeout = self.causes.get("collective_timeout")
+        if timeout is None:
+            return None
+        earlier = takewhile(lambda error: error != timeout, self.errors)
+        return next((error for error in earlier if error.rank in self.missing_ranks), None)
+
+    @property
     def root_error(self) -> Optional[ErrorLine]:
-        """Return the first error, of the rank that failed first where torchrun names it."""
+        """Return the first error, of the rank that failed first: torchrun may name one that waited for it in vain."""
+        if self.error_before_timeout is not None:
+            return self.error_before_timeout
         if self.failed is not None and self.failed.rank is not None:
             own = next((error for error in self.errors if error.rank == self.failed.rank), None)
             if own is not None:

@@ -305,7 +305,8 @@ class EpochTable:
             last.values.update({key: number for key, number in values.items() if key not in last.values})
             return advanced
         if last is not None and observation.step is not None and observation.step < last.position:
-            self.restarted = True
+            # A line of settings such as `max_steps=100000, lr=1e-3` comes before the first step.
+            self.restarted = self.restarted or any(kind != "lr" for kind, *_ in last.values)
             self.points = [point for point in self.points if point.position < position]
         self._n_points += 1
         self.points.append(Point(position, observation.epoch, values))

@@ -296,7 +296,9 @@ class _Context:
             split = split_of(name) or self._from_text
             return Quantity("loss", split, component) if is_loss and len(name.split()) <= 2 else None
         if quantity.kind not in ("loss", "error"):
-            is_named = quantity.kind != "r" or match["mark"] is not None
+            # Without a mark, a lone `r` may be a word of a sentence; `val_r 0.2` and `pearson 0.2` may not.
+            is_lone = quantity.kind == "r" and quantity.split is None and words_of(name)[-1] == "r"
+            is_named = match["mark"] is not None or not is_lone
             return quantity if is_named and not (quantity.kind == "r" and self._from_text == "train") else None
         if quantity.split and " " in name:
             self._from_name = quantity.split

@@ -160,8 +160,10 @@ def tiny_batch_norm(case: RunHistory) -> Finding | None:
 
 @rule(group="ending", explains=("crashed",), level="error")
 def collective_timeout(case: RunHistory) -> Finding | None:
-    """Report a collective operation that timed out, with the ranks that did not join it."""
+    """Report a collective operation that timed out without a known error, with the ranks that did not join it."""
     end = log_end(case)
+    if end.error_before_timeout is not None:
+        return None
     missing = ", ".join(map(str, end.missing_ranks[:8]))
     ranks = f"rank {missing}" if len(end.missing_ranks) == 1 else f"ranks {missing}"
     who = f"{ranks} did not join" if end.missing_ranks else "at least one rank did not join"

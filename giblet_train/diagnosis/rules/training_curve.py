@@ -65,6 +65,10 @@ SIGNED_SCALE = 1.0
 """Smallest scale of a loss that is not always positive: a Dice loss, a correlation, nats. Its level may be near 0."""
 AT_ONCE = 0.05
 """Relative decrease in the first epochs after which a flat loss may also be one that has converged."""
+EARLY_FALL_SDS = 6.0
+"""Decrease in the first epochs, in standard deviations of the noise, that shows a model that may have converged."""
+PREDICTS = 0.1
+"""Validation correlation that no model reaches by chance on average over voxels."""
 MOST_DOUBT = 0.01
 """Largest relative error of the level of a log's loss at which its decrease is judged."""
 
@@ -296,17 +300,27 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     if fall > nothing and _validation_learns([v for _, v in case.validation_totals], owed):
         return None
     (first_epoch, first_value), (epoch, last_value) = case.train_totals[0], case.train_totals[-1]
-    at_once = 1 - last / first_value if first_value > 0 else 0.0
+    at_once = (first_value - last) / scale
+    # Noise of fMRI hides most of its variance: a model that predicts it well lowers the loss by a few per cent.
+    fell_at_once = at_once > min(AT_ONCE, max(nothing, EARLY_FALL_SDS * jitter(totals) / scale))
+    if fell_at_once and _predicts(case):
+        return None
     facts = (
         f"The training loss went from {format_loss(first_value)} to {format_loss(last_value)} in epochs {first_epoch} "
-        f"to {epoch}: {_change(fall)} its {'start' if at_once <= AT_ONCE else 'level after the first epochs'}"
+        f"to {epoch}: {_change(fall)} its {'level after the first epochs' if fell_at_once else 'start'}"
     )
     return _flat(
         facts,
         {"fall": fall, "epochs": len(totals), "doubt": doubt},
-        certain=-0.05 < fall <= nothing and at_once <= AT_ONCE,
-        learnt="nothing" if fall <= nothing and at_once <= AT_ONCE else "hardly anything",
+        certain=-0.05 < fall <= nothing and not fell_at_once,
+        learnt="nothing" if fall <= nothing and not fell_at_once else "hardly anything",
     )
+
+
+def _predicts(case: RunHistory) -> bool:
+    """Return True if the predictions correlate with the measured responses at the end."""
+    correlations = [e.fmri_r for e in case.epochs if e.fmri_r is not None]
+    return len(correlations) >= FEWEST_VALIDATIONS and median(correlations[-FEWEST_VALIDATIONS:]) >= PREDICTS
 
 
 def _validation_learns(validations: Sequence[float], owed: float) -> bool:

@@ -151,6 +151,21 @@ def test_a_curve_that_goes_wrong_is_named(kind: str, seed: int) -> None:
     assert [c.cause for c in diagnose(None, parsed.metrics, log=parsed.log).causes][:1] == [cause]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_an_encoding_model_that_converges_at_once_is_not_flat(seed: int) -> None:
+    rng = random.Random(seed)
+    mse = [0.945 + 0.04 * math.exp(-e / 2) + rng.gauss(0, 0.0012) for e in range(1, 61)]
+    lines = [f"epoch {e} train_mse {v:.4f} val_mse {v + 0.007:.4f}" for e, v in enumerate(mse, 1)]
+    (flat,) = judged(lines)
+    assert (flat.cause, flat.confidence) == ("flat", 0.5) and "below its level after the first epochs" in flat.sentence
+    for height, causes in ((0.2, []), (0.01, ["flat"])):
+        r = [height * (1 - math.exp(-e / 2)) for e in range(1, 61)]
+        predicted = [f"{line} val_pearson {value:.3f}" for line, value in zip(lines, r, strict=True)]
+        assert [c.cause for c in judged(predicted) if c.cause == "flat"] == causes
+    constant = [f"epoch {e} train_mse {0.96 + rng.gauss(0, 0.0012):.4f} val_pearson 0.2" for e in range(1, 61)]
+    assert [(c.cause, c.confidence) for c in judged(constant)] == [("flat", 0.85)]
+
+
 def test_early_stopping_is_no_plateau() -> None:
     values = [max(0.45, falling(1.0, 0.35, 6)(e, random.Random(e))[0]) for e in range(1, 25)]
     lines = [f"Epoch {e}/200 loss {v:.4f} val_loss {1.05 * v:.4f}" for e, v in enumerate(values, 1)]

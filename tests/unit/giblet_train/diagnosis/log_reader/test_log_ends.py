@@ -38,6 +38,15 @@ def test_the_rank_that_did_not_join_a_collective_is_named() -> None:
     assert first.evidence["missing_ranks"] == [3] and "rank 3 did not join" in first.sentence
 
 
+def test_an_error_explains_why_its_rank_did_not_join_a_collective() -> None:
+    missing_file = traceback("FileNotFoundError: [Errno 2] No such file or directory: '/data/s02.h5'", "[rank2]: ")
+    _, diagnosis = judged(log_of([*missing_file, *watchdog([0, 1, 3]), *torchrun(0, -6)]))
+    assert [c.cause for c in diagnosis.causes] == ["crashed"]
+    assert diagnosis.causes[0].evidence["error"].startswith("rank 2: FileNotFoundError")
+    _, diagnosis = judged(log_of([*watchdog([0, 1, 3]), *missing_file, *torchrun(0, -6)]))
+    assert diagnosis.causes[0].cause == "collective_timeout"
+
+
 def test_the_rank_of_torchruns_block_decides_between_errors() -> None:
     echo = traceback("RuntimeError: Connection reset by peer", "[rank0]: ")
     _, diagnosis = judged(log_of([*echo, *traceback("KeyError: 'sub-04'", "[rank5]: "), *torchrun(5, 1)]))

@@ -216,3 +216,17 @@ def test_losses_of_several_subjects_are_read() -> None:
     lines = [f"sub-0{s} epoch {i + 1}/20 train {v} val {v + 0.1:.4f} r=0.1" for i, v in enumerate(FALL) for s in (1, 2)]
     parsed = parse(lines)
     assert len(parsed.metrics) == 20 and parsed.metrics[-1].fmri_r == 0.1
+
+
+@pytest.mark.parametrize(("pair", "r"), [("val_pearson 0.21", 0.21), ("va_r +0.210", 0.21), ("r 0.21", None)])
+def test_a_correlation_needs_no_mark_if_its_name_is_clear(pair: str, r: float | None) -> None:
+    parsed = parse([f"epoch {e} train_mse 0.9{9 - e} val_mse 0.96 {pair}" for e in range(1, 5)])
+    assert [metric.fmri_r for metric in parsed.metrics] == [r] * 4
+
+
+def test_settings_before_the_first_step_are_no_restart() -> None:
+    steps = [f"iter {step}: loss {5 - step / 2000:.4f}" for step in range(0, 6000, 100)]
+    assert not parse(
+        ["Namespace(max_steps=100000, lr=0.001)", "config: {'steps': 100000, 'lr': 6e-4}", *steps]
+    ).log.restarted
+    assert parse([*steps, *steps[20:]]).log.restarted
