@@ -68,7 +68,7 @@ test-laptop: .venv-laptop/.ready ## Test the application where torch is not inst
 .venv-laptop/.ready: pyproject.toml constraints.txt
 	@$(PYTHON) -c '$(PYTHON_CHECK)'
 	$(PYTHON) -m venv .venv-laptop
-	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout pytest-xdist
+	$(LAPTOP)/pip $(PIP) -e '.[picture]' hypothesis pytest pytest-asyncio pytest-textual-snapshot pytest-timeout pytest-xdist setuptools
 	@touch $@
 
 # sshd, tmux, screen, shells and Slurm for the cluster tests, a browser for the pages: installed if root; otherwise the tests

@@ -86,7 +86,7 @@ def test_a_start_that_fails_on_one_node_is_taken_back_on_the_others(
         with pytest.raises(GibletError, match=r"^tensor02: .* exists already") as refused:
             start(targets, plans, messages.append)
     assert refused.value.exit_code == 5 and "`workdir:` of its own" in refused.value.remedy
-    assert "tensor01: supervised" in messages
+    assert "tensor01: the supervisor is running" in messages
     assert list((tmp_path / "tensor01" / "runs").iterdir()) == []
     assert not [argv for _, _, argv in processes() if plans[0].run.run_id in argv]
 

@@ -58,9 +58,9 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
                 yield Label("configuration")
             with Horizontal(id="launch-what"):
                 nodes = [(node.node, node.node) for node in self._fleet.nodes]
-                yield Select(nodes, value=self._node, allow_blank=False, id="launch-node")
+                yield Select(nodes, value=self._node, allow_blank=False, id="launch-node", compact=True)
                 configs = [(name, name) for name in self._configs]
-                yield Select(configs, prompt="a configuration", id="launch-config")
+                yield Select(configs, prompt="a configuration", id="launch-config", compact=True)
             yield SelectionList[int](id="launch-gpus")
             with Horizontal(classes="field"):
                 yield Label("settings")
@@ -72,9 +72,13 @@ class LaunchForm(ModalScreen[LaunchChoice | None]):
                 yield Label("resume")
                 yield Input(placeholder="a run or a step; empty: a new run", id="launch-resume")
             with Horizontal(id="launch-how"):
-                yield Select([(name, name) for name in PRESETS], prompt="usual preset", id="launch-preset")
-                yield Select([(name, name) for name in SESSIONS], prompt="usual session", id="launch-session")
-                yield Checkbox("wait for free GPUs", id="launch-when-free")
+                yield Select(
+                    [(name, name) for name in PRESETS], prompt="usual preset", id="launch-preset", compact=True
+                )
+                yield Select(
+                    [(name, name) for name in SESSIONS], prompt="usual session", id="launch-session", compact=True
+                )
+                yield Checkbox("wait for free GPUs", id="launch-when-free", compact=True)
             with VerticalScroll(id="launch-preview"):
                 yield Static(join_parts((HINT, MUTED)), id="launch-lines", markup=False)
             with Horizontal(id="launch-buttons"):

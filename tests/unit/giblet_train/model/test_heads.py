@@ -29,7 +29,8 @@ def test_the_engine_never_asks_torch_for_a_batched_lu(forbidden):
     import giblet_train
 
     root = Path(giblet_train.__file__).parent
-    assert not [p for p in root.rglob("*.py") if f"{forbidden}" in p.read_text() and "import torch" in p.read_text()]
+    sources = {path: path.read_text().replace(f"np.{forbidden}", "") for path in root.rglob("*.py")}
+    assert not [path for path, text in sources.items() if forbidden in text and "import torch" in text]
 
 
 def test_weights_that_are_not_finite_read_as_not_finite_and_raise_nothing():

@@ -74,12 +74,9 @@ def test_the_score_of_an_unseen_film_is_the_correlation_with_the_measured_series
 def test_measured_series_that_do_not_fit_are_refused(opened, second_film, second_bold, tmp_path):
     image = nibabel.load(second_bold[1])
     values = np.asarray(image.dataobj)
-    moved = image.affine.copy()
-    moved[0, 3] += 2.0
     constant = np.ones_like(values)
     for name, array, affine, words in (
-        ("smaller", values[:-1], image.affine, "does not fit the model: it has a grid of"),
-        ("moved", values, moved, "another affine: corners are up to 2 mm apart"),
+        ("half", values[: len(values) // 2], image.affine, "covers"),
         ("still", values[..., 0], image.affine, "has 3 dimensions"),
         ("constant", constant, image.affine, "never changes"),
     ):

@@ -30,7 +30,9 @@ def ended(monkeypatch):
             raise Unreachable("far does not answer.", "Is it up?")
         return node
 
-    monkeypatch.setattr(find_run, "locate", lambda text, say: (NODES["far" if text == "a" else "near"], text))
+    monkeypatch.setattr(
+        find_run, "locate", lambda text, say, all_users=False: (NODES["far" if text == "a" else "near"], text)
+    )
     monkeypatch.setattr(find_run, "observe", lambda which: None)
     monkeypatch.setattr(find_run, "all_nodes", lambda run: [run])
     monkeypatch.setattr(stop, "_last_known_run", last_known_run)

@@ -52,8 +52,10 @@ def test_the_commands_print_data_and_exit_by_what_they_found(config_file, tmp_pa
     assert prepared.returncode == 0, prepared.stderr
     assert open_store(Path(prepared.stdout.splitlines()[0])).n_trs == 60
     lag = call("data", "lag", config_file, "--workdir", tmp_path / "work")
-    assert lag.stdout.splitlines()[0].split() == ["whole", "third", "1", "third", "2", "third", "3"]
-    assert [line.split()[0] for line in lag.stdout.splitlines()[1:5]] == ["average", "sub-01", "sub-02", "sub-03"]
+    title, columns, *rows = lag.stdout.splitlines()
+    assert title.startswith("delay of the brain behind the film, in TRs")
+    assert columns.split() == ["whole", "third", "1", "third", "2", "third", "3"]
+    assert [row.split()[0] for row in rows[:4]] == ["average", "sub-01", "sub-02", "sub-03"]
     missing = call("prepare", tmp_path / "nothing.yaml")
     assert missing.returncode == 2
     assert "nothing.yaml cannot be read" in missing.stderr
