@@ -161,7 +161,8 @@ PLAIN_ERROR = re.compile(
     r"|^[A-Za-z][\w./-]*: error: [a-z]|\bError response from daemon|^Could not override\b|^Evicted$"
     r"|Main process exited, code=(?:killed|dumped)|Main process exited, code=exited, status=[1-9]"
     r"|\b(?:exit|return) ?code[ :=]+-?[1-9]|slurmstepd: error|srun: error|\bCANCELLED AT\b"
-    r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b",
+    r"|signal: (?:Killed|Aborted|Bus)|\bSIGTERM\b.*\b(?:received|caught)|\b(?:[Rr]eceived|[Cc]aught)\b.*\bSIGTERM\b"
+    r"|\bthread: \[[\d, ]+\] Assertion .* failed",
 )
 KILLED = re.compile(
     r"^(?:\S+: line \d+:\s+\d+\s+)?Killed\b|task \d+: Killed|\bSIGKILL\b"

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean, stdev
 
-from giblet_train.diagnosis.rules.case import Finding, RunHistory
+from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import SHORT_WARMUP, UNREGULARISED, WARN_ONLY, fault, rule
 from giblet_train.diagnosis.run_start import format_loss
@@ -36,6 +36,8 @@ LEARNT = 0.025
 SKILL_DOUBT = 0.005
 RISE_SKILL = 0.1
 """Rise of a skill below 0, relative to its first value, that shows that a louder held-out block is learnt."""
+FIRST_EPOCHS = 3
+"""Epochs whose median is the start of a training loss: the first one alone may hold the way to the mean."""
 R_DOUBT = 0.02
 """Held-out r of fMRI below which nothing is predicted: responsive voxels show more from the first epoch on."""
 SAME_AS_TRAINING = 2e-4
@@ -314,5 +316,5 @@ def _learns_otherwise(case: RunHistory, epoch: EpochMetric) -> bool:
     skill = epoch.validation.skill if epoch.validation else {}
     if skill:
         return max((v for c, v in skill.items() if c != "fmri" and v is not None), default=0.0) > LEARNT
-    start = case.start_total or next((v for _, v in case.train_totals), None)
+    start = case.start_total or median_or_none([v for _, v in case.train_totals[:FIRST_EPOCHS]])
     return bool(start and epoch.train.total is not None and epoch.train.total < start * (1 - LEARNT))

@@ -9,6 +9,7 @@ from statistics import fmean, linear_regression, median, stdev
 
 from giblet_train.diagnosis.rules.case import Finding, RunHistory, median_or_none
 from giblet_train.diagnosis.rules.curve_fit import ExponentialFit, Points, best_bent, from_steepest, smooth_error
+from giblet_train.diagnosis.rules.held_out import R_DOUBT
 from giblet_train.diagnosis.rules.log_evidence import collapse_finding
 from giblet_train.diagnosis.rules.noise import TENTATIVE, jitter, median_error, smoothed
 from giblet_train.diagnosis.rules.registry import FAULT_STEP, SHORT_WARMUP, WARN_ONLY, fault, rule
@@ -302,8 +303,11 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     (first_epoch, first_value), (epoch, last_value) = case.train_totals[0], case.train_totals[-1]
     at_once = (first_value - last) / scale
     # Noise of fMRI hides most of its variance: a model that predicts it well lowers the loss by a few per cent.
-    fell_at_once = at_once > min(AT_ONCE, max(nothing, EARLY_FALL_SDS * jitter(totals) / scale))
-    if fell_at_once and _predicts(case):
+    r = _final_correlation(case)
+    # With no correlation, the first epochs have only found the mean.
+    may_predict = at_once > max(nothing, EARLY_FALL_SDS * jitter(totals) / scale) and (r is None or r > R_DOUBT)
+    fell_at_once = at_once > AT_ONCE or may_predict
+    if fell_at_once and r is not None and r >= PREDICTS:
         return None
     facts = (
         f"The training loss went from {format_loss(first_value)} to {format_loss(last_value)} in epochs {first_epoch} "
@@ -317,10 +321,10 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
     )
 
 
-def _predicts(case: RunHistory) -> bool:
-    """Return True if the predictions correlate with the measured responses at the end."""
+def _final_correlation(case: RunHistory) -> float | None:
+    """Return the correlation of predicted and measured responses at the end; None while there are too few."""
     correlations = [e.fmri_r for e in case.epochs if e.fmri_r is not None]
-    return len(correlations) >= FEWEST_VALIDATIONS and median(correlations[-FEWEST_VALIDATIONS:]) >= PREDICTS
+    return median(correlations[-FEWEST_VALIDATIONS:]) if len(correlations) >= FEWEST_VALIDATIONS else None
 
 
 def _validation_learns(validations: Sequence[float], owed: float) -> bool:

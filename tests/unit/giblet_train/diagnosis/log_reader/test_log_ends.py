@@ -53,6 +53,14 @@ def test_the_rank_of_torchruns_block_decides_between_errors() -> None:
     assert diagnosis.causes[0].evidence["error"] == "rank 5: KeyError: 'sub-04'"
 
 
+def test_the_assertion_of_a_kernel_is_the_error_and_not_that_it_was_triggered() -> None:
+    kernel = "/aten/cuda/Loss.cu:250: nll_loss: block: [0,0,0], thread: [{k},0,0] Assertion `t >= 0 && t < n` failed."
+    triggered = traceback("RuntimeError: CUDA error: device-side assert triggered")
+    _, diagnosis = judged(log_of([*(kernel.format(k=k) for k in range(64)), *triggered]))
+    assert "Assertion `t >= 0 && t < n` failed" in diagnosis.causes[0].sentence
+    assert diagnosis.causes[0].action.startswith("An index or target is out of range")
+
+
 def test_an_error_is_found_however_much_follows_it() -> None:
     _, diagnosis = judged(log_of([*traceback(OOM, "[rank3]: "), *stacks(20_000)]))
     assert diagnosis.causes[0].cause == "oom_gpu"
