@@ -132,6 +132,7 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
         return
     assert [each for each, _ in sessions.find_session(f"gib-{run_id}")] == [kind]
     sessions.kill_session(f"gib-{run_id}")
+    trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))  # screen answers before it ends
     assert ground.run(run_id).supervisor(), "it outlives its session"
     with pytest.raises(AgentRefusal, match=gone):
         restore_socket.restore_socket(request, print)
