@@ -253,6 +253,8 @@ def _beats_null(name: str, criterion: Criterion, run: RunMetrics) -> CriterionVe
     facts += f" {criterion.threshold:g} and an interval above 0"
     if null is not None and responsive is not None:
         facts += f"; responsive r {responsive:.3f} against {null:.3f}, the 99th percentile by chance"
+        if _figure(run, "encoding", "null_stretches") == 0:
+            facts += " (from circular shifts, which are too low: no other block of the film is as long)"
     passed = value >= criterion.threshold - EPSILON and low > 0 and above_null
     return _decided(name, criterion.threshold, value, facts, passed=passed)
 

@@ -147,11 +147,11 @@ class Evaluator:
         blocks, fixed = self.data.split.validation_blocks, self.experiment.config.model.learnt_share
         model.share = 1.0
         passes = self._predict_blocks(model, blocks)
-        scores_TR = _scored_scores(passes)
+        scores_TR = _scores_of(passes)
         if model.linear_path is None:
             return _select({1.0: self._r_T(scores_TR)[0.0]}, 1.0)
         model.share = 0.0
-        start_TR = _scored_scores(self._predict_blocks(model, blocks))
+        start_TR = _scores_of(self._predict_blocks(model, blocks))
         shares = SHARES if fixed is None else (fixed,)
         candidates = self._r_T(start_TR, scores_TR - start_TR, shares)
         # Every epoch tries all shares, so a gain by chance has many occasions.
@@ -176,7 +176,7 @@ class Evaluator:
         """Return r of each responsive voxel on the validation block (V,), mean over local subjects; NaN elsewhere."""
         passes = self._predict_blocks(model, self.data.split.validation_blocks)
         r_V = np.full(self.data.n_voxels, np.nan, np.float32)
-        r = self.validation_responses.r_V(_scored_scores(passes))
+        r = self.validation_responses.r_V(_scores_of(passes))
         if r is not None:
             r_V[self.data.responsive_V] = r
         return r_V
@@ -188,7 +188,7 @@ class Evaluator:
         """
         passes = self._predict_blocks(model, self.data.split.test_blocks)
         loss = self._loss(passes)
-        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        scores_TR = _scores_of(passes).cpu().numpy()
         start_TR = self._start_scores(model, self.data.split.test_blocks)
         encoding, baselines = self._encoding(scores_TR, start_TR, self._elsewhere(model), alive)
         if self.data.left_out:
@@ -218,14 +218,14 @@ class Evaluator:
     def latents(self, model: Network, blocks: tuple[tuple[int, int], ...]) -> Floats:
         """Return the bottleneck (T, K) of the rows of some blocks, one block after another."""
         passes = self._predict_blocks(model, blocks)
-        return _scored([forward.z_BWK for _, forward in passes], passes)
+        return _scored([forward.z_BWK for _, forward in passes], passes).cpu().numpy()
 
     def predicted(
         self, model: Network, blocks: tuple[tuple[int, int], ...] | None = None
     ) -> Iterator[tuple[str, Floats]]:
         """Yield each local subject with its predicted responses (T, V) over some blocks, by default the test block."""
         passes = self._predict_blocks(model, self.data.split.test_blocks if blocks is None else blocks)
-        scores_TR = _scored([forward.scores_BWR for _, forward in passes], passes)
+        scores_TR = _scores_of(passes).cpu().numpy()
         for subject in self.shards.local_subjects:
             yield subject, self.compression.expand(subject, scores_TR)
 
@@ -254,7 +254,7 @@ class Evaluator:
             if scores_BWR is None:
                 return None
             detrended = self._detrended(replace(forward, scores_BWR=scores_BWR), batch)
-            parts.append(_scored([detrended.scores_BWR], [(batch, detrended)]))
+            parts.append(_scores_of([(batch, detrended)]).cpu().numpy())
         return np.concatenate(parts)
 
     def _detrended(self, forward: Forward, batch: Batch) -> Forward:
@@ -272,14 +272,14 @@ class Evaluator:
         scores_TR = np.zeros((split.n_trs, self.compression.n_columns), np.float32)
         for blocks in (split.train_blocks, split.validation_blocks, split.test_blocks):
             for (start, stop), (batch, forward) in zip(blocks, self._predict_blocks(model, blocks), strict=True):
-                z_TK[start:stop] = _scored([forward.z_BWK], [(batch, forward)])
-                scores_TR[start:stop] = _scored([forward.scores_BWR], [(batch, forward)])
+                z_TK[start:stop] = _scored([forward.z_BWK], [(batch, forward)]).cpu().numpy()
+                scores_TR[start:stop] = _scores_of([(batch, forward)]).cpu().numpy()
         return StimulusPrediction(z_TK, self.compression.expand_average(scores_TR))
 
     def _elsewhere(self, model: Network) -> Floats:
         """Return the scores (T, R) of all training and validation blocks in their order in the film."""
         passes = self._predict_blocks(model, self.data.split.other_blocks)
-        return _scored([forward.scores_BWR for _, forward in passes], passes)
+        return _scores_of(passes).cpu().numpy()
 
     def _encoding(
         self, scores_TR: Floats, start_TR: Floats | None, elsewhere_SR: Floats, alive: Callable[[], None]
@@ -335,7 +335,8 @@ class Evaluator:
                 other.extend(theirs[name])
         if not self.shards.ranks.is_first:
             return {}, {}
-        encoding = network.figures() | {f"r_{name}": other.r_responsive for name, other in others.items()}
+        encoding = network.figures() | {"null_stretches": float(len(stretches))}
+        encoding |= {f"r_{name}": other.r_responsive for name, other in others.items()}
         for name in ("ridge", "ridge_pooled"):
             encoding |= network.above(others[name], f"r_over_{name}")
         baselines = {f"{name}_r_null": other.r_null for name, other in others.items()}
@@ -349,7 +350,7 @@ class Evaluator:
         targets = self.objective.targets
         return {
             s: {
-                m: _scored([targets.decode_to_features(m, f.rebuilt[s][m]) for _, f in passes], passes)
+                m: _scored([targets.decode_to_features(m, f.rebuilt[s][m]) for _, f in passes], passes).cpu().numpy()
                 for m in targets.features
             }
             for s in passes[0][1].rebuilt
@@ -386,16 +387,14 @@ def _select(
     return selected, float(r[selected].sum())
 
 
-def _scored_scores(passes: list[tuple[Batch, Forward]]) -> Tensor:
-    """Return the predicted scores of scored TRs (T, R), in order, on the run's device."""
-    scored = [forward.scores_BWR[torch.from_numpy(batch.scored_BW)] for batch, forward in passes]
-    return torch.cat(scored)
+def _scores_of(passes: list[tuple[Batch, Forward]]) -> Tensor:
+    """Return the predicted scores (T, R) of scored TRs, in order, on the run's device."""
+    return _scored([forward.scores_BWR for _, forward in passes], passes)
 
 
-def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Floats:
-    """Return the entries of scored TRs (T, ...), in order."""
-    scored = [part[torch.from_numpy(batch.scored_BW)] for part, (batch, _) in zip(parts, passes, strict=True)]
-    return np.concatenate([c.cpu().numpy() for c in scored])
+def _scored(parts: list[Tensor], passes: list[tuple[Batch, Forward]]) -> Tensor:
+    """Return the entries of scored TRs (T, ...), in order, on the device of the parts."""
+    return torch.cat([part[torch.from_numpy(batch.scored_BW)] for part, (batch, _) in zip(parts, passes, strict=True)])
 
 
 def _mean(data: PreparedSplit) -> Floats:

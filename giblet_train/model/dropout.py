@@ -16,8 +16,8 @@ from torch import Tensor
 N_KEYS = 2
 BITS = 24
 """Bits of a draw."""
-MASKS_APART = 0x9E3779B1
-POSITIONS_APART = 0x85EBCA6B
+MASK_FACTOR, POSITION_FACTOR = 0x9E3779B1, 0x85EBCA6B
+"""Odd factors that set masks, and positions in a mask, far apart."""
 ROUNDS = ((16, 0x7FEB352D), (15, 0x846CA68B))
 """Shift and factor of each round of the hash: `lowbias32` by C. Wellons."""
 
@@ -33,12 +33,12 @@ class StatelessDropout:
 
     def _draws(self, shape: torch.Size | tuple[int, ...]) -> Tensor:
         """Return integers of BITS bits (B, ...), others at each call."""
-        salt = _int32(self._n_masks * MASKS_APART)
+        salt = _int32(self._n_masks * MASK_FACTOR)
         self._n_masks += 1
         n_each = math.prod(shape[1:])
         first, n_draws = self._first * n_each, shape[0] * n_each
         position = torch.arange(first, first + n_draws, dtype=torch.int32, device=self._keys.device)
-        hashed = position * _int32(POSITIONS_APART) + (self._keys[0] ^ salt)
+        hashed = position * _int32(POSITION_FACTOR) + (self._keys[0] ^ salt)
         for key, (shift, factor) in zip(self._keys.unbind(), ROUNDS, strict=True):
             hashed = ((hashed ^ _shifted(hashed, shift)) + key) * _int32(factor)
         return _shifted(hashed, 32 - BITS).view(shape)
@@ -47,15 +47,15 @@ class StatelessDropout:
         """Set a share `p` of the numbers to 0 and scale the others by 1 / (1 - p)."""
         if p == 0.0:
             return x_BD
-        kept_BD = self._draws(x_BD.shape) >= round(p * (1 << BITS))
-        return x_BD * kept_BD / (1.0 - p)
+        keep_BD = self._draws(x_BD.shape) >= round(p * (1 << BITS))
+        return x_BD * keep_BD / (1.0 - p)
 
     def keep_mask(self, n_windows: int, n: int, p: float) -> Tensor:
         """Return a mask (B, n) of the inputs that each window keeps; each is dropped with probability p, never all."""
         draw_BN = self._draws((n_windows, n))
-        kept_BN = draw_BN >= round(p * (1 << BITS))
-        kept_BN |= draw_BN == draw_BN.amax(dim=1, keepdim=True)
-        return kept_BN.to(torch.float32)
+        keep_BN = draw_BN >= round(p * (1 << BITS))
+        keep_BN |= draw_BN == draw_BN.amax(dim=1, keepdim=True)
+        return keep_BN.to(torch.float32)
 
 
 def _shifted(x: Tensor, n_bits: int) -> Tensor:

@@ -173,7 +173,7 @@ class DataConfig(Section, frozen=True, kw_only=True):
 
     @property
     def space_names(self) -> tuple[str, ...]:
-        """Names of all feature spaces that stimuli may have: video, audio and text, then the others in order."""
+        """Return the feature spaces that stimuli may have: video, audio and text, then the others in order."""
         added = [self.features, *(stimulus.features for stimulus in self.stimuli.values())]
         names = ordered_spaces({*MODALITIES, *(m for group in added for m, s in group.items() if s is not None)})
         return tuple(m for m in names if self.uses(m))

@@ -9,11 +9,12 @@ import typer
 
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, NodeName
-from giblet_tui.cli.console import current_user, next_commands, print_data, print_status, show_json
+from giblet_tui.cli.console import next_commands, print_data, print_status, show_json
 from giblet_tui.cli.nodes import remember
 from giblet_tui.connection.connect import connect
 from giblet_tui.control.adopt import adopt as take_in
 from giblet_tui.inventory import nodes
+from giblet_tui.inventory.user import current_user
 from giblet_tui.monitor import find_run
 from giblet_tui.reporting.json_output import SCHEMA
 

@@ -12,10 +12,11 @@ from giblet_train.schema.errors import ConfigError
 from giblet_train.schema.health import duration
 from giblet_tui.cli.app import app, command
 from giblet_tui.cli.arguments import Json, RunName
-from giblet_tui.cli.console import current_user, print_data, print_status, show_json
+from giblet_tui.cli.console import print_data, print_status, show_json
 from giblet_tui.connection.connect import connect
 from giblet_tui.control import alerts as answers
 from giblet_tui.inventory.nodes import Node
+from giblet_tui.inventory.user import current_user
 from giblet_tui.monitor import find_run
 from giblet_tui.monitor.snapshots import RunSnapshot
 from giblet_tui.reporting.formatting import alert_lines

@@ -8,7 +8,6 @@ import os
 import re
 import shlex
 import shutil
-import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -113,11 +112,6 @@ def style(text: str, colour: str) -> str:
 def columns() -> int | None:
     """Return the width of the terminal behind stdout; None off a terminal, where nothing is truncated."""
     return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
-
-
-def current_user() -> str:
-    """Return the user at this terminal as `user@machine`."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def confirm(question: str) -> bool:

@@ -7,12 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 from giblet_train.schema.config import Config, diff
 from giblet_train.schema.config_loader import Loaded
 from giblet_train.schema.errors import ConfigError
-from giblet_tui.cli.console import current_user, print_data, print_status
+from giblet_tui.cli.console import print_data, print_status
 from giblet_tui.cli.follow_output import detach_on_interrupt
 from giblet_tui.cli.nodes import remember
 from giblet_tui.connection.connect import connect
 from giblet_tui.inventory import configs
 from giblet_tui.inventory.nodes import Multiplexer, Node
+from giblet_tui.inventory.user import current_user
 from giblet_tui.launch import first_step
 from giblet_tui.launch.plan import LaunchPlan
 from giblet_tui.launch.request import LaunchRequest, parse_gpus

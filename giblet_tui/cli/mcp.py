@@ -49,9 +49,10 @@ def confirm(
     """
     now = time.time()
     if request_id is None:
-        for waiting in change_requests.waiting(now):
+        requests = change_requests.waiting(now)
+        for waiting in requests:
             print_data(f"{waiting.request_id}  {_command_of(waiting)}")
-        if not change_requests.waiting(now):
+        if not requests:
             print_status("No program asks for anything.")
         return
     request = change_requests.find(request_id)

@@ -17,7 +17,7 @@ from giblet_tui.agent.sessions import BACKENDS
 from giblet_tui.cli.app import app, command, node_app
 from giblet_tui.cli.arguments import Json, NodeName, OptionalNodes
 from giblet_tui.cli.completion import config_names
-from giblet_tui.cli.console import current_user, print_data, print_status, show_json, style
+from giblet_tui.cli.console import print_data, print_status, show_json, style
 from giblet_tui.connection.base import Connection
 from giblet_tui.connection.connect import connect
 from giblet_tui.connection.protocol import NodeProbe
@@ -26,6 +26,7 @@ from giblet_tui.errors import Unreachable
 from giblet_tui.inventory import configs, nodes
 from giblet_tui.inventory.nodes import Multiplexer, Node, Transport
 from giblet_tui.inventory.ssh_hosts import hosts_of
+from giblet_tui.inventory.user import current_user
 from giblet_tui.launch import preflight
 from giblet_tui.launch.finding import Finding
 from giblet_tui.launch.request import LaunchRequest

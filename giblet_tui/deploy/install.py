@@ -137,10 +137,9 @@ def _sent(package: str, node: Node, connection: Connection, say: Callable[[str],
     """Return what pip on the node installs: the name of a package, or the path of a wheel that was sent there."""
     path = Path(package).expanduser()
     if path.suffix == ".whl" or ("/" in package and path.is_dir()):
-        wheel = path if path.is_file() else _wheel_of(path)
-        data = wheel.read_bytes()
-        remote = f"{node.workdir}/envs/wheels/{hashlib.sha256(data).hexdigest()[:12]}/{wheel.name}"
-        say(f"sending {wheel.name} ({len(data) / 1024:.0f} KiB)")
+        name, data = (path.name, path.read_bytes()) if path.is_file() else _built_wheel(path)
+        remote = f"{node.workdir}/envs/wheels/{hashlib.sha256(data).hexdigest()[:12]}/{name}"
+        say(f"sending {name} ({len(data) / 1024:.0f} KiB)")
         connection.put(data, remote)
         return remote
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*(\[[A-Za-z0-9,._-]+\])?([<>=!~].*)?", package):
@@ -151,16 +150,16 @@ def _sent(package: str, node: Node, connection: Connection, say: Callable[[str],
     return package
 
 
-def _wheel_of(folder: Path) -> Path:
-    """Build the wheel of a package's folder; it is in a temporary folder. Raises ConfigError if that fails."""
-    out = Path(tempfile.mkdtemp(prefix="giblet-wheel-"))
-    argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(out), "--", str(folder)]
-    built = subprocess.run(argv, capture_output=True, text=True)
-    wheels = list(out.glob("*.whl"))
-    if built.returncode or len(wheels) != 1:
-        last = (built.stderr.strip().splitlines() or ["no wheel was written"])[-1]
-        raise ConfigError(f"{folder} cannot be built as a package: {last}", "It needs a pyproject.toml.")
-    return wheels[0]
+def _built_wheel(folder: Path) -> tuple[str, bytes]:
+    """Build the wheel of a package's folder; return its name and content. Raises ConfigError if that fails."""
+    with tempfile.TemporaryDirectory(prefix="giblet-wheel-") as out:
+        argv = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", out, "--", str(folder)]
+        built = subprocess.run(argv, capture_output=True, text=True)
+        wheels = list(Path(out).glob("*.whl"))
+        if built.returncode or len(wheels) != 1:
+            last = (built.stderr.strip().splitlines() or ["no wheel was written"])[-1]
+            raise ConfigError(f"{folder} cannot be built as a package: {last}", "It needs a pyproject.toml.")
+        return wheels[0].name, wheels[0].read_bytes()
 
 
 def _fill(folder: Path, connection: Connection, wheel: bytes, say: Callable[[str], None]) -> None:

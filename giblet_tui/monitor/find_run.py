@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import socket
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -16,6 +14,7 @@ from giblet_train.schema.health import Health
 from giblet_tui.errors import NotLetIn, NotYours
 from giblet_tui.inventory import nodes
 from giblet_tui.inventory.nodes import Node
+from giblet_tui.inventory.user import current_user
 from giblet_tui.monitor import cache, watch
 from giblet_tui.monitor.resumed import whole_run
 from giblet_tui.monitor.snapshots import (
@@ -65,7 +64,7 @@ def locate(text: str, report: Callable[[str], None], *, all_users: bool = False)
                 report(f"{snapshot.node} was not asked: {snapshot.link_sentence}")
         matches = [single_match(fleet.runs(), text)]
     [named] = matches
-    if text == LAST and named.run.launched_by not in ("", _current_user()):
+    if text == LAST and named.run.launched_by not in ("", current_user()):
         report(f"@last is {named.run.run_id}, launched by {named.run.launched_by}.")
     if named.owner and not all_users:
         raise NotYours(
@@ -96,10 +95,6 @@ def locate_all(
 
 def _runs_of_sweep(name: str) -> list[RunSnapshot]:
     return [run for run in own_runs(cache.load().runs()) if run.run.sweep is not None and run.run.sweep.name == name]
-
-
-def _current_user() -> str:
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def locate_on(node: Node, text: str) -> str:

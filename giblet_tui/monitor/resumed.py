@@ -32,8 +32,8 @@ def whole_run(run: RunSnapshot, find: FindRun, later_ids: frozenset[str] = froze
     if not lacks_beginning(run):
         return run
     later_ids = later_ids | {run.run.run_id}
-    found = (find(name) for name in source_names(run.run.resumed_from) if name not in later_ids)
-    earlier = next((other for other in found if other is not None and other.plan_record is not None), None)
+    candidates = (find(name) for name in source_names(run.run.resumed_from) if name not in later_ids)
+    earlier = next((other for other in candidates if other is not None and other.plan_record is not None), None)
     return _continued(whole_run(earlier, find, later_ids), run) if earlier is not None else run
 
 

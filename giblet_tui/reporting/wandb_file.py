@@ -34,7 +34,7 @@ def wandb_files(run: RunSnapshot, folder: Path) -> dict[Path, bytes]:
 
 def _records(run: RunSnapshot) -> Iterator[bytes]:
     """Yield the records: the run, a row for each step, the last values, and the end of a run that has ended."""
-    started = _message(1, int(run.run.launched_at))
+    started = _integer(1, int(run.run.launched_at))
     config = b"".join(protobuf_bytes(1, _item(key, value)) for key, value in parameters_of(run).items())
     about = protobuf_bytes(1, run.run.run_id.encode()) + protobuf_bytes(3, PROJECT.encode())
     about += protobuf_bytes(4, config) + protobuf_bytes(8, run.run.run_id.encode()) + protobuf_bytes(17, started)
@@ -45,12 +45,12 @@ def _records(run: RunSnapshot) -> Iterator[bytes]:
         row = _row(step, list(group), run.run.launched_at)
         last |= row
         items = b"".join(protobuf_bytes(1, _item(key, value)) for key, value in row.items())
-        yield protobuf_bytes(HISTORY, items + protobuf_bytes(2, _message(1, step)))
+        yield protobuf_bytes(HISTORY, items + protobuf_bytes(2, _integer(1, step)))
     yield protobuf_bytes(SUMMARY, b"".join(protobuf_bytes(1, _item(key, value)) for key, value in last.items()))
     if run.exit is not None:
         code = 0 if run.health.state == "finished" else 1
         seconds = max(0, int(run.exit.ended_at - run.run.launched_at))
-        yield protobuf_bytes(EXIT, _message(1, code) + _message(2, seconds))
+        yield protobuf_bytes(EXIT, _integer(1, code) + _integer(2, seconds))
 
 
 def _row(step: int, scalars: list[Scalar], started_at: float) -> dict[str, float]:
@@ -64,7 +64,8 @@ def _item(key: str, value: float | str) -> bytes:
     return protobuf_bytes(1, key.encode()) + protobuf_bytes(16, json.dumps(value).encode())
 
 
-def _message(field: int, value: int) -> bytes:
+def _integer(field: int, value: int) -> bytes:
+    """Return a field of a message that holds a whole number."""
     return bytes([field << 3]) + protobuf_varint(value)
 
 
@@ -72,7 +73,7 @@ def _log(records: Iterator[bytes]) -> bytes:
     """Return a log of records. A record is split where a block of BLOCK_BYTES ends."""
     log = bytearray(HEADER)
     for number, record in enumerate(records, 1):
-        data, first = _message(1, number) + record, True
+        data, first = _integer(1, number) + record, True
         while data or first:
             room = BLOCK_BYTES - len(log) % BLOCK_BYTES
             if room < RECORD_HEADER_BYTES:

@@ -93,20 +93,30 @@ def waiting(now: float) -> list[ChangeRequest]:
             continue
         if now - request.asked_at > 86_400:
             path.unlink(missing_ok=True)
+            _mark(path.stem).unlink(missing_ok=True)
         elif request.decision == "waiting" and not request.has_expired(now):
             requests.append(request)
     return sorted(requests, key=lambda request: request.asked_at)
 
 
 def decide(request: ChangeRequest, decision: Decision) -> ChangeRequest:
-    """Record a decision, once. Raises ConfigError if another terminal was faster."""
+    """Record a decision, once. Raises ConfigError if another terminal was faster, or if the request has expired."""
+    now = time.time()
+    if request.has_expired(now):
+        raise ConfigError(f"{request.request_id} cannot be confirmed.", request.state(now))
     try:
-        os.close(os.open(_path(request.request_id).with_suffix(".decided"), os.O_CREAT | os.O_EXCL, 0o600))
+        os.close(os.open(_mark(request.request_id), os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError:
-        raise ConfigError(f"{request.request_id} was decided on already.", find(request.request_id).state(0)) from None
+        sentence = f"{request.request_id} was decided on already."
+        raise ConfigError(sentence, "List those that wait: giblet confirm") from None
     decided = msgspec.structs.replace(request, decision=decision)
     save(decided)
     return decided
+
+
+def _mark(request_id: str) -> Path:
+    """Return the file whose existence says that a request was decided on."""
+    return folder() / f"{request_id}.decided"
 
 
 def _path(request_id: str) -> Path:

@@ -32,10 +32,18 @@ MAX_LOG_LINES = 400
 Run = Callable[[Sequence[str]], Sequence[str]]
 """From the words of a command of giblet to the whole command line."""
 
-_RUN = {"type": "string", "description": "Id of a run, its beginning, or @last (the newest run of this laptop)."}
+_RUN = {
+    "type": "string",
+    "description": "Id of a run, its beginning, or @last (the newest run of this laptop).",
+    "pattern": r"^(@last|[a-z0-9][a-z0-9_-]{0,70})$",
+}
 _FULL_ID = {"type": "string", "description": "The whole id of a run, from list_runs.", "pattern": RUN_ID_PATTERN}
-_NODE = {"type": "string", "description": "Name of a node, from list_runs."}
-_REASON = {"type": "string", "description": "Why, in one sentence for the person who decides.", "maxLength": 500}
+_NODE = {"type": "string", "description": "Name of a node, from list_runs.", "pattern": HOST_PATTERN}
+_REASON = {
+    "type": "string",
+    "description": "Why, in one sentence for the person who decides.",
+    "pattern": r"^[^\0]{1,500}$",
+}
 
 
 def tools(argv: Run, client: Callable[[], str]) -> list[Tool]:
@@ -115,14 +123,6 @@ def _schema(properties: Mapping[str, Any], required: Sequence[str]) -> dict[str,
     }  # fmt: skip
 
 
-_PATTERNS = {
-    "run": r"@last|[a-z0-9][a-z0-9_-]{0,70}",
-    "node": HOST_PATTERN,
-    "config": NAME_PATTERN,
-    "reason": r"[^\0]{1,500}",
-}
-
-
 def _checked(arguments: Mapping[str, Any], properties: Mapping[str, Any], required: Sequence[str]) -> dict[str, Any]:
     """Return the arguments if each has its type and can be no option of a command. Raises ToolFailed."""
     for key in required:
@@ -131,8 +131,7 @@ def _checked(arguments: Mapping[str, Any], properties: Mapping[str, Any], requir
     for key, value in arguments.items():
         rule = properties[key]
         if rule["type"] == "string":
-            pattern = RUN_ID_PATTERN if rule is _FULL_ID else _PATTERNS[key]
-            fits = isinstance(value, str) and re.fullmatch(pattern, value) is not None
+            fits = isinstance(value, str) and re.fullmatch(rule["pattern"], value) is not None
         elif rule["type"] == "boolean":
             fits = isinstance(value, bool)
         elif rule["type"] == "integer":

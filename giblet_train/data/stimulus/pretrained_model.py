@@ -78,18 +78,18 @@ class PretrainedModel:
 
     @property
     def clip_frames(self) -> int | None:
-        """Frames of one input of a video model; None for a model of single pictures."""
+        """Return the frames of one input of a video model; None for a model of single pictures."""
         return _clip_frames(self.settings)
 
     @property
     def picture_size(self) -> tuple[int, int]:
-        """Height and width of the pictures that the model reads."""
+        """Return the height and width of the pictures that the model reads."""
         size = getattr(self.settings, "image_size", None) or getattr(self.settings, "crop_size", None) or 224
         return (int(size), int(size)) if isinstance(size, int) else (int(size[0]), int(size[1]))
 
     @property
     def longest_tokens(self) -> int:
-        """Tokens of one input of a model of text."""
+        """Return the most tokens of one input of a model of text."""
         return int(getattr(self.settings, "max_position_embeddings", 0) or LONGEST_TOKENS) - RESERVED_TOKENS
 
     def check_keeps_time(self) -> None:

@@ -306,6 +306,7 @@ BELOW_NULL = {"r_difference": 0.1, "r_difference_low": 0.01, "r_responsive": 0.1
         ("beats_null", 0.05, [RUN, evaluation(r_difference=0.1, r_difference_low=-0.01)], "fail", "above 0"),
         ("beats_null", 0.05, [RUN, evaluation(**BELOW_NULL)],
          "fail", "99th percentile"),
+        ("beats_null", 0.05, [RUN, evaluation(**BELOW_NULL, null_stretches=0.0)], "fail", "from circular shifts"),
         ("reconstruction_skill", 0.0, [RUN, evaluation(SKILL)], "on_track", "text +0.01"),
         ("reconstruction_skill", 0.0, [RUN, evaluation({**SKILL, "text": 0.0})], "at_risk", "needs > 0"),
         ("reconstruction_skill", 0.0, [RUN, evaluation({"video": 0.2})], "on_track", "skill of audio, text is"),

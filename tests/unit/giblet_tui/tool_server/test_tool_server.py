@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from giblet_train.schema.errors import ConfigError
 from giblet_tui.cli.palette_commands import argv
 from giblet_tui.tool_server import change_requests
 from giblet_tui.tool_server.protocol import MAX_MESSAGE_BYTES, REVISIONS
@@ -182,6 +183,18 @@ def test_a_person_refuses_or_is_too_late(client: Client, environment: dict[str, 
     change_requests.save(late)
     code, screen = at_terminal(["confirm", late.request_id], "yes\n", environment)
     assert code == 2 and "Nobody confirmed it in time" in screen
+    with pytest.raises(ConfigError, match="cannot be confirmed"):  # it expired while the person was reading
+        change_requests.decide(late, "confirmed")
+
+
+def test_a_request_is_decided_on_once_and_removed_after_a_day(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    request = change_requests.ask(("stop", "x"), "why", "program")
+    change_requests.decide(request, "refused")
+    with pytest.raises(ConfigError, match="decided on already"):
+        change_requests.decide(request, "confirmed")
+    assert change_requests.find(request.request_id).decision == "refused"
+    assert change_requests.waiting(time.time() + 90_000) == [] and list(change_requests.folder().iterdir()) == []
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mcp") is None, reason="the client of the mcp package is not installed")
