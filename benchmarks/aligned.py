@@ -139,8 +139,8 @@ def verdicts(facts: AlignmentFacts | None, tr_s: float) -> list[str]:
     film = [f"film {wrong.kind}"] if wrong else []
     subjects = find_outlier_subjects(facts.subjects, tr_s)
     first, *_ = facts.subjects
-    told = [f"subject {a.kind}" if a.subject == first else f"other subject {a.kind}" for a in subjects]
-    return [*film, *told] or ["fine"]
+    subject_verdicts = [f"subject {a.kind}" if a.subject == first else f"other subject {a.kind}" for a in subjects]
+    return [*film, *subject_verdicts] or ["fine"]
 
 
 def main() -> None:
@@ -148,20 +148,20 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("workdir", type=Path)
     parser.add_argument("--seeds", type=int, nargs="+", default=list(range(8)))
-    asked = parser.parse_args()
-    seen: dict[str, Counter[str]] = {case: Counter() for case in CASES}
+    options = parser.parse_args()
+    verdict_counts: dict[str, Counter[str]] = {case: Counter() for case in CASES}
     n = 0
     with threadpool_limits(1):
-        for seed, fold in product(asked.seeds, range(5)):
-            data = split_of(asked.workdir, seed, fold)
+        for seed, fold in product(options.seeds, range(5)):
+            data = split_of(options.workdir, seed, fold)
             n += 1
             for i, (case, change) in enumerate(CASES.items()):
                 facts = alignment_of(change(data, np.random.default_rng([seed, fold, i])))
-                seen[case].update(verdicts(facts, data.study.tr_s))
-            narrate(f"seed {seed}, fold {fold}: {seen['as it is']}")
-    print(f"| of {n} folds of {len(asked.seeds)} studies | what is said in minute one |\n| --- | --- |")
-    for case, said in seen.items():
-        print(f"| {case} | {', '.join(f'{what} {k}' for what, k in said.most_common())} |")
+                verdict_counts[case].update(verdicts(facts, data.study.tr_s))
+            narrate(f"seed {seed}, fold {fold}: {verdict_counts['as it is']}")
+    print(f"| of {n} folds of {len(options.seeds)} studies | what is said in minute one |\n| --- | --- |")
+    for case, counts in verdict_counts.items():
+        print(f"| {case} | {', '.join(f'{what} {k}' for what, k in counts.most_common())} |")
 
 
 if __name__ == "__main__":

@@ -90,11 +90,11 @@ def verbs(cluster: Cluster, folder: Path) -> Iterator[Verb]:
     for words in walk:
         logins, channels, turns = node.logged("Accepted publickey"), node.logged("Starting session"), relay.turns
         began = time.monotonic()
-        done = laptop.giblet(*words.split())
+        result = laptop.giblet(*words.split())
         seconds = time.monotonic() - began
         yield Verb(
             words.split("./")[0].strip(),
-            done.returncode,
+            result.returncode,
             node.logged("Accepted publickey") - logins,
             node.logged("Starting session") - channels,
             relay.turns - turns,
@@ -107,7 +107,7 @@ def watching(cluster: Cluster, folder: Path, runs: int = 8, seconds: float = 5.0
     """Return the dashboard's watch on one node with so many live runs."""
     node = cluster.nodes["n1"]
     relay = CountingProxy(node, "watched")
-    made = [make_run(folder, f"run{n}", "watched") for n in range(runs)]
+    run_dirs = [make_run(folder, f"run{n}", "watched") for n in range(runs)]
     before = node.logged("Accepted publickey"), node.logged("Starting session")
     posts: list[NodeSnapshot] = []
     watch = NodeWatch(relay.node(workdir=str(folder)), posts.append)
@@ -115,7 +115,7 @@ def watching(cluster: Cluster, folder: Path, runs: int = 8, seconds: float = 5.0
     wait_until(lambda: posts and len(posts[-1].runs) == runs, 30.0)
     turns, began, n = relay.turns, time.monotonic(), 0
     while time.monotonic() - began < seconds:
-        for run_dir in made:
+        for run_dir in run_dirs:
             append(run_dir.metrics, step_line(n))
         n += 1
         time.sleep(0.25)
@@ -138,8 +138,8 @@ def storm(cycles: int) -> Storm:
                 _await_tree(tag, trees.SIZE[variant])
             else:
                 time.sleep(random.uniform(0.0, 0.3))
-            done = ground.stop(run_id, grace_s=1.0)
-            seconds.append(done["seconds"])
+            result = ground.stop(run_id, grace_s=1.0)
+            seconds.append(result["seconds"])
             survivors += len(trees.living(tag)) + bool(sessions.find_session(f"gib-{run_id}"))
     return Storm(cycles, survivors, tuple(seconds))
 
@@ -163,7 +163,7 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
             time.sleep(1.0 / LINES_PER_S)
 
     posts: list[tuple[float, NodeSnapshot]] = []
-    watch = NodeWatch(relay.node(workdir=str(folder)), lambda seen: posts.append((time.monotonic(), seen)))
+    watch = NodeWatch(relay.node(workdir=str(folder)), lambda snapshot: posts.append((time.monotonic(), snapshot)))
     lines: list[str] = []
     target = relay.node(workdir=str(folder))
 
@@ -182,8 +182,8 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
         gone_at = _break(relay, node, fault, outage_s)
         back_at, had = time.monotonic(), written[0]
         if outage_s:
-            told = [at for at, seen in posts if at > gone_at and seen.link == "lost"]
-            noticed += [told[0] - gone_at] if told else []
+            lost_at = [at for at, snapshot in posts if at > gone_at and snapshot.link == "lost"]
+            noticed += [lost_at[0] - gone_at] if lost_at else []
         wait_until(lambda had=had: _newest_step(posts) >= had, 60.0, "news after a fault")  # type: ignore[misc]
         fresh.append(time.monotonic() - back_at)
         time.sleep(random.uniform(0.2, 0.6))
@@ -195,9 +195,9 @@ def cuts(node: LoopbackNode, folder: Path, faults: int) -> Cuts:
     watch.stop()
     relay.close()
     seqs = [step.step for step in posts[-1][1].runs[0].steps]
-    told = [int(line.split()[1]) for line in lines if line.startswith("line ")]
-    lost = sum(written[0] - len(set(found)) for found in (seqs, told))
-    doubled = sum(len(found) - len(set(found)) for found in (seqs, told))
+    line_numbers = [int(line.split()[1]) for line in lines if line.startswith("line ")]
+    lost = sum(written[0] - len(set(numbers)) for numbers in (seqs, line_numbers))
+    doubled = sum(len(numbers) - len(set(numbers)) for numbers in (seqs, line_numbers))
     return Cuts(faults, 2 * written[0], lost, doubled, tuple(fresh), tuple(noticed))
 
 
@@ -214,11 +214,11 @@ def fleet(cluster: Cluster, folder: Path, how: str) -> Fleet:
         laptop.giblet("ps", *words)
         return time.monotonic() - began
 
-    one = statistics.median(timed(well[0]) for _ in range(3))
+    single_s = statistics.median(timed(well[0]) for _ in range(3))
     slowest = max(timed(name) for name in [*well, relay.name])
     every = timed(*well, relay.name)
     relay.close()
-    return Fleet(NODES, how, every, slowest, one)
+    return Fleet(NODES, how, every, slowest, single_s)
 
 
 def growth(node: Node, connects: int) -> Growth:
@@ -246,7 +246,7 @@ def measure(share: float, folder: Path, say: Callable[[str], None]) -> Figures:
     cluster = Cluster(tuple(f"n{n}" for n in range(1, NODES + 1)))
     try:
         say("verbs")
-        taken = [*verbs(cluster, _made(folder / "verbs")), watching(cluster, _made(folder / "watch"))]
+        verb_figures = [*verbs(cluster, _made(folder / "verbs")), watching(cluster, _made(folder / "watch"))]
         say("cuts")
         cut = cuts(cluster.nodes["n2"], _made(folder / "cuts"), max(3, round(LINK_CUTS * share)))
         say("ps")
@@ -257,7 +257,7 @@ def measure(share: float, folder: Path, say: Callable[[str], None]) -> Figures:
         cluster.close()
     say("stops")
     stopped = storm(max(10, round(STOP_CYCLES * share)))
-    return Figures(tuple(taken), cut, tuple(fleets), grown, stopped)
+    return Figures(tuple(verb_figures), cut, tuple(fleets), grown, stopped)
 
 
 def _newest_step(posts: list[tuple[float, NodeSnapshot]]) -> int:
@@ -308,9 +308,9 @@ def main() -> int:
     assert GIBLET.exists(), f"{GIBLET} is missing: pip install -e ."
     with tempfile.TemporaryDirectory(prefix="gib-", dir="/tmp") as folder:
         os.environ["XDG_CACHE_HOME"] = f"{folder}/cache"
-        found = measure(0.05 if quick else 1.0, Path(folder), lambda what: print(what, file=sys.stderr, flush=True))
-    print(page(found))
-    for promise in (broken := broken_promises(found)):
+        figures = measure(0.05 if quick else 1.0, Path(folder), lambda what: print(what, file=sys.stderr, flush=True))
+    print(page(figures))
+    for promise in (broken := broken_promises(figures)):
         print(f"broken: {promise}", file=sys.stderr)
     return int(bool(broken))
 

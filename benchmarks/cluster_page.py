@@ -77,13 +77,13 @@ class Figures:
     storm: Storm
 
 
-def broken_promises(found: Figures) -> list[str]:
+def broken_promises(figures: Figures) -> list[str]:
     """Counts alone: times depend on the machine."""
-    cuts, grown = found.cuts, found.growth
-    broken = [f"{verb.name}: exit code {verb.code}" for verb in found.verbs if verb.code]
-    broken += [f"{verb.name}: {verb.logins} logins" for verb in found.verbs if verb.logins > MOST_LOGINS]
-    if found.storm.survivors:
-        broken.append(f"{found.storm.survivors} survivors of {found.storm.cycles} stops")
+    cuts, grown = figures.cuts, figures.growth
+    broken = [f"{verb.name}: exit code {verb.code}" for verb in figures.verbs if verb.code]
+    broken += [f"{verb.name}: {verb.logins} logins" for verb in figures.verbs if verb.logins > MOST_LOGINS]
+    if figures.storm.survivors:
+        broken.append(f"{figures.storm.survivors} survivors of {figures.storm.cycles} stops")
     if cuts.lost or cuts.doubled:
         broken.append(f"{cuts.lost} lines lost, {cuts.doubled} doubled")
     if grown.descriptors > 0 or grown.threads > 0:
@@ -91,16 +91,16 @@ def broken_promises(found: Figures) -> list[str]:
     return broken
 
 
-def page(found: Figures) -> str:
+def page(figures: Figures) -> str:
     """Return the page, in Markdown."""
     return "\n".join(
         [
             _HEAD.format(cores=os.cpu_count()),
-            _verbs(found.verbs),
-            _storm(found.storm),
-            _cuts(found.cuts),
-            _fleets(found.fleets),
-            _growth(found.growth),
+            _verbs(figures.verbs),
+            _storm(figures.storm),
+            _cuts(figures.cuts),
+            _fleets(figures.fleets),
+            _growth(figures.growth),
         ]
     )
 

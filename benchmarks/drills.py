@@ -33,37 +33,42 @@ step here, the median). A stalled run writes no record; its heartbeat shows it.
 
 def drill(name: str) -> dict[str, Any]:
     """Return what `giblet demo NAME --json` tells; its last words on stderr where it tells nothing."""
-    done = subprocess.run(
+    result = subprocess.run(
         [GIBLET, "demo", name, "--json"], capture_output=True, text=True, timeout=LIMIT_S, check=False
     )
-    lines = done.stdout.splitlines()
+    lines = result.stdout.splitlines()
     if not lines or not lines[-1].startswith("{"):
-        return {"name": name, "caught": False, "sentence": done.stderr.strip().splitlines()[-1:], "named": "no answer"}
+        return {
+            "name": name,
+            "caught": False,
+            "sentence": result.stderr.strip().splitlines()[-1:],
+            "named": "no answer",
+        }
     return {"name": name, **json.loads(lines[-1])}
 
 
-def row(seen: dict[str, Any]) -> str:
+def row(outcome: dict[str, Any]) -> str:
     """Return one line of the table."""
-    name = seen["name"]
-    shown = seen.get("shown_after")
-    raised = seen.get("raised_after")
-    after = "–" if raised is None else f"{raised} steps, {seen['raised_s']:.0f} s"
+    name = outcome["name"]
+    shown_after = outcome.get("shown_after")
+    raised = outcome.get("raised_after")
+    after = "–" if raised is None else f"{raised} steps, {outcome['raised_s']:.0f} s"
     cells = (
         name,
         FAULTS[name].says,
         FAULTS[name].cause or "nothing",
-        seen["named"] or "nothing",
-        "–" if shown is None else f"{shown} steps",
+        outcome["named"] or "nothing",
+        "–" if shown_after is None else f"{shown_after} steps",
         after,
-        ", ".join(seen.get("others") or ()) or "–",
-        "yes" if seen["caught"] else "**no**",
+        ", ".join(outcome.get("others") or ()) or "–",
+        "yes" if outcome["caught"] else "**no**",
     )
     return f"| {' | '.join(cells)} |"
 
 
-def pace_of(seen: list[dict[str, Any]]) -> float:
+def pace_of(outcomes: list[dict[str, Any]]) -> float:
     """Return the median seconds of a step while a fault was waited for, over the drills."""
-    paces = sorted(s["raised_s"] / s["raised_after"] for s in seen if s.get("raised_after"))
+    paces = sorted(s["raised_s"] / s["raised_after"] for s in outcomes if s.get("raised_after"))
     return paces[len(paces) // 2] if paces else float("nan")
 
 
@@ -71,16 +76,16 @@ def main() -> None:
     """Run the drills and print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("names", nargs="*", default=list(FAULTS), metavar="FAULT")
-    seen = []
+    outcomes = []
     for name in parser.parse_args().names:
-        seen.append(drill(name))
-        print(row(seen[-1]), file=sys.stderr, flush=True)
-    caught = sum(s["caught"] for s in seen)
-    print(HEAD.format(pace=pace_of(seen)))
-    print(f"Caught: {caught} of {len(seen)}.\n")
+        outcomes.append(drill(name))
+        print(row(outcomes[-1]), file=sys.stderr, flush=True)
+    caught = sum(s["caught"] for s in outcomes)
+    print(HEAD.format(pace=pace_of(outcomes)))
+    print(f"Caught: {caught} of {len(outcomes)}.\n")
     print("| fault | what happens | must be named | named first | shown after | raised after | also raised | caught |")
     print("| --- | --- | --- | --- | ---: | ---: | --- | --- |")
-    print("\n".join(map(row, seen)))
+    print("\n".join(map(row, outcomes)))
 
 
 if __name__ == "__main__":

@@ -67,11 +67,11 @@ class Cost:
 
     def over(self, what: str, goal_s: float, goal_gib: float) -> list[str]:
         """Return a sentence for each goal that this is over."""
-        asked = (("CPU", self.cpu_s, goal_s, "s"), ("memory", self.rss_gib, goal_gib, "GiB"))
+        goals = (("CPU", self.cpu_s, goal_s, "s"), ("memory", self.rss_gib, goal_gib, "GiB"))
         return [
-            f"{what} misses its goal for {of}: {seen:.4g} {unit}, {seen - goal:.2g} {unit} over."
-            for of, seen, goal, unit in asked
-            if seen > goal
+            f"{what} misses its goal for {of}: {value:.4g} {unit}, {value - goal:.2g} {unit} over."
+            for of, value, goal, unit in goals
+            if value > goal
         ]
 
 
@@ -105,7 +105,7 @@ def records_of(run_dir: RunDir) -> list[dict[str, Any]]:
 
 def page(prepare: Cost, trains: Sequence[Cost], records: Sequence[list[dict[str, Any]]]) -> str:
     """Return the figures of all processes, and of what each run recorded."""
-    data, said = _first(records[0], "data"), _first(records[0], "evaluation")["encoding"]
+    data, scores = _first(records[0], "data"), _first(records[0], "evaluation")["encoding"]
     costs, accuracies = [], []
     over = prepare.over("`prepare`", math.inf, PREPARE_GIB)
     for preset, cost, of_run in zip(PRESETS, trains, records, strict=True):
@@ -128,9 +128,9 @@ def page(prepare: Cost, trains: Sequence[Cost], records: Sequence[list[dict[str,
         n_subjects=len(data["subjects"]),
         n_voxels=data["n_voxels"],
         n_trs=data["n_trs"],
-        ridge=said["r_ridge"],
-        pooled=said["r_ridge_pooled"],
-        ceiling=said["r_ceiling"],
+        ridge=scores["r_ridge"],
+        pooled=scores["r_ridge_pooled"],
+        ceiling=scores["r_ceiling"],
     )
 
 

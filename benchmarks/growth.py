@@ -75,15 +75,15 @@ def main() -> None:
     if options.one:
         print(json.dumps(measure(int(options.one[0]), options.one[1])))
         return
-    wanted = [(n, "axes") for n in (*options.sizes, EXACT_TRS)] + [(EXACT_TRS, "exact"), (LARGE_TRS, "large")]
+    cases = [(n, "axes") for n in (*options.sizes, EXACT_TRS)] + [(EXACT_TRS, "exact"), (LARGE_TRS, "large")]
     figures: dict[str, Any] = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
-    for n, way in wanted:
+    for n, way in cases:
         name = f"{n} {way}"
         if name not in figures:
             command = [sys.executable, "-m", "benchmarks.growth", "--one", str(n), way]
             environment = os.environ | {"OMP_NUM_THREADS": "1"}
-            done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
-            figures[name] = json.loads(done.stdout)
+            result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, env=environment)
+            figures[name] = json.loads(result.stdout)
             if options.json:
                 options.json.write_text(json.dumps(figures))
     print(page(figures, options.sizes), end="")

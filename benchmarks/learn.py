@@ -122,12 +122,12 @@ def main() -> None:
     parser.add_argument("--folds", type=int, nargs="*", default=list(range(5)))
     arguments = parser.parse_args()
     workdir = arguments.workdir.resolve()
-    wanted = [
+    variants = [
         {"split.fold": fold, "seed": n, "split.validation_block": n}
         for fold in arguments.folds
         for n in range(arguments.members)
     ]
-    paths = [demo_run(workdir, changes) for changes in wanted]
+    paths = [demo_run(workdir, changes) for changes in variants]
     folds = score_folds(paths, "best", load_split, narrate)
     for fold in folds:
         narrate(f"banded ridge, fold {fold.fold}")
@@ -182,7 +182,7 @@ def page(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> str:
     series, encodings = series_of(folds), [e["encoding"] for e in judged]
     ceilings = np.array([e["r_ceiling"] for e in encodings])
     starts = np.array([e["r_start"] for e in encodings])
-    gains = {(one, other): interval(series[one] - series[other]) for one, other in GAINS}
+    gains = {(ours, other): interval(series[ours] - series[other]) for ours, other in GAINS}
     null_T = np.concatenate([_null_contributions(fold) for fold in folds]) / len(folds)
     null = interval(null_T)
     true = interval(np.concatenate([e["outside_T"] for e in judged]) / len(folds))
@@ -234,10 +234,10 @@ def _by_fold(folds: Sequence[FoldScores], name: str) -> NDArray[np.float64]:
 
 
 def _gain(pair: tuple[str, str], gain: dict[str, float], series: dict[str, NDArray[np.float64]]) -> str:
-    one, other = pair
-    ratio = series[one].sum() / series[other].sum()
-    shown = f"{gain['mean']:+.4f} | [{gain['low']:+.4f}, {gain['high']:+.4f}] | {ratio:.2f}"
-    return f"| {WORDS[one]} - {WORDS[other]} | {shown} |"
+    name, other = pair
+    ratio = series[name].sum() / series[other].sum()
+    cells = f"{gain['mean']:+.4f} | [{gain['low']:+.4f}, {gain['high']:+.4f}] | {ratio:.2f}"
+    return f"| {WORDS[name]} - {WORDS[other]} | {cells} |"
 
 
 def _null_contributions(fold: FoldScores) -> NDArray[np.float64]:
@@ -249,11 +249,11 @@ def _films(folds: Sequence[FoldScores], judged: Sequence[dict[str, Any]]) -> lis
     rows, rng = [], np.random.default_rng(0)
     for source, film in folds[0].decoding.items():
         for modality in film:
-            seen = [fold.decoding[source][modality] for fold in folds]
+            scores = [fold.decoding[source][modality] for fold in folds]
             draws = np.mean([_permuted(fold, source, modality, rng) for fold in folds], axis=0)
             low, high = np.quantile(draws, [0.025, 0.975])
-            alone = np.mean([each["decoding"][source][modality]["skill"] for each in judged])
-            mean = {key: np.mean([s[key] for s in seen]) for key in ("skill", "top_1", "top_1_chance")}
+            alone = np.mean([record["decoding"][source][modality]["skill"] for record in judged])
+            mean = {key: np.mean([s[key] for s in scores]) for key in ("skill", "top_1", "top_1_chance")}
             rows.append(
                 f"| {source} | {modality} | {alone:+.3f} | {mean['skill']:+.3f} | {mean['top_1']:.2f} | "
                 f"{mean['top_1_chance']:.2f} | [{low:.2f}, {high:.2f}] |"

@@ -76,9 +76,9 @@ def row_of(workdir: Path, number: int, included: dict[str, float]) -> tuple[str,
     run_dir = RunDir(demo_run(workdir, {"split.leave_out_subject": number}))
     metrics, _ = decode_metrics(run_dir.metrics.read_bytes().splitlines())
     evaluation = next(m for m in metrics if isinstance(m, EvaluationMetric))
-    [(subject, found)] = evaluation.encoding["left_out"].items()
-    cells = [f"{found[key]:.3f} ({found[f'{key}_null']:+.3f})" for key in COLUMNS.values()]
-    values = [found[key] for key in COLUMNS.values()] + [included[subject]]
+    [(subject, scores)] = evaluation.encoding["left_out"].items()
+    cells = [f"{scores[key]:.3f} ({scores[f'{key}_null']:+.3f})" for key in COLUMNS.values()]
+    values = [scores[key] for key in COLUMNS.values()] + [included[subject]]
     return subject, values, f"| {subject} | {' | '.join(cells)} | {included[subject]:.3f} |"
 
 

@@ -91,9 +91,9 @@ def table(mode: str, studies: list[dict[str, Any]]) -> str:
 
 def cell(studies: list[dict[str, Any]], region: str, modality: str, *, bold: bool) -> str:
     """Skill after the lesion, and after random sets."""
-    found = [changes(s, region)[modality]["skill"] for s in studies]
-    after = f"{np.mean([c['after'] for c in found]):+.3f}"
-    random = np.mean([c["after"] + c["lost"] - c["random_lost"] for c in found])
+    skill_changes = [changes(s, region)[modality]["skill"] for s in studies]
+    after = f"{np.mean([c['after'] for c in skill_changes]):+.3f}"
+    random = np.mean([c["after"] + c["lost"] - c["random_lost"] for c in skill_changes])
     return f"{f'**{after}**' if bold else after} ({random:+.3f})"
 
 
@@ -109,8 +109,10 @@ def others(own: str) -> tuple[str, ...]:
 
 def changes(study: dict[str, Any], region: str) -> dict[str, Any]:
     """Return what one lesion of a study changed."""
-    found: dict[str, Any] = next(lesion["changes"] for lesion in study["lesions"] if lesion["region"] == region)
-    return found
+    region_changes: dict[str, Any] = next(
+        lesion["changes"] for lesion in study["lesions"] if lesion["region"] == region
+    )
+    return region_changes
 
 
 if __name__ == "__main__":

@@ -139,10 +139,10 @@ def flooded(terminal: Terminal, write: Callable[..., None]) -> tuple[list[float]
     time.sleep(1.0)
     spent, began = terminal.cpu_s(), time.monotonic()
     time.sleep(FLOOD_S)
-    percent, seen = 100 * (terminal.cpu_s() - spent) / (time.monotonic() - began), terminal.since(began)
+    percent, output = 100 * (terminal.cpu_s() - spent) / (time.monotonic() - began), terminal.since(began)
     stop.set()
     writer.join()
-    newest = ((at, re.findall(rb"line (\d{7})", ESCAPE.sub(b"", data))) for at, data in seen)
+    newest = ((at, re.findall(rb"line (\d{7})", ESCAPE.sub(b"", data))) for at, data in output)
     return [at - written[int(max(lines))] for at, lines in newest if lines], percent
 
 
@@ -158,9 +158,9 @@ def followed(environment: Mapping[str, str], live: Live) -> Figures:
         assert process.stdout is not None
         for raw in process.stdout:
             attached.set()
-            if found := re.match(rb"line (\d{7})", raw):
-                numbers.append(int(found[1]))
-                lags.append(time.monotonic() - written.get(int(found[1]), time.monotonic()))
+            if match := re.match(rb"line (\d{7})", raw):
+                numbers.append(int(match[1]))
+                lags.append(time.monotonic() - written.get(int(match[1]), time.monotonic()))
 
     reader = threading.Thread(target=read, daemon=True)
     reader.start()
@@ -315,7 +315,7 @@ def leet(peers: Path, folder: Path) -> Figures:
 def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("peers", nargs="?", type=Path, help="a virtual environment with toolong and wandb")
-    chosen = arguments.parse_args()
+    options = arguments.parse_args()
     with tempfile.TemporaryDirectory() as root:
         folder = Path(root)
         settings = {name: str(folder / name) for name in ("XDG_CACHE_HOME", "XDG_CONFIG_HOME", "GIBLET_HOME")}
@@ -326,11 +326,11 @@ def main() -> None:
             show(opened(environment, cluster.nodes[NODE]))
         finally:
             cluster.close()
-        if chosen.peers is not None:
+        if options.peers is not None:
             (folder / "toolong").mkdir()
             (folder / "leet").mkdir()
-            show(toolong(chosen.peers, folder / "toolong"))
-            show(leet(chosen.peers, folder / "leet"))
+            show(toolong(options.peers, folder / "toolong"))
+            show(leet(options.peers, folder / "leet"))
     print(f"{'load of the machine, one minute':<60} {os.getloadavg()[0]:.1f}")
 
 

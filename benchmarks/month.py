@@ -30,13 +30,13 @@ def month(seed: int, every: int) -> tuple[int, int, Counter[str]]:
     """Return (looks, alerts, causes of single looks) of a healthy month; each `every`th look is diagnosed."""
     curves, metrics, looks = healthy_month(seed)
     watched, alerts, causes = AlertState(), 0, Counter[str]()
-    for i, seen in enumerate(looks):
-        causes["stalled"] += seen.health.state == "stalled"
-        if i % every and seen.health.state != "stalled":
+    for i, look in enumerate(looks):
+        causes["stalled"] += look.health.state == "stalled"
+        if i % every and look.health.state != "stalled":
             continue
-        found = diagnose(curves.config, metrics[: seen.n], health=seen.health)
-        causes.update(c.cause for c in found.causes if c.confidence >= LIKELY)
-        watched, new = update(watched, found, curves.config.watch, i, seen.at)
+        diagnosis = diagnose(curves.config, metrics[: look.n], health=look.health)
+        causes.update(c.cause for c in diagnosis.causes if c.confidence >= LIKELY)
+        watched, new = update(watched, diagnosis, curves.config.watch, i, look.at)
         alerts += len(new)
     return len(looks), alerts, +causes
 
@@ -63,16 +63,16 @@ def nightly(rng: random.Random) -> Iterator[float]:
         hour += 1
 
 
-def coverage(pace: Pace, done: int, n_runs: int) -> float:
+def coverage(pace: Pace, n_done: int, n_runs: int) -> float:
     """Return how many of the intervals that say 80 % hold what the rest of the run then takes."""
     plan = lr_schedule(Config(name="a", num_epochs=STEPS // 20), 20)
-    held = 0
+    n_within = 0
     for seed in range(n_runs):
         stream = pace(random.Random(seed))
         seconds = [next(stream) for _ in range(STEPS)]
-        left = eta([_step(i, s) for i, s in enumerate(seconds[:done])], plan, RUNNING)
-        held += left is not None and left.low_s <= sum(seconds[done:]) <= left.high_s
-    return held / n_runs
+        estimate = eta([_step(i, s) for i, s in enumerate(seconds[:n_done])], plan, RUNNING)
+        n_within += estimate is not None and estimate.low_s <= sum(seconds[n_done:]) <= estimate.high_s
+    return n_within / n_runs
 
 
 def _step(i: int, seconds: float) -> StepMetric:
@@ -87,17 +87,17 @@ def main() -> None:
     parser.add_argument("--months", type=int, default=3)
     parser.add_argument("--every", type=int, default=8, help="every so many looks are diagnosed in full")
     parser.add_argument("--runs", type=int, default=500, help="runs behind each coverage")
-    asked = parser.parse_args()
+    options = parser.parse_args()
     print("| healthy month | looks | alerts | causes found by a single look |\n| --- | ---: | ---: | --- |")
-    for seed in range(asked.months):
-        n, alerts, causes = month(2 * seed + 1, asked.every)
+    for seed in range(options.months):
+        n, alerts, causes = month(2 * seed + 1, options.every)
         print(
             f"| {seed + 1} | {n:,} | {alerts} | {', '.join(f'{c} {k}' for c, k in causes.items()) or 'none'} |",
             flush=True,
         )
     print("\n| pace of the node | after 100 of 1,000 steps | 200 | 500 | 800 |\n| --- | ---: | ---: | ---: | ---: |")
     for pace in (steady, loaded, nightly):
-        cells = [f"{coverage(pace, done, asked.runs):.0%}" for done in (100, 200, 500, 800)]
+        cells = [f"{coverage(pace, n_done, options.runs):.0%}" for n_done in (100, 200, 500, 800)]
         print(f"| {pace.__name__} | {' | '.join(cells)} |", flush=True)
 
 

@@ -35,10 +35,10 @@ def resumed() -> tuple[Fleet, str]:
         for step in died.steps
     )
     whole = fleets.run(steps=300, suffix="ce55")
-    told = replace(whole.run, resumed_from=died.run.run_id)
+    resumed_run = replace(whole.run, resumed_from=died.run.run_id)
     again = tuple(replace(step, seq=number) for number, step in enumerate(whole.steps[CUT:]))
     epochs = tuple(epoch for epoch in whole.epochs if epoch.step > CUT)
-    after = replace(whole, run=told, steps=again, epochs=epochs)
+    after = replace(whole, run=resumed_run, steps=again, epochs=epochs)
     return Fleet(nodes=(fleets.node(runs=(after, replace(died, steps=worse)), gpus=8),)), after.run.run_id
 
 

@@ -143,10 +143,12 @@ def laptop_of(cluster: Cluster, workdir: Path) -> Laptop:
 
 def refused(laptop: Laptop) -> str:
     """Return what `giblet launch` says to six processes on this machine's cores."""
-    done = laptop.giblet("launch", NODE, "test_50epoch_fixed", "--dry-run")
+    result = laptop.giblet("launch", NODE, "test_50epoch_fixed", "--dry-run")
     return (
-        f"`giblet launch {NODE} test_50epoch_fixed --dry-run`, six processes, ended with {done.returncode}:\n\n"
-        + "".join(f"    {line}\n" for line in (done.stderr if done.returncode else done.stdout).strip().splitlines())
+        f"`giblet launch {NODE} test_50epoch_fixed --dry-run`, six processes, ended with {result.returncode}:\n\n"
+        + "".join(
+            f"    {line}\n" for line in (result.stderr if result.returncode else result.stdout).strip().splitlines()
+        )
     )
 
 
@@ -164,10 +166,10 @@ def rehearse(laptop: Laptop, node: Path, name: str, common: Sequence[str]) -> Re
 
 def finished(node: Path, name: str, changes: Mapping[str, Any]) -> RunDir | None:
     """Return an evaluated run of this configuration."""
-    wanted = content_hash(load(CONFIGS / f"{name}.yaml", changes).config)
+    config_hash = content_hash(load(CONFIGS / f"{name}.yaml", changes).config)
     runs = [RunDir(path) for path in sorted((node / "runs").glob(f"{name}-*"))]
     evaluated = [run for run in runs if run.metrics.exists() and '"evaluation"' in run.metrics.read_text()]
-    return next((run for run in reversed(evaluated) if content_hash(run.read_config()) == wanted), None)
+    return next((run for run in reversed(evaluated) if content_hash(run.read_config()) == config_hash), None)
 
 
 def launched(laptop: Laptop, node: Path, name: str, changes: Mapping[str, Any]) -> RunDir:

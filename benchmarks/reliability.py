@@ -76,8 +76,8 @@ def stops(kind: str, is_supervised: bool, count: int, chance: random.Random, fol
             n_false += bool(n_left and not outcome["unproved"] and not outcome["survivors"])
             ground.clear()
     middle = sorted(seconds)[len(seconds) // 2]
-    found = f"{survivors} survivors, {n_false} false proofs, {n_unproved} called unproved"
-    return (f"{found}; {middle:.1f} s (p50)", n_false == 0 and (survivors == 0 or not is_supervised))
+    counts = f"{survivors} survivors, {n_false} false proofs, {n_unproved} called unproved"
+    return (f"{counts}; {middle:.1f} s (p50)", n_false == 0 and (survivors == 0 or not is_supervised))
 
 
 def _is_grown(tag: str, variant: str) -> bool:
@@ -101,12 +101,15 @@ def link_faults(count: int, chance: random.Random, folder: Path) -> Outcome:
     """Cut, kill and silence the link of a watched run."""
     cluster = Cluster(("storm",))
     try:
-        found = cuts(cluster.nodes["storm"], folder, count)
+        figures = cuts(cluster.nodes["storm"], folder, count)
     finally:
         cluster.close()
-    slowest = max(found.fresh_s)
-    lines = f"{found.lost} lost, {found.doubled} doubled of {found.written:,} lines"
-    return (f"{lines}; live again after at most {slowest:.1f} s", not (found.lost or found.doubled) and slowest < 5.0)
+    slowest = max(figures.fresh_s)
+    lines = f"{figures.lost} lost, {figures.doubled} doubled of {figures.written:,} lines"
+    return (
+        f"{lines}; live again after at most {slowest:.1f} s",
+        not (figures.lost or figures.doubled) and slowest < 5.0,
+    )
 
 
 def races(count: int, chance: random.Random, folder: Path) -> Outcome:
@@ -249,17 +252,17 @@ def main() -> int:
     parser.add_argument("--count", type=int, help="how often, in place of the row's own count")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--page", action="store_true", help="only print the page")
-    wanted = parser.parse_args()
-    rows = [] if wanted.page else list(wanted.rows or PROMISES)
+    options = parser.parse_args()
+    rows = [] if options.page else list(options.rows or PROMISES)
     for name in rows:
         print(name, file=sys.stderr, flush=True)
-        row = measured(name, wanted.count, wanted.seed)
+        row = measured(name, options.count, options.seed)
         save(FOLDER, row)
         print(f"  {row.reached}; kept: {row.is_kept}", file=sys.stderr, flush=True)
     all_rows = load(FOLDER, list(PROMISES))
-    if not wanted.rows:
+    if not options.rows:
         print(page(all_rows, list(PROMISES)))
-    return int(any(not row.is_kept for row in all_rows if wanted.page or row.name in rows))
+    return int(any(not row.is_kept for row in all_rows if options.page or row.name in rows))
 
 
 if __name__ == "__main__":

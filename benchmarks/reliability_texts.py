@@ -155,8 +155,10 @@ def _snapshot(texts: list[str]) -> NodeSnapshot:
     take_raw({"run": news})
     take_raw({"tick": {"now": 2.0, "boot_id": "b", "present": [run_id], "facts": facts}})
     snapshot = to_snapshot(state)
-    [seen] = snapshot.runs
-    assert seen.heartbeat and seen.alerts and seen.events and seen.cause and seen.log_tail, "a text was not read at all"
+    [only_run] = snapshot.runs
+    assert only_run.heartbeat and only_run.alerts and only_run.events and only_run.cause and only_run.log_tail, (
+        "a text was not read at all"
+    )
     return snapshot
 
 

@@ -22,7 +22,7 @@ def kill_points(count: int, chance: random.Random, folder: Path) -> tuple[str, b
     straight = _new_run(folder, "straight")
     _await(_train(straight))
     whole = straight.metrics.stat().st_size
-    wanted = _weights(straight)
+    straight_weights = _weights(straight)
     n_killed = n_wrong = most_lost = 0
     for kill in range(count):
         run_dir = _new_run(folder, f"killed-{kill}")
@@ -32,7 +32,7 @@ def kill_points(count: int, chance: random.Random, folder: Path) -> tuple[str, b
             signalled = _killed_at(_train(run_dir), run_dir.metrics, int(chance.random() * whole))
         n_killed += signalled == -signal.SIGKILL
         most_lost = max(most_lost, _epochs_recorded(run_dir) - _epoch_of_checkpoint(run_dir))
-        n_wrong += _await(_train(run_dir)) != 0 or _weights(run_dir) != wanted
+        n_wrong += _await(_train(run_dir)) != 0 or _weights(run_dir) != straight_weights
     sentence = f"{n_killed} killed in time; {n_wrong} not resumed to equal bits; epochs lost: {most_lost} at most"
     return sentence, n_wrong == 0 and most_lost <= 1
 

@@ -72,14 +72,14 @@ def main() -> None:
 
 
 def _page() -> None:
-    rows, told = [], {}
+    rows, figures = [], {}
     with tempfile.TemporaryDirectory() as folder:
         for subject in range(N_SUBJECTS):
             np.save(_bold(Path(folder), subject), _noise(subject))
         for n_ranks, heads in CASES:
             narrate(f"{n_ranks} rank(s), heads {heads}", 0.0)
-            told = _case(heads, Path(folder), n_ranks)
-            gib, sent, cpu_s = (told[name] for name in ("gib", "sent", "cpu_s"))
+            figures = _case(heads, Path(folder), n_ranks)
+            gib, sent, cpu_s = (figures[name] for name in ("gib", "sent", "cpu_s"))
             rows.append(
                 f"| {n_ranks} | {heads if n_ranks > 1 else 'all'} | {gib['rest']:.2f} GiB | {gib['step']:.2f} GiB | "
                 f"{gib['save']:.2f} GiB | {sent / 1e6:.1f} MB | {cpu_s:.1f} s |"
@@ -89,9 +89,9 @@ def _page() -> None:
     print(
         PAGE.format(
             rows="\n".join(rows),
-            n_parameters=told["n_parameters"] / 1e6,
+            n_parameters=figures["n_parameters"] / 1e6,
             n_own=n_own,
-            base=told["gib"]["torch"],
+            base=figures["gib"]["torch"],
             **sizes,
         ),
         end="",
@@ -100,13 +100,13 @@ def _page() -> None:
 
 def _case(heads: str, folder: Path, n_ranks: int) -> dict[str, Any]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(n_ranks)]
-    done = subprocess.run(
+    result = subprocess.run(
         [*torchrun, "-m", "benchmarks.scale", heads, str(folder), str(n_ranks)], capture_output=True, text=True
     )
-    if done.returncode:
-        sys.exit(done.stderr)
-    told: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
-    return told
+    if result.returncode:
+        sys.exit(result.stderr)
+    figures: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
+    return figures
 
 
 def _rank(heads: str, folder: Path, n_ranks: int) -> None:
@@ -136,10 +136,12 @@ def _rank(heads: str, folder: Path, n_ranks: int) -> None:
 
 def _tell(ranks: ProcessGroup, gib: Mapping[str, float], sent: int, cpu_s: float, n_parameters: int) -> None:
     """Print one line from rank 0: the largest memory of any rank, and the CPU seconds of all."""
-    each = ranks.all_gather((gib, cpu_s))
+    per_rank = ranks.all_gather((gib, cpu_s))
     if ranks.is_first:
-        worst = {name: max(theirs[name] for theirs, _ in each) for name in gib}
-        print(json.dumps({"gib": worst, "sent": sent, "cpu_s": sum(s for _, s in each), "n_parameters": n_parameters}))
+        worst = {name: max(theirs[name] for theirs, _ in per_rank) for name in gib}
+        print(
+            json.dumps({"gib": worst, "sent": sent, "cpu_s": sum(s for _, s in per_rank), "n_parameters": n_parameters})
+        )
 
 
 class Memory:

@@ -44,12 +44,12 @@ class Terminal:
 
     def wait(self, text: str, since: float, limit_s: float = 30.0) -> float:
         """Seconds from `since` until the text was drawn; infinite when it was not within the limit."""
-        wanted, deadline = text.encode(), time.monotonic() + limit_s
+        pattern, deadline = text.encode(), time.monotonic() + limit_s
         while time.monotonic() < deadline:
             drawn = b""
             for at, data in self.since(since):
                 drawn += data
-                if wanted in ESCAPE.sub(b"", drawn):
+                if pattern in ESCAPE.sub(b"", drawn):
                     return at - since
             time.sleep(0.005)
         return float("inf")
@@ -77,10 +77,10 @@ class Terminal:
 
 
 def _ancestors(pid: int, parents: Mapping[int, int]) -> set[int]:
-    found: set[int] = set()
-    while (pid := parents.get(pid, 0)) and pid not in found:
-        found.add(pid)
-    return found
+    ancestors: set[int] = set()
+    while (pid := parents.get(pid, 0)) and pid not in ancestors:
+        ancestors.add(pid)
+    return ancestors
 
 
 def _spent(pid: int) -> float:

@@ -192,18 +192,18 @@ def main() -> None:
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--json", action="store_true", help="one JSON object on stdout")
     arguments.add_argument("--seconds", type=float, default=LIVE_S, help="how long each live measurement lasts")
-    chosen = arguments.parse_args()
+    options = arguments.parse_args()
     figures = {
         **frame(),
-        "one_run_percent_of_core": asyncio.run(live(1, 1, chosen.seconds)),
-        "one_run_of_ten_steps_per_second_percent_of_core": asyncio.run(live(1, 1, chosen.seconds, steps_per_s=10)),
-        "eight_nodes_of_four_runs_percent_of_core": asyncio.run(live(8, 4, chosen.seconds)),
+        "one_run_percent_of_core": asyncio.run(live(1, 1, options.seconds)),
+        "one_run_of_ten_steps_per_second_percent_of_core": asyncio.run(live(1, 1, options.seconds, steps_per_s=10)),
+        "eight_nodes_of_four_runs_percent_of_core": asyncio.run(live(8, 4, options.seconds)),
         "first_screen_cpu_s": first_screen_s(),
         "bare_textual_first_screen_cpu_s": min(cpu_s(BARE) for _ in range(3)),
         **start_up_ratios(),
         "load_1m": round(os.getloadavg()[0], 1),
     }
-    if chosen.json:
+    if options.json:
         print(json.dumps(figures))
         return
     for name, value in figures.items():

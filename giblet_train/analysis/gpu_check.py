@@ -184,10 +184,10 @@ def _peak_memory(device: torch.device) -> tuple[Status, str]:
 def _two_ranks(device: torch.device) -> tuple[Status, str]:
     if device.type == "cuda" and torch.cuda.device_count() < 2:
         return "not run", "needs two GPUs"
-    one = _steps(_learner(device), 0, N_STEPS)
+    single_rank = _steps(_learner(device), 0, N_STEPS)
     answer = _run_ranks("equal")
     return _judged(
-        _largest_difference(one, answer["losses"]),
+        _largest_difference(single_rank, answer["losses"]),
         RANKS_TOLERANCE,
         "largest relative difference of a loss",
     )

@@ -58,9 +58,9 @@ def _group(name: str, about: str) -> typer.Typer:
 
 def _command(name: str, function: Any) -> Any:
     """Return the click command of a function."""
-    one = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
-    one.command(name)(function)
-    return get_command(one)
+    application = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False, add_completion=False)
+    application.command(name)(function)
+    return get_command(application)
 
 
 app = _group("python -m giblet_train", "giblet's training engine: make a demo study, prepare data, train, evaluate.")

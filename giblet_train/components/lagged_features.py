@@ -29,15 +29,15 @@ class LagIndex:
     @classmethod
     def of(cls, batches: Sequence[Batch], n_lags: int) -> LagIndex:
         """Build it from batches of one window each: whole blocks of the split."""
-        trs, seen = [], []
+        trs, masks = [], []
         for batch in batches:
             position_N = np.flatnonzero(batch.scored_BW[0])
             lagged_NL = position_N[:, None] - np.arange(n_lags)
             inside_NL = lagged_NL >= 0
             lagged_NL = np.where(inside_NL, lagged_NL, 0)
             trs.append(batch.index_BW[0][lagged_NL])
-            seen.append(batch.seen_BW[0][lagged_NL] & inside_NL)
-        return cls(np.concatenate(trs), np.concatenate(seen))
+            masks.append(batch.seen_BW[0][lagged_NL] & inside_NL)
+        return cls(np.concatenate(trs), np.concatenate(masks))
 
     def rows(self, index_N: NDArray[np.intp]) -> LagIndex:
         """Return some of the training TRs."""

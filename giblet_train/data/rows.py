@@ -34,10 +34,10 @@ class PartialRows:
     def of(cls, stored_NV: NDArray[Any], ranges: Sequence[Sequence[int]], n_trs: int) -> PartialRows:
         """Place stored rows, in order, into the given row ranges."""
         position_T = np.full(n_trs, -1, np.intp)
-        done = 0
+        n_rows = 0
         for first, stop in ranges:
-            position_T[first:stop] = np.arange(done, done + stop - first)
-            done += stop - first
+            position_T[first:stop] = np.arange(n_rows, n_rows + stop - first)
+            n_rows += stop - first
         return cls(stored_NV, position_T)
 
     def part(self, first: int, stop: int) -> PartialRows:

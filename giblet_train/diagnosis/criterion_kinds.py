@@ -121,18 +121,18 @@ def _learnt_beyond_start(run: RunMetrics) -> bool:
 
 def _drop_under_way(name: str, needed: float, drops: Sequence[float], facts: str, run: RunMetrics) -> CriterionVerdict:
     """Judge a loss_drop before the last epoch, by its rate."""
-    value, left, planned = drops[-1], run.epochs_left, run.config.num_epochs
+    value, n_left, planned = drops[-1], run.epochs_left, run.config.num_epochs
     if value >= needed - EPSILON:
         return _undecided(name, needed, value, f"{facts}; reached, and judged at epoch {planned}", run, "on_track")
     pace, best_pace = _pace(drops)
-    needed_pace = (needed - value) / left if left else math.inf
+    needed_pace = (needed - value) / n_left if n_left else math.inf
     more = math.ceil((needed - value) / best_pace) if best_pace > 0 else None
     return CriterionVerdict(
         name=name,
         status="on_track" if pace >= needed_pace else "at_risk",
         needed=needed,
         seen=value,
-        sentence=f"{facts}; {_rate_sentence(pace, needed_pace, more, left)}",
+        sentence=f"{facts}; {_rate_sentence(pace, needed_pace, more, n_left)}",
         deadline_epoch=max(0, planned - more) if more is not None else run.last_epoch,
         pace_needed=needed_pace if math.isfinite(needed_pace) else None,
         pace_seen=pace,

@@ -180,7 +180,9 @@ def _end(pid: int) -> None:
             os.killpg(pid, number)
         deadline = time.monotonic() + _END_LIMIT_S
         while time.monotonic() < deadline:
-            survivors = [each for each, ticks in whole.items() if ticks is not None and start_ticks(each) == ticks]
+            survivors = [
+                process for process, ticks in whole.items() if ticks is not None and start_ticks(process) == ticks
+            ]
             if not survivors:
                 return
             time.sleep(_POLL_S)

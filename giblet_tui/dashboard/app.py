@@ -63,7 +63,7 @@ class DashboardApp(RunActions):
         *,
         readonly: bool = False,
         clock: Callable[[], float] = time.time,
-        chosen: str | None = None,
+        selected_run_id: str | None = None,
         settings: Settings | None = None,
         plain: bool = False,
     ) -> None:
@@ -75,7 +75,7 @@ class DashboardApp(RunActions):
             initial: What is known before the first snapshot.
             readonly: Whether every key that changes something is refused.
             clock: Seconds since 1970 on the laptop.
-            chosen: The run that is shown first.
+            selected_run_id: The run that is shown first.
             settings: Theme and key map of the user.
             plain: Whether the terminal gets ASCII only.
         """
@@ -96,7 +96,7 @@ class DashboardApp(RunActions):
         for node in initial.nodes:
             self._judgements |= self._judge.judgements(node)
         self._main = MainScreen(initial, self._judgements, clock)
-        self._main.chosen = chosen
+        self._main.chosen = selected_run_id
 
     def get_default_screen(self) -> Screen[None]:
         return self._main

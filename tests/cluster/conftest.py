@@ -35,12 +35,12 @@ def unavailable(reason: str) -> None:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """Two nodes of this worker, tensor01 and tensor02, each with its own address and host key."""
-    lacking = missing()
-    if lacking:
-        unavailable("the test cluster cannot run here; missing: " + ", ".join(lacking))
-    made = Cluster(("tensor01", "tensor02"))
-    yield made
-    made.close()
+    missing_programs = missing()
+    if missing_programs:
+        unavailable("the test cluster cannot run here; missing: " + ", ".join(missing_programs))
+    servers = Cluster(("tensor01", "tensor02"))
+    yield servers
+    servers.close()
 
 
 @pytest.fixture(autouse=True)
@@ -69,9 +69,9 @@ def tensor02(cluster: Cluster) -> Iterator[LoopbackNode]:
 
 @pytest.fixture(scope="session")
 def _proxy(cluster: Cluster) -> Iterator[FaultProxy]:
-    made = FaultProxy(cluster.nodes["tensor02"], "tensor02-by-proxy")
-    yield made
-    made.close()
+    proxy = FaultProxy(cluster.nodes["tensor02"], "tensor02-by-proxy")
+    yield proxy
+    proxy.close()
 
 
 @pytest.fixture
@@ -106,5 +106,5 @@ def accounts() -> Iterator[list[Account]]:
     """Three real accounts of this machine."""
     if reason := lacking_for_accounts():
         unavailable(reason)
-    with made_accounts(3) as (made, _):
-        yield made
+    with made_accounts(3) as (users, _):
+        yield users

@@ -44,6 +44,6 @@ class Laptop:
         path.write_text(text)
 
     def run(self, run_id: str) -> dict[str, Any]:
-        done = self.giblet("ps", "-a", "--json")
-        assert done.returncode == 0, done.stderr
-        return next(run for run in json.loads(done.stdout)["runs"] if run["run_id"] == run_id)
+        result = self.giblet("ps", "-a", "--json")
+        assert result.returncode == 0, result.stderr
+        return next(run for run in json.loads(result.stdout)["runs"] if run["run_id"] == run_id)

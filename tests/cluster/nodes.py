@@ -207,12 +207,12 @@ class LoopbackNode:
     def sessions(self) -> list[int]:
         """Return the pids of this node's sshd processes that serve a connection."""
         assert self._process is not None
-        found, parents = [], {self._process.pid}
+        pids, parents = [], {self._process.pid}
         for pid, parent, command in processes():
             if parent in parents and command.startswith("sshd"):
                 parents.add(pid)
-                found.append(pid)
-        return found
+                pids.append(pid)
+        return pids
 
     def logged(self, text: str) -> int:
         """Return how many lines of sshd's log hold the text."""
@@ -323,19 +323,19 @@ class FaultProxy:
 @contextlib.contextmanager
 def silent_server(greeting: bytes) -> Iterator[int]:
     """Accepts, greets, and says nothing more."""
-    held = []
+    lines = []
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:
             with contextlib.suppress(OSError):
                 while True:
                     line, _ = listener.accept()
-                    held.append(line)
+                    lines.append(line)
                     line.sendall(greeting)
 
         threading.Thread(target=serve, daemon=True).start()
         yield listener.getsockname()[1]
-    for line in held:
+    for line in lines:
         line.close()
 
 
@@ -359,15 +359,15 @@ def free_port(address: str) -> int:
 
 def processes() -> list[tuple[int, int, str]]:
     """Return (pid, parent, command line) of every process, by pid, straight from /proc: the ground truth."""
-    found = []
+    rows = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
             continue
         with contextlib.suppress(OSError):
             parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             command = (entry / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-            found.append((int(entry.name), parent, command))
-    return sorted(found)
+            rows.append((int(entry.name), parent, command))
+    return sorted(rows)
 
 
 def _answers(address: str, port: int) -> bool:

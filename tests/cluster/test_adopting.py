@@ -88,10 +88,10 @@ class Lab:
 
 @pytest.fixture
 def lab(tensor01: LoopbackNode, tmp_path: Path) -> Iterator[Lab]:
-    made = Lab(tensor01, tensor01.node(workdir=str(tmp_path / "work")), tmp_path)
-    yield made
+    new_lab = Lab(tensor01, tensor01.node(workdir=str(tmp_path / "work")), tmp_path)
+    yield new_lab
     for pid, _, command in processes():
-        if made.tag in command:
+        if new_lab.tag in command:
             os.kill(pid, 9)
     if which("tmux"):
         own = os.environ | tensor01.environment
@@ -101,11 +101,11 @@ def lab(tensor01: LoopbackNode, tmp_path: Path) -> Iterator[Lab]:
 def test_a_session_is_seen_and_stopped_to_the_last_process(lab: Lab, multiplexer: str) -> None:
     log = lab.begin(multiplexer, "Lab.v3" if multiplexer == "screen" else "Lab-v3")
     bystander = lab.begin(multiplexer, "Lab-v30")
-    done = lab.adopt("Lab.v3" if multiplexer == "screen" else "Lab-v3")
-    assert (done.log, done.again) == (str(log), False) and done.run_id.startswith("lab-v3-")
-    wait_until(lambda: len(lab.seen(done.run_id).epochs) == 3, what="the log's epochs")
+    adopted_run = lab.adopt("Lab.v3" if multiplexer == "screen" else "Lab-v3")
+    assert (adopted_run.log, adopted_run.again) == (str(log), False) and adopted_run.run_id.startswith("lab-v3-")
+    wait_until(lambda: len(lab.seen(adopted_run.run_id).epochs) == 3, what="the log's epochs")
 
-    run = lab.seen(done.run_id)
+    run = lab.seen(adopted_run.run_id)
     assert (run.health.state, run.run.multiplexer) == ("running", multiplexer)
     assert [epoch.train.total for epoch in run.epochs] == [275958.0, 275957.0, 275956.0]
     assert [epoch.fmri_r for epoch in run.epochs] == [0.0012, None, 0.0012] and run.epochs[0].lr == 1e-5
@@ -113,17 +113,17 @@ def test_a_session_is_seen_and_stopped_to_the_last_process(lab: Lab, multiplexer
     assert any("Epoch 3/3" in line for line in run.log_tail)
     with connect(lab.node) as connection:
         assert find_stale(lab.node, probe_resources(lab.node, connection)) == []
-    with pytest.raises(GibletError, match=f"adopted already, as {done.run_id}") as refused:
+    with pytest.raises(GibletError, match=f"adopted already, as {adopted_run.run_id}") as refused:
         lab.adopt("Lab.v3" if multiplexer == "screen" else "Lab-v3")
     assert refused.value.exit_code == 5
 
     before = len(lab.left())
-    stopped = lab.stop(done.run_id)
+    stopped = lab.stop(adopted_run.run_id)
     raise_if_survivors([stopped])
     assert len(lab.sessions()) == 1 and "v30" in lab.sessions()[0]
-    assert (lab.health(done.run_id).state, log.exists()) == ("stopped", True)
+    assert (lab.health(adopted_run.run_id).state, log.exists()) == ("stopped", True)
     assert (before, len(lab.left())) == (4, 2), "the other session's trainer and loader live"
-    assert "Epoch 3/3" in bystander.read_text() and lab.stop(done.run_id).already
+    assert "Epoch 3/3" in bystander.read_text() and lab.stop(adopted_run.run_id).already
 
 
 @pytest.mark.parametrize(
@@ -139,23 +139,23 @@ def test_its_end_is_neutral_and_quotes_the_log(lab: Lab, epochs: int, last_line:
     log = lab.begin("screen", "short", epochs)
     with log.open("a") as file:
         file.write(last_line + "\n")
-    done = lab.adopt("short")
-    wait_until(lambda: lab.seen(done.run_id).epochs)
+    adopted_run = lab.adopt("short")
+    wait_until(lambda: lab.seen(adopted_run.run_id).epochs)
     for pid, _, command in processes():
         if lab.tag in command and "trainer.py" in command:
             os.kill(pid, 9)
-    wait_until(lambda: not lab.health(done.run_id).live)
-    seen = lab.seen(done.run_id)
-    assert seen.exit is not None and seen.exit.code is None
-    assert (seen.health.state, "exit code is not known" in seen.health.sentence) == ("ended", True)
-    assert sentence in seen.health.sentence
+    wait_until(lambda: not lab.health(adopted_run.run_id).live)
+    run = lab.seen(adopted_run.run_id)
+    assert run.exit is not None and run.exit.code is None
+    assert (run.health.state, "exit code is not known" in run.health.sentence) == ("ended", True)
+    assert sentence in run.health.sentence
 
 
 def test_a_keeper_that_died_is_replaced_and_doubles_nothing(lab: Lab) -> None:
     lab.begin("screen", "again")
-    done = lab.adopt("again")
-    wait_until(lambda: len(lab.seen(done.run_id).epochs) == 3)
-    run = run_processes.find(lab.node.workdir, done.run_id)
+    adopted_run = lab.adopt("again")
+    wait_until(lambda: len(lab.seen(adopted_run.run_id).epochs) == 3)
+    run = run_processes.find(lab.node.workdir, adopted_run.run_id)
     keeper = run.supervisor()
     assert keeper
     os.kill(keeper, 9)
@@ -164,10 +164,10 @@ def test_a_keeper_that_died_is_replaced_and_doubles_nothing(lab: Lab) -> None:
         (stale,) = find_stale(lab.node, probe_resources(lab.node, connection))
     assert stale.why.startswith("its supervisor is gone, but pid")
     second = lab.adopt("again")
-    assert (second.run_id, second.again) == (done.run_id, True)
-    wait_until(lambda: lab.health(done.run_id).state == "running")
-    assert len(lab.seen(done.run_id).epochs) == 3
-    raise_if_survivors([lab.stop(done.run_id)])
+    assert (second.run_id, second.again) == (adopted_run.run_id, True)
+    wait_until(lambda: lab.health(adopted_run.run_id).state == "running")
+    assert len(lab.seen(adopted_run.run_id).epochs) == 3
+    raise_if_survivors([lab.stop(adopted_run.run_id)])
 
 
 def test_what_cannot_be_adopted_is_refused_and_nothing_is_written(lab: Lab) -> None:

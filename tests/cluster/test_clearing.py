@@ -51,20 +51,20 @@ def test_what_lives_or_is_needed_stays(ground: Ground) -> None:
     live = ground.start([str(old / "bin" / "python"), *SLEEPS[1:]], "process", resumed_from=parent)
     (ground.workdir / "runs" / "notes").mkdir()
     arguments = {"workdir": str(ground.workdir), "keep": "0.1.0-own"}
-    told = cleanup.holdings(arguments, quietly)
-    kept = {each["name"]: each["kept"] for each in [*told["runs"], *told["environments"]]}
-    assert kept[live] == "it has not ended"
-    assert kept[parent] == f"{live}, which is running, resumes from it"
-    assert "was promoted from it" in kept[source]
-    assert kept["0.0.1-aaaa"] == f"{live} is running in it" and kept["0.1.0-own"] == "this giblet's own"
-    assert (kept[free], kept["0.0.2-bbbb"]) == ("", "") and "notes" not in kept
-    (gone,) = [each for each in told["runs"] if each["name"] == free]
-    assert gone["bytes"] >= 10**6 and 39 < gone["idle_days"] < 41
+    holdings = cleanup.holdings(arguments, quietly)
+    reasons = {entry["name"]: entry["kept"] for entry in [*holdings["runs"], *holdings["environments"]]}
+    assert reasons[live] == "it has not ended"
+    assert reasons[parent] == f"{live}, which is running, resumes from it"
+    assert "was promoted from it" in reasons[source]
+    assert reasons["0.0.1-aaaa"] == f"{live} is running in it" and reasons["0.1.0-own"] == "this giblet's own"
+    assert (reasons[free], reasons["0.0.2-bbbb"]) == ("", "") and "notes" not in reasons
+    (free_run,) = [entry for entry in holdings["runs"] if entry["name"] == free]
+    assert free_run["bytes"] >= 10**6 and 39 < free_run["idle_days"] < 41
 
-    everything = {"runs": [live, parent, source, free], "environments": list(kept)[-3:]}
-    done = cleanup.remove({**arguments, **everything}, quietly)
-    assert {each["name"] for each in done["removed"]} == {free, "0.0.2-bbbb"}
-    assert {each["name"] for each in done["refused"]} == {live, parent, source, "0.0.1-aaaa"}
+    everything = {"runs": [live, parent, source, free], "environments": list(reasons)[-3:]}
+    result = cleanup.remove({**arguments, **everything}, quietly)
+    assert {entry["name"] for entry in result["removed"]} == {free, "0.0.2-bbbb"}
+    assert {entry["name"] for entry in result["refused"]} == {live, parent, source, "0.0.1-aaaa"}
     assert ground.run(live).supervisor() and set(ground.runs()) >= {live, parent, source, "notes"}
     assert not list(ground.workdir.glob("*/.*giblet-gone"))
 
@@ -89,5 +89,5 @@ def test_a_killed_supervisors_workers_keep_their_run(ground: Ground) -> None:
     wait_until(lambda: len(ground.run(run_id).processes()) == 2)
     os.kill(supervisor, 9)
     wait_until(lambda: ground.run(run_id).supervisor() is None)
-    told = cleanup.remove({"workdir": str(ground.workdir), "runs": [run_id]}, quietly)
-    assert told["removed"] == [] and told["refused"][0]["why"] == "it has not ended"
+    result = cleanup.remove({"workdir": str(ground.workdir), "runs": [run_id]}, quietly)
+    assert result["removed"] == [] and result["refused"][0]["why"] == "it has not ended"

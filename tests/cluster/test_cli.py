@@ -25,11 +25,11 @@ def test_a_study_is_checked_where_it_lies(laptop: Laptop, tensor01: LoopbackNode
     before = set(stores.glob("*/manifest.json"))
     # A frame rate that no other test has, so that the node holds no store of it whichever test comes first.
     own = ("--set", "data.fps=1.5")
-    done = laptop.giblet("data", "check", "tensor01", "./small.yaml", *own, "--json", "--html", str(page))
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout)
-    assert (found["schema"], found["ok"]) == (1, True)
-    assert "the study is prepared" in done.stderr
+    result = laptop.giblet("data", "check", "tensor01", "./small.yaml", *own, "--json", "--html", str(page))
+    assert result.returncode == 0, result.stderr
+    report = json.loads(result.stdout)
+    assert (report["schema"], report["ok"]) == (1, True)
+    assert "the study is prepared" in result.stderr
     assert page.read_text().startswith("<!doctype html>")
     assert len(set(stores.glob("*/manifest.json")) - before) == 1
 
@@ -107,10 +107,10 @@ def test_ps_names_a_node_that_is_down_and_shows_the_others(
 ) -> None:
     cluster.add_host("dark", "127.0.0.9", 9)
     laptop.name_nodes("tensor01:\ndark:\n")
-    done = laptop.giblet("ps", "--json")
-    reachable = {node["node"]: node["reachable"] for node in json.loads(done.stdout)["nodes"]}
-    assert (done.returncode, reachable) == (0, {"local": True, "tensor01": True, "dark": False})
-    assert "dark: " in done.stderr
+    result = laptop.giblet("ps", "--json")
+    reachable = {node["node"]: node["reachable"] for node in json.loads(result.stdout)["nodes"]}
+    assert (result.returncode, reachable) == (0, {"local": True, "tensor01": True, "dark": False})
+    assert "dark: " in result.stderr
     alone = laptop.giblet("ps", "dark")
     assert alone.returncode == 3
     assert laptop.giblet("node", "check", "dark", "tensor01").returncode == 3
@@ -119,18 +119,18 @@ def test_ps_names_a_node_that_is_down_and_shows_the_others(
 def test_a_changed_host_key_is_refused(laptop: Laptop, cluster: Cluster, tensor01: LoopbackNode) -> None:
     other = laptop.folder / "other_key"
     make_key(other)
-    known = laptop.folder / "known_hosts"
+    known_hosts = laptop.folder / "known_hosts"
     kind, key = other.with_suffix(".pub").read_text().split()[:2]
-    known.write_text(f"[{tensor01.address}]:{tensor01.port} {kind} {key}\n")
+    known_hosts.write_text(f"[{tensor01.address}]:{tensor01.port} {kind} {key}\n")
     before = tensor01.logged("Accepted")
     cluster.add_host("imposter", tensor01.address, tensor01.port)
     config = laptop.folder / "ssh_config"
-    config.write_text(cluster.ssh_config.read_text().replace(str(cluster.known_hosts), str(known)))
+    config.write_text(cluster.ssh_config.read_text().replace(str(cluster.known_hosts), str(known_hosts)))
     laptop.environment["GIBLET_SSH_CONFIG"] = str(config)
-    done = laptop.giblet("launch", "tensor01", "demo")
-    assert done.returncode == 3
-    assert "host key" in done.stderr and "SHA256:" in done.stderr
-    assert "Traceback" not in done.stderr and done.stdout == ""
+    result = laptop.giblet("launch", "tensor01", "demo")
+    assert result.returncode == 3
+    assert "host key" in result.stderr and "SHA256:" in result.stderr
+    assert "Traceback" not in result.stderr and result.stdout == ""
     assert tensor01.logged("Accepted") == before
 
 
@@ -140,9 +140,9 @@ def test_a_key_that_is_not_let_in_is_refused_once(laptop: Laptop, cluster: Clust
     config = laptop.folder / "ssh_config"
     config.write_text(cluster.ssh_config.read_text().replace(str(cluster.key), str(stranger)))
     laptop.environment["GIBLET_SSH_CONFIG"] = str(config)
-    done = laptop.giblet("setup", "tensor01")
-    assert done.returncode == 3
-    assert "tensor01" in done.stderr and "Traceback" not in done.stderr
+    result = laptop.giblet("setup", "tensor01")
+    assert result.returncode == 3
+    assert "tensor01" in result.stderr and "Traceback" not in result.stderr
 
 
 def test_a_run_that_fails_at_its_start_says_why(laptop: Laptop, tensor01: LoopbackNode) -> None:
@@ -155,11 +155,11 @@ def test_a_run_that_fails_at_its_start_says_why(laptop: Laptop, tensor01: Loopba
     names = {"simulate": "null", "data_dir": str(study), **files}
     settings = [word for key, name in names.items() for word in ("--set", f"data.{key}='{name}'")]
     settings[settings.index("data.simulate='null'")] = "data.simulate=null"
-    done = laptop.giblet("launch", "tensor01", "demo", *settings)
-    assert done.returncode == 1, done.stderr
-    assert str(study) in done.stderr or "film.mp4" in done.stderr or "sub-1.nii.gz" in done.stderr
-    assert "before its first step" in done.stderr
-    run_id = done.stdout.strip()
+    result = laptop.giblet("launch", "tensor01", "demo", *settings)
+    assert result.returncode == 1, result.stderr
+    assert str(study) in result.stderr or "film.mp4" in result.stderr or "sub-1.nii.gz" in result.stderr
+    assert "before its first step" in result.stderr
+    run_id = result.stdout.strip()
     assert laptop.run(run_id)["state"] == "failed"
     assert laptop.giblet("status", run_id).returncode == 1
 
@@ -176,10 +176,10 @@ def test_nothing_is_written_when_a_launch_is_refused(laptop: Laptop, tensor01: L
 
 
 def test_the_doctor_looks_a_node_over(laptop: Laptop, tensor01: LoopbackNode) -> None:
-    done = laptop.giblet("doctor", "tensor01")
-    assert done.returncode == 5
-    assert "✖ engine: tensor01 does not have this version of giblet." in done.stdout
-    assert "giblet setup tensor01" in done.stdout
+    result = laptop.giblet("doctor", "tensor01")
+    assert result.returncode == 5
+    assert "✖ engine: tensor01 does not have this version of giblet." in result.stdout
+    assert "giblet setup tensor01" in result.stdout
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     assert "✔ engine: giblet " in laptop.giblet("doctor", "tensor01").stdout
     script = tensor01.bin / "giblet-python"  # as containers/giblet-python, without a container

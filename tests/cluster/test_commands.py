@@ -94,8 +94,8 @@ class OldLab:
 def lab(laptop: Laptop, tensor01: LoopbackNode, tmp_path: Path) -> Iterator[OldLab]:
     workdir = tmp_path / "work"
     laptop.name_nodes(f"tensor01:\n  workdir: {workdir}\n  python: /nowhere/python\n  multiplexer: process\n")
-    made = OldLab(laptop, tensor01, workdir)
-    yield made
+    old_lab = OldLab(laptop, tensor01, workdir)
+    yield old_lab
     for run in run_processes.all_runs(str(workdir)):
         kill.kill_tree(run)
 
@@ -106,11 +106,11 @@ def test_the_lab_s_old_trainer_is_a_run_like_any_other(lab: OldLab) -> None:
         file.write("# changed\n")
     (laptop.folder / "v3.json").write_text('{"epochs": 3}')
     options = ("--session", "tmux", "--push", "v3.json", "--env", "STUDY=sherlock", "--note", "first")
-    done = lab.launch("stays", *options, words=("v3.json",))
-    assert done.returncode == 0, done.stderr
-    run_id = done.stdout.strip()
-    assert run_id.startswith("train_v3-") and "with uncommitted changes)" in done.stderr
-    assert "no alerts will be raised" in done.stderr, "the node has no engine, and the command runs without"
+    result = lab.launch("stays", *options, words=("v3.json",))
+    assert result.returncode == 0, result.stderr
+    run_id = result.stdout.strip()
+    assert run_id.startswith("train_v3-") and "with uncommitted changes)" in result.stderr
+    assert "no alerts will be raised" in result.stderr, "the node has no engine, and the command runs without"
     run = run_processes.find(str(lab.workdir), run_id)
     wait_until(lambda: (run.path / "metrics.jsonl").read_text().count("\n") == 3, what="three epochs")
 

@@ -128,9 +128,9 @@ def test_a_real_terminal(tensor01: LoopbackNode) -> None:
         termios.tcsetwinsize(theirs, (33, 101))
         child = subprocess.Popen([sys.executable, "-c", program], stdin=theirs, stdout=theirs, stderr=theirs)
         os.close(theirs)
-        shown = read_until(ours, b"size 33 101")
+        output = read_until(ours, b"size 33 101")
         os.write(ours, b"caf\xc3\xa9\r")
-        assert b"got caf\xc3\xa9" in shown + read_until(ours, b"got caf\xc3\xa9")
+        assert b"got caf\xc3\xa9" in output + read_until(ours, b"got caf\xc3\xa9")
         assert child.wait(120) == 7, transport
         os.close(ours)
 
@@ -204,9 +204,9 @@ def test_a_locked_key_is_named(cluster: Cluster, tensor01: LoopbackNode) -> None
 
 
 def test_a_key_of_the_agent(cluster: Cluster, tensor01: LoopbackNode, tmp_path: Path) -> None:
-    held = tmp_path / "key"
-    held.write_bytes(cluster.key.read_bytes())
-    held.chmod(0o600)
+    key_copy = tmp_path / "key"
+    key_copy.write_bytes(cluster.key.read_bytes())
+    key_copy.chmod(0o600)
     cluster.add_host("by-agent", tensor01.address, tensor01.port)
     replace_in_last_block(cluster, str(cluster.key), str(tmp_path / "none"))
     where = cluster.root / "agent"
@@ -215,7 +215,7 @@ def test_a_key_of_the_agent(cluster: Cluster, tensor01: LoopbackNode, tmp_path: 
     agent = subprocess.Popen(["ssh-agent", "-D", "-a", str(where)], stdout=subprocess.DEVNULL)
     try:
         wait_until(where.exists, what="the agent")
-        subprocess.run(["ssh-add", "-q", str(held)], env={**os.environ, "SSH_AUTH_SOCK": str(where)}, check=True)
+        subprocess.run(["ssh-add", "-q", str(key_copy)], env={**os.environ, "SSH_AUTH_SOCK": str(where)}, check=True)
         with connect(cluster.node("by-agent", tensor01.home)) as connection:
             connection.call("runs", {"workdir": "~/giblet"}, RunIds)
     finally:
@@ -276,16 +276,16 @@ def test_a_directive_that_cannot_be_honoured_is_named(cluster: Cluster, tensor01
 
 def read_until(descriptor: int, text: bytes) -> bytes:
     """Return what came, once the text is in it."""
-    shown = b""
+    output = b""
 
     def arrived() -> bool:
-        nonlocal shown
+        nonlocal output
         if select.select([descriptor], [], [], 0.1)[0]:
-            shown += os.read(descriptor, 4096)
-        return text in shown
+            output += os.read(descriptor, 4096)
+        return text in output
 
     wait_until(arrived, what=repr(text))
-    return shown
+    return output
 
 
 def replace_in_last_block(cluster: Cluster, old: str, new: str) -> None:

@@ -54,9 +54,9 @@ def test_nothing_of_a_tree_survives_a_stop(ground, variant, kind):
     require(kind)
     run_id, tag = ground.start_tree(variant, kind)
     grown(tag, variant)
-    done = ground.stop(run_id, grace_s=1.0)
-    assert trees.living(tag) == {} and done["survivors"] == []
-    assert done["steps"][-1]["step"] == "proved" and not done["already"] and done["seconds"] < 60
+    result = ground.stop(run_id, grace_s=1.0)
+    assert trees.living(tag) == {} and result["survivors"] == []
+    assert result["steps"][-1]["step"] == "proved" and not result["already"] and result["seconds"] < 60
     assert not sessions.find_session(f"gib-{run_id}")
     assert exit_record(ground, run_id).stop_requested
 
@@ -87,8 +87,8 @@ def test_whatever_was_killed_before_a_stop_ends_the_rest(ground, kind, victim):
     else:
         sessions.kill_session(run.session)
         assert run.supervisor() and trees.living(tag)
-    done = ground.stop(run_id, grace_s=1.0)
-    assert done["survivors"] == [] and trees.living(tag) == {}
+    result = ground.stop(run_id, grace_s=1.0)
+    assert result["survivors"] == [] and trees.living(tag) == {}
     assert exit_record(ground, run_id).survivors == ()
 
 
@@ -122,19 +122,19 @@ def test_a_session_whose_socket_was_swept_away_can_be_attached_to_again(ground, 
     (socket,) = Path(folder).iterdir()
     socket.unlink()
     trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))
-    gone = f"The {kind} session of {run_id} is gone; the run continues"
+    sentence = f"The {kind} session of {run_id} is gone; the run continues"
     try:
         assert restore_socket.restore_socket(request, print)["again"] is True
     except AgentRefusal as refusal:
         # screen 4.9 recreates its socket in a signal handler, and about one server in thirty crashes there.
-        assert kind == "screen" and gone in str(refusal)
+        assert kind == "screen" and sentence in str(refusal)
         assert proc.stat_fields(ground.run(run_id).supervisor())[1] == "1", "its parent, the server, has ended"
         return
-    assert [each for each, _ in sessions.find_session(f"gib-{run_id}")] == [kind]
+    assert [session_kind for session_kind, _ in sessions.find_session(f"gib-{run_id}")] == [kind]
     sessions.kill_session(f"gib-{run_id}")
     trees.until(lambda: not sessions.find_session(f"gib-{run_id}"))  # screen answers before it ends
     assert ground.run(run_id).supervisor(), "it outlives its session"
-    with pytest.raises(AgentRefusal, match=gone):
+    with pytest.raises(AgentRefusal, match=sentence):
         restore_socket.restore_socket(request, print)
 
 
@@ -154,10 +154,10 @@ time.sleep(1.2)
     ground.start([sys.executable, "-S", "-c", trains, run_dir], "process", run_id=run_id)
     up(ground, run_id)
     events = []
-    done = stop_run.stop({"workdir": str(ground.workdir), "run_id": run_id, "grace_s": 20}, events.append)
+    result = stop_run.stop({"workdir": str(ground.workdir), "run_id": run_id, "grace_s": 20}, events.append)
     folder = ground.workdir / "runs" / run_id
     assert (folder / "saved").exists() and not (folder / "signalled").exists()
-    assert [step["step"] for step in done["steps"]] == ["asked", "proved"]
+    assert [step["step"] for step in result["steps"]] == ["asked", "proved"]
     waiting = [event for event in events if event["step"] == "waiting"]
     assert waiting and re.fullmatch(r"Waiting for its end, \d+ s: epoch 1, step 3\.", waiting[0]["sentence"])
     ended = exit_record(ground, run_id)
@@ -283,17 +283,17 @@ def test_a_run_stopped_on_a_full_disk_reads_stopped_once_there_is_room(ground):
 def test_the_grace_is_given_and_then_over(ground):
     run_id = ground.start(DEAF, "process", grace_s=60.0)
     up(ground, run_id)
-    done = ground.stop(run_id, grace_s=1.5)
-    assert 1.5 <= done["seconds"] < 40
-    assert [step["step"] for step in done["steps"]] == ["TERM", "QUIT", "proved"]
+    result = ground.stop(run_id, grace_s=1.5)
+    assert 1.5 <= result["seconds"] < 40
+    assert [step["step"] for step in result["steps"]] == ["TERM", "QUIT", "proved"]
     assert len(exit_record(ground, run_id).killed) == 1
 
 
 def test_force_leaves_the_grace_out(ground):
     run_id = ground.start(DEAF, "process", grace_s=60.0)
     up(ground, run_id)
-    done = ground.stop(run_id, force=True)
-    assert done["seconds"] < 40 and done["survivors"] == []
+    result = ground.stop(run_id, force=True)
+    assert result["seconds"] < 40 and result["survivors"] == []
 
 
 def test_stopping_twice_is_a_success(ground):
@@ -415,14 +415,14 @@ def test_a_real_torchrun_that_was_killed_leaves_no_rank_and_no_loader(ground, tm
     ground.start(argv, "process", run_id=run_id)
     run = ground.run(run_id)
     up(ground, run_id, times=2)
-    seen = run.processes()
-    assert len(seen) >= 6, "the supervisor, torchrun, two ranks, their loaders"
+    processes = run.processes()
+    assert len(processes) >= 6, "the supervisor, torchrun, two ranks, their loaders"
     supervisor = run.supervisor()
-    (torchrun,) = proc.descendants([supervisor]) - proc.descendants(set(seen) - {supervisor})
+    (torchrun,) = proc.descendants([supervisor]) - proc.descendants(set(processes) - {supervisor})
     for pid in (supervisor, torchrun):
         os.kill(pid, signal.SIGKILL)
     assert ground.stop(run_id, grace_s=2.0)["survivors"] == []
-    assert [pid for pid, ticks in seen.items() if proc.start_ticks(pid) == ticks] == []
+    assert [pid for pid, ticks in processes.items() if proc.start_ticks(pid) == ticks] == []
 
 
 HALF_DEAD = """
@@ -451,18 +451,18 @@ def test_gpu_memory_that_outlives_its_process_is_reported(ground, tmp_path, monk
     monkeypatch.setattr(stop_run, "GPU_LIMIT_S", 0.2)
     run_id = ground.start(SLEEPS, "process")
     up(ground, run_id)
-    held = max(ground.run(run_id).processes())
-    cards(tmp_path, monkeypatch, held)
+    holder = max(ground.run(run_id).processes())
+    cards(tmp_path, monkeypatch, holder)
     for already in (False, True):
-        done = ground.stop(run_id)
-        left = [(s["pid"], s["gone"], [h["index"] for h in s["holds"]]) for s in done["survivors"]]
-        assert (left, done["already"]) == ([(held, True, [0])], already)
-        assert done["steps"] == [] or done["steps"][-1]["step"] != "proved"
+        result = ground.stop(run_id)
+        survivors = [(s["pid"], s["gone"], [h["index"] for h in s["holds"]]) for s in result["survivors"]]
+        assert (survivors, result["already"]) == ([(holder, True, [0])], already)
+        assert result["steps"] == [] or result["steps"][-1]["step"] != "proved"
         if not already:
             # Where the supervisor had not to kill it, the heartbeat names it.
-            (ground.run(run_id).path / "heartbeat.json").write_text(json.dumps({"pid": held}))
-    (told,) = remains(ground)["runs"]
-    assert told["gone"] == [held] and list(told["holds"]) == [str(held)]
+            (ground.run(run_id).path / "heartbeat.json").write_text(json.dumps({"pid": holder}))
+    (leftover,) = remains(ground)["runs"]
+    assert leftover["gone"] == [holder] and list(leftover["holds"]) == [str(holder)]
     cards(tmp_path, monkeypatch)
     assert ground.stop(run_id)["survivors"] == [] and remains(ground)["runs"] == []
 
@@ -479,8 +479,8 @@ def test_a_half_dead_process_of_an_ended_run_is_found_and_ended(ground, tmp_path
     try:
         up(ground, run_id)
         cards(tmp_path, monkeypatch, rank.pid, stranger.pid)
-        (told,) = remains(ground)["runs"]
-        assert told["processes"] == [rank.pid] and [h["index"] for h in told["holds"][str(rank.pid)]] == [0]
+        (leftover,) = remains(ground)["runs"]
+        assert leftover["processes"] == [rank.pid] and [h["index"] for h in leftover["holds"][str(rank.pid)]] == [0]
         assert [(other["pid"], other["gone"]) for other in remains(ground)["unclaimed"]] == [(stranger.pid, False)]
         monkeypatch.setattr(stop_run, "GPU_LIMIT_S", 0.0)
         ground.stop(run_id, grace_s=0.2)
@@ -513,9 +513,9 @@ def test_what_nothing_ends_is_named_until_it_has_ended(ground, freezer, monkeypa
     (freezer / "cgroup.procs").write_text(str(stuck))
     (freezer / "freezer.state").write_text("FROZEN")
     for _ in range(2):
-        done = ground.stop(run_id, grace_s=0.2)
-        assert [(s["pid"], s["gone"]) for s in done["survivors"]] == [(stuck, False)]
-        assert done["steps"][-1]["step"] != "proved" and exit_record(ground, run_id).survivors == (stuck,)
+        result = ground.stop(run_id, grace_s=0.2)
+        assert [(s["pid"], s["gone"]) for s in result["survivors"]] == [(stuck, False)]
+        assert result["steps"][-1]["step"] != "proved" and exit_record(ground, run_id).survivors == (stuck,)
     (freezer / "freezer.state").write_text("THAWED")
     trees.until(lambda: proc.start_ticks(stuck) is None)
     assert ground.stop(run_id)["survivors"] == [] and exit_record(ground, run_id).survivors == ()
@@ -552,9 +552,9 @@ def test_remains_names_what_each_run_holds(ground):
     grown(tag, "T5")
     os.kill(ground.run(orphaned).supervisor(), signal.SIGKILL)
     trees.until(lambda: ground.run(orphaned).supervisor() is None)
-    said = resources.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
-    runs = {run["run_id"]: run for run in said["runs"]}
-    assert set(runs) == {live, orphaned} and abs(said["now"] - time.time()) < 5
+    listing = resources.list_resources({"workdir": str(ground.workdir)}, lambda event: None)
+    runs = {run["run_id"]: run for run in listing["runs"]}
+    assert set(runs) == {live, orphaned} and abs(listing["now"] - time.time()) < 5
     assert runs[live]["supervised"] and runs[live]["sessions"] == ["tmux"] and len(runs[live]["processes"]) == 2
     assert not runs[orphaned]["supervised"] and set(runs[orphaned]["processes"]) == set(trees.living(tag))
     assert json.loads(runs[live]["files"]["run.json"])["run_id"] == live

@@ -255,8 +255,8 @@ def test_real_users_of_one_machine_never_get_the_same_gpu(users: list[UserConnec
 
     with ThreadPoolExecutor(6) as pool:
         results = list(pool.map(attempt, [*users, *users]))
-    taken = sorted(uuid for uuids in results if uuids for uuid in uuids)
-    assert taken == ["GPU-2", "GPU-3"], "of six starts at once two get the two free GPUs"
+    claimed_uuids = sorted(uuid for uuids in results if uuids for uuid in uuids)
+    assert claimed_uuids == ["GPU-2", "GPU-3"], "of six starts at once two get the two free GPUs"
 
 
 def test_what_people_see_names_the_holder(ground: Ground, two_gpus: None) -> None:

@@ -50,9 +50,9 @@ def test_an_ensemble_takes_a_gpu_for_each_member(laptop: Laptop, gpu_node: Loopb
     first, second = result.stdout.split()
     assert "claimed GPU 0 (A100)" in result.stderr and "claimed GPU 1 (A100)" in result.stderr
 
-    held = laptop.giblet("ps").stderr
-    assert f"tensor01: 0 of 2 GPUs free; GPU 0 (A100): claimed by {first} (" in held
-    assert f"GPU 1 (A100): claimed by {second} (" in held
+    gpu_lines = laptop.giblet("ps").stderr
+    assert f"tensor01: 0 of 2 GPUs free; GPU 0 (A100): claimed by {first} (" in gpu_lines
+    assert f"GPU 1 (A100): claimed by {second} (" in gpu_lines
     assert f"gpu 0: A100, 0.0/80 GiB, claimed by {first} (" in laptop.giblet("doctor", "tensor01").stdout
 
     for words in (["--dry-run"], []):
@@ -116,9 +116,9 @@ def test_missing_files_and_too_many_processes_are_refused_before_anything_starts
 ) -> None:
     (gpu_node.bin / "nvidia-smi").unlink()
     (laptop.folder / "mine.yaml").write_text("name: mine\ndistributed: {world_size: 512}\n")
-    asked = json.loads(laptop.giblet("doctor", "tensor01", "./mine.yaml", "--json").stdout)
-    failures = {f["name"] for f in asked["findings"] if f["needed"] and not f["well"]}
-    assert failures == {"processes", "data"} and not asked["ok"]
+    report = json.loads(laptop.giblet("doctor", "tensor01", "./mine.yaml", "--json").stdout)
+    failures = {f["name"] for f in report["findings"] if f["needed"] and not f["well"]}
+    assert failures == {"processes", "data"} and not report["ok"]
     for words in (["--dry-run"], [], ["--ensemble", "2"]):
         refused = laptop.giblet("launch", "tensor01", "./mine.yaml", *words)
         assert refused.returncode == 5 and refused.stdout == "", refused.stderr

@@ -107,12 +107,12 @@ def test_known_hosts_are_read_as_ssh_reads_them(
     block = "Host shape" + cluster.ssh_config.read_text().partition("Host tensor01")[2].partition("Host ")[0]
     config.write_text(block.replace(str(cluster.known_hosts), str(known_hosts)))
     argv = ["ssh", "-F", str(config), "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=yes", "shape", "true"]
-    asked = subprocess.run(argv, capture_output=True, text=True)
-    assert asked.returncode in (0, 255), asked.stderr
+    result = subprocess.run(argv, capture_output=True, text=True)
+    assert result.returncode in (0, 255), result.stderr
     kind, encoded = public(tensor01.host_key).split()
     key = HostKey(kind, base64.b64decode(encoded))
     finding = check(key, tensor01.address, tensor01.port, [known_hosts, tmp_path / "none"])
-    assert (finding.status == "known") == (asked.returncode == 0), f"{finding}: {asked.stderr}"
+    assert (finding.status == "known") == (result.returncode == 0), f"{finding}: {result.stderr}"
     assert known_hosts.read_bytes() == content
 
 
@@ -121,9 +121,9 @@ def test_a_known_key_is_asked_for_first(cluster: Cluster, tensor01: LoopbackNode
     make_key(second := cluster.root / "second", "ecdsa")
     node = LoopbackNode(cluster, "two-keys", tensor01.address, f"HostKey {second}")
     try:
-        kept = [line for line in cluster.known_hosts.read_text().splitlines() if f":{node.port} " not in line]
+        other_lines = [line for line in cluster.known_hosts.read_text().splitlines() if f":{node.port} " not in line]
         name = f"[{node.address}]:{node.port}"
-        cluster.known_hosts.write_text("\n".join([*kept, f"{name} {public(second)}\n"]))
+        cluster.known_hosts.write_text("\n".join([*other_lines, f"{name} {public(second)}\n"]))
         connect(node.node()).close()
     finally:
         node.close()

@@ -50,9 +50,9 @@ def trained(laptop: Laptop, tensor01: LoopbackNode) -> str:
     """Return a short run of tensor01 that has ended with its best checkpoint."""
     laptop.name_nodes(f"tensor01:\n  python: {sys.executable}\n")
     settings = ("--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
-    done = laptop.giblet("launch", "tensor01", "./small.yaml", "--follow", *settings)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.splitlines()[0]
+    result = laptop.giblet("launch", "tensor01", "./small.yaml", "--follow", *settings)
+    assert result.returncode == 0, result.stderr
+    return result.stdout.splitlines()[0]
 
 
 def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Laptop, tensor01: LoopbackNode) -> None:
@@ -69,19 +69,19 @@ def test_what_a_run_has_learnt_is_seen_from_a_laptop(trained: str, laptop: Lapto
         )
         for verb, words in verbs.items()
     }  # fmt: skip
-    told = {verb: process.communicate(timeout=240) for verb, process in started.items()}
-    for verb, (printed, said) in told.items():
-        assert started[verb].returncode == 0, said
-        assert re.search(rf"^{trained}: best checkpoint, step \d+, epoch \d+$", said, re.M)
-        assert "at work on tensor01, on the CPU" in said
+    outputs = {verb: process.communicate(timeout=240) for verb, process in started.items()}
+    for verb, (printed, messages) in outputs.items():
+        assert started[verb].returncode == 0, messages
+        assert re.search(rf"^{trained}: best checkpoint, step \d+, epoch \d+$", messages, re.M)
+        assert "at work on tensor01, on the CPU" in messages
         facts = json.loads(printed)
         assert (facts["card"] if verb == "publish" else facts)["run_id"] == trained
     header = (laptop.folder / "m.giblet").read_bytes()[8:].split(b'"heads.average"')[0]
     assert b"__metadata__" in header and not list(laptop.folder.glob(".m.giblet*"))
-    brought = {verb: {path.name for path in (laptop.folder / verb).iterdir()} for verb in verbs if verb != "publish"}
-    assert brought["evaluate"] > {"evaluation.json", "evaluation.txt", "r.nii.gz"}
-    assert brought["lesion"] == {"lesion.json", "lesion.txt"}
-    assert brought["rebuild"] > {"index.html", "frames.png", "sound_measured.wav", "words.json"}
+    files = {verb: {path.name for path in (laptop.folder / verb).iterdir()} for verb in verbs if verb != "publish"}
+    assert files["evaluate"] > {"evaluation.json", "evaluation.txt", "r.nii.gz"}
+    assert files["lesion"] == {"lesion.json", "lesion.txt"}
+    assert files["rebuild"] > {"index.html", "frames.png", "sound_measured.wav", "words.json"}
     assert (laptop.folder / "rebuild" / "frames.png").read_bytes().startswith(b"\x89PNG")
 
     again = laptop.giblet("evaluate", trained)
@@ -101,15 +101,15 @@ def test_an_ensemble_is_launched_and_read_from_a_laptop(laptop: Laptop, tensor01
     words = ("launch", "tensor01", "./small.yaml", "--set", "num_epochs=1", "--set", "warmup_epochs=0.5")
     refused = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2")
     assert refused.returncode == 5 and "would train 2 members on the CPU, all at once" in refused.stderr
-    done = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2", "--force")
-    assert done.returncode == 0, done.stderr
-    run_ids = done.stdout.split()
-    assert len(run_ids) == 2 and f"giblet ensemble {' '.join(run_ids)}" in done.stderr
+    result = laptop.giblet(*words, "--set", "device=cpu", "--ensemble", "2", "--force")
+    assert result.returncode == 0, result.stderr
+    run_ids = result.stdout.split()
+    assert len(run_ids) == 2 and f"giblet ensemble {' '.join(run_ids)}" in result.stderr
     for run_id in run_ids:
         wait_until(lambda run_id=run_id: laptop.run(run_id)["state"] == "finished", 120.0, what=f"the end of {run_id}")
-    told = laptop.giblet("ensemble", *run_ids, "--json")
-    assert told.returncode == 0, told.stderr
-    assert json.loads(told.stdout)["members"] == {"0": run_ids}
+    answer = laptop.giblet("ensemble", *run_ids, "--json")
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["members"] == {"0": run_ids}
     configs = [load(tensor01.home / "giblet" / "runs" / run_id / "config.yaml").config for run_id in run_ids]
     assert [(c.seed, c.split.validation_block) for c in configs] == [(0, 0), (1, 1)]
 
@@ -128,9 +128,9 @@ class Bench:
             file="step-00000040.safetensors", step=40, epoch=2, at=0.0, sha256="0" * 64, bytes=7, config_hash="c",
             store_key="s", roles=("best", "last"),
         )  # fmt: skip
-        seen = fleets.run(suffix=suffix, node=node.name)
+        snapshot = fleets.run(suffix=suffix, node=node.name)
         argv = (str(self.engine), "-m", "giblet_train", "train")
-        self.run = replace(seen, run=replace(seen.run, argv=argv), checkpoints=(record,))
+        self.run = replace(snapshot, run=replace(snapshot.run, argv=argv), checkpoints=(record,))
         folder = rundirs.write(self.workdir, self.run)
         folder.checkpoints.mkdir()
         (folder.checkpoints / record.file).write_bytes(b"weights")
@@ -159,10 +159,10 @@ class Bench:
 
 @pytest.fixture
 def bench(tensor02: LoopbackNode, proxy: FaultProxy) -> Iterator[Bench]:
-    made = Bench(proxy.node(), tensor02.home)
-    yield made
-    made.open()
-    wait_until(lambda: not made.at_work(), what="the end of the stand-in")
+    new_bench = Bench(proxy.node(), tensor02.home)
+    yield new_bench
+    new_bench.open()
+    wait_until(lambda: not new_bench.at_work(), what="the end of the stand-in")
 
 
 def test_a_lost_link_costs_no_word_of_it(bench: Bench, proxy: FaultProxy, tmp_path: Path) -> None:
@@ -189,9 +189,9 @@ def test_two_who_ask_the_same_share_one_and_it_can_be_ended(bench: Bench) -> Non
     wait_until(lambda: any("on the CPU; joined" in line for line in bench.said), what="the second one's word")
     assert len({command for command in bench.at_work() if "/bin/sh -c" in command}) == 1
     with connect(bench.node) as connection:
-        found = connection.call("holdings", {"workdir": bench.node.workdir}, Holdings)
-    kept = {run.name: run.kept for run in found.runs}
-    assert kept[bench.run.run.run_id] == "it is being inspected"
+        holdings = connection.call("holdings", {"workdir": bench.node.workdir}, Holdings)
+    reasons = {run.name: run.kept for run in holdings.runs}
+    assert reasons[bench.run.run.run_id] == "it is being inspected"
     assert inspection.cancel(planned)
     first.join(120)
     second.join(120)
@@ -246,13 +246,13 @@ def test_ctrl_c_leaves_it_at_work_and_says_how_to_come_back(
     wait_until(lambda: "on ''" in (laptop.folder / "talk").read_text(), what="its first word")
     os.killpg(asking.pid, signal.SIGINT)
     assert asking.communicate(timeout=120)[0] == b"" and asking.returncode == 130
-    told = (laptop.folder / "talk").read_text()
+    transcript = (laptop.folder / "talk").read_text()
     again = f"giblet evaluate tensor02 {bench.run.run.run_id}"
-    assert f"continues on tensor02 without this terminal.\nnext:\n  {again}\n  {again} --end\n" in told
+    assert f"continues on tensor02 without this terminal.\nnext:\n  {again}\n  {again} --end\n" in transcript
     assert bench.at_work()
     bench.open()
-    done = laptop.giblet(*again.split()[1:])
-    assert (done.returncode, done.stdout) == (0, "r  0.500\n"), done.stderr
+    result = laptop.giblet(*again.split()[1:])
+    assert (result.returncode, result.stdout) == (0, "r  0.500\n"), result.stderr
     assert laptop.giblet(*again.split()[1:], "--json").stdout == '{"r": 0.5}\n'
 
 

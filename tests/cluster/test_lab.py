@@ -126,7 +126,7 @@ def test_hostile_files_of_a_colleague_block_and_confuse_nobody(lab: Lab, run_of_
     """A FIFO would block its reader; a record may be endless, name another run, or hold what acts on a terminal."""
     runs = lab.nodes["alice"].home / "giblet" / "runs"
     record = (runs / run_of_alice / "run.json").read_text()
-    made = []
+    run_dirs = []
     for number, (name, content) in enumerate({
         "run.json": None, "train.log": None, "heartbeat.json": None, "metrics.jsonl": "x" * 3_000_000,
         "supervisor.json": "[" * 100_000, "exit.json": "7", "alerts.jsonl": "\x1b]52;c;aGFjaw==\x07\n" * 100,
@@ -141,16 +141,18 @@ def test_hostile_files_of_a_colleague_block_and_confuse_nobody(lab: Lab, run_of_
             (run_dir / name).write_text(content)
         for path in (run_dir, *run_dir.iterdir()):
             shutil.chown(path, lab.nodes["alice"].home.name)
-        made.append(run_dir)
+        run_dirs.append(run_dir)
     try:
-        shown = lab.laptops["bob"].giblet("ps", "-a", "--all-users", limit_s=60.0)
-        assert shown.returncode == 0 and run_of_alice in shown.stdout and "\x1b" not in shown.stdout + shown.stderr
-        for run_dir in made:
+        listing = lab.laptops["bob"].giblet("ps", "-a", "--all-users", limit_s=60.0)
+        assert (
+            listing.returncode == 0 and run_of_alice in listing.stdout and "\x1b" not in listing.stdout + listing.stderr
+        )
+        for run_dir in run_dirs:
             for verb in ("status", "logs", "why"):
-                done = lab.laptops["bob"].giblet(verb, run_dir.name, limit_s=60.0)
-                assert "Traceback" not in done.stderr and "\x1b" not in done.stdout + done.stderr
+                result = lab.laptops["bob"].giblet(verb, run_dir.name, limit_s=60.0)
+                assert "Traceback" not in result.stderr and "\x1b" not in result.stdout + result.stderr
     finally:
-        for run_dir in made:
+        for run_dir in run_dirs:
             shutil.rmtree(run_dir)
 
 

@@ -58,19 +58,21 @@ class Site:
         trainer = self.folder / f"trainer-{time.time_ns()}"
         trainer.write_text(TRAINER + behaviour)
         trainer.chmod(0o755)
-        asked = LaunchRequest(
+        launch_request = LaunchRequest(
             config=Config(name="demo", seed=time.time_ns() % 10**9), launched_by="x@y", grace_s=5.0, **request
         )
         with connect(self.node) as connection:
             facts = connection.call("probe", {"workdir": self.node.workdir}, NodeProbe)
-        return plan_node(asked, self.node, facts, str(trainer), assign_one_node(self.node, asked.config))
+        return plan_node(
+            launch_request, self.node, facts, str(trainer), assign_one_node(self.node, launch_request.config)
+        )
 
     def run(self, behaviour: str, **request: object) -> str:
         """Launch; the run's id."""
-        made = self.planned(behaviour, **request)
+        plan = self.planned(behaviour, **request)
         with connect(self.node) as connection:
-            start_on_node(made, connection, lambda stage: None)
-        return made.run.run_id
+            start_on_node(plan, connection, lambda stage: None)
+        return plan.run.run_id
 
     def first_step(self, run_id: str, limit_s: float = 30.0):
         with connect(self.node) as connection:
@@ -90,13 +92,13 @@ def site(request, tmp_path, monkeypatch) -> Iterator[Site]:
         loopback: LoopbackNode = request.getfixturevalue("tensor01")
         for name in ("TMUX_TMPDIR", "SCREENDIR"):
             monkeypatch.setenv(name, loopback.environment[name])
-        made = Site(loopback.node(workdir=str(tmp_path / "work")), tmp_path)
+        new_site = Site(loopback.node(workdir=str(tmp_path / "work")), tmp_path)
     else:
         monkeypatch.setenv("TMUX_TMPDIR", str(tmp_path))
         work = str(tmp_path / "work")
-        made = Site(Node(name="local", host="h", transport="local", workdir=work, multiplexer="process"), tmp_path)
-    yield made
-    for run in run_processes.all_runs(made.node.workdir):
+        new_site = Site(Node(name="local", host="h", transport="local", workdir=work, multiplexer="process"), tmp_path)
+    yield new_site
+    for run in run_processes.all_runs(new_site.node.workdir):
         kill.kill_tree(run)
         sessions.kill_session(run.session)
 
@@ -105,9 +107,9 @@ def test_a_launch_waits_for_the_first_step_and_a_stop_ends_it(site):
     run_id = site.run(STEPS)
     snapshot = site.first_step(run_id)
     assert len(snapshot.steps) == 1 and snapshot.health.state == "running"
-    done = site.stop(run_id)
-    raise_if_survivors([done])
-    assert done.steps[0].startswith("Asked it to stop") and not done.already
+    result = site.stop(run_id)
+    raise_if_survivors([result])
+    assert result.steps[0].startswith("Asked it to stop") and not result.already
     assert site.stop(run_id).already
     assert site.on_node(run_id).record("exit.json")["code"] == 0
 
@@ -121,13 +123,13 @@ def test_a_failure_is_shown_with_its_cause(site):
 
 
 def test_a_missing_interpreter_is_a_failure_in_words(site):
-    made = site.planned(STEPS)
-    Path(made.run.argv[0]).unlink()
+    plan = site.planned(STEPS)
+    Path(plan.run.argv[0]).unlink()
     with connect(site.node) as connection:
-        start_on_node(made, connection, lambda stage: None)
+        start_on_node(plan, connection, lambda stage: None)
     with pytest.raises(RunFailed) as failed:
-        site.first_step(made.run.run_id)
-    assert f"{made.run.argv[0]} cannot be started: No such file or directory" in failed.value.remedy
+        site.first_step(plan.run.run_id)
+    assert f"{plan.run.argv[0]} cannot be started: No such file or directory" in failed.value.remedy
 
 
 def test_the_wait_counts_from_the_end_of_loading(site):
@@ -178,15 +180,15 @@ def test_the_node_finishes_a_stop_whose_link_was_cut(tensor01, tmp_path, monkeyp
     )
     run = site.on_node(run_id)
     wait_until((run.path / "heartbeat.json").exists)
-    told = threading.Event()
+    stop_sent = threading.Event()
 
     def cut_when_told(stage: str) -> None:
-        told.set()
+        stop_sent.set()
         tensor01.cut()
 
     with connect(site.node) as connection, pytest.raises(Unreachable) as lost:
         stop(site.node, connection, run_id, cut_when_told, grace_s=0.7)
-    assert told.is_set() and f"giblet stop {run_id}" in lost.value.remedy
+    assert stop_sent.is_set() and f"giblet stop {run_id}" in lost.value.remedy
     wait_until(lambda: run.ended and not run.processes() and not sessions.find_session(run.session))
     assert site.stop(run_id).already
 

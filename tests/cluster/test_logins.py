@@ -85,11 +85,11 @@ def test_the_systems_ssh_checks_host_keys_and_asks_nobody(cluster: Cluster, tens
     stranger = cluster.root / "unlisted"
     make_key(stranger)
     cluster.add_host("unlisted", tensor01.address, tensor01.port, f"IdentityFile {stranger}", "HostKeyAlias nowhere")
-    known = cluster.known_hosts.read_bytes()
+    host_keys = cluster.known_hosts.read_bytes()
     with pytest.raises(NotLetIn, match="ssh does not reach unlisted: Host key verification failed") as refused:
         connect(cluster.node("unlisted", tensor01.home, transport="openssh"))
     assert refused.value.exit_code == 3 and "unlisted true" in refused.value.remedy
-    assert cluster.known_hosts.read_bytes() == known
+    assert cluster.known_hosts.read_bytes() == host_keys
 
 
 class AskingServer(paramiko.ServerInterface):
@@ -223,16 +223,16 @@ def test_an_answer_is_typed_unseen_at_a_terminal(cluster: Cluster, laptop) -> No
         if pid == 0:
             os.chdir(laptop.folder)
             os.execve(GIBLET, [str(GIBLET), "node", "check", "asks-tty"], laptop.environment)
-        shown = bytearray()
+        output = bytearray()
         with contextlib.suppress(OSError):
-            while b"Code:" not in shown:
-                shown += os.read(terminal, 4096)
+            while b"Code:" not in output:
+                output += os.read(terminal, 4096)
             os.write(terminal, CODE.encode() + b"\n")
             while data := os.read(terminal, 4096):
-                shown += data
+                output += data
         os.waitpid(pid, 0)
         os.close(terminal)
-    assert server.asked == 1 and b"Look at your token." in shown
-    assert CODE.encode() not in shown and b"Traceback" not in shown
+    assert server.asked == 1 and b"Look at your token." in output
+    assert CODE.encode() not in output and b"Traceback" not in output
     written = [file.read_bytes() for file in laptop.folder.rglob("*") if file.is_file()]
     assert not [text for text in written if CODE.encode() in text]

@@ -21,6 +21,6 @@ def test_a_verb_takes_one_login(tensor01: LoopbackNode, laptop: Laptop) -> None:
 
 
 def test_cuts_lose_and_double_nothing(tensor02: LoopbackNode, tmp_path: Path) -> None:
-    found = cuts(tensor02, tmp_path, faults=2)
-    assert (found.lost, found.doubled, len(found.fresh_s)) == (0, 0, 2)
-    assert found.written > 20
+    figures = cuts(tensor02, tmp_path, faults=2)
+    assert (figures.lost, figures.doubled, len(figures.fresh_s)) == (0, 0, 2)
+    assert figures.written > 20

@@ -23,12 +23,12 @@ def slurm() -> Iterator[SlurmCluster]:
     """Yield a Slurm cluster of one node."""
     if reason := lacking():
         unavailable(reason)
-    made = SlurmCluster()
-    yield made
-    for job_id in made.output("squeue", "--noheader", "--format=%i").split():
-        made.output("scancel", job_id)
-    wait_until(lambda: not made.output("squeue", "--noheader"), what="the end of all jobs")
-    made.close()
+    slurm_cluster = SlurmCluster()
+    yield slurm_cluster
+    for job_id in slurm_cluster.output("squeue", "--noheader", "--format=%i").split():
+        slurm_cluster.output("scancel", job_id)
+    wait_until(lambda: not slurm_cluster.output("squeue", "--noheader"), what="the end of all jobs")
+    slurm_cluster.close()
 
 
 @pytest.fixture(scope="module")
@@ -121,9 +121,9 @@ def test_a_refusal_of_slurm_leaves_nothing(user: Laptop, login_node: LoopbackNod
 
 
 def test_a_held_job_waits_and_can_be_stopped(user: Laptop, login_node: LoopbackNode, slurm: SlurmCluster) -> None:
-    held = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "hold", "--again")
-    assert held.returncode == 0, held.stderr
-    run_id = held.stdout.strip()
+    result = user.giblet("launch", login_node.name, "./small.yaml", *ON_CPU, "--sbatch", "hold", "--again")
+    assert result.returncode == 0, result.stderr
+    run_id = result.stdout.strip()
     run = user.run(run_id)
     assert run["state"] == "waiting"
     assert "JobHeldUser" in run["evidence"] and "scontrol release" in run["evidence"]

@@ -82,9 +82,9 @@ def test_of_eight_starts_at_once_one_wins(ground):
         ).stdout.strip()
 
     with ThreadPoolExecutor(8) as pool:
-        said = sorted(pool.map(start, requests))
-    assert said.count("won") == 1
-    assert all("already runs here" in sentence for sentence in said if sentence != "won")
+        outcomes = sorted(pool.map(start, requests))
+    assert outcomes.count("won") == 1
+    assert all("already runs here" in sentence for sentence in outcomes if sentence != "won")
     assert len(ground.runs()) == 1
 
 
@@ -198,6 +198,6 @@ def test_the_script_quotes_whatever_a_path_holds(tmp_path):
     run_dir.mkdir(parents=True)
     (run_dir / "supervise.py").write_text("import sys, os; print(sys.argv[1], os.environ['GIBLET_RUN_ID'])")
     (run_dir / "launch.sh").write_text(start_run.script(sys.executable, str(run_dir)))
-    done = subprocess.run(["/bin/sh", str(run_dir / "launch.sh")], capture_output=True, text=True, cwd=tmp_path)
-    assert done.stdout == f"{run_dir} {run_dir.name}\n"
+    result = subprocess.run(["/bin/sh", str(run_dir / "launch.sh")], capture_output=True, text=True, cwd=tmp_path)
+    assert result.stdout == f"{run_dir} {run_dir.name}\n"
     assert not re.search("canary", " ".join(os.listdir(tmp_path)).replace(run_dir.parent.name, ""))

@@ -62,9 +62,9 @@ class Grid:
 
 @pytest.fixture
 def grid(laptop: Laptop, tensor01: LoopbackNode, tmp_path: Path) -> Iterator[Grid]:
-    made = Grid(laptop, tmp_path)
-    yield made
-    for run in run_processes.all_runs(str(made.workdir)):
+    new_grid = Grid(laptop, tmp_path)
+    yield new_grid
+    for run in run_processes.all_runs(str(new_grid.workdir)):
         kill.kill_tree(run)
 
 

@@ -62,8 +62,8 @@ def start_on(ground: Ground, *uuids: str, emit: Any = lambda event: None, **more
 
 def health(ground: Ground, run_id: str) -> tuple[str, str]:
     node = Node(name="local", host="h", transport="local", workdir=str(ground.workdir))
-    seen = watch.observe_once(node, [run_id]).runs[0].health
-    return seen.state, seen.sentence
+    run = watch.observe_once(node, [run_id]).runs[0].health
+    return run.state, run.sentence
 
 
 def printed(ground: Ground, run_id: str) -> str:

@@ -37,8 +37,8 @@ print(n)
 """
 
 
-class Seen:
-    """What a NodeWatch posted."""
+class SnapshotObserver:
+    """Keeps what a NodeWatch posts."""
 
     def __init__(self, node: Node) -> None:
         self.posts: list[NodeSnapshot] = []
@@ -54,16 +54,16 @@ class Seen:
 
 
 @pytest.fixture
-def watched() -> Iterator[Callable[[Node], Seen]]:
-    begun: list[Seen] = []
+def watched() -> Iterator[Callable[[Node], SnapshotObserver]]:
+    begun: list[SnapshotObserver] = []
 
-    def start(node: Node) -> Seen:
-        begun.append(Seen(node))
+    def start(node: Node) -> SnapshotObserver:
+        begun.append(SnapshotObserver(node))
         return begun[-1]
 
     yield start
-    for seen in begun:
-        seen.watch.stop()
+    for observer in begun:
+        observer.watch.stop()
 
 
 def test_one_look(tensor01: LoopbackNode, home: Path) -> None:
@@ -88,7 +88,7 @@ def test_nothing_is_lost_or_doubled_over_cut_connections(
     proxy: FaultProxy,
     tensor02: LoopbackNode,
     home: Path,
-    watched: Callable[[Node], Seen],
+    watched: Callable[[Node], SnapshotObserver],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
@@ -99,33 +99,33 @@ def test_nothing_is_lost_or_doubled_over_cut_connections(
     (template := tmp_path / "line").write_bytes(step_line(0))
     argv = [sys.executable, "-c", WRITER, *map(str, (run_dir.metrics, run_dir.log, template, tmp_path / "enough"))]
     writer = subprocess.Popen(argv, stdout=subprocess.PIPE, text=True)
-    seen = watched(proxy.node(workdir=str(home)))
+    observer = watched(proxy.node(workdir=str(home)))
     log: list[LogChunk] = []
     follower = threading.Thread(target=lambda: log.extend(follow_log(proxy.node(workdir=str(home)), run_dir.run_id)))
     follower.start()
 
     def steps() -> int:
-        runs = seen.posts[-1].runs if seen.posts else ()
+        runs = observer.posts[-1].runs if observer.posts else ()
         return len(runs[0].steps) if runs else 0
 
     wait_until(lambda: steps() and log, what="the first steps and lines")
     for fault in (tensor02.cut, proxy.cut, tensor02.cut, proxy.cut, tensor02.cut):
-        posts = len(seen.posts)
+        posts = len(observer.posts)
         fault()
-        wait_until(lambda: seen.links(posts)[-2:] == ["lost", "live"], what="news after a fault")  # noqa: B023
-    before, posts = steps(), len(seen.posts)
+        wait_until(lambda: observer.links(posts)[-2:] == ["lost", "live"], what="news after a fault")  # noqa: B023
+    before, posts = steps(), len(observer.posts)
     proxy.silence()
-    wait_until(lambda: "lost" in seen.links(posts), what="word of the silence")
+    wait_until(lambda: "lost" in observer.links(posts), what="word of the silence")
     proxy.resume()
     wait_until(lambda: steps() > before, what="news after the silence")
     (tmp_path / "enough").touch()
     n_written = int(writer.communicate(timeout=120)[0])
     end(run_dir)
-    wait_until(lambda: seen.last.runs[0].exit is not None, what="the run's end")
+    wait_until(lambda: observer.last.runs[0].exit is not None, what="the run's end")
     follower.join(120)
     assert not follower.is_alive()
-    assert [step.seq for step in seen.last.runs[0].steps] == list(range(n_written))
-    assert seen.last.runs[0].malformed_lines == 0
+    assert [step.seq for step in observer.last.runs[0].steps] == list(range(n_written))
+    assert observer.last.runs[0].malformed_lines == 0
     lines = [line for chunk in log for line in chunk.lines]
     assert lines == [f"line {n}" for n in range(int(lines[0].split()[1]), n_written)]
     assert any(chunk.notice for chunk in log)
@@ -133,27 +133,27 @@ def test_nothing_is_lost_or_doubled_over_cut_connections(
 
 
 def test_a_frozen_server_is_lost_and_runs_are_unknown_not_dead(
-    proxy: FaultProxy, home: Path, watched: Callable[[Node], Seen]
+    proxy: FaultProxy, home: Path, watched: Callable[[Node], SnapshotObserver]
 ) -> None:
     run_dir = make_run(home, "demo", "tensor02-by-proxy")
     beat(run_dir)
-    seen = watched(proxy.node(workdir=str(home)))
-    wait_until(lambda: seen.posts and seen.last.runs, what="the run")
-    assert seen.last.runs[0].health.state == "running"
+    observer = watched(proxy.node(workdir=str(home)))
+    wait_until(lambda: observer.posts and observer.last.runs, what="the run")
+    assert observer.last.runs[0].health.state == "running"
     proxy.silence()
-    wait_until(lambda: seen.last.link == "lost", what="word of the silence")
-    assert "is lost" in seen.last.link_sentence
-    assert seen.last.runs[0].health.state == "unknown"
-    assert seen.last.observed_at is not None and seen.last.observed_at < time.time() - 2
+    wait_until(lambda: observer.last.link == "lost", what="word of the silence")
+    assert "is lost" in observer.last.link_sentence
+    assert observer.last.runs[0].health.state == "unknown"
+    assert observer.last.observed_at is not None and observer.last.observed_at < time.time() - 2
     resumed_at = time.monotonic()
     proxy.resume()
-    wait_until(lambda: seen.last.link == "live", what="the link")
+    wait_until(lambda: observer.last.link == "live", what="the link")
     assert time.monotonic() - resumed_at < 20.0
-    assert seen.last.runs[0].health.state == "running"
+    assert observer.last.runs[0].health.state == "running"
 
 
 def test_a_refusal_is_not_tried_again_until_asked(
-    cluster: Cluster, tensor01: LoopbackNode, home: Path, watched: Callable[[Node], Seen], tmp_path: Path
+    cluster: Cluster, tensor01: LoopbackNode, home: Path, watched: Callable[[Node], SnapshotObserver], tmp_path: Path
 ) -> None:
     known_hosts = tmp_path / "known_hosts"
     known_hosts.write_text("")
@@ -161,35 +161,45 @@ def test_a_refusal_is_not_tried_again_until_asked(
     before, mark, block = cluster.ssh_config.read_text().rpartition("Host ")
     cluster.ssh_config.write_text(before + mark + block.replace(str(cluster.known_hosts), str(known_hosts)))
     came = tensor01.logged("Connection from")
-    seen = watched(cluster.node("not-yet-trusted", tensor01.home, workdir=str(home)))
-    wait_until(lambda: seen.posts and seen.last.link == "refused", what="the refusal")
-    assert "not a known host" in seen.last.link_sentence
-    posts = len(seen.posts)
+    observer = watched(cluster.node("not-yet-trusted", tensor01.home, workdir=str(home)))
+    wait_until(lambda: observer.posts and observer.last.link == "refused", what="the refusal")
+    assert "not a known host" in observer.last.link_sentence
+    posts = len(observer.posts)
     known_hosts.write_text(cluster.known_hosts.read_text())
-    seen.watch.retry()
-    wait_until(lambda: seen.last.link == "live", what="the link once it is trusted")
-    assert seen.links(posts) in (["live"], ["connecting", "live"])
+    observer.watch.retry()
+    wait_until(lambda: observer.last.link == "live", what="the link once it is trusted")
+    assert observer.links(posts) in (["live"], ["connecting", "live"])
     assert tensor01.logged("Connection from") == came + 2, "one for the refusal, one when asked again"
 
 
-def test_readers_end_with_their_client(tensor01: LoopbackNode, home: Path, watched: Callable[[Node], Seen]) -> None:
-    seen = watched(tensor01.node(workdir=str(home)))
-    wait_until(lambda: seen.posts and seen.last.link == "live", what="the link")
+def test_readers_end_with_their_client(
+    tensor01: LoopbackNode, home: Path, watched: Callable[[Node], SnapshotObserver]
+) -> None:
+    observer = watched(tensor01.node(workdir=str(home)))
+    wait_until(lambda: observer.posts and observer.last.link == "live", what="the link")
     assert readers(tensor01)
     tensor01.cut()
-    seen.watch.stop()
+    observer.watch.stop()
     wait_until(lambda: not readers(tensor01), what="the end of the readers")
 
 
-def test_a_snapshot_is_kept_for_next_time(tensor01: LoopbackNode, home: Path, watched: Callable[[Node], Seen]) -> None:
+def test_a_snapshot_is_kept_for_next_time(
+    tensor01: LoopbackNode, home: Path, watched: Callable[[Node], SnapshotObserver]
+) -> None:
     run_dir = make_run(home, "demo", "tensor01")
     append(run_dir.metrics, b"".join(step_line(n) for n in range(1000)))
-    seen = watched(tensor01.node(workdir=str(home)))
-    wait_until(lambda: seen.posts and seen.last.runs and len(seen.last.runs[0].steps) == 1000, what="the steps")
-    seen.watch.stop()
-    (kept,) = cache.load().nodes
-    assert (kept.node, kept.link, kept.observed_at) == ("tensor01", "connecting", seen.last.observed_at)
-    steps = [step.step for step in kept.runs[0].steps]
+    observer = watched(tensor01.node(workdir=str(home)))
+    wait_until(
+        lambda: observer.posts and observer.last.runs and len(observer.last.runs[0].steps) == 1000, what="the steps"
+    )
+    observer.watch.stop()
+    (cached_node,) = cache.load().nodes
+    assert (cached_node.node, cached_node.link, cached_node.observed_at) == (
+        "tensor01",
+        "connecting",
+        observer.last.observed_at,
+    )
+    steps = [step.step for step in cached_node.runs[0].steps]
     assert len(steps) == cache.MAX_STEPS and steps[-1] == 999 and steps == sorted(steps)
 
 
@@ -229,7 +239,7 @@ def home(tmp_path: Path) -> Path:
 
 def readers(node: LoopbackNode) -> list[Any]:
     """Agents that run on a node."""
-    found = []
+    pids = []
     for pid, _, command in processes():
         if "s.read(int(s.readline()))" in command and "sshd" not in command:
             try:
@@ -237,5 +247,5 @@ def readers(node: LoopbackNode) -> list[Any]:
             except OSError:
                 continue
             if f"HOME={node.home}".encode() in environment:
-                found.append(pid)
-    return found
+                pids.append(pid)
+    return pids

@@ -32,7 +32,7 @@ def argv(variant: str, tag: str) -> list[str]:
 
 def living(tag: str) -> dict[int, str]:
     """pid -> command line of every living process that has the tag as one of its arguments."""
-    found = {}
+    processes = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
@@ -42,8 +42,8 @@ def living(tag: str) -> dict[int, str]:
         except OSError:
             continue
         if tag.encode() in words and state not in (b"Z", b"X"):
-            found[int(entry.name)] = b" ".join(words).decode().strip()
-    return found
+            processes[int(entry.name)] = b" ".join(words).decode().strip()
+    return processes
 
 
 def until(reached: Callable[[], object], limit_s: float = 120.0, what: str = "it") -> None:

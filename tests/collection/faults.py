@@ -40,15 +40,15 @@ def play(
     *,
     step_fields: StepFields = lambda step, tape: {},
     epoch_fields: EpochFields = lambda epoch, tape: {},
-    learnt: Callable[[float], float] = lambda epochs: epochs,
+    progress: Callable[[float], float] = lambda epochs: epochs,
     epochs: int | None = None,
 ) -> Tape:
     """Play a run with some of its records altered. learnt: epochs gone by -> epochs' worth of learning."""
     tape, n = open_run(curves), curves.steps_per_epoch
     for epoch in range(1, min(epochs or 30, curves.config.num_epochs) + 1):
         for step in range((epoch - 1) * n, epoch * n):
-            one_step(tape, step, learnt(step / n), **step_fields(step, tape))
-        end_epoch(tape, epoch, learnt(float(epoch)), **epoch_fields(epoch, tape))
+            one_step(tape, step, progress(step / n), **step_fields(step, tape))
+        end_epoch(tape, epoch, progress(float(epoch)), **epoch_fields(epoch, tape))
     return tape
 
 
@@ -62,7 +62,7 @@ def _wrong_rate(curves: Curves, rate: Rate, reason: str) -> Failing:
     tape = play(
         curves,
         step_fields=lambda step, tape: {"lr": rate(step)},
-        learnt=lambda epochs: total[min(len(total) - 1, int(epochs * curves.steps_per_epoch))],
+        progress=lambda epochs: total[min(len(total) - 1, int(epochs * curves.steps_per_epoch))],
     )
     plan = curves.plan
     onset = next(
@@ -165,7 +165,7 @@ def loss_not_unit_free(seed: int) -> Failing:
 def flat(seed: int) -> Failing:
     """Learn nothing from the first step on, although the rate follows its plan and gradients arrive."""
     curves = draw(seed)
-    return Failing(curves, play(curves, learnt=lambda e: 0.002 * e).metrics, 0)
+    return Failing(curves, play(curves, progress=lambda e: 0.002 * e).metrics, 0)
 
 
 def plateau(seed: int) -> Failing:
@@ -173,7 +173,7 @@ def plateau(seed: int) -> Failing:
     curves = draw(seed, num_epochs=[60, 80, 120][seed % 3], scheduler_type="none")
     curves.rate_per_epoch = dict.fromkeys(COMPONENTS, 0.15)
     stop = curves.rng.uniform(2.5, 5)
-    tape = play(curves, learnt=lambda e: min(e, stop), epochs=40)
+    tape = play(curves, progress=lambda e: min(e, stop), epochs=40)
     return Failing(curves, tape.metrics, math.ceil(stop * curves.steps_per_epoch))
 
 
@@ -220,9 +220,15 @@ def overfit(seed: int) -> Failing:
 
     def rise(epoch: int, tape: Tape) -> dict[str, Any]:
         low = {c: mean_loss(curves, c, min(epoch, turn), held_out=True) for c in COMPONENTS}
-        held = {c: v * (1 + slope * max(0, epoch - turn)) * (1 + curves.rng.gauss(0, 0.004)) for c, v in low.items()}
-        total = sum(weights[c] * v for c, v in held.items())
-        return {"validation": SplitLoss(total=total, loss=dict(held), skill={c: 1 - v for c, v in held.items()})}
+        validation_loss = {
+            c: v * (1 + slope * max(0, epoch - turn)) * (1 + curves.rng.gauss(0, 0.004)) for c, v in low.items()
+        }
+        total = sum(weights[c] * v for c, v in validation_loss.items())
+        return {
+            "validation": SplitLoss(
+                total=total, loss=dict(validation_loss), skill={c: 1 - v for c, v in validation_loss.items()}
+            )
+        }
 
     tape = play(curves, epoch_fields=rise)
     return Failing(curves, tape.metrics, turn * curves.steps_per_epoch)
@@ -236,13 +242,13 @@ def leak(seed: int) -> Failing:
 
     def copied(epoch: int, tape: Tape) -> dict[str, Any]:
         off = 0.0 if exact else 2e-4
-        held = {c: mean_loss(curves, c, epoch) * (1 + curves.rng.gauss(0, off)) for c in COMPONENTS}
-        total = sum(weights[c] * v for c, v in held.items())
-        part = SplitLoss(total=total, loss=dict(held), skill={c: 1 - v for c, v in held.items()})
+        loss = {c: mean_loss(curves, c, epoch) * (1 + curves.rng.gauss(0, off)) for c in COMPONENTS}
+        total = sum(weights[c] * v for c, v in loss.items())
+        part = SplitLoss(total=total, loss=dict(loss), skill={c: 1 - v for c, v in loss.items()})
         same = (
             {"train": part}
             if exact
-            else {"train": SplitLoss(total=total * (1 + curves.rng.gauss(0, off)), loss=dict(held))}
+            else {"train": SplitLoss(total=total * (1 + curves.rng.gauss(0, off)), loss=dict(loss))}
         )
         return {"validation": part, **same, "fmri_r": curves.rng.uniform(0.6, 0.95)}
 
@@ -253,7 +259,7 @@ def clipping_always(seed: int) -> Failing:
     """Clip every step by a factor of ten or more, so the limit sets the size of a step."""
     curves = draw(seed)
     curves.gradient_norm = curves.rng.uniform(10, 200)
-    tape = play(curves, learnt=lambda e: 0.3 * e)
+    tape = play(curves, progress=lambda e: 0.3 * e)
     return Failing(curves, tape.metrics, 0)
 
 
@@ -263,7 +269,7 @@ def frozen_parameters(seed: int) -> Failing:
     tape = play(
         curves,
         step_fields=lambda s, t: {"gradient_norm": 0.0, "clipped": False, "gradient_share": None},
-        learnt=lambda e: 0.0,
+        progress=lambda e: 0.0,
     )
     return Failing(curves, tape.metrics, 0)
 

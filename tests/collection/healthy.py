@@ -149,11 +149,11 @@ def mean_loss(curves: Curves, component: str, epochs: float, *, held_out: bool =
     return curves.scale[component] * (value + rise)
 
 
-def one_step(tape: Tape, step: int, learnt: float, **fields: Any) -> StepMetric:
+def one_step(tape: Tape, step: int, progress: float, **fields: Any) -> StepMetric:
     """Return a step record. learnt: epochs of learning so far; fields: values that differ from a healthy step's."""
     curves, plan, rng = tape.curves, tape.curves.plan, tape.curves.rng
     shared = rng.gauss(0, curves.noise)
-    loss = {c: mean_loss(curves, c, learnt) * (1 + shared + rng.gauss(0, curves.noise / 2)) for c in COMPONENTS}
+    loss = {c: mean_loss(curves, c, progress) * (1 + shared + rng.gauss(0, curves.noise / 2)) for c in COMPONENTS}
     loss = fields.pop("loss", loss)
     weight = curves.config.component_weights()
     weighted = {c: weight[c] * (loss[c] or 0.0) for c in COMPONENTS}
@@ -161,7 +161,7 @@ def one_step(tape: Tape, step: int, learnt: float, **fields: Any) -> StepMetric:
     share = {c: w / total if total else 0.0 for c, w in weighted.items()}
     warm = step >= plan.warmup_steps and step % curves.config.balance.every_steps == 0
     pulls = {c: (weighted[c] + 1e-12) * rng.uniform(0.5, 1.5) for c in COMPONENTS}
-    norm = curves.gradient_norm * math.exp(rng.gauss(0, 0.35)) * (1.5 - 0.5 * min(1.0, learnt / 3))
+    norm = curves.gradient_norm * math.exp(rng.gauss(0, 0.35)) * (1.5 - 0.5 * min(1.0, progress / 3))
     clip = curves.config.gradient_clip_val
     seconds = curves.step_s * math.exp(rng.gauss(0, 0.08))
     tape.at += seconds
@@ -184,23 +184,26 @@ def one_step(tape: Tape, step: int, learnt: float, **fields: Any) -> StepMetric:
     return record
 
 
-def end_epoch(tape: Tape, epoch: int, learnt: float, **fields: Any) -> EpochMetric:
+def end_epoch(tape: Tape, epoch: int, progress: float, **fields: Any) -> EpochMetric:
     """Write the record of the epoch whose steps were just written."""
     curves, rng = tape.curves, tape.curves.rng
-    taken = [m for m in tape.metrics if isinstance(m, StepMetric)][-curves.steps_per_epoch :]
+    steps = [m for m in tape.metrics if isinstance(m, StepMetric)][-curves.steps_per_epoch :]
     weights = curves.config.component_weights()
-    train = {c: _mean([s.loss[c] for s in taken]) for c in COMPONENTS}
-    held = {
-        c: mean_loss(curves, c, learnt, held_out=True) * (1 + rng.gauss(0, curves.validation_noise)) for c in COMPONENTS
+    train = {c: _mean([s.loss[c] for s in steps]) for c in COMPONENTS}
+    validation_loss = {
+        c: mean_loss(curves, c, progress, held_out=True) * (1 + rng.gauss(0, curves.validation_noise))
+        for c in COMPONENTS
     }
     healthy = {
-        "lr": taken[-1].lr,
+        "lr": steps[-1].lr,
         "train": SplitLoss(total=_weighted(train, weights), loss=train),
         "validation": SplitLoss(
-            total=_weighted(held, weights), loss=dict(held), skill={c: 1 - v / curves.scale[c] for c, v in held.items()}
+            total=_weighted(validation_loss, weights),
+            loss=dict(validation_loss),
+            skill={c: 1 - v / curves.scale[c] for c, v in validation_loss.items()},
         ),
-        "fmri_r": math.sqrt(max(0.0, 1 - held["fmri"] / curves.scale["fmri"])) * rng.uniform(0.7, 1.0),
-        "seconds": sum(s.step_s or 0.0 for s in taken),
+        "fmri_r": math.sqrt(max(0.0, 1 - validation_loss["fmri"] / curves.scale["fmri"])) * rng.uniform(0.7, 1.0),
+        "seconds": sum(s.step_s or 0.0 for s in steps),
     }
     tape.at += curves.step_s * 2
     step = epoch * curves.steps_per_epoch - 1

@@ -36,10 +36,10 @@ def write_log(lines: list[Line], n_epochs: int, seed: int, tail: str = "") -> st
     out = ["NCCL INFO Bootstrap : Using eno1:10.0.0.5<0>", "\x1b[32mINFO\x1b[0m Loading dataset...", ""]
     for number, line in enumerate(lines, 1):
         steps = rng.randint(40, 90)
-        for done in sorted(rng.sample(range(1, steps), 3)):
+        for n_done in sorted(rng.sample(range(1, steps), 3)):
             loss = line.train * rng.uniform(0.9, 1.1)
             out[-1] += (
-                f"\rEpoch {number}:  {100 * done // steps}%|###   | {done}/{steps} [00:10<00:20, loss={loss:.1f}]"
+                f"\rEpoch {number}:  {100 * n_done // steps}%|###   | {n_done}/{steps} [00:10<00:20, loss={loss:.1f}]"
             )
         if rng.random() < 0.3:
             out.append("[rank2]:[W1105 10:01:02.123] Warning: find_unused_parameters=True was specified")
@@ -82,7 +82,7 @@ def healthy(seed: int) -> Log:
     return Log(write_log(lines, epochs, seed), 0)
 
 
-def lab_flat(seed: int, *, known: bool = True) -> Log:
+def lab_flat(seed: int, *, with_config: bool = True) -> Log:
     """Write the lab's own run: 275,959 to 275,825 in 15 epochs while the rate never leaves a tenth of its base."""
     rng = random.Random(seed)
     start, fall = rng.uniform(2.5e5, 2.9e5), rng.uniform(0.0002, 0.003)
@@ -96,12 +96,12 @@ def lab_flat(seed: int, *, known: bool = True) -> Log:
         )
         for e in range(1, n + 1)
     ]
-    return Log(write_log(lines, 500, seed), 2, _config(rng, 500) if known else None)
+    return Log(write_log(lines, 500, seed), 2, _config(rng, 500) if with_config else None)
 
 
 def flat_unknown_plan(seed: int) -> Log:
     """Write the same run without its configuration: the file shows a huge loss that hardly changes."""
-    return lab_flat(seed, known=False)
+    return lab_flat(seed, with_config=False)
 
 
 def std_scaled(seed: int) -> Log:

@@ -162,8 +162,8 @@ def _excerpt(name: str, path: Path) -> list[str]:
     n_header_lines = len(TABLES[name][0].splitlines()) if name in TABLES else int(path.suffix == ".csv")
     head = lines[:n_header_lines]
     first_nan = next(number for number, line in enumerate(lines) if "nan" in line.lower())
-    shown = lines[max(len(head), first_nan - EPOCH_LINES + 1) : first_nan + 1]
-    return [line[:SHOWN_COLUMNS].rstrip() for line in [*head, *shown]]
+    excerpt = lines[max(len(head), first_nan - EPOCH_LINES + 1) : first_nan + 1]
+    return [line[:SHOWN_COLUMNS].rstrip() for line in [*head, *excerpt]]
 
 
 if __name__ == "__main__":

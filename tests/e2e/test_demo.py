@@ -66,14 +66,14 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Desk]:
 
 
 def test_the_demo_trains_and_ends_with_its_verdict(desk: Desk) -> None:
-    done = desk.giblet(*desk.demo(EASY))
-    assert done.returncode == 0, done.stderr
-    run_id, *criteria, last = done.stdout.splitlines()
+    result = desk.giblet(*desk.demo(EASY))
+    assert result.returncode == 0, result.stderr
+    run_id, *criteria, last = result.stdout.splitlines()
     assert re.fullmatch(r"demo-\d{8}-\d{6}-[0-9a-f]{4}", run_id)
     assert last == "verdict: PASS"
     assert criteria[0] == "✔ PASS     completed: 2 of 2 epochs"
     assert criteria[1].startswith("✔ PASS     loss_drop: train loss")
-    epochs = [line for line in done.stderr.splitlines() if line.startswith("epoch ")]
+    epochs = [line for line in result.stderr.splitlines() if line.startswith("epoch ")]
     assert len(epochs) == 2
     for part in ("total ", "fmri ", "video ", "audio ", "text ", "validation ", "lr ", "(planned "):
         assert part in epochs[0]
@@ -111,20 +111,25 @@ def test_what_the_demo_left_can_be_asked_and_pulled(desk: Desk) -> None:
 
 
 def test_a_criterion_that_is_not_met_is_exit_code_1(desk: Desk) -> None:
-    done = desk.giblet(*desk.demo(IMPOSSIBLE, num_epochs="1", warmup_steps="0"))
-    assert done.returncode == 1, done.stderr
-    assert done.stdout.splitlines()[-1] == "verdict: FAIL"
-    assert "needs -99.9%" in done.stdout
+    result = desk.giblet(*desk.demo(IMPOSSIBLE, num_epochs="1", warmup_steps="0"))
+    assert result.returncode == 1, result.stderr
+    assert result.stdout.splitlines()[-1] == "verdict: FAIL"
+    assert "needs -99.9%" in result.stdout
     assert desk.giblet("verdict", "@last").returncode == 1
 
 
 def test_a_fault_that_really_happens_is_caught(desk: Desk) -> None:
     settings = [word for key, value in REDUCED.items() for word in ("--set", f"{key}={value}")]
-    done = desk.giblet("demo", "crash", "--json", *settings, "--set", "num_epochs=20")
-    assert done.returncode == 0, done.stderr
-    seen = json.loads(done.stdout.splitlines()[-1])
-    assert (seen["named"], seen["caught"], seen["began_step"], seen["raised_after"]) == ("crashed", True, 40, 0)
-    assert "KeyError" in seen["sentence"]
+    result = desk.giblet("demo", "crash", "--json", *settings, "--set", "num_epochs=20")
+    assert result.returncode == 0, result.stderr
+    outcome = json.loads(result.stdout.splitlines()[-1])
+    assert (outcome["named"], outcome["caught"], outcome["began_step"], outcome["raised_after"]) == (
+        "crashed",
+        True,
+        40,
+        0,
+    )
+    assert "KeyError" in outcome["sentence"]
     assert "crash" not in desk.giblet("ladder").stdout
 
 
@@ -142,10 +147,10 @@ def test_ctrl_c_leaves_the_run_alone_and_says_how_to_go_on(desk: Desk) -> None:
     run_id = demo.stdout.readline().strip()
     wait_until(lambda: _state(desk, run_id) == "running", 120.0, "a first step")
     os.killpg(demo.pid, signal.SIGINT)
-    _, told = demo.communicate(timeout=120)
+    _, stderr = demo.communicate(timeout=120)
     assert demo.returncode == 130
-    assert f"continues without this terminal: {run_id}" in told
-    assert f"giblet stop {run_id}" in told
+    assert f"continues without this terminal: {run_id}" in stderr
+    assert f"giblet stop {run_id}" in stderr
     assert run_id not in before
     assert _state(desk, run_id) == "running"
 

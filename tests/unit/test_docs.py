@@ -224,8 +224,8 @@ def crawl(opened: Browser, start: str) -> tuple[set[str], list[str]]:
             if target.endswith((".html", "/")):
                 queue.append(target)
     for target, anchors in anchors_of.items():
-        lacking = anchors - ids.get(target, anchors) - {"__skip"}
-        faults += [f"{target} has no #{anchor}" for anchor in sorted(lacking)]
+        missing = anchors - ids.get(target, anchors) - {"__skip"}
+        faults += [f"{target} has no #{anchor}" for anchor in sorted(missing)]
     return set(ids), faults
 
 

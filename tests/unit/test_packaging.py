@@ -117,11 +117,11 @@ def test_the_wheel_runs_where_only_its_requirements_are(distributions: tuple[Pat
         " import giblet_tui.dashboard.app; from giblet_tui.cli import main; sys.argv[1:] = ['config', 'ls']; main()"
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "wheel"), "HOME": str(tmp_path)}
-    done = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
     )
-    assert done.returncode == 0, done.stderr
-    assert str(tmp_path / "wheel" / "giblet_train" / "configs" / "demo.yaml") in done.stdout
+    assert result.returncode == 0, result.stderr
+    assert str(tmp_path / "wheel" / "giblet_train" / "configs" / "demo.yaml") in result.stdout
 
 
 def test_every_supported_python_reads_every_module() -> None:

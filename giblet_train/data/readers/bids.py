@@ -74,8 +74,8 @@ def bids_runs(
     tasks = config.tasks
     of_task = [path for path in files if entities(path).get("task") in tasks]
     if not of_task:
-        known = sorted({entities(path).get("task", "") for path in files})
-        named = f" of task {', '.join(tasks)}{nearest(tasks[0], known)}" if files and tasks else ""
+        file_tasks = sorted({entities(path).get("task", "") for path in files})
+        named = f" of task {', '.join(tasks)}{nearest(tasks[0], file_tasks)}" if files and tasks else ""
         suffix = _suffix(config)
         ending = f"_desc-{_desc(config)}_bold.nii.gz" if suffix == "bold" else f"_{suffix}{EXTENSIONS[suffix][0]}"
         raise DataError(f"{folder} has no file sub-*/func/*{ending}{named}.", REMEDY)
@@ -102,8 +102,8 @@ def select_subjects(files: Mapping[str, T], requested: Sequence[int | str] | Non
             f"{', '.join(sorted(files, key=natural)) or 'nobody'}.",
             "Correct data.subjects or data.bold.",
         )
-    chosen = [label for label in files if any(is_subject(label, item) for item in requested)]
-    return {label: files[label] for label in sorted(chosen, key=natural)}
+    labels = [label for label in files if any(is_subject(label, item) for item in requested)]
+    return {label: files[label] for label in sorted(labels, key=natural)}
 
 
 def is_subject(label: str, requested: int | str) -> bool:

@@ -62,7 +62,7 @@ class RowPlan:
 
 
 @dataclass(frozen=True)
-class _Shown:
+class _StimulusSpan:
     """One presentation on the clock of its run."""
 
     stimulus: str
@@ -81,7 +81,7 @@ class _Block:
     offsets_s: tuple[float, ...]
     """Offset of each presentation relative to the first."""
     second_s: float
-    runs: list[tuple[RunEntry, tuple[_Shown, ...], int]]
+    runs: list[tuple[RunEntry, tuple[_StimulusSpan, ...], int]]
     """Run, its presentations, and the row of its volume 0."""
 
 
@@ -105,12 +105,12 @@ def plan_rows(
     blocks: list[_Block] = []
     notes: list[str] = []
     for run in runs:
-        shown = _placed(run, lengths_trs[str(run.bold)], stimulus_s, tr_s, drop)
-        if not shown:
+        spans = _placed(run, lengths_trs[str(run.bold)], stimulus_s, tr_s, drop)
+        if not spans:
             notes.append(f"{run.name} has no stimulus; it is not used.")
             continue
-        block = _matching_block(blocks, run, shown, tr_s, notes)
-        block.runs.append((run, shown, _row(shown, block, tr_s)))
+        block = _matching_block(blocks, run, spans, tr_s, notes)
+        block.runs.append((run, spans, _row(spans, block, tr_s)))
     unseen = sorted(set(stimulus_s) - {s for block in blocks for s in block.stimuli})
     if unseen:
         notes.append(f"Nobody saw {', '.join(unseen)}.")
@@ -121,10 +121,10 @@ def plan_rows(
 
 def _placed(
     run: RunEntry, n_volumes: int, stimulus_s: Mapping[str, float], tr_s: float, drop: int
-) -> tuple[_Shown, ...]:
+) -> tuple[_StimulusSpan, ...]:
     """Return the presentations of a run with the volumes that are completely inside them."""
     scan_s = n_volumes * tr_s
-    shown: list[_Shown] = []
+    spans: list[_StimulusSpan] = []
     reached_s = -float("inf")
     for n, p in enumerate(run.presentations):
         where = f"{run.name}, row {p.row} of the table of runs"
@@ -159,25 +159,25 @@ def _placed(
                 "Correct scan_onset_s or duration_s.",
             )
         reached_s = min(end_s, scan_s)
-        shown.append(_Shown(p.stimulus, p.start_s - p.onset_s, first, stop))
-    return tuple(shown)
+        spans.append(_StimulusSpan(p.stimulus, p.start_s - p.onset_s, first, stop))
+    return tuple(spans)
 
 
 def _matching_block(
-    blocks: list[_Block], run: RunEntry, shown: tuple[_Shown, ...], tr_s: float, notes: list[str]
+    blocks: list[_Block], run: RunEntry, spans: tuple[_StimulusSpan, ...], tr_s: float, notes: list[str]
 ) -> _Block:
     """Return the block that shows the same stretch at the same clock; make one if there is none.
 
     Runs share a block if they overlap by at least half of the shorter one. A run that its subject has already seen, a
     repeat, never shares the rows of the first one.
     """
-    stimuli = tuple(s.stimulus for s in shown)
-    offsets_s = tuple(s.offset_s - shown[0].offset_s for s in shown)
+    stimuli = tuple(s.stimulus for s in spans)
+    offsets_s = tuple(s.offset_s - spans[0].offset_s for s in spans)
     best: tuple[int, _Block] | None = None
     for block in blocks:
-        if not _same_clock(block, stimuli, offsets_s, shown[0].offset_s, tr_s):
+        if not _same_clock(block, stimuli, offsets_s, spans[0].offset_s, tr_s):
             continue
-        first, stop = _extent(shown, _row(shown, block, tr_s))
+        first, stop = _extent(spans, _row(spans, block, tr_s))
         extents = [(entry.subject, _extent(others, row)) for entry, others, row in block.runs]
         if any(subject == run.subject and min(stop, b) > max(first, a) for subject, (a, b) in extents):
             continue
@@ -188,10 +188,10 @@ def _matching_block(
     if best is None:
         repeats = sum(block.stimuli == stimuli for block in blocks)
         name = "+".join(dict.fromkeys(stimuli)) + (f" ({repeats + 1})" if repeats else "")
-        blocks.append(_Block(name, stimuli, offsets_s, shown[0].offset_s, []))
+        blocks.append(_Block(name, stimuli, offsets_s, spans[0].offset_s, []))
         return blocks[-1]
     block = best[1]
-    off_s = shown[0].offset_s - block.second_s - _row(shown, block, tr_s) * tr_s
+    off_s = spans[0].offset_s - block.second_s - _row(spans, block, tr_s) * tr_s
     if abs(off_s) > EXACT_TRS * tr_s:
         notes.append(f"{run.name}: its clock differs by {off_s:+.2f} s from the others of {block.name}; it is rounded.")
     return block
@@ -209,30 +209,30 @@ def _same_clock(
     )
 
 
-def _row(shown: tuple[_Shown, ...], block: _Block, tr_s: float) -> int:
+def _row(spans: tuple[_StimulusSpan, ...], block: _Block, tr_s: float) -> int:
     """Return the row of a run's volume 0 in a block."""
-    return round((shown[0].offset_s - block.second_s) / tr_s)
+    return round((spans[0].offset_s - block.second_s) / tr_s)
 
 
-def _extent(shown: tuple[_Shown, ...], row: int) -> tuple[int, int]:
-    return row + shown[0].first_volume, row + shown[-1].stop_volume
+def _extent(spans: tuple[_StimulusSpan, ...], row: int) -> tuple[int, int]:
+    return row + spans[0].first_volume, row + spans[-1].stop_volume
 
 
 def _plan(blocks: Sequence[_Block], tr_s: float, notes: Sequence[str]) -> RowPlan:
-    spans: list[Span] = []
+    row_spans: list[Span] = []
     lengths: list[int] = []
     pieces: dict[str, list[Piece]] = {}
     start = 0
     for block in blocks:
-        lowest = min(row + s.first_volume for _, shown, row in block.runs for s in shown)
-        highest = max(row + s.stop_volume for _, shown, row in block.runs for s in shown)
+        lowest = min(row + s.first_volume for _, spans, row in block.runs for s in spans)
+        highest = max(row + s.stop_volume for _, spans, row in block.runs for s in spans)
         for n, stimulus in enumerate(block.stimuli):
-            first = min(row + shown[n].first_volume for _, shown, row in block.runs)
-            stop = max(row + shown[n].stop_volume for _, shown, row in block.runs)
+            first = min(row + spans[n].first_volume for _, spans, row in block.runs)
+            stop = max(row + spans[n].stop_volume for _, spans, row in block.runs)
             second_s = block.second_s + first * tr_s + block.offsets_s[n]
-            spans.append(Span(stimulus, start + first - lowest, stop - first, round(second_s, 6)))
-        for run, shown, row in block.runs:
-            for s in shown:
+            row_spans.append(Span(stimulus, start + first - lowest, stop - first, round(second_s, 6)))
+        for run, spans, row in block.runs:
+            for s in spans:
                 first_row = start + row + s.first_volume - lowest
                 pieces.setdefault(run.subject, []).append(
                     Piece(run, s.first_volume, s.stop_volume - s.first_volume, first_row)
@@ -243,7 +243,7 @@ def _plan(blocks: Sequence[_Block], tr_s: float, notes: Sequence[str]) -> RowPla
         tr_s=tr_s,
         block_names=tuple(block.name for block in blocks),
         block_lengths_trs=tuple(lengths),
-        spans=_joined(sorted(spans, key=lambda s: s.first)),
+        spans=_joined(sorted(row_spans, key=lambda s: s.first)),
         pieces={s: tuple(sorted(pieces[s], key=lambda p: p.first_row)) for s in sorted(pieces)},
         notes=tuple(notes),
     )

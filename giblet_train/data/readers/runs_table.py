@@ -108,10 +108,14 @@ def format_runs_table(runs: Sequence[RunEntry], folder: Path) -> str:
     lines = ["\t".join(COLUMNS)]
     for run in runs:
         bold = run.bold.relative_to(folder) if run.bold.is_relative_to(folder) else run.bold
-        for shown in run.presentations or (None,):
-            times = (shown.onset_s, shown.start_s, shown.duration_s) if shown else (None, None, None)
+        for presentation in run.presentations or (None,):
+            times = (
+                (presentation.onset_s, presentation.start_s, presentation.duration_s)
+                if presentation
+                else (None, None, None)
+            )
             cells = [run.subject.removeprefix("sub-"), run.session, run.task, run.run, str(bold)]
-            cells += [shown.stimulus if shown else "", *("" if t is None else f"{t:g}" for t in times)]
+            cells += [presentation.stimulus if presentation else "", *("" if t is None else f"{t:g}" for t in times)]
             lines.append("\t".join(cell or "." for cell in cells))
     return "\n".join(lines) + "\n"
 
@@ -143,10 +147,10 @@ def _read_cells(path: Path, text: str) -> list[tuple[int, dict[str, str]]]:
     missing = [name for name in NEEDED if name not in header]
     unknown = [name for name in header if name not in (*COLUMNS, *FILES)]
     if missing or unknown:
-        known = "; ".join(f"{name!r} is unknown{nearest(name, list(COLUMNS))}" for name in unknown)
-        lacking = f"has no column {', '.join(missing)}" if missing else ""
+        unknown_words = "; ".join(f"{name!r} is unknown{nearest(name, list(COLUMNS))}" for name in unknown)
+        missing_words = f"has no column {', '.join(missing)}" if missing else ""
         raise DataError(
-            f"{path}: the table {lacking}{'; ' if missing and unknown else ''}{known}.",
+            f"{path}: the table {missing_words}{'; ' if missing and unknown else ''}{unknown_words}.",
             f"Its columns, separated by tabs, are {', '.join((*COLUMNS, *FILES))}.",
         )
     if len(table) < 2:

@@ -238,18 +238,20 @@ def _table_sources(files: _Files, table: str, mask: Path | None, atlas: Path | N
     by_subject: dict[str, list[RunEntry]] = {}
     for run in runs:
         by_subject.setdefault(run.subject.removeprefix("sub-"), []).append(run)
-    chosen = select_subjects(by_subject, _requested(data), str(path))
+    runs_by_subject = select_subjects(by_subject, _requested(data), str(path))
     return Sources(
         film=None,
         annotations=(),
-        bold={label(s): tuple(run.bold for run in entries) for s, entries in chosen.items()},
+        bold={label(s): tuple(run.bold for run in entries) for s, entries in runs_by_subject.items()},
         mask=mask,
         atlas=atlas,
         brain_masks={
-            label(s): paths for s in chosen if (paths := tuple(r.brain_mask for r in chosen[s] if r.brain_mask))
+            label(s): paths
+            for s in runs_by_subject
+            if (paths := tuple(r.brain_mask for r in runs_by_subject[s] if r.brain_mask))
         },
-        confounds={label(s): _confounds(chosen[s]) for s in chosen} if data.bids.confounds else {},
-        runs=tuple(run for entries in chosen.values() for run in entries),
+        confounds={label(s): _confounds(runs_by_subject[s]) for s in runs_by_subject} if data.bids.confounds else {},
+        runs=tuple(run for entries in runs_by_subject.values() for run in entries),
         stimuli=stimuli,
     )
 

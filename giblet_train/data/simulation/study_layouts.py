@@ -182,16 +182,16 @@ def _hcp7t() -> StudyLayout:
     stimuli = [MadeStimulus(name, f"clips/{name}.mp4", s, 30 + n) for n, (name, s) in enumerate(clip_s.items())]
     texts, runs = {}, []
     for task, clips in clips_of.items():
-        onset_s, shown = rest_s, []
+        onset_s, presentations = rest_s, []
         for clip in clips:
-            shown.append(Presentation(clip, onset_s))
+            presentations.append(Presentation(clip, onset_s))
             onset_s += clip_s[clip] + rest_s
-        lines = [f"{p.onset_s:g}\t{clip_s[p.stimulus]:g}\tclips/{p.stimulus}.mp4" for p in shown]
+        lines = [f"{p.onset_s:g}\t{clip_s[p.stimulus]:g}\tclips/{p.stimulus}.mp4" for p in presentations]
         texts[f"clips/{task}_events.tsv"] = "\n".join(["onset\tduration\tstim_file", *lines, ""])
         for subject in ("100610", "102311", "104416"):
             name = f"tfMRI_{task[:-3]}_7T{task[-3:]}"
             path = f"{subject}/MNINonLinear/Results/{name}/{name}_Atlas_1.6mm_hp2000_clean.dtseries.nii"
-            runs.append(MadeRun(subject, path, round(onset_s / tr_s), tuple(shown), task=task))
+            runs.append(MadeRun(subject, path, round(onset_s / tr_s), tuple(presentations), task=task))
     return StudyLayout(
         "hcp7t",
         "HCP 7T films: grayordinates (CIFTI), clips with rest between them, one clip repeated in each run",

@@ -33,8 +33,8 @@ def expand_short_form(sources: Sources, layout: Layout) -> tuple[RunEntry, ...]:
         second_s = layout.film_start_s - layout.first_tr * layout.tr_s
         for n, (path, run) in enumerate(zip(paths, (volumes, *volumes.later_runs), strict=True), 1):
             lengths = [run.file_trs] if len(paths) > 1 else layout.block_lengths_trs
-            shown = _presentations(run, lengths, second_s, layout)
-            entries.append(RunEntry(subject, path, run=str(n) if len(paths) > 1 else "", presentations=shown))
+            presentations = _presentations(run, lengths, second_s, layout)
+            entries.append(RunEntry(subject, path, run=str(n) if len(paths) > 1 else "", presentations=presentations))
             second_s += run.file_trs * layout.tr_s
     return tuple(entries)
 
@@ -43,15 +43,15 @@ def _presentations(
     run: Volumes, lengths_trs: Sequence[int], second_s: float, layout: Layout
 ) -> tuple[Presentation, ...]:
     """Return the stretches of the film in one file, which begins at second second_s of it."""
-    shown, onset_s = [], 0.0
+    presentations, onset_s = [], 0.0
     first_s = max(0.0, second_s)
     if second_s < 0:
         onset_s = -second_s
     for length in lengths_trs:
         duration_s = length * layout.tr_s
-        shown.append(Presentation(FILM, onset_s, first_s, duration_s if len(lengths_trs) > 1 else None))
+        presentations.append(Presentation(FILM, onset_s, first_s, duration_s if len(lengths_trs) > 1 else None))
         onset_s, first_s = onset_s + duration_s, first_s + duration_s
-    return tuple(shown)
+    return tuple(presentations)
 
 
 def _stimulus_lines(layout: Layout) -> Iterator[str]:

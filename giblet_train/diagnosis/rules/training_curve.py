@@ -317,7 +317,7 @@ def _flat_epochs(case: RunHistory) -> Finding | None:
         facts,
         {"fall": fall, "epochs": len(totals), "doubt": doubt},
         certain=-0.05 < fall <= nothing and not fell_at_once,
-        learnt="nothing" if fall <= nothing and not fell_at_once else "hardly anything",
+        amount="nothing" if fall <= nothing and not fell_at_once else "hardly anything",
     )
 
 
@@ -343,10 +343,10 @@ def _still_falls(values: Sequence[float], change: float) -> bool:
     return before - after > max(change * abs(before), 3 * math.sqrt(2) * median_error(jitter(values), half))
 
 
-def _flat(facts: str, evidence: dict[str, float | int | None], *, certain: bool, learnt: str = "nothing") -> Finding:
+def _flat(facts: str, evidence: dict[str, float | int | None], *, certain: bool, amount: str = "nothing") -> Finding:
     return Finding(
         confidence=0.85 if certain else TENTATIVE,
-        sentence=f"{facts}: {learnt} is learnt.",
+        sentence=f"{facts}: {amount} is learnt.",
         evidence=dict(evidence),
         action="Overfit one batch first; if that works, raise learning_rate, if not, look at targets and gradients.",
     )

@@ -91,7 +91,7 @@ def run_picture(
 
     Raises ConfigError if there is no such panel.
     """
-    app = DashboardApp(StaticSource(), None, fleet, clock=clock, chosen=run_id)
+    app = DashboardApp(StaticSource(), None, fleet, clock=clock, selected_run_id=run_id)
     if light:
         app.theme = themes.LIGHT_THEME.name
     pictures: list[Picture] = []

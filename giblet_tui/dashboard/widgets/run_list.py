@@ -55,7 +55,12 @@ class RunList(OptionList):
         self._n_rows = 0
 
     def show(
-        self, fleet: Fleet, judgements: Mapping[str, Judgement], marked: Set[str], chosen: str | None, now: float
+        self,
+        fleet: Fleet,
+        judgements: Mapping[str, Judgement],
+        marked: Set[str],
+        selected_run_id: str | None,
+        now: float,
     ) -> None:
         """Draw this fleet. Rows that did not change stay as they are, and so does the highlight."""
         rows = dict(self._rows(fleet, judgements, marked, now))
@@ -69,9 +74,9 @@ class RunList(OptionList):
         self._contents = rows
         self._cells = max((row_cells(run) for run in fleet.runs()), default=0)
         self._n_rows = sum(key.startswith(HEADINGS) for key in rows) + 2 * len(self._rows_by_run)
-        if chosen in rows and self._highlighted_id() != chosen:
+        if selected_run_id in rows and self._highlighted_id() != selected_run_id:
             with self.prevent(OptionList.OptionHighlighted):
-                self.highlighted = self.get_option_index(chosen)
+                self.highlighted = self.get_option_index(selected_run_id)
         self._update_heading()
 
     def size_hint(self, width: int) -> SizeHint | None:

@@ -72,13 +72,13 @@ def test_a_member_is_left_as_it_is_in_its_own_terms(here):
 
 
 def test_voxels_that_a_member_dropped_are_the_mean_of_the_others(here):
-    kept = np.arange(here.n_voxels) != 1
-    fewer = replace(here, voxels_V=here.voxels_V[kept][::-1].copy())
+    kept_V = np.arange(here.n_voxels) != 1
+    fewer = replace(here, voxels_V=here.voxels_V[kept_V][::-1].copy())
     predicted_TV = np.arange(3.0 * here.n_voxels, dtype=np.float32).reshape(3, -1) + 1.0
     mean = Mean()
     mean.add(predicted_TV)
-    mean.add(to_voxels_of(fewer, here, 3.0 * predicted_TV[:, kept][:, ::-1]))
-    np.testing.assert_allclose(mean.value_TV[:, kept], 2.0 * predicted_TV[:, kept], rtol=1e-6)
+    mean.add(to_voxels_of(fewer, here, 3.0 * predicted_TV[:, kept_V][:, ::-1]))
+    np.testing.assert_allclose(mean.value_TV[:, kept_V], 2.0 * predicted_TV[:, kept_V], rtol=1e-6)
     np.testing.assert_allclose(mean.value_TV[:, 1], predicted_TV[:, 1], rtol=1e-6)
 
 

@@ -98,14 +98,16 @@ def test_runs_of_another_experiment_are_not_averaged(members, tmp_path):
 
 
 def test_missing_seeds_and_folds_are_made_next_to_the_first(members, monkeypatch):
-    made = []
-    monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", lambda paths, *rest: made.extend(paths))
-    assert train_missing_members(members, 2, False, 1, quiet) == members and not made
-    found = train_missing_members(members, 3, True, 1, quiet)
-    configs = [read_config(path) for path in found]
+    trained_paths = []
+    monkeypatch.setattr(
+        "giblet_train.distributed.local_queue.train_all", lambda paths, *rest: trained_paths.extend(paths)
+    )
+    assert train_missing_members(members, 2, False, 1, quiet) == members and not trained_paths
+    member_paths = train_missing_members(members, 3, True, 1, quiet)
+    configs = [read_config(path) for path in member_paths]
     assert sorted((c.split.fold, c.seed) for c in configs) == [(f, s) for f in range(5) for s in range(3)]
-    assert len(made) == 13 and all(path.parent == members[0].parent for path in made)
-    turns = {(c.split.fold, c.seed): c.split.validation_block for c in map(read_config, made)}
+    assert len(trained_paths) == 13 and all(path.parent == members[0].parent for path in trained_paths)
+    turns = {(c.split.fold, c.seed): c.split.validation_block for c in map(read_config, trained_paths)}
     assert [turns[fold, seed] for fold in (1, 4) for seed in range(3)] == [0, 1, 2] * 2
 
 
@@ -131,12 +133,12 @@ def test_the_same_call_continues_with_what_was_left_half_done(tmp_path, members,
     monkeypatch.setattr("giblet_train.distributed.local_queue.train_all", broken_off)
     with pytest.raises(RunFailed):
         train_missing_members([run_dir], 3, False, 1, quiet)
-    [[done, half]] = trained
+    [[complete, half]] = trained
     monkeypatch.setattr(
         "giblet_train.distributed.local_queue.train_all", lambda paths, *rest: trained.append(list(paths))
     )
     messages = []
-    assert train_missing_members([run_dir], 3, False, 1, messages.append) == [run_dir, done, half]
+    assert train_missing_members([run_dir], 3, False, 1, messages.append) == [run_dir, complete, half]
     assert trained[1:] == [[half]] and f"{half.name} has not finished" in messages[-1]
     (half / "run.json").write_text("{}")  # as launched by someone, who may go on with it
     assert train_missing_members([run_dir], 3, False, 1, quiet)[2] != half

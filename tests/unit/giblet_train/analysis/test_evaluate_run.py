@@ -47,8 +47,8 @@ def test_judging_again_gives_the_recorded_figures(finished):
     assert (
         again["schema"] == 1 and again["folds"] == [0] and set(again["decoding"]) == {"predicted", "measured", "ridge"}
     )
-    said = {"r_mean", "r_median", "r_p95", "share_above_null", "r_ridge", "r_ceiling", "by_region"}
-    assert said <= set(again["encoding"])
+    names = {"r_mean", "r_median", "r_p95", "share_above_null", "r_ridge", "r_ceiling", "by_region"}
+    assert names <= set(again["encoding"])
     assert any(line.startswith("  r, responsive voxels") for line in evaluation_lines(again))
     assert finished.metrics.read_bytes() == lines, "nothing is written"
 
@@ -75,16 +75,16 @@ def test_what_was_pulled_is_judged_next_to_a_study_that_is_elsewhere(finished, t
     copy = tmp_path / "pulled"
     shutil.copytree(finished.path, copy)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
-    asked = []
+    workdirs = []
 
     def noting(config, workdir, progress):
-        asked.append(workdir)
+        workdirs.append(workdir)
         return load(config, workdir, progress)
 
-    for given in (None, tmp_path / "lab"):
-        figures = evaluate_checkpoint(load_run(copy, "best", noting, QUIET, given))
+    for lab_folder in (None, tmp_path / "lab"):
+        figures = evaluate_checkpoint(load_run(copy, "best", noting, QUIET, lab_folder))
         assert figures["encoding"] == evaluate_checkpoint(look(finished.path))["encoding"]
-    assert asked == [tmp_path / "home" / "giblet", tmp_path / "lab"]
+    assert workdirs == [tmp_path / "home" / "giblet", tmp_path / "lab"]
 
 
 def test_figures_are_printed_and_kept_and_what_is_no_number_is_null(tmp_path):

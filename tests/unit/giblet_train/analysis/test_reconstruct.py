@@ -43,22 +43,22 @@ def test_it_writes_what_can_be_seen_heard_and_read(run, tmp_path, monkeypatch):
     monkeypatch.setattr(griffin_lim, "N_ROUNDS", 1)  # how good the sound is, test_griffinlim asks
     monkeypatch.setattr(griffin_lim, "N_SPREADS", 1)
     out = tmp_path
-    told = reconstruct(run, out, QUIET)
-    lines = format_reconstruction(json.loads(json.dumps(told)))
+    record = reconstruct(run, out, QUIET)
+    lines = format_reconstruction(json.loads(json.dumps(record)))
     assert (
-        f"of {told['n_annotations']} annotations the true one has median rank" in " ".join(lines)
-        and lines[-1] == told["credit"]
+        f"of {record['n_annotations']} annotations the true one has median rank" in " ".join(lines)
+        and lines[-1] == record["credit"]
     )
     with av.open(str(out / "frames.png")) as picture:
         frame = next(picture.decode(video=0))
     assert (frame.height, frame.width) == (4 * (4 * 3 + 4), 12 * (6 * 3 + 4))
-    assert told["frames"]["rows"] == ["film", "its components", "from predicted brains", "from measured brains"]
-    assert set(told["sounds"]) == {"film", "predicted", "measured"}
-    for file in told["sounds"].values():
+    assert record["frames"]["rows"] == ["film", "its components", "from predicted brains", "from measured brains"]
+    assert set(record["sounds"]) == {"film", "predicted", "measured"}
+    for file in record["sounds"].values():
         with wave.open(str(out / file)) as sound:
             assert sound.getnframes() == 46 * 24000
     page = (out / "index.html").read_text()
-    assert told["credit"] in page and "scene 41" in page and "sound_measured.wav" in page
+    assert record["credit"] in page and "scene 41" in page and "sound_measured.wav" in page
 
 
 def test_a_perfect_brain_gives_back_the_components_and_the_words(run):
@@ -72,6 +72,6 @@ def test_a_perfect_brain_gives_back_the_components_and_the_words(run):
 
     labels = np.array(data.study.text_labels)
     said_TF = np.array([data.targets["text"][labels == label].mean(axis=0) for label in labels], np.float32)
-    found = retrieved(data, {"perfect": said_TF[data.split.test], "silent": 0 * said_TF[data.split.test]})
-    assert found and all(w.rank["perfect"] == 1 and w.nearest["perfect"] == w.said for w in found)
-    assert all(w.said for w in found), "TRs without an annotation are passed over"
+    words = retrieved(data, {"perfect": said_TF[data.split.test], "silent": 0 * said_TF[data.split.test]})
+    assert words and all(w.rank["perfect"] == 1 and w.nearest["perfect"] == w.said for w in words)
+    assert all(w.said for w in words), "TRs without an annotation are passed over"

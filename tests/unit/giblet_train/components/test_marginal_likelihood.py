@@ -44,7 +44,7 @@ def covariance(kernel_NN, share):
 def test_evidence_and_prediction_are_those_of_a_gaussian_process(kernels):
     bold_NV = np.random.default_rng(1).normal(size=(N_TRS, 3)).astype(np.float32)
     fitted = Kernels.of(kernels, BLOCKS, Detrend("mean", 1.5))
-    found = fitted.log_evidence(fitted.quadratic_form(bold_NV), 1)
+    log_evidence = fitted.log_evidence(fitted.quadratic_form(bold_NV), 1)
     written = np.empty((3, len(kernels), len(SHARES)))
     for c, kernel_NN in enumerate(kernels):
         for h, share in enumerate(SHARES):
@@ -52,7 +52,7 @@ def test_evidence_and_prediction_are_those_of_a_gaussian_process(kernels):
             own_nV = axes_Nn.T @ bold_NV
             fit_V = (own_nV * np.linalg.solve(covariance_nn, own_nV)).sum(axis=0)
             written[:, c, h] = -0.5 * (np.linalg.slogdet(covariance_nn)[1] + len(own_nV) * np.log(fit_V))
-    np.testing.assert_allclose(found - found[:, :1, :1], written - written[:, :1, :1], atol=2e-3)
+    np.testing.assert_allclose(log_evidence - log_evidence[:, :1, :1], written - written[:, :1, :1], atol=2e-3)
     belief_VCH = np.zeros((3, 2, len(SHARES)), np.float32)
     belief_VCH[:, 1, 4] = 1.0
     [(_, [answer])] = list(fitted.posterior_means(bold_NV, belief_VCH))

@@ -57,15 +57,16 @@ def test_it_predicts_what_ridge_with_the_believed_prior_predicts(monkeypatch):
     monkeypatch.setattr(
         "giblet_train.components.ridge_init.common_priors", lambda explained_C: np.arange(len(explained_C))
     )
-    found, priors = started(data)
+    start, priors = started(data)
     train, test = data.split.train, data.split.test
     kernels, first = [], 0
     for modality in data.inputs:
         columns = slice(first, first := first + data.inputs[modality].shape[1])
-        seen, asked = (delayed(data, rows, 13)[:, :, columns] for rows in (train, test))
-        inner = np.einsum("nlf,lm,kmf->nk", seen, priors[0], seen)
+        train_lags, test_lags = (delayed(data, rows, 13)[:, :, columns] for rows in (train, test))
+        inner = np.einsum("nlf,lm,kmf->nk", train_lags, priors[0], train_lags)
         kernels.append(
-            np.concatenate([inner, np.einsum("nlf,lm,kmf->nk", asked, priors[0], seen)]) / inner.diagonal().mean()
+            np.concatenate([inner, np.einsum("nlf,lm,kmf->nk", test_lags, priors[0], train_lags)])
+            / inner.diagonal().mean()
         )
     kernel = 0.75 * kernels[1] + 0.25 * kernels[2]
     noise = np.zeros((len(train), len(train)))
@@ -75,7 +76,7 @@ def test_it_predicts_what_ridge_with_the_believed_prior_predicts(monkeypatch):
     covariance = SHARES[share] * kernel[: len(train)] + (1 - SHARES[share]) * noise
     for subject in data.subjects:
         expected = SHARES[share] * kernel[len(train) :] @ np.linalg.solve(covariance, data.bold[subject][train])
-        predicted = latents(data, test, found.path) @ (found.group_KV + found.own[subject])
+        predicted = latents(data, test, start.path) @ (start.group_KV + start.own[subject])
         np.testing.assert_allclose(predicted, expected, atol=5e-3)
 
 
@@ -139,15 +140,15 @@ def test_nothing_but_training_responses_is_read():
 
 def test_voxels_that_follow_no_film_are_left_unchanged():
     data = split_data()
-    found, _ = started(data)
-    size_V = np.linalg.norm(found.group_KV, axis=0)
+    start, _ = started(data)
+    size_V = np.linalg.norm(start.group_KV, axis=0)
     assert size_V[data.null_V].max() < 0.5 * np.median(size_V[data.responsive_V])
-    assert 0.1 < found.signal["group"] < 0.4 and found.signal["deviation"] < 0.1
+    assert 0.1 < start.signal["group"] < 0.4 and start.signal["deviation"] < 0.1
 
 
 def test_one_subject_has_a_start_without_deviations():
-    found, _ = started(split_data(n_subjects=1))
-    assert found.own == {} and set(found.signal) == {"group"} and np.abs(found.group_KV).max() > 0.1
+    start, _ = started(split_data(n_subjects=1))
+    assert start.own == {} and set(start.signal) == {"group"} and np.abs(start.group_KV).max() > 0.1
 
 
 def test_a_share_of_what_is_learnt_counts_outside_training():
@@ -214,8 +215,8 @@ def test_a_part_of_the_voxels_finds_the_components_of_all(monkeypatch):
     part, _ = started(data, n_latents=12)
     for subject in data.subjects:
         of_all, of_part = (
-            latents(data, data.split.test, found.path) @ (found.group_KV + found.own[subject])
-            for found in (whole, part)
+            latents(data, data.split.test, start.path) @ (start.group_KV + start.own[subject])
+            for start in (whole, part)
         )
         assert not np.array_equal(of_all, of_part)
         error = ((of_all - of_part) ** 2).sum() / (of_all**2).sum()
@@ -223,6 +224,6 @@ def test_a_part_of_the_voxels_finds_the_components_of_all(monkeypatch):
 
 
 def test_a_long_start_says_how_far_it_is():
-    data, said = split_data(), []
-    TrainingSetup.build(config(), data, ALONE, said.append)
-    assert [s.rpartition(" ")[2] for s in said if s.startswith("solving the heads")] == list(data.subjects)
+    data, messages = split_data(), []
+    TrainingSetup.build(config(), data, ALONE, messages.append)
+    assert [s.rpartition(" ")[2] for s in messages if s.startswith("solving the heads")] == list(data.subjects)

@@ -24,11 +24,11 @@ def sick(name: str = "flat", confidence: float = 0.85) -> Diagnosis:
 
 def after(*looks: Diagnosis, watched: AlertState | None = None) -> tuple[AlertState, list[list[tuple[str, str]]]]:
     """Return what stands after some looks, and what each of them told."""
-    watched, told = watched or AlertState(), []
-    for step, found in enumerate(looks):
-        watched, alerts = update(watched, found, WATCH, step, float(step))
-        told.append([(alert.name, alert.state) for alert in alerts])
-    return watched, told
+    watched, changes = watched or AlertState(), []
+    for step, diagnosis in enumerate(looks):
+        watched, alerts = update(watched, diagnosis, WATCH, step, float(step))
+        changes.append([(alert.name, alert.state) for alert in alerts])
+    return watched, changes
 
 
 def test_one_look_is_not_enough_unless_it_is_certain() -> None:
@@ -44,9 +44,9 @@ def test_the_last_look_waits_for_no_other() -> None:
 
 
 def test_it_is_cleared_only_after_it_has_gone_a_while() -> None:
-    _, told = after(sick(), sick(), WELL, WELL, sick(), WELL, WELL, WELL, WELL)
-    assert told[1] == [("flat", "raised")] and told[7] == [("flat", "cleared")]
-    assert all(not alerts for i, alerts in enumerate(told) if i not in (1, 7))
+    _, changes = after(sick(), sick(), WELL, WELL, sick(), WELL, WELL, WELL, WELL)
+    assert changes[1] == [("flat", "raised")] and changes[7] == [("flat", "cleared")]
+    assert all(not alerts for i, alerts in enumerate(changes) if i not in (1, 7))
 
 
 def test_what_follows_from_another_cause_raises_nothing() -> None:
@@ -71,24 +71,24 @@ def test_healthy_days_raise_no_alert() -> None:
     """Nights, validation, saving and resumes of the lab's production; the whole month: `python -m benchmarks.month`."""
     curves, metrics, looks = healthy_month(1, epochs=40)
     days = (looks[-1].at - looks[0].at) / 86_400
-    assert 2.5 < days < 6.0 and {seen.what for seen in looks} >= {"validation", "loading after a stop"}
+    assert 2.5 < days < 6.0 and {look.what for look in looks} >= {"validation", "loading after a stop"}
     watched = AlertState()
-    for i, seen in enumerate(looks):
-        assert seen.health.state in ("running", "starting"), seen
+    for i, look in enumerate(looks):
+        assert look.health.state in ("running", "starting"), look
         if i % 8 == 0:
-            found = diagnose(curves.config, metrics[: seen.n], health=seen.health)
-            watched, alerts = update(watched, found, WATCH, i, seen.at)
+            diagnosis = diagnose(curves.config, metrics[: look.n], health=look.health)
+            watched, alerts = update(watched, diagnosis, WATCH, i, look.at)
             assert alerts == []
 
 
 def test_a_flat_run_raises_one_alert_and_keeps_it() -> None:
     failing = flat(2)
     ends = [i for i, m in enumerate(failing.metrics, 1) if isinstance(m, EpochMetric)]
-    told, watched = [], AlertState()
+    all_alerts, watched = [], AlertState()
     for end in ends:
         watched, alerts = update(watched, diagnose(failing.curves.config, failing.metrics[:end]), WATCH, 0, 0.0)
-        told += alerts
-    assert [(a.name, a.state) for a in told if a.name == "flat"] == [("flat", "raised")]
+        all_alerts += alerts
+    assert [(a.name, a.state) for a in all_alerts if a.name == "flat"] == [("flat", "raised")]
 
 
 def said(alert: Alert, until: float | None = None) -> AlertResponse:

@@ -13,27 +13,27 @@ from tests.made_study import made_study
 STUDY = made_study(scan_lengths_trs=(150, 150), n_subjects=4)
 
 
-def told(bold):
+def outliers_of(bold):
     agreements = subject_agreements(replace(STUDY, bold={**STUDY.bold, **bold}))
-    return [(one.kind, one.subject) for one in find_outlier_subjects(agreements, STUDY.tr_s)], agreements
+    return [(outlier.kind, outlier.subject) for outlier in find_outlier_subjects(agreements, STUDY.tr_s)], agreements
 
 
 def test_subjects_in_step_are_not_accused_nor_where_all_are_noise():
-    assert told({}) == ([], told({})[1])
+    assert outliers_of({}) == ([], outliers_of({})[1])
     random = np.random.default_rng(0)
-    assert told({s: random.standard_normal(y.shape) for s, y in STUDY.bold.items()})[0] == []
+    assert outliers_of({s: random.standard_normal(y.shape) for s, y in STUDY.bold.items()})[0] == []
 
 
 @pytest.mark.parametrize("late_trs", [-6, 2, 40, 150])
 def test_a_subject_that_is_late_is_named_with_its_trs_however_late(late_trs):
-    found, agreements = told({"sub-03": np.roll(STUDY.bold["sub-03"], late_trs, axis=0)})
-    assert found == [("shifted", "sub-03")]
+    outliers, agreements = outliers_of({"sub-03": np.roll(STUDY.bold["sub-03"], late_trs, axis=0)})
+    assert outliers == [("shifted", "sub-03")]
     assert abs(agreements["sub-03"].shift_trs) == abs(late_trs)
 
 
 def test_a_subject_who_saw_another_film_is_alone():
-    found, agreements = told({"sub-01": STUDY.bold["sub-01"][::-1]})
-    assert found == [("alone", "sub-01")]
+    outliers, agreements = outliers_of({"sub-01": STUDY.bold["sub-01"][::-1]})
+    assert outliers == [("alone", "sub-01")]
     assert find_outlier_subjects({s: agreements[s] for s in ("sub-01", "sub-02")}, 1.5) == [], (
         "of two, nobody knows which"
     )

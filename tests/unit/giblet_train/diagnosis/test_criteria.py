@@ -184,10 +184,10 @@ def test_the_decrease_of_each_phase_at_its_boundary(epochs: int, threshold: floa
     verdict = verdict_of(config, metrics, FINISHED)
     assert verdict.status == status
     if excess:  # the sentence shows enough digits to see why
-        seen, needed = re.findall(
+        decrease, needed = re.findall(
             r"(-[0-9.]+)% of the best constant, .*needs (-[0-9.]+)%", verdict.criteria[1].sentence
         )[0]
-        assert (float(seen) > float(needed)) == (excess < 0)
+        assert (float(decrease) > float(needed)) == (excess < 0)
 
 
 @pytest.mark.parametrize(("ratio", "status"), [(1.999, "pass"), (2.0, "fail"), (2.001, "fail")])
@@ -232,8 +232,8 @@ def test_a_ridge_start_that_learns_nothing_does_not_pass() -> None:
         run = [RUN, *ridge_steps, *(epoch(i, 1.7 if i < 20 else last) for i in range(1, 21))]
         verdict = judge(criterion, run, FINISHED)
         assert verdict.status == "fail" and "nothing was learnt beyond the initialisation" in verdict.sentence
-    learnt = [RUN, *ridge_steps, *(epoch(i, 1.7 - 0.01 * i) for i in range(1, 21))]
-    verdict = judge(criterion, learnt, FINISHED)
+    metrics = [RUN, *ridge_steps, *(epoch(i, 1.7 - 0.01 * i) for i in range(1, 21))]
+    verdict = judge(criterion, metrics, FINISHED)
     assert verdict.status == "pass"
     assert "2 (best constant) → 1.5: -25% of the best constant, -11.2% from its own first epoch" in verdict.sentence
 

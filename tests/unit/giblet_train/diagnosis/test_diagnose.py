@@ -47,7 +47,7 @@ def test_the_first_cause_is_the_true_one_nearly_always(tuning: list[Case]) -> No
 
 def test_no_look_at_a_healthy_run_accuses_it(tuning: list[Case]) -> None:
     looks = {case.name: accused_early(case) for case in [case for case in tuning if not case.cause][-6:]}
-    assert not {name: said for name, said in looks.items() if said}
+    assert not {name: causes for name, causes in looks.items() if causes}
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_every_finding_has_a_sentence_an_action_and_evidence(tuning: list[Case])
 
 
 def test_rules_explain_only_known_causes_and_groups() -> None:
-    known = set(RULES) | set(get_args(Group))
-    assert all(rule.explains <= known and rule.group in known for rule in RULES.values())
+    names = set(RULES) | set(get_args(Group))
+    assert all(rule.explains <= names and rule.group in names for rule in RULES.values())
 
 
 def test_a_rule_that_raises_is_reported_and_hides_no_other_finding(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -90,10 +90,10 @@ def test_nothing_known_is_nothing_wrong() -> None:
 def test_what_follows_from_a_cause_comes_after_it() -> None:
     curves = draw(4, losses__scale="none")
     curves.scale["audio"] = 133_000.0
-    found = diagnose(curves.config, play(curves, epochs=8).metrics)
-    assert found.causes[0].cause == "scale_mismatch"
-    assert found.causes[0].evidence["component"] == "audio"
-    names = {cause.cause: cause.confidence for cause in found.causes}
+    diagnosis = diagnose(curves.config, play(curves, epochs=8).metrics)
+    assert diagnosis.causes[0].cause == "scale_mismatch"
+    assert diagnosis.causes[0].evidence["component"] == "audio"
+    names = {cause.cause: cause.confidence for cause in diagnosis.causes}
     assert names["component_dominates"] < 0.5 < names["scale_mismatch"]
 
 
@@ -101,8 +101,8 @@ def test_the_culprit_is_the_one_that_the_data_show() -> None:
     for component in ("fmri", "video", "audio", "text"):
         curves = draw(4, losses__scale="none")
         curves.scale[component] = 5000.0
-        found = diagnose(curves.config, play(curves, epochs=2).metrics)
-        assert found.causes[0].evidence["component"] == component
+        diagnosis = diagnose(curves.config, play(curves, epochs=2).metrics)
+        assert diagnosis.causes[0].evidence["component"] == component
 
 
 def test_an_early_stop_that_was_planned_is_no_fault() -> None:
@@ -129,8 +129,8 @@ def test_a_warm_up_longer_than_the_run_never_reaches_its_peak() -> None:
     run = RunMetric(seq=0, step=0, epoch=1, at=0, steps_per_epoch=20, total_steps=400, warmup_steps=500, start_total=2)
     steps = [m for m in healthy_run(draw(2), 1) if isinstance(m, StepMetric)]
     planned = [replace(s, lr=1e-3 * (0.1 + 0.9 * s.step / 500)) for s in steps]
-    found = diagnose(config, [run, *planned])
-    assert first_cause(found) == ("lr_off_plan", "never_reaches_peak")
+    diagnosis = diagnose(config, [run, *planned])
+    assert first_cause(diagnosis) == ("lr_off_plan", "never_reaches_peak")
 
 
 def test_losses_that_repeat_to_the_last_digit_are_lost_in_rounding() -> None:
@@ -158,8 +158,8 @@ def test_a_brain_that_no_voxel_follows_may_be_out_of_step() -> None:
     encoding = {"r_difference": 0.002, "r_difference_low": -0.01}
     end = EvaluationMetric(seq=9**6, step=1, epoch=1, at=0, folds=(0,), encoding=encoding, decoding={}, skill=skill)
     assert first_cause(diagnose(curves.config, [*metrics, end]))[0] == "misaligned_time"
-    found = replace(end, encoding={"r_difference": 0.1, "r_difference_low": 0.05})
-    assert diagnose(curves.config, [*metrics, found]).healthy
+    evaluation = replace(end, encoding={"r_difference": 0.1, "r_difference_low": 0.05})
+    assert diagnose(curves.config, [*metrics, evaluation]).healthy
     assert first_cause(diagnose(curves.config, [*metrics, lagging(3), end]))[0] != "misaligned_time"
 
 
@@ -172,23 +172,23 @@ def with_facts(**facts: object) -> DataMetric:
 
 def test_a_wrong_film_and_a_subject_apart_are_named_before_the_first_step() -> None:
     config = draw(14).config
-    known = {"shared": 0.9, "responsive_part": 0.3, "least_part": 0.3, "foreseen_sds": 0.4}
-    found = diagnose(config, [with_facts(**known)]).causes[0]
-    assert (found.cause, found.confidence) == ("wrong_film", 0.75) and "30% would have been detected" in found.sentence
-    found = diagnose(config, [with_facts(reading="backwards", reading_sds=11.0)]).causes[0]
-    assert (found.cause, found.confidence) == ("wrong_film", 0.95) and "read backwards" in found.sentence
+    film_facts = {"shared": 0.9, "responsive_part": 0.3, "least_part": 0.3, "foreseen_sds": 0.4}
+    cause = diagnose(config, [with_facts(**film_facts)]).causes[0]
+    assert (cause.cause, cause.confidence) == ("wrong_film", 0.75) and "30% would have been detected" in cause.sentence
+    cause = diagnose(config, [with_facts(reading="backwards", reading_sds=11.0)]).causes[0]
+    assert (cause.cause, cause.confidence) == ("wrong_film", 0.95) and "read backwards" in cause.sentence
     in_step = AgreementFact(shift_trs=0, sds=12.0, in_step_sds=12.0)
     late = AgreementFact(shift_trs=4, sds=11.0, in_step_sds=2.0)
     subjects = {"sub-01": in_step, "sub-02": late, "sub-03": in_step}
-    found = diagnose(config, [with_facts(subjects=subjects)]).causes[0]
-    assert found.cause == "subject_apart" and "sub-02 runs +4 TRs (+6 s)" in found.sentence
+    cause = diagnose(config, [with_facts(subjects=subjects)]).causes[0]
+    assert cause.cause == "subject_apart" and "sub-02 runs +4 TRs (+6 s)" in cause.sentence
     alone = {**subjects, "sub-02": AgreementFact(shift_trs=90, sds=2.0, in_step_sds=0.5)}
-    found = diagnose(config, [with_facts(subjects=alone)]).causes[0]
-    assert found.confidence == 0.75 and "sub-02 agrees with the others at no shift" in found.sentence
+    cause = diagnose(config, [with_facts(subjects=alone)]).causes[0]
+    assert cause.confidence == 0.75 and "sub-02 agrees with the others at no shift" in cause.sentence
     for unknown in (
         {},
-        {**known, "least_part": 0.9},
-        {**known, "foreseen_sds": 6.0},
+        {**film_facts, "least_part": 0.9},
+        {**film_facts, "foreseen_sds": 6.0},
         {"subjects": dict.fromkeys(subjects, in_step)},
     ):
         assert diagnose(config, [with_facts(**unknown)]).healthy
@@ -196,8 +196,8 @@ def test_a_wrong_film_and_a_subject_apart_are_named_before_the_first_step() -> N
 
 def test_a_film_out_of_step_is_named_before_the_first_step() -> None:
     config = draw(14).config
-    found = diagnose(config, [lagging(14)]).causes[0]
-    assert (found.cause, found.evidence["lag_trs"]) == ("misaligned_time", 14)
+    cause = diagnose(config, [lagging(14)]).causes[0]
+    assert (cause.cause, cause.evidence["lag_trs"]) == ("misaligned_time", 14)
     for fine in (lagging(3), lagging(0), lagging(14, answers=False)):
         assert diagnose(config, [fine]).healthy
 
@@ -206,8 +206,8 @@ def test_a_run_out_of_step_is_named_and_not_the_study() -> None:
     config, data = draw(14).config, lagging(3)
     assert data.alignment is not None
     runs = {f"scan {n}": LagFact(lag_trs=lag, sds=12.0, answers=True) for n, lag in ((1, 3), (2, 13))}
-    found = diagnose(config, [replace(data, alignment=replace(data.alignment, runs=runs))]).causes[0]
-    assert (found.cause, found.evidence["lags_trs"]) == ("run_shifted", {"scan 1": 3, "scan 2": 13})
+    cause = diagnose(config, [replace(data, alignment=replace(data.alignment, runs=runs))]).causes[0]
+    assert (cause.cause, cause.evidence["lags_trs"]) == ("run_shifted", {"scan 1": 3, "scan 2": 13})
 
 
 @pytest.mark.parametrize(
@@ -227,23 +227,23 @@ def test_a_run_out_of_step_is_named_and_not_the_study() -> None:
 def test_the_log_of_a_run_that_died_reports_why(tail: list[str], cause: str) -> None:
     curves = draw(16)
     metrics = [replace(m, device="cuda") if isinstance(m, RunMetric) else m for m in healthy_run(curves, 2)]
-    found = diagnose(curves.config, metrics, health=DIED, log_tail=tail)
-    assert found.causes[0].cause == cause
+    diagnosis = diagnose(curves.config, metrics, health=DIED, log_tail=tail)
+    assert diagnosis.causes[0].cause == cause
     running = Health(state="running", sentence="training, heartbeat 1s ago")
     assert diagnose(curves.config, metrics, health=running, log_tail=tail).healthy
 
 
 def test_a_crash_is_reported_by_its_first_error_not_by_torchruns_echo() -> None:
     tail = ["Traceback (most recent call last):", "KeyError: 'sub-04'", "x.ChildFailedError: train.py FAILED"]
-    found = diagnose(None, [], health=DIED, log_tail=tail)
-    assert found.causes[0].evidence["error"] == "KeyError: 'sub-04'"
+    diagnosis = diagnose(None, [], health=DIED, log_tail=tail)
+    assert diagnosis.causes[0].evidence["error"] == "KeyError: 'sub-04'"
 
 
 def test_without_gradient_shares_a_share_of_the_loss_is_believed_late_and_less() -> None:
     curves = draw(4, fmri_weight=60.0, num_epochs=30)
     silent = play(curves, step_fields=lambda step, tape: {"gradient_share": None}).metrics
-    found = diagnose(curves.config, silent)
-    assert found.causes[0].cause == "component_dominates" and found.causes[0].confidence < 0.9
+    diagnosis = diagnose(curves.config, silent)
+    assert diagnosis.causes[0].cause == "component_dominates" and diagnosis.causes[0].confidence < 0.9
     assert diagnose(curves.config, silent[:100]).healthy
 
 
@@ -278,8 +278,8 @@ def test_a_course_is_drawn_before_the_first_long_epoch_has_ended() -> None:
     curves = draw(4, num_epochs=3, warmup_epochs=0, criteria={"drop": {"kind": "loss_drop", "threshold": 0.99}})
     curves.steps_per_epoch = 400
     steps = [m for m in healthy_run(curves, 1) if not isinstance(m, EpochMetric)]
-    found = diagnose(curves.config, steps)
-    assert {c.cause for c in found.causes} <= {"criterion_unreachable"}
+    diagnosis = diagnose(curves.config, steps)
+    assert {c.cause for c in diagnosis.causes} <= {"criterion_unreachable"}
     assert case_of(curves.config, steps).block_losses[0][0] == 30 / 400
 
 
@@ -299,8 +299,8 @@ def _with_r(metrics: list[AnyMetric], r: Callable[[int], float]) -> list[AnyMetr
 
 def test_a_loss_that_falls_by_the_film_alone_is_named() -> None:
     failing = brain_unexplained(4)
-    found = diagnose(failing.curves.config, failing.metrics).causes
-    assert found[0].cause == "brain_unexplained" and "No brain is predicted" in found[0].sentence
+    causes = diagnose(failing.curves.config, failing.metrics).causes
+    assert causes[0].cause == "brain_unexplained" and "No brain is predicted" in causes[0].sentence
     predicted = _with_r(failing.metrics, lambda epoch: 0.03)
     assert "brain_unexplained" not in {c.cause for c in diagnose(failing.curves.config, predicted).causes}
     rising = _with_r(failing.metrics, lambda epoch: min(0.019, 0.003 * epoch))
@@ -310,7 +310,7 @@ def test_a_loss_that_falls_by_the_film_alone_is_named() -> None:
 def test_a_log_reports_a_brain_unexplained_by_its_correlation() -> None:
     line = "Epoch {e}/50 | Train Loss: {loss:.4f} | fMRI Corr: {r:.4f} | LR: 1.00e-04"
     losses = [3.9 - 0.05 * e for e in range(1, 9)]
-    told = parse(line.format(e=e, loss=v, r=0.0013) for e, v in enumerate(losses, 1))
-    assert diagnose(None, told.metrics).causes[0].cause == "brain_unexplained"
-    learnt = parse(line.format(e=e, loss=v, r=0.06) for e, v in enumerate(losses, 1))
-    assert diagnose(None, learnt.metrics).healthy
+    flat_log = parse(line.format(e=e, loss=v, r=0.0013) for e, v in enumerate(losses, 1))
+    assert diagnose(None, flat_log.metrics).causes[0].cause == "brain_unexplained"
+    learning_log = parse(line.format(e=e, loss=v, r=0.06) for e, v in enumerate(losses, 1))
+    assert diagnose(None, learning_log.metrics).healthy

@@ -24,11 +24,11 @@ def steady(rng: random.Random, n: int) -> list[float]:
 
 def loaded(rng: random.Random, n: int) -> list[float]:
     """Another's jobs come and go: the pace wanders over some fifty steps, by a fifth."""
-    load, found = rng.gauss(0, 0.2), []
+    load, durations_s = rng.gauss(0, 0.2), []
     for _ in range(n):
         load += -load / 50 + rng.gauss(0, 0.2 * math.sqrt(2 / 50))
-        found.append(0.5 * math.exp(load + rng.gauss(0, 0.05)))
-    return found
+        durations_s.append(0.5 * math.exp(load + rng.gauss(0, 0.05)))
+    return durations_s
 
 
 def plan(total: int, per_epoch: int = 20) -> LrSchedule:
@@ -36,32 +36,32 @@ def plan(total: int, per_epoch: int = 20) -> LrSchedule:
 
 
 def steps_of(seconds: list[float], pause_s: float = 0.0, per_epoch: int = 20, first: int = 0) -> list[StepMetric]:
-    at, found = 0.0, []
+    at, steps = 0.0, []
     for i, s in enumerate(seconds, first):
         at += s + (pause_s if i % per_epoch == 0 and i > first else 0.0)
-        found.append(
+        steps.append(
             StepMetric(seq=i, step=i, epoch=1, at=at, lr=1e-3, total=1.0, loss={}, weight={}, share={}, step_s=s)
         )
-    return found
+    return steps
 
 
 @pytest.mark.parametrize("pace", [steady, loaded])
-@pytest.mark.parametrize("done", [200, 500])
-def test_four_of_five_intervals_hold_what_comes(pace: Callable[[random.Random, int], list[float]], done: int) -> None:
-    held = 0
+@pytest.mark.parametrize("n_done", [200, 500])
+def test_four_of_five_intervals_hold_what_comes(pace: Callable[[random.Random, int], list[float]], n_done: int) -> None:
+    n_within = 0
     for seed in range(N_RUNS):
         seconds = pace(random.Random(seed), 1000)
-        left = eta(steps_of(seconds[:done]), plan(1000), RUNNING)
-        assert left is not None
-        held += left.low_s <= sum(seconds[done:]) <= left.high_s
-    assert 0.70 <= held / N_RUNS <= 0.92, held / N_RUNS
+        estimate = eta(steps_of(seconds[:n_done]), plan(1000), RUNNING)
+        assert estimate is not None
+        n_within += estimate.low_s <= sum(seconds[n_done:]) <= estimate.high_s
+    assert 0.70 <= n_within / N_RUNS <= 0.92, n_within / N_RUNS
 
 
 def test_pauses_between_epochs_are_distinguished() -> None:
-    left = eta(steps_of([0.5] * 100, pause_s=7.0), plan(200), RUNNING)
-    assert left is not None
-    assert left.steps_s == pytest.approx(50.0) and left.pauses_s == pytest.approx(5 * 7.0)
-    assert left.left_s == pytest.approx(85.0) and not left.frozen
+    estimate = eta(steps_of([0.5] * 100, pause_s=7.0), plan(200), RUNNING)
+    assert estimate is not None
+    assert estimate.steps_s == pytest.approx(50.0) and estimate.pauses_s == pytest.approx(5 * 7.0)
+    assert estimate.left_s == pytest.approx(85.0) and not estimate.frozen
 
 
 def test_it_freezes_when_stalled_and_ends_with_the_run() -> None:
@@ -74,5 +74,5 @@ def test_it_freezes_when_stalled_and_ends_with_the_run() -> None:
 
 
 def test_after_a_resume_only_its_own_steps_count() -> None:
-    left = eta([*steps_of([5.0] * 60), *steps_of([0.5] * 50, first=40)], plan(200), RUNNING)
-    assert left is not None and left.steps_s == pytest.approx(0.5 * 110)
+    estimate = eta([*steps_of([5.0] * 60), *steps_of([0.5] * 50, first=40)], plan(200), RUNNING)
+    assert estimate is not None and estimate.steps_s == pytest.approx(0.5 * 110)

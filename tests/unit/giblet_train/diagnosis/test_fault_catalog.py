@@ -53,9 +53,14 @@ def test_an_outcome_counts_steps_from_where_the_fault_began() -> None:
         seq=run.steps[40].seq, step=40, epoch=3, at=fleets.NOW - 7, name=EVENT, level="info", sentence="Drill."
     )
     run = replace(run, events=(began,), alerts=(alert("nan", 47),))
-    seen = outcome(run, FAULTS["nan"])
-    assert (seen.named, seen.shown_after, seen.raised_after, seen.raised_s) == ("nan", 0, 7, 2.0)
-    assert seen.caught and outcome_lines(seen)[-1] == "caught"
+    caught_fault = outcome(run, FAULTS["nan"])
+    assert (caught_fault.named, caught_fault.shown_after, caught_fault.raised_after, caught_fault.raised_s) == (
+        "nan",
+        0,
+        7,
+        2.0,
+    )
+    assert caught_fault.caught and outcome_lines(caught_fault)[-1] == "caught"
     missed = outcome(replace(run, alerts=()), FAULTS["nan"])
     assert not missed.caught and outcome_lines(missed)[-1] == "NOT CAUGHT"
 
@@ -73,6 +78,6 @@ def test_the_engine_is_started_with_the_fault_and_only_then() -> None:
 
 def test_the_verb_lists_faults_and_names_the_nearest() -> None:
     assert "diverging" in CliRunner().invoke(app, ["demo", "--list"]).stdout
-    found = CliRunner().invoke(app, ["demo", "stal"])
-    assert isinstance(found.exception, ConfigError) and 'did you mean "stall"' in str(found.exception)
+    result = CliRunner().invoke(app, ["demo", "stal"])
+    assert isinstance(result.exception, ConfigError) and 'did you mean "stall"' in str(result.exception)
     assert "demo" in configs.known()

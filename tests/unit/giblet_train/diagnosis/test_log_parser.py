@@ -83,18 +83,18 @@ def test_without_its_configuration_it_says_what_the_file_shows_and_what_it_canno
     finding = of_path(lab, None)
     assert finding.diagnosis.causes[0].cause == "loss_not_unit_free"
     assert "lr_off_plan" not in {cause.cause for cause in finding.diagnosis.causes}
-    said = " ".join(finding.notes)
-    assert "components" in said and "--config" in said
+    notes = " ".join(finding.notes)
+    assert "components" in notes and "--config" in notes
     shape = json.loads(json.dumps(why_json(finding), allow_nan=False))
     assert shape["schema"] == 1 and shape["healthy"] is False
     assert set(shape["causes"][0]) == {"cause", "confidence", "sentence", "evidence", "action"}
 
 
 @pytest.mark.parametrize(
-    ("log", "said"),
+    ("log", "opening"),
     [("/home/ada/v3.log", "This log does not show the components' losses"), (None, "No log of it is known")],
 )
-def test_an_adopted_run_that_does_well_is_reported_with_what_its_log_cannot_show(log: str | None, said: str) -> None:
+def test_an_adopted_run_that_does_well_is_reported_with_what_its_log_cannot_show(log: str | None, opening: str) -> None:
     lines = [Line(2.0 - 0.1 * e, 1e-4, 2.1 - 0.1 * e, 0.01 * e) for e in range(1, 6)]
     epochs = parse(write_log(lines, 50, 2).split("\n")).metrics
     run = fleets.run()
@@ -106,7 +106,7 @@ def test_an_adopted_run_that_does_well_is_reported_with_what_its_log_cannot_show
     assert finding.diagnosis.healthy and own.notes == ()
     assert "no records of steps or epochs" in of_run(replace(run, steps=(), epochs=())).notes[-1]
     assert "There is no plan to compare with" in finding.notes[0]
-    assert finding.notes[1].startswith(said) and len(finding.notes) == 2
+    assert finding.notes[1].startswith(opening) and len(finding.notes) == 2
 
 
 def test_a_plan_is_read_from_a_file_that_giblet_would_not_train_on(tmp_path: Path) -> None:

@@ -30,26 +30,26 @@ def begun(first: dict[str, float] | None = None, config: Config | None = None, *
         seq=0, step=0, epoch=1, at=0.0, store_key="0", subjects=("1",), n_voxels=10, tr_s=1.5, n_trs=400, train_trs=200,
         validation_trs=40, test_trs=70, stimulus_offset_s=0.0, components={**dict.fromkeys(GOOD, FACT)},
     )  # fmt: skip
-    told = SanityInputs(
+    inputs = SanityInputs(
         config=config, plan=lr_schedule(config, 20), data=data, first=first or GOOD, machine=MACHINE,
         one_batch=OverfitResult(first=2.0, last=1.5, steps=10, seconds=0.1),
     )  # fmt: skip
-    return msgspec.structs.replace(told, **changes)
+    return msgspec.structs.replace(inputs, **changes)
 
 
 def with_audio(fact: ModalityFacts, **first: float) -> SanityInputs:
-    told = begun(GOOD | first)
+    inputs = begun(GOOD | first)
     return msgspec.structs.replace(
-        told, data=msgspec.structs.replace(told.data, components={**told.data.components, "audio": fact})
+        inputs, data=msgspec.structs.replace(inputs.data, components={**inputs.data.components, "audio": fact})
     )
 
 
 def test_a_good_beginning_has_no_findings_and_reports_all() -> None:
     assert failures(begun()) == []
-    told = report_lines(begun())
-    assert told[2] == "audio: 10 targets, raw 5 ± 2 [0, 9] → 0 ± 1; first loss 0.99, expected 1"
-    assert told[4].startswith("first total: fmri 50%")
-    assert told[5:] == [
+    lines = report_lines(begun())
+    assert lines[2] == "audio: 10 targets, raw 5 ± 2 [0, 9] → 0 ± 1; first loss 0.99, expected 1"
+    assert lines[4].startswith("first total: fmri 50%")
+    assert lines[5:] == [
         "rate: 1.00e-04 → 1.00e-03 at step 20, then a cosine to 0.00e+00 at step 399",
         "memory: 1.50 GiB per process after a step, × 1, 20.0 of 24.0 GiB are free",
         "disk: 5.59 GiB for the whole run (1,000 MB per checkpoint), 50.0 GiB are free",
@@ -58,8 +58,8 @@ def test_a_good_beginning_has_no_findings_and_reports_all() -> None:
 
 
 def test_the_labs_audio_is_named_in_numbers() -> None:
-    found = failures(with_audio(CODES, audio=169_162.0))
-    assert found == [
+    sentences = failures(with_audio(CODES, audio=169_162.0))
+    assert sentences == [
         "The targets of audio look like categorical codes (0 to 1,023); a squared error between codes means nothing.",
         "Every component should start at 1.0, the best constant; audio starts at 169,162: audio is 100.00% of the "
         "first total, and its targets look like categorical codes.",
@@ -88,9 +88,9 @@ def test_a_film_out_of_step_stops_and_one_shifted_beforehand_is_reported() -> No
         alignment = AlignmentFacts(whole=whole, thirds=(whole,) * 3, reach_trs=60)
         return begun(data=msgspec.structs.replace(begun().data, alignment=alignment))
 
-    assert len(found := failures(lagged(14))) == 1
-    assert "follows the film by 14 TRs (21 s) where 2 to 5 are expected" in found[0]
-    assert "Set data.stimulus_offset_s to -16.5 (or to auto)" in found[0]
+    assert len(sentences := failures(lagged(14))) == 1
+    assert "follows the film by 14 TRs (21 s) where 2 to 5 are expected" in sentences[0]
+    assert "Set data.stimulus_offset_s to -16.5 (or to auto)" in sentences[0]
     for fine in (lagged(3), lagged(0), lagged(14, answers=False)):
         assert failures(fine) == []
     assert "convolved, beforehand" in report_lines(lagged(0))[4]
@@ -128,8 +128,8 @@ def test_what_is_scaled_otherwise_need_not_start_at_one() -> None:
 
 
 def test_a_peak_out_of_reach_is_found() -> None:
-    told = begun(config=Config(name="a", warmup_steps=400))
-    assert failures(told) == [
+    inputs = begun(config=Config(name="a", warmup_steps=400))
+    assert failures(inputs) == [
         "The warm-up takes 400 steps and the run has 400: the base rate is never reached; shorten warmup_steps."
     ]
     assert failures(begun(config=Config(name="a", warmup_steps=399))) == []

@@ -61,6 +61,6 @@ def test_the_disk_fills_as_checkpoints_come_until_old_ones_go() -> None:
 
 
 def test_a_living_run_reports_its_stakes_and_an_ended_one_has_none() -> None:
-    told = stakes_lines(fleets.run(), 1e9)
-    assert "in four cases of five" in told[0] and "no checkpoint yet" in told[1] and len(told) == 2
+    lines = stakes_lines(fleets.run(), 1e9)
+    assert "in four cases of five" in lines[0] and "no checkpoint yet" in lines[1] and len(lines) == 2
     assert stakes_lines(fleets.run(state="finished"), 0.0) == []

@@ -35,11 +35,11 @@ Run = tuple[Config, tuple[AnyMetric, ...], Health | None]
 
 def first_collection() -> Iterator[tuple[str, Run]]:
     """Yield a run of every family of the first collection that has a configuration."""
-    seen = set[str]()
+    families = set[str]()
     for case in collection("tuning", 1):
         family = case.name.rpartition("-")[0]
-        if case.config is not None and family not in seen:
-            seen.add(family)
+        if case.config is not None and family not in families:
+            families.add(family)
             yield family, (case.config, case.metrics, case.health)
 
 
@@ -66,8 +66,8 @@ def test_why_and_verdict_never_contradict_each_other(family: str) -> None:
     config, metrics, health = RUNS[family]
     judged = msgspec.structs.replace(config, criteria={**CRITERIA, **config.criteria})
     for part, state in halves(metrics):
-        known = health if health is not None and state is ENDED else state
-        verdict, diagnosis = verdict_of(judged, part, known), diagnose(judged, part, health=known)
+        run_health = health if health is not None and state is ENDED else state
+        verdict, diagnosis = verdict_of(judged, part, run_health), diagnose(judged, part, health=run_health)
         if verdict.status in ("fail", "at_risk"):
             assert diagnosis.causes, f"verdict {verdict.status}, but nothing is wrong"
         if verdict.status == "pass":

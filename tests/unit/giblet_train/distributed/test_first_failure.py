@@ -60,10 +60,10 @@ def ended(tmp_path: Path, code: int, stderr: str = "", error: str = "") -> RunDi
     ],
 )
 def test_the_first_failure_is_reported_in_its_own_words(tmp_path, code, stderr, error, sentence, echo):
-    found = first_failure(ended(tmp_path, code, stderr, error))
-    assert found is not None
-    assert (found.local_rank, found.echo) == (1, echo)
-    assert found.sentence == (sentence or error)
+    failure = first_failure(ended(tmp_path, code, stderr, error))
+    assert failure is not None
+    assert (failure.local_rank, failure.echo) == (1, echo)
+    assert failure.sentence == (sentence or error)
 
 
 def test_without_torchruns_summary_nothing_is_named(tmp_path):
@@ -81,8 +81,8 @@ def test_nodes_meet_by_their_key_and_a_broken_link_is_reported():
     assert first.missing == set() and stranger.missing == {0}
     second.close()
     assert heard(first) == (1, {"gone": "its connection broke"})
-    for each in (first, stranger, scan):
-        each.close()
+    for link in (first, stranger, scan):
+        link.close()
 
 
 def test_silence_is_an_end(monkeypatch):
@@ -114,11 +114,11 @@ def snapshot(node: str, rank: int, state: str, launched_at: float = 5.0) -> RunS
 def test_one_row_of_several_nodes():
     first, second = snapshot("a", 0, "running"), snapshot("b", 1, "running")
     nodes = [NodeSnapshot(node="b", link="live", runs=(second,)), NodeSnapshot(node="a", link="live", runs=(first,))]
-    (one,) = Fleet(nodes=tuple(nodes)).runs()
-    assert one.run.node == "a" and [(p.node, p.state) for p in one.parts] == [("a", "running"), ("b", "running")]
+    (row,) = Fleet(nodes=tuple(nodes)).runs()
+    assert row.run.node == "a" and [(p.node, p.state) for p in row.parts] == [("a", "running"), ("b", "running")]
     (half,) = Fleet(nodes=tuple(nodes[1:])).runs()
     assert [(p.node, p.state) for p in half.parts] == [("a", "running"), ("b", "unknown")]
-    left = replace(second, health=Health(state="finished", sentence="ended with code 0"))
+    finished_run = replace(second, health=Health(state="finished", sentence="ended with code 0"))
     stopped = replace(first, health=Health(state="stopped", sentence="stopped on request"))
-    both = Fleet(nodes=(replace(nodes[0], runs=(left,)), replace(nodes[1], runs=(stopped,))))
+    both = Fleet(nodes=(replace(nodes[0], runs=(finished_run,)), replace(nodes[1], runs=(stopped,))))
     assert [p.state for p in both.runs()[0].parts] == ["stopped", "stopped"]

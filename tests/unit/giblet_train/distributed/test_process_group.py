@@ -81,20 +81,20 @@ def runs_of(tmp_path_factory):
 
     The first case is started by torchrun.
     """
-    made = {}
+    pairs = {}
 
     def runs(world_size, compress, loss):
-        if (world_size, compress, loss) not in made:
+        if (world_size, compress, loss) not in pairs:
             folder, overrides = tmp_path_factory.mktemp("work"), overrides_of(compress, loss)
-            one = run_dir_of(folder, "one", **overrides)
-            trainer.train(one.path, load)
+            single = run_dir_of(folder, "one", **overrides)
+            trainer.train(single.path, load)
             several = run_dir_of(folder, "several", **overrides, distributed={"world_size": world_size})
             by_torchrun = (world_size, compress, loss) == CASES[0]
             process = start(several, world_size) if by_torchrun else start_ranks(several, world_size)
             out, _ = process.communicate(timeout=300)
             assert process.returncode == 0, out
-            made[world_size, compress, loss] = one, several
-        return made[world_size, compress, loss]
+            pairs[world_size, compress, loss] = single, several
+        return pairs[world_size, compress, loss]
 
     return runs
 
@@ -103,22 +103,22 @@ def runs_of(tmp_path_factory):
     ("world_size", "compress", "loss"), [*CASES, *(ALL if os.environ.get("GIBLET_TEST_RANKS") else [])]
 )
 def test_several_ranks_take_the_steps_of_one(runs_of, world_size, compress, loss):
-    one, several = runs_of(world_size, compress, loss)
-    ours, theirs = metrics_of(one, StepMetric), metrics_of(several, StepMetric)
+    single, several = runs_of(world_size, compress, loss)
+    ours, theirs = metrics_of(single, StepMetric), metrics_of(several, StepMetric)
     assert len(ours) == len(theirs) == 50
     close(ours, theirs)
     shares = [(a.gradient_share, b.gradient_share) for a, b in zip(ours, theirs, strict=True) if a.gradient_share]
     assert shares and all(b == pytest.approx(a, rel=1e-3) for a, b in shares)
     assert {s.slowest_rank for s in theirs} <= set(range(world_size))
-    [plan], [told] = metrics_of(one, RunMetric), metrics_of(several, RunMetric)
-    assert told.heads == ("replicated" if compress == "joint" else "sharded")
-    assert told.n_parameters == plan.n_parameters
-    assert told.first_loss == pytest.approx(plan.first_loss, rel=1e-5)
-    for a, b in zip(metrics_of(one, EpochMetric), metrics_of(several, EpochMetric), strict=True):
+    [plan], [parallel_plan] = metrics_of(single, RunMetric), metrics_of(several, RunMetric)
+    assert parallel_plan.heads == ("replicated" if compress == "joint" else "sharded")
+    assert parallel_plan.n_parameters == plan.n_parameters
+    assert parallel_plan.first_loss == pytest.approx(plan.first_loss, rel=1e-5)
+    for a, b in zip(metrics_of(single, EpochMetric), metrics_of(several, EpochMetric), strict=True):
         assert (b.validation.total, b.fmri_r) == pytest.approx((a.validation.total, a.fmri_r), rel=1e-4)
-    judged, same = metrics_of(one, EvaluationMetric)[0], metrics_of(several, EvaluationMetric)[0]
-    known = {name: figure for name, figure in judged.encoding.items() if figure is not None}
-    assert {name: same.encoding[name] for name in known} == pytest.approx(known, rel=1e-3, abs=1e-5)
+    judged, same = metrics_of(single, EvaluationMetric)[0], metrics_of(several, EvaluationMetric)[0]
+    figures = {name: figure for name, figure in judged.encoding.items() if figure is not None}
+    assert {name: same.encoding[name] for name in figures} == pytest.approx(figures, rel=1e-3, abs=1e-5)
     assert same.decoding["measured"]["video"] == pytest.approx(judged.decoding["measured"]["video"], rel=1e-3)
     [minute_one] = [e.sentence for e in metrics_of(several, EventMetric) if e.name == "minute_one"]
     assert "one batch, 10 times" in minute_one
@@ -131,7 +131,7 @@ def close(ours, theirs):
 
 
 def test_sharded_and_killed_it_continues_with_the_same_bits_and_on_fewer_ranks_within_rounding(tmp_path, runs_of):
-    one, straight = runs_of(2, "none", "mse")
+    single, straight = runs_of(2, "none", "mse")
     broken = run_dir_of(tmp_path, "broken", **overrides_of("none"), distributed={"world_size": 2})
     # Rank 1 asks to leave in mid-epoch, and rank 0 dies right after the checkpoint that follows.
     process = start_ranks(broken, GIBLET_LEAVE_AT="13", GIBLET_CRASH_AT="checkpoint-retired")
@@ -146,8 +146,8 @@ def test_sharded_and_killed_it_continues_with_the_same_bits_and_on_fewer_ranks_w
     ours, theirs = weights_of(straight, 50), weights_of(broken, 50)
     assert "optimizer.model.heads.parts.sub-02:exp_avg" in ours
     assert [n for n in ours if not torch.equal(ours[n], theirs[n])] == []
-    assert set(ours) == set(theirs) == set(weights_of(alone, 50)) == set(weights_of(one, 50))
-    close(metrics_of(one, StepMetric)[14:], metrics_of(alone, StepMetric)[14:])  # its history is copied
+    assert set(ours) == set(theirs) == set(weights_of(alone, 50)) == set(weights_of(single, 50))
+    close(metrics_of(single, StepMetric)[14:], metrics_of(alone, StepMetric)[14:])  # its history is copied
     [event] = [e.sentence for e in metrics_of(alone, EventMetric) if e.name == "resumed"]
     assert "It ran on 2 rank(s)" in event and "within rounding" in event
 
@@ -193,10 +193,10 @@ def test_a_failure_on_one_rank_ends_all_with_its_cause(tmp_path):
 def test_what_the_first_cannot_load_is_reported_once_and_in_words(tmp_path):
     run_dir = run_dir_of(tmp_path, distributed={"world_size": 2}, data={"data_dir": "nowhere"})
     command = [*TORCHRUN, "2", "--tee", "3", "--log-dir", str(tmp_path / "ranks"), "-m", "giblet_train", "train"]
-    done = subprocess.run([*command, str(run_dir.path)], capture_output=True, text=True, timeout=300)
-    assert done.returncode == 1
-    assert (done.stdout + done.stderr).count("giblet: ") == 1
-    assert "[default0]:giblet: " in done.stdout + done.stderr and "]:Traceback" not in done.stdout + done.stderr
+    result = subprocess.run([*command, str(run_dir.path)], capture_output=True, text=True, timeout=300)
+    assert result.returncode == 1
+    assert (result.stdout + result.stderr).count("giblet: ") == 1
+    assert "[default0]:giblet: " in result.stdout + result.stderr and "]:Traceback" not in result.stdout + result.stderr
     assert "nowhere" in heartbeat_of(run_dir).why
 
 

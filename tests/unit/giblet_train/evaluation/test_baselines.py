@@ -18,8 +18,8 @@ def test_predictions_equal_himalayas(alpha):
     target = data.bold["sub-01"][train].astype(np.float64)
     dual = solve_kernel_ridge_eigenvalues(ridge.kernel_TT[np.ix_(train, train)], target, alpha=alpha)
     expected = ridge.kernel_TT[np.ix_(test, train)] @ dual
-    found = ridge.solver.predict(ridge.kernel_TT[np.ix_(test, train)], data.bold["sub-01"][train], alpha)
-    np.testing.assert_allclose(found, expected, atol=1e-3 * np.abs(expected).max())
+    prediction = ridge.solver.predict(ridge.kernel_TT[np.ix_(test, train)], data.bold["sub-01"][train], alpha)
+    np.testing.assert_allclose(prediction, expected, atol=1e-3 * np.abs(expected).max())
 
 
 def test_many_trs_are_predicted_from_components_as_few_are_from_trs(monkeypatch):

@@ -23,11 +23,11 @@ def test_a_brain_left_out_of_training_is_predicted(tmp_path):
     run_dir = run_dir_of(tmp_path, num_epochs=4, learning_rate=5e-3, model={"bottleneck_dim": 12})
     assert process.train(run_dir.path, one_left_out) == 0
     [evaluation] = metrics_of(run_dir, EvaluationMetric)
-    [(subject, found)] = evaluation.encoding["left_out"].items()
-    assert subject == "sub-03" and found["r_other_brains"] > 0.5
+    [(subject, scores)] = evaluation.encoding["left_out"].items()
+    assert subject == "sub-03" and scores["r_other_brains"] > 0.5
     for way in ("average_subject", "own_head", "own_head_on_average"):
-        assert found[f"r_{way}"] > 0.15, found
-    assert max(abs(v) for name, v in found.items() if name.endswith("_null")) < 0.12
+        assert scores[f"r_{way}"] > 0.15, scores
+    assert max(abs(v) for name, v in scores.items() if name.endswith("_null")) < 0.12
 
 
 def test_the_test_block_of_the_newcomer_is_never_fitted():
@@ -52,6 +52,6 @@ def test_nobody_left_out_says_nothing():
 
 
 def _outside(bold_TV, rows):
-    kept = bold_TV.copy()
-    kept[rows] = 0.0
-    return kept
+    outside_TV = bold_TV.copy()
+    outside_TV[rows] = 0.0
+    return outside_TV

@@ -25,8 +25,12 @@ def test_a_step_sees_two_trs_and_predicts_all_subjects_alike(experiment):
         learner.step(step, {})
     portion = experiment.shards.whole(batch)
     forward = LossTerms(learner.objective.targets, experiment.config).forward(learner.model, portion, None)
-    each = forward.scores_BWR.detach().reshape(2, 3, 60)
-    assert each.abs().max() > 0 and torch.equal(each[:, 0], each[:, 1]) and torch.equal(each[:, 0], each[:, 2])
+    subject_scores = forward.scores_BWR.detach().reshape(2, 3, 60)
+    assert (
+        subject_scores.abs().max() > 0
+        and torch.equal(subject_scores[:, 0], subject_scores[:, 1])
+        and torch.equal(subject_scores[:, 0], subject_scores[:, 2])
+    )
     assert set(forward.rebuilt) == {"predicted"}, "it reads no brain"
 
 

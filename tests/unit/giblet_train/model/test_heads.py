@@ -11,8 +11,8 @@ def test_readout_is_the_ridge_inverse():
     rng = np.random.default_rng(0)
     weight_KR, scores_TR = rng.normal(size=(4, 30)), rng.normal(size=(7, 30))
     expected = np.linalg.solve(weight_KR @ weight_KR.T + 3.0 * np.eye(4), weight_KR @ scores_TR.T).T
-    [found] = ridge_readout([torch.tensor(scores_TR).float()], torch.tensor(weight_KR).float(), torch.tensor(3.0))
-    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-6)
+    [readout] = ridge_readout([torch.tensor(scores_TR).float()], torch.tensor(weight_KR).float(), torch.tensor(3.0))
+    np.testing.assert_allclose(readout, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_readout_has_a_gradient_to_responses():

@@ -35,9 +35,9 @@ def test_a_lesion_is_what_it_says(brain, mode, one_subject):
     data, model, compression = brain
     subjects = data.subjects[1:2] if one_subject else data.subjects
     readout = VoxelReadout.of(model, compression, {s: data.bold[s] for s in subjects})
-    found = readout.latents(data.responsive_V, mode).numpy()
+    result = readout.latents(data.responsive_V, mode).numpy()
     expected = solved(brain, subjects, data.responsive_V, mode)
-    np.testing.assert_allclose(found, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
+    np.testing.assert_allclose(result, expected, rtol=1e-3, atol=1e-4 * np.abs(expected).max())
 
 
 def test_the_two_modes_differ_and_no_lesion_changes_nothing(brain):

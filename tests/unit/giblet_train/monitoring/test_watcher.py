@@ -188,9 +188,9 @@ def test_a_heartbeat_that_stops_is_an_alert_and_is_cleared_when_it_continues(run
 
 def test_an_alert_on_a_full_disk_is_written_once_there_is_room(run_dir: RunDir, tmp_path: Path) -> None:
     """/dev/full is a disk without room; the lab's own command needs none."""
-    told = tmp_path / "told"
+    message_file = tmp_path / "told"
     config = run_dir.read_config()
-    configure(run_dir, config, f"cat > {told}")
+    configure(run_dir, config, f"cat > {message_file}")
 
     def full(sentence: str) -> None:
         raise OSError(28, "No space left on device")
@@ -199,7 +199,7 @@ def test_an_alert_on_a_full_disk_is_written_once_there_is_room(run_dir: RunDir, 
     run_dir.alerts.symlink_to("/dev/full")
     beat(run_dir, at=time.time() - 600)
     watcher.check()
-    assert json.loads(told.read_text())["name"] == "stalled"
+    assert json.loads(message_file.read_text())["name"] == "stalled"
     run_dir.alerts.unlink()
     watcher.check()
     assert alerts_of(run_dir) == [("stalled", "raised")]

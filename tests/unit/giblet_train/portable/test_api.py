@@ -123,8 +123,8 @@ def test_the_notebook_runs_from_a_run_to_a_map(pair, tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     notebook = json.loads(NOTEBOOK.read_text())
     assert all(not cell.get("outputs") for cell in notebook["cells"]), "outputs are made when it runs"
-    given = {"RUN": pair.run_dir, "STUDY": pair.folder, "SCAN_LENGTHS": (FIRST_TRS, SECOND_TRS), "OUT": Path("map")}
-    namespace = dict(given)
+    arguments = {"RUN": pair.run_dir, "STUDY": pair.folder, "SCAN_LENGTHS": (FIRST_TRS, SECOND_TRS), "OUT": Path("map")}
+    namespace = dict(arguments)
     for cell in notebook["cells"]:
         if cell["cell_type"] == "code" and "parameters" not in cell["metadata"].get("tags", []):
             exec(compile("".join(cell["source"]), cell["id"], "exec"), namespace)

@@ -122,9 +122,9 @@ def test_a_folder_for_results_is_not_made_before_there_are_any(tmp_path):
     (tmp_path / "empty").mkdir()
     assert check_output_dir(tmp_path / "empty").is_dir()
     (tmp_path / "file").write_text("")
-    for taken in (tmp_path, tmp_path / "file"):
+    for target in (tmp_path, tmp_path / "file"):
         with pytest.raises(ConfigError, match="exists and is not an empty folder"):
-            check_output_dir(taken)
+            check_output_dir(target)
     with pytest.raises(ConfigError, match="cannot be created in"):
         check_output_dir(tmp_path / "file" / "out")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "file"]

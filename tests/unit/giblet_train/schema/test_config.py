@@ -172,12 +172,12 @@ distributed: {master_port: 29500}
 
 
 def test_hash_and_diff_see_what_can_change_a_result(tmp_path: Path) -> None:
-    one = load("seed: 1", tmp_path).config
-    renamed = msgspec.structs.replace(one, name="other", note="words")
-    faster = msgspec.structs.replace(one, learning_rate=0.5)
-    assert configs.content_hash(one) == configs.content_hash(renamed) != configs.content_hash(faster)
-    assert configs.diff(one, faster) == {"learning_rate": (0.001, 0.5)}
-    assert configs.diff(one, renamed) == {}
+    base = load("seed: 1", tmp_path).config
+    renamed = msgspec.structs.replace(base, name="other", note="words")
+    faster = msgspec.structs.replace(base, learning_rate=0.5)
+    assert configs.content_hash(base) == configs.content_hash(renamed) != configs.content_hash(faster)
+    assert configs.diff(base, faster) == {"learning_rate": (0.001, 0.5)}
+    assert configs.diff(base, renamed) == {}
 
 
 def test_the_weights_of_the_components_add_up_as_documented() -> None:

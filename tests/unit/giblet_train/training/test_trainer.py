@@ -270,10 +270,10 @@ def test_a_loss_that_is_not_finite_is_named_and_the_weights_stay_good(tmp_path, 
     calls = []
 
     def poisoned(self, forward, *rest):
-        found = terms(self, forward, *rest)
+        losses = terms(self, forward, *rest)
         if forward.z_BWK.requires_grad:
             calls.append(1)
-        return found | {"audio": found["audio"] * math.nan} if len(calls) == 13 + ONE_BATCH_STEPS else found
+        return losses | {"audio": losses["audio"] * math.nan} if len(calls) == 13 + ONE_BATCH_STEPS else losses
 
     monkeypatch.setattr(LossTerms, "terms", poisoned)
     with pytest.raises(RunFailed, match=r"loss of audio is not finite at step 12 on rank 0; the checkpoint of step 10"):
@@ -319,15 +319,15 @@ def test_minute_one_reports_what_it_saw_and_leaves_no_trace(tmp_path):
     data, cfg = split_data(), config()
     learner = TrainingSetup.build(cfg, data, ALONE).learner
     before = {name: tensor.clone() for name, tensor in learner.tensors().items()}
-    seen = overfit_one_batch(learner, 10)
-    assert 1.5 < seen.first < 2.1, "ridge, which it starts from, is better than the mean"
-    assert seen.last < 0.999 * seen.first
+    overfit = overfit_one_batch(learner, 10)
+    assert 1.5 < overfit.first < 2.1, "ridge, which it starts from, is better than the mean"
+    assert overfit.last < 0.999 * overfit.first
     assert all(torch.equal(tensor, before[name]) for name, tensor in learner.tensors().items())
     run_dir = run_dir_of(tmp_path, "tells", num_epochs=1, warmup_steps=2)
     train_process.train(run_dir.path, load)
-    [told] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "minute_one"]
+    [sentence] = [e.sentence for e in metrics_of(run_dir, EventMetric) if e.name == "minute_one"]
     for part in ("audio: 1 targets", "rate: 2.00e-04", "disk:", "one batch, 10 times"):
-        assert part in told
+        assert part in sentence
     slow = run_dir_of(tmp_path, "slow", learning_rate=1e-9)
     with pytest.raises(RunFailed, match="Not even one batch is learnt"):
         train_process.train(slow.path, load)
@@ -407,8 +407,8 @@ def test_a_damaged_checkpoint_is_reported_and_the_one_before_ends_in_the_same_bi
             path = run_dir.checkpoints / record.file
             path.write_bytes(damage(path.read_bytes()))
     assert train_process.train(run_dir.path, load) == 0
-    [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
-    assert told.level == "error" and "checksum differs" in told.sentence and "Resumed from step 10" in told.sentence
+    [event] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
+    assert event.level == "error" and "checksum differs" in event.sentence and "Resumed from step 10" in event.sentence
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(run_dir, 20).items())
 
 
@@ -437,8 +437,11 @@ def test_asked_to_leave_where_an_epoch_ends_its_checkpoint_stays_the_best(tmp_pa
     monkeypatch.setattr(trainer.Trainer, "_log_step", interrupted)
     assert train_process.train(broken.path, load) == trainer.PREEMPTED
     monkeypatch.undo()
-    [left] = checkpoint_files.records_in(broken.checkpoints)
-    assert (left.step, set(left.roles)) == (10, {"last", "best", "periodic"}) and left.validation_total is not None
+    [record] = checkpoint_files.records_in(broken.checkpoints)
+    assert (record.step, set(record.roles)) == (
+        10,
+        {"last", "best", "periodic"},
+    ) and record.validation_total is not None
     assert train_process.train(broken.path, load) == 0
     [ours], [theirs] = metrics_of(broken, EvaluationMetric), metrics_of(straight, EvaluationMetric)
     assert ours.encoding == theirs.encoding
@@ -450,9 +453,9 @@ def test_a_checkpoint_whose_record_is_damaged_is_reported(tmp_path, straight, lo
     shutil.copytree(straight.checkpoints, run_dir.checkpoints)
     (run_dir.checkpoints / f"step-000000{lost}.json").write_text("{")
     assert train_process.train(run_dir.path, load) == 0
-    [told] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
-    assert f"step-000000{lost}.json cannot be read" in told.sentence
-    assert f"Resumed from step {30 - lost}" in told.sentence
+    [event] = [e for e in metrics_of(run_dir, EventMetric) if e.name == "checkpoint_damaged"]
+    assert f"step-000000{lost}.json cannot be read" in event.sentence
+    assert f"Resumed from step {30 - lost}" in event.sentence
     assert all(torch.equal(weights_of(straight, 20)[n], t) for n, t in weights_of(run_dir, 20).items())
 
 
@@ -620,8 +623,8 @@ def test_what_is_larger_than_the_data_is_refused_before_any_work(tmp_path, overr
 
 def test_gpus_cannot_be_linked_where_none_is(monkeypatch):
     monkeypatch.setenv("WORLD_SIZE", "2")
-    asked = config(device="cpu", distributed={"world_size": 2, "backend": "nccl"})
-    with pytest.raises(ConfigError, match="nccl links GPUs"), ranks_of(asked):
+    two_ranks = config(device="cpu", distributed={"world_size": 2, "backend": "nccl"})
+    with pytest.raises(ConfigError, match="nccl links GPUs"), ranks_of(two_ranks):
         pass
 
 

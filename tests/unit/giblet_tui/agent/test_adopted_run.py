@@ -37,14 +37,14 @@ def follow(path: Path, pieces: list[bytes], followed: FollowedLog) -> list[tuple
 def test_every_layout_is_followed_epoch_by_epoch(log: Path, name: str, size: int) -> None:
     text = "".join(LINES[name](epoch) + "\n" for epoch in course("healthy", 8)).encode()
     followed = FollowedLog(log)
-    seen = follow(log, [text[i : i + size] for i in range(0, len(text), size)], followed)
-    assert len(seen) >= 6, "all but the epoch that is being read, and one of which a progress bar is held back"
-    seen += [(row.epoch, row.train) for row in followed.new_epochs(ended=True)]
+    pairs = follow(log, [text[i : i + size] for i in range(0, len(text), size)], followed)
+    assert len(pairs) >= 6, "all but the epoch that is being read, and one of which a progress bar is held back"
+    pairs += [(row.epoch, row.train) for row in followed.new_epochs(ended=True)]
     whole = FollowedLog(log)
     rows = [*whole.new_epochs(), *whole.new_epochs(ended=True)]
-    first = seen[0][0]
-    assert [epoch for epoch, _ in seen] == list(range(first, first + 8))
-    assert [train for _, train in seen] == pytest.approx([row.train for row in rows], rel=1e-6)
+    first = pairs[0][0]
+    assert [epoch for epoch, _ in pairs] == list(range(first, first + 8))
+    assert [train for _, train in pairs] == pytest.approx([row.train for row in rows], rel=1e-6)
 
 
 def test_an_epoch_is_complete_once_the_log_is_silent(log: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -47,8 +47,12 @@ def test_one_is_snoozed_the_other_acknowledged_and_both_are_reported(run_dir: Ru
     snoozed = RUNNER.invoke(app, ["alerts", run_dir.run_id, "plateau", "--snooze", "8h", "--json"])
     output = {a["name"]: a["answer"] for a in json.loads(snoozed.stdout)["alerts"]}
     assert output["flat"] is None and output["plateau"]["until"] == pytest.approx(time.time() + 8 * 3600, abs=300)
-    shown = RUNNER.invoke(app, ["alerts", "@last", "flat", "--ack"]).stdout
-    assert "✓ flat" in shown and "acknowledged by" in shown and re.search("snoozed for another (8h 00m|7h 59m)", shown)
+    listing = RUNNER.invoke(app, ["alerts", "@last", "flat", "--ack"]).stdout
+    assert (
+        "✓ flat" in listing
+        and "acknowledged by" in listing
+        and re.search("snoozed for another (8h 00m|7h 59m)", listing)
+    )
     assert "alert:" not in RUNNER.invoke(app, ["status", "@last"]).stdout
     assert "▲ plateau" in RUNNER.invoke(app, ["alerts", "@last", "plateau", "--snooze", "0"]).stdout
 
@@ -65,8 +69,8 @@ def test_one_is_snoozed_the_other_acknowledged_and_both_are_reported(run_dir: Ru
 def test_what_makes_no_sense_is_reported_and_nothing_is_written(
     run_dir: RunDir, words: list[str], sentence: str
 ) -> None:
-    found = RUNNER.invoke(app, ["alerts", "@last", *words])
-    assert isinstance(found.exception, ConfigError) and sentence in str(found.exception)
+    result = RUNNER.invoke(app, ["alerts", "@last", *words])
+    assert isinstance(result.exception, ConfigError) and sentence in str(result.exception)
     assert not run_dir.answers.exists()
 
 

@@ -187,8 +187,8 @@ def test_silence_counts_only_once_the_pace_of_an_epoch_is_known(
         run.prints(*epochs(number, number) if number else ["start"])
         os.utime(log, (1000.0 + number, 1000.0 + number))
         monitor.look()
-        known = run.heartbeat().step_s is not None
-        assert known == (number >= 5), number
+        has_pace = run.heartbeat().step_s is not None
+        assert has_pace == (number >= 5), number
     beat = run.heartbeat()
     assert beat.at == 1006.0
     signals = Signals(now=1006.0 + 121.0, launched_at=0.0, process=True, heartbeat=beat)

@@ -68,10 +68,10 @@ def test_named_gpus_keep_their_order() -> None:
 
 
 def test_what_ending_runs_hold_is_free() -> None:
-    held = card(0, processes=[PROCESS], memory_used_gib=20.3, claims=[CLAIM])
-    assert allocation.without_runs([held], [CLAIM["run_id"]], [7])[0]["not_free"] == ""
-    assert allocation.without_runs([held], [], [7])[0]["not_free"].startswith("claimed by demo-")
-    assert allocation.without_runs([held], [CLAIM["run_id"]], [])[0]["not_free"] == "bob (pid 7, 20.0 GiB)"
+    busy_card = card(0, processes=[PROCESS], memory_used_gib=20.3, claims=[CLAIM])
+    assert allocation.without_runs([busy_card], [CLAIM["run_id"]], [7])[0]["not_free"] == ""
+    assert allocation.without_runs([busy_card], [], [7])[0]["not_free"].startswith("claimed by demo-")
+    assert allocation.without_runs([busy_card], [CLAIM["run_id"]], [])[0]["not_free"] == "bob (pid 7, 20.0 GiB)"
 
 
 def test_gpus_are_named_by_index_and_name() -> None:

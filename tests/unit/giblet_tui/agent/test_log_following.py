@@ -105,7 +105,7 @@ class Node1:
 
 
 @pytest.fixture
-def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def follow_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """Yield what `giblet logs -f -n N` shows of a run, as numbers of lines and notices between them."""
 
     def follow(seed: int, habit: str, n_lines: int) -> tuple[list[int | str], Writer]:
@@ -133,18 +133,18 @@ def shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
 
 @pytest.mark.parametrize("n_lines", [0, 5, 1000])
 @pytest.mark.parametrize("habit", ["appends", "renames"])
-def test_nothing_is_lost_or_doubled(shown: Any, habit: str, n_lines: int) -> None:
+def test_nothing_is_lost_or_doubled(follow_log: Any, habit: str, n_lines: int) -> None:
     for seed in SEEDS:
-        seen, writer = shown(seed, habit, n_lines)
-        first = seen[0] if seen else writer.begun
-        assert seen == list(range(first, N_LINES)), f"seed {seed}"
+        numbers, writer = follow_log(seed, habit, n_lines)
+        first = numbers[0] if numbers else writer.begun
+        assert numbers == list(range(first, N_LINES)), f"seed {seed}"
 
 
-def test_a_log_that_was_cut_short_is_reported(shown: Any) -> None:
+def test_a_log_that_was_cut_short_is_reported(follow_log: Any) -> None:
     """What was written and cut off between two looks, nobody can show."""
     for seed in SEEDS:
-        seen, _ = shown(seed, "truncates", 5)
-        numbers = [entry for entry in seen if isinstance(entry, int)]
+        entries, _ = follow_log(seed, "truncates", 5)
+        numbers = [entry for entry in entries if isinstance(entry, int)]
         assert numbers == sorted(set(numbers)), f"seed {seed}"
-        for before, after in itertools.pairwise(seen):
+        for before, after in itertools.pairwise(entries):
             assert not (isinstance(before, int) and isinstance(after, int)) or after == before + 1, f"seed {seed}"

@@ -57,10 +57,10 @@ def test_it_is_standard_library_of_the_oldest_python(name: str, source: str) -> 
 
 
 def test_it_runs_on_the_oldest_python_there_is(tmp_path: Path) -> None:
-    found = [path for minor in (8, 9, 10) for path in interpreters(minor)]
-    if not found:
+    older_pythons = [path for minor in (8, 9, 10) for path in interpreters(minor)]
+    if not older_pythons:
         pytest.skip("no Python 3.8, 3.9 or 3.10 on this machine")
-    with connect(local(tmp_path, python=found[0])) as connection:
+    with connect(local(tmp_path, python=older_pythons[0])) as connection:
         assert connection.call("probe", {"workdir": str(tmp_path)}, NodeProbe).python.startswith("3.")
         connection.call("observe", {"workdir": str(tmp_path)}, Done)
 

@@ -63,8 +63,8 @@ def test_a_run_with_an_odd_file_blocks_neither_watching_nor_stopping(tmp_path, k
             stop_run.stop({**request, "run_id": odd.run_id, "grace_s": 0.1}, lambda event: None)
         except AgentRefusal as refusal:
             assert name == "run.json" and "not a run directory" in refusal.sentence
-    seen = {event["run"]["run_id"] for event in events if "run" in event}
-    assert good.run_id in seen
+    run_ids = {event["run"]["run_id"] for event in events if "run" in event}
+    assert good.run_id in run_ids
 
 
 def test_a_fifo_is_no_log(tmp_path):

@@ -35,8 +35,8 @@ def test_of_two_jobs_with_one_name_the_live_one_counts() -> None:
 
 def test_what_a_pending_job_waits_for() -> None:
     jobs = parse_jobs(LISTED)
-    held = pending_sentence(jobs["gib-demo-20261129-101500-3f2c"])
-    assert held == "Slurm to start job 15 (JobHeldUser; scontrol release 15)"
+    sentence = pending_sentence(jobs["gib-demo-20261129-101500-3f2c"])
+    assert sentence == "Slurm to start job 15 (JobHeldUser; scontrol release 15)"
     assert pending_sentence(jobs["gib-demo-20261129-101500-3f2a"]) == ""
 
 

@@ -76,14 +76,14 @@ class Supervised:
 
 @pytest.fixture
 def supervised(tmp_path):
-    made = []
+    runs = []
 
     def make(program, **options):
-        made.append(Supervised(tmp_path, program, **options))
-        return made[-1]
+        runs.append(Supervised(tmp_path, program, **options))
+        return runs[-1]
 
     yield make
-    for run in made:
+    for run in runs:
         if run.process and run.process.poll() is None:
             run.process.send_signal(signal.SIGQUIT)
             run.process.wait(120)
@@ -141,19 +141,19 @@ def test_term_lets_a_trainer_save(supervised, tmp_path):
     assert run.ended().code == 75 and (tmp_path / "saved").exists()
 
 
-@pytest.mark.parametrize("told", [False, True])
-def test_a_failure_next_to_a_stop_file_is_its_own_unless_the_supervisor_was_asked_to_end(supervised, told):
+@pytest.mark.parametrize("is_asked", [False, True])
+def test_a_failure_next_to_a_stop_file_is_its_own_unless_the_supervisor_was_asked_to_end(supervised, is_asked):
     fails = (
         "import pathlib, signal, sys, time; signal.signal(15, lambda *_: sys.exit(1)); print('up', flush=True)\n"
-        f"while {told} or not pathlib.Path('runs/{RUN_ID}/stop').exists(): time.sleep(0.01)\n"
+        f"while {is_asked} or not pathlib.Path('runs/{RUN_ID}/stop').exists(): time.sleep(0.01)\n"
         "sys.exit(1)"
     )
     run = supervised(fails).start().until_up()
     (run.dir / "stop").touch()
-    if told:
+    if is_asked:
         run.process.terminate()
     ended = run.ended()
-    assert (ended.code, ended.stop_requested, ended.by_itself) == (1, True, not told)
+    assert (ended.code, ended.stop_requested, ended.by_itself) == (1, True, not is_asked)
 
 
 @pytest.mark.parametrize("told_by", ["heartbeat.json", "ranks/r/attempt_0/3/error.json", "cause.json", ""])
@@ -201,8 +201,8 @@ def test_what_a_finished_command_leaves_is_ended(supervised):
     )
     run = supervised(leaves, grace_s=0.5).start()
     ended = run.ended()
-    left = int(run.log().split("left ")[1].split()[0])
-    assert ended.code == 0 and ended.killed == (left,) and not living(left)
+    pid = int(run.log().split("left ")[1].split()[0])
+    assert ended.code == 0 and ended.killed == (pid,) and not living(pid)
 
 
 def test_a_second_supervisor_is_refused(supervised):
@@ -249,10 +249,10 @@ def test_the_terminal_shows_the_log_and_may_go_away(supervised):
     ours, theirs = pty.openpty()
     run.start(stdin=theirs, stdout=theirs)
     os.close(theirs)
-    shown = b""
-    while b"line 20 " not in shown:
-        shown += os.read(ours, 4096)
-    assert b"line 0 \x1b[31m\r\n" in shown
+    output = b""
+    while b"line 20 " not in output:
+        output += os.read(ours, 4096)
+    assert b"line 0 \x1b[31m\r\n" in output
     os.close(ours)
     assert run.ended().code == 0
     assert run.log().splitlines()[-1].startswith("line 199")

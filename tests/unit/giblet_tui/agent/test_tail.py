@@ -19,14 +19,14 @@ class Reader:
         self.path, self.mark, self.skipped, self.resets = path, mark, 0, 0
 
     def lines(self, last_bytes: int | None = None, ended: bool = False) -> list[bytes]:
-        found = b""
+        content = b""
         while (piece := read_new(self.path, self.mark, last_bytes, ended)) is not None:
             piece = json.loads(json.dumps(piece))
             self.mark = piece["mark"]
             self.skipped += piece["skipped"]
             self.resets += piece["reset"]
-            found = (b"" if piece["reset"] else found) + piece["text"].encode("utf-8", "surrogateescape")
-        return found.split(b"\n")[:-1] if found.endswith(b"\n") else found.split(b"\n")
+            content = (b"" if piece["reset"] else content) + piece["text"].encode("utf-8", "surrogateescape")
+        return content.split(b"\n")[:-1] if content.endswith(b"\n") else content.split(b"\n")
 
 
 def test_only_whole_lines_and_each_once(tmp_path: Path) -> None:

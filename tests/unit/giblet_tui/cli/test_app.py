@@ -69,9 +69,9 @@ def test_help_imports_nothing_heavy(settings: dict[str, str]) -> None:
         "try:\n    main()\nfinally:\n"
         f"    print([m for m in {HEAVY} if m in sys.modules], file=sys.stderr)"
     )
-    done = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True)
-    assert done.stderr.strip() == "[]"
-    assert "Usage: giblet" in done.stdout
+    result = subprocess.run([sys.executable, "-c", code], env=settings, capture_output=True, text=True)
+    assert result.stderr.strip() == "[]"
+    assert "Usage: giblet" in result.stdout
 
 
 def test_help_is_cheap(settings: dict[str, str]) -> None:
@@ -106,12 +106,12 @@ def test_help_names_every_verb_and_exit_code(settings: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("verb", [*VERBS, *NODE_VERBS, *CONFIG_VERBS])
 def test_every_verb_has_examples_first(verb: str, settings: dict[str, str]) -> None:
-    done = giblet(*verb.split(), "-h", env=settings)
-    lines = [line.strip() for line in done.stdout.splitlines() if line.strip()]
-    assert done.returncode == 0
+    result = giblet(*verb.split(), "-h", env=settings)
+    lines = [line.strip() for line in result.stdout.splitlines() if line.strip()]
+    assert result.returncode == 0
     assert lines[1] == "Examples:"
     assert lines[2].startswith(f"giblet {verb}")
-    assert "\x1b" not in done.stdout
+    assert "\x1b" not in result.stdout
 
 
 @pytest.mark.parametrize("words", ["launch", "ps --frob", "node add x --session tmx", "lanch", "launch local dmo"])
@@ -172,16 +172,16 @@ def test_the_table_of_commands_names_the_module_that_registers_each() -> None:
     ],
 )
 def test_a_users_mistake_is_a_sentence_and_exit_code_2(words: str, sentence: str, settings: dict[str, str]) -> None:
-    done = giblet(*shlex.split(words), env=settings)
-    assert done.returncode == 2, done.stderr
-    assert sentence in done.stderr
-    assert done.stdout == ""
-    assert "Traceback" not in done.stderr
+    result = giblet(*shlex.split(words), env=settings)
+    assert result.returncode == 2, result.stderr
+    assert sentence in result.stderr
+    assert result.stdout == ""
+    assert "Traceback" not in result.stderr
 
 
 def test_bare_giblet_off_a_terminal_is_help(settings: dict[str, str]) -> None:
-    done = giblet(env=settings)
-    assert (done.returncode, done.stdout[:13]) == (0, "Usage: giblet")
+    result = giblet(env=settings)
+    assert (result.returncode, result.stdout[:13]) == (0, "Usage: giblet")
 
 
 def test_every_verb_that_returns_facts_has_a_json_form() -> None:
@@ -218,8 +218,8 @@ def test_a_reader_that_leaves_early_is_no_error(settings: dict[str, str]) -> Non
 
 
 def test_configurations_are_found_away_from_the_clone(settings: dict[str, str], tmp_path: Path) -> None:
-    done = giblet("config", "ls", "--json", env=settings, cwd=tmp_path)
-    value = json.loads(done.stdout)
+    result = giblet("config", "ls", "--json", env=settings, cwd=tmp_path)
+    value = json.loads(result.stdout)
     assert value["schema"] == 1
     assert {"base", "demo", "test_50epoch_fixed"} <= {c["name"] for c in value["configs"]}
     assert "nodes.example" not in {c["name"] for c in value["configs"]}
@@ -230,31 +230,31 @@ def test_a_configuration_of_ones_own_extends_those_that_come_with_giblet(
 ) -> None:
     (tmp_path / "mine.yaml").write_text("extends: demo\nnum_epochs: 7\n")
     expected = f"num_epochs: {configs.read('demo').config.num_epochs} → 7\n"
-    done = giblet("config", "diff", "demo", "./mine.yaml", env=settings, cwd=tmp_path)
-    assert done.stdout == expected
+    result = giblet("config", "diff", "demo", "./mine.yaml", env=settings, cwd=tmp_path)
+    assert result.stdout == expected
     (tmp_path / "configs").mkdir()
     (tmp_path / "mine.yaml").rename(tmp_path / "configs" / "mine.yaml")
     assert giblet("config", "diff", "demo", "mine", env=settings, cwd=tmp_path).stdout == expected
 
 
 def test_what_config_show_prints_is_a_configuration(settings: dict[str, str], tmp_path: Path) -> None:
-    shown = giblet("config", "show", "test_50epoch_fixed", "--set", "num_epochs=60", env=settings)
-    (tmp_path / "again.yaml").write_text(shown.stdout)
+    result = giblet("config", "show", "test_50epoch_fixed", "--set", "num_epochs=60", env=settings)
+    (tmp_path / "again.yaml").write_text(result.stdout)
     again = giblet("config", "diff", "test_50epoch_fixed", "./again.yaml", env=settings, cwd=tmp_path)
     assert again.stdout == "num_epochs: 50 → 60\n"
-    assert "num_epochs: from --set" in shown.stderr
+    assert "num_epochs: from --set" in result.stderr
 
 
 def test_config_check_names_each_bad_file(settings: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "bad.yaml").write_text("extends: base\nwarmup_epocs: 3\n")
     (tmp_path / "good.yaml").write_text("extends: base\n")
-    done = giblet("config", "check", "./bad.yaml", "./good.yaml", env=settings, cwd=tmp_path)
-    assert done.returncode == 2
-    assert 'did you mean "warmup_epochs"?' in done.stderr
-    assert done.stdout == "ok ./good.yaml\n" and "It sets no key" in done.stderr
-    done = giblet("config", "check", "./bad.yaml", "./good.yaml", "--json", env=settings, cwd=tmp_path)
-    bad, good = json.loads(done.stdout)["configs"]
-    assert done.returncode == 2 and not bad["ok"] and "warmup_epocs" in bad["error"] and good["ok"]
+    result = giblet("config", "check", "./bad.yaml", "./good.yaml", env=settings, cwd=tmp_path)
+    assert result.returncode == 2
+    assert 'did you mean "warmup_epochs"?' in result.stderr
+    assert result.stdout == "ok ./good.yaml\n" and "It sets no key" in result.stderr
+    result = giblet("config", "check", "./bad.yaml", "./good.yaml", "--json", env=settings, cwd=tmp_path)
+    bad, good = json.loads(result.stdout)["configs"]
+    assert result.returncode == 2 and not bad["ok"] and "warmup_epocs" in bad["error"] and good["ok"]
 
 
 def test_nodes_are_added_listed_and_removed(settings: dict[str, str]) -> None:
@@ -272,8 +272,8 @@ def test_nodes_are_added_listed_and_removed(settings: dict[str, str]) -> None:
     [("giblet launch lo", "local"), ("giblet launch local test_full", "test_full_fixes"), ("giblet stop @", "@last")],
 )
 def test_the_shell_completes_nodes_configurations_and_runs(settings: dict[str, str], words: str, expected: str) -> None:
-    asked = {"_GIBLET_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
-    assert giblet(env=settings | asked).stdout.split() == [expected]
+    completion = {"_GIBLET_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(len(words.split()) - 1)}
+    assert giblet(env=settings | completion).stdout.split() == [expected]
 
 
 @pytest.mark.parametrize(
@@ -285,11 +285,11 @@ def test_a_closed_pipe_ends_a_verb_quietly(words: str, stream: str, code: int, s
     reading, writing = os.pipe()
     os.close(reading)
     pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, stream: writing}
-    done = subprocess.run([GIBLET, *words.split()], env=settings, timeout=60, text=True, **pipes)
+    result = subprocess.run([GIBLET, *words.split()], env=settings, timeout=60, text=True, **pipes)
     os.close(writing)
-    assert done.returncode == code
-    said = f"{done.stdout}{done.stderr}"
-    assert "Traceback" not in said and "Broken pipe" not in said
+    assert result.returncode == code
+    output = f"{result.stdout}{result.stderr}"
+    assert "Traceback" not in output and "Broken pipe" not in output
 
 
 def test_the_version_is_printed_and_equals_the_engine_s(settings: dict[str, str]) -> None:
@@ -307,10 +307,10 @@ def test_config_check_reports_every_problem_with_its_line(settings: dict[str, st
     (tmp_path / "bad.yaml").write_text(
         "extends: demo\nnum_epochs: many\nlerning_rate: 2\ncriteria:\n  a: {kind: foo}\n"
     )
-    done = giblet("config", "check", "./bad.yaml", env=settings, cwd=tmp_path)
-    assert done.returncode == 2
+    result = giblet("config", "check", "./bad.yaml", env=settings, cwd=tmp_path)
+    assert result.returncode == 2
     for line, key in ((2, "num_epochs"), (3, "lerning_rate"), (5, "criteria.a.kind")):
-        assert re.search(rf'bad.yaml, line {line}: .*"{key}"', done.stderr)
+        assert re.search(rf'bad.yaml, line {line}: .*"{key}"', result.stderr)
 
 
 def test_the_schema_accepts_every_configuration_and_describes_every_key(settings: dict[str, str]) -> None:
@@ -326,8 +326,8 @@ def test_the_schema_accepts_every_configuration_and_describes_every_key(settings
 
 def test_no_folder_is_created_at_a_mistyped_path(settings: dict[str, str], tmp_path: Path) -> None:
     for words in (f"data check local demo --html {tmp_path}/none/page.html",):
-        done = giblet(*words.split(), env=settings)
-        assert (done.returncode, f"There is no folder {tmp_path}/none." in done.stderr) == (2, True)
+        result = giblet(*words.split(), env=settings)
+        assert (result.returncode, f"There is no folder {tmp_path}/none." in result.stderr) == (2, True)
     assert not (tmp_path / "none").exists()
 
 
@@ -367,19 +367,23 @@ def test_init_writes_a_configuration_that_passes_the_check(
 def test_streams_that_are_closed_or_full_are_named(
     command: str, code: int, words: str, settings: dict[str, str], tmp_path: Path
 ) -> None:
-    done = subprocess.run(["sh", "-c", f"{GIBLET} {command}"], env=settings, capture_output=True, text=True, timeout=60)
-    assert done.returncode == code, done.stderr
-    assert words in done.stderr and "Traceback" not in done.stdout + done.stderr and "ignored" not in done.stderr
+    result = subprocess.run(
+        ["sh", "-c", f"{GIBLET} {command}"], env=settings, capture_output=True, text=True, timeout=60
+    )
+    assert result.returncode == code, result.stderr
+    assert (
+        words in result.stderr and "Traceback" not in result.stdout + result.stderr and "ignored" not in result.stderr
+    )
 
 
 def test_a_terminal_without_the_glyphs_gets_their_codes(settings: dict[str, str]) -> None:
     environment = {**settings, "PYTHONIOENCODING": "ascii"}  # read when a Python starts, so it needs one of its own
     words = [GIBLET, "config", "diff", "demo", "base"]
-    done = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0 and "\\u2192" in done.stdout and "Traceback" not in done.stderr
+    result = subprocess.run(words, env=environment, capture_output=True, text=True, timeout=60)
+    assert result.returncode == 0 and "\\u2192" in result.stdout and "Traceback" not in result.stderr
 
 
 def test_a_settings_folder_that_cannot_be_made_is_named(settings: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    done = giblet("node", "add", "x", env={**settings, "XDG_CONFIG_HOME": str(tmp_path / "file")})
-    assert done.returncode == 2 and "nodes.yaml cannot be written: Not a directory." in done.stderr
+    result = giblet("node", "add", "x", env={**settings, "XDG_CONFIG_HOME": str(tmp_path / "file")})
+    assert result.returncode == 2 and "nodes.yaml cannot be written: Not a directory." in result.stderr

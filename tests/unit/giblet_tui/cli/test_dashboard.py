@@ -23,9 +23,9 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_changes_are_reported_against_the_base_and_the_last_run_of_that_name() -> None:
     assert "demo" in DashboardActions().configs()
     cache.save(fleets.healthy().nodes[0])
-    told = "\n".join(DashboardActions().changes(LaunchChoice("local", "demo", settings=("num_epochs=7",))))
-    assert "different from demo-20270115-080000-a1b2:" in told and "num_epochs: 20 → 7" in told
-    assert "# num_epochs: from" in told
+    report = "\n".join(DashboardActions().changes(LaunchChoice("local", "demo", settings=("num_epochs=7",))))
+    assert "different from demo-20270115-080000-a1b2:" in report and "num_epochs: 20 → 7" in report
+    assert "# num_epochs: from" in report
 
 
 def test_a_mistake_in_the_form_is_a_sentence() -> None:
@@ -37,8 +37,8 @@ def test_a_mistake_in_the_form_is_a_sentence() -> None:
 
 @can_train
 def test_a_dry_run_asks_the_node_and_starts_nothing(tmp_path: Path) -> None:
-    told = DashboardActions().dry_run(LaunchChoice("local", "demo", settings=("device=cpu",)))
-    assert "on CPU" in told[0] and "giblet_train train" in told[1]
-    assert any(line.startswith("✔ data: the small demo study") for line in told)
-    assert "? memory: what it needs is not known before its first run" in told
+    report = DashboardActions().dry_run(LaunchChoice("local", "demo", settings=("device=cpu",)))
+    assert "on CPU" in report[0] and "giblet_train train" in report[1]
+    assert any(line.startswith("✔ data: the small demo study") for line in report)
+    assert "? memory: what it needs is not known before its first run" in report
     assert not list((tmp_path / "GIBLET_HOME").glob("runs/*"))

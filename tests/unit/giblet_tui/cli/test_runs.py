@@ -106,9 +106,9 @@ def test_watching_a_status_reports_what_is_new_in_plain_lines(environment: dict[
 def test_an_ambiguous_run_lists_the_candidates(giblet: Giblet, tmp_path: Path) -> None:
     for suffix in ("aaaa", "bbbb"):
         rundirs.write(tmp_path / "work", fleets.run(suffix=suffix))
-    done = giblet("status", "demo")
-    assert done.returncode == 2
-    assert "2 runs begin with 'demo'" in done.stderr and done.stderr.count("demo-20270115-080000-") == 2
+    result = giblet("status", "demo")
+    assert result.returncode == 2
+    assert "2 runs begin with 'demo'" in result.stderr and result.stderr.count("demo-20270115-080000-") == 2
 
 
 def test_text_of_a_run_cannot_act_on_the_terminal(giblet: Giblet, tmp_path: Path) -> None:
@@ -116,8 +116,8 @@ def test_text_of_a_run_cannot_act_on_the_terminal(giblet: Giblet, tmp_path: Path
     run = replace(run, run=replace(run.run, note=HOSTILE, launched_by=HOSTILE))
     rundirs.write(tmp_path / "work", run)
     for words in ("ps -a", "status @last", "logs @last", "verdict @last"):
-        done = giblet(*words.split())
-        assert not {"\x1b", "\x07", "\u202e"} & set(done.stdout + done.stderr)
+        result = giblet(*words.split())
+        assert not {"\x1b", "\x07", "\u202e"} & set(result.stdout + result.stderr)
     assert "[bold]note" in giblet("status", "@last").stdout
 
 
@@ -132,11 +132,11 @@ def test_logs_show_so_many_lines_of_the_end(giblet: Giblet, tmp_path: Path) -> N
     }  # fmt: skip
 
 
-@pytest.mark.parametrize(("code", "result"), [(0, 0), (1, 1)])
-def test_following_a_log_ends_with_the_runs_result(giblet: Giblet, tmp_path: Path, code: int, result: int) -> None:
+@pytest.mark.parametrize(("code", "exit_code"), [(0, 0), (1, 1)])
+def test_following_a_log_ends_with_the_runs_result(giblet: Giblet, tmp_path: Path, code: int, exit_code: int) -> None:
     rundirs.write(tmp_path / "work", fleets.run(log=["first", "last"]), code=code)
-    done = giblet("logs", "@last", "-f")
-    assert (done.returncode, done.stdout) == (result, "first\nlast\n")
+    result = giblet("logs", "@last", "-f")
+    assert (result.returncode, result.stdout) == (exit_code, "first\nlast\n")
 
 
 def test_logs_of_a_run_over_several_nodes_are_distinguished(
@@ -144,7 +144,7 @@ def test_logs_of_a_run_over_several_nodes_are_distinguished(
 ) -> None:
     whole = now(fleets.run(log=["first"]))
     whole = replace(whole, run=replace(whole.run, nodes=("local", "other")))
-    one = rundirs.write(tmp_path / "work", whole, alive=True)
+    first = rundirs.write(tmp_path / "work", whole, alive=True)
     part = replace(whole, run=replace(whole.run, node_rank=1), heartbeat=None, log_tail=("[default0]:theirs",))
     other = rundirs.write(tmp_path / "second", part, alive=True)
     (tmp_path / "config" / "giblet").mkdir(parents=True)
@@ -161,14 +161,14 @@ def test_logs_of_a_run_over_several_nodes_are_distinguished(
     with out.open("w") as file:
         logs = subprocess.Popen([GIBLET, "logs", run_id, "-f"], env=environment, stdout=file, stderr=-1, text=True)
     wait_until(lambda: out.read_text().count("\n") == 2)
-    for folder, line in ((other, "more of theirs\n"), (one, "more\n")):
+    for folder, line in ((other, "more of theirs\n"), (first, "more\n")):
         with folder.log.open("a") as log:
             log.write(line)
     wait_until(lambda: out.read_text().count("\n") == 4)
-    for folder in (one, other):
+    for folder in (first, other):
         folder.exit.write_bytes(encode(Exit(run_id=run_id, ended_at=time.time(), code=1)))
-    _, said = logs.communicate(timeout=120)
-    assert logs.returncode == 1 and said.endswith(f"{run_id} failed: ended with code 1; see `giblet logs`\n")
+    _, output = logs.communicate(timeout=120)
+    assert logs.returncode == 1 and output.endswith(f"{run_id} failed: ended with code 1; see `giblet logs`\n")
     assert sorted(out.read_text().splitlines()[2:]) == ["[local]:more", "[other]:more of theirs"]
 
 
@@ -189,9 +189,9 @@ def test_ctrl_c_ends_the_looking_and_not_the_run(environment: dict[str, str], tm
 def test_stale_runs_are_listed_with_the_reason_and_ended_when_agreed(giblet: Giblet, tmp_path: Path) -> None:
     assert "Nothing is stale." in giblet("stop", "--stale").stderr
     folder = rundirs.write(tmp_path / "work", fleets.run(), code=None)
-    asked = giblet("stop", "--stale", "local")
-    assert asked.returncode == 5
-    assert f"{folder.run_id} on local, launched by ada: its supervisor is gone" in asked.stderr
+    result = giblet("stop", "--stale", "local")
+    assert result.returncode == 5
+    assert f"{folder.run_id} on local, launched by ada: its supervisor is gone" in result.stderr
     assert not folder.exit.exists()
     ended = giblet("stop", "--stale", "--yes")
     assert ended.returncode == 0
@@ -210,8 +210,8 @@ def test_a_production_run_is_not_stopped_by_a_slip(giblet: Giblet, tmp_path: Pat
 
 def test_what_a_run_has_is_pulled_whole(giblet: Giblet, tmp_path: Path) -> None:
     folder = rundirs.write(tmp_path / "work", fleets.run())
-    done = giblet("pull", "@last")
-    assert done.returncode == 0
+    result = giblet("pull", "@last")
+    assert result.returncode == 0
     pulled = tmp_path / folder.run_id
     for name in ("run.json", "config.yaml", "metrics.jsonl", "train.log", "exit.json"):
         assert (pulled / name).read_bytes() == (folder.path / name).read_bytes()
@@ -224,8 +224,8 @@ def test_an_adopted_run_is_not_accused_of_a_bad_configuration(giblet: Giblet, tm
     run = fleets.run("by_hand")
     rundirs.write(tmp_path / "work", replace(run, run=replace(run.run, adopted=adoption), config=None))
     for words in ("verdict by_hand", "promote by_hand cluster --dry-run"):
-        done = giblet(*words.split())
-        assert done.returncode == 2 and "adopted" in done.stderr and "cannot be read" not in done.stderr
+        result = giblet(*words.split())
+        assert result.returncode == 2 and "adopted" in result.stderr and "cannot be read" not in result.stderr
     assert "Adopted as `by_hand` on" in giblet("report", "by_hand").stdout
 
 

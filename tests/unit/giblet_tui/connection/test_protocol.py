@@ -43,8 +43,8 @@ def test_a_probe(tmp_path):
 
 
 def test_what_is_held_and_what_takes_space(tmp_path, run_dir):
-    held = check(resources.list_resources({"workdir": str(tmp_path)}, ignore), protocol.Resources)
-    (run,) = held.runs
+    listing = check(resources.list_resources({"workdir": str(tmp_path)}, ignore), protocol.Resources)
+    (run,) = listing.runs
     assert (run.run_id, run.supervised, run.files["run.json"]) == (run_dir.run_id, True, run_dir.run.read_text())
     holdings = check(cleanup.holdings({"workdir": str(tmp_path)}, ignore), protocol.Holdings)
     assert holdings.runs[0].name == run_dir.run_id and holdings.runs[0].bytes > 0
@@ -71,7 +71,7 @@ def test_events_of_a_watch(tmp_path, run_dir):
     for event, struct in zip(events, decoded, strict=True):
         part = struct.run if struct.run is not None else struct.tick
         assert set(event.get("run") or event["tick"]) <= set(part.__struct_fields__)
-    appended = {name: piece for each in decoded if each.run for name, piece in each.run.appended.items()}
+    appended = {name: piece for news in decoded if news.run for name, piece in news.run.appended.items()}
     assert appended["metrics.jsonl"].text.encode() == LINE
     assert appended["metrics.jsonl"].mark.offset == len(LINE)
     assert decoded[-1].tick.present == (run_dir.run_id,)

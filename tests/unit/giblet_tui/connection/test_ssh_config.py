@@ -23,19 +23,19 @@ def resolved(tmp_path: Path, text: str, host: str = "gpu1") -> HostConfig:
 
 
 def test_a_bare_host(tmp_path: Path) -> None:
-    found = resolved(tmp_path, "")
-    assert (found.hostname, found.port, found.user) == ("gpu1", 22, getpass.getuser())
-    assert (found.jump, found.proxy_command, found.host_key_alias) == (None, None, None)
-    assert Path.home() / ".ssh" / "id_ed25519" in found.identity_files
-    assert Path.home() / ".ssh" / "known_hosts" in found.known_hosts
-    assert not found.identities_only and found.family == socket.AF_UNSPEC
+    host = resolved(tmp_path, "")
+    assert (host.hostname, host.port, host.user) == ("gpu1", 22, getpass.getuser())
+    assert (host.jump, host.proxy_command, host.host_key_alias) == (None, None, None)
+    assert Path.home() / ".ssh" / "id_ed25519" in host.identity_files
+    assert Path.home() / ".ssh" / "known_hosts" in host.known_hosts
+    assert not host.identities_only and host.family == socket.AF_UNSPEC
 
 
 def test_patterns_and_first_value_wins(tmp_path: Path) -> None:
     text = "Host gpu?\n  Port 2201 # the gate\n  User alice\nHost *\n  Port 9\n  HostName %h.cluster.example\n"
-    found = resolved(tmp_path, text)
-    assert (found.hostname, found.port, found.user) == ("gpu1.cluster.example", 2201, "alice")
-    assert found.where == "alice@gpu1.cluster.example port 2201"
+    host = resolved(tmp_path, text)
+    assert (host.hostname, host.port, host.user) == ("gpu1.cluster.example", 2201, "alice")
+    assert host.where == "alice@gpu1.cluster.example port 2201"
 
 
 def test_include_and_match(tmp_path: Path) -> None:
@@ -53,14 +53,14 @@ def test_tokens_and_variables_are_expanded(tmp_path: Path, monkeypatch: pytest.M
         "  UserKnownHostsFile ~/.ssh/a /b/%k\n  GlobalKnownHostsFile none\n"
         "  ProxyCommand nc -x proxy %h %p %%\n"
     )
-    found = resolved(tmp_path, text)
-    assert found.identity_files == (
+    host = resolved(tmp_path, text)
+    assert host.identity_files == (
         Path.home() / ".ssh" / "alice@gpu1",
         Path("/keys/gpu1.example-2200"),
         Path.home() / "mine",
     )
-    assert found.known_hosts == (Path.home() / ".ssh" / "a", Path("/b/gpu1"))
-    assert found.proxy_command == "nc -x proxy gpu1.example 2200 %"
+    assert host.known_hosts == (Path.home() / ".ssh" / "a", Path("/b/gpu1"))
+    assert host.proxy_command == "nc -x proxy gpu1.example 2200 %"
 
 
 def test_jumps(tmp_path: Path) -> None:
@@ -69,10 +69,10 @@ def test_jumps(tmp_path: Path) -> None:
         "Host first\n  HostName first.example\n  User ann\nHost second\n  HostName second.example\n  User ignored\n"
         "  ProxyJump elsewhere\n"
     )
-    found = resolved(tmp_path, text)
-    assert found.jump is not None and found.jump.jump is not None
-    assert (found.jump.hostname, found.jump.user, found.jump.port) == ("second.example", "bob", 2202)
-    assert (found.jump.jump.hostname, found.jump.jump.user, found.jump.jump.jump) == ("first.example", "ann", None)
+    host = resolved(tmp_path, text)
+    assert host.jump is not None and host.jump.jump is not None
+    assert (host.jump.hostname, host.jump.user, host.jump.port) == ("second.example", "bob", 2202)
+    assert (host.jump.jump.hostname, host.jump.jump.user, host.jump.jump.jump) == ("first.example", "ann", None)
     assert resolved(tmp_path, "Host gpu1\n  ProxyJump none\nHost *\n  ProxyJump gate\n").jump is None
     with pytest.raises(ConfigError, match="in a circle"):
         resolved(tmp_path, "Host gpu1\n  ProxyJump gpu2\nHost gpu2\n  ProxyJump gpu1\n")
@@ -83,10 +83,10 @@ def test_other_directives(tmp_path: Path) -> None:
         "Host gpu1\n  HostKeyAlias cluster\n  IdentitiesOnly yes\n  ConnectTimeout 4\n  AddressFamily inet\n"
         "  BindAddress 127.0.0.9\n  IdentityAgent /run/%u.sock\n"
     )
-    found = resolved(tmp_path, text)
-    assert (found.host_key_alias, found.identities_only, found.connect_timeout_s) == ("cluster", True, 4.0)
-    assert (found.family, found.bind_address) == (socket.AF_INET, "127.0.0.9")
-    assert found.identity_agent == f"/run/{getpass.getuser()}.sock"
+    host = resolved(tmp_path, text)
+    assert (host.host_key_alias, host.identities_only, host.connect_timeout_s) == ("cluster", True, 4.0)
+    assert (host.family, host.bind_address) == (socket.AF_INET, "127.0.0.9")
+    assert host.identity_agent == f"/run/{getpass.getuser()}.sock"
 
 
 @pytest.mark.parametrize(

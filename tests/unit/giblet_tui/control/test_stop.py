@@ -46,7 +46,7 @@ def run(*, launched_s_ago=3600.0, beat_s_ago=None, step_s=1.0, ended=False, watc
 
 
 @pytest.mark.parametrize(
-    ("seen", "why"),
+    ("held_run", "why"),
     [
         (run(beat_s_ago=2, processes=[7, 8], sessions=["tmux"]), ""),
         (run(beat_s_ago=300, step_s=30.0), ""),
@@ -63,8 +63,8 @@ def run(*, launched_s_ago=3600.0, beat_s_ago=None, step_s=1.0, ended=False, watc
         (run(supervised=False, rebooted=True), "the node rebooted while it ran; its record is still open"),
     ],
 )  # fmt: skip
-def test_stale_is_what_holds_on_for_nothing(seen, why):
-    assert stale_reason(decode(seen, HeldRun), NOW) == why
+def test_stale_is_what_holds_on_for_nothing(held_run, why):
+    assert stale_reason(decode(held_run, HeldRun), NOW) == why
 
 
 def test_a_configuration_that_cannot_be_read_is_judged_by_the_defaults():
@@ -92,8 +92,13 @@ def test_stale_runs_of_a_node():
     connection = Node1(
         {"now": NOW, "runs": [run(beat_s_ago=1), run(supervised=False, processes=[7], sessions=["tmux"])]}
     )
-    (found,) = find_stale(NODE, probe_resources(NODE, connection))
-    assert (found.node, found.run_id, found.processes, found.sessions) == ("tensor01", RUN_ID, (7,), ("tmux",))
+    (stale_run,) = find_stale(NODE, probe_resources(NODE, connection))
+    assert (stale_run.node, stale_run.run_id, stale_run.processes, stale_run.sessions) == (
+        "tensor01",
+        RUN_ID,
+        (7,),
+        ("tmux",),
+    )
 
 
 def test_a_stop_reports_its_stages_and_gives_the_grace_time():
@@ -114,17 +119,17 @@ def test_a_stop_reports_its_stages_and_gives_the_grace_time():
         {"step": "asked", "sentence": "Asked it."},
         {"step": "waiting", "seconds": 3.2, "sentence": "Waiting for its \x1bend."},
     ]
-    said, connection = [], Node1(answer, events)
-    done = stop(NODE, connection, RUN_ID, said.append, grace_s=500.0)
+    sentences, connection = [], Node1(answer, events)
+    result = stop(NODE, connection, RUN_ID, sentences.append, grace_s=500.0)
     (operation, arguments, timeout_s), *_ = connection.asked
     assert operation == "stop" and arguments["run_id"] == RUN_ID and timeout_s > 1000
-    assert said == ["Asked it.", "Waiting for its \\x1bend."]
-    assert done.survivors[0].pid == 7 and "\x1b" not in done.survivors[0].cmdline
+    assert sentences == ["Asked it.", "Waiting for its \\x1bend."]
+    assert result.survivors[0].pid == 7 and "\x1b" not in result.survivors[0].cmdline
     with pytest.raises(
         TargetNotReached, match=r"cannot be ended: pid 7 .*waits in nfs_wait, holds 12.0 GiB of GPU 3.* survives"
-    ) as left:
-        raise_if_survivors([done])
-    assert left.value.exit_code == 4
+    ) as failure:
+        raise_if_survivors([result])
+    assert failure.value.exit_code == 4
 
 
 def test_a_stop_that_is_not_proved_does_not_claim_that_nothing_is_left():
@@ -149,24 +154,24 @@ def test_gpu_memory_of_a_run_that_ended_is_reported_with_its_card_and_its_proces
 
 
 def test_memory_of_an_ended_process_is_not_called_freed():
-    left = GpuProcess(pid=9, gone=True, holds=(GpuMemory(index=3, uuid="GPU-3", memory_gib=12.0),))
-    done = StopResult(run_id=RUN_ID, node="tensor01", seconds=1.0, already=True, survivors=(left,))
-    assert done.sentence == (
+    process = GpuProcess(pid=9, gone=True, holds=(GpuMemory(index=3, uuid="GPU-3", memory_gib=12.0),))
+    result = StopResult(run_id=RUN_ID, node="tensor01", seconds=1.0, already=True, survivors=(process,))
+    assert result.sentence == (
         f"{RUN_ID} has ended, but on tensor01 12.0 GiB of GPU 3 is still counted for pid 9, which has ended."
     )
-    with pytest.raises(TargetNotReached) as told:
-        raise_if_survivors([done])
-    assert "nvidia-smi --gpu-reset -i 3" in told.value.remedy and "stuck in the kernel" not in told.value.remedy
+    with pytest.raises(TargetNotReached) as failure:
+        raise_if_survivors([result])
+    assert "nvidia-smi --gpu-reset -i 3" in failure.value.remedy and "stuck in the kernel" not in failure.value.remedy
 
 
 def test_what_is_not_giblets_is_reported_and_left_unchanged():
     mine = {"pid": 5, "cmdline": "python\x1b x.py", "uid": 0, "wchan": "", "holds": HOLDS, "gone": False}
-    alive, gone = unowned_gpu_processes(decode({"now": NOW, "unclaimed": [mine, {**mine, "gone": True}]}, Resources))
+    alive, dead = unowned_gpu_processes(decode({"now": NOW, "unclaimed": [mine, {**mine, "gone": True}]}, Resources))
     assert alive == (
         "pid 5 (python\\x1b x.py, holds 12.0 GiB of GPU 3) is yours, but of no run here: left alone."
         " To end it there: kill 5"
     )
-    assert gone.startswith("12.0 GiB of GPU 3 is still counted for pid 5, which is no process there and was of no run")
+    assert dead.startswith("12.0 GiB of GPU 3 is still counted for pid 5, which is no process there and was of no run")
 
 
 def test_a_link_lost_meanwhile_says_who_finishes_the_job():
@@ -176,9 +181,9 @@ def test_a_link_lost_meanwhile_says_who_finishes_the_job():
 
 
 def test_nothing_left_is_a_sentence():
-    done = StopResult(run_id=RUN_ID, node="tensor01", seconds=2.34)
-    raise_if_survivors([done])
-    assert done.sentence.startswith(f"{RUN_ID} ended in 2.3 s; no process, no session")
+    result = StopResult(run_id=RUN_ID, node="tensor01", seconds=2.34)
+    raise_if_survivors([result])
+    assert result.sentence.startswith(f"{RUN_ID} ended in 2.3 s; no process, no session")
     assert "had ended before" in StopResult(run_id=RUN_ID, node="tensor01", seconds=0.1, already=True).sentence
     assert (
         "pid 5 (no further facts)"

@@ -76,18 +76,18 @@ def test_the_fingerprint_is_of_the_engine_alone(tmp_path: Path, monkeypatch: pyt
 def test_this_machine_needs_no_setup(tmp_path: Path) -> None:
     node = Node(name="local", host="localhost", transport="local", workdir=str(tmp_path))
     with connect(node) as connection:
-        found = install.environment(node, connection)
-        assert install.setup(node, connection, lambda sentence: None) == found
-    assert (found.python, found.fingerprint) == (sys.executable, version.fingerprint())
-    assert found.torch
+        environment = install.environment(node, connection)
+        assert install.setup(node, connection, lambda sentence: None) == environment
+    assert (environment.python, environment.fingerprint) == (sys.executable, version.fingerprint())
+    assert environment.torch
     assert not (tmp_path / "envs").exists()
 
 
 @can_train
 def test_python_of_the_node_is_used_when_it_has_this_version(tmp_path: Path) -> None:
     node, connection = remote_like(tmp_path, python=sys.executable)
-    found = install.setup(node, connection, lambda sentence: None)
-    assert (found.python, found.fingerprint) == (sys.executable, version.fingerprint())
+    environment = install.setup(node, connection, lambda sentence: None)
+    assert (environment.python, environment.fingerprint) == (sys.executable, version.fingerprint())
     assert not (tmp_path / "envs").exists()
 
 
@@ -124,11 +124,11 @@ def test_an_interpreter_that_is_none_is_refused(tmp_path: Path, python: str) -> 
 def test_a_failed_setup_leaves_nothing_half_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     node, connection = remote_like(tmp_path)
-    said: list[str] = []
+    sentences: list[str] = []
     with pytest.raises(GibletError, match="packages could not be installed") as refusal:
-        install.setup(node, connection, said.append)
+        install.setup(node, connection, sentences.append)
     assert refusal.value.exit_code == 5
-    assert any("making an environment" in sentence for sentence in said)
+    assert any("making an environment" in sentence for sentence in sentences)
     assert not (tmp_path / "envs" / install.environment_key()).exists()
 
 
@@ -148,10 +148,10 @@ def test_an_environment_that_is_there_is_not_touched(tmp_path: Path) -> None:
 @pytest.mark.timeout(1800)
 def test_a_real_setup(tmp_path: Path) -> None:
     node, connection = remote_like(tmp_path)
-    found = install.setup(node, connection, print)
-    assert found.fingerprint == version.fingerprint()
-    assert found.python.startswith(str(tmp_path))
-    assert install.environment(node, connection) == found
+    environment = install.setup(node, connection, print)
+    assert environment.fingerprint == version.fingerprint()
+    assert environment.python.startswith(str(tmp_path))
+    assert install.environment(node, connection) == environment
 
 
 def lab_wheel(folder: Path, requires: str = "") -> Path:

@@ -102,8 +102,8 @@ def test_adding_and_removing_keep_the_rest_of_the_file(own_files: Path) -> None:
     assert nodes.resolve("tensor01").python == "~/env/bin/python"
     assert (own_files / "nodes.yaml").read_text().startswith(before)
     nodes.remove("lab")
-    left = (own_files / "nodes.yaml").read_text()
-    assert "# mine" in left and "# below" in left and "/data/g" not in left
+    text = (own_files / "nodes.yaml").read_text()
+    assert "# mine" in text and "# below" in text and "/data/g" not in text
     assert [n.name for n in nodes.known_nodes()] == ["local", "other", "tensor01"]
     nodes.remove("other")
     nodes.remove("tensor01")

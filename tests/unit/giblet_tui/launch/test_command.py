@@ -49,8 +49,8 @@ def repository(tmp_path: Path) -> Path:
 
 
 def build(words: list[str], here: Path, **options: object) -> CommandRequest:
-    known = {"cwd": None, "environment": (), "pushed": (), "with_untracked": False, "log": ""}
-    return build_command(words, here=here, **{**known, **options})  # type: ignore[arg-type]
+    defaults = {"cwd": None, "environment": (), "pushed": (), "with_untracked": False, "log": ""}
+    return build_command(words, here=here, **{**defaults, **options})  # type: ignore[arg-type]
 
 
 def members(request: CommandRequest) -> dict[str, tarfile.TarInfo]:

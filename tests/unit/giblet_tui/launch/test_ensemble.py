@@ -42,11 +42,11 @@ def test_gpus_by_index_are_refused_as_all_would_want_them() -> None:
 
 
 def test_a_crowd_on_the_cpu_is_refused_and_one_that_queues_for_gpus_is_not() -> None:
-    def planned(asked: LaunchRequest, n_gpus: int) -> None:
-        check_capacity(plan_for(asked, facts(*map(gpu, range(n_gpus)))), [asked, asked])
+    def planned(member_request: LaunchRequest, n_gpus: int) -> None:
+        check_capacity(plan_for(member_request, facts(*map(gpu, range(n_gpus)))), [member_request, member_request])
 
     with pytest.raises(PreflightRefused, match="tensor01 would train 2 members on the CPU, all at once"):
         planned(request(), 0)
     planned(request(force=True), 0)
-    (asked,) = member_requests(request(), 1, every_fold=False)
-    planned(asked, 1)
+    (member_request,) = member_requests(request(), 1, every_fold=False)
+    planned(member_request, 1)

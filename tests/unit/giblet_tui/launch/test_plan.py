@@ -33,8 +33,8 @@ CONFIG = Config(name="demo")
 
 
 def gpu(index, *pids, used=0.0):
-    held = [{"pid": pid, "user": "bob", "memory_gib": 20.0} for pid in pids]
-    return {"index": index, "uuid": f"GPU-{index}", "memory_used_gib": used or 20.0 * len(pids), "processes": held}
+    processes = [{"pid": pid, "user": "bob", "memory_gib": 20.0} for pid in pids]
+    return {"index": index, "uuid": f"GPU-{index}", "memory_used_gib": used or 20.0 * len(pids), "processes": processes}
 
 
 def facts(*gpus, **changes):
@@ -47,8 +47,10 @@ def facts(*gpus, **changes):
     return decode_answer(answer, NodeProbe)
 
 
-def planned(said=None, node=NODE, config=CONFIG, **request):
-    return plan_for(LaunchRequest(config=config, launched_by="alice@laptop", **request), said or facts(), node=node)
+def planned(node_facts=None, node=NODE, config=CONFIG, **request):
+    return plan_for(
+        LaunchRequest(config=config, launched_by="alice@laptop", **request), node_facts or facts(), node=node
+    )
 
 
 def plan_for(request: LaunchRequest, node_facts: dict, replaced: ReplacedRuns = NO_RUNS, node=NODE) -> LaunchPlan:
@@ -61,19 +63,19 @@ def world(size):
 
 
 def test_a_plan_names_everything_it_will_do():
-    made = planned(note="first")
-    assert re.fullmatch(RUN_ID_PATTERN, made.run.run_id)
-    assert made.run_dir == f"/home/alice/giblet/runs/{made.run.run_id}"
-    assert made.run.argv == ("/env/bin/python", "-m", "giblet_train", "train", made.run_dir)
-    assert made.run.watcher_argv == ("/env/bin/python", "-m", "giblet_train", "watch", made.run_dir)
-    assert (made.run.session, made.run.multiplexer) == (f"gib-{made.run.run_id}", "tmux")
-    assert (made.run.node, made.run.note, made.run.launched_by) == ("tensor01", "first", "alice@laptop")
-    assert made.run.config_hash == configs.content_hash(CONFIG)
-    assert decode(encode(made.run), Run) == made.run
-    assert set(made.files) == {"config.yaml", "supervise.py"}
-    assert "PR_SET_CHILD_SUBREAPER" in made.files["supervise.py"]
-    assert f"/usr/bin/python3 -I {made.run_dir}/supervise.py {made.run_dir}\n" in made.script
-    assert made.notes == ("on CPU, in a tmux session",)
+    plan = planned(note="first")
+    assert re.fullmatch(RUN_ID_PATTERN, plan.run.run_id)
+    assert plan.run_dir == f"/home/alice/giblet/runs/{plan.run.run_id}"
+    assert plan.run.argv == ("/env/bin/python", "-m", "giblet_train", "train", plan.run_dir)
+    assert plan.run.watcher_argv == ("/env/bin/python", "-m", "giblet_train", "watch", plan.run_dir)
+    assert (plan.run.session, plan.run.multiplexer) == (f"gib-{plan.run.run_id}", "tmux")
+    assert (plan.run.node, plan.run.note, plan.run.launched_by) == ("tensor01", "first", "alice@laptop")
+    assert plan.run.config_hash == configs.content_hash(CONFIG)
+    assert decode(encode(plan.run), Run) == plan.run
+    assert set(plan.files) == {"config.yaml", "supervise.py"}
+    assert "PR_SET_CHILD_SUBREAPER" in plan.files["supervise.py"]
+    assert f"/usr/bin/python3 -I {plan.run_dir}/supervise.py {plan.run_dir}\n" in plan.script
+    assert plan.notes == ("on CPU, in a tmux session",)
 
 
 def test_the_configuration_arrives_resolved(tmp_path):
@@ -87,31 +89,31 @@ def test_an_absolute_workdir_stays():
 
 
 def test_several_processes_run_under_torchrun():
-    made = planned(facts(*(gpu(i) for i in range(8))), config=world(4))
-    argv = " ".join(made.run.argv)
+    plan = planned(facts(*(gpu(i) for i in range(8))), config=world(4))
+    argv = " ".join(plan.run.argv)
     assert argv.startswith("/env/bin/python -m torch.distributed.run --standalone ")
     assert "--nproc-per-node 4" in argv and "--max-restarts 0" in argv and "--tee 3" in argv
-    assert argv.endswith(f"--log-dir {made.run_dir}/ranks -m giblet_train train {made.run_dir}")
-    assert made.run.gpus == ("GPU-0", "GPU-1", "GPU-2", "GPU-3")
+    assert argv.endswith(f"--log-dir {plan.run_dir}/ranks -m giblet_train train {plan.run_dir}")
+    assert plan.run.gpus == ("GPU-0", "GPU-1", "GPU-2", "GPU-3")
 
 
 def test_gpus_on_request_beat_the_configurations_processes():
-    said = facts(gpu(0, 11), gpu(1), gpu(2), gpu(3))
-    by_count, by_index = planned(said, gpus=2), planned(said, gpus=(3, 1, 3))
+    node_facts = facts(gpu(0, 11), gpu(1), gpu(2), gpu(3))
+    by_count, by_index = planned(node_facts, gpus=2), planned(node_facts, gpus=(3, 1, 3))
     assert by_count.run.gpus == ("GPU-1", "GPU-2") and by_index.run.gpus == ("GPU-3", "GPU-1")
-    for made in (by_count, by_index):
-        assert made.config.distributed.world_size == 2 and "world_size: 2" in made.files["config.yaml"]
-    assert planned(said).run.gpus == ("GPU-1",)
+    for plan in (by_count, by_index):
+        assert plan.config.distributed.world_size == 2 and "world_size: 2" in plan.files["config.yaml"]
+    assert planned(node_facts).run.gpus == ("GPU-1",)
 
 
 def test_a_node_without_gpus_trains_on_its_processors_with_the_configurations_processes():
-    made = planned(config=world(2))
-    assert made.run.gpus == () and "--nproc-per-node 2" in " ".join(made.run.argv)
+    plan = planned(config=world(2))
+    assert plan.run.gpus == () and "--nproc-per-node 2" in " ".join(plan.run.argv)
     assert planned(facts(gpu(0)), config=replace(CONFIG, device="cpu")).run.gpus == ()
 
 
 @pytest.mark.parametrize(
-    ("said", "request_", "error", "sentence"),
+    ("node_facts", "request_", "error", "sentence"),
     [
         (facts(), {"gpus": 1}, PreflightRefused, "has no GPU: no nvidia-smi on the node's PATH"),
         (facts(), {"config": replace(CONFIG, device="cuda")}, PreflightRefused, "has no GPU"),
@@ -124,29 +126,29 @@ def test_a_node_without_gpus_trains_on_its_processors_with_the_configurations_pr
         (facts(session_kinds=["process"]), {"session": "tmux"}, PreflightRefused, "tmux is not installed"),
     ],
 )  # fmt: skip
-def test_what_cannot_be_is_refused(said, request_, error, sentence):
+def test_what_cannot_be_is_refused(node_facts, request_, error, sentence):
     with pytest.raises(error, match=sentence) as refused:
-        planned(said, **request_)
+        planned(node_facts, **request_)
     assert refused.value.remedy
 
 
 def test_force_takes_busy_gpus_last_and_overrules_the_logout():
-    said = facts(gpu(0, 11), gpu(1), kill_user_processes=True)
-    assert planned(said, gpus=2, force=True).run.gpus == ("GPU-1", "GPU-0")
-    assert planned(said, gpus=(0,), force=True).run.gpus == ("GPU-0",)
+    node_facts = facts(gpu(0, 11), gpu(1), kill_user_processes=True)
+    assert planned(node_facts, gpus=2, force=True).run.gpus == ("GPU-1", "GPU-0")
+    assert planned(node_facts, gpus=(0,), force=True).run.gpus == ("GPU-0",)
 
 
 def test_a_process_table_of_a_hostile_node_is_made_harmless():
     hostile = gpu(0, 11)
     hostile["processes"][0]["user"] = "\x1b]52;c;x\x07"
-    said = facts(hostile)
+    node_facts = facts(hostile)
     with pytest.raises(PreflightRefused) as refused:
-        planned(said, gpus=(0,))
+        planned(node_facts, gpus=(0,))
     assert "\x1b" not in str(refused.value)
 
 
 @pytest.mark.parametrize(
-    ("preference", "installed", "chosen"),
+    ("preference", "installed", "expected"),
     [
         ("auto", ("tmux", "screen", "process"), "tmux"),
         ("auto", ("screen", "process"), "screen"),
@@ -155,25 +157,25 @@ def test_a_process_table_of_a_hostile_node_is_made_harmless():
         ("process", ("tmux", "screen", "process"), "process"),
     ],
 )
-def test_the_session_is_tmux_else_screen_else_a_process(preference, installed, chosen):
-    assert choose_multiplexer(preference, facts(session_kinds=installed)) == chosen
+def test_the_session_is_tmux_else_screen_else_a_process(preference, installed, expected):
+    assert choose_multiplexer(preference, facts(session_kinds=installed)) == expected
 
 
 def test_a_plan_is_data():
-    made = planned()
-    assert msgspec.json.decode(msgspec.json.encode(made), type=type(made)) == made
+    plan = planned()
+    assert msgspec.json.decode(msgspec.json.encode(plan), type=type(plan)) == plan
 
 
 def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
-    said = facts(gpu(0, 7), gpu(1), gpu(2, 8))
-    made = planned(said, config=world(2), when_free=True)
-    assert made.run.awaits == GpuWait(n_gpus=2, among=("GPU-0", "GPU-1", "GPU-2")) and made.run.gpus == ()
-    assert "--nproc-per-node 2" in " ".join(made.run.argv) and "def query_gpus()" in made.files["supervise.py"]
-    assert made.notes == ("waits on the node until 2 of 3 GPUs are free, in a tmux session",)
-    assert planned(said, when_free=True).run.awaits is None, "one is free: it starts at once"
-    behind = planned(replace(said, waiting=("other-20260101-120000-abcd",)), when_free=True)
+    node_facts = facts(gpu(0, 7), gpu(1), gpu(2, 8))
+    plan = planned(node_facts, config=world(2), when_free=True)
+    assert plan.run.awaits == GpuWait(n_gpus=2, among=("GPU-0", "GPU-1", "GPU-2")) and plan.run.gpus == ()
+    assert "--nproc-per-node 2" in " ".join(plan.run.argv) and "def query_gpus()" in plan.files["supervise.py"]
+    assert plan.notes == ("waits on the node until 2 of 3 GPUs are free, in a tmux session",)
+    assert planned(node_facts, when_free=True).run.awaits is None, "one is free: it starts at once"
+    behind = planned(replace(node_facts, waiting=("other-20260101-120000-abcd",)), when_free=True)
     assert behind.run.awaits is not None and "free (behind other-20260101-120000-abcd), in" in behind.notes[0]
-    named = planned(said, gpus=(2,), when_free=True)
+    named = planned(node_facts, gpus=(2,), when_free=True)
     assert named.run.awaits == GpuWait(n_gpus=1, among=("GPU-2",))
 
 
@@ -181,12 +183,12 @@ def test_a_run_that_may_wait_names_what_for_and_brings_what_it_needs():
     ("request_", "error"), [({"gpus": 4}, PreflightRefused), ({"gpus": (9,)}, ConfigError), ({"gpus": 3}, None)]
 )
 def test_no_waiting_fixes_what_the_node_does_not_have(request_, error):
-    said = facts(gpu(0, 7), gpu(1), gpu(2, 8))
+    node_facts = facts(gpu(0, 7), gpu(1), gpu(2, 8))
     if error is None:
-        assert planned(said, when_free=True, **request_).run.awaits is not None
+        assert planned(node_facts, when_free=True, **request_).run.awaits is not None
     else:
         with pytest.raises(error):
-            planned(said, when_free=True, **request_)
+            planned(node_facts, when_free=True, **request_)
 
 
 def test_what_will_have_been_replaced_is_free():
@@ -195,6 +197,6 @@ def test_what_will_have_been_replaced_is_free():
     other = {**live, "run_id": "demo2-20260101-120000-abcf", "processes": [8]}
     superseded = runs_to_replace("demo", decode_answer({"now": 0.0, "runs": [live, ended, other]}, Resources))
     assert superseded == ReplacedRuns(run_ids=(live["run_id"],), pids=frozenset({7}))
-    made = plan_for(LaunchRequest(config=CONFIG, launched_by="a@b"), facts(gpu(0, 7), gpu(1, 8)), superseded)
-    assert made.run.gpus == ("GPU-0",) and made.replaces == superseded.run_ids
-    assert f"replaces {live['run_id']}" in made.notes
+    plan = plan_for(LaunchRequest(config=CONFIG, launched_by="a@b"), facts(gpu(0, 7), gpu(1, 8)), superseded)
+    assert plan.run.gpus == ("GPU-0",) and plan.replaces == superseded.run_ids
+    assert f"replaces {live['run_id']}" in plan.notes

@@ -50,8 +50,8 @@ def ranks(config: Config, world_size: int) -> Config:
     return replace(config, distributed=DistributedConfig(world_size=world_size))
 
 
-def checks(asked: LaunchRequest, seen: NodeProbe, files: StudyFiles | None = None) -> dict[str, Finding]:
-    return {finding.name: finding for finding in check_run(asked, seen, files, [])}
+def checks(launch_request: LaunchRequest, node_probe: NodeProbe, files: StudyFiles | None = None) -> dict[str, Finding]:
+    return {finding.name: finding for finding in check_run(launch_request, node_probe, files, [])}
 
 
 def test_a_sound_node_has_no_remedies() -> None:
@@ -125,7 +125,7 @@ def test_what_a_node_sends_moves_no_cursor() -> None:
 
 
 @pytest.mark.parametrize(
-    ("asked", "seen", "well", "sentence"),
+    ("launch_request", "node_probe", "well", "sentence"),
     [
         (request(), probe(gpus=[]), True, "1 process on 4 CPU cores"),
         (request(ranks(SIMULATED, 6)), probe(gpus=[]), False, "6 processes on 4 CPU cores"),
@@ -137,9 +137,9 @@ def test_what_a_node_sends_moves_no_cursor() -> None:
     ],
 )
 def test_processes_are_counted_against_gpus_or_cores(
-    asked: LaunchRequest, seen: NodeProbe, well: bool, sentence: str
+    launch_request: LaunchRequest, node_probe: NodeProbe, well: bool, sentence: str
 ) -> None:
-    finding = checks(asked, seen)["processes"]
+    finding = checks(launch_request, node_probe)["processes"]
     assert finding.well == well and finding.sentence.startswith(sentence)
     assert well or (finding.needed and finding.remedy)
 
@@ -160,8 +160,10 @@ def test_all_missing_files_are_named_at_once() -> None:
     assert (finding.sentence, finding.needed, finding.mark) == ("3 files are missing or cannot be used", True, "✖")
     assert finding.remedy.splitlines() == [*(p["sentence"] for p in problems), "Set data.data_dir."]
     assert finding_lines(finding)[1][0] == "    /data/0.nii.gz does not exist"
-    one = checks(request(OWN), probe(gpus=[]), decode({"n_files": 5, "problems": problems[:1]}, StudyFiles))["data"]
-    assert (one.sentence, one.remedy) == ("/data/0.nii.gz does not exist", "Set data.data_dir.")
+    single_finding = checks(request(OWN), probe(gpus=[]), decode({"n_files": 5, "problems": problems[:1]}, StudyFiles))[
+        "data"
+    ]
+    assert (single_finding.sentence, single_finding.remedy) == ("/data/0.nii.gz does not exist", "Set data.data_dir.")
     assert checks(request(OWN), probe(gpus=[]), StudyFiles(n_files=5))["data"].sentence == "all 5 files are there"
     assert checks(request(), probe())["data"].sentence == "the tiny demo study, made on first use"
 
@@ -198,9 +200,9 @@ def test_a_refusal_names_everything_and_force_overrules_some() -> None:
     assert both.value.remedy.splitlines() == [
         "data: film.mp4 does not exist", "    Set data.video.", "  processes: 6 processes on 2 CPU cores", "    Fewer.",
     ]  # fmt: skip
-    with pytest.raises(PreflightRefused) as one:
+    with pytest.raises(PreflightRefused) as refusal:
         refuse(NODE, request(OWN, force=True), failures)
-    assert (one.value.message, one.value.remedy) == ("n: film.mp4 does not exist.", "Set data.video.")
+    assert (refusal.value.message, refusal.value.remedy) == ("n: film.mp4 does not exist.", "Set data.video.")
 
 
 def test_an_interpreter_that_others_can_change_is_not_run(tmp_path: Path) -> None:

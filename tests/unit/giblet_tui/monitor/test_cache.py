@@ -22,17 +22,17 @@ def test_nothing_is_kept_yet() -> None:
 def test_what_is_kept_comes_back() -> None:
     for node in fleets.several().nodes:
         cache.save(node)
-    kept = cache.load()
-    assert {node.node for node in kept.nodes} == {node.node for node in fleets.several().nodes}
+    snapshot = cache.load()
+    assert {node.node for node in snapshot.nodes} == {node.node for node in fleets.several().nodes}
     for before in fleets.several().nodes:
-        (after,) = (node for node in kept.nodes if node.node == before.node)
+        (after,) = (node for node in snapshot.nodes if node.node == before.node)
         assert after.observed_at == before.observed_at and after.facts == before.facts
         assert [run.run for run in after.runs] == [run.run for run in before.runs]
         assert [run.config for run in after.runs] == [run.config for run in before.runs]
         assert all(len(run.steps) <= cache.MAX_STEPS for run in after.runs)
-        for left, right in zip(after.runs, before.runs, strict=True):
-            assert left.steps[-1:] == right.steps[-1:]
-            assert {step.seq for step in left.steps} <= {step.seq for step in right.steps}
+        for cached_run, original_run in zip(after.runs, before.runs, strict=True):
+            assert cached_run.steps[-1:] == original_run.steps[-1:]
+            assert {step.seq for step in cached_run.steps} <= {step.seq for step in original_run.steps}
     assert cache.folder().stat().st_mode & 0o777 == 0o700
     assert {path.stat().st_mode & 0o777 for path in cache.folder().iterdir()} == {0o600}
 

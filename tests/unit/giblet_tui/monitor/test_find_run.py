@@ -58,12 +58,12 @@ def test_a_full_id_in_the_cache_needs_no_network(monkeypatch: pytest.MonkeyPatch
 
 def test_a_silent_node_makes_living_runs_unknown_and_leaves_ended_ones() -> None:
     living, ended = fleets.run(), fleets.run("pilot", state="finished")
-    known = fleets.node(runs=(living, ended))
-    silent = find_run.unreachable_nodes(known, Unreachable("No route.", "Look at the cable."))
+    node = fleets.node(runs=(living, ended))
+    silent = find_run.unreachable_nodes(node, Unreachable("No route.", "Look at the cable."))
     assert [run.health.state for run in silent.runs] == ["unknown", "finished"]
     assert (silent.link, silent.link_sentence) == ("lost", "No route. Look at the cable.")
-    assert silent.observed_at == known.observed_at
-    assert find_run.unreachable_nodes(known, NotLetIn("No.")).link == "refused"
+    assert silent.observed_at == node.observed_at
+    assert find_run.unreachable_nodes(node, NotLetIn("No.")).link == "refused"
 
 
 @pytest.mark.parametrize(

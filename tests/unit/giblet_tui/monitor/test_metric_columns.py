@@ -34,10 +34,10 @@ def looped_average(values: list[float], decay: float) -> list[float]:
     total = weight = 0.0
     averages = []
     for value in values:
-        known = math.isfinite(value)
-        total = decay * total + (value if known else 0.0)
-        weight = decay * weight + known
-        averages.append(total / weight if known else math.nan)
+        is_finite = math.isfinite(value)
+        total = decay * total + (value if is_finite else 0.0)
+        weight = decay * weight + is_finite
+        averages.append(total / weight if is_finite else math.nan)
     return averages
 
 
@@ -56,11 +56,11 @@ def test_columns_read_each_record_once_and_start_again_for_another_history() -> 
     run = fleets.run(steps=600)
     columns = StepColumns()
     early = columns.curves(run.steps[:300], ())
-    kept = early.loss["total"].copy()
+    first_values = early.loss["total"].copy()
     late = columns.curves(run.steps, ())
     assert late.origin == early.origin
     assert len(late.step_N) == 600
-    assert (early.loss["total"] == kept).all()
+    assert (early.loss["total"] == first_values).all()
     thinned = columns.curves(run.steps[::7], ())
     assert thinned.origin != late.origin
     assert thinned.step_N.tolist() == [s.step for s in run.steps[::7]]
@@ -120,8 +120,8 @@ def test_reduction_draws_a_line_between_points_but_not_over_a_gap() -> None:
 @pytest.mark.parametrize("pairs", [(), ((3.0, 2.0),), ((3.0, math.nan),), ((20.0, 1.0),)])
 def test_reduction_of_hardly_anything(pairs: tuple[tuple[float, float], ...]) -> None:
     low, high = reduced(points(*pairs), Range(0, 10), 11)
-    shown = [(i, v) for i, v in enumerate(low) if np.isfinite(v)]
-    assert shown == ([(3, 2.0)] if pairs == ((3.0, 2.0),) else [])
+    finite_points = [(i, v) for i, v in enumerate(low) if np.isfinite(v)]
+    assert finite_points == ([(3, 2.0)] if pairs == ((3.0, 2.0),) else [])
     assert np.array_equal(low, high, equal_nan=True)
 
 

@@ -44,9 +44,9 @@ def test_news_is_reported_once(tmp_path: Path) -> None:
     looker = Looker(tmp_path)
     append(run_dir.metrics, step_line(0))
     looker.look()
-    told = looker.n_events
+    n_events = looker.n_events
     looker.look()
-    assert looker.n_events == told + 1, "a tick alone"
+    assert looker.n_events == n_events + 1, "a tick alone"
     append(run_dir.metrics, step_line(1)[:30])
     looker.look()
     append(run_dir.metrics, step_line(1)[30:] + step_line(2))
@@ -92,9 +92,9 @@ def test_every_text_is_disarmed(tmp_path: Path) -> None:
     run_dir.config.write_text(dump(Config(name="demo", note=evil)))
     run_dir.run.write_text(run_dir.run.read_text().replace("tester@laptop", json.dumps(evil)[1:-1]))
     snapshot = to_snapshot(Looker(tmp_path).look(hostname=evil, sessions=[evil], gpus=[gpu(name=evil)]))
-    shown = repr(snapshot)
+    text = repr(snapshot)
     (run,) = snapshot.runs
-    assert "\\\\x1b]52" in shown and "\\x1b]" not in shown.replace("\\\\x1b", "") and "\u202e" not in shown
+    assert "\\\\x1b]52" in text and "\\x1b]" not in text.replace("\\\\x1b", "") and "\u202e" not in text
     safe = "\\x1b]52;c;x\\x07\\u202e[@click=app.quit]"
     assert (run.events[0].sentence, run.events[0].facts, run.alerts[0].evidence) == (safe, {safe: [safe]}, {"k": safe})
     assert run.log_tail == (safe, "99%", "caf�")
@@ -150,10 +150,10 @@ def test_old_runs_are_reported_in_brief_and_then_cost_nothing(tmp_path: Path) ->
     assert sum(bool(run.steps) for run in runs) == 6 and all(run.exit for run in runs[1:])
     assert [run.config is not None for run in runs].count(True) == 6
     assert {run.health.state for run in runs[1:]} == {"finished"}
-    told = looker.n_events
+    n_events = looker.n_events
     for _ in range(3):
         looker.look()
-    assert looker.n_events == told + 3
+    assert looker.n_events == n_events + 3
 
 
 def test_a_run_that_went_away_is_gone(tmp_path: Path) -> None:

@@ -32,12 +32,18 @@ def record(**maps):
     code[6, 8, 5] = 255
     region = np.ones_like(code)
     region[6, 8, 5] = 2
-    made = {
+    default_maps = {
         "r": BrainMap(title="held-out r", low=0.0, high=0.6, voxels=packed(code)),
         "region": BrainMap(title="regions", low=0.0, high=1.0, names=("auditory",), voxels=packed(region)),
     }
     return BrainRecord(
-        step=400, at=0.0, held_out=True, shape=(8, 10, 6), origin_mm=(-20.0, -30.0, 0.0), step_mm=5.0, maps=made | maps
+        step=400,
+        at=0.0,
+        held_out=True,
+        shape=(8, 10, 6),
+        origin_mm=(-20.0, -30.0, 0.0),
+        step_mm=5.0,
+        maps=default_maps | maps,
     )
 
 

@@ -12,9 +12,9 @@ from tests import fleets
 
 def test_equal_configurations_meet_at_the_last_common_epoch() -> None:
     old, new = fleets.run("a", steps=200), fleets.run("b", steps=130)
-    seen = compare(old, new)
-    assert seen.changes == {} and seen.doubts == {} and seen.epoch == 6
-    row = next(line for line in compare_lines(seen) if line.startswith("fmri"))
+    comparison = compare(old, new)
+    assert comparison.changes == {} and comparison.doubts == {} and comparison.epoch == 6
+    row = next(line for line in compare_lines(comparison) if line.startswith("fmri"))
     held_out = [run.epochs[5].validation for run in (old, new)]
     assert all(side is not None and f"{side.loss['fmri']:.4f}" in row for side in held_out)
     assert row.endswith("+0.0%")
@@ -34,10 +34,10 @@ def test_equal_configurations_meet_at_the_last_common_epoch() -> None:
     ],
 )
 def test_a_key_that_makes_a_loss_another_quantity_is_named(change: dict[str, object], parts: tuple[str, ...]) -> None:
-    seen = compare(fleets.run("a"), fleets.run("b", config=fleets.demo_config("b", **change)))
-    assert tuple(seen.doubts) == parts and len(seen.changes) == 1
-    assert all(keys == tuple(seen.changes) for keys in seen.doubts.values())
-    lines = compare_lines(seen)
+    comparison = compare(fleets.run("a"), fleets.run("b", config=fleets.demo_config("b", **change)))
+    assert tuple(comparison.doubts) == parts and len(comparison.changes) == 1
+    assert all(keys == tuple(comparison.changes) for keys in comparison.doubts.values())
+    lines = compare_lines(comparison)
     assert any("not comparable" in line for line in lines) == bool(parts)
     for part in parts:
         assert next(line for line in lines if line.startswith(part)).endswith("≠")
@@ -45,20 +45,20 @@ def test_a_key_that_makes_a_loss_another_quantity_is_named(change: dict[str, obj
 
 def test_without_a_configuration_nothing_is_called_equal() -> None:
     unread = msgspec.structs.replace(fleets.run("a"), config=None)
-    seen = compare(unread, fleets.run("b"))
-    assert set(seen.doubts) == {"total", *COMPONENTS}
-    assert "was not read" in "\n".join(compare_lines(seen))
+    comparison = compare(unread, fleets.run("b"))
+    assert set(comparison.doubts) == {"total", *COMPONENTS}
+    assert "was not read" in "\n".join(compare_lines(comparison))
 
 
 def test_before_the_first_epoch_and_as_json() -> None:
-    seen = compare(fleets.run("a", steps=5), fleets.run("b"))
-    assert "no epoch in common" in compare_lines(seen)[-1]
-    value = compare_json(seen)
+    comparison = compare(fleets.run("a", steps=5), fleets.run("b"))
+    assert "no epoch in common" in compare_lines(comparison)[-1]
+    value = compare_json(comparison)
     assert value["epoch"] is None and value["losses"]["total"]["validation"] == {"old": None, "new": None}
 
 
 def test_losses_of_another_scale_are_not_compared_whatever_the_configurations_say() -> None:
     raw, whole = fleets.run(loss_scale=200_000.0), fleets.run()
-    seen = compare(raw, whole)
-    assert seen.changes == {} and seen.doubts == {"total": ("the best constant",)}
+    comparison = compare(raw, whole)
+    assert comparison.changes == {} and comparison.doubts == {"total": ("the best constant",)}
     assert compare(whole, fleets.run(suffix="bbbb")).doubts == {}

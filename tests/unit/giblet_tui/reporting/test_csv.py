@@ -47,24 +47,26 @@ def picture(run_index: int = 0, columns: int = 120, rows: int = 40, **options: A
     return run_picture(fleet, run_id, columns, rows, clock=lambda: fleets.NOW + 1, **options)
 
 
-def words(shown: Picture) -> str:
-    return "\n".join("".join(run.text for run in row) for row in shown.rows)
+def words(drawing: Picture) -> str:
+    return "\n".join("".join(run.text for run in row) for row in drawing.rows)
 
 
 def test_the_picture_shows_the_run_asked_for_and_calls_nobody() -> None:
-    shown = picture(1)
-    assert "flat f1a7 on tensor01" in words(shown) and "balance" in words(shown)
-    drawn = svg_text(shown)
-    said = [element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")]
-    assert "balance" in said and "tensor01" in said
-    assert not any(shapes(one) for text in said for one in text or ""), "braille and blocks are drawn, not written"
+    drawing = picture(1)
+    assert "flat f1a7 on tensor01" in words(drawing) and "balance" in words(drawing)
+    drawn = svg_text(drawing)
+    texts = [element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")]
+    assert "balance" in texts and "tensor01" in texts
+    assert not any(shapes(character) for text in texts for character in text or ""), (
+        "braille and blocks are drawn, not written"
+    )
     assert "url(" not in drawn and "href" not in drawn and "@font-face" not in drawn
 
 
 def test_one_panel_fills_the_picture() -> None:
-    shown = picture(panel="fmri", columns=60, rows=15)
-    assert shown.columns == 60 and "fMRI" in words(shown)
-    assert "balance" not in words(shown) and "live" not in words(shown)
+    drawing = picture(panel="fmri", columns=60, rows=15)
+    assert drawing.columns == 60 and "fMRI" in words(drawing)
+    assert "balance" not in words(drawing) and "live" not in words(drawing)
     with pytest.raises(ConfigError, match="no panel fmir"):
         picture(panel="fmir")
 
@@ -72,15 +74,15 @@ def test_one_panel_fills_the_picture() -> None:
 def test_the_png_holds_what_the_cells_show() -> None:
     pixels = pytest.importorskip("PIL.Image", reason="pip install 'giblet[picture]'")
     pytest.importorskip("fontpkg_jetbrains_mono")
-    shown = picture(columns=80, rows=24)
-    image = pixels.open(io.BytesIO(png_bytes(shown)))
+    drawing = picture(columns=80, rows=24)
+    image = pixels.open(io.BytesIO(png_bytes(drawing)))
     half = MARGIN // 2
     assert image.format == "PNG" and image.size == (80 * 10 + 2 * half, 24 * 20 + 2 * half)
-    seen = image.convert("RGB")
-    for y, row in enumerate(shown.rows):
+    rgb = image.convert("RGB")
+    for y, row in enumerate(drawing.rows):
         for run in row:
             inside = (half + run.column * 10, half + y * 20, half + (run.column + run.width) * 10, half + (y + 1) * 20)
-            colours = {colour for _, colour in seen.crop(inside).getcolors(10_000)}
+            colours = {colour for _, colour in rgb.crop(inside).getcolors(10_000)}
             blank = not run.text.strip(" \u00a0")
             assert blank == (len(colours) == 1), (run, colours)
 
@@ -96,9 +98,9 @@ def test_the_verb_writes_both_and_refuses_in_words(tmp_path: Path) -> None:
         return subprocess.run(command, env=env, cwd=tmp_path, capture_output=True, text=True, timeout=60)
 
     (tmp_path / "out").mkdir()
-    done = giblet("demo", "--svg", "out/run.svg", "--csv", "run.csv", "--size", "80x24", "--panel", "total")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["out/run.svg", "run.csv"]
+    result = giblet("demo", "--svg", "out/run.svg", "--csv", "run.csv", "--size", "80x24", "--panel", "total")
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.split() == ["out/run.svg", "run.csv"]
     assert ElementTree.parse(tmp_path / "out" / "run.svg").getroot().tag.endswith("svg")
     assert len((tmp_path / "run.csv").read_text().splitlines()) == 43
     assert giblet("demo").returncode == 2

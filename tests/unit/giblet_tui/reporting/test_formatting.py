@@ -76,8 +76,8 @@ def test_the_last_line_of_a_verdict_is_the_word() -> None:
 
 def test_large_losses_keep_the_digits_that_differ() -> None:
     assert formatting.number(275_824.6) != formatting.number(275_958.9)
-    shown = [formatting.number(v) for v in (None, 0.91234, 1.0, 16.157, 0.0, 3e-6, -0.5)]
-    assert shown == ["–", "0.9123", "1.000", "16.16", "0.000", "3.000e-06", "-0.5000"]
+    texts = [formatting.number(v) for v in (None, 0.91234, 1.0, 16.157, 0.0, 3e-6, -0.5)]
+    assert texts == ["–", "0.9123", "1.000", "16.16", "0.000", "3.000e-06", "-0.5000"]
 
 
 def test_a_table_is_aligned() -> None:
@@ -126,9 +126,9 @@ def test_changed_values_are_reported_as_a_file_would_have_them() -> None:
 
 
 def test_a_run_known_by_its_log_alone_is_reported_by_its_last_epoch() -> None:
-    made = fleets.run()
-    logged = msgspec.structs.replace(made, steps=(), config=None, plan_record=None)
-    newest = made.epochs[-1]
+    run = fleets.run()
+    logged = msgspec.structs.replace(run, steps=(), config=None, plan_record=None)
+    newest = run.epochs[-1]
     assert formatting.progress_line(logged).startswith(
         f"epoch {newest.epoch} train total {newest.train.total:.4g}"[:20]
     )

@@ -34,9 +34,9 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 def test_why_of_a_log_ends_with_1_when_something_is_wrong_and_0_when_nothing_is(tmp_path: Path) -> None:
     (tmp_path / "flat.log").write_text(lab_flat(2).text)
     (tmp_path / "well.log").write_text(healthy_log(2).text)
-    found = RUNNER.invoke(app, ["why", "flat.log", "--json"])
-    assert found.exit_code == 1
-    shape = json.loads(found.stdout)
+    result = RUNNER.invoke(app, ["why", "flat.log", "--json"])
+    assert result.exit_code == 1
+    shape = json.loads(result.stdout)
     assert (shape["run_id"], shape["healthy"], shape["causes"][0]["cause"]) == ("flat.log", False, "loss_not_unit_free")
     well = RUNNER.invoke(app, ["why", "well.log"])
     assert (well.exit_code, well.stdout) == (0, "Nothing is wrong, as far as the records show.\n")
@@ -46,14 +46,14 @@ def test_why_of_a_log_ends_with_1_when_something_is_wrong_and_0_when_nothing_is(
 def test_a_log_cannot_play_tricks_on_the_terminal(tmp_path: Path) -> None:
     log = crashed_log(2).text.replace("KeyError: 'sub-04'", "KeyError: '\x1b]0;owned\x07\x1b[2Jsub'")
     (tmp_path / "hostile.log").write_text(log)
-    found = RUNNER.invoke(app, ["why", "hostile.log"])
-    assert found.exit_code == 1 and "KeyError" in found.stdout
-    assert "\x1b" not in found.stdout + found.stderr
+    result = RUNNER.invoke(app, ["why", "hostile.log"])
+    assert result.exit_code == 1 and "KeyError" in result.stdout
+    assert "\x1b" not in result.stdout + result.stderr
 
 
 def test_config_without_a_log_is_a_usage_error() -> None:
-    found = RUNNER.invoke(app, ["why", "nosuch.log", "--config", "demo"])
-    assert "--config is for a log" in str(found.exception)
+    result = RUNNER.invoke(app, ["why", "nosuch.log", "--config", "demo"])
+    assert "--config is for a log" in str(result.exception)
 
 
 def event(name: str, sentence: str, **facts: object) -> EventMetric:
@@ -101,9 +101,9 @@ def test_since_reports_the_notebook_and_each_run_that_lived_then() -> None:
 def test_a_report_shows_how_the_verdict_changed() -> None:
     config = fleets.demo_config(criteria={"drop": {"kind": "loss_drop", "threshold": 0.2}})
     run = fleets.run(steps=400, state="finished", sentence="finished all its steps", config=config)
-    told = [line for line in report(run, fleets.NOW).splitlines() if ": verdict " in line]
-    assert "verdict ON TRACK" in told[0] or "verdict AT RISK" in told[0]
-    assert told[-1].endswith("→ PASS")
+    verdict_lines = [line for line in report(run, fleets.NOW).splitlines() if ": verdict " in line]
+    assert "verdict ON TRACK" in verdict_lines[0] or "verdict AT RISK" in verdict_lines[0]
+    assert verdict_lines[-1].endswith("→ PASS")
 
 
 def test_moments_are_days_or_lengths_of_time() -> None:

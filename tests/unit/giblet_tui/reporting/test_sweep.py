@@ -11,14 +11,16 @@ from giblet_tui.reporting.sweep import best_run, held_out, sweep_json, sweep_lin
 from tests import fleets
 
 
-def cell(number: int, r: float | None, held: tuple[float, float, float] | None, state: str = "finished") -> RunSnapshot:
+def cell(
+    number: int, r: float | None, differences: tuple[float, float, float] | None, state: str = "finished"
+) -> RunSnapshot:
     """Return one of three runs of a sweep. r: validation r of its best epoch; held: held-out figure, interval."""
     run = fleets.run(state=state, suffix=f"000{number}", steps=60)
     epochs = [replace(epoch, best=False, fmri_r=0.9 if r is not None else None) for epoch in run.epochs]
     epochs[1] = replace(epochs[1], best=True, fmri_r=r)
     evaluation = None
-    if held is not None:
-        figures = dict(zip(("r_difference", "r_difference_low", "r_difference_high"), held, strict=True))
+    if differences is not None:
+        figures = dict(zip(("r_difference", "r_difference_low", "r_difference_high"), differences, strict=True))
         evaluation = EvaluationMetric(seq=99, step=60, epoch=3, at=0.0, folds=(0,), encoding=figures, decoding={})
     sweep = SweepCell(name="demo-grid-1a2b", values={"data.rate": f"{number}e-4"}, number=number, n_runs=3)
     return replace(run, run=replace(run.run, sweep=sweep), epochs=tuple(epochs), evaluation=evaluation)

@@ -106,5 +106,5 @@ def test_wandb_itself_reads_it(tmp_path):
     path.parent.mkdir()
     path.write_bytes(log)
     command = ["wandb", "leet", "inspect", "--summary", str(path.parent)]
-    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
-    assert RUN.run.run_id in shown and "train/total" in shown
+    output = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout
+    assert RUN.run.run_id in output and "train/total" in output

@@ -58,10 +58,10 @@ def test_a_file_that_cannot_be_read_is_named_with_fault_place_and_remedy(
 ) -> None:
     damage(folder.path / name)
     why, report = giblet("why", "demo"), giblet("report", "demo")
-    for done in (why, report):
-        assert f"{name} cannot be read" in done.stderr and fault in done.stderr
-        assert f"It is local:{folder.path}/{name}. Repair it there" in done.stderr
-        assert str(folder.path) not in done.stdout
+    for result in (why, report):
+        assert f"{name} cannot be read" in result.stderr and fault in result.stderr
+        assert f"It is local:{folder.path}/{name}. Repair it there" in result.stderr
+        assert str(folder.path) not in result.stdout
     assert why.returncode != 0
     assert "as far as the records show" not in why.stdout
 
@@ -69,13 +69,13 @@ def test_a_file_that_cannot_be_read_is_named_with_fault_place_and_remedy(
 def test_damaged_lines_are_counted_next_to_those_that_are_read(giblet: Giblet, folder: RunDir) -> None:
     lines = folder.metrics.read_bytes().splitlines()
     folder.metrics.write_bytes(b"\n".join([*lines[:4], b"{", *lines[4:], b"no record"]) + b"\n")
-    told = f"metrics.jsonl: 2 lines are no records; the other {len(lines)} are read."
+    sentence = f"metrics.jsonl: 2 lines are no records; the other {len(lines)} are read."
     for verb in ("status", "verdict"):
-        assert told in giblet(verb, "demo").stderr
+        assert sentence in giblet(verb, "demo").stderr
     here = giblet("why", str(folder.path))
     assert f"2 lines are no records (the first is line 5); the other {len(lines)} are read." in here.stderr
     notes = json.loads(giblet("why", "demo", "--json").stdout)["notes"]
-    assert any(told in note for note in notes)
+    assert any(sentence in note for note in notes)
 
 
 def test_a_copied_folder_hides_no_run(giblet: Giblet, folder: RunDir) -> None:

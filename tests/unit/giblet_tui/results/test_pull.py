@@ -112,12 +112,12 @@ def test_a_role_that_no_checkpoint_has_is_reported_with_the_words_that_bring_ano
     adoption = Adoption(address="s", mark="STY=1.s", at=0.0, by="ada")
     adopted = replace(ended, run=replace(run.run, adopted=adoption))
     newest = replace(goes_on, checkpoints=(replace(run.checkpoints[0], roles=("last",)),))
-    for seen, sentence, remedy in (
+    for snapshot, sentence, remedy in (
         (goes_on, "has no best checkpoint yet.", f"`giblet status {run_id}` shows its state."),
         (newest, "has no best checkpoint yet.", "pull it --last"),
         (ended, "has no best checkpoint.", f"It ended before it saved one: giblet why {run_id}"),
         (adopted, "has no checkpoints that giblet knows of: it was adopted.", f"giblet pull {run_id} --logs"),
     ):
         with pytest.raises(ConfigError) as error:
-            pull.checkpoint(seen, "best", WAYS)
+            pull.checkpoint(snapshot, "best", WAYS)
         assert (error.value.message, error.value.remedy) == (f"{run_id} {sentence}", remedy)

@@ -40,22 +40,22 @@ class Tags(HTMLParser):
 
 
 def test_a_page_with_pictures_needs_no_other_file():
-    found = Tags(page(DataReport([FINDING], {}, {}, lag_table(STUDY), STUDY)))
-    assert not found.open
-    assert found.tags.count("svg") == 1 + (3 + 3 + 1 + 1) * len(STUDY.subjects), "light; brain, tSNR, its scale, carpet"
-    assert all(source.startswith(("data:image/png;base64,", "data:,")) for source in found.sources)
-    assert "0 errors, 1 warning" in found.words
-    assert "Jumps at <3> TRs." in found.words
-    assert "Look & see." in found.words
-    assert "average" in found.words
+    html = Tags(page(DataReport([FINDING], {}, {}, lag_table(STUDY), STUDY)))
+    assert not html.open
+    assert html.tags.count("svg") == 1 + (3 + 3 + 1 + 1) * len(STUDY.subjects), "light; brain, tSNR, its scale, carpet"
+    assert all(source.startswith(("data:image/png;base64,", "data:,")) for source in html.sources)
+    assert "0 errors, 1 warning" in html.words
+    assert "Jumps at <3> TRs." in html.words
+    assert "Look & see." in html.words
+    assert "average" in html.words
 
 
 def test_files_that_could_not_be_read_leave_a_page_without_pictures(tmp_path):
     error = Finding(finding="truncated_file", severity="error", subject="sub-01", sentence="It ends early.")
     write_data_page(DataReport([error], {}, {}, ()), tmp_path / "new" / "check.html")
-    found = Tags((tmp_path / "new" / "check.html").read_text())
-    assert "1 error, 0 warnings" in found.words
-    assert "img" not in found.tags
+    html = Tags((tmp_path / "new" / "check.html").read_text())
+    assert "1 error, 0 warnings" in html.words
+    assert "img" not in html.tags
     (tmp_path / "file").touch()
     with pytest.raises(DataError, match="cannot be written"):
         write_data_page(DataReport([], {}, {}, ()), tmp_path / "file" / "check.html")

@@ -68,13 +68,13 @@ def test_shifted_fmri_is_found():
 @pytest.mark.parametrize("shift", [-3, 3])
 def test_a_shifted_subject_is_found(shift):
     bold = {**STUDY.bold, "sub-02": np.roll(STUDY.bold["sub-02"], shift, axis=0)}
-    found = check_subjects(replace(STUDY, bold=bold))
-    assert [(f.finding, f.subject, f.evidence["shift_trs"]) for f in found] == [("subject_shifted", "sub-02", shift)]
+    findings = check_subjects(replace(STUDY, bold=bold))
+    assert [(f.finding, f.subject, f.evidence["shift_trs"]) for f in findings] == [("subject_shifted", "sub-02", shift)]
 
 
 def test_a_copied_subject_is_found():
-    found = check_subjects(replace(STUDY, bold={**STUDY.bold, "sub-03": STUDY.bold["sub-01"]}))
-    assert ("subjects_alike", "sub-03") in {(f.finding, f.subject) for f in found}
+    findings = check_subjects(replace(STUDY, bold={**STUDY.bold, "sub-03": STUDY.bold["sub-01"]}))
+    assert ("subjects_alike", "sub-03") in {(f.finding, f.subject) for f in findings}
 
 
 def test_bytes_and_codes_are_found():

@@ -99,7 +99,7 @@ def test_a_film_that_is_missing_leaves_its_runs_without_a_stimulus(study: Path, 
     proposal, names = findings(folder)
     assert names == {("no_stimulus", "")}
     assert "task-sherlockPart2: 4 runs follow no stimulus" in sentence(proposal, "no_stimulus")
-    assert {shown for key, shown in ((k, v[0][0] if v else "") for k, v in onsets(proposal).items())} == {"1", ""}
+    assert {start for key, start in ((k, v[0][0] if v else "") for k, v in onsets(proposal).items())} == {"1", ""}
     assert proposal.texts["sherlockPart1"].scan == 1 and set(proposal.texts) == {"sherlockPart1"}
 
 

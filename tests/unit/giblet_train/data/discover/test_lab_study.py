@@ -26,12 +26,12 @@ def silent(_sentence: str, _share: float) -> None:
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    made = tmp_path_factory.mktemp("layout") / "sherlock"
-    simulate_layout(made, "sherlock")
+    study_folder = tmp_path_factory.mktemp("layout") / "sherlock"
+    simulate_layout(study_folder, "sherlock")
     folder = tmp_path_factory.mktemp("lab")
     for number, subject in SUBJECTS.items():
         parts = [
-            nibabel.load(made / f"study/sub-{subject}/func/sub-{subject}_task-sherlockPart{n}_bold.nii.gz")
+            nibabel.load(study_folder / f"study/sub-{subject}/func/sub-{subject}_task-sherlockPart{n}_bold.nii.gz")
             for n in (1, 2)
         ]
         joined = np.concatenate([np.asarray(part.dataobj) for part in parts], axis=-1)
@@ -39,8 +39,8 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
         path.parent.mkdir(exist_ok=True)
         nibabel.save(nibabel.Nifti1Image(joined, parts[0].affine, parts[0].header), path)
     for n in (1, 2):
-        (made / f"study/stimuli/sherlockPart{n}.mp4").rename(folder / f"part{n}.mp4")
-    (made / "study/stimuli/annotations.xlsx").rename(folder / "annotations.xlsx")
+        (study_folder / f"study/stimuli/sherlockPart{n}.mp4").rename(folder / f"part{n}.mp4")
+    (study_folder / "study/stimuli/annotations.xlsx").rename(folder / "annotations.xlsx")
     return folder
 
 
@@ -76,7 +76,7 @@ def test_part_1_is_used_if_only_its_film_is_there(study: Path) -> None:
         proposal = discover(study, silent)
     finally:
         (study / "aside").rename(study / "part2.mp4")
-    assert {name: shown for name, shown in rows(proposal).items() if shown} == {
+    assert {name: parts for name, parts in rows(proposal).items() if parts} == {
         f"s{n}.nii.gz::0-129": ("part1",) for n in "123"
     }
     assert {name: text.scan for name, text in proposal.texts.items()} == {"part1": 1}

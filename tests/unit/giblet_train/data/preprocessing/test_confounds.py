@@ -91,13 +91,13 @@ def test_columns_by_name_and_pattern(tmp_path):
 def test_a_column_that_some_runs_lack_is_zero_in_those(tmp_path):
     """fMRIPrep writes as many motion_outlier columns as a run has outliers."""
     none = table(tmp_path / "1.tsv", ("csf",), [(1,), (2,)])
-    one = table(tmp_path / "2.tsv", ("csf", "motion_outlier00"), [(3, 0), (4, 1), (5, 0)])
-    runs = [ConfoundRows(none, 2, 0, 2), ConfoundRows(one, 3, 0, 3)]
+    motion_table = table(tmp_path / "2.tsv", ("csf", "motion_outlier00"), [(3, 0), (4, 1), (5, 0)])
+    runs = [ConfoundRows(none, 2, 0, 2), ConfoundRows(motion_table, 3, 0, 3)]
     values_TN = read_run_confounds(runs, ["csf", "motion_outlier*"])
     np.testing.assert_array_equal(values_TN, [[1, 0], [2, 0], [3, 0], [4, 1], [5, 0]])
     with pytest.raises(DataError, match=r"no column cosine\*"):
         read_run_confounds(runs, ["csf", "cosine*"])
-    clips = [ConfoundRows(one, 3, 2, 1), ConfoundRows(one, 3, 0, 1), runs[0]]
+    clips = [ConfoundRows(motion_table, 3, 2, 1), ConfoundRows(motion_table, 3, 0, 1), runs[0]]
     np.testing.assert_array_equal(read_run_confounds(clips, ["csf"])[:, 0], [5, 3, 1, 2])
 
 

@@ -91,18 +91,18 @@ def test_a_film_of_which_only_its_lesser_features_are_followed_is_not_another():
 
 
 @pytest.mark.parametrize(
-    ("read", "said"),
+    ("read", "direction"),
     [
         (lambda x: x[::-1], "backwards"),
         (lambda x: np.concatenate([x[150::-1], x[:150:-1]]), "backwards in each run"),
         (lambda x: np.concatenate([x[150:], x[:150]]), "with its runs in the order 2, 1"),
     ],
 )
-def test_a_film_in_another_order_is_named_by_it(read, said):
+def test_a_film_in_another_order_is_named_by_it(read, direction):
     facts = alignment_of(with_film(prepared(), read))
     wrong = misalignment(facts, 1.5, 0.0)
     assert (wrong.kind, wrong.stops) == ("reordered", True)
-    assert f"read {said} (" in wrong.sentence
+    assert f"read {direction} (" in wrong.sentence
 
 
 def test_held_out_brains_are_not_looked_at():

@@ -143,9 +143,9 @@ def test_apply_hrf_convolves_inputs_scan_by_scan_and_leaves_targets():
 
 
 def test_cross_subject_is_one_average_brain():
-    each, average = prepared(), prepared(data={"mode": "cross_subject"})
+    individual, average = prepared(), prepared(data={"mode": "cross_subject"})
     assert average.subjects == (AVERAGE,)
-    mean = np.mean([each.bold[s] for s in each.subjects], axis=0)
+    mean = np.mean([individual.bold[s] for s in individual.subjects], axis=0)
     for v in range(0, average.n_voxels, 7):
         assert np.corrcoef(mean[:, v], average.bold[AVERAGE][:, v])[0, 1] == pytest.approx(1.0, abs=1e-5)
 
@@ -174,9 +174,9 @@ def test_a_typed_number_of_voxels_is_checked():
 
 
 def test_a_given_mask_decides():
-    given = np.zeros(STUDY.n_voxels, bool)
-    given[[3, 50, 119]] = True
-    data = prepared(replace(STUDY, given_mask_V=given))
+    mask_V = np.zeros(STUDY.n_voxels, bool)
+    mask_V[[3, 50, 119]] = True
+    data = prepared(replace(STUDY, given_mask_V=mask_V))
     np.testing.assert_array_equal(data.voxels_V, [3, 50, 119])
     np.testing.assert_array_equal(np.flatnonzero(data.mask), [3, 50, 119])
 

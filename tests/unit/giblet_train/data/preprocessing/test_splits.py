@@ -124,8 +124,8 @@ def test_the_validation_blocks_of_a_fold_do_not_overlap_and_leave_its_test_block
         assume(not any(words in error.message for words in ("too short", "only one", "does not exist")))
         raise
     assert len({split.test_blocks for split in splits}) == 1
-    chosen = np.concatenate([split.validation for split in splits])
-    assert len(np.unique(chosen)) == len(chosen)
+    validation_trs = np.concatenate([split.validation for split in splits])
+    assert len(np.unique(validation_trs)) == len(validation_trs)
     for split in splits:
         for part in (split.validation, split.train):
             assert not np.isin(part, split.test).any()

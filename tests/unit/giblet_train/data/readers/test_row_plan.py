@@ -24,11 +24,11 @@ def plan(*runs, n_trs=40, **options):
 
 def seconds_of(rows, subject):
     """Return (stimulus, second, volume) of each volume of a subject, by its rows."""
-    shown = {}
+    second_by_row = {}
     for span in rows.spans:
-        shown |= {span.first + n: (span.stimulus, span.start_s + n * TR_S) for n in range(span.n_trs)}
+        second_by_row |= {span.first + n: (span.stimulus, span.start_s + n * TR_S) for n in range(span.n_trs)}
     return [
-        (*shown[piece.first_row + n], piece.run.run, piece.first_volume + n)
+        (*second_by_row[piece.first_row + n], piece.run.run, piece.first_volume + n)
         for piece in rows.pieces[f"sub-{subject}"]
         for n in range(piece.n_trs)
     ]
@@ -112,7 +112,7 @@ def test_runs_without_stimulus_and_stimuli_without_viewers_are_noted():
 
 
 @pytest.mark.parametrize(
-    ("shown", "sentence"),
+    ("presentations", "sentence"),
     [
         ([("a", 0.0, 61.0)], "lasts 60.0 s and cannot start at 61 s"),
         ([("a", 0.0, 30.0, 40.0)], "reach beyond the end of a at 60.0 s"),
@@ -120,8 +120,8 @@ def test_runs_without_stimulus_and_stimuli_without_viewers_are_noted():
         ([("a", 0.0, 0.0, 30.0), ("b", 21.0)], "before the presentation before it ends at 30 s"),
     ],
 )
-def test_impossible_presentations_are_refused_with_their_row(shown, sentence):
-    entry = run("1", *((*item, *(0.0, None)[len(item) - 2 :], 7) for item in shown))
+def test_impossible_presentations_are_refused_with_their_row(presentations, sentence):
+    entry = run("1", *((*item, *(0.0, None)[len(item) - 2 :], 7) for item in presentations))
     with pytest.raises(DataError, match=sentence) as error:
         plan(entry)
     assert "row 7 of the table of runs" in str(error.value)

@@ -62,13 +62,13 @@ def test_what_is_missing_is_named_with_its_nearest(folder):
 
 
 def test_a_file_of_ones_own_next_to_a_made_study_is_asked_for_by_its_whole_path(folder):
-    made = config(simulate="tiny", features={"audio": {"file": "mine.npy"}})
+    simulated_config = config(simulate="tiny", features={"audio": {"file": "mine.npy"}})
     with pytest.raises(DataError, match=r"data\.features\.audio\.file is looked for in the made study") as error:
-        find_sources(made, folder)
+        find_sources(simulated_config, folder)
     assert "whole path" in error.value.remedy
     (folder.parent / "mine.npy").touch()
-    brought = config(simulate="tiny", features={"audio": {"file": str(folder.parent / "mine.npy")}})
-    assert find_sources(brought, folder).features == {"audio": folder.parent / "mine.npy"}
+    own_config = config(simulate="tiny", features={"audio": {"file": str(folder.parent / "mine.npy")}})
+    assert find_sources(own_config, folder).features == {"audio": folder.parent / "mine.npy"}
 
 
 def test_digests_follow_content_not_path(folder, tmp_path):

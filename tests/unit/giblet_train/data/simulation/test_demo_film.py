@@ -80,8 +80,8 @@ def own_index(tmp_path, monkeypatch):
             entry.size = len(data)
             tar.addfile(entry, io.BytesIO(data))
     archive = (folder / "moviepy-2.2.1.tar.gz").read_bytes()
-    known = {"ARCHIVE_SHA256": archive, "ZIP_SHA256": zipped.getvalue(), "FILM_SHA256": FILM_BYTES}
-    for name, data in known.items():
+    hashes = {"ARCHIVE_SHA256": archive, "ZIP_SHA256": zipped.getvalue(), "FILM_SHA256": FILM_BYTES}
+    for name, data in hashes.items():
         monkeypatch.setattr(demo_film, name, hashlib.sha256(data).hexdigest())
     monkeypatch.setenv("PIP_CONFIG_FILE", "/dev/null")
     monkeypatch.setenv("PIP_NO_INDEX", "1")
@@ -137,7 +137,7 @@ def test_our_annotations_cover_the_film_with_a_sentence_for_every_stretch():
     assert len(shots) >= 127
     assert shots[0].start_s == 0.0
     assert shots[-1].end_s == pytest.approx(596.458, abs=0.001)
-    assert all(left.end_s == right.start_s for left, right in pairwise(shots))
+    assert all(earlier.end_s == later.start_s for earlier, later in pairwise(shots))
     assert max(shot.end_s - shot.start_s for shot in shots) < 8.0
     assert len({shot.detail for shot in shots}) == len(shots)
     assert all(shot.detail.endswith(".") and len(shot.detail.split()) >= 7 for shot in shots)

@@ -89,8 +89,8 @@ def test_no_path_of_this_machine_is_written(tiny):
 
 
 def test_the_same_seed_gives_the_same_bytes_on_any_number_of_threads(tiny, tmp_path):
-    done = simulate(tmp_path / "again", "--size", "tiny", OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2")
-    assert json.loads(done.stdout) == tiny[1]
+    result = simulate(tmp_path / "again", "--size", "tiny", OMP_NUM_THREADS="2", OPENBLAS_NUM_THREADS="2")
+    assert json.loads(result.stdout) == tiny[1]
     assert [path.name for path in tmp_path.iterdir()] == ["again"]
 
 
@@ -105,17 +105,17 @@ def test_a_finished_study_is_left_unchanged_and_reported(tiny):
     out, facts = tiny
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
     messages = []
-    left = simulate_study(out, "tiny", progress=lambda sentence, fraction: messages.append(sentence))
-    assert json.loads(format_json(left)) == facts
+    facts_again = simulate_study(out, "tiny", progress=lambda sentence, fraction: messages.append(sentence))
+    assert json.loads(format_json(facts_again)) == facts
     assert messages == [f"{out} holds this study already; it stays as it is."]
     assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == before
 
 
 def test_another_study_or_other_things_in_the_folder_are_refused(tiny, tmp_path, clip):
-    done = simulate(tiny[0], "--size", "tiny", "--seed", "5")
-    assert done.returncode == 2
-    assert "seed 0, not 5" in done.stderr
-    assert "Traceback" not in done.stderr
+    result = simulate(tiny[0], "--size", "tiny", "--seed", "5")
+    assert result.returncode == 2
+    assert "seed 0, not 5" in result.stderr
+    assert "Traceback" not in result.stderr
     with pytest.raises(ConfigError, match="another film"):
         simulate_study(tiny[0], "tiny", film=clip)
     (tmp_path / "thesis.txt").write_text("precious")

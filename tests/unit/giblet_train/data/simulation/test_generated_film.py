@@ -21,7 +21,7 @@ def test_it_lasts_as_long_as_asked_and_says_what_it_is(film):
     assert film_seconds(film.path) == pytest.approx(45.0, abs=0.01)
     assert film.shots[0].start_s == 0.0
     assert film.shots[-1].end_s == 45.0
-    assert all(left.end_s == right.start_s for left, right in pairwise(film.shots))
+    assert all(earlier.end_s == later.start_s for earlier, later in pairwise(film.shots))
 
 
 def test_the_same_seed_gives_the_same_bytes_and_another_one_does_not(tmp_path):

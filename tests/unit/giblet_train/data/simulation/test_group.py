@@ -118,10 +118,10 @@ def test_gains_of_few_subjects_span_their_range():
 
 def test_the_truth_names_every_region_feature_and_subject(study):
     drawn, _, results = study
-    told = drawn.described_truth([subject for subject, _ in results])
-    assert [region["name"] for region in told["regions"]] == [region.name for region in REGIONS]
-    assert [subject["number"] for subject in told["subjects"]] == [1, 2, 3, 4, 5]
+    truth = drawn.described_truth([subject for subject, _ in results])
+    assert [region["name"] for region in truth["regions"]] == [region.name for region in REGIONS]
+    assert [subject["number"] for subject in truth["subjects"]] == [1, 2, 3, 4, 5]
     shared = drawn.shared_truth()
-    for group, names in told["features"].items():
+    for group, names in truth["features"].items():
         assert shared[f"features_{group}_TF"].shape == (sum(SCANS), len(names))
         assert shared[f"weights_{group}_FR"].shape == (len(names), (drawn.region_XYZ > 0).sum())

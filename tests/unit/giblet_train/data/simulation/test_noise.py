@@ -42,9 +42,9 @@ def test_motion_is_its_own_and_moves_the_voxels():
 
 
 def test_subjects_share_no_noise():
-    one, two = (draw_noise(np.random.default_rng(s), MAPS, 400, 1.5).values_TV for s in (3, 4))
-    z_one, z_two = ((x - x.mean(axis=0)) / x.std(axis=0) for x in (one, two))
-    assert abs(float((z_one * z_two).mean())) < 0.01
+    first, second = (draw_noise(np.random.default_rng(s), MAPS, 400, 1.5).values_TV for s in (3, 4))
+    z_first, z_second = ((x - x.mean(axis=0)) / x.std(axis=0) for x in (first, second))
+    assert abs(float((z_first * z_second).mean())) < 0.01
 
 
 @pytest.mark.parametrize("n_trs", [5, 30])

@@ -30,8 +30,8 @@ def test_the_tr_grid_holds_nilearns_response_summed_tr_by_tr(kernel, reference):
 @pytest.mark.parametrize("kernel", [hrf.glover(1.5), hrf.spm(1.5), hrf.double_gamma(5.2, 1.5)])
 def test_area_is_one_so_a_constant_keeps_its_level(kernel):
     assert kernel.sum() == pytest.approx(1.0)
-    held = hrf.convolve_causal(np.full((60, 1), 3.0), kernel)
-    assert held[-1, 0] == pytest.approx(3.0)
+    response = hrf.convolve_causal(np.full((60, 1), 3.0), kernel)
+    assert response[-1, 0] == pytest.approx(3.0)
 
 
 @pytest.mark.parametrize("kernel", [hrf.glover(1.5), hrf.spm(1.5), hrf.double_gamma(5.2, 1.5)])

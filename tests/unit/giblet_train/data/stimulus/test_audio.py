@@ -83,9 +83,9 @@ def test_a_jump_of_the_time_stamps_leaves_later_sound_at_its_own_time(tmp_path, 
     path = with_gap(tmp_path / "a.mkv", wave, 10.0, gap_s)
     jump, gap = 10 * SAMPLE_HZ, round(gap_s * SAMPLE_HZ)
     expected = np.concatenate([wave[:jump], np.zeros(gap, np.float32), wave[jump:]])
-    heard = read_samples(path, SAMPLE_HZ)
-    assert len(heard) == len(expected)
-    np.testing.assert_allclose(heard, expected, atol=1e-4)
+    samples = read_samples(path, SAMPLE_HZ)
+    assert len(samples) == len(expected)
+    np.testing.assert_allclose(samples, expected, atol=1e-4)
 
 
 def test_stereo_at_another_rate_is_mixed_and_resampled(tmp_path):

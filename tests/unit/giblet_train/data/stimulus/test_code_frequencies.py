@@ -178,19 +178,19 @@ def test_ensembles_and_lesions_speak_of_probabilities(run_dir, run):
 
 def test_the_likeliest_codes_are_written_and_silence_is_reported(run, tmp_path):
     messages = []
-    brought = made_config(data={"features": {"audio": {"file": "codes.npy", "rows_per_s": 75.0, "codes": CODES}}})
-    features = dataclasses.replace(run, config=brought)
+    own_config = made_config(data={"features": {"audio": {"file": "codes.npy", "rows_per_s": 75.0, "codes": CODES}}})
+    features = dataclasses.replace(run, config=own_config)
     (tmp_path / "out").mkdir()
-    told = reconstruct(features, tmp_path / "out", lambda sentence, share=0.0: messages.append(sentence))
-    assert told["sounds"] == {} and any("no sound" in sentence for sentence in messages)
-    films = {source: np.load(tmp_path / "out" / files["audio"]) for source, files in told["codes"].items()}
+    record = reconstruct(features, tmp_path / "out", lambda sentence, share=0.0: messages.append(sentence))
+    assert record["sounds"] == {} and any("no sound" in sentence for sentence in messages)
+    films = {source: np.load(tmp_path / "out" / files["audio"]) for source, files in record["codes"].items()}
     assert {source: codes.shape for source, codes in films.items()} == dict.fromkeys(
         ("film", "predicted", "measured"), (46, BOOKS)
     )
     true = run.data.targets["audio"][run.data.split.test].reshape(46, BOOKS, CODES)
     np.testing.assert_array_equal(films["film"], true.argmax(axis=-1))
-    assert json.loads(json.dumps(told))["codes"] == told["codes"]
-    assert "no sound" in format_reconstruction(told)[1]
+    assert json.loads(json.dumps(record))["codes"] == record["codes"]
+    assert "no sound" in format_reconstruction(record)[1]
     assert "codes_audio_measured.npy" in (tmp_path / "out" / "index.html").read_text()
 
 
@@ -224,9 +224,9 @@ def test_skill_is_over_the_unigram_on_the_same_trs():
     book = np.full((1, 4), 0.25, np.float32)
     weight = np.ones(4, np.float32)
     assert reconstruction(np.tile(book, (40, 1)), true, weight, book)["skill"] == pytest.approx(0.0, abs=1e-6)
-    known = 0.9 * true + 0.025
-    expected = 1 - np.mean(-(true * np.log(known)).sum(axis=1)) / np.log(4)
-    assert reconstruction(known, true, weight, book)["skill"] == pytest.approx(expected, rel=1e-5)
+    estimate = 0.9 * true + 0.025
+    expected = 1 - np.mean(-(true * np.log(estimate)).sum(axis=1)) / np.log(4)
+    assert reconstruction(estimate, true, weight, book)["skill"] == pytest.approx(expected, rel=1e-5)
 
 
 def test_codes_that_never_change_are_refused():

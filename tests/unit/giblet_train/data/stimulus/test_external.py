@@ -63,15 +63,15 @@ def test_codes_are_counted_book_by_book(tmp_path):
 
 
 def test_an_extractor_is_found_by_name_and_given_the_timeline(monkeypatch):
-    seen = []
+    timelines = []
 
     def extract(timeline):
-        seen.append(timeline)
+        timelines.append(timeline)
         return np.full((timeline.n_trs, 4), 0.25)
 
     offered(monkeypatch, extract)
     np.testing.assert_array_equal(brought({"extractor": "lab"}), np.full((20, 4), 0.25, np.float32))
-    assert seen == [FILM]
+    assert timelines == [FILM]
     with pytest.raises(DataError, match=r"There is no extractor called 'labb', did you mean \"lab\"") as caught:
         brought({"extractor": "labb"})
     assert "encodec, lab" in caught.value.remedy

@@ -125,8 +125,8 @@ def test_a_model_runs_once_for_the_same_content(folder, timeline, tmp_path, monk
     for change in ({"layer": 2}, {"runs": dataclasses.replace(runs, fps=4.0)}):
         with pytest.raises(pytest.fail.Exception):
             features(folder, "vit", timeline, **{"runs": runs, **change})
-    [kept] = tmp_path.glob("*.npy")
-    kept.write_bytes(kept.read_bytes()[:200])
+    [cache_file] = tmp_path.glob("*.npy")
+    cache_file.write_bytes(cache_file.read_bytes()[:200])
     with pytest.raises(pytest.fail.Exception):
         features(folder, "vit", timeline, runs)
 

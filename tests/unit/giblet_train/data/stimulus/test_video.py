@@ -148,8 +148,8 @@ def test_a_cover_picture_is_skipped(clip, tmp_path):
 def test_decoding_ends_with_the_last_wanted_frame(clip, monkeypatch):
     ended = []
 
-    def watched(path, wanted, decode=video._decoded):
-        yield from decode(path, wanted)
+    def watched(path, times_s, decode=video._decoded):
+        yield from decode(path, times_s)
         ended.append(path)
 
     monkeypatch.setattr(video, "_decoded", watched)
@@ -228,8 +228,8 @@ def still(picture_HWC, n_trs=3):
 
 
 def test_there_is_a_finite_number_for_every_name(tmp_path):
-    made = generated_film(tmp_path / "film.mp4", 30.0, seed=1)
-    features_TF = video_features(read_frames(made.path, 1.5, 20, 2.0, 36, 64))
+    film = generated_film(tmp_path / "film.mp4", 30.0, seed=1)
+    features_TF = video_features(read_frames(film.path, 1.5, 20, 2.0, 36, 64))
     assert features_TF.shape == (20, len(feature_names()))
     assert features_TF.dtype == np.float32
     assert len(set(feature_names())) == len(feature_names())

@@ -57,8 +57,8 @@ def test_holds_what_the_files_hold(store, tiny_study):
     volumes = {s: read_header(tiny_study / "bold" / f"{s}.nii.gz", 1.5) for s in study.subjects}
     mask = np.logical_and.reduce([nonzero_voxels(v) for v in volumes.values()])
     np.testing.assert_array_equal(study.mask, mask)
-    for subject, one in volumes.items():
-        raw = np.concatenate([chunk for _, chunk in stream(one, mask)])
+    for subject, volume in volumes.items():
+        raw = np.concatenate([chunk for _, chunk in stream(volume, mask)])
         np.testing.assert_array_equal(study.reference[subject], raw[0])
         error = np.abs(study.bold[subject].astype(np.float32) + study.reference[subject] - raw)
         assert error.max() <= 2e-3 * raw.std(axis=0).max()
@@ -188,8 +188,8 @@ def test_a_film_shorter_than_the_scan_is_refused_unless_allowed(tiny_study, tmp_
     )
     with pytest.raises(DataError, match="covers 40 TRs"):
         build_store(made_config(data=data), study, tmp_path, quiet)
-    said = made_config(data=data, split={"gap_trs": 2, "usable_trs": 40})
-    opened = open_store(build_store(said, study, tmp_path, quiet))
+    usable_config = made_config(data=data, split={"gap_trs": 2, "usable_trs": 40})
+    opened = open_store(build_store(usable_config, study, tmp_path, quiet))
     assert opened.scan_lengths_trs == (40,)
     assert opened.stimulus_offset_s == 30.0
     assert "share TRs 0 to 39" in opened.notes[0]

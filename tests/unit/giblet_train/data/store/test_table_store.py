@@ -155,9 +155,9 @@ def test_show_prints_a_table_that_reads_back_as_the_same_runs(folder, tmp_path):
     original = {r.bold.name: r for r in read_runs_table(folder / "runs.tsv", folder, list(STIMULI))}
     assert len(runs) == len(original)
     for run in runs:
-        shown = original[run.bold.name].presentations
+        presentations = original[run.bold.name].presentations
         assert [(p.stimulus, p.onset_s, p.start_s) for p in run.presentations] == [
-            (p.stimulus, p.onset_s, p.start_s) for p in shown
+            (p.stimulus, p.onset_s, p.start_s) for p in presentations
         ]
 
 
@@ -172,12 +172,12 @@ def test_the_short_form_expands_to_a_table_with_the_same_rows(folder, tmp_path):
     by_table = made_config(
         data={"data_dir": "study", "runs": "short.tsv", "stimuli": stimuli}, split=SPLIT, model=MODEL
     )
-    one, other = (open_store(build_store(c, folder, folder.parent, quiet)) for c in (by_keys, by_table))
-    assert one.scan_lengths_trs == other.scan_lengths_trs
+    short_form, table_form = (open_store(build_store(c, folder, folder.parent, quiet)) for c in (by_keys, by_table))
+    assert short_form.scan_lengths_trs == table_form.scan_lengths_trs
     for modality in ("video", "audio", "text"):
-        np.testing.assert_array_equal(one.features[modality], other.features[modality])
+        np.testing.assert_array_equal(short_form.features[modality], table_form.features[modality])
     for subject in ("sub-01", "sub-02"):
-        raw, again = (s.bold[subject][:] + s.reference[subject] for s in (one, other))
+        raw, again = (s.bold[subject][:] + s.reference[subject] for s in (short_form, table_form))
         np.testing.assert_allclose(raw, again, atol=0.3)
 
 
