@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import ctypes
 import gc
 import importlib
 import json
@@ -27,6 +28,7 @@ from typing import Any, NoReturn
 from tests.paths import ROOT
 
 POLL_S = 0.01
+PR_SET_PDEATHSIG = 1
 
 
 class ForkedProgram:
@@ -147,10 +149,26 @@ def giblet_server() -> ForkServer:
 
 
 def _serve(entry: str) -> None:
-    """Answer requests until stdin ends; then end what still runs. A fork leaves by the end of the program it runs."""
+    """Answer requests until pytest has ended, however it ends; then end the programs and what they have started."""
     module, _, function = entry.partition(":")
-    main = getattr(importlib.import_module(module), function)
     codes: dict[int, int | None] = {}
+    # Control-C reaches every process of a terminal, and whoever interrupts pytest may end its process group. The
+    # server has to outlive both for as long as it takes to end its programs.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    try:
+        _answer_requests(getattr(importlib.import_module(module), function), codes)
+    except BrokenPipeError:
+        pass  # nobody reads the answer
+    finally:
+        for pid in (pid for pid, code in codes.items() if code is None):
+            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it had not become a program yet
+                os.killpg(pid, signal.SIGKILL)
+
+
+def _answer_requests(main: Callable[[], object], codes: dict[int, int | None]) -> None:
+    """Start and poll programs until stdin ends. A fork leaves by the end of the program it runs."""
     gc.freeze()  # a collection in a fork would copy the memory that it looks at
     for line in sys.stdin:
         request = json.loads(line)
@@ -167,9 +185,6 @@ def _serve(entry: str) -> None:
                 _run_and_leave(main)
             codes[answer] = None
         print(json.dumps(answer), flush=True)
-    for pid in (pid for pid, code in codes.items() if code is None):
-        with contextlib.suppress(ProcessLookupError):
-            os.kill(pid, signal.SIGKILL)
 
 
 def _run_and_leave(main: Callable[[], object]) -> NoReturn:
@@ -192,7 +207,14 @@ def _run_and_leave(main: Callable[[], object]) -> NoReturn:
 
 
 def _become(arguments: list[str], environment: dict[str, str], folder: str, output: str) -> None:
-    """Turn a fork into a program that was just started, with files in place of the server's pipes."""
+    """Turn a fork into a program that was just started, with files in place of the server's pipes.
+
+    It leads a session of its own, by which the server finds what it has started, and dies with the server.
+    """
+    os.setsid()
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.environ.clear()
     os.environ.update(environment)
     os.chdir(folder)
