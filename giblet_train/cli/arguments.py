@@ -12,7 +12,7 @@ RunWithCheckpoint = Annotated[
     Path, typer.Argument(help="Run directory with at least one checkpoint, or what `giblet pull --best` brought.")
 ]
 Role = Annotated[Literal["best", "last"], typer.Option(help="Which checkpoint.")]
-AsJson = Annotated[bool, typer.Option("--json", help="One JSON object.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
 RunOrConfig = Annotated[
     Path, typer.Argument(help="A run directory, a configuration file, or - for one on standard input.")
 ]
@@ -20,8 +20,10 @@ Workdir = Annotated[
     Path | None, typer.Option(help="Folder of stores and studies; default: the run's own, or ~/giblet.")
 ]
 Out = Annotated[Path | None, typer.Option(help="New folder in which the figures are also saved, as JSON and as text.")]
-Model = Annotated[Path, typer.Argument(help="A published model, or a run directory whose study is here.")]
-FilmFile = Annotated[Path, typer.Argument(help="A film that is on this machine.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A published model, or a run directory whose study is here.")
+]
+FilmFile = Annotated[Path, typer.Argument(metavar="FILM", help="A film that is on this machine.")]
 FilmAnnotations = Annotated[
     Path | None, typer.Option(help="Annotations of the film: a table with start, end and text.")
 ]

@@ -68,7 +68,7 @@ def predict(
     film: FilmFile,
     out: NewFolder,
     subject: Annotated[
-        list[str] | None, typer.Option(help="A head of the model; repeatable. Default: average.")
+        list[str] | None, typer.Option(help="A head of the model, such as 1; repeatable. Default: average.")
     ] = None,
     annotations: FilmAnnotations = None,
     features: FilmFeatureFiles = None,

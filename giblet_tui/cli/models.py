@@ -12,8 +12,10 @@ from giblet_tui.cli.arguments import Json
 from giblet_tui.cli.console import check_parent
 from giblet_tui.cli.engine_here import run_here
 
-Model = Annotated[Path, typer.Argument(metavar="MODEL", help="A published model, or a run directory with its study.")]
-Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film.")]
+Model = Annotated[
+    Path, typer.Argument(metavar="MODEL", help="A published model, or a run directory whose study is here.")
+]
+Film = Annotated[Path, typer.Argument(metavar="FILM", help="A film that is on this machine.")]
 Annotations = Annotated[Path | None, typer.Option(help="Annotations of the film: a table with start, end and text.")]
 ScanLengths = Annotated[
     str, typer.Option(metavar="N,N", help="Rows of each part, if the times of the annotations restart in each.")
@@ -24,7 +26,7 @@ Features = Annotated[
 ]
 Without = Annotated[
     list[str] | None,
-    typer.Option(metavar="MODALITY", help="Go on as if this modality were at its training mean; repeatable."),
+    typer.Option(metavar="MODALITY", help="Predict as if this modality were at its training mean; repeatable."),
 ]
 Bold = Annotated[Path, typer.Option(help="Responses: a series in the model's space, such as NIfTI.")]
 BoldTr = Annotated[float | None, typer.Option(help="Seconds per volume, if the file does not state it.")]
@@ -147,9 +149,7 @@ def decode(
     model: Model,
     bold: Bold,
     out: Out,
-    subject: Annotated[
-        str | None, typer.Option(help="Head that reads the responses; default: the average subject's.")
-    ] = None,
+    subject: Annotated[str | None, typer.Option(help="Head that reads the responses; default: average.")] = None,
     film: Annotated[Path | None, typer.Option(help="The film that was shown, to compare with.")] = None,
     annotations: Annotations = None,
     scan_lengths: ScanLengths = "",
