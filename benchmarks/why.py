@@ -24,7 +24,7 @@ import msgspec
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
-from benchmarks import why_foreign
+from benchmarks import why_foreign, why_frameworks
 from giblet_train.diagnosis import replay
 from giblet_train.diagnosis.diagnose import Diagnosis, diagnose
 from giblet_train.diagnosis.log_parser import ParsedLog, parse
@@ -230,6 +230,13 @@ Each run is diagnosed every 20 steps after its onset, and at the limit of 200 st
 
 The thresholds for bursts of waiting and for early overfitting were changed once after a first measurement on odd seeds.
 """
+FRAMEWORKS_HEAD = """
+## Third collection
+
+Logs in the layouts of training frameworks, which imitate what people publish in reports of failed, odd and healthy
+trainings: {n_logs} cases, each with the numbers of {n_seeds} seeds. No rule was tuned on them before they were first
+tried; what failed then was given to the developers, so that this table is not blind.
+"""
 
 
 def main() -> None:
@@ -254,6 +261,8 @@ def main() -> None:
     print(f"{summary(tallies)}\n\n{reach}\n\n{table(tallies)}\n\n{matrix(confusion)}\n")
     print(FOREIGN_HEAD.format(seeds=options.seeds))
     print(why_foreign.page(options.part, options.seeds))
+    print(FRAMEWORKS_HEAD.format(n_logs=why_frameworks.n_logs(), n_seeds=why_frameworks.N_SEEDS))
+    print(why_frameworks.page())
 
 
 if __name__ == "__main__":
