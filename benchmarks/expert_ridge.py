@@ -1,9 +1,9 @@
 """Banded ridge as an expert would fit it with himalaya: the baseline of the field.
 
 Features are filtered by the canonical HRF and by the HRF with a memory of MEMORY_S, one band per modality and filter.
-Bands are weighted by random search in INNER_FOLDS contiguous folds of the training TRs, with one penalty for all
-voxels. Rows are whitened for noise that is half white and half AR(1). The mean of the subjects and each subject's
-deviation from it are fitted by themselves. T TRs, N training TRs, B bands, V voxels.
+Bands are weighted by random search in INNER_FOLDS contiguous folds of the training and validation TRs, with one penalty
+for all voxels. Rows are whitened for noise that is half white and half AR(1). The mean of the subjects and each
+subject's deviation from it are fitted by themselves. T TRs, N training and validation TRs, B bands, V voxels.
 """
 
 from __future__ import annotations
@@ -36,8 +36,11 @@ class ExpertRidge:
 
 
 def predict(data: PreparedSplit) -> ExpertRidge:
-    """Fit on training TRs and predict the test TRs of every subject."""
-    split = data.split
+    """Fit on training and validation TRs and predict the test TRs of every subject.
+
+    Inner folds select the penalties, so no TRs need to be held out for that.
+    """
+    split = data.split.joined
     kernel_BTT = np.stack([x_TF @ x_TF.T for x_TF in _bands(data)])
     whitener_NN = _whitener(split.train, data.study.tr_s)
     inside_BNN = whitener_NN @ kernel_BTT[:, split.train][:, :, split.train] @ whitener_NN.T

@@ -139,9 +139,9 @@ def main() -> None:
 def banded(data: PreparedSplit) -> dict[str, CorrelationAccumulator]:
     """Ridge with a penalty per modality and voxel by random search, for each subject and for the subjects' mean.
 
-    Fitted and chosen on training TRs alone, in INNER_FOLDS contiguous inner folds.
+    Fitted and chosen on training and validation TRs, in INNER_FOLDS contiguous inner folds.
     """
-    split, scans = data.split, data.study.scan_lengths_trs
+    split, scans = data.split.joined, data.study.scan_lengths_trs
     kernels = np.stack([_kernel(x_TF, split.train, scans) for x_TF in data.inputs.values()])
     inside = kernels[:, split.train][:, :, split.train]
     across = kernels[:, split.test][:, :, split.train]

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 
 from benchmarks import expert_ridge, product_ridge
 from giblet_train.components.build import TrainingSetup
+from giblet_train.components.refit import refit
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.data.simulation.learning_study import LearningStudy, simulate_learning_study
 from giblet_train.distributed.process_group import ProcessGroup, ranks_of
@@ -37,10 +38,11 @@ from giblet_train.training.trainer import Trainer
 
 FORMS = ("linear", "saturation", "energy", "interaction", "integration")
 MODELS = (
-    "pooled ridge", "expert ridge", "linear start", "start", "selected start", "start + pooled ridge", "network",
-    "product ridge",
+    "pooled ridge", "expert ridge", "linear start", "start", "selected start", "start + pooled ridge",
+    "network before refit", "network", "product ridge",
 )  # fmt: skip
-COMPARED = ("expert ridge", "linear start", "start", "selected start", "product ridge")
+COMPARED = ("expert ridge", "linear start", "start", "selected start", "network before refit", "product ridge")
+EPOCHS = 10
 Series = dict[str, NDArray[np.float64]]
 
 PAGE = """# What the engine learns
@@ -52,21 +54,23 @@ the explainable variance is linear in the film's factors in the rows `half ...`,
 responses come from `giblet_train/data/simulation/learning_study.py`, not from the simulator of the demo:
 {n_subjects} subjects, 80 responsive voxels of 120, 30 % signal, 400 test TRs, 150 validation TRs.
 
+All models but one use the same TRs: training TRs fit and validation TRs select, then both fit again what was selected.
+
 - **pooled ridge**: ridge on the mean of the subjects at delays of 1 to 8 TRs, penalty by validation.
 - **expert ridge**: banded ridge by himalaya, with HRF and memory bands, whitened, one penalty for all voxels, mean of
-  the subjects plus each subject's deviation (`benchmarks/expert_ridge.py`). Its penalty lay at the edge of the grid in
-  {n_edges} of {n_experts} fits.
+  the subjects plus each subject's deviation (`benchmarks/expert_ridge.py`); inner folds of training and validation TRs
+  select. Its penalty lay at the edge of the grid in {n_edges} of {n_experts} fits.
 - **linear start**: the ridge initialisation with linear bands only.
 - **start**: with nonlinear bands (products within and between modalities, rectified projections).
 - **selected start**: the start with as many latents as validation TRs select. No weight of it is learnt.
 - **start + pooled ridge**: the mean of the predictions of `selected start` and `pooled ridge`.
+- **network before refit**: the network with the initialisation of the training TRs, as validation judged it.
 - **network**: what a run ends with: the selected start and the learnt addition, whose share validation TRs select. The
   last column gives the number of runs that kept an addition.
-- **–**: not measured.
 - **product ridge**: knows the form of the truth (`benchmarks/product_ridge.py`).
 
-r on the test block, mean over the seeds; preset `tiny`, {epochs} epochs. Intervals: 95 %, paired, over all
-test TRs of these seeds, 95 %.
+r on the test block, mean over the seeds; preset `tiny`, {epochs} epochs. Intervals: 95 %, paired, over all test TRs of
+these seeds. The table is what fits into 20 CPU minutes: {plan}. `--cells 3000:1 10000:1` also measures longer studies.
 
 | training TRs | truth | seeds | {columns} | ceiling | {gains} | runs with an addition |
 |{rule}
@@ -99,16 +103,15 @@ class Cell:
 def main() -> None:
     """Print the page."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trs", type=int, nargs="+", default=[300, 1000])
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=20)
+    parser.add_argument("--cells", type=training_trs_and_seeds, nargs="+", default=[(300, 2), (1000, 1)])
+    parser.add_argument("--epochs", type=int, default=EPOCHS)
     parser.add_argument("--forms", nargs="+", choices=FORMS, default=FORMS)
     parser.add_argument("--json", type=Path)
     options = parser.parse_args()
     cells = [
         Cell(n, form, seed, share)
-        for n in options.trs
-        for seed in range(options.seeds)
+        for n, n_seeds in options.cells
+        for seed in range(n_seeds)
         for form, share in [*((form, 1.0) for form in options.forms), ("interaction", 0.5)]
     ]
     figures: dict[str, Any] = json.loads(options.json.read_text()) if options.json and options.json.exists() else {}
@@ -126,28 +129,37 @@ def main() -> None:
     print(page(figures, options.epochs))
 
 
+def training_trs_and_seeds(text: str) -> tuple[int, int]:
+    """Return training TRs and the number of seeds of `300:2`."""
+    n_trs, n_seeds = text.split(":")
+    return int(n_trs), int(n_seeds)
+
+
 def measure(cell: Cell, epochs: int) -> dict[str, Any]:
     """Return the series of r of each model, the ceiling, the share of the addition and the CPU seconds."""
     began = time.process_time()
     study = simulate_learning_study(cell.form, cell.n_trs, cell.seed, form_share=cell.form_share)
     data = study.data
     config = config_of_seed(cell.seed, epochs)
-    expert = expert_ridge.predict(data)
+    expert, pooled = expert_ridge.predict(data), _pooled(data)
+    product = dict.fromkeys(data.subjects, product_ridge.predict(data, cell.form))
     linear = TrainingSetup.build(config_of_seed(cell.seed, epochs, start_nonlinear=False), data, _alone(config))
-    pooled = _pooled(data)
-    r = {
-        "pooled ridge": _series(data, pooled),
-        "expert ridge": _series(data, expert.predicted),
-        "linear start": _network_series(data, linear, start=True),
-    }
     trainer = train(config, study)
-    r["start"] = _network_series(data, trainer.experiment, start=True)
-    r["network"] = _network_series(data, trainer.experiment, start=False)
-    trainer.experiment.learner.average.model.share = 0.0
-    selected = dict(Evaluator.of(trainer.experiment, data).predicted(trainer.experiment.learner.average.model))
-    r["selected start"] = _series(data, selected)
-    r["start + pooled ridge"] = _series(data, {s: (x_TV + pooled[s]) / 2.0 for s, x_TV in selected.items()})
-    r["product ridge"] = _series(data, dict.fromkeys(data.subjects, product_ridge.predict(data, cell.form)))
+    network = trainer.experiment.learner.average.model
+    predicted = {
+        "pooled ridge": pooled,
+        "expert ridge": expert.predicted,
+        "product ridge": product,
+        "linear start": _predicted(data, refit(linear, data)),
+        "network before refit": _predicted(data, trainer.keeper.experiment),
+        "network": _predicted(data, trainer.experiment),
+    }
+    network.share = 0.0
+    selected = predicted["selected start"] = _predicted(data, trainer.experiment)
+    predicted["start + pooled ridge"] = {s: (x_TV + pooled[s]) / 2.0 for s, x_TV in selected.items()}
+    network.limit_start(trainer.experiment.shape.bottleneck_dim)
+    predicted["start"] = _predicted(data, trainer.experiment)
+    r = {name: _series(data, each) for name, each in predicted.items()}
     return {
         "r": {name: series_T.tolist() for name, series_T in r.items()},
         "ceiling": study.ceiling(),
@@ -182,18 +194,9 @@ def _alone(config: Config) -> ProcessGroup:
         return ranks
 
 
-def _network_series(data: PreparedSplit, experiment: TrainingSetup, *, start: bool) -> NDArray[np.float64]:
-    """Return each test TR's contribution to r, of the start alone or of the network."""
-    model, evaluator = experiment.learner.average.model, Evaluator.of(experiment, data)
-    if not start:
-        return _series(data, dict(evaluator.predicted(model)))
-    weights, share = {n: t.clone() for n, t in model.state_dict().items()}, model.share
-    model.limit_start(experiment.shape.bottleneck_dim)
-    model.share = 0.0
-    series_T = _series(data, dict(evaluator.predicted(model)))
-    model.load_state_dict(weights)
-    model.share = share
-    return series_T
+def _predicted(data: PreparedSplit, setup: TrainingSetup) -> dict[str, NDArray[np.float32]]:
+    """Return subject -> responses (T, V) on the test TRs as the averaged model of a setup predicts them."""
+    return dict(Evaluator.of(setup, data).predicted(setup.learner.average.model))
 
 
 def _pooled(data: PreparedSplit) -> dict[str, NDArray[np.float32]]:
@@ -214,14 +217,17 @@ def _series(data: PreparedSplit, predicted: Mapping[str, NDArray[np.float32]]) -
 
 def page(figures: Mapping[str, Any], epochs: int) -> str:
     """Format the page of all measured cells."""
+    seeds: dict[int, set[str]] = {}
     groups: dict[tuple[int, str], list[Mapping[str, Any]]] = {}
     for name, measured in figures.items():
-        n_trs, *words, _ = name.split()
+        n_trs, *words, seed = name.split()
+        seeds.setdefault(int(n_trs), set()).add(seed)
         groups.setdefault((int(n_trs), " ".join(words)), []).append(measured)
     cpu_min = sum(measured["cpu_s"] for measured in figures.values()) / 60
     return PAGE.format(
         n_subjects=3,
         epochs=epochs,
+        plan=", ".join(f"{len(own)} seed(s) with {n:,} training TRs" for n, own in sorted(seeds.items())),
         n_edges=sum(bool(measured.get("expert_at_edge")) for measured in figures.values()),
         n_experts=sum("expert_at_edge" in measured for measured in figures.values()),
         columns=" | ".join(MODELS),
@@ -234,11 +240,10 @@ def page(figures: Mapping[str, Any], epochs: int) -> str:
 
 def _row(n_trs: int, label: str, measured: Sequence[Mapping[str, Any]]) -> str:
     """Format a row of the table."""
-    complete = [m for m in MODELS if all(m in x["r"] for x in measured)]
-    series: Series = {m: np.concatenate([x["r"][m] for x in measured]) / len(measured) for m in complete}
-    cells = [str(n_trs), label, str(len(measured)), *(f"{series[m].sum():.3f}" if m in series else "–" for m in MODELS)]
+    series: Series = {m: np.concatenate([x["r"][m] for x in measured]) / len(measured) for m in MODELS}
+    cells = [str(n_trs), label, str(len(measured)), *(f"{series[m].sum():.3f}" for m in MODELS)]
     cells.append(f"{np.mean([x['ceiling'] for x in measured]):.3f}")
-    cells += [_gain(series["network"] - series[other]) if other in series else "–" for other in COMPARED]
+    cells += [_gain(series["network"] - series[other]) for other in COMPARED]
     cells.append(f"{sum(x['share'] > 0 for x in measured)} of {len(measured)}")
     return f"| {' | '.join(cells)} |"
 

@@ -1,7 +1,8 @@
 """Ridge that knows the form of the truth: the reference for what nonlinear bands and the network can reach.
 
 It predicts the mean of the subjects from one linear and one nonlinear kernel over the features at each TR, both
-filtered by the canonical HRF. The nonlinear share and the penalty are chosen by r on the validation block.
+filtered by the canonical HRF. The nonlinear share and the penalty are chosen by r on the validation block; then it is
+fitted again on training and validation TRs.
 T TRs, F features.
 """
 
@@ -27,19 +28,19 @@ def predict(data: PreparedSplit, form: str) -> NDArray[np.float32]:
     split = data.split
     linear_TT, form_TT = _filtered(_linear(data), data), FORMS[form](data)
     mean_TV = np.mean([data.bold[s] for s in data.subjects], axis=0)
-    best_r, best = -np.inf, np.zeros((len(split.test), data.n_voxels), np.float32)
+    best_r, best_kernel_TT, best_penalty = -np.inf, linear_TT, ALPHAS[-1]
     for share in SHARES:
         kernel_TT = (1.0 - share) * _normalized(linear_TT, data) + share * _normalized(form_TT, data)
         solver = DualRidge.of(kernel_TT[np.ix_(split.train, split.train)])
         for alpha in ALPHAS:
-            chooser_TV, test_TV = (
-                solver.predict(kernel_TT[np.ix_(rows, split.train)], mean_TV[split.train], alpha / len(split.train))
-                for rows in (split.validation, split.test)
-            )
+            penalty = alpha / len(split.train)
+            chooser_TV = solver.predict(kernel_TT[np.ix_(split.validation, split.train)], mean_TV[split.train], penalty)
             r = pearson(chooser_TV, mean_TV[split.validation])[data.responsive_V].mean()
             if r > best_r:
-                best_r, best = r, test_TV
-    return best
+                best_r, best_kernel_TT, best_penalty = r, kernel_TT, penalty
+    both = split.joined.train
+    solver = DualRidge.of(best_kernel_TT[np.ix_(both, both)])
+    return solver.predict(best_kernel_TT[np.ix_(split.test, both)], mean_TV[both], best_penalty)
 
 
 def _normalized(kernel_TT: Floats, data: PreparedSplit) -> Floats:

@@ -5,6 +5,7 @@ V voxels.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -54,7 +55,8 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
     """Format an evaluation as text."""
     encoding, decoding = figures["encoding"], figures["decoding"]
     folds = ", ".join(map(str, figures["folds"]))
-    lines = [f"{figures['run_id']}, {figures['checkpoint']}, held-out TRs of fold {folds}", "", "Predicted brains"]
+    lines = [f"{figures['run_id']}, {figures['checkpoint']}, held-out TRs of fold {folds}"]
+    lines += [*_refit(encoding), "", "Predicted brains"]
     values = {
         "r, responsive voxels": encoding["r_responsive"],
         "  ridge initialisation alone": encoding.get("r_start"),
@@ -84,6 +86,16 @@ def evaluation_lines(figures: dict[str, Any]) -> list[str]:
             numbers = [scores.get(k) for k in ("skill", "r", "two_way", "top_1", "top_1_chance")]
             lines.append(f"  {f'{modality} {origin(source)}':30}" + "".join(f"{_number(n):>8}" for n in numbers))
     return lines
+
+
+def _refit(encoding: Mapping[str, Any]) -> list[str]:
+    """Return a line that says whether the initialisation was fitted again; none for a network without one."""
+    trs = encoding.get("refit_trs")
+    if trs is None:
+        return []
+    if not trs:
+        return ["Fitted on training TRs alone: a run fits its initialisation on validation TRs as well when it ends."]
+    return [f"Its initialisation was fitted again on {trs:.0f} training and validation TRs, with what they selected."]
 
 
 def origin(source: str) -> str:

@@ -10,6 +10,7 @@ import msgspec
 import torch
 
 from giblet_train.components.build import TrainingSetup
+from giblet_train.components.refit import refit
 from giblet_train.components.train_step import with_prefix
 from giblet_train.data.preprocessing.parcels import (
     Parcel,
@@ -86,8 +87,9 @@ def stimulus_files(data: DataConfig) -> list[str]:
 def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdir: Path | None = None) -> LoadedRun:
     """Load the run in directory `path`, or a pulled copy, at its newest checkpoint of `role`; nothing is written.
 
-    Uses a GPU if torch sees one, unless the run's configuration says cpu. Raises ConfigError if there is no such
-    checkpoint, and DataError if the study has changed.
+    The initialisation of the best weights of a run that has ended is fitted again on training and validation TRs, as
+    the run did. Uses a GPU if torch sees one, unless the run's configuration says cpu. Raises ConfigError if there is
+    no such checkpoint, and DataError if the study has changed.
 
     workdir: folder of the study and its stores, as in `prepare.workdir_of`.
     """
@@ -118,6 +120,9 @@ def load_run(path: Path, role: str, load: DataLoaderFn, narrate: Narrate, workdi
     prefix = "best." if role == checkpoint_files.BEST else "average."
     model.load_state_dict(with_prefix("model.", saved.tensors) | with_prefix(prefix, saved.tensors))
     model.share = saved.state["best_share" if role == checkpoint_files.BEST else "last_share"]
+    if role == checkpoint_files.BEST and record.refit_trs is not None:  # otherwise the run has not ended
+        experiment = refit(experiment, data, lambda sentence: narrate(sentence, 0.2))
+        model = experiment.learner.average.model
     return LoadedRun(run_dir, where, config, record, data, experiment, model, Evaluator.of(experiment, data))
 
 

@@ -371,6 +371,17 @@ def _methods(parts: ReportParts) -> str:
     )
 
 
+def _refit(parts: ReportParts) -> str:
+    """Return a sentence about the ridge initialisation that was fitted again; empty if it was not."""
+    trs = parts.run.experiment.refit_trs
+    if not trs:
+        return ""
+    return (
+        "Then the ridge regression was fitted again, with what was selected, on all "
+        f"{trs} training and validation TRs; validation figures are of the network before that. "
+    )
+
+
 def methods_sentence(parts: ReportParts) -> str:
     """Return a paragraph for a methods section, with the numbers of this run."""
     config, data, encoding = parts.run.config, parts.run.data, parts.figures["encoding"]
@@ -389,7 +400,8 @@ def methods_sentence(parts: ReportParts) -> str:
         "The scans were split "
         f"into {sizes}, with gaps of {split.gap_trs} TRs between them (fold {split.fold}). Scales, "
         "masks and all weights "
-        f"were fitted to training TRs alone; the weights were selected on the validation block. {_drift(config)} "
+        f"were fitted to training TRs alone; the weights were selected on the validation block. {_refit(parts)}"
+        f"{_drift(config)} "
         f"Prediction was measured by the Pearson correlation of predicted and measured responses of the test block, "
         f"averaged over subjects and over the {responsive} voxels with reliable inter-subject correlation in training. "
         f"One-sided p values compare it with {parts.maps.null}, pooled over voxels; they were corrected by the "

@@ -51,6 +51,8 @@ class TrainingSetup:
     """Share of variance explained by the ridge initialisation, on the ranks that evaluate; None without one."""
     posterior: VoxelPosterior | None = None
     """What the ridge initialisation concludes about each voxel, on the ranks that evaluate; None without one."""
+    refit_trs: int = 0
+    """Training and validation TRs on which the ridge initialisation was fitted again; 0 if it was not (`refit`)."""
 
     @classmethod
     def build(
@@ -73,7 +75,7 @@ class TrainingSetup:
                 assert resolved.model.compress != "auto"
                 compression = compress(resolved.model.compress, data.bold, data.split.train, shards.local_subjects)
                 if config.model.start == "ridge":
-                    ridge = _ridge_of(config, data, shape, shards, say)
+                    ridge = fit_ridge_init(config, data, shape, shards, say)
                     compression, heads_KR = compression.extended_by(ridge.group_KV, ridge.own)
                     start, signal = LinearInit(ridge.path, torch.from_numpy(heads_KR), ridge.expansion), ridge.signal
                     posterior = ridge.posterior
@@ -88,7 +90,7 @@ class TrainingSetup:
         per_step = config.batch_size * windows.scored_trs
         steps = config.steps_per_epoch or default_steps_per_epoch(len(data.split.train), per_step)
         plan = lr_schedule(config, steps)
-        model = _model(config, shape, targets, data.study.tr_s, start).to(ranks.device)
+        model = network_of(config, shape, targets, data.study.tr_s, start).to(ranks.device)
         objective = LossTerms(targets, config)
         learner = TrainStep(model, objective, windows, plan, config, shards)
         return cls(config, shards, shape, learner, compression, signal, posterior)
@@ -236,9 +238,10 @@ def _check_window_length(config: Config, windows: WindowSampler) -> None:
         )
 
 
-def _ridge_of(
+def fit_ridge_init(
     config: Config, data: PreparedSplit, shape: ModelSize, shards: HeadSharding, say: Callable[[str], None]
 ) -> RidgeInit:
+    """Fit the ridge initialisation on the training TRs of the split."""
     tr_s = data.study.tr_s
     response_L = response_kernel(config, tr_s, shape.fir_trs).double().numpy()
     return ridge_start(
@@ -254,7 +257,8 @@ def _ridge_of(
     )
 
 
-def _model(config: Config, shape: ModelSize, targets: Targets, tr_s: float, start: LinearInit | None) -> Network:
+def network_of(config: Config, shape: ModelSize, targets: Targets, tr_s: float, start: LinearInit | None) -> Network:
+    """Return the network of a configuration with its initial weights."""
     torch.manual_seed(config.seed)
     sizes = Sizes(
         {m: x.shape[1] for m, x in targets.inputs.items()},

@@ -8,6 +8,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -51,7 +52,7 @@ class DualRidge:
 
 
 class AlphaByValidation(ABC):
-    """Ridge whose alpha is chosen by correlation on the validation TRs."""
+    """Ridge whose alpha is chosen by correlation on the validation TRs; then it is fitted on these TRs as well."""
 
     train: NDArray[np.intp]
     validation: NDArray[np.intp]
@@ -65,8 +66,13 @@ class AlphaByValidation(ABC):
         """Return the predicted responses (len(rows), V) at `rows`."""
 
     @abstractmethod
+    def fitted_on(self, train: NDArray[np.intp], validation: NDArray[np.intp]) -> Self:
+        """Return the same ridge with other training and validation rows."""
+
     def restricted_to(self, present_T: NDArray[np.bool_]) -> Self:
         """Return the same ridge for a subject who has only some rows; without validation rows training rows choose."""
+        train, validation = self.train[present_T[self.train]], self.validation[present_T[self.validation]]
+        return self.fitted_on(train, validation if len(validation) else train)
 
     def predict(self, bold_TV: Floats, rows: NDArray[np.intp], together_V: NDArray[np.bool_] | None = None) -> Floats:
         """Predict responses (len(rows), V) at `rows`; only training and validation rows of `bold_TV` are read.
@@ -84,16 +90,16 @@ class AlphaByValidation(ABC):
                 r_V = np.full_like(r_V, r_V[together_V].mean())
             better_V = r_V > best_r_V
             best_r_V[better_V], best_alpha_V[better_V] = r_V[better_V], alpha
+        coefficients = self._refit.coefficients(bold_TV[self._refit.train])
         best_TV = np.zeros((len(rows), bold_TV.shape[1]), np.float32)
         for alpha in np.unique(best_alpha_V[best_alpha_V > 0]):
             here_V = best_alpha_V == alpha
-            best_TV[:, here_V] = self.predicted(rows, coefficients[:, here_V], float(alpha))
+            best_TV[:, here_V] = self._refit.predicted(rows, coefficients[:, here_V], float(alpha))
         return best_TV
 
-    def _present(self, present_T: NDArray[np.bool_]) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return the training and validation rows of a subject who has only some rows."""
-        train, validation = self.train[present_T[self.train]], self.validation[present_T[self.validation]]
-        return train, validation if len(validation) else train
+    @cached_property
+    def _refit(self) -> Self:
+        return self.fitted_on(np.union1d(self.train, self.validation), self.validation)
 
 
 @dataclass(frozen=True)
@@ -114,11 +120,14 @@ class RidgeFit(AlphaByValidation):
         dual_NV = self.solver.vectors_NN @ (coefficients / (self.solver.values_N + alpha)[:, None])
         return np.asarray(self.kernel_TT[np.ix_(rows, self.train)] @ dual_NV, np.float32)
 
-    def restricted_to(self, present_T: NDArray[np.bool_]) -> Self:
-        """Return the same ridge for a subject who has only some rows; without validation rows training rows choose."""
-        train, validation = self._present(present_T)
-        solver = DualRidge.of(self.kernel_TT[np.ix_(train, train)])
-        return type(self)(self.kernel_TT, train, validation, solver)
+    @classmethod
+    def of(cls, kernel_TT: NDArray[np.float64], train: NDArray[np.intp], validation: NDArray[np.intp]) -> Self:
+        """Decompose the kernel of the training TRs."""
+        return cls(kernel_TT, train, validation, DualRidge.of(kernel_TT[np.ix_(train, train)]))
+
+    def fitted_on(self, train: NDArray[np.intp], validation: NDArray[np.intp]) -> Self:
+        """Return the same ridge with other training and validation rows."""
+        return type(self).of(self.kernel_TT, train, validation)
 
 
 @dataclass(frozen=True)
@@ -146,9 +155,9 @@ class PrimalRidgeFit(AlphaByValidation):
         weights_PV = self.vectors_PP @ (coefficients / (self.values_P + alpha)[:, None])
         return np.asarray(self.x_TP[rows] @ weights_PV, np.float32)
 
-    def restricted_to(self, present_T: NDArray[np.bool_]) -> Self:
-        """Return the same ridge for a subject who has only some rows; without validation rows training rows choose."""
-        return type(self).of(self.x_TP, *self._present(present_T))
+    def fitted_on(self, train: NDArray[np.intp], validation: NDArray[np.intp]) -> Self:
+        """Return the same ridge with other training and validation rows."""
+        return type(self).of(self.x_TP, train, validation)
 
 
 def ridge_of(
@@ -163,18 +172,24 @@ def ridge_of(
     """
     stacked_TF = np.concatenate([x / np.sqrt(x.shape[1]) for x in features.values()], axis=1)
     if len(train) > MOST_DUAL_TRS:
-        return PrimalRidgeFit.of(_components(stacked_TF, train, scan_lengths_trs), train, validation)
+        x_TP = _components(stacked_TF, train, np.union1d(train, validation), scan_lengths_trs)
+        return PrimalRidgeFit.of(x_TP, train, validation)
     kernel_TT = np.zeros((len(stacked_TF), len(stacked_TF)))
     for delay in DELAYS_TRS:
         delayed = delayed_by(stacked_TF.astype(np.float64), delay, scan_lengths_trs)
         delayed -= delayed[train].mean(axis=0)
         kernel_TT += delayed @ delayed.T
-    return RidgeFit(kernel_TT, train, validation, DualRidge.of(kernel_TT[np.ix_(train, train)]))
+    return RidgeFit.of(kernel_TT, train, validation)
 
 
-def _components(x_TF: Floats, train: NDArray[np.intp], scan_lengths_trs: tuple[int, ...]) -> Floats:
-    """Return the leading components (T, P) of the delayed features, found on at most LANDMARK_TRS training TRs."""
-    landmarks = train[np.linspace(0, len(train) - 1, min(LANDMARK_TRS, len(train))).astype(int)]
+def _components(
+    x_TF: Floats, train: NDArray[np.intp], fitted: NDArray[np.intp], scan_lengths_trs: tuple[int, ...]
+) -> Floats:
+    """Return the leading components (T, P) of the delayed features, found on at most LANDMARK_TRS of the rows `fitted`.
+
+    train: rows whose mean is subtracted.
+    """
+    landmarks = fitted[np.linspace(0, len(fitted) - 1, min(LANDMARK_TRS, len(fitted))).astype(int)]
     delayed = [_centred(x_TF, delay, train, scan_lengths_trs) for delay in DELAYS_TRS]
     gram_MM = np.sum([x[landmarks].astype(np.float64) @ x[landmarks].T for x in delayed], axis=0)
     power_M, vectors_MM = np.linalg.eigh(gram_MM)

@@ -197,6 +197,7 @@ class Evaluator:
                 encoding["left_out"] = left_out_figures(self.data, view)
         if encoding and isinstance(model, BrainModel) and model.linear_path is not None:
             encoding |= {"start_latents": float(model.start_gate_Z.sum()), "learnt_share": model.share}
+            encoding["refit_trs"] = float(self.experiment.refit_trs)
         decoding = self.decoding(self._rebuilt(passes))
         ridge = {m: self._reconstruction(m, x_TF) for m, x_TF in ridge_decoded(self.data, self.shards).items()}
         decoding |= {RIDGE_DECODER: ridge} if ridge else {}

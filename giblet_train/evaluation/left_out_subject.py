@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from giblet_train.data.preprocessing.split_data import PreparedSplit
-from giblet_train.evaluation.baselines import DualRidge, RidgeFit, ridge_of
+from giblet_train.evaluation.baselines import RidgeFit, ridge_of
 from giblet_train.evaluation.metrics import pearson
 
 Floats = NDArray[np.float32]
@@ -65,7 +65,7 @@ def _head_ridge(data: PreparedSplit, z_TK: Floats) -> RidgeFit:
     centred_TK = z_TK.astype(np.float64) - z_TK[train].mean(axis=0)
     centred_TK /= np.sqrt((centred_TK[train] ** 2).mean())
     kernel_TT = centred_TK @ centred_TK.T
-    return RidgeFit(kernel_TT, train, data.split.validation, DualRidge.of(kernel_TT[np.ix_(train, train)]))
+    return RidgeFit.of(kernel_TT, train, data.split.validation)
 
 
 def _figures(data: PreparedSplit, predicted: Mapping[str, Floats], measured_TV: Floats) -> dict[str, float]:

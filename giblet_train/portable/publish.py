@@ -287,6 +287,7 @@ def _card(run: LoadedRun, figures: Mapping[str, Any], heads: dict[str, HeadFigur
             "n_subjects": len(study.subjects),
             "n_trs": study.n_trs,
             "n_training_trs": len(run.data.split.train),
+            "n_refit_trs": run.experiment.refit_trs,
             "tr_s": study.tr_s,
             "stimuli": sorted({span.stimulus for span in study.spans}),
             "checkpoint": run.record.file,
@@ -306,7 +307,7 @@ def _card(run: LoadedRun, figures: Mapping[str, Any], heads: dict[str, HeadFigur
 
 def _limitations(run: LoadedRun, heads: Mapping[str, HeadFigures]) -> Iterator[str]:
     data = run.data
-    minutes = len(data.split.train) * data.study.tr_s / 60.0
+    minutes = (run.experiment.refit_trs or len(data.split.train)) * data.study.tr_s / 60.0
     yield f"It was trained on {minutes:.0f} min of film; films unlike it are predicted less well."
     yield "Predictions have no unit of signal change: they are in standard deviations of each voxel."
     if len(data.split.test) * data.study.tr_s < 300:

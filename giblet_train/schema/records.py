@@ -325,6 +325,8 @@ class CheckpointRecord(Record, frozen=True, kw_only=True):
     """Validation loss at that step."""
     roles: tuple[str, ...] = ()
     """Roles such as `last` and `best`."""
+    refit_trs: int | None = None
+    """Training and validation TRs on which the initialisation of these weights was fitted again when the run ended."""
 
 
 class Metric(Record, frozen=True, kw_only=True, tag_field="kind"):

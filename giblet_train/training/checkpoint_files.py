@@ -140,7 +140,8 @@ class CheckpointDir:
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)
-        write_record(path.with_suffix(".json"), msgspec.structs.replace(best, roles=(BEST,)), sync=True)
+        best = msgspec.structs.replace(best, roles=(BEST,), refit_trs=None)
+        write_record(path.with_suffix(".json"), best, sync=True)
 
     def _prune(self, newest: CheckpointRecord) -> None:
         """Keep each role for its newest holder, and `keep` periodic ones; remove checkpoints without a role."""
@@ -160,6 +161,11 @@ class CheckpointDir:
             elif roles != record.roles:
                 write_record(path.with_suffix(".json"), msgspec.structs.replace(record, roles=roles), sync=True)
             _crash_point("checkpoint-retired")
+
+
+def record_refit(folder: Path, best: CheckpointRecord, trs: int) -> None:
+    """Record that a run ended with this checkpoint, refitted on `trs` TRs. Raises OSError."""
+    write_record((folder / best.file).with_suffix(".json"), msgspec.structs.replace(best, refit_trs=trs), sync=True)
 
 
 def records_in(folder: Path) -> list[CheckpointRecord]:

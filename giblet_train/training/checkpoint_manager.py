@@ -97,6 +97,20 @@ class CheckpointManager:
         )
         return True
 
+    def record_refit(self, trs: int) -> None:
+        """Record on rank 0 that the best weights were refitted on `trs` TRs; nothing if they were not or are not saved.
+
+        Sets `last_save_error` if the record cannot be written.
+        """
+        if self._checkpoints is None or not trs or self.last_save_error:
+            return
+        best = checkpoint_files.newest(self.run_dir.checkpoints, BEST)
+        try:
+            if best is not None:
+                checkpoint_files.record_refit(self.run_dir.checkpoints, best, trs)
+        except OSError as error:
+            self.last_save_error = _reason_of(error)
+
     def resume(self) -> TrainState | None:
         """Resume this directory's own run, or the one that `resume_from` names; None if there is neither.
 
@@ -167,8 +181,7 @@ class CheckpointManager:
             raise _cannot_write(self.run_dir.checkpoints, error) from None
 
     def _report_save_failure(self, step: int, error: OSError) -> None:
-        full = error.errno == errno.ENOSPC or "No space left" in str(error)
-        self.last_save_error = "the disk is full" if full else (error.strerror or str(error))
+        self.last_save_error = _reason_of(error)
         fallback = f"step {self.last.step} remains the last one" if self.last else "there is none before it"
         self.recorder.log_event(
             "checkpoint_failed",
@@ -191,6 +204,11 @@ def newest_intact(folder: Path, records: Sequence[CheckpointRecord]) -> tuple[Ch
             continue
         return saved, tuple(f"{problem} Resumed from step {record.step}." for problem in problems)
     raise _no_intact_checkpoint(folder, problems)
+
+
+def _reason_of(error: OSError) -> str:
+    full = error.errno == errno.ENOSPC or "No space left" in str(error)
+    return "the disk is full" if full else (error.strerror or str(error))
 
 
 def _no_intact_checkpoint(folder: Path, problems: Sequence[str]) -> DataError:

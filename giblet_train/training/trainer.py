@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from giblet_train.components.build import TrainingSetup, log_run_metadata
+from giblet_train.components.refit import refit
 from giblet_train.components.train_step import GRADIENT, StepResult
 from giblet_train.data.preprocessing.split_data import PreparedSplit
 from giblet_train.distributed.process_group import ProcessGroup
@@ -199,18 +200,37 @@ class Trainer:
         self.recorder.heartbeat("stopped", "preempted", why="terminated (SIGTERM or SIGINT)")
         return PREEMPTED
 
+    def _refit(self) -> None:
+        """Fit the ridge initialisation of the best weights again, on training and validation TRs.
+
+        The result replaces the setup, the learner and the evaluator of this trainer.
+        """
+        self.experiment = refit(self.experiment, self.data, lambda s: self.recorder.heartbeat("validating", s))
+        self.learner, trs = self.experiment.learner, self.experiment.refit_trs
+        if trs:
+            self.examiner = Evaluator.of(self.experiment, self.data)
+            self.recorder.log_event(
+                "refit",
+                "info",
+                f"Fitted the initialisation again on {trs} training and validation TRs, with the selected latents and "
+                "share. Validation figures are of the network before that.",
+                trs=trs,
+            )
+
     def _final_evaluation(self) -> None:
-        """Evaluate the best weights on the test block; rank 0 records the result."""
+        """Refit and evaluate the best weights on the test block; rank 0 records the result."""
         self._sync_logger_position()
         if self.examiner is not None:
             model = self.learner.average.model
             model.load_state_dict(model.state_dict() | self.learner.best)
             model.share = self.standing.best_share
+            self._refit()
             figures = self.examiner.evaluation(
-                model,
+                self.learner.average.model,
                 lambda: self.recorder.heartbeat("validating", "evaluating the best weights on the test block"),
             )
             self.recorder.log_metric(EvaluationMetric, **figures)
+        self.keeper.record_refit(self.experiment.refit_trs)
         if self.keeper.last_save_error:
             which = f"since step {last.step} no" if (last := self.keeper.last) else "no"
             raise RunFailed(

@@ -49,6 +49,11 @@ class Split:
         return tuple(sorted((*self.train_blocks, *self.validation_blocks)))
 
     @property
+    def joined(self) -> Split:
+        """Return the split whose training blocks are the training and validation blocks, without validation."""
+        return replace(self, train_blocks=self.other_blocks, validation_blocks=())
+
+    @property
     def train(self) -> NDArray[np.intp]:
         """Indices of the training TRs, ascending."""
         return _indices(self.train_blocks)

@@ -50,6 +50,26 @@ def test_the_test_block_chooses_nothing():
     np.testing.assert_array_equal(clean, ridge.predict(poisoned, data.split.test))
 
 
+def test_the_validation_block_chooses_the_penalty_and_is_then_fitted():
+    data = split_data()
+    train, validation, test = data.split.train, data.split.validation, data.split.test
+    ridge = ridge_of(data.inputs, train, validation, data.study.scan_lengths_trs)
+    bold_TV, both = data.bold["sub-01"], np.union1d(train, validation)
+    kernel_TT, together_V = ridge.kernel_TT, data.responsive_V
+
+    def fitted(rows, alpha, fit):
+        dual = solve_kernel_ridge_eigenvalues(kernel_TT[np.ix_(fit, fit)], bold_TV[fit].astype(float), alpha=alpha)
+        return kernel_TT[np.ix_(rows, fit)] @ dual
+
+    best = max(
+        baselines.ALPHAS,
+        key=lambda alpha: pearson(fitted(validation, alpha, train), bold_TV[validation])[together_V].mean(),
+    )
+    expected = fitted(test, best, both)
+    assert np.abs(expected - fitted(test, best, train)).max() > 0.05
+    np.testing.assert_allclose(ridge.predict(bold_TV, test, together_V), expected, atol=1e-3)
+
+
 def test_a_delay_stays_inside_its_scan():
     delayed = delayed_by(np.arange(1.0, 11.0)[:, None], 2, (6, 4))
     assert delayed[:, 0].tolist() == [0, 0, 1, 2, 3, 4, 0, 0, 7, 8]

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from giblet_train.analysis.load_run import load_run
 from giblet_train.components.build import TrainingSetup
 from giblet_train.components.loss_terms import LossTerms
 from giblet_train.components.overfit_batch import overfit_one_batch
@@ -544,6 +545,57 @@ def test_a_run_whose_training_does_not_help_ends_as_its_start(tmp_path, monkeypa
     heads = [n for n in tensors if n.startswith("best.heads.parts.")]
     assert heads and not any(tensors[n].any() for n in heads)
     assert any(tensors[n.replace("best.", "average.")].any() for n in heads)
+
+
+def loaded_r(run_dir, role="best"):
+    """Return the TRs of the refit and r on the test block of a run as `evaluate` loads it."""
+    run = load_run(run_dir.path, role, load, lambda *_: None)
+    return run.experiment.refit_trs, run.examiner.evaluation(run.model, lambda: None)["encoding"]["r_responsive"]
+
+
+def best_of(run_dir):
+    return checkpoint_files.newest(run_dir.checkpoints, checkpoint_files.BEST)
+
+
+def test_a_run_that_ends_is_refitted_and_loaded_as_it_was_evaluated(finished):
+    [event] = [e for e in metrics_of(finished, EventMetric) if e.name == "refit"]
+    [evaluation] = metrics_of(finished, EvaluationMetric)
+    assert event.facts["trs"] == best_of(finished).refit_trs == 212
+    assert evaluation.encoding["refit_trs"] == 212
+    assert loaded_r(finished) == (212, evaluation.encoding["r_responsive"])
+    assert loaded_r(finished, "last")[0] == 0
+
+
+def test_a_run_that_does_not_end_keeps_the_initialisation_of_its_training_trs(tmp_path, monkeypatch, straight):
+    broken = run_dir_of(tmp_path, "broken")
+
+    def interrupted(*_):
+        raise RunFailed("Killed while it refits.", "")
+
+    monkeypatch.setattr(trainer, "refit", interrupted)
+    assert train_process.train(broken.path, load) != 0
+    monkeypatch.undo()
+    assert best_of(broken).refit_trs is None
+    assert loaded_r(broken)[0] == 0
+    assert train_process.train(broken.path, load) == 0
+    (ours,), (theirs,) = (metrics_of(run_dir, EvaluationMetric) for run_dir in (straight, broken))
+    assert (ours.encoding, ours.decoding) == (theirs.encoding, theirs.decoding)
+
+
+def test_a_run_that_continues_from_a_finished_one_has_not_ended(finished, tmp_path):
+    folder = checkpoint_files.CheckpointDir(tmp_path / "checkpoints", 1)
+    folder.import_best(finished.checkpoints, best_of(finished))
+    assert checkpoint_files.newest(folder.folder, checkpoint_files.BEST).refit_trs is None
+
+
+def test_without_an_initialisation_the_best_weights_are_evaluated_as_they_are(tmp_path):
+    run_dir = run_dir_of(tmp_path, model={"start": "zero"})
+    assert train_process.train(run_dir.path, load) == 0
+    assert best_of(run_dir).refit_trs is None
+    assert not [e for e in metrics_of(run_dir, EventMetric) if e.name == "refit"]
+    [evaluation] = metrics_of(run_dir, EvaluationMetric)
+    assert "refit_trs" not in evaluation.encoding
+    assert loaded_r(run_dir) == (0, evaluation.encoding["r_responsive"])
 
 
 def test_told_to_terminate_while_it_loads_it_leaves_as_preempted(tmp_path):

@@ -1,0 +1,98 @@
+"""Fit the ridge initialisation again on training and validation TRs, once validation TRs have selected everything.
+
+They select the number of latents, the share of the learnt addition and the best weights, so they cannot be fitted
+until then. What was selected is kept. Scales, masks and learnt weights remain those of the training TRs, and the gap
+between training and validation TRs remains unused.
+T TRs, Z latents of the ridge initialisation, R compressed responses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+from torch import Tensor
+
+from giblet_train.components.batches import Batch
+from giblet_train.components.build import TrainingSetup, fit_ridge_init, network_of, windows_in
+from giblet_train.components.head_sharding import HEADS
+from giblet_train.components.loss_terms import LossTerms
+from giblet_train.components.targets import Targets, targets_of
+from giblet_train.components.train_step import TrainStep
+from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.model.linear_encoder import LinearInit
+from giblet_train.model.network import BrainModel
+
+FROM_RIDGE = ("linear_path.", "heads.start.")
+"""Tensors of the network that the ridge initialisation determines."""
+SMALLEST_AXIS = 1e-4
+"""Size of a direction of latents relative to the largest, below which it maps to nothing."""
+
+
+def refit(
+    setup: TrainingSetup, data: PreparedSplit, say: Callable[[str], None] = lambda sentence: None
+) -> TrainingSetup:
+    """Return a setup whose averaged model is that of `setup` with its ridge initialisation fitted again.
+
+    A network without one is returned as it is. Collective over the ranks that evaluate; `setup` is not changed.
+
+    Args:
+        setup: its averaged model has the selected weights, latents and share.
+        data: the split of the run.
+        say: receives progress, because this may take as long as the first fit.
+    """
+    trained = setup.learner.average.model
+    if not isinstance(trained, BrainModel) or trained.linear_path is None:
+        return setup
+    assert setup.compression is not None
+    config, shards, device = setup.config, setup.shards, setup.ranks.device
+    both = replace(data, split=data.split.joined)
+    say(f"fitting the initialisation again on {len(both.split.train)} training and validation TRs")
+    with threadpool_limits(config.threads or 1):
+        ridge = fit_ridge_init(config, both, setup.shape, shards, say)
+        # The selected weights are in the basis of the setup, whose columns the wider one keeps.
+        compression, heads_KR = setup.compression.extended_by(ridge.group_KV, ridge.own)
+        targets = targets_of(data, compression, shards).to(device)
+    start = LinearInit(ridge.path, torch.from_numpy(heads_KR), ridge.expansion)
+    model = network_of(config, setup.shape, targets, data.study.tr_s, start)
+    assert isinstance(model, BrainModel)
+    model.load_state_dict(_with_learnt_weights(model.state_dict(), trained.state_dict()))
+    model.share = trained.share
+    model = model.to(device)
+    batches = windows_in(both, config, setup.shape, both.split.train_blocks).sequential()
+    now_TZ, before_TZ = (_latents(each, targets, batches) for each in (model, trained))
+    map_ZZ = np.linalg.lstsq(now_TZ, before_TZ, rcond=SMALLEST_AXIS)[0]
+    model.decoders.read_other_latents(torch.from_numpy(shards.from_rank_0(map_ZZ)))
+    learner = TrainStep(model, LossTerms(targets, config), setup.learner.windows, setup.learner.plan, config, shards)
+    return TrainingSetup(
+        config, shards, setup.shape, learner, compression, ridge.signal, ridge.posterior, len(both.split.train)
+    )
+
+
+def _with_learnt_weights(initial: Mapping[str, Tensor], trained: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the state of a network: the ridge initialisation of `initial`, everything else of `trained`.
+
+    Learnt heads are 0 in the columns that the basis has gained.
+    """
+    state = {}
+    for name, tensor in initial.items():
+        if name.startswith(FROM_RIDGE):
+            state[name] = tensor
+        elif name.startswith(HEADS):
+            state[name] = F.pad(trained[name], (0, tensor.shape[-1] - trained[name].shape[-1]))
+        else:
+            state[name] = trained[name]
+    return state
+
+
+@torch.no_grad()
+def _latents(model: BrainModel, targets: Targets, batches: Sequence[Batch]) -> NDArray[np.float64]:
+    """Return the latents (T, Z) of the ridge initialisation over whole blocks."""
+    assert model.linear_path is not None
+    parts = [model.linear_path(*targets.masked_inputs(batch))[torch.from_numpy(batch.scored_BW)] for batch in batches]
+    return torch.cat(parts).double().cpu().numpy()
