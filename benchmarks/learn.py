@@ -65,9 +65,10 @@ PAGE = """# Encoding and reconstruction on the demo study
 `make bench-train` writes this page. Simulated brain, real film: `configs/demo.yaml` for each of folds {folds}, and
 {n_others} more members of each fold's ensemble. All figures are held out: TRs that neither fitted nor chose anything. r
 is the mean over responsive voxels (inter-subject correlation above chance in training TRs) and subjects; intervals are
-95 % over TRs (long-run variance), paired where two predictions are compared. Network and baselines use
-the same features, folds and training TRs, and pass through the filter that each block of responses has passed
-(`data.detrend: mean`).
+95 % over TRs (long-run variance), paired where two predictions are compared. Network and baselines use the same
+features, folds and TRs, and pass through the filter that each block of responses has passed (`data.detrend: mean`).
+All are fitted on training TRs; validation TRs select; then the ridge initialisation of the network and the ridge
+baselines are fitted again on both. Banded ridge selects in inner folds of both.
 
 The form of the network's start (priors, noise, lags, weight of neighbours), `model.learnt_share` and the demo's
 length were chosen on two studies of other seeds (other brains, same film), made by the same simulator as the demo:
@@ -78,7 +79,7 @@ this study. The baselines know neither coloured noise nor neighbours, and the de
 
 | predicts held-out brains | r, mean of folds | r / root of ISC | {fold_heads} |
 |---|---|---|{rule}|
-| ridge initialisation, before the first step: nothing is learnt | {start:.3f} | {start_share:.2f} | {starts} |
+| ridge initialisation with all latents: nothing is learnt | {start:.3f} | {start_share:.2f} | {starts} |
 {rows}
 | root of inter-subject correlation | {ceiling:.3f} | 1 | {ceilings} |
 
@@ -103,10 +104,10 @@ other means.
 |---|---|---|---|---|---|---|
 {films}
 
-The ensemble's members have a seed and a validation block of their own (`split.validation_block`), so each lacks
-different TRs, and together they learn from nearly all TRs beyond the gaps of the test block: `python -m giblet_train
-ensemble RUN_DIR --seeds {n_members}`. Its first member is the network above, with whose training TRs the baselines are
-fitted, too.
+The ensemble's members have a seed and a validation block of their own (`split.validation_block`):
+`python -m giblet_train ensemble RUN_DIR --seeds {n_members}`. Its first member is the network above, with whose TRs the
+baselines are fitted, too. Since the last fit uses the validation block, members differ by the gaps around it, and by
+what was selected and learnt without it.
 
 ## Against the goals
 

@@ -52,8 +52,10 @@ A simulated study of seed {seed}: generated film, {n_subjects} subjects, 12 mm v
 `giblet launch` starts each configuration on a node of its own (a real sshd on loopback, no GPU), and `giblet verdict`
 judges it.
 
-- **start**: the ridge initialisation; no weight of it is learnt.
-- **network**: what the run ends with: the start, unless something learnt was reliably better on the validation block.
+- **start**: the ridge initialisation with all latents; no weight of it is learnt.
+- **network**: what the run ends with: the start with the selected latents, and with something learnt only if that was
+  reliably better on the validation block. Start, network and pooled ridge are fitted again on training and validation
+  TRs when the run ends.
 - **ISC**: root of the inter-subject correlation.
 
 | configuration | changed here | steps | network | start | pooled ridge | ISC | learnt share | verdict |

@@ -46,7 +46,7 @@ class Decoders(nn.Module):
         n_latents = len(map_KK)
         n_inputs = n_latents * (LOOK_AHEAD_TRS + 1)
         for weight_OI in (p for p in self.parameters() if p.ndim == 2):
-            known_OKA = weight_OI[:, :n_inputs].unflatten(1, (n_latents, -1))
+            known_OKA = weight_OI[:, :n_inputs].reshape(len(weight_OI), n_latents, -1)
             weight_OI[:, :n_inputs] = torch.einsum("jk,oka->oja", map_KK.to(known_OKA), known_OKA).flatten(1)
 
     def _units(self, modality: str, ahead_BWI: Tensor, noise: StatelessDropout | None) -> Tensor:
