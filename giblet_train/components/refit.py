@@ -2,36 +2,36 @@
 
 They select the number of latents, the share of the learnt addition and the best weights, so they cannot be fitted
 until then. What was selected is kept. Scales, masks and learnt weights remain those of the training TRs, and the gap
-between training and validation TRs remains unused.
-T TRs, Z latents of the ridge initialisation, R compressed responses.
+between training and validation TRs remains unused. Decoders keep reading brains by the heads that they were trained
+with, as well as the new heads can express these: so a published model needs heads of one kind.
+Z latents of the ridge initialisation, R compressed responses.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from giblet_train.components.batches import Batch
-from giblet_train.components.build import TrainingSetup, fit_ridge_init, network_of, windows_in
-from giblet_train.components.head_sharding import HEADS
+from giblet_train.components.build import TrainingSetup, fit_ridge_init, network_of
+from giblet_train.components.head_sharding import HEADS, HeadSharding
 from giblet_train.components.loss_terms import LossTerms
-from giblet_train.components.targets import Targets, targets_of
+from giblet_train.components.targets import targets_of
 from giblet_train.components.train_step import TrainStep
 from giblet_train.data.preprocessing.split_data import PreparedSplit
+from giblet_train.model.heads import Heads
 from giblet_train.model.linear_encoder import LinearInit
 from giblet_train.model.network import BrainModel
 
 FROM_RIDGE = ("linear_path.", "heads.start.")
 """Tensors of the network that the ridge initialisation determines."""
-SMALLEST_AXIS = 1e-4
-"""Size of a direction of latents relative to the largest, below which it maps to nothing."""
+SMALLEST_POWER = 1e-10
+"""Power of a direction of heads relative to the largest, below which it expresses nothing."""
 
 
 def refit(
@@ -63,11 +63,8 @@ def refit(
     assert isinstance(model, BrainModel)
     model.load_state_dict(_with_learnt_weights(model.state_dict(), trained.state_dict()))
     model.share = trained.share
+    model.reading_ZZ = _in_terms_of(model.heads, trained.heads, shards)
     model = model.to(device)
-    batches = windows_in(both, config, setup.shape, both.split.train_blocks).sequential()
-    now_TZ, before_TZ = (_latents(each, targets, batches) for each in (model, trained))
-    map_ZZ = np.linalg.lstsq(now_TZ, before_TZ, rcond=SMALLEST_AXIS)[0]
-    model.decoders.read_other_latents(torch.from_numpy(shards.from_rank_0(map_ZZ)))
     learner = TrainStep(model, LossTerms(targets, config), setup.learner.windows, setup.learner.plan, config, shards)
     return TrainingSetup(
         config, shards, setup.shape, learner, compression, ridge.signal, ridge.posterior, len(both.split.train)
@@ -90,9 +87,16 @@ def _with_learnt_weights(initial: Mapping[str, Tensor], trained: Mapping[str, Te
     return state
 
 
-@torch.no_grad()
-def _latents(model: BrainModel, targets: Targets, batches: Sequence[Batch]) -> NDArray[np.float64]:
-    """Return the latents (T, Z) of the ridge initialisation over whole blocks."""
-    assert model.linear_path is not None
-    parts = [model.linear_path(*targets.masked_inputs(batch))[torch.from_numpy(batch.scored_BW)] for batch in batches]
-    return torch.cat(parts).double().cpu().numpy()
+def _in_terms_of(now: Heads, before: Heads, shards: HeadSharding) -> Tensor:
+    """Return (Z, Z): maps the fixed heads `now` to those `before`, as well as they can express them.
+
+    Least squares over the responses of all subjects.
+    """
+    before_now_ZZ, now_now_ZZ = np.zeros((2, now.n_start, now.n_start))
+    for part in now.parts:
+        now_ZR, before_ZR = (heads.start[part].double().cpu().numpy() for heads in (now, before))
+        before_now_ZZ += before_ZR @ now_ZR[:, : before_ZR.shape[1]].T
+        now_now_ZZ += now_ZR @ now_ZR.T
+    inverse_ZZ = np.linalg.pinv(shards.total(now_now_ZZ), rcond=SMALLEST_POWER, hermitian=True)
+    map_ZZ = shards.from_rank_0(shards.total(before_now_ZZ) @ inverse_ZZ)
+    return torch.from_numpy(map_ZZ).float()

@@ -40,15 +40,6 @@ class Decoders(nn.Module):
         """Return the weights of one modality's decoder."""
         return [*self.hidden[modality].parameters(), *self.maps[modality].parameters()]
 
-    @torch.no_grad()
-    def read_other_latents(self, map_KK: Tensor) -> None:
-        """Change the weights so that the decoders read other latents, which `map_KK` maps to those they know."""
-        n_latents = len(map_KK)
-        n_inputs = n_latents * (LOOK_AHEAD_TRS + 1)
-        for weight_OI in (p for p in self.parameters() if p.ndim == 2):
-            known_OKA = weight_OI[:, :n_inputs].reshape(len(weight_OI), n_latents, -1)
-            weight_OI[:, :n_inputs] = torch.einsum("jk,oka->oja", map_KK.to(known_OKA), known_OKA).flatten(1)
-
     def _units(self, modality: str, ahead_BWI: Tensor, noise: StatelessDropout | None) -> Tensor:
         units_BWU = torch.cat([ahead_BWI, F.gelu(self.hidden[modality](ahead_BWI))], dim=-1)
         return units_BWU if noise is None else noise.dropout(units_BWU, self.dropout)

@@ -95,6 +95,8 @@ class BrainModel(Network):
 
     start_gate_Z: Tensor
     log_ridge: Tensor
+    reading_ZZ: Tensor | None
+    """Expresses the heads with which decoders were trained to read in those of a refitted start; None without one."""
 
     def __init__(
         self,
@@ -139,6 +141,7 @@ class BrainModel(Network):
         self.linear_path = LinearEncoder(start.path, start.expansion) if start else None
         if start:
             self.register_buffer("start_gate_Z", torch.ones(shape.bottleneck_dim))
+        self.register_buffer("reading_ZZ", None)
         self.decoders = Decoders(shape.bottleneck_dim, shape.decoder_width, sizes.n_targets, dropout)
         # What one latent explains grows with the number of responses, and so must its ridge. Learning it would tie the
         # decoders of all modalities to the same step.
@@ -152,7 +155,11 @@ class BrainModel(Network):
     @property
     def reading_KR(self) -> Tensor:
         """Return the heads by which latents are read from responses."""
-        return self.heads.weight_KR if self.linear_path is None else self.heads.start_ZR
+        return self.heads.weight_KR if self.linear_path is None else self.reading_heads(self.heads.start_ZR)
+
+    def reading_heads(self, start_ZR: Tensor) -> Tensor:
+        """Return the heads (Z, R) by which latents are read from responses, given the start's heads for them."""
+        return start_ZR if self.reading_ZZ is None else self.reading_ZZ @ start_ZR
 
     def forward(self, features: Mapping[str, Tensor], seen_BW: Tensor, noise: StatelessDropout | None = None) -> Tensor:
         """Return the bottleneck z (B, W, K), delayed as responses are. features: modality -> (B, W, F)."""

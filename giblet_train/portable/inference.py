@@ -56,6 +56,7 @@ class Inference:
         """Build the network from the arrays of the file."""
         state = {name: _tensor(array) for name, array in file.under(NETWORK).items()}
         network = _network(file.header.shape, state)
+        network.reading_ZZ = state.get("reading_ZZ")
         network.load_state_dict(state)
         network.share = file.header.shape.learnt_share
         return cls(file, network.eval())
@@ -89,7 +90,7 @@ class Inference:
         The ridge of the readout is that of the responses of all subjects; one person's is as many times smaller.
         """
         n_read = self.file.header.shape.bottleneck_dim if self.file.header.shape.has_start else None
-        heads_ZV = _tensor(self.file.head(subject)[:n_read])
+        heads_ZV = self.network.reading_heads(_tensor(self.file.head(subject)[:n_read]))
         ridge = self.network.log_ridge.exp() / self.file.header.n_subjects
         [z_TZ] = ridge_readout([_tensor(bold_TV)], heads_ZV, ridge)
         decoded = self.network.decoders(z_TZ[None], None)

@@ -21,7 +21,7 @@ from safetensors.numpy import save
 from giblet_train.data.geometry import Geometry
 from giblet_train.schema.errors import ConfigError, DataError
 
-FORMAT = 2
+FORMAT, OLDEST_FORMAT = 3, 2
 """Raised when an older giblet could not read the file."""
 SUFFIX = ".giblet"
 AVERAGE = "average"
@@ -257,12 +257,13 @@ def _header(path: Path, text: str) -> Header:
         version = msgspec.json.decode(text)["format"]
         if isinstance(version, int) and version > FORMAT:
             raise DataError(
-                f"{path} has model format {version}; this giblet reads format {FORMAT}.",
+                f"{path} has model format {version}; this giblet reads formats {OLDEST_FORMAT} to {FORMAT}.",
                 "Install a newer giblet.",
             )
-        if isinstance(version, int) and version < FORMAT:
+        if isinstance(version, int) and version < OLDEST_FORMAT:
             raise DataError(
-                f"{path} has model format {version}; this giblet reads format {FORMAT}.", "Publish its run again."
+                f"{path} has model format {version}; this giblet reads formats {OLDEST_FORMAT} to {FORMAT}.",
+                "Publish its run again.",
             )
         return msgspec.json.decode(text, type=Header)
     except (msgspec.MsgspecError, KeyError, TypeError) as error:

@@ -29,7 +29,7 @@ def test_many_trs_are_predicted_from_components_as_few_are_from_trs(monkeypatch)
     monkeypatch.setattr(baselines, "MOST_DUAL_TRS", 100)
     primal = ridge_of(*arguments)
     assert isinstance(primal, baselines.PrimalRidgeFit)
-    np.testing.assert_allclose(primal.predict(data.bold["sub-01"], data.split.test), exact, atol=2e-3)
+    np.testing.assert_allclose(primal.predict(data.bold["sub-01"], data.split.test), exact, atol=5e-3)
 
 
 def test_it_predicts_what_follows_the_film_and_nothing_else():

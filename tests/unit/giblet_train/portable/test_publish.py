@@ -11,7 +11,7 @@ from safetensors.numpy import load_file, save_file
 from giblet_train.analysis.load_run import load_run
 from giblet_train.data.stimulus.video import feature_names
 from giblet_train.portable.inference import Inference
-from giblet_train.portable.model_file import FORMAT, ModelFile, read_model, write_model
+from giblet_train.portable.model_file import FORMAT, OLDEST_FORMAT, ModelFile, read_model, write_model
 from giblet_train.portable.open_model import publish_run
 from giblet_train.portable.publish import model_card, publish
 from giblet_train.schema.errors import ConfigError, DataError
@@ -147,9 +147,11 @@ def test_damaged_and_newer_files_are_refused(model, model_path, tmp_path):
     save_file({"x": np.zeros(2)}, damaged)
     with pytest.raises(DataError, match="no giblet header"):
         read_model(damaged)
-    for other, advice in ((FORMAT + 1, "Install a newer giblet"), (FORMAT - 1, "Publish its run again")):
+    for other, advice in ((FORMAT + 1, "Install a newer giblet"), (OLDEST_FORMAT - 1, "Publish its run again")):
         write_model(ModelFile(msgspec.structs.replace(model.header, format=other), model.arrays), damaged)
-        with pytest.raises(DataError, match=f"has model format {other}; this giblet reads format {FORMAT}") as refusal:
+        with pytest.raises(
+            DataError, match=f"has model format {other}; this giblet reads formats {OLDEST_FORMAT} to {FORMAT}"
+        ) as refusal:
             read_model(damaged)
         assert advice in refusal.value.remedy
     broken = ModelFile(model.header, {**model.arrays, "heads.average": np.full_like(model.head("average"), np.nan)})

@@ -573,7 +573,8 @@ def test_a_run_that_does_not_end_keeps_the_initialisation_of_its_training_trs(tm
         raise RunFailed("Killed while it refits.", "")
 
     monkeypatch.setattr(trainer, "refit", interrupted)
-    assert train_process.train(broken.path, load) != 0
+    with pytest.raises(RunFailed):
+        train_process.train(broken.path, load)
     monkeypatch.undo()
     assert best_of(broken).refit_trs is None
     assert loaded_r(broken)[0] == 0
