@@ -159,7 +159,7 @@ def measure(cell: Cell, epochs: int) -> dict[str, Any]:
     predicted["start + pooled ridge"] = {s: (x_TV + pooled[s]) / 2.0 for s, x_TV in selected.items()}
     network.limit_start(trainer.experiment.shape.bottleneck_dim)
     predicted["start"] = _predicted(data, trainer.experiment)
-    r = {name: _series(data, each) for name, each in predicted.items()}
+    r = {name: _series(data, responses) for name, responses in predicted.items()}
     return {
         "r": {name: series_T.tolist() for name, series_T in r.items()},
         "ceiling": study.ceiling(),

@@ -183,13 +183,13 @@ def ridge_of(
 
 
 def _components(
-    x_TF: Floats, train: NDArray[np.intp], fitted: NDArray[np.intp], scan_lengths_trs: tuple[int, ...]
+    x_TF: Floats, train: NDArray[np.intp], rows: NDArray[np.intp], scan_lengths_trs: tuple[int, ...]
 ) -> Floats:
-    """Return the leading components (T, P) of the delayed features, found on at most LANDMARK_TRS of the rows `fitted`.
+    """Return the leading components (T, P) of the delayed features, found on at most LANDMARK_TRS of `rows`.
 
     train: rows whose mean is subtracted.
     """
-    landmarks = fitted[np.linspace(0, len(fitted) - 1, min(LANDMARK_TRS, len(fitted))).astype(int)]
+    landmarks = rows[np.linspace(0, len(rows) - 1, min(LANDMARK_TRS, len(rows))).astype(int)]
     delayed = [_centred(x_TF, delay, train, scan_lengths_trs) for delay in DELAYS_TRS]
     gram_MM = np.sum([x[landmarks].astype(np.float64) @ x[landmarks].T for x in delayed], axis=0)
     power_M, vectors_MM = np.linalg.eigh(gram_MM)

@@ -122,8 +122,8 @@ def fit_new_subject(
     average_TV = z_TK[:n_trs] @ model.head(AVERAGE)
     narrate("fitting the head", 0.6)
     alpha = _best_alpha(z_TK, bold_TV, average_TV, train, validation, responsive_V)
-    seen = np.concatenate([train, validation])
-    own_TV = average_TV + z_TK[:n_trs] @ _ridge(z_TK, bold_TV - average_TV, seen, alpha)
+    rows = np.concatenate([train, validation])
+    own_TV = average_TV + z_TK[:n_trs] @ _ridge(z_TK, bold_TV - average_TV, rows, alpha)
     plain_TV = _plain_ridge(features, bold_TV, train, validation, test, to_s, responsive_V)
 
     def products(predicted_NV: Singles, rows: NDArray[np.intp], block: tuple[int, int]) -> Doubles:

@@ -100,11 +100,11 @@ def test_the_learnt_addition_stays_as_it_was():
     setup = trained(data)
     again = refit(setup, data)
     additions = []
-    for each in (setup, again):
-        network = each.learner.average.model
-        whole, _ = predicted(data, each)
+    for stage in (setup, again):
+        network = stage.learner.average.model
+        whole, _ = predicted(data, stage)
         network.share = 0.0
-        start, _ = predicted(data, each)
+        start, _ = predicted(data, stage)
         additions.append({s: whole[s] - start[s] for s in whole})
     for subject, added_TV in additions[0].items():
         assert np.abs(added_TV).max() > 0.1
@@ -116,10 +116,10 @@ def test_more_trs_predict_better():
     for seed in range(3):
         data = split_data(seed=seed, signal=0.3)
         setup = TrainingSetup.build(config(), data, ALONE)
-        for each in (setup, refit(setup, data)):
-            figures = Evaluator.of(each, data).evaluation(each.learner.average.model, lambda: None)
+        for stage in (setup, refit(setup, data)):
+            figures = Evaluator.of(stage, data).evaluation(stage.learner.average.model, lambda: None)
             r.append(figures["encoding"]["r_responsive"])
-            assert figures["encoding"]["refit_trs"] == each.refit_trs
+            assert figures["encoding"]["refit_trs"] == stage.refit_trs
     assert np.mean(r[1::2]) > np.mean(r[::2]) + 0.005
 
 
